@@ -1,0 +1,1 @@
+//! A containerd of a run's own: root, state, socket and namespace.

@@ -1,0 +1,1 @@
+//! The Go toolchain, and programs built from pinned Go modules.

@@ -1,0 +1,27 @@
+//! What a demo or a test needs of the outside world, in the order in which a run meets it.
+//!
+//! * [`progress`], [`command`], [`wait`]: how every step is shown, run and waited for.
+//! * [`host`]: what this machine must have, checked before anything starts.
+//! * [`versions`], [`cache`], [`apt`], [`go`], [`toolchain`]: what is fetched or built once, and which version of it.
+//! * [`image`], [`registry`]: guests packed as OCI images and artifacts, and where they are pulled from.
+//! * [`teardown`], [`cell`]: how a run leaves nothing behind.
+//! * [`containerd`], [`cluster`]: the real thing that tests talk to.
+//! * [`prepared`]: what `cargo xtask test` hands to the test programs.
+#![forbid(unsafe_code)]
+
+pub mod progress;
+pub mod command;
+pub mod wait;
+pub mod host;
+pub mod versions;
+pub mod cache;
+pub mod apt;
+pub mod go;
+pub mod toolchain;
+pub mod image;
+pub mod registry;
+pub mod teardown;
+pub mod cell;
+pub mod containerd;
+pub mod cluster;
+pub mod prepared;

@@ -1,0 +1,1 @@
+//! What `cargo xtask test` hands to the test programs.

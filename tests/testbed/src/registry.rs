@@ -1,0 +1,1 @@
+//! An OCI registry of a run's own.

@@ -1,0 +1,61 @@
+//! The project's tasks, one file each; `cargo xtask --help` lists them.
+#![forbid(unsafe_code)]
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::Parser;
+
+mod setup;
+mod bundle;
+mod demo;
+mod kind;
+mod pack;
+mod test;
+mod tidy;
+mod ci;
+mod clean;
+
+#[derive(Debug, clap::Parser)]
+#[command(name = "cargo xtask", about = "The project's tasks", arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Task {
+    Setup(setup::Args),
+    Bundle(bundle::Args),
+    Demo(demo::Args),
+    Kind(kind::Args),
+    Pack(pack::Args),
+    Test(test::Args),
+    Tidy(tidy::Args),
+    Ci(ci::Args),
+    Clean(clean::Args),
+}
+
+fn main() -> ExitCode {
+    match run(Cli::parse().task) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            testbed::progress::say(format_args!("error: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(task: Task) -> Result<()> {
+    match task {
+        Task::Setup(args) => setup::run(args),
+        Task::Bundle(args) => bundle::run(args),
+        Task::Demo(args) => demo::run(args),
+        Task::Kind(args) => kind::run(args),
+        Task::Pack(args) => pack::run(args),
+        Task::Test(args) => test::run(args),
+        Task::Tidy(args) => tidy::run(args),
+        Task::Ci(args) => ci::run(args),
+        Task::Clean(args) => clean::run(args),
+    }
+}
