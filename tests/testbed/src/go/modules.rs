@@ -1,0 +1,73 @@
+//! The Go programs that tests need, each from its upstream module.
+
+use crate::go::{Cgo, Module, Program, Requirements};
+use crate::versions::Cluster;
+
+/// containerd, its client and the shim for native containers.
+pub fn containerd(version: &str) -> Module {
+    let module = "github.com/containerd/containerd/v2";
+    Module {
+        name: "containerd",
+        module,
+        version: version.to_owned(),
+        programs: programs(module, "/cmd/", &["containerd", "ctr", "containerd-shim-runc-v2"]),
+        stamps: vec![format!("{module}/version.Version={version}")],
+        cgo: Cgo::Disabled,
+        requirements: Requirements::AsWritten,
+    }
+}
+
+/// The control plane, what runs on each node, and `kubectl`.
+///
+/// With cgo, as in upstream's releases of kubelet and kubectl: without it they resolve names by Go's rules, not the node's.
+pub fn kubernetes(versions: &Cluster) -> Module {
+    let module = "k8s.io/kubernetes";
+    let version = &versions.kubernetes;
+    let minor = version.split('.').nth(1).unwrap_or_default();
+    let stamp = |name: &str, value: &str| format!("k8s.io/component-base/version.{name}={value}");
+    Module {
+        name: "kubernetes",
+        module,
+        version: version.clone(),
+        programs: programs(
+            module,
+            "/cmd/",
+            &["kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube-proxy", "kubelet", "kubeadm", "kubectl"],
+        ),
+        stamps: vec![stamp("gitVersion", &format!("v{version}")), stamp("gitMajor", "1"), stamp("gitMinor", minor)],
+        cgo: Cgo::Enabled,
+        requirements: Requirements::KubernetesStaging,
+    }
+}
+
+/// The control plane's store.
+pub fn etcd(versions: &Cluster) -> Module {
+    let module = "go.etcd.io/etcd/server/v3";
+    single("etcd", module, &versions.etcd)
+}
+
+/// The cluster's DNS.
+pub fn coredns(versions: &Cluster) -> Module {
+    single("coredns", "github.com/coredns/coredns", &versions.coredns)
+}
+
+/// What makes a cluster of containers.
+pub fn kind(versions: &Cluster) -> Module {
+    single("kind", "sigs.k8s.io/kind", &versions.kind)
+}
+
+fn single(name: &'static str, module: &'static str, version: &str) -> Module {
+    Module {
+        name,
+        module,
+        version: version.to_owned(),
+        programs: vec![Program { package: module.to_owned(), file: name }],
+        stamps: Vec::new(),
+        cgo: Cgo::Disabled,
+        requirements: Requirements::AsWritten,
+    }
+}
+
+fn programs(module: &str, folder: &str, files: &[&'static str]) -> Vec<Program> {
+    files.iter().map(|file| Program { package: format!("{module}{folder}{file}"), file }).collect()
+}
