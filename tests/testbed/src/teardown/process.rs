@@ -1,0 +1,83 @@
+//! A process that cannot be mistaken for a later one with the same number.
+
+use std::fs;
+
+use anyhow::{Context as _, Result};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+/// A process, known by its number and by when it started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Process {
+    pid: i32,
+    started: u64,
+}
+
+impl Process {
+    /// The process that has the number `pid` now.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn of(pid: i32) -> Result<Self> {
+        let started = started(pid).with_context(|| format!("process {pid} is gone"))?;
+        Ok(Self { pid, started })
+    }
+
+    /// Its number.
+    pub fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    /// Whether it lives; a process that is dead but not yet reaped does not.
+    pub fn is_alive(&self) -> bool {
+        started(self.pid) == Some(self.started)
+    }
+
+    /// Kills it; that it is gone already is as good.
+    pub fn kill(&self) {
+        if self.is_alive() {
+            let _ = kill(Pid::from_raw(self.pid), Signal::SIGKILL);
+        }
+    }
+
+    pub(super) fn to_text(self) -> String {
+        format!("{} {}\n", self.pid, self.started)
+    }
+
+    pub(super) fn from_text(text: &str) -> Option<Self> {
+        let (pid, started) = text.trim().split_once(' ')?;
+        Some(Self { pid: pid.parse().ok()?, started: started.parse().ok()? })
+    }
+}
+
+/// When the living process `pid` started, in the kernel's clock ticks.
+fn started(pid: i32) -> Option<u64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The program's name, in parentheses, may itself hold spaces and parentheses.
+    let (_, fields) = stat.rsplit_once(") ")?;
+    let mut fields = fields.split(' ');
+    let state = fields.next()?;
+    if matches!(state, "Z" | "X") {
+        return None;
+    }
+    // proc(5) counts from 1: state is field 3, the start time field 22.
+    fields.nth(18)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_is_read_back_as_it_was_written() {
+        let this = Process::of(i32::try_from(std::process::id()).unwrap()).unwrap();
+        assert!(this.is_alive());
+        assert_eq!(Process::from_text(&this.to_text()), Some(this));
+    }
+
+    #[test]
+    fn another_process_with_the_same_number_is_not_it() {
+        let this = Process::of(i32::try_from(std::process::id()).unwrap()).unwrap();
+        assert!(!Process { started: this.started + 1, ..this }.is_alive());
+    }
+}
