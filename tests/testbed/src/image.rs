@@ -1,1 +1,106 @@
 //! Packing images: rootfs images, images with a Wasm layer, CNCF Wasm artifacts; to OCI layouts, archives and registries.
+//!
+//! [`RootfsImage`], [`WasmImage`] and [`Artifact`] describe what to pack; each packs to one [`Packed`], which is all
+//! blobs in memory with their digests. A `Packed` is then written or pushed. The same input gives the same bytes:
+//! times are zero, entries sorted as given, keys of JSON objects in a fixed order.
+
+mod binary;
+mod credentials;
+mod descriptor;
+mod layout;
+mod push;
+mod rootfs;
+mod wasm;
+
+use anyhow::{Context as _, Result};
+use oci_client::Reference;
+use serde_json::json;
+
+pub use binary::{Binary, World, classify, compile_if_text, world};
+pub use credentials::Credentials;
+pub use descriptor::{Blob, Descriptor, Platform};
+pub use layout::{Found, read_archive, read_layout};
+pub use push::{Registry, Transport, pull};
+pub use rootfs::{Compression, Entry, RootfsImage};
+pub use wasm::{Artifact, WasmImage, WasmLayer};
+
+/// Media type of an image manifest.
+pub const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+/// Media type of an image index.
+pub const INDEX: &str = "application/vnd.oci.image.index.v1+json";
+/// Media type of an image's configuration.
+pub const IMAGE_CONFIG: &str = "application/vnd.oci.image.config.v1+json";
+/// Media type of a CNCF Wasm artifact's configuration.
+pub const WASM_CONFIG: &str = "application/vnd.wasm.config.v0+json";
+
+/// When everything was created: packing the same thing twice must give the same digest.
+const CREATED: &str = "1970-01-01T00:00:00Z";
+
+/// An image or artifact, packed: every blob of it, and what its reference names.
+#[derive(Debug, Clone)]
+pub struct Packed {
+    reference: Reference,
+    /// The manifest, or the index before it.
+    root: Blob,
+    /// The manifest behind an index.
+    manifests: Vec<Blob>,
+    /// Configuration and layers, in the manifest's order.
+    blobs: Vec<Blob>,
+}
+
+impl Packed {
+    /// A manifest over `config` and `layers`, named `reference`.
+    fn manifest(reference: &str, config: Blob, layers: Vec<Blob>) -> Result<Self> {
+        let reference = parse_reference(reference)?;
+        let manifest = json!({
+            "schemaVersion": 2,
+            "mediaType": MANIFEST,
+            "config": config.descriptor(),
+            "layers": layers.iter().map(Blob::descriptor).collect::<Vec<_>>(),
+        });
+        let root = Blob::json(MANIFEST, &manifest);
+        Ok(Self { reference, root, manifests: Vec::new(), blobs: std::iter::once(config).chain(layers).collect() })
+    }
+
+    /// The same image behind an image index, as multi-platform builds make it.
+    #[must_use]
+    pub fn behind_index(self) -> Self {
+        let entry = Descriptor { platform: Some(Platform::host()), ..self.root.descriptor() };
+        let index = json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": [entry] });
+        let manifests = std::iter::once(self.root).chain(self.manifests).collect();
+        Self { root: Blob::json(INDEX, &index), manifests, ..self }
+    }
+
+    /// The full reference, as containerd stores it.
+    pub fn reference(&self) -> String {
+        self.reference.whole()
+    }
+
+    /// What the reference names: the manifest or the index.
+    pub fn root(&self) -> &Blob {
+        &self.root
+    }
+
+    /// Configuration and layers, in the manifest's order.
+    pub fn blobs(&self) -> &[Blob] {
+        &self.blobs
+    }
+
+    /// Bytes of all blobs together.
+    pub fn size(&self) -> usize {
+        self.all().map(|blob| blob.bytes().len()).sum()
+    }
+
+    /// Every blob, what is referred to before what refers to it: the order in which a registry takes them.
+    fn all(&self) -> impl Iterator<Item = &Blob> {
+        self.blobs.iter().chain(&self.manifests).chain(std::iter::once(&self.root))
+    }
+}
+
+/// `text` as an image reference with its registry, repository and tag.
+fn parse_reference(text: &str) -> Result<Reference> {
+    text.parse().with_context(|| format!("{text:?} is no image reference (registry/repository:tag)"))
+}
+
+#[cfg(test)]
+mod tests;

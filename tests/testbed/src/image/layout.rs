@@ -1,0 +1,157 @@
+//! OCI image layouts, as a folder or as one tar archive: written, and read back with every digest checked.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs;
+use std::io::Read as _;
+use std::path::Path;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use serde::Deserialize;
+use serde_json::json;
+
+use super::descriptor::digest;
+use super::{Blob, Descriptor, INDEX, MANIFEST, Packed};
+
+/// The name under which containerd imports an image: the full reference.
+const CONTAINERD_NAME: &str = "io.containerd.image.name";
+/// The name of an image within its layout: the tag.
+const REF_NAME: &str = "org.opencontainers.image.ref.name";
+
+impl Packed {
+    /// Writes an OCI image layout into `folder`, which is made if it is missing. A layout that is there already is
+    /// replaced: its index then names this image alone.
+    ///
+    /// # Errors
+    /// When `folder` holds something else, or a file cannot be written.
+    pub fn write_layout(&self, folder: &Path) -> Result<()> {
+        if !folder.join("oci-layout").is_file()
+            && fs::read_dir(folder).is_ok_and(|mut entries| entries.any(|entry| entry.is_ok_and(|entry| entry.file_name() != ".gitignore")))
+        {
+            bail!("{} is neither empty nor an OCI layout: give another folder, or empty it", folder.display());
+        }
+        for (path, bytes) in self.layout() {
+            let file = folder.join(path);
+            let parent = file.parent().unwrap_or(folder);
+            fs::create_dir_all(parent).with_context(|| format!("make {}", parent.display()))?;
+            fs::write(&file, bytes).with_context(|| format!("write {}", file.display()))?;
+        }
+        Ok(())
+    }
+
+    /// Writes the layout as one tar archive, which `ctr images import` reads.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn write_archive(&self, file: &Path) -> Result<()> {
+        let out = fs::File::create(file).with_context(|| format!("make {}", file.display()))?;
+        let mut archive = tar::Builder::new(out);
+        for (path, bytes) in self.layout() {
+            let mut header = tar::Header::new_gnu();
+            header.set_mode(0o644);
+            header.set_mtime(0);
+            header.set_size(bytes.len() as u64);
+            archive.append_data(&mut header, &path, bytes.as_slice()).with_context(|| format!("add {path} to {}", file.display()))?;
+        }
+        archive.finish().with_context(|| format!("finish {}", file.display()))
+    }
+
+    /// Paths and contents of the layout's files.
+    fn layout(&self) -> BTreeMap<String, Vec<u8>> {
+        let tag = self.reference.tag().unwrap_or("latest").to_owned();
+        let annotations = BTreeMap::from([(CONTAINERD_NAME.to_owned(), self.reference()), (REF_NAME.to_owned(), tag)]);
+        let entry = Descriptor { annotations, ..self.root.descriptor() };
+        let index = json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": [entry] });
+        let mut files: BTreeMap<_, _> = self.all().map(|blob| (blob_path(blob.digest()), blob.bytes().to_vec())).collect();
+        files.insert("index.json".to_owned(), index.to_string().into_bytes());
+        files.insert("oci-layout".to_owned(), json!({ "imageLayoutVersion": "1.0.0" }).to_string().into_bytes());
+        files
+    }
+}
+
+/// An image as it was found in a layout or a registry, every digest and size checked.
+#[derive(Debug, Clone)]
+pub struct Found {
+    /// Its full reference, where the place of finding knows it.
+    pub reference: Option<String>,
+    /// What the reference names: the manifest or the index.
+    pub root: Descriptor,
+    /// The configuration.
+    pub config: Blob,
+    /// The layers.
+    pub layers: Vec<Blob>,
+}
+
+/// Reads the one image of the layout in `folder`.
+///
+/// # Errors
+/// When it is no layout of one image, or a blob is not what its digest says.
+pub fn read_layout(folder: &Path) -> Result<Found> {
+    read(|path| {
+        let file = folder.join(path);
+        fs::read(&file).with_context(|| format!("read {}", file.display()))
+    })
+    .with_context(|| format!("read the OCI layout {}", folder.display()))
+}
+
+/// Reads the one image of the archive `file`.
+///
+/// # Errors
+/// As [`read_layout`].
+pub fn read_archive(file: &Path) -> Result<Found> {
+    let tar = fs::File::open(file).with_context(|| format!("open {}", file.display()))?;
+    let mut files = HashMap::new();
+    for entry in tar::Archive::new(tar).entries().with_context(|| format!("read {}", file.display()))? {
+        let mut entry = entry.with_context(|| format!("read {}", file.display()))?;
+        let path = entry.path().context("read an entry's path")?.to_string_lossy().into_owned();
+        let mut bytes = Vec::new();
+        entry.read_to_end(&mut bytes).with_context(|| format!("read {path}"))?;
+        files.insert(path, bytes);
+    }
+    read(|path| files.remove(path).with_context(|| format!("it has no {path}")))
+        .with_context(|| format!("read the OCI archive {}", file.display()))
+}
+
+fn read(mut file: impl FnMut(&str) -> Result<Vec<u8>>) -> Result<Found> {
+    let index: Index = serde_json::from_slice(&file("index.json")?).context("read index.json")?;
+    let [root] = index.manifests.as_slice() else { bail!("index.json names {} images, expected one", index.manifests.len()) };
+    let reference = root.annotations.get(CONTAINERD_NAME).cloned();
+    let found = resolve(root.clone(), |descriptor| file(&blob_path(&descriptor.digest)))?;
+    Ok(Found { reference, ..found })
+}
+
+/// Follows `root` to the configuration and the layers, with `blob` to get at each.
+pub(super) fn resolve(root: Descriptor, mut blob: impl FnMut(&Descriptor) -> Result<Vec<u8>>) -> Result<Found> {
+    let mut get = |descriptor: &Descriptor| {
+        let bytes = blob(descriptor)?;
+        let is = digest(&bytes);
+        ensure!(is == descriptor.digest, "blob {} has the digest {is}", descriptor.digest);
+        ensure!(bytes.len() as u64 == descriptor.size, "blob {is} has {} bytes, its descriptor says {}", bytes.len(), descriptor.size);
+        Ok(Blob::new(&descriptor.media_type, bytes))
+    };
+    let mut manifest = get(&root)?;
+    if manifest.media_type() == INDEX {
+        let index: Index = serde_json::from_slice(manifest.bytes()).context("read the image index")?;
+        let first = index.manifests.first().context("the image index names no manifest")?;
+        manifest = get(first)?;
+    }
+    ensure!(manifest.media_type() == MANIFEST, "{} is of type {}, expected {MANIFEST}", manifest.digest(), manifest.media_type());
+    let Manifest { config, layers } = serde_json::from_slice(manifest.bytes()).context("read the manifest")?;
+    let config = get(&config)?;
+    let layers = layers.iter().map(get).collect::<Result<_>>()?;
+    Ok(Found { reference: None, root, config, layers })
+}
+
+fn blob_path(digest: &str) -> String {
+    format!("blobs/{}", digest.replacen(':', "/", 1))
+}
+
+#[derive(Deserialize)]
+struct Index {
+    manifests: Vec<Descriptor>,
+}
+
+#[derive(Deserialize)]
+struct Manifest {
+    config: Descriptor,
+    layers: Vec<Descriptor>,
+}

@@ -1,0 +1,206 @@
+//! Ordinary Linux images `FROM scratch`: one layer with the files, a configuration that says how to start.
+
+use std::collections::BTreeSet;
+use std::io::Write as _;
+use std::path::{Component, Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail};
+use serde_json::{Value, json};
+
+use super::{Blob, CREATED, IMAGE_CONFIG, Packed, Platform, descriptor};
+
+/// An image whose root file system holds what it runs.
+#[derive(Debug, Clone, Default)]
+pub struct RootfsImage {
+    /// `registry/repository:tag`.
+    pub reference: String,
+    /// Program and first arguments.
+    pub entrypoint: Vec<String>,
+    /// Arguments that a container's own replace.
+    pub cmd: Vec<String>,
+    /// `NAME=value` each.
+    pub env: Vec<String>,
+    /// Where the program starts; `/` if empty.
+    pub working_dir: String,
+    /// What the root holds. Parent folders are made as needed.
+    pub files: Vec<Entry>,
+    /// How the layer is stored.
+    pub compression: Compression,
+}
+
+/// How a layer is stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Compression {
+    /// As plain tar.
+    #[default]
+    None,
+    /// As gzipped tar, the usual form in registries.
+    Gzip,
+}
+
+/// One entry of a layer.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    path: String,
+    mode: u32,
+    content: Content,
+}
+
+#[derive(Debug, Clone)]
+enum Content {
+    File(Vec<u8>),
+    Folder,
+    Link(String),
+}
+
+impl Entry {
+    /// A file with permission bits `mode`.
+    pub fn file(path: &str, bytes: impl Into<Vec<u8>>, mode: u32) -> Self {
+        Self { path: path.to_owned(), mode, content: Content::File(bytes.into()) }
+    }
+
+    /// An empty folder with permission bits `mode`.
+    pub fn folder(path: &str, mode: u32) -> Self {
+        Self { path: path.to_owned(), mode, content: Content::Folder }
+    }
+
+    /// A symbolic link to `target`.
+    pub fn link(path: &str, target: &str) -> Self {
+        Self { path: path.to_owned(), mode: 0o777, content: Content::Link(target.to_owned()) }
+    }
+}
+
+impl RootfsImage {
+    /// The plainest image of a guest: `/app.wasm`, which is also the entrypoint.
+    pub fn of_guest(reference: &str, wasm: impl Into<Vec<u8>>) -> Self {
+        Self {
+            reference: reference.to_owned(),
+            entrypoint: vec!["/app.wasm".to_owned()],
+            files: vec![Entry::file("/app.wasm", wasm, 0o644)],
+            ..Self::default()
+        }
+    }
+
+    /// Packs it.
+    ///
+    /// # Errors
+    /// When the reference or a path is invalid.
+    pub fn pack(&self) -> Result<Packed> {
+        let layer = Layer::of(&self.files, self.compression).with_context(|| format!("pack {}", self.reference))?;
+        let config = config(&[&layer], &self.entrypoint, &self.cmd, &self.env, &self.working_dir);
+        Packed::manifest(&self.reference, Blob::json(IMAGE_CONFIG, &config), vec![layer.blob])
+    }
+}
+
+/// A file system layer: its blob as stored, and the digest of its plain tar, by which runtimes know it.
+pub(super) struct Layer {
+    pub(super) blob: Blob,
+    diff_id: String,
+}
+
+impl Layer {
+    pub(super) fn of(entries: &[Entry], compression: Compression) -> Result<Self> {
+        let tar = tar_of(entries)?;
+        let diff_id = descriptor::digest(&tar);
+        let blob = match compression {
+            Compression::None => Blob::new("application/vnd.oci.image.layer.v1.tar", tar),
+            Compression::Gzip => Blob::new("application/vnd.oci.image.layer.v1.tar+gzip", gzip(&tar)?),
+        };
+        Ok(Self { blob, diff_id })
+    }
+}
+
+/// An image configuration over `layers`.
+pub(super) fn config(layers: &[&Layer], entrypoint: &[String], cmd: &[String], env: &[String], working_dir: &str) -> Value {
+    let Platform { architecture, os } = Platform::host();
+    let mut process = json!({});
+    for (key, value) in [("Entrypoint", entrypoint), ("Cmd", cmd), ("Env", env)] {
+        if !value.is_empty() {
+            process[key] = json!(value);
+        }
+    }
+    if !working_dir.is_empty() {
+        process["WorkingDir"] = json!(working_dir);
+    }
+    json!({
+        "created": CREATED,
+        "architecture": architecture,
+        "os": os,
+        "config": process,
+        "rootfs": { "type": "layers", "diff_ids": layers.iter().map(|layer| &layer.diff_id).collect::<Vec<_>>() },
+    })
+}
+
+fn gzip(bytes: &[u8]) -> Result<Vec<u8>> {
+    // The encoder's own header has no time in it.
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    encoder.write_all(bytes).context("compress the layer")?;
+    encoder.finish().context("compress the layer")
+}
+
+fn tar_of(entries: &[Entry]) -> Result<Vec<u8>> {
+    let mut archive = tar::Builder::new(Vec::new());
+    let mut folders = BTreeSet::new();
+    for entry in entries {
+        let path = inside_root(&entry.path)?;
+        for folder in parents(&path) {
+            if folders.insert(folder.clone()) {
+                append(&mut archive, &folder, 0o755, &Content::Folder)?;
+            }
+        }
+        let is_new = !matches!(entry.content, Content::Folder) || folders.insert(path.clone());
+        if is_new {
+            append(&mut archive, &path, entry.mode, &entry.content)?;
+        }
+    }
+    archive.into_inner().context("finish the layer")
+}
+
+fn append(archive: &mut tar::Builder<Vec<u8>>, path: &Path, mode: u32, content: &Content) -> Result<()> {
+    // A new header's times and owners are zero.
+    let mut header = tar::Header::new_gnu();
+    header.set_mode(mode);
+    header.set_mtime(0);
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_size(0);
+    let added = match content {
+        Content::File(bytes) => {
+            header.set_entry_type(tar::EntryType::Regular);
+            header.set_size(bytes.len() as u64);
+            archive.append_data(&mut header, path, bytes.as_slice())
+        }
+        Content::Folder => {
+            header.set_entry_type(tar::EntryType::Directory);
+            archive.append_data(&mut header, path, std::io::empty())
+        }
+        Content::Link(target) => {
+            header.set_entry_type(tar::EntryType::Symlink);
+            archive.append_link(&mut header, path, target)
+        }
+    };
+    added.with_context(|| format!("add {} to the layer", path.display()))
+}
+
+/// `path` without its leading slash; refuses one that would lead out of the root.
+fn inside_root(path: &str) -> Result<PathBuf> {
+    let mut inside = PathBuf::new();
+    for component in Path::new(path).components() {
+        match component {
+            Component::RootDir | Component::CurDir => {}
+            Component::Normal(name) => inside.push(name),
+            Component::ParentDir | Component::Prefix(_) => bail!("{path:?} does not stay inside the image's root"),
+        }
+    }
+    if inside.as_os_str().is_empty() {
+        bail!("{path:?} names no entry of an image");
+    }
+    Ok(inside)
+}
+
+/// The folders above `path`, outermost first.
+fn parents(path: &Path) -> Vec<PathBuf> {
+    let mut parents: Vec<_> = path.ancestors().skip(1).filter(|folder| !folder.as_os_str().is_empty()).map(Path::to_path_buf).collect();
+    parents.reverse();
+    parents
+}

@@ -1,0 +1,104 @@
+//! Images that carry their guest as a layer of its own: CNCF Wasm artifacts, and images with a Wasm layer.
+
+use anyhow::{Context as _, Result};
+use serde_json::json;
+
+use super::rootfs::{Compression, Entry, Layer, config};
+use super::{Binary, Blob, CREATED, IMAGE_CONFIG, Packed, WASM_CONFIG, classify, world};
+
+/// The media types under which guests lie in registries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum WasmLayer {
+    /// `application/wasm`, the one that the CNCF's artifact format asks for.
+    #[default]
+    Wasm,
+    /// The type that runwasi's first images used, for modules as well as components.
+    Component,
+    /// The type of the oldest tools.
+    Content,
+}
+
+impl WasmLayer {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Wasm, Self::Component, Self::Content];
+
+    /// The media type itself.
+    pub fn media_type(self) -> &'static str {
+        match self {
+            Self::Wasm => "application/wasm",
+            Self::Component => "application/vnd.bytecodealliance.wasm.component.layer.v0+wasm",
+            Self::Content => "application/vnd.wasm.content.layer.v1+wasm",
+        }
+    }
+}
+
+/// A CNCF Wasm artifact: a configuration of its own kind and the guest as the only layer.
+#[derive(Debug, Clone, Default)]
+pub struct Artifact {
+    /// `registry/repository:tag`.
+    pub reference: String,
+    /// The guest.
+    pub guest: Vec<u8>,
+    /// The layer's media type.
+    pub layer: WasmLayer,
+}
+
+impl Artifact {
+    /// Packs it.
+    ///
+    /// # Errors
+    /// When the reference is invalid, or the guest is neither a module nor a component.
+    pub fn pack(&self) -> Result<Packed> {
+        let binary = classify(&self.guest).with_context(|| format!("pack {}", self.reference))?;
+        let layer = Blob::new(self.layer.media_type(), self.guest.clone());
+        let mut config = json!({
+            "created": CREATED,
+            "architecture": "wasm",
+            "os": "wasip1",
+            "layerDigests": [layer.digest()],
+        });
+        if binary == Binary::Component {
+            let world = world(&self.guest)?;
+            config["os"] = json!("wasip2");
+            config["component"] = json!({ "imports": world.imports, "exports": world.exports });
+        }
+        Packed::manifest(&self.reference, Blob::json(WASM_CONFIG, &config), vec![layer])
+    }
+}
+
+/// A Linux image with the guest in a Wasm layer, after a file system layer if there are files.
+///
+/// `rootfs.diff_ids` names the file system layer alone: containerd unpacks every layer listed there, finds that a Wasm
+/// layer is none, and then has no snapshot to start from.
+#[derive(Debug, Clone, Default)]
+pub struct WasmImage {
+    /// `registry/repository:tag`.
+    pub reference: String,
+    /// The guest, as it is: tests also pack what is none.
+    pub guest: Vec<u8>,
+    /// The layer's media type.
+    pub layer: WasmLayer,
+    /// The guest's arguments, its own name first.
+    pub entrypoint: Vec<String>,
+    /// `NAME=value` each.
+    pub env: Vec<String>,
+    /// Where the program starts; `/` if empty.
+    pub working_dir: String,
+    /// What the root file system holds besides.
+    pub files: Vec<Entry>,
+}
+
+impl WasmImage {
+    /// Packs it.
+    ///
+    /// # Errors
+    /// When the reference or a path is invalid.
+    pub fn pack(&self) -> Result<Packed> {
+        let rootfs = if self.files.is_empty() { None } else { Some(Layer::of(&self.files, Compression::None)?) };
+        let layers: Vec<&Layer> = rootfs.iter().collect();
+        let config = config(&layers, &self.entrypoint, &[], &self.env, &self.working_dir);
+        let guest = Blob::new(self.layer.media_type(), self.guest.clone());
+        let blobs = rootfs.map(|layer| layer.blob).into_iter().chain([guest]).collect();
+        Packed::manifest(&self.reference, Blob::json(IMAGE_CONFIG, &config), blobs)
+    }
+}
