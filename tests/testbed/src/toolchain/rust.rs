@@ -1,0 +1,221 @@
+//! Rust guests: with the standard library that rustup installed, or with one built here from Debian's `rust-src`.
+//!
+//! Which of the two is decided by what lies in rustc's own folder, before anything is built.
+
+use std::fmt;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use serde_json::Value;
+
+use super::{FORMAT, check};
+use crate::apt::{self, Dependencies, Extracted, Request};
+use crate::cache::{Cache, Key};
+use crate::command::Run;
+use crate::progress;
+use crate::versions::Versions;
+
+const TARGET: &str = "wasm32-wasip1";
+
+/// Variables of the cargo that runs us. They are meant for our own build and would change a guest's.
+const OURS: &[&str] = &[
+    "CARGO_BUILD_RUSTFLAGS",
+    "CARGO_BUILD_TARGET",
+    "CARGO_ENCODED_RUSTFLAGS",
+    "CARGO_TARGET_DIR",
+    "RUSTC_WRAPPER",
+    "RUSTC_WORKSPACE_WRAPPER",
+    "RUSTFLAGS",
+];
+
+/// Compiles the package in `folder`, which must have one binary, a `Cargo.lock` and a workspace of its own.
+///
+/// # Errors
+/// When there is no standard library for it, or it does not compile.
+pub fn guest(cache: &Cache, folder: &Path) -> Result<PathBuf> {
+    let rustc = Rustc::of(folder)?;
+    let mut inputs = vec![FORMAT.as_bytes().to_vec(), rustc.version.clone().into_bytes()];
+    sources(folder, folder, &mut inputs)?;
+    let library = StandardLibrary::find(cache, &rustc)?;
+    inputs.push(library.identity().into_bytes());
+    let place = cache.entry("guests", &Key::of(inputs), |draft| {
+        progress::say(format_args!("  Rust guests use {library}"));
+        let name = folder.file_name().unwrap_or_default().to_string_lossy();
+        progress::step(format_args!("compiled {name}"), || {
+            let built = build(cache, folder, &library)?;
+            let out = draft.join(GUEST);
+            fs::copy(&built, &out).with_context(|| format!("copy {} to {}", built.display(), out.display()))?;
+            check(&out)
+        })
+        .with_context(|| format!("compile {}", folder.display()))
+    })?;
+    Ok(place.join(GUEST))
+}
+
+const GUEST: &str = "guest.wasm";
+
+/// The compiler that cargo will use in a folder.
+struct Rustc {
+    sysroot: PathBuf,
+    version: String,
+}
+
+impl Rustc {
+    fn of(folder: &Path) -> Result<Self> {
+        let ask = |arguments: &[&str]| Run::new("rustc").args(arguments).current_dir(folder).text();
+        Ok(Self { sysroot: PathBuf::from(ask(&["--print", "sysroot"])?), version: ask(&["-vV"])? })
+    }
+
+    fn release(&self) -> Result<&str> {
+        self.version.lines().find_map(|line| line.strip_prefix("release: ")).context("find the release in what `rustc -vV` prints")
+    }
+}
+
+/// Where a guest's standard library comes from.
+enum StandardLibrary {
+    /// It is installed beside rustc's own.
+    Installed,
+    /// It is built with the guest, from these sources and against this C library.
+    Built { rust_src: Extracted, wasi_libc: Extracted },
+}
+
+impl StandardLibrary {
+    fn find(cache: &Cache, rustc: &Rustc) -> Result<Self> {
+        if rustc.sysroot.join("lib/rustlib").join(TARGET).join("lib").is_dir() {
+            return Ok(Self::Installed);
+        }
+        let pinned = Versions::pinned()?.guests;
+        let fetch =
+            |suite: &str, package: &str| apt::fetch(cache, &Request { suite, packages: &[package], dependencies: Dependencies::Leave });
+        let rust_src = fetch(&pinned.rust_src_suite, "rust-src")?;
+        let (has, wants) = (version_of(&rust_src), rustc.release()?);
+        ensure!(
+            has.split(['+', '-', '~']).next() == Some(wants),
+            "rustc is {wants} and has no standard library for {TARGET}, and Debian {}'s rust-src is {has}, which does not fit it: \
+             run `rustup target add {TARGET}`",
+            pinned.rust_src_suite,
+        );
+        Ok(Self::Built { rust_src, wasi_libc: fetch(&pinned.wasi_libc_suite, "wasi-libc")? })
+    }
+
+    fn identity(&self) -> String {
+        match self {
+            Self::Installed => "installed".to_owned(),
+            Self::Built { rust_src, wasi_libc } => format!("{:?}{:?}", rust_src.packages, wasi_libc.packages),
+        }
+    }
+
+    /// What `cargo build` gets beside its usual arguments.
+    fn prepare(&self, run: Run) -> Result<Run> {
+        let Self::Built { rust_src, wasi_libc } = self else { return Ok(run) };
+        let libc = wasi_libc.root.join("usr/lib/wasm32-wasi");
+        let flags = [
+            "-Clink-self-contained=no".to_owned(),
+            "-Clinker=rust-lld".to_owned(),
+            format!("-Clink-arg={}", libc.join("crt1-command.o").display()),
+            format!("-Clink-arg=-L{}", libc.display()),
+            "-Clink-arg=-lc".to_owned(),
+        ];
+        Ok(run
+            // Building a standard library is not stable in cargo; this is how a stable one is asked to do it.
+            .env("RUSTC_BOOTSTRAP", "1")
+            .env("__CARGO_TESTS_ONLY_SRC_ROOT", library_sources(&rust_src.root)?)
+            // Encoded, so that a cache folder with a space in its path stays one argument.
+            .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"))
+            .arg("-Zbuild-std=std,panic_abort"))
+    }
+}
+
+impl fmt::Display for StandardLibrary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Installed => write!(f, "the installed standard library for {TARGET}"),
+            Self::Built { rust_src, wasi_libc } => write!(
+                f,
+                "a standard library built from Debian's rust-src {} and wasi-libc {} (`rustup target add {TARGET}` spares that)",
+                version_of(rust_src),
+                version_of(wasi_libc),
+            ),
+        }
+    }
+}
+
+fn version_of(extracted: &Extracted) -> &str {
+    extracted.packages.first().map_or("of no version", |package| package.version.as_str())
+}
+
+/// The folder `library` in an unpacked `rust-src`, whose path has the version in it.
+fn library_sources(root: &Path) -> Result<PathBuf> {
+    let sources = root.join("usr/src");
+    let entries = fs::read_dir(&sources).with_context(|| format!("read {}", sources.display()))?;
+    let found = entries.flatten().map(|entry| entry.path().join("library")).find(|library| library.join("Cargo.lock").is_file());
+    found.with_context(|| format!("find Rust's standard library below {}", sources.display()))
+}
+
+/// Builds and returns the one `.wasm` that cargo says it has made.
+fn build(cache: &Cache, folder: &Path, library: &StandardLibrary) -> Result<PathBuf> {
+    let target = cache.managed("cargo-guests")?;
+    let run = OURS.iter().fold(Run::new("cargo"), |run, name| run.without_env(name));
+    let run =
+        run.current_dir(folder).args(["build", "--release", "--locked", "--target", TARGET, "--message-format=json-render-diagnostics"]);
+    let messages = library.prepare(run.arg("--target-dir").arg(target))?.text()?;
+    let mut guests = Vec::new();
+    for message in messages.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok()) {
+        if message["reason"] != "compiler-artifact" || message["target"]["kind"][0] != "bin" {
+            continue;
+        }
+        let files = message["filenames"].as_array().into_iter().flatten().filter_map(Value::as_str);
+        guests.extend(files.filter(|file| file.ends_with(".wasm")).map(PathBuf::from));
+    }
+    match guests.as_slice() {
+        [guest] => Ok(guest.clone()),
+        several => bail!("the package makes {} binaries, expected one", several.len()),
+    }
+}
+
+/// Adds path and content of every source file below `folder` to `inputs`, in a fixed order.
+fn sources(root: &Path, folder: &Path, inputs: &mut Vec<Vec<u8>>) -> Result<()> {
+    let entries = fs::read_dir(folder).with_context(|| format!("read {}", folder.display()))?;
+    let mut paths: Vec<_> = entries.map(|entry| Ok(entry?.path())).collect::<Result<_>>()?;
+    paths.sort();
+    for path in paths {
+        let inside = path.strip_prefix(root).unwrap_or(&path).to_string_lossy().into_owned();
+        if path.is_dir() {
+            // Both may lie there when a person has built the package by hand.
+            if !matches!(inside.as_str(), "target" | ".git") {
+                sources(root, &path, inputs)?;
+            }
+        } else if path.extension().is_some_and(|kind| matches!(kind.to_str(), Some("rs" | "toml" | "lock"))) {
+            inputs.push(inside.into_bytes());
+            inputs.push(fs::read(&path).with_context(|| format!("read {}", path.display()))?);
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_sources_decide_whether_a_package_is_compiled_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path();
+        fs::create_dir_all(root.join("src")).unwrap();
+        fs::create_dir_all(root.join("target")).unwrap();
+        fs::write(root.join("Cargo.toml"), "1").unwrap();
+        fs::write(root.join("src/main.rs"), "2").unwrap();
+        let inputs = || {
+            let mut inputs = Vec::new();
+            sources(root, root, &mut inputs).unwrap();
+            inputs
+        };
+        let before = inputs();
+        fs::write(root.join("README.md"), "3").unwrap();
+        fs::write(root.join("target/x.rs"), "4").unwrap();
+        assert_eq!(before, inputs());
+        fs::write(root.join("src/main.rs"), "5").unwrap();
+        assert_ne!(before, inputs());
+    }
+}

@@ -1,0 +1,159 @@
+//! One containerd with what tests ask of it: images of guests, containers with ids of their own.
+
+use std::collections::HashSet;
+use std::fs;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::{Context as _, Result, ensure};
+use libtest_mimic::{Completion, Failed};
+use test_guests::Guest;
+use testbed::cell::{Cell, CellOptions, Lifetime, Network};
+use testbed::containerd::{Container, Containerd, Finished, Install};
+use testbed::image::{Entry, Packed, RootfsImage};
+use testbed::prepared::Prepared;
+use testbed::teardown::Run;
+
+/// A rule, and how to see that it holds.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Test {
+    pub(crate) name: &'static str,
+    pub(crate) body: fn(&Node) -> Result<Verdict>,
+}
+
+/// Makes a list of tests from functions, named as these are.
+macro_rules! tests {
+    ($($name:ident),+ $(,)?) => {
+        pub(crate) const TESTS: &[crate::node::Test] = &[$(crate::node::Test { name: stringify!($name), body: $name }),+];
+    };
+}
+pub(crate) use tests;
+
+/// What became of a test that did not fail.
+#[derive(Debug)]
+pub(crate) enum Verdict {
+    Holds,
+    /// This containerd cannot show it, for this reason.
+    Skipped(String),
+}
+
+/// One containerd in a cell of its own.
+#[derive(Debug)]
+pub(crate) struct Node {
+    pub(crate) containerd: Containerd,
+    pub(crate) cell: Cell,
+    pub(crate) prepared: Arc<Prepared>,
+    folder: PathBuf,
+    count: AtomicU32,
+    imported: Mutex<HashSet<String>>,
+}
+
+impl Node {
+    pub(crate) fn start(run: &Run, install: &Install, prepared: Arc<Prepared>) -> Result<Self> {
+        let cell = Cell::start(run, CellOptions { network: Network::Host, lifetime: Lifetime::Process })?;
+        let containerd = Containerd::start(run, &cell, install, &[&prepared.shims()])?;
+        let folder = run.folder().join(format!("{}-tests", install.name));
+        fs::create_dir_all(&folder).with_context(|| format!("make {}", folder.display()))?;
+        Ok(Self { containerd, cell, prepared, folder, count: AtomicU32::new(0), imported: Mutex::default() })
+    }
+
+    /// Runs a test; a failure comes with what containerd has to say.
+    pub(crate) fn perform(&self, test: &Test) -> Result<Completion, Failed> {
+        match (test.body)(self) {
+            Ok(Verdict::Holds) => Ok(Completion::Completed),
+            Ok(Verdict::Skipped(reason)) => Ok(Completion::ignored_with(reason)),
+            Err(error) => Err(Failed::from(format!("{error:#}\n{}", self.containerd.evidence()))),
+        }
+    }
+
+    /// An id that no other container has.
+    pub(crate) fn id(&self, what: &str) -> String {
+        format!("{what}-{}", self.count.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// An empty folder of the machine, for a test to mount.
+    pub(crate) fn folder(&self) -> Result<PathBuf> {
+        let folder = self.folder.join(self.id("folder"));
+        fs::create_dir(&folder).with_context(|| format!("make {}", folder.display()))?;
+        Ok(folder)
+    }
+
+    /// Has the image in containerd, and returns its name.
+    pub(crate) fn image(&self, packed: &Packed) -> Result<String> {
+        let reference = packed.reference();
+        // Held while importing: two tests may want the same image at once.
+        let mut imported = self.imported.lock().unwrap_or_else(PoisonError::into_inner);
+        if imported.insert(reference.clone()) {
+            let archive = self.folder.join(format!("{}.tar", self.id("image")));
+            packed.write_archive(&archive)?;
+            self.containerd.import(&archive)?;
+        }
+        Ok(reference)
+    }
+
+    /// An image `FROM scratch` whose entrypoint is `guest` at `/app.wasm`.
+    pub(crate) fn image_of(&self, guest: &Guest) -> Result<String> {
+        self.image(&RootfsImage::of_guest(&reference(guest.name), guest.bytes()).pack()?)
+    }
+
+    /// A container of `guest`.
+    pub(crate) fn guest(&self, guest: &Guest) -> Result<Container> {
+        Ok(self.containerd.container(&self.image_of(guest)?, &self.id(guest.name)))
+    }
+
+    /// A container of the probe, told `words`. Its image's only variable is `IMAGE=1`; it has an empty folder `/data`.
+    pub(crate) fn probe(&self, words: &[&str]) -> Result<Container> {
+        let file = &self.prepared.guests.probe;
+        let wasm = fs::read(file).with_context(|| format!("read the probe {}", file.display()))?;
+        let mut image = RootfsImage::of_guest(&reference("probe"), wasm);
+        image.env = vec!["IMAGE=1".to_owned()];
+        image.files.push(Entry::folder("/data", 0o755));
+        let image = self.image(&image.pack()?)?;
+        Ok(self.containerd.container(&image, &self.id("probe")).args(std::iter::once("/app.wasm").chain(words.iter().copied())))
+    }
+
+    /// A container of the static Linux program, told `words`.
+    pub(crate) fn native(&self, words: &[&str]) -> Result<Container> {
+        let file = &self.prepared.guests.native;
+        let program = fs::read(file).with_context(|| format!("read the native program {}", file.display()))?;
+        let image = RootfsImage {
+            reference: reference("native"),
+            entrypoint: vec!["/native".to_owned()],
+            env: vec!["IMAGE=native".to_owned()],
+            files: vec![Entry::file("/native", program, 0o755)],
+            ..RootfsImage::default()
+        };
+        let image = self.image(&image.pack()?)?;
+        Ok(self.containerd.container(&image, &self.id("native")).args(std::iter::once("/native").chain(words.iter().copied())))
+    }
+}
+
+/// The name of a test's image.
+pub(crate) fn reference(name: &str) -> String {
+    format!("registry.test/{}:1", name.replace('_', "-"))
+}
+
+/// Fails unless the container ended with `code` and printed exactly `text`.
+pub(crate) fn expect(finished: &Finished, code: i32, text: &str) -> Result<Verdict> {
+    ensure!(
+        finished.code == code && finished.stdout == text.as_bytes(),
+        "expected exit code {code} and {text:?}, found {} and {:?}; standard error:\n{}",
+        finished.code,
+        finished.text(),
+        finished.stderr
+    );
+    Ok(Verdict::Holds)
+}
+
+/// Fails unless the container was refused, before any guest ran, with a message that holds each of `words`.
+pub(crate) fn expect_refusal(finished: &Finished, words: &[&str]) -> Result<Verdict> {
+    ensure!(finished.code != 0, "it ran, and printed {:?}", finished.text());
+    ensure!(finished.stdout.is_empty(), "it was refused, yet printed {:?}", finished.text());
+    let said = finished.stderr.to_lowercase();
+    ensure!(said.contains("failed to create"), "it was not Create that refused it:\n{}", finished.stderr);
+    for word in words {
+        ensure!(said.contains(&word.to_lowercase()), "the message does not say {word:?}:\n{}", finished.stderr);
+    }
+    Ok(Verdict::Holds)
+}
