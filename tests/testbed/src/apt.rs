@@ -87,6 +87,14 @@ pub fn offered(cache: &Cache, suite: &str, package: &str) -> Result<Option<Strin
     suite::Suite::open(cache, suite)?.version_of(package)
 }
 
+/// The address of the Debian archive that this machine's own apt uses.
+///
+/// # Errors
+/// When its configuration names none.
+pub fn mirror() -> Result<String> {
+    mirror::of_machine(Path::new("/etc/apt"))
+}
+
 const ROOT: &str = "root";
 const RECORD: &str = "packages.json";
 

@@ -43,6 +43,8 @@ pub struct Cluster {
     pub coredns: String,
     /// kind.
     pub kind: String,
+    /// The Debian suite that nodes are made of.
+    pub debian: String,
 }
 
 /// Versions of containerd that tests run against, beside Debian's own.

@@ -1,0 +1,221 @@
+//! The Docker engine under a cluster: one of the run's own, inside a cell, or the one that the user has.
+
+use std::ffi::OsString;
+use std::fs;
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use serde_json::json;
+
+use super::capabilities;
+use crate::apt::{self, Dependencies, Request};
+use crate::cache::Cache;
+use crate::cell::{Cell, Service};
+use crate::command;
+use crate::host::{self, Need};
+use crate::teardown::Run;
+use crate::wait;
+
+/// How long an engine may take to answer.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// Docker and what it starts. Their packages would start services, so they are unpacked, not installed.
+const PACKAGES: &[&str] = &["docker.io", "containerd", "runc", "tini", "libdevmapper1.02.1"];
+
+/// A Docker engine.
+#[derive(Debug, Clone)]
+pub(super) enum Docker {
+    /// The run's own.
+    Private(Private),
+    /// Whatever `docker` on `PATH` talks to.
+    Users,
+}
+
+/// An engine in a cell: its bridges, rules, mounts and processes die with the cell.
+#[derive(Debug, Clone)]
+pub(super) struct Private {
+    cell: Cell,
+    folder: PathBuf,
+    path: OsString,
+    libraries: PathBuf,
+    /// None in an engine that was found again.
+    service: Option<Arc<Service>>,
+}
+
+impl Docker {
+    /// Runs `program` (docker, kind) where the engine is.
+    pub(super) fn run(&self, program: impl AsRef<std::ffi::OsStr>) -> command::Run {
+        match self {
+            Self::Users => command::Run::new(program),
+            Self::Private(private) => private.environment(private.cell.run("env")).arg(program),
+        }
+    }
+
+    /// `docker` with these arguments.
+    pub(super) fn docker(&self, arguments: &[&str]) -> command::Run {
+        self.run("docker").args(arguments)
+    }
+
+    /// A program in the node `node`.
+    pub(super) fn in_node(&self, node: &str, arguments: &[&str]) -> command::Run {
+        self.run("docker").args(["exec", "--interactive", node]).args(arguments)
+    }
+
+    /// Writes `text` to `path` in `node`, making its folder.
+    pub(super) fn write_in_node(&self, node: &str, path: &str, text: &str) -> Result<()> {
+        let script = r#"mkdir -p "$(dirname "$0")" && cat > "$0""#;
+        self.in_node(node, &["sh", "-c", script, path]).input(text).done().with_context(|| format!("write {path} in {node}"))
+    }
+
+    /// What the engine last said, as evidence.
+    pub(super) fn last_words(&self) -> String {
+        match self {
+            Self::Private(Private { service: Some(service), .. }) => service.last_words(),
+            Self::Private(_) | Self::Users => String::new(),
+        }
+    }
+
+    /// Fails, with what to do, unless the user's engine answers.
+    pub(super) fn users() -> Result<Self> {
+        match Self::Users.docker(&["info"]).output() {
+            Ok(output) if output.status.success() => Ok(Self::Users),
+            Ok(output) => bail!("docker does not answer: start it, or set DOCKER_HOST\n{}", String::from_utf8_lossy(&output.stderr)),
+            Err(error) => Err(error.context("the stock node image needs Docker: install it, or leave out --stock and --node-image")),
+        }
+    }
+}
+
+impl Private {
+    /// Starts an engine in `cell`.
+    pub(super) fn start(cache: &Cache, run: &Run, cell: &Cell) -> Result<Self> {
+        host::install(&[Need { package: "iptables", provides: "iptables" }])?;
+        let mut engine = Self::known(cache, run, cell)?;
+        let folder = engine.folder.clone();
+        fs::create_dir_all(folder.join("client")).with_context(|| format!("make {}", folder.display()))?;
+        // Shims put their sockets there, whatever state folder their containerd has.
+        let shims = Path::new("/run/containerd");
+        let was_there = shims.exists();
+        cell.mount_memory(shims)?;
+        if !was_there {
+            run.on_end("remove the mount point /run/containerd", move || {
+                // Someone else may have begun to use it.
+                let _ = fs::remove_dir(shims);
+                Ok(())
+            });
+        }
+        let settings = engine.settings(run)?;
+        let file = folder.join("docker.json");
+        fs::write(&file, serde_json::to_vec_pretty(&settings)?).with_context(|| format!("write {}", file.display()))?;
+        let mut daemon = cell.command("env");
+        engine.assignments().into_iter().for_each(|word| {
+            daemon.arg(word);
+        });
+        daemon.arg(library_path(&engine.libraries));
+        daemon.arg("dockerd").arg("--config-file").arg(&file);
+        engine.service = Some(Arc::new(cell.spawn("dockerd", daemon)?));
+        engine.wait()?;
+        Ok(engine)
+    }
+
+    /// The engine of a run that was kept.
+    pub(super) fn known(cache: &Cache, run: &Run, cell: &Cell) -> Result<Self> {
+        let suite = debian_suite()?;
+        let unpacked = apt::fetch(cache, &Request { suite: &suite, packages: PACKAGES, dependencies: Dependencies::Leave })?;
+        let system = std::env::var_os("PATH").unwrap_or_default();
+        let own = ["usr/bin", "usr/sbin", "sbin", "bin"].map(|folder| unpacked.root.join(folder));
+        let always = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"].map(PathBuf::from);
+        let folders = own.into_iter().chain(std::env::split_paths(&system)).chain(always);
+        let path = std::env::join_paths(folders).context("put Docker's programs on PATH")?;
+        Ok(Self { cell: cell.clone(), folder: run.folder().join("docker"), path, libraries: unpacked.root, service: None })
+    }
+
+    /// The address at which this machine reaches what the engine publishes.
+    pub(super) fn address(&self) -> Ipv4Addr {
+        self.cell.address()
+    }
+
+    fn settings(&self, run: &Run) -> Result<serde_json::Value> {
+        let mut settings = json!({
+            "data-root": run.disk_folder()?.join("docker"),
+            "exec-root": self.folder.join("exec"),
+            "pidfile": self.folder.join("pid"),
+            "hosts": [self.socket()],
+            "exec-opts": ["native.cgroupdriver=cgroupfs"],
+            // By this name the end of the run finds every cgroup.
+            "cgroup-parent": format!("/{}", run.name()),
+            "log-level": "warn",
+        });
+        let missing = capabilities::missing()?;
+        if !missing.is_empty() {
+            let runc = self.find("runc").context("the package runc holds no runc")?;
+            let runc = capabilities::write_runc(&self.folder, &runc, &missing)?;
+            settings["runtimes"] = json!({ "confined": { "path": runc } });
+            settings["default-runtime"] = json!("confined");
+        }
+        Ok(settings)
+    }
+
+    fn find(&self, program: &str) -> Option<PathBuf> {
+        std::env::split_paths(&self.path).map(|folder| folder.join(program)).find(|file| file.is_file())
+    }
+
+    fn socket(&self) -> String {
+        format!("unix://{}", self.folder.join("socket").display())
+    }
+
+    fn assignments(&self) -> [OsString; 6] {
+        let assign = |name: &str, value: &std::ffi::OsStr| {
+            let mut word = OsString::from(name);
+            word.push("=");
+            word.push(value);
+            word
+        };
+        [
+            // A proxy of this machine's is of no use to a cluster that reaches nothing outside.
+            OsString::from("--ignore-environment"),
+            assign("PATH", &self.path),
+            assign("HOME", self.folder.as_os_str()),
+            assign("DOCKER_HOST", self.socket().as_ref()),
+            assign("DOCKER_CONFIG", self.folder.join("client").as_os_str()),
+            assign("KUBECONFIG", self.folder.join("kubeconfig").as_os_str()),
+        ]
+    }
+
+    fn environment(&self, run: command::Run) -> command::Run {
+        run.args(self.assignments())
+    }
+
+    fn wait(&self) -> Result<()> {
+        let service = self.service.clone().context("an engine that was just started")?;
+        wait::until(
+            "Docker's answer",
+            LIMIT,
+            || {
+                service.must_be_up()?;
+                let answer = self.environment(self.cell.run("env")).args(["docker", "version"]).output()?;
+                Ok(answer.status.success().then_some(()))
+            },
+            || service.last_words(),
+        )
+    }
+}
+
+/// Debian's Docker needs a library that a bare Debian lacks; it lies beside it.
+fn library_path(root: &Path) -> OsString {
+    let triplet = format!("{}-linux-gnu", std::env::consts::ARCH);
+    let folders = [root.join("usr/lib").join(&triplet), root.join("lib").join(&triplet)];
+    let mut word = OsString::from("LD_LIBRARY_PATH=");
+    word.push(std::env::join_paths(folders).unwrap_or_default());
+    word
+}
+
+/// The Debian suite of this machine: Docker's packages run on its C library.
+fn debian_suite() -> Result<String> {
+    let text = fs::read_to_string("/etc/os-release").context("read /etc/os-release")?;
+    let name = text.lines().find_map(|line| line.strip_prefix("VERSION_CODENAME="));
+    let name = name.context("/etc/os-release names no VERSION_CODENAME: Docker's packages are taken from Debian's suites")?;
+    Ok(name.trim_matches('"').to_owned())
+}
