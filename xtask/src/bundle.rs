@@ -1,12 +1,149 @@
-//! `cargo xtask bundle`: makes the relocatable runtime folder.
+//! `cargo xtask bundle`: makes the relocatable runtime folder, `wasmedge-runtime/<version>`.
+//!
+//! | folder | holds |
+//! |---|---|
+//! | `bin` | the launcher that containerd starts (static), and the host that it starts through `lib`'s loader |
+//! | `lib` | loader, C library, engine, and the stand-in for libLLVM: all that running guests takes |
+//! | `compile` | the real libLLVM and what it needs, for a process that compiles guests; links to `lib` for the rest |
+//! | `share` | manifest and licences |
+//!
+//! Nothing in it knows where it lies, and it needs nothing of a node but its kernel.
+//! Why so: docs/decisions/0001-runtime-bundle.md.
 
-use anyhow::Result;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, ensure};
+use testbed::cache::{self, Cache};
+use testbed::command::Run;
+use testbed::progress;
+
+use crate::setup;
+
+pub(crate) mod libraries;
+mod packages;
+mod elf;
+mod stand_in;
+mod probe;
+mod executables;
+mod folder;
+
+/// File name of what containerd executes.
+pub(crate) const LAUNCHER: &str = "containerd-shim-wasmedge-v1";
+/// File name of what serves tasks.
+const HOST: &str = "wasmedge-host";
+/// The runtime's version is the workspace's.
+const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// Makes the relocatable runtime folder.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Args {}
+pub(crate) struct Args {
+    /// Also put a copy at DIR/wasmedge-runtime/<version>
+    #[arg(short, long, value_name = "DIR")]
+    output: Option<PathBuf>,
+    /// Print the manifest: packages, versions and the SHA-256 of every file
+    #[arg(long)]
+    print: bool,
+}
+
+/// A runtime folder that was proven to work.
+#[derive(Debug, Clone)]
+pub(crate) struct Bundle {
+    /// The folder; its name is the version.
+    pub(crate) root: PathBuf,
+    /// The runtime's version.
+    pub(crate) version: String,
+}
+
+impl Bundle {
+    /// What containerd executes.
+    pub(crate) fn launcher(&self) -> PathBuf {
+        self.root.join("bin").join(LAUNCHER)
+    }
+}
 
 pub(crate) fn run(args: Args) -> Result<()> {
-    let Args {} = args;
-    anyhow::bail!("not written yet")
+    let cache = Cache::open()?;
+    let mut bundle = build(&cache)?;
+    if let Some(output) = args.output {
+        bundle.root = copy_to(&bundle, &output)?;
+    }
+    for part in ["bin", "lib", "compile", "share"] {
+        let size = size(&bundle.root.join(part))?;
+        progress::say(format_args!("  {part:8} {:6.1} MB", megabytes(size)));
+    }
+    progress::say(format_args!("{} {}", bundle.version, bundle.root.display()));
+    progress::say(format_args!("  containerd's runtime: {}", bundle.launcher().display()));
+    if args.print {
+        let manifest = bundle.root.join(folder::MANIFEST);
+        progress::say(fs::read_to_string(&manifest).with_context(|| format!("read {}", manifest.display()))?);
+    }
+    Ok(())
+}
+
+/// Builds what is not built yet, checks it, and returns the folder: always the same one in this checkout.
+pub(crate) fn build(cache: &Cache) -> Result<Bundle> {
+    setup::prepare(cache)?;
+    let libraries = libraries::assemble(cache)?;
+    let executables = progress::step("built the launcher and the host", || executables::build(&libraries))?;
+    let shelf = executables.target.join("wasmedge-runtime");
+    fs::create_dir_all(&shelf).with_context(|| format!("make {}", shelf.display()))?;
+    let _lock = cache::lock(&shelf.join(".lock"))?;
+    let root = shelf.join(VERSION);
+    let content = folder::Content::of(VERSION, &libraries, &executables)?;
+    if content.fill(&root)? == folder::State::Filled {
+        progress::step("checked the runtime bundle", || check(&root, &libraries))?;
+        content.seal(&root)?;
+    }
+    Ok(Bundle { root, version: VERSION.to_owned() })
+}
+
+/// Runs the bundle's executables where there is nothing but the bundle: no C library, no shell, no /proc.
+fn check(root: &Path, libraries: &libraries::Libraries) -> Result<()> {
+    let alone = |program: &str| Run::new("chroot").arg(root).arg(program);
+    let said = alone(&format!("/bin/{LAUNCHER}")).arg("-v").text().context("the launcher does not run in an empty root")?;
+    ensure!(said.contains(VERSION), "the launcher says it is {said:?}, this is version {VERSION}");
+    // `--list` binds every symbol of the host and of all its libraries, as a start does.
+    let list = alone(&format!("/lib/{}", libraries.record.loader))
+        .args(["--inhibit-cache", "--library-path", "/lib", "--list"])
+        .arg(format!("/bin/{HOST}"))
+        .env("LD_BIND_NOW", "1")
+        .env("LD_WARN", "1")
+        .text()
+        .context("the host does not start on the bundle's lib")?;
+    let stray = list.lines().find(|line| line.contains("not found") || line.contains("undefined symbol"));
+    ensure!(stray.is_none(), "the host does not start on the bundle's lib: {}", stray.unwrap_or_default());
+    Ok(())
+}
+
+/// Copies the bundle into `output`; replaces only what an earlier copy left there.
+fn copy_to(bundle: &Bundle, output: &Path) -> Result<PathBuf> {
+    let shelf = output.join("wasmedge-runtime");
+    let place = shelf.join(&bundle.version);
+    fs::create_dir_all(&shelf).with_context(|| format!("make {}", shelf.display()))?;
+    if place.exists() {
+        ensure!(
+            place.join(folder::MANIFEST).exists(),
+            "{} is there and holds no runtime bundle: remove it, or choose another folder",
+            place.display()
+        );
+        fs::remove_dir_all(&place).with_context(|| format!("remove {}", place.display()))?;
+    }
+    Run::new("cp").args(["-a", "--"]).arg(&bundle.root).arg(&place).done()?;
+    Ok(place)
+}
+
+/// Bytes of all files under `folder`.
+fn size(folder: &Path) -> Result<u64> {
+    let mut sum = 0;
+    for entry in fs::read_dir(folder).with_context(|| format!("list {}", folder.display()))? {
+        let entry = entry.with_context(|| format!("list {}", folder.display()))?;
+        let facts = entry.metadata().with_context(|| format!("look at {}", entry.path().display()))?;
+        sum += if facts.is_dir() { size(&entry.path())? } else { facts.len() };
+    }
+    Ok(sum)
+}
+
+fn megabytes(bytes: u64) -> f64 {
+    f64::from(u32::try_from(bytes / 1000).unwrap_or(u32::MAX)) / 1000.0
 }

@@ -1,12 +1,83 @@
 //! `cargo xtask setup`: puts what plain `cargo` needs into `.deps`: WasmEdge's headers and library.
 
-use anyhow::Result;
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+use testbed::cache::{Cache, Key};
+use testbed::host::{self, Need};
+
+use crate::bundle::libraries;
 
 /// Puts what plain `cargo` needs into `.deps`: WasmEdge's headers and library.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {}
 
+/// What building the workspace needs of this machine. `gcc` alone brings no headers of the C library.
+const NEEDS: &[Need] = &[
+    Need { package: "gcc", provides: "cc" },
+    Need { package: "binutils", provides: "strip" },
+    Need { package: "libc6-dev", provides: "/usr/lib/*/crt1.o" },
+    // wasmedge-sys writes its bindings with bindgen, which loads libclang.
+    Need { package: "libclang-14-dev", provides: "/usr/lib/llvm-*/lib/libclang.so" },
+    Need { package: "pkg-config", provides: "pkg-config" },
+    Need { package: "libseccomp-dev", provides: "/usr/lib/*/libseccomp.so" },
+];
+
 pub(crate) fn run(args: Args) -> Result<()> {
     let Args {} = args;
-    anyhow::bail!("not written yet")
+    prepare(&Cache::open()?)?;
+    testbed::progress::say("ready: .deps/wasmedge holds the engine that cargo builds and tests against");
+    Ok(())
+}
+
+/// Makes plain `cargo build` and `cargo test` work in this checkout. Costs next to nothing once done.
+pub(crate) fn prepare(cache: &Cache) -> Result<()> {
+    host::install(NEEDS)?;
+    let libraries = libraries::assemble(cache)?;
+    let path = libraries.root.as_os_str().as_encoded_bytes();
+    let entry = cache.entry("wasmedge-dev", &Key::of([path, libraries.headers.as_os_str().as_encoded_bytes()]), |draft| {
+        let link =
+            |target: &Path, name: &str| symlink(target, draft.join(name)).with_context(|| format!("link {name} to {}", target.display()));
+        fs::create_dir(draft.join("lib")).context("make a folder for the engine alone")?;
+        link(&libraries.headers, "include")?;
+        link(&libraries.engine(), "lib/libwasmedge.so")?;
+        link(&libraries.run(), "run")?;
+        link(&libraries.loader(), "loader")
+    })?;
+    let deps = repository().join(".deps");
+    fs::create_dir_all(&deps).with_context(|| format!("make {}", deps.display()))?;
+    point(&deps.join("wasmedge"), &entry)
+}
+
+/// The root of this checkout.
+pub(crate) fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask is a folder of the repository").to_owned()
+}
+
+/// Makes `link` lead to `target`; whoever looks meanwhile finds the former target or the new one.
+fn point(link: &Path, target: &Path) -> Result<()> {
+    if fs::read_link(link).is_ok_and(|former| former == target) {
+        return Ok(());
+    }
+    let draft = link.with_extension(format!("draft-{}", std::process::id()));
+    symlink(target, &draft).with_context(|| format!("make the link {}", draft.display()))?;
+    fs::rename(&draft, link).with_context(|| format!("rename {} to {}", draft.display(), link.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_is_moved_without_a_moment_of_absence() {
+        let folder = tempfile::tempdir().unwrap();
+        let link = folder.path().join("link");
+        for target in ["a", "a", "b"] {
+            point(&link, Path::new(target)).unwrap();
+            assert_eq!(fs::read_link(&link).unwrap(), Path::new(target));
+        }
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
 }

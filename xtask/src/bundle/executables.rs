@@ -1,0 +1,69 @@
+//! The bundle's executables: the launcher, static; the host, on the bundle's libraries.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, ensure};
+use testbed::command::Run;
+
+use super::libraries::{self, Libraries};
+use super::{HOST, LAUNCHER, elf};
+use crate::setup;
+
+/// Built and stripped of debug information.
+#[derive(Debug)]
+pub(super) struct Executables {
+    pub(super) launcher: PathBuf,
+    pub(super) host: PathBuf,
+    /// cargo's target folder.
+    pub(super) target: PathBuf,
+}
+
+/// Builds both.
+pub(super) fn build(libraries: &Libraries) -> Result<Executables> {
+    // Of the launcher alone: everything else is linked as usual, so this flag is no setting of the workspace.
+    let launcher = cargo(&["rustc", "--package", "wasmedge-launcher", "--bin", LAUNCHER], &["-C", "target-feature=+crt-static"])?;
+    let host = cargo(&["build", "--package", "containerd-shim-wasmedge", "--bin", HOST], &[])?;
+    let facts = elf::read(&launcher)?;
+    ensure!(
+        facts.interpreter.is_none() && facts.needed.is_empty(),
+        "the launcher must run where there is no C library, but it asks for {:?} and {:?}",
+        facts.interpreter,
+        facts.needed
+    );
+    libraries::must_hold_all_of(&libraries.run(), &host)?;
+    let target = host.ancestors().nth(2).with_context(|| format!("{} lies in no target folder", host.display()))?.to_owned();
+    Ok(Executables { launcher: stripped(&launcher)?, host: stripped(&host)?, target })
+}
+
+/// Runs cargo and returns the path of the executable that it made.
+fn cargo(args: &[&str], for_rustc: &[&str]) -> Result<PathBuf> {
+    let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let messages = Run::new(program)
+        .current_dir(setup::repository())
+        .args(args)
+        .args(["--message-format", "json-render-diagnostics", "--"].iter().take(if for_rustc.is_empty() { 2 } else { 3 }))
+        .args(for_rustc)
+        .text()?;
+    let executable = messages
+        .lines()
+        .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
+        .filter_map(|message| message.get("executable")?.as_str().map(PathBuf::from))
+        .next_back();
+    executable.with_context(|| format!("`cargo {}` made no executable", args.join(" ")))
+}
+
+/// A copy without debug information beside `program`, made anew when that is newer. Names of functions stay, for
+/// backtraces.
+fn stripped(program: &Path) -> Result<PathBuf> {
+    let copy = program.with_extension("stripped");
+    let modified = |path: &Path| path.metadata().and_then(|facts| facts.modified());
+    let built = modified(program).with_context(|| format!("look at {}", program.display()))?;
+    if modified(&copy).is_ok_and(|made| made > built) {
+        return Ok(copy);
+    }
+    let draft = program.with_extension(format!("stripped-{}", std::process::id()));
+    Run::new("strip").arg("--strip-debug").arg("-o").arg(&draft).arg(program).done()?;
+    fs::rename(&draft, &copy).with_context(|| format!("rename {} to {}", draft.display(), copy.display()))?;
+    Ok(copy)
+}

@@ -1,0 +1,129 @@
+//! Filling the bundle's folder so that whoever uses it meanwhile finds each file whole, and the manifest that tells
+//! what it holds. The manifest is written last, after the checks: a folder that has it was proven.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+use serde::{Deserialize, Serialize};
+use testbed::cache;
+
+use super::executables::Executables;
+use super::libraries::{Engine, Libraries};
+use super::{HOST, LAUNCHER};
+
+/// Where the manifest lies in the bundle.
+pub(super) const MANIFEST: &str = "share/manifest.json";
+
+/// What a bundle says of itself.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Manifest {
+    /// Version of the runtime.
+    pub(super) version: String,
+    pub(super) architecture: String,
+    pub(super) engine: Engine,
+    /// File name of the loader in `lib`.
+    pub(super) loader: String,
+    /// The Debian suite of the libraries.
+    pub(super) suite: String,
+    /// The Debian packages that the libraries are from.
+    pub(super) packages: Vec<testbed::apt::Package>,
+    /// SHA-256 of every file but this one, by its path in the bundle; `-> target` for a link.
+    pub(super) files: BTreeMap<String, String>,
+}
+
+/// What a bundle is to hold: its manifest, and where each file comes from.
+#[derive(Debug)]
+pub(super) struct Content {
+    pub(super) manifest: Manifest,
+    sources: BTreeMap<String, PathBuf>,
+}
+
+/// How a folder compares with what it is to hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum State {
+    /// It holds that already, and was proven.
+    Proven,
+    /// It was filled just now, and has no manifest yet.
+    Filled,
+}
+
+impl Content {
+    /// What the bundle of these parts holds.
+    pub(super) fn of(version: &str, libraries: &Libraries, executables: &Executables) -> Result<Self> {
+        let (mut files, mut sources) = (BTreeMap::new(), BTreeMap::new());
+        for (path, what) in &libraries.record.files {
+            let name = path.strip_prefix("licenses/").map_or_else(|| path.clone(), |rest| format!("share/licenses/{rest}"));
+            sources.insert(name.clone(), libraries.root.join(path));
+            files.insert(name, what.clone());
+        }
+        for (name, file) in [(LAUNCHER, &executables.launcher), (HOST, &executables.host)] {
+            let name = format!("bin/{name}");
+            files.insert(name.clone(), cache::sha256_of_file(file)?);
+            sources.insert(name, file.clone());
+        }
+        let record = &libraries.record;
+        let manifest = Manifest {
+            version: version.to_owned(),
+            architecture: std::env::consts::ARCH.to_owned(),
+            engine: record.engine.clone(),
+            loader: record.loader.clone(),
+            suite: record.suite.clone(),
+            packages: record.packages.clone(),
+            files,
+        };
+        Ok(Self { manifest, sources })
+    }
+
+    /// Makes `root` hold exactly this, file by file.
+    pub(super) fn fill(&self, root: &Path) -> Result<State> {
+        let manifest = root.join(MANIFEST);
+        let former: Option<Manifest> = fs::read(&manifest).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        if former.as_ref() == Some(&self.manifest) && self.manifest.files.keys().all(|name| root.join(name).symlink_metadata().is_ok()) {
+            return Ok(State::Proven);
+        }
+        if former.is_some() {
+            fs::remove_file(&manifest).with_context(|| format!("remove {}", manifest.display()))?;
+        }
+        let known = |name: &String, what: &String| {
+            former.as_ref().is_some_and(|former| former.files.get(name) == Some(what)) && root.join(name).symlink_metadata().is_ok()
+        };
+        for (name, what) in &self.manifest.files {
+            if !known(name, what) {
+                place(&self.sources[name], what.strip_prefix("-> "), &root.join(name))?;
+            }
+        }
+        for name in former.iter().flat_map(|former| former.files.keys()).filter(|name| !self.manifest.files.contains_key(*name)) {
+            fs::remove_file(root.join(name)).with_context(|| format!("remove {name} of an earlier bundle from {}", root.display()))?;
+        }
+        Ok(State::Filled)
+    }
+
+    /// Says that `root` was proven.
+    pub(super) fn seal(&self, root: &Path) -> Result<()> {
+        let text = serde_json::to_vec_pretty(&self.manifest).context("write down the manifest")?;
+        let draft = root.join("share/.manifest.json");
+        fs::write(&draft, text).with_context(|| format!("write {}", draft.display()))?;
+        fs::rename(&draft, root.join(MANIFEST)).with_context(|| format!("rename {}", draft.display()))
+    }
+}
+
+/// Puts a copy of `source`, or a link to `target`, at `place`, at once.
+fn place(source: &Path, target: Option<&str>, place: &Path) -> Result<()> {
+    let folder = place.parent().with_context(|| format!("{} lies in no folder", place.display()))?;
+    fs::create_dir_all(folder).with_context(|| format!("make {}", folder.display()))?;
+    let draft = folder.join(format!(".draft-{}", std::process::id()));
+    match target {
+        Some(target) => symlink(target, &draft).with_context(|| format!("link {} to {target}", place.display()))?,
+        None => {
+            // A copy, not a hard link: what is done to a bundle must not reach the cache.
+            fs::copy(source, &draft).with_context(|| format!("copy {} to {}", source.display(), draft.display()))?;
+            let mode = if source.metadata()?.permissions().mode() & 0o111 == 0 { 0o644 } else { 0o755 };
+            fs::set_permissions(&draft, fs::Permissions::from_mode(mode))
+                .with_context(|| format!("set the mode of {}", place.display()))?;
+        }
+    }
+    fs::rename(&draft, place).with_context(|| format!("rename {} to {}", draft.display(), place.display()))
+}
