@@ -301,6 +301,3 @@ fn first_process(keeper: &mut Child, log: &Path) -> Result<Process> {
         || fs::read_to_string(log).unwrap_or_default(),
     )
 }
-
-#[cfg(test)]
-mod tests;

@@ -1,1 +1,205 @@
-//! A containerd of a run's own: root, state, socket and namespace.
+//! A private containerd in a cell, and `ctr` to talk to it.
+//!
+//! * [`install`]: which containerd: Debian's, or the pinned one built from its Go module.
+//! * [`config`]: its configuration file, in the form of its version.
+//! * [`container`]: running a container to its end, or as a task that is watched and killed.
+//!
+//! Root and state lie in memory inside the cell, and so does `/run/containerd`, where shims have their sockets whatever
+//! the configuration says; `ctr` therefore runs inside too.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::cell::{Cell, Service};
+use crate::command;
+use crate::teardown::Run;
+use crate::wait;
+
+mod config;
+mod container;
+mod install;
+
+pub use container::{Container, Finished, Runtime, Task};
+pub use install::Install;
+
+/// How long containerd may take until it answers.
+const START_LIMIT: Duration = Duration::from_secs(30);
+/// How long one `ctr` command may take that runs no guest.
+const CTR_LIMIT: Duration = Duration::from_mins(1);
+
+/// A containerd that belongs to a run; copies are the same one.
+#[derive(Debug, Clone)]
+pub struct Containerd {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    cell: Cell,
+    install: Install,
+    folder: PathBuf,
+    namespace: String,
+    path: String,
+    service: Service,
+}
+
+impl Containerd {
+    /// Starts `install` in `cell` and waits until it answers. Shims are found in `shims`, then beside containerd.
+    ///
+    /// # Errors
+    /// When it does not come up; the error carries its log.
+    pub fn start(run: &Run, cell: &Cell, install: &Install, shims: &[&Path]) -> Result<Self> {
+        let folder = run.folder().join(&install.name);
+        fs::create_dir_all(&folder).with_context(|| format!("make {}", folder.display()))?;
+        cell.mount_memory(&folder)?;
+        cell.mount_memory(Path::new("/run/containerd"))?;
+        let file = run.folder().join(format!("{}.toml", install.name));
+        fs::write(&file, config::text(install.schema()?, &folder)).with_context(|| format!("write {}", file.display()))?;
+        let path = search_path(install, shims)?;
+        let mut command = cell.command("env");
+        command.arg(format!("PATH={path}")).arg(install.bin.join("containerd")).arg("--config").arg(&file);
+        let service = cell.spawn(&format!("containerd-{}", install.name), command)?;
+        // The name of the namespace becomes that of the containers' cgroups, by which the run's end finds them.
+        let namespace = format!("{}.{}", run.name(), install.name);
+        let inner = Inner { cell: cell.clone(), install: install.clone(), folder, namespace, path, service };
+        let containerd = Self { inner: Arc::new(inner) };
+        containerd.wait_until_it_answers()?;
+        Ok(containerd)
+    }
+
+    /// Which one it is.
+    pub fn install(&self) -> &Install {
+        &self.inner.install
+    }
+
+    /// The cell that it is in.
+    pub fn cell(&self) -> &Cell {
+        &self.inner.cell
+    }
+
+    /// Where it listens, inside the cell.
+    pub fn address(&self) -> PathBuf {
+        self.inner.folder.join("containerd.sock")
+    }
+
+    /// The containerd namespace of everything that `ctr` does here.
+    pub fn namespace(&self) -> &str {
+        &self.inner.namespace
+    }
+
+    /// A `ctr` command without its arguments.
+    pub fn ctr(&self) -> command::Run {
+        let (program, words) = self.ctr_words();
+        self.inner.cell.run(program).args(words)
+    }
+
+    /// As [`Containerd::ctr`], for a caller who wants the process itself.
+    pub fn ctr_command(&self) -> Command {
+        let (program, words) = self.ctr_words();
+        let mut command = self.inner.cell.command(program);
+        command.args(words);
+        command
+    }
+
+    /// Imports and unpacks every image in the archive (an OCI layout as a tar file).
+    ///
+    /// # Errors
+    /// When containerd refuses it.
+    pub fn import(&self, archive: &Path) -> Result<()> {
+        let mut ctr = self.ctr().args(["images", "import", "--all-platforms"]);
+        if self.inner.install.has_local_import()? {
+            // The transfer service, its default since 2.1, unpacks for the machine's own platform only.
+            ctr = ctr.arg("--local");
+        }
+        ctr.arg(archive).deadline(CTR_LIMIT).done().with_context(|| format!("import {}", archive.display()))
+    }
+
+    /// The names of all images.
+    ///
+    /// # Errors
+    /// When `ctr` fails.
+    pub fn images(&self) -> Result<Vec<String>> {
+        Ok(self.ctr().args(["images", "ls", "-q"]).deadline(CTR_LIMIT).text()?.lines().map(str::to_owned).collect())
+    }
+
+    /// A container of `image`, to be named `id`.
+    pub fn container(&self, image: &str, id: &str) -> Container {
+        Container::new(self.clone(), image, id)
+    }
+
+    /// The ids of all containers.
+    ///
+    /// # Errors
+    /// When `ctr` fails.
+    pub fn containers(&self) -> Result<Vec<String>> {
+        Ok(self.ctr().args(["containers", "ls", "-q"]).deadline(CTR_LIMIT).text()?.lines().map(str::to_owned).collect())
+    }
+
+    /// Has every event, as one line each, written to a log from now on.
+    ///
+    /// # Errors
+    /// When `ctr` cannot be started.
+    pub fn events(&self) -> Result<Service> {
+        let mut command = self.ctr_command();
+        command.arg("events");
+        self.inner.cell.spawn(&format!("events-{}", self.inner.install.name), command)
+    }
+
+    /// What helps to understand a failure: the log's last lines, and the tasks there are.
+    pub fn evidence(&self) -> String {
+        let tasks = self.ctr().args(["tasks", "ls"]).deadline(CTR_LIMIT).text().unwrap_or_else(|error| format!("{error:#}"));
+        format!("containerd {}: {}\n{tasks}", self.inner.install.name, self.inner.service.last_words())
+    }
+
+    /// All that containerd and its shims have logged.
+    ///
+    /// # Errors
+    /// When the log cannot be read.
+    pub fn log(&self) -> Result<String> {
+        let log = self.inner.service.log();
+        fs::read(log).map(|text| String::from_utf8_lossy(&text).into_owned()).with_context(|| format!("read {}", log.display()))
+    }
+
+    fn ctr_words(&self) -> (&'static str, Vec<std::ffi::OsString>) {
+        let Inner { install, namespace, path, .. } = &*self.inner;
+        let words = [
+            format!("PATH={path}").into(),
+            install.bin.join("ctr").into_os_string(),
+            "--address".into(),
+            self.address().into_os_string(),
+            "--namespace".into(),
+            namespace.into(),
+        ];
+        ("env", words.into())
+    }
+
+    fn wait_until_it_answers(&self) -> Result<()> {
+        wait::until(
+            format_args!("containerd {} to answer", self.inner.install.name),
+            START_LIMIT,
+            || {
+                self.inner.service.must_be_up()?;
+                let output = self.ctr().args(["--connect-timeout", "1s", "version"]).deadline(START_LIMIT).output()?;
+                Ok(output.status.success().then_some(()))
+            },
+            || self.inner.service.last_words(),
+        )
+    }
+}
+
+/// Where containerd looks for shims, and shims for runc.
+fn search_path(install: &Install, shims: &[&Path]) -> Result<String> {
+    let system = ["/usr/sbin", "/usr/bin", "/sbin", "/bin"].map(Path::new);
+    let folders = shims.iter().copied().chain([install.bin.as_path(), install.runc.as_path()]).chain(system);
+    let path = std::env::join_paths(folders).context("a folder with a colon in its name cannot stand on PATH")?;
+    match path.to_str().map(OsStr::new) {
+        Some(text) => Ok(text.to_string_lossy().into_owned()),
+        None => bail!("a folder whose name is not UTF-8 cannot be handed to containerd: {}", path.display()),
+    }
+}

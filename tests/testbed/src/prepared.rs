@@ -1,1 +1,102 @@
-//! What `cargo xtask test` hands to the test programs.
+//! What `cargo xtask test` prepares once and hands to the test programs of the node and cluster classes.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+use serde::{Deserialize, Serialize};
+
+use crate::containerd::Install;
+
+/// The variable that names the file in which [`Prepared`] is written down.
+pub const VARIABLE: &str = "TESTBED_PREPARED";
+
+/// Things that take long to make and that every test program needs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Prepared {
+    /// The runtime bundle's folder, with `bin`, `lib` and `share`.
+    pub bundle: PathBuf,
+    /// Every containerd that the node class runs on.
+    pub containerds: Vec<Install>,
+    /// Guests and programs that a compiler made.
+    pub guests: Guests,
+}
+
+/// Guests that are compiled from C.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Guests {
+    /// The probe: a Wasm module whose first argument says what it does.
+    pub probe: PathBuf,
+    /// The static Linux program that stands for a sidecar.
+    pub native: PathBuf,
+}
+
+/// Whether a test program was started by `cargo xtask test`.
+#[derive(Debug)]
+pub enum Preparation {
+    /// It was; here is what it may use.
+    Done(Box<Prepared>),
+    /// It was not: its tests cannot run, for this reason.
+    Missing(String),
+}
+
+impl Preparation {
+    /// Reads what was prepared, from the file that the variable names.
+    ///
+    /// # Errors
+    /// When the variable names a file that cannot be read.
+    pub fn from_environment() -> Result<Self> {
+        match std::env::var_os(VARIABLE) {
+            Some(file) => Prepared::read(&file).map(Box::new).map(Self::Done),
+            None => Ok(Self::Missing(format!("{VARIABLE} is not set: `cargo xtask test` prepares what these tests need and sets it"))),
+        }
+    }
+}
+
+impl Prepared {
+    /// Writes it down in `file`.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn write(&self, file: &Path) -> Result<()> {
+        let text = serde_json::to_vec_pretty(self).context("write down what was prepared")?;
+        fs::write(file, text).with_context(|| format!("write {}", file.display()))
+    }
+
+    fn read(file: &OsStr) -> Result<Self> {
+        let text = fs::read(file).with_context(|| format!("read {}, which {VARIABLE} names", Path::new(file).display()))?;
+        serde_json::from_slice(&text)
+            .with_context(|| format!("read {}: run `cargo xtask test` of this checkout", Path::new(file).display()))
+    }
+
+    /// The folder in the bundle that holds the shim.
+    pub fn shims(&self) -> PathBuf {
+        self.bundle.join("bin")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("prepared.json");
+        let install = Install { name: "debian".into(), version: "1.6.20".into(), bin: "/bin".into(), runc: "/sbin".into() };
+        let guests = Guests { probe: "/probe.wasm".into(), native: "/native".into() };
+        let prepared = Prepared { bundle: "/bundle".into(), containerds: vec![install], guests };
+        prepared.write(&file).unwrap();
+        assert_eq!(Prepared::read(file.as_os_str()).unwrap(), prepared);
+    }
+
+    #[test]
+    fn without_the_variable_the_reason_names_the_command() {
+        // The unit tests themselves are run without it.
+        let Preparation::Missing(reason) = Preparation::from_environment().unwrap() else { panic!("prepared, in a unit test") };
+        assert!(reason.contains("cargo xtask test"), "{reason}");
+    }
+}

@@ -1,0 +1,249 @@
+//! One container: described by a builder, then run to its end or started as a task.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+
+use super::Containerd;
+use crate::command;
+use crate::wait;
+
+/// How long a guest may run before its test gives up on it.
+const RUN_LIMIT: Duration = Duration::from_mins(1);
+/// How long `ctr` may take for what runs no guest.
+const CTR_LIMIT: Duration = Duration::from_secs(30);
+
+/// Which runtime a container is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Runtime {
+    /// Ours.
+    Wasmedge,
+    /// The one that comes with containerd.
+    Runc,
+}
+
+impl Runtime {
+    /// The name by which containerd finds the shim.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Wasmedge => "io.containerd.wasmedge.v1",
+            Self::Runc => "io.containerd.runc.v2",
+        }
+    }
+}
+
+/// A container that is yet to be run.
+#[derive(Debug, Clone)]
+#[must_use]
+pub struct Container {
+    containerd: Containerd,
+    image: String,
+    id: String,
+    runtime: Runtime,
+    options: Vec<String>,
+    args: Vec<String>,
+    input: Vec<u8>,
+}
+
+/// How a container ended, and what it printed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finished {
+    /// The exit code; 1 also when containerd or the shim refused to create it (then standard error says so).
+    pub code: i32,
+    /// Standard output.
+    pub stdout: Vec<u8>,
+    /// Standard error, of the guest and of `ctr`.
+    pub stderr: String,
+    /// From `ctr`'s start to its end.
+    pub took: Duration,
+}
+
+impl Finished {
+    /// Standard output as text.
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.stdout).into_owned()
+    }
+}
+
+impl Container {
+    pub(super) fn new(containerd: Containerd, image: &str, id: &str) -> Self {
+        let (image, id) = (image.to_owned(), id.to_owned());
+        Self { containerd, image, id, runtime: Runtime::Wasmedge, options: Vec::new(), args: Vec::new(), input: Vec::new() }
+    }
+
+    /// Takes another runtime than ours.
+    pub fn runtime(mut self, runtime: Runtime) -> Self {
+        self.runtime = runtime;
+        self
+    }
+
+    /// Sets a variable of its environment.
+    pub fn env(self, name: &str, value: &str) -> Self {
+        self.option("--env", &format!("{name}={value}"))
+    }
+
+    /// Sets an annotation of its spec.
+    pub fn annotation(self, name: &str, value: &str) -> Self {
+        self.option("--annotation", &format!("{name}={value}"))
+    }
+
+    /// Mounts `source` of the machine, writable, at `destination`.
+    pub fn mount(self, source: &Path, destination: &str) -> Self {
+        self.bind(source, destination, "rw")
+    }
+
+    /// Mounts `source` of the machine, read-only, at `destination`.
+    pub fn mount_read_only(self, source: &Path, destination: &str) -> Self {
+        self.bind(source, destination, "ro")
+    }
+
+    /// Sets the working directory.
+    pub fn cwd(self, folder: &str) -> Self {
+        self.option("--cwd", folder)
+    }
+
+    /// Any other option of `ctr run`.
+    pub fn flag(mut self, flag: &str) -> Self {
+        self.options.push(flag.to_owned());
+        self
+    }
+
+    /// The whole command line, argument 0 first, in place of the image's.
+    pub fn args(mut self, args: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.args.extend(args.into_iter().map(Into::into));
+        self
+    }
+
+    /// What it reads on standard input; nothing unless given.
+    pub fn input(mut self, bytes: impl Into<Vec<u8>>) -> Self {
+        self.input = bytes.into();
+        self
+    }
+
+    /// Runs it to its end and removes it.
+    ///
+    /// # Errors
+    /// When `ctr` cannot be started or does not end in time; a container that fails is no error.
+    pub fn run(self) -> Result<Finished> {
+        let started = Instant::now();
+        let output = self.command(&["--rm"]).input(self.input.clone()).deadline(RUN_LIMIT).output().map_err(|error| self.explain(error))?;
+        let took = started.elapsed();
+        let code = output.status.code().with_context(|| format!("ctr run {} was killed: {}", self.id, output.status))?;
+        Ok(Finished { code, stdout: output.stdout, stderr: String::from_utf8_lossy(&output.stderr).into_owned(), took })
+    }
+
+    /// As [`Container::run`], on a process that the caller reads from: for output that is shown as it comes.
+    pub fn run_command(&self) -> std::process::Command {
+        let mut command = self.containerd.ctr_command();
+        command.args(self.words(&["--rm"]));
+        command
+    }
+
+    /// Starts it and leaves it running; its output goes nowhere.
+    ///
+    /// # Errors
+    /// When it cannot be created or started.
+    pub fn start(self) -> Result<Task> {
+        self.command(&["--detach", "--null-io"]).deadline(CTR_LIMIT).done().map_err(|error| self.explain(error))?;
+        Ok(Task { containerd: self.containerd, id: self.id })
+    }
+
+    fn command(&self, first: &[&str]) -> command::Run {
+        self.containerd.ctr().args(self.words(first))
+    }
+
+    fn words(&self, first: &[&str]) -> Vec<String> {
+        let mut words = vec!["run".to_owned()];
+        words.extend(first.iter().map(|word| (*word).to_owned()));
+        words.extend(["--runtime".to_owned(), self.runtime.name().to_owned()]);
+        words.extend(self.options.iter().cloned());
+        words.extend([self.image.clone(), self.id.clone()]);
+        words.extend(self.args.iter().cloned());
+        words
+    }
+
+    fn option(self, name: &str, value: &str) -> Self {
+        self.flag(name).flag(value)
+    }
+
+    fn bind(self, source: &Path, destination: &str, mode: &str) -> Self {
+        let value = format!("type=bind,src={},dst={destination},options=rbind:{mode}", source.display());
+        self.option("--mount", &value)
+    }
+
+    fn explain(&self, error: anyhow::Error) -> anyhow::Error {
+        error.context(format!("container {} of {}\n{}", self.id, self.image, self.containerd.evidence()))
+    }
+}
+
+/// A container that was started.
+#[derive(Debug)]
+pub struct Task {
+    containerd: Containerd,
+    id: String,
+}
+
+impl Task {
+    /// The container's id.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// The number of its process inside the cell.
+    ///
+    /// # Errors
+    /// When containerd has no such task.
+    pub fn pid(&self) -> Result<i32> {
+        self.row()?.split_whitespace().nth(1).and_then(|word| word.parse().ok()).with_context(|| format!("no process of task {}", self.id))
+    }
+
+    /// What containerd says of it: `RUNNING`, `STOPPED`.
+    ///
+    /// # Errors
+    /// When containerd has no such task.
+    pub fn status(&self) -> Result<String> {
+        self.row()?.split_whitespace().nth(2).map(str::to_owned).with_context(|| format!("no status of task {}", self.id))
+    }
+
+    /// Sends it a signal.
+    ///
+    /// # Errors
+    /// When containerd refuses.
+    pub fn kill(&self, signal: &str) -> Result<()> {
+        self.containerd.ctr().args(["tasks", "kill", "--signal", signal, &self.id]).deadline(CTR_LIMIT).done()
+    }
+
+    /// Waits until it has stopped.
+    ///
+    /// # Errors
+    /// When it still runs after `limit`.
+    pub fn wait(&self, limit: Duration) -> Result<()> {
+        wait::until(
+            format_args!("task {} to stop", self.id),
+            limit,
+            || Ok((self.status()? == "STOPPED").then_some(())),
+            || self.containerd.evidence(),
+        )
+    }
+
+    /// Removes the stopped task and its container, and returns the exit code.
+    ///
+    /// # Errors
+    /// When containerd refuses.
+    pub fn delete(self) -> Result<i32> {
+        let output = self.containerd.ctr().args(["tasks", "rm", &self.id]).deadline(CTR_LIMIT).output()?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        if !said.trim().is_empty() {
+            bail!("remove task {}: {said}\n{}", self.id, self.containerd.evidence());
+        }
+        self.containerd.ctr().args(["containers", "rm", &self.id]).deadline(CTR_LIMIT).done()?;
+        output.status.code().with_context(|| format!("ctr tasks rm {} was killed", self.id))
+    }
+
+    fn row(&self) -> Result<String> {
+        let list = self.containerd.ctr().args(["tasks", "ls"]).deadline(CTR_LIMIT).text()?;
+        let row = list.lines().find(|line| line.split_whitespace().next() == Some(&self.id));
+        row.map(str::to_owned).with_context(|| format!("containerd has no task {}:\n{list}", self.id))
+    }
+}
