@@ -10,20 +10,15 @@
 //! Everything lives in the cell of a run: when the run ends, so does the cluster, with every bridge, rule, mount and
 //! process. With the stock node image it is the user's Docker that holds the cluster, and kind that removes it.
 
-use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 
-use crate::cache::Cache;
-use crate::cell::{Cell, CellOptions, Lifetime, Network};
+use crate::cell::Lifetime;
 use crate::command;
-use crate::go::{self, modules};
-use crate::progress;
-use crate::teardown::Run;
-use crate::versions::Versions;
+use crate::image::{Credentials, Packed, Registry as Access, Transport};
 
+mod up;
 mod config;
 mod capabilities;
 mod docker;
@@ -31,16 +26,14 @@ mod rootfs;
 mod archive;
 mod node_image;
 mod network;
+mod registry;
 mod runtime;
 mod evidence;
 
-use docker::{Docker, Private};
+use docker::Docker;
+use registry::Place;
+pub use registry::REGISTRY;
 pub use runtime::{HANDLER, LABEL, Runtime};
-
-/// From `kind create` to nodes that can be talked to.
-const CREATE_LIMIT: Duration = Duration::from_secs(10 * 60);
-/// For nodes and system pods to become ready.
-const READY_LIMIT: &str = "--timeout=180s";
 
 /// Which image the nodes are made of.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,68 +64,29 @@ pub struct ClusterOptions {
 pub struct Cluster {
     name: String,
     engine: Docker,
-    kubectl: PathBuf,
-    kind: PathBuf,
+    programs: Programs,
     kubeconfig: PathBuf,
+    registry: Place,
     nodes: Vec<String>,
     worker: String,
 }
 
+/// What talks to a cluster, and what makes it.
+#[derive(Debug, Clone)]
+struct Programs {
+    kubectl: PathBuf,
+    kind: PathBuf,
+}
+
 impl Cluster {
-    /// Brings up a cluster that belongs to `run`.
-    ///
-    /// # Errors
-    /// When a part of it cannot be made or does not become ready; the error carries what the cluster says.
-    pub fn up(cache: &Cache, run: &Run, options: &ClusterOptions) -> Result<Self> {
-        let versions = Versions::pinned()?;
-        let kubectl = go::build(cache, &modules::kubernetes(&versions.cluster))?.join("kubectl");
-        let kind = go::build(cache, &modules::kind(&versions.cluster))?.join("kind");
-        let kubeconfig = run.folder().join("kubeconfig");
-        let (engine, image, file) = match &options.node_image {
-            NodeImage::Own => own_engine(cache, run, &versions, options.lifetime)?,
-            NodeImage::Stock => (Docker::users()?, None, config::FILE.to_owned()),
-            NodeImage::Named(image) => (Docker::users()?, Some(image.clone()), config::FILE.to_owned()),
-        };
-        let mut cluster = Self { name: options.name.clone(), engine, kubectl, kind, kubeconfig, nodes: Vec::new(), worker: String::new() };
-        progress::step("created the nodes", || cluster.create(run, image.as_deref(), &file))?;
-        if options.node_image == NodeImage::Own {
-            progress::step("connected the pods", || network::connect(&cluster).and_then(|()| network::seal_dns(&cluster)))?;
-        }
-        progress::step(format_args!("put the runtime on {}", cluster.worker), || {
-            runtime::install(&cluster, &cluster.worker, &options.runtime)
-        })?;
-        progress::step("nodes and system pods are ready", || cluster.wait_until_ready())?;
-        Ok(cluster)
-    }
-
-    /// The cluster of a run that was kept.
-    ///
-    /// # Errors
-    /// When its cell is gone.
-    pub fn kept(cache: &Cache, run: &Run, name: &str) -> Result<Self> {
-        let versions = Versions::pinned()?;
-        let cell = Cell::of(run)?;
-        let mut cluster = Self {
-            name: name.to_owned(),
-            engine: Docker::Private(Private::known(cache, run, &cell)?),
-            kubectl: go::build(cache, &modules::kubernetes(&versions.cluster))?.join("kubectl"),
-            kind: go::build(cache, &modules::kind(&versions.cluster))?.join("kind"),
-            kubeconfig: run.folder().join("kubeconfig"),
-            nodes: Vec::new(),
-            worker: String::new(),
-        };
-        cluster.find_nodes()?;
-        Ok(cluster)
-    }
-
     /// `kubectl` for this cluster.
     pub fn kubectl(&self) -> command::Run {
-        command::Run::new(&self.kubectl).arg("--kubeconfig").arg(&self.kubeconfig)
+        command::Run::new(&self.programs.kubectl).arg("--kubeconfig").arg(&self.kubeconfig)
     }
 
     /// Where the `kubectl` program lies.
     pub fn kubectl_program(&self) -> &Path {
-        &self.kubectl
+        &self.programs.kubectl
     }
 
     /// The file that leads `kubectl` here.
@@ -155,64 +109,27 @@ impl Cluster {
         self.engine.in_node(node, arguments)
     }
 
-    fn create(&mut self, run: &Run, image: Option<&str>, file: &str) -> Result<()> {
-        let path = run.folder().join("kind.yaml");
-        fs::write(&path, file).with_context(|| format!("write {}", path.display()))?;
-        if let Docker::Users = self.engine {
-            // Our own engine dies with the cell; the user's keeps what is not taken from it.
-            let (kind, name) = (self.kind.clone(), self.name.clone());
-            run.on_end(format!("delete the cluster {name}"), move || {
-                command::Run::new(kind).args(["delete", "cluster", "--name", &name]).done()
-            });
-        }
-        let mut create = self.engine.run(&self.kind).args(["create", "cluster", "--retain", "--name", &self.name]);
-        create = create.arg("--config").arg(&path).arg("--kubeconfig").arg(&self.kubeconfig);
-        if let Some(image) = image {
-            create = create.args(["--image", image]);
-        }
-        if let Err(error) = create.deadline(CREATE_LIMIT).done() {
-            let _ = self.find_nodes();
-            let journals: Vec<String> = self.nodes.iter().map(|node| self.node_evidence(node)).collect();
-            bail!("{error:#}\n{}\n{}", journals.join("\n"), self.engine.last_words());
-        }
-        self.find_nodes()
+    /// What to name an image, `name:tag`, so that [`Cluster::push`] puts it into the cluster's registry; pods name it
+    /// [`REGISTRY`]`/name:tag`.
+    pub fn reference(&self, image: &str) -> String {
+        format!("{}/{image}", self.registry.here)
     }
 
-    fn node_evidence(&self, node: &str) -> String {
-        let console = evidence::said(&format!("console of {node}"), self.engine.docker(&["logs", "--tail", "40", node]));
-        format!("{console}\n{}", self.journal(node))
+    /// Pushes an image that is named by [`Cluster::reference`].
+    ///
+    /// # Errors
+    /// When the registry cannot be reached or refuses.
+    pub fn push(&self, image: &Packed) -> Result<()> {
+        image.push(&Access { transport: Transport::Http, credentials: Credentials::Anonymous }).map(drop)
     }
 
     /// Asks kind for the nodes; the runtime goes to the first worker by name.
     fn find_nodes(&mut self) -> Result<()> {
-        let list = self.engine.run(&self.kind).args(["get", "nodes", "--name", &self.name]).text()?;
+        let list = self.engine.run(&self.programs.kind).args(["get", "nodes", "--name", &self.name]).text()?;
         self.nodes = list.lines().map(str::to_owned).collect();
         self.nodes.sort();
         let worker = self.nodes.iter().find(|node| !node.contains("control-plane"));
         self.worker = worker.with_context(|| format!("the cluster {} has no worker: nodes {:?}", self.name, self.nodes))?.clone();
         Ok(())
     }
-
-    fn wait_until_ready(&self) -> Result<()> {
-        let ready = || {
-            self.kubectl().args(["wait", "--for=condition=Ready", "node", "--all", READY_LIMIT]).done()?;
-            let system = || self.kubectl().args(["--namespace", "kube-system", "rollout", "status", READY_LIMIT]);
-            system().arg("daemonset/kube-proxy").done()?;
-            system().arg("deployment/coredns").done()
-        };
-        ready().map_err(|error| error.context(self.evidence(Some("kube-system"))))
-    }
-}
-
-/// Starts a Docker of the run's own and loads our node image; gives the image's name and kind's configuration too.
-fn own_engine(cache: &Cache, run: &Run, versions: &Versions, lifetime: Lifetime) -> Result<(Docker, Option<String>, String)> {
-    let image = node_image::make(cache, versions)?;
-    let private = progress::step("started Docker in a cell", || {
-        let cell = Cell::start(run, CellOptions { network: Network::Private, lifetime })?;
-        Private::start(cache, run, &cell)
-    })?;
-    let file = config::with_additions(config::FILE, private.address(), config::Cgroups::of_machine())?;
-    let engine = Docker::Private(private);
-    progress::step("loaded the node image", || engine.run("docker").arg("load").arg("--quiet").arg("--input").arg(&image.archive).done())?;
-    Ok((engine, Some(image.name), file))
 }

@@ -26,7 +26,7 @@ pub mod toolchain;
 pub use toolchain::Toolchain;
 
 /// The longest build (all of Kubernetes, nothing cached) takes a quarter of an hour on two slow cores.
-const BUILD_LIMIT: Duration = Duration::from_secs(75 * 60);
+const BUILD_LIMIT: Duration = Duration::from_mins(75);
 
 /// What cgo needs: a C compiler and the C library's headers.
 const CGO_NEEDS: &[Need] = &[Need { package: "gcc", provides: "gcc" }, Need { package: "libc6-dev", provides: "/usr/include/stdlib.h" }];

@@ -20,7 +20,7 @@ use crate::teardown::Run;
 use crate::wait;
 
 /// How long an engine may take to answer.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_mins(1);
 
 /// Docker and what it starts. Their packages would start services, so they are unpacked, not installed.
 const PACKAGES: &[&str] = &["docker.io", "containerd", "runc", "tini", "libdevmapper1.02.1"];
@@ -135,6 +135,11 @@ impl Private {
     /// The address at which this machine reaches what the engine publishes.
     pub(super) fn address(&self) -> Ipv4Addr {
         self.cell.address()
+    }
+
+    /// The cell that it runs in.
+    pub(super) fn cell(&self) -> &Cell {
+        &self.cell
     }
 
     fn settings(&self, run: &Run) -> Result<serde_json::Value> {

@@ -42,7 +42,7 @@ const C_LIBRARY: &[&str] = &["libc.so.6", "libresolv.so.2"];
 const FORMAT: &str = "1";
 
 /// Fetching and configuring a few dozen packages.
-const LIMIT: Duration = Duration::from_secs(20 * 60);
+const LIMIT: Duration = Duration::from_mins(20);
 
 /// A root file system in the cache.
 #[derive(Debug, Clone)]

@@ -48,7 +48,7 @@ pub(super) fn install(cluster: &Cluster, node: &str, runtime: &Runtime) -> Resul
     engine.in_node(node, &["systemctl", "restart", "containerd"]).done()?;
     wait::until(
         format_args!("containerd on {node} to answer again"),
-        Duration::from_secs(60),
+        Duration::from_mins(1),
         || Ok(engine.in_node(node, &["ctr", "version"]).output()?.status.success().then_some(())),
         || cluster.journal(node),
     )?;

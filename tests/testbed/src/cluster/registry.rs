@@ -1,0 +1,83 @@
+//! The registry that a cluster's nodes pull from, under the same name in every cluster.
+
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+
+use super::docker::{Docker, Private};
+use crate::cache::Cache;
+use crate::registry;
+use crate::teardown::Run;
+use crate::wait;
+
+/// What image references in pods begin with.
+pub const REGISTRY: &str = "registry.local:5000";
+const PORT: u16 = 5000;
+/// What runs beside the stock node image; that needs the internet anyway.
+const STOCK: &str = "registry:2";
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// Where a cluster's registry is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Place {
+    /// `host:port`, seen from this machine.
+    pub(super) here: String,
+    /// The URL, seen from the nodes.
+    pub(super) nodes: String,
+}
+
+impl Place {
+    /// The registry of a cluster in a cell.
+    pub(super) fn in_cell(private: &Private) -> Self {
+        let here = format!("{}:{PORT}", private.address());
+        Self { nodes: format!("http://{here}"), here }
+    }
+}
+
+/// Starts a registry in the cell.
+pub(super) fn start_in_cell(cache: &Cache, run: &Run, private: &Private) -> Result<Place> {
+    let place = Place::in_cell(private);
+    let prepared = registry::prepare(cache, &run.disk_folder()?.join("registry"), &place.here)?;
+    let mut command = private.cell().command("env");
+    // The registry would take some variables for settings.
+    command.arg("--ignore-environment").arg(prepared.program).args(prepared.arguments);
+    let service = private.cell().spawn("registry", command)?;
+    let address = SocketAddr::from((private.address(), PORT));
+    wait::until(
+        "the registry to listen",
+        LIMIT,
+        || service.must_be_up().map(|()| TcpStream::connect_timeout(&address, LIMIT).is_ok().then_some(())),
+        || service.last_words(),
+    )?;
+    Ok(place)
+}
+
+/// Starts a registry beside the nodes in the user's Docker; it bears the cluster's name and is removed with it.
+pub(super) fn start_beside(engine: &Docker, cluster: &str) -> Result<Place> {
+    let publish = format!("127.0.0.1::{PORT}");
+    let name = container(cluster);
+    engine.docker(&["run", "--detach", "--network", "kind", "--name", &name, "--publish", &publish, STOCK]).done()?;
+    find_beside(engine, cluster)
+}
+
+/// The registry that was started beside the nodes.
+pub(super) fn find_beside(engine: &Docker, cluster: &str) -> Result<Place> {
+    let name = container(cluster);
+    let here = engine.docker(&["port", &name, &PORT.to_string()]).text()?;
+    let here = here.lines().next().context("docker published no port of the registry")?.to_owned();
+    Ok(Place { here, nodes: format!("http://{name}:{PORT}") })
+}
+
+/// The container that holds the registry of `cluster` in the user's Docker.
+pub(super) fn container(cluster: &str) -> String {
+    format!("{cluster}-registry")
+}
+
+/// Tells containerd on `nodes` where [`REGISTRY`] really is. It looks at each pull, so nothing needs a restart.
+pub(super) fn make_known(engine: &Docker, nodes: &[String], place: &Place) -> Result<()> {
+    let url = &place.nodes;
+    let text = format!("server = \"{url}\"\n\n[host.\"{url}\"]\ncapabilities = [\"pull\", \"resolve\"]\n");
+    let path = format!("/etc/containerd/certs.d/{REGISTRY}/hosts.toml");
+    nodes.iter().try_for_each(|node| engine.write_in_node(node, &path, &text))
+}

@@ -1,0 +1,196 @@
+//! From nothing to a cluster that is ready, and finding one again.
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+
+use super::docker::{Docker, Private};
+use super::registry::Place;
+use super::{Cluster, ClusterOptions, NodeImage, Programs, config, evidence, network, node_image, registry, runtime};
+use crate::cache::Cache;
+use crate::cell::{Cell, CellOptions, Lifetime, Network};
+use crate::command;
+use crate::go::{self, modules};
+use crate::progress;
+use crate::teardown::Run;
+use crate::versions::Versions;
+
+/// From `kind create` to nodes that can be talked to.
+const CREATE_LIMIT: Duration = Duration::from_mins(10);
+/// For nodes and system pods to become ready.
+const READY_LIMIT: &str = "--timeout=180s";
+
+impl Programs {
+    fn build(cache: &Cache, versions: &Versions) -> Result<Self> {
+        Ok(Self {
+            kubectl: go::build(cache, &modules::kubernetes(&versions.cluster))?.join("kubectl"),
+            kind: go::build(cache, &modules::kind(&versions.cluster))?.join("kind"),
+        })
+    }
+}
+
+impl Cluster {
+    /// Brings up a cluster that belongs to `run`.
+    ///
+    /// # Errors
+    /// When a part of it cannot be made or does not become ready; the error carries what the cluster says.
+    pub fn up(cache: &Cache, run: &Run, options: &ClusterOptions) -> Result<Self> {
+        let programs = Programs::build(cache, &Versions::pinned()?)?;
+        let cluster = match &options.node_image {
+            NodeImage::Own => Self::of_own_nodes(cache, run, options, programs)?,
+            NodeImage::Stock => Self::of_stock_nodes(cache, run, options, programs, None)?,
+            NodeImage::Named(image) => Self::of_stock_nodes(cache, run, options, programs, Some(image))?,
+        };
+        registry::make_known(&cluster.engine, &cluster.nodes, &cluster.registry)?;
+        progress::step(format_args!("put the runtime on {}", cluster.worker), || {
+            runtime::install(&cluster, &cluster.worker, &options.runtime)
+        })?;
+        progress::step("nodes and system pods are ready", || cluster.wait_until_ready())?;
+        Ok(cluster)
+    }
+
+    /// The cluster of a run that was kept.
+    ///
+    /// # Errors
+    /// When its cell is gone.
+    pub fn kept(cache: &Cache, run: &Run, name: &str) -> Result<Self> {
+        let private = Private::known(cache, run, &Cell::of(run)?)?;
+        let mut cluster = Self {
+            name: name.to_owned(),
+            programs: Programs::build(cache, &Versions::pinned()?)?,
+            kubeconfig: run.folder().join("kubeconfig"),
+            registry: Place::in_cell(&private),
+            engine: Docker::Private(private),
+            nodes: Vec::new(),
+            worker: String::new(),
+        };
+        cluster.find_nodes()?;
+        Ok(cluster)
+    }
+
+    /// The cluster `name` in the user's Docker, if there is a Docker and it holds one.
+    ///
+    /// # Errors
+    /// When it holds one without workers, or without our registry.
+    pub fn in_users_docker(cache: &Cache, name: &str) -> Result<Option<Self>> {
+        let Ok(engine) = Docker::users() else { return Ok(None) };
+        let programs = Programs::build(cache, &Versions::pinned()?)?;
+        let clusters = engine.run(&programs.kind).args(["get", "clusters"]).text()?;
+        if !clusters.lines().any(|line| line == name) {
+            return Ok(None);
+        }
+        let mut cluster = Self {
+            name: name.to_owned(),
+            programs,
+            kubeconfig: users_kubeconfig(cache, name)?,
+            registry: registry::find_beside(&engine, name)?,
+            engine,
+            nodes: Vec::new(),
+            worker: String::new(),
+        };
+        cluster.find_nodes()?;
+        Ok(Some(cluster))
+    }
+
+    /// Removes a cluster from the user's Docker.
+    ///
+    /// # Errors
+    /// When kind or Docker cannot.
+    pub fn delete_from_users_docker(&self) -> Result<()> {
+        delete(&self.engine, &self.programs.kind, &self.name)?;
+        match fs::remove_file(&self.kubeconfig) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(error).with_context(|| format!("remove {}", self.kubeconfig.display()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Our node image in a Docker of the run's own.
+    fn of_own_nodes(cache: &Cache, run: &Run, options: &ClusterOptions, programs: Programs) -> Result<Self> {
+        let image = node_image::make(cache, &Versions::pinned()?)?;
+        let private = progress::step("started Docker in a cell", || {
+            let cell = Cell::start(run, CellOptions { network: Network::Private, lifetime: options.lifetime })?;
+            Private::start(cache, run, &cell)
+        })?;
+        let place = progress::step("started a registry", || registry::start_in_cell(cache, run, &private))?;
+        let file = config::with_additions(config::FILE, private.address(), config::Cgroups::of_machine())?;
+        let mut cluster = Self {
+            name: options.name.clone(),
+            engine: Docker::Private(private),
+            programs,
+            kubeconfig: run.folder().join("kubeconfig"),
+            registry: place,
+            nodes: Vec::new(),
+            worker: String::new(),
+        };
+        progress::step("loaded the node image", || cluster.engine.docker(&["load", "--quiet", "--input"]).arg(&image.archive).done())?;
+        progress::step("created the nodes", || cluster.create(run, Some(&image.name), &file))?;
+        progress::step("connected the pods", || network::connect(&cluster).and_then(|()| network::seal_dns(&cluster)))?;
+        Ok(cluster)
+    }
+
+    /// kind's own node image, or `image`, in the user's Docker, with the project's configuration as it stands.
+    fn of_stock_nodes(cache: &Cache, run: &Run, options: &ClusterOptions, programs: Programs, image: Option<&str>) -> Result<Self> {
+        let engine = Docker::users()?;
+        let kubeconfig = match options.lifetime {
+            Lifetime::Process => run.folder().join("kubeconfig"),
+            Lifetime::Kept => users_kubeconfig(cache, &options.name)?,
+        };
+        // The user's Docker keeps what is not taken from it.
+        let (remover, kind, name) = (engine.clone(), programs.kind.clone(), options.name.clone());
+        run.on_end(format!("delete the cluster {name}"), move || delete(&remover, &kind, &name));
+        let registry = Place { here: String::new(), nodes: String::new() };
+        let mut cluster =
+            Self { name: options.name.clone(), engine, programs, kubeconfig, registry, nodes: Vec::new(), worker: String::new() };
+        progress::step("created the nodes", || cluster.create(run, image, config::FILE))?;
+        cluster.registry = progress::step("started a registry", || registry::start_beside(&cluster.engine, &options.name))?;
+        Ok(cluster)
+    }
+
+    fn create(&mut self, run: &Run, image: Option<&str>, file: &str) -> Result<()> {
+        let path = run.folder().join("kind.yaml");
+        fs::write(&path, file).with_context(|| format!("write {}", path.display()))?;
+        let mut create = self.engine.run(&self.programs.kind).args(["create", "cluster", "--retain", "--name", &self.name]);
+        create = create.arg("--config").arg(&path).arg("--kubeconfig").arg(&self.kubeconfig);
+        if let Some(image) = image {
+            create = create.args(["--image", image]);
+        }
+        if let Err(error) = create.deadline(CREATE_LIMIT).done() {
+            // Whatever nodes there are can say why.
+            let _ = self.find_nodes();
+            let nodes: Vec<String> = self.nodes.iter().map(|node| self.console_and_journal(node)).collect();
+            bail!("{error:#}\n{}\n{}", nodes.join("\n"), self.engine.last_words());
+        }
+        self.find_nodes()
+    }
+
+    fn console_and_journal(&self, node: &str) -> String {
+        let console = evidence::said(&format!("console of {node}"), self.engine.docker(&["logs", "--tail", "40", node]));
+        format!("{console}\n{}", self.journal(node))
+    }
+
+    fn wait_until_ready(&self) -> Result<()> {
+        let ready = || {
+            self.kubectl().args(["wait", "--for=condition=Ready", "node", "--all", READY_LIMIT]).done()?;
+            let system = || self.kubectl().args(["--namespace", "kube-system", "rollout", "status", READY_LIMIT]);
+            system().arg("daemonset/kube-proxy").done()?;
+            system().arg("deployment/coredns").done()
+        };
+        ready().map_err(|error: anyhow::Error| error.context(self.evidence(Some("kube-system"))))
+    }
+}
+
+/// Removes a cluster and its registry from a Docker that does not die with us.
+fn delete(engine: &Docker, kind: &PathBuf, name: &str) -> Result<()> {
+    let registry = engine.docker(&["rm", "--force", "--volumes", &registry::container(name)]).output();
+    command::Run::new(kind).args(["delete", "cluster", "--name", name]).done()?;
+    registry.map(drop)
+}
+
+/// A cluster in the user's Docker outlives every run, and so does the file that leads to it.
+fn users_kubeconfig(cache: &Cache, name: &str) -> Result<PathBuf> {
+    Ok(cache.managed("kind")?.join(format!("{name}.kubeconfig")))
+}
