@@ -102,5 +102,14 @@ fn parse_reference(text: &str) -> Result<Reference> {
     text.parse().with_context(|| format!("{text:?} is no image reference (registry/repository:tag)"))
 }
 
+/// The registry that `text` names, if it is an image reference that begins with one: what stands before its first slash
+/// has a dot or a port, or is `localhost`.
+pub fn registry_in(text: &str) -> Option<String> {
+    let (first, _) = text.split_once('/')?;
+    let is_registry = first == "localhost" || first.contains(['.', ':']);
+    let reference = parse_reference(text).ok()?;
+    is_registry.then(|| reference.registry().to_owned())
+}
+
 #[cfg(test)]
 mod tests;

@@ -4,6 +4,7 @@
 //! * [`host`]: what this machine must have, checked before anything starts.
 //! * [`versions`], [`cache`], [`apt`], [`go`], [`toolchain`]: what is fetched or built once, and which version of it.
 //! * [`image`], [`registry`]: guests packed as OCI images and artifacts, and where they are pulled from.
+//! * [`examples`]: the programs in `examples/`, built, packed, and what their pods must print.
 //! * [`teardown`], [`cell`]: how a run leaves nothing behind.
 //! * [`containerd`], [`cluster`]: the real thing that tests talk to.
 //! * [`prepared`]: what `cargo xtask test` hands to the test programs.
@@ -20,6 +21,7 @@ pub mod go;
 pub mod toolchain;
 pub mod image;
 pub mod registry;
+pub mod examples;
 pub mod teardown;
 pub mod cell;
 pub mod containerd;

@@ -4,6 +4,7 @@ use std::fs;
 use std::process::Command;
 
 use testbed::cache::Cache;
+use testbed::examples;
 use testbed::image::{self, Artifact, Compression, Packed, RootfsImage, WasmImage, WasmLayer, classify};
 use testbed::registry::Registry;
 use testbed::toolchain;
@@ -96,4 +97,17 @@ fn wants_a_loader(elf: &[u8]) -> bool {
         let at = headers + number * size;
         u32::from_le_bytes(elf[at..at + 4].try_into().unwrap()) == PT_INTERP
     })
+}
+
+#[test]
+fn every_example_compiles_and_is_pulled_as_the_image_its_pod_names() {
+    let folder = tempfile::tempdir().unwrap();
+    let cache = Cache::open().unwrap();
+    let registry = Registry::start(&cache, folder.path(), "127.0.0.1:0").unwrap();
+    for example in examples::ALL {
+        let packed = example.image(&cache, registry.address()).unwrap();
+        packed.push(&registry.access()).unwrap();
+        let reference = format!("{}/{}", registry.address(), example.repository());
+        assert_eq!(image::pull(&reference, &registry.access()).unwrap().root.digest, packed.root().digest());
+    }
 }
