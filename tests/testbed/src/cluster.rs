@@ -28,9 +28,11 @@ mod node_image;
 mod network;
 mod registry;
 mod runtime;
+mod pods;
 mod evidence;
 
 use docker::Docker;
+pub use pods::End;
 use registry::Place;
 pub use registry::REGISTRY;
 pub use runtime::{HANDLER, LABEL, Runtime};
@@ -109,13 +111,12 @@ impl Cluster {
         self.engine.in_node(node, arguments)
     }
 
-    /// What to name an image, `name:tag`, so that [`Cluster::push`] puts it into the cluster's registry; pods name it
-    /// [`REGISTRY`]`/name:tag`.
-    pub fn reference(&self, image: &str) -> String {
-        format!("{}/{image}", self.registry.here)
+    /// The cluster's registry, `host:port`, as this machine reaches it. Pods call the same one [`REGISTRY`].
+    pub fn registry(&self) -> &str {
+        &self.registry.here
     }
 
-    /// Pushes an image that is named by [`Cluster::reference`].
+    /// Pushes an image that is named for [`Cluster::registry`].
     ///
     /// # Errors
     /// When the registry cannot be reached or refuses.

@@ -1,0 +1,153 @@
+//! The cluster that all tests share, the images in its registry, and a namespace for each test.
+
+use std::fs;
+use std::path::Path;
+use std::sync::{PoisonError, RwLock};
+
+use anyhow::{Context as _, Result};
+use libtest_mimic::Failed;
+use testbed::cache::Cache;
+use testbed::cell::Lifetime;
+use testbed::cluster::{Cluster, ClusterOptions, NodeImage, REGISTRY, Runtime};
+use testbed::examples;
+use testbed::image::{Artifact, Entry, RootfsImage, WasmLayer};
+use testbed::prepared::Prepared;
+use testbed::progress;
+use testbed::teardown::Run;
+use testbed::wait;
+
+/// A rule, and how to see that it holds.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Test {
+    pub(crate) name: &'static str,
+    pub(crate) company: Company,
+    pub(crate) body: fn(&Namespace<'_>) -> Result<()>,
+}
+
+/// Whether other tests may run at the same time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Company {
+    /// They may.
+    Any,
+    /// They may not: the test measures time.
+    Alone,
+}
+
+/// Makes a list of tests from functions, named as these are; `alone` stands before those that measure time.
+macro_rules! tests {
+    ($($any:ident),+ $(,)? $(; alone $($alone:ident),+ $(,)?)?) => {
+        pub(crate) const TESTS: &[crate::bed::Test] = &[
+            $(crate::bed::Test { name: stringify!($any), company: crate::bed::Company::Any, body: $any },)+
+            $($(crate::bed::Test { name: stringify!($alone), company: crate::bed::Company::Alone, body: $alone },)+)?
+        ];
+    };
+}
+pub(crate) use tests;
+
+/// The image of the probe, as a root file system.
+pub(crate) const PROBE: &str = "tests/probe:1";
+/// The image of the probe, as a CNCF Wasm artifact.
+pub(crate) const PROBE_ARTIFACT: &str = "tests/probe-artifact:1";
+/// The image of the static Linux program.
+pub(crate) const NATIVE: &str = "tests/native:1";
+
+/// What pods call an image of the cluster's registry.
+pub(crate) fn in_pods(image: &str) -> String {
+    format!("{REGISTRY}/{image}")
+}
+
+/// The cluster of this test run.
+#[derive(Debug)]
+pub(crate) struct Bed {
+    cluster: Cluster,
+    company: RwLock<()>,
+}
+
+impl Bed {
+    pub(crate) fn up(run: &Run, prepared: &Prepared) -> Result<Self> {
+        let cache = Cache::open()?;
+        let options = ClusterOptions {
+            name: run.name().to_owned(),
+            node_image: NodeImage::Own,
+            runtime: Runtime::Bundle(prepared.bundle.clone()),
+            lifetime: Lifetime::Process,
+        };
+        let cluster = Cluster::up(&cache, run, &options)?;
+        progress::step("pushed the tests' images", || push(&cache, &cluster, prepared))?;
+        Ok(Self { cluster, company: RwLock::default() })
+    }
+
+    /// Runs a test in a namespace of its own; a failure comes with what the cluster has to say.
+    pub(crate) fn perform(&self, test: &Test) -> Result<(), Failed> {
+        // The lock protects no data, so a test that panicked spoils nothing for the others.
+        let _shared;
+        let _alone;
+        match test.company {
+            Company::Any => _shared = self.company.read().unwrap_or_else(PoisonError::into_inner),
+            Company::Alone => _alone = self.company.write().unwrap_or_else(PoisonError::into_inner),
+        }
+        let name = test.name.replace('_', "-");
+        let namespace = Namespace { cluster: &self.cluster, name: name[..name.len().min(63)].trim_end_matches('-').to_owned() };
+        let result = namespace.create().and_then(|()| (test.body)(&namespace));
+        match result {
+            Ok(()) => Ok(namespace.delete()?),
+            Err(error) => Err(Failed::from(format!("{error:#}\n{}", self.cluster.evidence(Some(&namespace.name))))),
+        }
+    }
+}
+
+fn push(cache: &Cache, cluster: &Cluster, prepared: &Prepared) -> Result<()> {
+    let read = |file: &Path| fs::read(file).with_context(|| format!("read {}", file.display()));
+    let reference = |image: &str| format!("{}/{image}", cluster.registry());
+    let probe = read(&prepared.guests.probe)?;
+    let mut image = RootfsImage::of_guest(&reference(PROBE), probe.clone());
+    image.env = vec!["IMAGE=1".to_owned()];
+    cluster.push(&image.pack()?)?;
+    cluster.push(&Artifact { reference: reference(PROBE_ARTIFACT), guest: probe, layer: WasmLayer::Wasm }.pack()?)?;
+    let native = RootfsImage {
+        reference: reference(NATIVE),
+        entrypoint: vec!["/native".to_owned()],
+        files: vec![Entry::file("/native", read(&prepared.guests.native)?, 0o755)],
+        ..RootfsImage::default()
+    };
+    cluster.push(&native.pack()?)?;
+    examples::ALL.iter().try_for_each(|example| cluster.push(&example.image(cache, cluster.registry())?))
+}
+
+/// A namespace in the cluster.
+#[derive(Debug)]
+pub(crate) struct Namespace<'a> {
+    pub(crate) cluster: &'a Cluster,
+    pub(crate) name: String,
+}
+
+impl Namespace<'_> {
+    fn create(&self) -> Result<()> {
+        self.cluster.kubectl().args(["create", "namespace", &self.name]).done()?;
+        // Pods are refused until the controller has made the account that they run under.
+        self.cluster.wait_for(&self.name, "serviceaccount/default", "to be there", |_| Ok(Some(())))
+    }
+
+    fn delete(&self) -> Result<()> {
+        self.cluster.kubectl().args(["delete", "namespace", &self.name, "--wait=false"]).done()
+    }
+
+    pub(crate) fn apply(&self, manifest: &serde_json::Value) -> Result<()> {
+        self.cluster.apply(&self.name, &manifest.to_string())
+    }
+
+    pub(crate) fn get(&self, object: &str) -> Result<Option<serde_json::Value>> {
+        self.cluster.get(&self.name, object)
+    }
+
+    /// Waits until a log holds `text`, and returns the log.
+    pub(crate) fn log_with(&self, pod: &str, container: &str, text: &str) -> Result<String> {
+        wait::until(
+            format_args!("{text:?} in the log of {container} of {pod}"),
+            std::time::Duration::from_mins(2),
+            // There is no log until the container has started.
+            || Ok(self.cluster.log(&self.name, pod, container).ok().filter(|log| log.contains(text))),
+            || self.cluster.evidence(Some(&self.name)),
+        )
+    }
+}

@@ -1,0 +1,27 @@
+//! The examples: their pods, applied as they stand, print what they promise.
+
+use std::fs;
+
+use anyhow::{Context as _, Result, ensure};
+use testbed::cluster::End;
+use testbed::examples::{ALL, Example};
+
+use crate::bed::{Namespace, tests};
+
+tests![every_example_prints_what_it_promises];
+
+fn every_example_prints_what_it_promises(namespace: &Namespace<'_>) -> Result<()> {
+    for example in ALL {
+        let manifest = fs::read_to_string(example.pod()).with_context(|| format!("read {}", example.pod().display()))?;
+        namespace.cluster.apply(&namespace.name, &manifest)?;
+    }
+    ALL.iter().try_for_each(|example| prints_what_it_promises(namespace, example).with_context(|| format!("examples/{}", example.name)))
+}
+
+fn prints_what_it_promises(namespace: &Namespace<'_>, example: &Example) -> Result<()> {
+    let end = namespace.cluster.end_of(&namespace.name, example.name)?;
+    let log = namespace.cluster.kubectl().args(["--namespace", &namespace.name, "logs", example.name]).text()?;
+    let expected = example.expected()?;
+    ensure!(end == End::Succeeded && log == expected.trim_end(), "{end:?}; expected {expected:?}, the log is {log:?}");
+    Ok(())
+}

@@ -1,0 +1,26 @@
+//! Manifests of pods, built from their parts.
+
+use serde_json::{Value, json};
+use testbed::cluster::HANDLER;
+
+use crate::bed::in_pods;
+
+/// A container that runs `image` of the cluster's registry with these arguments.
+pub(crate) fn container(name: &str, image: &str, args: &[&str]) -> Value {
+    json!({ "name": name, "image": in_pods(image), "args": args, "imagePullPolicy": "IfNotPresent" })
+}
+
+/// A pod of our RuntimeClass that is not restarted.
+pub(crate) fn pod(name: &str, containers: &[Value]) -> Value {
+    json!({
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": { "name": name },
+        "spec": { "runtimeClassName": HANDLER, "restartPolicy": "Never", "containers": containers },
+    })
+}
+
+/// A pod of one container, which bears the pod's name.
+pub(crate) fn pod_of(name: &str, image: &str, args: &[&str]) -> Value {
+    pod(name, &[container(name, image, args)])
+}
