@@ -37,25 +37,24 @@ enum Task {
 }
 
 fn main() -> ExitCode {
-    match run(Cli::parse().task) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            testbed::progress::say(format_args!("error: {error:#}"));
-            ExitCode::FAILURE
-        }
-    }
+    run(Cli::parse().task).unwrap_or_else(|error| {
+        testbed::progress::say(format_args!("error: {error:#}"));
+        ExitCode::FAILURE
+    })
 }
 
-fn run(task: Task) -> Result<()> {
+fn run(task: Task) -> Result<ExitCode> {
     match task {
-        Task::Setup(args) => setup::run(args),
-        Task::Bundle(args) => bundle::run(args),
-        Task::Demo(args) => demo::run(args),
-        Task::Kind(args) => kind::run(args),
-        Task::Pack(args) => pack::run(args),
-        Task::Test(args) => test::run(args),
-        Task::Tidy(args) => tidy::run(args),
-        Task::Ci(args) => ci::run(args),
-        Task::Clean(args) => clean::run(args),
+        // These two say with their status how a guest or a test ended.
+        Task::Demo(args) => return demo::run(&args),
+        Task::Test(args) => return test::run(args),
+        Task::Setup(args) => setup::run(args)?,
+        Task::Bundle(args) => bundle::run(args)?,
+        Task::Kind(args) => kind::run(args)?,
+        Task::Pack(args) => pack::run(args)?,
+        Task::Tidy(args) => tidy::run(args)?,
+        Task::Ci(args) => ci::run(args)?,
+        Task::Clean(args) => clean::run(args)?,
     }
+    Ok(ExitCode::SUCCESS)
 }

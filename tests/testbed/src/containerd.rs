@@ -88,6 +88,11 @@ impl Containerd {
         self.inner.folder.join("containerd.sock")
     }
 
+    /// Where, inside the cell, each task has a folder with its spec and its shim's address.
+    pub fn tasks_folder(&self) -> PathBuf {
+        self.inner.folder.join("state/io.containerd.runtime.v2.task").join(&self.inner.namespace)
+    }
+
     /// The containerd namespace of everything that `ctr` does here.
     pub fn namespace(&self) -> &str {
         &self.inner.namespace
@@ -154,7 +159,10 @@ impl Containerd {
     /// What helps to understand a failure: the log's last lines, and the tasks there are.
     pub fn evidence(&self) -> String {
         let tasks = self.ctr().args(["tasks", "ls"]).deadline(CTR_LIMIT).text().unwrap_or_else(|error| format!("{error:#}"));
-        format!("containerd {}: {}\n{tasks}", self.inner.install.name, self.inner.service.last_words())
+        let log = self.log().unwrap_or_else(|error| format!("{error:#}"));
+        // What every start says hides what this one has to say.
+        let lines: Vec<&str> = log.lines().filter(|line| !line.contains("loading plugin")).collect();
+        format!("log of containerd {}:\n{}\n{tasks}", self.inner.install.name, command::last_lines(&lines.join("\n"), 30))
     }
 
     /// All that containerd and its shims have logged.

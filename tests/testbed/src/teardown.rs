@@ -227,7 +227,12 @@ struct Places {
 
 impl Places {
     fn system() -> Self {
-        Self { runs: RUNS.into(), disks: DISKS.into() }
+        if nix::unistd::geteuid().is_root() {
+            return Self { runs: RUNS.into(), disks: DISKS.into() };
+        }
+        // Tests that need no root still want their children ended with them.
+        let own = std::env::temp_dir().join(format!("wasmedge-runtime-{}", nix::unistd::geteuid()));
+        Self { runs: own.join("run"), disks: own.join("disk") }
     }
 
     fn run(&self, name: &str) -> PathBuf {
@@ -239,7 +244,7 @@ impl Places {
     }
 
     fn gate(&self) -> Result<Flock<File>> {
-        fs::create_dir_all(&self.runs).with_context(|| format!("make {}: runs need root", self.runs.display()))?;
+        fs::create_dir_all(&self.runs).with_context(|| format!("make {}", self.runs.display()))?;
         cache::lock(&self.runs.join(GATE))
     }
 

@@ -1,10 +1,13 @@
 //! A process that cannot be mistaken for a later one with the same number.
 
 use std::fs;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+
+use crate::wait;
 
 /// A process, known by its number and by when it started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,6 +41,25 @@ impl Process {
         if self.is_alive() {
             let _ = kill(Pid::from_raw(self.pid), Signal::SIGKILL);
         }
+    }
+
+    /// Ends the group of processes that it leads: SIGTERM, and SIGKILL for what is still there after `grace`.
+    ///
+    /// # Errors
+    /// When something of it survives even that.
+    pub fn end_group(&self, grace: Duration) -> Result<()> {
+        let group = Pid::from_raw(-self.pid);
+        let is_gone = || kill(group, None).is_err();
+        let gone = || Ok(is_gone().then_some(()));
+        if is_gone() {
+            return Ok(());
+        }
+        let _ = kill(group, Signal::SIGTERM);
+        if wait::until(format_args!("process group {} to end", self.pid), grace, gone, String::new).is_ok() {
+            return Ok(());
+        }
+        let _ = kill(group, Signal::SIGKILL);
+        wait::until(format_args!("the killed process group {} to be gone", self.pid), grace, gone, String::new)
     }
 
     pub(super) fn to_text(self) -> String {

@@ -1,2 +1,146 @@
-//! Placeholder.
-pub(crate) const TESTS: &[crate::node::Test] = &[];
+//! A container's life: signals, deletion, many at once, and that nothing of it is left.
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, anyhow, ensure};
+use test_guests::{HELLO, SPIN};
+use testbed::containerd::Task;
+use testbed::wait;
+
+use crate::node::{Node, Verdict, expect, tests};
+
+tests![
+    sigterm_ends_a_busy_guest_within_a_second,
+    sigterm_ends_a_sleeping_guest_within_a_second,
+    sigkill_ends_a_guest,
+    a_guest_that_was_never_started_is_deleted,
+    twenty_containers_run_at_once,
+    a_container_exits_exactly_once,
+    nothing_of_a_container_is_left,
+    a_guest_dies_with_its_host,
+];
+
+/// How long things that happen by themselves may take on a busy machine.
+const LIMIT: Duration = Duration::from_secs(15);
+
+fn signalled(task: Task, signal: &str, code: i32) -> Result<Verdict> {
+    ensure!(task.status()? == "RUNNING", "the guest does not run: {}", task.status()?);
+    task.kill(signal)?;
+    let started = Instant::now();
+    task.wait(LIMIT)?;
+    let took = started.elapsed();
+    ensure!(took < Duration::from_secs(1), "{signal} took {took:?}");
+    let found = task.delete()?;
+    ensure!(found == code, "{signal} gave exit code {found}, not {code}");
+    Ok(Verdict::Holds)
+}
+
+fn sigterm_ends_a_busy_guest_within_a_second(node: &Node) -> Result<Verdict> {
+    signalled(node.guest(&SPIN)?.start()?, "SIGTERM", 143)
+}
+
+fn sigterm_ends_a_sleeping_guest_within_a_second(node: &Node) -> Result<Verdict> {
+    signalled(node.probe(&["sleep", "600"])?.start()?, "SIGTERM", 143)
+}
+
+fn sigkill_ends_a_guest(node: &Node) -> Result<Verdict> {
+    signalled(node.guest(&SPIN)?.start()?, "SIGKILL", 137)
+}
+
+fn a_guest_that_was_never_started_is_deleted(node: &Node) -> Result<Verdict> {
+    let task = node.guest(&HELLO)?.create()?;
+    ensure!(task.status()? == "CREATED", "the task is {}", task.status()?);
+    let id = task.id().to_owned();
+    task.delete()?;
+    ensure!(!node.containerd.containers()?.contains(&id), "container {id} is still there");
+    nothing_left(node, &id)
+}
+
+fn twenty_containers_run_at_once(node: &Node) -> Result<Verdict> {
+    let containers = (0..20).map(|_| node.guest(&HELLO)).collect::<Result<Vec<_>>>()?;
+    let threads: Vec<_> = containers.into_iter().map(|container| std::thread::spawn(|| container.run())).collect();
+    for thread in threads {
+        expect(&thread.join().map_err(|_| anyhow!("a thread panicked"))??, 0, "hello from wasm\n")?;
+    }
+    Ok(Verdict::Holds)
+}
+
+fn a_container_exits_exactly_once(node: &Node) -> Result<Verdict> {
+    let events = node.containerd.events()?;
+    let seen = || fs::read_to_string(events.log()).context("read the log of events");
+    // Only what runs after the subscription is seen, and nothing says when that is made.
+    let id = wait::until(
+        "an exit to be seen",
+        LIMIT,
+        || {
+            let task = node.probe(&["exit", "7"])?.start()?;
+            let id = task.id().to_owned();
+            task.wait(LIMIT)?;
+            task.delete()?;
+            Ok(seen()?.contains(&id).then_some(id))
+        },
+        || events.last_words(),
+    )?;
+    let of_task = |text: &str, topic: &str| text.lines().filter(|line| line.contains(topic) && line.contains(&id)).count();
+    let all = wait::until(
+        "its deletion to be seen",
+        LIMIT,
+        || Ok(Some(seen()?).filter(|text| of_task(text, "/tasks/delete") > 0)),
+        || events.last_words(),
+    )?;
+    let exits = of_task(&all, "/tasks/exit");
+    ensure!(exits == 1, "{exits} exits of {id}:\n{all}");
+    Ok(Verdict::Holds)
+}
+
+fn nothing_of_a_container_is_left(node: &Node) -> Result<Verdict> {
+    let task = node.guest(&SPIN)?.start()?;
+    let id = task.id().to_owned();
+    task.kill("SIGKILL")?;
+    task.wait(LIMIT)?;
+    task.delete()?;
+    nothing_left(node, &id)
+}
+
+fn a_guest_dies_with_its_host(node: &Node) -> Result<Verdict> {
+    let task = node.guest(&SPIN)?.start()?;
+    let id = task.id().to_owned();
+    let guest = task.pid()?;
+    // Every process of the host that names this container, the one that serves it first.
+    let killed = node.cell.run("pkill").args(["-KILL", "--full", "--", &format!("-id {id}( |$)")]).output()?;
+    ensure!(killed.status.success(), "no process names container {id}");
+    wait::until(
+        format_args!("guest {guest} of {id} to be dead"),
+        LIMIT,
+        || Ok((!node.cell.run("test").args(["-d", &format!("/proc/{guest}")]).output()?.status.success()).then_some(())),
+        || node.containerd.evidence(),
+    )?;
+    // containerd has the launcher clean up; what is left of the container is its own entry.
+    wait::until(
+        format_args!("task {id} to be stopped or gone"),
+        LIMIT,
+        || Ok(task.status().map_or(true, |status| status == "STOPPED").then_some(())),
+        || node.containerd.evidence(),
+    )?;
+    // Whether containerd still has the task to delete depends on its version.
+    let _ = task.delete();
+    node.containerd.ctr().args(["containers", "rm", &id]).output()?;
+    nothing_left(node, &id)
+}
+
+/// Waits until no process, mount or cgroup bears the container's id.
+fn nothing_left(node: &Node, id: &str) -> Result<Verdict> {
+    let script = format!(
+        "grep -lzxF -- '{id}' /proc/[0-9]*/cmdline; grep -F '/{id}/' /proc/1/mountinfo; find /sys/fs/cgroup -type d -name '{id}' 2>/dev/null"
+    );
+    let left =
+        || -> Result<String> { Ok(String::from_utf8_lossy(&node.cell.run("sh").args(["-c", &script]).output()?.stdout).into_owned()) };
+    wait::until(
+        format_args!("nothing of {id} to be left"),
+        LIMIT,
+        || Ok(left()?.is_empty().then_some(())),
+        || left().unwrap_or_else(|error| format!("{error:#}")),
+    )?;
+    Ok(Verdict::Holds)
+}

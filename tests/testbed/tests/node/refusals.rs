@@ -1,2 +1,66 @@
-//! Placeholder.
-pub(crate) const TESTS: &[crate::node::Test] = &[];
+//! What cannot run is refused at Create, with a message that names the object and the next step.
+
+use anyhow::Result;
+use test_guests::{COMPONENT, FUNCTION, HELLO, NOT_WASM, REACTOR, UNKNOWN_IMPORT};
+use testbed::image::RootfsImage;
+
+use crate::node::{Node, Verdict, expect_refusal, reference, tests};
+
+tests![
+    a_missing_file_is_named,
+    an_image_without_an_entrypoint_is_refused,
+    a_folder_is_no_guest,
+    a_file_that_is_no_module_is_refused,
+    an_import_that_nothing_provides_is_named,
+    a_module_without_start_is_refused,
+    a_function_that_the_guest_does_not_export_is_named,
+    a_component_is_refused_clearly,
+];
+
+/// A container of `HELLO`'s image that starts `entrypoint` instead.
+fn start(node: &Node, entrypoint: &str) -> Result<testbed::containerd::Finished> {
+    let image = node.image_of(&HELLO)?;
+    node.containerd.container(&image, &node.id("refused")).args([entrypoint]).run()
+}
+
+fn a_missing_file_is_named(node: &Node) -> Result<Verdict> {
+    expect_refusal(&start(node, "/nowhere.wasm")?, &["/nowhere.wasm", "no file", "check"])
+}
+
+fn an_image_without_an_entrypoint_is_refused(node: &Node) -> Result<Verdict> {
+    let mut image = RootfsImage::of_guest(&reference("no-entrypoint"), HELLO.bytes());
+    image.entrypoint.clear();
+    let image = node.image(&image.pack()?)?;
+    let finished = node.containerd.container(&image, &node.id("no-entrypoint")).run()?;
+    // containerd's own client refuses some of these before our shim is asked.
+    if finished.stderr.contains("no command specified") || finished.stderr.contains("args must not be empty") {
+        return Ok(Verdict::Skipped("this containerd refuses such an image by itself".to_owned()));
+    }
+    expect_refusal(&finished, &["entrypoint"])
+}
+
+fn a_folder_is_no_guest(node: &Node) -> Result<Verdict> {
+    expect_refusal(&start(node, "/")?, &["not a file"])
+}
+
+fn a_file_that_is_no_module_is_refused(node: &Node) -> Result<Verdict> {
+    expect_refusal(&node.guest(&NOT_WASM)?.run()?, &["/app.wasm", "no WebAssembly module", "build"])
+}
+
+fn an_import_that_nothing_provides_is_named(node: &Node) -> Result<Verdict> {
+    expect_refusal(&node.guest(&UNKNOWN_IMPORT)?.run()?, &["/app.wasm", "nowhere", "nothing"])
+}
+
+fn a_module_without_start_is_refused(node: &Node) -> Result<Verdict> {
+    expect_refusal(&node.guest(&REACTOR)?.run()?, &["/app.wasm", "_start"])
+}
+
+fn a_function_that_the_guest_does_not_export_is_named(node: &Node) -> Result<Verdict> {
+    let image = node.image_of(&FUNCTION)?;
+    let finished = node.containerd.container(&image, &node.id("no-function")).args(["/app.wasm#absent"]).run()?;
+    expect_refusal(&finished, &["/app.wasm", "absent"])
+}
+
+fn a_component_is_refused_clearly(node: &Node) -> Result<Verdict> {
+    expect_refusal(&node.guest(&COMPONENT)?.run()?, &["/app.wasm", "component", "wasip1"])
+}

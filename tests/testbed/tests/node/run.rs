@@ -1,2 +1,106 @@
-//! Placeholder.
-pub(crate) const TESTS: &[crate::node::Test] = &[];
+//! Running a guest to its end: exit codes, arguments, environment, standard streams.
+
+use anyhow::{Result, ensure};
+use test_guests::{BIG_STDOUT, BIG_STDOUT_LENGTH, EXIT_42, FUNCTION, HELLO, TRAP, pattern};
+
+use crate::node::{Node, Verdict, expect, reference, tests};
+use testbed::image::RootfsImage;
+
+tests![
+    a_guest_prints_and_succeeds,
+    the_exit_code_of_the_guest_is_that_of_the_task,
+    every_exit_code_of_one_byte_arrives,
+    a_trap_is_134_and_the_log_says_which,
+    a_named_function_is_called_in_place_of_start,
+    arguments_arrive_in_order_and_argument_0_is_the_entrypoint,
+    an_argument_with_blanks_and_other_alphabets_arrives_unchanged,
+    the_environment_is_the_specs_and_nothing_else,
+    standard_input_arrives_and_ends,
+    a_guest_without_input_reads_its_end_at_once,
+    ten_megabytes_of_output_arrive_complete_and_in_order,
+    standard_error_is_apart_from_standard_output,
+    the_clock_and_randomness_are_there,
+];
+
+fn a_guest_prints_and_succeeds(node: &Node) -> Result<Verdict> {
+    expect(&node.guest(&HELLO)?.run()?, 0, "hello from wasm\n")
+}
+
+fn the_exit_code_of_the_guest_is_that_of_the_task(node: &Node) -> Result<Verdict> {
+    expect(&node.guest(&EXIT_42)?.run()?, 42, "")
+}
+
+fn every_exit_code_of_one_byte_arrives(node: &Node) -> Result<Verdict> {
+    for code in [1, 2, 125, 127, 255] {
+        expect(&node.probe(&["exit", &code.to_string()])?.run()?, code, "")?;
+    }
+    Ok(Verdict::Holds)
+}
+
+fn a_trap_is_134_and_the_log_says_which(node: &Node) -> Result<Verdict> {
+    let finished = node.guest(&TRAP)?.run()?;
+    expect(&finished, 134, "")?;
+    ensure!(finished.stderr.contains("unreachable"), "standard error does not say which trap:\n{}", finished.stderr);
+    Ok(Verdict::Holds)
+}
+
+fn a_named_function_is_called_in_place_of_start(node: &Node) -> Result<Verdict> {
+    let mut image = RootfsImage::of_guest(&reference("named-function"), FUNCTION.bytes());
+    image.entrypoint = vec!["/app.wasm#greet".to_owned()];
+    let image = node.image(&image.pack()?)?;
+    expect(&node.containerd.container(&image, &node.id("greet")).run()?, 0, "greet\n")?;
+    expect(&node.guest(&FUNCTION)?.run()?, 0, "start\n")
+}
+
+fn arguments_arrive_in_order_and_argument_0_is_the_entrypoint(node: &Node) -> Result<Verdict> {
+    expect(&node.probe(&["args", "b", "a", "", "--c"])?.run()?, 0, "/app.wasm\nargs\nb\na\n\n--c\n")
+}
+
+fn an_argument_with_blanks_and_other_alphabets_arrives_unchanged(node: &Node) -> Result<Verdict> {
+    expect(&node.probe(&["args", "two words", "日本語", "\"'$HOME\\"])?.run()?, 0, "/app.wasm\nargs\ntwo words\n日本語\n\"'$HOME\\\n")
+}
+
+fn the_environment_is_the_specs_and_nothing_else(node: &Node) -> Result<Verdict> {
+    let container = node.probe(&["env"])?.env("FROM_CTR", "2").env("EMPTY", "").env("EQUALS", "a=b");
+    expect(&container.run()?, 0, "EMPTY=\nEQUALS=a=b\nFROM_CTR=2\nIMAGE=1\n")
+}
+
+fn standard_input_arrives_and_ends(node: &Node) -> Result<Verdict> {
+    let input: Vec<u8> = pattern(200_000);
+    let finished = node.probe(&["cat"])?.input(input.clone()).run()?;
+    ensure!(finished.code == 0, "exit code {}; standard error:\n{}", finished.code, finished.stderr);
+    ensure!(finished.stdout == input, "{} bytes went in, {} came out", input.len(), finished.stdout.len());
+    Ok(Verdict::Holds)
+}
+
+fn a_guest_without_input_reads_its_end_at_once(node: &Node) -> Result<Verdict> {
+    expect(&node.probe(&["cat"])?.run()?, 0, "")
+}
+
+fn ten_megabytes_of_output_arrive_complete_and_in_order(node: &Node) -> Result<Verdict> {
+    let finished = node.guest(&BIG_STDOUT)?.run()?;
+    ensure!(finished.code == 0, "exit code {}; standard error:\n{}", finished.code, finished.stderr);
+    ensure!(finished.stdout.len() == BIG_STDOUT_LENGTH, "{} of {BIG_STDOUT_LENGTH} bytes arrived", finished.stdout.len());
+    let expected = pattern(BIG_STDOUT_LENGTH);
+    let differs = finished.stdout.iter().zip(&expected).position(|(found, expected)| found != expected);
+    ensure!(differs.is_none(), "the output differs at byte {}", differs.unwrap_or_default());
+    Ok(Verdict::Holds)
+}
+
+fn standard_error_is_apart_from_standard_output(node: &Node) -> Result<Verdict> {
+    let finished = node.probe(&["stderr", "a complaint"])?.run()?;
+    expect(&finished, 0, "")?;
+    ensure!(finished.stderr.contains("a complaint\n"), "standard error is {:?}", finished.stderr);
+    Ok(Verdict::Holds)
+}
+
+fn the_clock_and_randomness_are_there(node: &Node) -> Result<Verdict> {
+    let first = node.probe(&["random", "16"])?.run()?;
+    let second = node.probe(&["random", "16"])?.run()?;
+    ensure!(first.code == 0 && first.stdout.len() == 33, "{} {:?}", first.code, first.text());
+    ensure!(first.stdout != second.stdout, "twice the same random bytes: {}", first.text());
+    let slept = node.probe(&["sleep", "0.2"])?.run()?;
+    expect(&slept, 0, "sleeping\n")?;
+    ensure!(slept.took.as_millis() >= 200, "it slept 0.2 s in {:?}", slept.took);
+    Ok(Verdict::Holds)
+}

@@ -1,0 +1,127 @@
+//! The classes of tests, least powerful first, and the `cargo` commands that run them.
+
+use std::fmt;
+
+use anyhow::{Context as _, Result};
+use serde::Deserialize;
+use testbed::command::Run;
+
+use crate::setup;
+
+/// A class of tests: what they may touch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
+pub(crate) enum Class {
+    /// Inside one process.
+    Unit,
+    /// Folders, other programs and the engine; and the examples in the documentation.
+    Component,
+    /// A real containerd: needs root.
+    Node,
+    /// A real kind cluster: needs root.
+    Cluster,
+}
+
+impl Class {
+    pub(super) const ALL: [Self; 4] = [Self::Unit, Self::Component, Self::Node, Self::Cluster];
+
+    /// The arguments of each `cargo` command that runs a part of this class.
+    pub(super) fn commands(self, filter: Option<&str>) -> Result<Vec<Vec<String>>> {
+        let with_filter = |words: &[&str]| {
+            let filter = filter.iter().flat_map(|filter| ["--", filter]);
+            words.iter().copied().chain(filter).map(str::to_owned).collect::<Vec<_>>()
+        };
+        let every = ["test", "--workspace", "--no-fail-fast"];
+        Ok(match self {
+            Self::Unit => vec![with_filter(&[&every[..], &["--lib", "--bins"]].concat())],
+            Self::Component => {
+                let targets = component_targets()?;
+                let named: Vec<&str> = targets.iter().flat_map(|target| ["--test", target]).collect();
+                let mut commands = vec![with_filter(&[&every[..], &["--doc"]].concat())];
+                if !named.is_empty() {
+                    commands.insert(0, with_filter(&[&every[..], &named].concat()));
+                }
+                commands
+            }
+            Self::Node | Self::Cluster => {
+                let target = self.target().context("these classes have a test program of their own")?;
+                vec![with_filter(&["test", "--package", "testbed", "--test", target])]
+            }
+        })
+    }
+
+    /// The test program that is this class, if one is.
+    fn target(self) -> Option<&'static str> {
+        match self {
+            Self::Unit | Self::Component => None,
+            Self::Node => Some("node"),
+            Self::Cluster => Some("cluster"),
+        }
+    }
+}
+
+impl fmt::Display for Class {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Unit => "unit",
+            Self::Component => "component",
+            Self::Node => "node",
+            Self::Cluster => "cluster",
+        })
+    }
+}
+
+/// The workspace's test programs that are no class of their own.
+fn component_targets() -> Result<Vec<String>> {
+    let metadata =
+        Run::new(cargo()).args(["metadata", "--no-deps", "--format-version", "1", "--offline"]).current_dir(setup::repository()).text()?;
+    targets_in(&metadata)
+}
+
+/// The `cargo` that runs us, and so the pinned toolchain.
+pub(super) fn cargo() -> std::ffi::OsString {
+    std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
+}
+
+fn targets_in(metadata: &str) -> Result<Vec<String>> {
+    #[derive(Deserialize)]
+    struct Metadata {
+        packages: Vec<Package>,
+    }
+    #[derive(Deserialize)]
+    struct Package {
+        targets: Vec<Target>,
+    }
+    #[derive(Deserialize)]
+    struct Target {
+        name: String,
+        kind: Vec<String>,
+    }
+    let metadata: Metadata = serde_json::from_str(metadata).context("read what cargo metadata says")?;
+    let is_component = |target: &Target| {
+        target.kind.iter().any(|kind| kind == "test") && !Class::ALL.iter().any(|class| class.target() == Some(&target.name))
+    };
+    let mut names: Vec<String> =
+        metadata.packages.into_iter().flat_map(|package| package.targets).filter(is_component).map(|target| target.name).collect();
+    names.sort();
+    names.dedup();
+    Ok(names)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_class_with_a_program_of_its_own_is_no_component_test() {
+        let metadata = r#"{"packages":[
+            {"targets":[{"name":"testbed","kind":["lib"]},{"name":"node","kind":["test"]},{"name":"guests","kind":["test"]}]},
+            {"targets":[{"name":"shim","kind":["bin"]},{"name":"cluster","kind":["test"]},{"name":"create","kind":["test"]}]}]}"#;
+        assert_eq!(targets_in(metadata).unwrap(), ["create", "guests"]);
+    }
+
+    #[test]
+    fn the_filter_reaches_the_test_program() {
+        let commands = Class::Node.commands(Some("trap")).unwrap();
+        assert_eq!(commands, [["test", "--package", "testbed", "--test", "node", "--", "trap"]]);
+    }
+}
