@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use testbed::cache::{Cache, Key};
+use testbed::command::Run;
 use testbed::host::{self, Need};
 
 use crate::bundle::libraries;
@@ -49,6 +50,16 @@ pub(crate) fn prepare(cache: &Cache) -> Result<()> {
     let deps = repository().join(".deps");
     fs::create_dir_all(&deps).with_context(|| format!("make {}", deps.display()))?;
     point(&deps.join("wasmedge"), &entry)
+}
+
+/// A run of cargo on this checkout, as from a shell.
+///
+/// `cargo xtask` tells its program about the package xtask, in variables. Build scripts that watch such a variable
+/// (ring's does) would run again, and much be compiled again, whenever cargo is run now by us and now by hand.
+pub(crate) fn cargo() -> Run {
+    let about_us = |name: &str| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
+    let names = std::env::vars_os().map(|(name, _)| name).filter(|name| name.to_str().is_some_and(about_us));
+    names.fold(Run::new("cargo").current_dir(repository()), Run::without_env)
 }
 
 /// The root of this checkout.

@@ -22,8 +22,9 @@ pub(super) struct Executables {
 /// Builds both.
 pub(super) fn build(libraries: &Libraries) -> Result<Executables> {
     // Of the launcher alone: everything else is linked as usual, so this flag is no setting of the workspace.
-    let launcher = cargo(&["rustc", "--package", "wasmedge-launcher", "--bin", LAUNCHER], &["-C", "target-feature=+crt-static"])?;
-    let host = cargo(&["build", "--package", "containerd-shim-wasmedge", "--bin", HOST], &[])?;
+    let fully_static = ["--", "-C", "target-feature=+crt-static"];
+    let launcher = cargo(LAUNCHER, &[["rustc", "--package", "wasmedge-launcher", "--bin", LAUNCHER].as_slice(), &fully_static].concat())?;
+    let host = cargo(HOST, &["build", "--package", "containerd-shim-wasmedge", "--bin", HOST])?;
     let facts = elf::read(&launcher)?;
     ensure!(
         facts.interpreter.is_none() && facts.needed.is_empty(),
@@ -36,21 +37,18 @@ pub(super) fn build(libraries: &Libraries) -> Result<Executables> {
     Ok(Executables { launcher: stripped(&launcher)?, host: stripped(&host)?, target })
 }
 
-/// Runs cargo and returns the path of the executable that it made.
-fn cargo(args: &[&str], for_rustc: &[&str]) -> Result<PathBuf> {
-    let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let messages = Run::new(program)
-        .current_dir(setup::repository())
-        .args(args)
-        .args(["--message-format", "json-render-diagnostics", "--"].iter().take(if for_rustc.is_empty() { 2 } else { 3 }))
-        .args(for_rustc)
-        .text()?;
-    let executable = messages
-        .lines()
-        .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
-        .filter_map(|message| message.get("executable")?.as_str().map(PathBuf::from))
-        .next_back();
-    executable.with_context(|| format!("`cargo {}` made no executable", args.join(" ")))
+/// Runs cargo and returns the path of the executable `name` that it made.
+fn cargo(name: &str, args: &[&str]) -> Result<PathBuf> {
+    setup::cargo().args(args).done()?;
+    let made = profile_folder()?.join(name);
+    ensure!(made.exists(), "cargo made no {}: is another target or profile set in a configuration of cargo's?", made.display());
+    Ok(made)
+}
+
+/// Where cargo puts the executables of the profile that this program, too, was built with.
+fn profile_folder() -> Result<PathBuf> {
+    let own = std::env::current_exe().context("ask where this program lies")?;
+    Ok(own.parent().context("this program lies in no folder")?.to_owned())
 }
 
 /// A copy without debug information beside `program`, made anew when that is newer. Names of functions stay, for
