@@ -12,7 +12,7 @@ use testbed::host::{self, Need};
 use crate::bundle::libraries;
 
 /// Puts what plain `cargo` needs into `.deps`: WasmEdge's headers and library.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Clone, Copy, clap::Args)]
 pub(crate) struct Args {}
 
 /// What building the workspace needs of this machine. `gcc` alone brings no headers of the C library.

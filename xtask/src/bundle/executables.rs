@@ -1,6 +1,6 @@
 //! The bundle's executables: the launcher, static; the host, on the bundle's libraries.
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
@@ -51,17 +51,23 @@ fn profile_folder() -> Result<PathBuf> {
     Ok(own.parent().context("this program lies in no folder")?.to_owned())
 }
 
-/// A copy without debug information beside `program`, made anew when that is newer. Names of functions stay, for
+/// A copy without debug information beside `program`, made anew when that has another time. Names of functions stay, for
 /// backtraces.
 fn stripped(program: &Path) -> Result<PathBuf> {
     let copy = program.with_extension("stripped");
     let modified = |path: &Path| path.metadata().and_then(|facts| facts.modified());
     let built = modified(program).with_context(|| format!("look at {}", program.display()))?;
-    if modified(&copy).is_ok_and(|made| made > built) {
+    if modified(&copy).is_ok_and(|made| made == built) {
         return Ok(copy);
     }
     let draft = program.with_extension(format!("stripped-{}", std::process::id()));
     Run::new("strip").arg("--strip-debug").arg("-o").arg(&draft).arg(program).done()?;
+    // The copy bears the time of what it is a copy of: cargo may bring an older build back.
+    File::options()
+        .write(true)
+        .open(&draft)
+        .and_then(|file| file.set_modified(built))
+        .with_context(|| format!("date {}", draft.display()))?;
     fs::rename(&draft, &copy).with_context(|| format!("rename {} to {}", draft.display(), copy.display()))?;
     Ok(copy)
 }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
@@ -115,15 +115,11 @@ fn place(source: &Path, target: Option<&str>, place: &Path) -> Result<()> {
     let folder = place.parent().with_context(|| format!("{} lies in no folder", place.display()))?;
     fs::create_dir_all(folder).with_context(|| format!("make {}", folder.display()))?;
     let draft = folder.join(format!(".draft-{}", std::process::id()));
-    match target {
-        Some(target) => symlink(target, &draft).with_context(|| format!("link {} to {target}", place.display()))?,
-        None => {
-            // A copy, not a hard link: what is done to a bundle must not reach the cache.
-            fs::copy(source, &draft).with_context(|| format!("copy {} to {}", source.display(), draft.display()))?;
-            let mode = if source.metadata()?.permissions().mode() & 0o111 == 0 { 0o644 } else { 0o755 };
-            fs::set_permissions(&draft, fs::Permissions::from_mode(mode))
-                .with_context(|| format!("set the mode of {}", place.display()))?;
-        }
+    if let Some(target) = target {
+        symlink(target, &draft).with_context(|| format!("link {} to {target}", place.display()))?;
+    } else {
+        // A copy, not a hard link: what is done to a bundle must not reach the cache. The mode comes along.
+        fs::copy(source, &draft).with_context(|| format!("copy {} to {}", source.display(), draft.display()))?;
     }
     fs::rename(&draft, place).with_context(|| format!("rename {} to {}", draft.display(), place.display()))
 }

@@ -80,7 +80,7 @@ impl Libraries {
 /// The library folders for the pinned engine, made the first time.
 pub(crate) fn assemble(cache: &Cache) -> Result<Libraries> {
     let packages = packages::fetch(cache)?;
-    let record = serde_json::to_string(&packages.packages).context("write down the packages")?;
+    let record = serde_json::to_string(&packages.list).context("write down the packages")?;
     let key = Key::of([FORMAT, stand_in::FORMAT, &packages.pinned.soname, &record]);
     let root = cache.entry("runtime-libraries", &key, |draft| {
         progress::step(format_args!("made the runtime's library folders from Debian {}", packages.suite), || fill(&packages, draft))
@@ -129,7 +129,7 @@ fn fill(packages: &Packages, draft: &Path) -> Result<()> {
         suite: packages.suite.clone(),
         engine: Engine { version, soname: soname.clone(), build_id, compiler },
         loader,
-        packages: packages.packages.clone(),
+        packages: packages.list.clone(),
         files: files(draft)?,
     };
     fs::write(draft.join("record.json"), serde_json::to_vec_pretty(&record)?).context("write record.json")
@@ -160,7 +160,7 @@ pub(super) fn must_hold_all_of(lib: &Path, program: &Path) -> Result<()> {
 
 /// Each package's copyright file, and the full licences that these refer to.
 fn licences(packages: &Packages, place: &Path) -> Result<()> {
-    for package in &packages.packages {
+    for package in &packages.list {
         let name = package.name.split(':').next().unwrap_or(&package.name);
         let folder = place.join(name);
         fs::create_dir_all(&folder).with_context(|| format!("make {}", folder.display()))?;

@@ -24,7 +24,7 @@ pub(super) struct Packages {
     /// Folder of the licences that packages' copyright files refer to.
     pub(super) common_licences: PathBuf,
     /// Every package in `libraries`.
-    pub(super) packages: Vec<Package>,
+    pub(super) list: Vec<Package>,
 }
 
 /// Finds the packages, or fetches them the first time.
@@ -48,7 +48,7 @@ pub(super) fn fetch(cache: &Cache) -> Result<Packages> {
         headers: headers.root.join("usr/include"),
         common_licences: licences.root.join("usr/share/common-licenses"),
         libraries: libraries.root,
-        packages: libraries.packages,
+        list: libraries.packages,
         suite,
         pinned,
     })

@@ -94,9 +94,11 @@ fn version_script<'a>(names: impl Iterator<Item = &'a Name>) -> Result<String> {
         // Writing to a String cannot fail.
         let _ = writeln!(nodes.entry(&name.version).or_default(), "    {};", name.symbol);
     }
-    // A second `local: *` would be an error of the linker, so one node alone may carry it.
-    ensure!(nodes.len() == 1, "the engine wants symbols of several version nodes ({:?}): the stand-in gives one", nodes.keys());
-    Ok(nodes.iter().map(|(node, symbols)| format!("{node} {{\n  global:\n{symbols}  local:\n    *;\n}};\n")).collect())
+    let versions: Vec<String> = nodes.keys().map(|&node| node.to_owned()).collect();
+    match (nodes.pop_first(), nodes.is_empty()) {
+        (Some((node, symbols)), true) => Ok(format!("{node} {{\n  global:\n{symbols}  local:\n    *;\n}};\n")),
+        _ => bail!("the engine wants symbols of the version nodes {versions:?}: the stand-in gives those of one"),
+    }
 }
 
 #[cfg(test)]
