@@ -8,7 +8,7 @@ use std::time::Instant;
 use anyhow::{Context as _, Result, bail};
 use testbed::cache::Cache;
 use testbed::cell::{Cell, CellOptions, Lifetime, Network};
-use testbed::containerd::{Containerd, Install};
+use testbed::containerd::{Containerd, Form, Install};
 use testbed::image::{self, Artifact, Packed, RootfsImage, Transport};
 use testbed::progress::{self, step};
 use testbed::teardown::Run;
@@ -68,6 +68,7 @@ impl Source {
 #[derive(Debug)]
 struct Subject {
     source: Source,
+    form: Form,
     words: Vec<String>,
     stdin: guest_output::Input,
 }
@@ -87,7 +88,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         Containerd::start(&run, &cell, &install, &[shims.parent().context("the launcher lies in no folder")?])
     })?;
     fetch(&run, &containerd, &subject.source)?;
-    let container = containerd.container(&subject.source.reference(), CONTAINER).args(subject.words);
+    let container = containerd.container(&subject.source.reference(), CONTAINER).form(subject.form).args(subject.words);
     let code = guest_output::show(&container, subject.stdin)?;
     step("removed containerd, its folders and everything else", || run.finish())?;
     progress::say(format_args!("{} {}", in_words(code), progress::seconds(started.elapsed())));
@@ -113,21 +114,22 @@ fn choose(args: &Args, cache: &Cache) -> Result<Install> {
 fn subject(args: &Args, cache: &Cache) -> Result<Subject> {
     if let Some(reference) = &args.image {
         let source = Source::Registry(reference.clone());
-        return Ok(Subject { source, words: args.guest.clone(), stdin: guest_output::Input::Ours });
+        return Ok(Subject { source, form: Form::Image, words: args.guest.clone(), stdin: guest_output::Input::Ours });
     }
     let (file, rest, stdin) = match args.guest.split_first() {
         Some((file, rest)) => (PathBuf::from(file), rest, guest_output::Input::Ours),
         None => (hello(cache)?, &[][..], guest_output::Input::Nothing),
     };
     let packed = step(format_args!("packed {} as {REFERENCE}", shown(&file)), || pack(&file, args.artifact))?;
+    let form = if args.artifact { Form::Artifact } else { Form::Image };
     let mut words = rest.to_vec();
-    if args.artifact {
+    if form == Form::Artifact {
         // An artifact's configuration has no entrypoint: argument 0 is whatever the caller says.
         words.insert(0, file.file_name().unwrap_or(OsStr::new("guest.wasm")).to_string_lossy().into_owned());
     } else if !rest.is_empty() {
         words.insert(0, "/app.wasm".to_owned());
     }
-    Ok(Subject { source: Source::Packed(Box::new(packed)), words, stdin })
+    Ok(Subject { source: Source::Packed(Box::new(packed)), form, words, stdin })
 }
 
 /// The guest of the simplest example.

@@ -2,6 +2,7 @@
 //!
 //! * [`install`]: which containerd: Debian's, or the pinned one built from its Go module.
 //! * [`config`]: its configuration file, in the form of its version.
+//! * [`artifact`]: containers of Wasm artifacts, which `ctr` cannot make.
 //! * [`container`]: running a container to its end, or as a task that is watched and killed.
 //!
 //! Root and state lie in memory inside the cell, and so does `/run/containerd`, where shims have their sockets whatever
@@ -21,11 +22,12 @@ use crate::command;
 use crate::teardown::Run;
 use crate::wait;
 
+mod artifact;
 mod config;
 mod container;
 mod install;
 
-pub use container::{Container, Finished, Runtime, Task};
+pub use container::{Container, Finished, Form, Runtime, Task};
 pub use install::Install;
 
 /// How long containerd may take until it answers.

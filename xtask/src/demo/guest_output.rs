@@ -23,7 +23,7 @@ pub(super) enum Input {
 /// When the container could not be created.
 pub(super) fn show(container: &Container, input: Input) -> Result<u8> {
     let started = Instant::now();
-    let mut command = container.run_command();
+    let mut command = container.run_command()?;
     command.stdin(if input == Input::Ours { Stdio::inherit() } else { Stdio::null() });
     progress::say("──────── the guest's output ────────");
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().context("start ctr")?;

@@ -16,6 +16,7 @@ pub(super) fn text(schema: Schema, folder: &Path) -> String {
                 "io.containerd.grpc.v1.cri",
                 "io.containerd.cri.v1.images",
                 "io.containerd.cri.v1.runtime",
+                "io.containerd.podsandbox.controller.v1.podsandbox",
                 "io.containerd.nri.v1.nri",
                 "io.containerd.internal.v1.opt",
                 "io.containerd.internal.v1.tracing",

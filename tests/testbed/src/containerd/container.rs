@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 
-use super::Containerd;
+use super::{Containerd, artifact};
 use crate::command;
 use crate::wait;
 
@@ -33,6 +33,15 @@ impl Runtime {
     }
 }
 
+/// What kind of thing a container's image is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// A Linux image, whatever its layers.
+    Image,
+    /// A CNCF Wasm artifact: options of `ctr run` do not apply to its containers.
+    Artifact,
+}
+
 /// A container that is yet to be run.
 #[derive(Debug, Clone)]
 #[must_use]
@@ -40,6 +49,7 @@ pub struct Container {
     containerd: Containerd,
     image: String,
     id: String,
+    form: Form,
     runtime: Runtime,
     options: Vec<String>,
     args: Vec<String>,
@@ -69,12 +79,27 @@ impl Finished {
 impl Container {
     pub(super) fn new(containerd: Containerd, image: &str, id: &str) -> Self {
         let (image, id) = (image.to_owned(), id.to_owned());
-        Self { containerd, image, id, runtime: Runtime::Wasmedge, options: Vec::new(), args: Vec::new(), input: Vec::new() }
+        Self {
+            containerd,
+            image,
+            id,
+            form: Form::Image,
+            runtime: Runtime::Wasmedge,
+            options: Vec::new(),
+            args: Vec::new(),
+            input: Vec::new(),
+        }
     }
 
     /// Its id.
     pub fn id(&self) -> &str {
         &self.id
+    }
+
+    /// Says what its image is; a Linux image unless said otherwise.
+    pub fn form(mut self, form: Form) -> Self {
+        self.form = form;
+        self
     }
 
     /// Takes another runtime than ours.
@@ -132,17 +157,36 @@ impl Container {
     /// When `ctr` cannot be started or does not end in time; a container that fails is no error.
     pub fn run(self) -> Result<Finished> {
         let started = Instant::now();
-        let output = self.command(&["--rm"]).input(self.input.clone()).deadline(RUN_LIMIT).output().map_err(|error| self.explain(error))?;
+        let words = self.prepare_run()?;
+        let ctr = self.containerd.ctr().args(words).input(self.input.clone()).deadline(RUN_LIMIT);
+        let output = ctr.output().map_err(|error| self.explain(error))?;
         let took = started.elapsed();
+        if self.form == Form::Artifact {
+            self.containerd.ctr().args(["containers", "rm", &self.id]).deadline(CTR_LIMIT).done()?;
+        }
         let code = output.status.code().with_context(|| format!("ctr run {} was killed: {}", self.id, output.status))?;
         Ok(Finished { code, stdout: output.stdout, stderr: String::from_utf8_lossy(&output.stderr).into_owned(), took })
     }
 
-    /// As [`Container::run`], on a process that the caller reads from: for output that is shown as it comes.
-    pub fn run_command(&self) -> std::process::Command {
+    /// A process that runs it to its end, for output that is shown as it comes.
+    ///
+    /// # Errors
+    /// When the container of an artifact cannot be made.
+    pub fn run_command(&self) -> Result<std::process::Command> {
         let mut command = self.containerd.ctr_command();
-        command.args(self.words(&["--rm"]));
-        command
+        command.args(self.prepare_run()?);
+        Ok(command)
+    }
+
+    /// The arguments with which `ctr` runs it.
+    fn prepare_run(&self) -> Result<Vec<String>> {
+        match self.form {
+            Form::Image => Ok(self.words(&["--rm"])),
+            Form::Artifact => {
+                artifact::create(&self.containerd, &self.image, &self.id, self.runtime, &self.args)?;
+                Ok(["tasks", "start", &self.id].map(str::to_owned).to_vec())
+            }
+        }
     }
 
     /// Starts it and leaves it running; its output goes nowhere.

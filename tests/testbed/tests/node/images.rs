@@ -4,6 +4,7 @@ use std::fs;
 
 use anyhow::{Context as _, Result, ensure};
 use test_guests::{HELLO, HELLO_WITH_NATIVE_SECTION};
+use testbed::containerd::Form;
 use testbed::image::{Artifact, Compression, Entry, Packed, RootfsImage, WasmImage, WasmLayer};
 
 use crate::node::{Node, Verdict, expect, reference, tests};
@@ -41,10 +42,16 @@ fn an_image_behind_an_index_runs(node: &Node) -> Result<Verdict> {
 }
 
 fn a_wasm_layer_is_the_guest(node: &Node) -> Result<Verdict> {
+    if let Some(skipped) = cannot(node)? {
+        return Ok(skipped);
+    }
     run(node, &layered("wasm-layer", WasmLayer::Wasm).pack()?, "wasm-layer")
 }
 
 fn a_wasm_layer_of_each_known_type_is_the_guest(node: &Node) -> Result<Verdict> {
+    if let Some(skipped) = cannot(node)? {
+        return Ok(skipped);
+    }
     for (number, layer) in WasmLayer::ALL.into_iter().enumerate() {
         let name = format!("wasm-layer-{number}");
         run(node, &layered(&name, layer).pack()?, &name).with_context(|| format!("a layer of type {}", layer.media_type()))?;
@@ -53,6 +60,9 @@ fn a_wasm_layer_of_each_known_type_is_the_guest(node: &Node) -> Result<Verdict> 
 }
 
 fn a_wasm_layer_runs_beside_the_files_of_the_image(node: &Node) -> Result<Verdict> {
+    if let Some(skipped) = cannot(node)? {
+        return Ok(skipped);
+    }
     let probe = fs::read(&node.prepared.guests.probe).context("read the probe")?;
     let image =
         WasmImage { guest: probe, files: vec![Entry::file("/data/file", "of the image", 0o644)], ..layered("wasm-files", WasmLayer::Wasm) };
@@ -62,16 +72,26 @@ fn a_wasm_layer_runs_beside_the_files_of_the_image(node: &Node) -> Result<Verdic
 }
 
 fn a_wasm_layer_behind_an_index_is_the_guest(node: &Node) -> Result<Verdict> {
+    if let Some(skipped) = cannot(node)? {
+        return Ok(skipped);
+    }
     run(node, &layered("wasm-layer-index", WasmLayer::Wasm).pack()?.behind_index(), "wasm-layer-index")
 }
 
+/// Why this containerd cannot have an image with a layer that is no file system, if it cannot.
+fn cannot(node: &Node) -> Result<Option<Verdict>> {
+    let install = node.containerd.install();
+    let reason = || Verdict::Skipped(format!("containerd {} unpacks every layer as a file system, Wasm or not", install.version));
+    Ok((!install.takes_artifacts()?).then(reason))
+}
+
 fn artifact(node: &Node, name: &str, finish: fn(Packed) -> Packed) -> Result<Verdict> {
-    if !node.containerd.install().takes_artifacts()? {
-        return Ok(Verdict::Skipped(format!("containerd {} takes no Wasm artifacts", node.containerd.install().version)));
+    if let Some(skipped) = cannot(node)? {
+        return Ok(skipped);
     }
     let packed = Artifact { reference: reference(name), guest: HELLO.bytes().into_owned(), ..Artifact::default() }.pack()?;
     let image = node.image(&finish(packed))?;
-    let container = node.containerd.container(&image, &node.id(name)).args(["hello"]);
+    let container = node.containerd.container(&image, &node.id(name)).form(Form::Artifact).args(["hello"]);
     expect(&container.run()?, 0, "hello from wasm\n")
 }
 
