@@ -149,8 +149,7 @@ impl Build<'_> {
             }
             let below = match program {
                 "pause" | "etcd" | "coredns" => None,
-                // It calls iptables and conntrack.
-                "kube-proxy" => Some(archive.layer_from(&self.rootfs.layer)?),
+                "kube-proxy" => Some(archive.layer_from(&self.rootfs.packet_filter)?),
                 _ => Some(archive.layer_of(&self.rootfs.c_library)?),
             };
             let own = archive.layer_of(&tree)?;

@@ -38,8 +38,22 @@ const NEVER_READ: &[&str] = &["var/cache/apt", "var/lib/apt/lists", "usr/share/d
 /// The C library and the name resolution that a program linked to it loads.
 const C_LIBRARY: &[&str] = &["libc.so.6", "libresolv.so.2"];
 
+/// What kube-proxy calls, with what these are linked to; all else of Debian would only make its image slow to unpack.
+const PACKET_FILTER: &[&str] = &[
+    "conntrack",
+    "iptables",
+    "libc6",
+    "libip4tc2",
+    "libip6tc2",
+    "libmnl0",
+    "libnetfilter-conntrack3",
+    "libnfnetlink0",
+    "libnftnl11",
+    "libxtables12",
+];
+
 /// Part of the key: raised when this file makes another thing of the same packages.
-const FORMAT: &str = "1";
+const FORMAT: &str = "2";
 
 /// Fetching and configuring a few dozen packages.
 const LIMIT: Duration = Duration::from_mins(20);
@@ -51,6 +65,8 @@ pub(super) struct Rootfs {
     pub(super) layer: PathBuf,
     /// A folder that holds the C library and its loader alone, for images of one program.
     pub(super) c_library: PathBuf,
+    /// iptables and conntrack, as a layer.
+    pub(super) packet_filter: PathBuf,
 }
 
 /// The root file system made of `suite`, made now unless an earlier run did.
@@ -60,7 +76,7 @@ pub(super) fn make(cache: &Cache, suite: &str) -> Result<Rootfs> {
         host::install(&[Need { package: "debootstrap", provides: "debootstrap" }, Need { package: "mount", provides: "mount" }])?;
         progress::step(format_args!("made a Debian {suite} root file system for nodes"), || fill(suite, draft))
     })?;
-    Ok(Rootfs { layer: place.join("rootfs.tar"), c_library: place.join("c-library") })
+    Ok(Rootfs { layer: place.join("rootfs.tar"), c_library: place.join("c-library"), packet_filter: place.join("packet-filter.tar") })
 }
 
 fn fill(suite: &str, draft: &Path) -> Result<()> {
@@ -80,15 +96,43 @@ fn fill(suite: &str, draft: &Path) -> Result<()> {
             fs::remove_dir_all(&folder).with_context(|| format!("remove {}", folder.display()))?;
         }
     }
-    Run::new("tar")
-        .arg("--create")
-        .arg(format!("--file={}", draft.join("rootfs.tar").display()))
-        .args(["--numeric-owner", "--sort=name", "--one-file-system", "--exclude=./dev/*", "--exclude=./proc/*", "--exclude=./sys/*"])
-        .arg(format!("--directory={}", root.display()))
-        .arg(".")
-        .done()?;
+    let everything = ["--sort=name", "--exclude=./dev/*", "--exclude=./proc/*", "--exclude=./sys/*", "."];
+    pack(&root, &draft.join("rootfs.tar")).args(everything).done()?;
+    let names = files_of_packet_filter(&root)?;
+    pack(&root, &draft.join("packet-filter.tar")).args(["--no-recursion", "--files-from=-"]).input(names.join("\n")).done()?;
     take_c_library(&root, &draft.join("c-library"))?;
     fs::remove_dir_all(&root).with_context(|| format!("remove {}", root.display()))
+}
+
+fn pack(root: &Path, tar: &Path) -> Run {
+    let run = Run::new("tar").args(["--create", "--numeric-owner", "--one-file-system"]);
+    run.arg(format!("--file={}", tar.display())).arg(format!("--directory={}", root.display()))
+}
+
+/// The paths in `root`, relative to it, of what kube-proxy's image needs of it.
+fn files_of_packet_filter(root: &Path) -> Result<Vec<String>> {
+    let list = Run::new("chroot").arg(root).args(["dpkg-query", "--listfiles"]).args(PACKET_FILTER).text()?;
+    // Debian's packages still list /sbin and /lib, which are links by now; the links themselves are needed too.
+    let mut names: Vec<String> = ["bin", "sbin", "lib", "lib64"].map(str::to_owned).into();
+    names.extend(list.lines().filter_map(|line| Some(merged(line.strip_prefix('/')?))));
+    let alternatives = fs::read_dir(root.join("etc/alternatives")).context("list etc/alternatives of the root file system")?;
+    for link in alternatives.flatten() {
+        let name = link.file_name().to_string_lossy().into_owned();
+        if name.contains("tables") {
+            names.push(format!("usr/sbin/{name}"));
+            names.push(format!("etc/alternatives/{name}"));
+        }
+    }
+    names.retain(|name| root.join(name).symlink_metadata().is_ok());
+    names.sort();
+    names.dedup();
+    Ok(names)
+}
+
+/// Where a path lies since /bin, /sbin and /lib are links into /usr.
+fn merged(path: &str) -> String {
+    let top = path.split('/').next().unwrap_or(path);
+    if path != top && matches!(top, "bin" | "sbin" | "lib" | "lib64") { format!("usr/{path}") } else { path.to_owned() }
 }
 
 /// Copies the C library under the paths where programs look for it.
@@ -103,4 +147,16 @@ fn take_c_library(root: &Path, place: &Path) -> Result<()> {
         fs::copy(&from, &to).with_context(|| format!("copy {}", from.display()))?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_below_the_old_folders_are_found_in_usr_and_the_links_stay() {
+        assert_eq!(merged("sbin/iptables"), "usr/sbin/iptables");
+        assert_eq!(merged("lib64"), "lib64");
+        assert_eq!(merged("etc/alternatives/iptables"), "etc/alternatives/iptables");
+    }
 }
