@@ -69,10 +69,10 @@ pub struct Go {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Guests {
-    /// Debian suite of `rust-src`.
-    pub rust_src_suite: String,
-    /// Debian suite of `wasi-libc`.
-    pub wasi_libc_suite: String,
+    /// Debian suite of the Rust below.
+    pub rust_suite: String,
+    /// The packages of a compiler, its library's sources and a C library for guests.
+    pub rust_packages: Vec<String>,
 }
 
 impl Versions {

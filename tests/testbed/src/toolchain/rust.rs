@@ -1,4 +1,6 @@
-//! Rust guests: with the standard library that rustup installed, or with one built here from Debian's `rust-src`.
+//! Rust guests: with the standard library that rustup installed, or with Debian's compiler and a library built from its
+//! sources. Those two must be of one version, so both come from one suite; sources for rustup's compiler are not to be
+//! had there.
 //!
 //! Which of the two is decided by what lies in rustc's own folder, before anything is built.
 
@@ -13,10 +15,18 @@ use super::{FORMAT, check};
 use crate::apt::{self, Dependencies, Extracted, Request};
 use crate::cache::{Cache, Key};
 use crate::command::Run;
+use crate::host::{self, Need};
 use crate::progress;
 use crate::versions::Versions;
 
 const TARGET: &str = "wasm32-wasip1";
+
+/// What Debian's LLVM is linked to, beside what every system has.
+const LLVM_NEEDS: &[Need] = &[
+    Need { package: "libedit2", provides: "/usr/lib/*/libedit.so.2" },
+    Need { package: "libxml2", provides: "/usr/lib/*/libxml2.so.2" },
+    Need { package: "libz3-4", provides: "/usr/lib/*/libz3.so.4" },
+];
 
 /// Variables of the cargo that runs us. They are meant for our own build and would change a guest's.
 const OURS: &[&str] = &[
@@ -67,8 +77,8 @@ impl Rustc {
         Ok(Self { sysroot: PathBuf::from(ask(&["--print", "sysroot"])?), version: ask(&["-vV"])? })
     }
 
-    fn release(&self) -> Result<&str> {
-        self.version.lines().find_map(|line| line.strip_prefix("release: ")).context("find the release in what `rustc -vV` prints")
+    fn host(&self) -> Result<&str> {
+        self.version.lines().find_map(|line| line.strip_prefix("host: ")).context("find the host in what `rustc -vV` prints")
     }
 }
 
@@ -76,51 +86,54 @@ impl Rustc {
 enum StandardLibrary {
     /// It is installed beside rustc's own.
     Installed,
-    /// It is built with the guest, from these sources and against this C library.
-    Built { rust_src: Extracted, wasi_libc: Extracted },
+    /// It is built with the guest, all from Debian; only the linker is rustc's own.
+    Built { debian: Extracted, linker: PathBuf },
 }
 
 impl StandardLibrary {
     fn find(cache: &Cache, rustc: &Rustc) -> Result<Self> {
-        if rustc.sysroot.join("lib/rustlib").join(TARGET).join("lib").is_dir() {
+        let rustlib = rustc.sysroot.join("lib/rustlib");
+        if rustlib.join(TARGET).join("lib").is_dir() {
             return Ok(Self::Installed);
         }
-        let pinned = Versions::pinned()?.guests;
-        let fetch =
-            |suite: &str, package: &str| apt::fetch(cache, &Request { suite, packages: &[package], dependencies: Dependencies::Leave });
-        let rust_src = fetch(&pinned.rust_src_suite, "rust-src")?;
-        let (has, wants) = (version_of(&rust_src), rustc.release()?);
+        let linker = rustlib.join(rustc.host()?).join("bin/rust-lld");
         ensure!(
-            has.split(['+', '-', '~']).next() == Some(wants),
-            "rustc is {wants} and has no standard library for {TARGET}, and Debian {}'s rust-src is {has}, which does not fit it: \
-             run `rustup target add {TARGET}`",
-            pinned.rust_src_suite,
+            linker.is_file(),
+            "rustc has neither a standard library for {TARGET} nor a linker at {}: run `rustup target add {TARGET}`",
+            linker.display()
         );
-        Ok(Self::Built { rust_src, wasi_libc: fetch(&pinned.wasi_libc_suite, "wasi-libc")? })
+        host::install(LLVM_NEEDS)?;
+        let pinned = Versions::pinned()?.guests;
+        let packages: Vec<&str> = pinned.rust_packages.iter().map(String::as_str).collect();
+        let request = Request { suite: &pinned.rust_suite, packages: &packages, dependencies: Dependencies::Leave };
+        Ok(Self::Built { debian: apt::fetch(cache, &request)?, linker })
     }
 
     fn identity(&self) -> String {
         match self {
             Self::Installed => "installed".to_owned(),
-            Self::Built { rust_src, wasi_libc } => format!("{:?}{:?}", rust_src.packages, wasi_libc.packages),
+            Self::Built { debian, .. } => format!("{:?}", debian.packages),
         }
     }
 
     /// What `cargo build` gets beside its usual arguments.
     fn prepare(&self, run: Run) -> Result<Run> {
-        let Self::Built { rust_src, wasi_libc } = self else { return Ok(run) };
-        let libc = wasi_libc.root.join("usr/lib/wasm32-wasi");
+        let Self::Built { debian, linker } = self else { return Ok(run) };
+        let usr = debian.root.join("usr");
+        let libc = usr.join("lib/wasm32-wasi");
         let flags = [
             "-Clink-self-contained=no".to_owned(),
-            "-Clinker=rust-lld".to_owned(),
+            format!("-Clinker={}", linker.display()),
             format!("-Clink-arg={}", libc.join("crt1-command.o").display()),
             format!("-Clink-arg=-L{}", libc.display()),
             "-Clink-arg=-lc".to_owned(),
         ];
         Ok(run
+            .env("RUSTC", usr.join("bin/rustc"))
+            .env("LD_LIBRARY_PATH", compiler_libraries(&usr)?)
             // Building a standard library is not stable in cargo; this is how a stable one is asked to do it.
             .env("RUSTC_BOOTSTRAP", "1")
-            .env("__CARGO_TESTS_ONLY_SRC_ROOT", library_sources(&rust_src.root)?)
+            .env("__CARGO_TESTS_ONLY_SRC_ROOT", library_sources(&debian.root)?)
             // Encoded, so that a cache folder with a space in its path stays one argument.
             .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"))
             .arg("-Zbuild-std=std,panic_abort"))
@@ -131,21 +144,33 @@ impl fmt::Display for StandardLibrary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Installed => write!(f, "the installed standard library for {TARGET}"),
-            Self::Built { rust_src, wasi_libc } => write!(
-                f,
-                "a standard library built from Debian's rust-src {} and wasi-libc {} (`rustup target add {TARGET}` spares that)",
-                version_of(rust_src),
-                version_of(wasi_libc),
-            ),
+            Self::Built { debian, .. } => {
+                let compiler = debian.packages.iter().find(|package| package.name.starts_with("rustc"));
+                let version = compiler.map_or("of no version", |package| package.version.as_str());
+                write!(
+                    f,
+                    "Debian's Rust {version} and a standard library built from its sources (`rustup target add {TARGET}` spares that)"
+                )
+            }
         }
     }
 }
 
-fn version_of(extracted: &Extracted) -> &str {
-    extracted.packages.first().map_or("of no version", |package| package.version.as_str())
+/// The folder with the libraries of the compiler below `usr`.
+fn compiler_libraries(usr: &Path) -> Result<PathBuf> {
+    let entries = fs::read_dir(usr.join("lib")).with_context(|| format!("read {}/lib", usr.display()))?;
+    let has_driver = |folder: &PathBuf| {
+        let files = fs::read_dir(folder).into_iter().flatten().flatten();
+        files.into_iter().any(|file| file.file_name().to_string_lossy().starts_with("librustc_driver"))
+    };
+    entries
+        .flatten()
+        .map(|entry| entry.path())
+        .find(has_driver)
+        .with_context(|| format!("find librustc_driver below {}/lib", usr.display()))
 }
 
-/// The folder `library` in an unpacked `rust-src`, whose path has the version in it.
+/// The folder `library` among unpacked sources of Rust, whose path has the version in it.
 fn library_sources(root: &Path) -> Result<PathBuf> {
     let sources = root.join("usr/src");
     let entries = fs::read_dir(&sources).with_context(|| format!("read {}", sources.display()))?;
@@ -156,7 +181,7 @@ fn library_sources(root: &Path) -> Result<PathBuf> {
 /// Builds and returns the one `.wasm` that cargo says it has made.
 fn build(cache: &Cache, folder: &Path, library: &StandardLibrary) -> Result<PathBuf> {
     let target = cache.managed("cargo-guests")?;
-    let run = OURS.iter().fold(Run::new("cargo"), |run, name| run.without_env(name));
+    let run = OURS.iter().fold(Run::new("cargo"), Run::without_env);
     let run =
         run.current_dir(folder).args(["build", "--release", "--locked", "--target", TARGET, "--message-format=json-render-diagnostics"]);
     let messages = library.prepare(run.arg("--target-dir").arg(target))?.text()?;
@@ -166,7 +191,7 @@ fn build(cache: &Cache, folder: &Path, library: &StandardLibrary) -> Result<Path
             continue;
         }
         let files = message["filenames"].as_array().into_iter().flatten().filter_map(Value::as_str);
-        guests.extend(files.filter(|file| file.ends_with(".wasm")).map(PathBuf::from));
+        guests.extend(files.map(PathBuf::from).filter(|file| file.extension().is_some_and(|kind| kind == "wasm")));
     }
     match guests.as_slice() {
         [guest] => Ok(guest.clone()),
