@@ -23,6 +23,8 @@ pub(super) fn run(args: &UpArgs) -> Result<()> {
         bail!("the cluster {name} is up already: see `cargo xtask kind status --name {name}`, or give another --name");
     }
     let runtime = Runtime::Bundle(bundle::build(&cache)?.root);
+    // Before the cluster comes up: what does not compile should be told soon.
+    examples::ALL.iter().try_for_each(|example| example.guest(&cache).map(drop))?;
     let run = Run::start(&args.which.run())?;
     let options = ClusterOptions { name: name.clone(), node_image: args.image(), runtime, lifetime: Lifetime::Kept };
     let cluster = Cluster::up(&cache, &run, &options)?;

@@ -26,11 +26,14 @@ impl Cluster {
         parts.join("\n")
     }
 
-    /// The end of a node's journal of containerd and kubelet.
+    /// The end of a node's journals: containerd's (and the shims'), then kubelet's.
     pub(super) fn journal(&self, node: &str) -> String {
-        let lines = LINES.to_string();
-        let journal = ["journalctl", "--no-pager", "--output=cat", "--lines", &lines, "--unit=containerd", "--unit=kubelet"];
-        said(&format!("journal of {node}"), self.engine.in_node(node, &journal))
+        let lines = format!("--lines={LINES}");
+        let of = |unit: &str| {
+            let journal = ["journalctl", "--no-pager", "--output=cat", &lines, "--unit", unit];
+            said(&format!("journal of {unit} on {node}"), self.engine.in_node(node, &journal))
+        };
+        format!("{}\n{}", of("containerd"), of("kubelet"))
     }
 }
 

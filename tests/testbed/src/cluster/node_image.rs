@@ -16,7 +16,7 @@ use crate::progress;
 use crate::versions::Versions;
 
 /// Part of the key: raised when this file makes another image of the same inputs.
-const FORMAT: &str = "1";
+const FORMAT: &str = "2";
 
 /// Small files of the image: where, with which rights, what.
 const FILES: &[(&str, u32, &str)] = &[
@@ -187,7 +187,10 @@ impl Build<'_> {
         point(Path::new("/lib/systemd/system/multi-user.target"), tree, &units.join("default.target"))?;
         // kind's documentation and the operator's users look for plugins there.
         point(Path::new("/usr/lib/cni"), tree, Path::new("/opt/cni/bin"))?;
-        fs::create_dir_all(tree.join("kind/manifests")).context("make kind/manifests of the node image")?;
+        // kubelet complains every second of a folder for static pods that is not there.
+        for folder in ["kind/manifests", "etc/kubernetes/manifests"] {
+            fs::create_dir_all(tree.join(folder)).with_context(|| format!("make {folder} of the node image"))?;
+        }
         fs::write(tree.join("kind/version"), format!("v{}", self.version)).context("write kind/version of the node image")
     }
 }
