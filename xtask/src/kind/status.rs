@@ -16,13 +16,11 @@ pub(super) fn run(which: &Which) -> Result<()> {
         run.keep()?;
         return shown;
     }
-    match Cluster::in_users_docker(&cache, &which.name)? {
-        Some(cluster) => show(&cluster),
-        None => {
-            progress::say(format_args!("no cluster {0} is up: `cargo xtask kind up --name {0}` brings it up", which.name));
-            Ok(())
-        }
+    if let Some(cluster) = Cluster::in_users_docker(&cache, &which.name)? {
+        return show(&cluster);
     }
+    progress::say(format_args!("no cluster {0} is up: `cargo xtask kind up --name {0}` brings it up", which.name));
+    Ok(())
 }
 
 fn show(cluster: &Cluster) -> Result<()> {
