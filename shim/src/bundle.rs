@@ -1,0 +1,152 @@
+//! An OCI bundle: the folder with `config.json` that containerd prepared for one container.
+
+use std::path::{Path, PathBuf};
+
+use oci_spec::runtime::{Mount, Spec};
+
+use crate::error::CreateError;
+use crate::paths::{GuestPath, HostPath};
+
+/// Annotation by which CRI tells the sandbox (pause) container from the others.
+const CONTAINER_TYPE: &str = "io.kubernetes.cri.container-type";
+/// Annotation by which CRI names the pod sandbox that a container belongs to.
+const SANDBOX_ID: &str = "io.kubernetes.cri.sandbox-id";
+
+/// What kind of container CRI asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// The pod's sandbox: holds its namespaces, runs the pause program.
+    Sandbox,
+    /// A container of the pod, or one that was started without CRI.
+    Container,
+}
+
+/// A bundle, read once.
+#[derive(Debug, Clone)]
+pub struct Bundle {
+    folder: PathBuf,
+    spec: Spec,
+}
+
+impl Bundle {
+    /// Reads `config.json` in `folder`.
+    ///
+    /// # Errors
+    /// When it is missing or no OCI runtime spec.
+    pub fn load(folder: &Path) -> Result<Self, CreateError> {
+        let file = folder.join("config.json");
+        let spec = Spec::load(&file).map_err(|source| CreateError::Spec { file: HostPath::new(file), source })?;
+        Ok(Self { folder: folder.to_owned(), spec })
+    }
+
+    /// A bundle whose spec is already known.
+    pub fn new(folder: impl Into<PathBuf>, spec: Spec) -> Self {
+        Self { folder: folder.into(), spec }
+    }
+
+    /// The bundle's folder.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// The container's root file system on the node; `root.path` may be relative to the bundle (OCI runtime spec, "Root").
+    pub fn rootfs(&self) -> HostPath {
+        let root = self.spec.root().as_ref().map_or(Path::new("rootfs"), |root| root.path().as_path());
+        HostPath::new(self.folder.join(root))
+    }
+
+    /// `process.args`; empty when there are none.
+    pub fn args(&self) -> &[String] {
+        self.spec.process().as_ref().and_then(|process| process.args().as_deref()).unwrap_or_default()
+    }
+
+    /// `process.env`, each entry as `NAME=value`.
+    pub fn env(&self) -> &[String] {
+        self.spec.process().as_ref().and_then(|process| process.env().as_deref()).unwrap_or_default()
+    }
+
+    /// `process.cwd`.
+    pub fn cwd(&self) -> &Path {
+        self.spec.process().as_ref().map_or(Path::new("/"), |process| process.cwd().as_path())
+    }
+
+    /// The spec's mounts, in the order in which they are made.
+    pub fn mounts(&self) -> &[Mount] {
+        self.spec.mounts().as_deref().unwrap_or_default()
+    }
+
+    /// Whether this is the pod's sandbox.
+    pub fn role(&self) -> Role {
+        match self.annotation(CONTAINER_TYPE) {
+            Some("sandbox") => Role::Sandbox,
+            _ => Role::Container,
+        }
+    }
+
+    /// The pod sandbox this container belongs to, if CRI started it.
+    pub fn pod(&self) -> Option<&str> {
+        self.annotation(SANDBOX_ID)
+    }
+
+    /// The folder or file on the node that a bind mount shows at or above `path`, and the rest of the path below it.
+    /// The last such mount of the spec wins, as it lies on top.
+    pub fn bind_mount_over(&self, path: &GuestPath) -> Option<(HostPath, PathBuf)> {
+        self.mounts().iter().rev().find_map(|mount| {
+            let destination = GuestPath::resolve(Path::new("/"), mount.destination());
+            let rest = path.below(&destination)?;
+            let source = mount.source().as_ref().filter(|_| is_bind(mount))?;
+            Some((HostPath::new(source), rest.to_owned()))
+        })
+    }
+
+    fn annotation(&self, name: &str) -> Option<&str> {
+        self.spec.annotations().as_ref()?.get(name).map(String::as_str)
+    }
+}
+
+fn is_bind(mount: &Mount) -> bool {
+    let named = |name: &str| mount.options().iter().flatten().any(|option| option == name);
+    mount.typ().as_deref() == Some("bind") || named("bind") || named("rbind")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bundle(json: &str) -> Bundle {
+        Bundle::new("/bundle", serde_json::from_str(json).unwrap())
+    }
+
+    fn guest(path: &str) -> GuestPath {
+        GuestPath::resolve(Path::new("/"), Path::new(path))
+    }
+
+    #[test]
+    fn the_root_may_be_relative_to_the_bundle_or_absolute() {
+        assert_eq!(bundle(r#"{"ociVersion":"1.0.2","root":{"path":"rootfs"}}"#).rootfs(), HostPath::new("/bundle/rootfs"));
+        assert_eq!(bundle(r#"{"ociVersion":"1.0.2","root":{"path":"/elsewhere"}}"#).rootfs(), HostPath::new("/elsewhere"));
+    }
+
+    #[test]
+    fn only_the_annotation_makes_a_sandbox() {
+        assert_eq!(bundle(r#"{"ociVersion":"1.0.2"}"#).role(), Role::Container);
+        let annotated = bundle(r#"{"ociVersion":"1.0.2","annotations":{"io.kubernetes.cri.container-type":"sandbox"}}"#);
+        assert_eq!(annotated.role(), Role::Sandbox);
+    }
+
+    #[test]
+    fn a_path_below_a_bind_mount_is_found_on_the_node_and_the_last_mount_wins() {
+        let bundle = bundle(
+            r#"{"ociVersion":"1.0.2","mounts":[
+                {"destination":"/data","type":"bind","source":"/first"},
+                {"destination":"/data/inner","type":"none","options":["rbind"],"source":"/second"},
+                {"destination":"/scratch","type":"tmpfs","source":"tmpfs"}]}"#,
+        );
+        let over = |path: &str| bundle.bind_mount_over(&guest(path));
+        assert_eq!(over("/data/app.wasm"), Some((HostPath::new("/first"), PathBuf::from("app.wasm"))));
+        assert_eq!(over("/data/inner/app.wasm"), Some((HostPath::new("/second"), PathBuf::from("app.wasm"))));
+        assert_eq!(over("/data"), Some((HostPath::new("/first"), PathBuf::new())));
+        assert_eq!(over("/scratch/app.wasm"), None);
+        assert_eq!(over("/app.wasm"), None);
+    }
+}

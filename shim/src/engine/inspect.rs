@@ -1,0 +1,166 @@
+//! What a module imports and exports, read without running anything: enough to refuse, in words, what cannot run.
+
+use std::collections::BTreeSet;
+
+use wasmparser::{ExternalKind, Parser, Payload, TypeRef};
+
+use super::NotRunnable;
+use crate::guest::START;
+
+/// How many names a message shows.
+const SHOWN: usize = 8;
+
+/// The imports and exported functions of a module.
+#[derive(Debug, Default)]
+pub struct Shape {
+    /// Each imported item as (module, name).
+    imports: Vec<(String, String)>,
+    /// Exported functions with the number of their parameters.
+    functions: Vec<(String, usize)>,
+}
+
+impl Shape {
+    /// Reads the sections before a module's code; the code itself is the engine's to validate.
+    ///
+    /// # Errors
+    /// When a section is malformed.
+    pub fn of(module: &[u8]) -> Result<Self, NotRunnable> {
+        Self::read(module).map_err(|error| NotRunnable::Invalid { reason: error.to_string() })
+    }
+
+    fn read(module: &[u8]) -> wasmparser::Result<Self> {
+        let mut shape = Self::default();
+        let mut parameters: Vec<usize> = Vec::new();
+        let mut functions: Vec<u32> = Vec::new();
+        for payload in Parser::new(0).parse_all(module) {
+            match payload? {
+                Payload::TypeSection(types) => {
+                    for group in types {
+                        parameters.extend(group?.into_types().map(|ty| match ty.composite_type.inner {
+                            wasmparser::CompositeInnerType::Func(function) => function.params().len(),
+                            _ => 0,
+                        }));
+                    }
+                }
+                Payload::ImportSection(imports) => {
+                    for import in imports.into_imports() {
+                        let import = import?;
+                        if let TypeRef::Func(index) = import.ty {
+                            functions.push(index);
+                        }
+                        shape.imports.push((import.module.to_owned(), import.name.to_owned()));
+                    }
+                }
+                Payload::FunctionSection(types) => {
+                    for index in types {
+                        functions.push(index?);
+                    }
+                }
+                Payload::ExportSection(exports) => {
+                    for export in exports {
+                        let export = export?;
+                        if export.kind == ExternalKind::Func {
+                            let ty = functions.get(export.index as usize).copied().unwrap_or(u32::MAX);
+                            let count = parameters.get(ty as usize).copied().unwrap_or_default();
+                            shape.functions.push((export.name.to_owned(), count));
+                        }
+                    }
+                }
+                // Exports come before the code (core specification, "Modules"): a large guest is not read further.
+                Payload::CodeSectionStart { .. } => break,
+                _ => {}
+            }
+        }
+        Ok(shape)
+    }
+
+    /// Refuses imports that `provided` lacks; it holds (module, name) of everything that exists.
+    ///
+    /// # Errors
+    /// When an import does not exist.
+    pub fn check_imports(&self, provided: &BTreeSet<(String, String)>) -> Result<(), NotRunnable> {
+        let unknown: Vec<String> =
+            self.imports.iter().filter(|import| !provided.contains(*import)).map(|(module, name)| format!("{module}.{name}")).collect();
+        if unknown.is_empty() { Ok(()) } else { Err(NotRunnable::UnknownImport { imports: listed(&unknown) }) }
+    }
+
+    /// Refuses an entry function that is not there or cannot be called.
+    ///
+    /// # Errors
+    /// When it is not exported or takes parameters.
+    pub fn check_function(&self, function: &str) -> Result<(), NotRunnable> {
+        match self.functions.iter().find(|(name, _)| name == function) {
+            Some((_, 0)) => Ok(()),
+            Some(_) => Err(NotRunnable::Parameters { function: function.to_owned() }),
+            None => {
+                let names: Vec<String> = self.functions.iter().map(|(name, _)| name.clone()).collect();
+                let hint = if function == START {
+                    "it is a library, not a program; build a command, or name a function as `path#function`"
+                } else {
+                    "check the name after `#` in the container's command"
+                };
+                Err(NotRunnable::NoFunction { function: function.to_owned(), exports: listed(&names), hint })
+            }
+        }
+    }
+
+    /// Whether the guest wants `_initialize` called before any other function (WASI reactor).
+    pub fn is_reactor(&self) -> bool {
+        let exports = |wanted: &str| self.functions.iter().any(|(name, _)| name == wanted);
+        exports("_initialize") && !exports(START)
+    }
+}
+
+fn listed(names: &[String]) -> String {
+    match names.len() {
+        0 => "none".to_owned(),
+        count if count > SHOWN => format!("{} and {} more", names[..SHOWN].join(", "), count - SHOWN),
+        _ => names.join(", "),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shape(text: &str) -> Shape {
+        Shape::of(&wat::parse_str(text).unwrap()).unwrap()
+    }
+
+    fn provided() -> BTreeSet<(String, String)> {
+        [("wasi_snapshot_preview1".to_owned(), "proc_exit".to_owned())].into()
+    }
+
+    #[test]
+    fn an_unknown_import_is_named() {
+        let shape = shape(r#"(module (import "wasi_snapshot_preview1" "proc_exit" (func (param i32))) (import "env" "mystery" (func)))"#);
+        let error = shape.check_imports(&provided()).unwrap_err();
+        assert_eq!(error, NotRunnable::UnknownImport { imports: "env.mystery".to_owned() });
+    }
+
+    #[test]
+    fn a_library_is_told_from_a_wrong_name() {
+        let shape = shape(r#"(module (func (export "_initialize")) (func (export "add") (param i32)))"#);
+        assert!(shape.is_reactor());
+        let text = |function: &str| shape.check_function(function).unwrap_err().to_string();
+        assert!(text("_start").contains("it is a library") && text("_start").contains("_initialize, add"), "{}", text("_start"));
+        assert!(text("ad").contains("after `#`"));
+        assert!(text("add").contains("takes parameters"));
+        assert!(shape.check_function("_initialize").is_ok());
+    }
+
+    #[test]
+    fn imported_functions_count_in_the_index_space() {
+        let shape = shape(
+            r#"(module (type $p (func (param i32))) (import "wasi_snapshot_preview1" "proc_exit" (func (type $p))) (func (export "_start")))"#,
+        );
+        assert_eq!(shape.check_function("_start"), Ok(()));
+    }
+
+    #[test]
+    fn a_cut_off_module_is_refused_with_the_place() {
+        let whole = wat::parse_str(r#"(module (func (export "_start")))"#).unwrap();
+        let error = Shape::of(&whole[..whole.len() / 2]).unwrap_err();
+        assert!(matches!(error, NotRunnable::Invalid { ref reason } if reason.contains("offset")), "{error}");
+    }
+}

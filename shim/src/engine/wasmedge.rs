@@ -1,0 +1,145 @@
+//! WasmEdge behind [`Engine`]. The only file that calls into libwasmedge, and the only one with unsafe code.
+#![expect(unsafe_code, reason = "the SDK wraps neither the library's version nor its log")]
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Mutex, PoisonError};
+
+use wasmedge_sdk::config::{CommonConfigOptions, Config, ConfigBuilder};
+use wasmedge_sdk::error::{CoreError, WasmEdgeError};
+use wasmedge_sdk::wasi::WasiModule;
+use wasmedge_sdk::{AsInstance as _, Module, RunMode, Store, Vm, params};
+use wasmedge_sys::ffi;
+
+use super::inspect::Shape;
+use super::{Engine, NotRunnable};
+use crate::outcome::Outcome;
+use crate::wasi::WasiContext;
+
+/// The module that WASI preview 1 guests import from.
+const WASI: &str = "wasi_snapshot_preview1";
+
+/// WasmEdge, interpreting. Native code within a guest's bytes is never loaded: since 0.17 only [`RunMode::Aot`] would.
+#[derive(Debug)]
+pub struct WasmEdge;
+
+/// A guest that WasmEdge has loaded and validated.
+#[derive(Debug)]
+pub struct Prepared {
+    config: Config,
+    module: Module,
+    wasi: WasiModule,
+    /// Functions to call, in this order.
+    calls: Vec<String>,
+}
+
+impl Engine for WasmEdge {
+    type Prepared = Prepared;
+
+    fn version() -> String {
+        // SAFETY: takes nothing and returns a pointer to a NUL-terminated constant of the library.
+        let text = unsafe { std::ffi::CStr::from_ptr(ffi::WasmEdge_VersionGet()) };
+        format!("WasmEdge {}", text.to_string_lossy())
+    }
+
+    fn prepare(guest: &[u8], function: &str, wasi: &WasiContext) -> Result<Prepared, NotRunnable> {
+        log::capture();
+        let shape = Shape::of(guest)?;
+        shape.check_function(function)?;
+        let wasi = wasi_module(wasi)?;
+        shape.check_imports(&provided(&wasi))?;
+        let config = config()?;
+        let module = Module::from_bytes(Some(&config), guest).map_err(|error| NotRunnable::Invalid { reason: reason(&error) })?;
+        let initialize = (shape.is_reactor() && function != "_initialize").then(|| "_initialize".to_owned());
+        Ok(Prepared { config, module, wasi, calls: initialize.into_iter().chain([function.to_owned()]).collect() })
+    }
+
+    fn run(prepared: Prepared) -> Outcome {
+        let Prepared { config, module, mut wasi, calls } = prepared;
+        let result = call(&config, module, &mut wasi, &calls);
+        match result {
+            Ok(()) => Outcome::Exited(wasi.exit_code()),
+            Err(error) => match *error {
+                WasmEdgeError::Core(CoreError::Execution(_)) => Outcome::Trapped(reason(&error)),
+                _ => Outcome::NotRunnable(reason(&error)),
+            },
+        }
+    }
+}
+
+fn call(config: &Config, module: Module, wasi: &mut WasiModule, calls: &[String]) -> Result<(), Box<WasmEdgeError>> {
+    let mut instances = HashMap::new();
+    instances.insert(WASI.to_owned(), wasi.as_mut());
+    let mut vm = Vm::new(Store::new(Some(config), instances)?);
+    vm.register_module(None, module)?;
+    for function in calls {
+        vm.run_func(None, function, params!())?;
+    }
+    Ok(())
+}
+
+fn config() -> Result<Config, NotRunnable> {
+    let options = CommonConfigOptions::default().run_mode(RunMode::Interpreter);
+    ConfigBuilder::new(options).build().map_err(|error| NotRunnable::Engine(error.to_string()))
+}
+
+fn wasi_module(wasi: &WasiContext) -> Result<WasiModule, NotRunnable> {
+    fn words(list: &[String]) -> Vec<&str> {
+        list.iter().map(String::as_str).collect()
+    }
+    let WasiContext { args, env, preopens } = wasi;
+    let module = WasiModule::create(Some(words(args)), Some(words(env)), Some(words(preopens)));
+    module.map_err(|error| NotRunnable::Engine(error.to_string()))
+}
+
+/// Every (module, name) that a guest can import.
+fn provided(wasi: &WasiModule) -> BTreeSet<(String, String)> {
+    wasi.func_names().into_iter().flatten().map(|name| (WASI.to_owned(), name)).collect()
+}
+
+/// What went wrong, with the lines that the engine logged about it.
+fn reason(error: &WasmEdgeError) -> String {
+    let logged = log::taken();
+    if logged.is_empty() { error.to_string() } else { format!("{error}\n{logged}") }
+}
+
+/// WasmEdge's own log. It would go to standard output, where the guest's output belongs.
+mod log {
+    use super::{Mutex, PoisonError, ffi};
+
+    /// What was logged since it was last asked for.
+    static LINES: Mutex<String> = Mutex::new(String::new());
+    /// A guest that fails again and again must not fill our memory.
+    const LIMIT: usize = 16 << 10;
+
+    /// From now on keeps what WasmEdge logs as errors.
+    pub(super) fn capture() {
+        // SAFETY: sets a level inside the library; no arguments.
+        unsafe { ffi::WasmEdge_LogSetErrorLevel() };
+        // SAFETY: `keep` is a function, so it lives as long as the library may call it, and it never unwinds.
+        unsafe { ffi::WasmEdge_LogSetCallback(Some(keep)) };
+    }
+
+    /// What was logged since the last call.
+    pub(super) fn taken() -> String {
+        std::mem::take(&mut *LINES.lock().unwrap_or_else(PoisonError::into_inner)).trim_end().to_owned()
+    }
+
+    unsafe extern "C" fn keep(message: *const ffi::WasmEdge_LogMessage) {
+        // SAFETY: the library passes a message that is valid for the length of this call, or null.
+        let Some(message) = (unsafe { message.as_ref() }) else { return };
+        if message.Message.Buf.is_null() {
+            return;
+        }
+        // SAFETY: `Buf` points to `Length` bytes of the message, valid for the length of this call.
+        let bytes = unsafe { std::slice::from_raw_parts(message.Message.Buf.cast::<u8>(), message.Message.Length as usize) };
+        let mut lines = LINES.lock().unwrap_or_else(PoisonError::into_inner);
+        if lines.len() + bytes.len() < LIMIT {
+            lines.push_str("  ");
+            lines.push_str(String::from_utf8_lossy(bytes).trim_end());
+            lines.push('\n');
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

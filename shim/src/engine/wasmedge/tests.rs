@@ -1,0 +1,61 @@
+//! What the engine says of guests that cannot run. Guests that do run end their process's streams and are tested on
+//! containerd; here only those run that print nothing.
+
+use super::*;
+use crate::guest::START;
+
+fn context() -> WasiContext {
+    WasiContext { args: vec!["guest".to_owned()], env: Vec::new(), preopens: Vec::new() }
+}
+
+fn prepare(text: &str, function: &str) -> Result<Prepared, NotRunnable> {
+    WasmEdge::prepare(&wat::parse_str(text).unwrap(), function, &context())
+}
+
+fn run(text: &str, function: &str) -> Outcome {
+    WasmEdge::run(prepare(text, function).unwrap())
+}
+
+const EXIT: &str = r#"(import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))"#;
+
+/// One test, because an engine lives once in a process: the log that it captures is the process's.
+#[test]
+fn outcomes() {
+    assert!(WasmEdge::version().starts_with("WasmEdge 0."));
+    assert_eq!(run(r#"(module (func (export "_start")))"#, START), Outcome::Exited(0));
+    assert_eq!(run(&format!(r#"(module {EXIT} (func (export "_start") (call $exit (i32.const 42))))"#), START), Outcome::Exited(42));
+    assert_eq!(run(&format!(r#"(module {EXIT} (func (export "f") (call $exit (i32.const 3))))"#), "f"), Outcome::Exited(3));
+
+    let Outcome::Trapped(reason) = run(r#"(module (func (export "_start") unreachable))"#, START) else { panic!("no trap") };
+    assert!(reason.contains("unreachable"), "{reason}");
+
+    let initialized = format!(
+        r#"(module {EXIT} (global $set (mut i32) (i32.const 1))
+            (func (export "_initialize") (global.set $set (i32.const 7)))
+            (func (export "f") (call $exit (global.get $set))))"#
+    );
+    assert_eq!(run(&initialized, "f"), Outcome::Exited(7), "a reactor is initialized first");
+
+    let wrong_type = r#"(module (import "wasi_snapshot_preview1" "proc_exit" (func (param i64))) (func (export "_start")))"#;
+    assert!(matches!(run(wrong_type, START), Outcome::NotRunnable(_)));
+}
+
+#[test]
+fn a_guest_that_can_never_run_is_refused_before_it_starts() {
+    let unknown = r#"(module (import "env" "mystery" (func)) (func (export "_start")))"#;
+    assert!(matches!(prepare(unknown, START).unwrap_err(), NotRunnable::UnknownImport { .. }));
+    let unknown = r#"(module (import "wasi_snapshot_preview1" "no_such_call" (func)) (func (export "_start")))"#;
+    assert!(prepare(unknown, START).unwrap_err().to_string().contains("wasi_snapshot_preview1.no_such_call"));
+    assert!(matches!(prepare("(module)", START).unwrap_err(), NotRunnable::NoFunction { .. }));
+    // Well-formed, so that only validation can refuse it: a function that promises a result and gives none.
+    let invalid = wat::parse_str(r#"(module (func (export "_start") (drop (i32.add (i64.const 1) (i32.const 1)))))"#).unwrap();
+    assert!(matches!(WasmEdge::prepare(&invalid, START, &context()).unwrap_err(), NotRunnable::Invalid { .. }));
+}
+
+#[test]
+fn native_code_within_a_guest_is_not_loaded() {
+    let mut module = wat::parse_str(&format!(r#"(module {EXIT} (func (export "_start") (call $exit (i32.const 5))))"#)).unwrap();
+    // A custom section named `wasmedge`, where a compiled guest carries machine code; this one is no code at all.
+    module.extend_from_slice(b"\0\x0d\x08wasmedgejunk");
+    assert_eq!(WasmEdge::run(WasmEdge::prepare(&module, START, &context()).unwrap()), Outcome::Exited(5));
+}

@@ -1,0 +1,244 @@
+//! What a container is to run, decided from facts: the image's layers first, then the file that the entrypoint names.
+//!
+//! ```text
+//! sandbox container ──────────────────────────────► native (pause)
+//! image has one Wasm layer ───────────────────────► guest from the layer
+//! image has several ──────────────────────────────► refused
+//! image has none: entrypoint inside the rootfs
+//!     "\0asm" module, or WebAssembly text ────────► guest from the file
+//!     ELF or "#!" ────────────────────────────────► native
+//!     component, anything else, no file ──────────► refused
+//! ```
+//!
+//! A failure is never an answer: an image that cannot be read fails Create, it does not fall back to the rootfs.
+
+use std::fs::File;
+use std::io::{self, Read as _, Seek as _, Write as _};
+use std::os::unix::fs::FileExt as _;
+
+use rustix::fs::{MemfdFlags, SealFlags};
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::bundle::{Bundle, Role};
+use crate::error::CreateError;
+use crate::paths::GuestPath;
+
+pub mod image;
+pub mod kind;
+pub mod rootfs;
+
+use image::{ContentStore, ImageGuest};
+use kind::Kind;
+
+/// The function that a WASI command exports, and the one to call when the entrypoint names no other.
+pub const START: &str = "_start";
+
+/// What to run in a container.
+#[derive(Debug)]
+pub enum Workload {
+    /// An ordinary Linux program; libcontainer executes it.
+    Native,
+    /// A guest; the engine runs it.
+    Wasm(Guest),
+}
+
+/// A guest, found but not yet looked into.
+#[derive(Debug)]
+pub struct Guest {
+    /// Its bytes, as a file that nobody writes to.
+    pub file: File,
+    /// Binary or text.
+    pub form: Form,
+    /// Where it was found, for messages: an image layer or a path.
+    pub origin: String,
+    /// What to call in it.
+    pub entrypoint: Entrypoint,
+}
+
+/// In which form a guest's bytes are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Form {
+    /// WebAssembly binary.
+    Binary,
+    /// WebAssembly text.
+    Text,
+}
+
+/// `path#function`, as the first of `process.args` writes it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entrypoint {
+    /// The path before the first `#`, as written.
+    pub path: String,
+    /// The exported function to call.
+    pub function: String,
+}
+
+impl Entrypoint {
+    /// Reads the first of `args`.
+    ///
+    /// # Errors
+    /// When there is none, or nothing follows the `#`.
+    pub fn parse(args: &[String]) -> Result<Self, GuestError> {
+        let first = args.first().filter(|arg| !arg.is_empty()).ok_or(GuestError::NoEntrypoint)?;
+        match first.split_once('#') {
+            None => Ok(Self { path: first.clone(), function: START.to_owned() }),
+            Some((_, "")) => Err(GuestError::NoFunction { entrypoint: first.clone() }),
+            Some((path, function)) => Ok(Self { path: path.to_owned(), function: function.to_owned() }),
+        }
+    }
+}
+
+/// Why an image holds nothing that can be run.
+#[derive(Debug, Error)]
+pub enum GuestError {
+    /// `process.args` is empty.
+    #[error("the container has no entrypoint: set `command` in the pod, or `ENTRYPOINT` in the image, to the guest's path")]
+    NoEntrypoint,
+    /// `path#` without a function.
+    #[error("entrypoint {entrypoint:?} names no function after `#`: write `path#function`, or the path alone for `{START}`")]
+    NoFunction {
+        /// The entrypoint as written.
+        entrypoint: String,
+    },
+    /// No such file.
+    #[error("no file {entrypoint:?} in the container (looked at {looked_at}): check `command` in the pod and the image's ENTRYPOINT")]
+    NotFound {
+        /// The entrypoint as written.
+        entrypoint: String,
+        /// Every path that was tried.
+        looked_at: String,
+    },
+    /// Not a regular file.
+    #[error("{path} in the container is {what}, not a file: name a WebAssembly module or an executable")]
+    NotAFile {
+        /// The path in the container.
+        path: GuestPath,
+        /// What it is.
+        what: &'static str,
+    },
+    /// It cannot be read.
+    #[error("cannot read {origin}")]
+    Read {
+        /// Where the guest lies.
+        origin: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// Neither WebAssembly nor a native program.
+    #[error(
+        "{origin} is no WebAssembly module (it starts with {starts}): build the guest for wasm32-wasip1, or run it under the default RuntimeClass"
+    )]
+    NotWasm {
+        /// Where it lies.
+        origin: String,
+        /// Its first bytes, for a person.
+        starts: String,
+    },
+    /// A component.
+    #[error("{origin} is a WebAssembly component, and this engine runs core modules only: build the guest for wasm32-wasip1 (not wasip2)")]
+    Component {
+        /// Where it lies.
+        origin: String,
+    },
+    /// A version of the binary format that is not known.
+    #[error("{origin} has version {version} of the WebAssembly binary format; known is version 1: rebuild it with a current toolchain")]
+    Version {
+        /// Where it lies.
+        origin: String,
+        /// The four bytes after the magic number.
+        version: u32,
+    },
+    /// Larger than anything sensible.
+    #[error("{origin} has {size} bytes; at most {limit} are read: shrink the guest (`wasm-opt -Oz`, `strip`)")]
+    TooLarge {
+        /// Where it lies.
+        origin: String,
+        /// Its size.
+        size: u64,
+        /// The limit for its form.
+        limit: u64,
+    },
+}
+
+/// Decides what the container of `bundle` runs.
+///
+/// # Errors
+/// When the image cannot be read or holds nothing that can be run; never decided by guessing.
+pub async fn select(bundle: &Bundle, id: &str, store: &impl ContentStore) -> Result<Workload, CreateError> {
+    if bundle.role() == Role::Sandbox {
+        return Ok(Workload::Native);
+    }
+    let entrypoint = Entrypoint::parse(bundle.args())?;
+    match image::wasm_layer(id, store).await? {
+        ImageGuest::Layer { bytes, origin } => {
+            let form = runnable_form(Kind::of(&bytes), &bytes, &origin, bytes.len() as u64)?;
+            let form = form.ok_or_else(|| not_wasm(&origin, &bytes))?;
+            let file = sealed(&bytes).map_err(|source| GuestError::Read { origin: origin.clone(), source })?;
+            Ok(Workload::Wasm(Guest { file, form, origin, entrypoint }))
+        }
+        ImageGuest::InRootfs => Ok(from_rootfs(bundle, entrypoint)?),
+    }
+}
+
+fn from_rootfs(bundle: &Bundle, entrypoint: Entrypoint) -> Result<Workload, GuestError> {
+    let found = rootfs::find(bundle, &entrypoint.path)?;
+    let origin = found.path.to_string();
+    let read = |source| GuestError::Read { origin: origin.clone(), source };
+    let size = found.file.metadata().map_err(read)?.len();
+    let mut head = vec![0; kind::HEAD.min(usize::try_from(size).unwrap_or(kind::HEAD))];
+    found.file.read_exact_at(&mut head, 0).map_err(read)?;
+    Ok(match runnable_form(Kind::of(&head), &head, &origin, size)? {
+        Some(form) => Workload::Wasm(Guest { file: found.file, form, origin, entrypoint }),
+        None => Workload::Native,
+    })
+}
+
+/// The form of a guest of this kind; `None` for a native program.
+fn runnable_form(kind: Kind, head: &[u8], origin: &str, size: u64) -> Result<Option<Form>, GuestError> {
+    let origin = origin.to_owned();
+    let (form, limit) = match kind {
+        Kind::Module => (Form::Binary, kind::MAX_BINARY),
+        Kind::Text => (Form::Text, kind::MAX_TEXT),
+        Kind::Native => return Ok(None),
+        Kind::Component => return Err(GuestError::Component { origin }),
+        Kind::UnknownVersion(version) => return Err(GuestError::Version { origin, version }),
+        Kind::Other => return Err(not_wasm(&origin, head)),
+    };
+    if size > limit {
+        return Err(GuestError::TooLarge { origin, size, limit });
+    }
+    Ok(Some(form))
+}
+
+fn not_wasm(origin: &str, head: &[u8]) -> GuestError {
+    let starts = if head.is_empty() {
+        "nothing: it is empty".to_owned()
+    } else {
+        format!("{:?}", head[..head.len().min(8)].escape_ascii().to_string())
+    };
+    GuestError::NotWasm { origin: origin.to_owned(), starts }
+}
+
+/// A file in memory that holds `bytes` and that nobody can change any more.
+fn sealed(bytes: &[u8]) -> io::Result<File> {
+    let mut file = File::from(rustix::fs::memfd_create("guest", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?);
+    file.write_all(bytes)?;
+    file.rewind()?;
+    rustix::fs::fcntl_add_seals(&file, SealFlags::SEAL | SealFlags::WRITE | SealFlags::SHRINK | SealFlags::GROW)?;
+    Ok(file)
+}
+
+/// All bytes of a guest's file, whatever its current position.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn read_all(file: &mut File) -> io::Result<Vec<u8>> {
+    file.rewind()?;
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,77 @@
+//! What a guest sees of the world: its arguments, its environment, its files. Nothing else, and nothing of ours.
+
+use serde::{Deserialize, Serialize};
+
+use crate::bundle::Bundle;
+use crate::error::CreateError;
+use crate::guest::Entrypoint;
+
+/// The WASI preview 1 context of one guest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WasiContext {
+    /// `argv`: the entrypoint as the spec names it, without its `#function`, then the spec's other arguments.
+    pub args: Vec<String>,
+    /// The environment, each entry as `NAME=value`: exactly the spec's `process.env`, in its order.
+    pub env: Vec<String>,
+    /// Folders opened for the guest, each as `guest path:path in the container's mount namespace`.
+    ///
+    /// Always the container's own root and only that: mounts are part of it, the kernel enforces which are read-only,
+    /// and guests built by Go resolve no path at all when the folder has another name than `/`.
+    pub preopens: Vec<String>,
+}
+
+impl WasiContext {
+    /// The context that `bundle` asks for.
+    ///
+    /// # Errors
+    /// When an argument or a variable holds a NUL byte: WASI, like C, cannot carry it.
+    pub fn of(bundle: &Bundle, entrypoint: &Entrypoint) -> Result<Self, CreateError> {
+        let args: Vec<String> = std::iter::once(entrypoint.path.clone()).chain(bundle.args().iter().skip(1).cloned()).collect();
+        let env = bundle.env().to_vec();
+        for (field, values) in [("process.args", &args), ("process.env", &env)] {
+            if let Some(index) = values.iter().position(|value| value.contains('\0')) {
+                return Err(CreateError::NulByte { field, index });
+            }
+        }
+        Ok(Self { args, env, preopens: vec!["/:/".to_owned()] })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn context(process: &str) -> Result<WasiContext, CreateError> {
+        let spec = format!(r#"{{"ociVersion":"1.0.2","process":{{"user":{{"uid":0,"gid":0}},"cwd":"/",{process}}}}}"#);
+        let bundle = Bundle::new("/bundle", serde_json::from_str(&spec).unwrap());
+        let entrypoint = Entrypoint::parse(bundle.args())?;
+        WasiContext::of(&bundle, &entrypoint)
+    }
+
+    #[test]
+    fn arguments_keep_their_order_and_the_first_loses_its_function() {
+        let wasi = context(r#""args":["/app.wasm#greet","b","a","b#c"]"#).unwrap();
+        assert_eq!(wasi.args, ["/app.wasm", "b", "a", "b#c"]);
+    }
+
+    #[test]
+    fn the_environment_is_exactly_the_specs() {
+        let wasi = context(r#""args":["a.wasm"],"env":["B=2","A=1=x","EMPTY="]"#).unwrap();
+        assert_eq!(wasi.env, ["B=2", "A=1=x", "EMPTY="]);
+        assert!(context(r#""args":["a.wasm"]"#).unwrap().env.is_empty());
+    }
+
+    #[test]
+    fn a_nul_byte_is_refused_with_its_place() {
+        let error = context(r#""args":["a.wasm"],"env":["A=1","B=\u0000"]"#).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "process.env[1] holds a NUL byte, which no WASI program can receive: remove it from the container's definition"
+        );
+    }
+
+    #[test]
+    fn the_guest_is_given_its_root_and_nothing_else() {
+        assert_eq!(context(r#""args":["a.wasm"]"#).unwrap().preopens, ["/:/"]);
+    }
+}
