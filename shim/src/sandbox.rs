@@ -158,7 +158,7 @@ impl Sandbox {
 }
 
 /// What the host asks of a container's zygote.
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, Copy, Serialize, Deserialize)]
 enum Verb {
     Start,
     Kill(u32),

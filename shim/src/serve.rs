@@ -19,14 +19,7 @@ pub fn run() -> ExitCode {
         println!("{}", Wasm::version());
         return ExitCode::SUCCESS;
     }
-    let config = Config {
-        default_log_level: "info".to_owned(),
-        // Each container is waited for through its own pidfd. A reaper that waits for any child would race with that
-        // and lose exit codes; without it this process must not adopt orphans either, since nobody would reap them.
-        no_reaper: true,
-        no_sub_reaper: true,
-        ..Config::default()
-    };
+    let config = Config { default_log_level: "info".to_owned(), ..Config::default() };
     let version = Version { version: env!("CARGO_PKG_VERSION"), revision: option_env!("WASMEDGE_RUNTIME_REVISION").unwrap_or("unknown") };
     shim_main::<Task>(RUNTIME, version, Some(config));
     ExitCode::SUCCESS

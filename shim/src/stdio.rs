@@ -72,7 +72,7 @@ fn location(stream: &'static str, uri: &Path) -> Result<Option<PathBuf>, CreateE
 fn output(stream: &'static str, path: &Path) -> Result<OwnedFd, CreateError> {
     let failed = |source| CreateError::Stdio { stream, path: path.display().to_string(), source };
     // A FIFO must exist already; a log file (`file://`) may be ours to make, and is appended to.
-    let file = match OpenOptions::new().read(true).write(true).append(true).open(path) {
+    let file = match OpenOptions::new().read(true).append(true).open(path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => File::options().create(true).append(true).open(path),
         result => result,
     };

@@ -3,22 +3,19 @@
 //! What shimkit's Task service does not have, and this module therefore cannot offer yet: exec, pids (containerd loses
 //! its tasks when it restarts), pause, resume, update, terminals, OOM events. `docs/architecture.md` keeps the list.
 
-use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use chrono::{DateTime, Utc};
+use containerd_shim::monitor::{ExitEvent, Subject, Subscription, Topic, monitor_subscribe};
 use containerd_shimkit::sandbox::sync::WaitableCell;
 use containerd_shimkit::sandbox::{Error, Instance, InstanceConfig};
 use containerd_shimkit::set_logger_kv;
-use rustix::io::Errno;
-use rustix::process::{Pid, PidfdFlags, WaitId, WaitIdOptions};
 
 use crate::bundle::Bundle;
 use crate::error::CreateError;
 use crate::guest;
 use crate::guest::image::Containerd;
-use crate::outcome::SIGNAL_BASE;
 use crate::sandbox::{CgroupDriver, Program, Request, Sandbox};
 use crate::stdio::{self, InputPump};
 use crate::wasi::WasiContext;
@@ -39,28 +36,16 @@ pub struct Task {
 
 impl Instance for Task {
     async fn new(id: String, config: &InstanceConfig) -> Result<Self, Error> {
+        let exits = Exits::subscribe()?;
         let (sandbox, input) = create(&id, config).await?;
         log::info!("created task {id}, process {}", sandbox.pid());
-        Ok(Self { id, sandbox, exit: WaitableCell::new(), input: Mutex::new(input) })
+        let exit = WaitableCell::new();
+        watch(id.clone(), sandbox.pid(), exits, exit.clone());
+        Ok(Self { id, sandbox, exit, input: Mutex::new(input) })
     }
 
     async fn start(&self) -> Result<u32, Error> {
-        // Whatever happens below, waiters get an answer.
-        let guard = self.exit.clone().set_guard_with(|| (LOST, Utc::now()));
-        let process = Process::open(self.sandbox.pid())?;
         self.sandbox.start()?;
-        let (exit, id) = (self.exit.clone(), self.id.clone());
-        // A thread for each running task: it sleeps in the kernel until its process ends.
-        tokio::task::spawn_blocking(move || {
-            let _guard = guard;
-            let status = process.wait().unwrap_or_else(|error| {
-                log::error!("lost the process of task {id}: {error}");
-                LOST
-            });
-            log::info!("task {id} ended with status {status}");
-            // Set already only if the guard was dropped, which it is not while this runs.
-            let _ = exit.set((status, Utc::now()));
-        });
         u32::try_from(self.sandbox.pid()).map_err(|error| Error::Others(error.to_string()))
     }
 
@@ -81,6 +66,22 @@ impl Instance for Task {
     }
 }
 
+/// Waits for the process on a thread of its own, which sleeps in the kernel until then, and tells all who wait for the task.
+fn watch(id: String, pid: i32, exits: Exits, exit: WaitableCell<(u32, DateTime<Utc>)>) {
+    // Whatever happens to the thread, waiters get an answer.
+    let guard = exit.clone().set_guard_with(|| (LOST, Utc::now()));
+    tokio::task::spawn_blocking(move || {
+        let _guard = guard;
+        let status = exits.wait(pid).unwrap_or_else(|| {
+            log::error!("lost the process {pid} of task {id}");
+            LOST
+        });
+        log::info!("task {id} ended with status {status}");
+        // Only this thread sets it, once.
+        let _ = exit.set((status, Utc::now()));
+    });
+}
+
 /// bundle → workload → WASI context → standard streams → process.
 async fn create(id: &str, config: &InstanceConfig) -> Result<(Sandbox, Option<InputPump>), CreateError> {
     let bundle = Bundle::load(&config.bundle)?;
@@ -95,26 +96,24 @@ async fn create(id: &str, config: &InstanceConfig) -> Result<(Sandbox, Option<In
     Ok((Sandbox::create(request)?, input))
 }
 
-/// A process of ours, held by a descriptor: its number cannot come to mean another process meanwhile.
-struct Process(OwnedFd);
+/// The exits of this host's children, from before a container's process exists: one that dies at once is not missed.
+///
+/// containerd-shim's reaper waits for every child and tells its subscribers; nothing else may wait for them, or exit
+/// codes would be lost to whoever came second.
+struct Exits(Subscription);
 
-impl Process {
-    fn open(pid: i32) -> std::io::Result<Self> {
-        let pid = Pid::from_raw(pid).ok_or_else(|| std::io::Error::other(format!("{pid} is no process")))?;
-        Ok(Self(rustix::process::pidfd_open(pid, PidfdFlags::empty())?))
+impl Exits {
+    fn subscribe() -> Result<Self, CreateError> {
+        monitor_subscribe(Topic::Pid).map(Self).map_err(|error| CreateError::Sandbox(format!("cannot listen for exits: {error}")))
     }
 
-    /// The exit code, or 128 plus the signal that ended the process. Blocks until then.
-    fn wait(self) -> std::io::Result<u32> {
-        let status = loop {
-            match rustix::process::waitid(WaitId::PidFd(self.0.as_fd()), WaitIdOptions::EXITED) {
-                Ok(Some(status)) => break status,
-                Ok(None) | Err(Errno::INTR) => {}
-                Err(errno) => return Err(errno.into()),
+    /// The exit code of process `pid`, or 128 plus the signal that ended it. Blocks until then; `None` if the reaper is gone.
+    fn wait(&self, pid: i32) -> Option<u32> {
+        loop {
+            match self.0.rx.recv().ok()? {
+                ExitEvent { subject: Subject::Pid(ended), exit_code } if ended == pid => return u32::try_from(exit_code).ok(),
+                _ => {}
             }
-        };
-        let code = status.exit_status().or_else(|| status.terminating_signal().map(|signal| i32::from(SIGNAL_BASE) + signal));
-        let code = code.and_then(|code| u32::try_from(code).ok());
-        code.ok_or_else(|| std::io::Error::other("the process neither exited nor was killed"))
+        }
     }
 }

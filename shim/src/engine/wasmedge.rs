@@ -36,8 +36,10 @@ impl Engine for WasmEdge {
     type Prepared = Prepared;
 
     fn version() -> String {
-        // SAFETY: takes nothing and returns a pointer to a NUL-terminated constant of the library.
-        let text = unsafe { std::ffi::CStr::from_ptr(ffi::WasmEdge_VersionGet()) };
+        // SAFETY: takes nothing, changes nothing.
+        let text = unsafe { ffi::WasmEdge_VersionGet() };
+        // SAFETY: a NUL-terminated constant of the library, which is never unloaded.
+        let text = unsafe { std::ffi::CStr::from_ptr(text) };
         format!("WasmEdge {}", text.to_string_lossy())
     }
 

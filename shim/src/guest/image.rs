@@ -3,7 +3,7 @@
 //! Understood are: an OCI image or CNCF Wasm artifact that has one layer of a Wasm media type, and an index whose
 //! entries are such; everything else is left to the root file system, which containerd unpacked.
 
-use oci_spec::image::{Arch, Descriptor, ImageIndex, ImageManifest, MediaType};
+use oci_spec::image::{Arch, Descriptor, ImageIndex, ImageManifest, MediaType, Platform};
 use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 
@@ -191,7 +191,7 @@ fn is_index(descriptor: &Descriptor) -> bool {
 /// Of the manifests on this node: one for WebAssembly before one for this machine before any other that names a platform
 /// a container can have (build attestations name the platform `unknown`).
 fn select_manifest<'a>(present: &[&'a Descriptor]) -> Option<&'a Descriptor> {
-    let rank = |descriptor: &Descriptor| match descriptor.platform().as_ref().map(|platform| platform.architecture()) {
+    let rank = |descriptor: &Descriptor| match descriptor.platform().as_ref().map(Platform::architecture) {
         Some(Arch::Wasm) => Some(0),
         Some(Arch::Other(name)) if name == "unknown" => None,
         Some(Arch::Other(name)) if name.starts_with("wasm") => Some(0),

@@ -1,7 +1,6 @@
 //! What happens inside the container's process, once libcontainer has set up its namespaces and root.
 //!
 //! libcontainer calls `validate` while the container is being created and `exec` once it is started, in one process.
-#![expect(clippy::exit, reason = "this process is the container: its exit code is the task's")]
 #![expect(clippy::print_stderr, reason = "standard error is the container's, the only place where its user looks")]
 
 use std::cell::RefCell;

@@ -54,7 +54,7 @@ fn a_guest_that_can_never_run_is_refused_before_it_starts() {
 
 #[test]
 fn native_code_within_a_guest_is_not_loaded() {
-    let mut module = wat::parse_str(&format!(r#"(module {EXIT} (func (export "_start") (call $exit (i32.const 5))))"#)).unwrap();
+    let mut module = wat::parse_str(format!(r#"(module {EXIT} (func (export "_start") (call $exit (i32.const 5))))"#)).unwrap();
     // A custom section named `wasmedge`, where a compiled guest carries machine code; this one is no code at all.
     module.extend_from_slice(b"\0\x0d\x08wasmedgejunk");
     assert_eq!(WasmEdge::run(WasmEdge::prepare(&module, START, &context()).unwrap()), Outcome::Exited(5));
