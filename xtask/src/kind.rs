@@ -31,7 +31,7 @@ enum Action {
 #[derive(Debug, Clone, clap::Args)]
 struct Which {
     /// The cluster's name; several may run side by side.
-    #[arg(long, default_value = "wasmedge")]
+    #[arg(long, default_value = "wasmedge", value_parser = cluster_name)]
     name: String,
 }
 
@@ -64,6 +64,18 @@ impl Which {
     }
 }
 
+/// A name that can begin the names of nodes, and that no number behind it makes another cluster's.
+fn cluster_name(text: &str) -> Result<String, String> {
+    let fits = text.len() <= 40 && text.starts_with(|c: char| c.is_ascii_lowercase());
+    let plain = text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-');
+    let numbered = text.rsplit_once('-').is_some_and(|(_, end)| end.chars().all(|c| c.is_ascii_digit()));
+    if fits && plain && !numbered {
+        return Ok(text.to_owned());
+    }
+    Err("a name is up to 40 lower-case letters, digits and dashes, begins with a letter and does not end with a dash and a number"
+        .to_owned())
+}
+
 pub(crate) fn run(args: Args) -> Result<()> {
     match args.action {
         Action::Up(args) => {
@@ -83,4 +95,19 @@ fn explain(cluster: &testbed::cluster::Cluster) {
         cluster.kubeconfig().display(),
         kubectl.display()
     ));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::cluster_name;
+
+    #[test]
+    fn a_name_must_fit_into_names_of_nodes_and_stay_its_own() {
+        for good in ["wasmedge", "a", "team-b2"] {
+            assert_eq!(cluster_name(good).as_deref(), Ok(good));
+        }
+        for bad in ["", "Team", "2b", "a_b", "team-2", "team-", &"a".repeat(41)] {
+            assert!(cluster_name(bad).is_err(), "{bad}");
+        }
+    }
 }
