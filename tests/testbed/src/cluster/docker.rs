@@ -25,6 +25,18 @@ const LIMIT: Duration = Duration::from_mins(1);
 /// Docker and what it starts. Their packages would start services, so they are unpacked, not installed.
 const PACKAGES: &[&str] = &["docker.io", "containerd", "runc", "tini", "libdevmapper1.02.1"];
 
+/// Gives the cell a `/run` and an `/etc` of its own: Docker and the shims that it starts write there, whatever folders
+/// they are told. `$0`, the run's own folder, stays where it is; `$1` is a place on disk.
+const HIDE: &str = r#"
+mkdir -p "$1/run" "$1/etc" "$1/work"
+mount --bind "$0" "$1/run"
+mount -t tmpfs -o mode=755 tmpfs /run
+mkdir -p "$0"
+mount --bind "$1/run" "$0"
+umount "$1/run"
+mount -t overlay -o "lowerdir=/etc,upperdir=$1/etc,workdir=$1/work" overlay /etc
+"#;
+
 /// A Docker engine.
 #[derive(Debug, Clone)]
 pub(super) enum Docker {
@@ -95,17 +107,7 @@ impl Private {
         let mut engine = Self::known(cache, run, cell)?;
         let folder = engine.folder.clone();
         fs::create_dir_all(folder.join("client")).with_context(|| format!("make {}", folder.display()))?;
-        // Shims put their sockets there, whatever state folder their containerd has.
-        let shims = Path::new("/run/containerd");
-        let was_there = shims.exists();
-        cell.mount_memory(shims)?;
-        if !was_there {
-            run.on_end("remove the mount point /run/containerd", move || {
-                // Someone else may have begun to use it.
-                let _ = fs::remove_dir(shims);
-                Ok(())
-            });
-        }
+        cell.run("sh").args(["-euc", HIDE]).arg(run.folder()).arg(run.disk_folder()?.join("hidden")).done()?;
         let settings = engine.settings(run)?;
         let file = folder.join("docker.json");
         fs::write(&file, serde_json::to_vec_pretty(&settings)?).with_context(|| format!("write {}", file.display()))?;
