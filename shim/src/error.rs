@@ -1,8 +1,8 @@
-//! Why a container could not be created, and the code that containerd gets for it.
+//! Why a request failed, and the code that containerd gets for it.
 
 use std::io;
 
-use containerd_shimkit::sandbox::Error as ShimError;
+use containerd_shim::protos::ttrpc::{self, Code};
 use thiserror::Error;
 
 use crate::guest::GuestError;
@@ -19,6 +19,12 @@ pub enum CreateError {
         file: HostPath,
         /// Why.
         source: oci_spec::OciSpecError,
+    },
+    /// The handler's options in containerd's configuration cannot be used.
+    #[error("the runtime's options in containerd's configuration cannot be used: {reason}")]
+    Options {
+        /// Why.
+        reason: String,
     },
     /// A string that no C or WASI program can receive.
     #[error("{field}[{index}] holds a NUL byte, which no WASI program can receive: remove it from the container's definition")]
@@ -60,16 +66,94 @@ pub enum CreateError {
     Zygote(String),
 }
 
-impl From<CreateError> for ShimError {
-    /// The one table from our errors to containerd's codes. containerd shows the text to the user, so the whole
-    /// chain goes into it.
-    fn from(error: CreateError) -> Self {
-        let text = chain(&error);
-        match error {
-            CreateError::Spec { .. } | CreateError::NulByte { .. } | CreateError::StdioKind { .. } => Self::InvalidArgument(text),
-            CreateError::Guest(_) | CreateError::Image(_) => Self::FailedPrecondition(text),
-            CreateError::Stdio { .. } | CreateError::Sandbox(_) | CreateError::Zygote(_) => Self::Any(anyhow::anyhow!(text)),
+/// Why a request about a task failed.
+#[derive(Debug, Error)]
+pub enum TaskError {
+    /// It could not be created, or its process did not do what it was asked to.
+    #[error(transparent)]
+    Create(#[from] CreateError),
+    /// No such task.
+    #[error("there is no task {id}")]
+    NotFound {
+        /// The container's id.
+        id: String,
+    },
+    /// No such exec process.
+    #[error("task {id} has no process {exec}: exec is not served yet")]
+    NoExec {
+        /// The container's id.
+        id: String,
+        /// The exec id.
+        exec: String,
+    },
+    /// A task of that id exists.
+    #[error("task {id} exists already")]
+    Exists {
+        /// The container's id.
+        id: String,
+    },
+    /// It has ended, so there is nothing to send a signal to.
+    #[error("task {id} has ended: process already finished")]
+    Gone {
+        /// The container's id.
+        id: String,
+    },
+    /// Not in this state.
+    #[error("task {id} is not in a state for that: {why}")]
+    WrongState {
+        /// The container's id.
+        id: String,
+        /// In which state it is, and what to do.
+        why: &'static str,
+    },
+    /// Part of containerd's API that this runtime does not have.
+    #[error("{what} is not served by this runtime yet")]
+    Unserved {
+        /// What was asked for.
+        what: &'static str,
+    },
+    /// The root file system could not be mounted.
+    #[error("cannot mount the root file system at {path}: {reason}")]
+    Rootfs {
+        /// Where.
+        path: String,
+        /// Why.
+        reason: String,
+    },
+    /// The cgroup could not be read.
+    #[error("cannot read the metrics of task {id}: {reason}")]
+    Stats {
+        /// The container's id.
+        id: String,
+        /// Why.
+        reason: String,
+    },
+}
+
+impl TaskError {
+    /// The one table from our errors to containerd's codes.
+    fn code(&self) -> Code {
+        match self {
+            Self::NotFound { .. } | Self::NoExec { .. } | Self::Gone { .. } => Code::NOT_FOUND,
+            Self::Exists { .. } => Code::ALREADY_EXISTS,
+            Self::WrongState { .. } => Code::FAILED_PRECONDITION,
+            Self::Unserved { .. } => Code::UNIMPLEMENTED,
+            Self::Rootfs { .. } | Self::Stats { .. } => Code::INTERNAL,
+            Self::Create(error) => match error {
+                CreateError::Spec { .. } | CreateError::Options { .. } | CreateError::NulByte { .. } | CreateError::StdioKind { .. } => {
+                    Code::INVALID_ARGUMENT
+                }
+                CreateError::Guest(_) | CreateError::Image(_) => Code::FAILED_PRECONDITION,
+                CreateError::Stdio { .. } | CreateError::Sandbox(_) | CreateError::Zygote(_) => Code::UNKNOWN,
+            },
         }
+    }
+}
+
+impl From<TaskError> for ttrpc::Error {
+    /// containerd shows the text to the user, so the whole chain goes into it.
+    fn from(error: TaskError) -> Self {
+        Self::RpcStatus(ttrpc::get_status(error.code(), chain(&error)))
     }
 }
 
@@ -93,12 +177,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_code_tells_a_wrong_definition_from_a_wrong_image_from_our_own_failure() {
-        let nul = CreateError::NulByte { field: "process.args", index: 0 };
-        assert!(matches!(ShimError::from(nul), ShimError::InvalidArgument(_)));
-        let guest = CreateError::Guest(GuestError::NoEntrypoint);
-        assert!(matches!(ShimError::from(guest), ShimError::FailedPrecondition(_)));
-        assert!(matches!(ShimError::from(CreateError::Sandbox("x".to_owned())), ShimError::Any(_)));
+    fn each_error_has_its_code() {
+        let id = || "c1".to_owned();
+        for (error, code) in [
+            (TaskError::NotFound { id: id() }, Code::NOT_FOUND),
+            (TaskError::NoExec { id: id(), exec: id() }, Code::NOT_FOUND),
+            (TaskError::Gone { id: id() }, Code::NOT_FOUND),
+            (TaskError::Exists { id: id() }, Code::ALREADY_EXISTS),
+            (TaskError::WrongState { id: id(), why: "x" }, Code::FAILED_PRECONDITION),
+            (TaskError::Unserved { what: "x" }, Code::UNIMPLEMENTED),
+            (TaskError::Rootfs { path: id(), reason: id() }, Code::INTERNAL),
+            (TaskError::Stats { id: id(), reason: id() }, Code::INTERNAL),
+            (CreateError::NulByte { field: "process.args", index: 0 }.into(), Code::INVALID_ARGUMENT),
+            (CreateError::Options { reason: id() }.into(), Code::INVALID_ARGUMENT),
+            (CreateError::StdioKind { stream: "stdin", path: id() }.into(), Code::INVALID_ARGUMENT),
+            (CreateError::Guest(GuestError::NoEntrypoint).into(), Code::FAILED_PRECONDITION),
+            (CreateError::Image(ImageError::ImageGone { image: id() }).into(), Code::FAILED_PRECONDITION),
+            (CreateError::Sandbox(id()).into(), Code::UNKNOWN),
+        ] {
+            assert_eq!(error.code(), code, "{error}");
+        }
     }
 
     #[test]

@@ -2,14 +2,17 @@
 #![expect(clippy::print_stdout, reason = "the engine's version is asked for on the command line")]
 
 use std::process::ExitCode;
+use std::sync::Arc;
 
-use containerd_shimkit::Config;
-use containerd_shimkit::sandbox::cli::{Version, shim_main};
+use containerd_shim::publisher::RemotePublisher;
+use containerd_shim::{Config, DeleteResponse, Error, ExitSignal, Flags, StartOpts};
+use zygote::Zygote;
 
 use crate::engine::{Engine as _, Wasm};
-use crate::task::Task;
+use crate::events::Events;
+use crate::service::Service;
 
-/// The name under which containerd knows this runtime: `io.containerd.wasmedge.v1`.
+/// The name under which containerd knows this runtime.
 pub const RUNTIME: &str = "io.containerd.wasmedge.v1";
 
 /// Serves until the last task of the pod is gone.
@@ -19,8 +22,46 @@ pub fn run() -> ExitCode {
         println!("{}", Wasm::version());
         return ExitCode::SUCCESS;
     }
-    let config = Config { default_log_level: "info".to_owned(), ..Config::default() };
-    let version = Version { version: env!("CARGO_PKG_VERSION"), revision: option_env!("WASMEDGE_RUNTIME_REVISION").unwrap_or("unknown") };
-    shim_main::<Task>(RUNTIME, version, Some(config));
+    // While there is one thread: what is forked from the zygote later sees no lock that another thread holds.
+    Zygote::init();
+    containerd_shim::run::<Host>(RUNTIME, Some(Config { default_log_level: "info".to_owned(), ..Config::default() }));
     ExitCode::SUCCESS
 }
+
+/// This process, as containerd-shim sees it.
+struct Host {
+    namespace: String,
+    containerd: String,
+    exit: Arc<ExitSignal>,
+}
+
+impl containerd_shim::Shim for Host {
+    type T = Service;
+
+    fn new(_: &str, flags: &Flags, _: &mut Config) -> Self {
+        Self { namespace: flags.namespace.clone(), containerd: flags.address.clone(), exit: Arc::default() }
+    }
+
+    fn start_shim(&mut self, _: StartOpts) -> Result<String, Error> {
+        Err(Error::Unimplemented("start is the launcher's: run containerd-shim-wasmedge-v1".to_owned()))
+    }
+
+    fn delete_shim(&mut self) -> Result<DeleteResponse, Error> {
+        Err(Error::Unimplemented("delete is the launcher's: run containerd-shim-wasmedge-v1".to_owned()))
+    }
+
+    fn wait(&mut self) {
+        self.exit.wait();
+    }
+
+    fn create_task_service(&self, publisher: RemotePublisher) -> Service {
+        let address = std::env::var(TTRPC_ADDRESS).unwrap_or_default();
+        let events = Events::start(self.namespace.clone(), address, publisher).expect("a process that just started can start a thread");
+        let mut runtime = tokio::runtime::Builder::new_multi_thread();
+        let runtime = runtime.worker_threads(1).enable_all().build().expect("a process that just started can start a thread");
+        Service::new(self.namespace.clone(), &self.containerd, events, Arc::clone(&self.exit), runtime)
+    }
+}
+
+/// Where containerd takes events (containerd's shim contract).
+const TTRPC_ADDRESS: &str = "TTRPC_ADDRESS";

@@ -4,23 +4,32 @@
 //! opened for reading as well: a container then survives a restart of containerd, whose end of the FIFO is gone for
 //! a while, instead of dying of SIGPIPE.
 //!
-//! Input cannot be passed on that way. A FIFO opened for reading alone says "end of file" until its writer comes, and
-//! one that the reader also holds open for writing never says it at all. So a task of the host waits for the writer
-//! and copies what comes into a pipe, whose end the process sees when the writer closes.
+//! Input cannot be passed on that way: a FIFO opened for reading says "end of file" until its writer comes. So the
+//! host holds a writing end of it too, until containerd says `CloseIO`, and copies what comes into a pipe; the process
+//! sees the end of its input once both ends are closed. containerd's own shim for runc does the same.
 
 use std::fs::{File, OpenOptions};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use containerd_shimkit::sandbox::InstanceConfig;
 use rustix::pipe::PipeFlags;
 use serde::{Deserialize, Serialize};
-use tokio::io::AsyncWriteExt as _;
 use tokio::net::unix::pipe;
 use tokio::task::JoinHandle;
 use zygote::WireFd;
 
 use crate::error::CreateError;
+
+/// What containerd names as a container's standard streams: paths or URIs; empty means none.
+#[derive(Debug, Clone, Default)]
+pub struct Streams {
+    /// Standard input.
+    pub stdin: String,
+    /// Standard output.
+    pub stdout: String,
+    /// Standard error.
+    pub stderr: String,
+}
 
 /// The descriptors that become 0, 1 and 2 of the container's process; `None` is `/dev/null`.
 #[derive(Serialize, Deserialize)]
@@ -33,39 +42,48 @@ pub struct Stdio {
     pub stderr: Option<WireFd<OwnedFd>>,
 }
 
-/// The task that feeds a container's standard input; it ends with the writer, or when this is dropped.
+/// A container's standard input: our end of it, and the task that copies what comes.
 #[derive(Debug)]
-pub struct InputPump(JoinHandle<()>);
+pub struct Input {
+    held_open: Option<File>,
+    pump: JoinHandle<()>,
+}
 
-impl Drop for InputPump {
-    fn drop(&mut self) {
-        self.0.abort();
+impl Input {
+    /// Closes our end: the process sees the end of its input once the other writers have closed theirs.
+    pub fn close(&mut self) {
+        self.held_open = None;
     }
 }
 
-/// Opens what containerd named in `config`. Needs a tokio runtime.
+impl Drop for Input {
+    fn drop(&mut self) {
+        self.pump.abort();
+    }
+}
+
+/// Opens `streams`. Needs a tokio runtime.
 ///
 /// # Errors
 /// When a stream cannot be opened, or is of a kind that is not served.
-pub fn open(config: &InstanceConfig) -> Result<(Stdio, Option<InputPump>), CreateError> {
-    let (stdin, pump) = match location("stdin", &config.stdin)? {
-        Some(path) => input(&path).map(|(end, pump)| (Some(end), Some(pump)))?,
+pub fn open(streams: &Streams) -> Result<(Stdio, Option<Input>), CreateError> {
+    let (stdin, pump) = match location("stdin", &streams.stdin)? {
+        Some(path) => input(&path).map(|(end, input)| (Some(end), Some(input)))?,
         None => (None, None),
     };
-    let stdout = location("stdout", &config.stdout)?.map(|path| output("stdout", &path)).transpose()?;
-    let stderr = location("stderr", &config.stderr)?.map(|path| output("stderr", &path)).transpose()?;
+    let stdout = location("stdout", &streams.stdout)?.map(|path| output("stdout", &path)).transpose()?;
+    let stderr = location("stderr", &streams.stderr)?.map(|path| output("stderr", &path)).transpose()?;
     let wire = |fd: Option<OwnedFd>| fd.map(WireFd::new);
     Ok((Stdio { stdin: wire(stdin), stdout: wire(stdout), stderr: wire(stderr) }, pump))
 }
 
 /// The file that `uri` names: a plain path, or a `file://` URI. Empty means none.
-fn location(stream: &'static str, uri: &Path) -> Result<Option<PathBuf>, CreateError> {
-    let text = uri.to_string_lossy();
-    match text.split_once("://") {
-        _ if text.is_empty() => Ok(None),
-        None => Ok(Some(uri.to_owned())),
+fn location(stream: &'static str, uri: &str) -> Result<Option<PathBuf>, CreateError> {
+    match uri.split_once("://") {
+        _ if uri.is_empty() => Ok(None),
+        None => Ok(Some(PathBuf::from(uri))),
         Some(("file" | "fifo", path)) => Ok(Some(PathBuf::from(path))),
-        Some(_) => Err(CreateError::StdioKind { stream, path: text.into_owned() }),
+        Some(_) => Err(CreateError::StdioKind { stream, path: uri.to_owned() }),
     }
 }
 
@@ -79,21 +97,18 @@ fn output(stream: &'static str, path: &Path) -> Result<OwnedFd, CreateError> {
     Ok(file.map_err(failed)?.into())
 }
 
-fn input(path: &Path) -> Result<(OwnedFd, InputPump), CreateError> {
+fn input(path: &Path) -> Result<(OwnedFd, Input), CreateError> {
     let failed = |source| CreateError::Stdio { stream: "stdin", path: path.display().to_string(), source };
     let mut fifo = pipe::OpenOptions::new().open_receiver(path).map_err(failed)?;
+    // Does not block: the line above opened the reading end.
+    let held_open = OpenOptions::new().write(true).open(path).map_err(failed)?;
     let (read_end, write_end) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).map_err(|errno| failed(errno.into()))?;
     let mut write_end = pipe::Sender::from_owned_fd(write_end).map_err(failed)?;
     let pump = tokio::spawn(async move {
-        // Without a writer a read says "end of file" at once, while readiness is only reported once a writer has
-        // come (the kernel raises no hang-up on a FIFO that never had one).
-        if fifo.readable().await.is_ok() {
-            // An error here is the container gone or the FIFO gone: in both cases the input has ended.
-            let _ = tokio::io::copy(&mut fifo, &mut write_end).await;
-            let _ = write_end.shutdown().await;
-        }
+        // An error is the container or the FIFO gone: in both cases the input has ended, as it has after the last byte.
+        let _ = tokio::io::copy(&mut fifo, &mut write_end).await;
     });
-    Ok((read_end, InputPump(pump)))
+    Ok((read_end, Input { held_open: Some(held_open), pump }))
 }
 
 #[cfg(test)]
