@@ -88,11 +88,27 @@ impl Bed {
         }
         let name = test.name.replace('_', "-");
         let namespace = Namespace { cluster: &self.cluster, name: name[..name.len().min(63)].trim_end_matches('-').to_owned() };
-        let result = namespace.create().and_then(|()| (test.body)(&namespace));
-        match result {
-            Ok(()) => Ok(namespace.delete()?),
-            Err(error) => Err(Failed::from(format!("{error:#}\n{}", self.cluster.evidence(Some(&namespace.name))))),
-        }
+        let quiet = if test.company == Company::Alone { self.wait_for_quiet() } else { Ok(()) };
+        let result = quiet.and_then(|()| namespace.create()).and_then(|()| (test.body)(&namespace));
+        let result = result.map_err(|error| Failed::from(format!("{error:#}\n{}", self.cluster.evidence(Some(&namespace.name)))));
+        // A failed test's pods are in the way of the next one too; what they said is in its message.
+        let deleted = namespace.delete();
+        result?;
+        Ok(deleted?)
+    }
+}
+
+impl Bed {
+    /// Namespaces are deleted while the next test runs; one that measures time has to wait until their pods are gone.
+    fn wait_for_quiet(&self) -> Result<()> {
+        let others = ["get", "pods", "--all-namespaces", "--field-selector=metadata.namespace!=kube-system", "--output=name"];
+        let pods = || self.cluster.kubectl().args(others).text();
+        wait::until(
+            "the pods of earlier tests to be gone",
+            std::time::Duration::from_mins(2),
+            || Ok(pods()?.is_empty().then_some(())),
+            || self.cluster.evidence(None),
+        )
     }
 }
 
