@@ -4,8 +4,6 @@ use std::fmt;
 
 /// The guest could not be run (as a shell says of a file that it cannot execute).
 pub const NOT_RUNNABLE: u8 = 126;
-/// The guest was not found (as a shell says).
-pub const NOT_FOUND: u8 = 127;
 /// The guest trapped: 128 + SIGABRT.
 pub const TRAPPED: u8 = 134;
 /// Added to a signal's number when the signal ended the guest.
@@ -65,13 +63,13 @@ pub const TABLE: &[Row] = &[
     },
     Row {
         code: "126",
-        when: "the engine could not link or start the guest",
+        when: "the engine could not link or start the guest, or the kernel could not execute a native program",
         see: "the container's log; most such guests are refused at Create already",
     },
     Row { code: "134", when: "the guest trapped (128 + SIGABRT)", see: "the container's log says which trap" },
     Row {
         code: "137",
-        when: "SIGKILL, sent by Kubernetes after the grace period or by the kernel when memory ran out",
+        when: "SIGKILL, sent by Kubernetes after the grace period or by the kernel when memory ran out; also given when the host was lost",
         see: "`kubectl describe pod`",
     },
     Row { code: "143", when: "SIGTERM: a guest cannot handle signals, so it ends at once", see: "" },
@@ -94,6 +92,40 @@ mod tests {
             (Outcome::NotRunnable("import".to_owned()), 126),
         ] {
             assert_eq!(outcome.exit_code(), code, "{outcome}");
+        }
+    }
+
+    /// Where the page lies, from this crate's folder.
+    const PAGE: &str = "../docs/reference/exit-codes.md";
+
+    fn page() -> String {
+        let mut page = String::from(
+            "<!-- Generated from `shim/src/outcome.rs`: change it there, then run\n     \
+             `UPDATE_REFERENCE=1 cargo test --package containerd-shim-wasmedge --lib the_reference_page_is_the_table`. -->\n\n\
+             # Exit codes\n\n\
+             What Kubernetes shows as the exit code of a container that ran on this runtime.\n\n\
+             | code | when | more |\n|---|---|---|\n",
+        );
+        for Row { code, when, see } in TABLE {
+            page += &format!("| {code} | {when} | {see} |\n");
+        }
+        page
+    }
+
+    #[test]
+    fn the_reference_page_is_the_table() {
+        let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(PAGE);
+        if std::env::var_os("UPDATE_REFERENCE").is_some() {
+            std::fs::write(&file, page()).unwrap();
+        }
+        let found = std::fs::read_to_string(&file).unwrap();
+        assert_eq!(found, page(), "{} is not what TABLE says: its first lines tell how to write it anew", file.display());
+    }
+
+    #[test]
+    fn the_table_names_the_code_of_every_outcome() {
+        for code in [NOT_RUNNABLE, TRAPPED] {
+            assert!(TABLE.iter().any(|row| row.code == code.to_string()), "{code}");
         }
     }
 }

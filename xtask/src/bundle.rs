@@ -38,7 +38,7 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// Makes the relocatable runtime folder.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Also put a copy at DIR/wasmedge-runtime/<version>
+    /// Also put a copy at `DIR/wasmedge-runtime/VERSION`
     #[arg(short, long, value_name = "DIR")]
     output: Option<PathBuf>,
     /// Print the manifest: packages, versions and the SHA-256 of every file

@@ -1,12 +1,177 @@
-//! `cargo xtask ci`: everything that a change must pass.
+//! `cargo xtask ci`: everything that a change must pass beside its tests. Every check is run, also after one has
+//! failed: who reads this wants to know all that is wrong. A check whose tool is missing says so and is not counted.
 
-use anyhow::Result;
+use std::fmt;
+use std::time::Instant;
 
-/// Everything that a change must pass.
-#[derive(Debug, clap::Args)]
+use anyhow::{Result, bail};
+use testbed::cache::Cache;
+use testbed::command::{Run, last_lines};
+use testbed::progress;
+
+use crate::{setup, tidy};
+
+/// Everything that a change must pass beside its tests.
+#[derive(Debug, Clone, Copy, clap::Args)]
 pub(crate) struct Args {}
+
+/// How many lines of a failed check are shown.
+const SHOWN: usize = 300;
+
+/// A check, and what it is called.
+#[derive(Debug, Clone, Copy)]
+struct Check {
+    name: &'static str,
+    perform: fn() -> Result<Verdict>,
+}
+
+/// What came of a check.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Verdict {
+    Passed,
+    /// With what the check has to say.
+    Failed(String),
+    /// With the reason why it could not be made.
+    Skipped(String),
+}
+
+const CHECKS: &[Check] = &[
+    Check { name: "format", perform: format },
+    Check { name: "tidy", perform: tidy },
+    Check { name: "clippy", perform: clippy },
+    Check { name: "documentation", perform: documentation },
+    Check { name: "reference pages", perform: reference_pages },
+    Check { name: "dependencies", perform: dependencies },
+];
 
 pub(crate) fn run(args: Args) -> Result<()> {
     let Args {} = args;
-    anyhow::bail!("not written yet")
+    setup::prepare(&Cache::open()?)?;
+    let mut sum = Sum::default();
+    for check in CHECKS {
+        progress::say(format_args!("… {}", check.name));
+        let started = Instant::now();
+        let verdict = (check.perform)().unwrap_or_else(|error| Verdict::Failed(format!("{error:#}")));
+        progress::say(line(check.name, &verdict, started));
+        sum.add(check.name, &verdict);
+    }
+    progress::say(&sum);
+    if !sum.failed.is_empty() {
+        bail!("these checks failed: {}", sum.failed.join(", "));
+    }
+    Ok(())
+}
+
+/// What is printed of a check; the findings come before the line that names it, where a reader looks for the end.
+fn line(name: &str, verdict: &Verdict, started: Instant) -> String {
+    let took = progress::seconds(started.elapsed());
+    match verdict {
+        Verdict::Passed => format!("✓ {name} {took}"),
+        Verdict::Failed(findings) => format!("{}\n✗ {name} {took}", last_lines(findings, SHOWN)),
+        Verdict::Skipped(reason) => format!("– {name} skipped: {reason}"),
+    }
+}
+
+/// How the checks went.
+#[derive(Debug, Default)]
+struct Sum {
+    passed: usize,
+    skipped: usize,
+    failed: Vec<&'static str>,
+}
+
+impl Sum {
+    fn add(&mut self, name: &'static str, verdict: &Verdict) {
+        match verdict {
+            Verdict::Passed => self.passed += 1,
+            Verdict::Skipped(_) => self.skipped += 1,
+            Verdict::Failed(_) => self.failed.push(name),
+        }
+    }
+}
+
+impl fmt::Display for Sum {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "checks: {} passed, {} failed, {} skipped", self.passed, self.failed.len(), self.skipped)
+    }
+}
+
+fn format() -> Result<Verdict> {
+    with_tool("fmt", "rustfmt is not installed (`rustup component add rustfmt`)", || {
+        passes(setup::cargo().args(["fmt", "--all", "--check"]))
+    })
+}
+
+fn tidy() -> Result<Verdict> {
+    let findings: Vec<String> = tidy::check()?.iter().map(ToString::to_string).collect();
+    Ok(if findings.is_empty() { Verdict::Passed } else { Verdict::Failed(findings.join("\n")) })
+}
+
+fn clippy() -> Result<Verdict> {
+    with_tool("clippy", "clippy is not installed (`rustup component add clippy`)", || {
+        passes(setup::cargo().args(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))
+    })
+}
+
+/// With what is private: a module's header is the map of its parts, and its links lead there.
+fn documentation() -> Result<Verdict> {
+    let rustdoc = setup::cargo().args(["doc", "--workspace", "--no-deps", "--document-private-items"]);
+    passes(rustdoc.env("RUSTDOCFLAGS", "-D warnings -A rustdoc::private-intra-doc-links"))
+}
+
+/// The pages of `docs/reference` say what the code says.
+fn reference_pages() -> Result<Verdict> {
+    passes(setup::cargo().args([
+        "test",
+        "--quiet",
+        "--package",
+        "containerd-shim-wasmedge",
+        "--lib",
+        "--",
+        "the_reference_page_is_the_table",
+    ]))
+}
+
+fn dependencies() -> Result<Verdict> {
+    with_tool("deny", "cargo-deny is not installed", || passes(setup::cargo().args(["deny", "--all-features", "check"])))
+}
+
+/// Runs `check` if cargo has this subcommand.
+fn with_tool(subcommand: &str, missing: &str, check: impl FnOnce() -> Result<Verdict>) -> Result<Verdict> {
+    let answers = setup::cargo().args([subcommand, "--version"]).output()?.status.success();
+    if answers { check() } else { Ok(Verdict::Skipped(missing.to_owned())) }
+}
+
+/// Whether the command ends with status 0; else all that it printed.
+fn passes(command: Run) -> Result<Verdict> {
+    let output = command.output()?;
+    if output.status.success() {
+        return Ok(Verdict::Passed);
+    }
+    let said = [output.stderr, output.stdout].concat();
+    Ok(Verdict::Failed(String::from_utf8_lossy(&said).into_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_check_passes_fails_with_what_it_says_or_is_skipped() {
+        assert_eq!(passes(Run::new("true")).unwrap(), Verdict::Passed);
+        let failed = passes(Run::new("sh").args(["-c", "echo out; echo reason >&2; exit 1"])).unwrap();
+        assert_eq!(failed, Verdict::Failed("reason\nout\n".to_owned()));
+        let skipped = with_tool("no-such-subcommand", "it is not there", || Ok(Verdict::Passed)).unwrap();
+        assert_eq!(skipped, Verdict::Skipped("it is not there".to_owned()));
+    }
+
+    #[test]
+    fn what_was_skipped_is_not_counted_as_passed() {
+        let mut sum = Sum::default();
+        for verdict in [Verdict::Passed, Verdict::Failed(String::new()), Verdict::Skipped(String::new())] {
+            sum.add("check", &verdict);
+        }
+        assert_eq!(sum.to_string(), "checks: 1 passed, 1 failed, 1 skipped");
+        assert_eq!(sum.failed, ["check"]);
+    }
 }

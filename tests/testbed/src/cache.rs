@@ -59,19 +59,19 @@ impl Cache {
     /// # Errors
     /// When `build` fails; then nothing is kept.
     pub fn entry(&self, kind: &str, key: &Key, build: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
-        let shelf = self.managed(kind)?;
-        let place = shelf.join(&key.0);
+        let folder = self.managed(kind)?;
+        let place = folder.join(&key.0);
         if place.is_dir() {
             return Ok(place);
         }
-        let _lock = lock(&shelf.join(format!(".{}.lock", key.0)))?;
+        let _lock = lock(&folder.join(format!(".{}.lock", key.0)))?;
         if place.is_dir() {
             return Ok(place);
         }
         let draft = tempfile::Builder::new()
             .prefix(".draft-")
-            .tempdir_in(&shelf)
-            .with_context(|| format!("make a folder in {}", shelf.display()))?;
+            .tempdir_in(&folder)
+            .with_context(|| format!("make a folder in {}", folder.display()))?;
         build(draft.path())?;
         let draft = draft.keep();
         fs::rename(&draft, &place).with_context(|| format!("rename {} to {}", draft.display(), place.display()))?;

@@ -16,6 +16,7 @@ const LINES_IN_ERROR: usize = 30;
 
 /// A program and its arguments, run to its end. Standard input is empty unless given.
 #[derive(Debug)]
+#[must_use = "nothing runs before it is asked for output"]
 pub struct Run {
     command: Command,
     input: Option<Vec<u8>>,
@@ -154,7 +155,7 @@ impl Drain {
         let thread = pipe.map(|mut pipe| {
             let seen = Arc::clone(&seen);
             std::thread::spawn(move || {
-                let mut buffer = [0; 65536];
+                let mut buffer = vec![0; 65536];
                 while let Ok(count @ 1..) = pipe.read(&mut buffer) {
                     seen.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(&buffer[..count]);
                 }

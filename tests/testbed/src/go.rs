@@ -74,7 +74,7 @@ pub enum Requirements {
     /// As its go.mod says.
     AsWritten,
     /// Kubernetes requires its staging modules at v0.0.0 and replaces them by folders of its own repository, which the
-    /// module proxy does not carry. Each is published as v0.<minor>.<patch> as well, so that is what stands in for them.
+    /// module proxy does not carry. Each is published as `v0.<minor>.<patch>` as well, so that is what stands in for them.
     KubernetesStaging,
 }
 

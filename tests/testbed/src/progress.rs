@@ -1,5 +1,4 @@
 //! One line for each thing that happens, with the time it took.
-#![expect(clippy::print_stdout, reason = "showing progress to a person is what this module is for")]
 
 use std::fmt::Display;
 use std::io::{IsTerminal as _, Write as _};

@@ -1,0 +1,141 @@
+//! Documents: decisions are numbered without gaps, and what a document points at is there.
+//!
+//! A decision record tells of its day, so only its links are followed. Everywhere else a path or the name of a test
+//! in backticks is a promise to the reader that it can be found.
+
+use super::Finding;
+use super::tree::Tree;
+
+const DECISIONS: &str = "docs/decisions/";
+/// Tests are named for rules, in several words; shorter names are fields and settings.
+const UNDERSCORES_IN_A_TEST: usize = 3;
+
+pub(super) fn check(tree: &Tree) -> Vec<Finding> {
+    let mut findings = numbers(tree);
+    for (path, text) in tree.documents() {
+        let prose = prose(text);
+        for (number, line) in &prose {
+            let place = || format!("{path}:{number}");
+            let missing = links(line).into_iter().filter(|link| !tree.has(&resolve(path, link)));
+            findings.extend(missing.map(|link| Finding::new(place(), format_args!("the link {link} leads nowhere"))));
+            if !path.starts_with(DECISIONS) {
+                let unknown = code(line).filter(|word| !is_there(tree, word));
+                findings.extend(unknown.map(|word| Finding::new(place(), format_args!("there is no `{word}` in the tree"))));
+            }
+        }
+    }
+    findings
+}
+
+/// Decisions are `NNNN-title.md`, from 0001 on, and begin with their number.
+fn numbers(tree: &Tree) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let mut expected = 1;
+    for (path, text) in tree.documents() {
+        let Some(name) = path.strip_prefix(DECISIONS) else { continue };
+        let number = name.split_once('-').and_then(|(number, _)| (number.len() == 4).then(|| number.parse::<u32>().ok())?);
+        match number {
+            Some(number) if number == expected => {}
+            _ => findings.push(Finding::new(path, format_args!("the next decision's file begins with {expected:04}-: number it so"))),
+        }
+        let number = number.unwrap_or(expected);
+        if !text.starts_with(&format!("# {number:04}: ")) {
+            findings.push(Finding::new(path, format_args!("does not begin with `# {number:04}: ` and its title")));
+        }
+        expected = number + 1;
+    }
+    findings
+}
+
+/// The lines outside of code blocks, with their numbers.
+fn prose(text: &str) -> Vec<(usize, &str)> {
+    let mut fenced = false;
+    let mut lines = Vec::new();
+    for (index, line) in text.lines().enumerate() {
+        if line.trim_start().starts_with("```") {
+            fenced = !fenced;
+        } else if !fenced && !line.starts_with("    ") {
+            lines.push((index + 1, line));
+        }
+    }
+    lines
+}
+
+/// Targets of links that lead to files of the tree.
+fn links(line: &str) -> Vec<&str> {
+    let targets = line.match_indices("](").filter_map(|(at, open)| line[at + open.len()..].split_once(')'));
+    let targets = targets.map(|(target, _)| target.split_once('#').map_or(target, |(file, _)| file));
+    targets.filter(|target| !target.is_empty() && !target.contains("://")).collect()
+}
+
+/// `link`, found in the document `path`, from the root of the repository.
+fn resolve(path: &str, link: &str) -> String {
+    let mut parts: Vec<&str> = path.split('/').collect();
+    parts.pop();
+    for part in link.split('/') {
+        match part {
+            ".." => drop(parts.pop()),
+            "." | "" => {}
+            part => parts.push(part),
+        }
+    }
+    parts.join("/")
+}
+
+/// What stands in backticks.
+fn code(line: &str) -> impl Iterator<Item = &str> {
+    line.split('`').skip(1).step_by(2)
+}
+
+/// Whether a word in backticks can be found, if it is one that should be: a path of the tree, or the name of a test.
+fn is_there(tree: &Tree, word: &str) -> bool {
+    let only = |extra: &str| word.chars().all(|c| c.is_ascii_alphanumeric() || extra.contains(c));
+    if only("_") && word.matches('_').count() >= UNDERSCORES_IN_A_TEST && !word.contains(char::is_uppercase) {
+        return tree.sources().any(|(_, text)| text.contains(&format!("fn {word}(")));
+    }
+    match word.split_once('/') {
+        Some((top, _)) if !top.is_empty() && only("_-./") && tree.has(top) => tree.has(word),
+        _ => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(files: &[(&str, &str)]) -> Vec<String> {
+        check(&Tree::of(files)).iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn decisions_have_no_gaps_and_no_number_twice() {
+        let at = |number: &str| format!("docs/decisions/{number}-x.md");
+        let (first, second, again, fourth) = (at("0001"), at("0002"), "docs/decisions/0002-y.md".to_owned(), at("0004"));
+        assert_eq!(found(&[(&first, "# 0001: x\n"), (&second, "# 0002: x\n")]), [""; 0]);
+        assert_eq!(found(&[(&first, "# 0001: x\n"), (&second, "# 0002: x\n"), (&again, "# 0002: y\n")]).len(), 1);
+        assert_eq!(found(&[(&first, "# 0001: x\n"), (&fourth, "# 0004: x\n")]).len(), 1);
+        assert_eq!(found(&[(&first, "# A title\n")]).len(), 1);
+    }
+
+    #[test]
+    fn a_link_that_leads_nowhere_is_found() {
+        let files = [("docs/a.md", "[x](../README.md#y) [y](b.md) [z](https://example.org)\n    [w](nowhere.md)\n"), ("README.md", "")];
+        assert_eq!(found(&files), ["docs/a.md:1: the link b.md leads nowhere"]);
+    }
+
+    #[test]
+    fn a_path_and_a_test_in_backticks_are_looked_for() {
+        let files = [
+            ("shim/src/lib.rs", "fn a_rule_that_holds() {}\n"),
+            (
+                "README.md",
+                "`shim/src` `shim/src/lib.rs` `shim/gone.rs` `a_rule_that_holds` `a_rule_that_went` `process.cwd` `a_b` `/etc/x`\n",
+            ),
+            ("docs/decisions/0001-x.md", "# 0001: x\n`shim/gone.rs`\n"),
+        ];
+        assert_eq!(
+            found(&files),
+            ["README.md:1: there is no `shim/gone.rs` in the tree", "README.md:1: there is no `a_rule_that_went` in the tree"]
+        );
+    }
+}
