@@ -99,17 +99,13 @@ mod tests {
     const PAGE: &str = "../docs/reference/exit-codes.md";
 
     fn page() -> String {
-        let mut page = String::from(
-            "<!-- Generated from `shim/src/outcome.rs`: change it there, then run\n     \
+        let head = "<!-- Generated from `shim/src/outcome.rs`: change it there, then run\n     \
              `UPDATE_REFERENCE=1 cargo test --package containerd-shim-wasmedge --lib the_reference_page_is_the_table`. -->\n\n\
              # Exit codes\n\n\
              What Kubernetes shows as the exit code of a container that ran on this runtime.\n\n\
-             | code | when | more |\n|---|---|---|\n",
-        );
-        for Row { code, when, see } in TABLE {
-            page += &format!("| {code} | {when} | {see} |\n");
-        }
-        page
+             | code | when | more |\n|---|---|---|\n";
+        let rows = TABLE.iter().map(|Row { code, when, see }| format!("| {code} | {when} | {see} |\n"));
+        std::iter::once(head.to_owned()).chain(rows).collect()
     }
 
     #[test]

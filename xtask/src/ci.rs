@@ -142,14 +142,22 @@ fn with_tool(subcommand: &str, missing: &str, check: impl FnOnce() -> Result<Ver
     if answers { check() } else { Ok(Verdict::Skipped(missing.to_owned())) }
 }
 
-/// Whether the command ends with status 0; else all that it printed.
+/// Whether the command ends with status 0; else all that it printed, without cargo's lines of progress.
 fn passes(command: Run) -> Result<Verdict> {
     let output = command.output()?;
     if output.status.success() {
         return Ok(Verdict::Passed);
     }
     let said = [output.stderr, output.stdout].concat();
-    Ok(Verdict::Failed(String::from_utf8_lossy(&said).into_owned()))
+    let said = String::from_utf8_lossy(&said);
+    Ok(Verdict::Failed(said.lines().filter(|line| !is_progress(line)).collect::<Vec<_>>().join("\n")))
+}
+
+/// cargo sets its verbs in the first twelve columns, to the right.
+fn is_progress(line: &str) -> bool {
+    let verb = line.trim_start().split(' ').next().unwrap_or_default();
+    matches!(verb, "Blocking" | "Checking" | "Compiling" | "Documenting" | "Downloaded" | "Finished")
+        && line.find(verb) == Some(12 - verb.len())
 }
 
 #[cfg(test)]
@@ -160,9 +168,18 @@ mod tests {
     fn a_check_passes_fails_with_what_it_says_or_is_skipped() {
         assert_eq!(passes(Run::new("true")).unwrap(), Verdict::Passed);
         let failed = passes(Run::new("sh").args(["-c", "echo out; echo reason >&2; exit 1"])).unwrap();
-        assert_eq!(failed, Verdict::Failed("reason\nout\n".to_owned()));
+        assert_eq!(failed, Verdict::Failed("reason\nout".to_owned()));
         let skipped = with_tool("no-such-subcommand", "it is not there", || Ok(Verdict::Passed)).unwrap();
         assert_eq!(skipped, Verdict::Skipped("it is not there".to_owned()));
+    }
+
+    #[test]
+    fn progress_is_told_from_findings() {
+        for (line, progress) in
+            [("    Checking x v0.1.0", true), ("   Compiling y v1.0.0", true), ("    |     Checking", false), ("Checking", false)]
+        {
+            assert_eq!(is_progress(line), progress, "{line}");
+        }
     }
 
     #[test]
