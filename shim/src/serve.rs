@@ -24,6 +24,9 @@ pub fn run() -> ExitCode {
     }
     // While there is one thread: what is forked from the zygote later sees no lock that another thread holds.
     Zygote::init();
+    // The socket is the host's. A container that held it too would keep it alive after the host's death, and the
+    // launcher would take the pod for served.
+    Zygote::global().run(|()| nix::unistd::close(SOCKET).unwrap_or_default(), ());
     containerd_shim::run::<Host>(RUNTIME, Some(Config { default_log_level: "info".to_owned(), ..Config::default() }));
     ExitCode::SUCCESS
 }
@@ -63,5 +66,7 @@ impl containerd_shim::Shim for Host {
     }
 }
 
+/// The descriptor on which the launcher leaves the listening socket (containerd's shim contract).
+const SOCKET: i32 = 3;
 /// Where containerd takes events (containerd's shim contract).
 const TTRPC_ADDRESS: &str = "TTRPC_ADDRESS";

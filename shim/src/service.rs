@@ -58,6 +58,17 @@ impl Service {
         if exec.is_empty() { self.task(id) } else { Err(TaskError::NoExec { id: id.to_owned(), exec: exec.to_owned() }) }
     }
 
+    /// Sends the one exit event of `task`, whether or not it was ever started.
+    fn announce_exit(&self, task: Arc<Task>) {
+        let events = self.events.clone();
+        self.runtime.spawn_blocking(move || {
+            let exit = task.wait();
+            let _announcing = task.announcing();
+            let (id, pid, exited_at) = (task.id.clone(), task.pid(), timestamp(exit.at));
+            events.send(TaskExit { container_id: id.clone(), id, pid, exit_status: exit.status, exited_at, ..Default::default() });
+        });
+    }
+
     fn create_task(&self, request: &CreateTaskRequest) -> Result<Arc<Task>, TaskError> {
         if self.tasks().contains_key(&request.id) {
             return Err(TaskError::Exists { id: request.id.clone() });
@@ -121,21 +132,17 @@ impl containerd_shim::Task for Service {
         let io = TaskIO { stdin, stdout, stderr, ..Default::default() };
         let pid = task.pid();
         self.events.send(TaskCreate { container_id: id, bundle, rootfs, io: MessageField::some(io), pid, ..Default::default() });
+        self.announce_exit(task);
         Ok(CreateTaskResponse { pid, ..Default::default() })
     }
 
     fn start(&self, _: &TtrpcContext, request: StartRequest) -> TtrpcResult<StartResponse> {
         let task = self.task_itself(&request.id, &request.exec_id)?;
-        task.start()?;
         let pid = task.pid();
-        self.events.send(TaskStart { container_id: request.id.clone(), pid, ..Default::default() });
-        // Only now, so that the exit of a guest that ends at once comes after its start.
-        let events = self.events.clone();
-        self.runtime.spawn_blocking(move || {
-            let (id, exit) = (task.id.clone(), task.wait());
-            let exited_at = timestamp(exit.at);
-            events.send(TaskExit { container_id: id.clone(), id, pid, exit_status: exit.status, exited_at, ..Default::default() });
-        });
+        // Held over both, so that the exit of a guest that ends at once is announced after its start.
+        let _announcing = task.announcing();
+        task.start()?;
+        self.events.send(TaskStart { container_id: request.id, pid, ..Default::default() });
         Ok(StartResponse { pid, ..Default::default() })
     }
 

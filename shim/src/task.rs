@@ -58,6 +58,7 @@ pub struct Task {
     sandbox: Sandbox,
     input: Mutex<Option<Input>>,
     started: Mutex<bool>,
+    announcing: Mutex<()>,
     ended: Arc<Ended>,
 }
 
@@ -87,12 +88,26 @@ impl Task {
         let ended = Arc::new(Ended::default());
         exits.watch(&id, sandbox.pid(), Arc::clone(&ended))?;
         log::info!("created task {id} of pod {}, process {}", bundle.pod().unwrap_or("-"), sandbox.pid());
-        Ok(Self { id, bundle: folder, streams, sandbox, input: Mutex::new(input), started: Mutex::new(false), ended })
+        Ok(Self {
+            id,
+            bundle: folder,
+            streams,
+            sandbox,
+            input: Mutex::new(input),
+            started: Mutex::new(false),
+            announcing: Mutex::new(()),
+            ended,
+        })
     }
 
     /// The container's process, as this host numbers it.
     pub fn pid(&self) -> u32 {
         u32::try_from(self.sandbox.pid()).expect("the kernel gave this number to a process, so it is positive")
+    }
+
+    /// Held while an event about this task is made true and sent, so that events leave in the order of what happened.
+    pub fn announcing(&self) -> MutexGuard<'_, ()> {
+        lock(&self.announcing)
     }
 
     /// How it ended, if it did.
@@ -102,7 +117,11 @@ impl Task {
 
     /// Where it is in its life.
     pub fn state(&self) -> State {
-        match (self.exit(), *lock(&self.started)) {
+        self.state_when(*lock(&self.started))
+    }
+
+    fn state_when(&self, started: bool) -> State {
+        match (self.exit(), started) {
             (Some(_), _) => State::Exited,
             (None, true) => State::Running,
             (None, false) => State::Created,
@@ -115,12 +134,7 @@ impl Task {
     /// When it was started already, or is gone.
     pub fn start(&self) -> Result<(), TaskError> {
         let mut started = lock(&self.started);
-        let state = match (self.exit(), *started) {
-            (Some(_), _) => State::Exited,
-            (None, true) => State::Running,
-            (None, false) => State::Created,
-        };
-        self.refused(state.verdict(Verb::Start))?;
+        self.refused(self.state_when(*started).verdict(Verb::Start))?;
         self.sandbox.start()?;
         *started = true;
         Ok(())

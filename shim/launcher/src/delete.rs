@@ -8,15 +8,24 @@ use containerd_shim_protos::protobuf::well_known_types::timestamp::Timestamp;
 use containerd_shim_protos::protobuf::{Message as _, MessageField};
 
 use crate::flags::Flags;
-use crate::start;
+use crate::remains;
+use crate::start::{self, Host};
 
 /// As if killed: nobody saw how the task ended.
 const LOST: u32 = 137;
 
-/// Answers with the status of a lost task. containerd unmounts the root file system and removes the bundle itself;
-/// the address file goes with it, so the host's socket is removed here while it can still be found.
+/// Answers with the status of a lost task. containerd also calls this after each ordinary end of a task, while the host
+/// serves the pod's others: then there is nothing to clean up, and nothing is touched.
 pub(crate) fn delete(flags: &Flags) -> Result<Vec<u8>> {
-    start::remove_dead_socket(flags)?;
+    let bundle = std::env::current_dir().context("read the working directory, which is the container's bundle")?;
+    match start::host(flags, &bundle)? {
+        Host::Listens => {}
+        Host::Gone(address) => {
+            remains::remove(&bundle, &flags.namespace, &flags.id)?;
+            address.remove()?;
+        }
+        Host::Unknown => remains::remove(&bundle, &flags.namespace, &flags.id)?,
+    }
     let exited_at = Timestamp::from(SystemTime::now());
     let response = DeleteResponse { exit_status: LOST, exited_at: MessageField::some(exited_at), ..Default::default() };
     response.write_to_bytes().context("encode the answer")

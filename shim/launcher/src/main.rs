@@ -4,7 +4,7 @@
 //! | verb | module | does |
 //! |---|---|---|
 //! | `start` | [`start`] | finds or spawns the host of the container's pod and prints its address |
-//! | `delete` | [`delete`] | tells containerd how a task ended whose host is gone |
+//! | `delete` | [`delete`], [`remains`] | tells containerd how a task ended whose host is gone, and removes what it left |
 //! | `-info` | [`info`] | name and version, for containerd |
 //! | `-v` | [`info`] | the same, for people |
 #![forbid(unsafe_code)]
@@ -15,6 +15,7 @@ use std::process::ExitCode;
 mod flags;
 mod start;
 mod delete;
+mod remains;
 mod info;
 
 use flags::{Flags, Verb};

@@ -43,26 +43,25 @@ pub(crate) fn start(flags: &Flags) -> Result<Vec<u8>> {
     Ok(address.to_string().into_bytes())
 }
 
-/// Removes the pod's socket if nobody listens on it any more.
-pub(crate) fn remove_dead_socket(flags: &Flags) -> Result<()> {
-    let bundle = std::env::current_dir().context("read the working directory, which is the container's bundle")?;
-    let address = match group(&bundle, &flags.id) {
-        Ok(group) => Address::of(flags, &group),
-        // containerd calls delete also for bundles that it never finished: then there is no socket to remove.
-        Err(_) if !bundle.join("config.json").exists() => return Ok(()),
-        Err(error) => return Err(error),
-    };
-    if UnixStream::connect(&address.socket).is_err() {
-        for file in [&address.socket, &address.lock_file()] {
-            match fs::remove_file(file) {
-                Err(error) if error.kind() != ErrorKind::NotFound => {
-                    return Err(error).with_context(|| format!("remove {}", file.display()));
-                }
-                _ => {}
-            }
-        }
+/// What became of the host of a bundle.
+#[derive(Debug)]
+pub(crate) enum Host {
+    /// It serves.
+    Listens,
+    /// Nobody listens at its address.
+    Gone(Address),
+    /// The bundle has no spec, so it does not say which host it belonged to.
+    Unknown,
+}
+
+/// Looks for the host of `bundle`.
+pub(crate) fn host(flags: &Flags, bundle: &Path) -> Result<Host> {
+    if !bundle.join("config.json").exists() {
+        // containerd calls delete also for bundles that it never finished.
+        return Ok(Host::Unknown);
     }
-    Ok(())
+    let address = Address::of(flags, &group(bundle, &flags.id)?);
+    Ok(if UnixStream::connect(&address.socket).is_ok() { Host::Listens } else { Host::Gone(address) })
 }
 
 /// Containers of one pod share a host; one that CRI did not start has its own.
@@ -80,7 +79,7 @@ fn group(bundle: &Path, id: &str) -> Result<String> {
 
 /// Where a pod's host listens.
 #[derive(Debug, PartialEq, Eq)]
-struct Address {
+pub(crate) struct Address {
     socket: PathBuf,
 }
 
@@ -97,6 +96,19 @@ impl Address {
 
     fn lock_file(&self) -> PathBuf {
         self.socket.with_extension("lock")
+    }
+
+    /// Removes the socket and its lock file; what is gone already is fine.
+    pub(crate) fn remove(&self) -> Result<()> {
+        for file in [&self.socket, &self.lock_file()] {
+            match fs::remove_file(file) {
+                Err(error) if error.kind() != ErrorKind::NotFound => {
+                    return Err(error).with_context(|| format!("remove {}", file.display()));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
     }
 }
 
@@ -138,7 +150,7 @@ impl Installation {
             }
         }
         let mut command = Command::new(loader);
-        command.arg("--argv0").arg("wasmedge-host").arg("--library-path").arg(libraries).arg(host);
+        command.arg("--inhibit-cache").arg("--argv0").arg("wasmedge-host").arg("--library-path").arg(libraries).arg(host);
         Ok(command)
     }
 }

@@ -209,8 +209,8 @@ impl Container {
         words.extend(self.args.iter().map(String::as_str));
         self.containerd.ctr().args(words).deadline(CTR_LIMIT).done().map_err(|error| self.explain(error))?;
         // `ctr` has no command that only creates a task. One that then cannot write down its number stops there.
-        let nowhere = "/proc/none/pid";
-        let output = self.containerd.ctr().args(["tasks", "start", "--detach", "--null-io", "--pid-file", nowhere, &self.id]);
+        let nowhere = "/proc/none/";
+        let output = self.containerd.ctr().args(["tasks", "start", "--detach", "--null-io", "--pid-file", "/proc/none/pid", &self.id]);
         let output = output.deadline(CTR_LIMIT).output()?;
         let said = String::from_utf8_lossy(&output.stderr);
         if !said.contains(nowhere) {
@@ -302,14 +302,28 @@ impl Task {
     /// # Errors
     /// When containerd refuses.
     pub fn delete(self) -> Result<i32> {
-        let output = self.containerd.ctr().args(["tasks", "rm", &self.id]).deadline(CTR_LIMIT).output()?;
+        self.remove(&[])
+    }
+
+    /// Kills the task, if it still has a process, removes it and its container, and returns the exit code.
+    ///
+    /// # Errors
+    /// When containerd refuses.
+    pub fn delete_by_force(self) -> Result<i32> {
+        self.remove(&["--force"])
+    }
+
+    fn remove(self, flags: &[&str]) -> Result<i32> {
+        let output = self.containerd.ctr().args(["tasks", "rm"]).args(flags).arg(&self.id).deadline(CTR_LIMIT).output()?;
         let said = String::from_utf8_lossy(&output.stderr);
-        // Its status is the task's; only its words tell a failure of its own. It also warns there, about cgroups.
+        // It tells the task's exit code in a warning, and warns of cgroups there as well.
         if said.lines().any(|line| line.starts_with("ctr: ")) {
             bail!("remove task {}: {said}\n{}", self.id, self.containerd.evidence());
         }
         self.containerd.ctr().args(["containers", "rm", &self.id]).deadline(CTR_LIMIT).done()?;
-        output.status.code().with_context(|| format!("ctr tasks rm {} was killed", self.id))
+        let Some((_, code)) = said.split_once("exit with non-zero exit code ") else { return Ok(0) };
+        let digits: String = code.chars().take_while(char::is_ascii_digit).collect();
+        digits.parse().with_context(|| format!("read the exit code of task {} in {said:?}", self.id))
     }
 
     fn row(&self) -> Result<String> {

@@ -45,7 +45,7 @@ fn stopping_a_cell_ends_what_runs_inside(_node: &Node) -> Result<Verdict> {
     let service = cell.spawn("sleep", command)?;
     service.must_be_up()?;
     cell.stop()?;
-    ensure!(service.ended()?.is_some(), "what ran inside is still there");
+    wait::until("what ran inside to be gone", LIMIT, || service.ended(), || "its process is still there".to_owned())?;
     run.finish()?;
     Ok(Verdict::Holds)
 }

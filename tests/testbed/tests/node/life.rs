@@ -52,7 +52,7 @@ fn a_guest_that_was_never_started_is_deleted(node: &Node) -> Result<Verdict> {
     let task = node.guest(&HELLO)?.create()?;
     ensure!(task.status()? == "CREATED", "the task is {}", task.status()?);
     let id = task.id().to_owned();
-    task.delete()?;
+    task.delete_by_force()?;
     ensure!(!node.containerd.containers()?.contains(&id), "container {id} is still there");
     nothing_left(node, &id)
 }

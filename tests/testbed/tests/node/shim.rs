@@ -46,10 +46,12 @@ fn information_has_no_side_effect(node: &Node) -> Result<Verdict> {
         cell.mount_memory(Path::new(folder))?;
     }
     let launcher = node.prepared.shims().join(LAUNCHER);
+    let files = || cell.run("find").args(["/tmp", "/run", "/var/lib", "-mindepth", "1"]).text();
+    let before = files()?;
     let output = cell.run("env").arg("-i").arg(&launcher).arg("-info").output()?;
     ensure!(output.status.success() && output.stderr.is_empty(), "{}: {}", output.status, String::from_utf8_lossy(&output.stderr));
-    let files = cell.run("find").args(["/tmp", "/run", "/var/lib", "-mindepth", "1"]).text()?;
-    ensure!(files.is_empty(), "it left files:\n{files}");
+    let after = files()?;
+    ensure!(after == before, "it left files:\n{after}");
     let processes = cell.run("sh").args(["-c", "cat /proc/[0-9]*/comm"]).text()?;
     let stray: Vec<&str> = processes.lines().filter(|name| !matches!(*name, "cat" | "sh")).collect();
     ensure!(stray.is_empty(), "it left processes: {stray:?}");

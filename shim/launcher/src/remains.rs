@@ -1,0 +1,162 @@
+//! What a container leaves behind when its host dies: its processes, its cgroup, libcontainer's state. containerd
+//! removes the mounts and the bundle itself.
+
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde::Deserialize;
+
+/// Where cgroup hierarchies are mounted.
+const CGROUPS: &str = "/sys/fs/cgroup";
+/// Where the host has libcontainer keep its state, one folder for each containerd namespace.
+const STATE: &str = "/run/containerd/wasmedge";
+/// How long killed processes may take to leave their cgroup: longer than any process that can be killed needs.
+const LIMIT: Duration = Duration::from_secs(5);
+
+/// Ends every process of the container of `bundle` and removes its cgroup and state. What is gone already is fine.
+pub(crate) fn remove(bundle: &Path, namespace: &str, id: &str) -> Result<()> {
+    if let Some(path) = cgroups_path(bundle)? {
+        let folders = folders(Path::new(CGROUPS), &relative(&path))?;
+        let started = Instant::now();
+        while !end(&folders)? {
+            if started.elapsed() > LIMIT {
+                bail!(
+                    "processes of container {id} do not end although they were killed; see {}",
+                    folders[0].join("cgroup.procs").display()
+                );
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        folders.iter().try_for_each(|folder| remove_cgroup(folder))?;
+    }
+    gone(fs::remove_dir_all(Path::new(STATE).join(namespace).join(id))).with_context(|| format!("remove the state of container {id}"))
+}
+
+/// `linux.cgroupsPath` of the bundle's spec; `None` when there is no spec any more.
+fn cgroups_path(bundle: &Path) -> Result<Option<String>> {
+    #[derive(Default, Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Linux {
+        cgroups_path: Option<String>,
+    }
+    #[derive(Deserialize)]
+    struct Spec {
+        #[serde(default)]
+        linux: Linux,
+    }
+    let file = bundle.join("config.json");
+    let text = match fs::read(&file) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        result => result.with_context(|| format!("read {}", file.display()))?,
+    };
+    let spec: Spec = serde_json::from_slice(&text).with_context(|| format!("{} is no OCI runtime spec", file.display()))?;
+    Ok(spec.linux.cgroups_path.filter(|path| !path.is_empty()))
+}
+
+/// The path below a hierarchy's root. `slice:prefix:name` is how the systemd driver writes it: systemd nests a slice
+/// `a-b.slice` in `a.slice`, and the container is a scope in the innermost (systemd.slice(5)).
+fn relative(cgroups_path: &str) -> PathBuf {
+    let parts: Vec<&str> = cgroups_path.split(':').collect();
+    let [slice, prefix, name] = parts[..] else {
+        return PathBuf::from(cgroups_path.trim_start_matches('/'));
+    };
+    let mut path = PathBuf::new();
+    let words: Vec<&str> = slice.trim_end_matches(".slice").split('-').filter(|word| !word.is_empty()).collect();
+    for count in 1..=words.len() {
+        path.push(format!("{}.slice", words[..count].join("-")));
+    }
+    path.join(if prefix.is_empty() { format!("{name}.scope") } else { format!("{prefix}-{name}.scope") })
+}
+
+/// The container's folder in each hierarchy in which it has one.
+fn folders(root: &Path, relative: &Path) -> Result<Vec<PathBuf>> {
+    let mut roots = vec![root.to_owned()];
+    for entry in fs::read_dir(root).with_context(|| format!("list {}", root.display()))? {
+        roots.push(entry.with_context(|| format!("list {}", root.display()))?.path());
+    }
+    Ok(roots.into_iter().map(|root| root.join(relative)).filter(|folder| folder.join("cgroup.procs").exists()).collect())
+}
+
+/// Kills what is in the folders; true once nothing is.
+fn end(folders: &[PathBuf]) -> Result<bool> {
+    let mut empty = true;
+    for folder in folders {
+        let file = folder.join("cgroup.procs");
+        let text = match fs::read_to_string(&file) {
+            // ENODEV: the cgroup was removed between open and read.
+            Err(error) if error.kind() == ErrorKind::NotFound || error.raw_os_error() == Some(nix::libc::ENODEV) => continue,
+            result => result.with_context(|| format!("read {}", file.display()))?,
+        };
+        for pid in text.lines().filter_map(|line| line.parse().ok()).filter(|&pid| pid > 0) {
+            empty = false;
+            // One that ended meanwhile is what we want.
+            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+        }
+    }
+    Ok(empty)
+}
+
+/// Removes a cgroup, those below it first: a container may have made some.
+fn remove_cgroup(folder: &Path) -> Result<()> {
+    let below = match fs::read_dir(folder) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        result => result.with_context(|| format!("list {}", folder.display()))?,
+    };
+    for entry in below.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
+        remove_cgroup(&entry.path())?;
+    }
+    gone(fs::remove_dir(folder)).with_context(|| format!("remove the cgroup {}", folder.display()))
+}
+
+fn gone(result: io::Result<()>) -> io::Result<()> {
+    match result {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        result => result,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_path_is_that_of_either_driver() {
+        for (written, expected) in [
+            ("/k8s.io/c1", "k8s.io/c1"),
+            ("/kubepods/burstable/pod1/c1", "kubepods/burstable/pod1/c1"),
+            ("system.slice:cri-containerd:c1", "system.slice/cri-containerd-c1.scope"),
+            (
+                "kubepods-burstable-pod1.slice:cri-containerd:c1",
+                "kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod1.slice/cri-containerd-c1.scope",
+            ),
+        ] {
+            assert_eq!(relative(written), Path::new(expected));
+        }
+    }
+
+    #[test]
+    fn every_hierarchy_that_has_the_container_is_found() {
+        let root = tempfile::tempdir().unwrap();
+        for folder in ["memory/ns/c1", "pids/ns/c1", "cpu/ns/other"] {
+            fs::create_dir_all(root.path().join(folder)).unwrap();
+            fs::write(root.path().join(folder).join("cgroup.procs"), "").unwrap();
+        }
+        let mut found = folders(root.path(), Path::new("ns/c1")).unwrap();
+        found.sort();
+        assert_eq!(found, [root.path().join("memory/ns/c1"), root.path().join("pids/ns/c1")]);
+        assert!(end(&found).unwrap());
+    }
+
+    #[test]
+    fn a_bundle_without_a_spec_has_no_cgroup() {
+        let bundle = tempfile::tempdir().unwrap();
+        assert_eq!(cgroups_path(bundle.path()).unwrap(), None);
+        fs::write(bundle.path().join("config.json"), r#"{"linux":{"cgroupsPath":"/a/b"}}"#).unwrap();
+        assert_eq!(cgroups_path(bundle.path()).unwrap().as_deref(), Some("/a/b"));
+    }
+}
