@@ -12,7 +12,7 @@ use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
@@ -48,7 +48,8 @@ struct Inner {
     folder: PathBuf,
     namespace: String,
     path: String,
-    service: Service,
+    config: PathBuf,
+    service: Mutex<Service>,
 }
 
 impl Containerd {
@@ -64,15 +65,28 @@ impl Containerd {
         let file = run.folder().join(format!("{}.toml", install.name));
         fs::write(&file, config::text(install.schema()?, &folder)).with_context(|| format!("write {}", file.display()))?;
         let path = search_path(install, shims)?;
-        let mut command = cell.command("env");
-        command.arg(format!("PATH={path}")).arg(install.bin.join("containerd")).arg("--config").arg(&file);
-        let service = cell.spawn(&format!("containerd-{}", install.name), command)?;
+        let service = cell.spawn(&format!("containerd-{}", install.name), daemon(cell, install, &path, &file))?;
         // The name of the namespace becomes that of the containers' cgroups, by which the run's end finds them.
         let namespace = format!("{}.{}", run.name(), install.name);
-        let inner = Inner { cell: cell.clone(), install: install.clone(), folder, namespace, path, service };
+        let service = Mutex::new(service);
+        let inner = Inner { cell: cell.clone(), install: install.clone(), folder, namespace, path, config: file, service };
         let containerd = Self { inner: Arc::new(inner) };
         containerd.wait_until_it_answers()?;
         Ok(containerd)
+    }
+
+    /// Ends the daemon, starts it again and waits until it answers. Tasks and their shims are left alone.
+    ///
+    /// # Errors
+    /// When it does not end, or does not come up again.
+    pub fn restart(&self) -> Result<()> {
+        let Inner { cell, install, path, config, .. } = &*self.inner;
+        cell.run("pkill").args(["--full", "--", &format!("containerd --config {}$", config.display())]).done()?;
+        let mut service = self.service();
+        wait::until("containerd to end", START_LIMIT, || service.ended(), || service.last_words())?;
+        *service = cell.spawn(&format!("containerd-{}-again", install.name), daemon(cell, install, path, config))?;
+        drop(service);
+        self.wait_until_it_answers()
     }
 
     /// Which one it is.
@@ -172,8 +186,13 @@ impl Containerd {
     /// # Errors
     /// When the log cannot be read.
     pub fn log(&self) -> Result<String> {
-        let log = self.inner.service.log();
-        fs::read(log).map(|text| String::from_utf8_lossy(&text).into_owned()).with_context(|| format!("read {}", log.display()))
+        let log = self.service().log().to_owned();
+        fs::read(&log).map(|text| String::from_utf8_lossy(&text).into_owned()).with_context(|| format!("read {}", log.display()))
+    }
+
+    fn service(&self) -> MutexGuard<'_, Service> {
+        // Replaced whole, so it is whole even if its last holder panicked.
+        self.inner.service.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn ctr_words(&self) -> (&'static str, Vec<std::ffi::OsString>) {
@@ -194,13 +213,20 @@ impl Containerd {
             format_args!("containerd {} to answer", self.inner.install.name),
             START_LIMIT,
             || {
-                self.inner.service.must_be_up()?;
+                self.service().must_be_up()?;
                 let output = self.ctr().args(["--connect-timeout", "1s", "version"]).deadline(START_LIMIT).output()?;
                 Ok(output.status.success().then_some(()))
             },
-            || self.inner.service.last_words(),
+            || self.service().last_words(),
         )
     }
+}
+
+/// The command that starts the daemon.
+fn daemon(cell: &Cell, install: &Install, path: &str, config: &Path) -> Command {
+    let mut command = cell.command("env");
+    command.arg(format!("PATH={path}")).arg(install.bin.join("containerd")).arg("--config").arg(config);
+    command
 }
 
 /// Where containerd looks for shims, and shims for runc.

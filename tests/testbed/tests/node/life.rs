@@ -1,11 +1,13 @@
 //! A container's life: signals, deletion, many at once, and that nothing of it is left.
 
 use std::fs;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow, ensure};
 use test_guests::{HELLO, SPIN};
 use testbed::containerd::Task;
+use testbed::teardown::Run;
 use testbed::wait;
 
 use crate::node::{Node, Verdict, expect, tests};
@@ -19,6 +21,7 @@ tests![
     a_container_exits_exactly_once,
     nothing_of_a_container_is_left,
     a_guest_dies_with_its_host,
+    a_guest_outlives_a_restart_of_containerd,
 ];
 
 /// How long things that happen by themselves may take on a busy machine.
@@ -127,6 +130,19 @@ fn a_guest_dies_with_its_host(node: &Node) -> Result<Verdict> {
     let _ = task.delete();
     node.containerd.ctr().args(["containers", "rm", &id]).output()?;
     nothing_left(node, &id)
+}
+
+fn a_guest_outlives_a_restart_of_containerd(node: &Node) -> Result<Verdict> {
+    // A containerd of its own: the other tests' must stay up.
+    let run = Run::start("restart")?;
+    let alone = Node::start(&run, node.containerd.install(), Arc::clone(&node.prepared))?;
+    let task = alone.guest(&SPIN)?.start()?;
+    let guest = task.pid()?;
+    alone.containerd.restart()?;
+    ensure!(task.status()? == "RUNNING" && task.pid()? == guest, "after the restart:\n{}", alone.containerd.evidence());
+    signalled(task, "SIGTERM", 143)?;
+    run.finish()?;
+    Ok(Verdict::Holds)
 }
 
 /// Waits until no process, mount or cgroup bears the container's id.
