@@ -1,12 +1,15 @@
 //! The guest's output as it comes, set apart from the demo's own lines.
 
 use std::io::{Read, Write as _};
-use std::process::Stdio;
-use std::time::Instant;
+use std::process::{ChildStdin, Stdio};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use testbed::containerd::Container;
-use testbed::progress;
+use testbed::{progress, wait};
+
+/// How long a container may take from `ctr`'s start to its own.
+const START_LIMIT: Duration = Duration::from_mins(1);
 
 /// What the guest reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,9 +27,14 @@ pub(super) enum Input {
 pub(super) fn show(container: &Container, input: Input) -> Result<u8> {
     let started = Instant::now();
     let mut command = container.run_command()?;
-    command.stdin(if input == Input::Ours { Stdio::inherit() } else { Stdio::null() });
+    command.stdin(if input == Input::Ours { Stdio::piped() } else { Stdio::null() });
     progress::say("──────── the guest's output ────────");
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().context("start ctr")?;
+    if let Some(pipe) = child.stdin.take() {
+        let container = container.clone();
+        // Not waited for: it may sit in a read of our terminal when the guest has long ended.
+        std::thread::spawn(move || feed(pipe, &container));
+    }
     let errors = child.stderr.take().map(|pipe| std::thread::spawn(move || copy(pipe)));
     let printed = child.stdout.take().map(copy).unwrap_or_default();
     let said = errors.and_then(|thread| thread.join().ok()).unwrap_or_default();
@@ -41,6 +49,14 @@ pub(super) fn show(container: &Container, input: Input) -> Result<u8> {
     progress::say(format_args!("✓ ran the guest {}", progress::seconds(started.elapsed())));
     let code = status.code().with_context(|| format!("ctr was killed: {status}"))?;
     u8::try_from(code).with_context(|| format!("{code} is no exit code"))
+}
+
+/// Hands on what we read. `ctr` tells the shim of the end of its input only if that comes after it has made the task,
+/// so the end is kept back until then: without that, a guest would wait for ever for the end of a short input.
+fn feed(mut pipe: ChildStdin, container: &Container) {
+    // An error is a guest that reads no more; its end is seen elsewhere.
+    let _ = std::io::copy(&mut std::io::stdin().lock(), &mut pipe);
+    let _ = wait::until("the guest to run", START_LIMIT, || Ok(container.has_started()?.then_some(())), String::new);
 }
 
 /// Copies to our standard output what comes, when it comes; returns the last of it.

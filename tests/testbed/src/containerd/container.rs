@@ -102,6 +102,16 @@ impl Container {
         self
     }
 
+    /// Whether its task was started, and is there still.
+    ///
+    /// # Errors
+    /// When `ctr` fails.
+    pub fn has_started(&self) -> Result<bool> {
+        let list = self.containerd.ctr().args(["tasks", "ls"]).deadline(CTR_LIMIT).text()?;
+        let mut rows = list.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+        Ok(rows.any(|row| row.first() == Some(&self.id.as_str()) && row.get(2).is_some_and(|status| *status != "CREATED")))
+    }
+
     /// Takes another runtime than ours.
     pub fn runtime(mut self, runtime: Runtime) -> Self {
         self.runtime = runtime;
