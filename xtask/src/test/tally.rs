@@ -67,7 +67,9 @@ impl Reader {
         if outcome.starts_with("FAILED") {
             self.tally.failures.push(name.trim().to_owned());
         } else if let Some(reason) = outcome.strip_prefix("ignored") {
-            let reason = reason.trim_start_matches([',', ':', ' ']);
+            // libtest writes `ignored, why`, libtest-mimic `ignored (why)`.
+            let reason = reason.trim_start_matches([',', ' ']);
+            let reason = reason.strip_prefix('(').and_then(|inner| inner.strip_suffix(')')).unwrap_or(reason);
             let reason = if reason.is_empty() { "marked as ignored in the source" } else { reason };
             *self.tally.reasons.entry(reason.to_owned()).or_default() += 1;
             self.explained += 1;
@@ -126,13 +128,13 @@ mod tests {
     fn results_of_several_programs_add_up() {
         let tally = read(
             "test a ... ok\ntest result: ok. 17 passed; 0 failed; 1 ignored; 0 measured; 27 filtered out; finished in 0.20s\n\
-             test b::c ... FAILED\ntest d ... ignored, no Docker here\n\
-             test result: FAILED. 3 passed; 1 failed; 1 ignored; 0 measured; 0 filtered out; finished in 1s\n",
+             test b::c ... FAILED\ntest d ... ignored, no Docker here\ntest e ... ignored (no Docker here)\n\
+             test result: FAILED. 3 passed; 1 failed; 2 ignored; 0 measured; 0 filtered out; finished in 1s\n",
             false,
         );
-        assert_eq!((tally.passed, tally.failed, tally.skipped), (20, 1, 2));
+        assert_eq!((tally.passed, tally.failed, tally.skipped), (20, 1, 3));
         assert_eq!(tally.failures, ["b::c"]);
-        assert_eq!(tally.reasons["no Docker here"], 1);
+        assert_eq!(tally.reasons["no Docker here"], 2);
         assert_eq!(tally.reasons["no reason was printed"], 1);
     }
 
