@@ -14,7 +14,7 @@ use testbed::progress::{self, step};
 use testbed::teardown::Run;
 use testbed::{examples, host};
 
-use crate::bundle;
+use crate::{bundle, setup};
 
 mod guest_output;
 
@@ -80,6 +80,9 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let install = choose(args, &cache)?;
     let subject = subject(args, &cache)?;
     let bundle = bundle::build(&cache)?;
+    if subject.form == Form::Artifact {
+        setup::build_create_container()?;
+    }
 
     let run = Run::start("demo")?;
     let containerd = step(format_args!("started containerd {}", install.version), || {

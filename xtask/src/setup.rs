@@ -22,6 +22,8 @@ const NEEDS: &[Need] = &[
     Need { package: "libc6-dev", provides: "/usr/lib/*/crt1.o" },
     // wasmedge-sys writes its bindings with bindgen, which loads libclang.
     Need { package: "libclang-14-dev", provides: "/usr/lib/llvm-*/lib/libclang.so" },
+    // containerd's client writes its bindings with protoc.
+    Need { package: "protobuf-compiler", provides: "protoc" },
     Need { package: "pkg-config", provides: "pkg-config" },
     Need { package: "libseccomp-dev", provides: "/usr/lib/*/libseccomp.so" },
 ];
@@ -60,6 +62,11 @@ pub(crate) fn cargo() -> Run {
     let about_us = |name: &str| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
     let names = std::env::vars_os().map(|(name, _)| name).filter(|name| name.to_str().is_some_and(about_us));
     names.fold(Run::new("cargo").current_dir(repository()), Run::without_env)
+}
+
+/// Builds the program that makes containers of Wasm artifacts, into the folder in which this program lies.
+pub(crate) fn build_create_container() -> Result<()> {
+    cargo().args(["build", "--package", "create-container"]).done()
 }
 
 /// The root of this checkout.

@@ -9,7 +9,7 @@ use testbed::prepared::{Guests, Prepared};
 use testbed::{host, toolchain};
 
 use super::class::Class;
-use crate::bundle;
+use crate::{bundle, setup};
 
 /// Whether a class can run on this machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,8 +47,10 @@ impl<'a> Means<'a> {
             return Ok(Readiness::Impossible(format!("{reason:#}")));
         }
         if self.file.is_none() {
+            let bundle = bundle::build(self.cache)?.root;
+            setup::build_create_container()?;
             let prepared = Prepared {
-                bundle: bundle::build(self.cache)?.root,
+                bundle,
                 containerds: vec![Install::current(self.cache)?, Install::debian(self.cache)?],
                 guests: Guests {
                     probe: toolchain::c_guest(self.cache, &test_guests::probe_source())?,
