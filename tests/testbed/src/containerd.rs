@@ -195,6 +195,14 @@ impl Containerd {
         self.inner.service.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The lines of the log that name `id`.
+    ///
+    /// # Errors
+    /// When the log cannot be read.
+    pub fn log_of(&self, id: &str) -> Result<String> {
+        Ok(self.log()?.lines().filter(|line| line.contains(id)).collect::<Vec<_>>().join("\n"))
+    }
+
     fn ctr_words(&self) -> (&'static str, Vec<std::ffi::OsString>) {
         let Inner { install, namespace, path, .. } = &*self.inner;
         let words = [

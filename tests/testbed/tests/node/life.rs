@@ -27,28 +27,29 @@ tests![
 /// How long things that happen by themselves may take on a busy machine.
 const LIMIT: Duration = Duration::from_secs(15);
 
-fn signalled(task: Task, signal: &str, code: i32) -> Result<Verdict> {
+fn signalled(node: &Node, task: Task, signal: &str, code: i32) -> Result<Verdict> {
     ensure!(task.status()? == "RUNNING", "the guest does not run: {}", task.status()?);
     task.kill(signal)?;
     let started = Instant::now();
     task.wait(LIMIT)?;
     let took = started.elapsed();
     ensure!(took < Duration::from_secs(1), "{signal} took {took:?}");
+    let id = task.id().to_owned();
     let found = task.delete()?;
-    ensure!(found == code, "{signal} gave exit code {found}, not {code}");
+    ensure!(found == code, "{signal} gave exit code {found}, not {code}:\n{}", node.containerd.log_of(&id)?);
     Ok(Verdict::Holds)
 }
 
 fn sigterm_ends_a_busy_guest_within_a_second(node: &Node) -> Result<Verdict> {
-    signalled(node.guest(&SPIN)?.start()?, "SIGTERM", 143)
+    signalled(node, node.guest(&SPIN)?.start()?, "SIGTERM", 143)
 }
 
 fn sigterm_ends_a_sleeping_guest_within_a_second(node: &Node) -> Result<Verdict> {
-    signalled(node.probe(&["sleep", "600"])?.start()?, "SIGTERM", 143)
+    signalled(node, node.probe(&["sleep", "600"])?.start()?, "SIGTERM", 143)
 }
 
 fn sigkill_ends_a_guest(node: &Node) -> Result<Verdict> {
-    signalled(node.guest(&SPIN)?.start()?, "SIGKILL", 137)
+    signalled(node, node.guest(&SPIN)?.start()?, "SIGKILL", 137)
 }
 
 fn a_guest_that_was_never_started_is_deleted(node: &Node) -> Result<Verdict> {
@@ -140,7 +141,7 @@ fn a_guest_outlives_a_restart_of_containerd(node: &Node) -> Result<Verdict> {
     let guest = task.pid()?;
     alone.containerd.restart()?;
     ensure!(task.status()? == "RUNNING" && task.pid()? == guest, "after the restart:\n{}", alone.containerd.evidence());
-    signalled(task, "SIGTERM", 143)?;
+    signalled(&alone, task, "SIGTERM", 143)?;
     run.finish()?;
     Ok(Verdict::Holds)
 }
