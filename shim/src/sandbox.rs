@@ -37,6 +37,18 @@ pub enum CgroupDriver {
     Systemd,
 }
 
+/// To whom a signal goes.
+///
+/// Not all by default: libcontainer freezes the cgroup to find all, and on cgroup v1 a frozen process wakes from its
+/// sleep, so that a sleeping guest could end with code 0 before the signal came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Whom {
+    /// The first process; when it ends, the kernel ends the others of its pid namespace.
+    First,
+    /// Every process of the container.
+    All,
+}
+
 /// What a sandbox is made from.
 #[derive(Serialize, Deserialize)]
 pub struct Request {
@@ -135,12 +147,12 @@ impl Sandbox {
         self.ask(Verb::Start)
     }
 
-    /// Sends `signal` to every process of the container.
+    /// Sends `signal` to the container's first process, or to all of them.
     ///
     /// # Errors
     /// When there is no such signal, or the container has ended.
-    pub fn kill(&self, signal: u32) -> Result<(), CreateError> {
-        self.ask(Verb::Kill(signal))
+    pub fn kill(&self, signal: u32, whom: Whom) -> Result<(), CreateError> {
+        self.ask(Verb::Kill(signal, whom))
     }
 
     /// Ends what still runs and removes cgroup and state.
@@ -161,7 +173,7 @@ impl Sandbox {
 #[derive(Clone, Copy, Serialize, Deserialize)]
 enum Verb {
     Start,
-    Kill(u32),
+    Kill(u32, Whom),
     Delete,
 }
 
@@ -192,9 +204,9 @@ fn act(verb: Verb) -> anyhow::Result<()> {
         let container = container.as_mut().context("the container was not created")?;
         match verb {
             Verb::Start => container.start()?,
-            Verb::Kill(number) => {
+            Verb::Kill(number, whom) => {
                 let signal = i32::try_from(number).ok().and_then(|number| Signal::try_from(number).ok());
-                container.kill(signal.with_context(|| format!("there is no signal {number}"))?, true)?;
+                container.kill(signal.with_context(|| format!("there is no signal {number}"))?, whom == Whom::All)?;
             }
             Verb::Delete => container.delete(true)?,
         }

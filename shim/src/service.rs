@@ -22,6 +22,7 @@ use crate::events::Events;
 use crate::guest::image::Containerd;
 use crate::lifecycle::State;
 use crate::options::RuntimeOptions;
+use crate::sandbox::Whom;
 use crate::stdio::Streams;
 use crate::task::{NewTask, Task};
 
@@ -180,7 +181,8 @@ impl containerd_shim::Task for Service {
     }
 
     fn kill(&self, _: &TtrpcContext, request: KillRequest) -> TtrpcResult<Empty> {
-        self.task_itself(&request.id, &request.exec_id)?.kill(request.signal)?;
+        let whom = if request.all { Whom::All } else { Whom::First };
+        self.task_itself(&request.id, &request.exec_id)?.kill(request.signal, whom)?;
         Ok(Empty::new())
     }
 

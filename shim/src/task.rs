@@ -12,7 +12,7 @@ use crate::guest;
 use crate::guest::image::ContentStore;
 use crate::lifecycle::{State, Verb, Verdict};
 use crate::options::RuntimeOptions;
-use crate::sandbox::{Program, Request, Sandbox};
+use crate::sandbox::{Program, Request, Sandbox, Whom};
 use crate::stdio::{self, Input, Streams};
 use crate::wasi::WasiContext;
 
@@ -140,14 +140,14 @@ impl Task {
         Ok(())
     }
 
-    /// Sends `signal` to every process of the container.
+    /// Sends `signal`.
     ///
     /// # Errors
     /// When it has ended, or there is no such signal.
-    pub fn kill(&self, signal: u32) -> Result<(), TaskError> {
+    pub fn kill(&self, signal: u32, whom: Whom) -> Result<(), TaskError> {
         self.refused(self.state().verdict(Verb::Kill))?;
         log::info!("signal {signal} for task {}", self.id);
-        Ok(self.sandbox.kill(signal)?)
+        Ok(self.sandbox.kill(signal, whom)?)
     }
 
     /// Closes our end of the standard input: the process sees its end once containerd's end is closed too.
@@ -176,7 +176,7 @@ impl Task {
         let verdict = self.state().verdict(Verb::Delete);
         self.refused(verdict)?;
         if verdict == Verdict::EndFirst {
-            self.sandbox.kill(SIGKILL)?;
+            self.sandbox.kill(SIGKILL, Whom::All)?;
         }
         let exit = self.wait();
         self.sandbox.delete()?;
