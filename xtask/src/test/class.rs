@@ -32,9 +32,14 @@ impl Class {
         };
         let every = ["test", "--workspace", "--no-fail-fast"];
         Ok(match self {
-            Self::Unit => vec![with_filter(&[&every[..], &["--lib", "--bins"]].concat())],
+            Self::Unit => {
+                // Not `--bins`: that selects executables without tests too, and the host cannot be executed outside its bundle.
+                let targets = targets("bin")?;
+                let named: Vec<&str> = targets.iter().flat_map(|target| ["--bin", target]).collect();
+                vec![with_filter(&[&every[..], &["--lib"], &named].concat())]
+            }
             Self::Component => {
-                let targets = component_targets()?;
+                let targets = targets("test")?;
                 let named: Vec<&str> = targets.iter().flat_map(|target| ["--test", target]).collect();
                 let mut commands = vec![with_filter(&[&every[..], &["--doc"]].concat())];
                 if !named.is_empty() {
@@ -70,11 +75,11 @@ impl fmt::Display for Class {
     }
 }
 
-/// The workspace's test programs that are no class of their own.
-fn component_targets() -> Result<Vec<String>> {
+/// The workspace's targets of this kind that have tests and are no class of their own.
+fn targets(kind: &str) -> Result<Vec<String>> {
     let metadata =
         Run::new(cargo()).args(["metadata", "--no-deps", "--format-version", "1", "--offline"]).current_dir(setup::repository()).text()?;
-    targets_in(&metadata)
+    targets_in(&metadata, kind)
 }
 
 /// The `cargo` that runs us, and so the pinned toolchain.
@@ -82,7 +87,7 @@ pub(super) fn cargo() -> std::ffi::OsString {
     std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
 }
 
-fn targets_in(metadata: &str) -> Result<Vec<String>> {
+fn targets_in(metadata: &str, wanted: &str) -> Result<Vec<String>> {
     #[derive(Deserialize)]
     struct Metadata {
         packages: Vec<Package>,
@@ -95,13 +100,14 @@ fn targets_in(metadata: &str) -> Result<Vec<String>> {
     struct Target {
         name: String,
         kind: Vec<String>,
+        test: bool,
     }
     let metadata: Metadata = serde_json::from_str(metadata).context("read what cargo metadata says")?;
-    let is_component = |target: &Target| {
-        target.kind.iter().any(|kind| kind == "test") && !Class::ALL.iter().any(|class| class.target() == Some(&target.name))
+    let is_wanted = |target: &Target| {
+        target.test && target.kind.iter().any(|kind| kind == wanted) && !Class::ALL.iter().any(|class| class.target() == Some(&target.name))
     };
     let mut names: Vec<String> =
-        metadata.packages.into_iter().flat_map(|package| package.targets).filter(is_component).map(|target| target.name).collect();
+        metadata.packages.into_iter().flat_map(|package| package.targets).filter(is_wanted).map(|target| target.name).collect();
     names.sort();
     names.dedup();
     Ok(names)
@@ -111,12 +117,19 @@ fn targets_in(metadata: &str) -> Result<Vec<String>> {
 mod tests {
     use super::*;
 
+    const METADATA: &str = r#"{"packages":[
+        {"targets":[{"name":"testbed","kind":["lib"],"test":true},{"name":"node","kind":["test"],"test":true},{"name":"guests","kind":["test"],"test":true}]},
+        {"targets":[{"name":"launcher","kind":["bin"],"test":true},{"name":"host","kind":["bin"],"test":false}]},
+        {"targets":[{"name":"cluster","kind":["test"],"test":true},{"name":"create","kind":["test"],"test":true}]}]}"#;
+
     #[test]
     fn a_class_with_a_program_of_its_own_is_no_component_test() {
-        let metadata = r#"{"packages":[
-            {"targets":[{"name":"testbed","kind":["lib"]},{"name":"node","kind":["test"]},{"name":"guests","kind":["test"]}]},
-            {"targets":[{"name":"shim","kind":["bin"]},{"name":"cluster","kind":["test"]},{"name":"create","kind":["test"]}]}]}"#;
-        assert_eq!(targets_in(metadata).unwrap(), ["create", "guests"]);
+        assert_eq!(targets_in(METADATA, "test").unwrap(), ["create", "guests"]);
+    }
+
+    #[test]
+    fn an_executable_without_tests_is_not_run_as_one() {
+        assert_eq!(targets_in(METADATA, "bin").unwrap(), ["launcher"]);
     }
 
     #[test]
