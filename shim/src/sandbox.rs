@@ -25,6 +25,7 @@ use crate::stdio::Stdio;
 use crate::wasi::WasiContext;
 
 mod executor;
+mod intermediate;
 
 use executor::Executor;
 
@@ -180,7 +181,7 @@ enum Verb {
 /// Runs in the container's zygote.
 fn create(request: Request) -> anyhow::Result<i32> {
     let Request { id, bundle, state, cgroups, program, stdio } = request;
-    let mut builder = ContainerBuilder::new(id.clone(), SyscallType::Linux).with_executor(Executor::new(program)).with_root_path(state)?;
+    let mut builder = ContainerBuilder::new(id.clone(), SyscallType::Linux).with_executor(Executor::new(program)?).with_root_path(state)?;
     if let Some(fd) = stdio.stdin {
         builder = builder.with_stdin(fd.into_inner());
     }

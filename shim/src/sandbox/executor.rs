@@ -3,7 +3,7 @@
 //! libcontainer calls `validate` while the container is being created and `exec` once it is started, in one process.
 #![expect(clippy::print_stderr, reason = "standard error is the container's, the only place where its user looks")]
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::fs::File;
 use std::process;
@@ -18,6 +18,7 @@ use signal_hook::consts::signal::{SIGALRM, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIG
 use zygote::WireFd;
 
 use super::Program;
+use super::intermediate::Intermediates;
 use crate::engine::{Engine, NotRunnable, Wasm};
 use crate::guest::{Form, read_all};
 use crate::outcome::{self, SIGNAL_BASE};
@@ -29,7 +30,13 @@ const ENDING_SIGNALS: &[i32] = &[SIGHUP, SIGINT, SIGQUIT, SIGUSR1, SIGUSR2, SIGA
 
 /// Runs a [`Program`] in the container's process.
 #[derive(Clone)]
-pub(super) enum Executor {
+pub(super) struct Executor {
+    workload: Workload,
+    intermediates: Rc<Cell<Option<Intermediates>>>,
+}
+
+#[derive(Clone)]
+enum Workload {
     Native(DefaultExecutor),
     Wasm(Rc<Guest<Wasm>>),
 }
@@ -45,45 +52,51 @@ pub(super) struct Guest<E: Engine> {
 }
 
 impl Executor {
-    pub(super) fn new(program: Program) -> Self {
-        match program {
-            Program::Native => Self::Native(DefaultExecutor {}),
+    /// Called in the container's zygote.
+    pub(super) fn new(program: Program) -> std::io::Result<Self> {
+        let workload = match program {
+            Program::Native => Workload::Native(DefaultExecutor {}),
             Program::Wasm { file, form, origin, function, wasi } => {
                 let file = RefCell::new(WireFd::into_inner(file));
-                Self::Wasm(Rc::new(Guest { file, form, origin, function, wasi, prepared: RefCell::new(None) }))
+                Workload::Wasm(Rc::new(Guest { file, form, origin, function, wasi, prepared: RefCell::new(None) }))
             }
-        }
+        };
+        Ok(Self { workload, intermediates: Rc::new(Cell::new(Some(Intermediates::of_the_host()?))) })
     }
 }
 
 impl LibcontainerExecutor for Executor {
     fn validate(&self, _: &Spec) -> Result<(), ExecutorValidationError> {
-        match self {
+        let result = match &self.workload {
             // Whether there is such a program was decided by `guest::select`, from the container's own PATH.
-            Self::Native(_) => Ok(()),
-            Self::Wasm(guest) => guest.prepare().map_err(ExecutorValidationError::ArgValidationError),
+            Workload::Native(_) => Ok(()),
+            Workload::Wasm(guest) => guest.prepare().map_err(ExecutorValidationError::ArgValidationError),
+        };
+        if let Some(intermediates) = self.intermediates.take() {
+            intermediates.wait();
         }
+        result
     }
 
     fn exec(&self, spec: &Spec) -> Result<(), ExecutorError> {
-        match self {
-            Self::Native(executor) => {
+        match &self.workload {
+            Workload::Native(executor) => {
                 let result = executor.exec(spec);
                 // Still here: the kernel refused. A missing interpreter or a wrong architecture looks like this.
                 let program = spec.process().as_ref().and_then(|process| process.args().as_ref()?.first().cloned()).unwrap_or_default();
                 eprintln!("cannot execute {program:?}: {}", result.err().map(|error| crate::error::chain(&error)).unwrap_or_default());
                 process::exit(outcome::NOT_RUNNABLE.into());
             }
-            Self::Wasm(guest) => process::exit(guest.run().into()),
+            Workload::Wasm(guest) => process::exit(guest.run().into()),
         }
     }
 
     fn setup_envs(&self, envs: HashMap<String, String>) -> Result<(), ExecutorSetEnvsError> {
-        match self {
-            Self::Native(executor) => executor.setup_envs(envs),
+        match &self.workload {
+            Workload::Native(executor) => executor.setup_envs(envs),
             // A guest's variables are in its WASI context. In this process's environment they could steer the engine:
             // WASMEDGE_PLUGIN_PATH names libraries to load.
-            Self::Wasm(_) => Ok(()),
+            Workload::Wasm(_) => Ok(()),
         }
     }
 }
