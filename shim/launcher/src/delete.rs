@@ -1,5 +1,6 @@
 //! `delete`: asked for when a host is gone, to learn how its task ended and to clean up behind it.
 
+use std::path::Path;
 use std::time::SystemTime;
 
 use anyhow::{Context as _, Result};
@@ -17,14 +18,14 @@ const LOST: u32 = 137;
 /// Answers with the status of a lost task. containerd also calls this after each ordinary end of a task, while the host
 /// serves the pod's others: then there is nothing to clean up, and nothing is touched.
 pub(crate) fn delete(flags: &Flags) -> Result<Vec<u8>> {
-    let bundle = std::env::current_dir().context("read the working directory, which is the container's bundle")?;
-    match start::host(flags, &bundle)? {
+    // The bundle is the working directory (containerd's shim contract); its path cannot be asked for while it is removed.
+    match start::host(flags, Path::new("."))? {
         Host::Listens => {}
         Host::Gone(address) => {
-            remains::remove(&bundle, &flags.namespace, &flags.id)?;
+            remains::remove(&flags.namespace, &flags.id)?;
             address.remove()?;
         }
-        Host::Unknown => remains::remove(&bundle, &flags.namespace, &flags.id)?,
+        Host::Unknown => remains::remove(&flags.namespace, &flags.id)?,
     }
     let exited_at = Timestamp::from(SystemTime::now());
     let response = DeleteResponse { exit_status: LOST, exited_at: MessageField::some(exited_at), ..Default::default() };

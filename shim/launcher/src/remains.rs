@@ -18,9 +18,10 @@ const STATE: &str = "/run/containerd/wasmedge";
 /// How long killed processes may take to leave their cgroup: longer than any process that can be killed needs.
 const LIMIT: Duration = Duration::from_secs(5);
 
-/// Ends every process of the container of `bundle` and removes its cgroup and state. What is gone already is fine.
-pub(crate) fn remove(bundle: &Path, namespace: &str, id: &str) -> Result<()> {
-    if let Some(path) = cgroups_path(bundle)? {
+/// Ends every process of container `id` and removes its cgroup and state. What is gone already is fine.
+pub(crate) fn remove(namespace: &str, id: &str) -> Result<()> {
+    let state = Path::new(STATE).join(namespace).join(id);
+    if let Some(path) = cgroups_path(&state)? {
         let folders = folders(Path::new(CGROUPS), &relative(&path))?;
         let started = Instant::now();
         // A process that ends is out of `cgroup.procs` before it is out of the cgroup: until then removal says EBUSY.
@@ -31,28 +32,24 @@ pub(crate) fn remove(bundle: &Path, namespace: &str, id: &str) -> Result<()> {
             std::thread::sleep(Duration::from_millis(5));
         }
     }
-    gone(fs::remove_dir_all(Path::new(STATE).join(namespace).join(id))).with_context(|| format!("remove the state of container {id}"))
+    gone(fs::remove_dir_all(&state)).with_context(|| format!("remove the state of container {id}"))
 }
 
-/// `linux.cgroupsPath` of the bundle's spec; `None` when there is no spec any more.
-fn cgroups_path(bundle: &Path) -> Result<Option<String>> {
-    #[derive(Default, Deserialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Linux {
-        cgroups_path: Option<String>,
-    }
+/// The cgroup that libcontainer made; `None` when it has not come so far, or was removed in the ordinary way.
+///
+/// Asked of libcontainer's state and not of the bundle: containerd may be removing that at this very moment.
+fn cgroups_path(state: &Path) -> Result<Option<String>> {
     #[derive(Deserialize)]
-    struct Spec {
-        #[serde(default)]
-        linux: Linux,
+    struct Config {
+        cgroup_path: String,
     }
-    let file = bundle.join("config.json");
+    let file = state.join("youki_config.json");
     let text = match fs::read(&file) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         result => result.with_context(|| format!("read {}", file.display()))?,
     };
-    let spec: Spec = serde_json::from_slice(&text).with_context(|| format!("{} is no OCI runtime spec", file.display()))?;
-    Ok(spec.linux.cgroups_path.filter(|path| !path.is_empty()))
+    let config: Config = serde_json::from_slice(&text).with_context(|| format!("{} is no state of libcontainer", file.display()))?;
+    Ok(Some(config.cgroup_path).filter(|path| !path.is_empty()))
 }
 
 /// The path below a hierarchy's root. `slice:prefix:name` is how the systemd driver writes it: systemd nests a slice
@@ -153,10 +150,10 @@ mod tests {
     }
 
     #[test]
-    fn a_bundle_without_a_spec_has_no_cgroup() {
-        let bundle = tempfile::tempdir().unwrap();
-        assert_eq!(cgroups_path(bundle.path()).unwrap(), None);
-        fs::write(bundle.path().join("config.json"), r#"{"linux":{"cgroupsPath":"/a/b"}}"#).unwrap();
-        assert_eq!(cgroups_path(bundle.path()).unwrap().as_deref(), Some("/a/b"));
+    fn a_container_that_libcontainer_does_not_know_has_no_cgroup() {
+        let state = tempfile::tempdir().unwrap();
+        assert_eq!(cgroups_path(state.path()).unwrap(), None);
+        fs::write(state.path().join("youki_config.json"), r#"{"hooks":null,"cgroup_path":"/a/b"}"#).unwrap();
+        assert_eq!(cgroups_path(state.path()).unwrap().as_deref(), Some("/a/b"));
     }
 }

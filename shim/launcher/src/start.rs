@@ -56,11 +56,14 @@ pub(crate) enum Host {
 
 /// Looks for the host of `bundle`.
 pub(crate) fn host(flags: &Flags, bundle: &Path) -> Result<Host> {
-    if !bundle.join("config.json").exists() {
-        // containerd calls delete also for bundles that it never finished.
-        return Ok(Host::Unknown);
-    }
-    let address = Address::of(flags, &group(bundle, &flags.id)?);
+    let group = match group(bundle, &flags.id) {
+        // containerd calls delete also for bundles that it never finished, and while it removes them.
+        Err(error) if error.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == ErrorKind::NotFound) => {
+            return Ok(Host::Unknown);
+        }
+        result => result?,
+    };
+    let address = Address::of(flags, &group);
     Ok(if UnixStream::connect(&address.socket).is_ok() { Host::Listens } else { Host::Gone(address) })
 }
 
@@ -206,6 +209,12 @@ mod tests {
         let error = format!("{:#}", group(Path::new("/nowhere"), "c1").unwrap_err());
         assert!(error.contains("/nowhere/config.json"), "{error}");
         assert!(format!("{:#}", group(bundle("[").path(), "c1").unwrap_err()).contains("no OCI runtime spec"));
+    }
+
+    #[test]
+    fn a_bundle_that_is_gone_says_of_no_host() {
+        assert!(matches!(host(&flags("a"), Path::new("/nowhere")).unwrap(), Host::Unknown));
+        assert!(matches!(host(&flags("a"), bundle("{}").path()).unwrap(), Host::Gone(_)));
     }
 
     #[test]
