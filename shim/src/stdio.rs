@@ -105,8 +105,10 @@ fn input(path: &Path) -> Result<(OwnedFd, Input), CreateError> {
     let (read_end, write_end) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).map_err(|errno| failed(errno.into()))?;
     let mut write_end = pipe::Sender::from_owned_fd(write_end).map_err(failed)?;
     let pump = tokio::spawn(async move {
-        // An error is the container or the FIFO gone: in both cases the input has ended, as it has after the last byte.
-        let _ = tokio::io::copy(&mut fifo, &mut write_end).await;
+        // The input ends after its last byte, or when the container is gone and cannot be written to any more.
+        if let Err(error) = tokio::io::copy(&mut fifo, &mut write_end).await {
+            log::warn!("standard input was cut off: {error}");
+        }
     });
     Ok((read_end, Input { held_open: Some(held_open), pump }))
 }
