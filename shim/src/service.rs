@@ -173,8 +173,12 @@ impl containerd_shim::Task for Service {
         let task = self.task(&request.id)?;
         let listed = match task.state() {
             State::Exited => Vec::new(),
-            // A process that ends between the two looks has left its cgroup: then there is none to list.
-            State::Created | State::Running => cgroup::processes(task.pid()).unwrap_or_default(),
+            // An error would make containerd, which asks when it restarts, give up a running task. A process that ends
+            // between the two looks has left its cgroup: then there is none to list.
+            State::Created | State::Running => cgroup::processes(task.pid()).unwrap_or_else(|error| {
+                log::warn!("cannot list the processes of task {}: {error}", request.id);
+                Vec::new()
+            }),
         };
         let processes = listed.into_iter().map(|pid| ProcessInfo { pid, ..Default::default() }).collect();
         Ok(PidsResponse { processes, ..Default::default() })
