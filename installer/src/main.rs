@@ -1,0 +1,2 @@
+//! Puts the runtime on a node.
+fn main() {}
