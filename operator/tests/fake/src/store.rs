@@ -1,0 +1,277 @@
+//! The objects, and what changed in which order. [`Store::commit`] is the only place where an object changes.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
+use std::sync::Arc;
+
+use serde_json::Value;
+use tokio::sync::{mpsc, watch};
+
+use crate::apply::Owners;
+use crate::clock::Clock;
+use crate::refusal::Refusal;
+use crate::resource::Resource;
+
+/// Changes of a kind that the server remembers for watches that start later.
+const HISTORY: usize = 2000;
+
+/// Where an object is.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Key {
+    /// Its kind.
+    pub resource: Resource,
+    /// Its namespace; empty where there are none.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+}
+
+/// A change of an object.
+#[derive(Debug, Clone)]
+pub struct Change {
+    /// The resource version that it made.
+    pub version: u64,
+    /// What happened.
+    pub happened: Happened,
+    /// To which object.
+    pub key: Key,
+    /// The object afterwards, or as it last was.
+    pub object: Arc<Value>,
+    /// The object before; none if it is new.
+    pub before: Option<Arc<Value>>,
+    /// Who did it: the name of a connection.
+    pub by: Arc<str>,
+}
+
+/// What happened to an object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Happened {
+    /// It was created.
+    Added,
+    /// It was changed.
+    Modified,
+    /// It is gone.
+    Deleted,
+}
+
+/// An object as the server keeps it.
+#[derive(Debug, Clone)]
+pub struct Stored {
+    /// What clients see.
+    pub object: Arc<Value>,
+    /// Who said which of its fields.
+    pub owners: Owners,
+}
+
+/// A page of a list, and what is to follow it.
+#[derive(Debug)]
+pub struct Page {
+    /// The version that the whole list shows.
+    pub version: u64,
+    /// The objects.
+    pub items: Vec<Arc<Value>>,
+    /// What the next request has to say; none on the last page.
+    pub next: Option<String>,
+    /// Objects on later pages.
+    pub remaining: usize,
+}
+
+/// Sees every change before anything else happens.
+type Witness = Box<dyn FnMut(&Change) + Send>;
+
+/// All objects.
+pub struct Store {
+    pub(crate) clock: Clock,
+    version: u64,
+    identities: u64,
+    objects: BTreeMap<Key, Stored>,
+    history: BTreeMap<Resource, VecDeque<Change>>,
+    /// The newest version that watches of a kind cannot start before.
+    forgotten: BTreeMap<Resource, u64>,
+    pages: BTreeMap<String, (u64, Vec<Arc<Value>>)>,
+    witnesses: Vec<Witness>,
+    followers: Vec<mpsc::UnboundedSender<Change>>,
+    news: watch::Sender<u64>,
+}
+
+impl Store {
+    /// An empty one.
+    pub fn new(clock: Clock) -> Self {
+        Self {
+            clock,
+            // A new server's versions do not begin at 0 either, which has a meaning of its own.
+            version: 100,
+            identities: 0,
+            objects: BTreeMap::new(),
+            history: BTreeMap::new(),
+            forgotten: BTreeMap::new(),
+            pages: BTreeMap::new(),
+            witnesses: Vec::new(),
+            followers: Vec::new(),
+            news: watch::Sender::new(100),
+        }
+    }
+
+    /// The newest version.
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// Tells of every new version.
+    pub fn news(&self) -> watch::Receiver<u64> {
+        self.news.subscribe()
+    }
+
+    /// Calls `witness` at every change from now on, before anybody else can see it.
+    pub fn witness(&mut self, witness: impl FnMut(&Change) + Send + 'static) {
+        self.witnesses.push(Box::new(witness));
+    }
+
+    /// Every change from now on.
+    pub fn follow(&mut self) -> mpsc::UnboundedReceiver<Change> {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        self.followers.push(sender);
+        receiver
+    }
+
+    /// The object, if there is one.
+    pub fn stored(&self, key: &Key) -> Option<&Stored> {
+        self.objects.get(key)
+    }
+
+    /// The object.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn get(&self, key: &Key) -> Result<Arc<Value>, Refusal> {
+        self.stored(key).map(|stored| stored.object.clone()).ok_or_else(|| Refusal::not_found(key))
+    }
+
+    /// Every object of a kind, in the order of their names.
+    pub fn all(&self, resource: Resource) -> impl Iterator<Item = (&Key, &Arc<Value>)> {
+        let first = Key { resource, namespace: String::new(), name: String::new() };
+        self.objects.range(first..).take_while(move |(key, _)| key.resource == resource).map(|(key, stored)| (key, &stored.object))
+    }
+
+    /// Every object of every kind.
+    pub fn everything(&self) -> impl Iterator<Item = (&Key, &Stored)> {
+        self.objects.iter()
+    }
+
+    /// A list's first page.
+    pub fn list(&mut self, resource: Resource, wanted: impl Fn(&Value) -> bool, limit: Option<usize>) -> Page {
+        let items = self.all(resource).filter(|(_, object)| wanted(object)).map(|(_, object)| object.clone()).collect();
+        self.page(self.version, items, limit)
+    }
+
+    /// A list's next page, which shows the same version as the first.
+    ///
+    /// # Errors
+    /// When the server has forgotten the list.
+    pub fn list_on(&mut self, token: &str, limit: Option<usize>) -> Result<Page, Refusal> {
+        let (version, items) = self.pages.remove(token).ok_or_else(Refusal::expired)?;
+        Ok(self.page(version, items, limit))
+    }
+
+    fn page(&mut self, version: u64, mut items: Vec<Arc<Value>>, limit: Option<usize>) -> Page {
+        let rest = limit.filter(|limit| *limit > 0 && *limit < items.len()).map(|limit| items.split_off(limit)).unwrap_or_default();
+        let remaining = rest.len();
+        let next = (remaining > 0).then(|| {
+            let token = format!("{version}-{}", self.next_identity());
+            self.pages.insert(token.clone(), (version, rest));
+            token
+        });
+        Page { version, items, next, remaining }
+    }
+
+    /// Changes of a kind after a version.
+    ///
+    /// # Errors
+    /// When some of them are forgotten.
+    pub fn changes_since(&self, resource: Resource, version: u64) -> Result<Vec<Change>, Refusal> {
+        if version < self.forgotten.get(&resource).copied().unwrap_or_default() {
+            return Err(Refusal::expired());
+        }
+        let newest_first = self.history.get(&resource).into_iter().flatten().rev();
+        let mut changes: Vec<Change> = newest_first.take_while(|change| change.version > version).cloned().collect();
+        changes.reverse();
+        Ok(changes)
+    }
+
+    /// Forgets every change until now, as a compaction does: watches cannot resume, lists cannot go on.
+    pub fn compact(&mut self) {
+        for (resource, changes) in &mut self.history {
+            changes.clear();
+            self.forgotten.insert(*resource, self.version);
+        }
+        self.pages.clear();
+    }
+
+    /// A number that was never given before.
+    pub(crate) fn next_identity(&mut self) -> u64 {
+        self.identities += 1;
+        self.identities
+    }
+
+    /// Writes down a change: `object` without version for a new or changed one, none for one that goes.
+    pub(crate) fn commit(&mut self, key: &Key, new: Option<(Value, Owners)>, by: &Arc<str>) -> Arc<Value> {
+        self.version += 1;
+        let before = self.objects.get(key).map(|stored| stored.object.clone());
+        let stamp = |mut object: Value| {
+            object["metadata"]["resourceVersion"] = self.version.to_string().into();
+            Arc::new(object)
+        };
+        let (happened, object) = match (new, &before) {
+            (Some((object, owners)), before) => {
+                let object = stamp(object);
+                self.objects.insert(key.clone(), Stored { object: object.clone(), owners });
+                (if before.is_some() { Happened::Modified } else { Happened::Added }, object)
+            }
+            (None, Some(last)) => {
+                self.objects.remove(key);
+                (Happened::Deleted, stamp(Value::clone(last)))
+            }
+            (None, None) => unreachable!("only an object that is there can go"),
+        };
+        let change = Change { version: self.version, happened, key: key.clone(), object: object.clone(), before, by: by.clone() };
+        self.tell(change);
+        object
+    }
+
+    fn tell(&mut self, change: Change) {
+        for witness in &mut self.witnesses {
+            witness(&change);
+        }
+        self.followers.retain(|follower| follower.send(change.clone()).is_ok());
+        let history = self.history.entry(change.key.resource).or_default();
+        if history.len() == HISTORY
+            && let Some(oldest) = history.pop_front()
+        {
+            self.forgotten.insert(change.key.resource, oldest.version);
+        }
+        history.push_back(change);
+        self.news.send_replace(self.version);
+    }
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Store").field("version", &self.version).field("objects", &self.objects.len()).finish_non_exhaustive()
+    }
+}
+
+impl Key {
+    /// Where an object of a kind is.
+    pub fn new(resource: Resource, namespace: &str, name: &str) -> Self {
+        Self { resource, namespace: namespace.to_owned(), name: name.to_owned() }
+    }
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.namespace.as_str() {
+            "" => write!(f, "{}/{}", self.resource, self.name),
+            namespace => write!(f, "{}/{namespace}/{}", self.resource, self.name),
+        }
+    }
+}
