@@ -1,0 +1,69 @@
+{{/* Names, labels and image references that several templates need. */}}
+
+{{/* The name of all objects. */}}
+{{- define "wasmedge-operator.name" -}}
+{{ .Values.fullnameOverride | default "wasmedge-operator" }}
+{{- end }}
+
+{{/* What the operator's pods are known by; may never change, a Deployment's selector cannot be. */}}
+{{- define "wasmedge-operator.selector" -}}
+app.kubernetes.io/name: wasmedge-operator
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/component: operator
+{{- end }}
+
+{{/* Labels of an object; takes the root and a component. */}}
+{{- define "wasmedge-operator.labels" -}}
+app.kubernetes.io/name: wasmedge-operator
+app.kubernetes.io/instance: {{ .root.Release.Name }}
+app.kubernetes.io/component: {{ .component }}
+app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .root.Release.Service }}
+helm.sh/chart: {{ .root.Chart.Name }}-{{ .root.Chart.Version | replace "+" "_" }}
+{{- with .root.Values.extraLabels }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
+{{/* Reference of an image; takes the root and the image's values. */}}
+{{- define "wasmedge-operator.image" -}}
+{{- $name := printf "%s/%s" (.root.Values.global.registry | default .image.registry) .image.repository -}}
+{{- if .image.digest -}}
+{{ $name }}@{{ .image.digest }}
+{{- else -}}
+{{ $name }}:{{ .image.tag | default .root.Chart.AppVersion }}
+{{- end -}}
+{{- end }}
+
+{{- define "wasmedge-operator.serviceAccount" -}}
+{{- if .Values.serviceAccount.create -}}
+{{ .Values.serviceAccount.name | default (include "wasmedge-operator.name" .) }}
+{{- else -}}
+{{ .Values.serviceAccount.name | default "default" }}
+{{- end -}}
+{{- end }}
+
+{{/* The account of installers: it has no rights, and its token is not given to them. */}}
+{{- define "wasmedge-operator.installerAccount" -}}
+{{ include "wasmedge-operator.name" . }}-installer
+{{- end }}
+
+{{/* What a pod may do: nothing that it does not need. Holds in namespaces of level `restricted`. */}}
+{{- define "wasmedge-operator.podSecurity" -}}
+runAsNonRoot: true
+runAsUser: 65532
+runAsGroup: 65532
+seccompProfile: {type: RuntimeDefault}
+{{- end }}
+
+{{- define "wasmedge-operator.containerSecurity" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities: {drop: [ALL]}
+{{- end }}
+
+{{/* The rules of a role, from a generated file; takes the root and the file. */}}
+{{- define "wasmedge-operator.rules" -}}
+{{- $text := .root.Files.Get (printf "files/%s" .file) | required (printf "the chart lacks files/%s" .file) -}}
+{{- regexReplaceAll "^# Generated[^\n]*\n" $text "" | trim -}}
+{{- end }}
