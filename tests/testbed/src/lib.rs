@@ -4,9 +4,11 @@
 //! * [`host`]: what this machine must have, checked before anything starts.
 //! * [`versions`], [`cache`], [`apt`], [`go`], [`toolchain`]: what is fetched or built once, and which version of it.
 //! * [`image`], [`registry`]: guests packed as OCI images and artifacts, and where they are pulled from.
+//! * [`runtime_archive`]: the runtime as nodes download it, and broken ones for tests.
 //! * [`examples`]: the programs in `examples/`, built, packed, and what their pods must print.
 //! * [`teardown`], [`cell`]: how a run leaves nothing behind.
 //! * [`containerd`], [`cluster`]: the real thing that tests talk to.
+//! * [`helm`]: the chart, rendered and installed.
 //! * [`prepared`]: what `cargo xtask test` hands to the test programs.
 #![forbid(unsafe_code)]
 
@@ -21,9 +23,11 @@ pub mod go;
 pub mod toolchain;
 pub mod image;
 pub mod registry;
+pub mod runtime_archive;
 pub mod examples;
 pub mod teardown;
 pub mod cell;
 pub mod containerd;
 pub mod cluster;
+pub mod helm;
 pub mod prepared;

@@ -43,6 +43,8 @@ pub struct Cluster {
     pub coredns: String,
     /// kind.
     pub kind: String,
+    /// Helm, which installs the chart.
+    pub helm: String,
     /// The Debian suite that nodes are made of.
     pub debian: String,
 }

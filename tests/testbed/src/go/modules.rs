@@ -56,6 +56,17 @@ pub fn kind(versions: &Cluster) -> Module {
     single("kind", "sigs.k8s.io/kind", &versions.kind)
 }
 
+/// What installs charts.
+pub fn helm(versions: &Cluster) -> Module {
+    let module = "helm.sh/helm/v4";
+    let version = &versions.helm;
+    Module {
+        programs: programs(module, "/cmd/", &["helm"]),
+        stamps: vec![format!("{module}/internal/version.version=v{version}")],
+        ..single("helm", module, version)
+    }
+}
+
 fn single(name: &'static str, module: &'static str, version: &str) -> Module {
     Module {
         name,
