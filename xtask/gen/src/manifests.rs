@@ -1,0 +1,45 @@
+//! What the chart takes from the operator's code: the CRDs, and the rules of its roles.
+
+use std::fmt::Write as _;
+
+use anyhow::{Context as _, Result};
+use kube::CustomResourceExt as _;
+use wasmedge_operator::access::{self, Right, Scope};
+use wasmedge_operator::crd::{WasmRuntime, WasmRuntimeNode};
+
+use crate::{Generated, yaml};
+
+const CHART: &str = "charts/wasmedge-operator";
+
+/// One file for each CRD. Helm installs what lies in a chart's folder `crds`, and never touches it again.
+pub(crate) fn crds() -> Result<Vec<Generated>> {
+    let mut files = Vec::new();
+    for crd in [WasmRuntime::crd(), WasmRuntimeNode::crd()] {
+        let name = crd.metadata.name.as_deref().context("a derived CRD has a name")?;
+        let plural = name.split('.').next().unwrap_or(name);
+        let value = serde_json::to_value(&crd).with_context(|| format!("write the CRD {name} as JSON"))?;
+        files.push(Generated::yaml(format!("{CHART}/crds/{plural}.yaml"), &yaml::to_text(&value)));
+    }
+    Ok(files)
+}
+
+/// The rules of each role: the operator's in the cluster and in its namespace, and those of the chart's hooks.
+pub(crate) fn rules() -> Result<Vec<Generated>> {
+    let tables = [
+        ("cluster", access::OPERATOR, Scope::Cluster),
+        ("namespaced", access::OPERATOR, Scope::Namespace),
+        ("crds-hook", access::CRDS_HOOK, Scope::Cluster),
+        ("remove-hook", access::REMOVE_HOOK, Scope::Cluster),
+    ];
+    let file = |(name, table, scope)| Ok(Generated::yaml(format!("{CHART}/files/{name}-rules.yaml"), &table_text(table, scope)?));
+    tables.into_iter().map(file).collect()
+}
+
+fn table_text(table: &'static [Right], scope: Scope) -> Result<String> {
+    let mut text = String::new();
+    for right in access::within(table, scope) {
+        let rule = serde_json::to_value(vec![right.rule()]).context("write a rule as JSON")?;
+        let _ = write!(text, "# {}\n{}", right.why, yaml::to_text(&rule));
+    }
+    Ok(text)
+}
