@@ -3,6 +3,7 @@
 //! A package of its own: it links the operator, and xtask, which every task waits for on a fresh machine, shall not.
 //!
 //! * [`manifests`]: CRDs and rules for the chart.
+//! * [`chart`]: the chart's README, with a table of its values.
 //! * [`yaml`]: JSON values as YAML.
 #![forbid(unsafe_code)]
 
@@ -14,6 +15,7 @@ use anyhow::{Context as _, Result};
 use clap::Parser as _;
 
 mod manifests;
+mod chart;
 mod yaml;
 
 /// The line that begins every generated file, in the file type's own comment.
@@ -73,7 +75,7 @@ fn run(check: bool) -> Result<ExitCode> {
 
 /// Everything that is generated.
 fn generated() -> Result<Vec<Generated>> {
-    Ok([manifests::crds()?, manifests::rules()?].concat())
+    Ok([manifests::crds()?, manifests::rules()?, vec![chart::readme()?]].concat())
 }
 
 /// Those that are not what lies below `root`.
