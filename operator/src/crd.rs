@@ -7,15 +7,19 @@ use std::collections::BTreeMap;
 
 use installer_protocol::request;
 use k8s_openapi::api::core::v1::Toleration;
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+mod definition;
 mod node;
+mod schema;
 mod status;
 
+pub use definition::definitions;
 pub use node::{Phase, WasmRuntimeNode, WasmRuntimeNodeSpec, WasmRuntimeNodeStatus};
 pub use status::{ConditionReason, ConditionType, Counts, WasmRuntimeStatus};
 
@@ -30,6 +34,7 @@ pub use status::{ConditionReason, ConditionType, Counts, WasmRuntimeStatus};
     category = "wasmedge",
     status = "WasmRuntimeStatus",
     derive = "PartialEq",
+    doc = "A WebAssembly runtime, the nodes that it belongs on, and how it gets there.",
     validation = ("self.metadata.name.matches('^[a-z]([-a-z0-9]{0,38}[a-z0-9])?$')", "the name is a DNS label of at most 40 letters, digits and dashes that begins with a letter"),
     printcolumn = r#"{"name": "Version", "type": "string", "jsonPath": ".status.version", "description": "Version of the runtime that nodes get"}"#,
     printcolumn = r#"{"name": "Class", "type": "string", "jsonPath": ".spec.runtimeClass.name", "description": "RuntimeClass that pods name"}"#,
@@ -41,11 +46,12 @@ pub use status::{ConditionReason, ConditionType, Counts, WasmRuntimeStatus};
     printcolumn = r#"{"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"}"#
 )]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = ("self.containerd.mode != 'Preinstalled' || self.artifact.platforms.size() == 0", "in mode Preinstalled the node's image brings the runtime: leave artifact.platforms empty"))]
+#[x_kube(validation = ("self.containerd.mode != 'Preinstalled' || !has(self.artifact.platforms) || self.artifact.platforms.size() == 0", "in mode Preinstalled the node's image brings the runtime: leave artifact.platforms empty"))]
 pub struct WasmRuntimeSpec {
     /// Which nodes shall have the runtime, by their labels: the pool. Empty selects every Linux node that is not a
     /// control plane's. Pods land only on nodes of the pool on which the runtime was seen to work.
     #[serde(default)]
+    #[schemars(schema_with = "schema::label_selector")]
     pub node_selector: LabelSelector,
     /// The RuntimeClass that pods name.
     #[serde(default)]
@@ -85,11 +91,12 @@ pub struct RuntimeClassSpec {
     pub handler: String,
     /// Resources that a pod takes beside what its containers ask for, as `podFixed` of a RuntimeClass. The default was
     /// measured: what the pod's host process and its sandbox use.
-    #[serde(default = "overhead")]
-    pub overhead: BTreeMap<String, k8s_openapi::apimachinery::pkg::api::resource::Quantity>,
+    #[serde(default = "overhead", deserialize_with = "schema::quantities")]
+    #[schemars(schema_with = "schema::overhead")]
+    pub overhead: BTreeMap<String, Quantity>,
     /// Tolerations that every pod of the class gets, for pools with a taint of their own.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 32))]
+    #[schemars(schema_with = "schema::tolerations")]
     pub tolerations: Vec<Toleration>,
     /// Whether a RuntimeClass of that name which somebody else made may be taken over (k3s and RKE2 bring one called
     /// `wasmedge`). It is put back as it was when this object is deleted.
@@ -101,8 +108,7 @@ fn wasmedge() -> String {
     "wasmedge".to_owned()
 }
 
-fn overhead() -> BTreeMap<String, k8s_openapi::apimachinery::pkg::api::resource::Quantity> {
-    use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+fn overhead() -> BTreeMap<String, Quantity> {
     BTreeMap::from([("cpu".to_owned(), Quantity("10m".to_owned())), ("memory".to_owned(), Quantity("16Mi".to_owned()))])
 }
 
@@ -153,7 +159,7 @@ pub enum Arch {
 }
 
 /// How containerd learns of the runtime.
-#[derive(JsonSchema, Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(KubeSchema, Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ContainerdSpec {
     /// Which of containerd's files is written.
@@ -162,8 +168,10 @@ pub struct ContainerdSpec {
     /// Whether systemd sets up the cgroups of pods of this class. It has to be what the kubelet's `cgroupDriver` says.
     #[serde(default)]
     pub systemd_cgroup: SystemdCgroup,
-    /// What lies elsewhere on these nodes than their distribution puts it.
+    /// What lies elsewhere on these nodes than their distribution puts it. It cannot be changed: what was written to one
+    /// place could not be found from another.
     #[serde(default)]
+    #[x_kube(validation = ("self == oldSelf", "paths cannot be changed: nodes were changed there; make another WasmRuntime"))]
     pub paths: HostPaths,
 }
 
@@ -225,7 +233,7 @@ pub struct RolloutSpec {
     pub canary: u32,
     /// How many nodes, or which share of the pool ("25%", at least one), are changed at the same time.
     #[serde(default = "one_node")]
-    #[x_kube(validation = ("type(self) == int ? self > 0 : self.matches('^([1-9][0-9]?|100)%$')", "maxUnavailable is a number above 0 or a percentage from 1% to 100%"))]
+    #[x_kube(validation = ("type(self) == int ? self > 0 && self <= 100000 : self.matches('^([1-9][0-9]?|100)%$')", "maxUnavailable is a number from 1 to 100000 or a percentage from 1% to 100%"))]
     pub max_unavailable: IntOrString,
     /// After how many nodes that failed the rollout stops.
     #[serde(default = "one")]
@@ -263,7 +271,7 @@ impl Default for RolloutSpec {
 #[serde(rename_all = "camelCase")]
 pub struct StartupTaint {
     /// The taint's key.
-    #[schemars(length(max = 316), regex(pattern = r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$"))]
+    #[schemars(length(max = 316), regex(pattern = schema::QUALIFIED))]
     pub key: String,
     /// The taint's effect; none means any.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
     category = "wasmedge",
     status = "WasmRuntimeNodeStatus",
     derive = "PartialEq",
+    doc = "How far a runtime is on one node. The operator makes, keeps and removes these objects.",
     printcolumn = r#"{"name": "Runtime", "type": "string", "jsonPath": ".spec.runtime"}"#,
     printcolumn = r#"{"name": "Node", "type": "string", "jsonPath": ".spec.node"}"#,
     printcolumn = r#"{"name": "Phase", "type": "string", "jsonPath": ".status.phase"}"#,
@@ -29,8 +30,10 @@ use serde::{Deserialize, Serialize};
 #[x_kube(validation = ("self == oldSelf", "what a WasmRuntimeNode belongs to cannot be changed"))]
 pub struct WasmRuntimeNodeSpec {
     /// Name of the `WasmRuntime`.
+    #[schemars(length(min = 1, max = 40))]
     pub runtime: String,
     /// Name of the node.
+    #[schemars(length(min = 1, max = 253))]
     pub node: String,
 }
 

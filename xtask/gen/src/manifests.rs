@@ -3,9 +3,8 @@
 use std::fmt::Write as _;
 
 use anyhow::{Context as _, Result};
-use kube::CustomResourceExt as _;
 use wasmedge_operator::access::{self, Right, Scope};
-use wasmedge_operator::crd::{WasmRuntime, WasmRuntimeNode};
+use wasmedge_operator::crd;
 
 use crate::{Generated, yaml};
 
@@ -14,7 +13,7 @@ const CHART: &str = "charts/wasmedge-operator";
 /// One file for each CRD. Helm installs what lies in a chart's folder `crds`, and never touches it again.
 pub(crate) fn crds() -> Result<Vec<Generated>> {
     let mut files = Vec::new();
-    for crd in [WasmRuntime::crd(), WasmRuntimeNode::crd()] {
+    for crd in crd::definitions() {
         let name = crd.metadata.name.as_deref().context("a derived CRD has a name")?;
         let plural = name.split('.').next().unwrap_or(name);
         let value = serde_json::to_value(&crd).with_context(|| format!("write the CRD {name} as JSON"))?;

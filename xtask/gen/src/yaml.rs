@@ -61,6 +61,8 @@ fn start_line(text: &mut String, depth: usize) {
 fn flat(value: &Value) -> String {
     match value {
         Value::String(string) => scalar(string),
+        // OpenAPI's numbers are floating: a bound of 1 reads 1.0.
+        Value::Number(number) if number.is_f64() => number.to_string().trim_end_matches(".0").to_owned(),
         // Numbers, words and empty collections are written as in JSON, which YAML reads.
         other => other.to_string(),
     }
