@@ -10,6 +10,7 @@
 //! * `imports`: what a main file imports, and the one entry that we add to it.
 //! * `place`: where a handler is to stand.
 //! * `block`: the handler as text between two marks, put into a file and taken out of it.
+//! * `edit`: all files of an edit, before any of them is written.
 //! * [`record`]: what was written, so that it can be taken back.
 //! * `candidate`: the edited configuration, laid out where the running containerd does not see it.
 //! * `judge`: two dumps of a configuration, and what may differ between them.
@@ -26,28 +27,49 @@
 //! | containerd | main file | handler stands in |
 //! |---|---|---|
 //! | 1.x | any | the main file: an imported file would replace all of CRI's section, and with it runc |
-//! | 2.0 and later | imports a folder beside it | a drop-in there |
-//! | 2.0 and later | any other | a drop-in in `conf.d` beside it, and an entry among its imports |
+//! | 1.x | imports a file with a section of CRI | that file, for the same reason |
+//! | 2.0 and later | imports a folder below its own | a drop-in there |
+//! | 2.0 and later | any other | a drop-in in `wasmedge-runtime.d` beside it, and an entry among its imports |
 //! | any | none | as above, and a main file that holds its schema version and no more |
-//! | k3s, RKE2: 2.0 and later | imports the folder | a drop-in there |
-//! | k0s | says that k0s manages it | a drop-in in the folder that k0s watches |
-//! | MicroK8s | is a template | the template |
+//! | 2.0 and later (k3s, RKE2) | is rendered and imports the distribution's folder | a drop-in there |
+//! | any (k0s) | says that k0s manages it | a drop-in in the folder that k0s watches |
+//! | any (MicroK8s) | is a template | the template |
 //!
 //! A drop-in has the plugin ids of the *main* file's schema: containerd 2.0 to 2.2 converts the merged whole, not each
 //! file, and loses what stands under other ids. Nobody reads `/etc/containerd/conf.d` unless a main file imports it:
 //! also not a containerd 2.2 and later whose main file is absent, although its default configuration names the folder.
+//! On 1.x the first handler in a main file takes the place of the default one, runc; so that is written with it.
 
-use installer_protocol::layout::Restarter;
+use installer_protocol::Mode;
+use installer_protocol::layout::{Configuration, Restarter};
 
 pub mod version;
 pub mod error;
 pub mod facts;
 pub mod record;
+mod schema;
+mod imports;
+mod place;
+mod block;
+mod edit;
+mod candidate;
+mod judge;
 
+pub use candidate::FOLDER as CANDIDATE;
 pub use error::ConfigError;
 pub use facts::{Facts, Files};
 pub use record::Record;
 pub use version::Version;
+
+use edit::Draft;
+use judge::Expected;
+
+/// The runtime's name for containerd.
+const RUNTIME_TYPE: &str = "io.containerd.wasmedge.v1";
+/// The annotations of pods that containers of the handler get to see.
+const ANNOTATIONS: &str = "runtime.wasmedge.dev/*";
+/// As much of containerd's complaint as a message has room for.
+const COMPLAINT: usize = 400;
 
 /// What containerd is to know.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -98,12 +120,12 @@ pub enum Restart {
 
 /// Runs the host's containerd on a configuration that is not in force.
 pub trait Dump {
-    /// Writes `files` (path on the host, bytes; all in one folder that is made for them, `CANDIDATE` beside
-    /// the main file), runs `containerd -c <main> config dump` and removes files and folder again, also after a failure.
+    /// Writes `files` (paths on the host, all in a new folder [`CANDIDATE`] beside the main file, and bytes), runs
+    /// `containerd -c <main> config dump`, and removes the files and their folder again, also after a failure. What an
+    /// earlier process left in that folder may go.
     ///
     /// # Errors
     /// When a file cannot be written or the program cannot be run; that it ends badly is an answer.
-    ///
     fn dump(&self, main: &str, files: &[(String, Vec<u8>)]) -> std::io::Result<Dumped>;
 }
 
@@ -118,14 +140,38 @@ pub struct Dumped {
     pub stderr: String,
 }
 
-/// What is to be written so that containerd knows `handler`. `record` is the one of an earlier proposal, for the same
-/// handler or, after a rename, for its former one: what it tells of is taken back where the handler no longer stands.
+/// What is to be written so that containerd knows `handler`. `record` is the one of an earlier proposal: what it tells
+/// of is taken back where the handler no longer stands, also where it had another name. With [`Mode::Preinstalled`]
+/// nothing is to be written.
 ///
 /// # Errors
 /// When the node's containerd cannot be told so, or knows a handler of that name that we did not write.
 pub fn propose(facts: &Facts, handler: &Handler, record: Option<&Record>) -> Result<Proposal, ConfigError> {
-    let _ = (facts, handler, record);
-    Err(ConfigError::NotYet)
+    check(handler)?;
+    let name = &handler.name;
+    if facts.mode == Mode::Preinstalled {
+        let record = Record { handler: name.clone(), files: Vec::new(), made_folders: Vec::new() };
+        return Ok(Proposal { changes: Vec::new(), record, config_path: facts.main.clone(), restart: Restart::NotNeeded });
+    }
+    let mut draft = Draft::new(facts);
+    if let Some(record) = record.filter(|record| record.handler != *name) {
+        draft.restore(record)?;
+        draft.uninstall(&record.handler)?;
+    }
+    let place = place::place(facts, name)?;
+    // What the distribution merged of our drop-in into a file of its own is not somebody else's.
+    let merged = matches!(facts.configuration, Configuration::Watched { .. }) && draft.has(name)?;
+    if let Some(path) = draft.taken(name, |path| merged && path != place.path())? {
+        return Err(ConfigError::HandlerTaken { handler: name.clone(), path });
+    }
+    draft.install(handler, &place)?;
+    let changes = draft.changes()?;
+    Ok(Proposal {
+        record: draft.record(name, &place, record)?,
+        config_path: place.path().to_owned(),
+        restart: Restart::after(&changes, facts.restarter),
+        changes,
+    })
 }
 
 /// What is to be written so that containerd no longer knows the handler of `record`, and its files are as they would
@@ -134,8 +180,10 @@ pub fn propose(facts: &Facts, handler: &Handler, record: Option<&Record>) -> Res
 /// # Errors
 /// When a file holds the handler in a form that cannot be taken out of it.
 pub fn revert(facts: &Facts, record: &Record) -> Result<Vec<FileChange>, ConfigError> {
-    let _ = (facts, record);
-    Err(ConfigError::NotYet)
+    let mut draft = Draft::new(facts);
+    draft.restore(record)?;
+    draft.uninstall(&record.handler)?;
+    draft.changes()
 }
 
 /// Proves, before anything is written, that `proposal` gives containerd the handler and changes nothing else.
@@ -143,8 +191,7 @@ pub fn revert(facts: &Facts, record: &Record) -> Result<Vec<FileChange>, ConfigE
 /// # Errors
 /// When containerd refuses the configuration, or something else would change.
 pub fn prove(dump: &dyn Dump, facts: &Facts, proposal: &Proposal, handler: &Handler) -> Result<(), ConfigError> {
-    let _ = (dump, facts, proposal, handler);
-    Err(ConfigError::NotYet)
+    compare(dump, facts, &proposal.changes, Expected::With(handler))
 }
 
 /// Proves, before anything is written, that `changes` take the handler `name` from containerd and change nothing else.
@@ -152,16 +199,49 @@ pub fn prove(dump: &dyn Dump, facts: &Facts, proposal: &Proposal, handler: &Hand
 /// # Errors
 /// As [`prove`].
 pub fn prove_removal(dump: &dyn Dump, facts: &Facts, changes: &[FileChange], name: &str) -> Result<(), ConfigError> {
-    let _ = (dump, facts, changes, name);
-    Err(ConfigError::NotYet)
+    compare(dump, facts, changes, Expected::Without(name))
 }
 
-impl Proposal {
-    fn restart(changes: &[FileChange], restarter: Restarter) -> Restart {
+impl Restart {
+    fn after(changes: &[FileChange], restarter: Restarter) -> Self {
         match restarter {
-            _ if changes.is_empty() => Restart::NotNeeded,
-            Restarter::Installer => Restart::Installer,
-            Restarter::Distribution => Restart::Distribution,
+            _ if changes.is_empty() => Self::NotNeeded,
+            Restarter::Installer => Self::Installer,
+            Restarter::Distribution => Self::Distribution,
         }
     }
 }
+
+fn check(handler: &Handler) -> Result<(), ConfigError> {
+    let Handler { name, launcher, systemd_cgroup: _ } = handler;
+    let is_letter = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+    if name.is_empty() || name.len() > 63 || !name.chars().all(is_letter) {
+        let rule = "1 to 63 letters, digits, `-` and `_`";
+        return Err(ConfigError::InvalidHandler { what: "the handler's name", value: name.clone(), rule });
+    }
+    if !launcher.starts_with('/') || launcher.chars().any(char::is_control) {
+        return Err(ConfigError::InvalidHandler { what: "the launcher's path", value: launcher.clone(), rule: "an absolute path" });
+    }
+    Ok(())
+}
+
+fn compare(dump: &dyn Dump, facts: &Facts, changes: &[FileChange], expected: Expected<'_>) -> Result<(), ConfigError> {
+    let name = expected.name();
+    let before = dumped(dump, &candidate::lay_out(facts, &[], name)?, "its present")?;
+    let after = dumped(dump, &candidate::lay_out(facts, changes, name)?, "the edited")?;
+    judge::judge(&before, &after, expected)
+}
+
+fn dumped(dump: &dyn Dump, candidate: &candidate::Candidate, which: &'static str) -> Result<String, ConfigError> {
+    let Dumped { code, stdout, stderr } = dump.dump(&candidate.main, &candidate.files).map_err(|source| ConfigError::Dump { source })?;
+    if code == Some(0) {
+        return Ok(stdout);
+    }
+    // The cause stands at the end.
+    let stderr = stderr.trim();
+    let start = stderr.ceil_char_boundary(stderr.len().saturating_sub(COMPLAINT));
+    Err(ConfigError::Refused { which, code, stderr: stderr[start..].to_owned() })
+}
+
+#[cfg(test)]
+mod tests;

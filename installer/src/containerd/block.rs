@@ -1,0 +1,207 @@
+//! Texts of ours inside files of others: each between two marks, so that it can be found and taken out again.
+//!
+//! A block's text begins with a line break of its own and ends with one. So it can stand behind a text whose last line
+//! is not ended, and behind another block, and taking it out leaves exactly what was there, in whatever order blocks
+//! come and go. Its last mark has a digest of what is inside: a block that somebody edited is known by it.
+
+use std::fmt::Write as _;
+use std::ops::Range;
+
+use sha2::{Digest as _, Sha256};
+use toml_edit::{DocumentMut, Item};
+
+use super::error::ConfigError;
+use super::schema::{self, CRI_PLUGINS, Schema};
+use super::version::Version;
+use super::{Handler, RUNTIME_TYPE};
+
+/// What a block tells of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Subject<'a> {
+    /// A handler of ours.
+    Handler(&'a str),
+    /// runc, as containerd 1.x has it where a main file names no runtime at all: the first one that is named takes
+    /// the place of that default.
+    DefaultRuntime,
+}
+
+/// The name of containerd's own default handler.
+const RUNC: &str = "runc";
+const MARK: &str = "wasmedge-runtime:";
+/// Hexadecimal digits of a block's digest: it finds an editor's work, not a forger's.
+const DIGITS: usize = 12;
+
+impl Subject<'_> {
+    fn label(self) -> String {
+        match self {
+            Self::Handler(name) => format!("handler {name}"),
+            Self::DefaultRuntime => "default handler, named because other handlers are".to_owned(),
+        }
+    }
+
+    fn begin(self) -> String {
+        format!("# >>> {MARK} {} (written by the node installer, removed on uninstall)", self.label())
+    }
+
+    fn end(self) -> String {
+        format!("# <<< {MARK} {}, sha256 ", self.label())
+    }
+}
+
+/// A handler's table.
+pub(super) fn handler_body(handler: &Handler, schema: Schema) -> String {
+    let Handler { name, launcher, systemd_cgroup } = handler;
+    let table = table_name(schema, name);
+    let launcher = quoted(launcher);
+    let annotations = quoted(super::ANNOTATIONS);
+    format!(
+        "[{table}]\n  runtime_type = \"{RUNTIME_TYPE}\"\n  runtime_path = {launcher}\n  pod_annotations = [{annotations}]\n  \
+         container_annotations = [{annotations}]\n  [{table}.options]\n    SystemdCgroup = {systemd_cgroup}\n"
+    )
+}
+
+/// runc's table with every value that containerd 1.x has by default: 1.7 has one more than 1.6.
+pub(super) fn default_runtime_body(schema: Schema, containerd: Version) -> String {
+    let table = table_name(schema, RUNC);
+    let mode = if containerd.minor >= 7 { "  sandbox_mode = \"podsandbox\"\n" } else { "" };
+    let mut body = format!("[{table}]\n  runtime_type = \"io.containerd.runc.v2\"\n{mode}  [{table}.options]\n");
+    for text in ["BinaryName", "CriuImagePath", "CriuPath", "CriuWorkPath", "Root", "ShimCgroup"] {
+        // Writing to a String cannot fail.
+        let _ = writeln!(body, "    {text} = \"\"");
+    }
+    for number in ["IoGid", "IoUid"] {
+        let _ = writeln!(body, "    {number} = 0");
+    }
+    for truth in ["NoNewKeyring", "NoPivotRoot", "SystemdCgroup"] {
+        let _ = writeln!(body, "    {truth} = false");
+    }
+    body
+}
+
+fn table_name(schema: Schema, handler: &str) -> String {
+    match schema {
+        Schema::One => format!("plugins.cri.containerd.runtimes.{handler}"),
+        _ => format!("plugins.\"{}\".containerd.runtimes.{handler}", schema.plugin()),
+    }
+}
+
+/// A text as a TOML string.
+pub(super) fn quoted(text: &str) -> String {
+    toml_edit::Value::from(text).to_string()
+}
+
+/// `text` with a block of this body: in the place of the one that is there, else at the end.
+pub(super) fn put(path: &str, text: &str, subject: Subject<'_>, body: &str) -> Result<String, ConfigError> {
+    let block = format!("{}\n{body}{}{}\n", subject.begin(), subject.end(), digest(body));
+    match find(text, subject) {
+        Some(found) if found.is_intact(text) => {
+            let mut text = text.to_owned();
+            text.replace_range(found.lines, &block);
+            Ok(text)
+        }
+        // Somebody's lines may be inside.
+        Some(_) => Ok(format!("{}\n{block}", take(path, text, subject)?)),
+        None => Ok(format!("{text}\n{block}")),
+    }
+}
+
+/// `text` without the block. Where somebody edited inside it, only what is ours goes: the marks, and a handler's table.
+pub(super) fn take(path: &str, text: &str, subject: Subject<'_>) -> Result<String, ConfigError> {
+    match find(text, subject) {
+        None => Ok(text.to_owned()),
+        Some(found) if found.is_intact(text) => {
+            let mut kept = text.to_owned();
+            kept.replace_range(found.with_line_break(text), "");
+            Ok(kept)
+        }
+        Some(found) => {
+            let body = &text[found.body.clone()];
+            let rest = format!("{}{body}{}", &text[..found.lines.start], &text[found.lines.end..]);
+            match subject {
+                Subject::Handler(name) => without_table(path, &rest, name),
+                // Whoever changed runc wants it so.
+                Subject::DefaultRuntime => Ok(rest),
+            }
+        }
+    }
+}
+
+/// Whether `text` has a block of this subject.
+pub(super) fn has(text: &str, subject: Subject<'_>) -> bool {
+    find(text, subject).is_some()
+}
+
+/// Whether `text` has a block of any handler.
+pub(super) fn has_handlers(text: &str) -> bool {
+    let begin = format!("# >>> {MARK} handler ");
+    text.lines().any(|line| line.starts_with(&begin))
+}
+
+/// Where a block is: from the begin of its first line, with its last line break.
+struct Found {
+    lines: Range<usize>,
+    body: Range<usize>,
+    digest: String,
+}
+
+impl Found {
+    fn is_intact(&self, text: &str) -> bool {
+        digest(&text[self.body.clone()]) == self.digest
+    }
+
+    /// With the line break before it that came with it: all but one that somebody's lines now need.
+    fn with_line_break(&self, text: &str) -> Range<usize> {
+        let (before, after) = (&text[..self.lines.start], &text[self.lines.end..]);
+        let start = match before.strip_suffix('\n') {
+            Some(earlier) if earlier.is_empty() || earlier.ends_with('\n') || after.is_empty() || after.starts_with('\n') => earlier.len(),
+            _ => before.len(),
+        };
+        start..self.lines.end
+    }
+}
+
+fn find(text: &str, subject: Subject<'_>) -> Option<Found> {
+    let (begin, end) = (subject.begin(), subject.end());
+    let mut offset = 0;
+    let mut start = None;
+    for line in text.split_inclusive('\n') {
+        let (here, next) = (offset, offset + line.len());
+        offset = next;
+        match start {
+            None if line.trim_end() == begin => start = Some((here, next)),
+            Some((first, inside)) if line.starts_with(&end) => {
+                let digest = line[end.len()..].trim_end().to_owned();
+                return Some(Found { lines: first..next, body: inside..here, digest });
+            }
+            _ => {}
+        }
+    }
+    None
+}
+
+fn digest(body: &str) -> String {
+    let mut text = String::new();
+    for byte in Sha256::digest(body.as_bytes()).iter().take(DIGITS / 2) {
+        let _ = write!(text, "{byte:02x}");
+    }
+    text
+}
+
+/// `text` without the handler's table; everything else, comments too, stays.
+fn without_table(path: &str, text: &str, handler: &str) -> Result<String, ConfigError> {
+    let mut document: DocumentMut = schema::parse(path, text)?.into_mut();
+    let mut comments = String::new();
+    for plugin in CRI_PLUGINS {
+        let runtimes = schema::under_mut(document.as_table_mut(), &["plugins", plugin, "containerd", "runtimes"]);
+        let Some(runtimes) = runtimes.and_then(Item::as_table_like_mut) else { continue };
+        if let Some(removed) = runtimes.remove(handler).and_then(|item| item.into_table().ok()) {
+            comments.push_str(removed.decor().prefix().and_then(|prefix| prefix.as_str()).unwrap_or_default());
+        }
+    }
+    let trailing = document.trailing().as_str().unwrap_or_default().to_owned();
+    document.set_trailing(format!("{}{trailing}", comments.trim_start_matches('\n')));
+    Ok(document.to_string())
+}
+
+#[cfg(test)]
+mod tests;

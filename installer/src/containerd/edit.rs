@@ -1,0 +1,222 @@
+//! Edits of a configuration's files before any of them is written.
+
+use std::collections::BTreeMap;
+
+use installer_protocol::layout::parent;
+
+use super::block::{self, Subject};
+use super::error::ConfigError;
+use super::facts::Facts;
+use super::place::{self, Place, Target};
+use super::record::{Record, Written};
+use super::schema::{self, Schema};
+use super::{FileChange, Handler, imports};
+
+/// The first line of a file that we made.
+const MADE: &str = "# Made by the node installer of the WasmEdge runtime, and removed by it when nothing else is left in it.\n";
+
+/// Facts, and what would become of their files.
+#[derive(Debug, Clone)]
+pub(super) struct Draft<'a> {
+    facts: &'a Facts,
+    texts: BTreeMap<String, Option<String>>,
+}
+
+impl<'a> Draft<'a> {
+    pub(super) fn new(facts: &'a Facts) -> Self {
+        Self { facts, texts: BTreeMap::new() }
+    }
+
+    /// Puts the handler in its place, and takes it from everywhere else.
+    pub(super) fn install(&mut self, handler: &Handler, place: &Place) -> Result<(), ConfigError> {
+        for path in self.paths_with(&handler.name)? {
+            if path != place.path() {
+                self.uninstall_from(&path, &handler.name)?;
+            }
+        }
+        let body = block::handler_body(handler, place.schema);
+        match &place.target {
+            Target::InPlace { path } => {
+                let mut text = self.text_or_new(path, place.schema)?;
+                if self.facts.version.major < 2 && schema::handlers(schema::parse(path, &text)?.as_table()).is_empty() {
+                    let runc = block::default_runtime_body(place.schema, self.facts.version);
+                    text = block::put(path, &text, Subject::DefaultRuntime, &runc)?;
+                }
+                self.put(path, &text, handler, &body)?;
+            }
+            Target::DropIn { path, import } => {
+                let text = self.text_or_new(path, place.schema)?;
+                let text = with_schema(text, place.schema);
+                self.put(path, &text, handler, &body)?;
+                if let Some(entry) = import {
+                    let main = &self.facts.main;
+                    let text = self.text_or_new(main, place.schema)?;
+                    self.texts.insert(main.clone(), Some(imports::add(main, &text, entry)?));
+                }
+            }
+        }
+        self.drop_unused_import()
+    }
+
+    /// Takes the handler `name` from every file.
+    pub(super) fn uninstall(&mut self, name: &str) -> Result<(), ConfigError> {
+        for path in self.paths_with(name)? {
+            self.uninstall_from(&path, name)?;
+        }
+        self.drop_unused_import()
+    }
+
+    /// Gives every file that is as `record` left it the bytes that it would have without the handler. It says so also
+    /// of texts that an older installer wrote in a form of its own.
+    pub(super) fn restore(&mut self, record: &Record) -> Result<(), ConfigError> {
+        for Written { path, before, after } in &record.files {
+            if self.text(path)?.as_deref() == Some(after) {
+                self.texts.insert(path.clone(), before.clone());
+            }
+        }
+        Ok(())
+    }
+
+    /// The text of a file as it would be.
+    pub(super) fn text(&self, path: &str) -> Result<Option<String>, ConfigError> {
+        match self.texts.get(path) {
+            Some(text) => Ok(text.clone()),
+            None => Ok(self.facts.text(path)?.map(str::to_owned)),
+        }
+    }
+
+    /// What differs from the files as they are: first what a main file may import, then the main file, then what goes.
+    pub(super) fn changes(&self) -> Result<Vec<FileChange>, ConfigError> {
+        let mut changes = Vec::new();
+        for (path, text) in &self.texts {
+            let before = self.facts.text(path)?.map(|text| text.as_bytes().to_vec());
+            let after = text.clone().map(String::into_bytes);
+            if before != after {
+                changes.push(FileChange { path: path.clone(), before, after });
+            }
+        }
+        changes.sort_by_key(|change| (change.after.is_none(), change.path == self.facts.main));
+        Ok(changes)
+    }
+
+    /// The record of the handler's files, which `self` has in place.
+    pub(super) fn record(&self, name: &str, place: &Place, earlier: Option<&Record>) -> Result<Record, ConfigError> {
+        let mut without = self.clone();
+        without.uninstall(name)?;
+        let mut files = Vec::new();
+        for path in place.paths(&self.facts.main) {
+            if let Some(after) = self.text(&path)? {
+                files.push(Written { before: without.text(&path)?, path, after });
+            }
+        }
+        let mut made_folders: Vec<String> = earlier.map(|record| record.made_folders.clone()).unwrap_or_default();
+        let own = place::own_folder(&self.facts.main);
+        let folders = files.iter().map(|file| (parent(&file.path).to_owned(), self.facts.lacks_folder_of(&file.path)));
+        made_folders.extend(folders.filter(|(folder, is_new)| *is_new || *folder == own).map(|(folder, _)| folder));
+        made_folders.sort();
+        made_folders.dedup();
+        Ok(Record { handler: name.to_owned(), files, made_folders })
+    }
+
+    /// A file that knows the handler `name` and was not written by us.
+    /// Files that `is_ignored` are not looked into.
+    pub(super) fn taken(&self, name: &str, is_ignored: impl Fn(&str) -> bool) -> Result<Option<String>, ConfigError> {
+        let mut without = self.clone();
+        without.uninstall(name)?;
+        for path in self.facts.files.keys().filter(|path| !is_ignored(path)) {
+            if let Some(text) = without.text(path)?
+                && schema::handlers(schema::parse(path, &text)?.as_table()).iter().any(|found| found == name)
+            {
+                return Ok(Some(path.clone()));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether a block of ours has the handler.
+    pub(super) fn has(&self, name: &str) -> Result<bool, ConfigError> {
+        Ok(!self.paths_with(name)?.is_empty())
+    }
+
+    fn paths_with(&self, name: &str) -> Result<Vec<String>, ConfigError> {
+        let mut paths = Vec::new();
+        for path in self.facts.files.keys() {
+            if self.text(path)?.is_some_and(|text| block::has(&text, Subject::Handler(name))) {
+                paths.push(path.clone());
+            }
+        }
+        Ok(paths)
+    }
+
+    fn put(&mut self, path: &str, text: &str, handler: &Handler, body: &str) -> Result<(), ConfigError> {
+        let text = block::put(path, text, Subject::Handler(&handler.name), body)?;
+        // A table cannot follow where its parent is an inline table.
+        if schema::parse(path, &text).is_err() {
+            return Err(ConfigError::Form {
+                path: path.to_owned(),
+                what: "the handlers stand in an inline table: write them as tables, [plugins.\"…\".containerd.runtimes.…]",
+            });
+        }
+        self.texts.insert(path.to_owned(), Some(text));
+        Ok(())
+    }
+
+    fn uninstall_from(&mut self, path: &str, name: &str) -> Result<(), ConfigError> {
+        let Some(text) = self.text(path)? else { return Ok(()) };
+        let mut text = block::take(path, &text, Subject::Handler(name))?;
+        if !block::has_handlers(&text) {
+            text = block::take(path, &text, Subject::DefaultRuntime)?;
+        }
+        self.texts.insert(path.to_owned(), unless_empty(text));
+        Ok(())
+    }
+
+    /// Takes our entry from the main file's imports unless our folder has a file.
+    fn drop_unused_import(&mut self) -> Result<(), ConfigError> {
+        let main = &self.facts.main;
+        let folder = place::own_folder(main);
+        let entry = place::own_import(main);
+        let is_ours = |path: &String| imports::covers(&entry, path);
+        let on_disk = self.facts.folders.get(&folder).and_then(Option::as_ref).into_iter().flatten();
+        let mut paths: Vec<String> = on_disk.map(|name| format!("{folder}/{name}")).filter(is_ours).collect();
+        paths.extend(self.texts.keys().filter(|path| is_ours(path)).cloned());
+        for path in &paths {
+            if self.texts.get(path).is_none_or(Option::is_some) {
+                return Ok(());
+            }
+        }
+        if let Some(text) = self.text(main)?
+            && imports::has(main, &text, &entry)?
+        {
+            let text = imports::take(main, &text, &entry)?;
+            self.texts.insert(main.clone(), unless_empty(text));
+        }
+        Ok(())
+    }
+
+    fn text_or_new(&self, path: &str, schema: Schema) -> Result<String, ConfigError> {
+        Ok(self.text(path)?.unwrap_or_else(|| new_file(schema)))
+    }
+}
+
+fn new_file(schema: Schema) -> String {
+    format!("{MADE}{}", schema.line())
+}
+
+/// A file of ours with the schema version that its main file has by now.
+fn with_schema(text: String, schema: Schema) -> String {
+    match text.strip_prefix(MADE) {
+        Some(rest) => {
+            let known = [Schema::Two, Schema::Three, Schema::Four];
+            let rest = known.iter().find_map(|other| rest.strip_prefix(other.line())).unwrap_or(rest);
+            format!("{}{rest}", new_file(schema))
+        }
+        None => text,
+    }
+}
+
+/// Nothing where the file holds no more than what we made it with.
+fn unless_empty(text: String) -> Option<String> {
+    let is_ours = [Schema::One, Schema::Two, Schema::Three, Schema::Four].iter().any(|schema| text == new_file(*schema));
+    (!is_ours).then_some(text)
+}

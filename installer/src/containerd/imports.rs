@@ -1,0 +1,166 @@
+//! What a main file imports, and the one entry that we add to it.
+//!
+//! The entry is the same for all handlers, a pattern that only files of ours match. It is written as a text: behind the
+//! last entry, or as a line of its own below the schema version, with a comment by which it is known.
+
+use toml_edit::{Array, Document, DocumentMut, Item, TableLike};
+
+use installer_protocol::layout::parent;
+
+use super::block::quoted;
+use super::error::ConfigError;
+use super::schema;
+
+/// The line above an `imports` that we wrote.
+const COMMENT: &str = "# wasmedge-runtime: the node installer's handlers; goes with the last of them";
+
+/// The patterns that the file at `path` imports, absolute, in its order, as containerd resolves them: relative to the
+/// file's folder.
+pub(super) fn of(path: &str, document: &dyn TableLike) -> Vec<String> {
+    let entries = document.get("imports").and_then(Item::as_array);
+    let entries = entries.into_iter().flatten().filter_map(|entry| entry.as_str());
+    entries.map(|entry| if entry.starts_with('/') { clean(entry) } else { clean(&format!("{}/{entry}", parent(path))) }).collect()
+}
+
+/// Whether a pattern means this path.
+pub(super) fn covers(pattern: &str, path: &str) -> bool {
+    match parts(pattern) {
+        _ if !pattern.contains('*') => pattern == path,
+        Some((folder, names)) => folder == parent(path) && matches(names, name(path)),
+        None => false,
+    }
+}
+
+/// The folder and the pattern of names of a pattern whose folder is no pattern; none for others.
+pub(super) fn parts(pattern: &str) -> Option<(&str, &str)> {
+    let (folder, names) = (parent(pattern), name(pattern));
+    // Brackets and backslashes have a meaning of their own, which no configuration seen so far uses.
+    (!folder.contains(['*', '?', '[', '\\']) && !names.contains(['[', '\\'])).then_some((folder, names))
+}
+
+/// The last part of a path.
+pub(super) fn name(path: &str) -> &str {
+    path.rsplit_once('/').map_or(path, |(_, name)| name)
+}
+
+/// Whether a name is of a pattern, in which `*` is any text and `?` any letter.
+pub(super) fn matches(pattern: &str, name: &str) -> bool {
+    let mut letters = pattern.chars();
+    match letters.next() {
+        None => name.is_empty(),
+        Some('*') => name.char_indices().map(|(at, _)| at).chain([name.len()]).any(|at| matches(letters.as_str(), &name[at..])),
+        Some(wanted) => {
+            let mut rest = name.chars();
+            rest.next().is_some_and(|letter| wanted == '?' || wanted == letter) && matches(letters.as_str(), rest.as_str())
+        }
+    }
+}
+
+/// A path without `.`, `..` and doubled slashes.
+fn clean(path: &str) -> String {
+    let mut parts: Vec<&str> = Vec::new();
+    for part in path.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => {
+                parts.pop();
+            }
+            part => parts.push(part),
+        }
+    }
+    format!("/{}", parts.join("/"))
+}
+
+/// `text`, the file at `path`, with `entry` among its imports.
+pub(super) fn add(path: &str, text: &str, entry: &str) -> Result<String, ConfigError> {
+    let document = schema::parse(path, text)?;
+    if position(&document, entry).is_some() {
+        return Ok(text.to_owned());
+    }
+    let mut edited = text.to_owned();
+    match document.get("imports") {
+        None => {
+            let (at, line) = place_of_line(&document, text, entry);
+            edited.insert_str(at, &line);
+        }
+        Some(item) => {
+            let array = item.as_array().ok_or_else(|| no_list(path))?;
+            let last = array.iter().last().and_then(toml_edit::Value::span).map(|span| span.end);
+            let (at, prefix) = match last {
+                Some(end) => (end, ", "),
+                // Behind the opening bracket.
+                None => (array.span().ok_or_else(|| no_list(path))?.start + 1, ""),
+            };
+            edited.insert_str(at, &format!("{prefix}{}", quoted(entry)));
+        }
+    }
+    Ok(edited)
+}
+
+/// `text`, the file at `path`, without `entry` among its imports; without the imports where we wrote them and nothing
+/// else came to them.
+pub(super) fn take(path: &str, text: &str, entry: &str) -> Result<String, ConfigError> {
+    for line in [below(entry), above(entry)] {
+        if let Some(at) = text.find(&line) {
+            let mut edited = text.to_owned();
+            edited.replace_range(at..at + line.len(), "");
+            return Ok(edited);
+        }
+    }
+    let document = schema::parse(path, text)?;
+    let Some((at, array)) = position(&document, entry) else { return Ok(text.to_owned()) };
+    let span = array.get(at).and_then(toml_edit::Value::span).ok_or_else(|| no_list(path))?;
+    let mut edited = text.to_owned();
+    if at > 0 && text[..span.start].ends_with(", ") {
+        edited.replace_range(span.start - 2..span.end, "");
+    } else if array.len() == 1 {
+        edited.replace_range(span, "");
+    } else {
+        let mut document: DocumentMut = schema::parse(path, text)?.into_mut();
+        let array = document.get_mut("imports").and_then(Item::as_array_mut).ok_or_else(|| no_list(path))?;
+        array.remove(at);
+        if let Some(first) = array.get_mut(0).filter(|_| at == 0) {
+            first.decor_mut().set_prefix("");
+        }
+        edited = document.to_string();
+    }
+    // The list is somebody else's now.
+    Ok(edited.replacen(&format!("{COMMENT}\n"), "", 1))
+}
+
+/// Whether `text`, the file at `path`, has `entry` among its imports.
+pub(super) fn has(path: &str, text: &str, entry: &str) -> Result<bool, ConfigError> {
+    Ok(position(&schema::parse(path, text)?, entry).is_some())
+}
+
+fn position<'a>(document: &'a Document<&str>, entry: &str) -> Option<(usize, &'a Array)> {
+    let array = document.get("imports")?.as_array()?;
+    Some((array.iter().position(|value| value.as_str() == Some(entry))?, array))
+}
+
+/// Where a line with `imports` goes, and its text: below the schema version; above all where there is none.
+fn place_of_line(document: &Document<&str>, text: &str, entry: &str) -> (usize, String) {
+    match document.get("version").and_then(Item::span) {
+        None => (0, above(entry)),
+        Some(span) => {
+            let rest = &text[span.end..];
+            let line = rest.split('\n').next().unwrap_or(rest).trim_end_matches('\r');
+            (span.end + line.len(), below(entry))
+        }
+    }
+}
+
+fn below(entry: &str) -> String {
+    format!("\n{COMMENT}\nimports = [{}]", quoted(entry))
+}
+
+fn above(entry: &str) -> String {
+    format!("{COMMENT}\nimports = [{}]\n", quoted(entry))
+}
+
+fn no_list(path: &str) -> ConfigError {
+    ConfigError::Form { path: path.to_owned(), what: "`imports` is no list" }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,186 @@
+//! Two dumps of a configuration, and what may differ between them: our handler, and which files are imported.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use toml_edit::{Item, TableLike, Value};
+
+use super::error::ConfigError;
+use super::{ANNOTATIONS, Handler, RUNTIME_TYPE, schema};
+
+/// As many differences as a message names.
+const NAMED: usize = 5;
+
+/// What the second dump should have that the first need not.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Expected<'a> {
+    /// This handler.
+    With(&'a Handler),
+    /// No handler of this name.
+    Without(&'a str),
+}
+
+impl<'a> Expected<'a> {
+    /// The handler's name.
+    pub(super) fn name(self) -> &'a str {
+        match self {
+            Self::With(handler) => &handler.name,
+            Self::Without(name) => name,
+        }
+    }
+}
+
+/// Compares two dumps.
+pub(super) fn judge(before: &str, after: &str, expected: Expected<'_>) -> Result<(), ConfigError> {
+    let name = expected.name();
+    let before = Dump::read("the dump of the present configuration", before)?;
+    let after = Dump::read("the dump of the edited configuration", after)?;
+    let mut differences = after.handler_differences(expected, name);
+    differences.extend(before.differences(&after, name));
+    differences.extend(after.without_default());
+    let count = differences.len();
+    if count == 0 {
+        return Ok(());
+    }
+    differences.truncate(NAMED);
+    if count > NAMED {
+        differences.push(format!("and {} more", count - NAMED));
+    }
+    Err(ConfigError::Changes { differences })
+}
+
+/// A configuration as its leaves: the keys that lead to a value, and the value, however it was written.
+struct Dump {
+    leaves: BTreeMap<Vec<String>, String>,
+}
+
+impl Dump {
+    fn read(what: &str, text: &str) -> Result<Self, ConfigError> {
+        let document = schema::parse(what, text)?;
+        let mut leaves = BTreeMap::new();
+        collect(document.as_table(), &mut Vec::new(), &mut leaves);
+        // Which files were read is no part of what they say.
+        leaves.remove(&vec!["imports".to_owned()]);
+        Ok(Self { leaves })
+    }
+
+    fn runtimes(&self) -> BTreeSet<&str> {
+        self.leaves.keys().filter_map(|path| runtime_of(path)).collect()
+    }
+
+    /// What `after` has elsewhere than in the handler `name` that `self` has not, and the other way round.
+    fn differences(&self, after: &Self, name: &str) -> Vec<String> {
+        let lost = self.runtimes().into_iter().filter(|other| *other != name && !after.runtimes().contains(other));
+        let lost: BTreeSet<&str> = lost.collect();
+        let mut found: Vec<String> = lost.iter().map(|other| format!("no handler {other} any more")).collect();
+        let paths: BTreeSet<&Vec<String>> = self.leaves.keys().chain(after.leaves.keys()).collect();
+        for path in paths {
+            // A lost handler is named once; an empty table of handlers is none.
+            if runtime_of(path).is_some_and(|other| other == name || lost.contains(other)) || is_runtimes(path) {
+                continue;
+            }
+            let (old, new) = (self.leaves.get(path), after.leaves.get(path));
+            if old != new {
+                let show = |value: Option<&String>| value.map_or("nothing".to_owned(), |value| shortened(value));
+                found.push(format!("{} in {} instead of {}", show(new), path.join("."), show(old)));
+            }
+        }
+        found
+    }
+
+    fn handler_differences(&self, expected: Expected<'_>, name: &str) -> Vec<String> {
+        let handler = match expected {
+            Expected::Without(_) if self.runtimes().contains(name) => return vec![format!("the handler {name} still")],
+            Expected::Without(_) => return Vec::new(),
+            Expected::With(_) if !self.runtimes().contains(name) => return vec![format!("no handler {name}")],
+            Expected::With(handler) => handler,
+        };
+        let text = |text: &str| normal(&Value::from(text));
+        let annotations = format!("[{}]", text(ANNOTATIONS));
+        let wanted = [
+            (&["runtime_type"][..], text(RUNTIME_TYPE)),
+            (&["runtime_path"], text(&handler.launcher)),
+            (&["pod_annotations"], annotations.clone()),
+            (&["container_annotations"], annotations),
+            (&["options", "SystemdCgroup"], handler.systemd_cgroup.to_string()),
+        ];
+        let of_handler = |keys: &[&str]| {
+            let mut leaves = self.leaves.iter().filter(|(path, _)| runtime_of(path) == Some(name));
+            leaves.find(|(path, _)| path[5..].iter().eq(keys.iter())).map(|(_, value)| value.as_str())
+        };
+        let wrong = wanted.iter().filter(|(keys, value)| of_handler(keys) != Some(value));
+        wrong
+            .map(|(keys, value)| {
+                format!("{} in {}.{} instead of {value}", of_handler(keys).map_or("nothing".to_owned(), shortened), name, keys.join("."))
+            })
+            .collect()
+    }
+
+    /// The default handler where no handler is of that name: containerd starts, and its CRI plugin does not.
+    fn without_default(&self) -> Vec<String> {
+        let runtimes = self.runtimes();
+        let defaults = self.leaves.iter().filter(|(path, _)| is_cri(path) && path[2..].iter().eq(&["containerd", "default_runtime_name"]));
+        let missing = defaults.filter(|(_, value)| !runtimes.contains(value.trim_matches('"')));
+        missing.map(|(_, value)| format!("{value} as default handler, and no handler of that name")).collect()
+    }
+}
+
+fn is_cri(path: &[String]) -> bool {
+    path.len() > 2 && path[0] == "plugins" && schema::CRI_PLUGINS.contains(&path[1].as_str())
+}
+
+fn is_runtimes(path: &[String]) -> bool {
+    is_cri(path) && path[2..].iter().eq(&["containerd", "runtimes"])
+}
+
+/// The handler that a leaf is of.
+fn runtime_of(path: &[String]) -> Option<&str> {
+    (path.len() > 4 && is_runtimes(&path[..4])).then(|| path[4].as_str())
+}
+
+fn collect(table: &dyn TableLike, keys: &mut Vec<String>, leaves: &mut BTreeMap<Vec<String>, String>) {
+    if table.is_empty() {
+        leaves.insert(keys.clone(), "an empty table".to_owned());
+    }
+    for (key, item) in table.iter() {
+        keys.push(key.to_owned());
+        match (item.as_table_like(), item) {
+            (Some(inner), _) => collect(inner, keys, leaves),
+            (None, Item::Value(value)) => {
+                leaves.insert(keys.clone(), normal(value));
+            }
+            (None, other) => {
+                leaves.insert(keys.clone(), other.to_string());
+            }
+        }
+        keys.pop();
+    }
+}
+
+/// A value without its spaces, comments and kind of quotes.
+fn normal(value: &Value) -> String {
+    match value {
+        Value::Array(values) => format!("[{}]", values.iter().map(normal).collect::<Vec<_>>().join(", ")),
+        Value::String(text) => format!("\"{}\"", text.value()),
+        Value::InlineTable(table) => {
+            let entries: BTreeMap<&str, String> = table.iter().map(|(key, value)| (key, normal(value))).collect();
+            format!("{entries:?}")
+        }
+        Value::Integer(number) => number.value().to_string(),
+        other => {
+            let mut other = other.clone();
+            other.decor_mut().clear();
+            other.to_string()
+        }
+    }
+}
+
+fn shortened(text: &str) -> String {
+    const LIMIT: usize = 60;
+    match text.char_indices().nth(LIMIT) {
+        Some((at, _)) => format!("{}…", &text[..at]),
+        None => text.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests;
