@@ -1,6 +1,6 @@
 //! Packing images: rootfs images, images with a Wasm layer, CNCF Wasm artifacts; to OCI layouts, archives and registries.
 //!
-//! [`RootfsImage`], [`WasmImage`] and [`Artifact`] describe what to pack; each packs to one [`Packed`], which is all
+//! [`RootfsImage`], [`LayeredImage`], [`WasmImage`], [`Artifact`] and [`FileArtifact`] describe what to pack; each packs to one [`Packed`], which is all
 //! blobs in memory with their digests. A `Packed` is then written or pushed. The same input gives the same bytes:
 //! times are zero, entries sorted as given, keys of JSON objects in a fixed order.
 
@@ -9,6 +9,7 @@ mod credentials;
 mod descriptor;
 mod layout;
 mod push;
+mod layered;
 mod rootfs;
 mod wasm;
 
@@ -19,6 +20,7 @@ use serde_json::json;
 pub use binary::{Binary, World, classify, compile_if_text, world};
 pub use credentials::Credentials;
 pub use descriptor::{Blob, Descriptor, Platform};
+pub use layered::{FileArtifact, FileLayer, LayeredImage};
 pub use layout::{Found, read_archive, read_layout};
 pub use push::{Registry, Transport, pull};
 pub use rootfs::{Compression, Entry, RootfsImage};
@@ -51,15 +53,26 @@ pub struct Packed {
 impl Packed {
     /// A manifest over `config` and `layers`, named `reference`.
     fn manifest(reference: &str, config: Blob, layers: Vec<Blob>) -> Result<Self> {
-        let reference = parse_reference(reference)?;
         let manifest = json!({
             "schemaVersion": 2,
             "mediaType": MANIFEST,
             "config": config.descriptor(),
             "layers": layers.iter().map(Blob::descriptor).collect::<Vec<_>>(),
         });
-        let root = Blob::json(MANIFEST, &manifest);
-        Ok(Self { reference, root, manifests: Vec::new(), blobs: std::iter::once(config).chain(layers).collect() })
+        Self::of(reference, Blob::json(MANIFEST, &manifest), std::iter::once(config).chain(layers).collect())
+    }
+
+    /// A manifest that is there already, over `blobs`: configuration and layers, in its order.
+    fn of(reference: &str, root: Blob, blobs: Vec<Blob>) -> Result<Self> {
+        Ok(Self { reference: parse_reference(reference)?, root, manifests: Vec::new(), blobs })
+    }
+
+    /// The same bytes under another name.
+    ///
+    /// # Errors
+    /// When `reference` is none.
+    pub fn named(self, reference: &str) -> Result<Self> {
+        Ok(Self { reference: parse_reference(reference)?, ..self })
     }
 
     /// The same image behind an image index, as multi-platform builds make it.

@@ -55,6 +55,21 @@ impl Packed {
         archive.finish().with_context(|| format!("finish {}", file.display()))
     }
 
+    /// Reads the one image of the archive `file` back, to name or push it. An index is not understood.
+    ///
+    /// # Errors
+    /// As [`read_archive`].
+    pub fn read_archive(file: &Path) -> Result<Self> {
+        let mut files = files_of(file)?;
+        let found = read(|path| files.get(path).cloned().with_context(|| format!("it has no {path}")))
+            .with_context(|| format!("read the OCI archive {}", file.display()))?;
+        let reference = found.reference.with_context(|| format!("{} does not say its image's name", file.display()))?;
+        let bytes = files.remove(&blob_path(&found.root.digest)).with_context(|| format!("{} has no manifest", file.display()))?;
+        ensure!(found.root.media_type == MANIFEST, "{} holds an index, expected one image", file.display());
+        let blobs = std::iter::once(found.config).chain(found.layers).collect();
+        Self::of(&reference, Blob::new(MANIFEST, bytes), blobs)
+    }
+
     /// Paths and contents of the layout's files.
     fn layout(&self) -> BTreeMap<String, Vec<u8>> {
         let tag = self.reference.tag().unwrap_or("latest").to_owned();
@@ -98,6 +113,13 @@ pub fn read_layout(folder: &Path) -> Result<Found> {
 /// # Errors
 /// As [`read_layout`].
 pub fn read_archive(file: &Path) -> Result<Found> {
+    let mut files = files_of(file)?;
+    read(|path| files.remove(path).with_context(|| format!("it has no {path}")))
+        .with_context(|| format!("read the OCI archive {}", file.display()))
+}
+
+/// The files of a tar archive, by their paths.
+fn files_of(file: &Path) -> Result<HashMap<String, Vec<u8>>> {
     let tar = fs::File::open(file).with_context(|| format!("open {}", file.display()))?;
     let mut files = HashMap::new();
     for entry in tar::Archive::new(tar).entries().with_context(|| format!("read {}", file.display()))? {
@@ -107,8 +129,7 @@ pub fn read_archive(file: &Path) -> Result<Found> {
         entry.read_to_end(&mut bytes).with_context(|| format!("read {path}"))?;
         files.insert(path, bytes);
     }
-    read(|path| files.remove(path).with_context(|| format!("it has no {path}")))
-        .with_context(|| format!("read the OCI archive {}", file.display()))
+    Ok(files)
 }
 
 fn read(mut file: impl FnMut(&str) -> Result<Vec<u8>>) -> Result<Found> {

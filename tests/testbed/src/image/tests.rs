@@ -89,6 +89,53 @@ fn a_path_out_of_the_root_is_refused() {
 }
 
 #[test]
+fn an_image_of_layers_says_who_runs_it_and_what_it_is() {
+    let layer = |path: &str, compression| FileLayer { files: vec![Entry::file(path, "x", 0o644)], compression };
+    let image = LayeredImage {
+        reference: "registry.example/app:1".into(),
+        layers: vec![layer("/base", Compression::None), layer("/app", Compression::Gzip)],
+        entrypoint: vec!["/app".into()],
+        user: "65532:65532".into(),
+        labels: BTreeMap::from([("org.opencontainers.image.title".into(), "app".into())]),
+    };
+    let packed = image.pack().unwrap();
+    let found = there_and_back(&packed);
+    let config = config_of(&found);
+    assert_eq!((&config["config"]["User"], &config["config"]["Entrypoint"][0]), (&"65532:65532".into(), &"/app".into()));
+    assert_eq!(config["config"]["Labels"]["org.opencontainers.image.title"], "app");
+    assert_eq!(config["rootfs"]["diff_ids"].as_array().unwrap().len(), 2);
+    // Another program leaves the layer below as it is.
+    let other = LayeredImage { layers: vec![image.layers[0].clone(), layer("/other", Compression::Gzip)], ..image };
+    let other = other.pack().unwrap();
+    assert_eq!(other.blobs()[1].digest(), packed.blobs()[1].digest());
+    assert_ne!(other.blobs()[2].digest(), packed.blobs()[2].digest());
+}
+
+#[test]
+fn a_file_is_the_one_layer_of_its_artifact() {
+    let artifact = FileArtifact {
+        reference: "registry.example/file:1".into(),
+        media_type: "application/gzip".into(),
+        name: "file.tar.gz".into(),
+        bytes: b"bytes".to_vec(),
+    };
+    let found = there_and_back(&artifact.pack().unwrap());
+    assert_eq!(found.layers.iter().map(Blob::bytes).collect::<Vec<_>>(), [b"bytes"]);
+}
+
+#[test]
+fn an_image_out_of_an_archive_is_the_one_that_went_in() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("image.tar");
+    let packed = RootfsImage::of_guest("registry.example/app:1", hello()).pack().unwrap();
+    packed.write_archive(&file).unwrap();
+    let again = Packed::read_archive(&file).unwrap();
+    assert_eq!((again.reference(), again.root().digest()), (packed.reference(), packed.root().digest()));
+    let named = again.named("localhost:5000/other:2").unwrap();
+    assert_eq!((named.reference().as_str(), named.root().digest()), ("localhost:5000/other:2", packed.root().digest()));
+}
+
+#[test]
 fn an_artifact_lists_its_layer_in_its_configuration() {
     let packed = Artifact { reference: "registry.example/app:1".into(), guest: hello(), ..Artifact::default() }.pack().unwrap();
     let found = there_and_back(&packed);
