@@ -14,6 +14,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
+use serde::Deserialize;
+use testbed::apt;
 use testbed::cache::{self, Cache};
 use testbed::command::Run;
 use testbed::progress;
@@ -25,7 +27,7 @@ mod packages;
 mod elf;
 mod stand_in;
 mod probe;
-mod executables;
+pub(crate) mod executables;
 mod folder;
 
 /// File name of what containerd executes.
@@ -33,7 +35,7 @@ pub(crate) const LAUNCHER: &str = "containerd-shim-wasmedge-v1";
 /// File name of what serves tasks.
 const HOST: &str = "wasmedge-host";
 /// The runtime's version is the workspace's.
-const VERSION: &str = env!("CARGO_PKG_VERSION");
+pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// Makes the relocatable runtime folder.
 #[derive(Debug, clap::Args)]
@@ -60,6 +62,22 @@ impl Bundle {
     pub(crate) fn launcher(&self) -> PathBuf {
         self.root.join("bin").join(LAUNCHER)
     }
+
+    /// The Debian packages that its libraries are from.
+    pub(crate) fn packages(&self) -> Result<Packages> {
+        let manifest = self.root.join(folder::MANIFEST);
+        let text = fs::read(&manifest).with_context(|| format!("read {}", manifest.display()))?;
+        serde_json::from_slice(&text).with_context(|| format!("read {}", manifest.display()))
+    }
+}
+
+/// What a bundle's manifest says of where its libraries are from.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Packages {
+    /// The Debian suite.
+    pub(crate) suite: String,
+    /// The packages.
+    pub(crate) packages: Vec<apt::Package>,
 }
 
 pub(crate) fn run(args: Args) -> Result<()> {
@@ -144,6 +162,7 @@ fn size(folder: &Path) -> Result<u64> {
     Ok(sum)
 }
 
-fn megabytes(bytes: u64) -> f64 {
+/// `bytes` in units for people.
+pub(crate) fn megabytes(bytes: u64) -> f64 {
     f64::from(u32::try_from(bytes / 1000).unwrap_or(u32::MAX)) / 1000.0
 }

@@ -8,6 +8,7 @@ use clap::Parser;
 
 mod setup;
 mod bundle;
+mod images;
 mod demo;
 mod kind;
 mod pack;
@@ -27,6 +28,7 @@ struct Cli {
 enum Task {
     Setup(setup::Args),
     Bundle(bundle::Args),
+    Images(images::Args),
     Demo(demo::Args),
     Kind(kind::Args),
     Pack(pack::Args),
@@ -50,6 +52,7 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Test(args) => return test::run(args),
         Task::Setup(args) => setup::run(args)?,
         Task::Bundle(args) => bundle::run(args)?,
+        Task::Images(args) => images::run(args)?,
         Task::Kind(args) => kind::run(args)?,
         Task::Pack(args) => pack::run(args)?,
         Task::Tidy(args) => tidy::run(args)?,

@@ -18,10 +18,28 @@ pub const VARIABLE: &str = "TESTBED_PREPARED";
 pub struct Prepared {
     /// The runtime bundle's folder, with `bin`, `lib` and `share`.
     pub bundle: PathBuf,
+    /// The runtime's archive (`.tar.gz`), made of that bundle; its digest lies beside it, with `.sha256` behind its name.
+    pub archive: PathBuf,
+    /// The same files as another version, for upgrades.
+    pub next_archive: PathBuf,
+    /// The project's images; only the cluster class has them.
+    pub images: Option<Images>,
     /// Every containerd that the node class runs on.
     pub containerds: Vec<Install>,
     /// Guests and programs that a compiler made.
     pub guests: Guests,
+}
+
+/// The project's images as OCI archives: [`Packed::read_archive`](crate::image::Packed::read_archive) reads them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Images {
+    /// The operator's.
+    pub operator: PathBuf,
+    /// The installer's, with the runtime in it.
+    pub installer: PathBuf,
+    /// The runtime's archive as an OCI artifact.
+    pub runtime: PathBuf,
 }
 
 /// Guests that are compiled from C.
@@ -72,6 +90,14 @@ impl Prepared {
             .with_context(|| format!("read {}: run `cargo xtask test` of this checkout", Path::new(file).display()))
     }
 
+    /// The project's images.
+    ///
+    /// # Errors
+    /// When the tests of another class ask for them.
+    pub fn images(&self) -> Result<&Images> {
+        self.images.as_ref().context("the images are made for the cluster class alone: put the test there")
+    }
+
     /// The folder in the bundle that holds the shim.
     pub fn shims(&self) -> PathBuf {
         self.bundle.join("bin")
@@ -88,7 +114,15 @@ mod tests {
         let file = folder.path().join("prepared.json");
         let install = Install { name: "debian".into(), version: "1.6.20".into(), bin: "/bin".into(), runc: "/sbin".into() };
         let guests = Guests { probe: "/probe.wasm".into(), native: "/native".into() };
-        let prepared = Prepared { bundle: "/bundle".into(), containerds: vec![install], guests };
+        let images = Images { operator: "/operator.tar".into(), installer: "/installer.tar".into(), runtime: "/runtime.tar".into() };
+        let prepared = Prepared {
+            bundle: "/bundle".into(),
+            archive: "/archive.tar.gz".into(),
+            next_archive: "/next.tar.gz".into(),
+            images: Some(images),
+            containerds: vec![install],
+            guests,
+        };
         prepared.write(&file).unwrap();
         assert_eq!(Prepared::read(file.as_os_str()).unwrap(), prepared);
     }

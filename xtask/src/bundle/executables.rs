@@ -21,20 +21,25 @@ pub(super) struct Executables {
 
 /// Builds both.
 pub(super) fn build(libraries: &Libraries) -> Result<Executables> {
-    // Of the launcher alone: everything else is linked as usual, so this flag is no setting of the workspace.
-    let fully_static = ["--", "-C", "target-feature=+crt-static"];
-    let launcher = cargo(LAUNCHER, &[["rustc", "--package", "wasmedge-launcher", "--bin", LAUNCHER].as_slice(), &fully_static].concat())?;
+    let launcher = fully_static("wasmedge-launcher", LAUNCHER)?;
     let host = cargo(HOST, &["build", "--package", "containerd-shim-wasmedge", "--bin", HOST])?;
-    let facts = elf::read(&launcher)?;
+    libraries::must_hold_all_of(&libraries.run(), &host)?;
+    let target = host.ancestors().nth(2).with_context(|| format!("{} lies in no target folder", host.display()))?.to_owned();
+    Ok(Executables { launcher, host: stripped(&host)?, target })
+}
+
+/// Builds the program `name` of `package` so that it needs nothing but a kernel, and strips it of debug information.
+pub(crate) fn fully_static(package: &str, name: &str) -> Result<PathBuf> {
+    // Of this program alone: everything else is linked as usual, so the flag is no setting of the workspace.
+    let made = cargo(name, &["rustc", "--package", package, "--bin", name, "--", "-C", "target-feature=+crt-static"])?;
+    let facts = elf::read(&made)?;
     ensure!(
         facts.interpreter.is_none() && facts.needed.is_empty(),
-        "the launcher must run where there is no C library, but it asks for {:?} and {:?}",
+        "{name} must run where there is no C library, but it asks for {:?} and {:?}",
         facts.interpreter,
         facts.needed
     );
-    libraries::must_hold_all_of(&libraries.run(), &host)?;
-    let target = host.ancestors().nth(2).with_context(|| format!("{} lies in no target folder", host.display()))?.to_owned();
-    Ok(Executables { launcher: stripped(&launcher)?, host: stripped(&host)?, target })
+    stripped(&made)
 }
 
 /// Runs cargo and returns the path of the executable `name` that it made.

@@ -9,7 +9,7 @@ use testbed::prepared::{Guests, Prepared};
 use testbed::{host, toolchain};
 
 use super::class::Class;
-use crate::{bundle, setup};
+use crate::{bundle, images, setup};
 
 /// Whether a class can run on this machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,18 +24,18 @@ pub(super) enum Readiness {
 pub(super) struct Means<'a> {
     cache: &'a Cache,
     place: PathBuf,
-    file: Option<PathBuf>,
+    prepared: Option<Prepared>,
 }
 
 impl<'a> Means<'a> {
     /// Nothing yet; it will be written down in `folder`.
     pub(super) fn new(cache: &'a Cache, folder: &Path) -> Self {
-        Self { cache, place: folder.join("prepared.json"), file: None }
+        Self { cache, place: folder.join("prepared.json"), prepared: None }
     }
 
     /// The file for the test programs, once there is one.
     pub(super) fn file(&self) -> Option<&Path> {
-        self.file.as_deref()
+        self.prepared.as_ref().map(|_| self.place.as_path())
     }
 
     /// Makes what `class` needs and is not there yet.
@@ -46,20 +46,27 @@ impl<'a> Means<'a> {
         if let Err(reason) = host::require_root_and_kernel(&format!("test --class {class}")) {
             return Ok(Readiness::Impossible(format!("{reason:#}")));
         }
-        if self.file.is_none() {
-            let bundle = bundle::build(self.cache)?.root;
+        if self.prepared.is_none() {
+            let bundle = bundle::build(self.cache)?;
             setup::build_create_container()?;
             let prepared = Prepared {
-                bundle,
+                archive: images::archive(&bundle, &bundle.version)?.file,
+                next_archive: images::archive(&bundle, &format!("{}-next", bundle.version))?.file,
+                images: None,
+                bundle: bundle.root,
                 containerds: vec![Install::current(self.cache)?, Install::debian(self.cache)?],
                 guests: Guests {
                     probe: toolchain::c_guest(self.cache, &test_guests::probe_source())?,
                     native: toolchain::native(self.cache, &test_guests::native_source())?,
                 },
             };
-            prepared.write(&self.place)?;
-            self.file = Some(self.place.clone());
+            self.prepared = Some(prepared);
         }
+        let Some(prepared) = &mut self.prepared else { return Ok(Readiness::Ready) };
+        if class == Class::Cluster && prepared.images.is_none() {
+            prepared.images = Some(images::prepare(self.cache)?);
+        }
+        prepared.write(&self.place)?;
         Ok(Readiness::Ready)
     }
 }

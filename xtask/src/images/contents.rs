@@ -1,0 +1,179 @@
+//! What the images hold.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, ensure};
+use testbed::apt::{self, Dependencies, Package};
+use testbed::cache::Cache;
+use testbed::image::{Compression, Entry, FileLayer, LayeredImage, Packed, compile_if_text};
+use testbed::runtime_archive::Written;
+use testbed::versions::Versions;
+
+use super::parts::{self, Parts};
+use crate::bundle::{self, Bundle, executables};
+use crate::setup;
+
+/// Where the trusted certificates are looked for, in every distribution that the TLS library knows.
+const CERTIFICATES: &str = "/etc/ssl/certs/ca-certificates.crt";
+/// Who runs the operator: the number that images without users have agreed on.
+const NOBODY: &str = "65532:65532";
+
+/// Both programs, static and stripped of debug information.
+#[derive(Debug)]
+pub(super) struct Programs {
+    operator: PathBuf,
+    installer: PathBuf,
+}
+
+impl Programs {
+    /// Builds them.
+    pub(super) fn build() -> Result<Self> {
+        Ok(Self {
+            operator: executables::fully_static("wasmedge-operator", "wasmedge-operator")?,
+            installer: executables::fully_static("node-installer", "node-installer")?,
+        })
+    }
+}
+
+/// An image, and the list of what it is made of.
+#[derive(Debug)]
+pub(super) struct Content {
+    pub(super) image: Packed,
+    /// SPDX 2.3 in JSON.
+    pub(super) parts: Vec<u8>,
+}
+
+/// The operator's image: its program, and who may run it.
+pub(super) fn operator(reference: &str, programs: &Programs) -> Result<Content> {
+    let parts = Parts::of("wasmedge-operator", parts::crates("wasmedge-operator")?).text()?;
+    let files = vec![
+        Entry::file("/etc/passwd", "nonroot:x:65532:65532:nonroot:/:/nonexistent\n", 0o644),
+        program("/wasmedge-operator", &programs.operator)?,
+        Entry::file("/usr/share/sbom/wasmedge-operator.spdx.json", parts.clone(), 0o644),
+    ];
+    let image = LayeredImage {
+        reference: reference.to_owned(),
+        layers: vec![FileLayer { files, compression: Compression::Gzip }],
+        entrypoint: vec!["/wasmedge-operator".to_owned()],
+        user: NOBODY.to_owned(),
+        labels: labels("WasmEdge operator", "Puts the runtime on the nodes of a cluster, one by one"),
+    };
+    Ok(Content { image: image.pack()?, parts })
+}
+
+/// The installer's image: its program, the smoke guest, the runtime, and links that make the host's root one.
+pub(super) fn installer(reference: &str, programs: &Programs, archive: &Written, bundle: &Bundle, cache: &Cache) -> Result<Content> {
+    let certificates = Certificates::of(cache)?;
+    let mut all = Parts::of("node-installer", parts::crates("node-installer")?);
+    all.add_debian(&Versions::pinned()?.cluster.debian, &certificates.packages);
+    let runtime = bundle.packages()?;
+    all.add_debian(&runtime.suite, &runtime.packages);
+    all.add_crates(parts::crates("wasmedge-launcher")?);
+    all.add_crates(parts::crates("containerd-shim-wasmedge")?);
+    let parts = all.text()?;
+    let digest = format!("{}  runtime.tar.gz\n", archive.sha256);
+    let layers = vec![
+        FileLayer { files: certificates.into_base(), compression: Compression::Gzip },
+        // It is compressed already.
+        FileLayer {
+            files: vec![
+                Entry::file("/artifact/runtime.tar.gz", read(&archive.file)?, 0o644),
+                Entry::file("/artifact/runtime.tar.gz.sha256", digest, 0o644),
+            ],
+            compression: Compression::None,
+        },
+        FileLayer {
+            files: vec![
+                program("/node-installer", &programs.installer)?,
+                Entry::file("/smoke.wasm", guest("smoke.wat")?, 0o644),
+                // What the chart's `helm test` runs.
+                Entry::file("/hello.wasm", guest("hello.wat")?, 0o644),
+                Entry::file("/usr/share/sbom/node-installer.spdx.json", parts.clone(), 0o644),
+            ],
+            compression: Compression::Gzip,
+        },
+    ];
+    let image = LayeredImage {
+        reference: reference.to_owned(),
+        layers,
+        entrypoint: vec!["/node-installer".to_owned()],
+        // It writes the host's files; what else root may do, the pod takes away.
+        user: "0:0".to_owned(),
+        labels: labels("WasmEdge node installer", "Puts the WasmEdge runtime on one node of a cluster"),
+    };
+    Ok(Content { image: image.pack()?, parts })
+}
+
+/// The certificates of authorities that Debian trusts.
+struct Certificates {
+    bundle: Vec<u8>,
+    copyright: Vec<u8>,
+    packages: Vec<Package>,
+}
+
+impl Certificates {
+    /// All of them in one file, as Debian's package makes it when it is installed.
+    fn of(cache: &Cache) -> Result<Self> {
+        let suite = Versions::pinned()?.cluster.debian;
+        let request = apt::Request { suite: &suite, packages: &["ca-certificates"], dependencies: Dependencies::Leave };
+        let fetched = apt::fetch(cache, &request)?;
+        let folder = fetched.root.join("usr/share/ca-certificates/mozilla");
+        let entries = fs::read_dir(&folder).with_context(|| format!("list {}", folder.display()))?;
+        let mut files: Vec<PathBuf> = entries
+            .map(|entry| entry.map(|entry| entry.path()))
+            .collect::<Result<_, _>>()
+            .with_context(|| format!("list {}", folder.display()))?;
+        files.sort();
+        ensure!(files.len() > 50, "{} holds {} certificates only: fetch the package again", folder.display(), files.len());
+        let mut bundle = Vec::new();
+        for file in files {
+            bundle.extend(read(&file)?);
+            if !bundle.ends_with(b"\n") {
+                bundle.push(b'\n');
+            }
+        }
+        let copyright = read(&fetched.root.join("usr/share/doc/ca-certificates/copyright"))?;
+        Ok(Self { bundle, copyright, packages: fetched.packages })
+    }
+
+    /// The files of the layer that hardly ever changes.
+    fn into_base(self) -> Vec<Entry> {
+        let mut files = vec![
+            Entry::file("/etc/passwd", "root:x:0:0:root:/:/nonexistent\n", 0o644),
+            Entry::file(CERTIFICATES, self.bundle, 0o644),
+            Entry::file("/usr/share/doc/ca-certificates/copyright", self.copyright, 0o644),
+        ];
+        // The host's `/usr` is mounted below; its programs look for their loader through these.
+        files.extend(["bin", "lib", "lib64", "sbin"].map(|name| Entry::link(&format!("/host/{name}"), &format!("usr/{name}"))));
+        files
+    }
+}
+
+/// The guest that proves a node, compiled.
+fn guest(name: &str) -> Result<Vec<u8>> {
+    let source = setup::repository().join("installer/smoke").join(name);
+    let text = read(&source)?;
+    Ok(compile_if_text(&text).with_context(|| format!("compile {}", source.display()))?.into_owned())
+}
+
+fn program(path: &str, file: &Path) -> Result<Entry> {
+    Ok(Entry::file(path, read(file)?, 0o755))
+}
+
+fn read(file: &Path) -> Result<Vec<u8>> {
+    fs::read(file).with_context(|| format!("read {}", file.display()))
+}
+
+/// What the image says of itself. Nothing in it changes from one build to the next of the same version.
+fn labels(title: &str, description: &str) -> BTreeMap<String, String> {
+    let facts = [
+        ("title", title),
+        ("description", description),
+        ("version", bundle::VERSION),
+        ("licenses", env!("CARGO_PKG_LICENSE")),
+        ("source", env!("CARGO_PKG_REPOSITORY")),
+    ];
+    facts.into_iter().map(|(name, value)| (format!("org.opencontainers.image.{name}"), value.to_owned())).collect()
+}
