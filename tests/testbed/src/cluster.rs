@@ -1,4 +1,5 @@
-//! Kind clusters: Docker in a cell, a node image of our own, a network for pods, a registry, the runtime on one worker.
+//! Kind clusters: Docker in a cell, a node image of our own, a network for pods, a registry, and the runtime,
+//! copied to one worker or brought by the operator.
 //!
 //! ```text
 //! this machine ── kubectl ──► 169.254.N.2 ─┐ cell (pids, mounts, network)
@@ -28,6 +29,7 @@ mod node_image;
 mod network;
 mod registry;
 mod runtime;
+pub mod operator;
 mod pods;
 mod evidence;
 
@@ -101,7 +103,7 @@ impl Cluster {
         &self.nodes
     }
 
-    /// The node that has the runtime.
+    /// The node that has the runtime, if it was copied there; with the operator it is a worker like the others.
     pub fn worker(&self) -> &str {
         &self.worker
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 
 use super::Cluster;
-use crate::wait;
+use crate::{progress, wait};
 
 /// Name of the RuntimeClass and of containerd's handler.
 pub const HANDLER: &str = "wasmedge";
@@ -26,14 +26,26 @@ pub enum Runtime {
     Bundle(PathBuf),
     /// runc under the name of ours: proves everything of a cluster but the runtime.
     Runc,
+    /// Nothing: an operator brings it, see [`super::operator`].
+    Absent,
 }
 
-/// Puts `runtime` on `node` and makes the RuntimeClass that leads there.
-pub(super) fn install(cluster: &Cluster, node: &str, runtime: &Runtime) -> Result<()> {
-    let engine = &cluster.engine;
-    let path = match runtime {
+/// Puts `runtime` on the cluster's worker and makes the RuntimeClass that leads there.
+pub(super) fn install(cluster: &Cluster, runtime: &Runtime) -> Result<()> {
+    let folder = match runtime {
+        Runtime::Absent => return Ok(()),
         Runtime::Runc => None,
-        Runtime::Bundle(folder) => {
+        Runtime::Bundle(folder) => Some(folder.as_path()),
+    };
+    progress::step(format_args!("put the runtime on {}", cluster.worker), || copy(cluster, &cluster.worker, folder))
+}
+
+/// Puts the runtime in `folder` on `node`, or runc in its place.
+fn copy(cluster: &Cluster, node: &str, folder: Option<&Path>) -> Result<()> {
+    let engine = &cluster.engine;
+    let path = match folder {
+        None => None,
+        Some(folder) => {
             let version = folder.file_name().and_then(|name| name.to_str()).context("the runtime's folder is named for its version")?;
             let place = format!("{PLACE}/{version}");
             engine.in_node(node, &["mkdir", "-p", &place]).done()?;

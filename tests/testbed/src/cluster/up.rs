@@ -44,9 +44,7 @@ impl Cluster {
             NodeImage::Named(image) => Self::of_stock_nodes(cache, run, options, programs, Some(image))?,
         };
         registry::make_known(&cluster.engine, &cluster.nodes, &cluster.registry)?;
-        progress::step(format_args!("put the runtime on {}", cluster.worker), || {
-            runtime::install(&cluster, &cluster.worker, &options.runtime)
-        })?;
+        runtime::install(&cluster, &options.runtime)?;
         progress::step("nodes and system pods are ready", || cluster.wait_until_ready())?;
         Ok(cluster)
     }
