@@ -13,6 +13,7 @@ tests!(
     the_chart_passes_helms_own_check_with_every_case,
     every_case_renders_what_its_golden_file_says,
     every_golden_file_has_a_case,
+    the_chart_is_for_the_images_of_this_version,
     what_is_said_after_an_installation_names_the_next_steps,
 );
 
@@ -56,6 +57,15 @@ fn every_golden_file_has_a_case(subject: &Subject) -> Result<Verdict> {
     for entry in fs::read_dir(&folder).with_context(|| format!("list {}", folder.display()))? {
         let name = entry?.file_name().to_string_lossy().into_owned();
         ensure!(names.contains(&name), "{name} has no case in tests/cases");
+    }
+    Ok(Verdict::Holds)
+}
+
+fn the_chart_is_for_the_images_of_this_version(subject: &Subject) -> Result<Verdict> {
+    let chart = fs::read_to_string(subject.chart.join("Chart.yaml")).context("read Chart.yaml")?;
+    let version = env!("CARGO_PKG_VERSION");
+    for line in [format!("version: {version}"), format!("appVersion: {version:?}")] {
+        ensure!(chart.lines().any(|there| there == line), "Chart.yaml does not say {line}");
     }
     Ok(Verdict::Holds)
 }
