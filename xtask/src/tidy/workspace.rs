@@ -13,6 +13,8 @@ use crate::setup;
 const ARROWS: &[Arrow] = &[
     Arrow { from: "containerd-shim-wasmedge", to: "test-guests", kind: Kind::Dev },
     Arrow { from: "wasmedge-launcher", to: "test-guests", kind: Kind::Dev },
+    Arrow { from: "wasmedge-operator", to: "fake-cluster", kind: Kind::Dev },
+    Arrow { from: "fake-cluster", to: "installer-protocol", kind: Kind::Normal },
     Arrow { from: "testbed", to: "test-guests", kind: Kind::Normal },
     Arrow { from: "testbed", to: "test-guests", kind: Kind::Dev },
     Arrow { from: "xtask", to: "testbed", kind: Kind::Normal },

@@ -41,8 +41,18 @@ pub enum Force {
     No,
 }
 
-/// Lists whose entries are fields, and what tells their entries apart; nothing where an entry is a text.
-const SETS: &[(&[&str], Option<&str>)] = &[(&["metadata", "finalizers"], None), (&["metadata", "ownerReferences"], Some("uid"))];
+/// What tells the entries of a list apart that are fields.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Entries {
+    /// They are texts.
+    Texts,
+    /// They are objects with this field.
+    By(&'static str),
+}
+
+/// Lists whose entries are fields.
+const SETS: &[(&[&str], Entries)] =
+    &[(&["metadata", "finalizers"], Entries::Texts), (&["metadata", "ownerReferences"], Entries::By("uid"))];
 
 /// Applies what `manager` says.
 ///
@@ -81,8 +91,7 @@ impl Owners {
     /// Notes that `manager` made `after` of `before` in another way than by applying.
     pub fn note_update(&mut self, before: &Value, after: &Value, manager: &Manager) {
         let (had, has) = (fields_of(before), fields_of(after));
-        let changed: Vec<Path> =
-            had.union(&has).filter(|path| value_at(before, path) != value_at(after, path)).cloned().collect();
+        let changed: Vec<Path> = had.union(&has).filter(|path| value_at(before, path) != value_at(after, path)).cloned().collect();
         self.forget(&changed, None);
         let kept: BTreeSet<Path> = changed.into_iter().filter(|path| has.contains(path)).collect();
         if !kept.is_empty() {
@@ -123,9 +132,9 @@ fn fields_of(object: &Value) -> BTreeSet<Path> {
 }
 
 fn collect(value: &Value, path: &mut Path, fields: &mut BTreeSet<Path>) {
-    if let Some(identity) = set_at(path) {
+    if let Some(entries) = set_at(path) {
         for entry in value.as_array().into_iter().flatten() {
-            fields.insert([&path[..], &[name_of(entry, identity)]].concat());
+            fields.insert([&path[..], &[name_of(entry, entries)]].concat());
         }
     } else if let Some(members) = value.as_object() {
         for (name, value) in members {
@@ -138,12 +147,15 @@ fn collect(value: &Value, path: &mut Path, fields: &mut BTreeSet<Path>) {
     }
 }
 
-fn set_at(path: &[String]) -> Option<Option<&'static str>> {
-    SETS.iter().find(|(set, _)| path.iter().map(String::as_str).eq(set.iter().copied())).map(|(_, identity)| *identity)
+fn set_at(path: &[String]) -> Option<Entries> {
+    SETS.iter().find(|(set, _)| path.iter().map(String::as_str).eq(set.iter().copied())).map(|(_, entries)| *entries)
 }
 
-fn name_of(entry: &Value, identity: Option<&str>) -> String {
-    let name = identity.map_or(entry, |field| &entry[field]);
+fn name_of(entry: &Value, entries: Entries) -> String {
+    let name = match entries {
+        Entries::Texts => entry,
+        Entries::By(field) => &entry[field],
+    };
     name.as_str().map_or_else(|| name.to_string(), str::to_owned)
 }
 
@@ -151,7 +163,7 @@ fn value_at<'a>(object: &'a Value, path: &[String]) -> Option<&'a Value> {
     let mut value = object;
     for (depth, name) in path.iter().enumerate() {
         value = match set_at(&path[..depth]) {
-            Some(identity) => value.as_array()?.iter().find(|entry| name_of(entry, identity) == *name)?,
+            Some(entries) => value.as_array()?.iter().find(|entry| name_of(entry, entries) == *name)?,
             None => value.get(name)?,
         };
     }
@@ -159,11 +171,11 @@ fn value_at<'a>(object: &'a Value, path: &[String]) -> Option<&'a Value> {
 }
 
 fn merge(object: &mut Value, said: &Value, path: &mut Path) {
-    if let Some(identity) = set_at(path) {
-        let entries = object.as_array().cloned().unwrap_or_default();
+    if let Some(entries) = set_at(path) {
+        let old = object.as_array().cloned().unwrap_or_default();
         let new = said.as_array().cloned().unwrap_or_default();
-        let is_said = |entry: &Value| new.iter().any(|other| name_of(other, identity) == name_of(entry, identity));
-        let kept = entries.into_iter().filter(|entry| !is_said(entry));
+        let is_said = |entry: &Value| new.iter().any(|other| name_of(other, entries) == name_of(entry, entries));
+        let kept = old.into_iter().filter(|entry| !is_said(entry));
         *object = kept.chain(new.iter().cloned()).collect();
     } else if let Some(members) = said.as_object() {
         if !object.is_object() {
@@ -183,9 +195,9 @@ fn merge(object: &mut Value, said: &Value, path: &mut Path) {
 fn remove(object: &mut Value, path: &[String]) {
     fn take(value: &mut Value, path: &[String], depth: usize) {
         let Some(name) = path.get(depth) else { return };
-        if let Some(identity) = set_at(&path[..depth]) {
-            if let Some(entries) = value.as_array_mut() {
-                entries.retain(|entry| name_of(entry, identity) != *name);
+        if let Some(entries) = set_at(&path[..depth]) {
+            if let Some(list) = value.as_array_mut() {
+                list.retain(|entry| name_of(entry, entries) != *name);
             }
             return;
         }

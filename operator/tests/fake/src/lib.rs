@@ -5,7 +5,7 @@
 //! * [`resource`]: which kinds of objects there are, and the rules that differ between them.
 //! * [`refusal`]: every answer that is not the wanted one.
 //! * [`selector`]: labels and fields by which lists and watches choose.
-//! * [`store`]: the objects, and what changed in which order. [`write`](mod@write), [`apply`], [`rules`]: how they change.
+//! * [`store`]: the objects, and what changed in which order. [`write`](mod@write), [`apply`], [`delete`], [`rules`]: how they change.
 //! * [`call`], [`watch`], [`record`]: requests as the server sees them, answers that go on, and what is kept of both.
 //! * [`faults`]: what goes wrong on demand, the same each time for the same seed.
 //! * [`cluster`]: all of it behind the service that `kube::Client` takes.
@@ -22,17 +22,20 @@ pub mod selector;
 pub mod store;
 pub mod write;
 pub mod apply;
+pub mod delete;
 pub mod rules;
 pub mod call;
 pub mod watch;
 pub mod record;
 pub mod faults;
 pub mod cluster;
-pub mod fleet;
+
+#[cfg(test)]
+mod tests;
 
 pub use cluster::{Cluster, Connection};
 pub use faults::Faults;
-pub use fleet::{Fleet, Script};
+
 pub use refusal::Refusal;
 pub use resource::Resource;
 pub use store::{Change, Happened, Key};

@@ -73,8 +73,7 @@ const CUSTOM: Resource = Resource {
 };
 
 /// Nodes.
-pub const NODE: Resource =
-    Resource { plural: "nodes", kind: "Node", scope: Scope::Cluster, status: Status::SubresourceAndCreate, ..PLAIN };
+pub const NODE: Resource = Resource { plural: "nodes", kind: "Node", scope: Scope::Cluster, status: Status::SubresourceAndCreate, ..PLAIN };
 /// Pods.
 pub const POD: Resource = Resource { plural: "pods", kind: "Pod", status: Status::Subresource, ..PLAIN };
 /// Jobs.

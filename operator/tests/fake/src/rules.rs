@@ -78,7 +78,9 @@ fn check(key: &Key, object: &Value) -> Result<(), Refusal> {
         return Err(Refusal::invalid(key, format!("metadata.finalizers: Invalid value: {finalizer:?}")));
     }
     for owner in metadata["ownerReferences"].as_array().into_iter().flatten() {
-        if let Some(missing) = ["apiVersion", "kind", "name", "uid"].into_iter().find(|field| owner[*field].as_str().is_none_or(str::is_empty)) {
+        if let Some(missing) =
+            ["apiVersion", "kind", "name", "uid"].into_iter().find(|field| owner[*field].as_str().is_none_or(str::is_empty))
+        {
             return Err(Refusal::invalid(key, format!("metadata.ownerReferences.{missing}: Required value")));
         }
     }

@@ -134,7 +134,9 @@ mod tests {
 
     #[test]
     fn labels_are_chosen_by_every_sign_that_kubernetes_knows() {
-        for yes in ["", "pool", "pool=wasm", "pool==wasm", "pool!=other", "pool in (a,wasm)", "pool notin (a,b)", "!x", "a/b,pool=wasm", "x!=1"] {
+        for yes in
+            ["", "pool", "pool=wasm", "pool==wasm", "pool!=other", "pool in (a,wasm)", "pool notin (a,b)", "!x", "a/b,pool=wasm", "x!=1"]
+        {
             assert!(selects(yes), "{yes}");
         }
         for no in ["x", "pool=other", "pool!=wasm", "pool in (a)", "pool notin (wasm)", "!pool", "pool,x", "x in (a)"] {

@@ -164,6 +164,21 @@ impl Store {
         self.page(self.version, items, limit)
     }
 
+    /// A list's first page as it was some versions ago, as far back as the server remembers.
+    pub fn list_stale(&mut self, resource: Resource, wanted: impl Fn(&Value) -> bool, limit: Option<usize>, ago: u64) -> Page {
+        let oldest = self.forgotten.get(&resource).copied().unwrap_or_default();
+        let version = self.version.saturating_sub(ago).max(oldest);
+        let mut then: BTreeMap<Key, Arc<Value>> = self.all(resource).map(|(key, object)| (key.clone(), object.clone())).collect();
+        for change in self.history.get(&resource).into_iter().flatten().rev().take_while(|change| change.version > version) {
+            match &change.before {
+                Some(before) => then.insert(change.key.clone(), before.clone()),
+                None => then.remove(&change.key),
+            };
+        }
+        let items = then.into_values().filter(|object| wanted(object)).collect();
+        self.page(version, items, limit)
+    }
+
     /// A list's next page, which shows the same version as the first.
     ///
     /// # Errors
@@ -213,29 +228,35 @@ impl Store {
         self.identities
     }
 
-    /// Writes down a change: `object` without version for a new or changed one, none for one that goes.
-    pub(crate) fn commit(&mut self, key: &Key, new: Option<(Value, Owners)>, by: &Arc<str>) -> Arc<Value> {
-        self.version += 1;
-        let before = self.objects.get(key).map(|stored| stored.object.clone());
-        let stamp = |mut object: Value| {
-            object["metadata"]["resourceVersion"] = self.version.to_string().into();
-            Arc::new(object)
-        };
-        let (happened, object) = match (new, &before) {
-            (Some((object, owners)), before) => {
-                let object = stamp(object);
-                self.objects.insert(key.clone(), Stored { object: object.clone(), owners });
-                (if before.is_some() { Happened::Modified } else { Happened::Added }, object)
-            }
-            (None, Some(last)) => {
-                self.objects.remove(key);
-                (Happened::Deleted, stamp(Value::clone(last)))
-            }
-            (None, None) => unreachable!("only an object that is there can go"),
-        };
-        let change = Change { version: self.version, happened, key: key.clone(), object: object.clone(), before, by: by.clone() };
-        self.tell(change);
+    /// Notes who says which field, where no field changed.
+    pub(crate) fn note_owners(&mut self, key: &Key, owners: Owners) {
+        if let Some(stored) = self.objects.get_mut(key) {
+            stored.owners = owners;
+        }
+    }
+
+    /// Writes down a new object or another state of one.
+    pub(crate) fn commit(&mut self, key: &Key, object: Value, owners: Owners, by: &Arc<str>) -> Arc<Value> {
+        let object = self.stamp(object);
+        let before = self.objects.insert(key.clone(), Stored { object: object.clone(), owners }).map(|stored| stored.object);
+        let happened = if before.is_some() { Happened::Modified } else { Happened::Added };
+        self.tell(Change { version: self.version, happened, key: key.clone(), object: object.clone(), before, by: by.clone() });
         object
+    }
+
+    /// Writes down that an object is gone, which was `last` at the end.
+    pub(crate) fn commit_end(&mut self, key: &Key, last: Value, by: &Arc<str>) -> Arc<Value> {
+        let object = self.stamp(last);
+        let before = self.objects.remove(key).map(|stored| stored.object);
+        let happened = Happened::Deleted;
+        self.tell(Change { version: self.version, happened, key: key.clone(), object: object.clone(), before, by: by.clone() });
+        object
+    }
+
+    fn stamp(&mut self, mut object: Value) -> Arc<Value> {
+        self.version += 1;
+        object["metadata"]["resourceVersion"] = self.version.to_string().into();
+        Arc::new(object)
     }
 
     fn tell(&mut self, change: Change) {

@@ -1,0 +1,148 @@
+//! How objects are deleted: preconditions, finalizers, and what follows an owner's end.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use crate::refusal::Refusal;
+use crate::resource::{self, Resource};
+use crate::rules;
+use crate::store::{Key, Store};
+use crate::write::{DryRun, Writer, text};
+
+/// What becomes of what a deleted object owns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Propagation {
+    /// It is deleted too.
+    Background,
+    /// It is deleted first.
+    Foreground,
+    /// It stays, without owner.
+    Orphan,
+}
+
+const FOREGROUND: &str = "foregroundDeletion";
+
+impl Store {
+    /// Deletes an object: at once, or when its finalizers are gone.
+    ///
+    /// # Errors
+    /// When there is none, or it is another one by now.
+    pub fn delete(&mut self, key: &Key, options: &Value, writer: &Writer, dry_run: DryRun) -> Result<Arc<Value>, Refusal> {
+        let stored = self.stored(key).cloned().ok_or_else(|| Refusal::not_found(key))?;
+        for (field, name) in [("uid", "UID"), ("resourceVersion", "ResourceVersion")] {
+            let wanted = options["preconditions"][field].as_str();
+            let found = text(&stored.object, field);
+            if wanted.is_some_and(|wanted| Some(wanted) != found) {
+                let why = format!("Precondition failed: {name} in precondition: {wanted:?}, {name} in object meta: {found:?}");
+                return Err(Refusal::conflict(key, why));
+            }
+        }
+        if dry_run == DryRun::Yes {
+            return Ok(stored.object);
+        }
+        let propagation = propagation(key.resource, options);
+        if propagation == Propagation::Orphan {
+            self.orphan_dependents(&stored.object, &writer.by);
+        }
+        let mut finalizers: Vec<String> = rules::finalizers(&stored.object).into_iter().map(str::to_owned).collect();
+        if propagation == Propagation::Foreground && !self.dependents(&stored.object).is_empty() {
+            finalizers.push(FOREGROUND.to_owned());
+        }
+        if finalizers.is_empty() {
+            return Ok(self.end(key, Value::clone(&stored.object), &writer.by));
+        }
+        if text(&stored.object, "deletionTimestamp").is_some() {
+            return Ok(stored.object);
+        }
+        let mut object = Value::clone(&stored.object);
+        let metadata = &mut object["metadata"];
+        metadata["deletionTimestamp"] = self.clock.text().into();
+        metadata["deletionGracePeriodSeconds"] = 0.into();
+        metadata["finalizers"] = finalizers.into();
+        if let Some(generation) = metadata["generation"].as_i64() {
+            metadata["generation"] = (generation + 1).into();
+        }
+        let object = self.commit(key, object, stored.owners, &writer.by);
+        if propagation == Propagation::Foreground {
+            self.delete_dependents(&object);
+        }
+        Ok(object)
+    }
+
+    /// Takes an object away, which was `last` at the end, and what it owns with it.
+    pub(crate) fn end(&mut self, key: &Key, last: Value, by: &Arc<str>) -> Arc<Value> {
+        let object = self.commit_end(key, last, by);
+        self.delete_dependents(&object);
+        self.release_owners(&object);
+        object
+    }
+
+    fn dependents(&self, owner: &Value) -> Vec<(Key, Arc<Value>)> {
+        let uid = text(owner, "uid").unwrap_or_default();
+        let is_owned = |object: &Value| owner_uids(object).contains(&uid);
+        self.everything().filter(|(_, stored)| is_owned(&stored.object)).map(|(key, stored)| (key.clone(), stored.object.clone())).collect()
+    }
+
+    /// What the garbage collector does: an object goes with the last of its owners.
+    fn delete_dependents(&mut self, owner: &Value) {
+        let collector =
+            Writer { by: "garbage-collector".into(), manager: "kube-controller-manager".to_owned(), subresource: String::new() };
+        for (key, object) in self.dependents(owner) {
+            let others = owner_uids(&object).into_iter().any(|uid| Some(uid) != text(owner, "uid"));
+            if !others && self.stored(&key).is_some() {
+                let options = json!({ "propagationPolicy": "Background" });
+                self.delete(&key, &options, &collector, DryRun::No).expect("an object that is there, without preconditions");
+            }
+        }
+    }
+
+    fn orphan_dependents(&mut self, owner: &Value, by: &Arc<str>) {
+        for (key, _) in self.dependents(owner) {
+            let forget = |object: &mut Value| {
+                if let Some(owners) = object["metadata"]["ownerReferences"].as_array_mut() {
+                    owners.retain(|other| other["uid"].as_str() != text(owner, "uid"));
+                }
+            };
+            self.edit(&key, forget, by).expect("a dependent that was found");
+        }
+    }
+
+    /// Lets owners go that only waited for this object.
+    fn release_owners(&mut self, gone: &Value) {
+        let collector: Arc<str> = "garbage-collector".into();
+        for uid in owner_uids(gone) {
+            let waits = |object: &Value| text(object, "uid") == Some(uid) && rules::finalizers(object).contains(&FOREGROUND);
+            let owner =
+                self.everything().find(|(_, stored)| waits(&stored.object)).map(|(key, stored)| (key.clone(), stored.object.clone()));
+            let Some((key, object)) = owner else { continue };
+            if !self.dependents(&object).is_empty() {
+                continue;
+            }
+            let mut object = Value::clone(&object);
+            if let Some(finalizers) = object["metadata"]["finalizers"].as_array_mut() {
+                finalizers.retain(|finalizer| finalizer != FOREGROUND);
+            }
+            if rules::finalizers(&object).is_empty() {
+                self.end(&key, object, &collector);
+            } else {
+                self.edit(&key, |stored| *stored = object, &collector).expect("an owner that was found");
+            }
+        }
+    }
+}
+
+fn propagation(resource: Resource, options: &Value) -> Propagation {
+    match options["propagationPolicy"].as_str() {
+        Some("Background") => Propagation::Background,
+        Some("Foreground") => Propagation::Foreground,
+        Some("Orphan") => Propagation::Orphan,
+        // Jobs alone keep what version 1 of their API once did.
+        _ if resource == resource::JOB => Propagation::Orphan,
+        _ => Propagation::Background,
+    }
+}
+
+fn owner_uids(object: &Value) -> Vec<&str> {
+    object["metadata"]["ownerReferences"].as_array().into_iter().flatten().filter_map(|owner| owner["uid"].as_str()).collect()
+}
