@@ -8,6 +8,7 @@
 //! * [`examples`]: the programs in `examples/`, built, packed, and what their pods must print.
 //! * [`teardown`], [`cell`]: how a run leaves nothing behind.
 //! * [`containerd`], [`cluster`]: the real thing that tests talk to.
+//! * [`apiserver`]: a Kubernetes API server alone.
 //! * [`helm`]: the chart, rendered and installed.
 //! * [`prepared`]: what `cargo xtask test` hands to the test programs.
 #![forbid(unsafe_code)]
@@ -29,5 +30,6 @@ pub mod teardown;
 pub mod cell;
 pub mod containerd;
 pub mod cluster;
+pub mod apiserver;
 pub mod helm;
 pub mod prepared;

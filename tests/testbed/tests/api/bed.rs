@@ -1,0 +1,92 @@
+//! The API server that all tests share, with the chart's CRDs, and how objects get there.
+
+use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use testbed::apiserver::ApiServer;
+use testbed::cache::Cache;
+use testbed::command::Run;
+use testbed::{helm, wait};
+
+/// It ends with this process: nothing drops what is static.
+static SERVER: LazyLock<ApiServer> = LazyLock::new(|| {
+    let server = ApiServer::start(&Cache::open().unwrap()).unwrap();
+    let applied = server.kubectl().args(["apply", "--server-side", "-f"]).arg(crds()).output().unwrap();
+    assert!(applied.status.success() && applied.stderr.is_empty(), "{}", String::from_utf8_lossy(&applied.stderr));
+    let served = || Ok(server.kubectl().args(["get", "wasmruntimes,wasmruntimenodes"]).output()?.status.success().then_some(()));
+    wait::until("both kinds to be served", Duration::from_secs(30), served, || server.last_words()).unwrap();
+    server
+});
+
+/// What came of a request: the object as it was stored, or the words of the refusal.
+pub(crate) type Answer = Result<Value, String>;
+
+/// The folder of the chart's CRDs.
+pub(crate) fn crds() -> PathBuf {
+    helm::chart().join("crds")
+}
+
+/// The root of the repository.
+pub(crate) fn repository() -> PathBuf {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../..")).components().collect()
+}
+
+/// A run of `kubectl` as somebody who may do everything.
+pub(crate) fn kubectl() -> Run {
+    SERVER.kubectl()
+}
+
+/// A `WasmRuntime` of this name.
+pub(crate) fn runtime(name: &str, spec: &Value) -> Value {
+    json!({"apiVersion": "runtime.wasmedge.dev/v1alpha1", "kind": "WasmRuntime", "metadata": {"name": name}, "spec": spec})
+}
+
+/// What the API server would answer to a new object.
+pub(crate) fn try_create(object: &Value) -> Answer {
+    send(&["create", "--dry-run=server"], object)
+}
+
+/// What the API server answers to a new object.
+pub(crate) fn create(object: &Value) -> Answer {
+    send(&["create"], object)
+}
+
+/// What the API server would answer to an object in place of the one that is there.
+pub(crate) fn try_replace(object: &Value) -> Answer {
+    send(&["replace", "--dry-run=server"], object)
+}
+
+fn send(verb: &[&str], object: &Value) -> Answer {
+    answer(kubectl().args(verb).args(["-o", "json", "-f", "-"]).input(object.to_string()))
+}
+
+/// What came of a command that prints an object.
+pub(crate) fn answer(run: Run) -> Answer {
+    let output = run.output().unwrap();
+    if output.status.success() { Ok(serde_json::from_slice(&output.stdout).unwrap()) } else { Err(text(&output.stderr)) }
+}
+
+pub(crate) fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// Fails unless each spec is stored.
+pub(crate) fn accepted(specs: impl IntoIterator<Item = Value>) {
+    for spec in specs {
+        if let Err(refusal) = try_create(&runtime("row", &spec)) {
+            panic!("{spec} was refused: {refusal}");
+        }
+    }
+}
+
+/// Fails unless each spec is refused with these words.
+pub(crate) fn refused<'a>(specs: impl IntoIterator<Item = (Value, &'a str)>) {
+    for (spec, words) in specs {
+        match try_create(&runtime("row", &spec)) {
+            Ok(_) => panic!("{spec} was accepted"),
+            Err(refusal) => assert!(refusal.contains(words), "{spec}: {refusal:?} has no {words:?}"),
+        }
+    }
+}

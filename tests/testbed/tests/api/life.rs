@@ -1,0 +1,150 @@
+//! What the API server makes of objects over their life: defaults, what cannot be changed, status, columns.
+
+use serde_json::{Value, json};
+
+use crate::bed::{answer, create, kubectl, runtime, text, try_create, try_replace};
+
+/// Makes a runtime with this spec, and tries to give it the other one.
+fn change(name: &str, before: &Value, after: &Value) -> Result<Value, String> {
+    create(&runtime(name, before)).unwrap();
+    try_replace(&runtime(name, after))
+}
+
+fn refuses(name: &str, before: &Value, after: &Value, words: &str) {
+    let refusal = change(name, before, after).unwrap_err();
+    assert!(refusal.contains(words), "{refusal}");
+}
+
+fn set_status(kind: &str, name: &str, status: &Value) -> Result<Value, String> {
+    let patch = json!({"status": status}).to_string();
+    answer(kubectl().args(["patch", kind, name, "--subresource=status", "--type=merge", "-o", "json", "-p", &patch]))
+}
+
+#[test]
+fn what_is_not_said_is_filled_in() {
+    let stored = try_create(&runtime("defaults", &json!({}))).unwrap();
+    let expected = json!({
+        "nodeSelector": {},
+        "runtimeClass": {
+            "name": "wasmedge",
+            "handler": "wasmedge",
+            "overhead": {"cpu": "10m", "memory": "16Mi"},
+            "adoptExisting": false,
+        },
+        "artifact": {},
+        "containerd": {"mode": "Auto", "systemdCgroup": "Auto", "paths": {}},
+        "rollout": {"canary": 1, "maxUnavailable": 1, "failureThreshold": 1, "paused": false, "nodeTimeoutSeconds": 600},
+        "uninstallPolicy": "Remove",
+    });
+    assert_eq!(stored["spec"], expected);
+}
+
+#[test]
+fn what_is_said_in_part_is_completed() {
+    let spec = json!({"runtimeClass": {"handler": "wasm"}, "rollout": {"paused": true}, "containerd": {"mode": "DropIn"}});
+    let stored = try_create(&runtime("partly", &spec)).unwrap();
+    assert_eq!(stored["spec"]["runtimeClass"]["name"], "wasmedge");
+    assert_eq!(stored["spec"]["runtimeClass"]["overhead"]["cpu"], "10m");
+    assert_eq!(stored["spec"]["rollout"]["maxUnavailable"], 1);
+    assert_eq!(stored["spec"]["containerd"]["systemdCgroup"], "Auto");
+}
+
+#[test]
+fn a_null_is_as_good_as_nothing() {
+    let spec = json!({
+        "rollout": {"maxUnavailable": null, "canary": null},
+        "containerd": {"paths": {"config": null}},
+        "artifact": {"platforms": null},
+    });
+    let stored = try_create(&runtime("nulls", &spec)).unwrap();
+    assert_eq!(stored["spec"]["rollout"]["maxUnavailable"], 1);
+    assert_eq!(stored["spec"]["rollout"]["canary"], 1);
+    assert_eq!(stored["spec"]["containerd"]["paths"], json!({}));
+}
+
+#[test]
+fn names_that_pods_and_nodes_rely_on_cannot_be_changed() {
+    let class = |field: &str, value: &str| json!({"runtimeClass": {field: value}});
+    refuses("rename-class", &class("name", "a"), &class("name", "b"), "the RuntimeClass's name cannot be changed");
+    refuses("forget-class", &class("name", "a"), &json!({}), "the RuntimeClass's name cannot be changed");
+    refuses("rename-handler", &class("handler", "a"), &class("handler", "b"), "the handler cannot be changed");
+}
+
+#[test]
+fn paths_on_nodes_cannot_be_changed() {
+    let path = |path: &str| json!({"containerd": {"paths": {"install": path}}});
+    refuses("move", &path("/opt"), &path("/srv"), "paths cannot be changed");
+    refuses("move-from-default", &json!({}), &path("/srv"), "paths cannot be changed");
+}
+
+#[test]
+fn everything_else_can_be_changed() {
+    let before = json!({"runtimeClass": {"name": "a", "handler": "a"}, "containerd": {"paths": {"install": "/opt"}}});
+    let mut after = before.clone();
+    after["runtimeClass"]["overhead"] = json!({"cpu": "20m"});
+    after["runtimeClass"]["adoptExisting"] = json!(true);
+    after["containerd"]["mode"] = json!("Preinstalled");
+    after["rollout"] = json!({"paused": true, "maxUnavailable": "10%"});
+    after["nodeSelector"] = json!({"matchLabels": {"pool": "wasm"}});
+    after["startupTaints"] = json!([{"key": "starting"}]);
+    after["uninstallPolicy"] = json!("Retain");
+    change("change", &before, &after).unwrap();
+}
+
+#[test]
+fn a_runtimes_columns_tell_its_state_at_a_glance() {
+    create(&runtime("columns", &json!({"runtimeClass": {"name": "wasm"}}))).unwrap();
+    let condition = json!({"type": "Available", "status": "True", "reason": "NodesReady", "message": "",
+        "lastTransitionTime": "2026-01-01T00:00:00Z"});
+    let status = json!({
+        "observedGeneration": 1,
+        "state": "rolling out",
+        "hash": "abc",
+        "version": "0.1.0",
+        "nodes": {"desired": 4, "ready": 3, "updated": 2, "failed": 1},
+        "conditions": [condition],
+    });
+    let stored = set_status("wasmruntime", "columns", &status).unwrap();
+    assert_eq!(stored["status"]["nodes"]["unsupported"], 0);
+    let table = text(&kubectl().args(["get", "wrt", "columns"]).output().unwrap().stdout);
+    let lines: Vec<Vec<&str>> =
+        table.lines().map(|line| line.split("   ").map(str::trim).filter(|cell| !cell.is_empty()).collect()).collect();
+    assert_eq!(lines[0], ["NAME", "VERSION", "CLASS", "NODES", "READY", "UPDATED", "FAILED", "STATE", "AGE"]);
+    assert_eq!(lines[1][..8], ["columns", "0.1.0", "wasm", "4", "3", "2", "1", "rolling out"]);
+    let twice = json!({"conditions": [condition, condition]});
+    assert!(set_status("wasmruntime", "columns", &twice).unwrap_err().contains("Duplicate value"));
+}
+
+#[test]
+fn a_nodes_columns_tell_its_state_at_a_glance() {
+    let node = |node: &str| {
+        json!({"apiVersion": "runtime.wasmedge.dev/v1alpha1", "kind": "WasmRuntimeNode", "metadata": {"name": "wasmedge.worker"},
+            "spec": {"runtime": "wasmedge", "node": node}})
+    };
+    create(&node("worker")).unwrap();
+    let status = json!({"phase": "Failed", "version": "0.1.0", "reason": "SmokeFailed", "attempts": 2, "since": "2026-01-01T00:00:00Z"});
+    set_status("wasmruntimenode", "wasmedge.worker", &status).unwrap();
+    let table = text(&kubectl().args(["get", "wrn", "wasmedge.worker"]).output().unwrap().stdout);
+    let lines: Vec<Vec<&str>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(lines[0], ["NAME", "RUNTIME", "NODE", "PHASE", "VERSION", "REASON", "ATTEMPTS", "SINCE"]);
+    assert_eq!(lines[1][..7], ["wasmedge.worker", "wasmedge", "worker", "Failed", "0.1.0", "SmokeFailed", "2"]);
+    let refusal = try_replace(&node("another")).unwrap_err();
+    assert!(refusal.contains("what a WasmRuntimeNode belongs to cannot be changed"), "{refusal}");
+    let refusal = set_status("wasmruntimenode", "wasmedge.worker", &json!({"phase": "Lost"})).unwrap_err();
+    assert!(refusal.contains("status.phase: Unsupported value"), "{refusal}");
+}
+
+#[test]
+fn only_the_status_subresource_sets_the_status() {
+    let mut object = runtime("statusless", &json!({}));
+    object["status"] = json!({"state": "mine"});
+    assert_eq!(create(&object).unwrap().get("status"), None);
+}
+
+#[test]
+fn every_kind_is_found_by_its_category() {
+    let found = text(&kubectl().args(["api-resources", "--categories=wasmedge", "-o", "name"]).output().unwrap().stdout);
+    let mut names: Vec<&str> = found.lines().collect();
+    names.sort_unstable();
+    assert_eq!(names, ["wasmruntimenodes.runtime.wasmedge.dev", "wasmruntimes.runtime.wasmedge.dev"]);
+}

@@ -1,0 +1,39 @@
+//! The manifests of `docs/samples`: each is stored as it stands there.
+
+use std::fs;
+use std::path::PathBuf;
+
+use serde_json::Value;
+
+use crate::bed::{answer, kubectl, repository};
+
+fn samples() -> Vec<PathBuf> {
+    let entries = fs::read_dir(repository().join("docs/samples")).unwrap();
+    let mut files: Vec<PathBuf> =
+        entries.map(|entry| entry.unwrap().path()).filter(|path| path.extension().is_some_and(|e| e == "yaml")).collect();
+    files.sort();
+    files
+}
+
+fn stored(file: &PathBuf) -> Value {
+    answer(kubectl().args(["create", "--dry-run=server", "-o", "json", "-f"]).arg(file))
+        .unwrap_or_else(|error| panic!("{}: {error}", file.display()))
+}
+
+#[test]
+fn every_sample_is_stored_as_it_stands() {
+    let samples = samples();
+    assert!(samples.len() >= 4, "{samples:?}");
+    for file in &samples {
+        assert_eq!(stored(file)["kind"], "WasmRuntime", "{}", file.display());
+    }
+}
+
+#[test]
+fn every_sample_stands_beside_the_others() {
+    let names: Vec<String> = samples().iter().map(|file| stored(file)["metadata"]["name"].as_str().unwrap().to_owned()).collect();
+    let mut once = names.clone();
+    once.sort();
+    once.dedup();
+    assert_eq!(once.len(), names.len(), "{names:?}");
+}
