@@ -12,11 +12,11 @@ use testbed::{helm, wait};
 
 /// It ends with this process: nothing drops what is static.
 static SERVER: LazyLock<ApiServer> = LazyLock::new(|| {
-    let server = ApiServer::start(&Cache::open().unwrap()).unwrap();
-    let applied = server.kubectl().args(["apply", "--server-side", "-f"]).arg(crds()).output().unwrap();
+    let server = Cache::open().and_then(|cache| ApiServer::start(&cache)).expect("the API server starts");
+    let applied = server.kubectl().args(["apply", "--server-side", "-f"]).arg(crds()).output().expect("kubectl runs");
     assert!(applied.status.success() && applied.stderr.is_empty(), "{}", String::from_utf8_lossy(&applied.stderr));
     let served = || Ok(server.kubectl().args(["get", "wasmruntimes,wasmruntimenodes"]).output()?.status.success().then_some(()));
-    wait::until("both kinds to be served", Duration::from_secs(30), served, || server.last_words()).unwrap();
+    wait::until("both kinds to be served", Duration::from_secs(30), served, || server.last_words()).expect("the CRDs are served");
     server
 });
 
@@ -64,8 +64,11 @@ fn send(verb: &[&str], object: &Value) -> Answer {
 
 /// What came of a command that prints an object.
 pub(crate) fn answer(run: Run) -> Answer {
-    let output = run.output().unwrap();
-    if output.status.success() { Ok(serde_json::from_slice(&output.stdout).unwrap()) } else { Err(text(&output.stderr)) }
+    let output = run.output().expect("kubectl runs");
+    if !output.status.success() {
+        return Err(text(&output.stderr));
+    }
+    Ok(serde_json::from_slice(&output.stdout).expect("kubectl prints the object as JSON"))
 }
 
 pub(crate) fn text(bytes: &[u8]) -> String {
@@ -75,18 +78,15 @@ pub(crate) fn text(bytes: &[u8]) -> String {
 /// Fails unless each spec is stored.
 pub(crate) fn accepted(specs: impl IntoIterator<Item = Value>) {
     for spec in specs {
-        if let Err(refusal) = try_create(&runtime("row", &spec)) {
-            panic!("{spec} was refused: {refusal}");
-        }
+        let answer = try_create(&runtime("row", &spec));
+        assert!(answer.is_ok(), "{spec} was refused: {answer:?}");
     }
 }
 
 /// Fails unless each spec is refused with these words.
 pub(crate) fn refused<'a>(specs: impl IntoIterator<Item = (Value, &'a str)>) {
     for (spec, words) in specs {
-        match try_create(&runtime("row", &spec)) {
-            Ok(_) => panic!("{spec} was accepted"),
-            Err(refusal) => assert!(refusal.contains(words), "{spec}: {refusal:?} has no {words:?}"),
-        }
+        let answer = try_create(&runtime("row", &spec));
+        assert!(answer.as_ref().is_err_and(|refusal| refusal.contains(words)), "{spec}: not refused with {words:?}: {answer:?}");
     }
 }

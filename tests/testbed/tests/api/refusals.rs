@@ -12,7 +12,7 @@ fn platforms(platforms: &Value) -> Value {
 
 fn platform(fields: &Value) -> Value {
     let mut platform = json!({"arch": "amd64", "sha256": SHA256});
-    platform.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+    platform.as_object_mut().into_iter().for_each(|platform| platform.extend(fields.as_object().cloned().unwrap_or_default()));
     platforms(&json!([platform]))
 }
 

@@ -8,7 +8,7 @@ const NAMESPACE: &str = "default";
 
 /// Makes an account with the rules of these files of the chart: one for the cluster, one for its namespace.
 fn account(name: &str, cluster: &str, namespaced: Option<&str>) -> String {
-    let rules = |file: &str| fs::read_to_string(testbed::helm::chart().join("files").join(file)).unwrap();
+    let rules = |file: &str| fs::read_to_string(testbed::helm::chart().join("files").join(file)).expect("the chart has its rules");
     let role = |kind: &str, rules: &str| {
         format!(
             "apiVersion: rbac.authorization.k8s.io/v1\nkind: {kind}\nmetadata: {{name: {name}, namespace: {NAMESPACE}}}\nrules:\n{rules}---\n\
@@ -19,17 +19,15 @@ fn account(name: &str, cluster: &str, namespaced: Option<&str>) -> String {
     };
     let mut manifest = role("ClusterRole", &rules(cluster));
     manifest.extend(namespaced.map(|file| role("Role", &rules(file))));
-    kubectl().args(["apply", "-f", "-"]).input(manifest).done().unwrap();
+    kubectl().args(["apply", "-f", "-"]).input(manifest).done().expect("the roles are stored");
     format!("system:serviceaccount:{NAMESPACE}:{name}")
 }
 
 fn may(account: &str, words: &[&str]) -> bool {
-    let asked = kubectl().args(["auth", "can-i", "--as", account]).args(words).output().unwrap();
-    match text(&asked.stdout).trim() {
-        "yes" => true,
-        "no" => false,
-        other => panic!("can-i {words:?} said {other:?}: {}", text(&asked.stderr)),
-    }
+    let asked = kubectl().args(["auth", "can-i", "--as", account]).args(words).output().expect("kubectl runs");
+    let answer = text(&asked.stdout);
+    assert!(["yes", "no"].contains(&answer.trim()), "can-i {words:?} said {answer:?}: {}", text(&asked.stderr));
+    answer.trim() == "yes"
 }
 
 #[test]
@@ -67,8 +65,8 @@ fn the_hook_of_the_crds_may_apply_both_and_no_others() {
         || kubectl().args(["apply", "--server-side", "--dry-run=server", "--field-manager=hook", "--force-conflicts", "--as", &hook]);
     apply().arg("-f").arg(crds()).done().unwrap();
     let first = fs::read_to_string(crds().join("wasmruntimes.yaml")).unwrap();
-    let other = apply().args(["-f", "-"]).input(first.replace("wasmruntimes", "others")).output();
-    assert!(refusal(other).contains("forbidden"));
+    let other = apply().args(["-f", "-"]).input(first.replace("wasmruntimes", "others")).output().unwrap();
+    assert!(!other.status.success() && text(&other.stderr).contains("forbidden"), "{}", text(&other.stderr));
 }
 
 #[test]
@@ -92,10 +90,4 @@ fn the_hook_that_removes_runtimes_touches_nothing_else() {
     {
         assert!(!may(&hook, words), "{words:?}");
     }
-}
-
-fn refusal(output: anyhow::Result<std::process::Output>) -> String {
-    let output = output.unwrap();
-    assert!(!output.status.success(), "{}", text(&output.stdout));
-    text(&output.stderr)
 }

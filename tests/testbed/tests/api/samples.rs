@@ -1,23 +1,26 @@
 //! The manifests of `docs/samples`: each is stored as it stands there.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
 use crate::bed::{answer, kubectl, repository};
 
 fn samples() -> Vec<PathBuf> {
-    let entries = fs::read_dir(repository().join("docs/samples")).unwrap();
-    let mut files: Vec<PathBuf> =
-        entries.map(|entry| entry.unwrap().path()).filter(|path| path.extension().is_some_and(|e| e == "yaml")).collect();
+    let entries = fs::read_dir(repository().join("docs/samples")).expect("there are samples");
+    let mut files: Vec<PathBuf> = entries
+        .map(|entry| entry.expect("the folder can be read").path())
+        .filter(|path| path.extension().is_some_and(|e| e == "yaml"))
+        .collect();
     files.sort();
     files
 }
 
-fn stored(file: &PathBuf) -> Value {
-    answer(kubectl().args(["create", "--dry-run=server", "-o", "json", "-f"]).arg(file))
-        .unwrap_or_else(|error| panic!("{}: {error}", file.display()))
+fn stored(file: &Path) -> Value {
+    let stored = answer(kubectl().args(["create", "--dry-run=server", "-o", "json", "-f"]).arg(file));
+    assert!(stored.is_ok(), "{}: {stored:?}", file.display());
+    stored.unwrap_or_default()
 }
 
 #[test]
