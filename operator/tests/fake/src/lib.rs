@@ -29,13 +29,14 @@ pub mod watch;
 pub mod record;
 pub mod faults;
 pub mod cluster;
+pub mod fleet;
 
 #[cfg(test)]
 mod tests;
 
 pub use cluster::{Cluster, Connection};
 pub use faults::Faults;
-
+pub use fleet::{Fleet, Joining, Script};
 pub use refusal::Refusal;
 pub use resource::Resource;
 pub use store::{Change, Happened, Key};

@@ -1,0 +1,216 @@
+//! One installer Job, from its creation to its end.
+
+use std::future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use installer_protocol::report::{HostFacts, Installed, Restart};
+use installer_protocol::{Artifact, Outcome, Reason, Report, Request, Stage, Verb};
+use serde_json::{Value, json};
+use tokio::time::{sleep, timeout};
+
+use super::machine::{Machine, Touch};
+use super::script::{Pace, Script};
+use super::{POD_COLLECTION, Shared, object};
+use crate::store::Key;
+
+/// How an installer's container ended.
+enum End {
+    /// It said this.
+    Reported(Box<Report>),
+    /// It was killed.
+    Killed,
+    /// It was never heard of again: its machine is gone.
+    Vanished,
+}
+
+/// Runs a Job.
+pub(super) async fn run(fleet: Shared, job: Key, object: Arc<Value>, request: Request) {
+    let spec = &object["spec"];
+    let node = spec["template"]["spec"]["nodeName"].as_str().unwrap_or_default().to_owned();
+    let deadline = spec["activeDeadlineSeconds"].as_u64().map_or(Duration::MAX, Duration::from_secs);
+    let Some(machine) = fleet.state().machines.get(&node).cloned() else {
+        fleet.fault(format!("{job} is for a node that never was: {node}"));
+        return;
+    };
+    if fleet.cluster.create(object::pod(&job, &object)).is_err() {
+        // The Job was deleted before its pod was made, and made again by the same name.
+        return;
+    }
+    if machine.is_gone {
+        sleep(POD_COLLECTION).await;
+        // Collected by somebody else.
+        let _ = fleet.cluster.delete(&object::pod_key(&job));
+        return object::fail_job(&fleet.cluster, &job, "BackoffLimitExceeded", "Job has reached the specified backoff limit");
+    }
+    match timeout(deadline, container(&fleet, &job, &node, &request)).await {
+        Ok(End::Reported(report)) => finish(&fleet, &job, &node, &report).await,
+        Ok(End::Killed) => {
+            object::end_pod(&fleet.cluster, &job, 137, "OOMKilled", None);
+            sleep(machine.pace.notice).await;
+            object::fail_job(&fleet.cluster, &job, "BackoffLimitExceeded", "Job has reached the specified backoff limit");
+        }
+        Ok(End::Vanished) => {}
+        Err(_) => exceed_deadline(&fleet, &job, &node).await,
+    }
+}
+
+/// Kubernetes kills what takes too long; on a machine that answers no more, it waits for it.
+async fn exceed_deadline(fleet: &Shared, job: &Key, node: &str) {
+    let (reason, message) = ("DeadlineExceeded", "Job was active longer than specified deadline");
+    let dead = fleet.state().machines.get(node).is_none_or(|machine| machine.is_dead || machine.is_gone);
+    if dead {
+        return object::doom_job(&fleet.cluster, job, reason, message);
+    }
+    fleet.with_machine(node, |machine| machine.installer = None);
+    // The Job controller deletes the pod; its last words go with it.
+    let _ = fleet.cluster.delete(&object::pod_key(job));
+    sleep(Duration::from_secs(1)).await;
+    object::fail_job(&fleet.cluster, job, reason, message);
+}
+
+async fn finish(fleet: &Shared, job: &Key, node: &str, report: &Report) {
+    let good = matches!(report.outcome, Outcome::Installed | Outcome::Removed);
+    let (code, reason) = if good { (0, "Completed") } else { (1, "Error") };
+    let pace = fleet.state().machines.get(node).map_or_else(Pace::default, |machine| machine.pace);
+    object::end_pod(&fleet.cluster, job, code, reason, Some(report.to_message()));
+    sleep(pace.notice).await;
+    if good {
+        object::complete_job(&fleet.cluster, job);
+    } else {
+        object::fail_job(&fleet.cluster, job, "BackoffLimitExceeded", "Job has reached the specified backoff limit");
+    }
+}
+
+async fn container(fleet: &Shared, job: &Key, node: &str, request: &Request) -> End {
+    let Some((script, pace)) = begin(fleet, node) else { return future::pending().await };
+    wait_until_ready(fleet, node).await;
+    sleep(pace.start).await;
+    if script == Script::NeverStarts {
+        let state = json!({ "waiting": { "reason": "ImagePullBackOff", "message": format!("Back-off pulling image {}", request.image) } });
+        object::set_pod(&fleet.cluster, job, "Pending", &state);
+        return future::pending().await;
+    }
+    object::set_pod(&fleet.cluster, job, "Running", &json!({ "running": { "startedAt": fleet.cluster.now().to_string() } }));
+    enter(fleet, job, node, request);
+    let end = work(fleet, node, request, &script, pace).await;
+    if !matches!(end, End::Vanished) {
+        fleet.with_machine(node, |machine| machine.installer = None);
+    }
+    end
+}
+
+fn begin(fleet: &Shared, node: &str) -> Option<(Script, Pace)> {
+    let mut state = fleet.state();
+    let machine = state.machines.get_mut(node)?;
+    Some((machine.scripts.pop_front().unwrap_or(Script::Works), machine.pace))
+}
+
+/// A kubelet that does not answer starts nothing.
+async fn wait_until_ready(fleet: &Shared, node: &str) {
+    while !fleet.state().machines.get(node).is_some_and(|machine| machine.is_ready && !machine.is_dead) {
+        sleep(Duration::from_secs(1)).await;
+    }
+}
+
+/// The installer is at work from here on. Two of them at a time are what the lock on a node is for, and what an operator
+/// must not cause.
+fn enter(fleet: &Shared, job: &Key, node: &str, request: &Request) {
+    let mut other = None;
+    fleet.with_machine(node, |machine| {
+        other = machine.installer.replace(job.name.clone());
+        machine.runs += 1;
+        machine.touched.insert(request.runtime.clone(), Touch::Begun);
+    });
+    if let Some(other) = other {
+        fleet.fault(format!("{} began on {node} while {other} was at work", job.name));
+    }
+}
+
+async fn work(fleet: &Shared, node: &str, request: &Request, script: &Script, pace: Pace) -> End {
+    sleep(pace.work / 2).await;
+    match script {
+        Script::Dies => return End::Killed,
+        Script::Hangs => return future::pending().await,
+        Script::NodeDies => {
+            fleet.with_machine(node, |machine| machine.is_dead = true);
+            fleet.tell_ready(node, false);
+            return future::pending().await;
+        }
+        Script::NodeVanishes => {
+            fleet.remove_node(node);
+            return End::Vanished;
+        }
+        _ => {}
+    }
+    sleep(pace.work / 2).await;
+    if let Script::Fails(outcome, reason) = script {
+        if *outcome == Outcome::Broken {
+            fleet.with_machine(node, |machine| machine.handlers.retain(|_, runtime| *runtime != request.runtime));
+            fleet.tell_handlers(node);
+        }
+        return End::Reported(Box::new(report(fleet, node, request, *outcome, *reason)));
+    }
+    if let Script::WorksWithNotReady(time) = script {
+        fleet.tell_ready(node, false);
+        later(fleet, node, *time, |fleet, node| fleet.tell_ready(node, true));
+    }
+    fleet.with_machine(node, |machine| carry_out(machine, request, script));
+    later(fleet, node, pace.tell, Shared::tell_handlers);
+    let outcome = if request.verb == Verb::Install { Outcome::Installed } else { Outcome::Removed };
+    End::Reported(Box::new(report(fleet, node, request, outcome, Reason::Done)))
+}
+
+fn later(fleet: &Shared, node: &str, time: Duration, what: impl FnOnce(&Shared, &str) + Send + 'static) {
+    let (fleet, node) = (fleet.clone(), node.to_owned());
+    tokio::spawn(async move {
+        sleep(time).await;
+        what(&fleet, &node);
+    });
+}
+
+fn carry_out(machine: &mut Machine, request: &Request, script: &Script) {
+    machine.handlers.retain(|_, runtime| *runtime != request.runtime);
+    match request.verb {
+        Verb::Install => {
+            machine.installed.insert(request.runtime.clone(), installed(request));
+            machine.touched.insert(request.runtime.clone(), Touch::Done);
+            if *script != Script::WorksWithoutHandler {
+                machine.handlers.insert(request.handler.clone(), request.runtime.clone());
+            }
+        }
+        Verb::Uninstall => {
+            machine.installed.remove(&request.runtime);
+            machine.touched.remove(&request.runtime);
+        }
+    }
+}
+
+/// The runtime that a request brings: an image's or archive's name tells its version.
+fn installed(request: &Request) -> Installed {
+    let (version, sha256) = match &request.artifact {
+        Some(Artifact::Url { url, sha256 }) => (url.rsplit('/').next().unwrap_or_default().to_owned(), sha256.clone()),
+        Some(Artifact::Image { reference, sha256 }) => (tag(reference), sha256.clone()),
+        Some(Artifact::Bundled) | None => (tag(&request.image), "0".repeat(64)),
+    };
+    let path = format!("/opt/wasmedge-runtime/{version}-{}", &sha256[..12]);
+    Installed { version, sha256, path }
+}
+
+fn tag(reference: &str) -> String {
+    reference.rsplit(':').next().unwrap_or_default().to_owned()
+}
+
+fn report(fleet: &Shared, node: &str, request: &Request, outcome: Outcome, reason: Reason) -> Report {
+    let machine = fleet.state().machines.get(node).cloned();
+    let containerd = machine.as_ref().map(|machine| machine.containerd.clone()).unwrap_or_default();
+    Report {
+        outcome,
+        stage: Stage::Clean,
+        reason,
+        message: if reason == Reason::Done { String::new() } else { format!("{} on {node}", reason.as_str()) },
+        host: HostFacts { containerd, config_version: 3, config_path: "/etc/containerd/conf.d/x.toml".to_owned(), systemd_cgroup: true },
+        installed: machine.and_then(|machine| machine.installed.get(&request.runtime).cloned()),
+        restart: Restart::Done,
+    }
+}

@@ -1,0 +1,112 @@
+//! The objects by which Kubernetes tells what happens on nodes.
+
+use serde_json::{Value, json};
+
+use crate::cluster::Cluster;
+use crate::resource::{JOB, POD};
+use crate::store::Key;
+
+/// The pod of a Job, as the Job controller makes it.
+pub(super) fn pod(job: &Key, object: &Value) -> Value {
+    let template = &object["spec"]["template"];
+    let (metadata, uid) = (&template["metadata"], &object["metadata"]["uid"]);
+    let mut labels = metadata["labels"].as_object().cloned().unwrap_or_default();
+    for (label, value) in [("job-name", json!(job.name)), ("controller-uid", uid.clone())] {
+        labels.insert(label.to_owned(), value.clone());
+        labels.insert(format!("batch.kubernetes.io/{label}"), value);
+    }
+    json!({
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {
+            "name": pod_key(job).name, "namespace": job.namespace, "labels": labels, "annotations": metadata["annotations"],
+            "ownerReferences": [{ "apiVersion": "batch/v1", "kind": "Job", "name": job.name, "uid": uid, "controller": true, "blockOwnerDeletion": true }],
+        },
+        "spec": template["spec"],
+    })
+}
+
+/// Where the pod of a Job is.
+pub(super) fn pod_key(job: &Key) -> Key {
+    Key::new(POD, &job.namespace, &format!("{}-x5k2w", job.name))
+}
+
+/// Where the Job of a pod is.
+pub(super) fn job_of(pod: &Value) -> Key {
+    let metadata = &pod["metadata"];
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    Key::new(JOB, &text(&metadata["namespace"]), &text(&metadata["labels"]["batch.kubernetes.io/job-name"]))
+}
+
+/// The container of a Job's pod runs, or waits for this reason.
+pub(super) fn set_pod(cluster: &Cluster, job: &Key, phase: &str, state: &Value) {
+    let status = json!({ "phase": phase, "containerStatuses": [
+        { "name": "installer", "image": "i", "imageID": "", "ready": phase == "Running", "restartCount": 0, "state": state }] });
+    // The pod of a Job that was deleted is gone.
+    let _ = cluster.edit(&pod_key(job), |pod| pod["status"] = status);
+}
+
+/// The container of a Job's pod has ended.
+pub(super) fn end_pod(cluster: &Cluster, job: &Key, code: i64, reason: &str, message: Option<String>) {
+    let phase = if code == 0 { "Succeeded" } else { "Failed" };
+    let now = cluster.now().to_string();
+    let mut end = json!({ "exitCode": code, "reason": reason, "startedAt": now, "finishedAt": now });
+    if let Some(message) = message {
+        end["message"] = message.into();
+    }
+    set_pod(cluster, job, phase, &json!({ "terminated": end }));
+}
+
+/// A Job has succeeded.
+pub(super) fn complete_job(cluster: &Cluster, job: &Key) {
+    let now = cluster.now().to_string();
+    let condition = |kind: &str| json!({ "type": kind, "status": "True", "lastTransitionTime": now, "reason": "CompletionsReached", "message": "Reached expected number of succeeded pods" });
+    // A Job that was deleted has no status.
+    let _ = cluster.edit(job, |job| {
+        job["status"] =
+            json!({ "succeeded": 1, "completionTime": now, "conditions": [condition("SuccessCriteriaMet"), condition("Complete")] });
+    });
+}
+
+/// A Job has failed.
+pub(super) fn fail_job(cluster: &Cluster, job: &Key, reason: &str, message: &str) {
+    end_job(cluster, job, &["FailureTarget", "Failed"], reason, message);
+}
+
+/// A Job is about to fail, when its pod has ended.
+pub(super) fn doom_job(cluster: &Cluster, job: &Key, reason: &str, message: &str) {
+    end_job(cluster, job, &["FailureTarget"], reason, message);
+}
+
+fn end_job(cluster: &Cluster, job: &Key, kinds: &[&str], reason: &str, message: &str) {
+    let now = cluster.now().to_string();
+    let condition =
+        |kind: &&str| json!({ "type": kind, "status": "True", "lastTransitionTime": now, "reason": reason, "message": message });
+    let conditions: Vec<Value> = kinds.iter().map(condition).collect();
+    // As above.
+    let _ = cluster.edit(job, |job| job["status"] = json!({ "failed": 1, "conditions": conditions }));
+}
+
+/// The node is Ready, or nobody knows.
+pub(super) fn set_ready(node: &mut Value, ready: bool) {
+    let (status, reason) = if ready { ("True", "KubeletReady") } else { ("Unknown", "NodeStatusUnknown") };
+    for condition in node["status"]["conditions"].as_array_mut().into_iter().flatten() {
+        if condition["type"] == "Ready" {
+            condition["status"] = status.into();
+            condition["reason"] = reason.into();
+        }
+    }
+}
+
+/// The node lists these handlers, or none at all.
+pub(super) fn set_handlers(node: &mut Value, handlers: Option<&[String]>) {
+    let entry = |name: &String| json!({ "name": name, "features": { "recursiveReadOnlyMounts": true, "userNamespaces": false } });
+    match handlers {
+        Some(handlers) => node["status"]["runtimeHandlers"] = handlers.iter().map(entry).collect(),
+        None => {
+            if let Some(status) = node["status"].as_object_mut() {
+                status.remove("runtimeHandlers");
+            }
+        }
+    }
+}
