@@ -1,0 +1,125 @@
+//! What a real API server says of the chart, which schema and golden files cannot: it takes every object, and Helm can
+//! install, change and remove a release. There are no nodes, so hooks are left out.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use testbed::apiserver::ApiServer;
+use testbed::cache::Cache;
+use testbed::command::Run;
+use testbed::helm::{NAMESPACE, RELEASE};
+
+use crate::subject::{Case, Subject};
+use crate::{Verdict, tests};
+
+tests!(
+    an_api_server_takes_every_case_to_the_letter,
+    a_release_can_be_brought_from_any_case_to_the_next_and_removed,
+    a_namespace_that_admits_no_installers_is_refused_with_the_way_out,
+    a_second_operator_in_a_cluster_is_refused,
+);
+
+/// For one call of Helm.
+const LIMIT: Duration = Duration::from_mins(2);
+
+/// One server for all tests; each test has it for itself, as most of the chart's names are the cluster's.
+static SERVER: Mutex<Option<ApiServer>> = Mutex::new(None);
+
+fn on_server(work: impl FnOnce(&ApiServer) -> Result<()>) -> Result<Verdict> {
+    // A test that panicked leaves objects behind, and the others say so by failing.
+    let mut server = SERVER.lock().unwrap_or_else(PoisonError::into_inner);
+    if server.is_none() {
+        *server = Some(ApiServer::start(&Cache::open()?)?);
+    }
+    server.as_ref().map_or(Ok(()), work)?;
+    Ok(Verdict::Holds)
+}
+
+fn helm(subject: &Subject, server: &ApiServer) -> Run {
+    subject.helm.run().env("KUBECONFIG", server.kubeconfig()).deadline(LIMIT)
+}
+
+/// A namespace; it exists already where an earlier test made it.
+fn namespace(server: &ApiServer, name: &str, level: &str) -> Result<()> {
+    let label = format!("pod-security.kubernetes.io/enforce={level}");
+    let object = server.kubectl().args(["create", "namespace", name, "--dry-run=client", "--output=json"]).text()?;
+    server.kubectl().args(["apply", "--server-side", "--filename=-"]).input(object).done()?;
+    server.kubectl().args(["label", "--overwrite", "namespace", name, &label]).done()
+}
+
+/// The cases whose objects a cluster knows by itself; ServiceMonitors come with Prometheus' operator.
+fn cases(subject: &Subject) -> Result<Vec<Case>> {
+    Ok(subject.cases()?.into_iter().filter(|case| case.name != "service-monitor").collect())
+}
+
+fn an_api_server_takes_every_case_to_the_letter(subject: &Subject) -> Result<Verdict> {
+    on_server(|server| {
+        namespace(server, NAMESPACE, "privileged")?;
+        let crds = subject.chart.join("crds");
+        server.kubectl().args(["apply", "--server-side", "--force-conflicts", "--filename"]).arg(crds).done()?;
+        let established = ["wait", "--for=condition=Established", "--timeout=30s", "customresourcedefinitions", "--all"];
+        server.kubectl().args(established).done()?;
+        for case in cases(subject)? {
+            let apply = server.kubectl().args(["apply", "--server-side", "--dry-run=server", "--validate=strict", "--filename=-"]);
+            apply.input(subject.render(&case.file)?).done().with_context(|| format!("case {}", case.name))?;
+        }
+        Ok(())
+    })
+}
+
+fn a_release_can_be_brought_from_any_case_to_the_next_and_removed(subject: &Subject) -> Result<Verdict> {
+    on_server(|server| {
+        namespace(server, NAMESPACE, "privileged")?;
+        let release = ["--namespace", NAMESPACE, "--no-hooks"];
+        let mut verb = "install";
+        for case in cases(subject)? {
+            let run = helm(subject, server).args([verb, RELEASE]).args(release).arg("--values").arg(&case.file).arg(&subject.chart);
+            run.done().with_context(|| format!("{verb} with the case {}", case.name))?;
+            verb = "upgrade";
+        }
+        helm(subject, server).args(["uninstall", RELEASE]).args(release).done()?;
+        let kinds = "deployments,serviceaccounts,roles,rolebindings,poddisruptionbudgets,networkpolicies,services,wasmruntimes";
+        let selector = "--selector=app.kubernetes.io/name=wasmedge-operator";
+        let left = server.kubectl().args(["get", kinds, "--all-namespaces", selector, "--output=name"]).text()?;
+        let roles = server.kubectl().args(["get", "clusterroles,clusterrolebindings", selector, "--output=name"]).text()?;
+        ensure!(left.is_empty() && roles.is_empty(), "an uninstallation left {left}\n{roles}");
+        server.kubectl().args(["get", "customresourcedefinition", "wasmruntimes.runtime.wasmedge.dev"]).done()
+    })
+}
+
+fn a_namespace_that_admits_no_installers_is_refused_with_the_way_out(subject: &Subject) -> Result<Verdict> {
+    on_server(|server| {
+        for level in ["baseline", "restricted"] {
+            namespace(server, "strict", level)?;
+            let run = helm(subject, server).args(["install", RELEASE, "--namespace=strict", "--dry-run=server"]).arg(&subject.chart);
+            let way_out = "kubectl label --overwrite namespace strict pod-security.kubernetes.io/enforce=privileged";
+            refused(run, way_out).with_context(|| format!("level {level}"))?;
+        }
+        Ok(())
+    })
+}
+
+fn a_second_operator_in_a_cluster_is_refused(subject: &Subject) -> Result<Verdict> {
+    on_server(|server| {
+        namespace(server, NAMESPACE, "privileged")?;
+        namespace(server, "second", "privileged")?;
+        let install = |name: &str, namespace: &str| {
+            helm(subject, server).args(["install", name, "--no-hooks", "--namespace", namespace]).arg(&subject.chart)
+        };
+        install(RELEASE, NAMESPACE).done()?;
+        let second = refused(install("second", "second"), "exists and cannot be imported into the current release");
+        helm(subject, server).args(["uninstall", RELEASE, "--no-hooks", "--namespace", NAMESPACE]).done()?;
+        second
+    })
+}
+
+fn refused(run: Run, because: &str) -> Result<()> {
+    let output = run.output()?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    if output.status.success() {
+        bail!("it was taken");
+    }
+    ensure!(said.contains(because), "the refusal does not say {because:?}: {said}");
+    Ok(())
+}
