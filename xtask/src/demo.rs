@@ -1,4 +1,5 @@
 //! `cargo xtask demo`: runs an OCI-packaged Wasm image on a containerd of its own, and leaves nothing behind.
+//! `--kind` runs README.md's tour on a cluster instead.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -14,7 +15,7 @@ use testbed::progress::{self, step};
 use testbed::teardown::Run;
 use testbed::{examples, host};
 
-use crate::{bundle, setup};
+use crate::{bundle, kind, setup};
 
 mod guest_output;
 
@@ -35,6 +36,9 @@ pub(crate) struct Args {
     /// Which containerd: Debian's, or the newest, built from its Go module
     #[arg(long, value_enum)]
     containerd: Option<Choice>,
+    /// Runs README's tour on a kind cluster instead, with the operator and all
+    #[arg(long, conflicts_with_all = ["artifact", "image", "containerd", "guest"])]
+    kind: bool,
     /// A WebAssembly file of your own (binary or text), and its arguments [default: examples/hello]
     #[arg(value_name = "FILE.wasm [ARGS]", trailing_var_arg = true, allow_hyphen_values = true)]
     guest: Vec<String>,
@@ -75,6 +79,9 @@ struct Subject {
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     host::require_root_and_kernel("demo")?;
+    if args.kind {
+        return kind::demo().map(|()| ExitCode::SUCCESS);
+    }
     let started = Instant::now();
     let cache = Cache::open()?;
     let install = choose(args, &cache)?;
@@ -206,6 +213,12 @@ mod tests {
         let line = Line::parse_from(["demo", "--artifact", "app.wasm", "--image", "x", "-v"]);
         assert!(line.args.artifact && line.args.image.is_none());
         assert_eq!(line.args.guest, ["app.wasm", "--image", "x", "-v"]);
+    }
+
+    #[test]
+    fn the_tour_takes_no_guest_of_ones_own() {
+        assert!(Line::parse_from(["demo", "--kind"]).args.kind);
+        assert!(Line::try_parse_from(["demo", "--kind", "app.wasm"]).is_err());
     }
 
     #[test]

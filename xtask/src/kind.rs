@@ -1,16 +1,31 @@
-//! `cargo xtask kind`: kind clusters that have the runtime on one worker.
-
-use std::path::PathBuf;
+//! `cargo xtask kind`: kind clusters, and the runtime on them as users install it: by Helm, from this checkout's images.
+//!
+//! * [`create`]: a cluster, and a registry that has the images; no runtime yet.
+//! * [`tour`]: the commands of README.md's tour, run as they stand there; [`shell`]: what they need around them.
+//! * [`up`]: both, and the cluster stays; [`demo`]: both, and nothing stays.
+//! * [`env`], [`status`], [`down`]: what one does with a cluster that stays.
 
 use anyhow::Result;
-use testbed::cluster::NodeImage;
-use testbed::{host, progress};
+use testbed::cache::Cache;
+use testbed::cluster::{Cluster, NodeImage};
+use testbed::host;
+use testbed::teardown::Run;
 
+mod create;
+mod shell;
+mod tour;
 mod up;
+mod demo;
+mod env;
 mod down;
 mod status;
 
-/// Kind clusters that have the runtime on one worker.
+pub(crate) use demo::run as demo;
+
+/// What a cluster is called unless it is told otherwise.
+const DEFAULT: &str = "wasmedge";
+
+/// Kind clusters, and the runtime on them as users install it.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(subcommand)]
@@ -19,8 +34,12 @@ pub(crate) struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Action {
-    /// Brings up a cluster of three nodes, runs examples/hello on it, and leaves it running.
+    /// Creates a cluster of three nodes, installs the operator, runs examples/hello, and leaves all of it running.
     Up(UpArgs),
+    /// Creates a cluster of three nodes with a registry that has this checkout's images, and no runtime yet.
+    Create(UpArgs),
+    /// Prints what a shell needs to talk to a cluster: eval "$(cargo xtask kind env)"
+    Env(Which),
     /// Removes a cluster and everything that it left on this machine.
     Down(Which),
     /// Shows a cluster's nodes and pods, and how to talk to it.
@@ -31,7 +50,7 @@ enum Action {
 #[derive(Debug, Clone, clap::Args)]
 struct Which {
     /// The cluster's name; several may run side by side.
-    #[arg(long, default_value = "wasmedge", value_parser = cluster_name)]
+    #[arg(long, default_value = DEFAULT, value_parser = cluster_name)]
     name: String,
 }
 
@@ -82,19 +101,26 @@ pub(crate) fn run(args: Args) -> Result<()> {
             host::require_root_and_kernel("kind up")?;
             up::run(&args)
         }
+        Action::Create(args) => {
+            host::require_root_and_kernel("kind create")?;
+            create::run(&args)
+        }
+        Action::Env(which) => env::run(&which),
         Action::Down(which) => down::run(&which),
         Action::Status(which) => status::run(&which),
     }
 }
 
-/// Says how to talk to a cluster.
-fn explain(cluster: &testbed::cluster::Cluster) {
-    let kubectl: PathBuf = cluster.kubectl_program().to_owned();
-    progress::say(format_args!(
-        "\ntalk to it:  export KUBECONFIG={}\n             {} get pods -A",
-        cluster.kubeconfig().display(),
-        kubectl.display()
-    ));
+/// Does something with a cluster that is up; none if there is none.
+fn with_cluster<T>(which: &Which, work: impl FnOnce(&Cache, &Cluster) -> Result<T>) -> Result<Option<T>> {
+    let cache = Cache::open()?;
+    if let Some(run) = Run::kept(&which.run())? {
+        // Whatever comes of it, looking at a cluster must not end it.
+        let done = Cluster::kept(&cache, &run, &which.name).and_then(|cluster| work(&cache, &cluster));
+        run.keep()?;
+        return done.map(Some);
+    }
+    Cluster::in_users_docker(&cache, &which.name)?.map(|cluster| work(&cache, &cluster)).transpose()
 }
 
 #[cfg(test)]

@@ -1,32 +1,27 @@
 //! `cargo xtask kind status`.
 
 use anyhow::Result;
-use testbed::cache::Cache;
-use testbed::cluster::{Cluster, LABEL};
+use testbed::cluster::{Cluster, operator};
 use testbed::progress;
-use testbed::teardown::Run;
 
-use super::{Which, explain};
+use super::{Which, shell, with_cluster};
 
 pub(super) fn run(which: &Which) -> Result<()> {
-    let cache = Cache::open()?;
-    if let Some(run) = Run::kept(&which.run())? {
-        // Whatever the cluster answers, asking must not end it.
-        let shown = Cluster::kept(&cache, &run, &which.name).and_then(|cluster| show(&cluster));
-        run.keep()?;
-        return shown;
+    let shown = with_cluster(which, |_, cluster| show(&which.name, cluster))?;
+    if shown.is_none() {
+        progress::say(format_args!("no cluster {0} is up: `cargo xtask kind up --name {0}` brings it up", which.name));
     }
-    if let Some(cluster) = Cluster::in_users_docker(&cache, &which.name)? {
-        return show(&cluster);
-    }
-    progress::say(format_args!("no cluster {0} is up: `cargo xtask kind up --name {0}` brings it up", which.name));
     Ok(())
 }
 
-fn show(cluster: &Cluster) -> Result<()> {
-    let key = LABEL.split('=').next().unwrap_or(LABEL);
-    progress::say(cluster.kubectl().args(["get", "nodes", "-o", "wide", "--label-columns", key]).text()?);
+fn show(name: &str, cluster: &Cluster) -> Result<()> {
+    progress::say(cluster.kubectl().args(["get", "nodes", "-o", "wide", "--label-columns", operator::READY_LABEL]).text()?);
     progress::say(cluster.kubectl().args(["get", "pods", "--all-namespaces", "-o", "wide"]).text()?);
-    explain(cluster);
+    // A cluster on which the chart was never installed has no such objects.
+    let runtimes = cluster.kubectl().args(["get", "wasmruntimes,wasmruntimenodes"]).output()?;
+    if runtimes.status.success() {
+        progress::say(String::from_utf8_lossy(&runtimes.stdout).trim_end());
+    }
+    shell::explain(name, cluster);
     Ok(())
 }

@@ -1,0 +1,25 @@
+//! `cargo xtask demo --kind`: README.md's tour in a cluster that is removed afterwards.
+
+use std::time::Instant;
+
+use anyhow::Result;
+use testbed::cache::Cache;
+use testbed::cell::Lifetime;
+use testbed::cluster::NodeImage;
+use testbed::progress::{self, step};
+use testbed::teardown::Run;
+
+use super::create::Made;
+use super::shell::Shell;
+use super::tour;
+
+pub(crate) fn run() -> Result<()> {
+    let started = Instant::now();
+    let made = Made::of(&Cache::open()?)?;
+    let run = Run::start("demo-kind")?;
+    let cluster = made.cluster(&run, run.name(), NodeImage::Own, Lifetime::Process)?;
+    tour::run(&cluster, &Shell::of(&cluster, &made.helm)?)?;
+    step("removed the cluster and everything of it", || run.finish())?;
+    progress::say(format_args!("the tour works {}", progress::seconds(started.elapsed())));
+    Ok(())
+}

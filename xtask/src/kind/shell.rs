@@ -1,0 +1,67 @@
+//! What commands on a cluster need around them: the way to it, and the `kubectl` and `helm` that fit.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result};
+use testbed::cluster::Cluster;
+use testbed::command::Run;
+use testbed::helm::Helm;
+use testbed::progress;
+
+use crate::setup;
+
+/// The surroundings of commands on a cluster.
+#[derive(Debug, Clone)]
+pub(super) struct Shell {
+    kubeconfig: PathBuf,
+    /// Folders that are searched before all others.
+    programs: Vec<PathBuf>,
+}
+
+impl Shell {
+    pub(super) fn of(cluster: &Cluster, helm: &Helm) -> Result<Self> {
+        let folders = [cluster.kubectl_program(), helm.program()].map(|program| program.parent().map(ToOwned::to_owned));
+        let programs = folders.into_iter().collect::<Option<_>>().context("kubectl and helm lie in folders")?;
+        Ok(Self { kubeconfig: cluster.kubeconfig().to_owned(), programs })
+    }
+
+    /// A line as one types it, at the root of this checkout.
+    pub(super) fn run(&self, line: &str) -> Result<Run> {
+        let rest = std::env::var_os("PATH").unwrap_or_default();
+        let folders = self.programs.iter().cloned().chain(std::env::split_paths(&rest));
+        let path: OsString = std::env::join_paths(folders).context("put kubectl and helm on PATH")?;
+        let run = Run::new("sh").args(["-c", line]).current_dir(setup::repository());
+        Ok(run.env("KUBECONFIG", &self.kubeconfig).env("PATH", path))
+    }
+
+    /// The lines that bring another shell into these surroundings.
+    pub(super) fn exports(&self) -> String {
+        let folders: Vec<String> = self.programs.iter().map(|folder| folder.display().to_string()).collect();
+        format!("export KUBECONFIG='{}'\nexport PATH='{}':\"$PATH\"", self.kubeconfig.display(), folders.join(":"))
+    }
+}
+
+/// Says how to talk to a cluster, and how to remove it.
+pub(super) fn explain(name: &str, cluster: &Cluster) {
+    let option = if name == super::DEFAULT { String::new() } else { format!(" --name {name}") };
+    progress::say(format_args!(
+        "\ntalk to it:  eval \"$(cargo xtask kind env{option})\"      # or: export KUBECONFIG={}\nremove it:   cargo xtask kind down{option}",
+        cluster.kubeconfig().display(),
+    ));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_shell_gets_the_same_surroundings() {
+        let shell = Shell { kubeconfig: "/run/x y/kubeconfig".into(), programs: vec!["/a b".into(), "/c".into()] };
+        let script = format!("{}\nprintf '%s\\n%s\\n' \"$KUBECONFIG\" \"$PATH\"", shell.exports());
+        let text = Run::new("sh").args(["-c", &script]).env("PATH", "/usr/bin").text().unwrap();
+        assert_eq!(text, "/run/x y/kubeconfig\n/a b:/c:/usr/bin");
+        let own = shell.run("printf '%s\\n' \"$KUBECONFIG\" \"${PATH%%:/c*}\"").unwrap().text().unwrap();
+        assert_eq!(own, "/run/x y/kubeconfig\n/a b");
+    }
+}
