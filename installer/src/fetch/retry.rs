@@ -40,7 +40,11 @@ where
 /// What a failure means.
 pub(super) fn judge(error: &FetchError) -> Verdict {
     match error {
-        FetchError::Connection { .. } => Verdict::Again,
+        FetchError::Connection { source, .. } => match source.downcast_ref::<reqwest::Error>() {
+            // Sent in a circle, or to where we do not follow: that is how the server is set up.
+            Some(error) if error.is_redirect() => Verdict::Final,
+            _ => Verdict::Again,
+        },
         FetchError::Status { status, .. } => judge_status(*status),
         FetchError::Registry { source, .. } => match source.as_ref() {
             OciDistributionError::ServerError { code, .. } => judge_status(*code),
