@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | base | trusted certificates, links of the host's root, `/etc/passwd` | Debian's certificates |
 //! | runtime | `/artifact/runtime.tar.gz` and its digest | the runtime |
-//! | program | `/node-installer`, the smoke guest, the list of parts | the installer |
+//! | program | `/node-installer`, the guests that prove a node, the list of parts | the installer |
 //!
 //! The operator's image is one layer. The same sources, packages and compiler give the same digests: times are zero,
 //! entries are in a fixed order, owners are root. Why so: docs/decisions/0004-images.md.

@@ -74,6 +74,9 @@ pub(super) fn installer(reference: &str, programs: &Programs, archive: &Written,
     all.add_crates(parts::crates("containerd-shim-wasmedge")?);
     let parts = all.text()?;
     let digest = format!("{}  runtime.tar.gz\n", archive.sha256);
+    let mut own = vec![program("/node-installer", &programs.installer)?];
+    own.extend(guests()?);
+    own.push(Entry::file("/usr/share/sbom/node-installer.spdx.json", parts.clone(), 0o644));
     let layers = vec![
         FileLayer { files: certificates.into_base(), compression: Compression::Gzip },
         // It is compressed already.
@@ -84,16 +87,7 @@ pub(super) fn installer(reference: &str, programs: &Programs, archive: &Written,
             ],
             compression: Compression::None,
         },
-        FileLayer {
-            files: vec![
-                program("/node-installer", &programs.installer)?,
-                Entry::file("/smoke.wasm", guest("smoke.wat")?, 0o644),
-                // What the chart's `helm test` runs.
-                Entry::file("/hello.wasm", guest("hello.wat")?, 0o644),
-                Entry::file("/usr/share/sbom/node-installer.spdx.json", parts.clone(), 0o644),
-            ],
-            compression: Compression::Gzip,
-        },
+        FileLayer { files: own, compression: Compression::Gzip },
     ];
     let image = LayeredImage {
         reference: reference.to_owned(),
@@ -120,12 +114,7 @@ impl Certificates {
         let request = apt::Request { suite: &suite, packages: &["ca-certificates"], dependencies: Dependencies::Leave };
         let fetched = apt::fetch(cache, &request)?;
         let folder = fetched.root.join("usr/share/ca-certificates/mozilla");
-        let entries = fs::read_dir(&folder).with_context(|| format!("list {}", folder.display()))?;
-        let mut files: Vec<PathBuf> = entries
-            .map(|entry| entry.map(|entry| entry.path()))
-            .collect::<Result<_, _>>()
-            .with_context(|| format!("list {}", folder.display()))?;
-        files.sort();
+        let files = files_in(&folder)?;
         ensure!(files.len() > 50, "{} holds {} certificates only: fetch the package again", folder.display(), files.len());
         let mut bundle = Vec::new();
         for file in files {
@@ -151,11 +140,25 @@ impl Certificates {
     }
 }
 
-/// The guest that proves a node, compiled.
-fn guest(name: &str) -> Result<Vec<u8>> {
-    let source = setup::repository().join("installer/smoke").join(name);
-    let text = read(&source)?;
-    Ok(compile_if_text(&text).with_context(|| format!("compile {}", source.display()))?.into_owned())
+/// The guests that prove a node and a release, each compiled from its text: `/smoke.wasm` from `smoke.wat`.
+fn guests() -> Result<Vec<Entry>> {
+    let folder = setup::repository().join("installer/smoke");
+    let mut sources = files_in(&folder)?;
+    sources.retain(|path| path.extension().is_some_and(|kind| kind == "wat"));
+    let guest = |source: PathBuf| {
+        let wasm = compile_if_text(&read(&source)?).with_context(|| format!("compile {}", source.display()))?.into_owned();
+        Ok(Entry::file(&format!("/{}.wasm", source.file_stem().unwrap_or_default().display()), wasm, 0o644))
+    };
+    sources.into_iter().map(guest).collect()
+}
+
+/// Paths of what lies in `folder`, in the order of their names.
+fn files_in(folder: &Path) -> Result<Vec<PathBuf>> {
+    let context = || format!("list {}", folder.display());
+    let entries = fs::read_dir(folder).with_context(context)?;
+    let mut files: Vec<PathBuf> = entries.map(|entry| entry.map(|entry| entry.path())).collect::<Result<_, _>>().with_context(context)?;
+    files.sort();
+    Ok(files)
 }
 
 fn program(path: &str, file: &Path) -> Result<Entry> {
