@@ -61,6 +61,7 @@ spec:
     spec:
       restartPolicy: Never
       serviceAccountName: {{ $name }}
+      enableServiceLinks: false
       {{- with $root.Values.imagePullSecrets }}
       imagePullSecrets: {{- toYaml . | nindent 8 }}
       {{- end }}
@@ -78,7 +79,10 @@ spec:
         - name: {{ .name }}
           image: {{ include "wasmedge-operator.image" (dict "root" $root "image" $root.Values.image) }}
           imagePullPolicy: {{ $root.Values.image.pullPolicy }}
-          args: {{- toYaml .args | nindent 12 }}
+          args:
+            {{- toYaml .args | nindent 12 }}
+            - --log-format={{ $root.Values.log.format }}
+            - --log-level={{ $root.Values.log.level }}
           securityContext: {{- include "wasmedge-operator.containerSecurity" $root | nindent 12 }}
           {{- with $root.Values.resources }}
           resources: {{- toYaml . | nindent 12 }}

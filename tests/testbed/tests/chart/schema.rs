@@ -23,6 +23,7 @@ const REFUSED: &[(&str, &str)] = &[
     ("installer.image.name=\"x\"", "/installer/image"),
     ("installer.env={\"A-B\":\"c\"}", "'A-B'"),
     ("installer.env={\"A\":1}", "/installer/env/A"),
+    ("installer.env={\"A\":\"b\\nc\"}", "/installer/env/A"),
     ("installer.resources={\"request\":{}}", "/installer/resources"),
     ("installer.resources.limits.memory=\"much\"", "/installer/resources/limits/memory"),
     ("imagePullSecrets=[\"name\"]", "/imagePullSecrets/0"),
