@@ -7,6 +7,7 @@ use k8s_openapi::jiff::Timestamp;
 use kube::Client;
 use serde_json::Value;
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{Duration, Instant, timeout_at};
 
 use crate::clock::Clock;
 use crate::faults::{Chance, Faults};
@@ -157,6 +158,26 @@ impl Cluster {
     /// Every change from now on.
     pub fn follow(&self) -> mpsc::UnboundedReceiver<Change> {
         self.store().follow()
+    }
+
+    /// Waits until `holds` says so.
+    ///
+    /// # Errors
+    /// What it says instead after `limit`.
+    pub async fn until(&self, limit: Duration, mut holds: impl FnMut() -> Result<(), String>) -> Result<(), String> {
+        let end = Instant::now() + limit;
+        let mut news = self.store().news();
+        loop {
+            news.borrow_and_update();
+            let Err(why) = holds() else { return Ok(()) };
+            if Instant::now() >= end {
+                return Err(format!("not after {} s: {why}", limit.as_secs()));
+            }
+            // Not all that a test waits for is in the store: look now and then.
+            let next = end.min(Instant::now() + Duration::from_secs(10));
+            // Either way there is something to look at.
+            let _ = timeout_at(next, news.changed()).await;
+        }
     }
 
     /// Calls `witness` at every change from now on, before anybody else can see it. It must not use the cluster.

@@ -268,7 +268,7 @@ impl Shared {
 }
 
 /// What an installer Job asks for; none if the Job is none.
-fn request_of(job: &Value) -> Option<Request> {
+pub(crate) fn request_of(job: &Value) -> Option<Request> {
     let container = &job["spec"]["template"]["spec"]["containers"][0];
     let words = ["command", "args"].into_iter().flat_map(|field| container[field].as_array().into_iter().flatten());
     let words: Vec<&str> = words.filter_map(Value::as_str).collect();

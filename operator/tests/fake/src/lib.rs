@@ -9,7 +9,7 @@
 //! * [`call`], [`watch`], [`record`]: requests as the server sees them, answers that go on, and what is kept of both.
 //! * [`faults`]: what goes wrong on demand, the same each time for the same seed.
 //! * [`cluster`]: all of it behind the service that `kube::Client` takes.
-//! * [`fleet`]: nodes that run installer Jobs by a script.
+//! * [`fleet`]: nodes that run installer Jobs by a script. [`guard`]: what has to hold at every moment meanwhile.
 //!
 //! What it leaves out: admission, authentication, quotas, schemas of custom resources, and every controller but the
 //! garbage collector and that of Jobs. Server-side apply takes every list as one value, apart from finalizers and owners.
@@ -30,6 +30,7 @@ pub mod record;
 pub mod faults;
 pub mod cluster;
 pub mod fleet;
+pub mod guard;
 
 #[cfg(test)]
 mod tests;
@@ -37,6 +38,7 @@ mod tests;
 pub use cluster::{Cluster, Connection};
 pub use faults::Faults;
 pub use fleet::{Fleet, Joining, Script};
+pub use guard::Guard;
 pub use refusal::Refusal;
 pub use resource::Resource;
 pub use store::{Change, Happened, Key};

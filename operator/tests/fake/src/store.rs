@@ -1,4 +1,4 @@
-//! The objects, and what changed in which order. [`Store::commit`] is the only place where an object changes.
+//! The objects, and what changed in which order. `commit` and `commit_end` are where objects change.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;

@@ -1,0 +1,197 @@
+//! What has to hold at every moment of a rollout, checked at every change before anybody else can see it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use installer_protocol::{Request, Verb};
+use serde_json::Value;
+
+use crate::cluster::Cluster;
+use crate::fleet::{Fleet, Machine, request_of};
+use crate::resource::{JOB, NODE, WASM_RUNTIME_NODE};
+use crate::store::{Change, Happened};
+
+/// Where the product's labels are.
+const PREFIX: &str = "runtime.wasmedge.dev/";
+
+/// Watches over a cluster.
+#[derive(Debug, Clone)]
+pub struct Guard {
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// How many nodes of a runtime may be changed at a time.
+    budgets: BTreeMap<String, usize>,
+    /// Nodes on which an installer Job is open, by runtime.
+    open: BTreeMap<String, BTreeMap<String, String>>,
+    /// Nodes that their objects say are being changed, by runtime.
+    changing: BTreeMap<String, BTreeSet<String>>,
+    /// Nodes with the label, by runtime.
+    labelled: BTreeMap<String, BTreeSet<String>>,
+    most: usize,
+    breaches: Vec<String>,
+}
+
+impl Guard {
+    /// Watches over `cluster`, whose nodes are `fleet`'s. Clients whose connection's name begins with `operator` are
+    /// operators. No budget holds until [`Self::budget`] says one.
+    pub fn over(cluster: &Cluster, fleet: &Fleet) -> Self {
+        let guard = Self { state: Arc::default() };
+        let machine = fleet.looker();
+        let state = guard.state.clone();
+        cluster.witness(move |change| locked(&state).see(change, &machine));
+        guard
+    }
+
+    /// At most so many nodes of `runtime` may be changed at a time.
+    pub fn budget(&self, runtime: &str, nodes: usize) {
+        locked(&self.state).budgets.insert(runtime.to_owned(), nodes);
+    }
+
+    /// Everything that did not hold.
+    pub fn breaches(&self) -> Vec<String> {
+        locked(&self.state).breaches.clone()
+    }
+
+    /// The most nodes of one runtime that were changed at a time.
+    pub fn most(&self) -> usize {
+        locked(&self.state).most
+    }
+}
+
+fn locked(state: &Mutex<State>) -> MutexGuard<'_, State> {
+    state.lock().expect("nothing fails while it holds the guard")
+}
+
+impl State {
+    fn see(&mut self, change: &Change, machine: &impl Fn(&str) -> Option<Machine>) {
+        match change.key.resource {
+            NODE => self.see_node(change, machine),
+            JOB => self.see_job(change),
+            WASM_RUNTIME_NODE => self.see_runtime_node(change),
+            _ => {}
+        }
+    }
+
+    fn breach(&mut self, what: String) {
+        self.breaches.push(what);
+    }
+
+    fn see_node(&mut self, change: &Change, machine: &impl Fn(&str) -> Option<Machine>) {
+        let name = &change.key.name;
+        let by_operator = change.by.starts_with("operator");
+        match (&change.before, change.happened) {
+            (_, Happened::Deleted) => {
+                self.labelled.values_mut().for_each(|nodes| nodes.retain(|node| node != name));
+                if by_operator {
+                    self.breach(format!("the node {name} was deleted"));
+                }
+                return;
+            }
+            (None, _) if by_operator => self.breach(format!("the node {name} was created")),
+            (Some(before), _) if by_operator && others(before) != others(&change.object) => {
+                self.breach(format!("the node {name} was changed in what is not ours"));
+            }
+            _ => {}
+        }
+        let before = change.before.as_deref().map(ready_labels).unwrap_or_default();
+        let after = ready_labels(&change.object);
+        for runtime in after.difference(&before) {
+            self.labelled.entry(runtime.clone()).or_default().insert(name.clone());
+            let Some(machine) = machine(name) else { continue };
+            if !machine.works(runtime) {
+                self.breach(format!("{name} was labelled for {runtime}, which does not work there"));
+            }
+            let lists = |handler: &String| change.object["status"]["runtimeHandlers"].to_string().contains(&format!("\"{handler}\""));
+            let handler = machine.handlers.iter().find(|(_, leads_to)| *leads_to == runtime).map(|(handler, _)| handler);
+            if !machine.containerd.starts_with("1.") && !handler.is_some_and(lists) {
+                self.breach(format!("{name} was labelled for {runtime} before the cluster was told of the handler"));
+            }
+        }
+        for runtime in before.difference(&after) {
+            self.labelled.entry(runtime.clone()).or_default().remove(name);
+        }
+    }
+
+    fn see_job(&mut self, change: &Change) {
+        let Some(Request { runtime, verb, .. }) = request_of(&change.object) else { return };
+        let node = change.object["spec"]["template"]["spec"]["nodeName"].as_str().unwrap_or_default().to_owned();
+        let job = change.key.name.clone();
+        let conditions = change.object["status"]["conditions"].as_array().into_iter().flatten();
+        let ended = conditions.into_iter().any(|condition| condition["type"] == "Complete" || condition["type"] == "Failed");
+        let open = self.open.entry(runtime.clone()).or_default();
+        if ended || change.happened == Happened::Deleted {
+            open.retain(|_, other| *other != job);
+        } else if let Some(other) = open.insert(node.clone(), job.clone())
+            && other != job
+        {
+            self.breach(format!("{job} was started on {node} while {other} was open"));
+        }
+        if change.happened == Happened::Added {
+            let labelled = self.labelled.get(&runtime).is_some_and(|nodes| nodes.contains(&node));
+            if verb == Verb::Uninstall && labelled {
+                self.breach(format!("{runtime} is being taken off {node} while pods can land there"));
+            }
+            let others = self.open.iter().filter(|(other, _)| **other != runtime);
+            let clashes: Vec<String> = others.filter_map(|(_, jobs)| jobs.get(&node).cloned()).collect();
+            for clash in clashes {
+                self.breach(format!("{job} was started on {node} while {clash} of another runtime was open"));
+            }
+        }
+        self.count(&runtime);
+    }
+
+    fn see_runtime_node(&mut self, change: &Change) {
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let (runtime, node) = (text(&change.object["spec"]["runtime"]), text(&change.object["spec"]["node"]));
+        let status = &change.object["status"];
+        let changes = match text(&status["phase"]).as_str() {
+            "Installing" | "Verifying" => true,
+            "Removing" => status.get("job").is_some_and(Value::is_string),
+            _ => false,
+        };
+        let changing = self.changing.entry(runtime.clone()).or_default();
+        if changes && change.happened != Happened::Deleted {
+            changing.insert(node);
+        } else {
+            changing.remove(&node);
+        }
+        self.count(&runtime);
+    }
+
+    fn count(&mut self, runtime: &str) {
+        let mut nodes: BTreeSet<&String> = self.changing.get(runtime).into_iter().flatten().collect();
+        nodes.extend(self.open.get(runtime).into_iter().flat_map(BTreeMap::keys));
+        let count = nodes.len();
+        self.most = self.most.max(count);
+        if let Some(budget) = self.budgets.get(runtime).copied()
+            && count > budget
+        {
+            let breach = format!("{count} nodes of {runtime} are changed at a time, {budget} may be: {nodes:?}");
+            self.breach(breach);
+        }
+    }
+}
+
+/// The runtimes that a node is labelled as ready for.
+fn ready_labels(node: &Value) -> BTreeSet<String> {
+    let labels = node["metadata"]["labels"].as_object().into_iter().flatten();
+    let ready = labels.filter(|(_, value)| *value == "ready");
+    ready.filter_map(|(label, _)| label.strip_prefix(PREFIX).map(str::to_owned)).collect()
+}
+
+/// What of a node is no operator's: all but the product's labels, the taints, and what counts writes.
+fn others(node: &Value) -> Value {
+    let mut node = node.clone();
+    if let Some(labels) = node["metadata"]["labels"].as_object_mut() {
+        labels.retain(|label, _| !label.starts_with(PREFIX));
+    }
+    for (place, field) in [("/metadata", "resourceVersion"), ("/spec", "taints")] {
+        if let Some(members) = node.pointer_mut(place).and_then(Value::as_object_mut) {
+            members.remove(field);
+        }
+    }
+    node
+}
