@@ -48,7 +48,10 @@ metadata:
   name: {{ $name }}
   namespace: {{ $root.Release.Namespace }}
   labels: {{- $labels | nindent 4 }}
-  annotations: {{- include "wasmedge-operator.hookAnnotations" (dict "events" .events "weight" "0") | nindent 4 }}
+  annotations:
+    {{- include "wasmedge-operator.hookAnnotations" (dict "events" .events "weight" "0") | nindent 4 }}
+    # Why it failed is then said by Helm, too.
+    helm.sh/hook-output-log-policy: hook-failed
 spec:
   # Each try is a pod of its own: the log of the one before stays.
   backoffLimit: {{ .retries }}
