@@ -9,7 +9,7 @@ use testbed::cache::Cache;
 use testbed::command::{Run, last_lines};
 use testbed::progress;
 
-use crate::{setup, tidy};
+use crate::{generate, setup, tidy};
 
 /// Everything that a change must pass beside its tests.
 #[derive(Debug, Clone, Copy, clap::Args)]
@@ -41,6 +41,7 @@ const CHECKS: &[Check] = &[
     Check { name: "clippy", perform: clippy },
     Check { name: "documentation", perform: documentation },
     Check { name: "reference pages", perform: reference_pages },
+    Check { name: "generated files", perform: generated_files },
     Check { name: "dependencies", perform: dependencies },
 ];
 
@@ -130,6 +131,11 @@ fn reference_pages() -> Result<Verdict> {
         "--",
         "the_reference_page_is_the_table",
     ]))
+}
+
+/// What lies in the tree is what the code would write.
+fn generated_files() -> Result<Verdict> {
+    passes(generate::checking())
 }
 
 fn dependencies() -> Result<Verdict> {

@@ -13,6 +13,7 @@ mod demo;
 mod kind;
 mod pack;
 mod test;
+mod generate;
 mod tidy;
 mod ci;
 mod clean;
@@ -33,6 +34,8 @@ enum Task {
     Kind(kind::Args),
     Pack(pack::Args),
     Test(test::Args),
+    #[command(name = "gen")]
+    Generate(generate::Args),
     Tidy(tidy::Args),
     Ci(ci::Args),
     Clean(clean::Args),
@@ -55,6 +58,7 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Images(args) => images::run(args)?,
         Task::Kind(args) => kind::run(args)?,
         Task::Pack(args) => pack::run(args)?,
+        Task::Generate(args) => generate::run(args)?,
         Task::Tidy(args) => tidy::run(args)?,
         Task::Ci(args) => ci::run(args)?,
         Task::Clean(args) => clean::run(args)?,

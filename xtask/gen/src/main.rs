@@ -3,6 +3,7 @@
 //! A package of its own: it links the operator, and xtask, which every task waits for on a fresh machine, shall not.
 //!
 //! * [`manifests`]: CRDs and rules for the chart.
+//! * [`reference`]: the pages of `docs/reference`.
 //! * [`chart`]: the chart's README, with a table of its values.
 //! * [`yaml`]: JSON values as YAML.
 #![forbid(unsafe_code)]
@@ -15,6 +16,7 @@ use anyhow::{Context as _, Result};
 use clap::Parser as _;
 
 mod manifests;
+mod reference;
 mod chart;
 mod yaml;
 
@@ -41,6 +43,10 @@ struct Generated {
 impl Generated {
     fn yaml(path: impl Into<String>, text: &str) -> Self {
         Self { path: path.into(), text: format!("# {NOTICE}\n{text}") }
+    }
+
+    fn markdown(path: impl Into<String>, text: &str) -> Self {
+        Self { path: path.into(), text: format!("<!-- {NOTICE} -->\n\n{text}") }
     }
 }
 
@@ -75,7 +81,7 @@ fn run(check: bool) -> Result<ExitCode> {
 
 /// Everything that is generated.
 fn generated() -> Result<Vec<Generated>> {
-    Ok([manifests::crds()?, manifests::rules()?, vec![chart::readme()?]].concat())
+    Ok([manifests::crds()?, manifests::rules()?, vec![chart::readme()?], reference::pages()?].concat())
 }
 
 /// Those that are not what lies below `root`.
@@ -97,9 +103,9 @@ fn repository() -> PathBuf {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../..")).components().collect()
 }
 
-#[expect(clippy::print_stderr, reason = "what a command has to say goes to the terminal")]
+#[expect(clippy::print_stdout, reason = "what a command has to say goes to the terminal")]
 fn say(line: impl std::fmt::Display) {
-    eprintln!("{line}");
+    println!("{line}");
 }
 
 #[cfg(test)]

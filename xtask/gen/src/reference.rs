@@ -1,0 +1,53 @@
+//! The pages of `docs/reference`.
+//!
+//! * [`api`]: every field of both kinds, from the definitions that clusters get.
+//! * [`commands`]: every option of both programs, from the programs' own definitions.
+//! * [`keys`]: every name that the operator writes or reads, from the comments in its code.
+//! * [`rights`]: every right, from the tables that the roles are made of.
+//! * [`source`]: comments read out of Rust code.
+
+use std::fmt::Write as _;
+
+use anyhow::Result;
+
+use crate::Generated;
+
+mod api;
+mod keys;
+mod rights;
+mod source;
+
+/// Every page.
+pub(crate) fn pages() -> Result<Vec<Generated>> {
+    Ok(vec![api::page()?, keys::page()?, rights::page()])
+}
+
+/// A page with this title.
+fn page(name: &str, title: &str, text: &str) -> Generated {
+    Generated::markdown(format!("docs/reference/{name}.md"), &format!("# {title}\n\n{}\n", text.trim()))
+}
+
+/// Text as a cell of a table: on one line, and without what would end the cell.
+fn cell(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ").replace('|', "\\|")
+}
+
+/// A table of these rows.
+fn table(head: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
+    let line = |cells: &[String]| format!("| {} |\n", cells.join(" | "));
+    let mut text = line(&head.iter().map(|&word| word.to_owned()).collect::<Vec<_>>());
+    let _ = writeln!(text, "|{}", "---|".repeat(head.len()));
+    text.extend(rows.into_iter().map(|cells| line(&cells.iter().map(|text| cell(text)).collect::<Vec<_>>())));
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cell_stays_on_its_line_and_in_its_column() {
+        let text = table(&["a", "b"], [vec!["x\ny".to_owned(), "p|q".to_owned()]]);
+        assert_eq!(text, "| a | b |\n|---|---|\n| x y | p\\|q |\n");
+    }
+}
