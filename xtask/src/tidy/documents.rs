@@ -16,7 +16,8 @@ pub(super) fn check(tree: &Tree) -> Vec<Finding> {
         let prose = prose(text);
         for (number, line) in &prose {
             let place = || format!("{path}:{number}");
-            let missing = links(line).into_iter().filter(|link| !tree.has(&resolve(path, link)));
+            let text = without_code(line);
+            let missing = links(&text).into_iter().filter(|link| !tree.has(&resolve(path, link)));
             findings.extend(missing.map(|link| Finding::new(place(), format_args!("the link {link} leads nowhere"))));
             if !path.starts_with(DECISIONS) {
                 let unknown = code(line).filter(|word| !is_there(tree, word));
@@ -66,6 +67,11 @@ fn links(line: &str) -> Vec<&str> {
     let targets = line.match_indices("](").filter_map(|(at, open)| line[at + open.len()..].split_once(')'));
     let targets = targets.map(|(target, _)| target.split_once('#').map_or(target, |(file, _)| file));
     targets.filter(|target| !target.is_empty() && !target.contains("://")).collect()
+}
+
+/// The line without what stands in backticks: a regular expression looks like a link, and is none.
+fn without_code(line: &str) -> String {
+    line.split('`').step_by(2).collect()
 }
 
 /// `link`, found in the document `path`, from the root of the repository.
@@ -119,7 +125,10 @@ mod tests {
 
     #[test]
     fn a_link_that_leads_nowhere_is_found() {
-        let files = [("docs/a.md", "[x](../README.md#y) [y](b.md) [z](https://example.org)\n    [w](nowhere.md)\n"), ("README.md", "")];
+        let files = [
+            ("docs/a.md", "[x](../README.md#y) [y](b.md) [z](https://example.org)\n    [w](nowhere.md)\n`[a](b)` [`b`](a.md)\n"),
+            ("README.md", ""),
+        ];
         assert_eq!(found(&files), ["docs/a.md:1: the link b.md leads nowhere"]);
     }
 

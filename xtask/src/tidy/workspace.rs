@@ -8,13 +8,18 @@ use serde::Deserialize;
 use super::Finding;
 use crate::setup;
 
-/// Every arrow there may be, between packages of this workspace. The product depends on none of ours, so that what
-/// runs on a node is only what its own folder says; tests may use the test guests.
+/// Every arrow there may be, between packages of this workspace. What runs on a node is only what its own folder says:
+/// the shim depends on none of ours, and operator and installer know nothing of each other but what they tell each other.
+/// Tests may use the test guests.
 const ARROWS: &[Arrow] = &[
     Arrow { from: "containerd-shim-wasmedge", to: "test-guests", kind: Kind::Dev },
     Arrow { from: "wasmedge-launcher", to: "test-guests", kind: Kind::Dev },
+    Arrow { from: "wasmedge-operator", to: "installer-protocol", kind: Kind::Normal },
     Arrow { from: "wasmedge-operator", to: "fake-cluster", kind: Kind::Dev },
+    Arrow { from: "node-installer", to: "installer-protocol", kind: Kind::Normal },
     Arrow { from: "fake-cluster", to: "installer-protocol", kind: Kind::Normal },
+    Arrow { from: "generate", to: "installer-protocol", kind: Kind::Normal },
+    Arrow { from: "generate", to: "wasmedge-operator", kind: Kind::Normal },
     Arrow { from: "testbed", to: "test-guests", kind: Kind::Normal },
     Arrow { from: "testbed", to: "test-guests", kind: Kind::Dev },
     Arrow { from: "xtask", to: "testbed", kind: Kind::Normal },
