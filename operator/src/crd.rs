@@ -278,7 +278,7 @@ pub struct StartupTaint {
     pub effect: Option<TaintEffect>,
 }
 
-/// What a taint does.
+/// What a taint does; none means any of it.
 #[derive(JsonSchema, Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum TaintEffect {
     /// Keeps pods away that are not there yet.

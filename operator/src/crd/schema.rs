@@ -114,6 +114,36 @@ pub(super) fn overhead(_: &mut SchemaGenerator) -> Schema {
     })
 }
 
+pub(super) fn conditions(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "array",
+        "x-kubernetes-list-type": "map",
+        "x-kubernetes-list-map-keys": ["type"],
+        "items": {
+            "type": "object",
+            "required": ["type", "status", "reason", "message", "lastTransitionTime"],
+            "properties": {
+                "type": {"description": "What the condition is about.", "type": "string", "maxLength": 316},
+                "status": {"description": "Whether it holds.", "type": "string", "enum": ["True", "False", "Unknown"]},
+                "reason": {
+                    "description": "Why, in a word.",
+                    "type": "string",
+                    "maxLength": 1024,
+                    "pattern": "^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$"
+                },
+                "message": {"description": "Why, for people.", "type": "string", "maxLength": 32768},
+                "lastTransitionTime": {"description": "Since when the status is what it is.", "type": "string", "format": "date-time"},
+                "observedGeneration": {
+                    "description": "The generation of the spec that the condition speaks of.",
+                    "type": "integer",
+                    "format": "int64",
+                    "minimum": 0
+                }
+            }
+        }
+    })
+}
+
 /// Quantities as people write them: Kubernetes stores a number in a custom object as a number.
 pub(super) fn quantities<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, Quantity>, D::Error> {
     #[derive(Deserialize)]
