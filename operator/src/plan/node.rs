@@ -1,0 +1,440 @@
+//! The step of one node: what follows from what happened to it, and whether it asks to be begun.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use installer_protocol::report::Retry;
+use installer_protocol::{Outcome, Reason, Report};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use kube::ResourceExt as _;
+
+use super::rollout::{Candidate, Why, is_changing};
+use super::{Action, Direction, Draft, Handlers, JobFacts, NodeFacts, Readiness, Target, Unfit, removal};
+use crate::crd::{Phase, StartupTaint, TaintEffect, WasmRuntimeNodeStatus};
+use crate::names;
+
+/// Tries of what may pass by itself, before a person is asked.
+pub(super) const ATTEMPTS: u32 = 6;
+/// After the first try; doubled with each further one.
+const FIRST_DELAY: Duration = Duration::from_secs(10);
+/// Between two tries at most.
+const LONGEST_DELAY: Duration = Duration::from_mins(5);
+/// What a Job may take longer than its limit to be seen as ended: Kubernetes kills it, the kubelet says so.
+const GRACE: Duration = Duration::from_mins(2);
+
+/// Takes the step of `name`; gives back what it could begin with, if there is something.
+pub(super) fn step(
+    draft: &mut Draft<'_>,
+    target: &Target,
+    desired: &BTreeSet<String>,
+    direction: Direction,
+    name: &str,
+) -> Option<Candidate> {
+    let observed = draft.observed;
+    let status = draft.after.get(name).cloned();
+    let state = observed.states.get(name);
+    let is_same = |node: &&NodeFacts| state.is_none_or(|state| state.node_uid == node.uid);
+    let Some(node) = observed.nodes.get(name).filter(is_same) else {
+        removal::forget(draft, name);
+        return None;
+    };
+    if direction == Direction::LetGo {
+        removal::forget(draft, name);
+        return None;
+    }
+    let wanted = desired.contains(name);
+    match status {
+        None if wanted => fresh(draft, target, name, node),
+        None => {
+            unlabel(draft, name, node);
+            None
+        }
+        // What is half way off goes all the way, also when it is wanted again: only then it is known what is there.
+        Some(status) if !wanted || status.phase == Phase::Removing => removal::step(draft, name, node, &status),
+        // Somebody deleted the node's object, and only its finalizer is left of it: the node is taken for new, and what
+        // is there already is found by the installer.
+        Some(status) if state.is_some_and(|state| state.deleting) && !is_changing(&status) => {
+            removal::forget(draft, name);
+            None
+        }
+        Some(status) => Step { draft, target, name, node, status }.take(),
+    }
+}
+
+/// A node that was never touched.
+fn fresh(draft: &mut Draft<'_>, target: &Target, name: &str, node: &NodeFacts) -> Option<Candidate> {
+    unlabel(draft, name, node);
+    match target.install(node) {
+        Ok(_) => candidate(node, name, Why::Fresh),
+        Err(unfit) => {
+            draft.act(Action::Claim { node: name.to_owned(), uid: node.uid.clone() });
+            unsupported(draft, target, name, unfit);
+            None
+        }
+    }
+}
+
+fn unsupported(draft: &mut Draft<'_>, target: &Target, name: &str, unfit: Unfit) {
+    let Unfit { reason, message } = unfit;
+    draft.set(name, Phase::Unsupported, |status| {
+        status.target = Some(target.hash.clone());
+        say(status, reason, message);
+    });
+}
+
+/// A node that is not Ready cannot run an installer: it asks for nothing until it is.
+fn candidate(node: &NodeFacts, name: &str, why: Why) -> Option<Candidate> {
+    (node.readiness == Readiness::Ready && !node.leaving).then(|| Candidate { node: name.to_owned(), why })
+}
+
+/// The step of a node that shall have the runtime and was claimed.
+struct Step<'d, 'o, 'a> {
+    draft: &'d mut Draft<'o>,
+    target: &'a Target,
+    name: &'a str,
+    node: &'a NodeFacts,
+    status: WasmRuntimeNodeStatus,
+}
+
+impl Step<'_, '_, '_> {
+    fn take(mut self) -> Option<Candidate> {
+        match self.status.phase {
+            Phase::Claimed => self.begin(Why::Fresh),
+            Phase::Installing => self.installing(),
+            Phase::Verifying => self.verifying(),
+            Phase::Ready => self.ready(),
+            Phase::Failed => self.failed(),
+            Phase::Unsupported => {
+                self.unlabel();
+                self.begin(Why::Fresh)
+            }
+            // The caller sends these another way.
+            Phase::Removing => None,
+        }
+    }
+
+    /// Asks to begin, unless the node is known to be unfit for what it would be brought to.
+    fn begin(&mut self, why: Why) -> Option<Candidate> {
+        match self.target.install(self.node) {
+            Ok(_) => candidate(self.node, self.name, why),
+            Err(unfit) if self.status.installed.is_none() => {
+                unsupported(self.draft, self.target, self.name, unfit);
+                None
+            }
+            Err(Unfit { reason, message }) => {
+                // What it has goes on working.
+                let hash = self.target.hash.clone();
+                self.set(Phase::Failed, |status| {
+                    status.target = Some(hash);
+                    status.retry_at = None;
+                    say(status, reason, message);
+                });
+                None
+            }
+        }
+    }
+
+    fn installing(&mut self) -> Option<Candidate> {
+        let Some(job) = self.status.job.clone() else {
+            // Written by nobody but this operator, so this does not happen; to begin anew is right whatever is there.
+            return self.begin(Why::Retry);
+        };
+        match self.draft.observed.jobs.get(&job) {
+            None => self.start_again(job),
+            Some(JobFacts::Running(waiting)) => self.wait_for(&job, waiting.clone()),
+            Some(JobFacts::Reported(report)) => self.hear(&job, &report.clone()),
+            Some(JobFacts::Lost(why)) => self.lost(&job, why.clone()),
+        }
+        None
+    }
+
+    /// The operator ended between writing down the Job and making it, or somebody removed it.
+    fn start_again(&mut self, job: String) {
+        match self.target.install(self.node) {
+            Ok(request) => self.draft.act(Action::StartInstaller {
+                job,
+                node: self.name.to_owned(),
+                request: Box::new(request),
+                limit: limit(self.draft),
+            }),
+            Err(_) => self.lost(&job, "the spec changed before the installer began".to_owned()),
+        }
+    }
+
+    fn wait_for(&mut self, job: &str, waiting: Option<String>) {
+        let end = after(self.status.since.as_ref(), self.draft.observed.now, limit(self.draft) + GRACE);
+        if self.draft.observed.now < end {
+            self.draft.wake_at(end);
+            self.set(Phase::Installing, |status| status.message = waiting);
+            return;
+        }
+        self.lost(job, "its time is over and the node's kubelet has not said that it ended".to_owned());
+    }
+
+    fn hear(&mut self, job: &str, report: &Report) {
+        match report.outcome {
+            Outcome::Installed => self.installed(report),
+            Outcome::Refused if report.reason == Reason::Unsupported && self.status.installed.is_none() => {
+                let unfit = Unfit { reason: report.reason, message: report.message.clone() };
+                self.set(Phase::Unsupported, |status| end_of_job(status, Some(report)));
+                unsupported(self.draft, self.target, self.name, unfit);
+            }
+            Outcome::Refused => self.fail(report, Kept::AsItWas),
+            Outcome::RolledBack => {
+                let kept = if report.installed.is_some() { Kept::AsItWas } else { Kept::Nothing };
+                self.fail(report, kept);
+            }
+            // An installation that removes is none; what is there now is as unknown as after a failure to go back.
+            Outcome::Broken | Outcome::Removed => self.fail(report, Kept::Nothing),
+        }
+        self.draft.act(Action::DeleteJob { node: Some(self.name.to_owned()), job: job.to_owned() });
+    }
+
+    fn installed(&mut self, report: &Report) {
+        let boot = self.node.boot_id.clone();
+        self.set(Phase::Verifying, |status| {
+            end_of_job(status, Some(report));
+            status.installed.clone_from(&status.target);
+            status.boot_id = Some(boot);
+            say(status, report.reason, report.message.clone());
+        });
+        self.status = self.draft.after.get(self.name).cloned().unwrap_or_default();
+        // The cluster may know of the handler already: after a reboot nothing changes.
+        self.verifying();
+    }
+
+    fn fail(&mut self, report: &Report, kept: Kept) {
+        let attempts = self.status.attempts;
+        let retry_at = match report.reason.retry() {
+            Retry::Later if attempts < ATTEMPTS => Some(after_now(self.draft.observed.now, delay(attempts))),
+            _ => None,
+        };
+        if kept == Kept::Nothing {
+            self.unlabel();
+        }
+        self.set(Phase::Failed, |status| {
+            end_of_job(status, Some(report));
+            if kept == Kept::Nothing {
+                status.installed = None;
+            }
+            status.retry_at = retry_at.map(Time);
+            say(status, report.reason, report.message.clone());
+        });
+        self.wake_for_retry();
+    }
+
+    fn lost(&mut self, job: &str, why: String) {
+        let attempts = self.status.attempts;
+        let retry_at = (attempts < ATTEMPTS).then(|| after_now(self.draft.observed.now, delay(attempts)));
+        if retry_at.is_none() {
+            // Nobody knows what is there, and nobody will look by himself.
+            self.unlabel();
+        }
+        self.set(Phase::Failed, |status| {
+            end_of_job(status, None);
+            if retry_at.is_none() {
+                status.installed = None;
+            }
+            status.retry_at = retry_at.map(Time);
+            say(status, Reason::Interrupted, format!("the installer left no report: {why}"));
+        });
+        self.draft.act(Action::DeleteJob { node: Some(self.name.to_owned()), job: job.to_owned() });
+        self.wake_for_retry();
+    }
+
+    fn verifying(&mut self) -> Option<Candidate> {
+        let served = serves(self.node, self.target.handler());
+        if self.node.readiness == Readiness::Ready && served != Served::No {
+            self.label();
+            self.set(Phase::Ready, |status| {
+                status.reason = None;
+                status.message = None;
+                status.attempts = 0;
+            });
+            return None;
+        }
+        let end = after(self.status.since.as_ref(), self.draft.observed.now, limit(self.draft));
+        if self.draft.observed.now < end {
+            self.draft.wake_at(end);
+            return None;
+        }
+        self.unlabel();
+        let message = if self.node.readiness == Readiness::NotReady {
+            "the runtime was installed, and since then the node is not Ready: look at its kubelet and containerd"
+        } else {
+            "the runtime was installed and ran a guest, but the node's status does not list the handler: look at containerd's configuration"
+        };
+        self.set(Phase::Failed, |status| {
+            status.installed = None;
+            status.retry_at = None;
+            say(status, Reason::HandlerMissing, message.to_owned());
+        });
+        None
+    }
+
+    fn ready(&mut self) -> Option<Candidate> {
+        if self.node.readiness == Readiness::Ready && serves(self.node, self.target.handler()) == Served::No {
+            // Somebody wrote containerd's configuration anew, as some distributions do at each boot.
+            self.unlabel();
+            let now = self.draft.observed.now;
+            self.set(Phase::Failed, |status| {
+                status.installed = None;
+                status.retry_at = Some(Time(now));
+                say(status, Reason::HandlerMissing, "containerd no longer serves the handler: it is being installed again".to_owned());
+            });
+            return candidate(self.node, self.name, Why::Reverify);
+        }
+        self.label();
+        if self.status.installed.as_ref() != Some(&self.target.hash) {
+            return self.begin(Why::Upgrade);
+        }
+        if self.status.boot_id.as_ref() != Some(&self.node.boot_id) {
+            // Files and configuration may be gone with the reboot.
+            return self.begin(Why::Reverify);
+        }
+        None
+    }
+
+    fn failed(&mut self) -> Option<Candidate> {
+        // An older version that works goes on taking pods.
+        if self.status.installed.is_none() || serves(self.node, self.target.handler()) == Served::No {
+            self.unlabel();
+        }
+        if self.status.target.as_ref() != Some(&self.target.hash) {
+            return self.begin(Why::Upgrade);
+        }
+        let asked = self.draft.observed.runtime.annotations().get(names::RETRY_ANNOTATION);
+        if asked.is_some() && asked != self.status.retry_token.as_ref() {
+            // One that waits for its next try has its slot already.
+            return self.begin(if self.status.retry_at.is_some() { Why::Retry } else { Why::Upgrade });
+        }
+        match &self.status.retry_at {
+            Some(Time(time)) if *time <= self.draft.observed.now => {
+                let lost_handler = self.status.attempts == 0;
+                self.begin(if lost_handler { Why::Reverify } else { Why::Retry })
+            }
+            Some(_) => {
+                self.wake_for_retry();
+                None
+            }
+            None => None,
+        }
+    }
+
+    fn wake_for_retry(&mut self) {
+        if let Some(Time(time)) = self.draft.after.get(self.name).and_then(|status| status.retry_at.clone()) {
+            self.draft.wake_at(time);
+        }
+    }
+
+    fn set(&mut self, phase: Phase, change: impl FnOnce(&mut WasmRuntimeNodeStatus)) {
+        self.draft.set(self.name, phase, change);
+    }
+
+    fn label(&mut self) {
+        let label = names::ready_label(&self.draft.observed.runtime.name_any());
+        let uid = self.node.uid.clone();
+        if self.node.labels.get(&label).map(String::as_str) != Some(names::READY) {
+            self.draft.act(Action::Label { node: self.name.to_owned(), uid: uid.clone() });
+        }
+        let taints = startup_taints(&self.draft.observed.runtime.spec.startup_taints, self.node);
+        if !taints.is_empty() {
+            self.draft.act(Action::RemoveTaints { node: self.name.to_owned(), uid, taints });
+        }
+    }
+
+    fn unlabel(&mut self) {
+        unlabel(self.draft, self.name, self.node);
+    }
+}
+
+/// What a node has after a failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kept {
+    /// What it had before.
+    AsItWas,
+    /// Nothing that works.
+    Nothing,
+}
+
+/// Whether a node serves a handler.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Served {
+    Yes,
+    No,
+    /// The installer asked on the node, nobody else can.
+    CannotSay,
+}
+
+fn serves(node: &NodeFacts, handler: &str) -> Served {
+    match &node.handlers {
+        Handlers::Unanswerable => Served::CannotSay,
+        Handlers::Listed(handlers) if handlers.contains(handler) => Served::Yes,
+        Handlers::Listed(_) => Served::No,
+    }
+}
+
+/// Takes the readiness label off, if it is there.
+pub(super) fn unlabel(draft: &mut Draft<'_>, name: &str, node: &NodeFacts) {
+    if node.labels.contains_key(&names::ready_label(&draft.observed.runtime.name_any())) {
+        let action = Action::Unlabel { node: name.to_owned(), uid: node.uid.clone() };
+        if !draft.actions.contains(&action) {
+            draft.act(action);
+        }
+    }
+}
+
+/// The startup taints that a node still has.
+fn startup_taints(spec: &[StartupTaint], node: &NodeFacts) -> Vec<StartupTaint> {
+    let effect = |taint: &StartupTaint| match taint.effect {
+        Some(TaintEffect::NoSchedule) => Some("NoSchedule"),
+        Some(TaintEffect::PreferNoSchedule) => Some("PreferNoSchedule"),
+        Some(TaintEffect::NoExecute) => Some("NoExecute"),
+        None => None,
+    };
+    let has = |taint: &&StartupTaint| {
+        node.taints.iter().any(|(key, found)| *key == taint.key && effect(taint).is_none_or(|effect| effect == found))
+    };
+    spec.iter().filter(has).cloned().collect()
+}
+
+/// Notes what an ended Job left.
+fn end_of_job(status: &mut WasmRuntimeNodeStatus, report: Option<&Report>) {
+    status.job = None;
+    let Some(report) = report else { return };
+    let text = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+    status.version = report.installed.as_ref().map(|installed| installed.version.clone());
+    status.sha256 = report.installed.as_ref().map(|installed| installed.sha256.clone());
+    status.containerd = text(&report.host.containerd).or_else(|| status.containerd.take());
+    status.config_path = text(&report.host.config_path).or_else(|| status.config_path.take());
+}
+
+pub(super) fn say(status: &mut WasmRuntimeNodeStatus, reason: Reason, message: String) {
+    status.reason = Some(reason.as_str().to_owned());
+    status.message = Some(message);
+}
+
+/// How long one installer may take.
+pub(super) fn limit(draft: &Draft<'_>) -> Duration {
+    Duration::from_secs(draft.observed.runtime.spec.rollout.node_timeout_seconds.into())
+}
+
+/// Between the end of try number `attempts` and the next.
+pub(super) fn delay(attempts: u32) -> Duration {
+    FIRST_DELAY.saturating_mul(2_u32.saturating_pow(attempts.saturating_sub(1))).min(LONGEST_DELAY)
+}
+
+pub(super) fn after_now(now: Timestamp, delay: Duration) -> Timestamp {
+    now.saturating_add(SignedDuration::try_from(delay).unwrap_or(SignedDuration::MAX)).unwrap_or(Timestamp::MAX)
+}
+
+/// `delay` after `since`, or after now where that was not written down.
+pub(super) fn after(since: Option<&Time>, now: Timestamp, delay: Duration) -> Timestamp {
+    after_now(since.map_or(now, |Time(since)| *since), delay)
+}
+
+/// What a Job that runs longer than this after its beginning is given up for.
+pub(super) fn patience(draft: &Draft<'_>) -> Duration {
+    limit(draft) + GRACE
+}

@@ -1,0 +1,132 @@
+//! The way back: label off, then the runtime off the node, then the node's object.
+
+use installer_protocol::{Outcome, Reason, Request};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use super::node::{after, after_now, delay, limit, patience, say, unlabel};
+use super::rollout::{Candidate, Why};
+use super::{Action, Draft, JobFacts, NodeFacts, Readiness, Target};
+use crate::crd::{Phase, WasmRuntimeNodeStatus};
+
+/// Lets go of a node that is gone, or that is to be left as it is.
+pub(super) fn forget(draft: &mut Draft<'_>, name: &str) {
+    let Some(status) = draft.after.get(name).cloned() else { return };
+    if let Some(job) = status.job {
+        draft.act(Action::DeleteJob { node: Some(name.to_owned()), job });
+    }
+    draft.act(Action::Forget { node: name.to_owned() });
+}
+
+/// The step of a node that shall not have the runtime, and was claimed.
+pub(super) fn step(draft: &mut Draft<'_>, name: &str, node: &NodeFacts, status: &WasmRuntimeNodeStatus) -> Option<Candidate> {
+    match status.phase {
+        // Nothing was begun there.
+        Phase::Claimed | Phase::Unsupported => {
+            unlabel(draft, name, node);
+            forget(draft, name);
+            None
+        }
+        // An installer that is at work is not stopped half way: nothing knows less of a node than one that was.
+        Phase::Installing => {
+            unlabel(draft, name, node);
+            installing(draft, name, node, status)
+        }
+        Phase::Verifying | Phase::Ready | Phase::Failed => begin(draft, name, node),
+        Phase::Removing => {
+            unlabel(draft, name, node);
+            removing(draft, name, node, status)
+        }
+    }
+}
+
+/// The label goes when the removal begins: a rollout that is paused leaves the node as it is.
+fn begin(draft: &mut Draft<'_>, name: &str, node: &NodeFacts) -> Option<Candidate> {
+    let candidate = candidate(node, name);
+    if candidate.is_none() {
+        unlabel(draft, name, node);
+    }
+    candidate
+}
+
+fn candidate(node: &NodeFacts, name: &str) -> Option<Candidate> {
+    (node.readiness == Readiness::Ready).then(|| Candidate { node: name.to_owned(), why: Why::Remove })
+}
+
+fn installing(draft: &mut Draft<'_>, name: &str, node: &NodeFacts, status: &WasmRuntimeNodeStatus) -> Option<Candidate> {
+    let Some(job) = status.job.clone() else { return candidate(node, name) };
+    match draft.observed.jobs.get(&job) {
+        Some(JobFacts::Running(_)) => {
+            let end = after(status.since.as_ref(), draft.observed.now, patience(draft));
+            if draft.observed.now < end {
+                draft.wake_at(end);
+                return None;
+            }
+            draft.act(Action::DeleteJob { node: Some(name.to_owned()), job });
+        }
+        Some(JobFacts::Reported(_) | JobFacts::Lost(_)) => draft.act(Action::DeleteJob { node: Some(name.to_owned()), job }),
+        None => {}
+    }
+    candidate(node, name)
+}
+
+fn removing(draft: &mut Draft<'_>, name: &str, node: &NodeFacts, status: &WasmRuntimeNodeStatus) -> Option<Candidate> {
+    let Some(job) = status.job.clone() else { return wait_or_retry(draft, name, node, status) };
+    match draft.observed.jobs.get(&job).cloned() {
+        None => {
+            let request = request(draft, node);
+            let limit = limit(draft);
+            draft.act(Action::StartInstaller { job, node: name.to_owned(), request: Box::new(request), limit });
+        }
+        Some(JobFacts::Running(_)) => {
+            let end = after(status.since.as_ref(), draft.observed.now, patience(draft));
+            if draft.observed.now < end {
+                draft.wake_at(end);
+            } else {
+                later(draft, name, Reason::Interrupted, "its time is over and the node's kubelet has not said that it ended".to_owned());
+                draft.act(Action::DeleteJob { node: Some(name.to_owned()), job });
+            }
+        }
+        Some(JobFacts::Reported(report)) if report.outcome == Outcome::Removed => {
+            draft.act(Action::DeleteJob { node: Some(name.to_owned()), job });
+            draft.act(Action::Forget { node: name.to_owned() });
+        }
+        Some(JobFacts::Reported(report)) => {
+            later(draft, name, report.reason, report.message.clone());
+            draft.act(Action::DeleteJob { node: Some(name.to_owned()), job });
+        }
+        Some(JobFacts::Lost(why)) => {
+            later(draft, name, Reason::Interrupted, format!("the installer left no report: {why}"));
+            draft.act(Action::DeleteJob { node: Some(name.to_owned()), job });
+        }
+    }
+    None
+}
+
+fn wait_or_retry(draft: &mut Draft<'_>, name: &str, node: &NodeFacts, status: &WasmRuntimeNodeStatus) -> Option<Candidate> {
+    match &status.retry_at {
+        Some(Time(time)) if *time > draft.observed.now => {
+            draft.wake_at(*time);
+            None
+        }
+        _ => candidate(node, name),
+    }
+}
+
+/// A removal is never given up: the node is not clean before it succeeds. What keeps it is said in the meantime.
+fn later(draft: &mut Draft<'_>, name: &str, reason: Reason, message: String) {
+    let now = draft.observed.now;
+    draft.set(name, Phase::Removing, |status| {
+        let time = after_now(now, delay(status.attempts));
+        status.job = None;
+        status.retry_at = Some(Time(time));
+        say(status, reason, message);
+    });
+    if let Some(Time(time)) = draft.after.get(name).and_then(|status| status.retry_at.clone()) {
+        draft.wake_at(time);
+    }
+}
+
+/// What the installer is asked that takes the runtime off.
+pub(super) fn request(draft: &Draft<'_>, node: &NodeFacts) -> Request {
+    Target::of(draft.observed).uninstall(node)
+}

@@ -1,0 +1,124 @@
+//! What nodes are brought to: the part of the spec that a node has to be changed for, and its digest.
+
+use std::collections::BTreeMap;
+
+use installer_protocol::layout::Support;
+use installer_protocol::{Artifact, Reason, Request, Verb};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use kube::ResourceExt as _;
+use kube::core::{Selector, SelectorExt as _};
+use serde_json::json;
+use sha2::{Digest as _, Sha256};
+
+use super::{NodeFacts, Observed};
+use crate::crd::{Mode, Platform, WasmRuntimeSpec};
+use crate::names;
+
+/// What nodes are brought to.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Target {
+    /// Digest of it. Nodes that have it are up to date.
+    pub hash: String,
+    runtime: String,
+    spec: WasmRuntimeSpec,
+    image: String,
+}
+
+/// Why a node cannot have the runtime, known without asking the node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unfit {
+    /// In a word.
+    pub reason: Reason,
+    /// For people.
+    pub message: String,
+}
+
+impl Target {
+    pub(super) fn of(observed: &Observed) -> Self {
+        let spec = observed.runtime.spec.clone();
+        // Only what changes a node: a new image matters where the runtime comes in it. Tolerations, overhead, budget
+        // and selector change no node.
+        let image = spec.artifact.platforms.is_empty().then_some(&observed.installer_image);
+        let facts = json!([spec.runtime_class.handler, spec.artifact, spec.containerd, image]);
+        let digest = Sha256::digest(facts.to_string());
+        let hash = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+        Self { hash, runtime: observed.runtime.name_any(), spec, image: observed.installer_image.clone() }
+    }
+
+    /// The handler's name.
+    pub fn handler(&self) -> &str {
+        &self.spec.runtime_class.handler
+    }
+
+    /// What an installer is asked that brings `node` here.
+    ///
+    /// # Errors
+    /// When the node cannot have the runtime.
+    pub fn install(&self, node: &NodeFacts) -> Result<Request, Unfit> {
+        support(node, self.spec.containerd.mode)?;
+        Ok(self.ask(Verb::Install, self.artifact(node)?, node))
+    }
+
+    /// What an installer is asked that takes the runtime off `node`.
+    pub fn uninstall(&self, node: &NodeFacts) -> Request {
+        self.ask(Verb::Uninstall, None, node)
+    }
+
+    fn ask(&self, verb: Verb, artifact: Option<Artifact>, node: &NodeFacts) -> Request {
+        Request {
+            verb,
+            runtime: self.runtime.clone(),
+            handler: self.handler().to_owned(),
+            distribution: node.distribution,
+            artifact,
+            mode: self.spec.containerd.mode.into(),
+            cgroup_driver: self.spec.containerd.systemd_cgroup.into(),
+            paths: (&self.spec.containerd.paths).into(),
+            image: self.image.clone(),
+        }
+    }
+
+    fn artifact(&self, node: &NodeFacts) -> Result<Option<Artifact>, Unfit> {
+        let platforms = &self.spec.artifact.platforms;
+        if self.spec.containerd.mode == Mode::Preinstalled {
+            return Ok(None);
+        }
+        let unfit = |message: String| Unfit { reason: Reason::Unsupported, message };
+        let Some(arch) = node.arch else {
+            return Err(unfit("there is no runtime for the node's architecture: amd64 and arm64 are known".to_owned()));
+        };
+        if platforms.is_empty() {
+            return Ok(Some(Artifact::Bundled));
+        }
+        let platform = platforms.iter().find(|platform| platform.arch == arch);
+        let Platform { url, image, sha256, .. } = platform.cloned().ok_or_else(|| {
+            unfit(format!("artifact.platforms names no archive for {arch:?}: add one, or leave such nodes out of the pool"))
+        })?;
+        match (url, image) {
+            (Some(url), None) => Ok(Some(Artifact::Url { url, sha256 })),
+            (None, Some(reference)) => Ok(Some(Artifact::Image { reference, sha256 })),
+            // The schema refuses these.
+            _ => {
+                Err(Unfit { reason: Reason::InvalidRequest, message: format!("artifact.platforms: {arch:?} has not one of url and image") })
+            }
+        }
+    }
+}
+
+fn support(node: &NodeFacts, mode: Mode) -> Result<(), Unfit> {
+    match node.distribution.layout().support {
+        Support::Full => Ok(()),
+        Support::PreinstalledOnly(_) if mode == Mode::Preinstalled => Ok(()),
+        Support::PreinstalledOnly(why) | Support::No(why) => Err(Unfit { reason: Reason::Unsupported, message: why.to_owned() }),
+    }
+}
+
+/// Whether a selector selects a node's labels. An empty one selects all but the control plane's nodes.
+pub(super) fn selects(selector: &LabelSelector, labels: &BTreeMap<String, String>) -> bool {
+    let empty = |list: Option<bool>| list.unwrap_or(true);
+    if empty(selector.match_labels.as_ref().map(BTreeMap::is_empty)) && empty(selector.match_expressions.as_ref().map(Vec::is_empty)) {
+        return !labels.contains_key(names::CONTROL_PLANE_LABEL);
+    }
+    // An expression that cannot be read selects nothing: nodes are rather left alone.
+    Selector::try_from(selector.clone()).is_ok_and(|selector| selector.matches(labels))
+}

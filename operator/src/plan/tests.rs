@@ -1,0 +1,63 @@
+//! Rules of the plan: single steps as tables, whole rollouts as properties over random worlds.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use installer_protocol::report::{HostFacts, Installed, Restart};
+use installer_protocol::{Distribution, Outcome, Reason, Report, Stage, Verb};
+use k8s_openapi::jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::objects::runtime_class;
+
+#[path = "tests/world.rs"]
+mod world;
+#[path = "tests/steps.rs"]
+mod steps;
+#[path = "tests/properties.rs"]
+mod properties;
+
+/// A runtime `name` of this spec, as a cluster would have it.
+fn runtime(name: &str, spec: &Value) -> WasmRuntime {
+    let object = json!({
+        "apiVersion": "runtime.wasmedge.dev/v1alpha1",
+        "kind": "WasmRuntime",
+        "metadata": { "name": name, "uid": format!("uid-of-{name}"), "generation": 1, "creationTimestamp": "2026-01-01T00:00:00Z" },
+        "spec": spec,
+    });
+    serde_json::from_value(object).unwrap()
+}
+
+/// A Ready node on which containerd serves `handlers`.
+fn node(handlers: &[&str]) -> NodeFacts {
+    NodeFacts {
+        uid: "uid".to_owned(),
+        labels: BTreeMap::new(),
+        taints: Vec::new(),
+        readiness: Readiness::Ready,
+        leaving: false,
+        arch: Some(Arch::Amd64),
+        os: "linux".to_owned(),
+        handlers: Handlers::Listed(handlers.iter().map(|handler| (*handler).to_owned()).collect()),
+        boot_id: "boot".to_owned(),
+        distribution: Distribution::Systemd,
+    }
+}
+
+/// A report with this end; of success or of a node that is as it was, `kept` being what it has.
+fn report(outcome: Outcome, reason: Reason, kept: Option<&str>) -> Report {
+    Report {
+        outcome,
+        stage: Stage::Verify,
+        reason,
+        message: format!("because of {}", reason.as_str()),
+        host: HostFacts::default(),
+        installed: kept.map(|version| Installed { version: version.to_owned(), sha256: "0".repeat(64), path: "/opt".to_owned() }),
+        restart: Restart::Done,
+    }
+}
+
+/// The time `seconds` after the tests' beginning.
+fn at(seconds: i64) -> Timestamp {
+    Timestamp::from_second(1_800_000_000 + seconds).unwrap()
+}

@@ -1,0 +1,202 @@
+//! Rules that hold in every world, whatever happens and wherever an operator ends.
+
+use proptest::prelude::*;
+
+use super::world::World;
+use super::*;
+
+/// Something that happens to a cluster.
+#[derive(Debug, Clone)]
+enum Event {
+    /// An operator reconciles a runtime, and ends after so many actions.
+    Reconcile(usize, usize),
+    /// A running installer ends.
+    End(usize, usize),
+    /// Time passes.
+    Pass(i64),
+    /// A node joins or leaves the pool.
+    Pool(usize),
+    /// A node reboots, and is not Ready until the next such event.
+    Reboot(usize),
+    /// A node vanishes, or a new one of its name comes.
+    Vanish(usize),
+    /// A runtime's spec changes.
+    Spec(usize),
+    /// A rollout is paused, or goes on.
+    Pause(usize),
+    /// A runtime is deleted.
+    Delete(usize),
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    prop_oneof![
+        8 => (0..2usize, prop_oneof![4 => Just(usize::MAX), 1 => 0..6usize]).prop_map(|(runtime, limit)| Event::Reconcile(runtime, limit)),
+        6 => (0..8usize, 0..9usize).prop_map(|(job, end)| Event::End(job, end)),
+        2 => (1..400i64).prop_map(Event::Pass),
+        1 => (0..8usize).prop_map(Event::Pool),
+        1 => (0..8usize).prop_map(Event::Reboot),
+        1 => (0..8usize).prop_map(Event::Vanish),
+        1 => (0..2usize).prop_map(Event::Spec),
+        1 => (0..2usize).prop_map(Event::Pause),
+        1 => (0..40usize).prop_map(Event::Delete),
+    ]
+}
+
+const NAMES: [&str; 2] = ["blue", "green"];
+
+fn cluster(max: usize, canary: usize, nodes: usize) -> World {
+    let spec = |handler: &str| {
+        json!({
+            "nodeSelector": { "matchExpressions": [{ "key": "outside", "operator": "DoesNotExist" }] },
+            "runtimeClass": { "name": handler, "handler": handler },
+            "rollout": { "maxUnavailable": max, "canary": canary, "failureThreshold": 2 },
+        })
+    };
+    World::new(NAMES.iter().map(|name| runtime(name, &spec(name))).collect(), nodes)
+}
+
+/// How the installer that is told `end` ends.
+fn ending(world: &World, job: &str, end: usize) -> JobFacts {
+    let kept = |job: &world::Job| world.hosts.contains_key(&(job.runtime.clone(), job.node.clone())).then_some("1");
+    let failed = |outcome, reason| JobFacts::Reported(Box::new(report(outcome, reason, kept(&world.jobs[job]))));
+    match end {
+        0 => failed(Outcome::RolledBack, Reason::SmokeFailed),
+        1 => failed(Outcome::Refused, Reason::Download),
+        2 => JobFacts::Reported(Box::new(report(Outcome::Broken, Reason::ContainerdRestart, None))),
+        3 => JobFacts::Lost("exit code 255".to_owned()),
+        4 => failed(Outcome::Refused, Reason::InUse),
+        _ => world.success(job),
+    }
+}
+
+fn happen(world: &mut World, event: &Event) {
+    let node = |world: &World, number: usize| world.nodes.keys().nth(number % world.nodes.len().max(1)).cloned();
+    match *event {
+        Event::Reconcile(number, limit) if world.runtimes.contains_key(NAMES[number]) => drop(world.reconcile(NAMES[number], limit)),
+        Event::End(number, end) => {
+            let running = world.running();
+            if let Some(job) = running.get(number % running.len().max(1)) {
+                let facts = ending(world, job, end);
+                world.end(job, facts);
+            }
+        }
+        Event::Pass(seconds) => world.seconds += seconds,
+        Event::Pool(number) => {
+            let Some(name) = node(world, number) else { return };
+            let labels = &mut world.nodes.get_mut(&name).unwrap().labels;
+            if labels.remove("outside").is_none() {
+                labels.insert("outside".to_owned(), String::new());
+            }
+        }
+        Event::Reboot(number) => {
+            let Some(name) = node(world, number) else { return };
+            let facts = world.nodes.get_mut(&name).unwrap();
+            facts.readiness = if facts.readiness == Readiness::Ready { Readiness::NotReady } else { Readiness::Ready };
+            facts.boot_id.push('+');
+        }
+        Event::Vanish(number) => {
+            let Some(name) = node(world, number) else { return };
+            world.hosts.retain(|(_, node), _| *node != name);
+            world.touched.retain(|(_, node)| *node != name);
+            for job in world.jobs.values_mut().filter(|job| job.node == name) {
+                job.facts = JobFacts::Lost("its pod is gone".to_owned());
+            }
+            let uid = format!("{}+", world.nodes[&name].uid);
+            *world.nodes.get_mut(&name).unwrap() = NodeFacts { uid, ..node_facts() };
+        }
+        Event::Spec(number) => {
+            let Some(runtime) = world.runtimes.get_mut(NAMES[number]) else { return };
+            runtime.spec.containerd.paths.unit = Some(format!("unit-{}.service", world.seconds));
+        }
+        Event::Pause(number) => {
+            let Some(runtime) = world.runtimes.get_mut(NAMES[number]) else { return };
+            runtime.spec.rollout.paused = !runtime.spec.rollout.paused;
+        }
+        Event::Delete(number) if number < NAMES.len() && world.runtimes.contains_key(NAMES[number]) => {
+            world.delete(NAMES[number]);
+        }
+        Event::Reconcile(..) | Event::Delete(_) => {}
+    }
+}
+
+fn node_facts() -> NodeFacts {
+    node(&["runc"])
+}
+
+/// What must never be seen, whatever happened.
+fn check(world: &World, budget: usize) -> Result<(), TestCaseError> {
+    for name in NAMES {
+        let states = || world.states.iter().filter(|((runtime, _), _)| runtime == name);
+        let changing = states().filter(|(_, state)| is_changing(&state.status)).count();
+        prop_assert!(changing <= budget, "{name} changes {changing} nodes, {budget} are allowed");
+        for ((_, node), state) in states() {
+            // A host that took pods and lost the runtime by our own doing has no label.
+            let has = world.hosts.contains_key(&(name.to_owned(), node.clone()));
+            let labelled = world.is_labelled(name, node);
+            let heard = state.status.job.is_none();
+            prop_assert!(!(labelled && heard && !has), "{node} takes pods of {name} and does not have it: {:?}", state.status);
+        }
+        for (runtime, node) in world.touched.iter().filter(|(runtime, _)| runtime == name) {
+            let known = world.states.contains_key(&(runtime.clone(), node.clone()));
+            let has = world.hosts.contains_key(&(runtime.clone(), node.clone()));
+            prop_assert!(known || !has, "{node} has {runtime} and nobody knows");
+        }
+    }
+    for node in world.nodes.keys() {
+        let at_work = world.jobs.values().filter(|job| job.node == *node && matches!(job.facts, JobFacts::Running(_)));
+        let owners: BTreeSet<&str> = at_work.map(|job| job.runtime.as_str()).collect();
+        prop_assert!(owners.len() <= 1, "installers of {owners:?} are at work on {node}");
+    }
+    Ok(())
+}
+
+/// The cluster after trouble has ended: every node is Ready, nothing is paused, and failures were looked at.
+fn heal(world: &mut World) {
+    for facts in world.nodes.values_mut() {
+        facts.readiness = Readiness::Ready;
+    }
+    for (name, runtime) in &mut world.runtimes {
+        runtime.spec.rollout.paused = false;
+        let token = BTreeMap::from([(names::RETRY_ANNOTATION.to_owned(), format!("heal {name}"))]);
+        runtime.meta_mut().annotations = Some(token);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_budget_holds_and_pods_land_only_where_the_runtime_is(
+        (budget, canary, nodes) in (1..4usize, 0..3usize, 1..7usize),
+        events in proptest::collection::vec(event(), 1..80),
+    ) {
+        let mut world = cluster(budget, canary, nodes);
+        for event in &events {
+            happen(&mut world, event);
+            check(&world, budget)?;
+        }
+    }
+
+    #[test]
+    fn after_all_trouble_every_node_of_the_pool_has_it_and_no_other(
+        (budget, canary, nodes) in (1..4usize, 0..3usize, 1..7usize),
+        events in proptest::collection::vec(event(), 1..80),
+    ) {
+        let mut world = cluster(budget, canary, nodes);
+        for event in &events {
+            happen(&mut world, event);
+        }
+        heal(&mut world);
+        world.settle();
+        for name in NAMES {
+            let alive = world.runtimes.contains_key(name);
+            for (node, facts) in &world.nodes {
+                let wanted = alive && !facts.labels.contains_key("outside");
+                prop_assert_eq!(world.is_labelled(name, node), wanted, "{} on {}: {:?}", name, node, world.states);
+                prop_assert_eq!(world.hosts.contains_key(&(name.to_owned(), node.clone())), wanted);
+            }
+            prop_assert_eq!(world.classes.contains_key(name), alive);
+        }
+        prop_assert!(world.jobs.is_empty(), "Jobs are left: {:?}", world.jobs);
+    }
+}

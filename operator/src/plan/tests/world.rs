@@ -1,0 +1,174 @@
+//! A model of a cluster: plans are carried out on it at once, installers end when the test says so.
+
+use super::*;
+
+/// A cluster.
+#[derive(Debug, Clone)]
+pub(super) struct World {
+    pub(super) seconds: i64,
+    pub(super) runtimes: BTreeMap<String, WasmRuntime>,
+    pub(super) nodes: BTreeMap<String, NodeFacts>,
+    /// By runtime and node.
+    pub(super) states: BTreeMap<(String, String), NodeState>,
+    pub(super) jobs: BTreeMap<String, Job>,
+    pub(super) classes: BTreeMap<String, RuntimeClass>,
+    /// What is really on nodes: by runtime and node, the target's digest.
+    pub(super) hosts: BTreeMap<(String, String), String>,
+    /// Every node that an installer was ever sent to, by runtime.
+    pub(super) touched: BTreeSet<(String, String)>,
+}
+
+/// A Job.
+#[derive(Debug, Clone)]
+pub(super) struct Job {
+    pub(super) runtime: String,
+    pub(super) node: String,
+    pub(super) verb: Verb,
+    pub(super) handler: String,
+    pub(super) hash: String,
+    pub(super) facts: JobFacts,
+}
+
+impl World {
+    pub(super) fn new(runtimes: Vec<WasmRuntime>, nodes: usize) -> Self {
+        let name = |number: usize| format!("node-{number:02}");
+        Self {
+            seconds: 0,
+            runtimes: runtimes.into_iter().map(|runtime| (runtime.name_any(), runtime)).collect(),
+            nodes: (0..nodes).map(|number| (name(number), NodeFacts { uid: name(number), ..node(&["runc"]) })).collect(),
+            states: BTreeMap::new(),
+            jobs: BTreeMap::new(),
+            classes: BTreeMap::new(),
+            hosts: BTreeMap::new(),
+            touched: BTreeSet::new(),
+        }
+    }
+
+    pub(super) fn observed(&self, runtime: &str) -> Observed {
+        let of = |states: bool| self.states.iter().filter(move |((owner, _), _)| (owner == runtime) == states);
+        let this = &self.runtimes[runtime];
+        Observed {
+            now: at(self.seconds),
+            runtime: this.clone(),
+            peers: self.runtimes.values().filter(|peer| peer.name_any() != runtime).cloned().collect(),
+            nodes: self.nodes.clone(),
+            states: of(true).map(|((_, node), state)| (node.clone(), state.clone())).collect(),
+            busy: of(false).filter(|(_, state)| state.status.job.is_some()).map(|((_, node), _)| node.clone()).collect(),
+            jobs: self.jobs.iter().filter(|(_, job)| job.runtime == runtime).map(|(name, job)| (name.clone(), job.facts.clone())).collect(),
+            class: self.classes.get(&this.spec.runtime_class.name).cloned(),
+            installer_image: "installer:1".to_owned(),
+        }
+    }
+
+    /// Plans, and carries out the first `limit` actions: an operator may end after any.
+    pub(super) fn reconcile(&mut self, runtime: &str, limit: usize) -> Plan {
+        let plan = plan(&self.observed(runtime));
+        for action in plan.actions.iter().take(limit) {
+            self.carry_out(runtime, action, &plan.target.hash);
+        }
+        plan
+    }
+
+    fn carry_out(&mut self, runtime: &str, action: &Action, hash: &str) {
+        let key = |node: &str| (runtime.to_owned(), node.to_owned());
+        let label = names::ready_label(runtime);
+        match action.clone() {
+            Action::AddFinalizer => self.runtimes.get_mut(runtime).unwrap().finalizers_mut().push(names::RUNTIME_FINALIZER.to_owned()),
+            Action::ReleaseFinalizer => drop(self.runtimes.remove(runtime)),
+            Action::ApplyRuntimeClass => {
+                let class = runtime_class::desired(&self.runtimes[runtime]);
+                self.classes.insert(class.name_any(), class);
+            }
+            Action::RemoveRuntimeClass => drop(self.classes.remove(&self.runtimes[runtime].spec.runtime_class.name)),
+            Action::Claim { node, uid } => {
+                let state = NodeState {
+                    uid: format!("{runtime}-{node}"),
+                    node_uid: uid,
+                    deleting: false,
+                    status: WasmRuntimeNodeStatus::default(),
+                };
+                self.states.insert(key(&node), state);
+            }
+            Action::SetNode { node, status } => self.states.get_mut(&key(&node)).unwrap().status = *status,
+            Action::StartInstaller { job, node, request, .. } => {
+                self.touched.insert(key(&node));
+                let Request { verb, handler, .. } = *request;
+                let runtime = runtime.to_owned();
+                let begun = Job { runtime, node, verb, handler, hash: hash.to_owned(), facts: JobFacts::Running(None) };
+                self.jobs.entry(job).or_insert(begun);
+            }
+            Action::DeleteJob { job, .. } => drop(self.jobs.remove(&job)),
+            Action::Label { node, .. } => drop(self.nodes.get_mut(&node).unwrap().labels.insert(label, names::READY.to_owned())),
+            Action::Unlabel { node, .. } => drop(self.nodes.get_mut(&node).unwrap().labels.remove(&label)),
+            Action::RemoveTaints { node, taints, .. } => {
+                self.nodes.get_mut(&node).unwrap().taints.retain(|(key, _)| taints.iter().all(|taint| taint.key != *key));
+            }
+            Action::Forget { node } => drop(self.states.remove(&key(&node))),
+        }
+    }
+
+    /// Ends a running Job, with what that does to its node.
+    pub(super) fn end(&mut self, job: &str, facts: JobFacts) {
+        let job = self.jobs.get_mut(job).unwrap();
+        let key = (job.runtime.clone(), job.node.clone());
+        if let (JobFacts::Reported(report), Some(node)) = (&facts, self.nodes.get_mut(&job.node)) {
+            if let Handlers::Listed(handlers) = &mut node.handlers {
+                match report.outcome {
+                    Outcome::Installed => drop(handlers.insert(job.handler.clone())),
+                    Outcome::Removed | Outcome::Broken => drop(handlers.remove(&job.handler)),
+                    Outcome::Refused | Outcome::RolledBack => {}
+                }
+            }
+            match report.outcome {
+                Outcome::Installed => drop(self.hosts.insert(key, job.hash.clone())),
+                Outcome::Removed | Outcome::Broken => drop(self.hosts.remove(&key)),
+                Outcome::Refused | Outcome::RolledBack => {}
+            }
+        }
+        job.facts = facts;
+    }
+
+    pub(super) fn running(&self) -> Vec<String> {
+        self.jobs.iter().filter(|(_, job)| matches!(job.facts, JobFacts::Running(_))).map(|(name, _)| name.clone()).collect()
+    }
+
+    /// The report that an installer gives that does what it was asked.
+    pub(super) fn success(&self, job: &str) -> JobFacts {
+        let (outcome, kept) = if self.jobs[job].verb == Verb::Install { (Outcome::Installed, Some("1")) } else { (Outcome::Removed, None) };
+        JobFacts::Reported(Box::new(report(outcome, Reason::Done, kept)))
+    }
+
+    /// Lets every installer succeed until nothing is left to do.
+    pub(super) fn settle(&mut self) {
+        for _ in 0..200 {
+            let names: Vec<String> = self.runtimes.keys().cloned().collect();
+            let acted = names.iter().filter(|name| !self.reconcile(name, usize::MAX).actions.is_empty()).count();
+            let running = self.running();
+            for job in &running {
+                let end = self.success(job);
+                self.end(job, end);
+            }
+            if acted == 0 && running.is_empty() {
+                let waits = names.iter().filter_map(|name| plan(&self.observed(name)).again).min();
+                match waits {
+                    Some(wait) => self.seconds += i64::try_from(wait.as_secs()).unwrap() + 1,
+                    None => return,
+                }
+            }
+        }
+        panic!("the cluster does not settle: {self:#?}");
+    }
+
+    pub(super) fn status(&self, runtime: &str, node: &str) -> &WasmRuntimeNodeStatus {
+        &self.states[&(runtime.to_owned(), node.to_owned())].status
+    }
+
+    pub(super) fn is_labelled(&self, runtime: &str, node: &str) -> bool {
+        self.nodes[node].labels.contains_key(&names::ready_label(runtime))
+    }
+
+    pub(super) fn delete(&mut self, runtime: &str) {
+        let time = k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(at(self.seconds));
+        self.runtimes.get_mut(runtime).unwrap().meta_mut().deletion_timestamp = Some(time);
+    }
+}

@@ -1,0 +1,202 @@
+//! What a runtime's object says of itself: counts, conditions, and a few words.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use k8s_openapi::jiff::Timestamp;
+use kube::{Resource as _, ResourceExt as _};
+
+use crate::crd::{ConditionReason, ConditionType, Counts, Phase, WasmRuntimeNodeStatus, WasmRuntimeStatus};
+use crate::names;
+use crate::plan::{ClassVerdict, Direction, Observed, Plan, Rollout};
+
+#[cfg(test)]
+mod tests;
+
+/// How many nodes a condition names; the objects of the others can be listed.
+const NAMED: usize = 3;
+
+/// The status that follows from what was observed and planned. What did not change keeps its time.
+pub fn status(observed: &Observed, plan: &Plan) -> WasmRuntimeStatus {
+    let runtime = &observed.runtime;
+    let former = runtime.status.clone().unwrap_or_default();
+    let counts = count(observed, plan);
+    let verdicts = [available(plan, counts), progressing(observed, plan, counts), degraded(observed, plan, counts)];
+    WasmRuntimeStatus {
+        observed_generation: runtime.meta().generation,
+        state: state(observed, plan, counts),
+        hash: plan.target.hash.clone(),
+        version: version(plan).or(former.version),
+        nodes: counts,
+        conditions: verdicts.into_iter().map(|verdict| verdict.condition(&former.conditions, runtime.meta().generation, observed.now)).collect(),
+    }
+}
+
+/// What a condition is to say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Verdict {
+    kind: ConditionType,
+    holds: bool,
+    reason: ConditionReason,
+    message: String,
+}
+
+impl Verdict {
+    fn new(kind: ConditionType, holds: bool, reason: ConditionReason, message: impl Into<String>) -> Self {
+        Self { kind, holds, reason, message: message.into() }
+    }
+
+    fn condition(self, former: &[Condition], generation: Option<i64>, now: Timestamp) -> Condition {
+        let status = if self.holds { "True" } else { "False" };
+        let same = former.iter().find(|condition| condition.type_ == self.kind.as_str() && condition.status == status);
+        Condition {
+            type_: self.kind.as_str().to_owned(),
+            status: status.to_owned(),
+            reason: self.reason.as_str().to_owned(),
+            message: self.message,
+            observed_generation: generation,
+            last_transition_time: same.map_or(Time(now), |condition| condition.last_transition_time.clone()),
+        }
+    }
+}
+
+fn count(observed: &Observed, plan: &Plan) -> Counts {
+    let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+    let all = || plan.after.iter();
+    let desired = || all().filter(|(name, _)| plan.desired.contains(*name));
+    let hash = Some(&plan.target.hash);
+    let label = names::ready_label(&observed.runtime.name_any());
+    let labelled = |name: &String| {
+        let was = observed.nodes.get(name).is_some_and(|node| node.labels.get(&label).map(String::as_str) == Some(names::READY));
+        let put = plan.actions.iter().any(|action| matches!(action, crate::plan::Action::Label { node, .. } if node == name));
+        let taken = plan.actions.iter().any(|action| matches!(action, crate::plan::Action::Unlabel { node, .. } if node == name));
+        (was || put) && !taken
+    };
+    Counts {
+        desired: number(plan.desired.len()),
+        updated: number(desired().filter(|(_, status)| status.phase == Phase::Ready && status.installed.as_ref() == hash).count()),
+        ready: number(all().filter(|(name, status)| status.installed.is_some() && labelled(name)).count()),
+        changing: number(all().filter(|(_, status)| crate::plan::is_changing(status)).count()),
+        failed: number(desired().filter(|(_, status)| status.phase == Phase::Failed).count()),
+        unsupported: number(all().filter(|(_, status)| status.phase == Phase::Unsupported).count()),
+        removing: number(all().filter(|(name, status)| status.phase == Phase::Removing || !plan.desired.contains(*name)).count()),
+    }
+}
+
+fn available(plan: &Plan, counts: Counts) -> Verdict {
+    let verdict = |holds, reason, message: String| Verdict::new(ConditionType::Available, holds, reason, message);
+    match (counts.ready, plan.desired.len()) {
+        (0, 0) => verdict(false, ConditionReason::NoNodesSelected, "nodeSelector selects no node".to_owned()),
+        (0, _) => verdict(false, ConditionReason::NoNodesReady, "pods of the class wait: no node takes them yet".to_owned()),
+        (ready, desired) => verdict(true, ConditionReason::NodesReady, format!("{ready} of {desired} nodes take pods of the class")),
+    }
+}
+
+fn progressing(observed: &Observed, plan: &Plan, counts: Counts) -> Verdict {
+    let verdict = |holds, reason, message: String| Verdict::new(ConditionType::Progressing, holds, reason, message);
+    let Counts { updated, changing, removing, desired, .. } = counts;
+    if observed.runtime.meta().deletion_timestamp.is_some() {
+        return verdict(true, ConditionReason::Removing, format!("{removing} nodes are still to be cleaned"));
+    }
+    let done = format!("{updated} of {desired} nodes are up to date, {changing} being changed");
+    match plan.rollout {
+        Rollout::Paused => verdict(false, ConditionReason::Paused, format!("{done}; rollout.paused is set")),
+        Rollout::Stopped { failed } => verdict(false, ConditionReason::RolloutStopped, format!("{done}; {failed} failed, so no further node is begun")),
+        Rollout::Blocked => verdict(false, blocked(plan.class).0, format!("{done}; {}", blocked(plan.class).1)),
+        Rollout::Canary => verdict(true, ConditionReason::Canary, format!("{done}; the others wait until the first work")),
+        Rollout::Going => verdict(true, ConditionReason::RollingOut, done),
+        Rollout::Settled if removing > 0 => verdict(true, ConditionReason::Removing, format!("{removing} nodes that left the pool are still to be cleaned")),
+        Rollout::Settled if updated + counts.failed + counts.unsupported < desired => {
+            verdict(true, ConditionReason::RollingOut, format!("{done}; the others are not Ready, or another runtime is being installed there"))
+        }
+        Rollout::Settled => verdict(false, ConditionReason::UpToDate, done),
+    }
+}
+
+fn degraded(observed: &Observed, plan: &Plan, counts: Counts) -> Verdict {
+    let verdict = |reason, message: String| Verdict::new(ConditionType::Degraded, true, reason, message);
+    if plan.rollout == Rollout::Blocked {
+        let (reason, message) = blocked(plan.class);
+        return verdict(reason, message.to_owned());
+    }
+    let removal = named(plan, |name, status| !plan.desired.contains(name) && status.phase == Phase::Removing && status.reason.is_some());
+    if !removal.is_empty() {
+        return verdict(ConditionReason::RemovalBlocked, removal);
+    }
+    if let Some(waiting) = not_ready(observed, plan) {
+        return verdict(ConditionReason::RemovalBlocked, waiting);
+    }
+    if counts.failed > 0 {
+        let stopped = matches!(plan.rollout, Rollout::Stopped { .. });
+        let reason = if stopped { ConditionReason::RolloutStopped } else { ConditionReason::NodesFailed };
+        return verdict(reason, named(plan, |name, status| plan.desired.contains(name) && status.phase == Phase::Failed));
+    }
+    if counts.unsupported > 0 {
+        return verdict(ConditionReason::NodesUnsupported, named(plan, |_, status| status.phase == Phase::Unsupported));
+    }
+    Verdict::new(ConditionType::Degraded, false, ConditionReason::AsExpected, "no node failed")
+}
+
+/// Nodes that have to be cleaned and cannot be, because they are not Ready.
+fn not_ready(observed: &Observed, plan: &Plan) -> Option<String> {
+    let is_down = |name: &&String| {
+        let node = observed.nodes.get(*name);
+        !plan.desired.contains(*name) && node.is_some_and(|node| node.readiness == crate::plan::Readiness::NotReady)
+    };
+    let down: Vec<&str> = plan.after.keys().filter(is_down).map(String::as_str).take(NAMED).collect();
+    (!down.is_empty()).then(|| format!("{} cannot be cleaned while not Ready: bring them back, or delete the Node objects", down.join(", ")))
+}
+
+fn blocked(class: ClassVerdict) -> (ConditionReason, &'static str) {
+    match class {
+        ClassVerdict::NameTaken => {
+            (ConditionReason::NameTaken, "an older WasmRuntime has this handler or RuntimeClass: choose other names in a new WasmRuntime")
+        }
+        ClassVerdict::OtherHandler => (
+            ConditionReason::RuntimeClassNotOurs,
+            "the RuntimeClass is there with another handler, which cannot be changed: remove it, or choose another runtimeClass.name",
+        ),
+        _ => (
+            ConditionReason::RuntimeClassNotOurs,
+            "the RuntimeClass is there and was not made by this operator: set runtimeClass.adoptExisting, remove it, or choose another name",
+        ),
+    }
+}
+
+/// The nodes of a kind, and what each has to say.
+fn named(plan: &Plan, is_it: impl Fn(&String, &WasmRuntimeNodeStatus) -> bool) -> String {
+    let found: Vec<String> = plan.after.iter().filter(|(name, status)| is_it(name, status)).map(|(name, status)| said(name, status)).collect();
+    let more = found.len().saturating_sub(NAMED);
+    let mut text = found.into_iter().take(NAMED).collect::<Vec<_>>().join("; ");
+    if more > 0 {
+        text.push_str(&format!("; and {more} more: kubectl get wasmruntimenodes"));
+    }
+    text
+}
+
+fn said(name: &str, status: &WasmRuntimeNodeStatus) -> String {
+    let reason = status.reason.as_deref().unwrap_or("no reason given");
+    format!("{name}: {reason}: {}", status.message.as_deref().unwrap_or_default())
+}
+
+/// The version that up to date nodes have.
+fn version(plan: &Plan) -> Option<String> {
+    let up_to_date = |status: &&WasmRuntimeNodeStatus| status.installed.as_ref() == Some(&plan.target.hash);
+    plan.after.values().filter(up_to_date).find_map(|status| status.version.clone())
+}
+
+/// A few words for a table.
+fn state(observed: &Observed, plan: &Plan, counts: Counts) -> String {
+    let Counts { updated, desired, removing, .. } = counts;
+    if Direction::of(&observed.runtime) != Direction::In {
+        return format!("Removing, {removing} left");
+    }
+    match plan.rollout {
+        Rollout::Blocked => blocked(plan.class).0.as_str().to_owned(),
+        Rollout::Paused => format!("Paused, {updated}/{desired}"),
+        Rollout::Stopped { failed } => format!("Stopped, {failed} failed"),
+        Rollout::Canary => format!("Canary, {updated}/{desired}"),
+        Rollout::Going => format!("Rolling out, {updated}/{desired}"),
+        Rollout::Settled if desired == 0 => "No nodes".to_owned(),
+        Rollout::Settled if updated == desired => "Up to date".to_owned(),
+        Rollout::Settled => format!("Waiting for nodes, {updated}/{desired}"),
+    }
+}

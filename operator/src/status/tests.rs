@@ -1,0 +1,115 @@
+//! What a status says of each kind of plan.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use installer_protocol::Distribution;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::crd::WasmRuntime;
+use crate::plan::{Handlers, NodeFacts, NodeState, Readiness, plan};
+
+fn observed(spec: &Value, states: &[(&str, Value)]) -> Observed {
+    let runtime: WasmRuntime = serde_json::from_value(json!({
+        "apiVersion": "runtime.wasmedge.dev/v1alpha1", "kind": "WasmRuntime",
+        "metadata": { "name": "wasmedge", "generation": 3, "finalizers": [names::RUNTIME_FINALIZER] }, "spec": spec }))
+    .unwrap();
+    let node = |name: &str| NodeFacts {
+        uid: name.to_owned(),
+        labels: BTreeMap::new(),
+        taints: Vec::new(),
+        readiness: Readiness::Ready,
+        leaving: false,
+        arch: Some(crate::crd::Arch::Amd64),
+        os: "linux".to_owned(),
+        handlers: Handlers::Listed(BTreeSet::from(["wasmedge".to_owned()])),
+        boot_id: "boot".to_owned(),
+        distribution: Distribution::Systemd,
+    };
+    let state = |name: &str, status: &Value| NodeState {
+        uid: String::new(),
+        node_uid: name.to_owned(),
+        deleting: false,
+        status: serde_json::from_value(status.clone()).unwrap(),
+    };
+    Observed {
+        now: Timestamp::from_second(1_800_000_000).unwrap(),
+        runtime,
+        peers: Vec::new(),
+        nodes: states.iter().map(|(name, _)| ((*name).to_owned(), node(name))).collect(),
+        states: states.iter().filter(|(_, state)| !state.is_null()).map(|(name, status)| ((*name).to_owned(), state(name, status))).collect(),
+        busy: BTreeSet::new(),
+        jobs: BTreeMap::new(),
+        class: None,
+        installer_image: "installer:1".to_owned(),
+    }
+}
+
+fn told(observed: &Observed) -> WasmRuntimeStatus {
+    status(observed, &plan(observed))
+}
+
+fn reason<'a>(status: &'a WasmRuntimeStatus, kind: ConditionType) -> (&'a str, &'a str, &'a str) {
+    let condition = status.conditions.iter().find(|condition| condition.type_ == kind.as_str()).unwrap();
+    (&condition.status, &condition.reason, &condition.message)
+}
+
+/// The digest of the spec, found out by asking.
+fn hash(spec: &Value) -> String {
+    plan(&observed(spec, &[])).target.hash
+}
+
+#[test]
+fn a_pool_without_nodes_is_not_available_and_nothing_is_wrong() {
+    let status = told(&observed(&json!({}), &[]));
+    assert_eq!(reason(&status, ConditionType::Available).1, "NoNodesSelected");
+    assert_eq!(reason(&status, ConditionType::Degraded).0, "False");
+    assert_eq!((status.state.as_str(), status.observed_generation), ("No nodes", Some(3)));
+}
+
+#[test]
+fn a_pool_that_has_everything_is_available_and_at_rest() {
+    let ready = json!({ "phase": "Ready", "installed": hash(&json!({})), "target": hash(&json!({})), "version": "1.2.3", "bootId": "boot" });
+    let status = told(&observed(&json!({}), &[("a", ready.clone()), ("b", ready)]));
+    assert_eq!(reason(&status, ConditionType::Available), ("True", "NodesReady", "2 of 2 nodes take pods of the class"));
+    assert_eq!(reason(&status, ConditionType::Progressing).1, "UpToDate");
+    assert_eq!((status.state.as_str(), status.version.as_deref()), ("Up to date", Some("1.2.3")));
+    assert_eq!((status.nodes.desired, status.nodes.updated, status.nodes.ready), (2, 2, 2));
+}
+
+#[test]
+fn a_failure_is_told_with_its_node_and_its_reason() {
+    let failed = json!({ "phase": "Failed", "target": hash(&json!({})), "reason": "DigestMismatch", "message": "it is another file", "attempts": 1 });
+    let status = told(&observed(&json!({}), &[("a", failed), ("b", Value::Null)]));
+    let (holds, why, message) = reason(&status, ConditionType::Degraded);
+    assert_eq!((holds, why, message), ("True", "RolloutStopped", "a: DigestMismatch: it is another file"));
+    assert_eq!(reason(&status, ConditionType::Progressing).1, "RolloutStopped");
+    assert_eq!(status.state, "Stopped, 1 failed");
+}
+
+#[test]
+fn a_first_node_is_a_canary_and_a_pause_is_one() {
+    let status = told(&observed(&json!({}), &[("a", Value::Null), ("b", Value::Null)]));
+    assert_eq!(reason(&status, ConditionType::Progressing).1, "Canary");
+    let status = told(&observed(&json!({ "rollout": { "paused": true } }), &[("a", Value::Null)]));
+    assert_eq!(reason(&status, ConditionType::Progressing).1, "Paused");
+}
+
+#[test]
+fn many_failures_are_told_by_the_first_few() {
+    let failed = json!({ "phase": "Failed", "target": hash(&json!({})), "reason": "SmokeFailed", "message": "x" });
+    let names = ["a", "b", "c", "d", "e"];
+    let states: Vec<(&str, Value)> = names.iter().map(|name| (*name, failed.clone())).collect();
+    let status = told(&observed(&json!({}), &states));
+    let message = reason(&status, ConditionType::Degraded).2;
+    assert!(message.contains("c: SmokeFailed") && !message.contains("d: Smoke") && message.contains("and 2 more"), "{message}");
+}
+
+#[test]
+fn a_condition_that_stays_keeps_its_time() {
+    let mut observed = observed(&json!({}), &[]);
+    observed.runtime.status = Some(told(&observed));
+    observed.now = Timestamp::from_second(1_800_000_100).unwrap();
+    let status = told(&observed);
+    assert_eq!(Some(&status), observed.runtime.status.as_ref());
+}
