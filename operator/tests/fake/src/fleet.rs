@@ -25,6 +25,7 @@ mod object;
 mod tests;
 
 pub use machine::{Joining, Machine};
+pub(crate) use object::has_ended;
 pub use script::{Pace, Script};
 
 /// How long Kubernetes keeps pods of a node that is gone.

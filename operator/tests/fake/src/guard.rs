@@ -7,7 +7,7 @@ use installer_protocol::{Request, Verb};
 use serde_json::Value;
 
 use crate::cluster::Cluster;
-use crate::fleet::{Fleet, Machine, request_of};
+use crate::fleet::{Fleet, Machine, has_ended, request_of};
 use crate::resource::{JOB, NODE, WASM_RUNTIME_NODE};
 use crate::store::{Change, Happened};
 
@@ -119,8 +119,7 @@ impl State {
         let Some(Request { runtime, verb, .. }) = request_of(&change.object) else { return };
         let node = change.object["spec"]["template"]["spec"]["nodeName"].as_str().unwrap_or_default().to_owned();
         let job = change.key.name.clone();
-        let conditions = change.object["status"]["conditions"].as_array().into_iter().flatten();
-        let ended = conditions.into_iter().any(|condition| condition["type"] == "Complete" || condition["type"] == "Failed");
+        let ended = has_ended(&change.object);
         let open = self.open.entry(runtime.clone()).or_default();
         if ended || change.happened == Happened::Deleted {
             open.retain(|_, other| *other != job);

@@ -22,6 +22,7 @@ use crate::clock::Clock;
 use crate::faults::Fate;
 use crate::record::Call;
 use crate::refusal::Refusal;
+use crate::resource;
 use crate::store::{Key, Page, Store};
 use crate::watch::{Watching, shown};
 use crate::write::{Writer, Written};
@@ -152,7 +153,17 @@ impl Front {
                 Written::Created(object) => done(201, &object),
                 Written::Changed(object) => done(200, &object),
             },
-            Verb::Delete => done(200, &*self.store().delete(&target.key(&Value::Null), &value()?, &writer, dry_run)?),
+            Verb::Delete => {
+                let key = target.key(&Value::Null);
+                let mut store = self.store();
+                let object = store.delete(&key, &value()?, &writer, dry_run)?;
+                // Kubernetes shows what goes on to be there, and pods; of the rest it says only that they are gone.
+                if store.stored(&key).is_some() || key.resource == resource::POD {
+                    done(200, &object)
+                } else {
+                    done(200, &success(&key, &object))
+                }
+            }
             Verb::DeleteCollection => {
                 let selector = options.selector(target)?;
                 let wants = value()?;
@@ -162,7 +173,11 @@ impl Front {
                 for key in &keys {
                     store.delete(key, &wants, &writer, dry_run)?;
                 }
-                done(200, &json!({ "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success" }))
+                done(
+                    200,
+                    &json!({ "kind": format!("{}List", target.resource.kind), "apiVersion": target.resource.api_version(),
+                    "metadata": {}, "items": [] }),
+                )
             }
         }
     }
@@ -179,6 +194,11 @@ impl Front {
         };
         Ok(Outcome::Whole(200, list_body(target, &page, options.form()).into_bytes()))
     }
+}
+
+fn success(key: &Key, object: &Value) -> Value {
+    let details = json!({ "name": key.name, "group": key.resource.group, "kind": key.resource.plural, "uid": object["metadata"]["uid"] });
+    json!({ "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details })
 }
 
 /// Gives an object a name that has only the beginning of one.

@@ -24,8 +24,22 @@ enum End {
     Vanished,
 }
 
-/// Runs a Job.
+/// Runs a Job, and removes it when its time to live is over.
 pub(super) async fn run(fleet: Shared, job: Key, object: Arc<Value>, request: Request) {
+    attempt(&fleet, &job, &object, &request).await;
+    if let Some(seconds) = object["spec"]["ttlSecondsAfterFinished"].as_u64() {
+        tokio::spawn(async move {
+            sleep(Duration::from_secs(seconds)).await;
+            let uid = |job: &Value| job["metadata"]["uid"].clone();
+            // Somebody else may have removed it, and there may be another one by its name.
+            if fleet.cluster.get(&job).is_some_and(|found| uid(&found) == uid(&object) && object::has_ended(&found)) {
+                let _ = fleet.cluster.delete(&job);
+            }
+        });
+    }
+}
+
+async fn attempt(fleet: &Shared, job: &Key, object: &Value, request: &Request) {
     let spec = &object["spec"];
     let node = spec["template"]["spec"]["nodeName"].as_str().unwrap_or_default().to_owned();
     let deadline = spec["activeDeadlineSeconds"].as_u64().map_or(Duration::MAX, Duration::from_secs);
@@ -33,25 +47,25 @@ pub(super) async fn run(fleet: Shared, job: Key, object: Arc<Value>, request: Re
         fleet.fault(format!("{job} is for a node that never was: {node}"));
         return;
     };
-    if fleet.cluster.create(object::pod(&job, &object)).is_err() {
+    if fleet.cluster.create(object::pod(job, object)).is_err() {
         // The Job was deleted before its pod was made, and made again by the same name.
         return;
     }
     if machine.is_gone {
         sleep(POD_COLLECTION).await;
         // Collected by somebody else.
-        let _ = fleet.cluster.delete(&object::pod_key(&job));
-        return object::fail_job(&fleet.cluster, &job, "BackoffLimitExceeded", "Job has reached the specified backoff limit");
+        let _ = fleet.cluster.delete(&object::pod_key(job));
+        return object::fail_job(&fleet.cluster, job, "BackoffLimitExceeded", "Job has reached the specified backoff limit");
     }
-    match timeout(deadline, container(&fleet, &job, &node, &request)).await {
-        Ok(End::Reported(report)) => finish(&fleet, &job, &node, &report).await,
+    match timeout(deadline, container(fleet, job, &node, request)).await {
+        Ok(End::Reported(report)) => finish(fleet, job, &node, &report).await,
         Ok(End::Killed) => {
-            object::end_pod(&fleet.cluster, &job, 137, "OOMKilled", None);
+            object::end_pod(&fleet.cluster, job, 137, "OOMKilled", None);
             sleep(machine.pace.notice).await;
-            object::fail_job(&fleet.cluster, &job, "BackoffLimitExceeded", "Job has reached the specified backoff limit");
+            object::fail_job(&fleet.cluster, job, "BackoffLimitExceeded", "Job has reached the specified backoff limit");
         }
         Ok(End::Vanished) => {}
-        Err(_) => exceed_deadline(&fleet, &job, &node).await,
+        Err(_) => exceed_deadline(fleet, job, &node).await,
     }
 }
 

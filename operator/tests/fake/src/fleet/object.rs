@@ -87,6 +87,12 @@ fn end_job(cluster: &Cluster, job: &Key, kinds: &[&str], reason: &str, message: 
     let _ = cluster.edit(job, |job| job["status"] = json!({ "failed": 1, "conditions": conditions }));
 }
 
+/// Whether a Job has ended.
+pub(crate) fn has_ended(job: &Value) -> bool {
+    let conditions = job["status"]["conditions"].as_array().into_iter().flatten();
+    conditions.into_iter().any(|condition| condition["type"] == "Complete" || condition["type"] == "Failed")
+}
+
 /// The node is Ready, or nobody knows.
 pub(super) fn set_ready(node: &mut Value, ready: bool) {
     let (status, reason) = if ready { ("True", "KubeletReady") } else { ("Unknown", "NodeStatusUnknown") };
