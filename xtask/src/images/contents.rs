@@ -180,3 +180,41 @@ fn labels(title: &str, description: &str) -> BTreeMap<String, String> {
     ];
     facts.into_iter().map(|(name, value)| (format!("org.opencontainers.image.{name}"), value.to_owned())).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(path: &str) -> String {
+        fs::read_to_string(setup::repository().join(path)).unwrap()
+    }
+
+    #[test]
+    fn dockerfiles_take_the_pinned_compiler_and_start_the_same_programs() {
+        let pinned = text("rust-toolchain.toml");
+        let pinned = pinned.lines().find_map(|line| line.strip_prefix("channel = \"")?.strip_suffix('"')).unwrap();
+        for (folder, program, user) in [("operator", "wasmedge-operator", NOBODY), ("installer", "node-installer", "")] {
+            let file = text(&format!("{folder}/Dockerfile"));
+            assert!(file.contains(&format!("ARG RUST={pinned}\n")), "{folder}");
+            assert!(file.ends_with(&format!("ENTRYPOINT [\"/{program}\"]\n")), "{folder}");
+            assert!(user.is_empty() || file.contains(&format!("USER {user}\n")), "{folder}");
+            let version = format!("/{program}:{}", bundle::VERSION);
+            assert!(file.contains(&version), "{folder} speaks of another version than {version}");
+        }
+    }
+
+    #[test]
+    fn the_hosts_root_is_made_of_links_to_its_usr() {
+        let certificates = Certificates { bundle: b"x".to_vec(), copyright: b"x".to_vec(), packages: Vec::new() };
+        let image = LayeredImage {
+            reference: "registry.example/app:1".to_owned(),
+            layers: vec![FileLayer { files: certificates.into_base(), compression: Compression::None }],
+            ..LayeredImage::default()
+        };
+        let packed = image.pack().unwrap();
+        let layer = String::from_utf8_lossy(packed.blobs()[1].bytes()).into_owned();
+        for name in ["bin", "lib", "lib64", "sbin"] {
+            assert!(layer.contains(&format!("host/{name}\0")) && layer.contains(&format!("usr/{name}\0")), "{name}");
+        }
+    }
+}
