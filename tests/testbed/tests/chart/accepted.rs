@@ -9,6 +9,7 @@ use testbed::apiserver::ApiServer;
 use testbed::cache::Cache;
 use testbed::command::Run;
 use testbed::helm::{NAMESPACE, RELEASE};
+use testbed::wait;
 
 use crate::subject::{Case, Subject};
 use crate::{Verdict, tests};
@@ -20,20 +21,30 @@ tests!(
     a_second_operator_in_a_cluster_is_refused,
 );
 
-/// For one call of Helm.
+/// For one call of Helm, and for a server to serve new kinds.
 const LIMIT: Duration = Duration::from_mins(2);
 
 /// One server for all tests; each test has it for itself, as most of the chart's names are the cluster's.
 static SERVER: Mutex<Option<ApiServer>> = Mutex::new(None);
 
-fn on_server(work: impl FnOnce(&ApiServer) -> Result<()>) -> Result<Verdict> {
+fn on_server(subject: &Subject, work: impl FnOnce(&ApiServer) -> Result<()>) -> Result<Verdict> {
     // A test that panicked leaves objects behind, and the others say so by failing.
     let mut server = SERVER.lock().unwrap_or_else(PoisonError::into_inner);
     if server.is_none() {
-        *server = Some(ApiServer::start(&Cache::open()?)?);
+        *server = Some(start(subject)?);
     }
     server.as_ref().map_or(Ok(()), work)?;
     Ok(Verdict::Holds)
+}
+
+/// A server that serves the chart's CRDs.
+fn start(subject: &Subject) -> Result<ApiServer> {
+    let server = ApiServer::start(&Cache::open()?)?;
+    server.kubectl().args(["apply", "--server-side", "--filename"]).arg(subject.chart.join("crds")).done()?;
+    // It is established before it is served.
+    let served = || Ok(server.kubectl().args(["get", "wasmruntimes,wasmruntimenodes"]).output()?.status.success().then_some(()));
+    wait::until("both kinds to be served", LIMIT, served, || server.last_words())?;
+    Ok(server)
 }
 
 fn helm(subject: &Subject, server: &ApiServer) -> Run {
@@ -54,12 +65,8 @@ fn cases(subject: &Subject) -> Result<Vec<Case>> {
 }
 
 fn an_api_server_takes_every_case_to_the_letter(subject: &Subject) -> Result<Verdict> {
-    on_server(|server| {
+    on_server(subject, |server| {
         namespace(server, NAMESPACE, "privileged")?;
-        let crds = subject.chart.join("crds");
-        server.kubectl().args(["apply", "--server-side", "--force-conflicts", "--filename"]).arg(crds).done()?;
-        let established = ["wait", "--for=condition=Established", "--timeout=30s", "customresourcedefinitions", "--all"];
-        server.kubectl().args(established).done()?;
         for case in cases(subject)? {
             let apply = server.kubectl().args(["apply", "--server-side", "--dry-run=server", "--validate=strict", "--filename=-"]);
             apply.input(subject.render(&case.file)?).done().with_context(|| format!("case {}", case.name))?;
@@ -69,7 +76,7 @@ fn an_api_server_takes_every_case_to_the_letter(subject: &Subject) -> Result<Ver
 }
 
 fn a_release_can_be_brought_from_any_case_to_the_next_and_removed(subject: &Subject) -> Result<Verdict> {
-    on_server(|server| {
+    on_server(subject, |server| {
         namespace(server, NAMESPACE, "privileged")?;
         let release = ["--namespace", NAMESPACE, "--no-hooks"];
         let mut verb = "install";
@@ -89,7 +96,7 @@ fn a_release_can_be_brought_from_any_case_to_the_next_and_removed(subject: &Subj
 }
 
 fn a_namespace_that_admits_no_installers_is_refused_with_the_way_out(subject: &Subject) -> Result<Verdict> {
-    on_server(|server| {
+    on_server(subject, |server| {
         for level in ["baseline", "restricted"] {
             namespace(server, "strict", level)?;
             let run = helm(subject, server).args(["install", RELEASE, "--namespace=strict", "--dry-run=server"]).arg(&subject.chart);
@@ -101,7 +108,7 @@ fn a_namespace_that_admits_no_installers_is_refused_with_the_way_out(subject: &S
 }
 
 fn a_second_operator_in_a_cluster_is_refused(subject: &Subject) -> Result<Verdict> {
-    on_server(|server| {
+    on_server(subject, |server| {
         namespace(server, NAMESPACE, "privileged")?;
         namespace(server, "second", "privileged")?;
         let install = |name: &str, namespace: &str| {
