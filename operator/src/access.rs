@@ -57,7 +57,7 @@ pub const OPERATOR: &[Right] = &[
     Right {
         group: GROUP,
         resource: "wasmruntimes",
-        verbs: &["get", "list", "watch", "patch"],
+        verbs: &["list", "watch", "patch"],
         why: "reads what is wanted, and keeps its finalizer there",
         ..CLUSTER
     },
@@ -79,7 +79,7 @@ pub const OPERATOR: &[Right] = &[
     Right {
         group: "node.k8s.io",
         resource: "runtimeclasses",
-        verbs: &["get", "list", "watch", "create", "patch", "delete"],
+        verbs: &["list", "watch", "create", "patch", "delete"],
         why: "keeps the RuntimeClass that pods name",
         ..CLUSTER
     },
@@ -91,7 +91,7 @@ pub const OPERATOR: &[Right] = &[
         ..CLUSTER
     },
     Right { group: "batch", resource: "jobs", verbs: &["get", "list", "watch", "create", "delete"], why: "runs installers", ..NAMESPACE },
-    Right { resource: "pods", verbs: &["get", "list", "watch"], why: "reads what installers report", ..NAMESPACE },
+    Right { resource: "pods", verbs: &["list", "watch"], why: "reads what installers report", ..NAMESPACE },
     // A right to create cannot be limited to a name that does not exist yet.
     Right { group: "coordination.k8s.io", resource: "leases", verbs: &["create"], why: "elects a leader", ..NAMESPACE },
     Right {

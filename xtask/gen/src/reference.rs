@@ -13,13 +13,14 @@ use anyhow::Result;
 use crate::Generated;
 
 mod api;
+mod commands;
 mod keys;
 mod rights;
 mod source;
 
 /// Every page.
 pub(crate) fn pages() -> Result<Vec<Generated>> {
-    Ok(vec![api::page()?, keys::page()?, rights::page()])
+    Ok(vec![api::page()?, keys::page()?, rights::page(), commands::operator()])
 }
 
 /// A page with this title.

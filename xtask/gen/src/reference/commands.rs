@@ -1,50 +1,102 @@
-//! `docs/reference/operator-cli.md` and `installer-cli.md`: what each program says of itself.
+//! `docs/reference/operator-cli.md` and `installer-cli.md`: every command and option of each program.
 
 use std::fmt::Write as _;
 
-use clap::Command;
+use clap::{Arg, Command};
 
+use super::table;
 use crate::Generated;
 
-/// Columns of a help text, whatever the terminal of who generates it.
-const WIDTH: usize = 110;
-
 pub(super) fn operator() -> Generated {
-    let introduction = "The operator's program. The chart gives it all of this; every option is an environment variable too.";
-    super::page("operator-cli", "wasmedge-operator", &format!("{introduction}\n\n{}", help(wasmedge_operator::cli::command())))
+    let introduction = "The operator's program. The chart starts it with all that its values say.";
+    super::page("operator-cli", "wasmedge-operator", &format!("{introduction}\n\n{}", describe(wasmedge_operator::cli::command())))
 }
 
 /// What the command and all below it say of themselves.
-fn help(command: Command) -> String {
-    // What a variable is set to here is nothing to tell.
-    let mut command = hide_values(command.term_width(WIDTH)).disable_help_subcommand(true);
-    command.build();
+fn describe(command: Command) -> String {
+    // Without the command and the options that print such a text.
+    let command = command.disable_help_subcommand(true);
     let mut text = String::new();
-    describe(&mut text, &mut command);
+    write(&mut text, "", &command);
     text
 }
 
-fn hide_values(command: Command) -> Command {
-    command.mut_args(|arg| arg.hide_env_values(true)).mut_subcommands(hide_values)
+fn write(text: &mut String, above: &str, command: &Command) {
+    let name = format!("{above}{}", command.get_name());
+    let about = command.get_long_about().or(command.get_about()).map(ToString::to_string).unwrap_or_default();
+    let _ = write!(text, "## {name}\n\n{}\n\n", sentence(&about));
+    let options: Vec<&Arg> = command.get_arguments().filter(|arg| !matches!(arg.get_id().as_str(), "help" | "version")).collect();
+    if options.iter().any(|option| option.is_global_set()) {
+        text.push_str("These options stand before or after any command below:\n\n");
+    }
+    if !options.is_empty() {
+        let _ = writeln!(text, "{}", table(&["option", "variable", "default", "meaning"], options.into_iter().map(row)));
+    }
+    for inner in command.get_subcommands() {
+        write(text, &format!("{name} "), inner);
+    }
 }
 
-fn describe(text: &mut String, command: &mut Command) {
-    let name = command.get_bin_name().unwrap_or_else(|| command.get_name()).to_owned();
-    let _ = write!(text, "## {name}\n\n```text\n{}\n```\n\n", command.render_long_help().to_string().trim());
-    for inner in command.get_subcommands_mut() {
-        describe(text, inner);
+fn row(arg: &Arg) -> Vec<String> {
+    let values: Vec<String> = arg.get_value_names().into_iter().flatten().map(|name| format!(" {name}")).collect();
+    let takes_value = arg.get_action().takes_values();
+    let option = format!(
+        "`{}{}`",
+        arg.get_long().map(|long| format!("--{long}")).unwrap_or_default(),
+        if takes_value { values.concat() } else { String::new() }
+    );
+    let variable = arg.get_env().map(|name| format!("`{}`", name.display())).unwrap_or_default();
+    let defaults: Vec<String> = arg.get_default_values().iter().map(|value| format!("`{}`", value.display())).collect();
+    let default = if arg.is_required_set() { "required".to_owned() } else { defaults.join(", ") };
+    let help = arg.get_long_help().or(arg.get_help()).map(ToString::to_string).unwrap_or_default();
+    vec![option, variable, if takes_value { default } else { String::new() }, format!("{}{}", sentence(&help), possible(arg))]
+}
+
+/// The values that there are, if they are few and worth telling.
+fn possible(arg: &Arg) -> String {
+    if arg.is_hide_possible_values_set() || !arg.get_action().takes_values() {
+        return String::new();
     }
+    let value = |value: clap::builder::PossibleValue| match value.get_help() {
+        Some(help) => format!("`{}` ({})", value.get_name(), help),
+        None => format!("`{}`", value.get_name()),
+    };
+    let values: Vec<String> = arg.get_possible_values().into_iter().map(value).collect();
+    if values.is_empty() { String::new() } else { format!(" One of {}.", values.join(", ")) }
+}
+
+/// clap takes the last full stop off.
+fn sentence(text: &str) -> String {
+    if text.is_empty() || text.ends_with(['.', ':']) { text.to_owned() } else { format!("{text}.") }
 }
 
 #[cfg(test)]
 mod tests {
+    use clap::ArgAction;
+
     use super::*;
 
     #[test]
-    fn every_command_is_described_and_no_value_of_a_variable_shown() {
-        let inner = Command::new("inner").about("Does it").arg(clap::Arg::new("path").long("path").env("PATH"));
-        let text = help(Command::new("outer").subcommand(inner));
-        assert!(text.contains("## outer\n") && text.contains("## outer inner\n"), "{text}");
-        assert!(text.contains("[env: PATH]") && !text.contains("/bin"), "{text}");
+    fn every_command_and_every_option_is_described() {
+        let level = Arg::new("level").long("level").value_name("LEVEL").value_parser(["high", "low"]).default_value("low").global(true);
+        let path = Arg::new("path").long("path").value_name("PATH").env("PATH").required(true).help("Where it lies");
+        let quiet = Arg::new("quiet").long("quiet").action(ArgAction::SetTrue).help("Says nothing");
+        let text = describe(Command::new("outer").arg(level).subcommand(Command::new("inner").about("Does it").arg(path).arg(quiet)));
+        for line in [
+            "## outer",
+            "| `--level LEVEL` |  | `low` | One of `high`, `low`. |",
+            "## outer inner",
+            "Does it.",
+            "| `--path PATH` | `PATH` | required | Where it lies. |",
+            "| `--quiet` |  |  | Says nothing. |",
+        ] {
+            assert!(text.lines().any(|found| found == line), "no {line:?} in {text}");
+        }
+    }
+
+    #[test]
+    fn what_a_variable_is_set_to_here_is_not_told() {
+        let path = Arg::new("path").long("path").env("PATH");
+        assert!(!describe(Command::new("outer").arg(path)).contains("/bin"));
     }
 }
