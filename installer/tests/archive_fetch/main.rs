@@ -1,170 +1,15 @@
 //! Getting an archive from servers of the tests' own, those that behave and those that do not.
 
-use std::collections::HashMap;
 use std::fs;
-use std::io::{BufRead as _, BufReader, Write as _};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use installer_protocol::{Artifact, Reason};
-use node_installer::fetch::{Archive, FetchError, Fetcher, Limits};
-use sha2::{Digest as _, Sha256};
+use node_installer::fetch::FetchError;
 
-const BYTES: &[u8] = b"an archive, as far as a server knows";
+use crate::server::{Answer, BYTES, Bed, Server, bytes, hex, manifest, registry, write};
 
-/// What a server does with a request for one path.
-#[derive(Debug, Clone)]
-enum Answer {
-    /// These bytes.
-    Bytes(Vec<u8>),
-    /// A status without a body, and further header lines.
-    Status(u16, String),
-    /// It says that there are so many bytes, sends those that it has, and hangs up.
-    Short(u64, Vec<u8>),
-    /// It says nothing of a length and never ends.
-    Endless,
-    /// It says nothing at all.
-    Silence,
-    /// These bytes for who says this in its `authorization` header, 401 for others.
-    Guarded(String, Vec<u8>),
-}
-
-/// A server on a port of its own. Each path has its answers in order; the last one is repeated.
-struct Server {
-    address: SocketAddr,
-    answers: Arc<Mutex<HashMap<String, Vec<Answer>>>>,
-    /// Paths that were asked for.
-    asked: Arc<Mutex<Vec<String>>>,
-}
-
-impl Server {
-    fn start() -> Self {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let server = Self { address: listener.local_addr().unwrap(), answers: Arc::default(), asked: Arc::default() };
-        let (answers, asked) = (server.answers.clone(), server.asked.clone());
-        // They end with the test's process.
-        std::thread::spawn(move || {
-            for stream in listener.incoming() {
-                let (answers, asked) = (answers.clone(), asked.clone());
-                // A client that hung up is no matter.
-                std::thread::spawn(move || drop(serve(&stream.unwrap(), &answers, &asked)));
-            }
-        });
-        server
-    }
-
-    fn at(self, path: &str, answers: impl IntoIterator<Item = Answer>) -> Self {
-        self.answers.lock().unwrap().insert(path.to_owned(), answers.into_iter().collect());
-        self
-    }
-
-    fn url(&self, path: &str) -> String {
-        format!("http://{}{path}", self.address)
-    }
-
-    fn asked(&self) -> Vec<String> {
-        self.asked.lock().unwrap().clone()
-    }
-}
-
-fn serve(stream: &TcpStream, answers: &Mutex<HashMap<String, Vec<Answer>>>, asked: &Mutex<Vec<String>>) -> std::io::Result<()> {
-    let mut lines = BufReader::new(stream).lines();
-    let request = lines.next().transpose()?.unwrap_or_default();
-    let headers: Vec<String> = lines.map_while(Result::ok).take_while(|line| !line.is_empty()).collect();
-    let path = request.split(' ').nth(1).unwrap_or_default().to_owned();
-    asked.lock().unwrap().push(path.clone());
-    let answer = {
-        let mut answers = answers.lock().unwrap();
-        match answers.get_mut(&path) {
-            Some(list) if list.len() > 1 => list.remove(0),
-            Some(list) => list[0].clone(),
-            None => Answer::Status(404, String::new()),
-        }
-    };
-    let mut out = stream;
-    let mut whole = |bytes: &[u8]| {
-        write!(out, "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {}\r\n\r\n", bytes.len())?;
-        out.write_all(bytes)
-    };
-    match answer {
-        Answer::Bytes(bytes) => whole(&bytes),
-        Answer::Guarded(who, bytes) if headers.iter().any(|line| line.eq_ignore_ascii_case(&format!("authorization: {who}"))) => {
-            whole(&bytes)
-        }
-        Answer::Guarded(..) => write!(out, "HTTP/1.1 401 X\r\nwww-authenticate: Basic\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"),
-        Answer::Status(status, more) => write!(out, "HTTP/1.1 {status} X\r\nconnection: close\r\n{more}content-length: 0\r\n\r\n"),
-        Answer::Short(length, bytes) => {
-            write!(out, "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n")?;
-            out.write_all(&bytes)
-        }
-        Answer::Endless => {
-            write!(out, "HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n")?;
-            loop {
-                out.write_all(&[0; 4096])?;
-            }
-        }
-        Answer::Silence => {
-            std::thread::park();
-            Ok(())
-        }
-    }
-}
-
-/// A folder for downloads.
-struct Bed {
-    folder: tempfile::TempDir,
-    fetcher: Fetcher,
-}
-
-impl Bed {
-    fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let limits = Limits {
-            attempts: 3,
-            pause: Duration::from_millis(1),
-            connect: Duration::from_secs(5),
-            idle: Duration::from_millis(300),
-            total: Duration::from_secs(20),
-            size: 1 << 20,
-        };
-        let fetcher = Fetcher { bundled: folder.path().join("runtime.tar.gz"), pull_secret: folder.path().join("config.json"), limits };
-        Self { folder, fetcher }
-    }
-
-    fn downloads(&self) -> PathBuf {
-        self.folder.path().join("downloads")
-    }
-
-    async fn fetch(&self, artifact: Artifact) -> Result<Archive, FetchError> {
-        self.fetcher.fetch(&artifact, &self.downloads()).await
-    }
-
-    async fn url(&self, url: &str) -> Result<Archive, FetchError> {
-        self.fetch(Artifact::Url { url: url.to_owned(), sha256: hex(BYTES) }).await
-    }
-
-    async fn image(&self, server: &Server, sha256: &str) -> Result<Archive, FetchError> {
-        let reference = format!("{}/team/runtime:1", server.address);
-        self.fetch(Artifact::Image { reference, sha256: sha256.to_owned() }).await
-    }
-
-    /// The error, after which nothing may be left.
-    fn nothing_is_left(&self, result: Result<Archive, FetchError>) -> FetchError {
-        let error = result.unwrap_err();
-        assert_eq!(fs::read_dir(self.downloads()).unwrap().count(), 0, "something is left after {error}");
-        error
-    }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-fn bytes() -> Answer {
-    Answer::Bytes(BYTES.to_vec())
-}
+#[cfg(test)]
+mod server;
 
 #[tokio::test]
 async fn a_download_lives_as_long_as_its_value() {
@@ -299,23 +144,6 @@ async fn the_bundled_archive_is_compared_with_the_digest_beside_it() {
     assert_eq!(bed.fetch(Artifact::Bundled).await.unwrap_err().reason(), Reason::DigestMismatch);
 }
 
-/// A registry with one artifact whose one layer has the digest of `BYTES`, and holds `blob`.
-fn registry(blob: Answer) -> Server {
-    let manifest = manifest();
-    let by_digest = format!("/v2/team/runtime/manifests/sha256:{}", hex(manifest.as_bytes()));
-    Server::start()
-        .at("/v2/", [Answer::Status(200, String::new())])
-        .at("/v2/team/runtime/manifests/1", [Answer::Bytes(manifest.clone().into_bytes())])
-        .at(&by_digest, [Answer::Bytes(manifest.into_bytes())])
-        .at(&format!("/v2/team/runtime/blobs/sha256:{}", hex(BYTES)), [blob])
-}
-
-fn manifest() -> String {
-    let layer = serde_json::json!({ "mediaType": "application/gzip", "digest": format!("sha256:{}", hex(BYTES)), "size": BYTES.len() });
-    let kind = "application/vnd.oci.image.manifest.v1+json";
-    serde_json::json!({ "schemaVersion": 2, "mediaType": kind, "config": layer, "layers": [layer] }).to_string()
-}
-
 #[tokio::test]
 async fn a_layer_is_found_by_its_digest() {
     let (bed, server) = (Bed::new(), registry(bytes()));
@@ -388,8 +216,4 @@ async fn a_pull_secret_opens_the_registry_that_it_names() {
 async fn a_reference_names_a_registry_and_a_repository() {
     let error = Bed::new().fetch(Artifact::Image { reference: "UPPER CASE".to_owned(), sha256: hex(BYTES) }).await.unwrap_err();
     assert_eq!(error.reason(), Reason::InvalidRequest);
-}
-
-fn write(path: &Path, text: &str) {
-    fs::write(path, text).unwrap();
 }
