@@ -97,7 +97,7 @@ pub const OPERATOR: &[Right] = &[
     Right {
         group: "coordination.k8s.io",
         resource: "leases",
-        verbs: &["get", "update", "patch"],
+        verbs: &["get", "update"],
         names: &[LEASE],
         why: "renews, gives up and takes over the leader's Lease",
         ..NAMESPACE
@@ -119,7 +119,7 @@ pub const REMOVE_HOOK: &[Right] = &[
     Right {
         group: GROUP,
         resource: "wasmruntimes",
-        verbs: &["get", "list", "watch", "delete"],
+        verbs: &["list", "delete"],
         why: "deletes every runtime, and waits until all are gone",
         ..CLUSTER
     },
