@@ -42,8 +42,8 @@ fn start(subject: &Subject) -> Result<ApiServer> {
     let server = ApiServer::start(&Cache::open()?)?;
     server.kubectl().args(["apply", "--server-side", "--filename"]).arg(subject.chart.join("crds")).done()?;
     // It is established before it is served.
-    let served = || Ok(server.kubectl().args(["get", "wasmruntimes,wasmruntimenodes"]).output()?.status.success().then_some(()));
-    wait::until("both kinds to be served", LIMIT, served, || server.last_words())?;
+    let ready = || Ok(server.kubectl().args(["get", "wasmruntimes,wasmruntimenodes"]).output()?.status.success().then_some(()));
+    wait::until("both kinds to be served", LIMIT, ready, || server.last_words())?;
     Ok(server)
 }
 
