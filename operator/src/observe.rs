@@ -24,8 +24,8 @@ mod kept;
 mod node;
 
 pub use distribution::of_node;
-pub use kept::{Change, Kept};
 pub use job::{JobEnd, PodEnd, end_of_job, end_of_pod};
+pub use kept::{Change, Kept};
 pub use node::facts;
 
 /// All that the operator knows of the cluster.

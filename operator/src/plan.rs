@@ -218,9 +218,7 @@ impl Action {
             | Self::RemoveTaints { node, .. }
             | Self::Forget { node } => Some(node),
             Self::DeleteJob { node, .. } => node.as_deref(),
-            Self::AddFinalizer | Self::ApplyRuntimeClass | Self::RemoveRuntimeClass | Self::ReleaseFinalizer => {
-                None
-            }
+            Self::AddFinalizer | Self::ApplyRuntimeClass | Self::RemoveRuntimeClass | Self::ReleaseFinalizer => None,
         }
     }
 }

@@ -26,7 +26,10 @@ pub fn status(observed: &Observed, plan: &Plan) -> WasmRuntimeStatus {
         hash: plan.target.hash.clone(),
         version: version(plan).or(former.version),
         nodes: counts,
-        conditions: verdicts.into_iter().map(|verdict| verdict.condition(&former.conditions, runtime.meta().generation, observed.now)).collect(),
+        conditions: verdicts
+            .into_iter()
+            .map(|verdict| verdict.condition(&former.conditions, runtime.meta().generation, observed.now))
+            .collect(),
     }
 }
 
@@ -99,14 +102,20 @@ fn progressing(observed: &Observed, plan: &Plan, counts: Counts) -> Verdict {
     let done = format!("{updated} of {desired} nodes are up to date, {changing} being changed");
     match plan.rollout {
         Rollout::Paused => verdict(false, ConditionReason::Paused, format!("{done}; rollout.paused is set")),
-        Rollout::Stopped { failed } => verdict(false, ConditionReason::RolloutStopped, format!("{done}; {failed} failed, so no further node is begun")),
+        Rollout::Stopped { failed } => {
+            verdict(false, ConditionReason::RolloutStopped, format!("{done}; {failed} failed, so no further node is begun"))
+        }
         Rollout::Blocked => verdict(false, blocked(plan.class).0, format!("{done}; {}", blocked(plan.class).1)),
         Rollout::Canary => verdict(true, ConditionReason::Canary, format!("{done}; the others wait until the first work")),
         Rollout::Going => verdict(true, ConditionReason::RollingOut, done),
-        Rollout::Settled if removing > 0 => verdict(true, ConditionReason::Removing, format!("{removing} nodes that left the pool are still to be cleaned")),
-        Rollout::Settled if updated + counts.failed + counts.unsupported < desired => {
-            verdict(true, ConditionReason::RollingOut, format!("{done}; the others are not Ready, or another runtime is being installed there"))
+        Rollout::Settled if removing > 0 => {
+            verdict(true, ConditionReason::Removing, format!("{removing} nodes that left the pool are still to be cleaned"))
         }
+        Rollout::Settled if updated + counts.failed + counts.unsupported < desired => verdict(
+            true,
+            ConditionReason::RollingOut,
+            format!("{done}; the others are not Ready, or another runtime is being installed there"),
+        ),
         Rollout::Settled => verdict(false, ConditionReason::UpToDate, done),
     }
 }
@@ -142,7 +151,8 @@ fn not_ready(observed: &Observed, plan: &Plan) -> Option<String> {
         !plan.desired.contains(*name) && node.is_some_and(|node| node.readiness == crate::plan::Readiness::NotReady)
     };
     let down: Vec<&str> = plan.after.keys().filter(is_down).map(String::as_str).take(NAMED).collect();
-    (!down.is_empty()).then(|| format!("{} cannot be cleaned while not Ready: bring them back, or delete the Node objects", down.join(", ")))
+    (!down.is_empty())
+        .then(|| format!("{} cannot be cleaned while not Ready: bring them back, or delete the Node objects", down.join(", ")))
 }
 
 fn blocked(class: ClassVerdict) -> (ConditionReason, &'static str) {
@@ -163,7 +173,8 @@ fn blocked(class: ClassVerdict) -> (ConditionReason, &'static str) {
 
 /// The nodes of a kind, and what each has to say.
 fn named(plan: &Plan, is_it: impl Fn(&String, &WasmRuntimeNodeStatus) -> bool) -> String {
-    let found: Vec<String> = plan.after.iter().filter(|(name, status)| is_it(name, status)).map(|(name, status)| said(name, status)).collect();
+    let found: Vec<String> =
+        plan.after.iter().filter(|(name, status)| is_it(name, status)).map(|(name, status)| said(name, status)).collect();
     let more = found.len().saturating_sub(NAMED);
     let mut text = found.into_iter().take(NAMED).collect::<Vec<_>>().join("; ");
     if more > 0 {

@@ -37,7 +37,11 @@ fn observed(spec: &Value, states: &[(&str, Value)]) -> Observed {
         runtime,
         peers: Vec::new(),
         nodes: states.iter().map(|(name, _)| ((*name).to_owned(), node(name))).collect(),
-        states: states.iter().filter(|(_, state)| !state.is_null()).map(|(name, status)| ((*name).to_owned(), state(name, status))).collect(),
+        states: states
+            .iter()
+            .filter(|(_, state)| !state.is_null())
+            .map(|(name, status)| ((*name).to_owned(), state(name, status)))
+            .collect(),
         busy: BTreeSet::new(),
         jobs: BTreeMap::new(),
         class: None,
@@ -69,7 +73,8 @@ fn a_pool_without_nodes_is_not_available_and_nothing_is_wrong() {
 
 #[test]
 fn a_pool_that_has_everything_is_available_and_at_rest() {
-    let ready = json!({ "phase": "Ready", "installed": hash(&json!({})), "target": hash(&json!({})), "version": "1.2.3", "bootId": "boot" });
+    let ready =
+        json!({ "phase": "Ready", "installed": hash(&json!({})), "target": hash(&json!({})), "version": "1.2.3", "bootId": "boot" });
     let status = told(&observed(&json!({}), &[("a", ready.clone()), ("b", ready)]));
     assert_eq!(reason(&status, ConditionType::Available), ("True", "NodesReady", "2 of 2 nodes take pods of the class"));
     assert_eq!(reason(&status, ConditionType::Progressing).1, "UpToDate");

@@ -1,0 +1,112 @@
+//! Carries out a plan: the actions of a node in their order, nodes beside each other, and what came of it kept at once.
+
+use futures::{StreamExt as _, stream};
+
+use crate::apply::{self, Applied, ApplyError, Gone, Kind};
+use crate::context::Context;
+use crate::crd::WasmRuntimeStatus;
+use crate::events;
+use crate::observe::{World, end_of_job, facts};
+use crate::plan::{Action, Observed, Plan};
+
+/// Calls at a time: enough for a large cluster's first look, few beside what the API server gives everybody.
+const CALLS: usize = 8;
+
+/// What one node's actions led to, as far as they went.
+type Outcome<'a> = (Vec<(&'a Action, Applied)>, Result<(), ApplyError>);
+
+/// Carries out every action.
+///
+/// # Errors
+/// The first failure. A node whose action failed keeps its further ones for later; other nodes go on.
+pub(super) async fn all(context: &Context, world: &mut World, observed: &Observed, plan: &Plan) -> Result<(), ApplyError> {
+    let mut result = Ok(());
+    for group in groups(&plan.actions) {
+        let calls = group.into_iter().map(|actions| one_after_the_other(context, observed, actions));
+        let outcomes: Vec<Outcome<'_>> = stream::iter(calls).buffered(CALLS).collect().await;
+        for (done, outcome) in outcomes {
+            for (action, applied) in done {
+                note(world, applied);
+                events::tell(context, observed, action);
+            }
+            result = result.and(outcome);
+        }
+        // What follows is about the runtime as a whole, and rests on what should have been done by now.
+        if result.is_err() {
+            break;
+        }
+    }
+    result
+}
+
+/// Writes what the runtime says of itself, if that changed.
+///
+/// # Errors
+/// When it could not be written.
+pub(super) async fn tell(context: &Context, world: &mut World, observed: &Observed, status: &WasmRuntimeStatus) -> Result<(), ApplyError> {
+    if observed.runtime.status.as_ref() == Some(status) {
+        return Ok(());
+    }
+    apply::write_status(context, &observed.runtime, status).await.map(|applied| note(world, applied))
+}
+
+/// The actions in groups that follow each other; a group holds lists that do not concern each other.
+fn groups(actions: &[Action]) -> Vec<Vec<Vec<&Action>>> {
+    let both_of_nodes = |one: &Action, other: &Action| one.node().is_some() && other.node().is_some();
+    actions.chunk_by(both_of_nodes).map(by_node).collect()
+}
+
+fn by_node(group: &[Action]) -> Vec<Vec<&Action>> {
+    let mut nodes: Vec<Vec<&Action>> = Vec::new();
+    for action in group {
+        match nodes.iter_mut().find(|list| list[0].node() == action.node()) {
+            Some(list) => list.push(action),
+            None => nodes.push(vec![action]),
+        }
+    }
+    nodes
+}
+
+async fn one_after_the_other<'a>(context: &Context, observed: &Observed, actions: Vec<&'a Action>) -> Outcome<'a> {
+    let mut done = Vec::new();
+    for action in actions {
+        match apply::apply(context, observed, action).await {
+            Ok(applied) => done.push((action, applied)),
+            Err(error) => return (done, Err(error)),
+        }
+    }
+    (done, Ok(()))
+}
+
+/// Takes what was written into what is known. Watches tell of it later, and a decision made before that would be made on
+/// what was.
+fn note(world: &mut World, applied: Applied) {
+    match applied {
+        Applied::Runtime(runtime) => drop(world.runtimes.put(*runtime, |runtime| runtime)),
+        Applied::RuntimeNode(state) => drop(world.runtime_nodes.put(*state, |state| state)),
+        Applied::Node(node) => drop(world.nodes.put(*node, |node| facts(&node))),
+        Applied::Job(job) => drop(world.jobs.put(*job, |job| end_of_job(&job))),
+        Applied::Class(class) => drop(world.classes.put(*class, |class| class)),
+        Applied::Gone(Gone { kind, name, .. }) => match kind {
+            Kind::Runtime => world.runtimes.remove(&name),
+            Kind::RuntimeNode => world.runtime_nodes.remove(&name),
+            Kind::Job => world.jobs.remove(&name),
+            Kind::Class => world.classes.remove(&name),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nodes_go_on_beside_each_other_and_what_concerns_all_comes_in_between() {
+        let label = |node: &str| Action::Label { node: node.to_owned(), uid: String::new() };
+        let forget = |node: &str| Action::Forget { node: node.to_owned() };
+        let actions = [Action::AddFinalizer, Action::ApplyRuntimeClass, label("a"), label("b"), forget("a"), Action::ReleaseFinalizer];
+        let groups = groups(&actions);
+        let sizes: Vec<Vec<usize>> = groups.iter().map(|group| group.iter().map(Vec::len).collect()).collect();
+        assert_eq!(sizes, [vec![1], vec![1], vec![2, 1], vec![1]]);
+    }
+}

@@ -1,0 +1,65 @@
+//! When to look at each runtime again: at once when something changed, later after a failure, at a deadline.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::crd::WasmRuntime;
+use crate::error::ApplyError;
+
+/// Nobody has to be looked at before an event comes; a look now and then costs nothing.
+const IDLE: Duration = Duration::from_mins(5);
+
+/// When each runtime is due.
+#[derive(Debug, Default)]
+pub(super) struct Pace {
+    runtimes: BTreeMap<String, Entry>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Entry {
+    due: Instant,
+    failures: u32,
+}
+
+impl Pace {
+    /// Something changed: everyone is due, but whoever failed waits all the same.
+    pub(super) fn all_changed(&mut self) {
+        let now = Instant::now();
+        self.runtimes.values_mut().filter(|entry| entry.failures == 0).for_each(|entry| entry.due = now);
+    }
+
+    /// Makes every runtime known, and gives back the names of those that are gone.
+    pub(super) fn keep(&mut self, runtimes: &[WasmRuntime]) -> Vec<String> {
+        let names: BTreeSet<String> = runtimes.iter().map(kube::ResourceExt::name_any).collect();
+        for name in &names {
+            self.runtimes.entry(name.clone()).or_insert_with(|| Entry { due: Instant::now(), failures: 0 });
+        }
+        self.runtimes.extract_if(.., |name, _| !names.contains(name)).map(|(name, _)| name).collect()
+    }
+
+    /// Whether it is time to look at `name`.
+    pub(super) fn is_due(&self, name: &str) -> bool {
+        self.runtimes.get(name).is_some_and(|entry| entry.due <= Instant::now())
+    }
+
+    /// The next time that somebody is due.
+    pub(super) fn next(&self) -> Instant {
+        let idle = Instant::now() + IDLE;
+        self.runtimes.values().map(|entry| entry.due).min().map_or(idle, |due| due.min(idle))
+    }
+
+    /// All went well; `again` is when the plan wants to be made again.
+    pub(super) fn done(&mut self, name: &str, again: Option<Duration>) {
+        let due = Instant::now() + again.unwrap_or(IDLE).min(IDLE);
+        self.runtimes.insert(name.to_owned(), Entry { due, failures: 0 });
+    }
+
+    /// It failed: the next try waits, longer with each failure.
+    pub(super) fn failed(&mut self, name: &str, error: &ApplyError) {
+        let failures = self.runtimes.get(name).map_or(0, |entry| entry.failures);
+        let due = Instant::now() + error.delay(failures);
+        self.runtimes.insert(name.to_owned(), Entry { due, failures: failures.saturating_add(1) });
+    }
+}
