@@ -113,6 +113,16 @@ impl Cluster {
         self.engine.in_node(node, arguments)
     }
 
+    /// Restarts the node `node`, as if its machine were: everything on it ends, and systemd brings it up again.
+    ///
+    /// # Errors
+    /// When Docker cannot, or the node's network cannot be connected again.
+    pub fn restart_node(&self, node: &str) -> Result<()> {
+        self.engine.docker(&["restart", node]).done()?;
+        // Routes to the other nodes' pods are the kernel's, and gone.
+        network::connect(self)
+    }
+
     /// The cluster's registry, `host:port`, as this machine reaches it. Pods call the same one [`REGISTRY`].
     pub fn registry(&self) -> &str {
         &self.registry.here

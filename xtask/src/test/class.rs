@@ -48,18 +48,18 @@ impl Class {
                 commands
             }
             Self::Node | Self::Cluster => {
-                let target = self.target().context("these classes have a test program of their own")?;
-                vec![with_filter(&["test", "--package", "testbed", "--test", target])]
+                let programs = self.programs().iter();
+                programs.map(|program| with_filter(&["test", "--package", "testbed", "--test", program])).collect()
             }
         })
     }
 
-    /// The test program that is this class, if one is.
-    fn target(self) -> Option<&'static str> {
+    /// The test programs that are this class, where it is not all of a kind.
+    fn programs(self) -> &'static [&'static str] {
         match self {
-            Self::Unit | Self::Component => None,
-            Self::Node => Some("node"),
-            Self::Cluster => Some("cluster"),
+            Self::Unit | Self::Component => &[],
+            Self::Node => &["node"],
+            Self::Cluster => &["cluster", "operator"],
         }
     }
 }
@@ -104,7 +104,9 @@ fn targets_in(metadata: &str, wanted: &str) -> Result<Vec<String>> {
     }
     let metadata: Metadata = serde_json::from_str(metadata).context("read what cargo metadata says")?;
     let is_wanted = |target: &Target| {
-        target.test && target.kind.iter().any(|kind| kind == wanted) && !Class::ALL.iter().any(|class| class.target() == Some(&target.name))
+        target.test
+            && target.kind.iter().any(|kind| kind == wanted)
+            && !Class::ALL.iter().any(|class| class.programs().contains(&target.name.as_str()))
     };
     let mut names: Vec<String> =
         metadata.packages.into_iter().flat_map(|package| package.targets).filter(is_wanted).map(|target| target.name).collect();

@@ -1,0 +1,127 @@
+//! Runtimes and pods as tests make them, and what they wait for.
+
+use anyhow::{Context as _, Result};
+use serde_json::{Value, json};
+use testbed::cluster::REGISTRY;
+
+use crate::bed::{Archive, Bed, NAMESPACE, PROBE};
+
+/// The runtime of most tests, its class and its handler.
+pub(crate) const NAME: &str = "wasmedge";
+
+/// A runtime for the nodes of the pool `wasm`, with `more` in its spec.
+pub(crate) fn runtime(more: &Value) -> Value {
+    named(NAME, "wasm", more)
+}
+
+/// A runtime of this name for the nodes of this pool.
+pub(crate) fn named(name: &str, pool: &str, more: &Value) -> Value {
+    let mut spec = json!({
+        "nodeSelector": { "matchLabels": { "pool": pool } },
+        "runtimeClass": { "name": name, "handler": name },
+    });
+    merge(&mut spec, more);
+    json!({ "apiVersion": "runtime.wasmedge.dev/v1alpha1", "kind": "WasmRuntime", "metadata": { "name": name }, "spec": spec })
+}
+
+fn merge(into: &mut Value, more: &Value) {
+    match (into, more) {
+        (Value::Object(into), Value::Object(more)) => {
+            for (key, value) in more {
+                merge(into.entry(key.clone()).or_insert(Value::Null), value);
+            }
+        }
+        (into, more) => *into = more.clone(),
+    }
+}
+
+/// The part of a spec that says: this archive.
+pub(crate) fn from_url(archive: &Archive) -> Value {
+    json!({ "artifact": { "platforms": [{ "arch": arch(), "url": archive.url, "sha256": archive.sha256 }] } })
+}
+
+/// The same, as an OCI artifact.
+pub(crate) fn from_image(archive: &Archive) -> Value {
+    json!({ "artifact": { "platforms": [{ "arch": arch(), "image": archive.image, "sha256": archive.sha256 }] } })
+}
+
+/// This machine's architecture, as Kubernetes names it.
+pub(crate) fn arch() -> &'static str {
+    if std::env::consts::ARCH == "aarch64" { "arm64" } else { "amd64" }
+}
+
+/// A pod of the class `class` that runs until it is deleted.
+pub(crate) fn sleeper(name: &str, class: &str, node: Option<&str>) -> Value {
+    pod(name, class, &["sleep", "100000"], node)
+}
+
+/// A pod of the class `class` that runs the probe with `args`.
+pub(crate) fn pod(name: &str, class: &str, args: &[&str], node: Option<&str>) -> Value {
+    let selector = node.map(|node| json!({ "kubernetes.io/hostname": node }));
+    json!({
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": { "name": name, "labels": { "made-by": "test" } },
+        "spec": {
+            "runtimeClassName": class,
+            "restartPolicy": "Never",
+            "nodeSelector": selector,
+            "tolerations": [{ "operator": "Exists" }],
+            "containers": [{ "name": name, "image": format!("{REGISTRY}/{PROBE}"), "args": args }],
+        },
+    })
+}
+
+impl Bed {
+    /// Puts a node into a pool.
+    pub(crate) fn pool(&self, node: &str, pool: &str) -> Result<()> {
+        self.cluster.kubectl().args(["label", "--overwrite", "node", node, &format!("pool={pool}")]).done()
+    }
+
+    /// Changes a runtime's spec.
+    pub(crate) fn patch(&self, runtime: &str, spec: &Value) -> Result<()> {
+        let patch = json!({ "spec": spec }).to_string();
+        self.cluster.kubectl().args(["patch", "wasmruntime", runtime, "--type=merge", "--patch", &patch]).done()
+    }
+
+    /// Waits until every node of the runtime's pool is up to date, and there are `nodes` of them.
+    pub(crate) fn up_to_date(&self, runtime: &str, nodes: u64) -> Result<()> {
+        self.wait_for(&format!("wasmruntime/{runtime}"), &format!("to be up to date on {nodes} nodes"), |runtime| {
+            let status = &runtime["status"];
+            let counts = &status["nodes"];
+            let seen = status["observedGeneration"] == runtime["metadata"]["generation"];
+            let done = counts["desired"] == nodes && counts["updated"] == nodes && counts["removing"] == 0;
+            Ok((seen && done).then_some(()))
+        })
+    }
+
+    /// Waits for a condition's reason, and gives its message.
+    pub(crate) fn condition(&self, runtime: &str, kind: &str, reason: &str) -> Result<String> {
+        self.wait_for(&format!("wasmruntime/{runtime}"), &format!("{kind} because of {reason}"), |runtime| {
+            let status = &runtime["status"];
+            let seen = status["observedGeneration"] == runtime["metadata"]["generation"];
+            let found =
+                status["conditions"].as_array().and_then(|list| list.iter().find(|one| one["type"] == kind && one["reason"] == reason));
+            Ok(found.filter(|_| seen).map(|one| one["message"].as_str().unwrap_or_default().to_owned()))
+        })
+    }
+
+    /// What the operator says of a runtime on a node.
+    pub(crate) fn on_node(&self, runtime: &str, node: &str) -> Result<Value> {
+        Ok(self.get(&format!("wasmruntimenode/{runtime}.{node}"))?["status"].clone())
+    }
+
+    /// Whether pods of the runtime's class land on a node.
+    pub(crate) fn takes_pods(&self, runtime: &str, node: &str) -> Result<bool> {
+        let node = self.get(&format!("node/{node}"))?;
+        Ok(node["metadata"]["labels"][format!("runtime.wasmedge.dev/{runtime}")] == "ready")
+    }
+
+    /// Waits until a pod has ended well, and gives the node that it ran on.
+    pub(crate) fn succeeded(&self, pod: &str) -> Result<String> {
+        let end = self.cluster.end_of(NAMESPACE, pod)?;
+        anyhow::ensure!(end == testbed::cluster::End::Succeeded, "the pod {pod} failed");
+        let object = self.get(&format!("pod/{pod}"))?;
+        Ok(object["spec"]["nodeName"].as_str().context("a pod that ran has a node")?.to_owned())
+    }
+}
