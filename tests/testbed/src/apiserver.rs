@@ -47,6 +47,7 @@ pub struct ApiServer {
     keeper: Child,
     folder: PathBuf,
     kubectl: PathBuf,
+    port: u16,
 }
 
 impl ApiServer {
@@ -64,7 +65,7 @@ impl ApiServer {
         let token = token.trim();
         write(&folder.path().join("tokens.csv"), &format!("{token},{ADMIN},{ADMIN},system:masters\n"))?;
         let port = free_port()?;
-        write(&folder.path().join("kubeconfig"), &kubeconfig(folder.path(), port, token))?;
+        write(&folder.path().join("kubeconfig"), &kubeconfig(folder.path(), port, ADMIN, token))?;
         let keeper = Command::new("sh")
             .args(["-c", KEEPER])
             .arg(etcd)
@@ -79,7 +80,7 @@ impl ApiServer {
             .spawn()
             .context("start an API server")?;
         // From here on the keeper removes it.
-        let server = Self { keeper, folder: folder.keep(), kubectl: kubernetes.join("kubectl") };
+        let server = Self { keeper, folder: folder.keep(), kubectl: kubernetes.join("kubectl"), port };
         wait::until("the API server to be ready", START_LIMIT, || server.look(), || server.last_words())?;
         Ok(server)
     }
@@ -96,6 +97,16 @@ impl ApiServer {
     /// The file that lets a client in, as somebody who may do everything.
     pub fn kubeconfig(&self) -> PathBuf {
         self.folder.join("kubeconfig")
+    }
+
+    /// A file that lets a client in with a token that the API server has given `name`. It goes with the server.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn kubeconfig_of(&self, name: &str, token: &str) -> Result<PathBuf> {
+        let path = self.folder.join(format!("{name}.kubeconfig"));
+        write(&path, &kubeconfig(&self.folder, self.port, name, token))?;
+        Ok(path)
     }
 
     /// What the API server has said of itself last.
@@ -155,7 +166,7 @@ fn make_account_keys(kubernetes: &Path, version: &str, folder: &Path) -> Result<
     Run::new(kubernetes.join("kubeadm")).args(["init", "phase", "certs", "sa", "--config"]).arg(&file).done()
 }
 
-fn kubeconfig(folder: &Path, port: u16, token: &str) -> String {
+fn kubeconfig(folder: &Path, port: u16, user: &str, token: &str) -> String {
     let cluster = json!({
         "server": format!("https://127.0.0.1:{port}"),
         // The API server makes a certificate for itself when it starts.
@@ -165,8 +176,8 @@ fn kubeconfig(folder: &Path, port: u16, token: &str) -> String {
         "apiVersion": "v1",
         "kind": "Config",
         "clusters": [{"name": "alone", "cluster": cluster}],
-        "users": [{"name": ADMIN, "user": {"token": token}}],
-        "contexts": [{"name": "alone", "context": {"cluster": "alone", "user": ADMIN}}],
+        "users": [{"name": user, "user": {"token": token}}],
+        "contexts": [{"name": "alone", "context": {"cluster": "alone", "user": user}}],
         "current-context": "alone",
     });
     config.to_string()

@@ -16,6 +16,7 @@ const ARROWS: &[Arrow] = &[
     Arrow { from: "wasmedge-launcher", to: "test-guests", kind: Kind::Dev },
     Arrow { from: "wasmedge-operator", to: "installer-protocol", kind: Kind::Normal },
     Arrow { from: "wasmedge-operator", to: "fake-cluster", kind: Kind::Dev },
+    Arrow { from: "wasmedge-operator", to: "testbed", kind: Kind::Dev },
     Arrow { from: "node-installer", to: "installer-protocol", kind: Kind::Normal },
     Arrow { from: "fake-cluster", to: "installer-protocol", kind: Kind::Normal },
     Arrow { from: "generate", to: "installer-protocol", kind: Kind::Normal },

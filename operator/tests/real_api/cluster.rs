@@ -1,0 +1,138 @@
+//! The API server, what lies in it, and the operator's program beside it.
+
+use std::fs::{self, File};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use testbed::apiserver::ApiServer;
+use testbed::cache::Cache;
+use testbed::command::{Run, last_lines};
+use testbed::wait;
+
+use crate::accounts::Account;
+
+/// Where the operator lives.
+pub(crate) const NAMESPACE: &str = "wasmedge-system";
+/// The program that users get.
+const PROGRAM: &str = env!("CARGO_BIN_EXE_wasmedge-operator");
+
+/// An API server whose only nodes are objects.
+#[derive(Clone)]
+pub(crate) struct Cluster {
+    server: Arc<ApiServer>,
+}
+
+impl Cluster {
+    pub(crate) fn start() -> Self {
+        let server = Cache::open().and_then(|cache| ApiServer::start(&cache)).expect("the API server starts");
+        let cluster = Self { server: Arc::new(server) };
+        cluster.create(&json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}));
+        cluster
+    }
+
+    pub(crate) fn server(&self) -> &ApiServer {
+        &self.server
+    }
+
+    /// What `kubectl` prints, in the operator's namespace.
+    pub(crate) fn kubectl(&self, words: &[&str]) -> String {
+        self.server.kubectl().args(["--namespace", NAMESPACE]).args(words).text().expect("kubectl does it")
+    }
+
+    /// An object, or a list of a kind; Events lie in another namespace than the operator.
+    pub(crate) fn get(&self, what: &str) -> Value {
+        let namespace = if what.starts_with("events") { "default" } else { NAMESPACE };
+        let text = self.kubectl(&["get", what, "--namespace", namespace, "-o", "json"]);
+        serde_json::from_str(&text).expect("kubectl prints JSON")
+    }
+
+    pub(crate) fn create(&self, object: &Value) {
+        let run = self.server.kubectl().args(["create", "--namespace", NAMESPACE, "-f", "-"]).input(object.to_string());
+        run.done().expect("the object is created");
+    }
+
+    pub(crate) fn patch(&self, what: &str, change: &Value) {
+        self.kubectl(&["patch", what, "--type=merge", "-p", &change.to_string()]);
+    }
+
+    pub(crate) fn patch_status(&self, what: &str, status: &Value) {
+        let change = json!({"status": status}).to_string();
+        self.kubectl(&["patch", what, "--subresource=status", "--type=merge", "-p", &change]);
+    }
+
+    /// A Linux worker that is ready, with these taints.
+    pub(crate) fn add_node(&self, name: &str, taints: &[&str]) {
+        let taints: Vec<Value> = taints.iter().map(|key| json!({"key": key, "effect": "NoSchedule"})).collect();
+        let labels = json!({"kubernetes.io/os": "linux", "kubernetes.io/arch": "amd64", "kubernetes.io/hostname": name});
+        self.create(&json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": labels}, "spec": {"taints": taints}}));
+        let time = "2026-01-01T00:00:00Z";
+        self.patch_status(
+            &format!("node/{name}"),
+            &json!({
+                "conditions": [{"type": "Ready", "status": "True", "reason": "KubeletReady", "message": "",
+                    "lastHeartbeatTime": time, "lastTransitionTime": time}],
+                "nodeInfo": {"architecture": "amd64", "bootID": "b", "containerRuntimeVersion": "containerd://2.1.0", "kernelVersion": "6",
+                    "kubeProxyVersion": "", "kubeletVersion": "v1.37.2", "machineID": name, "operatingSystem": "linux",
+                    "osImage": "Debian GNU/Linux 12 (bookworm)", "systemUUID": name},
+                "runtimeHandlers": [{"name": ""}],
+            }),
+        );
+    }
+
+    /// Runs the operator's program to its end, as `account`.
+    pub(crate) fn program(&self, account: &Account, words: &[&str]) {
+        let run = Run::new(PROGRAM).args(words).env("KUBECONFIG", account.kubeconfig()).deadline(Duration::from_secs(90));
+        run.done().expect("the program does it");
+    }
+}
+
+/// The operator at work.
+pub(crate) struct Operator {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Operator {
+    pub(crate) fn start(cluster: &Cluster, account: &Account) -> Self {
+        let log = account.kubeconfig().with_extension("log");
+        let out = File::create(&log).expect("the log can be made");
+        let child = Command::new(PROGRAM)
+            .args(["run", "--namespace", NAMESPACE, "--installer-image=registry.example/installer:1", "--identity=pod-1"])
+            .args(["--listen=127.0.0.1:0", "--log-level=debug"])
+            .env("KUBECONFIG", account.kubeconfig())
+            .stdout(out.try_clone().expect("the log can be opened again"))
+            .stderr(out)
+            .stdin(Stdio::null())
+            .spawn()
+            .expect("the operator starts");
+        let operator = Self { child, log };
+        let leads = || Ok((cluster.kubectl(&["get", "leases", "-o", "name"]).contains("wasmedge-operator")).then_some(()));
+        wait::until("the operator to lead", Duration::from_secs(30), leads, || operator.last_words()).expect("the operator leads");
+        operator
+    }
+
+    pub(crate) fn last_words(&self) -> String {
+        last_lines(&fs::read_to_string(&self.log).unwrap_or_default(), 40)
+    }
+
+    /// Tells it to end, and returns all that it has written.
+    pub(crate) fn end(mut self) -> String {
+        Run::new("kill").arg(self.child.id().to_string()).done().expect("the operator can be told to end");
+        let ended = || Ok(self.child.try_wait().map_err(anyhow::Error::from)?.map(|status| status.success()));
+        let succeeded = wait::until("the operator to end", Duration::from_secs(30), ended, String::new).expect("the operator ends");
+        let log = fs::read_to_string(&self.log).expect("the log can be read");
+        assert!(succeeded, "{log}");
+        log
+    }
+}
+
+impl Drop for Operator {
+    fn drop(&mut self) {
+        // It has ended already where nothing failed.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
