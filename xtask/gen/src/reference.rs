@@ -3,6 +3,7 @@
 //! * [`api`]: every field of both kinds, from the definitions that clusters get.
 //! * [`commands`]: every option of both programs, from the programs' own definitions.
 //! * [`keys`]: every name that the operator writes or reads, from the comments in its code.
+//! * [`metrics`]: every metric, from the operator's own table.
 //! * [`rights`]: every right, from the tables that the roles are made of.
 //! * [`source`]: comments read out of Rust code.
 
@@ -15,12 +16,13 @@ use crate::Generated;
 mod api;
 mod commands;
 mod keys;
+mod metrics;
 mod rights;
 mod source;
 
 /// Every page.
 pub(crate) fn pages() -> Result<Vec<Generated>> {
-    Ok(vec![api::page()?, keys::page()?, rights::page(), commands::operator()])
+    Ok(vec![api::page()?, keys::page()?, metrics::page(), rights::page(), commands::operator()])
 }
 
 /// A page with this title.
