@@ -3,9 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
+use testbed::command::Run;
 use wasmedge_operator::access::{CRDS_HOOK, OPERATOR, REMOVE_HOOK, Right, Scope, within};
 
-use crate::cluster::{Cluster, NAMESPACE};
+use crate::LIMIT;
+use crate::cluster::{Cluster, NAMESPACE, PROGRAM};
 
 /// An account of the chart's.
 pub(crate) struct Account {
@@ -23,6 +25,12 @@ impl Account {
 
     pub(crate) fn remove_hook(cluster: &Cluster) -> Self {
         Self::new(cluster, "remove-hook", REMOVE_HOOK)
+    }
+
+    /// Runs the operator's program to its end, as this account.
+    pub(crate) fn run(&self, words: &[&str]) {
+        let run = Run::new(PROGRAM).args(words).env("KUBECONFIG", self.kubeconfig()).deadline(2 * LIMIT);
+        run.done().expect("the program does it");
     }
 
     /// The file that lets a client in as this account.

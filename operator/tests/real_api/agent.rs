@@ -12,6 +12,9 @@ use serde_json::{Value, json};
 
 use crate::cluster::Cluster;
 
+/// The node on which no guest runs: its installer puts all back.
+pub(crate) const BAD: &str = "bad";
+
 /// Between two looks for Jobs.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -57,29 +60,23 @@ fn run(cluster: &Cluster, job: &Value) {
     let argument = template["spec"]["containers"][0]["args"][1].as_str().expect("an installer has its request as second argument");
     let request: Request = serde_json::from_str(argument).expect("the request can be read");
     let node = template["spec"]["nodeName"].as_str().expect("an installer has its node");
-    let handlers = match request.verb {
-        Verb::Install => json!([{"name": ""}, {"name": request.handler}]),
-        Verb::Uninstall => json!([{"name": ""}]),
+    let report = report(request.verb, node);
+    let handlers = match report.outcome {
+        Outcome::Installed => json!([{"name": ""}, {"name": request.handler}]),
+        _ => json!([{"name": ""}]),
     };
     cluster.patch_status(&format!("node/{node}"), &json!({"runtimeHandlers": handlers}));
-    let state = json!({"terminated": {"exitCode": 0, "reason": "Completed", "message": report(request.verb).to_message()}});
+    let state = json!({"terminated": {"exitCode": 0, "reason": "Completed", "message": report.to_message()}});
     let container = json!({"name": "installer", "image": "i", "imageID": "i", "ready": false, "restartCount": 0, "state": state});
     cluster.patch_status(&format!("pod/{name}"), &json!({"phase": "Succeeded", "containerStatuses": [container]}));
 }
 
-fn report(verb: Verb) -> Report {
+fn report(verb: Verb, node: &str) -> Report {
     let installed = Installed { version: "0.1.0".to_owned(), sha256: "0".repeat(64), path: "/opt/wasmedge-runtime/0.1.0".to_owned() };
-    let (outcome, installed) = match verb {
-        Verb::Install => (Outcome::Installed, Some(installed)),
-        Verb::Uninstall => (Outcome::Removed, None),
+    let (outcome, stage, reason, installed) = match verb {
+        Verb::Install if node == BAD => (Outcome::RolledBack, Stage::Verify, Reason::SmokeFailed, None),
+        Verb::Install => (Outcome::Installed, Stage::Clean, Reason::Done, Some(installed)),
+        Verb::Uninstall => (Outcome::Removed, Stage::Clean, Reason::Done, None),
     };
-    Report {
-        outcome,
-        stage: Stage::Clean,
-        reason: Reason::Done,
-        message: String::new(),
-        host: HostFacts::default(),
-        installed,
-        restart: Restart::Done,
-    }
+    Report { outcome, stage, reason, message: "all is told".to_owned(), host: HostFacts::default(), installed, restart: Restart::Done }
 }

@@ -4,7 +4,6 @@ use std::fs::{self, File};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
-use std::time::Duration;
 
 use serde_json::{Value, json};
 use testbed::apiserver::ApiServer;
@@ -12,12 +11,13 @@ use testbed::cache::Cache;
 use testbed::command::{Run, last_lines};
 use testbed::wait;
 
+use crate::LIMIT;
 use crate::accounts::Account;
 
 /// Where the operator lives.
 pub(crate) const NAMESPACE: &str = "wasmedge-system";
 /// The program that users get.
-const PROGRAM: &str = env!("CARGO_BIN_EXE_wasmedge-operator");
+pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_wasmedge-operator");
 
 /// An API server whose only nodes are objects.
 #[derive(Clone)]
@@ -81,12 +81,6 @@ impl Cluster {
             }),
         );
     }
-
-    /// Runs the operator's program to its end, as `account`.
-    pub(crate) fn program(&self, account: &Account, words: &[&str]) {
-        let run = Run::new(PROGRAM).args(words).env("KUBECONFIG", account.kubeconfig()).deadline(Duration::from_secs(90));
-        run.done().expect("the program does it");
-    }
 }
 
 /// The operator at work.
@@ -109,12 +103,17 @@ impl Operator {
             .spawn()
             .expect("the operator starts");
         let operator = Self { child, log };
-        let leads = || Ok((cluster.kubectl(&["get", "leases", "-o", "name"]).contains("wasmedge-operator")).then_some(()));
-        wait::until("the operator to lead", Duration::from_secs(30), leads, || operator.last_words()).expect("the operator leads");
+        let leads = || cluster.kubectl(&["get", "leases", "-o", "name"]).contains("wasmedge-operator");
+        operator.wait("the operator to lead", leads);
         operator
     }
 
-    pub(crate) fn last_words(&self) -> String {
+    /// Waits until `done` says so.
+    pub(crate) fn wait(&self, what: &str, done: impl Fn() -> bool) {
+        wait::until(what, LIMIT, || Ok(done().then_some(())), || self.last_words()).expect("it comes to pass");
+    }
+
+    fn last_words(&self) -> String {
         last_lines(&fs::read_to_string(&self.log).unwrap_or_default(), 40)
     }
 
@@ -122,7 +121,7 @@ impl Operator {
     pub(crate) fn end(mut self) -> String {
         Run::new("kill").arg(self.child.id().to_string()).done().expect("the operator can be told to end");
         let ended = || Ok(self.child.try_wait().map_err(anyhow::Error::from)?.map(|status| status.success()));
-        let succeeded = wait::until("the operator to end", Duration::from_secs(30), ended, String::new).expect("the operator ends");
+        let succeeded = wait::until("the operator to end", LIMIT, ended, String::new).expect("the operator ends");
         let log = fs::read_to_string(&self.log).expect("the log can be read");
         assert!(succeeded, "{log}");
         log
