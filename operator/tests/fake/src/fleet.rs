@@ -145,10 +145,10 @@ impl Fleet {
         self.shared.state().faults.clone()
     }
 
-    /// Answers what a node is really like, for a witness, which must not use the cluster.
-    pub fn looker(&self) -> impl Fn(&str) -> Option<Machine> + Send + 'static {
+    /// Shows the machines to a witness, which must not use the cluster.
+    pub(crate) fn looker(&self) -> impl Fn(&mut dyn FnMut(&BTreeMap<String, Machine>)) + Send + 'static {
         let shared = self.shared.clone();
-        move |name| shared.state().machines.get(name).cloned()
+        move |show| show(&shared.state().machines)
     }
 }
 

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::cluster::Cluster;
 use crate::fleet::{Fleet, Machine, has_ended, request_of};
-use crate::resource::{JOB, NODE, WASM_RUNTIME_NODE};
+use crate::resource::{JOB, NODE, POD};
 use crate::store::{Change, Happened};
 
 /// Where the product's labels are.
@@ -26,8 +26,6 @@ struct State {
     budgets: BTreeMap<String, usize>,
     /// Nodes on which an installer Job is open, by runtime.
     open: BTreeMap<String, BTreeMap<String, String>>,
-    /// Nodes that their objects say are being changed, by runtime.
-    changing: BTreeMap<String, BTreeSet<String>>,
     /// Nodes with the label, by runtime.
     labelled: BTreeMap<String, BTreeSet<String>>,
     most: usize,
@@ -39,9 +37,9 @@ impl Guard {
     /// operators. No budget holds until [`Self::budget`] says one.
     pub fn over(cluster: &Cluster, fleet: &Fleet) -> Self {
         let guard = Self { state: Arc::default() };
-        let machine = fleet.looker();
+        let look = fleet.looker();
         let state = guard.state.clone();
-        cluster.witness(move |change| locked(&state).see(change, &machine));
+        cluster.witness(move |change| look(&mut |machines| locked(&state).see(change, machines)));
         guard
     }
 
@@ -66,11 +64,11 @@ fn locked(state: &Mutex<State>) -> MutexGuard<'_, State> {
 }
 
 impl State {
-    fn see(&mut self, change: &Change, machine: &impl Fn(&str) -> Option<Machine>) {
+    fn see(&mut self, change: &Change, machines: &BTreeMap<String, Machine>) {
         match change.key.resource {
-            NODE => self.see_node(change, machine),
-            JOB => self.see_job(change),
-            WASM_RUNTIME_NODE => self.see_runtime_node(change),
+            NODE => self.see_node(change, machines),
+            JOB => self.see_job(change, machines),
+            POD => self.see_pod(change),
             _ => {}
         }
     }
@@ -79,7 +77,7 @@ impl State {
         self.breaches.push(what);
     }
 
-    fn see_node(&mut self, change: &Change, machine: &impl Fn(&str) -> Option<Machine>) {
+    fn see_node(&mut self, change: &Change, machines: &BTreeMap<String, Machine>) {
         let name = &change.key.name;
         let by_operator = change.by.starts_with("operator");
         match (&change.before, change.happened) {
@@ -100,7 +98,7 @@ impl State {
         let after = ready_labels(&change.object);
         for runtime in after.difference(&before) {
             self.labelled.entry(runtime.clone()).or_default().insert(name.clone());
-            let Some(machine) = machine(name) else { continue };
+            let Some(machine) = machines.get(name).filter(|_| by_operator) else { continue };
             if !machine.works(runtime) {
                 self.breach(format!("{name} was labelled for {runtime}, which does not work there"));
             }
@@ -115,7 +113,7 @@ impl State {
         }
     }
 
-    fn see_job(&mut self, change: &Change) {
+    fn see_job(&mut self, change: &Change, machines: &BTreeMap<String, Machine>) {
         let Some(Request { runtime, verb, .. }) = request_of(&change.object) else { return };
         let node = change.object["spec"]["template"]["spec"]["nodeName"].as_str().unwrap_or_default().to_owned();
         let job = change.key.name.clone();
@@ -139,29 +137,24 @@ impl State {
                 self.breach(format!("{job} was started on {node} while {clash} of another runtime was open"));
             }
         }
-        self.count(&runtime);
-    }
-
-    fn see_runtime_node(&mut self, change: &Change) {
-        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        let (runtime, node) = (text(&change.object["spec"]["runtime"]), text(&change.object["spec"]["node"]));
-        let status = &change.object["status"];
-        let changes = match text(&status["phase"]).as_str() {
-            "Installing" | "Verifying" => true,
-            "Removing" => status.get("job").is_some_and(Value::is_string),
-            _ => false,
-        };
-        let changing = self.changing.entry(runtime.clone()).or_default();
-        if changes && change.happened != Happened::Deleted {
-            changing.insert(node);
-        } else {
-            changing.remove(&node);
+        if change.happened == Happened::Added {
+            self.count(&runtime, machines);
         }
-        self.count(&runtime);
     }
 
-    fn count(&mut self, runtime: &str) {
-        let mut nodes: BTreeSet<&String> = self.changing.get(runtime).into_iter().flatten().collect();
+    /// An installer that has ended is no longer at work, whenever its Job is said to have ended.
+    fn see_pod(&mut self, change: &Change) {
+        let state = &change.object["status"]["containerStatuses"][0]["state"];
+        if change.happened == Happened::Deleted || state.get("terminated").is_some() {
+            let job = change.object["metadata"]["labels"]["batch.kubernetes.io/job-name"].as_str().unwrap_or_default();
+            self.open.values_mut().for_each(|jobs| jobs.retain(|_, other| other != job));
+        }
+    }
+
+    /// Counts the nodes on which an installer is to begin or at work, or that have not come back from one.
+    fn count(&mut self, runtime: &str, machines: &BTreeMap<String, Machine>) {
+        let settling = machines.iter().filter(|(_, machine)| !machine.is_gone && machine.settling.contains_key(runtime));
+        let mut nodes: BTreeSet<&String> = settling.map(|(name, _)| name).collect();
         nodes.extend(self.open.get(runtime).into_iter().flat_map(BTreeMap::keys));
         let count = nodes.len();
         self.most = self.most.max(count);

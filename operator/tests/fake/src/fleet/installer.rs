@@ -147,7 +147,10 @@ async fn work(fleet: &Shared, node: &str, request: &Request, script: &Script, pa
         Script::Dies => return End::Killed,
         Script::Hangs => return future::pending().await,
         Script::NodeDies => {
-            fleet.with_machine(node, |machine| machine.is_dead = true);
+            fleet.with_machine(node, |machine| {
+                machine.is_dead = true;
+                machine.unsettle(&request.runtime);
+            });
             fleet.tell_ready(node, false);
             return future::pending().await;
         }
@@ -167,10 +170,30 @@ async fn work(fleet: &Shared, node: &str, request: &Request, script: &Script, pa
     }
     if let Script::WorksWithNotReady(time) = script {
         fleet.tell_ready(node, false);
-        later(fleet, node, *time, |fleet, node| fleet.tell_ready(node, true));
+        fleet.with_machine(node, |machine| machine.unsettle(&request.runtime));
+        let runtime = request.runtime.clone();
+        later(fleet, node, *time, move |fleet, node| {
+            fleet.with_machine(node, |machine| machine.settle(&runtime));
+            fleet.tell_ready(node, true);
+        });
     }
-    fleet.with_machine(node, |machine| carry_out(machine, request, script));
-    later(fleet, node, pace.tell, Shared::tell_handlers);
+    // Only a handler that is new keeps anybody waiting.
+    let mut is_news = false;
+    fleet.with_machine(node, |machine| {
+        let before = machine.listed();
+        carry_out(machine, request, script);
+        is_news = request.verb == Verb::Install && machine.listed() != before;
+        if is_news {
+            machine.unsettle(&request.runtime);
+        }
+    });
+    let runtime = request.runtime.clone();
+    later(fleet, node, pace.tell, move |fleet, node| {
+        if is_news {
+            fleet.with_machine(node, |machine| machine.settle(&runtime));
+        }
+        fleet.tell_handlers(node);
+    });
     let outcome = if request.verb == Verb::Install { Outcome::Installed } else { Outcome::Removed };
     End::Reported(Box::new(report(fleet, node, request, outcome, Reason::Done)))
 }

@@ -16,6 +16,8 @@ pub struct Machine {
     pub handlers: BTreeMap<String, String>,
     /// What is installed, by the names of `WasmRuntime`s.
     pub installed: BTreeMap<String, Installed>,
+    /// What it has not come back from yet, by the names of `WasmRuntime`s: a handler that is not told, a node not Ready.
+    pub settling: BTreeMap<String, usize>,
     /// Whether it was ever touched for a runtime, and not cleaned of it.
     pub touched: BTreeMap<String, Touch>,
     /// What its next installers do; [`Script::Works`] when none is left.
@@ -62,6 +64,19 @@ impl Machine {
         (!old).then(|| [String::new(), "runc".to_owned()].into_iter().chain(self.handlers.keys().cloned()).collect())
     }
 
+    /// It has something to come back from.
+    pub(super) fn unsettle(&mut self, runtime: &str) {
+        *self.settling.entry(runtime.to_owned()).or_default() += 1;
+    }
+
+    /// It has come back from that.
+    pub(super) fn settle(&mut self, runtime: &str) {
+        if let Some(count) = self.settling.get_mut(runtime) {
+            *count = count.saturating_sub(1);
+        }
+        self.settling.retain(|_, count| *count > 0);
+    }
+
     /// Whether pods of a runtime would run here now.
     pub fn works(&self, runtime: &str) -> bool {
         self.installed.contains_key(runtime) && self.handlers.values().any(|leads_to| leads_to == runtime)
@@ -75,6 +90,7 @@ impl Joining {
             containerd: "2.1.4".to_owned(),
             handlers: BTreeMap::new(),
             installed: BTreeMap::new(),
+            settling: BTreeMap::new(),
             touched: BTreeMap::new(),
             scripts: VecDeque::new(),
             pace: Pace::default(),
