@@ -47,6 +47,7 @@ pub struct World {
 
 /// What a watch, or a write of our own, says.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "it goes through a channel once and is taken apart there")]
 pub enum News {
     /// Of a runtime.
     Runtime(watcher::Event<WasmRuntime>),
@@ -90,9 +91,8 @@ impl World {
         let name = runtime.name_any();
         let (ours, others): (Vec<_>, Vec<_>) = self.runtime_nodes.values().partition(|state| state.spec.runtime == name);
         let states = ours.into_iter().map(|state| (state.spec.node.clone(), state_of(state))).collect();
-        let at_work = |state: &&&WasmRuntimeNode| {
-            let status = state.status.as_ref();
-            status.is_some_and(|status| status.job.is_some() && matches!(status.phase, Phase::Installing | Phase::Removing))
+        let at_work = |other: &&&WasmRuntimeNode| {
+            other.status.as_ref().is_some_and(|status| status.job.is_some() && matches!(status.phase, Phase::Installing | Phase::Removing))
         };
         let busy: BTreeSet<String> = others.iter().filter(at_work).map(|state| state.spec.node.clone()).collect();
         let jobs = self.jobs.iter().filter(|(_, job)| job.runtime == name);

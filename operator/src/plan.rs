@@ -287,7 +287,7 @@ pub fn plan(observed: &Observed) -> Plan {
     for name in draft.known_nodes() {
         candidates.extend(node::step(&mut draft, &target, &desired, direction, &name));
     }
-    let rollout = rollout::begin(&mut draft, &target, &desired, &class, direction, candidates);
+    let rollout = rollout::begin(&mut draft, &target, &desired, class, direction, candidates);
     draft.sweep();
     if direction != Direction::In && draft.after.is_empty() && draft.states_are_gone() {
         draft.act(Action::ReleaseFinalizer);

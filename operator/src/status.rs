@@ -1,5 +1,7 @@
 //! What a runtime's object says of itself: counts, conditions, and a few words.
 
+use std::fmt::Write as _;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::Timestamp;
 use kube::{Resource as _, ResourceExt as _};
@@ -178,7 +180,7 @@ fn named(plan: &Plan, is_it: impl Fn(&String, &WasmRuntimeNodeStatus) -> bool) -
     let more = found.len().saturating_sub(NAMED);
     let mut text = found.into_iter().take(NAMED).collect::<Vec<_>>().join("; ");
     if more > 0 {
-        text.push_str(&format!("; and {more} more: kubectl get wasmruntimenodes"));
+        let _ = write!(text, "; and {more} more: kubectl get wasmruntimenodes");
     }
     text
 }

@@ -232,6 +232,7 @@ impl Layout {
     }
 
     /// With an admin's own paths in place of the distribution's.
+    #[must_use]
     pub fn with(mut self, paths: &Paths) -> Self {
         let Paths { config, socket, unit, install } = paths.clone();
         self.config = config.unwrap_or(self.config);

@@ -47,9 +47,8 @@ pub(super) fn judge(observed: &Observed, direction: Direction) -> ClassVerdict {
     match (ours, runtime.spec.runtime_class.adopt_existing) {
         _ if found.handler != desired.handler => ClassVerdict::OtherHandler,
         (false, false) => ClassVerdict::Foreign,
-        (false, true) => ClassVerdict::ToApply,
         (true, _) if runtime_class::matches(&desired, found) => ClassVerdict::AsDesired,
-        (true, _) => ClassVerdict::ToApply,
+        (false, true) | (true, _) => ClassVerdict::ToApply,
     }
 }
 

@@ -79,6 +79,8 @@ fn unsupported(draft: &mut Draft<'_>, target: &Target, name: &str, unfit: Unfit)
     let Unfit { reason, message } = unfit;
     draft.set(name, Phase::Unsupported, |status| {
         status.target = Some(target.hash.clone());
+        // No installer was asked.
+        status.attempts = 0;
         say(status, reason, message);
     });
 }
@@ -105,10 +107,7 @@ impl Step<'_, '_, '_> {
             Phase::Verifying => self.verifying(),
             Phase::Ready => self.ready(),
             Phase::Failed => self.failed(),
-            Phase::Unsupported => {
-                self.unlabel();
-                self.begin(Why::Fresh)
-            }
+            Phase::Unsupported => self.unsupported(),
             // The caller sends these another way.
             Phase::Removing => None,
         }
@@ -135,6 +134,18 @@ impl Step<'_, '_, '_> {
         }
     }
 
+    fn unsupported(&mut self) -> Option<Candidate> {
+        self.unlabel();
+        // An installer looked at the host and said so of this very spec: only a person knows when that has changed.
+        let was_told = self.status.attempts > 0 && self.status.target.as_ref() == Some(&self.target.hash);
+        if was_told && !self.is_asked_again() { None } else { self.begin(Why::Fresh) }
+    }
+
+    fn is_asked_again(&self) -> bool {
+        let asked = self.draft.observed.runtime.annotations().get(names::RETRY_ANNOTATION);
+        asked.is_some() && asked != self.status.retry_token.as_ref()
+    }
+
     fn installing(&mut self) -> Option<Candidate> {
         let Some(job) = self.status.job.clone() else {
             // Written by nobody but this operator, so this does not happen; to begin anew is right whatever is there.
@@ -144,7 +155,7 @@ impl Step<'_, '_, '_> {
             None => self.start_again(job),
             Some(JobFacts::Running(waiting)) => self.wait_for(&job, waiting.clone()),
             Some(JobFacts::Reported(report)) => self.hear(&job, &report.clone()),
-            Some(JobFacts::Lost(why)) => self.lost(&job, why.clone()),
+            Some(JobFacts::Lost(why)) => self.lost(&job, &why.clone()),
         }
         None
     }
@@ -158,7 +169,7 @@ impl Step<'_, '_, '_> {
                 request: Box::new(request),
                 limit: limit(self.draft),
             }),
-            Err(_) => self.lost(&job, "the spec changed before the installer began".to_owned()),
+            Err(_) => self.lost(&job, "the spec changed before the installer began"),
         }
     }
 
@@ -169,16 +180,19 @@ impl Step<'_, '_, '_> {
             self.set(Phase::Installing, |status| status.message = waiting);
             return;
         }
-        self.lost(job, "its time is over and the node's kubelet has not said that it ended".to_owned());
+        self.lost(job, "its time is over and the node's kubelet has not said that it ended");
     }
 
     fn hear(&mut self, job: &str, report: &Report) {
         match report.outcome {
             Outcome::Installed => self.installed(report),
             Outcome::Refused if report.reason == Reason::Unsupported && self.status.installed.is_none() => {
-                let unfit = Unfit { reason: report.reason, message: report.message.clone() };
-                self.set(Phase::Unsupported, |status| end_of_job(status, Some(report)));
-                unsupported(self.draft, self.target, self.name, unfit);
+                let hash = self.target.hash.clone();
+                self.set(Phase::Unsupported, |status| {
+                    end_of_job(status, Some(report));
+                    status.target = Some(hash);
+                    say(status, report.reason, report.message.clone());
+                });
             }
             Outcome::Refused => self.fail(report, Kept::AsItWas),
             Outcome::RolledBack => {
@@ -224,7 +238,7 @@ impl Step<'_, '_, '_> {
         self.wake_for_retry();
     }
 
-    fn lost(&mut self, job: &str, why: String) {
+    fn lost(&mut self, job: &str, why: &str) {
         let attempts = self.status.attempts;
         let retry_at = (attempts < ATTEMPTS).then(|| after_now(self.draft.observed.now, delay(attempts)));
         if retry_at.is_none() {
@@ -304,8 +318,7 @@ impl Step<'_, '_, '_> {
         if self.status.target.as_ref() != Some(&self.target.hash) {
             return self.begin(Why::Upgrade);
         }
-        let asked = self.draft.observed.runtime.annotations().get(names::RETRY_ANNOTATION);
-        if asked.is_some() && asked != self.status.retry_token.as_ref() {
+        if self.is_asked_again() {
             // One that waits for its next try has its slot already.
             return self.begin(if self.status.retry_at.is_some() { Why::Retry } else { Why::Upgrade });
         }

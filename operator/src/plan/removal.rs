@@ -87,8 +87,9 @@ fn removing(draft: &mut Draft<'_>, name: &str, node: &NodeFacts, status: &WasmRu
             }
         }
         Some(JobFacts::Reported(report)) if report.outcome == Outcome::Removed => {
-            draft.act(Action::DeleteJob { node: Some(name.to_owned()), job });
+            // In this order: a Job that is gone before it was obeyed would be made again.
             draft.act(Action::Forget { node: name.to_owned() });
+            draft.act(Action::DeleteJob { node: Some(name.to_owned()), job });
         }
         Some(JobFacts::Reported(report)) => {
             later(draft, name, report.reason, report.message.clone());

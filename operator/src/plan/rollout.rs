@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::ResourceExt as _;
-use sha2::{Digest as _, Sha256};
 
 use super::node::{limit, unlabel};
+use super::target::digest;
 use super::{Action, ClassVerdict, Direction, Draft, Target, removal};
 use crate::crd::{Phase, WasmRuntimeNodeStatus};
 use crate::names;
@@ -59,7 +59,7 @@ pub(super) fn begin(
     draft: &mut Draft<'_>,
     target: &Target,
     desired: &BTreeSet<String>,
-    class: &ClassVerdict,
+    class: ClassVerdict,
     direction: Direction,
     mut candidates: Vec<Candidate>,
 ) -> Rollout {
@@ -69,9 +69,9 @@ pub(super) fn begin(
     let budget = Budget {
         slots: slots(&spec.max_unavailable, pool),
         canary: usize::try_from(spec.canary).unwrap_or(usize::MAX).min(desired.len()),
-        hold: hold(draft, target, desired, *class, direction),
+        hold: hold(draft, target, desired, class, direction),
     };
-    let mut held = None;
+    let mut waiting = None;
     for candidate in candidates {
         if draft.observed.busy.contains(&candidate.node) {
             // Another runtime's installer is at work there, and its end is an event.
@@ -79,13 +79,13 @@ pub(super) fn begin(
         }
         match budget.judge(draft, target, desired, &candidate) {
             Ok(()) => start(draft, target, &candidate),
-            Err(why) => held = held.or(Some(why)),
+            Err(why) => waiting = waiting.or(Some(why)),
         }
     }
     let changing = draft.after.values().any(is_changing);
-    match (budget.hold, held) {
+    match (budget.hold, waiting) {
         (Some(hold), _) => hold,
-        (None, Some(held)) => held,
+        (None, Some(why)) => why,
         (None, None) if changing => Rollout::Going,
         (None, None) => Rollout::Settled,
     }
@@ -219,7 +219,6 @@ fn start(draft: &mut Draft<'_>, target: &Target, candidate: &Candidate) {
 fn job_name(draft: &Draft<'_>, node: &str) -> String {
     let runtime = draft.observed.runtime.name_any();
     let state = draft.observed.states.get(node).map(|state| state.uid.as_str()).unwrap_or_default();
-    let digest = Sha256::digest(format!("{runtime} {node} {state} {}", draft.observed.now));
-    let digest: String = digest.iter().take(5).map(|byte| format!("{byte:02x}")).collect();
+    let digest = digest(&format!("{runtime} {node} {state} {}", draft.observed.now), 10);
     format!("installer-{runtime}-{digest}")
 }

@@ -40,9 +40,7 @@ impl Target {
         // and selector change no node.
         let image = spec.artifact.platforms.is_empty().then_some(&observed.installer_image);
         let facts = json!([spec.runtime_class.handler, spec.artifact, spec.containerd, image]);
-        let digest = Sha256::digest(facts.to_string());
-        let hash = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-        Self { hash, runtime: observed.runtime.name_any(), spec, image: observed.installer_image.clone() }
+        Self { hash: digest(&facts.to_string(), 16), runtime: observed.runtime.name_any(), spec, image: observed.installer_image.clone() }
     }
 
     /// The handler's name.
@@ -103,6 +101,13 @@ impl Target {
             }
         }
     }
+}
+
+/// The first `letters` of the SHA-256 of `text`.
+pub(super) fn digest(text: &str, letters: usize) -> String {
+    let mut digest = format!("{:x}", Sha256::digest(text));
+    digest.truncate(letters);
+    digest
 }
 
 fn support(node: &NodeFacts, mode: Mode) -> Result<(), Unfit> {

@@ -8,8 +8,9 @@ use anyhow::{Context as _, Result};
 use libtest_mimic::Failed;
 use testbed::cache::Cache;
 use testbed::cell::Lifetime;
-use testbed::cluster::{Cluster, ClusterOptions, NodeImage, REGISTRY, Runtime};
+use testbed::cluster::{Cluster, ClusterOptions, NodeImage, REGISTRY, Runtime, operator};
 use testbed::examples;
+use testbed::helm::Helm;
 use testbed::image::{Artifact, Entry, RootfsImage, WasmLayer};
 use testbed::prepared::Prepared;
 use testbed::progress;
@@ -51,6 +52,9 @@ pub(crate) const PROBE_ARTIFACT: &str = "tests/probe-artifact:1";
 /// The image of the static Linux program.
 pub(crate) const NATIVE: &str = "tests/native:1";
 
+/// How long the operator may take for one node, its own start included.
+const INSTALL_LIMIT: std::time::Duration = std::time::Duration::from_mins(3);
+
 /// What pods call an image of the cluster's registry.
 pub(crate) fn in_pods(image: &str) -> String {
     format!("{REGISTRY}/{image}")
@@ -69,11 +73,21 @@ impl Bed {
         let options = ClusterOptions {
             name: run.name().to_owned(),
             node_image: NodeImage::Own,
-            runtime: Runtime::Bundle(prepared.bundle.clone()),
+            runtime: Runtime::Absent,
             lifetime: Lifetime::Process,
         };
         let cluster = Cluster::up(&cache, run, &options)?;
+        let helm = Helm::find(&cache)?;
+        progress::step("installed the operator", || {
+            // The runtime on one worker: where it is not is as much a subject as where it is.
+            let selector = serde_json::json!({ "matchLabels": { "kubernetes.io/hostname": cluster.worker() } });
+            let values = serde_json::json!({ "runtimes": { operator::RUNTIME: { "nodeSelector": selector } } });
+            operator::install(&cluster, &helm, prepared.images()?, &values)
+        })?;
         progress::step("pushed the tests' images", || push(&cache, &cluster, prepared))?;
+        progress::step(format_args!("the runtime is on {}", cluster.worker()), || {
+            cluster.wait_for_condition(operator::RUNTIME, "Available", "True", INSTALL_LIMIT)
+        })?;
         Ok(Self { cluster, company: RwLock::default() })
     }
 
