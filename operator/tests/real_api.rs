@@ -12,6 +12,7 @@ mod cluster;
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use wasmedge_operator::crd::WasmRuntime;
 
 use accounts::Account;
 use agent::{Agent, BAD};
@@ -60,9 +61,9 @@ fn a_release_lives_and_ends_on_a_real_api_server_with_no_more_than_its_rights() 
     cluster.create(&runtime(&json!({"startupTaints": taint, "runtimeClass": {"overhead": {"cpu": 1, "memory": "16Mi"}}})));
     operator.wait("both nodes to be ready", || cluster.get("wasmruntime/wasmedge")["status"]["nodes"]["ready"] == 2);
     for node in ["alpha", "beta"] {
-        let node = cluster.get(&format!("node/{node}"));
-        assert_eq!(node["metadata"]["labels"]["runtime.wasmedge.dev/wasmedge"], "ready");
-        assert!(!node["spec"]["taints"].to_string().contains("wasmedge.example"), "{}", node["spec"]);
+        let node = || cluster.get(&format!("node/{node}"));
+        operator.wait("the label", || node()["metadata"]["labels"]["runtime.wasmedge.dev/wasmedge"] == "ready");
+        operator.wait("startup taints to be off", || !node()["spec"]["taints"].to_string().contains("wasmedge.example"));
     }
     let class = cluster.get("runtimeclass/wasmedge");
     assert_eq!(class["overhead"]["podFixed"], json!({"cpu": "1", "memory": "16Mi"}));
@@ -120,6 +121,31 @@ fn a_node_that_fails_stops_the_rollout_and_the_status_says_why() {
     assert_eq!((node["status"]["phase"].as_str(), node["status"]["reason"].as_str()), (Some("Failed"), Some("SmokeFailed")));
     assert!(!cluster.get(&format!("node/{BAD}"))["metadata"]["labels"].to_string().contains("wasmedge"));
     end(&cluster, operator, agent);
+}
+
+#[test]
+fn what_the_api_server_stores_the_operator_can_read() {
+    let cluster = Cluster::start();
+    Account::crds_hook(&cluster).run(&["crds", "apply"]);
+    let everything = json!({
+        "nodeSelector": {"matchLabels": {"a": "b"}, "matchExpressions": [{"key": "c", "operator": "NotIn", "values": ["d"]}]},
+        "runtimeClass": {"overhead": {"cpu": 1, "memory": 9_007_199_254_740_991_i64, "ephemeral-storage": "0.5Gi"}, "tolerations":
+            [{"key": "e", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": -1}]},
+        "artifact": {"platforms": [{"arch": "arm64", "image": "registry.example/a:1", "sha256": "0".repeat(64)}]},
+        "rollout": {"canary": 1000, "maxUnavailable": 100_000, "failureThreshold": 1000, "nodeTimeoutSeconds": 7200},
+        "startupTaints": [{"key": "f", "effect": "PreferNoSchedule"}],
+    });
+    let nulls = json!({"runtimeClass": null, "rollout": {"maxUnavailable": null}, "containerd": {"mode": null, "paths": null}});
+    for spec in [json!({}), everything, nulls] {
+        let stored = cluster.try_create(&runtime(&spec));
+        let read: WasmRuntime = serde_json::from_value(stored.clone()).unwrap_or_else(|error| panic!("{error}: {stored}"));
+        // A quantity that was written as a number is the same as a text.
+        let overhead = json!(read.spec.runtime_class.overhead);
+        let (mut told, mut stored) = (json!(read.spec), stored["spec"].clone());
+        (told["runtimeClass"]["overhead"], stored["runtimeClass"]["overhead"]) = (json!(null), json!(null));
+        assert_eq!(told, stored);
+        assert!(overhead.as_object().is_some_and(|overhead| overhead.values().all(Value::is_string)), "{overhead}");
+    }
 }
 
 /// A condition of the runtime, or null as long as there is none.

@@ -54,6 +54,12 @@ impl Cluster {
         run.done().expect("the object is created");
     }
 
+    /// What would be stored.
+    pub(crate) fn try_create(&self, object: &Value) -> Value {
+        let run = self.server.kubectl().args(["create", "--dry-run=server", "-o", "json", "-f", "-"]).input(object.to_string());
+        serde_json::from_str(&run.text().expect("the object would be created")).expect("kubectl prints JSON")
+    }
+
     pub(crate) fn patch(&self, what: &str, change: &Value) {
         self.kubectl(&["patch", what, "--type=merge", "-p", &change.to_string()]);
     }

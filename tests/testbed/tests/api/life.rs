@@ -142,6 +142,16 @@ fn only_the_status_subresource_sets_the_status() {
 }
 
 #[test]
+fn every_field_is_explained() {
+    let explained = |what: &str| text(&kubectl().args(["explain", what]).output().unwrap().stdout);
+    let rollout = explained("wasmruntime.spec.rollout");
+    assert!(rollout.contains("maxUnavailable") && rollout.contains("In which order and how fast nodes are changed."), "{rollout}");
+    assert!(explained("wrn.status.retryAt").contains("When the next try may begin"));
+    let definitions = answer(kubectl().args(["get", "customresourcedefinitions", "-o", "json"])).unwrap();
+    assert!(!definitions.to_string().contains("NonStructuralSchema"), "{definitions}");
+}
+
+#[test]
 fn every_kind_is_found_by_its_category() {
     let found = text(&kubectl().args(["api-resources", "--categories=wasmedge", "-o", "name"]).output().unwrap().stdout);
     let mut names: Vec<&str> = found.lines().collect();
