@@ -1,6 +1,7 @@
 //! Carries out a plan: the actions of a node in their order, nodes beside each other, and what came of it kept at once.
 
-use futures::{StreamExt as _, stream};
+use futures::future::BoxFuture;
+use futures::{FutureExt as _, StreamExt as _, stream};
 
 use crate::apply::{self, Applied, ApplyError, Gone, Kind};
 use crate::context::Context;
@@ -22,7 +23,9 @@ type Outcome<'a> = (Vec<(&'a Action, Applied)>, Result<(), ApplyError>);
 pub(super) async fn all(context: &Context, world: &mut World, observed: &Observed, plan: &Plan) -> Result<(), ApplyError> {
     let mut result = Ok(());
     for group in groups(&plan.actions) {
-        let calls = group.into_iter().map(|actions| one_after_the_other(context, observed, actions));
+        // In boxes, because without them the compiler takes the whole future for one that cannot change threads.
+        let calls: Vec<BoxFuture<'_, Outcome<'_>>> =
+            group.into_iter().map(|actions| one_after_the_other(context, observed, actions).boxed()).collect();
         let outcomes: Vec<Outcome<'_>> = stream::iter(calls).buffered(CALLS).collect().await;
         for (done, outcome) in outcomes {
             for (action, applied) in done {
