@@ -1,0 +1,137 @@
+//! Several replicas: one works at a time.
+
+use std::time::Duration;
+
+use fake_cluster::resource::LEASE;
+use fake_cluster::{Connection, Key};
+use serde_json::json;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::sleep;
+use wasmedge_operator::commands::run::work;
+
+use crate::context::{NAMESPACE, context};
+use crate::stage::{IMAGE, Stage};
+
+/// A replica that takes part in the election of a leader.
+pub(crate) struct Replica {
+    pub(crate) connection: Connection,
+    task: JoinHandle<anyhow::Result<()>>,
+    stop: watch::Sender<()>,
+}
+
+impl Replica {
+    pub(crate) fn start(stage: &Stage, name: &str) -> Self {
+        let connection = stage.cluster.connect(&format!("operator-{name}"));
+        let context = context(&stage.cluster, &connection, name, IMAGE);
+        let (stop, stopped) = watch::channel(());
+        let task = tokio::spawn(work(context, stopped));
+        Self { connection, task, stop }
+    }
+
+    pub(crate) fn kill(self) {
+        self.connection.cut();
+        self.task.abort();
+    }
+
+    pub(crate) async fn stop(self) {
+        self.stop.send_replace(());
+        self.task.await.expect("an operator does not panic").expect("an operator that is asked to stop does not fail");
+    }
+}
+
+fn holder(stage: &Stage) -> String {
+    let lease = stage.cluster.get(&Key::new(LEASE, NAMESPACE, "wasmedge-operator"));
+    lease.and_then(|lease| lease["spec"]["holderIdentity"].as_str().map(str::to_owned)).unwrap_or_default()
+}
+
+async fn until_leads(stage: &Stage, name: &str) {
+    let leads = || if holder(stage) == name { Ok(()) } else { Err(format!("{:?} leads", holder(stage))) };
+    stage.cluster.until(Duration::from_mins(2), leads).await.unwrap();
+}
+
+/// Changes that a replica asked for, but for those of the Lease.
+fn writes(stage: &Stage, name: &str) -> usize {
+    let by = format!("operator-{name}");
+    let calls = stage.cluster.calls();
+    calls.iter().filter(|call| *call.by == *by && call.target.verb.writes() && call.target.resource != LEASE).count()
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_of_two_replicas_works_and_the_other_takes_over_when_it_is_killed() {
+    let stage = Stage::with_nodes(4);
+    let first = Replica::start(&stage, "first");
+    until_leads(&stage, "first").await;
+    let _second = Replica::start(&stage, "second");
+    stage.install("wasmedge", &json!({}));
+    stage.until("wasmedge", &["node-1"], "Installing").await;
+    assert_eq!(writes(&stage, "second"), 0);
+    first.kill();
+    until_leads(&stage, "second").await;
+    stage.until("wasmedge", &["node-0", "node-1", "node-2", "node-3"], "Ready labelled").await;
+    assert!(writes(&stage, "second") > 0);
+    stage.assert_sound();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_replica_that_stops_gives_the_lead_away_at_once() {
+    let stage = Stage::with_nodes(2);
+    let first = Replica::start(&stage, "first");
+    until_leads(&stage, "first").await;
+    let second = Replica::start(&stage, "second");
+    sleep(Duration::from_secs(10)).await;
+    first.stop().await;
+    assert_eq!(holder(&stage), "");
+    sleep(Duration::from_secs(4)).await;
+    assert_eq!(holder(&stage), "second");
+    second.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_leader_that_is_cut_off_ends_before_another_one_leads() {
+    let stage = Stage::with_nodes(4);
+    let first = Replica::start(&stage, "first");
+    until_leads(&stage, "first").await;
+    let _second = Replica::start(&stage, "second");
+    stage.install("wasmedge", &json!({}));
+    stage.until("wasmedge", &["node-1"], "Installing").await;
+    let Replica { connection, task, .. } = first;
+    connection.cut();
+    let cut = stage.cluster.now();
+    // It ends by itself, with an error that makes its pod begin anew.
+    task.await.unwrap().unwrap_err();
+    assert_eq!(holder(&stage), "first", "the other one must not lead before this one has ended");
+    assert!(stage.cluster.now().duration_since(cut).as_secs() < 15);
+    until_leads(&stage, "second").await;
+    let before = writes(&stage, "first");
+    connection.mend();
+    stage.until("wasmedge", &["node-0", "node-1", "node-2", "node-3"], "Ready labelled").await;
+    assert_eq!(writes(&stage, "first"), before);
+    stage.assert_sound();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_replica_without_a_rival_leads_again_after_its_lease_was_deleted() {
+    let stage = Stage::with_nodes(1);
+    let _only = Replica::start(&stage, "only");
+    until_leads(&stage, "only").await;
+    stage.cluster.delete(&Key::new(LEASE, NAMESPACE, "wasmedge-operator")).unwrap();
+    stage.install("wasmedge", &json!({}));
+    stage.until("wasmedge", &["node-0"], "Ready labelled").await;
+    until_leads(&stage, "only").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn leaders_that_follow_each_other_never_change_more_nodes_than_one_may() {
+    let stage = Stage::with_nodes(8);
+    stage.install("wasmedge", &json!({ "rollout": { "maxUnavailable": 2 } }));
+    let mut replicas = vec![Replica::start(&stage, "0"), Replica::start(&stage, "1")];
+    for n in 2..8 {
+        sleep(Duration::from_secs(25)).await;
+        replicas.remove(0).kill();
+        replicas.push(Replica::start(&stage, &n.to_string()));
+    }
+    let names = stage.fleet.names();
+    stage.until("wasmedge", &names.iter().map(String::as_str).collect::<Vec<_>>(), "Ready labelled").await;
+    stage.assert_sound();
+}

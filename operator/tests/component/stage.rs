@@ -1,0 +1,187 @@
+//! A cluster of simulated nodes, and operators that run against it. Time is tokio's and paused: hours pass in no time.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use fake_cluster::cluster::Moment;
+use fake_cluster::fleet::Joining;
+use fake_cluster::resource::{NODE, WASM_RUNTIME, WASM_RUNTIME_NODE};
+use fake_cluster::{Cluster, Connection, Faults, Fleet, Guard, Key};
+use serde_json::{Value, json};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+use crate::context::context;
+
+/// The installer's image of the first release.
+pub(crate) const IMAGE: &str = "registry.example.org/node-installer:0.1.0";
+
+/// A cluster of simulated nodes, watched over.
+pub(crate) struct Stage {
+    pub(crate) cluster: Cluster,
+    pub(crate) fleet: Fleet,
+    pub(crate) guard: Guard,
+}
+
+/// An operator that runs.
+pub(crate) struct Operator {
+    pub(crate) connection: Connection,
+    task: JoinHandle<anyhow::Result<()>>,
+    stop: oneshot::Sender<()>,
+}
+
+impl Stage {
+    /// A cluster without nodes.
+    pub(crate) fn empty() -> Self {
+        let cluster = Cluster::start();
+        let fleet = Fleet::start(&cluster);
+        let guard = Guard::over(&cluster, &fleet);
+        Self { cluster, fleet, guard }
+    }
+
+    /// A cluster of this many nodes in the pool: `node-0`, `node-1` and so on.
+    pub(crate) fn with_nodes(count: usize) -> Self {
+        let stage = Self::empty();
+        for n in 0..count {
+            stage.fleet.join(pooled(&format!("node-{n}")));
+        }
+        stage
+    }
+
+    /// Makes a runtime for the pool, which changes one node at a time unless `spec` says otherwise.
+    pub(crate) fn install(&self, name: &str, spec: &Value) {
+        let mut whole = json!({
+            "nodeSelector": { "matchLabels": { "pool": "wasm" } },
+            "runtimeClass": { "name": name, "handler": name },
+            "rollout": { "canary": 1, "maxUnavailable": 1, "failureThreshold": 1, "paused": false, "nodeTimeoutSeconds": 600 },
+        });
+        merge(&mut whole, spec);
+        let budget = whole["rollout"]["maxUnavailable"].as_u64().expect("tests say numbers");
+        self.guard.budget(name, usize::try_from(budget).expect("a small number"));
+        self.cluster.create(runtime(name, &whole)).expect("a valid runtime");
+    }
+
+    /// Changes what is wanted of a runtime.
+    pub(crate) fn change(&self, name: &str, spec: &Value) {
+        self.cluster.update(&runtime_key(name), |runtime| merge(&mut runtime["spec"], spec)).expect("the runtime is there");
+    }
+
+    /// Deletes a runtime.
+    pub(crate) fn uninstall(&self, name: &str) {
+        self.cluster.delete(&runtime_key(name)).expect("the runtime is there");
+    }
+
+    /// The runtime's object.
+    pub(crate) fn runtime(&self, name: &str) -> Option<Arc<Value>> {
+        self.cluster.get(&runtime_key(name))
+    }
+
+    /// Where a node stands: phase, reason, and whether it is labelled.
+    pub(crate) fn standing(&self, runtime: &str, node: &str) -> String {
+        let state = self.cluster.get(&Key::new(WASM_RUNTIME_NODE, "", &wasmedge_operator::names::runtime_node(runtime, node)));
+        let phase = state.as_ref().map_or("none", |state| state["status"]["phase"].as_str().unwrap_or("Claimed"));
+        let reason = state.as_ref().and_then(|state| state["status"]["reason"].as_str()).map(|reason| format!(" {reason}"));
+        let labelled = if self.is_labelled(runtime, node) { " labelled" } else { "" };
+        format!("{phase}{}{labelled}", reason.unwrap_or_default())
+    }
+
+    /// Whether pods of the runtime may land on the node.
+    pub(crate) fn is_labelled(&self, runtime: &str, node: &str) -> bool {
+        let node = self.cluster.get(&Key::new(NODE, "", node));
+        node.is_some_and(|node| node["metadata"]["labels"][format!("runtime.wasmedge.dev/{runtime}")] == "ready")
+    }
+
+    /// Waits until every one of these nodes stands like this.
+    pub(crate) async fn until(&self, runtime: &str, nodes: &[&str], standing: &str) {
+        let holds = || match nodes.iter().find(|node| self.standing(runtime, node) != standing) {
+            Some(node) => Err(format!("{node} is {}, not {standing}\n{}", self.standing(runtime, node), self.evidence(runtime))),
+            None => Ok(()),
+        };
+        self.cluster.until(PATIENCE, holds).await.unwrap();
+    }
+
+    /// Waits until the runtime's object is gone.
+    pub(crate) async fn until_gone(&self, runtime: &str) {
+        let holds = || if self.runtime(runtime).is_none() { Ok(()) } else { Err(self.evidence(runtime)) };
+        self.cluster.until(PATIENCE, holds).await.unwrap();
+    }
+
+    /// What the cluster says of the runtime, for a test that failed.
+    pub(crate) fn evidence(&self, runtime: &str) -> String {
+        let status = self.runtime(runtime).map(|object| object["status"].to_string()).unwrap_or_default();
+        let nodes = self.fleet.names();
+        let standings: Vec<String> = nodes.iter().map(|node| format!("{node}: {}", self.standing(runtime, node))).collect();
+        format!("{status}\n{}\n{} installers at work", standings.join("\n"), self.fleet.at_work())
+    }
+
+    /// Fails if anything ever happened that may not.
+    pub(crate) fn assert_sound(&self) {
+        assert_eq!((self.guard.breaches(), self.fleet.faults()), (Vec::new(), Vec::new()));
+    }
+}
+
+/// Longer than any rollout of a test, and far longer than a test waits in earnest.
+const PATIENCE: Duration = Duration::from_hours(6);
+
+impl Operator {
+    /// Starts an operator of the first release.
+    pub(crate) fn start(stage: &Stage, name: &str) -> Self {
+        Self::start_with(stage, name, IMAGE, Faults::default())
+    }
+
+    /// Starts an operator that installs from `image`, and for which things go wrong.
+    pub(crate) fn start_with(stage: &Stage, name: &str, image: &str, faults: Faults) -> Self {
+        let connection = stage.cluster.connect(&format!("operator-{name}"));
+        connection.set_faults(faults);
+        let context = context(&stage.cluster, &connection, name, image);
+        let (stop, stopped) = oneshot::channel();
+        let task = tokio::spawn(async move {
+            let stopped = async { drop(stopped.await) };
+            wasmedge_operator::controller::run(context, stopped).await
+        });
+        Self { connection, task, stop }
+    }
+
+    /// Asks it to stop, and waits until it has.
+    pub(crate) async fn stop(self) {
+        let Self { task, stop, .. } = self;
+        // One that has ended by itself needs not be asked.
+        let _ = stop.send(());
+        task.await.expect("an operator does not panic").expect("an operator that is asked to stop does not fail");
+    }
+
+    /// Kills it: nothing that it began goes on.
+    pub(crate) fn kill(self) {
+        self.connection.cut();
+        self.task.abort();
+    }
+
+    /// Kills it at the `n`th change that it asks for from now on; false if it asks for no more within `limit`.
+    pub(crate) async fn kill_at(self, n: usize, moment: Moment, limit: Duration) -> bool {
+        let cut = self.connection.cut_at_write(n, moment);
+        let was_cut = tokio::time::timeout(limit, cut).await.is_ok();
+        self.kill();
+        was_cut
+    }
+}
+
+/// A node of the pool.
+pub(crate) fn pooled(name: &str) -> Joining {
+    Joining::new(name).label("pool", "wasm")
+}
+
+/// Where a runtime is.
+pub(crate) fn runtime_key(name: &str) -> Key {
+    Key::new(WASM_RUNTIME, "", name)
+}
+
+fn runtime(name: &str, spec: &Value) -> Value {
+    json!({ "apiVersion": "runtime.wasmedge.dev/v1alpha1", "kind": "WasmRuntime", "metadata": { "name": name }, "spec": spec })
+}
+
+fn merge(into: &mut Value, from: &Value) {
+    match from {
+        Value::Object(members) => members.iter().for_each(|(name, value)| merge(&mut into[name.as_str()], value)),
+        value => *into = value.clone(),
+    }
+}
