@@ -3,7 +3,7 @@
 //! A package of its own: it links the operator, and xtask, which every task waits for on a fresh machine, shall not.
 //!
 //! * [`manifests`]: CRDs and rules for the chart.
-//! * [`reference`]: the pages of `docs/reference`.
+//! * [`mod@reference`]: the pages of `docs/reference`.
 //! * [`chart`]: the chart's README, with a table of its values.
 //! * [`yaml`]: JSON values as YAML.
 #![forbid(unsafe_code)]
