@@ -168,10 +168,11 @@ pub struct ContainerdSpec {
     /// Whether systemd sets up the cgroups of pods of this class. It has to be what the kubelet's `cgroupDriver` says.
     #[serde(default)]
     pub systemd_cgroup: SystemdCgroup,
-    /// What lies elsewhere on these nodes than their distribution puts it. It cannot be changed: what was written to one
-    /// place could not be found from another.
+    /// What lies elsewhere on these nodes than their distribution puts it. What was written to one place could not be
+    /// found from another, so the two paths that something is written to cannot be changed.
     #[serde(default)]
-    #[x_kube(validation = ("self == oldSelf", "paths cannot be changed: nodes were changed there; make another WasmRuntime"))]
+    #[x_kube(validation = ("has(self.config) == has(oldSelf.config) && (!has(self.config) || self.config == oldSelf.config)", "config cannot be changed: the handler stands there; make another WasmRuntime"))]
+    #[x_kube(validation = ("has(self.install) == has(oldSelf.install) && (!has(self.install) || self.install == oldSelf.install)", "install cannot be changed: the runtime lies there; make another WasmRuntime"))]
     pub paths: HostPaths,
 }
 

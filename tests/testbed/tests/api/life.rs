@@ -71,10 +71,14 @@ fn names_that_pods_and_nodes_rely_on_cannot_be_changed() {
 }
 
 #[test]
-fn paths_on_nodes_cannot_be_changed() {
-    let path = |path: &str| json!({"containerd": {"paths": {"install": path}}});
-    refuses("move", &path("/opt"), &path("/srv"), "paths cannot be changed");
-    refuses("move-from-default", &json!({}), &path("/srv"), "paths cannot be changed");
+fn paths_that_something_was_written_to_cannot_be_changed() {
+    let paths = |field: &str, path: &str| json!({"containerd": {"paths": {field: path}}});
+    for field in ["config", "install"] {
+        let words = format!("{field} cannot be changed");
+        refuses(&format!("move-{field}"), &paths(field, "/opt/a"), &paths(field, "/opt/b"), &words);
+        refuses(&format!("move-{field}-away"), &json!({}), &paths(field, "/opt/b"), &words);
+        refuses(&format!("move-{field}-back"), &paths(field, "/opt/a"), &json!({}), &words);
+    }
 }
 
 #[test]
@@ -84,6 +88,8 @@ fn everything_else_can_be_changed() {
     after["runtimeClass"]["overhead"] = json!({"cpu": "20m"});
     after["runtimeClass"]["adoptExisting"] = json!(true);
     after["containerd"]["mode"] = json!("Preinstalled");
+    after["containerd"]["paths"]["unit"] = json!("my-containerd.service");
+    after["containerd"]["paths"]["socket"] = json!("/run/my/containerd.sock");
     after["rollout"] = json!({"paused": true, "maxUnavailable": "10%"});
     after["nodeSelector"] = json!({"matchLabels": {"pool": "wasm"}});
     after["startupTaints"] = json!([{"key": "starting"}]);
