@@ -32,6 +32,8 @@ use crate::names;
 
 mod target;
 mod node;
+mod pace;
+mod seen;
 mod rollout;
 mod removal;
 mod class;

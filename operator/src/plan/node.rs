@@ -1,27 +1,18 @@
 //! The step of one node: what follows from what happened to it, and whether it asks to be begun.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use installer_protocol::report::Retry;
 use installer_protocol::{Outcome, Reason, Report};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt as _;
 
+use super::pace::{ATTEMPTS, after, after_now, delay, limit, patience};
 use super::rollout::{Candidate, Why, is_changing};
-use super::{Action, Direction, Draft, Handlers, JobFacts, NodeFacts, Readiness, Target, Unfit, removal};
-use crate::crd::{Phase, StartupTaint, TaintEffect, WasmRuntimeNodeStatus};
+use super::seen::{Served, serves, startup_taints};
+use super::{Action, Direction, Draft, JobFacts, NodeFacts, Readiness, Target, Unfit, removal};
+use crate::crd::{Phase, WasmRuntimeNodeStatus};
 use crate::names;
-
-/// Tries of what may pass by itself, before a person is asked.
-pub(super) const ATTEMPTS: u32 = 6;
-/// After the first try; doubled with each further one.
-const FIRST_DELAY: Duration = Duration::from_secs(10);
-/// Between two tries at most.
-const LONGEST_DELAY: Duration = Duration::from_mins(5);
-/// What a Job may take longer than its limit to be seen as ended: Kubernetes kills it, the kubelet says so.
-const GRACE: Duration = Duration::from_mins(2);
 
 /// Takes the step of `name`; gives back what it could begin with, if there is something.
 pub(super) fn step(
@@ -52,12 +43,9 @@ pub(super) fn step(
         }
         // What is half way off goes all the way, also when it is wanted again: only then it is known what is there.
         Some(status) if !wanted || status.phase == Phase::Removing => removal::step(draft, name, node, &status),
-        // Somebody deleted the node's object, and only its finalizer is left of it: the node is taken for new, and what
-        // is there already is found by the installer.
-        Some(status) if state.is_some_and(|state| state.deleting) && !is_changing(&status) => {
-            removal::forget(draft, name);
-            None
-        }
+        // Somebody deleted the node's object. Its finalizer stands for what is on the node: only when that is gone the
+        // object goes, and the node is new then. To let go of it at once would lose the node if it is not wanted later.
+        Some(status) if state.is_some_and(|state| state.deleting) && !is_changing(&status) => removal::step(draft, name, node, &status),
         Some(status) => Step { draft, target, name, node, status }.take(),
     }
 }
@@ -174,7 +162,7 @@ impl Step<'_, '_, '_> {
     }
 
     fn wait_for(&mut self, job: &str, waiting: Option<String>) {
-        let end = after(self.status.since.as_ref(), self.draft.observed.now, limit(self.draft) + GRACE);
+        let end = after(self.status.since.as_ref(), self.draft.observed.now, patience(self.draft));
         if self.draft.observed.now < end {
             self.draft.wake_at(end);
             self.set(Phase::Installing, |status| status.message = waiting);
@@ -371,23 +359,6 @@ enum Kept {
     Nothing,
 }
 
-/// Whether a node serves a handler.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Served {
-    Yes,
-    No,
-    /// The installer asked on the node, nobody else can.
-    CannotSay,
-}
-
-fn serves(node: &NodeFacts, handler: &str) -> Served {
-    match &node.handlers {
-        Handlers::Unanswerable => Served::CannotSay,
-        Handlers::Listed(handlers) if handlers.contains(handler) => Served::Yes,
-        Handlers::Listed(_) => Served::No,
-    }
-}
-
 /// Takes the readiness label off, if it is there.
 pub(super) fn unlabel(draft: &mut Draft<'_>, name: &str, node: &NodeFacts) {
     if node.labels.contains_key(&names::ready_label(&draft.observed.runtime.name_any())) {
@@ -396,20 +367,6 @@ pub(super) fn unlabel(draft: &mut Draft<'_>, name: &str, node: &NodeFacts) {
             draft.act(action);
         }
     }
-}
-
-/// The startup taints that a node still has.
-fn startup_taints(spec: &[StartupTaint], node: &NodeFacts) -> Vec<StartupTaint> {
-    let effect = |taint: &StartupTaint| match taint.effect {
-        Some(TaintEffect::NoSchedule) => Some("NoSchedule"),
-        Some(TaintEffect::PreferNoSchedule) => Some("PreferNoSchedule"),
-        Some(TaintEffect::NoExecute) => Some("NoExecute"),
-        None => None,
-    };
-    let has = |taint: &&StartupTaint| {
-        node.taints.iter().any(|(key, found)| *key == taint.key && effect(taint).is_none_or(|effect| effect == found))
-    };
-    spec.iter().filter(has).cloned().collect()
 }
 
 /// Notes what an ended Job left.
@@ -426,28 +383,4 @@ fn end_of_job(status: &mut WasmRuntimeNodeStatus, report: Option<&Report>) {
 pub(super) fn say(status: &mut WasmRuntimeNodeStatus, reason: Reason, message: String) {
     status.reason = Some(reason.as_str().to_owned());
     status.message = Some(message);
-}
-
-/// How long one installer may take.
-pub(super) fn limit(draft: &Draft<'_>) -> Duration {
-    Duration::from_secs(draft.observed.runtime.spec.rollout.node_timeout_seconds.into())
-}
-
-/// Between the end of try number `attempts` and the next.
-pub(super) fn delay(attempts: u32) -> Duration {
-    FIRST_DELAY.saturating_mul(2_u32.saturating_pow(attempts.saturating_sub(1))).min(LONGEST_DELAY)
-}
-
-pub(super) fn after_now(now: Timestamp, delay: Duration) -> Timestamp {
-    now.saturating_add(SignedDuration::try_from(delay).unwrap_or(SignedDuration::MAX)).unwrap_or(Timestamp::MAX)
-}
-
-/// `delay` after `since`, or after now where that was not written down.
-pub(super) fn after(since: Option<&Time>, now: Timestamp, delay: Duration) -> Timestamp {
-    after_now(since.map_or(now, |Time(since)| *since), delay)
-}
-
-/// What a Job that runs longer than this after its beginning is given up for.
-pub(super) fn patience(draft: &Draft<'_>) -> Duration {
-    limit(draft) + GRACE
 }

@@ -3,7 +3,8 @@
 use installer_protocol::{Outcome, Reason, Request};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::node::{after, after_now, delay, limit, patience, say, unlabel};
+use super::node::{say, unlabel};
+use super::pace::{after, after_now, delay, limit, patience};
 use super::rollout::{Candidate, Why};
 use super::{Action, Draft, JobFacts, NodeFacts, Readiness, Target};
 use crate::crd::{Phase, WasmRuntimeNodeStatus};

@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::ResourceExt as _;
 
-use super::node::{limit, unlabel};
+use super::node::unlabel;
+use super::pace::limit;
 use super::target::digest;
 use super::{Action, ClassVerdict, Direction, Draft, Target, removal};
 use crate::crd::{Phase, WasmRuntimeNodeStatus};

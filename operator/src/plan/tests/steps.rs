@@ -86,7 +86,7 @@ fn what_may_pass_is_tried_again_later_and_later_and_then_a_person_is_asked() {
     let mut world = world(&json!({}), 2);
     let mut waits = Vec::new();
     world.reconcile("wasmedge", usize::MAX);
-    for attempt in 1..=node::ATTEMPTS {
+    for attempt in 1..=pace::ATTEMPTS {
         assert_eq!(world.status("wasmedge", "node-00").attempts, attempt);
         end_all(&mut world, Outcome::Refused, Reason::Download, None);
         let Some(wait) = plan(&world.observed("wasmedge")).again else { break };

@@ -1,0 +1,41 @@
+//! How long an installer may take, and how long to wait between two of them.
+
+use std::time::Duration;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
+
+use super::Draft;
+
+/// Tries of what may pass by itself, before a person is asked.
+pub(super) const ATTEMPTS: u32 = 6;
+/// After the first try; doubled with each further one.
+const FIRST_DELAY: Duration = Duration::from_secs(10);
+/// Between two tries at most.
+const LONGEST_DELAY: Duration = Duration::from_mins(5);
+/// What a Job may take longer than its limit to be seen as ended: Kubernetes kills it, the kubelet says so.
+const GRACE: Duration = Duration::from_mins(2);
+
+/// How long one installer may take.
+pub(super) fn limit(draft: &Draft<'_>) -> Duration {
+    Duration::from_secs(draft.observed.runtime.spec.rollout.node_timeout_seconds.into())
+}
+
+/// Between the end of try number `attempts` and the next.
+pub(super) fn delay(attempts: u32) -> Duration {
+    FIRST_DELAY.saturating_mul(2_u32.saturating_pow(attempts.saturating_sub(1))).min(LONGEST_DELAY)
+}
+
+pub(super) fn after_now(now: Timestamp, delay: Duration) -> Timestamp {
+    now.saturating_add(SignedDuration::try_from(delay).unwrap_or(SignedDuration::MAX)).unwrap_or(Timestamp::MAX)
+}
+
+/// `delay` after `since`, or after now where that was not written down.
+pub(super) fn after(since: Option<&Time>, now: Timestamp, delay: Duration) -> Timestamp {
+    after_now(since.map_or(now, |Time(since)| *since), delay)
+}
+
+/// What a Job that runs longer than this after its beginning is given up for.
+pub(super) fn patience(draft: &Draft<'_>) -> Duration {
+    limit(draft) + GRACE
+}
