@@ -1,52 +1,147 @@
-//! Units of the host, through systemd's private socket.
+//! Units of the host, through systemd's private socket: what state they are in, restarts, and processes that outlive
+//! the installer's container.
+//!
+//! Blocking, one call after another. The client is our own on top of zvariant's marshalling. zbus 6.2 was tried on
+//! systemd 252: it connects, but takes systemd's answers, which come from no valid bus name, for errors. It would also
+//! bring an executor of its own and has no deadline for an answer; what is needed here are seven methods.
 
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
+use zvariant::OwnedObjectPath;
+
+mod bus;
 mod error;
+mod message;
+mod transient;
 mod unit;
 
+use bus::{Bus, Deadline, malformed};
 pub use error::SystemdError;
+use message::{Body, Method};
 pub use unit::{ActiveState, LoadState, Unit};
+
+/// What systemd's own object is called; its methods are described in org.freedesktop.systemd1(5).
+const MANAGER: &str = "/org/freedesktop/systemd1";
+const UNIT: &str = "org.freedesktop.systemd1.Unit";
+const SERVICE: &str = "org.freedesktop.systemd1.Service";
+/// How a job replaces one of the same unit that is waiting.
+const REPLACE: &str = "replace";
+/// Reading all unit files again takes seconds on a host with thousands of them.
+const RELOAD: Duration = Duration::from_mins(2);
+/// A process of ours is started at once, but for other jobs that systemd has to do.
+const START: Duration = Duration::from_mins(1);
 
 /// A connection to the host's systemd.
 #[derive(Debug)]
-pub struct Systemd;
+pub struct Systemd {
+    bus: Bus,
+}
 
 impl Systemd {
     /// Connects to systemd's private socket, `/run/systemd/private` below the host's root, as uid 0.
-    pub fn connect(_socket: &Path) -> Result<Self, SystemdError> {
-        unimplemented!()
+    pub fn connect(socket: &Path) -> Result<Self, SystemdError> {
+        let stream = UnixStream::connect(socket).map_err(|source| SystemdError::Connect { socket: socket.to_owned(), source })?;
+        Ok(Self { bus: Bus::over(stream)? })
     }
 
-    /// The state of `name`, which is loaded first. A unit that there is none of has [`LoadState::NotFound`].
-    pub fn unit(&mut self, _name: &str) -> Result<Unit, SystemdError> {
-        unimplemented!()
+    /// The state of `name`, a service, which is loaded first. A unit that there is none of has [`LoadState::NotFound`].
+    pub fn unit(&mut self, name: &str) -> Result<Unit, SystemdError> {
+        let body = self.bus.call(manager("LoadUnit"), &(name,))?;
+        let (path,): (OwnedObjectPath,) = body.read().map_err(|problem| malformed("LoadUnit", &problem))?;
+        let (program, arguments) = self.property(&path, SERVICE, "ExecStart", unit::first_command)?.unwrap_or_default();
+        Ok(Unit {
+            name: name.to_owned(),
+            load: LoadState::named(&self.property(&path, UNIT, "LoadState", unit::text)?),
+            active: ActiveState::named(&self.property(&path, UNIT, "ActiveState", unit::text)?),
+            active_since: self.property(&path, UNIT, "ActiveEnterTimestamp", unit::microseconds)?,
+            main_pid: self.property(&path, SERVICE, "MainPID", unit::pid)?,
+            program: Some(program).filter(|program| !program.is_empty()),
+            arguments,
+            result: self.property(&path, SERVICE, "Result", unit::text)?,
+        })
     }
 
     /// The first of these units that is active.
-    pub fn first_active(&mut self, _names: &[String]) -> Result<Option<Unit>, SystemdError> {
-        unimplemented!()
+    pub fn first_active(&mut self, names: &[String]) -> Result<Option<Unit>, SystemdError> {
+        for name in names {
+            let unit = self.unit(name)?;
+            if matches!(unit.active, ActiveState::Active | ActiveState::Reloading) {
+                return Ok(Some(unit));
+            }
+        }
+        Ok(None)
     }
 
     /// Has systemd read its unit files again.
     pub fn reload(&mut self) -> Result<(), SystemdError> {
-        unimplemented!()
+        self.bus.call_within(RELOAD, manager("Reload"), &()).map(drop)
     }
 
-    /// Restarts `name` and waits until another process of it is active.
-    pub fn restart(&mut self, _name: &str, _limit: Duration) -> Result<Unit, SystemdError> {
-        unimplemented!()
+    /// Restarts `name` and waits until another process of it is active. A start that fails is an error at once, also
+    /// where systemd will try again: containerd's unit says `Restart=always`, and who waited for that would wait for ever.
+    pub fn restart(&mut self, name: &str, limit: Duration) -> Result<Unit, SystemdError> {
+        let before = self.unit(name)?;
+        let result = self.settle(name, manager("RestartUnit"), Deadline::within(limit))?;
+        let after = self.unit(name)?;
+        if result == unit::DONE && unit::is_another_run(&before, &after) { Ok(after) } else { Err(failed(after, result)) }
     }
 
-    /// Starts `command` as a unit `name` (`x.service`) that lies in no file and is forgotten when it ends. systemd kills
-    /// it after `limit`. The program is the host's, with the host's paths.
-    pub fn start_transient(&mut self, _name: &str, _description: &str, _command: &[String], _limit: Duration) -> Result<(), SystemdError> {
-        unimplemented!()
+    /// Starts `command` as the service `name` (`x.service`), which lies in no file and is forgotten when it ends, however
+    /// it ends. systemd kills it after `limit`. The program is the host's, with the host's paths, and must exist.
+    /// [`SystemdError::is_exists`] tells that there is a unit of that name already.
+    pub fn start_transient(&mut self, name: &str, description: &str, command: &[String], limit: Duration) -> Result<(), SystemdError> {
+        let properties = transient::properties(description, command, limit)?;
+        let arguments = (name, "fail", properties, transient::NO_OTHER_UNITS);
+        let result = self.bus.job(manager("StartTransientUnit"), &arguments, Deadline::within(START))?;
+        if result == unit::DONE { Ok(()) } else { Err(failed(self.unit(name)?, result)) }
     }
 
     /// Stops `name` and waits until it is inactive. One that is not there is stopped already.
-    pub fn stop(&mut self, _name: &str, _limit: Duration) -> Result<(), SystemdError> {
-        unimplemented!()
+    pub fn stop(&mut self, name: &str, limit: Duration) -> Result<(), SystemdError> {
+        match self.settle(name, manager("StopUnit"), Deadline::within(limit)) {
+            Ok(result) if result == unit::DONE => Ok(()),
+            Ok(result) => Err(failed(self.unit(name)?, result)),
+            Err(error) if error.is_named("org.freedesktop.systemd1.NoSuchUnit") => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Has systemd make a job of `name` and waits for its end.
+    fn settle(&mut self, name: &str, method: Method<'_>, deadline: Deadline) -> Result<String, SystemdError> {
+        match self.bus.job(method, &(name, REPLACE), deadline) {
+            Err(SystemdError::TimedOut { .. }) => {
+                let Unit { active: state, .. } = self.unit(name)?;
+                Err(SystemdError::Unsettled { unit: name.to_owned(), state, limit: deadline.limit() })
+            }
+            ended => ended,
+        }
+    }
+
+    fn property<T>(
+        &mut self,
+        path: &OwnedObjectPath,
+        interface: &'static str,
+        name: &str,
+        read: fn(&Body) -> Result<T, message::Malformed>,
+    ) -> Result<T, SystemdError> {
+        let get = Method { object: path.as_str(), interface: "org.freedesktop.DBus.Properties", name: "Get" };
+        let body = self.bus.call(get, &(interface, name))?;
+        read(&body).map_err(|problem| malformed(&format!("{name} of {}", path.as_str()), &problem))
     }
 }
+
+fn manager(name: &'static str) -> Method<'static> {
+    Method { object: MANAGER, interface: "org.freedesktop.systemd1.Manager", name }
+}
+
+/// That a job did not do what it should, with the more telling of the two results.
+fn failed(unit: Unit, job: String) -> SystemdError {
+    let Unit { name, active: state, result, .. } = unit;
+    let result = if result.is_empty() || result == unit::SUCCESS { job } else { result };
+    SystemdError::Failed { unit: name, state, result }
+}
+
+#[cfg(test)]
+mod tests;

@@ -58,7 +58,7 @@ pub enum SystemdError {
         message: String,
     },
     /// The unit did not become what it was asked to become.
-    #[error("{unit} is {state} after its restart (result {result:?})")]
+    #[error("{unit} did not do what it was asked: it is {state} (result {result:?})")]
     Failed {
         /// The unit.
         unit: String,
@@ -77,4 +77,15 @@ pub enum SystemdError {
         /// How long it was waited for.
         limit: Duration,
     },
+}
+
+impl SystemdError {
+    /// Whether systemd has a unit of the name that another was to be started under.
+    pub fn is_exists(&self) -> bool {
+        self.is_named("org.freedesktop.systemd1.UnitExists")
+    }
+
+    pub(super) fn is_named(&self, error: &str) -> bool {
+        matches!(self, Self::Answer { name, .. } if name == error)
+    }
 }

@@ -2,6 +2,15 @@
 
 use std::fmt;
 
+use zvariant::Value;
+
+use super::message::{Body, Malformed};
+
+/// The result of a job that did what it should.
+pub(super) const DONE: &str = "done";
+/// The result of a service that did not fail.
+pub(super) const SUCCESS: &str = "success";
+
 /// A service at one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unit {
@@ -34,6 +43,16 @@ pub enum LoadState {
     Other(String),
 }
 
+impl LoadState {
+    pub(super) fn named(word: &str) -> Self {
+        match word {
+            "loaded" => Self::Loaded,
+            "not-found" => Self::NotFound,
+            _ => Self::Other(word.to_owned()),
+        }
+    }
+}
+
 /// What a unit is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ActiveState {
@@ -53,6 +72,20 @@ pub enum ActiveState {
     Other,
 }
 
+impl ActiveState {
+    pub(super) fn named(word: &str) -> Self {
+        match word {
+            "active" => Self::Active,
+            "reloading" => Self::Reloading,
+            "inactive" => Self::Inactive,
+            "failed" => Self::Failed,
+            "activating" => Self::Activating,
+            "deactivating" => Self::Deactivating,
+            _ => Self::Other,
+        }
+    }
+}
+
 impl fmt::Display for ActiveState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -65,4 +98,49 @@ impl fmt::Display for ActiveState {
             Self::Other => "in a state of its own",
         })
     }
+}
+
+/// Whether a unit that was seen twice is active, and not as the same run as before.
+pub(super) fn is_another_run(before: &Unit, after: &Unit) -> bool {
+    let run = |unit: &Unit| (unit.main_pid, unit.active_since);
+    matches!(after.active, ActiveState::Active | ActiveState::Reloading) && run(before) != run(after)
+}
+
+pub(super) fn text(body: &Body) -> Result<String, Malformed> {
+    match body.read::<(Value<'_>,)>()?.0 {
+        Value::Str(text) => Ok(text.to_string()),
+        other => Err(unexpected(&other)),
+    }
+}
+
+pub(super) fn microseconds(body: &Body) -> Result<u64, Malformed> {
+    match body.read::<(Value<'_>,)>()?.0 {
+        Value::U64(number) => Ok(number),
+        other => Err(unexpected(&other)),
+    }
+}
+
+pub(super) fn pid(body: &Body) -> Result<u32, Malformed> {
+    match body.read::<(Value<'_>,)>()?.0 {
+        Value::U32(number) => Ok(number),
+        other => Err(unexpected(&other)),
+    }
+}
+
+/// Program and arguments of the first of a list of commands, if it has one. A command is program, arguments, and facts
+/// of its last run, which are of no interest here.
+pub(super) fn first_command(body: &Body) -> Result<Option<(String, Vec<String>)>, Malformed> {
+    let (Value::Array(commands),) = body.read::<(Value<'_>,)>()? else { return Err(Malformed("commands that are no list".to_owned())) };
+    let Some(command) = commands.inner().first() else { return Ok(None) };
+    let Value::Structure(fields) = command else { return Err(unexpected(command)) };
+    let [Value::Str(program), Value::Array(arguments), ..] = fields.fields() else { return Err(unexpected(command)) };
+    let texts = arguments.inner().iter().map(|argument| match argument {
+        Value::Str(text) => Ok(text.to_string()),
+        other => Err(unexpected(other)),
+    });
+    Ok(Some((program.to_string(), texts.collect::<Result<_, _>>()?)))
+}
+
+fn unexpected(value: &Value<'_>) -> Malformed {
+    Malformed(format!("a value of type {:?}", value.value_signature().to_string_no_parens()))
 }

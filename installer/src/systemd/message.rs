@@ -1,0 +1,250 @@
+//! D-Bus messages on the wire: what we call, and what comes back. The marshalling itself is zvariant's.
+
+use std::fmt;
+
+use serde::Serialize;
+use serde::de::Deserialize;
+use zvariant::serialized::{Context, Data};
+use zvariant::{Endian, Signature, Type, Value, to_bytes};
+
+/// The part of a header that each message has; the lengths of all else stand in it.
+const FIXED: usize = 16;
+/// Far above what systemd says of a unit. D-Bus itself allows 128 MiB, which nobody needs to hold in memory here.
+const LONGEST: u64 = 16 << 20;
+
+/// A method of systemd's.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Method<'a> {
+    pub(super) object: &'a str,
+    pub(super) interface: &'static str,
+    pub(super) name: &'static str,
+}
+
+/// A message that came, its body not yet read.
+#[derive(Debug)]
+pub(super) struct Message {
+    pub(super) kind: Kind,
+    pub(super) body: Body,
+}
+
+/// What a message is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// The answer to the call of this serial number.
+    Reply(u32),
+    /// The refusal of the call of this serial number, and the error's name.
+    Error(u32, String),
+    /// News that nobody asked for: the name.
+    Signal(String),
+    /// A call of a method of ours, of which there are none, or what a later D-Bus has.
+    Other,
+}
+
+/// What a message carries.
+#[derive(Debug)]
+pub(super) struct Body {
+    data: Data<'static, 'static>,
+    signature: Signature,
+}
+
+/// Bytes that are no message, or not the expected one.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Malformed(pub(super) String);
+
+impl fmt::Display for Malformed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl From<zvariant::Error> for Malformed {
+    fn from(error: zvariant::Error) -> Self {
+        Self(error.to_string())
+    }
+}
+
+/// The header as the D-Bus specification lays it out: byte order, kind, flags, version, bytes of the body, serial
+/// number, and fields by their numbers.
+type Header<'a> = (u8, u8, u8, u8, u32, u32, Vec<(u8, Value<'a>)>);
+
+/// Numbers of the kinds of messages and of header fields, from the D-Bus specification, "Message Format".
+mod number {
+    pub(super) const CALL: u8 = 1;
+    pub(super) const REPLY: u8 = 2;
+    pub(super) const ERROR: u8 = 3;
+    pub(super) const SIGNAL: u8 = 4;
+
+    pub(super) const PATH: u8 = 1;
+    pub(super) const INTERFACE: u8 = 2;
+    pub(super) const MEMBER: u8 = 3;
+    pub(super) const ERROR_NAME: u8 = 4;
+    pub(super) const REPLY_SERIAL: u8 = 5;
+    pub(super) const SIGNATURE: u8 = 8;
+
+    pub(super) const VERSION: u8 = 1;
+}
+
+/// The message that calls `method` with `arguments`, a tuple.
+pub(super) fn call<A: Serialize + Type>(serial: u32, method: Method<'_>, arguments: &A) -> Result<Vec<u8>, Malformed> {
+    let fields = [
+        (number::PATH, Field::Path(method.object)),
+        (number::INTERFACE, Field::Text(method.interface)),
+        (number::MEMBER, Field::Text(method.name)),
+    ];
+    encode(number::CALL, serial, &fields, arguments)
+}
+
+/// What stands in a field of a header, for its type.
+#[derive(Debug, Clone, Copy)]
+enum Field<'a> {
+    Path(&'a str),
+    Text(&'a str),
+    Signature(&'a str),
+    #[cfg(test)]
+    Number(u32),
+}
+
+fn encode<A: Serialize + Type>(kind: u8, serial: u32, fields: &[(u8, Field<'_>)], body: &A) -> Result<Vec<u8>, Malformed> {
+    let body = to_bytes(Context::new_dbus(Endian::Little, 0), body)?;
+    // A body is several values in a row, not one structure of them, so there are no parentheses. zvariant marshals every
+    // signature with them, and systemd refuses that: hence the header by hand.
+    let signature = A::SIGNATURE.to_string_no_parens();
+    let signature = (!signature.is_empty()).then_some((number::SIGNATURE, Field::Signature(&signature)));
+    let mut bytes = vec![b'l', kind, 0, number::VERSION];
+    bytes.extend(length_of(body.bytes())?);
+    bytes.extend(serial.to_le_bytes());
+    // For the number of bytes in all fields.
+    bytes.extend([0; 4]);
+    for (number, field) in fields.iter().copied().chain(signature) {
+        bytes.resize(bytes.len().next_multiple_of(8), 0);
+        bytes.push(number);
+        append(&mut bytes, field)?;
+    }
+    let length = length_of(&bytes[FIXED..])?;
+    bytes[FIXED - 4..FIXED].copy_from_slice(&length);
+    bytes.resize(bytes.len().next_multiple_of(8), 0);
+    bytes.extend_from_slice(body.bytes());
+    Ok(bytes)
+}
+
+/// Adds a field's value after its type, each type's signature being one letter long.
+fn append(bytes: &mut Vec<u8>, field: Field<'_>) -> Result<(), Malformed> {
+    let letter = match field {
+        Field::Path(_) => b'o',
+        Field::Text(_) => b's',
+        Field::Signature(_) => b'g',
+        #[cfg(test)]
+        Field::Number(_) => b'u',
+    };
+    // Together with the field's number these are four bytes, so what follows is aligned.
+    bytes.extend([1, letter, 0]);
+    match field {
+        Field::Path(text) | Field::Text(text) => {
+            bytes.extend(length_of(text.as_bytes())?);
+            bytes.extend(text.bytes().chain([0]));
+        }
+        Field::Signature(text) => {
+            bytes.push(u8::try_from(text.len()).map_err(|_| Malformed("a signature that is too long".to_owned()))?);
+            bytes.extend(text.bytes().chain([0]));
+        }
+        #[cfg(test)]
+        Field::Number(number) => bytes.extend(number.to_le_bytes()),
+    }
+    Ok(())
+}
+
+fn length_of(bytes: &[u8]) -> Result<[u8; 4], Malformed> {
+    u32::try_from(bytes.len()).map(u32::to_le_bytes).map_err(|_| Malformed("arguments that are too long".to_owned()))
+}
+
+/// How long the message is that `bytes` begin with; none as long as too little of it is there to say.
+pub(super) fn length(bytes: &[u8]) -> Result<Option<usize>, Malformed> {
+    let Some(fixed) = bytes.first_chunk::<FIXED>() else { return Ok(None) };
+    let number = number_reader(fixed[0])?;
+    let [body, fields] = [4, 12].map(|at| u64::from(number([fixed[at], fixed[at + 1], fixed[at + 2], fixed[at + 3]])));
+    let length = (FIXED as u64 + fields).next_multiple_of(8) + body;
+    if length > LONGEST {
+        return Err(Malformed(format!("a message of {length} bytes")));
+    }
+    Ok(usize::try_from(length).ok())
+}
+
+/// Reads one whole message.
+pub(super) fn decode(bytes: &[u8]) -> Result<Message, Malformed> {
+    let endian = endian(bytes.first().copied().unwrap_or_default())?;
+    let data = Data::new(bytes, Context::new_dbus(endian, 0));
+    let ((_, kind, _, _, length, _, fields), read): (Header<'_>, usize) = data.deserialize()?;
+    let start = read.next_multiple_of(8);
+    let body = bytes.get(start..).filter(|body| body.len() as u64 == u64::from(length));
+    let body = body.ok_or_else(|| Malformed("a message of another length than it says".to_owned()))?;
+    let field = |number: u8| fields.iter().find(|(key, _)| *key == number).map(|(_, value)| value);
+    let text = |number: u8| match field(number) {
+        Some(Value::Str(text)) => Ok(text.to_string()),
+        other => Err(Malformed(format!("field {number} of a header is {other:?}"))),
+    };
+    let reply_to = || match field(number::REPLY_SERIAL) {
+        Some(Value::U32(serial)) => Ok(*serial),
+        other => Err(Malformed(format!("an answer to {other:?}"))),
+    };
+    let kind = match kind {
+        number::REPLY => Kind::Reply(reply_to()?),
+        number::ERROR => Kind::Error(reply_to()?, text(number::ERROR_NAME)?),
+        number::SIGNAL => Kind::Signal(text(number::MEMBER)?),
+        _ => Kind::Other,
+    };
+    let signature = match field(number::SIGNATURE) {
+        Some(Value::Signature(signature)) => signature.clone(),
+        _ => Signature::Unit,
+    };
+    let data = Data::new(body.to_vec(), Context::new_dbus(endian, 0));
+    Ok(Message { kind, body: Body { data, signature } })
+}
+
+impl Body {
+    /// The body as a tuple of the expected types, which must be the ones that the message says.
+    pub(super) fn read<'d, T: Deserialize<'d> + Type>(&'d self) -> Result<T, Malformed> {
+        let [expected, found] = [T::SIGNATURE, &self.signature].map(Signature::to_string_no_parens);
+        if expected != found {
+            return Err(Malformed(format!("an answer of type {found:?}, expected {expected:?}")));
+        }
+        Ok(self.data.deserialize()?.0)
+    }
+
+    /// An error's text, which is its first value by custom.
+    pub(super) fn text(&self) -> String {
+        self.read::<(String,)>().map(|(text,)| text).unwrap_or_default()
+    }
+}
+
+fn endian(mark: u8) -> Result<Endian, Malformed> {
+    match mark {
+        b'l' => Ok(Endian::Little),
+        b'B' => Ok(Endian::Big),
+        _ => Err(Malformed(format!("a message of byte order {mark:#x}"))),
+    }
+}
+
+fn number_reader(mark: u8) -> Result<fn([u8; 4]) -> u32, Malformed> {
+    endian(mark).map(|endian| match endian {
+        Endian::Little => u32::from_le_bytes as fn([u8; 4]) -> u32,
+        Endian::Big => u32::from_be_bytes,
+    })
+}
+
+/// What a server says, for tests.
+#[cfg(test)]
+pub(super) mod server {
+    use super::{Field, Malformed, Serialize, Type, encode, number};
+
+    pub(crate) fn reply<A: Serialize + Type>(to: u32, body: &A) -> Result<Vec<u8>, Malformed> {
+        encode(number::REPLY, 1, &[(number::REPLY_SERIAL, Field::Number(to))], body)
+    }
+
+    pub(crate) fn error(to: u32, name: &str, text: &str) -> Result<Vec<u8>, Malformed> {
+        encode(number::ERROR, 1, &[(number::REPLY_SERIAL, Field::Number(to)), (number::ERROR_NAME, Field::Text(name))], &(text,))
+    }
+
+    pub(crate) fn signal<A: Serialize + Type>(name: &str, body: &A) -> Result<Vec<u8>, Malformed> {
+        encode(number::SIGNAL, 1, &[(number::MEMBER, Field::Text(name))], body)
+    }
+}
