@@ -15,17 +15,17 @@ use serde::{Deserialize, Serialize};
 pub struct Access {
     /// Permission bits.
     pub mode: u32,
-    /// Owner.
-    pub user: u32,
-    /// Group.
-    pub group: u32,
+    /// User and group; none are those of whoever writes it.
+    pub owner: Option<(u32, u32)>,
 }
 
 impl Access {
-    /// For files that the installer makes: everybody may read them, and run what is a program.
-    pub const READABLE: Self = Self { mode: 0o644, user: 0, group: 0 };
-    /// As [`Self::READABLE`], for programs.
-    pub const PROGRAM: Self = Self { mode: 0o755, user: 0, group: 0 };
+    /// For files that the installer makes: everybody may read them.
+    pub const READABLE: Self = Self { mode: 0o644, owner: None };
+    /// For programs: everybody may run them.
+    pub const PROGRAM: Self = Self { mode: 0o755, owner: None };
+    /// For files with what is nobody else's business.
+    pub const PRIVATE: Self = Self { mode: 0o600, owner: None };
 
     /// A file's own.
     ///
@@ -42,7 +42,7 @@ impl Access {
 
 impl From<&Metadata> for Access {
     fn from(facts: &Metadata) -> Self {
-        Self { mode: facts.mode() & 0o7777, user: facts.uid(), group: facts.gid() }
+        Self { mode: facts.mode() & 0o7777, owner: Some((facts.uid(), facts.gid())) }
     }
 }
 
@@ -145,8 +145,10 @@ fn write_draft(draft: &Path, bytes: &[u8], access: Access) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(draft)?;
     file.write_all(bytes)?;
     let facts = file.metadata()?;
-    if (facts.uid(), facts.gid()) != (access.user, access.group) {
-        fchown(&file, Some(access.user), Some(access.group))?;
+    if let Some((user, group)) = access.owner
+        && (facts.uid(), facts.gid()) != (user, group)
+    {
+        fchown(&file, Some(user), Some(group))?;
     }
     file.set_permissions(fs::Permissions::from_mode(access.mode))?;
     file.sync_all()
@@ -167,7 +169,7 @@ mod tests {
 
     fn own() -> Access {
         let facts = fs::metadata("/proc/self").unwrap();
-        Access { mode: 0o640, user: facts.uid(), group: facts.gid() }
+        Access { mode: 0o640, owner: Some((facts.uid(), facts.gid())) }
     }
 
     #[test]

@@ -10,9 +10,12 @@
 //!    but for asking the host's own containerd.
 //! 5. [`systemd`]: restarts units through systemd's private socket.
 //! 6. [`cri`], [`smoke`]: whether containerd serves the handler, and whether a guest really runs.
-//! 7. [`record`]: what was done so far, on the node's disk, so that another process can go on or go back.
-//! 8. [`stage`]: the stages check, artifact, configure, restart, verify, clean; [`install`] and [`uninstall`] run them;
+//! 7. [`machine`]: all of a node that is not files, as a trait; [`services`] is the real one.
+//! 8. [`record`]: what was done so far, on the node's disk, so that another process can go on or go back; [`change`]
+//!    edits files forth and back by it, [`rollback`] goes back after a failure.
+//! 9. [`stage`]: the stages check, artifact, configure, restart, verify, clean; [`install`] and [`uninstall`] run them;
 //!    [`guard`] goes back when the installer itself did not survive the restart.
+//! 10. [`program`]: the command line, signals, and the report.
 #![forbid(unsafe_code)]
 
 pub mod host;
@@ -24,8 +27,13 @@ pub mod containerd;
 pub mod systemd;
 pub mod cri;
 pub mod smoke;
+pub mod machine;
+pub mod services;
 pub mod record;
+pub mod change;
+pub mod rollback;
 pub mod stage;
 pub mod install;
 pub mod uninstall;
 pub mod guard;
+pub mod program;

@@ -1,0 +1,134 @@
+//! Removing what is no longer used: former versions that no container runs from, and what stages left to each other.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io;
+
+use installer_protocol::Reason;
+
+use super::{Because as _, Failure, Job, Places};
+use crate::detect::{self, Container};
+use crate::files::{self, Folder};
+use crate::host::HostPath;
+use crate::record::Record;
+
+/// Removes the versions but `kept` that no container runs from, and what only an installation under way needs. Returns
+/// what was removed.
+///
+/// # Errors
+/// When it cannot be told what is used, or something stays.
+pub fn run(job: &Job<'_>, kept: &HostPath) -> Result<Vec<String>, Failure> {
+    remove_tools(job)?;
+    let used = in_use(job)?;
+    let mut removed = Vec::new();
+    for name in names(job, &job.places.shelf)? {
+        let folder = job.places.shelf.join(&name);
+        if folder != *kept && !used.contains(&name) {
+            remove_tree(job, &folder)?;
+            removed.push(name);
+        }
+    }
+    Ok(removed)
+}
+
+/// Removes everything of the runtime: versions, records, and the folders that are empty then. In an order in which what
+/// is left after a kill is known to whoever comes next.
+///
+/// # Errors
+/// When something stays.
+pub fn remove_all(job: &Job<'_>) -> Result<(), Failure> {
+    let Places { shelf, state, record, base, .. } = &job.places;
+    remove_tree(job, shelf)?;
+    remove_tools(job)?;
+    remove_file(job, record)?;
+    remove_empty(job, state)?;
+    remove_empty(job, &base.join(Places::STATE))?;
+    remove_empty(job, base)
+}
+
+/// Takes an attempt back that changed nothing of containerd's: its folder goes, unless the record tells of others.
+///
+/// # Errors
+/// When something stays.
+pub fn discard(job: &Job<'_>, record: &Record) -> Result<(), Failure> {
+    match &record.active {
+        Some(active) => {
+            let kept = HostPath::new(&active.installed.path).because(Reason::HostFiles, || "read the record".to_owned())?;
+            run(job, &kept).map(|_| ())
+        }
+        None => {
+            if containers(job)?.is_empty() {
+                return remove_all(job);
+            }
+            // Somebody's containers run from a version that no record knows: their files are not ours to take.
+            remove_tools(job)
+        }
+    }
+}
+
+/// The containers that run from any version of the runtime.
+///
+/// # Errors
+/// When containerd's state cannot be read.
+pub fn containers(job: &Job<'_>) -> Result<Vec<Container>, Failure> {
+    let state = &job.places.containerd_state;
+    let all = detect::containers(job.node.root, state)
+        .because(Reason::HostFiles, || format!("look in {state} of the host which containers use the runtime"))?;
+    Ok(all.into_iter().filter(|container| container.uses(&job.places.shelf)).collect())
+}
+
+/// The names of the versions that containers run from.
+///
+/// # Errors
+/// As [`containers`].
+pub fn in_use(job: &Job<'_>) -> Result<BTreeSet<String>, Failure> {
+    let used = containers(job)?;
+    Ok(names(job, &job.places.shelf)?
+        .into_iter()
+        .filter(|name| used.iter().any(|container| container.uses(&job.places.shelf.join(name))))
+        .collect())
+}
+
+/// The names in a folder; none where it is absent.
+pub(crate) fn names(job: &Job<'_>, folder: &HostPath) -> Result<Vec<String>, Failure> {
+    let list = || -> io::Result<Vec<String>> {
+        let entries = match fs::read_dir(job.node.root.locate(folder)?) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(error),
+        };
+        let mut names = entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect::<io::Result<Vec<_>>>()?;
+        names.sort();
+        Ok(names)
+    };
+    list().because(Reason::HostFiles, || format!("list {folder} of the host"))
+}
+
+/// Removes what only an installation under way needs.
+fn remove_tools(job: &Job<'_>) -> Result<(), Failure> {
+    remove_file(job, &job.places.guard)?;
+    remove_tree(job, &job.places.downloads)?;
+    remove_tree(job, &job.places.logs)
+}
+
+fn remove_file(job: &Job<'_>, file: &HostPath) -> Result<(), Failure> {
+    let place = job.locate(file)?;
+    job.node.machine.about_to("remove a file");
+    files::remove(&place).because(Reason::HostFiles, || format!("remove {file} of the host"))
+}
+
+fn remove_tree(job: &Job<'_>, folder: &HostPath) -> Result<(), Failure> {
+    let place = job.locate(folder)?;
+    job.node.machine.about_to("remove a folder");
+    files::remove_tree(&place).because(Reason::HostFiles, || format!("remove {folder} of the host"))
+}
+
+fn remove_empty(job: &Job<'_>, folder: &HostPath) -> Result<(), Failure> {
+    let place = job.locate(folder)?;
+    job.node.machine.about_to("remove an empty folder");
+    let what = files::remove_empty_folder(&place).because(Reason::HostFiles, || format!("remove {folder} of the host"))?;
+    if what == Folder::Kept {
+        tracing::info!(%folder, "kept: something else is in it");
+    }
+    Ok(())
+}
