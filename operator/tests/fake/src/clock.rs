@@ -1,5 +1,5 @@
-//! One time for the server, the simulated nodes and what is tested: the wall's at the start, then tokio's, which a test
-//! can pause so that hours pass in no time.
+//! One time for the server, the simulated nodes and what is tested: always the same at the start, so that a seed's story
+//! is told again as it was; then tokio's, which a test can pause so that hours pass in no time.
 
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
@@ -12,9 +12,10 @@ pub struct Clock {
 }
 
 impl Clock {
-    /// A clock that shows the wall's time now.
+    /// A clock that shows the first moment of 2026.
     pub fn start() -> Self {
-        Self { wall: Timestamp::now(), start: Instant::now() }
+        let wall = Timestamp::from_second(1_767_225_600).expect("a time that can be told");
+        Self { wall, start: Instant::now() }
     }
 
     /// What it shows.

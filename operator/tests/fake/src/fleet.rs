@@ -112,7 +112,10 @@ impl Fleet {
 
     /// Somebody takes the runtime's handler away behind the operator's back.
     pub fn lose_handler(&self, name: &str, handler: &str) {
-        self.shared.with_machine(name, |machine| machine.handlers.retain(|listed, _| listed != handler));
+        self.shared.with_machine(name, |machine| {
+            machine.handlers.retain(|listed, _| listed != handler);
+            machine.sabotaged.insert(handler.to_owned());
+        });
         self.shared.tell_handlers(name);
     }
 

@@ -83,6 +83,7 @@ impl State {
         match (&change.before, change.happened) {
             (_, Happened::Deleted) => {
                 self.labelled.values_mut().for_each(|nodes| nodes.retain(|node| node != name));
+                self.open.values_mut().for_each(|jobs| jobs.retain(|node, _| node != name));
                 if by_operator {
                     self.breach(format!("the node {name} was deleted"));
                 }
@@ -98,7 +99,7 @@ impl State {
         let after = ready_labels(&change.object);
         for runtime in after.difference(&before) {
             self.labelled.entry(runtime.clone()).or_default().insert(name.clone());
-            let Some(machine) = machines.get(name).filter(|_| by_operator) else { continue };
+            let Some(machine) = machines.get(name).filter(|machine| by_operator && machine.sabotaged.is_empty()) else { continue };
             if !machine.works(runtime) {
                 self.breach(format!("{name} was labelled for {runtime}, which does not work there"));
             }

@@ -214,6 +214,7 @@ fn carry_out(machine: &mut Machine, request: &Request, script: &Script) {
             machine.touched.insert(request.runtime.clone(), Touch::Done);
             if *script != Script::WorksWithoutHandler {
                 machine.handlers.insert(request.handler.clone(), request.runtime.clone());
+                machine.sabotaged.remove(&request.handler);
             }
         }
         Verb::Uninstall => {

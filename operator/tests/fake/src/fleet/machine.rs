@@ -1,6 +1,6 @@
 //! A node as it really is, whatever its object says.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use installer_protocol::report::Installed;
 use serde_json::{Map, Value, json};
@@ -18,6 +18,8 @@ pub struct Machine {
     pub installed: BTreeMap<String, Installed>,
     /// What it has not come back from yet, by the names of `WasmRuntime`s: a handler that is not told, a node not Ready.
     pub settling: BTreeMap<String, usize>,
+    /// Handlers that somebody took away behind the operator's back, which it cannot know at once.
+    pub sabotaged: BTreeSet<String>,
     /// Whether it was ever touched for a runtime, and not cleaned of it.
     pub touched: BTreeMap<String, Touch>,
     /// What its next installers do; [`Script::Works`] when none is left.
@@ -91,6 +93,7 @@ impl Joining {
             handlers: BTreeMap::new(),
             installed: BTreeMap::new(),
             settling: BTreeMap::new(),
+            sabotaged: BTreeSet::new(),
             touched: BTreeMap::new(),
             scripts: VecDeque::new(),
             pace: Pace::default(),
