@@ -94,6 +94,7 @@ impl Controller {
 
     /// Observe, plan, apply, status.
     async fn reconcile(&mut self, runtime: &WasmRuntime) -> Result<Plan, ApplyError> {
+        act::resolve_doubts(&self.context, &mut self.world).await?;
         let observed = self.world.observed(runtime, self.context.clock.now(), &self.context.settings.installer().image);
         let plan = plan(&observed);
         let applied = act::all(&self.context, &mut self.world, &observed, &plan).await;

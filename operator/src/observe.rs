@@ -43,6 +43,9 @@ pub struct World {
     pub pods: Kept<job::PodEnd>,
     /// RuntimeClasses, by name.
     pub classes: Kept<RuntimeClass>,
+    /// Names of the objects in [`Self::runtime_nodes`] that were written without an answer: nothing is decided before it
+    /// is known which installer they name.
+    pub doubts: BTreeSet<String>,
 }
 
 /// What a watch, or a write of our own, says.

@@ -2,19 +2,22 @@
 
 use futures::future::BoxFuture;
 use futures::{FutureExt as _, StreamExt as _, stream};
+use kube::ResourceExt as _;
 
 use crate::apply::{self, Applied, ApplyError, Gone, Kind};
 use crate::context::Context;
 use crate::crd::WasmRuntimeStatus;
+use crate::error::Category;
 use crate::events;
+use crate::names;
 use crate::observe::{World, end_of_job, facts};
 use crate::plan::{Action, Observed, Plan};
 
 /// Calls at a time: enough for a large cluster's first look, few beside what the API server gives everybody.
 const CALLS: usize = 8;
 
-/// What one node's actions led to, as far as they went.
-type Outcome<'a> = (Vec<(&'a Action, Applied)>, Result<(), ApplyError>);
+/// What one node's actions led to, and the one that failed.
+type Outcome<'a> = (Vec<(&'a Action, Applied)>, Option<(&'a Action, ApplyError)>);
 
 /// Carries out every action.
 ///
@@ -27,12 +30,15 @@ pub(super) async fn all(context: &Context, world: &mut World, observed: &Observe
         let calls: Vec<BoxFuture<'_, Outcome<'_>>> =
             group.into_iter().map(|actions| one_after_the_other(context, observed, actions).boxed()).collect();
         let outcomes: Vec<Outcome<'_>> = stream::iter(calls).buffered(CALLS).collect().await;
-        for (done, outcome) in outcomes {
+        for (done, failed) in outcomes {
             for (action, applied) in done {
                 note(world, applied);
                 events::tell(context, observed, action);
             }
-            result = result.and(outcome);
+            if let Some((action, error)) = failed {
+                doubt(world, observed, action, &error);
+                result = result.and(Err(error));
+            }
         }
         // What follows is about the runtime as a whole, and rests on what should have been done by now.
         if result.is_err() {
@@ -75,10 +81,34 @@ async fn one_after_the_other<'a>(context: &Context, observed: &Observed, actions
     for action in actions {
         match apply::apply(context, observed, action).await {
             Ok(applied) => done.push((action, applied)),
-            Err(error) => return (done, Err(error)),
+            Err(error) => return (done, Some((action, error))),
         }
     }
-    (done, Ok(()))
+    (done, None)
+}
+
+/// A write that got no answer may have been made all the same.
+fn doubt(world: &mut World, observed: &Observed, action: &Action, error: &ApplyError) {
+    if let Action::SetNode { node, .. } = action
+        && error.category() == Category::Unavailable
+    {
+        world.doubts.insert(names::runtime_node(&observed.runtime.name_any(), node));
+    }
+}
+
+/// Reads what may have been written: a decision made without it could start a second installer on a node.
+///
+/// # Errors
+/// When it cannot be read.
+pub(super) async fn resolve_doubts(context: &Context, world: &mut World) -> Result<(), ApplyError> {
+    while let Some(name) = world.doubts.first().cloned() {
+        match apply::read_runtime_node(context, &name).await? {
+            Some(state) => note(world, Applied::RuntimeNode(Box::new(state))),
+            None => world.runtime_nodes.remove(&name),
+        }
+        world.doubts.remove(&name);
+    }
+    Ok(())
 }
 
 /// Takes what was written into what is known. Watches tell of it later, and a decision made before that would be made on
