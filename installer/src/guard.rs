@@ -30,13 +30,13 @@ pub const COMMAND: &str = "guard";
 /// Between two looks.
 const PAUSE: Duration = Duration::from_secs(1);
 /// How long nobody may be at work while containerd answers: time for the operator to start another installer.
-const FREE: Duration = Duration::from_secs(120);
+const FREE: Duration = Duration::from_mins(2);
 /// How long nobody may be at work while containerd does not answer.
 const DEAF: Duration = Duration::from_secs(30);
 /// How long one look at containerd may take.
 const LOOK: Duration = Duration::from_secs(2);
 /// How long a guard lives at most: longer than any installer.
-const LIFE: Duration = Duration::from_secs(30 * 60);
+const LIFE: Duration = Duration::from_mins(30);
 
 /// How a guard ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

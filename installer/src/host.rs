@@ -45,11 +45,13 @@ impl HostPath {
     }
 
     /// The path of `name`, a name or a relative path without `..`, below this folder.
+    #[must_use]
     pub fn join(&self, name: &str) -> Self {
         Self(format!("{}/{}", self.0.trim_end_matches('/'), name.trim_matches('/')))
     }
 
     /// The folder that it lies in; the root's is the root.
+    #[must_use]
     pub fn folder(&self) -> Self {
         Self(installer_protocol::layout::parent(&self.0).to_owned())
     }

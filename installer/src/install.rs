@@ -180,7 +180,7 @@ pub(crate) fn failed(job: &Job<'_>, record: &mut Record, progress: &mut Progress
     let setback = told.clone().unwrap_or_else(|| progress.setback(failure));
     tracing::error!(stage = ?setback.stage, reason = setback.reason.as_str(), message = setback.message, "failed");
     if record.pending.is_some() {
-        return back(job, record, progress, setback);
+        return back(job, record, progress, &setback);
     }
     let outcome = if told.is_some() {
         // A guard went back.
@@ -201,14 +201,14 @@ pub(crate) fn failed(job: &Job<'_>, record: &mut Record, progress: &mut Progress
     progress.report(outcome, Setback { message, ..setback }, installed(record))
 }
 
-fn back(job: &Job<'_>, record: &mut Record, progress: &mut Progress, setback: Setback) -> Report {
-    match rollback::run(job, record, &setback, Teller::Installer) {
+fn back(job: &Job<'_>, record: &mut Record, progress: &mut Progress, setback: &Setback) -> Report {
+    match rollback::run(job, record, setback, Teller::Installer) {
         Ok(restart) => {
             if restart == Restart::Done {
                 progress.restart = restart;
             }
             let message = format!("{}; the node is as it was before", setback.message);
-            progress.report(Outcome::RolledBack, Setback { message, ..setback }, installed(record))
+            progress.report(Outcome::RolledBack, Setback { message, ..*setback }, installed(record))
         }
         Err(failure) => {
             let message = format!(
@@ -216,7 +216,7 @@ fn back(job: &Job<'_>, record: &mut Record, progress: &mut Progress, setback: Se
                 setback.message,
                 failure.message()
             );
-            progress.report(Outcome::Broken, Setback { message, ..setback }, installed(record))
+            progress.report(Outcome::Broken, Setback { message, ..*setback }, installed(record))
         }
     }
 }

@@ -77,16 +77,14 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         return in_root(&root, &command);
     }
     log(verbose);
-    match command {
-        Some(Command::Guard { attempt, request }) => end_of(watch(&host_root, &attempt, &request)),
-        _ => {
-            let report = reported(&host_root, &request.unwrap_or_default());
-            tracing::info!(outcome = ?report.outcome, stage = ?report.stage, reason = report.reason.as_str(), message = report.message, "report");
-            let written = fs::write(&termination_log, report.to_message())
-                .with_context(|| format!("write the report to {}", termination_log.display()));
-            end_of(written.map(|()| report.outcome))
-        }
+    if let Some(Command::Guard { attempt, request }) = command {
+        return end_of(watch(&host_root, &attempt, &request));
     }
+    let report = reported(&host_root, &request.unwrap_or_default());
+    tracing::info!(outcome = ?report.outcome, stage = ?report.stage, reason = report.reason.as_str(), message = report.message, "report");
+    let written =
+        fs::write(&termination_log, report.to_message()).with_context(|| format!("write the report to {}", termination_log.display()));
+    end_of(written.map(|()| report.outcome))
 }
 
 /// 0 when all went well.

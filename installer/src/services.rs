@@ -20,7 +20,7 @@ use crate::systemd::{Systemd, Unit};
 /// How long containerd's program may take to print what it is asked for.
 const PROGRAM: Duration = Duration::from_secs(30);
 /// How long a unit may take to be restarted. A server of k3s takes its time.
-const RESTART: Duration = Duration::from_secs(180);
+const RESTART: Duration = Duration::from_mins(3);
 /// How long the smoke guest may take, the first start of the runtime on a loaded node included.
 const SMOKE: Duration = Duration::from_secs(90);
 

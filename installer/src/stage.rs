@@ -29,7 +29,7 @@ pub mod verify;
 pub mod clean;
 
 /// How long another installer or a guard is waited for: a restart of containerd with all its checks.
-const LOCK_WAIT: Duration = Duration::from_secs(60);
+const LOCK_WAIT: Duration = Duration::from_mins(1);
 
 /// A failure with its word for the report.
 #[derive(Debug)]

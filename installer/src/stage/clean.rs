@@ -51,19 +51,15 @@ pub fn remove_all(job: &Job<'_>) -> Result<(), Failure> {
 /// # Errors
 /// When something stays.
 pub fn discard(job: &Job<'_>, record: &Record) -> Result<(), Failure> {
-    match &record.active {
-        Some(active) => {
-            let kept = HostPath::new(&active.installed.path).because(Reason::HostFiles, || "read the record".to_owned())?;
-            run(job, &kept).map(|_| ())
-        }
-        None => {
-            if containers(job)?.is_empty() {
-                return remove_all(job);
-            }
-            // Somebody's containers run from a version that no record knows: their files are not ours to take.
-            remove_tools(job)
-        }
+    if let Some(active) = &record.active {
+        let kept = HostPath::new(&active.installed.path).because(Reason::HostFiles, || "read the record".to_owned())?;
+        return run(job, &kept).map(|_| ());
     }
+    // Nothing was begun, so whatever is there is not ours; or containers run from what no record tells of.
+    if !job.node.root.has(&job.places.record) || !containers(job)?.is_empty() {
+        return Ok(());
+    }
+    remove_all(job)
 }
 
 /// The containers that run from any version of the runtime.

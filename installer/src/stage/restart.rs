@@ -17,7 +17,7 @@ use crate::systemd::Unit;
 /// Between two looks at whether a distribution has restarted its containerd.
 const PAUSE: Duration = Duration::from_millis(500);
 /// How long a distribution may take to restart its containerd.
-const DISTRIBUTION: Duration = Duration::from_secs(120);
+const DISTRIBUTION: Duration = Duration::from_mins(2);
 
 /// Brings containerd to know what its configuration says, and waits until it answers.
 ///
@@ -70,7 +70,7 @@ fn restart(job: &Job<'_>, unit: Option<&str>, touched: Touched, expected: Expect
 fn await_distribution(job: &Job<'_>, touched: Touched, expected: Expected<'_>) -> Result<Restart, Failure> {
     let socket = &job.places.socket;
     let wanted = matches!(expected, Expected::Served(_));
-    let mut waited = Duration::ZERO;
+    let mut time = Duration::ZERO;
     loop {
         let served =
             job.node.machine.served(socket, READY).because(Reason::ContainerdRestart, || format!("wait for containerd at {socket}"))?;
@@ -79,7 +79,7 @@ fn await_distribution(job: &Job<'_>, touched: Touched, expected: Expected<'_>) -
         if known && touched.is_read_by(listening_since(job)?) {
             return Ok(if touched == Touched::Never { Restart::NotNeeded } else { Restart::Done });
         }
-        if waited >= DISTRIBUTION {
+        if time >= DISTRIBUTION {
             let message = format!(
                 "the node's distribution has not restarted containerd at {socket} {} s after its configuration was changed: does it watch the \
                  folder of its drop-ins?",
@@ -88,7 +88,7 @@ fn await_distribution(job: &Job<'_>, touched: Touched, expected: Expected<'_>) -
             return Err(Failure::new(Reason::ContainerdRestart, message));
         }
         job.node.machine.pause(PAUSE);
-        waited += PAUSE;
+        time += PAUSE;
     }
 }
 

@@ -9,7 +9,7 @@ use super::{Because as _, Failure, Job};
 use crate::machine::Trial;
 
 /// How long containerd may take to be ready: it looks at all its containers first.
-pub(super) const READY: Duration = Duration::from_secs(60);
+pub(super) const READY: Duration = Duration::from_mins(1);
 
 /// What containerd is to know after a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
