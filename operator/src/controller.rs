@@ -7,6 +7,7 @@
 
 use std::future::Future;
 use std::pin::pin;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use kube::ResourceExt as _;
@@ -26,6 +27,10 @@ mod pace;
 
 use pace::Pace;
 
+/// How long an event waits for others: nodes that are changed side by side tell of it side by side, and one decision
+/// serves them all.
+const GATHERING: Duration = Duration::from_millis(50);
+
 /// Watches and reconciles until `shutdown` is done. What was begun is finished first.
 ///
 /// # Errors
@@ -39,7 +44,11 @@ pub async fn run(context: Context, shutdown: impl Future<Output = ()> + Send) ->
         tokio::select! {
             biased;
             () = &mut shutdown => return Ok(()),
-            first = news.recv() => controller.hear_all(first.context("the watches have ended")?, &mut news),
+            first = news.recv() => {
+                let first = first.context("the watches have ended")?;
+                tokio::time::sleep(GATHERING).await;
+                controller.hear_all(first, &mut news);
+            }
             () = tokio::time::sleep_until(wake) => {}
         }
         // A reconcile is not cut short: each of its steps is one call with a deadline of its own.

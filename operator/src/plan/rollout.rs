@@ -73,13 +73,18 @@ pub(super) fn begin(
         hold: hold(draft, target, desired, class, direction),
     };
     let mut waiting = None;
+    // Counted anew only after a beginning: there are as many candidates as nodes, and few begin.
+    let mut tally = Tally::of(draft, target, desired);
     for candidate in candidates {
         if draft.observed.busy.contains(&candidate.node) {
             // Another runtime's installer is at work there, and its end is an event.
             continue;
         }
-        match budget.judge(draft, target, desired, &candidate) {
-            Ok(()) => start(draft, target, &candidate),
+        match budget.judge(draft, target, tally, &candidate) {
+            Ok(()) => {
+                start(draft, target, &candidate);
+                tally = Tally::of(draft, target, desired);
+            }
             Err(why) => waiting = waiting.or(Some(why)),
         }
     }
@@ -133,10 +138,9 @@ struct Budget {
 
 impl Budget {
     /// Whether the candidate may begin now, or what it waits for.
-    fn judge(&self, draft: &Draft<'_>, target: &Target, desired: &BTreeSet<String>, candidate: &Candidate) -> Result<(), Rollout> {
-        let changing = draft.after.values().filter(|status| is_changing(status)).count();
+    fn judge(&self, draft: &Draft<'_>, target: &Target, tally: Tally, candidate: &Candidate) -> Result<(), Rollout> {
         let has_slot = draft.after.get(&candidate.node).is_some_and(is_changing);
-        let free = has_slot || changing < self.slots;
+        let free = has_slot || tally.changing < self.slots;
         let slot = || if free { Ok(()) } else { Err(Rollout::Going) };
         match (candidate.why, self.hold) {
             // What is half done is finished, whatever holds the others; it has its slot.
@@ -145,16 +149,35 @@ impl Budget {
             // Nodes that failed do not keep others from being healed or cleaned.
             (Why::Reverify | Why::Remove, _) => slot(),
             (Why::Fresh | Why::Upgrade, Some(hold)) if !asked_again(draft, target, candidate) => Err(hold),
-            (Why::Fresh | Why::Upgrade, _) => self.after_canary(draft, target, desired).and_then(|()| slot()),
+            (Why::Fresh | Why::Upgrade, _) => self.after_canary(tally).and_then(|()| slot()),
         }
     }
 
-    fn after_canary(&self, draft: &Draft<'_>, target: &Target, desired: &BTreeSet<String>) -> Result<(), Rollout> {
+    fn after_canary(&self, Tally { good, tried, .. }: Tally) -> Result<(), Rollout> {
+        if good >= self.canary || good + tried < self.canary { Ok(()) } else { Err(Rollout::Canary) }
+    }
+}
+
+/// Numbers of nodes that decide whether another one may begin.
+#[derive(Debug, Clone, Copy)]
+struct Tally {
+    /// Nodes that are being changed, wherever to.
+    changing: usize,
+    /// Nodes that work with what the spec says.
+    good: usize,
+    /// Nodes that are being brought to it.
+    tried: usize,
+}
+
+impl Tally {
+    fn of(draft: &Draft<'_>, target: &Target, desired: &BTreeSet<String>) -> Self {
         let on_target = |status: &&WasmRuntimeNodeStatus| status.target.as_ref() == Some(&target.hash);
         let statuses = || desired.iter().filter_map(|name| draft.after.get(name)).filter(on_target);
-        let good = statuses().filter(|status| status.phase == Phase::Ready).count();
-        let tried = statuses().filter(|status| is_changing(status)).count();
-        if good >= self.canary || good + tried < self.canary { Ok(()) } else { Err(Rollout::Canary) }
+        Self {
+            changing: draft.after.values().filter(|status| is_changing(status)).count(),
+            good: statuses().filter(|status| status.phase == Phase::Ready).count(),
+            tried: statuses().filter(|status| is_changing(status)).count(),
+        }
     }
 }
 
