@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::refusal::Refusal;
 use crate::resource::{self, Resource};
 use crate::rules;
-use crate::store::{Key, Store};
+use crate::store::{Key, Store, owner_uids};
 use crate::write::{DryRun, Writer, text};
 
 /// What becomes of what a deleted object owns.
@@ -79,9 +79,7 @@ impl Store {
     }
 
     fn dependents(&self, owner: &Value) -> Vec<(Key, Arc<Value>)> {
-        let uid = text(owner, "uid").unwrap_or_default();
-        let is_owned = |object: &Value| owner_uids(object).contains(&uid);
-        self.everything().filter(|(_, stored)| is_owned(&stored.object)).map(|(key, stored)| (key.clone(), stored.object.clone())).collect()
+        text(owner, "uid").map(|uid| self.owned_by(uid)).unwrap_or_default()
     }
 
     /// What the garbage collector does: an object goes with the last of its owners.
@@ -112,9 +110,7 @@ impl Store {
     fn release_owners(&mut self, gone: &Value) {
         let collector: Arc<str> = "garbage-collector".into();
         for uid in owner_uids(gone) {
-            let waits = |object: &Value| text(object, "uid") == Some(uid) && rules::finalizers(object).contains(&FOREGROUND);
-            let owner =
-                self.everything().find(|(_, stored)| waits(&stored.object)).map(|(key, stored)| (key.clone(), stored.object.clone()));
+            let owner = self.with_uid(uid).filter(|(_, object)| rules::finalizers(object).contains(&FOREGROUND));
             let Some((key, object)) = owner else { continue };
             if !self.dependents(&object).is_empty() {
                 continue;
@@ -141,8 +137,4 @@ fn propagation(resource: Resource, options: &Value) -> Propagation {
         _ if resource == resource::JOB => Propagation::Orphan,
         _ => Propagation::Background,
     }
-}
-
-fn owner_uids(object: &Value) -> Vec<&str> {
-    object["metadata"]["ownerReferences"].as_array().into_iter().flatten().filter_map(|owner| owner["uid"].as_str()).collect()
 }

@@ -119,18 +119,16 @@ impl Fleet {
         self.shared.tell_handlers(name);
     }
 
-    /// Every kubelet tells anew that it is alive, as it does every five minutes.
-    pub fn beat(&self) {
+    /// The node's kubelet tells anew that it is alive, as it does every five minutes.
+    pub fn beat(&self, name: &str) {
         let now = self.shared.cluster.now().to_string();
-        for name in self.names() {
-            let beat = |node: &mut Value| {
-                for condition in node["status"]["conditions"].as_array_mut().into_iter().flatten() {
-                    condition["lastHeartbeatTime"] = now.clone().into();
-                }
-            };
-            // A node without an object does not beat.
-            let _ = self.shared.cluster.edit(&Key::new(NODE, "", &name), beat);
-        }
+        let beat = |node: &mut Value| {
+            for condition in node["status"]["conditions"].as_array_mut().into_iter().flatten() {
+                condition["lastHeartbeatTime"] = now.clone().into();
+            }
+        };
+        // A node without an object does not beat.
+        let _ = self.shared.cluster.edit(&Key::new(NODE, "", name), beat);
     }
 
     /// Every node that ever joined and was not removed.

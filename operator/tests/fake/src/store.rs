@@ -1,6 +1,6 @@
 //! The objects, and what changed in which order. `commit` and `commit_end` are where objects change.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use crate::refusal::Refusal;
 use crate::resource::Resource;
 
 /// Changes of a kind that the server remembers for watches that start later.
-const HISTORY: usize = 2000;
+const HISTORY: usize = 250;
 
 /// Where an object is.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -85,6 +85,10 @@ pub struct Store {
     version: u64,
     identities: u64,
     objects: BTreeMap<Key, Stored>,
+    /// Where each object is, by its uid.
+    places: BTreeMap<String, Key>,
+    /// Where the objects are that one owns, by its uid.
+    owned: BTreeMap<String, BTreeSet<Key>>,
     history: BTreeMap<Resource, VecDeque<Change>>,
     /// The newest version that watches of a kind cannot start before.
     forgotten: BTreeMap<Resource, u64>,
@@ -103,6 +107,8 @@ impl Store {
             version: 100,
             identities: 0,
             objects: BTreeMap::new(),
+            places: BTreeMap::new(),
+            owned: BTreeMap::new(),
             history: BTreeMap::new(),
             forgotten: BTreeMap::new(),
             pages: BTreeMap::new(),
@@ -153,9 +159,16 @@ impl Store {
         self.objects.range(first..).take_while(move |(key, _)| key.resource == resource).map(|(key, stored)| (key, &stored.object))
     }
 
-    /// Every object of every kind.
-    pub fn everything(&self) -> impl Iterator<Item = (&Key, &Stored)> {
-        self.objects.iter()
+    /// The object with this uid.
+    pub fn with_uid(&self, uid: &str) -> Option<(Key, Arc<Value>)> {
+        let key = self.places.get(uid)?;
+        Some((key.clone(), self.get(key).ok()?))
+    }
+
+    /// The objects that the one with this uid owns.
+    pub fn owned_by(&self, uid: &str) -> Vec<(Key, Arc<Value>)> {
+        let keys = self.owned.get(uid).into_iter().flatten();
+        keys.filter_map(|key| Some((key.clone(), self.get(key).ok()?))).collect()
     }
 
     /// A list's first page.
@@ -222,6 +235,14 @@ impl Store {
         self.pages.clear();
     }
 
+    /// Forgets every object of a kind, as Kubernetes forgets Events after a while; no watch is told.
+    pub fn forget_all(&mut self, resource: Resource) {
+        self.objects.retain(|key, _| key.resource != resource);
+        self.places.retain(|_, key| key.resource != resource);
+        self.history.remove(&resource);
+        self.forgotten.insert(resource, self.version);
+    }
+
     /// A number that was never given before.
     pub(crate) fn next_identity(&mut self) -> u64 {
         self.identities += 1;
@@ -238,6 +259,8 @@ impl Store {
     /// Writes down a new object or another state of one.
     pub(crate) fn commit(&mut self, key: &Key, object: Value, owners: Owners, by: &Arc<str>) -> Arc<Value> {
         let object = self.stamp(object);
+        self.unfile(key);
+        self.file(key, &object);
         let before = self.objects.insert(key.clone(), Stored { object: object.clone(), owners }).map(|stored| stored.object);
         let happened = if before.is_some() { Happened::Modified } else { Happened::Added };
         self.tell(Change { version: self.version, happened, key: key.clone(), object: object.clone(), before, by: by.clone() });
@@ -247,10 +270,34 @@ impl Store {
     /// Writes down that an object is gone, which was `last` at the end.
     pub(crate) fn commit_end(&mut self, key: &Key, last: Value, by: &Arc<str>) -> Arc<Value> {
         let object = self.stamp(last);
+        self.unfile(key);
         let before = self.objects.remove(key).map(|stored| stored.object);
         let happened = Happened::Deleted;
         self.tell(Change { version: self.version, happened, key: key.clone(), object: object.clone(), before, by: by.clone() });
         object
+    }
+
+    fn file(&mut self, key: &Key, object: &Value) {
+        if let Some(uid) = object["metadata"]["uid"].as_str() {
+            self.places.insert(uid.to_owned(), key.clone());
+        }
+        for owner in owner_uids(object) {
+            self.owned.entry(owner.to_owned()).or_default().insert(key.clone());
+        }
+    }
+
+    fn unfile(&mut self, key: &Key) {
+        let Some(object) = self.objects.get(key).map(|stored| stored.object.clone()) else { return };
+        if let Some(uid) = object["metadata"]["uid"].as_str() {
+            self.places.remove(uid);
+        }
+        for owner in owner_uids(&object) {
+            let Some(keys) = self.owned.get_mut(owner) else { continue };
+            keys.remove(key);
+            if keys.is_empty() {
+                self.owned.remove(owner);
+            }
+        }
     }
 
     fn stamp(&mut self, mut object: Value) -> Arc<Value> {
@@ -273,6 +320,11 @@ impl Store {
         history.push_back(change);
         self.news.send_replace(self.version);
     }
+}
+
+/// The uids of an object's owners.
+pub(crate) fn owner_uids(object: &Value) -> Vec<&str> {
+    object["metadata"]["ownerReferences"].as_array().into_iter().flatten().filter_map(|owner| owner["uid"].as_str()).collect()
 }
 
 impl fmt::Debug for Store {
