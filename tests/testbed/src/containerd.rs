@@ -27,6 +27,7 @@ mod config;
 mod container;
 mod install;
 
+pub use config::{Cgroups, Cri, Handler};
 pub use container::{Container, Finished, Form, Runtime, Task};
 pub use install::Install;
 
@@ -58,12 +59,24 @@ impl Containerd {
     /// # Errors
     /// When it does not come up; the error carries its log.
     pub fn start(run: &Run, cell: &Cell, install: &Install, shims: &[&Path]) -> Result<Self> {
+        Self::start_configured(run, cell, install, shims, None)
+    }
+
+    /// As [`Containerd::start`], with CRI.
+    ///
+    /// # Errors
+    /// When it does not come up; the error carries its log.
+    pub fn start_with_cri(run: &Run, cell: &Cell, install: &Install, cri: &Cri) -> Result<Self> {
+        Self::start_configured(run, cell, install, &[], Some(cri))
+    }
+
+    fn start_configured(run: &Run, cell: &Cell, install: &Install, shims: &[&Path], cri: Option<&Cri>) -> Result<Self> {
         let folder = run.folder().join(&install.name);
         fs::create_dir_all(&folder).with_context(|| format!("make {}", folder.display()))?;
         cell.mount_memory(&folder)?;
         cell.mount_memory(Path::new("/run/containerd"))?;
         let file = run.folder().join(format!("{}.toml", install.name));
-        fs::write(&file, config::text(install.schema()?, &folder)).with_context(|| format!("write {}", file.display()))?;
+        fs::write(&file, config::text(install.schema()?, &folder, cri)).with_context(|| format!("write {}", file.display()))?;
         let path = search_path(install, shims)?;
         let service = cell.spawn(&format!("containerd-{}", install.name), daemon(cell, install, &path, &file))?;
         // The name of the namespace becomes that of the containers' cgroups, by which the run's end finds them.
@@ -133,7 +146,16 @@ impl Containerd {
     /// # Errors
     /// When containerd refuses it.
     pub fn import(&self, archive: &Path) -> Result<()> {
-        let mut ctr = self.ctr().args(["images", "import", "--all-platforms"]);
+        self.import_into(&self.inner.namespace, archive)
+    }
+
+    /// As [`Containerd::import`], into another namespace; CRI's is `k8s.io`.
+    ///
+    /// # Errors
+    /// When containerd refuses it.
+    pub fn import_into(&self, namespace: &str, archive: &Path) -> Result<()> {
+        // Of two namespaces the later one counts.
+        let mut ctr = self.ctr().args(["--namespace", namespace, "images", "import", "--all-platforms"]);
         if self.inner.install.has_local_import()? {
             // The transfer service, its default since 2.1, unpacks for the machine's own platform only.
             ctr = ctr.arg("--local");

@@ -58,7 +58,7 @@ impl Class {
     fn programs(self) -> &'static [&'static str] {
         match self {
             Self::Unit | Self::Component => &[],
-            Self::Node => &["node"],
+            Self::Node => &["node", "installer_edges"],
             Self::Cluster => &["cluster", "operator"],
         }
     }
@@ -137,6 +137,7 @@ mod tests {
     #[test]
     fn the_filter_reaches_the_test_program() {
         let commands = Class::Node.commands(Some("trap")).unwrap();
-        assert_eq!(commands, [["test", "--package", "testbed", "--test", "node", "--", "trap"]]);
+        let words = |program| ["test", "--package", "testbed", "--test", program, "--", "trap"];
+        assert_eq!(commands, [words("node"), words("installer_edges")]);
     }
 }

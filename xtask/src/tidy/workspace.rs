@@ -23,6 +23,8 @@ const ARROWS: &[Arrow] = &[
     Arrow { from: "generate", to: "wasmedge-operator", kind: Kind::Normal },
     Arrow { from: "testbed", to: "test-guests", kind: Kind::Normal },
     Arrow { from: "testbed", to: "test-guests", kind: Kind::Dev },
+    Arrow { from: "testbed", to: "installer-protocol", kind: Kind::Dev },
+    Arrow { from: "testbed", to: "node-installer", kind: Kind::Dev },
     Arrow { from: "xtask", to: "testbed", kind: Kind::Normal },
     Arrow { from: "xtask", to: "test-guests", kind: Kind::Normal },
 ];

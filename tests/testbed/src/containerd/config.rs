@@ -1,33 +1,108 @@
-//! The configuration file of a private containerd: its own folders and socket, no CRI, nothing shared with the machine.
+//! The configuration file of a private containerd: its own folders and socket, CRI if it is asked for, nothing shared
+//! with the machine.
 
-use std::path::Path;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
 
 use super::install::Schema;
 
+/// What a containerd with CRI is to know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cri {
+    /// Name of the image of a pod's first container. It has to be there, in the namespace `k8s.io`.
+    pub pause: String,
+    /// Handlers beside runc, which is the default one.
+    pub handlers: Vec<Handler>,
+}
+
+/// A handler of CRI.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Handler {
+    /// Its name.
+    pub name: String,
+    /// The shim.
+    pub shim: PathBuf,
+    /// What its options say of cgroups.
+    pub cgroups: Cgroups,
+}
+
+/// What a handler's options say of cgroups.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cgroups {
+    /// That the runtime itself sets them up.
+    Cgroupfs,
+    /// Nothing: it has no options.
+    Unsaid,
+}
+
 /// The file's text, for a containerd that keeps all it has in `folder`.
-pub(super) fn text(schema: Schema, folder: &Path) -> String {
+pub(super) fn text(schema: Schema, folder: &Path, cri: Option<&Cri>) -> String {
+    let (version, disabled) = disabled(schema, cri);
+    let rest = cri.map(|cri| cri_text(schema, folder, cri)).unwrap_or_default();
     let folder = folder.display();
-    // Beside CRI, which tests of this class do not use: plugins that would touch folders of the machine.
-    let (version, disabled) = match schema {
-        Schema::Two => (2, &["io.containerd.grpc.v1.cri", "io.containerd.internal.v1.opt", "io.containerd.internal.v1.tracing"][..]),
+    format!(
+        "version = {version}\nroot = \"{folder}/root\"\nstate = \"{folder}/state\"\ndisabled_plugins = {disabled:?}\n\n\
+         [grpc]\naddress = \"{folder}/containerd.sock\"\n\n[ttrpc]\naddress = \"{folder}/containerd.sock.ttrpc\"\n\n\
+         [debug]\nlevel = \"info\"\n{rest}"
+    )
+}
+
+/// The schema's number, and what is left out: plugins that would touch folders of the machine, and CRI where no test asks.
+fn disabled(schema: Schema, cri: Option<&Cri>) -> (u32, Vec<&'static str>) {
+    let (version, mut disabled, without_cri) = match schema {
+        Schema::Two => (2, vec!["io.containerd.internal.v1.opt", "io.containerd.internal.v1.tracing"], &["io.containerd.grpc.v1.cri"][..]),
         Schema::Three => (
             3,
+            vec!["io.containerd.internal.v1.opt", "io.containerd.internal.v1.tracing"],
             &[
                 "io.containerd.grpc.v1.cri",
                 "io.containerd.cri.v1.images",
                 "io.containerd.cri.v1.runtime",
                 "io.containerd.podsandbox.controller.v1.podsandbox",
                 "io.containerd.nri.v1.nri",
-                "io.containerd.internal.v1.opt",
-                "io.containerd.internal.v1.tracing",
             ][..],
         ),
     };
-    format!(
-        "version = {version}\nroot = \"{folder}/root\"\nstate = \"{folder}/state\"\ndisabled_plugins = {disabled:?}\n\n\
-         [grpc]\naddress = \"{folder}/containerd.sock\"\n\n[ttrpc]\naddress = \"{folder}/containerd.sock.ttrpc\"\n\n\
-         [debug]\nlevel = \"info\"\n"
-    )
+    if cri.is_none() {
+        disabled.extend(without_cri);
+    }
+    (version, disabled)
+}
+
+/// CRI's part. Network plugins are looked for in an empty folder: pods have the machine's network.
+fn cri_text(schema: Schema, folder: &Path, cri: &Cri) -> String {
+    let Cri { pause, handlers } = cri;
+    let cni = folder.join("cni");
+    let (plugin, sandbox) = match schema {
+        Schema::Two => {
+            let plugin = "io.containerd.grpc.v1.cri";
+            (plugin, format!("[plugins.\"{plugin}\"]\nsandbox_image = {pause:?}\n"))
+        }
+        Schema::Three => (
+            "io.containerd.cri.v1.runtime",
+            format!(
+                "[plugins.\"io.containerd.cri.v1.images\".pinned_images]\nsandbox = {pause:?}\n\
+                 [plugins.\"io.containerd.nri.v1.nri\"]\ndisable = true\n[plugins.\"io.containerd.cri.v1.runtime\"]\n"
+            ),
+        ),
+    };
+    // Machines may lack the right to lower a process' score, and a controller for huge pages.
+    let mut text = format!(
+        "\n{sandbox}restrict_oom_score_adj = true\ntolerate_missing_hugetlb_controller = true\n\
+         [plugins.\"{plugin}\".cni]\nbin_dir = {cni:?}\nconf_dir = {cni:?}\n\
+         [plugins.\"{plugin}\".containerd]\ndefault_runtime_name = \"runc\"\n\
+         [plugins.\"{plugin}\".containerd.runtimes.runc]\nruntime_type = \"io.containerd.runc.v2\"\n"
+    );
+    for Handler { name, shim, cgroups } in handlers {
+        let table = format!("plugins.\"{plugin}\".containerd.runtimes.{name}");
+        // A path is a type that every version knows.
+        write!(text, "[{table}]\nruntime_type = {shim:?}\n").expect("a text takes all that is written");
+        match cgroups {
+            Cgroups::Cgroupfs => writeln!(text, "[{table}.options]\nSystemdCgroup = false").expect("a text takes all that is written"),
+            Cgroups::Unsaid => {}
+        }
+    }
+    text
 }
 
 #[cfg(test)]
@@ -37,9 +112,23 @@ mod tests {
     #[test]
     fn the_text_is_toml_of_the_schemas_version() {
         for (schema, version) in [(Schema::Two, 2), (Schema::Three, 3)] {
-            let parsed: toml::Table = text(schema, Path::new("/run/x")).parse().unwrap();
+            let parsed: toml::Table = text(schema, Path::new("/run/x"), None).parse().unwrap();
             assert_eq!(parsed["version"].as_integer(), Some(version));
             assert_eq!(parsed["grpc"]["address"].as_str(), Some("/run/x/containerd.sock"));
+        }
+    }
+    #[test]
+    fn a_containerd_with_cri_leaves_no_part_of_it_out() {
+        let handler = Handler { name: "wasm".to_owned(), shim: "/x/shim".into(), cgroups: Cgroups::Cgroupfs };
+        let cri = Cri { pause: "localhost/pause:1".to_owned(), handlers: vec![handler] };
+        for schema in [Schema::Two, Schema::Three] {
+            let parsed: toml::Table = text(schema, Path::new("/run/x"), Some(&cri)).parse().unwrap();
+            let disabled = parsed["disabled_plugins"].as_array().unwrap();
+            assert!(!disabled.iter().any(|plugin| plugin.as_str().unwrap().contains("cri")), "{disabled:?}");
+            let plugins = parsed["plugins"].as_table().unwrap();
+            let runtimes = plugins.values().find_map(|plugin| plugin.get("containerd")?.get("runtimes")).unwrap();
+            assert_eq!(runtimes["wasm"]["runtime_type"].as_str(), Some("/x/shim"));
+            assert_eq!(runtimes["wasm"]["options"]["SystemdCgroup"].as_bool(), Some(false));
         }
     }
 }

@@ -1,0 +1,355 @@
+//! The node installer's edge to containerd, on real containerds with CRI and the bundle's shim: what they serve, and the
+//! smoke guest in all the ways that it can end. Part of the node class.
+//!
+//! `cargo xtask test --class node` prepares what is needed and says where; without that, every test is reported as
+//! ignored, with the reason. The tests of one containerd follow each other: a smoke test removes what is left of earlier
+//! ones, so two at a time would remove each other's.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use installer_protocol::CgroupDriver;
+use libtest_mimic::{Arguments, Completion, Failed, Trial};
+use node_installer::cri::{Cri, CriError};
+use node_installer::smoke::{self, Logs, Smoke, SmokeError};
+use test_guests::{EXIT_42, Guest, HELLO, SPIN};
+use testbed::cell::{Cell, CellOptions, Lifetime, Network};
+use testbed::containerd::{Cgroups, Containerd, Cri as CriConfig, Handler, Install};
+use testbed::image::{Entry, RootfsImage, compile_if_text};
+use testbed::prepared::{Preparation, Prepared};
+use testbed::teardown::Run;
+use testbed::wait;
+
+/// How long a smoke test may take here.
+const LIMIT: Duration = Duration::from_secs(30);
+/// CRI's namespace.
+const NAMESPACE: &str = "k8s.io";
+/// The handler that runs guests.
+const HANDLER: &str = "wasmedge";
+/// The same shim, without options.
+const PLAIN: &str = "plain";
+/// A handler whose program is missing.
+const BROKEN: &str = "broken";
+/// The image with the smoke guest, as the installer's own.
+const SMOKE: &str = "localhost/smoke:1";
+
+/// A rule, and how to see that it holds.
+struct Test {
+    name: &'static str,
+    body: fn(&Node) -> Result<()>,
+}
+
+macro_rules! tests {
+    ($($name:ident),+ $(,)?) => {
+        const TESTS: &[Test] = &[$(Test { name: stringify!($name), body: $name }),+];
+    };
+}
+
+tests![
+    a_containerd_says_who_it_is_and_which_handlers_it_has,
+    a_handlers_configuration_tells_who_sets_up_its_cgroups,
+    the_smoke_guest_runs_and_leaves_nothing,
+    a_handler_without_options_runs_the_smoke_guest_too,
+    a_handler_whose_program_is_missing_is_listed_and_fails_the_smoke_test,
+    a_handler_that_nobody_configured_fails_the_smoke_test,
+    an_image_that_the_node_does_not_have_is_named,
+    a_guest_that_ends_otherwise_fails_with_what_it_said,
+    a_guest_that_says_nothing_fails,
+    a_guest_that_does_not_end_fails_in_time_and_is_removed,
+    what_a_killed_installer_left_is_removed_by_the_next_one,
+    a_guest_whose_sandbox_somebody_stops_is_started_again,
+    a_restarted_containerd_is_waited_for,
+    a_socket_without_containerd_is_told_from_a_containerd_that_is_not_ready,
+];
+
+fn main() -> Result<ExitCode> {
+    let mut args = Arguments::from_args();
+    args.test_threads = Some(1);
+    match Preparation::from_environment()? {
+        Preparation::Missing(reason) => Ok(libtest_mimic::run(&args, without(&reason)).exit_code()),
+        Preparation::Done(prepared) => on_each_containerd(&args, &prepared),
+    }
+}
+
+/// Every test, ignored for this reason.
+fn without(reason: &str) -> Vec<Trial> {
+    let ignored = |test: &Test| {
+        let reason = reason.to_owned();
+        Trial::ignorable_test(test.name, move || Ok(Completion::ignored_with(reason)))
+    };
+    TESTS.iter().map(ignored).collect()
+}
+
+fn on_each_containerd(args: &Arguments, prepared: &Prepared) -> Result<ExitCode> {
+    // Listing, and a filter that no test of a containerd passes, must not start it.
+    let is_wanted = |name: &str| !args.list && !args.is_filtered_out(&Trial::test(name.to_owned(), || Ok(())));
+    let run = Run::start("edges")?;
+    let mut trials = Vec::new();
+    for install in &prepared.containerds {
+        let named: Vec<(String, &Test)> = TESTS.iter().map(|test| (format!("edges::{}::{}", install.name, test.name), test)).collect();
+        if !named.iter().any(|(name, _)| is_wanted(name)) {
+            trials.extend(named.into_iter().map(|(name, _)| Trial::test(name, || Ok(()))));
+            continue;
+        }
+        let node = Arc::new(Node::start(&run, install, prepared)?);
+        for (name, test) in named {
+            let node = Arc::clone(&node);
+            trials.push(Trial::test(name, move || node.perform(test)));
+        }
+    }
+    let conclusion = libtest_mimic::run(args, trials);
+    run.finish()?;
+    Ok(conclusion.exit_code())
+}
+
+/// One containerd in a cell of its own.
+struct Node {
+    containerd: Containerd,
+    install: Install,
+    /// The socket as this process reaches it.
+    socket: PathBuf,
+    logs: PathBuf,
+    runtime: tokio::runtime::Runtime,
+}
+
+impl Node {
+    fn start(run: &Run, install: &Install, prepared: &Prepared) -> Result<Self> {
+        let cell = Cell::start(run, CellOptions { network: Network::Host, lifetime: Lifetime::Process })?;
+        let shim = prepared.shims().join("containerd-shim-wasmedge-v1");
+        let handler = |name: &str, shim: &Path, cgroups| Handler { name: name.to_owned(), shim: shim.to_owned(), cgroups };
+        let handlers = vec![
+            handler(HANDLER, &shim, Cgroups::Cgroupfs),
+            handler(PLAIN, &shim, Cgroups::Unsaid),
+            handler(BROKEN, Path::new("/nowhere/containerd-shim-wasmedge-v1"), Cgroups::Cgroupfs),
+        ];
+        let pause = pause(&prepared.guests.native)?;
+        let cri = CriConfig { pause: pause.reference.clone(), handlers };
+        let containerd = Containerd::start_with_cri(run, &cell, install, &cri)?;
+        let folder = run.folder().join(format!("{}-edges", install.name));
+        fs::create_dir_all(&folder).with_context(|| format!("make {}", folder.display()))?;
+        let smoke = RootfsImage {
+            reference: SMOKE.to_owned(),
+            entrypoint: vec!["/node-installer".to_owned()],
+            files: vec![Entry::file("/smoke.wasm", compile_if_text(include_bytes!("../../../installer/smoke/smoke.wat"))?, 0o644)],
+            ..RootfsImage::default()
+        };
+        for image in [pause, smoke, holding(EXIT_42)?, holding(HELLO)?, holding(SPIN)?] {
+            let archive = folder.join("image.tar");
+            image.pack()?.write_archive(&archive)?;
+            containerd.import_into(NAMESPACE, &archive)?;
+        }
+        // The cell's mounts are seen through its first process.
+        let socket = PathBuf::from(format!("/proc/{}/root{}", cell.init_pid(), containerd.address().display()));
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("start a runtime")?;
+        Ok(Self { containerd, install: install.clone(), socket, logs: folder.join("logs"), runtime })
+    }
+
+    fn perform(&self, test: &Test) -> Result<(), Failed> {
+        (test.body)(self).map_err(|error| Failed::from(format!("{error:#}\n{}", self.containerd.evidence())))
+    }
+
+    fn block<T>(&self, body: impl AsyncFnOnce(&Cri) -> T) -> T {
+        self.runtime.block_on(async { body(&Cri::at(&self.socket)).await })
+    }
+
+    fn plan(&self, handler: &str, image: &str) -> Smoke {
+        Smoke {
+            runtime: "trial".to_owned(),
+            handler: handler.to_owned(),
+            image: image.to_owned(),
+            driver: CgroupDriver::Auto,
+            logs: Logs { host: self.logs.clone(), seen: self.logs.clone() },
+            limit: LIMIT,
+        }
+    }
+
+    fn smoke(&self, plan: &Smoke) -> Result<smoke::Passed, SmokeError> {
+        self.block(async |cri| smoke::run(cri, plan).await)
+    }
+
+    /// How a smoke test fails that has to.
+    fn failure(&self, plan: &Smoke) -> Result<SmokeError> {
+        match self.smoke(plan) {
+            Ok(passed) => bail!("the smoke test passed ({passed:?}), with {plan:?}"),
+            Err(error) => Ok(error),
+        }
+    }
+
+    /// The containers that CRI has, of any pod.
+    fn containers(&self) -> Result<String> {
+        self.containerd.ctr().args(["--namespace", NAMESPACE, "containers", "ls", "-q"]).text()
+    }
+
+    /// That nothing of a smoke test is left.
+    fn is_clean(&self) -> Result<()> {
+        let containers = self.containers()?;
+        ensure!(containers.trim().is_empty(), "containers are left: {containers}");
+        let left: Vec<_> =
+            fs::read_dir(&self.logs).map(|entries| entries.flatten().map(|entry| entry.path()).collect()).unwrap_or_default();
+        ensure!(left.is_empty(), "logs are left: {left:?}");
+        Ok(())
+    }
+}
+
+/// The image of a pod's first container: a program that sleeps until it is told to end.
+fn pause(program: &Path) -> Result<RootfsImage> {
+    let bytes = fs::read(program).with_context(|| format!("read {}", program.display()))?;
+    Ok(RootfsImage {
+        reference: "localhost/pause:1".to_owned(),
+        entrypoint: vec!["/native".to_owned(), "sleep".to_owned()],
+        files: vec![Entry::file("/native", bytes, 0o755)],
+        ..RootfsImage::default()
+    })
+}
+
+/// An image in which another guest stands in the smoke guest's place.
+fn holding(guest: Guest) -> Result<RootfsImage> {
+    Ok(RootfsImage {
+        reference: image_of(guest),
+        files: vec![Entry::file("/smoke.wasm", compile_if_text(&guest.bytes())?, 0o644)],
+        ..RootfsImage::default()
+    })
+}
+
+fn image_of(guest: Guest) -> String {
+    format!("localhost/{}:1", guest.name)
+}
+
+fn a_containerd_says_who_it_is_and_which_handlers_it_has(node: &Node) -> Result<()> {
+    let version = node.block(async |cri| cri.version().await)?;
+    ensure!(version.runtime == "containerd", "{version:?}");
+    // Debian's says what it is called upstream, with its own suffix.
+    let number = node.install.version.split(['~', '-', '+']).next().unwrap_or_default();
+    ensure!(version.version.trim_start_matches('v').starts_with(number), "{version:?} is none of {}", node.install.version);
+    let served = node.block(async |cri| cri.wait_until_ready(LIMIT).await)?;
+    for (handler, expected) in [("runc", true), (HANDLER, true), (PLAIN, true), (BROKEN, true), ("another", false)] {
+        ensure!(served.handlers.has(handler) == Some(expected), "{handler}: {served:?}");
+    }
+    Ok(())
+}
+
+fn a_handlers_configuration_tells_who_sets_up_its_cgroups(node: &Node) -> Result<()> {
+    let driver = |handler| node.block(async |cri| cri.driver(handler).await);
+    ensure!(driver(HANDLER)? == Some(CgroupDriver::Cgroupfs), "{:?}", driver(HANDLER)?);
+    ensure!(driver(PLAIN)?.is_none(), "{:?}", driver(PLAIN)?);
+    Ok(())
+}
+
+fn the_smoke_guest_runs_and_leaves_nothing(node: &Node) -> Result<()> {
+    let passed = node.smoke(&Smoke { driver: CgroupDriver::Cgroupfs, ..node.plan(HANDLER, SMOKE) })?;
+    ensure!(passed.took < LIMIT, "{passed:?}");
+    node.is_clean()
+}
+
+fn a_handler_without_options_runs_the_smoke_guest_too(node: &Node) -> Result<()> {
+    node.smoke(&node.plan(PLAIN, SMOKE))?;
+    node.is_clean()
+}
+
+fn a_handler_whose_program_is_missing_is_listed_and_fails_the_smoke_test(node: &Node) -> Result<()> {
+    let failure = node.failure(&node.plan(BROKEN, SMOKE))?;
+    let SmokeError::Call { handler, source: CriError::Answer { call: "RunPodSandbox", answer, .. } } = &failure else {
+        bail!("{failure:?}");
+    };
+    ensure!(handler == BROKEN && answer.contains("/nowhere/"), "{failure:?}");
+    node.is_clean()
+}
+
+fn a_handler_that_nobody_configured_fails_the_smoke_test(node: &Node) -> Result<()> {
+    let failure = node.failure(&node.plan("another", SMOKE))?;
+    ensure!(
+        matches!(&failure, SmokeError::Call { source: CriError::Answer { answer, .. }, .. } if answer.contains("another")),
+        "{failure:?}"
+    );
+    node.is_clean()
+}
+
+fn an_image_that_the_node_does_not_have_is_named(node: &Node) -> Result<()> {
+    let failure = node.failure(&node.plan(HANDLER, "localhost/none:1"))?;
+    ensure!(matches!(&failure, SmokeError::NoImage { image } if image == "localhost/none:1"), "{failure:?}");
+    node.is_clean()
+}
+
+fn a_guest_that_ends_otherwise_fails_with_what_it_said(node: &Node) -> Result<()> {
+    let failure = node.failure(&node.plan(HANDLER, &image_of(HELLO)))?;
+    ensure!(matches!(&failure, SmokeError::WrongEnd { code: 0, said, .. } if said == "hello from wasm"), "{failure:?}");
+    node.is_clean()
+}
+
+fn a_guest_that_says_nothing_fails(node: &Node) -> Result<()> {
+    let failure = node.failure(&node.plan(HANDLER, &image_of(EXIT_42)))?;
+    ensure!(matches!(&failure, SmokeError::Silent { said } if said.is_empty()), "{failure:?}");
+    node.is_clean()
+}
+
+fn a_guest_that_does_not_end_fails_in_time_and_is_removed(node: &Node) -> Result<()> {
+    let limit = Duration::from_secs(5);
+    let failure = node.failure(&Smoke { limit, ..node.plan(HANDLER, &image_of(SPIN)) })?;
+    ensure!(matches!(failure, SmokeError::TimedOut { .. }), "{failure:?}");
+    node.is_clean()
+}
+
+fn what_a_killed_installer_left_is_removed_by_the_next_one(node: &Node) -> Result<()> {
+    let endless = node.plan(HANDLER, &image_of(SPIN));
+    // Dropped in the middle, as a kill does it: the guest goes on, and nobody tidies up.
+    let cut = node.block(async |cri| tokio::time::timeout(Duration::from_secs(4), smoke::run(cri, &endless)).await);
+    ensure!(cut.is_err(), "a guest without end came to one: {cut:?}");
+    let left = node.containers()?;
+    ensure!(left.lines().count() == 2, "a sandbox and its guest should be left: {left:?}");
+    node.smoke(&node.plan(HANDLER, SMOKE))?;
+    node.is_clean()
+}
+
+fn a_guest_whose_sandbox_somebody_stops_is_started_again(node: &Node) -> Result<()> {
+    let plan = node.plan(HANDLER, SMOKE);
+    // As the kubelet does it, but rather more often than every two seconds.
+    let passed = node.block(async |cri| {
+        let interference = async {
+            for _ in 0..3 {
+                tokio::time::sleep(Duration::from_millis(150)).await;
+                smoke::remove_leftovers(cri, &plan.runtime).await?;
+            }
+            Ok::<_, CriError>(())
+        };
+        let (passed, interfered) = tokio::join!(smoke::run(cri, &plan), interference);
+        interfered.map(|()| passed)
+    })?;
+    passed?;
+    node.is_clean()
+}
+
+fn a_restarted_containerd_is_waited_for(node: &Node) -> Result<()> {
+    let cri = node.runtime.block_on(async { Cri::at(&node.socket) });
+    node.runtime.block_on(cri.version())?;
+    node.containerd.restart()?;
+    // The same client, whose connection the restart has cut.
+    let served = node.runtime.block_on(cri.wait_until_ready(LIMIT))?;
+    ensure!(served.handlers.has(HANDLER) == Some(true), "{served:?}");
+    wait::until(
+        "the smoke guest to run after the restart",
+        LIMIT,
+        || match node.smoke(&node.plan(HANDLER, SMOKE)) {
+            Ok(passed) => Ok(Some(passed)),
+            // Images are found again one by one.
+            Err(SmokeError::NoImage { .. }) => Ok(None),
+            Err(error) => Err(error.into()),
+        },
+        || node.containerd.evidence(),
+    )?;
+    node.is_clean()
+}
+
+fn a_socket_without_containerd_is_told_from_a_containerd_that_is_not_ready(node: &Node) -> Result<()> {
+    let nowhere = node.socket.with_file_name("nowhere.sock");
+    let (unreachable, unready) = node.runtime.block_on(async {
+        let cri = Cri::at(&nowhere);
+        (cri.version().await, cri.wait_until_ready(Duration::from_millis(300)).await)
+    });
+    ensure!(matches!(&unreachable, Err(CriError::Unreachable { socket, .. }) if *socket == nowhere), "{unreachable:?}");
+    ensure!(matches!(&unready, Err(CriError::NotReady { last, .. }) if last.contains("No such file")), "{unready:?}");
+    Ok(())
+}
