@@ -57,7 +57,7 @@ pub fn start(job: &Job<'_>, attempt: &str) -> Result<(), Failure> {
     let program = &job.places.guard;
     job.node.machine.about_to("put the guard's program on the node");
     let put = || {
-        let own = fs::read(std::env::current_exe()?)?;
+        let own = fs::read(job.node.machine.own_program()?)?;
         files::write(&job.node.root.locate(program)?, &own, Access::PROGRAM)
     };
     put().because(Reason::HostFiles, || format!("put the guard's program at {program} of the host"))?;

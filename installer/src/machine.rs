@@ -2,7 +2,7 @@
 //! above it runs in a folder of a test, with every failure that a node can have.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Output;
 use std::time::Duration;
 
@@ -51,6 +51,12 @@ pub trait Machine {
     /// # Errors
     /// When it cannot be had, or is another one.
     fn fetch(&self, artifact: &Artifact, folder: &Path) -> Result<Archive, FetchError>;
+
+    /// This program's own file: one that needs nothing else, so that it also runs on the host.
+    ///
+    /// # Errors
+    /// When it is not known.
+    fn own_program(&self) -> io::Result<PathBuf>;
 
     /// Starts a program of the host as a unit of its own, which systemd ends after `limit`.
     ///

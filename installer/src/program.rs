@@ -119,11 +119,11 @@ fn done(host_root: &Path, request: &str) -> Result<Report> {
     end_on_signals(&services, &stop)?;
     let node = Node { root: &root, machine: &services, stop: &stop };
     tracing::info!(runtime = request.runtime, verb = ?request.verb, distribution = ?request.distribution, mode = ?request.mode, "started");
-    Ok(locked(node, &request))
+    Ok(perform(node, &request))
 }
 
-/// Does what the request says, under the node's lock.
-fn locked(node: Node<'_>, request: &Request) -> Report {
+/// Does what a request says, under the node's lock.
+pub fn perform(node: Node<'_>, request: &Request) -> Report {
     let held = Job::new(node, request).and_then(|job| job.lock().map(|lock| (job, lock)));
     match held {
         Ok((job, _lock)) => match request.verb {

@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -104,6 +104,10 @@ impl Machine for Services {
 
     fn fetch(&self, artifact: &Artifact, folder: &Path) -> Result<Archive, FetchError> {
         self.runtime.block_on(self.fetcher.fetch(artifact, folder))
+    }
+
+    fn own_program(&self) -> io::Result<PathBuf> {
+        std::env::current_exe()
     }
 
     fn start(&self, unit: &str, description: &str, command: &[String], limit: Duration) -> Result<()> {

@@ -105,6 +105,10 @@ impl Facts {
 
     /// The text of a file that was looked for; none where there is no such file.
     pub(super) fn text(&self, path: &str) -> Result<Option<&str>, ConfigError> {
+        // A folder that was listed has no other files than those that were read.
+        if !self.files.contains_key(path) && self.folders.contains_key(parent(path)) {
+            return Ok(None);
+        }
         let bytes = self.files.get(path).ok_or_else(|| ConfigError::NotGathered { path: path.to_owned() })?;
         let Some(bytes) = bytes else { return Ok(None) };
         std::str::from_utf8(bytes).map(Some).map_err(|source| ConfigError::NotText { path: path.to_owned(), source })

@@ -37,10 +37,25 @@ pub fn run(job: &Job<'_>, kept: &HostPath) -> Result<Vec<String>, Failure> {
 /// # Errors
 /// When something stays.
 pub fn remove_all(job: &Job<'_>) -> Result<(), Failure> {
-    let Places { shelf, state, record, base, .. } = &job.places;
-    remove_tree(job, shelf)?;
+    remove_tree(job, &job.places.shelf)?;
     remove_tools(job)?;
-    remove_file(job, record)?;
+    remove_file(job, &job.places.record)?;
+    remove_empty_folders(job)
+}
+
+/// Removes the smoke guest's log.
+///
+/// # Errors
+/// When it stays.
+pub(super) fn remove_logs(job: &Job<'_>) -> Result<(), Failure> {
+    remove_tree(job, &job.places.logs)?;
+    // Where the node's image brings the runtime, there is nothing else.
+    remove_empty_folders(job)
+}
+
+/// Removes the installer's folders that nothing is in.
+fn remove_empty_folders(job: &Job<'_>) -> Result<(), Failure> {
+    let Places { state, base, .. } = &job.places;
     remove_empty(job, state)?;
     remove_empty(job, &base.join(Places::STATE))?;
     remove_empty(job, base)
@@ -55,11 +70,12 @@ pub fn discard(job: &Job<'_>, record: &Record) -> Result<(), Failure> {
         let kept = HostPath::new(&active.installed.path).because(Reason::HostFiles, || "read the record".to_owned())?;
         return run(job, &kept).map(|_| ());
     }
-    // Nothing was begun, so whatever is there is not ours; or containers run from what no record tells of.
-    if !job.node.root.has(&job.places.record) || !containers(job)?.is_empty() {
-        return Ok(());
+    if !job.node.root.has(&job.places.record) {
+        // Nothing was begun, so whatever is there is not ours.
+        return remove_empty_folders(job);
     }
-    remove_all(job)
+    // Containers may run from what the record does not tell of.
+    if containers(job)?.is_empty() { remove_all(job) } else { Ok(()) }
 }
 
 /// The containers that run from any version of the runtime.

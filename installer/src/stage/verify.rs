@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use installer_protocol::{CgroupDriver, Reason};
 
-use super::{Because as _, Failure, Job};
+use super::{Because as _, Failure, Job, clean};
 use crate::machine::Trial;
 
 /// How long containerd may take to be ready: it looks at all its containers first.
@@ -35,7 +35,9 @@ pub fn run(job: &Job<'_>, handler: &str, driver: CgroupDriver) -> Result<(), Fai
         logs: &job.places.logs,
     };
     job.node.machine.about_to("run the smoke guest");
-    job.node.machine.smoke(&trial).because(Reason::SmokeFailed, || format!("prove that handler {handler} runs guests"))
+    let ran = job.node.machine.smoke(&trial);
+    clean::remove_logs(job)?;
+    ran.because(Reason::SmokeFailed, || format!("prove that handler {handler} runs guests"))
 }
 
 /// Whether containerd answers and knows the handler, or does not.

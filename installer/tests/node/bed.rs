@@ -1,0 +1,231 @@
+//! A node as a folder, with a containerd that is played; and what tests look at.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::{MetadataExt as _, symlink};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+
+use flate2::write::GzEncoder;
+use installer_protocol::layout::parent;
+use installer_protocol::{Artifact, CgroupDriver, Distribution, Mode, Outcome, Paths, Reason, Report, Request, Verb};
+use node_installer::host::HostRoot;
+use node_installer::program::perform;
+use node_installer::stage::{Job, Node, Stop};
+use sha2::{Digest as _, Sha256};
+
+use crate::fake::{Fake, Killed};
+
+/// A main file as kind's nodes have it, in short.
+pub(crate) const CONFIG: &str = r#"# written by whoever made the node
+version = 2
+
+[plugins."io.containerd.grpc.v1.cri"]
+  sandbox_image = "registry.k8s.io/pause:3.10"
+[plugins."io.containerd.grpc.v1.cri".containerd]
+  default_runtime_name = "runc"
+[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
+  runtime_type = "io.containerd.runc.v2"
+[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
+  SystemdCgroup = true
+"#;
+
+/// A node.
+pub(crate) struct Bed {
+    pub(crate) folder: tempfile::TempDir,
+    pub(crate) fake: Fake,
+    pub(crate) request: Request,
+}
+
+impl Bed {
+    /// A node of kubeadm or kind with containerd 2.1.
+    pub(crate) fn new() -> Self {
+        Self::with(Distribution::Systemd, "2.1.5", "containerd.service", &[("/etc/containerd/config.toml", CONFIG)])
+    }
+
+    /// As [`Self::new`], with containerd 1.7, whose main file is edited in place.
+    pub(crate) fn old() -> Self {
+        Self::with(Distribution::Systemd, "1.7.24", "containerd.service", &[("/etc/containerd/config.toml", CONFIG)])
+    }
+
+    /// A node of a distribution with these files.
+    pub(crate) fn with(distribution: Distribution, version: &'static str, unit: &str, files: &[(&str, &str)]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let host = folder.path().join("host");
+        let layout = distribution.layout();
+        let put = |path: &str, text: &str| {
+            let place = host.join(path.trim_start_matches('/'));
+            fs::create_dir_all(place.parent().unwrap()).unwrap();
+            fs::write(place, text).unwrap();
+        };
+        put("/usr/lib/os-release", "ID=debian\n");
+        put("/usr/bin/containerd", "");
+        put(&layout.programs[0], "");
+        put("/run/systemd/private", "");
+        put(&layout.socket, "");
+        for mount in [&layout.state, &layout.install, parent(&layout.config), "/sys/fs/cgroup/kubelet.slice/kubelet-kubepods.slice"] {
+            fs::create_dir_all(host.join(mount.trim_start_matches('/'))).unwrap();
+        }
+        put("/sys/fs/cgroup/cgroup.controllers", "");
+        symlink("usr/lib", host.join("lib")).unwrap();
+        for (path, text) in files {
+            put(path, text);
+        }
+        let program = folder.path().join("own-program");
+        fs::write(&program, "program").unwrap();
+        let fake = Fake::new(HostRoot::new(&host), &layout.config, Some(unit), version, program);
+        let request = Request {
+            verb: Verb::Install,
+            runtime: "wasmedge".to_owned(),
+            handler: "wasmedge".to_owned(),
+            distribution,
+            artifact: Some(Artifact::Bundled),
+            mode: Mode::Auto,
+            cgroup_driver: CgroupDriver::Auto,
+            paths: Paths::default(),
+            image: "registry.example/node-installer:1".to_owned(),
+        };
+        let bed = Self { folder, fake, request };
+        bed.bundle("1.0.0", "good");
+        bed
+    }
+
+    /// Puts an archive into the installer's image.
+    pub(crate) fn bundle(&self, version: &str, launcher: &str) {
+        let archive = archive(self.folder.path(), version, launcher);
+        *self.fake.bundled.borrow_mut() = archive;
+    }
+
+    pub(crate) fn host(&self) -> PathBuf {
+        self.folder.path().join("host")
+    }
+
+    pub(crate) fn path(&self, path: &str) -> PathBuf {
+        self.host().join(path.trim_start_matches('/'))
+    }
+
+    pub(crate) fn read(&self, path: &str) -> String {
+        fs::read_to_string(self.path(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+    }
+
+    pub(crate) fn install(&self) -> Report {
+        self.perform(&self.request)
+    }
+
+    pub(crate) fn uninstall(&self) -> Report {
+        self.perform(&Request { verb: Verb::Uninstall, ..self.request.clone() })
+    }
+
+    pub(crate) fn perform(&self, request: &Request) -> Report {
+        let report = perform(Node { root: &self.fake.root, machine: &self.fake, stop: &Stop::default() }, request);
+        assert!(!report.message.is_empty(), "{report:?}");
+        report
+    }
+
+    pub(crate) fn installed(&self) -> Report {
+        let report = self.install();
+        assert_eq!(report.outcome, Outcome::Installed, "{report:#?}");
+        assert!(self.fake.is_up_to_date());
+        report
+    }
+
+    pub(crate) fn removed(&self) -> Report {
+        let report = self.uninstall();
+        assert_eq!((report.outcome, report.reason), (Outcome::Removed, Reason::Done), "{report:#?}");
+        assert!(self.fake.is_up_to_date());
+        report
+    }
+
+    /// Performs a request in a process that is killed at its step number `step`. Whether it came so far.
+    pub(crate) fn killed_at(&self, step: usize, verb: Verb) -> bool {
+        self.fake.steps.set(0);
+        self.fake.kill_at.set(Some(step));
+        let request = Request { verb, ..self.request.clone() };
+        let ended = catch_unwind(AssertUnwindSafe(|| self.perform(&request)));
+        self.fake.kill_at.set(None);
+        match ended {
+            Ok(_) => false,
+            Err(payload) if payload.is::<Killed>() => true,
+            Err(payload) => std::panic::resume_unwind(payload),
+        }
+    }
+
+    /// A job, as a guard has it.
+    pub(crate) fn with_job<T>(&self, with: impl FnOnce(&Job<'_>) -> T) -> T {
+        let stop = Stop::default();
+        let node = Node { root: &self.fake.root, machine: &self.fake, stop: &stop };
+        with(&Job::new(node, &self.request).unwrap())
+    }
+
+    /// A container that runs by the launcher of `installed`.
+    pub(crate) fn run_container(&self, id: &str, launcher: &str) {
+        let bundle = self.path(&format!("/run/containerd/io.containerd.runtime.v2.task/k8s.io/{id}"));
+        fs::create_dir_all(&bundle).unwrap();
+        fs::write(bundle.join("shim-binary-path"), launcher).unwrap();
+    }
+
+    pub(crate) fn delete_containers(&self) {
+        fs::remove_dir_all(self.path("/run/containerd/io.containerd.runtime.v2.task")).unwrap();
+    }
+
+    /// Every file, folder and link of the host, with mode, owner and content.
+    pub(crate) fn tree(&self) -> Tree {
+        let mut tree = Tree::default();
+        tree.add(&self.host(), &self.host());
+        tree
+    }
+}
+
+/// What is in a folder.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Tree(pub(crate) BTreeMap<PathBuf, (u32, u32, Vec<u8>)>);
+
+impl Tree {
+    fn add(&mut self, root: &Path, folder: &Path) {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let facts = fs::symlink_metadata(&path).unwrap();
+            let content = if facts.is_dir() {
+                self.add(root, &path);
+                Vec::new()
+            } else if facts.is_symlink() {
+                fs::read_link(&path).unwrap().into_os_string().into_encoded_bytes()
+            } else {
+                fs::read(&path).unwrap()
+            };
+            self.0.insert(path.strip_prefix(root).unwrap().to_owned(), (facts.mode(), facts.uid(), content));
+        }
+    }
+
+    /// Panics with the paths that differ.
+    pub(crate) fn must_be(&self, expected: &Self, when: &str) {
+        let differ = |path: &&PathBuf| self.0.get(*path) != expected.0.get(*path);
+        let paths: Vec<&PathBuf> = self.0.keys().chain(expected.0.keys()).filter(differ).collect();
+        assert!(paths.is_empty(), "{when}: {paths:?} differ");
+    }
+}
+
+/// An archive of a runtime, with its digest beside it.
+pub(crate) fn archive(folder: &Path, version: &str, launcher: &str) -> PathBuf {
+    let digest = |bytes: &[u8]| Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let files: Vec<(&str, String)> = vec![
+        ("bin/containerd-shim-wasmedge-v1", format!("launcher of {version}: {launcher}")),
+        ("bin/wasmedge-host", "host".to_owned()),
+        ("lib/ld-linux.so.2", "loader".to_owned()),
+    ];
+    let digests: BTreeMap<&str, String> = files.iter().map(|(path, text)| (*path, digest(text.as_bytes()))).collect();
+    let manifest =
+        serde_json::json!({ "version": version, "architecture": std::env::consts::ARCH, "loader": "ld-linux.so.2", "files": digests });
+    let path = folder.join(format!("runtime-{version}-{}.tar.gz", launcher.len()));
+    let mut tar = tar::Builder::new(GzEncoder::new(fs::File::create(&path).unwrap(), flate2::Compression::fast()));
+    for (name, text) in [("share/manifest.json", manifest.to_string())].iter().chain(&files) {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(text.len() as u64);
+        header.set_mode(if name.starts_with("share") { 0o644 } else { 0o755 });
+        tar.append_data(&mut header, format!("wasmedge-runtime/{version}/{name}"), text.as_bytes()).unwrap();
+    }
+    tar.into_inner().unwrap().finish().unwrap();
+    let sum = digest(&fs::read(&path).unwrap());
+    fs::write(format!("{}.sha256", path.display()), format!("{sum}  runtime.tar.gz\n")).unwrap();
+    path
+}

@@ -1,0 +1,1 @@
+//! Distributions as trees of files.

@@ -1,0 +1,292 @@
+//! A node's services, played: containerd reads its configuration when it is restarted, serves what stood in it, and runs a
+//! guest if the launcher that it leads to is no broken one.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Output};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Result, anyhow, bail};
+use installer_protocol::Artifact;
+use node_installer::cri::{Handlers, Readiness, Served};
+use node_installer::fetch::{Archive, FetchError, Fetcher};
+use node_installer::host::{HostPath, HostRoot};
+use node_installer::machine::{Machine, Trial};
+use node_installer::systemd::{ActiveState, LoadState, Unit};
+use toml::{Table, Value};
+
+/// What ends a process at a step.
+#[derive(Debug)]
+pub(crate) struct Killed;
+
+/// What is wrong with the node.
+#[derive(Debug, Default)]
+pub(crate) struct Faults {
+    /// So many restarts fail, containerd being down after them.
+    pub(crate) restarts: Cell<u32>,
+    /// containerd does not list what it was told.
+    pub(crate) deaf: Cell<bool>,
+    /// containerd refuses every configuration that has the word in it.
+    pub(crate) refused: Cell<Option<&'static str>>,
+    /// No guest runs.
+    pub(crate) guests: Cell<bool>,
+}
+
+/// A node's services.
+#[derive(Debug)]
+pub(crate) struct Fake {
+    pub(crate) root: HostRoot,
+    pub(crate) faults: Faults,
+    /// The step at which the process is killed.
+    pub(crate) kill_at: Cell<Option<usize>>,
+    /// Steps so far.
+    pub(crate) steps: Cell<usize>,
+    /// Restarts of containerd so far.
+    pub(crate) restarts: Cell<u32>,
+    /// Guests that were run, each with the launcher.
+    pub(crate) guests: RefCell<Vec<String>>,
+    /// Commands of guards that were started.
+    pub(crate) guards: RefCell<Vec<Vec<String>>>,
+    /// The archive in the installer's image.
+    pub(crate) bundled: RefCell<PathBuf>,
+    pub(crate) version: &'static str,
+    /// The file that containerd reads, and its unit, if systemd runs it.
+    main: HostPath,
+    unit: Option<String>,
+    since: Cell<u64>,
+    up: Cell<bool>,
+    /// Handlers with their launchers, as containerd read them when it was started.
+    read: RefCell<BTreeMap<String, String>>,
+    clock: Cell<u64>,
+    /// What stands for the installer's own program.
+    program: PathBuf,
+}
+
+impl Fake {
+    pub(crate) fn new(root: HostRoot, main: &str, unit: Option<&str>, version: &'static str, program: PathBuf) -> Self {
+        let fake = Self {
+            root,
+            faults: Faults::default(),
+            kill_at: Cell::default(),
+            steps: Cell::default(),
+            restarts: Cell::default(),
+            guests: RefCell::default(),
+            guards: RefCell::default(),
+            bundled: RefCell::default(),
+            version,
+            main: HostPath::new(main).unwrap(),
+            unit: unit.map(str::to_owned),
+            since: Cell::default(),
+            up: Cell::new(true),
+            read: RefCell::default(),
+            clock: Cell::default(),
+            program,
+        };
+        fake.start_containerd();
+        fake
+    }
+
+    /// As after a boot: containerd reads what is there.
+    pub(crate) fn start_containerd(&self) {
+        self.since.set(self.now());
+        self.up.set(true);
+        *self.read.borrow_mut() = self.launchers();
+    }
+
+    /// The handlers that containerd serves.
+    pub(crate) fn serves(&self) -> Vec<String> {
+        self.read.borrow().keys().cloned().collect()
+    }
+
+    /// Whether containerd has read what its files say.
+    pub(crate) fn is_up_to_date(&self) -> bool {
+        self.up.get() && *self.read.borrow() == self.launchers()
+    }
+
+    fn step(&self) {
+        self.steps.set(self.steps.get() + 1);
+        if self.kill_at.get() == Some(self.steps.get()) {
+            std::panic::resume_unwind(Box::new(Killed));
+        }
+    }
+
+    /// Handlers with their launchers, as they stand in the files.
+    fn launchers(&self) -> BTreeMap<String, String> {
+        let Ok(merged) = self.merged(&self.main) else { return BTreeMap::new() };
+        let runtimes = plugins(&merged).filter_map(|plugin| plugin.get("containerd")?.get("runtimes")?.as_table());
+        runtimes
+            .flatten()
+            .map(|(name, runtime)| {
+                let text = |key: &str| runtime.get(key).and_then(Value::as_str).map(str::to_owned);
+                (name.clone(), text("runtime_path").or_else(|| text("runtime_type")).unwrap_or_default())
+            })
+            .collect()
+    }
+
+    /// A main file with what it imports, as this version of containerd merges them.
+    fn merged(&self, main: &HostPath) -> Result<Table> {
+        let text =
+            |path: &HostPath| -> Result<String> { Ok(String::from_utf8(self.root.read(path)?.ok_or_else(|| anyhow!("no file {path}"))?)?) };
+        let main_text = if self.root.has(main) { text(main)? } else { String::new() };
+        let mut merged: Table = main_text.parse()?;
+        let patterns: Vec<String> =
+            merged.get("imports").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect();
+        for pattern in patterns {
+            let pattern = if pattern.starts_with('/') { HostPath::new(&pattern)? } else { main.folder().join(&pattern) };
+            for path in self.meant(&pattern)? {
+                let other: Table = text(&path)?.parse()?;
+                self.merge(&mut merged, other);
+            }
+        }
+        if let Some(word) = self.faults.refused.get()
+            && toml::to_string(&merged)?.contains(word)
+        {
+            bail!("containerd: failed to load TOML: {word} is not expected here");
+        }
+        Ok(merged)
+    }
+
+    fn meant(&self, pattern: &HostPath) -> Result<Vec<HostPath>> {
+        let Some(ending) = pattern.name().strip_prefix('*') else { return Ok(vec![pattern.clone()]) };
+        let folder = self.root.locate(&pattern.folder())?;
+        let Ok(entries) = fs::read_dir(folder) else { return Ok(Vec::new()) };
+        let mut names: Vec<String> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.retain(|name| name.ends_with(ending));
+        names.sort();
+        Ok(names.iter().map(|name| pattern.folder().join(name)).collect())
+    }
+
+    /// Since 2.0 key by key, before that each plugin's section as a whole.
+    fn merge(&self, into: &mut Table, from: Table) {
+        if self.version.starts_with('1') {
+            into.extend(from);
+        } else {
+            deep(into, from);
+        }
+    }
+}
+
+fn deep(into: &mut Table, from: Table) {
+    for (key, value) in from {
+        match (into.get_mut(&key), value) {
+            (Some(Value::Table(into)), Value::Table(from)) => deep(into, from),
+            (_, value) => drop(into.insert(key, value)),
+        }
+    }
+}
+
+fn plugins(config: &Table) -> impl Iterator<Item = &Table> {
+    config.get("plugins").and_then(Value::as_table).into_iter().flatten().filter_map(|(_, plugin)| plugin.as_table())
+}
+
+impl Machine for Fake {
+    fn unit(&self, name: &str) -> Result<Unit> {
+        let is = self.unit.as_deref() == Some(name);
+        Ok(Unit {
+            name: name.to_owned(),
+            load: if is { LoadState::Loaded } else { LoadState::NotFound },
+            active: if is && self.up.get() { ActiveState::Active } else { ActiveState::Inactive },
+            active_since: if is { self.since.get() } else { 0 },
+            main_pid: 0,
+            program: is.then(|| "/usr/bin/containerd".to_owned()),
+            arguments: Vec::new(),
+            result: "success".to_owned(),
+        })
+    }
+
+    fn run(&self, program: &HostPath, arguments: &[&str]) -> io::Result<Output> {
+        assert!(self.root.has(program), "{program} is not on the host");
+        let output = |code: i32, stdout: String, stderr: String| Output {
+            status: ExitStatus::from_raw(code << 8),
+            stdout: stdout.into_bytes(),
+            stderr: stderr.into_bytes(),
+        };
+        Ok(match arguments {
+            ["--version"] => output(0, format!("containerd github.com/containerd/containerd/v2 v{} 0123", self.version), String::new()),
+            ["-c", main, "config", "dump"] => match self.merged(&HostPath::new(main).unwrap()) {
+                Ok(merged) => output(0, toml::to_string(&merged).unwrap(), String::new()),
+                Err(error) => output(1, String::new(), format!("{error:#}")),
+            },
+            other => output(2, String::new(), format!("what is {other:?}?")),
+        })
+    }
+
+    fn restart(&self, unit: &str) -> Result<()> {
+        assert_eq!(self.unit.as_deref(), Some(unit), "only containerd's own unit is restarted");
+        self.restarts.set(self.restarts.get() + 1);
+        self.up.set(false);
+        if self.faults.restarts.get() > 0 {
+            self.faults.restarts.set(self.faults.restarts.get() - 1);
+            bail!("{unit} is failed after its restart (result \"exit-code\")");
+        }
+        self.start_containerd();
+        // As on nodes where the restart ends every pod's processes.
+        self.step();
+        Ok(())
+    }
+
+    fn served(&self, _socket: &HostPath, limit: Duration) -> Result<Served> {
+        if !self.up.get() {
+            bail!("containerd is not ready after {} s: nobody listens", limit.as_secs());
+        }
+        let names = if self.faults.deaf.get() { Vec::new() } else { self.serves() };
+        Ok(Served { runtime: Readiness::Ready, handlers: Handlers::Listed(names.into_iter().collect()) })
+    }
+
+    fn smoke(&self, trial: &Trial<'_>) -> Result<()> {
+        let logs = self.root.locate(trial.logs)?;
+        fs::create_dir_all(&logs)?;
+        fs::write(logs.join("0.log"), "ran")?;
+        self.step();
+        let launcher = self.read.borrow().get(trial.handler).cloned().ok_or_else(|| anyhow!("no runtime for {}", trial.handler))?;
+        let text = self.root.read(&HostPath::new(&launcher)?)?.ok_or_else(|| anyhow!("{launcher}: no such file"))?;
+        if self.faults.guests.get() || String::from_utf8_lossy(&text).contains("broken") {
+            bail!("the smoke guest ended with code 1, expected 42");
+        }
+        self.guests.borrow_mut().push(launcher);
+        Ok(())
+    }
+
+    fn fetch(&self, artifact: &Artifact, folder: &Path) -> Result<Archive, FetchError> {
+        let fetcher = Fetcher { bundled: self.bundled.borrow().clone(), ..Fetcher::default() };
+        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(fetcher.fetch(artifact, folder))
+    }
+
+    fn own_program(&self) -> io::Result<PathBuf> {
+        Ok(self.program.clone())
+    }
+
+    fn start(&self, _unit: &str, _description: &str, command: &[String], _limit: Duration) -> Result<()> {
+        let program = self.root.locate(&HostPath::new(&command[0])?)?;
+        assert_eq!(fs::metadata(program)?.permissions().mode() & 0o111, 0o111, "the guard's program can be run");
+        self.guards.borrow_mut().push(command.to_vec());
+        Ok(())
+    }
+
+    fn now(&self) -> u64 {
+        let now = u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_micros()).unwrap();
+        self.clock.set(now.max(self.clock.get() + 1));
+        self.clock.get()
+    }
+
+    fn pause(&self, _time: Duration) {
+        // A distribution that watches its folder acts in the meantime. The kernel dates files by ticks.
+        if self.unit.as_deref().is_some_and(|unit| unit.starts_with("k0s")) {
+            std::thread::sleep(Duration::from_millis(10));
+            self.restarts.set(self.restarts.get() + 1);
+            let socket = self.root.locate(&HostPath::new("/run/k0s/containerd.sock").unwrap()).unwrap();
+            fs::remove_file(&socket).unwrap();
+            fs::write(&socket, "").unwrap();
+            self.start_containerd();
+        }
+    }
+
+    fn about_to(&self, _change: &str) {
+        self.step();
+    }
+}

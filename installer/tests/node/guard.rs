@@ -1,0 +1,118 @@
+//! Whoever comes when the installer is gone, and cannot come back.
+
+use std::time::Duration;
+
+use installer_protocol::{Outcome, Reason, Verb};
+use node_installer::guard::{Ended, watch};
+use node_installer::host::HostPath;
+
+use crate::bed::Bed;
+
+/// The attempt that the last guard was started for.
+fn attempt(bed: &Bed) -> Option<String> {
+    let guards = bed.fake.guards.borrow();
+    let words = guards.last()?;
+    let flag = words.iter().position(|word| word == "--attempt")?;
+    Some(words[flag + 1].clone())
+}
+
+fn watched(bed: &Bed) -> Option<Ended> {
+    let attempt = attempt(bed)?;
+    Some(bed.with_job(|job| watch(job, &attempt)).unwrap())
+}
+
+#[test]
+fn a_guard_has_nothing_to_do_after_an_installation_and_after_a_way_back() {
+    let bed = Bed::new();
+    bed.installed();
+    assert_eq!(watched(&bed), Some(Ended::NothingToDo));
+    bed.bundle("1.1.0", "broken");
+    assert_eq!(bed.install().outcome, Outcome::RolledBack);
+    assert_eq!(watched(&bed), Some(Ended::NothingToDo));
+    bed.removed();
+    assert_eq!(watched(&bed), Some(Ended::NothingToDo));
+}
+
+#[test]
+fn a_guard_takes_back_what_nobody_comes_to_finish() {
+    for make in [Bed::new, Bed::old] {
+        let mut went = 0;
+        for step in 1.. {
+            let bed = make();
+            let original = bed.tree();
+            if !bed.killed_at(step, Verb::Install) {
+                break;
+            }
+            if watched(&bed) != Some(Ended::WentBack) {
+                continue;
+            }
+            went += 1;
+            assert!(bed.fake.is_up_to_date(), "step {step}");
+            assert_eq!(bed.fake.serves(), ["runc"], "step {step}");
+            let told = bed.install();
+            assert_eq!((told.outcome, told.reason), (Outcome::RolledBack, Reason::Interrupted), "step {step}: {}", told.message);
+            bed.tree().must_be(&original, &format!("told after a kill at step {step}"));
+            bed.installed();
+        }
+        assert!(went > 5, "only {went} kills left something to take back");
+    }
+}
+
+#[test]
+fn a_guard_brings_back_a_containerd_that_does_not_start() {
+    let bed = Bed::new();
+    let original = bed.tree();
+    // The restart fails, and the installer is killed on the way back.
+    for step in 1.. {
+        bed.fake.faults.restarts.set(1);
+        if !bed.killed_at(step, Verb::Install) {
+            panic!("no step is between the restart and the way back");
+        }
+        if bed.fake.restarts.get() > 0 {
+            break;
+        }
+        bed.fake.faults.restarts.set(0);
+        bed.removed();
+        bed.fake.restarts.set(0);
+    }
+    bed.fake.faults.restarts.set(0);
+    assert_eq!(watched(&bed), Some(Ended::WentBack));
+    assert!(bed.fake.is_up_to_date());
+    let told = bed.install();
+    assert_eq!((told.outcome, told.reason), (Outcome::RolledBack, Reason::ContainerdRestart), "{}", told.message);
+    bed.tree().must_be(&original, "after it was told");
+}
+
+#[test]
+fn a_guard_takes_an_upgrade_back_to_the_former_version() {
+    let bed = Bed::new();
+    bed.installed();
+    let restarts = bed.fake.restarts.get();
+    bed.bundle("1.1.0", "good");
+    let mut step = 1;
+    while bed.fake.restarts.get() == restarts {
+        assert!(bed.killed_at(step, Verb::Install));
+        step += 1;
+    }
+    assert_eq!(watched(&bed), Some(Ended::WentBack));
+    assert!(bed.fake.guests.borrow().last().unwrap().contains("1.0.0"), "the former version is proven");
+    let told = bed.install();
+    assert_eq!((told.outcome, told.installed.unwrap().version.as_str()), (Outcome::RolledBack, "1.0.0"));
+}
+
+#[test]
+fn a_guard_never_meets_an_installer_and_does_not_live_for_ever() {
+    let bed = Bed::new();
+    let mut step = 1;
+    while bed.fake.restarts.get() == 0 {
+        assert!(bed.killed_at(step, Verb::Install));
+        step += 1;
+    }
+    let before = bed.tree();
+    let installer = bed.fake.root.lock(&HostPath::new("/etc/containerd").unwrap(), Duration::ZERO).unwrap();
+    assert_eq!(watched(&bed), Some(Ended::TooOld));
+    bed.tree().must_be(&before, "while an installer has the lock");
+    drop(installer);
+    let older = bed.with_job(|job| watch(job, "another")).unwrap();
+    assert_eq!(older, Ended::NothingToDo, "another attempt is none of its business");
+}

@@ -1,0 +1,11 @@
+//! Installations and removals on nodes made of folders: real stages, files, records and edits of configurations, a
+//! containerd and a systemd that are played. What a node can do to an installer is done to it here: kills at every step,
+//! full disks, restarts that fail, guests that do not run.
+
+mod fake;
+mod bed;
+mod plain;
+mod kills;
+mod failures;
+mod guard;
+mod distributions;

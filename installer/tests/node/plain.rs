@@ -1,0 +1,145 @@
+//! What goes well.
+
+use std::fs;
+
+use installer_protocol::report::Restart;
+use installer_protocol::{Artifact, CgroupDriver, Mode, Outcome, Reason, Request, Stage};
+
+use crate::bed::{Bed, archive};
+
+#[test]
+fn an_installation_is_proven_by_a_guest_and_tells_what_it_found() {
+    let bed = Bed::new();
+    let report = bed.installed();
+    let installed = report.installed.unwrap();
+    assert_eq!((report.stage, report.reason, report.restart), (Stage::Clean, Reason::Done, Restart::Done));
+    assert_eq!((report.host.containerd.as_str(), report.host.config_version, report.host.systemd_cgroup), ("2.1.5", 2, true));
+    assert_eq!(installed.path, format!("/opt/wasmedge-runtime/wasmedge/1.0.0-{}", &installed.sha256[..12]));
+    assert_eq!(*bed.fake.guests.borrow(), [format!("{}/bin/containerd-shim-wasmedge-v1", installed.path)]);
+    assert!(bed.read(&report.host.config_path).contains(&installed.path));
+    assert_eq!(bed.fake.serves(), ["runc", "wasmedge"]);
+}
+
+#[test]
+fn installing_twice_changes_nothing() {
+    for bed in [Bed::new(), Bed::old()] {
+        bed.installed();
+        let before = bed.tree();
+        let report = bed.installed();
+        bed.tree().must_be(&before, "after the second installation");
+        assert_eq!((bed.fake.restarts.get(), report.restart), (1, Restart::NotNeeded));
+        assert_eq!(bed.fake.guests.borrow().len(), 2, "the second one is proven as well");
+    }
+}
+
+#[test]
+fn a_removal_leaves_every_byte_as_it_was() {
+    for bed in [Bed::new(), Bed::old()] {
+        let before = bed.tree();
+        bed.installed();
+        bed.removed();
+        bed.tree().must_be(&before, "after the removal");
+        assert_eq!(bed.fake.serves(), ["runc"]);
+        bed.removed();
+        bed.tree().must_be(&before, "after the second removal");
+        assert_eq!(bed.fake.restarts.get(), 2);
+    }
+}
+
+#[test]
+fn what_was_never_installed_is_removed() {
+    let bed = Bed::new();
+    let before = bed.tree();
+    bed.removed();
+    bed.tree().must_be(&before, "after the removal");
+    assert_eq!(bed.fake.restarts.get(), 0);
+}
+
+#[test]
+fn an_upgrade_keeps_the_old_version_while_containers_run_from_it() {
+    let bed = Bed::new();
+    let before = bed.tree();
+    let first = bed.installed().installed.unwrap();
+    bed.run_container("pod", &format!("{}/bin/containerd-shim-wasmedge-v1", first.path));
+    bed.bundle("1.1.0", "good");
+    let second = bed.installed().installed.unwrap();
+    assert!(bed.path(&first.path).exists() && bed.path(&second.path).exists());
+    assert!(bed.fake.guests.borrow().last().unwrap().starts_with(&second.path));
+
+    let refused = bed.uninstall();
+    assert_eq!((refused.outcome, refused.reason), (Outcome::Refused, Reason::InUse));
+    assert!(refused.message.contains("1 containers") && refused.message.contains("k8s.io/pod"), "{}", refused.message);
+    assert_eq!(refused.installed, Some(second));
+
+    bed.delete_containers();
+    bed.installed();
+    assert!(!bed.path(&first.path).exists(), "nobody uses it any more");
+    bed.removed();
+    bed.tree().must_be(&before, "after the removal");
+}
+
+#[test]
+fn two_runtimes_lie_side_by_side_and_either_goes_first() {
+    for first_to_go in ["one", "two"] {
+        let bed = Bed::old();
+        let before = bed.tree();
+        let request = |name: &str| Request { runtime: name.to_owned(), handler: name.to_owned(), ..bed.request.clone() };
+        let removal = |name: &str| Request { verb: installer_protocol::Verb::Uninstall, ..request(name) };
+        for name in ["one", "two"] {
+            assert_eq!(bed.perform(&request(name)).outcome, Outcome::Installed);
+        }
+        let other = if first_to_go == "one" { "two" } else { "one" };
+        bed.run_container("pod", &bed.perform(&request(other)).installed.unwrap().path);
+        assert_eq!(bed.perform(&removal(first_to_go)).outcome, Outcome::Removed, "the other one's containers are not its own");
+        assert!(bed.fake.serves().contains(&other.to_owned()) && !bed.fake.serves().contains(&first_to_go.to_owned()));
+        bed.delete_containers();
+        assert_eq!(bed.perform(&removal(other)).outcome, Outcome::Removed);
+        bed.tree().must_be(&before, "after both removals");
+    }
+}
+
+#[test]
+fn a_request_says_what_the_node_does_not_show() {
+    let mut bed = Bed::new();
+    fs::remove_dir_all(bed.path("/sys/fs/cgroup/kubelet.slice")).unwrap();
+    let report = bed.install();
+    assert_eq!((report.outcome, report.reason), (Outcome::Refused, Reason::InvalidRequest));
+    assert!(report.message.contains("set containerd.systemdCgroup"), "{}", report.message);
+    bed.request.cgroup_driver = CgroupDriver::Cgroupfs;
+    let report = bed.installed();
+    assert!(bed.read(&report.host.config_path).contains("SystemdCgroup = false"));
+}
+
+#[test]
+fn where_the_nodes_image_brings_the_runtime_nothing_is_written() {
+    let mut bed = Bed::new();
+    let launcher = archive(bed.folder.path(), "9.9.9", "good");
+    fs::copy(launcher, bed.path("/usr/bin/containerd-shim-own")).unwrap();
+    let own = "\n[plugins.\"io.containerd.grpc.v1.cri\".containerd.runtimes.wasmedge]\n  runtime_type = \"/usr/bin/containerd-shim-own\"\n";
+    fs::write(bed.path("/etc/containerd/config.toml"), format!("{}{own}", bed.read("/etc/containerd/config.toml"))).unwrap();
+    bed.fake.start_containerd();
+    let taken = bed.install();
+    assert_eq!((taken.outcome, taken.reason), (Outcome::Refused, Reason::HandlerTaken), "{}", taken.message);
+
+    bed.request.mode = Mode::Preinstalled;
+    bed.request.artifact = None;
+    let before = bed.tree();
+    assert_eq!(bed.install().outcome, Outcome::Installed);
+    bed.tree().must_be(&before, "after a proof");
+    bed.removed();
+    bed.tree().must_be(&before, "after a removal");
+    bed.fake.faults.guests.set(true);
+    assert_eq!(bed.install().outcome, Outcome::Refused);
+}
+
+#[test]
+fn an_archive_with_another_digest_is_not_unpacked() {
+    let mut bed = Bed::new();
+    let before = bed.tree();
+    bed.request.artifact = Some(Artifact::Bundled);
+    let archive = bed.fake.bundled.borrow().clone();
+    fs::write(format!("{}.sha256", archive.display()), "0".repeat(64)).unwrap();
+    let report = bed.install();
+    assert_eq!((report.outcome, report.stage, report.reason), (Outcome::Refused, Stage::Artifact, Reason::DigestMismatch));
+    bed.tree().must_be(&before, "after the refusal");
+}
