@@ -1,6 +1,6 @@
 //! Edits of a configuration's files before any of them is written.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use installer_protocol::layout::parent;
 
@@ -140,7 +140,9 @@ impl<'a> Draft<'a> {
 
     fn paths_with(&self, name: &str) -> Result<Vec<String>, ConfigError> {
         let mut paths = Vec::new();
-        for path in self.facts.files.keys() {
+        // A file that is about to be made is no fact yet.
+        let known: BTreeSet<&String> = self.facts.files.keys().chain(self.texts.keys()).collect();
+        for path in known {
             if self.text(path)?.is_some_and(|text| block::has(&text, Subject::Handler(name))) {
                 paths.push(path.clone());
             }

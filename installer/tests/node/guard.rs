@@ -1,4 +1,4 @@
-//! Whoever comes when the installer is gone, and cannot come back.
+//! The guard: it comes when the installer is gone and nobody else came.
 
 use std::time::Duration;
 
@@ -7,6 +7,20 @@ use node_installer::guard::{Ended, watch};
 use node_installer::host::HostPath;
 
 use crate::bed::Bed;
+
+/// A node whose installer was killed by the restart of containerd.
+fn killed_by_the_restart(prepare: fn(&Bed)) -> Bed {
+    for step in 1.. {
+        let bed = Bed::new();
+        prepare(&bed);
+        let restarts = bed.fake.restarts.get();
+        assert!(bed.killed_at(step, Verb::Install), "no step is a restart");
+        if bed.fake.restarts.get() > restarts {
+            return bed;
+        }
+    }
+    unreachable!("the steps come to an end");
+}
 
 /// The attempt that the last guard was started for.
 fn attempt(bed: &Bed) -> Option<String> {
@@ -85,15 +99,10 @@ fn a_guard_brings_back_a_containerd_that_does_not_start() {
 
 #[test]
 fn a_guard_takes_an_upgrade_back_to_the_former_version() {
-    let bed = Bed::new();
-    bed.installed();
-    let restarts = bed.fake.restarts.get();
-    bed.bundle("1.1.0", "good");
-    let mut step = 1;
-    while bed.fake.restarts.get() == restarts {
-        assert!(bed.killed_at(step, Verb::Install));
-        step += 1;
-    }
+    let bed = killed_by_the_restart(|bed| {
+        bed.installed();
+        bed.bundle("1.1.0", "good");
+    });
     assert_eq!(watched(&bed), Some(Ended::WentBack));
     assert!(bed.fake.guests.borrow().last().unwrap().contains("1.0.0"), "the former version is proven");
     let told = bed.install();
@@ -102,12 +111,7 @@ fn a_guard_takes_an_upgrade_back_to_the_former_version() {
 
 #[test]
 fn a_guard_never_meets_an_installer_and_does_not_live_for_ever() {
-    let bed = Bed::new();
-    let mut step = 1;
-    while bed.fake.restarts.get() == 0 {
-        assert!(bed.killed_at(step, Verb::Install));
-        step += 1;
-    }
+    let bed = killed_by_the_restart(|_| {});
     let before = bed.tree();
     let installer = bed.fake.root.lock(&HostPath::new("/etc/containerd").unwrap(), Duration::ZERO).unwrap();
     assert_eq!(watched(&bed), Some(Ended::TooOld));

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use installer_protocol::{Outcome, Request, Verb};
+use installer_protocol::{CgroupDriver, Outcome, Request, Verb};
 
 use crate::bed::{Bed, Tree};
 
@@ -116,10 +116,11 @@ fn another_request_after_a_kill_takes_the_former_one_back_first() {
         |_| {},
         |bed, original, step| {
             bed.bundle("1.1.0", "good");
-            let renamed = Request { handler: "other".to_owned(), ..bed.request.clone() };
-            let report = bed.perform(&renamed);
+            let other = Request { cgroup_driver: CgroupDriver::Cgroupfs, ..bed.request.clone() };
+            let report = bed.perform(&other);
             assert_eq!(report.outcome, Outcome::Installed, "step {step}: {report:?}");
-            assert_eq!(bed.fake.serves(), ["other", "runc"], "step {step}");
+            assert!(bed.read("/etc/containerd/config.toml").contains("SystemdCgroup = false"), "step {step}");
+            assert!(bed.fake.is_up_to_date(), "step {step}");
             bed.removed();
             bed.tree().must_be(original, &format!("a kill at step {step}"));
         },

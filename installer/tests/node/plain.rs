@@ -143,3 +143,15 @@ fn an_archive_with_another_digest_is_not_unpacked() {
     assert_eq!((report.outcome, report.stage, report.reason), (Outcome::Refused, Stage::Artifact, Reason::DigestMismatch));
     bed.tree().must_be(&before, "after the refusal");
 }
+
+#[test]
+fn the_record_tells_what_the_files_would_be_without_the_handler() {
+    for bed in [Bed::new(), Bed::old()] {
+        bed.installed();
+        let record = bed.read("/opt/wasmedge-runtime/.state/wasmedge/record.json");
+        let record: serde_json::Value = serde_json::from_str(&record).unwrap();
+        for file in record["active"]["config"]["files"].as_array().unwrap() {
+            assert!(!file["before"].as_str().unwrap_or_default().contains("wasmedge-runtime"), "{file}");
+        }
+    }
+}
