@@ -63,7 +63,8 @@ pub fn runtime_node(runtime: &str, node: &str) -> String {
     if name.len() <= LONGEST {
         return name;
     }
-    let digest: String = Sha256::digest(node).iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    let digest = format!("{:x}", Sha256::digest(node));
+    let digest = &digest[..16];
     // Node names are ASCII.
     let kept = node.get(..LONGEST - runtime.len() - digest.len() - 2).unwrap_or_default();
     format!("{runtime}.{}-{digest}", kept.trim_end_matches(['.', '-']))

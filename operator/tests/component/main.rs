@@ -3,6 +3,12 @@
 //! * [`context`], [`stage`]: cluster, nodes and operators. * [`access`]: the rights that it uses.
 //! * [`rollout`], [`failure`], [`removal`], [`class`], [`repair`]: what it does, and when.
 //! * [`restart`], [`leader`]: operators that end. * [`chaos`]: an API server in trouble.
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "tests, also outside of the functions that are marked as such"
+)]
 
 mod context;
 mod stage;

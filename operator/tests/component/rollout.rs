@@ -206,7 +206,7 @@ async fn a_spec_that_changes_in_the_middle_reaches_every_node() {
     stage.change("wasmedge", &json!({ "artifact": { "platforms": [platform] } }));
     let all_new = || {
         let installed = |node: &&str| stage.fleet.machine(node).installed.get("wasmedge").is_some_and(|one| one.version == "0.3.0");
-        if nodes.iter().all(|node| installed(node)) { Ok(()) } else { Err(stage.evidence("wasmedge")) }
+        if nodes.iter().all(installed) { Ok(()) } else { Err(stage.evidence("wasmedge")) }
     };
     stage.cluster.until(Duration::from_hours(1), all_new).await.unwrap();
     stage.until("wasmedge", &nodes, "Ready labelled").await;

@@ -38,6 +38,9 @@ pub struct Fleet {
     follower: JoinHandle<()>,
 }
 
+/// Is shown the machines, by the names of their nodes.
+type Show<'a> = &'a mut dyn FnMut(&BTreeMap<String, Machine>);
+
 /// What a fleet's tasks share.
 #[derive(Debug, Clone)]
 struct Shared {
@@ -147,7 +150,7 @@ impl Fleet {
     }
 
     /// Shows the machines to a witness, which must not use the cluster.
-    pub(crate) fn looker(&self) -> impl Fn(&mut dyn FnMut(&BTreeMap<String, Machine>)) + Send + 'static {
+    pub(crate) fn looker(&self) -> impl Fn(Show<'_>) + Send + 'static {
         let shared = self.shared.clone();
         move |show| show(&shared.state().machines)
     }
