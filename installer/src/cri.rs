@@ -31,7 +31,9 @@ const CALL: Duration = Duration::from_secs(30);
 const START: Duration = Duration::from_mins(2);
 /// How long one attempt may take to find out whether containerd is ready.
 const LOOK: Duration = Duration::from_secs(5);
-/// The pause between two looks.
+/// How long a sandbox may refuse to be removed.
+const REMOVAL: Duration = Duration::from_secs(15);
+/// The pause between two looks, or two attempts.
 const PAUSE: Duration = Duration::from_millis(200);
 
 /// A client of one containerd. It connects when it is first used, and again when containerd was restarted.
@@ -120,8 +122,19 @@ impl Cri {
         Ok(answer.items)
     }
 
-    /// Ends everything in a sandbox and removes it. One that is not there is removed.
+    /// Ends everything in a sandbox and removes it. One that is not there is removed. containerd refuses to remove what it
+    /// is just starting, so it is asked again for a while.
     pub(crate) async fn remove_sandbox(&self, id: &str) -> Result<(), CriError> {
+        let start = Instant::now();
+        loop {
+            match self.try_to_remove_sandbox(id).await {
+                Err(CriError::Answer { .. }) if start.elapsed() < REMOVAL => tokio::time::sleep(PAUSE).await,
+                ended => return ended,
+            }
+        }
+    }
+
+    async fn try_to_remove_sandbox(&self, id: &str) -> Result<(), CriError> {
         for call in ["StopPodSandbox", "RemovePodSandbox"] {
             let request = message::SandboxId { pod_sandbox_id: id.to_owned() };
             match self.call::<_, message::Empty>(CALL, call, request).await {
@@ -188,3 +201,6 @@ impl Cri {
 fn chain(error: &dyn std::error::Error) -> String {
     error.source().map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}"))
 }
+
+#[cfg(test)]
+mod tests;

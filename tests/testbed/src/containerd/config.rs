@@ -72,7 +72,7 @@ fn disabled(schema: Schema, cri: Option<&Cri>) -> (u32, Vec<&'static str>) {
 /// CRI's part. Network plugins are looked for in an empty folder: pods have the machine's network.
 fn cri_text(schema: Schema, folder: &Path, cri: &Cri) -> String {
     let Cri { pause, handlers } = cri;
-    let cni = folder.join("cni");
+    let cni = folder.join("cni").display().to_string();
     let (plugin, sandbox) = match schema {
         Schema::Two => {
             let plugin = "io.containerd.grpc.v1.cri";
@@ -96,7 +96,7 @@ fn cri_text(schema: Schema, folder: &Path, cri: &Cri) -> String {
     for Handler { name, shim, cgroups } in handlers {
         let table = format!("plugins.\"{plugin}\".containerd.runtimes.{name}");
         // A path is a type that every version knows.
-        write!(text, "[{table}]\nruntime_type = {shim:?}\n").expect("a text takes all that is written");
+        writeln!(text, "[{table}]\nruntime_type = \"{}\"", shim.display()).expect("a text takes all that is written");
         match cgroups {
             Cgroups::Cgroupfs => writeln!(text, "[{table}.options]\nSystemdCgroup = false").expect("a text takes all that is written"),
             Cgroups::Unsaid => {}
