@@ -44,6 +44,11 @@ fn start(subject: &Subject) -> Result<ApiServer> {
     // It is established before it is served.
     let ready = || Ok(server.kubectl().args(["get", "wasmruntimes,wasmruntimenodes"]).output()?.status.success().then_some(()));
     wait::until("both kinds to be served", LIMIT, ready, || server.last_words())?;
+    // The operator would have made them by the time that `helm test` runs.
+    for name in ["wasmedge", "wasmedge-edge"] {
+        let class = format!(r#"{{"apiVersion":"node.k8s.io/v1","kind":"RuntimeClass","metadata":{{"name":"{name}"}},"handler":"{name}"}}"#);
+        server.kubectl().args(["create", "--filename=-"]).input(class).done()?;
+    }
     Ok(server)
 }
 

@@ -9,7 +9,11 @@ use serde_json::{Map, Value};
 use crate::subject::Subject;
 use crate::{Verdict, tests};
 
-tests!(every_value_changes_what_is_rendered, every_pod_of_the_chart_is_allowed_in_a_restricted_namespace);
+tests!(
+    every_value_changes_what_is_rendered,
+    every_runtime_is_tried_by_helms_test,
+    every_pod_of_the_chart_is_allowed_in_a_restricted_namespace
+);
 
 /// Where a value stands, from the top.
 type Path = Vec<String>;
@@ -78,6 +82,16 @@ fn remove(mut values: Value, path: &[String]) -> Value {
     values
 }
 
+fn every_runtime_is_tried_by_helms_test(subject: &Subject) -> Result<Verdict> {
+    for case in subject.cases()? {
+        let rendered = subject.render(&case.file)?;
+        let runtimes = rendered.matches("\nkind: WasmRuntime\n").count();
+        let tests = rendered.matches("\n    helm.sh/hook: test\n").count();
+        ensure!(runtimes == tests, "case {}: {tests} tests for {runtimes} runtimes", case.name);
+    }
+    Ok(Verdict::Holds)
+}
+
 /// Installers apart, which the chart does not make: they need paths of their node.
 fn every_pod_of_the_chart_is_allowed_in_a_restricted_namespace(subject: &Subject) -> Result<Verdict> {
     for case in subject.cases()? {
@@ -101,6 +115,7 @@ fn every_pod_of_the_chart_is_allowed_in_a_restricted_namespace(subject: &Subject
                 ensure!(!document.contains(offence), "case {}: {offence} in {document}", case.name);
             }
         }
+        // The operator and the hook that removes runtimes are in every case.
         ensure!(pods >= 2, "case {}: only {pods} pods were found", case.name);
     }
     Ok(Verdict::Holds)
