@@ -1,6 +1,6 @@
 //! containerd's CRI, version 1: whether it is served, by which handlers, and the calls that a smoke test is made of.
 //!
-//! The few messages stand in [`message`] by hand: with their generated forms would come a compiler of protocol files, or
+//! The few messages stand in `message` by hand: with their generated forms would come a compiler of protocol files, or
 //! a crate that follows Kubernetes' releases, for a hundred lines.
 
 use std::collections::BTreeMap;

@@ -1,3 +1,5 @@
+//! The client of CRI where nobody answers, or not in time.
+
 use tokio::io::AsyncReadExt as _;
 use tokio::net::UnixListener;
 

@@ -1,3 +1,5 @@
+//! The smoke test, as far as it needs no containerd.
+
 use super::*;
 
 fn end(code: i32) -> End {

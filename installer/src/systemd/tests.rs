@@ -1,3 +1,5 @@
+//! The client of systemd, against a server that answers, refuses, is late, or goes away.
+
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::thread::{self, JoinHandle};
