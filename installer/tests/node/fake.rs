@@ -91,8 +91,28 @@ impl Fake {
         fake
     }
 
+    fn is_k0s(&self) -> bool {
+        self.unit.as_deref().is_some_and(|unit| unit.starts_with("k0s"))
+    }
+
+    /// As k0s does: merges its own configuration and all drop-ins into a file, which the main file imports.
+    fn merge_drop_ins(&self) {
+        let own = "[plugins.\"io.containerd.grpc.v1.cri\".containerd]\ndefault_runtime_name = \"runc\"\n\
+                   [plugins.\"io.containerd.grpc.v1.cri\".containerd.runtimes.runc]\nruntime_type = \"io.containerd.runc.v2\"\n";
+        let mut merged: Table = own.parse().unwrap();
+        for path in self.meant(&HostPath::new("/etc/k0s/containerd.d/*.toml").unwrap()).unwrap() {
+            deep(&mut merged, String::from_utf8(self.root.read(&path).unwrap().unwrap()).unwrap().parse().unwrap());
+        }
+        merged.insert("version".to_owned(), Value::Integer(2));
+        let place = self.root.locate(&HostPath::new("/run/k0s/containerd-cri.toml").unwrap()).unwrap();
+        fs::write(place, toml::to_string(&merged).unwrap()).unwrap();
+    }
+
     /// As after a boot: containerd reads what is there.
     pub(crate) fn start_containerd(&self) {
+        if self.is_k0s() {
+            self.merge_drop_ins();
+        }
         self.since.set(self.now());
         self.up.set(true);
         *self.read.borrow_mut() = self.launchers();
@@ -193,7 +213,7 @@ impl Machine for Fake {
             active: if is && self.up.get() { ActiveState::Active } else { ActiveState::Inactive },
             active_since: if is { self.since.get() } else { 0 },
             main_pid: 0,
-            program: is.then(|| "/usr/bin/containerd".to_owned()),
+            program: is.then(|| if name == "containerd.service" { "/usr/bin/containerd" } else { "/usr/bin/distribution" }.to_owned()),
             arguments: Vec::new(),
             result: "success".to_owned(),
         })
@@ -276,7 +296,7 @@ impl Machine for Fake {
 
     fn pause(&self, _time: Duration) {
         // A distribution that watches its folder acts in the meantime. The kernel dates files by ticks.
-        if self.unit.as_deref().is_some_and(|unit| unit.starts_with("k0s")) {
+        if self.is_k0s() {
             std::thread::sleep(Duration::from_millis(10));
             self.restarts.set(self.restarts.get() + 1);
             let socket = self.root.locate(&HostPath::new("/run/k0s/containerd.sock").unwrap()).unwrap();
