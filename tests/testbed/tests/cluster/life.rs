@@ -20,7 +20,7 @@ tests![
     a_trap_is_exit_code_134,
     a_followed_log_grows_while_one_reads;
     alone
-    a_deleted_pod_is_gone_within_three_seconds,
+    a_deleted_pod_is_gone_long_before_its_grace_period_ends,
 ];
 
 /// How long the line that is waited for may take.
@@ -104,9 +104,9 @@ fn a_followed_log_grows_while_one_reads(namespace: &Namespace<'_>) -> Result<()>
     Ok(())
 }
 
-fn a_deleted_pod_is_gone_within_three_seconds(namespace: &Namespace<'_>) -> Result<()> {
-    // The fastest of three counts: what else happens in the cluster can only make it slower. A signal that is lost
-    // costs the whole grace period of thirty seconds each time.
+fn a_deleted_pod_is_gone_long_before_its_grace_period_ends(namespace: &Namespace<'_>) -> Result<()> {
+    // A signal that is lost costs the whole grace period of thirty seconds each time. The fastest of three counts: what
+    // else happens on the machine can only make it slower.
     let mut taken = Vec::new();
     for pod in ["first", "second", "third"] {
         namespace.apply(&pod_of(pod, PROBE, &["sleep", "3600"]))?;
@@ -120,7 +120,7 @@ fn a_deleted_pod_is_gone_within_three_seconds(namespace: &Namespace<'_>) -> Resu
             || namespace.cluster.evidence(Some(&namespace.name)),
         )?;
         taken.push(started.elapsed());
-        if taken.iter().any(|taken| *taken < Duration::from_secs(3)) {
+        if taken.iter().any(|taken| *taken < Duration::from_secs(10)) {
             return Ok(());
         }
     }
