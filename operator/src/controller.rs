@@ -78,7 +78,6 @@ impl Controller {
         if !self.world.is_complete() {
             return;
         }
-        self.context.metrics.synced();
         let runtimes: Vec<WasmRuntime> = self.world.runtimes.values().cloned().collect();
         for gone in self.pace.keep(&runtimes) {
             self.context.metrics.forget(&gone);
@@ -99,6 +98,7 @@ impl Controller {
                 }
             }
         }
+        self.context.metrics.synced();
     }
 
     /// Observe, plan, apply, status.

@@ -136,7 +136,7 @@ pub fn uninstall(cluster: &Cluster, helm: &Helm) -> Result<()> {
 fn apply(cluster: &Cluster, helm: &Helm, verb: &str, pushed: &Pushed, values: &Value) -> Result<()> {
     let folder = tempfile::tempdir().context("make a folder for the chart's values")?;
     let mut run = helm.on(cluster).args([verb, helm::RELEASE]).arg(helm::chart());
-    run = run.args(["--namespace", helm::NAMESPACE, HOOKS_LIMIT]);
+    run = run.args(["--namespace", helm::NAMESPACE, "--wait", HOOKS_LIMIT]);
     if verb == "install" {
         run = run.arg("--create-namespace");
     }

@@ -1,0 +1,115 @@
+//! What the kubelet and Prometheus ask: `/livez`, `/readyz`, `/metrics`.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{Method, Response, StatusCode, header};
+use http_body_util::Full;
+use hyper::body::Bytes;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+
+use crate::metrics::Metrics;
+
+/// How long a request's head may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Connections at a time: the kubelet, a few that read metrics, and no room for a flood.
+const CONNECTIONS: usize = 64;
+/// OpenMetrics, which Prometheus reads by this name only.
+const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// Answers until the listener breaks.
+///
+/// # Errors
+/// Why no further connection can be taken.
+pub async fn serve(listener: TcpListener, metrics: Arc<Metrics>) -> std::io::Result<()> {
+    let room = Arc::new(Semaphore::new(CONNECTIONS));
+    loop {
+        let place = Arc::clone(&room).acquire_owned().await.expect("nobody closes it");
+        let (stream, _) = match listener.accept().await {
+            Ok(connection) => connection,
+            // The peer gave up before it was its turn.
+            Err(error) if error.kind() == std::io::ErrorKind::ConnectionAborted => continue,
+            Err(error) => return Err(error),
+        };
+        let metrics = Arc::clone(&metrics);
+        tokio::spawn(async move {
+            let service = service_fn(|request| {
+                let answer = answer(request.method(), request.uri().path(), &metrics);
+                async move { Ok::<_, Infallible>(answer) }
+            });
+            let mut server = http1::Builder::new();
+            server.timer(TokioTimer::new()).header_read_timeout(PATIENCE);
+            if let Err(error) = server.serve_connection(TokioIo::new(stream), service).await {
+                tracing::debug!(%error, "a connection to the admin port broke");
+            }
+            drop(place);
+        });
+    }
+}
+
+fn answer(method: &Method, path: &str, metrics: &Metrics) -> Response<Full<Bytes>> {
+    let (status, kind, text) = match path {
+        "/livez" | "/readyz" | "/metrics" if !matches!(*method, Method::GET | Method::HEAD) => {
+            (StatusCode::METHOD_NOT_ALLOWED, "text/plain", "only GET is answered\n".to_owned())
+        }
+        "/livez" => (StatusCode::OK, "text/plain", "ok\n".to_owned()),
+        "/readyz" if metrics.is_ready() => (StatusCode::OK, "text/plain", "ok\n".to_owned()),
+        "/readyz" => (StatusCode::SERVICE_UNAVAILABLE, "text/plain", "the watches have not said all that there is yet\n".to_owned()),
+        "/metrics" => (StatusCode::OK, METRICS_TYPE, metrics.text()),
+        _ => (StatusCode::NOT_FOUND, "text/plain", "there are /livez, /readyz and /metrics\n".to_owned()),
+    };
+    let mut response = Response::new(Full::new(Bytes::from(text)));
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static(kind));
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpStream;
+
+    use super::*;
+
+    fn status(method: &Method, path: &str, metrics: &Metrics) -> u16 {
+        answer(method, path, metrics).status().as_u16()
+    }
+
+    #[test]
+    fn a_leader_is_ready_when_its_watches_are() {
+        let metrics = Metrics::new();
+        assert_eq!(status(&Method::GET, "/readyz", &metrics), 503);
+        metrics.stands_by();
+        assert_eq!(status(&Method::GET, "/readyz", &metrics), 200);
+        metrics.leads(true);
+        assert_eq!((status(&Method::GET, "/readyz", &metrics), status(&Method::GET, "/livez", &metrics)), (503, 200));
+        metrics.synced();
+        assert_eq!(status(&Method::GET, "/readyz", &metrics), 200);
+    }
+
+    #[test]
+    fn what_is_not_there_is_said_so() {
+        let metrics = Metrics::new();
+        assert_eq!(status(&Method::GET, "/", &metrics), 404);
+        assert_eq!(status(&Method::POST, "/metrics", &metrics), 405);
+    }
+
+    #[tokio::test]
+    async fn metrics_are_served_over_http() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = tokio::spawn(serve(listener, Arc::new(Metrics::new())));
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await.unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).await.unwrap();
+        server.abort();
+        assert!(text.starts_with("HTTP/1.1 200 OK\r\n") && text.contains(METRICS_TYPE), "{text}");
+        assert!(text.contains("wasmedge_operator_leader 0\n") && text.ends_with("# EOF\n"), "{text}");
+    }
+}

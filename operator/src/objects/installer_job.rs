@@ -1,0 +1,213 @@
+//! The Job of an installer: one try on one node, with the host's paths that it needs and nothing else of the host.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use installer_protocol::Request;
+use installer_protocol::layout::{Absent, Access, Mount};
+use k8s_openapi::api::batch::v1::{Job, JobSpec};
+use k8s_openapi::api::core::v1::{
+    Capabilities, Container, EmptyDirVolumeSource, EnvVar, HostPathVolumeSource, KeyToPath, LocalObjectReference, PodSpec,
+    PodTemplateSpec, SELinuxOptions, SeccompProfile, SecretVolumeSource, SecurityContext, Toleration, Volume, VolumeMount,
+};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::ResourceExt as _;
+
+use crate::cli::Settings;
+use crate::crd::WasmRuntime;
+use crate::names;
+
+/// Where the host's paths are, each under its own path.
+const HOST: &str = "/host";
+/// Where the first pull secret lies, as `config.json`.
+const PULL_SECRET: &str = "/pull-secret";
+/// Where archives are downloaded to. A runtime's archive is far below this; more is no runtime.
+const SCRATCH: (&str, &str) = ("/tmp", "1Gi");
+/// For an installer that is stopped to put the node back: containerd's restart, and a look whether it answers.
+const GRACE_SECONDS: i64 = 90;
+/// How long Kubernetes keeps a Job that the operator did not remove.
+const KEPT_SECONDS: i32 = 3600;
+/// What root in the container may still do: enter the host's paths as a root folder, and write files there whoever owns
+/// them. Not to mount, to trace, to load modules, or to reach devices.
+const CAPABILITIES: [&str; 4] = ["CHOWN", "DAC_OVERRIDE", "FOWNER", "SYS_CHROOT"];
+
+/// The Job `name` that does what `request` says on `node`, for at most `limit`.
+pub fn installer_job(settings: &Settings, runtime: &WasmRuntime, name: &str, node: &str, request: &Request, limit: Duration) -> Job {
+    let runtime_name = runtime.name_any();
+    let labels = labels(&runtime_name);
+    let annotations = BTreeMap::from([
+        (names::NODE_ANNOTATION.to_owned(), node.to_owned()),
+        (names::RUNTIME_UID_ANNOTATION.to_owned(), runtime.uid().unwrap_or_default()),
+    ]);
+    Job {
+        metadata: ObjectMeta {
+            name: Some(name.to_owned()),
+            namespace: Some(settings.namespace.clone()),
+            labels: Some(labels.clone()),
+            annotations: Some(annotations.clone()),
+            // No owner: whoever deletes a WasmRuntime with its dependents first would end every installer half way, the
+            // ones that clean nodes included. Its deadline ends it, and its time to live removes it.
+            ..ObjectMeta::default()
+        },
+        spec: Some(JobSpec {
+            // The operator tries again, and knows when that is of use.
+            backoff_limit: Some(0),
+            active_deadline_seconds: Some(i64::try_from(limit.as_secs()).unwrap_or(i64::MAX)),
+            ttl_seconds_after_finished: Some(KEPT_SECONDS),
+            template: PodTemplateSpec {
+                metadata: Some(ObjectMeta {
+                    labels: Some(labels),
+                    annotations: Some(annotations.into_iter().chain(undisturbed()).collect()),
+                    ..ObjectMeta::default()
+                }),
+                spec: Some(pod(settings, node, request)),
+            },
+            ..JobSpec::default()
+        }),
+        status: None,
+    }
+}
+
+fn labels(runtime: &str) -> BTreeMap<String, String> {
+    let labels = [
+        (names::NAME_LABEL, names::INSTALLER_NAME),
+        (names::COMPONENT_LABEL, names::INSTALLER),
+        (names::PART_OF_LABEL, names::PRODUCT),
+        (names::MANAGED_BY, names::MANAGER),
+        (names::RUNTIME_LABEL, runtime),
+    ];
+    labels.map(|(key, value)| (key.to_owned(), value.to_owned())).into()
+}
+
+/// Autoscalers leave the node alone while its containerd is being changed.
+fn undisturbed() -> [(String, String); 2] {
+    [(names::SAFE_TO_EVICT_ANNOTATION, "false"), (names::DO_NOT_DISRUPT_ANNOTATION, "true")]
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+}
+
+fn pod(settings: &Settings, node: &str, request: &Request) -> PodSpec {
+    let installer = settings.installer();
+    let secrets = installer.pull_secrets.iter().map(|name| LocalObjectReference { name: name.clone() }).collect::<Vec<_>>();
+    let host = request.layout().mounts();
+    PodSpec {
+        // The scheduler is passed by: the operator chose the node, and nothing else may come in between.
+        node_name: Some(node.to_owned()),
+        tolerations: Some(vec![Toleration { operator: Some("Exists".to_owned()), ..Toleration::default() }]),
+        restart_policy: Some("Never".to_owned()),
+        service_account_name: Some(installer.service_account.clone()),
+        automount_service_account_token: Some(false),
+        enable_service_links: Some(false),
+        termination_grace_period_seconds: Some(GRACE_SECONDS),
+        priority_class_name: installer.priority_class.clone(),
+        image_pull_secrets: (!secrets.is_empty()).then_some(secrets),
+        volumes: Some(volumes(&host, installer.pull_secrets.first())),
+        containers: vec![container(settings, request, &host)],
+        ..PodSpec::default()
+    }
+}
+
+fn container(settings: &Settings, request: &Request, host: &[Mount]) -> Container {
+    let installer = settings.installer();
+    let env: Vec<EnvVar> = installer.env.iter().map(|one| EnvVar { value: one.value.as_deref().map(literal), ..one.clone() }).collect();
+    Container {
+        name: names::INSTALLER.to_owned(),
+        image: Some(installer.image.clone()),
+        image_pull_policy: Some(installer.pull_policy.as_str().to_owned()),
+        args: Some(vec!["--request".to_owned(), literal(&request.to_json())]),
+        env: (!env.is_empty()).then_some(env),
+        resources: installer.resources.clone(),
+        security_context: Some(security()),
+        // The report is what the installer writes there, and nothing else: the end of its log is no report.
+        termination_message_policy: Some("File".to_owned()),
+        volume_mounts: Some(mounts(host, installer.pull_secrets.first())),
+        ..Container::default()
+    }
+}
+
+/// Kubernetes replaces `$(NAME)` in arguments and variables; with two dollars it leaves the text alone.
+fn literal(text: &str) -> String {
+    text.replace("$(", "$$(")
+}
+
+fn security() -> SecurityContext {
+    SecurityContext {
+        privileged: Some(false),
+        run_as_user: Some(0),
+        run_as_group: Some(0),
+        run_as_non_root: Some(false),
+        allow_privilege_escalation: Some(false),
+        read_only_root_filesystem: Some(true),
+        capabilities: Some(Capabilities {
+            drop: Some(vec!["ALL".to_owned()]),
+            add: Some(CAPABILITIES.map(ToOwned::to_owned).to_vec()),
+        }),
+        seccomp_profile: Some(SeccompProfile { type_: "RuntimeDefault".to_owned(), localhost_profile: None }),
+        // Where SELinux enforces, no container's domain but this one may touch the host's files; elsewhere it means
+        // nothing. It is what other node agents use that are not privileged.
+        se_linux_options: Some(SELinuxOptions { type_: Some("spc_t".to_owned()), ..SELinuxOptions::default() }),
+        ..SecurityContext::default()
+    }
+}
+
+fn volumes(host: &[Mount], pull_secret: Option<&String>) -> Vec<Volume> {
+    let host = host.iter().enumerate().map(|(number, mount)| Volume {
+        name: volume_name(number),
+        host_path: Some(HostPathVolumeSource {
+            path: mount.path.clone(),
+            type_: Some(
+                match mount.absent {
+                    Absent::Refused => "Directory",
+                    Absent::Made => "DirectoryOrCreate",
+                }
+                .to_owned(),
+            ),
+        }),
+        ..Volume::default()
+    });
+    let scratch = Volume {
+        name: "scratch".to_owned(),
+        empty_dir: Some(EmptyDirVolumeSource { size_limit: Some(Quantity(SCRATCH.1.to_owned())), medium: None }),
+        ..Volume::default()
+    };
+    let secret = pull_secret.map(|name| Volume {
+        name: "pull-secret".to_owned(),
+        secret: Some(SecretVolumeSource {
+            secret_name: Some(name.clone()),
+            items: Some(vec![KeyToPath { key: ".dockerconfigjson".to_owned(), path: "config.json".to_owned(), mode: None }]),
+            default_mode: Some(0o400),
+            // As with image pulls: a secret that is not there is no reason not to try.
+            optional: Some(true),
+        }),
+        ..Volume::default()
+    });
+    host.chain([scratch]).chain(secret).collect()
+}
+
+fn mounts(host: &[Mount], pull_secret: Option<&String>) -> Vec<VolumeMount> {
+    let host = host.iter().enumerate().map(|(number, mount)| {
+        let looks_only = mount.access == Access::Read;
+        VolumeMount {
+            name: volume_name(number),
+            mount_path: format!("{HOST}{}", mount.path),
+            read_only: Some(looks_only),
+            // A bind mount takes the mounts below it along, and they would stay writable. Kubelets and runtimes that
+            // cannot make those read-only too do as before.
+            recursive_read_only: looks_only.then(|| "IfPossible".to_owned()),
+            ..VolumeMount::default()
+        }
+    });
+    let own = |name: &str, path: &str, read_only: Option<bool>| VolumeMount {
+        name: name.to_owned(),
+        mount_path: path.to_owned(),
+        read_only,
+        ..VolumeMount::default()
+    };
+    let secret = pull_secret.map(|_| own("pull-secret", PULL_SECRET, Some(true)));
+    host.chain([own("scratch", SCRATCH.0, None)]).chain(secret).collect()
+}
+
+/// Paths are longer than a volume's name may be.
+fn volume_name(number: usize) -> String {
+    format!("host-{number}")
+}
