@@ -109,7 +109,7 @@ fn go_back(job: &Job<'_>, attempt: &str, answers: bool) -> Result<Ended> {
     let Ok(_lock) = job.node.root.lock(&job.places.config_folder, Duration::ZERO) else { return Ok(Ended::NothingToDo) };
     let Some(mut record) = pending(job, attempt)? else { return Ok(Ended::NothingToDo) };
     let met = record.pending.as_ref().and_then(|pending| pending.setback.clone()).unwrap_or_else(|| setback(answers));
-    tracing::warn!(message = met.message, "going back");
+    tracing::warn!(text = met.message, "going back");
     match rollback::run(job, &mut record, &met, Teller::Guard) {
         Ok(_) => Ok(Ended::WentBack),
         Err(failure) => Err(failure.error.context("go back")),

@@ -178,7 +178,7 @@ fn must_be_alone(job: &Job<'_>) -> Result<(), Failure> {
 pub(crate) fn failed(job: &Job<'_>, record: &mut Record, progress: &mut Progress, failure: &Failure) -> Report {
     let told = untold(record);
     let setback = told.clone().unwrap_or_else(|| progress.setback(failure));
-    tracing::error!(stage = ?setback.stage, reason = setback.reason.as_str(), message = setback.message, "failed");
+    tracing::error!(stage = ?setback.stage, reason = setback.reason.as_str(), text = setback.message, "failed");
     if record.pending.is_some() {
         return back(job, record, progress, &setback);
     }

@@ -81,7 +81,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         return end_of(watch(&host_root, &attempt, &request));
     }
     let report = reported(&host_root, &request.unwrap_or_default());
-    tracing::info!(outcome = ?report.outcome, stage = ?report.stage, reason = report.reason.as_str(), message = report.message, "report");
+    tracing::info!(outcome = ?report.outcome, stage = ?report.stage, reason = report.reason.as_str(), text = report.message, "report");
     let written =
         fs::write(&termination_log, report.to_message()).with_context(|| format!("write the report to {}", termination_log.display()));
     end_of(written.map(|()| report.outcome))

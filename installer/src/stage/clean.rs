@@ -140,7 +140,7 @@ fn remove_empty(job: &Job<'_>, folder: &HostPath) -> Result<(), Failure> {
     job.node.machine.about_to("remove an empty folder");
     let what = files::remove_empty_folder(&place).because(Reason::HostFiles, || format!("remove {folder} of the host"))?;
     if what == Folder::Kept {
-        tracing::info!(%folder, "kept: something else is in it");
+        tracing::debug!(%folder, "kept: something else is in it");
     }
     Ok(())
 }

@@ -207,7 +207,7 @@ impl Tree {
 
 /// An archive of a runtime, with its digest beside it.
 pub(crate) fn archive(folder: &Path, version: &str, launcher: &str) -> PathBuf {
-    let digest = |bytes: &[u8]| Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let digest = |bytes: &[u8]| format!("{:x}", Sha256::digest(bytes));
     let files: Vec<(&str, String)> = vec![
         ("bin/containerd-shim-wasmedge-v1", format!("launcher of {version}: {launcher}")),
         ("bin/wasmedge-host", "host".to_owned()),

@@ -79,9 +79,7 @@ fn a_guard_brings_back_a_containerd_that_does_not_start() {
     // The restart fails, and the installer is killed on the way back.
     for step in 1.. {
         bed.fake.faults.restarts.set(1);
-        if !bed.killed_at(step, Verb::Install) {
-            panic!("no step is between the restart and the way back");
-        }
+        assert!(bed.killed_at(step, Verb::Install), "no step is between the restart and the way back");
         if bed.fake.restarts.get() > 0 {
             break;
         }

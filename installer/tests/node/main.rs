@@ -2,10 +2,17 @@
 //! containerd and a systemd that are played. What a node can do to an installer is done to it here: kills at every step,
 //! full disks, restarts that fail, guests that do not run.
 
+#[cfg(test)]
 mod fake;
+#[cfg(test)]
 mod bed;
+#[cfg(test)]
 mod plain;
+#[cfg(test)]
 mod kills;
+#[cfg(test)]
 mod failures;
+#[cfg(test)]
 mod guard;
+#[cfg(test)]
 mod distributions;
