@@ -258,7 +258,8 @@ fn variable(value: &str) -> Result<EnvVar, String> {
 }
 
 fn resources(value: &str) -> Result<ResourceRequirements, String> {
-    let object: serde_json::Map<String, serde_json::Value> = serde_json::from_str(value).map_err(|error| format!("no JSON object: {error}"))?;
+    let object: serde_json::Map<String, serde_json::Value> =
+        serde_json::from_str(value).map_err(|error| format!("no JSON object: {error}"))?;
     if let Some(unknown) = object.keys().find(|key| !matches!(key.as_str(), "requests" | "limits" | "claims")) {
         return Err(format!("{unknown:?} is none of requests, limits and claims"));
     }

@@ -225,11 +225,8 @@ mod tests {
 
     #[test]
     fn an_error_tells_operation_object_and_cause_once() {
-        let error = ApplyError::Api {
-            operation: "label Node a".to_owned(),
-            category: Category::Forbidden,
-            source: Cause::from(refusal(403)),
-        };
+        let error =
+            ApplyError::Api { operation: "label Node a".to_owned(), category: Category::Forbidden, source: Cause::from(refusal(403)) };
         assert_eq!(error.chain(), "cannot label Node a: the API server says: no (403 Reason)");
     }
 }

@@ -123,16 +123,11 @@ pub fn transition(runtime: &str, node: &str, before: Option<&WasmRuntimeNodeStat
             let says_why = has_news && after.message.is_some();
             says_why.then(|| warning("InstallerWaiting", "Install", format!("{runtime} on {node}: {}", why())))
         }
-        (_, Phase::Installing) => {
-            let note = format!("installing {runtime} on {node}, try {}", after.attempts);
-            Some(normal("Installing", "Install", note))
-        }
-        (Some(Phase::Verifying), Phase::Verifying) | (Some(Phase::Ready), Phase::Ready) => None,
-        (_, Phase::Verifying) => {
-            Some(normal("Installed", "Install", format!("{runtime} {version} is on {node}, and a guest ran there")))
-        }
+        (_, Phase::Installing) => Some(normal("Installing", "Install", format!("installing {runtime} on {node}, try {}", after.attempts))),
+        (Some(Phase::Verifying), Phase::Verifying) | (Some(Phase::Ready), Phase::Ready) | (_, Phase::Claimed) => None,
+        (_, Phase::Verifying) => Some(normal("Installed", "Install", format!("{runtime} {version} is on {node}, and a guest ran there"))),
         (_, Phase::Ready) => Some(normal("Ready", "Label", format!("pods of {runtime} can land on {node}"))),
-        (Some(Phase::Failed), Phase::Failed) if !has_news => None,
+        (Some(Phase::Failed), Phase::Failed) | (Some(Phase::Unsupported), Phase::Unsupported) if !has_news => None,
         (_, Phase::Failed) => {
             let next = match &after.retry_at {
                 Some(time) => format!("it is tried again at {}", time.0),
@@ -140,14 +135,12 @@ pub fn transition(runtime: &str, node: &str, before: Option<&WasmRuntimeNodeStat
             };
             Some(warning(&reason(), "Install", format!("{runtime} on {node}: {}; {next}", why())))
         }
-        (Some(Phase::Unsupported), Phase::Unsupported) if !has_news => None,
         (_, Phase::Unsupported) => Some(warning("NodeUnsupported", "Check", format!("{node} cannot have {runtime}: {}", why()))),
         (Some(Phase::Removing), Phase::Removing) => {
             let failed = after.job.is_none() && after.reason.is_some() && has_news;
             failed.then(|| warning(&reason(), "Remove", format!("{runtime} is still on {node}: {}; it is tried again", why())))
         }
         (_, Phase::Removing) => Some(normal("Removing", "Remove", format!("taking {runtime} off {node}"))),
-        (_, Phase::Claimed) => None,
     }
 }
 

@@ -12,7 +12,6 @@
 //! it asked. It gives up after [`Pace::deadline`], which is before anybody takes over after [`Pace::promise`].
 //! Every write names the version that it replaces, so of two only one succeeds.
 
-use std::future::Future;
 use std::time::Duration;
 
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
@@ -133,11 +132,9 @@ pub async fn lead(client: Client, seat: Seat) -> Leadership {
 
 impl Leadership {
     /// Waits until this replica leads no longer. Whoever sees it has to end at once: another one may lead already.
-    pub fn lost(&mut self) -> impl Future<Output = ()> + '_ {
-        async {
-            // A task that panicked renews nothing either.
-            let _ended = (&mut self.lost).await;
-        }
+    pub async fn lost(&mut self) {
+        // A task that panicked renews nothing either.
+        let _ended = (&mut self.lost).await;
     }
 
     /// Gives the Lease up, so that another replica need not wait. To be called when all work has ended.

@@ -48,7 +48,7 @@ pub(super) async fn set(
     });
     let params = PatchParams::apply(names::MANAGER).force();
     let change = Patch::Apply(&object);
-    let object = ask(|| format!("write the status of WasmRuntimeNode {name}"), api.patch_status(&name, &params, &change)).await?;
+    let object = ask_patch(|| format!("write the status of WasmRuntimeNode {name}"), api.patch_status(&name, &params, &change)).await?;
     Ok(written(object))
 }
 

@@ -4,7 +4,7 @@ use kube::api::{Patch, PatchParams};
 use kube::{Api, Resource as _, ResourceExt as _};
 use serde_json::json;
 
-use super::{Applied, ApplyError, ask};
+use super::{Applied, ApplyError, ask_patch};
 use crate::context::Context;
 use crate::crd::{WasmRuntime, WasmRuntimeStatus};
 use crate::names;
@@ -23,6 +23,7 @@ pub async fn write_status(context: &Context, runtime: &WasmRuntime, status: &Was
     });
     let api = Api::<WasmRuntime>::all(context.client.clone());
     let (params, change) = (PatchParams::apply(names::MANAGER).force(), Patch::Apply(&object));
-    let written = ask(|| format!("write the status of WasmRuntime {name}"), api.patch_status(&name, &params, &change)).await?;
+    // That it is "invalid" says that the object of that uid is gone.
+    let written = ask_patch(|| format!("write the status of WasmRuntime {name}"), api.patch_status(&name, &params, &change)).await?;
     Ok(Applied::Runtime(Box::new(written)))
 }

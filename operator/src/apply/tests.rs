@@ -180,11 +180,14 @@ async fn a_node_is_claimed_once_written_as_a_whole_and_forgotten() {
     stage.act(stage.claim()).await.unwrap();
     stage.act(Stage::set(Phase::Failed, Some("why"))).await.unwrap();
     let applied = stage.act(Stage::set(Phase::Ready, None)).await.unwrap();
-    let Applied::RuntimeNode(state) = applied else { panic!("{applied:?}") };
-    let status = state.status.clone().unwrap();
+    let Applied::RuntimeNode(written) = applied else { panic!("{applied:?}") };
+    let status = written.status.clone().unwrap();
     // What is not said any more is gone.
     assert_eq!((status.phase, status.message), (Phase::Ready, None));
-    assert_eq!((state.finalizers(), state.owner_references()[0].uid.as_str()), (&[names::NODE_FINALIZER.to_owned()][..], &*stage.node_uid()));
+    assert_eq!(
+        (written.finalizers(), written.owner_references()[0].uid.as_str()),
+        (&[names::NODE_FINALIZER.to_owned()][..], &*stage.node_uid())
+    );
     let before = stage.count();
     for _ in 0..2 {
         let applied = stage.act(Action::Forget { node: "node-a".to_owned() }).await.unwrap();
@@ -233,7 +236,7 @@ async fn a_label_is_set_and_taken_off_and_both_can_be_done_twice() {
 #[tokio::test(start_paused = true)]
 async fn a_later_node_of_the_name_is_not_touched() {
     let stage = Stage::plain();
-    let (node, uid) = || -> (String, String) { ("node-a".to_owned(), "earlier".to_owned()) }();
+    let (node, uid) = ("node-a".to_owned(), "earlier".to_owned());
     let taints = vec![StartupTaint { key: "starting".to_owned(), effect: None }];
     for action in [
         Action::Label { node: node.clone(), uid: uid.clone() },

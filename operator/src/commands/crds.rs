@@ -14,7 +14,7 @@ use crate::crd::definitions;
 use crate::names;
 
 /// For the API server to serve a definition.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 /// Between two looks.
 const PAUSE: Duration = Duration::from_millis(250);
 

@@ -30,10 +30,10 @@ pub(super) async fn run(settings: Settings) -> Result<()> {
     let metrics = Arc::new(Metrics::new());
     let listener = TcpListener::bind(settings.listen).await.with_context(|| format!("listen on {}", settings.listen))?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), identity = settings.identity, listen = %settings.listen, "the operator begins");
-    let server = admin::serve(listener, Arc::clone(&metrics));
+    let served = admin::serve(listener, Arc::clone(&metrics));
     let work = work(Context::new(client, settings, metrics), shutdown);
     tokio::select! {
-        served = server => Err(served.err().map_or_else(|| anyhow!("it ended"), Into::into)).context("serve the admin port"),
+        ended = served => Err(ended.err().map_or_else(|| anyhow!("it ended"), Into::into)).context("serve the admin port"),
         worked = work => worked,
     }
 }
@@ -47,8 +47,7 @@ pub async fn work(context: Context, shutdown: watch::Receiver<()>) -> Result<()>
         context.metrics.leads(true);
         return controller::run(context, told(shutdown)).await;
     }
-    let seat =
-        Seat { namespace: context.settings.namespace.clone(), identity: context.settings.identity.clone(), pace: lease::PACE };
+    let seat = Seat { namespace: context.settings.namespace.clone(), identity: context.settings.identity.clone(), pace: lease::PACE };
     let metrics = Arc::clone(&context.metrics);
     let mut lead = pin!(lease::lead(context.client.clone(), seat));
     let mut leadership = loop {

@@ -106,11 +106,8 @@ mod tests {
     #[test]
     fn whoever_waits_is_told_for_which_nodes_and_why() {
         let removing = WasmRuntimeNodeStatus { phase: Phase::Removing, ..WasmRuntimeNodeStatus::default() };
-        let in_use = WasmRuntimeNodeStatus {
-            reason: Some("InUse".to_owned()),
-            message: Some("2 containers use it".to_owned()),
-            ..removing.clone()
-        };
+        let in_use =
+            WasmRuntimeNodeStatus { reason: Some("InUse".to_owned()), message: Some("2 containers use it".to_owned()), ..removing.clone() };
         let ready = WasmRuntimeNodeStatus { phase: Phase::Ready, ..WasmRuntimeNodeStatus::default() };
         let nodes = [node("a", removing), node("b", in_use), node("c", ready)];
         assert_eq!(

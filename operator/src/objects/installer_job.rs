@@ -7,8 +7,8 @@ use installer_protocol::Request;
 use installer_protocol::layout::{Absent, Access, Mount};
 use k8s_openapi::api::batch::v1::{Job, JobSpec};
 use k8s_openapi::api::core::v1::{
-    Capabilities, Container, EmptyDirVolumeSource, EnvVar, HostPathVolumeSource, KeyToPath, LocalObjectReference, PodSpec,
-    PodTemplateSpec, SELinuxOptions, SeccompProfile, SecretVolumeSource, SecurityContext, Toleration, Volume, VolumeMount,
+    Capabilities, Container, EmptyDirVolumeSource, EnvVar, HostPathVolumeSource, KeyToPath, LocalObjectReference, PodSpec, PodTemplateSpec,
+    SELinuxOptions, SeccompProfile, SecretVolumeSource, SecurityContext, Toleration, Volume, VolumeMount,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -138,10 +138,7 @@ fn security() -> SecurityContext {
         run_as_non_root: Some(false),
         allow_privilege_escalation: Some(false),
         read_only_root_filesystem: Some(true),
-        capabilities: Some(Capabilities {
-            drop: Some(vec!["ALL".to_owned()]),
-            add: Some(CAPABILITIES.map(ToOwned::to_owned).to_vec()),
-        }),
+        capabilities: Some(Capabilities { drop: Some(vec!["ALL".to_owned()]), add: Some(CAPABILITIES.map(ToOwned::to_owned).to_vec()) }),
         seccomp_profile: Some(SeccompProfile { type_: "RuntimeDefault".to_owned(), localhost_profile: None }),
         // Where SELinux enforces, no container's domain but this one may touch the host's files; elsewhere it means
         // nothing. It is what other node agents use that are not privileged.

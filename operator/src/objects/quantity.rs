@@ -28,7 +28,8 @@ fn nanos(text: &str) -> Option<i128> {
     let exponent = exponent + 9 - i32::try_from(fraction.len()).ok()?;
     let power = 10_i128.checked_pow(exponent.unsigned_abs())?;
     // What is smaller than a billionth is rounded up, as Kubernetes does.
-    let amount = if exponent < 0 { scaled.div_euclid(power) + i128::from(scaled.rem_euclid(power) != 0) } else { scaled.checked_mul(power)? };
+    let amount =
+        if exponent < 0 { scaled.div_euclid(power) + i128::from(scaled.rem_euclid(power) != 0) } else { scaled.checked_mul(power)? };
     Some(if negative { -amount } else { amount })
 }
 

@@ -91,7 +91,8 @@ fn a_job_with_every_setting() {
 
 #[test]
 fn a_runtime_class() {
-    let spec = json!({ "runtimeClass": { "name": "wasm", "handler": "wasm-handler", "tolerations": [{ "key": "wasm", "operator": "Exists" }] } });
+    let spec =
+        json!({ "runtimeClass": { "name": "wasm", "handler": "wasm-handler", "tolerations": [{ "key": "wasm", "operator": "Exists" }] } });
     assert_snapshot("runtime-class", &desired(&runtime(&spec)));
 }
 
@@ -140,7 +141,7 @@ fn kubernetes_replaces_nothing_in_a_request() {
 #[test]
 fn names_of_nodes_that_are_too_long_for_a_label_are_none() {
     let node = "n".repeat(253);
-    let job = installer_job(&settings(&[]), &runtime(&json!({})), "j", &node, &request(Distribution::Systemd), Duration::from_secs(60));
+    let job = installer_job(&settings(&[]), &runtime(&json!({})), "j", &node, &request(Distribution::Systemd), Duration::from_mins(1));
     let labels = job.spec.unwrap().template.metadata.unwrap().labels.unwrap();
     assert!(labels.values().all(|value| value.len() <= 63), "{labels:?}");
     assert_eq!(job.metadata.annotations.unwrap()[names::NODE_ANNOTATION], node);
@@ -208,7 +209,10 @@ fn a_note_that_somebody_spoiled_is_not_guessed_at() {
 #[test]
 fn the_owner_of_a_class_is_named_as_well_as_it_can_be() {
     for (metadata, expected) in [
-        (json!({ "labels": { names::MANAGED_BY: "Helm" }, "annotations": { "meta.helm.sh/release-name": "kwasm" } }), "the Helm release kwasm"),
+        (
+            json!({ "labels": { names::MANAGED_BY: "Helm" }, "annotations": { "meta.helm.sh/release-name": "kwasm" } }),
+            "the Helm release kwasm",
+        ),
         (json!({ "labels": { names::MANAGED_BY: "flux" } }), "flux"),
         (json!({ "labels": { names::RUNTIME_LABEL: "other" } }), "WasmRuntime other"),
         (json!({ "managedFields": [{ "manager": "k3s" }] }), "k3s"),

@@ -98,12 +98,12 @@ mod tests {
 
     use super::*;
 
-    fn job(status: Value) -> JobEnd {
+    fn job(status: &Value) -> JobEnd {
         let labels = json!({ names::RUNTIME_LABEL: "wasmedge" });
         end_of_job(&serde_json::from_value(json!({ "metadata": { "name": "j", "labels": labels }, "status": status })).unwrap())
     }
 
-    fn pod(state: Value) -> PodEnd {
+    fn pod(state: &Value) -> PodEnd {
         let status = json!({ "containerStatuses": [
             { "name": "installer", "image": "i", "imageID": "", "ready": false, "restartCount": 0, "state": state }] });
         end_of_pod(&serde_json::from_value(json!({ "metadata": { "labels": { JOB_LABEL: "j" } }, "status": status })).unwrap())
@@ -123,27 +123,27 @@ mod tests {
 
     #[test]
     fn a_report_is_heard_before_the_job_is_said_to_have_ended() {
-        let pod = pod(json!({ "terminated": { "exitCode": 0, "message": report().to_message() } }));
-        assert_eq!(job(json!({})).facts([&pod].into_iter()), JobFacts::Reported(Box::new(report())));
+        let pod = pod(&json!({ "terminated": { "exitCode": 0, "message": report().to_message() } }));
+        assert_eq!(job(&json!({})).facts([&pod].into_iter()), JobFacts::Reported(Box::new(report())));
     }
 
     #[test]
     fn an_installer_that_was_killed_left_no_report() {
-        let pod = pod(json!({ "terminated": { "exitCode": 137, "reason": "OOMKilled" } }));
-        assert_eq!(job(json!({})).facts([&pod].into_iter()), JobFacts::Lost("exit code 137, OOMKilled".to_owned()));
+        let pod = pod(&json!({ "terminated": { "exitCode": 137, "reason": "OOMKilled" } }));
+        assert_eq!(job(&json!({})).facts([&pod].into_iter()), JobFacts::Lost("exit code 137, OOMKilled".to_owned()));
     }
 
     #[test]
     fn a_job_without_pods_runs_until_kubernetes_says_otherwise() {
-        assert_eq!(job(json!({})).facts([].into_iter()), JobFacts::Running(None));
+        assert_eq!(job(&json!({})).facts([].into_iter()), JobFacts::Running(None));
         let failed = json!({ "conditions": [{ "type": "Failed", "status": "True", "reason": "DeadlineExceeded", "message": "too long" }] });
-        assert_eq!(job(failed).facts([].into_iter()), JobFacts::Lost("DeadlineExceeded: too long".to_owned()));
+        assert_eq!(job(&failed).facts([].into_iter()), JobFacts::Lost("DeadlineExceeded: too long".to_owned()));
     }
 
     #[test]
     fn what_keeps_an_installer_from_starting_is_passed_on() {
-        let pod = pod(json!({ "waiting": { "reason": "ErrImagePull", "message": "no such image" } }));
-        let JobFacts::Running(Some(why)) = job(json!({})).facts([&pod].into_iter()) else { panic!("it has not ended") };
+        let pod = pod(&json!({ "waiting": { "reason": "ErrImagePull", "message": "no such image" } }));
+        let JobFacts::Running(Some(why)) = job(&json!({})).facts([&pod].into_iter()) else { panic!("it has not ended") };
         assert!(why.contains("no such image"), "{why}");
     }
 }

@@ -44,23 +44,23 @@ mod tests {
 
     use super::*;
 
-    fn of(status: serde_json::Value) -> NodeFacts {
+    fn of(status: &serde_json::Value) -> NodeFacts {
         facts(&serde_json::from_value(json!({ "metadata": { "name": "n" }, "status": status })).unwrap())
     }
 
     #[test]
     fn a_node_that_lists_no_handlers_cannot_say_which_it_serves() {
-        assert_eq!(of(json!({})).handlers, Handlers::Unanswerable);
-        assert_eq!(of(json!({ "runtimeHandlers": [] })).handlers, Handlers::Unanswerable);
-        let listed = of(json!({ "runtimeHandlers": [{ "name": "" }, { "name": "wasmedge" }] })).handlers;
+        assert_eq!(of(&json!({})).handlers, Handlers::Unanswerable);
+        assert_eq!(of(&json!({ "runtimeHandlers": [] })).handlers, Handlers::Unanswerable);
+        let listed = of(&json!({ "runtimeHandlers": [{ "name": "" }, { "name": "wasmedge" }] })).handlers;
         assert_eq!(listed, Handlers::Listed(BTreeSet::from([String::new(), "wasmedge".to_owned()])));
     }
 
     #[test]
     fn a_node_of_which_nobody_heard_is_not_ready() {
         let condition = |status: &str| json!({ "conditions": [{ "type": "Ready", "status": status }] });
-        assert_eq!(of(condition("True")).readiness, Readiness::Ready);
-        assert_eq!(of(condition("Unknown")).readiness, Readiness::NotReady);
-        assert_eq!(of(json!({})).readiness, Readiness::NotReady);
+        assert_eq!(of(&condition("True")).readiness, Readiness::Ready);
+        assert_eq!(of(&condition("Unknown")).readiness, Readiness::NotReady);
+        assert_eq!(of(&json!({})).readiness, Readiness::NotReady);
     }
 }

@@ -53,7 +53,7 @@ fn told(observed: &Observed) -> WasmRuntimeStatus {
     status(observed, &plan(observed))
 }
 
-fn reason<'a>(status: &'a WasmRuntimeStatus, kind: ConditionType) -> (&'a str, &'a str, &'a str) {
+fn reason(status: &WasmRuntimeStatus, kind: ConditionType) -> (&str, &str, &str) {
     let condition = status.conditions.iter().find(|condition| condition.type_ == kind.as_str()).unwrap();
     (&condition.status, &condition.reason, &condition.message)
 }
@@ -104,8 +104,8 @@ fn a_first_node_is_a_canary_and_a_pause_is_one() {
 fn many_failures_are_told_by_the_first_few() {
     let failed = json!({ "phase": "Failed", "target": hash(&json!({})), "reason": "SmokeFailed", "message": "x" });
     let names = ["a", "b", "c", "d", "e"];
-    let states: Vec<(&str, Value)> = names.iter().map(|name| (*name, failed.clone())).collect();
-    let status = told(&observed(&json!({}), &states));
+    let nodes: Vec<(&str, Value)> = names.iter().map(|name| (*name, failed.clone())).collect();
+    let status = told(&observed(&json!({}), &nodes));
     let message = reason(&status, ConditionType::Degraded).2;
     assert!(message.contains("c: SmokeFailed") && !message.contains("d: Smoke") && message.contains("and 2 more"), "{message}");
 }
