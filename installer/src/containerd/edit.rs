@@ -70,11 +70,28 @@ impl<'a> Draft<'a> {
     /// of texts that an older installer wrote in a form of its own.
     pub(super) fn restore(&mut self, record: &Record) -> Result<(), ConfigError> {
         for Written { path, before, after } in &record.files {
-            if self.text(path)?.as_deref() == Some(after) {
+            if self.text(path)?.as_deref() == Some(after) && !self.others_need(path, before.as_deref(), record)? {
                 self.texts.insert(path.clone(), before.clone());
             }
         }
         Ok(())
+    }
+
+    /// Whether a main file without our import would keep containerd from drop-ins of other handlers, which came after
+    /// the record was made.
+    fn others_need(&self, path: &str, before: Option<&str>, record: &Record) -> Result<bool, ConfigError> {
+        let main = &self.facts.main;
+        if path != main {
+            return Ok(false);
+        }
+        let entry = place::own_import(main);
+        if before.map(|text| imports::has(main, text, &entry)).transpose()?.unwrap_or(false) {
+            return Ok(false);
+        }
+        let folder = place::own_folder(main);
+        let on_disk = self.facts.folders.get(&folder).and_then(Option::as_ref).into_iter().flatten();
+        let is_recorded = |path: &String| record.files.iter().any(|file| file.path == *path);
+        Ok(on_disk.map(|name| format!("{folder}/{name}")).any(|path| imports::covers(&entry, &path) && !is_recorded(&path)))
     }
 
     /// The text of a file as it would be.

@@ -80,8 +80,8 @@ fn an_upgrade_keeps_the_old_version_while_containers_run_from_it() {
 
 #[test]
 fn two_runtimes_lie_side_by_side_and_either_goes_first() {
-    for first_to_go in ["one", "two"] {
-        let bed = Bed::old();
+    // In the main file itself, and as drop-ins that share an import.
+    for (first_to_go, bed) in [("one", Bed::old()), ("two", Bed::old()), ("one", Bed::new()), ("two", Bed::new())] {
         let before = bed.tree();
         let request = |name: &str| Request { runtime: name.to_owned(), handler: name.to_owned(), ..bed.request.clone() };
         let removal = |name: &str| Request { verb: installer_protocol::Verb::Uninstall, ..request(name) };
