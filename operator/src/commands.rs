@@ -15,7 +15,7 @@ pub mod runtimes;
 /// When it could not be done.
 pub async fn execute(command: Command) -> Result<()> {
     match command {
-        Command::Run(settings) => run::run(*settings).await,
+        Command::Run(settings) => Box::pin(run::run(*settings)).await,
         Command::Crds(Crds::Apply) => crds::apply(client().await?).await,
         Command::Crds(Crds::Print) => crds::print(&mut std::io::stdout().lock()),
         Command::Runtimes(Runtimes::Remove(options)) => runtimes::remove(client().await?, options.timeout).await,

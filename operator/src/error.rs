@@ -100,6 +100,8 @@ impl Category {
             409 => Self::Conflict,
             429 => Self::Throttled,
             401 | 403 => Self::Forbidden,
+            // A uid that was named and is not the object's: it is a later one of that name.
+            422 if status.message.contains("metadata.uid") => Self::Conflict,
             400..=499 => Self::Invalid,
             _ => Self::Unavailable,
         }
@@ -195,6 +197,8 @@ mod tests {
         ] {
             assert_eq!(Category::of(&refusal(code)), expected, "{code}");
         }
+        let message = "WasmRuntime \"a\" is invalid: metadata.uid: Invalid value: \"1\": field is immutable";
+        assert_eq!(Category::of(&kube::Error::Api(Status::failure(message, "Invalid").with_code(422).boxed())), Category::Conflict);
         assert_eq!(Category::of(&kube::Error::LinesCodecMaxLineLengthExceeded), Category::Unavailable);
     }
 
