@@ -1,10 +1,10 @@
-//! Kind clusters: Docker in a cell, a node image of our own, a network for pods, a registry, and the runtime,
-//! copied to one worker or brought by the operator.
+//! Kind clusters: Docker in a cell, a node image of our own, a network for pods, a registry, and the runtime as the
+//! operator brings it.
 //!
 //! ```text
 //! this machine ── kubectl ──► 169.254.N.2 ─┐ cell (pids, mounts, network)
 //!              ── push ─────► :5000 registry│ dockerd ── kind's network ──┬─ NAME-control-plane
-//!                                          │                             ├─ NAME-worker   ◄ the runtime, RuntimeClass
+//!                                          │                             ├─ NAME-worker
 //!                                          └                             └─ NAME-worker2
 //! ```
 //!
@@ -28,7 +28,6 @@ mod archive;
 mod node_image;
 mod network;
 mod registry;
-mod runtime;
 pub mod operator;
 mod pods;
 mod evidence;
@@ -37,7 +36,6 @@ use docker::Docker;
 pub use pods::End;
 use registry::Place;
 pub use registry::REGISTRY;
-pub use runtime::{HANDLER, LABEL, Runtime};
 
 /// Which image the nodes are made of.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,8 +55,6 @@ pub struct ClusterOptions {
     pub name: String,
     /// What its nodes are made of.
     pub node_image: NodeImage,
-    /// What runs Wasm pods.
-    pub runtime: Runtime,
     /// How long it lives, if its Docker is our own.
     pub lifetime: Lifetime,
 }
@@ -103,7 +99,7 @@ impl Cluster {
         &self.nodes
     }
 
-    /// The node that has the runtime, if it was copied there; with the operator it is a worker like the others.
+    /// The first worker by name.
     pub fn worker(&self) -> &str {
         &self.worker
     }
@@ -136,7 +132,7 @@ impl Cluster {
         image.push(&Access { transport: Transport::Http, credentials: Credentials::Anonymous }).map(drop)
     }
 
-    /// Asks kind for the nodes; the runtime goes to the first worker by name.
+    /// Asks kind for the nodes.
     fn find_nodes(&mut self) -> Result<()> {
         let list = self.engine.run(&self.programs.kind).args(["get", "nodes", "--name", &self.name]).text()?;
         self.nodes = list.lines().map(str::to_owned).collect();

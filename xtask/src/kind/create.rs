@@ -5,7 +5,7 @@ use std::time::Instant;
 use anyhow::{Result, bail};
 use testbed::cache::Cache;
 use testbed::cell::Lifetime;
-use testbed::cluster::{Cluster, ClusterOptions, NodeImage, Runtime};
+use testbed::cluster::{Cluster, ClusterOptions, NodeImage};
 use testbed::helm::Helm;
 use testbed::teardown::Run;
 use testbed::{examples, progress};
@@ -50,7 +50,7 @@ impl Made {
 
     /// A cluster that belongs to `run`, with the project's images and the examples in its registry.
     pub(super) fn cluster(&self, run: &Run, name: &str, node_image: NodeImage, lifetime: Lifetime) -> Result<Cluster> {
-        let options = ClusterOptions { name: name.to_owned(), node_image, runtime: Runtime::Absent, lifetime };
+        let options = ClusterOptions { name: name.to_owned(), node_image, lifetime };
         let cluster = Cluster::up(&self.cache, run, &options)?;
         progress::step("pushed images and examples to the cluster's registry", || {
             cluster.push_images(&self.images)?;

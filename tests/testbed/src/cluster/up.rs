@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, bail};
 
 use super::docker::{Docker, Private};
 use super::registry::Place;
-use super::{Cluster, ClusterOptions, NodeImage, Programs, config, evidence, network, node_image, registry, runtime};
+use super::{Cluster, ClusterOptions, NodeImage, Programs, config, evidence, network, node_image, registry};
 use crate::cache::Cache;
 use crate::cell::{Cell, CellOptions, Lifetime, Network};
 use crate::command;
@@ -44,7 +44,6 @@ impl Cluster {
             NodeImage::Named(image) => Self::of_stock_nodes(cache, run, options, programs, Some(image))?,
         };
         registry::make_known(&cluster.engine, &cluster.nodes, &cluster.registry)?;
-        runtime::install(&cluster, &options.runtime)?;
         progress::step("nodes and system pods are ready", || cluster.wait_until_ready())?;
         Ok(cluster)
     }

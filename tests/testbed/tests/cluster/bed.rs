@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result};
 use libtest_mimic::Failed;
 use testbed::cache::Cache;
 use testbed::cell::Lifetime;
-use testbed::cluster::{Cluster, ClusterOptions, NodeImage, REGISTRY, Runtime, operator};
+use testbed::cluster::{Cluster, ClusterOptions, NodeImage, REGISTRY, operator};
 use testbed::examples;
 use testbed::helm::Helm;
 use testbed::image::{Artifact, Entry, RootfsImage, WasmLayer};
@@ -73,7 +73,6 @@ impl Bed {
         let options = ClusterOptions {
             name: run.name().to_owned(),
             node_image: NodeImage::Own,
-            runtime: Runtime::Absent,
             lifetime: Lifetime::Process,
         };
         let cluster = Cluster::up(&cache, run, &options)?;

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::json;
-use testbed::cluster::{End, HANDLER};
+use testbed::cluster::End;
+use testbed::cluster::operator::RUNTIME;
 use testbed::wait;
 
 use crate::bed::{Namespace, PROBE, tests};
@@ -45,7 +46,7 @@ fn a_deployment_of_three_becomes_available(namespace: &Namespace<'_>) -> Result<
             "selector": { "matchLabels": labels },
             "template": {
                 "metadata": { "labels": labels },
-                "spec": { "runtimeClassName": HANDLER, "containers": [container("ticks", PROBE, &["tick"])] },
+                "spec": { "runtimeClassName": RUNTIME, "containers": [container("ticks", PROBE, &["tick"])] },
             },
         },
     }))?;

@@ -1,7 +1,7 @@
 //! Manifests of pods, built from their parts.
 
 use serde_json::{Value, json};
-use testbed::cluster::HANDLER;
+use testbed::cluster::operator::RUNTIME;
 
 use crate::bed::in_pods;
 
@@ -16,7 +16,7 @@ pub(crate) fn pod(name: &str, containers: &[Value]) -> Value {
         "apiVersion": "v1",
         "kind": "Pod",
         "metadata": { "name": name },
-        "spec": { "runtimeClassName": HANDLER, "restartPolicy": "Never", "containers": containers },
+        "spec": { "runtimeClassName": RUNTIME, "restartPolicy": "Never", "containers": containers },
     })
 }
 

@@ -10,7 +10,7 @@ use libtest_mimic::Failed;
 use serde_json::{Value, json};
 use testbed::cache::Cache;
 use testbed::cell::Lifetime;
-use testbed::cluster::{Cluster, ClusterOptions, NodeImage, REGISTRY, Runtime, operator};
+use testbed::cluster::{Cluster, ClusterOptions, NodeImage, REGISTRY, operator};
 use testbed::helm::Helm;
 use testbed::image::{Entry, FileArtifact, RootfsImage};
 use testbed::prepared::Prepared;
@@ -82,7 +82,6 @@ impl Bed {
         let options = ClusterOptions {
             name: run.name().to_owned(),
             node_image: NodeImage::Own,
-            runtime: Runtime::Absent,
             lifetime: Lifetime::Process,
         };
         let cluster = Cluster::up(&cache, run, &options)?;
