@@ -1,6 +1,6 @@
 //! The objects that actions make, as values.
 //!
-//! * [`installer_job`]: the Job that changes a node. * [`runtime_class`]: what pods name. * [`runtime_node`]: how far a
+//! * [`mod@installer_job`]: the Job that changes a node. * [`runtime_class`]: what pods name. * [`runtime_node`]: how far a
 //!   runtime is on a node.
 
 pub mod installer_job;
