@@ -104,6 +104,14 @@ pub fn containerd(cache: &Cache, version: &str) -> Result<PathBuf> {
     build(cache, &modules::containerd(version))
 }
 
+/// The daemon's program of containerd `version`, alone.
+///
+/// # Errors
+/// As [`build`].
+pub fn containerd_daemon(cache: &Cache, version: &str) -> Result<PathBuf> {
+    Ok(build(cache, &modules::containerd_daemon(version))?.join("containerd"))
+}
+
 fn key(module: &Module, go: &Toolchain) -> Key {
     Key::of([format!("{module:?}"), go.version.clone(), std::env::consts::ARCH.to_owned()])
 }

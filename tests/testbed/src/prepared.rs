@@ -1,5 +1,6 @@
 //! What `cargo xtask test` prepares once and hands to the test programs of the node and cluster classes.
 
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -26,6 +27,8 @@ pub struct Prepared {
     pub images: Option<Images>,
     /// Every containerd that the node class runs on.
     pub containerds: Vec<Install>,
+    /// Programs of more containerds, by their versions: they are asked what they make of configurations, and not started.
+    pub daemons: BTreeMap<String, PathBuf>,
     /// Guests and programs that a compiler made.
     pub guests: Guests,
 }
@@ -121,6 +124,7 @@ mod tests {
             next_archive: "/next.tar.gz".into(),
             images: Some(images),
             containerds: vec![install],
+            daemons: BTreeMap::from([("1.7.35".to_owned(), "/containerd".into())]),
             guests,
         };
         prepared.write(&file).unwrap();

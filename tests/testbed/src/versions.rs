@@ -55,6 +55,8 @@ pub struct Cluster {
 pub struct Containerd {
     /// The newest, built from its Go module.
     pub current: String,
+    /// More of them, which are asked what they make of configurations and are not started.
+    pub configured: Vec<String>,
 }
 
 /// The Go toolchain.

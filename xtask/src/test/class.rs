@@ -58,7 +58,7 @@ impl Class {
     fn programs(self) -> &'static [&'static str] {
         match self {
             Self::Unit | Self::Component => &[],
-            Self::Node => &["node", "installer_edges"],
+            Self::Node => &["node", "installer_edges", "containerd_config"],
             Self::Cluster => &["cluster", "operator"],
         }
     }
@@ -138,6 +138,6 @@ mod tests {
     fn the_filter_reaches_the_test_program() {
         let commands = Class::Node.commands(Some("trap")).unwrap();
         let words = |program| ["test", "--package", "testbed", "--test", program, "--", "trap"];
-        assert_eq!(commands, [words("node"), words("installer_edges")]);
+        assert_eq!(commands, [words("node"), words("installer_edges"), words("containerd_config")]);
     }
 }

@@ -1,12 +1,14 @@
 //! What the node and cluster classes need, made once and written down for their test programs.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use testbed::cache::Cache;
 use testbed::containerd::Install;
 use testbed::prepared::{Guests, Prepared};
-use testbed::{host, toolchain};
+use testbed::versions::Versions;
+use testbed::{go, host, toolchain};
 
 use super::class::Class;
 use crate::{bundle, images, setup};
@@ -55,6 +57,7 @@ impl<'a> Means<'a> {
                 images: None,
                 bundle: bundle.root,
                 containerds: vec![Install::current(self.cache)?, Install::debian(self.cache)?],
+                daemons: daemons(self.cache)?,
                 guests: Guests {
                     probe: toolchain::c_guest(self.cache, &test_guests::probe_source())?,
                     native: toolchain::native(self.cache, &test_guests::native_source())?,
@@ -69,4 +72,10 @@ impl<'a> Means<'a> {
         prepared.write(&self.place)?;
         Ok(Readiness::Ready)
     }
+}
+
+/// The program of each containerd that is only asked about configurations.
+fn daemons(cache: &Cache) -> Result<BTreeMap<String, PathBuf>> {
+    let versions = Versions::pinned()?.containerd.configured;
+    versions.into_iter().map(|version| go::containerd_daemon(cache, &version).map(|program| (version, program))).collect()
 }

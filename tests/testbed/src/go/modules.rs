@@ -17,6 +17,17 @@ pub fn containerd(version: &str) -> Module {
     }
 }
 
+/// The daemon of a containerd of any major version, to ask what it makes of a configuration.
+pub fn containerd_daemon(version: &str) -> Module {
+    let module = if version.starts_with("1.") { "github.com/containerd/containerd" } else { "github.com/containerd/containerd/v2" };
+    Module {
+        module,
+        programs: programs(module, "/cmd/", &["containerd"]),
+        stamps: vec![format!("{module}/version.Version={version}")],
+        ..containerd(version)
+    }
+}
+
 /// The control plane, what runs on each node, and `kubectl`.
 ///
 /// With cgo, as in upstream's releases of kubelet and kubectl: without it they resolve names by Go's rules, not the node's.

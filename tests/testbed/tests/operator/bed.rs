@@ -79,11 +79,7 @@ pub(crate) struct Bed {
 impl Bed {
     pub(crate) fn up(run: &Run, prepared: &Prepared) -> Result<Self> {
         let cache = Cache::open()?;
-        let options = ClusterOptions {
-            name: run.name().to_owned(),
-            node_image: NodeImage::Own,
-            lifetime: Lifetime::Process,
-        };
+        let options = ClusterOptions { name: run.name().to_owned(), node_image: NodeImage::Own, lifetime: Lifetime::Process };
         let cluster = Cluster::up(&cache, run, &options)?;
         let helm = Helm::find(&cache)?;
         let archives = progress::step("pushed the tests' images and archives", || push(&cluster, prepared))?;
