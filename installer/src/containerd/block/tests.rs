@@ -1,1 +1,68 @@
 //! Tests.
+
+use super::*;
+
+const SUBJECT: Subject<'static> = Subject::Handler("a");
+const BODY: &str = "[plugins.cri.containerd.runtimes.a]\nx = 1\n";
+
+#[test]
+fn a_block_leaves_the_bytes_that_it_found() {
+    for text in ["", "a = 1", "a = 1\n", "a = 1\n\n\n", "a = 1\r\n", "# é"] {
+        let with = put("/c", text, SUBJECT, BODY).unwrap();
+        assert!(with.starts_with(text) && with.contains(BODY) && has(&with, SUBJECT) && has_handlers(&with));
+        assert_eq!(put("/c", &with, SUBJECT, BODY).unwrap(), with);
+        assert_eq!(take("/c", &with, SUBJECT).unwrap(), text);
+        assert_eq!(take("/c", text, SUBJECT).unwrap(), text);
+    }
+}
+
+#[test]
+fn a_new_body_takes_the_old_ones_place() {
+    let text = format!("{}[debug]\n", put("/c", "a = 1\n", SUBJECT, BODY).unwrap());
+    let next = BODY.replace('1', "2");
+    let with = put("/c", &text, SUBJECT, &next).unwrap();
+    assert!(with.contains(&next) && !with.contains(BODY) && with.ends_with("[debug]\n"), "{with}");
+}
+
+#[test]
+fn lines_that_came_close_to_a_block_are_not_joined() {
+    let with = put("/c", "a = 1", SUBJECT, BODY).unwrap();
+    assert_eq!(take("/c", &format!("{with}[debug]\n"), SUBJECT).unwrap(), "a = 1\n[debug]\n");
+    let without_gap = put("/c", "a = 1\n", SUBJECT, BODY).unwrap().replace("\n\n", "\n");
+    assert_eq!(take("/c", &without_gap, SUBJECT).unwrap(), "a = 1");
+}
+
+#[test]
+fn an_edited_block_is_taken_apart() {
+    let with = put("/c", "a = 1\n", SUBJECT, BODY).unwrap();
+    let edited = with.replace("x = 1\n", "x = 2\ny = 3\n\n# mine\n[debug]\nlevel = 'info'\n");
+    let left = take("/c", &edited, SUBJECT).unwrap();
+    assert!(left.starts_with("a = 1\n") && left.contains("# mine\n[debug]\nlevel = 'info'\n"), "{left}");
+    assert!(!left.contains("x = 2") && !left.contains("y = 3") && !left.contains(MARK), "{left}");
+}
+
+#[test]
+fn a_block_without_its_end_is_none() {
+    let with = put("/c", "", SUBJECT, BODY).unwrap();
+    let cut = with.lines().filter(|line| !line.starts_with("# <<<")).collect::<Vec<_>>().join("\n");
+    assert!(!has(&cut, SUBJECT));
+}
+
+#[test]
+fn a_default_that_somebody_changed_is_theirs() {
+    let body = default_runtime_body(Schema::Two, Version::parse("1.7.24").unwrap());
+    let with = put("/c", "", Subject::DefaultRuntime, &body).unwrap();
+    let edited = with.replace("SystemdCgroup = false", "SystemdCgroup = true");
+    let left = take("/c", &edited, Subject::DefaultRuntime).unwrap();
+    assert!(left.contains("SystemdCgroup = true") && !left.contains(MARK), "{left}");
+}
+
+#[test]
+fn a_path_is_quoted() {
+    let handler = Handler { name: "a".to_owned(), launcher: "/opt/with \"quotes\"\\".to_owned(), systemd_cgroup: false };
+    let body = handler_body(&handler, Schema::Three);
+    let document = schema::parse("/c", &body).unwrap();
+    let table = schema::under(document.as_table(), &["plugins", Schema::Three.plugin(), "containerd", "runtimes", "a"]).unwrap();
+    assert_eq!(table["runtime_path"].as_str(), Some(handler.launcher.as_str()));
+    assert_eq!(table["options"]["SystemdCgroup"].as_bool(), Some(false));
+}

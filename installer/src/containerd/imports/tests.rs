@@ -1,1 +1,77 @@
 //! Tests.
+
+use super::*;
+
+const ENTRY: &str = "/etc/containerd/wasmedge-runtime.d/*.toml";
+
+fn added(text: &str) -> String {
+    add("/c", text, ENTRY).unwrap()
+}
+
+#[test]
+fn an_entry_comes_behind_the_last_one_and_goes_without_a_trace() {
+    for (text, expected) in [
+        ("imports = []\n", "imports = [\"E\"]\n"),
+        ("imports = ['a']", "imports = ['a', \"E\"]"),
+        ("imports = [\n  'a', # one\n  'b', # two\n]\n", "imports = [\n  'a', # one\n  'b', \"E\", # two\n]\n"),
+        ("imports = [ # none\n]", "imports = [\"E\" # none\n]"),
+        ("version = 2 # two\nroot = 'r'\n", "version = 2 # two\nC\nimports = [\"E\"]\nroot = 'r'\n"),
+        ("version = 2", "version = 2\nC\nimports = [\"E\"]"),
+        ("version = 2\r\n[debug]\r\n", "version = 2\nC\nimports = [\"E\"]\r\n[debug]\r\n"),
+        ("[debug]\n", "C\nimports = [\"E\"]\n[debug]\n"),
+        ("", "C\nimports = [\"E\"]\n"),
+    ] {
+        let text_with = added(text);
+        assert_eq!(text_with, expected.replace('E', ENTRY).replace('C', COMMENT), "{text}");
+        assert_eq!(added(&text_with), text_with);
+        assert_eq!(take("/c", &text_with, ENTRY).unwrap(), text);
+    }
+}
+
+#[test]
+fn entries_that_came_later_stay() {
+    for (text, expected) in [
+        ("version = 2\nC\nimports = [\"E\", 'x']\n", "version = 2\nimports = ['x']\n"),
+        ("imports = [\"E\", 'x', 'y']\n", "imports = ['x', 'y']\n"),
+        ("imports = ['x',\"E\"]\n", "imports = ['x']\n"),
+        ("imports = ['x', \"E\", 'y']\n", "imports = ['x', 'y']\n"),
+    ] {
+        let text = text.replace('E', ENTRY).replace('C', COMMENT);
+        assert_eq!(take("/c", &text, ENTRY).unwrap(), expected, "{text}");
+    }
+}
+
+#[test]
+fn a_text_without_the_entry_stays_as_it_is() {
+    for text in ["", "imports = ['a']", "version = 2\n"] {
+        assert_eq!(take("/c", text, ENTRY).unwrap(), text);
+        assert!(!has("/c", text, ENTRY).unwrap());
+    }
+    add("/c", "imports = 'a'", ENTRY).unwrap_err();
+}
+
+#[test]
+fn relative_entries_count_from_the_files_folder() {
+    let text = "imports = ['a.toml', './conf.d//*.toml', '../b.toml', '/x/../y.toml']";
+    let document = schema::parse("/c", text).unwrap();
+    let paths = of("/etc/containerd/config.toml", document.as_table());
+    assert_eq!(paths, ["/etc/containerd/a.toml", "/etc/containerd/conf.d/*.toml", "/etc/b.toml", "/y.toml"]);
+}
+
+#[test]
+fn a_pattern_means_names_in_its_folder_alone() {
+    for (pattern, path, means) in [
+        ("/a/*.toml", "/a/b.toml", true),
+        ("/a/*.toml", "/a/.toml", true),
+        ("/a/*.toml", "/a/b.toml.bak", false),
+        ("/a/*.toml", "/a/b/c.toml", false),
+        ("/a/?-*.toml", "/a/1-b.toml", true),
+        ("/a/?-*.toml", "/a/-b.toml", false),
+        ("/a/b.toml", "/a/b.toml", true),
+        ("/a/?.toml", "/a/b.toml", false),
+        ("/*/b.toml", "/a/b.toml", false),
+        ("/a/[b]*.toml", "/a/b.toml", false),
+    ] {
+        assert_eq!(covers(pattern, path), means, "{pattern} {path}");
+    }
+}
