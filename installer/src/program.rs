@@ -63,6 +63,11 @@ enum Command {
     },
 }
 
+/// The command line, for the reference.
+pub fn command() -> clap::Command {
+    <Cli as clap::CommandFactory>::command()
+}
+
 /// Runs the program.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let Cli { request, host_root, termination_log, verbose, command } = match Cli::try_parse_from(arguments) {

@@ -22,7 +22,7 @@ mod source;
 
 /// Every page.
 pub(crate) fn pages() -> Result<Vec<Generated>> {
-    Ok(vec![api::page()?, keys::page()?, metrics::page(), rights::page(), commands::operator()])
+    Ok(vec![api::page()?, keys::page()?, metrics::page(), rights::page(), commands::operator(), commands::installer()])
 }
 
 /// A page with this title.

@@ -20,6 +20,7 @@ const ARROWS: &[Arrow] = &[
     Arrow { from: "node-installer", to: "installer-protocol", kind: Kind::Normal },
     Arrow { from: "fake-cluster", to: "installer-protocol", kind: Kind::Normal },
     Arrow { from: "generate", to: "installer-protocol", kind: Kind::Normal },
+    Arrow { from: "generate", to: "node-installer", kind: Kind::Normal },
     Arrow { from: "generate", to: "wasmedge-operator", kind: Kind::Normal },
     Arrow { from: "testbed", to: "test-guests", kind: Kind::Normal },
     Arrow { from: "testbed", to: "test-guests", kind: Kind::Dev },

@@ -12,6 +12,11 @@ pub(super) fn operator() -> Generated {
     super::page("operator-cli", "wasmedge-operator", &format!("{introduction}\n\n{}", describe(wasmedge_operator::cli::command())))
 }
 
+pub(super) fn installer() -> Generated {
+    let introduction = "The installer's program. The operator starts it on a node, with a request that it writes itself.";
+    super::page("installer-cli", "node-installer", &format!("{introduction}\n\n{}", describe(node_installer::program::command())))
+}
+
 /// What the command and all below it say of themselves.
 fn describe(command: Command) -> String {
     // Without the command and the options that print such a text.
@@ -32,7 +37,7 @@ fn write(text: &mut String, above: &str, command: &Command) {
     if !options.is_empty() {
         let _ = writeln!(text, "{}", table(&["option", "variable", "default", "meaning"], options.into_iter().map(row)));
     }
-    for inner in command.get_subcommands() {
+    for inner in command.get_subcommands().filter(|inner| !inner.is_hide_set()) {
         write(text, &format!("{name} "), inner);
     }
 }
