@@ -51,8 +51,6 @@ pub(crate) struct Archive {
     pub(crate) version: String,
     pub(crate) url: String,
     pub(crate) sha256: String,
-    /// As an OCI artifact.
-    pub(crate) image: String,
 }
 
 /// The archives in the cluster's registry.
@@ -247,9 +245,8 @@ fn push(cluster: &Cluster, prepared: &Prepared) -> Result<Archives> {
 fn push_archive(cluster: &Cluster, archive: &RuntimeArchive) -> Result<Archive> {
     let version = archive.version().to_owned();
     let repository = format!("runtime/{version}");
-    let image = format!("{}/{repository}:1", cluster.registry());
     let artifact = FileArtifact {
-        reference: image.clone(),
+        reference: format!("{}/{repository}:1", cluster.registry()),
         media_type: "application/vnd.wasmedge.runtime.v1.tar+gzip".to_owned(),
         name: archive.file_name(),
         bytes: archive.pack()?,
@@ -258,5 +255,5 @@ fn push_archive(cluster: &Cluster, archive: &RuntimeArchive) -> Result<Archive> 
     let layer = packed.blobs().last().context("an artifact has a layer")?.digest().to_owned();
     cluster.push(&packed)?;
     let sha256 = layer.trim_start_matches("sha256:").to_owned();
-    Ok(Archive { url: format!("http://{}/v2/{repository}/blobs/sha256:{sha256}", cluster.registry()), version, sha256, image })
+    Ok(Archive { url: format!("http://{}/v2/{repository}/blobs/sha256:{sha256}", cluster.registry()), version, sha256 })
 }

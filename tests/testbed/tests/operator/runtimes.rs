@@ -40,11 +40,6 @@ pub(crate) fn from_url(archive: &Archive) -> Value {
     json!({ "artifact": { "platforms": [{ "arch": arch(), "url": archive.url, "sha256": archive.sha256 }] } })
 }
 
-/// The same, as an OCI artifact.
-pub(crate) fn from_image(archive: &Archive) -> Value {
-    json!({ "artifact": { "platforms": [{ "arch": arch(), "image": archive.image, "sha256": archive.sha256 }] } })
-}
-
 /// This machine's architecture, as Kubernetes names it.
 pub(crate) fn arch() -> &'static str {
     if std::env::consts::ARCH == "aarch64" { "arm64" } else { "amd64" }
