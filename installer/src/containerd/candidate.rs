@@ -41,7 +41,7 @@ pub(super) fn lay_out(facts: &Facts, changes: &[FileChange], name: &str) -> Resu
     let added: Vec<&str> = paths(changes, |change| change.after.is_some());
     let removed: Vec<&str> = paths(changes, |change| change.after.is_none());
     let mut list = Array::new();
-    for pattern in imports::of(&facts.main, document.as_table()) {
+    for pattern in imports::of(&facts.main, document.as_table(), facts.version) {
         let Some(meant) = facts.meant(&pattern, &added, &removed) else {
             list.push(pattern);
             continue;

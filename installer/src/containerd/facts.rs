@@ -118,7 +118,7 @@ impl Facts {
     pub(super) fn imports_of(&self, path: &str) -> Result<Vec<String>, ConfigError> {
         match self.text(path)? {
             None => Ok(Vec::new()),
-            Some(text) => Ok(imports::of(path, schema::parse(path, text)?.as_table())),
+            Some(text) => Ok(imports::of(path, schema::parse(path, text)?.as_table(), self.version)),
         }
     }
 

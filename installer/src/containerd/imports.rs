@@ -10,16 +10,32 @@ use installer_protocol::layout::parent;
 use super::block::quoted;
 use super::error::ConfigError;
 use super::schema;
+use super::version::Version;
 
 /// The line above an `imports` that we wrote.
 const COMMENT: &str = "# wasmedge-runtime: the node installer's handlers; goes with the last of them";
 
-/// The patterns that the file at `path` imports, absolute, in its order, as containerd resolves them: relative to the
-/// file's folder.
-pub(super) fn of(path: &str, document: &dyn TableLike) -> Vec<String> {
+/// The patterns that the file at `path` imports, in its order, as this containerd resolves them: absolute, relative
+/// ones from the file's folder. Left as they are where they mean files in whatever folder containerd was started in.
+pub(super) fn of(path: &str, document: &dyn TableLike, containerd: Version) -> Vec<String> {
     let entries = document.get("imports").and_then(Item::as_array);
     let entries = entries.into_iter().flatten().filter_map(|entry| entry.as_str());
-    entries.map(|entry| if entry.starts_with('/') { clean(entry) } else { clean(&format!("{}/{entry}", parent(path))) }).collect()
+    let resolved = entries.map(|entry| match entry {
+        _ if entry.starts_with('/') => clean(entry),
+        _ if entry.contains('*') && !resolves_relative_patterns(containerd) => entry.to_owned(),
+        _ => clean(&format!("{}/{entry}", parent(path))),
+    });
+    resolved.collect()
+}
+
+/// Whether relative patterns count from the file's folder, as relative paths do (containerd's pull request 9746). Seen in
+/// the sources of 1.6.28 and 1.6.30, 1.7.15 and 1.7.16.
+fn resolves_relative_patterns(containerd: Version) -> bool {
+    match (containerd.major, containerd.minor) {
+        (1, 6) => containerd.patch >= 30,
+        (1, 7) => containerd.patch >= 16,
+        _ => true,
+    }
 }
 
 /// Whether a pattern means this path.
@@ -31,11 +47,11 @@ pub(super) fn covers(pattern: &str, path: &str) -> bool {
     }
 }
 
-/// The folder and the pattern of names of a pattern whose folder is no pattern; none for others.
+/// The folder and the pattern of names of an absolute pattern whose folder is no pattern; none for others.
 pub(super) fn parts(pattern: &str) -> Option<(&str, &str)> {
     let (folder, names) = (parent(pattern), name(pattern));
     // Brackets and backslashes have a meaning of their own, which no configuration seen so far uses.
-    (!folder.contains(['*', '?', '[', '\\']) && !names.contains(['[', '\\'])).then_some((folder, names))
+    (pattern.starts_with('/') && !folder.contains(['*', '?', '[', '\\']) && !names.contains(['[', '\\'])).then_some((folder, names))
 }
 
 /// The last part of a path.

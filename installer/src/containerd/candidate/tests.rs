@@ -35,7 +35,7 @@ fn change(path: &str, after: Option<&str>) -> FileChange {
 fn imports_of(candidate: &Candidate) -> Vec<String> {
     let (_, main) = candidate.files.iter().find(|(path, _)| *path == candidate.main).unwrap();
     let text = String::from_utf8(main.clone()).unwrap();
-    imports::of(&candidate.main, schema::parse("/c", &text).unwrap().as_table())
+    imports::of(&candidate.main, schema::parse("/c", &text).unwrap().as_table(), Version::parse("2.4.2").unwrap())
 }
 
 #[test]

@@ -51,11 +51,20 @@ fn a_text_without_the_entry_stays_as_it_is() {
 }
 
 #[test]
-fn relative_entries_count_from_the_files_folder() {
-    let text = "imports = ['a.toml', './conf.d//*.toml', '../b.toml', '/x/../y.toml']";
+fn relative_entries_count_from_the_files_folder_but_for_old_containerds_patterns() {
+    let text = "imports = ['a.toml', './conf.d//*.toml', '../b.toml', '/x/../y*.toml']";
     let document = schema::parse("/c", text).unwrap();
-    let paths = of("/etc/containerd/config.toml", document.as_table());
-    assert_eq!(paths, ["/etc/containerd/a.toml", "/etc/containerd/conf.d/*.toml", "/etc/b.toml", "/y.toml"]);
+    for (containerd, pattern) in [
+        ("1.6.28", "./conf.d//*.toml"),
+        ("1.6.30", "/etc/containerd/conf.d/*.toml"),
+        ("1.7.15", "./conf.d//*.toml"),
+        ("1.7.16", "/etc/containerd/conf.d/*.toml"),
+        ("2.0.0", "/etc/containerd/conf.d/*.toml"),
+    ] {
+        let paths = of("/etc/containerd/config.toml", document.as_table(), Version::parse(containerd).unwrap());
+        assert_eq!(paths, ["/etc/containerd/a.toml", pattern, "/etc/b.toml", "/y*.toml"], "{containerd}");
+    }
+    assert!(!covers("conf.d/*.toml", "conf.d/a.toml"));
 }
 
 #[test]
