@@ -1,0 +1,85 @@
+//! The node installer's edits of containerd's configuration, judged by real containerds of four lines: what each makes
+//! of its files before, with and after our handlers. Part of the node class.
+//!
+//! No containerd is started: each is asked by `config dump`. `cargo xtask test --class node` prepares the programs and
+//! says where they are; without that, every test is reported as ignored, with the reason.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::Result;
+use libtest_mimic::{Arguments, Completion, Failed, Trial};
+use testbed::prepared::{Preparation, Prepared};
+use testbed::teardown::Run;
+
+#[path = "containerd_config/daemon.rs"]
+mod daemon;
+#[path = "containerd_config/edits.rs"]
+mod edits;
+#[path = "containerd_config/mains.rs"]
+mod mains;
+#[path = "containerd_config/traps.rs"]
+mod traps;
+
+use daemon::Daemon;
+
+/// A rule, how to see that it holds, and the containerds that it is about.
+struct Test {
+    name: &'static str,
+    body: fn(&Daemon) -> Result<()>,
+}
+
+macro_rules! tests {
+    ($($module:ident::$name:ident),+ $(,)?) => {
+        const TESTS: &[Test] = &[$(Test { name: stringify!($name), body: $module::$name }),+];
+    };
+}
+
+tests![
+    edits::a_handler_without_a_main_file_comes_and_goes,
+    edits::a_handler_beside_kinds_settings_comes_and_goes,
+    edits::a_handler_beside_all_defaults_written_out_comes_and_goes,
+    edits::a_handler_beside_imported_settings_comes_and_goes,
+    edits::a_relative_pattern_is_read_as_containerd_does_or_nothing_is_written,
+    edits::a_handler_in_the_main_file_itself_comes_and_goes,
+    edits::an_admins_own_settings_are_as_before_while_a_handler_is_there,
+    traps::what_a_drop_in_in_the_main_files_form_does_is_known,
+    traps::what_a_drop_in_in_another_form_does_is_known,
+    traps::what_a_drop_in_that_names_its_form_does_is_known,
+    traps::a_drop_in_on_an_old_containerd_is_refused,
+    traps::a_main_file_without_the_default_handler_is_never_left,
+    traps::a_broken_main_file_is_left_alone,
+];
+
+fn main() -> Result<ExitCode> {
+    let args = Arguments::from_args();
+    match Preparation::from_environment()? {
+        Preparation::Missing(reason) => Ok(libtest_mimic::run(&args, without(&reason)).exit_code()),
+        Preparation::Done(prepared) => on_each_containerd(&args, &prepared),
+    }
+}
+
+/// Every test, ignored for this reason.
+fn without(reason: &str) -> Vec<Trial> {
+    let ignored = |test: &Test| {
+        let reason = reason.to_owned();
+        Trial::ignorable_test(test.name, move || Ok(Completion::ignored_with(reason)))
+    };
+    TESTS.iter().map(ignored).collect()
+}
+
+fn on_each_containerd(args: &Arguments, prepared: &Prepared) -> Result<ExitCode> {
+    let run = Run::start("config")?;
+    let mut trials = Vec::new();
+    for daemon in Daemon::all(prepared, run.folder())? {
+        let daemon = Arc::new(daemon);
+        for test in TESTS {
+            let daemon = Arc::clone(&daemon);
+            let name = format!("containerd_config::{}::{}", daemon.name, test.name);
+            trials.push(Trial::test(name, move || (test.body)(&daemon).map_err(|error| Failed::from(format!("{error:#}")))));
+        }
+    }
+    let conclusion = libtest_mimic::run(args, trials);
+    run.finish()?;
+    Ok(conclusion.exit_code())
+}

@@ -1,0 +1,235 @@
+//! A containerd's program, and a folder with the files that it is asked about.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use installer_protocol::Mode;
+use installer_protocol::layout::{Distribution, Layout, parent};
+use node_installer::containerd::{Dump, Dumped, Facts, FileChange, Files, Record, Version};
+use testbed::prepared::Prepared;
+use toml::Table;
+
+/// A containerd that is asked about configurations.
+pub(crate) struct Daemon {
+    /// Its part of tests' names.
+    pub(crate) name: String,
+    /// Its version, as it says it.
+    pub(crate) version: Version,
+    program: PathBuf,
+    folder: PathBuf,
+}
+
+/// A host's folder of containerd's configuration.
+pub(crate) struct Tree<'a> {
+    pub(crate) daemon: &'a Daemon,
+    /// The main file.
+    pub(crate) main: String,
+    folder: PathBuf,
+}
+
+impl Daemon {
+    /// Every one that was prepared, with folders of their own in `folder`.
+    pub(crate) fn all(prepared: &Prepared, folder: &Path) -> Result<Vec<Self>> {
+        let started = prepared.containerds.iter().map(|install| (install.name.clone(), install.bin.join("containerd")));
+        let others = prepared.daemons.iter().map(|(version, program)| (version.clone(), program.clone()));
+        started.chain(others).map(|(name, program)| Self::new(name, program, folder)).collect()
+    }
+
+    fn new(name: String, program: PathBuf, folder: &Path) -> Result<Self> {
+        let output = Command::new(&program).arg("--version").output().with_context(|| format!("run {}", program.display()))?;
+        let version = Version::parse(&String::from_utf8_lossy(&output.stdout))?;
+        Ok(Self { folder: folder.join(&name), name, version, program })
+    }
+
+    /// A folder for the test `name` with these files, by their paths below it; the main one is `config.toml`.
+    pub(crate) fn tree(&self, name: &str, files: &[(&str, String)]) -> Result<Tree<'_>> {
+        let folder = self.folder.join(name);
+        fs::create_dir_all(&folder).with_context(|| format!("make {}", folder.display()))?;
+        let main = folder.join("config.toml").to_str().context("a folder whose name is text")?.to_owned();
+        let tree = Tree { daemon: self, main, folder };
+        for (path, text) in files {
+            tree.write(path, text)?;
+        }
+        Ok(tree)
+    }
+
+    /// What it would do without any file.
+    pub(crate) fn defaults(&self) -> Result<String> {
+        let output = Command::new(&self.program).args(["config", "default"]).output().context("ask for the defaults")?;
+        ensure!(output.status.success(), "config default: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).context("read the defaults")
+    }
+}
+
+impl Tree<'_> {
+    /// Writes one file.
+    pub(crate) fn write(&self, path: &str, text: &str) -> Result<()> {
+        let place = self.folder.join(path);
+        let folder = place.parent().context("a file in a folder")?;
+        fs::create_dir_all(folder).and_then(|()| fs::write(&place, text)).with_context(|| format!("write {}", place.display()))
+    }
+
+    /// The path of a file here.
+    pub(crate) fn path(&self, path: &str) -> String {
+        self.folder.join(path).display().to_string()
+    }
+
+    /// What the installer knows of it.
+    pub(crate) fn facts(&self, mode: Mode, record: Option<&Record>) -> Result<Facts> {
+        let layout = Layout { config: self.main.clone(), ..Distribution::Systemd.layout() };
+        Ok(Facts::gather(&Disk, &layout, mode, self.daemon.version, record)?)
+    }
+
+    /// Makes the files be as proposed, and looks that they were as the proposal says.
+    pub(crate) fn apply(&self, changes: &[FileChange]) -> Result<()> {
+        let inside = format!("{}/", self.folder.display());
+        for FileChange { path, before, after } in changes {
+            ensure!(path.starts_with(&inside), "{path} is not of this host");
+            ensure!(Disk.read(path)? == *before, "{path} is not what the proposal takes it to be");
+            match after {
+                Some(bytes) => fs::create_dir_all(parent(path)).and_then(|()| fs::write(path, bytes)),
+                None => fs::remove_file(path),
+            }
+            .with_context(|| format!("change {path}"))?;
+        }
+        Ok(())
+    }
+
+    /// The bytes of all its files, by their paths.
+    pub(crate) fn bytes(&self) -> Result<BTreeMap<PathBuf, Vec<u8>>> {
+        let (mut files, mut folders) = (BTreeMap::new(), vec![self.folder.clone()]);
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(&folder).with_context(|| format!("list {}", folder.display()))? {
+                let path = entry?.path();
+                if path.is_dir() {
+                    folders.push(path);
+                } else {
+                    let bytes = fs::read(&path).with_context(|| format!("read {}", path.display()))?;
+                    files.insert(path, bytes);
+                }
+            }
+        }
+        Ok(files)
+    }
+
+    /// What containerd makes of the files as they are.
+    pub(crate) fn settings(&self) -> Result<Settings> {
+        let nothing = self.path("nothing");
+        let is_absent = Disk.read(&self.main)?.is_none();
+        // Asked about a file that is not there, containerd 1.x fails; started without one, it has its defaults.
+        let main = if is_absent { &nothing } else { &self.main };
+        if is_absent {
+            self.write("nothing", "")?;
+        }
+        let Dumped { code, stdout, stderr } = self.run(main)?;
+        if is_absent {
+            fs::remove_file(&nothing).context("remove what stood for no file")?;
+        }
+        ensure!(code == Some(0), "containerd {} refuses the configuration ({code:?}): {stderr}", self.daemon.name);
+        let mut all: Table = stdout.parse().with_context(|| format!("read what containerd {} says", self.daemon.name))?;
+        // Which files were read is not what they say.
+        all.remove("imports");
+        Ok(Settings { all })
+    }
+
+    fn run(&self, main: &str) -> io::Result<Dumped> {
+        let output = Command::new(&self.daemon.program).args(["-c", main, "config", "dump"]).current_dir("/").output()?;
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        Ok(Dumped { code: output.status.code(), stdout: text(&output.stdout), stderr: text(&output.stderr) })
+    }
+}
+
+impl Dump for Tree<'_> {
+    fn dump(&self, main: &str, files: &[(String, Vec<u8>)]) -> io::Result<Dumped> {
+        for (path, bytes) in files {
+            fs::create_dir_all(parent(path))?;
+            fs::write(path, bytes)?;
+        }
+        let dumped = self.run(main);
+        if let Some((path, _)) = files.first() {
+            fs::remove_dir_all(parent(path))?;
+        }
+        dumped
+    }
+}
+
+/// A configuration as containerd says it.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Settings {
+    all: Table,
+}
+
+impl Settings {
+    /// The CRI plugin's settings of handlers.
+    fn containerd(&mut self) -> Option<&mut Table> {
+        let plugins = self.all.get_mut("plugins")?.as_table_mut()?;
+        let names = ["io.containerd.cri.v1.runtime", "io.containerd.grpc.v1.cri"];
+        let name = names.into_iter().find(|name| plugins.contains_key(*name))?;
+        plugins.get_mut(name)?.as_table_mut()?.get_mut("containerd")?.as_table_mut()
+    }
+
+    fn runtimes(&mut self) -> Result<&mut Table> {
+        self.containerd().and_then(|table| table.get_mut("runtimes")?.as_table_mut()).context("no handlers at all")
+    }
+
+    /// Takes a handler out.
+    pub(crate) fn take(&mut self, name: &str) -> Result<Table> {
+        match self.runtimes()?.remove(name) {
+            Some(toml::Value::Table(table)) => Ok(table),
+            other => bail!("{other:?} instead of a handler {name}"),
+        }
+    }
+
+    /// The names of all handlers.
+    pub(crate) fn handlers(&mut self) -> Result<Vec<String>> {
+        Ok(self.runtimes()?.keys().cloned().collect())
+    }
+
+    /// A value of the CRI plugin's settings of handlers.
+    pub(crate) fn value(&mut self, keys: &[&str]) -> Option<toml::Value> {
+        let (last, folders) = keys.split_last()?;
+        let mut table = self.containerd()?;
+        for key in folders {
+            table = table.get_mut(*key)?.as_table_mut()?;
+        }
+        table.get(*last).cloned()
+    }
+
+    /// That nothing differs, told by the lines that do.
+    pub(crate) fn must_be(&self, expected: &Self, when: &str) -> Result<()> {
+        if self == expected {
+            return Ok(());
+        }
+        let text = |settings: &Self| toml::to_string_pretty(&settings.all).unwrap_or_default();
+        let (is, should) = (text(self), text(expected));
+        let only_in = |one: &str, other: &str| {
+            one.lines().filter(|line| !other.lines().any(|known| known == *line)).take(9).collect::<Vec<_>>().join("\n")
+        };
+        bail!("{when}, other settings changed:\nnew:\n{}\ngone:\n{}", only_in(&is, &should), only_in(&should, &is))
+    }
+}
+
+/// This machine's files.
+struct Disk;
+
+impl Files for Disk {
+    fn read(&self, path: &str) -> io::Result<Option<Vec<u8>>> {
+        match fs::read(path) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn list(&self, folder: &str) -> io::Result<Option<Vec<String>>> {
+        match fs::read_dir(folder) {
+            Ok(entries) => entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect::<io::Result<_>>().map(Some),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}

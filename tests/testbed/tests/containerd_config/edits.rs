@@ -1,0 +1,156 @@
+//! Handlers that come, are upgraded and go, and what containerd says meanwhile.
+
+use anyhow::{Context as _, Result, ensure};
+use installer_protocol::Mode;
+use node_installer::containerd::{ConfigError, Handler, Record, propose, prove, prove_removal, revert};
+use toml::Value;
+
+use crate::daemon::{Daemon, Tree};
+use crate::mains;
+
+/// A handler whose launcher lies in the folder of this version.
+pub(crate) fn handler(name: &str, version: &str) -> Handler {
+    Handler {
+        name: name.to_owned(),
+        launcher: format!("/opt/wasmedge-runtime/{version}/bin/containerd-shim-wasmedge-v1"),
+        systemd_cgroup: name == "wasmedge",
+    }
+}
+
+/// Proposes, proves and writes a handler, and proposes again: nothing.
+pub(crate) fn install(tree: &Tree<'_>, mode: Mode, handler: &Handler, record: Option<&Record>) -> Result<Record> {
+    let facts = tree.facts(mode, record)?;
+    let proposal = propose(&facts, handler, record)?;
+    let former = tree.bytes()?;
+    prove(tree, &facts, &proposal, handler)?;
+    ensure!(tree.bytes()? == former, "the proof left something behind");
+    tree.apply(&proposal.changes)?;
+    let again = propose(&tree.facts(mode, Some(&proposal.record))?, handler, Some(&proposal.record))?;
+    ensure!(again.changes.is_empty(), "there is more to do for {}: {:?}", handler.name, again.changes);
+    Ok(proposal.record)
+}
+
+/// Proves and does what takes a handler back.
+pub(crate) fn uninstall(tree: &Tree<'_>, mode: Mode, record: &Record) -> Result<()> {
+    let facts = tree.facts(mode, Some(record))?;
+    let changes = revert(&facts, record)?;
+    prove_removal(tree, &facts, &changes, &record.handler)?;
+    tree.apply(&changes)?;
+    ensure!(revert(&tree.facts(mode, Some(record))?, record)?.is_empty(), "there is more to take back");
+    Ok(())
+}
+
+/// That containerd has these handlers beside `former`, and nothing else is new.
+fn must_have(tree: &Tree<'_>, former: &crate::daemon::Settings, handlers: &[&Handler]) -> Result<()> {
+    let mut settings = tree.settings()?;
+    for handler in handlers {
+        let table = settings.take(&handler.name)?;
+        let annotations = Value::from(vec!["runtime.wasmedge.dev/*"]);
+        for (key, value) in [
+            ("runtime_type", Value::from("io.containerd.wasmedge.v1")),
+            ("runtime_path", Value::from(handler.launcher.as_str())),
+            ("pod_annotations", annotations.clone()),
+            ("container_annotations", annotations),
+            ("options", Value::from(toml::Table::from_iter([("SystemdCgroup".to_owned(), Value::from(handler.systemd_cgroup))]))),
+        ] {
+            ensure!(table.get(key) == Some(&value), "{key} of {} is {:?}", handler.name, table.get(key));
+        }
+    }
+    settings.must_be(former, &format!("with {:?}", handlers.iter().map(|handler| &handler.name).collect::<Vec<_>>()))
+}
+
+/// Which of two handlers goes first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum First {
+    /// The one that came first.
+    Older,
+    /// The one that came last.
+    Newer,
+}
+
+/// Two handlers come, one is upgraded, and they go in either order.
+fn come_and_go(tree: &Tree<'_>, mode: Mode) -> Result<()> {
+    come_and_go_in(tree, mode, First::Older)?;
+    come_and_go_in(tree, mode, First::Newer)
+}
+
+fn come_and_go_in(tree: &Tree<'_>, mode: Mode, order: First) -> Result<()> {
+    let (bytes, former) = (tree.bytes()?, tree.settings()?);
+    let (one, other, newer) = (handler("wasmedge", "1-aaa"), handler("second", "1-aaa"), handler("wasmedge", "2-bbb"));
+    let first = install(tree, mode, &one, None)?;
+    must_have(tree, &former, &[&one])?;
+    let second = install(tree, mode, &other, None)?;
+    let first = install(tree, mode, &newer, Some(&first)).context("upgrade")?;
+    must_have(tree, &former, &[&newer, &other])?;
+    let (goes, stays, last) = match order {
+        First::Older => (&first, &other, &second),
+        First::Newer => (&second, &newer, &first),
+    };
+    uninstall(tree, mode, goes)?;
+    must_have(tree, &former, &[stays])?;
+    uninstall(tree, mode, last)?;
+    ensure!(tree.bytes()? == bytes, "the files are not what they were, where the {order:?} goes first");
+    must_have(tree, &former, &[])
+}
+
+pub(crate) fn a_handler_without_a_main_file_comes_and_goes(daemon: &Daemon) -> Result<()> {
+    come_and_go(&daemon.tree("absent", &[])?, Mode::Auto)
+}
+
+pub(crate) fn a_handler_beside_kinds_settings_comes_and_goes(daemon: &Daemon) -> Result<()> {
+    come_and_go(&daemon.tree("kind", &[("config.toml", mains::KIND.to_owned())])?, Mode::Auto)?;
+    come_and_go_in(&daemon.tree("test-cluster", &[("config.toml", mains::test_cluster())])?, Mode::Auto, First::Newer)
+}
+
+pub(crate) fn a_handler_beside_all_defaults_written_out_comes_and_goes(daemon: &Daemon) -> Result<()> {
+    come_and_go_in(&daemon.tree("defaults", &[("config.toml", daemon.defaults()?)])?, Mode::Auto, First::Newer)
+}
+
+pub(crate) fn a_handler_beside_imported_settings_comes_and_goes(daemon: &Daemon) -> Result<()> {
+    let imported = ("conf.d/50-own.toml", mains::own(daemon).to_owned());
+    let tree = daemon.tree("file", &[("config.toml", mains::importing(daemon, "./conf.d/50-own.toml")), imported.clone()])?;
+    come_and_go_in(&tree, Mode::Auto, First::Older).context("imported as a file")?;
+    let tree = daemon.tree("absolute", &[imported])?;
+    tree.write("config.toml", &mains::importing(daemon, &tree.path("conf.d/*.toml")))?;
+    come_and_go_in(&tree, Mode::Auto, First::Newer).context("imported by an absolute pattern")
+}
+
+pub(crate) fn a_relative_pattern_is_read_as_containerd_does_or_nothing_is_written(daemon: &Daemon) -> Result<()> {
+    let imported = ("conf.d/50-own.toml", mains::own(daemon).to_owned());
+    let tree = daemon.tree("pattern", &[("config.toml", mains::importing(daemon, "conf.d/*.toml")), imported])?;
+    // Debian's containerd reads such a pattern from its working folder, not from the main file's: the proof finds it.
+    if tree.settings()?.handlers()?.contains(&"test-handler".to_owned()) {
+        return come_and_go_in(&tree, Mode::Auto, First::Older);
+    }
+    ensure!(daemon.version.major < 2, "{} does not read it", daemon.version);
+    let bytes = tree.bytes()?;
+    let failure = install(&tree, Mode::Auto, &handler("wasmedge", "1-aaa"), None).err().context("what is not read was edited")?;
+    ensure!(matches!(failure.downcast_ref(), Some(ConfigError::Changes { .. })), "{failure:#}");
+    ensure!(tree.bytes()? == bytes, "something was written");
+    Ok(())
+}
+
+pub(crate) fn a_handler_in_the_main_file_itself_comes_and_goes(daemon: &Daemon) -> Result<()> {
+    for (name, text) in [
+        ("in-kind", mains::KIND.to_owned()),
+        ("in-own", mains::own(daemon).to_owned()),
+        ("in-defaults", daemon.defaults()?),
+        ("in-unfinished", mains::own(daemon).trim_end().to_owned()),
+        ("in-dos", mains::own(daemon).replace('\n', "\r\n")),
+    ] {
+        come_and_go_in(&daemon.tree(name, &[("config.toml", text)])?, Mode::InPlace, First::Older).context(name)?;
+    }
+    Ok(())
+}
+
+pub(crate) fn an_admins_own_settings_are_as_before_while_a_handler_is_there(daemon: &Daemon) -> Result<()> {
+    let tree = daemon.tree("later", &[("config.toml", mains::own(daemon).to_owned())])?;
+    let record = install(&tree, Mode::Auto, &handler("wasmedge", "1-aaa"), None)?;
+    let text = std::fs::read_to_string(&tree.main)?;
+    tree.write("config.toml", &text.replace("test-handler", "renamed"))?;
+    uninstall(&tree, Mode::Auto, &record)?;
+    let left = std::fs::read_to_string(&tree.main)?;
+    ensure!(left == mains::own(daemon).replace("test-handler", "renamed"), "{left}");
+    ensure!(tree.settings()?.handlers()? == ["renamed", "runc"], "{:?}", tree.settings()?.handlers()?);
+    Ok(())
+}

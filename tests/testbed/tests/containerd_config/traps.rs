@@ -1,0 +1,149 @@
+//! Edits that others make and containerd punishes, most of them silently: the proof finds each, and ours are none.
+
+use anyhow::{Result, bail, ensure};
+use installer_protocol::Mode;
+use node_installer::containerd::{ConfigError, FileChange, Handler, Proposal, Record, Restart, propose, prove};
+
+use crate::daemon::{Daemon, Tree};
+use crate::edits::{handler, install, uninstall};
+use crate::mains;
+
+const TWO: &str = "io.containerd.grpc.v1.cri";
+const THREE: &str = "io.containerd.cri.v1.runtime";
+
+/// How the proof ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    Right,
+    /// Something else is lost, or the handler is not there.
+    Changes,
+    /// containerd would not start.
+    Refused,
+}
+
+/// A drop-in as an unwary installer writes it, and the import of it.
+fn unwary(tree: &Tree<'_>, handler: &Handler, first_line: &str, plugin: &str) -> Result<Proposal> {
+    let Handler { name, launcher, systemd_cgroup } = handler;
+    let table = format!("plugins.\"{plugin}\".containerd.runtimes.{name}");
+    let text = format!(
+        "{first_line}\n[{table}]\nruntime_type = \"io.containerd.wasmedge.v1\"\nruntime_path = \"{launcher}\"\n\
+         pod_annotations = [\"runtime.wasmedge.dev/*\"]\ncontainer_annotations = [\"runtime.wasmedge.dev/*\"]\n\
+         [{table}.options]\nSystemdCgroup = {systemd_cgroup}\n"
+    );
+    let main = std::fs::read_to_string(&tree.main)?;
+    let path = tree.path("unwary.toml");
+    let change = |path: &str, before: Option<&str>, after: String| FileChange {
+        path: path.to_owned(),
+        before: before.map(|text| text.as_bytes().to_vec()),
+        after: Some(after.into_bytes()),
+    };
+    Ok(Proposal {
+        changes: vec![change(&path, None, text), change(&tree.main, Some(&main), format!("imports = [\"{path}\"]\n{main}"))],
+        record: Record { handler: name.clone(), files: Vec::new(), made_folders: Vec::new() },
+        config_path: path,
+        restart: Restart::Installer,
+    })
+}
+
+/// How the proof of such a drop-in ends.
+fn verdict(daemon: &Daemon, main: &str, first_line: &str, plugin: &str) -> Result<Verdict> {
+    let name = format!("trap-{}-{}-{}", main.len(), first_line.len(), plugin.len());
+    let tree = daemon.tree(&name, &[("config.toml", main.to_owned())])?;
+    let handler = handler("wasmedge", "1-aaa");
+    let proposal = unwary(&tree, &handler, first_line, plugin)?;
+    let facts = tree.facts(Mode::Auto, None)?;
+    let verdict = match prove(&tree, &facts, &proposal, &handler) {
+        Ok(()) => Verdict::Right,
+        Err(ConfigError::Changes { .. }) => Verdict::Changes,
+        Err(ConfigError::Refused { .. }) => Verdict::Refused,
+        Err(other) => bail!("{other}"),
+    };
+    // Ours, beside it, does no harm.
+    let mut former = tree.settings()?.handlers()?;
+    former.push("wasmedge".to_owned());
+    former.sort();
+    let record = install(&tree, Mode::Auto, &handler, None)?;
+    let mut present = tree.settings()?.handlers()?;
+    present.sort();
+    ensure!(present == former, "{present:?} instead of {former:?}");
+    uninstall(&tree, Mode::Auto, &record)?;
+    Ok(verdict)
+}
+
+/// That each of these drop-ins ends so: a main file, the drop-in's first line, and its plugin's name.
+fn must_be(daemon: &Daemon, cases: &[(&str, &str, &str, Verdict)]) -> Result<()> {
+    for (main, first_line, plugin, expected) in cases {
+        let found = verdict(daemon, main, first_line, plugin)?;
+        ensure!(found == *expected, "{found:?} instead of {expected:?} on {}, with {first_line:?} and {plugin}", daemon.version);
+    }
+    Ok(())
+}
+
+pub(crate) fn what_a_drop_in_in_the_main_files_form_does_is_known(daemon: &Daemon) -> Result<()> {
+    if daemon.version.major < 2 {
+        let lost = |first_line| (mains::KIND, first_line, TWO, Verdict::Changes);
+        return must_be(daemon, &[lost("version = 2"), lost("")]);
+    }
+    let right = |main, first_line, plugin| (main, first_line, plugin, Verdict::Right);
+    must_be(
+        daemon,
+        &[
+            right(mains::KIND, "version = 2", TWO),
+            right(mains::KIND, "", TWO),
+            right(mains::THREE, "version = 3", THREE),
+            right(mains::THREE, "", THREE),
+        ],
+    )
+}
+
+pub(crate) fn what_a_drop_in_in_another_form_does_is_known(daemon: &Daemon) -> Result<()> {
+    // containerd 2.3 and later convert each file before they merge it.
+    let expected = if (daemon.version.major, daemon.version.minor) >= (2, 3) { Verdict::Right } else { Verdict::Changes };
+    must_be(daemon, &[(mains::KIND, "", THREE, expected)])?;
+    if daemon.version.major >= 2 {
+        must_be(daemon, &[(mains::THREE, "", TWO, expected), (mains::THREE, "version = 2", TWO, expected)])
+    } else {
+        Ok(())
+    }
+}
+
+pub(crate) fn what_a_drop_in_that_names_its_form_does_is_known(daemon: &Daemon) -> Result<()> {
+    let expected = match (daemon.version.major, daemon.version.minor) {
+        (1, 7) => Verdict::Refused,
+        version if version >= (2, 3) => Verdict::Right,
+        _ => Verdict::Changes,
+    };
+    must_be(daemon, &[(mains::KIND, "version = 3", THREE, expected)])
+}
+
+pub(crate) fn a_drop_in_on_an_old_containerd_is_refused(daemon: &Daemon) -> Result<()> {
+    let tree = daemon.tree("asked", &[("config.toml", mains::KIND.to_owned())])?;
+    let proposed = propose(&tree.facts(Mode::DropIn, None)?, &handler("wasmedge", "1-aaa"), None);
+    match proposed {
+        Err(ConfigError::Mode { mode: Mode::DropIn, .. }) if daemon.version.major < 2 => Ok(()),
+        Ok(_) if daemon.version.major >= 2 => Ok(()),
+        other => bail!("{other:?}"),
+    }
+}
+
+pub(crate) fn a_main_file_without_the_default_handler_is_never_left(daemon: &Daemon) -> Result<()> {
+    // The first handler that is named takes the place of the default one on containerd 1.x.
+    let tree = daemon.tree("bare", &[("config.toml", "version = 2\n".to_owned())])?;
+    let record = install(&tree, Mode::Auto, &handler("wasmedge", "1-aaa"), None)?;
+    let mut settings = tree.settings()?;
+    let default = settings.value(&["default_runtime_name"]);
+    ensure!(default.as_ref().and_then(toml::Value::as_str) == Some("runc"), "{default:?}");
+    ensure!(settings.handlers()? == ["runc", "wasmedge"], "{:?}", settings.handlers()?);
+    uninstall(&tree, Mode::Auto, &record)
+}
+
+pub(crate) fn a_broken_main_file_is_left_alone(daemon: &Daemon) -> Result<()> {
+    let broken = daemon.tree("broken", &[("config.toml", "version = 2\n[plugins\n".to_owned())])?;
+    let facts = broken.facts(Mode::Auto, None);
+    ensure!(facts.is_err(), "{:?}", facts.ok());
+    let off = daemon.tree("off", &[("config.toml", "version = 2\ndisabled_plugins = [\"cri\"]\n".to_owned())])?;
+    match propose(&off.facts(Mode::Auto, None)?, &handler("wasmedge", "1-aaa"), None) {
+        Err(ConfigError::CriDisabled { .. }) => Ok(()),
+        other => bail!("{other:?}"),
+    }
+}
