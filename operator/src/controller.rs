@@ -91,7 +91,10 @@ impl Controller {
             let outcome = self.reconcile(runtime).await;
             self.context.metrics.reconciled(began.elapsed(), outcome.as_ref().err());
             match outcome {
-                Ok(plan) => self.pace.done(&name, plan.again),
+                Ok(plan) if plan.actions.is_empty() => self.pace.done(&name, plan.again),
+                // What was done is no news when a watch tells of it, and the next step may follow from it: of this runtime,
+                // or of one that waited for a node.
+                Ok(_) => self.pace.acted(&name),
                 Err(error) => {
                     tracing::warn!(runtime = name, category = error.category().as_str(), error = error.chain(), "reconcile failed");
                     self.pace.failed(&name, &error);

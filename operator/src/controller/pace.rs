@@ -11,6 +11,10 @@ use crate::error::ApplyError;
 /// Nobody has to be looked at before an event comes; a look now and then costs nothing.
 const IDLE: Duration = Duration::from_mins(5);
 
+/// Between a decision that changed something and the next one: also what is done again and again, by mistake or against
+/// somebody who undoes it, costs little.
+const MOMENT: Duration = Duration::from_millis(200);
+
 /// When each runtime is due.
 #[derive(Debug, Default)]
 pub(super) struct Pace {
@@ -54,6 +58,13 @@ impl Pace {
     pub(super) fn done(&mut self, name: &str, again: Option<Duration>) {
         let due = Instant::now() + again.unwrap_or(IDLE).min(IDLE);
         self.runtimes.insert(name.to_owned(), Entry { due, failures: 0 });
+    }
+
+    /// Something was done: everyone is due in a moment, but whoever failed waits all the same.
+    pub(super) fn acted(&mut self, name: &str) {
+        let due = Instant::now() + MOMENT;
+        self.runtimes.insert(name.to_owned(), Entry { due, failures: 0 });
+        self.runtimes.values_mut().filter(|entry| entry.failures == 0).for_each(|entry| entry.due = entry.due.min(due));
     }
 
     /// It failed: the next try waits, longer with each failure.

@@ -7,7 +7,7 @@ use installer_protocol::{Outcome, Reason, Report};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt as _;
 
-use super::pace::{ATTEMPTS, after, after_now, delay, limit, patience};
+use super::pace::{ATTEMPTS, LISTED, after, after_now, delay, limit, patience};
 use super::rollout::{Candidate, Why, is_changing};
 use super::seen::{Served, serves, startup_taints};
 use super::{Action, Direction, Draft, JobFacts, NodeFacts, Readiness, Target, Unfit, removal};
@@ -276,7 +276,12 @@ impl Step<'_, '_, '_> {
     }
 
     fn ready(&mut self) -> Option<Candidate> {
-        if self.node.readiness == Readiness::Ready && serves(self.node, self.target.handler()) == Served::No {
+        // What a kubelet lists may be older than what an installer proved; it asks containerd every few seconds.
+        let settled = after(self.status.since.as_ref(), self.draft.observed.now, LISTED);
+        let is_listed = serves(self.node, self.target.handler()) != Served::No;
+        if !is_listed && self.draft.observed.now < settled {
+            self.draft.wake_at(settled);
+        } else if !is_listed && self.node.readiness == Readiness::Ready {
             // Somebody wrote containerd's configuration anew, as some distributions do at each boot.
             self.unlabel();
             let now = self.draft.observed.now;

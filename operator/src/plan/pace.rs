@@ -9,6 +9,8 @@ use super::Draft;
 
 /// Tries of what may pass by itself, before a person is asked.
 pub(super) const ATTEMPTS: u32 = 6;
+/// How long after a node became Ready its list of handlers may still be that of a containerd before.
+pub(super) const LISTED: Duration = Duration::from_secs(30);
 /// After the first try; doubled with each further one.
 const FIRST_DELAY: Duration = Duration::from_secs(10);
 /// Between two tries at most.

@@ -158,6 +158,9 @@ fn a_node_that_loses_its_handler_takes_no_pods_and_gets_it_back() {
     world.settle();
     world.nodes.get_mut("node-00").unwrap().handlers = Handlers::Listed(BTreeSet::new());
     world.reconcile("wasmedge", usize::MAX);
+    assert!(world.is_labelled("wasmedge", "node-00"), "the list may be older than what the installer proved");
+    world.seconds += 31;
+    world.reconcile("wasmedge", usize::MAX);
     assert!(!world.is_labelled("wasmedge", "node-00"));
     world.settle();
     assert!(world.is_labelled("wasmedge", "node-00"));

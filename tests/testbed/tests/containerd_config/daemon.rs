@@ -8,7 +8,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use installer_protocol::Mode;
-use installer_protocol::layout::{Distribution, Layout, parent};
+use installer_protocol::layout::{Configuration, Distribution, Layout, parent};
 use node_installer::containerd::{Dump, Dumped, Facts, FileChange, Files, Record, Version};
 use testbed::prepared::Prepared;
 use toml::Table;
@@ -28,6 +28,8 @@ pub(crate) struct Tree<'a> {
     pub(crate) daemon: &'a Daemon,
     /// The main file.
     pub(crate) main: String,
+    /// How containerd learns of a handler.
+    pub(crate) configuration: Configuration,
     folder: PathBuf,
 }
 
@@ -50,7 +52,7 @@ impl Daemon {
         let folder = self.folder.join(name);
         fs::create_dir_all(&folder).with_context(|| format!("make {}", folder.display()))?;
         let main = folder.join("config.toml").to_str().context("a folder whose name is text")?.to_owned();
-        let tree = Tree { daemon: self, main, folder };
+        let tree = Tree { daemon: self, main, configuration: Configuration::MainFile, folder };
         for (path, text) in files {
             tree.write(path, text)?;
         }
@@ -80,7 +82,7 @@ impl Tree<'_> {
 
     /// What the installer knows of it.
     pub(crate) fn facts(&self, mode: Mode, record: Option<&Record>) -> Result<Facts> {
-        let layout = Layout { config: self.main.clone(), ..Distribution::Systemd.layout() };
+        let layout = Layout { config: self.main.clone(), configuration: self.configuration.clone(), ..Distribution::Systemd.layout() };
         Ok(Facts::gather(&Disk, &layout, mode, self.daemon.version, record)?)
     }
 

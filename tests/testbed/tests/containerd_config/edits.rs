@@ -1,8 +1,9 @@
 //! Handlers that come, are upgraded and go, and what containerd says meanwhile.
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use installer_protocol::Mode;
-use node_installer::containerd::{ConfigError, Handler, Record, propose, prove, prove_removal, revert};
+use installer_protocol::layout::Configuration;
+use node_installer::containerd::{Handler, Record, Version, propose, prove, prove_removal, revert};
 use toml::Value;
 
 use crate::daemon::{Daemon, Tree};
@@ -115,19 +116,13 @@ pub(crate) fn a_handler_beside_imported_settings_comes_and_goes(daemon: &Daemon)
     come_and_go_in(&tree, Mode::Auto, First::Newer).context("imported by an absolute pattern")
 }
 
-pub(crate) fn a_relative_pattern_is_read_as_containerd_does_or_nothing_is_written(daemon: &Daemon) -> Result<()> {
+pub(crate) fn a_relative_pattern_is_read_as_containerd_does(daemon: &Daemon) -> Result<()> {
     let imported = ("conf.d/50-own.toml", mains::own(daemon).to_owned());
     let tree = daemon.tree("pattern", &[("config.toml", mains::importing(daemon, "conf.d/*.toml")), imported])?;
-    // Debian's containerd reads such a pattern from its working folder, not from the main file's: the proof finds it.
-    if tree.settings()?.handlers()?.contains(&"test-handler".to_owned()) {
-        return come_and_go_in(&tree, Mode::Auto, First::Older);
-    }
-    ensure!(daemon.version.major < 2, "{} does not read it", daemon.version);
-    let bytes = tree.bytes()?;
-    let failure = install(&tree, Mode::Auto, &handler("wasmedge", "1-aaa"), None).err().context("what is not read was edited")?;
-    ensure!(matches!(failure.downcast_ref(), Some(ConfigError::Changes { .. })), "{failure:#}");
-    ensure!(tree.bytes()? == bytes, "something was written");
-    Ok(())
+    // Debian's containerd reads such a pattern from its working folder, not from the main file's: nothing is there.
+    let is_read = tree.settings()?.handlers()?.contains(&"test-handler".to_owned());
+    ensure!(is_read == (daemon.version >= Version::parse("1.6.30")?), "{} reads it: {is_read}", daemon.version);
+    come_and_go_in(&tree, Mode::Auto, First::Older)
 }
 
 pub(crate) fn a_handler_in_the_main_file_itself_comes_and_goes(daemon: &Daemon) -> Result<()> {
@@ -140,6 +135,52 @@ pub(crate) fn a_handler_in_the_main_file_itself_comes_and_goes(daemon: &Daemon) 
     ] {
         come_and_go_in(&daemon.tree(name, &[("config.toml", text)])?, Mode::InPlace, First::Older).context(name)?;
     }
+    Ok(())
+}
+
+pub(crate) fn a_handler_beside_imports_and_line_ends_of_all_forms_comes_and_goes(daemon: &Daemon) -> Result<()> {
+    let own = mains::own(daemon);
+    let importing = |imports: &str| format!("{imports}\n{own}");
+    for (name, text) in [
+        ("dos", own.replace('\n', "\r\n")),
+        ("unfinished", own.trim_end().to_owned()),
+        ("empty-list", importing("imports = []")),
+        ("inline-list", importing("imports = ['other.toml'] # mine")),
+        ("long-list", importing("imports = [\r\n  \"other.toml\", # first\n  './more.toml', # last\n]")),
+    ] {
+        let other = |level: &str| format!("[debug]\n  level = \"{level}\"\n");
+        let tree = daemon.tree(name, &[("config.toml", text), ("other.toml", other("info")), ("more.toml", other("warn"))])?;
+        come_and_go_in(&tree, Mode::Auto, First::Older).context(name)?;
+    }
+    Ok(())
+}
+
+pub(crate) fn a_handler_beside_a_rendered_main_file_comes_and_goes(daemon: &Daemon) -> Result<()> {
+    let mut tree = daemon.tree("rendered", &[])?;
+    tree.configuration = Configuration::Rendered { v2: tree.path("config.toml.d"), v3: tree.path("config-v3.toml.d") };
+    let folder = if daemon.version.major < 2 { "config.toml.d/*.toml" } else { "config-v3.toml.d/*.toml" };
+    tree.write("config.toml", &format!("imports = [\"{}\"]\n{}", tree.path(folder), mains::own(daemon)))?;
+    if daemon.version.major >= 2 {
+        return come_and_go(&tree, Mode::Auto);
+    }
+    match propose(&tree.facts(Mode::Auto, None)?, &handler("wasmedge", "1-aaa"), None) {
+        Err(ConfigError::RenderedByOld { .. }) => Ok(()),
+        other => bail!("{other:?}"),
+    }
+}
+
+pub(crate) fn a_handler_that_the_distribution_merges_is_proven_beforehand(daemon: &Daemon) -> Result<()> {
+    let mut tree = daemon.tree("watched", &[("run/containerd-cri.toml", mains::own(daemon).to_owned())])?;
+    tree.configuration = Configuration::Watched { folder: tree.path("containerd.d") };
+    let schema = if daemon.version.major < 2 { 2 } else { 3 };
+    let generated = tree.path("run/containerd-cri.toml");
+    tree.write("config.toml", &format!("# k0s_managed=true\nversion = {schema}\nimports = [\"{generated}\"]\n"))?;
+    let (bytes, former) = (tree.bytes()?, tree.settings()?);
+    let record = install(&tree, Mode::Auto, &handler("wasmedge", "1-aaa"), None)?;
+    // Nobody but the distribution changes what is in force.
+    must_have(&tree, &former, &[])?;
+    uninstall(&tree, Mode::Auto, &record)?;
+    ensure!(tree.bytes()? == bytes, "something is left");
     Ok(())
 }
 
