@@ -3,7 +3,7 @@
 use anyhow::{Context as _, Result, bail, ensure};
 use installer_protocol::Mode;
 use installer_protocol::layout::Configuration;
-use node_installer::containerd::{Handler, Record, Version, propose, prove, prove_removal, revert};
+use node_installer::containerd::{ConfigError, Handler, Record, Version, propose, prove, prove_removal, revert};
 use toml::Value;
 
 use crate::daemon::{Daemon, Tree};
