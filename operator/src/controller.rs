@@ -3,7 +3,7 @@
 //! One task feeds [`World`] from the watches and decides for every runtime with all of it: a budget is kept by one that
 //! sees all nodes at once. Runtimes are few, and a plan for a thousand nodes takes milliseconds.
 //!
-//! * [`watch`]: the watches, as one stream. * [`act`]: the actions of a plan, carried out. * [`pace`]: when to look again.
+//! * `watch`: the watches, as one stream. * `act`: the actions of a plan, carried out. * `pace`: when to look again.
 
 use std::future::Future;
 use std::pin::pin;

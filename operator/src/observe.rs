@@ -3,7 +3,7 @@
 //! [`World`] holds what watches said, and what this operator wrote itself: an answer to a write is newer than any watch
 //! event that is still on its way, and a decision made on the older one would be made twice.
 //!
-//! * [`node`]: what matters of a node. * [`distribution`]: what it seems to be. * [`job`]: how an installer ended.
+//! * `node`: what matters of a node. * `distribution`: what it seems to be. * `job`: how an installer ended.
 
 use std::collections::BTreeSet;
 

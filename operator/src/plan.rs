@@ -14,7 +14,7 @@
 //!  no longer wanted:  label off ──► Removing ──job: Removed──► (none)
 //! ```
 //!
-//! * [`node`]: the step of one node. * [`rollout`]: which nodes may begin. * [`removal`]: the way back.
+//! * `node`: the step of one node. * `rollout`: which nodes may begin. * `removal`: the way back.
 //!
 //! A step is written down in the node's object before it is taken, and each step can be taken twice: whoever comes
 //! after a crash goes on where the object says.

@@ -2,8 +2,8 @@
 //!
 //! * [`create`]: a cluster, and a registry that has the images; no runtime yet.
 //! * [`tour`]: the commands of README.md's tour, run as they stand there; [`shell`]: what they need around them.
-//! * [`up`]: both, and the cluster stays; [`demo`]: both, and nothing stays.
-//! * [`env`], [`status`], [`down`]: what one does with a cluster that stays.
+//! * [`up`]: both, and the cluster stays; [`demo`](mod@demo): both, and nothing stays.
+//! * [`env`](mod@env), [`status`], [`down`]: what one does with a cluster that stays.
 
 use anyhow::Result;
 use testbed::cache::Cache;
