@@ -93,11 +93,16 @@ impl World {
     pub fn observed(&self, runtime: &WasmRuntime, now: Timestamp, installer_image: &str) -> Observed {
         let name = runtime.name_any();
         let (ours, others): (Vec<_>, Vec<_>) = self.runtime_nodes.values().partition(|state| state.spec.runtime == name);
+        let ours_at_work: BTreeSet<String> = ours.iter().filter_map(|state| state.status.as_ref()?.job.clone()).collect();
         let states = ours.into_iter().map(|state| (state.spec.node.clone(), state_of(state))).collect();
         let at_work = |other: &&&WasmRuntimeNode| {
             other.status.as_ref().is_some_and(|status| status.job.is_some() && matches!(status.phase, Phase::Installing | Phase::Removing))
         };
-        let busy: BTreeSet<String> = others.iter().filter(at_work).map(|state| state.spec.node.clone()).collect();
+        let mut busy: BTreeSet<String> = others.iter().filter(at_work).map(|state| state.spec.node.clone()).collect();
+        // An installer that was given up for lost may be at work all the same.
+        let is_known = |job: &String| ours_at_work.contains(job);
+        busy.extend(self.jobs.iter().filter(|(name, job)| job.is_open() && !is_known(name)).map(|(_, job)| job.node.clone()));
+        busy.extend(self.pods.values().filter(|pod| pod.is_at_work() && !is_known(&pod.job)).map(|pod| pod.node.clone()));
         let jobs = self.jobs.iter().filter(|(_, job)| job.runtime == name);
         Observed {
             now,

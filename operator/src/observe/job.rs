@@ -16,6 +16,8 @@ const JOB_LABEL: &str = "batch.kubernetes.io/job-name";
 pub struct JobEnd {
     /// The runtime that it is for.
     pub runtime: String,
+    /// The node that it is for.
+    pub node: String,
     /// Whether it ended, and how.
     ended: Option<String>,
 }
@@ -25,6 +27,8 @@ pub struct JobEnd {
 pub struct PodEnd {
     /// Its Job.
     pub job: String,
+    /// Its node.
+    pub node: String,
     end: Option<End>,
     /// Why its container does not run yet.
     waiting: Option<String>,
@@ -45,7 +49,11 @@ pub fn end_of_job(job: &Job) -> JobEnd {
         let why = [condition.reason.clone(), condition.message.clone()].into_iter().flatten().filter(|text| !text.is_empty());
         why.collect::<Vec<_>>().join(": ")
     });
-    JobEnd { runtime: job.labels().get(names::RUNTIME_LABEL).cloned().unwrap_or_default(), ended: ended.or(deleted) }
+    JobEnd {
+        runtime: job.labels().get(names::RUNTIME_LABEL).cloned().unwrap_or_default(),
+        node: job.annotations().get(names::NODE_ANNOTATION).cloned().unwrap_or_default(),
+        ended: ended.or(deleted),
+    }
 }
 
 /// What `pod` says.
@@ -54,7 +62,8 @@ pub fn end_of_pod(pod: &Pod) -> PodEnd {
     let container = statuses.first();
     PodEnd {
         job: pod.labels().get(JOB_LABEL).cloned().unwrap_or_default(),
-        end: container.and_then(end_of_container),
+        node: pod.spec.as_ref().and_then(|spec| spec.node_name.clone()).unwrap_or_default(),
+        end: container.and_then(end_of_container).or_else(|| refused(pod)),
         waiting: container.and_then(|container| {
             let waiting = container.state.as_ref()?.waiting.as_ref()?;
             // These two are every container's first words.
@@ -64,6 +73,14 @@ pub fn end_of_pod(pod: &Pod) -> PodEnd {
     }
 }
 
+/// How a pod ended whose container never was: the kubelet refused it, or it was evicted.
+fn refused(pod: &Pod) -> Option<End> {
+    let status = pod.status.as_ref()?;
+    let ended = matches!(status.phase.as_deref(), Some("Failed" | "Succeeded"));
+    let why = [status.reason.clone(), status.message.clone()].into_iter().flatten().collect::<Vec<_>>().join(": ");
+    ended.then(|| End::Lost(format!("its pod ended without running: {why}")))
+}
+
 fn end_of_container(container: &ContainerStatus) -> Option<End> {
     let ended = container.state.as_ref()?.terminated.as_ref()?;
     let message = ended.message.as_deref().unwrap_or_default();
@@ -71,7 +88,19 @@ fn end_of_container(container: &ContainerStatus) -> Option<End> {
     Some(Report::from_message(message).map_or_else(|_| lost(), |report| End::Reported(Box::new(report))))
 }
 
+impl PodEnd {
+    /// Whether its container may still be at work: also a pod that was deleted has some time to end.
+    pub fn is_at_work(&self) -> bool {
+        self.end.is_none()
+    }
+}
+
 impl JobEnd {
+    /// Whether it has not ended.
+    pub fn is_open(&self) -> bool {
+        self.ended.is_none()
+    }
+
     /// What is known of the installer.
     pub fn facts<'a>(&self, pods: impl Iterator<Item = &'a PodEnd>) -> JobFacts {
         let pods: Vec<&PodEnd> = pods.collect();
@@ -131,6 +160,16 @@ mod tests {
     fn an_installer_that_was_killed_left_no_report() {
         let pod = pod(&json!({ "terminated": { "exitCode": 137, "reason": "OOMKilled" } }));
         assert_eq!(job(&json!({})).facts([&pod].into_iter()), JobFacts::Lost("exit code 137, OOMKilled".to_owned()));
+    }
+
+    #[test]
+    fn a_pod_that_the_kubelet_refused_is_not_at_work() {
+        let status = json!({ "phase": "Failed", "reason": "NodeAffinity", "message": "no" });
+        let pod = json!({ "metadata": { "labels": { JOB_LABEL: "j" } }, "status": status });
+        let pod = end_of_pod(&serde_json::from_value(pod).unwrap());
+        assert!(!pod.is_at_work());
+        let JobFacts::Lost(why) = job(&json!({})).facts([&pod].into_iter()) else { panic!("it has ended") };
+        assert!(why.contains("NodeAffinity"), "{why}");
     }
 
     #[test]
