@@ -240,6 +240,10 @@ async fn was_stopped(cri: &Cri, smoke: &Smoke, id: &str, error: &SmokeError) -> 
     if matches!(error, SmokeError::WrongEnd { code: KILLED, .. }) {
         return Ok(true);
     }
+    // Once a minute the kubelet removes containers that have ended and that it does not know, their sandboxes not.
+    if matches!(error, SmokeError::Call { source, .. } if source.is_not_found()) {
+        return Ok(true);
+    }
     let sandboxes = cri.sandboxes(labels(&smoke.runtime)).await?;
     Ok(!sandboxes.iter().any(|sandbox| sandbox.id == id && sandbox.state() == SandboxState::Ready))
 }
