@@ -1,7 +1,7 @@
 //! Watches the cluster, and reconciles each runtime when something changed: observe, plan, apply, status.
 //!
 //! One task feeds [`World`] from the watches and decides for every runtime with all of it: a budget is kept by one that
-//! sees all nodes at once. Runtimes are few, and a plan for a thousand nodes takes milliseconds.
+//! sees all nodes at once. Runtimes are few, and a plan is no more than a walk over the nodes.
 //!
 //! * `watch`: the watches, as one stream. * `act`: the actions of a plan, carried out. * `pace`: when to look again.
 

@@ -89,8 +89,8 @@ pub struct RuntimeClassSpec {
     #[schemars(length(max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
     #[x_kube(validation = ("self == oldSelf", "the handler cannot be changed: nodes serve it; make another WasmRuntime"))]
     pub handler: String,
-    /// Resources that a pod takes beside what its containers ask for, as `podFixed` of a RuntimeClass. The default was
-    /// measured: what the pod's host process and its sandbox use.
+    /// Resources that a pod takes beside what its containers ask for, as `podFixed` of a RuntimeClass. The default is an
+    /// estimate of what the pod's host process and its sandbox use.
     #[serde(default = "overhead", deserialize_with = "schema::quantities")]
     #[schemars(schema_with = "schema::overhead")]
     pub overhead: BTreeMap<String, Quantity>,
