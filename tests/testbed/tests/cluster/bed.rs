@@ -15,7 +15,7 @@ use testbed::image::{Artifact, Entry, RootfsImage, WasmLayer};
 use testbed::prepared::Prepared;
 use testbed::progress;
 use testbed::teardown::Run;
-use testbed::wait;
+use testbed::{helm, wait};
 
 /// A rule, and how to see that it holds.
 #[derive(Debug, Clone, Copy)]
@@ -110,8 +110,9 @@ impl Bed {
 impl Bed {
     /// Namespaces are deleted while the next test runs; one that measures time has to wait until their pods are gone.
     fn wait_for_quiet(&self) -> Result<()> {
-        let others = ["get", "pods", "--all-namespaces", "--field-selector=metadata.namespace!=kube-system", "--output=name"];
-        let pods = || self.cluster.kubectl().args(others).text();
+        // The cluster's own pods and the operator's stay.
+        let others = format!("--field-selector=metadata.namespace!=kube-system,metadata.namespace!={}", helm::NAMESPACE);
+        let pods = || self.cluster.kubectl().args(["get", "pods", "--all-namespaces", &others, "--output=name"]).text();
         wait::until(
             "the pods of earlier tests to be gone",
             std::time::Duration::from_mins(2),
