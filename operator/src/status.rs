@@ -1,5 +1,6 @@
 //! What a runtime's object says of itself: counts, conditions, and a few words.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
@@ -8,7 +9,7 @@ use kube::{Resource as _, ResourceExt as _};
 
 use crate::crd::{ConditionReason, ConditionType, Counts, Phase, WasmRuntimeNodeStatus, WasmRuntimeStatus};
 use crate::names;
-use crate::plan::{ClassVerdict, Direction, Observed, Plan, Rollout};
+use crate::plan::{Action, ClassVerdict, Direction, NodeFacts, Observed, Plan, Rollout};
 
 #[cfg(test)]
 mod tests;
@@ -69,16 +70,17 @@ fn count(observed: &Observed, plan: &Plan) -> Counts {
     let desired = || all().filter(|(name, _)| plan.desired.contains(*name));
     let hash = Some(&plan.target.hash);
     let label = names::ready_label(&observed.runtime.name_any());
-    let labelled = |name: &String| {
-        let was = observed.nodes.get(name).is_some_and(|node| node.labels.get(&label).map(String::as_str) == Some(names::READY));
-        let put = plan.actions.iter().any(|action| matches!(action, crate::plan::Action::Label { node, .. } if node == name));
-        let taken = plan.actions.iter().any(|action| matches!(action, crate::plan::Action::Unlabel { node, .. } if node == name));
-        (was || put) && !taken
-    };
+    let is_labelled = |node: &NodeFacts| node.labels.get(&label).map(String::as_str) == Some(names::READY);
+    let mut labelled: BTreeSet<&String> = observed.nodes.iter().filter(|(_, node)| is_labelled(node)).map(|(name, _)| name).collect();
+    let named = |pick: fn(&Action) -> Option<&String>| plan.actions.iter().filter_map(pick);
+    labelled.extend(named(|action| if let Action::Label { node, .. } = action { Some(node) } else { None }));
+    for name in named(|action| if let Action::Unlabel { node, .. } = action { Some(node) } else { None }) {
+        labelled.remove(name);
+    }
     Counts {
         desired: number(plan.desired.len()),
         updated: number(desired().filter(|(_, status)| status.phase == Phase::Ready && status.installed.as_ref() == hash).count()),
-        ready: number(all().filter(|(name, status)| status.installed.is_some() && labelled(name)).count()),
+        ready: number(all().filter(|(name, status)| status.installed.is_some() && labelled.contains(name)).count()),
         changing: number(all().filter(|(_, status)| crate::plan::is_changing(status)).count()),
         failed: number(desired().filter(|(_, status)| status.phase == Phase::Failed).count()),
         unsupported: number(all().filter(|(_, status)| status.phase == Phase::Unsupported).count()),

@@ -42,10 +42,12 @@ pub(super) fn step(
             None
         }
         // What is half way off goes all the way, also when it is wanted again: only then it is known what is there.
-        Some(status) if !wanted || status.phase == Phase::Removing => removal::step(draft, name, node, &status),
+        Some(status) if !wanted || status.phase == Phase::Removing => removal::step(draft, target, name, node, &status),
         // Somebody deleted the node's object. Its finalizer stands for what is on the node: only when that is gone the
         // object goes, and the node is new then. To let go of it at once would lose the node if it is not wanted later.
-        Some(status) if state.is_some_and(|state| state.deleting) && !is_changing(&status) => removal::step(draft, name, node, &status),
+        Some(status) if state.is_some_and(|state| state.deleting) && !is_changing(&status) => {
+            removal::step(draft, target, name, node, &status)
+        }
         Some(status) => Step { draft, target, name, node, status }.take(),
     }
 }

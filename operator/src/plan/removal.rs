@@ -1,6 +1,6 @@
 //! The way back: label off, then the runtime off the node, then the node's object.
 
-use installer_protocol::{Outcome, Reason, Request};
+use installer_protocol::{Outcome, Reason};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::node::{say, unlabel};
@@ -19,7 +19,13 @@ pub(super) fn forget(draft: &mut Draft<'_>, name: &str) {
 }
 
 /// The step of a node that shall not have the runtime, and was claimed.
-pub(super) fn step(draft: &mut Draft<'_>, name: &str, node: &NodeFacts, status: &WasmRuntimeNodeStatus) -> Option<Candidate> {
+pub(super) fn step(
+    draft: &mut Draft<'_>,
+    target: &Target,
+    name: &str,
+    node: &NodeFacts,
+    status: &WasmRuntimeNodeStatus,
+) -> Option<Candidate> {
     match status.phase {
         // Nothing was begun there.
         Phase::Claimed | Phase::Unsupported => {
@@ -35,7 +41,7 @@ pub(super) fn step(draft: &mut Draft<'_>, name: &str, node: &NodeFacts, status: 
         Phase::Verifying | Phase::Ready | Phase::Failed => begin(draft, name, node),
         Phase::Removing => {
             unlabel(draft, name, node);
-            removing(draft, name, node, status)
+            removing(draft, target, name, node, status)
         }
     }
 }
@@ -70,11 +76,11 @@ fn installing(draft: &mut Draft<'_>, name: &str, node: &NodeFacts, status: &Wasm
     candidate(node, name)
 }
 
-fn removing(draft: &mut Draft<'_>, name: &str, node: &NodeFacts, status: &WasmRuntimeNodeStatus) -> Option<Candidate> {
+fn removing(draft: &mut Draft<'_>, target: &Target, name: &str, node: &NodeFacts, status: &WasmRuntimeNodeStatus) -> Option<Candidate> {
     let Some(job) = status.job.clone() else { return wait_or_retry(draft, name, node, status) };
     match draft.observed.jobs.get(&job).cloned() {
         None => {
-            let request = request(draft, node);
+            let request = target.uninstall(node);
             let limit = limit(draft);
             draft.act(Action::StartInstaller { job, node: name.to_owned(), request: Box::new(request), limit });
         }
@@ -126,9 +132,4 @@ fn later(draft: &mut Draft<'_>, name: &str, reason: Reason, message: String) {
     if let Some(Time(time)) = draft.after.get(name).and_then(|status| status.retry_at.clone()) {
         draft.wake_at(time);
     }
-}
-
-/// What the installer is asked that takes the runtime off.
-pub(super) fn request(draft: &Draft<'_>, node: &NodeFacts) -> Request {
-    Target::of(draft.observed).uninstall(node)
 }

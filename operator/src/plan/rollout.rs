@@ -8,7 +8,7 @@ use kube::ResourceExt as _;
 use super::node::unlabel;
 use super::pace::limit;
 use super::target::digest;
-use super::{Action, ClassVerdict, Direction, Draft, Target, removal};
+use super::{Action, ClassVerdict, Direction, Draft, Target};
 use crate::crd::{Phase, WasmRuntimeNodeStatus};
 use crate::names;
 
@@ -205,7 +205,7 @@ fn start(draft: &mut Draft<'_>, target: &Target, candidate: &Candidate) {
     let Some(node) = draft.observed.nodes.get(name) else { return };
     let (phase, request) = if *why == Why::Remove {
         unlabel(draft, name, node);
-        (Phase::Removing, removal::request(draft, node))
+        (Phase::Removing, target.uninstall(node))
     } else {
         match target.install(node) {
             Ok(request) => (Phase::Installing, request),
