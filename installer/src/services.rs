@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result};
 use installer_protocol::Artifact;
+use systemd_client::{Systemd, Unit};
 use tokio::runtime::{Builder, Runtime};
 
 use crate::cri::{Cri, Served};
@@ -15,7 +16,6 @@ use crate::fetch::{Archive, FetchError, Fetcher};
 use crate::host::{HostPath, HostRoot};
 use crate::machine::{Machine, Trial};
 use crate::smoke::{self, Logs, Smoke};
-use crate::systemd::{Systemd, Unit};
 
 /// How long containerd's program may take to print what it is asked for.
 const PROGRAM: Duration = Duration::from_secs(30);

@@ -12,6 +12,8 @@ use super::message::server::{error, reply, signal};
 use super::message::{Kind, decode, length};
 use super::*;
 
+mod scopes;
+
 const SOON: Duration = Duration::from_secs(5);
 const AT_ONCE: Duration = Duration::from_millis(50);
 
@@ -119,17 +121,6 @@ fn a_unit_is_described_by_its_properties() {
 }
 
 #[test]
-fn of_several_units_the_first_active_one_is_found() {
-    let (mut systemd, server) = Server::that(|server| {
-        server.describe("inactive", 0, 0, "success");
-        server.describe("active", 1, 2, "success");
-    });
-    let names = ["a.service", "b.service", "c.service"].map(str::to_owned);
-    assert_eq!(systemd.first_active(&names).unwrap().unwrap().name, "b.service");
-    server.join().unwrap();
-}
-
-#[test]
 fn a_restart_is_done_when_another_process_is_active() {
     let (mut systemd, server) = Server::that(|server| {
         server.describe("active", 1, 2, "success");
@@ -204,16 +195,6 @@ fn a_name_that_is_taken_is_told_apart() {
 }
 
 #[test]
-fn a_unit_that_is_not_there_is_stopped() {
-    let (mut systemd, server) = Server::that(|server| {
-        let (serial, _) = server.call();
-        server.say(&error(serial, "org.freedesktop.systemd1.NoSuchUnit", "not loaded").unwrap());
-    });
-    systemd.stop("x.service", SOON).unwrap();
-    server.join().unwrap();
-}
-
-#[test]
 fn answers_to_other_calls_and_signals_are_passed_over() {
     let (mut systemd, server) = Server::that(|server| {
         let (serial, _) = server.call();
@@ -222,7 +203,7 @@ fn answers_to_other_calls_and_signals_are_passed_over() {
         server.say(&error(serial + 41, "org.example.Another", "another").unwrap());
         server.say(&reply(serial, &()).unwrap());
     });
-    systemd.reload().unwrap();
+    systemd.set_limits("x.scope", &[]).unwrap();
     server.join().unwrap();
 }
 
@@ -232,7 +213,10 @@ fn an_error_is_told_with_its_name_and_its_text() {
         let (serial, _) = server.call();
         server.say(&error(serial, "org.freedesktop.DBus.Error.AccessDenied", "no").unwrap());
     });
-    assert_eq!(systemd.reload().unwrap_err().to_string(), "Reload: org.freedesktop.DBus.Error.AccessDenied: no");
+    assert_eq!(
+        systemd.set_limits("x.scope", &[]).unwrap_err().to_string(),
+        "SetUnitProperties: org.freedesktop.DBus.Error.AccessDenied: no"
+    );
     server.join().unwrap();
 }
 
@@ -244,7 +228,7 @@ fn an_answer_in_pieces_is_put_together() {
             server.say(&[byte]);
         }
     });
-    systemd.reload().unwrap();
+    systemd.set_limits("x.scope", &[]).unwrap();
     server.join().unwrap();
 }
 
@@ -274,7 +258,7 @@ fn a_connection_that_ends_in_a_message_is_broken() {
         let answer = reply(serial, &()).unwrap();
         server.say(&answer[..answer.len() - 1]);
     });
-    let failure = systemd.reload().unwrap_err();
+    let failure = systemd.set_limits("x.scope", &[]).unwrap_err();
     assert!(matches!(failure, SystemdError::Broken { .. }), "{failure:?}");
     server.join().unwrap();
 }

@@ -1,9 +1,11 @@
-//! Units of the host, through systemd's private socket: what state they are in, restarts, and processes that outlive
-//! the installer's container.
+//! Units of the machine, through systemd's private socket: what state they are in, restarts, processes of the installer
+//! that outlive its container, and the scopes that hold containers.
 //!
 //! Blocking, one call after another. The client is our own on top of zvariant's marshalling. zbus 6.2 was tried on
 //! systemd 252: it connects, but takes systemd's answers, which come from no valid bus name, for errors. It would also
-//! bring an executor of its own and has no deadline for an answer; what is needed here are seven methods.
+//! bring an executor of its own and has no deadline for an answer; what is needed here are six methods. libcgroups
+//! has a client too, whose connections are never closed.
+#![forbid(unsafe_code)]
 
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -14,12 +16,14 @@ use zvariant::OwnedObjectPath;
 mod bus;
 mod error;
 mod message;
+mod scope;
 mod transient;
 mod unit;
 
 use bus::{Bus, Deadline, malformed};
 pub use error::SystemdError;
 use message::{Body, Method};
+pub use scope::{Limit, Scope};
 pub use unit::{ActiveState, LoadState, Unit};
 
 /// What systemd's own object is called; its methods are described in org.freedesktop.systemd1(5).
@@ -28,8 +32,6 @@ const UNIT: &str = "org.freedesktop.systemd1.Unit";
 const SERVICE: &str = "org.freedesktop.systemd1.Service";
 /// How a job replaces one of the same unit that is waiting.
 const REPLACE: &str = "replace";
-/// Reading all unit files again takes seconds on a host with thousands of them.
-const RELOAD: Duration = Duration::from_mins(2);
 /// A process of ours is started at once, but for other jobs that systemd has to do.
 const START: Duration = Duration::from_mins(1);
 
@@ -63,22 +65,6 @@ impl Systemd {
         })
     }
 
-    /// The first of these units that is active.
-    pub fn first_active(&mut self, names: &[String]) -> Result<Option<Unit>, SystemdError> {
-        for name in names {
-            let unit = self.unit(name)?;
-            if matches!(unit.active, ActiveState::Active | ActiveState::Reloading) {
-                return Ok(Some(unit));
-            }
-        }
-        Ok(None)
-    }
-
-    /// Has systemd read its unit files again.
-    pub fn reload(&mut self) -> Result<(), SystemdError> {
-        self.bus.call_within(RELOAD, manager("Reload"), &()).map(drop)
-    }
-
     /// Restarts `name` and waits until another process of it is active. A start that fails is an error at once, also
     /// where systemd will try again: containerd's unit says `Restart=always`, and who waited for that would wait for ever.
     pub fn restart(&mut self, name: &str, limit: Duration) -> Result<Unit, SystemdError> {
@@ -98,14 +84,37 @@ impl Systemd {
         if result == unit::DONE { Ok(()) } else { Err(failed(self.unit(name)?, result)) }
     }
 
-    /// Stops `name` and waits until it is inactive. One that is not there is stopped already.
-    pub fn stop(&mut self, name: &str, limit: Duration) -> Result<(), SystemdError> {
-        match self.settle(name, manager("StopUnit"), Deadline::within(limit)) {
+    /// Makes the scope and puts its process in, which must be running. It is forgotten when its last process ends.
+    pub fn start_scope(&mut self, scope: &Scope<'_>) -> Result<(), SystemdError> {
+        let arguments = (scope.name, "fail", scope.properties(), transient::NO_OTHER_UNITS);
+        let result = self.bus.job(manager("StartTransientUnit"), &arguments, Deadline::within(START))?;
+        if result == unit::DONE { Ok(()) } else { Err(self.scope_failed(scope.name, result)?) }
+    }
+
+    /// Stops a scope, ending what is still in it, and waits until it is gone. One that is not there is stopped already.
+    pub fn stop_scope(&mut self, name: &str, limit: Duration) -> Result<(), SystemdError> {
+        match self.bus.job(manager("StopUnit"), &(name, REPLACE), Deadline::within(limit)) {
             Ok(result) if result == unit::DONE => Ok(()),
-            Ok(result) => Err(failed(self.unit(name)?, result)),
+            Ok(result) => Err(self.scope_failed(name, result)?),
             Err(error) if error.is_named("org.freedesktop.systemd1.NoSuchUnit") => Ok(()),
             Err(error) => Err(error),
         }
+    }
+
+    /// That a job did not do with a scope what it should.
+    fn scope_failed(&mut self, name: &str, result: String) -> Result<SystemdError, SystemdError> {
+        let body = self.bus.call(manager("LoadUnit"), &(name,))?;
+        let (path,): (OwnedObjectPath,) = body.read().map_err(|problem| malformed("LoadUnit", &problem))?;
+        let state = ActiveState::named(&self.property(&path, UNIT, "ActiveState", unit::text)?);
+        Ok(SystemdError::Failed { unit: name.to_owned(), state, result })
+    }
+
+    /// Changes limits of a unit until the machine is booted again. systemd writes them soon after it has answered, and
+    /// again whenever it reads its unit files again.
+    pub fn set_limits(&mut self, unit: &str, limits: &[Limit]) -> Result<(), SystemdError> {
+        const UNTIL_BOOT: bool = true;
+        let properties: transient::Properties = limits.iter().map(Limit::property).collect();
+        self.bus.call(manager("SetUnitProperties"), &(unit, UNTIL_BOOT, properties)).map(drop)
     }
 
     /// Has systemd make a job of `name` and waits for its end.
