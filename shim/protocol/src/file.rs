@@ -1,0 +1,52 @@
+//! Errors of file operations, and the few operations that several modules share.
+
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+
+/// A file operation that failed: what was done, and to which file.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {operation} {}", path.display())]
+pub struct FileError {
+    operation: &'static str,
+    path: PathBuf,
+    source: io::Error,
+}
+
+impl FileError {
+    pub(crate) fn new(operation: &'static str, path: &Path, source: impl Into<io::Error>) -> Self {
+        Self { operation, path: path.to_owned(), source: source.into() }
+    }
+
+    /// The kind of the system's error, for a caller that branches on it.
+    pub fn kind(&self) -> ErrorKind {
+        self.source.kind()
+    }
+}
+
+/// `None` for what is not there.
+pub(crate) fn if_found<T>(result: io::Result<T>) -> io::Result<Option<T>> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Removes `path`; what is gone already is fine.
+pub(crate) fn remove(path: &Path) -> Result<(), FileError> {
+    if_found(fs::remove_file(path)).map(drop).map_err(|error| FileError::new("remove", path, error))
+}
+
+/// Gives `path` this content at once: a reader sees what was there before, or all of `content`. Not for use by two at a
+/// time. It need not outlive the machine's next start, so it is not forced to a disk.
+pub(crate) fn replace(path: &Path, content: &[u8]) -> Result<(), FileError> {
+    let draft = path.with_extension("new");
+    let written = fs::write(&draft, content).map_err(|error| FileError::new("write", &draft, error));
+    let replaced = written.and_then(|()| fs::rename(&draft, path).map_err(|error| FileError::new("replace", path, error)));
+    if replaced.is_err() {
+        // The first error says more than one about what it left.
+        let _ = fs::remove_file(&draft);
+    }
+    replaced
+}

@@ -1,0 +1,16 @@
+//! Which containers share a host, where it listens, and who may start or end it.
+//!
+//! * [`HostKey`]: containers with the same key share a host.
+//! * [`Place`]: the files of a key: a lock, a pointer to the host that new containers go to, and sockets.
+//! * [`HostArguments`]: the command line with which a launcher starts a host.
+
+mod key;
+mod place;
+mod arguments;
+
+pub use arguments::{ArgumentsError, HostArguments};
+pub use key::{Group, HostKey, Pod};
+pub use place::{Liveness, Locked, Place, Retired, SOCKETS, liveness, liveness_after};
+
+/// The descriptor on which a host finds its listening socket (containerd's shim contract).
+pub const SOCKET_FD: i32 = 3;

@@ -1,0 +1,133 @@
+//! The command line with which a launcher starts a host: one type writes it and reads it.
+
+use std::ffi::{OsStr, OsString};
+use std::path::PathBuf;
+
+use super::HostKey;
+use crate::options::{Grouping, LogLevel};
+
+/// What a host is told at its start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostArguments {
+    /// containerd's namespace.
+    pub namespace: String,
+    /// containerd's own socket.
+    pub address: String,
+    /// The container for which it is started.
+    pub id: String,
+    /// Whom it serves.
+    pub key: HostKey,
+    /// The path of the socket that it finds on descriptor [`super::SOCKET_FD`].
+    pub socket: PathBuf,
+    /// Which containers share it.
+    pub grouping: Grouping,
+    /// What it logs.
+    pub log_level: LogLevel,
+}
+
+/// A command line that no launcher wrote.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ArgumentsError {
+    /// An argument that is none of ours.
+    #[error("unknown argument {0:?}: this program is started by the launcher")]
+    Unknown(OsString),
+    /// An argument without a value, or with one that it cannot have.
+    #[error("argument {0} is missing or has a value that it cannot have: this program is started by the launcher")]
+    Value(&'static str),
+}
+
+const NAMESPACE: &str = "-namespace";
+const ADDRESS: &str = "-address";
+const ID: &str = "-id";
+const KEY: &str = "--key";
+const SOCKET: &str = "--socket";
+const GROUPING: &str = "--grouping";
+const LOG_LEVEL: &str = "--log-level";
+
+impl HostArguments {
+    /// The arguments, without the program's name.
+    pub fn to_args(&self) -> Vec<OsString> {
+        let Self { namespace, address, id, key, socket, grouping, log_level } = self;
+        let pairs: [(&str, &OsStr); 7] = [
+            (NAMESPACE, namespace.as_ref()),
+            (ADDRESS, address.as_ref()),
+            (ID, id.as_ref()),
+            (KEY, key.as_str().as_ref()),
+            (SOCKET, socket.as_os_str()),
+            (GROUPING, grouping.as_str().as_ref()),
+            (LOG_LEVEL, log_level.as_str().as_ref()),
+        ];
+        pairs.into_iter().flat_map(|(name, value)| [OsString::from(name), value.to_owned()]).collect()
+    }
+
+    /// Reads what [`HostArguments::to_args`] wrote.
+    ///
+    /// # Errors
+    /// When it did not.
+    pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Self, ArgumentsError> {
+        let mut given = Given(Vec::new());
+        let mut args = args.into_iter();
+        while let Some(name) = args.next() {
+            let known = [NAMESPACE, ADDRESS, ID, KEY, SOCKET, GROUPING, LOG_LEVEL].into_iter().find(|&known| name == known);
+            let known = known.ok_or(ArgumentsError::Unknown(name))?;
+            given.0.push((known, args.next().ok_or(ArgumentsError::Value(known))?));
+        }
+        Ok(Self {
+            namespace: given.text(NAMESPACE, |text| Some(text.to_owned()))?,
+            address: given.text(ADDRESS, |text| Some(text.to_owned()))?,
+            id: given.text(ID, |text| Some(text.to_owned()))?,
+            key: given.text(KEY, HostKey::of_name)?,
+            socket: PathBuf::from(given.value(SOCKET)?),
+            grouping: given.text(GROUPING, Grouping::of_name)?,
+            log_level: given.text(LOG_LEVEL, LogLevel::of_name)?,
+        })
+    }
+}
+
+struct Given(Vec<(&'static str, OsString)>);
+
+impl Given {
+    fn value(&self, name: &'static str) -> Result<&OsStr, ArgumentsError> {
+        let found = self.0.iter().find(|(given, _)| *given == name);
+        found.map(|(_, value)| value.as_os_str()).ok_or(ArgumentsError::Value(name))
+    }
+
+    fn text<T>(&self, name: &'static str, read: impl Fn(&str) -> Option<T>) -> Result<T, ArgumentsError> {
+        self.value(name)?.to_str().and_then(read).ok_or(ArgumentsError::Value(name))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::Group;
+    use std::path::Path;
+
+    fn arguments() -> HostArguments {
+        HostArguments {
+            namespace: "k8s.io".to_owned(),
+            address: "/run/containerd/containerd.sock".to_owned(),
+            id: "-debug".to_owned(),
+            key: HostKey::of("a", "b", Path::new("c"), "d", &Group::Node),
+            socket: PathBuf::from("/run/containerd/s/x"),
+            grouping: Grouping::Pod,
+            log_level: LogLevel::Debug,
+        }
+    }
+
+    #[test]
+    fn a_host_reads_what_the_launcher_wrote() {
+        assert_eq!(HostArguments::parse(arguments().to_args()), Ok(arguments()));
+    }
+
+    #[test]
+    fn a_command_line_by_hand_is_refused_by_name() {
+        let parse = |args: &[&str]| HostArguments::parse(args.iter().map(OsString::from)).unwrap_err().to_string();
+        assert!(parse(&["serve"]).contains("serve"));
+        assert!(parse(&["-namespace"]).contains("-namespace"));
+        assert!(parse(&["-namespace", "n"]).contains("-address"));
+        let mut args = arguments().to_args();
+        args[7] = OsString::from("../../key");
+        assert_eq!(HostArguments::parse(args), Err(ArgumentsError::Value(KEY)));
+    }
+}

@@ -1,0 +1,129 @@
+//! Options as containerd sends them, and the reference page.
+
+use containerd_shim_protos::protobuf::Message as _;
+use containerd_shim_protos::shim::oci::Options as RuncOptions;
+
+use super::*;
+use crate::wire::Message;
+
+/// `runtimeoptions.v1.Options` with this table.
+fn generic(table: &str) -> Vec<u8> {
+    Message::default().text(1, "io.containerd.wasmedge.v1").text(3, table).into_bytes()
+}
+
+fn decode(table: &str) -> Result<RuntimeOptions, String> {
+    RuntimeOptions::decode(GENERIC, &generic(table)).map_err(|error| error.to_string())
+}
+
+#[test]
+fn without_options_the_defaults_hold() {
+    let defaults =
+        RuntimeOptions { cgroups: CgroupDriver::Cgroupfs, grouping: Grouping::Node, log_level: LogLevel::Info, max_containers: None };
+    assert_eq!(RuntimeOptions::decode("", &[]), Ok(defaults));
+    assert_eq!(decode(""), Ok(defaults));
+    assert_eq!(RuntimeOptions::decode(RUNC, &[]), Ok(defaults));
+}
+
+#[test]
+fn every_key_is_read() {
+    let read = decode("SystemdCgroup = true\ngrouping = 'pod'\nlog_level = \"debug\"\nmax_containers = 250\n");
+    let expected = RuntimeOptions {
+        cgroups: CgroupDriver::Systemd,
+        grouping: Grouping::Pod,
+        log_level: LogLevel::Debug,
+        max_containers: NonZeroU32::new(250),
+    };
+    assert_eq!(read, Ok(expected));
+    let typed = RuntimeOptions::decode("type.googleapis.com/runtimeoptions.v1.Options", &generic("grouping = 'namespace'"));
+    assert_eq!(typed, Ok(RuntimeOptions { grouping: Grouping::Namespace, ..RuntimeOptions::default() }));
+}
+
+#[test]
+fn of_runcs_options_only_the_cgroup_driver_is_taken() {
+    let runc = RuncOptions { systemd_cgroup: true, no_pivot_root: true, binary_name: "crun".to_owned(), ..Default::default() };
+    let read = RuntimeOptions::decode(RUNC, &runc.write_to_bytes().unwrap());
+    assert_eq!(read, Ok(RuntimeOptions { cgroups: CgroupDriver::Systemd, ..RuntimeOptions::default() }));
+}
+
+#[test]
+fn what_is_wrong_is_refused_with_what_would_be_right() {
+    for (table, words) in [
+        ("Colour = 1", &["Colour", "SystemdCgroup", "grouping", "log_level", "max_containers"][..]),
+        ("SystemdCgroup = 'yes'", &["SystemdCgroup", "yes", "true or false"]),
+        ("grouping = 'cluster'", &["grouping", "cluster", "node", "namespace", "pod"]),
+        ("grouping = 1", &["grouping", "node"]),
+        ("log_level = 'loud'", &["log_level", "loud", "trace"]),
+        ("max_containers = 0", &["max_containers", "0", "4294967295"]),
+        ("max_containers = -1", &["max_containers", "-1"]),
+        ("max_containers = 4294967296", &["max_containers"]),
+        ("grouping = ", &["TOML"]),
+    ] {
+        let error = decode(table).unwrap_err();
+        assert!(words.iter().all(|word| error.contains(word)), "{table}: {error}");
+    }
+}
+
+#[test]
+fn options_of_another_runtime_are_refused() {
+    let error = RuntimeOptions::decode("io.containerd.runhcs.v1.Options", &[]).unwrap_err().to_string();
+    assert!(error.contains("runhcs") && error.contains(GENERIC), "{error}");
+    RuntimeOptions::decode(GENERIC, b"SystemdCgroup = true").unwrap_err();
+}
+
+#[test]
+fn options_may_be_in_a_file_that_is_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("options.toml");
+    let message = Message::default().text(2, file.to_str().unwrap()).into_bytes();
+    let error = RuntimeOptions::decode(GENERIC, &message).unwrap_err().to_string();
+    assert!(error.contains(file.to_str().unwrap()), "{error}");
+    std::fs::write(&file, "grouping = 'pod'").unwrap();
+    assert_eq!(RuntimeOptions::decode(GENERIC, &message), Ok(RuntimeOptions { grouping: Grouping::Pod, ..RuntimeOptions::default() }));
+    std::fs::write(&file, "Colour = 1").unwrap();
+    assert!(matches!(RuntimeOptions::decode(GENERIC, &message), Err(OptionsError::UnknownKey { .. })));
+}
+
+#[test]
+fn every_row_is_an_option_and_every_name_is_its_values() {
+    for row in OPTIONS {
+        let error = RuntimeOptions::of_toml(&format!("{} = [[1]]", row.key)).unwrap_err();
+        assert!(matches!(error, OptionsError::BadValue { key, .. } if key == row.key), "{error}");
+    }
+    for (name, value) in Grouping::NAMES {
+        assert_eq!((value.as_str(), Grouping::of_name(name)), (*name, Some(*value)));
+        assert_eq!(RuntimeOptions::of_toml(&format!("grouping = '{name}'")).unwrap().grouping, *value);
+    }
+    for (name, value) in LogLevel::NAMES {
+        assert_eq!((value.as_str(), LogLevel::of_name(name)), (*name, Some(*value)));
+        assert_eq!(RuntimeOptions::of_toml(&format!("log_level = '{name}'")).unwrap().log_level, *value);
+    }
+}
+
+/// Where the page lies, from this crate's folder.
+const PAGE: &str = "../../docs/reference/runtime-options.md";
+
+fn page() -> String {
+    let head = "<!-- Generated from `shim/protocol/src/options.rs`: change it there, then run\n     \
+         `UPDATE_REFERENCE=1 cargo test --package shim-protocol --lib the_reference_page_is_the_table`. -->\n\n\
+         # Runtime options\n\n\
+         What the handler's `options` table in containerd's configuration may say: \
+         `[plugins.\"io.containerd.cri.v1.runtime\".containerd.runtimes.wasmedge.options]` in containerd 2, \
+         `[plugins.\"io.containerd.grpc.v1.cri\".containerd.runtimes.wasmedge.options]` before. \
+         An unknown key or a value that is not possible fails the pod's sandbox, and the message names what is possible. \
+         A handler without the table has the defaults. containerd 1.6 passes no table: there, `ConfigPath` in it names a file \
+         that holds these keys.\n\n\
+         | key | value | default | meaning |\n|---|---|---|---|\n";
+    let rows =
+        OPTIONS.iter().map(|OptionRow { key, values, default, meaning }| format!("| `{key}` | {values} | {default} | {meaning} |\n"));
+    std::iter::once(head.to_owned()).chain(rows).collect()
+}
+
+#[test]
+fn the_reference_page_is_the_table() {
+    let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(PAGE);
+    if std::env::var_os("UPDATE_REFERENCE").is_some() {
+        std::fs::write(&file, page()).unwrap();
+    }
+    let found = std::fs::read_to_string(&file).unwrap();
+    assert_eq!(found, page(), "{} is not what OPTIONS says: its first lines tell how to write it anew", file.display());
+}

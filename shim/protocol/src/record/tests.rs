@@ -1,0 +1,70 @@
+//! Records in folders of the tests' own.
+
+use std::os::unix::fs::symlink;
+
+use super::*;
+
+fn record() -> Record {
+    Record {
+        namespace: "k8s.io".to_owned(),
+        id: "c1".to_owned(),
+        host: PathBuf::from("/run/containerd/s/x-1"),
+        cgroups: vec![PathBuf::from("/sys/fs/cgroup/memory/kubepods/c1")],
+        mounts: vec![PathBuf::from("/run/containerd/x/rootfs")],
+        native: None,
+    }
+}
+
+fn records() -> (tempfile::TempDir, Records) {
+    let folder = tempfile::tempdir().unwrap();
+    let records = Records::below(folder.path());
+    (folder, records)
+}
+
+#[test]
+fn what_was_written_last_is_read_until_it_is_removed() {
+    let (_folder, records) = records();
+    assert_eq!(records.read("k8s.io", "c1").unwrap(), None);
+    records.write(&record()).unwrap();
+    let changed = Record { native: Some(PathBuf::from("/run/x")), ..record() };
+    records.write(&changed).unwrap();
+    assert_eq!(records.read("k8s.io", "c1").unwrap(), Some(changed));
+    std::fs::write(records.folder("k8s.io", "c1").unwrap().join("state.json"), "of another").unwrap();
+    records.remove("k8s.io", "c1").unwrap();
+    assert_eq!(records.read("k8s.io", "c1").unwrap(), None);
+    records.remove("k8s.io", "c1").unwrap();
+    assert!(!records.folder("k8s.io", "c1").unwrap().exists());
+}
+
+#[test]
+fn a_name_that_leads_elsewhere_is_refused() {
+    let (_folder, records) = records();
+    for (namespace, id) in [("..", "c1"), ("k8s.io", ".."), ("k8s.io", "a/b"), ("", "c1"), ("k8s.io", ""), (".", "c1"), ("a\0", "c1")] {
+        assert!(matches!(records.remove(namespace, id), Err(RecordError::Name(_))), "{namespace:?} {id:?}");
+        records.write(&Record { namespace: namespace.to_owned(), id: id.to_owned(), ..record() }).unwrap_err();
+    }
+}
+
+#[test]
+fn what_is_no_record_is_named() {
+    let (_folder, records) = records();
+    records.write(&record()).unwrap();
+    let file = records.folder("k8s.io", "c1").unwrap().join("record.json");
+    std::fs::write(&file, "{\"id\":\"c1\"}").unwrap();
+    let error = records.read("k8s.io", "c1").unwrap_err().to_string();
+    assert!(error.contains(&file.display().to_string()), "{error}");
+}
+
+#[test]
+fn a_full_disk_is_said_with_the_file_and_leaves_the_record_before() {
+    let (_folder, records) = records();
+    records.write(&record()).unwrap();
+    // Writing there fails as on a full disk, and needs none.
+    let folder = records.folder("k8s.io", "c1").unwrap();
+    symlink("/dev/full", folder.join("record.new")).unwrap();
+    let error = records.write(&Record { native: Some(PathBuf::from("/x")), ..record() }).unwrap_err();
+    assert!(matches!(&error, RecordError::File(error) if error.kind() == std::io::ErrorKind::StorageFull), "{error:?}");
+    assert!(error.to_string().contains("record.new"), "{error}");
+    assert_eq!(records.read("k8s.io", "c1").unwrap(), Some(record()));
+    assert_eq!(std::fs::read_dir(folder).unwrap().count(), 1);
+}
