@@ -1,0 +1,57 @@
+//! Namespaces, the names in them, their kernel parameters.
+
+use std::os::fd::AsFd as _;
+
+use rustix::fs::{Mode, OFlags};
+use rustix::thread::move_into_link_name_space;
+
+use super::orders::Joined;
+use crate::error::{Failure, Step as _};
+use crate::kernel;
+use crate::plan::{Namespace, Plan, Sysctl};
+use crate::wire::WireFd;
+
+/// Joins namespaces that exist.
+pub(super) fn join(namespaces: Vec<Joined>) -> Result<(), Failure> {
+    for Joined { name, file } in namespaces {
+        move_into_link_name_space(file.as_fd(), None).step(|| format!("join the {name}"))?;
+    }
+    Ok(())
+}
+
+/// Puts into the process's own namespaces what the plan has for them.
+pub(super) fn furnish(plan: &Plan, proc: Option<&WireFd>) -> Result<(), Failure> {
+    if plan.namespaces.net == Namespace::New {
+        kernel::loopback_up().step(|| "switch the loopback interface on")?;
+    }
+    name(plan.hostname.as_deref(), plan.domainname.as_deref())?;
+    set(&plan.sysctls, proc)
+}
+
+/// Gives the process's UTS namespace its names.
+pub(super) fn name(hostname: Option<&str>, domainname: Option<&str>) -> Result<(), Failure> {
+    if let Some(hostname) = hostname {
+        rustix::system::sethostname(hostname.as_bytes()).step(|| format!("set the host name {hostname}"))?;
+    }
+    if let Some(domainname) = domainname {
+        rustix::system::setdomainname(domainname.as_bytes()).step(|| format!("set the domain name {domainname}"))?;
+    }
+    Ok(())
+}
+
+/// Sets kernel parameters of the process's namespaces.
+pub(super) fn set(sysctls: &[Sysctl], proc: Option<&WireFd>) -> Result<(), Failure> {
+    for Sysctl { file, value } in sysctls {
+        write(proc, &format!("sys/{}", file.display()), value)?;
+    }
+    Ok(())
+}
+
+/// Writes to a file of `/proc`.
+pub(super) fn write(proc: Option<&WireFd>, file: &str, value: &str) -> Result<(), Failure> {
+    let step = || format!("write {value:?} to /proc/{file}");
+    let proc = proc.ok_or_else(|| Failure::of(step(), "the host gave no view of /proc"))?;
+    let open = rustix::fs::openat(proc, file, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty()).step(step)?;
+    rustix::io::write(open, value.as_bytes()).step(step)?;
+    Ok(())
+}

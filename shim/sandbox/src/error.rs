@@ -1,0 +1,68 @@
+//! What can go wrong between the host, the zygote and a guest's process.
+
+use std::fmt::Display;
+
+use serde::{Deserialize, Serialize};
+
+/// Why there is no process, or why it does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum SandboxError {
+    /// The zygote ended or does not answer: no guest can be created any more by this host.
+    #[error("the process that forks guests is lost: {0}")]
+    ZygoteLost(String),
+    /// A step in the host failed, before there was a process.
+    #[error(transparent)]
+    Host(Failure),
+    /// A step of the process's set-up failed.
+    #[error(transparent)]
+    Setup(Failure),
+    /// The workload cannot run: its own words.
+    #[error("{0}")]
+    Refused(String),
+    /// The process ended before it was ready, and said nothing.
+    #[error("{name}: {how} before it was ready")]
+    Died {
+        /// Which container.
+        name: String,
+        /// How it ended.
+        how: String,
+    },
+    /// [`Guest::start`](crate::Guest::start) was called before.
+    #[error("{0} was started before")]
+    Started(String),
+    /// The process has ended.
+    #[error("{0} has ended")]
+    Gone(String),
+}
+
+/// Why there is no zygote.
+#[derive(Debug, thiserror::Error)]
+#[error("start the process that forks guests: {0}")]
+pub struct ZygoteError(pub(crate) Failure);
+
+/// A step that failed: what was tried, on what, and why it did not work.
+#[derive(Debug, Clone, Serialize, Deserialize, thiserror::Error)]
+#[error("{step}: {cause}")]
+pub struct Failure {
+    step: String,
+    cause: String,
+}
+
+impl Failure {
+    /// A failure of `step`.
+    pub(crate) fn of(step: impl Into<String>, cause: impl Display) -> Self {
+        Self { step: step.into(), cause: cause.to_string() }
+    }
+}
+
+/// Says of an error which step failed.
+pub(crate) trait Step<T> {
+    /// `step` names operation and object.
+    fn step<S: Into<String>>(self, step: impl FnOnce() -> S) -> Result<T, Failure>;
+}
+
+impl<T, E: Display> Step<T> for Result<T, E> {
+    fn step<S: Into<String>>(self, step: impl FnOnce() -> S) -> Result<T, Failure> {
+        self.map_err(|cause| Failure::of(step(), cause))
+    }
+}

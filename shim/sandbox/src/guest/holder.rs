@@ -1,0 +1,56 @@
+//! A process that does nothing but hold a pod's namespaces.
+
+use std::path::PathBuf;
+
+use container_cgroup::Entrance;
+
+use super::{Birth, Guest, sources};
+use crate::child;
+use crate::child::orders::HolderOrders;
+use crate::error::SandboxError;
+use crate::plan::{Namespaces, Sysctl};
+use crate::wire::WireFd;
+use crate::zygote::Zygote;
+
+/// What a pod's namespaces are to be.
+#[derive(Debug)]
+pub struct NewHolder {
+    /// The pod's id: for messages, and what the process is called.
+    pub name: String,
+    /// The user namespace, which exists.
+    pub users: PathBuf,
+    /// The others. Those that are new belong to the user namespace.
+    pub namespaces: Namespaces,
+    /// The host's name to set, in a UTS namespace that is new.
+    pub hostname: Option<String>,
+    /// The NIS domain's name to set, likewise.
+    pub domainname: Option<String>,
+    /// Kernel parameters of the namespaces.
+    pub sysctls: Vec<Sysctl>,
+    /// -1000 to 1000, for `/proc/self/oom_score_adj`; none: as inherited.
+    pub oom_score_adj: Option<i32>,
+    /// How the process comes into its cgroup.
+    pub entrance: Entrance,
+}
+
+/// Forks a process that has the namespaces when it is started, and does nothing then. `adopt` is as in
+/// [`create`](super::create).
+///
+/// # Errors
+/// When a step fails or the zygote is lost: then nothing of the process is left.
+pub fn hold(zygote: &Zygote, new: NewHolder, adopt: impl FnOnce(u32) -> Result<(), String>) -> Result<Guest, SandboxError> {
+    let NewHolder { name, users, namespaces, hostname, domainname, sysctls, oom_score_adj, entrance } = new;
+    let birth = Birth { name: name.clone(), entry: child::holder, namespaces: 0, inside: None, entrance, oom_score_adj };
+    let host = SandboxError::Host;
+    let orders = HolderOrders {
+        name,
+        users: WireFd::new(sources::namespace("user", &users).map_err(host)?),
+        joined: sources::namespaces_to_join(&namespaces).map_err(host)?,
+        proc: sources::proc_if(!sysctls.is_empty()).map_err(host)?,
+        namespaces,
+        hostname,
+        domainname,
+        sysctls,
+    };
+    birth.give(zygote, &orders, adopt)
+}

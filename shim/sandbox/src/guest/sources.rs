@@ -1,0 +1,93 @@
+//! What the host opens for a container's process, which sees none of the host's files.
+
+use std::fs::File;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use rustix::fs::CWD;
+use rustix::mount::{OpenTreeFlags, open_tree};
+
+use crate::child::orders::Joined;
+use crate::error::{Failure, Step as _};
+use crate::kernel;
+use crate::plan::{Bind, GuestMount, Namespace, Namespaces, Owners, ProcessPlan, Reach, Users};
+use crate::wire::WireFd;
+
+/// `CLONE_NEW*` of what a container's first process gets new.
+///
+/// Not the cgroup namespace: its root is the cgroup in which the process is when it makes it, and on version 1 it comes
+/// into its cgroup by itself, later.
+pub(super) fn namespaces_to_make(namespaces: &Namespaces) -> u64 {
+    let Namespaces { net, ipc, uts, cgroup: _ } = namespaces;
+    let always = libc::CLONE_NEWNS | libc::CLONE_NEWPID;
+    let planned = [(net, libc::CLONE_NEWNET), (ipc, libc::CLONE_NEWIPC), (uts, libc::CLONE_NEWUTS)];
+    let new = planned.iter().filter(|(namespace, _)| **namespace == Namespace::New).map(|(_, flag)| flag);
+    u64::from(new.fold(always, |flags, flag| flags | flag).unsigned_abs())
+}
+
+/// Opens the namespaces that a container's first process joins.
+pub(super) fn namespaces_to_join(namespaces: &Namespaces) -> Result<Vec<Joined>, Failure> {
+    let Namespaces { net, ipc, uts, cgroup } = namespaces;
+    let mut joined = Vec::new();
+    for (what, namespace) in [("network", net), ("ipc", ipc), ("uts", uts), ("cgroup", cgroup)] {
+        if let Namespace::Join(path) = namespace {
+            let file = WireFd::new(self::namespace(what, path)?);
+            joined.push(Joined { name: format!("{what} namespace {}", path.display()), file });
+        }
+    }
+    Ok(joined)
+}
+
+/// Opens a namespace.
+pub(super) fn namespace(kind: &str, path: &Path) -> Result<OwnedFd, Failure> {
+    File::open(path).map(OwnedFd::from).step(|| format!("open the {kind} namespace {}", path.display()))
+}
+
+/// Clones the sources of bind mounts, with the attributes that they shall have: one for each mount, in order.
+pub(super) fn mounts(mounts: &[GuestMount], users: Option<&OwnedFd>) -> Result<Vec<Option<WireFd>>, Failure> {
+    let source = |mount: &GuestMount| match mount {
+        GuestMount::Bind(bind) => {
+            let step = || format!("mount {} on {}", bind.source.display(), bind.destination.display());
+            clone(bind, users.map(OwnedFd::as_fd)).map(|tree| Some(WireFd::new(tree))).step(step)
+        }
+        GuestMount::Tmpfs(_) => Ok(None),
+    };
+    mounts.iter().map(source).collect()
+}
+
+fn clone(bind: &Bind, users: Option<BorrowedFd<'_>>) -> std::io::Result<OwnedFd> {
+    let recursive = match bind.reach {
+        Reach::Single => OpenTreeFlags::empty(),
+        Reach::Recursive => OpenTreeFlags::AT_RECURSIVE,
+    };
+    let tree = open_tree(CWD, &bind.source, OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | recursive)?;
+    kernel::set_mount_attributes(&tree, bind.attributes.top, Reach::Single)?;
+    kernel::set_mount_attributes(&tree, bind.attributes.tree, Reach::Recursive)?;
+    kernel::set_mount_propagation(&tree, bind.propagation)?;
+    match (bind.owners, users) {
+        (Owners::Mapped, Some(users)) => kernel::map_owners(&tree, users)?,
+        (Owners::Mapped, None) => return Err(std::io::Error::other("there is no user namespace to map its owners by")),
+        (Owners::Kept, _) => {}
+    }
+    Ok(tree)
+}
+
+/// Opens the user namespace of a container.
+pub(crate) fn users(users: &Users) -> Result<OwnedFd, Failure> {
+    namespace("user", &users.path)
+}
+
+/// Another descriptor of it, for another process.
+pub(super) fn shared(users: Option<&OwnedFd>) -> Result<Option<WireFd>, Failure> {
+    users.map(|users| users.try_clone().map(WireFd::new).step(|| "refer to the user namespace")).transpose()
+}
+
+/// A view of `/proc` for a process whose set-up writes there; the process closes it when that is done.
+pub(super) fn proc_if(needed: bool) -> Result<Option<WireFd>, Failure> {
+    needed.then(|| File::open("/proc").map(WireFd::new).step(|| "open /proc")).transpose()
+}
+
+/// Whether the process takes a label of AppArmor's or SELinux's: that is written to a file of `/proc`.
+pub(super) fn is_labelled(process: &ProcessPlan) -> bool {
+    process.apparmor.is_some() || process.selinux.is_some()
+}

@@ -1,0 +1,100 @@
+//! Which of root's powers a process keeps.
+
+use oci_spec::runtime::{Capability, LinuxCapabilities};
+use rustix::thread::CapabilitySet as Bits;
+use serde::{Deserialize, Serialize};
+
+use super::Program;
+
+/// Sets of capabilities, one bit for each: `1 << CAP_*` (linux/capability.h).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CapabilitySets {
+    /// What no program of the process can ever get beyond.
+    pub bounding: u64,
+    /// What holds.
+    pub effective: u64,
+    /// What the process may make effective.
+    pub permitted: u64,
+    /// What a program that it executes may inherit.
+    pub inheritable: u64,
+    /// What a program that it executes does inherit.
+    pub ambient: u64,
+}
+
+/// What means something to a guest: to open and change files of other owners, and to listen on ports below 1024. WASI
+/// has no call for anything else that a capability allows.
+const OF_USE: Bits = Bits::DAC_OVERRIDE.union(Bits::DAC_READ_SEARCH).union(Bits::FOWNER).union(Bits::NET_BIND_SERVICE);
+
+impl CapabilitySets {
+    /// The sets of a process of user `uid` that runs a `runs`.
+    ///
+    /// A Linux program gets them as they are, and the kernel works out what holds when it executes the program. A guest is
+    /// executed by nobody, so what the kernel would have left of them is worked out here (capabilities(7), "Transformation
+    /// of capabilities during execve()"): root keeps what it has, any other user what is ambient.
+    pub fn of(sets: Option<&LinuxCapabilities>, uid: u32, runs: Program) -> Self {
+        let Some(sets) = sets else { return Self::default() };
+        let bounding = bits(sets.bounding().iter().flatten());
+        let effective = bits(sets.effective().iter().flatten());
+        let permitted = bits(sets.permitted().iter().flatten());
+        let inheritable = bits(sets.inheritable().iter().flatten());
+        let ambient = bits(sets.ambient().iter().flatten());
+        match runs {
+            Program::Native => Self { bounding, effective, permitted, inheritable, ambient },
+            Program::Guest => {
+                let kept = if uid == 0 { effective } else { ambient };
+                let holds = kept & permitted & bounding & OF_USE.bits();
+                Self { bounding: holds, effective: holds, permitted: holds, inheritable: 0, ambient: 0 }
+            }
+        }
+    }
+}
+
+fn bits<'a>(set: impl Iterator<Item = &'a Capability>) -> u64 {
+    set.fold(Bits::empty(), |all, capability| all | bit(*capability)).bits()
+}
+
+fn bit(capability: Capability) -> Bits {
+    match capability {
+        Capability::AuditControl => Bits::AUDIT_CONTROL,
+        Capability::AuditRead => Bits::AUDIT_READ,
+        Capability::AuditWrite => Bits::AUDIT_WRITE,
+        Capability::BlockSuspend => Bits::BLOCK_SUSPEND,
+        Capability::Bpf => Bits::BPF,
+        Capability::CheckpointRestore => Bits::CHECKPOINT_RESTORE,
+        Capability::Chown => Bits::CHOWN,
+        Capability::DacOverride => Bits::DAC_OVERRIDE,
+        Capability::DacReadSearch => Bits::DAC_READ_SEARCH,
+        Capability::Fowner => Bits::FOWNER,
+        Capability::Fsetid => Bits::FSETID,
+        Capability::IpcLock => Bits::IPC_LOCK,
+        Capability::IpcOwner => Bits::IPC_OWNER,
+        Capability::Kill => Bits::KILL,
+        Capability::Lease => Bits::LEASE,
+        Capability::LinuxImmutable => Bits::LINUX_IMMUTABLE,
+        Capability::MacAdmin => Bits::MAC_ADMIN,
+        Capability::MacOverride => Bits::MAC_OVERRIDE,
+        Capability::Mknod => Bits::MKNOD,
+        Capability::NetAdmin => Bits::NET_ADMIN,
+        Capability::NetBindService => Bits::NET_BIND_SERVICE,
+        Capability::NetBroadcast => Bits::NET_BROADCAST,
+        Capability::NetRaw => Bits::NET_RAW,
+        Capability::Perfmon => Bits::PERFMON,
+        Capability::Setgid => Bits::SETGID,
+        Capability::Setfcap => Bits::SETFCAP,
+        Capability::Setpcap => Bits::SETPCAP,
+        Capability::Setuid => Bits::SETUID,
+        Capability::SysAdmin => Bits::SYS_ADMIN,
+        Capability::SysBoot => Bits::SYS_BOOT,
+        Capability::SysChroot => Bits::SYS_CHROOT,
+        Capability::SysModule => Bits::SYS_MODULE,
+        Capability::SysNice => Bits::SYS_NICE,
+        Capability::SysPacct => Bits::SYS_PACCT,
+        Capability::SysPtrace => Bits::SYS_PTRACE,
+        Capability::SysRawio => Bits::SYS_RAWIO,
+        Capability::SysResource => Bits::SYS_RESOURCE,
+        Capability::SysTime => Bits::SYS_TIME,
+        Capability::SysTtyConfig => Bits::SYS_TTY_CONFIG,
+        Capability::Syslog => Bits::SYSLOG,
+        Capability::WakeAlarm => Bits::WAKE_ALARM,
+    }
+}

@@ -1,0 +1,167 @@
+//! Which namespaces are made and which are joined.
+
+use std::collections::BTreeMap;
+use std::path::{Component, Path, PathBuf};
+
+use oci_spec::runtime::{Linux, LinuxNamespace, LinuxNamespaceType as Kind, Spec};
+use serde::{Deserialize, Serialize};
+
+use super::Refused;
+
+/// Where a container's process stands in one kind of namespace.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Namespace {
+    /// In the one that this file of the host's refers to. The host opens it.
+    Join(PathBuf),
+    /// In one of its own. A new network namespace gets its loopback interface up.
+    New,
+    /// In the host's.
+    Host,
+}
+
+/// Where a container's process stands. Its mount and process namespaces are always its own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Namespaces {
+    /// Network.
+    pub net: Namespace,
+    /// System V IPC and POSIX message queues.
+    pub ipc: Namespace,
+    /// Host and domain name.
+    pub uts: Namespace,
+    /// The root of what is seen of cgroups.
+    pub cgroup: Namespace,
+}
+
+/// One kernel parameter.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sysctl {
+    /// Its file, below `/proc/sys`: relative, without `..`.
+    pub file: PathBuf,
+    /// What is written to it.
+    pub value: String,
+}
+
+impl Namespaces {
+    /// What `linux.namespaces` says. A kind that is not listed is the host's.
+    pub(super) fn of(linux: Option<&Linux>) -> Result<Self, Refused> {
+        let mut listed = BTreeMap::new();
+        for (index, namespace) in linux.and_then(|linux| linux.namespaces().as_ref()).into_iter().flatten().enumerate() {
+            let field = format!("linux.namespaces[{index}]");
+            let place = place(&field, namespace)?;
+            if listed.insert(namespace.typ().to_string(), place).is_some() {
+                return Err(Refused::new(field, format!("a second namespace of type {}", namespace.typ())));
+            }
+        }
+        let mut take = |kind: Kind| listed.remove(&kind.to_string()).unwrap_or(Namespace::Host);
+        Ok(Self { net: take(Kind::Network), ipc: take(Kind::Ipc), uts: take(Kind::Uts), cgroup: take(Kind::Cgroup) })
+    }
+}
+
+fn place(field: &str, namespace: &LinuxNamespace) -> Result<Namespace, Refused> {
+    let kind = namespace.typ();
+    match (kind, namespace.path()) {
+        (Kind::Time, _) => Err(Refused::new(field, "time namespaces are not served: a guest has the node's clocks")),
+        (Kind::Mount, Some(path)) => {
+            Err(Refused::new(field, format!("{}: a guest always gets a mount namespace of its own, and joins none", path.display())))
+        }
+        // What else is to be said of it is for `Users`.
+        // The process namespace of a pod whose containers share theirs is the host's, since a thread of the host stands
+        // for its sandbox; and a guest cannot see processes.
+        (Kind::Pid, _) | (_, None) => Ok(Namespace::New),
+        (_, Some(path)) if path.is_absolute() => Ok(Namespace::Join(path.clone())),
+        (_, Some(path)) => Err(Refused::new(field, format!("{}: not an absolute path", path.display()))),
+    }
+}
+
+/// `hostname` or `domainname`: named in a UTS namespace of the container's own. One that is joined has its name from
+/// whoever made it.
+pub(super) fn name(field: &str, name: Option<&str>, uts: &Namespace) -> Result<Option<String>, Refused> {
+    let Some(name) = name.filter(|name| !name.is_empty()) else { return Ok(None) };
+    match uts {
+        Namespace::New => Ok(Some(name.to_owned())),
+        Namespace::Join(_) => Ok(None),
+        Namespace::Host => Err(Refused::new(field, "without a UTS namespace of the container's own it would rename the node")),
+    }
+}
+
+impl Sysctl {
+    /// `linux.sysctl`, in the order of their names.
+    pub(super) fn all(spec: &Spec, namespaces: &Namespaces) -> Result<Vec<Self>, Refused> {
+        let named = spec.linux().as_ref().and_then(|linux| linux.sysctl().as_ref());
+        let sorted: BTreeMap<_, _> = named.into_iter().flatten().collect();
+        sorted.into_iter().map(|(name, value)| Self::of(name, value, namespaces)).collect()
+    }
+
+    fn of(name: &str, value: &str, namespaces: &Namespaces) -> Result<Self, Refused> {
+        let refuse = |reason: &str| Refused::new(format!("linux.sysctl[{name}]"), reason);
+        let file = sysctl_file(name);
+        if !file.components().all(|part| matches!(part, Component::Normal(_))) {
+            return Err(refuse("not the name of a kernel parameter"));
+        }
+        let namespace = match holder(&file) {
+            Holder::Net => &namespaces.net,
+            Holder::Ipc => &namespaces.ipc,
+            Holder::UtsName => return Err(refuse("set `hostname` or `domainname` in its place")),
+            Holder::Node => return Err(refuse("belongs to the whole node and not to a container")),
+        };
+        match namespace {
+            Namespace::New => Ok(Self { file, value: value.to_owned() }),
+            Namespace::Join(_) => Err(refuse("belongs to a namespace that the container shares: set it on the pod's sandbox")),
+            Namespace::Host => Err(refuse("belongs to a namespace that is the host's")),
+        }
+    }
+}
+
+/// A name has either `/` between its parts, and dots in them, or the other way round (sysctl(8)).
+fn sysctl_file(name: &str) -> PathBuf {
+    let slashes = match name.find(['.', '/']) {
+        Some(at) if name[at..].starts_with('.') => name
+            .chars()
+            .map(|letter| {
+                if letter == '.' {
+                    '/'
+                } else if letter == '/' {
+                    '.'
+                } else {
+                    letter
+                }
+            })
+            .collect(),
+        _ => name.to_owned(),
+    };
+    PathBuf::from(slashes)
+}
+
+/// Whose a kernel parameter is.
+enum Holder {
+    Net,
+    Ipc,
+    /// Of a UTS namespace, with a field of its own in the spec.
+    UtsName,
+    Node,
+}
+
+fn holder(file: &Path) -> Holder {
+    const IPC: &[&str] = &[
+        "msgmax",
+        "msgmnb",
+        "msgmni",
+        "sem",
+        "shmall",
+        "shmmax",
+        "shmmni",
+        "shm_rmid_forced",
+        "auto_msgmni",
+        "msg_next_id",
+        "sem_next_id",
+        "shm_next_id",
+    ];
+    let kernel = file.strip_prefix("kernel").ok().and_then(Path::to_str);
+    match kernel {
+        Some("hostname" | "domainname") => Holder::UtsName,
+        Some(name) if IPC.contains(&name) => Holder::Ipc,
+        _ if file.starts_with("fs/mqueue") => Holder::Ipc,
+        _ if file.starts_with("net") => Holder::Net,
+        _ => Holder::Node,
+    }
+}

@@ -1,0 +1,254 @@
+//! What one process of a container is allowed: its first, or one that `exec` adds.
+
+use std::collections::BTreeSet;
+
+use oci_spec::runtime::{LinuxSeccomp, PosixRlimit, PosixRlimitType, Process};
+use serde::{Deserialize, Serialize};
+
+use super::{CapabilitySets, HostFacts, Refused, Support};
+use crate::seccomp::{self, FilterCache};
+
+/// What new files do not get when the spec does not say (as runc).
+const UMASK: u32 = 0o022;
+
+/// What runs in the process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Program {
+    /// A guest in an engine of ours: it gets what means something to it.
+    Guest,
+    /// A Linux program of the container's root (`exec` only): it gets what the spec says.
+    Native,
+}
+
+/// What a process is allowed. Carried out in the order of the fields, after the mounts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProcessPlan {
+    /// -1000 to 1000, for `/proc/self/oom_score_adj`; none: as inherited.
+    pub oom_score_adj: Option<i32>,
+    /// Limits, each resource once.
+    pub rlimits: Vec<Rlimit>,
+    /// AppArmor's profile, entered at once (`changeprofile` to `/proc/thread-self/attr/apparmor/current`).
+    pub apparmor: Option<String>,
+    /// SELinux's label, entered at once (`/proc/thread-self/attr/current`); the host's policy must allow that transition.
+    pub selinux: Option<String>,
+    /// User.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// All additional groups.
+    pub groups: Vec<u32>,
+    /// Bits that new files do not get.
+    pub umask: u32,
+    /// What it keeps of root's powers.
+    pub capabilities: CapabilitySets,
+    /// Whether set-user-id files and the like can give it more.
+    pub no_new_privileges: NoNewPrivileges,
+    /// Filters of system calls, installed one after the other, last of all. The first lets the next be installed.
+    pub filters: Vec<seccomp::Program>,
+}
+
+/// One limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rlimit {
+    /// Of what.
+    pub resource: Resource,
+    /// What holds; `u64::MAX` is no limit.
+    pub soft: u64,
+    /// How far the process can raise it.
+    pub hard: u64,
+}
+
+/// What setrlimit(2) limits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "the names are those of RLIMIT_*, in getrlimit(2)")]
+pub enum Resource {
+    Cpu,
+    Fsize,
+    Data,
+    Stack,
+    Core,
+    Rss,
+    Nproc,
+    Nofile,
+    Memlock,
+    As,
+    Locks,
+    Sigpending,
+    Msgqueue,
+    Nice,
+    Rtprio,
+    Rttime,
+}
+
+impl Resource {
+    /// As the kernel names it.
+    pub fn kernel(self) -> rustix::process::Resource {
+        use rustix::process::Resource as Kernel;
+        match self {
+            Self::Cpu => Kernel::Cpu,
+            Self::Fsize => Kernel::Fsize,
+            Self::Data => Kernel::Data,
+            Self::Stack => Kernel::Stack,
+            Self::Core => Kernel::Core,
+            Self::Rss => Kernel::Rss,
+            Self::Nproc => Kernel::Nproc,
+            Self::Nofile => Kernel::Nofile,
+            Self::Memlock => Kernel::Memlock,
+            Self::As => Kernel::As,
+            Self::Locks => Kernel::Locks,
+            Self::Sigpending => Kernel::Sigpending,
+            Self::Msgqueue => Kernel::Msgqueue,
+            Self::Nice => Kernel::Nice,
+            Self::Rtprio => Kernel::Rtprio,
+            Self::Rttime => Kernel::Rttime,
+        }
+    }
+}
+
+/// `PR_SET_NO_NEW_PRIVS`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum NoNewPrivileges {
+    /// Set: no program that the process executes has more powers than it.
+    Set,
+    /// Left as it is.
+    Unset,
+}
+
+impl ProcessPlan {
+    /// That of a process of ours which has nothing left to do.
+    pub(crate) fn without_powers() -> Self {
+        Self {
+            oom_score_adj: None,
+            rlimits: Vec::new(),
+            apparmor: None,
+            selinux: None,
+            uid: 0,
+            gid: 0,
+            groups: Vec::new(),
+            umask: UMASK,
+            capabilities: CapabilitySets::default(),
+            no_new_privileges: NoNewPrivileges::Set,
+            filters: Vec::new(),
+        }
+    }
+
+    /// What the spec's `process` (of a container, or of an `exec` in it) and its container's `linux.seccomp` say.
+    ///
+    /// # Errors
+    /// When they ask for what is not served, or what the host does not have.
+    pub fn of(
+        process: &Process,
+        seccomp: Option<&LinuxSeccomp>,
+        runs: Program,
+        facts: HostFacts,
+        filters: &FilterCache,
+    ) -> Result<Self, Refused> {
+        super::refusals::of_process(process)?;
+        let user = process.user();
+        Ok(Self {
+            oom_score_adj: oom_score_adj(process)?,
+            rlimits: rlimits(process.rlimits().as_deref().unwrap_or_default())?,
+            apparmor: apparmor(process, facts)?,
+            selinux: selinux("process.selinuxLabel", process.selinux_label().as_deref(), facts)?,
+            uid: user.uid(),
+            gid: user.gid(),
+            groups: user.additional_gids().clone().unwrap_or_default(),
+            umask: user.umask().unwrap_or(UMASK),
+            capabilities: CapabilitySets::of(process.capabilities().as_ref(), user.uid(), runs),
+            no_new_privileges: match (runs, process.no_new_privileges()) {
+                (Program::Guest, _) | (Program::Native, Some(true)) => NoNewPrivileges::Set,
+                (Program::Native, _) => NoNewPrivileges::Unset,
+            },
+            filters: programs(seccomp, runs, facts, filters)?,
+        })
+    }
+}
+
+fn oom_score_adj(process: &Process) -> Result<Option<i32>, Refused> {
+    match process.oom_score_adj() {
+        Some(score) if !(-1000..=1000).contains(&score) => {
+            Err(Refused::new("process.oomScoreAdj", format!("{score} is not between -1000 and 1000")))
+        }
+        score => Ok(score),
+    }
+}
+
+fn rlimits(limits: &[PosixRlimit]) -> Result<Vec<Rlimit>, Refused> {
+    let mut seen = BTreeSet::new();
+    let limit = |(index, limit): (usize, &PosixRlimit)| {
+        let refuse = |reason: String| Refused::new(format!("process.rlimits[{index}]"), reason);
+        let resource = Resource::of(limit.typ());
+        if !seen.insert(resource) {
+            return Err(refuse(format!("a second limit of {}", limit.typ())));
+        }
+        if limit.soft() > limit.hard() {
+            return Err(refuse(format!("soft limit {} is above hard limit {}", limit.soft(), limit.hard())));
+        }
+        Ok(Rlimit { resource, soft: limit.soft(), hard: limit.hard() })
+    };
+    limits.iter().enumerate().map(limit).collect()
+}
+
+fn apparmor(process: &Process, facts: HostFacts) -> Result<Option<String>, Refused> {
+    match process.apparmor_profile().as_deref() {
+        None | Some("" | "unconfined") => Ok(None),
+        Some(profile) if facts.apparmor == Support::Present => Ok(Some(profile.to_owned())),
+        Some(profile) => Err(Refused::new("process.apparmorProfile", format!("{profile}: this host has no AppArmor, or has it off"))),
+    }
+}
+
+/// A label that is asked for in `field`.
+pub(super) fn selinux(field: &str, label: Option<&str>, facts: HostFacts) -> Result<Option<String>, Refused> {
+    match label {
+        None | Some("") => Ok(None),
+        Some(label) if facts.selinux == Support::Present => Ok(Some(label.to_owned())),
+        Some(label) => Err(Refused::new(field, format!("{label}: this host has no SELinux, or has it off"))),
+    }
+}
+
+fn programs(
+    profile: Option<&LinuxSeccomp>,
+    runs: Program,
+    facts: HostFacts,
+    filters: &FilterCache,
+) -> Result<Vec<seccomp::Program>, Refused> {
+    let ours = match (runs, facts.seccomp) {
+        (Program::Guest, Support::Present) => Some(filters.engine()),
+        // A host without filters has no other confinement less for it; who asks for a filter is told so below.
+        (Program::Guest, Support::Absent) | (Program::Native, _) => None,
+    };
+    let refuse = |reason: String| Refused::new("linux.seccomp", reason);
+    let theirs = match profile {
+        None => None,
+        Some(_) if facts.seccomp == Support::Absent => return Err(refuse("this host's kernel has no seccomp filters".to_owned())),
+        Some(profile) => Some(filters.profile(profile, runs).map_err(|error| refuse(because(&error)))?),
+    };
+    Ok(ours.into_iter().chain(theirs).collect())
+}
+
+fn because(error: &dyn std::error::Error) -> String {
+    std::iter::successors(Some(error), |error| error.source()).map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
+impl Resource {
+    fn of(resource: PosixRlimitType) -> Self {
+        match resource {
+            PosixRlimitType::RlimitCpu => Self::Cpu,
+            PosixRlimitType::RlimitFsize => Self::Fsize,
+            PosixRlimitType::RlimitData => Self::Data,
+            PosixRlimitType::RlimitStack => Self::Stack,
+            PosixRlimitType::RlimitCore => Self::Core,
+            PosixRlimitType::RlimitRss => Self::Rss,
+            PosixRlimitType::RlimitNproc => Self::Nproc,
+            PosixRlimitType::RlimitNofile => Self::Nofile,
+            PosixRlimitType::RlimitMemlock => Self::Memlock,
+            PosixRlimitType::RlimitAs => Self::As,
+            PosixRlimitType::RlimitLocks => Self::Locks,
+            PosixRlimitType::RlimitSigpending => Self::Sigpending,
+            PosixRlimitType::RlimitMsgqueue => Self::Msgqueue,
+            PosixRlimitType::RlimitNice => Self::Nice,
+            PosixRlimitType::RlimitRtprio => Self::Rtprio,
+            PosixRlimitType::RlimitRttime => Self::Rttime,
+        }
+    }
+}

@@ -1,0 +1,228 @@
+//! What the words of a mount's options mean: decided here, without touching anything.
+
+use std::ffi::CString;
+use std::fmt;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::CWD;
+use rustix::mount::{MountFlags, MoveMountFlags, OpenTreeFlags, move_mount, open_tree};
+
+use super::{Mount, overlay};
+use crate::error::{Failure, Step as _};
+use crate::kernel;
+use crate::plan::{AttributeChange, Owners, Reach, Users};
+
+/// A word, and what it means to mount(2) and to mount_setattr(2).
+type Word = (&'static str, MountFlags, u64);
+
+const NO_ATTRIBUTE: u64 = 0;
+
+/// What containerd says of a root file system whose files are to be those of a user namespace.
+const UIDMAP: &str = "uidmap=";
+const GIDMAP: &str = "gidmap=";
+
+/// Words that switch something on.
+const ON: &[Word] = &[
+    ("dirsync", MountFlags::DIRSYNC, NO_ATTRIBUTE),
+    ("noatime", MountFlags::NOATIME, libc::MOUNT_ATTR_NOATIME),
+    ("nodev", MountFlags::NODEV, libc::MOUNT_ATTR_NODEV),
+    ("nodiratime", MountFlags::NODIRATIME, libc::MOUNT_ATTR_NODIRATIME),
+    ("noexec", MountFlags::NOEXEC, libc::MOUNT_ATTR_NOEXEC),
+    ("nosuid", MountFlags::NOSUID, libc::MOUNT_ATTR_NOSUID),
+    ("relatime", MountFlags::RELATIME, libc::MOUNT_ATTR_RELATIME),
+    ("ro", MountFlags::RDONLY, libc::MOUNT_ATTR_RDONLY),
+    ("strictatime", MountFlags::STRICTATIME, libc::MOUNT_ATTR_STRICTATIME),
+    ("sync", MountFlags::SYNCHRONOUS, NO_ATTRIBUTE),
+];
+
+/// Words that switch the same off again.
+const OFF: &[Word] = &[
+    ("async", MountFlags::SYNCHRONOUS, NO_ATTRIBUTE),
+    ("atime", MountFlags::NOATIME, libc::MOUNT_ATTR_NOATIME),
+    ("defaults", MountFlags::empty(), NO_ATTRIBUTE),
+    ("dev", MountFlags::NODEV, libc::MOUNT_ATTR_NODEV),
+    ("diratime", MountFlags::NODIRATIME, libc::MOUNT_ATTR_NODIRATIME),
+    ("exec", MountFlags::NOEXEC, libc::MOUNT_ATTR_NOEXEC),
+    ("norelatime", MountFlags::RELATIME, NO_ATTRIBUTE),
+    ("nostrictatime", MountFlags::STRICTATIME, libc::MOUNT_ATTR_STRICTATIME),
+    ("rw", MountFlags::RDONLY, libc::MOUNT_ATTR_RDONLY),
+    ("suid", MountFlags::NOSUID, libc::MOUNT_ATTR_NOSUID),
+];
+
+/// The word for one of the ways in which access times are kept; one excludes the others.
+const ACCESS_TIMES: &[&str] = &["noatime", "relatime", "strictatime", "atime"];
+
+/// A mount, understood.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Prepared {
+    source: String,
+    /// Where in the root; empty for the root itself.
+    pub(super) target: String,
+    /// What relative paths in `how` start from.
+    pub(super) start: Option<Start>,
+    how: How,
+}
+
+/// Where relative paths start.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Start {
+    /// In this folder.
+    Folder(PathBuf),
+    /// In this folder, with its files shown as those of the container's users.
+    Mapped(PathBuf),
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum How {
+    /// A folder that is there already.
+    Bind { reach: Reach, attributes: AttributeChange, owners: Owners },
+    /// A file system.
+    New { fs_type: String, flags: MountFlags, data: CString },
+}
+
+impl Prepared {
+    /// Understands `mount`.
+    pub(super) fn of(mount: &Mount, users: Option<&Users>) -> Result<Self, Failure> {
+        let Mount { fs_type, source, target, options } = mount;
+        let refuse = |cause: &str| Failure::of(format!("mount {fs_type} {source} with {}", options.join(",")), cause);
+        let mut reach = (fs_type == "bind").then_some(Reach::Single);
+        let mut flags = MountFlags::empty();
+        let mut attributes = AttributeChange::default();
+        let mut data = Vec::new();
+        let owners = owners(options, users).map_err(refuse)?;
+        for option in options.iter().filter(|option| !is_mapping(option)) {
+            match option.as_str() {
+                "bind" => reach = reach.or(Some(Reach::Single)),
+                "rbind" => reach = Some(Reach::Recursive),
+                "loop" => return Err(refuse("files with a file system in them (option loop) are not supported")),
+                "remount" => return Err(refuse("there is nothing to mount again")),
+                word => match (find(ON, word), find(OFF, word)) {
+                    (Some((_, flag, attribute)), _) => {
+                        flags.insert(*flag);
+                        switch_on(&mut attributes, word, *attribute);
+                    }
+                    (_, Some((_, flag, attribute))) => {
+                        flags.remove(*flag);
+                        switch_off(&mut attributes, word, *attribute);
+                    }
+                    (None, None) => data.push(word.to_owned()),
+                },
+            }
+        }
+        let Some(reach) = reach else {
+            let (start, data) = match (fs_type.as_str(), owners) {
+                ("overlay", Owners::Kept) => {
+                    let (start, data) = overlay::shorten(data);
+                    (start.map(Start::Folder), data)
+                }
+                ("overlay", Owners::Mapped) => {
+                    let (start, data) =
+                        overlay::from_shared_folder(&data).ok_or_else(|| refuse("its layers share no folder to be mapped"))?;
+                    (Some(Start::Mapped(start)), data)
+                }
+                (_, Owners::Kept) => (None, data),
+                (_, Owners::Mapped) => {
+                    return Err(refuse("the owners of files are mapped in an overlay and in a folder, and nowhere else"));
+                }
+            };
+            let data = data.join(",");
+            if data.len() > overlay::MOST_DATA {
+                return Err(refuse(&format!("the options are longer than the {} bytes that the kernel takes", overlay::MOST_DATA)));
+            }
+            let data = CString::new(data).map_err(|_| refuse("an option holds a zero byte"))?;
+            let how = How::New { fs_type: fs_type.clone(), flags, data };
+            return Ok(Self { source: source.clone(), target: target.clone(), start, how });
+        };
+        if let Some(unknown) = data.first() {
+            return Err(refuse(&format!("{unknown} means nothing to a bind mount")));
+        }
+        Ok(Self { source: source.clone(), target: target.clone(), start: None, how: How::Bind { reach, attributes, owners } })
+    }
+
+    /// Makes it, mounted nowhere, if that is possible: a folder that becomes the root.
+    pub(super) fn make_detached(&self, users: Option<&OwnedFd>) -> Option<Result<OwnedFd, Failure>> {
+        match self.how {
+            How::Bind { reach, attributes, owners } if self.target.is_empty() => {
+                Some(clone(&self.source, reach, attributes, mapping(owners, users)).step(|| format!("mount {self}")))
+            }
+            How::Bind { .. } | How::New { .. } => None,
+        }
+    }
+
+    /// Makes it at `place`.
+    pub(super) fn make(&self, place: &Path, users: Option<&OwnedFd>) -> rustix::io::Result<()> {
+        match &self.how {
+            How::Bind { reach, attributes, owners } => {
+                let tree = clone(&self.source, *reach, *attributes, mapping(*owners, users))?;
+                // `place` is a link of /proc's to what it stands for.
+                let follow = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_SYMLINKS;
+                move_mount(&tree, "", CWD, place, follow)
+            }
+            How::New { fs_type, flags, data } => rustix::mount::mount(&self.source, place, fs_type, *flags, data.as_c_str()),
+        }
+    }
+}
+
+impl fmt::Display for Prepared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.how {
+            How::Bind { .. } => write!(f, "{}", self.source),
+            How::New { fs_type, data, .. } => write!(f, "{fs_type} {} with {}", self.source, data.to_string_lossy()),
+        }
+    }
+}
+
+/// Whether containerd wants files to be those of the container's users.
+fn owners(options: &[String], users: Option<&Users>) -> Result<Owners, &'static str> {
+    let find = |prefix: &str| options.iter().find_map(|option| option.strip_prefix(prefix));
+    match (find(UIDMAP), find(GIDMAP)) {
+        (None, None) => Ok(Owners::Kept),
+        (Some(uidmap), Some(gidmap)) if users.is_some_and(|users| users.are_said_by(uidmap, gidmap)) => Ok(Owners::Mapped),
+        _ => Err("its files are mapped to other users than those of the container's user namespace"),
+    }
+}
+
+fn is_mapping(option: &str) -> bool {
+    [UIDMAP, GIDMAP].iter().any(|prefix| option.starts_with(prefix))
+}
+
+fn mapping(owners: Owners, users: Option<&OwnedFd>) -> Option<&OwnedFd> {
+    users.filter(|_| owners == Owners::Mapped)
+}
+
+fn clone(source: &str, reach: Reach, attributes: AttributeChange, users: Option<&OwnedFd>) -> rustix::io::Result<OwnedFd> {
+    let recursive = match reach {
+        Reach::Single => OpenTreeFlags::empty(),
+        Reach::Recursive => OpenTreeFlags::AT_RECURSIVE,
+    };
+    let tree = open_tree(CWD, source, OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | recursive)?;
+    kernel::set_mount_attributes(&tree, attributes, Reach::Single)
+        .and_then(|()| users.map_or(Ok(()), |users| kernel::map_owners(&tree, users.as_fd())))
+        .map_err(|error| rustix::io::Errno::from_io_error(&error).unwrap_or(rustix::io::Errno::INVAL))?;
+    Ok(tree)
+}
+
+fn find<'a>(words: &'a [Word], word: &str) -> Option<&'a Word> {
+    words.iter().find(|(known, _, _)| *known == word)
+}
+
+fn switch_on(attributes: &mut AttributeChange, word: &str, attribute: u64) {
+    if ACCESS_TIMES.contains(&word) {
+        attributes.set &= !libc::MOUNT_ATTR__ATIME;
+        attributes.clear |= libc::MOUNT_ATTR__ATIME;
+    }
+    attributes.set |= attribute;
+    if attribute & libc::MOUNT_ATTR__ATIME == 0 {
+        attributes.clear &= !attribute;
+    }
+}
+
+fn switch_off(attributes: &mut AttributeChange, word: &str, attribute: u64) {
+    attributes.set &= !attribute;
+    attributes.clear |=
+        if ACCESS_TIMES.contains(&word) || attribute == libc::MOUNT_ATTR_STRICTATIME { libc::MOUNT_ATTR__ATIME } else { attribute };
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,111 @@
+//! A filter of system calls, as the kernel takes it.
+
+use std::io;
+
+use serde::{Deserialize, Serialize};
+
+/// The size of one instruction (`struct sock_filter`).
+const INSTRUCTION: usize = 8;
+
+/// A filter of system calls, ready to be installed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Program {
+    /// `SECCOMP_FILTER_FLAG_*`.
+    flags: u32,
+    /// Instructions, one after the other, in the machine's byte order.
+    #[serde(with = "bytes")]
+    instructions: Vec<u8>,
+}
+
+impl Program {
+    /// A filter with these `SECCOMP_FILTER_FLAG_*` and instructions (`struct sock_filter`).
+    pub(super) fn new(flags: u32, instructions: Vec<u8>) -> Self {
+        Self { flags, instructions }
+    }
+
+    /// How many instructions it has.
+    pub fn len(&self) -> usize {
+        self.instructions.len() / INSTRUCTION
+    }
+
+    /// Whether it has no instruction: such a filter cannot be installed.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Puts the calling thread, and all that it starts from now on, under this filter, for ever.
+    ///
+    /// # Errors
+    /// When the thread has neither `no_new_privs` nor `CAP_SYS_ADMIN` (`EACCES`), when an earlier filter forbids
+    /// seccomp(2), or when the kernel does not know a flag or finds the program invalid (`EINVAL`).
+    pub fn install(&self) -> io::Result<()> {
+        set_filter(self.flags, &mut self.instructions())
+    }
+
+    pub(super) fn instructions(&self) -> Vec<libc::sock_filter> {
+        self.instructions.chunks_exact(INSTRUCTION).map(instruction).collect()
+    }
+}
+
+fn set_filter(flags: u32, instructions: &mut [libc::sock_filter]) -> io::Result<()> {
+    let len = u16::try_from(instructions.len()).map_err(|_| io::Error::from(io::ErrorKind::InvalidData))?;
+    let program = libc::sock_fprog { len, filter: instructions.as_mut_ptr() };
+    #[expect(unsafe_code, reason = "no crate here wraps seccomp(2) for a program that was made elsewhere")]
+    // SAFETY: `program` and the `len` instructions that it points to outlive the call, and the kernel copies both before
+    // it returns. A filter changes no memory of ours.
+    let result = unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, libc::c_ulong::from(flags), &raw const program) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// One instruction from its eight bytes.
+fn instruction(bytes: &[u8]) -> libc::sock_filter {
+    libc::sock_filter {
+        code: u16::from_ne_bytes([bytes[0], bytes[1]]),
+        jt: bytes[2],
+        jf: bytes[3],
+        k: u32::from_ne_bytes([bytes[4], bytes[5], bytes[6], bytes[7]]),
+    }
+}
+
+/// Bytes as one string of bytes: serde takes a `Vec<u8>` for a list of numbers, each of one or two bytes.
+mod bytes {
+    use std::fmt;
+
+    use serde::de::{Deserializer, Error, SeqAccess, Visitor};
+    use serde::ser::Serializer;
+
+    pub(super) fn serialize<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(bytes)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
+        deserializer.deserialize_byte_buf(Bytes)
+    }
+
+    struct Bytes;
+
+    impl<'de> Visitor<'de> for Bytes {
+        type Value = Vec<u8>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("bytes")
+        }
+
+        fn visit_bytes<E: Error>(self, bytes: &[u8]) -> Result<Self::Value, E> {
+            Ok(bytes.to_vec())
+        }
+
+        fn visit_byte_buf<E: Error>(self, bytes: Vec<u8>) -> Result<Self::Value, E> {
+            Ok(bytes)
+        }
+
+        // JSON has no bytes: there they are a list.
+        fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
+            let mut bytes = Vec::new();
+            while let Some(byte) = list.next_element()? {
+                bytes.push(byte);
+            }
+            Ok(bytes)
+        }
+    }
+}
