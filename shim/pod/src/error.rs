@@ -1,0 +1,78 @@
+//! Why a pod's namespaces cannot be held. Each text names the object and, where there is one, the next step.
+
+use std::io;
+use std::path::PathBuf;
+
+use thiserror::Error;
+
+/// Why a pod's namespaces cannot be held.
+#[derive(Debug, Error)]
+pub enum PodError {
+    /// The spec is not one of a Linux container.
+    #[error("the sandbox's OCI spec has no linux section, so it does not say which namespaces the pod has")]
+    NotLinux,
+    /// A user namespace that nobody has made (`hostUsers: false` with `hostNetwork: true`, or with the Sandbox API).
+    #[error(
+        "the pod asks for a user namespace (hostUsers: false), and containerd has made none: it makes one for a pod with a network of \
+         its own, unless the handler has sandboxer = \"shim\"; remove hostUsers from the pod, or run it with another RuntimeClass"
+    )]
+    NewUserNamespace,
+    /// Its cgroup cannot be made or entered.
+    #[error("cannot make or enter the cgroup of what holds the pod's namespaces")]
+    Cgroup(#[from] container_cgroup::CgroupError),
+    /// The process that holds the pod's namespaces could not be made.
+    #[error("cannot start the process that holds the pod's namespaces")]
+    Holder(#[from] guest_sandbox::SandboxError),
+    /// A kind of namespace that pods do not have.
+    #[error(
+        "the sandbox asks for a {kind} namespace, which this runtime does not make for pods: remove it from the handler's configuration"
+    )]
+    Namespace {
+        /// `time` is the only one that the OCI runtime spec knows beside those that are served.
+        kind: &'static str,
+    },
+    /// A namespace that the pod should have to itself is given by path.
+    #[error("the sandbox joins the {kind} namespace {path}, but this runtime makes a pod's own one or uses the node's")]
+    Joined {
+        /// `ipc` or `uts`.
+        kind: &'static str,
+        /// The path in the spec.
+        path: PathBuf,
+    },
+    /// A host name for a pod that uses the node's.
+    #[error("the sandbox sets {field} to {value:?} but uses the node's UTS namespace (host network), whose names belong to the node")]
+    NameOfNode {
+        /// `hostname` or `domainname`.
+        field: &'static str,
+        /// The name asked for.
+        value: String,
+    },
+    /// A sysctl that cannot be set for this pod.
+    #[error("sysctl {name} cannot be set for a pod: {reason}")]
+    Sysctl {
+        /// As it stands in the pod.
+        name: String,
+        /// Why, and what to do.
+        reason: &'static str,
+    },
+    /// The thread could not be made.
+    #[error("cannot start the thread that holds the pod's namespaces")]
+    Spawn {
+        /// Why.
+        source: io::Error,
+    },
+    /// A step of the thread failed.
+    #[error("cannot {step}")]
+    Step {
+        /// What was done to which object.
+        step: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// The thread panicked before it held the namespaces.
+    #[error("the thread that holds the pod's namespaces panicked: {message}")]
+    Panicked {
+        /// The panic's own text.
+        message: String,
+    },
+}
