@@ -1,0 +1,213 @@
+//! One native container: created, started, deleted.
+//!
+//! All files are below `native` in the container's own folder:
+//!
+//! ```text
+//! native/config.json      the edited configuration; the folder is the bundle that libcontainer knows
+//!        pid              the number of the container's process, noted while it is being created
+//!        root/<id>/       libcontainer's state
+//!        exec-<n>/        a process that is being started in the container; gone once it runs
+//! ```
+
+use std::fs;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use libcontainer::container::Container as Libcontainer;
+use nix::sched::{CloneFlags, unshare};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Signal, pidfd_send_signal};
+
+use crate::chain::chain;
+use crate::config;
+use crate::error::NativeError;
+use crate::leftovers::{containers, remove_folder};
+use crate::stdio::{Stdio, Terminal, host_user};
+use crate::worker::Task;
+use crate::zygote::{Made, ask};
+
+pub(crate) mod exec;
+
+/// A process that was killed ends in milliseconds, unless it waits for a disk or a server that does not answer.
+const END_LIMIT: Duration = Duration::from_secs(10);
+
+/// What a native container is made from.
+#[derive(Debug)]
+pub struct NewContainer {
+    /// Its id.
+    pub id: String,
+    /// containerd's bundle: a folder with `config.json` and the root file system, mounted.
+    pub bundle: PathBuf,
+    /// A folder of this container's own, which exists.
+    pub state: PathBuf,
+    /// Whose processes it sees when its configuration names a pid namespace that is the host's.
+    pub processes: Processes,
+    /// Whether systemd is asked for its cgroup; else we write to the cgroup file system.
+    pub systemd: bool,
+    /// Its standard streams.
+    pub stdio: Stdio,
+}
+
+/// Whose processes a container sees that is told to join the host's own pid namespace. The sandbox of its pod is a thread of
+/// the host, so that its configuration says the same for a pod that shares its processes and for one that sees the node's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Processes {
+    /// Its own.
+    Own,
+    /// The node's (`hostPID: true`).
+    Node,
+}
+
+/// A native container. Its process, a child of this process, waits for [`Container::start`]. Who waits for its end, and
+/// sends it signals, does so through [`Container::pidfd`].
+#[derive(Debug)]
+pub struct Container {
+    id: String,
+    home: Home,
+    process: Made,
+    execs: AtomicU64,
+}
+
+/// Where the files of a container are.
+#[derive(Debug, Clone)]
+struct Home(PathBuf);
+
+impl Home {
+    fn of(state: &Path) -> Self {
+        Self(state.join("native"))
+    }
+
+    fn config(&self) -> PathBuf {
+        self.0.join("config.json")
+    }
+
+    fn root(&self) -> PathBuf {
+        self.0.join("root")
+    }
+
+    /// libcontainer's folder of the container.
+    fn libcontainer(&self, id: &str) -> PathBuf {
+        self.root().join(id)
+    }
+
+    fn libcontainer_state(&self, id: &str) -> PathBuf {
+        self.libcontainer(id).join("state.json")
+    }
+}
+
+/// Creates a container and waits until its process is ready to start. Blocks for some ten milliseconds, or for as long
+/// as the container's hooks take.
+///
+/// # Errors
+/// When the process cannot be set up, or there is nothing that it could run. Then nothing of the container is left.
+pub fn create(new: NewContainer) -> Result<Container, NativeError> {
+    let NewContainer { id, bundle, state, processes, systemd, stdio } = new;
+    let mut spec = config::read(&bundle)?;
+    let streams = stdio.streams()?;
+    let console = match streams.terminal {
+        Terminal::Yes => Some(config::terminal_path(&streams.descriptors[0])?),
+        Terminal::No => None,
+    };
+    config::adapt(&mut spec, &bundle, console.as_deref(), processes, config::is_own_pid_namespace)?;
+    if let Some(process) = spec.process() {
+        streams.give_to(host_user(&spec, process));
+    }
+    let home = Home::of(&state);
+    // Not found: the container's own folder must be there. Exists: there is such a container.
+    fs::create_dir(&home.0).map_err(|source| NativeError::State { action: "create", path: home.0.clone(), source })?;
+    let created = write_json(&home.config(), &spec).and_then(|()| {
+        let pid_file = home.0.join("pid");
+        let task =
+            Task::Create { id: id.clone(), bundle: home.0.clone(), root: home.root(), pid_file, systemd, terminal: streams.terminal };
+        ask(&task, streams)
+    });
+    match created {
+        Ok(process) => {
+            containers().insert(process.pid);
+            Ok(Container { id, home, process, execs: AtomicU64::new(0) })
+        }
+        Err(error) => {
+            if let Err(error) = remove_folder(&home.0) {
+                tracing::warn!(container = id, %error, "the folder of a container that could not be created stays");
+            }
+            Err(error)
+        }
+    }
+}
+
+impl Container {
+    /// The number of the container's first process, as the host sees it.
+    pub fn pid(&self) -> u32 {
+        self.process.pid
+    }
+
+    /// The container's first process.
+    pub fn pidfd(&self) -> BorrowedFd<'_> {
+        self.process.pidfd.as_fd()
+    }
+
+    /// Lets the process run.
+    ///
+    /// # Errors
+    /// When it is gone, was started already, or one of the hooks for after the start fails.
+    pub fn start(&self) -> Result<(), NativeError> {
+        let failed = |reason| NativeError::Start { id: self.id.clone(), reason };
+        let folder = self.home.libcontainer(&self.id);
+        // libcontainer changes the current folder on the way, which is the whole process's: here, of a thread that has
+        // one of its own.
+        let thread = std::thread::Builder::new().name("native-start".to_owned());
+        let started = std::thread::scope(|scope| {
+            let run = move || {
+                unshare(CloneFlags::CLONE_FS).map_err(|error| error.to_string())?;
+                Libcontainer::load(folder).and_then(|mut container| container.start()).map_err(|error| chain(&error))
+            };
+            let thread = thread.spawn_scoped(scope, run).map_err(|error| error.to_string())?;
+            thread.join().unwrap_or_else(|_| Err("libcontainer panicked".to_owned()))
+        });
+        started.map_err(failed)
+    }
+
+    /// Ends what still runs of the container, runs its hooks for after the stop, and removes its cgroup and state. The
+    /// container's process must still be waited for by who waits for it. Deleting again does nothing.
+    ///
+    /// # Errors
+    /// When something of it cannot be removed; then it can be tried again.
+    pub fn delete(&self) -> Result<(), NativeError> {
+        let remains = |reason| NativeError::Remains { id: self.id.clone(), reason };
+        self.end().map_err(remains)?;
+        if self.home.libcontainer_state(&self.id).exists() {
+            let mut container = Libcontainer::load(self.home.libcontainer(&self.id)).map_err(|error| remains(chain(&error)))?;
+            container.delete(true).map_err(|error| remains(chain(&error)))?;
+        }
+        remove_folder(&self.home.0).map_err(|error| remains(format!("{}: {error}", self.home.0.display())))
+    }
+
+    fn end(&self) -> Result<(), String> {
+        let has_ended = |wait: Duration| {
+            let wait = Timespec::try_from(wait).map_err(|error| error.to_string())?;
+            poll(&mut [PollFd::new(&self.process.pidfd, PollFlags::IN)], Some(&wait))
+                .map(|ready| ready > 0)
+                .map_err(|error| error.to_string())
+        };
+        if has_ended(Duration::ZERO)? {
+            return Ok(());
+        }
+        // It may end by itself, and be waited for, between the two.
+        let _ = pidfd_send_signal(&self.process.pidfd, Signal::KILL);
+        let killed = format!("process {} was killed and has not ended after {END_LIMIT:?}", self.process.pid);
+        if has_ended(END_LIMIT)? { Ok(()) } else { Err(killed) }
+    }
+}
+
+impl Drop for Container {
+    fn drop(&mut self) {
+        containers().remove(&self.process.pid);
+    }
+}
+
+fn write_json(path: &Path, value: &impl serde::Serialize) -> Result<(), NativeError> {
+    let written = serde_json::to_vec(value).map_err(std::io::Error::from).and_then(|bytes| fs::write(path, bytes));
+    written.map_err(|source| NativeError::State { action: "write", path: path.to_owned(), source })
+}

@@ -1,0 +1,177 @@
+//! What happens inside the container's process, once libcontainer has set up its namespaces, root and user.
+//!
+//! libcontainer calls `validate` and `setup_envs` while the process is being created and `exec` once it is started, in
+//! one process.
+#![expect(clippy::print_stderr, reason = "standard error is the container's, the only place where its user looks")]
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::ffi::CString;
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use libcontainer::workload::{Executor as LibcontainerExecutor, ExecutorError, ExecutorSetEnvsError, ExecutorValidationError};
+use nix::errno::Errno;
+use nix::sys::signal::SigSet;
+use nix::unistd::execve;
+use oci_spec::runtime::{Process, Spec};
+use rustix::process::{Signal, ioctl_tiocsctty, set_parent_process_death_signal};
+
+use super::confinement::Confinement;
+use super::program::{Program, environment};
+use super::tongue::Tongue;
+use crate::error::ProgramFault;
+use crate::link::Message;
+use crate::stdio::Terminal;
+use crate::zygote::leave;
+
+/// Where the kernel takes the label of the next program that this thread executes (proc(5)).
+const EXEC_LABEL: &str = "/proc/thread-self/attr/exec";
+/// The exit code of a program that the kernel refuses to execute, as a shell has it.
+const NOT_EXECUTABLE: i32 = 126;
+
+/// Runs a native program in the container's process.
+#[derive(Clone)]
+pub(super) struct Executor(Rc<Parts>);
+
+struct Parts {
+    kind: Kind,
+    tongue: Arc<Tongue>,
+    terminal: Terminal,
+    program: RefCell<Option<Program>>,
+    environment: RefCell<HashMap<String, String>>,
+}
+
+enum Kind {
+    /// A container's first process. It is created, and started later by another request.
+    First,
+    /// A process in a running container. It is created and started at once.
+    Exec(Option<Box<Confinement>>),
+}
+
+impl Executor {
+    pub(super) fn of_a_container(tongue: Arc<Tongue>, terminal: Terminal) -> Self {
+        Self::new(Kind::First, tongue, terminal)
+    }
+
+    pub(super) fn of_an_exec(tongue: Arc<Tongue>, terminal: Terminal, confinement: Option<Confinement>) -> Self {
+        Self::new(Kind::Exec(confinement.map(Box::new)), tongue, terminal)
+    }
+
+    fn new(kind: Kind, tongue: Arc<Tongue>, terminal: Terminal) -> Self {
+        Self(Rc::new(Parts { kind, tongue, terminal, program: RefCell::default(), environment: RefCell::default() }))
+    }
+}
+
+impl LibcontainerExecutor for Executor {
+    fn validate(&self, spec: &Spec) -> Result<(), ExecutorValidationError> {
+        let Parts { kind, tongue, terminal, program, .. } = self.0.as_ref();
+        let invalid = |reason: String| ExecutorValidationError::ArgValidationError(reason);
+        let refuse = |fault: ProgramFault| {
+            tongue.say(&Message::Refused(fault.clone()));
+            invalid(fault.to_string())
+        };
+        let found = process_of(spec).and_then(Program::find).map_err(refuse)?;
+        program.replace(Some(found));
+        process_of(spec).and_then(label).map_err(refuse)?;
+        if *terminal == Terminal::Yes {
+            // libcontainer has called setsid(2) in this process, so it may take a terminal.
+            ioctl_tiocsctty(io::stdin()).map_err(|error| invalid(format!("cannot take the terminal: {error}")))?;
+        }
+        forget_signals();
+        // Kept over the execve, except of a program that is set-uid or has capabilities of its own. Where the container's
+        // filter does not allow it, or such a program runs, a lost host's containers are ended through their cgroups.
+        let _ = set_parent_process_death_signal(Some(Signal::KILL));
+        if tongue.host_is_gone() {
+            return Err(invalid("the host ended meanwhile".to_owned()));
+        }
+        if let Kind::First = kind {
+            // The host must hear it if the worker ends now, however long this process waits to be started.
+            tongue.stop();
+        }
+        Ok(())
+    }
+
+    fn setup_envs(&self, envs: HashMap<String, String>) -> Result<(), ExecutorSetEnvsError> {
+        self.0.environment.replace(envs);
+        Ok(())
+    }
+
+    fn exec(&self, spec: &Spec) -> Result<(), ExecutorError> {
+        let Parts { kind, tongue, .. } = self.0.as_ref();
+        let fault = self.run(spec);
+        match kind {
+            Kind::First => {
+                eprintln!("{fault}");
+                leave(NOT_EXECUTABLE)
+            }
+            Kind::Exec(_) => {
+                let text = fault.to_string();
+                tongue.say(&Message::Refused(fault));
+                Err(ExecutorError::Execution(text.into()))
+            }
+        }
+    }
+}
+
+impl Executor {
+    /// Comes back only if the program cannot be executed. A missing interpreter or a wrong architecture looks like this.
+    fn run(&self, spec: &Spec) -> ProgramFault {
+        let Some(Program { file, arguments }) = self.0.program.take() else {
+            return ProgramFault::NotExecutable("the process was not prepared".to_owned());
+        };
+        let prepared = process_of(spec).and_then(|process| environment(process, self.0.environment.take())).and_then(|environment| {
+            match &self.0.kind {
+                Kind::Exec(Some(confinement)) => confinement.apply()?,
+                Kind::Exec(None) | Kind::First => {}
+            }
+            Ok(environment)
+        });
+        match prepared {
+            Err(fault) => fault,
+            Ok(environment) => refused(&file, execute(&file, &arguments, &environment)),
+        }
+    }
+}
+
+fn process_of(spec: &Spec) -> Result<&Process, ProgramFault> {
+    spec.process().as_ref().ok_or_else(|| ProgramFault::NotFound("the container has no process to run".to_owned()))
+}
+
+/// Has the kernel give the program its SELinux label, which libcontainer (0.7) does not.
+fn label(process: &Process) -> Result<(), ProgramFault> {
+    match process.selinux_label().as_deref() {
+        None | Some("") => Ok(()),
+        Some(label) => std::fs::write(EXEC_LABEL, label)
+            .map_err(|error| ProgramFault::NotConfinable(format!("cannot give the process the SELinux label {label:?}: {error}"))),
+    }
+}
+
+fn execute(file: &CString, arguments: &[CString], environment: &[CString]) -> Errno {
+    match execve(file, arguments, environment) {
+        Err(error) => error,
+        Ok(never) => match never {},
+    }
+}
+
+fn refused(file: &CString, error: Errno) -> ProgramFault {
+    let reason = io::Error::from(error);
+    let hint = match error {
+        Errno::ENOENT => " (the interpreter that it names is missing)",
+        Errno::ENOEXEC => " (a program for another kind of machine, or a script without a first line that names its interpreter)",
+        _ => "",
+    };
+    ProgramFault::NotExecutable(format!("cannot execute {file:?}: {reason}{hint}"))
+}
+
+/// A program starts with no signal blocked and none ignored. The host, as every Rust program, ignores SIGPIPE.
+#[expect(unsafe_code, reason = "setting a signal's action is unsafe in general")]
+fn forget_signals() {
+    for number in 1..=libc::SIGRTMAX() {
+        // SAFETY: the default action runs no code of this process. Of SIGKILL, SIGSTOP and what is the C library's own the
+        // action cannot be set, and is the default one.
+        let _ = unsafe { libc::signal(number, libc::SIG_DFL) };
+    }
+    let _ = SigSet::empty().thread_set_mask();
+}

@@ -1,0 +1,138 @@
+//! Which file a process executes, found as a shell does, in the container's own root and as its user.
+
+use std::collections::HashMap;
+use std::ffi::CString;
+use std::path::{Path, PathBuf};
+
+use oci_spec::runtime::Process;
+use rustix::fs::{Access, access};
+
+use crate::error::ProgramFault;
+
+/// Where programs are looked for when the container has no `PATH`, as the C library does.
+const DEFAULT_PATH: &str = "/bin:/usr/bin";
+
+/// A program with all that the kernel is told of it.
+pub(super) struct Program {
+    pub(super) file: CString,
+    pub(super) arguments: Vec<CString>,
+}
+
+impl Program {
+    /// The program of `process`. Runs in the container.
+    pub(super) fn find(process: &Process) -> Result<Self, ProgramFault> {
+        let arguments = process.args().as_deref().unwrap_or_default();
+        let Some(name) = arguments.first().filter(|name| !name.is_empty()) else {
+            return Err(ProgramFault::NotFound("the process has no program to run: its arguments are empty".to_owned()));
+        };
+        let path = process.env().iter().flatten().find_map(|variable| variable.strip_prefix("PATH=")).unwrap_or(DEFAULT_PATH);
+        let file = locate(name, path, look)?;
+        let arguments = arguments.iter().map(|argument| text(argument.as_bytes())).collect::<Result<_, _>>()?;
+        Ok(Self { file: text(file.as_os_str().as_encoded_bytes())?, arguments })
+    }
+}
+
+fn text(bytes: &[u8]) -> Result<CString, ProgramFault> {
+    CString::new(bytes).map_err(|_| ProgramFault::NotExecutable("an argument or a variable holds a zero byte".to_owned()))
+}
+
+/// What is at a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Found {
+    Nothing,
+    NoProgram,
+    Program,
+}
+
+fn look(path: &Path) -> Found {
+    match path.metadata() {
+        Err(_) => Found::Nothing,
+        Ok(metadata) if metadata.is_file() && access(path, Access::EXEC_OK).is_ok() => Found::Program,
+        Ok(_) => Found::NoProgram,
+    }
+}
+
+/// The file that `name` names. A name with a slash is a path; any other is looked for in the folders of `path`.
+fn locate(name: &str, path: &str, look: impl Fn(&Path) -> Found) -> Result<PathBuf, ProgramFault> {
+    let candidates: Vec<PathBuf> = if name.contains('/') {
+        vec![name.into()]
+    } else {
+        path.split(':').map(|folder| Path::new(if folder.is_empty() { "." } else { folder }).join(name)).collect()
+    };
+    let mut refused = None;
+    for candidate in candidates {
+        match look(&candidate) {
+            Found::Program => return Ok(candidate),
+            Found::NoProgram => refused = refused.or(Some(candidate)),
+            Found::Nothing => {}
+        }
+    }
+    Err(match refused {
+        Some(file) => ProgramFault::NotExecutable(format!("cannot execute {:?}: permission denied", file.display().to_string())),
+        None if name.contains('/') => ProgramFault::NotFound(format!("cannot execute {name:?}: no such file in the container")),
+        None => ProgramFault::NotFound(format!("cannot execute {name:?}: no such program in the container's PATH ({path})")),
+    })
+}
+
+/// The environment for execve: the variables of `process` in their order, with the values that libcontainer settled on,
+/// then those that it added. HOME is always there, as with runc: libcontainer adds it for users that it finds in the
+/// container's list alone.
+pub(super) fn environment(process: &Process, mut settled: HashMap<String, String>) -> Result<Vec<CString>, ProgramFault> {
+    let mut variables = Vec::new();
+    for variable in process.env().iter().flatten() {
+        // Only the last value of a name that comes twice was kept, so it stands at the place of the first.
+        if let Some((name, value)) = variable.split_once('=').and_then(|(name, _)| settled.remove_entry(name)) {
+            variables.push(format!("{name}={value}"));
+        }
+    }
+    if !process.env().iter().flatten().any(|variable| variable.starts_with("HOME=")) {
+        settled.entry("HOME".to_owned()).or_insert_with(|| "/".to_owned());
+    }
+    variables.extend(settled.into_iter().map(|(name, value)| format!("{name}={value}")));
+    variables.iter().map(|variable| text(variable.as_bytes())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(name: &str, path: &str) -> Result<PathBuf, ProgramFault> {
+        locate(name, path, |path| match path.to_str().unwrap() {
+            "/bin/tool" | "./tool" | "/opt/tool" => Found::Program,
+            "/usr/bin/tool" | "/etc/passwd" => Found::NoProgram,
+            _ => Found::Nothing,
+        })
+    }
+
+    #[test]
+    fn a_name_with_a_slash_is_a_path() {
+        assert_eq!(found("/opt/tool", "/bin"), Ok("/opt/tool".into()));
+        assert!(matches!(found("/opt/none", "/bin"), Err(ProgramFault::NotFound(_))));
+        assert!(matches!(found("/etc/passwd", "/bin"), Err(ProgramFault::NotExecutable(_))));
+    }
+
+    #[test]
+    fn a_name_without_is_looked_for_in_order_and_past_what_cannot_be_executed() {
+        assert_eq!(found("tool", "/usr/bin:/bin"), Ok("/bin/tool".into()));
+        assert_eq!(found("tool", "/nowhere:"), Ok("./tool".into()));
+        assert!(matches!(found("tool", "/usr/bin"), Err(ProgramFault::NotExecutable(_))));
+        let error = found("tool", "/nowhere").unwrap_err();
+        assert_eq!(error.to_string(), r#"cannot execute "tool": no such program in the container's PATH (/nowhere)"#);
+    }
+
+    #[test]
+    fn a_process_without_arguments_has_no_program() {
+        let process: Process = serde_json::from_str(r#"{"cwd": "/", "user": {"uid": 0, "gid": 0}, "args": []}"#).unwrap();
+        assert!(matches!(Program::find(&process), Err(ProgramFault::NotFound(_))));
+    }
+
+    #[test]
+    fn the_environment_keeps_its_order_and_gains_what_was_added() {
+        let process: Process =
+            serde_json::from_str(r#"{"cwd": "/", "user": {"uid": 0, "gid": 0}, "env": ["B=1", "A=2", "B=3", "odd"]}"#).unwrap();
+        let settled = [("A", "2"), ("B", "3"), ("HOME", "/root")].map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let environment = |settled| environment(&process, settled).unwrap();
+        assert_eq!(environment(settled.clone().into()), [c"B=3", c"A=2", c"HOME=/root"].map(CString::from));
+        assert_eq!(environment(settled.into_iter().take(2).collect()).last(), Some(&CString::from(c"HOME=/")));
+    }
+}

@@ -1,0 +1,79 @@
+//! What libcontainer logs as errors, told to the host.
+//!
+//! Its errors lose their causes on the way from the processes that it forks: only their first line is sent. Each is
+//! logged with its cause where it happens, in whichever of the processes that is.
+
+use std::fmt::{Debug, Write as _};
+use std::sync::Arc;
+
+use tracing::field::{Field, Visit};
+use tracing::span::{Attributes, Id, Record};
+use tracing::{Event, Level, Metadata, Subscriber};
+
+use super::tongue::Tongue;
+use crate::link::Message;
+
+/// Tells errors, and nothing else.
+pub(super) struct Recorder(pub(super) Arc<Tongue>);
+
+impl Subscriber for Recorder {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.is_event() && *metadata.level() == Level::ERROR
+    }
+
+    fn event(&self, event: &Event<'_>) {
+        let mut line = Line::default();
+        event.record(&mut line);
+        self.0.say(&Message::complaint(line.message + &line.fields));
+    }
+
+    // No span is enabled.
+    fn new_span(&self, _: &Attributes<'_>) -> Id {
+        Id::from_u64(1)
+    }
+
+    fn record(&self, _: &Id, _: &Record<'_>) {}
+
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+
+    fn enter(&self, _: &Id) {}
+
+    fn exit(&self, _: &Id) {}
+}
+
+/// An event as one line: its message, then its fields.
+#[derive(Default)]
+struct Line {
+    message: String,
+    fields: String,
+}
+
+impl Visit for Line {
+    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+        // Writing to a string does not fail.
+        let _ = match field.name() {
+            "message" => write!(self.message, "{value:?}"),
+            name => write!(self.fields, ", {name}: {value:?}"),
+        };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd as _;
+
+    use super::*;
+    use crate::link;
+
+    #[test]
+    fn errors_are_told_with_their_fields_and_nothing_else_is() {
+        let (ours, theirs) = link::pair().unwrap();
+        tracing::subscriber::with_default(Recorder(Arc::new(Tongue::new(theirs))), || {
+            tracing::warn!("not this");
+            tracing::error!(path = ?"/proc", "failed to mount");
+        });
+        let (message, _) = link::receive::<Message>(ours.as_fd()).unwrap().unwrap();
+        assert!(matches!(message, Message::Complaint(text) if text == r#"failed to mount, path: "/proc""#));
+        assert!(link::receive::<Message>(ours.as_fd()).unwrap().is_none());
+    }
+}

@@ -1,0 +1,82 @@
+//! Native containers, for real: as root, with a static program in a folder of its own, on this machine's cgroups.
+#![forbid(unsafe_code)]
+
+#[path = "native/bundle.rs"]
+mod bundle;
+#[path = "native/faults.rs"]
+mod faults;
+#[path = "native/hosts.rs"]
+mod hosts;
+#[path = "native/life.rs"]
+mod life;
+#[path = "native/process.rs"]
+mod process;
+#[path = "native/streams.rs"]
+mod streams;
+
+use std::process::ExitCode;
+
+use libtest_mimic::{Arguments, Failed, Trial};
+
+type Test = fn() -> anyhow::Result<()>;
+
+const TESTS: &[(&str, Test)] = &[
+    ("a_container_waits_for_its_start_and_its_exit_code_is_its_programs", life::waits_for_its_start),
+    ("fifty_containers_leave_nothing_behind", life::fifty_leave_nothing),
+    ("two_containers_are_created_at_once", life::two_at_once),
+    ("a_container_whose_process_was_killed_is_deleted", life::deleted_after_a_kill),
+    ("a_container_that_runs_is_ended_by_its_deletion", life::deleted_while_it_runs),
+    ("a_container_that_was_never_started_is_deleted", life::deleted_before_its_start),
+    ("deleting_twice_is_no_error", life::deleted_twice),
+    ("a_container_is_not_started_twice", life::started_once),
+    ("hooks_run_at_their_time", life::hooks_run),
+    ("a_process_has_its_user_folder_variables_and_limits", process::as_specified),
+    ("a_process_starts_with_no_signal_ignored_or_blocked", process::signals_are_fresh),
+    ("a_process_holds_no_descriptor_but_its_streams", process::descriptors_are_its_own),
+    ("a_pod_that_shares_processes_gives_each_container_its_own_pid_namespace", process::shared_processes),
+    ("a_container_that_sees_the_hosts_processes_is_in_their_pid_namespace", process::host_pid),
+    ("mounts_masks_sysctls_and_limits_as_kubernetes_sets_them_hold", process::as_kubernetes_sets_it),
+    ("an_exec_joins_the_container_with_its_own_user_and_variables", process::exec_joins),
+    ("an_exec_is_confined_as_its_container_is", process::exec_is_confined),
+    ("an_selinux_label_that_cannot_be_given_is_refused_by_name", process::label_is_refused),
+    ("fifty_execs_leave_nothing_behind", process::fifty_execs),
+    ("what_a_program_prints_arrives_and_its_input_is_its_own", streams::pipes),
+    ("a_terminal_is_the_programs_controlling_terminal_and_its_console", streams::terminal),
+    ("pipes_belong_to_the_containers_user", streams::owner),
+    ("a_program_that_is_missing_fails_creation_by_name", faults::missing_program),
+    ("a_program_that_the_kernel_refuses_ends_with_126_and_says_why", faults::refused_program),
+    ("an_exec_of_a_missing_or_refused_program_fails_at_its_start", faults::exec_faults),
+    ("an_exec_needs_a_running_container", faults::exec_before_start),
+    ("a_state_folder_that_is_missing_is_named", faults::missing_state),
+    ("a_full_disk_fails_at_any_file_and_leaves_nothing", faults::full_disk),
+    ("a_worker_that_is_killed_leaves_nothing", faults::killed_worker),
+    ("a_worker_that_is_killed_at_any_moment_of_a_creation_leaves_nothing", faults::worker_killed_at_any_moment),
+    ("a_worker_that_is_killed_at_any_moment_of_an_exec_harms_nothing_else", faults::exec_worker_killed_at_any_moment),
+    ("a_root_that_is_missing_fails_creation", faults::missing_root),
+    ("a_mount_that_fails_is_named", faults::missing_volume),
+    ("a_container_dies_with_its_host", hosts::dies_with_its_host),
+    ("a_container_that_waits_for_its_start_dies_with_its_host", hosts::waiting_dies_with_its_host),
+    ("the_zygote_holds_nothing_of_its_host", hosts::zygote_holds_nothing),
+    ("a_host_without_descriptors_fails_at_any_step_and_leaves_nothing", hosts::lack_of_descriptors),
+    ("a_lost_zygote_is_named_and_harms_no_container_that_is_there", hosts::lost_zygote),
+];
+
+fn main() -> ExitCode {
+    if let Some(code) = hosts::act() {
+        return code;
+    }
+    let mut arguments = Arguments::from_args();
+    // Tests look at the children and descriptors of this process as a whole.
+    arguments.test_threads = Some(1);
+    let root = rustix::process::geteuid().is_root();
+    // Of a host that listens already when it forks the zygote.
+    let _held = std::fs::File::open("/dev/full").expect("every Linux has it");
+    if root {
+        native_container::init().expect("a process with one thread can fork");
+    }
+    let trials = TESTS.iter().map(|&(name, test)| {
+        let name = if root { name.to_owned() } else { format!("{name} (skipped: needs root)") };
+        Trial::test(name, move || test().map_err(|error| Failed::from(format!("{error:#}")))).with_ignored_flag(!root)
+    });
+    libtest_mimic::run(&arguments, trials.collect()).exit_code()
+}
