@@ -1,6 +1,8 @@
 //! containerd's command line for shims, written in the manner of Go's `flag` package: `-name value`, `-name=value`,
 //! `--name …`, switches without a value, then the verb.
 
+use std::path::PathBuf;
+
 use anyhow::{Result, bail};
 
 /// What the launcher is asked to do.
@@ -22,13 +24,22 @@ pub(crate) struct Flags {
     pub(crate) id: String,
     /// containerd's own socket.
     pub(crate) address: String,
+    /// The container's bundle. The working directory if it is not named: that is where `start` runs.
+    pub(crate) bundle: PathBuf,
     /// Log more.
     pub(crate) debug: bool,
 }
 
 impl Flags {
     pub(crate) fn parse(args: impl Iterator<Item = String>) -> Result<Self> {
-        let mut flags = Self { verb: Verb::Version, namespace: String::new(), id: String::new(), address: String::new(), debug: false };
+        let mut flags = Self {
+            verb: Verb::Version,
+            namespace: String::new(),
+            id: String::new(),
+            address: String::new(),
+            bundle: PathBuf::from("."),
+            debug: false,
+        };
         let mut verb = None;
         let mut args = args.peekable();
         while let Some(arg) = args.next() {
@@ -42,8 +53,9 @@ impl Flags {
                 "namespace" => flags.namespace = value()?,
                 "id" => flags.id = value()?,
                 "address" => flags.address = value()?,
-                // Part of containerd's contract; the bundle is the working directory, and events go over ttrpc.
-                "bundle" | "publish-binary" | "socket" => drop(value()?),
+                "bundle" => flags.bundle = PathBuf::from(value()?),
+                // Part of containerd's contract; events go over ttrpc.
+                "publish-binary" | "socket" => drop(value()?),
                 "debug" => flags.debug = inline.as_deref() != Some("false"),
                 "info" => verb = Some("-info".to_owned()),
                 "v" | "version" => verb = Some("-v".to_owned()),
@@ -82,6 +94,7 @@ mod tests {
         assert_eq!((flags.verb, flags.namespace.as_str(), flags.id.as_str(), flags.debug), (Verb::Start, "k8s.io", "abc", true));
         let flags = parse("-namespace=k8s.io -address /s -id abc -bundle /b delete").unwrap();
         assert_eq!((flags.verb, flags.address.as_str(), flags.debug), (Verb::Delete, "/s", false));
+        assert_eq!(flags.bundle, PathBuf::from("/b"));
         assert_eq!(parse("-info").unwrap().verb, Verb::Info);
         assert_eq!(parse("--v").unwrap().verb, Verb::Version);
     }

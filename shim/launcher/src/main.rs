@@ -3,7 +3,7 @@
 //!
 //! | verb | module | does |
 //! |---|---|---|
-//! | `start` | [`start`] | finds or spawns the host of the container's pod and prints its address |
+//! | `start` | [`start`], [`spec`], [`bundle`] | finds or spawns the host of the container and prints its address |
 //! | `delete` | [`delete`], [`remains`] | tells containerd how a task ended whose host is gone, and removes what it left |
 //! | `-info` | [`info`] | name and version, for containerd |
 //! | `-v` | [`info`] | the same, for people |
@@ -13,7 +13,10 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 mod flags;
+mod input;
+mod spec;
 mod start;
+mod bundle;
 mod delete;
 mod remains;
 mod info;
@@ -39,7 +42,7 @@ fn run() -> anyhow::Result<Vec<u8>> {
     let flags = Flags::parse(std::env::args().skip(1))?;
     match flags.verb {
         Verb::Version => Ok(info::for_people()),
-        Verb::Info => info::for_containerd(),
+        Verb::Info => info::for_containerd(&input::read()?),
         Verb::Start => start::start(&flags),
         Verb::Delete => delete::delete(&flags),
     }

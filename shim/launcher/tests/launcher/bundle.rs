@@ -1,0 +1,168 @@
+//! A runtime bundle whose host does nothing but keep its socket, and the launcher in it.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use containerd_shim_protos::bootstrap_api::BootstrapResult;
+use containerd_shim_protos::protobuf::Message as _;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use shim_protocol::wire::Message;
+
+#[cfg(target_arch = "x86_64")]
+const LOADER: &str = "ld-linux-x86-64.so.2";
+#[cfg(target_arch = "aarch64")]
+const LOADER: &str = "ld-linux-aarch64.so.1";
+/// Far longer than anything here takes.
+pub(crate) const LIMIT: Duration = Duration::from_secs(20);
+
+/// The bundle; its hosts end with it.
+pub(crate) struct Bundle {
+    folder: tempfile::TempDir,
+}
+
+impl Bundle {
+    pub(crate) fn unpack() -> Self {
+        let bundle = Self { folder: tempfile::tempdir().unwrap() };
+        for folder in ["bin", "lib", "container"] {
+            fs::create_dir(bundle.path(folder)).unwrap();
+        }
+        copy(Path::new(env!("CARGO_BIN_EXE_containerd-shim-wasmedge-v1")), &bundle.launcher());
+        fs::write(bundle.path("bin/wasmedge-host"), "").unwrap();
+        fs::write(bundle.path("container/config.json"), "{}").unwrap();
+        // Waits at a pipe that nobody opens, without a child that would outlive it.
+        assert!(Command::new("mkfifo").arg(bundle.path("never")).status().unwrap().success());
+        let script = format!(
+            "#!/bin/sh\n(pwd; env; for a; do echo \"$a\"; done; readlink /proc/$$/fd/0 /proc/$$/fd/3) > {root}/host-$$.new\n\
+             mv {root}/host-$$.new {root}/host-$$\nread never < {root}/never\n",
+            root = bundle.folder.path().display()
+        );
+        fs::write(bundle.path("loader"), script).unwrap();
+        fs::set_permissions(bundle.path("loader"), fs::Permissions::from_mode(0o755)).unwrap();
+        copy(&bundle.path("loader"), &bundle.loader());
+        bundle
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    pub(crate) fn launcher(&self) -> PathBuf {
+        self.path("bin/containerd-shim-wasmedge-v1")
+    }
+
+    pub(crate) fn loader(&self) -> PathBuf {
+        self.path("lib").join(LOADER)
+    }
+
+    /// What containerd 2.4 would write: with it, sockets are in this bundle's own folder.
+    pub(crate) fn input(&self, id: &str) -> PathBuf {
+        let file = self.path(&format!("input-{id}"));
+        let message = Message::default().text(1, id).text(2, "test").text(9, self.path("s").to_str().unwrap());
+        fs::write(&file, message.into_bytes()).unwrap();
+        file
+    }
+
+    pub(crate) fn arguments(id: &str) -> [String; 7] {
+        ["-namespace", "test", "-address", "/c.sock", "-id", id, "start"].map(str::to_owned)
+    }
+
+    /// `start` for container `id`, not yet run.
+    pub(crate) fn command(&self, id: &str) -> Command {
+        let mut command = Command::new(self.launcher());
+        command.args(Self::arguments(id)).current_dir(self.path("container"));
+        command.stdin(fs::File::open(self.input(id)).unwrap()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+
+    /// Runs `start`; returns the socket of the host.
+    pub(crate) fn start(&self, id: &str) -> PathBuf {
+        socket(&self.command(id).output().unwrap())
+    }
+
+    /// The processes that run this bundle's loader.
+    pub(crate) fn hosts(&self) -> Vec<Pid> {
+        running(&self.loader())
+    }
+
+    /// Waits until one host runs. While a stand-in starts, it forks, and the fork looks like itself.
+    pub(crate) fn has_one_host(&self, when: &str) {
+        eventually(&format!("there is one host {when}"), || (self.hosts().len() == 1).then_some(()));
+    }
+
+    /// What the one host there is found when it was started, as soon as it says so.
+    pub(crate) fn said_by_host(&self) -> Vec<String> {
+        self.has_one_host("that says something");
+        let pid = self.hosts()[0];
+        let file = self.path(&format!("host-{pid}"));
+        eventually("the host says what it found", || fs::read_to_string(&file).ok()).lines().map(str::to_owned).collect()
+    }
+
+    /// Ends the hosts, and waits until they have.
+    pub(crate) fn kill_hosts(&self) {
+        for pid in self.hosts() {
+            // One that has just ended is what is wanted.
+            let _ = kill(pid, Signal::SIGKILL);
+        }
+        eventually("the hosts end", || self.hosts().is_empty().then_some(()));
+    }
+
+    pub(crate) fn files_of_sockets(&self) -> Vec<String> {
+        let mut names: Vec<String> =
+            fs::read_dir(self.path("s")).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+}
+
+impl Drop for Bundle {
+    fn drop(&mut self) {
+        eventually("launchers end", || running(&self.launcher()).is_empty().then_some(()));
+        self.kill_hosts();
+    }
+}
+
+/// Copies a program. Not by this process, whose other tests fork: a fork that has a program open for writing keeps it from
+/// being executed.
+fn copy(from: &Path, to: &Path) {
+    assert!(Command::new("cp").args([from, to]).status().unwrap().success());
+}
+
+/// The processes that have `file` as an argument.
+pub(crate) fn running(file: &Path) -> Vec<Pid> {
+    let name = file.to_str().unwrap().as_bytes();
+    let pids = fs::read_dir("/proc").unwrap().filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok());
+    pids.filter(|pid: &i32| {
+        let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        line.split(|&byte| byte == 0).any(|word| word == name)
+    })
+    .map(Pid::from_raw)
+    .collect()
+}
+
+/// The socket that `start` printed, on which somebody listens.
+pub(crate) fn socket(output: &Output) -> PathBuf {
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "", "containerd takes it for part of the answer");
+    let result = BootstrapResult::parse_from_bytes(&output.stdout).unwrap();
+    assert_eq!((result.version, result.protocol.as_str()), (3, "ttrpc"));
+    let socket = PathBuf::from(result.address.strip_prefix("unix://").unwrap());
+    UnixStream::connect(&socket).unwrap();
+    socket
+}
+
+/// Asks until there is an answer.
+pub(crate) fn eventually<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+    let started = Instant::now();
+    loop {
+        match ask() {
+            Some(answer) => return answer,
+            None if started.elapsed() > LIMIT => panic!("{what}: not within {} s", LIMIT.as_secs()),
+            None => std::thread::sleep(Duration::from_millis(2)),
+        }
+    }
+}

@@ -1,0 +1,13 @@
+//! The launcher as containerd runs it, in a bundle of the test's own with a stand-in for the host: what it leaves when it is
+//! killed at any of its steps, when many run at once, and when a host is gone.
+//!
+//! `delete` works on cgroups and mounts, so its tests need root.
+
+#[cfg(test)]
+mod bundle;
+#[cfg(test)]
+mod killed;
+#[cfg(test)]
+mod start;
+#[cfg(test)]
+mod delete;
