@@ -1,16 +1,28 @@
 //! An OCI bundle: the folder with `config.json` that containerd prepared for one container.
 
+use std::fs::File;
+use std::io::{ErrorKind, Write as _};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{Mount, Spec};
+use pod_sandbox::files::{Completed, PodFiles};
 
 use crate::error::CreateError;
+use crate::guest::Command;
 use crate::paths::{GuestPath, HostPath};
 
+/// The file in a bundle that holds the OCI spec.
+pub(crate) const CONFIG: &str = "config.json";
+/// The file in a bundle in which containerd notes what it started for the container (its own name for it).
+const LAUNCHER: &str = "shim-binary-path";
 /// Annotation by which CRI tells the sandbox (pause) container from the others.
 const CONTAINER_TYPE: &str = "io.kubernetes.cri.container-type";
 /// Annotation by which CRI names the pod sandbox that a container belongs to.
 const SANDBOX_ID: &str = "io.kubernetes.cri.sandbox-id";
+/// Annotations by which CRI names the pod that a container belongs to.
+const POD_NAMESPACE: &str = "io.kubernetes.cri.sandbox-namespace";
+const POD_NAME: &str = "io.kubernetes.cri.sandbox-name";
 
 /// What kind of container CRI asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,9 +46,38 @@ impl Bundle {
     /// # Errors
     /// When it is missing or no OCI runtime spec.
     pub fn load(folder: &Path) -> Result<Self, CreateError> {
-        let file = folder.join("config.json");
+        let file = folder.join(CONFIG);
         let spec = Spec::load(&file).map_err(|source| CreateError::Spec { file: HostPath::new(file), source })?;
         Ok(Self { folder: folder.to_owned(), spec })
+    }
+
+    /// Gives the container what its pod's containers share, if that is not containerd's work but was made here. The file
+    /// changes too, as it is what libcontainer reads.
+    ///
+    /// # Errors
+    /// When the pod's files cannot be looked at, or the spec cannot be written.
+    pub fn complete(&mut self, files: &PodFiles) -> Result<(), CreateError> {
+        if files.complete(&mut self.spec)? == Completed::Changed {
+            let file = self.folder.join(CONFIG);
+            self.spec.save(&file).map_err(|source| CreateError::Spec { file: HostPath::new(file), source })?;
+        }
+        Ok(())
+    }
+
+    /// Writes down which executable containerd has to start for this container, unless it did so itself.
+    ///
+    /// For further containers of a pod containerd 2 does not start the launcher, and so does not note it either. Started
+    /// anew, it would look for an executable of the runtime's name along `PATH`, find none and forget the container.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn name_launcher(&self, launcher: &Path) -> Result<(), CreateError> {
+        let file = self.folder.join(LAUNCHER);
+        let written = File::create_new(&file).and_then(|mut file| file.write_all(launcher.as_os_str().as_bytes()));
+        match written {
+            Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(CreateError::Bundle { file: HostPath::new(file), source: error }),
+            _ => Ok(()),
+        }
     }
 
     /// A bundle whose spec is already known.
@@ -70,6 +111,22 @@ impl Bundle {
         self.spec.process().as_ref().map_or(Path::new("/"), |process| process.cwd().as_path())
     }
 
+    /// The command line of the first process.
+    pub fn command(&self) -> Command<'_> {
+        Command { args: self.args(), env: self.env(), cwd: self.cwd() }
+    }
+
+    /// The whole spec.
+    pub fn spec(&self) -> &Spec {
+        &self.spec
+    }
+
+    /// Where the container's cgroup is to be, as containerd wrote it; empty when it did not.
+    pub fn cgroups_path(&self) -> String {
+        let path = self.spec.linux().as_ref().and_then(|linux| linux.cgroups_path().as_ref());
+        path.map(|path| path.display().to_string()).unwrap_or_default()
+    }
+
     /// The spec's mounts, in the order in which they are made.
     pub fn mounts(&self) -> &[Mount] {
         self.spec.mounts().as_deref().unwrap_or_default()
@@ -84,8 +141,13 @@ impl Bundle {
     }
 
     /// The pod sandbox this container belongs to, if CRI started it.
-    pub fn pod(&self) -> Option<&str> {
+    pub fn sandbox(&self) -> Option<&str> {
         self.annotation(SANDBOX_ID)
+    }
+
+    /// The pod this container belongs to, as `namespace/name`, if CRI started it.
+    pub fn pod(&self) -> Option<String> {
+        Some(format!("{}/{}", self.annotation(POD_NAMESPACE)?, self.annotation(POD_NAME)?))
     }
 
     /// The folder or file on the node that a bind mount shows at or above `path`, and the rest of the path below it.
@@ -125,6 +187,16 @@ mod tests {
     fn the_root_may_be_relative_to_the_bundle_or_absolute() {
         assert_eq!(bundle(r#"{"ociVersion":"1.0.2","root":{"path":"rootfs"}}"#).rootfs(), HostPath::new("/bundle/rootfs"));
         assert_eq!(bundle(r#"{"ociVersion":"1.0.2","root":{"path":"/elsewhere"}}"#).rootfs(), HostPath::new("/elsewhere"));
+    }
+
+    #[test]
+    fn what_containerd_noted_itself_is_not_changed() {
+        let folder = tempfile::tempdir().unwrap();
+        let bundle = Bundle::new(folder.path(), serde_json::from_str(r#"{"ociVersion":"1.0.2"}"#).unwrap());
+        for launcher in ["/first", "/second"] {
+            bundle.name_launcher(Path::new(launcher)).unwrap();
+        }
+        assert_eq!(std::fs::read_to_string(folder.path().join("shim-binary-path")).unwrap(), "/first");
     }
 
     #[test]

@@ -22,6 +22,10 @@ pub trait Engine {
     /// Name and version, as `-info` and logs show them.
     fn version() -> String;
 
+    /// Does once what every guest's process would do again. Runs in the process that those are forked from, which has one
+    /// thread: it may leave memory behind, no threads and no open files.
+    fn warm();
+
     /// Loads and validates a binary `guest` and checks that all it needs exists. Runs nothing of it.
     ///
     /// # Errors

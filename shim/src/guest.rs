@@ -1,59 +1,80 @@
-//! What a container is to run, decided from facts: the image's layers first, then the file that the entrypoint names.
+//! What a process of a container is to run, decided from facts: the image's layers first, then the file that the
+//! entrypoint names.
 //!
 //! ```text
-//! sandbox container ──────────────────────────────► native (pause)
 //! image has one Wasm layer ───────────────────────► guest from the layer
 //! image has several ──────────────────────────────► refused
 //! image has none: entrypoint inside the rootfs
 //!     "\0asm" module, or WebAssembly text ────────► guest from the file
 //!     ELF or "#!" ────────────────────────────────► native
 //!     component, anything else, no file ──────────► refused
+//! exec: the file in the running container; the container's own entrypoint where there is no such file
 //! ```
 //!
 //! A failure is never an answer: an image that cannot be read fails Create, it does not fall back to the rootfs.
 
 use std::fs::File;
-use std::io::{self, Read as _, Seek as _, Write as _};
+use std::io;
 use std::os::unix::fs::FileExt as _;
+use std::path::Path;
+use std::sync::Arc;
 
-use rustix::fs::{MemfdFlags, SealFlags};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::bundle::{Bundle, Role};
-use crate::error::CreateError;
 use crate::paths::GuestPath;
 
 pub mod image;
 pub mod kind;
 pub mod rootfs;
 
-use image::{ContentStore, ImageGuest};
+use image::Layer;
 use kind::Kind;
+use rootfs::Root;
 
 /// The function that a WASI command exports, and the one to call when the entrypoint names no other.
 pub const START: &str = "_start";
 
-/// What to run in a container.
+/// A command line with what its words are understood by.
+#[derive(Debug, Clone, Copy)]
+pub struct Command<'a> {
+    /// The words, the first of which names what to run.
+    pub args: &'a [String],
+    /// The environment, each entry as `NAME=value`.
+    pub env: &'a [String],
+    /// The folder from which relative names lead.
+    pub cwd: &'a Path,
+}
+
+/// What to run.
 #[derive(Debug)]
 pub enum Workload {
-    /// An ordinary Linux program; libcontainer executes it.
+    /// An ordinary Linux program.
     Native,
     /// A guest; the engine runs it.
     Wasm(Guest),
 }
 
 /// A guest, found but not yet looked into.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Guest {
-    /// Its bytes, as a file that nobody writes to.
-    pub file: File,
+    /// Its bytes, as a file that nobody writes to. Shared: it is read at given places only.
+    pub file: Arc<File>,
     /// Binary or text.
     pub form: Form,
     /// Where it was found, for messages: an image layer or a path.
     pub origin: String,
+    /// The digest of its bytes, if an image names it.
+    pub digest: Option<String>,
     /// What to call in it.
     pub entrypoint: Entrypoint,
+}
+
+impl Guest {
+    /// What logs call it: its digest, or its path in the container.
+    pub fn name(&self) -> &str {
+        self.digest.as_deref().unwrap_or(&self.origin)
+    }
 }
 
 /// In which form a guest's bytes are.
@@ -161,35 +182,43 @@ pub enum GuestError {
     },
 }
 
-/// Decides what the container of `bundle` runs.
+/// Decides what the first process of a container runs. `layer` is the Wasm layer of its image, if it has one.
 ///
 /// # Errors
-/// When the image cannot be read or holds nothing that can be run; never decided by guessing.
-pub async fn select(bundle: &Bundle, id: &str, store: &impl ContentStore) -> Result<Workload, CreateError> {
-    if bundle.role() == Role::Sandbox {
-        return Ok(Workload::Native);
-    }
-    let entrypoint = Entrypoint::parse(bundle.args())?;
-    match image::wasm_layer(id, store).await? {
-        ImageGuest::Layer { bytes, origin } => {
-            let form = runnable_form(Kind::of(&bytes), &bytes, &origin, bytes.len() as u64)?;
-            let form = form.ok_or_else(|| not_wasm(&origin, &bytes))?;
-            let file = sealed(&bytes).map_err(|source| GuestError::Read { origin: origin.clone(), source })?;
-            Ok(Workload::Wasm(Guest { file, form, origin, entrypoint }))
+/// When there is nothing that can be run; never decided by guessing.
+pub fn select(command: Command<'_>, root: &Root<'_>, layer: Option<&Layer>) -> Result<Workload, GuestError> {
+    let entrypoint = Entrypoint::parse(command.args)?;
+    let Some(layer) = layer else { return from_root(command, root, entrypoint) };
+    let form = runnable_form(Kind::of(&layer.head), &layer.head, &layer.origin, layer.size)?;
+    let form = form.ok_or_else(|| not_wasm(&layer.origin, &layer.head))?;
+    let (file, origin, digest) = (Arc::clone(&layer.file), layer.origin.clone(), Some(layer.digest.clone()));
+    Ok(Workload::Wasm(Guest { file, form, origin, digest, entrypoint }))
+}
+
+/// Decides what a further process of a container runs, whose first one runs `own`.
+///
+/// # Errors
+/// When there is nothing that can be run.
+pub fn select_for_exec(command: Command<'_>, root: &Root<'_>, own: &Guest) -> Result<Workload, GuestError> {
+    let entrypoint = Entrypoint::parse(command.args)?;
+    match from_root(command, root, entrypoint.clone()) {
+        // A guest that is a layer of its image is no file of the root; its name is what the image calls it.
+        Err(GuestError::NotFound { .. }) if entrypoint.path == own.entrypoint.path => {
+            Ok(Workload::Wasm(Guest { entrypoint, ..own.clone() }))
         }
-        ImageGuest::InRootfs => Ok(from_rootfs(bundle, entrypoint)?),
+        result => result,
     }
 }
 
-fn from_rootfs(bundle: &Bundle, entrypoint: Entrypoint) -> Result<Workload, GuestError> {
-    let found = rootfs::find(bundle, &entrypoint.path)?;
+fn from_root(command: Command<'_>, root: &Root<'_>, entrypoint: Entrypoint) -> Result<Workload, GuestError> {
+    let found = rootfs::find(command, root, &entrypoint.path)?;
     let origin = found.path.to_string();
     let read = |source| GuestError::Read { origin: origin.clone(), source };
     let size = found.file.metadata().map_err(read)?.len();
     let mut head = vec![0; kind::HEAD.min(usize::try_from(size).unwrap_or(kind::HEAD))];
     found.file.read_exact_at(&mut head, 0).map_err(read)?;
     Ok(match runnable_form(Kind::of(&head), &head, &origin, size)? {
-        Some(form) => Workload::Wasm(Guest { file: found.file, form, origin, entrypoint }),
+        Some(form) => Workload::Wasm(Guest { file: Arc::new(found.file), form, origin, digest: None, entrypoint }),
         None => Workload::Native,
     })
 }
@@ -220,23 +249,13 @@ fn not_wasm(origin: &str, head: &[u8]) -> GuestError {
     GuestError::NotWasm { origin: origin.to_owned(), starts }
 }
 
-/// A file in memory that holds `bytes` and that nobody can change any more.
-fn sealed(bytes: &[u8]) -> io::Result<File> {
-    let mut file = File::from(rustix::fs::memfd_create("guest", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?);
-    file.write_all(bytes)?;
-    file.rewind()?;
-    rustix::fs::fcntl_add_seals(&file, SealFlags::SEAL | SealFlags::WRITE | SealFlags::SHRINK | SealFlags::GROW)?;
-    Ok(file)
-}
-
-/// All bytes of a guest's file, whatever its current position.
+/// All bytes of a guest's file. Its position is neither used nor moved: other processes share it.
 ///
 /// # Errors
 /// When it cannot be read.
-pub fn read_all(file: &mut File) -> io::Result<Vec<u8>> {
-    file.rewind()?;
-    let mut bytes = Vec::new();
-    file.read_to_end(&mut bytes)?;
+pub fn read_all(file: &File) -> io::Result<Vec<u8>> {
+    let mut bytes = vec![0; usize::try_from(file.metadata()?.len()).map_err(io::Error::other)?];
+    file.read_exact_at(&mut bytes, 0)?;
     Ok(bytes)
 }
 

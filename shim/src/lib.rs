@@ -1,40 +1,48 @@
 //! A containerd shim that runs WebAssembly images on WasmEdge. The modules, in the order in which a request visits them:
 //!
-//! | module | takes → gives | runs in |
-//! |---|---|---|
-//! | [`serve`] | command line → a Task service on the inherited socket | host |
-//! | [`service`] | request → task → response and event | host |
-//! | [`lifecycle`] | (state, verb) → verdict | – |
-//! | [`task`] | one task: created, started, killed, waited for, deleted | host |
-//! | [`options`] | the handler's options in containerd's configuration | host |
-//! | [`bundle`] | bundle folder → [`bundle::Bundle`]: the OCI spec and what Kubernetes says in annotations | host |
-//! | [`guest`] | bundle and image → [`guest::Workload`]: which guest to run, or that the container is native | host |
-//! | [`wasi`] | bundle → [`wasi::WasiContext`]: what the guest sees of the world | host |
-//! | [`stdio`] | containerd's FIFOs → the three descriptors of the container's process | host |
-//! | [`sandbox`] | all of these → a process in its namespaces and cgroup | host, then container |
-//! | [`engine`] | guest and context → [`outcome::Outcome`] | container |
-//! | [`outcome`] | how it ended → exit code and the words for the log | container |
-//! | [`cgroup`] | a process → those that share its cgroup | host |
-//! | [`events`] | what happened → containerd, in order | host |
+//! | module | takes → gives |
+//! |---|---|
+//! | [`serve`] | command line → the services on the inherited socket, until nobody needs them |
+//! | [`host`] | what all containers share; which there are; how long the host lives |
+//! | [`service`] | containerd's Task API → [`verbs`] |
+//! | [`verbs`] | request → verdict → deed → response and event |
+//! | [`lifecycle`] | (state, verb) → verdict |
+//! | [`create`] | bundle → container |
+//! | [`bundle`] | bundle folder → the OCI spec and what Kubernetes says in annotations |
+//! | [`guest`] | command line, image and files → what to run |
+//! | [`wasi`] | command line → what the guest sees of the world |
+//! | [`program`] | guest → what crosses into the process that runs it |
+//! | [`engine`] | guest and world → [`outcome`]; in the guest's process |
+//! | [`outcome`] | how a guest ended → exit code and words |
+//! | [`task`] | a container from Create to Delete |
+//! | [`process`] | one of its processes: signalled, waited for, told of |
+//! | [`exec`] | a further process in it |
+//! | [`delete`] | what is left of it goes |
+//! | [`streams`], [`mounted`] | descriptors and mounts, handed from one crate to the other |
 //!
-//! The *host* is this program; containerd starts it through the launcher (`shim/launcher`), one per pod. A *container*
-//! process is forked from the host's single-threaded zygote, so no guest ever runs in the host.
+//! Around them stand crates that know nothing of each other: `shim-protocol` (what launcher and host agree on),
+//! `guest-sandbox`, `native-container`, `pod-sandbox` (three ways to make a container), `container-cgroup`,
+//! `container-io` and `host-reports`.
 //!
 //! [`paths`] keeps the host's paths and the guest's apart; [`error`] is the one table from our errors to containerd's codes.
 
 pub mod serve;
+pub mod host;
 pub mod service;
+mod verbs;
 pub mod lifecycle;
-pub mod task;
-pub mod options;
+pub mod create;
 pub mod bundle;
 pub mod guest;
 pub mod wasi;
-pub mod stdio;
-pub mod sandbox;
+pub mod program;
 pub mod engine;
 pub mod outcome;
-pub mod cgroup;
-pub mod events;
+pub mod task;
+pub mod process;
+pub mod exec;
+pub mod delete;
+pub mod streams;
+pub mod mounted;
 pub mod paths;
 pub mod error;

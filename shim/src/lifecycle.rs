@@ -1,30 +1,48 @@
-//! What may be asked of a task in which state; decided here, done elsewhere.
+//! What may be asked of a process in which state; decided here, done elsewhere.
 //!
 //! ```text
-//!            start             its process ends
-//! Created ─────────► Running ─────────────────────► Exited ──delete──► (gone)
-//!    └───── its process ends, or delete kills it ─────┘
+//!               start                       its end
+//! Created ────────────────► Running ───────────────────► Exited ──delete──► (gone)
+//!    │                     pause │ ▲ resume                ▲ ▲
+//!    │                           ▼ │                       │ │
+//!    │                         Paused ───── its end ───────┘ │
+//!    └────────────── its end, or delete ends it ─────────────┘
 //! ```
+//!
+//! A container's first process and its exec processes live the same life; only the first can be paused, and only
+//! beside it, while it runs, can others be started.
 
-/// Where a task is in its life.
+/// Where a process is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
-    /// Its process waits to be started.
+    /// It waits to be started.
     Created,
-    /// Its process runs.
+    /// It runs.
     Running,
-    /// Its process has ended.
+    /// It is frozen.
+    Paused,
+    /// It has ended.
     Exited,
 }
 
 /// What containerd asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verb {
-    /// Let the process run.
+    /// Let it run.
     Start,
-    /// Send it a signal.
+    /// Send it a signal that it may handle.
+    Signal,
+    /// Send it the signal that nothing survives.
     Kill,
-    /// Remove what is left of the task.
+    /// Freeze the container.
+    Pause,
+    /// Let the frozen container go on.
+    Resume,
+    /// Change the container's limits.
+    Update,
+    /// Add another process to the container.
+    Exec,
+    /// Remove what is left of it.
     Delete,
 }
 
@@ -33,44 +51,50 @@ pub enum Verb {
 pub enum Verdict {
     /// Do it.
     Do,
+    /// Do it, then let the container go on: a frozen process dies only when it thaws.
+    DoAndThaw,
     /// End the process first, then do it.
     EndFirst,
-    /// The task is not in a state for it; the text says which.
+    /// Not in this state; the text says which it is, and what to do.
     Refuse(&'static str),
-    /// What it is meant for is gone; callers take this as success (containerd's Go shims answer so).
+    /// What it is meant for has ended; callers take this as success (containerd's own shims answer so).
     AlreadyGone,
 }
 
 impl State {
     /// Decides.
     pub fn verdict(self, verb: Verb) -> Verdict {
-        match (verb, self) {
-            (Verb::Start, Self::Created) | (Verb::Kill, Self::Created | Self::Running) | (Verb::Delete, Self::Exited) => Verdict::Do,
-            (Verb::Delete, Self::Created) => Verdict::EndFirst,
-            (Verb::Kill, Self::Exited) => Verdict::AlreadyGone,
-            (Verb::Start, Self::Running) => Verdict::Refuse("it is running already"),
-            (Verb::Start, Self::Exited) => Verdict::Refuse("it has ended; create a new one"),
-            (Verb::Delete, Self::Running) => Verdict::Refuse("it is running; kill it first"),
+        match (self, verb) {
+            (Self::Created, Verb::Start)
+            | (Self::Created | Self::Running, Verb::Signal | Verb::Kill)
+            | (Self::Paused, Verb::Signal | Verb::Resume)
+            | (Self::Running, Verb::Pause | Verb::Exec)
+            | (Self::Created | Self::Running | Self::Paused, Verb::Update)
+            | (Self::Exited, Verb::Delete) => Verdict::Do,
+            (Self::Paused, Verb::Kill) => Verdict::DoAndThaw,
+            (Self::Created, Verb::Delete) => Verdict::EndFirst,
+            (Self::Exited, Verb::Signal | Verb::Kill) => Verdict::AlreadyGone,
+            (Self::Created, Verb::Pause | Verb::Resume | Verb::Exec) => Verdict::Refuse("it was not started yet; start it first"),
+            (Self::Running, Verb::Start) => Verdict::Refuse("it is running already"),
+            (Self::Running, Verb::Resume) => Verdict::Refuse("it is running, not paused"),
+            (Self::Running, Verb::Delete) => Verdict::Refuse("it is running; kill it first"),
+            (Self::Paused, Verb::Start | Verb::Pause | Verb::Exec | Verb::Delete) => Verdict::Refuse("it is paused; resume it first"),
+            (Self::Exited, Verb::Start | Verb::Pause | Verb::Resume | Verb::Update | Verb::Exec) => {
+                Verdict::Refuse("it has ended; delete it and create a new one")
+            }
+        }
+    }
+
+    /// Where it is once `verb`, which was not refused, is done. That a signal ended it shows later, by its end.
+    #[must_use]
+    pub fn after(self, verb: Verb) -> Self {
+        match (self, verb) {
+            (Self::Created, Verb::Start) | (Self::Paused, Verb::Resume | Verb::Kill) => Self::Running,
+            (Self::Running, Verb::Pause) => Self::Paused,
+            (state, _) => state,
         }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn each_verb_in_each_state() {
-        for (state, start, kill, delete) in [
-            (State::Created, Verdict::Do, Verdict::Do, Verdict::EndFirst),
-            (State::Running, Verdict::Refuse("it is running already"), Verdict::Do, Verdict::Refuse("it is running; kill it first")),
-            (State::Exited, Verdict::Refuse("it has ended; create a new one"), Verdict::AlreadyGone, Verdict::Do),
-        ] {
-            assert_eq!(
-                (state.verdict(Verb::Start), state.verdict(Verb::Kill), state.verdict(Verb::Delete)),
-                (start, kill, delete),
-                "{state:?}"
-            );
-        }
-    }
-}
+mod tests;

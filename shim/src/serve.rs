@@ -1,72 +1,149 @@
-//! From the command line to a running Task service.
-#![expect(clippy::print_stdout, reason = "the engine's version is asked for on the command line")]
+//! From the command line to the running services, and to their end.
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "the engine's version is asked for on the command line")]
 
+use std::os::fd::{FromRawFd as _, OwnedFd};
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use containerd_shim::publisher::RemotePublisher;
-use containerd_shim::{Config, DeleteResponse, Error, ExitSignal, Flags, StartOpts};
-use zygote::Zygote;
+use anyhow::{Context as _, Result};
+use container_cgroup::Hierarchies;
+use containerd_shim_protos::sandbox_async::create_sandbox;
+use containerd_shim_protos::shim_async::create_task;
+use containerd_shim_protos::ttrpc::r#async::Server;
+use containerd_shim_protos::ttrpc::r#async::transport::Listener;
+use guest_sandbox::Zygote;
+use guest_sandbox::plan::HostFacts;
+use guest_sandbox::seccomp::FilterCache;
+use host_reports::events::Events;
+use host_reports::logs::{self, Identity, Logs};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use shim_protocol::host::{HostArguments, Place, SOCKET_FD};
+use shim_protocol::options::LogLevel;
+use tokio::runtime::Handle;
+use tracing::level_filters::LevelFilter;
 
 use crate::engine::{Engine as _, Wasm};
-use crate::events::Events;
+use crate::guest::image::Containerd;
+use crate::host::{Host, Parts};
+use crate::process;
 use crate::service::Service;
+use crate::service::sandbox::Sandboxes;
 
 /// The name under which containerd knows this runtime.
-pub const RUNTIME: &str = "io.containerd.wasmedge.v1";
+const RUNTIME: &str = "io.containerd.wasmedge.v1";
+/// The name of the Task API before containerd 2.0; its words are the same.
+const TASK_V2: &str = "containerd.task.v2.Task";
+/// The name that the crate serves it under.
+const TASK_V3: &str = "containerd.task.v3.Task";
+/// Where containerd takes events (containerd's shim contract).
+const TTRPC_ADDRESS: &str = "TTRPC_ADDRESS";
+/// Threads that answer requests. What blocks runs in others, which come and go.
+const WORKERS: usize = 2;
 
-/// Serves until the last task of the pod is gone.
+/// Serves until no container is left and none is to be expected.
 pub fn run() -> ExitCode {
     // Asked by the installer and by tests: proves that the engine's libraries load where this bundle stands.
     if std::env::args().nth(1).as_deref() == Some("--engine-version") {
         println!("{}", Wasm::version());
         return ExitCode::SUCCESS;
     }
-    // While there is one thread: what is forked from the zygote later sees no lock that another thread holds.
-    Zygote::init();
-    // The socket is the host's. A container that held it too would keep it alive after the host's death, and the
-    // launcher would take the pod for served.
-    Zygote::global().run(|()| nix::unistd::close(SOCKET).unwrap_or_default(), ());
-    containerd_shim::run::<Host>(RUNTIME, Some(Config { default_log_level: "info".to_owned(), ..Config::default() }));
-    ExitCode::SUCCESS
-}
-
-/// This process, as containerd-shim sees it.
-struct Host {
-    namespace: String,
-    containerd: String,
-    exit: Arc<ExitSignal>,
-}
-
-impl containerd_shim::Shim for Host {
-    type T = Service;
-
-    fn new(_: &str, flags: &Flags, _: &mut Config) -> Self {
-        Self { namespace: flags.namespace.clone(), containerd: flags.address.clone(), exit: Arc::default() }
-    }
-
-    fn start_shim(&mut self, _: StartOpts) -> Result<String, Error> {
-        Err(Error::Unimplemented("start is the launcher's: run containerd-shim-wasmedge-v1".to_owned()))
-    }
-
-    fn delete_shim(&mut self) -> Result<DeleteResponse, Error> {
-        Err(Error::Unimplemented("delete is the launcher's: run containerd-shim-wasmedge-v1".to_owned()))
-    }
-
-    fn wait(&mut self) {
-        self.exit.wait();
-    }
-
-    fn create_task_service(&self, publisher: RemotePublisher) -> Service {
-        let address = std::env::var(TTRPC_ADDRESS).unwrap_or_default();
-        let events = Events::start(self.namespace.clone(), address, publisher).expect("a process that just started can start a thread");
-        let mut runtime = tokio::runtime::Builder::new_multi_thread();
-        let runtime = runtime.worker_threads(1).enable_all().build().expect("a process that just started can start a thread");
-        Service::new(self.namespace.clone(), &self.containerd, events, Arc::clone(&self.exit), runtime)
+    match serve() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("the host ends: {error:#}");
+            eprintln!("{error:#}");
+            ExitCode::FAILURE
+        }
     }
 }
 
-/// The descriptor on which the launcher leaves the listening socket (containerd's shim contract).
-const SOCKET: i32 = 3;
-/// Where containerd takes events (containerd's shim contract).
-const TTRPC_ADDRESS: &str = "TTRPC_ADDRESS";
+fn serve() -> Result<()> {
+    let arguments = HostArguments::parse(std::env::args_os().skip(1))?;
+    let listener = listener();
+    // While there is one thread: what is forked from a zygote later sees no lock that another thread holds. This thread
+    // is the parent of all that they fork, and lives as long as the process: they die with it.
+    native_container::init().context("start the process that forks native containers")?;
+    let zygote = Zygote::start(Wasm::warm).context("start the process that forks guests")?;
+    // After the forks, so that containers do not inherit it: each costs us up to a dozen descriptors.
+    let most = getrlimit(Resource::Nofile).maximum;
+    setrlimit(Resource::Nofile, Rlimit { current: most, maximum: most }).context("raise the limit of open files")?;
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    let runtime = runtime.worker_threads(WORKERS).enable_all().build().context("start the threads that answer requests")?;
+    let identity = Identity { runtime: RUNTIME.to_owned(), namespace: arguments.namespace.clone() };
+    let logs = logs::init(identity, level(arguments.log_level))?;
+    std::panic::set_hook(Box::new(|panic| tracing::error!("{panic}")));
+    runtime.block_on(host(arguments, listener, zygote, logs))
+}
+
+fn level(level: LogLevel) -> LevelFilter {
+    match level {
+        LogLevel::Error => LevelFilter::ERROR,
+        LogLevel::Warn => LevelFilter::WARN,
+        LogLevel::Info => LevelFilter::INFO,
+        LogLevel::Debug => LevelFilter::DEBUG,
+        LogLevel::Trace => LevelFilter::TRACE,
+    }
+}
+
+#[expect(unsafe_code, reason = "a descriptor that another process left is a number")]
+fn listener() -> UnixListener {
+    // SAFETY: the launcher leaves the listening socket on this descriptor, and nothing else in this process takes it.
+    UnixListener::from(unsafe { OwnedFd::from_raw_fd(SOCKET_FD) })
+}
+
+/// The launcher of the bundle on whose loader this process runs: `lib/ld-… bin/wasmedge-host`.
+fn launcher() -> Result<PathBuf> {
+    let loader = std::fs::read_link("/proc/self/exe").context("read /proc/self/exe")?;
+    let root = loader.parent().and_then(Path::parent).with_context(|| format!("{} lies in no runtime bundle", loader.display()))?;
+    Ok(root.join("bin/containerd-shim-wasmedge-v1"))
+}
+
+async fn host(arguments: HostArguments, listener: UnixListener, zygote: Zygote, logs: Logs) -> Result<()> {
+    let HostArguments { namespace, address, key, socket, .. } = arguments;
+    let lost = zygote.pidfd().try_clone_to_owned().context("watch the process that forks guests")?;
+    let events = Events::start(namespace.clone(), &std::env::var(TTRPC_ADDRESS).unwrap_or_default(), &Handle::current());
+    let host = Arc::new(Host::new(Parts {
+        store: Containerd::new(address, namespace.clone()),
+        namespace,
+        events,
+        logs,
+        zygote,
+        hierarchies: Hierarchies::find()?,
+        facts: HostFacts::read(),
+        filters: FilterCache::new().context("make the filter of system calls that every guest is under")?,
+        launcher: launcher().context("find the launcher of this runtime bundle")?,
+        place: Place::of_socket(&socket, key),
+        socket,
+    }));
+    let mut server = server(listener, &host)?;
+    server.start().await.context("serve")?;
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), socket = %host.socket.display(), "the host serves");
+    tokio::spawn(watch_zygote(lost, Arc::clone(&host)));
+    host.until_unneeded().await;
+    tracing::info!("the host ends: nobody needs it");
+    Ok(())
+}
+
+fn server(listener: UnixListener, host: &Arc<Host>) -> Result<Server> {
+    listener.set_nonblocking(true).context("prepare the socket")?;
+    let listener = tokio::net::UnixListener::from_std(listener).context("prepare the socket")?;
+    let service = || create_task(Arc::new(Service::new(Arc::clone(host))));
+    let mut former = service();
+    let v2 = former.remove(TASK_V3).context("the crate of containerd's protocol serves the Task API under another name")?;
+    former.insert(TASK_V2.to_owned(), v2);
+    let sandboxes = create_sandbox(Arc::new(Sandboxes::new(Arc::clone(host))));
+    let server = Server::new().add_listener(Listener::from(listener));
+    Ok(server.register_service(service()).register_service(former).register_service(sandboxes))
+}
+
+/// A host whose zygote is lost can make no more guests; those that it has are its own children and go on.
+async fn watch_zygote(pidfd: OwnedFd, host: Arc<Host>) {
+    let ended = async { process::readable(pidfd)?.readable().await.map(drop) };
+    match ended.await {
+        Ok(()) => tracing::error!("the process that forks guests was lost: this host takes no more containers"),
+        Err(error) => tracing::error!("the process that forks guests cannot be watched: {error}"),
+    }
+    host.drain();
+}

@@ -2,9 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::bundle::Bundle;
 use crate::error::CreateError;
-use crate::guest::Entrypoint;
+use crate::guest::{Command, Entrypoint};
 
 /// The WASI preview 1 context of one guest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,13 +20,13 @@ pub struct WasiContext {
 }
 
 impl WasiContext {
-    /// The context that `bundle` asks for.
+    /// The context that `command` asks for.
     ///
     /// # Errors
     /// When an argument or a variable holds a NUL byte: WASI, like C, cannot carry it.
-    pub fn of(bundle: &Bundle, entrypoint: &Entrypoint) -> Result<Self, CreateError> {
-        let args: Vec<String> = std::iter::once(entrypoint.path.clone()).chain(bundle.args().iter().skip(1).cloned()).collect();
-        let env = bundle.env().to_vec();
+    pub fn of(command: Command<'_>, entrypoint: &Entrypoint) -> Result<Self, CreateError> {
+        let args: Vec<String> = std::iter::once(entrypoint.path.clone()).chain(command.args.iter().skip(1).cloned()).collect();
+        let env = command.env.to_vec();
         for (field, values) in [("process.args", &args), ("process.env", &env)] {
             if let Some(index) = values.iter().position(|value| value.contains('\0')) {
                 return Err(CreateError::NulByte { field, index });
@@ -40,12 +39,13 @@ impl WasiContext {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bundle::Bundle;
 
     fn context(process: &str) -> Result<WasiContext, CreateError> {
         let spec = format!(r#"{{"ociVersion":"1.0.2","process":{{"user":{{"uid":0,"gid":0}},"cwd":"/",{process}}}}}"#);
         let bundle = Bundle::new("/bundle", serde_json::from_str(&spec).unwrap());
         let entrypoint = Entrypoint::parse(bundle.args())?;
-        WasiContext::of(&bundle, &entrypoint)
+        WasiContext::of(bundle.command(), &entrypoint)
     }
 
     #[test]

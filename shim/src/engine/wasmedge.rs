@@ -18,6 +18,9 @@ use crate::wasi::WasiContext;
 /// The module that WASI preview 1 guests import from.
 const WASI: &str = "wasi_snapshot_preview1";
 
+/// `(module (func (export "_start")))`
+const EMPTY: &[u8] = b"\0asm\x01\0\0\0\x01\x04\x01\x60\0\0\x03\x02\x01\0\x07\x0a\x01\x06_start\0\0\x0a\x04\x01\x02\0\x0b";
+
 /// WasmEdge, interpreting. Native code within a guest's bytes is never loaded: since 0.17 only [`RunMode::Aot`] would.
 #[derive(Debug)]
 pub struct WasmEdge;
@@ -41,6 +44,16 @@ impl Engine for WasmEdge {
         // SAFETY: a NUL-terminated constant of the library, which is never unloaded.
         let text = unsafe { std::ffi::CStr::from_ptr(text) };
         format!("WasmEdge {}", text.to_string_lossy())
+    }
+
+    fn warm() {
+        log::capture();
+        // The first module that is loaded, instantiated and run makes the library resolve what it calls, and fills the
+        // allocator: pages that all guests then share.
+        let nothing = WasiContext { args: Vec::new(), env: Vec::new(), preopens: Vec::new() };
+        if let Ok(prepared) = Self::prepare(EMPTY, "_start", &nothing) {
+            let _ = Self::run(prepared);
+        }
     }
 
     fn prepare(guest: &[u8], function: &str, wasi: &WasiContext) -> Result<Prepared, NotRunnable> {

@@ -3,12 +3,15 @@
 //! Understood are: an OCI image or CNCF Wasm artifact that has one layer of a Wasm media type, and an index whose
 //! entries are such; everything else is left to the root file system, which containerd unpacked.
 
+use std::sync::Arc;
+
 use oci_spec::image::{Arch, Descriptor, ImageIndex, ImageManifest, MediaType, Platform};
-use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 
+mod kept;
 mod store;
 
+pub use kept::{Kept, Layer};
 pub use store::{Containerd, StoreError};
 
 /// Media types of a layer that is a guest: CNCF's, the component layer type of the Bytecode Alliance, and the one
@@ -18,20 +21,6 @@ pub const WASM_LAYERS: &[&str] =
 
 /// Manifests and indexes are small; containerd itself refuses larger ones.
 const MAX_MANIFEST: u64 = 4 << 20;
-
-/// What an image says about where the guest is.
-#[derive(Debug, PartialEq, Eq)]
-pub enum ImageGuest {
-    /// In a layer of its own.
-    Layer {
-        /// The layer's bytes.
-        bytes: Vec<u8>,
-        /// Image and layer, for messages.
-        origin: String,
-    },
-    /// In the root file system: the image has no Wasm layer, or the container has no image.
-    InRootfs,
-}
 
 /// Why an image's layers could not be told.
 #[derive(Debug, Error)]
@@ -99,6 +88,16 @@ pub enum ImageError {
         /// The limit.
         limit: u64,
     },
+    /// No memory for a layer.
+    #[error("cannot keep layer {digest} of image {image} in memory")]
+    Memory {
+        /// The image's name.
+        image: String,
+        /// The layer.
+        digest: String,
+        /// Why.
+        source: std::io::Error,
+    },
     /// A layer whose bytes are not those that its digest names.
     #[error("layer {digest} of image {image} is damaged on this node (its bytes have digest {found}): remove the image and pull it again")]
     Damaged {
@@ -123,39 +122,38 @@ pub trait ContentStore: Sync {
     fn read(&self, digest: &str, limit: u64) -> impl Future<Output = Result<Vec<u8>, StoreError>> + Send;
 }
 
-/// The Wasm layer of the image that container `id` was made from.
+/// The Wasm layer of the image that container `id` was made from; `None` when the guest, if there is one, is in the root
+/// file system: the image has no Wasm layer, or the container has no image.
 ///
 /// # Errors
 /// When containerd does not answer, the image is damaged, or it is ambiguous.
-pub async fn wasm_layer(id: &str, store: &impl ContentStore) -> Result<ImageGuest, ImageError> {
+pub async fn wasm_layer(id: &str, store: &impl ContentStore, kept: &Kept) -> Result<Option<Arc<Layer>>, ImageError> {
     let asked = |what: String| move |source| ImageError::Store { what, source };
     let Some(image) = store.image_of(id).await.map_err(asked(format!("container {id}")))? else {
-        return Ok(ImageGuest::InRootfs);
+        return Ok(None);
     };
     let target = store.target(&image).await.map_err(asked(format!("image {image}")))?;
     let target = target.ok_or_else(|| ImageError::ImageGone { image: image.clone() })?;
-    let manifest = manifest(&image, target, store).await?;
+    let manifest = manifest(&image, target, store, kept).await?;
     let Some(layer) = select_layer(&image, &manifest)? else {
-        return Ok(ImageGuest::InRootfs);
+        return Ok(None);
     };
-    let digest = layer.digest().to_string();
-    let (size, limit) = (layer.size(), super::kind::MAX_BINARY);
+    let (digest, size, limit) = (layer.digest().to_string(), layer.size(), super::kind::MAX_BINARY);
+    if let Some(layer) = kept.layer(&digest) {
+        return Ok(Some(layer));
+    }
     if size > limit {
         return Err(ImageError::LayerTooLarge { image, digest, size, limit });
     }
     let bytes = store.read(&digest, limit).await.map_err(asked(format!("layer {digest} of image {image}")))?;
-    let found = format!("sha256:{:x}", Sha256::digest(&bytes));
-    if digest.starts_with("sha256:") && found != digest {
-        return Err(ImageError::Damaged { image, digest, found });
-    }
-    Ok(ImageGuest::Layer { bytes, origin: format!("layer {digest} of image {image}") })
+    Ok(Some(kept.keep_layer(image, digest, &bytes)?))
 }
 
 /// The manifest that `target` is or, if it is an index, leads to.
-async fn manifest(image: &str, target: Descriptor, store: &impl ContentStore) -> Result<ImageManifest, ImageError> {
+async fn manifest(image: &str, target: Descriptor, store: &impl ContentStore, kept: &Kept) -> Result<ImageManifest, ImageError> {
     let mut target = target;
     if is_index(&target) {
-        let index: ImageIndex = read_json(image, &target, store).await?;
+        let index: ImageIndex = read_json(image, &target, store, kept).await?;
         let mut present = Vec::new();
         for entry in index.manifests() {
             let digest = entry.digest().to_string();
@@ -170,13 +168,23 @@ async fn manifest(image: &str, target: Descriptor, store: &impl ContentStore) ->
         }
         target = chosen.clone();
     }
-    read_json(image, &target, store).await
+    read_json(image, &target, store, kept).await
 }
 
-async fn read_json<T: serde::de::DeserializeOwned>(image: &str, what: &Descriptor, store: &impl ContentStore) -> Result<T, ImageError> {
+async fn read_json<T: serde::de::DeserializeOwned>(
+    image: &str,
+    what: &Descriptor,
+    store: &impl ContentStore,
+    kept: &Kept,
+) -> Result<T, ImageError> {
     let digest = what.digest().to_string();
-    let bytes = store.read(&digest, MAX_MANIFEST).await;
-    let bytes = bytes.map_err(|source| ImageError::Store { what: format!("manifest {digest} of image {image}"), source })?;
+    let bytes = if let Some(bytes) = kept.manifest(&digest) {
+        bytes
+    } else {
+        let bytes = store.read(&digest, MAX_MANIFEST).await;
+        let bytes = bytes.map_err(|source| ImageError::Store { what: format!("manifest {digest} of image {image}"), source })?;
+        kept.keep_manifest(digest.clone(), bytes)
+    };
     serde_json::from_slice(&bytes).map_err(|source| ImageError::Manifest { image: image.to_owned(), digest, source })
 }
 

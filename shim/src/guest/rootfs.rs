@@ -2,12 +2,13 @@
 
 use std::fs::File;
 use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
-use super::GuestError;
+use super::{Command, GuestError};
 use crate::bundle::Bundle;
 use crate::paths::{GuestPath, HostPath};
 
@@ -20,15 +21,29 @@ pub struct Found {
     pub path: GuestPath,
 }
 
+/// A container's files.
+#[derive(Debug)]
+pub enum Root<'a> {
+    /// Of a container that is being made: its root as it was unpacked, and the mounts that will lie over it.
+    Planned {
+        /// What will be mounted.
+        bundle: &'a Bundle,
+        /// The unpacked root.
+        root: BorrowedFd<'a>,
+    },
+    /// Of a container that runs: everything is where it belongs.
+    Live(BorrowedFd<'a>),
+}
+
 /// Finds the file that `entrypoint` names: as a path from the working directory if it has a slash, else along the
-/// container's `PATH` and then in the working directory (images of plain modules set no `PATH`).
+/// command's `PATH` and then in the working directory (images of plain modules set no `PATH`).
 ///
 /// # Errors
 /// When there is no such file, or it is no file, or it cannot be opened.
-pub fn find(bundle: &Bundle, entrypoint: &str) -> Result<Found, GuestError> {
-    let candidates = candidates(bundle, entrypoint);
+pub fn find(command: Command<'_>, root: &Root<'_>, entrypoint: &str) -> Result<Found, GuestError> {
+    let candidates = candidates(command, entrypoint);
     for path in &candidates {
-        match open(bundle, path) {
+        match open(root, path) {
             Ok(file) => return regular(file, path),
             Err(error) if error.kind() == io::ErrorKind::NotFound || error.kind() == io::ErrorKind::NotADirectory => {}
             Err(source) => return Err(GuestError::Read { origin: path.to_string(), source }),
@@ -38,12 +53,12 @@ pub fn find(bundle: &Bundle, entrypoint: &str) -> Result<Found, GuestError> {
     Err(GuestError::NotFound { entrypoint: entrypoint.to_owned(), looked_at })
 }
 
-fn candidates(bundle: &Bundle, entrypoint: &str) -> Vec<GuestPath> {
-    let in_cwd = GuestPath::resolve(bundle.cwd(), Path::new(entrypoint));
+fn candidates(command: Command<'_>, entrypoint: &str) -> Vec<GuestPath> {
+    let in_cwd = GuestPath::resolve(command.cwd, Path::new(entrypoint));
     if entrypoint.contains('/') {
         return vec![in_cwd];
     }
-    let path = bundle.env().iter().rev().find_map(|entry| entry.strip_prefix("PATH=")).unwrap_or_default();
+    let path = command.env.iter().rev().find_map(|entry| entry.strip_prefix("PATH=")).unwrap_or_default();
     let on_path =
         path.split(':').filter(|folder| !folder.is_empty()).map(|folder| GuestPath::resolve(Path::new(folder), Path::new(entrypoint)));
     on_path.chain([in_cwd]).collect()
@@ -51,12 +66,18 @@ fn candidates(bundle: &Bundle, entrypoint: &str) -> Vec<GuestPath> {
 
 /// Opens `path` below the container's root, or below the bind mount that will lie over it. Symbolic links are
 /// followed as the container would follow them: they cannot lead out of that root (`RESOLVE_IN_ROOT`).
-fn open(bundle: &Bundle, path: &GuestPath) -> io::Result<File> {
-    match bundle.bind_mount_over(path) {
-        // The mount is the file itself; its source is the node's word, not the image's.
-        Some((source, rest)) if rest.as_os_str().is_empty() => open_plain(&source),
-        Some((source, rest)) => open_below(&source, &rest),
-        None => open_below(&bundle.rootfs(), path.as_path()),
+fn open(root: &Root<'_>, path: &GuestPath) -> io::Result<File> {
+    match root {
+        Root::Live(root) => open_below(root, path.as_path()),
+        Root::Planned { bundle, root } => match bundle.bind_mount_over(path) {
+            // The mount is the file itself; its source is the node's word, not the image's.
+            Some((source, rest)) if rest.as_os_str().is_empty() => open_plain(&source),
+            Some((source, rest)) => {
+                let folder = rustix::fs::open(source.as_path(), OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+                open_below(folder, &rest)
+            }
+            None => open_below(root, path.as_path()),
+        },
     }
 }
 
@@ -67,12 +88,11 @@ fn open_plain(path: &HostPath) -> io::Result<File> {
     Ok(File::from(rustix::fs::open(path.as_path(), FLAGS, Mode::empty())?))
 }
 
-fn open_below(root: &HostPath, path: &Path) -> io::Result<File> {
-    let folder = rustix::fs::open(root.as_path(), OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+fn open_below(root: impl AsFd, path: &Path) -> io::Result<File> {
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
     loop {
         // EAGAIN: something was renamed while the kernel walked the path (openat2(2)).
-        match rustix::fs::openat2(&folder, path, FLAGS, Mode::empty(), resolve) {
+        match rustix::fs::openat2(&root, path, FLAGS, Mode::empty(), resolve) {
             Err(Errno::AGAIN | Errno::INTR) => {}
             result => return Ok(File::from(result?)),
         }
@@ -122,8 +142,11 @@ mod tests {
     }
 
     fn content(folder: &Path, cwd: &str, env: &[&str], entrypoint: &str) -> Result<String, String> {
-        let mut found = find(&bundle(folder, cwd, env), entrypoint).map_err(|error| error.to_string())?;
-        Ok(String::from_utf8(read_all(&mut found.file).unwrap()).unwrap())
+        let bundle = bundle(folder, cwd, env);
+        let root = File::open(folder.join("rootfs")).unwrap();
+        let root = Root::Planned { bundle: &bundle, root: root.as_fd() };
+        let found = find(bundle.command(), &root, entrypoint).map_err(|error| error.to_string())?;
+        Ok(String::from_utf8(read_all(&found.file).unwrap()).unwrap())
     }
 
     #[test]

@@ -1,47 +1,18 @@
 //! The rows of the decision list in [`super`].
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::os::fd::AsFd as _;
 
-use oci_spec::image::Descriptor;
-
-use super::image::StoreError;
 use super::*;
+use crate::bundle::Bundle;
 
-/// A containerd that knows no images; counts how often it is asked.
-#[derive(Default)]
-struct NoImages(AtomicU32);
-
-impl ContentStore for NoImages {
-    async fn image_of(&self, _: &str) -> Result<Option<String>, StoreError> {
-        self.0.fetch_add(1, Ordering::Relaxed);
-        Ok(None)
-    }
-    async fn target(&self, _: &str) -> Result<Option<Descriptor>, StoreError> {
-        unreachable!("the container has no image")
-    }
-    async fn has(&self, _: &str) -> Result<bool, StoreError> {
-        unreachable!("the container has no image")
-    }
-    async fn read(&self, _: &str, _: u64) -> Result<Vec<u8>, StoreError> {
-        unreachable!("the container has no image")
-    }
-}
-
-fn runtime() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_current_thread().build().unwrap()
-}
-
-fn select_file(name: &str, bytes: &[u8], annotations: &str) -> (Result<Workload, CreateError>, u32) {
+fn select_file(name: &str, bytes: &[u8]) -> Result<Workload, GuestError> {
     let folder = tempfile::tempdir().unwrap();
     std::fs::create_dir(folder.path().join("rootfs")).unwrap();
     std::fs::write(folder.path().join("rootfs").join(name), bytes).unwrap();
-    let spec = format!(
-        r#"{{"ociVersion":"1.0.2","root":{{"path":"rootfs"}},"process":{{"user":{{"uid":0,"gid":0}},"cwd":"/","args":["/{name}"]}},"annotations":{annotations}}}"#
-    );
+    let spec = format!(r#"{{"ociVersion":"1.0.2","process":{{"user":{{"uid":0,"gid":0}},"cwd":"/","args":["/{name}"]}}}}"#);
     let bundle = Bundle::new(folder.path(), serde_json::from_str(&spec).unwrap());
-    let store = NoImages::default();
-    let result = runtime().block_on(select(&bundle, "c1", &store));
-    (result, store.0.into_inner())
+    let root = File::open(folder.path().join("rootfs")).unwrap();
+    select(bundle.command(), &Root::Planned { bundle: &bundle, root: root.as_fd() }, None)
 }
 
 #[test]
@@ -54,7 +25,7 @@ fn the_bytes_decide_and_the_name_does_not() {
         ("app.wasm", b"\x7fELF", None),
         ("app.wat", b"#!/bin/sh", None),
     ] {
-        let form = match select_file(name, bytes, "{}").0.unwrap() {
+        let form = match select_file(name, bytes).unwrap() {
             Workload::Wasm(guest) => Some(guest.form),
             Workload::Native => None,
         };
@@ -70,16 +41,35 @@ fn what_cannot_run_is_refused_with_a_next_step() {
         (b"hello", "no WebAssembly module"),
         (b"", "it is empty"),
     ] {
-        let error = select_file("app.wasm", bytes, "{}").0.unwrap_err().to_string();
+        let error = select_file("app.wasm", bytes).unwrap_err().to_string();
         assert!(error.contains(words) && error.contains("/app.wasm") && error.contains(": "), "{error}");
     }
 }
 
 #[test]
-fn a_sandbox_is_native_and_nobody_is_asked_about_its_image() {
-    let (result, asked) = select_file("pause", b"anything", r#"{"io.kubernetes.cri.container-type":"sandbox"}"#);
-    assert!(matches!(result.unwrap(), Workload::Native));
-    assert_eq!(asked, 0);
+fn a_further_process_may_be_the_guest_itself_though_it_is_no_file() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("other.wasm"), b"\0asm\x01\0\0\0").unwrap();
+    let root = File::open(folder.path()).unwrap();
+    let entrypoint = Entrypoint { path: "/app.wasm".to_owned(), function: START.to_owned() };
+    let own = Guest {
+        file: Arc::new(File::open("/dev/null").unwrap()),
+        form: Form::Binary,
+        origin: "layer".to_owned(),
+        digest: None,
+        entrypoint,
+    };
+    let select = |word: &str| {
+        let args = [word.to_owned()];
+        let command = Command { args: &args, env: &[], cwd: Path::new("/") };
+        select_for_exec(command, &Root::Live(root.as_fd()), &own).map(|workload| match workload {
+            Workload::Wasm(guest) => (guest.origin, guest.entrypoint.function),
+            Workload::Native => ("native".to_owned(), String::new()),
+        })
+    };
+    assert_eq!(select("/app.wasm#check").unwrap(), ("layer".to_owned(), "check".to_owned()));
+    assert_eq!(select("/other.wasm").unwrap().0, "/other.wasm");
+    assert!(matches!(select("/none.wasm"), Err(GuestError::NotFound { .. })));
 }
 
 #[test]
@@ -92,11 +82,4 @@ fn an_entrypoint_is_a_path_and_perhaps_a_function() {
     assert!(matches!(parse("/app.wasm#"), Err(GuestError::NoFunction { .. })));
     assert!(matches!(parse(""), Err(GuestError::NoEntrypoint)));
     assert!(matches!(Entrypoint::parse(&[]), Err(GuestError::NoEntrypoint)));
-}
-
-#[test]
-fn sealed_bytes_cannot_be_changed() {
-    let mut file = sealed(b"guest").unwrap();
-    assert!(file.write_all(b"x").is_err());
-    assert_eq!(read_all(&mut file).unwrap(), b"guest");
 }

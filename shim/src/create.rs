@@ -1,0 +1,244 @@
+//! Create: from a bundle to a container whose first process waits to be started.
+//!
+//! ```text
+//! bundle ─► record ─► sandbox container: cgroup, a thread that holds the pod's namespaces
+//!                 └─► other: Wasm layer of the image ┐
+//!                            root file system        ┴► workload ─► guest:  plan, cgroup, streams, process
+//!                                                              └──► native: root mounted, streams, libcontainer
+//! ```
+//!
+//! The record comes first, so that the launcher can clean up if this process dies at any later point. When a step fails,
+//! what came before it is taken back, and the record goes last.
+
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+use container_cgroup::{Cgroup, Driver, Entrance};
+use container_io::Streams;
+use guest_sandbox::NewGuest;
+use guest_sandbox::plan::{Plan, Refused, Users};
+use guest_sandbox::rootfs::{self, Mount};
+use native_container::{NewContainer, Processes};
+use oci_spec::runtime::LinuxNamespaceType;
+use pod_sandbox::files::PodFiles;
+use pod_sandbox::{NewPod, PodError};
+use shim_protocol::options::{CgroupDriver, RuntimeOptions};
+use shim_protocol::record::Record;
+
+use crate::bundle::{Bundle, Role};
+use crate::engine::Wasm;
+use crate::error::CreateError;
+use crate::guest::image::{Layer, wasm_layer};
+use crate::guest::rootfs::Root;
+use crate::guest::{self, Guest, Workload};
+use crate::host::Host;
+use crate::mounted;
+use crate::process::Process;
+use crate::program::Program;
+use crate::streams::{for_guest, for_native};
+use crate::task::{Body, GuestBody, PodBody, Task};
+use crate::wasi::WasiContext;
+
+/// What a container is created from.
+#[derive(Debug)]
+pub struct NewTask {
+    /// Its id.
+    pub id: String,
+    /// The bundle's folder.
+    pub bundle: PathBuf,
+    /// How its root file system is mounted.
+    pub rootfs: Vec<Mount>,
+    /// The names of its standard streams.
+    pub streams: Streams,
+    /// The handler's options.
+    pub options: RuntimeOptions,
+}
+
+/// Makes the container.
+///
+/// # Errors
+/// When it cannot be made; then nothing of it is left.
+pub async fn create(host: &Arc<Host>, new: NewTask) -> Result<Task, CreateError> {
+    let mut bundle = Bundle::load(&new.bundle)?;
+    if let (Role::Container, Some(pod)) = (bundle.role(), bundle.sandbox().map(str::to_owned)) {
+        bundle.complete(&PodFiles::below(&host.records.folder(&host.namespace, &pod)?))?;
+    }
+    bundle.name_launcher(&host.launcher)?;
+    let cgroup = Cgroup::open(&host.hierarchies, driver(new.options), &bundle.cgroups_path())?;
+    let folder = host.records.folder(&host.namespace, &new.id)?;
+    let rootfs = new.bundle.join("rootfs");
+    let record = Record {
+        namespace: host.namespace.clone(),
+        id: new.id.clone(),
+        host: host.socket.clone(),
+        cgroups: cgroup.folders(),
+        mounts: vec![rootfs],
+        native: Some(folder.join("native")),
+    };
+    let made = match host.records.write(&record) {
+        Err(error) => Err(error.into()),
+        Ok(()) => Box::pin(make(host, bundle, new)).await,
+    };
+    if made.is_err() {
+        // The first error is the one to tell; what is left is found by the launcher's delete.
+        if let Err(error) = host.records.remove(&record.namespace, &record.id) {
+            tracing::warn!("cannot remove {}: {error}", folder.display());
+        }
+    }
+    made
+}
+
+async fn make(host: &Arc<Host>, bundle: Bundle, new: NewTask) -> Result<Task, CreateError> {
+    match bundle.role() {
+        Role::Sandbox => blocking(host, move |host| pod(host, &bundle, new)).await,
+        Role::Container => container(host, bundle, new).await,
+    }
+}
+
+/// Runs `work` where it may block.
+async fn blocking<T: Send + 'static>(
+    host: &Arc<Host>,
+    work: impl FnOnce(&Arc<Host>) -> Result<T, CreateError> + Send + 'static,
+) -> Result<T, CreateError> {
+    let host = Arc::clone(host);
+    let done = tokio::task::spawn_blocking(move || work(&host)).await;
+    done.map_err(|error| CreateError::Panicked(error.to_string()))?
+}
+
+/// The sandbox container of a pod: no root file system, and no process but for a pod with a user namespace.
+fn pod(host: &Arc<Host>, bundle: &Bundle, new: NewTask) -> Result<Task, CreateError> {
+    let plan = NewPod::of(&new.id, bundle.spec())?;
+    let cgroup = made_cgroup(host, bundle, new.options)?;
+    let held = pod_sandbox::hold(plan, &host.zygote, &cgroup).inspect_err(|_| take_back(&cgroup));
+    let pod = held.map_err(|error| match error {
+        // One text for each process that cannot be forked, and what the host does then.
+        PodError::Holder(error) => error.into(),
+        error => CreateError::from(error),
+    })?;
+    let pidfd = pod.pidfd().map(|pidfd| pidfd.try_clone_to_owned()).transpose().map_err(CreateError::Descriptors)?;
+    let init = Process::new(&new.id, "", new.streams);
+    init.exists(pod.pid(), pidfd, None);
+    Ok(Task::new(new.id, bundle, Body::Pod(PodBody { held: Mutex::new(Some(pod)), processes: processes_of(bundle) }), cgroup, init))
+}
+
+async fn container(host: &Arc<Host>, bundle: Bundle, new: NewTask) -> Result<Task, CreateError> {
+    let (mounts, target) = (new.rootfs.clone(), bundle.rootfs().as_path().to_owned());
+    let users = Users::of(bundle.spec().linux().as_ref())?;
+    let mounted = blocking(host, move |_| rootfs::mount(&mounts, &target, users.as_ref()).map_err(CreateError::Rootfs));
+    let layer = async { Ok(wasm_layer(&new.id, &host.store, &host.kept).await?) };
+    let (root, layer) = tokio::try_join!(mounted, layer)?;
+    blocking(host, move |host| finish(host, &bundle, new, root, layer.as_deref())).await
+}
+
+fn finish(host: &Arc<Host>, bundle: &Bundle, new: NewTask, root: OwnedFd, layer: Option<&Layer>) -> Result<Task, CreateError> {
+    let workload = guest::select(bundle.command(), &Root::Planned { bundle, root: root.as_fd() }, layer)?;
+    match workload {
+        Workload::Wasm(guest) => guest_container(host, bundle, new, root, guest),
+        Workload::Native => {
+            refuse_users(bundle)?;
+            native(host, bundle, new, &root)
+        }
+    }
+}
+
+/// A Linux program runs in no user namespace: libcontainer would leave the owners of volumes as they are on the node.
+fn refuse_users(bundle: &Bundle) -> Result<(), CreateError> {
+    let namespaces = bundle.spec().linux().as_ref().and_then(|linux| linux.namespaces().as_ref());
+    let index = namespaces.into_iter().flatten().position(|namespace| namespace.typ() == LinuxNamespaceType::User);
+    index.map_or(Ok(()), |index| {
+        let reason = "a Linux program of a pod with hostUsers: false is not run, guests alone are: leave hostUsers out, or run the \
+                      program in a pod of its own";
+        Err(Refused { field: format!("linux.namespaces[{index}]"), reason: reason.to_owned() }.into())
+    })
+}
+
+fn guest_container(host: &Arc<Host>, bundle: &Bundle, new: NewTask, rootfs: OwnedFd, guest: Guest) -> Result<Task, CreateError> {
+    let plan = Plan::of(bundle.spec(), bundle.folder(), host.facts, &host.filters)?;
+    let wasi = WasiContext::of(bundle.command(), &guest.entrypoint)?;
+    let workload = Program::<Wasm>::new(&guest, wasi).map_err(CreateError::Descriptors)?;
+    let (stdio, io) = container_io::open(&new.streams)?;
+    let cgroup = made_cgroup(host, bundle, new.options)?;
+    let entered = entrance(&cgroup).and_then(|entrance| {
+        let wanted = NewGuest { name: new.id.clone(), plan, workload, stdio: for_guest(stdio), rootfs, entrance };
+        Ok(guest_sandbox::create(&host.zygote, wanted, |pid| cgroup.adopt(pid).map_err(|error| error.to_string()))?)
+    });
+    let process = entered.inspect_err(|_| take_back(&cgroup))?;
+    let init = Process::new(&new.id, "", new.streams);
+    let pidfd = process.pidfd().try_clone_to_owned().map_err(CreateError::Descriptors)?;
+    init.exists(process.pid(), Some(pidfd), Some(io));
+    let seccomp = bundle.spec().linux().as_ref().and_then(|linux| linux.seccomp().clone());
+    let body = Body::Guest(Box::new(GuestBody { process, guest, seccomp }));
+    Ok(Task::new(new.id, bundle, body, cgroup, init))
+}
+
+fn native(host: &Arc<Host>, bundle: &Bundle, new: NewTask, root: &OwnedFd) -> Result<Task, CreateError> {
+    let place = bundle.rootfs();
+    // Without mounts the root is a folder that somebody else looks after.
+    let is_ours = !new.rootfs.is_empty();
+    if is_ours {
+        mounted::attach(root, place.as_path())?;
+    }
+    let made = native_in(host, bundle, &new);
+    let (process, cgroup, io) = made.inspect_err(|_| {
+        if is_ours {
+            mounted::detach(place.as_path());
+        }
+    })?;
+    let init = Process::new(&new.id, "", new.streams);
+    let pidfd = process.pidfd().try_clone_to_owned().map_err(CreateError::Descriptors)?;
+    init.exists(process.pid(), Some(pidfd), Some(io));
+    Ok(Task::new(new.id, bundle, Body::Native(process), cgroup, init))
+}
+
+fn native_in(
+    host: &Arc<Host>,
+    bundle: &Bundle,
+    new: &NewTask,
+) -> Result<(native_container::Container, Cgroup, container_io::Io), CreateError> {
+    let (stdio, io) = container_io::open(&new.streams)?;
+    let cgroup = Cgroup::open(&host.hierarchies, driver(new.options), &bundle.cgroups_path())?;
+    let state = host.records.folder(&host.namespace, &new.id)?;
+    let systemd = driver(new.options) == Driver::Systemd;
+    let processes = pods_processes(host, bundle);
+    let (id, folder, stdio) = (new.id.clone(), new.bundle.clone(), for_native(stdio));
+    let wanted = NewContainer { id, bundle: folder, state, processes, systemd, stdio };
+    Ok((native_container::create(wanted)?, cgroup, io))
+}
+
+/// What the spec of a sandbox says of its pod's processes: only a pod that sees the node's has no pid namespace there.
+fn processes_of(sandbox: &Bundle) -> Processes {
+    let namespaces = sandbox.spec().linux().as_ref().and_then(|linux| linux.namespaces().as_ref());
+    let own = namespaces.into_iter().flatten().any(|namespace| namespace.typ() == LinuxNamespaceType::Pid);
+    if own { Processes::Own } else { Processes::Node }
+}
+
+/// Whose processes the containers of this one's pod see.
+fn pods_processes(host: &Host, bundle: &Bundle) -> Processes {
+    match bundle.sandbox().and_then(|sandbox| host.task(sandbox).ok()).as_deref().map(|task| &task.body) {
+        Some(Body::Pod(pod)) => pod.processes,
+        _ => Processes::Own,
+    }
+}
+
+fn driver(options: RuntimeOptions) -> Driver {
+    match options.cgroups {
+        CgroupDriver::Cgroupfs => Driver::Cgroupfs,
+        CgroupDriver::Systemd => Driver::Systemd,
+    }
+}
+
+fn made_cgroup(host: &Arc<Host>, bundle: &Bundle, options: RuntimeOptions) -> Result<Cgroup, CreateError> {
+    let resources = bundle.spec().linux().as_ref().and_then(|linux| linux.resources().as_ref());
+    Ok(Cgroup::create(&host.hierarchies, driver(options), &bundle.cgroups_path(), resources)?)
+}
+
+fn entrance(cgroup: &Cgroup) -> Result<Entrance, CreateError> {
+    Ok(cgroup.entrance()?)
+}
+
+fn take_back(cgroup: &Cgroup) {
+    if let Err(error) = cgroup.remove() {
+        tracing::warn!("cannot remove the cgroup of a container that could not be created: {error}");
+    }
+}

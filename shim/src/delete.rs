@@ -1,0 +1,31 @@
+//! Delete: what is left of a container goes, its record last.
+
+use std::sync::Arc;
+
+use crate::error::TaskError;
+use crate::host::Host;
+use crate::mounted;
+use crate::task::{Body, Task};
+
+/// Removes the container, whose first process has ended.
+///
+/// # Errors
+/// When something of it cannot be removed: then its record stays, and containerd may ask again.
+pub fn delete(host: &Arc<Host>, task: &Task) -> Result<(), TaskError> {
+    let failed = |what: &'static str| {
+        move |error: Box<dyn std::error::Error + Send + Sync>| TaskError::Remove { id: task.id.clone(), what, source: error }
+    };
+    // Processes that were started beside the first one and share no pid namespace with it.
+    task.cgroup.kill(crate::process::SIGKILL).map_err(|error| failed("processes")(error.into()))?;
+    match &task.body {
+        Body::Guest(_) | Body::Pod(_) => {}
+        Body::Native(container) => {
+            container.delete().map_err(|error| failed("libcontainer's state")(error.into()))?;
+            mounted::detach(&task.bundle.join("rootfs"));
+        }
+    }
+    task.cgroup.remove().map_err(|error| failed("cgroup")(error.into()))?;
+    host.records.remove(&host.namespace, &task.id).map_err(|error| failed("record")(error.into()))?;
+    host.logs.detach(&task.id);
+    Ok(())
+}

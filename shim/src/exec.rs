@@ -1,0 +1,89 @@
+//! Exec: a further process in a running container, which is a guest too, or a Linux program of the container's files.
+
+use std::os::fd::{AsFd as _, OwnedFd};
+
+use container_io::Io;
+use guest_sandbox::plan::{self, ProcessPlan};
+use guest_sandbox::{NewExec, NewNativeExec};
+use oci_spec::runtime::Process as ProcessSpec;
+use rustix::fs::{Mode, OFlags};
+
+use crate::engine::Wasm;
+use crate::error::{CreateError, TaskError};
+use crate::guest::rootfs::Root;
+use crate::guest::{self, Command, Workload};
+use crate::host::Host;
+use crate::program::Program;
+use crate::streams::{for_guest, for_native};
+use crate::task::{Body, Exec, GuestBody, Task};
+use crate::wasi::WasiContext;
+
+/// A process that runs now.
+pub struct Started {
+    /// Its number on the node.
+    pub pid: u32,
+    /// To wait for it.
+    pub pidfd: OwnedFd,
+    /// The host's side of its streams.
+    pub io: Io,
+}
+
+/// Starts `exec` in the container of `task`.
+///
+/// # Errors
+/// When it cannot be run; then nothing of it is left.
+pub fn start(host: &Host, task: &Task, exec: &Exec) -> Result<Started, TaskError> {
+    match &task.body {
+        Body::Guest(body) => Ok(in_guest(host, task, body, exec)?),
+        Body::Native(container) => {
+            let (stdio, io) = container_io::open(&exec.process.streams).map_err(CreateError::from)?;
+            let process = container.exec(exec.spec.clone(), for_native(stdio)).start().map_err(CreateError::from)?;
+            Ok(Started { pid: process.pid(), pidfd: owned(process.pidfd())?, io })
+        }
+        Body::Pod(_) => Err(TaskError::NoProcess { id: task.id.clone() }),
+    }
+}
+
+fn in_guest(host: &Host, task: &Task, body: &GuestBody, exec: &Exec) -> Result<Started, CreateError> {
+    let command = command(&exec.spec);
+    let root = format!("/proc/{}/root", body.process.pid());
+    let root = rustix::fs::open(root.as_str(), OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
+    let root = root.map_err(|errno| CreateError::Gone { id: task.id.clone(), source: errno.into() })?;
+    let workload = guest::select_for_exec(command, &Root::Live(root.as_fd()), &body.guest)?;
+    let entrance = task.cgroup.entrance()?;
+    let (stdio, io) = container_io::open(&exec.process.streams)?;
+    let name = exec.process.id.exec.clone();
+    // Where systemd made the cgroup, a process can only be moved into it.
+    let join = |pid| task.cgroup.add(pid).map_err(|error| error.to_string());
+    let process = match workload {
+        Workload::Wasm(guest) => {
+            let process = plan_of(host, body, exec, plan::Program::Guest)?;
+            let workload = Program::<Wasm>::new(&guest, WasiContext::of(command, &guest.entrypoint)?).map_err(CreateError::Descriptors)?;
+            guest_sandbox::exec(&host.zygote, &body.process, NewExec { name, process, workload, stdio: for_guest(stdio), entrance }, join)?
+        }
+        Workload::Native => {
+            let process = plan_of(host, body, exec, plan::Program::Native)?;
+            let (args, env, cwd) = (command.args.to_vec(), command.env.to_vec(), command.cwd.to_owned());
+            let wanted = NewNativeExec { name, process, args, env, cwd, stdio: for_guest(stdio), entrance };
+            guest_sandbox::exec_native(&host.zygote, &body.process, wanted, join)?
+        }
+    };
+    process.start()?;
+    Ok(Started { pid: process.pid(), pidfd: owned(process.pidfd())?, io })
+}
+
+fn plan_of(host: &Host, body: &GuestBody, exec: &Exec, runs: plan::Program) -> Result<ProcessPlan, CreateError> {
+    Ok(ProcessPlan::of(&exec.spec, body.seccomp.as_ref(), runs, host.facts, &host.filters)?)
+}
+
+fn owned(pidfd: std::os::fd::BorrowedFd<'_>) -> Result<OwnedFd, CreateError> {
+    pidfd.try_clone_to_owned().map_err(CreateError::Descriptors)
+}
+
+fn command(process: &ProcessSpec) -> Command<'_> {
+    Command {
+        args: process.args().as_deref().unwrap_or_default(),
+        env: process.env().as_deref().unwrap_or_default(),
+        cwd: process.cwd().as_path(),
+    }
+}

@@ -1,0 +1,72 @@
+//! A guest as it crosses into the process that runs it.
+
+use std::fs::File;
+use std::marker::PhantomData;
+
+use guest_sandbox::{WireFd, Workload};
+use serde::{Deserialize, Serialize};
+
+use crate::engine::{Engine, NotRunnable};
+use crate::guest::{Form, Guest, read_all};
+use crate::outcome::Outcome;
+use crate::wasi::WasiContext;
+
+/// A guest for engine `E`.
+#[derive(Serialize, Deserialize)]
+#[serde(bound = "")]
+pub struct Program<E> {
+    file: WireFd,
+    form: Form,
+    origin: String,
+    function: String,
+    wasi: WasiContext,
+    #[serde(skip)]
+    engine: PhantomData<E>,
+}
+
+/// A guest that engine `E` has loaded, with its name for messages.
+pub struct Ready<E: Engine> {
+    prepared: E::Prepared,
+    origin: String,
+}
+
+impl<E: Engine> Program<E> {
+    /// `guest` in the world of `wasi`.
+    ///
+    /// # Errors
+    /// When this process may open no more files.
+    pub fn new(guest: &Guest, wasi: WasiContext) -> std::io::Result<Self> {
+        let file = WireFd::new(guest.file.try_clone()?);
+        let (origin, function) = (guest.origin.clone(), guest.entrypoint.function.clone());
+        Ok(Self { file, form: guest.form, origin, function, wasi, engine: PhantomData })
+    }
+}
+
+impl<E: Engine> Workload for Program<E> {
+    type Ready = Ready<E>;
+
+    fn prepare(self) -> Result<Ready<E>, String> {
+        let Self { file, form, origin, function, wasi, engine: _ } = self;
+        let refused = |error: String| format!("cannot run {origin}: {error}");
+        let bytes = read_all(&File::from(file.into_inner())).map_err(|error| refused(error.to_string()))?;
+        let binary = binary(form, bytes).map_err(|error| refused(error.to_string()))?;
+        let prepared = E::prepare(&binary, &function, &wasi).map_err(|error| refused(error.to_string()))?;
+        Ok(Ready { prepared, origin })
+    }
+
+    #[expect(clippy::print_stderr, reason = "standard error is the container's, the only place where its user looks")]
+    fn run(ready: Ready<E>) -> u8 {
+        let outcome = E::run(ready.prepared);
+        if !matches!(outcome, Outcome::Exited(_)) {
+            eprintln!("{}: {outcome}", ready.origin);
+        }
+        outcome.exit_code()
+    }
+}
+
+fn binary(form: Form, bytes: Vec<u8>) -> Result<Vec<u8>, NotRunnable> {
+    match form {
+        Form::Binary => Ok(bytes),
+        Form::Text => wat::parse_bytes(&bytes).map(std::borrow::Cow::into_owned).map_err(|error| NotRunnable::Text(error.to_string())),
+    }
+}

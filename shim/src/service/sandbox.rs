@@ -1,0 +1,302 @@
+//! The Sandbox service (containerd's `runtime.sandbox.v1` API, for handlers with `sandboxer = "shim"`): containerd 2.4 and
+//! later has a pod made by the runtime, without an image or a container for it.
+//!
+//! A pod is the same here as in containerd's default mode: a task without a process. What that mode is given in a spec is
+//! derived from what kubelet said of the pod, and each verb is one or two of the Task service's:
+//!
+//! | asked for | done |
+//! |---|---|
+//! | CreateSandbox | a spec is written into the bundle, then Create; the files that the pod's containers share are made |
+//! | StartSandbox | Start; answers the thread that holds the namespaces, and the spec with their paths |
+//! | StopSandbox, WaitSandbox | Kill, Wait |
+//! | ShutdownSandbox | Kill if need be, Delete; the host stays, as it serves other pods |
+//! | SandboxStatus, PingSandbox | from memory |
+//! | SandboxMetrics | what the pod's cgroup counts, which kubelet made |
+//!
+//! UpdateSandbox is not in the protocol that we have; containerd is told so, and goes on without.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
+
+use async_trait::async_trait;
+use container_cgroup::{Cgroup, Driver};
+use containerd_shim_protos::api::{CreateTaskRequest, DeleteRequest, KillRequest, StartRequest, WaitRequest};
+use containerd_shim_protos::protobuf::MessageField;
+use containerd_shim_protos::protobuf::well_known_types::any::Any;
+use containerd_shim_protos::protobuf::well_known_types::timestamp::Timestamp;
+use containerd_shim_protos::sandbox_api::{
+    CreateSandboxRequest, CreateSandboxResponse, PingRequest, PingResponse, PlatformRequest, PlatformResponse, SandboxMetricsRequest,
+    SandboxMetricsResponse, SandboxStatusRequest, SandboxStatusResponse, ShutdownSandboxRequest, ShutdownSandboxResponse,
+    StartSandboxRequest, StartSandboxResponse, StopSandboxRequest, StopSandboxResponse, WaitSandboxRequest, WaitSandboxResponse,
+};
+use containerd_shim_protos::sandbox_async::Sandbox as SandboxService;
+use containerd_shim_protos::ttrpc::Result as TtrpcResult;
+use containerd_shim_protos::ttrpc::r#async::TtrpcContext;
+use containerd_shim_protos::types::platform::Platform;
+use oci_spec::runtime::{LinuxNamespaceType, Spec};
+use pod_sandbox::cri::PodConfig;
+use pod_sandbox::files::PodFiles;
+use shim_protocol::wire::Message;
+
+use crate::bundle::CONFIG;
+use crate::error::{CreateError, TaskError};
+use crate::host::Host;
+use crate::lifecycle::State;
+use crate::paths::HostPath;
+use crate::process::{Process, SIGKILL};
+use crate::service::answered;
+use crate::verbs;
+
+/// The message by which CRI describes a pod.
+const POD_SANDBOX_CONFIG: &str = "runtime.v1.PodSandboxConfig";
+/// What containerd's type registry calls an OCI runtime spec.
+const SPEC: &str = "types.containerd.io/opencontainers/runtime-spec/1/Spec";
+/// CRI's own names of a pod's states, which containerd compares letter by letter.
+const READY: &str = "SANDBOX_READY";
+const NOT_READY: &str = "SANDBOX_NOTREADY";
+
+/// The Sandbox service of a host.
+pub struct Sandboxes {
+    host: Arc<Host>,
+    pods: Mutex<HashMap<String, Arc<Made>>>,
+}
+
+/// What is known of a pod beside its task.
+struct Made {
+    config: PodConfig,
+    spec: Spec,
+    at: SystemTime,
+}
+
+impl Sandboxes {
+    /// The service of `host`.
+    pub fn new(host: Arc<Host>) -> Self {
+        Self { host, pods: Mutex::default() }
+    }
+
+    fn pods(&self) -> MutexGuard<'_, HashMap<String, Arc<Made>>> {
+        // Every change is one insert or remove, so the map is whole even if its last holder panicked.
+        self.pods.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A pod that was made here.
+    fn pod(&self, id: &str) -> Result<Arc<Made>, TaskError> {
+        self.pods().get(id).cloned().ok_or_else(|| TaskError::NotFound { id: id.to_owned() })
+    }
+
+    /// Its task's process, which is the thread that holds its namespaces.
+    fn process(&self, id: &str) -> Result<Arc<Process>, TaskError> {
+        self.pod(id)?;
+        Ok(Arc::clone(&self.host.task(id)?.init))
+    }
+
+    async fn create(&self, request: CreateSandboxRequest) -> Result<CreateSandboxResponse, TaskError> {
+        let mut config = described(request.options.as_ref())?;
+        if config.cgroup_parent.is_empty() {
+            // As containerd does for containers that have no other place.
+            config.cgroup_parent = format!("/{}", self.host.namespace);
+        }
+        let (id, bundle) = (request.sandbox_id, PathBuf::from(request.bundle_path));
+        let spec = config.spec(&id, &request.netns_path);
+        let file = bundle.join(CONFIG);
+        spec.save(&file).map_err(|source| CreateError::Spec { file: HostPath::new(file), source })?;
+        let create = CreateTaskRequest {
+            id: id.clone(),
+            bundle: bundle.display().to_string(),
+            options: MessageField::some(options(&config)),
+            ..Default::default()
+        };
+        verbs::create(&self.host, create).await?;
+        if let Err(error) = self.make_files(&id, &config).await {
+            if let Err(error) = self.remove(&id).await {
+                tracing::warn!(pod = id, "cannot take back the pod: {}", crate::error::chain(&error));
+            }
+            return Err(error);
+        }
+        self.pods().insert(id, Arc::new(Made { config, spec, at: SystemTime::now() }));
+        Ok(CreateSandboxResponse::default())
+    }
+
+    fn files(&self, id: &str) -> Result<PodFiles, TaskError> {
+        Ok(PodFiles::below(&self.host.records.folder(&self.host.namespace, id).map_err(CreateError::from)?))
+    }
+
+    /// Makes the files that the pod's containers share. What is mounted is written into the pod's record first.
+    async fn make_files(&self, id: &str, config: &PodConfig) -> Result<(), TaskError> {
+        let (host, id, config, files) = (Arc::clone(&self.host), id.to_owned(), config.clone(), self.files(id)?);
+        verbs::blocking(move || {
+            let record = host.records.read(&host.namespace, &id).map_err(CreateError::from)?;
+            let mut record = record.ok_or(TaskError::NotFound { id })?;
+            record.mounts.push(files.mount_point());
+            host.records.write(&record).map_err(CreateError::from)?;
+            Ok(files.make(&config).map_err(CreateError::from)?)
+        })
+        .await
+    }
+
+    async fn start(&self, request: StartSandboxRequest) -> Result<StartSandboxResponse, TaskError> {
+        let id = request.sandbox_id;
+        let made = self.pod(&id)?;
+        let pid = verbs::start(&self.host, StartRequest { id: id.clone(), ..Default::default() }).await?.pid;
+        let mut spec = made.spec.clone();
+        name_namespaces(&mut spec, pid);
+        let value = serde_json::to_vec(&spec).map_err(|error| CreateError::Panicked(error.to_string()))?;
+        let spec = MessageField::some(Any { type_url: SPEC.to_owned(), value, ..Default::default() });
+        Ok(StartSandboxResponse { pid, created_at: timestamp(made.at), spec, ..Default::default() })
+    }
+
+    async fn stop(&self, id: &str) -> Result<(), TaskError> {
+        if self.process(id)?.state() == State::Exited {
+            return Ok(());
+        }
+        match verbs::kill(&self.host, KillRequest { id: id.to_owned(), signal: SIGKILL, ..Default::default() }).await {
+            // Somebody was faster.
+            Ok(_) | Err(TaskError::Gone { .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn wait(&self, request: WaitSandboxRequest) -> Result<WaitSandboxResponse, TaskError> {
+        let id = request.sandbox_id;
+        self.pod(&id)?;
+        let exit = verbs::wait(&self.host, WaitRequest { id, ..Default::default() }).await?;
+        Ok(WaitSandboxResponse { exit_status: exit.exit_status, exited_at: exit.exited_at, ..Default::default() })
+    }
+
+    fn status(&self, request: SandboxStatusRequest) -> Result<SandboxStatusResponse, TaskError> {
+        let sandbox_id = request.sandbox_id;
+        let (made, process) = (self.pod(&sandbox_id)?, self.process(&sandbox_id)?);
+        let state = if process.state() == State::Running { READY } else { NOT_READY }.to_owned();
+        let exited_at = process.exit().map(|exit| timestamp(exit.at)).unwrap_or_default();
+        Ok(SandboxStatusResponse { sandbox_id, pid: process.pid(), state, created_at: timestamp(made.at), exited_at, ..Default::default() })
+    }
+
+    /// Removes the pod. containerd may ask twice.
+    async fn shutdown(&self, id: &str) -> Result<(), TaskError> {
+        if self.pod(id).is_err() {
+            return Ok(());
+        }
+        self.stop(id).await?;
+        self.remove(id).await?;
+        self.pods().remove(id);
+        Ok(())
+    }
+
+    /// Removes the pod's files and its task.
+    async fn remove(&self, id: &str) -> Result<(), TaskError> {
+        let files = self.files(id)?;
+        verbs::blocking(move || Ok(files.remove().map_err(CreateError::from)?)).await?;
+        match verbs::delete(&self.host, DeleteRequest { id: id.to_owned(), ..Default::default() }).await {
+            Ok(_) | Err(TaskError::NotFound { .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn metrics(&self, request: SandboxMetricsRequest) -> Result<SandboxMetricsResponse, TaskError> {
+        let id = request.sandbox_id;
+        let (made, host) = (self.pod(&id)?, Arc::clone(&self.host));
+        // The pod's own cgroup is a folder, whoever made it.
+        let data = verbs::blocking(move || {
+            let cgroup = Cgroup::open(&host.hierarchies, Driver::Cgroupfs, &made.config.cgroup_parent).map_err(CreateError::from)?;
+            Ok(cgroup.metrics().map_err(CreateError::from)?)
+        })
+        .await?;
+        let mut response = SandboxMetricsResponse::default();
+        // The crate of the protocol does not let us name this message.
+        let metrics = response.metrics.mut_or_insert_default();
+        metrics.timestamp = timestamp(SystemTime::now());
+        metrics.id = id;
+        metrics.data = MessageField::some(data);
+        Ok(response)
+    }
+}
+
+#[async_trait]
+impl SandboxService for Sandboxes {
+    async fn create_sandbox(&self, _: &TtrpcContext, request: CreateSandboxRequest) -> TtrpcResult<CreateSandboxResponse> {
+        answered("create_sandbox", Box::pin(self.create(request))).await
+    }
+
+    async fn start_sandbox(&self, _: &TtrpcContext, request: StartSandboxRequest) -> TtrpcResult<StartSandboxResponse> {
+        answered("start_sandbox", self.start(request)).await
+    }
+
+    async fn platform(&self, _: &TtrpcContext, request: PlatformRequest) -> TtrpcResult<PlatformResponse> {
+        let platform = async { self.pod(&request.sandbox_id).map(|_| own_platform()) };
+        let platform = answered("platform", platform).await?;
+        Ok(PlatformResponse { platform: MessageField::some(platform), ..Default::default() })
+    }
+
+    async fn stop_sandbox(&self, _: &TtrpcContext, request: StopSandboxRequest) -> TtrpcResult<StopSandboxResponse> {
+        answered("stop_sandbox", self.stop(&request.sandbox_id)).await.map(|()| StopSandboxResponse::default())
+    }
+
+    async fn wait_sandbox(&self, _: &TtrpcContext, request: WaitSandboxRequest) -> TtrpcResult<WaitSandboxResponse> {
+        answered("wait_sandbox", self.wait(request)).await
+    }
+
+    async fn sandbox_status(&self, _: &TtrpcContext, request: SandboxStatusRequest) -> TtrpcResult<SandboxStatusResponse> {
+        answered("sandbox_status", async { self.status(request) }).await
+    }
+
+    async fn ping_sandbox(&self, _: &TtrpcContext, request: PingRequest) -> TtrpcResult<PingResponse> {
+        answered("ping_sandbox", async { self.pod(&request.sandbox_id) }).await.map(|_| PingResponse::default())
+    }
+
+    async fn shutdown_sandbox(&self, _: &TtrpcContext, request: ShutdownSandboxRequest) -> TtrpcResult<ShutdownSandboxResponse> {
+        answered("shutdown_sandbox", self.shutdown(&request.sandbox_id)).await.map(|()| ShutdownSandboxResponse::default())
+    }
+
+    async fn sandbox_metrics(&self, _: &TtrpcContext, request: SandboxMetricsRequest) -> TtrpcResult<SandboxMetricsResponse> {
+        answered("sandbox_metrics", self.metrics(request)).await
+    }
+}
+
+/// What CRI says of the pod.
+fn described(options: Option<&Any>) -> Result<PodConfig, TaskError> {
+    let options = options.filter(|any| any.type_url.rsplit('/').next() == Some(POD_SANDBOX_CONFIG));
+    let options = options.ok_or(TaskError::Unserved { what: "a sandbox that CRI does not describe" })?;
+    PodConfig::decode(&options.value).map_err(|source| TaskError::PodConfig { source })
+}
+
+/// The runtime options that Create gets. containerd gave the handler's to the launcher alone; the one that matters to a pod,
+/// who sets up cgroups, is seen by the pod's own.
+fn options(config: &PodConfig) -> Any {
+    let table = format!("SystemdCgroup = {}\n", config.slice().is_some());
+    // runtimeoptions.v1.Options { type_url = 1, config_path = 2, config_body = 3 }
+    let value = Message::default().text(3, &table).into_bytes();
+    Any { type_url: "runtimeoptions.v1.Options".to_owned(), value, ..Default::default() }
+}
+
+/// Says in the spec where the namespaces are that `thread` holds, for those who look for them there.
+fn name_namespaces(spec: &mut Spec, thread: u32) {
+    let Some(linux) = spec.linux_mut() else { return };
+    for namespace in linux.namespaces_mut().iter_mut().flatten() {
+        let name = match namespace.typ() {
+            LinuxNamespaceType::Network => "net",
+            LinuxNamespaceType::Ipc => "ipc",
+            LinuxNamespaceType::Uts => "uts",
+            _ => continue,
+        };
+        namespace.set_path(Some(Path::new("/proc").join(thread.to_string()).join("ns").join(name)));
+    }
+}
+
+/// By the names that images have for platforms.
+fn own_platform() -> Platform {
+    let architecture = match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    };
+    Platform { os: "linux".to_owned(), architecture: architecture.to_owned(), ..Default::default() }
+}
+
+fn timestamp(at: SystemTime) -> MessageField<Timestamp> {
+    MessageField::some(Timestamp::from(at))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,52 @@
+//! What is decided without a pod.
+
+use serde_json::{Value, json};
+use shim_protocol::options::{CgroupDriver, RuntimeOptions};
+
+use super::*;
+
+#[test]
+fn a_pod_is_read_from_cris_message_alone() {
+    let any = |type_url: &str, value: Vec<u8>| Any { type_url: type_url.to_owned(), value, ..Default::default() };
+    let message = Message::default().text(2, "web-0").into_bytes();
+    for type_url in ["runtime.v1.PodSandboxConfig", "type.googleapis.com/runtime.v1.PodSandboxConfig"] {
+        assert_eq!(described(Some(&any(type_url, message.clone()))).unwrap().hostname, "web-0");
+    }
+    assert!(matches!(described(None), Err(TaskError::Unserved { .. })));
+    assert!(matches!(described(Some(&any("runtime.v1.Other", message))), Err(TaskError::Unserved { .. })));
+    assert!(matches!(described(Some(&any(POD_SANDBOX_CONFIG, vec![0xff]))), Err(TaskError::PodConfig { .. })));
+}
+
+#[test]
+fn a_pods_cgroup_tells_who_sets_up_cgroups() {
+    for (cgroup_parent, driver) in [
+        ("/kubepods/pod1", CgroupDriver::Cgroupfs),
+        ("/kubepods.slice/kubepods-pod1.slice", CgroupDriver::Systemd),
+        ("", CgroupDriver::Cgroupfs),
+    ] {
+        let any = options(&PodConfig { cgroup_parent: cgroup_parent.to_owned(), ..PodConfig::default() });
+        assert_eq!(RuntimeOptions::decode(&any.type_url, &any.value).unwrap().cgroups, driver, "{cgroup_parent}");
+    }
+}
+
+#[test]
+fn the_spec_that_containerd_keeps_says_where_the_namespaces_are() {
+    let mut spec = PodConfig::default().spec("s1", "/run/netns/a");
+    name_namespaces(&mut spec, 7);
+    let spec: Value = serde_json::to_value(spec).unwrap();
+    let expected = json!([
+        {"type": "mount"},
+        {"type": "network", "path": "/proc/7/ns/net"},
+        {"type": "uts", "path": "/proc/7/ns/uts"},
+        {"type": "ipc", "path": "/proc/7/ns/ipc"},
+        {"type": "pid"},
+    ]);
+    assert_eq!(spec["linux"]["namespaces"], expected);
+}
+
+#[test]
+fn the_platform_has_the_name_that_images_use() {
+    let platform = own_platform();
+    assert_eq!(platform.os, "linux");
+    assert!(!["x86_64", "aarch64"].contains(&platform.architecture.as_str()), "{}", platform.architecture);
+}

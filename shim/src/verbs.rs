@@ -1,0 +1,387 @@
+//! What each verb of the Task service does: the request's words, the state machine's verdict, the deed, the event.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use container_io::Streams;
+use containerd_shim_protos::api::{
+    CheckpointTaskRequest, CloseIORequest, ConnectRequest, ConnectResponse, CreateTaskRequest, CreateTaskResponse, DeleteRequest,
+    DeleteResponse, Empty, ExecProcessRequest, KillRequest, PauseRequest, PidsRequest, PidsResponse, ResizePtyRequest, ResumeRequest,
+    ShutdownRequest, StartRequest, StartResponse, StateRequest, StateResponse, StatsRequest, StatsResponse, Status, UpdateTaskRequest,
+    WaitRequest, WaitResponse,
+};
+use containerd_shim_protos::events::task::{
+    TaskCreate, TaskDelete, TaskExecAdded, TaskExecStarted, TaskExit, TaskIO, TaskOOM, TaskPaused, TaskResumed, TaskStart,
+};
+use containerd_shim_protos::protobuf::MessageField;
+use containerd_shim_protos::protobuf::well_known_types::timestamp::Timestamp;
+use containerd_shim_protos::types::task::ProcessInfo;
+use guest_sandbox::rootfs::Mount;
+use host_reports::logs::About;
+use oci_spec::runtime::{LinuxResources, Process as ProcessSpec};
+use shim_protocol::options::RuntimeOptions;
+
+use crate::create::{self, NewTask};
+use crate::delete;
+use crate::error::{CreateError, TaskError};
+use crate::exec;
+use crate::host::Host;
+use crate::lifecycle::{State, Verb, Verdict};
+use crate::process::{self, Exit, Process, SIGKILL};
+use crate::task::{Body, Exec, Task};
+
+pub(crate) async fn create(host: &Arc<Host>, request: CreateTaskRequest) -> Result<CreateTaskResponse, TaskError> {
+    if !request.checkpoint.is_empty() || !request.parent_checkpoint.is_empty() {
+        return Err(TaskError::Unserved { what: "starting from a checkpoint" });
+    }
+    let options = request.options.as_ref().map(|any| RuntimeOptions::decode(&any.type_url, &any.value)).transpose();
+    let options = options.map_err(CreateError::from)?.unwrap_or_default();
+    let reservation = host.reserve(&request.id, options.max_containers.map(Into::into))?;
+    host.logs.attach(&request.id, Path::new(&request.bundle));
+    let new = NewTask {
+        id: request.id.clone(),
+        bundle: request.bundle.clone().into(),
+        rootfs: request.rootfs.iter().map(mount).collect(),
+        streams: streams(&request.stdin, &request.stdout, &request.stderr, request.terminal),
+        options,
+    };
+    // On the heap: every request that waits would hold its room, tens of kilobytes for containerd's client alone.
+    let task = match Box::pin(create::create(host, new)).await {
+        Ok(task) => Arc::new(task),
+        Err(error) => {
+            tracing::error!(container = request.id, "cannot create: {}", crate::error::chain(&error));
+            host.logs.detach(&request.id);
+            if error.is_end_of_forks() {
+                host.drain();
+            }
+            return Err(error.into());
+        }
+    };
+    let pid = task.init.pid();
+    host.logs.describe(&task.id, About { pod: task.pod.clone(), guest: task.guest().map(|guest| guest.name().to_owned()) });
+    tracing::info!(container = task.id, pid, "created");
+    let CreateTaskRequest { id: container_id, bundle, rootfs, stdin, stdout, stderr, terminal, .. } = request;
+    let io = MessageField::some(TaskIO { stdin, stdout, stderr, terminal, ..Default::default() });
+    host.events.send(&TaskCreate { container_id, bundle, rootfs, io, pid, ..Default::default() });
+    watch(host, &task, &task.init);
+    reservation.fill(task);
+    Ok(CreateTaskResponse { pid, ..Default::default() })
+}
+
+fn mount(mount: &containerd_shim_protos::types::mount::Mount) -> Mount {
+    Mount { fs_type: mount.type_.clone(), source: mount.source.clone(), target: mount.target.clone(), options: mount.options.clone() }
+}
+
+fn streams(stdin: &str, stdout: &str, stderr: &str, terminal: bool) -> Streams {
+    Streams { stdin: stdin.to_owned(), stdout: stdout.to_owned(), stderr: stderr.to_owned(), terminal }
+}
+
+/// Waits for the end of `process` beside everything else, and tells of it once.
+fn watch(host: &Arc<Host>, task: &Arc<Task>, process: &Arc<Process>) {
+    let Some(pidfd) = process.pidfd().and_then(|pidfd| pidfd.try_clone_to_owned().ok()) else { return };
+    let (host, task, process) = (Arc::clone(host), Arc::clone(task), Arc::clone(process));
+    tokio::spawn(async move {
+        let exit = process::end_of(pidfd).await.unwrap_or_else(|error| {
+            tracing::error!(container = task.id, "lost process {}: {error}", process.pid());
+            Exit::by_signal(SIGKILL)
+        });
+        ended(&host, &task, &process, exit).await;
+    });
+}
+
+/// `process` has ended: its output leaves, the event goes, and those who wait are told.
+async fn ended(host: &Host, task: &Task, process: &Process, exit: Exit) {
+    process.is_over();
+    let _turn = process.turn.lock().await;
+    process.drained().await;
+    // The counter is the whole container's: what was killed may be the first process or one that it started.
+    if exit.is_kill() && task.cgroup.oom_kills().is_ok_and(|kills| kills > 0) {
+        host.events.send(&TaskOOM { container_id: task.id.clone(), ..Default::default() });
+    }
+    let (container_id, id, pid) = (task.id.clone(), process.id.of_events().to_owned(), process.pid());
+    tracing::info!(container = task.id, exec = process.id.exec, status = exit.status, "ended");
+    let (exit_status, exited_at) = (exit.status, timestamp(exit));
+    host.events.send(&TaskExit { container_id, id, pid, exit_status, exited_at, ..Default::default() });
+    process.tell(exit);
+}
+
+fn timestamp(exit: Exit) -> MessageField<Timestamp> {
+    MessageField::some(Timestamp::from(exit.at))
+}
+
+pub(crate) async fn start(host: &Arc<Host>, request: StartRequest) -> Result<StartResponse, TaskError> {
+    let task = host.task(&request.id)?;
+    if !request.exec_id.is_empty() {
+        return start_exec(host, &task, &request.exec_id).await;
+    }
+    // Held over both, so that the exit of a guest that ends at once is told after its start.
+    let _turn = task.init.turn.lock().await;
+    task.init.allows(Verb::Start)?;
+    let running = Arc::clone(&task);
+    blocking(move || match &running.body {
+        Body::Guest(body) => Ok(body.process.start().map_err(CreateError::from)?),
+        Body::Native(container) => Ok(container.start().map_err(CreateError::from)?),
+        Body::Pod(_) => Ok(()),
+    })
+    .await?;
+    task.init.did(Verb::Start);
+    let pid = task.init.pid();
+    host.events.send(&TaskStart { container_id: request.id, pid, ..Default::default() });
+    Ok(StartResponse { pid, ..Default::default() })
+}
+
+async fn start_exec(host: &Arc<Host>, task: &Arc<Task>, name: &str) -> Result<StartResponse, TaskError> {
+    let added = task.exec(name)?;
+    let _turn = added.process.turn.lock().await;
+    added.process.allows(Verb::Start)?;
+    task.init.allows(Verb::Exec)?;
+    let (in_host, in_task, this) = (Arc::clone(host), Arc::clone(task), Arc::clone(&added));
+    let started = blocking(move || exec::start(&in_host, &in_task, &this)).await.inspect_err(|_| {
+        // It will never end by itself, and whoever wants to be rid of it waits for its end.
+        added.process.is_over();
+        added.process.tell(Exit::of_the_unrunnable());
+    })?;
+    added.process.exists(started.pid, Some(started.pidfd), Some(started.io));
+    added.process.did(Verb::Start);
+    let (container_id, exec_id, pid) = (task.id.clone(), name.to_owned(), started.pid);
+    host.events.send(&TaskExecStarted { container_id, exec_id, pid, ..Default::default() });
+    watch(host, task, &added.process);
+    Ok(StartResponse { pid, ..Default::default() })
+}
+
+/// Runs `work` where it may block.
+pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, TaskError> + Send + 'static) -> Result<T, TaskError> {
+    tokio::task::spawn_blocking(work).await.map_err(|error| CreateError::Panicked(error.to_string()))?
+}
+
+pub(crate) async fn state(host: &Arc<Host>, request: StateRequest) -> Result<StateResponse, TaskError> {
+    let task = host.task(&request.id)?;
+    let process = task.process(&request.exec_id)?;
+    let status = match process.state() {
+        State::Created => Status::CREATED,
+        State::Running => Status::RUNNING,
+        State::Paused => Status::PAUSED,
+        State::Exited => Status::STOPPED,
+    };
+    let exit = process.exit();
+    Ok(StateResponse {
+        id: request.id,
+        exec_id: request.exec_id,
+        bundle: task.bundle.display().to_string(),
+        pid: process.pid(),
+        status: status.into(),
+        stdin: process.streams.stdin.clone(),
+        stdout: process.streams.stdout.clone(),
+        stderr: process.streams.stderr.clone(),
+        terminal: process.streams.terminal,
+        exit_status: exit.map(|exit| exit.status).unwrap_or_default(),
+        exited_at: exit.map(timestamp).unwrap_or_default(),
+        ..Default::default()
+    })
+}
+
+pub(crate) async fn pids(host: &Arc<Host>, request: PidsRequest) -> Result<PidsResponse, TaskError> {
+    let task = host.task(&request.id)?;
+    let listed = match (&task.body, task.init.state()) {
+        // No list is empty: containerd, which asks when it restarts, would take the task for one that never was.
+        (_, State::Exited) | (Body::Pod(_), _) => vec![task.init.pid()],
+        // An error would make containerd, which asks when it restarts, give up a running task.
+        _ => task.cgroup.processes().unwrap_or_else(|error| {
+            tracing::warn!(container = task.id, "cannot list processes: {error}");
+            vec![task.init.pid()]
+        }),
+    };
+    let processes = listed.into_iter().map(|pid| ProcessInfo { pid, ..Default::default() }).collect();
+    Ok(PidsResponse { processes, ..Default::default() })
+}
+
+pub(crate) async fn kill(host: &Arc<Host>, request: KillRequest) -> Result<Empty, TaskError> {
+    let task = host.task(&request.id)?;
+    let process = task.process(&request.exec_id)?;
+    let verb = if request.signal == SIGKILL { Verb::Kill } else { Verb::Signal };
+    let verdict = process.allows(verb)?;
+    tracing::info!(container = task.id, exec = request.exec_id, signal = request.signal, "signal");
+    if let Body::Pod(pod) = &task.body {
+        return release(host, &task, &pod.held, request.signal).await;
+    }
+    if process.pidfd().is_none() {
+        // Its start may be under way: then there is somebody to signal once that is done.
+        let _turn = process.turn.lock().await;
+        if process.pidfd().is_none() {
+            return kill_unstarted(&process, verb);
+        }
+    }
+    if request.all && request.exec_id.is_empty() {
+        task.cgroup.kill(request.signal).map_err(CreateError::from)?;
+    }
+    process.signal(request.signal)?;
+    if verdict == Verdict::DoAndThaw {
+        task.cgroup.thaw().map_err(CreateError::from)?;
+        process.did(Verb::Kill);
+    }
+    Ok(Empty::new())
+}
+
+/// An exec that was not started yet: nothing is there that a signal could reach, but it can be kept from ever being.
+fn kill_unstarted(process: &Process, verb: Verb) -> Result<Empty, TaskError> {
+    match process.allows(verb)? {
+        Verdict::Do if verb == Verb::Kill => {
+            process.is_over();
+            process.tell(Exit::by_signal(SIGKILL));
+            Ok(Empty::new())
+        }
+        _ => Err(TaskError::NotStarted { process: process.id.clone() }),
+    }
+}
+
+/// Ends a pod's sandbox. A pause program ends by each signal that Kubernetes sends, and so does the thread in its place.
+async fn release(
+    host: &Arc<Host>,
+    task: &Arc<Task>,
+    pod: &std::sync::Mutex<Option<pod_sandbox::Pod>>,
+    signal: u32,
+) -> Result<Empty, TaskError> {
+    let held = pod.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+    if let Some(pod) = held {
+        blocking(move || {
+            pod.release();
+            Ok(())
+        })
+        .await?;
+        // The end of a process is seen by who waits for it.
+        if task.init.pidfd().is_none() {
+            ended(host, task, &task.init, Exit::by_signal(signal)).await;
+        }
+    }
+    Ok(Empty::new())
+}
+
+pub(crate) async fn wait(host: &Arc<Host>, request: WaitRequest) -> Result<WaitResponse, TaskError> {
+    let exit = host.task(&request.id)?.process(&request.exec_id)?.wait().await;
+    Ok(WaitResponse { exit_status: exit.status, exited_at: timestamp(exit), ..Default::default() })
+}
+
+pub(crate) async fn delete(host: &Arc<Host>, request: DeleteRequest) -> Result<DeleteResponse, TaskError> {
+    let task = host.task(&request.id)?;
+    let process = task.process(&request.exec_id)?;
+    if process.allows(Verb::Delete)? == Verdict::EndFirst {
+        end_unstarted(host, &task, &process).await?;
+    }
+    let exit = process.wait().await;
+    let _turn = process.turn.lock().await;
+    if request.exec_id.is_empty() {
+        let (in_host, this) = (Arc::clone(host), Arc::clone(&task));
+        blocking(move || delete::delete(&in_host, &this)).await?;
+        let id = request.id.clone();
+        let (container_id, pid, exit_status, exited_at) = (request.id, process.pid(), exit.status, timestamp(exit));
+        host.events.send(&TaskDelete { container_id, pid, exit_status, exited_at, ..Default::default() });
+        // Last: a host that waits for its last container's end has nothing more to say then.
+        host.forget(&id);
+    } else {
+        task.forget_exec(&request.exec_id);
+    }
+    Ok(DeleteResponse { pid: process.pid(), exit_status: exit.status, exited_at: timestamp(exit), ..Default::default() })
+}
+
+/// Ends a process that was never started.
+async fn end_unstarted(host: &Arc<Host>, task: &Arc<Task>, process: &Arc<Process>) -> Result<(), TaskError> {
+    match &task.body {
+        Body::Pod(pod) if process.id.exec.is_empty() => release(host, task, &pod.held, SIGKILL).await.map(drop),
+        // An exec comes to be when it is started.
+        _ if process.pidfd().is_none() => kill_unstarted(process, Verb::Kill).map(drop),
+        _ => process.signal(SIGKILL),
+    }
+}
+
+pub(crate) async fn exec(host: &Arc<Host>, request: ExecProcessRequest) -> Result<Empty, TaskError> {
+    let task = host.task(&request.id)?;
+    if matches!(task.body, Body::Pod(_)) {
+        return Err(TaskError::NoProcess { id: request.id });
+    }
+    task.init.allows(Verb::Exec)?;
+    let spec: ProcessSpec = serde_json::from_slice(&request.spec.value).map_err(|source| TaskError::ExecSpec {
+        id: request.id.clone(),
+        exec: request.exec_id.clone(),
+        source,
+    })?;
+    let streams = streams(&request.stdin, &request.stdout, &request.stderr, request.terminal);
+    let process = Arc::new(Process::new(&request.id, &request.exec_id, streams));
+    task.add_exec(Exec { process, spec })?;
+    host.events.send(&TaskExecAdded { container_id: request.id, exec_id: request.exec_id, ..Default::default() });
+    Ok(Empty::new())
+}
+
+pub(crate) async fn pause(host: &Arc<Host>, request: PauseRequest) -> Result<Empty, TaskError> {
+    let task = frozen_or_thawed(host, &request.id, Verb::Pause).await?;
+    host.events.send(&TaskPaused { container_id: task.id.clone(), ..Default::default() });
+    Ok(Empty::new())
+}
+
+pub(crate) async fn resume(host: &Arc<Host>, request: ResumeRequest) -> Result<Empty, TaskError> {
+    let task = frozen_or_thawed(host, &request.id, Verb::Resume).await?;
+    host.events.send(&TaskResumed { container_id: task.id.clone(), ..Default::default() });
+    Ok(Empty::new())
+}
+
+async fn frozen_or_thawed(host: &Arc<Host>, id: &str, verb: Verb) -> Result<Arc<Task>, TaskError> {
+    let task = host.task(id)?;
+    if matches!(task.body, Body::Pod(_)) {
+        return Err(TaskError::NoProcess { id: id.to_owned() });
+    }
+    let this = Arc::clone(&task);
+    let turn = task.init.turn.lock().await;
+    task.init.allows(verb)?;
+    let done = blocking(move || {
+        let done = if verb == Verb::Pause { this.cgroup.freeze() } else { this.cgroup.thaw() };
+        Ok(done.map_err(CreateError::from)?)
+    });
+    done.await?;
+    task.init.did(verb);
+    drop(turn);
+    Ok(task)
+}
+
+pub(crate) async fn update(host: &Arc<Host>, request: UpdateTaskRequest) -> Result<Empty, TaskError> {
+    let task = host.task(&request.id)?;
+    task.init.allows(Verb::Update)?;
+    let resources: LinuxResources =
+        serde_json::from_slice(&request.resources.value).map_err(|source| TaskError::Resources { id: request.id.clone(), source })?;
+    blocking(move || Ok(task.cgroup.update(&resources).map_err(CreateError::from)?)).await?;
+    Ok(Empty::new())
+}
+
+pub(crate) async fn stats(host: &Arc<Host>, request: StatsRequest) -> Result<StatsResponse, TaskError> {
+    let task = host.task(&request.id)?;
+    let metrics = blocking(move || Ok(task.cgroup.metrics().map_err(CreateError::from)?)).await?;
+    Ok(StatsResponse { stats: MessageField::some(metrics), ..Default::default() })
+}
+
+pub(crate) async fn connect(host: &Arc<Host>, request: ConnectRequest) -> Result<ConnectResponse, TaskError> {
+    let task = host.task(&request.id)?;
+    let version = env!("CARGO_PKG_VERSION").to_owned();
+    Ok(ConnectResponse { shim_pid: std::process::id(), task_pid: task.init.pid(), version, ..Default::default() })
+}
+
+pub(crate) async fn close_io(host: &Arc<Host>, request: CloseIORequest) -> Result<Empty, TaskError> {
+    let process = host.task(&request.id)?.process(&request.exec_id)?;
+    if request.stdin {
+        process.close_input();
+    }
+    Ok(Empty::new())
+}
+
+pub(crate) async fn resize_pty(host: &Arc<Host>, request: ResizePtyRequest) -> Result<Empty, TaskError> {
+    let size = |number: u32| u16::try_from(number).unwrap_or(u16::MAX);
+    host.task(&request.id)?.process(&request.exec_id)?.resize(size(request.width), size(request.height))?;
+    Ok(Empty::new())
+}
+
+pub(crate) async fn checkpoint(host: &Arc<Host>, request: CheckpointTaskRequest) -> Result<Empty, TaskError> {
+    host.task(&request.id)?;
+    Err(TaskError::Unserved { what: "a checkpoint" })
+}
+
+/// containerd asks after each deleted task. This host serves others, and ends by itself when it is not needed.
+pub(crate) async fn shutdown(_: &Arc<Host>, _: ShutdownRequest) -> Result<Empty, TaskError> {
+    Ok(Empty::new())
+}
