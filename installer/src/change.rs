@@ -198,7 +198,7 @@ fn without(job: &Job<'_>, record: &Record, pending: &Pending) -> Result<Vec<File
     let written = pending.tried.as_ref().or(record.active.as_ref()).map(|active| &active.config);
     let facts = containerd::Facts::gather(&HostFiles(job.node.root), &job.layout, job.request.mode, version, written)?;
     match (&record.active, written) {
-        (Some(active), written) => Ok(containerd::propose(&facts, &active.wish.handler(), written)?.changes),
+        (Some(active), written) => Ok(containerd::propose(&facts, &active.wish.handler(active.config.settings), written)?.changes),
         (None, Some(written)) => containerd::revert(&facts, written),
         (None, None) => Ok(Vec::new()),
     }

@@ -40,8 +40,9 @@
 //! also not a containerd 2.2 and later whose main file is absent, although its default configuration names the folder.
 //! On 1.x the first handler in a main file takes the place of the default one, runc; so that is written with it.
 
-use installer_protocol::Mode;
 use installer_protocol::layout::{Configuration, Restarter};
+use installer_protocol::settings::Sandboxer;
+use installer_protocol::{Mode, Settings};
 
 pub mod version;
 pub mod error;
@@ -80,6 +81,8 @@ pub struct Handler {
     pub launcher: String,
     /// Whether systemd sets up the cgroups of its containers.
     pub systemd_cgroup: bool,
+    /// What is chosen of it.
+    pub settings: Settings,
 }
 
 /// One file of the host, before and after.
@@ -148,9 +151,10 @@ pub struct Dumped {
 /// When the node's containerd cannot be told so, or knows a handler of that name that we did not write.
 pub fn propose(facts: &Facts, handler: &Handler, record: Option<&Record>) -> Result<Proposal, ConfigError> {
     check(handler)?;
+    chosen(facts.version, handler.settings)?;
     let name = &handler.name;
     if facts.mode == Mode::Preinstalled {
-        let record = Record { handler: name.clone(), files: Vec::new(), made_folders: Vec::new() };
+        let record = Record { handler: name.clone(), settings: handler.settings, files: Vec::new(), made_folders: Vec::new() };
         return Ok(Proposal { changes: Vec::new(), record, config_path: facts.main.clone(), restart: Restart::NotNeeded });
     }
     let mut draft = Draft::new(facts);
@@ -167,7 +171,7 @@ pub fn propose(facts: &Facts, handler: &Handler, record: Option<&Record>) -> Res
     draft.install(handler, &place)?;
     let changes = draft.changes()?;
     Ok(Proposal {
-        record: draft.record(name, &place, record)?,
+        record: draft.record(handler, &place, record)?,
         config_path: place.path().to_owned(),
         restart: Restart::after(&changes, facts.restarter),
         changes,
@@ -212,8 +216,21 @@ impl Restart {
     }
 }
 
+/// Whether a containerd of this version does what is chosen of a handler.
+fn chosen(version: Version, settings: Settings) -> Result<(), ConfigError> {
+    let is_at_least = |major, minor| (version.major, version.minor) >= (major, minor);
+    // containerd 1.6 knows options of runc only.
+    if !settings.options().is_empty() && !is_at_least(1, 7) {
+        return Err(ConfigError::OptionsUnread { version });
+    }
+    match settings.sandboxer {
+        Sandboxer::Shim if !is_at_least(2, 4) => Err(ConfigError::SandboxerTooOld { version }),
+        Sandboxer::Shim | Sandboxer::PodSandbox => Ok(()),
+    }
+}
+
 fn check(handler: &Handler) -> Result<(), ConfigError> {
-    let Handler { name, launcher, systemd_cgroup: _ } = handler;
+    let Handler { name, launcher, systemd_cgroup: _, settings: _ } = handler;
     let is_letter = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
     if name.is_empty() || name.len() > 63 || !name.chars().all(is_letter) {
         let rule = "1 to 63 letters, digits, `-` and `_`";

@@ -43,15 +43,6 @@ pub struct Cri {
     channel: Channel,
 }
 
-/// Who answers.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Version {
-    /// `containerd`.
-    pub runtime: String,
-    /// Its version, `2.4.2` or `1.6.20~ds1`.
-    pub version: String,
-}
-
 impl Cri {
     /// A client of the containerd that listens at `socket`. Must be called inside a tokio runtime.
     pub fn at(socket: &Path) -> Self {
@@ -63,12 +54,6 @@ impl Cri {
         // The address is never looked up: the connector knows where to go.
         let channel = Endpoint::from_static("http://containerd").connect_with_connector_lazy(connector);
         Self { socket: socket.to_owned(), channel }
-    }
-
-    /// Who answers.
-    pub async fn version(&self) -> Result<Version, CriError> {
-        let answer: message::VersionResponse = self.call(CALL, "Version", message::Empty {}).await?;
-        Ok(Version { runtime: answer.runtime_name, version: answer.runtime_version })
     }
 
     /// Whether containerd runs containers, and by which handlers.

@@ -5,11 +5,11 @@ use std::collections::BTreeSet;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use installer_protocol::{Distribution, Layout};
+use systemd_client::{ActiveState, Unit};
 
 use crate::containerd::Version;
 use crate::host::{HostPath, HostRoot};
 use crate::machine::Machine;
-use crate::systemd::{ActiveState, Unit};
 
 mod distribution;
 mod cgroup;

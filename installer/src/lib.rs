@@ -8,7 +8,7 @@
 //! 3. [`fetch`], [`unpack`]: the runtime's archive, proven by its digest, as a folder in its place.
 //! 4. [`containerd`]: containerd's configuration: what is to be edited, and the proof that nothing else changes. Pure,
 //!    but for asking the host's own containerd.
-//! 5. [`systemd`]: restarts units through systemd's private socket.
+//! 5. [`systemd_client`]: restarts units through systemd's private socket.
 //! 6. [`cri`], [`smoke`]: whether containerd serves the handler, and whether a guest really runs.
 //! 7. [`machine`]: all of a node that is not files, as a trait; [`services`] is the real one.
 //! 8. [`record`]: what was done so far, on the node's disk, so that another process can go on or go back; [`change`]
@@ -24,7 +24,6 @@ pub mod detect;
 pub mod fetch;
 pub mod unpack;
 pub mod containerd;
-pub mod systemd;
 pub mod cri;
 pub mod smoke;
 pub mod machine;

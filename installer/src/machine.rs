@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use anyhow::Result;
 use installer_protocol::{Artifact, CgroupDriver};
+use systemd_client::Unit;
 
 use crate::cri::Served;
 use crate::fetch::{Archive, FetchError};
 use crate::host::HostPath;
-use crate::systemd::Unit;
 
 /// A node's services.
 pub trait Machine {

@@ -13,7 +13,7 @@
 use std::io;
 
 use installer_protocol::report::Installed;
-use installer_protocol::{Reason, Stage, Verb};
+use installer_protocol::{Reason, Settings, Stage, Verb};
 use serde::{Deserialize, Serialize};
 
 use crate::containerd::{self, FileChange, Handler};
@@ -151,9 +151,10 @@ impl Touched {
 }
 
 impl Wish {
-    /// As containerd's configuration is edited by.
-    pub fn handler(&self) -> Handler {
-        Handler { name: self.handler.clone(), launcher: self.launcher.clone(), systemd_cgroup: self.systemd_cgroup }
+    /// As containerd's configuration is edited by, with what is chosen of the handler. That is no part of the wish: a former
+    /// installer, which may come again, refuses a wish with words that it does not know.
+    pub fn handler(&self, settings: Settings) -> Handler {
+        Handler { name: self.handler.clone(), launcher: self.launcher.clone(), systemd_cgroup: self.systemd_cgroup, settings }
     }
 }
 

@@ -16,11 +16,13 @@ use serde::{Deserialize, Serialize};
 
 mod definition;
 mod node;
+mod options;
 mod schema;
 mod status;
 
 pub use definition::definitions;
 pub use node::{Phase, WasmRuntimeNode, WasmRuntimeNodeSpec, WasmRuntimeNodeStatus};
+pub use options::{Grouping, LogLevel, OptionsSpec, Sandboxer};
 pub use status::{ConditionReason, ConditionType, Counts, WasmRuntimeStatus};
 
 /// A WebAssembly runtime, the nodes that it belongs on, and how it gets there.
@@ -47,6 +49,7 @@ pub use status::{ConditionReason, ConditionType, Counts, WasmRuntimeStatus};
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = ("self.containerd.mode != 'Preinstalled' || !has(self.artifact.platforms) || self.artifact.platforms.size() == 0", "in mode Preinstalled the node's image brings the runtime: leave artifact.platforms empty"))]
+#[x_kube(validation = ("self.containerd.mode != 'Preinstalled' || (self.containerd.sandboxer == 'PodSandbox' && self.runtime.grouping == 'Node' && self.runtime.logLevel == 'Info' && !has(self.runtime.maxContainers))", "in mode Preinstalled the node's image says the runtime's options: leave runtime and containerd.sandboxer as they are by default"))]
 pub struct WasmRuntimeSpec {
     /// Which nodes shall have the runtime, by their labels: the pool. Empty selects every Linux node that is not a
     /// control plane's. Pods land only on nodes of the pool on which the runtime was seen to work.
@@ -62,6 +65,9 @@ pub struct WasmRuntimeSpec {
     /// How the nodes' containerd learns of the runtime.
     #[serde(default)]
     pub containerd: ContainerdSpec,
+    /// Options of the runtime. A change of them comes to nodes like a new version.
+    #[serde(default)]
+    pub runtime: OptionsSpec,
     /// In which order and how fast nodes are changed.
     #[serde(default)]
     pub rollout: RolloutSpec,
@@ -89,8 +95,8 @@ pub struct RuntimeClassSpec {
     #[schemars(length(max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
     #[x_kube(validation = ("self == oldSelf", "the handler cannot be changed: nodes serve it; make another WasmRuntime"))]
     pub handler: String,
-    /// Resources that a pod takes beside what its containers ask for, as `podFixed` of a RuntimeClass. The default is an
-    /// estimate of what the pod's host process and its sandbox use.
+    /// Resources that a pod takes beside what its containers ask for, as `podFixed` of a RuntimeClass. The default leaves
+    /// room for what the node's host does for a pod.
     #[serde(default = "overhead", deserialize_with = "schema::quantities")]
     #[schemars(schema_with = "schema::overhead")]
     pub overhead: BTreeMap<String, Quantity>,
@@ -168,6 +174,11 @@ pub struct ContainerdSpec {
     /// Whether systemd sets up the cgroups of pods of this class. It has to be what the kubelet's `cgroupDriver` says.
     #[serde(default)]
     pub systemd_cgroup: SystemdCgroup,
+    /// Who makes the sandboxes of pods: containerd, with a container for each, which the runtime serves without a process
+    /// (`PodSandbox`), or the runtime through containerd's Sandbox API (`Shim`). That needs containerd 2.4 or later, a
+    /// node with an older one is refused; and of its pods kubelet tells no network metrics.
+    #[serde(default)]
+    pub sandboxer: Sandboxer,
     /// What lies elsewhere on these nodes than their distribution puts it. What was written to one place could not be
     /// found from another, so the two paths that something is written to cannot be changed.
     #[serde(default)]

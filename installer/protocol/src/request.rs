@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::layout::{Distribution, Layout};
+use crate::settings::Settings;
 
 /// What an installer is to do on its node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,6 +27,9 @@ pub struct Request {
     /// Who sets up the cgroups of the handler's containers.
     #[serde(default)]
     pub cgroup_driver: CgroupDriver,
+    /// What is chosen of the handler. Left out where nothing is: an installer that does not know it can be asked still.
+    #[serde(default, skip_serializing_if = "Settings::is_default")]
+    pub settings: Settings,
     /// What lies elsewhere than the distribution puts it.
     #[serde(default)]
     pub paths: Paths,
@@ -123,6 +127,7 @@ pub struct Paths {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::settings::{LogLevel, Sandboxer};
 
     #[test]
     fn a_request_is_read_as_it_was_written() {
@@ -134,11 +139,15 @@ mod tests {
             artifact: Some(Artifact::Url { url: "https://example.org/a.tar.gz".to_owned(), sha256: "0".repeat(64) }),
             mode: Mode::Auto,
             cgroup_driver: CgroupDriver::Systemd,
+            settings: Settings { log_level: LogLevel::Debug, sandboxer: Sandboxer::Shim, ..Settings::default() },
             paths: Paths { socket: Some("/run/x.sock".to_owned()), ..Paths::default() },
             image: "registry.example/installer:1".to_owned(),
         };
         assert_eq!(serde_json::from_str::<Request>(&request.to_json()).unwrap(), request);
         assert_eq!(request.layout().socket, "/run/x.sock");
+        let plain = Request { settings: Settings::default(), ..request };
+        assert!(!plain.to_json().contains("settings"), "{}", plain.to_json());
+        assert_eq!(serde_json::from_str::<Request>(&plain.to_json()).unwrap(), plain);
     }
 
     #[test]

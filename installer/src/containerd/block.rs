@@ -7,6 +7,7 @@
 use std::fmt::Write as _;
 use std::ops::Range;
 
+use installer_protocol::settings::Sandboxer;
 use sha2::{Digest as _, Sha256};
 use toml_edit::{DocumentMut, Item};
 
@@ -48,16 +49,44 @@ impl Subject<'_> {
     }
 }
 
-/// A handler's table.
+/// A handler's table. It has no key that is at its default, but for the cgroup driver: an older runtime refuses what it
+/// does not know.
 pub(super) fn handler_body(handler: &Handler, schema: Schema) -> String {
-    let Handler { name, launcher, systemd_cgroup } = handler;
+    let Handler { name, launcher, systemd_cgroup, settings } = handler;
     let table = table_name(schema, name);
-    let launcher = quoted(launcher);
+    let (runtime, launcher) = (quoted(runtime_type(handler)), quoted(launcher));
     let annotations = quoted(super::ANNOTATIONS);
-    format!(
-        "[{table}]\n  runtime_type = \"{RUNTIME_TYPE}\"\n  runtime_path = {launcher}\n  pod_annotations = [{annotations}]\n  \
-         container_annotations = [{annotations}]\n  [{table}.options]\n    SystemdCgroup = {systemd_cgroup}\n"
-    )
+    let mut body = format!(
+        "[{table}]\n  runtime_type = {runtime}\n  runtime_path = {launcher}\n  pod_annotations = [{annotations}]\n  \
+         container_annotations = [{annotations}]\n"
+    );
+    for (key, value) in sandboxer_keys(settings.sandboxer) {
+        // Writing to a String cannot fail.
+        let _ = writeln!(body, "  {key} = {value}");
+    }
+    let _ = write!(body, "  [{table}.options]\n    SystemdCgroup = {systemd_cgroup}\n");
+    for (key, value) in settings.options() {
+        let _ = writeln!(body, "    {key} = {value}");
+    }
+    body
+}
+
+/// What containerd calls the runtime. For sandboxes that the runtime makes it looks for the launcher by this alone, as of
+/// containerd 2.4.
+pub(super) fn runtime_type(handler: &Handler) -> &str {
+    match handler.settings.sandboxer {
+        Sandboxer::PodSandbox => RUNTIME_TYPE,
+        Sandboxer::Shim => &handler.launcher,
+    }
+}
+
+/// containerd's own keys of a handler by which it leaves sandboxes to the runtime: also the image that no sandbox is made
+/// of then need not be there.
+pub(super) fn sandboxer_keys(sandboxer: Sandboxer) -> &'static [(&'static str, &'static str)] {
+    match sandboxer {
+        Sandboxer::PodSandbox => &[],
+        Sandboxer::Shim => &[("sandboxer", "\"shim\""), ("disable_pause_image_pull", "true")],
+    }
 }
 
 /// runc's table with every value that containerd 1.x has by default: 1.7 has one more than 1.6.

@@ -117,9 +117,9 @@ impl<'a> Draft<'a> {
     }
 
     /// The record of the handler's files, which `self` has in place.
-    pub(super) fn record(&self, name: &str, place: &Place, earlier: Option<&Record>) -> Result<Record, ConfigError> {
+    pub(super) fn record(&self, handler: &Handler, place: &Place, earlier: Option<&Record>) -> Result<Record, ConfigError> {
         let mut without = self.clone();
-        without.uninstall(name)?;
+        without.uninstall(&handler.name)?;
         let mut files = Vec::new();
         for path in place.paths(&self.facts.main) {
             if let Some(after) = self.text(&path)? {
@@ -132,7 +132,7 @@ impl<'a> Draft<'a> {
         made_folders.extend(folders.filter(|(folder, is_new)| *is_new || *folder == own).map(|(folder, _)| folder));
         made_folders.sort();
         made_folders.dedup();
-        Ok(Record { handler: name.to_owned(), files, made_folders })
+        Ok(Record { handler: handler.name.clone(), settings: handler.settings, files, made_folders })
     }
 
     /// A file that knows the handler `name` and was not written by us.

@@ -93,6 +93,22 @@ pub enum ConfigError {
         /// Where it stands.
         path: String,
     },
+    /// A containerd that keeps the options from the runtime.
+    #[error(
+        "containerd {version} does not tell the runtime its options: leave spec.runtime as it is by default, or upgrade containerd to 1.7 or later"
+    )]
+    OptionsUnread {
+        /// containerd's version.
+        version: Version,
+    },
+    /// A containerd that should not leave sandboxes to the runtime.
+    #[error(
+        "containerd.sandboxer Shim needs containerd 2.4 or later, and this is {version}: older ones crash or lose pods by it; set it to PodSandbox, or upgrade containerd"
+    )]
+    SandboxerTooOld {
+        /// containerd's version.
+        version: Version,
+    },
     /// What is asked for cannot be done on this node.
     #[error("containerd.mode {mode:?} is not for this node: {why}")]
     Mode {
@@ -178,6 +194,8 @@ impl ConfigError {
             Self::NoVersion { .. }
             | Self::TooOld { .. }
             | Self::CriDisabled { .. }
+            | Self::OptionsUnread { .. }
+            | Self::SandboxerTooOld { .. }
             | Self::RenderedByOld { .. }
             | Self::NotImported { .. }
             | Self::Unmanaged { .. }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use toml_edit::{Item, TableLike, Value};
 
 use super::error::ConfigError;
-use super::{ANNOTATIONS, Handler, RUNTIME_TYPE, schema};
+use super::{ANNOTATIONS, Handler, block, schema};
 
 /// As many differences as a message names.
 const NAMED: usize = 5;
@@ -98,13 +98,16 @@ impl Dump {
         };
         let text = |text: &str| normal(&Value::from(text));
         let annotations = format!("[{}]", text(ANNOTATIONS));
-        let wanted = [
-            (&["runtime_type"][..], text(RUNTIME_TYPE)),
-            (&["runtime_path"], text(&handler.launcher)),
-            (&["pod_annotations"], annotations.clone()),
-            (&["container_annotations"], annotations),
-            (&["options", "SystemdCgroup"], handler.systemd_cgroup.to_string()),
+        let mut wanted = vec![
+            (vec!["runtime_type"], text(block::runtime_type(handler))),
+            (vec!["runtime_path"], text(&handler.launcher)),
+            (vec!["pod_annotations"], annotations.clone()),
+            (vec!["container_annotations"], annotations),
+            (vec!["options", "SystemdCgroup"], handler.systemd_cgroup.to_string()),
         ];
+        let own = block::sandboxer_keys(handler.settings.sandboxer).iter();
+        wanted.extend(own.map(|&(key, value)| (vec![key], value.to_owned())));
+        wanted.extend(handler.settings.options().into_iter().map(|(key, value)| (vec!["options", key], value.to_string())));
         let of_handler = |keys: &[&str]| {
             let mut leaves = self.leaves.iter().filter(|(path, _)| runtime_of(path) == Some(name));
             leaves.find(|(path, _)| path[5..].iter().eq(keys.iter())).map(|(_, value)| value.as_str())

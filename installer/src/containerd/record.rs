@@ -1,5 +1,6 @@
 //! What was written for a handler, so that it can be taken back.
 
+use installer_protocol::Settings;
 use serde::{Deserialize, Serialize};
 
 /// What was written for a handler. It is kept on the node's disk as a part of the installer's record.
@@ -8,6 +9,9 @@ use serde::{Deserialize, Serialize};
 pub struct Record {
     /// The handler's name.
     pub handler: String,
+    /// What is chosen of it. A former installer, which may come again, passes over this.
+    #[serde(default, skip_serializing_if = "Settings::is_default")]
+    pub settings: Settings,
     /// Every file that was edited.
     pub files: Vec<Written>,
     /// Folders that were made for them: to be removed once they are empty, when all is taken back.
@@ -26,4 +30,22 @@ pub struct Written {
     pub before: Option<String>,
     /// What it held with the handler.
     pub after: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use installer_protocol::settings::LogLevel;
+
+    use super::*;
+
+    #[test]
+    fn a_former_record_is_one_of_a_handler_that_nothing_was_chosen_of() {
+        let former = r#"{"handler":"wasmedge","files":[],"madeFolders":[]}"#;
+        let record: Record = serde_json::from_str(former).unwrap();
+        assert_eq!(record.settings, Settings::default());
+        assert_eq!(serde_json::to_string(&record).unwrap(), former);
+        let chosen = Record { settings: Settings { log_level: LogLevel::Warn, ..Settings::default() }, ..record };
+        let text = serde_json::to_string(&chosen).unwrap();
+        assert_eq!(serde_json::from_str::<Record>(&text).unwrap(), chosen);
+    }
 }

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::io;
 
-use installer_protocol::Distribution;
-use installer_protocol::Reason;
+use installer_protocol::{Distribution, Reason};
 use proptest::prelude::*;
 
 use super::*;
+
+mod chosen;
 
 const MAIN: &str = "/etc/containerd/config.toml";
 const OWN: &str = "/etc/containerd/wasmedge-runtime.d/wasmedge-runtime-wasmedge.toml";
@@ -65,7 +66,7 @@ impl Files for Host {
 
 fn handler(name: &str) -> Handler {
     let launcher = format!("/opt/wasmedge-runtime/0.1.0-0123456789ab/bin/{name}");
-    Handler { name: name.to_owned(), launcher, systemd_cgroup: true }
+    Handler { name: name.to_owned(), launcher, systemd_cgroup: true, settings: Settings::default() }
 }
 
 fn proposed(distribution: Distribution, mode: Mode, containerd: &str, files: &[(&str, &str)]) -> Result<Proposal, ConfigError> {
@@ -202,7 +203,7 @@ fn a_preinstalled_handler_is_nothing_to_write() {
 fn names_and_paths_that_could_break_out_of_their_place_are_refused() {
     let facts = Host::with(&[(MAIN, V3)]).facts(Distribution::Systemd, Mode::Auto, "2.4.2", None).unwrap();
     for (name, launcher) in [("", "/a"), ("a b", "/a"), ("a]\n[x", "/a"), ("../a", "/a"), ("a", "bin/a"), ("a", "/a\nb")] {
-        let handler = Handler { name: name.to_owned(), launcher: launcher.to_owned(), systemd_cgroup: false };
+        let handler = Handler { name: name.to_owned(), launcher: launcher.to_owned(), ..handler("wasmedge") };
         assert_eq!(propose(&facts, &handler, None).unwrap_err().reason(), Reason::InvalidRequest, "{name:?} {launcher:?}");
     }
 }

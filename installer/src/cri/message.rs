@@ -10,14 +10,6 @@ use std::collections::BTreeMap;
 pub(crate) struct Empty {}
 
 #[derive(Clone, PartialEq, prost::Message)]
-pub(crate) struct VersionResponse {
-    #[prost(string, tag = "2")]
-    pub(crate) runtime_name: String,
-    #[prost(string, tag = "3")]
-    pub(crate) runtime_version: String,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
 pub(crate) struct StatusRequest {
     #[prost(bool, tag = "1")]
     pub(crate) verbose: bool,

@@ -9,7 +9,7 @@ use super::*;
 async fn a_socket_that_is_not_there_is_unreachable() {
     let folder = tempfile::tempdir().unwrap();
     let socket = folder.path().join("containerd.sock");
-    let error = Cri::at(&socket).version().await.unwrap_err();
+    let error = Cri::at(&socket).served().await.unwrap_err();
     assert!(matches!(&error, CriError::Unreachable { source, .. } if source.kind() == io::ErrorKind::NotFound), "{error:?}");
 }
 
@@ -18,7 +18,7 @@ async fn a_client_whose_first_call_failed_reaches_a_containerd_that_came_up_sinc
     let folder = tempfile::tempdir().unwrap();
     let socket = folder.path().join("containerd.sock");
     let cri = Cri::at(&socket);
-    cri.version().await.unwrap_err();
+    cri.served().await.unwrap_err();
     let listener = UnixListener::bind(&socket).unwrap();
     let connected = async {
         let (mut stream, _) = listener.accept().await.unwrap();
@@ -28,7 +28,7 @@ async fn a_client_whose_first_call_failed_reaches_a_containerd_that_came_up_sinc
     };
     tokio::select! {
         preface = connected => assert_eq!(&preface, b"PRI"),
-        answer = cri.version() => panic!("answered by nobody: {answer:?}"),
+        answer = cri.served() => panic!("answered by nobody: {answer:?}"),
     }
 }
 

@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 
 use crate::host::{HostPath, HostRoot};
 
-/// Where containerd keeps the bundles of tasks, below its state folder.
-const BUNDLES: &str = "io.containerd.runtime.v2.task";
+/// Where containerd keeps bundles, below its state folder: of tasks, and of sandboxes that a runtime makes.
+const BUNDLES: [&str; 2] = ["io.containerd.runtime.v2.task", "io.containerd.sandbox.controller.v1.shim"];
 /// The file of a bundle that says which program serves it.
 const PROGRAM: &str = "shim-binary-path";
 
-/// A container that runs, or that containerd has not deleted yet.
+/// A container or a pod's sandbox that runs, or that containerd has not deleted yet.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Container {
     /// containerd's namespace, `k8s.io` for those of pods.
@@ -35,18 +35,27 @@ impl Container {
 /// When the state folder, or a file in it, is there and cannot be read.
 pub fn containers(root: &HostRoot, state: &HostPath) -> io::Result<Vec<Container>> {
     let mut found = Vec::new();
-    for namespace in entries(&root.locate(&state.join(BUNDLES))?)? {
-        for bundle in entries(&namespace)? {
-            let program = match fs::read_to_string(bundle.join(PROGRAM)) {
-                Ok(program) => program,
-                // One that is being made or deleted; or one of a containerd that keeps no such file.
-                Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => continue,
-                Err(error) => return Err(error),
-            };
-            found.push(Container { namespace: name(&namespace), id: name(&bundle), program: program.trim().to_owned() });
+    for bundles in BUNDLES {
+        for namespace in entries(&root.locate(&state.join(bundles))?)? {
+            found.extend(containers_of(&namespace)?);
         }
     }
     found.sort();
+    Ok(found)
+}
+
+/// The containers of one of containerd's namespaces.
+fn containers_of(namespace: &Path) -> io::Result<Vec<Container>> {
+    let mut found = Vec::new();
+    for bundle in entries(namespace)? {
+        let program = match fs::read_to_string(bundle.join(PROGRAM)) {
+            Ok(program) => program,
+            // One that is being made or deleted; or one of a containerd that keeps no such file.
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => continue,
+            Err(error) => return Err(error),
+        };
+        found.push(Container { namespace: name(namespace), id: name(&bundle), program: program.trim().to_owned() });
+    }
     Ok(found)
 }
 
@@ -73,11 +82,15 @@ mod tests {
         fs::create_dir_all(&bundle).unwrap();
         fs::create_dir_all(bundle.with_file_name("half")).unwrap();
         fs::write(bundle.join(PROGRAM), "/opt/wasmedge-runtime/a/0.1.0-0/bin/shim").unwrap();
+        let sandbox = folder.path().join("run/containerd/io.containerd.sandbox.controller.v1.shim/k8s.io/pod");
+        fs::create_dir_all(&sandbox).unwrap();
+        fs::write(sandbox.join(PROGRAM), "/opt/wasmedge-runtime/b/0.1.0-0/bin/shim\n").unwrap();
         let root = HostRoot::new(folder.path());
         let path = |text| HostPath::new(text).unwrap();
         let found = containers(&root, &path("/run/containerd")).unwrap();
-        assert_eq!(found.len(), 1);
-        assert_eq!((found[0].namespace.as_str(), found[0].id.as_str()), ("k8s.io", "abc"));
+        let names: Vec<_> = found.iter().map(|found| (found.namespace.as_str(), found.id.as_str())).collect();
+        assert_eq!(names, [("k8s.io", "abc"), ("k8s.io", "pod")]);
+        assert!(found[1].uses(&path("/opt/wasmedge-runtime/b")));
         assert!(found[0].uses(&path("/opt/wasmedge-runtime/a")) && !found[0].uses(&path("/opt/wasmedge-runtime/b")));
         assert_eq!(containers(&root, &path("/run/other")).unwrap(), []);
     }

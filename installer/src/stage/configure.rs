@@ -7,7 +7,7 @@ use super::artifact::Placed;
 use super::check::Facts;
 use super::{Failure, Job};
 use crate::change::{self, HostDump, HostFiles, Plan};
-use crate::containerd::{self, ConfigError};
+use crate::containerd::{self, ConfigError, Handler};
 use crate::record::{Active, Record, Wish};
 
 /// What was done.
@@ -26,11 +26,13 @@ pub struct Configured {
 /// cannot be written: then the record has a pending change.
 pub fn run(job: &Job<'_>, record: &mut Record, facts: &Facts, wish: &Wish, placed: &Placed) -> Result<Configured, Failure> {
     change::remove_candidate(job)?;
+    let handler = wish.handler(job.request.settings);
     if let Some(pending) = &record.pending {
         let tried = pending
             .tried
             .as_ref()
-            .filter(|tried| pending.verb == Verb::Install && tried.wish == *wish && tried.installed == placed.installed);
+            .filter(|tried| pending.verb == Verb::Install && tried.wish == *wish && tried.installed == placed.installed)
+            .filter(|tried| tried.config.settings == handler.settings);
         if let Some(active) = tried.cloned() {
             let written = change::apply(job, record)?;
             return Ok(Configured { active, written });
@@ -40,7 +42,8 @@ pub fn run(job: &Job<'_>, record: &mut Record, facts: &Facts, wish: &Wish, place
         record.pending = None;
         change::save(job, record)?;
     }
-    let (found, proposal) = propose(job, record, facts, wish).map_err(|error| Failure { reason: error.reason(), error: error.into() })?;
+    let (found, proposal) =
+        propose(job, record, facts, &handler).map_err(|error| Failure { reason: error.reason(), error: error.into() })?;
     let active = Active {
         wish: wish.clone(),
         installed: placed.installed.clone(),
@@ -51,8 +54,7 @@ pub fn run(job: &Job<'_>, record: &mut Record, facts: &Facts, wish: &Wish, place
         return Ok(Configured { active, written: Vec::new() });
     }
     let dump = HostDump { job, program: &facts.program };
-    containerd::prove(&dump, &found, &proposal, &wish.handler())
-        .map_err(|error| Failure { reason: error.reason(), error: error.into() })?;
+    containerd::prove(&dump, &found, &proposal, &handler).map_err(|error| Failure { reason: error.reason(), error: error.into() })?;
     job.go_on()?;
     let plan = Plan {
         verb: Verb::Install,
@@ -66,9 +68,14 @@ pub fn run(job: &Job<'_>, record: &mut Record, facts: &Facts, wish: &Wish, place
     Ok(Configured { active, written })
 }
 
-fn propose(job: &Job<'_>, record: &Record, facts: &Facts, wish: &Wish) -> Result<(containerd::Facts, containerd::Proposal), ConfigError> {
+fn propose(
+    job: &Job<'_>,
+    record: &Record,
+    facts: &Facts,
+    handler: &Handler,
+) -> Result<(containerd::Facts, containerd::Proposal), ConfigError> {
     let written = record.active.as_ref().map(|active| &active.config);
     let found = containerd::Facts::gather(&HostFiles(job.node.root), &job.layout, job.request.mode, facts.version, written)?;
-    let proposal = containerd::propose(&found, &wish.handler(), written)?;
+    let proposal = containerd::propose(&found, handler, written)?;
     Ok((found, proposal))
 }

@@ -7,12 +7,12 @@ use std::time::Duration;
 use installer_protocol::Reason;
 use installer_protocol::layout::Restarter;
 use installer_protocol::report::Restart;
+use systemd_client::Unit;
 
 use super::verify::{Expected, READY};
 use super::{Because as _, Failure, Job};
 use crate::detect;
 use crate::record::Touched;
-use crate::systemd::Unit;
 
 /// Between two looks at whether a distribution has restarted its containerd.
 const PAUSE: Duration = Duration::from_millis(500);

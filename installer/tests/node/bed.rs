@@ -82,6 +82,7 @@ impl Bed {
             artifact: Some(Artifact::Bundled),
             mode: Mode::Auto,
             cgroup_driver: CgroupDriver::Auto,
+            settings: installer_protocol::Settings::default(),
             paths: Paths::default(),
             image: "registry.example/node-installer:1".to_owned(),
         };

@@ -5,7 +5,8 @@ use std::process::Command;
 use std::time::Duration;
 
 use installer_protocol::report::Restart;
-use installer_protocol::{Distribution, Mode, Outcome, Reason, Request, Stage};
+use installer_protocol::settings::LogLevel;
+use installer_protocol::{Distribution, Mode, Outcome, Reason, Request, Settings, Stage, Verb};
 use node_installer::host::HostPath;
 
 use crate::bed::{Bed, CONFIG};
@@ -125,6 +126,29 @@ fn what_somebody_else_wrote_in_the_meantime_stays() {
         fs::write(&config, format!("{text}\n[debug]\n  level = \"debug\"\n")).unwrap();
         bed.removed();
         assert_eq!(fs::read_to_string(&config).unwrap(), format!("{CONFIG}\n[debug]\n  level = \"debug\"\n"));
+    }
+}
+
+#[test]
+fn going_back_keeps_what_was_chosen_before_also_beside_somebody_elses_change() {
+    for mut bed in [Bed::new(), Bed::old()] {
+        bed.request.settings = Settings { log_level: LogLevel::Warn, ..Settings::default() };
+        let path = bed.installed().host.config_path;
+        let before = bed.read(&path);
+        bed.request.settings.log_level = LogLevel::Trace;
+        // An installer is killed between its files and its proof, and then somebody else writes to the file.
+        let mut step = 1;
+        while bed.killed_at(step, Verb::Install) && !bed.read(&path).contains("trace") {
+            step += 1;
+        }
+        let level = "\n[debug]\n  level = \"debug\"\n";
+        fs::write(bed.path(&path), bed.read(&path) + level).unwrap();
+        // Another request has to take that back first, and fails itself.
+        bed.request.settings.log_level = LogLevel::Error;
+        bed.fake.faults.restarts.set(1);
+        let report = bed.install();
+        assert_eq!(report.outcome, Outcome::RolledBack, "{report:#?}");
+        assert_eq!(bed.read(&path), before + level);
     }
 }
 

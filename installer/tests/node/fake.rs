@@ -17,7 +17,7 @@ use node_installer::cri::{Handlers, Readiness, Served};
 use node_installer::fetch::{Archive, FetchError, Fetcher};
 use node_installer::host::{HostPath, HostRoot};
 use node_installer::machine::{Machine, Trial};
-use node_installer::systemd::{ActiveState, LoadState, Unit};
+use systemd_client::{ActiveState, LoadState, Unit};
 use toml::{Table, Value};
 
 /// What ends a process at a step.

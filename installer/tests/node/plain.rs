@@ -3,9 +3,10 @@
 use std::fs;
 
 use installer_protocol::report::Restart;
-use installer_protocol::{Artifact, CgroupDriver, Mode, Outcome, Reason, Request, Stage};
+use installer_protocol::settings::{Grouping, LogLevel};
+use installer_protocol::{Artifact, CgroupDriver, Distribution, Mode, Outcome, Reason, Request, Settings, Stage};
 
-use crate::bed::{Bed, archive};
+use crate::bed::{Bed, CONFIG, archive};
 
 #[test]
 fn an_installation_is_proven_by_a_guest_and_tells_what_it_found() {
@@ -108,6 +109,35 @@ fn a_request_says_what_the_node_does_not_show() {
     bed.request.cgroup_driver = CgroupDriver::Cgroupfs;
     let report = bed.installed();
     assert!(bed.read(&report.host.config_path).contains("SystemdCgroup = false"));
+}
+
+#[test]
+fn a_choice_is_a_restart_and_containers_stay() {
+    for mut bed in [Bed::new(), Bed::old()] {
+        let plain = bed.installed();
+        let path = &plain.host.config_path;
+        let (before, launcher) = (bed.read(path), plain.installed.as_ref().unwrap().path.clone());
+        bed.run_container("pod", &launcher);
+        bed.request.settings = Settings { log_level: LogLevel::Debug, grouping: Grouping::Pod, ..Settings::default() };
+        let chosen = bed.installed();
+        assert_eq!((chosen.restart, &chosen.installed), (Restart::Done, &plain.installed), "the runtime itself is the same");
+        assert!(bed.read(path).contains("log_level = \"debug\"") && bed.read(path).contains("grouping = \"pod\""));
+        assert_eq!((bed.installed().restart, bed.fake.restarts.get()), (Restart::NotNeeded, 2), "nothing is left to be done");
+        bed.request.settings = Settings::default();
+        assert_eq!(bed.installed().restart, Restart::Done);
+        assert_eq!(bed.read(path), before);
+    }
+}
+
+#[test]
+fn what_this_containerd_does_not_pass_on_cannot_be_chosen() {
+    let mut bed = Bed::with(Distribution::Systemd, "1.6.20", "containerd.service", &[("/etc/containerd/config.toml", CONFIG)]);
+    bed.installed();
+    bed.request.settings = Settings { max_containers: Some(100), ..Settings::default() };
+    let report = bed.install();
+    assert_eq!((report.outcome, report.stage, report.reason), (Outcome::Refused, Stage::Configure, Reason::Unsupported));
+    assert!(report.message.contains("spec.runtime"), "{}", report.message);
+    assert_eq!(bed.fake.restarts.get(), 1);
 }
 
 #[test]

@@ -109,6 +109,7 @@ impl Stage {
             artifact: None,
             mode: request::Mode::Auto,
             cgroup_driver: request::CgroupDriver::Auto,
+            settings: installer_protocol::Settings::default(),
             paths: Paths::default(),
             image: "installer:1".to_owned(),
         };

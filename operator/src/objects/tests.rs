@@ -52,6 +52,7 @@ fn request(distribution: Distribution) -> Request {
         artifact: Some(Artifact::Bundled),
         mode: request::Mode::Auto,
         cgroup_driver: request::CgroupDriver::Auto,
+        settings: installer_protocol::Settings::default(),
         paths: Paths::default(),
         image: "installer:1".to_owned(),
     }

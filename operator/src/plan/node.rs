@@ -7,7 +7,7 @@ use installer_protocol::{Outcome, Reason, Report};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt as _;
 
-use super::pace::{ATTEMPTS, LISTED, after, after_now, delay, limit, patience};
+use super::pace::{ATTEMPTS, LISTED, Patience, after, after_now, delay, limit, patience};
 use super::rollout::{Candidate, Why, is_changing};
 use super::seen::{Served, serves, startup_taints};
 use super::{Action, Direction, Draft, JobFacts, NodeFacts, Readiness, Target, Unfit, removal};
@@ -164,13 +164,13 @@ impl Step<'_, '_, '_> {
     }
 
     fn wait_for(&mut self, job: &str, waiting: Option<String>) {
-        let end = after(self.status.since.as_ref(), self.draft.observed.now, patience(self.draft));
-        if self.draft.observed.now < end {
-            self.draft.wake_at(end);
-            self.set(Phase::Installing, |status| status.message = waiting);
-            return;
+        match patience(self.draft, self.status.since.as_ref()) {
+            Patience::Until(end) => {
+                self.draft.wake_at(end);
+                self.set(Phase::Installing, |status| status.message = waiting);
+            }
+            Patience::Over(why) => self.lost(job, why),
         }
-        self.lost(job, "its time is over and the node's kubelet has not said that it ended");
     }
 
     fn hear(&mut self, job: &str, report: &Report) {

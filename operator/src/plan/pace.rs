@@ -37,7 +37,20 @@ pub(super) fn after(since: Option<&Time>, now: Timestamp, delay: Duration) -> Ti
     after_now(since.map_or(now, |Time(since)| *since), delay)
 }
 
-/// What a Job that runs longer than this after its beginning is given up for.
-pub(super) fn patience(draft: &Draft<'_>) -> Duration {
-    limit(draft) + GRACE
+/// How long a Job is waited for.
+pub(super) enum Patience {
+    /// Until then.
+    Until(Timestamp),
+    /// No longer, for this reason.
+    Over(&'static str),
+}
+
+/// How long a Job is waited for that was begun at `since`.
+pub(super) fn patience(draft: &Draft<'_>, since: Option<&Time>) -> Patience {
+    let end = after(since, draft.observed.now, limit(draft) + GRACE);
+    if draft.observed.now < end {
+        Patience::Until(end)
+    } else {
+        Patience::Over("its time is over and the node's kubelet has not said that it ended")
+    }
 }

@@ -4,7 +4,7 @@ use installer_protocol::{Outcome, Reason};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::node::{say, unlabel};
-use super::pace::{after, after_now, delay, limit, patience};
+use super::pace::{Patience, after_now, delay, limit, patience};
 use super::rollout::{Candidate, Why};
 use super::{Action, Draft, JobFacts, NodeFacts, Readiness, Target};
 use crate::crd::{Phase, WasmRuntimeNodeStatus};
@@ -63,8 +63,7 @@ fn installing(draft: &mut Draft<'_>, name: &str, node: &NodeFacts, status: &Wasm
     let Some(job) = status.job.clone() else { return candidate(node, name) };
     match draft.observed.jobs.get(&job) {
         Some(JobFacts::Running(_)) => {
-            let end = after(status.since.as_ref(), draft.observed.now, patience(draft));
-            if draft.observed.now < end {
+            if let Patience::Until(end) = patience(draft, status.since.as_ref()) {
                 draft.wake_at(end);
                 return None;
             }
@@ -84,15 +83,13 @@ fn removing(draft: &mut Draft<'_>, target: &Target, name: &str, node: &NodeFacts
             let limit = limit(draft);
             draft.act(Action::StartInstaller { job, node: name.to_owned(), request: Box::new(request), limit });
         }
-        Some(JobFacts::Running(_)) => {
-            let end = after(status.since.as_ref(), draft.observed.now, patience(draft));
-            if draft.observed.now < end {
-                draft.wake_at(end);
-            } else {
-                later(draft, name, Reason::Interrupted, "its time is over and the node's kubelet has not said that it ended".to_owned());
+        Some(JobFacts::Running(_)) => match patience(draft, status.since.as_ref()) {
+            Patience::Until(end) => draft.wake_at(end),
+            Patience::Over(why) => {
+                later(draft, name, Reason::Interrupted, why.to_owned());
                 draft.act(Action::DeleteJob { node: Some(name.to_owned()), job });
             }
-        }
+        },
         Some(JobFacts::Reported(report)) if report.outcome == Outcome::Removed => {
             // In this order: a Job that is gone before it was obeyed would be made again.
             draft.act(Action::Forget { node: name.to_owned() });

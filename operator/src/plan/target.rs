@@ -11,7 +11,7 @@ use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
 use super::{NodeFacts, Observed};
-use crate::crd::{Mode, Platform, WasmRuntimeSpec};
+use crate::crd::{ContainerdSpec, Mode, Platform, WasmRuntimeSpec};
 use crate::names;
 
 /// What nodes are brought to.
@@ -39,7 +39,13 @@ impl Target {
         // Only what changes a node: a new image matters where the runtime comes in it. Tolerations, overhead, budget
         // and selector change no node.
         let image = spec.artifact.platforms.is_empty().then_some(&observed.installer_image);
-        let facts = json!([spec.runtime_class.handler, spec.artifact, spec.containerd, image]);
+        let ContainerdSpec { mode, systemd_cgroup, sandboxer: _, paths } = &spec.containerd;
+        let containerd = json!({ "mode": mode, "systemdCgroup": systemd_cgroup, "paths": paths });
+        let mut facts = vec![json!(spec.runtime_class.handler), json!(spec.artifact), containerd, json!(image)];
+        // What is not chosen was not there to be chosen once, and a new operator alone changes no node.
+        let settings = spec.settings();
+        facts.extend((!settings.is_default()).then(|| json!(settings)));
+        let facts = json!(facts);
         Self { hash: digest(&facts.to_string(), 16), runtime: observed.runtime.name_any(), spec, image: observed.installer_image.clone() }
     }
 
@@ -71,6 +77,7 @@ impl Target {
             artifact,
             mode: self.spec.containerd.mode.into(),
             cgroup_driver: self.spec.containerd.systemd_cgroup.into(),
+            settings: self.spec.settings(),
             paths: (&self.spec.containerd.paths).into(),
             image: self.image.clone(),
         }

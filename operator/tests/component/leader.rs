@@ -45,6 +45,17 @@ fn holder(stage: &Stage) -> String {
     lease.and_then(|lease| lease["spec"]["holderIdentity"].as_str().map(str::to_owned)).unwrap_or_default()
 }
 
+/// A stage with `nodes` nodes whose leader is at work on a runtime, and a rival that waits.
+async fn at_work_with_a_rival(nodes: usize) -> (Stage, Replica, Replica) {
+    let stage = Stage::with_nodes(nodes);
+    let first = Replica::start(&stage, "first");
+    until_leads(&stage, "first").await;
+    let second = Replica::start(&stage, "second");
+    stage.install("wasmedge", &json!({}));
+    stage.until("wasmedge", &["node-1"], "Installing").await;
+    (stage, first, second)
+}
+
 async fn until_leads(stage: &Stage, name: &str) {
     let leads = || if holder(stage) == name { Ok(()) } else { Err(format!("{:?} leads", holder(stage))) };
     stage.cluster.until(Duration::from_mins(2), leads).await.unwrap();
@@ -59,12 +70,7 @@ fn writes(stage: &Stage, name: &str) -> usize {
 
 #[tokio::test(start_paused = true)]
 async fn one_of_two_replicas_works_and_the_other_takes_over_when_it_is_killed() {
-    let stage = Stage::with_nodes(4);
-    let first = Replica::start(&stage, "first");
-    until_leads(&stage, "first").await;
-    let _second = Replica::start(&stage, "second");
-    stage.install("wasmedge", &json!({}));
-    stage.until("wasmedge", &["node-1"], "Installing").await;
+    let (stage, first, _second) = at_work_with_a_rival(4).await;
     assert_eq!(writes(&stage, "second"), 0);
     first.kill();
     until_leads(&stage, "second").await;
@@ -89,12 +95,7 @@ async fn a_replica_that_stops_gives_the_lead_away_at_once() {
 
 #[tokio::test(start_paused = true)]
 async fn a_leader_that_is_cut_off_ends_before_another_one_leads() {
-    let stage = Stage::with_nodes(4);
-    let first = Replica::start(&stage, "first");
-    until_leads(&stage, "first").await;
-    let _second = Replica::start(&stage, "second");
-    stage.install("wasmedge", &json!({}));
-    stage.until("wasmedge", &["node-1"], "Installing").await;
+    let (stage, first, _second) = at_work_with_a_rival(4).await;
     let Replica { connection, task, .. } = first;
     connection.cut();
     let cut = stage.cluster.now();

@@ -138,6 +138,36 @@ async fn a_new_release_reaches_nodes_one_by_one_while_they_take_pods() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_option_of_the_runtime_reaches_nodes_one_by_one_while_they_take_pods() {
+    let stage = Stage::with_nodes(3);
+    let nodes = ["node-0", "node-1", "node-2"];
+    let _operator = Operator::start(&stage, "a");
+    stage.install("wasmedge", &json!({}));
+    stage.until("wasmedge", &nodes, "Ready labelled").await;
+    let mut changes = stage.cluster.follow();
+    stage.change("wasmedge", &json!({ "runtime": { "logLevel": "Debug", "maxContainers": 100 } }));
+    let all_twice = || {
+        let runs = nodes.map(|node| stage.fleet.machine(node).runs);
+        if runs == [2, 2, 2] { Ok(()) } else { Err(format!("{runs:?}")) }
+    };
+    stage.cluster.until(Duration::from_hours(1), all_twice).await.unwrap();
+    stage.until("wasmedge", &nodes, "Ready labelled").await;
+    let mut asked = 0;
+    while let Ok(change) = changes.try_recv() {
+        if change.key.resource == NODE {
+            assert_eq!(change.object["metadata"]["labels"]["runtime.wasmedge.dev/wasmedge"], "ready", "{}", change.key);
+        } else if change.key.resource == JOB && change.before.is_none() {
+            let request = change.object["spec"]["template"]["spec"]["containers"][0]["args"][1].as_str().unwrap();
+            let request: serde_json::Value = serde_json::from_str(request).unwrap();
+            assert_eq!(request["settings"], json!({ "logLevel": "Debug", "maxContainers": 100 }), "{request}");
+            asked += 1;
+        }
+    }
+    assert_eq!((asked, stage.guard.most()), (3, 1));
+    stage.assert_sound();
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_node_whose_containerd_lists_no_handlers_is_labelled_on_its_installers_word() {
     let stage = Stage::empty();
     stage.fleet.join(pooled("old").containerd("1.7.27"));

@@ -1,5 +1,8 @@
 //! Tests.
 
+use installer_protocol::Settings;
+use installer_protocol::settings::{Grouping, LogLevel};
+
 use super::*;
 
 const SUBJECT: Subject<'static> = Subject::Handler("a");
@@ -57,9 +60,31 @@ fn a_default_that_somebody_changed_is_theirs() {
     assert!(left.contains("SystemdCgroup = true") && !left.contains(MARK), "{left}");
 }
 
+fn handler(settings: Settings) -> Handler {
+    Handler { name: "a".to_owned(), launcher: "/opt/with \"quotes\"\\".to_owned(), systemd_cgroup: false, settings }
+}
+
+#[test]
+fn what_is_at_its_default_is_no_key() {
+    let plain = handler_body(&handler(Settings::default()), Schema::Three);
+    for key in ["grouping", "log_level", "max_containers", "sandboxer", "disable_pause_image_pull"] {
+        assert!(!plain.contains(key), "{plain}");
+    }
+    let chosen = Settings { grouping: Grouping::Pod, log_level: LogLevel::Debug, max_containers: Some(9), sandboxer: Sandboxer::Shim };
+    let body = handler_body(&handler(chosen), Schema::Two);
+    let document = schema::parse("/c", &body).unwrap();
+    let table = schema::under(document.as_table(), &["plugins", Schema::Two.plugin(), "containerd", "runtimes", "a"]).unwrap();
+    // A sandbox's launcher is looked for by nothing else.
+    assert_eq!(table["runtime_type"].as_str(), table["runtime_path"].as_str());
+    assert_eq!((table["sandboxer"].as_str(), table["disable_pause_image_pull"].as_bool()), (Some("shim"), Some(true)));
+    let options = &table["options"];
+    assert_eq!((options["grouping"].as_str(), options["log_level"].as_str()), (Some("pod"), Some("debug")));
+    assert_eq!((options["max_containers"].as_integer(), options["SystemdCgroup"].as_bool()), (Some(9), Some(false)));
+}
+
 #[test]
 fn a_path_is_quoted() {
-    let handler = Handler { name: "a".to_owned(), launcher: "/opt/with \"quotes\"\\".to_owned(), systemd_cgroup: false };
+    let handler = handler(Settings::default());
     let body = handler_body(&handler, Schema::Three);
     let document = schema::parse("/c", &body).unwrap();
     let table = schema::under(document.as_table(), &["plugins", Schema::Three.plugin(), "containerd", "runtimes", "a"]).unwrap();

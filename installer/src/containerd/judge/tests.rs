@@ -1,5 +1,8 @@
 //! Tests.
 
+use installer_protocol::Settings;
+use installer_protocol::settings::{LogLevel, Sandboxer};
+
 use super::*;
 
 const RUNC: &str = "[plugins.'io.containerd.cri.v1.runtime'.containerd]\ndefault_runtime_name = 'runc'\n\
@@ -9,8 +12,30 @@ const OURS: &str = "[plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.
                     [plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.wasmedge.options]\nSystemdCgroup = true\n";
 
 fn differences(before: &str, after: &str) -> String {
-    let handler = Handler { name: "wasmedge".to_owned(), launcher: "/opt/x".to_owned(), systemd_cgroup: true };
+    differences_with(Settings::default(), before, after)
+}
+
+fn differences_with(settings: Settings, before: &str, after: &str) -> String {
+    let handler = Handler { name: "wasmedge".to_owned(), launcher: "/opt/x".to_owned(), systemd_cgroup: true, settings };
     judge(before, after, Expected::With(&handler)).map_or_else(|error| error.to_string(), |()| String::new())
+}
+
+#[test]
+fn what_is_chosen_has_to_be_there() {
+    let chosen = Settings { log_level: LogLevel::Debug, max_containers: Some(9), sandboxer: Sandboxer::Shim, ..Settings::default() };
+    let by_path = OURS.replace("'io.containerd.wasmedge.v1'", "'/opt/x'");
+    let handler = by_path.replace("runtime_path", "sandboxer = 'shim'\ndisable_pause_image_pull = true\nruntime_path");
+    let good = format!("{RUNC}{handler}log_level = 'debug'\nmax_containers = 9\n");
+    assert_eq!(differences_with(chosen, RUNC, &good), "");
+    for (key, named) in [
+        ("log_level = 'debug'\n", "nothing in wasmedge.options.log_level"),
+        ("max_containers = 9\n", "nothing in wasmedge.options.max_containers"),
+        ("sandboxer = 'shim'\n", "nothing in wasmedge.sandboxer"),
+        ("disable_pause_image_pull = true\n", "nothing in wasmedge.disable_pause_image_pull"),
+    ] {
+        let found = differences_with(chosen, RUNC, &good.replace(key, ""));
+        assert!(found.contains(named), "{named}: {found}");
+    }
 }
 
 #[test]

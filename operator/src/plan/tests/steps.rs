@@ -129,6 +129,42 @@ fn an_older_version_that_works_goes_on_taking_pods_when_the_new_one_fails() {
 }
 
 #[test]
+fn what_is_chosen_of_the_runtime_is_rolled_out_like_a_new_version() {
+    let target = |spec: &Value| plan(&world(spec, 1).observed("wasmedge")).target;
+    let plain = target(&json!({}));
+    let mut digests = BTreeSet::from([plain.hash.clone()]);
+    for choice in [
+        json!({ "runtime": { "grouping": "Pod" } }),
+        json!({ "runtime": { "logLevel": "Debug" } }),
+        json!({ "runtime": { "maxContainers": 250 } }),
+        json!({ "containerd": { "sandboxer": "Shim" } }),
+    ] {
+        let chosen = target(&choice);
+        assert!(digests.insert(chosen.hash.clone()), "{choice} is no new target");
+        let request = chosen.install(&node(&[])).unwrap();
+        assert_eq!(request.settings, runtime("wasmedge", &choice).spec.settings());
+    }
+
+    let mut world = world(&json!({}), 2);
+    world.settle();
+    world.runtimes.get_mut("wasmedge").unwrap().spec.runtime.log_level = crate::crd::LogLevel::Debug;
+    world.reconcile("wasmedge", usize::MAX);
+    assert_eq!(at_work(&world), ["node-00"]);
+    assert!(world.is_labelled("wasmedge", "node-00") && world.is_labelled("wasmedge", "node-01"), "both go on taking pods");
+    world.settle();
+    assert!(world.hosts.values().all(|host| *host == target(&json!({ "runtime": { "logLevel": "Debug" } })).hash));
+}
+
+#[test]
+fn a_new_operator_alone_sends_no_installer_where_nothing_is_chosen() {
+    // The digest from before there was a choice.
+    let expected = "651b2119d74dbafd";
+    for spec in [json!({}), json!({ "runtime": { "grouping": "Node", "logLevel": "Info" }, "containerd": { "sandboxer": "PodSandbox" } })] {
+        assert_eq!(plan(&world(&spec, 1).observed("wasmedge")).target.hash, expected);
+    }
+}
+
+#[test]
 fn the_label_waits_for_the_node_to_list_the_handler() {
     let mut world = world(&json!({}), 1);
     world.reconcile("wasmedge", usize::MAX);

@@ -32,7 +32,8 @@ fn what_is_not_said_is_filled_in() {
             "adoptExisting": false,
         },
         "artifact": {},
-        "containerd": {"mode": "Auto", "systemdCgroup": "Auto", "paths": {}},
+        "containerd": {"mode": "Auto", "systemdCgroup": "Auto", "sandboxer": "PodSandbox", "paths": {}},
+        "runtime": {"grouping": "Node", "logLevel": "Info"},
         "rollout": {"canary": 1, "maxUnavailable": 1, "failureThreshold": 1, "paused": false, "nodeTimeoutSeconds": 600},
         "uninstallPolicy": "Remove",
     });

@@ -90,6 +90,39 @@ fn a_preinstalled_runtime_has_no_archive() {
 }
 
 #[test]
+fn options_of_the_runtime_are_few_words_and_a_number() {
+    let with = |field: &str, value: Value| json!({"runtime": {field: value}});
+    let words = |field: &str, words: &[&str]| words.iter().map(|word| with(field, json!(word))).collect::<Vec<_>>();
+    accepted(words("grouping", &["Node", "Namespace", "Pod"]));
+    accepted(words("logLevel", &["Error", "Warn", "Info", "Debug", "Trace"]));
+    accepted([with("maxContainers", json!(1)), with("maxContainers", json!(1_000_000)), json!({"runtime": {}})]);
+    refused([
+        (with("grouping", json!("node")), r#"supported values: "Node", "Namespace", "Pod""#),
+        (with("logLevel", json!("Verbose")), r#"supported values: "Error", "Warn", "Info", "Debug", "Trace""#),
+        (with("maxContainers", json!(0)), "greater than or equal to 1"),
+        (with("maxContainers", json!(1_000_001)), "less than or equal to 1000000"),
+        (json!({"containerd": {"sandboxer": "shim"}}), r#"supported values: "PodSandbox", "Shim""#),
+    ]);
+}
+
+#[test]
+fn a_preinstalled_runtime_has_the_options_of_its_image() {
+    let with = |more: Value| {
+        let mut spec = json!({"containerd": {"mode": "Preinstalled"}});
+        spec.as_object_mut().into_iter().for_each(|spec| spec.extend(more.as_object().cloned().unwrap_or_default()));
+        spec
+    };
+    accepted([with(json!({})), with(json!({"runtime": {"grouping": "Node", "logLevel": "Info"}}))]);
+    let words = "leave runtime and containerd.sandboxer as they are by default";
+    refused([
+        (with(json!({"runtime": {"grouping": "Pod"}})), words),
+        (with(json!({"runtime": {"logLevel": "Debug"}})), words),
+        (with(json!({"runtime": {"maxContainers": 9}})), words),
+        (json!({"containerd": {"mode": "Preinstalled", "sandboxer": "Shim"}}), words),
+    ]);
+}
+
+#[test]
 fn max_unavailable_is_a_number_or_a_percentage() {
     let with = |value: Value| rollout("maxUnavailable", &value);
     accepted([json!(1), json!(100_000), json!("1%"), json!("25%"), json!("100%")].map(with));

@@ -46,6 +46,10 @@ const REFUSED: &[(&str, &str)] = &[
     ("runtimes.wasmedge.nodeSelectors={}", "nodeSelectors"),
     ("runtimes.wasmedge.nodeSelector={\"pool\":\"wasm\"}", "pool"),
     ("runtimes.wasmedge.containerd={\"mode\":\"Manual\"}", "mode"),
+    ("runtimes.wasmedge.containerd={\"sandboxer\":\"shim\"}", "sandboxer"),
+    ("runtimes.wasmedge.runtime={\"grouping\":\"Cluster\"}", "grouping"),
+    ("runtimes.wasmedge.runtime={\"logLevel\":\"info\"}", "logLevel"),
+    ("runtimes.wasmedge.runtime={\"maxContainers\":0}", "maxContainers"),
     ("runtimes.wasmedge.rollout={\"maxUnavailable\":\"150%\"}", "maxUnavailable"),
     ("runtimes.wasmedge.artifact={\"platforms\":[{\"arch\":\"amd64\",\"url\":\"https://a.example/x\"}]}", "sha256"),
     // What two values say together is beyond a schema; the template `checks.yaml` refuses it.

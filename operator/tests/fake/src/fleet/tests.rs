@@ -14,6 +14,7 @@ fn request(verb: Verb) -> Request {
         artifact: None,
         mode: Mode::Auto,
         cgroup_driver: CgroupDriver::Auto,
+        settings: installer_protocol::Settings::default(),
         paths: Paths::default(),
         image: "registry.example/installer:1.2.3".to_owned(),
     }
