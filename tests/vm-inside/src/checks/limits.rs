@@ -1,0 +1,143 @@
+//! Limits as the kernel has them, what happens beyond them, statistics, and freezing.
+
+use anyhow::{Result, ensure};
+use prost::Message as _;
+use serde_json::json;
+
+use super::checks;
+use crate::ground::{Driver, Ground};
+use crate::{machine, wait};
+
+checks![
+    limits_stand_in_the_cgroup,
+    memory_beyond_the_limit_is_137_and_told_as_such,
+    metrics_are_those_of_cgroup_v2,
+    a_paused_guest_is_frozen_until_it_is_resumed,
+    an_update_changes_limits_and_they_stay,
+];
+
+const KILL: u32 = 9;
+
+fn limits_stand_in_the_cgroup(ground: &Ground, driver: Driver) -> Result<()> {
+    let limits = json!({
+        "memory": { "limit": 96 << 20 },
+        "cpu": { "quota": 50_000, "period": 100_000, "shares": 512 },
+        "pids": { "limit": 77 },
+    });
+    let container = ground.run_limited(driver, &["/app.wasm", "sleep", "600"], &limits)?;
+    let weight = container.cgroup("cpu.weight")?;
+    ensure!(weight.parse::<u32>().is_ok_and(|weight| (1..100).contains(&weight)), "half of the usual share is the weight {weight}");
+    for (file, expected) in [("memory.max", "100663296"), ("cpu.max", "50000 100000"), ("pids.max", "77")] {
+        let found = container.cgroup(file)?;
+        ensure!(found == expected, "{file} says {found}, expected {expected}");
+    }
+    if driver == Driver::Systemd {
+        // What systemd does not know of, it would undo when it is reloaded.
+        let found = machine::property(&format!("wasm-{}.scope", container.id), "MemoryMax")?;
+        ensure!(found == "100663296", "systemd has {found} as the scope's limit");
+    }
+    container.end(KILL).map(drop)
+}
+
+fn memory_beyond_the_limit_is_137_and_told_as_such(ground: &Ground, driver: Driver) -> Result<()> {
+    let container = ground.run_limited(driver, &["/app.wasm", "oom"], &json!({ "memory": { "limit": 32 << 20, "swap": 32 << 20 } }))?;
+    let code = container.wait()?;
+    ensure!(code == 137, "exit code {code}; it printed {:?}", container.text());
+    container.delete()?;
+    let told = || {
+        let topics = ground.containerd.topics_of(&container.id);
+        Ok(topics.last().is_some_and(|topic| topic == "/tasks/delete").then_some(topics))
+    };
+    let topics = wait::until("its last event", told, || format!("{:?}", ground.containerd.topics_of(&container.id)))?;
+    let expected = ["create", "start", "oom", "exit", "delete"].map(|topic| format!("/tasks/{topic}"));
+    ensure!(topics == expected, "its events were {topics:?}");
+    Ok(())
+}
+
+/// A container's use of the machine: the fields of containerd's `cgroup2/stats/metrics.proto` that are looked at here.
+#[derive(Clone, PartialEq, prost::Message)]
+struct Metrics {
+    #[prost(message, optional, tag = "1")]
+    pids: Option<Pids>,
+    #[prost(message, optional, tag = "2")]
+    cpu: Option<Cpu>,
+    #[prost(message, optional, tag = "4")]
+    memory: Option<Memory>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct Pids {
+    #[prost(uint64, tag = "1")]
+    current: u64,
+    #[prost(uint64, tag = "2")]
+    limit: u64,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct Cpu {
+    #[prost(uint64, tag = "1")]
+    microseconds: u64,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct Memory {
+    #[prost(uint64, tag = "1")]
+    anonymous: u64,
+    #[prost(uint64, tag = "32")]
+    usage: u64,
+    #[prost(uint64, tag = "33")]
+    limit: u64,
+}
+
+fn metrics_are_those_of_cgroup_v2(ground: &Ground, driver: Driver) -> Result<()> {
+    const LIMIT: u64 = 128 << 20;
+    let limits = json!({ "memory": { "limit": LIMIT }, "pids": { "limit": 50 } });
+    let container = ground.run_limited(driver, &["/app.wasm", "spin"], &limits)?;
+    container.until_it_prints("spinning")?;
+    let ask = || {
+        let data = ground.containerd.metrics(&container.id)?;
+        ensure!(data.type_url.ends_with("io.containerd.cgroups.v2.Metrics"), "its metrics are a {}", data.type_url);
+        Ok(Metrics::decode(data.value.as_slice())?)
+    };
+    let first = ask()?;
+    let (pids, cpu, memory) = (first.pids.unwrap_or_default(), first.cpu.unwrap_or_default(), first.memory.unwrap_or_default());
+    ensure!((1..50).contains(&pids.current) && pids.limit == 50, "processes: {pids:?}");
+    ensure!(memory.limit == LIMIT && (1..LIMIT).contains(&memory.usage) && (1..LIMIT).contains(&memory.anonymous), "memory: {memory:?}");
+    // It computes all the time.
+    let more = || Ok((ask()?.cpu.unwrap_or_default().microseconds > cpu.microseconds + 100_000).then_some(()));
+    wait::until("its use of a processor to grow", more, || format!("at first it was {cpu:?}"))?;
+    container.end(KILL).map(drop)
+}
+
+fn a_paused_guest_is_frozen_until_it_is_resumed(ground: &Ground, driver: Driver) -> Result<()> {
+    let container = ground.run(driver, &["/app.wasm", "tick"])?;
+    container.until_it_prints("tick 2\n")?;
+    let frozen = || container.cgroup("cgroup.events").map(|text| text.contains("frozen 1"));
+    ground.containerd.pause(&container.id)?;
+    ensure!(frozen()?, "it was paused and is not frozen");
+    let state = ground.containerd.state(&container.id, "")?;
+    ensure!(state.status == 4, "containerd's number of its state is {}, expected 4: paused", state.status);
+    ground.containerd.resume(&container.id)?;
+    ensure!(!frozen()?, "it was resumed and is still frozen");
+    let length = container.text().len();
+    wait::until("it to go on", || Ok((container.text().len() > length).then_some(())), || container.text())?;
+    // A signal reaches it while it is frozen, too.
+    ground.containerd.pause(&container.id)?;
+    let code = container.end(KILL)?;
+    ensure!(code == 137, "exit code {code}");
+    Ok(())
+}
+
+fn an_update_changes_limits_and_they_stay(ground: &Ground, driver: Driver) -> Result<()> {
+    let container = ground.run_limited(driver, &["/app.wasm", "sleep", "600"], &json!({ "memory": { "limit": 64 << 20 } }))?;
+    let change = json!({ "memory": { "limit": 80 << 20 }, "cpu": { "quota": 30_000, "period": 100_000 } });
+    ground.containerd.update(&container.id, &change)?;
+    if driver == Driver::Systemd {
+        machine::output("systemctl", &["daemon-reload"])?;
+    }
+    for (file, expected) in [("memory.max", "83886080"), ("cpu.max", "30000 100000")] {
+        let found = container.cgroup(file)?;
+        ensure!(found == expected, "{file} says {found}, expected {expected}");
+    }
+    container.end(KILL).map(drop)
+}

@@ -1,0 +1,98 @@
+//! Containers that end by themselves or by a signal, further processes in them, and what the journal says.
+
+use anyhow::{Result, ensure};
+
+use super::checks;
+use crate::containerd::NAMESPACE;
+use crate::ground::{self, Driver, Ground, IMAGE, RUNTIME, nothing_left};
+use crate::{machine, wait};
+
+checks![
+    a_hello_is_run_by_ctr,
+    an_exit_code_arrives,
+    a_native_container_is_in_its_cgroup,
+    sigterm_ends_a_guest_with_143,
+    a_container_is_in_its_cgroup_and_deleted_leaves_nothing,
+    a_native_program_and_a_guest_can_be_added,
+    the_journal_has_the_hosts_lines,
+];
+
+const TERM: u32 = 15;
+const KILL: u32 = 9;
+
+fn a_hello_is_run_by_ctr(ground: &Ground, driver: Driver) -> Result<()> {
+    let id = ground.id(driver, "hello");
+    let (options, cgroup) = (driver.options_file()?, driver.cgroups_path(&id));
+    let first = ["--namespace", NAMESPACE, "run", "--rm", "--runtime", RUNTIME, "--runtime-config-path", &options];
+    let text = ground::ctr(&[&first[..], &["--cgroup", &cgroup, IMAGE, &id, "/hello.wasm"]].concat())?;
+    ensure!(text == "hello from wasm\n", "it printed {text:?}");
+    nothing_left(NAMESPACE, &id)
+}
+
+fn an_exit_code_arrives(ground: &Ground, driver: Driver) -> Result<()> {
+    let container = ground.run(driver, &["/app.wasm", "exit", "7"])?;
+    let codes = (container.wait()?, container.delete()?);
+    ensure!(codes == (7, 7), "its end was told as {codes:?}");
+    Ok(())
+}
+
+fn a_native_container_is_in_its_cgroup(ground: &Ground, driver: Driver) -> Result<()> {
+    let container = ground.run(driver, &["/native", "sleep"])?;
+    container.until_it_prints("sleeping")?;
+    let cgroup = machine::cgroup_of(container.pid()?)?;
+    ensure!(cgroup == driver.cgroup(&container.id), "it is in {}", cgroup.display());
+    // It asks for the signal, and ends by itself.
+    let code = container.end(TERM)?;
+    ensure!(code == 0, "exit code {code}");
+    nothing_left(NAMESPACE, &container.id)
+}
+
+fn sigterm_ends_a_guest_with_143(ground: &Ground, driver: Driver) -> Result<()> {
+    let container = ground.run(driver, &["/app.wasm", "sleep", "600"])?;
+    container.until_it_prints("sleeping")?;
+    let code = container.end(TERM)?;
+    ensure!(code == 143, "exit code {code}");
+    Ok(())
+}
+
+fn a_container_is_in_its_cgroup_and_deleted_leaves_nothing(ground: &Ground, driver: Driver) -> Result<()> {
+    let container = ground.run(driver, &["/app.wasm", "sleep", "600"])?;
+    container.until_it_prints("sleeping")?;
+    let pid = container.pid()?;
+    let cgroup = machine::cgroup_of(pid)?;
+    ensure!(cgroup == driver.cgroup(&container.id), "it is in {}", cgroup.display());
+    let units = machine::units(&format!("wasm-{}.scope", container.id))?;
+    ensure!(units.len() == usize::from(driver == Driver::Systemd), "systemd has these units of it: {units:?}");
+    let code = container.end(KILL)?;
+    ensure!(code == 137, "exit code {code}");
+    ensure!(!machine::is_alive(pid), "process {pid} lives");
+    nothing_left(NAMESPACE, &container.id)
+}
+
+fn a_native_program_and_a_guest_can_be_added(ground: &Ground, driver: Driver) -> Result<()> {
+    let container = ground.run(driver, &["/app.wasm", "sleep", "600"])?;
+    container.exec("guest", &["/hello.wasm"])?;
+    let guest = container.end_of("guest")?;
+    ensure!(guest == ("hello from wasm\n".to_owned(), 0), "the guest ended as {guest:?}");
+    container.exec("native", &["/native", "sleep"])?;
+    let pid = ground.containerd.state(&container.id, "native")?.pid;
+    let cgroup = machine::cgroup_of(pid)?;
+    ensure!(cgroup.starts_with(driver.cgroup(&container.id)), "the native program is in {}", cgroup.display());
+    machine::kill(pid)?;
+    let (text, code) = container.end_of("native")?;
+    ensure!(code == 137, "the native program ended with {code}, and printed {text:?}");
+    container.end(KILL).map(drop)
+}
+
+fn the_journal_has_the_hosts_lines(ground: &Ground, driver: Driver) -> Result<()> {
+    let container = ground.run(driver, &["/app.wasm", "sleep", "600"])?;
+    let host = machine::host_of(container.pid()?)?.to_string();
+    container.end(KILL)?;
+    let there = || Ok(Some(machine::journal_of(&container.id)?).filter(|lines| lines.len() >= 2));
+    let lines = wait::until("the host's lines in the journal", there, || String::from("there are none, or only one"))?;
+    // A guest that is a file of the container has no digest in any image: it is called by its path.
+    for (name, expected) in [("CONTAINERD_NAMESPACE", NAMESPACE), ("_PID", &host), ("GUEST_DIGEST", "/app.wasm")] {
+        ensure!(lines.iter().any(|line| line[name] == expected), "no line has {expected} as its {name}: {lines:#?}");
+    }
+    Ok(())
+}

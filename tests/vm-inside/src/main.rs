@@ -1,0 +1,91 @@
+//! The tests that run inside the emulated machine: the core of the node class on cgroup v2, with both ways to set up
+//! cgroups. The machine's unit `inside.service` starts it; what it tells goes to a serial line, as one line of JSON for
+//! each test (`testbed::vm::report` reads them).
+//!
+//! * [`checks`]: the tests.
+//! * [`ground`]: what they stand on: containers of one driver, and how to see that nothing is left of them.
+//! * [`containerd`], [`cri`]: containerd's API.
+//! * [`machine`]: processes, cgroups, systemd's units and the journal.
+#![forbid(unsafe_code)]
+
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use anyhow::{Context as _, Result, bail};
+use serde_json::json;
+
+mod wait;
+mod machine;
+mod containerd;
+mod cri;
+mod ground;
+mod checks;
+
+use ground::{Driver, Ground};
+
+/// The line that the outcomes are told on.
+const REPORT: &str = "/dev/ttyS1";
+/// The names of the tests that shall be run, one on a line.
+const WANTED: &str = "/parts/wanted";
+
+fn main() -> Result<ExitCode> {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    match words.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["names"] => {
+            let mut out = std::io::stdout().lock();
+            for (name, _) in all() {
+                writeln!(out, "{name}").context("print a name")?;
+            }
+        }
+        ["run"] => run(Path::new(WANTED), Path::new(REPORT))?,
+        _ => bail!("usage: vm-inside names|run"),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Every test with its name, for each driver.
+fn all() -> impl Iterator<Item = (String, impl Fn(&Ground) -> Result<()>)> {
+    [Driver::Cgroupfs, Driver::Systemd].into_iter().flat_map(|driver| {
+        let of_driver = move |check: &'static checks::Check| {
+            (format!("{}::{}", driver.name(), check.name), move |ground: &Ground| (check.body)(ground, driver))
+        };
+        checks::themes().map(of_driver)
+    })
+}
+
+/// Runs those that are wanted, and tells what becomes of each.
+fn run(wanted: &Path, report: &Path) -> Result<()> {
+    let wanted = fs::read_to_string(wanted).with_context(|| format!("read {}", wanted.display()))?;
+    let mut line = File::options().write(true).open(report).with_context(|| format!("open {}", report.display()))?;
+    let mut tell = |value: serde_json::Value| writeln!(line, "{value}").with_context(|| format!("write to {}", report.display()));
+    let ground = Ground::prepare();
+    let mut count = 0;
+    for (name, body) in all().filter(|(name, _)| wanted.lines().any(|line| line == name)) {
+        let started = Instant::now();
+        let outcome = match &ground {
+            Ok(ground) => body(ground).map_err(|error| format!("{error:#}\n{}", machine::containerds_words())),
+            Err(error) => Err(format!("nothing could be prepared: {error:#}\n{}", machine::containerds_words())),
+        };
+        let milliseconds = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        tell(json!({ "test": { "name": name, "failure": outcome.err(), "milliseconds": milliseconds } }))?;
+        count += 1;
+    }
+    tell(json!({ "end": { "tests": count } }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_test_has_a_name_of_its_own() {
+        let mut names: Vec<String> = all().map(|(name, _)| name).collect();
+        let count = names.len();
+        names.sort();
+        names.dedup();
+        assert_eq!(names.len(), count);
+    }
+}
