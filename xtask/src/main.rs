@@ -13,6 +13,7 @@ mod demo;
 mod kind;
 mod pack;
 mod test;
+mod bench;
 mod generate;
 mod tidy;
 mod ci;
@@ -34,6 +35,7 @@ enum Task {
     Kind(kind::Args),
     Pack(pack::Args),
     Test(test::Args),
+    Bench(bench::Args),
     #[command(name = "gen")]
     Generate(generate::Args),
     Tidy(tidy::Args),
@@ -58,6 +60,7 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Images(args) => images::run(args)?,
         Task::Kind(args) => kind::run(args)?,
         Task::Pack(args) => pack::run(args)?,
+        Task::Bench(args) => bench::run(args)?,
         Task::Generate(args) => generate::run(args)?,
         Task::Tidy(args) => tidy::run(args)?,
         Task::Ci(args) => ci::run(args)?,

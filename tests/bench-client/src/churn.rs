@@ -1,0 +1,86 @@
+//! Containers per second: made, run to their end and removed, several at once, all through one client.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use tokio::task::JoinSet;
+
+use crate::containerd::{Containerd, Exits, Template};
+use crate::plan::{Plan, Samples};
+use crate::tasks;
+
+pub(crate) async fn run(containerd: &Containerd, plan: &Plan) -> Result<Samples> {
+    let exits = containerd.exits().await?;
+    let templates = tasks::templates(containerd, plan).await?;
+    let mut samples = Samples::default();
+    for turn in plan.turns() {
+        let name = turn.subject.name.as_str();
+        let template = templates.get(name).with_context(|| format!("{name} has no template"))?;
+        let stream = Stream { containerd: containerd.clone(), exits: exits.clone(), template: template.clone(), prefix: turn.id() };
+        let flow = flow(Arc::new(stream), plan.in_flight, Duration::from_secs(plan.turn)).await?;
+        if turn.counts {
+            samples.add(name, "rate", flow.rate);
+            samples.add(name, "failed", flow.failed);
+            for life in flow.lives {
+                samples.time(name, "life", life);
+            }
+        }
+    }
+    Ok(samples)
+}
+
+/// Where one turn's containers come from.
+struct Stream {
+    containerd: Containerd,
+    exits: Exits,
+    template: Template,
+    prefix: String,
+}
+
+/// What came of one turn.
+struct Flow {
+    /// Containers per second, of those that ended with success.
+    rate: f64,
+    /// How long each of those took.
+    lives: Vec<Duration>,
+    /// How many ended otherwise.
+    failed: f64,
+}
+
+/// Has `in_flight` containers under way for the time of a turn.
+async fn flow(stream: Arc<Stream>, in_flight: usize, turn: Duration) -> Result<Flow> {
+    let begun = Instant::now();
+    let mut lanes = JoinSet::new();
+    for lane in 0..in_flight {
+        let stream = Arc::clone(&stream);
+        lanes.spawn(async move {
+            let (mut lives, mut failed) = (Vec::new(), 0.0);
+            for number in 0.. {
+                if begun.elapsed() >= turn {
+                    break;
+                }
+                let id = format!("{}-{lane}-{number}", stream.prefix);
+                let from = Instant::now();
+                let made = stream.containerd.make(&stream.template, &id).await?;
+                let life = tasks::live(&stream.containerd, &stream.exits, &made).await?;
+                stream.containerd.remove(&made).await?;
+                match life.code {
+                    0 => lives.push(from.elapsed()),
+                    _ => failed += 1.0,
+                }
+            }
+            anyhow::Ok((lives, failed))
+        });
+    }
+    let mut flow = Flow { rate: 0.0, lives: Vec::new(), failed: 0.0 };
+    while let Some(lane) = lanes.join_next().await {
+        let (lives, failed) = lane.context("a lane of containers panicked")??;
+        flow.lives.extend(lives);
+        flow.failed += failed;
+    }
+    // Until the last one has ended: those under way when the time was up count, and so does their time.
+    let count = u32::try_from(flow.lives.len()).context("more containers than can be counted")?;
+    flow.rate = f64::from(count) / begun.elapsed().as_secs_f64();
+    Ok(flow)
+}

@@ -1,0 +1,92 @@
+//! Containers that stay, alone or each in a pod of its own, for somebody else to look at.
+
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+use crate::containerd::Containerd;
+use crate::cri::{self, Cri};
+use crate::plan::{Form, Plan, Subject};
+use crate::tasks;
+
+/// How many are started, or removed, at once.
+const AT_ONCE: usize = 4;
+/// What their ids begin with.
+const PREFIX: &str = "idle-";
+
+/// Starts the containers of these numbers for each subject.
+pub(crate) async fn start(containerd: &Containerd, cri: &Cri, plan: &Plan) -> Result<()> {
+    let (from, to) = plan.numbers;
+    for subject in &plan.subjects {
+        let ids = (from..to).map(|number| format!("{PREFIX}{}-{number}", subject.name));
+        match plan.form {
+            Form::Task => {
+                let single = Plan { subjects: vec![subject.clone()], ..plan.clone() };
+                let template = tasks::templates(containerd, &single).await?.remove(&subject.name).context("the template was just read")?;
+                at_once(ids, |id| {
+                    let (containerd, template) = (containerd.clone(), template.clone());
+                    async move {
+                        let made = containerd.make(&template, &id).await?;
+                        containerd.create(&made).await?;
+                        containerd.start(&id).await
+                    }
+                })
+                .await?;
+            }
+            Form::Pod => at_once(ids, |id| run_pod(cri.clone(), plan.clone(), subject.clone(), id)).await?,
+        }
+    }
+    Ok(())
+}
+
+/// Removes all that [`start`] started.
+pub(crate) async fn clear(containerd: &Containerd, cri: &Cri) -> Result<()> {
+    let exits = containerd.exits().await?;
+    at_once(containerd.made(PREFIX).await?.into_iter(), |made| {
+        let (containerd, exit) = (containerd.clone(), exits.of(&made.id));
+        async move {
+            containerd.kill(&made.id).await?;
+            exit.seen().await?;
+            // How a killed program ends is no matter here.
+            containerd.delete(&made.id).await?;
+            containerd.remove(&made).await
+        }
+    })
+    .await?;
+    at_once(cri.sandboxes().await?.into_iter(), |id| {
+        let cri = cri.clone();
+        async move {
+            cri.stop_sandbox(&id).await?;
+            cri.remove_sandbox(&id).await
+        }
+    })
+    .await
+}
+
+async fn run_pod(cri: Cri, plan: Plan, subject: Subject, name: String) -> Result<()> {
+    let config = cri::pod(&name, plan.network, &plan.cgroup);
+    let sandbox = cri.run_sandbox(&config, &subject.handler).await?;
+    cri.run_container(&sandbox, config, &subject.image, &subject.words).await
+}
+
+/// Does `work` for each of `items`, a few at once; stops at the first that fails.
+async fn at_once<T, F>(items: impl Iterator<Item = T>, mut work: impl FnMut(T) -> F) -> Result<()>
+where
+    F: Future<Output = Result<()>> + Send + 'static,
+{
+    let places = Arc::new(Semaphore::new(AT_ONCE));
+    let mut all = JoinSet::new();
+    for item in items {
+        let (places, work) = (Arc::clone(&places), work(item));
+        all.spawn(async move {
+            let _place = places.acquire_owned().await.context("the places are closed")?;
+            work.await
+        });
+    }
+    while let Some(one) = all.join_next().await {
+        one.context("one of them panicked")??;
+    }
+    Ok(())
+}

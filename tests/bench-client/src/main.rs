@@ -1,0 +1,101 @@
+//! One long-lived client of containerd, its CRI and its shims, that times what it asks for: `cargo xtask bench` runs it.
+//!
+//! The plan (which subjects, how often) is read as JSON from standard input, the samples are written as JSON to standard
+//! output: for each subject and each thing that was timed, the values in the order of the rounds. Subjects take turns
+//! within each round, and each round begins with another subject, so that what disturbs the machine disturbs all alike.
+//!
+//! * [`plan`]: what is read and what is written.
+//! * [`containerd`]: containers, tasks and events of containerd; [`cri`]: pods.
+//! * [`output`]: where tasks write.
+//! * [`commands`]: a command line, from its start to its end.
+//! * [`tasks`]: one task through containerd's API; [`shim`]: the same, spoken with the shim itself.
+//! * [`pods`]: sandboxes of pods.
+//! * [`churn`]: containers per second.
+//! * [`idle`]: containers that stay, for somebody else to look at.
+#![forbid(unsafe_code)]
+
+use std::io::{Read as _, Write as _};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result};
+use clap::Parser as _;
+
+mod plan;
+mod containerd;
+mod cri;
+mod output;
+mod commands;
+mod tasks;
+mod shim;
+mod pods;
+mod churn;
+mod idle;
+
+use containerd::Containerd;
+use cri::Cri;
+use plan::{Plan, Samples};
+
+/// Times what it asks of containerd; the plan stands on standard input.
+#[derive(Debug, clap::Parser)]
+struct Args {
+    /// containerd's socket
+    #[arg(long)]
+    address: PathBuf,
+    /// containerd's namespace
+    #[arg(long)]
+    namespace: String,
+    /// What to time
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, Clone, Copy, clap::Subcommand)]
+enum What {
+    /// Command lines, from start to end
+    Commands,
+    /// Tasks through containerd: create, start, exit event, delete
+    Tasks,
+    /// Tasks without containerd: its shims are started and asked directly
+    Shim,
+    /// Sandboxes of pods: run, stop and remove
+    Pods,
+    /// Containers per second
+    Churn,
+    /// Starts idle containers that stay
+    Idle,
+    /// Removes them
+    Clear,
+}
+
+fn main() -> ExitCode {
+    match run(Args::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Whoever started us shows what stands there.
+            let _ = writeln!(std::io::stderr(), "{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: Args) -> Result<()> {
+    let Args { address, namespace, what } = args;
+    let mut text = String::new();
+    std::io::stdin().read_to_string(&mut text).context("read the plan from standard input")?;
+    let plan: Plan = serde_json::from_str(&text).context("read the plan")?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("start a runtime for the clients")?;
+    let samples = runtime.block_on(async {
+        let containerd = || Containerd::connect(&address, &namespace);
+        anyhow::Ok(match what {
+            What::Commands => commands::run(&plan).await?,
+            What::Tasks => tasks::run(&containerd().await?, &plan).await?,
+            What::Shim => shim::run(&containerd().await?, &plan).await?,
+            What::Pods => pods::run(&Cri::connect(&address).await?, &plan).await?,
+            What::Churn => churn::run(&containerd().await?, &plan).await?,
+            What::Idle => idle::start(&containerd().await?, &Cri::connect(&address).await?, &plan).await.map(|()| Samples::default())?,
+            What::Clear => idle::clear(&containerd().await?, &Cri::connect(&address).await?).await.map(|()| Samples::default())?,
+        })
+    })?;
+    serde_json::to_writer(std::io::stdout().lock(), &samples).context("write the samples")
+}

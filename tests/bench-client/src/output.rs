@@ -1,0 +1,55 @@
+//! Where tasks write what they have to say: a FIFO, as a node's programs have it, which somebody reads all the time.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+use nix::sys::stat::Mode;
+use tokio::io::AsyncReadExt as _;
+use tokio::net::unix::pipe;
+use tokio::task::JoinHandle;
+
+/// A FIFO that is read for as long as this lives.
+#[derive(Debug)]
+pub(crate) struct Output {
+    folder: tempfile::TempDir,
+    reader: JoinHandle<()>,
+}
+
+impl Output {
+    /// Makes one.
+    pub(crate) fn open() -> Result<Self> {
+        let folder = tempfile::Builder::new().prefix("bench-output-").tempdir().context("make a folder for a FIFO")?;
+        let mut pipe = fifo(&place(folder.path()))?;
+        let reader = tokio::spawn(async move {
+            let mut some = [0; 4096];
+            while matches!(pipe.read(&mut some).await, Ok(1..)) {}
+        });
+        Ok(Self { folder, reader })
+    }
+
+    /// Its path.
+    pub(crate) fn path(&self) -> String {
+        place(self.folder.path()).display().to_string()
+    }
+}
+
+impl Drop for Output {
+    fn drop(&mut self) {
+        self.reader.abort();
+    }
+}
+
+fn place(folder: &Path) -> PathBuf {
+    folder.join("stdout")
+}
+
+/// Makes a FIFO and opens it so that it can be written to without waiting.
+pub(crate) fn fifo(path: &Path) -> Result<pipe::Receiver> {
+    nix::unistd::mkfifo(path, Mode::from_bits_truncate(0o700)).with_context(|| format!("make the FIFO {}", path.display()))?;
+    open(path)
+}
+
+/// Opens a FIFO for reading, and for writing too: no end is seen before others have opened it.
+pub(crate) fn open(path: &Path) -> Result<pipe::Receiver> {
+    pipe::OpenOptions::new().read_write(true).open_receiver(path).with_context(|| format!("open the FIFO {}", path.display()))
+}

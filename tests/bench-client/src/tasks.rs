@@ -1,0 +1,69 @@
+//! One task through containerd's API: no program is started, and the container is there beforehand.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+
+use crate::containerd::{Containerd, Exits, Made, Template};
+use crate::plan::{Plan, Samples};
+
+pub(crate) async fn run(containerd: &Containerd, plan: &Plan) -> Result<Samples> {
+    let exits = containerd.exits().await?;
+    let templates = templates(containerd, plan).await?;
+    let mut samples = Samples::default();
+    for turn in plan.turns() {
+        let name = turn.subject.name.as_str();
+        let template = templates.get(name).with_context(|| format!("{name} has no template"))?;
+        let made = containerd.make(template, &turn.id()).await?;
+        let life = live(containerd, &exits, &made).await?;
+        containerd.remove(&made).await?;
+        ensure!(life.code == 0, "{} ended with exit code {}", made.id, life.code);
+        if turn.counts {
+            let Life { create, start, to_exit, delete, code: _ } = life;
+            for (what, time) in [("create", create), ("start", start), ("to exit", to_exit), ("delete", delete)] {
+                samples.time(name, what, time);
+            }
+        }
+    }
+    Ok(samples)
+}
+
+/// The template of each subject, by the subject's name.
+pub(crate) async fn templates(containerd: &Containerd, plan: &Plan) -> Result<HashMap<String, Template>> {
+    let mut templates = HashMap::new();
+    for subject in &plan.subjects {
+        templates.insert(subject.name.clone(), containerd.template(&subject.template).await?);
+    }
+    Ok(templates)
+}
+
+/// How long each part of a task's life took.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Life {
+    /// Create, from request to answer.
+    pub(crate) create: Duration,
+    /// Start, likewise.
+    pub(crate) start: Duration,
+    /// From the request to create to the event of the exit.
+    pub(crate) to_exit: Duration,
+    /// Delete, from request to answer.
+    pub(crate) delete: Duration,
+    /// How it ended.
+    pub(crate) code: u32,
+}
+
+/// Runs the task of a container that ends by itself.
+pub(crate) async fn live(containerd: &Containerd, exits: &Exits, made: &Made) -> Result<Life> {
+    let exit = exits.of(&made.id);
+    let begun = Instant::now();
+    containerd.create(made).await?;
+    let created = Instant::now();
+    containerd.start(&made.id).await?;
+    let started = Instant::now();
+    let exited = exit.seen().await?;
+    let asked = Instant::now();
+    let code = containerd.delete(&made.id).await?;
+    let delete = asked.elapsed();
+    Ok(Life { create: created - begun, start: started - created, to_exit: exited.saturating_duration_since(begun), delete, code })
+}

@@ -1,0 +1,212 @@
+//! `cargo xtask bench`: what containers cost on this runtime, beside runc and beside the shim that was here before.
+//!
+//! * [`subject`]: who is measured; [`former`]: how the shim of before is built; [`programs`]: what they run.
+//! * [`ground`]: the containerd that they are all on; [`client`]: the program that does what is timed there.
+//! * [`start`], [`density`], [`churn`]: on one containerd; [`burst`]: in a kind cluster.
+//! * [`processes`], [`machine`]: what the kernel knows.
+//! * [`statistics`], [`report`]: what samples say, and how it is told.
+//!
+//! Nothing here fails for a figure: times are told, not judged.
+
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result};
+use testbed::cache::Cache;
+use testbed::command;
+use testbed::containerd::Install;
+use testbed::teardown::Run;
+use testbed::{host, progress};
+
+use crate::setup;
+
+mod subject;
+pub(crate) mod former;
+mod programs;
+mod ground;
+mod client;
+mod start;
+mod density;
+mod churn;
+mod burst;
+mod processes;
+mod machine;
+mod statistics;
+mod report;
+
+use ground::Ground;
+use machine::Machine;
+use report::{Bench, Figure, Report, Who, page, table};
+use subject::Field;
+
+/// Where recorded reports lie, and the page that is made of them.
+const RECORDED: &str = "docs/benchmarks";
+const PAGE: &str = "docs/benchmarks.md";
+
+/// Measures what containers cost: this runtime, runc, and the shim of before the node host, side by side.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// What to measure [default: all]
+    #[arg(value_enum)]
+    bench: Vec<Bench>,
+    /// Only this subject; may be given several times [default: all]
+    #[arg(long, value_enum)]
+    subject: Vec<Who>,
+    /// Measures the runtime bundle in this folder as ours, in place of this checkout's
+    #[arg(long, value_name = "DIR")]
+    bundle: Option<PathBuf>,
+    /// Also writes the figures into docs/benchmarks and docs/benchmarks.md
+    #[arg(long)]
+    record: bool,
+    #[command(flatten)]
+    extent: Extent,
+}
+
+/// How much is measured.
+#[derive(Debug, Clone, clap::Args)]
+struct Extent {
+    /// start: how many rounds count
+    #[arg(long, default_value_t = 15)]
+    rounds: usize,
+    /// density: how many containers there are in the end
+    #[arg(long, default_value_t = 200)]
+    containers: usize,
+    /// burst: how many pods
+    #[arg(long, default_value_t = 60)]
+    pods: usize,
+    /// burst: how often
+    #[arg(long, default_value_t = 3)]
+    bursts: usize,
+    /// churn: how long, for each subject
+    #[arg(long, default_value_t = 60)]
+    seconds: u64,
+}
+
+pub(crate) fn run(args: Args) -> Result<()> {
+    host::require_root_and_kernel("bench")?;
+    let Args { bench, subject, bundle, record, extent } = args;
+    let cache = Cache::open()?;
+    setup::prepare(&cache)?;
+    let install = Install::current(&cache)?;
+    let field = Field::assemble(&cache, &install, &chosen(subject, &[Who::Runc, Who::Former, Who::Ours]), bundle.as_deref())?;
+    let frame =
+        Frame { command: command_line(), date: machine::today()?, commit: commit()?, machine: Machine::here(&install.version)?, field };
+    let run = Run::start("bench")?;
+    let mut ground = None;
+    for bench in chosen(bench, &[Bench::Start, Bench::Density, Bench::Burst, Bench::Churn]) {
+        progress::say(format_args!("\n══ {} ══", bench.name()));
+        let (figures, notes) = match bench {
+            Bench::Burst => burst::measure(&cache, &run, &frame.field.subjects, &extent)?,
+            Bench::Start | Bench::Density | Bench::Churn => {
+                let ground: &Ground = match &mut ground {
+                    Some(ground) => ground,
+                    empty @ None => empty.insert(Ground::start(&cache, &run, &install, &frame.field.subjects)?),
+                };
+                on_ground(bench, ground, &extent)?
+            }
+        };
+        frame.tell(bench, figures, notes, record)?;
+    }
+    run.finish()
+}
+
+/// What is the same in all reports of one run.
+#[derive(Debug)]
+struct Frame {
+    command: String,
+    date: String,
+    commit: String,
+    machine: Machine,
+    field: Field,
+}
+
+impl Frame {
+    /// Prints and writes what was measured.
+    fn tell(&self, bench: Bench, figures: Vec<Figure>, notes: Vec<String>, record: bool) -> Result<()> {
+        let Self { command, date, commit, machine, field } = self;
+        let report = Report {
+            bench,
+            command: command.clone(),
+            date: date.clone(),
+            commit: commit.clone(),
+            machine: machine.clone(),
+            parts: field.parts.clone(),
+            notes,
+            figures,
+        };
+        table::lines(&report).iter().for_each(progress::say);
+        let skipped = report.parts.iter().filter_map(|part| Some((part.who, part.skipped.as_ref()?)));
+        skipped.for_each(|(who, reason)| progress::say(format_args!("{}: not measured: {reason}", who.name())));
+        let folder = setup::repository().join("target/bench");
+        report.write(&folder)?;
+        progress::say(format_args!("wrote {}", folder.join(format!("{}.json", bench.name())).display()));
+        if record {
+            let recorded = setup::repository().join(RECORDED);
+            report.write(&recorded)?;
+            let page = setup::repository().join(PAGE);
+            std::fs::write(&page, page::text(&Report::all_in(&recorded)?)).with_context(|| format!("write {}", page.display()))?;
+        }
+        Ok(())
+    }
+}
+
+fn on_ground(bench: Bench, ground: &Ground, extent: &Extent) -> Result<(Vec<Figure>, Vec<String>)> {
+    Ok(match bench {
+        Bench::Start => {
+            let notes = vec![
+                format!("{} rounds, after {} that do not count.", extent.rounds, start::WARM_UP),
+                "\"one client\" is connected beforehand, and so is the container made: no program is started but the shim's own."
+                    .to_owned(),
+                format!(
+                    "\"the shim itself\" is asked over ttrpc without containerd, so what containerd adds is left out; {} times as many rounds. \
+                     containerd's own shim takes orders from nobody else.",
+                    start::SHIM_ROUNDS
+                ),
+            ];
+            (start::measure(ground, extent)?, notes)
+        }
+        Bench::Density => {
+            let what = "All processes that containerd and its shims have started are counted, containerd itself is not. \
+                        Marginal figures are the slope from the first number of containers to the last.";
+            let former = "The former shim runs no pods here: in a cell, its libcontainer cannot prepare their roots. They are in `burst`.";
+            (density::measure(ground, extent)?, vec![what.to_owned(), former.to_owned()])
+        }
+        Bench::Churn => {
+            let turns = format!(
+                "{} s for each subject, cut into turns; a container's life is from the making of its root to its removal.",
+                extent.seconds
+            );
+            (churn::measure(ground, extent)?, vec![turns])
+        }
+        Bench::Burst => anyhow::bail!("a burst needs a cluster"),
+    })
+}
+
+/// What was named, in its order and once each; all of it if nothing was.
+fn chosen<T: Copy + Ord>(named: Vec<T>, all: &[T]) -> Vec<T> {
+    let mut chosen = if named.is_empty() { all.to_vec() } else { named };
+    chosen.sort();
+    chosen.dedup();
+    chosen
+}
+
+/// As one types it.
+fn command_line() -> String {
+    std::iter::once("cargo xtask".to_owned()).chain(std::env::args().skip(1)).collect::<Vec<_>>().join(" ")
+}
+
+fn commit() -> Result<String> {
+    let output = command::Run::new("git").args(["rev-parse", "--short", "HEAD"]).current_dir(setup::repository()).output()?;
+    let text = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+    Ok(if output.status.success() && !text.is_empty() { text } else { "unknown".to_owned() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_a_choice_all_is_measured_and_nothing_twice() {
+        assert_eq!(chosen(Vec::new(), &[Who::Runc, Who::Ours]), [Who::Runc, Who::Ours]);
+        assert_eq!(chosen(vec![Who::Ours, Who::Runc, Who::Ours], &[]), [Who::Runc, Who::Ours]);
+    }
+}

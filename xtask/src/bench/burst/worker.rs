@@ -1,0 +1,190 @@
+//! A kind worker that has every subject as a runtime class.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use serde_json::{Value, json};
+use testbed::cache::Cache;
+use testbed::cell::Lifetime;
+use testbed::cluster::{Cluster, ClusterOptions, NodeImage, REGISTRY};
+use testbed::command::Run as Command;
+use testbed::progress;
+use testbed::teardown::Run;
+
+use super::spent::Clock;
+use crate::bench::programs::{self, Does};
+use crate::bench::subject::Subject;
+
+/// The Deployment, and the label of its pods.
+const NAME: &str = "burst";
+const NAMESPACE: &str = "default";
+/// How long all pods may take for what is asked of them.
+const PODS: Duration = Duration::from_mins(4);
+/// How long the node may take to be ready again after a restart of its containerd.
+const NODE: Duration = Duration::from_mins(1);
+/// Where the runtimes lie in the node.
+const PLACE: &str = "/opt/bench";
+
+/// The node on which pods are measured.
+#[derive(Debug)]
+pub(super) struct Worker {
+    cluster: Cluster,
+    root: i32,
+    per_second: f64,
+}
+
+impl Worker {
+    /// Brings up a cluster whose worker has `subjects`, and has each of them run a pod there.
+    pub(super) fn start(cache: &Cache, run: &Run, subjects: &[Subject]) -> Result<Self> {
+        let options = ClusterOptions { name: run.name().to_owned(), node_image: NodeImage::Own, lifetime: Lifetime::Process };
+        let cluster = Cluster::up(cache, run, &options)?;
+        progress::step("pushed the images", || {
+            programs::images(cache, cluster.registry())?.iter().try_for_each(|image| cluster.push(image))
+        })?;
+        let root = root(&cluster)?;
+        let per_second = Command::new("getconf").arg("CLK_TCK").text()?.parse().context("read how many ticks a second has")?;
+        let worker = Self { cluster, root, per_second };
+        progress::step("brought the runtimes to the worker", || worker.bring(subjects))?;
+        for subject in subjects {
+            progress::step(format_args!("ran the first pod of {}", subject.who.name()), || {
+                worker.scale_up(subject, 1)?;
+                worker.delete()
+            })?;
+        }
+        Ok(worker)
+    }
+
+    /// The machine's number of the node's first process.
+    pub(super) fn root(&self) -> i32 {
+        self.root
+    }
+
+    /// Processors' time now.
+    pub(super) fn clock(&self) -> Result<Clock> {
+        Clock::now(self.root, self.per_second)
+    }
+
+    /// Makes a Deployment of that many pods and waits until all are ready.
+    pub(super) fn scale_up(&self, subject: &Subject, pods: usize) -> Result<()> {
+        self.cluster.apply(NAMESPACE, &deployment(subject, pods, self.cluster.worker()).to_string())?;
+        let ready = format!("--for=jsonpath={{.status.readyReplicas}}={pods}");
+        self.kubectl(&["wait", &ready, &format!("deployment/{NAME}")])
+    }
+
+    /// Deletes it and waits until its pods are gone.
+    pub(super) fn delete(&self) -> Result<()> {
+        self.kubectl(&["delete", "deployment", NAME, "--cascade=foreground", "--wait"])
+    }
+
+    /// Runs `kubectl`, which waits itself for at most [`PODS`].
+    fn kubectl(&self, words: &[&str]) -> Result<()> {
+        let run = self.cluster.kubectl().args(["--namespace", NAMESPACE]).args(words).arg(format!("--timeout={}s", PODS.as_secs()));
+        run.deadline(PODS + Duration::from_secs(30)).done().map_err(|error| error.context(self.cluster.evidence(Some(NAMESPACE))))
+    }
+
+    /// Gives the node every subject: the folders, containerd's handlers, and the runtime classes.
+    fn bring(&self, subjects: &[Subject]) -> Result<()> {
+        let node = self.cluster.worker();
+        let mut handlers = String::new();
+        for subject in subjects {
+            let name = subject.who.name();
+            let class = json!({ "apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass", "metadata": { "name": name }, "handler": name });
+            self.cluster.apply(NAMESPACE, &class.to_string())?;
+            // runc is the node's own.
+            let Some(bundle) = subject.bundle() else { continue };
+            let place = format!("{PLACE}/{name}");
+            self.copy(bundle, &place)?;
+            let shim = subject.shim.strip_prefix(bundle).context("the shim lies outside its bundle")?;
+            write!(handlers, "\n{}", handler(name, &Path::new(&place).join(shim))).context("write a handler")?;
+        }
+        self.cluster.in_node(node, &["sh", "-c", "cat >> /etc/containerd/config.toml"]).input(handlers).done()?;
+        self.cluster.in_node(node, &["systemctl", "restart", "containerd"]).deadline(NODE).done()?;
+        let ready = ["wait", "--for=condition=Ready", &format!("node/{node}"), &format!("--timeout={}s", NODE.as_secs())];
+        self.cluster.kubectl().args(ready).deadline(NODE * 2).done()
+    }
+
+    /// Copies a bundle into the node, without what only compiles.
+    fn copy(&self, bundle: &Path, place: &str) -> Result<()> {
+        let folder = tempfile::tempdir().context("make a folder for an archive")?;
+        let archive = folder.path().join("bundle.tar");
+        Command::new("tar")
+            .args(["--create", "--exclude=./compile", "--file"])
+            .arg(&archive)
+            .arg("--directory")
+            .arg(bundle)
+            .arg(".")
+            .done()?;
+        let bytes = fs::read(&archive).with_context(|| format!("read {}", archive.display()))?;
+        let unpack = "mkdir -p \"$0\" && tar --extract --directory \"$0\" --no-same-owner --file -";
+        self.cluster.in_node(self.cluster.worker(), &["sh", "-c", unpack, place]).input(bytes).deadline(NODE).done()
+    }
+}
+
+/// A handler in the node's configuration of containerd, which is of the second schema.
+fn handler(name: &str, shim: &Path) -> String {
+    let table = "plugins.\"io.containerd.grpc.v1.cri\".containerd.runtimes";
+    format!("[{table}.{name}]\nruntime_type = \"{}\"\n", shim.display())
+}
+
+/// `pods` of what does nothing, all on `node`.
+fn deployment(subject: &Subject, pods: usize, node: &str) -> Value {
+    let program = programs::program(subject.who, Does::Idle);
+    json!({
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": { "name": NAME },
+        "spec": {
+            "replicas": pods,
+            "selector": { "matchLabels": { "app": NAME } },
+            "template": {
+                "metadata": { "labels": { "app": NAME } },
+                "spec": {
+                    "runtimeClassName": subject.who.name(),
+                    "nodeSelector": { "kubernetes.io/hostname": node },
+                    "containers": [{ "name": "idle", "image": format!("{REGISTRY}/{}", program.image), "command": program.words }],
+                },
+            },
+        },
+    })
+}
+
+/// The machine's number of the process that is the first one in the worker.
+fn root(cluster: &Cluster) -> Result<i32> {
+    let node = cluster.worker();
+    let namespace = cluster.in_node(node, &["readlink", "/proc/1/ns/pid"]).text()?;
+    let is_first = |status: &str| status.lines().any(|line| line.starts_with("NSpid:") && line.split_whitespace().next_back() == Some("1"));
+    let entries = fs::read_dir("/proc").context("list the machine's processes")?;
+    let first = entries.flatten().find_map(|entry| {
+        let pid = entry.file_name().to_str()?.parse::<i32>().ok()?;
+        let own = fs::read_link(entry.path().join("ns/pid")).ok()?;
+        let status = fs::read_to_string(entry.path().join("status")).ok()?;
+        (own.as_os_str() == namespace.trim() && is_first(&status)).then_some(pid)
+    });
+    first.with_context(|| format!("no process of this machine is the first one in {node}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bench::report::Who;
+
+    #[test]
+    fn a_deployments_pods_are_of_the_subjects_class_and_on_the_worker() {
+        let subject = Subject { who: Who::Ours, shim: "/b/bin/shim".into() };
+        let deployment = deployment(&subject, 60, "w");
+        assert_eq!(deployment["spec"]["replicas"], 60);
+        let spec = &deployment["spec"]["template"]["spec"];
+        assert_eq!(spec["runtimeClassName"], "ours");
+        assert_eq!(spec["nodeSelector"]["kubernetes.io/hostname"], "w");
+        assert_eq!(spec["containers"][0]["command"][0], "/app.wasm");
+    }
+
+    #[test]
+    fn a_handler_names_the_shim_by_its_path() {
+        let text = handler("ours", Path::new("/opt/bench/ours/bin/shim"));
+        assert!(text.contains("runtimes.ours]\nruntime_type = \"/opt/bench/ours/bin/shim\"\n"), "{text}");
+    }
+}

@@ -1,0 +1,100 @@
+//! The program bench-client, which does what is timed, and its samples.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, anyhow, bail};
+use serde::Deserialize;
+use serde_json::Value;
+use testbed::containerd::Containerd;
+
+use super::machine;
+use super::report::{Figure, Unit, Who};
+use crate::setup;
+
+/// The program, which cargo builds into the folder that it builds us into.
+const PROGRAM: &str = "bench-client";
+/// How long one of its runs may take: the longest are those that make hundreds of containers.
+const LIMIT: Duration = Duration::from_mins(10);
+
+/// The program, told where containerd is.
+#[derive(Debug)]
+pub(super) struct Client {
+    containerd: Containerd,
+    program: PathBuf,
+    path: String,
+}
+
+impl Client {
+    /// Builds the program. Shims that it starts find on its `PATH` what they find on containerd's.
+    pub(super) fn build(containerd: &Containerd) -> Result<Self> {
+        let mut build = setup::cargo().args(["build", "--quiet", "--package", PROGRAM]);
+        if machine::profile()? == "release" {
+            build = build.arg("--release");
+        }
+        build.done()?;
+        let own = std::env::current_exe().context("ask where this program lies")?;
+        let program = own.with_file_name(PROGRAM);
+        if !program.is_file() {
+            bail!("cargo made no {}: is another target or profile set in a configuration of cargo's?", program.display());
+        }
+        let install = containerd.install();
+        let system = ["/usr/sbin", "/usr/bin", "/sbin", "/bin"].map(Path::new);
+        let path = std::env::join_paths([install.bin.as_path(), install.runc.as_path()].into_iter().chain(system));
+        let path = path.context("a folder with a colon in its name cannot stand on PATH")?.to_string_lossy().into_owned();
+        Ok(Self { containerd: containerd.clone(), program, path })
+    }
+
+    /// Has it do what `plan` says, in containerd's `namespace`.
+    pub(super) fn run(&self, what: &str, plan: &Value) -> Result<Samples> {
+        let run = self.containerd.cell().run("env").arg(format!("PATH={}", self.path)).arg(&self.program);
+        let run = run.arg("--address").arg(self.containerd.address()).args(["--namespace", self.containerd.namespace(), what]);
+        let text = run.input(plan.to_string()).deadline(LIMIT).text();
+        // What went wrong stands last, below the log that it is to be read with.
+        let text = text.map_err(|error| anyhow!("{}\n{error:#}", self.containerd.evidence()))?;
+        serde_json::from_str(&text).with_context(|| format!("read the samples of {what}"))
+    }
+}
+
+/// By subject, then by what was timed: the values, in the order of the rounds.
+#[derive(Debug, Default, Deserialize)]
+#[serde(transparent)]
+pub(super) struct Samples {
+    all: BTreeMap<Who, BTreeMap<String, Vec<f64>>>,
+}
+
+impl Samples {
+    /// Everybody's samples of `what`.
+    pub(super) fn of(&self, what: &str) -> BTreeMap<Who, Vec<f64>> {
+        self.all.iter().filter_map(|(&who, timed)| Some((who, timed.get(what)?.clone()))).collect()
+    }
+
+    /// Everybody's sums of two things, round by round.
+    pub(super) fn sum(&self, one: &str, other: &str) -> BTreeMap<Who, Vec<f64>> {
+        let mut others = self.of(other);
+        let sums = self.of(one).into_iter().filter_map(|(who, ones)| {
+            let others = others.remove(&who)?;
+            Some((who, ones.iter().zip(&others).map(|(one, other)| one + other).collect()))
+        });
+        sums.collect()
+    }
+
+    /// A figure of `what`.
+    pub(super) fn figure(&self, what: &str, name: &str, unit: Unit) -> Figure {
+        Figure::of(name, unit, &self.of(what))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_program_writes_is_read_by_subject() {
+        let samples: Samples = serde_json::from_str(r#"{"runc":{"create":[1.5,2.0],"start":[1.0,1.0]},"ours":{"create":[0.5]}}"#).unwrap();
+        assert_eq!(samples.of("create")[&Who::Ours], [0.5]);
+        assert_eq!(samples.sum("create", "start"), BTreeMap::from([(Who::Runc, vec![2.5, 3.0])]));
+        assert!(samples.of("delete").is_empty());
+    }
+}

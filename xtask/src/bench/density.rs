@@ -1,0 +1,192 @@
+//! `density`: what idle containers hold of the machine, everything counted but containerd itself.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use serde_json::json;
+use testbed::progress;
+
+use super::Extent;
+use super::ground::Ground;
+use super::processes::{self, Memory, Table};
+use super::programs::Does;
+use super::report::{Figure, Target, Unit, Who};
+use super::subject::Subject;
+
+/// How long containers may take until what they hold no longer changes much.
+const SETTLE: Duration = Duration::from_secs(10);
+
+/// How containers are made, by bench-client's names.
+const FORMS: [(&str, &str); 2] = [("pod", "pod of one container (CRI)"), ("task", "container (no pod)")];
+
+pub(super) fn measure(ground: &Ground, extent: &Extent) -> Result<Vec<Figure>> {
+    let steps = steps(extent.containers);
+    let mut figures = Vec::new();
+    for (form, name) in FORMS {
+        let mut held = BTreeMap::new();
+        for subject in ground.subjects.iter().filter(|subject| has_form(subject.who, form)) {
+            let what = format!("{}: {} idle, each a {name}", subject.who.name(), extent.containers);
+            held.insert(subject.who, progress::step(what, || hold(ground, subject, form, &steps))?);
+        }
+        figures.extend(figures_of(name, &steps, &held));
+    }
+    // The targets speak of pods.
+    let mut targets = figures.iter_mut().filter(|figure| figure.name.contains(FORMS[0].1));
+    if let Some(figure) = targets.find(|figure| figure.name.starts_with("marginal PSS")) {
+        figure.target = Some(Target::Value(0.7));
+    }
+    if let Some(figure) = targets.find(|figure| figure.name.starts_with("processes")) {
+        figure.target = Some(Target::Value(1.0));
+    }
+    Ok(figures)
+}
+
+/// Whether a subject's containers can be had in this form. In a cell, the former shim's libcontainer fails to prepare the
+/// root of a container that CRI asks for; in a kind node it does not.
+fn has_form(who: Who, form: &str) -> bool {
+    who != Who::Former || form != FORMS[0].0
+}
+
+/// How many containers there are when they are looked at: few, half and all.
+fn steps(all: usize) -> Vec<usize> {
+    let mut steps = vec![(all / 10).max(1), all / 2, all];
+    steps.retain(|step| *step > 0);
+    steps.dedup();
+    steps
+}
+
+/// What containers hold at one moment.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Held {
+    memory: Memory,
+    processes: usize,
+    threads: u32,
+    /// What the machine could still give, in KiB.
+    available: u64,
+}
+
+/// What is held before there are containers, and at each of `steps`.
+fn hold(ground: &Ground, subject: &Subject, form: &str, steps: &[usize]) -> Result<Vec<Held>> {
+    let mut held = vec![settled(ground)?];
+    let mut from = 0;
+    for &to in steps {
+        let plan = json!({
+            "subjects": [Ground::entry(subject, Does::Idle)],
+            "numbers": [from, to],
+            "form": form,
+            "network": "pod",
+            "cgroup": ground.pods(),
+        });
+        ground.client.run("idle", &plan)?;
+        held.push(settled(ground)?);
+        from = to;
+    }
+    ground.client.run("clear", &json!({ "subjects": [] }))?;
+    Ok(held)
+}
+
+/// Looks until two looks in a row see the same processes and nearly the same memory, or for as long as is reasonable.
+fn settled(ground: &Ground) -> Result<Held> {
+    let alike = |one: &Held, other: &Held| {
+        let (less, more) = (one.memory.proportional.min(other.memory.proportional), one.memory.proportional.max(other.memory.proportional));
+        one.processes == other.processes && one.threads == other.threads && more - less <= more / 200
+    };
+    processes::settled(SETTLE, || look(ground), alike)
+}
+
+fn look(ground: &Ground) -> Result<Held> {
+    let table = Table::now()?;
+    let first = ground.cell.init_pid();
+    let containerd = containerd(&table, first)?;
+    let ours: Vec<_> = table.descendants(&[first, containerd]).into_iter().filter_map(|pid| table.get(pid)).collect();
+    Ok(Held {
+        memory: ours.iter().filter_map(|process| Memory::of(process.pid)).sum(),
+        processes: ours.len(),
+        threads: ours.iter().map(|process| process.threads).sum(),
+        available: processes::available()?,
+    })
+}
+
+/// The number of the containerd whose processes are numbered as the cell's first one is.
+fn containerd(table: &Table, first: i32) -> Result<i32> {
+    let numbers = |pid: i32| fs::read_link(format!("/proc/{pid}/ns/pid"));
+    let cell = numbers(first).context("read how the cell's processes are numbered")?;
+    let found = table.iter().find(|process| process.name == "containerd" && numbers(process.pid).is_ok_and(|found| found == cell));
+    found.map(|process| process.pid).context("the cell has no containerd")
+}
+
+/// The rows of one form: at each step what one container holds, and what one more takes.
+fn figures_of(name: &str, steps: &[usize], held: &BTreeMap<Who, Vec<Held>>) -> Vec<Figure> {
+    let figure = |title: String, unit, value: &dyn Fn(&[Held]) -> f64| {
+        let samples = held.iter().map(|(&who, held)| (who, vec![value(held)])).collect();
+        Figure::of(title, unit, &samples)
+    };
+    let pss = |held: &Held| mebibytes(held.memory.proportional);
+    let mut figures: Vec<Figure> = steps
+        .iter()
+        .enumerate()
+        .map(|(index, &count)| {
+            figure(format!("PSS per {name}, of {count}"), Unit::Mebibytes, &|held| (pss(&held[index + 1]) - pss(&held[0])) / number(count))
+        })
+        .collect();
+    let (first, last) = (0, steps.len());
+    let more = number(steps.last().copied().unwrap_or_default());
+    // From the first step on, if there are several: what the first container alone brings along is in PSS above.
+    let (first, more) = if last > 1 { (1, more - number(steps[0])) } else { (first, more) };
+    let slope = |held: &[Held], of: &dyn Fn(&Held) -> f64| (of(&held[last]) - of(&held[first])) / more;
+    figures.extend([
+        figure(format!("marginal PSS of a {name}"), Unit::Mebibytes, &|held| slope(held, &pss)),
+        figure(format!("marginal private memory of a {name}"), Unit::Mebibytes, &|held| {
+            slope(held, &|held| mebibytes(held.memory.private))
+        }),
+        figure(format!("marginal memory of the machine, of a {name}"), Unit::Mebibytes, &|held| {
+            slope(held, &|held| -mebibytes(held.available))
+        }),
+        figure(format!("processes of a {name}"), Unit::Count, &|held| slope(held, &|held| number(held.processes))),
+        figure(format!("threads of a {name}"), Unit::Count, &|held| slope(held, &|held| f64::from(held.threads))),
+    ]);
+    figures
+}
+
+fn mebibytes(kibibytes: u64) -> f64 {
+    f64::from(u32::try_from(kibibytes).unwrap_or(u32::MAX)) / 1024.0
+}
+
+fn number(count: usize) -> f64 {
+    f64::from(u32::try_from(count).unwrap_or(u32::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn held(kibibytes: u64, processes: usize) -> Held {
+        let memory = Memory { proportional: kibibytes, private: kibibytes / 2 };
+        Held { memory, processes, threads: 2 * u32::try_from(processes).unwrap(), available: 1_000_000 - kibibytes }
+    }
+
+    #[test]
+    fn containers_are_looked_at_when_there_are_few_half_and_all() {
+        assert_eq!(steps(200), [20, 100, 200]);
+        assert_eq!(steps(2), [1, 2]);
+        assert_eq!(steps(1), [1]);
+    }
+
+    #[test]
+    fn one_more_container_costs_what_lies_between_few_and_all() {
+        // A host of 10 MiB, and 1 MiB and one process for each container.
+        let all = BTreeMap::from([(Who::Ours, vec![held(0, 0), held(12 * 1024, 3), held(20 * 1024, 11), held(30 * 1024, 21)])]);
+        let figures = figures_of("pod", &[2, 10, 20], &all);
+        let median = |name: &str| figures.iter().find(|figure| figure.name == name).unwrap().series[&Who::Ours].summary.median;
+        let is = |name: &str, expected: f64| assert!((median(name) - expected).abs() < 1e-9, "{name}: {}", median(name));
+        is("PSS per pod, of 2", 6.0);
+        is("PSS per pod, of 20", 1.5);
+        is("marginal PSS of a pod", 1.0);
+        is("marginal private memory of a pod", 0.5);
+        is("marginal memory of the machine, of a pod", 1.0);
+        is("processes of a pod", 1.0);
+        is("threads of a pod", 2.0);
+    }
+}

@@ -1,0 +1,145 @@
+//! A containerd in a cell, with every subject as a handler, the images, and a network plugin.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+use serde_json::{Value, json};
+use testbed::apt::{self, Dependencies, Request};
+use testbed::cache::Cache;
+use testbed::cell::{Cell, CellOptions, Lifetime, Network};
+use testbed::containerd::{Cgroups, Containerd, Cri, Handler, Install};
+use testbed::progress;
+use testbed::teardown::Run;
+use testbed::versions::Versions;
+
+use super::client::Client;
+use super::programs::{self, Does, NOWHERE, PAUSE};
+use super::report::Who;
+use super::subject::Subject;
+
+/// Where containerd keeps the network namespaces of pods.
+const NETWORKS: &str = "/run/netns";
+/// A bridge of the cell's own. Its range is one for documentation, and nothing leaves the cell.
+const NETWORK: &str = r#"{"cniVersion":"1.0.0","name":"pods","plugins":[{"type":"bridge","bridge":"cni0","isGateway":true,
+"ipam":{"type":"host-local","dataDir":"@DATA@","ranges":[[{"subnet":"198.18.0.0/16"}]],"routes":[{"dst":"0.0.0.0/0"}]}}]}"#;
+/// What the bridge needs, and the loopback that containerd itself asks for.
+const PLUGINS: &[&str] = &["bridge", "host-local", "loopback"];
+
+/// All that the benches of one machine stand on.
+#[derive(Debug)]
+pub(super) struct Ground {
+    pub(super) cell: Cell,
+    pub(super) containerd: Containerd,
+    pub(super) client: Client,
+    pub(super) subjects: Vec<Subject>,
+    run: String,
+}
+
+impl Ground {
+    /// Starts containerd in a cell with a network of its own.
+    pub(super) fn start(cache: &Cache, run: &Run, install: &Install, subjects: &[Subject]) -> Result<Self> {
+        let cell = Cell::start(run, CellOptions { network: Network::Private, lifetime: Lifetime::Process })?;
+        hide_networks(run, &cell)?;
+        let others = subjects.iter().filter(|subject| subject.who != Who::Runc);
+        let handler =
+            |subject: &Subject| Handler { name: subject.who.name().to_owned(), shim: subject.shim.clone(), cgroups: Cgroups::Unsaid };
+        let cri = Cri { pause: format!("{NOWHERE}/{PAUSE}"), handlers: others.map(handler).collect() };
+        let containerd = Containerd::start_with_cri(run, &cell, install, &cri)?;
+        let client = Client::build(&containerd)?;
+        let ground = Self { cell, containerd, client, subjects: subjects.to_vec(), run: run.name().to_owned() };
+        ground.plug_in(cache)?;
+        progress::step("imported the images", || ground.import(cache, run.folder()))?;
+        for subject in &ground.subjects {
+            for does in [Does::Hello, Does::Idle] {
+                ground.make_template(subject, does)?;
+            }
+        }
+        Ok(ground)
+    }
+
+    /// A subject as bench-client knows it: copies of the template that does this, or pods of it.
+    pub(super) fn entry(subject: &Subject, does: Does) -> Value {
+        let program = programs::program(subject.who, does);
+        json!({
+            "name": subject.who.name(),
+            "shim": subject.shim,
+            "template": template(subject, does),
+            "handler": subject.who.name(),
+            "image": format!("{NOWHERE}/{}", program.image),
+            "words": program.words,
+        })
+    }
+
+    /// Everybody, as [`Ground::entry`] has them.
+    pub(super) fn entries(&self, does: Does) -> Vec<Value> {
+        self.subjects.iter().map(|subject| Self::entry(subject, does)).collect()
+    }
+
+    /// The cgroup that pods are made in; by its name the end of the run finds what is left in it.
+    pub(super) fn pods(&self) -> String {
+        format!("/{}.pods", self.run)
+    }
+
+    /// The words of a `ctr` command line that runs a container to its end.
+    pub(super) fn ctr_run(&self, subject: &Subject, id: &str) -> Vec<String> {
+        let program = programs::program(subject.who, Does::Hello);
+        let ctr = self.containerd.install().bin.join("ctr").display().to_string();
+        let address = self.containerd.address().display().to_string();
+        let mut words = vec![ctr, "--address".to_owned(), address, "--namespace".to_owned(), self.containerd.namespace().to_owned()];
+        words.extend(["run", "--rm", "--runtime"].map(str::to_owned));
+        words.extend([subject.runtime(), format!("{NOWHERE}/{}", program.image), id.to_owned()]);
+        words.extend(program.words.iter().map(|word| (*word).to_owned()));
+        words
+    }
+
+    fn import(&self, cache: &Cache, folder: &Path) -> Result<()> {
+        for (number, image) in programs::images(cache, NOWHERE)?.iter().enumerate() {
+            let archive = folder.join(format!("image-{number}.tar"));
+            image.write_archive(&archive)?;
+            self.containerd.import(&archive)?;
+            self.containerd.import_into("k8s.io", &archive)?;
+        }
+        Ok(())
+    }
+
+    fn make_template(&self, subject: &Subject, does: Does) -> Result<()> {
+        let program = programs::program(subject.who, does);
+        let create = self.containerd.ctr().args(["containers", "create", "--runtime", &subject.runtime()]);
+        create.args([format!("{NOWHERE}/{}", program.image), template(subject, does)]).args(program.words).done()
+    }
+
+    /// Gives pods a network: containerd looks for plugins, and for what tells it to use them, in one folder of its own.
+    fn plug_in(&self, cache: &Cache) -> Result<()> {
+        let suite = Versions::pinned()?.cluster.debian;
+        let request = Request { suite: &suite, packages: &["containernetworking-plugins"], dependencies: Dependencies::Leave };
+        let plugins = apt::fetch(cache, &request)?.root.join("usr/lib/cni");
+        let own = self.containerd.address().parent().context("containerd's socket lies in no folder")?.join("cni");
+        self.cell.run("mkdir").arg("-p").arg(&own).done()?;
+        let files = PLUGINS.iter().map(|name| plugins.join(name)).collect::<Vec<PathBuf>>();
+        self.cell.run("cp").args(files).arg(&own).done()?;
+        let network = NETWORK.replace("@DATA@", &own.join("addresses").display().to_string());
+        self.cell.run("tee").arg(own.join("10-pods.conflist")).input(network).done()
+    }
+}
+
+fn template(subject: &Subject, does: Does) -> String {
+    let what = match does {
+        Does::Hello => "hello",
+        Does::Idle => "sleeper",
+    };
+    format!("template-{}-{what}", subject.who.name())
+}
+
+/// Has the cell keep network namespaces to itself, and leaves no folder on a machine that had none.
+fn hide_networks(run: &Run, cell: &Cell) -> Result<()> {
+    let folder = Path::new(NETWORKS);
+    if !folder.exists() {
+        run.on_end(format!("remove {NETWORKS}"), || match fs::remove_dir(NETWORKS) {
+            // Somebody else uses it by now.
+            Err(error) if error.kind() != std::io::ErrorKind::DirectoryNotEmpty => Err(error).with_context(|| format!("remove {NETWORKS}")),
+            _ => Ok(()),
+        });
+    }
+    cell.mount_memory(folder)
+}

@@ -1,0 +1,234 @@
+//! The figures of a run: as JSON, and as a table.
+//!
+//! * [`table`]: one bench's figures as Markdown.
+//! * [`page`]: docs/benchmarks.md, made of all that was recorded.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+use serde::{Deserialize, Serialize};
+
+use super::machine::Machine;
+use super::statistics::{self, Summary};
+
+pub(super) mod page;
+pub(super) mod table;
+
+/// What is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Bench {
+    /// One container, from its start to its end, and a pod's sandbox
+    Start,
+    /// Memory and processes of idle containers
+    Density,
+    /// Many pods of one Deployment on a kind worker
+    Burst,
+    /// Containers per second
+    Churn,
+}
+
+impl Bench {
+    /// Its name, which its files bear.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Start => "start",
+            Self::Density => "density",
+            Self::Burst => "burst",
+            Self::Churn => "churn",
+        }
+    }
+}
+
+/// Who is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Who {
+    /// containerd's own shim, and runc
+    Runc,
+    /// The shim that this repository had before the node host
+    Former,
+    /// This checkout's runtime
+    Ours,
+}
+
+impl Who {
+    /// The name in samples, tables and ids.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Runc => "runc",
+            Self::Former => "former",
+            Self::Ours => "ours",
+        }
+    }
+}
+
+/// What a figure counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Unit {
+    #[serde(rename = "ms")]
+    Milliseconds,
+    #[serde(rename = "s")]
+    Seconds,
+    #[serde(rename = "MiB")]
+    Mebibytes,
+    #[serde(rename = "/s")]
+    PerSecond,
+    #[serde(rename = "")]
+    Count,
+}
+
+impl Unit {
+    /// As it stands behind a number.
+    pub(super) fn sign(self) -> &'static str {
+        match self {
+            Self::Milliseconds => " ms",
+            Self::Seconds => " s",
+            Self::Mebibytes => " MiB",
+            Self::PerSecond => " /s",
+            Self::Count => "",
+        }
+    }
+}
+
+/// What this runtime is to reach: its median, or the median of its ratios to runc.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Target {
+    /// At most this.
+    Value(f64),
+    /// At most this part of runc's.
+    Ratio(f64),
+}
+
+/// What became of a target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verdict {
+    Reached,
+    Missed,
+    /// Who would have to be compared was not measured.
+    Unknown,
+}
+
+/// One thing that was measured of several subjects.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Figure {
+    /// What it is.
+    pub(super) name: String,
+    pub(super) unit: Unit,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) target: Option<Target>,
+    /// By subject.
+    pub(super) series: BTreeMap<Who, Series>,
+}
+
+/// One subject's part of a figure.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Series {
+    pub(super) summary: Summary,
+    /// Round by round divided by runc's, where runc was measured too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) to_runc: Option<Summary>,
+    /// In the order of the rounds.
+    pub(super) samples: Vec<f64>,
+}
+
+impl Figure {
+    /// The figure of these samples; subjects without any are left out.
+    pub(super) fn of(name: impl Into<String>, unit: Unit, samples: &BTreeMap<Who, Vec<f64>>) -> Self {
+        let runc = samples.get(&Who::Runc).map(Vec::as_slice);
+        let series = samples.iter().filter_map(|(&who, samples)| {
+            let against = runc.filter(|_| who != Who::Runc);
+            let to_runc = against.and_then(|runc| Summary::of(&statistics::ratios(samples, runc)));
+            Some((who, Series { summary: Summary::of(samples)?, to_runc, samples: samples.iter().map(|value| rounded(*value)).collect() }))
+        });
+        Self { name: name.into(), unit, target: None, series: series.collect() }
+    }
+
+    /// The same, with a target.
+    pub(super) fn target(self, target: Target) -> Self {
+        Self { target: Some(target), ..self }
+    }
+
+    /// Whether its target was reached; none if it has no target.
+    pub(super) fn verdict(&self) -> Option<Verdict> {
+        let target = self.target?;
+        let ours = self.series.get(&Who::Ours);
+        let (found, limit) = match target {
+            Target::Value(limit) => (ours.map(|series| series.summary.median), limit),
+            Target::Ratio(limit) => (ours.and_then(|series| series.to_runc).map(|summary| summary.median), limit),
+        };
+        Some(match found {
+            None => Verdict::Unknown,
+            Some(found) if found <= limit => Verdict::Reached,
+            Some(_) => Verdict::Missed,
+        })
+    }
+}
+
+/// Whether a subject was measured.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Part {
+    pub(super) who: Who,
+    /// What it is, version included.
+    pub(super) what: String,
+    /// Why it was not measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) skipped: Option<String>,
+}
+
+/// One bench's run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Report {
+    pub(super) bench: Bench,
+    /// The command that made it.
+    pub(super) command: String,
+    /// The day, in UTC.
+    pub(super) date: String,
+    /// The commit that was checked out.
+    pub(super) commit: String,
+    pub(super) machine: Machine,
+    pub(super) parts: Vec<Part>,
+    /// What a reader has to know of this run.
+    pub(super) notes: Vec<String>,
+    pub(super) figures: Vec<Figure>,
+}
+
+impl Report {
+    /// Writes it as JSON into `folder`, under the bench's name.
+    pub(super) fn write(&self, folder: &Path) -> Result<()> {
+        fs::create_dir_all(folder).with_context(|| format!("make {}", folder.display()))?;
+        let file = folder.join(format!("{}.json", self.bench.name()));
+        let mut text = serde_json::to_string_pretty(self).context("write a report")?;
+        text.push('\n');
+        fs::write(&file, text).with_context(|| format!("write {}", file.display()))
+    }
+
+    /// The reports that `folder` holds, in the order in which the benches are named.
+    pub(super) fn all_in(folder: &Path) -> Result<Vec<Self>> {
+        let mut reports = Vec::new();
+        for bench in [Bench::Start, Bench::Density, Bench::Burst, Bench::Churn] {
+            let file = folder.join(format!("{}.json", bench.name()));
+            match fs::read(&file) {
+                Ok(text) => reports.push(serde_json::from_slice(&text).with_context(|| format!("read {}", file.display()))?),
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error).with_context(|| format!("read {}", file.display())),
+            }
+        }
+        Ok(reports)
+    }
+}
+
+/// Samples are kept to a thousandth: what lies behind is the clock's noise.
+fn rounded(value: f64) -> f64 {
+    (value * 1000.0).round() / 1000.0
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,84 @@
+//! Reports: what they say of targets, and how they look.
+
+use super::*;
+
+fn machine() -> Machine {
+    Machine {
+        processor: "Processor".to_owned(),
+        cores: 2,
+        memory: 24.0,
+        kernel: "6.18".to_owned(),
+        cgroups: "cgroup v1".to_owned(),
+        containerd: "2.4.2".to_owned(),
+        profile: "debug".to_owned(),
+    }
+}
+
+fn samples(all: &[(Who, &[f64])]) -> BTreeMap<Who, Vec<f64>> {
+    all.iter().map(|(who, samples)| (*who, samples.to_vec())).collect()
+}
+
+fn report(figures: Vec<Figure>) -> Report {
+    let part = |who, what: &str, skipped: Option<&str>| Part { who, what: what.to_owned(), skipped: skipped.map(str::to_owned) };
+    Report {
+        bench: Bench::Start,
+        command: "cargo xtask bench start".to_owned(),
+        date: "2026-01-31".to_owned(),
+        commit: "0123456".to_owned(),
+        machine: machine(),
+        parts: vec![
+            part(Who::Runc, "runc 1.1", None),
+            part(Who::Former, "", Some("its commit is not here")),
+            part(Who::Ours, "0.1.0", None),
+        ],
+        notes: vec!["pods have the machine's network".to_owned()],
+        figures,
+    }
+}
+
+#[test]
+fn a_page_looks_like_this() {
+    let run = Figure::of("ctr run", Unit::Milliseconds, &samples(&[(Who::Runc, &[100.0, 120.0, 110.0]), (Who::Ours, &[40.0, 48.0, 33.0])]));
+    let processes = Figure::of("processes", Unit::Count, &samples(&[(Who::Ours, &[1.0])]));
+    let page = page::text(&[report(vec![run.target(Target::Ratio(0.4)), processes.target(Target::Value(1.0))])]);
+    let (_, section) = page.split_once("## ").unwrap();
+    assert_eq!(
+        section,
+        "start\n\n    cargo xtask bench start\n\n\
+         2026-01-31, commit 0123456 (debug build): 2 × Processor, 24 GiB, Linux 6.18, cgroup v1, containerd 2.4.2.\n\n\
+         | figure | runc | ours | ours ÷ runc | target |\n\
+         | --- | --- | --- | --- | --- |\n\
+         | ctr run | 110 ms (105–115) | 40.0 ms (36.5–44.0) | 0.40 (0.35–0.40) | ÷ runc ≤ 0.40: reached |\n\
+         | processes | – | 1.00 | – | ≤ 1.00: reached |\n\n\
+         - runc: runc 1.1\n- former: not measured: its commit is not here\n- ours: 0.1.0\n- pods have the machine's network\n"
+    );
+}
+
+#[test]
+fn a_page_without_runs_says_so() {
+    assert!(page::text(&[]).ends_with("No run has been recorded.\n"));
+}
+
+#[test]
+fn a_target_is_missed_by_the_median_and_unknown_without_who_it_is_measured_by() {
+    let figure = |all: &[(Who, &[f64])], target| Figure::of("f", Unit::Seconds, &samples(all)).target(target).verdict();
+    assert_eq!(figure(&[(Who::Ours, &[1.0, 3.0, 9.0])], Target::Value(2.0)), Some(Verdict::Missed));
+    assert_eq!(figure(&[(Who::Ours, &[1.0, 2.0, 9.0])], Target::Value(2.0)), Some(Verdict::Reached));
+    assert_eq!(figure(&[(Who::Ours, &[1.0])], Target::Ratio(2.0)), Some(Verdict::Unknown));
+    assert_eq!(figure(&[(Who::Runc, &[1.0])], Target::Value(2.0)), Some(Verdict::Unknown));
+}
+
+#[test]
+fn who_has_no_samples_is_not_in_the_figure() {
+    let figure = Figure::of("f", Unit::Count, &samples(&[(Who::Runc, &[]), (Who::Ours, &[1.0])]));
+    assert_eq!(figure.series.keys().collect::<Vec<_>>(), [&Who::Ours]);
+}
+
+#[test]
+fn what_is_written_is_read_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let figure = Figure::of("f", Unit::Mebibytes, &samples(&[(Who::Runc, &[2.0]), (Who::Ours, &[1.0])])).target(Target::Value(0.7));
+    let report = report(vec![figure]);
+    report.write(folder.path()).unwrap();
+    assert_eq!(Report::all_in(folder.path()).unwrap(), [report]);
+}
