@@ -2,10 +2,13 @@
 // linked statically, so that an image needs this one file only. SIGTERM ends it with exit code 0, which a container's
 // first process gets only if it asks for it.
 
+#include <dirent.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -37,6 +40,54 @@ static _Noreturn void tick_command(void) {
     }
 }
 
+// A path, or "-" for standard input.
+static int read_command(const char *path) {
+    char buffer[65536];
+    int fd = strcmp(path, "-") == 0 ? STDIN_FILENO : open(path, O_RDONLY);
+    if (fd < 0) return perror(path), 1;
+    for (ssize_t count; (count = read(fd, buffer, sizeof buffer)) != 0;) {
+        if (count < 0 || write(STDOUT_FILENO, buffer, (size_t)count) != count) return perror(path), 1;
+    }
+    return 0;
+}
+
+// The numbers of all processes that this one sees.
+static int processes_command(void) {
+    DIR *folder = opendir("/proc");
+    if (folder == NULL) return perror("/proc"), 1;
+    for (struct dirent *entry; (entry = readdir(folder)) != NULL;) {
+        if (entry->d_name[0] >= '0' && entry->d_name[0] <= '9') puts(entry->d_name);
+    }
+    return 0;
+}
+
+// A child beside this process; it survives SIGTERM, and both stay until they are ended.
+static _Noreturn void family_command(void) {
+    if (fork() == 0) {
+        signal(SIGTERM, SIG_IGN);
+        for (;;) pause();
+    }
+    for (;;) pause();
+}
+
+static void tell_size(int signal) {
+    (void)signal;
+    struct winsize size;
+    char line[64];
+    if (ioctl(STDIN_FILENO, TIOCGWINSZ, &size) != 0) _exit(1);
+    int length = snprintf(line, sizeof line, "%u columns, %u rows\n", size.ws_col, size.ws_row);
+    if (write(STDOUT_FILENO, line, (size_t)length) != length) _exit(1);
+}
+
+// Tells the size of its terminal, at first and whenever it changes, and ends when a line was typed.
+static int size_command(void) {
+    char typed;
+    struct sigaction action = {.sa_handler = tell_size, .sa_flags = SA_RESTART};
+    sigaction(SIGWINCH, &action, NULL);
+    tell_size(SIGWINCH);
+    return read(STDIN_FILENO, &typed, 1) == 1 ? 0 : 1;
+}
+
 int main(int argc, char **argv) {
     const char *command = argc > 1 ? argv[1] : "";
     signal(SIGTERM, end);
@@ -52,6 +103,10 @@ int main(int argc, char **argv) {
     }
     if (strcmp(command, "exit") == 0 && argc == 3) return atoi(argv[2]);
     if (strcmp(command, "tick") == 0) tick_command();
-    fputs("usage: native env|args|sleep|exit N|tick\n", stderr);
+    if (strcmp(command, "read") == 0 && argc == 3) return read_command(argv[2]);
+    if (strcmp(command, "processes") == 0) return processes_command();
+    if (strcmp(command, "family") == 0) family_command();
+    if (strcmp(command, "size") == 0) return size_command();
+    fputs("usage: native env|args|sleep|exit N|tick|read PATH|processes|family|size\n", stderr);
     return 2;
 }

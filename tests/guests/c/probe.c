@@ -173,9 +173,49 @@ static int oom_command(void) {
     }
 }
 
+// Answers each line that it reads, as an interpreter does; ends at the line "quit" or at the end of its input.
+static int repl_command(void) {
+    char line[1024];
+    for (fputs("> ", stdout), fflush(stdout); fgets(line, sizeof line, stdin) != NULL; fputs("> ", stdout), fflush(stdout)) {
+        line[strcspn(line, "\r\n")] = '\0';
+        if (strcmp(line, "quit") == 0) return 0;
+        printf("you said %s\n", line);
+    }
+    return 0;
+}
+
+// The engine's own functions for sockets: WASI preview 1 has none that make one.
+__attribute__((import_module("wasi_snapshot_preview1"), import_name("sock_open_v2"))) int sock_open_v2(int, int, int *);
+__attribute__((import_module("wasi_snapshot_preview1"), import_name("sock_bind_v2"))) int sock_bind_v2(int, const void *, int);
+__attribute__((import_module("wasi_snapshot_preview1"), import_name("sock_listen_v2"))) int sock_listen_v2(int, int);
+__attribute__((import_module("wasi_snapshot_preview1"), import_name("sock_accept_v2"))) int sock_accept_v2(int, int, int *);
+
+// Accepts one connection on a port of the loopback address.
+static int accept_command(int port) {
+    enum { INET4 = 1, STREAM = 2 };
+    struct {
+        uint16_t family;
+        uint8_t ip[126];
+    } loopback = {.family = INET4, .ip = {127, 0, 0, 1}};
+    const struct {
+        void *bytes;
+        size_t length;
+    } address = {&loopback, sizeof loopback};
+    int server = -1;
+    int connection = -1;
+    if ((errno = sock_open_v2(INET4, STREAM, &server)) != 0) return fail("accept", "open");
+    if ((errno = sock_bind_v2(server, &address, port)) != 0) return fail("accept", "bind");
+    if ((errno = sock_listen_v2(server, 1)) != 0) return fail("accept", "listen");
+    puts("listening");
+    fflush(stdout);
+    if ((errno = sock_accept_v2(server, 0, &connection)) != 0) return fail("accept", "accept");
+    puts("accepted");
+    return 0;
+}
+
 static int usage(void) {
     fputs("usage: probe args|env|cat|read PATH|write PATH TEXT|append PATH TEXT|ls PATH|stat PATH|cwd|stdout N|stderr TEXT\n"
-          "             |exit N|trap|sleep SECONDS|spin|tick|random N|oom\n",
+          "             |exit N|trap|sleep SECONDS|spin|tick|random N|oom|repl|accept PORT\n",
           stderr);
     return 2;
 }
@@ -202,5 +242,7 @@ int main(int argc, char **argv) {
     if (IS("tick", 0)) tick_command();
     if (IS("random", 1)) return random_command((size_t)strtoull(argv[2], NULL, 10));
     if (IS("oom", 0)) return oom_command();
+    if (IS("repl", 0)) return repl_command();
+    if (IS("accept", 1)) return accept_command((int)strtol(argv[2], NULL, 10));
     return usage();
 }

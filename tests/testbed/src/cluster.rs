@@ -23,7 +23,7 @@ mod up;
 mod config;
 mod capabilities;
 mod docker;
-mod rootfs;
+pub(crate) mod rootfs;
 mod archive;
 mod node_image;
 mod network;

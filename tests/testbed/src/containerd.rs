@@ -3,7 +3,8 @@
 //! * [`install`]: which containerd: Debian's, or the pinned one built from its Go module.
 //! * [`config`]: its configuration file, in the form of its version.
 //! * [`artifact`]: containers of Wasm artifacts, which `ctr` cannot make.
-//! * [`container`]: running a container to its end, or as a task that is watched and killed.
+//! * [`container`]: running a container to its end, or starting it.
+//! * [`task`]: a container that was started: watched, signalled, joined by further processes.
 //!
 //! Root and state lie in memory inside the cell, and so does `/run/containerd`, where shims have their sockets whatever
 //! the configuration says; `ctr` therefore runs inside too.
@@ -12,6 +13,7 @@ use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -26,10 +28,12 @@ mod artifact;
 mod config;
 mod container;
 mod install;
+mod task;
 
 pub use config::{Cgroups, Cri, Handler};
-pub use container::{Container, Finished, Form, Runtime, Task};
+pub use container::{Container, Finished, Form, Runtime};
 pub use install::Install;
+pub use task::{Exec, Task};
 
 /// How long containerd may take until it answers.
 const START_LIMIT: Duration = Duration::from_secs(30);
@@ -93,13 +97,38 @@ impl Containerd {
     /// # Errors
     /// When it does not end, or does not come up again.
     pub fn restart(&self) -> Result<()> {
-        let Inner { cell, install, path, config, .. } = &*self.inner;
-        cell.run("pkill").args(["--full", "--", &format!("containerd --config {}$", config.display())]).done()?;
-        let mut service = self.service();
+        self.end()?;
+        self.start_again()
+    }
+
+    /// Ends the daemon. Tasks and their shims are left alone.
+    ///
+    /// # Errors
+    /// When it does not end.
+    pub fn end(&self) -> Result<()> {
+        self.signal("TERM")?;
+        let service = self.service();
         wait::until("containerd to end", START_LIMIT, || service.ended(), || service.last_words())?;
-        *service = cell.spawn(&format!("containerd-{}-again", install.name), daemon(cell, install, path, config))?;
-        drop(service);
+        Ok(())
+    }
+
+    /// Starts the daemon that was ended, and waits until it answers.
+    ///
+    /// # Errors
+    /// When it does not come up again.
+    pub fn start_again(&self) -> Result<()> {
+        let Inner { cell, install, path, config, .. } = &*self.inner;
+        *self.service() = cell.spawn(&format!("containerd-{}-again", install.name), daemon(cell, install, path, config))?;
         self.wait_until_it_answers()
+    }
+
+    /// Sends the daemon a signal.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn signal(&self, signal: &str) -> Result<()> {
+        let line = format!("containerd --config {}$", self.inner.config.display());
+        self.inner.cell.run("pkill").args(["--signal", signal, "--full", "--", &line]).done()
     }
 
     /// Which one it is.
@@ -115,6 +144,11 @@ impl Containerd {
     /// Where it listens, inside the cell.
     pub fn address(&self) -> PathBuf {
         self.inner.folder.join("containerd.sock")
+    }
+
+    /// Where, inside the cell, the containerd of CRI finds network plugins and what tells it to use them.
+    pub fn network_folder(&self) -> PathBuf {
+        self.inner.folder.join("cni")
     }
 
     /// Where, inside the cell, each task has a folder with its spec and its shim's address.
@@ -189,9 +223,11 @@ impl Containerd {
     /// # Errors
     /// When `ctr` cannot be started.
     pub fn events(&self) -> Result<Service> {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
         let mut command = self.ctr_command();
         command.arg("events");
-        self.inner.cell.spawn(&format!("events-{}", self.inner.install.name), command)
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        self.inner.cell.spawn(&format!("events-{}-{number}", self.inner.install.name), command)
     }
 
     /// What helps to understand a failure: the log's last lines, and the tasks there are.

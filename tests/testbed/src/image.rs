@@ -1,8 +1,8 @@
 //! Packing images: rootfs images, images with a Wasm layer, CNCF Wasm artifacts; to OCI layouts, archives and registries.
 //!
-//! [`RootfsImage`], [`LayeredImage`], [`WasmImage`], [`Artifact`] and [`FileArtifact`] describe what to pack; each packs to one [`Packed`], which is all
-//! blobs in memory with their digests. A `Packed` is then written or pushed. The same input gives the same bytes:
-//! times are zero, entries sorted as given, keys of JSON objects in a fixed order.
+//! [`RootfsImage`], [`LayeredImage`], [`WasmImage`], [`Artifact`] and [`FileArtifact`] describe what to pack; each packs to
+//! one [`Packed`], which is all blobs in memory with their digests. A `Packed` is then written or pushed. The same input
+//! gives the same bytes: times are zero, entries sorted as given, keys of JSON objects in a fixed order.
 
 mod binary;
 mod credentials;

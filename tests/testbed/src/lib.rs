@@ -8,9 +8,10 @@
 //! * [`examples`]: the programs in `examples/`, built, packed, and what their pods must print.
 //! * [`teardown`], [`cell`]: how a run leaves nothing behind.
 //! * [`containerd`], [`cluster`]: the real thing that tests talk to.
+//! * [`vm`]: a machine with systemd and cgroup v2, emulated.
 //! * [`apiserver`]: a Kubernetes API server alone.
 //! * [`helm`]: the chart, rendered and installed.
-//! * [`prepared`]: what `cargo xtask test` hands to the test programs.
+//! * [`prepared`]: what `cargo xtask test` hands to the test programs; [`program`]: how these begin and end.
 #![forbid(unsafe_code)]
 
 pub mod progress;
@@ -30,6 +31,8 @@ pub mod teardown;
 pub mod cell;
 pub mod containerd;
 pub mod cluster;
+pub mod vm;
 pub mod apiserver;
 pub mod helm;
 pub mod prepared;
+pub mod program;

@@ -1,4 +1,4 @@
-//! What `cargo xtask test` prepares once and hands to the test programs of the node and cluster classes.
+//! What `cargo xtask test` prepares once and hands to the test programs of the node, vm and cluster classes.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -9,6 +9,7 @@ use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 
 use crate::containerd::Install;
+use crate::vm;
 
 /// The variable that names the file in which [`Prepared`] is written down.
 pub const VARIABLE: &str = "TESTBED_PREPARED";
@@ -23,14 +24,38 @@ pub struct Prepared {
     pub archive: PathBuf,
     /// The same files as another version, for upgrades.
     pub next_archive: PathBuf,
+    /// The runtime of before the node host, as another version; only the cluster class asks for it.
+    pub former: Former,
     /// The project's images; only the cluster class has them.
     pub images: Option<Images>,
     /// Every containerd that the node class runs on.
     pub containerds: Vec<Install>,
-    /// Programs of more containerds, by their versions: they are asked what they make of configurations, and not started.
+    /// Programs of more containerds, by their versions: they are asked what they make of configurations, and restarted under
+    /// running containers.
     pub daemons: BTreeMap<String, PathBuf>,
     /// Guests and programs that a compiler made.
     pub guests: Guests,
+    /// The emulated machine; only the vm class has it.
+    pub vm: Option<Vm>,
+}
+
+/// The emulated machine, and the tests that run in it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Vm {
+    /// What it is made of.
+    pub machine: vm::Machine,
+    /// The program with the tests, `vm-inside`: it needs no C library.
+    pub inside: PathBuf,
+}
+
+/// The runtime of before the node host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Former {
+    /// Its archive (`.tar.gz`).
+    Archive(PathBuf),
+    /// Why there is none.
+    Missing(String),
 }
 
 /// The project's images as OCI archives: [`Packed::read_archive`](crate::image::Packed::read_archive) reads them.
@@ -101,6 +126,14 @@ impl Prepared {
         self.images.as_ref().context("the images are made for the cluster class alone: put the test there")
     }
 
+    /// The emulated machine.
+    ///
+    /// # Errors
+    /// When the tests of another class ask for it.
+    pub fn vm(&self) -> Result<&Vm> {
+        self.vm.as_ref().context("the emulated machine is made for the vm class alone: put the test there")
+    }
+
     /// The folder in the bundle that holds the shim.
     pub fn shims(&self) -> PathBuf {
         self.bundle.join("bin")
@@ -122,10 +155,12 @@ mod tests {
             bundle: "/bundle".into(),
             archive: "/archive.tar.gz".into(),
             next_archive: "/next.tar.gz".into(),
+            former: Former::Missing("nobody built it".into()),
             images: Some(images),
             containerds: vec![install],
             daemons: BTreeMap::from([("1.7.35".to_owned(), "/containerd".into())]),
             guests,
+            vm: None,
         };
         prepared.write(&file).unwrap();
         assert_eq!(Prepared::read(file.as_os_str()).unwrap(), prepared);

@@ -55,7 +55,7 @@ pub struct Cluster {
 pub struct Containerd {
     /// The newest, built from its Go module.
     pub current: String,
-    /// More of them, which are asked what they make of configurations and are not started.
+    /// More of them, which are asked what they make of configurations, and restarted under running containers.
     pub configured: Vec<String>,
 }
 

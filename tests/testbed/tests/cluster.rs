@@ -5,12 +5,10 @@
 //! [`examples`]. Each test has a namespace of its own.
 
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use anyhow::Result;
-use libtest_mimic::{Arguments, Completion, Trial};
-use testbed::prepared::Preparation;
-use testbed::teardown::Run;
+use libtest_mimic::{Arguments, Completion};
+use testbed::program;
 
 #[path = "cluster/bed.rs"]
 mod bed;
@@ -39,36 +37,13 @@ const THEMES: &[&[Test]] = &[life::TESTS, images::TESTS, volumes::TESTS, sidecar
 fn main() -> Result<ExitCode> {
     let mut args = Arguments::from_args();
     args.test_threads.get_or_insert(THREADS);
-    let prepared = match Preparation::from_environment()? {
-        Preparation::Missing(reason) => return Ok(libtest_mimic::run(&args, without(&reason)).exit_code()),
-        Preparation::Done(prepared) => prepared,
-    };
-    // Listing, and a filter that no test passes, must not bring up a cluster.
-    let wanted = |test: &Test| !args.list && !args.is_filtered_out(&Trial::test(test.name, || Ok(())));
-    if !tests().any(wanted) {
-        let trials = tests().map(|test| Trial::test(test.name, || Ok(()))).collect();
-        return Ok(libtest_mimic::run(&args, trials).exit_code());
-    }
-    let run = Run::start("cluster")?;
-    let bed = Arc::new(Bed::up(&run, &prepared)?);
-    let trials = tests().map(|test| {
-        let bed = Arc::clone(&bed);
-        Trial::test(test.name, move || bed.perform(test))
-    });
-    let conclusion = libtest_mimic::run(&args, trials.collect());
-    run.finish()?;
-    Ok(conclusion.exit_code())
+    let all = tests().map(|test| test.name);
+    program::run(&args, "cluster", all, |run, prepared| {
+        let named = tests().map(|test| (test.name.to_owned(), test));
+        program::on(&args, named, || Bed::up(run, &prepared), |bed: &Bed, test: &Test| bed.perform(test).map(|()| Completion::Completed))
+    })
 }
 
 fn tests() -> impl Iterator<Item = &'static Test> {
     THEMES.iter().copied().flatten()
-}
-
-/// Every test, ignored for this reason.
-fn without(reason: &str) -> Vec<Trial> {
-    let ignored = |test: &Test| {
-        let reason = reason.to_owned();
-        Trial::ignorable_test(test.name, move || Ok(Completion::ignored_with(reason)))
-    };
-    tests().map(ignored).collect()
 }

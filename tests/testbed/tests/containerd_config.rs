@@ -8,9 +8,8 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Result;
-use libtest_mimic::{Arguments, Completion, Failed, Trial};
-use testbed::prepared::{Preparation, Prepared};
-use testbed::teardown::Run;
+use libtest_mimic::{Arguments, Failed, Trial};
+use testbed::program;
 
 #[path = "containerd_config/daemon.rs"]
 mod daemon;
@@ -45,6 +44,7 @@ tests![
     edits::a_handler_beside_imports_and_line_ends_of_all_forms_comes_and_goes,
     edits::a_handler_beside_a_rendered_main_file_comes_and_goes,
     edits::a_handler_that_the_distribution_merges_is_proven_beforehand,
+    edits::what_is_chosen_of_a_handler_is_what_containerd_reads,
     edits::an_admins_own_settings_are_as_before_while_a_handler_is_there,
     traps::what_a_drop_in_in_the_main_files_form_does_is_known,
     traps::what_a_drop_in_in_another_form_does_is_known,
@@ -56,33 +56,17 @@ tests![
 
 fn main() -> Result<ExitCode> {
     let args = Arguments::from_args();
-    match Preparation::from_environment()? {
-        Preparation::Missing(reason) => Ok(libtest_mimic::run(&args, without(&reason)).exit_code()),
-        Preparation::Done(prepared) => on_each_containerd(&args, &prepared),
-    }
-}
-
-/// Every test, ignored for this reason.
-fn without(reason: &str) -> Vec<Trial> {
-    let ignored = |test: &Test| {
-        let reason = reason.to_owned();
-        Trial::ignorable_test(test.name, move || Ok(Completion::ignored_with(reason)))
-    };
-    TESTS.iter().map(ignored).collect()
-}
-
-fn on_each_containerd(args: &Arguments, prepared: &Prepared) -> Result<ExitCode> {
-    let run = Run::start("config")?;
-    let mut trials = Vec::new();
-    for daemon in Daemon::all(prepared, run.folder())? {
-        let daemon = Arc::new(daemon);
-        for test in TESTS {
-            let daemon = Arc::clone(&daemon);
-            let name = format!("containerd_config::{}::{}", daemon.name, test.name);
-            trials.push(Trial::test(name, move || (test.body)(&daemon).map_err(|error| Failed::from(format!("{error:#}")))));
+    let all = TESTS.iter().map(|test| test.name);
+    program::run(&args, "config", all, |run, prepared| {
+        let mut trials = Vec::new();
+        for daemon in Daemon::all(&prepared, run.folder())? {
+            let daemon = Arc::new(daemon);
+            for test in TESTS {
+                let daemon = Arc::clone(&daemon);
+                let name = format!("containerd_config::{}::{}", daemon.name, test.name);
+                trials.push(Trial::test(name, move || (test.body)(&daemon).map_err(|error| Failed::from(format!("{error:#}")))));
+            }
         }
-    }
-    let conclusion = libtest_mimic::run(args, trials);
-    run.finish()?;
-    Ok(conclusion.exit_code())
+        Ok(trials)
+    })
 }

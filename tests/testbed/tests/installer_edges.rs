@@ -8,19 +8,19 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use installer_protocol::CgroupDriver;
-use libtest_mimic::{Arguments, Completion, Failed, Trial};
+use libtest_mimic::{Arguments, Completion, Failed};
 use node_installer::cri::{Cri, CriError};
 use node_installer::smoke::{self, Logs, Smoke, SmokeError};
 use test_guests::{EXIT_42, Guest, HELLO, SPIN};
 use testbed::cell::{Cell, CellOptions, Lifetime, Network};
 use testbed::containerd::{Cgroups, Containerd, Cri as CriConfig, Handler, Install};
 use testbed::image::{Entry, RootfsImage, compile_if_text};
-use testbed::prepared::{Preparation, Prepared};
+use testbed::prepared::Prepared;
+use testbed::program;
 use testbed::teardown::Run;
 use testbed::wait;
 
@@ -50,7 +50,7 @@ macro_rules! tests {
 }
 
 tests![
-    a_containerd_says_who_it_is_and_which_handlers_it_has,
+    a_containerd_says_which_handlers_it_has,
     a_handlers_configuration_tells_who_sets_up_its_cgroups,
     the_smoke_guest_runs_and_leaves_nothing,
     a_handler_without_options_runs_the_smoke_guest_too,
@@ -69,47 +69,21 @@ tests![
 fn main() -> Result<ExitCode> {
     let mut args = Arguments::from_args();
     args.test_threads = Some(1);
-    match Preparation::from_environment()? {
-        Preparation::Missing(reason) => Ok(libtest_mimic::run(&args, without(&reason)).exit_code()),
-        Preparation::Done(prepared) => on_each_containerd(&args, &prepared),
-    }
-}
-
-/// Every test, ignored for this reason.
-fn without(reason: &str) -> Vec<Trial> {
-    let ignored = |test: &Test| {
-        let reason = reason.to_owned();
-        Trial::ignorable_test(test.name, move || Ok(Completion::ignored_with(reason)))
-    };
-    TESTS.iter().map(ignored).collect()
-}
-
-fn on_each_containerd(args: &Arguments, prepared: &Prepared) -> Result<ExitCode> {
-    // Listing, and a filter that no test of a containerd passes, must not start it.
-    let is_wanted = |name: &str| !args.list && !args.is_filtered_out(&Trial::test(name.to_owned(), || Ok(())));
-    let run = Run::start("edges")?;
-    let mut trials = Vec::new();
-    for install in &prepared.containerds {
-        let named: Vec<(String, &Test)> = TESTS.iter().map(|test| (format!("edges::{}::{}", install.name, test.name), test)).collect();
-        if !named.iter().any(|(name, _)| is_wanted(name)) {
-            trials.extend(named.into_iter().map(|(name, _)| Trial::test(name, || Ok(()))));
-            continue;
+    let all = TESTS.iter().map(|test| test.name);
+    program::run(&args, "edges", all, |run, prepared| {
+        let mut trials = Vec::new();
+        for install in &prepared.containerds {
+            let named = TESTS.iter().map(|test| (format!("edges::{}::{}", install.name, test.name), test));
+            let start = || Node::start(run, install, &prepared);
+            trials.extend(program::on(&args, named, start, |node: &Node, test: &Test| node.perform(test).map(|()| Completion::Completed))?);
         }
-        let node = Arc::new(Node::start(&run, install, prepared)?);
-        for (name, test) in named {
-            let node = Arc::clone(&node);
-            trials.push(Trial::test(name, move || node.perform(test)));
-        }
-    }
-    let conclusion = libtest_mimic::run(args, trials);
-    run.finish()?;
-    Ok(conclusion.exit_code())
+        Ok(trials)
+    })
 }
 
 /// One containerd in a cell of its own.
 struct Node {
     containerd: Containerd,
-    install: Install,
     /// The socket as this process reaches it.
     socket: PathBuf,
     logs: PathBuf,
@@ -145,7 +119,7 @@ impl Node {
         // The cell's mounts are seen through its first process.
         let socket = PathBuf::from(format!("/proc/{}/root{}", cell.init_pid(), containerd.address().display()));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("start a runtime")?;
-        Ok(Self { containerd, install: install.clone(), socket, logs: folder.join("logs"), runtime })
+        Ok(Self { containerd, socket, logs: folder.join("logs"), runtime })
     }
 
     fn perform(&self, test: &Test) -> Result<(), Failed> {
@@ -219,12 +193,7 @@ fn image_of(guest: Guest) -> String {
     format!("localhost/{}:1", guest.name)
 }
 
-fn a_containerd_says_who_it_is_and_which_handlers_it_has(node: &Node) -> Result<()> {
-    let version = node.block(async |cri| cri.version().await)?;
-    ensure!(version.runtime == "containerd", "{version:?}");
-    // Debian's says what it is called upstream, with its own suffix.
-    let number = node.install.version.split(['~', '-', '+']).next().unwrap_or_default();
-    ensure!(version.version.trim_start_matches('v').starts_with(number), "{version:?} is none of {}", node.install.version);
+fn a_containerd_says_which_handlers_it_has(node: &Node) -> Result<()> {
     let served = node.block(async |cri| cri.wait_until_ready(LIMIT).await)?;
     for (handler, expected) in [("runc", true), (HANDLER, true), (PLAIN, true), (BROKEN, true), ("another", false)] {
         ensure!(served.handlers.has(handler) == Some(expected), "{handler}: {served:?}");
@@ -323,7 +292,7 @@ fn a_guest_whose_sandbox_somebody_stops_is_started_again(node: &Node) -> Result<
 
 fn a_restarted_containerd_is_waited_for(node: &Node) -> Result<()> {
     let cri = node.runtime.block_on(async { Cri::at(&node.socket) });
-    node.runtime.block_on(cri.version())?;
+    node.runtime.block_on(cri.served())?;
     node.containerd.restart()?;
     // The same client, whose connection the restart has cut.
     let served = node.runtime.block_on(cri.wait_until_ready(LIMIT))?;
@@ -346,7 +315,7 @@ fn a_socket_without_containerd_is_told_from_a_containerd_that_is_not_ready(node:
     let nowhere = node.socket.with_file_name("nowhere.sock");
     let (unreachable, unready) = node.runtime.block_on(async {
         let cri = Cri::at(&nowhere);
-        (cri.version().await, cri.wait_until_ready(Duration::from_millis(300)).await)
+        (cri.served().await, cri.wait_until_ready(Duration::from_millis(300)).await)
     });
     ensure!(matches!(&unreachable, Err(CriError::Unreachable { socket, .. }) if *socket == nowhere), "{unreachable:?}");
     ensure!(matches!(&unready, Err(CriError::NotReady { last, .. }) if last.contains("No such file")), "{unready:?}");

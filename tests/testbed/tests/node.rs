@@ -2,20 +2,40 @@
 //!
 //! `cargo xtask test --class node` prepares what is needed and says where; without that, every test is reported as
 //! ignored, with the reason. Themes, one file each: [`run`], [`files`], [`images`], [`refusals`], [`life`], [`pod`],
-//! [`shim`], and [`ground`] for what the tests themselves stand on.
+//! [`shim`]; the Task service, in [`exec`], [`verbs`], [`signals`], [`terminal`]; [`processes`], and what happens when one is
+//! lost, in [`faults`] and [`launcher`]; pods of CRI in [`pods`], with users of their own in [`pod_users`]; restarts of more containerds in [`versions`]; many
+//! containers in [`endurance`]; and [`ground`] for what the tests themselves stand on.
+//!
+//! They ask containerd through `ctr`, and where that cannot ask or does not tell, through its own services ([`grpc`]:
+//! [`tasks`], [`cri`]); they look at processes, mounts and cgroups from outside ([`machine`]).
 
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Result;
-use libtest_mimic::{Arguments, Completion, Trial};
-use testbed::prepared::{Preparation, Prepared};
-use testbed::teardown::Run;
+use libtest_mimic::Arguments;
+use testbed::program;
 
 #[path = "node/node.rs"]
 mod node;
 #[path = "node/ground.rs"]
 mod ground;
+#[path = "node/machine.rs"]
+mod machine;
+#[path = "node/grpc.rs"]
+mod grpc;
+#[path = "node/tasks.rs"]
+mod tasks;
+#[path = "node/metrics.rs"]
+mod metrics;
+#[path = "node/events.rs"]
+mod events;
+#[path = "node/cri_config.rs"]
+mod cri_config;
+#[path = "node/cri.rs"]
+mod cri;
+#[path = "node/pods_ground.rs"]
+mod pods_ground;
 #[path = "node/run.rs"]
 mod run;
 #[path = "node/files.rs"]
@@ -30,55 +50,72 @@ mod life;
 mod pod;
 #[path = "node/shim.rs"]
 mod shim;
+#[path = "node/exec.rs"]
+mod exec;
+#[path = "node/verbs.rs"]
+mod verbs;
+#[path = "node/signals.rs"]
+mod signals;
+#[path = "node/terminal.rs"]
+mod terminal;
+#[path = "node/processes.rs"]
+mod processes;
+#[path = "node/faults.rs"]
+mod faults;
+#[path = "node/pods.rs"]
+mod pods;
+#[path = "node/pod_users.rs"]
+mod pod_users;
+#[path = "node/launcher.rs"]
+mod launcher;
+#[path = "node/versions.rs"]
+mod versions;
+#[path = "node/endurance.rs"]
+mod endurance;
 
 use node::{Node, Test};
 
 /// How many tests run at a time on one containerd: enough that they meet each other, on two cores.
 const THREADS: usize = 4;
 
-const THEMES: &[&[Test]] = &[ground::TESTS, run::TESTS, files::TESTS, images::TESTS, refusals::TESTS, life::TESTS, pod::TESTS, shim::TESTS];
+const THEMES: &[&[Test]] = &[
+    ground::TESTS,
+    run::TESTS,
+    files::TESTS,
+    images::TESTS,
+    refusals::TESTS,
+    life::TESTS,
+    pod::TESTS,
+    shim::TESTS,
+    exec::TESTS,
+    verbs::TESTS,
+    signals::TESTS,
+    terminal::TESTS,
+    processes::TESTS,
+    faults::TESTS,
+    pods::TESTS,
+    pod_users::TESTS,
+    launcher::TESTS,
+    versions::TESTS,
+    endurance::TESTS,
+];
 
 fn main() -> Result<ExitCode> {
     let mut args = Arguments::from_args();
     args.test_threads.get_or_insert(THREADS);
-    match Preparation::from_environment()? {
-        Preparation::Missing(reason) => Ok(libtest_mimic::run(&args, without(&reason)).exit_code()),
-        Preparation::Done(prepared) => on_each_containerd(&args, *prepared),
-    }
+    let all = tests().map(|test| test.name);
+    program::run(&args, "node", all, |run, prepared| {
+        let prepared = Arc::new(prepared);
+        let mut trials = Vec::new();
+        for install in &prepared.containerds {
+            let named = tests().map(|test| (format!("{}::{}", install.name, test.name), test));
+            let start = || Node::start(run, install, Arc::clone(&prepared));
+            trials.extend(program::on(&args, named, start, |node: &Node, test: &Test| node.perform(test))?);
+        }
+        Ok(trials)
+    })
 }
 
 fn tests() -> impl Iterator<Item = &'static Test> {
     THEMES.iter().copied().flatten()
-}
-
-/// Every test, ignored for this reason.
-fn without(reason: &str) -> Vec<Trial> {
-    let ignored = |test: &Test| {
-        let reason = reason.to_owned();
-        Trial::ignorable_test(test.name, move || Ok(Completion::ignored_with(reason)))
-    };
-    tests().map(ignored).collect()
-}
-
-fn on_each_containerd(args: &Arguments, prepared: Prepared) -> Result<ExitCode> {
-    let prepared = Arc::new(prepared);
-    // Listing, and a filter that no test of a containerd passes, must not start it.
-    let is_wanted = |name: &str| !args.list && !args.is_filtered_out(&Trial::test(name.to_owned(), || Ok(())));
-    let run = Run::start("node")?;
-    let mut trials = Vec::new();
-    for install in &prepared.containerds {
-        let named: Vec<(String, &'static Test)> = tests().map(|test| (format!("{}::{}", install.name, test.name), test)).collect();
-        if !named.iter().any(|(name, _)| is_wanted(name)) {
-            trials.extend(named.into_iter().map(|(name, _)| Trial::test(name, || Ok(()))));
-            continue;
-        }
-        let node = Arc::new(Node::start(&run, install, Arc::clone(&prepared))?);
-        for (name, test) in named {
-            let node = Arc::clone(&node);
-            trials.push(Trial::ignorable_test(name, move || node.perform(test)));
-        }
-    }
-    let conclusion = libtest_mimic::run(args, trials);
-    run.finish()?;
-    Ok(conclusion.exit_code())
 }

@@ -17,12 +17,14 @@ pub(crate) enum Class {
     Component,
     /// A real containerd: needs root.
     Node,
+    /// An emulated machine with systemd and cgroup v2: needs root.
+    Vm,
     /// A real kind cluster: needs root.
     Cluster,
 }
 
 impl Class {
-    pub(super) const ALL: [Self; 4] = [Self::Unit, Self::Component, Self::Node, Self::Cluster];
+    pub(super) const ALL: [Self; 5] = [Self::Unit, Self::Component, Self::Node, Self::Vm, Self::Cluster];
 
     /// The arguments of each `cargo` command that runs a part of this class.
     pub(super) fn commands(self, filter: Option<&str>) -> Result<Vec<Vec<String>>> {
@@ -47,7 +49,7 @@ impl Class {
                 }
                 commands
             }
-            Self::Node | Self::Cluster => {
+            Self::Node | Self::Vm | Self::Cluster => {
                 let programs = self.programs().iter();
                 programs.map(|program| with_filter(&["test", "--package", "testbed", "--test", program])).collect()
             }
@@ -59,6 +61,7 @@ impl Class {
         match self {
             Self::Unit | Self::Component => &[],
             Self::Node => &["node", "installer_edges", "containerd_config"],
+            Self::Vm => &["vm"],
             Self::Cluster => &["cluster", "operator"],
         }
     }
@@ -70,6 +73,7 @@ impl fmt::Display for Class {
             Self::Unit => "unit",
             Self::Component => "component",
             Self::Node => "node",
+            Self::Vm => "vm",
             Self::Cluster => "cluster",
         })
     }

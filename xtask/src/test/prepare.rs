@@ -1,4 +1,4 @@
-//! What the node and cluster classes need, made once and written down for their test programs.
+//! What the node, vm and cluster classes need, made once and written down for their test programs.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use testbed::cache::Cache;
 use testbed::containerd::Install;
-use testbed::prepared::{Guests, Prepared};
+use testbed::prepared::{Former, Guests, Prepared, Vm};
 use testbed::versions::Versions;
-use testbed::{go, host, toolchain};
+use testbed::{go, host, toolchain, vm};
 
 use super::class::Class;
-use crate::{bundle, images, setup};
+use crate::{bench, bundle, images, setup};
 
 /// Whether a class can run on this machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,12 +48,21 @@ impl<'a> Means<'a> {
         if let Err(reason) = host::require_root_and_kernel(&format!("test --class {class}")) {
             return Ok(Readiness::Impossible(format!("{reason:#}")));
         }
+        // Before all that takes long.
+        let machine = match class {
+            Class::Vm => match vm::Machine::prepare(self.cache) {
+                Ok(machine) => Some(machine),
+                Err(reason) => return Ok(Readiness::Impossible(format!("no machine can be emulated: {reason:#}"))),
+            },
+            _ => None,
+        };
         if self.prepared.is_none() {
             let bundle = bundle::build(self.cache)?;
             setup::build_create_container()?;
             let prepared = Prepared {
                 archive: images::archive(&bundle, &bundle.version)?.file,
                 next_archive: images::archive(&bundle, &format!("{}-next", bundle.version))?.file,
+                former: Former::Missing("it is made for the cluster class alone".to_owned()),
                 images: None,
                 bundle: bundle.root,
                 containerds: vec![Install::current(self.cache)?, Install::debian(self.cache)?],
@@ -62,16 +71,31 @@ impl<'a> Means<'a> {
                     probe: toolchain::c_guest(self.cache, &test_guests::probe_source())?,
                     native: toolchain::native(self.cache, &test_guests::native_source())?,
                 },
+                vm: None,
             };
             self.prepared = Some(prepared);
         }
         let Some(prepared) = &mut self.prepared else { return Ok(Readiness::Ready) };
         if class == Class::Cluster && prepared.images.is_none() {
             prepared.images = Some(images::prepare(self.cache)?);
+            prepared.former = former(self.cache)?;
+        }
+        if let Some(machine) = machine {
+            prepared.vm = Some(Vm { machine, inside: bundle::executables::fully_static("vm-inside", "vm-inside")? });
         }
         prepared.write(&self.place)?;
         Ok(Readiness::Ready)
     }
+}
+
+/// The archive of the runtime of before the node host, under a version of its own.
+fn former(cache: &Cache) -> Result<Former> {
+    let bundle = match bench::former::for_tests(cache)? {
+        bench::former::Former::Built(bundle) => bundle,
+        bench::former::Former::Unknown(reason) => return Ok(Former::Missing(reason)),
+    };
+    let version = format!("{}-former", bundle.version);
+    Ok(Former::Archive(images::archive(&bundle, &version)?.file))
 }
 
 /// The program of each containerd that is only asked about configurations.

@@ -8,19 +8,35 @@ use serde::Deserialize;
 use super::Finding;
 use crate::setup;
 
-/// Every arrow there may be, between packages of this workspace. What runs on a node is only what its own folder says:
-/// the shim depends on none of ours, and operator and installer know nothing of each other but what they tell each other.
-/// Tests may use the test guests.
+/// Every arrow there may be, between packages of this workspace. The host stands on crates that know nothing of each other
+/// but for what is listed; operator and installer know nothing of each other but what they tell each other. Tests may use
+/// the test guests.
 const ARROWS: &[Arrow] = &[
+    Arrow { from: "containerd-shim-wasmedge", to: "container-cgroup", kind: Kind::Normal },
+    Arrow { from: "containerd-shim-wasmedge", to: "container-io", kind: Kind::Normal },
+    Arrow { from: "containerd-shim-wasmedge", to: "guest-sandbox", kind: Kind::Normal },
+    Arrow { from: "containerd-shim-wasmedge", to: "host-reports", kind: Kind::Normal },
+    Arrow { from: "containerd-shim-wasmedge", to: "native-container", kind: Kind::Normal },
+    Arrow { from: "containerd-shim-wasmedge", to: "pod-sandbox", kind: Kind::Normal },
+    Arrow { from: "containerd-shim-wasmedge", to: "shim-protocol", kind: Kind::Normal },
     Arrow { from: "containerd-shim-wasmedge", to: "test-guests", kind: Kind::Dev },
-    Arrow { from: "wasmedge-launcher", to: "test-guests", kind: Kind::Dev },
+    Arrow { from: "container-cgroup", to: "systemd-client", kind: Kind::Normal },
+    Arrow { from: "guest-sandbox", to: "container-cgroup", kind: Kind::Normal },
+    Arrow { from: "native-container", to: "test-guests", kind: Kind::Dev },
+    Arrow { from: "native-container", to: "testbed", kind: Kind::Dev },
+    Arrow { from: "pod-sandbox", to: "container-cgroup", kind: Kind::Normal },
+    Arrow { from: "pod-sandbox", to: "guest-sandbox", kind: Kind::Normal },
+    Arrow { from: "pod-sandbox", to: "shim-protocol", kind: Kind::Normal },
+    Arrow { from: "wasmedge-launcher", to: "shim-protocol", kind: Kind::Normal },
     Arrow { from: "wasmedge-operator", to: "installer-protocol", kind: Kind::Normal },
     Arrow { from: "wasmedge-operator", to: "fake-cluster", kind: Kind::Dev },
     Arrow { from: "wasmedge-operator", to: "testbed", kind: Kind::Dev },
     Arrow { from: "node-installer", to: "installer-protocol", kind: Kind::Normal },
+    Arrow { from: "node-installer", to: "systemd-client", kind: Kind::Normal },
     Arrow { from: "fake-cluster", to: "installer-protocol", kind: Kind::Normal },
     Arrow { from: "generate", to: "installer-protocol", kind: Kind::Normal },
     Arrow { from: "generate", to: "node-installer", kind: Kind::Normal },
+    Arrow { from: "generate", to: "shim-protocol", kind: Kind::Dev },
     Arrow { from: "generate", to: "wasmedge-operator", kind: Kind::Normal },
     Arrow { from: "testbed", to: "test-guests", kind: Kind::Normal },
     Arrow { from: "testbed", to: "test-guests", kind: Kind::Dev },

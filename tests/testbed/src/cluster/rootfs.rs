@@ -60,9 +60,9 @@ const LIMIT: Duration = Duration::from_mins(20);
 
 /// A root file system in the cache.
 #[derive(Debug, Clone)]
-pub(super) struct Rootfs {
+pub(crate) struct Rootfs {
     /// All of it, as a layer.
-    pub(super) layer: PathBuf,
+    pub(crate) layer: PathBuf,
     /// A folder that holds the C library and its loader alone, for images of one program.
     pub(super) c_library: PathBuf,
     /// iptables and conntrack, as a layer.
@@ -70,7 +70,7 @@ pub(super) struct Rootfs {
 }
 
 /// The root file system made of `suite`, made now unless an earlier run did.
-pub(super) fn make(cache: &Cache, suite: &str) -> Result<Rootfs> {
+pub(crate) fn make(cache: &Cache, suite: &str) -> Result<Rootfs> {
     let inputs = [FORMAT, suite, std::env::consts::ARCH].into_iter().chain(PACKAGES.iter().copied());
     let place = cache.entry("node-rootfs", &Key::of(inputs), |draft| {
         host::install(&[Need { package: "debootstrap", provides: "debootstrap" }, Need { package: "mount", provides: "mount" }])?;

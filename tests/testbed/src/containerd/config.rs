@@ -69,7 +69,7 @@ fn disabled(schema: Schema, cri: Option<&Cri>) -> (u32, Vec<&'static str>) {
     (version, disabled)
 }
 
-/// CRI's part. Network plugins are looked for in an empty folder: pods have the machine's network.
+/// CRI's part. Network plugins are looked for in the folder `cni`, which is empty at first: pods have the machine's network.
 fn cri_text(schema: Schema, folder: &Path, cri: &Cri) -> String {
     let Cri { pause, handlers } = cri;
     let cni = folder.join("cni").display().to_string();
@@ -86,10 +86,17 @@ fn cri_text(schema: Schema, folder: &Path, cri: &Cri) -> String {
             ),
         ),
     };
-    // Machines may lack the right to lower a process' score, and a controller for huge pages.
+    // 2.1 and later have defaults of the second, which count before the first.
+    let plugins = match schema {
+        Schema::Two => format!("bin_dir = {cni:?}"),
+        Schema::Three => format!("bin_dirs = [{cni:?}]"),
+    };
+    // Machines may lack the right to lower a process' score, and a controller for huge pages. Network namespaces lie where
+    // the cell alone has them.
     let mut text = format!(
         "\n{sandbox}restrict_oom_score_adj = true\ntolerate_missing_hugetlb_controller = true\n\
-         [plugins.\"{plugin}\".cni]\nbin_dir = {cni:?}\nconf_dir = {cni:?}\n\
+         netns_mounts_under_state_dir = true\n\
+         [plugins.\"{plugin}\".cni]\n{plugins}\nconf_dir = {cni:?}\n\
          [plugins.\"{plugin}\".containerd]\ndefault_runtime_name = \"runc\"\n\
          [plugins.\"{plugin}\".containerd.runtimes.runc]\nruntime_type = \"io.containerd.runc.v2\"\n"
     );
@@ -117,6 +124,7 @@ mod tests {
             assert_eq!(parsed["grpc"]["address"].as_str(), Some("/run/x/containerd.sock"));
         }
     }
+
     #[test]
     fn a_containerd_with_cri_leaves_no_part_of_it_out() {
         let handler = Handler { name: "wasm".to_owned(), shim: "/x/shim".into(), cgroups: Cgroups::Cgroupfs };

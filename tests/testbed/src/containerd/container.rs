@@ -1,18 +1,18 @@
-//! One container: described by a builder, then run to its end or started as a task.
+//! One container: described by a builder, then run to its end or started as a task ([`super::task`]).
 
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 
+use super::task::Task;
 use super::{Containerd, artifact};
 use crate::command;
-use crate::wait;
 
 /// How long a guest may run before its test gives up on it.
-const RUN_LIMIT: Duration = Duration::from_mins(1);
+pub(super) const RUN_LIMIT: Duration = Duration::from_mins(1);
 /// How long `ctr` may take for what runs no guest.
-const CTR_LIMIT: Duration = Duration::from_secs(30);
+pub(super) const CTR_LIMIT: Duration = Duration::from_secs(30);
 
 /// Which runtime a container is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -205,7 +205,7 @@ impl Container {
     /// When it cannot be created or started.
     pub fn start(self) -> Result<Task> {
         self.command(&["--detach", "--null-io"]).deadline(CTR_LIMIT).done().map_err(|error| self.explain(error))?;
-        Ok(Task { containerd: self.containerd, id: self.id })
+        Ok(Task::new(self.containerd, self.id))
     }
 
     /// Creates its task and does not start it.
@@ -226,7 +226,7 @@ impl Container {
         if !said.contains(nowhere) {
             return Err(self.explain(anyhow::anyhow!("create the task of {}: {said}", self.id)));
         }
-        Ok(Task { containerd: self.containerd, id: self.id })
+        Ok(Task::new(self.containerd, self.id))
     }
 
     fn command(&self, first: &[&str]) -> command::Run {
@@ -254,91 +254,5 @@ impl Container {
 
     fn explain(&self, error: anyhow::Error) -> anyhow::Error {
         error.context(format!("container {} of {}\n{}", self.id, self.image, self.containerd.evidence()))
-    }
-}
-
-/// A container that was started.
-#[derive(Debug)]
-pub struct Task {
-    containerd: Containerd,
-    id: String,
-}
-
-impl Task {
-    /// The container's id.
-    pub fn id(&self) -> &str {
-        &self.id
-    }
-
-    /// The number of its process inside the cell.
-    ///
-    /// # Errors
-    /// When containerd has no such task.
-    pub fn pid(&self) -> Result<i32> {
-        self.row()?.split_whitespace().nth(1).and_then(|word| word.parse().ok()).with_context(|| format!("no process of task {}", self.id))
-    }
-
-    /// What containerd says of it: `RUNNING`, `STOPPED`.
-    ///
-    /// # Errors
-    /// When containerd has no such task.
-    pub fn status(&self) -> Result<String> {
-        self.row()?.split_whitespace().nth(2).map(str::to_owned).with_context(|| format!("no status of task {}", self.id))
-    }
-
-    /// Sends it a signal.
-    ///
-    /// # Errors
-    /// When containerd refuses.
-    pub fn kill(&self, signal: &str) -> Result<()> {
-        self.containerd.ctr().args(["tasks", "kill", "--signal", signal, &self.id]).deadline(CTR_LIMIT).done()
-    }
-
-    /// Waits until it has stopped.
-    ///
-    /// # Errors
-    /// When it still runs after `limit`.
-    pub fn wait(&self, limit: Duration) -> Result<()> {
-        wait::until(
-            format_args!("task {} to stop", self.id),
-            limit,
-            || Ok((self.status()? == "STOPPED").then_some(())),
-            || self.containerd.evidence(),
-        )
-    }
-
-    /// Removes the stopped task and its container, and returns the exit code.
-    ///
-    /// # Errors
-    /// When containerd refuses.
-    pub fn delete(self) -> Result<i32> {
-        self.remove(&[])
-    }
-
-    /// Kills the task, if it still has a process, removes it and its container, and returns the exit code.
-    ///
-    /// # Errors
-    /// When containerd refuses.
-    pub fn delete_by_force(self) -> Result<i32> {
-        self.remove(&["--force"])
-    }
-
-    fn remove(self, flags: &[&str]) -> Result<i32> {
-        let output = self.containerd.ctr().args(["tasks", "rm"]).args(flags).arg(&self.id).deadline(CTR_LIMIT).output()?;
-        let said = String::from_utf8_lossy(&output.stderr);
-        // It tells the task's exit code in a warning, and warns of cgroups there as well.
-        if said.lines().any(|line| line.starts_with("ctr: ")) {
-            bail!("remove task {}: {said}\n{}", self.id, self.containerd.evidence());
-        }
-        self.containerd.ctr().args(["containers", "rm", &self.id]).deadline(CTR_LIMIT).done()?;
-        let Some((_, code)) = said.split_once("exit with non-zero exit code ") else { return Ok(0) };
-        let digits: String = code.chars().take_while(char::is_ascii_digit).collect();
-        digits.parse().with_context(|| format!("read the exit code of task {} in {said:?}", self.id))
-    }
-
-    fn row(&self) -> Result<String> {
-        let list = self.containerd.ctr().args(["tasks", "ls"]).deadline(CTR_LIMIT).text()?;
-        let row = list.lines().find(|line| line.split_whitespace().next() == Some(&self.id));
-        row.map(str::to_owned).with_context(|| format!("containerd has no task {}:\n{list}", self.id))
     }
 }

@@ -1,8 +1,9 @@
 //! Handlers that come, are upgraded and go, and what containerd says meanwhile.
 
 use anyhow::{Context as _, Result, bail, ensure};
-use installer_protocol::Mode;
 use installer_protocol::layout::Configuration;
+use installer_protocol::settings::{Grouping, LogLevel, OptionValue, Sandboxer};
+use installer_protocol::{Mode, Settings};
 use node_installer::containerd::{ConfigError, Handler, Record, Version, propose, prove, prove_removal, revert};
 use toml::Value;
 
@@ -15,6 +16,7 @@ pub(crate) fn handler(name: &str, version: &str) -> Handler {
         name: name.to_owned(),
         launcher: format!("/opt/wasmedge-runtime/{version}/bin/containerd-shim-wasmedge-v1"),
         systemd_cgroup: name == "wasmedge",
+        settings: Settings::default(),
     }
 }
 
@@ -47,17 +49,34 @@ fn must_have(tree: &Tree<'_>, former: &crate::daemon::Settings, handlers: &[&Han
     for handler in handlers {
         let table = settings.take(&handler.name)?;
         let annotations = Value::from(vec!["runtime.wasmedge.dev/*"]);
-        for (key, value) in [
-            ("runtime_type", Value::from("io.containerd.wasmedge.v1")),
+        let sandboxer = match handler.settings.sandboxer {
+            Sandboxer::PodSandbox => vec![("runtime_type", Value::from("io.containerd.wasmedge.v1"))],
+            Sandboxer::Shim => vec![
+                ("runtime_type", Value::from(handler.launcher.as_str())),
+                ("sandboxer", Value::from("shim")),
+                ("disable_pause_image_pull", Value::from(true)),
+            ],
+        };
+        for (key, value) in sandboxer.into_iter().chain([
             ("runtime_path", Value::from(handler.launcher.as_str())),
             ("pod_annotations", annotations.clone()),
             ("container_annotations", annotations),
-            ("options", Value::from(toml::Table::from_iter([("SystemdCgroup".to_owned(), Value::from(handler.systemd_cgroup))]))),
-        ] {
+            ("options", Value::from(options(handler))),
+        ]) {
             ensure!(table.get(key) == Some(&value), "{key} of {} is {:?}", handler.name, table.get(key));
         }
     }
     settings.must_be(former, &format!("with {:?}", handlers.iter().map(|handler| &handler.name).collect::<Vec<_>>()))
+}
+
+/// The whole options table of a handler.
+fn options(handler: &Handler) -> toml::Table {
+    let chosen = handler.settings.options().into_iter().map(|(key, value)| match value {
+        OptionValue::Word(word) => (key, Value::from(word)),
+        OptionValue::Number(number) => (key, Value::from(number)),
+    });
+    let all = chosen.chain([("SystemdCgroup", Value::from(handler.systemd_cgroup))]);
+    all.map(|(key, value)| (key.to_owned(), value)).collect()
 }
 
 /// Which of two handlers goes first.
@@ -179,6 +198,33 @@ pub(crate) fn a_handler_that_the_distribution_merges_is_proven_beforehand(daemon
     let record = install(&tree, Mode::Auto, &handler("wasmedge", "1-aaa"), None)?;
     // Nobody but the distribution changes what is in force.
     must_have(&tree, &former, &[])?;
+    uninstall(&tree, Mode::Auto, &record)?;
+    ensure!(tree.bytes()? == bytes, "something is left");
+    Ok(())
+}
+
+pub(crate) fn what_is_chosen_of_a_handler_is_what_containerd_reads(daemon: &Daemon) -> Result<()> {
+    let tree = daemon.tree("chosen", &[("config.toml", mains::own(daemon).to_owned())])?;
+    let (bytes, former) = (tree.bytes()?, tree.settings()?);
+    let plain = handler("wasmedge", "1-aaa");
+    let mut record = install(&tree, Mode::Auto, &plain, None)?;
+    let all = Settings { grouping: Grouping::Pod, log_level: LogLevel::Debug, max_containers: Some(250), ..Settings::default() };
+    for settings in [all, Settings { sandboxer: Sandboxer::Shim, ..all }, Settings { sandboxer: Sandboxer::Shim, ..Settings::default() }] {
+        let chosen = Handler { settings, ..plain.clone() };
+        let is_refused = match propose(&tree.facts(Mode::Auto, Some(&record))?, &chosen, Some(&record)) {
+            Err(ConfigError::OptionsUnread { version }) => version < Version::parse("1.7.0")?,
+            Err(ConfigError::SandboxerTooOld { version }) => version < Version::parse("2.4.0")?,
+            Err(error) => return Err(error.into()),
+            Ok(_) => {
+                record = install(&tree, Mode::Auto, &chosen, Some(&record))?;
+                must_have(&tree, &former, &[&chosen])?;
+                continue;
+            }
+        };
+        ensure!(is_refused, "{settings:?} is refused");
+    }
+    record = install(&tree, Mode::Auto, &plain, Some(&record))?;
+    must_have(&tree, &former, &[&plain])?;
     uninstall(&tree, Mode::Auto, &record)?;
     ensure!(tree.bytes()? == bytes, "something is left");
     Ok(())

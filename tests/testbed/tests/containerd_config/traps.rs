@@ -23,7 +23,7 @@ enum Verdict {
 
 /// A drop-in as an unwary installer writes it, and the import of it.
 fn unwary(tree: &Tree<'_>, handler: &Handler, first_line: &str, plugin: &str) -> Result<Proposal> {
-    let Handler { name, launcher, systemd_cgroup } = handler;
+    let Handler { name, launcher, systemd_cgroup, settings: _ } = handler;
     let table = format!("plugins.\"{plugin}\".containerd.runtimes.{name}");
     let text = format!(
         "{first_line}\n[{table}]\nruntime_type = \"io.containerd.wasmedge.v1\"\nruntime_path = \"{launcher}\"\n\
@@ -39,7 +39,7 @@ fn unwary(tree: &Tree<'_>, handler: &Handler, first_line: &str, plugin: &str) ->
     };
     Ok(Proposal {
         changes: vec![change(&path, None, text), change(&tree.main, Some(&main), format!("imports = [\"{path}\"]\n{main}"))],
-        record: Record { handler: name.clone(), files: Vec::new(), made_folders: Vec::new() },
+        record: Record { handler: name.clone(), settings: handler.settings, files: Vec::new(), made_folders: Vec::new() },
         config_path: path,
         restart: Restart::Installer,
     })

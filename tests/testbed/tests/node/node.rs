@@ -2,18 +2,23 @@
 
 use std::collections::HashSet;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, anyhow, ensure};
 use libtest_mimic::{Completion, Failed};
-use test_guests::Guest;
+use test_guests::{EXIT_42, Guest, HELLO};
 use testbed::cell::{Cell, CellOptions, Lifetime, Network};
 use testbed::containerd::{Container, Containerd, Finished, Install};
 use testbed::image::{Entry, Packed, RootfsImage};
 use testbed::prepared::Prepared;
 use testbed::teardown::Run;
+
+use crate::grpc::Client;
+use crate::machine::Machine;
+use crate::pods_ground::Pods;
+use crate::tasks::Tasks;
 
 /// A rule, and how to see that it holds.
 #[derive(Debug, Clone, Copy)]
@@ -47,6 +52,8 @@ pub(crate) struct Node {
     folder: PathBuf,
     count: AtomicU32,
     imported: Mutex<HashSet<String>>,
+    client: Client,
+    pods: Mutex<Option<Arc<Pods>>>,
 }
 
 impl Node {
@@ -55,7 +62,58 @@ impl Node {
         let containerd = Containerd::start(run, &cell, install, &[&prepared.shims()])?;
         let folder = run.folder().join(format!("{}-tests", install.name));
         fs::create_dir_all(&folder).with_context(|| format!("make {}", folder.display()))?;
-        Ok(Self { containerd, cell, prepared, folder, count: AtomicU32::new(0), imported: Mutex::default() })
+        let client = Client::of(&containerd)?;
+        Ok(Self {
+            containerd,
+            cell,
+            prepared,
+            folder,
+            count: AtomicU32::new(0),
+            imported: Mutex::default(),
+            client,
+            pods: Mutex::default(),
+        })
+    }
+
+    /// Has `body` use another containerd of the same version, in a cell of its own: what would disturb other tests.
+    pub(crate) fn alone(&self, what: &str, body: impl FnOnce(&Self) -> Result<()>) -> Result<Verdict> {
+        Self::alone_with(what, self.containerd.install(), &self.prepared, body)
+    }
+
+    /// As [`Node::alone`], with any containerd.
+    pub(crate) fn alone_with(
+        what: &str,
+        install: &Install,
+        prepared: &Arc<Prepared>,
+        body: impl FnOnce(&Self) -> Result<()>,
+    ) -> Result<Verdict> {
+        let run = Run::start(what)?;
+        let alone = Self::start(&run, install, Arc::clone(prepared))?;
+        body(&alone).map_err(|error| anyhow!("{error:#}\nalone, {}", alone.containerd.evidence()))?;
+        drop(alone);
+        run.finish()?;
+        Ok(Verdict::Holds)
+    }
+
+    /// What the machine shows of it.
+    pub(crate) fn machine(&self) -> Machine<'_> {
+        Machine::new(&self.containerd, self.containerd.namespace())
+    }
+
+    /// containerd's service of tasks.
+    pub(crate) fn tasks(&self) -> Tasks<'_> {
+        Tasks::new(&self.client)
+    }
+
+    /// A containerd of the same version that serves CRI, started when it is first asked for.
+    pub(crate) fn pods(&self) -> Result<Arc<Pods>> {
+        let mut pods = self.pods.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(pods) = &*pods {
+            return Ok(Arc::clone(pods));
+        }
+        let started = Arc::new(Pods::start(self.containerd.install(), &self.prepared)?);
+        *pods = Some(Arc::clone(&started));
+        Ok(started)
     }
 
     /// Runs a test; a failure comes with what containerd has to say.
@@ -63,8 +121,13 @@ impl Node {
         match (test.body)(self) {
             Ok(Verdict::Holds) => Ok(Completion::Completed),
             Ok(Verdict::Skipped(reason)) => Ok(Completion::ignored_with(reason)),
-            Err(error) => Err(Failed::from(format!("{error:#}\n{}", self.containerd.evidence()))),
+            Err(error) => Err(Failed::from(format!("{error:#}\n{}\n{}", self.containerd.evidence(), self.evidence_of_pods()))),
         }
+    }
+
+    fn evidence_of_pods(&self) -> String {
+        let pods = self.pods.lock().unwrap_or_else(PoisonError::into_inner);
+        pods.as_ref().map_or_else(String::new, |pods| pods.containerd.evidence())
     }
 
     /// An id that no other container has.
@@ -104,29 +167,57 @@ impl Node {
 
     /// A container of the probe, told `words`. Its image's only variable is `IMAGE=1`; it has an empty folder `/data`.
     pub(crate) fn probe(&self, words: &[&str]) -> Result<Container> {
-        let file = &self.prepared.guests.probe;
-        let wasm = fs::read(file).with_context(|| format!("read the probe {}", file.display()))?;
-        let mut image = RootfsImage::of_guest(&reference("probe"), wasm);
-        image.env = vec!["IMAGE=1".to_owned()];
-        image.files.push(Entry::folder("/data", 0o755));
-        let image = self.image(&image.pack()?)?;
+        let image = self.image(&probe_image(&self.prepared)?)?;
         Ok(self.containerd.container(&image, &self.id("probe")).args(std::iter::once("/app.wasm").chain(words.iter().copied())))
+    }
+
+    /// A container with several guests and a Linux program in its files, that runs the probe, told `words`.
+    pub(crate) fn mixed(&self, words: &[&str]) -> Result<Container> {
+        let image = self.image(&mixed_image(&self.prepared)?)?;
+        Ok(self.containerd.container(&image, &self.id("mixed")).args(std::iter::once("/app.wasm").chain(words.iter().copied())))
     }
 
     /// A container of the static Linux program, told `words`.
     pub(crate) fn native(&self, words: &[&str]) -> Result<Container> {
-        let file = &self.prepared.guests.native;
-        let program = fs::read(file).with_context(|| format!("read the native program {}", file.display()))?;
-        let image = RootfsImage {
-            reference: reference("native"),
-            entrypoint: vec!["/native".to_owned()],
-            env: vec!["IMAGE=native".to_owned()],
-            files: vec![Entry::file("/native", program, 0o755)],
-            ..RootfsImage::default()
-        };
-        let image = self.image(&image.pack()?)?;
+        let image = self.image(&native_image(&self.prepared)?)?;
         Ok(self.containerd.container(&image, &self.id("native")).args(std::iter::once("/native").chain(words.iter().copied())))
     }
+}
+
+fn probe_image(prepared: &Prepared) -> Result<Packed> {
+    let mut image = RootfsImage::of_guest(&reference("probe"), read(&prepared.guests.probe)?);
+    image.env = vec!["IMAGE=1".to_owned()];
+    image.files.push(Entry::folder("/data", 0o755));
+    image.pack()
+}
+
+fn native_image(prepared: &Prepared) -> Result<Packed> {
+    let image = RootfsImage {
+        reference: reference("native"),
+        entrypoint: vec!["/native".to_owned()],
+        env: vec!["IMAGE=native".to_owned()],
+        files: vec![Entry::file("/native", read(&prepared.guests.native)?, 0o755)],
+        ..RootfsImage::default()
+    };
+    image.pack()
+}
+
+/// An image with three guests and a Linux program: what exec processes can be in one container. It starts the probe.
+pub(crate) fn mixed_image(prepared: &Prepared) -> Result<Packed> {
+    let mut image = RootfsImage::of_guest(&reference("mixed"), read(&prepared.guests.probe)?);
+    image.env = vec!["IMAGE=mixed".to_owned()];
+    let files = [
+        Entry::file("/native", read(&prepared.guests.native)?, 0o755),
+        Entry::file("/hello.wasm", HELLO.bytes(), 0o644),
+        Entry::file("/bin/exit.wasm", EXIT_42.bytes(), 0o644),
+        Entry::folder("/data", 0o755),
+    ];
+    image.files.extend(files);
+    image.pack()
+}
+
+pub(crate) fn read(file: &Path) -> Result<Vec<u8>> {
+    fs::read(file).with_context(|| format!("read {}", file.display()))
 }
 
 /// The name of a test's image.

@@ -1,0 +1,219 @@
+//! What a pod and its containers are made from, in CRI's words.
+
+use std::collections::BTreeMap;
+
+/// Whose namespace a container is in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, prost::Enumeration)]
+#[repr(i32)]
+pub(crate) enum NamespaceMode {
+    Pod = 0,
+    Container = 1,
+    Node = 2,
+}
+
+/// How many users a pod has that has its own, as kubelet gives it.
+const USERS: u32 = 65536;
+
+/// A pod of this name: `network` and `pid` say whose namespaces it has, `cgroup` is its parent.
+pub(crate) fn pod(name: &str, network: NamespaceMode, pid: NamespaceMode, cgroup: &str) -> PodConfig {
+    let metadata = PodMetadata { name: name.to_owned(), uid: name.to_owned(), namespace: "default".to_owned() };
+    let options = NamespaceOptions { network: network.into(), pid: pid.into(), ipc: NamespaceMode::Pod.into(), users: None };
+    // A pod on the node's network has the node's name.
+    let hostname = if network == NamespaceMode::Node { String::new() } else { name.to_owned() };
+    let security_context = Some(PodSecurity { namespace_options: Some(options) });
+    let linux = LinuxPod { cgroup_parent: cgroup.to_owned(), security_context, sysctls: BTreeMap::new() };
+    PodConfig { metadata: Some(metadata), hostname, linux: Some(linux) }
+}
+
+impl PodConfig {
+    pub(crate) fn name(&self) -> &str {
+        self.metadata.as_ref().map_or("", |metadata| &metadata.name)
+    }
+
+    /// Sets a parameter of the kernel, in the pod's own namespaces.
+    pub(crate) fn sysctl(mut self, name: &str, value: &str) -> Self {
+        self.linux.get_or_insert_default().sysctls.insert(name.to_owned(), value.to_owned());
+        self
+    }
+
+    /// Gives it users of its own: each number is, on the node, `first` more.
+    pub(crate) fn with_users_from(mut self, first: u32) -> Self {
+        let all = || vec![IdMapping { host_id: first, container_id: 0, length: USERS }];
+        let users = UserNamespace { mode: NamespaceMode::Pod.into(), uids: all(), gids: all() };
+        self.linux.get_or_insert_default().security_context.get_or_insert_default().namespace_options.get_or_insert_default().users =
+            Some(users);
+        self
+    }
+
+    fn users(&self) -> Option<&UserNamespace> {
+        self.linux.as_ref()?.security_context.as_ref()?.namespace_options.as_ref()?.users.as_ref()
+    }
+
+    /// A container of `image` in this pod, started by `words`.
+    pub(crate) fn container(&self, name: &str, image: &str, words: &[&str]) -> ContainerConfig {
+        let options =
+            self.linux.as_ref().and_then(|linux| linux.security_context.as_ref()).and_then(|context| context.namespace_options.clone());
+        let command = words.iter().map(|word| (*word).to_owned()).collect();
+        ContainerConfig {
+            metadata: Some(ContainerMetadata { name: name.to_owned() }),
+            image: Some(ImageSpec { image: image.to_owned() }),
+            command,
+            mounts: Vec::new(),
+            linux: Some(LinuxContainer {
+                resources: None,
+                security_context: Some(ContainerSecurity { namespace_options: options, run_as_user: None }),
+            }),
+        }
+    }
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct PodConfig {
+    #[prost(message, optional, tag = "1")]
+    metadata: Option<PodMetadata>,
+    #[prost(string, tag = "2")]
+    hostname: String,
+    #[prost(message, optional, tag = "8")]
+    linux: Option<LinuxPod>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct PodMetadata {
+    #[prost(string, tag = "1")]
+    name: String,
+    #[prost(string, tag = "2")]
+    uid: String,
+    #[prost(string, tag = "3")]
+    namespace: String,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct LinuxPod {
+    #[prost(string, tag = "1")]
+    cgroup_parent: String,
+    #[prost(message, optional, tag = "2")]
+    security_context: Option<PodSecurity>,
+    #[prost(btree_map = "string, string", tag = "3")]
+    sysctls: BTreeMap<String, String>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct PodSecurity {
+    #[prost(message, optional, tag = "1")]
+    namespace_options: Option<NamespaceOptions>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct NamespaceOptions {
+    #[prost(enumeration = "NamespaceMode", tag = "1")]
+    network: i32,
+    #[prost(enumeration = "NamespaceMode", tag = "2")]
+    pid: i32,
+    #[prost(enumeration = "NamespaceMode", tag = "3")]
+    ipc: i32,
+    #[prost(message, optional, tag = "5")]
+    users: Option<UserNamespace>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct UserNamespace {
+    #[prost(enumeration = "NamespaceMode", tag = "1")]
+    mode: i32,
+    #[prost(message, repeated, tag = "2")]
+    uids: Vec<IdMapping>,
+    #[prost(message, repeated, tag = "3")]
+    gids: Vec<IdMapping>,
+}
+
+#[derive(Clone, Copy, PartialEq, prost::Message)]
+struct IdMapping {
+    #[prost(uint32, tag = "1")]
+    host_id: u32,
+    #[prost(uint32, tag = "2")]
+    container_id: u32,
+    #[prost(uint32, tag = "3")]
+    length: u32,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct ContainerConfig {
+    #[prost(message, optional, tag = "1")]
+    metadata: Option<ContainerMetadata>,
+    #[prost(message, optional, tag = "2")]
+    image: Option<ImageSpec>,
+    #[prost(string, repeated, tag = "3")]
+    command: Vec<String>,
+    #[prost(message, repeated, tag = "7")]
+    mounts: Vec<Mount>,
+    #[prost(message, optional, tag = "15")]
+    linux: Option<LinuxContainer>,
+}
+
+impl ContainerConfig {
+    pub(crate) fn limited_to(mut self, resources: Resources) -> Self {
+        self.linux.get_or_insert_default().resources = Some(resources);
+        self
+    }
+
+    /// Run by this user, in the pod's counting.
+    pub(crate) fn run_as(mut self, user: i64) -> Self {
+        self.linux.get_or_insert_default().security_context.get_or_insert_default().run_as_user = Some(user);
+        self
+    }
+
+    /// With a folder of the node's, whose files belong to the users of `pod`, as kubelet mounts volumes.
+    pub(crate) fn with_volume(mut self, pod: &PodConfig, folder: &str, at: &str) -> Self {
+        let (uids, gids) = pod.users().map(|users| (users.uids.clone(), users.gids.clone())).unwrap_or_default();
+        self.mounts.push(Mount { container_path: at.to_owned(), host_path: folder.to_owned(), uids, gids });
+        self
+    }
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct Mount {
+    #[prost(string, tag = "1")]
+    container_path: String,
+    #[prost(string, tag = "2")]
+    host_path: String,
+    #[prost(message, repeated, tag = "6")]
+    uids: Vec<IdMapping>,
+    #[prost(message, repeated, tag = "7")]
+    gids: Vec<IdMapping>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct ContainerMetadata {
+    #[prost(string, tag = "1")]
+    name: String,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct ImageSpec {
+    #[prost(string, tag = "1")]
+    image: String,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct LinuxContainer {
+    #[prost(message, optional, tag = "1")]
+    resources: Option<Resources>,
+    #[prost(message, optional, tag = "2")]
+    security_context: Option<ContainerSecurity>,
+}
+
+/// Limits of a container.
+#[derive(Clone, Copy, PartialEq, prost::Message)]
+pub(crate) struct Resources {
+    #[prost(int64, tag = "3")]
+    pub(crate) cpu_shares: i64,
+    #[prost(int64, tag = "4")]
+    pub(crate) memory_limit_in_bytes: i64,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct ContainerSecurity {
+    #[prost(message, optional, tag = "3")]
+    namespace_options: Option<NamespaceOptions>,
+    #[prost(message, optional, tag = "5")]
+    run_as_user: Option<i64>,
+}

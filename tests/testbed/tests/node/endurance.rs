@@ -1,0 +1,109 @@
+//! Many containers, one after the other: the host must be as it was.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use test_guests::HELLO;
+use testbed::wait;
+
+use crate::machine::{LIMIT, Machine};
+use crate::node::{Node, Verdict, tests};
+use crate::tasks::Tasks;
+
+tests![five_hundred_containers_leave_the_host_as_it_was];
+
+const CYCLES: u32 = 500;
+/// As many as may be left out on a busy machine.
+const FEWEST: u32 = 100;
+/// How long they may take.
+const TIME: Duration = Duration::from_secs(50);
+/// After these, whatever is made once has been made.
+const WARM_UP: u32 = 50;
+/// By how many KiB the host may grow over all cycles: what its allocator keeps comes and goes.
+const GROWTH: u64 = 4096;
+
+/// What may not grow.
+#[derive(Debug, Clone, Copy)]
+struct Size {
+    descriptors: usize,
+    threads: u64,
+    memory: u64,
+    mounts: usize,
+    files: usize,
+    cgroups: usize,
+    processes: usize,
+}
+
+impl Size {
+    fn of(node: &Node, host: i32) -> Result<Self> {
+        let machine = node.machine();
+        let count = |arguments: &[&str]| -> Result<usize> {
+            let found = node.cell.run("find").args(arguments).output()?;
+            Ok(String::from_utf8_lossy(&found.stdout).lines().count())
+        };
+        Ok(Self {
+            descriptors: machine.descriptors(host)?.len(),
+            threads: machine.status(host, "Threads")?,
+            memory: machine.status(host, "VmRSS")?,
+            mounts: machine.read(host, "mountinfo")?.lines().count(),
+            files: count(&["/run/containerd"])?,
+            cgroups: count(&["/sys/fs/cgroup", "-path", &format!("*/{}/*", node.containerd.namespace())])?,
+            processes: machine.processes()?.len(),
+        })
+    }
+}
+
+fn five_hundred_containers_leave_the_host_as_it_was(node: &Node) -> Result<Verdict> {
+    node.alone("many", |alone| {
+        let template = alone.guest(&HELLO)?;
+        let id = template.id().to_owned();
+        let task = template.start()?;
+        task.wait(LIMIT)?;
+        let tasks = alone.tasks();
+        tasks.delete(&id)?;
+        let rootfs = tasks.rootfs(&id)?;
+        // One that stays, so that the host does.
+        let stays = alone.probe(&["sleep", "600"])?.start()?;
+        let host = alone.machine().host()?;
+        let cycle = || live(&tasks, &id, &rootfs);
+        (0..WARM_UP).try_for_each(|_| cycle())?;
+        let before = settled(alone, host)?;
+        let started = Instant::now();
+        let mut cycles = 0;
+        while cycles < CYCLES && started.elapsed() < TIME {
+            cycle()?;
+            cycles += 1;
+        }
+        ensure!(cycles >= FEWEST, "only {cycles} containers in {:?}", started.elapsed());
+        let after = settled(alone, host)?;
+        let told = format!("after {cycles} containers in {:?}: {before:?} became {after:?}", started.elapsed());
+        ensure!(after.descriptors <= before.descriptors && after.mounts <= before.mounts, "{told}");
+        ensure!(after.files <= before.files && after.cgroups <= before.cgroups && after.processes <= before.processes, "{told}");
+        // Threads that may block come and go.
+        ensure!(after.threads <= before.threads + 4, "{told}");
+        ensure!(after.memory <= before.memory + GROWTH, "{told}");
+        stays.kill("SIGKILL")?;
+        stays.wait(LIMIT)?;
+        stays.delete()?;
+        Ok(())
+    })
+}
+
+fn live(tasks: &Tasks<'_>, id: &str, rootfs: &[crate::tasks::Mount]) -> Result<()> {
+    tasks.create(id, rootfs).context("create")?;
+    tasks.start(id, "").context("start")?;
+    let end = tasks.wait(id, "").context("wait")?;
+    ensure!(end.code == 0, "{end:?}");
+    tasks.delete(id).context("delete")?;
+    Ok(())
+}
+
+/// Its size once what ends with the last container has ended: launchers, connections.
+fn settled(node: &Node, host: i32) -> Result<Size> {
+    let launchers = |machine: Machine<'_>| -> Result<usize> {
+        Ok(machine.processes()?.iter().filter(|seen| seen.command.contains("containerd-shim-wasmedge-v1")).count())
+    };
+    let quiet = || Ok((launchers(node.machine())? == 0).then_some(()));
+    wait::until("the launchers to end", LIMIT, quiet, || format!("{:?}", node.machine().processes()))?;
+    Size::of(node, host)
+}

@@ -1,0 +1,209 @@
+//! What happens when a part dies, is away, or has no room: the others go on, nothing is left behind, and it is told.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use test_guests::{HELLO, SPIN};
+use testbed::containerd::Task;
+use testbed::wait;
+
+use crate::events::{Followed, topics};
+use crate::machine::{LIMIT, RECORDS};
+use crate::node::{Node, Verdict, expect, tests};
+
+tests![
+    a_guest_that_is_killed_from_outside_is_137_and_harms_no_other,
+    without_the_process_that_forks_guests_running_ones_go_on_and_a_new_host_takes_over,
+    a_killed_host_leaves_nothing_of_any_container,
+    a_guest_outlives_containerd_and_its_end_is_reported_afterwards,
+    the_end_of_a_guest_is_told_after_half_a_minute_without_containerd,
+    a_full_state_folder_fails_one_create_and_nothing_else,
+    a_reader_that_never_reads_stalls_nobody_else,
+];
+
+fn end(node: &Node, task: Task) -> Result<()> {
+    let id = task.id().to_owned();
+    task.kill("SIGKILL")?;
+    task.wait(LIMIT)?;
+    task.delete()?;
+    node.machine().nothing_left(&id)
+}
+
+fn a_guest_that_is_killed_from_outside_is_137_and_harms_no_other(node: &Node) -> Result<Verdict> {
+    let (one, other) = (node.guest(&SPIN)?.start()?, node.guest(&SPIN)?.start()?);
+    let events = Followed::of(node)?;
+    node.machine().kill(one.pid()?)?;
+    one.wait(LIMIT)?;
+    let id = one.id().to_owned();
+    let code = one.delete()?;
+    ensure!(code == 137, "exit code {code}");
+    ensure!(topics(&events.until(&id, "delete")?) == ["exit", "delete"], "{:#?}", events.naming(&id)?);
+    ensure!(other.status()? == "RUNNING", "the other one is {}", other.status()?);
+    end(node, other)?;
+    Ok(Verdict::Holds)
+}
+
+fn without_the_process_that_forks_guests_running_ones_go_on_and_a_new_host_takes_over(node: &Node) -> Result<Verdict> {
+    node.alone("zygote", |alone| {
+        let task = alone.guest(&SPIN)?.start()?;
+        let machine = alone.machine();
+        let host = machine.host()?;
+        machine.kill(machine.zygote()?)?;
+        let told = || Ok(alone.containerd.log()?.contains("the process that forks guests was lost").then_some(()));
+        wait::until("the loss to be told", LIMIT, told, || alone.containerd.evidence())?;
+        ensure!(task.status()? == "RUNNING", "the running guest is {}", task.status()?);
+        expect(&alone.guest(&HELLO)?.run()?, 0, "hello from wasm\n")?;
+        let other = alone.guest(&SPIN)?.start()?;
+        let hosts = machine.hosts()?;
+        ensure!(hosts.len() == 2 && hosts.contains(&host), "the hosts are {hosts:?}, the first one is {host}");
+        ensure!(machine.parent_of(other.pid()?)? != host, "the new guest is the first host's");
+        end(alone, task)?;
+        // The first host has nothing left to do.
+        machine.wait_until_dead(host)?;
+        end(alone, other)?;
+        Ok(())
+    })
+}
+
+fn a_killed_host_leaves_nothing_of_any_container(node: &Node) -> Result<Verdict> {
+    node.alone("killed", |alone| {
+        let tasks = [
+            alone.guest(&SPIN)?.start()?,
+            alone.probe(&["sleep", "600"])?.start()?,
+            alone.native(&["family"])?.start()?,
+            alone.guest(&HELLO)?.create()?,
+        ];
+        let machine = alone.machine();
+        let pids = tasks.iter().map(Task::pid).collect::<Result<Vec<_>>>()?;
+        let events = Followed::of(alone)?;
+        machine.kill(machine.host()?)?;
+        for pid in pids {
+            machine.wait_until_dead(pid)?;
+        }
+        for task in tasks {
+            let id = task.id().to_owned();
+            // containerd has the launcher clean up, and tells the end itself.
+            let lines = events.until(&id, "exit")?;
+            ensure!(lines.iter().any(|line| line.contains("/tasks/exit") && line.contains("137")), "{lines:#?}");
+            let stopped = || Ok(task.status().map_or(true, |status| status == "STOPPED").then_some(()));
+            wait::until(format_args!("task {id} to be stopped or gone"), LIMIT, stopped, || alone.containerd.evidence())?;
+            machine.nothing_left(&id)?;
+            // Whether containerd still has the task to delete depends on its version.
+            let _ = task.delete();
+            alone.containerd.ctr().args(["containers", "rm", &id]).output()?;
+        }
+        expect(&alone.guest(&HELLO)?.run()?, 0, "hello from wasm\n")?;
+        Ok(())
+    })
+}
+
+fn a_guest_outlives_containerd_and_its_end_is_reported_afterwards(node: &Node) -> Result<Verdict> {
+    node.alone("away", |alone| {
+        let (stays, ends, program) = (alone.guest(&SPIN)?.start()?, alone.guest(&SPIN)?.start()?, alone.native(&["tick"])?.start()?);
+        let machine = alone.machine();
+        let (pid, dies) = (stays.pid()?, ends.pid()?);
+        let host = machine.host()?;
+        alone.containerd.end()?;
+        machine.kill(dies)?;
+        machine.wait_until_dead(dies)?;
+        alone.containerd.start_again()?;
+        ensure!(machine.host()? == host, "there is another host now");
+        ensure!(stays.status()? == "RUNNING" && stays.pid()? == pid, "after the restart:\n{}", alone.containerd.evidence());
+        ensure!(program.status()? == "RUNNING", "after the restart:\n{}", alone.containerd.evidence());
+        ensure!(ends.status()? == "STOPPED", "the guest that has ended is {}", ends.status()?);
+        let code = ends.delete()?;
+        ensure!(code == 137, "its exit code is {code}");
+        expect(&stays.exec("after", &["/app.wasm"]).flag("--detach").run()?, 0, "")?;
+        end(alone, stays)?;
+        end(alone, program)?;
+        Ok(())
+    })
+}
+
+fn the_end_of_a_guest_is_told_after_half_a_minute_without_containerd(node: &Node) -> Result<Verdict> {
+    node.alone("late", |alone| {
+        let task = alone.guest(&SPIN)?.start()?;
+        let (id, pid) = (task.id().to_owned(), task.pid()?);
+        alone.containerd.end()?;
+        let since = Instant::now();
+        alone.machine().kill(pid)?;
+        // Follows from the first moment at which containerd answers: the host may tell at once.
+        let follower = r#"until "$@" events; do sleep 0.02; done"#;
+        let ctr = alone.containerd.ctr_command();
+        let mut command = alone.cell.command("sh");
+        // What `ctr` is started by inside the cell stands behind the first of its words that is none of nsenter's.
+        let inside = ctr.get_args().skip_while(|word| *word != "--").skip(1);
+        command.args(["-c", follower, "follow"]).args(inside);
+        std::thread::sleep(Duration::from_secs(30).saturating_sub(since.elapsed()));
+        let follower = alone.cell.spawn("late-events", command)?;
+        alone.containerd.start_again()?;
+        let told = || {
+            let text = std::fs::read_to_string(follower.log()).context("read the events")?;
+            Ok(text.lines().find(|line| line.contains("/tasks/exit") && line.contains(&format!("\"{id}\""))).map(str::to_owned))
+        };
+        let line =
+            wait::until("the end to be told", LIMIT, told, || format!("{}\n{}", follower.last_words(), alone.containerd.evidence()))?;
+        ensure!(line.contains("137"), "{line}");
+        let code = task.delete()?;
+        ensure!(code == 137, "exit code {code}");
+        Ok(())
+    })
+}
+
+fn a_full_state_folder_fails_one_create_and_nothing_else(node: &Node) -> Result<Verdict> {
+    node.alone("full", |alone| {
+        let machine = alone.machine();
+        let task = alone.guest(&SPIN)?.start()?;
+        let shell = |script: &str| alone.cell.run("sh").args(["-c", script]).output();
+        // A file system that has room for the records that are there, and for nothing more.
+        let records = format!("{RECORDS}/{}", alone.containerd.namespace());
+        shell(&format!(
+            "cp -a {records} /run/t2-kept; mount -t tmpfs -o size=64k tmpfs {records}; cp -a /run/t2-kept/. {records}; rm -r /run/t2-kept"
+        ))?;
+        shell(&format!("head -c 1000000 /dev/zero >{records}/filler"))?;
+        let container = alone.guest(&HELLO)?;
+        let id = container.id().to_owned();
+        let finished = container.run()?;
+        ensure!(finished.code != 0 && finished.stdout.is_empty(), "it ran, without a record");
+        ensure!(finished.stderr.contains(RECORDS) && finished.stderr.to_lowercase().contains("no space"), "{}", finished.stderr);
+        ensure!(task.status()? == "RUNNING", "the guest that runs is {}", task.status()?);
+        shell(&format!("rm {records}/filler"))?;
+        machine.nothing_left(&id)?;
+        expect(&alone.guest(&HELLO)?.run()?, 0, "hello from wasm\n")?;
+        end(alone, task)?;
+        Ok(())
+    })
+}
+
+fn a_reader_that_never_reads_stalls_nobody_else(node: &Node) -> Result<Verdict> {
+    node.alone("reader", |alone| {
+        // Its output goes into a FIFO that somebody has open and never reads.
+        let fifo = node.folder()?.join("never-read");
+        testbed::command::Run::new("mkfifo").arg(&fifo).done()?;
+        let held = std::fs::OpenOptions::new().read(true).write(true).open(&fifo).context("open the FIFO")?;
+        let template = alone.probe(&["stdout", "10000000"])?;
+        let stalled = template.id().to_owned();
+        let image = template.create()?;
+        alone.tasks().kill(&stalled, "", 9)?;
+        image.wait(LIMIT)?;
+        alone.tasks().delete(&stalled)?;
+        alone.tasks().create_with_output(&stalled, &alone.tasks().rootfs(&stalled)?, &fifo.display().to_string())?;
+        alone.tasks().start(&stalled, "")?;
+        let started = Instant::now();
+        for _ in 0..5 {
+            expect(&alone.probe(&["stdout", "20"])?.run()?, 0, "000000000000000\n0000")?;
+        }
+        ensure!(started.elapsed() < LIMIT, "five containers took {:?}", started.elapsed());
+        let state = alone.tasks().state(&stalled, "")?;
+        ensure!(state.status == crate::tasks::Phase::Running, "the stalled one is {state:?}");
+        // It can be ended all the same.
+        let started = Instant::now();
+        image.kill("SIGTERM")?;
+        image.wait(LIMIT)?;
+        ensure!(started.elapsed() < Duration::from_secs(6), "it took {:?} to end", started.elapsed());
+        let code = image.delete()?;
+        ensure!(code == 143, "exit code {code}");
+        drop(held);
+        Ok(())
+    })
+}

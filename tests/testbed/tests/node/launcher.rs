@@ -1,0 +1,133 @@
+//! A launcher that is killed or fails in the middle: nothing is left, and the next one does its work.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result, ensure};
+use test_guests::{HELLO, SPIN};
+use testbed::containerd::Task;
+use testbed::prepared::Prepared;
+
+use crate::machine::LIMIT;
+use crate::node::{Node, Verdict, expect, tests};
+
+tests![
+    a_launcher_that_is_killed_before_it_did_anything_fails_one_container,
+    a_launcher_that_is_killed_at_any_moment_leaves_one_host_at_most,
+    a_launcher_that_is_killed_after_its_work_fails_one_container,
+    a_launcher_that_is_killed_while_it_cleans_up_is_made_up_for,
+];
+
+const LAUNCHER: &str = "containerd-shim-wasmedge-v1";
+
+/// Runs `body` on a containerd that finds, in place of the launcher, a script of `sh`: `$REAL` is the launcher, `$VERB` what
+/// it is asked for, and the script does what it says only while the file `$ARMED` is there.
+fn with_script(
+    node: &Node,
+    what: &str,
+    script: &str,
+    body: impl FnOnce(&Node, &dyn Fn(bool) -> Result<()>) -> Result<()>,
+) -> Result<Verdict> {
+    let bundle = node.folder()?;
+    // The launcher finds its bundle by where it lies itself, so only its own name is another one.
+    let bin = bundle.join("bin");
+    fs::create_dir(&bin).with_context(|| format!("make {}", bin.display()))?;
+    let armed = bundle.join("armed");
+    let real = node.prepared.shims().join(LAUNCHER);
+    let text = format!(
+        "#!/bin/sh\nREAL={}\nVERB=none\nfor word in \"$@\"; do case $word in start|delete) VERB=$word ;; esac; done\n\
+         if [ -e {} ]; then\n{script}\nfi\nexec $REAL \"$@\"\n",
+        real.display(),
+        armed.display()
+    );
+    let file = bin.join(LAUNCHER);
+    fs::write(&file, text).with_context(|| format!("write {}", file.display()))?;
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).with_context(|| format!("make {} a program", file.display()))?;
+    let arm = move |is_armed: bool| -> Result<()> {
+        if is_armed { fs::write(&armed, "") } else { fs::remove_file(&armed) }.with_context(|| format!("arm or disarm {}", armed.display()))
+    };
+    let prepared = Arc::new(Prepared { bundle: PathBuf::from(&bundle), ..Prepared::clone(&node.prepared) });
+    Node::alone_with(what, node.containerd.install(), &prepared, |alone| body(alone, &arm))
+}
+
+fn end(node: &Node, task: Task) -> Result<()> {
+    let id = task.id().to_owned();
+    task.kill("SIGKILL")?;
+    task.wait(LIMIT)?;
+    task.delete()?;
+    node.machine().nothing_left(&id)
+}
+
+/// That a container fails now, and that everything is well afterwards.
+fn one_fails(alone: &Node, arm: &dyn Fn(bool) -> Result<()>) -> Result<()> {
+    let stays = alone.guest(&SPIN)?.start()?;
+    let host = alone.machine().host()?;
+    arm(true)?;
+    let container = alone.guest(&HELLO)?;
+    let id = container.id().to_owned();
+    let finished = container.run()?;
+    ensure!(finished.code != 0 && finished.stdout.is_empty(), "it ran: {}", finished.text());
+    arm(false)?;
+    alone.machine().nothing_left(&id)?;
+    expect(&alone.guest(&HELLO)?.run()?, 0, "hello from wasm\n")?;
+    ensure!(stays.status()? == "RUNNING" && alone.machine().host()? == host, "what ran before is {}", stays.status()?);
+    end(alone, stays)
+}
+
+fn a_launcher_that_is_killed_before_it_did_anything_fails_one_container(node: &Node) -> Result<Verdict> {
+    with_script(node, "before", "[ $VERB = start ] && kill -KILL $$", one_fails)
+}
+
+fn a_launcher_that_is_killed_after_its_work_fails_one_container(node: &Node) -> Result<Verdict> {
+    with_script(node, "after", "[ $VERB = start ] && { $REAL \"$@\" >/dev/null; kill -KILL $$; }", one_fails)
+}
+
+fn a_launcher_that_is_killed_at_any_moment_leaves_one_host_at_most(node: &Node) -> Result<Verdict> {
+    // Killed after 0 to 9 milliseconds: before, while and after it starts the host.
+    let script = "[ $VERB = start ] && { $REAL \"$@\" & child=$!; sleep 0.00$(cat $0.step); kill -KILL $child; wait $child; exit 137; }";
+    with_script(node, "moments", script, |alone, arm| {
+        for step in 0..10 {
+            fs::write(alone.prepared.shims().join(format!("{LAUNCHER}.step")), step.to_string()).context("say when to kill")?;
+            arm(true)?;
+            let container = alone.guest(&HELLO)?;
+            let id = container.id().to_owned();
+            // Where it was quick enough, only its status tells that it was killed.
+            let finished = container.run()?;
+            ensure!(finished.code != 0, "step {step}: it ran: {}", finished.text());
+            arm(false)?;
+            expect(&alone.guest(&HELLO)?.run()?, 0, "hello from wasm\n")?;
+            alone.machine().nothing_left(&id)?;
+            let hosts = alone.machine().hosts()?;
+            ensure!(hosts.len() == 1, "step {step}: the hosts are {hosts:?}");
+            // The next step begins without one in half of the cases.
+            if step % 2 == 0 {
+                let host = alone.machine().host()?;
+                alone.machine().kill(host)?;
+                alone.machine().wait_until_dead(host)?;
+            }
+        }
+        Ok(())
+    })
+}
+
+fn a_launcher_that_is_killed_while_it_cleans_up_is_made_up_for(node: &Node) -> Result<Verdict> {
+    with_script(node, "cleaning", "[ $VERB = delete ] && kill -KILL $$", |alone, arm| {
+        let task = alone.guest(&SPIN)?.start()?;
+        let (id, pid) = (task.id().to_owned(), task.pid()?);
+        let machine = alone.machine();
+        arm(true)?;
+        machine.kill(machine.host()?)?;
+        machine.wait_until_dead(pid)?;
+        let stopped = || Ok(task.status().map_or(true, |status| status == "STOPPED").then_some(()));
+        testbed::wait::until("containerd to know of the end", LIMIT, stopped, || alone.containerd.evidence())?;
+        arm(false)?;
+        // containerd asks once more when the task is deleted or when it is started again, whichever its version does.
+        let _ = task.delete();
+        alone.containerd.ctr().args(["containers", "rm", &id]).output()?;
+        alone.containerd.restart()?;
+        expect(&alone.guest(&HELLO)?.run()?, 0, "hello from wasm\n")?;
+        machine.nothing_left(&id)
+    })
+}

@@ -1,0 +1,148 @@
+//! A containerd that serves CRI, with our runtime as a handler and a network whose pods have a loopback device.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use anyhow::Result;
+use testbed::cell::{Cell, CellOptions, Lifetime, Network};
+use testbed::containerd::{Cgroups, Containerd, Cri as CriConfig, Handler, Install};
+use testbed::image::{Packed, RootfsImage};
+use testbed::prepared::Prepared;
+use testbed::teardown::Run;
+
+use crate::cri::{self, ContainerConfig, Cri, NamespaceMode, PodConfig};
+use crate::grpc::Client;
+use crate::machine::Machine;
+use crate::node::{Verdict, mixed_image};
+
+/// The containerd namespace of everything that CRI makes.
+pub(crate) const NAMESPACE: &str = "k8s.io";
+/// The handler of our runtime.
+const HANDLER: &str = "wasmedge";
+/// What a pod's first container would run if it were a process.
+const PAUSE: &str = "localhost/pause:1";
+/// The image of all containers: guests and a Linux program.
+pub(crate) const IMAGE: &str = "registry.test/mixed:1";
+/// A network, of a plugin that gives each pod the same address and nothing else.
+const NETWORK: &str = r#"{"cniVersion":"1.0.0","name":"pods","plugins":[{"type":"address"}]}"#;
+const PLUGIN: &str = r#"#!/bin/sh
+cat >/dev/null
+case $CNI_COMMAND in
+VERSION) echo '{"cniVersion":"1.0.0","supportedVersions":["0.3.1","0.4.0","1.0.0"]}' ;;
+ADD)
+    nsenter --net="$CNI_NETNS" ip link set lo up || exit 1
+    echo '{"cniVersion":"1.0.0","interfaces":[{"name":"'"$CNI_IFNAME"'","sandbox":"'"$CNI_NETNS"'"}],"ips":[{"interface":0,"address":"192.0.2.1/24"}]}' ;;
+esac
+"#;
+
+/// A containerd with CRI in a cell of its own.
+#[derive(Debug)]
+pub(crate) struct Pods {
+    pub(crate) containerd: Containerd,
+    pub(crate) cell: Cell,
+    client: Client,
+    count: AtomicU32,
+    // Last: what it ends is used by the others.
+    run: Run,
+}
+
+/// A pod that was started.
+#[derive(Debug)]
+pub(crate) struct Pod<'a> {
+    pub(crate) id: String,
+    pub(crate) config: PodConfig,
+    pods: &'a Pods,
+}
+
+impl Pods {
+    pub(crate) fn start(install: &Install, prepared: &Prepared) -> Result<Self> {
+        let run = Run::start("pods")?;
+        let cell = Cell::start(&run, CellOptions { network: Network::Host, lifetime: Lifetime::Process })?;
+        let shim = prepared.shims().join("containerd-shim-wasmedge-v1");
+        let handlers = vec![Handler { name: HANDLER.to_owned(), shim, cgroups: Cgroups::Unsaid }];
+        let containerd = Containerd::start_with_cri(&run, &cell, install, &CriConfig { pause: PAUSE.to_owned(), handlers })?;
+        let client = Client::of(&containerd)?;
+        let pods = Self { containerd, cell, client, count: AtomicU32::new(0), run };
+        // Nothing in it is ever run: the host holds pods itself.
+        let pause = RootfsImage { reference: PAUSE.to_owned(), entrypoint: vec!["/nothing".to_owned()], ..RootfsImage::default() };
+        for image in [pause.pack()?, mixed_image(prepared)?] {
+            pods.import(&image)?;
+        }
+        pods.plug_in()?;
+        Ok(pods)
+    }
+
+    fn import(&self, image: &Packed) -> Result<()> {
+        let archive = self.run.folder().join("image.tar");
+        image.write_archive(&archive)?;
+        self.containerd.import_into(NAMESPACE, &archive)
+    }
+
+    /// Gives pods a network. containerd itself asks for a plugin that is called `loopback`.
+    fn plug_in(&self) -> Result<()> {
+        let folder = self.containerd.network_folder();
+        self.cell.run("mkdir").arg("-p").arg(&folder).done()?;
+        for name in ["address", "loopback"] {
+            self.cell.run("tee").arg(folder.join(name)).input(PLUGIN).done()?;
+            self.cell.run("chmod").arg("755").arg(folder.join(name)).done()?;
+        }
+        self.cell.run("tee").arg(folder.join("10-pods.conflist")).input(NETWORK).done()
+    }
+
+    /// Ends it and all that it runs, and says what is left.
+    pub(crate) fn finish(self) -> Result<Verdict> {
+        let Self { run, .. } = self;
+        run.finish()?;
+        Ok(Verdict::Holds)
+    }
+
+    pub(crate) fn cri(&self) -> Cri<'_> {
+        Cri::new(&self.client)
+    }
+
+    /// What the machine shows of it.
+    pub(crate) fn machine(&self) -> Machine<'_> {
+        Machine::new(&self.containerd, NAMESPACE)
+    }
+
+    /// A pod with a network of its own whose containers have their own processes, as kubelet asks by default.
+    pub(crate) fn default_config(&self) -> PodConfig {
+        self.config(NamespaceMode::Pod, NamespaceMode::Container)
+    }
+
+    pub(crate) fn config(&self, network: NamespaceMode, pid: NamespaceMode) -> PodConfig {
+        let name = format!("pod-{}", self.count.fetch_add(1, Ordering::Relaxed));
+        // By its name the end of the run finds what is left in it.
+        cri::pod(&name, network, pid, &format!("/{}.pods/{name}", self.run.name()))
+    }
+
+    pub(crate) fn pod(&self, config: PodConfig) -> Result<Pod<'_>> {
+        let id = self.cri().run_sandbox(&config, HANDLER)?;
+        Ok(Pod { id, config, pods: self })
+    }
+}
+
+impl Pod<'_> {
+    /// A container that runs `words` of the image's files, started.
+    pub(crate) fn run(&self, name: &str, words: &[&str]) -> Result<String> {
+        self.run_container(self.config.container(name, IMAGE, words))
+    }
+
+    pub(crate) fn run_container(&self, container: ContainerConfig) -> Result<String> {
+        let id = self.pods.cri().create_container(&self.id, &self.config, container)?;
+        self.pods.cri().start_container(&id)?;
+        Ok(id)
+    }
+
+    /// The number of a container's process, or of the thread that holds the pod.
+    pub(crate) fn pid(&self, id: &str) -> Result<i32> {
+        let ctr = self.pods.containerd.ctr().args(["--namespace", NAMESPACE, "tasks", "ls"]);
+        let list = ctr.text()?;
+        let row = list.lines().map(|line| line.split_whitespace().collect::<Vec<_>>()).find(|row| row.first() == Some(&id));
+        row.and_then(|row| row.get(1)?.parse().ok()).ok_or_else(|| anyhow::anyhow!("no process of {id}:\n{list}"))
+    }
+
+    /// Ends and removes it with all its containers.
+    pub(crate) fn remove(self) -> Result<()> {
+        self.pods.cri().remove_sandbox(&self.id)
+    }
+}

@@ -1,0 +1,64 @@
+//! Restarts of the containerds between the oldest and the newest: each keeps other things of a running task.
+
+use std::os::unix::fs::symlink;
+
+use anyhow::{Context as _, Result, anyhow, ensure};
+use test_guests::SPIN;
+use testbed::containerd::Install;
+
+use crate::machine::LIMIT;
+use crate::node::{Node, Verdict, tests};
+use crate::pods::live_through_a_restart;
+use crate::pods_ground::Pods;
+
+tests![tasks_outlive_a_restart_of_each_containerd, pods_outlive_a_restart_of_each_containerd];
+
+/// The containerds of which only the daemon was made, beside this one's `ctr`; each is about as old as one of the two
+/// that all tests run on, and is tried with that one.
+fn others(node: &Node) -> Result<Vec<Install>> {
+    let install = node.containerd.install();
+    let line = |version: &str| version.split('.').next().map(str::to_owned);
+    let daemons = node.prepared.daemons.iter().filter(|(version, _)| line(version) == line(&install.version));
+    let with_daemon = |(version, program): (&String, &std::path::PathBuf)| -> Result<Install> {
+        let bin = node.folder()?;
+        symlink(program, bin.join("containerd")).context("link the daemon")?;
+        for name in ["ctr", "containerd-shim-runc-v2"] {
+            symlink(install.bin.join(name), bin.join(name)).with_context(|| format!("link {name}"))?;
+        }
+        Ok(Install { name: format!("v{}", version.replace('.', "-")), version: version.clone(), bin, runc: install.runc.clone() })
+    };
+    daemons.map(with_daemon).collect()
+}
+
+fn tasks_outlive_a_restart_of_each_containerd(node: &Node) -> Result<Verdict> {
+    for install in others(node)? {
+        Node::alone_with("version", &install, &node.prepared, |alone| {
+            let (guest, program) = (alone.guest(&SPIN)?.start()?, alone.native(&["tick"])?.start()?);
+            let (host, pid) = (alone.machine().host()?, guest.pid()?);
+            alone.containerd.restart()?;
+            ensure!(guest.status()? == "RUNNING" && guest.pid()? == pid, "the guest is {}", guest.status()?);
+            ensure!(program.status()? == "RUNNING" && alone.machine().host()? == host, "the program is {}", program.status()?);
+            for (task, code) in [(guest, 143), (program, 0)] {
+                let id = task.id().to_owned();
+                task.kill("SIGTERM")?;
+                task.wait(LIMIT)?;
+                let found = task.delete()?;
+                ensure!(found == code, "{id} ended with {found}");
+                alone.machine().nothing_left(&id)?;
+            }
+            Ok(())
+        })
+        .with_context(|| format!("containerd {}", install.version))?;
+    }
+    Ok(Verdict::Holds)
+}
+
+fn pods_outlive_a_restart_of_each_containerd(node: &Node) -> Result<Verdict> {
+    for install in others(node)? {
+        let pods = Pods::start(&install, &node.prepared)?;
+        let lived = live_through_a_restart(&pods);
+        lived.map_err(|error| anyhow!("containerd {}: {error:#}\nalone, {}", install.version, pods.containerd.evidence()))?;
+        pods.finish()?;
+    }
+    Ok(Verdict::Holds)
+}
