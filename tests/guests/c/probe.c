@@ -190,17 +190,17 @@ __attribute__((import_module("wasi_snapshot_preview1"), import_name("sock_bind_v
 __attribute__((import_module("wasi_snapshot_preview1"), import_name("sock_listen_v2"))) int sock_listen_v2(int, int);
 __attribute__((import_module("wasi_snapshot_preview1"), import_name("sock_accept_v2"))) int sock_accept_v2(int, int, int *);
 
-// Accepts one connection on a port of the loopback address.
+// Accepts one connection on a port of every address.
 static int accept_command(int port) {
     enum { INET4 = 1, STREAM = 2 };
     struct {
         uint16_t family;
         uint8_t ip[126];
-    } loopback = {.family = INET4, .ip = {127, 0, 0, 1}};
+    } everywhere = {.family = INET4};
     const struct {
         void *bytes;
         size_t length;
-    } address = {&loopback, sizeof loopback};
+    } address = {&everywhere, sizeof everywhere};
     int server = -1;
     int connection = -1;
     if ((errno = sock_open_v2(INET4, STREAM, &server)) != 0) return fail("accept", "open");

@@ -1,8 +1,8 @@
 //! The cluster class: one kind cluster of three nodes, the runtime on one worker, pods as a user would write them.
 //!
 //! `cargo xtask test --class cluster` prepares what is needed and says where; without that, every test is reported as
-//! ignored, with the reason. Themes, one file each: [`life`], [`images`], [`volumes`], [`sidecars`], [`placement`],
-//! [`examples`]. Each test has a namespace of its own.
+//! ignored, with the reason. Themes, one file each: [`life`], [`commands`], [`resources`], [`network`], [`images`], [`volumes`],
+//! [`sidecars`], [`placement`], [`examples`]. Each test has a namespace of its own.
 
 use std::process::ExitCode;
 
@@ -16,6 +16,12 @@ mod bed;
 mod manifest;
 #[path = "cluster/life.rs"]
 mod life;
+#[path = "cluster/commands.rs"]
+mod commands;
+#[path = "cluster/resources.rs"]
+mod resources;
+#[path = "cluster/network.rs"]
+mod network;
 #[path = "cluster/images.rs"]
 mod images;
 #[path = "cluster/volumes.rs"]
@@ -32,7 +38,17 @@ use bed::{Bed, Test};
 /// How many tests run at a time: most of a test's time is waiting for the cluster's own loops.
 const THREADS: usize = 3;
 
-const THEMES: &[&[Test]] = &[life::TESTS, images::TESTS, volumes::TESTS, sidecars::TESTS, placement::TESTS, examples::TESTS];
+const THEMES: &[&[Test]] = &[
+    life::TESTS,
+    commands::TESTS,
+    resources::TESTS,
+    network::TESTS,
+    images::TESTS,
+    volumes::TESTS,
+    sidecars::TESTS,
+    placement::TESTS,
+    examples::TESTS,
+];
 
 fn main() -> Result<ExitCode> {
     let mut args = Arguments::from_args();

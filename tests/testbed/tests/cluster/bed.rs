@@ -162,6 +162,11 @@ impl Namespace<'_> {
         self.cluster.apply(&self.name, &manifest.to_string())
     }
 
+    /// `kubectl` for this namespace.
+    pub(crate) fn kubectl(&self) -> testbed::command::Run {
+        self.cluster.kubectl().args(["--namespace", &self.name])
+    }
+
     pub(crate) fn get(&self, object: &str) -> Result<Option<serde_json::Value>> {
         self.cluster.get(&self.name, object)
     }
