@@ -194,8 +194,10 @@ fn command_line() -> String {
     std::iter::once("cargo xtask".to_owned()).chain(std::env::args().skip(1)).collect::<Vec<_>>().join(" ")
 }
 
+/// The commit that is checked out, with `-dirty` where files differ from it.
 fn commit() -> Result<String> {
-    let output = command::Run::new("git").args(["rev-parse", "--short", "HEAD"]).current_dir(setup::repository()).output()?;
+    let describe = ["describe", "--always", "--dirty", "--exclude=*"];
+    let output = command::Run::new("git").args(describe).current_dir(setup::repository()).output()?;
     let text = String::from_utf8_lossy(&output.stdout).trim().to_owned();
     Ok(if output.status.success() && !text.is_empty() { text } else { "unknown".to_owned() })
 }
