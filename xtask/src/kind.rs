@@ -1,9 +1,8 @@
 //! `cargo xtask kind`: kind clusters, and the runtime on them as users install it: by Helm, from this checkout's images.
 //!
 //! * [`create`]: a cluster, and a registry that has the images; no runtime yet.
-//! * [`tour`]: the commands of README.md's tour, run as they stand there; [`shell`]: what they need around them.
-//! * [`up`]: both, and the cluster stays; [`demo`](mod@demo): both, and nothing stays.
-//! * [`env`](mod@env), [`status`], [`down`]: what one does with a cluster that stays.
+//! * [`up`]: that and README.md's tour ([`testbed::tour`]), and the cluster stays; [`demo`](mod@demo): both, and nothing stays.
+//! * [`env`](mod@env), [`status`], [`down`]: what one does with a cluster that stays; [`explain`]: what is said of it.
 
 use anyhow::Result;
 use testbed::cache::Cache;
@@ -12,8 +11,7 @@ use testbed::host;
 use testbed::teardown::Run;
 
 mod create;
-mod shell;
-mod tour;
+mod explain;
 mod up;
 mod demo;
 mod env;

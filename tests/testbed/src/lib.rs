@@ -10,7 +10,7 @@
 //! * [`containerd`], [`cluster`]: the real thing that tests talk to.
 //! * [`vm`]: a machine with systemd and cgroup v2, emulated.
 //! * [`apiserver`]: a Kubernetes API server alone.
-//! * [`helm`]: the chart, rendered and installed.
+//! * [`helm`]: the chart, rendered and installed; [`tour`]: README's commands on a cluster.
 //! * [`prepared`]: what `cargo xtask test` hands to the test programs; [`program`]: how these begin and end.
 #![forbid(unsafe_code)]
 
@@ -34,5 +34,6 @@ pub mod cluster;
 pub mod vm;
 pub mod apiserver;
 pub mod helm;
+pub mod tour;
 pub mod prepared;
 pub mod program;

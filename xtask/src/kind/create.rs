@@ -10,7 +10,8 @@ use testbed::helm::Helm;
 use testbed::teardown::Run;
 use testbed::{examples, progress};
 
-use super::{UpArgs, shell};
+use super::UpArgs;
+use super::explain::explain;
 use crate::images;
 
 pub(super) fn run(args: &UpArgs) -> Result<()> {
@@ -18,7 +19,7 @@ pub(super) fn run(args: &UpArgs) -> Result<()> {
     let (run, cluster) = kept(args)?;
     run.keep()?;
     progress::say(format_args!("the cluster {} is up {}", args.which.name, progress::seconds(started.elapsed())));
-    shell::explain(&args.which.name, &cluster);
+    explain(&args.which.name, &cluster);
     Ok(())
 }
 

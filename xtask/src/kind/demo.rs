@@ -8,10 +8,9 @@ use testbed::cell::Lifetime;
 use testbed::cluster::NodeImage;
 use testbed::progress::{self, step};
 use testbed::teardown::Run;
+use testbed::tour::{self, Shell};
 
 use super::create::Made;
-use super::shell::Shell;
-use super::tour;
 
 pub(crate) fn run() -> Result<()> {
     let started = Instant::now();

@@ -3,8 +3,8 @@
 use anyhow::{Context as _, Result};
 use testbed::helm::Helm;
 use testbed::progress;
+use testbed::tour::Shell;
 
-use super::shell::Shell;
 use super::{Which, with_cluster};
 
 pub(super) fn run(which: &Which) -> Result<()> {

@@ -4,7 +4,8 @@ use anyhow::Result;
 use testbed::cluster::{Cluster, operator};
 use testbed::progress;
 
-use super::{Which, shell, with_cluster};
+use super::explain::explain;
+use super::{Which, with_cluster};
 
 pub(super) fn run(which: &Which) -> Result<()> {
     let shown = with_cluster(which, |_, cluster| show(&which.name, cluster))?;
@@ -22,6 +23,6 @@ fn show(name: &str, cluster: &Cluster) -> Result<()> {
     if runtimes.status.success() {
         progress::say(String::from_utf8_lossy(&runtimes.stdout).trim_end());
     }
-    shell::explain(name, cluster);
+    explain(name, cluster);
     Ok(())
 }

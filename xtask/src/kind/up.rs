@@ -6,9 +6,10 @@ use anyhow::Result;
 use testbed::cache::Cache;
 use testbed::helm::Helm;
 use testbed::progress;
+use testbed::tour::{self, Shell};
 
-use super::shell::{self, Shell};
-use super::{UpArgs, create, tour};
+use super::explain::explain;
+use super::{UpArgs, create};
 
 pub(super) fn run(args: &UpArgs) -> Result<()> {
     let started = Instant::now();
@@ -17,7 +18,7 @@ pub(super) fn run(args: &UpArgs) -> Result<()> {
     let toured = tour::run(&cluster, &shell);
     // A cluster on which the first pod fails is worth looking at.
     run.keep()?;
-    shell::explain(&args.which.name, &cluster);
+    explain(&args.which.name, &cluster);
     toured?;
     progress::say(format_args!("the cluster {} is up {}", args.which.name, progress::seconds(started.elapsed())));
     Ok(())

@@ -1,54 +1,55 @@
 //! What commands on a cluster need around them: the way to it, and the `kubectl` and `helm` that fit.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
-use testbed::cluster::Cluster;
-use testbed::command::Run;
-use testbed::helm::Helm;
-use testbed::progress;
 
-use crate::setup;
+use crate::cluster::Cluster;
+use crate::command::Run;
+use crate::helm::Helm;
 
 /// The surroundings of commands on a cluster.
 #[derive(Debug, Clone)]
-pub(super) struct Shell {
+pub struct Shell {
     kubeconfig: PathBuf,
     /// Folders that are searched before all others.
     programs: Vec<PathBuf>,
 }
 
 impl Shell {
-    pub(super) fn of(cluster: &Cluster, helm: &Helm) -> Result<Self> {
+    /// Those of `cluster`.
+    ///
+    /// # Errors
+    /// When a program lies in no folder.
+    pub fn of(cluster: &Cluster, helm: &Helm) -> Result<Self> {
         let folders = [cluster.kubectl_program(), helm.program()].map(|program| program.parent().map(ToOwned::to_owned));
         let programs = folders.into_iter().collect::<Option<_>>().context("kubectl and helm lie in folders")?;
         Ok(Self { kubeconfig: cluster.kubeconfig().to_owned(), programs })
     }
 
     /// A line as one types it, at the root of this checkout.
-    pub(super) fn run(&self, line: &str) -> Result<Run> {
+    ///
+    /// # Errors
+    /// When a folder cannot be put on `PATH`.
+    pub fn run(&self, line: &str) -> Result<Run> {
         let rest = std::env::var_os("PATH").unwrap_or_default();
         let folders = self.programs.iter().cloned().chain(std::env::split_paths(&rest));
         let path: OsString = std::env::join_paths(folders).context("put kubectl and helm on PATH")?;
-        let run = Run::new("sh").args(["-c", line]).current_dir(setup::repository());
+        let run = Run::new("sh").args(["-c", line]).current_dir(repository());
         Ok(run.env("KUBECONFIG", &self.kubeconfig).env("PATH", path))
     }
 
     /// The lines that bring another shell into these surroundings.
-    pub(super) fn exports(&self) -> String {
+    pub fn exports(&self) -> String {
         let folders: Vec<String> = self.programs.iter().map(|folder| folder.display().to_string()).collect();
         format!("export KUBECONFIG='{}'\nexport PATH='{}':\"$PATH\"", self.kubeconfig.display(), folders.join(":"))
     }
 }
 
-/// Says how to talk to a cluster, and how to remove it.
-pub(super) fn explain(name: &str, cluster: &Cluster) {
-    let option = if name == super::DEFAULT { String::new() } else { format!(" --name {name}") };
-    progress::say(format_args!(
-        "\ntalk to it:  eval \"$(cargo xtask kind env{option})\"      # or: export KUBECONFIG={}\nremove it:   cargo xtask kind down{option}",
-        cluster.kubeconfig().display(),
-    ));
+/// The root of this checkout.
+pub(super) fn repository() -> PathBuf {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../..")).components().collect()
 }
 
 #[cfg(test)]

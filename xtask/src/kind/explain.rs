@@ -1,0 +1,13 @@
+//! What is said of a cluster that stays.
+
+use testbed::cluster::Cluster;
+use testbed::progress;
+
+/// Says how to talk to a cluster, and how to remove it.
+pub(super) fn explain(name: &str, cluster: &Cluster) {
+    let option = if name == super::DEFAULT { String::new() } else { format!(" --name {name}") };
+    progress::say(format_args!(
+        "\ntalk to it:  eval \"$(cargo xtask kind env{option})\"      # or: export KUBECONFIG={}\nremove it:   cargo xtask kind down{option}",
+        cluster.kubeconfig().display(),
+    ));
+}
