@@ -63,6 +63,14 @@ impl Reader {
             self.tally.skipped += count("ignored");
             return;
         }
+        // A test that says something itself parts the line with its outcome; libtest-mimic heads its words with its name.
+        if let Some(name) = line.strip_prefix("---- ").and_then(|rest| rest.strip_suffix(" ----"))
+            && !name.contains(' ')
+            && !self.tally.failures.iter().any(|known| known == name)
+        {
+            self.tally.failures.push(name.to_owned());
+            return;
+        }
         let Some((name, outcome)) = line.strip_prefix("test ").and_then(|rest| rest.rsplit_once(" ... ")) else { return };
         if outcome.starts_with("FAILED") {
             self.tally.failures.push(name.trim().to_owned());
@@ -136,6 +144,15 @@ mod tests {
         assert_eq!(tally.failures, ["b::c"]);
         assert_eq!(tally.reasons["no Docker here"], 2);
         assert_eq!(tally.reasons["no reason was printed"], 1);
+    }
+
+    #[test]
+    fn a_test_that_says_something_is_still_named_when_it_fails() {
+        let tally = read(
+            "test a ... \n$ helm test\nFAILED\nfailures:\n\n---- a ----\nwhy\n---- b stdout ----\n\ntest result: FAILED. 0 passed; 1 failed; 0 ignored",
+            false,
+        );
+        assert_eq!((tally.failed, tally.failures), (1, vec!["a".to_owned()]));
     }
 
     #[test]
