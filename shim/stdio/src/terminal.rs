@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use rustix::io::Errno;
 use rustix::pty::OpenptFlags;
-use rustix::termios::{OptionalActions, OutputModes, Winsize};
+use rustix::termios::Winsize;
 use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, Interest};
 use tokio::net::unix::pipe;
@@ -47,10 +47,8 @@ impl Terminal {
         rustix::pty::unlockpt(&master)?;
         // Through the master: its name leads to another terminal, or to none, in another mount namespace.
         let slave = rustix::pty::ioctl_tiocgptpeer(&master, flags)?;
-        // As other runtimes do: clients leave this translation to the user's own terminal, and two would double it.
-        let mut attributes = rustix::termios::tcgetattr(&slave)?;
-        attributes.output_modes.remove(OutputModes::ONLCR);
-        rustix::termios::tcsetattr(&slave, OptionalActions::Now, &attributes)?;
+        // Its modes stay the kernel's: a new line is shown with a carriage return, as under runc. kubectl has the user's own
+        // terminal add none, and without it each line would begin where the last one ended.
         rustix::io::ioctl_fionbio(&master, true)?;
         let master = Master(Arc::new(watched(master)?));
         let (told, progress) = watch::channel(Progress::Pieces(0));

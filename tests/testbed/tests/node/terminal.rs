@@ -106,10 +106,10 @@ fn what_is_typed_is_echoed_and_answered(node: &Node) -> Result<Verdict> {
     let mut typist = Typist::start(&container.run_command()?)?;
     typist.shows("> ")?;
     typist.types("one\r")?;
-    // The terminal echoes what is typed. Only one of the two terminals adds the carriage returns, as clients expect: ours.
-    typist.shows("> one\r\nyou said one\r\n> ")?;
+    // The terminal echoes what is typed. `ctr` leaves its user's terminal to add a carriage return of its own; kubectl does not.
+    typist.shows("> one\r\r\nyou said one\r\r\n> ")?;
     typist.types("two words\r")?;
-    typist.shows("> two words\r\nyou said two words\r\n> ")?;
+    typist.shows("> two words\r\r\nyou said two words\r\r\n> ")?;
     typist.types("quit\r")?;
     let code = typist.ends()?;
     ensure!(code == 0, "exit code {code}");
@@ -162,7 +162,7 @@ fn an_exec_process_has_a_terminal_of_its_own(node: &Node) -> Result<Verdict> {
         typist.shows(prompt)?;
         if prompt == "> " {
             typist.types("hello\r")?;
-            typist.shows("> hello\r\nyou said hello\r\n> ")?;
+            typist.shows("> hello\r\r\nyou said hello\r\r\n> ")?;
         } else {
             typist.resize(100, 30)?;
             typist.shows("100 columns, 30 rows")?;
