@@ -8,9 +8,11 @@
 //! the lock is held: somebody is at work ────────────────► it waits
 //! the lock is free, containerd answers, for FREE ───────► it goes back: nobody came to finish
 //! the lock is free, containerd does not answer, for DEAF ► it goes back: nobody can come
+//! the way back failed, or it cannot look ───────────────► it tries again after a pause, until its LIFE is over
 //! ```
 //!
-//! It looks at the record and goes back under the lock alone, so it never meets an installer.
+//! It looks at the record and goes back under the lock alone, so it never meets an installer. Where containerd is down, it
+//! is the only one that can come: a failure does not end it.
 
 use std::fs;
 use std::time::Duration;
@@ -22,7 +24,7 @@ use crate::files::{self, Access};
 use crate::host::LockError;
 use crate::record::{Record, Setback};
 use crate::rollback::{self, Teller};
-use crate::stage::{Because as _, Failure, Job};
+use crate::stage::{Because as _, Failure, Job, Node};
 
 /// Subcommand of this program.
 pub const COMMAND: &str = "guard";
@@ -35,8 +37,15 @@ const FREE: Duration = Duration::from_mins(2);
 const DEAF: Duration = Duration::from_secs(30);
 /// How long one look at containerd may take.
 const LOOK: Duration = Duration::from_secs(2);
-/// How long a guard lives at most: longer than any installer.
-const LIFE: Duration = Duration::from_mins(30);
+/// After the first failure; doubled with each further one.
+const AGAIN: Duration = Duration::from_secs(30);
+/// Between a failure and the next try at most.
+const LONGEST: Duration = Duration::from_mins(5);
+/// How long a guard watches at most: longer than the longest installer, two hours by `rollout.nodeTimeoutSeconds` and then
+/// the time that its pod is given to end, and the waits and some ways back after it.
+const LIFE: Duration = Duration::from_mins(150);
+/// What a way back may take that begins at the end of that, with all its checks. Then systemd ends the guard.
+const LAST: Duration = Duration::from_mins(15);
 
 /// How a guard ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,8 +54,35 @@ pub enum Ended {
     NothingToDo,
     /// The node is as it was before the attempt.
     WentBack,
-    /// Somebody was at work all the time.
+    /// Its time is over: somebody was at work all the time, or no way back succeeded.
     TooOld,
+}
+
+/// Since when things are as they are, by the machine's clock.
+#[derive(Debug, Default)]
+struct Since {
+    /// Nobody is at work.
+    free: Option<Duration>,
+    /// And containerd does not answer.
+    deaf: Option<Duration>,
+}
+
+/// Why it is time to go back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Due {
+    /// Nobody came to finish.
+    Free,
+    /// containerd does not answer, so that nobody can come.
+    Deaf,
+}
+
+impl Since {
+    /// Whether it is time to go back.
+    fn due(&self, now: Duration) -> Option<Due> {
+        let is_over = |since: Option<Duration>, limit| since.is_some_and(|since| now.saturating_sub(since) >= limit);
+        let free = || is_over(self.free, FREE).then_some(Due::Free);
+        is_over(self.deaf, DEAF).then_some(Due::Deaf).or_else(free)
+    }
 }
 
 /// Starts a guard for `attempt` on the host.
@@ -68,50 +104,62 @@ pub fn start(job: &Job<'_>, attempt: &str) -> Result<(), Failure> {
     job.node.machine.about_to("start the guard");
     job.node
         .machine
-        .start(&unit, &description, &command, LIFE)
+        .start(&unit, &description, &command, LIFE + LAST)
         .because(Reason::ContainerdRestart, || format!("start the guard {unit} on the host, without which containerd is not restarted"))
 }
 
-/// Watches `attempt` until it is finished.
-///
-/// # Errors
-/// When the record or the lock cannot be used, or going back failed.
-pub fn watch(job: &Job<'_>, attempt: &str) -> Result<Ended> {
-    let (mut life, mut free, mut deaf) = (Duration::ZERO, Duration::ZERO, Duration::ZERO);
-    while life < LIFE {
-        if pending(job, attempt)?.is_none() {
-            return Ok(Ended::NothingToDo);
-        }
-        match job.node.root.lock(&job.places.config_folder, Duration::ZERO) {
-            Ok(lock) => drop(lock),
-            Err(LockError::Held { .. }) => {
-                (free, deaf) = (Duration::ZERO, Duration::ZERO);
-                job.node.machine.pause(PAUSE);
-                life += PAUSE;
-                continue;
+/// Watches `attempt` until it is finished, or the guard's time is over.
+pub fn watch(job: &Job<'_>, attempt: &str) -> Ended {
+    let machine = job.node.machine;
+    let (began, mut since, mut again) = (machine.elapsed(), Since::default(), AGAIN);
+    while machine.elapsed().saturating_sub(began) < LIFE {
+        match look(job, attempt, &mut since) {
+            Ok(Some(ended)) => return ended,
+            Ok(None) => machine.pause(PAUSE),
+            Err(error) => {
+                tracing::warn!(error = format!("{error:#}"), again_after_s = again.as_secs(), "the node is not as it was before yet");
+                machine.pause(again);
+                again = (again * 2).min(LONGEST);
             }
-            Err(error) => return Err(error).context("see whether an installer is at work"),
         }
-        let answers = job.node.machine.served(&job.places.socket, LOOK).is_ok();
-        deaf = if answers { Duration::ZERO } else { deaf + PAUSE };
-        if (free >= FREE || deaf >= DEAF) && go_back(job, attempt, answers)? == Ended::WentBack {
-            return Ok(Ended::WentBack);
-        }
-        job.node.machine.pause(PAUSE);
-        free += PAUSE;
-        life += PAUSE;
     }
-    Ok(Ended::TooOld)
+    Ended::TooOld
+}
+
+/// Looks once, and goes back if it is time to. How that ended the guard; none where it has to look again.
+fn look(job: &Job<'_>, attempt: &str, since: &mut Since) -> Result<Option<Ended>> {
+    let Node { root, machine, .. } = job.node;
+    if pending(job, attempt)?.is_none() {
+        return Ok(Some(Ended::NothingToDo));
+    }
+    match root.lock(&job.places.config_folder, Duration::ZERO) {
+        Ok(lock) => drop(lock),
+        Err(LockError::Held { .. }) => {
+            *since = Since::default();
+            return Ok(None);
+        }
+        Err(error) => return Err(error).context("see whether an installer is at work"),
+    }
+    // From before the look: a containerd that is deaf takes all of its time.
+    let now = machine.elapsed();
+    since.free.get_or_insert(now);
+    if machine.served(&job.places.socket, LOOK).is_ok() {
+        since.deaf = None;
+    } else {
+        since.deaf.get_or_insert(now);
+    }
+    let Some(due) = since.due(machine.elapsed()) else { return Ok(None) };
+    go_back(job, attempt, due)
 }
 
 /// Goes back, if nobody has come in this moment.
-fn go_back(job: &Job<'_>, attempt: &str, answers: bool) -> Result<Ended> {
-    let Ok(_lock) = job.node.root.lock(&job.places.config_folder, Duration::ZERO) else { return Ok(Ended::NothingToDo) };
-    let Some(mut record) = pending(job, attempt)? else { return Ok(Ended::NothingToDo) };
-    let met = record.pending.as_ref().and_then(|pending| pending.setback.clone()).unwrap_or_else(|| setback(answers));
+fn go_back(job: &Job<'_>, attempt: &str, due: Due) -> Result<Option<Ended>> {
+    let Ok(_lock) = job.node.root.lock(&job.places.config_folder, Duration::ZERO) else { return Ok(None) };
+    let Some(mut record) = pending(job, attempt)? else { return Ok(Some(Ended::NothingToDo)) };
+    let met = record.pending.as_ref().and_then(|pending| pending.setback.clone()).unwrap_or_else(|| setback(due));
     tracing::warn!(text = met.message, "going back");
     match rollback::run(job, &mut record, &met, Teller::Guard) {
-        Ok(_) => Ok(Ended::WentBack),
+        Ok(_) => Ok(Some(Ended::WentBack)),
         Err(failure) => Err(failure.error.context("go back")),
     }
 }
@@ -123,16 +171,53 @@ fn pending(job: &Job<'_>, attempt: &str) -> Result<Option<Record>> {
 }
 
 /// What the next installer reports.
-fn setback(answers: bool) -> Setback {
-    let (reason, message) = if answers {
-        (Reason::Interrupted, "the installer ended before a guest had proven the change, and no other one came to finish within")
-    } else {
-        (Reason::ContainerdRestart, "containerd did not answer after its configuration was changed, and the installer was gone, for")
+fn setback(due: Due) -> Setback {
+    let (reason, message, limit) = match due {
+        Due::Free => {
+            let message = "the installer ended before a guest had proven the change, and no other one came to finish within";
+            (Reason::Interrupted, message, FREE)
+        }
+        Due::Deaf => {
+            let message = "containerd did not answer after its configuration was changed, and the installer was gone, for";
+            (Reason::ContainerdRestart, message, DEAF)
+        }
     };
-    let limit = if answers { FREE } else { DEAF };
     Setback {
         stage: Stage::Restart,
         reason,
         message: format!("{message} {} s: the guard on the node took the change back", limit.as_secs()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_time_to_go_back_when_a_wait_is_over_and_a_deaf_containerd_counts_first() {
+        let seconds = |text: Option<u64>| text.map(Duration::from_secs);
+        for (free, deaf, now, due) in [
+            (None, None, 1000, None),
+            (Some(100), None, 219, None),
+            (Some(100), None, 220, Some(Due::Free)),
+            (Some(100), Some(100), 129, None),
+            (Some(100), Some(100), 130, Some(Due::Deaf)),
+            (Some(100), Some(210), 220, Some(Due::Free)),
+            (Some(100), Some(100), 220, Some(Due::Deaf)),
+        ] {
+            let since = Since { free: seconds(free), deaf: seconds(deaf) };
+            assert_eq!(since.due(Duration::from_secs(now)), due, "{since:?} at {now}");
+        }
+    }
+
+    /// The operator's bound of `rollout.nodeTimeoutSeconds`, as it stands in the CRD that is made of it.
+    #[test]
+    fn a_guard_lives_longer_than_the_longest_installer() {
+        let crd = concat!(env!("CARGO_MANIFEST_DIR"), "/../charts/wasmedge-operator/crds/wasmruntimes.yaml");
+        let crd = fs::read_to_string(crd).unwrap();
+        let field = crd.split_once("nodeTimeoutSeconds:").unwrap().1;
+        let maximum = field.lines().find_map(|line| line.trim().strip_prefix("maximum: ")).unwrap();
+        let longest = Duration::from_secs_f64(maximum.parse().unwrap());
+        assert!(LIFE > longest + FREE + DEAF, "{longest:?}");
     }
 }

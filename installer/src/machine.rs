@@ -67,6 +67,9 @@ pub trait Machine {
     /// Microseconds since 1970, as the clock says that systemd dates its units by.
     fn now(&self) -> u64;
 
+    /// Time since some moment: never less than before, whatever is done to the node's clock.
+    fn elapsed(&self) -> Duration;
+
     /// Lets time pass between two looks at something.
     fn pause(&self, time: Duration);
 

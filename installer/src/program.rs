@@ -14,6 +14,7 @@ use installer_protocol::{Outcome, Reason, Report, Request, Stage, Verb};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
+use crate::guard::Ended;
 use crate::host::{self, HostRoot};
 use crate::services::Services;
 use crate::stage::{Job, Node, Stop};
@@ -146,9 +147,9 @@ fn watch(host_root: &Path, attempt: &str, request: &str) -> Result<Outcome> {
     let services = Services::new(root.clone())?;
     let stop = Stop::default();
     let job = Job::new(Node { root: &root, machine: &services, stop: &stop }, &request).map_err(|failure| failure.error)?;
-    let ended = guard::watch(&job, attempt)?;
+    let ended = guard::watch(&job, attempt);
     tracing::info!(?ended, "the guard ended");
-    Ok(Outcome::Removed)
+    Ok(if ended == Ended::TooOld { Outcome::Broken } else { Outcome::Removed })
 }
 
 /// SIGTERM is the end of the pod's time: nothing new is begun then.

@@ -4,7 +4,7 @@ use std::future::Future;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result};
 use installer_protocol::Artifact;
@@ -30,6 +30,7 @@ pub struct Services {
     root: HostRoot,
     runtime: Runtime,
     fetcher: Fetcher,
+    began: Instant,
 }
 
 impl Services {
@@ -40,7 +41,7 @@ impl Services {
     pub fn new(root: HostRoot) -> Result<Self> {
         // Two: as many as there is to do at once, on however large a machine.
         let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build().context("start the threads for connections")?;
-        Ok(Self { root, runtime, fetcher: Fetcher::default() })
+        Ok(Self { root, runtime, fetcher: Fetcher::default(), began: Instant::now() })
     }
 
     /// The threads for connections.
@@ -117,6 +118,10 @@ impl Machine for Services {
     fn now(&self) -> u64 {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
+    }
+
+    fn elapsed(&self) -> Duration {
+        self.began.elapsed()
     }
 
     fn pause(&self, time: Duration) {

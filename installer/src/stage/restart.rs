@@ -70,7 +70,7 @@ fn restart(job: &Job<'_>, unit: Option<&str>, touched: Touched, expected: Expect
 fn await_distribution(job: &Job<'_>, touched: Touched, expected: Expected<'_>) -> Result<Restart, Failure> {
     let socket = &job.places.socket;
     let wanted = matches!(expected, Expected::Served(_));
-    let mut time = Duration::ZERO;
+    let began = job.node.machine.elapsed();
     loop {
         let served =
             job.node.machine.served(socket, READY).because(Reason::ContainerdRestart, || format!("wait for containerd at {socket}"))?;
@@ -79,7 +79,7 @@ fn await_distribution(job: &Job<'_>, touched: Touched, expected: Expected<'_>) -
         if known && touched.is_read_by(listening_since(job)?) {
             return Ok(if touched == Touched::Never { Restart::NotNeeded } else { Restart::Done });
         }
-        if time >= DISTRIBUTION {
+        if job.node.machine.elapsed().saturating_sub(began) >= DISTRIBUTION {
             let message = format!(
                 "the node's distribution has not restarted containerd at {socket} {} s after its configuration was changed: does it watch the \
                  folder of its drop-ins?",
@@ -88,7 +88,6 @@ fn await_distribution(job: &Job<'_>, touched: Touched, expected: Expected<'_>) -
             return Err(Failure::new(Reason::ContainerdRestart, message));
         }
         job.node.machine.pause(PAUSE);
-        time += PAUSE;
     }
 }
 

@@ -54,6 +54,8 @@ pub(crate) struct Fake {
     pub(crate) guards: RefCell<Vec<Vec<String>>>,
     /// The archive in the installer's image.
     pub(crate) bundled: RefCell<PathBuf>,
+    /// A file that holds this as soon as somebody waits.
+    pub(crate) mend: RefCell<Option<(PathBuf, Vec<u8>)>>,
     pub(crate) version: &'static str,
     /// The file that containerd reads, and its unit, if systemd runs it.
     main: HostPath,
@@ -63,6 +65,8 @@ pub(crate) struct Fake {
     /// Handlers with their launchers, as containerd read them when it was started.
     read: RefCell<BTreeMap<String, String>>,
     clock: Cell<u64>,
+    /// Time that passed for whoever waits.
+    passed: Cell<Duration>,
     /// What stands for the installer's own program.
     program: PathBuf,
 }
@@ -78,6 +82,7 @@ impl Fake {
             guests: RefCell::default(),
             guards: RefCell::default(),
             bundled: RefCell::default(),
+            mend: RefCell::default(),
             version,
             main: HostPath::new(main).unwrap(),
             unit: unit.map(str::to_owned),
@@ -85,6 +90,7 @@ impl Fake {
             up: Cell::new(true),
             read: RefCell::default(),
             clock: Cell::default(),
+            passed: Cell::default(),
             program,
         };
         fake.start_containerd();
@@ -252,6 +258,7 @@ impl Machine for Fake {
 
     fn served(&self, _socket: &HostPath, limit: Duration) -> Result<Served> {
         if !self.up.get() {
+            self.passed.set(self.passed.get() + limit);
             bail!("containerd is not ready after {} s: nobody listens", limit.as_secs());
         }
         let names = if self.faults.deaf.get() { Vec::new() } else { self.serves() };
@@ -294,7 +301,15 @@ impl Machine for Fake {
         self.clock.get()
     }
 
-    fn pause(&self, _time: Duration) {
+    fn elapsed(&self) -> Duration {
+        self.passed.get()
+    }
+
+    fn pause(&self, time: Duration) {
+        self.passed.set(self.passed.get() + time);
+        if let Some((path, bytes)) = self.mend.take() {
+            fs::write(path, bytes).unwrap();
+        }
         // A distribution that watches its folder acts in the meantime. The kernel dates files by ticks.
         if self.is_k0s() {
             std::thread::sleep(Duration::from_millis(10));
