@@ -187,8 +187,9 @@ pub(crate) fn failed(job: &Job<'_>, record: &mut Record, progress: &mut Progress
         record.untold = None;
         progress.restart = Restart::Done;
         Outcome::RolledBack
-    } else if setback.stage >= Stage::Restart && record.active.is_some() {
-        // What a guest has proven once does not run any more, and there is nothing older to go back to.
+    } else if setback.stage >= Stage::Restart && (record.active.is_some() || job.request.mode == Mode::Preinstalled) {
+        // What a guest has proven once does not run any more, and there is nothing older to go back to. Of what the node's
+        // image brings nothing is written down, so its first proof looks like any other.
         Outcome::Broken
     } else {
         Outcome::Refused

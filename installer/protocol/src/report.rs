@@ -41,7 +41,8 @@ pub enum Outcome {
     Refused,
     /// It failed, and the node is as it was before: containerd answers, and what ran before runs.
     RolledBack,
-    /// It failed, and the node could not be brought back: somebody has to look.
+    /// It failed, and the node could not be brought back, or nothing is known that it could be brought back to: the handler
+    /// does not run guests. Somebody has to look.
     Broken,
 }
 

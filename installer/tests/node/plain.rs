@@ -140,14 +140,20 @@ fn what_this_containerd_does_not_pass_on_cannot_be_chosen() {
     assert_eq!(bed.fake.restarts.get(), 1);
 }
 
-#[test]
-fn where_the_nodes_image_brings_the_runtime_nothing_is_written() {
-    let mut bed = Bed::new();
+/// A node whose image brings the runtime.
+fn with_a_runtime_of_its_own() -> Bed {
+    let bed = Bed::new();
     let launcher = archive(bed.folder.path(), "9.9.9", "good");
     fs::copy(launcher, bed.path("/usr/bin/containerd-shim-own")).unwrap();
     let own = "\n[plugins.\"io.containerd.grpc.v1.cri\".containerd.runtimes.wasmedge]\n  runtime_type = \"/usr/bin/containerd-shim-own\"\n";
     fs::write(bed.path("/etc/containerd/config.toml"), format!("{}{own}", bed.read("/etc/containerd/config.toml"))).unwrap();
     bed.fake.start_containerd();
+    bed
+}
+
+#[test]
+fn where_the_nodes_image_brings_the_runtime_nothing_is_written() {
+    let mut bed = with_a_runtime_of_its_own();
     let taken = bed.install();
     assert_eq!((taken.outcome, taken.reason), (Outcome::Refused, Reason::HandlerTaken), "{}", taken.message);
 
@@ -158,8 +164,28 @@ fn where_the_nodes_image_brings_the_runtime_nothing_is_written() {
     bed.tree().must_be(&before, "after a proof");
     bed.removed();
     bed.tree().must_be(&before, "after a removal");
+}
+
+#[test]
+fn a_node_whose_image_brings_the_runtime_is_broken_when_its_guest_does_not_run_any_more() {
+    let mut bed = with_a_runtime_of_its_own();
+    bed.request.mode = Mode::Preinstalled;
+    bed.request.artifact = None;
+    assert_eq!(bed.install().outcome, Outcome::Installed);
+    let before = bed.tree();
+    // After a reboot.
+    bed.fake.start_containerd();
     bed.fake.faults.guests.set(true);
-    assert_eq!(bed.install().outcome, Outcome::Refused);
+    let again = bed.install();
+    assert_eq!((again.outcome, again.stage, again.reason), (Outcome::Broken, Stage::Verify, Reason::SmokeFailed), "{}", again.message);
+    assert_eq!(again.installed, None);
+    bed.fake.faults.guests.set(false);
+    bed.fake.faults.deaf.set(true);
+    let unlisted = bed.install();
+    assert_eq!((unlisted.outcome, unlisted.reason), (Outcome::Broken, Reason::HandlerMissing), "{}", unlisted.message);
+    bed.tree().must_be(&before, "after both");
+    bed.fake.faults.deaf.set(false);
+    assert_eq!(bed.install().outcome, Outcome::Installed);
 }
 
 #[test]
