@@ -1,7 +1,7 @@
 //! Whether the node is one that the request can be fulfilled on. Nothing is changed.
 
 use installer_protocol::layout::{Restarter, Support};
-use installer_protocol::{CgroupDriver, Mode, Reason, Verb};
+use installer_protocol::{CgroupDriver, Distribution, Mode, Reason, Verb};
 
 use super::{Because as _, Failure, Job};
 use crate::containerd::Version;
@@ -80,9 +80,13 @@ fn expected(job: &Job<'_>) -> Result<(), Failure> {
         Verb::Install => "installed",
         Verb::Uninstall => "removed",
     };
+    let step = match found {
+        Distribution::MicroK8s => "give the Node object the label microk8s.io/cluster=true",
+        _ => "compare the kubelet's version and the OS image that the Node object shows",
+    };
     let message = format!(
-        "the host is {found:?} (active units: {}), its Node object was taken for {:?}: nothing is {doing}; set spec.distribution to {found:?}, \
-         or correct the node's labels",
+        "the host is {found:?} (active units: {}), its Node object was taken for {:?}: nothing is {doing}; {step}, or, if the node is meant \
+         as it is, say in spec.containerd.paths which unit runs its containerd and where that one's files are",
         seen.active.iter().map(String::as_str).collect::<Vec<_>>().join(", "),
         job.request.distribution
     );

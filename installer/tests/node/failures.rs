@@ -315,7 +315,18 @@ fn another_host_than_the_request_says_is_refused() {
     fs::create_dir_all(bed.path("/var/lib/rancher/k3s/agent/etc/containerd")).unwrap();
     let report = bed.install();
     assert_eq!((report.outcome, report.reason), (Outcome::Refused, Reason::DistributionMismatch));
-    assert!(report.message.contains("Systemd"), "{}", report.message);
+    assert!(report.message.contains("Systemd") && report.message.contains("spec.containerd.paths"), "{}", report.message);
     fs::remove_dir_all(bed.path("/var")).unwrap();
     bed.tree().must_be(&before, "after the refusal");
+}
+
+#[test]
+fn a_host_that_was_taken_for_another_is_told_what_its_admin_can_say_of_it() {
+    let unit = "snap.microk8s.daemon-containerd.service";
+    let mut bed = Bed::with(Distribution::Systemd, "1.7.24", unit, &[("/etc/containerd/config.toml", CONFIG)]);
+    let report = bed.install();
+    assert_eq!((report.outcome, report.reason), (Outcome::Refused, Reason::DistributionMismatch));
+    assert!(report.message.contains("label microk8s.io/cluster=true"), "{}", report.message);
+    bed.request.paths.unit = Some(unit.to_owned());
+    bed.installed();
 }

@@ -16,3 +16,5 @@ mod failures;
 mod guard;
 #[cfg(test)]
 mod distributions;
+#[cfg(test)]
+mod messages;
