@@ -13,7 +13,7 @@ use crate::rollback::{self, Teller};
 use crate::stage::check::{self, Facts};
 use crate::stage::configure::{self, Configured};
 use crate::stage::verify::{self, Expected};
-use crate::stage::{Failure, Job, Places, artifact, clean, restart};
+use crate::stage::{Because as _, Failure, Job, Places, artifact, clean, restart};
 
 /// Brings the node to what the job's request says. The caller holds the node's lock.
 pub fn run(job: &Job<'_>) -> Report {
@@ -92,7 +92,7 @@ fn attempt(job: &Job<'_>, record: &mut Record, progress: &mut Progress) -> Resul
         progress.leave("a guest ran");
         return Ok(format!("the node's own runtime runs guests through handler {}", job.request.handler));
     }
-    must_be_alone(job)?;
+    must_be_alone(job, record)?;
     let systemd_cgroup = check::driver(job)? == Driver::Systemd;
     progress.host.systemd_cgroup = systemd_cgroup;
     // From here on there is something on the node that a removal has to know of.
@@ -157,16 +157,21 @@ fn untold(record: &Record) -> Option<Setback> {
     record.pending.as_ref().and_then(|pending| pending.setback.clone()).or_else(|| record.untold.clone())
 }
 
-/// Refuses while another runtime's change is not proven: a restart of ours would have containerd read it.
-fn must_be_alone(job: &Job<'_>) -> Result<(), Failure> {
+/// Refuses while another runtime's change is not proven: a restart of ours would have containerd read it. What this
+/// runtime began itself goes on: of two that wait for each other, none would.
+pub(crate) fn must_be_alone(job: &Job<'_>, record: &Record) -> Result<(), Failure> {
+    if record.pending.is_some() {
+        return Ok(());
+    }
     let states = job.places.base.join(Places::STATE);
-    for name in clean::names(job, &states)? {
+    for name in clean::names(job, &states)?.into_iter().filter(|name| *name != job.request.runtime) {
         let path = states.join(&name).join("record.json");
-        let other = Record::load(job.node.root, &path).ok().flatten();
-        if name != job.request.runtime && other.is_some_and(|other| other.pending.is_some()) {
+        let other = Record::load(job.node.root, &path)
+            .because(Reason::HostFiles, || format!("see whether what was begun with runtime {name} on this node is finished"))?;
+        if other.is_some_and(|other| other.pending.is_some()) {
             let message = format!(
-                "runtime {name} was being installed on this node when its installer ended: its next one, or the guard on the node, \
-                 finishes that first"
+                "runtime {name} was being installed or removed on this node when its installer ended: its next one, or the guard on the \
+                 node, finishes that first"
             );
             return Err(Failure::new(Reason::Locked, message));
         }

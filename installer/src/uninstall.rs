@@ -6,7 +6,7 @@ use installer_protocol::{Outcome, Reason, Report, Stage, Verb};
 use crate::change::{self, HostDump, HostFiles, Plan};
 use crate::containerd::{self, ConfigError};
 use crate::host::HostPath;
-use crate::install::{Progress, failed, load};
+use crate::install::{Progress, failed, load, must_be_alone};
 use crate::record::{Active, Record, Setback, Touched};
 use crate::stage::check::{self, Facts};
 use crate::stage::verify::{self, Expected};
@@ -40,6 +40,7 @@ fn attempt(job: &Job<'_>, record: &mut Record, progress: &mut Progress) -> Resul
     job.go_on()?;
     // Where nothing of containerd's was ever changed, nothing needs to be known of it.
     if record.active.is_some() || record.pending.is_some() || record.touched != Touched::Never {
+        must_be_alone(job, record)?;
         unconfigure(job, record, progress)?;
         // Somebody may have started a container in the meantime: its files must not vanish under it.
         must_be_unused(job)?;

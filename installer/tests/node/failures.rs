@@ -198,6 +198,48 @@ fn a_runtime_waits_while_anothers_change_is_not_proven() {
 }
 
 #[test]
+fn a_removal_waits_while_anothers_change_is_not_proven() {
+    let bed = Bed::new();
+    let other = Request { runtime: "other".to_owned(), handler: "other".to_owned(), ..bed.request.clone() };
+    let removal = Request { verb: Verb::Uninstall, ..other.clone() };
+    assert_eq!(bed.perform(&other).outcome, Outcome::Installed);
+    let mut step = 1;
+    // Killed between the files and the restart that reads them.
+    while bed.fake.is_up_to_date() {
+        assert!(bed.killed_at(step, Verb::Install));
+        step += 1;
+        if bed.fake.is_up_to_date() {
+            bed.removed();
+        }
+    }
+    let (before, restarts) = (bed.tree(), bed.fake.restarts.get());
+    let report = bed.perform(&removal);
+    assert_eq!((report.outcome, report.reason), (Outcome::Refused, Reason::Locked), "{}", report.message);
+    assert_eq!(bed.fake.restarts.get(), restarts, "containerd did not read what is not proven");
+    bed.tree().must_be(&before, "after the refusal");
+    bed.installed();
+    assert_eq!(bed.perform(&removal).outcome, Outcome::Removed);
+}
+
+#[test]
+fn another_runtimes_record_that_cannot_be_understood_is_told() {
+    let record = "/opt/wasmedge-runtime/.state/other/record.json";
+    for (text, told) in [("{", "take the handler out of containerd's configuration by hand"), ("{\"format\": 99}", "at least its version")]
+    {
+        let bed = Bed::new();
+        bed.installed();
+        fs::create_dir_all(bed.path(record).parent().unwrap()).unwrap();
+        fs::write(bed.path(record), text).unwrap();
+        let before = bed.tree();
+        for report in [bed.install(), bed.uninstall()] {
+            assert_eq!((report.outcome, report.reason), (Outcome::Refused, Reason::HostFiles), "{}", report.message);
+            assert!(report.message.contains(record) && report.message.contains(told), "{}", report.message);
+        }
+        bed.tree().must_be(&before, "after both");
+    }
+}
+
+#[test]
 fn a_damaged_record_is_told_and_nothing_is_guessed() {
     let bed = Bed::new();
     bed.installed();
