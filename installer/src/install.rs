@@ -98,7 +98,7 @@ fn attempt(job: &Job<'_>, record: &mut Record, progress: &mut Progress) -> Resul
     // From here on there is something on the node that a removal has to know of.
     change::save(job, record)?;
     progress.enter(Stage::Artifact, "the node can be used");
-    let placed = artifact::run(job)?;
+    let placed = artifact::run(job, record)?;
     let wish = Wish { handler: job.request.handler.clone(), launcher: placed.launcher.clone(), systemd_cgroup };
     progress.enter(Stage::Configure, &format!("{}: {:?}", placed.installed.path, placed.change));
     if record.pending.is_none() {

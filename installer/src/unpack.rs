@@ -169,6 +169,22 @@ pub fn folder_name(version: &str, sha256: &str) -> String {
     format!("{version}-{}", sha256.get(..DIGITS).unwrap_or(sha256))
 }
 
+/// The runtime in the folder `name` of `shelf`, if it is there and whole: then no archive is needed. It is compared with its
+/// own manifest, which was the archive's when the folder was made; a damaged one names other files than there are.
+///
+/// # Errors
+/// The first difference.
+pub fn find(shelf: &Path, name: &str, expected: &Expect) -> Result<Unpacked, Damage> {
+    let path = shelf.join(name);
+    let text = fs::read(path.join(MANIFEST)).map_err(|error| verify::unreadable(MANIFEST, &error))?;
+    let digits = folder_name("", &expected.sha256);
+    let manifest = name.strip_suffix(&digits).and_then(|version| Manifest::read(&text, version).ok());
+    let manifest = manifest.filter(|manifest| manifest.must_be_for(&expected.architecture).is_ok());
+    let manifest = manifest.ok_or_else(|| Damage::Changed(MANIFEST.to_owned()))?;
+    verify::compare(&path, &manifest, &text)?;
+    Ok(Unpacked { path, name: name.to_owned(), version: manifest.version, change: Change::None })
+}
+
 /// Makes the folder of `archive` on `shelf`, or proves that it is there.
 ///
 /// The caller holds the node's lock: leftovers of attempts that were killed are removed here.

@@ -1,10 +1,14 @@
 //! The runtime's folder: out of its archive, beside the versions that are there.
 
-use installer_protocol::Reason;
+use std::collections::BTreeSet;
+
 use installer_protocol::report::Installed;
+use installer_protocol::{Artifact, Reason};
 
 use super::{Because as _, Failure, Job, clean};
-use crate::unpack::{self, Change, Expect, LAUNCHER};
+use crate::host::HostPath;
+use crate::record::Record;
+use crate::unpack::{self, Change, Expect, LAUNCHER, Unpacked};
 
 /// A runtime in its place.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,17 +21,50 @@ pub struct Placed {
     pub change: Change,
 }
 
-/// Gets the archive and unpacks it.
+/// Proves that the runtime is there, or gets its archive and unpacks it.
 ///
 /// # Errors
-/// When it cannot be had, is not the one that is expected, or finds no place.
-pub fn run(job: &Job<'_>) -> Result<Placed, Failure> {
+/// When the archive cannot be had, is not the one that is expected, or finds no place.
+pub fn run(job: &Job<'_>, record: &Record) -> Result<Placed, Failure> {
     let Some(artifact) = &job.request.artifact else {
         return Err(Failure::new(
             Reason::InvalidRequest,
             "the request names no artifact to install: set spec.artifact, or mode Preinstalled",
         ));
     };
+    let (unpacked, sha256) = match found(job, record, artifact)? {
+        Some(found) => found,
+        None => unpacked(job, artifact)?,
+    };
+    let folder = job.places.shelf.join(&unpacked.name);
+    let launcher = folder.join(LAUNCHER).as_str().to_owned();
+    Ok(Placed {
+        installed: Installed { version: unpacked.version, sha256, path: folder.as_str().to_owned() },
+        launcher,
+        change: unpacked.change,
+    })
+}
+
+/// What is to be downloaded, if the record tells that it was, and its folder is whole: that the place it came from is gone
+/// since then is no harm to a node that works.
+fn found(job: &Job<'_>, record: &Record, artifact: &Artifact) -> Result<Option<(Unpacked, String)>, Failure> {
+    let (Artifact::Url { sha256, .. } | Artifact::Image { sha256, .. }) = artifact else { return Ok(None) };
+    let tried = record.pending.as_ref().and_then(|pending| pending.tried.as_ref());
+    // A folder's name has a part of the digest, the record has all of it.
+    let mut known = record.active.iter().chain(tried).map(|active| &active.installed);
+    let Some(installed) = known.find(|installed| installed.sha256 == *sha256) else { return Ok(None) };
+    let path = HostPath::new(&installed.path).because(Reason::HostFiles, || "read the record".to_owned())?;
+    let shelf = job.locate(&job.places.shelf)?;
+    match unpack::find(&shelf, path.name(), &Expect::here(sha256, BTreeSet::new())) {
+        Ok(unpacked) => Ok(Some((unpacked, sha256.clone()))),
+        Err(damage) => {
+            tracing::warn!(folder = %path, %damage, "the runtime is not whole: its archive is fetched again");
+            Ok(None)
+        }
+    }
+}
+
+fn unpacked(job: &Job<'_>, artifact: &Artifact) -> Result<(Unpacked, String), Failure> {
     let downloads = job.locate(&job.places.downloads)?;
     let shelf = job.locate(&job.places.shelf)?;
     job.node.machine.about_to("fetch the archive");
@@ -36,14 +73,8 @@ pub fn run(job: &Job<'_>) -> Result<Placed, Failure> {
     job.node.machine.about_to("unpack the archive");
     let unpacked = unpack::unpack(&archive.path, &Expect::here(&archive.sha256, in_use), &shelf)
         .map_err(|error| Failure { reason: error.reason(), error: error.into() })?;
-    let folder = job.places.shelf.join(&unpacked.name);
     let sha256 = archive.sha256.clone();
     drop(archive);
     crate::files::remove_tree(&downloads).because(Reason::HostFiles, || format!("remove {} of the host", job.places.downloads))?;
-    let launcher = folder.join(LAUNCHER).as_str().to_owned();
-    Ok(Placed {
-        installed: Installed { version: unpacked.version, sha256, path: folder.as_str().to_owned() },
-        launcher,
-        change: unpacked.change,
-    })
+    Ok((unpacked, sha256))
 }

@@ -102,7 +102,7 @@ fn must_hold_nothing_else(root: &Path, folder: &Path, known: &BTreeSet<&str>) ->
     Ok(())
 }
 
-fn unreadable(path: &str, error: &io::Error) -> Damage {
+pub(super) fn unreadable(path: &str, error: &io::Error) -> Damage {
     match error.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Damage::Missing(path.to_owned()),
         kind => Damage::Unreadable(path.to_owned(), kind),

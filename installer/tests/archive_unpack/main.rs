@@ -62,11 +62,22 @@ fn a_damaged_folder_is_made_anew_unless_containers_run_from_it() {
         let error = bed.make(&Maker::whole()).unwrap_err();
         assert!(matches!(error, UnpackError::InUse { .. }) && error.reason() == Reason::InUse, "{what}: {error}");
         verify(&bed.place()).unwrap_err();
+        bed.found().unwrap_err();
         bed.in_use.clear();
         assert_eq!(bed.make(&Maker::whole()).unwrap().change, Change::Repaired, "{what}");
         verify(&bed.place()).unwrap();
         assert_eq!(bed.names(), ["1.0.0-0123456789ab"], "{what}");
     }
+}
+
+#[test]
+fn a_whole_folder_is_found_without_its_archive() {
+    let bed = Bed::new();
+    assert_eq!(bed.found().unwrap_err(), Damage::Missing("share/manifest.json".to_owned()));
+    let made = bed.make(&Maker::whole()).unwrap();
+    let found = bed.found().unwrap();
+    assert_eq!((found.path, found.name, found.version), (made.path, made.name, made.version));
+    assert_eq!(found.change, Change::None);
 }
 
 #[test]

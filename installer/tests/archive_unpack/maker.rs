@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use flate2::write::GzEncoder;
 use installer_protocol::Reason;
-use node_installer::unpack::{Expect, UnpackError, Unpacked, unpack};
+use node_installer::unpack::{Damage, Expect, UnpackError, Unpacked, find, unpack};
 use sha2::{Digest as _, Sha256};
 use tar::EntryType;
 
@@ -162,6 +162,11 @@ impl Bed {
 
     pub(crate) fn unpack(&self, archive: &Path) -> Result<Unpacked, UnpackError> {
         unpack(archive, &Expect::here(SHA256, self.in_use.clone()), &self.shelf())
+    }
+
+    /// What is found in the folder's place, without an archive.
+    pub(crate) fn found(&self) -> Result<Unpacked, Damage> {
+        find(&self.shelf(), "1.0.0-0123456789ab", &Expect::here(SHA256, BTreeSet::new()))
     }
 
     /// Unpacks what `maker` makes.

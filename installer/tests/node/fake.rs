@@ -35,6 +35,8 @@ pub(crate) struct Faults {
     pub(crate) refused: Cell<Option<&'static str>>,
     /// No guest runs.
     pub(crate) guests: Cell<bool>,
+    /// Nothing can be downloaded.
+    pub(crate) mirror: Cell<bool>,
 }
 
 /// A node's services.
@@ -54,6 +56,8 @@ pub(crate) struct Fake {
     pub(crate) guards: RefCell<Vec<Vec<String>>>,
     /// The archive in the installer's image.
     pub(crate) bundled: RefCell<PathBuf>,
+    /// Downloads so far; what comes is the archive in the installer's image.
+    pub(crate) downloads: Cell<u32>,
     /// A file that holds this as soon as somebody waits.
     pub(crate) mend: RefCell<Option<(PathBuf, Vec<u8>)>>,
     pub(crate) version: &'static str,
@@ -82,6 +86,7 @@ impl Fake {
             guests: RefCell::default(),
             guards: RefCell::default(),
             bundled: RefCell::default(),
+            downloads: Cell::default(),
             mend: RefCell::default(),
             version,
             main: HostPath::new(main).unwrap(),
@@ -280,8 +285,14 @@ impl Machine for Fake {
     }
 
     fn fetch(&self, artifact: &Artifact, folder: &Path) -> Result<Archive, FetchError> {
+        if let Artifact::Url { url, .. } = artifact {
+            if self.faults.mirror.get() {
+                return Err(FetchError::Status { origin: url.clone(), status: 404 });
+            }
+            self.downloads.set(self.downloads.get() + 1);
+        }
         let fetcher = Fetcher { bundled: self.bundled.borrow().clone(), ..Fetcher::default() };
-        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(fetcher.fetch(artifact, folder))
+        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(fetcher.fetch(&Artifact::Bundled, folder))
     }
 
     fn own_program(&self) -> io::Result<PathBuf> {

@@ -188,6 +188,52 @@ fn a_node_whose_image_brings_the_runtime_is_broken_when_its_guest_does_not_run_a
     assert_eq!(bed.install().outcome, Outcome::Installed);
 }
 
+/// A request of what is in the installer's image, from a mirror.
+fn from_a_mirror(bed: &Bed) -> Artifact {
+    let sum = fs::read_to_string(format!("{}.sha256", bed.fake.bundled.borrow().display())).unwrap();
+    Artifact::Url { url: "https://mirror.example/runtime.tar.gz".to_owned(), sha256: sum.split_once(' ').unwrap().0.to_owned() }
+}
+
+#[test]
+fn a_node_that_has_the_runtime_is_proven_again_without_its_mirror() {
+    for mut bed in [Bed::new(), Bed::old()] {
+        bed.request.artifact = Some(from_a_mirror(&bed));
+        let first = bed.installed();
+        let before = bed.tree();
+        // After a reboot.
+        bed.fake.start_containerd();
+        bed.fake.faults.mirror.set(true);
+        assert_eq!(bed.installed().installed, first.installed);
+        assert_eq!((bed.fake.downloads.get(), bed.fake.guests.borrow().len()), (1, 2), "nothing is downloaded, but a guest has to run");
+        bed.tree().must_be(&before, "after the second proof");
+
+        bed.bundle("1.1.0", "good");
+        bed.request.artifact = Some(from_a_mirror(&bed));
+        let upgrade = bed.install();
+        assert_eq!((upgrade.outcome, upgrade.stage, upgrade.reason), (Outcome::Refused, Stage::Artifact, Reason::Download));
+        bed.tree().must_be(&before, "another archive is not there");
+    }
+}
+
+#[test]
+fn a_runtime_that_is_not_whole_is_downloaded_again() {
+    let harms = ["bin/wasmedge-host", "share/manifest.json", "lib/ld-linux.so.2"];
+    for harmed in harms {
+        let mut bed = Bed::new();
+        bed.request.artifact = Some(from_a_mirror(&bed));
+        let installed = bed.installed().installed.unwrap();
+        let whole = bed.tree();
+        let file = bed.path(&installed.path).join(harmed);
+        fs::write(&file, fs::read_to_string(&file).unwrap().replacen('o', "0", 1)).unwrap();
+        bed.fake.faults.mirror.set(true);
+        assert_eq!(bed.install().reason, Reason::Download, "{harmed}");
+        bed.fake.faults.mirror.set(false);
+        bed.installed();
+        assert_eq!(bed.fake.downloads.get(), 2, "{harmed}");
+        bed.tree().must_be(&whole, harmed);
+    }
+}
+
 #[test]
 fn an_archive_with_another_digest_is_not_unpacked() {
     let mut bed = Bed::new();
