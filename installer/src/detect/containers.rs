@@ -8,7 +8,9 @@ use crate::host::{HostPath, HostRoot};
 
 /// Where containerd keeps bundles, below its state folder: of tasks, and of sandboxes that a runtime makes.
 const BUNDLES: [&str; 2] = ["io.containerd.runtime.v2.task", "io.containerd.sandbox.controller.v1.shim"];
-/// The file of a bundle that says which program serves it.
+/// The file of a bundle that says which program serves it. containerd writes it for every program that it starts since it
+/// can be told where one lies: 1.6.0, the oldest that is installed on (`runtime/v2/binary.go` there). A container that its
+/// sandbox's program serves without being started for it has none; the sandbox's stays as long.
 const PROGRAM: &str = "shim-binary-path";
 
 /// A container or a pod's sandbox that runs, or that containerd has not deleted yet.
@@ -50,7 +52,7 @@ fn containers_of(namespace: &Path) -> io::Result<Vec<Container>> {
     for bundle in entries(namespace)? {
         let program = match fs::read_to_string(bundle.join(PROGRAM)) {
             Ok(program) => program,
-            // One that is being made or deleted; or one of a containerd that keeps no such file.
+            // One that is being made or deleted, or one whose sandbox says it.
             Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => continue,
             Err(error) => return Err(error),
         };
