@@ -85,6 +85,8 @@ pub struct Parts {
     pub launcher: PathBuf,
     /// Where this host listens.
     pub socket: PathBuf,
+    /// Where containers' records are.
+    pub records: Records,
     /// Where launchers look for it.
     pub place: Place,
 }
@@ -122,7 +124,7 @@ impl Drop for Reservation<'_> {
 impl Host {
     /// A host without containers.
     pub fn new(parts: Parts) -> Self {
-        let Parts { namespace, store, events, logs, zygote, hierarchies, facts, filters, launcher, socket, place } = parts;
+        let Parts { namespace, store, events, logs, zygote, hierarchies, facts, filters, launcher, socket, records, place } = parts;
         Self {
             namespace,
             store,
@@ -135,7 +137,7 @@ impl Host {
             filters,
             launcher,
             socket,
-            records: Records::default(),
+            records,
             place,
             tasks: Mutex::default(),
             count: watch::Sender::new(0),

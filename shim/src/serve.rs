@@ -21,6 +21,7 @@ use host_reports::logs::{self, Identity, Logs};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use shim_protocol::host::{HostArguments, Place, SOCKET_FD};
 use shim_protocol::options::LogLevel;
+use shim_protocol::record::Records;
 use tokio::runtime::Handle;
 use tracing::level_filters::LevelFilter;
 
@@ -105,6 +106,7 @@ async fn host(arguments: HostArguments, listener: UnixListener, zygote: Zygote, 
     let lost = zygote.pidfd().try_clone_to_owned().context("watch the process that forks guests")?;
     let events = Events::start(namespace.clone(), &std::env::var(TTRPC_ADDRESS).unwrap_or_default(), &Handle::current());
     let host = Arc::new(Host::new(Parts {
+        records: Records::of(&address),
         store: Containerd::new(address, namespace.clone()),
         namespace,
         events,

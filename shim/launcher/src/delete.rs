@@ -19,7 +19,7 @@ const DYING: Duration = Duration::from_secs(3);
 
 /// Answers with the status of a lost task, after removing what it left. What has a host that lives is that host's.
 pub(crate) fn delete(flags: &Flags) -> Result<Vec<u8>> {
-    let records = Records::default();
+    let records = Records::of(&flags.address);
     match records.read(&flags.namespace, &flags.id)? {
         Some(record) if liveness_after(&record.host, DYING)? == Liveness::Dead => {
             remains::remove(&record, &flags.bundle.join("rootfs"))?;

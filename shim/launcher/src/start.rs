@@ -19,7 +19,7 @@ pub(crate) fn start(flags: &Flags) -> Result<Vec<u8>> {
     let folder = Path::new(".");
     let input = StartInput::decode(&input::read()?, &flags.namespace, &flags.id)?;
     let pod = spec::pod(folder)?;
-    let socket = match pods_host(&Records::default(), flags, pod.as_ref())? {
+    let socket = match pods_host(&Records::of(&flags.address), flags, pod.as_ref())? {
         Some(socket) => socket,
         None => nodes_host(flags, &input, pod.as_ref())?,
     };
@@ -98,7 +98,7 @@ mod tests {
     #[test]
     fn a_container_goes_to_the_host_of_its_pods_sandbox_while_that_lives() {
         let folder = tempfile::tempdir().unwrap();
-        let records = Records::below(folder.path().join("records"));
+        let records = Records::below(folder.path().join("records"), "/s");
         let host = folder.path().join("s");
         let pod = Pod { sandbox: Some("s1".to_owned()), namespace: None };
         let of = |id: &str, pod: Option<&Pod>| pods_host(&records, &flags(id), pod).unwrap();

@@ -9,8 +9,9 @@
 //!        exec-<n>/        a process that is being started in the container; gone once it runs
 //! ```
 
-use std::fs;
+use std::fs::{self, DirBuilder};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
@@ -115,8 +116,7 @@ pub fn create(new: NewContainer) -> Result<Container, NativeError> {
         streams.give_to(host_user(&spec, process));
     }
     let home = Home::of(&state);
-    // Not found: the container's own folder must be there. Exists: there is such a container.
-    fs::create_dir(&home.0).map_err(|source| NativeError::State { action: "create", path: home.0.clone(), source })?;
+    make_private(&home.0)?;
     let created = write_json(&home.config(), &spec).and_then(|()| {
         let pid_file = home.0.join("pid");
         let task =
@@ -205,6 +205,13 @@ impl Drop for Container {
     fn drop(&mut self) {
         containers().remove(&self.process.pid);
     }
+}
+
+/// Makes a folder that root alone can look into: what is in it tells the container's environment. Not found: the folder
+/// above it must be there. Exists: there is such a container.
+fn make_private(folder: &Path) -> Result<(), NativeError> {
+    let made = DirBuilder::new().mode(0o700).create(folder);
+    made.map_err(|source| NativeError::State { action: "create", path: folder.to_owned(), source })
 }
 
 fn write_json(path: &Path, value: &impl serde::Serialize) -> Result<(), NativeError> {

@@ -16,5 +16,6 @@ pub mod start_input;
 pub mod host;
 pub mod record;
 mod file;
+mod hash;
 
 pub use file::FileError;

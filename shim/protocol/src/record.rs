@@ -1,16 +1,24 @@
 //! What of a container must be removed when its host died. The host writes it before anything of the container exists, and
 //! removes it after everything else; the launcher's `delete` cleans up by it alone.
+//!
+//! Who is not root sees nothing of it: beside the record lies what a container was given, its environment and what a
+//! process in it was told.
 
-use std::fs;
+use std::fs::{self, DirBuilder, Permissions};
 use std::io::ErrorKind;
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use crate::file::{FileError, if_found, replace};
+use crate::hash;
 
-/// Where the records of a node lie: one folder for each containerd namespace, in it one for each container.
+/// Where the records of a node lie: a folder for each containerd, in it one for each of its namespaces, in that one for each
+/// container.
 pub const RECORDS: &str = "/run/containerd/wasmedge";
+/// The mode of all of these folders.
+const PRIVATE: u32 = 0o700;
 
 /// One container.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,22 +57,27 @@ pub enum RecordError {
     },
 }
 
-/// The records below one folder.
+/// The records of one containerd: another one on the node may have the same namespaces and ids.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Records {
+    base: PathBuf,
     root: PathBuf,
 }
 
-impl Default for Records {
-    fn default() -> Self {
-        Self::below(RECORDS)
-    }
-}
-
 impl Records {
-    /// Below `root`.
-    pub fn below(root: impl Into<PathBuf>) -> Self {
-        Self { root: root.into() }
+    /// Bytes of the hash that names a containerd: a node has a handful.
+    const BYTES: usize = 8;
+
+    /// Those of the containerd that listens on `address`.
+    pub fn of(address: &str) -> Self {
+        Self::below(RECORDS, address)
+    }
+
+    /// The same, below another folder than the node's.
+    pub fn below(base: impl Into<PathBuf>, address: &str) -> Self {
+        let base = base.into();
+        let root = base.join(hash::name_of([address.as_bytes()], Self::BYTES));
+        Self { base, root }
     }
 
     /// The container's own folder. Others may keep state of it here too: it is removed with the record.
@@ -86,7 +99,9 @@ impl Records {
     /// When it cannot be written; the record before it, if any, is then still there.
     pub fn write(&self, record: &Record) -> Result<(), RecordError> {
         let folder = self.folder(&record.namespace, &record.id)?;
-        fs::create_dir_all(&folder).map_err(|error| FileError::new("make", &folder, error))?;
+        for folder in [&self.base, &self.root, &self.root.join(&record.namespace), &folder] {
+            make_private(folder)?;
+        }
         let path = file(&folder);
         let text = serde_json::to_vec(record).map_err(|source| RecordError::NoRecord { path: path.clone(), source })?;
         Ok(replace(&path, &text)?)
@@ -122,6 +137,17 @@ impl Records {
             result => if_found(result).map(drop).map_err(|error| FileError::new("remove", &folder, error).into()),
         }
     }
+}
+
+/// Makes `folder`, and keeps from it who is not root, also where it was there before.
+fn make_private(folder: &Path) -> Result<(), FileError> {
+    let made = DirBuilder::new().recursive(true).mode(PRIVATE).create(folder);
+    made.map_err(|error| FileError::new("make", folder, error))?;
+    let mode = fs::metadata(folder).map_err(|error| FileError::new("look at", folder, error))?.permissions().mode();
+    if mode & 0o777 == PRIVATE {
+        return Ok(());
+    }
+    fs::set_permissions(folder, Permissions::from_mode(PRIVATE)).map_err(|error| FileError::new("close to others", folder, error))
 }
 
 fn file(folder: &Path) -> PathBuf {

@@ -137,8 +137,10 @@ fn remains(namespace: &str, id: &str) -> Result<Vec<String>> {
     let mut left: Vec<String> = machine::cgroups_naming(id).iter().map(|path| path.display().to_string()).collect();
     left.extend(machine::units(&format!("*{id}*"))?);
     left.extend(machine::mounts_naming(id)?);
-    let folders = [format!("{RECORDS}/{namespace}/{id}"), format!("/run/containerd/io.containerd.runtime.v2.task/{namespace}/{id}")];
-    left.extend(folders.into_iter().filter(|path| Path::new(path).exists()));
+    // Records are in a folder for each containerd.
+    let records = fs::read_dir(RECORDS).into_iter().flatten().flatten().map(|containerd| containerd.path().join(namespace).join(id));
+    let bundle = Path::new("/run/containerd/io.containerd.runtime.v2.task").join(namespace).join(id);
+    left.extend(records.chain([bundle]).filter(|path| path.exists()).map(|path| path.display().to_string()));
     Ok(left)
 }
 

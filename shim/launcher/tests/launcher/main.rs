@@ -1,7 +1,7 @@
 //! The launcher as containerd runs it, in a bundle of the test's own with a stand-in for the host: what it leaves when it is
 //! killed at any of its steps, when many run at once, and when a host is gone.
 //!
-//! `delete` works on cgroups and mounts, so its tests need root.
+//! `delete` works on cgroups and mounts: its tests, which need root, are a program of their own.
 
 #[cfg(test)]
 mod bundle;
@@ -9,5 +9,3 @@ mod bundle;
 mod killed;
 #[cfg(test)]
 mod start;
-#[cfg(test)]
-mod delete;

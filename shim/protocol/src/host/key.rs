@@ -3,8 +3,7 @@
 use std::fmt;
 use std::path::Path;
 
-use sha2::{Digest as _, Sha256};
-
+use crate::hash;
 use crate::options::Grouping;
 
 /// What the bundle's annotations say of the pod that a container belongs to.
@@ -60,15 +59,8 @@ impl HostKey {
     /// and revision, so that a newer bundle serves new pods with its own host while the older one's host drains.
     pub fn of(namespace: &str, address: &str, bundle: &Path, build: &str, group: &Group) -> Self {
         let [grouping, name] = group.parts();
-        let mut hash = Sha256::new();
-        for part in [namespace.as_bytes(), address.as_bytes(), bundle.as_os_str().as_encoded_bytes(), build.as_bytes()] {
-            add(&mut hash, part);
-        }
-        add(&mut hash, grouping.as_bytes());
-        add(&mut hash, name.as_bytes());
-        let hash = hash.finalize();
-        let digits = hash[..Self::BYTES].iter().flat_map(|byte| [byte >> 4, byte & 15]);
-        Self(digits.filter_map(|digit| char::from_digit(u32::from(digit), 16)).collect())
+        let parts = [namespace.as_bytes(), address.as_bytes(), bundle.as_os_str().as_encoded_bytes(), build.as_bytes()];
+        Self(hash::name_of(parts.into_iter().chain([grouping.as_bytes(), name.as_bytes()]), Self::BYTES))
     }
 
     /// The key that has this name; `None` when no key looks like it.
@@ -81,12 +73,6 @@ impl HostKey {
     pub fn as_str(&self) -> &str {
         &self.0
     }
-}
-
-/// With its length before it, so that no two lists of parts hash alike.
-fn add(hash: &mut Sha256, part: &[u8]) {
-    hash.update((part.len() as u64).to_le_bytes());
-    hash.update(part);
 }
 
 impl fmt::Display for HostKey {

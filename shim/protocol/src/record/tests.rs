@@ -17,7 +17,7 @@ fn record() -> Record {
 
 fn records() -> (tempfile::TempDir, Records) {
     let folder = tempfile::tempdir().unwrap();
-    let records = Records::below(folder.path());
+    let records = Records::below(folder.path().join("records"), "/c.sock");
     (folder, records)
 }
 
@@ -67,4 +67,33 @@ fn a_full_disk_is_said_with_the_file_and_leaves_the_record_before() {
     assert!(error.to_string().contains("record.new"), "{error}");
     assert_eq!(records.read("k8s.io", "c1").unwrap(), Some(record()));
     assert_eq!(std::fs::read_dir(folder).unwrap().count(), 1);
+}
+
+#[test]
+fn nobody_but_root_sees_what_a_container_was_given() {
+    let (_folder, records) = records();
+    let folder = records.folder("k8s.io", "c1").unwrap();
+    let all = |folder: &Path| folder.ancestors().take(4).map(Path::to_owned).collect::<Vec<_>>();
+    let modes = || all(&folder).iter().map(|path| fs::metadata(path).unwrap().permissions().mode() & 0o777).collect::<Vec<_>>();
+    records.write(&record()).unwrap();
+    assert_eq!(modes(), [0o700; 4]);
+    // As a former build left them.
+    for path in all(&folder) {
+        fs::set_permissions(path, Permissions::from_mode(0o755)).unwrap();
+    }
+    records.write(&record()).unwrap();
+    assert_eq!(modes(), [0o700; 4]);
+}
+
+#[test]
+fn the_same_container_of_two_containerds_has_two_records() {
+    let folder = tempfile::tempdir().unwrap();
+    let [one, other] =
+        ["/run/containerd/containerd.sock", "/run/k3s/containerd/containerd.sock"].map(|address| Records::below(folder.path(), address));
+    one.write(&record()).unwrap();
+    assert_eq!(other.read("k8s.io", "c1").unwrap(), None);
+    let others = Record { host: PathBuf::from("/run/containerd/s/y-1"), ..record() };
+    other.write(&others).unwrap();
+    one.remove("k8s.io", "c1").unwrap();
+    assert_eq!(other.read("k8s.io", "c1").unwrap(), Some(others));
 }

@@ -172,11 +172,15 @@ impl<'a> Machine<'a> {
             let mounts = self.read(pid, "mountinfo").unwrap_or_default();
             left.extend(mounts.lines().filter(|line| line.contains(&format!("/{id}/"))).map(str::to_owned));
         }
-        let record = self.path(format!("{RECORDS}/{}/{id}", self.namespace));
-        if record.exists() {
-            left.push(record.display().to_string());
-        }
+        left.extend(self.record(id).map(|record| record.display().to_string()));
         Ok(left)
+    }
+
+    /// The folder of a container's record, in which others keep what they know of it: in a folder of its containerd's.
+    pub(crate) fn record(self, id: &str) -> Option<PathBuf> {
+        let containerds = fs::read_dir(self.path(RECORDS)).into_iter().flatten().flatten();
+        let records = containerds.map(|folder| folder.path().join(self.namespace).join(id));
+        records.into_iter().find(|folder| folder.exists())
     }
 
     /// Waits until nothing is left of a container.
