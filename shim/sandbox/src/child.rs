@@ -23,7 +23,7 @@ use serde::de::DeserializeOwned;
 use crate::error::{Failure, Step as _};
 use crate::kernel;
 use crate::plan::Namespace;
-use crate::wire::{Message, WireFd, read_exact, write_all};
+use crate::wire::{LONGEST_ORDERS, Message, WireFd, read_exact, write_all};
 use crate::workload::Workload;
 use orders::{Answer, ContainerOrders, ExecOrders, NativeProgram, WireStdio};
 
@@ -70,14 +70,14 @@ fn live<O: DeserializeOwned, P, R>(
     let ready = await_orders(&control).and_then(enter).map_err(Answer::Failed);
     match ready.and_then(|program| prepare(program).map_err(Answer::Refused)) {
         Ok(ready) => {
-            if !(say(&control, &Answer::Ready) && is_started(&control)) {
+            if !(say(&control, Answer::Ready) && is_started(&control)) {
                 return NEVER_RAN;
             }
             drop(control);
             run(ready)
         }
         Err(answer) => {
-            say(&control, &answer);
+            say(&control, answer);
             NEVER_RAN
         }
     }
@@ -88,12 +88,12 @@ fn await_orders<O: DeserializeOwned>(control: &OwnedFd) -> Result<O, Failure> {
     die_with_host()?;
     kernel::close_all_but(control.as_fd()).step(|| "close the zygote's descriptors")?;
     // Before the orders take memory, which counts where the process is then.
-    let tasks = Message::receive(control).step(|| "receive the cgroup's files")?.into_descriptors();
+    let tasks = Message::receive(control, LONGEST_ORDERS).step(|| "receive the cgroup's files")?.into_descriptors();
     for file in &tasks {
         rustix::io::write(file, b"0").step(|| "join the cgroup")?;
     }
     drop(tasks);
-    Message::receive(control).and_then(Message::value).step(|| "receive the plan")
+    Message::receive(control, LONGEST_ORDERS).and_then(Message::value).step(|| "receive the plan")
 }
 
 /// Set anew whenever the process's identity changed, which takes it back. A host that ended before this is noticed by
@@ -102,8 +102,8 @@ fn die_with_host() -> Result<(), Failure> {
     set_parent_process_death_signal(Some(Signal::KILL)).step(|| "die with the host")
 }
 
-fn say(control: &OwnedFd, answer: &Answer) -> bool {
-    let bytes = rmp_serde::to_vec(answer).expect("an answer is made of strings");
+fn say(control: &OwnedFd, answer: Answer) -> bool {
+    let bytes = rmp_serde::to_vec(&answer.fitting()).expect("an answer is made of strings");
     write_all(control, &(bytes.len() as u64).to_ne_bytes()).and_then(|()| write_all(control, &bytes)).is_ok()
 }
 

@@ -4,6 +4,8 @@ use std::fmt::Display;
 
 use serde::{Deserialize, Serialize};
 
+use crate::wire::fitting;
+
 /// Why there is no process, or why it does not run.
 #[derive(Debug, thiserror::Error)]
 pub enum SandboxError {
@@ -52,6 +54,11 @@ impl Failure {
     /// A failure of `step`.
     pub(crate) fn of(step: impl Into<String>, cause: impl Display) -> Self {
         Self { step: step.into(), cause: cause.to_string() }
+    }
+
+    /// As much of it as an answer to the host has room for.
+    pub(crate) fn fitting(self) -> Self {
+        Self { step: fitting(self.step), cause: fitting(self.cause) }
     }
 }
 

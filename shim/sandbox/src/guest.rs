@@ -28,7 +28,7 @@ use crate::child::orders::{Answer, ContainerOrders, START};
 use crate::error::{Failure, SandboxError, Step as _};
 use crate::kernel::Newborn;
 use crate::plan::{Plan, Proc};
-use crate::wire::{Message, WireFd, read_exact, write_all};
+use crate::wire::{LONGEST_ANSWER, Message, WireFd, read_exact, room_for, write_all};
 use crate::workload::Workload;
 use crate::zygote::{Entry, Request, Zygote};
 
@@ -216,7 +216,7 @@ enum Adoption {
 fn wait(control: &OwnedFd) -> io::Result<Answer> {
     let mut length = [0; 8];
     read_exact(control, &mut length)?;
-    let mut answer = vec![0; usize::try_from(u64::from_ne_bytes(length)).map_err(io::Error::other)?];
+    let mut answer = vec![0; room_for(u64::from_ne_bytes(length), LONGEST_ANSWER)?];
     read_exact(control, &mut answer)?;
     rmp_serde::from_slice(&answer).map_err(io::Error::other)
 }
@@ -282,3 +282,6 @@ fn end_and_reap(newborn: &Newborn) -> Option<String> {
         .map(|signal| format!("it was ended by signal {signal}"))
         .or_else(|| status.exit_status().map(|code| format!("it ended with code {code}")))
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,6 +12,15 @@ use serde::de::{DeserializeOwned, Error as _};
 use serde::ser::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+/// Most bytes that the host takes from a process that it has forked: a number, or a text that is cut to fit
+/// ([`fitting`]). The process may have been taken over by the bytes of a guest, and the host must not make room for what
+/// it only claims to send.
+pub(crate) const LONGEST_ANSWER: usize = 64 << 10;
+/// Most bytes of a text in an answer.
+const LONGEST_TEXT: usize = 16 << 10;
+/// Most bytes of a message of the host's: the orders for a guest, with its arguments and its environment.
+pub(crate) const LONGEST_ORDERS: usize = 256 << 20;
+
 /// Most descriptors in one packet: the kernel's limit is 253 (unix(7), `SCM_RIGHTS`).
 const PACKET: usize = 250;
 
@@ -113,14 +122,14 @@ impl Message {
         write_all(socket, &self.bytes)
     }
 
-    /// Waits for one. `UnexpectedEof` when the other side is gone.
-    pub(crate) fn receive(socket: impl AsFd) -> io::Result<Self> {
+    /// Waits for one of `most` bytes at most. `UnexpectedEof` when the other side is gone.
+    pub(crate) fn receive(socket: impl AsFd, most: usize) -> io::Result<Self> {
         let socket = socket.as_fd();
         let mut header = [0; 16];
         read_exact(socket, &mut header)?;
         let (bytes, fds) = header.split_at(8);
         let number = |bytes: &[u8]| u64::from_ne_bytes(bytes.try_into().expect("half of 16 bytes"));
-        let (bytes, expected) = (number(bytes), number(fds));
+        let (bytes, expected) = (room_for(number(bytes), most)?, number(fds));
         let mut fds = Vec::new();
         while (fds.len() as u64) < expected {
             let before = fds.len();
@@ -129,10 +138,23 @@ impl Message {
                 return Err(io::Error::new(io::ErrorKind::InvalidData, "descriptors are missing: is the limit of open files reached?"));
             }
         }
-        let mut message = vec![0; usize::try_from(bytes).map_err(io::Error::other)?];
+        let mut message = vec![0; bytes];
         read_exact(socket, &mut message)?;
         Ok(Self { bytes: message, fds })
     }
+}
+
+/// `claimed`, if that is no more than `most`.
+pub(crate) fn room_for(claimed: u64, most: usize) -> io::Result<usize> {
+    usize::try_from(claimed).ok().filter(|bytes| *bytes <= most).ok_or_else(|| {
+        io::Error::new(io::ErrorKind::InvalidData, format!("it claims to have {claimed} bytes to say, and at most {most} are listened to"))
+    })
+}
+
+/// `text`, cut to what an answer has room for.
+pub(crate) fn fitting(mut text: String) -> String {
+    text.truncate(text.floor_char_boundary(LONGEST_TEXT));
+    text
 }
 
 fn receive_packet(socket: BorrowedFd<'_>, fds: &mut Vec<OwnedFd>) -> io::Result<()> {
@@ -173,3 +195,6 @@ pub(crate) fn read_exact(socket: impl AsFd, mut bytes: &mut [u8]) -> io::Result<
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

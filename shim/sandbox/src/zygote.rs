@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Failure, SandboxError, Step as _, ZygoteError};
 use crate::kernel::{self, Forked, Newborn};
-use crate::wire::{Message, WireFd};
+use crate::wire::{LONGEST_ANSWER, Message, WireFd};
 
 mod root;
 mod serve;
@@ -151,7 +151,7 @@ impl Drop for Zygote {
 
 /// Waits for an answer; an error that says what its absence means.
 fn receive<T: serde::de::DeserializeOwned>(socket: &OwnedFd) -> io::Result<T> {
-    Message::receive(socket)
+    Message::receive(socket, LONGEST_ANSWER)
         .map_err(|error| match error.kind() {
             io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset => io::Error::new(error.kind(), "it ended"),
             io::ErrorKind::WouldBlock => io::Error::new(error.kind(), format!("no answer within {} s", PATIENCE.as_secs())),

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::Failure;
 use crate::guest::Stdio;
 use crate::plan::{Namespaces, Plan, Proc, ProcessPlan, Sysctl};
-use crate::wire::WireFd;
+use crate::wire::{WireFd, fitting};
 
 /// What the host sends to start a process that is ready.
 pub(crate) const START: u8 = b's';
@@ -109,4 +109,15 @@ pub(crate) enum Answer {
     Failed(Failure),
     /// The workload cannot run.
     Refused(String),
+}
+
+impl Answer {
+    /// As much of it as the host listens to.
+    pub(crate) fn fitting(self) -> Self {
+        match self {
+            Self::Ready => Self::Ready,
+            Self::Failed(failure) => Self::Failed(failure.fitting()),
+            Self::Refused(text) => Self::Refused(fitting(text)),
+        }
+    }
 }

@@ -11,7 +11,7 @@ use rustix::thread::{ThreadNameSpaceType, move_into_thread_name_spaces};
 use super::{Answer, Entry, Request, root};
 use crate::error::{Failure, Step as _};
 use crate::kernel::{self, Forked, Newborn};
-use crate::wire::{Message, WireFd};
+use crate::wire::{LONGEST_ORDERS, Message, WireFd};
 
 /// The exit code of a process of ours that panicked, as a Rust program's.
 const PANICKED: u8 = 101;
@@ -55,7 +55,7 @@ fn ready(socket: &OwnedFd, host: Pid, load: fn()) -> Result<OwnedFd, Failure> {
 /// Answers requests until the host is gone.
 fn serve(socket: &OwnedFd, home: &OwnedFd) {
     // The zygote ends as well when a message makes no sense: its place in the stream is lost.
-    while let Ok(request) = Message::receive(socket).and_then(Message::value::<Request>) {
+    while let Ok(request) = Message::receive(socket, LONGEST_ORDERS).and_then(Message::value::<Request>) {
         let answer = fork(request, home);
         if !tell(socket, &answer) {
             return;
