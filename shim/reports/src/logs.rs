@@ -86,8 +86,15 @@ impl Logs {
     /// Lines about `container` go to the FIFO `log` in the folder `bundle` from now on, until [`Logs::detach`]. Without
     /// such a FIFO they go where lines about no container go.
     pub fn attach(&self, container: &str, bundle: &Path) {
-        if let Err(error) = self.places.attach(container, bundle) {
-            tracing::warn!(container, bundle = %bundle.display(), %error, "the container's log FIFO cannot be opened");
+        match self.places.attach(container, bundle) {
+            Ok(()) => {}
+            // As it is for further containers of a pod: containerd starts no launcher for them, and so opens none.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                tracing::debug!(container, bundle = %bundle.display(), "the container has no log FIFO");
+            }
+            Err(error) => {
+                tracing::warn!(container, bundle = %bundle.display(), %error, "the container's log FIFO cannot be opened");
+            }
         }
     }
 
