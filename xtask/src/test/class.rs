@@ -5,6 +5,7 @@ use std::fmt;
 use anyhow::{Context as _, Result};
 use serde::Deserialize;
 use testbed::command::Run;
+use testbed::host;
 
 use crate::setup;
 
@@ -38,7 +39,11 @@ impl Class {
                 // Not `--bins`: that selects executables without tests too, and the host cannot be executed outside its bundle.
                 let targets = targets("bin")?;
                 let named: Vec<&str> = targets.iter().flat_map(|target| ["--bin", target]).collect();
-                vec![with_filter(&[&every[..], &["--lib"], &named].concat())]
+                // Tests that need root are marked `ignore`, and are counted as such by who is not.
+                let is_root = host::require_root_and_kernel("test --class unit").is_ok();
+                let marked = if is_root { &["--include-ignored"][..] } else { &[] };
+                let words = [&every[..], &["--lib"], &named, &["--"], marked].concat();
+                vec![words.into_iter().chain(filter).map(str::to_owned).collect()]
             }
             Self::Component => {
                 let targets = targets("test")?;

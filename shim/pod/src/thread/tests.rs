@@ -1,4 +1,4 @@
-//! Real threads in real namespaces: these tests need root.
+//! Real threads in real namespaces: these tests need root, and `cargo xtask test` runs them where it is that.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -92,6 +92,7 @@ fn chain(error: &PodError) -> String {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_pod_joins_its_network_and_has_ipc_and_names_of_its_own() {
     let _alone = alone();
     let network = Netns::new();
@@ -112,6 +113,7 @@ fn a_pod_joins_its_network_and_has_ipc_and_names_of_its_own() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_child_that_joins_sees_the_pods_names() {
     let _alone = alone();
     let network = Netns::new();
@@ -123,6 +125,7 @@ fn a_child_that_joins_sees_the_pods_names() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn sysctls_are_set_inside_and_not_outside() {
     let _alone = alone();
     let network = Netns::new();
@@ -139,6 +142,7 @@ fn sysctls_are_set_inside_and_not_outside() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_pod_of_the_node_has_the_nodes_namespaces() {
     let _alone = alone();
     let new = |ipc| NewPod::new("host", Network::Host, ipc, Uts::Host, &BTreeMap::new()).unwrap();
@@ -154,6 +158,7 @@ fn a_pod_of_the_node_has_the_nodes_namespaces() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_pod_without_a_network_gets_an_empty_one() {
     let _alone = alone();
     let new = NewPod::new("empty", Network::Own, Ipc::Own, Uts::Host, &BTreeMap::new()).unwrap();
@@ -163,6 +168,7 @@ fn a_pod_without_a_network_gets_an_empty_one() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_failed_step_is_named_and_leaves_no_thread() {
     let _alone = alone();
     let network = Netns::new();
@@ -193,6 +199,7 @@ fn a_panic_in_the_thread_is_an_error_of_hold() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_pod_that_is_dropped_ends_too() {
     let _alone = alone();
     let network = Netns::new();
@@ -203,6 +210,7 @@ fn a_pod_that_is_dropped_ends_too() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn pods_are_held_at_the_same_time_by_several_requests() {
     let _alone = alone();
     let network = Netns::new();
@@ -222,6 +230,7 @@ fn pods_are_held_at_the_same_time_by_several_requests() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn two_hundred_pods_leave_no_thread_and_no_descriptor() {
     let _alone = alone();
     let network = Netns::new();
@@ -231,51 +240,4 @@ fn two_hundred_pods_leave_no_thread_and_no_descriptor() {
     assert_eq!((threads("many"), namespaces_open()), (200, before));
     pods.into_iter().for_each(ParkedThread::release);
     assert_eq!((threads("many"), namespaces_open()), (0, before));
-}
-
-/// Memory of this process that is its own, and of the kernel's stacks on the machine, in KiB.
-fn memory() -> (usize, usize) {
-    let field = |file, name: &str| -> usize {
-        let text = fs::read_to_string(file).unwrap();
-        let line = text.lines().find(|line| line.starts_with(name)).unwrap();
-        line.split_whitespace().nth(1).unwrap().parse().unwrap()
-    };
-    (field("/proc/self/smaps_rollup", "Private_Dirty:"), field("/proc/meminfo", "KernelStack:"))
-}
-
-#[test]
-#[ignore = "a measurement: prints times and memory"]
-fn measured() {
-    let _alone = alone();
-    let network = Netns::new();
-    let mut times: Vec<_> = (0..500)
-        .map(|_| {
-            let start = Instant::now();
-            let pod = hold(network.pod("measured", &[])).unwrap();
-            let held = start.elapsed();
-            pod.release();
-            (held, start.elapsed())
-        })
-        .collect();
-    times.sort();
-    let host = NewPod::new("h", Network::Host, Ipc::Host, Uts::Host, &BTreeMap::new()).unwrap();
-    let mut bare: Vec<_> = (0..500)
-        .map(|_| {
-            let start = Instant::now();
-            hold(host.clone()).unwrap().release();
-            start.elapsed()
-        })
-        .collect();
-    bare.sort();
-    let (before, stacks_before) = memory();
-    let pods: Vec<_> = (0..200).map(|_| hold(network.pod("measured", &[])).unwrap()).collect();
-    let (after, stacks_after) = memory();
-    println!("hold p50 {:?} p95 {:?}; with release p50 {:?} p95 {:?}", times[250].0, times[475].0, times[250].1, times[475].1);
-    println!("a thread without namespaces: hold and release p50 {:?}", bare[250]);
-    println!(
-        "200 pods: {} KiB of memory each, kernel stacks {} KiB each",
-        (after - before) / 200,
-        (stacks_after.saturating_sub(stacks_before)) / 200
-    );
-    pods.into_iter().for_each(ParkedThread::release);
 }

@@ -1,4 +1,5 @@
-//! Against real cgroups of either version, in folders of the tests' own. They need root, as a launcher does.
+//! Against real cgroups of either version, in folders of the tests' own. They need root, as a launcher does:
+//! `cargo xtask test` runs them where it is that.
 
 use std::process::{Child, Command};
 
@@ -49,6 +50,7 @@ fn was_killed(mut child: Child) {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn processes_are_killed_and_their_cgroups_removed_in_either_version() {
     for hierarchy in [version_1("pids"), version_2()].into_iter().flatten() {
         let cgroup = Cgroup::make(&hierarchy, "kill");
@@ -66,6 +68,7 @@ fn processes_are_killed_and_their_cgroups_removed_in_either_version() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_process_in_several_hierarchies_is_removed_from_all() {
     let hierarchies: Vec<PathBuf> = ["pids", "memory", "cpu"].into_iter().filter_map(version_1).collect();
     let cgroups: Vec<Cgroup> = hierarchies.iter().map(|hierarchy| Cgroup::make(hierarchy, "several")).collect();
@@ -81,6 +84,7 @@ fn a_process_in_several_hierarchies_is_removed_from_all() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_stopped_container_ends() {
     let stopped = [(version_1("freezer"), "freezer.state", "FROZEN"), (version_2(), "cgroup.freeze", "1")];
     for (hierarchy, file, word) in stopped {
@@ -94,6 +98,7 @@ fn a_stopped_container_ends() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn two_at_once_both_succeed() {
     let Some(hierarchy) = version_1("pids").or_else(version_2) else { panic!("this machine has no cgroups") };
     for round in 0..20 {
@@ -111,6 +116,7 @@ fn two_at_once_both_succeed() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn the_root_of_a_hierarchy_is_never_touched() {
     for hierarchy in [version_1("pids"), version_2()].into_iter().flatten() {
         let error = remove(&[hierarchy]).unwrap_err().to_string();
@@ -119,6 +125,7 @@ fn the_root_of_a_hierarchy_is_never_touched() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn what_is_no_cgroup_is_left_alone() {
     let folder = tempfile::tempdir().unwrap();
     remove(&[folder.path().to_owned(), PathBuf::from("/nowhere")]).unwrap();
