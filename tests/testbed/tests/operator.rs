@@ -2,8 +2,8 @@
 //!
 //! `cargo xtask test --class cluster` runs it, on a cluster of its own, one test after the other: each changes nodes. Each
 //! test makes its own runtimes and takes them away again, and after each every node has to be byte for byte what it was
-//! before, with every pod that ran there before still running. Themes: [`install`], [`upgrade`], [`options`],
-//! [`former`], [`failures`], [`disturbances`], [`removal`], [`rights`].
+//! before, with every pod that ran there before still running. Themes: [`release`], which begins without the operator,
+//! [`install`], [`upgrade`], [`options`], [`former`], [`failures`], [`disturbances`], [`removal`], [`rights`].
 
 use std::process::ExitCode;
 
@@ -18,6 +18,10 @@ mod bed;
 mod nodes;
 #[path = "operator/runtimes.rs"]
 mod runtimes;
+#[path = "operator/watch.rs"]
+mod watch;
+#[path = "operator/release.rs"]
+mod release;
 #[path = "operator/install.rs"]
 mod install;
 #[path = "operator/upgrade.rs"]
@@ -37,8 +41,18 @@ mod rights;
 
 use bed::{Bed, Test};
 
-const THEMES: &[&[Test]] =
-    &[install::TESTS, upgrade::TESTS, options::TESTS, former::TESTS, failures::TESTS, disturbances::TESTS, rights::TESTS, removal::TESTS];
+/// The releases come first: how long the first pod takes counts on a cluster that has never seen the runtime.
+const THEMES: &[&[Test]] = &[
+    release::TESTS,
+    install::TESTS,
+    upgrade::TESTS,
+    options::TESTS,
+    former::TESTS,
+    failures::TESTS,
+    disturbances::TESTS,
+    rights::TESTS,
+    removal::TESTS,
+];
 
 fn main() -> Result<ExitCode> {
     let mut args = Arguments::from_args();

@@ -124,6 +124,15 @@ pub fn upgrade(cluster: &Cluster, helm: &Helm, images: &Images, values: &Value) 
     apply(cluster, helm, "upgrade", &pushed, values)
 }
 
+/// Goes back to what the release was before its last change.
+///
+/// # Errors
+/// When Helm fails.
+pub fn rollback(cluster: &Cluster, helm: &Helm) -> Result<()> {
+    let run = helm.on(cluster).args(["rollback", helm::RELEASE, "--namespace", helm::NAMESPACE, "--wait", HOOKS_LIMIT]);
+    run.done().map_err(|error| error.context(cluster.operator_evidence()))
+}
+
 /// Removes what [`install`] made. Helm waits until the hook has seen every node clean.
 ///
 /// # Errors

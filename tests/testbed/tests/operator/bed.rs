@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -11,9 +12,10 @@ use serde_json::{Value, json};
 use testbed::cache::Cache;
 use testbed::cell::Lifetime;
 use testbed::cluster::{Cluster, ClusterOptions, NodeImage, REGISTRY, operator};
-use testbed::helm::Helm;
+use testbed::examples;
+use testbed::helm::{self, Helm};
 use testbed::image::{Entry, FileArtifact, RootfsImage};
-use testbed::prepared::{Former, Prepared};
+use testbed::prepared::{Former, Images, Prepared};
 use testbed::progress;
 use testbed::runtime_archive::RuntimeArchive;
 use testbed::teardown::Run;
@@ -25,14 +27,27 @@ use crate::nodes::{self, State};
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Test {
     pub(crate) name: &'static str,
+    pub(crate) ground: Ground,
     pub(crate) body: fn(&Bed) -> Result<()>,
 }
 
-/// Makes a list of tests from functions, named as these are.
+/// What a test begins with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ground {
+    /// The operator, without a runtime.
+    Operator,
+    /// A cluster without the release.
+    Bare,
+}
+
+/// Makes a list of tests from functions, named as these are; `bare` stands before those that begin without the operator.
 macro_rules! tests {
-    ($($test:ident),+ $(,)?) => {
-        pub(crate) const TESTS: &[crate::bed::Test] = &[$(crate::bed::Test { name: stringify!($test), body: $test },)+];
+    (bare $($test:ident),+ $(,)?) => { crate::bed::tests!(@ Bare: $($test),+); };
+    (@ $ground:ident: $($test:ident),+) => {
+        pub(crate) const TESTS: &[crate::bed::Test] =
+            &[$(crate::bed::Test { name: stringify!($test), ground: crate::bed::Ground::$ground, body: $test },)+];
     };
+    ($($test:ident),+ $(,)?) => { crate::bed::tests!(@ Operator: $($test),+); };
 }
 pub(crate) use tests;
 
@@ -42,6 +57,8 @@ pub(crate) const NAMESPACE: &str = "default";
 pub(crate) const PROBE: &str = "tests/probe:1";
 /// The image of a static Linux program.
 const NATIVE: &str = "tests/native:1";
+/// What the chart makes a WasmRuntime with.
+const DEFINITION: &str = "customresourcedefinition/wasmruntimes.runtime.wasmedge.dev";
 /// What a node may take for a change: an installer's run, and kubelet's next look at containerd.
 pub(crate) const LIMIT: Duration = Duration::from_mins(3);
 
@@ -70,10 +87,14 @@ pub(crate) struct Archives {
 #[derive(Debug)]
 pub(crate) struct Bed {
     pub(crate) cluster: Cluster,
+    pub(crate) helm: Helm,
+    pub(crate) images: Images,
     pub(crate) archives: Archives,
     /// Each node as it was before the first test.
     before: BTreeMap<String, State>,
-    witnesses: BTreeMap<String, String>,
+    classes: Vec<String>,
+    /// The container of each node's witness.
+    witnesses: Mutex<BTreeMap<String, String>>,
 }
 
 impl Bed {
@@ -82,23 +103,53 @@ impl Bed {
         let options = ClusterOptions { name: run.name().to_owned(), node_image: NodeImage::Own, lifetime: Lifetime::Process };
         let cluster = Cluster::up(&cache, run, &options)?;
         let helm = Helm::find(&cache)?;
-        let archives = progress::step("pushed the tests' images and archives", || push(&cluster, prepared))?;
-        // The tests make runtimes of their own.
-        let values = json!({ "runtimes": { operator::RUNTIME: null } });
-        progress::step("installed the operator", || operator::install(&cluster, &helm, prepared.images()?, &values))?;
-        let mut bed = Self { cluster, archives, before: BTreeMap::new(), witnesses: BTreeMap::new() };
-        bed.wait_for_operator()?;
-        bed.witnesses = bed.start_witnesses()?;
-        bed.before = bed.states()?;
+        let images = prepared.images()?.clone();
+        let archives = progress::step("pushed images, examples and archives", || {
+            cluster.push_images(&images)?;
+            examples::ALL.iter().try_for_each(|example| cluster.push(&example.image(&cache, cluster.registry())?))?;
+            push(&cluster, prepared)
+        })?;
+        let witnesses = Mutex::default();
+        let mut bed = Self { cluster, helm, images, archives, before: BTreeMap::new(), classes: Vec::new(), witnesses };
+        // Pods are refused until the controller has made the account that they run under.
+        bed.wait_for("serviceaccount/default", "to be there", |_| Ok(Some(())))?;
+        bed.cluster.nodes().iter().try_for_each(|node| bed.revive(node))?;
+        for node in bed.cluster.nodes() {
+            bed.know_witness(node)?;
+            nodes::mark(&bed, node)?;
+        }
+        bed.before = bed.cluster.nodes().iter().map(|node| Ok((node.clone(), nodes::state(&bed, node)?))).collect::<Result<_>>()?;
+        bed.classes = bed.classes()?;
         Ok(bed)
     }
 
     /// Runs a test. Whatever became of it, its runtimes and pods are taken away, and the nodes are looked at.
     pub(crate) fn perform(&self, test: &Test) -> Result<(), Failed> {
-        let result = (test.body)(self).map_err(|error| Failed::from(format!("{error:#}\n{}", self.cluster.operator_evidence())));
-        let cleaned = self.clean().and_then(|()| self.nodes_are_as_before());
-        let cleaned = cleaned.map_err(|error| Failed::from(format!("after the test: {error:#}\n{}", self.cluster.operator_evidence())));
+        let told = |error: anyhow::Error| Failed::from(format!("{error:#}\n{}", self.cluster.operator_evidence()));
+        let ground = match test.ground {
+            Ground::Operator => self.with_operator(),
+            Ground::Bare => self.without_operator(),
+        };
+        let result = ground.and_then(|()| (test.body)(self)).map_err(told);
+        let cleaned = self.clean().and_then(|()| self.is_as_before()).map_err(|error| told(error.context("after the test")));
         result.and(cleaned)
+    }
+
+    /// The operator, installed unless it is there. The tests make runtimes of their own.
+    fn with_operator(&self) -> Result<()> {
+        if !self.has_operator()? {
+            let values = json!({ "runtimes": { operator::RUNTIME: null } });
+            progress::step("installed the operator", || operator::install(&self.cluster, &self.helm, &self.images, &values))?;
+        }
+        self.wait_for_operator()
+    }
+
+    fn without_operator(&self) -> Result<()> {
+        if self.has_operator()? { operator::uninstall(&self.cluster, &self.helm) } else { Ok(()) }
+    }
+
+    fn has_operator(&self) -> Result<bool> {
+        Ok(self.cluster.get(helm::NAMESPACE, "deployment/wasmedge-operator")?.is_some())
     }
 
     /// The names of nodes that are no control plane's.
@@ -149,28 +200,37 @@ impl Bed {
         )
     }
 
-    /// Each node as it is now.
-    pub(crate) fn states(&self) -> Result<BTreeMap<String, State>> {
-        self.cluster.nodes().iter().map(|node| Ok((node.clone(), nodes::state(self, node)?))).collect()
-    }
-
     /// What `node` was like before the first test.
     pub(crate) fn before(&self, node: &str) -> &State {
         &self.before[node]
     }
 
     pub(crate) fn wait_for_operator(&self) -> Result<()> {
-        let args = ["--namespace", testbed::helm::NAMESPACE, "rollout", "status", "--timeout=120s", "deployment"];
+        let args = ["--namespace", helm::NAMESPACE, "rollout", "status", "--timeout=120s", "deployment"];
         let by_label = ["--selector", "app.kubernetes.io/name=wasmedge-operator"];
         self.cluster.kubectl().args(args).args(by_label).done().map_err(|error| error.context(self.cluster.operator_evidence()))
     }
 
-    /// A pod on every node that has nothing to do with the runtime; its container's id by its name.
-    fn start_witnesses(&self) -> Result<BTreeMap<String, String>> {
-        for node in self.cluster.nodes() {
-            self.revive(node)?;
-        }
-        self.cluster.nodes().iter().map(|node| Ok((node.clone(), self.running(&format!("witness-{node}"))?))).collect()
+    /// Notes in which container a node's witness runs: it has nothing to do with the runtime, and stays.
+    fn know_witness(&self, node: &str) -> Result<()> {
+        let container = self.running(&witness(node))?;
+        self.witnesses.lock().unwrap_or_else(PoisonError::into_inner).insert(node.to_owned(), container);
+        Ok(())
+    }
+
+    fn known_witness(&self, node: &str) -> String {
+        self.witnesses.lock().unwrap_or_else(PoisonError::into_inner).get(node).cloned().unwrap_or_default()
+    }
+
+    /// After a test has restarted a node, or its witness: waits until that runs in another container, which has to stay
+    /// from then on. What a node writes when it starts is no change.
+    pub(crate) fn was_restarted(&self, node: &str) -> Result<()> {
+        let former = self.known_witness(node);
+        self.wait_for(&format!("pod/{}", witness(node)), "to run in another container", |pod| {
+            Ok(container(pod).filter(|container| *container != former).map(drop))
+        })?;
+        self.know_witness(node)?;
+        nodes::mark(self, node)
     }
 
     /// Starts the witness on a node, unless it is there.
@@ -180,48 +240,76 @@ impl Bed {
         self.apply(&json!({
             "apiVersion": "v1",
             "kind": "Pod",
-            "metadata": { "name": format!("witness-{node}") },
+            "metadata": { "name": witness(node) },
             "spec": { "nodeName": node, "containers": [container], "terminationGracePeriodSeconds": 1, "tolerations": tolerations },
         }))
     }
 
     /// Waits until a pod runs, and gives its container's id.
     pub(crate) fn running(&self, pod: &str) -> Result<String> {
-        self.wait_for(&format!("pod/{pod}"), "to run", |pod| {
-            let container = &pod["status"]["containerStatuses"][0];
-            Ok(container["state"]["running"].is_object().then(|| container["containerID"].as_str().unwrap_or_default().to_owned()))
-        })
+        self.wait_for(&format!("pod/{pod}"), "to run", |pod| Ok(container(pod)))
     }
 
     /// Takes away all that a test made, the runtimes last: pods may still use them.
     fn clean(&self) -> Result<()> {
         let pods = ["delete", "pods,deployments,jobs", "--selector=made-by=test", "--wait", "--timeout=120s", "--ignore-not-found"];
         self.cluster.kubectl().args(["--namespace", NAMESPACE]).args(pods).done()?;
-        self.cluster.kubectl().args(["delete", "wasmruntimes", "--all", "--wait", "--timeout=240s"]).done()?;
-        for node in self.workers() {
-            self.cluster.kubectl().args(["label", "node", node, "pool-"]).done()?;
+        // Where the chart was never installed there are none.
+        if self.is_there(DEFINITION)? {
+            self.cluster.kubectl().args(["delete", "wasmruntimes", "--all", "--wait", "--timeout=240s"]).done()?;
         }
-        self.wait_for_operator()
+        self.empty_pools()?;
+        if self.has_operator()? { self.wait_for_operator() } else { Ok(()) }
     }
 
-    fn nodes_are_as_before(&self) -> Result<()> {
+    /// Takes all nodes out of their pools.
+    pub(crate) fn empty_pools(&self) -> Result<()> {
+        self.workers().into_iter().try_for_each(|node| self.cluster.kubectl().args(["label", "node", node, "pool-"]).done())
+    }
+
+    /// Nodes and cluster are as they were, but for the operator and its API.
+    pub(crate) fn is_as_before(&self) -> Result<()> {
         for (node, before) in &self.before {
             let now = nodes::state(self, node)?;
             ensure!(now == *before, "{node} is not as it was:\n{}", before.difference(&now));
-            let witness = self.running(&format!("witness-{node}"))?;
-            ensure!(
-                Some(&witness) == self.witnesses.get(node) || nodes::was_restarted(self, node)?,
-                "the pod witness-{node} was restarted"
-            );
+            let witness = self.running(&witness(node))?;
+            ensure!(witness == self.known_witness(node), "the witness on {node} was restarted");
         }
-        ensure!(!self.is_there("runtimeclass/wasmedge")?, "the RuntimeClass is still there");
-        let left = self.cluster.kubectl().args(["get", "wasmruntimenodes", "--output=name"]).text()?;
+        let classes = self.classes()?;
+        ensure!(classes == self.classes, "the RuntimeClasses were {:?}, are {classes:?}", self.classes);
+        if !self.is_there(DEFINITION)? {
+            return Ok(());
+        }
+        let left = self.cluster.kubectl().args(["get", "wasmruntimes,wasmruntimenodes", "--output=name"]).text()?;
         ensure!(left.is_empty(), "still there: {left}");
-        let jobs = ["--namespace", testbed::helm::NAMESPACE, "get", "jobs", "--selector=runtime.wasmedge.dev/runtime", "--output=name"];
+        let jobs = ["--namespace", helm::NAMESPACE, "get", "jobs", "--selector=runtime.wasmedge.dev/runtime", "--output=name"];
         let left = self.cluster.kubectl().args(jobs).text()?;
         ensure!(left.is_empty(), "still there: {left}");
         Ok(())
     }
+
+    /// Every RuntimeClass, without what the API server keeps of it.
+    fn classes(&self) -> Result<Vec<String>> {
+        let text = self.cluster.kubectl().args(["get", "runtimeclasses", "--output=json"]).text()?;
+        let list: Value = serde_json::from_str(&text).context("read the RuntimeClasses")?;
+        let plain = |class: &Value| {
+            let metadata = &class["metadata"];
+            let own = json!({ "name": metadata["name"], "labels": metadata["labels"], "annotations": metadata["annotations"] });
+            json!({ "own": own, "handler": class["handler"], "overhead": class["overhead"], "scheduling": class["scheduling"] }).to_string()
+        };
+        Ok(list["items"].as_array().into_iter().flatten().map(plain).collect())
+    }
+}
+
+/// The name of the pod on a node that has nothing to do with the runtime.
+pub(crate) fn witness(node: &str) -> String {
+    format!("witness-{node}")
+}
+
+/// The id of a pod's container, if it runs.
+fn container(pod: &Value) -> Option<String> {
+    let container = &pod["status"]["containerStatuses"][0];
+    container["state"]["running"].is_object().then(|| container["containerID"].as_str().unwrap_or_default().to_owned())
 }
 
 fn push(cluster: &Cluster, prepared: &Prepared) -> Result<Archives> {

@@ -1,19 +1,36 @@
-//! What a node is like: files that an installer could touch, labels, taints.
+//! What a node is like: the files that an installer can reach, what else of its system has changed, what its Node object
+//! says of it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
 use crate::bed::Bed;
+use crate::runtimes::NAME;
+
+/// When what a node was like was written down: whatever has changed since is newer than this file.
+const MARK: &str = "/var/tmp/before-the-tests";
+
+/// Digest, mode and path of each file below the folders that an installer can write to and that stay when the node is
+/// restarted (`an_installer_is_not_privileged_and_sees_only_what_its_table_says` holds which these are), each folder, each
+/// link.
+const FILES: &str = r#"cd / && find etc/containerd opt -xdev \( -type f -exec sh -c 'for f; do echo "$(sha256sum <"$f") $(stat -c %a "$f") $f"; done' _ {} + \) -o -type d -printf 'folder %m %p\n' -o -type l -printf 'link %p %l\n'"#;
+
+/// What else of the node's system is newer than the mark. Left out are the kernel's own, what is gone with a restart, the
+/// data of kubelet, containerd and the pods in `/var`, and the files that Docker gives a node.
+const ELSEWHERE: &str = r"find / -xdev \( -path /proc -o -path /sys -o -path /dev -o -path /run -o -path /tmp -o -path /var -o -path /opt -o -path /etc/containerd -o -path /etc/hosts -o -path /etc/hostname -o -path /etc/resolv.conf \) -prune -o -cnewer ";
 
 /// What of a node has to be the same before and after.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct State {
     /// Digest, mode and path of each file, and each folder.
     files: BTreeSet<String>,
+    /// Paths that have changed since the mark was set.
+    elsewhere: BTreeSet<String>,
     labels: BTreeMap<String, String>,
+    annotations: BTreeMap<String, String>,
     taints: Vec<String>,
 }
 
@@ -21,15 +38,30 @@ impl State {
     /// What only one of the two has.
     pub(crate) fn difference(&self, now: &Self) -> String {
         let mut text = String::new();
-        for (sign, lines) in [('-', self.files.difference(&now.files)), ('+', now.files.difference(&self.files))] {
+        let differences = [
+            ('-', self.files.difference(&now.files)),
+            ('+', now.files.difference(&self.files)),
+            ('*', now.elsewhere.difference(&self.elsewhere)),
+        ];
+        for (sign, lines) in differences {
             for line in lines {
                 let _ = writeln!(text, "{sign} {line}");
             }
         }
-        if (&self.labels, &self.taints) != (&now.labels, &now.taints) {
-            let _ = writeln!(text, "labels and taints were {:?} {:?}, are {:?} {:?}", self.labels, self.taints, now.labels, now.taints);
+        for (what, before, now) in [("labels", &self.labels, &now.labels), ("annotations", &self.annotations, &now.annotations)] {
+            if before != now {
+                let _ = writeln!(text, "{what} were {before:?}, are {now:?}");
+            }
+        }
+        if self.taints != now.taints {
+            let _ = writeln!(text, "taints were {:?}, are {:?}", self.taints, now.taints);
         }
         text
+    }
+
+    /// Whether the two have the same files, whatever their Node objects say.
+    pub(crate) fn has_files_of(&self, other: &Self) -> bool {
+        (&self.files, &self.elsewhere) == (&other.files, &other.elsewhere)
     }
 
     /// Digests, modes and paths of containerd's configuration alone.
@@ -38,28 +70,49 @@ impl State {
     }
 }
 
+/// Sets the mark: what is on `node` now is how it was before.
+pub(crate) fn mark(bed: &Bed, node: &str) -> Result<()> {
+    bed.cluster.in_node(node, &["touch", MARK]).done()
+}
+
 /// What `node` is like now.
 pub(crate) fn state(bed: &Bed, node: &str) -> Result<State> {
-    let script = r#"cd / && find etc/containerd opt -xdev \( -type f -exec sh -c 'for f; do echo "$(sha256sum <"$f") $(stat -c %a "$f") $f"; done' _ {} + \) -o -type d -printf 'folder %m %p\n' -o -type l -printf 'link %p %l\n'"#;
-    let files = bed.cluster.in_node(node, &["sh", "-c", script]).text()?;
+    let lines = |script: &str| -> Result<BTreeSet<String>> {
+        Ok(bed.cluster.in_node(node, &["sh", "-c", script]).text()?.lines().map(str::to_owned).collect())
+    };
     let object = bed.get(&format!("node/{node}"))?;
-    let labels = object["metadata"]["labels"].as_object().context("a node has labels")?;
+    let metadata = &object["metadata"];
     let taints = object["spec"]["taints"].as_array().cloned().unwrap_or_default();
+    let mut annotations = texts(&metadata["annotations"]);
+    // kubeadm writes them once; a Node object that was removed and comes back does without.
+    annotations.retain(|key, _| !key.starts_with("kubeadm."));
     Ok(State {
-        files: files.lines().map(str::to_owned).collect(),
-        labels: labels.iter().map(|(key, value)| (key.clone(), value.as_str().unwrap_or_default().to_owned())).collect(),
+        files: lines(FILES)?,
+        elsewhere: lines(&format!("{ELSEWHERE}{MARK} -print"))?,
+        labels: texts(&metadata["labels"]),
+        annotations,
         taints: taints.iter().map(Value::to_string).collect(),
     })
+}
+
+/// Whether nothing was begun on `node`: the operator does not know it, its files are what they were, and containerd runs
+/// on since `start`.
+pub(crate) fn is_untouched(bed: &Bed, node: &str, start: &str) -> Result<()> {
+    ensure!(!bed.is_there(&format!("wasmruntimenode/{NAME}.{node}"))?, "{node} was begun");
+    let now = state(bed, node)?;
+    ensure!(now.has_files_of(bed.before(node)), "{node} was changed:\n{}", bed.before(node).difference(&now));
+    ensure!(containerd_start(bed, node)? == start, "containerd was restarted on {node}");
+    Ok(())
+}
+
+fn texts(object: &Value) -> BTreeMap<String, String> {
+    let entries = object.as_object().into_iter().flatten();
+    entries.map(|(key, value)| (key.clone(), value.as_str().unwrap_or_default().to_owned())).collect()
 }
 
 /// When the node's containerd was started, in a form that changes with each start.
 pub(crate) fn containerd_start(bed: &Bed, node: &str) -> Result<String> {
     bed.cluster.in_node(node, &["systemctl", "show", "--property=ActiveEnterTimestampMonotonic", "containerd"]).text()
-}
-
-/// Whether the node itself was restarted since the cluster came up: then its pods were, too.
-pub(crate) fn was_restarted(bed: &Bed, node: &str) -> Result<bool> {
-    Ok(bed.cluster.in_node(node, &["cat", "/var/tmp/was-restarted"]).output()?.status.success())
 }
 
 /// The folder of the runtime that serves a pod's container, by what containerd wrote down when it started it.
@@ -72,6 +125,12 @@ pub(crate) fn runtime_of(bed: &Bed, node: &str, container_id: &str) -> Result<St
 
 /// Whether a node is Ready.
 pub(crate) fn is_ready(node: &Value) -> bool {
-    let conditions = node["status"]["conditions"].as_array();
-    conditions.is_some_and(|list| list.iter().any(|condition| condition["type"] == "Ready" && condition["status"] == "True"))
+    ready_since(node).is_some()
+}
+
+/// Since when a node is Ready without a break; nothing, where it is not.
+pub(crate) fn ready_since(node: &Value) -> Option<String> {
+    let mut conditions = node["status"]["conditions"].as_array().into_iter().flatten();
+    let ready = conditions.find(|condition| condition["type"] == "Ready" && condition["status"] == "True")?;
+    Some(ready["lastTransitionTime"].as_str().unwrap_or_default().to_owned())
 }

@@ -24,7 +24,8 @@ pub(crate) fn named(name: &str, pool: &str, more: &Value) -> Value {
     json!({ "apiVersion": "runtime.wasmedge.dev/v1alpha1", "kind": "WasmRuntime", "metadata": { "name": name }, "spec": spec })
 }
 
-fn merge(into: &mut Value, more: &Value) {
+/// Puts `more` into `into`, key by key.
+pub(crate) fn merge(into: &mut Value, more: &Value) {
     match (into, more) {
         (Value::Object(into), Value::Object(more)) => {
             for (key, value) in more {

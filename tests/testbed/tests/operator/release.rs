@@ -1,0 +1,173 @@
+//! A release of the chart: README's tour on a cluster that has never seen the runtime, an upgrade and the way back by
+//! Helm, and `helm uninstall`, behind which nothing is left.
+
+use std::collections::BTreeSet;
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::{Value, json};
+use testbed::cluster::operator;
+use testbed::examples;
+use testbed::helm::NAMESPACE;
+use testbed::tour::{self, Shell};
+use testbed::wait;
+
+use crate::bed::{Bed, LIMIT, tests};
+use crate::nodes;
+use crate::rights::{self, Rights};
+use crate::runtimes::{NAME, from_url, merge, sleeper};
+
+tests![bare
+    the_readmes_tour_works_as_written_and_leaves_the_nodes_as_they_were,
+    an_upgrade_by_helm_and_the_way_back_change_what_they_say_and_helm_leaves_nothing,
+];
+
+/// What `helm test` has to show: the line of the guest in the installer's image.
+const TOLD: &str = "a guest ran: this node has the runtime";
+/// How long what was removed may take to be gone: a host that nobody is sent to any more ends after a while.
+const GONE: Duration = Duration::from_mins(1);
+/// What of a release may be there.
+const KINDS: &str = "deployments,replicasets,pods,jobs,services,configmaps,secrets,serviceaccounts,roles,rolebindings,leases,\
+                     poddisruptionbudgets,networkpolicies";
+/// What is in its namespace afterwards, as `docs/operations.md` says: what Kubernetes puts into every one, and the Lease.
+const KEPT: &[&str] = &["configmap/kube-root-ca.crt", "lease.coordination.k8s.io/wasmedge-operator", "serviceaccount/default"];
+
+fn the_readmes_tour_works_as_written_and_leaves_the_nodes_as_they_were(bed: &Bed) -> Result<()> {
+    let shell = Shell::of(&bed.cluster, &bed.helm)?;
+    let hello = &examples::ALL[0];
+    let log = tour::run(&bed.cluster, &shell)?;
+    ensure!(log.trim_end() == hello.expected()?.trim_end(), "the log of {} is {log:?}", hello.name);
+    bed.up_to_date(NAME, 2)?;
+    let tested = tour::go_on(&bed.cluster, &shell, "helm test")?;
+    ensure!(tested.contains(TOLD), "helm test said {tested}");
+    let hook = ["--namespace", NAMESPACE, "get", "pods", "--selector=app.kubernetes.io/component=test", "--output=name"];
+    let there = || bed.cluster.kubectl().args(hook).text();
+    wait::until("the pod of helm test to be gone", GONE, || Ok(there()?.is_empty().then_some(())), || bed.cluster.operator_evidence())?;
+    tour::go_on(&bed.cluster, &shell, "helm uninstall")?;
+    bed.cluster.kubectl().args(["delete", "--filename"]).arg(hello.pod()).done()?;
+    bed.is_as_before()?;
+    nothing_is_left(bed)
+}
+
+fn an_upgrade_by_helm_and_the_way_back_change_what_they_say_and_helm_leaves_nothing(bed: &Bed) -> Result<()> {
+    let values = |level: &str, spec: &Value| {
+        let mut runtime = json!({ "nodeSelector": { "matchLabels": { "pool": "wasm" } } });
+        merge(&mut runtime, spec);
+        json!({ "log": { "level": level }, "runtimes": { NAME: runtime } })
+    };
+    let upgrade = |values: &Value| operator::upgrade(&bed.cluster, &bed.helm, &bed.images, values);
+    bed.pool(bed.first(), "wasm")?;
+    operator::install(&bed.cluster, &bed.helm, &bed.images, &values("info", &json!({})))?;
+    bed.up_to_date(NAME, 1)?;
+    bed.apply(&sleeper("busy", NAME, None))?;
+    let container = bed.running("busy")?;
+    let is_undisturbed = |after: &str| {
+        ensure!(bed.running("busy")? == container, "the pod has another container after {after}");
+        ensure!(bed.takes_pods(NAME, bed.first())?, "the node takes no pods after {after}");
+        anyhow::Ok(())
+    };
+
+    // The operator alone changes: one of its two replicas is always there, and no node is touched.
+    let (node, before) = (bed.on_node(NAME, bed.first())?, starts(bed)?);
+    let seen = while_it_runs(bed, || upgrade(&values("debug", &json!({}))))?;
+    ensure!(seen.fewest >= 1, "during the upgrade there were {} available replicas of the operator", seen.fewest);
+    rights::must_be(&seen.hook, &rights::table(bed, "crds-hook-rules.yaml")?)?;
+    bed.wait_for_operator()?;
+    bed.up_to_date(NAME, 1)?;
+    ensure!(bed.on_node(NAME, bed.first())? == node && starts(bed)? == before, "a node was changed");
+    is_undisturbed("an upgrade of the operator")?;
+
+    // The runtime changes, and goes back.
+    let version = || anyhow::Ok(bed.on_node(NAME, bed.first())?["version"].clone());
+    upgrade(&values("debug", &from_url(&bed.archives.next)))?;
+    bed.up_to_date(NAME, 1)?;
+    ensure!(version()? == bed.archives.next.version.as_str(), "after helm upgrade the node has {}", version()?);
+    is_undisturbed("an upgrade of the runtime")?;
+    operator::rollback(&bed.cluster, &bed.helm)?;
+    bed.up_to_date(NAME, 1)?;
+    ensure!(version()? == bed.archives.current.version.as_str(), "after helm rollback the node has {}", version()?);
+    is_undisturbed("the way back")?;
+
+    is_removed_when_its_last_pod_is_gone(bed, &container)?;
+    bed.empty_pools()?;
+    bed.is_as_before()?;
+    nothing_is_left(bed)
+}
+
+/// `helm uninstall` waits for a pod of the runtime, and takes everything when that is gone.
+fn is_removed_when_its_last_pod_is_gone(bed: &Bed, container: &str) -> Result<()> {
+    thread::scope(|scope| {
+        let removal = scope.spawn(|| operator::uninstall(&bed.cluster, &bed.helm));
+        let waits = || {
+            let message = bed.condition(NAME, "Degraded", "RemovalBlocked")?;
+            ensure!(message.contains("InUse"), "{message}");
+            let may = rights::may(bed, "wasmedge-operator-remove", NAMESPACE)?;
+            rights::must_be(&may, &rights::table(bed, "remove-hook-rules.yaml")?)?;
+            ensure!(bed.running("busy")? == container, "the pod was disturbed");
+            ensure!(!removal.is_finished(), "helm did not wait for the pod");
+            Ok(())
+        };
+        let waited = waits();
+        let deleted = bed.cluster.kubectl().args(["delete", "pod", "busy", "--wait"]).done();
+        let removed = removal.join().map_err(|_| anyhow::anyhow!("helm uninstall panicked"))?;
+        waited.and(deleted).and(removed)
+    })
+}
+
+/// What was seen of the release while Helm changed it.
+struct Meanwhile {
+    /// The fewest replicas of the operator that were available.
+    fewest: u64,
+    /// All that the hook which applies the CRDs was allowed.
+    hook: Rights,
+}
+
+/// Does `work`, and looks at the release until it is done.
+fn while_it_runs(bed: &Bed, work: impl FnOnce() -> Result<()> + Send) -> Result<Meanwhile> {
+    let mut seen = Meanwhile { fewest: u64::MAX, hook: Rights::new() };
+    thread::scope(|scope| {
+        let work = scope.spawn(work);
+        let look = || {
+            let deployment = bed.cluster.get(NAMESPACE, "deployment/wasmedge-operator")?.context("there is no operator")?;
+            seen.fewest = seen.fewest.min(deployment["status"]["availableReplicas"].as_u64().unwrap_or(0));
+            seen.hook.extend(rights::may(bed, "wasmedge-operator-crds", NAMESPACE)?);
+            Ok(work.is_finished().then_some(()))
+        };
+        let looked = wait::until("helm to end", LIMIT, look, || bed.cluster.operator_evidence());
+        work.join().map_err(|_| anyhow::anyhow!("what was looked at panicked"))?.and(looked)
+    })?;
+    Ok(seen)
+}
+
+/// Since when each node's containerd runs.
+fn starts(bed: &Bed) -> Result<Vec<String>> {
+    bed.cluster.nodes().iter().map(|node| nodes::containerd_start(bed, node)).collect()
+}
+
+/// Of a removed release there is what the documentation names, and no more; on the nodes nothing of it runs.
+fn nothing_is_left(bed: &Bed) -> Result<()> {
+    let names = |words: &[&str]| -> Result<BTreeSet<String>> {
+        Ok(bed.cluster.kubectl().arg("get").args(words).arg("--output=name").text()?.lines().map(str::to_owned).collect())
+    };
+    let kept: BTreeSet<String> = KEPT.iter().map(|name| (*name).to_owned()).collect();
+    let there = || names(&["--namespace", NAMESPACE, KINDS]);
+    wait::until("the namespace to hold what it may", GONE, || Ok((there()? == kept).then_some(())), || format!("{:?}", there()))?;
+    let of_chart = "--selector=app.kubernetes.io/name=wasmedge-operator";
+    let roles = names(&["clusterroles,clusterrolebindings", of_chart])?;
+    ensure!(roles.is_empty(), "still there: {roles:?}");
+    let definitions = names(&["customresourcedefinitions"])?;
+    ensure!(definitions.len() == 2, "of the API there is {definitions:?}");
+    for node in bed.cluster.nodes() {
+        let left = || bed.cluster.in_node(node, &["sh", "-c", LEFT]).text();
+        wait::until(format_args!("nothing to run on {node}"), GONE, || Ok(left()?.is_empty().then_some(())), || format!("{:?}", left()))?;
+    }
+    Ok(())
+}
+
+/// What would still run on a node: units of ours, processes from a runtime's folder, what a host writes down of containers.
+const LEFT: &str = "systemctl list-units --all --plain --no-legend 'wasmedge-runtime-*'
+for process in /proc/[0-9]*; do readlink $process/exe 2>/dev/null | grep wasmedge-runtime; done
+find /run/containerd/wasmedge -type f 2>/dev/null
+grep -ls wasmedge-runtime /run/containerd/io.containerd.*/*/*/shim-binary-path
+true";

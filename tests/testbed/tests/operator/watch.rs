@@ -1,0 +1,130 @@
+//! Every state of nodes that the API server tells of, in its order: what a look now and then could miss.
+
+use std::io::{BufRead as _, BufReader};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::{Context as _, Result, ensure};
+use testbed::wait;
+
+use crate::bed::{Bed, LIMIT};
+
+/// What is told of each state; times are in UTC, so that the earlier one is the smaller text.
+const COLUMNS: &str = r#"{.spec.node} {.status.phase} {.status.since} {.status.reason}{"\n"}"#;
+
+/// A state of a node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Seen {
+    pub(crate) node: String,
+    pub(crate) phase: String,
+    /// Since when the node stands there.
+    pub(crate) since: String,
+    pub(crate) reason: String,
+}
+
+/// A watch of all `WasmRuntimeNode`s, until it is dropped.
+pub(crate) struct Watch {
+    kubectl: Child,
+    seen: Arc<Mutex<Vec<Seen>>>,
+}
+
+/// The times between which a node was changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Change {
+    pub(crate) node: String,
+    began: String,
+    ended: String,
+}
+
+impl Watch {
+    /// Begins with what the objects say now.
+    pub(crate) fn start(bed: &Bed) -> Result<Self> {
+        let cluster = &bed.cluster;
+        let mut kubectl = Command::new(cluster.kubectl_program())
+            .arg("--kubeconfig")
+            .arg(cluster.kubeconfig())
+            .args(["get", "wasmruntimenodes", "--watch", &format!("--output=jsonpath={COLUMNS}")])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .context("start kubectl get --watch")?;
+        let output = kubectl.stdout.take().context("the pipe from kubectl")?;
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let filled = Arc::clone(&seen);
+        std::thread::spawn(move || {
+            for line in BufReader::new(output).lines().map_while(Result::ok) {
+                filled.lock().unwrap_or_else(PoisonError::into_inner).push(Seen::parse(&line));
+            }
+        });
+        Ok(Self { kubectl, seen })
+    }
+
+    /// All that was told so far.
+    pub(crate) fn seen(&self) -> Vec<Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Waits until `found` gives a value for what was told.
+    pub(crate) fn wait_for<T>(&self, bed: &Bed, what: &str, mut found: impl FnMut(&[Seen]) -> Option<T>) -> Result<T> {
+        let evidence = || format!("{:#?}\n{}", self.seen(), bed.cluster.operator_evidence());
+        wait::until(format_args!("the watch to tell of {what}"), LIMIT, || Ok(found(&self.seen())), evidence)
+    }
+
+    /// Waits until `count` nodes have been changed, and gives their changes in the order of their ends. Fails where one node
+    /// was begun before the one before was done, by the order of what was told and by its times.
+    pub(crate) fn one_by_one(&self, bed: &Bed, count: usize) -> Result<Vec<Change>> {
+        let changes = self.wait_for(bed, &format!("{count} changed nodes"), |seen| Some(changes(seen)).filter(|all| all.len() == count))?;
+        let mut at_work: Option<&str> = None;
+        let seen = self.seen();
+        for state in &seen {
+            ensure!(at_work.is_none_or(|node| node == state.node || !state.is_changing()), "two nodes at a time: {seen:#?}");
+            if state.is_changing() {
+                at_work = Some(&state.node);
+            } else if at_work == Some(&state.node) {
+                at_work = None;
+            }
+        }
+        for pair in changes.windows(2) {
+            ensure!(pair[0].ended <= pair[1].began, "{} was begun before {} was done: {changes:?}", pair[1].node, pair[0].node);
+        }
+        Ok(changes)
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        // One that has ended by itself is as good.
+        let _ = self.kubectl.kill();
+        let _ = self.kubectl.wait();
+    }
+}
+
+impl Seen {
+    fn parse(line: &str) -> Self {
+        let mut words = line.split(' ').map(str::to_owned);
+        let mut next = || words.next().unwrap_or_default();
+        Self { node: next(), phase: next(), since: next(), reason: next() }
+    }
+
+    fn is_changing(&self) -> bool {
+        matches!(self.phase.as_str(), "Installing" | "Verifying")
+    }
+}
+
+/// Each way of a node from an installer's beginning to being Ready.
+fn changes(seen: &[Seen]) -> Vec<Change> {
+    let mut changes: Vec<Change> = Vec::new();
+    let mut open: Vec<(String, String)> = Vec::new();
+    for Seen { node, phase, since, .. } in seen {
+        let at = open.iter().position(|(name, _)| name == node);
+        match (phase.as_str(), at) {
+            ("Installing", None) => open.push((node.clone(), since.clone())),
+            ("Ready", Some(at)) => {
+                let (node, began) = open.remove(at);
+                changes.push(Change { node, began, ended: since.clone() });
+            }
+            _ => {}
+        }
+    }
+    changes
+}
