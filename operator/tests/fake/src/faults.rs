@@ -33,6 +33,8 @@ pub struct Faults {
     pub event_delay: Duration,
     /// How many versions a list may be old that allows any.
     pub stale: u64,
+    /// Verbs and kinds, in the plural, that the client has no right to.
+    pub forbidden: Vec<(&'static str, &'static str)>,
 }
 
 impl Default for Faults {
@@ -51,11 +53,17 @@ impl Default for Faults {
             watch_expires: 0.0,
             event_delay: Duration::ZERO,
             stale: 0,
+            forbidden: Vec::new(),
         }
     }
 }
 
 impl Faults {
+    /// No right to do this with that kind of objects, and nothing else.
+    pub fn forbidding(verb: &'static str, plural: &'static str) -> Self {
+        Self { forbidden: vec![(verb, plural)], ..Self::default() }
+    }
+
     /// A bit of everything.
     pub fn chaos(seed: u64) -> Self {
         Self {

@@ -37,6 +37,11 @@ impl Refusal {
         Self::new(404, "NotFound", format!("the server could not find the requested resource {path}"))
     }
 
+    /// The client has no right to it.
+    pub fn forbidden(verb: &str, plural: &str) -> Self {
+        Self::new(403, "Forbidden", format!("{plural} is forbidden: the client cannot {verb} resource \"{plural}\""))
+    }
+
     /// There is such an object already.
     pub fn exists(key: &Key) -> Self {
         Self::new(409, "AlreadyExists", format!("{} \"{}\" already exists", key.resource, key.name))

@@ -72,7 +72,9 @@ impl Front {
         let (time, fate) = {
             let mut state = self.line.state();
             let faults = state.faults.clone();
-            faults.judge(&mut state.chance, matches!(target.verb, Verb::Update | Verb::Patch | Verb::Delete))
+            let judged = faults.judge(&mut state.chance, matches!(target.verb, Verb::Update | Verb::Patch | Verb::Delete));
+            let (verb, plural) = (target.verb.as_str(), target.resource.plural);
+            if faults.forbidden.contains(&(verb, plural)) { (judged.0, Fate::Refused(Refusal::forbidden(verb, plural))) } else { judged }
         };
         sleep(time).await;
         let cut = if target.verb.writes() { self.line.count_write() } else { None };
