@@ -106,7 +106,7 @@ pub async fn apply(context: &Context, observed: &Observed, action: &Action) -> R
 }
 
 /// Waits for an answer, and says of an error what was to be done.
-async fn ask<T>(operation: impl FnOnce() -> String, call: impl Future<Output = kube::Result<T>>) -> Result<T, ApplyError> {
+pub(crate) async fn ask<T>(operation: impl FnOnce() -> String, call: impl Future<Output = kube::Result<T>>) -> Result<T, ApplyError> {
     let (category, source) = match tokio::time::timeout(PATIENCE, call).await {
         Ok(Ok(answer)) => return Ok(answer),
         Ok(Err(error)) => (Category::of(&error), Cause::from(error)),

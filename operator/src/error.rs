@@ -107,6 +107,11 @@ impl Category {
         }
     }
 
+    /// Whether it may pass by itself, soon.
+    pub fn passes(self) -> bool {
+        matches!(self, Self::Conflict | Self::Throttled | Self::Unavailable)
+    }
+
     /// The first pause, and the longest one.
     fn bounds(self) -> (Duration, Duration) {
         match self {

@@ -3,13 +3,14 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Result, bail};
 use kube::api::{DeleteParams, ListParams};
 use kube::{Api, Client, ResourceExt as _};
 use tokio::time::{Instant, sleep};
 
+use crate::apply::ask;
 use crate::crd::{Phase, WasmRuntime, WasmRuntimeNode};
-use crate::error::Category;
+use crate::error::{ApplyError, Category};
 
 /// Between two looks.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -19,49 +20,62 @@ const NAMED: usize = 10;
 /// Deletes every runtime, and waits up to `patience` until all are gone.
 ///
 /// # Errors
-/// When some are not gone in time: which nodes they wait for, and why.
+/// When some are not gone in time: which nodes they wait for, and why. And when the API server refuses what does not pass.
 pub async fn remove(client: Client, patience: Duration) -> Result<()> {
     let runtimes = Api::<WasmRuntime>::all(client.clone());
     let nodes = Api::<WasmRuntimeNode>::all(client);
     let deadline = Instant::now() + patience;
     let mut told = String::new();
     loop {
-        // Deleted again each time: one may have been made in the meantime.
-        let left = delete_all(&runtimes).await?;
-        if left.is_empty() {
-            tracing::info!("no runtime is left");
-            return Ok(());
-        }
-        let evidence = evidence(&left, &nodes.list(&ListParams::default()).await.context("list WasmRuntimeNodes")?.items);
+        let left = match look(&runtimes, &nodes).await {
+            Ok(None) => {
+                tracing::info!("no runtime is left");
+                return Ok(());
+            }
+            Ok(Some(evidence)) => format!("there is still {evidence}"),
+            Err(error) if error.category().passes() => format!("it is not known what is left: {}", error.chain()),
+            Err(error) => return Err(error.into()),
+        };
         if Instant::now() >= deadline {
             bail!(
-                "after {} s there is still {evidence}. The operator goes on while it runs: give it more time with --timeout, or see \
+                "after {} s {left}. The operator goes on while it runs: give it more time with --timeout, or see \
                  `kubectl get wasmruntimenodes`. With spec.uninstallPolicy: Retain a runtime lets its nodes go as they are",
                 patience.as_secs()
             );
         }
-        if evidence != told {
-            tracing::info!("waiting: {evidence}");
-            told = evidence;
+        if left != told {
+            tracing::info!("waiting: {left}");
+            told = left;
         }
         sleep(PAUSE.min(deadline.saturating_duration_since(Instant::now()))).await;
     }
 }
 
+/// Deletes what is there, and says what waits for what; nothing where nothing is left.
+async fn look(runtimes: &Api<WasmRuntime>, nodes: &Api<WasmRuntimeNode>) -> Result<Option<String>, ApplyError> {
+    // Deleted again each time: one may have been made in the meantime.
+    let left = delete_all(runtimes).await?;
+    if left.is_empty() {
+        return Ok(None);
+    }
+    let nodes = ask(|| "list WasmRuntimeNodes".to_owned(), nodes.list(&ListParams::default())).await?;
+    Ok(Some(evidence(&left, &nodes.items)))
+}
+
 /// Deletes every runtime that is not on its way out, and names all that are there.
-async fn delete_all(api: &Api<WasmRuntime>) -> Result<Vec<String>> {
-    let found = match api.list(&ListParams::default()).await {
+async fn delete_all(api: &Api<WasmRuntime>) -> Result<Vec<String>, ApplyError> {
+    let found = match ask(|| "list WasmRuntimes".to_owned(), api.list(&ListParams::default())).await {
         Ok(found) => found.items,
         // The API is not there, so its objects are not either.
-        Err(error) if Category::of(&error) == Category::Gone => return Ok(Vec::new()),
-        Err(error) => return Err(error).context("list WasmRuntimes"),
+        Err(error) if error.category() == Category::Gone => return Ok(Vec::new()),
+        Err(error) => return Err(error),
     };
     for runtime in found.iter().filter(|runtime| runtime.metadata.deletion_timestamp.is_none()) {
         let name = runtime.name_any();
-        match api.delete(&name, &DeleteParams::background()).await {
+        match ask(|| format!("delete WasmRuntime {name}"), api.delete(&name, &DeleteParams::background())).await {
             Ok(_) => tracing::info!(name, "deleted; its nodes are being cleaned"),
-            Err(error) if Category::of(&error) == Category::Gone => {}
-            Err(error) => return Err(error).with_context(|| format!("delete WasmRuntime {name}")),
+            Err(error) if error.category() == Category::Gone => {}
+            Err(error) => return Err(error),
         }
     }
     Ok(found.iter().map(kube::ResourceExt::name_any).collect())

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use fake_cluster::resource::{JOB, NODE, POD, RUNTIME_CLASS, WASM_RUNTIME_NODE};
-use fake_cluster::{Key, Script};
+use fake_cluster::{Faults, Key, Script};
 use installer_protocol::{Outcome, Reason};
 use serde_json::{Value, json};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
+use wasmedge_operator::commands::runtimes;
 
 use crate::stage::{Operator, Stage, pooled};
 
@@ -171,4 +172,36 @@ async fn removal_is_tried_until_it_succeeds() {
     stage.uninstall("wasmedge");
     stage.until_gone("wasmedge").await;
     assert_nothing_left(&stage, &before);
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_removes_all_runtimes_goes_on_through_an_api_server_in_trouble() {
+    for seed in 0..8 {
+        let stage = Stage::with_nodes(2);
+        let before = traces(&stage);
+        let _operator = Operator::start(&stage, "a");
+        stage.install("wasmedge", &json!({}));
+        stage.until("wasmedge", &["node-0", "node-1"], "Ready labelled").await;
+        let hook = stage.cluster.connect("hook");
+        hook.set_faults(Faults { seed, broken: 0.3, throttled: 0.2, lost: 0.2, conflict: 0.3, answer_lost: 0.1, ..Faults::default() });
+        runtimes::remove(hook.client(), Duration::from_mins(15)).await.unwrap();
+        assert_nothing_left(&stage, &before);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_may_not_remove_runtimes_is_told_at_once_and_whoever_gets_no_answer_at_the_end() {
+    let stage = Stage::with_nodes(1);
+    stage.install("wasmedge", &json!({}));
+    let hook = stage.cluster.connect("hook");
+    let limit = Duration::from_mins(15);
+    let began = Instant::now();
+    hook.set_faults(Faults::forbidding("delete", "wasmruntimes"));
+    let told = runtimes::remove(hook.client(), limit).await.unwrap_err();
+    assert!(format!("{told:#}").contains("cannot delete WasmRuntime wasmedge: the API server says"), "{told:#}");
+    assert!(began.elapsed() < Duration::from_secs(5));
+    hook.set_faults(Faults { broken: 1.0, ..Faults::default() });
+    let told = runtimes::remove(hook.client(), limit).await.unwrap_err();
+    assert!(format!("{told:#}").contains("after 900 s it is not known what is left: cannot list WasmRuntimes"), "{told:#}");
+    assert!(began.elapsed() >= limit);
 }
