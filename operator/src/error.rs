@@ -112,6 +112,11 @@ impl Category {
         matches!(self, Self::Conflict | Self::Throttled | Self::Unavailable)
     }
 
+    /// Whether it does not pass before a person acts.
+    pub fn is_for_a_person(self) -> bool {
+        matches!(self, Self::Forbidden | Self::Invalid | Self::Foreign)
+    }
+
     /// The first pause, and the longest one.
     fn bounds(self) -> (Duration, Duration) {
         match self {
@@ -119,7 +124,7 @@ impl Category {
             Self::Conflict | Self::Gone => (Duration::from_millis(100), Duration::from_secs(5)),
             Self::Throttled => (Duration::from_secs(1), Duration::from_mins(1)),
             Self::Unavailable => (Duration::from_millis(500), Duration::from_secs(30)),
-            // A person has to act; what he does to our objects wakes the operator up, what he does to roles does not.
+            // A person has to act; what he does to objects wakes the operator up, what he does to roles does not.
             Self::Forbidden | Self::Invalid | Self::Foreign => (Duration::from_secs(5), Duration::from_mins(5)),
         }
     }
@@ -227,7 +232,8 @@ mod tests {
 
     #[test]
     fn what_only_a_person_can_change_is_not_tried_often() {
-        for category in [Category::Forbidden, Category::Invalid, Category::Foreign] {
+        for category in Category::ALL.iter().filter(|category| category.is_for_a_person()) {
+            assert!(!category.passes(), "{category:?}");
             assert!(category.delay(0, 0.0) >= Duration::from_secs(2), "{category:?}");
         }
     }

@@ -163,7 +163,7 @@ impl Metrics {
             Some(JobFacts::Reported(report)) => (format!("{:?}", report.outcome), report.reason.as_str()),
             Some(JobFacts::Lost(_)) => ("Lost".to_owned(), "Interrupted"),
             // It is ended before it could say anything.
-            Some(JobFacts::Running(_)) | None => return,
+            Some(JobFacts::Running { .. }) | None => return,
         };
         let labels = [("runtime", runtime.to_owned()), ("outcome", outcome.clone()), ("reason", reason.to_owned())];
         self.installers.get_or_create(&labels).inc();

@@ -14,7 +14,8 @@
 //!  no longer wanted:  label off ──► Removing ──job: Removed──► (none)
 //! ```
 //!
-//! * `node`: the step of one node. * `rollout`: which nodes may begin. * `removal`: the way back.
+//! * `node`: the step of one node. * `heard`: what an installer's end leads to. * `rollout`: which nodes may begin.
+//! * `removal`: the way back.
 //!
 //! A step is written down in the node's object before it is taken, and each step can be taken twice: whoever comes
 //! after a crash goes on where the object says.
@@ -25,13 +26,13 @@ use std::time::Duration;
 use installer_protocol::{Distribution, Report, Request};
 use k8s_openapi::api::node::v1::RuntimeClass;
 use k8s_openapi::jiff::Timestamp;
-use kube::{Resource as _, ResourceExt as _};
+use kube::Resource as _;
 
 use crate::crd::{Arch, Phase, StartupTaint, UninstallPolicy, WasmRuntime, WasmRuntimeNodeStatus};
-use crate::names;
 
 mod target;
 mod node;
+mod heard;
 mod pace;
 mod seen;
 mod rollout;
@@ -128,8 +129,13 @@ pub struct NodeState {
 /// An installer Job.
 #[derive(Debug, Clone, PartialEq)]
 pub enum JobFacts {
-    /// It has not ended; what keeps it from starting, where something does.
-    Running(Option<String>),
+    /// It has not ended.
+    Running {
+        /// When it was made.
+        made: Option<Timestamp>,
+        /// What keeps it from starting, where something does.
+        waiting: Option<String>,
+    },
     /// It ended, and said so.
     Reported(Box<Report>),
     /// It ended without a word: it was killed, or never started; what Kubernetes says of it.
@@ -245,6 +251,19 @@ pub struct Plan {
     pub again: Option<Duration>,
 }
 
+impl Plan {
+    /// The plan as long as nothing of it is done.
+    #[must_use]
+    pub fn undone(self, observed: &Observed) -> Self {
+        Self { actions: Vec::new(), after: standing(observed), ..self }
+    }
+}
+
+/// Where every node stands now.
+fn standing(observed: &Observed) -> BTreeMap<String, WasmRuntimeNodeStatus> {
+    observed.states.iter().map(|(name, state)| (name.clone(), state.status.clone())).collect()
+}
+
 /// Whether a runtime is on its way in or out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Direction {
@@ -274,13 +293,9 @@ pub fn plan(observed: &Observed) -> Plan {
     let class = class::judge(observed, direction);
     let desired = desired(observed, direction);
     let mut draft = Draft::new(observed);
-    if direction == Direction::In {
-        if !observed.runtime.finalizers().iter().any(|name| name == names::RUNTIME_FINALIZER) {
-            draft.act(Action::AddFinalizer);
-        }
-        if class == ClassVerdict::ToApply {
-            draft.act(Action::ApplyRuntimeClass);
-        }
+    if let Some(action) = class::preparation(observed, class, direction) {
+        draft.act(action);
+        draft.prepared = false;
     }
     if direction == Direction::Out && class == ClassVerdict::ToRemove {
         draft.act(Action::RemoveRuntimeClass);
@@ -315,13 +330,14 @@ struct Draft<'a> {
     observed: &'a Observed,
     actions: Vec<Action>,
     after: BTreeMap<String, WasmRuntimeNodeStatus>,
+    /// Whether there is all that nodes rest on: if not, nothing is begun, and no node is labelled.
+    prepared: bool,
     wake: Option<Timestamp>,
 }
 
 impl<'a> Draft<'a> {
     fn new(observed: &'a Observed) -> Self {
-        let after = observed.states.iter().map(|(name, state)| (name.clone(), state.status.clone())).collect();
-        Self { observed, actions: Vec::new(), after, wake: None }
+        Self { observed, actions: Vec::new(), after: standing(observed), prepared: true, wake: None }
     }
 
     fn act(&mut self, action: Action) {
@@ -354,7 +370,7 @@ impl<'a> Draft<'a> {
 
     /// Removes Jobs that ended and were heard by an operator that did not come to remove them.
     fn sweep(&mut self) {
-        let ended = self.observed.jobs.iter().filter(|(_, facts)| !matches!(facts, JobFacts::Running(_)));
+        let ended = self.observed.jobs.iter().filter(|(_, facts)| !matches!(facts, JobFacts::Running { .. }));
         for (job, _) in ended {
             let referred = self.after.values().any(|status| status.job.as_ref() == Some(job));
             let removed = self.actions.iter().any(|action| matches!(action, Action::DeleteJob { job: other, .. } if other == job));

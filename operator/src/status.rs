@@ -110,6 +110,10 @@ fn progressing(observed: &Observed, plan: &Plan, counts: Counts) -> Verdict {
             verdict(false, ConditionReason::RolloutStopped, format!("{done}; {failed} failed, so no further node is begun"))
         }
         Rollout::Blocked => verdict(false, blocked(plan.class).0, format!("{done}; {}", blocked(plan.class).1)),
+        Rollout::Preparing => verdict(true, ConditionReason::RollingOut, format!("{done}; finalizer and RuntimeClass come first")),
+        Rollout::RemovalStopped { failed } => {
+            verdict(true, ConditionReason::Removing, format!("{done}; {failed} could not be cleaned, so no further one is begun to be"))
+        }
         Rollout::Canary => verdict(true, ConditionReason::Canary, format!("{done}; the others wait until the first work")),
         Rollout::Going => verdict(true, ConditionReason::RollingOut, done),
         Rollout::Settled if removing > 0 => {
@@ -132,7 +136,9 @@ fn degraded(observed: &Observed, plan: &Plan, counts: Counts) -> Verdict {
     }
     let removal = named(plan, |name, status| !plan.desired.contains(name) && status.phase == Phase::Removing && status.reason.is_some());
     if !removal.is_empty() {
-        return verdict(ConditionReason::RemovalBlocked, removal);
+        let held =
+            if let Rollout::RemovalStopped { .. } = plan.rollout { "; until then no further node is begun to be cleaned" } else { "" };
+        return verdict(ConditionReason::RemovalBlocked, format!("{removal}{held}"));
     }
     if let Some(waiting) = not_ready(observed, plan) {
         return verdict(ConditionReason::RemovalBlocked, waiting);
@@ -209,7 +215,8 @@ fn state(observed: &Observed, plan: &Plan, counts: Counts) -> String {
         Rollout::Paused => format!("Paused, {updated}/{desired}"),
         Rollout::Stopped { failed } => format!("Stopped, {failed} failed"),
         Rollout::Canary => format!("Canary, {updated}/{desired}"),
-        Rollout::Going => format!("Rolling out, {updated}/{desired}"),
+        Rollout::Preparing | Rollout::Going => format!("Rolling out, {updated}/{desired}"),
+        Rollout::RemovalStopped { failed } => format!("Removal stopped, {failed} failed"),
         Rollout::Settled if desired == 0 => "No nodes".to_owned(),
         Rollout::Settled if updated == desired => "Up to date".to_owned(),
         Rollout::Settled => format!("Waiting for nodes, {updated}/{desired}"),

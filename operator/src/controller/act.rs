@@ -22,10 +22,16 @@ type Outcome<'a> = (Vec<(&'a Action, Applied)>, Option<(&'a Action, ApplyError)>
 /// Carries out every action.
 ///
 /// # Errors
-/// The first failure. A node whose action failed keeps its further ones for later; other nodes go on.
+/// The first failure, or the first one that only a person can mend. A node whose action failed keeps its further ones for
+/// later; other nodes go on, and so they do where an action of the runtime as a whole failed: what is not to be begun
+/// without it is not in the same plan.
 pub(super) async fn all(context: &Context, world: &mut World, observed: &Observed, plan: &Plan) -> Result<(), ApplyError> {
     let mut result = Ok(());
     for group in groups(&plan.actions) {
+        // The runtime's object stands for all that should have been done by now.
+        if result.is_err() && group.iter().flatten().any(|action| **action == Action::ReleaseFinalizer) {
+            break;
+        }
         // In boxes, because without them the compiler takes the whole future for one that cannot change threads.
         let calls: Vec<BoxFuture<'_, Outcome<'_>>> =
             group.into_iter().map(|actions| one_after_the_other(context, observed, actions).boxed()).collect();
@@ -37,15 +43,19 @@ pub(super) async fn all(context: &Context, world: &mut World, observed: &Observe
             }
             if let Some((action, error)) = failed {
                 doubt(world, observed, action, &error);
-                result = result.and(Err(error));
+                result = Err(weightier(result.err(), error));
             }
-        }
-        // What follows is about the runtime as a whole, and rests on what should have been done by now.
-        if result.is_err() {
-            break;
         }
     }
     result
+}
+
+/// Of two failures the one that is told.
+fn weightier(before: Option<ApplyError>, error: ApplyError) -> ApplyError {
+    match before {
+        Some(before) if before.category().is_for_a_person() || !error.category().is_for_a_person() => before,
+        _ => error,
+    }
 }
 
 /// Writes what the runtime says of itself, if that changed.

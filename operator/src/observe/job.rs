@@ -3,6 +3,8 @@
 use installer_protocol::Report;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::jiff::Timestamp;
 use kube::{Resource as _, ResourceExt as _};
 
 use crate::names;
@@ -18,6 +20,8 @@ pub struct JobEnd {
     pub runtime: String,
     /// The node that it is for.
     pub node: String,
+    /// When it was made.
+    made: Option<Timestamp>,
     /// Whether it ended, and how.
     ended: Option<String>,
 }
@@ -52,6 +56,7 @@ pub fn end_of_job(job: &Job) -> JobEnd {
     JobEnd {
         runtime: job.labels().get(names::RUNTIME_LABEL).cloned().unwrap_or_default(),
         node: job.annotations().get(names::NODE_ANNOTATION).cloned().unwrap_or_default(),
+        made: job.meta().creation_timestamp.as_ref().map(|Time(made)| *made),
         ended: ended.or(deleted),
     }
 }
@@ -114,7 +119,7 @@ impl JobEnd {
                 let waiting = pods.iter().find_map(|pod| pod.waiting.clone());
                 JobFacts::Lost([Some(why.clone()), waiting].into_iter().flatten().collect::<Vec<_>>().join("; "))
             }
-            (None, _) => JobFacts::Running(pods.iter().find_map(|pod| pod.waiting.clone())),
+            (None, _) => JobFacts::Running { made: self.made, waiting: pods.iter().find_map(|pod| pod.waiting.clone()) },
         }
     }
 }
@@ -174,7 +179,7 @@ mod tests {
 
     #[test]
     fn a_job_without_pods_runs_until_kubernetes_says_otherwise() {
-        assert_eq!(job(&json!({})).facts([].into_iter()), JobFacts::Running(None));
+        assert_eq!(job(&json!({})).facts([].into_iter()), JobFacts::Running { made: None, waiting: None });
         let failed = json!({ "conditions": [{ "type": "Failed", "status": "True", "reason": "DeadlineExceeded", "message": "too long" }] });
         assert_eq!(job(&failed).facts([].into_iter()), JobFacts::Lost("DeadlineExceeded: too long".to_owned()));
     }
@@ -182,7 +187,7 @@ mod tests {
     #[test]
     fn what_keeps_an_installer_from_starting_is_passed_on() {
         let pod = pod(&json!({ "waiting": { "reason": "ErrImagePull", "message": "no such image" } }));
-        let JobFacts::Running(Some(why)) = job(&json!({})).facts([&pod].into_iter()) else { panic!("it has not ended") };
+        let JobFacts::Running { waiting: Some(why), .. } = job(&json!({})).facts([&pod].into_iter()) else { panic!("it has not ended") };
         assert!(why.contains("no such image"), "{why}");
     }
 }

@@ -1,9 +1,10 @@
-//! Whose the RuntimeClass is, and who may use the runtime's names.
+//! Whose the RuntimeClass is, who may use the runtime's names, and what has to be there before nodes are begun.
 
 use kube::{Resource as _, ResourceExt as _};
 
-use super::{Direction, Observed};
+use super::{Action, Direction, Observed};
 use crate::crd::WasmRuntime;
+use crate::names;
 use crate::objects::runtime_class;
 
 /// What is to become of the RuntimeClass.
@@ -49,6 +50,17 @@ pub(super) fn judge(observed: &Observed, direction: Direction) -> ClassVerdict {
         (false, false) => ClassVerdict::Foreign,
         (true, _) if runtime_class::matches(&desired, found) => ClassVerdict::AsDesired,
         (false, true) | (true, _) => ClassVerdict::ToApply,
+    }
+}
+
+/// What has to be there before anything is begun on a node. A plan that asks for it begins nothing, the next one does;
+/// what takes back, hears or cleans waits for none of it.
+pub(super) fn preparation(observed: &Observed, class: ClassVerdict, direction: Direction) -> Option<Action> {
+    let is_kept = observed.runtime.finalizers().iter().any(|name| name == names::RUNTIME_FINALIZER);
+    match (direction, class) {
+        (Direction::In, _) if !is_kept => Some(Action::AddFinalizer),
+        (Direction::In, ClassVerdict::ToApply) => Some(Action::ApplyRuntimeClass),
+        _ => None,
     }
 }
 

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use installer_protocol::report::Retry;
-use installer_protocol::{Outcome, Reason, Report};
+use installer_protocol::Reason;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt as _;
 
-use super::pace::{ATTEMPTS, LISTED, Patience, after, after_now, delay, limit, patience};
+use super::pace::{LISTED, Patience, UNMADE, after, limit, patience};
 use super::rollout::{Candidate, Why, is_changing};
 use super::seen::{Served, serves, startup_taints};
 use super::{Action, Direction, Draft, JobFacts, NodeFacts, Readiness, Target, Unfit, removal};
@@ -57,6 +57,7 @@ fn fresh(draft: &mut Draft<'_>, target: &Target, name: &str, node: &NodeFacts) -
     unlabel(draft, name, node);
     match target.install(node) {
         Ok(_) => candidate(node, name, Why::Fresh),
+        Err(_) if !draft.prepared => None,
         Err(unfit) => {
             draft.act(Action::Claim { node: name.to_owned(), uid: node.uid.clone() });
             unsupported(draft, target, name, unfit);
@@ -81,12 +82,12 @@ fn candidate(node: &NodeFacts, name: &str, why: Why) -> Option<Candidate> {
 }
 
 /// The step of a node that shall have the runtime and was claimed.
-struct Step<'d, 'o, 'a> {
-    draft: &'d mut Draft<'o>,
-    target: &'a Target,
-    name: &'a str,
-    node: &'a NodeFacts,
-    status: WasmRuntimeNodeStatus,
+pub(super) struct Step<'d, 'o, 'a> {
+    pub(super) draft: &'d mut Draft<'o>,
+    pub(super) target: &'a Target,
+    pub(super) name: &'a str,
+    pub(super) node: &'a NodeFacts,
+    pub(super) status: WasmRuntimeNodeStatus,
 }
 
 impl Step<'_, '_, '_> {
@@ -138,33 +139,37 @@ impl Step<'_, '_, '_> {
 
     fn installing(&mut self) -> Option<Candidate> {
         let Some(job) = self.status.job.clone() else {
-            // Written by nobody but this operator, so this does not happen; to begin anew is right whatever is there.
+            // It was given up. Whether it is still at work is known by the Jobs and pods that are left.
             return self.begin(Why::Retry);
         };
         match self.draft.observed.jobs.get(&job) {
             None => self.start_again(job),
-            Some(JobFacts::Running(waiting)) => self.wait_for(&job, waiting.clone()),
+            Some(JobFacts::Running { made, waiting }) => self.wait_for(&job, *made, waiting.clone()),
             Some(JobFacts::Reported(report)) => self.hear(&job, &report.clone()),
             Some(JobFacts::Lost(why)) => self.lost(&job, &why.clone()),
         }
         None
     }
 
-    /// The operator ended between writing down the Job and making it, or somebody removed it.
+    /// The operator ended between writing down the Job and making it, it cannot be made, or somebody removed it.
     fn start_again(&mut self, job: String) {
-        match self.target.install(self.node) {
-            Ok(request) => self.draft.act(Action::StartInstaller {
-                job,
-                node: self.name.to_owned(),
-                request: Box::new(request),
-                limit: limit(self.draft),
-            }),
-            Err(_) => self.lost(&job, "the spec changed before the installer began"),
+        let is_wanted = self.status.target.as_ref() == Some(&self.target.hash);
+        let Some(request) = self.target.install(self.node).ok().filter(|_| is_wanted) else {
+            // The node is begun anew, with what the spec says by now and under that name.
+            return give_up(self.draft, self.name, job);
+        };
+        match patience(self.draft, self.status.since.as_ref(), None) {
+            Patience::Until(end) => {
+                self.draft.wake_at(end);
+                let limit = limit(self.draft);
+                self.draft.act(Action::StartInstaller { job, node: self.name.to_owned(), request: Box::new(request), limit });
+            }
+            Patience::Over(_) => self.lost(&job, UNMADE),
         }
     }
 
-    fn wait_for(&mut self, job: &str, waiting: Option<String>) {
-        match patience(self.draft, self.status.since.as_ref()) {
+    fn wait_for(&mut self, job: &str, made: Option<Timestamp>, waiting: Option<String>) {
+        match patience(self.draft, self.status.since.as_ref(), made) {
             Patience::Until(end) => {
                 self.draft.wake_at(end);
                 self.set(Phase::Installing, |status| status.message = waiting);
@@ -173,83 +178,12 @@ impl Step<'_, '_, '_> {
         }
     }
 
-    fn hear(&mut self, job: &str, report: &Report) {
-        match report.outcome {
-            Outcome::Installed => self.installed(report),
-            Outcome::Refused if report.reason == Reason::Unsupported && self.status.installed.is_none() => {
-                let hash = self.target.hash.clone();
-                self.set(Phase::Unsupported, |status| {
-                    end_of_job(status, Some(report));
-                    status.target = Some(hash);
-                    say(status, report.reason, report.message.clone());
-                });
-            }
-            Outcome::Refused => self.fail(report, Kept::AsItWas),
-            Outcome::RolledBack => {
-                let kept = if report.installed.is_some() { Kept::AsItWas } else { Kept::Nothing };
-                self.fail(report, kept);
-            }
-            // An installation that removes is none; what is there now is as unknown as after a failure to go back.
-            Outcome::Broken | Outcome::Removed => self.fail(report, Kept::Nothing),
-        }
-        self.draft.act(Action::DeleteJob { node: Some(self.name.to_owned()), job: job.to_owned() });
-    }
-
-    fn installed(&mut self, report: &Report) {
-        let boot = self.node.boot_id.clone();
-        self.set(Phase::Verifying, |status| {
-            end_of_job(status, Some(report));
-            status.installed.clone_from(&status.target);
-            status.boot_id = Some(boot);
-            say(status, report.reason, report.message.clone());
-        });
-        self.status = self.draft.after.get(self.name).cloned().unwrap_or_default();
-        // The cluster may know of the handler already: after a reboot nothing changes.
-        self.verifying();
-    }
-
-    fn fail(&mut self, report: &Report, kept: Kept) {
-        let attempts = self.status.attempts;
-        let retry_at = match report.reason.retry() {
-            Retry::Later if attempts < ATTEMPTS => Some(after_now(self.draft.observed.now, delay(attempts))),
-            _ => None,
-        };
-        if kept == Kept::Nothing {
-            self.unlabel();
-        }
-        self.set(Phase::Failed, |status| {
-            end_of_job(status, Some(report));
-            if kept == Kept::Nothing {
-                status.installed = None;
-            }
-            status.retry_at = retry_at.map(Time);
-            say(status, report.reason, report.message.clone());
-        });
-        self.wake_for_retry();
-    }
-
-    fn lost(&mut self, job: &str, why: &str) {
-        let attempts = self.status.attempts;
-        let retry_at = (attempts < ATTEMPTS).then(|| after_now(self.draft.observed.now, delay(attempts)));
-        if retry_at.is_none() {
-            // Nobody knows what is there, and nobody will look by himself.
-            self.unlabel();
-        }
-        self.set(Phase::Failed, |status| {
-            end_of_job(status, None);
-            if retry_at.is_none() {
-                status.installed = None;
-            }
-            status.retry_at = retry_at.map(Time);
-            say(status, Reason::Interrupted, format!("the installer left no report: {why}"));
-        });
-        self.draft.act(Action::DeleteJob { node: Some(self.name.to_owned()), job: job.to_owned() });
-        self.wake_for_retry();
-    }
-
-    fn verifying(&mut self) -> Option<Candidate> {
+    pub(super) fn verifying(&mut self) -> Option<Candidate> {
         let served = serves(self.node, self.target.handler());
         if self.node.readiness == Readiness::Ready && served != Served::No {
+            if !self.draft.prepared {
+                return None;
+            }
             self.label();
             self.set(Phase::Ready, |status| {
                 status.reason = None;
@@ -330,17 +264,20 @@ impl Step<'_, '_, '_> {
         }
     }
 
-    fn wake_for_retry(&mut self) {
+    pub(super) fn wake_for_retry(&mut self) {
         if let Some(Time(time)) = self.draft.after.get(self.name).and_then(|status| status.retry_at.clone()) {
             self.draft.wake_at(time);
         }
     }
 
-    fn set(&mut self, phase: Phase, change: impl FnOnce(&mut WasmRuntimeNodeStatus)) {
+    pub(super) fn set(&mut self, phase: Phase, change: impl FnOnce(&mut WasmRuntimeNodeStatus)) {
         self.draft.set(self.name, phase, change);
     }
 
     fn label(&mut self) {
+        if !self.draft.prepared {
+            return;
+        }
         let label = names::ready_label(&self.draft.observed.runtime.name_any());
         let uid = self.node.uid.clone();
         if self.node.labels.get(&label).map(String::as_str) != Some(names::READY) {
@@ -352,18 +289,16 @@ impl Step<'_, '_, '_> {
         }
     }
 
-    fn unlabel(&mut self) {
+    pub(super) fn unlabel(&mut self) {
         unlabel(self.draft, self.name, self.node);
     }
 }
 
-/// What a node has after a failure.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kept {
-    /// What it had before.
-    AsItWas,
-    /// Nothing that works.
-    Nothing,
+/// Gives up an installer that may be at work all the same: its Job goes now, and the node is begun again by a later plan,
+/// which sees whether anybody is still at work there.
+pub(super) fn give_up(draft: &mut Draft<'_>, name: &str, job: String) {
+    draft.set(name, Phase::Installing, |status| status.job = None);
+    draft.act(Action::DeleteJob { node: Some(name.to_owned()), job });
 }
 
 /// Takes the readiness label off, if it is there.
@@ -374,17 +309,6 @@ pub(super) fn unlabel(draft: &mut Draft<'_>, name: &str, node: &NodeFacts) {
             draft.act(action);
         }
     }
-}
-
-/// Notes what an ended Job left.
-fn end_of_job(status: &mut WasmRuntimeNodeStatus, report: Option<&Report>) {
-    status.job = None;
-    let Some(report) = report else { return };
-    let text = |text: &str| (!text.is_empty()).then(|| text.to_owned());
-    status.version = report.installed.as_ref().map(|installed| installed.version.clone());
-    status.sha256 = report.installed.as_ref().map(|installed| installed.sha256.clone());
-    status.containerd = text(&report.host.containerd).or_else(|| status.containerd.take());
-    status.config_path = text(&report.host.config_path).or_else(|| status.config_path.take());
 }
 
 pub(super) fn say(status: &mut WasmRuntimeNodeStatus, reason: Reason, message: String) {

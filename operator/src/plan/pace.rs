@@ -18,6 +18,10 @@ const LONGEST_DELAY: Duration = Duration::from_mins(5);
 /// What a Job may take longer than its limit to be seen as ended: Kubernetes kills it, the kubelet says so.
 const GRACE: Duration = Duration::from_mins(2);
 
+/// Why an installer is given up whose Job is not there.
+pub(super) const UNMADE: &str = "its time is over and its Job is not there: it could not be made, or somebody removed it; what the API \
+                                 server answers stands in the condition Degraded of the WasmRuntime";
+
 /// How long one installer may take.
 pub(super) fn limit(draft: &Draft<'_>) -> Duration {
     Duration::from_secs(draft.observed.runtime.spec.rollout.node_timeout_seconds.into())
@@ -45,9 +49,10 @@ pub(super) enum Patience {
     Over(&'static str),
 }
 
-/// How long a Job is waited for that was begun at `since`.
-pub(super) fn patience(draft: &Draft<'_>, since: Option<&Time>) -> Patience {
-    let end = after(since, draft.observed.now, limit(draft) + GRACE);
+/// How long a Job is waited for that was begun at `since`, and made later than that if it could not be made before.
+pub(super) fn patience(draft: &Draft<'_>, since: Option<&Time>, made: Option<Timestamp>) -> Patience {
+    let since = since.map(|Time(since)| *since).max(made).unwrap_or(draft.observed.now);
+    let end = after_now(since, limit(draft) + GRACE);
     if draft.observed.now < end {
         Patience::Until(end)
     } else {

@@ -3,10 +3,10 @@
 use installer_protocol::{Outcome, Reason};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::node::{say, unlabel};
-use super::pace::{Patience, after_now, delay, limit, patience};
+use super::node::{give_up, say, unlabel};
+use super::pace::{Patience, UNMADE, after_now, delay, limit, patience};
 use super::rollout::{Candidate, Why};
-use super::{Action, Draft, JobFacts, NodeFacts, Readiness, Target};
+use super::{Action, Draft, JobFacts, NodeFacts, Readiness, Target, heard};
 use crate::crd::{Phase, WasmRuntimeNodeStatus};
 
 /// Lets go of a node that is gone, or that is to be left as it is.
@@ -62,28 +62,37 @@ fn candidate(node: &NodeFacts, name: &str) -> Option<Candidate> {
 fn installing(draft: &mut Draft<'_>, name: &str, node: &NodeFacts, status: &WasmRuntimeNodeStatus) -> Option<Candidate> {
     let Some(job) = status.job.clone() else { return candidate(node, name) };
     match draft.observed.jobs.get(&job) {
-        Some(JobFacts::Running(_)) => {
-            if let Patience::Until(end) = patience(draft, status.since.as_ref()) {
-                draft.wake_at(end);
-                return None;
-            }
+        Some(JobFacts::Running { made, .. }) => match patience(draft, status.since.as_ref(), *made) {
+            Patience::Until(end) => draft.wake_at(end),
+            Patience::Over(_) => give_up(draft, name, job),
+        },
+        // One that was killed may take its time to end, and one that nobody sees may be there.
+        Some(JobFacts::Lost(_)) | None => give_up(draft, name, job),
+        Some(JobFacts::Reported(report)) => {
+            draft.set(name, Phase::Installing, |status| heard::note(status, report));
             draft.act(Action::DeleteJob { node: Some(name.to_owned()), job });
+            return candidate(node, name);
         }
-        Some(JobFacts::Reported(_) | JobFacts::Lost(_)) => draft.act(Action::DeleteJob { node: Some(name.to_owned()), job }),
-        None => {}
     }
-    candidate(node, name)
+    None
 }
 
 fn removing(draft: &mut Draft<'_>, target: &Target, name: &str, node: &NodeFacts, status: &WasmRuntimeNodeStatus) -> Option<Candidate> {
     let Some(job) = status.job.clone() else { return wait_or_retry(draft, name, node, status) };
     match draft.observed.jobs.get(&job).cloned() {
-        None => {
-            let request = target.uninstall(node);
-            let limit = limit(draft);
-            draft.act(Action::StartInstaller { job, node: name.to_owned(), request: Box::new(request), limit });
-        }
-        Some(JobFacts::Running(_)) => match patience(draft, status.since.as_ref()) {
+        None => match patience(draft, status.since.as_ref(), None) {
+            Patience::Until(end) => {
+                draft.wake_at(end);
+                let request = target.uninstall(node);
+                let limit = limit(draft);
+                draft.act(Action::StartInstaller { job, node: name.to_owned(), request: Box::new(request), limit });
+            }
+            Patience::Over(_) => {
+                later(draft, name, Reason::Interrupted, UNMADE.to_owned());
+                draft.act(Action::DeleteJob { node: Some(name.to_owned()), job });
+            }
+        },
+        Some(JobFacts::Running { made, .. }) => match patience(draft, status.since.as_ref(), made) {
             Patience::Until(end) => draft.wake_at(end),
             Patience::Over(why) => {
                 later(draft, name, Reason::Interrupted, why.to_owned());

@@ -1,7 +1,9 @@
-//! Which nodes may begin: canary first, never more at a time than the budget, none after too many failures.
+//! Which nodes may begin: canary first, never more at a time than the budget, none after too many failures; and which may
+//! begin to be cleaned.
 
 use std::collections::BTreeSet;
 
+use installer_protocol::Reason;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::ResourceExt as _;
 
@@ -42,12 +44,19 @@ pub enum Rollout {
     Settled,
     /// Nodes are begun as the budget allows.
     Going,
+    /// The finalizer and the RuntimeClass come first.
+    Preparing,
     /// The others wait for the first nodes.
     Canary,
     /// The spec says so.
     Paused,
     /// So many nodes failed.
     Stopped {
+        /// Their number.
+        failed: usize,
+    },
+    /// So many nodes could not be cleaned.
+    RemovalStopped {
         /// Their number.
         failed: usize,
     },
@@ -70,6 +79,8 @@ pub(super) fn begin(
     let budget = Budget {
         slots: slots(&spec.max_unavailable, pool),
         canary: usize::try_from(spec.canary).unwrap_or(usize::MAX).min(desired.len()),
+        threshold: usize::try_from(spec.failure_threshold).unwrap_or(usize::MAX),
+        stuck: draft.after.values().filter(|status| is_stuck(status)).count(),
         hold: hold(draft, target, desired, class, direction),
     };
     let mut waiting = None;
@@ -130,9 +141,18 @@ pub(crate) fn is_changing(status: &WasmRuntimeNodeStatus) -> bool {
     }
 }
 
+/// Whether a node could not be cleaned, the last time that it was tried. One whose pods still use the runtime is as it was.
+fn is_stuck(status: &WasmRuntimeNodeStatus) -> bool {
+    status.phase == Phase::Removing && status.reason.as_ref().is_some_and(|reason| reason != Reason::InUse.as_str())
+}
+
 struct Budget {
     slots: usize,
     canary: usize,
+    /// How many nodes may fail.
+    threshold: usize,
+    /// How many nodes could not be cleaned.
+    stuck: usize,
     hold: Option<Rollout>,
 }
 
@@ -142,11 +162,16 @@ impl Budget {
         let has_slot = draft.after.get(&candidate.node).is_some_and(is_changing);
         let free = has_slot || tally.changing < self.slots;
         let slot = || if free { Ok(()) } else { Err(Rollout::Going) };
+        // One that has a slot holds it until it goes on, and others may need it.
+        let is_half_off = has_slot || draft.after.get(&candidate.node).is_some_and(|status| status.phase == Phase::Removing);
         match (candidate.why, self.hold) {
+            (why, _) if !draft.prepared && why != Why::Remove => Err(Rollout::Preparing),
             // What is half done is finished, whatever holds the others; it has its slot.
             (Why::Retry, _) => slot(),
             (_, Some(hold @ (Rollout::Paused | Rollout::Blocked))) => Err(hold),
-            // Nodes that failed do not keep others from being healed or cleaned.
+            // A removal that does harm does not go from node to node.
+            (Why::Remove, _) if !is_half_off && self.stuck >= self.threshold => Err(Rollout::RemovalStopped { failed: self.stuck }),
+            // Nodes that failed at an installation do not keep others from being healed or cleaned.
             (Why::Reverify | Why::Remove, _) => slot(),
             (Why::Fresh | Why::Upgrade, Some(hold)) if !asked_again(draft, target, candidate) => Err(hold),
             (Why::Fresh | Why::Upgrade, _) => self.after_canary(tally).and_then(|()| slot()),
@@ -232,8 +257,11 @@ fn start(draft: &mut Draft<'_>, target: &Target, candidate: &Candidate) {
         status.job = Some(job.clone());
         status.retry_at = None;
         status.retry_token = token;
-        status.reason = None;
-        status.message = None;
+        if !was_removing {
+            // What keeps a node from being clean is said until it is.
+            status.reason = None;
+            status.message = None;
+        }
     });
     let limit = limit(draft);
     draft.act(Action::StartInstaller { job, node: name.clone(), request: Box::new(request), limit });

@@ -5,15 +5,19 @@ use std::collections::{BTreeMap, BTreeSet};
 use installer_protocol::report::{HostFacts, Installed, Restart};
 use installer_protocol::{Distribution, Outcome, Reason, Report, Stage, Verb};
 use k8s_openapi::jiff::Timestamp;
+use kube::ResourceExt as _;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::names;
 use crate::objects::runtime_class;
 
 #[path = "tests/world.rs"]
 mod world;
 #[path = "tests/steps.rs"]
 mod steps;
+#[path = "tests/trouble.rs"]
+mod trouble;
 #[path = "tests/properties.rs"]
 mod properties;
 

@@ -34,7 +34,6 @@ fn observed(spec: &Value, states: &[(&str, Value)]) -> Observed {
     };
     Observed {
         now: Timestamp::from_second(1_800_000_000).unwrap(),
-        runtime,
         peers: Vec::new(),
         nodes: states.iter().map(|(name, _)| ((*name).to_owned(), node(name))).collect(),
         states: states
@@ -44,7 +43,8 @@ fn observed(spec: &Value, states: &[(&str, Value)]) -> Observed {
             .collect(),
         busy: BTreeSet::new(),
         jobs: BTreeMap::new(),
-        class: None,
+        class: Some(crate::objects::runtime_class::desired(&runtime)),
+        runtime,
         installer_image: "installer:1".to_owned(),
     }
 }
@@ -117,4 +117,15 @@ fn a_condition_that_stays_keeps_its_time() {
     observed.now = Timestamp::from_second(1_800_000_100).unwrap();
     let status = told(&observed);
     assert_eq!(Some(&status), observed.runtime.status.as_ref());
+}
+
+#[test]
+fn a_removal_that_stopped_says_so_with_what_it_stopped_at() {
+    let runtime = json!({ "nodeSelector": { "matchLabels": { "pool": "wasm" } } });
+    let stuck = json!({ "phase": "Removing", "reason": "HostFiles", "message": "read-only", "retryAt": "2100-01-01T00:00:00Z" });
+    let ready = json!({ "phase": "Ready", "installed": "x" });
+    let status = told(&observed(&runtime, &[("a", stuck), ("b", ready)]));
+    assert_eq!(status.state, "Removal stopped, 1 failed");
+    let (_, why, message) = reason(&status, ConditionType::Degraded);
+    assert_eq!((why, message), ("RemovalBlocked", "a: HostFiles: read-only; until then no further node is begun to be cleaned"));
 }

@@ -205,3 +205,21 @@ async fn whoever_may_not_remove_runtimes_is_told_at_once_and_whoever_gets_no_ans
     assert!(format!("{told:#}").contains("after 900 s it is not known what is left: cannot list WasmRuntimes"), "{told:#}");
     assert!(began.elapsed() >= limit);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_removal_that_breaks_a_node_goes_to_no_other_before_that_one_is_clean() {
+    let stage = Stage::with_nodes(3);
+    let before = traces(&stage);
+    let _operator = Operator::start(&stage, "a");
+    stage.install("wasmedge", &json!({}));
+    stage.until("wasmedge", &["node-0", "node-1", "node-2"], "Ready labelled").await;
+    stage.fleet.script("node-0", vec![Script::Fails(Outcome::Broken, Reason::ContainerdRestart); 12]);
+    stage.uninstall("wasmedge");
+    sleep(Duration::from_mins(20)).await;
+    let standings = ["node-0", "node-1", "node-2"].map(|node| stage.standing("wasmedge", node));
+    assert_eq!(standings, ["Removing ContainerdRestart", "Ready labelled", "Ready labelled"]);
+    let words = stage.runtime("wasmedge").unwrap()["status"]["conditions"].to_string();
+    assert!(words.contains("no further node is begun to be cleaned"), "{words}");
+    stage.until_gone("wasmedge").await;
+    assert_nothing_left(&stage, &before);
+}

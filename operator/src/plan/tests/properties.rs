@@ -135,6 +135,12 @@ fn check(world: &World, budget: usize) -> Result<(), TestCaseError> {
             let labelled = world.is_labelled(name, node);
             let heard = state.status.job.is_none();
             prop_assert!(!(labelled && heard && !has), "{node} takes pods of {name} and does not have it: {:?}", state.status);
+            // What a node is said to have is what its installer was sent. One that is on its way off is not asked for it.
+            let heard = heard && state.status.phase != Phase::Removing;
+            let is_this = world.nodes.get(node).is_some_and(|facts| facts.uid == state.node_uid);
+            if let (Some(installed), true, true) = (&state.status.installed, heard, is_this) {
+                prop_assert_eq!(Some(installed), world.hosts.get(&(name.to_owned(), node.clone())), "{}: {:?}", node, state.status);
+            }
         }
         for (runtime, node) in world.touched.iter().filter(|(runtime, _)| runtime == name) {
             let known = world.states.contains_key(&(runtime.clone(), node.clone()));
@@ -143,7 +149,7 @@ fn check(world: &World, budget: usize) -> Result<(), TestCaseError> {
         }
     }
     for node in world.nodes.keys() {
-        let at_work = world.jobs.values().filter(|job| job.node == *node && matches!(job.facts, JobFacts::Running(_)));
+        let at_work = world.jobs.values().filter(|job| job.node == *node && matches!(job.facts, JobFacts::Running { .. }));
         let owners: BTreeSet<&str> = at_work.map(|job| job.runtime.as_str()).collect();
         prop_assert!(owners.len() <= 1, "installers of {owners:?} are at work on {node}");
     }

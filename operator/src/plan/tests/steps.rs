@@ -3,18 +3,18 @@
 use super::world::World;
 use super::*;
 
-fn world(spec: &Value, nodes: usize) -> World {
+pub(super) fn world(spec: &Value, nodes: usize) -> World {
     World::new(vec![runtime("wasmedge", spec)], nodes)
 }
 
 /// The nodes that installers work on.
-fn at_work(world: &World) -> Vec<String> {
+pub(super) fn at_work(world: &World) -> Vec<String> {
     let nodes: BTreeSet<String> = world.running().iter().map(|job| world.jobs[job].node.clone()).collect();
     nodes.into_iter().collect()
 }
 
 /// Lets one installer end so, and plans.
-fn end_all(world: &mut World, outcome: Outcome, reason: Reason, kept: Option<&str>) {
+pub(super) fn end_all(world: &mut World, outcome: Outcome, reason: Reason, kept: Option<&str>) {
     for job in world.running() {
         world.end(&job, JobFacts::Reported(Box::new(report(outcome, reason, kept))));
     }
@@ -175,7 +175,7 @@ fn the_label_waits_for_the_node_to_list_the_handler() {
     world.reconcile("wasmedge", usize::MAX);
     assert_eq!(world.status("wasmedge", "node-00").phase, Phase::Verifying);
     assert!(!world.is_labelled("wasmedge", "node-00"));
-    world.seconds += 601;
+    world.seconds += i64::from(world.runtimes["wasmedge"].spec.rollout.node_timeout_seconds) + 1;
     world.reconcile("wasmedge", usize::MAX);
     assert_eq!(world.status("wasmedge", "node-00").reason.as_deref(), Some("HandlerMissing"));
 }

@@ -6,6 +6,8 @@ use super::*;
 #[derive(Debug, Clone)]
 pub(super) struct World {
     pub(super) seconds: i64,
+    /// How often it was planned: a clock never shows the same time twice.
+    plans: i64,
     pub(super) runtimes: BTreeMap<String, WasmRuntime>,
     pub(super) nodes: BTreeMap<String, NodeFacts>,
     /// By runtime and node.
@@ -34,6 +36,7 @@ impl World {
         let name = |number: usize| format!("node-{number:02}");
         Self {
             seconds: 0,
+            plans: 0,
             runtimes: runtimes.into_iter().map(|runtime| (runtime.name_any(), runtime)).collect(),
             nodes: (0..nodes).map(|number| (name(number), NodeFacts { uid: name(number), ..node(&["runc"]) })).collect(),
             states: BTreeMap::new(),
@@ -44,11 +47,15 @@ impl World {
         }
     }
 
+    fn now(&self) -> Timestamp {
+        at(self.seconds) + k8s_openapi::jiff::SignedDuration::from_nanos(self.plans)
+    }
+
     pub(super) fn observed(&self, runtime: &str) -> Observed {
         let of = |states: bool| self.states.iter().filter(move |((owner, _), _)| (owner == runtime) == states);
         let this = &self.runtimes[runtime];
         Observed {
-            now: at(self.seconds),
+            now: self.now(),
             runtime: this.clone(),
             peers: self.runtimes.values().filter(|peer| peer.name_any() != runtime).cloned().collect(),
             nodes: self.nodes.clone(),
@@ -60,11 +67,33 @@ impl World {
         }
     }
 
-    /// Plans, and carries out the first `limit` actions: an operator may end after any.
+    /// Plans, and carries out the first `limit` actions: an operator may end after any. What is only prepared by a plan
+    /// is begun by the next one, and that is made at once.
     pub(super) fn reconcile(&mut self, runtime: &str, limit: usize) -> Plan {
+        self.plans += 1;
         let plan = plan(&self.observed(runtime));
         for action in plan.actions.iter().take(limit) {
             self.carry_out(runtime, action, &plan.target.hash);
+        }
+        let prepares = plan.actions.iter().any(|action| matches!(action, Action::AddFinalizer | Action::ApplyRuntimeClass));
+        match limit.checked_sub(plan.actions.len()) {
+            Some(left) if prepares => self.reconcile(runtime, left),
+            _ => plan,
+        }
+    }
+
+    /// Plans, and carries out all that is not `forbidden`, as an operator does whose call failed: the node keeps its further
+    /// actions for later, and others go on.
+    pub(super) fn reconcile_without(&mut self, runtime: &str, forbidden: impl Fn(&Action) -> bool) -> Plan {
+        self.plans += 1;
+        let plan = plan(&self.observed(runtime));
+        let mut failed = BTreeSet::new();
+        for action in &plan.actions {
+            if forbidden(action) || action.node().is_some_and(|node| failed.contains(node)) {
+                failed.extend(action.node());
+            } else {
+                self.carry_out(runtime, action, &plan.target.hash);
+            }
         }
         plan
     }
@@ -94,7 +123,14 @@ impl World {
                 self.touched.insert(key(&node));
                 let Request { verb, handler, .. } = *request;
                 let runtime = runtime.to_owned();
-                let begun = Job { runtime, node, verb, handler, hash: hash.to_owned(), facts: JobFacts::Running(None) };
+                let begun = Job {
+                    runtime,
+                    node,
+                    verb,
+                    handler,
+                    hash: hash.to_owned(),
+                    facts: JobFacts::Running { made: Some(self.now()), waiting: None },
+                };
                 self.jobs.entry(job).or_insert(begun);
             }
             Action::DeleteJob { job, .. } => drop(self.jobs.remove(&job)),
@@ -129,7 +165,7 @@ impl World {
     }
 
     pub(super) fn running(&self) -> Vec<String> {
-        self.jobs.iter().filter(|(_, job)| matches!(job.facts, JobFacts::Running(_))).map(|(name, _)| name.clone()).collect()
+        self.jobs.iter().filter(|(_, job)| matches!(job.facts, JobFacts::Running { .. })).map(|(name, _)| name.clone()).collect()
     }
 
     /// The report that an installer gives that does what it was asked.
@@ -168,7 +204,7 @@ impl World {
     }
 
     pub(super) fn delete(&mut self, runtime: &str) {
-        let time = k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(at(self.seconds));
+        let time = k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(self.now());
         self.runtimes.get_mut(runtime).unwrap().meta_mut().deletion_timestamp = Some(time);
     }
 }
