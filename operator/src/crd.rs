@@ -247,16 +247,17 @@ pub struct RolloutSpec {
     #[serde(default = "one_node")]
     #[x_kube(validation = ("type(self) == int ? self > 0 && self <= 100000 : self.matches('^([1-9][0-9]?|100)%$')", "maxUnavailable is a number from 1 to 100000 or a percentage from 1% to 100%"))]
     pub max_unavailable: IntOrString,
-    /// After how many nodes that failed the rollout stops.
+    /// After how many nodes that failed the rollout stops, and after how many that could not be cleaned no further one is
+    /// begun to be cleaned. A node whose pods still use the runtime does not count.
     #[serde(default = "one")]
     #[schemars(range(min = 1, max = 1000))]
     pub failure_threshold: u32,
     /// Begins no further node; those that were begun are finished.
     #[serde(default)]
     pub paused: bool,
-    /// How long one node may take, in seconds.
+    /// How long one node may take, in seconds. The least is what an installer needs that has to wait, and to go back.
     #[serde(default = "node_timeout")]
-    #[schemars(range(min = 60, max = 7200))]
+    #[schemars(range(min = SHORTEST_TIMEOUT, max = 7200))]
     pub node_timeout_seconds: u32,
 }
 
@@ -268,8 +269,14 @@ fn one_node() -> IntOrString {
     IntOrString::Int(1)
 }
 
+/// An installer waits for another one's lock (60 s), and then, there and back, for the unit's restart (180 s), for containerd
+/// to be ready (60 s) and for the guest (90 s): the limits in `installer/src/stage.rs`, `services.rs` and `stage/verify.rs`.
+/// A deadline below their sum would kill it on its way back.
+const SHORTEST_TIMEOUT: u32 = 60 + 2 * (180 + 60 + 90);
+
+/// The least, and what comes before it: the installer's image is pulled (3 min), and an archive downloaded (5 min).
 fn node_timeout() -> u32 {
-    600
+    SHORTEST_TIMEOUT + 180 + 300
 }
 
 impl Default for RolloutSpec {

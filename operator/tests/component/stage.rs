@@ -53,7 +53,7 @@ impl Stage {
         let mut whole = json!({
             "nodeSelector": { "matchLabels": { "pool": "wasm" } },
             "runtimeClass": { "name": name, "handler": name },
-            "rollout": { "canary": 1, "maxUnavailable": 1, "failureThreshold": 1, "paused": false, "nodeTimeoutSeconds": 600 },
+            "rollout": { "canary": 1, "maxUnavailable": 1, "failureThreshold": 1, "paused": false, "nodeTimeoutSeconds": 1200 },
         });
         merge(&mut whole, spec);
         let budget = whole["rollout"]["maxUnavailable"].as_u64().expect("tests say numbers");
