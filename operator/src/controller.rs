@@ -15,10 +15,11 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::context::Context;
-use crate::crd::WasmRuntime;
-use crate::error::ApplyError;
+use crate::crd::{ConditionReason, WasmRuntime};
+use crate::error::{ApplyError, Category};
+use crate::events::bounded;
 use crate::observe::{Change, News, World};
-use crate::plan::{Action, Plan, plan};
+use crate::plan::{Action, Observed, Plan, plan};
 use crate::status::status;
 
 mod watch;
@@ -30,6 +31,9 @@ use pace::Pace;
 /// How long an event waits for others: nodes that are changed side by side tell of it side by side, and one decision
 /// serves them all.
 const GATHERING: Duration = Duration::from_millis(50);
+
+/// How often in a row something may fail that passes by itself, before it is told.
+const PASSING: u32 = 3;
 
 /// Watches and reconciles until `shutdown` is done. What was begun is finished first.
 ///
@@ -107,15 +111,67 @@ impl Controller {
     /// Observe, plan, apply, status.
     async fn reconcile(&mut self, runtime: &WasmRuntime) -> Result<Plan, ApplyError> {
         act::resolve_doubts(&self.context, &mut self.world).await?;
-        let observed = self.world.observed(runtime, self.context.clock.now(), &self.context.settings.installer().image);
-        let plan = plan(&observed);
+        let (observed, plan) = self.decide(runtime);
         let applied = act::all(&self.context, &mut self.world, &observed, &plan).await;
-        self.context.metrics.nodes(&runtime.name_any(), &plan.after);
         // A runtime that was let go has nobody left to be told.
-        if plan.actions.contains(&Action::ReleaseFinalizer) {
-            return applied.map(|()| plan);
+        if applied.is_ok() && plan.actions.contains(&Action::ReleaseFinalizer) {
+            return Ok(plan);
         }
-        let told = act::tell(&self.context, &mut self.world, &observed, &status(&observed, &plan)).await;
+        let told = match &applied {
+            Ok(()) => self.tell(&observed, &plan, None).await,
+            Err(error) => {
+                let trouble = self.trouble(runtime, error);
+                // Some of it was done and some was not: told is what now is.
+                let (observed, plan) = self.decide(runtime);
+                self.tell(&observed, &plan.undone(&observed), trouble.as_deref()).await
+            }
+        };
         applied.and(told).map(|()| plan)
+    }
+
+    fn decide(&self, runtime: &WasmRuntime) -> (Observed, Plan) {
+        let newest = self.world.runtimes.get(&runtime.name_any()).unwrap_or(runtime);
+        let observed = self.world.observed(newest, self.context.clock.now(), &self.context.settings.installer().image);
+        let plan = plan(&observed);
+        (observed, plan)
+    }
+
+    /// What is said of a failure, if it is.
+    fn trouble(&self, runtime: &WasmRuntime, error: &ApplyError) -> Option<String> {
+        let mut conditions = runtime.status.iter().flat_map(|status| &status.conditions);
+        let was_told = conditions.any(|condition| condition.reason == ConditionReason::ApiError.as_str());
+        is_told(error.category(), self.pace.failures(&runtime.name_any()), was_told).then(|| bounded(error.chain()))
+    }
+
+    async fn tell(&mut self, observed: &Observed, plan: &Plan, trouble: Option<&str>) -> Result<(), ApplyError> {
+        self.context.metrics.nodes(&observed.runtime.name_any(), &plan.after);
+        act::tell(&self.context, &mut self.world, observed, &status(observed, plan, trouble)).await
+    }
+}
+
+/// Whether a failure that comes after so many others in a row is told. What is likely to pass is not, at first; what was
+/// told stands until all goes well.
+fn is_told(category: Category, before: u32, was_told: bool) -> bool {
+    category.is_for_a_person() || was_told || before >= PASSING
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_likely_to_pass_is_told_when_it_does_not() {
+        for (category, before, was_told, expected) in [
+            (Category::Forbidden, 0, false, true),
+            (Category::Invalid, 0, false, true),
+            (Category::Foreign, 0, false, true),
+            (Category::Conflict, 0, false, false),
+            (Category::Unavailable, 2, false, false),
+            (Category::Unavailable, 3, false, true),
+            (Category::Throttled, 9, false, true),
+            (Category::Conflict, 0, true, true),
+        ] {
+            assert_eq!(is_told(category, before, was_told), expected, "{category:?} after {before} failures");
+        }
     }
 }

@@ -170,8 +170,9 @@ fn node_reference(name: &str, uid: &str) -> ObjectReference {
     }
 }
 
-/// The end of a note says what to do, its beginning what it is about: the middle goes.
-fn bounded(mut note: String) -> String {
+/// A text for people that is not longer than Kubernetes takes one: its end says what to do, its beginning what it is about,
+/// so the middle goes.
+pub(crate) fn bounded(mut note: String) -> String {
     const GAP: &str = " … ";
     if note.len() > NOTE_LIMIT {
         let half = (NOTE_LIMIT - GAP.len()) / 2;

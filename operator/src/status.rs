@@ -17,12 +17,13 @@ mod tests;
 /// How many nodes a condition names; the objects of the others can be listed.
 const NAMED: usize = 3;
 
-/// The status that follows from what was observed and planned. What did not change keeps its time.
-pub fn status(observed: &Observed, plan: &Plan) -> WasmRuntimeStatus {
+/// The status that follows from what was observed and planned, and from what the API server did not do. What did not
+/// change keeps its time.
+pub fn status(observed: &Observed, plan: &Plan, trouble: Option<&str>) -> WasmRuntimeStatus {
     let runtime = &observed.runtime;
     let former = runtime.status.clone().unwrap_or_default();
     let counts = count(observed, plan);
-    let verdicts = [available(plan, counts), progressing(observed, plan, counts), degraded(observed, plan, counts)];
+    let verdicts = [available(plan, counts), progressing(observed, plan, counts), degraded(observed, plan, counts, trouble)];
     WasmRuntimeStatus {
         observed_generation: runtime.meta().generation,
         state: state(observed, plan, counts),
@@ -128,8 +129,11 @@ fn progressing(observed: &Observed, plan: &Plan, counts: Counts) -> Verdict {
     }
 }
 
-fn degraded(observed: &Observed, plan: &Plan, counts: Counts) -> Verdict {
+fn degraded(observed: &Observed, plan: &Plan, counts: Counts, trouble: Option<&str>) -> Verdict {
     let verdict = |reason, message: String| Verdict::new(ConditionType::Degraded, true, reason, message);
+    if let Some(trouble) = trouble {
+        return verdict(ConditionReason::ApiError, format!("{trouble}; it is tried again"));
+    }
     if plan.rollout == Rollout::Blocked {
         let (reason, message) = blocked(plan.class);
         return verdict(reason, message.to_owned());

@@ -15,6 +15,9 @@ const IDLE: Duration = Duration::from_mins(5);
 /// somebody who undoes it, costs little.
 const MOMENT: Duration = Duration::from_millis(200);
 
+/// From a change to the next look at a runtime that failed.
+const SOON: Duration = Duration::from_secs(10);
+
 /// When each runtime is due.
 #[derive(Debug, Default)]
 pub(super) struct Pace {
@@ -28,10 +31,18 @@ struct Entry {
 }
 
 impl Pace {
-    /// Something changed: everyone is due, but whoever failed waits all the same.
+    /// Something changed: everyone is due, and whoever failed soon. What failed may do so again; the rest of a plan hears
+    /// and takes back, and must not wait for it.
     pub(super) fn all_changed(&mut self) {
         let now = Instant::now();
-        self.runtimes.values_mut().filter(|entry| entry.failures == 0).for_each(|entry| entry.due = now);
+        for entry in self.runtimes.values_mut() {
+            entry.due = if entry.failures == 0 { now } else { entry.due.min(now + SOON) };
+        }
+    }
+
+    /// How often in a row `name` has failed.
+    pub(super) fn failures(&self, name: &str) -> u32 {
+        self.runtimes.get(name).map_or(0, |entry| entry.failures)
     }
 
     /// Makes every runtime known, and gives back the names of those that are gone.
@@ -72,5 +83,36 @@ impl Pace {
         let failures = self.runtimes.get(name).map_or(0, |entry| entry.failures);
         let due = Instant::now() + error.delay(failures);
         self.runtimes.insert(name.to_owned(), Entry { due, failures: failures.saturating_add(1) });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::core::Status;
+
+    use super::*;
+    use crate::error::{Category, Cause};
+
+    fn refused() -> ApplyError {
+        let source = Cause::Refusal(Status::failure("no", "Forbidden").with_code(403).boxed());
+        ApplyError::Api { operation: "do it".to_owned(), category: Category::Forbidden, source }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_failed_waits_longer_each_time_and_is_looked_at_soon_after_a_change() {
+        let mut pace = Pace::default();
+        for _ in 0..9 {
+            pace.failed("wasmedge", &refused());
+        }
+        assert_eq!(pace.failures("wasmedge"), 9);
+        assert!(pace.next() > Instant::now() + SOON);
+        pace.all_changed();
+        assert!(!pace.is_due("wasmedge"));
+        assert_eq!(pace.next(), Instant::now() + SOON);
+        tokio::time::advance(SOON / 2).await;
+        // A cluster that changes all the time does not put it off.
+        pace.all_changed();
+        tokio::time::advance(SOON / 2).await;
+        assert!(pace.is_due("wasmedge"));
     }
 }

@@ -110,6 +110,8 @@ pub enum ConditionReason {
     RuntimeClassNotOurs,
     /// An older `WasmRuntime` has the same handler or RuntimeClass.
     NameTaken,
+    /// The API server does not do what it is asked for.
+    ApiError,
     /// All is well.
     AsExpected,
 }
@@ -132,6 +134,7 @@ impl ConditionReason {
             Self::RemovalBlocked => "RemovalBlocked",
             Self::RuntimeClassNotOurs => "RuntimeClassNotOurs",
             Self::NameTaken => "NameTaken",
+            Self::ApiError => "ApiError",
             Self::AsExpected => "AsExpected",
         }
     }

@@ -50,7 +50,7 @@ fn observed(spec: &Value, states: &[(&str, Value)]) -> Observed {
 }
 
 fn told(observed: &Observed) -> WasmRuntimeStatus {
-    status(observed, &plan(observed))
+    status(observed, &plan(observed), None)
 }
 
 fn reason(status: &WasmRuntimeStatus, kind: ConditionType) -> (&str, &str, &str) {
@@ -117,6 +117,24 @@ fn a_condition_that_stays_keeps_its_time() {
     observed.now = Timestamp::from_second(1_800_000_100).unwrap();
     let status = told(&observed);
     assert_eq!(Some(&status), observed.runtime.status.as_ref());
+}
+
+#[test]
+fn what_the_api_server_does_not_do_is_told_before_all_else() {
+    let failed = json!({ "phase": "Failed", "target": hash(&json!({})), "reason": "SmokeFailed", "message": "x" });
+    let observed = observed(&json!({}), &[("a", failed)]);
+    let status = status(&observed, &plan(&observed), Some("cannot create Job j for Node b: the API server says: exceeded quota"));
+    let (holds, why, message) = reason(&status, ConditionType::Degraded);
+    assert_eq!((holds, why), ("True", "ApiError"));
+    assert!(message.contains("exceeded quota"), "{message}");
+}
+
+#[test]
+fn as_long_as_nothing_of_a_plan_is_done_nothing_of_it_is_told_as_done() {
+    let observed = observed(&json!({}), &[("a", Value::Null)]);
+    let plan = plan(&observed);
+    assert_eq!(status(&observed, &plan, None).nodes.changing, 1);
+    assert_eq!(status(&observed, &plan.undone(&observed), None).nodes.changing, 0);
 }
 
 #[test]

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use fake_cluster::Key;
-use fake_cluster::resource::RUNTIME_CLASS;
+use fake_cluster::resource::{NODE, RUNTIME_CLASS};
+use fake_cluster::{Faults, Key};
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
-use crate::stage::{Operator, Stage};
+use crate::stage::{Operator, Stage, pooled};
 
 /// As k3s and RKE2 bring it.
 fn foreign() -> Value {
@@ -87,5 +87,44 @@ async fn the_older_of_two_runtimes_keeps_a_name_that_both_want() {
     stage.uninstall("wasmedge");
     stage.until_gone("wasmedge").await;
     stage.until("second", &["node-0", "node-1"], "Ready labelled").await;
+    stage.assert_sound();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_class_that_cannot_be_put_back_keeps_no_node_from_being_cleaned() {
+    let stage = Stage::with_nodes(2);
+    stage.cluster.create(foreign()).unwrap();
+    let _operator = Operator::start(&stage, "a");
+    stage.install("wasmedge", &json!({ "runtimeClass": { "adoptExisting": true } }));
+    stage.until("wasmedge", &["node-0", "node-1"], "Ready labelled").await;
+    let note = |text: Value| move |class: &mut Value| class["metadata"]["annotations"]["runtime.wasmedge.dev/adopted"] = text;
+    stage.cluster.update(&key(), note("{".into())).unwrap();
+    stage.uninstall("wasmedge");
+    stage.until("wasmedge", &["node-0", "node-1"], "none").await;
+    let words = stage.runtime("wasmedge").unwrap()["status"]["conditions"].to_string();
+    assert!(words.contains("ApiError") && words.contains("runtime.wasmedge.dev/adopted"), "{words}");
+    stage.cluster.update(&key(), note("{}".into())).unwrap();
+    stage.until_gone("wasmedge").await;
+    stage.assert_sound();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_class_that_cannot_be_changed_keeps_no_label_on_and_no_node_from_being_cleaned() {
+    let stage = Stage::with_nodes(3);
+    let operator = Operator::start(&stage, "a");
+    stage.install("wasmedge", &json!({ "rollout": { "maxUnavailable": 3 } }));
+    stage.until("wasmedge", &["node-0", "node-1", "node-2"], "Ready labelled").await;
+    operator.connection.set_faults(Faults::forbidding("patch", "runtimeclasses"));
+    stage.change("wasmedge", &json!({ "runtimeClass": { "tolerations": [{ "operator": "Exists" }] } }));
+    stage.fleet.join(pooled("new"));
+    stage.fleet.lose_handler("node-0", "wasmedge");
+    stage.cluster.update(&Key::new(NODE, "", "node-1"), |node| node["metadata"]["labels"]["pool"] = "other".into()).unwrap();
+    sleep(Duration::from_mins(5)).await;
+    assert!(!stage.is_labelled("wasmedge", "node-0"), "{}", stage.evidence("wasmedge"));
+    assert_eq!([stage.standing("wasmedge", "node-1"), stage.standing("wasmedge", "new")], ["none", "none"]);
+    assert!(stage.fleet.machine("node-1").touched.is_empty());
+    assert!(stage.runtime("wasmedge").unwrap()["status"]["conditions"].to_string().contains("ApiError"));
+    operator.connection.set_faults(Faults::default());
+    stage.until("wasmedge", &["node-0", "node-2", "new"], "Ready labelled").await;
     stage.assert_sound();
 }

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use fake_cluster::Script;
 use fake_cluster::fleet::Joining;
+use fake_cluster::{Faults, Script};
 use installer_protocol::{Outcome, Reason};
 use serde_json::{Value, json};
 use tokio::time::sleep;
@@ -177,5 +177,25 @@ async fn a_node_that_an_upgrade_broke_takes_no_more_pods_and_one_that_went_back_
     stage.until("wasmedge", &["a"], "Failed ContainerdRestart").await;
     stage.until("wasmedge", &["b"], "Failed SmokeFailed labelled").await;
     assert_eq!(stage.fleet.machine("b").installed["wasmedge"].version, "0.1.0");
+    stage.assert_sound();
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_installer_that_the_api_server_does_not_take_is_told_and_sent_when_it_does() {
+    let stage = nodes(&[("a", vec![]), ("b", vec![])]);
+    let operator = Operator::start(&stage, "a");
+    operator.connection.set_faults(Faults::forbidding("create", "jobs"));
+    stage.install("wasmedge", &json!({}));
+    stage.until("wasmedge", &["a"], "Installing").await;
+    sleep(Duration::from_secs(30)).await;
+    assert_eq!(condition(&stage, "Degraded"), pair("True", "ApiError"));
+    let words = stage.runtime("wasmedge").unwrap()["status"]["conditions"].to_string();
+    assert!(words.contains("cannot create Job") && words.contains("jobs is forbidden"), "{words}");
+    // It does not wait for ever: the node says so too.
+    stage.until("wasmedge", &["a"], "Failed Interrupted").await;
+    assert_eq!(stage.standing("wasmedge", "b"), "none");
+    operator.connection.set_faults(Faults::default());
+    stage.until("wasmedge", &["a", "b"], "Ready labelled").await;
+    assert_eq!(condition(&stage, "Degraded"), pair("False", "AsExpected"));
     stage.assert_sound();
 }
