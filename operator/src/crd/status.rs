@@ -59,7 +59,7 @@ pub struct Counts {
 /// The types of a runtime's conditions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ConditionType {
-    /// Pods of the class can run: at least one node takes them, or there is no node to take them.
+    /// Pods of the class can run: at least one node takes them.
     Available,
     /// Nodes are being changed, or wait for their turn.
     Progressing,
