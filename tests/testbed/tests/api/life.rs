@@ -34,7 +34,7 @@ fn what_is_not_said_is_filled_in() {
         "artifact": {},
         "containerd": {"mode": "Auto", "systemdCgroup": "Auto", "sandboxer": "PodSandbox", "paths": {}},
         "runtime": {"grouping": "Node", "logLevel": "Info"},
-        "rollout": {"canary": 1, "maxUnavailable": 1, "failureThreshold": 1, "paused": false, "nodeTimeoutSeconds": 600},
+        "rollout": {"canary": 1, "maxUnavailable": 1, "failureThreshold": 1, "paused": false, "nodeTimeoutSeconds": 1200},
         "uninstallPolicy": "Remove",
     });
     assert_eq!(stored["spec"], expected);

@@ -135,7 +135,7 @@ fn max_unavailable_is_a_number_or_a_percentage() {
 fn numbers_of_a_rollout_have_bounds() {
     let at = |field: &str, value: i64| rollout(field, &json!(value));
     accepted(
-        [("canary", 0), ("canary", 1000), ("failureThreshold", 1), ("nodeTimeoutSeconds", 60), ("nodeTimeoutSeconds", 7200)]
+        [("canary", 0), ("canary", 1000), ("failureThreshold", 1), ("nodeTimeoutSeconds", 720), ("nodeTimeoutSeconds", 7200)]
             .map(|(field, value)| at(field, value)),
     );
     refused([
@@ -143,7 +143,7 @@ fn numbers_of_a_rollout_have_bounds() {
         (at("canary", 1001), "less than or equal to 1000"),
         (at("failureThreshold", 0), "greater than or equal to 1"),
         (at("failureThreshold", 1001), "less than or equal to 1000"),
-        (at("nodeTimeoutSeconds", 59), "greater than or equal to 60"),
+        (at("nodeTimeoutSeconds", 719), "greater than or equal to 720"),
         (at("nodeTimeoutSeconds", 7201), "less than or equal to 7200"),
     ]);
 }
