@@ -1,4 +1,5 @@
 //! `delete`, with records, cgroups and mounts of the tests' own. Needs root; without, each test is reported as ignored.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "it is a test, and no harness of the compiler's says so")]
 
 use std::fs;
 use std::os::unix::net::UnixListener;

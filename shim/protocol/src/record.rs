@@ -143,8 +143,8 @@ impl Records {
 fn make_private(folder: &Path) -> Result<(), FileError> {
     let made = DirBuilder::new().recursive(true).mode(PRIVATE).create(folder);
     made.map_err(|error| FileError::new("make", folder, error))?;
-    let mode = fs::metadata(folder).map_err(|error| FileError::new("look at", folder, error))?.permissions().mode();
-    if mode & 0o777 == PRIVATE {
+    let found = fs::metadata(folder).map_err(|error| FileError::new("look at", folder, error))?;
+    if found.permissions().mode() & 0o777 == PRIVATE {
         return Ok(());
     }
     fs::set_permissions(folder, Permissions::from_mode(PRIVATE)).map_err(|error| FileError::new("close to others", folder, error))

@@ -42,7 +42,7 @@ fn a_process_that_claims_to_have_much_to_say_takes_no_memory_of_the_host() {
 
 #[test]
 fn an_answer_that_makes_no_sense_is_an_error() {
-    for bytes in [&b""[..], b"\xc1", &[0xff; 100], &[0x91; 60_000]] {
+    for bytes in [&b""[..], b"\xc1", &[0xff; 100], &[0x91; 10_000]] {
         assert!(heard(bytes.len() as u64, bytes).is_err(), "{bytes:?}");
     }
     let (length, bytes) = said(&Answer::Refused("cut".to_owned()));
