@@ -1,4 +1,4 @@
-//! WasmEdge behind [`Engine`]. The only file that calls into libwasmedge, and the only one with unsafe code.
+//! WasmEdge behind [`Engine`]. The only file that calls into libwasmedge.
 #![expect(unsafe_code, reason = "the SDK wraps neither the library's version nor its log")]
 
 use std::collections::{BTreeSet, HashMap};

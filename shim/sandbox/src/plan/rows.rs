@@ -15,7 +15,7 @@ pub const ROWS: &[Row] = &[
     },
     by_the_host(
         "annotations",
-        "Kubernetes' own say what the container is; the runtime's are in keys.md",
+        "Kubernetes' own say what the container is, and of which pod and namespace. The runtime has none of its own",
         &["only_the_annotation_makes_a_sandbox"],
     ),
     // The root and the mounts.
@@ -263,7 +263,7 @@ pub const ROWS: &[Row] = &[
     // The process.
     by_the_host(
         "process.args",
-        "the guest's entry and its arguments; see keys.md",
+        "the guest's entry, as `path` or `path#function`, and its arguments",
         &["arguments_keep_their_order_and_the_first_loses_its_function"],
     ),
     by_the_host("process.env", "the guest's environment, and nothing else is in it", &["the_environment_is_exactly_the_specs"]),
