@@ -19,8 +19,9 @@ const MARK: &str = "/var/tmp/before-the-tests";
 const FILES: &str = r#"cd / && find etc/containerd opt -xdev \( -type f -exec sh -c 'for f; do echo "$(sha256sum <"$f") $(stat -c %a "$f") $f"; done' _ {} + \) -o -type d -printf 'folder %m %p\n' -o -type l -printf 'link %p %l\n'"#;
 
 /// What else of the node's system is newer than the mark. Left out are the kernel's own, what is gone with a restart, the
-/// data of kubelet, containerd and the pods in `/var`, and the files that Docker gives a node.
-const ELSEWHERE: &str = r"find / -xdev \( -path /proc -o -path /sys -o -path /dev -o -path /run -o -path /tmp -o -path /var -o -path /opt -o -path /etc/containerd -o -path /etc/hosts -o -path /etc/hostname -o -path /etc/resolv.conf \) -prune -o -cnewer ";
+/// data of kubelet, containerd and the pods in `/var`, the files that Docker gives a node, and its network's configuration,
+/// which the testbed writes again when a node comes back.
+const ELSEWHERE: &str = r"find / -xdev \( -path /proc -o -path /sys -o -path /dev -o -path /run -o -path /tmp -o -path /var -o -path /opt -o -path /etc/containerd -o -path /etc/cni -o -path /etc/hosts -o -path /etc/hostname -o -path /etc/resolv.conf \) -prune -o -cnewer ";
 
 /// What of a node has to be the same before and after.
 #[derive(Debug, Clone, PartialEq, Eq)]
