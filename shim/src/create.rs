@@ -36,7 +36,7 @@ use crate::host::Host;
 use crate::mounted;
 use crate::process::Process;
 use crate::program::Program;
-use crate::streams::{for_guest, for_native};
+use crate::streams::{self, for_guest, for_native};
 use crate::task::{Body, GuestBody, PodBody, Task};
 use crate::wasi::WasiContext;
 
@@ -157,7 +157,7 @@ fn guest_container(host: &Arc<Host>, bundle: &Bundle, new: NewTask, rootfs: Owne
     let plan = Plan::of(bundle.spec(), bundle.folder(), host.facts, &host.filters)?;
     let wasi = WasiContext::of(bundle.command(), &guest.entrypoint)?;
     let workload = Program::<Wasm>::new(&guest, wasi).map_err(CreateError::Descriptors)?;
-    let (stdio, io) = container_io::open(&new.streams)?;
+    let (stdio, io) = streams::open(&new.streams, bundle.spec().process().as_ref())?;
     let cgroup = made_cgroup(host, bundle, new.options)?;
     let entered = entrance(&cgroup).and_then(|entrance| {
         let wanted = NewGuest { name: new.id.clone(), plan, workload, stdio: for_guest(stdio), rootfs, entrance };
@@ -196,7 +196,7 @@ fn native_in(
     bundle: &Bundle,
     new: &NewTask,
 ) -> Result<(native_container::Container, Cgroup, container_io::Io), CreateError> {
-    let (stdio, io) = container_io::open(&new.streams)?;
+    let (stdio, io) = streams::open(&new.streams, bundle.spec().process().as_ref())?;
     let cgroup = Cgroup::open(&host.hierarchies, driver(new.options), &bundle.cgroups_path())?;
     let state = host.records.folder(&host.namespace, &new.id)?;
     let systemd = driver(new.options) == Driver::Systemd;

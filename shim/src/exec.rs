@@ -14,7 +14,7 @@ use crate::guest::rootfs::Root;
 use crate::guest::{self, Command, Workload};
 use crate::host::Host;
 use crate::program::Program;
-use crate::streams::{for_guest, for_native};
+use crate::streams::{self, for_guest, for_native};
 use crate::task::{Body, Exec, GuestBody, Task};
 use crate::wasi::WasiContext;
 
@@ -36,7 +36,7 @@ pub fn start(host: &Host, task: &Task, exec: &Exec) -> Result<Started, TaskError
     match &task.body {
         Body::Guest(body) => Ok(in_guest(host, task, body, exec)?),
         Body::Native(container) => {
-            let (stdio, io) = container_io::open(&exec.process.streams).map_err(CreateError::from)?;
+            let (stdio, io) = streams::open(&exec.process.streams, Some(&exec.spec)).map_err(CreateError::from)?;
             let process = container.exec(exec.spec.clone(), for_native(stdio)).start().map_err(CreateError::from)?;
             Ok(Started { pid: process.pid(), pidfd: owned(process.pidfd())?, io })
         }
@@ -51,7 +51,7 @@ fn in_guest(host: &Host, task: &Task, body: &GuestBody, exec: &Exec) -> Result<S
     let root = root.map_err(|errno| CreateError::Gone { id: task.id.clone(), source: errno.into() })?;
     let workload = guest::select_for_exec(command, &Root::Live(root.as_fd()), &body.guest)?;
     let entrance = task.cgroup.entrance()?;
-    let (stdio, io) = container_io::open(&exec.process.streams)?;
+    let (stdio, io) = streams::open(&exec.process.streams, Some(&exec.spec))?;
     let name = exec.process.id.exec.clone();
     // Where systemd made the cgroup, a process can only be moved into it.
     let join = |pid| task.cgroup.add(pid).map_err(|error| error.to_string());

@@ -1,6 +1,20 @@
 //! The descriptors of a process's streams, as each way to make a process takes them.
 
-use container_io::Stdio;
+use container_io::{Io, IoError, Stdio, Streams};
+use oci_spec::runtime::Process;
+
+/// Opens the streams of `process`. A terminal has the size that its spec says from the start.
+///
+/// # Errors
+/// When a stream cannot be opened, or is of a kind that is not served.
+pub fn open(streams: &Streams, process: Option<&Process>) -> Result<(Stdio, Io), IoError> {
+    let (stdio, io) = container_io::open(streams)?;
+    if let (true, Some(size)) = (streams.terminal, process.and_then(Process::console_size)) {
+        let characters = |number: u64| u16::try_from(number).unwrap_or(u16::MAX);
+        io.resize(characters(size.width()), characters(size.height()))?;
+    }
+    Ok((stdio, io))
+}
 
 /// For a process that libcontainer sets up.
 pub fn for_native(stdio: Stdio) -> native_container::Stdio {
@@ -14,5 +28,28 @@ pub fn for_guest(stdio: Stdio) -> guest_sandbox::Stdio {
     match terminal {
         Some(terminal) => guest_sandbox::Stdio::Terminal(terminal),
         None => guest_sandbox::Stdio::Streams { stdin, stdout, stderr },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn process(json: &str) -> Process {
+        serde_json::from_str(json).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_terminal_has_the_size_that_its_spec_says() {
+        let sized = process(r#"{"cwd": "/", "user": {"uid": 0, "gid": 0}, "consoleSize": {"height": 24, "width": 80}}"#);
+        let sizeless = process(r#"{"cwd": "/", "user": {"uid": 0, "gid": 0}}"#);
+        let terminal = Streams { terminal: true, ..Streams::default() };
+        for (process, expected) in [(Some(&sized), (80, 24)), (Some(&sizeless), (0, 0)), (None, (0, 0))] {
+            let (stdio, _io) = open(&terminal, process).unwrap();
+            let size = rustix::termios::tcgetwinsize(stdio.terminal.unwrap()).unwrap();
+            assert_eq!((size.ws_col, size.ws_row), expected);
+        }
+        // Without a terminal it says nothing.
+        open(&Streams::default(), Some(&sized)).unwrap();
     }
 }

@@ -273,7 +273,7 @@ pub const ROWS: &[Row] = &[
         &["an_entrypoint_is_a_path_and_perhaps_a_function"],
     ),
     by_the_host("process.terminal", "the guest's three streams are one terminal", &["a_terminal_that_goes_nowhere_is_still_emptied"]),
-    by_the_host("process.consoleSize", "the terminal's first size", &["a_terminal_has_the_size_that_it_is_told"]),
+    by_the_host("process.consoleSize", "the terminal's first size", &["a_terminal_has_the_size_that_its_spec_says"]),
     Row {
         field: "process.user",
         values: "`uid`, `gid`, `umask`, `additionalGids`",
