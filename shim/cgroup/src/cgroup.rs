@@ -20,6 +20,8 @@ pub(crate) mod make;
 mod processes;
 mod remove;
 
+pub use processes::signal;
+
 #[cfg(test)]
 mod tests;
 

@@ -22,7 +22,7 @@ mod place;
 mod scope;
 mod wait;
 
-pub use cgroup::{Cgroup, Entrance};
+pub use cgroup::{Cgroup, Entrance, signal};
 pub use error::CgroupError;
 pub use hierarchies::{Hierarchies, Version};
 pub use place::Driver;

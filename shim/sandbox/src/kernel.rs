@@ -178,14 +178,19 @@ fn mount_setattr(mount: BorrowedFd<'_>, attributes: libc::mount_attr, reach: Rea
 /// Has the signals end the process that would end any other: to the first process of a pid namespace the kernel delivers
 /// no signal (but SIGKILL from outside) that it has no handler for.
 pub(crate) fn end_on_signals() -> io::Result<()> {
-    use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
+    use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet};
     // On the alternative stack where there is one: an engine may catch the overflow of a guest's stack there.
     let action = SigAction::new(SigHandler::Handler(end_on_signal), SaFlags::SA_ONSTACK | SaFlags::SA_RESTART, SigSet::empty());
-    for &signal in ENDING_SIGNALS {
-        let signal = Signal::try_from(signal)?;
-        #[expect(unsafe_code, reason = "a handler must do nothing but what signal-safety(7) allows")]
-        // SAFETY: the handler calls _exit alone, which is allowed in one; no earlier handler is called again.
-        unsafe { sigaction(signal, &action) }?;
+    let action = libc::sigaction::from(action);
+    // The real-time ones too: an image's stop signal may be one of them.
+    for signal in ENDING_SIGNALS.iter().copied().chain(libc::SIGRTMIN()..=libc::SIGRTMAX()) {
+        #[expect(unsafe_code, reason = "a handler must do nothing but what signal-safety(7) allows; no crate knows all signals")]
+        // SAFETY: the action outlives the call; its handler calls _exit alone, which is allowed in one; no earlier handler is
+        // called again.
+        let result = unsafe { libc::sigaction(signal, &raw const action, std::ptr::null_mut()) };
+        if result != 0 {
+            return Err(io::Error::last_os_error());
+        }
     }
     Ok(())
 }

@@ -83,8 +83,8 @@ fn send(process: u32, signal: Signal, number: u32) -> Result<(), CgroupError> {
     }
 }
 
-/// The signal of a number.
-fn signal(number: u32) -> Option<Signal> {
+/// The signal of a number, real-time ones among them. None where there is no such signal, or it is the C library's own.
+pub fn signal(number: u32) -> Option<Signal> {
     let number = i32::try_from(number).ok()?;
     Signal::from_named_raw(number).or_else(|| REAL_TIME.contains(&number).then(|| real_time(number)))
 }
