@@ -110,6 +110,9 @@ pub enum CreateError {
         "the process that forks guests was lost, so this host takes no more containers: delete the pod, its replacement gets a new host"
     )]
     Draining,
+    /// The host is about to end.
+    #[error("nobody needed this host, so it ends and takes no more containers: delete the pod, its replacement gets a new host")]
+    Ending,
     /// A mistake of ours.
     #[error("the host made a mistake, please report it: {0}")]
     Panicked(String),
@@ -133,7 +136,10 @@ impl CreateError {
             | Self::Refused(_)
             | Self::Gone { .. } => Code::FAILED_PRECONDITION,
             Self::Descriptors(_) | Self::Full { .. } => Code::RESOURCE_EXHAUSTED,
-            Self::Draining | Self::Sandbox(SandboxError::ZygoteLost(_)) | Self::Native(NativeError::ZygoteLost(_)) => Code::UNAVAILABLE,
+            Self::Draining
+            | Self::Ending
+            | Self::Sandbox(SandboxError::ZygoteLost(_))
+            | Self::Native(NativeError::ZygoteLost(_)) => Code::UNAVAILABLE,
             Self::Panicked(_) => Code::INTERNAL,
             Self::Io(_)
             | Self::Record(_)
@@ -347,6 +353,7 @@ mod tests {
             (CreateError::Image(ImageError::ImageGone { image: id() }).into(), Code::FAILED_PRECONDITION),
             (CreateError::Full { limit: 1 }.into(), Code::RESOURCE_EXHAUSTED),
             (CreateError::Draining.into(), Code::UNAVAILABLE),
+            (CreateError::Ending.into(), Code::UNAVAILABLE),
             (CreateError::Panicked(id()).into(), Code::INTERNAL),
         ] {
             assert_eq!(error.code(), code, "{error}");

@@ -4,10 +4,9 @@
 //! container is gone and nobody was sent to it for a while, or, once its zygote is lost, as soon as its last container
 //! is gone: then a new host has taken its place already.
 
-use std::collections::HashMap;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use container_cgroup::Hierarchies;
@@ -16,13 +15,16 @@ use guest_sandbox::plan::HostFacts;
 use guest_sandbox::seccomp::FilterCache;
 use host_reports::events::Events;
 use host_reports::logs::Logs;
+use shim_protocol::FileError;
 use shim_protocol::host::{Place, Retired};
 use shim_protocol::record::Records;
-use tokio::sync::watch;
 
-use crate::error::{CreateError, TaskError};
+use crate::error::TaskError;
 use crate::guest::image::{Containerd, Kept};
 use crate::task::Task;
+use tasks::{Closed, Reservation, Tasks};
+
+pub mod tasks;
 
 /// How long a host without containers waits for another.
 const IDLE: Duration = Duration::from_secs(10);
@@ -57,10 +59,10 @@ pub struct Host {
     pub socket: PathBuf,
     /// Where containers' records are.
     pub records: Records,
+    /// The most containers at once, for those that come without options of their own.
+    pub max_containers: Option<NonZeroU32>,
     place: Place,
-    tasks: Mutex<HashMap<String, Slot>>,
-    count: watch::Sender<usize>,
-    draining: AtomicBool,
+    tasks: Tasks<Task>,
 }
 
 /// The parts of a [`Host`] that are made before it.
@@ -87,44 +89,17 @@ pub struct Parts {
     pub socket: PathBuf,
     /// Where containers' records are.
     pub records: Records,
+    /// The most containers at once, as the options said when it was started.
+    pub max_containers: Option<NonZeroU32>,
     /// Where launchers look for it.
     pub place: Place,
-}
-
-/// A container's id, taken from the moment its Create begins.
-enum Slot {
-    Making,
-    Made(Arc<Task>),
-}
-
-/// Keeps an id from being used twice while its container is made.
-#[must_use = "the id is free again when this is dropped"]
-pub struct Reservation<'a> {
-    host: &'a Host,
-    id: String,
-}
-
-impl Reservation<'_> {
-    /// The container exists.
-    pub fn fill(self, task: Arc<Task>) {
-        self.host.tasks().insert(self.id.clone(), Slot::Made(task));
-    }
-}
-
-impl Drop for Reservation<'_> {
-    fn drop(&mut self) {
-        let mut tasks = self.host.tasks();
-        if matches!(tasks.get(&self.id), Some(Slot::Making)) {
-            tasks.remove(&self.id);
-        }
-        self.host.count.send_replace(tasks.len());
-    }
 }
 
 impl Host {
     /// A host without containers.
     pub fn new(parts: Parts) -> Self {
-        let Parts { namespace, store, events, logs, zygote, hierarchies, facts, filters, launcher, socket, records, place } = parts;
+        let Parts { namespace, store, events, logs, zygote, hierarchies, facts, filters, launcher, socket, records, max_containers, place } =
+            parts;
         Self {
             namespace,
             store,
@@ -138,16 +113,10 @@ impl Host {
             launcher,
             socket,
             records,
+            max_containers,
             place,
-            tasks: Mutex::default(),
-            count: watch::Sender::new(0),
-            draining: AtomicBool::new(false),
+            tasks: Tasks::default(),
         }
-    }
-
-    fn tasks(&self) -> MutexGuard<'_, HashMap<String, Slot>> {
-        // Every change is one insert or remove, so the map is whole even if its last holder panicked.
-        self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The container's task.
@@ -155,72 +124,71 @@ impl Host {
     /// # Errors
     /// When there is none.
     pub fn task(&self, id: &str) -> Result<Arc<Task>, TaskError> {
-        match self.tasks().get(id) {
-            Some(Slot::Made(task)) => Ok(Arc::clone(task)),
-            _ => Err(TaskError::NotFound { id: id.to_owned() }),
-        }
+        self.tasks.get(id)
+    }
+
+    /// The same, after its Create if that is under way.
+    ///
+    /// # Errors
+    /// When there is none, or it could not be created.
+    pub async fn task_once_made(&self, id: &str) -> Result<Arc<Task>, TaskError> {
+        self.tasks.once_made(id).await
     }
 
     /// Takes `id` for a container that is about to be made; `limit` is the most that this host may serve.
     ///
     /// # Errors
     /// When the id is taken, the host is full, or it takes no more containers.
-    pub fn reserve(&self, id: &str, limit: Option<u32>) -> Result<Reservation<'_>, TaskError> {
-        if self.draining.load(Ordering::Relaxed) {
-            return Err(CreateError::Draining.into());
-        }
-        let mut tasks = self.tasks();
-        if tasks.contains_key(id) {
-            return Err(TaskError::Exists { id: id.to_owned() });
-        }
-        if let Some(limit) = limit.filter(|limit| tasks.len() >= usize::try_from(*limit).unwrap_or(usize::MAX)) {
-            return Err(CreateError::Full { limit }.into());
-        }
-        tasks.insert(id.to_owned(), Slot::Making);
-        self.count.send_replace(tasks.len());
-        Ok(Reservation { host: self, id: id.to_owned() })
+    pub fn reserve(&self, id: &str, limit: Option<u32>) -> Result<Reservation<'_, Task>, TaskError> {
+        self.tasks.reserve(id, limit)
     }
 
     /// The container is gone.
     pub fn forget(&self, id: &str) {
-        let mut tasks = self.tasks();
-        tasks.remove(id);
-        self.count.send_replace(tasks.len());
+        self.tasks.forget(id);
     }
 
     /// Takes no more containers: a launcher that comes now starts another host. Those that are here stay.
-    pub fn drain(&self) {
-        self.draining.store(true, Ordering::Relaxed);
-        if let Err(error) = self.place.lock().and_then(|place| place.retire(&self.socket)) {
-            tracing::error!("cannot make room for another host: {error}");
+    pub async fn drain(self: &Arc<Self>) {
+        self.tasks.close(Closed::Draining);
+        if let Err(error) = self.in_place(|host| host.place.lock()?.retire(&host.socket)).await {
+            tracing::error!("cannot make room for another host: {error:#}");
         }
-        // Wakes who waits for the last container.
-        self.count.send_modify(|_| {});
     }
 
     /// Waits until this host is not needed any more, and leaves its place.
     pub async fn until_unneeded(self: &Arc<Self>) {
-        let mut count = self.count.subscribe();
+        let mut count = self.tasks.count();
         loop {
             // Fails only when the sender is gone, and that is this host's.
             let _ = count.wait_for(|count| *count == 0).await;
-            if self.draining.load(Ordering::Relaxed) {
+            if self.tasks.is_closed() {
                 // The answer to the last request is still on its way.
                 tokio::time::sleep(LINGER).await;
                 break;
             }
             let seen = self.place.touched();
             if tokio::time::timeout(IDLE, count.changed()).await.is_err() {
-                match seen.and_then(|seen| self.place.lock()?.retire_unless_touched(&self.socket, seen)) {
-                    Ok(Retired::Yes) => break,
-                    Ok(Retired::No) => {}
-                    Err(error) => tracing::error!("cannot leave the place of this host: {error}"),
+                match self.in_place(|host| host.place.lock()?.retire_unless_touched(&host.socket, seen?)).await {
+                    // Whoever comes now by a connection that he has is refused, and comes again by a launcher.
+                    Ok(Retired::Yes) if self.tasks.close(Closed::Idle) == 0 => break,
+                    Ok(_) => {}
+                    Err(error) => tracing::error!("cannot leave the place of this host: {error:#}"),
                 }
             }
         }
         self.events.flush(FAREWELL).await;
-        if let Err(error) = self.place.lock().and_then(|place| place.remove(&self.socket)) {
-            tracing::warn!("cannot remove the socket of this host: {error}");
+        if let Err(error) = self.in_place(|host| host.place.lock()?.remove(&host.socket)).await {
+            tracing::warn!("cannot remove the socket of this host: {error:#}");
         }
+    }
+
+    /// Does `work` where it may block: launchers have the lock of this host's place while they start another.
+    async fn in_place<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&Self) -> Result<T, FileError> + Send + 'static,
+    ) -> anyhow::Result<T> {
+        let host = Arc::clone(self);
+        Ok(tokio::task::spawn_blocking(move || work(&host)).await??)
     }
 }

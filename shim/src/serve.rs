@@ -102,7 +102,7 @@ fn launcher() -> Result<PathBuf> {
 }
 
 async fn host(arguments: HostArguments, listener: UnixListener, zygote: Zygote, logs: Logs) -> Result<()> {
-    let HostArguments { namespace, address, key, socket, .. } = arguments;
+    let HostArguments { namespace, address, key, socket, max_containers, .. } = arguments;
     let lost = zygote.pidfd().try_clone_to_owned().context("watch the process that forks guests")?;
     let events = Events::start(namespace.clone(), &std::env::var(TTRPC_ADDRESS).unwrap_or_default(), &Handle::current());
     let host = Arc::new(Host::new(Parts {
@@ -116,6 +116,7 @@ async fn host(arguments: HostArguments, listener: UnixListener, zygote: Zygote, 
         facts: HostFacts::read(),
         filters: FilterCache::new().context("make the filter of system calls that every guest is under")?,
         launcher: launcher().context("find the launcher of this runtime bundle")?,
+        max_containers,
         place: Place::of_socket(&socket, key),
         socket,
     }));
@@ -147,5 +148,5 @@ async fn watch_zygote(pidfd: OwnedFd, host: Arc<Host>) {
         Ok(()) => tracing::error!("the process that forks guests was lost: this host takes no more containers"),
         Err(error) => tracing::error!("the process that forks guests cannot be watched: {error}"),
     }
-    host.drain();
+    host.drain().await;
 }

@@ -52,7 +52,7 @@ pub(crate) async fn create(host: &Arc<Host>, request: CreateTaskRequest) -> Resu
             tracing::error!(container = request.id, "cannot create: {}", crate::error::chain(&error));
             host.logs.detach(&request.id);
             if error.is_end_of_forks() {
-                host.drain();
+                host.drain().await;
             }
             return Err(error.into());
         }

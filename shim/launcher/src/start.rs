@@ -67,6 +67,7 @@ fn spawn(flags: &Flags, options: RuntimeOptions, key: HostKey, bundle: &Bundle, 
         socket: socket.clone(),
         grouping: options.grouping,
         log_level: if flags.debug { options.log_level.max(LogLevel::Debug) } else { options.log_level },
+        max_containers: options.max_containers,
     };
     if let Err(error) = bundle::spawn(command, &arguments, listener) {
         locked.remove(&socket)?;

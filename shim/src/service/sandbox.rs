@@ -16,6 +16,7 @@
 //! UpdateSandbox is not in the protocol that we have; containerd is told so, and goes on without.
 
 use std::collections::HashMap;
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
@@ -105,7 +106,7 @@ impl Sandboxes {
         let create = CreateTaskRequest {
             id: id.clone(),
             bundle: bundle.display().to_string(),
-            options: MessageField::some(options(&config)),
+            options: MessageField::some(options(&config, self.host.max_containers)),
             ..Default::default()
         };
         verbs::create(&self.host, create).await?;
@@ -261,10 +262,11 @@ fn described(options: Option<&Any>) -> Result<PodConfig, TaskError> {
     PodConfig::decode(&options.value).map_err(|source| TaskError::PodConfig { source })
 }
 
-/// The runtime options that Create gets. containerd gave the handler's to the launcher alone; the one that matters to a pod,
-/// who sets up cgroups, is seen by the pod's own.
-fn options(config: &PodConfig) -> Any {
-    let table = format!("SystemdCgroup = {}\n", config.slice().is_some());
+/// The runtime options that Create gets. containerd gave the handler's to the launcher alone, which told the host's limit at
+/// its start; who sets up cgroups is seen by the pod's own.
+fn options(config: &PodConfig, max_containers: Option<NonZeroU32>) -> Any {
+    let limit = max_containers.map(|most| format!("max_containers = {most}\n")).unwrap_or_default();
+    let table = format!("SystemdCgroup = {}\n{limit}", config.slice().is_some());
     // runtimeoptions.v1.Options { type_url = 1, config_path = 2, config_body = 3 }
     let value = Message::default().text(3, &table).into_bytes();
     Any { type_url: "runtimeoptions.v1.Options".to_owned(), value, ..Default::default() }

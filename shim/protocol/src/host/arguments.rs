@@ -1,6 +1,7 @@
 //! The command line with which a launcher starts a host: one type writes it and reads it.
 
 use std::ffi::{OsStr, OsString};
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 
 use super::HostKey;
@@ -23,6 +24,9 @@ pub struct HostArguments {
     pub grouping: Grouping,
     /// What it logs.
     pub log_level: LogLevel,
+    /// The most containers that it serves at once, pods of the Sandbox API among them: containerd says nothing of it when
+    /// it makes those.
+    pub max_containers: Option<NonZeroU32>,
 }
 
 /// A command line that no launcher wrote.
@@ -43,11 +47,13 @@ const KEY: &str = "--key";
 const SOCKET: &str = "--socket";
 const GROUPING: &str = "--grouping";
 const LOG_LEVEL: &str = "--log-level";
+const MAX_CONTAINERS: &str = "--max-containers";
 
 impl HostArguments {
     /// The arguments, without the program's name.
     pub fn to_args(&self) -> Vec<OsString> {
-        let Self { namespace, address, id, key, socket, grouping, log_level } = self;
+        let Self { namespace, address, id, key, socket, grouping, log_level, max_containers } = self;
+        let most = max_containers.map(|most| most.to_string());
         let pairs: [(&str, &OsStr); 7] = [
             (NAMESPACE, namespace.as_ref()),
             (ADDRESS, address.as_ref()),
@@ -57,7 +63,8 @@ impl HostArguments {
             (GROUPING, grouping.as_str().as_ref()),
             (LOG_LEVEL, log_level.as_str().as_ref()),
         ];
-        pairs.into_iter().flat_map(|(name, value)| [OsString::from(name), value.to_owned()]).collect()
+        let limit = most.as_deref().map(|most| (MAX_CONTAINERS, OsStr::new(most)));
+        pairs.into_iter().chain(limit).flat_map(|(name, value)| [OsString::from(name), value.to_owned()]).collect()
     }
 
     /// Reads what [`HostArguments::to_args`] wrote.
@@ -68,7 +75,8 @@ impl HostArguments {
         let mut given = Given(Vec::new());
         let mut args = args.into_iter();
         while let Some(name) = args.next() {
-            let known = [NAMESPACE, ADDRESS, ID, KEY, SOCKET, GROUPING, LOG_LEVEL].into_iter().find(|&known| name == known);
+            let known = [NAMESPACE, ADDRESS, ID, KEY, SOCKET, GROUPING, LOG_LEVEL, MAX_CONTAINERS];
+            let known = known.into_iter().find(|&known| name == known);
             let known = known.ok_or(ArgumentsError::Unknown(name))?;
             given.0.push((known, args.next().ok_or(ArgumentsError::Value(known))?));
         }
@@ -80,6 +88,10 @@ impl HostArguments {
             socket: PathBuf::from(given.value(SOCKET)?),
             grouping: given.text(GROUPING, Grouping::of_name)?,
             log_level: given.text(LOG_LEVEL, LogLevel::of_name)?,
+            max_containers: match given.value(MAX_CONTAINERS) {
+                Ok(_) => Some(given.text(MAX_CONTAINERS, |text| text.parse().ok())?),
+                Err(_) => None,
+            },
         })
     }
 }
@@ -112,12 +124,16 @@ mod tests {
             socket: PathBuf::from("/run/containerd/s/x"),
             grouping: Grouping::Pod,
             log_level: LogLevel::Debug,
+            max_containers: NonZeroU32::new(250),
         }
     }
 
     #[test]
     fn a_host_reads_what_the_launcher_wrote() {
-        assert_eq!(HostArguments::parse(arguments().to_args()), Ok(arguments()));
+        for max_containers in [None, NonZeroU32::new(250)] {
+            let arguments = HostArguments { max_containers, ..arguments() };
+            assert_eq!(HostArguments::parse(arguments.to_args()), Ok(arguments));
+        }
     }
 
     #[test]
@@ -129,5 +145,8 @@ mod tests {
         let mut args = arguments().to_args();
         args[7] = OsString::from("../../key");
         assert_eq!(HostArguments::parse(args), Err(ArgumentsError::Value(KEY)));
+        let mut args = arguments().to_args();
+        args[15] = OsString::from("0");
+        assert_eq!(HostArguments::parse(args), Err(ArgumentsError::Value(MAX_CONTAINERS)));
     }
 }

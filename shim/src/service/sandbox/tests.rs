@@ -24,8 +24,16 @@ fn a_pods_cgroup_tells_who_sets_up_cgroups() {
         ("/kubepods.slice/kubepods-pod1.slice", CgroupDriver::Systemd),
         ("", CgroupDriver::Cgroupfs),
     ] {
-        let any = options(&PodConfig { cgroup_parent: cgroup_parent.to_owned(), ..PodConfig::default() });
+        let any = options(&PodConfig { cgroup_parent: cgroup_parent.to_owned(), ..PodConfig::default() }, None);
         assert_eq!(RuntimeOptions::decode(&any.type_url, &any.value).unwrap().cgroups, driver, "{cgroup_parent}");
+    }
+}
+
+#[test]
+fn a_pod_counts_for_the_limit_of_its_host() {
+    for limit in [None, NonZeroU32::new(7)] {
+        let any = options(&PodConfig::default(), limit);
+        assert_eq!(RuntimeOptions::decode(&any.type_url, &any.value).unwrap().max_containers, limit);
     }
 }
 
