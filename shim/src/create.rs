@@ -15,7 +15,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use container_cgroup::{Cgroup, Driver, Entrance};
-use container_io::Streams;
+use container_io::{Io, Streams};
 use guest_sandbox::NewGuest;
 use guest_sandbox::plan::{Plan, Refused, Users};
 use guest_sandbox::rootfs::{self, Mount};
@@ -34,7 +34,7 @@ use crate::guest::rootfs::Root;
 use crate::guest::{self, Guest, Workload};
 use crate::host::Host;
 use crate::mounted;
-use crate::process::Process;
+use crate::process::{self, Process};
 use crate::program::Program;
 use crate::streams::{self, for_guest, for_native};
 use crate::task::{Body, GuestBody, PodBody, Task};
@@ -110,13 +110,13 @@ async fn blocking<T: Send + 'static>(
 fn pod(host: &Arc<Host>, bundle: &Bundle, new: NewTask) -> Result<Task, CreateError> {
     let plan = NewPod::of(&new.id, bundle.spec())?;
     let cgroup = made_cgroup(host, bundle, new.options)?;
-    let held = pod_sandbox::hold(plan, &host.zygote, &cgroup).inspect_err(|_| take_back(&cgroup));
-    let pod = held.map_err(|error| match error {
+    let held = pod_sandbox::hold(plan, &host.zygote, &cgroup).map_err(|error| match error {
         // One text for each process that cannot be forked, and what the host does then.
         PodError::Holder(error) => error.into(),
         error => CreateError::from(error),
-    })?;
-    let pidfd = pod.pidfd().map(|pidfd| pidfd.try_clone_to_owned()).transpose().map_err(CreateError::Descriptors)?;
+    });
+    let claimed = held.and_then(|pod| Ok((pod.pidfd().map(process::claim).transpose()?, pod)));
+    let (pidfd, pod) = claimed.inspect_err(|_| take_back(&cgroup))?;
     let init = Process::new(&new.id, "", new.streams);
     init.exists(pod.pid(), pidfd, None);
     Ok(Task::new(new.id, bundle, Body::Pod(PodBody { held: Mutex::new(Some(pod)), processes: processes_of(bundle) }), cgroup, init))
@@ -163,9 +163,9 @@ fn guest_container(host: &Arc<Host>, bundle: &Bundle, new: NewTask, rootfs: Owne
         let wanted = NewGuest { name: new.id.clone(), plan, workload, stdio: for_guest(stdio), rootfs, entrance };
         Ok(guest_sandbox::create(&host.zygote, wanted, |pid| cgroup.adopt(pid).map_err(|error| error.to_string()))?)
     });
-    let process = entered.inspect_err(|_| take_back(&cgroup))?;
+    let claimed = entered.and_then(|process| Ok((process::claim(process.pidfd())?, process)));
+    let (pidfd, process) = claimed.inspect_err(|_| take_back(&cgroup))?;
     let init = Process::new(&new.id, "", new.streams);
-    let pidfd = process.pidfd().try_clone_to_owned().map_err(CreateError::Descriptors)?;
     init.exists(process.pid(), Some(pidfd), Some(io));
     let seccomp = bundle.spec().linux().as_ref().and_then(|linux| linux.seccomp().clone());
     let body = Body::Guest(Box::new(GuestBody { process, guest, seccomp }));
@@ -180,22 +180,25 @@ fn native(host: &Arc<Host>, bundle: &Bundle, new: NewTask, root: &OwnedFd) -> Re
         mounted::attach(root, place.as_path())?;
     }
     let made = native_in(host, bundle, &new);
-    let (process, cgroup, io) = made.inspect_err(|_| {
+    let Made { process, pidfd, cgroup, io } = made.inspect_err(|_| {
         if is_ours {
             mounted::detach(place.as_path());
         }
     })?;
     let init = Process::new(&new.id, "", new.streams);
-    let pidfd = process.pidfd().try_clone_to_owned().map_err(CreateError::Descriptors)?;
     init.exists(process.pid(), Some(pidfd), Some(io));
     Ok(Task::new(new.id, bundle, Body::Native(process), cgroup, init))
 }
 
-fn native_in(
-    host: &Arc<Host>,
-    bundle: &Bundle,
-    new: &NewTask,
-) -> Result<(native_container::Container, Cgroup, container_io::Io), CreateError> {
+/// A Linux program that waits for its start.
+struct Made {
+    process: native_container::Container,
+    pidfd: Arc<OwnedFd>,
+    cgroup: Cgroup,
+    io: Io,
+}
+
+fn native_in(host: &Arc<Host>, bundle: &Bundle, new: &NewTask) -> Result<Made, CreateError> {
     let (stdio, io) = streams::open(&new.streams, bundle.spec().process().as_ref())?;
     let cgroup = Cgroup::open(&host.hierarchies, driver(new.options), &bundle.cgroups_path())?;
     let state = host.records.folder(&host.namespace, &new.id)?;
@@ -203,7 +206,13 @@ fn native_in(
     let processes = pods_processes(host, bundle);
     let (id, folder, stdio) = (new.id.clone(), new.bundle.clone(), for_native(stdio));
     let wanted = NewContainer { id, bundle: folder, state, processes, systemd, stdio };
-    Ok((native_container::create(wanted)?, cgroup, io))
+    let process = native_container::create(wanted)?;
+    let pidfd = process::claim(process.pidfd()).inspect_err(|_| {
+        if let Err(error) = process.delete() {
+            tracing::warn!("cannot remove a container that could not be created: {error}");
+        }
+    })?;
+    Ok(Made { process, pidfd, cgroup, io })
 }
 
 /// What the spec of a sandbox says of its pod's processes: only a pod that sees the node's has no pid namespace there.

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use rustix::process::Signal;
+
 use crate::error::TaskError;
 use crate::host::Host;
 use crate::mounted;
@@ -16,7 +18,7 @@ pub fn delete(host: &Arc<Host>, task: &Task) -> Result<(), TaskError> {
         move |error: Box<dyn std::error::Error + Send + Sync>| TaskError::Remove { id: task.id.clone(), what, source: error }
     };
     // Processes that were started beside the first one and share no pid namespace with it.
-    task.cgroup.kill(crate::process::SIGKILL).map_err(|error| failed("processes")(error.into()))?;
+    task.cgroup.kill(Signal::KILL.as_raw().unsigned_abs()).map_err(|error| failed("processes")(error.into()))?;
     match &task.body {
         Body::Guest(_) | Body::Pod(_) => {}
         Body::Native(container) => {

@@ -1,6 +1,7 @@
 //! Exec: a further process in a running container, which is a guest too, or a Linux program of the container's files.
 
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::sync::Arc;
 
 use container_io::Io;
 use guest_sandbox::plan::{self, ProcessPlan};
@@ -13,6 +14,7 @@ use crate::error::{CreateError, TaskError};
 use crate::guest::rootfs::Root;
 use crate::guest::{self, Command, Workload};
 use crate::host::Host;
+use crate::process;
 use crate::program::Program;
 use crate::streams::{self, for_guest, for_native};
 use crate::task::{Body, Exec, GuestBody, Task};
@@ -23,7 +25,7 @@ pub struct Started {
     /// Its number on the node.
     pub pid: u32,
     /// To wait for it.
-    pub pidfd: OwnedFd,
+    pub pidfd: Arc<OwnedFd>,
     /// The host's side of its streams.
     pub io: Io,
 }
@@ -38,7 +40,7 @@ pub fn start(host: &Host, task: &Task, exec: &Exec) -> Result<Started, TaskError
         Body::Native(container) => {
             let (stdio, io) = streams::open(&exec.process.streams, Some(&exec.spec)).map_err(CreateError::from)?;
             let process = container.exec(exec.spec.clone(), for_native(stdio)).start().map_err(CreateError::from)?;
-            Ok(Started { pid: process.pid(), pidfd: owned(process.pidfd())?, io })
+            Ok(Started { pid: process.pid(), pidfd: process::claim(process.pidfd())?, io })
         }
         Body::Pod(_) => Err(TaskError::NoProcess { id: task.id.clone() }),
     }
@@ -68,16 +70,14 @@ fn in_guest(host: &Host, task: &Task, body: &GuestBody, exec: &Exec) -> Result<S
             guest_sandbox::exec_native(&host.zygote, &body.process, wanted, join)?
         }
     };
-    process.start()?;
-    Ok(Started { pid: process.pid(), pidfd: owned(process.pidfd())?, io })
+    // Before it runs: what cannot be waited for must not.
+    let pidfd = process::claim(process.pidfd())?;
+    process.start().inspect_err(|_| process::give_up(pidfd.as_fd()))?;
+    Ok(Started { pid: process.pid(), pidfd, io })
 }
 
 fn plan_of(host: &Host, body: &GuestBody, exec: &Exec, runs: plan::Program) -> Result<ProcessPlan, CreateError> {
     Ok(ProcessPlan::of(&exec.spec, body.seccomp.as_ref(), runs, host.facts, &host.filters)?)
-}
-
-fn owned(pidfd: std::os::fd::BorrowedFd<'_>) -> Result<OwnedFd, CreateError> {
-    pidfd.try_clone_to_owned().map_err(CreateError::Descriptors)
 }
 
 fn command(process: &ProcessSpec) -> Command<'_> {

@@ -2,17 +2,18 @@
 
 use std::fmt;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::SystemTime;
 
 use container_io::{Io, Streams};
-use rustix::process::{Signal, WaitId, WaitIdOptions};
+use rustix::io::Errno;
+use rustix::process::{Signal, WaitId, WaitIdOptions, WaitIdStatus};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::watch;
 
-use crate::error::TaskError;
+use crate::error::{CreateError, TaskError};
 use crate::lifecycle::{State, Verb, Verdict};
 use crate::outcome::{NOT_RUNNABLE, SIGNAL_BASE};
 
@@ -27,8 +28,8 @@ pub struct Exit {
 
 impl Exit {
     /// The end by `signal`, now.
-    pub fn by_signal(signal: u32) -> Self {
-        Self { status: u32::from(SIGNAL_BASE) + signal, at: SystemTime::now() }
+    pub fn by_signal(signal: Signal) -> Self {
+        Self { status: u32::from(SIGNAL_BASE) + signal.as_raw().unsigned_abs(), at: SystemTime::now() }
     }
 
     /// The end of what could not be run, now.
@@ -40,10 +41,26 @@ impl Exit {
     pub fn is_kill(self) -> bool {
         self.status == u32::from(SIGNAL_BASE) + SIGKILL
     }
+
+    /// What the kernel says of an end, at `at`.
+    fn of(status: &WaitIdStatus, at: SystemTime) -> Self {
+        let code = status.exit_status().and_then(|code| u32::try_from(code).ok());
+        let signal = status.terminating_signal().and_then(|signal| u32::try_from(signal).ok());
+        let status = code.or_else(|| Some(u32::from(SIGNAL_BASE) + signal?));
+        Self { status: status.unwrap_or(u32::from(SIGNAL_BASE)), at }
+    }
 }
 
-/// The signal that nothing survives.
+/// The number of the signal that nothing survives.
 pub const SIGKILL: u32 = 9;
+
+/// The signal that containerd means.
+///
+/// # Errors
+/// When there is none of that number.
+pub fn signal(number: u32) -> Result<Signal, TaskError> {
+    container_cgroup::signal(number).ok_or(TaskError::NoSignal { signal: number })
+}
 
 /// A process, from Create or Exec to Delete.
 #[derive(Debug)]
@@ -52,7 +69,7 @@ pub struct Process {
     pub id: Name,
     /// The names of its standard streams.
     pub streams: Streams,
-    state: Mutex<State>,
+    life: Mutex<Life>,
     running: OnceLock<Running>,
     side: Mutex<Side>,
     ended: watch::Sender<Option<Exit>>,
@@ -85,6 +102,13 @@ impl fmt::Display for Name {
     }
 }
 
+#[derive(Debug)]
+struct Life {
+    state: State,
+    /// Whether it was sent what nothing survives.
+    is_doomed: bool,
+}
+
 /// The host's side of a process's streams.
 #[derive(Debug, Default)]
 struct Side {
@@ -105,7 +129,7 @@ enum Input {
 struct Running {
     pid: u32,
     /// None for a pod's sandbox, which is a thread.
-    pidfd: Option<OwnedFd>,
+    pidfd: Option<Arc<OwnedFd>>,
 }
 
 impl Process {
@@ -114,7 +138,7 @@ impl Process {
         Self {
             id: Name { container: container.to_owned(), exec: exec.to_owned() },
             streams,
-            state: Mutex::new(State::Created),
+            life: Mutex::new(Life { state: State::Created, is_doomed: false }),
             running: OnceLock::new(),
             side: Mutex::default(),
             ended: watch::Sender::new(None),
@@ -123,7 +147,7 @@ impl Process {
     }
 
     /// From now on it exists.
-    pub fn exists(&self, pid: u32, pidfd: Option<OwnedFd>, io: Option<Io>) {
+    pub fn exists(&self, pid: u32, pidfd: Option<Arc<OwnedFd>>, io: Option<Io>) {
         // A process comes to be once; a second number for it would be a mistake of ours, and the first one stays true.
         let _ = self.running.set(Running { pid, pidfd });
         let mut side = lock(&self.side);
@@ -139,13 +163,13 @@ impl Process {
     }
 
     /// By which it can be waited for and joined.
-    pub fn pidfd(&self) -> Option<BorrowedFd<'_>> {
-        self.running.get()?.pidfd.as_ref().map(AsFd::as_fd)
+    pub fn pidfd(&self) -> Option<&Arc<OwnedFd>> {
+        self.running.get()?.pidfd.as_ref()
     }
 
     /// Where it is in its life.
     pub fn state(&self) -> State {
-        *lock(&self.state)
+        lock(&self.life).state
     }
 
     /// Whether `verb` may be done now.
@@ -162,26 +186,39 @@ impl Process {
 
     /// `verb` is done.
     pub fn did(&self, verb: Verb) {
-        let mut state = lock(&self.state);
-        *state = state.after(verb);
+        let mut life = lock(&self.life);
+        life.state = life.state.after(verb);
+    }
+
+    /// It is about to be sent what nothing survives. Said before that is sent: whoever freezes it meanwhile sees, after it
+    /// has said that it is frozen, that it must not stay so.
+    pub fn is_doomed(&self) {
+        lock(&self.life).is_doomed = true;
+    }
+
+    /// Whether it was [doomed](Self::is_doomed).
+    pub fn was_doomed(&self) -> bool {
+        lock(&self.life).is_doomed
     }
 
     /// Sends `signal`.
     ///
     /// # Errors
-    /// When there is no such signal. A process that has just ended is no error: it is what was wanted.
-    pub fn signal(&self, signal: u32) -> Result<(), TaskError> {
-        let number = i32::try_from(signal).ok().and_then(Signal::from_named_raw).ok_or(TaskError::NoSignal { signal })?;
+    /// When the kernel refuses. A process that has just ended is no error: it is what was wanted.
+    pub fn signal(&self, signal: Signal) -> Result<(), TaskError> {
         let Some(pidfd) = self.pidfd() else { return Ok(()) };
-        match rustix::process::pidfd_send_signal(pidfd, number) {
-            Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
-            Err(errno) => Err(TaskError::Signal { process: self.id.clone(), signal, source: errno.into() }),
+        match rustix::process::pidfd_send_signal(pidfd, signal) {
+            Ok(()) | Err(Errno::SRCH) => Ok(()),
+            Err(errno) => {
+                let signal = signal.as_raw().unsigned_abs();
+                Err(TaskError::Signal { process: self.id.clone(), signal, source: errno.into() })
+            }
         }
     }
 
     /// It has ended; those who wait are not told yet.
     pub fn is_over(&self) {
-        *lock(&self.state) = State::Exited;
+        lock(&self.life).state = State::Exited;
     }
 
     /// Tells those who wait how it ended.
@@ -230,23 +267,58 @@ impl Process {
     }
 }
 
-/// Waits for the process behind `pidfd`, a child of ours.
+/// The pidfd of a process that was just made, to be shared by who signals it and who waits for it. Where none is to be had
+/// the process ends: nobody could wait for it.
+///
+/// # Errors
+/// When this process may open no more files.
+pub fn claim(pidfd: BorrowedFd<'_>) -> Result<Arc<OwnedFd>, CreateError> {
+    claim_by(pidfd, |pidfd| pidfd.try_clone_to_owned())
+}
+
+fn claim_by(pidfd: BorrowedFd<'_>, copy: impl FnOnce(BorrowedFd<'_>) -> io::Result<OwnedFd>) -> Result<Arc<OwnedFd>, CreateError> {
+    copy(pidfd).map(Arc::new).map_err(|error| {
+        give_up(pidfd);
+        CreateError::Descriptors(error)
+    })
+}
+
+/// Ends a process that was made and is of no use to anybody, and waits for its end. Blocks.
+pub fn give_up(pidfd: BorrowedFd<'_>) {
+    if let Err(error) = end(pidfd) {
+        tracing::warn!("a process that nobody waits for may be left: {error}");
+    }
+}
+
+/// Kills a child of ours and waits for its end. Blocks.
+fn end(pidfd: BorrowedFd<'_>) -> io::Result<Exit> {
+    match rustix::process::pidfd_send_signal(pidfd, Signal::KILL) {
+        Ok(()) | Err(Errno::SRCH) => {}
+        Err(errno) => return Err(errno.into()),
+    }
+    let ended = rustix::io::retry_on_intr(|| rustix::process::waitid(WaitId::PidFd(pidfd), WaitIdOptions::EXITED))?;
+    Ok(ended.map_or_else(|| Exit::by_signal(Signal::KILL), |status| Exit::of(&status, SystemTime::now())))
+}
+
+/// Waits for the process behind `pidfd`, a child of ours. One that cannot be watched is killed: it would run on after its end
+/// was told.
 ///
 /// # Errors
 /// When somebody else has waited for it.
-pub async fn end_of(pidfd: OwnedFd) -> io::Result<Exit> {
-    let pidfd = readable(pidfd)?;
+pub async fn end_of(pidfd: Arc<OwnedFd>) -> io::Result<Exit> {
+    let watched = match readable(Arc::clone(&pidfd)) {
+        Ok(watched) => watched,
+        Err(error) => {
+            tracing::error!("a process that cannot be watched is killed: {error}");
+            return tokio::task::spawn_blocking(move || end(pidfd.as_fd())).await?;
+        }
+    };
     loop {
-        let mut ready = pidfd.readable().await?;
+        let mut ready = watched.readable().await?;
         let at = SystemTime::now();
         match rustix::process::waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED | WaitIdOptions::NOHANG) {
-            Ok(Some(status)) => {
-                let code = status.exit_status().and_then(|code| u32::try_from(code).ok());
-                let signal = status.terminating_signal().and_then(|signal| u32::try_from(signal).ok());
-                let status = code.or_else(|| Some(u32::from(SIGNAL_BASE) + signal?));
-                return Ok(Exit { status: status.unwrap_or(u32::from(SIGNAL_BASE)), at });
-            }
-            Ok(None) | Err(rustix::io::Errno::INTR) => ready.clear_ready(),
+            Ok(Some(status)) => return Ok(Exit::of(&status, at)),
+            Ok(None) | Err(Errno::INTR) => ready.clear_ready(),
             Err(errno) => return Err(errno.into()),
         }
     }
@@ -257,9 +329,10 @@ pub async fn end_of(pidfd: OwnedFd) -> io::Result<Exit> {
 /// # Errors
 /// When the runtime can watch no more.
 #[expect(unsafe_code, reason = "a runtime that watches a descriptor must be sure that it stays open")]
-pub fn readable(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
-    // SAFETY: an OwnedFd is open, and it is the same descriptor until it is dropped, which the AsyncFd does last.
-    let watched = unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) };
+pub fn readable(fd: impl Into<Arc<OwnedFd>>) -> io::Result<AsyncFd<Arc<OwnedFd>>> {
+    // SAFETY: an OwnedFd is open, and it is the same descriptor until it is dropped, which happens no earlier than that the
+    // AsyncFd drops its share of it, and that does so last.
+    let watched = unsafe { AsyncFd::register_with_interest(fd.into(), Interest::READABLE) };
     watched.map_err(io::Error::from)
 }
 
@@ -267,3 +340,6 @@ pub fn readable(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use container_cgroup::Cgroup;
@@ -28,7 +29,20 @@ pub struct Task {
     pub init: Arc<Process>,
     /// Its pod, as `namespace/name`; none if CRI did not make it.
     pub pod: Option<String>,
+    /// What was told of its processes that the kernel killed for want of memory.
+    pub oom_kills: OomKills,
     execs: Mutex<HashMap<String, Arc<Exec>>>,
+}
+
+/// How many of a container's processes the kernel had killed for want of memory when that was last told.
+#[derive(Debug, Default)]
+pub struct OomKills(AtomicU64);
+
+impl OomKills {
+    /// Whether there are more of them now than were told, which `counted` are from now on.
+    pub fn are_new(&self, counted: u64) -> bool {
+        self.0.fetch_max(counted, Ordering::Relaxed) < counted
+    }
 }
 
 /// What makes up a container.
@@ -71,7 +85,7 @@ impl Task {
     /// A container that was just made.
     pub fn new(id: String, bundle: &Bundle, body: Body, cgroup: Cgroup, init: Process) -> Self {
         let (bundle, pod) = (bundle.folder().to_owned(), bundle.pod());
-        Self { id, bundle, body, cgroup, init: Arc::new(init), pod, execs: Mutex::default() }
+        Self { id, bundle, body, cgroup, init: Arc::new(init), pod, oom_kills: OomKills::default(), execs: Mutex::default() }
     }
 
     /// Its guest, if it is one.
@@ -98,6 +112,11 @@ impl Task {
         self.execs().get(exec).cloned().ok_or_else(|| TaskError::NoExec { id: self.id.clone(), exec: exec.to_owned() })
     }
 
+    /// All that exec added and nobody deleted.
+    pub fn all_execs(&self) -> Vec<Arc<Exec>> {
+        self.execs().values().cloned().collect()
+    }
+
     /// Adds an exec.
     ///
     /// # Errors
@@ -120,5 +139,18 @@ impl Task {
     fn execs(&self) -> MutexGuard<'_, HashMap<String, Arc<Exec>>> {
         // Every change is one insert or remove, so the map is whole even if its last holder panicked.
         self.execs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_kill_for_want_of_memory_is_told_once() {
+        let kills = OomKills::default();
+        // As a process after another is killed; by whom, the counter tells.
+        let told: Vec<bool> = [0, 1, 1, 3, 3, 2].map(|counted| kills.are_new(counted)).into();
+        assert_eq!(told, [false, true, false, true, false, false]);
     }
 }

@@ -5,14 +5,11 @@ use std::sync::Arc;
 
 use container_io::Streams;
 use containerd_shim_protos::api::{
-    CheckpointTaskRequest, CloseIORequest, ConnectRequest, ConnectResponse, CreateTaskRequest, CreateTaskResponse, DeleteRequest,
-    DeleteResponse, Empty, ExecProcessRequest, KillRequest, PauseRequest, PidsRequest, PidsResponse, ResizePtyRequest, ResumeRequest,
-    ShutdownRequest, StartRequest, StartResponse, StateRequest, StateResponse, StatsRequest, StatsResponse, Status, UpdateTaskRequest,
-    WaitRequest, WaitResponse,
+    CheckpointTaskRequest, CloseIORequest, ConnectRequest, ConnectResponse, CreateTaskRequest, CreateTaskResponse, Empty,
+    ExecProcessRequest, PidsRequest, PidsResponse, ResizePtyRequest, ShutdownRequest, StartRequest, StartResponse, StateRequest,
+    StateResponse, StatsRequest, StatsResponse, Status, UpdateTaskRequest, WaitRequest, WaitResponse,
 };
-use containerd_shim_protos::events::task::{
-    TaskCreate, TaskDelete, TaskExecAdded, TaskExecStarted, TaskExit, TaskIO, TaskOOM, TaskPaused, TaskResumed, TaskStart,
-};
+use containerd_shim_protos::events::task::{TaskCreate, TaskExecAdded, TaskExecStarted, TaskIO, TaskStart};
 use containerd_shim_protos::protobuf::MessageField;
 use containerd_shim_protos::protobuf::well_known_types::timestamp::Timestamp;
 use containerd_shim_protos::types::task::ProcessInfo;
@@ -22,13 +19,19 @@ use oci_spec::runtime::{LinuxResources, Process as ProcessSpec};
 use shim_protocol::options::RuntimeOptions;
 
 use crate::create::{self, NewTask};
-use crate::delete;
 use crate::error::{CreateError, TaskError};
 use crate::exec;
 use crate::host::Host;
-use crate::lifecycle::{State, Verb, Verdict};
-use crate::process::{self, Exit, Process, SIGKILL};
+use crate::lifecycle::{State, Verb};
+use crate::process::{Exit, Process};
 use crate::task::{Body, Exec, Task};
+use end::watch;
+
+mod end;
+mod kill;
+
+pub(crate) use end::delete;
+pub(crate) use kill::{kill, pause, resume};
 
 pub(crate) async fn create(host: &Arc<Host>, request: CreateTaskRequest) -> Result<CreateTaskResponse, TaskError> {
     if !request.checkpoint.is_empty() || !request.parent_checkpoint.is_empty() {
@@ -74,35 +77,6 @@ fn mount(mount: &containerd_shim_protos::types::mount::Mount) -> Mount {
 
 fn streams(stdin: &str, stdout: &str, stderr: &str, terminal: bool) -> Streams {
     Streams { stdin: stdin.to_owned(), stdout: stdout.to_owned(), stderr: stderr.to_owned(), terminal }
-}
-
-/// Waits for the end of `process` beside everything else, and tells of it once.
-fn watch(host: &Arc<Host>, task: &Arc<Task>, process: &Arc<Process>) {
-    let Some(pidfd) = process.pidfd().and_then(|pidfd| pidfd.try_clone_to_owned().ok()) else { return };
-    let (host, task, process) = (Arc::clone(host), Arc::clone(task), Arc::clone(process));
-    tokio::spawn(async move {
-        let exit = process::end_of(pidfd).await.unwrap_or_else(|error| {
-            tracing::error!(container = task.id, "lost process {}: {error}", process.pid());
-            Exit::by_signal(SIGKILL)
-        });
-        ended(&host, &task, &process, exit).await;
-    });
-}
-
-/// `process` has ended: its output leaves, the event goes, and those who wait are told.
-async fn ended(host: &Host, task: &Task, process: &Process, exit: Exit) {
-    process.is_over();
-    let _turn = process.turn.lock().await;
-    process.drained().await;
-    // The counter is the whole container's: what was killed may be the first process or one that it started.
-    if exit.is_kill() && task.cgroup.oom_kills().is_ok_and(|kills| kills > 0) {
-        host.events.send(&TaskOOM { container_id: task.id.clone(), ..Default::default() });
-    }
-    let (container_id, id, pid) = (task.id.clone(), process.id.of_events().to_owned(), process.pid());
-    tracing::info!(container = task.id, exec = process.id.exec, status = exit.status, "ended");
-    let (exit_status, exited_at) = (exit.status, timestamp(exit));
-    host.events.send(&TaskExit { container_id, id, pid, exit_status, exited_at, ..Default::default() });
-    process.tell(exit);
 }
 
 fn timestamp(exit: Exit) -> MessageField<Timestamp> {
@@ -195,102 +169,9 @@ pub(crate) async fn pids(host: &Arc<Host>, request: PidsRequest) -> Result<PidsR
     Ok(PidsResponse { processes, ..Default::default() })
 }
 
-pub(crate) async fn kill(host: &Arc<Host>, request: KillRequest) -> Result<Empty, TaskError> {
-    let task = host.task(&request.id)?;
-    let process = task.process(&request.exec_id)?;
-    let verb = if request.signal == SIGKILL { Verb::Kill } else { Verb::Signal };
-    let verdict = process.allows(verb)?;
-    tracing::info!(container = task.id, exec = request.exec_id, signal = request.signal, "signal");
-    if let Body::Pod(pod) = &task.body {
-        return release(host, &task, &pod.held, request.signal).await;
-    }
-    if process.pidfd().is_none() {
-        // Its start may be under way: then there is somebody to signal once that is done.
-        let _turn = process.turn.lock().await;
-        if process.pidfd().is_none() {
-            return kill_unstarted(&process, verb);
-        }
-    }
-    if request.all && request.exec_id.is_empty() {
-        task.cgroup.kill(request.signal).map_err(CreateError::from)?;
-    }
-    process.signal(request.signal)?;
-    if verdict == Verdict::DoAndThaw {
-        task.cgroup.thaw().map_err(CreateError::from)?;
-        process.did(Verb::Kill);
-    }
-    Ok(Empty::new())
-}
-
-/// An exec that was not started yet: nothing is there that a signal could reach, but it can be kept from ever being.
-fn kill_unstarted(process: &Process, verb: Verb) -> Result<Empty, TaskError> {
-    match process.allows(verb)? {
-        Verdict::Do if verb == Verb::Kill => {
-            process.is_over();
-            process.tell(Exit::by_signal(SIGKILL));
-            Ok(Empty::new())
-        }
-        _ => Err(TaskError::NotStarted { process: process.id.clone() }),
-    }
-}
-
-/// Ends a pod's sandbox. A pause program ends by each signal that Kubernetes sends, and so does the thread in its place.
-async fn release(
-    host: &Arc<Host>,
-    task: &Arc<Task>,
-    pod: &std::sync::Mutex<Option<pod_sandbox::Pod>>,
-    signal: u32,
-) -> Result<Empty, TaskError> {
-    let held = pod.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
-    if let Some(pod) = held {
-        blocking(move || {
-            pod.release();
-            Ok(())
-        })
-        .await?;
-        // The end of a process is seen by who waits for it.
-        if task.init.pidfd().is_none() {
-            ended(host, task, &task.init, Exit::by_signal(signal)).await;
-        }
-    }
-    Ok(Empty::new())
-}
-
 pub(crate) async fn wait(host: &Arc<Host>, request: WaitRequest) -> Result<WaitResponse, TaskError> {
     let exit = host.task(&request.id)?.process(&request.exec_id)?.wait().await;
     Ok(WaitResponse { exit_status: exit.status, exited_at: timestamp(exit), ..Default::default() })
-}
-
-pub(crate) async fn delete(host: &Arc<Host>, request: DeleteRequest) -> Result<DeleteResponse, TaskError> {
-    let task = host.task(&request.id)?;
-    let process = task.process(&request.exec_id)?;
-    if process.allows(Verb::Delete)? == Verdict::EndFirst {
-        end_unstarted(host, &task, &process).await?;
-    }
-    let exit = process.wait().await;
-    let _turn = process.turn.lock().await;
-    if request.exec_id.is_empty() {
-        let (in_host, this) = (Arc::clone(host), Arc::clone(&task));
-        blocking(move || delete::delete(&in_host, &this)).await?;
-        let id = request.id.clone();
-        let (container_id, pid, exit_status, exited_at) = (request.id, process.pid(), exit.status, timestamp(exit));
-        host.events.send(&TaskDelete { container_id, pid, exit_status, exited_at, ..Default::default() });
-        // Last: a host that waits for its last container's end has nothing more to say then.
-        host.forget(&id);
-    } else {
-        task.forget_exec(&request.exec_id);
-    }
-    Ok(DeleteResponse { pid: process.pid(), exit_status: exit.status, exited_at: timestamp(exit), ..Default::default() })
-}
-
-/// Ends a process that was never started.
-async fn end_unstarted(host: &Arc<Host>, task: &Arc<Task>, process: &Arc<Process>) -> Result<(), TaskError> {
-    match &task.body {
-        Body::Pod(pod) if process.id.exec.is_empty() => release(host, task, &pod.held, SIGKILL).await.map(drop),
-        // An exec comes to be when it is started.
-        _ if process.pidfd().is_none() => kill_unstarted(process, Verb::Kill).map(drop),
-        _ => process.signal(SIGKILL),
-    }
 }
 
 pub(crate) async fn exec(host: &Arc<Host>, request: ExecProcessRequest) -> Result<Empty, TaskError> {
@@ -309,36 +190,6 @@ pub(crate) async fn exec(host: &Arc<Host>, request: ExecProcessRequest) -> Resul
     task.add_exec(Exec { process, spec })?;
     host.events.send(&TaskExecAdded { container_id: request.id, exec_id: request.exec_id, ..Default::default() });
     Ok(Empty::new())
-}
-
-pub(crate) async fn pause(host: &Arc<Host>, request: PauseRequest) -> Result<Empty, TaskError> {
-    let task = frozen_or_thawed(host, &request.id, Verb::Pause).await?;
-    host.events.send(&TaskPaused { container_id: task.id.clone(), ..Default::default() });
-    Ok(Empty::new())
-}
-
-pub(crate) async fn resume(host: &Arc<Host>, request: ResumeRequest) -> Result<Empty, TaskError> {
-    let task = frozen_or_thawed(host, &request.id, Verb::Resume).await?;
-    host.events.send(&TaskResumed { container_id: task.id.clone(), ..Default::default() });
-    Ok(Empty::new())
-}
-
-async fn frozen_or_thawed(host: &Arc<Host>, id: &str, verb: Verb) -> Result<Arc<Task>, TaskError> {
-    let task = host.task(id)?;
-    if matches!(task.body, Body::Pod(_)) {
-        return Err(TaskError::NoProcess { id: id.to_owned() });
-    }
-    let this = Arc::clone(&task);
-    let turn = task.init.turn.lock().await;
-    task.init.allows(verb)?;
-    let done = blocking(move || {
-        let done = if verb == Verb::Pause { this.cgroup.freeze() } else { this.cgroup.thaw() };
-        Ok(done.map_err(CreateError::from)?)
-    });
-    done.await?;
-    task.init.did(verb);
-    drop(turn);
-    Ok(task)
 }
 
 pub(crate) async fn update(host: &Arc<Host>, request: UpdateTaskRequest) -> Result<Empty, TaskError> {

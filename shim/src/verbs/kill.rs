@@ -1,0 +1,126 @@
+//! Signals, and what keeps processes from them: Kill, Pause and Resume.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use containerd_shim_protos::api::{Empty, KillRequest, PauseRequest, ResumeRequest};
+use containerd_shim_protos::events::task::{TaskPaused, TaskResumed};
+use pod_sandbox::Pod;
+use rustix::process::Signal;
+
+use super::blocking;
+use super::end::ended;
+use crate::error::{CreateError, TaskError};
+use crate::host::Host;
+use crate::lifecycle::{Verb, Verdict};
+use crate::process::{self, Exit, Process};
+use crate::task::{Body, Task};
+
+pub(crate) async fn kill(host: &Arc<Host>, request: KillRequest) -> Result<Empty, TaskError> {
+    let task = host.task(&request.id)?;
+    let process = task.process(&request.exec_id)?;
+    let signal = process::signal(request.signal)?;
+    let verb = if signal == Signal::KILL { Verb::Kill } else { Verb::Signal };
+    process.allows(verb)?;
+    tracing::info!(container = task.id, exec = request.exec_id, signal = request.signal, "signal");
+    if let Body::Pod(pod) = &task.body {
+        return release(host, &task, &pod.held, signal).await;
+    }
+    if process.pidfd().is_none() {
+        // Its start may be under way: then there is somebody to signal once that is done.
+        let _turn = process.turn.lock().await;
+        if process.pidfd().is_none() {
+            return kill_unstarted(&process, verb);
+        }
+    }
+    if verb == Verb::Kill {
+        process.is_doomed();
+    }
+    if request.all && request.exec_id.is_empty() {
+        // The first process among them.
+        let this = Arc::clone(&task);
+        blocking(move || Ok(this.cgroup.kill(request.signal).map_err(CreateError::from)?)).await?;
+    } else {
+        process.signal(signal)?;
+    }
+    // Asked only now: a freezing that was under way is done or sees that the process is doomed.
+    if process.state().verdict(verb) == Verdict::DoAndThaw {
+        thaw_killed(&task, &process).await?;
+    }
+    Ok(Empty::new())
+}
+
+/// A frozen process dies only when it thaws. One that is gone needs that no more.
+async fn thaw_killed(task: &Arc<Task>, process: &Process) -> Result<(), TaskError> {
+    let this = Arc::clone(task);
+    blocking(move || match this.cgroup.thaw() {
+        Err(error) if error.is_gone() => Ok(()),
+        thawed => Ok(thawed.map_err(CreateError::from)?),
+    })
+    .await?;
+    process.did(Verb::Kill);
+    Ok(())
+}
+
+/// An exec that was not started yet: nothing is there that a signal could reach, but it can be kept from ever being.
+pub(super) fn kill_unstarted(process: &Process, verb: Verb) -> Result<Empty, TaskError> {
+    match process.allows(verb)? {
+        Verdict::Do if verb == Verb::Kill => {
+            process.is_over();
+            process.tell(Exit::by_signal(Signal::KILL));
+            Ok(Empty::new())
+        }
+        _ => Err(TaskError::NotStarted { process: process.id.clone() }),
+    }
+}
+
+/// Ends a pod's sandbox. A pause program ends by each signal that Kubernetes sends, and so does the thread in its place.
+pub(super) async fn release(host: &Arc<Host>, task: &Arc<Task>, pod: &Mutex<Option<Pod>>, signal: Signal) -> Result<Empty, TaskError> {
+    let held = pod.lock().unwrap_or_else(PoisonError::into_inner).take();
+    if let Some(pod) = held {
+        let released = blocking(move || {
+            pod.release();
+            Ok(())
+        });
+        let released = released.await;
+        // The end of a process is seen by who waits for it. That of a thread is told in any case: nobody can ask again.
+        if task.init.pidfd().is_none() {
+            ended(host, task, &task.init, Exit::by_signal(signal)).await;
+        }
+        released?;
+    }
+    Ok(Empty::new())
+}
+
+pub(crate) async fn pause(host: &Arc<Host>, request: PauseRequest) -> Result<Empty, TaskError> {
+    let task = frozen_or_thawed(host, &request.id, Verb::Pause).await?;
+    host.events.send(&TaskPaused { container_id: task.id.clone(), ..Default::default() });
+    Ok(Empty::new())
+}
+
+pub(crate) async fn resume(host: &Arc<Host>, request: ResumeRequest) -> Result<Empty, TaskError> {
+    let task = frozen_or_thawed(host, &request.id, Verb::Resume).await?;
+    host.events.send(&TaskResumed { container_id: task.id.clone(), ..Default::default() });
+    Ok(Empty::new())
+}
+
+async fn frozen_or_thawed(host: &Arc<Host>, id: &str, verb: Verb) -> Result<Arc<Task>, TaskError> {
+    let task = host.task(id)?;
+    if matches!(task.body, Body::Pod(_)) {
+        return Err(TaskError::NoProcess { id: id.to_owned() });
+    }
+    let this = Arc::clone(&task);
+    let turn = task.init.turn.lock().await;
+    task.init.allows(verb)?;
+    let done = blocking(move || {
+        let done = if verb == Verb::Pause { this.cgroup.freeze() } else { this.cgroup.thaw() };
+        Ok(done.map_err(CreateError::from)?)
+    });
+    done.await?;
+    task.init.did(verb);
+    if verb == Verb::Pause && task.init.was_doomed() {
+        thaw_killed(&task, &task.init).await?;
+        return Err(TaskError::Gone { process: task.init.id.clone() });
+    }
+    drop(turn);
+    Ok(task)
+}
