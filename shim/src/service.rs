@@ -1,6 +1,7 @@
 //! The Task service (containerd's task API, version 3 and, word for word the same, version 2): requests in, tasks moved,
 //! responses and events out.
 
+use std::any::Any;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
@@ -15,6 +16,7 @@ use containerd_shim_protos::shim_async::Task as TaskService;
 use containerd_shim_protos::ttrpc::Result as TtrpcResult;
 use containerd_shim_protos::ttrpc::r#async::TtrpcContext;
 use futures::FutureExt as _;
+use tokio::sync::oneshot;
 
 use crate::error::TaskError;
 use crate::host::Host;
@@ -35,10 +37,43 @@ impl Service {
     }
 }
 
-/// Does what one request asks for. A panic is the failure of that request alone: containerd gets an answer, and the
+/// Does what one request asks for, to its end, also when containerd gives it up before: a deed that stops in the middle
+/// would leave what nobody knows of. A panic is the failure of that request alone: containerd gets an answer, and the
 /// host's other containers go on.
-pub(crate) async fn answered<T>(verb: &'static str, work: impl Future<Output = Result<T, TaskError>>) -> TtrpcResult<T> {
-    match AssertUnwindSafe(work).catch_unwind().await {
+pub(crate) async fn answered<T: Send + 'static>(
+    verb: &'static str,
+    work: impl Future<Output = Result<T, TaskError>> + Send + 'static,
+) -> TtrpcResult<T> {
+    answered_or_undone(verb, work, async {}).await
+}
+
+/// The same, and `undo` if the deed succeeded when nobody was there any more to be told.
+pub(crate) async fn answered_or_undone<T: Send + 'static>(
+    verb: &'static str,
+    work: impl Future<Output = Result<T, TaskError>> + Send + 'static,
+    undo: impl Future<Output = ()> + Send + 'static,
+) -> TtrpcResult<T> {
+    let (tell, told) = oneshot::channel();
+    let deed = tokio::spawn(async move {
+        if let Err(Ok(_)) = tell.send(work.await) {
+            tracing::warn!(verb, "done when containerd had given it up");
+            undo.await;
+        }
+    });
+    let outcome = match told.await {
+        Ok(result) => Ok(result),
+        Err(_) => Err(deed.await.err().and_then(|error| error.try_into_panic().ok()).unwrap_or_else(|| Box::new("it was stopped"))),
+    };
+    answer(verb, outcome)
+}
+
+/// Waits for what changes nothing, no longer than containerd does.
+pub(crate) async fn awaited<T>(verb: &'static str, wait: impl Future<Output = Result<T, TaskError>>) -> TtrpcResult<T> {
+    answer(verb, AssertUnwindSafe(wait).catch_unwind().await)
+}
+
+fn answer<T>(verb: &'static str, outcome: Result<Result<T, TaskError>, Box<dyn Any + Send>>) -> TtrpcResult<T> {
+    match outcome {
         Ok(result) => result.map_err(|error| {
             tracing::debug!(verb, "refused: {}", crate::error::chain(&error));
             error.into()
@@ -56,20 +91,29 @@ macro_rules! serve {
     ($($verb:ident($request:ty) -> $response:ty;)*) => {
         #[async_trait]
         impl TaskService for Service {
+            async fn create(&self, _: &TtrpcContext, request: CreateTaskRequest) -> TtrpcResult<CreateTaskResponse> {
+                let (host, of_undo, id) = (Arc::clone(&self.host), Arc::clone(&self.host), request.id.clone());
+                let undo = async move { verbs::take_back(&of_undo, &id).await };
+                answered_or_undone("create", async move { verbs::create(&host, request).await }, undo).await
+            }
+
+            async fn wait(&self, _: &TtrpcContext, request: WaitRequest) -> TtrpcResult<WaitResponse> {
+                awaited("wait", verbs::wait(&self.host, request)).await
+            }
+
             $(async fn $verb(&self, _: &TtrpcContext, request: $request) -> TtrpcResult<$response> {
-                answered(stringify!($verb), verbs::$verb(&self.host, request)).await
+                let host = Arc::clone(&self.host);
+                answered(stringify!($verb), async move { verbs::$verb(&host, request).await }).await
             })*
         }
     };
 }
 
 serve! {
-    create(CreateTaskRequest) -> CreateTaskResponse;
     start(StartRequest) -> StartResponse;
     state(StateRequest) -> StateResponse;
     pids(PidsRequest) -> PidsResponse;
     kill(KillRequest) -> Empty;
-    wait(WaitRequest) -> WaitResponse;
     delete(DeleteRequest) -> DeleteResponse;
     exec(ExecProcessRequest) -> Empty;
     pause(PauseRequest) -> Empty;
@@ -84,30 +128,4 @@ serve! {
 }
 
 #[cfg(test)]
-mod tests {
-    use containerd_shim_protos::ttrpc::{Code, Error};
-
-    use super::*;
-
-    fn code<T: std::fmt::Debug>(result: TtrpcResult<T>) -> (Code, String) {
-        match result {
-            Err(Error::RpcStatus(status)) => (status.code(), status.message),
-            other => panic!("{other:?} is no answer with a code"),
-        }
-    }
-
-    #[tokio::test]
-    async fn a_panic_fails_one_request_and_says_which() {
-        let failed = answered::<()>("pids", async { panic!("no list of {}", "processes") }).await;
-        let (failed_code, text) = code(failed);
-        assert_eq!(failed_code, Code::INTERNAL);
-        assert!(text.contains("pids") && text.contains("no list of processes"), "{text}");
-        assert_eq!(answered("pids", async { Ok(1) }).await.unwrap(), 1);
-    }
-
-    #[tokio::test]
-    async fn an_answer_has_the_errors_code_and_words() {
-        let (code, text) = code(answered::<()>("state", async { Err(TaskError::NotFound { id: "c1".to_owned() }) }).await);
-        assert_eq!((code, text.as_str()), (Code::NOT_FOUND, "there is no task c1"));
-    }
-}
+mod tests;

@@ -30,7 +30,7 @@ use end::watch;
 mod end;
 mod kill;
 
-pub(crate) use end::delete;
+pub(crate) use end::{delete, take_back};
 pub(crate) use kill::{kill, pause, resume};
 
 pub(crate) async fn create(host: &Arc<Host>, request: CreateTaskRequest) -> Result<CreateTaskResponse, TaskError> {

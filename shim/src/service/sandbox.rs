@@ -16,6 +16,7 @@
 //! UpdateSandbox is not in the protocol that we have; containerd is told so, and goes on without.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -47,7 +48,7 @@ use crate::host::Host;
 use crate::lifecycle::State;
 use crate::paths::HostPath;
 use crate::process::{Process, SIGKILL};
-use crate::service::answered;
+use crate::service::{answered, answered_or_undone, awaited};
 use crate::verbs;
 
 /// The message by which CRI describes a pod.
@@ -59,9 +60,10 @@ const READY: &str = "SANDBOX_READY";
 const NOT_READY: &str = "SANDBOX_NOTREADY";
 
 /// The Sandbox service of a host.
+#[derive(Clone)]
 pub struct Sandboxes {
     host: Arc<Host>,
-    pods: Mutex<HashMap<String, Arc<Made>>>,
+    pods: Arc<Mutex<HashMap<String, Arc<Made>>>>,
 }
 
 /// What is known of a pod beside its task.
@@ -69,12 +71,14 @@ struct Made {
     config: PodConfig,
     spec: Spec,
     at: SystemTime,
+    /// Held while it is made or removed.
+    turn: tokio::sync::Mutex<()>,
 }
 
 impl Sandboxes {
     /// The service of `host`.
     pub fn new(host: Arc<Host>) -> Self {
-        Self { host, pods: Mutex::default() }
+        Self { host, pods: Arc::default() }
     }
 
     fn pods(&self) -> MutexGuard<'_, HashMap<String, Arc<Made>>> {
@@ -101,23 +105,44 @@ impl Sandboxes {
         }
         let (id, bundle) = (request.sandbox_id, PathBuf::from(request.bundle_path));
         let spec = config.spec(&id, &request.netns_path);
+        let made = Arc::new(Made { config, spec, at: SystemTime::now(), turn: tokio::sync::Mutex::default() });
+        // Before anybody can know of it: a shutdown that comes meanwhile waits for what comes of this.
+        let _turn = made.turn.lock().await;
+        self.add(&id, &made)?;
+        let done = self.make(&id, &bundle, &made).await;
+        if done.is_err() {
+            self.pods().remove(&id);
+        }
+        done.map(|()| CreateSandboxResponse::default())
+    }
+
+    fn add(&self, id: &str, made: &Arc<Made>) -> Result<(), TaskError> {
+        match self.pods().entry(id.to_owned()) {
+            Entry::Occupied(_) => Err(TaskError::Exists { id: id.to_owned() }),
+            Entry::Vacant(place) => {
+                place.insert(Arc::clone(made));
+                Ok(())
+            }
+        }
+    }
+
+    async fn make(&self, id: &str, bundle: &Path, made: &Made) -> Result<(), TaskError> {
         let file = bundle.join(CONFIG);
-        spec.save(&file).map_err(|source| CreateError::Spec { file: HostPath::new(file), source })?;
+        made.spec.save(&file).map_err(|source| CreateError::Spec { file: HostPath::new(file), source })?;
         let create = CreateTaskRequest {
-            id: id.clone(),
+            id: id.to_owned(),
             bundle: bundle.display().to_string(),
-            options: MessageField::some(options(&config, self.host.max_containers)),
+            options: MessageField::some(options(&made.config, self.host.max_containers)),
             ..Default::default()
         };
         verbs::create(&self.host, create).await?;
-        if let Err(error) = self.make_files(&id, &config).await {
-            if let Err(error) = self.remove(&id).await {
-                tracing::warn!(pod = id, "cannot take back the pod: {}", crate::error::chain(&error));
-            }
-            return Err(error);
+        let files = self.make_files(id, &made.config).await;
+        if files.is_err()
+            && let Err(error) = self.remove(id).await
+        {
+            tracing::warn!(pod = id, "cannot take back the pod: {}", crate::error::chain(&error));
         }
-        self.pods().insert(id, Arc::new(Made { config, spec, at: SystemTime::now() }));
-        Ok(CreateSandboxResponse::default())
+        files
     }
 
     fn files(&self, id: &str) -> Result<PodFiles, TaskError> {
@@ -176,10 +201,17 @@ impl Sandboxes {
 
     /// Removes the pod. containerd may ask twice.
     async fn shutdown(&self, id: &str) -> Result<(), TaskError> {
-        if self.pod(id).is_err() {
+        let Ok(made) = self.pod(id) else { return Ok(()) };
+        let _turn = made.turn.lock().await;
+        // It could not be made, or somebody else removed it meanwhile.
+        if !self.pod(id).is_ok_and(|now| Arc::ptr_eq(&now, &made)) {
             return Ok(());
         }
-        self.stop(id).await?;
+        match self.stop(id).await {
+            // Its task was deleted by itself.
+            Ok(()) | Err(TaskError::NotFound { .. }) => {}
+            Err(error) => return Err(error),
+        }
         self.remove(id).await?;
         self.pods().remove(id);
         Ok(())
@@ -217,41 +249,52 @@ impl Sandboxes {
 #[async_trait]
 impl SandboxService for Sandboxes {
     async fn create_sandbox(&self, _: &TtrpcContext, request: CreateSandboxRequest) -> TtrpcResult<CreateSandboxResponse> {
-        answered("create_sandbox", Box::pin(self.create(request))).await
+        let (this, of_undo, id) = (self.clone(), self.clone(), request.sandbox_id.clone());
+        let undo = async move {
+            if let Err(error) = of_undo.shutdown(&id).await {
+                tracing::warn!(pod = id, "cannot take back the pod: {}", crate::error::chain(&error));
+            }
+        };
+        answered_or_undone("create_sandbox", async move { Box::pin(this.create(request)).await }, undo).await
     }
 
     async fn start_sandbox(&self, _: &TtrpcContext, request: StartSandboxRequest) -> TtrpcResult<StartSandboxResponse> {
-        answered("start_sandbox", self.start(request)).await
+        let this = self.clone();
+        answered("start_sandbox", async move { this.start(request).await }).await
     }
 
     async fn platform(&self, _: &TtrpcContext, request: PlatformRequest) -> TtrpcResult<PlatformResponse> {
         let platform = async { self.pod(&request.sandbox_id).map(|_| own_platform()) };
-        let platform = answered("platform", platform).await?;
+        let platform = awaited("platform", platform).await?;
         Ok(PlatformResponse { platform: MessageField::some(platform), ..Default::default() })
     }
 
     async fn stop_sandbox(&self, _: &TtrpcContext, request: StopSandboxRequest) -> TtrpcResult<StopSandboxResponse> {
-        answered("stop_sandbox", self.stop(&request.sandbox_id)).await.map(|()| StopSandboxResponse::default())
+        let this = self.clone();
+        let stopped = answered("stop_sandbox", async move { this.stop(&request.sandbox_id).await });
+        stopped.await.map(|()| StopSandboxResponse::default())
     }
 
     async fn wait_sandbox(&self, _: &TtrpcContext, request: WaitSandboxRequest) -> TtrpcResult<WaitSandboxResponse> {
-        answered("wait_sandbox", self.wait(request)).await
+        awaited("wait_sandbox", self.wait(request)).await
     }
 
     async fn sandbox_status(&self, _: &TtrpcContext, request: SandboxStatusRequest) -> TtrpcResult<SandboxStatusResponse> {
-        answered("sandbox_status", async { self.status(request) }).await
+        awaited("sandbox_status", async { self.status(request) }).await
     }
 
     async fn ping_sandbox(&self, _: &TtrpcContext, request: PingRequest) -> TtrpcResult<PingResponse> {
-        answered("ping_sandbox", async { self.pod(&request.sandbox_id) }).await.map(|_| PingResponse::default())
+        awaited("ping_sandbox", async { self.pod(&request.sandbox_id) }).await.map(|_| PingResponse::default())
     }
 
     async fn shutdown_sandbox(&self, _: &TtrpcContext, request: ShutdownSandboxRequest) -> TtrpcResult<ShutdownSandboxResponse> {
-        answered("shutdown_sandbox", self.shutdown(&request.sandbox_id)).await.map(|()| ShutdownSandboxResponse::default())
+        let this = self.clone();
+        let shut = answered("shutdown_sandbox", async move { this.shutdown(&request.sandbox_id).await });
+        shut.await.map(|()| ShutdownSandboxResponse::default())
     }
 
     async fn sandbox_metrics(&self, _: &TtrpcContext, request: SandboxMetricsRequest) -> TtrpcResult<SandboxMetricsResponse> {
-        answered("sandbox_metrics", self.metrics(request)).await
+        awaited("sandbox_metrics", self.metrics(request)).await
     }
 }
 

@@ -77,6 +77,15 @@ pub(crate) async fn delete(host: &Arc<Host>, request: DeleteRequest) -> Result<D
     Ok(DeleteResponse { pid: process.pid(), exit_status: exit.status, exited_at: timestamp(exit), ..Default::default() })
 }
 
+/// Deletes a container that was made when whoever had asked for it had given up.
+pub(crate) async fn take_back(host: &Arc<Host>, id: &str) {
+    match delete(host, DeleteRequest { id: id.to_owned(), ..Default::default() }).await {
+        // containerd deletes it too, and may be faster.
+        Ok(_) | Err(TaskError::NotFound { .. }) => {}
+        Err(error) => tracing::warn!(container = id, "cannot take it back: {}", crate::error::chain(&error)),
+    }
+}
+
 /// Ends a process that was never started.
 async fn end_unstarted(host: &Arc<Host>, task: &Arc<Task>, process: &Arc<Process>) -> Result<(), TaskError> {
     match &task.body {
