@@ -4,6 +4,8 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod callers;
+
 const STATES: [State; 4] = [State::Created, State::Running, State::Paused, State::Exited];
 const VERBS: [Verb; 8] = [Verb::Start, Verb::Signal, Verb::Kill, Verb::Pause, Verb::Resume, Verb::Update, Verb::Exec, Verb::Delete];
 
