@@ -19,6 +19,25 @@ static void end(int signal) {
     _exit(0);
 }
 
+static volatile sig_atomic_t counted;
+
+static void count(int signal) {
+    (void)signal;
+    counted++;
+}
+
+static void end_with_count(int signal) {
+    (void)signal;
+    _exit(counted);
+}
+
+// Counts the signal that stops a systemd, of which none is lost while another waits, and ends with their number.
+static _Noreturn void count_command(void) {
+    signal(37, count);
+    signal(SIGTERM, end_with_count);
+    for (;;) pause();
+}
+
 static int by_text(const void *a, const void *b) {
     return strcmp(*(char *const *)a, *(char *const *)b);
 }
@@ -106,7 +125,8 @@ int main(int argc, char **argv) {
     if (strcmp(command, "read") == 0 && argc == 3) return read_command(argv[2]);
     if (strcmp(command, "processes") == 0) return processes_command();
     if (strcmp(command, "family") == 0) family_command();
+    if (strcmp(command, "count") == 0) count_command();
     if (strcmp(command, "size") == 0) return size_command();
-    fputs("usage: native env|args|sleep|exit N|tick|read PATH|processes|family|size\n", stderr);
+    fputs("usage: native env|args|sleep|exit N|tick|read PATH|processes|family|count|size\n", stderr);
     return 2;
 }

@@ -2,8 +2,8 @@
 //!
 //! `cargo xtask test --class node` prepares what is needed and says where; without that, every test is reported as
 //! ignored, with the reason. Themes, one file each: [`run`], [`files`], [`images`], [`refusals`], [`life`], [`pod`],
-//! [`shim`]; the Task service, in [`exec`], [`verbs`], [`signals`], [`terminal`]; [`processes`], and what happens when one is
-//! lost, in [`faults`] and [`launcher`]; pods of CRI in [`pods`], with users of their own in [`pod_users`]; restarts of more containerds in [`versions`]; many
+//! [`shim`]; the Task service, in [`exec`], [`verbs`], [`races`], [`signals`], [`terminal`]; [`processes`], and what happens when one is
+//! lost or has no room, in [`faults`], [`descriptors`] and [`launcher`]; pods of CRI in [`pods`], with users of their own in [`pod_users`]; restarts of more containerds in [`versions`]; many
 //! containers in [`endurance`]; and [`ground`] for what the tests themselves stand on.
 //!
 //! They ask containerd through `ctr`, and where that cannot ask or does not tell, through its own services ([`grpc`]:
@@ -54,6 +54,8 @@ mod shim;
 mod exec;
 #[path = "node/verbs.rs"]
 mod verbs;
+#[path = "node/races.rs"]
+mod races;
 #[path = "node/signals.rs"]
 mod signals;
 #[path = "node/terminal.rs"]
@@ -62,6 +64,8 @@ mod terminal;
 mod processes;
 #[path = "node/faults.rs"]
 mod faults;
+#[path = "node/descriptors.rs"]
+mod descriptors;
 #[path = "node/pods.rs"]
 mod pods;
 #[path = "node/pod_users.rs"]
@@ -89,10 +93,12 @@ const THEMES: &[&[Test]] = &[
     shim::TESTS,
     exec::TESTS,
     verbs::TESTS,
+    races::TESTS,
     signals::TESTS,
     terminal::TESTS,
     processes::TESTS,
     faults::TESTS,
+    descriptors::TESTS,
     pods::TESTS,
     pod_users::TESTS,
     launcher::TESTS,

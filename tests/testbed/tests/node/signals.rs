@@ -21,6 +21,9 @@ tests![
     a_paused_guest_ends_by_sigkill_within_a_second,
     a_guest_that_somebody_stopped_ends_by_sigkill_within_a_second,
     a_native_program_gets_the_signal_itself,
+    a_real_time_signal_ends_a_guest,
+    a_signal_to_all_processes_reaches_each_once,
+    a_number_that_is_no_signal_is_refused,
     memory_beyond_the_limit_is_137_and_told_as_such,
     a_kill_is_not_told_as_a_lack_of_memory,
     a_trap_is_134_and_no_kill,
@@ -149,6 +152,50 @@ fn a_native_program_gets_the_signal_itself(node: &Node) -> Result<Verdict> {
         node.machine().read(task.pid().unwrap_or(1), "status").unwrap_or_default()
     })?;
     ends(node, &id, "SIGTERM", 0)?;
+    task.delete()?;
+    Ok(Verdict::Holds)
+}
+
+/// What images of systemd name as their stop signal: SIGRTMIN+3.
+const STOP_SYSTEMD: u32 = 37;
+
+fn a_real_time_signal_ends_a_guest(node: &Node) -> Result<Verdict> {
+    let task = node.guest(&SPIN)?.start()?;
+    node.tasks().kill(task.id(), "", STOP_SYSTEMD)?;
+    let end = node.tasks().wait(task.id(), "")?;
+    ensure!(end.code == 128 + STOP_SYSTEMD, "{end:?}");
+    task.delete()?;
+    Ok(Verdict::Holds)
+}
+
+fn a_signal_to_all_processes_reaches_each_once(node: &Node) -> Result<Verdict> {
+    const SENT: u32 = 3;
+    let task = node.native(&["count"])?.start()?;
+    let id = task.id().to_owned();
+    let status = || node.machine().read(task.pid()?, "status");
+    let caught = || Ok(status()?.lines().any(|line| line == "SigCgt:\t0000001000004000").then_some(()));
+    wait::until("it to have asked for its signals", LIMIT, caught, || status().unwrap_or_default())?;
+    for _ in 0..SENT {
+        task.kill_all(&STOP_SYSTEMD.to_string())?;
+    }
+    // A signal is handled before a later one of a lower number only if it has arrived.
+    let none_waits = || Ok(status()?.lines().any(|line| line == "ShdPnd:\t0000000000000000").then_some(()));
+    wait::until("it to have got them", LIMIT, none_waits, || status().unwrap_or_default())?;
+    node.tasks().kill(&id, "", 15)?;
+    let end = node.tasks().wait(&id, "")?;
+    ensure!(end.code == SENT, "of {SENT} signals it got {}", end.code);
+    task.delete()?;
+    Ok(Verdict::Holds)
+}
+
+fn a_number_that_is_no_signal_is_refused(node: &Node) -> Result<Verdict> {
+    let task = node.guest(&SPIN)?.start()?;
+    for number in [0, 65, u32::MAX] {
+        let answer = node.tasks().kill(task.id(), "", number);
+        ensure!(answer.as_ref().is_err_and(|refusal| refusal.code == tonic::Code::InvalidArgument), "signal {number} gave {answer:?}");
+    }
+    ensure!(task.status()? == "RUNNING", "it is {}", task.status()?);
+    ends(node, task.id(), "SIGKILL", 137)?;
     task.delete()?;
     Ok(Verdict::Holds)
 }
