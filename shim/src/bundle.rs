@@ -27,7 +27,7 @@ const POD_NAME: &str = "io.kubernetes.cri.sandbox-name";
 /// What kind of container CRI asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
-    /// The pod's sandbox: holds its namespaces, runs the pause program.
+    /// The pod's sandbox: holds its namespaces, and runs nothing.
     Sandbox,
     /// A container of the pod, or one that was started without CRI.
     Container,

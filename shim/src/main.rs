@@ -1,4 +1,4 @@
-//! `wasmedge-host`: serves the Task service of one pod. Started by the launcher, never by hand.
+//! `wasmedge-host`: serves the containers of a node. Started by the launcher, never by hand.
 
 fn main() -> std::process::ExitCode {
     shim::serve::run()
