@@ -29,7 +29,7 @@ pub(crate) fn write(path: &Path, value: &str, field: &str) -> Result<(), CgroupE
     put(&mut open(path)?, path, value, field)
 }
 
-/// As [`write`], into a file that is open already.
+/// As [`write()`], into a file that is open already.
 pub(crate) fn put(file: &mut File, path: &Path, value: &str, field: &str) -> Result<(), CgroupError> {
     file.write_all(value.as_bytes()).map_err(|source| CgroupError::Set {
         field: field.to_owned(),

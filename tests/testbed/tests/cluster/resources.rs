@@ -103,7 +103,8 @@ fn pods_come_back_on_a_new_host_when_theirs_is_killed(namespace: &Namespace<'_>)
         cluster.wait_for(&namespace.name, "pods", what, |pods| {
             let pods = pods["items"].as_array().context("a list of pods")?;
             let status = |pod: &Value| pod["status"]["containerStatuses"][0].clone();
-            let is_back = |pod: &Value| status(pod)["state"]["running"].is_object() && status(pod)["restartCount"].as_u64() == Some(restarts);
+            let is_back =
+                |pod: &Value| status(pod)["state"]["running"].is_object() && status(pod)["restartCount"].as_u64() == Some(restarts);
             Ok((pods.len() == 3 && pods.iter().all(is_back)).then_some(()))
         })
     };
