@@ -1,6 +1,7 @@
 //! From the command line to the running services, and to their end.
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "the engine's version is asked for on the command line")]
+#![expect(clippy::print_stdout, reason = "the engine's version is asked for on the command line")]
 
+use std::io::Write as _;
 use std::os::fd::{FromRawFd as _, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
@@ -19,7 +20,7 @@ use guest_sandbox::seccomp::FilterCache;
 use host_reports::events::Events;
 use host_reports::logs::{self, Identity, Logs};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use shim_protocol::host::{HostArguments, Place, SOCKET_FD};
+use shim_protocol::host::{HostArguments, Place, READY, SOCKET_FD};
 use shim_protocol::options::LogLevel;
 use shim_protocol::record::Records;
 use tokio::runtime::Handle;
@@ -54,7 +55,8 @@ pub fn run() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("the host ends: {error:#}");
-            eprintln!("{error:#}");
+            // The launcher waits for it, unless it was killed.
+            let _ = writeln!(std::io::stderr(), "{error:#}");
             ExitCode::FAILURE
         }
     }
@@ -122,11 +124,19 @@ async fn host(arguments: HostArguments, listener: UnixListener, zygote: Zygote, 
     }));
     let mut server = server(listener, &host)?;
     server.start().await.context("serve")?;
+    say_ready().context("take leave of the launcher")?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), socket = %host.socket.display(), "the host serves");
     tokio::spawn(watch_zygote(lost, Arc::clone(&host)));
     host.until_unneeded().await;
     tracing::info!("the host ends: nobody needs it");
     Ok(())
+}
+
+/// Lets the launcher go, which waits to tell containerd why this host cannot serve.
+fn say_ready() -> std::io::Result<()> {
+    // It may have been killed.
+    let _ = std::io::stderr().write_all(READY.as_bytes());
+    Ok(rustix::stdio::dup2_stderr(std::fs::File::options().read(true).write(true).open("/dev/null")?)?)
 }
 
 fn server(listener: UnixListener, host: &Arc<Host>) -> Result<Server> {

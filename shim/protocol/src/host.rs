@@ -14,3 +14,7 @@ pub use place::{Liveness, Locked, Place, Retired, SOCKETS, liveness, liveness_af
 
 /// The descriptor on which a host finds its listening socket (containerd's shim contract).
 pub const SOCKET_FD: i32 = 3;
+
+/// What a host says on standard error once it serves: the last that it says there. What it says without this is why it
+/// cannot serve.
+pub const READY: &str = "wasmedge-host serves\n";

@@ -11,6 +11,7 @@ use containerd_shim_protos::bootstrap_api::BootstrapResult;
 use containerd_shim_protos::protobuf::Message as _;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use shim_protocol::host::READY;
 use shim_protocol::wire::Message;
 
 #[cfg(target_arch = "x86_64")]
@@ -37,9 +38,10 @@ impl Bundle {
         // Waits at a pipe that nobody opens, without a child that would outlive it.
         assert!(Command::new("mkfifo").arg(bundle.path("never")).status().unwrap().success());
         let script = format!(
-            "#!/bin/sh\n(pwd; env; for a; do echo \"$a\"; done; readlink /proc/$$/fd/0 /proc/$$/fd/3) > {root}/host-$$.new\n\
-             mv {root}/host-$$.new {root}/host-$$\nread never < {root}/never\n",
-            root = bundle.folder.path().display()
+            "#!/bin/sh\ntrap '' PIPE\n(pwd; env; for a; do echo \"$a\"; done; readlink /proc/$$/fd/0 /proc/$$/fd/3) > {root}/host-$$.new\n\
+             mv {root}/host-$$.new {root}/host-$$\necho {READY} >&2\nexec 2>/dev/null\nread never < {root}/never\n",
+            root = bundle.folder.path().display(),
+            READY = READY.trim_end(),
         );
         fs::write(bundle.path("loader"), script).unwrap();
         fs::set_permissions(bundle.path("loader"), fs::Permissions::from_mode(0o755)).unwrap();

@@ -87,6 +87,16 @@ fn a_host_that_cannot_be_started_leaves_no_file() {
 }
 
 #[test]
+fn a_host_that_ends_at_once_says_why_and_leaves_no_file() {
+    let bundle = Bundle::unpack();
+    fs::write(bundle.loader(), "#!/bin/sh\necho 'libwasmedge.so.0: cannot open shared object file' >&2\nexit 127\n").unwrap();
+    let output = bundle.command("c1").output().unwrap();
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && error.contains("the host did not start: libwasmedge.so.0: cannot open"), "{error}");
+    assert_eq!(bundle.files_of_sockets(), Vec::<String>::new());
+}
+
+#[test]
 fn bad_options_are_said_before_anything_is_started() {
     let bundle = Bundle::unpack();
     let input = bundle.path("old-input");
