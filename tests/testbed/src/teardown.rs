@@ -289,9 +289,10 @@ impl Shared {
         for action in list.into_iter().rev() {
             action.run();
         }
-        let result = sweep::clear(&self.places, &self.name).with_context(|| format!("clean up after {}", self.name));
+        // Whoever looks for dead runs holds the gate, and must not find one that is half gone.
+        let cleared = self.places.gate().and_then(|_gate| sweep::clear(&self.places, &self.name));
         self.unlock();
-        result
+        cleared.with_context(|| format!("clean up after {}", self.name))
     }
 }
 
