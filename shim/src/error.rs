@@ -138,8 +138,8 @@ impl CreateError {
             Self::Descriptors(_) | Self::Full { .. } => Code::RESOURCE_EXHAUSTED,
             Self::Draining
             | Self::Ending
-            | Self::Sandbox(SandboxError::ZygoteLost(_))
-            | Self::Native(NativeError::ZygoteLost(_)) => Code::UNAVAILABLE,
+            | Self::Sandbox(SandboxError::ZygoteLost(_) | SandboxError::ZygoteEnded(_))
+            | Self::Native(NativeError::ZygoteLost(_) | NativeError::ZygoteEnded { .. }) => Code::UNAVAILABLE,
             Self::Panicked(_) => Code::INTERNAL,
             Self::Io(_)
             | Self::Record(_)

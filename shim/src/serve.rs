@@ -105,7 +105,6 @@ fn launcher() -> Result<PathBuf> {
 
 async fn host(arguments: HostArguments, listener: UnixListener, zygote: Zygote, logs: Logs) -> Result<()> {
     let HostArguments { namespace, address, key, socket, max_containers, .. } = arguments;
-    let lost = zygote.pidfd().try_clone_to_owned().context("watch the process that forks guests")?;
     let events = Events::start(namespace.clone(), &std::env::var(TTRPC_ADDRESS).unwrap_or_default(), &Handle::current());
     let host = Arc::new(Host::new(Parts {
         records: Records::of(&address),
@@ -126,7 +125,7 @@ async fn host(arguments: HostArguments, listener: UnixListener, zygote: Zygote, 
     server.start().await.context("serve")?;
     say_ready().context("take leave of the launcher")?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), socket = %host.socket.display(), "the host serves");
-    tokio::spawn(watch_zygote(lost, Arc::clone(&host)));
+    tokio::spawn(watch_zygote(Arc::clone(&host)));
     host.until_unneeded().await;
     tracing::info!("the host ends: nobody needs it");
     Ok(())
@@ -151,12 +150,20 @@ fn server(listener: UnixListener, host: &Arc<Host>) -> Result<Server> {
     Ok(server.register_service(service()).register_service(former).register_service(sandboxes))
 }
 
-/// A host whose zygote is lost can make no more guests; those that it has are its own children and go on.
-async fn watch_zygote(pidfd: OwnedFd, host: Arc<Host>) {
-    let ended = async { process::readable(pidfd)?.readable().await.map(drop) };
-    match ended.await {
-        Ok(()) => tracing::error!("the process that forks guests was lost: this host takes no more containers"),
-        Err(error) => tracing::error!("the process that forks guests cannot be watched: {error}"),
+/// A zygote that is lost has another in its place before somebody asks for it. Where there can be none, the host makes no
+/// more guests; those that it has are its own children and go on.
+async fn watch_zygote(host: Arc<Host>) {
+    loop {
+        let asked = Arc::clone(&host);
+        let zygote = tokio::task::spawn_blocking(move || asked.zygote.pidfd()).await;
+        let ended = async { anyhow::Ok(process::readable(zygote??)?.readable().await.map(drop)?) };
+        match ended.await {
+            Ok(()) => tracing::error!("the process that forks guests was lost: another one takes its place"),
+            Err(error) => {
+                tracing::error!("no guest can be forked any more, so this host takes no more containers: {error:#}");
+                break;
+            }
+        }
     }
     host.drain().await;
 }

@@ -12,7 +12,13 @@ pub enum NativeError {
     /// [`init`](crate::init) was not called.
     #[error("native containers need their zygote, which this process has not forked")]
     NoZygote,
-    /// The zygote was killed, or ended. This host can start and delete the native containers that it has, and create
+    /// The zygote was killed, or ended, before it had made a worker. Another one takes its place.
+    #[error("the zygote of native containers ended before it could set up {what}, and another one takes its place: try again")]
+    ZygoteEnded {
+        /// What it was to set up.
+        what: String,
+    },
+    /// The zygote was killed, or ended, and none can take its place. This host can start and delete the native containers that it has, and create
     /// none any more.
     #[error("the zygote of native containers is gone; containers that run are not harmed, new ones need a new host")]
     ZygoteLost(#[source] io::Error),

@@ -33,7 +33,7 @@ use recorder::Recorder;
 use tongue::Tongue;
 
 /// What a worker is to do. All files exist; the worker writes beside them.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) enum Task {
     /// Create a container.
     Create {

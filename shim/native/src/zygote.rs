@@ -1,18 +1,21 @@
-//! The zygote: a process forked while the host has one thread, because only from such a process can libcontainer fork.
+//! The zygotes: processes forked while the host has one thread, because only from such a process can libcontainer fork.
 //!
-//! It makes a worker for each task and knows nothing else. A worker is a child of the host, as is what libcontainer
-//! forks in it.
+//! They make a worker for each task and know nothing else. A worker is a child of the host, as is what libcontainer
+//! forks in it. There are two, of which one is asked; when it is lost, the other one takes its place and forks another.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use nix::sys::prctl::set_name;
 use nix::unistd::{ForkResult, fork};
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::fstat;
 use rustix::io::retry_on_intr;
-use rustix::process::{Pid, PidfdFlags, Signal, getpid, getppid, pidfd_open, set_parent_process_death_signal};
+use rustix::process::{
+    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, getpid, getppid, kill_process, pidfd_open, set_parent_process_death_signal, waitid,
+};
+use serde::{Deserialize, Serialize};
 
 use crate::error::{NativeError, ProgramFault};
 use crate::leftovers;
@@ -20,33 +23,105 @@ use crate::link::{self, Message};
 use crate::stdio::Streams;
 use crate::worker::{self, Job, Task};
 
-/// The host's end. Kept for the life of the process: when it closes, the zygote ends.
-static ZYGOTE: OnceLock<OwnedFd> = OnceLock::new();
+/// The zygotes of this process. Kept for its life: when the host's ends are closed, the zygotes end.
+static ZYGOTES: OnceLock<Mutex<Zygotes>> = OnceLock::new();
 
-/// Forks the zygote of native containers. To be called once, while this process has one thread, and by the thread that
+struct Zygotes {
+    /// Is asked.
+    current: Zygote,
+    /// Takes its place; none when that could not be forked.
+    heir: Option<Zygote>,
+}
+
+struct Zygote {
+    pid: Pid,
+    /// The host's end.
+    socket: OwnedFd,
+}
+
+/// What a zygote is asked for.
+#[derive(Serialize, Deserialize)]
+enum Request {
+    /// A worker for this task. With it come its way back and three streams.
+    Worker(Task),
+    /// Another zygote. With it comes its end of the socket. The answer is its number.
+    Heir,
+}
+
+/// Forks the zygotes of native containers. To be called once, while this process has one thread, and by the thread that
 /// lives as long as the process: the kernel counts it as the parent of every native container, which ends when it does.
 /// A second call changes nothing.
 ///
 /// # Errors
 /// When the kernel gives no socket or no process.
-#[expect(unsafe_code, reason = "forking is unsafe in general")]
 pub fn init() -> io::Result<()> {
-    if ZYGOTE.get().is_some() {
+    if ZYGOTES.get().is_some() {
         return Ok(());
     }
-    let (ours, theirs) = link::pair()?;
-    let host = getpid();
-    // SAFETY: the caller has one thread, so the child finds no lock held and may go on as any program does.
-    match unsafe { fork() }? {
-        ForkResult::Child => {
-            drop(ours);
-            serve(theirs, host)
+    let (current, heir) = (Zygote::fork()?, Some(Zygote::fork()?));
+    ZYGOTES.get_or_init(|| Mutex::new(Zygotes { current, heir }));
+    Ok(())
+}
+
+impl Zygotes {
+    /// Sends what it takes to have a worker.
+    fn send(&mut self, request: &Request, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
+        if self.current.is_lost()
+            && let Some(heir) = self.heir.take()
+        {
+            tracing::error!("the process that forks native containers was lost: another one takes its place");
+            std::mem::replace(&mut self.current, heir).end();
         }
-        ForkResult::Parent { .. } => {
-            ZYGOTE.get_or_init(|| ours);
-            Ok(())
+        if self.heir.as_ref().is_none_or(Zygote::is_lost) {
+            match self.current.have_another() {
+                Ok(another) => drop(self.heir.replace(another).map(Zygote::end)),
+                Err(error) => tracing::error!(%error, "the process that forks native containers has no heir"),
+            }
+        }
+        link::send(self.current.socket.as_fd(), request, descriptors)
+    }
+}
+
+impl Zygote {
+    #[expect(unsafe_code, reason = "forking is unsafe in general")]
+    fn fork() -> io::Result<Self> {
+        let (ours, theirs) = link::pair()?;
+        let host = getpid();
+        // SAFETY: the caller of `init` has one thread, so the child finds no lock held and may go on as any program does.
+        match unsafe { fork() }? {
+            ForkResult::Child => {
+                drop(ours);
+                serve(theirs, host)
+            }
+            ForkResult::Parent { child } => Ok(Self { pid: process(child.as_raw())?, socket: ours }),
         }
     }
+
+    /// Whether nobody has the other end of its socket any more.
+    fn is_lost(&self) -> bool {
+        let mut ends = [PollFd::new(&self.socket, PollFlags::empty())];
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        poll(&mut ends, Some(&now)).is_ok() && ends[0].revents().contains(PollFlags::HUP)
+    }
+
+    /// Has it fork another one.
+    fn have_another(&self) -> io::Result<Self> {
+        let (ours, theirs) = link::pair()?;
+        link::send(self.socket.as_fd(), &Request::Heir, &[theirs.as_fd()])?;
+        drop(theirs);
+        let (pid, _) = link::receive::<Result<i32, String>>(self.socket.as_fd())?.ok_or(io::ErrorKind::UnexpectedEof)?;
+        Ok(Self { pid: process(pid.map_err(io::Error::other)?)?, socket: ours })
+    }
+
+    /// Ends it, if it has not ended, and waits for it.
+    fn end(self) {
+        let _ = kill_process(self.pid, Signal::KILL);
+        let _ = retry_on_intr(|| waitid(WaitId::Pid(self.pid), WaitIdOptions::EXITED));
+    }
+}
+
+fn process(pid: i32) -> io::Result<Pid> {
+    Pid::from_raw(pid).ok_or_else(|| io::ErrorKind::InvalidData.into())
 }
 
 /// A process that a worker made, a child of this one.
@@ -61,11 +136,14 @@ pub(crate) struct Made {
 /// # Errors
 /// When there is no worker or it fails. Then what it forked has ended and was waited for, so far as it can be known.
 pub(crate) fn ask(task: &Task, streams: Streams) -> Result<Made, NativeError> {
-    let zygote = ZYGOTE.get().ok_or(NativeError::NoZygote)?;
+    let zygotes = ZYGOTES.get().ok_or(NativeError::NoZygote)?;
     let (ours, theirs) = link::pair().map_err(|source| NativeError::Kernel { action: "open a socket", source })?;
     let inode = fstat(&theirs).map_err(|error| NativeError::Kernel { action: "look at a socket", source: error.into() })?.st_ino;
     let [stdin, stdout, stderr] = &streams.descriptors;
-    link::send(zygote.as_fd(), task, &[theirs.as_fd(), stdin.as_fd(), stdout.as_fd(), stderr.as_fd()]).map_err(NativeError::ZygoteLost)?;
+    let request = Request::Worker(task.clone());
+    let descriptors = [theirs.as_fd(), stdin.as_fd(), stdout.as_fd(), stderr.as_fd()];
+    // What a panicking thread left is whole: every change is the last step of its own.
+    zygotes.lock().unwrap_or_else(PoisonError::into_inner).send(&request, &descriptors).map_err(NativeError::ZygoteLost)?;
     // The descriptors are what ending a failed task's processes may need, where there are no others.
     drop((theirs, streams));
     let answer = Answer::collect(ours.as_fd());
@@ -143,7 +221,7 @@ impl Answer {
                 let detail = self.not_hatched.map(|reason| format!(": {reason}")).unwrap_or_default();
                 Err(NativeError::WorkerLost { what, detail })
             }
-            None => Err(NativeError::ZygoteLost(io::ErrorKind::UnexpectedEof.into())),
+            None => Err(NativeError::ZygoteEnded { what }),
         }
     }
 }
@@ -168,32 +246,56 @@ pub(crate) fn pid_of(pid: u32) -> Option<Pid> {
     i32::try_from(pid).ok().and_then(Pid::from_raw)
 }
 
-/// Runs in the zygote, until the host is gone.
+/// Runs in a zygote, until the host is gone.
 fn serve(socket: OwnedFd, host: Pid) -> ! {
     // To be told from the host in a list of processes.
     let _ = set_name(c"native-zygote");
     // Not needed where the host closes its end by ending, as it does. But a copy of that end may have come into another
     // process: then this ends the zygote.
     let dies = set_parent_process_death_signal(Some(Signal::KILL));
-    if dies.is_err() || getppid() != Some(host) || close_all_but(&socket).is_err() {
+    if dies.is_err() || getppid() != Some(host) || close_all_but(&socket).is_err() || leave_streams().is_err() {
         leave(1);
     }
-    while let Ok(Some((task, mut descriptors))) = link::receive::<Task>(socket.as_fd()) {
-        // Anything else did not come from `ask`.
-        let Some(streams) = descriptors.len().checked_sub(3).map(|start| descriptors.split_off(start)) else { continue };
-        let (Some(link), Ok(streams)) = (descriptors.pop(), <[OwnedFd; 3]>::try_from(streams)) else { continue };
-        match fork_sibling() {
-            Ok(Fork::Child) => {
-                // No process but the zygote may hold its socket: the host learns from it that the zygote has ended.
-                drop(socket);
-                worker::work(Job { task, streams, link })
+    while let Ok(Some((request, descriptors))) = link::receive::<Request>(socket.as_fd()) {
+        match request {
+            Request::Worker(task) => {
+                // Anything else did not come from `ask`.
+                let Ok([link, streams @ ..]) = <[OwnedFd; 4]>::try_from(descriptors) else { continue };
+                match fork_sibling() {
+                    Ok(Fork::Child) => {
+                        // No process but the zygote may hold its socket: the host learns from it that the zygote has ended.
+                        drop(socket);
+                        worker::work(Job { task, streams, link })
+                    }
+                    // That the host is gone by now is found out at the next turn.
+                    Ok(Fork::Parent(pid)) => drop(link::send(link.as_fd(), &Message::Hatched(pid), &[])),
+                    Err(error) => drop(link::send(link.as_fd(), &Message::NotHatched(error.to_string()), &[])),
+                }
             }
-            // That the host is gone by now is found out at the next turn.
-            Ok(Fork::Parent(pid)) => drop(link::send(link.as_fd(), &Message::Hatched(pid), &[])),
-            Err(error) => drop(link::send(link.as_fd(), &Message::NotHatched(error.to_string()), &[])),
+            Request::Heir => {
+                let Ok([theirs]) = <[OwnedFd; 1]>::try_from(descriptors) else { continue };
+                let forked = match fork_sibling() {
+                    Ok(Fork::Child) => {
+                        drop(socket);
+                        serve(theirs, host)
+                    }
+                    Ok(Fork::Parent(pid)) => i32::try_from(pid).map_err(|error| error.to_string()),
+                    Err(error) => Err(error.to_string()),
+                };
+                drop(theirs);
+                drop(link::send(socket.as_fd(), &forked, &[]));
+            }
         }
     }
     leave(0)
+}
+
+/// The host's standard streams are nothing to the zygote, and somebody may wait for their end.
+fn leave_streams() -> io::Result<()> {
+    let null = std::fs::File::options().read(true).write(true).open("/dev/null")?;
+    rustix::stdio::dup2_stdin(&null)?;
+    rustix::stdio::dup2_stdout(&null)?;
+    Ok(rustix::stdio::dup2_stderr(&null)?)
 }
 
 /// Closes what came from the host, beside the standard streams and `kept`: a host counts as ended when nobody holds its

@@ -58,7 +58,7 @@ const TESTS: &[(&str, Test)] = &[
     ("a_container_that_waits_for_its_start_dies_with_its_host", hosts::waiting_dies_with_its_host),
     ("the_zygote_holds_nothing_of_its_host", hosts::zygote_holds_nothing),
     ("a_host_without_descriptors_fails_at_any_step_and_leaves_nothing", hosts::lack_of_descriptors),
-    ("a_lost_zygote_is_named_and_harms_no_container_that_is_there", hosts::lost_zygote),
+    ("a_lost_zygote_has_an_heir_and_losing_both_harms_no_container_that_is_there", hosts::lost_zygote),
 ];
 
 fn main() -> ExitCode {

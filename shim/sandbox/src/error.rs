@@ -9,7 +9,10 @@ use crate::wire::fitting;
 /// Why there is no process, or why it does not run.
 #[derive(Debug, thiserror::Error)]
 pub enum SandboxError {
-    /// The zygote ended or does not answer: no guest can be created any more by this host.
+    /// The zygote ended or did not answer, and another one takes its place: the same can be asked for again.
+    #[error("the process that forks guests ended in the middle ({0}), and another one takes its place: try again")]
+    ZygoteEnded(String),
+    /// The zygote ended, and none can take its place: no guest can be created any more by this host.
     #[error("the process that forks guests is lost: {0}")]
     ZygoteLost(String),
     /// A step in the host failed, before there was a process.

@@ -1,23 +1,29 @@
 //! The zygote: a process with one thread and the engine loaded, from which guests' processes are forked.
 //!
 //! ```text
-//! host ─ fork ─► zygote: load, then a mount namespace of its own with an empty root
+//! host ─ fork ─► spare
+//!      ─ another, please ─► spare ─ clone3(CLONE_PARENT) ─► zygote: load, then a mount namespace with an empty root
 //!      ─ request: function, namespaces, cgroup ─►
-//!                zygote ─ clone3(CLONE_PARENT) ─► guest's process: a child of the host
+//!                           zygote ─ clone3(CLONE_PARENT) ─► guest's process: a child of the host
 //!      ◄─ its number and pidfd ─
 //! ```
 //!
 //! What the guest's process is to do does not pass through the zygote: the host and the new process speak through a
 //! socket of their own.
+//!
+//! The host has threads by the time that a zygote may be lost, and can fork no other. So it forks a spare at its start,
+//! which does nothing but fork zygotes, the first one too: losing a zygote fails what it was asked for at that moment,
+//! and nothing after that.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::Mutex;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
-use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, pidfd_send_signal, waitid};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Failure, SandboxError, Step as _, ZygoteError};
@@ -36,9 +42,17 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// The process that forks guests' processes. It ends with the host, and when this is dropped.
 #[derive(Debug)]
 pub struct Zygote {
+    spare: Forker,
+    /// None while it is lost.
+    current: Mutex<Option<Forker>>,
+}
+
+/// A process of ours that forks others. It ends when this is dropped.
+#[derive(Debug)]
+struct Forker {
+    pid: Pid,
     pidfd: OwnedFd,
-    /// None once the zygote is lost.
-    socket: Mutex<Option<OwnedFd>>,
+    socket: OwnedFd,
 }
 
 /// What a new process calls, with its end of the socket to the host; gives the exit code.
@@ -92,61 +106,107 @@ impl Zygote {
     }
 
     fn try_start(load: fn()) -> Result<Self, Failure> {
-        let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None).step(|| "make a socket")?;
-        set_socket_timeout(&ours, Timeout::Recv, Some(PATIENCE)).step(|| "limit the wait")?;
+        let (socket, theirs) = pair()?;
         let host = rustix::process::getpid();
-        let zygote = match kernel::fork().step(|| "fork")? {
-            Forked::Child => serve::zygote(&theirs, host, load),
-            Forked::Parent(Newborn { pid: _, pidfd }) => Self { pidfd, socket: Mutex::new(Some(ours)) },
+        let spare = match kernel::fork().step(|| "fork")? {
+            Forked::Child => serve::spare(&theirs, host, load),
+            Forked::Parent(Newborn { pid, pidfd }) => Forker { pid: number(pid)?, pidfd, socket },
         };
         drop(theirs);
-        let answer = {
-            let socket = zygote.socket.lock().expect("nobody else has it yet");
-            receive::<Result<(), Failure>>(socket.as_ref().expect("it was just made"))
-        };
-        answer.step(|| "wait until the engine is loaded")??;
-        Ok(zygote)
+        spare.await_ready()?;
+        let first = spare.fork_zygote()?;
+        Ok(Self { spare, current: Mutex::new(Some(first)) })
     }
 
-    /// Becomes readable when the zygote is lost.
-    pub fn pidfd(&self) -> BorrowedFd<'_> {
-        self.pidfd.as_fd()
+    /// Another handle of the process, which becomes readable when it is lost.
+    ///
+    /// # Errors
+    /// When it is lost, and no other can take its place.
+    pub fn pidfd(&self) -> Result<OwnedFd, SandboxError> {
+        let mut current = self.lock();
+        let pidfd = self.living(&mut current)?.pidfd.try_clone();
+        pidfd.step(|| "watch the process that forks guests").map_err(SandboxError::Host)
     }
 
     /// Forks a process.
     pub(crate) fn fork(&self, request: &Request) -> Result<Newborn, SandboxError> {
         let message = Message::of(request).step(|| "address the process that forks guests").map_err(SandboxError::Host)?;
-        // Poison does no harm: what a panicking thread left is the socket or none.
-        let mut socket = self.socket.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let Some(open) = socket.as_ref() else {
-            return Err(SandboxError::ZygoteLost("it did not answer before".to_owned()));
-        };
-        match message.send(open).and_then(|()| receive::<Answer>(open)) {
+        let mut current = self.lock();
+        let socket = &self.living(&mut current)?.socket;
+        match message.send(socket).and_then(|()| receive::<Answer>(socket)) {
             Ok(Ok((pid, pidfd))) => Ok(Newborn { pid, pidfd: pidfd.into_inner() }),
             Ok(Err(failure)) => Err(SandboxError::Setup(failure)),
             Err(error) => {
-                // Whatever it may still say would be taken for the answer to a later request.
-                *socket = None;
-                self.kill();
-                Err(SandboxError::ZygoteLost(error.to_string()))
+                // Whatever it may still say would be taken for the answer to a later request. And it may have forked
+                // before it was lost: asking another one for the same would make two processes of one set of orders.
+                *current = None;
+                Err(SandboxError::ZygoteEnded(error.to_string()))
             }
         }
     }
 
-    fn kill(&self) {
-        if let Err(error) = pidfd_send_signal(&self.pidfd, Signal::KILL) {
-            tracing::debug!(%error, "the zygote had ended");
+    /// Poison does no harm: what a panicking thread left is a zygote or none.
+    fn lock(&self) -> MutexGuard<'_, Option<Forker>> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The zygote, or another one in the place of one that has ended.
+    fn living<'a>(&self, current: &'a mut Option<Forker>) -> Result<&'a Forker, SandboxError> {
+        if current.as_ref().is_some_and(Forker::has_ended) {
+            *current = None;
+        }
+        match current {
+            Some(zygote) => Ok(zygote),
+            None => Ok(current.insert(self.spare.fork_zygote().map_err(|failure| SandboxError::ZygoteLost(failure.to_string()))?)),
         }
     }
 }
 
-impl Drop for Zygote {
-    fn drop(&mut self) {
-        self.kill();
-        if let Err(error) = rustix::io::retry_on_intr(|| waitid(WaitId::PidFd(self.pidfd.as_fd()), WaitIdOptions::EXITED)) {
-            tracing::warn!(%error, "the zygote could not be waited for");
-        }
+impl Forker {
+    /// Has the spare fork a zygote, and waits until that is ready.
+    fn fork_zygote(&self) -> Result<Self, Failure> {
+        let (socket, theirs) = pair()?;
+        let step = || "have another process forked that forks guests";
+        Message::of(&WireFd::new(theirs)).and_then(|message| message.send(&self.socket)).step(step)?;
+        let (pid, pidfd) = receive::<Answer>(&self.socket).step(step)??;
+        let zygote = Self { pid: number(pid)?, pidfd: pidfd.into_inner(), socket };
+        zygote.await_ready()?;
+        Ok(zygote)
     }
+
+    fn await_ready(&self) -> Result<(), Failure> {
+        receive::<Result<(), Failure>>(&self.socket).step(|| "wait until the engine is loaded")?
+    }
+
+    fn has_ended(&self) -> bool {
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        poll(&mut [PollFd::new(&self.pidfd, PollFlags::IN)], Some(&now)).is_ok_and(|ready| ready > 0)
+    }
+}
+
+impl Drop for Forker {
+    fn drop(&mut self) {
+        if let Err(error) = pidfd_send_signal(&self.pidfd, Signal::KILL) {
+            tracing::debug!(%error, "a process that forks had ended");
+        }
+        // With it goes what it forked and had not told of, or what has not begun a group of its own: nobody else may wait
+        // for that. The number is the group's until the process is waited for.
+        let _ = kill_process_group(self.pid, Signal::KILL);
+        while rustix::io::retry_on_intr(|| waitid(WaitId::Pgid(Some(self.pid)), WaitIdOptions::EXITED)).is_ok() {}
+        // Waited for already, unless it ended before it had its group.
+        let _ = rustix::io::retry_on_intr(|| waitid(WaitId::PidFd(self.pidfd.as_fd()), WaitIdOptions::EXITED));
+    }
+}
+
+fn number(pid: u32) -> Result<Pid, Failure> {
+    i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or_else(|| Failure::of("fork", format!("{pid} is the number of no process")))
+}
+
+/// A socket, of which the first end waits for answers no longer than a process of ours takes.
+fn pair() -> Result<(OwnedFd, OwnedFd), Failure> {
+    let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None).step(|| "make a socket")?;
+    set_socket_timeout(&ours, Timeout::Recv, Some(PATIENCE)).step(|| "limit the wait")?;
+    Ok((ours, theirs))
 }
 
 /// Waits for an answer; an error that says what its absence means.

@@ -65,7 +65,7 @@ pub(crate) fn exec_faults() -> Result<()> {
     ensure!(matches!(start("nothing")?, ProgramFault::NotFound(_)));
     let refused = start("refused")?;
     ensure!(matches!(refused, ProgramFault::NotExecutable(_)) && refused.to_string().contains("Exec format error"), "{refused}");
-    ensure!(children()?.len() == 2, "besides zygote and container: {:?}", children()?);
+    ensure!(children()?.len() == 3, "besides the zygotes and the container: {:?}", children()?);
     end(&container)?;
     bundle.nothing_is_left()
 }
@@ -152,8 +152,8 @@ fn with_worker_killed<T>(delay: Duration, work: impl FnOnce() -> T) -> Result<T>
 
 fn kill_next_worker(delay: Duration, done: &AtomicBool) -> Result<()> {
     let worker = loop {
-        // The first is the zygote, whose name it has.
-        let named = children()?.into_iter().filter(|child| child.contains("(native-zygote)")).nth(1);
+        // The first two are the zygote, whose name it has, and its heir.
+        let named = children()?.into_iter().filter(|child| child.contains("(native-zygote)")).nth(2);
         if let Some(pid) = named.and_then(|child| Pid::from_raw(child.split(' ').next()?.parse().ok()?)) {
             break pidfd_open(pid, PidfdFlags::empty())?;
         }
@@ -200,7 +200,7 @@ pub(crate) fn exec_worker_killed_at_any_moment() -> Result<()> {
         }
     }
     ensure!(lost > 3, "killed {lost} times only");
-    ensure!(children()?.len() == 2, "besides zygote and container: {:?}", children()?);
+    ensure!(children()?.len() == 3, "besides the zygotes and the container: {:?}", children()?);
     let process = exec(&bundle, &container, &json!({"args": ["native", "exit", "9"]}), Stdio::default())?.start()?;
     ensure!(wait(process.pidfd())? == 9, "the container takes processes as before");
     end(&container)?;

@@ -98,7 +98,7 @@ pub(crate) fn started_once() -> Result<()> {
     ensure!(matches!(error, NativeError::Start { .. }), "{error}");
     let exists = bundle.create().err().context("a second container of the same id")?;
     ensure!(matches!(&exists, NativeError::State { action: "create", .. }), "{exists}");
-    ensure!(children()?.len() == 2, "the first one lives on");
+    ensure!(children()?.len() == 3, "the first one lives on");
     end(&container)
 }
 

@@ -124,5 +124,7 @@ fn cover_up(tree: &OwnedFd, place: &OwnedFd) -> rustix::io::Result<()> {
 pub(super) fn finish(root: &Root) -> Result<(), Failure> {
     let place = rustix::fs::open("/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).step(|| "open the root")?;
     kernel::set_mount_attributes(&place, root.attributes, Reach::Single).step(|| "set the attributes of the root")?;
-    kernel::set_mount_propagation(&place, root.propagation).step(|| "set the propagation of the root")
+    // Of this mount alone, whatever the spec says of those below: each of them has its own by now.
+    let own = Propagation { reach: Reach::Single, ..root.propagation };
+    kernel::set_mount_propagation(&place, own).step(|| "set the propagation of the root")
 }

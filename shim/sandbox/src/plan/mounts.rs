@@ -13,7 +13,7 @@ use super::{HostFacts, Owners, Refused, Users, process};
 pub struct Root {
     /// Set on the root's mount alone, after everything below it is mounted.
     pub attributes: AttributeChange,
-    /// Given to the root's mount after `pivot_root` (which refuses a shared one).
+    /// Given to the root's mount, and to none below it, after `pivot_root` (which refuses a shared one).
     pub propagation: Propagation,
 }
 

@@ -1,5 +1,6 @@
-//! Inside the zygote.
+//! Inside the zygote, and inside the spare that forks it.
 
+use std::ffi::CStr;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -16,13 +17,23 @@ use crate::wire::{LONGEST_ORDERS, Message, WireFd};
 /// The exit code of a process of ours that panicked, as a Rust program's.
 const PANICKED: u8 = 101;
 
+/// The life of the spare.
+pub(super) fn spare(socket: &OwnedFd, host: Pid, load: fn()) -> ! {
+    live(socket, || leave(socket, host, c"wasmedge-spare"), |()| breed(socket, host, load));
+}
+
 /// The life of the zygote.
-pub(super) fn zygote(socket: &OwnedFd, host: Pid, load: fn()) -> ! {
-    // An unwinding panic would go on into frames of the host's.
-    let end = catch_unwind(AssertUnwindSafe(|| match ready(socket, host, load) {
-        Ok(home) => {
+fn zygote(socket: &OwnedFd, host: Pid, load: fn()) -> ! {
+    live(socket, || ready(socket, host, load), |home| serve(socket, &home));
+}
+
+/// Tells the host when the process is ready, and then does its work until the host is gone.
+fn live<T>(socket: &OwnedFd, prepare: impl FnOnce() -> Result<T, Failure>, work: impl FnOnce(T)) -> ! {
+    // An unwinding panic would go on into frames of the forking process.
+    let end = catch_unwind(AssertUnwindSafe(|| match prepare() {
+        Ok(prepared) => {
             if tell(socket, &Ok::<(), Failure>(())) {
-                serve(socket, &home);
+                work(prepared);
             }
         }
         Err(failure) => {
@@ -32,24 +43,47 @@ pub(super) fn zygote(socket: &OwnedFd, host: Pid, load: fn()) -> ! {
     kernel::exit(if end.is_ok() { 0 } else { PANICKED });
 }
 
-/// Makes a zygote of a fork of the host. Gives its own pid namespace.
-fn ready(socket: &OwnedFd, host: Pid, load: fn()) -> Result<OwnedFd, Failure> {
+/// Makes a process of its own of a fork of the host, that ends with it.
+fn leave(socket: &OwnedFd, host: Pid, name: &CStr) -> Result<(), Failure> {
     set_parent_process_death_signal(Some(Signal::KILL)).step(|| "die with the host")?;
     if rustix::process::getppid() != Some(host) {
         return Err(Failure::of("die with the host", "it has ended"));
     }
-    rustix::thread::set_name(c"wasmedge-zygote").step(|| "name the zygote")?;
+    // What it forks stays in its group until it begins one of its own.
+    rustix::process::setpgid(None, None).step(|| "begin a group of processes")?;
+    rustix::thread::set_name(name).step(|| "name the process")?;
     let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).step(|| "open /dev/null")?;
     rustix::stdio::dup2_stdin(&null).step(|| "leave the host's standard input")?;
     rustix::stdio::dup2_stdout(&null).step(|| "leave the host's standard output")?;
     rustix::stdio::dup2_stderr(&null).step(|| "leave the host's standard error")?;
     drop(null);
-    kernel::close_all_but(socket.as_fd()).step(|| "close the host's descriptors")?;
+    kernel::close_all_but(socket.as_fd()).step(|| "close the host's descriptors")
+}
+
+/// Makes a zygote of a fork. Gives its own pid namespace.
+fn ready(socket: &OwnedFd, host: Pid, load: fn()) -> Result<OwnedFd, Failure> {
+    leave(socket, host, c"wasmedge-zygote")?;
     let home = rustix::fs::open("/proc/self/ns/pid", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
     let home = home.step(|| "open the zygote's pid namespace")?;
     load();
     root::enter_empty()?;
     Ok(home)
+}
+
+/// Forks zygotes until the host is gone, each with the socket that the host sent for it.
+fn breed(socket: &OwnedFd, host: Pid, load: fn()) {
+    while let Ok(theirs) = Message::receive(socket, LONGEST_ORDERS).and_then(Message::value::<WireFd>) {
+        let answer = match kernel::fork_sibling(0, None) {
+            Ok(Forked::Child) => zygote(&theirs.into_inner(), host, load),
+            Ok(Forked::Parent(Newborn { pid, pidfd })) => Ok((pid, WireFd::new(pidfd))),
+            Err(error) => Err(Failure::of("fork the process that forks guests", error)),
+        };
+        // The zygote's alone, so that its end is seen.
+        drop(theirs);
+        if !tell(socket, &answer) {
+            return;
+        }
+    }
 }
 
 /// Answers requests until the host is gone.
