@@ -94,7 +94,10 @@ impl Node {
     fn start(run: &Run, install: &Install, prepared: &Prepared) -> Result<Self> {
         let cell = Cell::start(run, CellOptions { network: Network::Host, lifetime: Lifetime::Process })?;
         let shim = prepared.shims().join("containerd-shim-wasmedge-v1");
-        let handler = |name: &str, shim: &Path, cgroups| Handler { name: name.to_owned(), shim: shim.to_owned(), cgroups };
+        let handler = |name: &str, shim: &Path, cgroups| {
+            let (name, shim, options) = (name.to_owned(), shim.to_owned(), String::new());
+            Handler { name, shim, cgroups, options }
+        };
         let handlers = vec![
             handler(HANDLER, &shim, Cgroups::Cgroupfs),
             handler(PLAIN, &shim, Cgroups::Unsaid),

@@ -1,10 +1,11 @@
 //! The node class: real containerds, the bundle's shim, real guests. Each test runs on each containerd.
 //!
 //! `cargo xtask test --class node` prepares what is needed and says where; without that, every test is reported as
-//! ignored, with the reason. Themes, one file each: [`run`], [`files`], [`images`], [`refusals`], [`life`], [`pod`],
+//! ignored, with the reason. Themes, one file each: [`run`], [`files`], [`spec`], [`images`], [`refusals`], [`life`], [`pod`],
 //! [`shim`]; the Task service, in [`exec`], [`verbs`], [`races`], [`signals`], [`terminal`]; [`processes`], and what happens when one is
-//! lost or has no room, in [`faults`], [`descriptors`] and [`launcher`]; pods of CRI in [`pods`], with users of their own in [`pod_users`]; restarts of more containerds in [`versions`]; many
-//! containers in [`endurance`]; and [`ground`] for what the tests themselves stand on.
+//! lost or has no room, in [`faults`], [`descriptors`] and [`launcher`]; pods of CRI in [`pods`], when a part of them is
+//! lost in [`pod_faults`], with users of their own in [`pod_users`], with hosts of their own in [`grouping`]; restarts of more
+//! containerds in [`versions`]; many containers in [`endurance`]; and [`ground`] for what the tests themselves stand on.
 //!
 //! They ask containerd through `ctr`, and where that cannot ask or does not tell, through its own services ([`grpc`]:
 //! [`tasks`], [`cri`]); they look at processes, mounts and cgroups from outside ([`machine`]).
@@ -40,6 +41,8 @@ mod pods_ground;
 mod run;
 #[path = "node/files.rs"]
 mod files;
+#[path = "node/spec.rs"]
+mod spec;
 #[path = "node/images.rs"]
 mod images;
 #[path = "node/refusals.rs"]
@@ -68,8 +71,12 @@ mod faults;
 mod descriptors;
 #[path = "node/pods.rs"]
 mod pods;
+#[path = "node/pod_faults.rs"]
+mod pod_faults;
 #[path = "node/pod_users.rs"]
 mod pod_users;
+#[path = "node/grouping.rs"]
+mod grouping;
 #[path = "node/launcher.rs"]
 mod launcher;
 #[path = "node/versions.rs"]
@@ -86,6 +93,7 @@ const THEMES: &[&[Test]] = &[
     ground::TESTS,
     run::TESTS,
     files::TESTS,
+    spec::TESTS,
     images::TESTS,
     refusals::TESTS,
     life::TESTS,
@@ -100,7 +108,9 @@ const THEMES: &[&[Test]] = &[
     faults::TESTS,
     descriptors::TESTS,
     pods::TESTS,
+    pod_faults::TESTS,
     pod_users::TESTS,
+    grouping::TESTS,
     launcher::TESTS,
     versions::TESTS,
     endurance::TESTS,

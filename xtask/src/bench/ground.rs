@@ -42,8 +42,10 @@ impl Ground {
         let cell = Cell::start(run, CellOptions { network: Network::Private, lifetime: Lifetime::Process })?;
         hide_networks(run, &cell)?;
         let others = subjects.iter().filter(|subject| subject.who != Who::Runc);
-        let handler =
-            |subject: &Subject| Handler { name: subject.who.name().to_owned(), shim: subject.shim.clone(), cgroups: Cgroups::Unsaid };
+        let handler = |subject: &Subject| {
+            let (name, shim, options) = (subject.who.name().to_owned(), subject.shim.clone(), String::new());
+            Handler { name, shim, cgroups: Cgroups::Unsaid, options }
+        };
         let cri = Cri { pause: format!("{NOWHERE}/{PAUSE}"), handlers: others.map(handler).collect() };
         let containerd = Containerd::start_with_cri(run, &cell, install, &cri)?;
         let client = Client::build(&containerd)?;

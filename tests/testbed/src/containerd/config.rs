@@ -24,6 +24,8 @@ pub struct Handler {
     pub shim: PathBuf,
     /// What its options say of cgroups.
     pub cgroups: Cgroups,
+    /// What they say beside that: lines of a table.
+    pub options: String,
 }
 
 /// What a handler's options say of cgroups.
@@ -100,13 +102,16 @@ fn cri_text(schema: Schema, folder: &Path, cri: &Cri) -> String {
          [plugins.\"{plugin}\".containerd]\ndefault_runtime_name = \"runc\"\n\
          [plugins.\"{plugin}\".containerd.runtimes.runc]\nruntime_type = \"io.containerd.runc.v2\"\n"
     );
-    for Handler { name, shim, cgroups } in handlers {
+    for Handler { name, shim, cgroups, options } in handlers {
         let table = format!("plugins.\"{plugin}\".containerd.runtimes.{name}");
         // A path is a type that every version knows.
         writeln!(text, "[{table}]\nruntime_type = \"{}\"", shim.display()).expect("a text takes all that is written");
-        match cgroups {
-            Cgroups::Cgroupfs => writeln!(text, "[{table}.options]\nSystemdCgroup = false").expect("a text takes all that is written"),
-            Cgroups::Unsaid => {}
+        let driver = match cgroups {
+            Cgroups::Cgroupfs => "SystemdCgroup = false\n",
+            Cgroups::Unsaid => "",
+        };
+        if !(driver.is_empty() && options.is_empty()) {
+            writeln!(text, "[{table}.options]\n{driver}{options}").expect("a text takes all that is written");
         }
     }
     text
@@ -127,7 +132,12 @@ mod tests {
 
     #[test]
     fn a_containerd_with_cri_leaves_no_part_of_it_out() {
-        let handler = Handler { name: "wasm".to_owned(), shim: "/x/shim".into(), cgroups: Cgroups::Cgroupfs };
+        let handler = Handler {
+            name: "wasm".to_owned(),
+            shim: "/x/shim".into(),
+            cgroups: Cgroups::Cgroupfs,
+            options: "grouping = \"pod\"".to_owned(),
+        };
         let cri = Cri { pause: "localhost/pause:1".to_owned(), handlers: vec![handler] };
         for schema in [Schema::Two, Schema::Three] {
             let parsed: toml::Table = text(schema, Path::new("/run/x"), Some(&cri)).parse().unwrap();
@@ -137,6 +147,7 @@ mod tests {
             let runtimes = plugins.values().find_map(|plugin| plugin.get("containerd")?.get("runtimes")).unwrap();
             assert_eq!(runtimes["wasm"]["runtime_type"].as_str(), Some("/x/shim"));
             assert_eq!(runtimes["wasm"]["options"]["SystemdCgroup"].as_bool(), Some(false));
+            assert_eq!(runtimes["wasm"]["options"]["grouping"].as_str(), Some("pod"));
         }
     }
 }

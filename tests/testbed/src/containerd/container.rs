@@ -1,6 +1,6 @@
 //! One container: described by a builder, then run to its end or started as a task ([`super::task`]).
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
@@ -51,6 +51,7 @@ pub struct Container {
     id: String,
     form: Form,
     runtime: Runtime,
+    spec: Option<PathBuf>,
     options: Vec<String>,
     args: Vec<String>,
     input: Vec<u8>,
@@ -85,6 +86,7 @@ impl Container {
             id,
             form: Form::Image,
             runtime: Runtime::Wasmedge,
+            spec: None,
             options: Vec::new(),
             args: Vec::new(),
             input: Vec::new(),
@@ -115,6 +117,13 @@ impl Container {
     /// Takes another runtime than ours.
     pub fn runtime(mut self, runtime: Runtime) -> Self {
         self.runtime = runtime;
+        self
+    }
+
+    /// Takes the whole OCI spec from `file`, in place of what its image and the other options make of one. Its root is
+    /// what the spec says.
+    pub fn spec(mut self, file: &Path) -> Self {
+        self.spec = Some(file.to_owned());
         self
     }
 
@@ -215,8 +224,8 @@ impl Container {
     pub fn create(self) -> Result<Task> {
         let mut words = vec!["containers", "create", "--runtime", self.runtime.name()];
         words.extend(self.options.iter().map(String::as_str));
-        words.extend([&self.image, &self.id].map(String::as_str));
-        words.extend(self.args.iter().map(String::as_str));
+        let what = self.what();
+        words.extend(what.iter().map(String::as_str));
         self.containerd.ctr().args(words).deadline(CTR_LIMIT).done().map_err(|error| self.explain(error))?;
         // `ctr` has no command that only creates a task. One that then cannot write down its number stops there.
         let nowhere = "/proc/none/";
@@ -238,9 +247,16 @@ impl Container {
         words.extend(first.iter().map(|word| (*word).to_owned()));
         words.extend(["--runtime".to_owned(), self.runtime.name().to_owned()]);
         words.extend(self.options.iter().cloned());
-        words.extend([self.image.clone(), self.id.clone()]);
-        words.extend(self.args.iter().cloned());
+        words.extend(self.what());
         words
+    }
+
+    /// The last words of its command line: what it is made of, and its id.
+    fn what(&self) -> Vec<String> {
+        match &self.spec {
+            Some(file) => vec!["--config".to_owned(), file.display().to_string(), self.id.clone()],
+            None => [self.image.clone(), self.id.clone()].into_iter().chain(self.args.iter().cloned()).collect(),
+        }
     }
 
     fn option(self, name: &str, value: &str) -> Self {

@@ -95,6 +95,18 @@ impl<'a> Cri<'a> {
         answer.stats.with_context(|| format!("no stats of container {id}"))
     }
 
+    /// The containers that statistics are there of, by their ids.
+    pub(crate) fn all_stats(&self) -> Result<Vec<String>> {
+        let answer: AllStats = self.call("ListContainerStats", Empty {})?;
+        Ok(answer.stats.into_iter().filter_map(|one| Some(one.attributes?.id)).collect())
+    }
+
+    /// The pods that statistics are there of, by their ids.
+    pub(crate) fn all_pods_stats(&self) -> Result<Vec<String>> {
+        let answer: AllStats = self.call("ListPodSandboxStats", Empty {})?;
+        Ok(answer.stats.into_iter().filter_map(|one| Some(one.attributes?.id)).collect())
+    }
+
     fn call<Q, A>(&self, method: &str, message: Q) -> Result<A>
     where
         Q: prost::Message + Send + Sync + 'static,
@@ -211,6 +223,19 @@ struct UpdateResources {
 struct ContainerStatsResponse {
     #[prost(message, optional, tag = "1")]
     stats: Option<ContainerStats>,
+}
+
+/// Of containers or of pods: who is first of both.
+#[derive(Clone, PartialEq, prost::Message)]
+struct AllStats {
+    #[prost(message, repeated, tag = "1")]
+    stats: Vec<StatsOf>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct StatsOf {
+    #[prost(message, optional, tag = "1")]
+    attributes: Option<Id>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]

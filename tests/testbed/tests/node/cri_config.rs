@@ -30,6 +30,12 @@ impl PodConfig {
         self.metadata.as_ref().map_or("", |metadata| &metadata.name)
     }
 
+    /// In another Kubernetes namespace than `default`.
+    pub(crate) fn in_namespace(mut self, namespace: &str) -> Self {
+        namespace.clone_into(&mut self.metadata.get_or_insert_default().namespace);
+        self
+    }
+
     /// Sets a parameter of the kernel, in the pod's own namespaces.
     pub(crate) fn sysctl(mut self, name: &str, value: &str) -> Self {
         self.linux.get_or_insert_default().sysctls.insert(name.to_owned(), value.to_owned());

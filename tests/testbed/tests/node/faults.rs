@@ -13,7 +13,10 @@ use crate::node::{Node, Verdict, expect, tests};
 
 tests![
     a_guest_that_is_killed_from_outside_is_137_and_harms_no_other,
-    without_the_process_that_forks_guests_running_ones_go_on_and_a_new_host_takes_over,
+    another_process_takes_the_place_of_one_that_forks,
+    without_any_process_that_forks_guests_running_ones_go_on_and_a_new_host_takes_over,
+    a_host_that_is_killed_in_the_middle_of_a_create_leaves_nothing,
+    a_zygote_that_is_killed_in_the_middle_of_a_create_leaves_nothing,
     a_killed_host_leaves_nothing_of_any_container,
     a_guest_outlives_containerd_and_its_end_is_reported_afterwards,
     the_end_of_a_guest_is_told_after_half_a_minute_without_containerd,
@@ -43,13 +46,115 @@ fn a_guest_that_is_killed_from_outside_is_137_and_harms_no_other(node: &Node) ->
     Ok(Verdict::Holds)
 }
 
-fn without_the_process_that_forks_guests_running_ones_go_on_and_a_new_host_takes_over(node: &Node) -> Result<Verdict> {
+fn another_process_takes_the_place_of_one_that_forks(node: &Node) -> Result<Verdict> {
+    node.alone("heir", |alone| {
+        let (guest, program) = (alone.mixed(&["sleep", "600"])?.start()?, alone.native(&["tick"])?.start()?);
+        let machine = alone.machine();
+        let host = machine.host()?;
+        for round in 0..3 {
+            for name in ["wasmedge-zygote", "native-zygote"] {
+                let lost = machine.child_called(name)?;
+                machine.kill(lost)?;
+                machine.wait_until_dead(lost)?;
+            }
+            // In what runs, and beside it: no request pays for the loss.
+            expect(&guest.exec(&format!("guest-{round}"), &["/hello.wasm"]).run()?, 0, "hello from wasm\n")?;
+            expect(&guest.exec(&format!("program-{round}"), &["/native", "args"]).run()?, 0, "/native\nargs\n")?;
+            expect(&program.exec(&format!("beside-{round}"), &["/native", "args"]).run()?, 0, "/native\nargs\n")?;
+            expect(&alone.guest(&HELLO)?.run()?, 0, "hello from wasm\n")?;
+            expect(&alone.native(&["args"])?.run()?, 0, "/native\nargs\n")?;
+        }
+        ensure!(machine.host()? == host, "another host serves");
+        ensure!(guest.status()? == "RUNNING" && program.status()? == "RUNNING", "{}", alone.containerd.evidence());
+        wait::until(
+            "the lost ones to be waited for",
+            LIMIT,
+            || Ok((machine.zombies(host)? == 0).then_some(())),
+            || format!("{:?}", machine.children(host)),
+        )?;
+        end(alone, guest)?;
+        end(alone, program)
+    })
+}
+
+/// How many moments there are from before a Create until it is surely done, and how far they are apart: most of them are
+/// the launcher's.
+const MOMENTS: u32 = 12;
+const APART: Duration = Duration::from_millis(4);
+
+/// Starts containers one after the other and has `victim` killed, each time a little later; a container that fails, which
+/// `fewest` do, leaves nothing, and the next one runs.
+fn killed_in_the_middle(node: &Node, what: &str, fewest: u32, victim: fn(&Node) -> Result<i32>) -> Result<Verdict> {
+    node.alone(what, |alone| {
+        expect(&alone.guest(&HELLO)?.run()?, 0, "hello from wasm\n")?;
+        let template = alone.guest(&HELLO)?;
+        let id = template.id().to_owned();
+        // Containers without `ctr`, which takes longer than all moments.
+        let task = template.create()?;
+        alone.tasks().kill(&id, "", 9)?;
+        task.wait(LIMIT)?;
+        alone.tasks().delete(&id)?;
+        let rootfs = alone.tasks().rootfs(&id)?;
+        let mut failed = 0;
+        for moment in 0..MOMENTS {
+            // Whoever starts a host on the way is not what is looked at.
+            expect(&alone.guest(&HELLO)?.run()?, 0, "hello from wasm\n")?;
+            let machine = alone.machine();
+            let lost = victim(alone)?;
+            let outside = nix::unistd::Pid::from_raw(machine.outside(lost)?);
+            let created = std::thread::scope(|scope| {
+                let killer = scope.spawn(move || {
+                    let since = Instant::now();
+                    while since.elapsed() < APART * moment {
+                        std::thread::yield_now();
+                    }
+                    nix::sys::signal::kill(outside, nix::sys::signal::Signal::SIGKILL)
+                });
+                let created = alone.tasks().create(&id, &rootfs);
+                killer.join().map_err(|_| anyhow::anyhow!("the killer panicked"))?.context("kill it")?;
+                anyhow::Ok(created)
+            })?;
+            machine.wait_until_dead(lost)?;
+            failed += u32::from(created.is_err());
+            // It may have been quick enough, or have outlived the loss.
+            let gone = || {
+                let _ = alone.tasks().kill(&id, "", 9);
+                let deleted = alone.tasks().delete(&id).err().is_none_or(|refusal| refusal.code == tonic::Code::NotFound);
+                Ok(deleted.then_some(()))
+            };
+            wait::until("the container to be gone", LIMIT, gone, || alone.containerd.evidence())?;
+            machine.nothing_left(&id).with_context(|| format!("killed at moment {moment}"))?;
+            for host in machine.hosts()? {
+                let waited_for = || Ok((machine.zombies(host)? == 0).then_some(()));
+                wait::until("what ended to be waited for", LIMIT, waited_for, || format!("{:?}", machine.children(host)))?;
+            }
+        }
+        expect(&alone.guest(&HELLO)?.run()?, 0, "hello from wasm\n")?;
+        ensure!(failed >= fewest, "{failed} of {MOMENTS} were under way");
+        Ok(())
+    })
+}
+
+fn a_host_that_is_killed_in_the_middle_of_a_create_leaves_nothing(node: &Node) -> Result<Verdict> {
+    killed_in_the_middle(node, "host-middle", 1, |alone| alone.machine().host())
+}
+
+fn a_zygote_that_is_killed_in_the_middle_of_a_create_leaves_nothing(node: &Node) -> Result<Verdict> {
+    // Before and after the moment at which it forks nobody misses it.
+    killed_in_the_middle(node, "zygote-middle", 0, |alone| alone.machine().zygote())
+}
+
+fn without_any_process_that_forks_guests_running_ones_go_on_and_a_new_host_takes_over(node: &Node) -> Result<Verdict> {
     node.alone("zygote", |alone| {
         let task = alone.guest(&SPIN)?.start()?;
         let machine = alone.machine();
         let host = machine.host()?;
-        machine.kill(machine.zygote()?)?;
-        let told = || Ok(alone.containerd.log()?.contains("the process that forks guests was lost").then_some(()));
+        // What would fork another goes first.
+        let (spare, zygote) = (machine.child_called("wasmedge-spare")?, machine.zygote()?);
+        machine.kill(spare)?;
+        machine.wait_until_dead(spare)?;
+        machine.kill(zygote)?;
+        let told = || Ok(alone.containerd.log()?.contains("this host takes no more containers").then_some(()));
         wait::until("the loss to be told", LIMIT, told, || alone.containerd.evidence())?;
         ensure!(task.status()? == "RUNNING", "the running guest is {}", task.status()?);
         expect(&alone.guest(&HELLO)?.run()?, 0, "hello from wasm\n")?;
@@ -134,7 +239,9 @@ fn the_end_of_a_guest_is_told_after_half_a_minute_without_containerd(node: &Node
         // What `ctr` is started by inside the cell stands behind the first of its words that is none of nsenter's.
         let inside = ctr.get_args().skip_while(|word| *word != "--").skip(1);
         command.args(["-c", follower, "follow"]).args(inside);
-        std::thread::sleep(Duration::from_secs(30).saturating_sub(since.elapsed()));
+        // The time is what this is about: the host is to keep the news for so long.
+        let passed = || Ok((since.elapsed() > Duration::from_secs(30)).then_some(()));
+        wait::until("half a minute to pass", LIMIT * 3, passed, || alone.containerd.evidence())?;
         let follower = alone.cell.spawn("late-events", command)?;
         alone.containerd.start_again()?;
         let told = || {

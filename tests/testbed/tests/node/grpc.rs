@@ -30,6 +30,11 @@ pub(crate) struct Client {
 
 impl Client {
     pub(crate) fn of(containerd: &Containerd) -> Result<Self> {
+        Self::in_namespace(containerd, containerd.namespace())
+    }
+
+    /// As [`Client::of`], in another namespace than that of `ctr`.
+    pub(crate) fn in_namespace(containerd: &Containerd, namespace: &str) -> Result<Self> {
         // The socket lies on a file system that only the cell has; the kernel shows it under the cell's first process.
         let socket = PathBuf::from(format!("/proc/{}/root{}", containerd.cell().init_pid(), containerd.address().display()));
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().context("start a runtime")?;
@@ -39,7 +44,7 @@ impl Client {
         });
         // The address is never looked up: the connector knows where to go.
         let channel = runtime.block_on(async { Endpoint::from_static("http://containerd").connect_with_connector_lazy(connector) });
-        let namespace = containerd.namespace().parse().context("a namespace that fits in no header")?;
+        let namespace = namespace.parse().context("a namespace that fits in no header")?;
         Ok(Self { runtime, channel, namespace })
     }
 

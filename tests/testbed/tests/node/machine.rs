@@ -102,9 +102,33 @@ impl<'a> Machine<'a> {
 
     /// The process that forks guests.
     pub(crate) fn zygote(self) -> Result<i32> {
+        self.child_called("wasmedge-zygote")
+    }
+
+    /// The host's child of this name.
+    pub(crate) fn child_called(self, name: &str) -> Result<i32> {
         let children = self.children(self.host()?)?;
-        let found = children.iter().find(|child| child.name == "wasmedge-zygote");
-        found.map(|child| child.pid).with_context(|| format!("no zygote among {children:?}"))
+        let found = children.iter().find(|child| child.name == name);
+        found.map(|child| child.pid).with_context(|| format!("no {name} among {children:?}"))
+    }
+
+    /// The number that a process of the cell has outside of it.
+    pub(crate) fn outside(self, pid: i32) -> Result<i32> {
+        let namespace = |process: i32| fs::read_link(format!("/proc/{process}/ns/pid")).ok();
+        let own = namespace(self.cell.init_pid());
+        let is_it = |process: &i32| {
+            let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
+            let numbers = status.lines().find_map(|line| line.strip_prefix("NSpid:")).unwrap_or_default();
+            numbers.split_whitespace().last() == Some(&pid.to_string()) && namespace(*process) == own
+        };
+        let mut all =
+            fs::read_dir("/proc").context("list processes")?.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+        all.find(is_it).with_context(|| format!("no process is {pid} in the cell"))
+    }
+
+    /// How many children of a process have ended and were not waited for.
+    pub(crate) fn zombies(self, parent: i32) -> Result<usize> {
+        Ok(self.children(parent)?.into_iter().filter(|child| !self.is_alive(child.pid)).count())
     }
 
     /// Kills one process.

@@ -1,11 +1,12 @@
-//! Pods as CRI makes them: sandboxes without a process, shared and private namespaces, probes, limits, restarts.
+//! Pods as CRI makes them: sandboxes without a process, shared and private namespaces, probes, limits.
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, anyhow, ensure};
+use anyhow::{Result, ensure};
 use testbed::wait;
 
 use crate::cri::{ContainerState, Executed, NamespaceMode, Resources, SandboxState};
+use crate::grpc::Refusal;
 use crate::machine::LIMIT;
 use crate::node::{Node, Verdict, tests};
 use crate::pods_ground::{IMAGE, Pod, Pods};
@@ -22,20 +23,21 @@ tests![
     a_container_that_eats_too_much_memory_is_oom_killed,
     limits_of_a_container_are_changed_while_it_runs,
     the_stats_of_a_container_are_there,
+    the_stats_of_others_are_there_when_one_pod_is_dead,
+    a_sandbox_is_asked_for_its_statistics_as_a_container_is,
+    a_sandbox_is_killed_again_without_harm,
     stopping_a_container_takes_a_second_and_not_its_grace_period,
     a_container_that_is_over_is_replaced_in_its_pod,
     removing_a_pod_leaves_nothing,
-    pods_outlive_a_restart_of_containerd,
-    a_killed_host_takes_its_pods_along_and_new_ones_run,
 ];
 
-fn is(pods: &Pods, id: &str, state: ContainerState) -> Result<()> {
+pub(crate) fn is(pods: &Pods, id: &str, state: ContainerState) -> Result<()> {
     let found = || pods.cri().container(id).map_or_else(|error| format!("{error:#}"), |status| format!("{status:?}"));
     let reached = || Ok((pods.cri().container(id)?.state() == state).then_some(()));
     wait::until(format_args!("{id} to be {state:?}"), LIMIT, reached, found)
 }
 
-fn succeeds(what: &str, executed: &Executed, text: &str) -> Result<()> {
+pub(crate) fn succeeds(what: &str, executed: &Executed, text: &str) -> Result<()> {
     let said = String::from_utf8_lossy(&executed.stderr);
     ensure!(executed.exit_code == 0 && executed.text() == text, "{what}: {} {:?} {said:?}", executed.exit_code, executed.text());
     Ok(())
@@ -81,7 +83,7 @@ fn containers_of_a_pod_share_its_network_and_no_files(node: &Node) -> Result<Ver
     }
     // A server in one container is reached from the other one, by the loopback address.
     let server = pod.run("server", &["/app.wasm", "accept", "8081"])?;
-    let listens = || Ok(cri.exec_sync(&sidecar, &["/native", "read", "/proc/net/tcp"], 5)?.text().contains("0100007F:1F91").then_some(()));
+    let listens = || Ok(cri.exec_sync(&sidecar, &["/native", "read", "/proc/net/tcp"], 5)?.text().contains("00000000:1F91").then_some(()));
     wait::until("the server to be seen by the other container", LIMIT, listens, || format!("{:?}", cri.container(&server)))?;
     let unseen = other.run("sidecar", &["/native", "tick"])?;
     let text = cri.exec_sync(&unseen, &["/native", "read", "/proc/net/tcp"], 5)?.text();
@@ -240,6 +242,61 @@ fn the_stats_of_a_container_are_there(node: &Node) -> Result<Verdict> {
     Ok(Verdict::Holds)
 }
 
+fn the_stats_of_others_are_there_when_one_pod_is_dead(node: &Node) -> Result<Verdict> {
+    let pods = node.pods()?;
+    let (dead, lives) = (pods.pod(pods.default_config())?, pods.pod(pods.default_config())?);
+    let guest = lives.run("guest", &["/app.wasm", "sleep", "600"])?;
+    let over = dead.run("over", &["/hello.wasm"])?;
+    is(&pods, &over, ContainerState::Exited)?;
+    pods.tasks().kill(&dead.id, "", 9)?;
+    let not_ready = || Ok((pods.cri().sandbox(&dead.id)?.state() == SandboxState::NotReady).then_some(()));
+    wait::until("the pod to be not ready", LIMIT, not_ready, || format!("{:?}", pods.cri().sandbox(&dead.id)))?;
+    // Pods of other tests come and go, and one that goes at that moment may be an error of containerd's own.
+    let listed = |what: &str, list: &dyn Fn() -> Result<Vec<String>>, id: &str| {
+        let there = || Ok(list().is_ok_and(|all| all.iter().any(|one| one == id)).then_some(()));
+        wait::until(format_args!("{what} to have {id}"), LIMIT, there, || format!("{:?}", list()))
+    };
+    listed("the statistics of containers", &|| pods.cri().all_stats(), &guest)?;
+    // containerd 1.6 itself fails for all when it knows of a pod that is not ready.
+    if !node.containerd.install().version.starts_with("1.6") {
+        listed("the statistics of pods", &|| pods.cri().all_pods_stats(), &lives.id)?;
+    }
+    dead.remove()?;
+    lives.remove()?;
+    Ok(Verdict::Holds)
+}
+
+fn a_sandbox_is_asked_for_its_statistics_as_a_container_is(node: &Node) -> Result<Verdict> {
+    let pods = node.pods()?;
+    let pod = pods.pod(pods.default_config())?;
+    let metrics = pods.tasks().metrics(&pod.id)?;
+    ensure!(metrics.pids() == 0, "no process is in it: {metrics:?}");
+    ensure!(pods.tasks().pids(&pod.id)? == [u32::try_from(pod.pid(&pod.id)?)?], "its process is not the thread");
+    pod.remove()?;
+    Ok(Verdict::Holds)
+}
+
+fn a_sandbox_is_killed_again_without_harm(node: &Node) -> Result<Verdict> {
+    let pods = node.pods()?;
+    let (pod, other) = (pods.pod(pods.default_config())?, pods.pod(pods.default_config())?);
+    let guest = other.run("guest", &["/app.wasm", "sleep", "600"])?;
+    for signal in [9, 9, 15] {
+        let answer = pods.tasks().kill(&pod.id, "", signal);
+        // What callers take for success: it is gone already. containerd, which hears of the end and removes the task, may
+        // hang up while it asks.
+        let is_gone = |refusal: &Refusal| refusal.code == tonic::Code::NotFound || refusal.text.contains("ttrpc: closed");
+        ensure!(answer.as_ref().err().is_none_or(is_gone), "{answer:?}");
+    }
+    let not_ready = || Ok((pods.cri().sandbox(&pod.id)?.state() == SandboxState::NotReady).then_some(()));
+    wait::until("the pod to be not ready", LIMIT, not_ready, || format!("{:?}", pods.cri().sandbox(&pod.id)))?;
+    is(&pods, &guest, ContainerState::Running)?;
+    let id = pod.id.clone();
+    pod.remove()?;
+    pods.machine().nothing_left(&id)?;
+    other.remove()?;
+    Ok(Verdict::Holds)
+}
+
 fn stopping_a_container_takes_a_second_and_not_its_grace_period(node: &Node) -> Result<Verdict> {
     let pods = node.pods()?;
     let pod = pods.pod(pods.default_config())?;
@@ -284,89 +341,4 @@ fn removing_a_pod_leaves_nothing(node: &Node) -> Result<Verdict> {
         pods.machine().nothing_left(id)?;
     }
     Ok(Verdict::Holds)
-}
-
-fn pods_outlive_a_restart_of_containerd(node: &Node) -> Result<Verdict> {
-    // Of its own: the other tests' pods must have a containerd.
-    let pods = Pods::start(node.containerd.install(), &node.prepared)?;
-    live_through_a_restart(&pods).map_err(|error| anyhow!("{error:#}\nalone, {}", pods.containerd.evidence()))?;
-    pods.finish()
-}
-
-/// That pods are as before after a restart of containerd, and that new ones can be made.
-pub(crate) fn live_through_a_restart(pods: &Pods) -> Result<()> {
-    let (machine, cri) = (pods.machine(), pods.cri());
-    let pod = pods.pod(pods.default_config())?;
-    let on_node = pods.pod(pods.config(NamespaceMode::Node, NamespaceMode::Container))?;
-    let guest = pod.run("guest", &["/app.wasm", "spin"])?;
-    let sidecar = pod.run("sidecar", &["/native", "tick"])?;
-    let third = on_node.run("guest", &["/app.wasm", "sleep", "600"])?;
-    let (host, thread, pid) = (machine.host()?, pod.pid(&pod.id)?, pod.pid(&guest)?);
-    let created = cri.sandbox(&pod.id)?.created_at;
-    pods.containerd.restart()?;
-    let serves = || Ok(cri.sandbox(&pod.id).is_ok().then_some(()));
-    wait::until("CRI to answer again", LIMIT, serves, || pods.containerd.evidence())?;
-    for id in [&pod.id, &on_node.id] {
-        let status = cri.sandbox(id)?;
-        ensure!(status.state() == SandboxState::Ready, "sandbox {id} is {status:?}");
-    }
-    ensure!(cri.sandbox(&pod.id)?.created_at == created, "the pod's age is another now: {:?}", cri.sandbox(&pod.id)?);
-    for id in [&guest, &sidecar, &third] {
-        is(pods, id, ContainerState::Running)?;
-    }
-    ensure!(machine.host()? == host && pod.pid(&pod.id)? == thread && pod.pid(&guest)? == pid, "other processes serve the pod now");
-    // The pod is used further: a probe, an end, another container, another pod.
-    succeeds("a probe", &cri.exec_sync(&guest, &["/hello.wasm"], 5)?, "hello from wasm\n")?;
-    cri.stop_container(&guest, Duration::from_secs(10))?;
-    ensure!(cri.container(&guest)?.exit_code == 143, "{:?}", cri.container(&guest)?);
-    cri.remove_container(&guest)?;
-    pod.run("guest", &["/app.wasm", "sleep", "600"])?;
-    let (id, id_on_node) = (pod.id.clone(), on_node.id.clone());
-    pod.remove()?;
-    on_node.remove()?;
-    let next = pods.pod(pods.default_config())?;
-    next.run("guest", &["/app.wasm", "sleep", "600"])?;
-    ensure!(machine.host()? == host, "a new pod has another host");
-    next.remove()?;
-    for id in [&id, &id_on_node, &guest, &sidecar, &third] {
-        machine.nothing_left(id)?;
-    }
-    Ok(())
-}
-
-fn a_killed_host_takes_its_pods_along_and_new_ones_run(node: &Node) -> Result<Verdict> {
-    let pods = Pods::start(node.containerd.install(), &node.prepared)?;
-    let replaced = || -> Result<()> {
-        let (machine, cri) = (pods.machine(), pods.cri());
-        let config = pods.default_config();
-        let pod = pods.pod(config)?;
-        let guest = pod.run("guest", &["/app.wasm", "spin"])?;
-        let sidecar = pod.run("sidecar", &["/native", "tick"])?;
-        let running = [pod.pid(&guest)?, pod.pid(&sidecar)?];
-        let host = machine.host()?;
-        machine.kill(host)?;
-        let started = Instant::now();
-        for pid in running {
-            machine.wait_until_dead(pid)?;
-        }
-        for id in [&guest, &sidecar] {
-            is(&pods, id, ContainerState::Exited)?;
-        }
-        let not_ready = || Ok((cri.sandbox(&pod.id)?.state() == SandboxState::NotReady).then_some(()));
-        wait::until("the pod to be not ready", LIMIT, not_ready, || format!("{:?}", cri.sandbox(&pod.id)))?;
-        // What kubelet does then.
-        let id = pod.id.clone();
-        pod.remove()?;
-        let next = pods.pod(pods.default_config())?;
-        next.run("guest", &["/app.wasm", "sleep", "600"])?;
-        ensure!(started.elapsed() < Duration::from_secs(10), "another pod runs after {:?}", started.elapsed());
-        ensure!(machine.host().context("the new pod's host")? != host, "the dead host serves it");
-        next.remove()?;
-        for id in [&id, &guest, &sidecar] {
-            machine.nothing_left(id)?;
-        }
-        Ok(())
-    };
-    replaced().map_err(|error| anyhow!("{error:#}\nalone, {}", pods.containerd.evidence()))?;
-    pods.finish()
 }

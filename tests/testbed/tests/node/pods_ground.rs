@@ -13,6 +13,7 @@ use crate::cri::{self, ContainerConfig, Cri, NamespaceMode, PodConfig};
 use crate::grpc::Client;
 use crate::machine::Machine;
 use crate::node::{Verdict, mixed_image};
+use crate::tasks::Tasks;
 
 /// The containerd namespace of everything that CRI makes.
 pub(crate) const NAMESPACE: &str = "k8s.io";
@@ -55,12 +56,17 @@ pub(crate) struct Pod<'a> {
 
 impl Pods {
     pub(crate) fn start(install: &Install, prepared: &Prepared) -> Result<Self> {
+        Self::start_with(install, prepared, "")
+    }
+
+    /// With lines of the handler's options.
+    pub(crate) fn start_with(install: &Install, prepared: &Prepared, options: &str) -> Result<Self> {
         let run = Run::start("pods")?;
         let cell = Cell::start(&run, CellOptions { network: Network::Host, lifetime: Lifetime::Process })?;
         let shim = prepared.shims().join("containerd-shim-wasmedge-v1");
-        let handlers = vec![Handler { name: HANDLER.to_owned(), shim, cgroups: Cgroups::Unsaid }];
+        let handlers = vec![Handler { name: HANDLER.to_owned(), shim, cgroups: Cgroups::Unsaid, options: options.to_owned() }];
         let containerd = Containerd::start_with_cri(&run, &cell, install, &CriConfig { pause: PAUSE.to_owned(), handlers })?;
-        let client = Client::of(&containerd)?;
+        let client = Client::in_namespace(&containerd, NAMESPACE)?;
         let pods = Self { containerd, cell, client, count: AtomicU32::new(0), run };
         // Nothing in it is ever run: the host holds pods itself.
         let pause = RootfsImage { reference: PAUSE.to_owned(), entrypoint: vec!["/nothing".to_owned()], ..RootfsImage::default() };
@@ -97,6 +103,11 @@ impl Pods {
 
     pub(crate) fn cri(&self) -> Cri<'_> {
         Cri::new(&self.client)
+    }
+
+    /// containerd's service of tasks, for pods and their containers.
+    pub(crate) fn tasks(&self) -> Tasks<'_> {
+        Tasks::new(&self.client)
     }
 
     /// What the machine shows of it.

@@ -1,8 +1,9 @@
 //! Which processes there are for which containers, what they hold, and how long the host lives.
 
-use std::time::Duration;
+use std::os::unix::fs::PermissionsExt as _;
+use std::time::{Duration, Instant};
 
-use anyhow::{Result, anyhow, ensure};
+use anyhow::{Context as _, Result, anyhow, ensure};
 use test_guests::{HELLO, SPIN};
 use testbed::containerd::Task;
 use testbed::wait;
@@ -17,6 +18,7 @@ tests![
     a_guest_has_namespaces_of_its_own,
     a_guest_holds_no_descriptor_that_is_not_its_own,
     a_guest_has_the_rights_to_files_and_low_ports_at_most,
+    what_a_container_was_given_is_roots_alone,
     a_host_that_nobody_needs_ends_and_leaves_nothing,
     a_host_stays_while_it_has_a_container,
 ];
@@ -116,6 +118,20 @@ fn a_guest_has_the_rights_to_files_and_low_ports_at_most(node: &Node) -> Result<
     Ok(Verdict::Holds)
 }
 
+fn what_a_container_was_given_is_roots_alone(node: &Node) -> Result<Verdict> {
+    let task = node.native(&["sleep"])?.env("PASSWORD", "hunter2").start()?;
+    let record = node.machine().record(task.id()).context("it has no record")?;
+    let config = std::fs::read_to_string(record.join("native/config.json")).context("read what libcontainer reads")?;
+    ensure!(config.contains("hunter2"), "its environment lies elsewhere now: look for it there");
+    // From its own up to the one of all containerds.
+    for folder in record.ancestors().take(4) {
+        let mode = std::fs::metadata(folder).with_context(|| format!("look at {}", folder.display()))?.permissions().mode() & 0o777;
+        ensure!(mode == 0o700, "{} has mode {mode:o}", folder.display());
+    }
+    end(node, task)?;
+    Ok(Verdict::Holds)
+}
+
 fn a_host_that_nobody_needs_ends_and_leaves_nothing(node: &Node) -> Result<Verdict> {
     node.alone("idle", |alone| {
         expect(&alone.guest(&HELLO)?.run()?, 0, "hello from wasm\n")?;
@@ -141,9 +157,13 @@ fn a_host_stays_while_it_has_a_container(node: &Node) -> Result<Verdict> {
     node.alone("stays", |alone| {
         let task = alone.guest(&SPIN)?.start()?;
         let host = alone.machine().host()?;
-        // Longer than a host without containers waits.
-        std::thread::sleep(Duration::from_secs(12));
-        ensure!(alone.machine().host()? == host && task.status()? == "RUNNING", "{}", alone.containerd.evidence());
+        // That something does not happen shows in time alone: longer than a host without containers waits.
+        let since = Instant::now();
+        let stays = || {
+            ensure!(alone.machine().host()? == host && task.status()? == "RUNNING", "after {:?} it is gone", since.elapsed());
+            Ok((since.elapsed() > Duration::from_secs(12)).then_some(()))
+        };
+        wait::until("a host without containers to have ended", IDLE, stays, || alone.containerd.evidence())?;
         end(alone, task)?;
         Ok(())
     })

@@ -210,6 +210,14 @@ pub(crate) struct Mount {
     options: Vec<String>,
 }
 
+impl Mount {
+    /// A folder of the machine's, at `target` in the root; at the root itself if that is empty.
+    pub(crate) fn bind(source: &str, target: &str) -> Self {
+        let options = vec!["rbind".to_owned(), "rw".to_owned()];
+        Self { r#type: "bind".to_owned(), source: source.to_owned(), target: target.to_owned(), options }
+    }
+}
+
 #[derive(Clone, PartialEq, prost::Message)]
 struct SnapshotMounts {
     #[prost(string, tag = "1")]

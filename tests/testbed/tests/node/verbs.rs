@@ -1,7 +1,7 @@
 //! What can be asked of a task beside starting and ending it: pause, update, metrics, processes, deletion; and how what cannot be
 //! done is refused.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::json;
@@ -175,8 +175,9 @@ fn deletion_tells_when_and_how_it_ended(node: &Node) -> Result<Verdict> {
     let id = task.id().to_owned();
     let waited = node.tasks().wait(&id, "")?;
     let after = now()?;
-    // The time is that of the end, not of the question.
-    std::thread::sleep(Duration::from_millis(50));
+    // The time is that of the end, not of the question: it is over when it was asked for again.
+    let later = || Ok((now()? > after + 0.05).then_some(()));
+    wait::until("the clock to go on", LIMIT, later, String::new)?;
     let (again, state) = (node.tasks().wait(&id, "")?, node.tasks().state(&id, "")?);
     let deleted = node.tasks().delete(&id)?;
     ensure!(deleted.code == 42 && state.code == 42, "{deleted:?}, {state:?}");

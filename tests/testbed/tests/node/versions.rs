@@ -8,7 +8,7 @@ use testbed::containerd::Install;
 
 use crate::machine::LIMIT;
 use crate::node::{Node, Verdict, tests};
-use crate::pods::live_through_a_restart;
+use crate::pod_faults::live_through_a_restart;
 use crate::pods_ground::Pods;
 
 tests![tasks_outlive_a_restart_of_each_containerd, pods_outlive_a_restart_of_each_containerd];
@@ -30,8 +30,17 @@ fn others(node: &Node) -> Result<Vec<Install>> {
     daemons.map(with_daemon).collect()
 }
 
+/// Why there is nothing to see where there are none.
+fn none_of(node: &Node) -> Verdict {
+    Verdict::Skipped(format!("no other daemon was made that is about as old as containerd {}", node.containerd.install().version))
+}
+
 fn tasks_outlive_a_restart_of_each_containerd(node: &Node) -> Result<Verdict> {
-    for install in others(node)? {
+    let others = others(node)?;
+    if others.is_empty() {
+        return Ok(none_of(node));
+    }
+    for install in others {
         Node::alone_with("version", &install, &node.prepared, |alone| {
             let (guest, program) = (alone.guest(&SPIN)?.start()?, alone.native(&["tick"])?.start()?);
             let (host, pid) = (alone.machine().host()?, guest.pid()?);
@@ -54,7 +63,11 @@ fn tasks_outlive_a_restart_of_each_containerd(node: &Node) -> Result<Verdict> {
 }
 
 fn pods_outlive_a_restart_of_each_containerd(node: &Node) -> Result<Verdict> {
-    for install in others(node)? {
+    let others = others(node)?;
+    if others.is_empty() {
+        return Ok(none_of(node));
+    }
+    for install in others {
         let pods = Pods::start(&install, &node.prepared)?;
         let lived = live_through_a_restart(&pods);
         lived.map_err(|error| anyhow!("containerd {}: {error:#}\nalone, {}", install.version, pods.containerd.evidence()))?;
