@@ -9,7 +9,9 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 use rustix::io::Errno;
 
@@ -17,6 +19,11 @@ use crate::files;
 
 /// Room for some events; one takes sixteen bytes here.
 const ROOM: usize = 1024;
+/// How long a scope that was named is looked at again. The kernel tells of one file's changes every 10 ms at most: where the
+/// limit was hit first and a process killed right after, the second change is told when the scope may be gone.
+const TROUBLE: Duration = Duration::from_millis(100);
+/// How long it is left alone between two looks.
+const PAUSE: Timespec = Timespec { tv_sec: 0, tv_nsec: 500_000 };
 
 /// The counter of one scope, as it was last seen.
 #[derive(Debug)]
@@ -89,27 +96,38 @@ impl Watch {
     fn follow(&self) {
         let mut room = [std::mem::MaybeUninit::uninit(); ROOM];
         let mut reader = inotify::Reader::new(&self.inotify, &mut room);
+        // Scopes that were named, and until when they are looked at again by themselves.
+        let mut troubled: HashMap<i32, Instant> = HashMap::new();
         loop {
-            let number = match reader.next() {
-                Ok(event) => event.wd(),
-                Err(Errno::INTR) => continue,
+            let pause = (!troubled.is_empty()).then_some(PAUSE);
+            let named =
+                if reader.is_buffer_empty() { poll(&mut [PollFd::new(&self.inotify, PollFlags::IN)], pause.as_ref()) } else { Ok(1) };
+            match named.and_then(|count| if count > 0 { reader.next().map(Some) } else { Ok(None) }) {
+                Ok(Some(event)) => drop(troubled.insert(event.wd(), Instant::now() + TROUBLE)),
+                Ok(None) | Err(Errno::INTR) => {}
                 Err(error) => return cannot(&error.into()),
-            };
-            let scope = self.scopes().get(&number).map(Arc::clone);
-            let text = scope.as_ref().and_then(|scope| files::read_if_there(&scope.file).ok().flatten());
-            if let (Some(scope), Some(kills)) = (scope, text.and_then(|text| files::keyed(&text, "oom_kill"))) {
-                scope.kills.fetch_max(kills, Ordering::AcqRel);
             }
+            troubled.retain(|number, until| {
+                self.look(*number);
+                Instant::now() < *until
+            });
+        }
+    }
+
+    /// Reads the counters of a scope, if it is there.
+    fn look(&self, number: i32) {
+        let scope = self.scopes().get(&number).map(Arc::clone);
+        let text = scope.as_ref().and_then(|scope| files::read_if_there(&scope.file).ok().flatten());
+        if let (Some(scope), Some(kills)) = (scope, text.and_then(|text| files::keyed(&text, "oom_kill"))) {
+            scope.kills.fetch_max(kills, Ordering::AcqRel);
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
-    use std::time::{Duration, Instant};
-
     use super::*;
+    use std::fs;
 
     #[test]
     fn what_was_counted_is_known_after_the_file_is_gone() {
