@@ -8,11 +8,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::json;
 use testbed::cluster::End;
-use testbed::cluster::operator::RUNTIME;
 use testbed::wait;
 
 use crate::bed::{Namespace, PROBE, tests};
-use crate::manifest::{container, pod_of};
+use crate::manifest::{deployment_of, pod_of};
 
 tests![
     a_pod_completes_and_keeps_its_log,
@@ -36,20 +35,7 @@ fn a_pod_completes_and_keeps_its_log(namespace: &Namespace<'_>) -> Result<()> {
 }
 
 fn a_deployment_of_three_becomes_available(namespace: &Namespace<'_>) -> Result<()> {
-    let labels = json!({ "app": "ticks" });
-    namespace.apply(&json!({
-        "apiVersion": "apps/v1",
-        "kind": "Deployment",
-        "metadata": { "name": "ticks" },
-        "spec": {
-            "replicas": 3,
-            "selector": { "matchLabels": labels },
-            "template": {
-                "metadata": { "labels": labels },
-                "spec": { "runtimeClassName": RUNTIME, "containers": [container("ticks", PROBE, &["tick"])] },
-            },
-        },
-    }))?;
+    namespace.apply(&deployment_of("ticks", 3, PROBE, &["tick"]))?;
     namespace.cluster.wait_for(&namespace.name, "deployment/ticks", "three replicas available", |deployment| {
         Ok((deployment["status"]["availableReplicas"] == json!(3)).then_some(()))
     })?;

@@ -24,3 +24,21 @@ pub(crate) fn pod(name: &str, containers: &[Value]) -> Value {
 pub(crate) fn pod_of(name: &str, image: &str, args: &[&str]) -> Value {
     pod(name, &[container(name, image, args)])
 }
+
+/// A Deployment of pods of our RuntimeClass, each of one container that bears its name.
+pub(crate) fn deployment_of(name: &str, replicas: u32, image: &str, args: &[&str]) -> Value {
+    let labels = json!({ "app": name });
+    json!({
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": { "name": name },
+        "spec": {
+            "replicas": replicas,
+            "selector": { "matchLabels": labels },
+            "template": {
+                "metadata": { "labels": labels },
+                "spec": { "runtimeClassName": RUNTIME, "containers": [container(name, image, args)] },
+            },
+        },
+    })
+}

@@ -4,11 +4,10 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
-use testbed::cluster::operator::RUNTIME;
 use testbed::{progress, wait};
 
 use crate::bed::{Namespace, PROBE, tests};
-use crate::manifest::{container, pod_of};
+use crate::manifest::{deployment_of, pod_of};
 
 tests![
     memory_beyond_the_limit_is_told_as_oomkilled,
@@ -84,20 +83,7 @@ fn wait_limit() -> std::time::Duration {
 }
 
 fn pods_come_back_on_a_new_host_when_theirs_is_killed(namespace: &Namespace<'_>) -> Result<()> {
-    let labels = json!({ "app": "ticks" });
-    namespace.apply(&json!({
-        "apiVersion": "apps/v1",
-        "kind": "Deployment",
-        "metadata": { "name": "ticks" },
-        "spec": {
-            "replicas": 3,
-            "selector": { "matchLabels": labels },
-            "template": {
-                "metadata": { "labels": labels },
-                "spec": { "runtimeClassName": RUNTIME, "containers": [container("ticks", PROBE, &["tick"])] },
-            },
-        },
-    }))?;
+    namespace.apply(&deployment_of("ticks", 3, PROBE, &["tick"]))?;
     let cluster = namespace.cluster;
     let running = |what: &str, restarts: u64| {
         cluster.wait_for(&namespace.name, "pods", what, |pods| {
