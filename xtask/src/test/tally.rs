@@ -15,6 +15,8 @@ pub(super) struct Tally {
     pub(super) skipped: u64,
     /// The names of what failed, or what else went wrong.
     pub(super) failures: Vec<String>,
+    /// How the words of a failed test begin, by its name.
+    pub(super) words: BTreeMap<String, Vec<String>>,
     /// Why tests were skipped, and how many for each reason.
     pub(super) reasons: BTreeMap<String, u64>,
     pub(super) took: Duration,
@@ -38,22 +40,31 @@ impl Tally {
         self.failed += other.failed;
         self.skipped += other.skipped;
         self.failures.extend(other.failures);
+        self.words.extend(other.words);
         for (reason, count) in other.reasons {
             *self.reasons.entry(reason).or_default() += count;
         }
     }
 }
 
+/// How many lines of a failed test's words the summary repeats, and how many characters of each: what failed comes first,
+/// the evidence after it is long and stands above.
+const LINES: usize = 8;
+const CHARACTERS: usize = 400;
+
 /// Reads the output of `cargo test`, line by line.
 #[derive(Debug, Default)]
 pub(super) struct Reader {
     tally: Tally,
     explained: u64,
+    /// The failed test whose words are being read.
+    speaker: Option<String>,
 }
 
 impl Reader {
     pub(super) fn line(&mut self, line: &str) {
         if let Some(counts) = line.strip_prefix("test result: ") {
+            self.speaker = None;
             let count = |word: &str| {
                 let parts = counts.split([';', '.']).map(str::trim);
                 parts.filter_map(|part| part.strip_suffix(word)).find_map(|number| number.trim().parse().ok()).unwrap_or(0)
@@ -63,13 +74,24 @@ impl Reader {
             self.tally.skipped += count("ignored");
             return;
         }
-        // A test that says something itself parts the line with its outcome; libtest-mimic heads its words with its name.
-        if let Some(name) = line.strip_prefix("---- ").and_then(|rest| rest.strip_suffix(" ----"))
-            && !name.contains(' ')
-            && !self.tally.failures.iter().any(|known| known == name)
-        {
-            self.tally.failures.push(name.to_owned());
+        if let Some(heading) = line.strip_prefix("---- ").and_then(|rest| rest.strip_suffix(" ----")) {
+            let name = heading.strip_suffix(" stdout").unwrap_or(heading);
+            // A test that says something itself parts the line with its outcome; libtest-mimic heads its words with its name.
+            if name == heading && !name.contains(' ') && !self.tally.failures.iter().any(|known| known == name) {
+                self.tally.failures.push(name.to_owned());
+            }
+            self.speaker = Some(name.to_owned());
             return;
+        }
+        if line == "failures:" {
+            self.speaker = None;
+        } else if let Some(name) = &self.speaker
+            && !line.is_empty()
+        {
+            let words = self.tally.words.entry(name.clone()).or_default();
+            if words.len() < LINES {
+                words.push(line.chars().take(CHARACTERS).collect());
+            }
         }
         let Some((name, outcome)) = line.strip_prefix("test ").and_then(|rest| rest.rsplit_once(" ... ")) else { return };
         if outcome.starts_with("FAILED") {
@@ -115,7 +137,10 @@ pub(super) fn summary(tallies: &[(Class, Tally)]) -> Summary {
         sum.add(tally.clone());
     }
     for (class, tally) in tallies {
-        lines.extend(tally.failures.iter().map(|name| format!("failed: {class}: {name}")));
+        for name in &tally.failures {
+            lines.push(format!("failed: {class}: {name}"));
+            lines.extend(tally.words.get(name).into_iter().flatten().map(|line| format!("    {line}")));
+        }
         lines.extend(tally.reasons.iter().map(|(reason, count)| format!("skipped: {class}: {count}: {reason}")));
     }
     lines.push(format!("{} passed, {} failed, {} skipped", sum.passed, sum.failed, sum.skipped));
@@ -153,6 +178,22 @@ mod tests {
             false,
         );
         assert_eq!((tally.failed, tally.failures), (1, vec!["a".to_owned()]));
+    }
+
+    #[test]
+    fn the_summary_repeats_how_the_words_of_a_failed_test_begin() {
+        let evidence = "evidence\n".repeat(100);
+        let tally = read(
+            &format!(
+                "failures:\n\n---- a ----\nwhy\n{evidence}\n---- b::c stdout ----\n\nassertion\n\nfailures:\n    a\n    b::c\n\ntest result: FAILED. 0 passed; 2 failed"
+            ),
+            false,
+        );
+        let lines = summary(&[(Class::Node, Tally { failures: vec!["a".into(), "b::c".into()], ..tally })]).lines;
+        let first = lines.iter().position(|line| line == "failed: node: a").unwrap();
+        assert_eq!(lines[first + 1..][..2], ["    why", "    evidence"]);
+        assert_eq!(lines[first + LINES + 1..][..2], ["failed: node: b::c", "    assertion"]);
+        assert_eq!(lines.len(), first + LINES + 4, "{lines:#?}");
     }
 
     #[test]
