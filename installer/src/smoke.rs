@@ -38,6 +38,8 @@ const KILLED: i32 = 137;
 const TRIES: u32 = 5;
 /// How much later than the news of its end a guest's last line may come.
 const LATE: Duration = Duration::from_secs(5);
+/// How much later than it ends a sandbox may be listed as ready. What fails by itself waits as long for its verdict.
+const HEARD: Duration = Duration::from_secs(2);
 /// The pause between two looks at the guest.
 const PAUSE: Duration = Duration::from_millis(50);
 /// Bytes of the log's end that go into an error.
@@ -244,8 +246,18 @@ async fn was_stopped(cri: &Cri, smoke: &Smoke, id: &str, error: &SmokeError) -> 
     if matches!(error, SmokeError::Call { source, .. } if source.is_not_found()) {
         return Ok(true);
     }
-    let sandboxes = cri.sandboxes(labels(&smoke.runtime)).await?;
-    Ok(!sandboxes.iter().any(|sandbox| sandbox.id == id && sandbox.state() == SandboxState::Ready))
+    let failed = Instant::now();
+    loop {
+        let sandboxes = cri.sandboxes(labels(&smoke.runtime)).await?;
+        if !sandboxes.iter().any(|sandbox| sandbox.id == id && sandbox.state() == SandboxState::Ready) {
+            return Ok(true);
+        }
+        // A refused call may be the first sign: containerd lists a sandbox as ready until it has heard of its end.
+        if !matches!(error, SmokeError::Call { .. }) || failed.elapsed() >= HEARD {
+            return Ok(false);
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
 }
 
 fn labels(runtime: &str) -> BTreeMap<String, String> {
