@@ -1,5 +1,7 @@
 //! What stands between a handler and a containerd's configuration.
 
+use std::io;
+
 use installer_protocol::{Mode, Reason};
 
 use super::version::Version;
@@ -25,7 +27,7 @@ pub enum ConfigError {
         /// Which.
         path: String,
         /// Why.
-        source: std::io::Error,
+        source: io::Error,
     },
     /// A file was not looked for.
     #[error("{path} has to be edited and was not read: containerd's configuration changed meanwhile, try again")]
@@ -167,7 +169,7 @@ pub enum ConfigError {
     #[error("ask the host's containerd what it makes of its configuration")]
     Dump {
         /// Why not.
-        source: std::io::Error,
+        source: io::Error,
     },
     /// The host's containerd does not take a configuration.
     #[error("containerd does not take {which} configuration ({code}): {stderr}", code = code.map_or("killed".to_owned(), |code| format!("exit code {code}")))]
@@ -201,6 +203,8 @@ impl ConfigError {
             | Self::Unmanaged { .. }
             | Self::Elsewhere { .. } => Reason::Unsupported,
             Self::Read { .. } => Reason::HostFiles,
+            // containerd is asked about files that are laid out for it first.
+            Self::Dump { source } if has_no_room(source) => Reason::HostFiles,
             Self::NotGathered { .. } => Reason::Interrupted,
             Self::NotText { .. }
             | Self::NotToml { .. }
@@ -214,4 +218,9 @@ impl ConfigError {
             Self::HandlerTaken { .. } => Reason::HandlerTaken,
         }
     }
+}
+
+/// Whether a file could not be written for want of room, or because nothing can be written there.
+fn has_no_room(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::ReadOnlyFilesystem)
 }

@@ -183,6 +183,17 @@ fn what_cannot_be_done_on_a_node_is_refused_with_the_next_step() {
 }
 
 #[test]
+fn want_of_room_for_what_containerd_is_asked_about_is_no_fault_of_its_configuration() {
+    for (kind, reason) in [
+        (io::ErrorKind::StorageFull, Reason::HostFiles),
+        (io::ErrorKind::ReadOnlyFilesystem, Reason::HostFiles),
+        (io::ErrorKind::NotFound, Reason::ContainerdConfig),
+    ] {
+        assert_eq!(ConfigError::Dump { source: kind.into() }.reason(), reason, "{kind}");
+    }
+}
+
+#[test]
 fn a_handler_of_somebody_else_is_left_alone() {
     let taken = V3.replace("runc]", "wasmedge]");
     let imported = "version = 3\nimports = [\"conf.d/*.toml\"]\n";
