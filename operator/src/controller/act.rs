@@ -70,9 +70,20 @@ pub(super) async fn tell(context: &Context, world: &mut World, observed: &Observ
 }
 
 /// The actions in groups that follow each other; a group holds lists that do not concern each other.
+///
+/// What ends on one node is written before another one begins: who watches the nodes never sees more of them in change
+/// than the budget allows.
 fn groups(actions: &[Action]) -> Vec<Vec<Vec<&Action>>> {
     let both_of_nodes = |one: &Action, other: &Action| one.node().is_some() && other.node().is_some();
-    actions.chunk_by(both_of_nodes).map(by_node).collect()
+    let in_two = |group| {
+        let (beginning, others): (Vec<_>, Vec<_>) = by_node(group).into_iter().partition(|list| list.iter().copied().any(begins));
+        [others, beginning]
+    };
+    actions.chunk_by(both_of_nodes).flat_map(in_two).filter(|group| !group.is_empty()).collect()
+}
+
+fn begins(action: &Action) -> bool {
+    matches!(action, Action::StartInstaller { .. })
 }
 
 fn by_node(group: &[Action]) -> Vec<Vec<&Action>> {
@@ -141,6 +152,8 @@ fn note(world: &mut World, applied: Applied) {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
@@ -151,5 +164,17 @@ mod tests {
         let groups = groups(&actions);
         let sizes: Vec<Vec<usize>> = groups.iter().map(|group| group.iter().map(Vec::len).collect()).collect();
         assert_eq!(sizes, [vec![1], vec![1], vec![2, 1], vec![1]]);
+    }
+
+    #[test]
+    fn a_node_begins_after_another_one_has_ended() {
+        let set = |node: &str| Action::SetNode { node: node.to_owned(), status: Box::default() };
+        let request = json!({ "verb": "Install", "runtime": "r", "handler": "r", "distribution": "Systemd", "image": "installer" });
+        let request = serde_json::from_value(request).unwrap();
+        let limit = std::time::Duration::from_secs(1);
+        let start = Action::StartInstaller { job: "job".to_owned(), node: "a".to_owned(), request, limit };
+        let actions = [set("a"), start, set("b")];
+        let nodes: Vec<Vec<_>> = groups(&actions).iter().map(|group| group.iter().map(|list| list[0].node().unwrap()).collect()).collect();
+        assert_eq!(nodes, [["b"], ["a"]]);
     }
 }
