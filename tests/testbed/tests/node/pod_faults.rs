@@ -52,13 +52,14 @@ pub(crate) fn live_through_a_restart(pods: &Pods) -> Result<()> {
     ensure!(cri.container(&guest)?.exit_code == 143, "{:?}", cri.container(&guest)?);
     cri.remove_container(&guest)?;
     pod.run("guest", &["/app.wasm", "sleep", "600"])?;
-    let (id, id_on_node) = (pod.id.clone(), on_node.id.clone());
-    pod.remove()?;
-    on_node.remove()?;
+    // Before the others go: a host without pods ends after a while.
     let next = pods.pod(pods.default_config())?;
     next.run("guest", &["/app.wasm", "sleep", "600"])?;
     ensure!(machine.host()? == host, "a new pod has another host");
-    next.remove()?;
+    let (id, id_on_node) = (pod.id.clone(), on_node.id.clone());
+    for pod in [pod, on_node, next] {
+        pod.remove()?;
+    }
     for id in [&id, &id_on_node, &guest, &sidecar, &third] {
         machine.nothing_left(id)?;
     }
