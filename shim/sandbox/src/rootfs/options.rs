@@ -6,7 +6,10 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::CWD;
-use rustix::mount::{MountFlags, MoveMountFlags, OpenTreeFlags, move_mount, open_tree};
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_flag,
+    fsconfig_set_string, fsmount, fsopen, move_mount, open_tree,
+};
 
 use super::{Mount, overlay};
 use crate::error::{Failure, Step as _};
@@ -50,6 +53,15 @@ const OFF: &[Word] = &[
     ("suid", MountFlags::NOSUID, libc::MOUNT_ATTR_NOSUID),
 ];
 
+/// What mount(2) can ask of a file system, and a mount has no attribute for.
+const SYNCHRONOUS: MountFlags = MountFlags::SYNCHRONOUS.union(MountFlags::DIRSYNC);
+
+/// Most bytes of a parameter's value in fsconfig(2).
+const MOST_VALUE: usize = 255;
+
+/// For a place that is a link of /proc's to what it stands for.
+const FOLLOW: MoveMountFlags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH.union(MoveMountFlags::MOVE_MOUNT_T_SYMLINKS);
+
 /// The word for one of the ways in which access times are kept; one excludes the others.
 const ACCESS_TIMES: &[&str] = &["noatime", "relatime", "strictatime", "atime"];
 
@@ -79,6 +91,8 @@ enum How {
     Bind { reach: Reach, attributes: AttributeChange, owners: Owners },
     /// A file system.
     New { fs_type: String, flags: MountFlags, data: CString },
+    /// An overlay whose parameters fsconfig(2) takes, which needs no place to be made at.
+    Overlay { parameters: Vec<String>, attributes: u64 },
 }
 
 impl Prepared {
@@ -126,6 +140,10 @@ impl Prepared {
                     return Err(refuse("the owners of files are mapped in an overlay and in a folder, and nowhere else"));
                 }
             };
+            if fs_type == "overlay" && start.is_none() && !flags.intersects(SYNCHRONOUS) && data.iter().all(|word| is_a_parameter(word)) {
+                let how = How::Overlay { parameters: data, attributes: attributes.set };
+                return Ok(Self { source: source.clone(), target: target.clone(), start, how });
+            }
             let data = data.join(",");
             if data.len() > overlay::MOST_DATA {
                 return Err(refuse(&format!("the options are longer than the {} bytes that the kernel takes", overlay::MOST_DATA)));
@@ -140,13 +158,16 @@ impl Prepared {
         Ok(Self { source: source.clone(), target: target.clone(), start: None, how: How::Bind { reach, attributes, owners } })
     }
 
-    /// Makes it, mounted nowhere, if that is possible: a folder that becomes the root.
+    /// Makes it, mounted nowhere, if that is possible: a folder that becomes the root, or an overlay.
     pub(super) fn make_detached(&self, users: Option<&OwnedFd>) -> Option<Result<OwnedFd, Failure>> {
         match self.how {
             How::Bind { reach, attributes, owners } if self.target.is_empty() => {
                 Some(clone(&self.source, reach, attributes, mapping(owners, users)).step(|| format!("mount {self}")))
             }
-            How::Bind { .. } | How::New { .. } => None,
+            How::Overlay { ref parameters, attributes } if self.target.is_empty() => {
+                Some(layered(&self.source, parameters, attributes).step(|| format!("mount {self}")))
+            }
+            How::Bind { .. } | How::New { .. } | How::Overlay { .. } => None,
         }
     }
 
@@ -155,10 +176,9 @@ impl Prepared {
         match &self.how {
             How::Bind { reach, attributes, owners } => {
                 let tree = clone(&self.source, *reach, *attributes, mapping(*owners, users))?;
-                // `place` is a link of /proc's to what it stands for.
-                let follow = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_SYMLINKS;
-                move_mount(&tree, "", CWD, place, follow)
+                move_mount(&tree, "", CWD, place, FOLLOW)
             }
+            How::Overlay { parameters, attributes } => move_mount(layered(&self.source, parameters, *attributes)?, "", CWD, place, FOLLOW),
             How::New { fs_type, flags, data } => rustix::mount::mount(&self.source, place, fs_type, *flags, data.as_c_str()),
         }
     }
@@ -168,6 +188,7 @@ impl fmt::Display for Prepared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.how {
             How::Bind { .. } => write!(f, "{}", self.source),
+            How::Overlay { parameters, .. } => write!(f, "overlay {} with {}", self.source, parameters.join(",")),
             How::New { fs_type, data, .. } => write!(f, "{fs_type} {} with {}", self.source, data.to_string_lossy()),
         }
     }
@@ -201,6 +222,31 @@ fn clone(source: &str, reach: Reach, attributes: AttributeChange, users: Option<
         .and_then(|()| users.map_or(Ok(()), |users| kernel::map_owners(&tree, users.as_fd())))
         .map_err(|error| rustix::io::Errno::from_io_error(&error).unwrap_or(rustix::io::Errno::INVAL))?;
     Ok(tree)
+}
+
+/// Whether fsconfig(2) takes this word of an overlay as mount(2) does, which has a sign of its own for a comma in a path.
+fn is_a_parameter(word: &str) -> bool {
+    let value = word.split_once('=').map_or("", |(_, value)| value);
+    value.len() <= MOST_VALUE && !word.contains(['\\', ',', '\0'])
+}
+
+/// An overlay that is mounted nowhere. To have it made at a place takes a mount namespace that nobody else sees, a copy of
+/// the node's with all that is mounted there, and its end waits for every processor.
+fn layered(source: &str, parameters: &[String], attributes: u64) -> rustix::io::Result<OwnedFd> {
+    let system = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    fsconfig_set_string(&system, "source", source)?;
+    for parameter in parameters {
+        match parameter.split_once('=') {
+            Some((key, value)) => fsconfig_set_string(&system, key, value)?,
+            None => fsconfig_set_flag(&system, parameter)?,
+        }
+    }
+    if attributes & libc::MOUNT_ATTR_RDONLY != 0 {
+        fsconfig_set_flag(&system, "ro")?;
+    }
+    fsconfig_create(&system)?;
+    let attributes = MountAttrFlags::from_bits_retain(u32::try_from(attributes).map_err(|_| rustix::io::Errno::INVAL)?);
+    fsmount(&system, FsMountFlags::FSMOUNT_CLOEXEC, attributes)
 }
 
 fn find<'a>(words: &'a [Word], word: &str) -> Option<&'a Word> {

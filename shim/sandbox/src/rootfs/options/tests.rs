@@ -10,14 +10,14 @@ fn of(fs_type: &str, options: &[&str]) -> Result<Prepared, Failure> {
 fn new(fs_type: &str, options: &[&str]) -> (MountFlags, String) {
     match of(fs_type, options).unwrap().how {
         How::New { flags, data, .. } => (flags, data.into_string().unwrap()),
-        How::Bind { .. } => panic!("it is a bind mount"),
+        how => panic!("it is {how:?}"),
     }
 }
 
 fn bind(fs_type: &str, options: &[&str]) -> (Reach, AttributeChange) {
     match of(fs_type, options).unwrap().how {
         How::Bind { reach, attributes, owners: _ } => (reach, attributes),
-        How::New { .. } => panic!("it is no bind mount"),
+        how => panic!("it is {how:?}"),
     }
 }
 
@@ -58,6 +58,23 @@ fn what_cannot_be_done_is_refused_by_name() {
         let error = of(fs_type, &options).unwrap_err().to_string();
         assert!(error.contains(named), "{error}");
         assert!(error.contains("source"), "{error}");
+    }
+}
+
+#[test]
+fn an_overlay_is_made_by_its_parameters_where_the_kernel_takes_them_one_by_one() {
+    let detached = |options: &[&str]| match of("overlay", options).unwrap().how {
+        How::Overlay { parameters, attributes } => Some((parameters, attributes)),
+        _ => None,
+    };
+    let usual = ["index=off", "userxattr", "workdir=/s/3/work", "upperdir=/s/3/fs", "lowerdir=/s/2/fs:/s/1/fs"];
+    assert_eq!(detached(&usual).unwrap(), (usual.map(str::to_owned).to_vec(), 0));
+    let read_only = detached(&["ro", "nodev", "lowerdir=/s/2/fs:/s/1/fs"]).unwrap();
+    assert_eq!(read_only, (vec!["lowerdir=/s/2/fs:/s/1/fs".to_owned()], libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NODEV));
+    let long = format!("lowerdir=/{}", "x".repeat(MOST_VALUE - 1));
+    assert!(detached(&[&long]).is_some());
+    for odd in [&*format!("{long}x"), "upperdir=/a\\,b", "dirsync"] {
+        assert!(detached(&[odd, "index=off"]).is_none(), "{odd}");
     }
 }
 
