@@ -32,8 +32,9 @@ pub trait Engine {
     /// When the guest cannot run on this engine.
     fn prepare(guest: &[u8], function: &str, wasi: &WasiContext) -> Result<Self::Prepared, NotRunnable>;
 
-    /// Runs the guest to its end.
-    fn run(prepared: Self::Prepared) -> Outcome;
+    /// Runs the guest to its end. `instantiated` is called in between, when nothing is held any more of what only making
+    /// the instance took.
+    fn run(prepared: Self::Prepared, instantiated: impl FnOnce()) -> Outcome;
 }
 
 /// Why a guest cannot run.

@@ -56,7 +56,8 @@ impl<E: Engine> Workload for Program<E> {
 
     #[expect(clippy::print_stderr, reason = "standard error is the container's, the only place where its user looks")]
     fn run(ready: Ready<E>) -> u8 {
-        let outcome = E::run(ready.prepared);
+        // Half of what the guest's code took, which the container would hold as long as the guest runs.
+        let outcome = E::run(ready.prepared, guest_sandbox::trim_memory);
         if !matches!(outcome, Outcome::Exited(_)) {
             eprintln!("{}: {outcome}", ready.origin);
         }

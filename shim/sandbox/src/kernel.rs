@@ -217,7 +217,7 @@ pub(crate) fn loopback_up() -> io::Result<()> {
 
 /// Gives back to the kernel what the process's allocator holds and nobody uses.
 #[expect(unsafe_code, reason = "the C library has no safe interface to its allocator")]
-pub(crate) fn trim_memory() {
+pub fn trim_memory() {
     // SAFETY: takes no pointer, and may be called whenever malloc may.
     unsafe { libc::malloc_trim(0) };
 }

@@ -27,6 +27,7 @@ mod zygote;
 
 pub use error::{Failure, SandboxError, ZygoteError};
 pub use guest::{Guest, NewExec, NewGuest, NewHolder, NewNativeExec, Stdio, create, exec, exec_native, hold};
+pub use kernel::trim_memory;
 pub use wire::WireFd;
 pub use workload::Workload;
 pub use zygote::Zygote;

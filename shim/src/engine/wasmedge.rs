@@ -52,7 +52,7 @@ impl Engine for WasmEdge {
         // allocator: pages that all guests then share.
         let nothing = WasiContext { args: Vec::new(), env: Vec::new(), preopens: Vec::new() };
         if let Ok(prepared) = Self::prepare(EMPTY, "_start", &nothing) {
-            let _ = Self::run(prepared);
+            let _ = Self::run(prepared, || {});
         }
     }
 
@@ -68,9 +68,9 @@ impl Engine for WasmEdge {
         Ok(Prepared { config, module, wasi, calls: initialize.into_iter().chain([function.to_owned()]).collect() })
     }
 
-    fn run(prepared: Prepared) -> Outcome {
+    fn run(prepared: Prepared, instantiated: impl FnOnce()) -> Outcome {
         let Prepared { config, module, mut wasi, calls } = prepared;
-        let result = call(&config, module, &mut wasi, &calls);
+        let result = call(&config, module, &mut wasi, &calls, instantiated);
         match result {
             Ok(()) => Outcome::Exited(wasi.exit_code()),
             Err(error) => match *error {
@@ -81,11 +81,19 @@ impl Engine for WasmEdge {
     }
 }
 
-fn call(config: &Config, module: Module, wasi: &mut WasiModule, calls: &[String]) -> Result<(), Box<WasmEdgeError>> {
+fn call(
+    config: &Config,
+    module: Module,
+    wasi: &mut WasiModule,
+    calls: &[String],
+    instantiated: impl FnOnce(),
+) -> Result<(), Box<WasmEdgeError>> {
     let mut instances = HashMap::new();
     instances.insert(WASI.to_owned(), wasi.as_mut());
     let mut vm = Vm::new(Store::new(Some(config), instances)?);
+    // The instance has copies of the module's code, and the module ends here.
     vm.register_module(None, module)?;
+    instantiated();
     for function in calls {
         vm.run_func(None, function, params!())?;
     }

@@ -22,7 +22,7 @@ fn prepare(text: &str, function: &str) -> Result<Prepared, NotRunnable> {
 }
 
 fn run(text: &str, function: &str) -> Outcome {
-    WasmEdge::run(prepare(text, function).unwrap())
+    WasmEdge::run(prepare(text, function).unwrap(), || {})
 }
 
 const EXIT: &str = r#"(import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))"#;
@@ -68,5 +68,5 @@ fn native_code_within_a_guest_is_not_loaded() {
     let mut module = wat::parse_str(format!(r#"(module {EXIT} (func (export "_start") (call $exit (i32.const 5))))"#)).unwrap();
     // A custom section named `wasmedge`, where a compiled guest carries machine code; this one is no code at all.
     module.extend_from_slice(b"\0\x0d\x08wasmedgejunk");
-    assert_eq!(WasmEdge::run(WasmEdge::prepare(&module, START, &context()).unwrap()), Outcome::Exited(5));
+    assert_eq!(WasmEdge::run(WasmEdge::prepare(&module, START, &context()).unwrap(), || {}), Outcome::Exited(5));
 }
