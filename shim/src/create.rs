@@ -168,6 +168,7 @@ fn guest_container(host: &Arc<Host>, bundle: &Bundle, new: NewTask, rootfs: Owne
     let init = Process::new(&new.id, "", new.streams);
     init.exists(process.pid(), Some(pidfd), Some(io));
     let seccomp = bundle.spec().linux().as_ref().and_then(|linux| linux.seccomp().clone());
+    let guest = guest.told_by(&process);
     let body = Body::Guest(Box::new(GuestBody { process, guest, seccomp }));
     Ok(Task::new(new.id, bundle, body, cgroup, init))
 }

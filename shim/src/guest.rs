@@ -24,6 +24,7 @@ use thiserror::Error;
 
 use crate::paths::GuestPath;
 
+pub mod digest;
 pub mod image;
 pub mod kind;
 pub mod rootfs;
@@ -64,14 +65,21 @@ pub struct Guest {
     pub form: Form,
     /// Where it was found, for messages: an image layer or a path.
     pub origin: String,
-    /// The digest of its bytes, if an image names it.
+    /// The digest of its bytes: an image names it, and of a file its own process tells it once it has read it.
     pub digest: Option<String>,
     /// What to call in it.
     pub entrypoint: Entrypoint,
 }
 
 impl Guest {
-    /// What logs call it: its digest, or its path in the container.
+    /// The same, with the digest that its process says, if none is known.
+    #[must_use]
+    pub fn told_by(self, process: &guest_sandbox::Guest) -> Self {
+        let told = || process.told().and_then(digest::claimed).map(str::to_owned);
+        Self { digest: self.digest.or_else(told), ..self }
+    }
+
+    /// What logs call it: its digest, or as long as that is not known its path in the container.
     pub fn name(&self) -> &str {
         self.digest.as_deref().unwrap_or(&self.origin)
     }

@@ -7,7 +7,7 @@ use guest_sandbox::{WireFd, Workload};
 use serde::{Deserialize, Serialize};
 
 use crate::engine::{Engine, NotRunnable};
-use crate::guest::{Form, Guest, read_all};
+use crate::guest::{Form, Guest, digest, read_all};
 use crate::outcome::Outcome;
 use crate::wasi::WasiContext;
 
@@ -18,6 +18,7 @@ pub struct Program<E> {
     file: WireFd,
     form: Form,
     origin: String,
+    digest: Option<String>,
     function: String,
     wasi: WasiContext,
     #[serde(skip)]
@@ -28,6 +29,7 @@ pub struct Program<E> {
 pub struct Ready<E: Engine> {
     prepared: E::Prepared,
     origin: String,
+    digest: String,
 }
 
 impl<E: Engine> Program<E> {
@@ -38,7 +40,7 @@ impl<E: Engine> Program<E> {
     pub fn new(guest: &Guest, wasi: WasiContext) -> std::io::Result<Self> {
         let file = WireFd::new(guest.file.try_clone()?);
         let (origin, function) = (guest.origin.clone(), guest.entrypoint.function.clone());
-        Ok(Self { file, form: guest.form, origin, function, wasi, engine: PhantomData })
+        Ok(Self { file, form: guest.form, origin, digest: guest.digest.clone(), function, wasi, engine: PhantomData })
     }
 }
 
@@ -46,12 +48,18 @@ impl<E: Engine> Workload for Program<E> {
     type Ready = Ready<E>;
 
     fn prepare(self) -> Result<Ready<E>, String> {
-        let Self { file, form, origin, function, wasi, engine: _ } = self;
+        let Self { file, form, origin, digest, function, wasi, engine: _ } = self;
         let refused = |error: String| format!("cannot run {origin}: {error}");
         let bytes = read_all(&File::from(file.into_inner())).map_err(|error| refused(error.to_string()))?;
+        // In here, because the host does not read what a user may have written.
+        let digest = digest.unwrap_or_else(|| digest::of(&bytes));
         let binary = binary(form, bytes).map_err(|error| refused(error.to_string()))?;
         let prepared = E::prepare(&binary, &function, &wasi).map_err(|error| refused(error.to_string()))?;
-        Ok(Ready { prepared, origin })
+        Ok(Ready { prepared, origin, digest })
+    }
+
+    fn tell(ready: &Ready<E>) -> Option<String> {
+        Some(ready.digest.clone())
     }
 
     #[expect(clippy::print_stderr, reason = "standard error is the container's, the only place where its user looks")]

@@ -43,34 +43,35 @@ const NEVER_RAN: u8 = 125;
 
 /// The life of a container's first process.
 pub(crate) fn container<W: Workload>(control: OwnedFd) -> u8 {
-    live(control, enter_container::<W>, prepare_guest, W::run)
+    live(control, enter_container::<W>, prepare_guest, W::tell, W::run)
 }
 
 /// The life of another guest in a container.
 pub(crate) fn exec<W: Workload>(control: OwnedFd) -> u8 {
-    live(control, enter_exec::<W>, prepare_guest, W::run)
+    live(control, enter_exec::<W>, prepare_guest, W::tell, W::run)
 }
 
 /// The life of a Linux program in a container.
 pub(crate) fn exec_native(control: OwnedFd) -> u8 {
-    live(control, enter_native, native::find, native::execute)
+    live(control, enter_native, native::find, |_| None, native::execute)
 }
 
 /// The life of a process that holds a pod's namespaces.
 pub(crate) fn holder(control: OwnedFd) -> u8 {
-    live(control, holder::enter, Ok, holder::park)
+    live(control, holder::enter, Ok, |()| None, holder::park)
 }
 
 fn live<O: DeserializeOwned, P, R>(
     control: OwnedFd,
     enter: fn(O) -> Result<P, Failure>,
     prepare: fn(P) -> Result<R, String>,
+    tell: fn(&R) -> Option<String>,
     run: fn(R) -> u8,
 ) -> u8 {
     let ready = await_orders(&control).and_then(enter).map_err(Answer::Failed);
     match ready.and_then(|program| prepare(program).map_err(Answer::Refused)) {
         Ok(ready) => {
-            if !(say(&control, Answer::Ready) && is_started(&control)) {
+            if !(say(&control, Answer::Ready(tell(&ready))) && is_started(&control)) {
                 return NEVER_RAN;
             }
             drop(control);

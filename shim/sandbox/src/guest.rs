@@ -85,6 +85,8 @@ pub struct Guest {
     pidfd: OwnedFd,
     /// None once it was started.
     control: Mutex<Option<OwnedFd>>,
+    /// What its workload said of itself.
+    told: Option<String>,
     /// The user namespace that it is in, which its further processes enter; none: the node's.
     users: Option<OwnedFd>,
     /// What Linux programs beside it see of processes.
@@ -136,6 +138,12 @@ impl Guest {
     /// Readable when it has ended; its end is read with waitid(2) and `P_PIDFD`.
     pub fn pidfd(&self) -> BorrowedFd<'_> {
         self.pidfd.as_fd()
+    }
+
+    /// What its workload said of itself when it was ready ([`Workload::tell`]): no more than a claim, as the bytes of a
+    /// guest may have taken the process over by then.
+    pub fn told(&self) -> Option<&str> {
+        self.told.as_deref()
     }
 
     /// Lets it run.
@@ -192,14 +200,14 @@ impl Birth<'_> {
             std::fs::write(&file, adjustment.to_string()).step(|| format!("write {adjustment} to {file}")).map_err(host)?;
         }
         let sent = Message::of_descriptors(cgroup_files).send(&control).and_then(|()| orders.send(&control));
-        match wait(&control).or_else(|error| sent.and(Err(error))) {
-            Ok(Answer::Ready) => {}
+        let told = match wait(&control).or_else(|error| sent.and(Err(error))) {
+            Ok(Answer::Ready(told)) => told,
             Ok(Answer::Failed(failure)) => return Err(SandboxError::Setup(failure)),
             Ok(Answer::Refused(text)) => return Err(SandboxError::Refused(text)),
             Err(error) => return Err(SandboxError::Died { name, how: newborn.end(&error) }),
-        }
+        };
         let Newborn { pid, pidfd } = newborn.into_ready();
-        Ok(Guest { name, pid, pidfd, control: Mutex::new(Some(control)), users: None, proc: None })
+        Ok(Guest { name, pid, pidfd, control: Mutex::new(Some(control)), told, users: None, proc: None })
     }
 }
 

@@ -14,6 +14,9 @@ pub trait Workload: Serialize + DeserializeOwned {
     /// Why the guest cannot run: the caller of [`create`](crate::create) gets this text.
     fn prepare(self) -> Result<Self::Ready, String>;
 
+    /// What the host is told of it with the news that it is ready ([`Guest::told`](crate::Guest::told)).
+    fn tell(ready: &Self::Ready) -> Option<String>;
+
     /// Called once the process is started; gives its exit code. The process ends at once after it: what is to be
     /// flushed is flushed in here.
     fn run(ready: Self::Ready) -> u8;

@@ -103,8 +103,8 @@ impl From<Stdio> for WireStdio {
 /// What a process says of its set-up.
 #[derive(Serialize, Deserialize)]
 pub(crate) enum Answer {
-    /// It waits for its start.
-    Ready,
+    /// It waits for its start, and says this of its workload.
+    Ready(Option<String>),
     /// A step failed.
     Failed(Failure),
     /// The workload cannot run.
@@ -115,7 +115,7 @@ impl Answer {
     /// As much of it as the host listens to.
     pub(crate) fn fitting(self) -> Self {
         match self {
-            Self::Ready => Self::Ready,
+            Self::Ready(told) => Self::Ready(told.map(fitting)),
             Self::Failed(failure) => Self::Failed(failure.fitting()),
             Self::Refused(text) => Self::Refused(fitting(text)),
         }

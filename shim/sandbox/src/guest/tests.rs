@@ -26,8 +26,8 @@ fn said(answer: &Answer) -> (u64, Vec<u8>) {
 
 #[test]
 fn an_answer_is_heard() {
-    let (length, bytes) = said(&Answer::Ready);
-    assert!(matches!(heard(length, &bytes).unwrap(), Answer::Ready));
+    let (length, bytes) = said(&Answer::Ready(Some("a guest".to_owned())));
+    assert!(matches!(heard(length, &bytes).unwrap(), Answer::Ready(Some(told)) if told == "a guest"));
     let (length, bytes) = said(&Answer::Refused("no such function".to_owned()));
     assert!(matches!(heard(length, &bytes).unwrap(), Answer::Refused(text) if text == "no such function"));
 }
@@ -52,7 +52,7 @@ fn an_answer_that_makes_no_sense_is_an_error() {
 #[test]
 fn a_reason_of_any_length_is_heard() {
     let long = "x".repeat(1 << 20);
-    for answer in [Answer::Refused(long.clone()), Answer::Failed(Failure::of(long.clone(), long))] {
+    for answer in [Answer::Ready(Some(long.clone())), Answer::Refused(long.clone()), Answer::Failed(Failure::of(long.clone(), long))] {
         let (length, bytes) = said(&answer.fitting());
         heard(length, &bytes).unwrap();
     }

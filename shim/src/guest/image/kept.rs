@@ -8,10 +8,9 @@ use std::io::{self, Write as _};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::fs::{MemfdFlags, SealFlags};
-use sha2::{Digest as _, Sha256};
 
 use super::ImageError;
-use crate::guest::kind;
+use crate::guest::{digest, kind};
 
 /// Most bytes of layers that are kept. A larger layer is read for each of its containers.
 const LAYERS: u64 = 64 << 20;
@@ -48,7 +47,7 @@ impl Kept {
 
     /// Checks the bytes of a layer and keeps them.
     pub(super) fn keep_layer(&self, image: String, digest: String, bytes: &[u8]) -> Result<Arc<Layer>, ImageError> {
-        let found = format!("sha256:{:x}", Sha256::digest(bytes));
+        let found = digest::of(bytes);
         if digest.starts_with("sha256:") && found != digest {
             return Err(ImageError::Damaged { image, digest, found });
         }

@@ -3,14 +3,18 @@
 use anyhow::{Result, ensure};
 use test_guests::{BIG_STDOUT, BIG_STDOUT_LENGTH, EXIT_42, FUNCTION, HELLO, TRAP, pattern};
 
+use testbed::image::{Blob, RootfsImage};
+use testbed::wait;
+
+use crate::machine::LIMIT;
 use crate::node::{Node, Verdict, expect, reference, tests};
-use testbed::image::RootfsImage;
 
 tests![
     a_guest_prints_and_succeeds,
     the_exit_code_of_the_guest_is_that_of_the_task,
     every_exit_code_of_one_byte_arrives,
     a_trap_is_134_and_the_log_says_which,
+    the_hosts_lines_name_a_guest_of_the_root_by_the_digest_of_its_bytes,
     a_named_function_is_called_in_place_of_start,
     arguments_arrive_in_order_and_argument_0_is_the_entrypoint,
     an_argument_with_blanks_and_other_alphabets_arrives_unchanged,
@@ -41,6 +45,17 @@ fn a_trap_is_134_and_the_log_says_which(node: &Node) -> Result<Verdict> {
     let finished = node.guest(&TRAP)?.run()?;
     expect(&finished, 134, "")?;
     ensure!(finished.stderr.contains("unreachable"), "standard error does not say which trap:\n{}", finished.stderr);
+    Ok(Verdict::Holds)
+}
+
+fn the_hosts_lines_name_a_guest_of_the_root_by_the_digest_of_its_bytes(node: &Node) -> Result<Verdict> {
+    let id = node.id("named-guest");
+    let container = node.containerd.container(&node.image_of(&EXIT_42)?, &id);
+    expect(&container.run()?, 42, "")?;
+    let named = format!("guest=\"{}\"", Blob::new("application/wasm", EXIT_42.bytes().into_owned()).digest());
+    let there = || Ok(node.containerd.log_of(&id)?.contains(&named).then_some(()));
+    let evidence = || node.containerd.log_of(&id).unwrap_or_else(|error| format!("{error:#}"));
+    wait::until(format_args!("a line with {named}"), LIMIT, there, evidence)?;
     Ok(Verdict::Holds)
 }
 

@@ -1,0 +1,39 @@
+//! The digest of a guest's bytes, as OCI writes it: `sha256:` and 64 hexadecimal digits (image-spec, descriptor, digests).
+
+use sha2::{Digest as _, Sha256};
+
+const ALGORITHM: &str = "sha256:";
+const DIGITS: usize = 64;
+
+/// The digest of `bytes`.
+pub fn of(bytes: &[u8]) -> String {
+    format!("{ALGORITHM}{:x}", Sha256::digest(bytes))
+}
+
+/// `text`, if it has the form of a digest. What a guest's process says is not taken on trust: it goes into logs.
+pub fn claimed(text: &str) -> Option<&str> {
+    let digits = text.strip_prefix(ALGORITHM)?;
+    let is_digit = |byte: u8| byte.is_ascii_digit() || matches!(byte, b'a'..=b'f');
+    (digits.len() == DIGITS && digits.bytes().all(is_digit)).then_some(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_digest_has_the_form_that_is_asked_of_a_claimed_one() {
+        let digest = of(b"");
+        assert_eq!(digest, "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
+        assert_eq!(claimed(&digest), Some(&*digest));
+    }
+
+    #[test]
+    fn what_else_a_process_claims_is_no_digest() {
+        let digest = of(b"");
+        for text in ["", "sha256:", &digest[..70], &format!("{digest}0"), &digest.to_uppercase(), &digest.replace('e', "\n"), &digest[7..]]
+        {
+            assert_eq!(claimed(text), None, "{text:?}");
+        }
+    }
+}
