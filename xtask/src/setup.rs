@@ -64,9 +64,28 @@ pub(crate) fn cargo() -> Run {
     names.fold(Run::new("cargo").current_dir(repository()), Run::without_env)
 }
 
+/// The profile that this program was built with, which is that of all that it builds: `cargo run --release --package
+/// xtask -- …` makes what is published.
+///
+/// # Errors
+/// When this program cannot tell where it lies.
+pub(crate) fn profile() -> Result<String> {
+    let own = std::env::current_exe().context("ask where this program lies")?;
+    let folder = own.parent().and_then(Path::file_name).context("this program lies in no folder")?;
+    Ok(folder.to_string_lossy().into_owned())
+}
+
+/// What cargo is told, behind its verb, to build with [`profile`].
+///
+/// # Errors
+/// As there.
+pub(crate) fn as_built() -> Result<&'static [&'static str]> {
+    Ok(if profile()? == "release" { &["--release"] } else { &[] })
+}
+
 /// Builds the program that makes containers of Wasm artifacts, into the folder in which this program lies.
 pub(crate) fn build_create_container() -> Result<()> {
-    cargo().args(["build", "--package", "create-container"]).done()
+    cargo().arg("build").args(as_built()?).args(["--package", "create-container"]).done()
 }
 
 /// The root of this checkout.

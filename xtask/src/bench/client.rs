@@ -9,7 +9,6 @@ use serde::Deserialize;
 use serde_json::Value;
 use testbed::containerd::Containerd;
 
-use super::machine;
 use super::report::{Figure, Unit, Who};
 use crate::setup;
 
@@ -29,11 +28,7 @@ pub(super) struct Client {
 impl Client {
     /// Builds the program. Shims that it starts find on its `PATH` what they find on containerd's.
     pub(super) fn build(containerd: &Containerd) -> Result<Self> {
-        let mut build = setup::cargo().args(["build", "--quiet", "--package", PROGRAM]);
-        if machine::profile()? == "release" {
-            build = build.arg("--release");
-        }
-        build.done()?;
+        setup::cargo().args(["build", "--quiet"]).args(setup::as_built()?).args(["--package", PROGRAM]).done()?;
         let own = std::env::current_exe().context("ask where this program lies")?;
         let program = own.with_file_name(PROGRAM);
         if !program.is_file() {

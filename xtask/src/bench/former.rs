@@ -8,7 +8,6 @@ use testbed::cache::{self, Cache};
 use testbed::command::Run;
 use testbed::progress;
 
-use super::machine;
 use crate::bundle::Bundle;
 use crate::setup;
 
@@ -18,6 +17,17 @@ const WISH: &str = "WASMEDGE_FORMER";
 const COMMIT: &str = "f801984";
 /// The version that it says it is.
 const VERSION: &str = "0.1.0";
+
+/// What makes cargo's profile for development one for release.
+const OPTIMIZED: &str = r#"
+[profile.dev]
+opt-level = 3
+debug-assertions = false
+overflow-checks = false
+
+[profile.dev.package."*"]
+opt-level = 3
+"#;
 
 /// Whether there is one.
 #[derive(Debug)]
@@ -52,7 +62,7 @@ pub(super) fn build(cache: &Cache) -> Result<Former> {
     fs::create_dir_all(&folder).with_context(|| format!("make {}", folder.display()))?;
     let _lock = cache::lock(&folder.join(".lock"))?;
     if !place.is_dir() {
-        let profile = machine::profile()?;
+        let profile = setup::profile()?;
         progress::step(format_args!("built the former shim of commit {COMMIT}"), || make(&folder, &place, &profile))?;
     }
     Ok(Former::Built(Bundle { root: place.join("wasmedge-runtime").join(VERSION), version: VERSION.to_owned() }))
@@ -60,7 +70,7 @@ pub(super) fn build(cache: &Cache) -> Result<Former> {
 
 /// The folder in the cache for one of this program's profile, and what of it is there once it was built.
 fn place(cache: &Cache) -> Result<(PathBuf, PathBuf)> {
-    let folder = cache.managed("former")?.join(format!("{COMMIT}-{}", machine::profile()?));
+    let folder = cache.managed("former")?.join(format!("{COMMIT}-{}", setup::profile()?));
     let place = folder.join("bundle");
     Ok((folder, place))
 }
@@ -72,11 +82,14 @@ fn make(folder: &Path, place: &Path, profile: &str) -> Result<()> {
     let git = Run::new("git").current_dir(setup::repository());
     git.args(["archive", "--format=tar", "--output"]).arg(&archive).arg(COMMIT).done()?;
     Run::new("tar").args(["--extract", "--file"]).arg(&archive).arg("--directory").arg(&source).done()?;
-    // With a target folder of its own it takes nothing from this checkout's, and leaves nothing there.
-    let mut run = setup::cargo().current_dir(&source).env("CARGO_TARGET_DIR", &target).args(["run", "--quiet", "--package", "xtask"]);
     if profile == "release" {
-        run = run.arg("--release");
+        // Its own xtask builds with cargo's profile for development alone, so that becomes what is asked for.
+        let config = source.join(".cargo/config.toml");
+        let text = fs::read_to_string(&config).with_context(|| format!("read {}", config.display()))?;
+        fs::write(&config, text + OPTIMIZED).with_context(|| format!("write {}", config.display()))?;
     }
+    // With a target folder of its own it takes nothing from this checkout's, and leaves nothing there.
+    let run = setup::cargo().current_dir(&source).env("CARGO_TARGET_DIR", &target).args(["run", "--quiet", "--package", "xtask"]);
     run.args(["--", "bundle", "--output"]).arg(&draft).done()?;
     fs::rename(&draft, place).with_context(|| format!("rename {} to {}", draft.display(), place.display()))?;
     // The bundle needs nothing of what it was made of, which is some gigabytes.

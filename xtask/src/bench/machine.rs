@@ -7,6 +7,8 @@ use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 use testbed::command::Run;
 
+use crate::setup;
+
 /// What the figures of a run are true of.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -36,7 +38,7 @@ impl Machine {
             kernel: read("/proc/sys/kernel/osrelease")?.trim().to_owned(),
             cgroups: version.to_owned(),
             containerd: containerd.to_owned(),
-            profile: profile()?,
+            profile: setup::profile()?,
         })
     }
 }
@@ -44,13 +46,6 @@ impl Machine {
 /// Today, in UTC.
 pub(super) fn today() -> Result<String> {
     Run::new("date").args(["--utc", "+%Y-%m-%d"]).text()
-}
-
-/// The profile that this program was built with, and with it all that it builds.
-pub(super) fn profile() -> Result<String> {
-    let own = std::env::current_exe().context("ask where this program lies")?;
-    let folder = own.parent().and_then(Path::file_name).context("this program lies in no folder")?;
-    Ok(folder.to_string_lossy().into_owned())
 }
 
 fn processor(text: &str) -> String {

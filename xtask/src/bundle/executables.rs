@@ -44,7 +44,8 @@ pub(crate) fn fully_static(package: &str, name: &str) -> Result<PathBuf> {
 
 /// Runs cargo and returns the path of the executable `name` that it made.
 fn cargo(name: &str, args: &[&str]) -> Result<PathBuf> {
-    setup::cargo().args(args).done()?;
+    let (verb, rest) = args.split_first().context("cargo is given no verb")?;
+    setup::cargo().arg(verb).args(setup::as_built()?).args(rest).done()?;
     let made = profile_folder()?.join(name);
     ensure!(made.exists(), "cargo made no {}: is another target or profile set in a configuration of cargo's?", made.display());
     Ok(made)
