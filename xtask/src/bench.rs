@@ -33,7 +33,7 @@ mod machine;
 mod statistics;
 mod report;
 
-use ground::Ground;
+use ground::{Cgroups, Ground};
 use machine::Machine;
 use report::{Bench, Figure, Report, Who, page, table};
 use subject::Field;
@@ -70,6 +70,9 @@ struct Extent {
     /// density: how many containers there are in the end
     #[arg(long, default_value_t = 200)]
     containers: usize,
+    /// density: how often
+    #[arg(long, default_value_t = 3)]
+    densities: usize,
     /// burst: how many pods
     #[arg(long, default_value_t = 60)]
     pods: usize,
@@ -89,7 +92,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
     let install = Install::current(&cache)?;
     let field = Field::assemble(&cache, &install, &chosen(subject, &[Who::Runc, Who::Former, Who::Ours]), bundle.as_deref())?;
     let frame =
-        Frame { command: command_line(), date: machine::today()?, commit: commit()?, machine: Machine::here(&install.version)?, field };
+        Frame { command: command_line()?, date: machine::today()?, commit: commit()?, machine: Machine::here(&install.version)?, field };
     let run = Run::start("bench")?;
     let mut ground = None;
     for bench in chosen(bench, &[Bench::Start, Bench::Density, Bench::Burst, Bench::Churn]) {
@@ -99,9 +102,14 @@ pub(crate) fn run(args: Args) -> Result<()> {
             Bench::Start | Bench::Density | Bench::Churn => {
                 let ground: &Ground = match &mut ground {
                     Some(ground) => ground,
-                    empty @ None => empty.insert(Ground::start(&cache, &run, &install, &frame.field.subjects)?),
+                    empty @ None => empty.insert(Ground::start(&cache, &run, &install, &frame.field.subjects, Cgroups::Machine)?),
                 };
-                on_ground(bench, ground, &extent)?
+                let (mut figures, notes) = on_ground(bench, ground, &extent)?;
+                if bench == Bench::Start {
+                    let ground = Ground::start(&cache, &run, &install, &frame.field.subjects, Cgroups::Unified)?;
+                    figures.extend(start::on_unified_cgroups(&ground, &extent)?);
+                }
+                (figures, notes)
             }
         };
         frame.tell(bench, figures, notes, record)?;
@@ -161,6 +169,8 @@ fn on_ground(bench: Bench, ground: &Ground, extent: &Extent) -> Result<(Vec<Figu
                      containerd's own shim takes orders from nobody else.",
                     start::SHIM_ROUNDS
                 ),
+                "\"on cgroup v2\" is the unified hierarchy; on a machine of cgroup v1 it has no controllers, so no limits are written."
+                    .to_owned(),
             ];
             (start::measure(ground, extent)?, notes)
         }
@@ -190,8 +200,9 @@ fn chosen<T: Copy + Ord>(named: Vec<T>, all: &[T]) -> Vec<T> {
 }
 
 /// As one types it.
-fn command_line() -> String {
-    std::iter::once("cargo xtask".to_owned()).chain(std::env::args().skip(1)).collect::<Vec<_>>().join(" ")
+fn command_line() -> Result<String> {
+    let program = if setup::as_built()?.is_empty() { "cargo xtask" } else { "cargo run --release --package xtask --" };
+    Ok(std::iter::once(program.to_owned()).chain(std::env::args().skip(1)).collect::<Vec<_>>().join(" "))
 }
 
 /// The commit that is checked out, with `-dirty` where files differ from it.

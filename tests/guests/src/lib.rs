@@ -25,6 +25,8 @@ pub const REACTOR: Guest = Guest::text("reactor", include_str!("../wat/reactor.w
 pub const COMPONENT: Guest = Guest::text("component", include_str!("../wat/component.wat"));
 /// Loops for ever.
 pub const SPIN: Guest = Guest::text("spin", include_str!("../wat/spin.wat"));
+/// Waits for a day.
+pub const REST: Guest = Guest::text("rest", include_str!("../wat/rest.wat"));
 /// Writes [`BIG_STDOUT_LENGTH`] bytes of [`pattern`], exits 0.
 pub const BIG_STDOUT: Guest = Guest::text("big_stdout", include_str!("../wat/big_stdout.wat"));
 /// Grows to 256 MiB and prints "grown", or prints "refused" and exits 1.
@@ -33,8 +35,21 @@ pub const GROW: Guest = Guest::text("grow", include_str!("../wat/grow.wat"));
 pub const NOT_WASM: Guest = Guest { name: "not_wasm", source: Source::Bytes(b"\x7fWASM this is not a module\n") };
 
 /// Every guest above.
-pub const ALL: &[Guest] =
-    &[HELLO, HELLO_WITH_NATIVE_SECTION, EXIT_42, TRAP, FUNCTION, UNKNOWN_IMPORT, REACTOR, COMPONENT, SPIN, BIG_STDOUT, GROW, NOT_WASM];
+pub const ALL: &[Guest] = &[
+    HELLO,
+    HELLO_WITH_NATIVE_SECTION,
+    EXIT_42,
+    TRAP,
+    FUNCTION,
+    UNKNOWN_IMPORT,
+    REACTOR,
+    COMPONENT,
+    SPIN,
+    REST,
+    BIG_STDOUT,
+    GROW,
+    NOT_WASM,
+];
 
 /// How many bytes [`BIG_STDOUT`] writes.
 pub const BIG_STDOUT_LENGTH: usize = 10 * 1024 * 1024;

@@ -18,35 +18,61 @@ use super::subject::Subject;
 /// How long containers may take until what they hold no longer changes much.
 const SETTLE: Duration = Duration::from_secs(10);
 
-/// How containers are made, by bench-client's names.
-const FORMS: [(&str, &str); 2] = [("pod", "pod of one container (CRI)"), ("task", "container (no pod)")];
+/// How containers are made.
+#[derive(Debug)]
+struct Form {
+    /// bench-client's name for it.
+    made: &'static str,
+    does: Does,
+    name: &'static str,
+    /// The target of what one more of them takes, in MiB.
+    target: Option<f64>,
+}
+
+/// The engine holds the code of each guest in a form of its own, so what a container takes depends on its guest.
+const FORMS: [Form; 3] = [
+    Form { made: "pod", does: Does::Rest, name: "pod of one container (CRI), the smallest program", target: Some(0.7) },
+    Form { made: "pod", does: Does::Idle, name: "pod of one container (CRI), a C program", target: Some(0.7) },
+    Form { made: "task", does: Does::Idle, name: "container (no pod), a C program", target: None },
+];
 
 pub(super) fn measure(ground: &Ground, extent: &Extent) -> Result<Vec<Figure>> {
     let steps = steps(extent.containers);
     let mut figures = Vec::new();
-    for (form, name) in FORMS {
-        let mut held = BTreeMap::new();
-        for subject in ground.subjects.iter().filter(|subject| has_form(subject.who, form)) {
-            let what = format!("{}: {} idle, each a {name}", subject.who.name(), extent.containers);
-            held.insert(subject.who, progress::step(what, || hold(ground, subject, form, &steps))?);
+    for form in &FORMS {
+        let Form { name, .. } = form;
+        let mut held: BTreeMap<Who, Vec<Vec<Held>>> = BTreeMap::new();
+        let mut subjects: Vec<&Subject> = ground.subjects.iter().filter(|subject| has_form(subject.who, form)).collect();
+        for round in 1..=extent.densities {
+            for subject in &subjects {
+                let what = format!("{}: {} idle, each a {name} ({round}/{})", subject.who.name(), extent.containers, extent.densities);
+                held.entry(subject.who).or_default().push(progress::step(what, || hold(ground, subject, form, &steps))?);
+            }
+            // Each round begins with another one.
+            let next = 1.min(subjects.len());
+            subjects.rotate_left(next);
         }
-        figures.extend(figures_of(name, &steps, &held));
-    }
-    // The targets speak of pods.
-    let mut targets = figures.iter_mut().filter(|figure| figure.name.contains(FORMS[0].1));
-    if let Some(figure) = targets.find(|figure| figure.name.starts_with("marginal PSS")) {
-        figure.target = Some(Target::Value(0.7));
-    }
-    if let Some(figure) = targets.find(|figure| figure.name.starts_with("processes")) {
-        figure.target = Some(Target::Value(1.0));
+        let mut found = figures_of(name, &steps, &held);
+        if let Some(limit) = form.target {
+            aim(&mut found, "marginal PSS", limit);
+            aim(&mut found, "processes", 1.0);
+        }
+        figures.extend(found);
     }
     Ok(figures)
 }
 
+/// Gives the figure whose name begins so a target.
+fn aim(figures: &mut [Figure], begins: &str, limit: f64) {
+    if let Some(figure) = figures.iter_mut().find(|figure| figure.name.starts_with(begins)) {
+        figure.target = Some(Target::Value(limit));
+    }
+}
+
 /// Whether a subject's containers can be had in this form. In a cell, the former shim's libcontainer fails to prepare the
 /// root of a container that CRI asks for; in a kind node it does not.
-fn has_form(who: Who, form: &str) -> bool {
-    who != Who::Former || form != FORMS[0].0
+fn has_form(who: Who, form: &Form) -> bool {
+    who != Who::Former || form.made != "pod"
 }
 
 /// How many containers there are when they are looked at: few, half and all.
@@ -68,14 +94,14 @@ struct Held {
 }
 
 /// What is held before there are containers, and at each of `steps`.
-fn hold(ground: &Ground, subject: &Subject, form: &str, steps: &[usize]) -> Result<Vec<Held>> {
+fn hold(ground: &Ground, subject: &Subject, form: &Form, steps: &[usize]) -> Result<Vec<Held>> {
     let mut held = vec![settled(ground)?];
     let mut from = 0;
     for &to in steps {
         let plan = json!({
-            "subjects": [Ground::entry(subject, Does::Idle)],
+            "subjects": [Ground::entry(subject, form.does)],
             "numbers": [from, to],
-            "form": form,
+            "form": form.made,
             "network": "pod",
             "cgroup": ground.pods(),
         });
@@ -117,10 +143,10 @@ fn containerd(table: &Table, first: i32) -> Result<i32> {
     found.map(|process| process.pid).context("the cell has no containerd")
 }
 
-/// The rows of one form: at each step what one container holds, and what one more takes.
-fn figures_of(name: &str, steps: &[usize], held: &BTreeMap<Who, Vec<Held>>) -> Vec<Figure> {
+/// The rows of one form: at each step what one container holds, and what one more takes; `held` round by round.
+fn figures_of(name: &str, steps: &[usize], held: &BTreeMap<Who, Vec<Vec<Held>>>) -> Vec<Figure> {
     let figure = |title: String, unit, value: &dyn Fn(&[Held]) -> f64| {
-        let samples = held.iter().map(|(&who, held)| (who, vec![value(held)])).collect();
+        let samples = held.iter().map(|(&who, rounds)| (who, rounds.iter().map(|held| value(held)).collect())).collect();
         Figure::of(title, unit, &samples)
     };
     let pss = |held: &Held| mebibytes(held.memory.proportional);
@@ -177,7 +203,7 @@ mod tests {
     #[test]
     fn one_more_container_costs_what_lies_between_few_and_all() {
         // A host of 10 MiB, and 1 MiB and one process for each container.
-        let all = BTreeMap::from([(Who::Ours, vec![held(0, 0), held(12 * 1024, 3), held(20 * 1024, 11), held(30 * 1024, 21)])]);
+        let all = BTreeMap::from([(Who::Ours, vec![vec![held(0, 0), held(12 * 1024, 3), held(20 * 1024, 11), held(30 * 1024, 21)]])]);
         let figures = figures_of("pod", &[2, 10, 20], &all);
         let median = |name: &str| figures.iter().find(|figure| figure.name == name).unwrap().series[&Who::Ours].summary.median;
         let is = |name: &str, expected: f64| assert!((median(name) - expected).abs() < 1e-9, "{name}: {}", median(name));

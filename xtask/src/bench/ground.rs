@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use testbed::apt::{self, Dependencies, Request};
 use testbed::cache::Cache;
 use testbed::cell::{Cell, CellOptions, Lifetime, Network};
-use testbed::containerd::{Cgroups, Containerd, Cri, Handler, Install};
+use testbed::containerd::{Cgroups as Driver, Containerd, Cri, Handler, Install};
 use testbed::progress;
 use testbed::teardown::Run;
 use testbed::versions::Versions;
@@ -18,6 +18,8 @@ use super::programs::{self, Does, NOWHERE, PAUSE};
 use super::report::Who;
 use super::subject::Subject;
 
+/// Where cgroups are mounted.
+const CGROUPS: &str = "/sys/fs/cgroup";
 /// Where containerd keeps the network namespaces of pods.
 const NETWORKS: &str = "/run/netns";
 /// A bridge of the cell's own. Its range is one for documentation, and nothing leaves the cell.
@@ -25,6 +27,16 @@ const NETWORK: &str = r#"{"cniVersion":"1.0.0","name":"pods","plugins":[{"type":
 "ipam":{"type":"host-local","dataDir":"@DATA@","ranges":[[{"subnet":"198.18.0.0/16"}]],"routes":[{"dst":"0.0.0.0/0"}]}}]}"#;
 /// What the bridge needs, and the loopback that containerd itself asks for.
 const PLUGINS: &[&str] = &["bridge", "host-local", "loopback"];
+
+/// Which cgroups containers are put into.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Cgroups {
+    /// The machine's, whatever they are.
+    Machine,
+    /// Those of version 2. On a machine of version 1 they have no controllers, as those are taken: what is measured then is
+    /// the way into a cgroup and out of it.
+    Unified,
+}
 
 /// All that the benches of one machine stand on.
 #[derive(Debug)]
@@ -38,13 +50,18 @@ pub(super) struct Ground {
 
 impl Ground {
     /// Starts containerd in a cell with a network of its own.
-    pub(super) fn start(cache: &Cache, run: &Run, install: &Install, subjects: &[Subject]) -> Result<Self> {
+    pub(super) fn start(cache: &Cache, run: &Run, install: &Install, subjects: &[Subject], cgroups: Cgroups) -> Result<Self> {
         let cell = Cell::start(run, CellOptions { network: Network::Private, lifetime: Lifetime::Process })?;
         hide_networks(run, &cell)?;
+        if cgroups == Cgroups::Unified {
+            // The others would still be in the table of mounts, which tells runtimes what there is.
+            cell.run("umount").args(["--recursive", CGROUPS]).done()?;
+            cell.run("mount").args(["-t", "cgroup2", "cgroup2", CGROUPS]).done()?;
+        }
         let others = subjects.iter().filter(|subject| subject.who != Who::Runc);
         let handler = |subject: &Subject| {
             let (name, shim, options) = (subject.who.name().to_owned(), subject.shim.clone(), String::new());
-            Handler { name, shim, cgroups: Cgroups::Unsaid, options }
+            Handler { name, shim, cgroups: Driver::Unsaid, options }
         };
         let cri = Cri { pause: format!("{NOWHERE}/{PAUSE}"), handlers: others.map(handler).collect() };
         let containerd = Containerd::start_with_cri(run, &cell, install, &cri)?;
@@ -53,7 +70,7 @@ impl Ground {
         ground.plug_in(cache)?;
         progress::step("imported the images", || ground.import(cache, run.folder()))?;
         for subject in &ground.subjects {
-            for does in [Does::Hello, Does::Idle] {
+            for does in [Does::Hello, Does::Idle, Does::Rest] {
                 ground.make_template(subject, does)?;
             }
         }
@@ -129,6 +146,7 @@ fn template(subject: &Subject, does: Does) -> String {
     let what = match does {
         Does::Hello => "hello",
         Does::Idle => "sleeper",
+        Does::Rest => "rest",
     };
     format!("template-{}-{what}", subject.who.name())
 }

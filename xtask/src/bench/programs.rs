@@ -14,8 +14,10 @@ use super::report::Who;
 pub(super) enum Does {
     /// Prints a line and ends.
     Hello,
-    /// Nothing, until it is ended.
+    /// Nothing, until it is ended: a C program.
     Idle,
+    /// The same: the smallest program that can.
+    Rest,
 }
 
 /// An image, and the words that a container of it is started with.
@@ -34,13 +36,15 @@ pub(super) const NOWHERE: &str = "registry.test";
 const NATIVE: &str = "bench/native:1";
 const HELLO: &str = "bench/hello:1";
 const PROBE: &str = "bench/probe:1";
+const REST: &str = "bench/rest:1";
 
 /// What `who` runs to do it.
 pub(super) fn program(who: Who, does: Does) -> Program {
     match (who, does) {
         (Who::Runc, Does::Hello) => Program { image: NATIVE, words: &["/native", "args"] },
-        (Who::Runc, Does::Idle) => Program { image: NATIVE, words: &["/native", "sleep"] },
+        (Who::Runc, Does::Idle | Does::Rest) => Program { image: NATIVE, words: &["/native", "sleep"] },
         (Who::Former | Who::Ours, Does::Hello) => Program { image: HELLO, words: &["/app.wasm"] },
+        (Who::Former | Who::Ours, Does::Rest) => Program { image: REST, words: &["/app.wasm"] },
         (Who::Former | Who::Ours, Does::Idle) => Program { image: PROBE, words: &["/app.wasm", "sleep", "86400"] },
     }
 }
@@ -56,6 +60,7 @@ pub(super) fn images(cache: &Cache, registry: &str) -> Result<Vec<Packed>> {
         ..RootfsImage::default()
     };
     let hello = RootfsImage::of_guest(&format!("{registry}/{HELLO}"), test_guests::HELLO.bytes());
+    let rest = RootfsImage::of_guest(&format!("{registry}/{REST}"), test_guests::REST.bytes());
     let probe = RootfsImage::of_guest(&format!("{registry}/{PROBE}"), read(toolchain::c_guest(cache, &test_guests::probe_source())?)?);
-    [native, hello, probe].iter().map(RootfsImage::pack).collect()
+    [native, hello, rest, probe].iter().map(RootfsImage::pack).collect()
 }

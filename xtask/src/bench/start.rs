@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use testbed::progress;
 
 use super::Extent;
+use super::client::Samples;
 use super::ground::Ground;
 use super::programs::Does;
 use super::report::{Figure, Target, Unit, Who};
@@ -50,26 +51,51 @@ fn tasks(ground: &Ground, plan: &Value) -> Result<Vec<Figure>> {
 }
 
 fn shims(ground: &Ground, extent: &Extent) -> Result<Vec<Figure>> {
-    // containerd's own shim takes its orders from containerd alone.
-    let subjects: Vec<Value> =
-        ground.subjects.iter().filter(|subject| subject.who != Who::Runc).map(|subject| Ground::entry(subject, Does::Hello)).collect();
-    if subjects.is_empty() {
-        return Ok(Vec::new());
-    }
-    let plan = json!({ "rounds": extent.rounds * SHIM_ROUNDS, "warm_up": WARM_UP, "subjects": subjects });
-    let samples = ground.client.run("shim", &plan)?;
-    let both = samples.sum("create", "start");
-    let worst = both.iter().filter_map(|(&who, samples)| Some((who, vec![Summary::of(samples)?.worst]))).collect();
+    let Some(samples) = asked(ground, extent)? else { return Ok(Vec::new()) };
+    let [both, worst] = created_and_started(&samples, "the shim itself");
     Ok(vec![
         samples.figure("launch", "the shim itself: start, to the connection", MS),
         samples.figure("create", "the shim itself: Create", MS),
         samples.figure("start", "the shim itself: Start", MS),
-        Figure::of("the shim itself: Create + Start", MS, &both).target(Target::Value(5.0)),
-        Figure::of("the shim itself: Create + Start, 99th percentile", MS, &worst).target(Target::Value(20.0)),
+        both,
+        worst,
         samples.figure("first output", "the shim itself: Start's request to the first byte of output", MS),
         samples.figure("ended", "the shim itself: Start's request to Wait's answer", MS),
-        samples.figure("delete", "the shim itself: Delete", MS).target(Target::Value(2.0)),
+        deleted(&samples, "the shim itself"),
     ])
+}
+
+/// What shims take on a ground with cgroup v2.
+pub(super) fn on_unified_cgroups(ground: &Ground, extent: &Extent) -> Result<Vec<Figure>> {
+    let Some(samples) = progress::step("timed tasks on cgroup v2", || asked(ground, extent))? else { return Ok(Vec::new()) };
+    let who = "the shim itself, on cgroup v2";
+    let [both, worst] = created_and_started(&samples, who);
+    Ok(vec![both, worst, deleted(&samples, who)])
+}
+
+/// Shims asked without containerd; none if nobody takes part whose shim can be.
+fn asked(ground: &Ground, extent: &Extent) -> Result<Option<Samples>> {
+    // containerd's own shim takes its orders from containerd alone.
+    let subjects: Vec<Value> =
+        ground.subjects.iter().filter(|subject| subject.who != Who::Runc).map(|subject| Ground::entry(subject, Does::Hello)).collect();
+    if subjects.is_empty() {
+        return Ok(None);
+    }
+    let plan = json!({ "rounds": extent.rounds * SHIM_ROUNDS, "warm_up": WARM_UP, "subjects": subjects });
+    ground.client.run("shim", &plan).map(Some)
+}
+
+fn created_and_started(samples: &Samples, who: &str) -> [Figure; 2] {
+    let both = samples.sum("create", "start");
+    let worst = both.iter().filter_map(|(&who, samples)| Some((who, vec![Summary::of(samples)?.worst]))).collect();
+    [
+        Figure::of(format!("{who}: Create + Start"), MS, &both).target(Target::Value(5.0)),
+        Figure::of(format!("{who}: Create + Start, 99th percentile"), MS, &worst).target(Target::Value(20.0)),
+    ]
+}
+
+fn deleted(samples: &Samples, who: &str) -> Figure {
+    samples.figure("delete", &format!("{who}: Delete"), MS).target(Target::Value(2.0))
 }
 
 fn pods(ground: &Ground, plan: &Value) -> Result<Vec<Figure>> {

@@ -22,8 +22,9 @@ two medians. All samples are in the files of [docs/benchmarks](benchmarks).
 | former | one host process per pod, libcontainer for every container; it runs a Wasm module |
 | ours | this checkout's runtime; it runs the same Wasm module |
 
-Take them again with `cargo xtask bench`; `cargo xtask bench --help` lists what can be made shorter. It runs as root, has
-everything in a cell of its own and removes it, and never fails for a figure.
+Take them again with `cargo run --release --package xtask -- bench`, which measures what is published, or with `cargo
+xtask bench`, which measures what tests run on and compiles less; `--help` lists what can be made shorter. It runs as root,
+has everything in a cell of its own and removes it, and never fails for a figure.
 ";
 
 /// The page for these reports.
