@@ -165,8 +165,9 @@ fn on_ground(bench: Bench, ground: &Ground, extent: &Extent) -> Result<(Vec<Figu
                 "\"one client\" is connected beforehand, and so is the container made: no program is started but the shim's own."
                     .to_owned(),
                 format!(
-                    "\"the shim itself\" is asked over ttrpc without containerd, so what containerd adds is left out; {} times as many rounds. \
-                     containerd's own shim takes orders from nobody else.",
+                    "\"the shim itself\" is asked over ttrpc without containerd, so what containerd adds is left out, for containers that \
+                     make no network of their own, as those of a pod; {} times as many rounds. containerd's own shim takes orders \
+                     from nobody else.",
                     start::SHIM_ROUNDS
                 ),
                 "\"on cgroup v2\" is the unified hierarchy; on a machine of cgroup v1 it has no controllers, so no limits are written."

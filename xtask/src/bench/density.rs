@@ -9,7 +9,7 @@ use serde_json::json;
 use testbed::progress;
 
 use super::Extent;
-use super::ground::Ground;
+use super::ground::{Ground, Net};
 use super::processes::{self, Memory, Table};
 use super::programs::Does;
 use super::report::{Figure, Target, Unit, Who};
@@ -99,7 +99,7 @@ fn hold(ground: &Ground, subject: &Subject, form: &Form, steps: &[usize]) -> Res
     let mut from = 0;
     for &to in steps {
         let plan = json!({
-            "subjects": [Ground::entry(subject, form.does)],
+            "subjects": [Ground::entry(subject, form.does, Net::Own)],
             "numbers": [from, to],
             "form": form.made,
             "network": "pod",

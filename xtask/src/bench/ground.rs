@@ -38,6 +38,15 @@ pub(super) enum Cgroups {
     Unified,
 }
 
+/// Where a container's network is from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Net {
+    /// It is made with the container, which takes the kernel a millisecond.
+    Own,
+    /// It is there already, as for a container of a pod.
+    Given,
+}
+
 /// All that the benches of one machine stand on.
 #[derive(Debug)]
 pub(super) struct Ground {
@@ -71,19 +80,20 @@ impl Ground {
         progress::step("imported the images", || ground.import(cache, run.folder()))?;
         for subject in &ground.subjects {
             for does in [Does::Hello, Does::Idle, Does::Rest] {
-                ground.make_template(subject, does)?;
+                ground.make_template(subject, does, Net::Own)?;
             }
+            ground.make_template(subject, Does::Hello, Net::Given)?;
         }
         Ok(ground)
     }
 
     /// A subject as bench-client knows it: copies of the template that does this, or pods of it.
-    pub(super) fn entry(subject: &Subject, does: Does) -> Value {
+    pub(super) fn entry(subject: &Subject, does: Does, net: Net) -> Value {
         let program = programs::program(subject.who, does);
         json!({
             "name": subject.who.name(),
             "shim": subject.shim,
-            "template": template(subject, does),
+            "template": template(subject, does, net),
             "handler": subject.who.name(),
             "image": format!("{NOWHERE}/{}", program.image),
             "words": program.words,
@@ -92,7 +102,7 @@ impl Ground {
 
     /// Everybody, as [`Ground::entry`] has them.
     pub(super) fn entries(&self, does: Does) -> Vec<Value> {
-        self.subjects.iter().map(|subject| Self::entry(subject, does)).collect()
+        self.subjects.iter().map(|subject| Self::entry(subject, does, Net::Own)).collect()
     }
 
     /// The cgroup that pods are made in; by its name the end of the run finds what is left in it.
@@ -122,10 +132,14 @@ impl Ground {
         Ok(())
     }
 
-    fn make_template(&self, subject: &Subject, does: Does) -> Result<()> {
+    fn make_template(&self, subject: &Subject, does: Does, net: Net) -> Result<()> {
         let program = programs::program(subject.who, does);
         let create = self.containerd.ctr().args(["containers", "create", "--runtime", &subject.runtime()]);
-        create.args([format!("{NOWHERE}/{}", program.image), template(subject, does)]).args(program.words).done()
+        let create = match net {
+            Net::Own => create,
+            Net::Given => create.arg("--net-host"),
+        };
+        create.args([format!("{NOWHERE}/{}", program.image), template(subject, does, net)]).args(program.words).done()
     }
 
     /// Gives pods a network: containerd looks for plugins, and for what tells it to use them, in one folder of its own.
@@ -142,13 +156,17 @@ impl Ground {
     }
 }
 
-fn template(subject: &Subject, does: Does) -> String {
+fn template(subject: &Subject, does: Does, net: Net) -> String {
     let what = match does {
         Does::Hello => "hello",
         Does::Idle => "sleeper",
         Does::Rest => "rest",
     };
-    format!("template-{}-{what}", subject.who.name())
+    let net = match net {
+        Net::Own => "own",
+        Net::Given => "given",
+    };
+    format!("template-{}-{what}-{net}", subject.who.name())
 }
 
 /// Has the cell keep network namespaces to itself, and leaves no folder on a machine that had none.

@@ -6,7 +6,7 @@ use testbed::progress;
 
 use super::Extent;
 use super::client::Samples;
-use super::ground::Ground;
+use super::ground::{Ground, Net};
 use super::programs::Does;
 use super::report::{Figure, Target, Unit, Who};
 use super::statistics::Summary;
@@ -76,8 +76,8 @@ pub(super) fn on_unified_cgroups(ground: &Ground, extent: &Extent) -> Result<Vec
 /// Shims asked without containerd; none if nobody takes part whose shim can be.
 fn asked(ground: &Ground, extent: &Extent) -> Result<Option<Samples>> {
     // containerd's own shim takes its orders from containerd alone.
-    let subjects: Vec<Value> =
-        ground.subjects.iter().filter(|subject| subject.who != Who::Runc).map(|subject| Ground::entry(subject, Does::Hello)).collect();
+    let others = ground.subjects.iter().filter(|subject| subject.who != Who::Runc);
+    let subjects: Vec<Value> = others.map(|subject| Ground::entry(subject, Does::Hello, Net::Given)).collect();
     if subjects.is_empty() {
         return Ok(None);
     }
