@@ -240,10 +240,7 @@ impl Step<'_, '_, '_> {
     }
 
     fn failed(&mut self) -> Option<Candidate> {
-        // An older version that works goes on taking pods.
-        if self.status.installed.is_none() || serves(self.node, self.target.handler()) == Served::No {
-            self.unlabel();
-        }
+        self.offer_what_it_has();
         if self.status.target.as_ref() != Some(&self.target.hash) {
             return self.begin(Why::Upgrade);
         }
@@ -261,6 +258,20 @@ impl Step<'_, '_, '_> {
                 None
             }
             None => None,
+        }
+    }
+
+    /// An older version that works goes on taking pods.
+    fn offer_what_it_has(&mut self) {
+        let now = self.draft.observed.now;
+        // What a kubelet lists may be of the containerd that was there before the way back.
+        let settled = after(self.status.since.as_ref(), now, LISTED);
+        match serves(self.node, self.target.handler()) {
+            _ if self.status.installed.is_none() => self.unlabel(),
+            Served::Yes => self.label(),
+            Served::No if now < settled => self.draft.wake_at(settled),
+            Served::No => self.unlabel(),
+            Served::CannotSay => {}
         }
     }
 

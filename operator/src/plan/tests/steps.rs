@@ -121,6 +121,17 @@ fn an_older_version_that_works_goes_on_taking_pods_when_the_new_one_fails() {
     end_all(&mut world, Outcome::RolledBack, Reason::SmokeFailed, Some("1"));
     assert_eq!(world.status("wasmedge", "node-00").phase, Phase::Failed);
     assert!(world.is_labelled("wasmedge", "node-00"));
+    // The list may be older than the way back; what it says for long is so, until it says otherwise.
+    let listed = world.nodes["node-00"].handlers.clone();
+    world.nodes.get_mut("node-00").unwrap().handlers = Handlers::Listed(BTreeSet::new());
+    world.reconcile("wasmedge", usize::MAX);
+    assert!(world.is_labelled("wasmedge", "node-00"));
+    world.seconds += 31;
+    world.reconcile("wasmedge", usize::MAX);
+    assert!(!world.is_labelled("wasmedge", "node-00"));
+    world.nodes.get_mut("node-00").unwrap().handlers = listed;
+    world.reconcile("wasmedge", usize::MAX);
+    assert!(world.is_labelled("wasmedge", "node-00"));
     // And a node that could not be brought back takes none.
     world.runtimes.get_mut("wasmedge").unwrap().spec.containerd.mode = crate::crd::Mode::DropIn;
     world.reconcile("wasmedge", usize::MAX);
