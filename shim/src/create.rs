@@ -35,7 +35,7 @@ use crate::guest::{self, Guest, Workload};
 use crate::host::Host;
 use crate::mounted;
 use crate::process::{self, Process};
-use crate::program::Program;
+use crate::program::{Digest, Program};
 use crate::streams::{self, for_guest, for_native};
 use crate::task::{Body, GuestBody, PodBody, Task};
 use crate::wasi::WasiContext;
@@ -156,7 +156,9 @@ fn refuse_users(bundle: &Bundle) -> Result<(), CreateError> {
 fn guest_container(host: &Arc<Host>, bundle: &Bundle, new: NewTask, rootfs: OwnedFd, guest: Guest) -> Result<Task, CreateError> {
     let plan = Plan::of(bundle.spec(), bundle.folder(), host.facts, &host.filters)?;
     let wasi = WasiContext::of(bundle.command(), &guest.entrypoint)?;
-    let workload = Program::<Wasm>::new(&guest, wasi).map_err(CreateError::Descriptors)?;
+    // Of a layer it is known: its image names it.
+    let digest = if guest.digest.is_none() { Digest::Asked } else { Digest::Unasked };
+    let workload = Program::<Wasm>::new(&guest, wasi, digest).map_err(CreateError::Descriptors)?;
     let (stdio, io) = streams::open(&new.streams, bundle.spec().process().as_ref())?;
     let cgroup = made_cgroup(host, bundle, new.options)?;
     let entered = entrance(&cgroup).and_then(|entrance| {

@@ -15,7 +15,7 @@ use crate::guest::rootfs::Root;
 use crate::guest::{self, Command, Workload};
 use crate::host::Host;
 use crate::process;
-use crate::program::Program;
+use crate::program::{Digest, Program};
 use crate::streams::{self, for_guest, for_native};
 use crate::task::{Body, Exec, GuestBody, Task};
 use crate::wasi::WasiContext;
@@ -60,7 +60,8 @@ fn in_guest(host: &Host, task: &Task, body: &GuestBody, exec: &Exec) -> Result<S
     let process = match workload {
         Workload::Wasm(guest) => {
             let process = plan_of(host, body, exec, plan::Program::Guest)?;
-            let workload = Program::<Wasm>::new(&guest, WasiContext::of(command, &guest.entrypoint)?).map_err(CreateError::Descriptors)?;
+            let wasi = WasiContext::of(command, &guest.entrypoint)?;
+            let workload = Program::<Wasm>::new(&guest, wasi, Digest::Unasked).map_err(CreateError::Descriptors)?;
             guest_sandbox::exec(&host.zygote, &body.process, NewExec { name, process, workload, stdio: for_guest(stdio), entrance }, join)?
         }
         Workload::Native => {

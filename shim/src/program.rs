@@ -11,6 +11,16 @@ use crate::guest::{Form, Guest, digest, read_all};
 use crate::outcome::Outcome;
 use crate::wasi::WasiContext;
 
+/// Whether the host is to be told a guest's digest. It has no use for that of an exec, which a probe makes every few
+/// seconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Digest {
+    /// It is.
+    Asked,
+    /// It is not.
+    Unasked,
+}
+
 /// A guest for engine `E`.
 #[derive(Serialize, Deserialize)]
 #[serde(bound = "")]
@@ -18,7 +28,7 @@ pub struct Program<E> {
     file: WireFd,
     form: Form,
     origin: String,
-    digest: Option<String>,
+    digest: Digest,
     function: String,
     wasi: WasiContext,
     #[serde(skip)]
@@ -29,7 +39,7 @@ pub struct Program<E> {
 pub struct Ready<E: Engine> {
     prepared: E::Prepared,
     origin: String,
-    digest: String,
+    digest: Option<String>,
 }
 
 impl<E: Engine> Program<E> {
@@ -37,10 +47,10 @@ impl<E: Engine> Program<E> {
     ///
     /// # Errors
     /// When this process may open no more files.
-    pub fn new(guest: &Guest, wasi: WasiContext) -> std::io::Result<Self> {
+    pub fn new(guest: &Guest, wasi: WasiContext, digest: Digest) -> std::io::Result<Self> {
         let file = WireFd::new(guest.file.try_clone()?);
         let (origin, function) = (guest.origin.clone(), guest.entrypoint.function.clone());
-        Ok(Self { file, form: guest.form, origin, digest: guest.digest.clone(), function, wasi, engine: PhantomData })
+        Ok(Self { file, form: guest.form, origin, digest, function, wasi, engine: PhantomData })
     }
 }
 
@@ -52,14 +62,14 @@ impl<E: Engine> Workload for Program<E> {
         let refused = |error: String| format!("cannot run {origin}: {error}");
         let bytes = read_all(&File::from(file.into_inner())).map_err(|error| refused(error.to_string()))?;
         // In here, because the host does not read what a user may have written.
-        let digest = digest.unwrap_or_else(|| digest::of(&bytes));
+        let digest = (digest == Digest::Asked).then(|| digest::of(&bytes));
         let binary = binary(form, bytes).map_err(|error| refused(error.to_string()))?;
         let prepared = E::prepare(&binary, &function, &wasi).map_err(|error| refused(error.to_string()))?;
         Ok(Ready { prepared, origin, digest })
     }
 
     fn tell(ready: &Ready<E>) -> Option<String> {
-        Some(ready.digest.clone())
+        ready.digest.clone()
     }
 
     #[expect(clippy::print_stderr, reason = "standard error is the container's, the only place where its user looks")]
