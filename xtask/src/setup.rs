@@ -70,9 +70,17 @@ pub(crate) fn cargo() -> Run {
 /// # Errors
 /// When this program cannot tell where it lies.
 pub(crate) fn profile() -> Result<String> {
+    let folder = profile_folder()?;
+    Ok(folder.file_name().context("this program lies in no folder with a name")?.to_string_lossy().into_owned())
+}
+
+/// Where cargo puts the executables of [`profile`].
+///
+/// # Errors
+/// As there.
+pub(crate) fn profile_folder() -> Result<PathBuf> {
     let own = std::env::current_exe().context("ask where this program lies")?;
-    let folder = own.parent().and_then(Path::file_name).context("this program lies in no folder")?;
-    Ok(folder.to_string_lossy().into_owned())
+    Ok(own.parent().context("this program lies in no folder")?.to_owned())
 }
 
 /// What cargo is told, behind its verb, to build with [`profile`].

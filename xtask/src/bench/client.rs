@@ -29,8 +29,7 @@ impl Client {
     /// Builds the program. Shims that it starts find on its `PATH` what they find on containerd's.
     pub(super) fn build(containerd: &Containerd) -> Result<Self> {
         setup::cargo().args(["build", "--quiet"]).args(setup::as_built()?).args(["--package", PROGRAM]).done()?;
-        let own = std::env::current_exe().context("ask where this program lies")?;
-        let program = own.with_file_name(PROGRAM);
+        let program = setup::profile_folder()?.join(PROGRAM);
         if !program.is_file() {
             bail!("cargo made no {}: is another target or profile set in a configuration of cargo's?", program.display());
         }

@@ -46,15 +46,9 @@ pub(crate) fn fully_static(package: &str, name: &str) -> Result<PathBuf> {
 fn cargo(name: &str, args: &[&str]) -> Result<PathBuf> {
     let (verb, rest) = args.split_first().context("cargo is given no verb")?;
     setup::cargo().arg(verb).args(setup::as_built()?).args(rest).done()?;
-    let made = profile_folder()?.join(name);
+    let made = setup::profile_folder()?.join(name);
     ensure!(made.exists(), "cargo made no {}: is another target or profile set in a configuration of cargo's?", made.display());
     Ok(made)
-}
-
-/// Where cargo puts the executables of the profile that this program, too, was built with.
-fn profile_folder() -> Result<PathBuf> {
-    let own = std::env::current_exe().context("ask where this program lies")?;
-    Ok(own.parent().context("this program lies in no folder")?.to_owned())
 }
 
 /// A copy without debug information beside `program`, made anew when that has another time. Names of functions stay, for
