@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use serde::Deserialize;
 use testbed::command::Run;
 use testbed::host;
@@ -23,6 +23,9 @@ pub(crate) enum Class {
     /// A real kind cluster: needs root.
     Cluster,
 }
+
+/// The package whose test programs are classes of their own.
+const PROGRAMS: &str = "testbed";
 
 impl Class {
     pub(super) const ALL: [Self; 5] = [Self::Unit, Self::Component, Self::Node, Self::Vm, Self::Cluster];
@@ -56,7 +59,7 @@ impl Class {
             }
             Self::Node | Self::Vm | Self::Cluster => {
                 let programs = self.programs().iter();
-                programs.map(|program| with_filter(&["test", "--package", "testbed", "--test", program])).collect()
+                programs.map(|program| with_filter(&["test", "--workspace", "--test", program])).collect()
             }
         })
     }
@@ -103,6 +106,7 @@ fn targets_in(metadata: &str, wanted: &str) -> Result<Vec<String>> {
     }
     #[derive(Deserialize)]
     struct Package {
+        name: String,
         targets: Vec<Target>,
     }
     #[derive(Deserialize)]
@@ -112,13 +116,22 @@ fn targets_in(metadata: &str, wanted: &str) -> Result<Vec<String>> {
         test: bool,
     }
     let metadata: Metadata = serde_json::from_str(metadata).context("read what cargo metadata says")?;
-    let is_wanted = |target: &Target| {
-        target.test
-            && target.kind.iter().any(|kind| kind == wanted)
-            && !Class::ALL.iter().any(|class| class.programs().contains(&target.name.as_str()))
-    };
-    let mut names: Vec<String> =
-        metadata.packages.into_iter().flat_map(|package| package.targets).filter(is_wanted).map(|target| target.name).collect();
+    let mut names = Vec::new();
+    for package in metadata.packages {
+        for target in package.targets.into_iter().filter(|target| target.test && target.kind.iter().any(|kind| kind == wanted)) {
+            let is_class = Class::ALL.iter().any(|class| class.programs().contains(&target.name.as_str()));
+            // cargo runs every program of a name that it is told, and would run this one beside the class.
+            ensure!(
+                !is_class || package.name == PROGRAMS,
+                "{} has a test program of the name {:?}, which is that of a class of tests: rename it",
+                package.name,
+                target.name
+            );
+            if !is_class {
+                names.push(target.name);
+            }
+        }
+    }
     names.sort();
     names.dedup();
     Ok(names)
@@ -129,13 +142,20 @@ mod tests {
     use super::*;
 
     const METADATA: &str = r#"{"packages":[
-        {"targets":[{"name":"testbed","kind":["lib"],"test":true},{"name":"node","kind":["test"],"test":true},{"name":"guests","kind":["test"],"test":true}]},
-        {"targets":[{"name":"launcher","kind":["bin"],"test":true},{"name":"host","kind":["bin"],"test":false}]},
-        {"targets":[{"name":"cluster","kind":["test"],"test":true},{"name":"create","kind":["test"],"test":true}]}]}"#;
+        {"name":"testbed","targets":[{"name":"testbed","kind":["lib"],"test":true},{"name":"node","kind":["test"],"test":true},{"name":"cluster","kind":["test"],"test":true},{"name":"guests","kind":["test"],"test":true}]},
+        {"name":"launcher","targets":[{"name":"launcher","kind":["bin"],"test":true},{"name":"host","kind":["bin"],"test":false}]},
+        {"name":"shim","targets":[{"name":"create","kind":["test"],"test":true}]}]}"#;
 
     #[test]
     fn a_class_with_a_program_of_its_own_is_no_component_test() {
         assert_eq!(targets_in(METADATA, "test").unwrap(), ["create", "guests"]);
+    }
+
+    #[test]
+    fn no_other_package_has_a_test_of_a_class_s_name() {
+        let metadata = METADATA.replace(r#""name":"create""#, r#""name":"node""#);
+        let error = targets_in(&metadata, "test").unwrap_err().to_string();
+        assert!(error.contains("shim") && error.contains("node"), "{error}");
     }
 
     #[test]
@@ -146,7 +166,7 @@ mod tests {
     #[test]
     fn the_filter_reaches_the_test_program() {
         let commands = Class::Node.commands(Some("trap")).unwrap();
-        let words = |program| ["test", "--package", "testbed", "--test", program, "--", "trap"];
+        let words = |program| ["test", "--workspace", "--test", program, "--", "trap"];
         assert_eq!(commands, [words("node"), words("installer_edges"), words("containerd_config")]);
     }
 }
