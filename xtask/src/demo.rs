@@ -88,7 +88,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let subject = subject(args, &cache)?;
     let bundle = bundle::build(&cache)?;
     if subject.form == Form::Artifact {
-        setup::build_create_container()?;
+        setup::executable("create-container")?;
     }
 
     let run = Run::start("demo")?;

@@ -17,16 +17,16 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: Args) -> Result<()> {
     let Args { check } = args;
-    let said = if check { checking() } else { program() }.text()?;
+    let said = if check { checking()? } else { program()? }.text()?;
     progress::say(if said.is_empty() { "everything was up to date" } else { &said });
     Ok(())
 }
 
 /// The command that fails, and names what is stale, if something is.
-pub(crate) fn checking() -> Run {
-    program().args(["--", "--check"])
+pub(crate) fn checking() -> Result<Run> {
+    Ok(program()?.arg("--check"))
 }
 
-fn program() -> Run {
-    setup::cargo().args(["run", "--quiet", "--package", "generate"])
+fn program() -> Result<Run> {
+    Ok(Run::new(setup::executable("generate")?).current_dir(setup::repository()))
 }

@@ -1,10 +1,11 @@
 //! `cargo xtask setup`: puts what plain `cargo` needs into `.deps`: WasmEdge's headers and library.
 
+use std::ffi::OsString;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use testbed::cache::{Cache, Key};
 use testbed::command::Run;
 use testbed::host::{self, Need};
@@ -55,13 +56,17 @@ pub(crate) fn prepare(cache: &Cache) -> Result<()> {
 }
 
 /// A run of cargo on this checkout, as from a shell.
-///
-/// `cargo xtask` tells its program about the package xtask, in variables. Build scripts that watch such a variable
-/// (ring's does) would run again, and much be compiled again, whenever cargo is run now by us and now by hand.
 pub(crate) fn cargo() -> Run {
+    variables_about_us().into_iter().fold(Run::new("cargo").current_dir(repository()), Run::without_env)
+}
+
+/// The variables in which `cargo xtask` tells its program about the package xtask.
+///
+/// A cargo that is started with them is not as from a shell: build scripts that watch such a variable (ring's does) run
+/// again, and much is compiled again, whenever cargo is run now by us and now by hand.
+pub(crate) fn variables_about_us() -> Vec<OsString> {
     let about_us = |name: &str| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
-    let names = std::env::vars_os().map(|(name, _)| name).filter(|name| name.to_str().is_some_and(about_us));
-    names.fold(Run::new("cargo").current_dir(repository()), Run::without_env)
+    std::env::vars_os().map(|(name, _)| name).filter(|name| name.to_str().is_some_and(about_us)).collect()
 }
 
 /// The profile that this program was built with, which is that of all that it builds: `cargo run --release --package
@@ -75,10 +80,7 @@ pub(crate) fn profile() -> Result<String> {
 }
 
 /// Where cargo puts the executables of [`profile`].
-///
-/// # Errors
-/// As there.
-pub(crate) fn profile_folder() -> Result<PathBuf> {
+fn profile_folder() -> Result<PathBuf> {
     let own = std::env::current_exe().context("ask where this program lies")?;
     Ok(own.parent().context("this program lies in no folder")?.to_owned())
 }
@@ -91,9 +93,26 @@ pub(crate) fn as_built() -> Result<&'static [&'static str]> {
     Ok(if profile()? == "release" { &["--release"] } else { &[] })
 }
 
-/// Builds the program that makes containers of Wasm artifacts, into the folder in which this program lies.
-pub(crate) fn build_create_container() -> Result<()> {
-    cargo().arg("build").args(as_built()?).args(["--package", "create-container"]).done()
+/// Builds the workspace's executable `name`, and tells where it lies.
+///
+/// Of the workspace, not of its package: cargo chooses the features of a dependency for all packages that it is told of
+/// together, and would compile most of them again for each choice of packages.
+///
+/// # Errors
+/// When cargo fails, or puts it elsewhere.
+pub(crate) fn executable(name: &str) -> Result<PathBuf> {
+    cargo().args(["build", "--workspace"]).args(as_built()?).args(["--bin", name]).done()?;
+    made(name)
+}
+
+/// Where cargo has put the executable `name`.
+///
+/// # Errors
+/// When it is not there.
+pub(crate) fn made(name: &str) -> Result<PathBuf> {
+    let made = profile_folder()?.join(name);
+    ensure!(made.is_file(), "cargo made no {}: is another target or profile set in a configuration of cargo's?", made.display());
+    Ok(made)
 }
 
 /// The root of this checkout.

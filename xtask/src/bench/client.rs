@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, anyhow, bail};
+use anyhow::{Context as _, Result, anyhow};
 use serde::Deserialize;
 use serde_json::Value;
 use testbed::containerd::Containerd;
@@ -28,11 +28,7 @@ pub(super) struct Client {
 impl Client {
     /// Builds the program. Shims that it starts find on its `PATH` what they find on containerd's.
     pub(super) fn build(containerd: &Containerd) -> Result<Self> {
-        setup::cargo().args(["build", "--quiet"]).args(setup::as_built()?).args(["--package", PROGRAM]).done()?;
-        let program = setup::profile_folder()?.join(PROGRAM);
-        if !program.is_file() {
-            bail!("cargo made no {}: is another target or profile set in a configuration of cargo's?", program.display());
-        }
+        let program = setup::executable(PROGRAM)?;
         let install = containerd.install();
         let system = ["/usr/sbin", "/usr/bin", "/sbin", "/bin"].map(Path::new);
         let path = std::env::join_paths([install.bin.as_path(), install.runc.as_path()].into_iter().chain(system));

@@ -22,7 +22,7 @@ pub(super) struct Executables {
 /// Builds both.
 pub(super) fn build(libraries: &Libraries) -> Result<Executables> {
     let launcher = fully_static("wasmedge-launcher", LAUNCHER)?;
-    let host = cargo(HOST, &["build", "--package", "containerd-shim-wasmedge", "--bin", HOST])?;
+    let host = setup::executable(HOST)?;
     libraries::must_hold_all_of(&libraries.run(), &host)?;
     let target = host.ancestors().nth(2).with_context(|| format!("{} lies in no target folder", host.display()))?.to_owned();
     Ok(Executables { launcher, host: stripped(&host)?, target })
@@ -31,7 +31,9 @@ pub(super) fn build(libraries: &Libraries) -> Result<Executables> {
 /// Builds the program `name` of `package` so that it needs nothing but a kernel, and strips it of debug information.
 pub(crate) fn fully_static(package: &str, name: &str) -> Result<PathBuf> {
     // Of this program alone: everything else is linked as usual, so the flag is no setting of the workspace.
-    let made = cargo(name, &["rustc", "--package", package, "--bin", name, "--", "-C", "target-feature=+crt-static"])?;
+    let words = ["--package", package, "--bin", name, "--", "-C", "target-feature=+crt-static"];
+    setup::cargo().arg("rustc").args(setup::as_built()?).args(words).done()?;
+    let made = setup::made(name)?;
     let facts = elf::read(&made)?;
     ensure!(
         facts.interpreter.is_none() && facts.needed.is_empty(),
@@ -40,15 +42,6 @@ pub(crate) fn fully_static(package: &str, name: &str) -> Result<PathBuf> {
         facts.needed
     );
     stripped(&made)
-}
-
-/// Runs cargo and returns the path of the executable `name` that it made.
-fn cargo(name: &str, args: &[&str]) -> Result<PathBuf> {
-    let (verb, rest) = args.split_first().context("cargo is given no verb")?;
-    setup::cargo().arg(verb).args(setup::as_built()?).args(rest).done()?;
-    let made = setup::profile_folder()?.join(name);
-    ensure!(made.exists(), "cargo made no {}: is another target or profile set in a configuration of cargo's?", made.display());
-    Ok(made)
 }
 
 /// A copy without debug information beside `program`, made anew when that has another time. Names of functions stay, for

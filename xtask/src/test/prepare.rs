@@ -58,7 +58,7 @@ impl<'a> Means<'a> {
         };
         if self.prepared.is_none() {
             let bundle = bundle::build(self.cache)?;
-            setup::build_create_container()?;
+            setup::executable("create-container")?;
             let prepared = Prepared {
                 archive: images::archive(&bundle, &bundle.version)?.file,
                 next_archive: images::archive(&bundle, &format!("{}-next", bundle.version))?.file,
