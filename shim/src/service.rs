@@ -101,6 +101,15 @@ macro_rules! serve {
                 awaited("wait", verbs::wait(&self.host, request)).await
             }
 
+            async fn kill(&self, _: &TtrpcContext, request: KillRequest) -> TtrpcResult<Empty> {
+                let host = Arc::clone(&self.host);
+                let _unanswered = match host.task(&request.id) {
+                    Ok(task) => Some(Arc::clone(&task.kills).read_owned().await),
+                    Err(_) => None,
+                };
+                answered("kill", async move { verbs::kill(&host, request).await }).await
+            }
+
             $(async fn $verb(&self, _: &TtrpcContext, request: $request) -> TtrpcResult<$response> {
                 let host = Arc::clone(&self.host);
                 answered(stringify!($verb), async move { verbs::$verb(&host, request).await }).await
@@ -113,7 +122,6 @@ serve! {
     start(StartRequest) -> StartResponse;
     state(StateRequest) -> StateResponse;
     pids(PidsRequest) -> PidsResponse;
-    kill(KillRequest) -> Empty;
     delete(DeleteRequest) -> DeleteResponse;
     exec(ExecProcessRequest) -> Empty;
     pause(PauseRequest) -> Empty;

@@ -9,6 +9,7 @@ use container_cgroup::Cgroup;
 use native_container::{Container as Native, Processes};
 use oci_spec::runtime::{LinuxSeccomp, Process as ProcessSpec};
 use pod_sandbox::Pod;
+use tokio::sync::RwLock;
 
 use crate::bundle::Bundle;
 use crate::error::TaskError;
@@ -31,6 +32,9 @@ pub struct Task {
     pub pod: Option<String>,
     /// What was told of its processes that the kernel killed for want of memory.
     pub oom_kills: OomKills,
+    /// Shared by each Kill until its answer is there, and waited for by Delete: containerd hangs up once a task is deleted,
+    /// and would fail a Kill that it asked for itself.
+    pub kills: Arc<RwLock<()>>,
     execs: Mutex<HashMap<String, Arc<Exec>>>,
 }
 
@@ -85,7 +89,8 @@ impl Task {
     /// A container that was just made.
     pub fn new(id: String, bundle: &Bundle, body: Body, cgroup: Cgroup, init: Process) -> Self {
         let (bundle, pod) = (bundle.folder().to_owned(), bundle.pod());
-        Self { id, bundle, body, cgroup, init: Arc::new(init), pod, oom_kills: OomKills::default(), execs: Mutex::default() }
+        let (init, oom_kills, kills, execs) = (Arc::new(init), OomKills::default(), Arc::default(), Mutex::default());
+        Self { id, bundle, body, cgroup, init, pod, oom_kills, kills, execs }
     }
 
     /// Its guest, if it is one.

@@ -57,6 +57,7 @@ pub(crate) async fn delete(host: &Arc<Host>, request: DeleteRequest) -> Result<D
         end_unstarted(host, &task, &process).await?;
     }
     let exit = process.wait().await;
+    drop(task.kills.write().await);
     let _turn = process.turn.lock().await;
     // Somebody who asked for the same may have been faster, and the id be another's by now.
     if !Arc::ptr_eq(&host.task(&request.id)?.process(&request.exec_id)?, &process) {
