@@ -2,7 +2,7 @@
 #![expect(unsafe_code, reason = "the SDK wraps neither the library's version nor its log")]
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use wasmedge_sdk::config::{CommonConfigOptions, Config, ConfigBuilder};
 use wasmedge_sdk::error::{CoreError, WasmEdgeError};
@@ -17,6 +17,10 @@ use crate::wasi::WasiContext;
 
 /// The module that WASI preview 1 guests import from.
 const WASI: &str = "wasi_snapshot_preview1";
+
+/// WASI's module with no words in it, for the one guest of a process: made in the process that those of guests are forked
+/// from, since its functions take longer to make than a small guest takes to load.
+static READY_MADE: Mutex<Option<WasiModule>> = Mutex::new(None);
 
 /// `(module (func (export "_start")))`
 const EMPTY: &[u8] = b"\0asm\x01\0\0\0\x01\x04\x01\x60\0\0\x03\x02\x01\0\x07\x0a\x01\x06_start\0\0\x0a\x04\x01\x02\0\x0b";
@@ -54,6 +58,12 @@ impl Engine for WasmEdge {
         if let Ok(prepared) = Self::prepare(EMPTY, "_start", &nothing) {
             let _ = Self::run(prepared, || {});
         }
+        // None: each guest's process makes its own, and says why not.
+        let ready_made = WasiModule::create(None, None, None).ok();
+        if let Some(module) = &ready_made {
+            provided(module);
+        }
+        *READY_MADE.lock().unwrap_or_else(PoisonError::into_inner) = ready_made;
     }
 
     fn prepare(guest: &[u8], function: &str, wasi: &WasiContext) -> Result<Prepared, NotRunnable> {
@@ -61,7 +71,7 @@ impl Engine for WasmEdge {
         let shape = Shape::of(guest)?;
         shape.check_function(function)?;
         let wasi = wasi_module(wasi)?;
-        shape.check_imports(&provided(&wasi))?;
+        shape.check_imports(|module, name| module == WASI && provided(&wasi).contains(name))?;
         let config = config()?;
         let module = Module::from_bytes(Some(&config), guest).map_err(|error| NotRunnable::Invalid { reason: reason(&error) })?;
         let initialize = (shape.is_reactor() && function != "_initialize").then(|| "_initialize".to_owned());
@@ -109,14 +119,18 @@ fn wasi_module(wasi: &WasiContext) -> Result<WasiModule, NotRunnable> {
     fn words(list: &[String]) -> Vec<&str> {
         list.iter().map(String::as_str).collect()
     }
+    let ready_made = READY_MADE.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let made = ready_made.map_or_else(|| WasiModule::create(None, None, None), Ok);
+    let mut module = made.map_err(|error| NotRunnable::Engine(error.to_string()))?;
     let WasiContext { args, env, preopens } = wasi;
-    let module = WasiModule::create(Some(words(args)), Some(words(env)), Some(words(preopens)));
-    module.map_err(|error| NotRunnable::Engine(error.to_string()))
+    module.init_wasi(Some(words(args)), Some(words(env)), Some(words(preopens)));
+    Ok(module)
 }
 
-/// Every (module, name) that a guest can import.
-fn provided(wasi: &WasiModule) -> BTreeSet<(String, String)> {
-    wasi.func_names().into_iter().flatten().map(|name| (WASI.to_owned(), name)).collect()
+/// The names of all that a guest can import from WASI: the same in every module that is made of it.
+fn provided(wasi: &WasiModule) -> &'static BTreeSet<String> {
+    static NAMES: OnceLock<BTreeSet<String>> = OnceLock::new();
+    NAMES.get_or_init(|| wasi.func_names().into_iter().flatten().collect())
 }
 
 /// What went wrong, with the lines that the engine logged about it.
