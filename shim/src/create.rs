@@ -2,34 +2,40 @@
 //!
 //! ```text
 //! bundle ─► record ─► sandbox container: cgroup, a thread that holds the pod's namespaces
-//!                 └─► other: Wasm layer of the image ┐
-//!                            root file system        ┴► workload ─► guest:  plan, cgroup, streams, process
-//!                                                              └──► native: root mounted, streams, libcontainer
+//!                 └─► other: Wasm layer of the image ─────────────────────────────────┐
+//!                            root, its file, and unless that is a Linux program:      ├► workload
+//!                            plan, cgroup, a process that waits ──────────────────────┘     │
+//!                     guest:  streams, the process does what was planned ◄──────────────────┤
+//!                     native: root mounted, streams, libcontainer        ◄──────────────────┘
 //! ```
+//!
+//! containerd answers for the image's layers within a millisecond or two, and what most containers need is made meanwhile.
 //!
 //! The record comes first, so that the launcher can clean up if this process dies at any later point. When a step fails,
 //! what came before it is taken back, and the record goes last.
 
+use std::ops::Deref;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
-use container_cgroup::{Cgroup, Driver, Entrance};
+use container_cgroup::{Cgroup, Driver};
 use container_io::{Io, Streams};
-use guest_sandbox::NewGuest;
 use guest_sandbox::plan::{Plan, Refused, Users};
 use guest_sandbox::rootfs::{self, Mount};
+use guest_sandbox::{ForkedGuest, NewGuest};
 use native_container::{NewContainer, Processes};
 use oci_spec::runtime::LinuxNamespaceType;
 use pod_sandbox::files::PodFiles;
 use pod_sandbox::{NewPod, PodError};
 use shim_protocol::options::{CgroupDriver, RuntimeOptions};
 use shim_protocol::record::Record;
+use tokio::sync::oneshot;
 
 use crate::bundle::{Bundle, Role};
 use crate::engine::Wasm;
 use crate::error::CreateError;
-use crate::guest::image::{Layer, wasm_layer};
+use crate::guest::image::{ImageError, Layer, wasm_layer};
 use crate::guest::rootfs::Root;
 use crate::guest::{self, Guest, Workload};
 use crate::host::Host;
@@ -109,32 +115,56 @@ async fn blocking<T: Send + 'static>(
 /// The sandbox container of a pod: no root file system, and no process but for a pod with a user namespace.
 fn pod(host: &Arc<Host>, bundle: &Bundle, new: NewTask) -> Result<Task, CreateError> {
     let plan = NewPod::of(&new.id, bundle.spec())?;
-    let cgroup = made_cgroup(host, bundle, new.options)?;
-    let held = pod_sandbox::hold(plan, &host.zygote, &cgroup).map_err(|error| match error {
+    let cgroup = NewCgroup::make(host, bundle, new.options)?;
+    let pod = pod_sandbox::hold(plan, &host.zygote, &cgroup).map_err(|error| match error {
         // One text for each process that cannot be forked, and what the host does then.
         PodError::Holder(error) => error.into(),
         error => CreateError::from(error),
-    });
-    let claimed = held.and_then(|pod| Ok((pod.pidfd().map(process::claim).transpose()?, pod)));
-    let (pidfd, pod) = claimed.inspect_err(|_| take_back(&cgroup))?;
+    })?;
+    let pidfd = pod.pidfd().map(process::claim).transpose()?;
     let init = Process::new(&new.id, "", new.streams);
     init.exists(pod.pid(), pidfd, None);
-    Ok(Task::new(new.id, bundle, Body::Pod(PodBody { held: Mutex::new(Some(pod)), processes: processes_of(bundle) }), cgroup, init))
+    let body = Body::Pod(PodBody { held: Mutex::new(Some(pod)), processes: processes_of(bundle) });
+    Ok(Task::new(new.id, bundle, body, cgroup.keep(), init))
 }
 
 async fn container(host: &Arc<Host>, bundle: Bundle, new: NewTask) -> Result<Task, CreateError> {
-    let (mounts, target) = (new.rootfs.clone(), bundle.rootfs().as_path().to_owned());
-    let users = Users::of(bundle.spec().linux().as_ref())?;
-    let mounted = blocking(host, move |_| rootfs::mount(&mounts, &target, users.as_ref()).map_err(CreateError::Rootfs));
-    let layer = async { Ok(wasm_layer(&new.id, &host.store, &host.kept).await?) };
-    let (root, layer) = tokio::try_join!(mounted, layer)?;
-    blocking(host, move |host| finish(host, &bundle, new, root, layer.as_deref())).await
+    let (id, (tell, layer)) = (new.id.clone(), oneshot::channel());
+    let asked = async {
+        // Nobody listens if the root could not be mounted.
+        let _ = tell.send(wasm_layer(&id, &host.store, &host.kept).await);
+    };
+    let made = blocking(host, move |host| {
+        let layer = || layer.blocking_recv().map_err(|_| CreateError::Panicked("it asked containerd for an image".to_owned()));
+        from_root(host, &bundle, new, layer)
+    });
+    tokio::pin!(made);
+    tokio::select! {
+        made = &mut made => made,
+        () = asked => made.await,
+    }
 }
 
-fn finish(host: &Arc<Host>, bundle: &Bundle, new: NewTask, root: OwnedFd, layer: Option<&Layer>) -> Result<Task, CreateError> {
-    let workload = guest::select(bundle.command(), &Root::Planned { bundle, root: root.as_fd() }, layer)?;
-    match workload {
-        Workload::Wasm(guest) => guest_container(host, bundle, new, root, guest),
+/// `layer` is what containerd says of the Wasm layer of the container's image; waits for that.
+fn from_root(
+    host: &Arc<Host>,
+    bundle: &Bundle,
+    new: NewTask,
+    layer: impl FnOnce() -> Result<Result<Option<Arc<Layer>>, ImageError>, CreateError>,
+) -> Result<Task, CreateError> {
+    let users = Users::of(bundle.spec().linux().as_ref())?;
+    let root = rootfs::mount(&new.rootfs, bundle.rootfs().as_path(), users.as_ref()).map_err(CreateError::Rootfs)?;
+    let in_root = guest::in_root(bundle.command(), &Root::Planned { bundle, root: root.as_fd() });
+    // libcontainer makes the cgroup of a Linux program, and forks it.
+    let forked = match in_root {
+        Ok(Workload::Native) => None,
+        Ok(Workload::Wasm(_)) | Err(_) => Some(fork_guest(host, bundle, &new)?),
+    };
+    match guest::select(bundle.command(), layer()??.as_deref(), in_root)? {
+        Workload::Wasm(guest) => {
+            let forked = forked.map_or_else(|| fork_guest(host, bundle, &new), Ok)?;
+            guest_container(bundle, new, root, guest, forked)
+        }
         Workload::Native => {
             refuse_users(bundle)?;
             native(host, bundle, new, &root)
@@ -153,26 +183,35 @@ fn refuse_users(bundle: &Bundle) -> Result<(), CreateError> {
     })
 }
 
-fn guest_container(host: &Arc<Host>, bundle: &Bundle, new: NewTask, rootfs: OwnedFd, guest: Guest) -> Result<Task, CreateError> {
+/// The process of a guest that is not known yet, in the cgroup of its container. Both go again when this is dropped.
+struct Forked {
+    // First: a cgroup with a process in it cannot be removed.
+    process: ForkedGuest<Program<Wasm>>,
+    cgroup: NewCgroup,
+}
+
+fn fork_guest(host: &Arc<Host>, bundle: &Bundle, new: &NewTask) -> Result<Forked, CreateError> {
     let plan = Plan::of(bundle.spec(), bundle.folder(), host.facts, &host.filters)?;
+    let cgroup = NewCgroup::make(host, bundle, new.options)?;
+    let (entrance, adopt) = (cgroup.entrance()?, |pid| cgroup.adopt(pid).map_err(|error| error.to_string()));
+    let process = guest_sandbox::fork(&host.zygote, new.id.clone(), plan, entrance, adopt)?;
+    Ok(Forked { process, cgroup })
+}
+
+fn guest_container(bundle: &Bundle, new: NewTask, rootfs: OwnedFd, guest: Guest, forked: Forked) -> Result<Task, CreateError> {
     let wasi = WasiContext::of(bundle.command(), &guest.entrypoint)?;
     // Of a layer it is known: its image names it.
     let digest = if guest.digest.is_none() { Digest::Asked } else { Digest::Unasked };
     let workload = Program::<Wasm>::new(&guest, wasi, digest).map_err(CreateError::Descriptors)?;
     let (stdio, io) = streams::open(&new.streams, bundle.spec().process().as_ref())?;
-    let cgroup = made_cgroup(host, bundle, new.options)?;
-    let entered = entrance(&cgroup).and_then(|entrance| {
-        let wanted = NewGuest { name: new.id.clone(), plan, workload, stdio: for_guest(stdio), rootfs, entrance };
-        Ok(guest_sandbox::create(&host.zygote, wanted, |pid| cgroup.adopt(pid).map_err(|error| error.to_string()))?)
-    });
-    let claimed = entered.and_then(|process| Ok((process::claim(process.pidfd())?, process)));
-    let (pidfd, process) = claimed.inspect_err(|_| take_back(&cgroup))?;
+    let Forked { process, cgroup } = forked;
+    let process = process.prepare(NewGuest { workload, stdio: for_guest(stdio), rootfs })?;
     let init = Process::new(&new.id, "", new.streams);
-    init.exists(process.pid(), Some(pidfd), Some(io));
+    init.exists(process.pid(), Some(process::claim(process.pidfd())?), Some(io));
     let seccomp = bundle.spec().linux().as_ref().and_then(|linux| linux.seccomp().clone());
     let guest = guest.told_by(&process);
     let body = Body::Guest(Box::new(GuestBody { process, guest, seccomp }));
-    Ok(Task::new(new.id, bundle, body, cgroup, init))
+    Ok(Task::new(new.id, bundle, body, cgroup.keep(), init))
 }
 
 fn native(host: &Arc<Host>, bundle: &Bundle, new: NewTask, root: &OwnedFd) -> Result<Task, CreateError> {
@@ -240,17 +279,32 @@ fn driver(options: RuntimeOptions) -> Driver {
     }
 }
 
-fn made_cgroup(host: &Arc<Host>, bundle: &Bundle, options: RuntimeOptions) -> Result<Cgroup, CreateError> {
-    let resources = bundle.spec().linux().as_ref().and_then(|linux| linux.resources().as_ref());
-    Ok(Cgroup::create(&host.hierarchies, driver(options), &bundle.cgroups_path(), resources)?)
+/// A container's cgroup that was just made. It goes again unless it is kept.
+struct NewCgroup(Option<Cgroup>);
+
+impl NewCgroup {
+    fn make(host: &Arc<Host>, bundle: &Bundle, options: RuntimeOptions) -> Result<Self, CreateError> {
+        let resources = bundle.spec().linux().as_ref().and_then(|linux| linux.resources().as_ref());
+        Ok(Self(Some(Cgroup::create(&host.hierarchies, driver(options), &bundle.cgroups_path(), resources)?)))
+    }
+
+    fn keep(mut self) -> Cgroup {
+        self.0.take().expect("it is taken out only here and at its end")
+    }
 }
 
-fn entrance(cgroup: &Cgroup) -> Result<Entrance, CreateError> {
-    Ok(cgroup.entrance()?)
+impl Deref for NewCgroup {
+    type Target = Cgroup;
+
+    fn deref(&self) -> &Cgroup {
+        self.0.as_ref().expect("it is taken out only when this is given up")
+    }
 }
 
-fn take_back(cgroup: &Cgroup) {
-    if let Err(error) = cgroup.remove() {
-        tracing::warn!("cannot remove the cgroup of a container that could not be created: {error}");
+impl Drop for NewCgroup {
+    fn drop(&mut self) {
+        if let Some(Err(error)) = self.0.take().map(|cgroup| cgroup.remove()) {
+            tracing::warn!("cannot remove the cgroup of a container that could not be created: {error}");
+        }
     }
 }

@@ -190,17 +190,26 @@ pub enum GuestError {
     },
 }
 
-/// Decides what the first process of a container runs. `layer` is the Wasm layer of its image, if it has one.
+/// Decides what the first process of a container runs: the Wasm layer of its image, if it has one, and else what
+/// [`in_root`] found.
 ///
 /// # Errors
 /// When there is nothing that can be run; never decided by guessing.
-pub fn select(command: Command<'_>, root: &Root<'_>, layer: Option<&Layer>) -> Result<Workload, GuestError> {
+pub fn select(command: Command<'_>, layer: Option<&Layer>, in_root: Result<Workload, GuestError>) -> Result<Workload, GuestError> {
+    let Some(layer) = layer else { return in_root };
     let entrypoint = Entrypoint::parse(command.args)?;
-    let Some(layer) = layer else { return from_root(command, root, entrypoint) };
     let form = runnable_form(Kind::of(&layer.head), &layer.head, &layer.origin, layer.size)?;
     let form = form.ok_or_else(|| not_wasm(&layer.origin, &layer.head))?;
     let (file, origin, digest) = (Arc::clone(&layer.file), layer.origin.clone(), Some(layer.digest.clone()));
     Ok(Workload::Wasm(Guest { file, form, origin, digest, entrypoint }))
+}
+
+/// Decides what a container runs whose image has no Wasm layer: the file of its root that the entrypoint names.
+///
+/// # Errors
+/// When there is no such file, or it cannot be run.
+pub fn in_root(command: Command<'_>, root: &Root<'_>) -> Result<Workload, GuestError> {
+    from_root(command, root, Entrypoint::parse(command.args)?)
 }
 
 /// Decides what a further process of a container runs, whose first one runs `own`.

@@ -2,16 +2,17 @@
 //!
 //! ```text
 //! host                               zygote                guest's process
-//!  │ open namespaces, clone mounts     │
 //!  │ fork, please ───────────────────► │ clone3 ───────────► │ waits for its orders
 //!  │ ◄────────────────── number, pidfd │                     │
 //!  │ cgroup (systemd), oom_score_adj                         │
+//!  │ open namespaces, clone mounts                           │
 //!  │ cgroup files, orders ─────────────────────────────────► │ set-up, prepare
 //!  │ ◄─────────────────────────── ready, or which step failed│
 //!  │ start ────────────────────────────────────────────────► │ run
 //! ```
 
 use std::io;
+use std::marker::PhantomData;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -59,21 +60,23 @@ pub enum Stdio {
     Terminal(OwnedFd),
 }
 
-/// What a guest's container is made from.
+/// What a guest's container is made from, but for its plan.
 #[derive(Debug)]
 pub struct NewGuest<W> {
-    /// The container's id: for messages, and what the process is called.
-    pub name: String,
-    /// What its set-up does.
-    pub plan: Plan,
     /// What runs in it.
     pub workload: W,
     /// Its standard streams.
     pub stdio: Stdio,
     /// Its root file system, as [`rootfs::mount`](crate::rootfs::mount) gives it.
     pub rootfs: OwnedFd,
-    /// How its process comes into its cgroup.
-    pub entrance: Entrance,
+}
+
+/// A container's first process that waits to be told what it shall do. It ends when this is dropped.
+#[derive(Debug)]
+pub struct ForkedGuest<W> {
+    waiting: Waiting,
+    plan: Plan,
+    workload: PhantomData<W>,
 }
 
 /// A process of a container: ready to be started, or started. It is a child of the calling process, which waits for it
@@ -93,40 +96,48 @@ pub struct Guest {
     proc: Option<Proc>,
 }
 
-/// Forks a container's first process and waits until it is ready to start. `adopt` is called with its number while it
-/// waits, outside its cgroup still, when `entrance` is [`Entrance::Afterwards`].
+/// Forks a container's first process, called `name`: the container's id. What `plan` says of it is done when it is
+/// prepared. `adopt` is called with its number while it waits, outside its cgroup still, when `entrance` is
+/// [`Entrance::Afterwards`].
 ///
 /// # Errors
-/// When a step fails, the workload refuses, or the zygote is lost: then nothing of the process is left.
-pub fn create<W: Workload>(
+/// When the zygote cannot fork it or is lost, or `adopt` fails: then nothing of the process is left.
+pub fn fork<W: Workload>(
     zygote: &Zygote,
-    new: NewGuest<W>,
+    name: String,
+    plan: Plan,
+    entrance: Entrance,
     adopt: impl FnOnce(u32) -> Result<(), String>,
-) -> Result<Guest, SandboxError> {
-    let NewGuest { name, plan, workload, stdio, rootfs, entrance } = new;
-    let birth = Birth {
-        name: name.clone(),
-        entry: child::container::<W>,
-        namespaces: sources::namespaces_to_make(&plan.namespaces),
-        inside: None,
-        entrance,
-        oom_score_adj: plan.process.oom_score_adj,
-    };
-    let host = SandboxError::Host;
-    let users = plan.users.as_ref().map(sources::users).transpose().map_err(host)?;
-    let seen = plan.proc.clone();
-    let orders = ContainerOrders {
-        name,
-        joined: sources::namespaces_to_join(&plan.namespaces).map_err(SandboxError::Host)?,
-        sources: sources::mounts(&plan.mounts, users.as_ref()).map_err(SandboxError::Host)?,
-        rootfs: WireFd::new(rootfs),
-        proc: sources::proc_if(!plan.sysctls.is_empty() || sources::is_labelled(&plan.process)).map_err(SandboxError::Host)?,
-        users: sources::shared(users.as_ref()).map_err(host)?,
-        stdio: stdio.into(),
-        plan,
-        workload,
-    };
-    Ok(Guest { users, proc: seen, ..birth.give(zygote, &orders, adopt)? })
+) -> Result<ForkedGuest<W>, SandboxError> {
+    let (entry, namespaces) = (child::container::<W>, sources::namespaces_to_make(&plan.namespaces));
+    let birth = Birth { name, entry, namespaces, inside: None, entrance, oom_score_adj: plan.process.oom_score_adj };
+    Ok(ForkedGuest { waiting: birth.fork(zygote, adopt)?, plan, workload: PhantomData })
+}
+
+impl<W: Workload> ForkedGuest<W> {
+    /// Has the process carry its plan out, and waits until it is ready to start.
+    ///
+    /// # Errors
+    /// When a step fails or the workload refuses: then nothing of the process is left.
+    pub fn prepare(self, new: NewGuest<W>) -> Result<Guest, SandboxError> {
+        let Self { waiting, plan, .. } = self;
+        let NewGuest { workload, stdio, rootfs } = new;
+        let host = SandboxError::Host;
+        let users = plan.users.as_ref().map(sources::users).transpose().map_err(host)?;
+        let seen = plan.proc.clone();
+        let orders = ContainerOrders {
+            name: waiting.name.clone(),
+            joined: sources::namespaces_to_join(&plan.namespaces).map_err(host)?,
+            sources: sources::mounts(&plan.mounts, users.as_ref()).map_err(host)?,
+            rootfs: WireFd::new(rootfs),
+            proc: sources::proc_if(!plan.sysctls.is_empty() || sources::is_labelled(&plan.process)).map_err(host)?,
+            users: sources::shared(users.as_ref()).map_err(host)?,
+            stdio: stdio.into(),
+            plan,
+            workload,
+        };
+        Ok(Guest { users, proc: seen, ..waiting.obey(&orders)? })
+    }
 }
 
 impl Guest {
@@ -168,11 +179,10 @@ struct Birth<'a> {
 }
 
 impl Birth<'_> {
-    /// Forks the process, gives it its orders, and waits until they are carried out.
-    fn give(self, zygote: &Zygote, orders: &impl Serialize, adopt: impl FnOnce(u32) -> Result<(), String>) -> Result<Guest, SandboxError> {
+    /// Forks the process, which waits for its orders.
+    fn fork(self, zygote: &Zygote, adopt: impl FnOnce(u32) -> Result<(), String>) -> Result<Waiting, SandboxError> {
         let Self { name, entry, namespaces, inside, entrance, oom_score_adj } = self;
         let host = SandboxError::Host;
-        let orders = Message::of(orders).step(|| format!("write the orders of {name}")).map_err(host)?;
         let (control, theirs) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
             .step(|| format!("make a socket to {name}"))
             .map_err(host)?;
@@ -199,6 +209,25 @@ impl Birth<'_> {
             let file = format!("/proc/{}/oom_score_adj", newborn.pid());
             std::fs::write(&file, adjustment.to_string()).step(|| format!("write {adjustment} to {file}")).map_err(host)?;
         }
+        Ok(Waiting { name, control, cgroup_files, newborn })
+    }
+}
+
+/// A process that waits for its orders. It ends when this is dropped.
+#[derive(Debug)]
+struct Waiting {
+    name: String,
+    control: OwnedFd,
+    /// Through which it joins its cgroup, if it was not born there.
+    cgroup_files: Vec<OwnedFd>,
+    newborn: Unready,
+}
+
+impl Waiting {
+    /// Gives the process its orders, and waits until they are carried out.
+    fn obey(self, orders: &impl Serialize) -> Result<Guest, SandboxError> {
+        let Self { name, control, cgroup_files, newborn } = self;
+        let orders = Message::of(orders).step(|| format!("write the orders of {name}")).map_err(SandboxError::Host)?;
         let sent = Message::of_descriptors(cgroup_files).send(&control).and_then(|()| orders.send(&control));
         let told = match wait(&control).or_else(|error| sent.and(Err(error))) {
             Ok(Answer::Ready(told)) => told,
@@ -230,6 +259,7 @@ fn wait(control: &OwnedFd) -> io::Result<Answer> {
 }
 
 /// A process that is not ready: it ends, and is waited for, unless it becomes so.
+#[derive(Debug)]
 struct Unready(Option<Newborn>);
 
 impl Unready {

@@ -27,6 +27,7 @@ pub(crate) enum Forked {
 }
 
 /// A process that was forked.
+#[derive(Debug)]
 pub(crate) struct Newborn {
     /// Its number, in the pid namespace of who forked it.
     pub(crate) pid: u32,

@@ -11,7 +11,7 @@ pub trait Workload: Serialize + DeserializeOwned {
     /// Called in the guest's process, confined, before it counts as created. No code of the guest runs in it.
     ///
     /// # Errors
-    /// Why the guest cannot run: the caller of [`create`](crate::create) gets this text.
+    /// Why the guest cannot run: the caller of [`ForkedGuest::prepare`](crate::ForkedGuest::prepare) gets this text.
     fn prepare(self) -> Result<Self::Ready, String>;
 
     /// What the host is told of it with the news that it is ready ([`Guest::told`](crate::Guest::told)).

@@ -12,7 +12,7 @@ fn select_file(name: &str, bytes: &[u8]) -> Result<Workload, GuestError> {
     let spec = format!(r#"{{"ociVersion":"1.0.2","process":{{"user":{{"uid":0,"gid":0}},"cwd":"/","args":["/{name}"]}}}}"#);
     let bundle = Bundle::new(folder.path(), serde_json::from_str(&spec).unwrap());
     let root = File::open(folder.path().join("rootfs")).unwrap();
-    select(bundle.command(), &Root::Planned { bundle: &bundle, root: root.as_fd() }, None)
+    select(bundle.command(), None, in_root(bundle.command(), &Root::Planned { bundle: &bundle, root: root.as_fd() }))
 }
 
 #[test]

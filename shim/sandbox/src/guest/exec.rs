@@ -48,10 +48,11 @@ pub struct NewNativeExec {
 }
 
 /// Forks another guest's process inside the container of `inside`, and waits until it is ready to start. `adopt` is as in
-/// [`create`](super::create).
+/// [`fork`](super::fork).
 ///
 /// # Errors
-/// As [`create`](super::create); also when the container has ended.
+/// When it cannot be forked, a step fails or the workload refuses, or the container has ended: then nothing of the process
+/// is left.
 pub fn exec<W: Workload>(
     zygote: &Zygote,
     inside: &Guest,
@@ -60,11 +61,11 @@ pub fn exec<W: Workload>(
 ) -> Result<Guest, SandboxError> {
     let NewExec { name, process, workload, stdio, entrance } = new;
     let birth = birth(&name, child::exec::<W>, inside, entrance, &process);
-    birth.give(zygote, &orders(name, inside, process, stdio, workload)?, adopt)
+    birth.fork(zygote, adopt)?.obey(&orders(name, inside, process, stdio, workload)?)
 }
 
 /// Forks a process inside the container of `inside` that will execute a Linux program when it is started, and waits
-/// until it is ready. `adopt` is as in [`create`](super::create).
+/// until it is ready. `adopt` is as in [`fork`](super::fork).
 ///
 /// # Errors
 /// As [`exec`]; also when there is no such program, or the process may not execute it.
@@ -76,7 +77,8 @@ pub fn exec_native(
 ) -> Result<Guest, SandboxError> {
     let NewNativeExec { name, process, args, env, cwd, stdio, entrance } = new;
     let birth = birth(&name, child::exec_native, inside, entrance, &process);
-    birth.give(zygote, &orders(name, inside, process, stdio, NativeProgram { args, env, cwd, proc: inside.proc.clone() })?, adopt)
+    let program = NativeProgram { args, env, cwd, proc: inside.proc.clone() };
+    birth.fork(zygote, adopt)?.obey(&orders(name, inside, process, stdio, program)?)
 }
 
 fn birth<'a>(name: &str, entry: fn(std::os::fd::OwnedFd) -> u8, inside: &'a Guest, entrance: Entrance, process: &ProcessPlan) -> Birth<'a> {

@@ -34,7 +34,7 @@ pub struct NewHolder {
 }
 
 /// Forks a process that has the namespaces when it is started, and does nothing then. `adopt` is as in
-/// [`create`](super::create).
+/// [`fork`](super::fork).
 ///
 /// # Errors
 /// When a step fails or the zygote is lost: then nothing of the process is left.
@@ -52,5 +52,5 @@ pub fn hold(zygote: &Zygote, new: NewHolder, adopt: impl FnOnce(u32) -> Result<(
         domainname,
         sysctls,
     };
-    birth.give(zygote, &orders, adopt)
+    birth.fork(zygote, adopt)?.obey(&orders)
 }
