@@ -61,64 +61,13 @@ pub struct Host {
     pub records: Records,
     /// The most containers at once, for those that come without options of their own.
     pub max_containers: Option<NonZeroU32>,
-    place: Place,
-    tasks: Tasks<Task>,
-}
-
-/// The parts of a [`Host`] that are made before it.
-pub struct Parts {
-    /// containerd's namespace.
-    pub namespace: String,
-    /// Where images are asked for.
-    pub store: Containerd,
-    /// Where things are told to containerd.
-    pub events: Events,
-    /// Where lines about containers go.
-    pub logs: Logs,
-    /// Forks guests.
-    pub zygote: Zygote,
-    /// Where cgroups are.
-    pub hierarchies: Hierarchies,
-    /// What this node has.
-    pub facts: HostFacts,
-    /// Filters of system calls that were made.
-    pub filters: FilterCache,
-    /// The launcher of this host's bundle.
-    pub launcher: PathBuf,
-    /// Where this host listens.
-    pub socket: PathBuf,
-    /// Where containers' records are.
-    pub records: Records,
-    /// The most containers at once, as the options said when it was started.
-    pub max_containers: Option<NonZeroU32>,
     /// Where launchers look for it.
     pub place: Place,
+    /// Its containers.
+    pub tasks: Tasks<Task>,
 }
 
 impl Host {
-    /// A host without containers.
-    pub fn new(parts: Parts) -> Self {
-        let Parts { namespace, store, events, logs, zygote, hierarchies, facts, filters, launcher, socket, records, max_containers, place } =
-            parts;
-        Self {
-            namespace,
-            store,
-            kept: Kept::default(),
-            events,
-            logs,
-            zygote,
-            hierarchies,
-            facts,
-            filters,
-            launcher,
-            socket,
-            records,
-            max_containers,
-            place,
-            tasks: Tasks::default(),
-        }
-    }
-
     /// The container's task.
     ///
     /// # Errors

@@ -27,8 +27,9 @@ use tokio::runtime::Handle;
 use tracing::level_filters::LevelFilter;
 
 use crate::engine::{Engine as _, Wasm};
-use crate::guest::image::Containerd;
-use crate::host::{Host, Parts};
+use crate::guest::image::{Containerd, Kept};
+use crate::host::Host;
+use crate::host::tasks::Tasks;
 use crate::process;
 use crate::service::Service;
 use crate::service::sandbox::Sandboxes;
@@ -106,7 +107,7 @@ fn launcher() -> Result<PathBuf> {
 async fn host(arguments: HostArguments, listener: UnixListener, zygote: Zygote, logs: Logs) -> Result<()> {
     let HostArguments { namespace, address, key, socket, max_containers, .. } = arguments;
     let events = Events::start(namespace.clone(), &std::env::var(TTRPC_ADDRESS).unwrap_or_default(), &Handle::current());
-    let host = Arc::new(Host::new(Parts {
+    let host = Arc::new(Host {
         records: Records::of(&address),
         store: Containerd::new(address, namespace.clone()),
         namespace,
@@ -120,7 +121,9 @@ async fn host(arguments: HostArguments, listener: UnixListener, zygote: Zygote, 
         max_containers,
         place: Place::of_socket(&socket, key),
         socket,
-    }));
+        kept: Kept::default(),
+        tasks: Tasks::default(),
+    });
     let mut server = server(listener, &host)?;
     server.start().await.context("serve")?;
     say_ready().context("take leave of the launcher")?;

@@ -24,7 +24,9 @@ const GRACE: Duration = Duration::from_mins(1);
 pub(super) fn cargo(run: &Run, words: &[String], prepared: Option<&Path>) -> Result<Tally> {
     let mut command = Command::new(class::cargo());
     command.args(words).current_dir(setup::repository()).stdin(Stdio::null()).stdout(Stdio::piped());
-    setup::variables_about_us().iter().for_each(|name| drop(command.env_remove(name)));
+    for name in setup::variables_about_us() {
+        command.env_remove(name);
+    }
     if let Some(file) = prepared {
         command.env(prepared::VARIABLE, file);
     }
