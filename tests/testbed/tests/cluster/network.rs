@@ -27,12 +27,13 @@ fn a_service_leads_to_a_guest(namespace: &Namespace<'_>) -> Result<()> {
     let service = namespace.get("service/listens")?.context("the Service is gone")?;
     let address = service["spec"]["clusterIP"].as_str().context("a Service's address")?.to_owned();
     let other = namespace.cluster.nodes().iter().find(|node| node.as_str() != namespace.cluster.worker()).context("one node alone")?;
-    // From another node, through the Service's own address. kube-proxy refuses until it has heard of the pod.
+    // From another node, through the Service's own address. kube-proxy refuses until it has heard of the pod; before it has
+    // heard of the Service, nobody answers, and one attempt would go on for two minutes.
     let connect = format!("exec 3<>/dev/tcp/{address}/{PORT}");
     wait::until(
         "the Service to lead to the guest",
         std::time::Duration::from_mins(1),
-        || Ok(namespace.cluster.in_node(other, &["bash", "-c", &connect]).output()?.status.success().then_some(())),
+        || Ok(namespace.cluster.in_node(other, &["timeout", "2", "bash", "-c", &connect]).output()?.status.success().then_some(())),
         || namespace.cluster.evidence(Some(&namespace.name)),
     )?;
     ensure!(namespace.cluster.end_of(&namespace.name, "listens")? == End::Succeeded, "the guest failed");
