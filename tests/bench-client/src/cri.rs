@@ -1,6 +1,4 @@
-//! The calls of CRI that make and remove pods, and their messages with the fields that are used here and no others.
-//!
-//! Numbers and meanings: `k8s.io/cri-api`, `pkg/apis/runtime/v1/api.proto`.
+//! The calls of CRI that make and remove pods, several at once.
 
 use std::path::Path;
 use std::time::Duration;
@@ -10,6 +8,9 @@ use containerd_client::tonic::Request;
 use containerd_client::tonic::client::Grpc;
 use containerd_client::tonic::codec::ProstCodec;
 use containerd_client::tonic::transport::Channel;
+use cri_calls::SERVICE;
+use cri_calls::config::{self, NamespaceMode, PodConfig};
+use cri_calls::message::{CreateContainer, Empty, Id, ListPodSandboxResponse, RunPodSandbox};
 use http::uri::PathAndQuery;
 
 use crate::plan::Network;
@@ -31,8 +32,8 @@ impl Cri {
     }
 
     /// Makes a sandbox; its id.
-    pub(crate) async fn run_sandbox(&self, config: &PodSandboxConfig, handler: &str) -> Result<String> {
-        let request = RunPodSandboxRequest { config: Some(config.clone()), runtime_handler: handler.to_owned() };
+    pub(crate) async fn run_sandbox(&self, config: &PodConfig, handler: &str) -> Result<String> {
+        let request = RunPodSandbox { config: Some(config.clone()), runtime_handler: handler.to_owned() };
         self.call::<_, Id>("RunPodSandbox", request).await.map(|answer| answer.id)
     }
 
@@ -53,11 +54,10 @@ impl Cri {
     }
 
     /// Makes a container of `image` in a sandbox, and starts it.
-    pub(crate) async fn run_container(&self, sandbox: &str, config: PodSandboxConfig, image: &str, words: &[String]) -> Result<()> {
-        let metadata = ContainerMetadata { name: "idle".to_owned() };
-        let image = Some(ImageSpec { image: image.to_owned() });
-        let container = ContainerConfig { metadata: Some(metadata), image, command: words.to_vec() };
-        let request = CreateContainerRequest { pod_sandbox_id: sandbox.to_owned(), config: Some(container), sandbox_config: Some(config) };
+    pub(crate) async fn run_container(&self, sandbox: &str, config: PodConfig, image: &str, words: &[String]) -> Result<()> {
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        let container = config.container("idle", image, &words);
+        let request = CreateContainer { pod_sandbox_id: sandbox.to_owned(), config: Some(container), sandbox_config: Some(config) };
         let made: Id = self.call("CreateContainer", request).await?;
         self.call::<_, Empty>("StartContainer", made).await.map(drop)
     }
@@ -67,7 +67,7 @@ impl Cri {
         Q: prost::Message + Send + Sync + 'static,
         A: prost::Message + Default + Send + Sync + 'static,
     {
-        let path: PathAndQuery = format!("/runtime.v1.RuntimeService/{method}").parse().expect("a method's name is a word");
+        let path: PathAndQuery = format!("/{SERVICE}/{method}").parse().expect("a method's name is a word");
         let mut client = Grpc::new(self.channel.clone());
         client.ready().await.with_context(|| format!("reach containerd for {method}"))?;
         let mut request = Request::new(message);
@@ -77,126 +77,11 @@ impl Cri {
     }
 }
 
-/// What a pod of this name is like.
-pub(crate) fn pod(name: &str, network: Network, cgroup: &str) -> PodSandboxConfig {
-    let metadata = PodSandboxMetadata { name: name.to_owned(), uid: name.to_owned(), namespace: "bench".to_owned() };
-    // As kubelet: a pod on the node's network has the node's name.
-    let (network, hostname) = match network {
-        Network::Node => (NamespaceMode::Node, String::new()),
-        Network::Pod => (NamespaceMode::Pod, name.to_owned()),
+/// What a pod of this name is like: as kubelet asks, each of its containers has processes of its own.
+pub(crate) fn pod(name: &str, network: Network, cgroup: &str) -> PodConfig {
+    let network = match network {
+        Network::Node => NamespaceMode::Node,
+        Network::Pod => NamespaceMode::Pod,
     };
-    // As kubelet asks: each container has processes of its own.
-    let options = NamespaceOption { network: network.into(), pid: NamespaceMode::Container.into() };
-    let security_context = Some(LinuxSandboxSecurityContext { namespace_options: Some(options) });
-    PodSandboxConfig {
-        metadata: Some(metadata),
-        hostname,
-        linux: Some(LinuxPodSandboxConfig { cgroup_parent: format!("{cgroup}/{name}"), security_context }),
-    }
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct Empty {}
-
-/// Of requests and answers that hold an id alone.
-#[derive(Clone, PartialEq, prost::Message)]
-struct Id {
-    #[prost(string, tag = "1")]
-    id: String,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-pub(crate) struct PodSandboxConfig {
-    #[prost(message, optional, tag = "1")]
-    metadata: Option<PodSandboxMetadata>,
-    #[prost(string, tag = "2")]
-    hostname: String,
-    #[prost(message, optional, tag = "8")]
-    linux: Option<LinuxPodSandboxConfig>,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct PodSandboxMetadata {
-    #[prost(string, tag = "1")]
-    name: String,
-    #[prost(string, tag = "2")]
-    uid: String,
-    #[prost(string, tag = "3")]
-    namespace: String,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct LinuxPodSandboxConfig {
-    #[prost(string, tag = "1")]
-    cgroup_parent: String,
-    #[prost(message, optional, tag = "2")]
-    security_context: Option<LinuxSandboxSecurityContext>,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct LinuxSandboxSecurityContext {
-    #[prost(message, optional, tag = "1")]
-    namespace_options: Option<NamespaceOption>,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct NamespaceOption {
-    #[prost(enumeration = "NamespaceMode", tag = "1")]
-    network: i32,
-    #[prost(enumeration = "NamespaceMode", tag = "2")]
-    pid: i32,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, prost::Enumeration)]
-#[repr(i32)]
-enum NamespaceMode {
-    Pod = 0,
-    Container = 1,
-    Node = 2,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct RunPodSandboxRequest {
-    #[prost(message, optional, tag = "1")]
-    config: Option<PodSandboxConfig>,
-    #[prost(string, tag = "2")]
-    runtime_handler: String,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct ListPodSandboxResponse {
-    #[prost(message, repeated, tag = "1")]
-    items: Vec<Id>,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct CreateContainerRequest {
-    #[prost(string, tag = "1")]
-    pod_sandbox_id: String,
-    #[prost(message, optional, tag = "2")]
-    config: Option<ContainerConfig>,
-    #[prost(message, optional, tag = "3")]
-    sandbox_config: Option<PodSandboxConfig>,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct ContainerConfig {
-    #[prost(message, optional, tag = "1")]
-    metadata: Option<ContainerMetadata>,
-    #[prost(message, optional, tag = "2")]
-    image: Option<ImageSpec>,
-    #[prost(string, repeated, tag = "3")]
-    command: Vec<String>,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct ContainerMetadata {
-    #[prost(string, tag = "1")]
-    name: String,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct ImageSpec {
-    #[prost(string, tag = "1")]
-    image: String,
+    config::pod(name, network, NamespaceMode::Container, &format!("{cgroup}/{name}")).in_namespace("bench")
 }

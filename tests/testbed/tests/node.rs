@@ -31,10 +31,6 @@ mod tasks;
 mod metrics;
 #[path = "node/events.rs"]
 mod events;
-#[path = "node/cri_config.rs"]
-mod cri_config;
-#[path = "node/cri.rs"]
-mod cri;
 #[path = "node/pods_ground.rs"]
 mod pods_ground;
 #[path = "node/run.rs"]

@@ -3,10 +3,10 @@
 use anyhow::{Result, anyhow, ensure};
 use testbed::wait;
 
-use crate::cri::ContainerState;
 use crate::machine::LIMIT;
 use crate::node::{Node, Verdict, tests};
 use crate::pods_ground::{Pod, Pods};
+use cri_calls::message::ContainerState;
 
 tests![each_namespace_has_a_host_of_its_own, each_pod_has_a_host_of_its_own];
 

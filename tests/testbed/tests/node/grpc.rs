@@ -66,6 +66,16 @@ impl Client {
     }
 }
 
+impl cri_calls::Caller for Client {
+    fn call<Q, A>(&self, method: &str, message: Q) -> Result<A>
+    where
+        Q: prost::Message + Send + Sync + 'static,
+        A: prost::Message + Default + Send + Sync + 'static,
+    {
+        Ok(Self::call(self, method, message)?)
+    }
+}
+
 /// An answer that is an error.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Refusal {

@@ -9,11 +9,12 @@ use testbed::image::{Packed, RootfsImage};
 use testbed::prepared::Prepared;
 use testbed::teardown::Run;
 
-use crate::cri::{self, ContainerConfig, Cri, NamespaceMode, PodConfig};
 use crate::grpc::Client;
 use crate::machine::Machine;
 use crate::node::{Verdict, mixed_image};
 use crate::tasks::Tasks;
+use cri_calls::Cri;
+use cri_calls::config::{self, ContainerConfig, NamespaceMode, PodConfig};
 
 /// The containerd namespace of everything that CRI makes.
 pub(crate) const NAMESPACE: &str = "k8s.io";
@@ -101,7 +102,7 @@ impl Pods {
         Ok(Verdict::Holds)
     }
 
-    pub(crate) fn cri(&self) -> Cri<'_> {
+    pub(crate) fn cri(&self) -> Cri<'_, Client> {
         Cri::new(&self.client)
     }
 
@@ -123,7 +124,7 @@ impl Pods {
     pub(crate) fn config(&self, network: NamespaceMode, pid: NamespaceMode) -> PodConfig {
         let name = format!("pod-{}", self.count.fetch_add(1, Ordering::Relaxed));
         // By its name the end of the run finds what is left in it.
-        cri::pod(&name, network, pid, &format!("/{}.pods/{name}", self.run.name()))
+        config::pod(&name, network, pid, &format!("/{}.pods/{name}", self.run.name()))
     }
 
     pub(crate) fn pod(&self, config: PodConfig) -> Result<Pod<'_>> {

@@ -1,9 +1,11 @@
 //! A pod as kubelet asks for it, on the machine's network.
 
 use anyhow::{Result, ensure};
+use cri_calls::Cri;
+use cri_calls::config::{self, NamespaceMode, PodConfig};
 
 use super::checks;
-use crate::cri::{self, Cri};
+use crate::containerd::Containerd;
 use crate::ground::{Driver, Ground, IMAGE, nothing_left};
 use crate::machine;
 
@@ -11,11 +13,13 @@ checks![a_pod_is_held_without_a_process_and_removed_without_a_trace];
 
 /// The containerd namespace of what CRI makes.
 const NAMESPACE: &str = "k8s.io";
+/// Seconds that an exec may take: the machine is emulated.
+const EXEC: i64 = 30;
 
 fn a_pod_is_held_without_a_process_and_removed_without_a_trace(ground: &Ground, driver: Driver) -> Result<()> {
-    let cri = Cri::of(&ground.containerd);
+    let cri = Cri::new(&ground.containerd);
     let name = ground.id(driver, "pod");
-    let config = cri::pod(&name, &driver.pods_parent(&name));
+    let config = config::pod(&name, NamespaceMode::Node, NamespaceMode::Container, &driver.pods_parent(&name));
     let sandbox = cri.run_sandbox(&config, &format!("wasmedge-{}", driver.name()))?;
     let checked = look(&cri, &sandbox, &config);
     // Removed whatever was seen, so that the next test does not find it.
@@ -26,13 +30,14 @@ fn a_pod_is_held_without_a_process_and_removed_without_a_trace(ground: &Ground, 
 }
 
 /// Looks at a pod with one guest; the guest's id.
-fn look(cri: &Cri<'_>, sandbox: &str, config: &cri::PodConfig) -> Result<String> {
-    let guest = cri.run_container(sandbox, config, IMAGE, &["/app.wasm", "sleep", "600"])?;
-    let answer = cri.exec(&guest, &["/native", "args", "a b"])?;
-    ensure!(answer == ("/native\nargs\na b\n".to_owned(), 0), "exec of a native program ended as {answer:?}");
-    let answer = cri.exec(&guest, &["/hello.wasm"])?;
-    ensure!(answer == ("hello from wasm\n".to_owned(), 0), "exec of a guest ended as {answer:?}");
-    let memory = cri.working_set(&guest)?;
+fn look(cri: &Cri<'_, Containerd>, sandbox: &str, config: &PodConfig) -> Result<String> {
+    let guest = cri.create_container(sandbox, config, config.container("guest", IMAGE, &["/app.wasm", "sleep", "600"]))?;
+    cri.start_container(&guest)?;
+    for (words, said) in [(&["/native", "args", "a b"][..], "/native\nargs\na b\n"), (&["/hello.wasm"], "hello from wasm\n")] {
+        let answer = cri.exec_sync(&guest, words, EXEC)?;
+        ensure!(answer.exit_code == 0 && answer.text() == said, "exec of {words:?} ended as {answer:?}");
+    }
+    let memory = cri.stats(&guest)?.memory();
     ensure!((1 << 16..1 << 30).contains(&memory), "it uses {memory} bytes");
     // The image of pods' first containers holds a name and no program: one that were started would have failed above.
     for id in [sandbox, &guest] {

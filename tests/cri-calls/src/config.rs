@@ -5,17 +5,20 @@ use std::collections::BTreeMap;
 /// Whose namespace a container is in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, prost::Enumeration)]
 #[repr(i32)]
-pub(crate) enum NamespaceMode {
+pub enum NamespaceMode {
+    /// The pod's.
     Pod = 0,
+    /// The container's own.
     Container = 1,
+    /// The node's.
     Node = 2,
 }
 
 /// How many users a pod has that has its own, as kubelet gives it.
 const USERS: u32 = 65536;
 
-/// A pod of this name: `network` and `pid` say whose namespaces it has, `cgroup` is its parent.
-pub(crate) fn pod(name: &str, network: NamespaceMode, pid: NamespaceMode, cgroup: &str) -> PodConfig {
+/// A pod of this name, in the Kubernetes namespace `default`: `network` and `pid` say whose namespaces it has, `cgroup` is its parent.
+pub fn pod(name: &str, network: NamespaceMode, pid: NamespaceMode, cgroup: &str) -> PodConfig {
     let metadata = PodMetadata { name: name.to_owned(), uid: name.to_owned(), namespace: "default".to_owned() };
     let options = NamespaceOptions { network: network.into(), pid: pid.into(), ipc: NamespaceMode::Pod.into(), users: None };
     // A pod on the node's network has the node's name.
@@ -26,24 +29,28 @@ pub(crate) fn pod(name: &str, network: NamespaceMode, pid: NamespaceMode, cgroup
 }
 
 impl PodConfig {
-    pub(crate) fn name(&self) -> &str {
+    /// Its name.
+    pub fn name(&self) -> &str {
         self.metadata.as_ref().map_or("", |metadata| &metadata.name)
     }
 
     /// In another Kubernetes namespace than `default`.
-    pub(crate) fn in_namespace(mut self, namespace: &str) -> Self {
+    #[must_use]
+    pub fn in_namespace(mut self, namespace: &str) -> Self {
         namespace.clone_into(&mut self.metadata.get_or_insert_default().namespace);
         self
     }
 
     /// Sets a parameter of the kernel, in the pod's own namespaces.
-    pub(crate) fn sysctl(mut self, name: &str, value: &str) -> Self {
+    #[must_use]
+    pub fn sysctl(mut self, name: &str, value: &str) -> Self {
         self.linux.get_or_insert_default().sysctls.insert(name.to_owned(), value.to_owned());
         self
     }
 
     /// Gives it users of its own: each number is, on the node, `first` more.
-    pub(crate) fn with_users_from(mut self, first: u32) -> Self {
+    #[must_use]
+    pub fn with_users_from(mut self, first: u32) -> Self {
         let all = || vec![IdMapping { host_id: first, container_id: 0, length: USERS }];
         let users = UserNamespace { mode: NamespaceMode::Pod.into(), uids: all(), gids: all() };
         self.linux.get_or_insert_default().security_context.get_or_insert_default().namespace_options.get_or_insert_default().users =
@@ -56,7 +63,7 @@ impl PodConfig {
     }
 
     /// A container of `image` in this pod, started by `words`.
-    pub(crate) fn container(&self, name: &str, image: &str, words: &[&str]) -> ContainerConfig {
+    pub fn container(&self, name: &str, image: &str, words: &[&str]) -> ContainerConfig {
         let options =
             self.linux.as_ref().and_then(|linux| linux.security_context.as_ref()).and_then(|context| context.namespace_options.clone());
         let command = words.iter().map(|word| (*word).to_owned()).collect();
@@ -73,8 +80,9 @@ impl PodConfig {
     }
 }
 
+/// What a pod is made from.
 #[derive(Clone, PartialEq, prost::Message)]
-pub(crate) struct PodConfig {
+pub struct PodConfig {
     #[prost(message, optional, tag = "1")]
     metadata: Option<PodMetadata>,
     #[prost(string, tag = "2")]
@@ -141,8 +149,9 @@ struct IdMapping {
     length: u32,
 }
 
+/// What a container is made from.
 #[derive(Clone, PartialEq, prost::Message)]
-pub(crate) struct ContainerConfig {
+pub struct ContainerConfig {
     #[prost(message, optional, tag = "1")]
     metadata: Option<ContainerMetadata>,
     #[prost(message, optional, tag = "2")]
@@ -156,19 +165,23 @@ pub(crate) struct ContainerConfig {
 }
 
 impl ContainerConfig {
-    pub(crate) fn limited_to(mut self, resources: Resources) -> Self {
+    /// With these limits.
+    #[must_use]
+    pub fn limited_to(mut self, resources: Resources) -> Self {
         self.linux.get_or_insert_default().resources = Some(resources);
         self
     }
 
     /// Run by this user, in the pod's counting.
-    pub(crate) fn run_as(mut self, user: i64) -> Self {
+    #[must_use]
+    pub fn run_as(mut self, user: i64) -> Self {
         self.linux.get_or_insert_default().security_context.get_or_insert_default().run_as_user = Some(user);
         self
     }
 
     /// With a folder of the node's, whose files belong to the users of `pod`, as kubelet mounts volumes.
-    pub(crate) fn with_volume(mut self, pod: &PodConfig, folder: &str, at: &str) -> Self {
+    #[must_use]
+    pub fn with_volume(mut self, pod: &PodConfig, folder: &str, at: &str) -> Self {
         let (uids, gids) = pod.users().map(|users| (users.uids.clone(), users.gids.clone())).unwrap_or_default();
         self.mounts.push(Mount { container_path: at.to_owned(), host_path: folder.to_owned(), uids, gids });
         self
@@ -209,11 +222,13 @@ struct LinuxContainer {
 
 /// Limits of a container.
 #[derive(Clone, Copy, PartialEq, prost::Message)]
-pub(crate) struct Resources {
+pub struct Resources {
+    /// As in `cpu.shares` of cgroup v1.
     #[prost(int64, tag = "3")]
-    pub(crate) cpu_shares: i64,
+    pub cpu_shares: i64,
+    /// The most memory.
     #[prost(int64, tag = "4")]
-    pub(crate) memory_limit_in_bytes: i64,
+    pub memory_limit_in_bytes: i64,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]

@@ -1,0 +1,173 @@
+//! Pods as kubelet asks for them: CRI's calls, for tests and benchmarks.
+//!
+//! * [`config`]: what a pod and its containers are made from.
+//! * [`message`]: what is asked and answered.
+//!
+//! Messages have the fields that are used here and no others. Numbers and meanings: `k8s.io/cri-api`,
+//! `pkg/apis/runtime/v1/api.proto`.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+
+pub mod config;
+pub mod message;
+
+use config::{ContainerConfig, PodConfig, Resources};
+use message::{
+    AllStats, ContainerStats, ContainerStatsResponse, ContainerStatus, ContainerStatusResponse, CreateContainer, Empty, ExecSync, Executed,
+    Id, PodSandboxStatusResponse, RunPodSandbox, SandboxStatus, StopContainer, UpdateResources,
+};
+
+/// The service that all calls are of.
+pub const SERVICE: &str = "runtime.v1.RuntimeService";
+
+/// A client of one containerd that waits for each answer.
+pub trait Caller {
+    /// Calls `method`, written `package.Service/Method`.
+    ///
+    /// # Errors
+    /// When there is no answer, or it is an error.
+    fn call<Q, A>(&self, method: &str, message: Q) -> Result<A>
+    where
+        Q: prost::Message + Send + Sync + 'static,
+        A: prost::Message + Default + Send + Sync + 'static;
+}
+
+/// CRI of one containerd.
+#[derive(Debug)]
+pub struct Cri<'a, C> {
+    caller: &'a C,
+}
+
+impl<'a, C: Caller> Cri<'a, C> {
+    /// CRI of the containerd that `caller` calls.
+    pub fn new(caller: &'a C) -> Self {
+        Self { caller }
+    }
+
+    /// Makes a sandbox with `handler`; its id.
+    ///
+    /// # Errors
+    /// The call's.
+    pub fn run_sandbox(&self, config: &PodConfig, handler: &str) -> Result<String> {
+        let request = RunPodSandbox { config: Some(config.clone()), runtime_handler: handler.to_owned() };
+        self.call::<_, Id>("RunPodSandbox", request).map(|answer| answer.id)
+    }
+
+    /// Ends everything in a sandbox, and removes it.
+    ///
+    /// # Errors
+    /// The call's.
+    pub fn remove_sandbox(&self, id: &str) -> Result<()> {
+        let stop = || self.call::<_, Empty>("StopPodSandbox", Id { id: id.to_owned() });
+        // containerd hears of the sandbox's end, deletes its task and hangs up, maybe before it reads the answer to the
+        // kill that it asked for itself. kubelet asks again, too.
+        stop().or_else(|error| if format!("{error:#}").contains("ttrpc: closed") { stop() } else { Err(error) })?;
+        self.call::<_, Empty>("RemovePodSandbox", Id { id: id.to_owned() }).map(drop)
+    }
+
+    /// What a sandbox is like.
+    ///
+    /// # Errors
+    /// The call's.
+    pub fn sandbox(&self, id: &str) -> Result<SandboxStatus> {
+        let answer: PodSandboxStatusResponse = self.call("PodSandboxStatus", Id { id: id.to_owned() })?;
+        answer.status.with_context(|| format!("no status of sandbox {id}"))
+    }
+
+    /// Makes a container in a sandbox; its id.
+    ///
+    /// # Errors
+    /// The call's.
+    pub fn create_container(&self, sandbox: &str, pod: &PodConfig, container: ContainerConfig) -> Result<String> {
+        let request = CreateContainer { pod_sandbox_id: sandbox.to_owned(), config: Some(container), sandbox_config: Some(pod.clone()) };
+        self.call::<_, Id>("CreateContainer", request).map(|answer| answer.id)
+    }
+
+    /// Starts a container.
+    ///
+    /// # Errors
+    /// The call's.
+    pub fn start_container(&self, id: &str) -> Result<()> {
+        self.call::<_, Empty>("StartContainer", Id { id: id.to_owned() }).map(drop)
+    }
+
+    /// Ends a container: by SIGTERM, and after `grace` by SIGKILL.
+    ///
+    /// # Errors
+    /// The call's.
+    pub fn stop_container(&self, id: &str, grace: Duration) -> Result<()> {
+        let timeout = i64::try_from(grace.as_secs()).unwrap_or(i64::MAX);
+        self.call::<_, Empty>("StopContainer", StopContainer { container_id: id.to_owned(), timeout }).map(drop)
+    }
+
+    /// Removes a container that has ended.
+    ///
+    /// # Errors
+    /// The call's.
+    pub fn remove_container(&self, id: &str) -> Result<()> {
+        self.call::<_, Empty>("RemoveContainer", Id { id: id.to_owned() }).map(drop)
+    }
+
+    /// How far a container is.
+    ///
+    /// # Errors
+    /// The call's.
+    pub fn container(&self, id: &str) -> Result<ContainerStatus> {
+        let answer: ContainerStatusResponse = self.call("ContainerStatus", Id { id: id.to_owned() })?;
+        answer.status.with_context(|| format!("no status of container {id}"))
+    }
+
+    /// Runs a program in a container to its end, as exec probes do; without a limit if `seconds` is 0.
+    ///
+    /// # Errors
+    /// The call's.
+    pub fn exec_sync(&self, id: &str, words: &[&str], seconds: i64) -> Result<Executed> {
+        let cmd = words.iter().map(|word| (*word).to_owned()).collect();
+        self.call("ExecSync", ExecSync { container_id: id.to_owned(), cmd, timeout: seconds })
+    }
+
+    /// Changes a container's limits.
+    ///
+    /// # Errors
+    /// The call's.
+    pub fn update(&self, id: &str, resources: Resources) -> Result<()> {
+        self.call::<_, Empty>("UpdateContainerResources", UpdateResources { container_id: id.to_owned(), linux: Some(resources) }).map(drop)
+    }
+
+    /// What a container uses.
+    ///
+    /// # Errors
+    /// The call's.
+    pub fn stats(&self, id: &str) -> Result<ContainerStats> {
+        let answer: ContainerStatsResponse = self.call("ContainerStats", Id { id: id.to_owned() })?;
+        answer.stats.with_context(|| format!("no stats of container {id}"))
+    }
+
+    /// The containers that statistics are there of, by their ids.
+    ///
+    /// # Errors
+    /// The call's.
+    pub fn all_stats(&self) -> Result<Vec<String>> {
+        let answer: AllStats = self.call("ListContainerStats", Empty {})?;
+        Ok(answer.stats.into_iter().filter_map(|one| Some(one.attributes?.id)).collect())
+    }
+
+    /// The pods that statistics are there of, by their ids.
+    ///
+    /// # Errors
+    /// The call's.
+    pub fn all_pods_stats(&self) -> Result<Vec<String>> {
+        let answer: AllStats = self.call("ListPodSandboxStats", Empty {})?;
+        Ok(answer.stats.into_iter().filter_map(|one| Some(one.attributes?.id)).collect())
+    }
+
+    fn call<Q, A>(&self, method: &str, message: Q) -> Result<A>
+    where
+        Q: prost::Message + Send + Sync + 'static,
+        A: prost::Message + Default + Send + Sync + 'static,
+    {
+        self.caller.call(&format!("{SERVICE}/{method}"), message).with_context(|| format!("CRI's {method}"))
+    }
+}
