@@ -60,6 +60,11 @@ pub(super) fn measure(ground: &Ground, extent: &Extent) -> Result<Vec<Figure>> {
             aim(&mut found, "marginal PSS", limit);
             aim(&mut found, "processes", 1.0);
         }
+        if form.made != "pod" {
+            // After the former shim's containers the machine goes on to gain memory for as long as the next ones are weighed:
+            // theirs came out negative.
+            found.retain(|figure| figure.name != machine(name));
+        }
         figures.extend(found);
     }
     Ok(figures)
@@ -171,13 +176,15 @@ fn figures_of(name: &str, steps: &[usize], held: &BTreeMap<Who, Vec<Vec<Held>>>)
         figure(format!("marginal private memory of a {name}"), Unit::Mebibytes, &|held| {
             slope(held, &|held| mebibytes(held.memory.private))
         }),
-        figure(format!("marginal memory of the machine, of a {name}"), Unit::Mebibytes, &|held| {
-            slope(held, &|held| -mebibytes(held.available))
-        }),
+        figure(machine(name), Unit::Mebibytes, &|held| slope(held, &|held| -mebibytes(held.available))),
         figure(format!("processes of a {name}"), Unit::Count, &|held| slope(held, &|held| number(held.processes))),
         figure(format!("threads of a {name}"), Unit::Count, &|held| slope(held, &|held| f64::from(held.threads))),
     ]);
     figures
+}
+
+fn machine(name: &str) -> String {
+    format!("marginal memory of the machine, of a {name}")
 }
 
 fn mebibytes(kibibytes: u64) -> f64 {
