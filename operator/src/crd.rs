@@ -95,8 +95,8 @@ pub struct RuntimeClassSpec {
     #[schemars(length(max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
     #[x_kube(validation = ("self == oldSelf", "the handler cannot be changed: nodes serve it; make another WasmRuntime"))]
     pub handler: String,
-    /// Resources that a pod takes beside what its containers ask for, as `podFixed` of a RuntimeClass. The default leaves
-    /// room for what the node's host does for a pod.
+    /// Resources that a pod takes beside what its containers ask for, as `podFixed` of a RuntimeClass. The default is
+    /// twice the memory that an idle pod was measured to take (docs/benchmarks.md), and a hundredth of a processor.
     #[serde(default = "overhead", deserialize_with = "schema::quantities")]
     #[schemars(schema_with = "schema::overhead")]
     pub overhead: BTreeMap<String, Quantity>,
@@ -115,7 +115,7 @@ fn wasmedge() -> String {
 }
 
 fn overhead() -> BTreeMap<String, Quantity> {
-    BTreeMap::from([("cpu".to_owned(), Quantity("10m".to_owned())), ("memory".to_owned(), Quantity("16Mi".to_owned()))])
+    BTreeMap::from([("cpu".to_owned(), Quantity("10m".to_owned())), ("memory".to_owned(), Quantity("4Mi".to_owned()))])
 }
 
 impl Default for RuntimeClassSpec {

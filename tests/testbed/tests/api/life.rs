@@ -28,7 +28,7 @@ fn what_is_not_said_is_filled_in() {
         "runtimeClass": {
             "name": "wasmedge",
             "handler": "wasmedge",
-            "overhead": {"cpu": "10m", "memory": "16Mi"},
+            "overhead": {"cpu": "10m", "memory": "4Mi"},
             "adoptExisting": false,
         },
         "artifact": {},
