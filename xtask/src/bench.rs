@@ -35,12 +35,13 @@ mod report;
 
 use ground::{Cgroups, Ground};
 use machine::Machine;
-use report::{Bench, Figure, Report, Who, page, table};
+use report::{Bench, Figure, Report, Who, page, readme, table};
 use subject::Field;
 
 /// Where recorded reports lie, and the page that is made of them.
 const RECORDED: &str = "docs/benchmarks";
 const PAGE: &str = "docs/benchmarks.md";
+const README: &str = "README.md";
 
 /// Measures what containers cost: this runtime, runc, and the shim of before the node host, side by side.
 #[derive(Debug, clap::Args)]
@@ -151,7 +152,11 @@ impl Frame {
             let recorded = setup::repository().join(RECORDED);
             report.write(&recorded)?;
             let page = setup::repository().join(PAGE);
-            std::fs::write(&page, page::text(&Report::all_in(&recorded)?)).with_context(|| format!("write {}", page.display()))?;
+            let reports = Report::all_in(&recorded)?;
+            std::fs::write(&page, page::text(&reports)).with_context(|| format!("write {}", page.display()))?;
+            let readme = setup::repository().join(README);
+            let text = std::fs::read_to_string(&readme).with_context(|| format!("read {}", readme.display()))?;
+            std::fs::write(&readme, readme::with_figures(&text, &reports)?).with_context(|| format!("write {}", readme.display()))?;
         }
         Ok(())
     }

@@ -2,6 +2,7 @@
 //!
 //! * [`table`]: one bench's figures as Markdown.
 //! * [`page`]: docs/benchmarks.md, made of all that was recorded.
+//! * [`readme`]: the README's few figures, of the same.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -14,6 +15,7 @@ use super::machine::Machine;
 use super::statistics::{self, Summary};
 
 pub(super) mod page;
+pub(super) mod readme;
 pub(super) mod table;
 
 /// What is measured.

@@ -82,3 +82,18 @@ fn what_is_written_is_read_back() {
     report.write(folder.path()).unwrap();
     assert_eq!(Report::all_in(folder.path()).unwrap(), [report]);
 }
+
+#[test]
+fn the_recorded_pages_and_the_readmes_figures_are_those_of_the_recorded_runs() {
+    let repository = crate::setup::repository();
+    let read = |name: &str| fs::read_to_string(repository.join(name)).unwrap();
+    let reports = Report::all_in(&repository.join("docs/benchmarks")).unwrap();
+    assert_eq!(read("docs/benchmarks.md"), page::text(&reports));
+    assert_eq!(read("README.md"), readme::with_figures(&read("README.md"), &reports).unwrap());
+}
+
+#[test]
+fn a_readme_without_marks_is_left_alone_and_named() {
+    let error = readme::with_figures("# A project", &[]).unwrap_err().to_string();
+    assert!(error.contains("README.md") && error.contains("measured"), "{error}");
+}
