@@ -3,16 +3,18 @@
 use std::os::fd::OwnedFd;
 
 use rustix::io::{Errno, Result};
-use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen,
-};
+use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen};
 
 /// A new file system of this type, with parameters as fsconfig(2) takes them (one without a value is a flag) and the
 /// attributes `MOUNT_ATTR_*` of its mount.
 ///
 /// # Errors
 /// The kernel's.
-pub(crate) fn make<'a>(fs_type: &str, parameters: impl IntoIterator<Item = (&'a str, Option<&'a str>)>, attributes: u64) -> Result<OwnedFd> {
+pub(crate) fn make<'a>(
+    fs_type: &str,
+    parameters: impl IntoIterator<Item = (&'a str, Option<&'a str>)>,
+    attributes: u64,
+) -> Result<OwnedFd> {
     let system = fsopen(fs_type, FsOpenFlags::FSOPEN_CLOEXEC)?;
     for (key, value) in parameters {
         match value {

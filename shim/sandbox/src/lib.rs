@@ -10,6 +10,7 @@
 //! | `child` | the process's own side: set up, confined, run |
 //! | `workload` | what runs in it |
 //! | `wire` | values with descriptors in them, between these processes |
+//! | `detached` | file systems that are mounted nowhere |
 //! | `kernel` | calls that no crate wraps: what is unsafe stands here |
 //! | `error` | what can go wrong |
 
@@ -18,6 +19,7 @@ pub mod seccomp;
 pub mod rootfs;
 
 mod child;
+mod detached;
 mod error;
 mod guest;
 mod kernel;

@@ -5,13 +5,13 @@ use std::path::Path;
 use nix::sched::{CloneFlags, unshare};
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
-use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, fsconfig_create, fsmount, fsopen, move_mount};
+use rustix::mount::{MoveMountFlags, move_mount};
 
 use super::root;
 use super::target::{self, Kind};
 use crate::error::{Failure, Step as _};
-use crate::kernel;
 use crate::plan::{PROC, Proc, Propagation, PropagationKind, Reach};
+use crate::{detached, kernel};
 
 /// Copies the container's mounts into a namespace of this process's own, and mounts `/proc` there. A root that is
 /// read-only and has no such folder gets none.
@@ -26,10 +26,8 @@ pub(super) fn show(proc: &Proc) -> Result<(), Failure> {
         place => place.step(|| "make /proc")?,
     };
     let step = || "mount /proc";
-    let system = fsopen("proc", FsOpenFlags::FSOPEN_CLOEXEC).step(step)?;
-    fsconfig_create(&system).step(step)?;
-    let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV | MountAttrFlags::MOUNT_ATTR_NOEXEC;
-    let tree = fsmount(&system, FsMountFlags::FSMOUNT_CLOEXEC, attributes).step(step)?;
+    let attributes = libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV | libc::MOUNT_ATTR_NOEXEC;
+    let tree = detached::make("proc", [], attributes).step(step)?;
     move_mount(&tree, "", CWD, &place, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH).step(step)?;
     root::mask(&proc.masked)?;
     root::make_read_only(&proc.readonly)

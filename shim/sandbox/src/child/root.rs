@@ -6,17 +6,14 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
-use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, fsconfig_create, fsconfig_set_flag,
-    fsconfig_set_string, fsmount, fsopen, move_mount, open_tree, unmount,
-};
+use rustix::mount::{MoveMountFlags, OpenTreeFlags, UnmountFlags, move_mount, open_tree, unmount};
 
 use super::target::{self, Kind};
 use crate::error::{Failure, Step as _};
-use crate::kernel;
 use crate::plan::{AttributeChange, GuestMount, Propagation, PropagationKind, Reach, Root, Tmpfs, TmpfsOption};
 use crate::wire::WireFd;
 use crate::zygote::STEP;
+use crate::{detached, kernel};
 
 const READ_ONLY: AttributeChange = AttributeChange { set: libc::MOUNT_ATTR_RDONLY, clear: 0 };
 
@@ -58,16 +55,7 @@ pub(super) fn mount(mounts: &[GuestMount], sources: Vec<Option<WireFd>>) -> Resu
 
 /// A new file system in memory, not yet mounted anywhere.
 pub(super) fn memory_file_system(options: &[TmpfsOption], attributes: AttributeChange) -> rustix::io::Result<OwnedFd> {
-    let system = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
-    for TmpfsOption { key, value } in options {
-        match value {
-            Some(value) => fsconfig_set_string(&system, key, value)?,
-            None => fsconfig_set_flag(&system, key)?,
-        }
-    }
-    fsconfig_create(&system)?;
-    let attributes = MountAttrFlags::from_bits_retain(u32::try_from(attributes.set).map_err(|_| Errno::INVAL)?);
-    fsmount(&system, FsMountFlags::FSMOUNT_CLOEXEC, attributes)
+    detached::make("tmpfs", options.iter().map(|TmpfsOption { key, value }| (key.as_str(), value.as_deref())), attributes.set)
 }
 
 /// Mounts a tree on a path of the container's, which is made where it is missing.

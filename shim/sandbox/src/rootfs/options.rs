@@ -6,15 +6,12 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::CWD;
-use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_flag,
-    fsconfig_set_string, fsmount, fsopen, move_mount, open_tree,
-};
+use rustix::mount::{MountFlags, MoveMountFlags, OpenTreeFlags, move_mount, open_tree};
 
 use super::{Mount, overlay};
 use crate::error::{Failure, Step as _};
-use crate::kernel;
 use crate::plan::{AttributeChange, Owners, Reach, Users};
+use crate::{detached, kernel};
 
 /// A word, and what it means to mount(2) and to mount_setattr(2).
 type Word = (&'static str, MountFlags, u64);
@@ -233,20 +230,9 @@ fn is_a_parameter(word: &str) -> bool {
 /// An overlay that is mounted nowhere. To have it made at a place takes a mount namespace that nobody else sees, a copy of
 /// the node's with all that is mounted there, and its end waits for every processor.
 fn layered(source: &str, parameters: &[String], attributes: u64) -> rustix::io::Result<OwnedFd> {
-    let system = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
-    fsconfig_set_string(&system, "source", source)?;
-    for parameter in parameters {
-        match parameter.split_once('=') {
-            Some((key, value)) => fsconfig_set_string(&system, key, value)?,
-            None => fsconfig_set_flag(&system, parameter)?,
-        }
-    }
-    if attributes & libc::MOUNT_ATTR_RDONLY != 0 {
-        fsconfig_set_flag(&system, "ro")?;
-    }
-    fsconfig_create(&system)?;
-    let attributes = MountAttrFlags::from_bits_retain(u32::try_from(attributes).map_err(|_| rustix::io::Errno::INVAL)?);
-    fsmount(&system, FsMountFlags::FSMOUNT_CLOEXEC, attributes)
+    let words = parameters.iter().map(|word| word.split_once('=').map_or((word.as_str(), None), |(key, value)| (key, Some(value))));
+    let read_only = (attributes & libc::MOUNT_ATTR_RDONLY != 0).then_some(("ro", None));
+    detached::make("overlay", [("source", Some(source))].into_iter().chain(words).chain(read_only), attributes)
 }
 
 fn find<'a>(words: &'a [Word], word: &str) -> Option<&'a Word> {

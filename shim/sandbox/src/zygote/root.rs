@@ -5,14 +5,11 @@
 
 use nix::sched::{CloneFlags, unshare};
 use rustix::fs::{CWD, Mode};
-use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags, UnmountFlags, fsconfig_create, fsconfig_set_string,
-    fsmount, fsopen, mount_change, move_mount, unmount,
-};
+use rustix::mount::{MountPropagationFlags, MoveMountFlags, UnmountFlags, mount_change, move_mount, unmount};
 
 use crate::error::{Failure, Step as _};
-use crate::kernel;
 use crate::plan::{AttributeChange, Reach};
+use crate::{detached, kernel};
 
 /// A folder in the empty root, on which a guest's process mounts its own root.
 pub(crate) const STEP: &str = "/root";
@@ -21,11 +18,8 @@ pub(crate) const STEP: &str = "/root";
 pub(super) fn enter_empty() -> Result<(), Failure> {
     unshare(CloneFlags::CLONE_NEWNS).step(|| "make the zygote's mount namespace")?;
     mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).step(|| "make the zygote's mounts private")?;
-    let system = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC).step(|| "make the zygote's root")?;
-    fsconfig_set_string(&system, "size", "64k").step(|| "limit the zygote's root")?;
-    fsconfig_create(&system).step(|| "make the zygote's root")?;
-    let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV | MountAttrFlags::MOUNT_ATTR_NOEXEC;
-    let root = fsmount(&system, FsMountFlags::FSMOUNT_CLOEXEC, attributes).step(|| "make the zygote's root")?;
+    let attributes = libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV | libc::MOUNT_ATTR_NOEXEC;
+    let root = detached::make("tmpfs", [("size", Some("64k"))], attributes).step(|| "make the zygote's root")?;
     rustix::fs::mkdirat(&root, STEP.trim_start_matches('/'), Mode::RWXU).step(|| format!("make {STEP} in the zygote's root"))?;
     move_mount(&root, "", CWD, "/", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH).step(|| "mount the zygote's root")?;
     rustix::process::fchdir(&root).step(|| "enter the zygote's root")?;
