@@ -136,7 +136,7 @@ async fn container(host: &Arc<Host>, bundle: Bundle, new: NewTask) -> Result<Tas
     };
     let made = blocking(host, move |host| {
         let layer = || layer.blocking_recv().map_err(|_| CreateError::Panicked("it asked containerd for an image".to_owned()));
-        from_root(host, &bundle, new, layer)
+        build(host, &bundle, new, layer)
     });
     tokio::pin!(made);
     tokio::select! {
@@ -145,8 +145,8 @@ async fn container(host: &Arc<Host>, bundle: Bundle, new: NewTask) -> Result<Tas
     }
 }
 
-/// `layer` is what containerd says of the Wasm layer of the container's image; waits for that.
-fn from_root(
+/// Makes it; `layer` waits for what containerd says of the Wasm layer of its image, and is called as late as possible.
+fn build(
     host: &Arc<Host>,
     bundle: &Bundle,
     new: NewTask,
