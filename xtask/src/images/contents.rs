@@ -11,7 +11,7 @@ use testbed::image::{Compression, Entry, FileLayer, LayeredImage, Packed, compil
 use testbed::runtime_archive::Written;
 use testbed::versions::Versions;
 
-use super::parts::{self, Parts};
+use super::parts::{self, Built, Parts};
 use crate::bundle::{self, Bundle, executables};
 use crate::setup;
 
@@ -47,7 +47,7 @@ pub(super) struct Content {
 
 /// The operator's image: its program, and who may run it.
 pub(super) fn operator(reference: &str, programs: &Programs) -> Result<Content> {
-    let parts = Parts::of("wasmedge-operator", parts::crates("wasmedge-operator")?).text()?;
+    let parts = Parts::of("wasmedge-operator", parts::crates("wasmedge-operator", Built::Alone)?).text()?;
     let files = vec![
         Entry::file("/etc/passwd", "nonroot:x:65532:65532:nonroot:/:/nonexistent\n", 0o644),
         program("/wasmedge-operator", &programs.operator)?,
@@ -66,12 +66,12 @@ pub(super) fn operator(reference: &str, programs: &Programs) -> Result<Content> 
 /// The installer's image: its program, the smoke guest, the runtime, and links that make the host's root one.
 pub(super) fn installer(reference: &str, programs: &Programs, archive: &Written, bundle: &Bundle, cache: &Cache) -> Result<Content> {
     let certificates = Certificates::of(cache)?;
-    let mut all = Parts::of("node-installer", parts::crates("node-installer")?);
+    let mut all = Parts::of("node-installer", parts::crates("node-installer", Built::Alone)?);
     all.add_debian(&Versions::pinned()?.cluster.debian, &certificates.packages);
     let runtime = bundle.packages()?;
     all.add_debian(&runtime.suite, &runtime.packages);
-    all.add_crates(parts::crates("wasmedge-launcher")?);
-    all.add_crates(parts::crates("containerd-shim-wasmedge")?);
+    all.add_crates(parts::crates("wasmedge-launcher", Built::Alone)?);
+    all.add_crates(parts::crates("containerd-shim-wasmedge", Built::WithWorkspace)?);
     let parts = all.text()?;
     let digest = format!("{}  runtime.tar.gz\n", archive.sha256);
     let mut own = vec![program("/node-installer", &programs.installer)?];

@@ -115,24 +115,50 @@ fn expression(licence: &str) -> String {
     licence.split('/').map(str::trim).collect::<Vec<_>>().join(" OR ")
 }
 
+/// How cargo was told to build a program, which decides on the features of what it is linked with, and so on the crates.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Built {
+    /// As its package alone.
+    Alone,
+    /// As one of the workspace ([`setup::executable`]).
+    WithWorkspace,
+}
+
 /// The crates that are linked into the programs of `package`, itself included.
-pub(super) fn crates(package: &str) -> Result<Vec<Crate>> {
-    let list = setup::cargo()
-        .args(["tree", "--locked", "--package", package, "--edges", "normal,no-proc-macro", "--prefix", "none", "--format", "{p}|{l}"])
-        .text()?;
+pub(super) fn crates(package: &str, built: Built) -> Result<Vec<Crate>> {
+    let selection = match built {
+        Built::Alone => &["--package", package][..],
+        Built::WithWorkspace => &["--workspace"],
+    };
+    // Whole, so that each of the workspace's packages has all of its crates below it.
+    let whole = ["--prefix", "depth", "--no-dedupe", "--format", " {p}|{l}"];
+    let trees = setup::cargo().args(["tree", "--locked", "--edges", "normal,no-proc-macro"]).args(selection).args(whole).text()?;
+    let list = tree_of(package, &trees);
     let lock = setup::repository().join("Cargo.lock");
     let lock = fs::read_to_string(&lock).with_context(|| format!("read {}", lock.display()))?;
     let digests = digests(&lock);
-    let crates: BTreeSet<Crate> = list.lines().filter_map(|line| parse(line, &digests)).collect();
+    let crates: BTreeSet<Crate> = list.into_iter().filter_map(|line| parse(line, &digests)).collect();
     Ok(crates.into_iter().collect())
 }
 
-/// One line of cargo's list: `name vVERSION …|LICENCE`, marked at its end if it was there before.
+/// Of the lines of several trees, each `DEPTH name …`, those of the tree whose root is `package`, without their depths.
+fn tree_of<'a>(package: &str, trees: &'a str) -> Vec<&'a str> {
+    let mut is_in = false;
+    let lines = trees.lines().filter_map(|line| line.split_once(' ')).filter_map(|(depth, rest)| {
+        if depth == "0" {
+            is_in = rest.split_whitespace().next() == Some(package);
+        }
+        is_in.then_some(rest)
+    });
+    lines.collect()
+}
+
+/// One line of cargo's list: `name vVERSION …|LICENCE`.
 fn parse(line: &str, digests: &BTreeMap<(String, String), String>) -> Option<Crate> {
     let (package, licence) = line.split_once('|')?;
     let mut words = package.split_whitespace();
     let (name, version) = (words.next()?.to_owned(), words.next()?.strip_prefix('v')?.to_owned());
-    let licence = licence.trim_end_matches(" (*)").trim().to_owned();
+    let licence = licence.trim().to_owned();
     let sha256 = digests.get(&(name.clone(), version.clone())).cloned();
     Some(Crate { name, version, licence, sha256 })
 }
@@ -158,11 +184,18 @@ mod tests {
     #[test]
     fn a_crate_has_the_digest_that_the_lock_file_says() {
         let digests = digests(LOCK);
-        let found = parse("a v1.0.0|MIT/Apache-2.0 (*)", &digests).unwrap();
+        let found = parse("a v1.0.0|MIT/Apache-2.0", &digests).unwrap();
         assert_eq!((found.licence.as_str(), found.sha256.as_deref()), ("MIT/Apache-2.0", Some("00ff")));
         assert_eq!(expression(&found.licence), "MIT OR Apache-2.0");
         assert_eq!(parse("ours v0.1.0 (/somewhere)|Apache-2.0", &digests).unwrap().sha256, None);
         assert_eq!(parse("", &digests), None);
+    }
+
+    #[test]
+    fn a_packages_crates_are_those_of_its_own_tree() {
+        let trees = "0 a v0.1.0|MIT\n1 x v1.0.0|MIT\n\n0 b v0.1.0|MIT\n1 y v1.0.0|MIT\n2 a v0.1.0|MIT\n\n0 c v0.1.0|MIT\n1 z v1.0.0|MIT\n";
+        assert_eq!(tree_of("b", trees), ["b v0.1.0|MIT", "y v1.0.0|MIT", "a v0.1.0|MIT"]);
+        assert!(tree_of("nobody", trees).is_empty());
     }
 
     #[test]
