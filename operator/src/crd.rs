@@ -95,8 +95,9 @@ pub struct RuntimeClassSpec {
     #[schemars(length(max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
     #[x_kube(validation = ("self == oldSelf", "the handler cannot be changed: nodes serve it; make another WasmRuntime"))]
     pub handler: String,
-    /// Resources that a pod takes beside what its containers ask for, as `podFixed` of a RuntimeClass. The default is
-    /// twice the memory that an idle pod was measured to take (docs/benchmarks.md), and a hundredth of a processor.
+    /// Resources that a pod takes beside what its containers ask for, as `podFixed` of a RuntimeClass. The default is a
+    /// hundredth of a processor, and more memory than a pod of a small program was measured to take in all, which was below
+    /// 3 MiB (docs/benchmarks.md).
     #[serde(default = "overhead", deserialize_with = "schema::quantities")]
     #[schemars(schema_with = "schema::overhead")]
     pub overhead: BTreeMap<String, Quantity>,
