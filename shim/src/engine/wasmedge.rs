@@ -19,7 +19,7 @@ use crate::wasi::WasiContext;
 const WASI: &str = "wasi_snapshot_preview1";
 
 /// WASI's module with no words in it, for the one guest of a process: made in the process that those of guests are forked
-/// from, since its functions take longer to make than a small guest takes to load.
+/// from, so that its functions are made once and shared.
 static READY_MADE: Mutex<Option<WasiModule>> = Mutex::new(None);
 
 /// `(module (func (export "_start")))`

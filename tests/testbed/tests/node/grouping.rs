@@ -1,12 +1,12 @@
 //! Hosts for fewer than all containers of a node: one for each Kubernetes namespace, or for each pod.
 
 use anyhow::{Result, anyhow, ensure};
+use cri_calls::message::ContainerState;
 use testbed::wait;
 
 use crate::machine::LIMIT;
 use crate::node::{Node, Verdict, tests};
 use crate::pods_ground::{Pod, Pods};
-use cri_calls::message::ContainerState;
 
 tests![each_namespace_has_a_host_of_its_own, each_pod_has_a_host_of_its_own];
 

@@ -3,14 +3,14 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow, ensure};
+use cri_calls::config::NamespaceMode;
+use cri_calls::message::{ContainerState, SandboxState};
 use testbed::wait;
 
 use crate::machine::LIMIT;
 use crate::node::{Node, Verdict, tests};
 use crate::pods::{is, succeeds};
 use crate::pods_ground::Pods;
-use cri_calls::config::NamespaceMode;
-use cri_calls::message::{ContainerState, SandboxState};
 
 tests![
     pods_outlive_a_restart_of_containerd,

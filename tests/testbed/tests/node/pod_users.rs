@@ -4,12 +4,12 @@ use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 
 use anyhow::{Context as _, Result, anyhow, ensure};
+use cri_calls::message::{ContainerState, SandboxState};
 use testbed::wait;
 
 use crate::machine::LIMIT;
 use crate::node::{Node, Verdict, tests};
 use crate::pods_ground::{IMAGE, Pod, Pods};
-use cri_calls::message::{ContainerState, SandboxState};
 
 tests![
     root_of_a_pod_with_its_own_users_is_nobody_on_the_node,

@@ -3,14 +3,14 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
+use cri_calls::config::{NamespaceMode, Resources};
+use cri_calls::message::{ContainerState, Executed, SandboxState};
 use testbed::wait;
 
 use crate::grpc::Refusal;
 use crate::machine::LIMIT;
 use crate::node::{Node, Verdict, tests};
 use crate::pods_ground::{IMAGE, Pod, Pods};
-use cri_calls::config::{NamespaceMode, Resources};
-use cri_calls::message::{ContainerState, Executed, SandboxState};
 
 tests![
     a_pods_sandbox_is_a_thread_and_no_process,

@@ -3,6 +3,8 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::Result;
+use cri_calls::Cri;
+use cri_calls::config::{self, ContainerConfig, NamespaceMode, PodConfig};
 use testbed::cell::{Cell, CellOptions, Lifetime, Network};
 use testbed::containerd::{Cgroups, Containerd, Cri as CriConfig, Handler, Install};
 use testbed::image::{Packed, RootfsImage};
@@ -13,8 +15,6 @@ use crate::grpc::Client;
 use crate::machine::Machine;
 use crate::node::{Verdict, mixed_image};
 use crate::tasks::Tasks;
-use cri_calls::Cri;
-use cri_calls::config::{self, ContainerConfig, NamespaceMode, PodConfig};
 
 /// The containerd namespace of everything that CRI makes.
 pub(crate) const NAMESPACE: &str = "k8s.io";
