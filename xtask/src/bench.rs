@@ -55,7 +55,7 @@ pub(crate) struct Args {
     /// Measures the runtime bundle in this folder as ours, in place of this checkout's
     #[arg(long, value_name = "DIR")]
     bundle: Option<PathBuf>,
-    /// Also writes the figures into docs/benchmarks and docs/benchmarks.md
+    /// Also writes the figures into docs/benchmarks and docs/benchmarks.md, and a few into the README
     #[arg(long)]
     record: bool,
     #[command(flatten)]

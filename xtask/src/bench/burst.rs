@@ -24,8 +24,6 @@ use worker::Worker;
 
 /// How long the memory of pods that are ready may take until it no longer changes much.
 const SETTLE: Duration = Duration::from_secs(5);
-/// KiB by which two looks at the same memory differ.
-const TREMBLE: u64 = 1024;
 
 pub(super) fn measure(cache: &Cache, run: &Run, subjects: &[Subject], extent: &Extent) -> Result<(Vec<Figure>, Vec<String>)> {
     let worker = Worker::start(cache, run, subjects)?;
@@ -123,7 +121,8 @@ struct Look {
 
 impl Worker {
     fn settled_look(&self) -> Result<Look> {
-        let alike = |one: &Look, other: &Look| one.processes == other.processes && one.available.abs_diff(other.available) < TREMBLE;
+        let alike =
+            |one: &Look, other: &Look| one.processes == other.processes && one.available.abs_diff(other.available) < processes::TREMBLE;
         settled(SETTLE, || self.look(), alike)
     }
 

@@ -18,8 +18,6 @@ use super::subject::Subject;
 /// How long containers may take until what they hold no longer changes much, and those before them until the kernel has
 /// let go what was theirs: networks go in the background.
 const SETTLE: Duration = Duration::from_secs(30);
-/// KiB by which two looks at the machine's memory differ when nothing happens.
-const TREMBLE: u64 = 1024;
 
 /// How containers are made.
 #[derive(Debug)]
@@ -125,7 +123,7 @@ fn hold(ground: &Ground, subject: &Subject, form: &Form, steps: &[usize]) -> Res
 fn settled(ground: &Ground) -> Result<Held> {
     let alike = |one: &Held, other: &Held| {
         let (less, more) = (one.memory.proportional.min(other.memory.proportional), one.memory.proportional.max(other.memory.proportional));
-        let is_quiet = one.available.abs_diff(other.available) < TREMBLE;
+        let is_quiet = one.available.abs_diff(other.available) < processes::TREMBLE;
         is_quiet && one.processes == other.processes && one.threads == other.threads && more - less <= more / 200
     };
     processes::settled(SETTLE, || look(ground), alike)

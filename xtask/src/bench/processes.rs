@@ -8,6 +8,8 @@ use anyhow::{Context as _, Result};
 
 /// What lies at least between two looks at the same thing.
 const BETWEEN: Duration = Duration::from_millis(500);
+/// KiB by which two looks at the machine's memory differ when nothing happens.
+pub(super) const TREMBLE: u64 = 1024;
 
 /// One process, as `/proc/<pid>/stat` has it.
 #[derive(Debug, Clone, PartialEq, Eq)]

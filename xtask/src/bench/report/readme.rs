@@ -9,7 +9,7 @@ const BEGIN: &str = "<!-- measured: written by `cargo xtask bench --record` -->"
 const END: &str = "<!-- measured: end -->";
 
 /// What is shown: a figure by its name, and how the README calls it.
-const SHOWN: [(Bench, &str, &str); 6] = [
+pub(super) const SHOWN: [(Bench, &str, &str); 6] = [
     (Bench::Start, "one client: Tasks.Create to the exit event", "one container, from its creation to its end"),
     (Bench::Start, "RunPodSandbox with a bridge (CNI)", "a pod's sandbox with its network"),
     (Bench::Churn, "containers per second, 8 in flight", "containers per second, 8 in flight"),

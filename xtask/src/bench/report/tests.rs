@@ -89,7 +89,11 @@ fn the_recorded_pages_and_the_readmes_figures_are_those_of_the_recorded_runs() {
     let read = |name: &str| fs::read_to_string(repository.join(name)).unwrap();
     let reports = Report::all_in(&repository.join("docs/benchmarks")).unwrap();
     assert_eq!(read("docs/benchmarks.md"), page::text(&reports));
-    assert_eq!(read("README.md"), readme::with_figures(&read("README.md"), &reports).unwrap());
+    let text = read("README.md");
+    assert_eq!(text, readme::with_figures(&text, &reports).unwrap());
+    for (_, name, called) in readme::SHOWN {
+        assert!(text.contains(&format!("| {called} |")), "{name} is in no recorded run");
+    }
 }
 
 #[test]
