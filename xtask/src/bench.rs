@@ -1,6 +1,6 @@
-//! `cargo xtask bench`: what containers cost on this runtime, beside runc and beside the shim that was here before.
+//! `cargo xtask bench`: what containers cost on this runtime, beside runc.
 //!
-//! * [`subject`]: who is measured; [`former`]: how the shim of before is built; [`programs`]: what they run.
+//! * [`subject`]: the runtimes that are measured; [`programs`]: what they run.
 //! * [`ground`]: the containerd that they are all on; [`client`]: the program that does what is timed there.
 //! * [`start`], [`density`], [`churn`]: on one containerd; [`burst`]: in a kind cluster.
 //! * [`processes`], [`machine`]: what the kernel knows.
@@ -20,7 +20,6 @@ use testbed::{host, progress};
 use crate::setup;
 
 mod subject;
-pub(crate) mod former;
 mod programs;
 mod ground;
 mod client;
@@ -43,7 +42,7 @@ const RECORDED: &str = "docs/benchmarks";
 const PAGE: &str = "docs/benchmarks.md";
 const README: &str = "README.md";
 
-/// Measures what containers cost: this runtime, runc, and the shim of before the node host, side by side.
+/// Measures what containers cost: this runtime and runc, side by side.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// What to measure [default: all]
@@ -91,7 +90,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
     let cache = Cache::open()?;
     setup::prepare(&cache)?;
     let install = Install::current(&cache)?;
-    let field = Field::assemble(&cache, &install, &chosen(subject, &[Who::Runc, Who::Former, Who::Ours]), bundle.as_deref())?;
+    let field = Field::assemble(&cache, &install, &chosen(subject, &[Who::Runc, Who::Ours]), bundle.as_deref())?;
     let frame =
         Frame { command: command_line()?, date: machine::today()?, commit: commit()?, machine: Machine::here(&install.version)?, field };
     let run = Run::start("bench")?;
@@ -143,8 +142,6 @@ impl Frame {
             figures,
         };
         table::lines(&report).iter().for_each(progress::say);
-        let skipped = report.parts.iter().filter_map(|part| Some((part.who, part.skipped.as_ref()?)));
-        skipped.for_each(|(who, reason)| progress::say(format_args!("{}: not measured: {reason}", who.name())));
         let folder = setup::repository().join("target/bench");
         report.write(&folder)?;
         progress::say(format_args!("wrote {}", folder.join(format!("{}.json", bench.name())).display()));
@@ -183,8 +180,7 @@ fn on_ground(bench: Bench, ground: &Ground, extent: &Extent) -> Result<(Vec<Figu
         Bench::Density => {
             let what = "All processes that containerd and its shims have started are counted, containerd itself is not. \
                         Marginal figures are the slope from the first number of containers to the last.";
-            let former = "The former shim runs no pods here: in a cell, its libcontainer cannot prepare their roots. They are in `burst`.";
-            (density::measure(ground, extent)?, vec![what.to_owned(), former.to_owned()])
+            (density::measure(ground, extent)?, vec![what.to_owned()])
         }
         Bench::Churn => {
             let turns = format!(

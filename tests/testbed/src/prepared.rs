@@ -24,8 +24,6 @@ pub struct Prepared {
     pub archive: PathBuf,
     /// The same files as another version, for upgrades.
     pub next_archive: PathBuf,
-    /// The runtime of before the node host, as another version; only the cluster class asks for it.
-    pub former: Former,
     /// The project's images; only the cluster class has them.
     pub images: Option<Images>,
     /// Every containerd that the node class runs on.
@@ -47,15 +45,6 @@ pub struct Vm {
     pub machine: vm::Machine,
     /// The program with the tests, `vm-inside`: it needs no C library.
     pub inside: PathBuf,
-}
-
-/// The runtime of before the node host.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Former {
-    /// Its archive (`.tar.gz`).
-    Archive(PathBuf),
-    /// Why there is none.
-    Missing(String),
 }
 
 /// The project's images as OCI archives: [`Packed::read_archive`](crate::image::Packed::read_archive) reads them.
@@ -155,7 +144,6 @@ mod tests {
             bundle: "/bundle".into(),
             archive: "/archive.tar.gz".into(),
             next_archive: "/next.tar.gz".into(),
-            former: Former::Missing("nobody built it".into()),
             images: Some(images),
             containerds: vec![install],
             daemons: BTreeMap::from([("1.7.35".to_owned(), "/containerd".into())]),

@@ -64,7 +64,7 @@ where
 }
 
 /// A test that cannot be run here, and why.
-pub fn ignored(name: &str, reason: &str) -> Trial {
+fn ignored(name: &str, reason: &str) -> Trial {
     let reason = reason.to_owned();
     Trial::ignorable_test(name, move || Ok(Completion::ignored_with(reason)))
 }

@@ -3,13 +3,12 @@
 //! `cargo xtask test --class cluster` runs it, on a cluster of its own, one test after the other: each changes nodes. Each
 //! test makes its own runtimes and takes them away again, and after each every node has to be byte for byte what it was
 //! before, with every pod that ran there before still running. Themes: [`release`], which begins without the operator,
-//! [`install`], [`upgrade`], [`options`], [`former`], [`failures`], [`disturbances`], [`removal`], [`rights`].
+//! [`install`], [`upgrade`], [`options`], [`failures`], [`disturbances`], [`removal`], [`rights`].
 
 use std::process::ExitCode;
 
 use anyhow::Result;
 use libtest_mimic::{Arguments, Completion};
-use testbed::prepared::Former;
 use testbed::program;
 
 #[path = "operator/bed.rs"]
@@ -28,8 +27,6 @@ mod install;
 mod upgrade;
 #[path = "operator/options.rs"]
 mod options;
-#[path = "operator/former.rs"]
-mod former;
 #[path = "operator/failures.rs"]
 mod failures;
 #[path = "operator/disturbances.rs"]
@@ -42,17 +39,8 @@ mod rights;
 use bed::{Bed, Test};
 
 /// The releases come first: how long the first pod takes counts on a cluster that has never seen the runtime.
-const THEMES: &[&[Test]] = &[
-    release::TESTS,
-    install::TESTS,
-    upgrade::TESTS,
-    options::TESTS,
-    former::TESTS,
-    failures::TESTS,
-    disturbances::TESTS,
-    rights::TESTS,
-    removal::TESTS,
-];
+const THEMES: &[&[Test]] =
+    &[release::TESTS, install::TESTS, upgrade::TESTS, options::TESTS, failures::TESTS, disturbances::TESTS, rights::TESTS, removal::TESTS];
 
 fn main() -> Result<ExitCode> {
     let mut args = Arguments::from_args();
@@ -60,18 +48,9 @@ fn main() -> Result<ExitCode> {
     args.test_threads = Some(1);
     let all = tests().map(|test| test.name);
     program::run(&args, "operator", all, |run, prepared| {
-        let is_of_former = |test: &Test| former::TESTS.iter().any(|one| one.name == test.name);
-        let (possible, impossible): (Vec<_>, Vec<_>) = match &prepared.former {
-            Former::Archive(_) => (tests().collect(), Vec::new()),
-            Former::Missing(_) => tests().partition(|test| !is_of_former(test)),
-        };
-        let named = possible.into_iter().map(|test| (test.name.to_owned(), test));
+        let named = tests().map(|test| (test.name.to_owned(), test));
         let up = || Bed::up(run, &prepared);
-        let mut trials = program::on(&args, named, up, |bed: &Bed, test: &Test| bed.perform(test).map(|()| Completion::Completed))?;
-        if let Former::Missing(reason) = &prepared.former {
-            trials.extend(impossible.into_iter().map(|test| program::ignored(test.name, reason)));
-        }
-        Ok(trials)
+        program::on(&args, named, up, |bed: &Bed, test: &Test| bed.perform(test).map(|()| Completion::Completed))
     })
 }
 

@@ -43,7 +43,7 @@ pub(super) fn measure(ground: &Ground, extent: &Extent) -> Result<Vec<Figure>> {
     for form in &FORMS {
         let Form { name, .. } = form;
         let mut held: BTreeMap<Who, Vec<Vec<Held>>> = BTreeMap::new();
-        let mut subjects: Vec<&Subject> = ground.subjects.iter().filter(|subject| has_form(subject.who, form)).collect();
+        let mut subjects: Vec<&Subject> = ground.subjects.iter().collect();
         for round in 1..=extent.densities {
             for subject in &subjects {
                 let what = format!("{}: {} idle, each a {name} ({round}/{})", subject.who.name(), extent.containers, extent.densities);
@@ -58,11 +58,6 @@ pub(super) fn measure(ground: &Ground, extent: &Extent) -> Result<Vec<Figure>> {
             aim(&mut found, "marginal PSS", limit);
             aim(&mut found, "processes", 1.0);
         }
-        if form.made != "pod" {
-            // After the former shim's containers the machine goes on to gain memory for as long as the next ones are weighed:
-            // theirs came out negative.
-            found.retain(|figure| figure.name != machine(name));
-        }
         figures.extend(found);
     }
     Ok(figures)
@@ -73,12 +68,6 @@ fn aim(figures: &mut [Figure], begins: &str, limit: f64) {
     if let Some(figure) = figures.iter_mut().find(|figure| figure.name.starts_with(begins)) {
         figure.target = Some(Target::Value(limit));
     }
-}
-
-/// Whether a subject's containers can be had in this form. In a cell, the former shim's libcontainer fails to prepare the
-/// root of a container that CRI asks for; in a kind node it does not.
-fn has_form(who: Who, form: &Form) -> bool {
-    who != Who::Former || form.made != "pod"
 }
 
 /// How many containers there are when they are looked at: few, half and all.
@@ -174,15 +163,13 @@ fn figures_of(name: &str, steps: &[usize], held: &BTreeMap<Who, Vec<Vec<Held>>>)
         figure(format!("marginal private memory of a {name}"), Unit::Mebibytes, &|held| {
             slope(held, &|held| mebibytes(held.memory.private))
         }),
-        figure(machine(name), Unit::Mebibytes, &|held| slope(held, &|held| -mebibytes(held.available))),
+        figure(format!("marginal memory of the machine, of a {name}"), Unit::Mebibytes, &|held| {
+            slope(held, &|held| -mebibytes(held.available))
+        }),
         figure(format!("processes of a {name}"), Unit::Count, &|held| slope(held, &|held| number(held.processes))),
         figure(format!("threads of a {name}"), Unit::Count, &|held| slope(held, &|held| f64::from(held.threads))),
     ]);
     figures
-}
-
-fn machine(name: &str) -> String {
-    format!("marginal memory of the machine, of a {name}")
 }
 
 fn mebibytes(kibibytes: u64) -> f64 {

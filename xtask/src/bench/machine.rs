@@ -22,7 +22,7 @@ pub(super) struct Machine {
     pub(super) cgroups: String,
     /// containerd's version.
     pub(super) containerd: String,
-    /// cargo's profile of what is ours, and of the former shim.
+    /// cargo's profile of what is ours.
     pub(super) profile: String,
 }
 

@@ -43,9 +43,9 @@ pub(super) fn program(who: Who, does: Does) -> Program {
     match (who, does) {
         (Who::Runc, Does::Hello) => Program { image: NATIVE, words: &["/native", "args"] },
         (Who::Runc, Does::Idle | Does::Rest) => Program { image: NATIVE, words: &["/native", "sleep"] },
-        (Who::Former | Who::Ours, Does::Hello) => Program { image: HELLO, words: &["/app.wasm"] },
-        (Who::Former | Who::Ours, Does::Rest) => Program { image: REST, words: &["/app.wasm"] },
-        (Who::Former | Who::Ours, Does::Idle) => Program { image: PROBE, words: &["/app.wasm", "sleep", "86400"] },
+        (Who::Ours, Does::Hello) => Program { image: HELLO, words: &["/app.wasm"] },
+        (Who::Ours, Does::Rest) => Program { image: REST, words: &["/app.wasm"] },
+        (Who::Ours, Does::Idle) => Program { image: PROBE, words: &["/app.wasm", "sleep", "86400"] },
     }
 }
 

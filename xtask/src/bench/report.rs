@@ -50,8 +50,6 @@ impl Bench {
 pub(crate) enum Who {
     /// containerd's own shim, and runc
     Runc,
-    /// The shim that this repository had before the node host
-    Former,
     /// This checkout's runtime
     Ours,
 }
@@ -61,7 +59,6 @@ impl Who {
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Runc => "runc",
-            Self::Former => "former",
             Self::Ours => "ours",
         }
     }
@@ -172,16 +169,13 @@ impl Figure {
     }
 }
 
-/// Whether a subject was measured.
+/// One subject of a run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Part {
     pub(super) who: Who,
     /// What it is, version included.
     pub(super) what: String,
-    /// Why it was not measured.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) skipped: Option<String>,
 }
 
 /// One bench's run.

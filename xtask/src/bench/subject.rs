@@ -7,7 +7,6 @@ use testbed::cache::Cache;
 use testbed::command::Run;
 use testbed::containerd::Install;
 
-use super::former::{self, Former};
 use super::report::{Part, Who};
 use crate::bundle::{self, LAUNCHER};
 
@@ -24,7 +23,7 @@ impl Subject {
     pub(super) fn bundle(&self) -> Option<&Path> {
         match self.who {
             Who::Runc => None,
-            Who::Former | Who::Ours => self.shim.ancestors().nth(2),
+            Who::Ours => self.shim.ancestors().nth(2),
         }
     }
 
@@ -32,7 +31,7 @@ impl Subject {
     pub(super) fn runtime(&self) -> String {
         match self.who {
             Who::Runc => "io.containerd.runc.v2".to_owned(),
-            Who::Former | Who::Ours => self.shim.display().to_string(),
+            Who::Ours => self.shim.display().to_string(),
         }
     }
 }
@@ -49,33 +48,26 @@ impl Field {
     pub(super) fn assemble(cache: &Cache, install: &Install, whos: &[Who], ours: Option<&Path>) -> Result<Self> {
         let mut field = Self { subjects: Vec::new(), parts: Vec::new() };
         for &who in whos {
-            let (shim, what) = match who {
+            let (shim, what): (PathBuf, String) = match who {
                 Who::Runc => {
                     let version = Run::new(install.runc.join("runc")).arg("--version").text()?;
                     let version = version.lines().next().unwrap_or_default().to_owned();
                     (
-                        Ok(install.bin.join("containerd-shim-runc-v2")),
+                        install.bin.join("containerd-shim-runc-v2"),
                         format!("containerd-shim-runc-v2 of containerd {}, {version}", install.version),
                     )
                 }
-                Who::Former => match former::build(cache)? {
-                    Former::Built(bundle) => (Ok(bundle.launcher()), former::description()),
-                    Former::Unknown(reason) => (Err(reason), former::description()),
-                },
                 Who::Ours => {
                     let root = match ours {
                         Some(root) => root.canonicalize().with_context(|| format!("find {}", root.display()))?,
                         None => bundle::build(cache)?.root,
                     };
-                    (Ok(root.join("bin").join(LAUNCHER)), format!("the runtime bundle {}", bundle::VERSION))
+                    (root.join("bin").join(LAUNCHER), format!("the runtime bundle {}", bundle::VERSION))
                 }
             };
-            let part = Part { who, what, skipped: shim.as_ref().err().cloned() };
-            if let Ok(shim) = shim {
-                ensure!(shim.is_file(), "{} is not there: it is {}'s shim", shim.display(), who.name());
-                field.subjects.push(Subject { who, shim });
-            }
-            field.parts.push(part);
+            ensure!(shim.is_file(), "{} is not there: it is {}'s shim", shim.display(), who.name());
+            field.subjects.push(Subject { who, shim });
+            field.parts.push(Part { who, what });
         }
         Ok(field)
     }

@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use testbed::cache::Cache;
 use testbed::containerd::Install;
-use testbed::prepared::{Former, Guests, Prepared, Vm};
+use testbed::prepared::{Guests, Prepared, Vm};
 use testbed::versions::Versions;
 use testbed::{go, host, toolchain, vm};
 
 use super::class::Class;
-use crate::{bench, bundle, images, setup};
+use crate::{bundle, images, setup};
 
 /// Whether a class can run on this machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,7 +62,6 @@ impl<'a> Means<'a> {
             let prepared = Prepared {
                 archive: images::archive(&bundle, &bundle.version)?.file,
                 next_archive: images::archive(&bundle, &format!("{}-next", bundle.version))?.file,
-                former: Former::Missing("it is made for the cluster class alone".to_owned()),
                 images: None,
                 bundle: bundle.root,
                 containerds: vec![Install::current(self.cache)?, Install::debian(self.cache)?],
@@ -78,7 +77,6 @@ impl<'a> Means<'a> {
         let Some(prepared) = &mut self.prepared else { return Ok(Readiness::Ready) };
         if class == Class::Cluster && prepared.images.is_none() {
             prepared.images = Some(images::prepare(self.cache)?);
-            prepared.former = former(self.cache)?;
         }
         if let Some(machine) = machine {
             prepared.vm = Some(Vm { machine, inside: bundle::executables::fully_static("vm-inside", "vm-inside")? });
@@ -86,16 +84,6 @@ impl<'a> Means<'a> {
         prepared.write(&self.place)?;
         Ok(Readiness::Ready)
     }
-}
-
-/// The archive of the runtime of before the node host, under a version of its own.
-fn former(cache: &Cache) -> Result<Former> {
-    let bundle = match bench::former::for_tests(cache)? {
-        bench::former::Former::Built(bundle) => bundle,
-        bench::former::Former::Unknown(reason) => return Ok(Former::Missing(reason)),
-    };
-    let version = format!("{}-former", bundle.version);
-    Ok(Former::Archive(images::archive(&bundle, &version)?.file))
 }
 
 /// The program of each containerd that is only asked about configurations.

@@ -15,7 +15,7 @@ use testbed::cluster::{Cluster, ClusterOptions, NodeImage, REGISTRY, operator};
 use testbed::examples;
 use testbed::helm::{self, Helm};
 use testbed::image::{Entry, FileArtifact, RootfsImage};
-use testbed::prepared::{Former, Images, Prepared};
+use testbed::prepared::{Images, Prepared};
 use testbed::progress;
 use testbed::runtime_archive::RuntimeArchive;
 use testbed::teardown::Run;
@@ -77,8 +77,6 @@ pub(crate) struct Archives {
     pub(crate) current: Archive,
     /// Another version that works.
     pub(crate) next: Archive,
-    /// The runtime of before the node host; none where nobody built it.
-    pub(crate) former: Option<Archive>,
     /// One whose launcher is no program.
     pub(crate) broken: Archive,
 }
@@ -325,12 +323,7 @@ fn push(cluster: &Cluster, prepared: &Prepared) -> Result<Archives> {
     cluster.push(&native.pack()?)?;
     let current = RuntimeArchive::read(&prepared.archive)?;
     let broken = current.clone().with_version(&format!("{}-broken", current.version())).with_file("bin/wasmedge-host", "no program");
-    let former = match &prepared.former {
-        Former::Archive(file) => Some(push_archive(cluster, &RuntimeArchive::read(file)?)?),
-        Former::Missing(_) => None,
-    };
     Ok(Archives {
-        former,
         next: push_archive(cluster, &RuntimeArchive::read(&prepared.next_archive)?)?,
         broken: push_archive(cluster, &broken)?,
         current: push_archive(cluster, &current)?,

@@ -3,9 +3,9 @@
 use super::{Figure, Report, Series, Target, Unit, Verdict, Who};
 use crate::bench::statistics::Summary;
 
-/// The table's lines: a row for each figure, a column for each subject that was measured.
+/// The table's lines: a row for each figure, a column for each subject.
 pub(crate) fn lines(report: &Report) -> Vec<String> {
-    let whos: Vec<Who> = report.parts.iter().filter(|part| part.skipped.is_none()).map(|part| part.who).collect();
+    let whos: Vec<Who> = report.parts.iter().map(|part| part.who).collect();
     let others: Vec<Who> = whos.iter().copied().filter(|who| *who != Who::Runc && whos.contains(&Who::Runc)).collect();
     let mut head = vec!["figure".to_owned()];
     head.extend(whos.iter().map(|who| who.name().to_owned()));
