@@ -3,7 +3,7 @@
 //! * [`size`]: files and their inline tests stay short enough to be read in one go.
 //! * [`reach`]: every Rust file is part of a crate.
 //! * [`words`]: how files are named and begin, and what no file may mention.
-//! * [`workspace`]: which of our crates may depend on which.
+//! * [`workspace`]: allowed dependencies between our crates, and workspace dependencies that no crate uses.
 //! * [`examples`]: every example is complete.
 //! * [`documents`]: decisions are numbered, and what documents point at is there.
 
@@ -70,6 +70,7 @@ pub(crate) fn check() -> Result<Vec<Finding>> {
         reach::check(&tree, &workspace.roots()),
         words::check(&tree),
         workspace.check_arrows(),
+        workspace.check_unused(&tree)?,
         examples::check(&tree),
         documents::check(&tree),
     ]

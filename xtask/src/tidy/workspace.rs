@@ -1,12 +1,18 @@
-//! Which of our crates may depend on which. Cargo.toml keeps the arrows; this keeps Cargo.toml.
+//! The allowed dependencies between our crates, and the workspace dependencies that a member has to use.
+//! Cargo.toml keeps the arrows; this keeps Cargo.toml.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use serde::Deserialize;
 
 use super::Finding;
+use super::tree::Tree;
 use crate::setup;
+
+/// The workspace's manifest, from the root of the repository.
+const MANIFEST: &str = "Cargo.toml";
 
 /// Every arrow there may be, between packages of this workspace. The host stands on crates that know nothing of each other
 /// but for what is listed; operator and installer know nothing of each other but what they tell each other. Tests may use
@@ -83,7 +89,20 @@ struct Package {
 #[derive(Debug, Deserialize)]
 struct Dependency {
     name: String,
+    /// Its key in Cargo.toml, where that is not the package's name.
+    rename: Option<String>,
     kind: Option<Kind>,
+}
+
+/// The part of the workspace's manifest that lists dependencies.
+#[derive(Debug, Deserialize)]
+struct Manifest {
+    workspace: Dependencies,
+}
+
+#[derive(Debug, Deserialize)]
+struct Dependencies {
+    dependencies: BTreeMap<String, toml::Value>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -120,6 +139,20 @@ impl Workspace {
         }
         findings
     }
+
+    /// Finds workspace dependencies that no member uses: each is a version to keep current for nothing.
+    ///
+    /// # Errors
+    /// When the workspace's manifest cannot be read.
+    pub(super) fn check_unused(&self, tree: &Tree) -> Result<Vec<Finding>> {
+        let mut manifests = tree.texts().filter(|(path, _)| *path == MANIFEST);
+        let (_, text) = manifests.next().with_context(|| format!("find {MANIFEST} in the checkout"))?;
+        let manifest: Manifest = toml::from_str(text).with_context(|| format!("read the dependencies in {MANIFEST}"))?;
+        let dependencies = self.packages.iter().flat_map(|package| &package.dependencies);
+        let used: BTreeSet<&str> = dependencies.map(|dependency| dependency.rename.as_ref().unwrap_or(&dependency.name).as_str()).collect();
+        let unused = manifest.workspace.dependencies.keys().filter(|name| !used.contains(name.as_str()));
+        Ok(unused.map(|name| Finding::new(MANIFEST, format_args!("no member uses the workspace dependency {name}: remove it"))).collect())
+    }
 }
 
 #[cfg(test)]
@@ -144,6 +177,18 @@ mod tests {
         {
             assert_eq!(workspace(wrong).check_arrows().len(), 1, "{wrong}");
         }
+    }
+
+    #[test]
+    fn workspace_dependency_that_no_member_uses_is_a_finding() {
+        let workspace = workspace(r#"{"name":"anyhow","kind":null},{"name":"nix","rename":"old-nix","kind":"dev"}"#);
+        let found = |manifest: &str| workspace.check_unused(&Tree::of(&[("Cargo.toml", manifest)]));
+        let used = "[workspace.dependencies]\nanyhow = \"1\"\nold-nix = { version = \"0.1\", package = \"nix\" }\n";
+        assert_eq!(found(used).unwrap(), []);
+        let unused = found(&format!("{used}zygote = \"0.1\"\n")).unwrap();
+        assert_eq!(unused.len(), 1, "{unused:?}");
+        assert!(unused[0].what.contains("zygote"), "{unused:?}");
+        found("[workspace]\n").unwrap_err();
     }
 
     #[test]
