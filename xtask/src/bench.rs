@@ -1,4 +1,4 @@
-//! `cargo xtask bench`: what containers cost on this runtime, beside runc.
+//! `cargo xtask bench`: the cost of containers on this runtime, beside runc and other projects' shims.
 //!
 //! * [`subject`]: the runtimes that are measured; [`programs`]: what they run.
 //! * [`ground`]: the containerd that they are all on; [`client`]: the program that does what is timed there.
@@ -34,23 +34,29 @@ mod report;
 
 use ground::{Cgroups, Ground};
 use machine::Machine;
-use report::{Bench, Figure, Report, Who, page, readme, table};
-use subject::Field;
+use report::{Bench, Figure, Report, page, readme, table};
+use subject::peer::{self, Peer};
+use subject::{BuiltIn, Field};
 
 /// Where recorded reports lie, and the page that is made of them.
 const RECORDED: &str = "docs/benchmarks";
 const PAGE: &str = "docs/benchmarks.md";
 const README: &str = "README.md";
 
-/// Measures what containers cost: this runtime and runc, side by side.
+/// Measures what containers cost: this runtime, runc and other projects' shims, side by side.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// What to measure [default: all]
     #[arg(value_enum)]
     bench: Vec<Bench>,
-    /// Only this subject; may be given several times [default: all]
+    /// Of runc and this runtime, only this one; may be given several times [default: both]
     #[arg(long, value_enum)]
-    subject: Vec<Who>,
+    subject: Vec<BuiltIn>,
+    /// Also measures the containerd shim of another project: a name for it, its executable, and the form in which it takes
+    /// its program: `rootfs` (a Wasm module as the entrypoint), `layer` (a Wasm module in a layer of its own) or `native`
+    /// (a Linux program) [default: rootfs]; may be given several times
+    #[arg(long, value_name = peer::FORM, value_parser = Peer::parse)]
+    peer: Vec<Peer>,
     /// Measures the runtime bundle in this folder as ours, in place of this checkout's
     #[arg(long, value_name = "DIR")]
     bundle: Option<PathBuf>,
@@ -86,11 +92,14 @@ struct Extent {
 
 pub(crate) fn run(args: Args) -> Result<()> {
     host::require_root_and_kernel("bench")?;
-    let Args { bench, subject, bundle, record, extent } = args;
+    let Args { bench, subject, peer, bundle, record, extent } = args;
+    // Before all that takes long.
+    let peers = subject::of_peers(&peer)?;
     let cache = Cache::open()?;
     setup::prepare(&cache)?;
     let install = Install::current(&cache)?;
-    let field = Field::assemble(&cache, &install, &chosen(subject, &[Who::Runc, Who::Ours]), bundle.as_deref())?;
+    let built_in = chosen(subject, &[BuiltIn::Runc, BuiltIn::Ours]);
+    let field = Field::assemble(&cache, &install, &built_in, peers, bundle.as_deref())?;
     let frame =
         Frame { command: command_line()?, date: machine::today()?, commit: commit()?, machine: Machine::here(&install.version)?, field };
     let run = Run::start("bench")?;
@@ -168,8 +177,8 @@ fn on_ground(bench: Bench, ground: &Ground, extent: &Extent) -> Result<(Vec<Figu
                     .to_owned(),
                 format!(
                     "\"the shim itself\" is asked over ttrpc without containerd, so what containerd adds is left out, for containers that \
-                     make no network of their own, as those of a pod; {} times as many rounds. containerd's own shim takes orders \
-                     from nobody else.",
+                     make no network of their own, as those of a pod; {} times as many rounds. Only this project's shims are \
+                     called like that.",
                     start::SHIM_ROUNDS
                 ),
                 "\"on cgroup v2\" is the unified hierarchy; on a machine of cgroup v1 it has no controllers, so no limits are written."
@@ -204,7 +213,7 @@ fn chosen<T: Copy + Ord>(named: Vec<T>, all: &[T]) -> Vec<T> {
 /// As one types it.
 fn command_line() -> Result<String> {
     let program = if setup::as_built()?.is_empty() { "cargo xtask" } else { "cargo run --release --package xtask --" };
-    Ok(std::iter::once(program.to_owned()).chain(std::env::args().skip(1)).collect::<Vec<_>>().join(" "))
+    Ok(std::iter::once(program.to_owned()).chain(peer::without_paths(std::env::args().skip(1))).collect::<Vec<_>>().join(" "))
 }
 
 /// The commit that is checked out, with `-dirty` where files differ from it.
@@ -221,7 +230,7 @@ mod tests {
 
     #[test]
     fn without_a_choice_all_is_measured_and_nothing_twice() {
-        assert_eq!(chosen(Vec::new(), &[Who::Runc, Who::Ours]), [Who::Runc, Who::Ours]);
-        assert_eq!(chosen(vec![Who::Ours, Who::Runc, Who::Ours], &[]), [Who::Runc, Who::Ours]);
+        assert_eq!(chosen(Vec::new(), &[BuiltIn::Runc, BuiltIn::Ours]), [BuiltIn::Runc, BuiltIn::Ours]);
+        assert_eq!(chosen(vec![BuiltIn::Ours, BuiltIn::Runc, BuiltIn::Ours], &[]), [BuiltIn::Runc, BuiltIn::Ours]);
     }
 }

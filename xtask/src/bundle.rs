@@ -71,6 +71,11 @@ impl Bundle {
     }
 }
 
+/// Whether the folder `root` is a runtime bundle: one that was proven has a manifest.
+pub(crate) fn has_manifest(root: &Path) -> bool {
+    root.join(folder::MANIFEST).is_file()
+}
+
 /// What a bundle's manifest says of where its libraries are from.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Packages {

@@ -13,8 +13,9 @@ use testbed::teardown::Run;
 
 use super::Extent;
 use super::processes::{self, Memory, Table, settled};
-use super::report::{Figure, Target, Unit, Who};
+use super::report::{Figure, Target, Unit};
 use super::subject::Subject;
+use super::subject::name::SubjectName;
 
 mod spent;
 mod worker;
@@ -30,16 +31,16 @@ pub(super) fn measure(cache: &Cache, run: &Run, subjects: &[Subject], extent: &E
     let mut samples = Samples::default();
     if let Some(first) = subjects.first() {
         // kubelet and containerd grow at the first burst that they see, whoever's it is.
-        progress::step(format_args!("a burst that does not count, of {}", first.who.name()), || burst(&worker, first, extent.pods))?;
+        progress::step(format_args!("a burst that does not count, of {}", first.name), || burst(&worker, first, extent.pods))?;
     }
     for round in 0..extent.bursts {
         for place in 0..subjects.len() {
             let subject = &subjects[(round + place) % subjects.len()];
-            let found = progress::step(format_args!("{} pods of {}", extent.pods, subject.who.name()), || {
+            let found = progress::step(format_args!("{} pods of {}", extent.pods, subject.name), || {
                 let deleted = alone(&worker, subject)?;
                 Ok(Found { deleted, ..burst(&worker, subject, extent.pods)? })
             })?;
-            samples.add(subject.who, &found, extent.pods);
+            samples.add(&subject.name, &found, extent.pods);
         }
     }
     Ok((samples.figures(extent.pods), notes(extent)))
@@ -140,14 +141,14 @@ impl Worker {
 /// By what was measured, then by subject.
 #[derive(Debug, Default)]
 struct Samples {
-    all: BTreeMap<&'static str, BTreeMap<Who, Vec<f64>>>,
+    all: BTreeMap<&'static str, BTreeMap<SubjectName, Vec<f64>>>,
 }
 
 impl Samples {
-    fn add(&mut self, who: Who, found: &Found, pods: usize) {
+    fn add(&mut self, name: &SubjectName, found: &Found, pods: usize) {
         let pods = f64::from(u32::try_from(pods).unwrap_or(u32::MAX));
         let mebibytes = |kibibytes: u64| f64::from(u32::try_from(kibibytes).unwrap_or(u32::MAX)) / 1024.0 / pods;
-        let mut add = |what, value| self.all.entry(what).or_default().entry(who).or_default().push(value);
+        let mut add = |what, value| self.all.entry(what).or_default().entry(name.clone()).or_default().push(value);
         add(READY, found.ready.as_secs_f64());
         add(GONE, found.gone.as_secs_f64());
         add(DELETED, found.deleted.as_secs_f64());
@@ -201,9 +202,9 @@ mod tests {
     fn what_pods_hold_is_told_of_one_pod() {
         let mut samples = Samples::default();
         let found = Found { available: 4 * 2048, processes: 8, ready: Duration::from_secs(3), ..Found::default() };
-        samples.add(Who::Ours, &found, 4);
+        samples.add(&SubjectName::Ours, &found, 4);
         let figures = samples.figures(4);
-        let median = |name: &str| figures.iter().find(|figure| figure.name == name).unwrap().series[&Who::Ours].summary.median;
+        let median = |name: &str| figures.iter().find(|figure| figure.name == name).unwrap().series[&SubjectName::Ours].summary.median;
         assert!((median(AVAILABLE) - 2.0).abs() < 1e-9);
         assert!((median(PROCESSES) - 2.0).abs() < 1e-9);
         assert!((median("until all 4 pods are ready") - 3.0).abs() < 1e-9);

@@ -9,7 +9,8 @@ use serde::Deserialize;
 use serde_json::Value;
 use testbed::containerd::Containerd;
 
-use super::report::{Figure, Unit, Who};
+use super::report::{Figure, Unit};
+use super::subject::name::SubjectName;
 use crate::setup;
 
 /// The program, which cargo builds into the folder that it builds us into.
@@ -51,21 +52,21 @@ impl Client {
 #[derive(Debug, Default, Deserialize)]
 #[serde(transparent)]
 pub(super) struct Samples {
-    all: BTreeMap<Who, BTreeMap<String, Vec<f64>>>,
+    all: BTreeMap<SubjectName, BTreeMap<String, Vec<f64>>>,
 }
 
 impl Samples {
     /// Everybody's samples of `what`.
-    pub(super) fn of(&self, what: &str) -> BTreeMap<Who, Vec<f64>> {
-        self.all.iter().filter_map(|(&who, timed)| Some((who, timed.get(what)?.clone()))).collect()
+    pub(super) fn of(&self, what: &str) -> BTreeMap<SubjectName, Vec<f64>> {
+        self.all.iter().filter_map(|(name, timed)| Some((name.clone(), timed.get(what)?.clone()))).collect()
     }
 
     /// Everybody's sums of two things, round by round.
-    pub(super) fn sum(&self, one: &str, other: &str) -> BTreeMap<Who, Vec<f64>> {
+    pub(super) fn sum(&self, one: &str, other: &str) -> BTreeMap<SubjectName, Vec<f64>> {
         let mut others = self.of(other);
-        let sums = self.of(one).into_iter().filter_map(|(who, ones)| {
-            let others = others.remove(&who)?;
-            Some((who, ones.iter().zip(&others).map(|(one, other)| one + other).collect()))
+        let sums = self.of(one).into_iter().filter_map(|(name, ones)| {
+            let others = others.remove(&name)?;
+            Some((name, ones.iter().zip(&others).map(|(one, other)| one + other).collect()))
         });
         sums.collect()
     }
@@ -83,8 +84,8 @@ mod tests {
     #[test]
     fn what_the_program_writes_is_read_by_subject() {
         let samples: Samples = serde_json::from_str(r#"{"runc":{"create":[1.5,2.0],"start":[1.0,1.0]},"ours":{"create":[0.5]}}"#).unwrap();
-        assert_eq!(samples.of("create")[&Who::Ours], [0.5]);
-        assert_eq!(samples.sum("create", "start"), BTreeMap::from([(Who::Runc, vec![2.5, 3.0])]));
+        assert_eq!(samples.of("create")[&SubjectName::Ours], [0.5]);
+        assert_eq!(samples.sum("create", "start"), BTreeMap::from([(SubjectName::Runc, vec![2.5, 3.0])]));
         assert!(samples.of("delete").is_empty());
     }
 }

@@ -12,8 +12,9 @@ use super::Extent;
 use super::ground::{Ground, Net};
 use super::processes::{self, Memory, Table};
 use super::programs::Does;
-use super::report::{Figure, Target, Unit, Who};
+use super::report::{Figure, Target, Unit};
 use super::subject::Subject;
+use super::subject::name::SubjectName;
 
 /// How long containers may take until what they hold no longer changes much, and those before them until the kernel has
 /// let go what was theirs: networks go in the background.
@@ -42,12 +43,12 @@ pub(super) fn measure(ground: &Ground, extent: &Extent) -> Result<Vec<Figure>> {
     let mut figures = Vec::new();
     for form in &FORMS {
         let Form { name, .. } = form;
-        let mut held: BTreeMap<Who, Vec<Vec<Held>>> = BTreeMap::new();
+        let mut held: BTreeMap<SubjectName, Vec<Vec<Held>>> = BTreeMap::new();
         let mut subjects: Vec<&Subject> = ground.subjects.iter().collect();
         for round in 1..=extent.densities {
             for subject in &subjects {
-                let what = format!("{}: {} idle, each a {name} ({round}/{})", subject.who.name(), extent.containers, extent.densities);
-                held.entry(subject.who).or_default().push(progress::step(what, || hold(ground, subject, form, &steps))?);
+                let what = format!("{}: {} idle, each a {name} ({round}/{})", subject.name, extent.containers, extent.densities);
+                held.entry(subject.name.clone()).or_default().push(progress::step(what, || hold(ground, subject, form, &steps))?);
             }
             // Each round begins with another one.
             let next = 1.min(subjects.len());
@@ -140,9 +141,9 @@ fn containerd(table: &Table, first: i32) -> Result<i32> {
 }
 
 /// The rows of one form: at each step what one container holds, and what one more takes; `held` round by round.
-fn figures_of(name: &str, steps: &[usize], held: &BTreeMap<Who, Vec<Vec<Held>>>) -> Vec<Figure> {
+fn figures_of(name: &str, steps: &[usize], held: &BTreeMap<SubjectName, Vec<Vec<Held>>>) -> Vec<Figure> {
     let figure = |title: String, unit, value: &dyn Fn(&[Held]) -> f64| {
-        let samples = held.iter().map(|(&who, rounds)| (who, rounds.iter().map(|held| value(held)).collect())).collect();
+        let samples = held.iter().map(|(subject, rounds)| (subject.clone(), rounds.iter().map(|held| value(held)).collect())).collect();
         Figure::of(title, unit, &samples)
     };
     let pss = |held: &Held| mebibytes(held.memory.proportional);
@@ -199,9 +200,10 @@ mod tests {
     #[test]
     fn one_more_container_costs_what_lies_between_few_and_all() {
         // A host of 10 MiB, and 1 MiB and one process for each container.
-        let all = BTreeMap::from([(Who::Ours, vec![vec![held(0, 0), held(12 * 1024, 3), held(20 * 1024, 11), held(30 * 1024, 21)]])]);
+        let all =
+            BTreeMap::from([(SubjectName::Ours, vec![vec![held(0, 0), held(12 * 1024, 3), held(20 * 1024, 11), held(30 * 1024, 21)]])]);
         let figures = figures_of("pod", &[2, 10, 20], &all);
-        let median = |name: &str| figures.iter().find(|figure| figure.name == name).unwrap().series[&Who::Ours].summary.median;
+        let median = |name: &str| figures.iter().find(|figure| figure.name == name).unwrap().series[&SubjectName::Ours].summary.median;
         let is = |name: &str, expected: f64| assert!((median(name) - expected).abs() < 1e-9, "{name}: {}", median(name));
         is("PSS per pod, of 2", 6.0);
         is("PSS per pod, of 20", 1.5);

@@ -15,8 +15,7 @@ use testbed::versions::Versions;
 
 use super::client::Client;
 use super::programs::{self, Does, NOWHERE, PAUSE};
-use super::report::Who;
-use super::subject::Subject;
+use super::subject::{self, Files, Subject};
 
 /// Where cgroups are mounted.
 const CGROUPS: &str = "/sys/fs/cgroup";
@@ -67,9 +66,9 @@ impl Ground {
             cell.run("umount").args(["--recursive", CGROUPS]).done()?;
             cell.run("mount").args(["-t", "cgroup2", "cgroup2", CGROUPS]).done()?;
         }
-        let others = subjects.iter().filter(|subject| subject.who != Who::Runc);
+        let others = subjects.iter().filter(|subject| subject.files != Files::WithContainerd);
         let handler = |subject: &Subject| {
-            let (name, shim, options) = (subject.who.name().to_owned(), subject.shim.clone(), String::new());
+            let (name, shim, options) = (subject.name.to_string(), subject.shim.clone(), String::new());
             Handler { name, shim, cgroups: Driver::Unsaid, options }
         };
         let cri = Cri { pause: format!("{NOWHERE}/{PAUSE}"), handlers: others.map(handler).collect() };
@@ -89,12 +88,12 @@ impl Ground {
 
     /// A subject as bench-client knows it: copies of the template that does this, or pods of it.
     pub(super) fn entry(subject: &Subject, does: Does, net: Net) -> Value {
-        let program = programs::program(subject.who, does);
+        let program = programs::program(subject.workload, does);
         json!({
-            "name": subject.who.name(),
+            "name": subject.name,
             "shim": subject.shim,
             "template": template(subject, does, net),
-            "handler": subject.who.name(),
+            "handler": subject.name,
             "image": format!("{NOWHERE}/{}", program.image),
             "words": program.words,
         })
@@ -112,7 +111,7 @@ impl Ground {
 
     /// The words of a `ctr` command line that runs a container to its end.
     pub(super) fn ctr_run(&self, subject: &Subject, id: &str) -> Vec<String> {
-        let program = programs::program(subject.who, Does::Hello);
+        let program = programs::program(subject.workload, Does::Hello);
         let ctr = self.containerd.install().bin.join("ctr").display().to_string();
         let address = self.containerd.address().display().to_string();
         let mut words = vec![ctr, "--address".to_owned(), address, "--namespace".to_owned(), self.containerd.namespace().to_owned()];
@@ -123,7 +122,7 @@ impl Ground {
     }
 
     fn import(&self, cache: &Cache, folder: &Path) -> Result<()> {
-        for (number, image) in programs::images(cache, NOWHERE)?.iter().enumerate() {
+        for (number, image) in programs::images(cache, NOWHERE, &subject::workloads(&self.subjects))?.iter().enumerate() {
             let archive = folder.join(format!("image-{number}.tar"));
             image.write_archive(&archive)?;
             self.containerd.import(&archive)?;
@@ -133,7 +132,7 @@ impl Ground {
     }
 
     fn make_template(&self, subject: &Subject, does: Does, net: Net) -> Result<()> {
-        let program = programs::program(subject.who, does);
+        let program = programs::program(subject.workload, does);
         let create = self.containerd.ctr().args(["containers", "create", "--runtime", &subject.runtime()]);
         let create = match net {
             Net::Own => create,
@@ -166,7 +165,7 @@ fn template(subject: &Subject, does: Does, net: Net) -> String {
         Net::Own => "own",
         Net::Given => "given",
     };
-    format!("template-{}-{what}-{net}", subject.who.name())
+    format!("template-{}-{what}-{net}", subject.name)
 }
 
 /// Has the cell keep network namespaces to itself, and leaves no folder on a machine that had none.

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::machine::Machine;
 use super::statistics::{self, Summary};
+use super::subject::name::SubjectName;
 
 pub(super) mod page;
 pub(super) mod readme;
@@ -40,26 +41,6 @@ impl Bench {
             Self::Density => "density",
             Self::Burst => "burst",
             Self::Churn => "churn",
-        }
-    }
-}
-
-/// Who is measured.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum Who {
-    /// containerd's own shim, and runc
-    Runc,
-    /// This checkout's runtime
-    Ours,
-}
-
-impl Who {
-    /// The name in samples, tables and ids.
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::Runc => "runc",
-            Self::Ours => "ours",
         }
     }
 }
@@ -107,7 +88,7 @@ pub(super) enum Target {
 pub(super) enum Verdict {
     Reached,
     Missed,
-    /// Who would have to be compared was not measured.
+    /// A subject that it compares was not measured.
     Unknown,
 }
 
@@ -121,7 +102,7 @@ pub(super) struct Figure {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) target: Option<Target>,
     /// By subject.
-    pub(super) series: BTreeMap<Who, Series>,
+    pub(super) series: BTreeMap<SubjectName, Series>,
 }
 
 /// One subject's part of a figure.
@@ -138,12 +119,15 @@ pub(super) struct Series {
 
 impl Figure {
     /// The figure of these samples; subjects without any are left out.
-    pub(super) fn of(name: impl Into<String>, unit: Unit, samples: &BTreeMap<Who, Vec<f64>>) -> Self {
-        let runc = samples.get(&Who::Runc).map(Vec::as_slice);
-        let series = samples.iter().filter_map(|(&who, samples)| {
-            let against = runc.filter(|_| who != Who::Runc);
+    pub(super) fn of(name: impl Into<String>, unit: Unit, samples: &BTreeMap<SubjectName, Vec<f64>>) -> Self {
+        let runc = samples.get(&SubjectName::Runc).map(Vec::as_slice);
+        let series = samples.iter().filter_map(|(name, samples)| {
+            let against = runc.filter(|_| *name != SubjectName::Runc);
             let to_runc = against.and_then(|runc| Summary::of(&statistics::ratios(samples, runc)));
-            Some((who, Series { summary: Summary::of(samples)?, to_runc, samples: samples.iter().map(|value| rounded(*value)).collect() }))
+            Some((
+                name.clone(),
+                Series { summary: Summary::of(samples)?, to_runc, samples: samples.iter().map(|value| rounded(*value)).collect() },
+            ))
         });
         Self { name: name.into(), unit, target: None, series: series.collect() }
     }
@@ -156,7 +140,7 @@ impl Figure {
     /// Whether its target was reached; none if it has no target.
     pub(super) fn verdict(&self) -> Option<Verdict> {
         let target = self.target?;
-        let ours = self.series.get(&Who::Ours);
+        let ours = self.series.get(&SubjectName::Ours);
         let (found, limit) = match target {
             Target::Value(limit) => (ours.map(|series| series.summary.median), limit),
             Target::Ratio(limit) => (ours.and_then(|series| series.to_runc).map(|summary| summary.median), limit),
@@ -173,7 +157,7 @@ impl Figure {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Part {
-    pub(super) who: Who,
+    pub(super) name: SubjectName,
     /// What it is, version included.
     pub(super) what: String,
 }

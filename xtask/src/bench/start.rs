@@ -8,8 +8,9 @@ use super::Extent;
 use super::client::Samples;
 use super::ground::{Ground, Net};
 use super::programs::Does;
-use super::report::{Figure, Target, Unit, Who};
+use super::report::{Figure, Target, Unit};
 use super::statistics::Summary;
+use super::subject::Subject;
 
 /// How many rounds go before those that count: caches fill, and a host comes up.
 pub(super) const WARM_UP: usize = 2;
@@ -31,13 +32,9 @@ pub(super) fn measure(ground: &Ground, extent: &Extent) -> Result<Vec<Figure>> {
 }
 
 fn commands(ground: &Ground, plan: &impl Fn(Vec<Value>) -> Value) -> Result<Vec<Figure>> {
-    let entry = |subject| json!({ "name": subject_name(subject), "command": ground.ctr_run(subject, ID) });
+    let entry = |subject: &Subject| json!({ "name": subject.name, "command": ground.ctr_run(subject, ID) });
     let samples = ground.client.run("commands", &plan(ground.subjects.iter().map(entry).collect()))?;
     Ok(vec![samples.figure("run", "`ctr run --rm` of a hello", MS).target(Target::Ratio(0.40))])
-}
-
-fn subject_name(subject: &super::subject::Subject) -> &'static str {
-    subject.who.name()
 }
 
 fn tasks(ground: &Ground, plan: &Value) -> Result<Vec<Figure>> {
@@ -73,11 +70,10 @@ pub(super) fn on_unified_cgroups(ground: &Ground, extent: &Extent) -> Result<Vec
     Ok(vec![both, worst, deleted(&samples, who)])
 }
 
-/// Shims asked without containerd; none if nobody takes part whose shim can be.
+/// Samples of shims that are called without containerd; none if no subject's shim can be.
 fn asked(ground: &Ground, extent: &Extent) -> Result<Option<Samples>> {
-    // containerd's own shim takes its orders from containerd alone.
-    let others = ground.subjects.iter().filter(|subject| subject.who != Who::Runc);
-    let subjects: Vec<Value> = others.map(|subject| Ground::entry(subject, Does::Hello, Net::Given)).collect();
+    let ours = ground.subjects.iter().filter(|subject| subject.can_be_called_directly());
+    let subjects: Vec<Value> = ours.map(|subject| Ground::entry(subject, Does::Hello, Net::Given)).collect();
     if subjects.is_empty() {
         return Ok(None);
     }
@@ -87,7 +83,7 @@ fn asked(ground: &Ground, extent: &Extent) -> Result<Option<Samples>> {
 
 fn created_and_started(samples: &Samples, who: &str) -> [Figure; 2] {
     let both = samples.sum("create", "start");
-    let worst = both.iter().filter_map(|(&who, samples)| Some((who, vec![Summary::of(samples)?.worst]))).collect();
+    let worst = both.iter().filter_map(|(name, samples)| Some((name.clone(), vec![Summary::of(samples)?.worst]))).collect();
     [
         Figure::of(format!("{who}: Create + Start"), MS, &both).target(Target::Value(5.0)),
         Figure::of(format!("{who}: Create + Start, 99th percentile"), MS, &worst).target(Target::Value(20.0)),

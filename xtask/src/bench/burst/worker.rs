@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -16,7 +16,7 @@ use testbed::teardown::Run;
 
 use super::spent::Clock;
 use crate::bench::programs::{self, Does};
-use crate::bench::subject::Subject;
+use crate::bench::subject::{self, Files, Subject};
 
 /// The Deployment, and the label of its pods.
 const NAME: &str = "burst";
@@ -42,14 +42,14 @@ impl Worker {
         let options = ClusterOptions { name: run.name().to_owned(), node_image: NodeImage::Own, lifetime: Lifetime::Process };
         let cluster = Cluster::up(cache, run, &options)?;
         progress::step("pushed the images", || {
-            programs::images(cache, cluster.registry())?.iter().try_for_each(|image| cluster.push(image))
+            programs::images(cache, cluster.registry(), &subject::workloads(subjects))?.iter().try_for_each(|image| cluster.push(image))
         })?;
         let root = root(&cluster)?;
         let per_second = Command::new("getconf").arg("CLK_TCK").text()?.parse().context("read how many ticks a second has")?;
         let worker = Self { cluster, root, per_second };
         progress::step("brought the runtimes to the worker", || worker.bring(subjects))?;
         for subject in subjects {
-            progress::step(format_args!("ran the first pod of {}", subject.who.name()), || {
+            progress::step(format_args!("ran the first pod of {}", subject.name), || {
                 worker.scale_up(subject, 1)?;
                 worker.delete()
             })?;
@@ -90,15 +90,12 @@ impl Worker {
         let node = self.cluster.worker();
         let mut handlers = String::new();
         for subject in subjects {
-            let name = subject.who.name();
+            let name = &subject.name;
             let class = json!({ "apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass", "metadata": { "name": name }, "handler": name });
             self.cluster.apply(NAMESPACE, &class.to_string())?;
-            // runc is the node's own.
-            let Some(bundle) = subject.bundle() else { continue };
-            let place = format!("{PLACE}/{name}");
-            self.copy(bundle, &place)?;
-            let shim = subject.shim.strip_prefix(bundle).context("the shim lies outside its bundle")?;
-            write!(handlers, "\n{}", handler(name, &Path::new(&place).join(shim))).context("write a handler")?;
+            let place = Path::new(PLACE).join(name.as_str());
+            let Some(shim) = self.copy(subject, &place)? else { continue };
+            write!(handlers, "\n{}", handler(name.as_str(), &shim)).context("write a handler")?;
         }
         self.cluster.in_node(node, &["sh", "-c", "cat >> /etc/containerd/config.toml"]).input(handlers).done()?;
         self.cluster.in_node(node, &["systemctl", "restart", "containerd"]).deadline(NODE).done()?;
@@ -106,21 +103,47 @@ impl Worker {
         self.cluster.kubectl().args(ready).deadline(NODE * 2).done()
     }
 
-    /// Copies a bundle into the node, without what only compiles.
-    fn copy(&self, bundle: &Path, place: &str) -> Result<()> {
-        let folder = tempfile::tempdir().context("make a folder for an archive")?;
-        let archive = folder.path().join("bundle.tar");
-        Command::new("tar")
-            .args(["--create", "--exclude=./compile", "--file"])
-            .arg(&archive)
-            .arg("--directory")
-            .arg(bundle)
-            .arg(".")
-            .done()?;
+    /// Copies a subject's files into the folder `place` of the node; returns the shim's path there. None if the node's
+    /// containerd came with the shim.
+    fn copy(&self, subject: &Subject, place: &Path) -> Result<Option<PathBuf>> {
+        let Some(Copied { folder, entry, shim }) = copied(subject)? else { return Ok(None) };
+        let draft = tempfile::tempdir().context("make a folder for an archive")?;
+        let archive = draft.path().join("subject.tar");
+        // A bundle keeps its links, and what only compiles stays here. An executable may be a link to its file.
+        let options =
+            ["--create", "--exclude=./compile"].into_iter().chain((subject.files == Files::Executable).then_some("--dereference"));
+        Command::new("tar").args(options).arg("--file").arg(&archive).arg("--directory").arg(folder).arg(entry).done()?;
         let bytes = fs::read(&archive).with_context(|| format!("read {}", archive.display()))?;
         let unpack = "mkdir -p \"$0\" && tar --extract --directory \"$0\" --no-same-owner --file -";
-        self.cluster.in_node(self.cluster.worker(), &["sh", "-c", unpack, place]).input(bytes).deadline(NODE).done()
+        let node = self.cluster.worker();
+        self.cluster.in_node(node, &["sh", "-c", unpack, &place.display().to_string()]).input(bytes).deadline(NODE).done()?;
+        Ok(Some(place.join(shim)))
     }
+}
+
+/// The part of a folder that is copied to the node.
+#[derive(Debug, PartialEq, Eq)]
+struct Copied<'a> {
+    folder: &'a Path,
+    entry: &'a Path,
+    /// The shim, from that folder.
+    shim: &'a Path,
+}
+
+/// Returns what has to be copied for a subject; none if its shim comes with containerd.
+fn copied(subject: &Subject) -> Result<Option<Copied<'_>>> {
+    let shim = subject.shim.as_path();
+    Ok(match &subject.files {
+        Files::WithContainerd => None,
+        Files::Bundle(folder) => {
+            let shim = shim.strip_prefix(folder).context("the shim lies outside its bundle")?;
+            Some(Copied { folder, entry: Path::new("."), shim })
+        }
+        Files::Executable => {
+            let (folder, name) = shim.parent().zip(shim.file_name()).with_context(|| format!("{} is not a file", shim.display()))?;
+            Some(Copied { folder, entry: Path::new(name), shim: Path::new(name) })
+        }
+    })
 }
 
 /// A handler in the node's configuration of containerd, which is of the second schema.
@@ -131,7 +154,7 @@ fn handler(name: &str, shim: &Path) -> String {
 
 /// `pods` of what does nothing, all on `node`.
 fn deployment(subject: &Subject, pods: usize, node: &str) -> Value {
-    let program = programs::program(subject.who, Does::Idle);
+    let program = programs::program(subject.workload, Does::Idle);
     json!({
         "apiVersion": "apps/v1",
         "kind": "Deployment",
@@ -142,7 +165,7 @@ fn deployment(subject: &Subject, pods: usize, node: &str) -> Value {
             "template": {
                 "metadata": { "labels": { "app": NAME } },
                 "spec": {
-                    "runtimeClassName": subject.who.name(),
+                    "runtimeClassName": subject.name,
                     "nodeSelector": { "kubernetes.io/hostname": node },
                     "containers": [{ "name": "idle", "image": format!("{REGISTRY}/{}", program.image), "command": program.words }],
                 },
@@ -169,17 +192,33 @@ fn root(cluster: &Cluster) -> Result<i32> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench::report::Who;
+    use crate::bench::programs::Workload;
+    use crate::bench::subject::name::SubjectName;
+
+    fn subject(files: Files) -> Subject {
+        Subject { name: SubjectName::Ours, shim: "/b/bin/shim".into(), files, workload: Workload::Rootfs }
+    }
 
     #[test]
     fn a_deployments_pods_are_of_the_subjects_class_and_on_the_worker() {
-        let subject = Subject { who: Who::Ours, shim: "/b/bin/shim".into() };
-        let deployment = deployment(&subject, 60, "w");
+        let deployment = deployment(&subject(Files::Executable), 60, "w");
         assert_eq!(deployment["spec"]["replicas"], 60);
         let spec = &deployment["spec"]["template"]["spec"];
         assert_eq!(spec["runtimeClassName"], "ours");
         assert_eq!(spec["nodeSelector"]["kubernetes.io/hostname"], "w");
         assert_eq!(spec["containers"][0]["command"][0], "/app.wasm");
+    }
+
+    #[test]
+    fn node_gets_a_bundle_whole_and_another_shim_by_its_executable() {
+        for (files, expected) in [
+            (Files::WithContainerd, None),
+            (Files::Bundle("/b".into()), Some(["/b", ".", "bin/shim"])),
+            (Files::Executable, Some(["/b/bin", "shim", "shim"])),
+        ] {
+            let expected = expected.map(|parts| parts.map(Path::new)).map(|[folder, entry, shim]| Copied { folder, entry, shim });
+            assert_eq!(copied(&subject(files)).unwrap(), expected);
+        }
     }
 
     #[test]

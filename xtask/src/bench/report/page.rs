@@ -21,8 +21,9 @@ two medians. All samples are in the files of [docs/benchmarks](benchmarks).
 | ours | this checkout's runtime; it runs a Wasm module that does the same |
 
 Take them again with `cargo run --release --package xtask -- bench`, which measures what is published, or with `cargo
-xtask bench`, which measures what tests run on and compiles less; `--help` lists what can be made shorter. It runs as root,
-has everything in a cell of its own and removes it, and never fails for a figure.
+xtask bench`, which measures what tests run on and compiles less; `--help` lists what can be made shorter. `--peer` adds a
+shim of another project as a subject. It runs as root, has everything in a cell of its own and removes it, and never
+fails for a figure.
 ";
 
 /// The page for these reports.
@@ -49,7 +50,7 @@ fn section(report: &Report) -> Vec<String> {
     lines.extend(table::lines(report));
     lines.push(String::new());
     for part in parts {
-        lines.push(format!("- {}: {}", part.who.name(), part.what));
+        lines.push(format!("- {}: {}", part.name, part.what));
     }
     lines.extend(notes.iter().map(|note| format!("- {note}")));
     lines

@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, Result};
 
-use super::{Bench, Figure, Report, Who, table};
+use super::{Bench, Figure, Report, SubjectName, table};
 
 /// The marks, which are comments of Markdown.
 const BEGIN: &str = "<!-- measured: written by `cargo xtask bench --record` -->";
@@ -33,11 +33,11 @@ fn lines(reports: &[Report]) -> Vec<String> {
     lines.extend(SHOWN.iter().filter_map(|(bench, name, called)| {
         let report = reports.iter().find(|report| report.bench == *bench)?;
         let figure = report.figures.iter().find(|figure| figure.name == *name)?;
-        Some(format!("| {called} | {} | {} |", median(figure, Who::Runc)?, median(figure, Who::Ours)?))
+        Some(format!("| {called} | {} | {} |", median(figure, &SubjectName::Runc)?, median(figure, &SubjectName::Ours)?))
     }));
     lines
 }
 
-fn median(figure: &Figure, who: Who) -> Option<String> {
-    Some(format!("{}{}", table::number(figure.series.get(&who)?.summary.median), figure.unit.sign()))
+fn median(figure: &Figure, name: &SubjectName) -> Option<String> {
+    Some(format!("{}{}", table::number(figure.series.get(name)?.summary.median), figure.unit.sign()))
 }

@@ -1,21 +1,23 @@
 //! One bench's figures as a Markdown table.
 
-use super::{Figure, Report, Series, Target, Unit, Verdict, Who};
+use super::{Figure, Report, Series, SubjectName, Target, Unit, Verdict};
 use crate::bench::statistics::Summary;
 
 /// The table's lines: a row for each figure, a column for each subject.
 pub(crate) fn lines(report: &Report) -> Vec<String> {
-    let whos: Vec<Who> = report.parts.iter().map(|part| part.who).collect();
-    let others: Vec<Who> = whos.iter().copied().filter(|who| *who != Who::Runc && whos.contains(&Who::Runc)).collect();
+    let names: Vec<&SubjectName> = report.parts.iter().map(|part| &part.name).collect();
+    // The subjects that are compared with runc.
+    let mut others = names.clone();
+    others.retain(|name| **name != SubjectName::Runc && names.contains(&&SubjectName::Runc));
     let mut head = vec!["figure".to_owned()];
-    head.extend(whos.iter().map(|who| who.name().to_owned()));
-    head.extend(others.iter().map(|who| format!("{} ÷ runc", who.name())));
+    head.extend(names.iter().map(ToString::to_string));
+    head.extend(others.iter().map(|name| format!("{name} ÷ runc")));
     head.push("target".to_owned());
     let mut lines = vec![row(&head), row(&vec!["---".to_owned(); head.len()])];
     for figure in &report.figures {
         let mut cells = vec![figure.name.clone()];
-        cells.extend(whos.iter().map(|who| figure.series.get(who).map_or_else(|| "–".to_owned(), |series| value(series, figure.unit))));
-        cells.extend(others.iter().map(|who| ratio(figure.series.get(who))));
+        cells.extend(names.iter().map(|name| figure.series.get(name).map_or_else(|| "–".to_owned(), |series| value(series, figure.unit))));
+        cells.extend(others.iter().map(|name| ratio(figure.series.get(name))));
         cells.push(target(figure));
         lines.push(row(&cells));
     }

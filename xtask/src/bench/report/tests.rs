@@ -14,19 +14,19 @@ fn machine() -> Machine {
     }
 }
 
-fn samples(all: &[(Who, &[f64])]) -> BTreeMap<Who, Vec<f64>> {
-    all.iter().map(|(who, samples)| (*who, samples.to_vec())).collect()
+fn samples(all: &[(SubjectName, &[f64])]) -> BTreeMap<SubjectName, Vec<f64>> {
+    all.iter().map(|(name, samples)| (name.clone(), samples.to_vec())).collect()
 }
 
 fn report(figures: Vec<Figure>) -> Report {
-    let part = |who, what: &str| Part { who, what: what.to_owned() };
+    let part = |name, what: &str| Part { name, what: what.to_owned() };
     Report {
         bench: Bench::Start,
         command: "cargo xtask bench start".to_owned(),
         date: "2026-01-31".to_owned(),
         commit: "0123456".to_owned(),
         machine: machine(),
-        parts: vec![part(Who::Runc, "runc 1.1"), part(Who::Ours, "0.1.0")],
+        parts: vec![part(SubjectName::Runc, "runc 1.1"), part(SubjectName::Ours, "0.1.0")],
         notes: vec!["pods have the machine's network".to_owned()],
         figures,
     }
@@ -34,8 +34,12 @@ fn report(figures: Vec<Figure>) -> Report {
 
 #[test]
 fn a_page_looks_like_this() {
-    let run = Figure::of("ctr run", Unit::Milliseconds, &samples(&[(Who::Runc, &[100.0, 120.0, 110.0]), (Who::Ours, &[40.0, 48.0, 33.0])]));
-    let processes = Figure::of("processes", Unit::Count, &samples(&[(Who::Ours, &[1.0])]));
+    let run = Figure::of(
+        "ctr run",
+        Unit::Milliseconds,
+        &samples(&[(SubjectName::Runc, &[100.0, 120.0, 110.0]), (SubjectName::Ours, &[40.0, 48.0, 33.0])]),
+    );
+    let processes = Figure::of("processes", Unit::Count, &samples(&[(SubjectName::Ours, &[1.0])]));
     let page = page::text(&[report(vec![run.target(Target::Ratio(0.4)), processes.target(Target::Value(1.0))])]);
     let (_, section) = page.split_once("## ").unwrap();
     assert_eq!(
@@ -51,29 +55,49 @@ fn a_page_looks_like_this() {
 }
 
 #[test]
+fn table_has_a_column_for_a_peer_and_one_for_its_ratio_to_runc() {
+    let peer = SubjectName::try_from("foo".to_owned()).unwrap();
+    let all = samples(&[(SubjectName::Runc, &[100.0]), (peer.clone(), &[50.0]), (SubjectName::Ours, &[40.0])]);
+    let figures =
+        vec![Figure::of("create", Unit::Milliseconds, &all), Figure::of("delete", Unit::Count, &samples(&[(peer.clone(), &[1.0])]))];
+    let part = |name| Part { name, what: String::new() };
+    let report = Report { parts: vec![part(SubjectName::Runc), part(peer), part(SubjectName::Ours)], ..report(figures) };
+    assert_eq!(
+        table::lines(&report),
+        [
+            "| figure | runc | foo | ours | foo ÷ runc | ours ÷ runc | target |",
+            "| --- | --- | --- | --- | --- | --- | --- |",
+            "| create | 100 ms | 50.0 ms | 40.0 ms | 0.50 | 0.40 |  |",
+            "| delete | – | 1.00 | – | – | – |  |",
+        ]
+    );
+}
+
+#[test]
 fn a_page_without_runs_says_so() {
     assert!(page::text(&[]).ends_with("No run has been recorded.\n"));
 }
 
 #[test]
 fn a_target_is_missed_by_the_median_and_unknown_without_who_it_is_measured_by() {
-    let figure = |all: &[(Who, &[f64])], target| Figure::of("f", Unit::Seconds, &samples(all)).target(target).verdict();
-    assert_eq!(figure(&[(Who::Ours, &[1.0, 3.0, 9.0])], Target::Value(2.0)), Some(Verdict::Missed));
-    assert_eq!(figure(&[(Who::Ours, &[1.0, 2.0, 9.0])], Target::Value(2.0)), Some(Verdict::Reached));
-    assert_eq!(figure(&[(Who::Ours, &[1.0])], Target::Ratio(2.0)), Some(Verdict::Unknown));
-    assert_eq!(figure(&[(Who::Runc, &[1.0])], Target::Value(2.0)), Some(Verdict::Unknown));
+    let figure = |all: &[(SubjectName, &[f64])], target| Figure::of("f", Unit::Seconds, &samples(all)).target(target).verdict();
+    assert_eq!(figure(&[(SubjectName::Ours, &[1.0, 3.0, 9.0])], Target::Value(2.0)), Some(Verdict::Missed));
+    assert_eq!(figure(&[(SubjectName::Ours, &[1.0, 2.0, 9.0])], Target::Value(2.0)), Some(Verdict::Reached));
+    assert_eq!(figure(&[(SubjectName::Ours, &[1.0])], Target::Ratio(2.0)), Some(Verdict::Unknown));
+    assert_eq!(figure(&[(SubjectName::Runc, &[1.0])], Target::Value(2.0)), Some(Verdict::Unknown));
 }
 
 #[test]
 fn who_has_no_samples_is_not_in_the_figure() {
-    let figure = Figure::of("f", Unit::Count, &samples(&[(Who::Runc, &[]), (Who::Ours, &[1.0])]));
-    assert_eq!(figure.series.keys().collect::<Vec<_>>(), [&Who::Ours]);
+    let figure = Figure::of("f", Unit::Count, &samples(&[(SubjectName::Runc, &[]), (SubjectName::Ours, &[1.0])]));
+    assert_eq!(figure.series.keys().collect::<Vec<_>>(), [&SubjectName::Ours]);
 }
 
 #[test]
 fn what_is_written_is_read_back() {
     let folder = tempfile::tempdir().unwrap();
-    let figure = Figure::of("f", Unit::Mebibytes, &samples(&[(Who::Runc, &[2.0]), (Who::Ours, &[1.0])])).target(Target::Value(0.7));
+    let figure =
+        Figure::of("f", Unit::Mebibytes, &samples(&[(SubjectName::Runc, &[2.0]), (SubjectName::Ours, &[1.0])])).target(Target::Value(0.7));
     let report = report(vec![figure]);
     report.write(folder.path()).unwrap();
     assert_eq!(Report::all_in(folder.path()).unwrap(), [report]);
