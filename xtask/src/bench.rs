@@ -34,12 +34,13 @@ mod report;
 
 use ground::{Cgroups, Ground};
 use machine::Machine;
-use report::{Bench, Figure, Report, page, readme, table};
+use report::{Bench, Figure, Report, page, readme, recorded, table};
 use subject::peer::{self, Peer};
 use subject::{BuiltIn, Field};
 
-/// Where recorded reports lie, and the page that is made of them.
-const RECORDED: &str = "docs/benchmarks";
+/// The folder of all samples, which git ignores; the recorded runs, and the page that is made of them.
+const SAMPLES: &str = "target/bench";
+const RECORDED: &str = "docs/benchmarks.json";
 const PAGE: &str = "docs/benchmarks.md";
 const README: &str = "README.md";
 
@@ -60,7 +61,7 @@ pub(crate) struct Args {
     /// Measures the runtime bundle in this folder as ours, in place of this checkout's
     #[arg(long, value_name = "DIR")]
     bundle: Option<PathBuf>,
-    /// Also writes the figures into docs/benchmarks and docs/benchmarks.md, and a few into the README
+    /// Also writes the figures into docs/benchmarks.json and docs/benchmarks.md, and a few into the README
     #[arg(long)]
     record: bool,
     #[command(flatten)]
@@ -151,14 +152,14 @@ impl Frame {
             figures,
         };
         table::lines(&report).iter().for_each(progress::say);
-        let folder = setup::repository().join("target/bench");
+        let folder = setup::repository().join(SAMPLES);
         report.write(&folder)?;
         progress::say(format_args!("wrote {}", folder.join(format!("{}.json", bench.name())).display()));
         if record {
             let recorded = setup::repository().join(RECORDED);
-            report.write(&recorded)?;
+            let reports = recorded::with(recorded::read(&recorded)?, &report);
+            recorded::write(&recorded, &reports)?;
             let page = setup::repository().join(PAGE);
-            let reports = Report::all_in(&recorded)?;
             std::fs::write(&page, page::text(&reports)).with_context(|| format!("write {}", page.display()))?;
             let readme = setup::repository().join(README);
             let text = std::fs::read_to_string(&readme).with_context(|| format!("read {}", readme.display()))?;

@@ -1,6 +1,7 @@
 //! The figures of a run: as JSON, and as a table.
 //!
 //! * [`table`]: one bench's figures as Markdown.
+//! * [`recorded`]: docs/benchmarks.json, the recorded runs.
 //! * [`page`]: docs/benchmarks.md, made of all that was recorded.
 //! * [`readme`]: the README's few figures, of the same.
 
@@ -17,6 +18,7 @@ use super::subject::name::SubjectName;
 
 pub(super) mod page;
 pub(super) mod readme;
+pub(super) mod recorded;
 pub(super) mod table;
 
 /// What is measured.
@@ -113,7 +115,8 @@ pub(super) struct Series {
     /// Round by round divided by runc's, where runc was measured too.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) to_runc: Option<Summary>,
-    /// In the order of the rounds.
+    /// In the order of the rounds. Recorded runs have none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) samples: Vec<f64>,
 }
 
@@ -181,27 +184,13 @@ pub(super) struct Report {
 }
 
 impl Report {
-    /// Writes it as JSON into `folder`, under the bench's name.
+    /// Writes it as JSON into `folder`, under the bench's name, with all samples.
     pub(super) fn write(&self, folder: &Path) -> Result<()> {
         fs::create_dir_all(folder).with_context(|| format!("make {}", folder.display()))?;
         let file = folder.join(format!("{}.json", self.bench.name()));
         let mut text = serde_json::to_string_pretty(self).context("write a report")?;
         text.push('\n');
         fs::write(&file, text).with_context(|| format!("write {}", file.display()))
-    }
-
-    /// The reports that `folder` holds, in the order in which the benches are named.
-    pub(super) fn all_in(folder: &Path) -> Result<Vec<Self>> {
-        let mut reports = Vec::new();
-        for bench in [Bench::Start, Bench::Density, Bench::Burst, Bench::Churn] {
-            let file = folder.join(format!("{}.json", bench.name()));
-            match fs::read(&file) {
-                Ok(text) => reports.push(serde_json::from_slice(&text).with_context(|| format!("read {}", file.display()))?),
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-                Err(error) => return Err(error).with_context(|| format!("read {}", file.display())),
-            }
-        }
-        Ok(reports)
     }
 }
 

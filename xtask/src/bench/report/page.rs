@@ -13,7 +13,7 @@ what carries over are the ratios, because all subjects run in the same minutes o
 within each round, and each round begins with another one.
 
 A cell holds the median and, in brackets, the quartiles. A ratio is the median of the rounds' ratios, not the ratio of
-two medians. All samples are in the files of [docs/benchmarks](benchmarks).
+two medians. The same numbers are in [benchmarks.json](benchmarks.json); each run writes all samples to `target/bench`.
 
 | subject | what it is |
 | --- | --- |

@@ -100,14 +100,37 @@ fn what_is_written_is_read_back() {
         Figure::of("f", Unit::Mebibytes, &samples(&[(SubjectName::Runc, &[2.0]), (SubjectName::Ours, &[1.0])])).target(Target::Value(0.7));
     let report = report(vec![figure]);
     report.write(folder.path()).unwrap();
-    assert_eq!(Report::all_in(folder.path()).unwrap(), [report]);
+    let text = fs::read(folder.path().join("start.json")).unwrap();
+    assert_eq!(serde_json::from_slice::<Report>(&text).unwrap(), report);
+}
+
+#[test]
+fn recorded_run_replaces_that_of_its_bench_and_has_no_samples() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("benchmarks.json");
+    assert_eq!(recorded::read(&file).unwrap(), []);
+    let run = |bench, value: f64| {
+        let figure = Figure::of("f", Unit::Count, &samples(&[(SubjectName::Runc, &[2.0]), (SubjectName::Ours, &[value])]));
+        Report { bench, ..report(vec![figure]) }
+    };
+    let mut runs = Vec::new();
+    for run in [run(Bench::Churn, 3.0), run(Bench::Start, 1.0), run(Bench::Start, 4.0)] {
+        runs = recorded::with(runs, &run);
+    }
+    recorded::write(&file, &runs).unwrap();
+    let found = recorded::read(&file).unwrap();
+    assert_eq!(found, runs);
+    assert_eq!(found.iter().map(|run| run.bench).collect::<Vec<_>>(), [Bench::Start, Bench::Churn]);
+    let ours = &found[0].figures[0].series[&SubjectName::Ours];
+    assert_eq!((ours.summary.median.to_string(), ours.samples.len()), ("4".to_owned(), 0));
+    assert_eq!(ours.to_runc.unwrap().median.to_string(), "2");
 }
 
 #[test]
 fn the_recorded_pages_and_the_readmes_figures_are_those_of_the_recorded_runs() {
     let repository = crate::setup::repository();
     let read = |name: &str| fs::read_to_string(repository.join(name)).unwrap();
-    let reports = Report::all_in(&repository.join("docs/benchmarks")).unwrap();
+    let reports = recorded::read(&repository.join("docs/benchmarks.json")).unwrap();
     assert_eq!(read("docs/benchmarks.md"), page::text(&reports));
     let text = read("README.md");
     assert_eq!(text, readme::with_figures(&text, &reports).unwrap());
