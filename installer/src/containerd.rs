@@ -44,6 +44,8 @@ use installer_protocol::layout::{Configuration, Restarter};
 use installer_protocol::settings::Sandboxer;
 use installer_protocol::{Mode, Settings};
 
+use crate::entry;
+
 pub mod version;
 pub mod error;
 pub mod facts;
@@ -77,12 +79,23 @@ const COMPLAINT: usize = 400;
 pub struct Handler {
     /// Its name: what a RuntimeClass says.
     pub name: String,
-    /// The launcher's absolute path on the host.
+    /// The launcher's absolute path on the host. A path through an [`entry`] means that the options are in its file.
     pub launcher: String,
     /// Whether systemd sets up the cgroups of its containers.
     pub systemd_cgroup: bool,
     /// What is chosen of it.
     pub settings: Settings,
+}
+
+impl Handler {
+    /// The options table in containerd's configuration; none where an entry's file has the options.
+    fn options_table(&self) -> Option<Vec<(&'static str, String)>> {
+        if entry::is_entry(&self.launcher) {
+            return None;
+        }
+        let chosen = self.settings.options().into_iter().map(|(key, value)| (key, value.to_string()));
+        Some([("SystemdCgroup", self.systemd_cgroup.to_string())].into_iter().chain(chosen).collect())
+    }
 }
 
 /// One file of the host, before and after.
@@ -151,7 +164,7 @@ pub struct Dumped {
 /// When the node's containerd cannot be told so, or knows a handler of that name that we did not write.
 pub fn propose(facts: &Facts, handler: &Handler, record: Option<&Record>) -> Result<Proposal, ConfigError> {
     check(handler)?;
-    chosen(facts.version, handler.settings)?;
+    chosen(facts.version, handler)?;
     let name = &handler.name;
     if facts.mode == Mode::Preinstalled {
         let record = Record { handler: name.clone(), settings: handler.settings, files: Vec::new(), made_folders: Vec::new() };
@@ -217,13 +230,13 @@ impl Restart {
 }
 
 /// Whether a containerd of this version does what is chosen of a handler.
-fn chosen(version: Version, settings: Settings) -> Result<(), ConfigError> {
+fn chosen(version: Version, handler: &Handler) -> Result<(), ConfigError> {
     let is_at_least = |major, minor| (version.major, version.minor) >= (major, minor);
-    // containerd 1.6 knows options of runc only.
-    if !settings.options().is_empty() && !is_at_least(1, 7) {
+    // containerd 1.6 passes on a table of runc's alone.
+    if !handler.settings.options().is_empty() && handler.options_table().is_some() && !is_at_least(1, 7) {
         return Err(ConfigError::OptionsUnread { version });
     }
-    match settings.sandboxer {
+    match handler.settings.sandboxer {
         Sandboxer::Shim if !is_at_least(2, 4) => Err(ConfigError::SandboxerTooOld { version }),
         Sandboxer::Shim | Sandboxer::PodSandbox => Ok(()),
     }

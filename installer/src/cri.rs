@@ -31,7 +31,7 @@ const CALL: Duration = Duration::from_secs(30);
 const START: Duration = Duration::from_mins(2);
 /// How long one attempt may take to find out whether containerd is ready.
 const LOOK: Duration = Duration::from_secs(5);
-/// How long a sandbox may refuse to be removed.
+/// How long a sandbox or a container may refuse to be removed.
 const REMOVAL: Duration = Duration::from_secs(15);
 /// The pause between two looks, or two attempts.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -129,6 +129,27 @@ impl Cri {
             }
         }
         Ok(())
+    }
+
+    /// The containers that have these labels, also those whose sandbox is gone.
+    pub(crate) async fn containers(&self, labels: BTreeMap<String, String>) -> Result<Vec<message::Container>, CriError> {
+        let filter = Some(message::ContainerFilter { label_selector: labels });
+        let answer: message::ListContainersResponse = self.call(CALL, "ListContainers", message::ListContainersRequest { filter }).await?;
+        Ok(answer.containers)
+    }
+
+    /// Ends a container and removes it. One that is not there is removed. containerd refuses to remove what it is just
+    /// starting, or removing for another caller, so it is asked again for a while.
+    pub(crate) async fn remove_container(&self, id: &str) -> Result<(), CriError> {
+        let start = Instant::now();
+        loop {
+            let request = message::ContainerId { container_id: id.to_owned() };
+            match self.call::<_, message::Empty>(CALL, "RemoveContainer", request).await {
+                Err(error) if error.is_not_found() => return Ok(()),
+                Err(CriError::Answer { .. }) if start.elapsed() < REMOVAL => tokio::time::sleep(PAUSE).await,
+                ended => return ended.map(drop),
+            }
+        }
     }
 
     /// Makes a container in a sandbox; its id.

@@ -98,7 +98,7 @@ fn attempt(job: &Job<'_>, record: &mut Record, progress: &mut Progress) -> Resul
     // From here on there is something on the node that a removal has to know of.
     change::save(job, record)?;
     progress.enter(Stage::Artifact, "the node can be used");
-    let placed = artifact::run(job, record)?;
+    let placed = artifact::run(job, record, systemd_cgroup)?;
     let wish = Wish { handler: job.request.handler.clone(), launcher: placed.launcher.clone(), systemd_cgroup };
     progress.enter(Stage::Configure, &format!("{}: {:?}", placed.installed.path, placed.change));
     if record.pending.is_none() {
@@ -136,7 +136,7 @@ fn restarted(job: &Job<'_>, record: &mut Record, progress: &mut Progress, facts:
 fn cleaned(job: &Job<'_>, progress: &Progress, wish: &Wish, installed: &Installed) -> String {
     let kept = HostPath::new(&installed.path).map_err(|error| Failure { reason: Reason::HostFiles, error: error.into() });
     let message = format!("handler {} runs guests on version {} in {}", wish.handler, installed.version, installed.path);
-    match kept.and_then(|kept| clean::run(job, &kept)) {
+    match kept.and_then(|kept| clean::run(job, &kept, &wish.launcher)) {
         Ok(removed) => {
             progress.leave(&list(&removed));
             message

@@ -5,7 +5,8 @@
 //! 1. [`host`]: the host's files below one root, its programs, its lock; [`files`] writes them so that a crash leaves
 //!    the old file or the new one.
 //! 2. [`detect`]: which distribution the host is, and what its containerd is like: facts as a value.
-//! 3. [`fetch`], [`unpack`]: the runtime's archive, proven by its digest, as a folder in its place.
+//! 3. [`fetch`], [`unpack`]: the runtime's archive, proven by its digest, as a folder in its place; [`entry`]: the
+//!    handler's options in a file beside a link to the launcher.
 //! 4. [`containerd`]: containerd's configuration: what is to be edited, and the proof that nothing else changes. Pure,
 //!    but for asking the host's own containerd.
 //! 5. [`systemd_client`]: restarts units through systemd's private socket.
@@ -23,6 +24,7 @@ pub mod files;
 pub mod detect;
 pub mod fetch;
 pub mod unpack;
+pub mod entry;
 pub mod containerd;
 pub mod cri;
 pub mod smoke;

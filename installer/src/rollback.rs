@@ -94,9 +94,9 @@ fn freed(job: &Job<'_>, record: &Record) -> bool {
     if record.active.as_ref().is_some_and(|active| active.installed == tried.installed) {
         return false;
     }
-    let Ok(used) = clean::containers(job) else { return false };
+    let Ok(used) = clean::in_use(job) else { return false };
     let Ok(folder) = HostPath::new(&tried.installed.path) else { return false };
-    if used.iter().any(|container| container.uses(&folder)) {
+    if used.contains(folder.name()) {
         return false;
     }
     job.node.root.locate(&folder).is_ok_and(|place| files::remove_tree(&place).is_ok())

@@ -25,7 +25,7 @@ const CODE: i32 = 42;
 const LINE: &str = "the smoke guest ran on this node";
 /// Where the installer's image holds it.
 const GUEST: &str = "/smoke.wasm";
-/// The label of a smoke test's sandbox; the value is the runtime's name.
+/// The label of a smoke test's sandbox and container; the value is the runtime's name.
 const LABEL: &str = "runtime.wasmedge.dev/smoke";
 /// Part of the sandbox's name only: no such namespace has to exist.
 const NAMESPACE: &str = "wasmedge-system";
@@ -138,7 +138,7 @@ pub async fn run(cri: &Cri, smoke: &Smoke) -> Result<Passed, SmokeError> {
     let ended = ended.unwrap_or_else(|_| Err(SmokeError::TimedOut { limit: smoke.limit, said: tail(&read(&log)) }));
     // What is left takes some memory and does no harm; the next test removes it first.
     if let Err(error) = remove_leftovers(cri, &smoke.runtime).await {
-        tracing::warn!(error = %error, "the smoke guest's sandbox stays behind");
+        tracing::warn!(error = %error, "the smoke guest's sandbox or container stays behind");
     }
     if let Err(error) = std::fs::remove_file(&log)
         && error.kind() != io::ErrorKind::NotFound
@@ -149,10 +149,16 @@ pub async fn run(cri: &Cri, smoke: &Smoke) -> Result<Passed, SmokeError> {
 }
 
 /// Removes what a smoke test of `runtime` left behind when its installer was killed; how many sandboxes that were.
+///
+/// A container may be left without its sandbox: a sandbox that is removed while containerd creates a container in it takes
+/// along the containers that are there, and this one is there a moment later.
 pub async fn remove_leftovers(cri: &Cri, runtime: &str) -> Result<usize, CriError> {
     let left = cri.sandboxes(labels(runtime)).await?;
     for sandbox in &left {
         cri.remove_sandbox(&sandbox.id).await?;
+    }
+    for container in cri.containers(labels(runtime)).await? {
+        cri.remove_container(&container.id).await?;
     }
     Ok(left.len())
 }
@@ -213,7 +219,7 @@ struct End {
 /// Runs the guest in a sandbox, to its end.
 async fn guest(cri: &Cri, smoke: &Smoke, sandbox: &str, config: PodSandboxConfig) -> Result<End, CriError> {
     let request =
-        CreateContainerRequest { pod_sandbox_id: sandbox.to_owned(), config: Some(container(&smoke.image)), sandbox_config: Some(config) };
+        CreateContainerRequest { pod_sandbox_id: sandbox.to_owned(), config: Some(container(smoke)), sandbox_config: Some(config) };
     let id = cri.create_container(request).await?;
     cri.start_container(&id).await?;
     loop {
@@ -290,12 +296,13 @@ fn cgroup_parent(driver: CgroupDriver) -> &'static str {
     }
 }
 
-fn container(image: &str) -> ContainerConfig {
+fn container(smoke: &Smoke) -> ContainerConfig {
     let security_context = Some(LinuxContainerSecurityContext { namespace_options: Some(namespaces()) });
     ContainerConfig {
         metadata: Some(ContainerMetadata { name: "smoke".to_owned() }),
-        image: Some(ImageSpec { image: image.to_owned() }),
+        image: Some(ImageSpec { image: smoke.image.clone() }),
         command: vec![GUEST.to_owned()],
+        labels: labels(&smoke.runtime),
         log_path: LOG.to_owned(),
         linux: Some(LinuxContainerConfig { security_context }),
     }

@@ -59,6 +59,8 @@ pub struct Unpacked {
     pub name: String,
     /// The runtime's version.
     pub version: String,
+    /// Whether its launcher reads runtime options from a file.
+    pub options_file: bool,
     /// What had to be done.
     pub change: Change,
 }
@@ -182,7 +184,8 @@ pub fn find(shelf: &Path, name: &str, expected: &Expect) -> Result<Unpacked, Dam
     let manifest = manifest.filter(|manifest| manifest.must_be_for(&expected.architecture).is_ok());
     let manifest = manifest.ok_or_else(|| Damage::Changed(MANIFEST.to_owned()))?;
     verify::compare(&path, &manifest, &text)?;
-    Ok(Unpacked { path, name: name.to_owned(), version: manifest.version, change: Change::None })
+    let options_file = manifest.options_file;
+    Ok(Unpacked { path, name: name.to_owned(), version: manifest.version, options_file, change: Change::None })
 }
 
 /// Makes the folder of `archive` on `shelf`, or proves that it is there.
@@ -198,7 +201,8 @@ pub fn unpack(archive: &Path, expected: &Expect, shelf: &Path) -> Result<Unpacke
     manifest.must_be_for(&expected.architecture)?;
     let name = folder_name(&manifest.version, &expected.sha256);
     let path = shelf.join(&name);
-    let unpacked = |change| Unpacked { path: path.clone(), name: name.clone(), version: manifest.version.clone(), change };
+    let (version, options_file) = (manifest.version.clone(), manifest.options_file);
+    let unpacked = |change| Unpacked { path: path.clone(), name: name.clone(), version: version.clone(), options_file, change };
     if path.symlink_metadata().is_err() {
         let draft = fill(archive, &manifest, &text, shelf)?;
         fs::rename(draft.path(), &path).map_err(UnpackError::host("rename to", &path))?;

@@ -16,7 +16,6 @@
 
 use std::ops::Deref;
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use container_cgroup::{Cgroup, Driver};
@@ -46,13 +45,11 @@ use crate::streams::{self, for_guest, for_native};
 use crate::task::{Body, GuestBody, PodBody, Task};
 use crate::wasi::WasiContext;
 
-/// What a container is created from.
+/// What a container is created from, beside its bundle.
 #[derive(Debug)]
 pub struct NewTask {
     /// Its id.
     pub id: String,
-    /// The bundle's folder.
-    pub bundle: PathBuf,
     /// How its root file system is mounted.
     pub rootfs: Vec<Mount>,
     /// The names of its standard streams.
@@ -65,15 +62,14 @@ pub struct NewTask {
 ///
 /// # Errors
 /// When it cannot be made; then nothing of it is left.
-pub async fn create(host: &Arc<Host>, new: NewTask) -> Result<Task, CreateError> {
-    let mut bundle = Bundle::load(&new.bundle)?;
+pub async fn create(host: &Arc<Host>, mut bundle: Bundle, new: NewTask) -> Result<Task, CreateError> {
     if let (Role::Container, Some(pod)) = (bundle.role(), bundle.sandbox().map(str::to_owned)) {
         bundle.complete(&PodFiles::below(&host.records.folder(&host.namespace, &pod)?))?;
     }
     bundle.name_launcher(&host.launcher)?;
     let cgroup = Cgroup::open(&host.hierarchies, driver(new.options), &bundle.cgroups_path())?;
     let folder = host.records.folder(&host.namespace, &new.id)?;
-    let rootfs = new.bundle.join("rootfs");
+    let rootfs = bundle.folder().join("rootfs");
     let record = Record {
         namespace: host.namespace.clone(),
         id: new.id.clone(),
@@ -124,7 +120,7 @@ fn pod(host: &Arc<Host>, bundle: &Bundle, new: NewTask) -> Result<Task, CreateEr
     let pidfd = pod.pidfd().map(process::claim).transpose()?;
     let init = Process::new(&new.id, "", new.streams);
     init.exists(pod.pid(), pidfd, None);
-    let body = Body::Pod(PodBody { held: Mutex::new(Some(pod)), processes: processes_of(bundle) });
+    let body = Body::Pod(PodBody { held: Mutex::new(Some(pod)), processes: processes_of(bundle), options: new.options });
     Ok(Task::new(new.id, bundle, body, cgroup.keep(), init))
 }
 
@@ -246,7 +242,7 @@ fn native_in(host: &Arc<Host>, bundle: &Bundle, new: &NewTask) -> Result<Made, C
     let state = host.records.folder(&host.namespace, &new.id)?;
     let systemd = driver(new.options) == Driver::Systemd;
     let processes = pods_processes(host, bundle);
-    let (id, folder, stdio) = (new.id.clone(), new.bundle.clone(), for_native(stdio));
+    let (id, folder, stdio) = (new.id.clone(), bundle.folder().to_owned(), for_native(stdio));
     let wanted = NewContainer { id, bundle: folder, state, processes, systemd, stdio };
     let process = native_container::create(wanted)?;
     let pidfd = process::claim(process.pidfd()).inspect_err(|_| {

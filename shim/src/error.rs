@@ -39,8 +39,8 @@ pub enum CreateError {
         /// Why.
         source: io::Error,
     },
-    /// The handler's options in containerd's configuration cannot be used.
-    #[error("the runtime's options in containerd's configuration cannot be used")]
+    /// The handler's options cannot be used.
+    #[error("the runtime's options cannot be used")]
     Options(#[from] OptionsError),
     /// A string that no C or WASI program can receive.
     #[error("{field}[{index}] holds a NUL byte, which no WASI program can receive: remove it from the container's definition")]

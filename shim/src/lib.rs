@@ -7,6 +7,7 @@
 //! | [`service`] | containerd's Task API → [`verbs`] |
 //! | [`verbs`] | request → verdict → deed → response and event |
 //! | [`lifecycle`] | (state, verb) → verdict |
+//! | `options` | request, bundle and pod → runtime options |
 //! | [`create`] | bundle → container |
 //! | [`bundle`] | bundle folder → the OCI spec and what Kubernetes says in annotations |
 //! | [`guest`] | command line, image and files → what to run |
@@ -32,6 +33,7 @@ pub mod service;
 mod verbs;
 pub mod lifecycle;
 pub mod create;
+mod options;
 pub mod bundle;
 pub mod guest;
 pub mod wasi;

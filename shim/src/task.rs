@@ -9,6 +9,7 @@ use container_cgroup::Cgroup;
 use native_container::{Container as Native, Processes};
 use oci_spec::runtime::{LinuxSeccomp, Process as ProcessSpec};
 use pod_sandbox::Pod;
+use shim_protocol::options::RuntimeOptions;
 use tokio::sync::RwLock;
 
 use crate::bundle::Bundle;
@@ -65,6 +66,8 @@ pub struct PodBody {
     pub held: Mutex<Option<Pod>>,
     /// Whose processes its containers see.
     pub processes: Processes,
+    /// The options that it was created with, which its containers have unless they come with their own.
+    pub options: RuntimeOptions,
 }
 
 /// A guest's container.

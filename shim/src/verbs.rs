@@ -16,13 +16,14 @@ use containerd_shim_protos::types::task::ProcessInfo;
 use guest_sandbox::rootfs::Mount;
 use host_reports::logs::About;
 use oci_spec::runtime::{LinuxResources, Process as ProcessSpec};
-use shim_protocol::options::RuntimeOptions;
 
+use crate::bundle::Bundle;
 use crate::create::{self, NewTask};
 use crate::error::{CreateError, TaskError};
 use crate::exec;
 use crate::host::Host;
 use crate::lifecycle::{State, Verb};
+use crate::options;
 use crate::process::{Exit, Process};
 use crate::task::{Body, Exec, Task};
 use end::watch;
@@ -37,19 +38,18 @@ pub(crate) async fn create(host: &Arc<Host>, request: CreateTaskRequest) -> Resu
     if !request.checkpoint.is_empty() || !request.parent_checkpoint.is_empty() {
         return Err(TaskError::Unserved { what: "starting from a checkpoint" });
     }
-    let options = request.options.as_ref().map(|any| RuntimeOptions::decode(&any.type_url, &any.value)).transpose();
-    let options = options.map_err(CreateError::from)?.unwrap_or_default();
+    let bundle = Bundle::load(Path::new(&request.bundle))?;
+    let options = options::for_container(host, &request, &bundle)?;
     let reservation = host.reserve(&request.id, options.max_containers.map(Into::into))?;
     host.logs.attach(&request.id, Path::new(&request.bundle));
     let new = NewTask {
         id: request.id.clone(),
-        bundle: request.bundle.clone().into(),
         rootfs: request.rootfs.iter().map(mount).collect(),
         streams: streams(&request.stdin, &request.stdout, &request.stderr, request.terminal),
         options,
     };
     // On the heap: every request that waits would hold its room, tens of kilobytes for containerd's client alone.
-    let task = match Box::pin(create::create(host, new)).await {
+    let task = match Box::pin(create::create(host, bundle, new)).await {
         Ok(task) => Arc::new(task),
         Err(error) => {
             tracing::error!(container = request.id, "cannot create: {}", crate::error::chain(&error));

@@ -44,7 +44,12 @@ enum Task {
 }
 
 fn main() -> ExitCode {
-    run(Cli::parse().task).unwrap_or_else(|error| {
+    let task = || {
+        // Before anything is opened: a cluster's servers live on with what they inherit.
+        testbed::descriptors::close_inherited()?;
+        run(Cli::parse().task)
+    };
+    task().unwrap_or_else(|error| {
         testbed::progress::say(format_args!("error: {error:#}"));
         ExitCode::FAILURE
     })

@@ -49,10 +49,10 @@ impl Subject<'_> {
     }
 }
 
-/// A handler's table. It has no key that is at its default, but for the cgroup driver: an older runtime refuses what it
-/// does not know.
+/// A handler's table. An options table in it is for a runtime that reads options from there alone, and has no key that is
+/// at its default, but for the cgroup driver: an older runtime refuses what it does not know.
 pub(super) fn handler_body(handler: &Handler, schema: Schema) -> String {
-    let Handler { name, launcher, systemd_cgroup, settings } = handler;
+    let Handler { name, launcher, systemd_cgroup: _, settings } = handler;
     let table = table_name(schema, name);
     let (runtime, launcher) = (quoted(runtime_type(handler)), quoted(launcher));
     let annotations = quoted(super::ANNOTATIONS);
@@ -64,9 +64,12 @@ pub(super) fn handler_body(handler: &Handler, schema: Schema) -> String {
         // Writing to a String cannot fail.
         let _ = writeln!(body, "  {key} = {value}");
     }
-    let _ = write!(body, "  [{table}.options]\n    SystemdCgroup = {systemd_cgroup}\n");
-    for (key, value) in settings.options() {
-        let _ = writeln!(body, "    {key} = {value}");
+    // containerd 2.4 cannot create a user namespace for a handler that has this table.
+    if let Some(options) = handler.options_table() {
+        let _ = writeln!(body, "  [{table}.options]");
+        for (key, value) in options {
+            let _ = writeln!(body, "    {key} = {value}");
+        }
     }
     body
 }

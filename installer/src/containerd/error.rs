@@ -97,7 +97,7 @@ pub enum ConfigError {
     },
     /// A containerd that keeps the options from the runtime.
     #[error(
-        "containerd {version} does not tell the runtime its options: leave spec.runtime as it is by default, or upgrade containerd to 1.7 or later"
+        "containerd {version} does not pass options to this runtime, which reads none from a file: leave spec.runtime as it is by default, install a newer runtime, or upgrade containerd to 1.7 or later"
     )]
     OptionsUnread {
         /// containerd's version.

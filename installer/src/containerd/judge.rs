@@ -103,21 +103,28 @@ impl Dump {
             (vec!["runtime_path"], text(&handler.launcher)),
             (vec!["pod_annotations"], annotations.clone()),
             (vec!["container_annotations"], annotations),
-            (vec!["options", "SystemdCgroup"], handler.systemd_cgroup.to_string()),
         ];
         let own = block::sandboxer_keys(handler.settings.sandboxer).iter();
         wanted.extend(own.map(|&(key, value)| (vec![key], value.to_owned())));
-        wanted.extend(handler.settings.options().into_iter().map(|(key, value)| (vec!["options", key], value.to_string())));
+        let options = handler.options_table();
+        wanted.extend(options.iter().flatten().map(|(key, value)| (vec!["options", *key], value.clone())));
         let of_handler = |keys: &[&str]| {
             let mut leaves = self.leaves.iter().filter(|(path, _)| runtime_of(path) == Some(name));
             leaves.find(|(path, _)| path[5..].iter().eq(keys.iter())).map(|(_, value)| value.as_str())
         };
         let wrong = wanted.iter().filter(|(keys, value)| of_handler(keys) != Some(value));
-        wrong
-            .map(|(keys, value)| {
-                format!("{} in {}.{} instead of {value}", of_handler(keys).map_or("nothing".to_owned(), shortened), name, keys.join("."))
-            })
-            .collect()
+        let wrong = wrong.map(|(keys, value)| {
+            format!("{} in {}.{} instead of {value}", of_handler(keys).map_or("nothing".to_owned(), shortened), name, keys.join("."))
+        });
+        let second = if options.is_none() { self.options_of(name) } else { Vec::new() };
+        wrong.chain(second).collect()
+    }
+
+    /// Options of the handler `name`, which another file of containerd's configuration gives it: the runtime would refuse
+    /// to start with these beside its options file.
+    fn options_of(&self, name: &str) -> Vec<String> {
+        let leaves = self.leaves.iter().filter(|(path, _)| runtime_of(path) == Some(name) && path.len() > 6 && path[5] == "options");
+        leaves.map(|(path, value)| format!("{} in {name}.{} instead of nothing", shortened(value), path[5..].join("."))).collect()
     }
 
     /// The default handler where no handler is of that name: containerd starts, and its CRI plugin does not.

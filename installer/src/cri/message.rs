@@ -169,6 +169,8 @@ pub(crate) struct ContainerConfig {
     pub(crate) image: Option<ImageSpec>,
     #[prost(string, repeated, tag = "3")]
     pub(crate) command: Vec<String>,
+    #[prost(btree_map = "string, string", tag = "9")]
+    pub(crate) labels: BTreeMap<String, String>,
     #[prost(string, tag = "11")]
     pub(crate) log_path: String,
     #[prost(message, optional, tag = "15")]
@@ -199,7 +201,32 @@ pub(crate) struct LinuxContainerSecurityContext {
     pub(crate) namespace_options: Option<NamespaceOption>,
 }
 
-/// Of `CreateContainerResponse`, `StartContainerRequest` and `ContainerStatusRequest`, which are alike.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct ListContainersRequest {
+    #[prost(message, optional, tag = "1")]
+    pub(crate) filter: Option<ContainerFilter>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct ContainerFilter {
+    #[prost(btree_map = "string, string", tag = "4")]
+    pub(crate) label_selector: BTreeMap<String, String>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct ListContainersResponse {
+    #[prost(message, repeated, tag = "1")]
+    pub(crate) containers: Vec<Container>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct Container {
+    #[prost(string, tag = "1")]
+    pub(crate) id: String,
+}
+
+/// Of `CreateContainerResponse`, `StartContainerRequest`, `ContainerStatusRequest` and `RemoveContainerRequest`, which are
+/// alike.
 #[derive(Clone, PartialEq, prost::Message)]
 pub(crate) struct ContainerId {
     #[prost(string, tag = "1")]

@@ -63,4 +63,5 @@ fn two_sandboxes_of_a_runtime_share_their_label_and_nothing_that_has_to_be_uniqu
     assert_eq!(one.labels, other.labels);
     assert_ne!(one.metadata.unwrap().uid, other.metadata.unwrap().uid);
     assert_eq!(one.log_directory, "/opt/logs");
+    assert_eq!(container(&smoke).labels, one.labels, "a container without its sandbox is found by them");
 }

@@ -1,4 +1,4 @@
-//! The runtime's folder: out of its archive, beside the versions that are there.
+//! The runtime's folder: out of its archive, beside the versions that are there; and the handler's entry beside it.
 
 use std::collections::BTreeSet;
 
@@ -6,6 +6,7 @@ use installer_protocol::report::Installed;
 use installer_protocol::{Artifact, Reason};
 
 use super::{Because as _, Failure, Job, clean};
+use crate::entry::Entry;
 use crate::host::HostPath;
 use crate::record::Record;
 use crate::unpack::{self, Change, Expect, LAUNCHER, Unpacked};
@@ -21,11 +22,12 @@ pub struct Placed {
     pub change: Change,
 }
 
-/// Proves that the runtime is there, or gets its archive and unpacks it.
+/// Proves that the runtime is there, or gets its archive and unpacks it; and makes the handler's entry, if the runtime
+/// reads options from a file. `systemd_cgroup` is the option that the node decides.
 ///
 /// # Errors
 /// When the archive cannot be had, is not the one that is expected, or finds no place.
-pub fn run(job: &Job<'_>, record: &Record) -> Result<Placed, Failure> {
+pub fn run(job: &Job<'_>, record: &Record, systemd_cgroup: bool) -> Result<Placed, Failure> {
     let Some(artifact) = &job.request.artifact else {
         return Err(Failure::new(
             Reason::InvalidRequest,
@@ -37,10 +39,18 @@ pub fn run(job: &Job<'_>, record: &Record) -> Result<Placed, Failure> {
         None => unpacked(job, artifact)?,
     };
     let folder = job.places.shelf.join(&unpacked.name);
-    let launcher = folder.join(LAUNCHER).as_str().to_owned();
+    let launcher = if unpacked.options_file {
+        let entry = Entry::new(&unpacked.name, systemd_cgroup, job.request.settings);
+        let launcher = entry.launcher(&job.places.shelf);
+        job.node.machine.about_to("make the handler's entry");
+        entry.make(&job.locate(&job.places.shelf)?).because(Reason::HostFiles, || format!("write {launcher} of the host"))?;
+        launcher
+    } else {
+        folder.join(LAUNCHER)
+    };
     Ok(Placed {
         installed: Installed { version: unpacked.version, sha256, path: folder.as_str().to_owned() },
-        launcher,
+        launcher: launcher.as_str().to_owned(),
         change: unpacked.change,
     })
 }

@@ -8,22 +8,24 @@ use installer_protocol::Reason;
 
 use super::{Because as _, Failure, Job, Places};
 use crate::detect::{self, Container};
+use crate::entry;
 use crate::files::{self, Folder};
 use crate::host::HostPath;
 use crate::record::Record;
 
-/// Removes the versions but `kept` that no container runs from, and what only an installation under way needs. Returns
-/// what was removed.
+/// Removes the versions but `kept`, and the entries but the one of `launcher`, that no container runs from, and what only
+/// an installation under way needs. Returns what was removed.
 ///
 /// # Errors
 /// When it cannot be told what is used, or something stays.
-pub fn run(job: &Job<'_>, kept: &HostPath) -> Result<Vec<String>, Failure> {
+pub fn run(job: &Job<'_>, kept: &HostPath, launcher: &str) -> Result<Vec<String>, Failure> {
     remove_tools(job)?;
     let used = in_use(job)?;
+    let entry = folder_on(&job.places.shelf, launcher);
     let mut removed = Vec::new();
     for name in names(job, &job.places.shelf)? {
         let folder = job.places.shelf.join(&name);
-        if folder != *kept && !used.contains(&name) {
+        if folder != *kept && entry != Some(name.as_str()) && !used.contains(&name) {
             remove_tree(job, &folder)?;
             removed.push(name);
         }
@@ -68,7 +70,7 @@ fn remove_empty_folders(job: &Job<'_>) -> Result<(), Failure> {
 pub fn discard(job: &Job<'_>, record: &Record) -> Result<(), Failure> {
     if let Some(active) = &record.active {
         let kept = HostPath::new(&active.installed.path).because(Reason::HostFiles, || "read the record".to_owned())?;
-        return run(job, &kept).map(|_| ());
+        return run(job, &kept, &active.wish.launcher).map(|_| ());
     }
     if !job.node.root.has(&job.places.record) {
         // Nothing was begun, so whatever is there is not ours.
@@ -89,16 +91,19 @@ pub fn containers(job: &Job<'_>) -> Result<Vec<Container>, Failure> {
     Ok(all.into_iter().filter(|container| container.uses(&job.places.shelf)).collect())
 }
 
-/// The names of the versions that containers run from.
+/// The names of the versions that containers run from, and of the entries that they were started by.
 ///
 /// # Errors
 /// As [`containers`].
 pub fn in_use(job: &Job<'_>) -> Result<BTreeSet<String>, Failure> {
     let used = containers(job)?;
-    Ok(names(job, &job.places.shelf)?
-        .into_iter()
-        .filter(|name| used.iter().any(|container| container.uses(&job.places.shelf.join(name))))
-        .collect())
+    let folders = used.iter().filter_map(|container| folder_on(&job.places.shelf, &container.program));
+    Ok(folders.flat_map(|name| [name, entry::runtime_of(name)]).map(str::to_owned).collect())
+}
+
+/// The name of the folder on the shelf that a program lies in.
+fn folder_on<'a>(shelf: &HostPath, program: &'a str) -> Option<&'a str> {
+    program.strip_prefix(shelf.as_str())?.strip_prefix('/')?.split('/').next()
 }
 
 /// The names in a folder; none where it is absent.

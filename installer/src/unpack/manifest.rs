@@ -25,6 +25,9 @@ pub struct Manifest {
     pub architecture: String,
     /// File name of the loader in `lib` that starts the host.
     pub loader: String,
+    /// Whether its launcher reads runtime options from a file ([`crate::entry`]). Older runtimes know a table alone.
+    #[serde(default)]
+    pub options_file: bool,
     /// SHA-256 of every file but the manifest itself, by its path in the folder; `-> target` for a link.
     pub files: BTreeMap<String, String>,
 }

@@ -97,6 +97,22 @@ impl Bed {
         *self.fake.bundled.borrow_mut() = archive;
     }
 
+    /// As [`Self::bundle`], with a runtime that reads options from the table in containerd's configuration alone.
+    pub(crate) fn bundle_without_options_file(&self, version: &str) {
+        let archive = archive_with(self.folder.path(), version, "good", &serde_json::json!({}));
+        *self.fake.bundled.borrow_mut() = archive;
+    }
+
+    /// The options file beside the launcher by which the last guest ran.
+    pub(crate) fn options(&self) -> String {
+        self.read(&format!("{}/options.toml", parent(self.fake.guests.borrow().last().unwrap())))
+    }
+
+    /// How many versions and entries of the runtime there are.
+    pub(crate) fn shelf(&self) -> usize {
+        fs::read_dir(self.path("/opt/wasmedge-runtime/wasmedge")).unwrap().count()
+    }
+
     pub(crate) fn host(&self) -> PathBuf {
         self.folder.path().join("host")
     }
@@ -208,6 +224,11 @@ impl Tree {
 
 /// An archive of a runtime, with its digest beside it.
 pub(crate) fn archive(folder: &Path, version: &str, launcher: &str) -> PathBuf {
+    archive_with(folder, version, launcher, &serde_json::json!({ "options_file": true }))
+}
+
+/// An archive of a runtime whose manifest says `more`.
+fn archive_with(folder: &Path, version: &str, launcher: &str, more: &serde_json::Value) -> PathBuf {
     let digest = |bytes: &[u8]| format!("{:x}", Sha256::digest(bytes));
     let files: Vec<(&str, String)> = vec![
         ("bin/containerd-shim-wasmedge-v1", format!("launcher of {version}: {launcher}")),
@@ -215,9 +236,10 @@ pub(crate) fn archive(folder: &Path, version: &str, launcher: &str) -> PathBuf {
         ("lib/ld-linux.so.2", "loader".to_owned()),
     ];
     let digests: BTreeMap<&str, String> = files.iter().map(|(path, text)| (*path, digest(text.as_bytes()))).collect();
-    let manifest =
+    let mut manifest =
         serde_json::json!({ "version": version, "architecture": std::env::consts::ARCH, "loader": "ld-linux.so.2", "files": digests });
-    let path = folder.join(format!("runtime-{version}-{}.tar.gz", launcher.len()));
+    manifest.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    let path = folder.join(format!("runtime-{version}-{}-{}.tar.gz", launcher.len(), manifest.to_string().len()));
     let mut tar = tar::Builder::new(GzEncoder::new(fs::File::create(&path).unwrap(), flate2::Compression::fast()));
     for (name, text) in [("share/manifest.json", manifest.to_string())].iter().chain(&files) {
         let mut header = tar::Header::new_gnu();

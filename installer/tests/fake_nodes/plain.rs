@@ -16,7 +16,9 @@ fn an_installation_is_proven_by_a_guest_and_tells_what_it_found() {
     assert_eq!((report.stage, report.reason, report.restart), (Stage::Clean, Reason::Done, Restart::Done));
     assert_eq!((report.host.containerd.as_str(), report.host.config_version, report.host.systemd_cgroup), ("2.1.5", 2, true));
     assert_eq!(installed.path, format!("/opt/wasmedge-runtime/wasmedge/1.0.0-{}", &installed.sha256[..12]));
-    assert_eq!(*bed.fake.guests.borrow(), [format!("{}/bin/containerd-shim-wasmedge-v1", installed.path)]);
+    let guests = bed.fake.guests.borrow();
+    let [launcher] = &guests[..] else { panic!("{guests:?}") };
+    assert!(launcher.starts_with(&format!("{}@", installed.path)) && launcher.ends_with("/containerd-shim-wasmedge-v1"), "{launcher}");
     assert!(bed.read(&report.host.config_path).contains(&installed.path));
     assert_eq!(bed.fake.serves(), ["runc", "wasmedge"]);
 }
@@ -107,8 +109,8 @@ fn a_request_says_what_the_node_does_not_show() {
     assert_eq!((report.outcome, report.reason), (Outcome::Refused, Reason::InvalidRequest));
     assert!(report.message.contains("set containerd.systemdCgroup"), "{}", report.message);
     bed.request.cgroup_driver = CgroupDriver::Cgroupfs;
-    let report = bed.installed();
-    assert!(bed.read(&report.host.config_path).contains("SystemdCgroup = false"));
+    bed.installed();
+    assert!(bed.options().contains("SystemdCgroup = false"));
 }
 
 #[test]
@@ -121,7 +123,7 @@ fn a_choice_is_a_restart_and_containers_stay() {
         bed.request.settings = Settings { log_level: LogLevel::Debug, grouping: Grouping::Pod, ..Settings::default() };
         let chosen = bed.installed();
         assert_eq!((chosen.restart, &chosen.installed), (Restart::Done, &plain.installed), "the runtime itself is the same");
-        assert!(bed.read(path).contains("log_level = \"debug\"") && bed.read(path).contains("grouping = \"pod\""));
+        assert!(bed.options().contains("log_level = \"debug\"") && bed.options().contains("grouping = \"pod\""));
         assert_eq!((bed.installed().restart, bed.fake.restarts.get()), (Restart::NotNeeded, 2), "nothing is left to be done");
         bed.request.settings = Settings::default();
         assert_eq!(bed.installed().restart, Restart::Done);
@@ -130,14 +132,104 @@ fn a_choice_is_a_restart_and_containers_stay() {
 }
 
 #[test]
-fn what_this_containerd_does_not_pass_on_cannot_be_chosen() {
+fn handler_has_no_options_table_and_entries_stay_while_containers_run_by_them() {
+    for mut bed in [Bed::new(), Bed::old()] {
+        let config = bed.installed().host.config_path;
+        let ours = |bed: &Bed| bed.read(&config).split_once("runtimes.wasmedge]").unwrap().1.to_owned();
+        assert!(!ours(&bed).contains("options"), "{}", ours(&bed));
+        let first = bed.fake.guests.borrow().last().unwrap().clone();
+        bed.run_container("pod", &first);
+        bed.request.settings = Settings { log_level: LogLevel::Debug, ..Settings::default() };
+        bed.installed();
+        let second = bed.fake.guests.borrow().last().unwrap().clone();
+        assert!(ours(&bed).contains(&second) && !ours(&bed).contains(&first) && !ours(&bed).contains("options"), "{}", ours(&bed));
+        assert!(bed.path(&first).exists() && bed.path(&second).exists(), "the pod's containers are deleted by the first");
+        bed.bundle("1.1.0", "good");
+        bed.installed();
+        assert!(bed.path(&first).exists() && !bed.path(&second).exists(), "no container runs by the second");
+        assert_eq!(bed.shelf(), 4, "two versions with an entry each");
+        bed.delete_containers();
+        bed.installed();
+        assert_eq!(bed.shelf(), 2, "{first} is not needed");
+    }
+}
+
+#[test]
+fn damaged_options_file_is_written_again() {
+    let bed = Bed::new();
+    bed.installed();
+    let whole = bed.tree();
+    let launcher = bed.fake.guests.borrow().last().unwrap().clone();
+    let options = bed.path(&launcher).with_file_name("options.toml");
+    for harm in ["", "SystemdCgroup = false\n"] {
+        fs::write(&options, harm).unwrap();
+        bed.installed();
+        bed.tree().must_be(&whole, harm);
+    }
+    fs::remove_dir_all(options.parent().unwrap()).unwrap();
+    bed.installed();
+    bed.tree().must_be(&whole, "without the entry");
+}
+
+#[test]
+fn upgrade_from_an_options_table_and_the_way_back_to_it_leave_no_second_source() {
+    for make in [Bed::new, Bed::old] {
+        let mut bed = make();
+        let before = bed.tree();
+        bed.request.settings = Settings { log_level: LogLevel::Debug, ..Settings::default() };
+        bed.bundle_without_options_file("1.0.0");
+        let config = bed.installed().host.config_path;
+        let with_table = bed.read(&config);
+        assert!(with_table.contains("runtimes.wasmedge.options]") && with_table.contains("log_level = \"debug\""), "{with_table}");
+        assert_eq!(bed.shelf(), 1);
+        let launcher = bed.fake.guests.borrow().last().unwrap().clone();
+        bed.run_container("pod", &launcher);
+        bed.bundle("1.1.0", "good");
+        bed.installed();
+        assert!(!bed.read(&config).contains("runtimes.wasmedge.options]"));
+        assert!(bed.options().contains("log_level = \"debug\"") && bed.options().contains("SystemdCgroup = true"));
+        assert_eq!(bed.shelf(), 3, "containers run from the first version");
+        bed.delete_containers();
+        bed.bundle_without_options_file("1.0.0");
+        bed.installed();
+        assert_eq!(bed.read(&config), with_table);
+        assert_eq!(bed.shelf(), 1);
+        bed.bundle("1.2.0", "broken");
+        assert_eq!(bed.install().outcome, Outcome::RolledBack);
+        assert_eq!((bed.read(&config), bed.shelf()), (with_table, 1));
+        bed.removed();
+        bed.tree().must_be(&before, "after the removal");
+    }
+}
+
+#[test]
+fn options_in_a_second_file_of_containerds_configuration_are_refused() {
+    let bed = Bed::new();
+    fs::create_dir_all(bed.path("/etc/containerd/conf.d")).unwrap();
+    let own = "[plugins.\"io.containerd.grpc.v1.cri\".containerd.runtimes.wasmedge.options]\n  SystemdCgroup = true\n";
+    fs::write(bed.path("/etc/containerd/conf.d/own.toml"), own).unwrap();
+    fs::write(bed.path("/etc/containerd/config.toml"), CONFIG.replacen("version = 2", "version = 2\nimports = [\"conf.d/*.toml\"]", 1)).unwrap();
+    bed.fake.start_containerd();
+    let before = bed.tree();
+    let report = bed.install();
+    assert_eq!(report.outcome, Outcome::Refused, "{report:?}");
+    assert!(report.message.contains("/etc/containerd/conf.d/own.toml"), "{}", report.message);
+    bed.tree().must_be(&before, "after the refusal");
+}
+
+#[test]
+fn what_this_containerd_does_not_pass_on_cannot_be_chosen_of_a_runtime_without_options_files() {
     let mut bed = Bed::with(Distribution::Systemd, "1.6.20", "containerd.service", &[("/etc/containerd/config.toml", CONFIG)]);
+    bed.bundle_without_options_file("1.0.0");
     bed.installed();
     bed.request.settings = Settings { max_containers: Some(100), ..Settings::default() };
     let report = bed.install();
     assert_eq!((report.outcome, report.stage, report.reason), (Outcome::Refused, Stage::Configure, Reason::Unsupported));
     assert!(report.message.contains("spec.runtime"), "{}", report.message);
     assert_eq!(bed.fake.restarts.get(), 1);
+    bed.bundle("1.1.0", "good");
+    bed.installed();
+    assert!(bed.options().contains("max_containers = 100"), "{}", bed.options());
 }
 
 /// A node whose image brings the runtime.

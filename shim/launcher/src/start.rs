@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use shim_protocol::host::{Group, HostArguments, HostKey, Liveness, Locked, Place, Pod, SOCKETS, liveness};
-use shim_protocol::options::{LogLevel, RuntimeOptions};
+use shim_protocol::options::{LogLevel, OptionsFile, RuntimeOptions};
 use shim_protocol::record::Records;
 use shim_protocol::start_input::StartInput;
 
@@ -21,7 +21,7 @@ pub(crate) fn start(flags: &Flags) -> Result<Vec<u8>> {
     let pod = spec::pod(folder)?;
     let socket = match pods_host(&Records::of(&flags.address), flags, pod.as_ref())? {
         Some(socket) => socket,
-        None => nodes_host(flags, &input, pod.as_ref())?,
+        None => nodes_host(flags, &input, pod.as_ref(), folder)?,
     };
     let address = format!("unix://{}", socket.display());
     // containerd 1.6 and 1.7 look for it there when they are started anew; 2.x keeps the printed answer itself.
@@ -40,10 +40,16 @@ fn pods_host(records: &Records, flags: &Flags, pod: Option<&Pod>) -> Result<Opti
     })
 }
 
-/// The host for new containers of this one's group, spawned if there is none.
-fn nodes_host(flags: &Flags, input: &StartInput, pod: Option<&Pod>) -> Result<PathBuf> {
+/// The host for new containers of this one's group, spawned if there is none. The container gets the handler's options: its
+/// host learns of them by the file in the container's bundle, `folder`, if they are in a file.
+fn nodes_host(flags: &Flags, input: &StartInput, pod: Option<&Pod>, folder: &Path) -> Result<PathBuf> {
     let bundle = Bundle::around_this_executable()?;
-    let group = Group::of(input.options.grouping, pod, &flags.id);
+    let file = options_file()?;
+    let options = input.options.with_file(file.as_ref())?;
+    if let Some(file) = &file {
+        file.hand_over(folder)?;
+    }
+    let group = Group::of(options.grouping, pod, &flags.id);
     let key = HostKey::of(&flags.namespace, &flags.address, bundle.root(), &info::build(), &group);
     let folder = input.socket_folder.as_deref().unwrap_or(Path::new(SOCKETS));
     let place = Place::new(folder, key.clone());
@@ -52,7 +58,14 @@ fn nodes_host(flags: &Flags, input: &StartInput, pod: Option<&Pod>) -> Result<Pa
         locked.touch()?;
         return Ok(socket);
     }
-    spawn(flags, input.options, key, &bundle, locked)
+    spawn(flags, options, key, &bundle, locked)
+}
+
+/// The options file beside the launcher, by the path with which containerd started it: a handler's `runtime_path` may be a
+/// link in a folder that has this file.
+fn options_file() -> Result<Option<OptionsFile>> {
+    let launcher = std::env::args_os().next().unwrap_or_default();
+    Ok(OptionsFile::beside(Path::new(&launcher))?)
 }
 
 fn spawn(flags: &Flags, options: RuntimeOptions, key: HostKey, bundle: &Bundle, locked: Locked<'_>) -> Result<PathBuf> {

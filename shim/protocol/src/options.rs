@@ -1,11 +1,18 @@
 //! The runtime options of a handler: its `options` table in containerd's configuration, as containerd passes it to `start`
-//! and to Create. [`OPTIONS`] is `docs/reference/runtime-options.md`.
+//! and to Create ([`Given`]), or the file beside the launcher ([`OptionsFile`]). [`OPTIONS`] is
+//! `docs/reference/runtime-options.md`.
 
 use std::num::NonZeroU32;
 
 use toml::{Table, Value as Toml};
 
 use crate::wire::{self, Malformed, Value};
+
+mod file;
+mod given;
+
+pub use file::{OPTIONS_FILE, OptionsFile};
+pub use given::Given;
 
 /// Every option, with its value or its default.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -189,6 +196,39 @@ pub enum OptionsError {
         /// What the system said.
         reason: String,
     },
+    /// Options of the file beside the launcher, or of its copy.
+    #[error("runtime options in {path}: {error}")]
+    InFile {
+        /// Its path.
+        path: String,
+        /// Why they were not accepted.
+        error: Box<OptionsError>,
+    },
+    /// A file that another user could have written.
+    #[error("the options file {path} {problem}: it has to be a regular file of root's that only root can write, of at most 64 KiB")]
+    UnsafeFile {
+        /// Its path.
+        path: String,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+    /// The launcher could not hand the file over.
+    #[error("write the runtime options into the container's bundle: {path}: {reason}")]
+    HandOver {
+        /// Where to.
+        path: String,
+        /// What the system said.
+        reason: String,
+    },
+    /// Two places with options.
+    #[error(
+        "the handler has runtime options in the file {path} and in its options table in containerd's configuration: remove one of both, and \
+         restart containerd if it was the table"
+    )]
+    TwoSources {
+        /// The file's path.
+        path: String,
+    },
     /// Options of another runtime.
     #[error("the runtime options are of type {type_url:?}: known are {GENERIC} and {RUNC}")]
     UnknownType {
@@ -212,21 +252,7 @@ fn known_keys() -> String {
 }
 
 impl RuntimeOptions {
-    /// Decodes what a `google.protobuf.Any` with runtime options holds: the table, or the path of a file with it. An empty type stands for no options at all. From
-    /// runc's options, which containerd sends for a handler without a table, only the cgroup driver is taken.
-    ///
-    /// # Errors
-    /// When they are of another type, hold an unknown key or a value that the key cannot have, or their file cannot be read.
-    pub fn decode(type_url: &str, value: &[u8]) -> Result<Self, OptionsError> {
-        match message_name(type_url) {
-            "" => Ok(Self::default()),
-            GENERIC => Self::of_generic(value),
-            RUNC => Self::of_runc(value),
-            _ => Err(OptionsError::UnknownType { type_url: type_url.to_owned() }),
-        }
-    }
-
-    /// Whether [`RuntimeOptions::decode`] knows the type.
+    /// Whether [`Given::decode`] knows the type.
     pub fn has_type(type_url: &str) -> bool {
         matches!(message_name(type_url), GENERIC | RUNC)
     }
@@ -234,7 +260,7 @@ impl RuntimeOptions {
     /// Reads an options table.
     ///
     /// # Errors
-    /// As [`RuntimeOptions::decode`].
+    /// When it is not TOML, or holds an unknown key or a value that the key cannot have.
     pub fn of_toml(text: &str) -> Result<Self, OptionsError> {
         let table: Table = text.parse().map_err(|error: toml::de::Error| OptionsError::NoToml { reason: error.message().to_owned() })?;
         let mut options = Self::default();
@@ -262,8 +288,8 @@ impl RuntimeOptions {
     }
 
     /// `runtimeoptions.v1.Options { type_url = 1, config_path = 2, config_body = 3 }`. The path is for containerd 1.6, which
-    /// does not pass the table itself, and for `ctr run --runtime-config-path`.
-    fn of_generic(message: &[u8]) -> Result<Self, OptionsError> {
+    /// does not pass the table itself, and for `ctr run --runtime-config-path`. None for an empty table.
+    fn of_generic(message: &[u8]) -> Result<Option<Self>, OptionsError> {
         let (mut path, mut body) = ("", "");
         for field in wire::fields(message)? {
             match (field.number, field.value.text()) {
@@ -274,10 +300,10 @@ impl RuntimeOptions {
             }
         }
         if path.is_empty() {
-            return Self::of_toml(body);
+            return if body.trim().is_empty() { Ok(None) } else { Self::of_toml(body).map(Some) };
         }
         let text = std::fs::read_to_string(path);
-        Self::of_toml(&text.map_err(|error| OptionsError::File { path: path.to_owned(), reason: error.to_string() })?)
+        Self::of_toml(&text.map_err(|error| OptionsError::File { path: path.to_owned(), reason: error.to_string() })?).map(Some)
     }
 
     /// `containerd.runc.v1.Options { …, systemd_cgroup = 9, … }`.

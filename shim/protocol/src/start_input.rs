@@ -10,7 +10,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::options::{OptionsError, RuntimeOptions};
+use crate::options::{Given, OptionsError, RuntimeOptions};
 use crate::wire::{self, Malformed, Message, Value};
 
 /// What was on standard input.
@@ -18,8 +18,8 @@ use crate::wire::{self, Malformed, Message, Value};
 pub struct StartInput {
     /// How containerd wants the answer.
     pub answer: Answer,
-    /// The handler's options.
-    pub options: RuntimeOptions,
+    /// The options that containerd gives.
+    pub options: Given,
     /// Where containerd wants the host's socket, if not in the usual folder.
     pub socket_folder: Option<PathBuf>,
 }
@@ -86,7 +86,7 @@ impl StartInput {
 
     /// `BootstrapParams { …, repeated Extension extensions = 8, optional string socket_dir = 9 }`.
     fn of_bootstrap(fields: &[wire::Field<'_>]) -> Result<Self, StartInputError> {
-        let mut input = Self { answer: Answer::Bootstrap, options: RuntimeOptions::default(), socket_folder: None };
+        let mut input = Self { answer: Answer::Bootstrap, options: Given::Nothing, socket_folder: None };
         for field in fields {
             match (field.number, field.value) {
                 (8, Value::Bytes(extension)) => {
@@ -129,8 +129,8 @@ impl<'a> Any<'a> {
         any
     }
 
-    fn options(&self) -> Result<RuntimeOptions, OptionsError> {
-        RuntimeOptions::decode(self.type_url, self.value)
+    fn options(&self) -> Result<Given, OptionsError> {
+        Given::decode(self.type_url, self.value)
     }
 }
 

@@ -46,6 +46,7 @@ use crate::bundle::CONFIG;
 use crate::error::{CreateError, TaskError};
 use crate::host::Host;
 use crate::lifecycle::State;
+use crate::options::handed_over;
 use crate::paths::HostPath;
 use crate::process::{Process, SIGKILL};
 use crate::service::{answered, answered_or_undone, awaited};
@@ -129,10 +130,11 @@ impl Sandboxes {
     async fn make(&self, id: &str, bundle: &Path, made: &Made) -> Result<(), TaskError> {
         let file = bundle.join(CONFIG);
         made.spec.save(&file).map_err(|source| CreateError::Spec { file: HostPath::new(file), source })?;
+        let limit = handed_over(bundle).map_err(CreateError::from)?.map_or(self.host.max_containers, |options| options.max_containers);
         let create = CreateTaskRequest {
             id: id.to_owned(),
             bundle: bundle.display().to_string(),
-            options: MessageField::some(options(&made.config, self.host.max_containers)),
+            options: MessageField::some(options(&made.config, limit)),
             ..Default::default()
         };
         verbs::create(&self.host, create).await?;
@@ -305,8 +307,8 @@ fn described(options: Option<&Any>) -> Result<PodConfig, TaskError> {
     PodConfig::decode(&options.value).map_err(|source| TaskError::PodConfig { source })
 }
 
-/// The runtime options that Create gets. containerd gave the handler's to the launcher alone, which told the host's limit at
-/// its start; who sets up cgroups is seen by the pod's own.
+/// The runtime options that Create gets. containerd gave the handler's to the launcher alone, which passed `max_containers`
+/// to the host at its start, or hands it over in the bundle; the cgroup driver is recognized by the pod's cgroup.
 fn options(config: &PodConfig, max_containers: Option<NonZeroU32>) -> Any {
     let limit = max_containers.map(|most| format!("max_containers = {most}\n")).unwrap_or_default();
     let table = format!("SystemdCgroup = {}\n{limit}", config.slice().is_some());

@@ -16,7 +16,7 @@ pub mod message;
 use config::{ContainerConfig, PodConfig, Resources};
 use message::{
     AllStats, ContainerStats, ContainerStatsResponse, ContainerStatus, ContainerStatusResponse, CreateContainer, Empty, ExecSync, Executed,
-    Id, PodSandboxStatusResponse, RunPodSandbox, SandboxStatus, StopContainer, UpdateResources,
+    HandlerFeatures, Id, PodSandboxStatusResponse, RunPodSandbox, SandboxStatus, StatusResponse, StopContainer, UpdateResources,
 };
 
 /// The service that all calls are of.
@@ -44,6 +44,15 @@ impl<'a, C: Caller> Cri<'a, C> {
     /// CRI of the containerd that `caller` calls.
     pub fn new(caller: &'a C) -> Self {
         Self { caller }
+    }
+
+    /// What `handler` can do, as kubelet learns it; none if containerd does not list it or its runtime did not answer.
+    ///
+    /// # Errors
+    /// The call's.
+    pub fn features(&self, handler: &str) -> Result<Option<HandlerFeatures>> {
+        let answer: StatusResponse = self.call("Status", Empty {})?;
+        Ok(answer.handlers.into_iter().find(|found| found.name == handler).and_then(|found| found.features))
     }
 
     /// Makes a sandbox with `handler`; its id.

@@ -232,6 +232,33 @@ pub struct MemoryUsage {
     pub working_set: Option<Number>,
 }
 
+/// What containerd serves.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct StatusResponse {
+    /// Its handlers; containerd 1.x lists none.
+    #[prost(message, repeated, tag = "3")]
+    pub handlers: Vec<RuntimeHandler>,
+}
+
+/// A handler, as kubelet learns of it.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct RuntimeHandler {
+    /// Its name.
+    #[prost(string, tag = "1")]
+    pub name: String,
+    /// What it can do; none if its runtime did not answer.
+    #[prost(message, optional, tag = "2")]
+    pub features: Option<HandlerFeatures>,
+}
+
+/// What a handler can do.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct HandlerFeatures {
+    /// Whether it runs pods with a user namespace.
+    #[prost(bool, tag = "2")]
+    pub user_namespaces: bool,
+}
+
 /// A number that may be missing.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Number {

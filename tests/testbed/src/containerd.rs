@@ -141,6 +141,11 @@ impl Containerd {
         &self.inner.cell
     }
 
+    /// Its main configuration file, on this machine.
+    pub fn config_file(&self) -> &Path {
+        &self.inner.config
+    }
+
     /// Where it listens, inside the cell.
     pub fn address(&self) -> PathBuf {
         self.inner.folder.join("containerd.sock")

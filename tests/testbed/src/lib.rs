@@ -1,6 +1,6 @@
 //! What a demo or a test needs of the outside world, in the order in which a run meets it.
 //!
-//! * [`progress`], [`command`], [`wait`]: how every step is shown, run and waited for.
+//! * [`progress`], [`command`], [`wait`]: how every step is shown, run and waited for; [`descriptors`]: what no step inherits.
 //! * [`host`]: what this machine must have, checked before anything starts.
 //! * [`versions`], [`cache`], [`apt`], [`go`], [`toolchain`]: what is fetched or built once, and which version of it.
 //! * [`image`], [`registry`]: guests packed as OCI images and artifacts, and where they are pulled from.
@@ -16,6 +16,7 @@
 
 pub mod progress;
 pub mod command;
+pub mod descriptors;
 pub mod wait;
 pub mod host;
 pub mod versions;

@@ -277,20 +277,24 @@ fn what_a_killed_installer_left_is_removed_by_the_next_one(node: &Node) -> Resul
 }
 
 fn a_guest_whose_sandbox_somebody_stops_is_started_again(node: &Node) -> Result<()> {
-    let plan = node.plan(HANDLER, SMOKE);
-    // As the kubelet does it, which does not know the pod, but as soon as the sandbox is there.
-    let passed = node.block(async |cri| {
-        let interference = async {
-            while smoke::remove_leftovers(cri, &plan.runtime).await? == 0 {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-            Ok::<_, CriError>(())
-        };
-        let (passed, interfered) = tokio::join!(smoke::run(cri, &plan), interference);
-        interfered.map(|()| passed)
-    })?;
-    passed?;
-    node.is_clean()
+    // As the kubelet does it, which does not know the pod, but sooner: from the moment when the sandbox is there, until its
+    // container has been created in most cases.
+    for delay in [0, 5, 10, 15, 20, 30, 40, 60, 80] {
+        let plan = Smoke { runtime: format!("trial-{delay}"), ..node.plan(HANDLER, SMOKE) };
+        let passed = node.block(async |cri| {
+            let interference = async {
+                while smoke::remove_leftovers(cri, &plan.runtime).await? == 0 {
+                    tokio::time::sleep(Duration::from_millis(delay.max(1))).await;
+                }
+                Ok::<_, CriError>(())
+            };
+            let (passed, interfered) = tokio::join!(smoke::run(cri, &plan), interference);
+            interfered.map(|()| passed)
+        })?;
+        passed.with_context(|| format!("with a pause of {delay} ms"))?;
+        node.is_clean().with_context(|| format!("after a pause of {delay} ms"))?;
+    }
+    Ok(())
 }
 
 fn a_restarted_containerd_is_waited_for(node: &Node) -> Result<()> {

@@ -71,6 +71,8 @@ mod pods;
 mod pod_faults;
 #[path = "node/pod_users.rs"]
 mod pod_users;
+#[path = "node/installed.rs"]
+mod installed;
 #[path = "node/grouping.rs"]
 mod grouping;
 #[path = "node/launcher.rs"]
@@ -106,6 +108,7 @@ const THEMES: &[&[Test]] = &[
     pods::TESTS,
     pod_faults::TESTS,
     pod_users::TESTS,
+    installed::TESTS,
     grouping::TESTS,
     launcher::TESTS,
     versions::TESTS,

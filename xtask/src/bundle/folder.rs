@@ -26,6 +26,9 @@ pub(super) struct Manifest {
     pub(super) engine: Engine,
     /// File name of the loader in `lib`.
     pub(super) loader: String,
+    /// Whether the launcher reads runtime options from a file, for the installer to know.
+    #[serde(default)]
+    pub(super) options_file: bool,
     /// The Debian suite of the libraries.
     pub(super) suite: String,
     /// The Debian packages that the libraries are from.
@@ -70,6 +73,7 @@ impl Content {
             architecture: std::env::consts::ARCH.to_owned(),
             engine: record.engine.clone(),
             loader: record.loader.clone(),
+            options_file: true,
             suite: record.suite.clone(),
             packages: record.packages.clone(),
             files,

@@ -83,6 +83,14 @@ fn what_is_at_its_default_is_no_key() {
 }
 
 #[test]
+fn handler_with_an_options_file_has_no_options_table() {
+    let launcher = "/opt/wasmedge-runtime/wasmedge/0.1.0-0@1/containerd-shim-wasmedge-v1".to_owned();
+    let chosen = Settings { grouping: Grouping::Pod, max_containers: Some(9), ..Settings::default() };
+    let body = handler_body(&Handler { launcher: launcher.clone(), ..handler(chosen) }, Schema::Two);
+    assert!(body.contains(&launcher) && !body.contains("options") && !body.contains("grouping"), "{body}");
+}
+
+#[test]
 fn a_path_is_quoted() {
     let handler = handler(Settings::default());
     let body = handler_body(&handler, Schema::Three);

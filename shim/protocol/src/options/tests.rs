@@ -11,17 +11,19 @@ fn generic(table: &str) -> Vec<u8> {
     Message::default().text(1, "io.containerd.wasmedge.v1").text(3, table).into_bytes()
 }
 
-fn decode(table: &str) -> Result<RuntimeOptions, String> {
-    RuntimeOptions::decode(GENERIC, &generic(table)).map_err(|error| error.to_string())
+fn decode(table: &str) -> Result<Given, String> {
+    Given::decode(GENERIC, &generic(table)).map_err(|error| error.to_string())
 }
 
 #[test]
 fn without_options_the_defaults_hold() {
     let defaults =
         RuntimeOptions { cgroups: CgroupDriver::Cgroupfs, grouping: Grouping::Node, log_level: LogLevel::Info, max_containers: None };
-    assert_eq!(RuntimeOptions::decode("", &[]), Ok(defaults));
-    assert_eq!(decode(""), Ok(defaults));
-    assert_eq!(RuntimeOptions::decode(RUNC, &[]), Ok(defaults));
+    assert_eq!(Given::decode("", &[]), Ok(Given::Nothing));
+    assert_eq!(Given::decode(GENERIC, &[]), Ok(Given::Nothing));
+    assert_eq!(decode("\n"), Ok(Given::Nothing));
+    assert_eq!(Given::decode(RUNC, &[]), Ok(Given::Runc(defaults)));
+    assert_eq!(Given::Nothing.with_file(None), Ok(defaults));
 }
 
 #[test]
@@ -33,16 +35,16 @@ fn every_key_is_read() {
         log_level: LogLevel::Debug,
         max_containers: NonZeroU32::new(250),
     };
-    assert_eq!(read, Ok(expected));
-    let typed = RuntimeOptions::decode("type.googleapis.com/runtimeoptions.v1.Options", &generic("grouping = 'namespace'"));
-    assert_eq!(typed, Ok(RuntimeOptions { grouping: Grouping::Namespace, ..RuntimeOptions::default() }));
+    assert_eq!(read, Ok(Given::Table(expected)));
+    let typed = Given::decode("type.googleapis.com/runtimeoptions.v1.Options", &generic("grouping = 'namespace'"));
+    assert_eq!(typed, Ok(Given::Table(RuntimeOptions { grouping: Grouping::Namespace, ..RuntimeOptions::default() })));
 }
 
 #[test]
 fn of_runcs_options_only_the_cgroup_driver_is_taken() {
     let runc = RuncOptions { systemd_cgroup: true, no_pivot_root: true, binary_name: "crun".to_owned(), ..Default::default() };
-    let read = RuntimeOptions::decode(RUNC, &runc.write_to_bytes().unwrap());
-    assert_eq!(read, Ok(RuntimeOptions { cgroups: CgroupDriver::Systemd, ..RuntimeOptions::default() }));
+    let read = Given::decode(RUNC, &runc.write_to_bytes().unwrap());
+    assert_eq!(read, Ok(Given::Runc(RuntimeOptions { cgroups: CgroupDriver::Systemd, ..RuntimeOptions::default() })));
 }
 
 #[test]
@@ -65,9 +67,9 @@ fn what_is_wrong_is_refused_with_what_would_be_right() {
 
 #[test]
 fn options_of_another_runtime_are_refused() {
-    let error = RuntimeOptions::decode("io.containerd.runhcs.v1.Options", &[]).unwrap_err().to_string();
+    let error = Given::decode("io.containerd.runhcs.v1.Options", &[]).unwrap_err().to_string();
     assert!(error.contains("runhcs") && error.contains(GENERIC), "{error}");
-    RuntimeOptions::decode(GENERIC, b"SystemdCgroup = true").unwrap_err();
+    Given::decode(GENERIC, b"SystemdCgroup = true").unwrap_err();
 }
 
 #[test]
@@ -75,12 +77,12 @@ fn options_may_be_in_a_file_that_is_there() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("options.toml");
     let message = Message::default().text(2, file.to_str().unwrap()).into_bytes();
-    let error = RuntimeOptions::decode(GENERIC, &message).unwrap_err().to_string();
+    let error = Given::decode(GENERIC, &message).unwrap_err().to_string();
     assert!(error.contains(file.to_str().unwrap()), "{error}");
     std::fs::write(&file, "grouping = 'pod'").unwrap();
-    assert_eq!(RuntimeOptions::decode(GENERIC, &message), Ok(RuntimeOptions { grouping: Grouping::Pod, ..RuntimeOptions::default() }));
+    assert_eq!(Given::decode(GENERIC, &message), Ok(Given::Table(RuntimeOptions { grouping: Grouping::Pod, ..RuntimeOptions::default() })));
     std::fs::write(&file, "Colour = 1").unwrap();
-    assert!(matches!(RuntimeOptions::decode(GENERIC, &message), Err(OptionsError::UnknownKey { .. })));
+    assert!(matches!(Given::decode(GENERIC, &message), Err(OptionsError::UnknownKey { .. })));
 }
 
 #[test]
@@ -106,12 +108,15 @@ fn page() -> String {
     let head = "<!-- Generated from `shim/protocol/src/options.rs`: change it there, then run\n     \
          `UPDATE_REFERENCE=1 cargo test --package shim-protocol --lib the_reference_page_is_the_table`. -->\n\n\
          # Runtime options\n\n\
-         What the handler's `options` table in containerd's configuration may say: \
+         Keys of the handler's `options` table in containerd's configuration: \
          `[plugins.\"io.containerd.cri.v1.runtime\".containerd.runtimes.wasmedge.options]` in containerd 2, \
          `[plugins.\"io.containerd.grpc.v1.cri\".containerd.runtimes.wasmedge.options]` before. \
          An unknown key or a value that is not possible fails the pod's sandbox, and the message names what is possible. \
-         A handler without the table has the defaults. containerd 1.6 passes no table: there, `ConfigPath` in it names a file \
-         that holds these keys.\n\n\
+         The same keys may stand in a file `options.toml` beside the launcher that the handler's `runtime_path` names, which may \
+         be a link in a folder of its own; installers write this file, because containerd 2.4 cannot create a pod with \
+         `hostUsers: false` for a handler with the table. The file has to be a regular file of root's that only root can write. \
+         A handler with both fails the pod's sandbox, a handler with neither has the defaults. containerd 1.6 passes no table, \
+         except for `ConfigPath` in it, which names a file that holds these keys.\n\n\
          | key | value | default | meaning |\n|---|---|---|---|\n";
     let rows =
         OPTIONS.iter().map(|OptionRow { key, values, default, meaning }| format!("| `{key}` | {values} | {default} | {meaning} |\n"));

@@ -7,7 +7,7 @@ use containerd_shim_protos::protobuf::well_known_types::any::Any as ProtoAny;
 use containerd_shim_protos::protobuf::{Message as _, MessageField};
 
 use super::*;
-use crate::options::{CgroupDriver, Grouping, LogLevel};
+use crate::options::{CgroupDriver, Grouping, LogLevel, RuntimeOptions};
 
 struct Recorded {
     by: &'static str,
@@ -26,11 +26,11 @@ const TABLE: RuntimeOptions = RuntimeOptions {
     max_containers: NonZeroU32::new(250),
 };
 
-fn old(options: RuntimeOptions) -> StartInput {
+fn old(options: Given) -> StartInput {
     StartInput { answer: Answer::Address, options, socket_folder: None }
 }
 
-fn new(options: RuntimeOptions) -> StartInput {
+fn new(options: Given) -> StartInput {
     StartInput { answer: Answer::Bootstrap, options, socket_folder: Some(PathBuf::from("/run/containerd/s")) }
 }
 
@@ -56,7 +56,7 @@ fn of_new_messages_what_is_unknown_is_left_alone_and_bad_options_are_refused() {
         params.write_to_bytes().unwrap()
     };
     let read = |input: &[u8]| StartInput::decode(input, "n", "c1");
-    let plain = StartInput { answer: Answer::Bootstrap, options: NONE, socket_folder: None };
+    let plain = StartInput { answer: Answer::Bootstrap, options: Given::Nothing, socket_folder: None };
     assert_eq!(read(&message("containerd.io/nri.v1.PluginConfig", b"whatever")), Ok(plain));
     let bad = Message::default().text(3, "Colour = 1").into_bytes();
     assert!(matches!(read(&message("runtimeoptions.v1.Options", &bad)), Err(StartInputError::Options(_))));
@@ -103,21 +103,21 @@ fn first_versions() -> Vec<Recorded> {
             namespace: "k8s.io",
             id: "33860aa18edc46f3d285fdb6c249e2f173fc70355bb42a282fca1be77397b3a1",
             input: b"",
-            expected: old(NONE),
+            expected: old(Given::Nothing),
         },
         Recorded {
             by: "1.6.20, CRI, options table (which it does not pass)",
             namespace: "k8s.io",
             id: "799a739851115af38348637898c6d6d6bbd6e2c9befc0e567b2beae8640c74f5",
             input: b"\n\x19runtimeoptions.v1.Options",
-            expected: old(NONE),
+            expected: old(Given::Nothing),
         },
         Recorded {
             by: "1.7.35, CRI, no options table",
             namespace: "k8s.io",
             id: "300bf6c61c3694b330baf6366a57750528271e29fbd95df47a10150c0f91fc1c",
             input: b"",
-            expected: old(NONE),
+            expected: old(Given::Nothing),
         },
         Recorded {
             by: "1.7.35, CRI, options table",
@@ -125,9 +125,9 @@ fn first_versions() -> Vec<Recorded> {
             id: "ef1e18cdce0591a370a4e2159da3da0de751ab9dc92b4a57dbc346d6d25b20c9",
             input: b"\n\x19runtimeoptions.v1.Options\x12R\x1aPSystemdCgroup = false\ngrouping = \"pod\"\nlog_level = \"debug\"\nmax\
           _containers = 250\n",
-            expected: old(TABLE),
+            expected: old(Given::Table(TABLE)),
         },
-        Recorded { by: "1.7.35, ctr", namespace: "default", id: "c-plain", input: b"", expected: old(NONE) },
+        Recorded { by: "1.7.35, ctr", namespace: "default", id: "c-plain", input: b"", expected: old(Given::Nothing) },
     ]
 }
 
@@ -138,7 +138,7 @@ fn second_versions() -> Vec<Recorded> {
             namespace: "k8s.io",
             id: "3653157532a93e6b24a6468f6e73f8414b2201b7b97f36edabf8fc1ea6e95193",
             input: b"",
-            expected: old(NONE),
+            expected: old(Given::Nothing),
         },
         Recorded {
             by: "2.1.9, CRI, options table",
@@ -146,7 +146,7 @@ fn second_versions() -> Vec<Recorded> {
             id: "431a6ce35996c375d3319e679130f5c1fc80390f28c3966aa30abb6e70e28c84",
             input: b"\n\x19runtimeoptions.v1.Options\x12R\x1aPSystemdCgroup = false\ngrouping = 'pod'\nlog_level = 'debug'\nmax_con\
           tainers = 250\n",
-            expected: old(TABLE),
+            expected: old(Given::Table(TABLE)),
         },
         Recorded {
             by: "2.4.2, CRI, no options table",
@@ -154,7 +154,7 @@ fn second_versions() -> Vec<Recorded> {
             id: "f98c8cfd7050a94ef0e45b0e8b809231b4041a97c465833bcd86385d46c49098",
             input: b"\n@f98c8cfd7050a94ef0e45b0e8b809231b4041a97c465833bcd86385d46c49098\x12\x06k8s.io\"\x052.4.2*%/run/containerd/\
           containerd.sock.ttrpc2\x1f/run/containerd/containerd.sock:\x19/usr/local/bin/containerdJ\x11/run/containerd/s",
-            expected: new(NONE),
+            expected: new(Given::Nothing),
         },
         Recorded {
             by: "2.4.2, CRI, options table",
@@ -164,7 +164,7 @@ fn second_versions() -> Vec<Recorded> {
           containerd.sock.ttrpc2\x1f/run/containerd/containerd.sock:\x19/usr/local/bin/containerdBq\no\n\x19runtimeoptions\
           .v1.Options\x12R\x1aPSystemdCgroup = false\ngrouping = 'pod'\nlog_level = 'debug'\nmax_containers = 250\nJ\x11/r\
           un/containerd/s",
-            expected: new(TABLE),
+            expected: new(Given::Table(TABLE)),
         },
         Recorded {
             by: "2.4.2, CRI, options table, sandboxer = shim",
@@ -173,7 +173,7 @@ fn second_versions() -> Vec<Recorded> {
             input: b"\n@adf198720f4092f680ebc30463ce7dfb85c68323139f6c0d544600476990c712\x12\x06k8s.io\"\x052.4.2*%/run/containerd/\
           containerd.sock.ttrpc2\x1f/run/containerd/containerd.sock:\x19/usr/local/bin/containerdB2\n0\n\x19runtimeoptions\
           .v1.Options\x12\x13\x1a\x11grouping = 'pod'\nJ\x11/run/containerd/s",
-            expected: new(RuntimeOptions { grouping: Grouping::Pod, ..NONE }),
+            expected: new(Given::Table(RuntimeOptions { grouping: Grouping::Pod, ..NONE })),
         },
         Recorded {
             by: "2.4.2, ctr",
@@ -181,7 +181,7 @@ fn second_versions() -> Vec<Recorded> {
             id: "c-plain",
             input: b"\n\x07c-plain\x12\x07default\"\x052.4.2*%/run/containerd/containerd.sock.ttrpc2\x1f/run/containerd/containerd.\
           sock:\x19/usr/local/bin/containerdJ\x11/run/containerd/s",
-            expected: new(NONE),
+            expected: new(Given::Nothing),
         },
     ]
 }

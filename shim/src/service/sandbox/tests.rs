@@ -1,7 +1,7 @@
 //! What is decided without a pod.
 
 use serde_json::{Value, json};
-use shim_protocol::options::{CgroupDriver, RuntimeOptions};
+use shim_protocol::options::{CgroupDriver, Given};
 
 use super::*;
 
@@ -25,7 +25,7 @@ fn a_pods_cgroup_tells_who_sets_up_cgroups() {
         ("", CgroupDriver::Cgroupfs),
     ] {
         let any = options(&PodConfig { cgroup_parent: cgroup_parent.to_owned(), ..PodConfig::default() }, None);
-        assert_eq!(RuntimeOptions::decode(&any.type_url, &any.value).unwrap().cgroups, driver, "{cgroup_parent}");
+        assert_eq!(Given::decode(&any.type_url, &any.value).unwrap().with_file(None).unwrap().cgroups, driver, "{cgroup_parent}");
     }
 }
 
@@ -33,7 +33,7 @@ fn a_pods_cgroup_tells_who_sets_up_cgroups() {
 fn a_pod_counts_for_the_limit_of_its_host() {
     for limit in [None, NonZeroU32::new(7)] {
         let any = options(&PodConfig::default(), limit);
-        assert_eq!(RuntimeOptions::decode(&any.type_url, &any.value).unwrap().max_containers, limit);
+        assert_eq!(Given::decode(&any.type_url, &any.value).unwrap().with_file(None).unwrap().max_containers, limit);
     }
 }
 

@@ -10,11 +10,13 @@ use toml::Value;
 use crate::daemon::{Daemon, Tree};
 use crate::mains;
 
-/// A handler whose launcher lies in the folder of this version.
+/// A handler whose launcher lies in the folder of this version. That of `second` leads through an entry, which has the
+/// options; others have a table.
 pub(crate) fn handler(name: &str, version: &str) -> Handler {
+    let folder = if name == "second" { format!("{version}@0123") } else { format!("{version}/bin") };
     Handler {
         name: name.to_owned(),
-        launcher: format!("/opt/wasmedge-runtime/{version}/bin/containerd-shim-wasmedge-v1"),
+        launcher: format!("/opt/wasmedge-runtime/{folder}/containerd-shim-wasmedge-v1"),
         systemd_cgroup: name == "wasmedge",
         settings: Settings::default(),
     }
@@ -61,16 +63,21 @@ fn must_have(tree: &Tree<'_>, former: &crate::daemon::Settings, handlers: &[&Han
             ("runtime_path", Value::from(handler.launcher.as_str())),
             ("pod_annotations", annotations.clone()),
             ("container_annotations", annotations),
-            ("options", Value::from(options(handler))),
         ]) {
             ensure!(table.get(key) == Some(&value), "{key} of {} is {:?}", handler.name, table.get(key));
         }
+        // containerd 1.x prints an empty table where there is none.
+        let found = table.get("options").and_then(Value::as_table).cloned().unwrap_or_default();
+        ensure!(found == options(handler), "options of {} are {found:?}", handler.name);
     }
     settings.must_be(former, &format!("with {:?}", handlers.iter().map(|handler| &handler.name).collect::<Vec<_>>()))
 }
 
 /// The whole options table of a handler.
 fn options(handler: &Handler) -> toml::Table {
+    if handler.launcher.contains('@') {
+        return toml::Table::new();
+    }
     let chosen = handler.settings.options().into_iter().map(|(key, value)| match value {
         OptionValue::Word(word) => (key, Value::from(word)),
         OptionValue::Number(number) => (key, Value::from(number)),

@@ -1,5 +1,6 @@
 //! A containerd that serves CRI, with our runtime as a handler and a network whose pods have a loopback device.
 
+use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::Result;
@@ -62,10 +63,19 @@ impl Pods {
 
     /// With lines of the handler's options.
     pub(crate) fn start_with(install: &Install, prepared: &Prepared, options: &str) -> Result<Self> {
+        let shim = prepared.shims().join("containerd-shim-wasmedge-v1");
+        let handler = Handler { name: HANDLER.to_owned(), shim, cgroups: Cgroups::Unsaid, options: options.to_owned() };
+        Self::start_on(install, prepared, vec![handler])
+    }
+
+    /// Without a handler of our runtime.
+    pub(crate) fn start_bare(install: &Install, prepared: &Prepared) -> Result<Self> {
+        Self::start_on(install, prepared, Vec::new())
+    }
+
+    fn start_on(install: &Install, prepared: &Prepared, handlers: Vec<Handler>) -> Result<Self> {
         let run = Run::start("pods")?;
         let cell = Cell::start(&run, CellOptions { network: Network::Host, lifetime: Lifetime::Process })?;
-        let shim = prepared.shims().join("containerd-shim-wasmedge-v1");
-        let handlers = vec![Handler { name: HANDLER.to_owned(), shim, cgroups: Cgroups::Unsaid, options: options.to_owned() }];
         let containerd = Containerd::start_with_cri(&run, &cell, install, &CriConfig { pause: PAUSE.to_owned(), handlers })?;
         let client = Client::in_namespace(&containerd, NAMESPACE)?;
         let pods = Self { containerd, cell, client, count: AtomicU32::new(0), run };
@@ -128,8 +138,18 @@ impl Pods {
     }
 
     pub(crate) fn pod(&self, config: PodConfig) -> Result<Pod<'_>> {
-        let id = self.cri().run_sandbox(&config, HANDLER)?;
+        self.pod_of(HANDLER, config)
+    }
+
+    /// A pod of another handler.
+    pub(crate) fn pod_of(&self, handler: &str, config: PodConfig) -> Result<Pod<'_>> {
+        let id = self.cri().run_sandbox(&config, handler)?;
         Ok(Pod { id, config, pods: self })
+    }
+
+    /// The folder of its run, on this machine and inside.
+    pub(crate) fn folder(&self) -> &Path {
+        self.run.folder()
     }
 }
 

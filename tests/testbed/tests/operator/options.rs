@@ -1,5 +1,7 @@
 //! What is chosen of the runtime comes to nodes like a new version, and leaves pods alone.
 
+use std::path::Path;
+
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 use testbed::wait;
@@ -12,6 +14,15 @@ tests![
     an_option_comes_to_a_node_with_a_restart_of_containerd_and_leaves_pods_running,
     the_runtime_may_make_the_sandboxes_and_pods_of_both_kinds_stand_the_change,
 ];
+
+/// The options of the runtime's handler: in the file beside the launcher that containerd executes, and nowhere else.
+fn options(bed: &Bed) -> Result<toml::Table> {
+    let handler = handler(bed)?;
+    ensure!(!handler.get("options").and_then(toml::Value::as_table).is_some_and(|table| !table.is_empty()), "a table: {handler}");
+    let launcher = handler.get("runtime_path").and_then(toml::Value::as_str).context("the handler names no launcher")?;
+    let file = Path::new(launcher).with_file_name("options.toml").display().to_string();
+    bed.cluster.in_node(bed.first(), &["cat", &file]).text()?.parse().with_context(|| format!("read {file}"))
+}
 
 /// What containerd says of the runtime's handler.
 fn handler(bed: &Bed) -> Result<toml::Table> {
@@ -34,7 +45,7 @@ fn an_option_comes_to_a_node_with_a_restart_of_containerd_and_leaves_pods_runnin
     bed.up_to_date(NAME, 1)?;
     ensure!(nodes::containerd_start(bed, bed.first())? != start, "containerd was not restarted");
     ensure!(bed.running("old")? == container, "the pod was restarted");
-    let options = handler(bed)?["options"].clone();
+    let options = options(bed)?;
     let found = (options.get("log_level").and_then(toml::Value::as_str), options.get("max_containers").and_then(toml::Value::as_integer));
     ensure!(found == (Some("debug"), Some(4)), "{options}");
 
@@ -48,8 +59,8 @@ fn an_option_comes_to_a_node_with_a_restart_of_containerd_and_leaves_pods_runnin
 
     bed.patch(NAME, &json!({ "runtime": null }))?;
     bed.up_to_date(NAME, 1)?;
-    let left = handler(bed)?["options"].clone();
-    ensure!(left.as_table().is_some_and(|options| options.keys().eq(["SystemdCgroup"])), "what is at its default is written down: {left}");
+    let left = self::options(bed)?;
+    ensure!(left.keys().eq(["SystemdCgroup"]), "what is at its default is written down: {left}");
     ensure!(bed.running("old")? == container, "the pod was restarted");
     Ok(())
 }
