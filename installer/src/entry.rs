@@ -99,7 +99,8 @@ fn launcher_name() -> &'static str {
 /// Whether this is a file of ours with these bytes that only we can write.
 fn is_own_file(path: &Path, bytes: &[u8]) -> bool {
     let own = rustix::process::geteuid().as_raw();
-    let is_own = path.symlink_metadata().is_ok_and(|facts| facts.is_file() && facts.uid() == own && facts.mode() & 0o7777 == Access::READABLE.mode);
+    let is_own =
+        path.symlink_metadata().is_ok_and(|facts| facts.is_file() && facts.uid() == own && facts.mode() & 0o7777 == Access::READABLE.mode);
     is_own && fs::read(path).is_ok_and(|found| found == bytes)
 }
 

@@ -1,6 +1,5 @@
 //! A process can be killed at any step. Whoever comes next goes on from there, or takes everything back.
 
-
 use installer_protocol::{CgroupDriver, Outcome, Request, Verb};
 
 use crate::bed::{Bed, Tree};

@@ -208,7 +208,8 @@ fn options_in_a_second_file_of_containerds_configuration_are_refused() {
     fs::create_dir_all(bed.path("/etc/containerd/conf.d")).unwrap();
     let own = "[plugins.\"io.containerd.grpc.v1.cri\".containerd.runtimes.wasmedge.options]\n  SystemdCgroup = true\n";
     fs::write(bed.path("/etc/containerd/conf.d/own.toml"), own).unwrap();
-    fs::write(bed.path("/etc/containerd/config.toml"), CONFIG.replacen("version = 2", "version = 2\nimports = [\"conf.d/*.toml\"]", 1)).unwrap();
+    fs::write(bed.path("/etc/containerd/config.toml"), CONFIG.replacen("version = 2", "version = 2\nimports = [\"conf.d/*.toml\"]", 1))
+        .unwrap();
     bed.fake.start_containerd();
     let before = bed.tree();
     let report = bed.install();

@@ -69,7 +69,8 @@ fn each_other_difference_is_named() {
 #[test]
 fn handler_with_an_options_file_must_have_no_options_table() {
     let launcher = "/opt/wasmedge-runtime/wasmedge/0.1.0-0@1/containerd-shim-wasmedge-v1";
-    let handler = Handler { name: "wasmedge".to_owned(), launcher: launcher.to_owned(), systemd_cgroup: true, settings: Settings::default() };
+    let handler =
+        Handler { name: "wasmedge".to_owned(), launcher: launcher.to_owned(), systemd_cgroup: true, settings: Settings::default() };
     let with_table = OURS.replace("/opt/x", launcher);
     let (table, _) = with_table.split_once("[plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.wasmedge.options]").unwrap();
     let judged = |ours: &str| judge(RUNC, &format!("{RUNC}{ours}"), Expected::With(&handler)).map_err(|error| error.to_string());

@@ -58,10 +58,9 @@ impl OptionsFile {
     pub fn hand_over(&self, bundle: &Path) -> Result<(), OptionsError> {
         let path = bundle.join(IN_BUNDLE);
         let written = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path);
-        written.and_then(|mut file| file.write_all(self.text.as_bytes())).map_err(|error| OptionsError::HandOver {
-            path: path.display().to_string(),
-            reason: error.to_string(),
-        })
+        written
+            .and_then(|mut file| file.write_all(self.text.as_bytes()))
+            .map_err(|error| OptionsError::HandOver { path: path.display().to_string(), reason: error.to_string() })
     }
 
     fn read(path: PathBuf) -> Result<Option<Self>, OptionsError> {
