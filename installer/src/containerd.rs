@@ -259,7 +259,7 @@ fn compare(dump: &dyn Dump, facts: &Facts, changes: &[FileChange], expected: Exp
     let name = expected.name();
     let before = dumped(dump, &candidate::lay_out(facts, &[], name)?, "its present")?;
     let after = dumped(dump, &candidate::lay_out(facts, changes, name)?, "the edited")?;
-    judge::judge(&before, &after, expected)
+    judge::judge(&before, &after, expected, facts.version)
 }
 
 fn dumped(dump: &dyn Dump, candidate: &candidate::Candidate, which: &'static str) -> Result<String, ConfigError> {

@@ -51,10 +51,10 @@ impl Subject<'_> {
 
 /// A handler's table. An options table in it is for a runtime that reads options from there alone, and has no key that is
 /// at its default, but for the cgroup driver: an older runtime refuses what it does not know.
-pub(super) fn handler_body(handler: &Handler, schema: Schema) -> String {
+pub(super) fn handler_body(handler: &Handler, schema: Schema, containerd: Version) -> String {
     let Handler { name, launcher, systemd_cgroup: _, settings } = handler;
     let table = table_name(schema, name);
-    let (runtime, launcher) = (quoted(runtime_type(handler)), quoted(launcher));
+    let (runtime, launcher) = (quoted(runtime_type(handler, containerd)), quoted(launcher));
     let annotations = quoted(super::ANNOTATIONS);
     let mut body = format!(
         "[{table}]\n  runtime_type = {runtime}\n  runtime_path = {launcher}\n  pod_annotations = [{annotations}]\n  \
@@ -75,11 +75,11 @@ pub(super) fn handler_body(handler: &Handler, schema: Schema) -> String {
 }
 
 /// What containerd calls the runtime. For sandboxes that the runtime makes it looks for the launcher by this alone, as of
-/// containerd 2.4.
-pub(super) fn runtime_type(handler: &Handler) -> &str {
+/// containerd 2.4, and 1.6 does so for every sandbox: there, the launcher's path is the type.
+pub(super) fn runtime_type(handler: &Handler, containerd: Version) -> &str {
     match handler.settings.sandboxer {
-        Sandboxer::PodSandbox => RUNTIME_TYPE,
-        Sandboxer::Shim => &handler.launcher,
+        Sandboxer::PodSandbox if containerd.major >= 2 => RUNTIME_TYPE,
+        Sandboxer::PodSandbox | Sandboxer::Shim => &handler.launcher,
     }
 }
 

@@ -34,7 +34,7 @@ impl<'a> Draft<'a> {
                 self.uninstall_from(&path, &handler.name)?;
             }
         }
-        let body = block::handler_body(handler, place.schema);
+        let body = block::handler_body(handler, place.schema, self.facts.version);
         match &place.target {
             Target::InPlace { path } => {
                 let mut text = self.text_or_new(path, place.schema)?;

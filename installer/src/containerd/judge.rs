@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use toml_edit::{Item, TableLike, Value};
 
 use super::error::ConfigError;
+use super::version::Version;
 use super::{ANNOTATIONS, Handler, block, schema};
 
 /// As many differences as a message names.
@@ -30,11 +31,11 @@ impl<'a> Expected<'a> {
 }
 
 /// Compares two dumps.
-pub(super) fn judge(before: &str, after: &str, expected: Expected<'_>) -> Result<(), ConfigError> {
+pub(super) fn judge(before: &str, after: &str, expected: Expected<'_>, containerd: Version) -> Result<(), ConfigError> {
     let name = expected.name();
     let before = Dump::read("the dump of the present configuration", before)?;
     let after = Dump::read("the dump of the edited configuration", after)?;
-    let mut differences = after.handler_differences(expected, name);
+    let mut differences = after.handler_differences(expected, containerd);
     differences.extend(before.differences(&after, name));
     // A template names its default by a variable: that was so before.
     let former = before.without_default();
@@ -89,7 +90,8 @@ impl Dump {
         found
     }
 
-    fn handler_differences(&self, expected: Expected<'_>, name: &str) -> Vec<String> {
+    fn handler_differences(&self, expected: Expected<'_>, containerd: Version) -> Vec<String> {
+        let name = expected.name();
         let handler = match expected {
             Expected::Without(_) if self.runtimes().contains(name) => return vec![format!("the handler {name} still")],
             Expected::Without(_) => return Vec::new(),
@@ -99,7 +101,7 @@ impl Dump {
         let text = |text: &str| normal(&Value::from(text));
         let annotations = format!("[{}]", text(ANNOTATIONS));
         let mut wanted = vec![
-            (vec!["runtime_type"], text(block::runtime_type(handler))),
+            (vec!["runtime_type"], text(block::runtime_type(handler, containerd))),
             (vec!["runtime_path"], text(&handler.launcher)),
             (vec!["pod_annotations"], annotations.clone()),
             (vec!["container_annotations"], annotations),

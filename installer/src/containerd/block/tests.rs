@@ -60,18 +60,30 @@ fn a_default_that_somebody_changed_is_theirs() {
     assert!(left.contains("SystemdCgroup = true") && !left.contains(MARK), "{left}");
 }
 
+fn containerd(version: &str) -> Version {
+    Version::parse(version).unwrap()
+}
+
+#[test]
+fn type_is_the_launchers_path_where_containerd_finds_sandboxes_launchers_by_it_alone() {
+    for (version, by_path) in [("1.6.20", true), ("1.7.24", true), ("2.0.0", false), ("2.4.2", false)] {
+        let handler = handler(Settings::default());
+        assert_eq!(runtime_type(&handler, containerd(version)) == handler.launcher, by_path, "{version}");
+    }
+}
+
 fn handler(settings: Settings) -> Handler {
     Handler { name: "a".to_owned(), launcher: "/opt/with \"quotes\"\\".to_owned(), systemd_cgroup: false, settings }
 }
 
 #[test]
 fn what_is_at_its_default_is_no_key() {
-    let plain = handler_body(&handler(Settings::default()), Schema::Three);
+    let plain = handler_body(&handler(Settings::default()), Schema::Three, containerd("2.4.2"));
     for key in ["grouping", "log_level", "max_containers", "sandboxer", "disable_pause_image_pull"] {
         assert!(!plain.contains(key), "{plain}");
     }
     let chosen = Settings { grouping: Grouping::Pod, log_level: LogLevel::Debug, max_containers: Some(9), sandboxer: Sandboxer::Shim };
-    let body = handler_body(&handler(chosen), Schema::Two);
+    let body = handler_body(&handler(chosen), Schema::Two, containerd("2.4.2"));
     let document = schema::parse("/c", &body).unwrap();
     let table = schema::under(document.as_table(), &["plugins", Schema::Two.plugin(), "containerd", "runtimes", "a"]).unwrap();
     // A sandbox's launcher is looked for by nothing else.
@@ -86,14 +98,14 @@ fn what_is_at_its_default_is_no_key() {
 fn handler_with_an_options_file_has_no_options_table() {
     let launcher = "/opt/wasmedge-runtime/wasmedge/0.1.0-0@1/containerd-shim-wasmedge-v1".to_owned();
     let chosen = Settings { grouping: Grouping::Pod, max_containers: Some(9), ..Settings::default() };
-    let body = handler_body(&Handler { launcher: launcher.clone(), ..handler(chosen) }, Schema::Two);
+    let body = handler_body(&Handler { launcher: launcher.clone(), ..handler(chosen) }, Schema::Two, containerd("2.4.2"));
     assert!(body.contains(&launcher) && !body.contains("options") && !body.contains("grouping"), "{body}");
 }
 
 #[test]
 fn a_path_is_quoted() {
     let handler = handler(Settings::default());
-    let body = handler_body(&handler, Schema::Three);
+    let body = handler_body(&handler, Schema::Three, containerd("2.4.2"));
     let document = schema::parse("/c", &body).unwrap();
     let table = schema::under(document.as_table(), &["plugins", Schema::Three.plugin(), "containerd", "runtimes", "a"]).unwrap();
     assert_eq!(table["runtime_path"].as_str(), Some(handler.launcher.as_str()));

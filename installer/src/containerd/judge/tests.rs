@@ -11,13 +11,17 @@ const OURS: &str = "[plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.
                     runtime_path = '/opt/x'\npod_annotations = ['runtime.wasmedge.dev/*']\ncontainer_annotations = ['runtime.wasmedge.dev/*']\n\
                     [plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.wasmedge.options]\nSystemdCgroup = true\n";
 
+fn containerd() -> Version {
+    Version::parse("2.4.2").unwrap()
+}
+
 fn differences(before: &str, after: &str) -> String {
     differences_with(Settings::default(), before, after)
 }
 
 fn differences_with(settings: Settings, before: &str, after: &str) -> String {
     let handler = Handler { name: "wasmedge".to_owned(), launcher: "/opt/x".to_owned(), systemd_cgroup: true, settings };
-    judge(before, after, Expected::With(&handler)).map_or_else(|error| error.to_string(), |()| String::new())
+    judge(before, after, Expected::With(&handler), containerd()).map_or_else(|error| error.to_string(), |()| String::new())
 }
 
 #[test]
@@ -44,7 +48,7 @@ fn our_handler_the_imports_and_the_way_a_value_is_written_may_differ() {
     let after = format!("{}{OURS}", RUNC.replace("['a', 'b']", "[ \"a\",\n  'b', ]"));
     assert_eq!(differences(&before, &after), "");
     assert_eq!(differences(&after, &after), "");
-    judge(&after, &before, Expected::Without("wasmedge")).unwrap();
+    judge(&after, &before, Expected::Without("wasmedge"), containerd()).unwrap();
 }
 
 #[test]
@@ -73,7 +77,8 @@ fn handler_with_an_options_file_must_have_no_options_table() {
         Handler { name: "wasmedge".to_owned(), launcher: launcher.to_owned(), systemd_cgroup: true, settings: Settings::default() };
     let with_table = OURS.replace("/opt/x", launcher);
     let (table, _) = with_table.split_once("[plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.wasmedge.options]").unwrap();
-    let judged = |ours: &str| judge(RUNC, &format!("{RUNC}{ours}"), Expected::With(&handler)).map_err(|error| error.to_string());
+    let judged =
+        |ours: &str| judge(RUNC, &format!("{RUNC}{ours}"), Expected::With(&handler), containerd()).map_err(|error| error.to_string());
     assert_eq!(judged(table), Ok(()));
     assert_eq!(judged(&format!("{table}options = {{}}\n")), Ok(()), "as containerd 1.x prints it");
     let error = judged(&with_table).unwrap_err();
@@ -82,7 +87,7 @@ fn handler_with_an_options_file_must_have_no_options_table() {
 
 #[test]
 fn a_handler_that_stays_is_named() {
-    let error = judge(&format!("{RUNC}{OURS}"), &format!("{RUNC}{OURS}"), Expected::Without("wasmedge")).unwrap_err();
+    let error = judge(&format!("{RUNC}{OURS}"), &format!("{RUNC}{OURS}"), Expected::Without("wasmedge"), containerd()).unwrap_err();
     assert!(error.to_string().contains("the handler wasmedge still"), "{error}");
 }
 

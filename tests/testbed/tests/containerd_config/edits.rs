@@ -52,6 +52,7 @@ fn must_have(tree: &Tree<'_>, former: &crate::daemon::Settings, handlers: &[&Han
         let table = settings.take(&handler.name)?;
         let annotations = Value::from(vec!["runtime.wasmedge.dev/*"]);
         let sandboxer = match handler.settings.sandboxer {
+            Sandboxer::PodSandbox if tree.daemon.version.major < 2 => vec![("runtime_type", Value::from(handler.launcher.as_str()))],
             Sandboxer::PodSandbox => vec![("runtime_type", Value::from("io.containerd.wasmedge.v1"))],
             Sandboxer::Shim => vec![
                 ("runtime_type", Value::from(handler.launcher.as_str())),
