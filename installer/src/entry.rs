@@ -52,17 +52,17 @@ impl Entry {
         Self { name: format!("{runtime}{SEPARATOR}{}", &digest[..DIGITS]), runtime: runtime.to_owned(), options }
     }
 
-    /// What containerd executes, for an entry on this shelf of the host.
-    pub fn launcher(&self, shelf: &HostPath) -> HostPath {
-        shelf.join(&self.name).join(launcher_name())
+    /// What containerd executes, for an entry in this folder of the host's versions.
+    pub fn launcher(&self, versions: &HostPath) -> HostPath {
+        versions.join(&self.name).join(launcher_name())
     }
 
-    /// Makes the entry on `shelf`, or repairs it: first the options, then the link that leads to them.
+    /// Makes the entry in `versions`, or repairs it: first the options, then the link that leads to them.
     ///
     /// # Errors
     /// When the file system refuses.
-    pub fn make(&self, shelf: &Path) -> io::Result<()> {
-        let folder = shelf.join(&self.name);
+    pub fn make(&self, versions: &Path) -> io::Result<()> {
+        let folder = versions.join(&self.name);
         if folder.symlink_metadata().is_ok_and(|facts| !facts.is_dir()) {
             fs::remove_file(&folder)?;
         }
