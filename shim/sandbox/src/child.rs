@@ -7,6 +7,7 @@
 //! | `child/root.rs` | the root file system: entered, mounted upon, closed |
 //! | `child/devices.rs` | `/dev` |
 //! | `child/target.rs` | where a mount goes, made where it is missing |
+//! | `child/cover.rs` | masked and read-only paths |
 //! | `child/powers.rs` | limits, labels, identity, capabilities, filters |
 //! | `child/users.rs` | the users of a user namespace |
 //! | `child/holder.rs` | a process that does nothing but hold a pod's namespaces |
@@ -14,6 +15,7 @@
 //! | `child/native.rs` | a Linux program in place of a guest |
 
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::Path;
 
 use nix::sched::{CloneFlags, unshare};
 use rustix::process::{DumpableBehavior, Signal, set_dumpable_behavior, set_parent_process_death_signal};
@@ -25,8 +27,10 @@ use crate::kernel;
 use crate::plan::Namespace;
 use crate::wire::{LONGEST_ORDERS, Message, WireFd, read_exact, write_all};
 use crate::workload::Workload;
+use cover::{Null, Top};
 use orders::{Answer, ContainerOrders, ExecOrders, NativeProgram, WireStdio};
 
+mod cover;
 mod devices;
 mod holder;
 mod native;
@@ -137,12 +141,14 @@ fn enter_container<W>(orders: ContainerOrders<W>) -> Result<W, Failure> {
     }
     // What the set-up makes has the modes that it is to have.
     rustix::process::umask(rustix::fs::Mode::empty());
-    root::enter(rootfs)?;
-    devices::make(&plan.devices)?;
-    root::mount(&plan.mounts, sources)?;
-    root::mask(&plan.masked)?;
-    root::make_read_only(&plan.readonly)?;
-    root::finish(&plan.root)?;
+    let root = root::enter(rootfs)?;
+    let mut null = devices::make(&root, &plan.devices)?;
+    root::mount(&root, &plan.mounts, sources)?;
+    let top = Top { folder: &root, path: Path::new("/") };
+    cover::mask(top, &plan.masked, &mut null)?;
+    cover::make_read_only(top, &plan.readonly)?;
+    root::finish(&root, &plan.root)?;
+    drop((null, root));
     powers::reduce(&plan.process, proc, users)?;
     Ok(workload)
 }
@@ -156,9 +162,11 @@ fn enter_exec<W>(orders: ExecOrders<W>) -> Result<W, Failure> {
 
 fn enter_native(orders: ExecOrders<NativeProgram>) -> Result<NativeProgram, Failure> {
     let ExecOrders { name, container, proc, users, stdio, process, program } = orders;
+    // Before the container's mounts take the place of the zygote's.
+    let null = program.proc.as_ref().map(|_| Null::of_zygote()).transpose()?;
     enter_running(&name, &container, stdio)?;
-    if let Some(proc) = &program.proc {
-        proc::show(proc)?;
+    if let (Some(proc), Some(null)) = (&program.proc, null) {
+        proc::show(proc, null)?;
     }
     powers::reduce(&process, proc, users)?;
     Ok(program)

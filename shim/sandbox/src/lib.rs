@@ -10,6 +10,8 @@
 //! | `child` | the process's own side: set up, confined, run |
 //! | `workload` | what runs in it |
 //! | `wire` | values with descriptors in them, between these processes |
+//! | `null` | the null device, opened and checked |
+//! | `procfs` | the node's `/proc`, opened and checked |
 //! | `detached` | file systems that are mounted nowhere |
 //! | `kernel` | calls that no crate wraps: what is unsafe stands here |
 //! | `error` | what can go wrong |
@@ -23,6 +25,8 @@ mod detached;
 mod error;
 mod guest;
 mod kernel;
+mod null;
+mod procfs;
 mod wire;
 mod workload;
 mod zygote;

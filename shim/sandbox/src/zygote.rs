@@ -33,7 +33,7 @@ use crate::wire::{LONGEST_ANSWER, Message, WireFd};
 mod root;
 mod serve;
 
-pub(crate) use root::STEP;
+pub(crate) use root::{NULL, STEP};
 
 /// The zygote forks in well under a millisecond, and answers before the new process does anything; loading an engine
 /// takes tens of milliseconds. What takes a thousand times as long has failed.

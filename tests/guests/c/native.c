@@ -9,6 +9,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/ptrace.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -70,6 +74,61 @@ static int read_command(const char *path) {
     return 0;
 }
 
+// Opens a file for writing, and writes nothing.
+static int open_command(const char *path) {
+    if (open(path, O_WRONLY) < 0) return perror(path), 1;
+    return puts("opened"), 0;
+}
+
+// The number of a character device.
+static int device_command(const char *path) {
+    struct stat found;
+    if (stat(path, &found) != 0) return perror(path), 1;
+    if (!S_ISCHR(found.st_mode)) return fprintf(stderr, "%s: not a character device\n", path), 1;
+    return printf("%u:%u\n", major(found.st_rdev), minor(found.st_rdev)), 0;
+}
+
+// Stops every process of its pid namespace that it may signal, again and again.
+static _Noreturn void stop_command(void) {
+    puts("stopping");
+    fflush(stdout);
+    for (;;) kill(-1, SIGSTOP);
+}
+
+static void print_privileges(pid_t pid) {
+    char path[64], line[256];
+    snprintf(path, sizeof path, "/proc/%d/status", (int)pid);
+    FILE *status = fopen(path, "r");
+    if (status == NULL) return;
+    while (fgets(line, sizeof line, status) != NULL) {
+        if (strncmp(line, "CapBnd:", 7) != 0 && strncmp(line, "Seccomp:", 8) != 0) continue;
+        line[strcspn(line, "\n")] = '\0';
+        printf(" %s", line);
+    }
+    fclose(status);
+}
+
+// Attaches to each new process of its pid namespace as soon as it may, and prints what that is allowed at that moment.
+static _Noreturn void attach_command(void) {
+    enum { AHEAD = 8 };
+    puts("attaching");
+    fflush(stdout);
+    for (pid_t next = getpid() + 1;;) {
+        for (pid_t pid = next; pid < next + AHEAD; pid++) {
+            int status;
+            if (ptrace(PTRACE_ATTACH, pid, NULL, NULL) != 0) continue;
+            if (waitpid(pid, &status, __WALL) == pid && WIFSTOPPED(status)) {
+                printf("attached");
+                print_privileges(pid);
+                putchar('\n');
+                fflush(stdout);
+                ptrace(PTRACE_DETACH, pid, NULL, NULL);
+            }
+            next = pid + 1;
+        }
+    }
+}
+
 // The numbers of all processes that this one sees.
 static int processes_command(void) {
     DIR *folder = opendir("/proc");
@@ -123,10 +182,15 @@ int main(int argc, char **argv) {
     if (strcmp(command, "exit") == 0 && argc == 3) return atoi(argv[2]);
     if (strcmp(command, "tick") == 0) tick_command();
     if (strcmp(command, "read") == 0 && argc == 3) return read_command(argv[2]);
+    if (strcmp(command, "open") == 0 && argc == 3) return open_command(argv[2]);
+    if (strcmp(command, "device") == 0 && argc == 3) return device_command(argv[2]);
+    if (strcmp(command, "stop") == 0) stop_command();
+    if (strcmp(command, "attach") == 0) attach_command();
     if (strcmp(command, "processes") == 0) return processes_command();
     if (strcmp(command, "family") == 0) family_command();
     if (strcmp(command, "count") == 0) count_command();
     if (strcmp(command, "size") == 0) return size_command();
-    fputs("usage: native env|args|sleep|exit N|tick|read PATH|processes|family|count|size\n", stderr);
+    fputs("usage: native env|args|sleep|exit N|tick|read PATH|open PATH|device PATH|stop|attach\n"
+          "              |processes|family|count|size\n", stderr);
     return 2;
 }

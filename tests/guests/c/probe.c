@@ -106,6 +106,19 @@ static int stat_command(const char *path) {
     return 0;
 }
 
+static int mkdir_command(const char *path) {
+    return mkdir(path, 0755) == 0 ? 0 : fail("mkdir", path);
+}
+
+// A file or an empty folder.
+static int remove_command(const char *path) {
+    return remove(path) == 0 ? 0 : fail("remove", path);
+}
+
+static int link_command(const char *target, const char *path) {
+    return symlink(target, path) == 0 ? 0 : fail("link", path);
+}
+
 static int cwd_command(void) {
     char path[4096];
     if (getcwd(path, sizeof path) == NULL) return fail("cwd", "");
@@ -214,7 +227,8 @@ static int accept_command(int port) {
 }
 
 static int usage(void) {
-    fputs("usage: probe args|env|cat|read PATH|write PATH TEXT|append PATH TEXT|ls PATH|stat PATH|cwd|stdout N|stderr TEXT\n"
+    fputs("usage: probe args|env|cat|read PATH|write PATH TEXT|append PATH TEXT|ls PATH|stat PATH|mkdir PATH\n"
+          "             |remove PATH|link TARGET PATH|cwd|stdout N|stderr TEXT\n"
           "             |exit N|trap|sleep SECONDS|spin|tick|random N|oom|repl|accept PORT\n",
           stderr);
     return 2;
@@ -232,6 +246,9 @@ int main(int argc, char **argv) {
     if (IS("append", 2)) return write_command("append", argv[2], argv[3], O_APPEND);
     if (IS("ls", 1)) return ls_command(argv[2]);
     if (IS("stat", 1)) return stat_command(argv[2]);
+    if (IS("mkdir", 1)) return mkdir_command(argv[2]);
+    if (IS("remove", 1)) return remove_command(argv[2]);
+    if (IS("link", 2)) return link_command(argv[2], argv[3]);
     if (IS("cwd", 0)) return cwd_command();
     if (IS("stdout", 1)) return stdout_command(strtoull(argv[2], NULL, 10));
     if (IS("stderr", 1)) return fprintf(stderr, "%s\n", argv[2]) < 0;

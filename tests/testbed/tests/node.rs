@@ -2,7 +2,8 @@
 //!
 //! `cargo xtask test --class node` prepares what is needed and says where; without that, every test is reported as
 //! ignored, with the reason. Themes, one file each: [`run`], [`files`], [`spec`], [`images`], [`refusals`], [`life`], [`pod`],
-//! [`shim`]; the Task service, in [`exec`], [`verbs`], [`races`], [`signals`], [`terminal`]; [`processes`], and what happens when one is
+//! [`shim`]; the Task service, in [`exec`], [`exec_attacks`],
+//! [`verbs`], [`races`], [`signals`], [`terminal`]; [`processes`], and what happens when one is
 //! lost or has no room, in [`faults`], [`descriptors`] and [`launcher`]; pods of CRI in [`pods`], when a part of them is
 //! lost in [`pod_faults`], with users of their own in [`pod_users`], with hosts of their own in [`grouping`]; restarts of more
 //! containerds in [`versions`]; many containers in [`endurance`]; and [`ground`] for what the tests themselves stand on.
@@ -51,6 +52,8 @@ mod pod;
 mod shim;
 #[path = "node/exec.rs"]
 mod exec;
+#[path = "node/exec_attacks.rs"]
+mod exec_attacks;
 #[path = "node/verbs.rs"]
 mod verbs;
 #[path = "node/races.rs"]
@@ -98,6 +101,7 @@ const THEMES: &[&[Test]] = &[
     pod::TESTS,
     shim::TESTS,
     exec::TESTS,
+    exec_attacks::TESTS,
     verbs::TESTS,
     races::TESTS,
     signals::TESTS,

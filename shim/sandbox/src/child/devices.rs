@@ -6,6 +6,7 @@ use std::path::Path;
 use rustix::fs::{AtFlags, FileType, Gid, Mode, Uid, chownat, makedev, mkdirat, mknodat, symlinkat};
 use rustix::io::Errno;
 
+use super::cover::Null;
 use super::root::{attach, memory_file_system};
 use crate::error::{Failure, Step as _};
 use crate::plan::{AttributeChange, Device, DeviceKind, Devices};
@@ -14,8 +15,8 @@ use crate::plan::{AttributeChange, Device, DeviceKind, Devices};
 const ATTRIBUTES: AttributeChange =
     AttributeChange { set: libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NOEXEC | libc::MOUNT_ATTR_STRICTATIME, clear: 0 };
 
-/// Makes and mounts it.
-pub(super) fn make(devices: &Devices) -> Result<(), Failure> {
+/// Makes and mounts it. Gives its null device.
+pub(super) fn make(root: &OwnedFd, devices: &Devices) -> Result<Null, Failure> {
     let Devices { options, nodes, links } = devices;
     let folder = memory_file_system(options, ATTRIBUTES).step(|| "make /dev")?;
     for node in nodes {
@@ -25,7 +26,8 @@ pub(super) fn make(devices: &Devices) -> Result<(), Failure> {
         let made = make_parents(&folder, name).and_then(|()| symlinkat(says, &folder, name));
         made.step(|| format!("link /dev/{} to {}", name.display(), says.display()))?;
     }
-    attach(&folder, Path::new("/dev")).step(|| "mount /dev")
+    attach(root, &folder, Path::new("/dev")).step(|| "mount /dev")?;
+    Null::of_devices(&folder)
 }
 
 fn make_node(folder: &OwnedFd, node: &Device) -> Result<(), Errno> {

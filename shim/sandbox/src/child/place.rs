@@ -9,6 +9,7 @@ use super::orders::Joined;
 use crate::error::{Failure, Step as _};
 use crate::kernel;
 use crate::plan::{Namespace, Plan, Sysctl};
+use crate::procfs;
 use crate::wire::WireFd;
 
 /// Joins namespaces that exist.
@@ -51,7 +52,11 @@ pub(super) fn set(sysctls: &[Sysctl], proc: Option<&WireFd>) -> Result<(), Failu
 pub(super) fn write(proc: Option<&WireFd>, file: &str, value: &str) -> Result<(), Failure> {
     let step = || format!("write {value:?} to /proc/{file}");
     let proc = proc.ok_or_else(|| Failure::of(step(), "the host gave no view of /proc"))?;
-    let open = rustix::fs::openat(proc, file, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty()).step(step)?;
-    rustix::io::write(open, value.as_bytes()).step(step)?;
-    Ok(())
+    let file = rustix::fs::openat(proc, file, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty()).step(step)?;
+    // A label that is written elsewhere is no label, and the process would run without it.
+    procfs::check(&file).step(step)?;
+    match rustix::io::write(file, value.as_bytes()).step(step)? {
+        written if written == value.len() => Ok(()),
+        written => Err(Failure::of(step(), format!("the kernel took {written} of {} bytes", value.len()))),
+    }
 }

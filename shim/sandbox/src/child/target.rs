@@ -1,12 +1,13 @@
 //! Where a mount goes: a path of the container's, made where it is missing.
 
 use std::collections::VecDeque;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::{CWD, FileType, Mode, OFlags, lstat, mkdir, open, readlinkat};
+use rustix::fs::{FileType, Mode, OFlags, fstat, mkdirat, openat, readlinkat};
 use rustix::io::Errno;
 
 /// What a path is made as where it is missing. The mode of both is 0755.
@@ -19,34 +20,38 @@ pub(super) enum Kind {
 /// Steps on the way to a path: its names, and those of the links on it. More is a loop of links.
 const STEPS: usize = 1024;
 
-/// The place that `path` leads to, links followed. What is missing is made, also where a link leads to something that is
-/// missing: images have `/etc/resolv.conf` as a link into `/run`.
+/// Opens the place that `path` leads to below `root`, links followed. What is missing is made, also where a link leads to
+/// something that is missing: images have `/etc/resolv.conf` as a link into `/run`.
 ///
-/// The root is the container's already, so that neither `..` nor a link leads out of it, whoever changes them meanwhile.
-pub(super) fn make(path: &Path, kind: Kind) -> io::Result<PathBuf> {
-    let mut place = PathBuf::from("/");
+/// Each name is looked up below the descriptor of its folder, so that neither `..` nor a link leads out of the root, and
+/// what was looked at is what is mounted upon, even if another container changes a shared volume meanwhile.
+pub(super) fn make(root: &OwnedFd, path: &Path, kind: Kind) -> io::Result<OwnedFd> {
+    // The way from the root to where the lookup is.
+    let mut way: Vec<OwnedFd> = Vec::new();
     let mut ahead: VecDeque<OsString> = names(path);
     for _ in 0..STEPS {
-        let Some(name) = ahead.pop_front() else { return Ok(place) };
+        let Some(name) = ahead.pop_front() else {
+            return way.pop().ok_or_else(|| io::Error::other("it leads to the root, and nothing is mounted over that"));
+        };
         if name == ".." {
-            place.pop();
+            way.pop();
             continue;
         }
-        let next = place.join(&name);
-        match lstat(&next) {
-            Ok(found) if FileType::from_raw_mode(found.st_mode) == FileType::Symlink => {
-                let link = PathBuf::from(OsString::from_vec(readlinkat(CWD, &next, Vec::new())?.into_bytes()));
+        let folder = way.last().unwrap_or(root).as_fd();
+        match openat(folder, &name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty()) {
+            Ok(found) if FileType::from_raw_mode(fstat(&found)?.st_mode) == FileType::Symlink => {
+                let link = PathBuf::from(OsString::from_vec(readlinkat(&found, "", Vec::new())?.into_bytes()));
                 if link.is_absolute() {
-                    place = PathBuf::from("/");
+                    way.clear();
                 }
                 let mut longer = names(&link);
                 longer.append(&mut ahead);
                 ahead = longer;
             }
-            Ok(_) => place = next,
+            Ok(found) => way.push(found),
             Err(Errno::NOENT) => {
                 let kind = if ahead.is_empty() { kind } else { Kind::Folder };
-                match make_one(&next, kind) {
+                match make_one(folder, &name, kind) {
                     // Made now, or by another container that mounts the same: looked at in the next step.
                     Ok(()) | Err(Errno::EXIST) => ahead.push_front(name),
                     Err(error) => return Err(error.into()),
@@ -67,10 +72,10 @@ fn names(path: &Path) -> VecDeque<OsString> {
     path.components().filter_map(name).collect()
 }
 
-fn make_one(path: &Path, kind: Kind) -> Result<(), Errno> {
+fn make_one(folder: BorrowedFd<'_>, name: &OsStr, kind: Kind) -> Result<(), Errno> {
     let mode = Mode::from_raw_mode(0o755);
     match kind {
-        Kind::Folder => mkdir(path, mode),
-        Kind::File => open(path, OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC, mode).map(drop),
+        Kind::Folder => mkdirat(folder, name, mode),
+        Kind::File => openat(folder, name, OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC, mode).map(drop),
     }
 }

@@ -11,6 +11,7 @@ use crate::child::orders::Joined;
 use crate::error::{Failure, Step as _};
 use crate::kernel;
 use crate::plan::{Bind, GuestMount, Namespace, Namespaces, Owners, ProcessPlan, Reach, Users};
+use crate::procfs;
 use crate::wire::WireFd;
 
 /// `CLONE_NEW*` of what a container's first process gets new.
@@ -84,7 +85,7 @@ pub(super) fn shared(users: Option<&OwnedFd>) -> Result<Option<WireFd>, Failure>
 
 /// A view of `/proc` for a process whose set-up writes there; the process closes it when that is done.
 pub(super) fn proc_if(needed: bool) -> Result<Option<WireFd>, Failure> {
-    needed.then(|| File::open("/proc").map(WireFd::new).step(|| "open /proc")).transpose()
+    needed.then(|| procfs::open().map(WireFd::new).step(|| "open /proc")).transpose()
 }
 
 /// Whether the process takes a label of AppArmor's or SELinux's: that is written to a file of `/proc`.

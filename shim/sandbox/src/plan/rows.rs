@@ -166,7 +166,7 @@ pub const ROWS: &[Row] = &[
         field: "linux.maskedPaths",
         values: "",
         verdict: Honoured,
-        how: "of paths that exist in the container, hidden behind an empty folder or `/dev/null`. Those that Kubernetes lists lie in `/proc` and `/sys`, which a guest does not have",
+        how: "of paths that exist in the container, hidden behind an empty folder or the null device. No link is followed on the way to one: such a container is refused. Those that Kubernetes lists lie in `/proc` and `/sys`, which a guest does not have",
         tests: &["masked_and_read_only_paths_are_those_of_the_spec"],
     },
     Row {

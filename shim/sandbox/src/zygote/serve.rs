@@ -12,6 +12,7 @@ use rustix::thread::{ThreadNameSpaceType, move_into_thread_name_spaces};
 use super::{Answer, Entry, Request, root};
 use crate::error::{Failure, Step as _};
 use crate::kernel::{self, Forked, Newborn};
+use crate::null;
 use crate::wire::{LONGEST_ORDERS, Message, WireFd};
 
 /// The exit code of a process of ours that panicked, as a Rust program's.
@@ -52,7 +53,7 @@ fn leave(socket: &OwnedFd, host: Pid, name: &CStr) -> Result<(), Failure> {
     // What it forks stays in its group until it begins one of its own.
     rustix::process::setpgid(None, None).step(|| "begin a group of processes")?;
     rustix::thread::set_name(name).step(|| "name the process")?;
-    let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).step(|| "open /dev/null")?;
+    let null = null::open_on_node(OFlags::RDWR).step(|| "open /dev/null")?;
     rustix::stdio::dup2_stdin(&null).step(|| "leave the host's standard input")?;
     rustix::stdio::dup2_stdout(&null).step(|| "leave the host's standard output")?;
     rustix::stdio::dup2_stderr(&null).step(|| "leave the host's standard error")?;

@@ -204,7 +204,12 @@ fn native_image(prepared: &Prepared) -> Result<Packed> {
 
 /// An image with three guests and a Linux program: what exec processes can be in one container. It starts the probe.
 pub(crate) fn mixed_image(prepared: &Prepared) -> Result<Packed> {
-    let mut image = RootfsImage::of_guest(&reference("mixed"), read(&prepared.guests.probe)?);
+    mixed_image_with(prepared, "mixed", Vec::new())
+}
+
+/// The same, with more files.
+pub(crate) fn mixed_image_with(prepared: &Prepared, name: &str, more: Vec<Entry>) -> Result<Packed> {
+    let mut image = RootfsImage::of_guest(&reference(name), read(&prepared.guests.probe)?);
     image.env = vec!["IMAGE=mixed".to_owned()];
     let files = [
         Entry::file("/native", read(&prepared.guests.native)?, 0o755),
@@ -213,6 +218,7 @@ pub(crate) fn mixed_image(prepared: &Prepared) -> Result<Packed> {
         Entry::folder("/data", 0o755),
     ];
     image.files.extend(files);
+    image.files.extend(more);
     image.pack()
 }
 

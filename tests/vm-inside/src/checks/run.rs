@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::checks;
 use crate::containerd::NAMESPACE;
-use crate::ground::{self, Driver, Ground, IMAGE, RUNTIME, nothing_left};
+use crate::ground::{self, Container, Driver, Ground, IMAGE, RUNTIME, nothing_left};
 use crate::{machine, wait};
 
 checks![
@@ -15,6 +15,8 @@ checks![
     sigterm_ends_a_guest_with_143,
     a_container_is_in_its_cgroup_and_deleted_leaves_nothing,
     a_native_program_and_a_guest_can_be_added,
+    exec_refuses_a_root_whose_proc_is_a_symbolic_link,
+    masked_files_are_the_null_device_after_a_guest_replaced_its_own,
     the_journal_has_the_hosts_lines,
 ];
 
@@ -82,6 +84,35 @@ fn a_native_program_and_a_guest_can_be_added(ground: &Ground, driver: Driver) ->
     machine::kill(pid)?;
     let (text, code) = container.end_of("native")?;
     ensure!(code == 137, "the native program ended with {code}, and printed {text:?}");
+    container.end(KILL).map(drop)
+}
+
+fn guest_does(container: &Container<'_>, exec: &str, words: &[&str]) -> Result<()> {
+    let words: Vec<&str> = std::iter::once("/app.wasm").chain(words.iter().copied()).collect();
+    container.exec(exec, &words)?;
+    let end = container.end_of(exec)?;
+    ensure!(end.1 == 0, "{words:?} ended as {end:?}");
+    Ok(())
+}
+
+fn exec_refuses_a_root_whose_proc_is_a_symbolic_link(ground: &Ground, driver: Driver) -> Result<()> {
+    let container = ground.run(driver, &["/app.wasm", "sleep", "600"])?;
+    for (exec, words) in [("a", &["mkdir", "/p"][..]), ("b", &["mkdir", "/p/x"]), ("c", &["link", "p/x/..", "/proc"])] {
+        guest_does(&container, exec, words)?;
+    }
+    let attack = container.exec("attack", &["/native", "open", "/p/sys/kernel/core_pattern"]);
+    let error = attack.err().map(|error| format!("{error:#}")).unwrap_or_default();
+    ensure!(error.contains("/proc in the container: it is a symbolic link"), "the error is {error:?}");
+    container.end(KILL).map(drop)
+}
+
+fn masked_files_are_the_null_device_after_a_guest_replaced_its_own(ground: &Ground, driver: Driver) -> Result<()> {
+    let container = ground.run(driver, &["/app.wasm", "sleep", "600"])?;
+    guest_does(&container, "a", &["remove", "/dev/null"])?;
+    guest_does(&container, "b", &["link", "../proc/sys/kernel/core_pattern", "/dev/null"])?;
+    container.exec("masked", &["/native", "device", "/proc/timer_list"])?;
+    let masked = container.end_of("masked")?;
+    ensure!(masked == ("1:3\n".to_owned(), 0), "a masked file is {masked:?}");
     container.end(KILL).map(drop)
 }
 
