@@ -10,7 +10,7 @@ use crate::progress;
 
 mod shell;
 
-pub use shell::Shell;
+pub use shell::{REGISTRY_VARIABLE, Shell};
 
 /// The section of README.md whose first block of code is the tour.
 const SECTION: &str = "## On a kind cluster\n";

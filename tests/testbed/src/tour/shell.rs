@@ -9,10 +9,15 @@ use crate::cluster::Cluster;
 use crate::command::Run;
 use crate::helm::Helm;
 
+/// The variable that holds the address to push images to; pods pull them from `registry.local:5000`.
+pub const REGISTRY_VARIABLE: &str = "KIND_REGISTRY";
+
 /// The surroundings of commands on a cluster.
 #[derive(Debug, Clone)]
 pub struct Shell {
     kubeconfig: PathBuf,
+    /// The cluster's registry, `host:port`, as this machine reaches it.
+    registry: String,
     /// Folders that are searched before all others.
     programs: Vec<PathBuf>,
 }
@@ -25,7 +30,7 @@ impl Shell {
     pub fn of(cluster: &Cluster, helm: &Helm) -> Result<Self> {
         let folders = [cluster.kubectl_program(), helm.program()].map(|program| program.parent().map(ToOwned::to_owned));
         let programs = folders.into_iter().collect::<Option<_>>().context("kubectl and helm lie in folders")?;
-        Ok(Self { kubeconfig: cluster.kubeconfig().to_owned(), programs })
+        Ok(Self { kubeconfig: cluster.kubeconfig().to_owned(), registry: cluster.registry().to_owned(), programs })
     }
 
     /// A line as one types it, at the root of this checkout.
@@ -37,13 +42,17 @@ impl Shell {
         let folders = self.programs.iter().cloned().chain(std::env::split_paths(&rest));
         let path: OsString = std::env::join_paths(folders).context("put kubectl and helm on PATH")?;
         let run = Run::new("sh").args(["-c", line]).current_dir(repository());
-        Ok(run.env("KUBECONFIG", &self.kubeconfig).env("PATH", path))
+        Ok(run.env("KUBECONFIG", &self.kubeconfig).env(REGISTRY_VARIABLE, &self.registry).env("PATH", path))
     }
 
     /// The lines that bring another shell into these surroundings.
     pub fn exports(&self) -> String {
         let folders: Vec<String> = self.programs.iter().map(|folder| folder.display().to_string()).collect();
-        format!("export KUBECONFIG='{}'\nexport PATH='{}':\"$PATH\"", self.kubeconfig.display(), folders.join(":"))
+        let (kubeconfig, folders) = (self.kubeconfig.display(), folders.join(":"));
+        format!(
+            "export KUBECONFIG='{kubeconfig}'\nexport {REGISTRY_VARIABLE}='{}'\nexport PATH='{folders}':\"$PATH\"",
+            self.registry
+        )
     }
 }
 
@@ -58,10 +67,10 @@ mod tests {
 
     #[test]
     fn another_shell_gets_the_same_surroundings() {
-        let shell = Shell { kubeconfig: "/run/x y/kubeconfig".into(), programs: vec!["/a b".into(), "/c".into()] };
-        let script = format!("{}\nprintf '%s\\n%s\\n' \"$KUBECONFIG\" \"$PATH\"", shell.exports());
+        let shell = Shell { kubeconfig: "/run/x y/kubeconfig".into(), registry: "10.0.0.1:5000".into(), programs: vec!["/a b".into(), "/c".into()] };
+        let script = format!("{}\nprintf '%s\\n%s\\n%s\\n' \"$KUBECONFIG\" \"$KIND_REGISTRY\" \"$PATH\"", shell.exports());
         let text = Run::new("sh").args(["-c", &script]).env("PATH", "/usr/bin").text().unwrap();
-        assert_eq!(text, "/run/x y/kubeconfig\n/a b:/c:/usr/bin");
+        assert_eq!(text, "/run/x y/kubeconfig\n10.0.0.1:5000\n/a b:/c:/usr/bin");
         let own = shell.run("printf '%s\\n' \"$KUBECONFIG\" \"${PATH%%:/c*}\"").unwrap().text().unwrap();
         assert_eq!(own, "/run/x y/kubeconfig\n/a b");
     }
