@@ -1,5 +1,5 @@
-//! `cargo xtask ci`: everything that a change must pass beside its tests. Every check is run, also after one has
-//! failed: who reads this wants to know all that is wrong. A check whose tool is missing says so and is not counted.
+//! `cargo xtask ci`: every check that a change must pass beside its tests. All checks run, also after one has failed, and
+//! the findings of those that failed are printed last. A check whose tool is missing is reported as skipped.
 
 use std::fmt;
 use std::time::Instant;
@@ -53,21 +53,24 @@ pub(crate) fn run(args: Args) -> Result<()> {
         let started = Instant::now();
         let verdict = (check.perform)().unwrap_or_else(|error| Verdict::Failed(format!("{error:#}")));
         progress::say(line(check.name, &verdict, started));
-        sum.add(check.name, &verdict);
+        sum.add(check.name, verdict);
+    }
+    for (name, findings) in &sum.failed {
+        progress::say(format_args!("\n✗ {name}\n{}", last_lines(findings, SHOWN)));
     }
     progress::say(&sum);
     if !sum.failed.is_empty() {
-        bail!("these checks failed: {}", sum.failed.join(", "));
+        bail!("these checks failed: {}", sum.names_of_failed());
     }
     Ok(())
 }
 
-/// What is printed of a check; the findings come before the line that names it, where a reader looks for the end.
+/// The line that ends a check. Findings are printed after the last check.
 fn line(name: &str, verdict: &Verdict, started: Instant) -> String {
     let took = progress::seconds(started.elapsed());
     match verdict {
         Verdict::Passed => format!("✓ {name} {took}"),
-        Verdict::Failed(findings) => format!("{}\n✗ {name} {took}", last_lines(findings, SHOWN)),
+        Verdict::Failed(_) => format!("✗ {name} {took}: its findings are printed at the end"),
         Verdict::Skipped(reason) => format!("– {name} skipped: {reason}"),
     }
 }
@@ -77,16 +80,21 @@ fn line(name: &str, verdict: &Verdict, started: Instant) -> String {
 struct Sum {
     passed: usize,
     skipped: usize,
-    failed: Vec<&'static str>,
+    /// Names of checks, with their findings.
+    failed: Vec<(&'static str, String)>,
 }
 
 impl Sum {
-    fn add(&mut self, name: &'static str, verdict: &Verdict) {
+    fn add(&mut self, name: &'static str, verdict: Verdict) {
         match verdict {
             Verdict::Passed => self.passed += 1,
             Verdict::Skipped(_) => self.skipped += 1,
-            Verdict::Failed(_) => self.failed.push(name),
+            Verdict::Failed(findings) => self.failed.push((name, findings)),
         }
+    }
+
+    fn names_of_failed(&self) -> String {
+        self.failed.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ")
     }
 }
 
@@ -178,9 +186,9 @@ mod tests {
     fn what_was_skipped_is_not_counted_as_passed() {
         let mut sum = Sum::default();
         for verdict in [Verdict::Passed, Verdict::Failed(String::new()), Verdict::Skipped(String::new())] {
-            sum.add("check", &verdict);
+            sum.add("check", verdict);
         }
         assert_eq!(sum.to_string(), "checks: 1 passed, 1 failed, 1 skipped");
-        assert_eq!(sum.failed, ["check"]);
+        assert_eq!(sum.names_of_failed(), "check");
     }
 }
