@@ -5,7 +5,8 @@
 //! * [`words`]: how files are named and begin, and what no file may mention.
 //! * [`workspace`]: allowed dependencies between our crates, and workspace dependencies that no crate uses.
 //! * [`examples`]: every example is complete.
-//! * [`documents`]: decisions are numbered, and what documents point at is there.
+//! * [`documents`]: what documents point at is there.
+//! * [`decisions`]: decision records are numbered and have a status.
 
 use std::fmt;
 
@@ -19,6 +20,7 @@ mod words;
 mod workspace;
 mod examples;
 mod documents;
+mod decisions;
 
 use tree::Tree;
 use workspace::Workspace;
@@ -73,6 +75,7 @@ pub(crate) fn check() -> Result<Vec<Finding>> {
         workspace.check_unused(&tree)?,
         examples::check(&tree),
         documents::check(&tree),
+        decisions::check(&tree),
     ]
     .concat();
     findings.sort();

@@ -1,17 +1,17 @@
-//! Documents: decisions are numbered without gaps, and what a document points at is there.
+//! Documents: what a document points at is there.
 //!
 //! A decision record tells of its day, so only its links are followed. Everywhere else a path or the name of a test
 //! in backticks is a promise to the reader that it can be found.
 
 use super::Finding;
+use super::decisions::DECISIONS;
 use super::tree::Tree;
 
-const DECISIONS: &str = "docs/decisions/";
 /// Tests are named for rules, in several words; shorter names are fields and settings.
 const UNDERSCORES_IN_A_TEST: usize = 3;
 
 pub(super) fn check(tree: &Tree) -> Vec<Finding> {
-    let mut findings = numbers(tree);
+    let mut findings = Vec::new();
     for (path, text) in tree.documents() {
         let prose = prose(text);
         for (number, line) in &prose {
@@ -24,26 +24,6 @@ pub(super) fn check(tree: &Tree) -> Vec<Finding> {
                 findings.extend(unknown.map(|word| Finding::new(place(), format_args!("there is no `{word}` in the tree"))));
             }
         }
-    }
-    findings
-}
-
-/// Decisions are `NNNN-title.md`, from 0001 on, and begin with their number.
-fn numbers(tree: &Tree) -> Vec<Finding> {
-    let mut findings = Vec::new();
-    let mut expected = 1;
-    for (path, text) in tree.documents() {
-        let Some(name) = path.strip_prefix(DECISIONS) else { continue };
-        let number = name.split_once('-').and_then(|(number, _)| (number.len() == 4).then(|| number.parse::<u32>().ok())?);
-        match number {
-            Some(number) if number == expected => {}
-            _ => findings.push(Finding::new(path, format_args!("the next decision's file begins with {expected:04}-: number it so"))),
-        }
-        let number = number.unwrap_or(expected);
-        if !text.starts_with(&format!("# {number:04}: ")) {
-            findings.push(Finding::new(path, format_args!("does not begin with `# {number:04}: ` and its title")));
-        }
-        expected = number + 1;
     }
     findings
 }
@@ -111,16 +91,6 @@ mod tests {
 
     fn found(files: &[(&str, &str)]) -> Vec<String> {
         check(&Tree::of(files)).iter().map(ToString::to_string).collect()
-    }
-
-    #[test]
-    fn decisions_have_no_gaps_and_no_number_twice() {
-        let at = |number: &str| format!("docs/decisions/{number}-x.md");
-        let (first, second, again, fourth) = (at("0001"), at("0002"), "docs/decisions/0002-y.md".to_owned(), at("0004"));
-        assert_eq!(found(&[(&first, "# 0001: x\n"), (&second, "# 0002: x\n")]), [""; 0]);
-        assert_eq!(found(&[(&first, "# 0001: x\n"), (&second, "# 0002: x\n"), (&again, "# 0002: y\n")]).len(), 1);
-        assert_eq!(found(&[(&first, "# 0001: x\n"), (&fourth, "# 0004: x\n")]).len(), 1);
-        assert_eq!(found(&[(&first, "# A title\n")]).len(), 1);
     }
 
     #[test]
