@@ -202,18 +202,24 @@ __attribute__((import_module("wasi_snapshot_preview1"), import_name("sock_open_v
 __attribute__((import_module("wasi_snapshot_preview1"), import_name("sock_bind_v2"))) int sock_bind_v2(int, const void *, int);
 __attribute__((import_module("wasi_snapshot_preview1"), import_name("sock_listen_v2"))) int sock_listen_v2(int, int);
 __attribute__((import_module("wasi_snapshot_preview1"), import_name("sock_accept_v2"))) int sock_accept_v2(int, int, int *);
+__attribute__((import_module("wasi_snapshot_preview1"), import_name("sock_connect_v2"))) int sock_connect_v2(int, const void *, int);
+
+enum { INET4 = 1, STREAM = 2 };
+
+struct address {
+    uint16_t family;
+    uint8_t ip[126];
+};
+
+struct address_bytes {
+    const void *bytes;
+    size_t length;
+};
 
 // Accepts one connection on a port of every address.
 static int accept_command(int port) {
-    enum { INET4 = 1, STREAM = 2 };
-    struct {
-        uint16_t family;
-        uint8_t ip[126];
-    } everywhere = {.family = INET4};
-    const struct {
-        void *bytes;
-        size_t length;
-    } address = {&everywhere, sizeof everywhere};
+    const struct address everywhere = {.family = INET4};
+    const struct address_bytes address = {&everywhere, sizeof everywhere};
     int server = -1;
     int connection = -1;
     if ((errno = sock_open_v2(INET4, STREAM, &server)) != 0) return fail("accept", "open");
@@ -226,10 +232,27 @@ static int accept_command(int port) {
     return 0;
 }
 
+// Connects to a port of an IPv4 address.
+static int connect_command(const char *ip, int port) {
+    struct address there = {.family = INET4};
+    const struct address_bytes address = {&there, sizeof there};
+    unsigned parts[4];
+    int connection = -1;
+    if (sscanf(ip, "%u.%u.%u.%u", &parts[0], &parts[1], &parts[2], &parts[3]) != 4) {
+        errno = EINVAL;
+        return fail("connect", ip);
+    }
+    for (int i = 0; i < 4; i++) there.ip[i] = (uint8_t)parts[i];
+    if ((errno = sock_open_v2(INET4, STREAM, &connection)) != 0) return fail("connect", "open");
+    if ((errno = sock_connect_v2(connection, &address, port)) != 0) return fail("connect", ip);
+    puts("connected");
+    return 0;
+}
+
 static int usage(void) {
     fputs("usage: probe args|env|cat|read PATH|write PATH TEXT|append PATH TEXT|ls PATH|stat PATH|mkdir PATH\n"
           "             |remove PATH|link TARGET PATH|cwd|stdout N|stderr TEXT\n"
-          "             |exit N|trap|sleep SECONDS|spin|tick|random N|oom|repl|accept PORT\n",
+          "             |exit N|trap|sleep SECONDS|spin|tick|random N|oom|repl|accept PORT|connect IPV4 PORT\n",
           stderr);
     return 2;
 }
@@ -261,5 +284,6 @@ int main(int argc, char **argv) {
     if (IS("oom", 0)) return oom_command();
     if (IS("repl", 0)) return repl_command();
     if (IS("accept", 1)) return accept_command((int)strtol(argv[2], NULL, 10));
+    if (IS("connect", 2)) return connect_command(argv[2], (int)strtol(argv[3], NULL, 10));
     return usage();
 }
