@@ -49,10 +49,7 @@ impl Shell {
     pub fn exports(&self) -> String {
         let folders: Vec<String> = self.programs.iter().map(|folder| folder.display().to_string()).collect();
         let (kubeconfig, folders) = (self.kubeconfig.display(), folders.join(":"));
-        format!(
-            "export KUBECONFIG='{kubeconfig}'\nexport {REGISTRY_VARIABLE}='{}'\nexport PATH='{folders}':\"$PATH\"",
-            self.registry
-        )
+        format!("export KUBECONFIG='{kubeconfig}'\nexport {REGISTRY_VARIABLE}='{}'\nexport PATH='{folders}':\"$PATH\"", self.registry)
     }
 }
 
@@ -67,7 +64,11 @@ mod tests {
 
     #[test]
     fn another_shell_gets_the_same_surroundings() {
-        let shell = Shell { kubeconfig: "/run/x y/kubeconfig".into(), registry: "10.0.0.1:5000".into(), programs: vec!["/a b".into(), "/c".into()] };
+        let shell = Shell {
+            kubeconfig: "/run/x y/kubeconfig".into(),
+            registry: "10.0.0.1:5000".into(),
+            programs: vec!["/a b".into(), "/c".into()],
+        };
         let script = format!("{}\nprintf '%s\\n%s\\n%s\\n' \"$KUBECONFIG\" \"$KIND_REGISTRY\" \"$PATH\"", shell.exports());
         let text = Run::new("sh").args(["-c", &script]).env("PATH", "/usr/bin").text().unwrap();
         assert_eq!(text, "/run/x y/kubeconfig\n10.0.0.1:5000\n/a b:/c:/usr/bin");
