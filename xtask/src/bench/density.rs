@@ -91,7 +91,8 @@ struct Held {
 
 /// What is held before there are containers, and at each of `steps`.
 fn hold(ground: &Ground, subject: &Subject, form: &Form, steps: &[usize]) -> Result<Vec<Held>> {
-    let mut held = vec![settled(ground)?];
+    // A shim's daemon may outlive its last container for some seconds: that of the subject before must not be counted.
+    let mut held = vec![settled(ground, |held| held.processes == 0)?];
     let mut from = 0;
     for &to in steps {
         let plan = json!({
@@ -102,19 +103,20 @@ fn hold(ground: &Ground, subject: &Subject, form: &Form, steps: &[usize]) -> Res
             "cgroup": ground.pods(),
         });
         ground.client.run("idle", &plan)?;
-        held.push(settled(ground)?);
+        held.push(settled(ground, |_| true)?);
         from = to;
     }
     ground.client.run("clear", &json!({ "subjects": [] }))?;
     Ok(held)
 }
 
-/// Looks until two looks in a row see the same processes and nearly the same memory, or for as long as is reasonable.
-fn settled(ground: &Ground) -> Result<Held> {
+/// Looks until two looks in a row see the same processes and nearly the same memory, and what `is_expected`; at most for
+/// [`SETTLE`].
+fn settled(ground: &Ground, is_expected: impl Fn(&Held) -> bool) -> Result<Held> {
     let alike = |one: &Held, other: &Held| {
         let (less, more) = (one.memory.proportional.min(other.memory.proportional), one.memory.proportional.max(other.memory.proportional));
         let is_quiet = one.available.abs_diff(other.available) < processes::TREMBLE;
-        is_quiet && one.processes == other.processes && one.threads == other.threads && more - less <= more / 200
+        is_quiet && is_expected(other) && one.processes == other.processes && one.threads == other.threads && more - less <= more / 200
     };
     processes::settled(SETTLE, || look(ground), alike)
 }
