@@ -18,7 +18,7 @@ tests![
 /// The options of the runtime's handler: in the file beside the launcher that containerd executes, and nowhere else.
 fn options(bed: &Bed) -> Result<toml::Table> {
     let handler = handler(bed)?;
-    ensure!(!handler.get("options").and_then(toml::Value::as_table).is_some_and(|table| !table.is_empty()), "a table: {handler}");
+    ensure!(handler.get("options").and_then(toml::Value::as_table).is_none_or(toml::Table::is_empty), "a table: {handler}");
     let launcher = handler.get("runtime_path").and_then(toml::Value::as_str).context("the handler names no launcher")?;
     let file = Path::new(launcher).with_file_name("options.toml").display().to_string();
     bed.cluster.in_node(bed.first(), &["cat", &file]).text()?.parse().with_context(|| format!("read {file}"))
