@@ -14,7 +14,7 @@ use crate::progress;
 /// Where the second disk is mounted in the machine.
 pub const PARTS: &str = "/parts";
 /// Part of the key: raised when this file makes another disk of the same inputs.
-const FORMAT: &str = "2";
+const FORMAT: &str = "1";
 /// Room for what is imported and run, in mebibytes. It is no room on this machine's disk until it is used.
 const ROOT_SIZE: u64 = 2048;
 /// What a file system itself takes, of which a twentieth is for what it says of files.
@@ -25,13 +25,7 @@ const FILES: &[(&str, &str)] = &[
     ("etc/systemd/system/containerd.service", include_str!("../../vm/containerd.service")),
     ("etc/systemd/system/inside.service", include_str!("../../vm/inside.service")),
     ("etc/containerd/config.toml", include_str!("../../vm/containerd.toml")),
-    ("opt/entries/cgroupfs/options.toml", "SystemdCgroup = false\n"),
-    ("opt/entries/systemd/options.toml", "SystemdCgroup = true\n"),
 ];
-/// Links to the launcher, beside the files with its options.
-const ENTRIES: &[&str] = &["/opt/entries/cgroupfs", "/opt/entries/systemd"];
-/// The launcher, on the second disk.
-const LAUNCHER: &str = "/parts/runtime/bin/containerd-shim-wasmedge-v1";
 const STARTED_UNITS: &[&str] = &["containerd.service", "inside.service"];
 /// What would wait for devices that nobody announces here, or do work that no test asks for.
 const MASKED_UNITS: &[&str] =
@@ -99,9 +93,6 @@ fn lay_out(tree: &Path) -> Result<()> {
     let units = Path::new("/etc/systemd/system");
     for unit in STARTED_UNITS {
         point(&units.join(unit), tree, &units.join("multi-user.target.wants").join(unit))?;
-    }
-    for entry in ENTRIES {
-        point(Path::new(LAUNCHER), tree, &Path::new(entry).join("containerd-shim-wasmedge-v1"))?;
     }
     for unit in MASKED_UNITS {
         point(Path::new("/dev/null"), tree, &units.join(unit))?;
