@@ -62,6 +62,7 @@ tests![
     a_guest_that_says_nothing_fails,
     a_guest_that_does_not_end_fails_in_time_and_is_removed,
     what_a_killed_installer_left_is_removed_by_the_next_one,
+    container_without_its_sandbox_is_removed_by_the_next_smoke_test,
     a_guest_whose_sandbox_somebody_stops_is_started_again,
     a_restarted_containerd_is_waited_for,
     a_socket_without_containerd_is_told_from_a_containerd_that_is_not_ready,
@@ -277,6 +278,40 @@ fn what_a_killed_installer_left_is_removed_by_the_next_one(node: &Node) -> Resul
     node.is_clean()
 }
 
+fn container_without_its_sandbox_is_removed_by_the_next_smoke_test(node: &Node) -> Result<()> {
+    let endless = node.plan(HANDLER, &image_of(SPIN));
+    let cut = node.block(async |cri| tokio::time::timeout(Duration::from_secs(4), smoke::run(cri, &endless)).await);
+    ensure!(cut.is_err(), "a guest without end came to one: {cut:?}");
+    // As after a sandbox was removed while containerd created the container: CRI knows the container and no sandbox.
+    let ctr = |words: &[&str]| node.containerd.ctr().args(["--namespace", NAMESPACE]).args(words);
+    let sandbox = ctr(&["containers", "ls", "-q", "labels.\"io.cri-containerd.kind\"==sandbox"]).text()?;
+    // CRI deletes the task too once it was killed, so either may be late.
+    let removed = || {
+        ctr(&["tasks", "rm", "--force", &sandbox]).output()?;
+        Ok(ctr(&["containers", "rm", &sandbox]).output()?.status.success().then_some(()))
+    };
+    wait::until("the sandbox's own container to be removed", LIMIT, removed, || node.containerd.evidence())?;
+    if !node.containerd.install().version.starts_with("1.") {
+        ctr(&["sandboxes", "rm", "--force", &sandbox]).done()?;
+    }
+    node.containerd.restart()?;
+    let left = node.containers()?;
+    ensure!(left.lines().count() == 1 && left != sandbox, "the guest's container alone should be left: {left:?}");
+    smoke_after_restart(node)?;
+    node.is_clean()
+}
+
+/// Runs the smoke guest on a containerd that was restarted.
+fn smoke_after_restart(node: &Node) -> Result<()> {
+    let smoked = || match node.smoke(&node.plan(HANDLER, SMOKE)) {
+        Ok(passed) => Ok(Some(passed)),
+        // Images are found again one by one.
+        Err(SmokeError::NoImage { .. }) => Ok(None),
+        Err(error) => Err(error.into()),
+    };
+    wait::until("the smoke guest to run after the restart", LIMIT, smoked, || node.containerd.evidence()).map(drop)
+}
+
 fn a_guest_whose_sandbox_somebody_stops_is_started_again(node: &Node) -> Result<()> {
     // As the kubelet does it, which does not know the pod, but sooner: from the moment when the sandbox is there, until its
     // container has been created in most cases. A guest may be too quick for the longer pauses.
@@ -310,17 +345,7 @@ fn a_restarted_containerd_is_waited_for(node: &Node) -> Result<()> {
     // The same client, whose connection the restart has cut.
     let served = node.runtime.block_on(cri.wait_until_ready(LIMIT))?;
     ensure!(served.handlers.has(HANDLER) == Some(true), "{served:?}");
-    wait::until(
-        "the smoke guest to run after the restart",
-        LIMIT,
-        || match node.smoke(&node.plan(HANDLER, SMOKE)) {
-            Ok(passed) => Ok(Some(passed)),
-            // Images are found again one by one.
-            Err(SmokeError::NoImage { .. }) => Ok(None),
-            Err(error) => Err(error.into()),
-        },
-        || node.containerd.evidence(),
-    )?;
+    smoke_after_restart(node)?;
     node.is_clean()
 }
 
