@@ -1,7 +1,8 @@
 //! Errors of file operations, and the few operations that several modules share.
 
-use std::fs;
-use std::io::{self, ErrorKind};
+use std::fs::{self, File};
+use std::io::{self, ErrorKind, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 /// A file operation that failed: what was done, and to which file.
@@ -38,11 +39,12 @@ pub(crate) fn remove(path: &Path) -> Result<(), FileError> {
     if_found(fs::remove_file(path)).map(drop).map_err(|error| FileError::new("remove", path, error))
 }
 
-/// Gives `path` this content at once: a reader sees what was there before, or all of `content`. Not for use by two at a
-/// time. It need not outlive the machine's next start, so it is not forced to a disk.
+/// Gives `path` this content at once: a reader sees what was there before, or all of `content`. Only the owner can open
+/// the file. Not for use by two at a time. It need not outlive the machine's next start, so it is not forced to a disk.
 pub(crate) fn replace(path: &Path, content: &[u8]) -> Result<(), FileError> {
     let draft = path.with_extension("new");
-    let written = fs::write(&draft, content).map_err(|error| FileError::new("write", &draft, error));
+    let open = || File::options().create(true).truncate(true).write(true).mode(0o600).open(&draft);
+    let written = open().and_then(|mut file| file.write_all(content)).map_err(|error| FileError::new("write", &draft, error));
     let replaced = written.and_then(|()| fs::rename(&draft, path).map_err(|error| FileError::new("replace", path, error)));
     if replaced.is_err() {
         // The first error says more than one about what it left.

@@ -5,6 +5,7 @@
 //! * [`HostArguments`]: the command line with which a launcher starts a host.
 
 mod key;
+mod lock;
 mod place;
 mod arguments;
 

@@ -2,7 +2,7 @@
 //!
 //! | file | holds |
 //! |---|---|
-//! | `<key>.lock` | nothing; whoever changes one of the others has it locked |
+//! | `<key>.lock` | nothing; a process that changes one of the others has it locked |
 //! | `<key>.host` | the pointer: the path of the socket that new containers go to; its time says when one was last sent there |
 //! | `<key>-<number>` | a host's socket; no two hosts ever have the same |
 //!
@@ -18,12 +18,14 @@
 //!
 //! A launcher that is killed leaves a pointer to a socket on which nobody listens, or none: the next one starts over. One
 //! that is killed after its fork leaves a host with a pointer to it. So there is one host that new containers go to.
+//!
+//! Only root can open any of the files, or put one into the folder.
 
-use std::fs::{self, File};
+use std::fs::{self, DirBuilder, File};
 use std::io::{self, ErrorKind};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
@@ -33,6 +35,7 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
 use super::HostKey;
+use super::lock::{self, LOCK_TIMEOUT};
 use crate::file::{FileError, if_found, remove, replace};
 
 /// Where containerd's shims keep their sockets, if it does not say otherwise.
@@ -135,6 +138,20 @@ pub enum Retired {
     No,
 }
 
+/// Who can put files into a folder.
+#[derive(Debug, PartialEq, Eq)]
+enum Access {
+    /// Root and this process alone.
+    Own,
+    /// Other users too.
+    Others,
+}
+
+/// Decides by a folder's owner and mode, for a process of user `own`. A sticky bit does not help: it lets others in.
+fn access(owner: u32, mode: u32, own: u32) -> Access {
+    if (owner == own || owner == 0) && mode & 0o022 == 0 { Access::Own } else { Access::Others }
+}
+
 impl Place {
     /// The files of `key` in `folder`, which is made when it is first locked.
     pub fn new(folder: impl Into<PathBuf>, key: HostKey) -> Self {
@@ -159,26 +176,30 @@ impl Place {
         if_found(fs::metadata(&pointer).and_then(|facts| facts.modified())).map_err(|error| FileError::new("look at", &pointer, error))
     }
 
-    /// Waits until nobody else changes these files. Dropping the answer lets the next one in.
+    /// Waits until no other process changes these files. Dropping the answer lets the next one in.
+    ///
+    /// # Errors
+    /// When the folder is open to other users, the lock cannot be opened, or another process holds it for too long.
     pub fn lock(&self) -> Result<Locked<'_>, FileError> {
-        let path = self.lock_file();
-        let failed = |error: io::Error| FileError::new("lock", &path, error);
-        loop {
-            let open = || File::options().create(true).truncate(false).write(true).open(&path);
-            let file = match open() {
-                Err(error) if error.kind() == ErrorKind::NotFound => {
-                    fs::create_dir_all(&self.folder).map_err(|error| FileError::new("make", &self.folder, error))?;
-                    open()
-                }
-                result => result,
-            };
-            let file = file.map_err(failed)?;
-            file.lock().map_err(failed)?;
-            // Whoever had it before may have removed it: then the name stands for another file by now, or for none.
-            let ours = file.metadata().map_err(failed)?;
-            match if_found(fs::metadata(&path)).map_err(failed)? {
-                Some(named) if (named.dev(), named.ino()) == (ours.dev(), ours.ino()) => return Ok(Locked { place: self, _file: file }),
-                _ => {}
+        self.prepare_folder()?;
+        Ok(Locked { place: self, _file: lock::lock(&self.lock_file(), LOCK_TIMEOUT)? })
+    }
+
+    /// Makes the folder, or checks that no other user can put files into it: a pointer of theirs would lead containerd to
+    /// their socket.
+    fn prepare_folder(&self) -> Result<(), FileError> {
+        let looked = |error: io::Error| FileError::new("look at", &self.folder, error);
+        let Some(found) = if_found(fs::metadata(&self.folder)).map_err(looked)? else {
+            let made = DirBuilder::new().recursive(true).mode(0o711).create(&self.folder);
+            return made.map_err(|error| FileError::new("make", &self.folder, error));
+        };
+        let own = rustix::process::geteuid().as_raw();
+        match access(found.uid(), found.mode(), own) {
+            Access::Own => Ok(()),
+            Access::Others => {
+                let text =
+                    format!("user {} owns it with mode {:o}: give it to user {own} with mode 711", found.uid(), found.mode() & 0o7777);
+                Err(FileError::new("use the folder of sockets", &self.folder, io::Error::new(ErrorKind::PermissionDenied, text)))
             }
         }
     }

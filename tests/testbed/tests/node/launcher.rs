@@ -18,6 +18,7 @@ tests![
     a_launcher_that_is_killed_at_any_moment_leaves_one_host_at_most,
     a_launcher_that_is_killed_after_its_work_fails_one_container,
     a_launcher_that_is_killed_while_it_cleans_up_is_made_up_for,
+    local_user_cannot_hold_the_lock_that_launchers_wait_for,
 ];
 
 const LAUNCHER: &str = "containerd-shim-wasmedge-v1";
@@ -129,5 +130,20 @@ fn a_launcher_that_is_killed_while_it_cleans_up_is_made_up_for(node: &Node) -> R
         alone.containerd.restart()?;
         expect(&alone.guest(&HELLO)?.run()?, 0, "hello from wasm\n")?;
         machine.nothing_left(&id)
+    })
+}
+
+fn local_user_cannot_hold_the_lock_that_launchers_wait_for(node: &Node) -> Result<Verdict> {
+    node.alone("lock", |alone| {
+        let task = alone.guest(&SPIN)?.start()?;
+        let list = alone.cell.run("find").args(["/run/containerd/s", "-name", "*.lock"]).text()?;
+        let locks: Vec<&str> = list.lines().collect();
+        ensure!(locks.len() == 1, "the locks are {locks:?}");
+        let as_nobody = ["--reuid=65534", "--regid=65534", "--clear-groups", "flock", "--exclusive", "--nonblock", locks[0], "true"];
+        let output = alone.cell.run("setpriv").args(as_nobody).output()?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(!output.status.success() && said.contains("Permission denied"), "nobody locks {}: {said}", locks[0]);
+        expect(&alone.guest(&HELLO)?.run()?, 0, "hello from wasm\n")?;
+        end(alone, task)
     })
 }

@@ -45,6 +45,36 @@ fn a_socket_is_open_to_its_owner_alone() {
 }
 
 #[test]
+fn files_of_a_place_are_open_to_their_owner_alone() {
+    let (_folder, place) = place();
+    let (_socket, _listener) = place.lock().unwrap().listen().unwrap();
+    let mode = |name: String| (fs::metadata(place.folder.join(&name)).unwrap().mode() & 0o777, name);
+    let modes: Vec<_> = files(&place).into_iter().map(mode).collect();
+    assert_eq!(modes.len(), 3);
+    assert!(modes.iter().all(|(mode, _)| *mode == 0o600), "{modes:?}");
+}
+
+#[test]
+fn folder_into_which_others_can_put_files_is_refused() {
+    for (owner, mode, own, expected) in [
+        (0, 0o711, 0, Access::Own),
+        (0, 0o755, 0, Access::Own),
+        (1000, 0o700, 1000, Access::Own),
+        (1000, 0o700, 0, Access::Others),
+        (0, 0o775, 0, Access::Others),
+        (0, 0o1777, 0, Access::Others),
+    ] {
+        assert_eq!(access(owner, mode, own), expected, "{owner} {mode:o} {own}");
+    }
+    let (_folder, place) = place();
+    fs::create_dir(&place.folder).unwrap();
+    fs::set_permissions(&place.folder, fs::Permissions::from_mode(0o1777)).unwrap();
+    let error = place.lock().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::PermissionDenied);
+    assert_eq!(files(&place), Vec::<String>::new());
+}
+
+#[test]
 fn a_dead_hosts_socket_goes_when_the_next_host_comes_and_a_draining_ones_stays() {
     let (_folder, place) = place();
     let locked = place.lock().unwrap();
