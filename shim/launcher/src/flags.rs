@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 
 use anyhow::{Result, bail};
+use shim_protocol::identifier;
 
 /// What the launcher is asked to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,8 +73,12 @@ impl Flags {
             Some(other) => bail!("unknown verb {other:?}: containerd asks for start or delete"),
             None => bail!("no verb: this program is started by containerd, with start or delete; -v tells its version"),
         };
-        if matches!(flags.verb, Verb::Start | Verb::Delete) && (flags.namespace.is_empty() || flags.id.is_empty()) {
-            bail!("start and delete need -namespace and -id");
+        if matches!(flags.verb, Verb::Start | Verb::Delete) {
+            if flags.namespace.is_empty() || flags.id.is_empty() {
+                bail!("start and delete need -namespace and -id");
+            }
+            identifier::validate("namespace", &flags.namespace)?;
+            identifier::validate("container id", &flags.id)?;
         }
         Ok(flags)
     }
@@ -107,6 +112,8 @@ mod tests {
             ("-colour red start", "-colour"),
             ("dance", "dance"),
             ("-id x start", "-namespace"),
+            ("-namespace k8s.io -id ../../x start", "not a valid container id"),
+            ("-namespace .. -id x delete", "not a valid namespace"),
         ] {
             let error = parse(line).unwrap_err().to_string();
             assert!(error.contains(words), "{line}: {error}");

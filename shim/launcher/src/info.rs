@@ -2,6 +2,7 @@
 //! shim that stumbles here makes each start three times slower.
 
 use anyhow::{Context as _, Result};
+use shim_protocol::features::MOUNT_OPTIONS;
 use shim_protocol::wire::{Message, fields};
 
 /// The runtime's name in containerd.
@@ -28,8 +29,15 @@ pub(crate) fn for_containerd(input: &[u8]) -> Result<Vec<u8>> {
     let has_options = given.iter().any(|field| field.number == 1 && field.value.text() == Some(OPTIONS_TYPE));
     let features = if has_options { FEATURES_WITHOUT_USERS } else { FEATURES };
     let version = Message::default().text(1, VERSION).text(2, REVISION.unwrap_or_default());
-    let features = Message::default().text(1, FEATURES_TYPE).text(2, features);
+    let features = Message::default().text(1, FEATURES_TYPE).text(2, &with_mount_options(features));
     Ok(Message::default().text(1, RUNTIME).message(2, &version).message(4, &features).into_bytes())
+}
+
+/// `features` with the mount options that containers of either kind can have. Without `rro` among them, containerd and
+/// kubelet refuse volumes with `recursiveReadOnly: Enabled`.
+fn with_mount_options(features: &str) -> String {
+    let options = MOUNT_OPTIONS.map(|option| format!("{option:?}")).join(",");
+    features.replacen('{', &format!(r#"{{"mountOptions":[{options}],"#), 1)
 }
 
 /// Three lines.
@@ -57,6 +65,8 @@ mod tests {
         let features: serde_json::Value = serde_json::from_slice(&info.features.value).unwrap();
         assert!(features["linux"]["namespaces"].as_array().unwrap().contains(&"user".into()));
         assert_eq!(features["linux"]["mountExtensions"]["idmap"]["enabled"], true);
+        let options = features["mountOptions"].as_array().unwrap();
+        assert!(options.len() == MOUNT_OPTIONS.len() && options.contains(&"rro".into()), "{options:?}");
     }
 
     #[test]

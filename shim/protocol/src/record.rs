@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::file::{FileError, if_found, replace};
 use crate::hash;
+use crate::identifier::{self, IdentifierError};
 
 /// Where the records of a node lie: a folder for each containerd, in it one for each of its namespaces, in that one for each
 /// container.
@@ -41,9 +42,9 @@ pub struct Record {
 /// Why a record cannot be had.
 #[derive(Debug, thiserror::Error)]
 pub enum RecordError {
-    /// A namespace or id that is no name of a folder.
-    #[error("{0:?} is no name of a namespace or container")]
-    Name(String),
+    /// A namespace or id that is not an identifier.
+    #[error(transparent)]
+    Identifier(#[from] IdentifierError),
     /// A file operation.
     #[error(transparent)]
     File(#[from] FileError),
@@ -85,11 +86,8 @@ impl Records {
     /// # Errors
     /// When namespace or id would lead elsewhere.
     pub fn folder(&self, namespace: &str, id: &str) -> Result<PathBuf, RecordError> {
-        for name in [namespace, id] {
-            if name.is_empty() || name == "." || name == ".." || name.contains(['/', '\0']) {
-                return Err(RecordError::Name(name.to_owned()));
-            }
-        }
+        identifier::validate("namespace", namespace)?;
+        identifier::validate("container id", id)?;
         Ok(self.root.join(namespace).join(id))
     }
 

@@ -37,10 +37,12 @@ fn what_was_written_last_is_read_until_it_is_removed() {
 }
 
 #[test]
-fn a_name_that_leads_elsewhere_is_refused() {
+fn record_of_a_name_that_leads_elsewhere_is_refused() {
     let (_folder, records) = records();
-    for (namespace, id) in [("..", "c1"), ("k8s.io", ".."), ("k8s.io", "a/b"), ("", "c1"), ("k8s.io", ""), (".", "c1"), ("a\0", "c1")] {
-        assert!(matches!(records.remove(namespace, id), Err(RecordError::Name(_))), "{namespace:?} {id:?}");
+    for (namespace, id) in
+        [("..", "c1"), ("k8s.io", ".."), ("k8s.io", "a/b"), ("", "c1"), ("k8s.io", ""), (".", "c1"), ("a\0", "c1"), ("k8s.io", "../../x")]
+    {
+        assert!(matches!(records.remove(namespace, id), Err(RecordError::Identifier(_))), "{namespace:?} {id:?}");
         records.write(&Record { namespace: namespace.to_owned(), id: id.to_owned(), ..record() }).unwrap_err();
     }
 }

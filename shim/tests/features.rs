@@ -1,0 +1,30 @@
+//! The launcher says of the runtime what the host fulfils.
+
+use std::path::Path;
+
+use guest_sandbox::plan::{HostFacts, Plan};
+use guest_sandbox::seccomp::FilterCache;
+use oci_spec::runtime::Spec;
+use shim_protocol::features::MOUNT_OPTIONS;
+
+/// libcontainer's part: `volume_that_is_read_only_recursively_is_so_below_its_mounts` of the node class.
+#[test]
+fn mount_options_in_the_features_are_those_that_a_guest_can_have() {
+    let filters = FilterCache::new().unwrap();
+    let plan = |option: &str| {
+        let mount = serde_json::json!({"destination": "/data", "type": "bind", "source": "/", "options": ["bind", option]});
+        let spec = serde_json::json!({
+            "ociVersion": "1.2.0",
+            "root": {"path": "rootfs"},
+            "process": {"user": {"uid": 0, "gid": 0}, "cwd": "/"},
+            "mounts": [mount],
+        });
+        let spec: Spec = serde_json::from_value(spec).unwrap();
+        Plan::of(&spec, Path::new("/bundle"), HostFacts::read(), &filters).map(drop)
+    };
+    for option in MOUNT_OPTIONS {
+        plan(option).unwrap();
+    }
+    plan("sync").unwrap_err();
+    assert!(MOUNT_OPTIONS.is_sorted());
+}
