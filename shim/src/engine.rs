@@ -9,6 +9,7 @@ use thiserror::Error;
 use crate::outcome::Outcome;
 use crate::wasi::WasiContext;
 
+mod address_space;
 pub mod inspect;
 mod wasmedge;
 
@@ -46,6 +47,17 @@ pub enum NotRunnable {
     /// The binary is malformed or invalid.
     #[error("the module is not valid WebAssembly ({reason}): rebuild the guest, or push the image again if it was cut off")]
     Invalid {
+        /// What the engine says.
+        reason: String,
+    },
+    /// The engine failed although the module is valid, in a process whose address space is limited.
+    #[error(
+        "the engine cannot load the module ({reason}): the module is valid, and the container's RLIMIT_AS allows {limit} bytes of address \
+         space; raise or remove that limit"
+    )]
+    AddressSpace {
+        /// The limit in bytes.
+        limit: u64,
         /// What the engine says.
         reason: String,
     },

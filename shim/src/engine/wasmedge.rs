@@ -10,6 +10,7 @@ use wasmedge_sdk::wasi::WasiModule;
 use wasmedge_sdk::{AsInstance as _, Module, RunMode, Store, Vm, params};
 use wasmedge_sys::ffi;
 
+use super::address_space::{limit, not_instantiated, not_loaded};
 use super::inspect::Shape;
 use super::{Engine, NotRunnable};
 use crate::outcome::Outcome;
@@ -17,6 +18,9 @@ use crate::wasi::WasiContext;
 
 /// The module that WASI preview 1 guests import from.
 const WASI: &str = "wasi_snapshot_preview1";
+
+/// What the engine logs when it cannot reserve the addresses of a guest's memory. Its error is that of a trap.
+const NO_ADDRESS_SPACE: &str = "Unable to find usable memory address";
 
 /// WASI's module with no words in it, for the one guest of a process: made in the process that those of guests are forked
 /// from, so that its functions are made once and shared.
@@ -73,7 +77,7 @@ impl Engine for WasmEdge {
         let wasi = wasi_module(wasi)?;
         shape.check_imports(|module, name| module == WASI && provided(&wasi).contains(name))?;
         let config = config()?;
-        let module = Module::from_bytes(Some(&config), guest).map_err(|error| NotRunnable::Invalid { reason: reason(&error) })?;
+        let module = Module::from_bytes(Some(&config), guest).map_err(|error| not_loaded(guest, reason(&error), limit()))?;
         let initialize = (shape.is_reactor() && function != "_initialize").then(|| "_initialize".to_owned());
         Ok(Prepared { config, module, wasi, calls: initialize.into_iter().chain([function.to_owned()]).collect() })
     }
@@ -83,10 +87,13 @@ impl Engine for WasmEdge {
         let result = call(&config, module, &mut wasi, &calls, instantiated);
         match result {
             Ok(()) => Outcome::Exited(wasi.exit_code()),
-            Err(error) => match *error {
-                WasmEdgeError::Core(CoreError::Execution(_)) => Outcome::Trapped(reason(&error)),
-                _ => Outcome::NotRunnable(reason(&error)),
-            },
+            Err(error) => {
+                let reason = reason(&error);
+                match *error {
+                    WasmEdgeError::Core(CoreError::Execution(_)) if !reason.contains(NO_ADDRESS_SPACE) => Outcome::Trapped(reason),
+                    _ => Outcome::NotRunnable(not_instantiated(reason, limit())),
+                }
+            }
         }
     }
 }
