@@ -1,6 +1,6 @@
 //! The digest of a guest's bytes, as OCI writes it: `sha256:` and 64 hexadecimal digits (image-spec, descriptor, digests).
 
-use sha2::{Digest as _, Sha256};
+use sha2::{Digest as _, Sha256, Sha384, Sha512};
 
 const ALGORITHM: &str = "sha256:";
 const DIGITS: usize = 64;
@@ -8,6 +8,15 @@ const DIGITS: usize = 64;
 /// The digest of `bytes`.
 pub fn of(bytes: &[u8]) -> String {
     format!("{ALGORITHM}{:x}", Sha256::digest(bytes))
+}
+
+/// The digest of `bytes` by the algorithm of `like`: OCI registers three. By the usual one if that is not known.
+pub fn of_same_algorithm(like: &str, bytes: &[u8]) -> String {
+    match like.split_once(':') {
+        Some(("sha384", _)) => format!("sha384:{:x}", Sha384::digest(bytes)),
+        Some(("sha512", _)) => format!("sha512:{:x}", Sha512::digest(bytes)),
+        _ => of(bytes),
+    }
 }
 
 /// `text`, if it has the form of a digest. What a guest's process says is not taken on trust: it goes into logs.
@@ -26,6 +35,14 @@ mod tests {
         let digest = of(b"");
         assert_eq!(digest, "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
         assert_eq!(claimed(&digest), Some(&*digest));
+    }
+
+    #[test]
+    fn digest_is_made_by_the_algorithm_of_another() {
+        for (like, length) in [("sha256:0", 71), ("sha384:0", 103), ("sha512:0", 135), ("md5:0", 71)] {
+            let digest = of_same_algorithm(like, b"");
+            assert!(digest.len() == length && (like == "md5:0" || digest[..7] == like[..7]), "{like}: {digest}");
+        }
     }
 
     #[test]

@@ -2,15 +2,28 @@
 //!
 //! Understood are: an OCI image or CNCF Wasm artifact that has one layer of a Wasm media type, and an index whose
 //! entries are such; everything else is left to the root file system, which containerd unpacked.
+//!
+//! ```text
+//! containerd's record of the container ─► Claim
+//!     a name, from a client of containerd ────────────► what the name leads to
+//!     CRI: the image's id and the name in the pod ────► of what the name leads to, the manifest with this id
+//!     CRI: the image's id alone ──────────────────────► the manifests with this id, if all have the same layer
+//! ```
+//!
+//! An image's id is the digest of its configuration, and images with different layers can have the same configuration. So
+//! an id alone never selects a layer where a second one exists: Create is refused.
 
 use std::sync::Arc;
 
-use oci_spec::image::{Arch, Descriptor, ImageIndex, ImageManifest, MediaType, Platform};
+use oci_spec::image::{Descriptor, ImageManifest};
 use thiserror::Error;
 
+mod candidates;
+mod claim;
 mod kept;
 mod store;
 
+pub use claim::{Claim, ClaimError, ContainerRecord};
 pub use kept::{Kept, Layer};
 pub use store::{Containerd, StoreError};
 
@@ -18,9 +31,6 @@ pub use store::{Containerd, StoreError};
 /// that `wasm-to-oci` and early registries used.
 pub const WASM_LAYERS: &[&str] =
     &["application/wasm", "application/vnd.bytecodealliance.wasm.component.layer.v0+wasm", "application/vnd.wasm.content.layer.v1+wasm"];
-
-/// Manifests and indexes are small; containerd itself refuses larger ones.
-const MAX_MANIFEST: u64 = 4 << 20;
 
 /// Why an image's layers could not be told.
 #[derive(Debug, Error)]
@@ -33,6 +43,15 @@ pub enum ImageError {
         /// Why it failed.
         #[source]
         source: StoreError,
+    },
+    /// containerd's record of the container does not say which image it has.
+    #[error("cannot find out the image of container {id}")]
+    Claim {
+        /// The container.
+        id: String,
+        /// Why.
+        #[source]
+        source: ClaimError,
     },
     /// The image was removed from containerd while its container exists.
     #[error("image {image} is not in containerd's store any more: pull it again")]
@@ -67,6 +86,42 @@ pub enum ImageError {
         image: String,
         /// The inner index.
         digest: String,
+    },
+    /// The name leads to another image than the one that the container was created from.
+    #[error(
+        "image {image} has changed since the container was created from it (image id {config}): it was pulled again; create the container \
+         again, as kubelet does by itself"
+    )]
+    Moved {
+        /// The image's name.
+        image: String,
+        /// The id of the image that the container was created from.
+        config: String,
+    },
+    /// Images with the same configuration and different modules, and no name to select one of them.
+    #[error(
+        "cannot select the image to run: {images} have the same image id {config} and different WebAssembly modules, and the container's \
+         request holds the id alone: remove all but one from the node, or build them with configurations that differ (a label is enough); \
+         Kubernetes 1.28 with containerd 2.0 and later versions also pass on the name"
+    )]
+    Ambiguous {
+        /// The names, each with its manifest.
+        images: String,
+        /// The image id that they share.
+        config: String,
+    },
+    /// An index with several manifests of one configuration and different modules.
+    #[error(
+        "image {image} is an index in which {manifests} have the same configuration {config} and different WebAssembly modules: name one \
+         of them by its digest, or build them with configurations that differ (a label is enough)"
+    )]
+    AmbiguousIndex {
+        /// The image's name.
+        image: String,
+        /// The digests of the manifests.
+        manifests: String,
+        /// The digest of the configuration.
+        config: String,
     },
     /// More than one Wasm layer.
     #[error("image {image} has {count} Wasm layers; one is run: push each guest as an image of its own")]
@@ -112,10 +167,14 @@ pub enum ImageError {
 
 /// The part of containerd that this module asks.
 pub trait ContentStore: Sync {
-    /// The name of the image that container `id` was made from; `None` if it was made from none.
-    fn image_of(&self, id: &str) -> impl Future<Output = Result<Option<String>, StoreError>> + Send;
-    /// What the image's name stands for; `None` if there is no such image.
+    /// What containerd knows of the image of container `id`.
+    fn container(&self, id: &str) -> impl Future<Output = Result<ContainerRecord, StoreError>> + Send;
+    /// The descriptor that the image's name stands for; `None` if there is no such image.
     fn target(&self, image: &str) -> impl Future<Output = Result<Option<Descriptor>, StoreError>> + Send;
+    /// Every image's name, with the descriptor that it stands for.
+    fn images(&self) -> impl Future<Output = Result<Vec<(String, Descriptor)>, StoreError>> + Send;
+    /// The digests of the manifests on this node that have this configuration.
+    fn manifests_of(&self, config: &str) -> impl Future<Output = Result<Vec<String>, StoreError>> + Send;
     /// Whether the content is present on this node.
     fn has(&self, digest: &str) -> impl Future<Output = Result<bool, StoreError>> + Send;
     /// The content, at most `limit` bytes of it.
@@ -129,17 +188,11 @@ pub trait ContentStore: Sync {
 /// When containerd does not answer, the image is damaged, or it is ambiguous.
 pub async fn wasm_layer(id: &str, store: &impl ContentStore, kept: &Kept) -> Result<Option<Arc<Layer>>, ImageError> {
     let asked = |what: String| move |source| ImageError::Store { what, source };
-    let Some(image) = store.image_of(id).await.map_err(asked(format!("container {id}")))? else {
-        return Ok(None);
-    };
-    let target = store.target(&image).await.map_err(asked(format!("image {image}")))?;
-    let target = target.ok_or_else(|| ImageError::ImageGone { image: image.clone() })?;
-    let manifest = manifest(&image, target, store, kept).await?;
-    let Some(layer) = select_layer(&image, &manifest)? else {
-        return Ok(None);
-    };
+    let record = store.container(id).await.map_err(asked(format!("container {id}")))?;
+    let claim = Claim::of(record).map_err(|source| ImageError::Claim { id: id.to_owned(), source })?;
+    let Some((image, layer)) = candidates::layer(claim, store, kept).await? else { return Ok(None) };
     let (digest, size, limit) = (layer.digest().to_string(), layer.size(), super::kind::MAX_BINARY);
-    if let Some(layer) = kept.layer(&digest) {
+    if let Some(layer) = kept.layer(&image, &digest) {
         return Ok(Some(layer));
     }
     if size > limit {
@@ -149,76 +202,12 @@ pub async fn wasm_layer(id: &str, store: &impl ContentStore, kept: &Kept) -> Res
     Ok(Some(kept.keep_layer(image, digest, &bytes)?))
 }
 
-/// The manifest that `target` is or, if it is an index, leads to.
-async fn manifest(image: &str, target: Descriptor, store: &impl ContentStore, kept: &Kept) -> Result<ImageManifest, ImageError> {
-    let mut target = target;
-    if is_index(&target) {
-        let index: ImageIndex = read_json(image, &target, store, kept).await?;
-        let mut present = Vec::new();
-        for entry in index.manifests() {
-            let digest = entry.digest().to_string();
-            if store.has(&digest).await.map_err(|source| ImageError::Store { what: format!("manifest {digest}"), source })? {
-                present.push(entry);
-            }
-        }
-        let entries = index.manifests().len();
-        let chosen = select_manifest(&present).ok_or_else(|| ImageError::NoManifest { image: image.to_owned(), entries })?;
-        if is_index(chosen) {
-            return Err(ImageError::NestedIndex { image: image.to_owned(), digest: chosen.digest().to_string() });
-        }
-        target = chosen.clone();
-    }
-    read_json(image, &target, store, kept).await
-}
-
-async fn read_json<T: serde::de::DeserializeOwned>(
-    image: &str,
-    what: &Descriptor,
-    store: &impl ContentStore,
-    kept: &Kept,
-) -> Result<T, ImageError> {
-    let digest = what.digest().to_string();
-    let bytes = if let Some(bytes) = kept.manifest(&digest) {
-        bytes
-    } else {
-        let bytes = store.read(&digest, MAX_MANIFEST).await;
-        let bytes = bytes.map_err(|source| ImageError::Store { what: format!("manifest {digest} of image {image}"), source })?;
-        kept.keep_manifest(digest.clone(), bytes)
-    };
-    serde_json::from_slice(&bytes).map_err(|source| ImageError::Manifest { image: image.to_owned(), digest, source })
-}
-
-fn is_index(descriptor: &Descriptor) -> bool {
-    match descriptor.media_type() {
-        MediaType::ImageIndex => true,
-        MediaType::Other(name) => name == "application/vnd.docker.distribution.manifest.list.v2+json",
-        _ => false,
-    }
-}
-
-/// Of the manifests on this node: one for WebAssembly before one for this machine before any other that names a platform
-/// a container can have (build attestations name the platform `unknown`).
-fn select_manifest<'a>(present: &[&'a Descriptor]) -> Option<&'a Descriptor> {
-    let rank = |descriptor: &Descriptor| match descriptor.platform().as_ref().map(Platform::architecture) {
-        Some(Arch::Wasm) => Some(0),
-        Some(Arch::Other(name)) if name == "unknown" => None,
-        Some(Arch::Other(name)) if name.starts_with("wasm") => Some(0),
-        Some(architecture) if *architecture == Arch::default() => Some(1),
-        _ => Some(2),
-    };
-    present
-        .iter()
-        .filter_map(|descriptor| Some((rank(descriptor)?, *descriptor)))
-        .min_by_key(|(rank, _)| *rank)
-        .map(|(_, descriptor)| descriptor)
-}
-
 /// The one Wasm layer of `manifest`, if it has any.
-fn select_layer<'a>(image: &str, manifest: &'a ImageManifest) -> Result<Option<&'a Descriptor>, ImageError> {
+fn select_layer(image: &str, manifest: &ImageManifest) -> Result<Option<Descriptor>, ImageError> {
     let mut layers = manifest.layers().iter().filter(|layer| WASM_LAYERS.contains(&layer.media_type().to_string().as_str()));
     let first = layers.next();
     match layers.count() {
-        0 => Ok(first),
+        0 => Ok(first.cloned()),
         more => Err(ImageError::SeveralLayers { image: image.to_owned(), count: more + 1 }),
     }
 }

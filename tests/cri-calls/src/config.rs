@@ -69,7 +69,7 @@ impl PodConfig {
         let command = words.iter().map(|word| (*word).to_owned()).collect();
         ContainerConfig {
             metadata: Some(ContainerMetadata { name: name.to_owned() }),
-            image: Some(ImageSpec { image: image.to_owned() }),
+            image: Some(ImageSpec { image: image.to_owned(), user_specified_image: String::new() }),
             command,
             mounts: Vec::new(),
             linux: Some(LinuxContainer {
@@ -179,11 +179,26 @@ impl ContainerConfig {
         self
     }
 
+    /// With the name that the pod has for its image, as kubelet 1.28 and later passes it on beside the image's id.
+    #[must_use]
+    pub fn of_image_named(mut self, name: &str) -> Self {
+        name.clone_into(&mut self.image.get_or_insert_default().user_specified_image);
+        self
+    }
+
+    /// With a folder of the node's that is read-only, and so is all that is mounted below it.
+    #[must_use]
+    pub fn with_volume_read_only_recursively(mut self, folder: &str, at: &str) -> Self {
+        let (container_path, host_path) = (at.to_owned(), folder.to_owned());
+        self.mounts.push(Mount { container_path, host_path, readonly: true, recursive_read_only: true, ..Mount::default() });
+        self
+    }
+
     /// With a folder of the node's, whose files belong to the users of `pod`, as kubelet mounts volumes.
     #[must_use]
     pub fn with_volume(mut self, pod: &PodConfig, folder: &str, at: &str) -> Self {
         let (uids, gids) = pod.users().map(|users| (users.uids.clone(), users.gids.clone())).unwrap_or_default();
-        self.mounts.push(Mount { container_path: at.to_owned(), host_path: folder.to_owned(), uids, gids });
+        self.mounts.push(Mount { container_path: at.to_owned(), host_path: folder.to_owned(), uids, gids, ..Mount::default() });
         self
     }
 }
@@ -194,10 +209,14 @@ struct Mount {
     container_path: String,
     #[prost(string, tag = "2")]
     host_path: String,
+    #[prost(bool, tag = "3")]
+    readonly: bool,
     #[prost(message, repeated, tag = "6")]
     uids: Vec<IdMapping>,
     #[prost(message, repeated, tag = "7")]
     gids: Vec<IdMapping>,
+    #[prost(bool, tag = "8")]
+    recursive_read_only: bool,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -210,6 +229,8 @@ struct ContainerMetadata {
 struct ImageSpec {
     #[prost(string, tag = "1")]
     image: String,
+    #[prost(string, tag = "18")]
+    user_specified_image: String,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]

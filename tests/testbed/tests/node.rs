@@ -1,10 +1,10 @@
 //! The node class: real containerds, the bundle's shim, real guests. Each test runs on each containerd.
 //!
 //! `cargo xtask test --class node` prepares what is needed and says where; without that, every test is reported as
-//! ignored, with the reason. Themes, one file each: [`run`], [`files`], [`spec`], [`images`], [`refusals`], [`life`], [`pod`],
-//! [`shim`]; the Task service, in [`exec`], [`exec_attacks`],
+//! ignored, with the reason. Themes, one file each: [`run`], [`files`], [`spec`], [`spec_limits`], [`images`],
+//! [`same_config`], [`refusals`], [`life`], [`pod`], [`shim`]; the Task service, in [`exec`], [`exec_attacks`],
 //! [`verbs`], [`races`], [`signals`], [`terminal`]; [`processes`], and what happens when one is
-//! lost or has no room, in [`faults`], [`descriptors`] and [`launcher`]; pods of CRI in [`pods`], when a part of them is
+//! lost or has no room, in [`faults`], [`descriptors`] and [`launcher`]; pods of CRI in [`pods`], with [`volumes`], when a part of them is
 //! lost in [`pod_faults`], with users of their own in [`pod_users`], with hosts of their own in [`grouping`]; restarts of more
 //! containerds in [`versions`]; many containers in [`endurance`]; and [`ground`] for what the tests themselves stand on.
 //!
@@ -40,8 +40,12 @@ mod run;
 mod files;
 #[path = "node/spec.rs"]
 mod spec;
+#[path = "node/spec_limits.rs"]
+mod spec_limits;
 #[path = "node/images.rs"]
 mod images;
+#[path = "node/same_config.rs"]
+mod same_config;
 #[path = "node/refusals.rs"]
 mod refusals;
 #[path = "node/life.rs"]
@@ -70,6 +74,8 @@ mod faults;
 mod descriptors;
 #[path = "node/pods.rs"]
 mod pods;
+#[path = "node/volumes.rs"]
+mod volumes;
 #[path = "node/pod_faults.rs"]
 mod pod_faults;
 #[path = "node/pod_users.rs"]
@@ -95,7 +101,9 @@ const THEMES: &[&[Test]] = &[
     run::TESTS,
     files::TESTS,
     spec::TESTS,
+    spec_limits::TESTS,
     images::TESTS,
+    same_config::TESTS,
     refusals::TESTS,
     life::TESTS,
     pod::TESTS,
@@ -110,6 +118,7 @@ const THEMES: &[&[Test]] = &[
     faults::TESTS,
     descriptors::TESTS,
     pods::TESTS,
+    volumes::TESTS,
     pod_faults::TESTS,
     pod_users::TESTS,
     installed::TESTS,

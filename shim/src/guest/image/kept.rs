@@ -40,15 +40,21 @@ pub struct Kept {
 }
 
 impl Kept {
-    /// The layer with this digest.
-    pub(super) fn layer(&self, digest: &str) -> Option<Arc<Layer>> {
-        lock(&self.layers).take(digest)
+    /// The layer with this digest, as one of `image`: several images can have it.
+    pub(super) fn layer(&self, image: &str, digest: &str) -> Option<Arc<Layer>> {
+        let layer = lock(&self.layers).take(digest)?;
+        let origin = origin(image, digest);
+        if layer.origin == origin {
+            return Some(layer);
+        }
+        let Layer { digest, size, head, file, .. } = &*layer;
+        Some(Arc::new(Layer { digest: digest.clone(), origin, size: *size, head: head.clone(), file: Arc::clone(file) }))
     }
 
     /// Checks the bytes of a layer and keeps them.
     pub(super) fn keep_layer(&self, image: String, digest: String, bytes: &[u8]) -> Result<Arc<Layer>, ImageError> {
-        let found = digest::of(bytes);
-        if digest.starts_with("sha256:") && found != digest {
+        let found = digest::of_same_algorithm(&digest, bytes);
+        if found != digest {
             return Err(ImageError::Damaged { image, digest, found });
         }
         let file = match sealed(bytes) {
@@ -56,7 +62,7 @@ impl Kept {
             Ok(file) => Arc::new(file),
         };
         let head = bytes[..bytes.len().min(kind::HEAD)].to_owned();
-        let origin = format!("layer {digest} of image {image}");
+        let origin = origin(&image, &digest);
         let layer = Arc::new(Layer { digest: digest.clone(), origin, size: bytes.len() as u64, head, file });
         lock(&self.layers).put(digest, Arc::clone(&layer), layer.size, LAYERS);
         Ok(layer)
@@ -73,6 +79,10 @@ impl Kept {
         lock(&self.manifests).put(digest, Arc::clone(&bytes), bytes.len() as u64, MANIFESTS);
         bytes
     }
+}
+
+fn origin(image: &str, digest: &str) -> String {
+    format!("layer {digest} of image {image}")
 }
 
 /// Values by digest, the one that was asked for last at the end.
@@ -129,6 +139,16 @@ mod tests {
         let mut file = sealed(b"guest").unwrap();
         assert!(file.write_all(b"x").is_err());
         assert_eq!(read_all(&file).unwrap(), b"guest");
+    }
+
+    #[test]
+    fn a_kept_layer_bears_the_name_of_the_image_that_is_run() {
+        let kept = Kept::default();
+        let digest = digest::of(b"guest");
+        kept.keep_layer("first:1".to_owned(), digest.clone(), b"guest").unwrap();
+        for image in ["second:1", "first:1"] {
+            assert_eq!(kept.layer(image, &digest).unwrap().origin, format!("layer {digest} of image {image}"));
+        }
     }
 
     #[test]

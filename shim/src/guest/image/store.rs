@@ -6,14 +6,27 @@ use std::str::FromStr as _;
 use containerd_client::services::v1::containers_client::ContainersClient;
 use containerd_client::services::v1::content_client::ContentClient;
 use containerd_client::services::v1::images_client::ImagesClient;
-use containerd_client::services::v1::{GetContainerRequest, GetImageRequest, InfoRequest, ReadContentRequest};
+use containerd_client::services::v1::{
+    GetContainerRequest, GetImageRequest, InfoRequest, ListContentRequest, ListImagesRequest, ReadContentRequest,
+};
 use containerd_client::tonic::{Code, Request, Status, transport};
+use containerd_client::types::Descriptor as TargetDescriptor;
 use containerd_client::with_namespace;
 use oci_spec::image::{Descriptor, Digest, MediaType};
 use thiserror::Error;
 use tokio::sync::OnceCell;
 
-use super::ContentStore;
+use super::{ContainerRecord, ContentStore};
+
+/// The label by which CRI marks what it made, and its value for a container.
+const CRI_KIND: (&str, &str) = ("io.cri-containerd.kind", "container");
+/// The extension of a container in which CRI keeps what it was made from.
+const CRI_METADATA: &str = "io.cri-containerd.container.metadata";
+/// The labels by which a manifest keeps its configuration: of a type that containerd knows, and of any other type, or as
+/// BuildKit writes it.
+const CONFIG_LABELS: [&str; 2] = ["containerd.io/gc.ref.content.config", "containerd.io/gc.ref.content.0"];
+/// The largest answer that is read. A container's record holds its spec, and containerd takes requests of 16 MiB at most.
+const MAX_ANSWER: usize = 32 << 20;
 
 /// Why containerd could not be asked.
 #[derive(Debug, Error)]
@@ -72,23 +85,44 @@ impl Containerd {
 }
 
 impl ContentStore for Containerd {
-    async fn image_of(&self, id: &str) -> Result<Option<String>, StoreError> {
+    async fn container(&self, id: &str) -> Result<ContainerRecord, StoreError> {
         let request = GetContainerRequest { id: id.to_owned() };
-        let answer = ContainersClient::new(self.channel().await?).get(with_namespace!(request, self.namespace)).await?.into_inner();
-        Ok(answer.container.map(|container| container.image).filter(|image| !image.is_empty()))
+        let mut client = ContainersClient::new(self.channel().await?).max_decoding_message_size(MAX_ANSWER);
+        let answer = client.get(with_namespace!(request, self.namespace)).await?.into_inner();
+        let Some(mut container) = answer.container else { return Ok(ContainerRecord::default()) };
+        let (label, kind) = CRI_KIND;
+        Ok(ContainerRecord {
+            is_cri: container.labels.get(label).is_some_and(|value| value == kind),
+            metadata: container.extensions.remove(CRI_METADATA).map(|metadata| metadata.value),
+            image: container.image,
+        })
     }
 
     async fn target(&self, image: &str) -> Result<Option<Descriptor>, StoreError> {
         let request = GetImageRequest { name: image.to_owned() };
-        let answer = match ImagesClient::new(self.channel().await?).get(with_namespace!(request, self.namespace)).await {
-            Ok(answer) => answer.into_inner(),
-            Err(status) if status.code() == Code::NotFound => return Ok(None),
-            Err(status) => return Err(status.into()),
-        };
-        let target = answer.image.and_then(|image| image.target).ok_or_else(|| StoreError::Descriptor("it is empty".to_owned()))?;
-        let digest = Digest::from_str(&target.digest).map_err(|error| StoreError::Descriptor(error.to_string()))?;
-        let size = u64::try_from(target.size).map_err(|error| StoreError::Descriptor(error.to_string()))?;
-        Ok(Some(Descriptor::new(MediaType::from(target.media_type.as_str()), size, digest)))
+        match ImagesClient::new(self.channel().await?).get(with_namespace!(request, self.namespace)).await {
+            Ok(answer) => descriptor(answer.into_inner().image.and_then(|image| image.target)).map(Some),
+            Err(status) if status.code() == Code::NotFound => Ok(None),
+            Err(status) => Err(status.into()),
+        }
+    }
+
+    async fn images(&self) -> Result<Vec<(String, Descriptor)>, StoreError> {
+        let request = ListImagesRequest::default();
+        let mut client = ImagesClient::new(self.channel().await?).max_decoding_message_size(MAX_ANSWER);
+        let answer = client.list(with_namespace!(request, self.namespace)).await?.into_inner();
+        answer.images.into_iter().map(|image| Ok((image.name, descriptor(image.target)?))).collect()
+    }
+
+    async fn manifests_of(&self, config: &str) -> Result<Vec<String>, StoreError> {
+        let request = ListContentRequest { filters: CONFIG_LABELS.map(|label| format!("labels.{label:?}=={config:?}")).to_vec() };
+        let mut client = ContentClient::new(self.channel().await?).max_decoding_message_size(MAX_ANSWER);
+        let mut stream = client.list(with_namespace!(request, self.namespace)).await?.into_inner();
+        let mut manifests = Vec::new();
+        while let Some(part) = stream.message().await? {
+            manifests.extend(part.info.into_iter().map(|info| info.digest));
+        }
+        Ok(manifests)
     }
 
     async fn has(&self, digest: &str) -> Result<bool, StoreError> {
@@ -112,4 +146,11 @@ impl ContentStore for Containerd {
         }
         Ok(bytes)
     }
+}
+
+fn descriptor(target: Option<TargetDescriptor>) -> Result<Descriptor, StoreError> {
+    let target = target.ok_or_else(|| StoreError::Descriptor("it is empty".to_owned()))?;
+    let digest = Digest::from_str(&target.digest).map_err(|error| StoreError::Descriptor(error.to_string()))?;
+    let size = u64::try_from(target.size).map_err(|error| StoreError::Descriptor(error.to_string()))?;
+    Ok(Descriptor::new(MediaType::from(target.media_type.as_str()), size, digest))
 }

@@ -88,9 +88,15 @@ impl Pods {
         Ok(pods)
     }
 
-    fn import(&self, image: &Packed) -> Result<()> {
-        let archive = self.run.folder().join("image.tar");
+    /// Has the image where CRI finds it. `ctr` unpacks an image itself for containerd 1.x, and Debian's takes no Wasm layer:
+    /// CRI unpacks what is not yet when a container is made.
+    pub(crate) fn import(&self, image: &Packed) -> Result<()> {
+        let archive = self.run.folder().join(format!("image-{}.tar", self.count.fetch_add(1, Ordering::Relaxed)));
         image.write_archive(&archive)?;
+        if self.containerd.install().version.starts_with("1.7.") {
+            let ctr = self.containerd.ctr().args(["--namespace", NAMESPACE, "images", "import", "--no-unpack"]);
+            return ctr.arg(archive).done();
+        }
         self.containerd.import_into(NAMESPACE, &archive)
     }
 

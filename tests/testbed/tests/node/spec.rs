@@ -31,15 +31,15 @@ tests![
 ];
 
 /// A container of the probe, by a spec that a test changes. Its root is a folder of the machine, which the test looks at.
-struct Ground<'a> {
+pub(crate) struct Ground<'a> {
     node: &'a Node,
     id: String,
     root: PathBuf,
-    spec: Value,
+    pub(crate) spec: Value,
 }
 
 impl<'a> Ground<'a> {
-    fn new(node: &'a Node) -> Result<Self> {
+    pub(crate) fn new(node: &'a Node) -> Result<Self> {
         let (id, root) = (node.id("spec"), node.folder()?);
         fs::write(root.join("app.wasm"), read(&node.prepared.guests.probe)?).context("write the guest")?;
         fs::create_dir(root.join("data")).context("make a folder")?;
@@ -55,7 +55,7 @@ impl<'a> Ground<'a> {
     }
 
     /// The container, told `words`.
-    fn container(&self, words: &[&str]) -> Result<Container> {
+    pub(crate) fn container(&self, words: &[&str]) -> Result<Container> {
         let args: Vec<&str> = std::iter::once("/app.wasm").chain(words.iter().copied()).collect();
         let mut spec = self.spec.clone();
         spec["process"]["args"] = json!(args);

@@ -1,4 +1,5 @@
-//! Restarts of the containerds between the oldest and the newest: each keeps other things of a running task.
+//! The containerds between the oldest and the newest: each keeps other things of a running task, and passes on other things
+//! of a pod.
 
 use std::os::unix::fs::symlink;
 
@@ -10,8 +11,13 @@ use crate::machine::LIMIT;
 use crate::node::{Node, Verdict, tests};
 use crate::pod_faults::live_through_a_restart;
 use crate::pods_ground::Pods;
+use crate::same_config::names_are_followed_or_the_pod_refused;
 
-tests![tasks_outlive_a_restart_of_each_containerd, pods_outlive_a_restart_of_each_containerd];
+tests![
+    tasks_outlive_a_restart_of_each_containerd,
+    pods_outlive_a_restart_of_each_containerd,
+    names_of_images_with_one_id_are_followed_or_the_pod_refused_on_each_containerd,
+];
 
 /// The containerds of which only the daemon was made, beside this one's `ctr`; each is about as old as one of the two
 /// that all tests run on, and is tried with that one.
@@ -71,6 +77,20 @@ fn pods_outlive_a_restart_of_each_containerd(node: &Node) -> Result<Verdict> {
         let pods = Pods::start(&install, &node.prepared)?;
         let lived = live_through_a_restart(&pods);
         lived.map_err(|error| anyhow!("containerd {}: {error:#}\nalone, {}", install.version, pods.containerd.evidence()))?;
+        pods.finish()?;
+    }
+    Ok(Verdict::Holds)
+}
+
+fn names_of_images_with_one_id_are_followed_or_the_pod_refused_on_each_containerd(node: &Node) -> Result<Verdict> {
+    let others = others(node)?;
+    if others.is_empty() {
+        return Ok(none_of(node));
+    }
+    for install in others {
+        let pods = Pods::start(&install, &node.prepared)?;
+        let checked = names_are_followed_or_the_pod_refused(&pods);
+        checked.map_err(|error| anyhow!("containerd {}: {error:#}\nalone, {}", install.version, pods.containerd.evidence()))?;
         pods.finish()?;
     }
     Ok(Verdict::Holds)
