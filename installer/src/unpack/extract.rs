@@ -37,7 +37,7 @@ pub(super) fn manifest_of(archive: &Path) -> Result<(Manifest, Vec<u8>), UnpackE
 /// Writes what `archive` holds below `folder`, to the disk. Only what `manifest` names: anything else is refused.
 pub(super) fn extract(archive: &Path, manifest: &Manifest, folder: &Path) -> Result<(), UnpackError> {
     let mut folders = vec![folder.to_owned()];
-    walk(archive, |item, content| {
+    let tree = walk(archive, |item, content| {
         for path in item.folders.iter().chain((item.what == What::Folder).then_some(&item.path)) {
             let path = folder.join(path);
             match fs::create_dir(&path) {
@@ -60,6 +60,10 @@ pub(super) fn extract(archive: &Path, manifest: &Manifest, folder: &Path) -> Res
         }
         Ok(Next::Entry)
     })?;
+    // Until here no link was followed: each file is new, in folders that were made above.
+    if let Some(link) = tree.escaping_link() {
+        return Err(UnpackError::Entry { entry: link.to_owned(), why: Refusal::Link });
+    }
     // Innermost first: a name is worth nothing before what it names is safe.
     folders.iter().rev().try_for_each(|folder| sync(folder))
 }

@@ -11,6 +11,8 @@ const TOP: &str = "wasmedge-runtime";
 const PATH_LIMIT: usize = 512;
 /// Letters of a version: it becomes part of a folder's name.
 const VERSION_LIMIT: usize = 64;
+/// Maximum number of links on one path, as in the kernel (path_resolution(7)).
+const MAX_LINKS: usize = 40;
 
 /// Why an entry is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,7 +25,7 @@ pub enum Refusal {
     Kind,
     /// It has a setuid, setgid or sticky bit.
     Mode,
-    /// It is a link that leads out of the folder.
+    /// It is a link that leads out of the folder, itself or through other links of the archive, or in a ring.
     Link,
     /// Something of its name, or a file or link in the place of its folder, was there before.
     Twice,
@@ -38,7 +40,7 @@ impl fmt::Display for Refusal {
             Self::Place => "it does not lie in the one folder wasmedge-runtime/<version>",
             Self::Kind => "it is neither a file nor a folder nor a symbolic link",
             Self::Mode => "it has a setuid, setgid or sticky bit",
-            Self::Link => "it leads out of the runtime's folder",
+            Self::Link => "it is a link that leads out of the runtime's folder, or in a ring",
             Self::Twice => "another entry is in its place",
             Self::Size => "the archive holds more than a runtime does",
         })
@@ -96,6 +98,8 @@ pub(super) struct Tree {
     version: Option<String>,
     /// Whether a path is a folder.
     known: BTreeMap<String, Known>,
+    /// The target of each link, by the link's path.
+    links: BTreeMap<String, String>,
     entries: usize,
     total: u64,
 }
@@ -132,7 +136,39 @@ impl Tree {
             Kind::Other => return Err(Refusal::Kind),
         };
         let folders = self.enter(&path, &what)?;
+        if let What::Link(target) = &what {
+            self.links.insert(path.clone(), target.clone());
+        }
         Ok(Some(Item { path, what, folders }))
+    }
+
+    /// Returns the first link that leads out of the runtime's folder, or in a ring, when the kernel follows it. Decided when
+    /// all entries are known: where a link leads depends on links that may come after it.
+    pub(super) fn escaping_link(&self) -> Option<&str> {
+        self.links.keys().map(String::as_str).find(|link| !self.stays_inside(link))
+    }
+
+    /// Follows the link at `link` and all links on its way. What is absent, or a file, counts as a folder.
+    fn stays_inside(&self, link: &str) -> bool {
+        let mut behind: Vec<&str> = Vec::new();
+        let mut ahead: Vec<&str> = link.rsplit('/').collect();
+        let mut followed = 0;
+        while let Some(name) = ahead.pop() {
+            match name {
+                ".." if behind.pop().is_none() => return false,
+                "" | "." | ".." => continue,
+                name => behind.push(name),
+            }
+            if let Some(target) = self.links.get(&behind.join("/")) {
+                followed += 1;
+                if followed > MAX_LINKS {
+                    return false;
+                }
+                behind.pop();
+                ahead.extend(target.rsplit('/'));
+            }
+        }
+        true
     }
 
     /// The path below the runtime's folder; none for what that folder lies in, and for itself.
@@ -195,20 +231,17 @@ fn is_version(text: &str) -> bool {
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".+-_".contains(&byte))
 }
 
-/// The target of a link at `path`, if it stays below the runtime's folder.
+/// The target of a link at `path`, unless it climbs out of the runtime's folder before it names anything. The rest of the way,
+/// which may lead through other links, is for [`Tree::escaping_link`].
 fn inner_target(path: &str, target: &[u8]) -> Result<String, Refusal> {
     let target = std::str::from_utf8(target).map_err(|_| Refusal::Link)?;
     if target.is_empty() || target.starts_with('/') || target.len() > PATH_LIMIT || target.chars().any(char::is_control) {
         return Err(Refusal::Link);
     }
-    // How many folders below the top the path walks; the link itself starts in its own folder.
-    let mut depth = path.matches('/').count();
-    for name in target.split('/') {
-        match name {
-            "" | "." => {}
-            ".." => depth = depth.checked_sub(1).ok_or(Refusal::Link)?,
-            _ => depth += 1,
-        }
+    // No link is on the way to the link itself: its folders are folders.
+    let climbed = target.split('/').take_while(|name| matches!(*name, "" | "." | "..")).filter(|name| *name == "..").count();
+    if climbed > path.matches('/').count() {
+        return Err(Refusal::Link);
     }
     Ok(target.to_owned())
 }

@@ -1,12 +1,16 @@
 //! Archives that want to reach what is not theirs.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write as _;
+use std::os::unix::fs::symlink;
 
 use flate2::write::GzEncoder;
 use installer_protocol::Reason;
 use node_installer::unpack::{Refusal, UnpackError, verify};
 use proptest::prelude::*;
+use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
+use rustix::io::Errno;
 use tar::EntryType;
 
 use crate::maker::{Bed, Maker, Raw, TOP, write};
@@ -38,7 +42,6 @@ fn an_entry_that_no_runtime_has_is_refused() {
         (Raw::of(EntryType::GNUSparse, &at("lib/sparse")), Refusal::Kind),
         (Raw::link(&at("lib/evil"), "/etc"), Refusal::Link),
         (Raw::link(&at("lib/evil"), "../../x"), Refusal::Link),
-        (Raw::link(&at("lib/evil"), "a/../../../x"), Refusal::Link),
         (Raw::link(&at("lib/evil"), ""), Refusal::Link),
         (Raw::file(&at("lib/libc.so.6"), "x"), Refusal::Twice),
         (Raw::file(&at("lib/libc.so.6/x"), "x"), Refusal::Twice),
@@ -66,6 +69,38 @@ fn a_link_is_never_a_way_to_write_elsewhere() {
         bed.refused(&maker);
     }
     assert_eq!(fs::read_dir(&outside).unwrap().count(), 0);
+}
+
+/// A whole runtime with these links, which its manifest names.
+fn with_links(links: &[(&str, &str)]) -> Maker {
+    let mut maker = Maker::whole();
+    maker.links.extend(links.iter().map(|(path, target)| ((*path).to_owned(), (*target).to_owned())));
+    maker
+}
+
+#[test]
+fn links_that_lead_out_together_are_refused() {
+    let chains: [&[(&str, &str)]; 6] = [
+        &[("lib/a", "absent/../../../x")],
+        &[("lib/a", ".."), ("lib/b", "a/../..")],
+        // In the archive the link stands before the one that it leads through.
+        &[("lib/a", "b/../.."), ("lib/b", "..")],
+        &[("lib/a", "../share"), ("lib/b", "a/../lib/../../x"), ("lib/c", "b")],
+        &[("lib/a", "a")],
+        &[("lib/a", "../share/b"), ("share/b", "../lib/a")],
+    ];
+    for links in chains {
+        let error = Bed::new().refused(&with_links(links));
+        assert!(matches!(&error, UnpackError::Entry { why: Refusal::Link, .. }), "{links:?}: {error:?}");
+    }
+    let inside: [&[(&str, &str)]; 3] = [
+        &[("lib/a", ".."), ("lib/b", "a/lib/libc.so.6")],
+        &[("lib/a", "../share"), ("lib/b", "a/../bin")],
+        &[("lib/a", "absent/../libc.so")],
+    ];
+    for links in inside {
+        Bed::new().make(&with_links(links)).unwrap_or_else(|error| panic!("{links:?}: {error}"));
+    }
 }
 
 #[test]
@@ -130,6 +165,26 @@ fn raws() -> impl Strategy<Value = Raw> {
     })
 }
 
+/// How the kernel ends, following the link at `path` with `root` as a border that nothing may pass.
+fn followed(root: &fs::File, path: &str) -> Result<(), Errno> {
+    openat2(root, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), ResolveFlags::BENEATH).map(drop)
+}
+
+/// Links in the folders of a runtime, to each other, to folders and to what is not there.
+fn links() -> impl Strategy<Value = BTreeMap<String, String>> {
+    let folder = || prop_oneof![Just("bin"), Just("lib"), Just("share"), Just("lib/deep/er")];
+    let path = (folder(), 0..4_u8).prop_map(|(folder, number)| format!("{folder}/{number}"));
+    let part = prop_oneof![
+        6 => Just("..".to_owned()),
+        2 => folder().prop_map(str::to_owned),
+        6 => (0..4_u8).prop_map(|number| number.to_string()),
+        1 => Just(".".to_owned()),
+        1 => Just("absent".to_owned()),
+    ];
+    let target = proptest::collection::vec(part, 1..6).prop_map(|parts| parts.join("/"));
+    proptest::collection::btree_map(path, target, 1..8)
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
 
@@ -153,6 +208,41 @@ proptest! {
                 prop_assert_eq!(bed.names(), [unpacked.name]);
             }
             Err(_) => prop_assert!(bed.names().is_empty()),
+        }
+    }
+
+    /// The kernel, following any link of a runtime that was unpacked, stays inside; where one was refused, it does not.
+    #[test]
+    fn links_of_an_unpacked_runtime_stay_inside_it(links in links()) {
+        let bed = Bed::new();
+        let mut maker = Maker::whole();
+        // A folder that links may lead through.
+        maker.files.insert("lib/deep/er/file".to_owned(), (0o644, "deep".to_owned()));
+        maker.links.extend(links.clone());
+        match bed.make(&maker) {
+            Ok(unpacked) => {
+                let root = fs::File::open(&unpacked.path).unwrap();
+                for link in links.keys() {
+                    let ended = followed(&root, link);
+                    prop_assert!(!matches!(ended, Err(Errno::XDEV | Errno::LOOP)), "{} ended with {:?} in {:?}", link, ended, links);
+                }
+            }
+            Err(UnpackError::Entry { why: Refusal::Link, .. }) => {
+                // The same links, made by hand.
+                let by_hand = bed.folder.path().join("by-hand");
+                fs::create_dir_all(by_hand.join("lib/deep/er")).unwrap();
+                for folder in ["bin", "share"] {
+                    fs::create_dir(by_hand.join(folder)).unwrap();
+                }
+                for (path, target) in &links {
+                    symlink(target, by_hand.join(path)).unwrap();
+                }
+                let root = fs::File::open(&by_hand).unwrap();
+                let ends: Vec<_> = links.keys().map(|link| followed(&root, link)).collect();
+                // The kernel ends at what is absent; this is refused where it would lead out if it came to be.
+                prop_assert!(ends.iter().any(|end| matches!(end, Err(Errno::XDEV | Errno::LOOP | Errno::NOENT | Errno::NOTDIR))), "{:?}: {:?}", links, ends);
+            }
+            Err(error) => prop_assert!(false, "{} with {:?}", error, links),
         }
     }
 
