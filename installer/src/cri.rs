@@ -20,6 +20,7 @@ use tonic::transport::{Channel, Endpoint, Uri};
 
 mod error;
 pub(crate) mod message;
+mod running;
 mod status;
 
 pub use error::CriError;
@@ -33,6 +34,8 @@ const START: Duration = Duration::from_mins(2);
 const LOOK: Duration = Duration::from_secs(5);
 /// How long a sandbox or a container may refuse to be removed.
 const REMOVAL: Duration = Duration::from_secs(15);
+/// Maximum size of an answer: as much as containerd sends by default. Lists of a full node's containers are long.
+const MAX_ANSWER: usize = 16 << 20;
 /// The pause between two looks, or two attempts.
 const PAUSE: Duration = Duration::from_millis(200);
 
@@ -89,7 +92,8 @@ impl Cri {
     pub(crate) async fn has_image(&self, image: &str) -> Result<bool, CriError> {
         let image = Some(message::ImageSpec { image: image.to_owned() });
         let path = PathAndQuery::from_static("/runtime.v1.ImageService/ImageStatus");
-        let answer: message::ImageStatusResponse = self.unary(CALL, "ImageStatus", path, message::ImageStatusRequest { image }).await?;
+        let answer: message::ImageStatusResponse =
+            self.unary(CALL, "ImageStatus", path, Request::new(message::ImageStatusRequest { image })).await?;
         Ok(answer.image.is_some_and(|image| !image.id.is_empty()))
     }
 
@@ -182,19 +186,19 @@ impl Cri {
         A: prost::Message + Default + Send + Sync + 'static,
     {
         let path = format!("/runtime.v1.RuntimeService/{call}").parse().expect("a method's name is a word");
-        self.unary(limit, call, path, request).await
+        self.unary(limit, call, path, Request::new(request)).await
     }
 
-    async fn unary<Q, A>(&self, limit: Duration, call: &'static str, path: PathAndQuery, request: Q) -> Result<A, CriError>
+    async fn unary<Q, A>(&self, limit: Duration, call: &'static str, path: PathAndQuery, request: Request<Q>) -> Result<A, CriError>
     where
         Q: prost::Message + Send + Sync + 'static,
         A: prost::Message + Default + Send + Sync + 'static,
     {
         let failed = |status: &tonic::Status| CriError::of(&self.socket, call, status);
         let answer = async {
-            let mut client = Grpc::new(self.channel.clone());
+            let mut client = Grpc::new(self.channel.clone()).max_decoding_message_size(MAX_ANSWER);
             client.ready().await.map_err(|error| failed(&tonic::Status::from_error(error.into())))?;
-            client.unary(Request::new(request), path, ProstCodec::<Q, A>::default()).await.map_err(|status| failed(&status))
+            client.unary(request, path, ProstCodec::<Q, A>::default()).await.map_err(|status| failed(&status))
         };
         match tokio::time::timeout(limit, answer).await {
             Ok(answer) => answer.map(tonic::Response::into_inner),

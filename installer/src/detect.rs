@@ -1,5 +1,5 @@
-//! What a host is: its distribution, its containerd, who sets up its cgroups, which runtimes are in use. Looking is done
-//! here; what it means is decided by pure functions of what was seen.
+//! What a host is: its distribution, its kernel, its containerd, who sets up its cgroups, which runtimes are in use. Looking is
+//! done here; what it means is decided by pure functions of what was seen.
 
 use std::collections::BTreeSet;
 
@@ -12,12 +12,16 @@ use crate::host::{HostPath, HostRoot};
 use crate::machine::Machine;
 
 mod distribution;
+mod kernel;
+mod command;
 mod cgroup;
 mod containers;
 
 pub use cgroup::{Driver, driver};
-pub use containers::{Container, containers};
+pub use command::{Command, DEFAULT_CONFIG, Flag};
+pub use containers::{Bundles, Container, Pod, Running, Settings, Usage, bundles, usage};
 pub use distribution::{Seen, distribution};
+pub use kernel::{Kernel, KernelLack};
 
 /// The unit of every distribution that may run containerd, or another runtime.
 pub fn units(layout: &Layout) -> BTreeSet<String> {

@@ -86,6 +86,7 @@ fn attempt(job: &Job<'_>, record: &mut Record, progress: &mut Progress) -> Resul
     job.go_on()?;
     let facts = check::run(job)?;
     progress.saw(job, &facts);
+    check::kernel(job)?;
     if job.request.mode == Mode::Preinstalled {
         progress.enter(Stage::Verify, "the node can be used");
         verify::run(job, &job.request.handler, job.request.cgroup_driver)?;
@@ -93,6 +94,10 @@ fn attempt(job: &Job<'_>, record: &mut Record, progress: &mut Progress) -> Resul
         return Ok(format!("the node's own runtime runs guests through handler {}", job.request.handler));
     }
     must_be_alone(job, record)?;
+    // What was begun goes on, or goes back: containerd may be down because of it.
+    if record.pending.is_none() {
+        check::configuration(job, &facts)?;
+    }
     let systemd_cgroup = check::driver(job)? == Driver::Systemd;
     progress.host.systemd_cgroup = systemd_cgroup;
     // From here on there is something on the node that a removal has to know of.

@@ -11,6 +11,7 @@ use installer_protocol::{Artifact, CgroupDriver};
 use systemd_client::Unit;
 
 use crate::cri::Served;
+use crate::detect::{Kernel, Running};
 use crate::fetch::{Archive, FetchError};
 use crate::host::HostPath;
 
@@ -39,6 +40,18 @@ pub trait Machine {
     /// # Errors
     /// When it is not ready after `limit`; the error says what it last answered.
     fn served(&self, socket: &HostPath, limit: Duration) -> Result<Served>;
+
+    /// What runs on the node, as the containerd at `socket` answers.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    fn running(&self, socket: &HostPath) -> Result<Running>;
+
+    /// The node's kernel.
+    ///
+    /// # Errors
+    /// When it does not show what it is.
+    fn kernel(&self) -> io::Result<Kernel>;
 
     /// Runs the smoke guest.
     ///

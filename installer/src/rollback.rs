@@ -9,7 +9,7 @@ use crate::files;
 use crate::host::HostPath;
 use crate::record::{Record, Setback};
 use crate::stage::verify::Expected;
-use crate::stage::{Failure, Job, clean, restart, verify};
+use crate::stage::{Failure, Job, clean, restart, usage, verify};
 
 /// Who goes back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,9 +94,8 @@ fn freed(job: &Job<'_>, record: &Record) -> bool {
     if record.active.as_ref().is_some_and(|active| active.installed == tried.installed) {
         return false;
     }
-    let Ok(used) = clean::in_use(job) else { return false };
     let Ok(folder) = HostPath::new(&tried.installed.path) else { return false };
-    if used.contains(folder.name()) {
+    if usage::versions(job).map_or(true, |used| used.contains(folder.name())) {
         return false;
     }
     job.node.root.locate(&folder).is_ok_and(|place| files::remove_tree(&place).is_ok())

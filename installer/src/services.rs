@@ -12,6 +12,7 @@ use systemd_client::{Systemd, Unit};
 use tokio::runtime::{Builder, Runtime};
 
 use crate::cri::{Cri, Served};
+use crate::detect::{Kernel, Running};
 use crate::fetch::{Archive, FetchError, Fetcher};
 use crate::host::{HostPath, HostRoot};
 use crate::machine::{Machine, Trial};
@@ -87,6 +88,14 @@ impl Machine for Services {
 
     fn served(&self, socket: &HostPath, limit: Duration) -> Result<Served> {
         Ok(self.containerd(socket, |cri| async move { cri.wait_until_ready(limit).await })??)
+    }
+
+    fn running(&self, socket: &HostPath) -> Result<Running> {
+        Ok(self.containerd(socket, |cri| async move { cri.running().await })??)
+    }
+
+    fn kernel(&self) -> io::Result<Kernel> {
+        Kernel::running()
     }
 
     fn smoke(&self, trial: &Trial<'_>) -> Result<()> {

@@ -3,7 +3,7 @@
 //!
 //! | stage | looks at, or does | changes |
 //! |---|---|---|
-//! | [`check`] | distribution, containerd, cgroups | nothing |
+//! | [`check`] | distribution, kernel, containerd, cgroups, containers that run ([`usage`]) | nothing |
 //! | [`artifact`] | archive → the runtime's folder | a new folder beside others |
 //! | [`configure`] | containerd's configuration, proven before | its files; from here on a failure leads back |
 //! | [`restart`] | containerd, if it has not read them | |
@@ -22,6 +22,7 @@ use crate::host::{HostPath, HostRoot, Lock, LockError};
 use crate::machine::Machine;
 
 pub mod check;
+pub mod usage;
 pub mod artifact;
 pub mod configure;
 pub mod restart;
@@ -30,6 +31,9 @@ pub mod clean;
 
 /// How long another installer or a guard is waited for: a restart of containerd with all its checks.
 const LOCK_WAIT: Duration = Duration::from_mins(1);
+
+/// The folder of all runtimes, in the folder where they are installed.
+pub const FOLDER: &str = "wasmedge-runtime";
 
 /// A failure with its word for the report.
 #[derive(Debug)]
@@ -108,8 +112,6 @@ pub struct Places {
     pub config_folder: HostPath,
     /// containerd's socket.
     pub socket: HostPath,
-    /// containerd's state folder.
-    pub containerd_state: HostPath,
 }
 
 impl Places {
@@ -118,7 +120,7 @@ impl Places {
 
     fn new(runtime: &str, layout: &Layout) -> Result<Self, Failure> {
         let path = |text: &str| HostPath::new(text).because(Reason::InvalidRequest, || format!("use {text:?} of the request"));
-        let base = path(&layout.install)?.join("wasmedge-runtime");
+        let base = path(&layout.install)?.join(FOLDER);
         let state = base.join(Self::STATE).join(runtime);
         Ok(Self {
             shelf: base.join(runtime),
@@ -128,7 +130,6 @@ impl Places {
             logs: state.join("smoke"),
             config_folder: path(&layout.config)?.folder(),
             socket: path(&layout.socket)?,
-            containerd_state: path(&layout.state)?,
             base,
             state,
         })

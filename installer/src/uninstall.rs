@@ -10,10 +10,7 @@ use crate::install::{Progress, failed, load, must_be_alone};
 use crate::record::{Active, Record, Setback, Touched};
 use crate::stage::check::{self, Facts};
 use crate::stage::verify::{self, Expected};
-use crate::stage::{Because as _, Failure, Job, clean, restart};
-
-/// How many containers a refusal names.
-const NAMED: usize = 5;
+use crate::stage::{Because as _, Failure, Job, clean, restart, usage};
 
 /// Takes everything of the job's runtime off the node. The caller holds the node's lock.
 pub fn run(job: &Job<'_>) -> Report {
@@ -36,14 +33,14 @@ pub fn run(job: &Job<'_>) -> Report {
 }
 
 fn attempt(job: &Job<'_>, record: &mut Record, progress: &mut Progress) -> Result<(), Failure> {
-    must_be_unused(job)?;
+    usage::must_be_none(job)?;
     job.go_on()?;
     // Where nothing of containerd's was ever changed, nothing needs to be known of it.
     if record.active.is_some() || record.pending.is_some() || record.touched != Touched::Never {
         must_be_alone(job, record)?;
         unconfigure(job, record, progress)?;
         // Somebody may have started a container in the meantime: its files must not vanish under it.
-        must_be_unused(job)?;
+        usage::must_be_none(job)?;
     }
     progress.enter(Stage::Clean, "containerd does not lead to the runtime");
     change::remove_candidate(job)?;
@@ -68,23 +65,6 @@ fn unconfigure(job: &Job<'_>, record: &mut Record, progress: &mut Progress) -> R
     record.pending = None;
     record.touched = Touched::Never;
     change::save(job, record)
-}
-
-/// Refuses while containers run by the runtime: without its programs containerd could not even end them.
-fn must_be_unused(job: &Job<'_>) -> Result<(), Failure> {
-    let used = clean::containers(job)?;
-    if used.is_empty() {
-        return Ok(());
-    }
-    let names: Vec<String> = used.iter().take(NAMED).map(|container| format!("{}/{}", container.namespace, container.id)).collect();
-    let more = if used.len() > NAMED { " and others" } else { "" };
-    let message = format!(
-        "{} containers of this node run by {}: {}{more}; delete their pods, then the runtime is removed by itself",
-        used.len(),
-        job.places.shelf,
-        names.join(", ")
-    );
-    Err(Failure::new(Reason::InUse, message))
 }
 
 /// Takes back what an installation began and did not finish; what a removal began stays as far as it is. Returns the

@@ -61,6 +61,8 @@ impl Systemd {
             main_pid: self.property(&path, SERVICE, "MainPID", unit::pid)?,
             program: Some(program).filter(|program| !program.is_empty()),
             arguments,
+            environment: self.property(&path, SERVICE, "Environment", unit::texts)?,
+            environment_files: self.property(&path, SERVICE, "EnvironmentFiles", unit::paths)?,
             result: self.property(&path, SERVICE, "Result", unit::text)?,
         })
     }

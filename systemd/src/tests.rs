@@ -65,7 +65,7 @@ impl Server {
 
     /// Answers the next calls as those of a whole look at a unit.
     fn describe(&mut self, active: &str, since: u64, pid: u32, result: &str) {
-        for _ in 0..7 {
+        for _ in 0..9 {
             let (serial, text) = self.call();
             let value = |value: Value<'_>| reply(serial, &(value,)).unwrap();
             let answers = [
@@ -75,6 +75,9 @@ impl Server {
                 ("ActiveEnterTimestamp", value(Value::from(since))),
                 ("MainPID", value(Value::from(pid))),
                 ("Result", value(Value::from(result))),
+                // Before the shorter name, which it contains.
+                ("EnvironmentFiles", value(Value::from(vec![("/etc/default/x", true)]))),
+                ("Environment", value(Value::from(vec!["A=1", "B=x y"]))),
                 ("ExecStart", value(Value::from(vec![("/bin/x", vec!["/bin/x", "--y"], false, 1_u64, 2_u64, 3_u32)]))),
             ];
             let (_, answer) = answers.iter().find(|(name, _)| text.contains(name)).expect("a call of a look at a unit");
@@ -114,6 +117,8 @@ fn a_unit_is_described_by_its_properties() {
         main_pid: 34,
         program: Some("/bin/x".to_owned()),
         arguments: vec!["/bin/x".to_owned(), "--y".to_owned()],
+        environment: vec!["A=1".to_owned(), "B=x y".to_owned()],
+        environment_files: vec!["/etc/default/x".to_owned()],
         result: "success".to_owned(),
     };
     assert_eq!(systemd.unit("x.service").unwrap(), expected);

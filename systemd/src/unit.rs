@@ -28,6 +28,10 @@ pub struct Unit {
     pub program: Option<String>,
     /// That program's arguments, the first being its name.
     pub arguments: Vec<String>,
+    /// Variables that the unit sets, each as `NAME=value`; its arguments may name them.
+    pub environment: Vec<String>,
+    /// Files with further variables, which take precedence. A leading `-` (the file may be absent) is left out.
+    pub environment_files: Vec<String>,
     /// How its last run ended: `success`, `exit-code`, `signal`, …
     pub result: String,
 }
@@ -134,11 +138,30 @@ pub(super) fn first_command(body: &Body) -> Result<Option<(String, Vec<String>)>
     let Some(command) = commands.inner().first() else { return Ok(None) };
     let Value::Structure(fields) = command else { return Err(unexpected(command)) };
     let [Value::Str(program), Value::Array(arguments), ..] = fields.fields() else { return Err(unexpected(command)) };
-    let texts = arguments.inner().iter().map(|argument| match argument {
+    Ok(Some((program.to_string(), arguments.inner().iter().map(text_of).collect::<Result<_, _>>()?)))
+}
+
+/// A list of texts.
+pub(super) fn texts(body: &Body) -> Result<Vec<String>, Malformed> {
+    let (Value::Array(values),) = body.read::<(Value<'_>,)>()? else { return Err(Malformed("texts that are no list".to_owned())) };
+    values.inner().iter().map(text_of).collect()
+}
+
+/// The paths of a list of files, each with whether it may be absent.
+pub(super) fn paths(body: &Body) -> Result<Vec<String>, Malformed> {
+    let (Value::Array(files),) = body.read::<(Value<'_>,)>()? else { return Err(Malformed("files that are no list".to_owned())) };
+    let path = |file: &Value<'_>| match file {
+        Value::Structure(fields) => fields.fields().first().map_or_else(|| Err(unexpected(file)), text_of),
+        other => Err(unexpected(other)),
+    };
+    files.inner().iter().map(path).collect()
+}
+
+fn text_of(value: &Value<'_>) -> Result<String, Malformed> {
+    match value {
         Value::Str(text) => Ok(text.to_string()),
         other => Err(unexpected(other)),
-    });
-    Ok(Some((program.to_string(), texts.collect::<Result<_, _>>()?)))
+    }
 }
 
 fn unexpected(value: &Value<'_>) -> Malformed {

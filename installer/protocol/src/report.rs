@@ -68,7 +68,7 @@ pub enum Stage {
 pub enum Reason {
     /// All went well.
     Done,
-    /// The node's distribution or container runtime is none that can be changed.
+    /// The node's kernel, distribution or container runtime is none that the runtime can be used with.
     Unsupported,
     /// The host is another distribution than its Node object says.
     DistributionMismatch,

@@ -141,6 +141,8 @@ pub(crate) struct PodSandbox {
     pub(crate) id: String,
     #[prost(enumeration = "SandboxState", tag = "3")]
     pub(crate) state: i32,
+    #[prost(string, tag = "7")]
+    pub(crate) runtime_handler: String,
 }
 
 /// Whether a sandbox can take containers.
@@ -223,6 +225,10 @@ pub(crate) struct ListContainersResponse {
 pub(crate) struct Container {
     #[prost(string, tag = "1")]
     pub(crate) id: String,
+    #[prost(string, tag = "2")]
+    pub(crate) pod_sandbox_id: String,
+    #[prost(enumeration = "ContainerState", tag = "6")]
+    pub(crate) state: i32,
 }
 
 /// Of `CreateContainerResponse`, `StartContainerRequest`, `ContainerStatusRequest` and `RemoveContainerRequest`, which are

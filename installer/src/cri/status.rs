@@ -3,9 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use installer_protocol::CgroupDriver;
+use installer_protocol::layout::parent;
 use serde::Deserialize;
 
 use super::message::{self, StatusResponse};
+use crate::detect;
 
 /// What containerd serves.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,17 +48,29 @@ impl Handlers {
 
 /// Of the CRI plugin's settings, which containerd tells as JSON, what is looked at.
 #[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct Settings {
     containerd: Runtimes,
+    /// The plugin's own folder in containerd's state folder.
+    #[serde(default)]
+    state_dir: String,
 }
 
 #[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct Runtimes {
+    #[serde(default)]
+    default_runtime_name: String,
     runtimes: BTreeMap<String, Runtime>,
 }
 
 #[derive(Debug, Deserialize)]
 struct Runtime {
+    /// Its program; empty where the type alone names it.
+    #[serde(default, rename = "runtimePath")]
+    path: String,
+    #[serde(default, rename = "runtimeType")]
+    kind: String,
     /// `null` where there is none.
     #[serde(default)]
     options: Option<BTreeMap<String, serde_json::Value>>,
@@ -65,6 +79,17 @@ struct Runtime {
 /// What an answer says.
 pub(super) fn served(answer: &StatusResponse) -> Served {
     Served { runtime: readiness(answer), handlers: handlers(answer) }
+}
+
+/// What containerd was configured with; none where it does not publish that.
+pub(super) fn configured(answer: &StatusResponse) -> Option<detect::Settings> {
+    let Settings { containerd: Runtimes { default_runtime_name: default, runtimes }, state_dir } = settings(answer).ok()?;
+    let launcher = |runtime: Runtime| if runtime.path.is_empty() { runtime.kind } else { runtime.path };
+    Some(detect::Settings {
+        state: (!state_dir.is_empty()).then(|| parent(&state_dir).to_owned()),
+        default,
+        launchers: runtimes.into_iter().map(|(name, runtime)| (name, launcher(runtime))).collect(),
+    })
 }
 
 /// Who sets up the cgroups of `handler`'s containers, if the answer says so.
@@ -119,9 +144,9 @@ mod tests {
         }
     }
 
-    const CONFIG: &str = r#"{"containerd":{"snapshotter":"overlayfs","runtimes":{
-        "runc":{"runtimeType":"io.containerd.runc.v2","options":null},
-        "wasmedge":{"options":{"SystemdCgroup":true}},"other":{"options":{"SystemdCgroup":false}}}},"cni":{}}"#;
+    const CONFIG: &str = r#"{"stateDir":"/run/other/io.containerd.grpc.v1.cri","containerd":{"defaultRuntimeName":"runc","runtimes":{
+        "runc":{"runtimeType":"io.containerd.runc.v2","runtimePath":"","options":null},
+        "wasmedge":{"runtimeType":"io.containerd.wasmedge.v1","runtimePath":"/opt/x","options":{"SystemdCgroup":true}},"other":{"options":{"SystemdCgroup":false}}}},"cni":{}}"#;
 
     #[test]
     fn a_network_that_is_not_ready_does_not_matter() {
@@ -164,5 +189,15 @@ mod tests {
         assert_eq!(driver(&answer, "wasmedge"), Some(CgroupDriver::Systemd));
         assert_eq!(driver(&answer, "other"), Some(CgroupDriver::Cgroupfs));
         assert_eq!((driver(&answer, "runc"), driver(&answer, "none")), (None, None));
+    }
+
+    #[test]
+    fn settings_tell_the_state_folder_and_each_handlers_program() {
+        let settings = configured(&answer(vec![], &[], Some(CONFIG))).unwrap();
+        assert_eq!((settings.state.as_deref(), settings.default.as_str()), (Some("/run/other"), "runc"));
+        assert_eq!((settings.launchers["runc"].as_str(), settings.launchers["wasmedge"].as_str()), ("io.containerd.runc.v2", "/opt/x"));
+        let bare = configured(&answer(vec![], &[], Some(r#"{"containerd":{"runtimes":{}}}"#))).unwrap();
+        assert_eq!(bare.state, None);
+        assert_eq!(configured(&answer(vec![], &[], None)), None);
     }
 }

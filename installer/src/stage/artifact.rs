@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use installer_protocol::report::Installed;
 use installer_protocol::{Artifact, Reason};
 
-use super::{Because as _, Failure, Job, clean};
+use super::{Because as _, Failure, Job, usage};
 use crate::entry::Entry;
 use crate::host::HostPath;
 use crate::record::Record;
@@ -79,7 +79,7 @@ fn unpacked(job: &Job<'_>, artifact: &Artifact) -> Result<(Unpacked, String), Fa
     let shelf = job.locate(&job.places.shelf)?;
     job.node.machine.about_to("fetch the archive");
     let archive = job.node.machine.fetch(artifact, &downloads).map_err(|error| Failure { reason: error.reason(), error: error.into() })?;
-    let in_use = clean::in_use(job)?;
+    let in_use = usage::versions(job)?;
     job.node.machine.about_to("unpack the archive");
     let unpacked = unpack::unpack(&archive.path, &Expect::here(&archive.sha256, in_use), &shelf)
         .map_err(|error| Failure { reason: error.reason(), error: error.into() })?;

@@ -1,11 +1,13 @@
 //! Whether the node is one that the request can be fulfilled on. Nothing is changed.
 
-use installer_protocol::layout::{Restarter, Support};
+use anyhow::{Context as _, Result, ensure};
+use installer_protocol::layout::{Configuration, Restarter, Support};
 use installer_protocol::{CgroupDriver, Distribution, Mode, Reason, Verb};
 
+use super::verify::READY;
 use super::{Because as _, Failure, Job};
 use crate::containerd::Version;
-use crate::detect::{self, Driver};
+use crate::detect::{self, Command, Driver, Flag};
 use crate::host::HostPath;
 
 /// What the further stages need to know of a host.
@@ -13,6 +15,8 @@ use crate::host::HostPath;
 pub struct Facts {
     /// The unit that runs containerd; none where systemd runs none and the distribution restarts it.
     pub unit: Option<String>,
+    /// What that unit starts.
+    pub command: Command,
     /// containerd's program.
     pub program: HostPath,
     /// Its version.
@@ -38,7 +42,100 @@ pub fn run(job: &Job<'_>) -> Result<Facts, Failure> {
     let program =
         detect::program(job.node.root, &job.layout, unit.as_ref()).because(Reason::Unsupported, || "find containerd".to_owned())?;
     let version = detect::version(machine, &program).because(Reason::Unsupported, || "ask for containerd's version".to_owned())?;
-    Ok(Facts { unit: unit.map(|unit| unit.name), program, version })
+    let command = unit.as_ref().map_or(Command::Other, Command::of);
+    Ok(Facts { unit: unit.map(|unit| unit.name), command, program, version })
+}
+
+/// Whether the runtime works on the node's kernel.
+///
+/// # Errors
+/// When it does not.
+pub fn kernel(job: &Job<'_>) -> Result<(), Failure> {
+    let kernel = job.node.machine.kernel().because(Reason::HostFiles, || "look which kernel the node has".to_owned())?;
+    kernel.must_do().map_err(|lack| Failure { reason: Reason::Unsupported, error: lack.into() })
+}
+
+/// Whether containerd reads the file that would be edited, as far as its unit's command shows it, and whether it listens where
+/// it would be asked. Otherwise it would be restarted for nothing.
+///
+/// # Errors
+/// When it reads another file, when that cannot be found out and the request does not name the file, or when it does not answer.
+pub fn configuration(job: &Job<'_>, facts: &Facts) -> Result<(), Failure> {
+    // Only an admin's own main file can lie elsewhere: the other distributions start containerd themselves.
+    if let (Configuration::MainFile, Some(unit)) = (&job.layout.configuration, &facts.unit) {
+        let why = match main_file(job, &facts.command) {
+            MainFile::Same => None,
+            MainFile::Other(path) => Some(format!(
+                "{unit} starts containerd with the configuration {path}, and the one to edit would be {}: set spec.containerd.paths.config to \
+                 {path}",
+                job.layout.config
+            )),
+            MainFile::Unclear(_) if job.request.paths.config.is_some() => None,
+            MainFile::Unclear(what) => Some(format!(
+                "{unit} starts {what}, so it cannot be seen which configuration containerd reads: set spec.containerd.paths.config to that file; \
+                 `ps -o args= -C containerd` on the node shows it behind --config ({} where there is none)",
+                detect::DEFAULT_CONFIG
+            )),
+        };
+        if let Some(why) = why {
+            let once = "the path of a WasmRuntime cannot be changed later: give such nodes one of their own";
+            return Err(Failure::new(Reason::Unsupported, format!("{why}; {once}")));
+        }
+    }
+    let socket = &job.places.socket;
+    let answered = job.node.machine.served(socket, READY).because(Reason::ContainerdRestart, || {
+        format!("ask containerd at {socket}, before anything is changed; if it listens elsewhere, set spec.containerd.paths.socket")
+    });
+    answered.map(drop)
+}
+
+/// Which main file containerd reads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum MainFile {
+    /// The one that would be edited.
+    Same,
+    /// Another one.
+    Other(String),
+    /// It cannot be seen; what is started instead of a containerd whose flags are all known.
+    Unclear(String),
+}
+
+fn main_file(job: &Job<'_>, command: &Command) -> MainFile {
+    let flags = match command {
+        Command::Containerd(flags) => flags,
+        Command::Other => return MainFile::Unclear("a program that is not containerd itself".to_owned()),
+    };
+    let path = match &flags.config {
+        Flag::Absent => detect::DEFAULT_CONFIG,
+        Flag::Is(path) => path,
+        Flag::Unclear(word) => return MainFile::Unclear(format!("containerd with {word}, which a file of variables sets")),
+    };
+    let (Ok(read), Ok(edited)) = (HostPath::new(path), HostPath::new(&job.layout.config)) else {
+        return MainFile::Unclear(format!("containerd with the configuration {path}, which is not an absolute path"));
+    };
+    let root = job.node.root;
+    let is_same = || root.has(&edited) && root.locate(&read).ok() == root.locate(&edited).ok();
+    if read == edited || is_same() { MainFile::Same } else { MainFile::Other(path.to_owned()) }
+}
+
+/// The configuration that the node's containerd would start with, as its own program merges it.
+///
+/// # Errors
+/// When the program does not take its configuration.
+pub fn dumped(job: &Job<'_>, program: &HostPath) -> Result<toml_edit::DocumentMut> {
+    let config = &job.layout.config;
+    let has_config = job.node.root.has(&HostPath::new(config)?);
+    // Asked about a file that is absent, containerd 1.x fails; started without one, it has its defaults.
+    let arguments: &[&str] = if has_config { &["-c", config, "config", "dump"] } else { &["config", "default"] };
+    let output = job.node.machine.run(program, arguments).with_context(|| format!("run {program} {} on the host", arguments.join(" ")))?;
+    ensure!(
+        output.status.success(),
+        "{program} {} ended with {} on the host: {}",
+        arguments.join(" "),
+        output.status,
+        String::from_utf8_lossy(&output.stderr).trim()
+    );
+    String::from_utf8_lossy(&output.stdout).parse().with_context(|| format!("read what {program} makes of {config}"))
 }
 
 /// Who sets up the cgroups of the node's pods, as the request says or as is seen.

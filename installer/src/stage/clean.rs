@@ -1,14 +1,11 @@
 //! Removing what is no longer used: former versions that no container runs from, and what stages left to each other.
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 
 use installer_protocol::Reason;
 
-use super::{Because as _, Failure, Job, Places};
-use crate::detect::{self, Container};
-use crate::entry;
+use super::{Because as _, Failure, Job, Places, usage};
 use crate::files::{self, Folder};
 use crate::host::HostPath;
 use crate::record::Record;
@@ -20,8 +17,8 @@ use crate::record::Record;
 /// When it cannot be told what is used, or something stays.
 pub fn run(job: &Job<'_>, kept: &HostPath, launcher: &str) -> Result<Vec<String>, Failure> {
     remove_tools(job)?;
-    let used = in_use(job)?;
-    let entry = folder_on(&job.places.shelf, launcher);
+    let used = usage::versions(job)?;
+    let entry = usage::folder_on(&job.places.shelf, launcher);
     let mut removed = Vec::new();
     for name in names(job, &job.places.shelf)? {
         let folder = job.places.shelf.join(&name);
@@ -77,33 +74,7 @@ pub fn discard(job: &Job<'_>, record: &Record) -> Result<(), Failure> {
         return remove_empty_folders(job);
     }
     // Containers may run from what the record does not tell of.
-    if containers(job)?.is_empty() { remove_all(job) } else { Ok(()) }
-}
-
-/// The containers that run from any version of the runtime.
-///
-/// # Errors
-/// When containerd's state cannot be read.
-pub fn containers(job: &Job<'_>) -> Result<Vec<Container>, Failure> {
-    let state = &job.places.containerd_state;
-    let all = detect::containers(job.node.root, state)
-        .because(Reason::HostFiles, || format!("look in {state} of the host which containers use the runtime"))?;
-    Ok(all.into_iter().filter(|container| container.uses(&job.places.shelf)).collect())
-}
-
-/// The names of the versions that containers run from, and of the entries that they were started by.
-///
-/// # Errors
-/// As [`containers`].
-pub fn in_use(job: &Job<'_>) -> Result<BTreeSet<String>, Failure> {
-    let used = containers(job)?;
-    let folders = used.iter().filter_map(|container| folder_on(&job.places.shelf, &container.program));
-    Ok(folders.flat_map(|name| [name, entry::runtime_of(name)]).map(str::to_owned).collect())
-}
-
-/// The name of the folder on the shelf that a program lies in.
-fn folder_on<'a>(shelf: &HostPath, program: &'a str) -> Option<&'a str> {
-    program.strip_prefix(shelf.as_str())?.strip_prefix('/')?.split('/').next()
+    if usage::look(job)?.is_of(&job.places.shelf) { Ok(()) } else { remove_all(job) }
 }
 
 /// The names in a folder; none where it is absent.

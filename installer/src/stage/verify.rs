@@ -53,7 +53,8 @@ pub fn listed(job: &Job<'_>, expected: Expected<'_>) -> Result<(), Failure> {
         (Expected::Served(handler), Some(false)) => {
             let message = format!(
                 "containerd answers at {socket} but does not list handler {handler}: does another file set its configuration? compare \
-                 `containerd config dump` on the node"
+                 `containerd --config {} config dump` on the node, and the arguments that containerd runs with (`ps -o args= -C containerd`)",
+                job.layout.config
             );
             Err(Failure::new(Reason::HandlerMissing, message))
         }

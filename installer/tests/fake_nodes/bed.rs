@@ -63,7 +63,9 @@ impl Bed {
         put(&layout.programs[0], "");
         put("/run/systemd/private", "");
         put(&layout.socket, "");
-        for mount in [&layout.state, &layout.install, parent(&layout.config), "/sys/fs/cgroup/kubelet.slice/kubelet-kubepods.slice"] {
+        // containerd makes it when it starts.
+        let bundles = format!("{}/io.containerd.runtime.v2.task", layout.state);
+        for mount in [&bundles, &layout.install, parent(&layout.config), "/sys/fs/cgroup/kubelet.slice/kubelet-kubepods.slice"] {
             fs::create_dir_all(host.join(mount.trim_start_matches('/'))).unwrap();
         }
         put("/sys/fs/cgroup/cgroup.controllers", "");
@@ -73,7 +75,7 @@ impl Bed {
         }
         let program = folder.path().join("own-program");
         fs::write(&program, "program").unwrap();
-        let fake = Fake::new(HostRoot::new(&host), &layout.config, Some(unit), version, program);
+        let fake = Fake::new(HostRoot::new(&host), &layout.config, &layout.state, Some(unit), version, program);
         let request = Request {
             verb: Verb::Install,
             runtime: "wasmedge".to_owned(),
@@ -182,7 +184,7 @@ impl Bed {
     }
 
     pub(crate) fn delete_containers(&self) {
-        fs::remove_dir_all(self.path("/run/containerd/io.containerd.runtime.v2.task")).unwrap();
+        fs::remove_dir_all(self.path("/run/containerd/io.containerd.runtime.v2.task/k8s.io")).unwrap();
     }
 
     /// Every file, folder and link of the host, with mode, owner and content.

@@ -14,6 +14,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use anyhow::{Result, anyhow, bail};
 use installer_protocol::Artifact;
 use node_installer::cri::{Handlers, Readiness, Served};
+use node_installer::detect::{Kernel, Pod, Running, Settings};
 use node_installer::fetch::{Archive, FetchError, Fetcher};
 use node_installer::host::{HostPath, HostRoot};
 use node_installer::machine::{Machine, Trial};
@@ -37,6 +38,8 @@ pub(crate) struct Faults {
     pub(crate) guests: Cell<bool>,
     /// Nothing can be downloaded.
     pub(crate) mirror: Cell<bool>,
+    /// containerd does not answer, although its unit is active.
+    pub(crate) mute: Cell<bool>,
 }
 
 /// A node's services.
@@ -61,8 +64,18 @@ pub(crate) struct Fake {
     /// A file that holds this as soon as somebody waits.
     pub(crate) mend: RefCell<Option<(PathBuf, Vec<u8>)>>,
     pub(crate) version: &'static str,
+    /// The kernel's release.
+    pub(crate) kernel: Cell<&'static str>,
+    /// What the unit gives containerd, behind its program's name.
+    pub(crate) arguments: RefCell<Vec<String>>,
+    /// Files of variables that the unit names.
+    pub(crate) environment_files: RefCell<Vec<String>>,
+    /// containerd's state folder, as the one that runs has it.
+    pub(crate) state: RefCell<String>,
+    /// The pods that run, each with its handler.
+    pub(crate) pods: RefCell<BTreeMap<String, String>>,
     /// The file that containerd reads, and its unit, if systemd runs it.
-    main: HostPath,
+    pub(crate) main: RefCell<HostPath>,
     unit: Option<String>,
     since: Cell<u64>,
     up: Cell<bool>,
@@ -76,7 +89,7 @@ pub(crate) struct Fake {
 }
 
 impl Fake {
-    pub(crate) fn new(root: HostRoot, main: &str, unit: Option<&str>, version: &'static str, program: PathBuf) -> Self {
+    pub(crate) fn new(root: HostRoot, main: &str, state: &str, unit: Option<&str>, version: &'static str, program: PathBuf) -> Self {
         let fake = Self {
             root,
             faults: Faults::default(),
@@ -89,7 +102,12 @@ impl Fake {
             downloads: Cell::default(),
             mend: RefCell::default(),
             version,
-            main: HostPath::new(main).unwrap(),
+            kernel: Cell::new("6.1.0-28-amd64"),
+            arguments: RefCell::default(),
+            environment_files: RefCell::default(),
+            state: RefCell::new(state.to_owned()),
+            pods: RefCell::default(),
+            main: RefCell::new(HostPath::new(main).unwrap()),
             unit: unit.map(str::to_owned),
             since: Cell::default(),
             up: Cell::new(true),
@@ -129,6 +147,10 @@ impl Fake {
         *self.read.borrow_mut() = self.launchers();
     }
 
+    fn answers(&self) -> bool {
+        self.up.get() && !self.faults.mute.get()
+    }
+
     /// The handlers that containerd serves.
     pub(crate) fn serves(&self) -> Vec<String> {
         self.read.borrow().keys().cloned().collect()
@@ -148,7 +170,7 @@ impl Fake {
 
     /// Handlers with their launchers, as they stand in the files.
     fn launchers(&self) -> BTreeMap<String, String> {
-        let Ok(merged) = self.merged(&self.main) else { return BTreeMap::new() };
+        let Ok(merged) = self.merged(&self.main.borrow()) else { return BTreeMap::new() };
         let runtimes = plugins(&merged).filter_map(|plugin| plugin.get("containerd")?.get("runtimes")?.as_table());
         runtimes
             .flatten()
@@ -225,7 +247,9 @@ impl Machine for Fake {
             active_since: if is { self.since.get() } else { 0 },
             main_pid: 0,
             program: is.then(|| if name == "containerd.service" { "/usr/bin/containerd" } else { "/usr/bin/distribution" }.to_owned()),
-            arguments: Vec::new(),
+            arguments: if is { self.arguments.borrow().clone() } else { Vec::new() },
+            environment: Vec::new(),
+            environment_files: self.environment_files.borrow().clone(),
             result: "success".to_owned(),
         })
     }
@@ -262,12 +286,27 @@ impl Machine for Fake {
     }
 
     fn served(&self, _socket: &HostPath, limit: Duration) -> Result<Served> {
-        if !self.up.get() {
+        if !self.answers() {
             self.passed.set(self.passed.get() + limit);
             bail!("containerd is not ready after {} s: nobody listens", limit.as_secs());
         }
         let names = if self.faults.deaf.get() { Vec::new() } else { self.serves() };
         Ok(Served { runtime: Readiness::Ready, handlers: Handlers::Listed(names.into_iter().collect()) })
+    }
+
+    fn kernel(&self) -> io::Result<Kernel> {
+        let namespaces = ["ipc", "mnt", "net", "pid", "uts"].map(str::to_owned).into();
+        Ok(Kernel { release: self.kernel.get().to_owned(), namespaces, filters: true })
+    }
+
+    fn running(&self, _socket: &HostPath) -> Result<Running> {
+        if !self.answers() {
+            bail!("nobody listens");
+        }
+        let pods = self.pods.borrow().iter().map(|(id, handler)| Pod { id: id.clone(), handler: Some(handler.clone()) }).collect();
+        let settings =
+            Settings { state: Some(self.state.borrow().clone()), default: "runc".to_owned(), launchers: self.read.borrow().clone() };
+        Ok(Running { settings: Some(settings), pods, containers: Vec::new() })
     }
 
     fn smoke(&self, trial: &Trial<'_>) -> Result<()> {

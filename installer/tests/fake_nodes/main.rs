@@ -17,4 +17,6 @@ mod guard;
 #[cfg(test)]
 mod distributions;
 #[cfg(test)]
+mod elsewhere;
+#[cfg(test)]
 mod messages;

@@ -1,0 +1,129 @@
+//! What runs on a node, asked of containerd: the pods of CRI, and containers of containerd's own API whose runtime is named by
+//! its program's path. Neither depends on where containerd keeps its files.
+
+use std::collections::BTreeMap;
+
+use http::uri::PathAndQuery;
+use tonic::Request;
+use tonic::metadata::MetadataValue;
+
+use super::message::{ContainerState, ListPodSandboxRequest, ListPodSandboxResponse, SandboxState};
+use super::{CALL, Cri, CriError, status};
+use crate::detect::{Container, Pod, Running};
+
+/// The containers whose runtime is a path, in containerd's language of filters.
+const BY_PATH: &str = "runtime.name~=\"^/\"";
+
+/// Of containerd's API (`containerd/api/services`, unchanged since 1.0), what is used here.
+#[derive(Clone, PartialEq, prost::Message)]
+struct Namespaces {
+    #[prost(message, repeated, tag = "1")]
+    namespaces: Vec<Namespace>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct Namespace {
+    #[prost(string, tag = "1")]
+    name: String,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct Filters {
+    #[prost(string, repeated, tag = "1")]
+    filters: Vec<String>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct Containers {
+    #[prost(message, repeated, tag = "1")]
+    containers: Vec<Record>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct Record {
+    #[prost(string, tag = "1")]
+    id: String,
+    #[prost(message, optional, tag = "4")]
+    runtime: Option<Runtime>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct Runtime {
+    #[prost(string, tag = "1")]
+    name: String,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct Tasks {
+    #[prost(message, repeated, tag = "1")]
+    tasks: Vec<Task>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct Task {
+    #[prost(string, tag = "2")]
+    id: String,
+}
+
+impl Cri {
+    /// What runs on the node.
+    pub async fn running(&self) -> Result<Running, CriError> {
+        let settings = self.status(CALL).await.map(|answer| status::configured(&answer))?;
+        let sandboxes: ListPodSandboxResponse = self.call(CALL, "ListPodSandbox", ListPodSandboxRequest { filter: None }).await?;
+        let listed = self.containers(BTreeMap::new()).await?;
+        let handlers: BTreeMap<&str, &str> =
+            sandboxes.items.iter().map(|sandbox| (sandbox.id.as_str(), sandbox.runtime_handler.as_str())).collect();
+        let ready = sandboxes.items.iter().filter(|sandbox| sandbox.state() == SandboxState::Ready).map(|sandbox| sandbox.id.as_str());
+        // A container may outlive its sandbox's process, and even the sandbox.
+        let running = listed.iter().filter(|container| container.state() == ContainerState::Running);
+        let running =
+            running.map(
+                |container| {
+                    if handlers.contains_key(container.pod_sandbox_id.as_str()) { &container.pod_sandbox_id } else { &container.id }
+                },
+            );
+        let mut pods: Vec<Pod> = ready
+            .chain(running.map(String::as_str))
+            .map(|id| Pod { id: id.to_owned(), handler: handlers.get(id).map(|handler| (*handler).to_owned()) })
+            .collect();
+        pods.sort();
+        pods.dedup();
+        Ok(Running { settings, pods, containers: self.containers_by_path().await? })
+    }
+
+    /// Containers that have a task and whose runtime is named by its program's path, of all namespaces.
+    async fn containers_by_path(&self) -> Result<Vec<Container>, CriError> {
+        let mut found = Vec::new();
+        let namespaces: Namespaces = self.list("namespaces.v1.Namespaces", None, Filters::default()).await?;
+        for namespace in namespaces.namespaces.iter().map(|namespace| namespace.name.as_str()) {
+            let by_path = Filters { filters: vec![BY_PATH.to_owned()] };
+            let containers: Containers = self.list("containers.v1.Containers", Some(namespace), by_path).await?;
+            if containers.containers.is_empty() {
+                continue;
+            }
+            let tasks: Tasks = self.list("tasks.v1.Tasks", Some(namespace), Filters::default()).await?;
+            let runs = |id: &str| tasks.tasks.iter().any(|task| task.id == id);
+            let containers = containers.containers.into_iter().filter(|container| runs(&container.id));
+            found.extend(containers.map(|container| Container {
+                namespace: namespace.to_owned(),
+                id: container.id,
+                program: Some(container.runtime.unwrap_or_default().name),
+            }));
+        }
+        Ok(found)
+    }
+
+    async fn list<A: prost::Message + Default + Send + Sync + 'static>(
+        &self,
+        service: &str,
+        namespace: Option<&str>,
+        filters: Filters,
+    ) -> Result<A, CriError> {
+        let path: PathAndQuery = format!("/containerd.services.{service}/List").parse().expect("a service's name is a word");
+        let mut request = Request::new(filters);
+        if let Some(name) = namespace.and_then(|name| MetadataValue::try_from(name).ok()) {
+            request.metadata_mut().insert("containerd-namespace", name);
+        }
+        self.unary(CALL, "List", path, request).await
+    }
+}
