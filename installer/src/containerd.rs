@@ -10,6 +10,7 @@
 //! * `imports`: what a main file imports, and the one entry that we add to it.
 //! * `place`: where a handler is to stand.
 //! * `block`: the handler as text between two marks, put into a file and taken out of it.
+//! * [`unmarked`]: a handler that is ours by its content, where somebody wrote the file anew without our marks.
 //! * `edit`: all files of an edit, before any of them is written.
 //! * [`record`]: what was written, so that it can be taken back.
 //! * `candidate`: the edited configuration, laid out where the running containerd does not see it.
@@ -54,6 +55,7 @@ mod schema;
 mod imports;
 mod place;
 mod block;
+pub mod unmarked;
 mod edit;
 mod candidate;
 mod judge;
@@ -178,8 +180,8 @@ pub fn propose(facts: &Facts, handler: &Handler, record: Option<&Record>) -> Res
     let place = place::place(facts, name)?;
     // What the distribution merged of our drop-in into a file of its own is not somebody else's.
     let merged = matches!(facts.configuration, Configuration::Watched { .. }) && draft.has(name)?;
-    if let Some(path) = draft.taken(name, |path| merged && path != place.path())? {
-        return Err(ConfigError::HandlerTaken { handler: name.clone(), path });
+    if let Some((path, lines)) = draft.taken(name, |path| merged && path != place.path())? {
+        return Err(ConfigError::HandlerTaken { handler: name.clone(), path, lines });
     }
     draft.install(handler, &place)?;
     let changes = draft.changes()?;
@@ -195,11 +197,14 @@ pub fn propose(facts: &Facts, handler: &Handler, record: Option<&Record>) -> Res
 /// be without it. Empty where that is so already.
 ///
 /// # Errors
-/// When a file holds the handler in a form that cannot be taken out of it.
+/// When a file has a handler of that name that is not ours, or that cannot be taken out of it.
 pub fn revert(facts: &Facts, record: &Record) -> Result<Vec<FileChange>, ConfigError> {
     let mut draft = Draft::new(facts);
     draft.restore(record)?;
     draft.uninstall(&record.handler)?;
+    if let Some((path, lines)) = draft.left(&record.handler)? {
+        return Err(ConfigError::HandlerLeft { handler: record.handler.clone(), path, lines });
+    }
     draft.changes()
 }
 

@@ -9,12 +9,11 @@ use std::ops::Range;
 
 use installer_protocol::settings::Sandboxer;
 use sha2::{Digest as _, Sha256};
-use toml_edit::{DocumentMut, Item};
 
 use super::error::ConfigError;
-use super::schema::{self, CRI_PLUGINS, Schema};
+use super::schema::Schema;
 use super::version::Version;
-use super::{Handler, RUNTIME_TYPE};
+use super::{Handler, RUNTIME_TYPE, unmarked};
 
 /// What a block tells of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -150,7 +149,7 @@ pub(super) fn take(path: &str, text: &str, subject: Subject<'_>) -> Result<Strin
             let body = &text[found.body.clone()];
             let rest = format!("{}{body}{}", &text[..found.lines.start], &text[found.lines.end..]);
             match subject {
-                Subject::Handler(name) => without_table(path, &rest, name),
+                Subject::Handler(name) => unmarked::without(path, &rest, name, |_| true),
                 // Whoever changed runc wants it so.
                 Subject::DefaultRuntime => Ok(rest),
             }
@@ -217,22 +216,6 @@ fn digest(body: &str) -> String {
         let _ = write!(text, "{byte:02x}");
     }
     text
-}
-
-/// `text` without the handler's table; everything else, comments too, stays.
-fn without_table(path: &str, text: &str, handler: &str) -> Result<String, ConfigError> {
-    let mut document: DocumentMut = schema::parse(path, text)?.into_mut();
-    let mut comments = String::new();
-    for plugin in CRI_PLUGINS {
-        let runtimes = schema::under_mut(document.as_table_mut(), &["plugins", plugin, "containerd", "runtimes"]);
-        let Some(runtimes) = runtimes.and_then(Item::as_table_like_mut) else { continue };
-        if let Some(removed) = runtimes.remove(handler).and_then(|item| item.into_table().ok()) {
-            comments.push_str(removed.decor().prefix().and_then(|prefix| prefix.as_str()).unwrap_or_default());
-        }
-    }
-    let trailing = document.trailing().as_str().unwrap_or_default().to_owned();
-    document.set_trailing(format!("{}{trailing}", comments.trim_start_matches('\n')));
-    Ok(document.to_string())
 }
 
 #[cfg(test)]

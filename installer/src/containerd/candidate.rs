@@ -47,6 +47,15 @@ pub(super) fn lay_out(facts: &Facts, changes: &[FileChange], name: &str) -> Resu
             continue;
         };
         for path in meant {
+            if path == facts.main {
+                // A merged configuration that was written back imports itself, which containerd passes over.
+                continue;
+            }
+            if removed.contains(&path.as_str()) {
+                // containerd does not start where a file that is imported by its name is absent.
+                list.push(copies.absent());
+                continue;
+            }
             let change = changes.iter().find(|change| change.path == path).and_then(|change| change.after.as_ref());
             list.push(change.map_or_else(|| path.clone(), |bytes| copies.add(bytes.clone())));
         }
@@ -134,6 +143,11 @@ struct Copies {
 }
 
 impl Copies {
+    /// The path of a file that is not laid out.
+    fn absent(&self) -> String {
+        format!("{}/absent.candidate", self.folder)
+    }
+
     fn add(&mut self, bytes: Vec<u8>) -> String {
         // No name ends with `.toml`: a pattern in the real main file could mean it, and hidden folders, too.
         let path = format!("{}/{}.candidate", self.folder, self.files.len());

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use installer_protocol::layout::parent;
+use installer_protocol::layout::{Configuration, parent};
 
 use super::block::{self, Subject};
 use super::error::ConfigError;
@@ -10,6 +10,7 @@ use super::facts::Facts;
 use super::place::{self, Place, Target};
 use super::record::{Record, Written};
 use super::schema::{self, Schema};
+use super::unmarked::{self, Lines};
 use super::{FileChange, Handler, imports};
 
 /// The first line of a file that we made.
@@ -37,7 +38,7 @@ impl<'a> Draft<'a> {
         let body = block::handler_body(handler, place.schema, self.facts.version);
         match &place.target {
             Target::InPlace { path } => {
-                let mut text = self.text_or_new(path, place.schema)?;
+                let mut text = self.unmarked_or_new(path, place.schema, &handler.name)?;
                 if self.facts.version.major < 2 && schema::handlers(schema::parse(path, &text)?.as_table()).is_empty() {
                     let runc = block::default_runtime_body(place.schema, self.facts.version);
                     text = block::put(path, &text, Subject::DefaultRuntime, &runc)?;
@@ -45,7 +46,7 @@ impl<'a> Draft<'a> {
                 self.put(path, &text, handler, &body)?;
             }
             Target::DropIn { path, import } => {
-                let text = self.text_or_new(path, place.schema)?;
+                let text = self.unmarked_or_new(path, place.schema, &handler.name)?;
                 let text = with_schema(text, place.schema);
                 self.put(path, &text, handler, &body)?;
                 if let Some(entry) = import {
@@ -135,22 +136,51 @@ impl<'a> Draft<'a> {
         Ok(Record { handler: handler.name.clone(), settings: handler.settings, files, made_folders })
     }
 
-    /// A file that knows the handler `name` and was not written by us.
-    /// Files that `is_ignored` are not looked into.
-    pub(super) fn taken(&self, name: &str, is_ignored: impl Fn(&str) -> bool) -> Result<Option<String>, ConfigError> {
+    /// A file that has the handler `name` and not from us, and the lines. Files that `is_ignored` are not looked into.
+    pub(super) fn taken(&self, name: &str, is_ignored: impl Fn(&str) -> bool) -> Result<Option<(String, Lines)>, ConfigError> {
         let mut without = self.clone();
         without.uninstall(name)?;
         for path in self.facts.files.keys().filter(|path| !is_ignored(path)) {
+            // The lines are those of the file as it is, which somebody is to look into.
             if let Some(text) = without.text(path)?
-                && schema::handlers(schema::parse(path, &text)?.as_table()).iter().any(|found| found == name)
+                && unmarked::lines(path, &text, name)?.is_some()
+                && let Some(present) = self.facts.text(path)?
+                && let Some(lines) = unmarked::lines(path, present, name)?
             {
-                return Ok(Some(path.clone()));
+                return Ok(Some((path.clone(), lines)));
             }
         }
         Ok(None)
     }
 
-    /// Whether a block of ours has the handler.
+    /// As [`Self::taken`], after all that is ours was taken out. What a distribution renders or merges by itself it will write
+    /// anew, and is not looked into.
+    pub(super) fn left(&self, name: &str) -> Result<Option<(String, Lines)>, ConfigError> {
+        match self.facts.configuration {
+            Configuration::MainFile | Configuration::Template => {
+                self.taken(name, |path| !self.facts.loaded.iter().any(|loaded| loaded == path))
+            }
+            Configuration::Rendered { .. } | Configuration::Watched { .. } => Ok(None),
+        }
+    }
+
+    /// Whether a handler in this file can be taken out by its content: somebody may write the file, and an installer sees it.
+    fn is_editable(&self, path: &str) -> bool {
+        let beside = format!("{}/", parent(&self.facts.main).trim_end_matches('/'));
+        matches!(self.facts.configuration, Configuration::MainFile | Configuration::Template) && path.starts_with(&beside)
+    }
+
+    /// Whether `text`, the file at `path`, has the handler `name` from us.
+    fn is_with(&self, path: &str, text: &str, name: &str) -> Result<bool, ConfigError> {
+        Ok(block::has(text, Subject::Handler(name)) || (self.is_editable(path) && unmarked::has(path, text, name, &self.facts.base)?))
+    }
+
+    /// `text`, the file at `path`, without a handler of ours that has no marks.
+    fn without_unmarked(&self, path: &str, text: &str, name: &str) -> Result<String, ConfigError> {
+        if self.is_editable(path) { unmarked::take(path, text, name, &self.facts.base) } else { Ok(text.to_owned()) }
+    }
+
+    /// Whether a file of ours, or a table in one, has the handler.
     pub(super) fn has(&self, name: &str) -> Result<bool, ConfigError> {
         Ok(!self.paths_with(name)?.is_empty())
     }
@@ -160,7 +190,9 @@ impl<'a> Draft<'a> {
         // A file that is about to be made is no fact yet.
         let known: BTreeSet<&String> = self.facts.files.keys().chain(self.texts.keys()).collect();
         for path in known {
-            if self.text(path)?.is_some_and(|text| block::has(&text, Subject::Handler(name))) {
+            if let Some(text) = self.text(path)?
+                && self.is_with(path, &text, name)?
+            {
                 paths.push(path.clone());
             }
         }
@@ -182,7 +214,8 @@ impl<'a> Draft<'a> {
 
     fn uninstall_from(&mut self, path: &str, name: &str) -> Result<(), ConfigError> {
         let Some(text) = self.text(path)? else { return Ok(()) };
-        let mut text = block::take(path, &text, Subject::Handler(name))?;
+        let text = block::take(path, &text, Subject::Handler(name))?;
+        let mut text = self.without_unmarked(path, &text, name)?;
         if !block::has_handlers(&text) {
             text = block::take(path, &text, Subject::DefaultRuntime)?;
         }
@@ -190,9 +223,19 @@ impl<'a> Draft<'a> {
         Ok(())
     }
 
-    /// Takes our entry from the main file's imports unless our folder has a file.
+    /// Takes files that go from the main file's imports, where somebody wrote them by their names: containerd does not start
+    /// where one is absent. And takes our entry unless our folder has a file.
     fn drop_unused_import(&mut self) -> Result<(), ConfigError> {
         let main = &self.facts.main;
+        let gone: Vec<String> =
+            self.texts.iter().filter(|(path, text)| text.is_none() && *path != main).map(|(path, _)| path.clone()).collect();
+        for path in gone {
+            if let Some(text) = self.text(main)?
+                && imports::has(main, &text, &path)?
+            {
+                self.texts.insert(main.clone(), Some(imports::take(main, &text, &path)?));
+            }
+        }
         let folder = place::own_folder(main);
         let entry = place::own_import(main);
         let is_ours = |path: &String| imports::covers(&entry, path);
@@ -211,6 +254,12 @@ impl<'a> Draft<'a> {
             self.texts.insert(main.clone(), unless_empty(text));
         }
         Ok(())
+    }
+
+    /// As [`Self::text_or_new`], without a handler of ours that lost its marks.
+    fn unmarked_or_new(&self, path: &str, schema: Schema, name: &str) -> Result<String, ConfigError> {
+        let text = self.text_or_new(path, schema)?;
+        if block::has(&text, Subject::Handler(name)) { Ok(text) } else { self.without_unmarked(path, &text, name) }
     }
 
     fn text_or_new(&self, path: &str, schema: Schema) -> Result<String, ConfigError> {

@@ -4,6 +4,7 @@ use std::io;
 
 use installer_protocol::{Mode, Reason};
 
+use super::unmarked::Lines;
 use super::version::Version;
 
 /// Why a configuration cannot be edited, or is not to be.
@@ -87,13 +88,27 @@ pub enum ConfigError {
     },
     /// Somebody else's handler has the name.
     #[error(
-        "{path} has a handler {handler:?} that was not written by this installer: choose another name (runtimeClass.handler), or remove it there"
+        "{path} has a handler {handler:?} ({lines}) that was not written by this installer: choose another name (runtimeClass.handler), or remove these lines there"
     )]
     HandlerTaken {
         /// The name.
         handler: String,
         /// Where it stands.
         path: String,
+        /// In which lines.
+        lines: Lines,
+    },
+    /// Somebody else's handler has the name of one that is to go.
+    #[error(
+        "{path} has a handler {handler:?} ({lines}) that does not lead to this installer's runtime, or cannot be edited from here: remove these lines, or rename the handler there; then the runtime is removed by itself"
+    )]
+    HandlerLeft {
+        /// The name.
+        handler: String,
+        /// Where it stands.
+        path: String,
+        /// In which lines.
+        lines: Lines,
     },
     /// A containerd that keeps the options from the runtime.
     #[error(
@@ -215,7 +230,7 @@ impl ConfigError {
             | Self::Refused { .. }
             | Self::Changes { .. } => Reason::ContainerdConfig,
             Self::InvalidHandler { .. } | Self::Mode { .. } => Reason::InvalidRequest,
-            Self::HandlerTaken { .. } => Reason::HandlerTaken,
+            Self::HandlerTaken { .. } | Self::HandlerLeft { .. } => Reason::HandlerTaken,
         }
     }
 }

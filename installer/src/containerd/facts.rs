@@ -11,6 +11,7 @@ use super::record::Record;
 use super::schema::{self, Schema};
 use super::version::Version;
 use super::{imports, place};
+use crate::stage::FOLDER;
 
 /// What reads the host's files. Paths are the host's.
 pub trait Files {
@@ -34,6 +35,8 @@ pub struct Facts {
     pub version: Version,
     /// What the admin asks for.
     pub mode: Mode,
+    /// The folder of all runtimes of ours: a handler that leads to a program in it is ours.
+    pub base: String,
     /// The main file's path, or the template's that it is made of.
     pub main: String,
     /// How containerd learns of a handler.
@@ -59,6 +62,7 @@ impl Facts {
         let mut facts = Self {
             version,
             mode,
+            base: format!("{}/{FOLDER}", layout.install.trim_end_matches('/')),
             main: layout.config.clone(),
             configuration: layout.configuration.clone(),
             restarter: layout.restarter,

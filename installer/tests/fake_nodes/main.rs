@@ -19,4 +19,6 @@ mod distributions;
 #[cfg(test)]
 mod elsewhere;
 #[cfg(test)]
+mod written_back;
+#[cfg(test)]
 mod messages;

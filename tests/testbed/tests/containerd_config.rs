@@ -19,6 +19,8 @@ mod edits;
 mod mains;
 #[path = "containerd_config/traps.rs"]
 mod traps;
+#[path = "containerd_config/written_back.rs"]
+mod written_back;
 
 use daemon::Daemon;
 
@@ -52,6 +54,10 @@ tests![
     traps::a_drop_in_on_an_old_containerd_is_refused,
     traps::a_main_file_without_the_default_handler_is_never_left,
     traps::a_broken_main_file_is_left_alone,
+    written_back::a_handler_in_a_merged_file_that_was_written_back_is_upgraded_and_removed,
+    written_back::a_handler_in_a_merged_file_that_was_written_back_is_removed,
+    written_back::two_handlers_in_a_merged_file_that_was_written_back_go_one_by_one,
+    written_back::a_handler_that_leads_elsewhere_since_is_named_with_its_lines,
 ];
 
 fn main() -> Result<ExitCode> {

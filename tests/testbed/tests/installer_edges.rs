@@ -15,8 +15,6 @@ use anyhow::{Context as _, Result, bail, ensure};
 use installer_protocol::CgroupDriver;
 use libtest_mimic::{Arguments, Completion, Failed};
 use node_installer::cri::{Cri, CriError};
-use node_installer::detect::{Bundles, Running, Usage, usage};
-use node_installer::host::HostPath;
 use node_installer::smoke::{self, Logs, Smoke, SmokeError};
 use test_guests::{EXIT_42, Guest, HELLO, SPIN};
 use testbed::cell::{Cell, CellOptions, Lifetime, Network};
@@ -26,6 +24,11 @@ use testbed::prepared::Prepared;
 use testbed::program;
 use testbed::teardown::Run;
 use testbed::wait;
+
+#[path = "installer_edges/usage.rs"]
+mod usage;
+
+use usage::what_runs_by_a_launcher_is_known_without_containerds_state_folder;
 
 /// How long a smoke test may take here.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -341,59 +344,6 @@ fn a_guest_whose_sandbox_somebody_stops_is_started_again(node: &Node) -> Result<
     }
     ensure!(stopped > 0, "no sandbox was stopped");
     Ok(())
-}
-
-fn what_runs_by_a_launcher_is_known_without_containerds_state_folder(node: &Node) -> Result<()> {
-    let launcher = node.launcher.to_str().context("a launcher whose path is text")?;
-    let image = image_of(SPIN);
-    let ctr = |words: &[&str]| node.containerd.ctr().args(["--namespace", NAMESPACE]).args(words).done();
-    ctr(&["run", "--detach", "--null-io", "--runtime", launcher, &image, "by-path", "/smoke.wasm"])?;
-    let endless = Smoke { limit: Duration::from_mins(1), ..node.plan(HANDLER, &image) };
-    // The smoke test is dropped when its guest runs, and leaves it.
-    let running = node.block(async |cri| {
-        let listed = async {
-            loop {
-                let tasks = node.containerd.ctr().args(["--namespace", NAMESPACE, "tasks", "ls"]).text()?;
-                if tasks.matches("RUNNING").count() == 3 {
-                    return Ok::<_, anyhow::Error>(cri.running().await?);
-                }
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
-        };
-        tokio::select! {
-            ended = smoke::run(cri, &endless) => bail!("a guest without end came to one: {ended:?}"),
-            running = listed => running,
-        }
-    })?;
-    let settings = running.settings.as_ref().context("containerd publishes its settings")?;
-    let state = node.containerd.tasks_folder();
-    ensure!(settings.state.as_deref().map(Path::new) == state.ancestors().nth(2), "{settings:?}");
-    ensure!(settings.launchers.get(HANDLER).map(String::as_str) == Some(launcher), "{settings:?}");
-    ensure!(running.pods.iter().all(|pod| pod.handler.as_deref() == Some(HANDLER)), "{running:?}");
-    let used = |running: Running, folder: &Path| -> Result<Vec<String>> {
-        let folder = HostPath::new(folder.to_str().context("a path that is text")?)?;
-        match usage(Bundles::Hidden("not looked at".to_owned()), Ok(running), &folder) {
-            Usage::Known(containers) => Ok(containers.into_iter().map(|container| container.id).collect()),
-            Usage::Unknown(why) => bail!("{why}"),
-        }
-    };
-    let folder = node.launcher.parent().context("a launcher in a folder")?;
-    let ids = used(running.clone(), folder)?;
-    let pods = running.pods.iter().map(|pod| pod.id.as_str());
-    for id in pods.chain(["by-path"]) {
-        ensure!(ids.iter().filter(|known| *known == id).count() == 1, "{id} is not once among {ids:?} of {running:?}");
-    }
-    let others = used(running, Path::new("/opt/wasmedge-runtime/other"))?;
-    ensure!(others.is_empty(), "{others:?} are of another runtime");
-
-    ctr(&["tasks", "delete", "--force", "by-path"])?;
-    ctr(&["containers", "delete", "by-path"])?;
-    node.block(async |cri| smoke::remove_leftovers(cri, &endless.runtime).await)?;
-    let left = node.block(async |cri| cri.running().await)?;
-    ensure!(used(left.clone(), folder)?.is_empty(), "{left:?}");
-    // The log of the one that was dropped goes with the next one's.
-    node.smoke(&node.plan(HANDLER, SMOKE))?;
-    node.is_clean()
 }
 
 fn a_restarted_containerd_is_waited_for(node: &Node) -> Result<()> {

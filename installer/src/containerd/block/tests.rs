@@ -3,6 +3,7 @@
 use installer_protocol::Settings;
 use installer_protocol::settings::{Grouping, LogLevel};
 
+use super::super::schema;
 use super::*;
 
 const SUBJECT: Subject<'static> = Subject::Handler("a");

@@ -19,6 +19,7 @@ fn facts(configuration: Configuration, files: &[(&str, &str)]) -> Facts {
     Facts {
         version: Version::parse("2.4.2").unwrap(),
         mode: Mode::Auto,
+        base: "/opt/wasmedge-runtime".to_owned(),
         main: MAIN.to_owned(),
         configuration,
         restarter: Restarter::Installer,

@@ -138,6 +138,13 @@ impl Tree<'_> {
         Ok(Settings { all })
     }
 
+    /// Writes the merged configuration back as the main file, as `containerd config dump > config.toml` does.
+    pub(crate) fn write_back(&self) -> Result<()> {
+        let Dumped { code, stdout, stderr } = self.run(&self.main).context("ask for the merged configuration")?;
+        ensure!(code == Some(0), "config dump: {stderr}");
+        fs::write(&self.main, stdout).with_context(|| format!("write {}", self.main))
+    }
+
     fn run(&self, main: &str) -> io::Result<Dumped> {
         let output = Command::new(&self.daemon.program).args(["-c", main, "config", "dump"]).current_dir("/").output()?;
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();

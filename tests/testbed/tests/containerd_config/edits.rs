@@ -46,7 +46,7 @@ pub(crate) fn uninstall(tree: &Tree<'_>, mode: Mode, record: &Record) -> Result<
 }
 
 /// That containerd has these handlers beside `former`, and nothing else is new.
-fn must_have(tree: &Tree<'_>, former: &crate::daemon::Settings, handlers: &[&Handler]) -> Result<()> {
+pub(crate) fn must_have(tree: &Tree<'_>, former: &crate::daemon::Settings, handlers: &[&Handler]) -> Result<()> {
     let mut settings = tree.settings()?;
     for handler in handlers {
         let table = settings.take(&handler.name)?;
