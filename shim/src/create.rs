@@ -22,7 +22,7 @@ use container_cgroup::{Cgroup, Driver};
 use container_io::{Io, Streams};
 use guest_sandbox::plan::{Plan, Refused, Users};
 use guest_sandbox::rootfs::{self, Mount};
-use guest_sandbox::{ForkedGuest, NewGuest};
+use guest_sandbox::{ForkedGuest, NewGuest, Pending};
 use native_container::{NewContainer, Processes};
 use oci_spec::runtime::LinuxNamespaceType;
 use pod_sandbox::files::PodFiles;
@@ -43,6 +43,7 @@ use crate::process::{self, Process};
 use crate::program::{Digest, Program};
 use crate::streams::{self, for_guest, for_native};
 use crate::task::{Body, GuestBody, PodBody, Task};
+use crate::wait::{CREATE_SETUP_TIMEOUT, until_ready};
 use crate::wasi::WasiContext;
 
 /// What a container is created from, beside its bundle.
@@ -130,40 +131,78 @@ async fn container(host: &Arc<Host>, bundle: Bundle, new: NewTask) -> Result<Tas
         // Nobody listens if the root could not be mounted.
         let _ = tell.send(wasm_layer(&id, &host.store, &host.kept).await);
     };
-    let made = blocking(host, move |host| {
+    let built = blocking(host, move |host| {
         let layer = || layer.blocking_recv().map_err(|_| CreateError::Panicked("it asked containerd for an image".to_owned()));
-        build(host, &bundle, new, layer)
+        build(host, bundle, new, layer)
     });
-    tokio::pin!(made);
-    tokio::select! {
-        made = &mut made => made,
-        () = asked => made.await,
+    tokio::pin!(built);
+    let built = tokio::select! {
+        built = &mut built => built,
+        () = asked => built.await,
+    };
+    let (pending, guest) = match built? {
+        Built::Native(task) => return Ok(*task),
+        Built::Guest(pending, guest) => (pending, guest),
+    };
+    // What is made of the rest, or undone of it, may block.
+    let ready = until_ready(*pending, CREATE_SETUP_TIMEOUT, std::future::pending()).await;
+    blocking(host, move |_| guest.complete(ready?)).await
+}
+
+/// What the blocking part of Create makes.
+enum Built {
+    /// A container of a Linux program, which waits for its start.
+    Native(Box<Task>),
+    /// A guest's process that carries its orders out, and its container.
+    Guest(Box<Pending>, Box<GuestContainer>),
+}
+
+/// A guest's container, but for its process.
+struct GuestContainer {
+    bundle: Bundle,
+    new: NewTask,
+    guest: Guest,
+    cgroup: NewCgroup,
+    io: Io,
+    sandbox: Option<Arc<Task>>,
+}
+
+impl GuestContainer {
+    fn complete(self, process: guest_sandbox::Guest) -> Result<Task, CreateError> {
+        let Self { bundle, new, guest, cgroup, io, sandbox } = self;
+        let init = Process::new(&new.id, "", new.streams);
+        init.exists(process.pid(), Some(process::claim(process.pidfd())?), Some(io));
+        let seccomp = bundle.spec().linux().as_ref().and_then(|linux| linux.seccomp().clone());
+        let guest = guest.told_by(&process);
+        let body = Body::Guest(Box::new(GuestBody { process, guest, seccomp }));
+        Ok(Task::new(new.id, &bundle, body, cgroup.keep(), init).of_pod(sandbox.as_deref()))
     }
 }
 
 /// Makes it; `layer` waits for what containerd says of the Wasm layer of its image, and is called as late as possible.
 fn build(
     host: &Arc<Host>,
-    bundle: &Bundle,
+    bundle: Bundle,
     new: NewTask,
     layer: impl FnOnce() -> Result<Result<Option<Arc<Layer>>, ImageError>, CreateError>,
-) -> Result<Task, CreateError> {
+) -> Result<Built, CreateError> {
     let users = Users::of(bundle.spec().linux().as_ref())?;
     let root = rootfs::mount(&new.rootfs, bundle.rootfs().as_path(), users.as_ref()).map_err(CreateError::Rootfs)?;
-    let in_root = guest::in_root(bundle.command(), &Root::Planned { bundle, root: root.as_fd() });
+    let in_root = guest::in_root(bundle.command(), &Root::Planned { bundle: &bundle, root: root.as_fd() });
     // libcontainer makes the cgroup of a Linux program, and forks it.
     let forked = match in_root {
         Ok(Workload::Native) => None,
-        Ok(Workload::Wasm(_)) | Err(_) => Some(fork_guest(host, bundle, &new)?),
+        Ok(Workload::Wasm(_)) | Err(_) => Some(fork_guest(host, &bundle, &new)?),
     };
+    let sandbox = bundle.sandbox().and_then(|sandbox| host.task(sandbox).ok());
     match guest::select(bundle.command(), layer()??.as_deref(), in_root)? {
         Workload::Wasm(guest) => {
-            let forked = forked.map_or_else(|| fork_guest(host, bundle, &new), Ok)?;
-            guest_container(bundle, new, root, guest, forked)
+            let forked = forked.map_or_else(|| fork_guest(host, &bundle, &new), Ok)?;
+            guest_container(bundle, new, root, guest, forked, sandbox)
         }
         Workload::Native => {
-            refuse_users(bundle)?;
-            native(host, bundle, new, &root)
+            refuse_users(&bundle)?;
+            native(host, &bundle, new, &root).map(|task| Built::Native(Box::new(task.of_pod(sandbox.as_deref()))))
         }
     }
 }
@@ -194,20 +233,23 @@ fn fork_guest(host: &Arc<Host>, bundle: &Bundle, new: &NewTask) -> Result<Forked
     Ok(Forked { process, cgroup })
 }
 
-fn guest_container(bundle: &Bundle, new: NewTask, rootfs: OwnedFd, guest: Guest, forked: Forked) -> Result<Task, CreateError> {
+fn guest_container(
+    bundle: Bundle,
+    new: NewTask,
+    rootfs: OwnedFd,
+    guest: Guest,
+    forked: Forked,
+    sandbox: Option<Arc<Task>>,
+) -> Result<Built, CreateError> {
     let wasi = WasiContext::of(bundle.command(), &guest.entrypoint)?;
     // Of a layer it is known: its image names it.
     let digest = if guest.digest.is_none() { Digest::Asked } else { Digest::Unasked };
     let workload = Program::<Wasm>::new(&guest, wasi, digest).map_err(CreateError::Descriptors)?;
     let (stdio, io) = streams::open(&new.streams, bundle.spec().process().as_ref())?;
     let Forked { process, cgroup } = forked;
-    let process = process.prepare(NewGuest { workload, stdio: for_guest(stdio), rootfs })?;
-    let init = Process::new(&new.id, "", new.streams);
-    init.exists(process.pid(), Some(process::claim(process.pidfd())?), Some(io));
-    let seccomp = bundle.spec().linux().as_ref().and_then(|linux| linux.seccomp().clone());
-    let guest = guest.told_by(&process);
-    let body = Body::Guest(Box::new(GuestBody { process, guest, seccomp }));
-    Ok(Task::new(new.id, bundle, body, cgroup.keep(), init))
+    let pending = process.prepare(NewGuest { workload, stdio: for_guest(stdio), rootfs })?;
+    let rest = GuestContainer { bundle, new, guest, cgroup, io, sandbox };
+    Ok(Built::Guest(Box::new(pending), Box::new(rest)))
 }
 
 fn native(host: &Arc<Host>, bundle: &Bundle, new: NewTask, root: &OwnedFd) -> Result<Task, CreateError> {

@@ -113,6 +113,23 @@ pub enum CreateError {
     /// The host is about to end.
     #[error("nobody needed this host, so it ends and takes no more containers: delete the pod, its replacement gets a new host")]
     Ending,
+    /// Too many processes of exec are set up in the pod at once.
+    #[error(
+        "container {id}: {limit} processes of exec are being set up in its pod, which is the most at a time: does something in the pod stop \
+         them, or does a file system not answer?"
+    )]
+    ExecBusy {
+        /// The container's id.
+        id: String,
+        /// How many.
+        limit: usize,
+    },
+    /// containerd cancelled the request.
+    #[error("container {id}: the request was cancelled before its process was set up")]
+    Cancelled {
+        /// The container's id.
+        id: String,
+    },
     /// A mistake of ours.
     #[error("the host made a mistake, please report it: {0}")]
     Panicked(String),
@@ -135,7 +152,9 @@ impl CreateError {
             | Self::Image(_)
             | Self::Refused(_)
             | Self::Gone { .. } => Code::FAILED_PRECONDITION,
-            Self::Descriptors(_) | Self::Full { .. } => Code::RESOURCE_EXHAUSTED,
+            Self::Descriptors(_) | Self::Full { .. } | Self::ExecBusy { .. } => Code::RESOURCE_EXHAUSTED,
+            Self::Sandbox(SandboxError::TimedOut { .. }) => Code::DEADLINE_EXCEEDED,
+            Self::Sandbox(SandboxError::Cancelled { .. }) | Self::Cancelled { .. } => Code::CANCELLED,
             Self::Draining
             | Self::Ending
             | Self::Sandbox(SandboxError::ZygoteLost(_) | SandboxError::ZygoteEnded(_))
@@ -352,6 +371,10 @@ mod tests {
             (CreateError::Guest(GuestError::NoEntrypoint).into(), Code::FAILED_PRECONDITION),
             (CreateError::Image(ImageError::ImageGone { image: id() }).into(), Code::FAILED_PRECONDITION),
             (CreateError::Full { limit: 1 }.into(), Code::RESOURCE_EXHAUSTED),
+            (CreateError::ExecBusy { id: id(), limit: 1 }.into(), Code::RESOURCE_EXHAUSTED),
+            (CreateError::Cancelled { id: id() }.into(), Code::CANCELLED),
+            (CreateError::from(SandboxError::Cancelled { name: id() }).into(), Code::CANCELLED),
+            (CreateError::from(SandboxError::TimedOut { name: id(), seconds: 1, wait: id() }).into(), Code::DEADLINE_EXCEEDED),
             (CreateError::Draining.into(), Code::UNAVAILABLE),
             (CreateError::Ending.into(), Code::UNAVAILABLE),
             (CreateError::Panicked(id()).into(), Code::INTERNAL),

@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use container_io::Io;
 use guest_sandbox::plan::{self, ProcessPlan};
-use guest_sandbox::{NewExec, NewNativeExec};
+use guest_sandbox::{Guest, NewExec, NewNativeExec, Pending};
 use oci_spec::runtime::Process as ProcessSpec;
 use rustix::fs::{Mode, OFlags};
+use tokio::sync::OwnedSemaphorePermit;
 
 use crate::engine::Wasm;
 use crate::error::{CreateError, TaskError};
@@ -17,7 +18,9 @@ use crate::host::Host;
 use crate::process;
 use crate::program::{Digest, Program};
 use crate::streams::{self, for_guest, for_native};
-use crate::task::{Body, Exec, GuestBody, Task};
+use crate::task::{Body, Exec, GuestBody, MAX_EXEC_SETUPS, Task};
+use crate::verbs::blocking;
+use crate::wait::{EXEC_SETUP_TIMEOUT, until_ready};
 use crate::wasi::WasiContext;
 
 /// A process that runs now.
@@ -30,23 +33,51 @@ pub struct Started {
     pub io: Io,
 }
 
-/// Starts `exec` in the container of `task`.
+/// Starts `exec` in the container of `task`, and gives up when `cancelled` is ready before.
 ///
 /// # Errors
 /// When it cannot be run; then nothing of it is left.
-pub fn start(host: &Host, task: &Task, exec: &Exec) -> Result<Started, TaskError> {
+pub async fn start(
+    host: &Arc<Host>,
+    task: &Arc<Task>,
+    exec: &Arc<Exec>,
+    cancelled: impl Future<Output = ()>,
+) -> Result<Started, TaskError> {
+    tokio::pin!(cancelled);
+    let _permit = permit(task, cancelled.as_mut()).await?;
+    let (in_host, in_task, this) = (Arc::clone(host), Arc::clone(task), Arc::clone(exec));
     match &task.body {
-        Body::Guest(body) => Ok(in_guest(host, task, body, exec)?),
-        Body::Native(container) => {
-            let (stdio, io) = streams::open(&exec.process.streams, Some(&exec.spec)).map_err(CreateError::from)?;
-            let process = container.exec(exec.spec.clone(), for_native(stdio)).start().map_err(CreateError::from)?;
-            Ok(Started { pid: process.pid(), pidfd: process::claim(process.pidfd())?, io })
+        Body::Guest(_) => {
+            let (pending, io) = blocking(move || Ok(set_up(&in_host, &in_task, &this)?)).await?;
+            let process = until_ready(pending, EXEC_SETUP_TIMEOUT, cancelled).await?;
+            blocking(move || Ok(run(&process, io)?)).await
         }
+        Body::Native(_) => blocking(move || in_native(&in_task, &this)).await,
         Body::Pod(_) => Err(TaskError::NoProcess { id: task.id.clone() }),
     }
 }
 
-fn in_guest(host: &Host, task: &Task, body: &GuestBody, exec: &Exec) -> Result<Started, CreateError> {
+/// Waits for the task's turn to set up a process.
+async fn permit(task: &Task, cancelled: impl Future<Output = ()>) -> Result<OwnedSemaphorePermit, CreateError> {
+    let permit = Arc::clone(&task.exec_setups).acquire_owned();
+    let id = || task.id.clone();
+    tokio::select! {
+        permit = permit => permit.map_err(|error| CreateError::Panicked(error.to_string())),
+        () = tokio::time::sleep(EXEC_SETUP_TIMEOUT) => Err(CreateError::ExecBusy { id: id(), limit: MAX_EXEC_SETUPS }),
+        () = cancelled => Err(CreateError::Cancelled { id: id() }),
+    }
+}
+
+fn in_native(task: &Task, exec: &Exec) -> Result<Started, TaskError> {
+    let Body::Native(container) = &task.body else { return Err(TaskError::NoProcess { id: task.id.clone() }) };
+    let (stdio, io) = streams::open(&exec.process.streams, Some(&exec.spec)).map_err(CreateError::from)?;
+    let process = container.exec(exec.spec.clone(), for_native(stdio)).start().map_err(CreateError::from)?;
+    Ok(Started { pid: process.pid(), pidfd: process::claim(process.pidfd())?, io })
+}
+
+/// Forks the process, and gives it its orders.
+fn set_up(host: &Host, task: &Task, exec: &Exec) -> Result<(Pending, Io), CreateError> {
+    let Body::Guest(body) = &task.body else { return Err(CreateError::Panicked("it took a program for a guest".to_owned())) };
     let command = command(&exec.spec);
     let root = format!("/proc/{}/root", body.process.pid());
     let root = rustix::fs::open(root.as_str(), OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
@@ -57,7 +88,7 @@ fn in_guest(host: &Host, task: &Task, body: &GuestBody, exec: &Exec) -> Result<S
     let name = exec.process.id.exec.clone();
     // Where systemd made the cgroup, a process can only be moved into it.
     let join = |pid| task.cgroup.add(pid).map_err(|error| error.to_string());
-    let process = match workload {
+    let pending = match workload {
         Workload::Wasm(guest) => {
             let process = plan_of(host, body, exec, plan::Program::Guest)?;
             let wasi = WasiContext::of(command, &guest.entrypoint)?;
@@ -71,6 +102,11 @@ fn in_guest(host: &Host, task: &Task, body: &GuestBody, exec: &Exec) -> Result<S
             guest_sandbox::exec_native(&host.zygote, &body.process, wanted, join)?
         }
     };
+    Ok((pending, io))
+}
+
+/// Lets a process run that is ready.
+fn run(process: &Guest, io: Io) -> Result<Started, CreateError> {
     // Before it runs: what cannot be waited for must not.
     let pidfd = process::claim(process.pidfd())?;
     process.start().inspect_err(|_| process::give_up(pidfd.as_fd()))?;

@@ -18,6 +18,7 @@
 //! | [`task`] | a container from Create to Delete |
 //! | [`process`] | one of its processes: signalled, waited for, told of |
 //! | [`exec`] | a further process in it |
+//! | [`wait`] | a process that is set up → one that waits for its start, in time or not at all |
 //! | [`delete`] | what is left of it goes |
 //! | [`streams`], [`mounted`] | descriptors and mounts, handed from one crate to the other |
 //!
@@ -43,6 +44,7 @@ pub mod outcome;
 pub mod task;
 pub mod process;
 pub mod exec;
+pub mod wait;
 pub mod delete;
 pub mod streams;
 pub mod mounted;

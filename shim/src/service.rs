@@ -2,6 +2,7 @@
 //! responses and events out.
 
 use std::any::Any;
+use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
@@ -97,6 +98,14 @@ macro_rules! serve {
                 answered_or_undone("create", async move { verbs::create(&host, request).await }, undo).await
             }
 
+            async fn start(&self, _: &TtrpcContext, request: StartRequest) -> TtrpcResult<StartResponse> {
+                let host = Arc::clone(&self.host);
+                // Its other end is dropped with this request, also when containerd cancels that.
+                let (_request, ended) = oneshot::channel::<Infallible>();
+                let cancelled = async { drop(ended.await) };
+                answered("start", async move { verbs::start(&host, request, cancelled).await }).await
+            }
+
             async fn wait(&self, _: &TtrpcContext, request: WaitRequest) -> TtrpcResult<WaitResponse> {
                 awaited("wait", verbs::wait(&self.host, request)).await
             }
@@ -119,7 +128,6 @@ macro_rules! serve {
 }
 
 serve! {
-    start(StartRequest) -> StartResponse;
     state(StateRequest) -> StateResponse;
     pids(PidsRequest) -> PidsResponse;
     delete(DeleteRequest) -> DeleteResponse;

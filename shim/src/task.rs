@@ -10,12 +10,16 @@ use native_container::{Container as Native, Processes};
 use oci_spec::runtime::{LinuxSeccomp, Process as ProcessSpec};
 use pod_sandbox::Pod;
 use shim_protocol::options::RuntimeOptions;
-use tokio::sync::RwLock;
+use tokio::sync::{RwLock, Semaphore};
 
 use crate::bundle::Bundle;
 use crate::error::TaskError;
 use crate::guest::Guest;
 use crate::process::Process;
+
+/// Most processes of exec that are set up at a time in the containers of one pod. What a set-up blocks on is the pod's own:
+/// its file systems, its limits. More wait for their turn without a thread.
+pub const MAX_EXEC_SETUPS: usize = 16;
 
 /// A container.
 pub struct Task {
@@ -36,6 +40,8 @@ pub struct Task {
     /// Shared by each Kill until its answer is there, and waited for by Delete: containerd hangs up once a task is deleted,
     /// and would fail a Kill that it asked for itself.
     pub kills: Arc<RwLock<()>>,
+    /// One permit for each process of exec that is set up. All containers of a pod share them.
+    pub exec_setups: Arc<Semaphore>,
     execs: Mutex<HashMap<String, Arc<Exec>>>,
 }
 
@@ -93,7 +99,15 @@ impl Task {
     pub fn new(id: String, bundle: &Bundle, body: Body, cgroup: Cgroup, init: Process) -> Self {
         let (bundle, pod) = (bundle.folder().to_owned(), bundle.pod());
         let (init, oom_kills, kills, execs) = (Arc::new(init), OomKills::default(), Arc::default(), Mutex::default());
-        Self { id, bundle, body, cgroup, init, pod, oom_kills, kills, execs }
+        let exec_setups = Arc::new(Semaphore::new(MAX_EXEC_SETUPS));
+        Self { id, bundle, body, cgroup, init, pod, oom_kills, kills, exec_setups, execs }
+    }
+
+    /// A container of the pod whose sandbox is `sandbox`.
+    #[must_use]
+    pub fn of_pod(self, sandbox: Option<&Self>) -> Self {
+        let exec_setups = sandbox.map_or_else(|| Arc::clone(&self.exec_setups), |sandbox| Arc::clone(&sandbox.exec_setups));
+        Self { exec_setups, ..self }
     }
 
     /// Its guest, if it is one.

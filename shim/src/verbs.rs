@@ -83,10 +83,15 @@ fn timestamp(exit: Exit) -> MessageField<Timestamp> {
     MessageField::some(Timestamp::from(exit.at))
 }
 
-pub(crate) async fn start(host: &Arc<Host>, request: StartRequest) -> Result<StartResponse, TaskError> {
+/// Starts a process. `cancelled` is ready when containerd has cancelled the request: a process of exec is given up then.
+pub(crate) async fn start(
+    host: &Arc<Host>,
+    request: StartRequest,
+    cancelled: impl Future<Output = ()> + Send,
+) -> Result<StartResponse, TaskError> {
     let task = host.task(&request.id)?;
     if !request.exec_id.is_empty() {
-        return start_exec(host, &task, &request.exec_id).await;
+        return start_exec(host, &task, &request.exec_id, cancelled).await;
     }
     // Held over both, so that the exit of a guest that ends at once is told after its start.
     let _turn = task.init.turn.lock().await;
@@ -104,13 +109,17 @@ pub(crate) async fn start(host: &Arc<Host>, request: StartRequest) -> Result<Sta
     Ok(StartResponse { pid, ..Default::default() })
 }
 
-async fn start_exec(host: &Arc<Host>, task: &Arc<Task>, name: &str) -> Result<StartResponse, TaskError> {
+async fn start_exec(
+    host: &Arc<Host>,
+    task: &Arc<Task>,
+    name: &str,
+    cancelled: impl Future<Output = ()> + Send,
+) -> Result<StartResponse, TaskError> {
     let added = task.exec(name)?;
     let _turn = added.process.turn.lock().await;
     added.process.allows(Verb::Start)?;
     task.init.allows(Verb::Exec)?;
-    let (in_host, in_task, this) = (Arc::clone(host), Arc::clone(task), Arc::clone(&added));
-    let started = blocking(move || exec::start(&in_host, &in_task, &this)).await.inspect_err(|_| {
+    let started = exec::start(host, task, &added, cancelled).await.inspect_err(|_| {
         // It will never end by itself, and whoever wants to be rid of it waits for its end.
         added.process.is_over();
         added.process.tell(Exit::of_the_unrunnable());

@@ -11,6 +11,7 @@
 //! | `child/powers.rs` | limits, labels, identity, capabilities, filters |
 //! | `child/users.rs` | the users of a user namespace |
 //! | `child/holder.rs` | a process that does nothing but hold a pod's namespaces |
+//! | `child/inside.rs` | a process that exec adds: confined first, and then born in the container's pid namespace |
 //! | `child/proc.rs` | `/proc`, for a Linux program alone |
 //! | `child/native.rs` | a Linux program in place of a guest |
 
@@ -19,20 +20,20 @@ use std::path::Path;
 
 use nix::sched::{CloneFlags, unshare};
 use rustix::process::{DumpableBehavior, Signal, set_dumpable_behavior, set_parent_process_death_signal};
-use rustix::thread::{ThreadNameSpaceType, move_into_thread_name_spaces};
 use serde::de::DeserializeOwned;
 
 use crate::error::{Failure, Step as _};
-use crate::kernel;
 use crate::plan::Namespace;
-use crate::wire::{LONGEST_ORDERS, Message, WireFd, read_exact, write_all};
+use crate::wire::{LONGEST_ORDERS, Message, WireFd, read_exact, send_with};
 use crate::workload::Workload;
-use cover::{Null, Top};
-use orders::{Answer, ContainerOrders, ExecOrders, NativeProgram, WireStdio};
+use crate::{detached, kernel};
+use cover::Top;
+use orders::{Answer, ContainerOrders, WireStdio};
 
 mod cover;
 mod devices;
 mod holder;
+mod inside;
 mod native;
 pub(crate) mod orders;
 mod place;
@@ -52,12 +53,17 @@ pub(crate) fn container<W: Workload>(control: OwnedFd) -> u8 {
 
 /// The life of another guest in a container.
 pub(crate) fn exec<W: Workload>(control: OwnedFd) -> u8 {
-    live(control, enter_exec::<W>, prepare_guest, W::tell, W::run)
+    inside::live(control, inside::enter_guest::<W>, prepare_guest, W::tell, W::run)
 }
 
 /// The life of a Linux program in a container.
 pub(crate) fn exec_native(control: OwnedFd) -> u8 {
-    live(control, enter_native, native::find, |_| None, native::execute)
+    inside::live(control, inside::enter_native, native::find, |_| None, native::execute)
+}
+
+/// The life of a process that makes the `/proc` of a container.
+pub(crate) fn view(control: OwnedFd) -> u8 {
+    live(control, proc::make, Ok, |()| None, holder::park)
 }
 
 /// The life of a process that holds a pod's namespaces.
@@ -67,22 +73,32 @@ pub(crate) fn holder(control: OwnedFd) -> u8 {
 
 fn live<O: DeserializeOwned, P, R>(
     control: OwnedFd,
-    enter: fn(O) -> Result<P, Failure>,
+    enter: fn(O, &OwnedFd) -> Result<P, Failure>,
     prepare: fn(P) -> Result<R, String>,
     tell: fn(&R) -> Option<String>,
     run: fn(R) -> u8,
 ) -> u8 {
-    let ready = await_orders(&control).and_then(enter).map_err(Answer::Failed);
-    match ready.and_then(|program| prepare(program).map_err(Answer::Refused)) {
+    match await_orders(&control).and_then(|orders| enter(orders, &control)) {
+        Ok(program) => finish(control, program, prepare, tell, run),
+        Err(failure) => {
+            report(&control, Answer::Failed(failure), None);
+            NEVER_RAN
+        }
+    }
+}
+
+/// The rest of the life of a process that is confined.
+fn finish<P, R>(control: OwnedFd, program: P, prepare: fn(P) -> Result<R, String>, tell: fn(&R) -> Option<String>, run: fn(R) -> u8) -> u8 {
+    match prepare(program) {
         Ok(ready) => {
-            if !(say(&control, Answer::Ready(tell(&ready))) && is_started(&control)) {
+            if !(report(&control, Answer::Ready(tell(&ready)), None) && is_told(&control, orders::START)) {
                 return NEVER_RAN;
             }
             drop(control);
             run(ready)
         }
-        Err(answer) => {
-            say(&control, answer);
+        Err(refusal) => {
+            report(&control, Answer::Refused(refusal), None);
             NEVER_RAN
         }
     }
@@ -107,15 +123,17 @@ fn die_with_host() -> Result<(), Failure> {
     set_parent_process_death_signal(Some(Signal::KILL)).step(|| "die with the host")
 }
 
-fn say(control: &OwnedFd, answer: Answer) -> bool {
-    let bytes = rmp_serde::to_vec(&answer.fitting()).expect("an answer is made of strings");
-    write_all(control, &(bytes.len() as u64).to_ne_bytes()).and_then(|()| write_all(control, &bytes)).is_ok()
+/// Sends an answer to the host, with a descriptor. False when the host is gone.
+fn report(control: &OwnedFd, answer: Answer, descriptor: Option<OwnedFd>) -> bool {
+    let answer = rmp_serde::to_vec(&answer.fitting()).expect("an answer is made of strings");
+    let bytes = [&(answer.len() as u64).to_ne_bytes()[..], &answer].concat();
+    send_with(control, &bytes, descriptor.as_ref()).is_ok()
 }
 
-/// Waits for the start. False when the host gave this process up, or ended.
-fn is_started(control: &OwnedFd) -> bool {
+/// Waits for a byte from the host. False when the host gave this process up, or ended.
+fn is_told(control: &OwnedFd, expected: u8) -> bool {
     let mut byte = [0];
-    read_exact(control, &mut byte).is_ok() && byte == [orders::START]
+    read_exact(control, &mut byte).is_ok() && byte == [expected]
 }
 
 fn prepare_guest<W: Workload>(workload: W) -> Result<W::Ready, String> {
@@ -127,10 +145,13 @@ fn prepare_guest<W: Workload>(workload: W) -> Result<W::Ready, String> {
     ready
 }
 
-fn enter_container<W>(orders: ContainerOrders<W>) -> Result<W, Failure> {
+fn enter_container<W>(orders: ContainerOrders<W>, control: &OwnedFd) -> Result<W, Failure> {
     let ContainerOrders { name, plan, joined, sources, rootfs, proc, users, stdio, workload } = orders;
     rename(&name)?;
-    take_stdio(stdio)?;
+    rustix::process::setsid().step(|| "begin a group of processes")?;
+    if take_streams(stdio)? == Streams::Terminal {
+        rustix::process::ioctl_tiocsctty(rustix::stdio::stdin()).step(|| "take the terminal")?;
+    }
     place::join(joined)?;
     if plan.namespaces.cgroup == Namespace::New {
         unshare(CloneFlags::CLONE_NEWCGROUP).step(|| "make the cgroup namespace")?;
@@ -149,39 +170,14 @@ fn enter_container<W>(orders: ContainerOrders<W>) -> Result<W, Failure> {
     cover::make_read_only(top, &plan.readonly)?;
     root::finish(&root, &plan.root)?;
     drop((null, root));
-    powers::reduce(&plan.process, proc, users)?;
-    Ok(workload)
-}
-
-fn enter_exec<W>(orders: ExecOrders<W>) -> Result<W, Failure> {
-    let ExecOrders { name, container, proc, users, stdio, process, program } = orders;
-    enter_running(&name, &container, stdio)?;
-    powers::reduce(&process, proc, users)?;
-    Ok(program)
-}
-
-fn enter_native(orders: ExecOrders<NativeProgram>) -> Result<NativeProgram, Failure> {
-    let ExecOrders { name, container, proc, users, stdio, process, program } = orders;
-    // Before the container's mounts take the place of the zygote's.
-    let null = program.proc.as_ref().map(|_| Null::of_zygote()).transpose()?;
-    enter_running(&name, &container, stdio)?;
-    if let (Some(proc), Some(null)) = (&program.proc, null) {
-        proc::show(proc, null)?;
+    if plan.proc.is_some() {
+        // Here, because what is opened shows the processes of this pid namespace, which no process of ours enters again
+        // before it is confined. The host keeps it, and the guest never sees it.
+        let context = detached::open("proc").step(|| "open /proc for programs of exec")?;
+        report(control, Answer::Entered, Some(context));
     }
-    powers::reduce(&process, proc, users)?;
-    Ok(program)
-}
-
-/// Joins a container.
-fn enter_running(name: &str, container: &WireFd, stdio: WireStdio) -> Result<(), Failure> {
-    rename(name)?;
-    take_stdio(stdio)?;
-    let all = ThreadNameSpaceType::MOUNT
-        | ThreadNameSpaceType::NETWORK
-        | ThreadNameSpaceType::INTER_PROCESS_COMMUNICATION
-        | ThreadNameSpaceType::HOST_NAME_AND_NIS_DOMAIN_NAME
-        | ThreadNameSpaceType::CONTROL_GROUP;
-    move_into_thread_name_spaces(container.as_fd(), all).step(|| "enter the container's namespaces")
+    powers::reduce(&plan.process, proc, users, None)?;
+    Ok(workload)
 }
 
 /// The process is called as its container: the kernel keeps 15 bytes of it.
@@ -192,20 +188,27 @@ fn rename(name: &str) -> Result<(), Failure> {
     set_dumpable_behavior(DumpableBehavior::NotDumpable).step(|| "forbid dumps of the process")
 }
 
-/// Leaves the host's terminal and process group, and takes the container's streams. What the host gives no stream for
-/// stays `/dev/null`, the zygote's.
-fn take_stdio(stdio: WireStdio) -> Result<(), Failure> {
-    rustix::process::setsid().step(|| "begin a group of processes")?;
+/// What a process has as its standard streams.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Streams {
+    /// Files.
+    Files,
+    /// A terminal, which is to become the controlling one of a group of processes.
+    Terminal,
+}
+
+/// Takes the container's streams. What the host gives no stream for stays `/dev/null`, the zygote's.
+fn take_streams(stdio: WireStdio) -> Result<Streams, Failure> {
     let WireStdio { stdin, stdout, stderr, terminal } = stdio;
     if let Some(terminal) = terminal {
-        rustix::process::ioctl_tiocsctty(&terminal).step(|| "take the terminal")?;
         rustix::stdio::dup2_stdin(&terminal).step(|| "take the terminal as standard input")?;
         rustix::stdio::dup2_stdout(&terminal).step(|| "take the terminal as standard output")?;
         rustix::stdio::dup2_stderr(&terminal).step(|| "take the terminal as standard error")?;
-        return Ok(());
+        return Ok(Streams::Terminal);
     }
     let take = |stream: Option<WireFd>, take: fn(WireFd) -> rustix::io::Result<()>| stream.map_or(Ok(()), take);
     take(stdin, rustix::stdio::dup2_stdin).step(|| "take standard input")?;
     take(stdout, rustix::stdio::dup2_stdout).step(|| "take standard output")?;
-    take(stderr, rustix::stdio::dup2_stderr).step(|| "take standard error")
+    take(stderr, rustix::stdio::dup2_stderr).step(|| "take standard error")?;
+    Ok(Streams::Files)
 }

@@ -2,6 +2,7 @@
 
 use std::os::fd::OwnedFd;
 
+use rustix::fd::AsFd;
 use rustix::io::{Errno, Result};
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen};
 
@@ -15,14 +16,24 @@ pub(crate) fn make<'a>(
     parameters: impl IntoIterator<Item = (&'a str, Option<&'a str>)>,
     attributes: u64,
 ) -> Result<OwnedFd> {
-    let system = fsopen(fs_type, FsOpenFlags::FSOPEN_CLOEXEC)?;
+    let system = open(fs_type)?;
     for (key, value) in parameters {
         match value {
             Some(value) => fsconfig_set_string(&system, key, value)?,
             None => fsconfig_set_flag(&system, key)?,
         }
     }
-    fsconfig_create(&system)?;
+    create(system, attributes)
+}
+
+/// The context of a new file system, which belongs to the namespaces that the calling process is in now.
+pub(crate) fn open(fs_type: &str) -> Result<OwnedFd> {
+    fsopen(fs_type, FsOpenFlags::FSOPEN_CLOEXEC)
+}
+
+/// The file system of a context, with the attributes `MOUNT_ATTR_*` of its mount.
+pub(crate) fn create(context: impl AsFd, attributes: u64) -> Result<OwnedFd> {
+    fsconfig_create(&context)?;
     let attributes = MountAttrFlags::from_bits_retain(u32::try_from(attributes).map_err(|_| Errno::INVAL)?);
-    fsmount(&system, FsMountFlags::FSMOUNT_CLOEXEC, attributes)
+    fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)
 }

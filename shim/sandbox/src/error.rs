@@ -32,6 +32,25 @@ pub enum SandboxError {
         /// How it ended.
         how: String,
     },
+    /// The process took too long, and was killed.
+    #[error(
+        "{name}: it was not ready after {seconds} s, and was killed (waiting in the kernel: {wait}): is its container's CPU limit too \
+         low, or does something in the container stop its processes?"
+    )]
+    TimedOut {
+        /// Which container, or which process.
+        name: String,
+        /// How long was waited.
+        seconds: u64,
+        /// Where in the kernel it waited.
+        wait: String,
+    },
+    /// Whoever had asked for the process gave it up, and it was killed.
+    #[error("{name}: the request was cancelled before it was ready")]
+    Cancelled {
+        /// Which container, or which process.
+        name: String,
+    },
     /// [`Guest::start`](crate::Guest::start) was called before.
     #[error("{0} was started before")]
     Started(String),

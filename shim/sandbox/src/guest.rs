@@ -10,39 +10,50 @@
 //!  │ ◄─────────────────────────── ready, or which step failed│
 //!  │ start ────────────────────────────────────────────────► │ run
 //! ```
+//!
+//! | file | what |
+//! |---|---|
+//! | `guest/pending.rs` | a process that carries its orders out: whoever waits for it decides how, and how long |
+//! | `guest/reap.rs` | the end of a process that is of no use |
+//! | `guest/exec.rs` | more processes in a container |
+//! | `guest/view.rs` | the `/proc` that Linux programs among those see |
+//! | `guest/holder.rs` | a process that holds a pod's namespaces |
+//! | `guest/sources.rs` | what the host opens for a process |
 
-use std::io;
 use std::marker::PhantomData;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use container_cgroup::Entrance;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
-use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
 use serde::Serialize;
 
 use crate::child;
-use crate::child::orders::{Answer, ContainerOrders, START};
+use crate::child::orders::{ContainerOrders, START};
 use crate::error::{Failure, SandboxError, Step as _};
 use crate::kernel::Newborn;
-use crate::plan::{Plan, Proc};
-use crate::wire::{LONGEST_ANSWER, Message, WireFd, read_exact, room_for, write_all};
+use crate::plan::Plan;
+use crate::wire::{Message, WireFd, write_all};
 use crate::workload::Workload;
 use crate::zygote::{Entry, Request, Zygote};
+use reap::Unready;
+use view::View;
 
 mod exec;
 mod holder;
+mod pending;
+mod reap;
 pub(crate) mod sources;
+mod view;
 
 pub use exec::{NewExec, NewNativeExec, exec, exec_native};
 pub use holder::{NewHolder, hold};
+pub use pending::{Pending, Progress};
 
-/// How long a process may take from its fork until it is ready. The engine may load a large guest on a busy machine;
-/// kubelet gives up after two minutes.
-const PATIENCE: Duration = Duration::from_secs(110);
+/// How long a process may take to read its orders, which begin with the way into its cgroup.
+const SEND_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The standard streams of a container's process.
 #[derive(Debug)]
@@ -87,13 +98,13 @@ pub struct Guest {
     pid: u32,
     pidfd: OwnedFd,
     /// None once it was started.
-    control: Mutex<Option<OwnedFd>>,
+    control: Mutex<Option<Arc<OwnedFd>>>,
     /// What its workload said of itself.
     told: Option<String>,
     /// The user namespace that it is in, which its further processes enter; none: the node's.
     users: Option<OwnedFd>,
-    /// What Linux programs beside it see of processes.
-    proc: Option<Proc>,
+    /// The `/proc` that Linux programs beside it see; none: they see none.
+    view: Option<View>,
 }
 
 /// Forks a container's first process, called `name`: the container's id. What `plan` says of it is done when it is
@@ -110,16 +121,16 @@ pub fn fork<W: Workload>(
     adopt: impl FnOnce(u32) -> Result<(), String>,
 ) -> Result<ForkedGuest<W>, SandboxError> {
     let (entry, namespaces) = (child::container::<W>, sources::namespaces_to_make(&plan.namespaces));
-    let birth = Birth { name, entry, namespaces, inside: None, entrance, oom_score_adj: plan.process.oom_score_adj };
+    let birth = Birth { name, entry, namespaces, entrance, oom_score_adj: plan.process.oom_score_adj };
     Ok(ForkedGuest { waiting: birth.fork(zygote, adopt)?, plan, workload: PhantomData })
 }
 
 impl<W: Workload> ForkedGuest<W> {
-    /// Has the process carry its plan out, and waits until it is ready to start.
+    /// Has the process carry its plan out; it is ready to start when the result is.
     ///
     /// # Errors
-    /// When a step fails or the workload refuses: then nothing of the process is left.
-    pub fn prepare(self, new: NewGuest<W>) -> Result<Guest, SandboxError> {
+    /// When the orders cannot be written: then nothing of the process is left.
+    pub fn prepare(self, new: NewGuest<W>) -> Result<Pending, SandboxError> {
         let Self { waiting, plan, .. } = self;
         let NewGuest { workload, stdio, rootfs } = new;
         let host = SandboxError::Host;
@@ -136,7 +147,7 @@ impl<W: Workload> ForkedGuest<W> {
             plan,
             workload,
         };
-        Ok(Guest { users, proc: seen, ..waiting.obey(&orders)? })
+        Ok(waiting.obey(&orders)?.with_users(users).with_proc(seen))
     }
 }
 
@@ -157,6 +168,11 @@ impl Guest {
         self.told.as_deref()
     }
 
+    /// Ends it, which was not started, and waits for its end.
+    fn end(self) {
+        Unready::new(Newborn { pid: self.pid, pidfd: self.pidfd }).end(Duration::ZERO);
+    }
+
     /// Lets it run.
     ///
     /// # Errors
@@ -164,33 +180,29 @@ impl Guest {
     pub fn start(&self) -> Result<(), SandboxError> {
         let control = self.control.lock().unwrap_or_else(PoisonError::into_inner).take();
         let control = control.ok_or_else(|| SandboxError::Started(self.name.clone()))?;
-        write_all(&control, &[START]).map_err(|_| SandboxError::Gone(self.name.clone()))
+        write_all(&*control, &[START]).map_err(|_| SandboxError::Gone(self.name.clone()))
     }
 }
 
 /// What is decided about a process before it is forked.
-struct Birth<'a> {
+struct Birth {
     name: String,
     entry: Entry,
     namespaces: u64,
-    inside: Option<&'a Guest>,
     entrance: Entrance,
     oom_score_adj: Option<i32>,
 }
 
-impl Birth<'_> {
+impl Birth {
     /// Forks the process, which waits for its orders.
     fn fork(self, zygote: &Zygote, adopt: impl FnOnce(u32) -> Result<(), String>) -> Result<Waiting, SandboxError> {
-        let Self { name, entry, namespaces, inside, entrance, oom_score_adj } = self;
+        let Self { name, entry, namespaces, entrance, oom_score_adj } = self;
         let host = SandboxError::Host;
         let (control, theirs) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
             .step(|| format!("make a socket to {name}"))
             .map_err(host)?;
-        set_socket_timeout(&control, Timeout::Recv, Some(PATIENCE)).step(|| format!("limit the wait for {name}")).map_err(host)?;
+        set_socket_timeout(&control, Timeout::Send, Some(SEND_TIMEOUT)).step(|| format!("limit the wait for {name}")).map_err(host)?;
         let mut request = Request::new(entry, theirs, namespaces);
-        if let Some(guest) = inside {
-            request = request.inside(guest.pidfd.try_clone().step(|| format!("refer to the container of {name}")).map_err(host)?);
-        }
         let (cgroup_files, adoption) = match entrance {
             Entrance::Tasks(files) => (files, Adoption::Itself),
             Entrance::Folder(folder) => {
@@ -199,7 +211,7 @@ impl Birth<'_> {
             }
             Entrance::Afterwards => (Vec::new(), Adoption::ByHost),
         };
-        let newborn = Unready(Some(zygote.fork(&request)?));
+        let newborn = Unready::new(zygote.fork(&request)?);
         // This end must be the child's alone, so that its end is seen.
         drop(request);
         if adoption == Adoption::ByHost {
@@ -224,19 +236,13 @@ struct Waiting {
 }
 
 impl Waiting {
-    /// Gives the process its orders, and waits until they are carried out.
-    fn obey(self, orders: &impl Serialize) -> Result<Guest, SandboxError> {
+    /// Gives the process its orders.
+    fn obey(self, orders: &impl Serialize) -> Result<Pending, SandboxError> {
         let Self { name, control, cgroup_files, newborn } = self;
         let orders = Message::of(orders).step(|| format!("write the orders of {name}")).map_err(SandboxError::Host)?;
+        // A process that failed before it read them all has said why, or will.
         let sent = Message::of_descriptors(cgroup_files).send(&control).and_then(|()| orders.send(&control));
-        let told = match wait(&control).or_else(|error| sent.and(Err(error))) {
-            Ok(Answer::Ready(told)) => told,
-            Ok(Answer::Failed(failure)) => return Err(SandboxError::Setup(failure)),
-            Ok(Answer::Refused(text)) => return Err(SandboxError::Refused(text)),
-            Err(error) => return Err(SandboxError::Died { name, how: newborn.end(&error) }),
-        };
-        let Newborn { pid, pidfd } = newborn.into_ready();
-        Ok(Guest { name, pid, pidfd, control: Mutex::new(Some(control)), told, users: None, proc: None })
+        Ok(Pending::new(name, control, newborn, sent))
     }
 }
 
@@ -247,78 +253,6 @@ enum Adoption {
     Itself,
     /// The host has it moved.
     ByHost,
-}
-
-/// Waits until a process is ready, or says why not.
-fn wait(control: &OwnedFd) -> io::Result<Answer> {
-    let mut length = [0; 8];
-    read_exact(control, &mut length)?;
-    let mut answer = vec![0; room_for(u64::from_ne_bytes(length), LONGEST_ANSWER)?];
-    read_exact(control, &mut answer)?;
-    rmp_serde::from_slice(&answer).map_err(io::Error::other)
-}
-
-/// A process that is not ready: it ends, and is waited for, unless it becomes so.
-#[derive(Debug)]
-struct Unready(Option<Newborn>);
-
-impl Unready {
-    fn newborn(&self) -> &Newborn {
-        self.0.as_ref().expect("it is taken out only when this is given up")
-    }
-
-    fn pid(&self) -> u32 {
-        self.newborn().pid
-    }
-
-    fn into_ready(mut self) -> Newborn {
-        self.0.take().expect("it is taken out only here")
-    }
-
-    /// How it ended, given that its socket had nothing to say but `error`.
-    fn end(mut self, error: &io::Error) -> String {
-        let newborn = self.0.take().expect("it is taken out only when this is given up");
-        if error.kind() == io::ErrorKind::WouldBlock {
-            let wait = std::fs::read_to_string(format!("/proc/{}/wchan", newborn.pid)).unwrap_or_default();
-            end_and_reap(&newborn);
-            return format!("it was still not done after {} s (waiting in the kernel: {wait})", PATIENCE.as_secs());
-        }
-        // It closed its socket a moment before it counts as ended; it is not to be taken for one that we killed.
-        let end = Timespec { tv_sec: 2, tv_nsec: 0 };
-        if let Err(error) = poll(&mut [PollFd::new(&newborn.pidfd, PollFlags::IN)], Some(&end)) {
-            tracing::debug!(pid = newborn.pid, %error, "the end of a process could not be waited for");
-        }
-        let gone = matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe);
-        match end_and_reap(&newborn) {
-            _ if !gone => format!("its answer makes no sense ({error})"),
-            Some(end) => end,
-            None => "it ended".to_owned(),
-        }
-    }
-}
-
-impl Drop for Unready {
-    fn drop(&mut self) {
-        if let Some(newborn) = self.0.take() {
-            end_and_reap(&newborn);
-        }
-    }
-}
-
-/// Kills a process that has not ended by itself, and waits for its end: what it was.
-fn end_and_reap(newborn: &Newborn) -> Option<String> {
-    let id = || WaitId::PidFd(newborn.pidfd.as_fd());
-    let ended = rustix::io::retry_on_intr(|| waitid(id(), WaitIdOptions::EXITED | WaitIdOptions::NOHANG)).ok().flatten();
-    let status = ended.or_else(|| {
-        if let Err(error) = pidfd_send_signal(&newborn.pidfd, Signal::KILL) {
-            tracing::debug!(pid = newborn.pid, %error, "the process had ended");
-        }
-        rustix::io::retry_on_intr(|| waitid(id(), WaitIdOptions::EXITED)).ok().flatten()
-    })?;
-    status
-        .terminating_signal()
-        .map(|signal| format!("it was ended by signal {signal}"))
-        .or_else(|| status.exit_status().map(|code| format!("it ended with code {code}")))
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use crate::plan::{AttributeChange, Propagation, Reach};
+use crate::seccomp::{FORK, Pass};
 
 /// Signals that end a program by default and that Kubernetes or a person may send.
 const ENDING_SIGNALS: &[libc::c_int] =
@@ -96,10 +97,71 @@ pub(crate) fn fork_sibling(namespaces: u64, cgroup: Option<BorrowedFd<'_>>) -> i
     }
 }
 
+/// A random number of the kernel's. Nothing of the process's own is used: what zygotes fork would draw the same.
+pub(crate) fn random() -> io::Result<u64> {
+    let mut bytes = [0_u8; 8];
+    #[expect(unsafe_code, reason = "no crate here wraps getrandom with the features that it has")]
+    // SAFETY: the kernel writes as many bytes as there are.
+    let filled = unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), 0) };
+    // The kernel gives up to 256 bytes whole.
+    if usize::try_from(filled) == Ok(bytes.len()) { Ok(u64::from_ne_bytes(bytes)) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Forks a sibling of the calling process, which has one thread and may be under filters behind a gate: the one fork that
+/// passes there. It is born in the pid namespace that the caller has chosen for its children. Gives its number, or none in
+/// the new process. `tid_address` was asked for before there were filters.
+pub(crate) fn fork_behind_gate(pass: Pass, tid_address: Option<u64>) -> io::Result<Option<u32>> {
+    let (none, child_tid) = (0_u64, tid_address.unwrap_or(0));
+    // The order of the last two is the architecture's.
+    #[cfg(target_arch = "x86_64")]
+    let (fourth, fifth) = (child_tid, none);
+    #[cfg(target_arch = "aarch64")]
+    let (fourth, fifth) = (none, child_tid);
+    #[expect(unsafe_code, reason = "no crate here wraps clone(2) with the argument that a filter looks at")]
+    // SAFETY: without CLONE_VM the child goes on in a copy of this memory, on the same stack, as after fork; the process has
+    // one thread, so no lock is held by a thread that the child does not have. The kernel writes the child's number to where
+    // the C library keeps it (`tid_address`), and does not read the last argument.
+    let result = unsafe { libc::syscall(libc::SYS_clone, FORK, none, none, fourth, fifth, pass.argument()) };
+    match result {
+        0 => Ok(None),
+        pid @ 1.. => Ok(Some(u32::try_from(pid).expect("numbers of processes are below 2^22"))),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Has the host's end end this process too, also under filters behind a gate.
+pub(crate) fn die_with_parent_behind_gate(pass: Pass) -> io::Result<()> {
+    let (signal, none) = (u64::from(libc::SIGKILL.unsigned_abs()), 0_u64);
+    let option = u64::from(libc::PR_SET_PDEATHSIG.unsigned_abs());
+    #[expect(unsafe_code, reason = "the safe wrapper has no argument that a filter could look at")]
+    // SAFETY: the option takes a number, and the kernel does not read the last argument.
+    check(unsafe { libc::syscall(libc::SYS_prctl, option, signal, none, none, none, pass.argument()) })
+}
+
+/// Calls setsid, also under filters behind a gate.
+pub(crate) fn setsid_behind_gate(pass: Pass) -> io::Result<()> {
+    let none = 0_u64;
+    #[expect(unsafe_code, reason = "the safe wrapper has no argument that a filter could look at")]
+    // SAFETY: setsid has no arguments.
+    check(unsafe { libc::syscall(libc::SYS_setsid, none, none, none, none, none, pass.argument()) })
+}
+
+/// Makes standard input the controlling terminal of the process, also under filters behind a gate.
+pub(crate) fn take_terminal_behind_gate(pass: Pass) -> io::Result<()> {
+    let (stdin, none) = (u64::from(libc::STDIN_FILENO.unsigned_abs()), 0_u64);
+    #[expect(unsafe_code, reason = "the safe wrapper has no argument that a filter could look at")]
+    // SAFETY: the request takes a number: 0, not to take the terminal from others.
+    check(unsafe { libc::syscall(libc::SYS_ioctl, stdin, libc::TIOCSCTTY, none, none, none, pass.argument()) })
+}
+
+fn check(result: libc::c_long) -> io::Result<()> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
 /// Where the C library keeps the calling thread's number, which its own fork brings up to date and clone3 does not:
 /// functions that take a thread (pthread_getaffinity_np, say) would use the number of the process that forked. A kernel
 /// without checkpoints does not tell; then those functions fail in a guest's process.
-fn tid_address() -> Option<u64> {
+pub(crate) fn tid_address() -> Option<u64> {
     let mut address: u64 = 0;
     #[expect(unsafe_code, reason = "no crate here wraps this option of prctl")]
     // SAFETY: the kernel writes one pointer to `address`, which outlives the call.

@@ -9,15 +9,18 @@
 //! | `seccomp/profile.rs` | the spec's filter, made into a program |
 //! | `seccomp/engine.rs` | our own filter: how it decides |
 //! | `seccomp/calls.rs` | our own filter: the system calls that it names |
+//! | `seccomp/gate.rs` | what passes between the confinement of a process that exec adds and its birth |
 //! | `seccomp/cache.rs` | programs kept: making one takes milliseconds, and the containers of a node share a few profiles |
 
 mod cache;
 mod calls;
 mod engine;
+mod gate;
 mod profile;
 mod program;
 
 pub use cache::FilterCache;
+pub(crate) use gate::{FORK, Pass};
 pub use program::Program;
 
 /// A filter cannot be made.

@@ -175,6 +175,77 @@ fn receive_packet(socket: BorrowedFd<'_>, fds: &mut Vec<OwnedFd>) -> io::Result<
     Ok(())
 }
 
+/// Writes all of `bytes`, with a descriptor that the other side gets with the first of them.
+pub(crate) fn send_with(socket: impl AsFd, bytes: &[u8], descriptor: Option<&OwnedFd>) -> io::Result<()> {
+    let Some(descriptor) = descriptor else { return write_all(socket, bytes) };
+    let fds = [descriptor.as_fd()];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    assert!(control.push(SendAncillaryMessage::ScmRights(&fds)), "there is room for one descriptor");
+    let written = rustix::io::retry_on_intr(|| rustix::net::sendmsg(&socket, &[IoSlice::new(bytes)], &mut control, SendFlags::NOSIGNAL))?;
+    write_all(socket, &bytes[written..])
+}
+
+/// What has arrived of the next answer of a process: a length, so many bytes, and with them one descriptor at most. Nothing
+/// here waits for the process.
+#[derive(Debug, Default)]
+pub(crate) struct Inbox {
+    bytes: Vec<u8>,
+    descriptor: Option<OwnedFd>,
+}
+
+/// An answer as it arrived.
+pub(crate) type Arrived = (Vec<u8>, Option<OwnedFd>);
+
+impl Inbox {
+    /// Most bytes that are read at a time.
+    const CHUNK: usize = 4096;
+    const LENGTH: usize = 8;
+
+    /// Takes what has arrived; none when more of the answer is to come. `UnexpectedEof` when the other side is gone.
+    pub(crate) fn receive(&mut self, socket: impl AsFd) -> io::Result<Option<Arrived>> {
+        loop {
+            let expected = match self.bytes.get(..Self::LENGTH) {
+                None => Self::LENGTH,
+                Some(length) => {
+                    let claimed = u64::from_ne_bytes(length.try_into().expect("these are 8 bytes"));
+                    let expected = Self::LENGTH + room_for(claimed, LONGEST_ANSWER)?;
+                    if self.bytes.len() == expected {
+                        let answer = std::mem::take(self);
+                        return Ok(Some((answer.bytes[Self::LENGTH..].to_vec(), answer.descriptor)));
+                    }
+                    expected
+                }
+            };
+            let mut chunk = [0; Self::CHUNK];
+            let wanted = (expected - self.bytes.len()).min(Self::CHUNK);
+            match self.read(socket.as_fd(), &mut chunk[..wanted]) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(read) => self.bytes.extend_from_slice(&chunk[..read]),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Reads some bytes. Of the descriptors that come with them the first one is kept; the process may send any number.
+    fn read(&mut self, socket: BorrowedFd<'_>, bytes: &mut [u8]) -> io::Result<usize> {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut control = RecvAncillaryBuffer::new(&mut space);
+        let flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
+        let received =
+            rustix::io::retry_on_intr(|| rustix::net::recvmsg(socket, &mut [IoSliceMut::new(&mut *bytes)], &mut control, flags))?;
+        for message in control.drain() {
+            if let RecvAncillaryMessage::ScmRights(descriptors) = message {
+                for descriptor in descriptors {
+                    self.descriptor.get_or_insert(descriptor);
+                }
+            }
+        }
+        Ok(received.bytes)
+    }
+}
+
 /// Writes all of `bytes`, never with SIGPIPE.
 pub(crate) fn write_all(socket: impl AsFd, mut bytes: &[u8]) -> io::Result<()> {
     while !bytes.is_empty() {

@@ -69,25 +69,17 @@ pub(crate) struct Request {
     namespaces: u64,
     /// The cgroup, of version 2, that it is born in.
     cgroup: Option<WireFd>,
-    /// A process in whose pid namespace it is born.
-    inside: Option<WireFd>,
 }
 
 impl Request {
     /// A process that calls `entry` with `control`, with the namespaces `CLONE_NEW*` new.
     pub(crate) fn new(entry: Entry, control: OwnedFd, namespaces: u64) -> Self {
-        Self { entry: entry as usize, control: WireFd::new(control), namespaces, cgroup: None, inside: None }
+        Self { entry: entry as usize, control: WireFd::new(control), namespaces, cgroup: None }
     }
 
     /// Born in the cgroup of this folder.
     pub(crate) fn in_cgroup(mut self, folder: OwnedFd) -> Self {
         self.cgroup = Some(WireFd::new(folder));
-        self
-    }
-
-    /// Born in the pid namespace of the process that `pidfd` refers to.
-    pub(crate) fn inside(mut self, pidfd: OwnedFd) -> Self {
-        self.inside = Some(WireFd::new(pidfd));
         self
     }
 }

@@ -167,7 +167,7 @@ impl Sandboxes {
     async fn start(&self, request: StartSandboxRequest) -> Result<StartSandboxResponse, TaskError> {
         let id = request.sandbox_id;
         let made = self.pod(&id)?;
-        let pid = verbs::start(&self.host, StartRequest { id: id.clone(), ..Default::default() }).await?.pid;
+        let pid = verbs::start(&self.host, StartRequest { id: id.clone(), ..Default::default() }, std::future::pending()).await?.pid;
         let mut spec = made.spec.clone();
         name_namespaces(&mut spec, pid);
         let value = serde_json::to_vec(&spec).map_err(|error| CreateError::Panicked(error.to_string()))?;

@@ -103,15 +103,22 @@ static void print_privileges(pid_t pid) {
     while (fgets(line, sizeof line, status) != NULL) {
         if (strncmp(line, "CapBnd:", 7) != 0 && strncmp(line, "Seccomp:", 8) != 0) continue;
         line[strcspn(line, "\n")] = '\0';
+        for (char *at = line; *at != '\0'; at++) {
+            if (*at == '\t') *at = ' ';
+        }
         printf(" %s", line);
     }
     fclose(status);
 }
 
-// Attaches to each new process of its pid namespace as soon as it may, and prints what that is allowed at that moment.
-static _Noreturn void attach_command(void) {
+// Attaches to each new process of its pid namespace as soon as it may, and writes what that is allowed at that moment to a
+// file, first of all what is allowed itself.
+static int attach_command(const char *path) {
     enum { AHEAD = 8 };
-    puts("attaching");
+    if (freopen(path, "w", stdout) == NULL) return perror(path), 1;
+    printf("own");
+    print_privileges(getpid());
+    putchar('\n');
     fflush(stdout);
     for (pid_t next = getpid() + 1;;) {
         for (pid_t pid = next; pid < next + AHEAD; pid++) {
@@ -185,12 +192,12 @@ int main(int argc, char **argv) {
     if (strcmp(command, "open") == 0 && argc == 3) return open_command(argv[2]);
     if (strcmp(command, "device") == 0 && argc == 3) return device_command(argv[2]);
     if (strcmp(command, "stop") == 0) stop_command();
-    if (strcmp(command, "attach") == 0) attach_command();
+    if (strcmp(command, "attach") == 0 && argc == 3) return attach_command(argv[2]);
     if (strcmp(command, "processes") == 0) return processes_command();
     if (strcmp(command, "family") == 0) family_command();
     if (strcmp(command, "count") == 0) count_command();
     if (strcmp(command, "size") == 0) return size_command();
-    fputs("usage: native env|args|sleep|exit N|tick|read PATH|open PATH|device PATH|stop|attach\n"
+    fputs("usage: native env|args|sleep|exit N|tick|read PATH|open PATH|device PATH|stop|attach PATH\n"
           "              |processes|family|count|size\n", stderr);
     return 2;
 }

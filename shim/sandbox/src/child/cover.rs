@@ -101,12 +101,11 @@ pub(super) fn attach(tree: &OwnedFd, place: impl AsFd) -> rustix::io::Result<()>
 fn existing(top: Top<'_>, path: &Path) -> std::io::Result<Option<OwnedFd>> {
     let outside = || std::io::Error::other(format!("it does not lie below {}", top.path.display()));
     let below = path.strip_prefix(top.path).map_err(|_| outside())?;
-    // The mount's own top; a cover over the root would not be seen.
-    let below = match below.as_os_str().is_empty() {
-        true if top.path == Path::new("/") => return Err(std::io::Error::other("the whole root cannot be covered")),
-        true => Path::new("."),
-        false => below,
-    };
+    if below.as_os_str().is_empty() && top.path == Path::new("/") {
+        // It would not be seen.
+        return Err(std::io::Error::other("the whole root cannot be covered"));
+    }
+    let below = if below.as_os_str().is_empty() { Path::new(".") } else { below };
     match openat2(top.folder, below, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), NO_LINKS) {
         Ok(place) => Ok(Some(place)),
         Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),

@@ -1,6 +1,8 @@
 //! A process that does nothing but hold a pod's namespaces, for a pod with users of its own: a thread of the host cannot
 //! enter a user namespace.
 
+use std::os::fd::OwnedFd;
+
 use nix::sched::{CloneFlags, unshare};
 
 use super::orders::HolderOrders;
@@ -10,7 +12,7 @@ use crate::plan::{Namespace, ProcessPlan};
 
 /// Takes the process into the pod's namespaces, and sets what is set in them. The users come first: what is made after
 /// that belongs to the pod's root.
-pub(super) fn enter(orders: HolderOrders) -> Result<(), Failure> {
+pub(super) fn enter(orders: HolderOrders, _: &OwnedFd) -> Result<(), Failure> {
     let HolderOrders { name, users, joined, namespaces, hostname, domainname, sysctls, proc } = orders;
     rename(&name)?;
     rustix::process::setsid().step(|| "begin a group of processes")?;
@@ -25,7 +27,7 @@ pub(super) fn enter(orders: HolderOrders) -> Result<(), Failure> {
     unshare(own).step(|| "make the pod's own namespaces")?;
     place::name(hostname.as_deref(), domainname.as_deref())?;
     place::set(&sysctls, proc.as_ref())?;
-    powers::reduce(&ProcessPlan::without_powers(), proc, None)
+    powers::reduce(&ProcessPlan::without_powers(), proc, None, None)
 }
 
 /// Stays until a signal ends it.

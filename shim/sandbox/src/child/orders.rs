@@ -11,6 +11,8 @@ use crate::wire::{WireFd, fitting};
 
 /// What the host sends to start a process that is ready.
 pub(crate) const START: u8 = b's';
+/// What the host sends to a process that was born in a container, when it knows it.
+pub(crate) const GO_ON: u8 = b'g';
 
 /// For a container's first process.
 #[derive(Serialize, Deserialize)]
@@ -37,6 +39,8 @@ pub(crate) struct ExecOrders<P> {
     pub(crate) name: String,
     /// The container's first process.
     pub(crate) container: WireFd,
+    /// The mount namespace with the container's `/proc`, for a Linux program that sees one.
+    pub(crate) view: Option<WireFd>,
     /// The host's `/proc`, where the set-up writes to it.
     pub(crate) proc: Option<WireFd>,
     /// The container's user namespace, if it has one.
@@ -69,7 +73,15 @@ pub(crate) struct NativeProgram {
     pub(crate) args: Vec<String>,
     pub(crate) env: Vec<String>,
     pub(crate) cwd: PathBuf,
-    pub(crate) proc: Option<Proc>,
+}
+
+/// For a process that does nothing but make the `/proc` of a container in a mount namespace of its own.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct ViewOrders {
+    pub(crate) name: String,
+    /// The context of the file system, which the container's first process opened in its pid namespace.
+    pub(crate) context: WireFd,
+    pub(crate) proc: Proc,
 }
 
 /// A namespace to join.
@@ -103,6 +115,11 @@ impl From<Stdio> for WireStdio {
 /// What a process says of its set-up.
 #[derive(Serialize, Deserialize)]
 pub(crate) enum Answer {
+    /// A container's first process has entered its root. With it comes the context of a `/proc`.
+    Entered,
+    /// A process that exec adds is confined and was born in the container, with this number on the node. The process that
+    /// reports this ends.
+    Born(u32),
     /// It waits for its start, and says this of its workload.
     Ready(Option<String>),
     /// A step failed.
@@ -115,6 +132,7 @@ impl Answer {
     /// As much of it as the host listens to.
     pub(crate) fn fitting(self) -> Self {
         match self {
+            Self::Entered | Self::Born(_) => self,
             Self::Ready(told) => Self::Ready(told.map(fitting)),
             Self::Failed(failure) => Self::Failed(failure.fitting()),
             Self::Refused(text) => Self::Refused(fitting(text)),

@@ -1,7 +1,7 @@
 //! What the process is allowed: limits, labels, identity, capabilities, filters.
 
 use rustix::fs::Mode;
-use rustix::process::{Rlimit as KernelRlimit, setrlimit};
+use rustix::process::{DumpableBehavior, Rlimit as KernelRlimit, set_dumpable_behavior, setrlimit};
 use rustix::thread::{
     CapabilitySet, CapabilitySets as KernelSets, Gid, Uid, capability_is_in_bounding_set, clear_ambient_capability_set,
     configure_capability_in_ambient_set, remove_capability_from_bounding_set, set_capabilities, set_keep_capabilities, set_no_new_privs,
@@ -11,12 +11,12 @@ use rustix::thread::{
 use super::{die_with_host, place, users};
 use crate::error::{Failure, Step as _};
 use crate::plan::{CapabilitySets, NoNewPrivileges, ProcessPlan};
-use crate::seccomp::Program;
+use crate::seccomp::{Pass, Program};
 use crate::wire::WireFd;
 
 /// Takes from the process all that it is not to have. The order is that of need: what a later step needs goes after it.
-/// The pod's users come first: whose powers are taken is theirs.
-pub(super) fn reduce(plan: &ProcessPlan, proc: Option<WireFd>, users: Option<WireFd>) -> Result<(), Failure> {
+/// The pod's users come first: whose powers are taken is theirs. With a `pass`, filters are installed behind its gate.
+pub(super) fn reduce(plan: &ProcessPlan, proc: Option<WireFd>, users: Option<WireFd>, pass: Option<Pass>) -> Result<(), Failure> {
     // The host wrote `oom_score_adj`, before the process had its orders.
     let ProcessPlan { oom_score_adj: _, rlimits, apparmor, selinux, uid, gid, groups, umask, capabilities, no_new_privileges, filters } =
         plan;
@@ -37,7 +37,7 @@ pub(super) fn reduce(plan: &ProcessPlan, proc: Option<WireFd>, users: Option<Wir
     }
     match no_new_privileges {
         // Then a filter takes CAP_SYS_ADMIN, which is about to go.
-        NoNewPrivileges::Unset => install(filters)?,
+        NoNewPrivileges::Unset => install(filters, pass)?,
         NoNewPrivileges::Set => set_no_new_privs(true).step(|| "forbid new privileges")?,
     }
     drop_from_bounding_set(capabilities.bounding)?;
@@ -47,9 +47,11 @@ pub(super) fn reduce(plan: &ProcessPlan, proc: Option<WireFd>, users: Option<Wir
     set_sets(*capabilities)?;
     rustix::process::umask(Mode::from_raw_mode(*umask));
     die_with_host()?;
+    // The change of user left that to a setting of the node.
+    set_dumpable_behavior(DumpableBehavior::NotDumpable).step(|| "forbid dumps of the process")?;
     match no_new_privileges {
         NoNewPrivileges::Unset => Ok(()),
-        NoNewPrivileges::Set => install(filters),
+        NoNewPrivileges::Set => install(filters, pass),
     }
 }
 
@@ -63,9 +65,10 @@ pub(super) fn become_user(uid: u32, gid: u32, groups: &[u32]) -> Result<(), Fail
     set_thread_res_uid(uid, uid, uid).step(|| format!("become user {uid}"))
 }
 
-fn install(filters: &[Program]) -> Result<(), Failure> {
+fn install(filters: &[Program], pass: Option<Pass>) -> Result<(), Failure> {
     for (number, filter) in filters.iter().enumerate() {
-        filter.install().step(|| format!("install filter {} of system calls", number + 1))?;
+        pass.map_or_else(|| filter.install(), |pass| filter.behind_gate(pass).install())
+            .step(|| format!("install filter {} of system calls", number + 1))?;
     }
     Ok(())
 }

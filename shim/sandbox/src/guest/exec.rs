@@ -1,10 +1,11 @@
 //! More processes in a container that runs: another guest, or a Linux program of the container's root.
 
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
 use container_cgroup::Entrance;
 
-use super::{Birth, Guest, Stdio, sources};
+use super::{Birth, Guest, Pending, Stdio, sources};
 use crate::child;
 use crate::child::orders::{ExecOrders, NativeProgram};
 use crate::error::{SandboxError, Step as _};
@@ -47,47 +48,48 @@ pub struct NewNativeExec {
     pub entrance: Entrance,
 }
 
-/// Forks another guest's process inside the container of `inside`, and waits until it is ready to start. `adopt` is as in
+/// Forks another guest's process for the container of `inside`; it is ready to start when the result is. `adopt` is as in
 /// [`fork`](super::fork).
 ///
 /// # Errors
-/// When it cannot be forked, a step fails or the workload refuses, or the container has ended: then nothing of the process
-/// is left.
+/// When it cannot be forked: then nothing of the process is left.
 pub fn exec<W: Workload>(
     zygote: &Zygote,
     inside: &Guest,
     new: NewExec<W>,
     adopt: impl FnOnce(u32) -> Result<(), String>,
-) -> Result<Guest, SandboxError> {
+) -> Result<Pending, SandboxError> {
     let NewExec { name, process, workload, stdio, entrance } = new;
-    let birth = birth(&name, child::exec::<W>, inside, entrance, &process);
-    birth.fork(zygote, adopt)?.obey(&orders(name, inside, process, stdio, workload)?)
+    let birth = birth(&name, child::exec::<W>, entrance, &process);
+    let orders = orders(name, inside, process, stdio, workload)?;
+    Ok(birth.fork(zygote, adopt)?.obey(&orders)?.outside())
 }
 
-/// Forks a process inside the container of `inside` that will execute a Linux program when it is started, and waits
-/// until it is ready. `adopt` is as in [`fork`](super::fork).
+/// Forks a process for the container of `inside` that will execute a Linux program when it is started; it is ready when the
+/// result is. `adopt` is as in [`fork`](super::fork).
 ///
 /// # Errors
-/// As [`exec`]; also when there is no such program, or the process may not execute it.
+/// As [`exec`]; also when the container's `/proc` cannot be made.
 pub fn exec_native(
     zygote: &Zygote,
     inside: &Guest,
     new: NewNativeExec,
     adopt: impl FnOnce(u32) -> Result<(), String>,
-) -> Result<Guest, SandboxError> {
+) -> Result<Pending, SandboxError> {
     let NewNativeExec { name, process, args, env, cwd, stdio, entrance } = new;
-    let birth = birth(&name, child::exec_native, inside, entrance, &process);
-    let program = NativeProgram { args, env, cwd, proc: inside.proc.clone() };
-    birth.fork(zygote, adopt)?.obey(&orders(name, inside, process, stdio, program)?)
+    let view = inside.view.as_ref().map(|view| view.namespace(zygote, &inside.name)).transpose()?;
+    let birth = birth(&name, child::exec_native, entrance, &process);
+    let orders = ExecOrders { view, ..orders(name, inside, process, stdio, NativeProgram { args, env, cwd })? };
+    Ok(birth.fork(zygote, adopt)?.obey(&orders)?.outside())
 }
 
-fn birth<'a>(name: &str, entry: fn(std::os::fd::OwnedFd) -> u8, inside: &'a Guest, entrance: Entrance, process: &ProcessPlan) -> Birth<'a> {
-    Birth { name: name.to_owned(), entry, namespaces: 0, inside: Some(inside), entrance, oom_score_adj: process.oom_score_adj }
+fn birth(name: &str, entry: fn(OwnedFd) -> u8, entrance: Entrance, process: &ProcessPlan) -> Birth {
+    Birth { name: name.to_owned(), entry, namespaces: 0, entrance, oom_score_adj: process.oom_score_adj }
 }
 
 fn orders<P>(name: String, inside: &Guest, process: ProcessPlan, stdio: Stdio, program: P) -> Result<ExecOrders<P>, SandboxError> {
     let container = inside.pidfd.try_clone().step(|| format!("refer to the container of {name}")).map_err(SandboxError::Host)?;
     let proc = sources::proc_if(sources::is_labelled(&process)).map_err(SandboxError::Host)?;
     let users = sources::shared(inside.users.as_ref()).map_err(SandboxError::Host)?;
-    Ok(ExecOrders { name, container: WireFd::new(container), proc, users, stdio: stdio.into(), process, program })
+    Ok(ExecOrders { name, container: WireFd::new(container), view: None, proc, users, stdio: stdio.into(), process, program })
 }

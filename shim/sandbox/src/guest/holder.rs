@@ -1,6 +1,7 @@
 //! A process that does nothing but hold a pod's namespaces.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use container_cgroup::Entrance;
 
@@ -11,6 +12,9 @@ use crate::error::SandboxError;
 use crate::plan::{Namespaces, Sysctl};
 use crate::wire::WireFd;
 use crate::zygote::Zygote;
+
+/// It makes some namespaces, and runs nothing of a pod's.
+const HOLDER_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// What a pod's namespaces are to be.
 #[derive(Debug)]
@@ -40,7 +44,7 @@ pub struct NewHolder {
 /// When a step fails or the zygote is lost: then nothing of the process is left.
 pub fn hold(zygote: &Zygote, new: NewHolder, adopt: impl FnOnce(u32) -> Result<(), String>) -> Result<Guest, SandboxError> {
     let NewHolder { name, users, namespaces, hostname, domainname, sysctls, oom_score_adj, entrance } = new;
-    let birth = Birth { name: name.clone(), entry: child::holder, namespaces: 0, inside: None, entrance, oom_score_adj };
+    let birth = Birth { name: name.clone(), entry: child::holder, namespaces: 0, entrance, oom_score_adj };
     let host = SandboxError::Host;
     let orders = HolderOrders {
         name,
@@ -52,5 +56,5 @@ pub fn hold(zygote: &Zygote, new: NewHolder, adopt: impl FnOnce(u32) -> Result<(
         domainname,
         sysctls,
     };
-    birth.fork(zygote, adopt)?.obey(&orders)
+    birth.fork(zygote, adopt)?.obey(&orders)?.wait(HOLDER_TIMEOUT)
 }

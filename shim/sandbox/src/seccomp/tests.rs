@@ -13,6 +13,7 @@ use super::engine::names;
 use super::*;
 use crate::plan::Program as Runs;
 
+mod gate;
 mod machine;
 
 use machine::{Call, Decision, decide};

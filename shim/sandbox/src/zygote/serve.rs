@@ -4,10 +4,8 @@ use std::ffi::CStr;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use nix::sched::{CloneFlags, setns};
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::OFlags;
 use rustix::process::{Pid, Signal, set_parent_process_death_signal};
-use rustix::thread::{ThreadNameSpaceType, move_into_thread_name_spaces};
 
 use super::{Answer, Entry, Request, root};
 use crate::error::{Failure, Step as _};
@@ -25,7 +23,7 @@ pub(super) fn spare(socket: &OwnedFd, host: Pid, load: fn()) -> ! {
 
 /// The life of the zygote.
 fn zygote(socket: &OwnedFd, host: Pid, load: fn()) -> ! {
-    live(socket, || ready(socket, host, load), |home| serve(socket, &home));
+    live(socket, || ready(socket, host, load), |()| serve(socket));
 }
 
 /// Tells the host when the process is ready, and then does its work until the host is gone.
@@ -61,14 +59,11 @@ fn leave(socket: &OwnedFd, host: Pid, name: &CStr) -> Result<(), Failure> {
     kernel::close_all_but(socket.as_fd()).step(|| "close the host's descriptors")
 }
 
-/// Makes a zygote of a fork. Gives its own pid namespace.
-fn ready(socket: &OwnedFd, host: Pid, load: fn()) -> Result<OwnedFd, Failure> {
+/// Makes a zygote of a fork.
+fn ready(socket: &OwnedFd, host: Pid, load: fn()) -> Result<(), Failure> {
     leave(socket, host, c"wasmedge-zygote")?;
-    let home = rustix::fs::open("/proc/self/ns/pid", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
-    let home = home.step(|| "open the zygote's pid namespace")?;
     load();
-    root::enter_empty()?;
-    Ok(home)
+    root::enter_empty()
 }
 
 /// Forks zygotes until the host is gone, each with the socket that the host sent for it.
@@ -88,10 +83,10 @@ fn breed(socket: &OwnedFd, host: Pid, load: fn()) {
 }
 
 /// Answers requests until the host is gone.
-fn serve(socket: &OwnedFd, home: &OwnedFd) {
+fn serve(socket: &OwnedFd) {
     // The zygote ends as well when a message makes no sense: its place in the stream is lost.
     while let Ok(request) = Message::receive(socket, LONGEST_ORDERS).and_then(Message::value::<Request>) {
-        let answer = fork(request, home);
+        let answer = fork(request);
         if !tell(socket, &answer) {
             return;
         }
@@ -103,22 +98,13 @@ fn tell(socket: &OwnedFd, answer: &impl serde::Serialize) -> bool {
     Message::of(answer).and_then(|message| message.send(socket)).is_ok()
 }
 
-fn fork(request: Request, home: &OwnedFd) -> Answer {
-    let Request { entry, control, namespaces, cgroup, inside } = request;
-    if let Some(process) = &inside {
-        // This is about children alone: the zygote stays where it is.
-        move_into_thread_name_spaces(process.as_fd(), ThreadNameSpaceType::PROCESS_ID).step(|| "enter the container's pid namespace")?;
-    }
-    let newborn = match kernel::fork_sibling(namespaces, cgroup.as_ref().map(WireFd::as_fd)) {
+fn fork(request: Request) -> Answer {
+    let Request { entry, control, namespaces, cgroup } = request;
+    match kernel::fork_sibling(namespaces, cgroup.as_ref().map(WireFd::as_fd)) {
         Ok(Forked::Child) => child(entry, control),
-        Ok(Forked::Parent(newborn)) => Ok(newborn),
+        Ok(Forked::Parent(Newborn { pid, pidfd })) => Ok((pid, WireFd::new(pidfd))),
         Err(error) => Err(Failure::of("fork the container's process", error)),
-    };
-    if inside.is_some() {
-        // Every later guest would be born in that container.
-        setns(home, CloneFlags::CLONE_NEWPID).expect("a process can return to its own pid namespace");
     }
-    newborn.map(|Newborn { pid, pidfd }| (pid, WireFd::new(pidfd)))
 }
 
 /// The life of a forked process.

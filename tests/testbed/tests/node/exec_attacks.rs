@@ -1,8 +1,12 @@
 //! Attacks on exec: what a guest, an image or a program in the container prepares for the next process that is started there.
 
-use anyhow::{Result, ensure};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::json;
 use testbed::containerd::Task;
 use testbed::image::Entry;
+use testbed::wait;
 
 use crate::machine::LIMIT;
 use crate::node::{Node, Verdict, expect, expect_refusal, mixed_image_with, tests};
@@ -11,6 +15,8 @@ tests![
     exec_refuses_a_root_whose_proc_is_a_symbolic_link,
     create_refuses_an_image_whose_proc_is_a_symbolic_link,
     masked_files_are_the_null_device_after_a_guest_replaced_its_own,
+    process_of_exec_is_confined_before_a_program_can_attach_to_it,
+    exec_returns_while_a_program_stops_every_process_of_the_container,
 ];
 
 /// A kernel parameter of the node: root on the node is whoever writes it.
@@ -78,5 +84,78 @@ fn masked_files_are_the_null_device_after_a_guest_replaced_its_own(node: &Node) 
         ensure!(finished.code == 1, "{root}: a parameter of the node can be written: {}", finished.text());
         end(node, task)?;
     }
+    Ok(Verdict::Holds)
+}
+
+/// The capabilities in a line of the attacker's, and whether the process is under a filter.
+fn allowed(line: &str) -> Result<(u64, bool)> {
+    let word = |key: &str| line.split_once(key).and_then(|(_, rest)| rest.split_whitespace().next());
+    let bounding = word("CapBnd:").with_context(|| format!("no capabilities in {line:?}"))?;
+    Ok((u64::from_str_radix(bounding, 16)?, word("Seccomp:") == Some("2")))
+}
+
+fn process_of_exec_is_confined_before_a_program_can_attach_to_it(node: &Node) -> Result<Verdict> {
+    let container = node.mixed(&["sleep", "600"])?.flag("--seccomp").flag("--cap-add").flag("CAP_SYS_PTRACE");
+    let task = container.start()?;
+    task.exec("attacker", &["/native", "attach", "/data/seen"]).start()?;
+    let seen = || {
+        let file = node.machine().of(task.pid()?, "root/data/seen");
+        Ok::<_, anyhow::Error>(std::fs::read_to_string(file).unwrap_or_default())
+    };
+    let evidence = || seen().unwrap_or_else(|error| format!("{error:#}"));
+    let begun = || Ok(seen()?.lines().next().map(str::to_owned));
+    let (own, filtered) = allowed(&wait::until("the attacker to begin", LIMIT, begun, evidence)?)?;
+    ensure!(filtered, "the attacker is under no filter: {}", evidence());
+    for _ in 0..15 {
+        for words in [&["/native", "exit", "7"][..], &["/bin/exit.wasm"]] {
+            let finished = task.exec(&node.id("prey"), words).run()?;
+            ensure!([7, 42].contains(&finished.code), "{words:?} ended with {}: {}", finished.code, finished.stderr);
+        }
+    }
+    node.tasks().kill(task.id(), "attacker", 9)?;
+    node.tasks().wait(task.id(), "attacker")?;
+    let lines = seen()?;
+    let attached: Vec<&str> = lines.lines().filter(|line| line.starts_with("attached")).collect();
+    ensure!(!attached.is_empty(), "the attacker attached to nothing, so this shows nothing: {lines}");
+    for line in attached {
+        let (capabilities, filtered) = allowed(line)?;
+        ensure!(capabilities & !own == 0, "it attached to a process with more capabilities than {own:x}: {line}");
+        ensure!(filtered, "it attached to a process without filters: {line}");
+    }
+    end(node, task)?;
+    Ok(Verdict::Holds)
+}
+
+/// More than the host gives a process of exec until it is ready (`EXEC_SETUP_TIMEOUT`), on a busy machine.
+const SETUP_LIMIT: Duration = Duration::from_secs(75);
+
+fn exec_returns_while_a_program_stops_every_process_of_the_container(node: &Node) -> Result<Verdict> {
+    let task = node.mixed(&["sleep", "600"])?.start()?;
+    task.exec("attacker", &["/native", "stop"]).start()?;
+    let (tasks, id) = (node.tasks(), task.id().to_owned());
+    std::thread::scope(|scope| {
+        let mut started = Vec::new();
+        for number in 0..24 {
+            let words = if number % 2 == 0 { json!(["/native", "exit", "0"]) } else { json!(["/hello.wasm"]) };
+            let (tasks, id, exec) = (&tasks, &id, format!("stopped-{number}"));
+            tasks.exec(id, &exec, &json!({ "user": { "uid": 0, "gid": 0 }, "args": words, "env": [], "cwd": "/" }))?;
+            started.push(scope.spawn(move || {
+                let began = Instant::now();
+                // Whether the attacker was fast enough does not matter.
+                let result = tasks.start(id, &exec).map_err(|refusal| refusal.to_string());
+                (exec, began.elapsed(), result)
+            }));
+        }
+        // Meanwhile others are served.
+        expect(&node.probe(&["args", "x"])?.run()?, 0, "/app.wasm\nargs\nx\n")?;
+        for thread in started {
+            let (exec, took, result) = thread.join().map_err(|_| anyhow::anyhow!("a thread panicked"))?;
+            ensure!(took < SETUP_LIMIT, "the start of {exec} took {took:?}: {result:?}");
+            let fits = result.as_ref().err().is_none_or(|error| error.contains("was not ready after"));
+            ensure!(fits, "the start of {exec} failed: {result:?}");
+        }
+        Ok(())
+    })?;
+    end(node, task)?;
     Ok(Verdict::Holds)
 }
