@@ -107,12 +107,17 @@ pub struct Leadership {
     release: oneshot::Sender<()>,
 }
 
-/// Waits until this replica leads.
-pub async fn lead(client: Client, seat: Seat) -> Leadership {
+/// Waits until this replica leads. Calls `stand_by` once another replica is seen to lead: a Lease that is not renewed may
+/// belong to a replica that is gone.
+pub async fn lead(client: Client, seat: Seat, stand_by: impl Fn()) -> Leadership {
     let mut candidate = Candidate::new(client, seat);
     let mut silent = false;
     loop {
-        match candidate.step(Role::Waiting).await {
+        let stepped = candidate.step(Role::Waiting).await;
+        if candidate.has_live_rival {
+            stand_by();
+        }
+        match stepped {
             Ok(Some(since)) => {
                 let (release, released) = oneshot::channel();
                 tracing::info!(identity = candidate.seat.identity, "this replica leads");
@@ -152,11 +157,13 @@ struct Candidate {
     seat: Seat,
     last: Option<Lease>,
     changed: Instant,
+    /// Whether another replica renewed the Lease while this one was looking.
+    has_live_rival: bool,
 }
 
 impl Candidate {
     fn new(client: Client, seat: Seat) -> Self {
-        Self { api: Api::namespaced(client, &seat.namespace), seat, last: None, changed: Instant::now() }
+        Self { api: Api::namespaced(client, &seat.namespace), seat, last: None, changed: Instant::now(), has_live_rival: false }
     }
 
     /// Renews until it is lost or released.
@@ -238,6 +245,8 @@ impl Candidate {
         let version = |lease: &Option<Lease>| lease.as_ref().and_then(|lease| lease.uid().zip(lease.resource_version()));
         if version(&lease) != version(&self.last) {
             self.changed = Instant::now();
+            let is_held = holder(lease.as_ref()).is_some_and(|holder| holder != self.seat.identity);
+            self.has_live_rival |= is_held && self.last.is_some();
         }
         self.last = lease;
     }
@@ -246,7 +255,7 @@ impl Candidate {
         let spec = self.last.as_ref()?.spec.as_ref()?;
         let seconds = spec.lease_duration_seconds.and_then(|seconds| u64::try_from(seconds).ok());
         Some(Seen {
-            holder: spec.holder_identity.as_deref().filter(|holder| !holder.is_empty()),
+            holder: holder(self.last.as_ref()),
             promise: seconds.map_or(self.seat.pace.promise, Duration::from_secs),
             unchanged: self.changed.elapsed(),
         })
@@ -284,6 +293,11 @@ impl Candidate {
             Err(_) => tracing::warn!("the Lease was not given up in time; another replica takes it over when it runs out"),
         }
     }
+}
+
+/// Who holds a Lease.
+fn holder(lease: Option<&Lease>) -> Option<&str> {
+    lease?.spec.as_ref()?.holder_identity.as_deref().filter(|holder| !holder.is_empty())
 }
 
 #[cfg(test)]

@@ -1,8 +1,6 @@
 //! `run`: serves the admin port, waits for the lead, and runs the controller until it is told to end.
 
-use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow};
 use tokio::net::TcpListener;
@@ -15,9 +13,6 @@ use crate::context::Context;
 use crate::controller;
 use crate::lease::{self, Seat};
 use crate::metrics::Metrics;
-
-/// After so long without the lead somebody else has it: a Lease that is free is taken within a few seconds.
-const STAND_BY: Duration = Duration::from_secs(5);
 
 /// Runs the operator until it gets SIGTERM or SIGINT.
 ///
@@ -49,13 +44,9 @@ pub async fn work(context: Context, shutdown: watch::Receiver<()>) -> Result<()>
     }
     let seat = Seat { namespace: context.settings.namespace.clone(), identity: context.settings.identity.clone(), pace: lease::PACE };
     let metrics = Arc::clone(&context.metrics);
-    let mut lead = pin!(lease::lead(context.client.clone(), seat));
-    let mut leadership = loop {
-        tokio::select! {
-            leadership = &mut lead => break leadership,
-            () = told(shutdown.clone()) => return Ok(()),
-            () = tokio::time::sleep(STAND_BY) => metrics.stands_by(),
-        }
+    let mut leadership = tokio::select! {
+        leadership = lease::lead(context.client.clone(), seat, || metrics.stands_by()) => leadership,
+        () = told(shutdown.clone()) => return Ok(()),
     };
     metrics.leads(true);
     let outcome = tokio::select! {

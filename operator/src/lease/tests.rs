@@ -27,7 +27,7 @@ fn holder(cluster: &Cluster) -> Option<String> {
 /// Leads at once.
 async fn leader(cluster: &Cluster, identity: &str) -> (Connection, Leadership) {
     let connection = cluster.connect(identity);
-    let leadership = lead(connection.client(), seat(identity)).await;
+    let leadership = lead(connection.client(), seat(identity), || ()).await;
     (connection, leadership)
 }
 
@@ -63,7 +63,7 @@ async fn whoever_comes_first_leads_and_the_other_waits_however_long() {
     let cluster = Cluster::start();
     let (_line, mut leadership) = leader(&cluster, "one").await;
     let other = cluster.connect("two");
-    timeout(Duration::from_hours(1), lead(other.client(), seat("two"))).await.unwrap_err();
+    timeout(Duration::from_hours(1), lead(other.client(), seat("two"), || ())).await.unwrap_err();
     timeout(Duration::from_secs(1), leadership.lost()).await.unwrap_err();
     assert_eq!(holder(&cluster).as_deref(), Some("one"));
     assert_eq!(spec(&cluster)["leaseTransitions"], 1);
@@ -74,7 +74,7 @@ async fn a_lease_that_is_given_up_is_taken_at_once() {
     let cluster = Cluster::start();
     let (_line, leadership) = leader(&cluster, "one").await;
     let other = cluster.connect("two");
-    let waiting = tokio::spawn(lead(other.client(), seat("two")));
+    let waiting = tokio::spawn(lead(other.client(), seat("two"), || ()));
     sleep(Duration::from_mins(1)).await;
     let given_up = Instant::now();
     leadership.release().await;
@@ -89,7 +89,7 @@ async fn a_leader_that_reaches_nobody_gives_up_before_the_next_one_leads() {
     let (line, mut leadership) = leader(&cluster, "one").await;
     let other = cluster.connect("two");
     let waiting = tokio::spawn(async move {
-        let leadership = lead(other.client(), seat("two")).await;
+        let leadership = lead(other.client(), seat("two"), || ()).await;
         (leadership, Instant::now())
     });
     sleep(Duration::from_mins(1)).await;
@@ -123,7 +123,7 @@ async fn clocks_that_differ_by_hours_change_nothing() {
     // As a leader whose clock is far behind would write it, with each of its renewals.
     cluster.edit(&key(), |lease| lease["spec"]["renewTime"] = json!("2001-01-01T00:00:00.000000Z")).unwrap();
     let other = cluster.connect("two");
-    timeout(Duration::from_mins(5), lead(other.client(), seat("two"))).await.unwrap_err();
+    timeout(Duration::from_mins(5), lead(other.client(), seat("two"), || ())).await.unwrap_err();
     timeout(Duration::from_secs(1), leadership.lost()).await.unwrap_err();
 }
 

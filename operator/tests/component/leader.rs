@@ -1,14 +1,16 @@
 //! Several replicas: one works at a time.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use fake_cluster::resource::LEASE;
+use fake_cluster::resource::{EVENT, LEASE, RUNTIME_CLASS};
 use fake_cluster::{Connection, Key};
 use serde_json::json;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 use wasmedge_operator::commands::run::work;
+use wasmedge_operator::metrics::Metrics;
 
 use crate::context::{NAMESPACE, context};
 use crate::stage::{IMAGE, Stage};
@@ -16,6 +18,7 @@ use crate::stage::{IMAGE, Stage};
 /// A replica that takes part in the election of a leader.
 pub(crate) struct Replica {
     pub(crate) connection: Connection,
+    metrics: Arc<Metrics>,
     task: JoinHandle<anyhow::Result<()>>,
     stop: watch::Sender<()>,
 }
@@ -25,8 +28,9 @@ impl Replica {
         let connection = stage.cluster.connect(&format!("operator-{name}"));
         let context = context(&stage.cluster, &connection, name, IMAGE);
         let (stop, stopped) = watch::channel(());
+        let metrics = Arc::clone(&context.metrics);
         let task = tokio::spawn(work(context, stopped));
-        Self { connection, task, stop }
+        Self { connection, metrics, task, stop }
     }
 
     pub(crate) fn kill(self) {
@@ -61,11 +65,12 @@ async fn until_leads(stage: &Stage, name: &str) {
     stage.cluster.until(Duration::from_mins(2), leads).await.unwrap();
 }
 
-/// Changes that a replica asked for, but for those of the Lease.
+/// Changes that a replica asked for, but for those of the Lease, and for Events: the task that publishes them ends with the
+/// process, which a test's replica is not.
 fn writes(stage: &Stage, name: &str) -> usize {
     let by = format!("operator-{name}");
     let calls = stage.cluster.calls();
-    calls.iter().filter(|call| *call.by == *by && call.target.verb.writes() && call.target.resource != LEASE).count()
+    calls.iter().filter(|call| *call.by == *by && call.target.verb.writes() && ![LEASE, EVENT].contains(&call.target.resource)).count()
 }
 
 #[tokio::test(start_paused = true)]
@@ -135,4 +140,42 @@ async fn leaders_that_follow_each_other_never_change_more_nodes_than_one_may() {
     let names = stage.fleet.names();
     stage.until("wasmedge", &names.iter().map(String::as_str).collect::<Vec<_>>(), "Ready labelled").await;
     stage.assert_sound();
+}
+
+/// Waits until a replica is ready, and fails if it is not within `limit`.
+async fn until_ready(stage: &Stage, replicas: &[&Replica], limit: Duration) {
+    let ready = || if replicas.iter().all(|replica| replica.metrics.is_ready()) { Ok(()) } else { Err("not ready".to_owned()) };
+    stage.cluster.until(limit, ready).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn replicas_are_not_ready_before_the_lease_of_a_dead_leader_is_taken_over_and_the_class_is_made() {
+    let stage = Stage::with_nodes(1);
+    let former = Replica::start(&stage, "former");
+    until_leads(&stage, "former").await;
+    former.kill();
+    stage.install("wasmedge", &json!({}));
+    let (one, two) = (Replica::start(&stage, "one"), Replica::start(&stage, "two"));
+    let class = Key::new(RUNTIME_CLASS, "", "wasmedge");
+    let mut seconds = 0;
+    while !(one.metrics.is_ready() && two.metrics.is_ready()) {
+        seconds += 1;
+        assert!(seconds < 30, "not ready after {seconds} s");
+        sleep(Duration::from_secs(1)).await;
+    }
+    assert!(seconds > 10, "ready after {seconds} s, while {:?} was not taken over", holder(&stage));
+    assert!(stage.cluster.get(&class).is_some(), "ready, and pods of the class are refused");
+}
+
+#[tokio::test(start_paused = true)]
+async fn replica_that_sees_another_one_lead_is_ready_within_seconds() {
+    let stage = Stage::with_nodes(1);
+    let first = Replica::start(&stage, "first");
+    until_ready(&stage, &[&first], Duration::from_secs(5)).await;
+    let second = Replica::start(&stage, "second");
+    until_ready(&stage, &[&second], Duration::from_secs(10)).await;
+    assert_eq!(holder(&stage), "first");
+    first.stop().await;
+    until_leads(&stage, "second").await;
+    until_ready(&stage, &[&second], Duration::from_secs(10)).await;
 }
