@@ -90,6 +90,13 @@ pub const OPERATOR: &[Right] = &[
         why: "tells of runtimes and nodes, whose Events lie in the namespace default",
         ..CLUSTER
     },
+    Right {
+        group: "events.k8s.io",
+        resource: "events",
+        verbs: &["list", "watch"],
+        why: "reads why an installer's pod is not made or not started",
+        ..NAMESPACE
+    },
     Right { group: "batch", resource: "jobs", verbs: &["get", "list", "watch", "create", "delete"], why: "runs installers", ..NAMESPACE },
     Right { resource: "pods", verbs: &["list", "watch"], why: "reads what installers report", ..NAMESPACE },
     // A right to create cannot be limited to a name that does not exist yet.

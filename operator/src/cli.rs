@@ -7,6 +7,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use k8s_openapi::api::core::v1::{EnvVar, ResourceRequirements};
 use k8s_openapi::jiff::SignedDuration;
 
+use crate::crd::Arch;
+
 /// Puts the WasmEdge runtime on the nodes of a cluster, one by one, and lets pods land only where it works.
 #[derive(Debug, Parser)]
 #[command(name = "wasmedge-operator", version, arg_required_else_help = true)]
@@ -137,6 +139,17 @@ pub struct Installer {
         value_parser = text
     )]
     pub image: String,
+    /// Architecture that the image is for; repeatable, or separated by commas. Nodes of others are left alone.
+    #[arg(
+        id = "installer-architecture",
+        long = "installer-architecture",
+        value_name = "ARCH",
+        env = "WASMEDGE_OPERATOR_INSTALLER_ARCHITECTURE",
+        default_value = "amd64",
+        value_delimiter = ',',
+        value_parser = architecture
+    )]
+    pub architectures: Vec<Arch>,
     /// When nodes pull it.
     #[arg(
         id = "installer-image-pull-policy",
@@ -245,6 +258,11 @@ fn label(value: &str) -> Result<String, String> {
 fn object_name(value: &str) -> Result<String, String> {
     value.split('.').try_for_each(|part| label(part).map(drop))?;
     Ok(value.to_owned())
+}
+
+fn architecture(value: &str) -> Result<Arch, String> {
+    let known = || Arch::ALL.iter().map(|arch| arch.as_str()).collect::<Vec<_>>().join(" and ");
+    Arch::ALL.iter().copied().find(|arch| arch.as_str() == value).ok_or_else(|| format!("the architectures are {}", known()))
 }
 
 fn variable(value: &str) -> Result<EnvVar, String> {

@@ -18,6 +18,7 @@ use crate::context::Context;
 use crate::crd::{ConditionReason, WasmRuntime};
 use crate::error::{ApplyError, Category};
 use crate::events::bounded;
+use crate::objects::installer_job;
 use crate::observe::{Change, News, World};
 use crate::plan::{Action, Observed, Plan, plan};
 use crate::status::status;
@@ -131,7 +132,7 @@ impl Controller {
 
     fn decide(&self, runtime: &WasmRuntime) -> (Observed, Plan) {
         let newest = self.world.runtimes.get(&runtime.name_any()).unwrap_or(runtime);
-        let observed = self.world.observed(newest, self.context.clock.now(), &self.context.settings.installer().image);
+        let observed = self.world.observed(newest, self.context.clock.now(), &installer_job::facts(&self.context.settings));
         let plan = plan(&observed);
         (observed, plan)
     }

@@ -45,6 +45,7 @@ pub use status::{ConditionReason, ConditionType, Counts, WasmRuntimeStatus};
     printcolumn = r#"{"name": "Updated", "type": "integer", "jsonPath": ".status.nodes.updated", "description": "Nodes that have what the spec says"}"#,
     printcolumn = r#"{"name": "Failed", "type": "integer", "jsonPath": ".status.nodes.failed", "description": "Nodes on which it failed"}"#,
     printcolumn = r#"{"name": "State", "type": "string", "jsonPath": ".status.state", "description": "What the operator is doing, or waiting for"}"#,
+    printcolumn = r#"{"name": "Deleting", "type": "date", "jsonPath": ".metadata.deletionTimestamp", "description": "Since when it is being deleted"}"#,
     printcolumn = r#"{"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"}"#
 )]
 #[serde(rename_all = "camelCase")]
@@ -163,6 +164,19 @@ pub enum Arch {
     Amd64,
     /// 64-bit ARM.
     Arm64,
+}
+
+impl Arch {
+    /// Every architecture.
+    pub const ALL: &'static [Self] = &[Self::Amd64, Self::Arm64];
+
+    /// The word, as `kubernetes.io/arch` has it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Amd64 => "amd64",
+            Self::Arm64 => "arm64",
+        }
+    }
 }
 
 /// How containerd learns of the runtime.

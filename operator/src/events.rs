@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use installer_protocol::Reason;
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use kube::{Client, Resource as _, ResourceExt as _};
@@ -136,12 +137,20 @@ pub fn transition(runtime: &str, node: &str, before: Option<&WasmRuntimeNodeStat
             Some(warning(&reason(), "Install", format!("{runtime} on {node}: {}; {next}", why())))
         }
         (_, Phase::Unsupported) => Some(warning("NodeUnsupported", "Check", format!("{node} cannot have {runtime}: {}", why()))),
+        (Some(Phase::Removing), Phase::Removing) if after.job.is_some() && is_waiting(after) => {
+            has_news.then(|| warning("InstallerWaiting", "Remove", format!("{runtime} on {node}: {}", why())))
+        }
         (Some(Phase::Removing), Phase::Removing) => {
             let failed = after.job.is_none() && after.reason.is_some() && has_news;
             failed.then(|| warning(&reason(), "Remove", format!("{runtime} is still on {node}: {}; it is tried again", why())))
         }
         (_, Phase::Removing) => Some(normal("Removing", "Remove", format!("taking {runtime} off {node}"))),
     }
+}
+
+/// Whether the node's installer cannot start.
+fn is_waiting(status: &WasmRuntimeNodeStatus) -> bool {
+    status.reason.as_deref() == Some(Reason::NotStarted.as_str())
 }
 
 fn forgotten(observed: &Observed, runtime: &str, node: &str) -> Option<Word> {

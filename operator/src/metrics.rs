@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use installer_protocol::Reason;
 use k8s_openapi::jiff::SignedDuration;
 use kube::ResourceExt as _;
 use prometheus_client::encoding::text::encode;
@@ -16,7 +17,7 @@ use prometheus_client::registry::{Metric, Registry};
 
 use crate::crd::{Phase, WasmRuntimeNodeStatus};
 use crate::error::{ApplyError, Category};
-use crate::plan::{Action, JobFacts, Observed};
+use crate::plan::{Action, Began, JobFacts, Observed};
 
 type Labels<const N: usize> = [(&'static str, String); N];
 /// Seconds: a reconcile that has nothing to do, up to one that waits for an API server in trouble.
@@ -161,9 +162,10 @@ impl Metrics {
     fn heard(&self, observed: &Observed, runtime: &str, job: &str) {
         let (outcome, reason) = match observed.jobs.get(job) {
             Some(JobFacts::Reported(report)) => (format!("{:?}", report.outcome), report.reason.as_str()),
-            Some(JobFacts::Lost(_)) => ("Lost".to_owned(), "Interrupted"),
+            Some(JobFacts::Lost { began: Began::Perhaps, .. }) => ("Lost".to_owned(), Reason::Interrupted.as_str()),
+            Some(JobFacts::Lost { began: Began::Never, .. }) => ("Lost".to_owned(), Reason::NotStarted.as_str()),
             // It is ended before it could say anything.
-            Some(JobFacts::Running { .. }) | None => return,
+            Some(JobFacts::Running { .. } | JobFacts::Ending) | None => return,
         };
         let labels = [("runtime", runtime.to_owned()), ("outcome", outcome.clone()), ("reason", reason.to_owned())];
         self.installers.get_or_create(&labels).inc();
@@ -198,7 +200,7 @@ impl Metrics {
         self.leader.set(leads.into());
     }
 
-    /// Another replica leads, as it seems: this one has waited for long enough to have got the lead otherwise.
+    /// Another replica leads: it was seen to renew the Lease.
     pub fn stands_by(&self) {
         self.stands_by.store(true, Ordering::Relaxed);
     }

@@ -18,6 +18,8 @@ pub const NODE_FINALIZER: &str = "runtime.wasmedge.dev/installed";
 pub const RUNTIME_LABEL: &str = "runtime.wasmedge.dev/runtime";
 /// Annotation of installer Jobs: which `WasmRuntime` of that name they were made for.
 pub const RUNTIME_UID_ANNOTATION: &str = "runtime.wasmedge.dev/runtime-uid";
+/// Annotation of installer Jobs: digest of all that its pod is made of.
+pub const TEMPLATE_ANNOTATION: &str = "runtime.wasmedge.dev/template";
 /// Standard label: what an object is an instance of.
 pub const NAME_LABEL: &str = "app.kubernetes.io/name";
 /// Standard label: its part in the whole. NetworkPolicies select installers by it.
@@ -42,6 +44,8 @@ pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 pub const ADOPTED_ANNOTATION: &str = "runtime.wasmedge.dev/adopted";
 /// Annotation that a user puts on a `WasmRuntime`: each new value makes failed nodes be tried again.
 pub const RETRY_ANNOTATION: &str = "runtime.wasmedge.dev/retry";
+/// Annotation of the CustomResourceDefinitions: digest of their spec, by which the chart sees whether a cluster's are its own.
+pub const DEFINITION_ANNOTATION: &str = "runtime.wasmedge.dev/definition";
 /// Label of nodes that the control plane runs on.
 pub const CONTROL_PLANE_LABEL: &str = "node-role.kubernetes.io/control-plane";
 /// Name of the Lease that the leader holds.

@@ -14,8 +14,8 @@
 //!  no longer wanted:  label off ──► Removing ──job: Removed──► (none)
 //! ```
 //!
-//! * `node`: the step of one node. * `heard`: what an installer's end leads to. * `rollout`: which nodes may begin.
-//! * `removal`: the way back.
+//! * `observed`: what decisions are made of. * `node`: the step of one node. * `waiting`: an installer that has not ended. * `heard`: what an installer's end leads
+//!   to. * `rollout`: which nodes may begin. * `removal`: the way back.
 //!
 //! A step is written down in the node's object before it is taken, and each step can be taken twice: whoever comes
 //! after a crash goes on where the object says.
@@ -23,124 +23,30 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use installer_protocol::{Distribution, Report, Request};
-use k8s_openapi::api::node::v1::RuntimeClass;
+use installer_protocol::Request;
 use k8s_openapi::jiff::Timestamp;
 use kube::Resource as _;
 
-use crate::crd::{Arch, Phase, StartupTaint, UninstallPolicy, WasmRuntime, WasmRuntimeNodeStatus};
+use crate::crd::{Phase, StartupTaint, UninstallPolicy, WasmRuntime, WasmRuntimeNodeStatus};
 
+mod observed;
 mod target;
 mod node;
 mod heard;
+mod waiting;
 mod pace;
 mod seen;
 mod rollout;
 mod removal;
 mod class;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use class::ClassVerdict;
+pub use observed::{Began, Handlers, InstallerFacts, JobFacts, NodeFacts, NodeState, Observed, Obstacle, Readiness, Start};
 pub use rollout::Rollout;
 pub(crate) use rollout::is_changing;
-pub use target::{Target, Unfit};
-
-/// Everything that a decision is made of.
-#[derive(Debug, Clone)]
-pub struct Observed {
-    /// The time of looking.
-    pub now: Timestamp,
-    /// The runtime.
-    pub runtime: WasmRuntime,
-    /// The other runtimes of the cluster.
-    pub peers: Vec<WasmRuntime>,
-    /// Every node of the cluster, by name.
-    pub nodes: BTreeMap<String, NodeFacts>,
-    /// How far this runtime is on nodes, by the nodes' names.
-    pub states: BTreeMap<String, NodeState>,
-    /// Nodes on which an installer is at work that this runtime does not know of: another runtime's, or one of its own
-    /// that was given up for lost.
-    pub busy: BTreeSet<String>,
-    /// Installer Jobs of this runtime, by name.
-    pub jobs: BTreeMap<String, JobFacts>,
-    /// The RuntimeClass of the runtime's name.
-    pub class: Option<RuntimeClass>,
-    /// The image that installers run from.
-    pub installer_image: String,
-}
-
-/// What matters of a node.
-#[derive(Debug, Clone, PartialEq)]
-pub struct NodeFacts {
-    /// Tells it from a later node of the same name.
-    pub uid: String,
-    /// Its labels.
-    pub labels: BTreeMap<String, String>,
-    /// Key and effect of each of its taints.
-    pub taints: Vec<(String, String)>,
-    /// Whether the kubelet says that it can run pods.
-    pub readiness: Readiness,
-    /// Whether it is about to go.
-    pub leaving: bool,
-    /// `kubernetes.io/arch`, if it is one that there are runtimes for.
-    pub arch: Option<Arch>,
-    /// `linux`, or another.
-    pub os: String,
-    /// Which handlers its containerd serves.
-    pub handlers: Handlers,
-    /// Changes with each boot.
-    pub boot_id: String,
-    /// What it seems to be.
-    pub distribution: Distribution,
-}
-
-/// Whether a node can run pods.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Readiness {
-    /// It can.
-    Ready,
-    /// It cannot, or nobody knows.
-    NotReady,
-}
-
-/// Which handlers a node serves.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Handlers {
-    /// These.
-    Listed(BTreeSet<String>),
-    /// Its containerd (before 2.0) does not tell the kubelet. The installer asked it on the node.
-    Unanswerable,
-}
-
-/// How far the runtime is on a node.
-#[derive(Debug, Clone, PartialEq)]
-pub struct NodeState {
-    /// Tells the object from a later one of the same name.
-    pub uid: String,
-    /// The node that it was made for; a later node of that name is another one.
-    pub node_uid: String,
-    /// Whether somebody deleted the object.
-    pub deleting: bool,
-    /// What was last written down.
-    pub status: WasmRuntimeNodeStatus,
-}
-
-/// An installer Job.
-#[derive(Debug, Clone, PartialEq)]
-pub enum JobFacts {
-    /// It has not ended.
-    Running {
-        /// When it was made.
-        made: Option<Timestamp>,
-        /// What keeps it from starting, where something does.
-        waiting: Option<String>,
-    },
-    /// It ended, and said so.
-    Reported(Box<Report>),
-    /// It ended without a word: it was killed, or never started; what Kubernetes says of it.
-    Lost(String),
-}
+pub use target::{Target, Unfit, template};
 
 /// One change, idempotent.
 #[derive(Debug, Clone, PartialEq)]
@@ -353,6 +259,8 @@ impl<'a> Draft<'a> {
     /// Writes down that the node stands elsewhere now; what `change` does not touch stays.
     fn set(&mut self, node: &str, phase: Phase, change: impl FnOnce(&mut WasmRuntimeNodeStatus)) {
         let mut status = self.after.get(node).cloned().unwrap_or_default();
+        // The first step away from a node that nothing was begun on.
+        status.untouched |= status.phase == Phase::Claimed;
         if status.phase != phase {
             status.since = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(self.observed.now));
         }
@@ -370,7 +278,8 @@ impl<'a> Draft<'a> {
 
     /// Removes Jobs that ended and were heard by an operator that did not come to remove them.
     fn sweep(&mut self) {
-        let ended = self.observed.jobs.iter().filter(|(_, facts)| !matches!(facts, JobFacts::Running { .. }));
+        let is_open = |facts: &JobFacts| matches!(facts, JobFacts::Running { .. } | JobFacts::Ending);
+        let ended = self.observed.jobs.iter().filter(|(_, facts)| !is_open(facts));
         for (job, _) in ended {
             let referred = self.after.values().any(|status| status.job.as_ref() == Some(job));
             let removed = self.actions.iter().any(|action| matches!(action, Action::DeleteJob { job: other, .. } if other == job));

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
+use installer_protocol::Reason;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::Timestamp;
 use kube::{Resource as _, ResourceExt as _};
@@ -147,6 +148,11 @@ fn degraded(observed: &Observed, plan: &Plan, counts: Counts, trouble: Option<&s
     if let Some(waiting) = not_ready(observed, plan) {
         return verdict(ConditionReason::RemovalBlocked, waiting);
     }
+    let blocked = |status: &WasmRuntimeNodeStatus| status.phase == Phase::Installing && is_not_started(status);
+    let waiting = named(plan, |name, status| plan.desired.contains(name) && blocked(status));
+    if !waiting.is_empty() {
+        return verdict(ConditionReason::InstallersWaiting, waiting);
+    }
     if counts.failed > 0 {
         let stopped = matches!(plan.rollout, Rollout::Stopped { .. });
         let reason = if stopped { ConditionReason::RolloutStopped } else { ConditionReason::NodesFailed };
@@ -156,6 +162,10 @@ fn degraded(observed: &Observed, plan: &Plan, counts: Counts, trouble: Option<&s
         return verdict(ConditionReason::NodesUnsupported, named(plan, |_, status| status.phase == Phase::Unsupported));
     }
     Verdict::new(ConditionType::Degraded, false, ConditionReason::AsExpected, "no node failed")
+}
+
+fn is_not_started(status: &WasmRuntimeNodeStatus) -> bool {
+    status.reason.as_deref() == Some(Reason::NotStarted.as_str())
 }
 
 /// Nodes that have to be cleaned and cannot be, because they are not Ready.

@@ -98,6 +98,8 @@ pub enum Reason {
     InUse,
     /// The installer was killed or failed at something of its own.
     Interrupted,
+    /// The installer's pod cannot start: its image cannot be pulled, a folder cannot be mounted, or the pod is not admitted.
+    NotStarted,
 }
 
 /// Whether trying again can help without anybody's doing.
@@ -128,6 +130,7 @@ impl Reason {
         Self::SmokeFailed,
         Self::InUse,
         Self::Interrupted,
+        Self::NotStarted,
     ];
 
     /// The word, as conditions, Events and metrics have it.
@@ -149,13 +152,14 @@ impl Reason {
             Self::SmokeFailed => "SmokeFailed",
             Self::InUse => "InUse",
             Self::Interrupted => "Interrupted",
+            Self::NotStarted => "NotStarted",
         }
     }
 
     /// Whether trying again can help.
     pub fn retry(self) -> Retry {
         match self {
-            Self::Download | Self::Locked | Self::InUse | Self::Interrupted => Retry::Later,
+            Self::Download | Self::Locked | Self::InUse | Self::Interrupted | Self::NotStarted => Retry::Later,
             // A full disk is somebody's to empty; a containerd that failed once is not restarted again and again.
             Self::Done
             | Self::Unsupported

@@ -75,7 +75,7 @@ impl Stage {
             busy: BTreeSet::new(),
             jobs: BTreeMap::new(),
             class: self.read(RUNTIME_CLASS, "wasmedge"),
-            installer_image: "installer:1".to_owned(),
+            installer: crate::plan::tests::installer(),
         }
     }
 

@@ -20,7 +20,9 @@ fn what_is_not_given_has_a_default() {
     let settings = run(&[]).unwrap();
     assert_eq!(settings.listen.port(), 8080);
     assert!(settings.leader_election);
-    let Installer { image, pull_policy, pull_secrets, service_account, env, priority_class, resources } = settings.installer().clone();
+    let Installer { image, architectures, pull_policy, pull_secrets, service_account, env, priority_class, resources } =
+        settings.installer().clone();
+    assert_eq!(architectures, [Arch::Amd64]);
     assert_eq!((image.as_str(), pull_policy, service_account.as_str()), ("i:1", PullPolicy::IfNotPresent, "default"));
     assert!(pull_secrets.is_empty() && env.is_empty() && priority_class.is_none() && resources.is_none());
 }
@@ -28,6 +30,7 @@ fn what_is_not_given_has_a_default() {
 #[test]
 fn every_option_reaches_the_settings() {
     let settings = run(&[
+        "--installer-architecture=amd64,arm64",
         "--installer-image-pull-policy=Never",
         "--installer-image-pull-secret=one",
         "--installer-image-pull-secret=two.secret",
@@ -43,6 +46,7 @@ fn every_option_reaches_the_settings() {
     ])
     .unwrap();
     let installer = settings.installer();
+    assert_eq!(installer.architectures, Arch::ALL);
     assert_eq!(installer.pull_policy.as_str(), "Never");
     assert_eq!(installer.pull_secrets, ["one", "two.secret"]);
     let env: Vec<_> = installer.env.iter().map(|one| (one.name.as_str(), one.value.as_deref().unwrap())).collect();

@@ -102,6 +102,7 @@ fn obstacle(node: &WasmRuntimeNode) -> String {
     let name = &node.spec.node;
     match (status.phase, status.reason, status.message) {
         (Phase::Removing, Some(reason), Some(message)) => format!("{name} ({reason}: {message})"),
+        (phase @ Phase::Installing, Some(reason), Some(message)) => format!("{name} ({}, {reason}: {message})", phase.as_str()),
         (Phase::Removing, _, _) => format!("{name} (being cleaned)"),
         (phase, _, _) => format!("{name} ({}, waits for its turn)", phase.as_str()),
     }

@@ -144,7 +144,7 @@ fn note(world: &mut World, applied: Applied) {
         Applied::Gone(Gone { kind, name, .. }) => match kind {
             Kind::Runtime => world.runtimes.remove(&name),
             Kind::RuntimeNode => world.runtime_nodes.remove(&name),
-            Kind::Job => world.jobs.remove(&name),
+            Kind::Job => world.remove_job(&name),
             Kind::Class => world.classes.remove(&name),
         },
     }

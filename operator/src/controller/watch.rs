@@ -5,6 +5,7 @@ use std::fmt::Debug;
 use futures::{StreamExt as _, pin_mut};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::api::events::v1::Event;
 use kube::runtime::WatchStreamExt as _;
 use kube::runtime::watcher::{self, watcher};
 use kube::{Api, Resource};
@@ -30,6 +31,9 @@ pub(super) fn all(context: &Context) -> mpsc::Receiver<News> {
     feed(Api::all(client.clone()), everything, &sender, News::Class);
     feed(Api::<Job>::namespaced(client.clone(), namespace), ours.clone(), &sender, News::Job);
     feed(Api::<Pod>::namespaced(client.clone(), namespace), ours, &sender, News::Pod);
+    // What keeps a pod from being made or mounted stands nowhere else.
+    let warnings = watcher::Config::default().fields("type=Warning");
+    feed(Api::<Event>::namespaced(client.clone(), namespace), warnings, &sender, News::Event);
     receiver
 }
 

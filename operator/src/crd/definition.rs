@@ -3,9 +3,11 @@
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinition, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
 };
-use kube::CustomResourceExt as _;
+use kube::{CustomResourceExt as _, ResourceExt as _};
+use sha2::{Digest as _, Sha256};
 
 use super::{WasmRuntime, WasmRuntimeNode};
+use crate::names;
 
 /// The API's definitions: the chart holds them, and `crds apply` applies them.
 pub fn definitions() -> [CustomResourceDefinition; 2] {
@@ -15,6 +17,9 @@ pub fn definitions() -> [CustomResourceDefinition; 2] {
                 tidy(schema);
             }
         }
+        let spec = serde_json::to_string(&definition.spec).expect("a definition holds texts and numbers only");
+        let digest = format!("{:x}", Sha256::digest(spec));
+        definition.annotations_mut().insert(names::DEFINITION_ANNOTATION.to_owned(), digest[..16].to_owned());
         definition
     })
 }

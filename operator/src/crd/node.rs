@@ -71,6 +71,13 @@ pub struct WasmRuntimeNodeStatus {
     /// Name of the running installer's Job.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub job: Option<String>,
+    /// Whether that Job was taken back because it could not start, and its pod has not been seen to end.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub withdrawn: bool,
+    /// Whether no installer's container has started on the node so far, the running Job's not counted: such a node needs no
+    /// cleaning.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub untouched: bool,
     /// When the next try may begin, if there is to be one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_at: Option<Time>,

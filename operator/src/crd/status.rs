@@ -98,6 +98,8 @@ pub enum ConditionReason {
     Paused,
     /// Too many nodes failed.
     RolloutStopped,
+    /// Installers' pods cannot start on some nodes.
+    InstallersWaiting,
     /// Some nodes failed, not enough to stop.
     NodesFailed,
     /// Some nodes cannot have the runtime.
@@ -128,6 +130,7 @@ impl ConditionReason {
             Self::Canary => "Canary",
             Self::Paused => "Paused",
             Self::RolloutStopped => "RolloutStopped",
+            Self::InstallersWaiting => "InstallersWaiting",
             Self::NodesFailed => "NodesFailed",
             Self::NodesUnsupported => "NodesUnsupported",
             Self::Removing => "Removing",

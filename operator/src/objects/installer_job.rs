@@ -13,10 +13,13 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt as _;
+use serde_json::json;
+use sha2::{Digest as _, Sha256};
 
-use crate::cli::Settings;
+use crate::cli::{Installer, Settings};
 use crate::crd::WasmRuntime;
 use crate::names;
+use crate::plan::{InstallerFacts, template};
 
 /// Where the host's paths are, each under its own path.
 const HOST: &str = "/host";
@@ -32,6 +35,15 @@ const KEPT_SECONDS: i32 = 3600;
 /// them. Not to mount, to trace, to load modules, or to reach devices.
 const CAPABILITIES: [&str; 4] = ["CHOWN", "DAC_OVERRIDE", "FOWNER", "SYS_CHROOT"];
 
+/// What a decision needs to know of the settings.
+pub fn facts(settings: &Settings) -> InstallerFacts {
+    let installer = settings.installer();
+    let Installer { image, architectures, pull_policy, pull_secrets, service_account, env, priority_class, resources } = installer;
+    let template = json!([image, pull_policy.as_str(), pull_secrets, service_account, env, priority_class, resources]);
+    let digest = format!("{:x}", Sha256::digest(template.to_string()));
+    InstallerFacts { image: image.clone(), architectures: architectures.clone(), digest }
+}
+
 /// The Job `name` that does what `request` says on `node`, for at most `limit`.
 pub fn installer_job(settings: &Settings, runtime: &WasmRuntime, name: &str, node: &str, request: &Request, limit: Duration) -> Job {
     let runtime_name = runtime.name_any();
@@ -40,12 +52,13 @@ pub fn installer_job(settings: &Settings, runtime: &WasmRuntime, name: &str, nod
         (names::NODE_ANNOTATION.to_owned(), node.to_owned()),
         (names::RUNTIME_UID_ANNOTATION.to_owned(), runtime.uid().unwrap_or_default()),
     ]);
+    let template = (names::TEMPLATE_ANNOTATION.to_owned(), template(&facts(settings).digest, request));
     Job {
         metadata: ObjectMeta {
             name: Some(name.to_owned()),
             namespace: Some(settings.namespace.clone()),
             labels: Some(labels.clone()),
-            annotations: Some(annotations.clone()),
+            annotations: Some(annotations.clone().into_iter().chain([template]).collect()),
             // No owner: whoever deletes a WasmRuntime with its dependents first would end every installer half way, the
             // ones that clean nodes included. Its deadline ends it, and its time to live removes it.
             ..ObjectMeta::default()

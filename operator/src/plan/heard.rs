@@ -4,9 +4,9 @@ use installer_protocol::report::Retry;
 use installer_protocol::{Outcome, Reason, Report};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::Action;
 use super::node::{Step, say};
 use super::pace::{ATTEMPTS, after_now, delay};
+use super::{Action, Began};
 use crate::crd::{Phase, WasmRuntimeNodeStatus};
 
 /// What a node has after a failure.
@@ -73,20 +73,23 @@ impl Step<'_, '_, '_> {
         self.wake_for_retry();
     }
 
-    pub(super) fn lost(&mut self, job: &str, why: &str) {
+    pub(super) fn lost(&mut self, job: &str, why: &str, began: Began) {
         let attempts = self.status.attempts;
         let retry_at = (attempts < ATTEMPTS).then(|| after_now(self.draft.observed.now, delay(attempts)));
-        if retry_at.is_none() {
-            // Nobody knows what is there, and nobody will look by himself.
+        // If a container may have run, what is on the node is unknown, and no further installer will look.
+        let is_unknown = retry_at.is_none() && began == Began::Perhaps;
+        if is_unknown {
             self.unlabel();
         }
         self.set(Phase::Failed, |status| {
             end_of_job(status, None);
-            if retry_at.is_none() {
+            status.untouched &= began == Began::Never;
+            if is_unknown {
                 status.installed = None;
             }
             status.retry_at = retry_at.map(Time);
-            say(status, Reason::Interrupted, format!("the installer left no report: {why}"));
+            let (reason, message) = without_report(why, began);
+            say(status, reason, message);
         });
         self.draft.act(Action::DeleteJob { node: Some(self.name.to_owned()), job: job.to_owned() });
         self.wake_for_retry();
@@ -104,10 +107,20 @@ pub(super) fn note(status: &mut WasmRuntimeNodeStatus, report: &Report) {
     }
 }
 
+/// What is said of an installer that ended without a report.
+pub(super) fn without_report(why: &str, began: Began) -> (Reason, String) {
+    match began {
+        Began::Never => (Reason::NotStarted, format!("the installer did not start: {why}")),
+        Began::Perhaps => (Reason::Interrupted, format!("the installer left no report: {why}")),
+    }
+}
+
 /// Notes what an ended Job left.
 fn end_of_job(status: &mut WasmRuntimeNodeStatus, report: Option<&Report>) {
     status.job = None;
+    status.withdrawn = false;
     let Some(report) = report else { return };
+    status.untouched = false;
     let text = |text: &str| (!text.is_empty()).then(|| text.to_owned());
     status.version = report.installed.as_ref().map(|installed| installed.version.clone());
     status.sha256 = report.installed.as_ref().map(|installed| installed.sha256.clone());

@@ -4,13 +4,12 @@ use std::collections::BTreeSet;
 
 use installer_protocol::Reason;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt as _;
 
 use super::pace::{LISTED, Patience, UNMADE, after, limit, patience};
 use super::rollout::{Candidate, Why, is_changing};
 use super::seen::{Served, serves, startup_taints};
-use super::{Action, Direction, Draft, JobFacts, NodeFacts, Readiness, Target, Unfit, removal};
+use super::{Action, Began, Direction, Draft, JobFacts, NodeFacts, Readiness, Target, Unfit, removal};
 use crate::crd::{Phase, WasmRuntimeNodeStatus};
 use crate::names;
 
@@ -105,7 +104,7 @@ impl Step<'_, '_, '_> {
     }
 
     /// Asks to begin, unless the node is known to be unfit for what it would be brought to.
-    fn begin(&mut self, why: Why) -> Option<Candidate> {
+    pub(super) fn begin(&mut self, why: Why) -> Option<Candidate> {
         match self.target.install(self.node) {
             Ok(_) => candidate(self.node, self.name, why),
             Err(unfit) if self.status.installed.is_none() => {
@@ -142,11 +141,14 @@ impl Step<'_, '_, '_> {
             // It was given up. Whether it is still at work is known by the Jobs and pods that are left.
             return self.begin(Why::Retry);
         };
-        match self.draft.observed.jobs.get(&job) {
+        let observed = self.draft.observed;
+        match observed.jobs.get(&job) {
+            Some(JobFacts::Reported(report)) => self.hear(&job, report),
+            facts if self.status.withdrawn => return self.after_withdrawal(&job, facts),
             None => self.start_again(job),
-            Some(JobFacts::Running { made, waiting }) => self.wait_for(&job, *made, waiting.clone()),
-            Some(JobFacts::Reported(report)) => self.hear(&job, &report.clone()),
-            Some(JobFacts::Lost(why)) => self.lost(&job, &why.clone()),
+            Some(JobFacts::Running { made, template, start }) => self.wait_for(&job, *made, template.as_ref(), start),
+            Some(JobFacts::Ending) => self.wait_for_end(&job),
+            Some(JobFacts::Lost { why, began }) => self.lost(&job, why, *began),
         }
         None
     }
@@ -164,17 +166,7 @@ impl Step<'_, '_, '_> {
                 let limit = limit(self.draft);
                 self.draft.act(Action::StartInstaller { job, node: self.name.to_owned(), request: Box::new(request), limit });
             }
-            Patience::Over(_) => self.lost(&job, UNMADE),
-        }
-    }
-
-    fn wait_for(&mut self, job: &str, made: Option<Timestamp>, waiting: Option<String>) {
-        match patience(self.draft, self.status.since.as_ref(), made) {
-            Patience::Until(end) => {
-                self.draft.wake_at(end);
-                self.set(Phase::Installing, |status| status.message = waiting);
-            }
-            Patience::Over(why) => self.lost(job, why),
+            Patience::Over(_) => self.lost(&job, UNMADE, Began::Perhaps),
         }
     }
 
@@ -308,7 +300,10 @@ impl Step<'_, '_, '_> {
 /// Gives up an installer that may be at work all the same: its Job goes now, and the node is begun again by a later plan,
 /// which sees whether anybody is still at work there.
 pub(super) fn give_up(draft: &mut Draft<'_>, name: &str, job: String) {
-    draft.set(name, Phase::Installing, |status| status.job = None);
+    draft.set(name, Phase::Installing, |status| {
+        status.job = None;
+        status.untouched = false;
+    });
     draft.act(Action::DeleteJob { node: Some(name.to_owned()), job });
 }
 

@@ -15,6 +15,8 @@ pub(super) const LISTED: Duration = Duration::from_secs(30);
 const FIRST_DELAY: Duration = Duration::from_secs(10);
 /// Between two tries at most.
 const LONGEST_DELAY: Duration = Duration::from_mins(5);
+/// How long an installer's pod may take to start before that is said, where Kubernetes gives no reason.
+pub(super) const UNSTARTED: Duration = Duration::from_secs(50);
 /// What a Job may take longer than its limit to be seen as ended: Kubernetes kills it, the kubelet says so.
 const GRACE: Duration = Duration::from_mins(2);
 

@@ -2,11 +2,14 @@
 
 use installer_protocol::{Outcome, Reason};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::jiff::Timestamp;
 
+use super::heard::without_report;
 use super::node::{give_up, say, unlabel};
 use super::pace::{Patience, UNMADE, after_now, delay, limit, patience};
 use super::rollout::{Candidate, Why};
-use super::{Action, Draft, JobFacts, NodeFacts, Readiness, Target, heard};
+use super::waiting::{Withdrawal, fits, note_start, note_withdrawal, withdraw, withdrawal};
+use super::{Action, Began, Draft, JobFacts, NodeFacts, Readiness, Start, Target, heard};
 use crate::crd::{Phase, WasmRuntimeNodeStatus};
 
 /// Lets go of a node that is gone, or that is to be left as it is.
@@ -26,6 +29,12 @@ pub(super) fn step(
     node: &NodeFacts,
     status: &WasmRuntimeNodeStatus,
 ) -> Option<Candidate> {
+    if status.untouched && status.job.is_none() {
+        // Every installer that was sent there ended before it started.
+        unlabel(draft, name, node);
+        forget(draft, name);
+        return None;
+    }
     match status.phase {
         // Nothing was begun there.
         Phase::Claimed | Phase::Unsupported => {
@@ -61,20 +70,51 @@ fn candidate(node: &NodeFacts, name: &str) -> Option<Candidate> {
 
 fn installing(draft: &mut Draft<'_>, name: &str, node: &NodeFacts, status: &WasmRuntimeNodeStatus) -> Option<Candidate> {
     let Some(job) = status.job.clone() else { return candidate(node, name) };
-    match draft.observed.jobs.get(&job) {
-        Some(JobFacts::Running { made, .. }) => match patience(draft, status.since.as_ref(), *made) {
-            Patience::Until(end) => draft.wake_at(end),
-            Patience::Over(_) => give_up(draft, name, job),
-        },
-        // One that was killed may take its time to end, and one that nobody sees may be there.
-        Some(JobFacts::Lost(_)) | None => give_up(draft, name, job),
+    let observed = draft.observed;
+    match observed.jobs.get(&job) {
         Some(JobFacts::Reported(report)) => {
             draft.set(name, Phase::Installing, |status| heard::note(status, report));
             draft.act(Action::DeleteJob { node: Some(name.to_owned()), job });
             return candidate(node, name);
         }
+        facts if status.withdrawn => return withdrawn(draft, name, node, &job, facts),
+        Some(JobFacts::Running { made, start: start @ Start::Blocked(_), .. }) => {
+            note_start(draft, name, Phase::Installing, *made, start);
+            withdraw(draft, name, &job, |_| {});
+        }
+        Some(JobFacts::Lost { began: Began::Never, .. }) if status.untouched => {
+            // In this order: a Job that is gone while the object is there would be made again.
+            draft.act(Action::Forget { node: name.to_owned() });
+            draft.act(Action::DeleteJob { node: Some(name.to_owned()), job });
+        }
+        // One that was killed may take its time to end, and one that nobody sees may be there.
+        Some(JobFacts::Lost { .. }) | None => give_up(draft, name, job),
+        Some(JobFacts::Running { .. } | JobFacts::Ending) => {
+            let made = made(draft, &job);
+            match patience(draft, status.since.as_ref(), made) {
+                Patience::Until(end) => draft.wake_at(end),
+                Patience::Over(_) => give_up(draft, name, job),
+            }
+        }
     }
     None
+}
+
+/// When an open Job was made.
+fn made(draft: &Draft<'_>, job: &str) -> Option<Timestamp> {
+    let facts = draft.observed.jobs.get(job)?;
+    if let JobFacts::Running { made, .. } = facts { *made } else { None }
+}
+
+/// Goes on after an installer whose Job was taken back, when that is gone.
+fn withdrawn(draft: &mut Draft<'_>, name: &str, node: &NodeFacts, job: &str, facts: Option<&JobFacts>) -> Option<Candidate> {
+    let Withdrawal::Done(began) = withdrawal(draft, name, job, facts) else { return None };
+    draft.set(name, Phase::Installing, |status| note_withdrawal(status, began));
+    if draft.after.get(name).is_some_and(|status| status.untouched) {
+        forget(draft, name);
+        return None;
+    }
+    candidate(node, name)
 }
 
 fn removing(draft: &mut Draft<'_>, target: &Target, name: &str, node: &NodeFacts, status: &WasmRuntimeNodeStatus) -> Option<Candidate> {
@@ -92,8 +132,16 @@ fn removing(draft: &mut Draft<'_>, target: &Target, name: &str, node: &NodeFacts
                 draft.act(Action::DeleteJob { node: Some(name.to_owned()), job });
             }
         },
-        Some(JobFacts::Running { made, .. }) => match patience(draft, status.since.as_ref(), made) {
-            Patience::Until(end) => draft.wake_at(end),
+        Some(JobFacts::Running { template, start: Start::Blocked(_), .. }) if !fits(target, &target.uninstall(node), template.as_ref()) => {
+            // The next one is made of something else, when the pod of this one is gone.
+            draft.set(name, Phase::Removing, |status| (status.job, status.retry_at) = (None, None));
+            draft.act(Action::DeleteJob { node: Some(name.to_owned()), job });
+        }
+        Some(JobFacts::Running { made, start, .. }) => match patience(draft, status.since.as_ref(), made) {
+            Patience::Until(end) => {
+                draft.wake_at(end);
+                note_start(draft, name, Phase::Removing, made, &start);
+            }
             Patience::Over(why) => {
                 later(draft, name, Reason::Interrupted, why.to_owned());
                 draft.act(Action::DeleteJob { node: Some(name.to_owned()), job });
@@ -108,8 +156,13 @@ fn removing(draft: &mut Draft<'_>, target: &Target, name: &str, node: &NodeFacts
             later(draft, name, report.reason, report.message.clone());
             draft.act(Action::DeleteJob { node: Some(name.to_owned()), job });
         }
-        Some(JobFacts::Lost(why)) => {
-            later(draft, name, Reason::Interrupted, format!("the installer left no report: {why}"));
+        Some(JobFacts::Ending) => match patience(draft, status.since.as_ref(), None) {
+            Patience::Until(end) => draft.wake_at(end),
+            Patience::Over(why) => later(draft, name, Reason::Interrupted, why.to_owned()),
+        },
+        Some(JobFacts::Lost { why, began }) => {
+            let (reason, message) = without_report(&why, began);
+            later(draft, name, reason, message);
             draft.act(Action::DeleteJob { node: Some(name.to_owned()), job });
         }
     }

@@ -10,8 +10,8 @@ use kube::core::{Selector, SelectorExt as _};
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
-use super::{NodeFacts, Observed};
-use crate::crd::{ContainerdSpec, Mode, Platform, WasmRuntimeSpec};
+use super::{InstallerFacts, NodeFacts, Observed};
+use crate::crd::{Arch, ContainerdSpec, Mode, Platform, WasmRuntimeSpec};
 use crate::names;
 
 /// What nodes are brought to.
@@ -21,7 +21,7 @@ pub struct Target {
     pub hash: String,
     runtime: String,
     spec: WasmRuntimeSpec,
-    image: String,
+    installer: InstallerFacts,
 }
 
 /// Why a node cannot have the runtime, known without asking the node.
@@ -38,7 +38,7 @@ impl Target {
         let spec = observed.runtime.spec.clone();
         // Only what changes a node: a new image matters where the runtime comes in it. Tolerations, overhead, budget
         // and selector change no node.
-        let image = spec.artifact.platforms.is_empty().then_some(&observed.installer_image);
+        let image = spec.artifact.platforms.is_empty().then_some(&observed.installer.image);
         let ContainerdSpec { mode, systemd_cgroup, sandboxer: _, paths } = &spec.containerd;
         let containerd = json!({ "mode": mode, "systemdCgroup": systemd_cgroup, "paths": paths });
         let mut facts = vec![json!(spec.runtime_class.handler), json!(spec.artifact), containerd, json!(image)];
@@ -46,7 +46,7 @@ impl Target {
         let settings = spec.settings();
         facts.extend((!settings.is_default()).then(|| json!(settings)));
         let facts = json!(facts);
-        Self { hash: digest(&facts.to_string(), 16), runtime: observed.runtime.name_any(), spec, image: observed.installer_image.clone() }
+        Self { hash: digest(&facts.to_string(), 16), runtime: observed.runtime.name_any(), spec, installer: observed.installer.clone() }
     }
 
     /// The handler's name.
@@ -60,6 +60,7 @@ impl Target {
     /// When the node cannot have the runtime.
     pub fn install(&self, node: &NodeFacts) -> Result<Request, Unfit> {
         support(node, self.spec.containerd.mode)?;
+        self.runs_installers(node)?;
         Ok(self.ask(Verb::Install, self.artifact(node)?, node))
     }
 
@@ -79,8 +80,28 @@ impl Target {
             cgroup_driver: self.spec.containerd.systemd_cgroup.into(),
             settings: self.spec.settings(),
             paths: (&self.spec.containerd.paths).into(),
-            image: self.image.clone(),
+            image: self.installer.image.clone(),
         }
+    }
+
+    /// Digest of what the Job with this request is made of.
+    pub fn template(&self, request: &Request) -> String {
+        template(&self.installer.digest, request)
+    }
+
+    /// Whether installers run on the node's architecture. Whatever brings the runtime, an installer proves it.
+    fn runs_installers(&self, node: &NodeFacts) -> Result<(), Unfit> {
+        let known = &self.installer.architectures;
+        if node.arch.is_some_and(|arch| known.contains(&arch)) {
+            return Ok(());
+        }
+        let word = |arch: &Arch| arch.as_str();
+        let (known, arch) = (known.iter().map(word).collect::<Vec<_>>().join(" and "), node.arch.as_ref().map_or("another one", word));
+        let message = format!(
+            "the installer's image is for {known}, the node's architecture is {arch}: leave such nodes out with nodeSelector, or \
+             bring an image for it and name it in the chart's installer.architectures"
+        );
+        Err(Unfit { reason: Reason::Unsupported, message })
     }
 
     fn artifact(&self, node: &NodeFacts) -> Result<Option<Artifact>, Unfit> {
@@ -90,7 +111,7 @@ impl Target {
         }
         let unfit = |message: String| Unfit { reason: Reason::Unsupported, message };
         let Some(arch) = node.arch else {
-            return Err(unfit("there is no runtime for the node's architecture: amd64 and arm64 are known".to_owned()));
+            return Err(unfit("the runtime is for the architectures amd64 and arm64".to_owned()));
         };
         if platforms.is_empty() {
             return Ok(Some(Artifact::Bundled));
@@ -108,6 +129,11 @@ impl Target {
             }
         }
     }
+}
+
+/// Digest of what a Job is made of: what stands in its template by the operator's settings, and its request.
+pub fn template(settings: &str, request: &Request) -> String {
+    digest(&format!("{settings} {}", request.to_json()), 16)
 }
 
 /// The first `letters` of the SHA-256 of `text`.

@@ -4,11 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use installer_protocol::report::{HostFacts, Installed, Restart};
 use installer_protocol::{Distribution, Outcome, Reason, Report, Stage, Verb};
+use k8s_openapi::api::node::v1::RuntimeClass;
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt as _;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::crd::Arch;
 use crate::names;
 use crate::objects::runtime_class;
 
@@ -18,6 +20,8 @@ mod world;
 mod steps;
 #[path = "tests/trouble.rs"]
 mod trouble;
+#[path = "tests/blocked.rs"]
+mod blocked;
 #[path = "tests/properties.rs"]
 mod properties;
 
@@ -59,6 +63,11 @@ fn report(outcome: Outcome, reason: Reason, kept: Option<&str>) -> Report {
         installed: kept.map(|version| Installed { version: version.to_owned(), sha256: "0".repeat(64), path: "/opt".to_owned() }),
         restart: Restart::Done,
     }
+}
+
+/// What installers are made of.
+pub(crate) fn installer() -> InstallerFacts {
+    InstallerFacts { image: "installer:1".to_owned(), architectures: vec![Arch::Amd64], digest: "1".to_owned() }
 }
 
 /// The time `seconds` after the tests' beginning.

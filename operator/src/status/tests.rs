@@ -45,7 +45,7 @@ fn observed(spec: &Value, states: &[(&str, Value)]) -> Observed {
         jobs: BTreeMap::new(),
         class: Some(crate::objects::runtime_class::desired(&runtime)),
         runtime,
-        installer_image: "installer:1".to_owned(),
+        installer: crate::plan::tests::installer(),
     }
 }
 

@@ -54,6 +54,10 @@ impl Storm {
             Script::cannot_download(),
             Script::Dies,
             Script::Hangs,
+            Script::NeverStarts,
+            Script::CannotMount,
+            Script::FailsToStart,
+            Script::IsNotAdmitted,
             Script::Fails(Outcome::Refused, Reason::Locked),
             Script::NodeVanishes,
         ];

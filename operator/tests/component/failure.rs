@@ -75,7 +75,15 @@ async fn a_canary_that_fails_is_the_only_node_that_is_touched() {
 
 #[tokio::test(start_paused = true)]
 async fn what_may_pass_is_tried_again_and_then_goes_on() {
-    for script in [Script::cannot_download(), Script::Dies, Script::Hangs, Script::NeverStarts] {
+    for script in [
+        Script::cannot_download(),
+        Script::Dies,
+        Script::Hangs,
+        Script::NeverStarts,
+        Script::CannotMount,
+        Script::FailsToStart,
+        Script::IsNotAdmitted,
+    ] {
         let stage = nodes(&[("a", vec![script.clone(), script.clone()]), ("b", vec![])]);
         let _operator = Operator::start(&stage, "a");
         stage.install("wasmedge", &json!({}));

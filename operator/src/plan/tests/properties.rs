@@ -12,6 +12,12 @@ enum Event {
     Reconcile(usize, usize),
     /// A running installer ends.
     End(usize, usize),
+    /// A running installer's pod cannot start, as it turns out.
+    Block(usize),
+    /// The pod of a Job that was deleted ends, with or without its container having run.
+    Leave(usize, bool),
+    /// The operator makes installers of something else.
+    Template(usize),
     /// Time passes.
     Pass(i64),
     /// A node joins or leaves the pool.
@@ -31,8 +37,12 @@ enum Event {
 fn event() -> impl Strategy<Value = Event> {
     prop_oneof![
         8 => (0..2usize, prop_oneof![4 => Just(usize::MAX), 1 => 0..6usize]).prop_map(|(runtime, limit)| Event::Reconcile(runtime, limit)),
-        6 => (0..8usize, 0..9usize).prop_map(|(job, end)| Event::End(job, end)),
+        6 => (0..8usize, 0..10usize).prop_map(|(job, end)| Event::End(job, end)),
+        4 => (0..8usize).prop_map(Event::Block),
+        4 => (0..8usize, prop_oneof![3 => Just(false), 1 => Just(true)]).prop_map(|(job, began)| Event::Leave(job, began)),
+        1 => (0..3usize).prop_map(Event::Template),
         2 => (1..400i64).prop_map(Event::Pass),
+        1 => (1400..9000i64).prop_map(Event::Pass),
         1 => (0..8usize).prop_map(Event::Pool),
         1 => (0..8usize).prop_map(Event::Reboot),
         1 => (0..8usize).prop_map(Event::Vanish),
@@ -63,8 +73,9 @@ fn ending(world: &World, job: &str, end: usize) -> JobFacts {
         0 => failed(Outcome::RolledBack, Reason::SmokeFailed),
         1 => failed(Outcome::Refused, Reason::Download),
         2 => JobFacts::Reported(Box::new(report(Outcome::Broken, Reason::ContainerdRestart, None))),
-        3 => JobFacts::Lost("exit code 255".to_owned()),
+        3 => world::lost("exit code 255"),
         4 => failed(Outcome::Refused, Reason::InUse),
+        5 => world::never_began(),
         _ => world.success(job),
     }
 }
@@ -80,6 +91,19 @@ fn happen(world: &mut World, event: &Event) {
                 world.end(job, facts);
             }
         }
+        Event::Block(number) => {
+            let running = world.running();
+            if let Some(job) = running.get(number % running.len().max(1)) {
+                world.block(job);
+            }
+        }
+        Event::Leave(number, began) => {
+            let ending = world.ending();
+            if let Some(job) = ending.get(number % ending.len().max(1)) {
+                world.end(job, if began { world::lost("exit code 143") } else { world::never_began() });
+            }
+        }
+        Event::Template(number) => world.installer.digest = number.to_string(),
         Event::Pass(seconds) => world.seconds += seconds,
         Event::Pool(number) => {
             let Some(name) = node(world, number) else { return };
@@ -98,8 +122,9 @@ fn happen(world: &mut World, event: &Event) {
             let Some(name) = node(world, number) else { return };
             world.hosts.retain(|(_, node), _| *node != name);
             world.touched.retain(|(_, node)| *node != name);
+            world.dirty.retain(|(_, node)| *node != name);
             for job in world.jobs.values_mut().filter(|job| job.node == name) {
-                job.facts = JobFacts::Lost("its pod is gone".to_owned());
+                job.facts = world::lost("its pod is gone");
             }
             let uid = format!("{}+", world.nodes[&name].uid);
             *world.nodes.get_mut(&name).unwrap() = NodeFacts { uid, ..node_facts() };
@@ -125,6 +150,7 @@ fn node_facts() -> NodeFacts {
 
 /// What must never be seen, whatever happened.
 fn check(world: &World, budget: usize) -> Result<(), TestCaseError> {
+    prop_assert!(world.leaks.is_empty(), "forgotten, and not clean: {:?}", world.leaks);
     for name in NAMES {
         let states = || world.states.iter().filter(|((runtime, _), _)| runtime == name);
         let changing = states().filter(|(_, state)| is_changing(&state.status)).count();
@@ -149,7 +175,8 @@ fn check(world: &World, budget: usize) -> Result<(), TestCaseError> {
         }
     }
     for node in world.nodes.keys() {
-        let at_work = world.jobs.values().filter(|job| job.node == *node && matches!(job.facts, JobFacts::Running { .. }));
+        let at_work =
+            world.jobs.values().filter(|job| job.node == *node && matches!(job.facts, JobFacts::Running { .. } | JobFacts::Ending));
         let owners: BTreeSet<&str> = at_work.map(|job| job.runtime.as_str()).collect();
         prop_assert!(owners.len() <= 1, "installers of {owners:?} are at work on {node}");
     }

@@ -104,7 +104,7 @@ fn an_installer_that_left_no_report_is_sent_again() {
     let mut world = world(&json!({}), 1);
     world.reconcile("wasmedge", usize::MAX);
     let job = world.running().remove(0);
-    world.end(&job, JobFacts::Lost("exit code 255".to_owned()));
+    world.end(&job, world::lost("exit code 255"));
     world.reconcile("wasmedge", usize::MAX);
     assert_eq!(world.status("wasmedge", "node-00").reason.as_deref(), Some("Interrupted"));
     world.settle();

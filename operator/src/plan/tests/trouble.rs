@@ -114,7 +114,7 @@ fn an_installer_that_is_late_goes_in_one_plan_and_its_removal_begins_in_a_later_
         leave(&mut world, "node-00");
         let job = world.running().remove(0);
         if lost {
-            world.end(&job, JobFacts::Lost("DeadlineExceeded".to_owned()));
+            world.end(&job, world::lost("DeadlineExceeded"));
         } else {
             world.seconds += LATE;
         }

@@ -18,6 +18,12 @@ pub(super) struct World {
     pub(super) hosts: BTreeMap<(String, String), String>,
     /// Every node that an installer was ever sent to, by runtime.
     pub(super) touched: BTreeSet<(String, String)>,
+    /// Nodes on which an installer's container has run since they were clean, by runtime.
+    pub(super) dirty: BTreeSet<(String, String)>,
+    /// Nodes that were forgotten while they were dirty: none may be.
+    pub(super) leaks: Vec<(String, String)>,
+    /// What the operator makes installers of.
+    pub(super) installer: InstallerFacts,
 }
 
 /// A Job.
@@ -44,6 +50,9 @@ impl World {
             classes: BTreeMap::new(),
             hosts: BTreeMap::new(),
             touched: BTreeSet::new(),
+            dirty: BTreeSet::new(),
+            leaks: Vec::new(),
+            installer: installer(),
         }
     }
 
@@ -54,16 +63,20 @@ impl World {
     pub(super) fn observed(&self, runtime: &str) -> Observed {
         let of = |states: bool| self.states.iter().filter(move |((owner, _), _)| (owner == runtime) == states);
         let this = &self.runtimes[runtime];
+        let known: BTreeSet<&String> = of(true).filter_map(|(_, state)| state.status.job.as_ref()).collect();
+        let is_open = |facts: &JobFacts| matches!(facts, JobFacts::Running { .. } | JobFacts::Ending);
+        let unknown = self.jobs.iter().filter(|(name, job)| is_open(&job.facts) && !known.contains(name));
+        let others = of(false).filter(|(_, state)| state.status.job.is_some()).map(|((_, node), _)| node);
         Observed {
             now: self.now(),
             runtime: this.clone(),
             peers: self.runtimes.values().filter(|peer| peer.name_any() != runtime).cloned().collect(),
             nodes: self.nodes.clone(),
             states: of(true).map(|((_, node), state)| (node.clone(), state.clone())).collect(),
-            busy: of(false).filter(|(_, state)| state.status.job.is_some()).map(|((_, node), _)| node.clone()).collect(),
+            busy: others.chain(unknown.map(|(_, job)| &job.node)).cloned().collect(),
             jobs: self.jobs.iter().filter(|(_, job)| job.runtime == runtime).map(|(name, job)| (name.clone(), job.facts.clone())).collect(),
             class: self.classes.get(&this.spec.runtime_class.name).cloned(),
-            installer_image: "installer:1".to_owned(),
+            installer: self.installer.clone(),
         }
     }
 
@@ -121,6 +134,7 @@ impl World {
             Action::SetNode { node, status } => self.states.get_mut(&key(&node)).unwrap().status = *status,
             Action::StartInstaller { job, node, request, .. } => {
                 self.touched.insert(key(&node));
+                let template = Some(template(&self.installer.digest, &request));
                 let Request { verb, handler, .. } = *request;
                 let runtime = runtime.to_owned();
                 let begun = Job {
@@ -129,24 +143,56 @@ impl World {
                     verb,
                     handler,
                     hash: hash.to_owned(),
-                    facts: JobFacts::Running { made: Some(self.now()), waiting: None },
+                    facts: JobFacts::Running { made: Some(self.now()), template, start: Start::Started },
                 };
                 self.jobs.entry(job).or_insert(begun);
             }
-            Action::DeleteJob { job, .. } => drop(self.jobs.remove(&job)),
+            Action::DeleteJob { job, .. } => self.delete_job(&job),
             Action::Label { node, .. } => drop(self.nodes.get_mut(&node).unwrap().labels.insert(label, names::READY.to_owned())),
             Action::Unlabel { node, .. } => drop(self.nodes.get_mut(&node).unwrap().labels.remove(&label)),
             Action::RemoveTaints { node, taints, .. } => {
                 self.nodes.get_mut(&node).unwrap().taints.retain(|(key, _)| taints.iter().all(|taint| taint.key != *key));
             }
-            Action::Forget { node } => drop(self.states.remove(&key(&node))),
+            Action::Forget { node } => {
+                let state = self.states.remove(&key(&node));
+                let is_this = state.is_some_and(|state| self.nodes.get(&node).is_some_and(|facts| facts.uid == state.node_uid));
+                if is_this && self.dirty.contains(&key(&node)) {
+                    self.leaks.push(key(&node));
+                }
+            }
         }
+    }
+
+    /// A pod whose container has not started ends after its Job.
+    fn delete_job(&mut self, name: &str) {
+        match self.jobs.get_mut(name) {
+            Some(job) if is_blocked(&job.facts) => job.facts = JobFacts::Ending,
+            _ => drop(self.jobs.remove(name)),
+        }
+    }
+
+    /// Keeps the installer of a Job from starting.
+    pub(super) fn block(&mut self, job: &str) {
+        if let JobFacts::Running { start, .. } = &mut self.jobs.get_mut(job).unwrap().facts {
+            *start = Start::Blocked(Obstacle { reason: "ErrImagePull".to_owned(), message: "no such image".to_owned() });
+        }
+    }
+
+    /// Jobs that are deleted and whose pods have not ended.
+    pub(super) fn ending(&self) -> Vec<String> {
+        self.jobs.iter().filter(|(_, job)| job.facts == JobFacts::Ending).map(|(name, _)| name.clone()).collect()
     }
 
     /// Ends a running Job, with what that does to its node.
     pub(super) fn end(&mut self, job: &str, facts: JobFacts) {
         let job = self.jobs.get_mut(job).unwrap();
         let key = (job.runtime.clone(), job.node.clone());
+        match &facts {
+            JobFacts::Reported(report) if report.outcome == Outcome::Removed => drop(self.dirty.remove(&key)),
+            JobFacts::Reported(report) if report.outcome == Outcome::Refused => {}
+            JobFacts::Lost { began: Began::Never, .. } => {}
+            _ => drop(self.dirty.insert(key.clone())),
+        }
         if let (JobFacts::Reported(report), Some(node)) = (&facts, self.nodes.get_mut(&job.node)) {
             if let Handlers::Listed(handlers) = &mut node.handlers {
                 match report.outcome {
@@ -184,7 +230,11 @@ impl World {
                 let end = self.success(job);
                 self.end(job, end);
             }
-            if acted == 0 && running.is_empty() {
+            let ending = self.ending();
+            for job in &ending {
+                self.end(job, never_began());
+            }
+            if acted == 0 && running.is_empty() && ending.is_empty() {
                 let waits = names.iter().filter_map(|name| plan(&self.observed(name)).again).min();
                 match waits {
                     Some(wait) => self.seconds += i64::try_from(wait.as_secs()).unwrap() + 1,
@@ -207,4 +257,18 @@ impl World {
         let time = k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(self.now());
         self.runtimes.get_mut(runtime).unwrap().meta_mut().deletion_timestamp = Some(time);
     }
+}
+
+fn is_blocked(facts: &JobFacts) -> bool {
+    matches!(facts, JobFacts::Running { start: Start::Blocked(_), .. })
+}
+
+/// The end of an installer whose container did not start.
+pub(super) fn never_began() -> JobFacts {
+    JobFacts::Lost { why: "its Job was deleted".to_owned(), began: Began::Never }
+}
+
+/// The end of an installer whose container may have run.
+pub(super) fn lost(why: &str) -> JobFacts {
+    JobFacts::Lost { why: why.to_owned(), began: Began::Perhaps }
 }

@@ -31,6 +31,9 @@ pub use script::{Pace, Script};
 /// How long Kubernetes keeps pods of a node that is gone.
 const POD_COLLECTION: Duration = Duration::from_secs(40);
 
+/// How long a kubelet takes to end a pod without containers.
+const TERMINATION: Duration = Duration::from_secs(1);
+
 /// Nodes, and what runs on them. It lives until it is dropped.
 #[derive(Debug)]
 pub struct Fleet {
@@ -203,6 +206,18 @@ impl Shared {
                     task.abort();
                     self.note_killed(&change.object);
                 }
+            }
+            (POD, Happened::Modified) if object::is_to_end(&change.object) => {
+                let (shared, pod, job) = (self.clone(), change.key.clone(), object::job_of(&change.object));
+                tokio::spawn(async move {
+                    sleep(TERMINATION).await;
+                    object::end_unstarted_pod(&shared.cluster, &pod);
+                    if shared.cluster.get(&job).is_none()
+                        && let Some(task) = shared.state().installers.remove(&job)
+                    {
+                        task.abort();
+                    }
+                });
             }
             (NODE, Happened::Deleted) => self.collect_pods(&change.key.name),
             _ => {}

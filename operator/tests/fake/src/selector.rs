@@ -107,7 +107,8 @@ fn requirement(text: &str) -> Result<Requirement, Refusal> {
 
 fn field(text: &str) -> Result<(String, Sign, String), Refusal> {
     /// What Kubernetes can select by, of what is used here; it refuses anything else.
-    const KNOWN: &[&str] = &["metadata.name", "metadata.namespace", "spec.nodeName", "status.phase", "regarding.name", "regarding.kind"];
+    const KNOWN: &[&str] =
+        &["metadata.name", "metadata.namespace", "spec.nodeName", "status.phase", "regarding.name", "regarding.kind", "type"];
     let (path, sign, value) = if let Some((path, value)) = text.split_once("!=") {
         (path, Sign::NotEqual, value)
     } else if let Some((path, value)) = text.split_once("==").or_else(|| text.split_once('=')) {

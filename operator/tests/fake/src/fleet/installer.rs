@@ -18,6 +18,8 @@ use crate::store::Key;
 enum End {
     /// It said this.
     Reported(Box<Report>),
+    /// It did not start.
+    Unstarted,
     /// It was killed.
     Killed,
     /// It was never heard of again: its machine is gone.
@@ -47,6 +49,14 @@ async fn attempt(fleet: &Shared, job: &Key, object: &Value, request: &Request) {
         fleet.fault(format!("{job} is for a node that never was: {node}"));
         return;
     };
+    if next_script(fleet, &node) == Script::IsNotAdmitted {
+        begin(fleet, &node);
+        let note = "Error creating: pods \"installer\" is forbidden: violates PodSecurity \"restricted:latest\"";
+        object::warn(&fleet.cluster, job, "FailedCreate", note);
+        // An object without an end would keep the fleet from coming to rest.
+        sleep(deadline).await;
+        return object::fail_job(&fleet.cluster, job, "DeadlineExceeded", "Job was active longer than specified deadline");
+    }
     if fleet.cluster.create(object::pod(job, object)).is_err() {
         // The Job was deleted before its pod was made, and made again by the same name.
         return;
@@ -59,6 +69,12 @@ async fn attempt(fleet: &Shared, job: &Key, object: &Value, request: &Request) {
     }
     match timeout(deadline, container(fleet, job, &node, request)).await {
         Ok(End::Reported(report)) => finish(fleet, job, &node, &report).await,
+        Ok(End::Unstarted) => {
+            let message = "failed to create containerd task: failed to create shim task: exec format error";
+            object::end_pod(&fleet.cluster, job, 128, "StartError", Some(message.to_owned()));
+            sleep(machine.pace.notice).await;
+            object::fail_job(&fleet.cluster, job, "BackoffLimitExceeded", "Job has reached the specified backoff limit");
+        }
         Ok(End::Killed) => {
             object::end_pod(&fleet.cluster, job, 137, "OOMKilled", None);
             sleep(machine.pace.notice).await;
@@ -99,11 +115,25 @@ async fn finish(fleet: &Shared, job: &Key, node: &str, report: &Report) {
 async fn container(fleet: &Shared, job: &Key, node: &str, request: &Request) -> End {
     let Some((script, pace)) = begin(fleet, node) else { return future::pending().await };
     wait_until_ready(fleet, node).await;
+    if script.makes_no_container() {
+        // As the Job controller does with each pod: it stays until its end was counted.
+        object::hold_pod(&fleet.cluster, job);
+    }
     sleep(pace.start).await;
-    if script == Script::NeverStarts {
-        let state = json!({ "waiting": { "reason": "ImagePullBackOff", "message": format!("Back-off pulling image {}", request.image) } });
-        object::set_pod(&fleet.cluster, job, "Pending", &state);
-        return future::pending().await;
+    match script {
+        Script::NeverStarts => {
+            let message = format!("Back-off pulling image {}: not found", request.image);
+            object::set_pod(&fleet.cluster, job, "Pending", &json!({ "waiting": { "reason": "ImagePullBackOff", "message": message } }));
+            return future::pending().await;
+        }
+        Script::CannotMount => {
+            object::set_pod(&fleet.cluster, job, "Pending", &json!({ "waiting": { "reason": "ContainerCreating" } }));
+            let note = "MountVolume.SetUp failed for volume \"host-0\" : hostPath type check failed: /etc/containerd is not a directory";
+            object::warn(&fleet.cluster, &object::pod_key(job), "FailedMount", note);
+            return future::pending().await;
+        }
+        Script::FailsToStart => return End::Unstarted,
+        _ => {}
     }
     object::set_pod(&fleet.cluster, job, "Running", &json!({ "running": { "startedAt": fleet.cluster.now().to_string() } }));
     enter(fleet, job, node, request);
@@ -112,6 +142,11 @@ async fn container(fleet: &Shared, job: &Key, node: &str, request: &Request) -> 
         fleet.with_machine(node, |machine| machine.installer = None);
     }
     end
+}
+
+fn next_script(fleet: &Shared, node: &str) -> Script {
+    let state = fleet.state();
+    state.machines.get(node).and_then(|machine| machine.scripts.front().cloned()).unwrap_or(Script::Works)
 }
 
 fn begin(fleet: &Shared, node: &str) -> Option<(Script, Pace)> {

@@ -134,6 +134,14 @@ impl Joining {
         self
     }
 
+    /// Of another architecture.
+    #[must_use]
+    pub fn arch(mut self, arch: &str) -> Self {
+        arch.clone_into(&mut self.arch);
+        self.labels.insert("kubernetes.io/arch".to_owned(), arch.into());
+        self
+    }
+
     /// With another kubelet.
     #[must_use]
     pub fn kubelet(mut self, version: &str) -> Self {

@@ -6,6 +6,9 @@ use crate::cluster::Cluster;
 use crate::resource::{JOB, POD};
 use crate::store::Key;
 
+/// The Job controller's finalizer of pods whose end it has not counted.
+const TRACKING: &str = "batch.kubernetes.io/job-tracking";
+
 /// The pod of a Job, as the Job controller makes it.
 pub(super) fn pod(job: &Key, object: &Value) -> Value {
     let template = &object["spec"]["template"];
@@ -44,6 +47,41 @@ pub(super) fn set_pod(cluster: &Cluster, job: &Key, phase: &str, state: &Value) 
         { "name": "installer", "image": "i", "imageID": "", "ready": phase == "Running", "restartCount": 0, "state": state }] });
     // The pod of a Job that was deleted is gone.
     let _ = cluster.edit(&pod_key(job), |pod| pod["status"] = status);
+}
+
+/// The pod of a Job stays until its end was counted.
+pub(super) fn hold_pod(cluster: &Cluster, job: &Key) {
+    // The pod of a Job that was deleted is gone.
+    let _ = cluster.edit(&pod_key(job), |pod| pod["metadata"]["finalizers"] = json!([TRACKING]));
+}
+
+/// Whether a pod is held that was deleted.
+pub(super) fn is_to_end(pod: &Value) -> bool {
+    let metadata = &pod["metadata"];
+    metadata["deletionTimestamp"].is_string() && metadata["finalizers"].to_string().contains(TRACKING)
+}
+
+/// A pod that was deleted before its container was made has ended, and is let go.
+pub(super) fn end_unstarted_pod(cluster: &Cluster, pod: &Key) {
+    let message = "The container could not be located when the pod was terminated";
+    let state = json!({ "terminated": { "exitCode": 137, "reason": "ContainerStatusUnknown", "message": message } });
+    let status = json!({ "phase": "Failed", "containerStatuses": [
+        { "name": "installer", "image": "i", "imageID": "", "ready": false, "restartCount": 0, "state": state }] });
+    // Somebody else may have removed it.
+    let _ = cluster.edit(pod, |pod| pod["status"] = status);
+    let _ = cluster.update(pod, |pod| pod["metadata"]["finalizers"] = json!([]));
+}
+
+/// Something of an object went wrong.
+pub(super) fn warn(cluster: &Cluster, object: &Key, reason: &str, note: &str) {
+    let event = json!({
+        "apiVersion": "events.k8s.io/v1", "kind": "Event", "type": "Warning", "reason": reason, "note": note,
+        "metadata": { "name": format!("{}.{}", object.name, reason.to_lowercase()), "namespace": object.namespace },
+        "regarding": { "kind": object.resource.kind, "namespace": object.namespace, "name": object.name },
+        "eventTime": cluster.now().to_string(), "action": "Run", "reportingController": "kubernetes", "reportingInstance": "kubernetes",
+    });
+    // The same one was there before.
+    let _ = cluster.create(event);
 }
 
 /// The container of a Job's pod has ended.

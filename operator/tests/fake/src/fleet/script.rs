@@ -16,8 +16,14 @@ pub enum Script {
     Dies,
     /// It never ends by itself.
     Hangs,
-    /// Its image cannot be had.
+    /// Its image cannot be pulled.
     NeverStarts,
+    /// A folder cannot be mounted into its pod.
+    CannotMount,
+    /// containerd cannot start its container.
+    FailsToStart,
+    /// The API server does not admit its pod.
+    IsNotAdmitted,
     /// It does what it is asked for, and its node is not Ready for so long afterwards.
     WorksWithNotReady(Duration),
     /// It does what it is asked for, but containerd does not list the handler afterwards.
@@ -52,6 +58,11 @@ impl Script {
     /// An installer that refuses, for a reason that does not pass.
     pub fn unsupported() -> Self {
         Self::Fails(Outcome::Refused, Reason::Unsupported)
+    }
+
+    /// Whether its container is never made.
+    pub(super) fn makes_no_container(&self) -> bool {
+        matches!(self, Self::NeverStarts | Self::CannotMount | Self::IsNotAdmitted)
     }
 
     /// An installer whose smoke guest failed, and that put everything back.
