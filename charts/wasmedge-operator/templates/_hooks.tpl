@@ -2,7 +2,7 @@
 
 {{/*
 A Job of the operator's own program, and the account and rights that exist only while it runs. Takes:
-root, name (suffix), events (of Helm), args, retries, rules (the file of a ClusterRole's).
+root, name (suffix), events (of Helm), args, retries, rules (the file of a ClusterRole's), deadline (seconds, if it has one).
 */}}
 {{- define "wasmedge-operator.hook" -}}
 {{- $root := .root -}}
@@ -55,6 +55,10 @@ metadata:
 spec:
   # Each try is a pod of its own: the log of the one before stays.
   backoffLimit: {{ .retries }}
+  {{- with .deadline }}
+  # A pod whose image cannot be pulled never ends by itself.
+  activeDeadlineSeconds: {{ . }}
+  {{- end }}
   template:
     metadata:
       labels:
@@ -90,6 +94,20 @@ spec:
           {{- with $root.Values.resources }}
           resources: {{- toYaml . | nindent 12 }}
           {{- end }}
+{{- end }}
+
+{{/* When the CRDs are applied: also before an installation, where an earlier one left others than the chart has. */}}
+{{- define "wasmedge-operator.crdsEvents" -}}
+{{- $events := list "pre-upgrade" -}}
+{{- range $file := list "crds/wasmruntimes.yaml" "crds/wasmruntimenodes.yaml" -}}
+{{- $ours := $.Files.Get $file | required (printf "the chart lacks %s" $file) | fromYaml -}}
+{{- $theirs := lookup $ours.apiVersion $ours.kind "" $ours.metadata.name -}}
+{{- $mark := "runtime.wasmedge.dev/definition" -}}
+{{- if and $theirs (ne (dig "metadata" "annotations" $mark "" $theirs) (get $ours.metadata.annotations $mark)) -}}
+{{- $events = list "pre-install" "pre-upgrade" -}}
+{{- end -}}
+{{- end -}}
+{{- join "," $events -}}
 {{- end }}
 
 {{- define "wasmedge-operator.hookAnnotations" -}}

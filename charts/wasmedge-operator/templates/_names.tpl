@@ -62,6 +62,16 @@ readOnlyRootFilesystem: true
 capabilities: {drop: [ALL]}
 {{- end }}
 
+{{/*
+Says "true" where a runtime of that name is being deleted: the operator finishes that first. Takes the root and a name.
+*/}}
+{{- define "wasmedge-operator.isLeaving" -}}
+{{- if .root.Capabilities.APIVersions.Has "runtime.wasmedge.dev/v1alpha1/WasmRuntime" -}}
+{{- $found := lookup "runtime.wasmedge.dev/v1alpha1" "WasmRuntime" "" .name -}}
+{{- if dig "metadata" "deletionTimestamp" "" $found -}}true{{- end -}}
+{{- end -}}
+{{- end }}
+
 {{/* The rules of a role, from a generated file; takes the root and the file. */}}
 {{- define "wasmedge-operator.rules" -}}
 {{- $text := .root.Files.Get (printf "files/%s" .file) | required (printf "the chart lacks files/%s" .file) -}}

@@ -2,8 +2,8 @@
 //! has the last release can take this one.
 //!
 //! Each file of the chart's `tests/cases` holds values; [`golden`] compares what comes of them with `tests/golden`, and
-//! writes that anew where `UPDATE_GOLDEN=1` is set. [`behaviour`], [`schema`], [`accepted`] (on a real API server) and [`upgrade`] are the
-//! other themes.
+//! writes that anew where `UPDATE_GOLDEN=1` is set. [`behaviour`], [`schema`], [`dependency`], [`accepted`] (on a real API
+//! server) and [`upgrade`] are the other themes.
 
 use std::process::ExitCode;
 
@@ -18,6 +18,8 @@ mod golden;
 mod behaviour;
 #[path = "chart/schema.rs"]
 mod schema;
+#[path = "chart/dependency.rs"]
+mod dependency;
 #[path = "chart/accepted.rs"]
 mod accepted;
 #[path = "chart/upgrade.rs"]
@@ -48,7 +50,7 @@ macro_rules! tests {
 }
 use tests;
 
-const THEMES: &[&[Test]] = &[golden::TESTS, behaviour::TESTS, schema::TESTS, accepted::TESTS, upgrade::TESTS];
+const THEMES: &[&[Test]] = &[golden::TESTS, behaviour::TESTS, schema::TESTS, dependency::TESTS, accepted::TESTS, upgrade::TESTS];
 
 fn main() -> ExitCode {
     let args = Arguments::from_args();

@@ -2,8 +2,8 @@
 //!
 //! `cargo xtask test --class cluster` runs it, on a cluster of its own, one test after the other: each changes nodes. Each
 //! test makes its own runtimes and takes them away again, and after each every node has to be byte for byte what it was
-//! before, with every pod that ran there before still running. Themes: [`release`], which begins without the operator,
-//! [`install`], [`upgrade`], [`options`], [`failures`], [`disturbances`], [`removal`], [`rights`].
+//! before, with every pod that ran there before still running. Themes: [`release`] and [`ways_out`], which begin without the
+//! operator, [`install`], [`upgrade`], [`options`], [`failures`], [`disturbances`], [`removal`], [`rights`].
 
 use std::process::ExitCode;
 
@@ -21,6 +21,8 @@ mod runtimes;
 mod watch;
 #[path = "operator/release.rs"]
 mod release;
+#[path = "operator/ways_out.rs"]
+mod ways_out;
 #[path = "operator/install.rs"]
 mod install;
 #[path = "operator/upgrade.rs"]
@@ -39,8 +41,17 @@ mod rights;
 use bed::{Bed, Test};
 
 /// The releases come first: how long the first pod takes counts on a cluster that has never seen the runtime.
-const THEMES: &[&[Test]] =
-    &[release::TESTS, install::TESTS, upgrade::TESTS, options::TESTS, failures::TESTS, disturbances::TESTS, rights::TESTS, removal::TESTS];
+const THEMES: &[&[Test]] = &[
+    release::TESTS,
+    ways_out::TESTS,
+    install::TESTS,
+    upgrade::TESTS,
+    options::TESTS,
+    failures::TESTS,
+    disturbances::TESTS,
+    rights::TESTS,
+    removal::TESTS,
+];
 
 fn main() -> Result<ExitCode> {
     let mut args = Arguments::from_args();

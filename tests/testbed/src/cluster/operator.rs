@@ -41,7 +41,7 @@ impl Pushed {
         json!({
             "global": { "registry": REGISTRY },
             "image": { "digest": self.operator },
-            "installer": { "image": { "digest": self.installer } },
+            "installer": { "image": { "digest": self.installer }, "architectures": [architecture()] },
         })
     }
 }
@@ -155,6 +155,11 @@ fn apply(cluster: &Cluster, helm: &Helm, verb: &str, pushed: &Pushed, values: &V
         run = run.arg("--values").arg(file);
     }
     run.done().map_err(|error| error.context(cluster.operator_evidence()))
+}
+
+/// This machine's architecture, which images are made for, as Kubernetes names it.
+fn architecture() -> &'static str {
+    if std::env::consts::ARCH == "aarch64" { "arm64" } else { "amd64" }
 }
 
 /// A condition's status, if it speaks of the spec that the object has now.

@@ -21,6 +21,9 @@ const REFUSED: &[(&str, &str)] = &[
     ("image.tag=\"a b\"", "/image/tag"),
     ("image.pullPolicy=\"Sometimes\"", "/image/pullPolicy"),
     ("installer.image.name=\"x\"", "/installer/image"),
+    ("installer.architectures=[]", "/installer/architectures"),
+    ("installer.architectures=[\"x86_64\"]", "/installer/architectures/0"),
+    ("enabled=\"yes\"", "/enabled"),
     ("installer.env={\"A-B\":\"c\"}", "'A-B'"),
     ("installer.env={\"A\":1}", "/installer/env/A"),
     ("installer.env={\"A\":\"b\\nc\"}", "/installer/env/A"),
@@ -55,6 +58,9 @@ const REFUSED: &[(&str, &str)] = &[
     // What two values say together is beyond a schema; the template `checks.yaml` refuses it.
     ("leaderElection.enabled=false", "replicas"),
 ];
+
+/// Values at the top that Helm sets or reads where the chart is a dependency. The chart itself does not use them.
+const HELMS: [&str; 3] = ["enabled", "tags", "exports"];
 
 fn values_that_cannot_work_are_refused_by_name(subject: &Subject) -> Result<Verdict> {
     for (value, named) in REFUSED {
@@ -91,7 +97,8 @@ fn compare(root: &Value, schema: &Value, values: &Value, place: &str, difference
         }
     }
     // An empty map is a value like any other: what may stand in it, only the schema says.
-    for name in known.keys().filter(|name| !values.is_empty() && !values.contains_key(*name)) {
+    let is_helms = |name: &String| place.is_empty() && HELMS.contains(&name.as_str());
+    for name in known.keys().filter(|name| !values.is_empty() && !values.contains_key(*name) && !is_helms(name)) {
         differences.push(format!("{place}/{name} is in the schema, not in values.yaml"));
     }
 }
