@@ -56,8 +56,7 @@ fn release_with_a_wrong_image_says_so_and_is_mended_or_removed(bed: &Bed) -> Res
     with_wrong_registry(bed, "install", &["--create-namespace"])?;
     cannot_pull(bed, operators)?;
     uninstall_without_hooks(bed)?;
-    ensure!(!bed.is_there(&format!("wasmruntime/{NAME}"))?, "the runtime is still there");
-    bed.is_as_before()?;
+    bed.wait_until_gone(&format!("wasmruntime/{NAME}"))?;
 
     // Mended by an upgrade, first but for the installer's image.
     with_wrong_registry(bed, "install", &[])?;
@@ -82,7 +81,9 @@ fn release_with_a_wrong_image_says_so_and_is_mended_or_removed(bed: &Bed) -> Res
     cannot_pull(bed, "app.kubernetes.io/component=hook")?;
     bed.cluster.kubectl().args(["delete", "wasmruntimes", "--all", "--timeout=180s"]).deadline(LIMIT * 2).done()?;
     uninstall_without_hooks(bed)?;
-    bed.cluster.kubectl().args(["delete", "job", "wasmedge-operator-remove", "--namespace", NAMESPACE]).done()?;
+    let kinds = "jobs,serviceaccounts,clusterroles,clusterrolebindings";
+    let of_hook = ["delete", kinds, "--selector=app.kubernetes.io/component=hook", "--namespace", NAMESPACE];
+    bed.cluster.kubectl().args(of_hook).done()?;
     bed.empty_pools()?;
     bed.is_as_before()
 }
