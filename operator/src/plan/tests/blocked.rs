@@ -59,7 +59,7 @@ fn node_whose_installer_never_started_needs_no_cleaning() {
     let (mut world, job) = blocked(1);
     world.delete("wasmedge");
     world.reconcile("wasmedge", usize::MAX);
-    assert_eq!(world.ending(), [job.clone()]);
+    assert_eq!(world.ending(), std::slice::from_ref(&job));
     assert!(world.reconcile("wasmedge", usize::MAX).actions.is_empty(), "its pod has not ended");
     world.end(&job, never_began());
     world.reconcile("wasmedge", usize::MAX);
@@ -106,7 +106,7 @@ fn job_that_cannot_start_is_replaced_when_operator_makes_installers_of_something
     let (mut world, job) = blocked(2);
     world.installer.digest = "2".to_owned();
     world.reconcile("wasmedge", usize::MAX);
-    assert_eq!(world.ending(), [job.clone()]);
+    assert_eq!(world.ending(), std::slice::from_ref(&job));
     world.reconcile("wasmedge", usize::MAX);
     assert!(at_work(&world).is_empty(), "two installers on one node");
     world.end(&job, never_began());

@@ -119,15 +119,9 @@ fn happen(world: &mut World, event: &Event) {
             facts.boot_id.push('+');
         }
         Event::Vanish(number) => {
-            let Some(name) = node(world, number) else { return };
-            world.hosts.retain(|(_, node), _| *node != name);
-            world.touched.retain(|(_, node)| *node != name);
-            world.dirty.retain(|(_, node)| *node != name);
-            for job in world.jobs.values_mut().filter(|job| job.node == name) {
-                job.facts = world::lost("its pod is gone");
+            if let Some(name) = node(world, number) {
+                vanish(world, &name);
             }
-            let uid = format!("{}+", world.nodes[&name].uid);
-            *world.nodes.get_mut(&name).unwrap() = NodeFacts { uid, ..node_facts() };
         }
         Event::Spec(number) => {
             let Some(runtime) = world.runtimes.get_mut(NAMES[number]) else { return };
@@ -142,6 +136,18 @@ fn happen(world: &mut World, event: &Event) {
         }
         Event::Reconcile(..) | Event::Delete(_) => {}
     }
+}
+
+/// A node vanishes with all that is on it, and a new one of its name comes.
+fn vanish(world: &mut World, name: &str) {
+    world.hosts.retain(|(_, node), _| *node != *name);
+    world.touched.retain(|(_, node)| *node != *name);
+    world.dirty.retain(|(_, node)| *node != *name);
+    for job in world.jobs.values_mut().filter(|job| job.node == *name) {
+        job.facts = world::lost("its pod is gone");
+    }
+    let uid = format!("{}+", world.nodes[name].uid);
+    *world.nodes.get_mut(name).unwrap() = NodeFacts { uid, ..node_facts() };
 }
 
 fn node_facts() -> NodeFacts {
