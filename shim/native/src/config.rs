@@ -10,14 +10,37 @@ use oci_spec::runtime::{LinuxNamespaceType, LinuxSeccompArg, LinuxSeccompArgBuil
 use crate::container::Processes;
 use crate::error::NativeError;
 
+mod cgroups;
+mod root;
+
 /// Where a program finds its terminal by name.
 const CONSOLE: &str = "/dev/console";
+/// The mounts that this process sees.
+const MOUNTS: &str = "/proc/self/mountinfo";
 
 /// Reads the configuration of the bundle `bundle`.
 pub(crate) fn read(bundle: &Path) -> Result<Spec, NativeError> {
     let path = bundle.join("config.json");
     let bytes = std::fs::read(&path).map_err(|source| NativeError::State { action: "read", path: path.clone(), source })?;
     serde_json::from_slice(&bytes).map_err(|error| NativeError::Config { path, reason: error.to_string() })
+}
+
+/// Prepares the container's configuration for libcontainer: [`adapt`] and what needs a look at this machine.
+///
+/// # Errors
+/// When the configuration cannot be used, or the root file system must not be.
+pub(crate) fn prepare(spec: &mut Spec, bundle: &Path, console: Option<&Path>, processes: Processes) -> Result<(), NativeError> {
+    adapt(spec, bundle, console, processes, is_own_pid_namespace)?;
+    root::check(spec)?;
+    let cgroup = spec.linux().as_ref().and_then(|linux| linux.cgroups_path().clone());
+    let Some(cgroup) = cgroup.filter(|_| has_cgroup_mount(spec)) else { return Ok(()) };
+    let mounts = std::fs::read_to_string(MOUNTS);
+    let mounts = mounts.map_err(|source| NativeError::State { action: "read", path: MOUNTS.into(), source })?;
+    cgroups::replace(spec, &cgroup, &cgroups::hierarchies(&mounts)).map_err(|error| builder_failed(bundle, &error))
+}
+
+fn has_cgroup_mount(spec: &Spec) -> bool {
+    spec.mounts().iter().flatten().any(|mount| mount.typ().as_deref() == Some("cgroup"))
 }
 
 /// What the configuration becomes:
@@ -30,7 +53,7 @@ pub(crate) fn read(bundle: &Path) -> Result<Spec, NativeError> {
 /// - the filter of system calls has the two values of a masked comparison the other way round: libcontainer (0.7) takes
 ///   the mask for the value and the value for the mask. The usual profile's rule for `clone`, that it may make no
 ///   namespaces, would let every `clone` pass.
-pub(crate) fn adapt(
+fn adapt(
     spec: &mut Spec,
     bundle: &Path,
     console: Option<&Path>,
@@ -95,7 +118,7 @@ fn builder_failed(bundle: &Path, error: &OciSpecError) -> NativeError {
 }
 
 /// Whether `path` is the pid namespace that this process is in.
-pub(crate) fn is_own_pid_namespace(path: &Path) -> io::Result<bool> {
+fn is_own_pid_namespace(path: &Path) -> io::Result<bool> {
     let [theirs, ours] = [path.metadata()?, Path::new("/proc/self/ns/pid").metadata()?];
     Ok((theirs.dev(), theirs.ino()) == (ours.dev(), ours.ino()))
 }

@@ -111,16 +111,23 @@ pub fn create(new: NewContainer) -> Result<Container, NativeError> {
         Terminal::Yes => Some(config::terminal_path(&streams.descriptors[0])?),
         Terminal::No => None,
     };
-    config::adapt(&mut spec, &bundle, console.as_deref(), processes, config::is_own_pid_namespace)?;
+    config::prepare(&mut spec, &bundle, console.as_deref(), processes)?;
     if let Some(process) = spec.process() {
         streams.give_to(host_user(&spec, process));
     }
     let home = Home::of(&state);
     make_private(&home.0)?;
     let created = write_json(&home.config(), &spec).and_then(|()| {
-        let pid_file = home.0.join("pid");
-        let task =
-            Task::Create { id: id.clone(), bundle: home.0.clone(), root: home.root(), pid_file, systemd, terminal: streams.terminal };
+        let label = spec.process().as_ref().and_then(|process| process.selinux_label().clone());
+        let task = Task::Create {
+            id: id.clone(),
+            bundle: home.0.clone(),
+            root: home.root(),
+            pid_file: home.0.join("pid"),
+            systemd,
+            label,
+            terminal: streams.terminal,
+        };
         ask(&task, streams)
     });
     match created {

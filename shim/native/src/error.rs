@@ -49,6 +49,14 @@ pub enum NativeError {
         /// Why not.
         reason: String,
     },
+    /// The container's root file system, with its mounts, must not be used.
+    #[error("cannot use {} of the container's root file system: {reason}", path.display())]
+    Root {
+        /// A path of the container.
+        path: PathBuf,
+        /// What is wrong with it, and what to do.
+        reason: &'static str,
+    },
     /// There is no such program in the container, or it cannot be run.
     #[error(transparent)]
     Program(ProgramFault),

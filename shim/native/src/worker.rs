@@ -24,11 +24,14 @@ use crate::zygote::leave;
 
 mod confinement;
 mod executor;
+mod keyring;
+mod labels;
 mod program;
 mod recorder;
 mod tongue;
 
 use executor::Executor;
+use labels::Labels;
 use recorder::Recorder;
 use tongue::Tongue;
 
@@ -47,6 +50,8 @@ pub(crate) enum Task {
         pid_file: PathBuf,
         /// Whether systemd makes its cgroup.
         systemd: bool,
+        /// The SELinux label of its process.
+        label: Option<String>,
         /// Whether its streams are a terminal.
         terminal: Terminal,
     },
@@ -97,9 +102,13 @@ pub(crate) fn work(job: Job) -> ! {
     let Job { task, streams, link } = job;
     let home = getpgrp();
     let tongue = Arc::new(Tongue::new(link));
-    let result = match setpgid(None, None) {
+    let prepared = setpgid(None, None).map_err(|error| format!("cannot make a process group: {error}")).and_then(|()| {
+        // The quota of the user that the container gets is for its own keys: this one is root's.
+        keyring::enter_own().map_err(|error| format!("cannot make a keyring ({error}): see kernel.keys.root_maxkeys of the node"))
+    });
+    let result = match prepared {
         Ok(()) => tracing::subscriber::with_default(Recorder(Arc::clone(&tongue)), || attempt(&task, streams, &tongue)),
-        Err(error) => Err(format!("cannot make a process group: {error}")),
+        Err(error) => Err(error),
     };
     // Out of the group, so that the host can wait for all of it and still knows that its number is this process's. It
     // cannot fail: the zygote is in the group that is returned to.
@@ -116,8 +125,8 @@ fn attempt(task: &Task, streams: [OwnedFd; 3], tongue: &Arc<Tongue>) -> Result<u
 
 fn make(task: &Task, streams: [OwnedFd; 3], tongue: &Arc<Tongue>) -> Result<Pid, String> {
     match task {
-        Task::Create { id, bundle, root, pid_file, systemd, terminal } => {
-            let executor = Executor::of_a_container(Arc::clone(tongue), *terminal);
+        Task::Create { id, bundle, root, pid_file, systemd, label, terminal } => {
+            let executor = Executor::of_a_container(Arc::clone(tongue), *terminal, Labels::open(label.as_deref())?);
             let builder = builder(id, root, pid_file, streams, executor).map_err(told)?;
             let container = builder.as_init(bundle).as_sibling(true).with_systemd(*systemd).build().map_err(told)?;
             container.pid().and_then(|pid| Pid::from_raw(pid.as_raw())).ok_or_else(|| "it has no process".to_owned())
@@ -128,7 +137,8 @@ fn make(task: &Task, streams: [OwnedFd; 3], tongue: &Arc<Tongue>) -> Result<Pid,
             let (process, confinement) = confinement::of_exec(&spec, process);
             let adapted = path.with_extension("libcontainer.json");
             write_process(&adapted, &process)?;
-            let executor = Executor::of_an_exec(Arc::clone(tongue), *terminal, confinement);
+            let labels = Labels::open(process.selinux_label().as_deref())?;
+            let executor = Executor::of_an_exec(Arc::clone(tongue), *terminal, labels, confinement);
             let builder = builder(id, root, pid_file, streams, executor).map_err(told)?;
             let pid = builder.as_tenant().with_process(Some(adapted)).as_sibling(true).with_detach(true).build().map_err(told)?;
             Pid::from_raw(pid.as_raw()).ok_or_else(|| "it has no process".to_owned())

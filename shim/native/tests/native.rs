@@ -5,6 +5,8 @@
 mod bundle;
 #[path = "native/faults.rs"]
 mod faults;
+#[path = "native/hostile.rs"]
+mod hostile;
 #[path = "native/hosts.rs"]
 mod hosts;
 #[path = "native/life.rs"]
@@ -54,6 +56,15 @@ const TESTS: &[(&str, Test)] = &[
     ("a_worker_that_is_killed_at_any_moment_of_an_exec_harms_nothing_else", faults::exec_worker_killed_at_any_moment),
     ("a_root_that_is_missing_fails_creation", faults::missing_root),
     ("a_mount_that_fails_is_named", faults::missing_volume),
+    (
+        "root_with_a_link_in_place_of_dev_proc_or_sys_is_refused_and_nothing_is_made_on_the_node",
+        hostile::root_with_a_link_in_place_of_dev_proc_or_sys_is_refused_and_nothing_is_made_on_the_node,
+    ),
+    (
+        "selinux_label_of_an_exec_is_never_written_to_a_file_of_the_container",
+        hostile::selinux_label_of_an_exec_is_never_written_to_a_file_of_the_container,
+    ),
+    ("native_container_and_each_exec_have_keyrings_of_their_own", hostile::native_container_and_each_exec_have_keyrings_of_their_own),
     ("a_container_dies_with_its_host", hosts::dies_with_its_host),
     ("a_container_that_waits_for_its_start_dies_with_its_host", hosts::waiting_dies_with_its_host),
     ("the_zygote_holds_nothing_of_its_host", hosts::zygote_holds_nothing),

@@ -12,6 +12,8 @@ pub enum NamespaceMode {
     Container = 1,
     /// The node's.
     Node = 2,
+    /// That of another container.
+    Target = 3,
 }
 
 /// How many users a pod has that has its own, as kubelet gives it.
@@ -20,7 +22,8 @@ const USERS: u32 = 65536;
 /// A pod of this name, in the Kubernetes namespace `default`: `network` and `pid` say whose namespaces it has, `cgroup` is its parent.
 pub fn pod(name: &str, network: NamespaceMode, pid: NamespaceMode, cgroup: &str) -> PodConfig {
     let metadata = PodMetadata { name: name.to_owned(), uid: name.to_owned(), namespace: "default".to_owned() };
-    let options = NamespaceOptions { network: network.into(), pid: pid.into(), ipc: NamespaceMode::Pod.into(), users: None };
+    let options =
+        NamespaceOptions { network: network.into(), pid: pid.into(), ipc: NamespaceMode::Pod.into(), target: String::new(), users: None };
     // A pod on the node's network has the node's name.
     let hostname = if network == NamespaceMode::Node { String::new() } else { name.to_owned() };
     let security_context = Some(PodSecurity { namespace_options: Some(options) });
@@ -74,7 +77,7 @@ impl PodConfig {
             mounts: Vec::new(),
             linux: Some(LinuxContainer {
                 resources: None,
-                security_context: Some(ContainerSecurity { namespace_options: options, run_as_user: None }),
+                security_context: Some(ContainerSecurity { capabilities: None, namespace_options: options, run_as_user: None }),
             }),
         }
     }
@@ -125,6 +128,8 @@ struct NamespaceOptions {
     pid: i32,
     #[prost(enumeration = "NamespaceMode", tag = "3")]
     ipc: i32,
+    #[prost(string, tag = "4")]
+    target: String,
     #[prost(message, optional, tag = "5")]
     users: Option<UserNamespace>,
 }
@@ -175,7 +180,7 @@ impl ContainerConfig {
     /// Run by this user, in the pod's counting.
     #[must_use]
     pub fn run_as(mut self, user: i64) -> Self {
-        self.linux.get_or_insert_default().security_context.get_or_insert_default().run_as_user = Some(user);
+        self.security().run_as_user = Some(user);
         self
     }
 
@@ -192,6 +197,33 @@ impl ContainerConfig {
         let (container_path, host_path) = (at.to_owned(), folder.to_owned());
         self.mounts.push(Mount { container_path, host_path, readonly: true, recursive_read_only: true, ..Mount::default() });
         self
+    }
+
+    /// In the pid namespace of the container `target`, as a debugging container is.
+    #[must_use]
+    pub fn among_processes_of(mut self, target: &str) -> Self {
+        let options = self.security().namespace_options.get_or_insert_default();
+        options.pid = NamespaceMode::Target.into();
+        target.clone_into(&mut options.target);
+        self
+    }
+
+    /// With a capability more: `SYS_PTRACE`.
+    #[must_use]
+    pub fn with_capability(mut self, name: &str) -> Self {
+        self.security().capabilities.get_or_insert_default().added.push(name.to_owned());
+        self
+    }
+
+    /// Without any capability.
+    #[must_use]
+    pub fn without_capabilities(mut self) -> Self {
+        self.security().capabilities.get_or_insert_default().dropped.push("ALL".to_owned());
+        self
+    }
+
+    fn security(&mut self) -> &mut ContainerSecurity {
+        self.linux.get_or_insert_default().security_context.get_or_insert_default()
     }
 
     /// With a folder of the node's, whose files belong to the users of `pod`, as kubelet mounts volumes.
@@ -253,7 +285,17 @@ pub struct Resources {
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
+struct Capabilities {
+    #[prost(string, repeated, tag = "1")]
+    added: Vec<String>,
+    #[prost(string, repeated, tag = "2")]
+    dropped: Vec<String>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
 struct ContainerSecurity {
+    #[prost(message, optional, tag = "1")]
+    capabilities: Option<Capabilities>,
     #[prost(message, optional, tag = "3")]
     namespace_options: Option<NamespaceOptions>,
     #[prost(message, optional, tag = "5")]

@@ -11,6 +11,7 @@
 #include <sys/ioctl.h>
 #include <sys/ptrace.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/sysmacros.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -146,6 +147,29 @@ static int processes_command(void) {
     return 0;
 }
 
+// The number of its keyring, which keyctl(2) tells by the keyring's special number.
+static int keyring_command(void) {
+    const long get_keyring_id = 0, of_process = -3;
+    long id = syscall(SYS_keyctl, get_keyring_id, of_process, 0);
+    if (id < 0) return perror("keyctl"), 1;
+    return printf("%ld\n", id) < 0;
+}
+
+// The names in a folder.
+static int list_command(const char *path) {
+    DIR *folder = opendir(path);
+    if (folder == NULL) return perror(path), 1;
+    for (struct dirent *entry; (entry = readdir(folder)) != NULL;) puts(entry->d_name);
+    return 0;
+}
+
+// Writes a text to a file that is there.
+static int write_command(const char *path, const char *text) {
+    int fd = open(path, O_WRONLY);
+    if (fd < 0 || write(fd, text, strlen(text)) < 0) return perror(path), 1;
+    return 0;
+}
+
 // A child beside this process; it survives SIGTERM, and both stay until they are ended.
 static _Noreturn void family_command(void) {
     if (fork() == 0) {
@@ -193,11 +217,14 @@ int main(int argc, char **argv) {
     if (strcmp(command, "device") == 0 && argc == 3) return device_command(argv[2]);
     if (strcmp(command, "stop") == 0) stop_command();
     if (strcmp(command, "attach") == 0 && argc == 3) return attach_command(argv[2]);
+    if (strcmp(command, "list") == 0 && argc == 3) return list_command(argv[2]);
+    if (strcmp(command, "write") == 0 && argc == 4) return write_command(argv[2], argv[3]);
+    if (strcmp(command, "keyring") == 0) return keyring_command();
     if (strcmp(command, "processes") == 0) return processes_command();
     if (strcmp(command, "family") == 0) family_command();
     if (strcmp(command, "count") == 0) count_command();
     if (strcmp(command, "size") == 0) return size_command();
-    fputs("usage: native env|args|sleep|exit N|tick|read PATH|open PATH|device PATH|stop|attach PATH\n"
-          "              |processes|family|count|size\n", stderr);
+    fputs("usage: native env|args|sleep|exit N|tick|read PATH|list PATH|write PATH TEXT|open PATH|device PATH|stop|attach PATH\n"
+          "              |keyring|processes|family|count|size\n", stderr);
     return 2;
 }

@@ -19,6 +19,7 @@ use oci_spec::runtime::{Process, Spec};
 use rustix::process::{Signal, ioctl_tiocsctty, set_parent_process_death_signal};
 
 use super::confinement::Confinement;
+use super::labels::Labels;
 use super::program::{Program, environment};
 use super::tongue::Tongue;
 use crate::error::ProgramFault;
@@ -26,8 +27,6 @@ use crate::link::Message;
 use crate::stdio::Terminal;
 use crate::zygote::leave;
 
-/// Where the kernel takes the label of the next program that this thread executes (proc(5)).
-const EXEC_LABEL: &str = "/proc/thread-self/attr/exec";
 /// The exit code of a program that the kernel refuses to execute, as a shell has it.
 const NOT_EXECUTABLE: i32 = 126;
 
@@ -39,6 +38,7 @@ struct Parts {
     kind: Kind,
     tongue: Arc<Tongue>,
     terminal: Terminal,
+    labels: RefCell<Labels>,
     program: RefCell<Option<Program>>,
     environment: RefCell<HashMap<String, String>>,
 }
@@ -51,22 +51,23 @@ enum Kind {
 }
 
 impl Executor {
-    pub(super) fn of_a_container(tongue: Arc<Tongue>, terminal: Terminal) -> Self {
-        Self::new(Kind::First, tongue, terminal)
+    pub(super) fn of_a_container(tongue: Arc<Tongue>, terminal: Terminal, labels: Labels) -> Self {
+        Self::new(Kind::First, tongue, terminal, labels)
     }
 
-    pub(super) fn of_an_exec(tongue: Arc<Tongue>, terminal: Terminal, confinement: Option<Confinement>) -> Self {
-        Self::new(Kind::Exec(confinement.map(Box::new)), tongue, terminal)
+    pub(super) fn of_an_exec(tongue: Arc<Tongue>, terminal: Terminal, labels: Labels, confinement: Option<Confinement>) -> Self {
+        Self::new(Kind::Exec(confinement.map(Box::new)), tongue, terminal, labels)
     }
 
-    fn new(kind: Kind, tongue: Arc<Tongue>, terminal: Terminal) -> Self {
-        Self(Rc::new(Parts { kind, tongue, terminal, program: RefCell::default(), environment: RefCell::default() }))
+    fn new(kind: Kind, tongue: Arc<Tongue>, terminal: Terminal, labels: Labels) -> Self {
+        let labels = RefCell::new(labels);
+        Self(Rc::new(Parts { kind, tongue, terminal, labels, program: RefCell::default(), environment: RefCell::default() }))
     }
 }
 
 impl LibcontainerExecutor for Executor {
     fn validate(&self, spec: &Spec) -> Result<(), ExecutorValidationError> {
-        let Parts { kind, tongue, terminal, program, .. } = self.0.as_ref();
+        let Parts { kind, tongue, terminal, labels, program, .. } = self.0.as_ref();
         let invalid = |reason: String| ExecutorValidationError::ArgValidationError(reason);
         let refuse = |fault: ProgramFault| {
             tongue.say(&Message::Refused(fault.clone()));
@@ -74,7 +75,7 @@ impl LibcontainerExecutor for Executor {
         };
         let found = process_of(spec).and_then(Program::find).map_err(refuse)?;
         program.replace(Some(found));
-        process_of(spec).and_then(label).map_err(refuse)?;
+        labels.take().set().map_err(refuse)?;
         if *terminal == Terminal::Yes {
             // libcontainer has called setsid(2) in this process, so it may take a terminal.
             ioctl_tiocsctty(io::stdin()).map_err(|error| invalid(format!("cannot take the terminal: {error}")))?;
@@ -137,15 +138,6 @@ impl Executor {
 
 fn process_of(spec: &Spec) -> Result<&Process, ProgramFault> {
     spec.process().as_ref().ok_or_else(|| ProgramFault::NotFound("the container has no process to run".to_owned()))
-}
-
-/// Has the kernel give the program its SELinux label, which libcontainer (0.7) does not.
-fn label(process: &Process) -> Result<(), ProgramFault> {
-    match process.selinux_label().as_deref() {
-        None | Some("") => Ok(()),
-        Some(label) => std::fs::write(EXEC_LABEL, label)
-            .map_err(|error| ProgramFault::NotConfinable(format!("cannot give the process the SELinux label {label:?}: {error}"))),
-    }
 }
 
 fn execute(file: &CString, arguments: &[CString], environment: &[CString]) -> Errno {
