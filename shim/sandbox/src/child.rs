@@ -108,6 +108,8 @@ fn finish<P, R>(control: OwnedFd, program: P, prepare: fn(P) -> Result<R, String
 fn await_orders<O: DeserializeOwned>(control: &OwnedFd) -> Result<O, Failure> {
     die_with_host()?;
     kernel::close_all_but(control.as_fd()).step(|| "close the zygote's descriptors")?;
+    // As root of the node: the quota of the user that the container gets is for that user's own keys.
+    kernel::enter_own_keyring().step(|| "make a keyring (see kernel.keys.root_maxkeys of the node)")?;
     // Before the orders take memory, which counts where the process is then.
     let tasks = Message::receive(control, LONGEST_ORDERS).step(|| "receive the cgroup's files")?.into_descriptors();
     for file in &tasks {

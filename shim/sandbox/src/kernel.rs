@@ -169,8 +169,30 @@ pub(crate) fn tid_address() -> Option<u64> {
     (result == 0 && address != 0).then_some(address)
 }
 
+/// Gives the process a new keyring. It has no name by which another process could join it, and root of another
+/// container cannot read it. A kernel without keys has none to keep from the container.
+pub(crate) fn enter_own_keyring() -> io::Result<()> {
+    /// Operations of keyctl(2).
+    const JOIN_KEYRING: libc::c_long = 1;
+    const SETPERM: libc::c_long = 5;
+    /// Everything for processes that possess a keyring, nothing for others of the same user (keyrings(7)).
+    const POSSESSOR_ALONE: libc::c_long = 0x3f00_0000;
+
+    let keyctl = |operation: libc::c_long, first: libc::c_long, second: libc::c_long| {
+        #[expect(unsafe_code, reason = "no library offers keyctl(2) to safe code")]
+        // SAFETY: the two operations take numbers, and a name which is null here. They change credentials of this process's
+        // one thread and keys of the kernel, and no memory.
+        let result = unsafe { libc::syscall(libc::SYS_keyctl, operation, first, second) };
+        if result == -1 { Err(io::Error::last_os_error()) } else { Ok(result) }
+    };
+    match keyctl(JOIN_KEYRING, 0, 0) {
+        Err(error) if error.raw_os_error() == Some(libc::ENOSYS) => Ok(()),
+        joined => keyctl(SETPERM, joined?, POSSESSOR_ALONE).map(drop),
+    }
+}
+
 /// Ends the process at once: nothing is flushed, nothing that was registered for the end is run.
-pub(crate) fn exit(code: u8) -> ! {
+pub fn exit(code: u8) -> ! {
     #[expect(unsafe_code, reason = "the standard library's exit would run what the host registered before the fork")]
     // SAFETY: _exit touches no memory.
     unsafe {
