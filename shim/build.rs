@@ -13,6 +13,8 @@ fn main() {
     println!("cargo::rerun-if-env-changed=WASMEDGE_RUN_DIR");
     // The engine asks for versions of the C library that the linking machine's does not have.
     link("--allow-shlib-undefined");
+    // The engine is to find ours (src/engine/wasmedge/stack.rs).
+    link("--export-dynamic-symbol=_Znwm");
     let (Some(loader), Some(run)) = (path("WASMEDGE_LOADER"), path("WASMEDGE_RUN_DIR")) else {
         return;
     };

@@ -34,8 +34,9 @@ pub trait Engine {
     fn prepare(guest: &[u8], function: &str, wasi: &WasiContext) -> Result<Self::Prepared, NotRunnable>;
 
     /// Runs the guest to its end. `instantiated` is called in between, when nothing is held any more of what only making
-    /// the instance took.
-    fn run(prepared: Self::Prepared, instantiated: impl FnOnce()) -> Outcome;
+    /// the instance took. The guest's call stack is bounded: exhausting it is [`Outcome::stack_exhausted`]. An engine that
+    /// cannot return from there calls `end` with the outcome, which ends the process.
+    fn run(prepared: Self::Prepared, instantiated: impl FnOnce(), end: impl FnOnce(Outcome) + Send + 'static) -> Outcome;
 }
 
 /// Why a guest cannot run.

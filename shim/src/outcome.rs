@@ -21,6 +21,11 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// The trap of a guest whose calls are nested deeper than `limit` allows, whichever engine runs it.
+    pub fn stack_exhausted(limit: &str) -> Self {
+        Self::Trapped(format!("call stack exhausted: the limit is {limit}; look for a recursion that does not end"))
+    }
+
     /// The exit code of the container's process.
     pub fn exit_code(&self) -> u8 {
         match self {
@@ -66,7 +71,11 @@ pub const TABLE: &[Row] = &[
         when: "the engine could not link or start the guest, or the kernel could not execute a native program",
         see: "the container's log; most such guests are refused at Create already",
     },
-    Row { code: "134", when: "the guest trapped (128 + SIGABRT)", see: "the container's log says which trap" },
+    Row {
+        code: "134",
+        when: "the guest trapped (128 + SIGABRT), or its calls were nested too deep (`call stack exhausted`)",
+        see: "the container's log says which trap",
+    },
     Row {
         code: "137",
         when: "SIGKILL, sent by Kubernetes after the grace period or by the kernel when memory ran out; also given when the host was lost",
@@ -89,6 +98,7 @@ mod tests {
             (Outcome::Exited(256), 255),
             (Outcome::Exited(u32::MAX), 255),
             (Outcome::Trapped("unreachable".to_owned()), 134),
+            (Outcome::stack_exhausted("7 calls"), 134),
             (Outcome::NotRunnable("import".to_owned()), 126),
         ] {
             assert_eq!(outcome.exit_code(), code, "{outcome}");

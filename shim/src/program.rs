@@ -72,15 +72,23 @@ impl<E: Engine> Workload for Program<E> {
         ready.digest.clone()
     }
 
-    #[expect(clippy::print_stderr, reason = "standard error is the container's, the only place where its user looks")]
     fn run(ready: Ready<E>) -> u8 {
+        let Ready { prepared, origin, digest: _ } = ready;
+        let name = origin.clone();
+        let end = move |outcome: Outcome| guest_sandbox::exit(report(&name, &outcome));
         // Half of what the guest's code took, which the container would hold as long as the guest runs.
-        let outcome = E::run(ready.prepared, guest_sandbox::trim_memory);
-        if !matches!(outcome, Outcome::Exited(_)) {
-            eprintln!("{}: {outcome}", ready.origin);
-        }
-        outcome.exit_code()
+        let outcome = E::run(prepared, guest_sandbox::trim_memory, end);
+        report(&origin, &outcome)
     }
+}
+
+/// Tells the container's user of an outcome that the guest has not chosen; the exit code.
+#[expect(clippy::print_stderr, reason = "standard error is the container's, the only place where its user looks")]
+fn report(origin: &str, outcome: &Outcome) -> u8 {
+    if !matches!(outcome, Outcome::Exited(_)) {
+        eprintln!("{origin}: {outcome}");
+    }
+    outcome.exit_code()
 }
 
 fn binary(form: Form, bytes: Vec<u8>) -> Result<Vec<u8>, NotRunnable> {

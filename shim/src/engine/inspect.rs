@@ -15,6 +15,7 @@ pub struct Shape {
     imports: Vec<(String, String)>,
     /// Exported functions with the number of their parameters.
     functions: Vec<(String, usize)>,
+    has_start: bool,
 }
 
 impl Shape {
@@ -64,7 +65,8 @@ impl Shape {
                         }
                     }
                 }
-                // Exports come before the code (core specification, "Modules"): a large guest is not read further.
+                Payload::StartSection { .. } => shape.has_start = true,
+                // Exports and the start come before the code (core specification, "Modules"): a large guest is not read further.
                 Payload::CodeSectionStart { .. } => break,
                 _ => {}
             }
@@ -100,6 +102,11 @@ impl Shape {
                 Err(NotRunnable::NoFunction { function: function.to_owned(), exports: listed(&names), hint })
             }
         }
+    }
+
+    /// Whether the module has a start function, which runs as soon as there is an instance.
+    pub fn has_start(&self) -> bool {
+        self.has_start
     }
 
     /// Whether the guest wants `_initialize` called before any other function (WASI reactor).

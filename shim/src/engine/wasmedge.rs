@@ -1,4 +1,4 @@
-//! WasmEdge behind [`Engine`]. The only file that calls into libwasmedge.
+//! WasmEdge behind [`Engine`]. The only file that calls into libwasmedge; what that calls is in `wasmedge/stack.rs`.
 #![expect(unsafe_code, reason = "the SDK wraps neither the library's version nor its log")]
 
 use std::collections::{BTreeSet, HashMap};
@@ -15,6 +15,8 @@ use super::inspect::Shape;
 use super::{Engine, NotRunnable};
 use crate::outcome::Outcome;
 use crate::wasi::WasiContext;
+
+mod stack;
 
 /// The module that WASI preview 1 guests import from.
 const WASI: &str = "wasi_snapshot_preview1";
@@ -39,6 +41,8 @@ pub struct Prepared {
     config: Config,
     module: Module,
     wasi: WasiModule,
+    /// Whether making an instance runs code of the guest.
+    starts: bool,
     /// Functions to call, in this order.
     calls: Vec<String>,
 }
@@ -60,7 +64,7 @@ impl Engine for WasmEdge {
         // allocator: pages that all guests then share.
         let nothing = WasiContext { args: Vec::new(), env: Vec::new(), preopens: Vec::new() };
         if let Ok(prepared) = Self::prepare(EMPTY, "_start", &nothing) {
-            let _ = Self::run(prepared, || {});
+            let _ = Self::run(prepared, || {}, |_| {});
         }
         // None: each guest's process makes its own, and says why not.
         let ready_made = WasiModule::create(None, None, None).ok();
@@ -79,12 +83,14 @@ impl Engine for WasmEdge {
         let config = config()?;
         let module = Module::from_bytes(Some(&config), guest).map_err(|error| not_loaded(guest, reason(&error), limit()))?;
         let initialize = (shape.is_reactor() && function != "_initialize").then(|| "_initialize".to_owned());
-        Ok(Prepared { config, module, wasi, calls: initialize.into_iter().chain([function.to_owned()]).collect() })
+        let starts = shape.has_start();
+        Ok(Prepared { config, module, wasi, starts, calls: initialize.into_iter().chain([function.to_owned()]).collect() })
     }
 
-    fn run(prepared: Prepared, instantiated: impl FnOnce()) -> Outcome {
-        let Prepared { config, module, mut wasi, calls } = prepared;
-        let result = call(&config, module, &mut wasi, &calls, instantiated);
+    fn run(prepared: Prepared, instantiated: impl FnOnce(), end: impl FnOnce(Outcome) + Send + 'static) -> Outcome {
+        let Prepared { config, module, mut wasi, starts, calls } = prepared;
+        stack::on_exhaustion(end);
+        let result = call(&config, module, &mut wasi, (starts, &calls), instantiated);
         match result {
             Ok(()) => Outcome::Exited(wasi.exit_code()),
             Err(error) => {
@@ -102,19 +108,25 @@ fn call(
     config: &Config,
     module: Module,
     wasi: &mut WasiModule,
-    calls: &[String],
+    (starts, calls): (bool, &[String]),
     instantiated: impl FnOnce(),
 ) -> Result<(), Box<WasmEdgeError>> {
     let mut instances = HashMap::new();
     instances.insert(WASI.to_owned(), wasi.as_mut());
     let mut vm = Vm::new(Store::new(Some(config), instances)?);
     // The instance has copies of the module's code, and the module ends here.
-    vm.register_module(None, module)?;
-    instantiated();
-    for function in calls {
-        vm.run_func(None, function, params!())?;
+    if starts {
+        stack::bounded_at_start(|| vm.register_module(None, module))?;
+    } else {
+        vm.register_module(None, module)?;
     }
-    Ok(())
+    instantiated();
+    stack::bounded(|| {
+        for function in calls {
+            vm.run_func(None, function, params!())?;
+        }
+        Ok(())
+    })
 }
 
 fn config() -> Result<Config, NotRunnable> {

@@ -15,6 +15,8 @@ pub const HELLO_WITH_NATIVE_SECTION: Guest = Guest::text("hello_with_native_sect
 pub const EXIT_42: Guest = Guest::text("exit_42", include_str!("../wat/exit_42.wat"));
 /// Traps on `unreachable`.
 pub const TRAP: Guest = Guest::text("trap", include_str!("../wat/trap.wat"));
+/// Calls itself without end.
+pub const RECURSE: Guest = Guest::text("recurse", include_str!("../wat/recurse.wat"));
 /// `_start` prints "start", the other exported function, `greet`, prints "greet".
 pub const FUNCTION: Guest = Guest::text("function", include_str!("../wat/function.wat"));
 /// Imports `nowhere.nothing`.
@@ -40,6 +42,7 @@ pub const ALL: &[Guest] = &[
     HELLO_WITH_NATIVE_SECTION,
     EXIT_42,
     TRAP,
+    RECURSE,
     FUNCTION,
     UNKNOWN_IMPORT,
     REACTOR,

@@ -22,7 +22,12 @@ fn prepare(text: &str, function: &str) -> Result<Prepared, NotRunnable> {
 }
 
 fn run(text: &str, function: &str) -> Outcome {
-    WasmEdge::run(prepare(text, function).unwrap(), || {})
+    WasmEdge::run(prepare(text, function).unwrap(), || {}, unexpected)
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "the engine gives it away")]
+fn unexpected(outcome: Outcome) {
+    unreachable!("the process would have ended: {outcome}")
 }
 
 const EXIT: &str = r#"(import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))"#;
@@ -68,5 +73,20 @@ fn native_code_within_a_guest_is_not_loaded() {
     let mut module = wat::parse_str(format!(r#"(module {EXIT} (func (export "_start") (call $exit (i32.const 5))))"#)).unwrap();
     // A custom section named `wasmedge`, where a compiled guest carries machine code; this one is no code at all.
     module.extend_from_slice(b"\0\x0d\x08wasmedgejunk");
-    assert_eq!(WasmEdge::run(WasmEdge::prepare(&module, START, &context()).unwrap(), || {}), Outcome::Exited(5));
+    assert_eq!(WasmEdge::run(WasmEdge::prepare(&module, START, &context()).unwrap(), || {}, unexpected), Outcome::Exited(5));
+}
+
+#[test]
+fn guest_that_calls_fifty_thousand_deep_ends_well() {
+    let _alone = alone();
+    // Each frame holds a parameter, twelve locals and an operand.
+    let deep = format!(
+        r#"(module {EXIT}
+            (func $deep (param i32) (result i32) (local i64 i64 i64 i64 i64 i64 i64 i64 i64 i64 i64 i64)
+                (if (result i32) (local.get 0)
+                    (then (i32.add (i32.const 1) (call $deep (i32.sub (local.get 0) (i32.const 1)))))
+                    (else (i32.const 0))))
+            (func (export "_start") (call $exit (i32.sub (call $deep (i32.const 50000)) (i32.const 49950)))))"#
+    );
+    assert_eq!(run(&deep, START), Outcome::Exited(50));
 }
