@@ -5,7 +5,7 @@
 //! [`same_config`], [`refusals`], [`life`], [`pod`], [`shim`]; the Task service, in [`exec`], [`exec_attacks`],
 //! [`verbs`], [`races`], [`signals`], [`terminal`]; [`processes`], and what happens when one is
 //! lost or has no room, in [`faults`], [`descriptors`] and [`launcher`]; pods of CRI in [`pods`], with [`volumes`], when a part of them is
-//! lost in [`pod_faults`], with users of their own in [`pod_users`], with hosts of their own in [`grouping`]; restarts of more
+//! lost in [`pod_faults`], with users of their own in [`pod_users`], debugged in [`debug`], with guests that memory cannot hold in [`memory`], with hosts of their own in [`grouping`]; restarts of more
 //! containerds in [`versions`]; many containers in [`endurance`]; and [`ground`] for what the tests themselves stand on.
 //!
 //! They ask containerd through `ctr`, and where that cannot ask or does not tell, through its own services ([`grpc`]:
@@ -82,6 +82,10 @@ mod pod_faults;
 mod pod_users;
 #[path = "node/installed.rs"]
 mod installed;
+#[path = "node/debug.rs"]
+mod debug;
+#[path = "node/memory.rs"]
+mod memory;
 #[path = "node/grouping.rs"]
 mod grouping;
 #[path = "node/launcher.rs"]
@@ -122,6 +126,8 @@ const THEMES: &[&[Test]] = &[
     pod_faults::TESTS,
     pod_users::TESTS,
     installed::TESTS,
+    debug::TESTS,
+    memory::TESTS,
     grouping::TESTS,
     launcher::TESTS,
     versions::TESTS,
