@@ -10,7 +10,7 @@ use pod_sandbox::files::{Completed, PodFiles};
 
 use crate::error::CreateError;
 use crate::guest::Command;
-use crate::paths::{GuestPath, HostPath};
+use crate::paths::HostPath;
 
 /// The file in a bundle that holds the OCI spec.
 pub(crate) const CONFIG: &str = "config.json";
@@ -150,25 +150,9 @@ impl Bundle {
         Some(format!("{}/{}", self.annotation(POD_NAMESPACE)?, self.annotation(POD_NAME)?))
     }
 
-    /// The folder or file on the node that a bind mount shows at or above `path`, and the rest of the path below it.
-    /// The last such mount of the spec wins, as it lies on top.
-    pub fn bind_mount_over(&self, path: &GuestPath) -> Option<(HostPath, PathBuf)> {
-        self.mounts().iter().rev().find_map(|mount| {
-            let destination = GuestPath::resolve(Path::new("/"), mount.destination());
-            let rest = path.below(&destination)?;
-            let source = mount.source().as_ref().filter(|_| is_bind(mount))?;
-            Some((HostPath::new(source), rest.to_owned()))
-        })
-    }
-
     fn annotation(&self, name: &str) -> Option<&str> {
         self.spec.annotations().as_ref()?.get(name).map(String::as_str)
     }
-}
-
-fn is_bind(mount: &Mount) -> bool {
-    let named = |name: &str| mount.options().iter().flatten().any(|option| option == name);
-    mount.typ().as_deref() == Some("bind") || named("bind") || named("rbind")
 }
 
 #[cfg(test)]
@@ -177,10 +161,6 @@ mod tests {
 
     fn bundle(json: &str) -> Bundle {
         Bundle::new("/bundle", serde_json::from_str(json).unwrap())
-    }
-
-    fn guest(path: &str) -> GuestPath {
-        GuestPath::resolve(Path::new("/"), Path::new(path))
     }
 
     #[test]
@@ -204,21 +184,5 @@ mod tests {
         assert_eq!(bundle(r#"{"ociVersion":"1.0.2"}"#).role(), Role::Container);
         let annotated = bundle(r#"{"ociVersion":"1.0.2","annotations":{"io.kubernetes.cri.container-type":"sandbox"}}"#);
         assert_eq!(annotated.role(), Role::Sandbox);
-    }
-
-    #[test]
-    fn a_path_below_a_bind_mount_is_found_on_the_node_and_the_last_mount_wins() {
-        let bundle = bundle(
-            r#"{"ociVersion":"1.0.2","mounts":[
-                {"destination":"/data","type":"bind","source":"/first"},
-                {"destination":"/data/inner","type":"none","options":["rbind"],"source":"/second"},
-                {"destination":"/scratch","type":"tmpfs","source":"tmpfs"}]}"#,
-        );
-        let over = |path: &str| bundle.bind_mount_over(&guest(path));
-        assert_eq!(over("/data/app.wasm"), Some((HostPath::new("/first"), PathBuf::from("app.wasm"))));
-        assert_eq!(over("/data/inner/app.wasm"), Some((HostPath::new("/second"), PathBuf::from("app.wasm"))));
-        assert_eq!(over("/data"), Some((HostPath::new("/first"), PathBuf::new())));
-        assert_eq!(over("/scratch/app.wasm"), None);
-        assert_eq!(over("/app.wasm"), None);
     }
 }

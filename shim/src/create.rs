@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! bundle ─► record ─► sandbox container: cgroup, a thread that holds the pod's namespaces
-//!                 └─► other: Wasm layer of the image ─────────────────────────────────┐
-//!                            root, its file, and unless that is a Linux program:      ├► workload
+//!                 └─► other: Wasm layer of the image, or else a look-up of the file ──┐
+//!                            root, and if it is expected to be a guest:               ├► workload
 //!                            plan, cgroup, a process that waits ──────────────────────┘     │
 //!                     guest:  streams, the process does what was planned ◄──────────────────┤
 //!                     native: root mounted, streams, libcontainer        ◄──────────────────┘
@@ -15,7 +15,7 @@
 //! what came before it is taken back, and the record goes last.
 
 use std::ops::Deref;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex};
 
 use container_cgroup::{Cgroup, Driver};
@@ -29,14 +29,15 @@ use pod_sandbox::files::PodFiles;
 use pod_sandbox::{NewPod, PodError};
 use shim_protocol::options::{CgroupDriver, RuntimeOptions};
 use shim_protocol::record::Record;
-use tokio::sync::oneshot;
 
 use crate::bundle::{Bundle, Role};
 use crate::engine::Wasm;
 use crate::error::CreateError;
-use crate::guest::image::{ImageError, Layer, wasm_layer};
-use crate::guest::rootfs::Root;
-use crate::guest::{self, Guest, Workload};
+use crate::guest::hints::{Hint, Key};
+use crate::guest::image::wasm_layer;
+use crate::guest::lookup::{self, Owner};
+use crate::guest::rootfs::planned;
+use crate::guest::{self, Entrypoint, Guest, Workload};
 use crate::host::Host;
 use crate::mounted;
 use crate::process::{self, Process};
@@ -126,21 +127,28 @@ fn pod(host: &Arc<Host>, bundle: &Bundle, new: NewTask) -> Result<Task, CreateEr
 }
 
 async fn container(host: &Arc<Host>, bundle: Bundle, new: NewTask) -> Result<Task, CreateError> {
-    let (id, (tell, layer)) = (new.id.clone(), oneshot::channel());
-    let asked = async {
-        // Nobody listens if the root could not be mounted.
-        let _ = tell.send(wasm_layer(&id, &host.store, &host.kept).await);
+    let (id, bundle) = (new.id.clone(), Arc::new(bundle));
+    let of_begin = Arc::clone(&bundle);
+    let key = Key::of(&new.rootfs, bundle.command());
+    let hint = host.hints.get(key.as_ref(), bundle.command());
+    let begun = async {
+        let begun = blocking(host, move |host| begin(host, &of_begin, new, hint)).await?;
+        let early = if hint.looks_up_early() { Some(of_file(host, &bundle, &begun).await) } else { None };
+        Ok::<_, CreateError>((begun, early))
     };
-    let built = blocking(host, move |host| {
-        let layer = || layer.blocking_recv().map_err(|_| CreateError::Panicked("it asked containerd for an image".to_owned()));
-        build(host, bundle, new, layer)
-    });
-    tokio::pin!(built);
-    let built = tokio::select! {
-        built = &mut built => built,
-        () = asked => built.await,
+    let (begun, layer) = tokio::join!(begun, wasm_layer(&id, &host.store, &host.kept));
+    let (begun, early) = begun?;
+    let workload = match (layer, early) {
+        (Ok(Some(layer)), _) => guest::of_layer(bundle.command(), &layer).map_err(CreateError::from),
+        (Ok(None), Some(early)) => early,
+        (Ok(None), None) => of_file(host, &bundle, &begun).await,
+        (Err(error), _) => Err(error.into()),
     };
-    let (pending, guest) = match built? {
+    if let Ok(workload) = &workload {
+        host.hints.put(key, workload);
+    }
+    // An error goes there too: taking back what was begun blocks.
+    let (pending, guest) = match blocking(host, move |host| finish(host, bundle, begun, workload)).await? {
         Built::Native(task) => return Ok(*task),
         Built::Guest(pending, guest) => (pending, guest),
     };
@@ -159,7 +167,7 @@ enum Built {
 
 /// A guest's container, but for its process.
 struct GuestContainer {
-    bundle: Bundle,
+    bundle: Arc<Bundle>,
     new: NewTask,
     guest: Guest,
     cgroup: NewCgroup,
@@ -179,28 +187,41 @@ impl GuestContainer {
     }
 }
 
-/// Makes it; `layer` waits for what containerd says of the Wasm layer of its image, and is called as late as possible.
-fn build(
-    host: &Arc<Host>,
-    bundle: Bundle,
+/// A container whose workload is not known yet. All of it goes again when this is dropped.
+struct Begun {
     new: NewTask,
-    layer: impl FnOnce() -> Result<Result<Option<Arc<Layer>>, ImageError>, CreateError>,
-) -> Result<Built, CreateError> {
+    root: OwnedFd,
+    /// None unless it is expected to be a guest.
+    forked: Option<Result<Forked, CreateError>>,
+}
+
+/// Makes what does not depend on the workload, while containerd is asked for the image.
+fn begin(host: &Arc<Host>, bundle: &Bundle, new: NewTask, hint: Hint) -> Result<Begun, CreateError> {
     let users = Users::of(bundle.spec().linux().as_ref())?;
     let root = rootfs::mount(&new.rootfs, bundle.rootfs().as_path(), users.as_ref()).map_err(CreateError::Rootfs)?;
-    let in_root = guest::in_root(bundle.command(), &Root::Planned { bundle: &bundle, root: root.as_fd() });
-    // libcontainer makes the cgroup of a Linux program, and forks it.
-    let forked = match in_root {
-        Ok(Workload::Native) => None,
-        Ok(Workload::Wasm(_)) | Err(_) => Some(fork_guest(host, &bundle, &new)?),
-    };
+    let forked = hint.forks_early().then(|| fork_guest(host, bundle, &new));
+    Ok(Begun { new, root, forked })
+}
+
+/// Looks the entrypoint up in the container's files.
+async fn of_file(host: &Arc<Host>, bundle: &Bundle, begun: &Begun) -> Result<Workload, CreateError> {
+    let (command, id) = (bundle.command(), &begun.new.id);
+    let entrypoint = Entrypoint::parse(command.args)?;
+    let files = planned(bundle, begun.root.try_clone().map_err(CreateError::Descriptors)?);
+    let owner = Owner { container: id, pod: bundle.sandbox() };
+    Ok(guest::of_file(entrypoint.clone(), lookup::find(host, owner, files, command, &entrypoint.path).await??)?)
+}
+
+fn finish(host: &Arc<Host>, bundle: Arc<Bundle>, begun: Begun, workload: Result<Workload, CreateError>) -> Result<Built, CreateError> {
+    let Begun { new, root, forked } = begun;
     let sandbox = bundle.sandbox().and_then(|sandbox| host.task(sandbox).ok());
-    match guest::select(bundle.command(), layer()??.as_deref(), in_root)? {
+    match workload? {
         Workload::Wasm(guest) => {
-            let forked = forked.map_or_else(|| fork_guest(host, &bundle, &new), Ok)?;
+            let forked = forked.unwrap_or_else(|| fork_guest(host, &bundle, &new))?;
             guest_container(bundle, new, root, guest, forked, sandbox)
         }
         Workload::Native => {
+            drop(forked);
             refuse_users(&bundle)?;
             native(host, &bundle, new, &root).map(|task| Built::Native(Box::new(task.of_pod(sandbox.as_deref()))))
         }
@@ -234,7 +255,7 @@ fn fork_guest(host: &Arc<Host>, bundle: &Bundle, new: &NewTask) -> Result<Forked
 }
 
 fn guest_container(
-    bundle: Bundle,
+    bundle: Arc<Bundle>,
     new: NewTask,
     rootfs: OwnedFd,
     guest: Guest,
@@ -244,7 +265,7 @@ fn guest_container(
     let wasi = WasiContext::of(bundle.command(), &guest.entrypoint)?;
     // Of a layer it is known: its image names it.
     let digest = if guest.digest.is_none() { Digest::Asked } else { Digest::Unasked };
-    let workload = Program::<Wasm>::new(&guest, wasi, digest).map_err(CreateError::Descriptors)?;
+    let workload = Program::<Wasm>::new(&guest, wasi, digest)?;
     let (stdio, io) = streams::open(&new.streams, bundle.spec().process().as_ref())?;
     let Forked { process, cgroup } = forked;
     let pending = process.prepare(NewGuest { workload, stdio: for_guest(stdio), rootfs })?;

@@ -14,6 +14,10 @@ use shim_protocol::record::RecordError;
 use shim_protocol::wire::Malformed;
 use thiserror::Error;
 
+mod text;
+
+pub use text::{chain, presentable, presentable_name};
+
 use crate::guest::GuestError;
 use crate::guest::image::ImageError;
 use crate::paths::HostPath;
@@ -146,6 +150,10 @@ impl CreateError {
             Self::Spec { .. } | Self::Options(_) | Self::NulByte { .. } | Self::Io(IoError::Kind { .. } | IoError::NoTerminal) => {
                 Code::INVALID_ARGUMENT
             }
+            Self::Guest(GuestError::NotAnswered { .. }) | Self::Sandbox(SandboxError::TimedOut { .. }) => Code::DEADLINE_EXCEEDED,
+            Self::Guest(GuestError::LookUpGivenUp { .. }) | Self::Sandbox(SandboxError::Cancelled { .. }) | Self::Cancelled { .. } => {
+                Code::CANCELLED
+            }
             Self::Sandbox(SandboxError::Refused(_))
             | Self::Native(NativeError::Program(_))
             | Self::Guest(_)
@@ -153,8 +161,6 @@ impl CreateError {
             | Self::Refused(_)
             | Self::Gone { .. } => Code::FAILED_PRECONDITION,
             Self::Descriptors(_) | Self::Full { .. } | Self::ExecBusy { .. } => Code::RESOURCE_EXHAUSTED,
-            Self::Sandbox(SandboxError::TimedOut { .. }) => Code::DEADLINE_EXCEEDED,
-            Self::Sandbox(SandboxError::Cancelled { .. }) | Self::Cancelled { .. } => Code::CANCELLED,
             Self::Draining
             | Self::Ending
             | Self::Sandbox(SandboxError::ZygoteLost(_) | SandboxError::ZygoteEnded(_))
@@ -328,21 +334,6 @@ impl From<TaskError> for ttrpc::Error {
     }
 }
 
-/// An error and its sources, outermost first.
-pub fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(inner) = source {
-        let said = inner.to_string();
-        // A source that a transparent wrapper already shows is not said twice.
-        if !text.ends_with(&said) {
-            text = format!("{text}: {said}");
-        }
-        source = inner.source();
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -369,6 +360,7 @@ mod tests {
             (TaskError::Panicked { verb: "create", said: id() }, Code::INTERNAL),
             (CreateError::NulByte { field: "process.args", index: 0 }.into(), Code::INVALID_ARGUMENT),
             (CreateError::Guest(GuestError::NoEntrypoint).into(), Code::FAILED_PRECONDITION),
+            (CreateError::Guest(GuestError::NotAnswered { entrypoint: id(), seconds: 1, on: id() }).into(), Code::DEADLINE_EXCEEDED),
             (CreateError::Image(ImageError::ImageGone { image: id() }).into(), Code::FAILED_PRECONDITION),
             (CreateError::Full { limit: 1 }.into(), Code::RESOURCE_EXHAUSTED),
             (CreateError::ExecBusy { id: id(), limit: 1 }.into(), Code::RESOURCE_EXHAUSTED),

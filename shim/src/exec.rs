@@ -4,16 +4,17 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
 
 use container_io::Io;
+use guest_sandbox::lookup::Files;
 use guest_sandbox::plan::{self, ProcessPlan};
-use guest_sandbox::{Guest, NewExec, NewNativeExec, Pending};
+use guest_sandbox::{Guest, NewExec, NewNativeExec, Pending, WireFd};
 use oci_spec::runtime::Process as ProcessSpec;
 use rustix::fs::{Mode, OFlags};
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::engine::Wasm;
 use crate::error::{CreateError, TaskError};
-use crate::guest::rootfs::Root;
-use crate::guest::{self, Command, Workload};
+use crate::guest::lookup::{self, Owner};
+use crate::guest::{self, Command, Entrypoint, Workload};
 use crate::host::Host;
 use crate::process;
 use crate::program::{Digest, Program};
@@ -47,8 +48,9 @@ pub async fn start(
     let _permit = permit(task, cancelled.as_mut()).await?;
     let (in_host, in_task, this) = (Arc::clone(host), Arc::clone(task), Arc::clone(exec));
     match &task.body {
-        Body::Guest(_) => {
-            let (pending, io) = blocking(move || Ok(set_up(&in_host, &in_task, &this)?)).await?;
+        Body::Guest(body) => {
+            let workload = look_up(host, task, body, exec).await?;
+            let (pending, io) = blocking(move || Ok(set_up(&in_host, &in_task, &this, workload)?)).await?;
             let process = until_ready(pending, EXEC_SETUP_TIMEOUT, cancelled).await?;
             blocking(move || Ok(run(&process, io)?)).await
         }
@@ -75,14 +77,23 @@ fn in_native(task: &Task, exec: &Exec) -> Result<Started, TaskError> {
     Ok(Started { pid: process.pid(), pidfd: process::claim(process.pidfd())?, io })
 }
 
-/// Forks the process, and gives it its orders.
-fn set_up(host: &Host, task: &Task, exec: &Exec) -> Result<(Pending, Io), CreateError> {
-    let Body::Guest(body) = &task.body else { return Err(CreateError::Panicked("it took a program for a guest".to_owned())) };
+/// What it runs, looked up in the running container's files.
+async fn look_up(host: &Arc<Host>, task: &Task, body: &GuestBody, exec: &Exec) -> Result<Workload, CreateError> {
     let command = command(&exec.spec);
+    let entrypoint = Entrypoint::parse(command.args)?;
     let root = format!("/proc/{}/root", body.process.pid());
     let root = rustix::fs::open(root.as_str(), OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
     let root = root.map_err(|errno| CreateError::Gone { id: task.id.clone(), source: errno.into() })?;
-    let workload = guest::select_for_exec(command, &Root::Live(root.as_fd()), &body.guest)?;
+    let files = Files::Running { root: WireFd::new(root) };
+    let owner = Owner { container: &task.id, pod: task.sandbox.as_deref() };
+    let found = lookup::find(host, owner, files, command, &entrypoint.path).await?;
+    Ok(guest::of_exec(entrypoint, found, &body.guest)?)
+}
+
+/// Forks the process, and gives it its orders.
+fn set_up(host: &Host, task: &Task, exec: &Exec, workload: Workload) -> Result<(Pending, Io), CreateError> {
+    let Body::Guest(body) = &task.body else { return Err(CreateError::Panicked("it took a program for a guest".to_owned())) };
+    let command = command(&exec.spec);
     let entrance = task.cgroup.entrance()?;
     let (stdio, io) = streams::open(&exec.process.streams, Some(&exec.spec))?;
     let name = exec.process.id.exec.clone();
@@ -92,7 +103,7 @@ fn set_up(host: &Host, task: &Task, exec: &Exec) -> Result<(Pending, Io), Create
         Workload::Wasm(guest) => {
             let process = plan_of(host, body, exec, plan::Program::Guest)?;
             let wasi = WasiContext::of(command, &guest.entrypoint)?;
-            let workload = Program::<Wasm>::new(&guest, wasi, Digest::Unasked).map_err(CreateError::Descriptors)?;
+            let workload = Program::<Wasm>::new(&guest, wasi, Digest::Unasked)?;
             guest_sandbox::exec(&host.zygote, &body.process, NewExec { name, process, workload, stdio: for_guest(stdio), entrance }, join)?
         }
         Workload::Native => {

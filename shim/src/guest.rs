@@ -4,34 +4,45 @@
 //! ```text
 //! image has one Wasm layer ───────────────────────► guest from the layer
 //! image has several ──────────────────────────────► refused
-//! image has none: entrypoint inside the rootfs
+//! image has none: the entrypoint in the container's files, mounts included
 //!     "\0asm" module, or WebAssembly text ────────► guest from the file
 //!     ELF or "#!" ────────────────────────────────► native
 //!     component, anything else, no file ──────────► refused
-//! exec: the file in the running container; the container's own entrypoint where there is no such file
+//! exec: the file in the running container; the container's own layer where there is no such file
 //! ```
+//!
+//! | file | what |
+//! |---|---|
+//! | `guest/image.rs` | the layers of an image |
+//! | `guest/rootfs.rs` | where an entrypoint is looked for, and what was found |
+//! | `guest/lookup.rs` | the look-up itself, in a process that may never answer |
+//! | `guest/hints.rs` | what ran before, so that it is begun early |
+//! | `guest/kind.rs`, `guest/digest.rs` | what some bytes are, and their digest |
 //!
 //! A failure is never an answer: an image that cannot be read fails Create, it does not fall back to the rootfs.
 
 use std::fs::File;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use guest_sandbox::Failure;
+use guest_sandbox::lookup::Inspect as _;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::paths::GuestPath;
-
 pub mod digest;
+pub mod hints;
 pub mod image;
 pub mod kind;
+pub mod lookup;
 pub mod rootfs;
 
 use image::Layer;
-use kind::Kind;
-use rootfs::Root;
+use kind::{Inspection, Kind};
+use rootfs::Found;
 
 /// The function that a WASI command exports, and the one to call when the entrypoint names no other.
 pub const START: &str = "_start";
@@ -59,8 +70,10 @@ pub enum Workload {
 /// A guest, found but not yet looked into.
 #[derive(Debug, Clone)]
 pub struct Guest {
-    /// Its bytes, as a file that nobody writes to. Shared: it is read at given places only.
-    pub file: Arc<File>,
+    /// Its bytes.
+    pub bytes: Bytes,
+    /// How many they are.
+    pub size: u64,
     /// Binary or text.
     pub form: Form,
     /// Where it was found, for messages: an image layer or a path.
@@ -69,6 +82,15 @@ pub struct Guest {
     pub digest: Option<String>,
     /// What to call in it.
     pub entrypoint: Entrypoint,
+}
+
+/// Where the bytes of a guest are.
+#[derive(Debug, Clone)]
+pub enum Bytes {
+    /// In memory that nothing writes to. Shared: it is read at given places only.
+    Memory(Arc<File>),
+    /// In a file of the container, by an `O_PATH` descriptor: the guest's process opens it.
+    File(Arc<OwnedFd>),
 }
 
 impl Guest {
@@ -92,6 +114,16 @@ pub enum Form {
     Binary,
     /// WebAssembly text.
     Text,
+}
+
+impl Form {
+    /// Maximum bytes of a guest in this form.
+    pub fn most(self) -> u64 {
+        match self {
+            Self::Binary => kind::MAX_BINARY,
+            Self::Text => kind::MAX_TEXT,
+        }
+    }
 }
 
 /// `path#function`, as the first of `process.args` writes it.
@@ -138,13 +170,40 @@ pub enum GuestError {
         /// Every path that was tried.
         looked_at: String,
     },
-    /// Not a regular file.
-    #[error("{path} in the container is {what}, not a file: name a WebAssembly module or an executable")]
+    /// Not a program.
+    #[error("{} in the container is {what}: name a WebAssembly module or an executable", path.display())]
     NotAFile {
         /// The path in the container.
-        path: GuestPath,
+        path: PathBuf,
         /// What it is.
         what: &'static str,
+    },
+    /// The look-up itself failed.
+    #[error("cannot look for {entrypoint:?} in the container's files")]
+    LookUp {
+        /// The entrypoint as written.
+        entrypoint: String,
+        /// The step that failed.
+        source: Failure,
+    },
+    /// A file system of the container does not answer.
+    #[error(
+        "cannot look for {entrypoint:?} in the container's files: no answer within {seconds} s (waiting for {on}); check the servers of \
+         the pod's volumes (FUSE, NFS)"
+    )]
+    NotAnswered {
+        /// The entrypoint as written.
+        entrypoint: String,
+        /// How long it was waited for.
+        seconds: u64,
+        /// What the look-up waits for.
+        on: String,
+    },
+    /// containerd gave the request up.
+    #[error("cannot look for {entrypoint:?} in the container's files: containerd gave the request up before the file system answered")]
+    LookUpGivenUp {
+        /// The entrypoint as written.
+        entrypoint: String,
     },
     /// It cannot be read.
     #[error("cannot read {origin}")]
@@ -190,88 +249,90 @@ pub enum GuestError {
     },
 }
 
-/// Decides what the first process of a container runs: the Wasm layer of its image, if it has one, and else what
-/// [`in_root`] found.
+/// What the first process of a container runs whose image has the Wasm layer `layer`.
 ///
 /// # Errors
-/// When there is nothing that can be run; never decided by guessing.
-pub fn select(command: Command<'_>, layer: Option<&Layer>, in_root: Result<Workload, GuestError>) -> Result<Workload, GuestError> {
-    let Some(layer) = layer else { return in_root };
+/// When the layer cannot be run.
+pub fn of_layer(command: Command<'_>, layer: &Layer) -> Result<Workload, GuestError> {
     let entrypoint = Entrypoint::parse(command.args)?;
-    let form = runnable_form(Kind::of(&layer.head), &layer.head, &layer.origin, layer.size)?;
-    let form = form.ok_or_else(|| not_wasm(&layer.origin, &layer.head))?;
-    let (file, origin, digest) = (Arc::clone(&layer.file), layer.origin.clone(), Some(layer.digest.clone()));
-    Ok(Workload::Wasm(Guest { file, form, origin, digest, entrypoint }))
-}
-
-/// Decides what a container runs whose image has no Wasm layer: the file of its root that the entrypoint names.
-///
-/// # Errors
-/// When there is no such file, or it cannot be run.
-pub fn in_root(command: Command<'_>, root: &Root<'_>) -> Result<Workload, GuestError> {
-    from_root(command, root, Entrypoint::parse(command.args)?)
-}
-
-/// Decides what a further process of a container runs, whose first one runs `own`.
-///
-/// # Errors
-/// When there is nothing that can be run.
-pub fn select_for_exec(command: Command<'_>, root: &Root<'_>, own: &Guest) -> Result<Workload, GuestError> {
-    let entrypoint = Entrypoint::parse(command.args)?;
-    match from_root(command, root, entrypoint.clone()) {
-        // A guest that is a layer of its image is no file of the root; its name is what the image calls it.
-        Err(GuestError::NotFound { .. }) if entrypoint.path == own.entrypoint.path => {
-            Ok(Workload::Wasm(Guest { entrypoint, ..own.clone() }))
-        }
-        result => result,
-    }
-}
-
-fn from_root(command: Command<'_>, root: &Root<'_>, entrypoint: Entrypoint) -> Result<Workload, GuestError> {
-    let found = rootfs::find(command, root, &entrypoint.path)?;
-    let origin = found.path.to_string();
+    let origin = layer.origin.clone();
     let read = |source| GuestError::Read { origin: origin.clone(), source };
-    let size = found.file.metadata().map_err(read)?.len();
-    let mut head = vec![0; kind::HEAD.min(usize::try_from(size).unwrap_or(kind::HEAD))];
-    found.file.read_exact_at(&mut head, 0).map_err(read)?;
-    Ok(match runnable_form(Kind::of(&head), &head, &origin, size)? {
-        Some(form) => Workload::Wasm(Guest { file: Arc::new(found.file), form, origin, digest: None, entrypoint }),
+    let inspection = Inspection::inspect(&layer.file, layer.size).map_err(read)?;
+    let form = runnable_form(&inspection, &origin, layer.size)?.ok_or_else(|| not_wasm(&origin, &inspection))?;
+    let (bytes, digest) = (Bytes::Memory(Arc::clone(&layer.file)), Some(layer.digest.clone()));
+    Ok(Workload::Wasm(Guest { bytes, size: layer.size, form, origin, digest, entrypoint }))
+}
+
+/// What a container runs whose image has no Wasm layer: the file that its entrypoint names.
+///
+/// # Errors
+/// When the file cannot be run.
+pub fn of_file(entrypoint: Entrypoint, found: Found) -> Result<Workload, GuestError> {
+    let Found { file, path, size, inspection } = found;
+    let origin = path.display().to_string();
+    Ok(match runnable_form(&inspection, &origin, size)? {
+        Some(form) => Workload::Wasm(Guest { bytes: Bytes::File(Arc::new(file)), size, form, origin, digest: None, entrypoint }),
         None => Workload::Native,
     })
 }
 
+/// What a further process of a container runs, whose first one runs `own`.
+///
+/// # Errors
+/// When there is nothing that can be run.
+pub fn of_exec(entrypoint: Entrypoint, found: Result<Found, GuestError>, own: &Guest) -> Result<Workload, GuestError> {
+    match (found, &own.bytes) {
+        // A guest that is a layer of its image is no file of the root; its name is what the image calls it.
+        (Err(GuestError::NotFound { .. }), Bytes::Memory(_)) if entrypoint.path == own.entrypoint.path => {
+            Ok(Workload::Wasm(Guest { entrypoint, ..own.clone() }))
+        }
+        (found, _) => of_file(entrypoint, found?),
+    }
+}
+
+/// Whether the entrypoint's name is one that guests usually have. It decides nothing but whether a guest's process is forked
+/// before its bytes are known.
+pub fn is_named_as_guest(command: Command<'_>) -> bool {
+    let entrypoint = Entrypoint::parse(command.args);
+    entrypoint.is_ok_and(|entrypoint| Path::new(&entrypoint.path).extension().is_some_and(|end| end == "wasm" || end == "wat"))
+}
+
 /// The form of a guest of this kind; `None` for a native program.
-fn runnable_form(kind: Kind, head: &[u8], origin: &str, size: u64) -> Result<Option<Form>, GuestError> {
-    let origin = origin.to_owned();
-    let (form, limit) = match kind {
-        Kind::Module => (Form::Binary, kind::MAX_BINARY),
-        Kind::Text => (Form::Text, kind::MAX_TEXT),
+fn runnable_form(inspection: &Inspection, origin: &str, size: u64) -> Result<Option<Form>, GuestError> {
+    let owned = || origin.to_owned();
+    let form = match inspection.kind {
+        Kind::Module => Form::Binary,
+        Kind::Text => Form::Text,
         Kind::Native => return Ok(None),
-        Kind::Component => return Err(GuestError::Component { origin }),
-        Kind::UnknownVersion(version) => return Err(GuestError::Version { origin, version }),
-        Kind::Other => return Err(not_wasm(&origin, head)),
+        Kind::Component => return Err(GuestError::Component { origin: owned() }),
+        Kind::UnknownVersion(version) => return Err(GuestError::Version { origin: owned(), version }),
+        Kind::Other => return Err(not_wasm(origin, inspection)),
     };
-    if size > limit {
-        return Err(GuestError::TooLarge { origin, size, limit });
+    if size > form.most() {
+        return Err(GuestError::TooLarge { origin: owned(), size, limit: form.most() });
     }
     Ok(Some(form))
 }
 
-fn not_wasm(origin: &str, head: &[u8]) -> GuestError {
-    let starts = if head.is_empty() {
-        "nothing: it is empty".to_owned()
-    } else {
-        format!("{:?}", head[..head.len().min(8)].escape_ascii().to_string())
+fn not_wasm(origin: &str, inspection: &Inspection) -> GuestError {
+    let starts = match &*inspection.starts {
+        [] => "nothing: it is empty".to_owned(),
+        starts => format!("{:?}", starts.escape_ascii().to_string()),
     };
     GuestError::NotWasm { origin: origin.to_owned(), starts }
 }
 
-/// All bytes of a guest's file. Its position is neither used nor moved: other processes share it.
+/// All bytes of a guest's file, `most` at most: it may have grown since it was inspected. Its position is neither used nor
+/// moved: other processes share it.
 ///
 /// # Errors
-/// When it cannot be read.
-pub fn read_all(file: &File) -> io::Result<Vec<u8>> {
-    let mut bytes = vec![0; usize::try_from(file.metadata()?.len()).map_err(io::Error::other)?];
+/// When it cannot be read, or has more bytes.
+pub fn read_all(file: &File, most: u64) -> io::Result<Vec<u8>> {
+    let size = file.metadata()?.len();
+    if size > most {
+        return Err(io::Error::other(format!("it has {size} bytes by now; at most {most} are read")));
+    }
+    let mut bytes = vec![0; usize::try_from(size).map_err(io::Error::other)?];
     file.read_exact_at(&mut bytes, 0)?;
     Ok(bytes)
 }

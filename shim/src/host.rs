@@ -20,7 +20,9 @@ use shim_protocol::host::{Place, Retired};
 use shim_protocol::record::Records;
 
 use crate::error::TaskError;
+use crate::guest::hints::Hints;
 use crate::guest::image::{Containerd, Kept};
+use crate::guest::lookup::Lookups;
 use crate::task::Task;
 use tasks::{Closed, Reservation, Tasks};
 
@@ -45,6 +47,10 @@ pub struct Host {
     pub events: Events,
     /// Where lines about containers go.
     pub logs: Logs,
+    /// What containers ran before.
+    pub hints: Hints,
+    /// Look-ups of programs in containers' files.
+    pub lookups: Lookups,
     /// Forks guests.
     pub zygote: Zygote,
     /// Where cgroups are.

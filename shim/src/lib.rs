@@ -5,6 +5,7 @@
 //! | [`serve`] | command line → the services on the inherited socket, until nobody needs them |
 //! | [`host`] | what all containers share; which there are; how long the host lives |
 //! | [`service`] | containerd's Task API → [`verbs`] |
+//! | [`request`] | whether containerd still waits for the answer |
 //! | [`verbs`] | request → verdict → deed → response and event |
 //! | [`lifecycle`] | (state, verb) → verdict |
 //! | `options` | request, bundle and pod → runtime options |
@@ -26,11 +27,12 @@
 //! `guest-sandbox`, `native-container`, `pod-sandbox` (three ways to make a container), `container-cgroup`,
 //! `container-io` and `host-reports`.
 //!
-//! [`paths`] keeps the host's paths and the guest's apart; [`error`] is the one table from our errors to containerd's codes.
+//! [`paths`] marks paths of the node; [`error`] is the one table from our errors to containerd's codes.
 
 pub mod serve;
 pub mod host;
 pub mod service;
+pub mod request;
 mod verbs;
 pub mod lifecycle;
 pub mod create;

@@ -3,11 +3,14 @@
 use std::fs::File;
 use std::marker::PhantomData;
 
-use guest_sandbox::{WireFd, Workload};
+use guest_sandbox::lookup::Reopened;
+use guest_sandbox::{SandboxError, WireFd, Workload};
 use serde::{Deserialize, Serialize};
 
 use crate::engine::{Engine, NotRunnable};
-use crate::guest::{Form, Guest, digest, read_all};
+use crate::error::{CreateError, presentable};
+use crate::guest::kind::without_byte_order_mark;
+use crate::guest::{Bytes, Form, Guest, digest, read_all};
 use crate::outcome::Outcome;
 use crate::wasi::WasiContext;
 
@@ -25,7 +28,7 @@ pub enum Digest {
 #[derive(Serialize, Deserialize)]
 #[serde(bound = "")]
 pub struct Program<E> {
-    file: WireFd,
+    file: Source,
     form: Form,
     origin: String,
     digest: Digest,
@@ -33,6 +36,13 @@ pub struct Program<E> {
     wasi: WasiContext,
     #[serde(skip)]
     engine: PhantomData<E>,
+}
+
+/// A guest's bytes on their way.
+#[derive(Serialize, Deserialize)]
+enum Source {
+    Memory(WireFd),
+    File(Reopened),
 }
 
 /// A guest that engine `E` has loaded, with its name for messages.
@@ -47,8 +57,13 @@ impl<E: Engine> Program<E> {
     ///
     /// # Errors
     /// When this process may open no more files.
-    pub fn new(guest: &Guest, wasi: WasiContext, digest: Digest) -> std::io::Result<Self> {
-        let file = WireFd::new(guest.file.try_clone()?);
+    pub fn new(guest: &Guest, wasi: WasiContext, digest: Digest) -> Result<Self, CreateError> {
+        let file = match &guest.bytes {
+            Bytes::Memory(file) => Source::Memory(WireFd::new(file.try_clone().map_err(CreateError::Descriptors)?)),
+            Bytes::File(path) => {
+                Source::File(Reopened::new(path.try_clone().map_err(CreateError::Descriptors)?).map_err(SandboxError::Host)?)
+            }
+        };
         let (origin, function) = (guest.origin.clone(), guest.entrypoint.function.clone());
         Ok(Self { file, form: guest.form, origin, digest, function, wasi, engine: PhantomData })
     }
@@ -59,8 +74,9 @@ impl<E: Engine> Workload for Program<E> {
 
     fn prepare(self) -> Result<Ready<E>, String> {
         let Self { file, form, origin, digest, function, wasi, engine: _ } = self;
-        let refused = |error: String| format!("cannot run {origin}: {error}");
-        let bytes = read_all(&File::from(file.into_inner())).map_err(|error| refused(error.to_string()))?;
+        // An error may hold a line of the guest's text, and a line may be all of it.
+        let refused = |error: String| format!("cannot run {}: {}", presentable(&origin), presentable(&error));
+        let bytes = read(file, form).map_err(|error| refused(error.to_string()))?;
         // In here, because the host does not read what a user may have written.
         let digest = (digest == Digest::Asked).then(|| digest::of(&bytes));
         let binary = binary(form, bytes).map_err(|error| refused(error.to_string()))?;
@@ -91,9 +107,20 @@ fn report(origin: &str, outcome: &Outcome) -> u8 {
     outcome.exit_code()
 }
 
+fn read(file: Source, form: Form) -> std::io::Result<Vec<u8>> {
+    let file = match file {
+        Source::Memory(file) => File::from(file.into_inner()),
+        Source::File(file) => file.into_file()?,
+    };
+    read_all(&file, form.most())
+}
+
 fn binary(form: Form, bytes: Vec<u8>) -> Result<Vec<u8>, NotRunnable> {
     match form {
         Form::Binary => Ok(bytes),
-        Form::Text => wat::parse_bytes(&bytes).map(std::borrow::Cow::into_owned).map_err(|error| NotRunnable::Text(error.to_string())),
+        Form::Text => {
+            let parsed = wat::parse_bytes(without_byte_order_mark(&bytes)).map(std::borrow::Cow::into_owned);
+            parsed.map_err(|error| NotRunnable::Text(error.to_string()))
+        }
     }
 }

@@ -27,7 +27,9 @@ use tokio::runtime::Handle;
 use tracing::level_filters::LevelFilter;
 
 use crate::engine::{Engine as _, Wasm};
+use crate::guest::hints::Hints;
 use crate::guest::image::{Containerd, Kept};
+use crate::guest::lookup::Lookups;
 use crate::host::Host;
 use crate::host::tasks::Tasks;
 use crate::process;
@@ -122,6 +124,8 @@ async fn host(arguments: HostArguments, listener: UnixListener, zygote: Zygote, 
         place: Place::of_socket(&socket, key),
         socket,
         kept: Kept::default(),
+        hints: Hints::default(),
+        lookups: Lookups::default(),
         tasks: Tasks::default(),
     });
     let mut server = server(listener, &host)?;

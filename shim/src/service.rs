@@ -21,7 +21,7 @@ use tokio::sync::oneshot;
 
 use crate::error::TaskError;
 use crate::host::Host;
-use crate::verbs;
+use crate::{request, verbs};
 
 pub mod sandbox;
 
@@ -55,6 +55,7 @@ pub(crate) async fn answered_or_undone<T: Send + 'static>(
     undo: impl Future<Output = ()> + Send + 'static,
 ) -> TtrpcResult<T> {
     let (tell, told) = oneshot::channel();
+    let (_caller, work) = request::on_behalf(work);
     let deed = tokio::spawn(async move {
         if let Err(Ok(_)) = tell.send(work.await) {
             tracing::warn!(verb, "done when containerd had given it up");

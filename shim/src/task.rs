@@ -35,6 +35,8 @@ pub struct Task {
     pub init: Arc<Process>,
     /// Its pod, as `namespace/name`; none if CRI did not make it.
     pub pod: Option<String>,
+    /// The id of its pod's sandbox; none if CRI did not make it.
+    pub sandbox: Option<String>,
     /// What was told of its processes that the kernel killed for want of memory.
     pub oom_kills: OomKills,
     /// Shared by each Kill until its answer is there, and waited for by Delete: containerd hangs up once a task is deleted,
@@ -97,10 +99,11 @@ pub struct Exec {
 impl Task {
     /// A container that was just made.
     pub fn new(id: String, bundle: &Bundle, body: Body, cgroup: Cgroup, init: Process) -> Self {
+        let sandbox = bundle.sandbox().map(str::to_owned);
         let (bundle, pod) = (bundle.folder().to_owned(), bundle.pod());
         let (init, oom_kills, kills, execs) = (Arc::new(init), OomKills::default(), Arc::default(), Mutex::default());
         let exec_setups = Arc::new(Semaphore::new(MAX_EXEC_SETUPS));
-        Self { id, bundle, body, cgroup, init, pod, oom_kills, kills, exec_setups, execs }
+        Self { id, bundle, body, cgroup, init, pod, sandbox, oom_kills, kills, exec_setups, execs }
     }
 
     /// A container of the pod whose sandbox is `sandbox`.

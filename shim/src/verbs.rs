@@ -119,7 +119,7 @@ async fn start_exec(
     let _turn = added.process.turn.lock().await;
     added.process.allows(Verb::Start)?;
     task.init.allows(Verb::Exec)?;
-    let started = exec::start(host, task, &added, cancelled).await.inspect_err(|_| {
+    let started = Box::pin(exec::start(host, task, &added, cancelled)).await.inspect_err(|_| {
         // It will never end by itself, and whoever wants to be rid of it waits for its end.
         added.process.is_over();
         added.process.tell(Exit::of_the_unrunnable());

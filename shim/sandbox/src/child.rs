@@ -190,6 +190,12 @@ fn rename(name: &str) -> Result<(), Failure> {
     set_dumpable_behavior(DumpableBehavior::NotDumpable).step(|| "forbid dumps of the process")
 }
 
+/// Mounts a tree as the set-up does, for tests of what else resolves destinations.
+#[cfg(test)]
+pub(crate) fn attach(root: &OwnedFd, tree: &OwnedFd, destination: &std::path::Path) -> std::io::Result<()> {
+    root::attach(root, tree, destination)
+}
+
 /// What a process has as its standard streams.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Streams {

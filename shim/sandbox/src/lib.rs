@@ -9,6 +9,7 @@
 //! | `guest` | the host's side of a guest's process: asked for, waited for, started |
 //! | `child` | the process's own side: set up, confined, run |
 //! | `workload` | what runs in it |
+//! | [`lookup`] | a program of a container's files, looked up in a process that may never answer |
 //! | `wire` | values with descriptors in them, between these processes |
 //! | `null` | the null device, opened and checked |
 //! | `procfs` | the node's `/proc`, opened and checked |
@@ -16,6 +17,7 @@
 //! | `kernel` | calls that no crate wraps: what is unsafe stands here |
 //! | `error` | what can go wrong |
 
+pub mod lookup;
 pub mod plan;
 pub mod seccomp;
 pub mod rootfs;

@@ -3,6 +3,7 @@
 use wasmparser::{ExternalKind, Parser, Payload, TypeRef};
 
 use super::NotRunnable;
+use crate::error::presentable_name;
 use crate::guest::START;
 
 /// How many names a message shows.
@@ -91,7 +92,7 @@ impl Shape {
     pub fn check_function(&self, function: &str) -> Result<(), NotRunnable> {
         match self.functions.iter().find(|(name, _)| name == function) {
             Some((_, 0)) => Ok(()),
-            Some(_) => Err(NotRunnable::Parameters { function: function.to_owned() }),
+            Some(_) => Err(NotRunnable::Parameters { function: presentable_name(function) }),
             None => {
                 let names: Vec<String> = self.functions.iter().map(|(name, _)| name.clone()).collect();
                 let hint = if function == START {
@@ -99,7 +100,7 @@ impl Shape {
                 } else {
                     "check the name after `#` in the container's command"
                 };
-                Err(NotRunnable::NoFunction { function: function.to_owned(), exports: listed(&names), hint })
+                Err(NotRunnable::NoFunction { function: presentable_name(function), exports: listed(&names), hint })
             }
         }
     }
@@ -116,11 +117,13 @@ impl Shape {
     }
 }
 
+/// Names as a message shows them: a guest chooses them freely, line ends and escape sequences included.
 fn listed(names: &[String]) -> String {
+    let shown: Vec<String> = names.iter().take(SHOWN).map(|name| presentable_name(name)).collect();
     match names.len() {
         0 => "none".to_owned(),
-        count if count > SHOWN => format!("{} and {} more", names[..SHOWN].join(", "), count - SHOWN),
-        _ => names.join(", "),
+        count if count > SHOWN => format!("{} and {} more", shown.join(", "), count - SHOWN),
+        _ => shown.join(", "),
     }
 }
 
@@ -138,6 +141,16 @@ mod tests {
         let exists = |module: &str, name: &str| (module, name) == ("wasi_snapshot_preview1", "proc_exit");
         let error = shape.check_imports(exists).unwrap_err();
         assert_eq!(error, NotRunnable::UnknownImport { imports: "env.mystery".to_owned() });
+    }
+
+    #[test]
+    fn names_of_imports_and_exports_are_shown_on_one_line_and_shortened() {
+        let long = "n".repeat(90_000);
+        let shape = shape(&format!(r#"(module (import "a\n\1b[2J" "{long}" (func)) (func (export "\r\u{{202e}}x")))"#));
+        let import = shape.check_imports(|_, _| false).unwrap_err().to_string();
+        assert!(import.contains(r"imports a\n\u{1b}[2J.nnn") && import.len() < 500, "{import}");
+        let export = shape.check_function("x\ty").unwrap_err().to_string();
+        assert!(export.contains(r"no function `x\ty` (it exports: \r\u{202e}x)"), "{export}");
     }
 
     #[test]

@@ -1,14 +1,25 @@
 //! What some bytes are. Decided by the bytes; a file's name says nothing.
 
-/// How many of a file's first bytes the decision needs: enough for a comment on top of WebAssembly text.
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt as _;
+
+use guest_sandbox::lookup::Inspect;
+use serde::{Deserialize, Serialize};
+
+/// How many of a file's first bytes the decision needs, unless they end within white space or a comment.
 pub const HEAD: usize = 4096;
 /// Largest binary guest that is read. CPython, the largest guest seen, has 26 MB.
 pub const MAX_BINARY: u64 = 512 << 20;
 /// Largest text guest that is read: text is written by hand, and costs many times its size to parse.
 pub const MAX_TEXT: u64 = 8 << 20;
+/// How many of a file's first bytes a message shows.
+const SHOWN: usize = 8;
+/// What editors of other systems put before UTF-8 text.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// What a file is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Kind {
     /// A WebAssembly core module.
     Module,
@@ -24,46 +35,126 @@ pub enum Kind {
     Other,
 }
 
-impl Kind {
-    /// Decides from a file's first [`HEAD`] bytes (all, if it has fewer).
-    pub fn of(head: &[u8]) -> Self {
-        match head {
-            [0, b'a', b's', b'm', 1, 0, 0, 0, ..] => Self::Module,
+/// What a file's first bytes say of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Inspection {
+    /// What it is.
+    pub kind: Kind,
+    /// Its first bytes, for messages.
+    pub starts: Vec<u8>,
+}
+
+impl Inspect for Inspection {
+    fn inspect(file: &File, size: u64) -> io::Result<Self> {
+        let read = |most: u64| {
+            let mut bytes = vec![0; usize::try_from(size.min(most)).map_err(io::Error::other)?];
+            file.read_exact_at(&mut bytes, 0).map(|()| bytes)
+        };
+        let mut head = read(HEAD as u64)?;
+        let kind = match Start::of(&head) {
+            Start::Is(kind) => kind,
+            Start::Open if size <= HEAD as u64 => Kind::Other,
+            Start::Open => {
+                head = read(MAX_TEXT)?;
+                match Start::of(&head) {
+                    Start::Is(kind) => kind,
+                    // It can only be text, and is refused by its size.
+                    Start::Open if size > MAX_TEXT => Kind::Text,
+                    Start::Open => Kind::Other,
+                }
+            }
+        };
+        head.truncate(SHOWN);
+        Ok(Self { kind, starts: head })
+    }
+
+    fn is_executed(&self) -> bool {
+        self.kind == Kind::Native
+    }
+}
+
+/// What the first bytes of a file say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Start {
+    /// It is this, whatever follows.
+    Is(Kind),
+    /// It depends on what follows; if nothing does, it is nothing known.
+    Open,
+}
+
+impl Start {
+    fn of(head: &[u8]) -> Self {
+        Self::Is(match head {
+            [0, b'a', b's', b'm', 1, 0, 0, 0, ..] => Kind::Module,
             // The component model splits the version field: 16 bits version, 16 bits layer, layer 1 is a component.
-            [0, b'a', b's', b'm', _, _, 1, 0, ..] => Self::Component,
-            [0, b'a', b's', b'm', a, b, c, d, ..] => Self::UnknownVersion(u32::from_le_bytes([*a, *b, *c, *d])),
-            [0x7f, b'E', b'L', b'F', ..] | [b'#', b'!', ..] => Self::Native,
-            text if is_text(text) => Self::Text,
-            _ => Self::Other,
+            [0, b'a', b's', b'm', _, _, 1, 0, ..] => Kind::Component,
+            [0, b'a', b's', b'm', a, b, c, d, ..] => Kind::UnknownVersion(u32::from_le_bytes([*a, *b, *c, *d])),
+            [0x7f, b'E', b'L', b'F', ..] | [b'#', b'!', ..] => Kind::Native,
+            text => return Self::of_text(without_byte_order_mark(text)),
+        })
+    }
+
+    /// Whether the first token after white space and comments opens a WebAssembly text module.
+    fn of_text(head: &[u8]) -> Self {
+        let mut rest = head.trim_ascii_start();
+        loop {
+            rest = if let Some(comment) = rest.strip_prefix(b";;") {
+                let Some(end) = comment.iter().position(|byte| matches!(byte, b'\n' | b'\r')) else { return Self::Open };
+                &comment[end..]
+            } else if let Some(comment) = rest.strip_prefix(b"(;") {
+                let Some(end) = end_of_block(comment) else { return Self::Open };
+                &comment[end..]
+            } else {
+                break;
+            }
+            .trim_ascii_start();
+        }
+        let begins = |word: &[u8], bytes: &[u8]| bytes.starts_with(word) || word.starts_with(bytes);
+        let (is_text, is_whole) = match rest.strip_prefix(b"(").map(<[u8]>::trim_ascii_start) {
+            Some(word) => (begins(b"module", word), word.len() >= b"module".len()),
+            None => (rest.is_empty() || rest == b";", false),
+        };
+        match (is_text, is_whole) {
+            (true, true) => Self::Is(Kind::Text),
+            (true, false) => Self::Open,
+            (false, _) => Self::Is(Kind::Other),
         }
     }
 }
 
-/// Whether the first token after white space and comments opens a WebAssembly text module.
-fn is_text(head: &[u8]) -> bool {
-    let mut rest = head;
-    loop {
-        rest = rest.trim_ascii_start();
-        if let Some(comment) = rest.strip_prefix(b";;") {
-            let end = comment.iter().position(|&byte| byte == b'\n').unwrap_or(comment.len());
-            rest = &comment[end..];
-        } else if let Some(comment) = rest.strip_prefix(b"(;") {
-            let Some(end) = comment.windows(2).position(|pair| pair == b";)") else { return false };
-            rest = &comment[end + 2..];
-        } else {
-            break;
+/// Where a block comment, whose opening is not in `comment`, ends. Such comments nest.
+fn end_of_block(comment: &[u8]) -> Option<usize> {
+    let (mut depth, mut at) = (1_usize, 0);
+    while depth > 0 {
+        match comment.get(at..at + 2)? {
+            b"(;" => (depth, at) = (depth + 1, at + 2),
+            b";)" => (depth, at) = (depth - 1, at + 2),
+            _ => at += 1,
         }
     }
-    rest.strip_prefix(b"(").map(<[u8]>::trim_ascii_start).is_some_and(|rest| rest.starts_with(b"module"))
+    Some(at)
+}
+
+/// `text` without a byte-order mark at its beginning.
+pub fn without_byte_order_mark(text: &[u8]) -> &[u8] {
+    text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write as _;
+
     use super::*;
+
+    fn kind(bytes: &[u8]) -> Kind {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(bytes).unwrap();
+        Inspection::inspect(&file, bytes.len() as u64).unwrap().kind
+    }
 
     #[test]
     fn bytes_decide() {
-        for (bytes, kind) in [
+        for (bytes, expected) in [
             (&b"\0asm\x01\0\0\0"[..], Kind::Module),
             (b"\0asm\x0d\0\x01\0", Kind::Component),
             (b"\0asm\x02\0\0\0", Kind::UnknownVersion(2)),
@@ -72,12 +163,37 @@ mod tests {
             (b"#!/bin/sh\n", Kind::Native),
             (b"(module)", Kind::Text),
             (b"  ;; a comment\n(; another ;)\n( module $m", Kind::Text),
+            (b";; ends like on old machines\r(module)", Kind::Text),
+            (b"(; a (; nested ;) comment ;)(module)", Kind::Text),
+            (b"\xef\xbb\xbf(module)", Kind::Text),
+            (b"(module)\xef\xbb\xbf", Kind::Text),
             (b"(; never closed (module)", Kind::Other),
+            (b"(; (; closed once ;) (module)", Kind::Other),
+            (b"(mod", Kind::Other),
             (b"(component)", Kind::Other),
             (b"hello", Kind::Other),
+            (b"\xff\xfe(\0m\0", Kind::Other),
             (b"", Kind::Other),
         ] {
-            assert_eq!(Kind::of(bytes), kind, "{}", bytes.escape_ascii());
+            assert_eq!(kind(bytes), expected, "{}", bytes.escape_ascii());
         }
+    }
+
+    #[test]
+    fn text_is_recognized_behind_a_comment_of_any_length() {
+        for length in (HEAD - 20..HEAD + 20).chain([1 << 20]) {
+            let filler = "x".repeat(length);
+            for text in [format!(";;{filler}\n(module)"), format!("(;{filler};)(module)"), format!("{}(module)", " ".repeat(length))] {
+                assert_eq!(kind(text.as_bytes()), Kind::Text, "{length}");
+            }
+            assert_eq!(kind(format!(";;{filler}\n(func)").as_bytes()), Kind::Other, "{length}");
+        }
+    }
+
+    #[test]
+    fn file_of_white_space_above_the_limit_of_text_is_refused_by_its_size() {
+        let file = tempfile::tempfile().unwrap();
+        file.write_all_at(&vec![b' '; 9 << 20], 0).unwrap();
+        assert_eq!(Inspection::inspect(&file, 9 << 20).unwrap().kind, Kind::Text);
     }
 }

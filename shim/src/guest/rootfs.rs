@@ -1,190 +1,176 @@
-//! The file that an entrypoint names, opened inside the container's root and nowhere else.
+//! Where the program of a container is looked for, and what a look-up found.
 
-use std::fs::File;
+use std::collections::HashSet;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
-use std::path::Path;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
 
-use rustix::fs::{Mode, OFlags, ResolveFlags};
-use rustix::io::Errno;
+use guest_sandbox::WireFd;
+use guest_sandbox::lookup::{Answer, Files, MountSource, NotAProgram, PlannedMount, from_root};
+use oci_spec::runtime::Mount;
 
+use super::kind::Inspection;
 use super::{Command, GuestError};
 use crate::bundle::Bundle;
-use crate::paths::{GuestPath, HostPath};
+
+/// The folders in which a program without a slash is looked for if the environment has no `PATH`, as containerd sets it.
+const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// How many candidates a message names.
+const SHOWN: usize = 8;
 
 /// A file of the container.
 #[derive(Debug)]
 pub struct Found {
-    /// The open file.
-    pub file: File,
-    /// Its path in the container.
-    pub path: GuestPath,
+    /// An `O_PATH` descriptor of it.
+    pub file: OwnedFd,
+    /// Its path in the container, links not followed.
+    pub path: PathBuf,
+    /// Its size in bytes.
+    pub size: u64,
+    /// What its first bytes say.
+    pub inspection: Inspection,
 }
 
-/// A container's files.
-#[derive(Debug)]
-pub enum Root<'a> {
-    /// Of a container that is being made: its root as it was unpacked, and the mounts that will lie over it.
-    Planned {
-        /// What will be mounted.
-        bundle: &'a Bundle,
-        /// The unpacked root.
-        root: BorrowedFd<'a>,
-    },
-    /// Of a container that runs: everything is where it belongs.
-    Live(BorrowedFd<'a>),
+/// The paths that `entrypoint` may mean, in order: one from the working folder if it has a slash, else those along `PATH`
+/// and at last one in the working folder (images of plain modules set no `PATH`).
+///
+/// Of two variables with one name the last counts: it alone is in the environment that a Linux program gets. An empty
+/// folder of `PATH` is the working folder, as for execvp(3).
+pub fn candidates(command: Command<'_>, entrypoint: &str) -> Vec<PathBuf> {
+    if entrypoint.contains('/') {
+        return vec![entrypoint.into()];
+    }
+    let path = command.env.iter().rev().find_map(|entry| entry.strip_prefix("PATH=")).unwrap_or(DEFAULT_PATH);
+    let folders = path.split(':').chain([""]);
+    let mut seen = HashSet::new();
+    folders.filter(|folder| seen.insert(*folder)).map(|folder| Path::new(folder).join(entrypoint)).collect()
 }
 
-/// Finds the file that `entrypoint` names: as a path from the working directory if it has a slash, else along the
-/// command's `PATH` and then in the working directory (images of plain modules set no `PATH`).
+/// The files of a container that is being created: `root` with the mounts of its spec.
+pub fn planned(bundle: &Bundle, root: OwnedFd) -> Files {
+    let mounts = bundle.mounts().iter().map(|mount| planned_mount(bundle.folder(), mount)).collect();
+    Files::Planned { root: WireFd::new(root), mounts }
+}
+
+fn planned_mount(bundle: &Path, mount: &Mount) -> PlannedMount {
+    let has = |wanted: &str| mount.options().iter().flatten().any(|option| option == wanted);
+    let is_bind = mount.typ().as_deref() == Some("bind") || has("bind") || has("rbind");
+    let source = match mount.source() {
+        Some(source) if is_bind => MountSource::Bind { path: bundle.join(source), recursive: has("rbind") },
+        _ => MountSource::Empty,
+    };
+    PlannedMount { destination: mount.destination().clone(), source }
+}
+
+/// What came of looking for `entrypoint` at `candidates`.
 ///
 /// # Errors
-/// When there is no such file, or it is no file, or it cannot be opened.
-pub fn find(command: Command<'_>, root: &Root<'_>, entrypoint: &str) -> Result<Found, GuestError> {
-    let candidates = candidates(command, entrypoint);
-    for path in &candidates {
-        match open(root, path) {
-            Ok(file) => return regular(file, path),
-            Err(error) if error.kind() == io::ErrorKind::NotFound || error.kind() == io::ErrorKind::NotADirectory => {}
-            Err(source) => return Err(GuestError::Read { origin: path.to_string(), source }),
+/// When there is no such file, or it is not a regular one, or it cannot be read.
+pub fn found(command: Command<'_>, entrypoint: &str, candidates: &[PathBuf], answer: Answer<Inspection>) -> Result<Found, GuestError> {
+    let place = |candidate: usize| {
+        let candidate = candidates.get(candidate).map_or(Path::new(entrypoint), PathBuf::as_path);
+        // Without `.` and repeated slashes.
+        from_root(command.cwd, candidate).components().collect::<PathBuf>()
+    };
+    match answer {
+        Answer::Found { candidate, file, size, inspection } => {
+            Ok(Found { file: file.into_inner(), path: place(candidate), size, inspection })
         }
-    }
-    let looked_at = candidates.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-    Err(GuestError::NotFound { entrypoint: entrypoint.to_owned(), looked_at })
-}
-
-fn candidates(command: Command<'_>, entrypoint: &str) -> Vec<GuestPath> {
-    let in_cwd = GuestPath::resolve(command.cwd, Path::new(entrypoint));
-    if entrypoint.contains('/') {
-        return vec![in_cwd];
-    }
-    let path = command.env.iter().rev().find_map(|entry| entry.strip_prefix("PATH=")).unwrap_or_default();
-    let on_path =
-        path.split(':').filter(|folder| !folder.is_empty()).map(|folder| GuestPath::resolve(Path::new(folder), Path::new(entrypoint)));
-    on_path.chain([in_cwd]).collect()
-}
-
-/// Opens `path` below the container's root, or below the bind mount that will lie over it. Symbolic links are
-/// followed as the container would follow them: they cannot lead out of that root (`RESOLVE_IN_ROOT`).
-fn open(root: &Root<'_>, path: &GuestPath) -> io::Result<File> {
-    match root {
-        Root::Live(root) => open_below(root, path.as_path()),
-        Root::Planned { bundle, root } => match bundle.bind_mount_over(path) {
-            // The mount is the file itself; its source is the node's word, not the image's.
-            Some((source, rest)) if rest.as_os_str().is_empty() => open_plain(&source),
-            Some((source, rest)) => {
-                let folder = rustix::fs::open(source.as_path(), OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-                open_below(folder, &rest)
+        Answer::NotFound => {
+            let mut looked_at: Vec<String> = (0..candidates.len().min(SHOWN)).map(|index| place(index).display().to_string()).collect();
+            if candidates.len() > SHOWN {
+                looked_at.push(format!("and {} more", candidates.len() - SHOWN));
             }
-            None => open_below(root, path.as_path()),
-        },
-    }
-}
-
-/// Opening a FIFO or a device must neither block nor act: only the type is looked at.
-const FLAGS: OFlags = OFlags::RDONLY.union(OFlags::CLOEXEC).union(OFlags::NONBLOCK).union(OFlags::NOCTTY);
-
-fn open_plain(path: &HostPath) -> io::Result<File> {
-    Ok(File::from(rustix::fs::open(path.as_path(), FLAGS, Mode::empty())?))
-}
-
-fn open_below(root: impl AsFd, path: &Path) -> io::Result<File> {
-    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-    loop {
-        // EAGAIN: something was renamed while the kernel walked the path (openat2(2)).
-        match rustix::fs::openat2(&root, path, FLAGS, Mode::empty(), resolve) {
-            Err(Errno::AGAIN | Errno::INTR) => {}
-            result => return Ok(File::from(result?)),
+            Err(GuestError::NotFound { entrypoint: entrypoint.to_owned(), looked_at: looked_at.join(", ") })
         }
+        Answer::Refused { candidate, what } => Err(GuestError::NotAFile { path: place(candidate), what: words(what) }),
+        Answer::Unreadable { candidate, errno } => {
+            Err(GuestError::Read { origin: place(candidate).display().to_string(), source: io::Error::from_raw_os_error(errno) })
+        }
+        Answer::Failed(failure) => Err(GuestError::LookUp { entrypoint: entrypoint.to_owned(), source: failure }),
     }
 }
 
-fn regular(file: File, path: &GuestPath) -> Result<Found, GuestError> {
-    let metadata = file.metadata().map_err(|source| GuestError::Read { origin: path.to_string(), source })?;
-    if metadata.is_file() {
-        return Ok(Found { file, path: path.clone() });
+fn words(what: NotAProgram) -> &'static str {
+    match what {
+        NotAProgram::Folder => "a folder, not a file",
+        NotAProgram::Fifo => "a FIFO, not a file",
+        NotAProgram::Socket => "a socket, not a file",
+        NotAProgram::CharacterDevice => "a character device, not a file",
+        NotAProgram::BlockDevice => "a block device, not a file",
+        NotAProgram::Unknown => "not a regular file",
+        NotAProgram::NotExecutable => "a Linux program that nobody may execute",
     }
-    let what = if metadata.is_dir() { "a folder" } else { "a device or pipe" };
-    Err(GuestError::NotAFile { path: path.clone(), what })
 }
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::symlink;
-
     use super::*;
-    use crate::guest::read_all;
 
-    fn bundle(folder: &Path, cwd: &str, env: &[&str]) -> Bundle {
-        let mount = format!(r#"{{"destination":"/vol","type":"bind","source":"{}"}}"#, folder.join("volume").display());
-        let spec = format!(
-            r#"{{"ociVersion":"1.0.2","root":{{"path":"rootfs"}},"process":{{"user":{{"uid":0,"gid":0}},"cwd":"{cwd}","env":{}}},"mounts":[{mount}]}}"#,
-            serde_json::to_string(env).unwrap()
-        );
-        Bundle::new(folder, serde_json::from_str(&spec).unwrap())
-    }
-
-    fn tree() -> tempfile::TempDir {
-        let folder = tempfile::tempdir().unwrap();
-        let at = |path: &str| folder.path().join(path);
-        for folder in ["rootfs/bin", "rootfs/data", "volume/..v1"] {
-            std::fs::create_dir_all(at(folder)).unwrap();
-        }
-        for file in ["rootfs/app.wasm", "rootfs/bin/tool.wasm", "rootfs/data/app.wasm", "volume/..v1/app.wasm", "secret"] {
-            std::fs::write(at(file), file).unwrap();
-        }
-        symlink("../../secret", at("rootfs/up.wasm")).unwrap();
-        symlink(at("secret"), at("rootfs/out.wasm")).unwrap();
-        symlink("/data/app.wasm", at("rootfs/absolute.wasm")).unwrap();
-        symlink("..v1", at("volume/..data")).unwrap();
-        symlink("..data/app.wasm", at("volume/app.wasm")).unwrap();
-        folder
-    }
-
-    fn content(folder: &Path, cwd: &str, env: &[&str], entrypoint: &str) -> Result<String, String> {
-        let bundle = bundle(folder, cwd, env);
-        let root = File::open(folder.join("rootfs")).unwrap();
-        let root = Root::Planned { bundle: &bundle, root: root.as_fd() };
-        let found = find(bundle.command(), &root, entrypoint).map_err(|error| error.to_string())?;
-        Ok(String::from_utf8(read_all(&found.file).unwrap()).unwrap())
+    fn at(cwd: &str, env: &[&str], entrypoint: &str) -> Vec<String> {
+        let env: Vec<String> = env.iter().map(|entry| (*entry).to_owned()).collect();
+        let command = Command { args: &[], env: &env, cwd: Path::new(cwd) };
+        candidates(command, entrypoint).iter().map(|path| from_root(command.cwd, path).display().to_string()).collect()
     }
 
     #[test]
-    fn an_entrypoint_is_found_as_a_container_would_find_it() {
-        let tree = tree();
+    fn candidates_of_an_entrypoint_follow_path_and_the_working_folder() {
         for (cwd, env, entrypoint, expected) in [
-            ("/", &[][..], "/app.wasm", "rootfs/app.wasm"),
-            ("/", &[], "app.wasm", "rootfs/app.wasm"),
-            ("/data", &[], "app.wasm", "rootfs/data/app.wasm"),
-            ("/data", &[], "./app.wasm", "rootfs/data/app.wasm"),
-            ("/data", &[], "/app.wasm", "rootfs/app.wasm"),
-            ("/", &["PATH=/nowhere:/bin"], "tool.wasm", "rootfs/bin/tool.wasm"),
-            ("/", &[], "/absolute.wasm", "rootfs/data/app.wasm"),
-            ("/", &[], "/vol/app.wasm", "volume/..v1/app.wasm"),
+            ("/", &[][..], "/app.wasm", &["/app.wasm"][..]),
+            ("/data", &[], "./app.wasm", &["/data/./app.wasm"]),
+            ("/data", &[], "../app.wasm", &["/data/../app.wasm"]),
+            ("data", &["PATH=/bin"], "app.wasm", &["/bin/app.wasm", "/data/app.wasm"]),
+            ("/data", &["PATH=/bin::/bin:rel"], "tool", &["/bin/tool", "/data/tool", "/data/rel/tool"]),
+            ("/data", &["PATH=/first", "PATH=/last"], "tool", &["/last/tool", "/data/tool"]),
+            ("/data", &["PATH="], "tool", &["/data/tool"]),
         ] {
-            assert_eq!(content(tree.path(), cwd, env, entrypoint).as_deref(), Ok(expected), "{entrypoint} in {cwd}");
+            assert_eq!(at(cwd, env, entrypoint), expected, "{entrypoint} in {cwd} with {env:?}");
+        }
+        let without = at("/data", &["HOME=/"], "tool");
+        assert_eq!((&*without[0], &*without[6]), ("/usr/local/sbin/tool", "/data/tool"));
+    }
+
+    #[test]
+    fn missing_file_is_reported_with_the_places_that_were_looked_at() {
+        let error = |places: usize| {
+            let env = [format!("PATH={}", (0..places).map(|place| format!("/bin{place}")).collect::<Vec<_>>().join(":"))];
+            let command = Command { args: &[], env: &env, cwd: Path::new("/data") };
+            found(command, "none.wasm", &candidates(command, "none.wasm"), Answer::NotFound).unwrap_err().to_string()
+        };
+        assert!(error(1).contains("(looked at /bin0/none.wasm, /data/none.wasm)"), "{}", error(1));
+        let long = error(600_000);
+        assert!(long.contains("no file \"none.wasm\"") && long.contains("/bin0/") && long.contains("and 599993 more"), "{long}");
+        assert!(long.len() < 500, "{}", long.len());
+    }
+
+    #[test]
+    fn what_is_not_a_regular_file_is_refused_by_its_type() {
+        let command = Command { args: &[], env: &[], cwd: Path::new("/") };
+        for (what, words) in [
+            (NotAProgram::Folder, "/dev/x in the container is a folder"),
+            (NotAProgram::Fifo, "a FIFO"),
+            (NotAProgram::Socket, "a socket"),
+            (NotAProgram::CharacterDevice, "a character device"),
+            (NotAProgram::BlockDevice, "a block device"),
+        ] {
+            let answer = Answer::Refused { candidate: 0, what };
+            let error = found(command, "/dev/x", &["/dev/x".into()], answer).unwrap_err().to_string();
+            assert!(error.contains(words) && error.contains("not a file"), "{error}");
         }
     }
 
     #[test]
-    fn a_symbolic_link_never_leads_out_of_the_container() {
-        let tree = tree();
-        for entrypoint in ["/up.wasm", "/out.wasm", "/../secret"] {
-            let error = content(tree.path(), "/", &[], entrypoint).unwrap_err();
-            assert!(error.contains("no file"), "{entrypoint}: {error}");
+    fn only_bind_mounts_have_files_of_the_node() {
+        let planned = |json: &str| planned_mount(Path::new("/bundle"), &serde_json::from_str(json).unwrap()).source;
+        let bind = |path: &str, recursive| MountSource::Bind { path: path.into(), recursive };
+        for (json, expected) in [
+            (r#"{"destination":"/a","type":"bind","source":"/v","options":["rbind","ro"]}"#, bind("/v", true)),
+            (r#"{"destination":"/a","type":"none","source":"/v","options":["rbind"]}"#, bind("/v", true)),
+            (r#"{"destination":"/a","type":"bind","source":"v"}"#, bind("/bundle/v", false)),
+            (r#"{"destination":"/a","type":"tmpfs","source":"tmpfs"}"#, MountSource::Empty),
+            (r#"{"destination":"/a","type":"proc","source":"proc"}"#, MountSource::Empty),
+        ] {
+            assert_eq!(planned(json), expected, "{json}");
         }
-    }
-
-    #[test]
-    fn a_missing_file_is_reported_with_every_place_that_was_looked_at() {
-        let tree = tree();
-        let error = content(tree.path(), "/data", &["PATH=/bin"], "none.wasm").unwrap_err();
-        assert!(error.contains("/bin/none.wasm, /data/none.wasm"), "{error}");
-    }
-
-    #[test]
-    fn a_folder_is_no_guest() {
-        let tree = tree();
-        assert!(content(tree.path(), "/", &[], "/data").unwrap_err().contains("a folder"));
     }
 }

@@ -1,18 +1,16 @@
 //! The rows of the decision list in [`super`].
 
-use std::os::fd::AsFd as _;
-
 use super::*;
-use crate::bundle::Bundle;
+
+fn found(name: &str, bytes: &[u8]) -> Found {
+    let mut file = tempfile::tempfile().unwrap();
+    std::io::Write::write_all(&mut file, bytes).unwrap();
+    let inspection = Inspection::inspect(&file, bytes.len() as u64).unwrap();
+    Found { file: file.into(), path: format!("/{name}").into(), size: bytes.len() as u64, inspection }
+}
 
 fn select_file(name: &str, bytes: &[u8]) -> Result<Workload, GuestError> {
-    let folder = tempfile::tempdir().unwrap();
-    std::fs::create_dir(folder.path().join("rootfs")).unwrap();
-    std::fs::write(folder.path().join("rootfs").join(name), bytes).unwrap();
-    let spec = format!(r#"{{"ociVersion":"1.0.2","process":{{"user":{{"uid":0,"gid":0}},"cwd":"/","args":["/{name}"]}}}}"#);
-    let bundle = Bundle::new(folder.path(), serde_json::from_str(&spec).unwrap());
-    let root = File::open(folder.path().join("rootfs")).unwrap();
-    select(bundle.command(), None, in_root(bundle.command(), &Root::Planned { bundle: &bundle, root: root.as_fd() }))
+    of_file(Entrypoint::parse(&[format!("/{name}")])?, found(name, bytes))
 }
 
 #[test]
@@ -47,29 +45,46 @@ fn what_cannot_run_is_refused_with_a_next_step() {
 }
 
 #[test]
-fn a_further_process_may_be_the_guest_itself_though_it_is_no_file() {
-    let folder = tempfile::tempdir().unwrap();
-    std::fs::write(folder.path().join("other.wasm"), b"\0asm\x01\0\0\0").unwrap();
-    let root = File::open(folder.path()).unwrap();
-    let entrypoint = Entrypoint { path: "/app.wasm".to_owned(), function: START.to_owned() };
-    let own = Guest {
-        file: Arc::new(File::open("/dev/null").unwrap()),
-        form: Form::Binary,
-        origin: "layer".to_owned(),
-        digest: None,
-        entrypoint,
+fn exec_runs_the_containers_layer_where_no_file_has_its_name() {
+    let null = || File::open("/dev/null").unwrap();
+    let own = |bytes| {
+        let entrypoint = Entrypoint { path: "/app.wasm".to_owned(), function: START.to_owned() };
+        Guest { bytes, size: 8, form: Form::Binary, origin: "layer".to_owned(), digest: None, entrypoint }
     };
-    let select = |word: &str| {
-        let args = [word.to_owned()];
-        let command = Command { args: &args, env: &[], cwd: Path::new("/") };
-        select_for_exec(command, &Root::Live(root.as_fd()), &own).map(|workload| match workload {
+    let layer = own(Bytes::Memory(Arc::new(null())));
+    let missing = |path: &str| Err(GuestError::NotFound { entrypoint: path.to_owned(), looked_at: path.to_owned() });
+    let select = |word: &str, found, own: &Guest| {
+        of_exec(Entrypoint::parse(&[word.to_owned()]).unwrap(), found, own).map(|workload| match workload {
             Workload::Wasm(guest) => (guest.origin, guest.entrypoint.function),
             Workload::Native => ("native".to_owned(), String::new()),
         })
     };
-    assert_eq!(select("/app.wasm#check").unwrap(), ("layer".to_owned(), "check".to_owned()));
-    assert_eq!(select("/other.wasm").unwrap().0, "/other.wasm");
-    assert!(matches!(select("/none.wasm"), Err(GuestError::NotFound { .. })));
+    let module = || Ok(found("other.wasm", b"\0asm\x01\0\0\0"));
+    assert_eq!(select("/app.wasm#check", missing("/app.wasm"), &layer).unwrap(), ("layer".to_owned(), "check".to_owned()));
+    assert_eq!(select("/other.wasm", module(), &layer).unwrap().0, "/other.wasm");
+    assert!(matches!(select("/none.wasm", missing("/none.wasm"), &layer), Err(GuestError::NotFound { .. })));
+    // The file of a container's guest may have been replaced or removed since.
+    let file = own(Bytes::File(Arc::new(null().into())));
+    assert!(matches!(select("/app.wasm", missing("/app.wasm"), &file), Err(GuestError::NotFound { .. })));
+}
+
+#[test]
+fn file_that_grew_above_the_limit_is_not_read() {
+    let file = tempfile::tempfile().unwrap();
+    file.set_len(kind::MAX_BINARY).unwrap();
+    assert_eq!(read_all(&file, 8).unwrap_err().to_string(), "it has 536870912 bytes by now; at most 8 are read");
+    file.set_len(8).unwrap();
+    assert_eq!(read_all(&file, 8).unwrap(), [0; 8]);
+}
+
+#[test]
+fn only_names_of_guests_have_a_process_forked_early() {
+    let is_named = |word: &str| is_named_as_guest(Command { args: &[word.to_owned()], env: &[], cwd: Path::new("/") });
+    for (word, expected) in
+        [("/app.wasm", true), ("app.wat#run", true), ("/bin/sh", false), ("/", false), ("", false), ("/app.wasm/", true)]
+    {
+        assert_eq!(is_named(word), expected, "{word}");
+    }
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //!
 //! `cargo xtask test --class node` prepares what is needed and says where; without that, every test is reported as
 //! ignored, with the reason. Themes, one file each: [`run`], [`files`], [`spec`], [`spec_limits`], [`images`],
-//! [`same_config`], [`refusals`], [`life`], [`pod`], [`shim`]; the Task service, in [`exec`], [`exec_attacks`],
+//! [`same_config`], [`refusals`], [`lookups`], [`life`], [`pod`], [`shim`]; the Task service, in [`exec`], [`exec_attacks`],
 //! [`verbs`], [`races`], [`signals`], [`terminal`]; [`processes`], and what happens when one is
 //! lost or has no room, in [`faults`], [`descriptors`] and [`launcher`]; pods of CRI in [`pods`], with [`volumes`], when a part of them is
 //! lost in [`pod_faults`], with users of their own in [`pod_users`], debugged in [`debug`], with guests that memory cannot hold in [`memory`], with hosts of their own in [`grouping`]; restarts of more
@@ -48,6 +48,10 @@ mod images;
 mod same_config;
 #[path = "node/refusals.rs"]
 mod refusals;
+#[path = "node/silent.rs"]
+mod silent;
+#[path = "node/lookups.rs"]
+mod lookups;
 #[path = "node/life.rs"]
 mod life;
 #[path = "node/pod.rs"]
@@ -109,6 +113,7 @@ const THEMES: &[&[Test]] = &[
     images::TESTS,
     same_config::TESTS,
     refusals::TESTS,
+    lookups::TESTS,
     life::TESTS,
     pod::TESTS,
     shim::TESTS,

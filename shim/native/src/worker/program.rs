@@ -9,8 +9,8 @@ use rustix::fs::{Access, access};
 
 use crate::error::ProgramFault;
 
-/// Where programs are looked for when the container has no `PATH`, as the C library does.
-const DEFAULT_PATH: &str = "/bin:/usr/bin";
+/// Where programs are looked for when the container has no `PATH`, as containerd sets it.
+const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// A program with all that the kernel is told of it.
 pub(super) struct Program {
@@ -25,11 +25,16 @@ impl Program {
         let Some(name) = arguments.first().filter(|name| !name.is_empty()) else {
             return Err(ProgramFault::NotFound("the process has no program to run: its arguments are empty".to_owned()));
         };
-        let path = process.env().iter().flatten().find_map(|variable| variable.strip_prefix("PATH=")).unwrap_or(DEFAULT_PATH);
-        let file = locate(name, path, look)?;
+        let file = locate(name, path_of(process), look)?;
         let arguments = arguments.iter().map(|argument| text(argument.as_bytes())).collect::<Result<_, _>>()?;
         Ok(Self { file: text(file.as_os_str().as_encoded_bytes())?, arguments })
     }
+}
+
+/// The folders to look in. Of two variables with one name the program gets the last ([`environment`]).
+fn path_of(process: &Process) -> &str {
+    let variables = process.env().as_deref().unwrap_or_default();
+    variables.iter().rev().find_map(|variable| variable.strip_prefix("PATH=")).unwrap_or(DEFAULT_PATH)
 }
 
 fn text(bytes: &[u8]) -> Result<CString, ProgramFault> {
@@ -118,6 +123,15 @@ mod tests {
         assert!(matches!(found("tool", "/usr/bin"), Err(ProgramFault::NotExecutable(_))));
         let error = found("tool", "/nowhere").unwrap_err();
         assert_eq!(error.to_string(), r#"cannot execute "tool": no such program in the container's PATH (/nowhere)"#);
+    }
+
+    #[test]
+    fn program_is_looked_for_along_the_path_that_it_gets() {
+        let process: Process =
+            serde_json::from_str(r#"{"cwd": "/", "user": {"uid": 0, "gid": 0}, "env": ["PATH=/first", "A=1", "PATH=/last"]}"#).unwrap();
+        assert_eq!(path_of(&process), "/last");
+        let settled = [("A", "1"), ("PATH", "/last")].map(|(name, value)| (name.to_owned(), value.to_owned()));
+        assert_eq!(environment(&process, settled.into()).unwrap()[0], CString::from(c"PATH=/last"));
     }
 
     #[test]

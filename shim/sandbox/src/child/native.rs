@@ -33,10 +33,12 @@ fn locate(name: &str, env: &[String]) -> Result<PathBuf, String> {
         let file = PathBuf::from(name);
         return check(&file).map(|()| file).map_err(|why| format!("execute {name}: {why}"));
     }
-    let path = env.iter().find_map(|variable| variable.strip_prefix("PATH=")).unwrap_or(DEFAULT_PATH);
+    // Of two variables with one name the program gets the last.
+    let path = env.iter().rev().find_map(|variable| variable.strip_prefix("PATH=")).unwrap_or(DEFAULT_PATH);
     let mut refusal = None;
-    for folder in path.split(':').filter(|folder| !folder.is_empty()) {
-        let file = Path::new(folder).join(name);
+    for folder in path.split(':') {
+        // An empty one is the working folder, as for execvp(3).
+        let file = Path::new(if folder.is_empty() { "." } else { folder }).join(name);
         match check(&file) {
             Ok(()) => return Ok(file),
             Err(why) if stat(&file).is_ok() => refusal = refusal.or(Some(format!("execute {}: {why}", file.display()))),

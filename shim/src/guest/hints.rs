@@ -1,0 +1,117 @@
+//! What containers with the same files and entrypoint ran before. It decides how early things are begun, and never what is run:
+//! a look-up starts while containerd is asked for the image, and a guest's process is forked before its bytes are known.
+
+use std::sync::{Mutex, PoisonError};
+
+use guest_sandbox::rootfs::Mount;
+
+use super::{Bytes, Command, Workload, is_named_as_guest};
+
+/// Maximum number of hints.
+const MAX_HINTS: usize = 512;
+
+/// What ran.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hint {
+    /// A guest of a Wasm layer.
+    Layer,
+    /// A guest of a file.
+    File,
+    /// A Linux program.
+    Native,
+    /// Not known; the entrypoint is named as guests are, or not.
+    Unknown {
+        /// Whether it is.
+        is_named_as_guest: bool,
+    },
+}
+
+impl Hint {
+    /// Whether a guest's process is to be forked before the workload is known. libcontainer forks a Linux program itself.
+    pub fn forks_early(self) -> bool {
+        match self {
+            Self::Layer | Self::File => true,
+            Self::Native => false,
+            Self::Unknown { is_named_as_guest } => is_named_as_guest,
+        }
+    }
+
+    /// Whether the entrypoint is to be looked up before containerd has answered for the image's layers.
+    pub fn looks_up_early(self) -> bool {
+        matches!(self, Self::File | Self::Native)
+    }
+}
+
+/// The files and the entrypoint of a container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Key(String, String);
+
+impl Key {
+    /// None if the files are the container's alone: those of an overlay below are its image's.
+    pub fn of(rootfs: &[Mount], command: Command<'_>) -> Option<Self> {
+        let options = rootfs.iter().flat_map(|mount| &mount.options);
+        let below = options.into_iter().find_map(|option| option.strip_prefix("lowerdir="))?;
+        Some(Self(below.to_owned(), command.args.first()?.clone()))
+    }
+}
+
+/// What was seen of containers; the latest at the end.
+#[derive(Debug, Default)]
+pub struct Hints(Mutex<Vec<(Key, Hint)>>);
+
+impl Hints {
+    /// The hint for a container.
+    pub fn get(&self, key: Option<&Key>, command: Command<'_>) -> Hint {
+        // Every change leaves the list whole, also if its last holder panicked.
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = key.and_then(|key| all.iter().rev().find(|(known, _)| known == key));
+        known.map_or_else(|| Hint::Unknown { is_named_as_guest: is_named_as_guest(command) }, |(_, hint)| *hint)
+    }
+
+    /// Notes what a container runs.
+    pub fn put(&self, key: Option<Key>, workload: &Workload) {
+        let Some(key) = key else { return };
+        let hint = match workload {
+            Workload::Native => Hint::Native,
+            Workload::Wasm(guest) => match guest.bytes {
+                Bytes::Memory(_) => Hint::Layer,
+                Bytes::File(_) => Hint::File,
+            },
+        };
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|(known, _)| *known != key);
+        all.push((key, hint));
+        let surplus = all.len().saturating_sub(MAX_HINTS);
+        all.drain(..surplus);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(below: &str, entrypoint: &str) -> Option<Key> {
+        let options = vec!["upperdir=/u".to_owned(), format!("lowerdir={below}")];
+        let mount = Mount { fs_type: "overlay".to_owned(), options, ..Mount::default() };
+        Key::of(&[mount], Command { args: &[entrypoint.to_owned()], env: &[], cwd: std::path::Path::new("/") })
+    }
+
+    #[test]
+    fn hint_is_what_ran_last_with_the_same_files_and_entrypoint() {
+        let hints = Hints::default();
+        let get = |below, entrypoint: &str| {
+            let args = [entrypoint.to_owned()];
+            hints.get(key(below, entrypoint).as_ref(), Command { args: &args, env: &[], cwd: std::path::Path::new("/") })
+        };
+        assert_eq!(get("/1", "/app.wasm"), Hint::Unknown { is_named_as_guest: true });
+        hints.put(key("/1", "/app.wasm"), &Workload::Native);
+        assert_eq!(get("/1", "/app.wasm"), Hint::Native);
+        assert_eq!(get("/2", "/app.wasm"), Hint::Unknown { is_named_as_guest: true });
+        assert_eq!(get("/1", "/app"), Hint::Unknown { is_named_as_guest: false });
+        for number in 0..MAX_HINTS {
+            hints.put(key(&number.to_string(), "/app"), &Workload::Native);
+        }
+        assert_eq!(get("/1", "/app.wasm"), Hint::Unknown { is_named_as_guest: true });
+        assert_eq!(Key::of(&[Mount::default()], Command { args: &["/a".to_owned()], env: &[], cwd: std::path::Path::new("/") }), None);
+    }
+}

@@ -1,0 +1,200 @@
+//! The host's side of a look-up in a container's files: started, waited for without a thread, given up.
+//!
+//! A look-up process may never end ([`guest_sandbox::lookup`]), and each holds memory and a process number. So a container,
+//! and a pod, have a maximum number of them, which counts those too that were killed and have not ended.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use guest_sandbox::lookup::{Answer, Files, LookupProcess, NewLookup, look_up};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, timeout_at};
+
+use super::kind::Inspection;
+use super::rootfs::{self, Found};
+use super::{Command, GuestError};
+use crate::error::CreateError;
+use crate::host::Host;
+use crate::process;
+use crate::request;
+
+/// How long a look-up may take: less than the kubelet waits for any request, and enough for a slow network.
+const LOOKUP_TIMEOUT: Duration = Duration::from_secs(20);
+/// Maximum number of look-up processes of one container.
+const MAX_PER_CONTAINER: usize = 4;
+/// Maximum number of look-up processes of the containers of one pod.
+const MAX_PER_POD: usize = 8;
+
+/// Whose look-ups count together.
+#[derive(Debug, Clone, Copy)]
+pub struct Owner<'a> {
+    /// The container's id.
+    pub container: &'a str,
+    /// The id of its pod's sandbox; none if CRI did not make it.
+    pub pod: Option<&'a str>,
+}
+
+/// The look-up processes of a host.
+#[derive(Debug, Default)]
+pub struct Lookups {
+    slots: Mutex<HashMap<Key, Weak<Semaphore>>>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Key {
+    Container(String),
+    Pod(String),
+}
+
+/// The right to one look-up process.
+#[derive(Debug)]
+struct Slot {
+    _container: OwnedSemaphorePermit,
+    _pod: Option<OwnedSemaphorePermit>,
+}
+
+impl Lookups {
+    /// Waits until the container and its pod may have another process.
+    async fn slot(&self, owner: Owner<'_>) -> Slot {
+        let container = acquire(self.semaphore(Key::Container(owner.container.to_owned()), MAX_PER_CONTAINER)).await;
+        let pod = match owner.pod {
+            Some(pod) => Some(acquire(self.semaphore(Key::Pod(pod.to_owned()), MAX_PER_POD)).await),
+            None => None,
+        };
+        Slot { _container: container, _pod: pod }
+    }
+
+    fn semaphore(&self, key: Key, most: usize) -> Arc<Semaphore> {
+        // Every change leaves the map whole, also if its last holder panicked.
+        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        slots.retain(|_, semaphore| semaphore.strong_count() > 0);
+        if let Some(semaphore) = slots.get(&key).and_then(Weak::upgrade) {
+            return semaphore;
+        }
+        let semaphore = Arc::new(Semaphore::new(most));
+        slots.insert(key, Arc::downgrade(&semaphore));
+        semaphore
+    }
+}
+
+async fn acquire(semaphore: Arc<Semaphore>) -> OwnedSemaphorePermit {
+    semaphore.acquire_owned().await.expect("no semaphore here is ever closed")
+}
+
+/// Looks for the file that `entrypoint` names in a container's `files`.
+///
+/// # Errors
+/// When there is no such file or it is not a program, when the file system does not answer, or containerd gave the request up.
+pub async fn find(
+    host: &Arc<Host>,
+    owner: Owner<'_>,
+    files: Files,
+    command: Command<'_>,
+    entrypoint: &str,
+) -> Result<Result<Found, GuestError>, CreateError> {
+    let deadline = Instant::now() + LOOKUP_TIMEOUT;
+    let candidates = rootfs::candidates(command, entrypoint);
+    let slot = match wait(deadline, host.lookups.slot(owner)).await {
+        Waited::Done(slot) => slot,
+        waited => return Err(unanswered(entrypoint, &waited, "earlier look-ups of this pod".to_owned())),
+    };
+    let new = NewLookup { name: owner.container.to_owned(), files, cwd: command.cwd.to_owned(), candidates: candidates.clone() };
+    let (process, answer) = start(host, new).await?;
+    let process = Held(Some((process, slot)));
+    let socket = process::readable(answer.socket()).map_err(CreateError::Descriptors)?;
+    match wait(deadline, socket.readable()).await {
+        Waited::Done(ready) => drop(ready.map_err(CreateError::Descriptors)?),
+        waited => return Err(unanswered(entrypoint, &waited, process.waits_in())),
+    }
+    let answer: Answer<Inspection> = answer.receive()?;
+    Ok(rootfs::found(command, entrypoint, &candidates, answer))
+}
+
+type Started = (LookupProcess, guest_sandbox::lookup::PendingAnswer<Inspection>);
+
+async fn start(host: &Arc<Host>, new: NewLookup) -> Result<Started, CreateError> {
+    let host = Arc::clone(host);
+    let started = tokio::task::spawn_blocking(move || look_up::<Inspection>(&host.zygote, new)).await;
+    Ok(started.map_err(|error| CreateError::Panicked(error.to_string()))??)
+}
+
+/// How a wait ended.
+enum Waited<T> {
+    Done(T),
+    TimedOut,
+    GivenUp,
+}
+
+async fn wait<T>(deadline: Instant, event: impl Future<Output = T>) -> Waited<T> {
+    tokio::select! {
+        waited = timeout_at(deadline, event) => waited.map_or(Waited::TimedOut, Waited::Done),
+        () = request::given_up() => Waited::GivenUp,
+    }
+}
+
+fn unanswered<T>(entrypoint: &str, waited: &Waited<T>, on: String) -> CreateError {
+    let entrypoint = entrypoint.to_owned();
+    match waited {
+        Waited::GivenUp => GuestError::LookUpGivenUp { entrypoint }.into(),
+        Waited::Done(_) | Waited::TimedOut => GuestError::NotAnswered { entrypoint, seconds: LOOKUP_TIMEOUT.as_secs(), on }.into(),
+    }
+}
+
+/// A process with its slot. When this is dropped, the process is killed; the slot is free again when it has ended.
+struct Held(Option<(LookupProcess, Slot)>);
+
+impl Held {
+    fn waits_in(&self) -> String {
+        let function = self.0.as_ref().map(|(process, _)| process.waits_in()).unwrap_or_default();
+        format!("the kernel, in {}", if function.is_empty() { "an unknown function" } else { &function })
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if let Some((process, slot)) = self.0.take() {
+            tokio::spawn(reap(process, slot));
+        }
+    }
+}
+
+async fn reap(process: LookupProcess, slot: Slot) {
+    process.kill();
+    let ended = async {
+        process::readable(process.pidfd())?.readable().await?.retain_ready();
+        process.reap()
+    };
+    if let Err(error) = ended.await {
+        tracing::warn!("cannot wait for the end of a look-up process: {error}");
+    }
+    drop(slot);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn container_and_pod_have_a_maximum_of_look_ups_that_unended_ones_count_for() {
+        let lookups = Lookups::default();
+        let owner = |container| Owner { container, pod: Some("pod") };
+        let is_free = async |container| tokio::time::timeout(Duration::from_millis(20), lookups.slot(owner(container))).await.ok();
+        let mut held = Vec::new();
+        for _ in 0..MAX_PER_CONTAINER {
+            held.push(lookups.slot(owner("first")).await);
+        }
+        assert!(is_free("first").await.is_none());
+        for _ in MAX_PER_CONTAINER..MAX_PER_POD {
+            held.push(lookups.slot(owner("second")).await);
+        }
+        assert!(is_free("third").await.is_none());
+        held.pop();
+        let third = is_free("third").await;
+        assert!(third.is_some() && is_free("first").await.is_none());
+        drop((held, third));
+        assert!(is_free("first").await.is_some());
+        lookups.semaphore(Key::Pod("other".to_owned()), 1);
+        assert_eq!(lookups.slots.lock().unwrap().len(), 1);
+    }
+}
