@@ -20,8 +20,8 @@ const CASES: [(Script, &str); 4] = [
 ];
 
 fn status(stage: &Stage, node: &str) -> Value {
-    let state = stage.cluster.get(&Key::new(WASM_RUNTIME_NODE, "", &names::runtime_node("wasmedge", node)));
-    state.map(|state| state["status"].clone()).unwrap_or_default()
+    let object = stage.cluster.get(&Key::new(WASM_RUNTIME_NODE, "", &names::runtime_node("wasmedge", node)));
+    object.map(|object| object["status"].clone()).unwrap_or_default()
 }
 
 /// A stage with one node on which no installer starts, and an operator at work on it.

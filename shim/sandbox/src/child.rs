@@ -126,10 +126,10 @@ fn die_with_host() -> Result<(), Failure> {
 }
 
 /// Sends an answer to the host, with a descriptor. False when the host is gone.
-fn report(control: &OwnedFd, answer: Answer, descriptor: Option<OwnedFd>) -> bool {
+fn report(control: &OwnedFd, answer: Answer, descriptor: Option<&OwnedFd>) -> bool {
     let answer = rmp_serde::to_vec(&answer.fitting()).expect("an answer is made of strings");
     let bytes = [&(answer.len() as u64).to_ne_bytes()[..], &answer].concat();
-    send_with(control, &bytes, descriptor.as_ref()).is_ok()
+    send_with(control, &bytes, descriptor).is_ok()
 }
 
 /// Waits for a byte from the host. False when the host gave this process up, or ended.
@@ -176,7 +176,7 @@ fn enter_container<W>(orders: ContainerOrders<W>, control: &OwnedFd) -> Result<W
         // Here, because what is opened shows the processes of this pid namespace, which no process of ours enters again
         // before it is confined. The host keeps it, and the guest never sees it.
         let context = detached::open("proc").step(|| "open /proc for programs of exec")?;
-        report(control, Answer::Entered, Some(context));
+        report(control, Answer::Entered, Some(&context));
     }
     powers::reduce(&plan.process, proc, users, None)?;
     Ok(workload)

@@ -14,7 +14,7 @@ use crate::wire::WireFd;
 use crate::zygote::Zygote;
 
 /// It makes some namespaces, and runs nothing of a pod's.
-const HOLDER_TIMEOUT: Duration = Duration::from_secs(60);
+const HOLDER_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// What a pod's namespaces are to be.
 #[derive(Debug)]

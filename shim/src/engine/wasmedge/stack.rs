@@ -19,10 +19,12 @@ const MAX_BYTES_AT_START: usize = 256 << 20;
 /// The capacity of the vector of frames after its last growth: 16 frames, doubled 15 times.
 const MAX_FRAMES: usize = 16 << 15;
 
+type EndGuest = Box<dyn FnOnce(Outcome) + Send>;
+
 /// What an allocation may take at present.
 static LIMIT: AtomicUsize = AtomicUsize::new(usize::MAX);
 /// Reports the outcome of a guest whose stack is exhausted, and ends the process.
-static END: Mutex<Option<Box<dyn FnOnce(Outcome) + Send>>> = Mutex::new(None);
+static END: Mutex<Option<EndGuest>> = Mutex::new(None);
 
 /// The outcome of a guest that called too deep.
 pub(super) fn exhausted() -> Outcome {
@@ -101,6 +103,6 @@ mod tests {
     #[test]
     fn vector_of_frames_fits_the_limit_at_its_last_growth_and_not_at_the_next() {
         const FRAME: usize = 56;
-        assert!(MAX_FRAMES * FRAME <= MAX_VECTOR_BYTES && 2 * MAX_FRAMES * FRAME > MAX_VECTOR_BYTES);
+        const { assert!(MAX_FRAMES * FRAME <= MAX_VECTOR_BYTES && 2 * MAX_FRAMES * FRAME > MAX_VECTOR_BYTES) };
     }
 }

@@ -39,10 +39,25 @@ impl Candidate {
         Self { digest, layer: select_layer(image, manifest) }
     }
 
-    /// The digest of its Wasm layer; `None` if it cannot be run.
-    fn runs(&self) -> Option<Option<String>> {
-        self.layer.as_ref().ok().map(|layer| layer.as_ref().map(|layer| layer.digest().to_string()))
+    /// What a container of it runs.
+    fn program(&self) -> CandidateProgram {
+        match &self.layer {
+            Ok(Some(layer)) => CandidateProgram::Layer(layer.digest().to_string()),
+            Ok(None) => CandidateProgram::FileOfRoot,
+            Err(_) => CandidateProgram::Refused,
+        }
     }
+}
+
+/// What a container of a candidate runs.
+#[derive(Debug, PartialEq, Eq)]
+enum CandidateProgram {
+    /// The Wasm layer of this digest.
+    Layer(String),
+    /// A file of its root file system.
+    FileOfRoot,
+    /// It cannot be run.
+    Refused,
 }
 
 /// What several candidates have in common.
@@ -57,8 +72,9 @@ enum Choice {
 }
 
 fn choose(mut candidates: Vec<Candidate>) -> Choice {
-    let first = candidates.first().and_then(Candidate::runs);
-    let same = candidates.len() == 1 || first.is_some() && candidates.iter().all(|other| other.runs() == first);
+    let first = candidates.first().map(Candidate::program);
+    let same = candidates.len() == 1
+        || first.is_some_and(|first| first != CandidateProgram::Refused && candidates.iter().all(|other| other.program() == first));
     match candidates.pop() {
         None => Choice::Nothing,
         Some(one) if same => Choice::One(Box::new(one)),
@@ -104,8 +120,8 @@ impl<S: ContentStore> Images<'_, S> {
             Choice::Several(several) => several,
         };
         let mut names = self.names(&several, &config).await?;
-        let named = several.into_iter().filter(|candidate| names.contains_key(&candidate.digest)).collect();
-        match choose(named) {
+        let pullable = several.into_iter().filter(|candidate| names.contains_key(&candidate.digest)).collect();
+        match choose(pullable) {
             Choice::Nothing => Err(ImageError::ImageGone { image }),
             Choice::One(one) => one.layer.map(|layer| (image, layer)),
             Choice::Several(several) => {

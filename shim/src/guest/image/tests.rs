@@ -29,10 +29,10 @@ impl Images {
     }
 
     fn add_manifest(&mut self, layers: &[(&str, &[u8])]) -> (String, usize) {
-        self.add_manifest_of(config(0), layers)
+        self.add_manifest_of(&config(0), layers)
     }
 
-    fn add_manifest_of(&mut self, config: String, layers: &[(&str, &[u8])]) -> (String, usize) {
+    fn add_manifest_of(&mut self, config: &str, layers: &[(&str, &[u8])]) -> (String, usize) {
         let layers: Vec<_> = layers
             .iter()
             .map(|(media_type, bytes)| {
@@ -280,7 +280,7 @@ fn an_image_behind_an_index_is_named_where_two_have_one_id() {
 #[test]
 fn a_name_that_leads_elsewhere_by_now_is_refused() {
     let mut images = Images::default();
-    let other = images.add_manifest_of(config(1), &[(WASM, b"other")]);
+    let other = images.add_manifest_of(&config(1), &[(WASM, b"other")]);
     images.name(APP, MANIFEST, other);
     let error = guest(&images.of_pod(APP)).unwrap_err();
     assert!(matches!(&error, ImageError::Moved { image, .. } if image == APP), "{error}");
@@ -298,8 +298,8 @@ fn a_name_that_was_removed_is_refused_though_another_has_the_id() {
 fn of_an_index_a_pod_runs_the_manifest_with_its_image_id() {
     let index = |first: u8, second: u8| {
         let mut images = Images::default();
-        let wasm = images.add_manifest_of(config(first), &[(WASM, b"other")]);
-        let native = images.add_manifest_of(config(second), &[(WASM, b"guest")]);
+        let wasm = images.add_manifest_of(&config(first), &[(WASM, b"other")]);
+        let native = images.add_manifest_of(&config(second), &[(WASM, b"guest")]);
         let index = images.add_index(&[entry(wasm, "wasm", "wasip1"), entry(native, "amd64", "linux")]);
         images.name(APP, INDEX, index);
         guest(&images.of_pod(APP))

@@ -97,7 +97,7 @@ fn native_programs_have_keyrings_of_their_own(node: &Node) -> Result<Verdict> {
     let pod = pods.pod(pods.default_config())?;
     let guest = pod.run("guest", &["/app.wasm", "sleep", "600"])?;
     let sidecar = pod.run("sidecar", &["/native", "tick"])?;
-    let own = pods.cell.run(&node.prepared.guests.native.display().to_string()).arg("keyring").text()?;
+    let own = pods.cell.run(node.prepared.guests.native.display().to_string()).arg("keyring").text()?;
     let mut seen = vec![own];
     for id in [&guest, &guest, &sidecar, &sidecar] {
         let keyring = native(&pods, id, &["keyring"])?;

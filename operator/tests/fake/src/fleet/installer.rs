@@ -51,8 +51,8 @@ async fn attempt(fleet: &Shared, job: &Key, object: &Value, request: &Request) {
     };
     if next_script(fleet, &node) == Script::IsNotAdmitted {
         begin(fleet, &node);
-        let note = "Error creating: pods \"installer\" is forbidden: violates PodSecurity \"restricted:latest\"";
-        object::warn(&fleet.cluster, job, "FailedCreate", note);
+        let cause = "Error creating: pods \"installer\" is forbidden: violates PodSecurity \"restricted:latest\"";
+        object::warn(&fleet.cluster, job, "FailedCreate", cause);
         // An object without an end would keep the fleet from coming to rest.
         sleep(deadline).await;
         return object::fail_job(&fleet.cluster, job, "DeadlineExceeded", "Job was active longer than specified deadline");
@@ -128,8 +128,8 @@ async fn container(fleet: &Shared, job: &Key, node: &str, request: &Request) -> 
         }
         Script::CannotMount => {
             object::set_pod(&fleet.cluster, job, "Pending", &json!({ "waiting": { "reason": "ContainerCreating" } }));
-            let note = "MountVolume.SetUp failed for volume \"host-0\" : hostPath type check failed: /etc/containerd is not a directory";
-            object::warn(&fleet.cluster, &object::pod_key(job), "FailedMount", note);
+            let cause = "MountVolume.SetUp failed for volume \"host-0\" : hostPath type check failed: /etc/containerd is not a directory";
+            object::warn(&fleet.cluster, &object::pod_key(job), "FailedMount", cause);
             return future::pending().await;
         }
         Script::FailsToStart => return End::Unstarted,
