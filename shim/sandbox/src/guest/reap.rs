@@ -14,6 +14,8 @@ use crate::kernel::Newborn;
 
 /// How long a killed process is waited for at once.
 const KILL_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a process that ends by itself is waited for: its next step is its last.
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Between looks at a group, of which no descriptor is at hand.
 const LOOK_INTERVAL: Duration = Duration::from_millis(5);
 
@@ -55,9 +57,11 @@ impl Unready {
         self.take()
     }
 
-    /// Leaves a process alone that ends by itself: it is waited for now if it has ended, and else later.
+    /// Leaves a process alone that is about to end by itself, and waits for that for a moment. The end of one that takes
+    /// longer is collected by a later call.
     pub(super) fn leave(mut self) {
         let newborn = self.take();
+        wait_for(&newborn, LEAVE_TIMEOUT);
         sweep(Some(newborn));
     }
 

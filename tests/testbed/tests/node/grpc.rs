@@ -17,8 +17,8 @@ use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::{Channel, Endpoint, Uri};
 use tonic::{Code, Request, Status};
 
-/// How long a call may take.
-const CALL: Duration = Duration::from_mins(1);
+/// How long a call may take: more than the host lets an exec wait for its turn and its set-up together.
+const CALL_TIMEOUT: Duration = Duration::from_mins(2);
 
 /// A client of one containerd and one of its namespaces; containerd may be restarted under it.
 #[derive(Debug)]
@@ -59,7 +59,7 @@ impl Client {
             let mut client = Grpc::new(self.channel.clone());
             client.ready().await.map_err(|error| Refusal { code: Code::Unavailable, text: error.to_string() })?;
             let mut request = Request::new(message);
-            request.set_timeout(CALL);
+            request.set_timeout(CALL_TIMEOUT);
             request.metadata_mut().insert("containerd-namespace", self.namespace.clone());
             Ok(client.unary(request, path, ProstCodec::<Q, A>::default()).await?.into_inner())
         })

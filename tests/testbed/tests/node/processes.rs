@@ -68,7 +68,13 @@ fn a_native_container_is_its_own_program_and_nothing_else(node: &Node) -> Result
     let task = node.native(&["sleep"])?.start()?;
     let pid = task.pid()?;
     let machine = node.machine();
-    ensure!(machine.read(pid, "cmdline")? == "/native\0sleep\0", "it is {:?}", machine.read(pid, "cmdline")?);
+    // A started task may not have executed its program yet.
+    wait::until(
+        "the container's process to execute its program",
+        LIMIT,
+        || Ok((machine.read(pid, "cmdline")? == "/native\0sleep\0").then_some(())),
+        || format!("its command line is {:?}", machine.read(pid, "cmdline")),
+    )?;
     ensure!(machine.parent_of(pid)? == machine.host()?, "it is not the host's own child");
     let pids = machine.cgroup("pids", task.id(), "cgroup.procs")?;
     ensure!(pids.lines().count() == 1, "its cgroup holds {pids:?}");
