@@ -1,7 +1,9 @@
-//! Links whatever uses the engine so that tests run on the runtime bundle's own loader and libraries.
+//! Links whatever uses the engine so that tests run on the runtime bundle's own loader and
+//! libraries.
 //!
-//! `WASMEDGE_LOADER` and `WASMEDGE_RUN_DIR` (`.cargo/config.toml`) name them. The host itself carries neither path: in
-//! the bundle its launcher starts it through the loader beside it, and says where the libraries are.
+//! `WASMEDGE_LOADER` and `WASMEDGE_RUN_DIR` (`.cargo/config.toml`) name them. The host itself
+//! carries neither path: in the bundle its launcher starts it through the loader beside it, and
+//! says where the libraries are.
 
 use std::env;
 use std::os::unix::fs::symlink;
@@ -19,25 +21,39 @@ fn main() {
         return;
     };
     if !loader.exists() || !run.is_dir() {
-        println!("cargo::error=the engine's libraries are not in .deps/wasmedge: run `cargo xtask setup` once");
+        println!(
+            "cargo::error=the engine's libraries are not in .deps/wasmedge: run `cargo xtask \
+             setup` once"
+        );
         return;
     }
-    // A test lies in `deps` of its profile's folder and finds the libraries as `lib` beside that. The search path is
-    // relative because cargo gives it to the host too, where the same words mean the bundle's `lib`.
+    // A test lies in `deps` of its profile's folder and finds the libraries as `lib` beside that.
+    // The search path is relative because cargo gives it to the host too, where the same words mean
+    // the bundle's `lib`.
     if let Some(profile) = profile_folder() {
         let beside = profile.join("lib");
         if beside.read_link().ok().as_ref() != Some(&run) {
-            // Absent the first time; what is not a link is none of ours, and the next line then says so.
+            // Absent the first time; what is not a link is none of ours, and the next line then
+            // says so.
             let _ = std::fs::remove_file(&beside);
             if let Err(error) = symlink(&run, &beside) {
-                println!("cargo::error=link {} to {}: {error}", beside.display(), run.display());
+                println!(
+                    "cargo::error=link {} to {}: {error}",
+                    beside.display(),
+                    run.display()
+                );
             }
         }
     }
     link("--disable-new-dtags,-rpath,$ORIGIN/../lib");
     link(&format!("--dynamic-linker,{}", loader.display()));
     // The last one counts: the host names no folder of the machine that built it.
-    if let Some(name) = loader.canonicalize().ok().as_deref().and_then(Path::file_name) {
+    if let Some(name) = loader
+        .canonicalize()
+        .ok()
+        .as_deref()
+        .and_then(Path::file_name)
+    {
         println!(
             "cargo::rustc-link-arg-bin=wasmedge-host=-Wl,--dynamic-linker,{}",
             Path::new("/started-by-the-launcher").join(name).display()

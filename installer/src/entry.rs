@@ -1,9 +1,11 @@
-//! A handler's entry: a folder with a link to the launcher and the file of runtime options beside it.
+//! A handler's entry: a folder with a link to the launcher and the file of runtime options beside
+//! it.
 //!
-//! containerd 2.4 cannot create a user namespace for a handler whose configuration has an options table, so the options
-//! are in a file. The launcher reads it from the folder of the path by which containerd starts it. An entry is named for
-//! the runtime's folder and for the options in it, and its content never changes: other options are another entry. So an
-//! edit of containerd's configuration, which names the entry, changes launcher and options in one step, and so does the
+//! containerd 2.4 cannot create a user namespace for a handler whose configuration has an options
+//! table, so the options are in a file. The launcher reads it from the folder of the path by which
+//! containerd starts it. An entry is named for the runtime's folder and for the options in it, and
+//! its content never changes: other options are another entry. So an edit of containerd's
+//! configuration, which names the entry, changes launcher and options in one step, and so does the
 //! way back.
 
 use std::fmt::Write as _;
@@ -26,7 +28,8 @@ const SEPARATOR: char = '@';
 /// Hexadecimal digits of the digest.
 const DIGITS: usize = 12;
 /// The first lines of the file.
-const HEAD: &str = "# Options of a WasmEdge runtime handler, written by the node installer. Change them in the WasmRuntime:\n\
+const HEAD: &str = "# Options of a WasmEdge runtime handler, written by the node installer. Change \
+                    them in the WasmRuntime:\n\
                     # an edit of this file is undone.\n";
 
 /// An entry on the shelf of a runtime.
@@ -49,7 +52,11 @@ impl Entry {
             let _ = writeln!(options, "{key} = {value}");
         }
         let digest = crate::fetch::hex(&Sha256::digest(options.as_bytes()));
-        Self { name: format!("{runtime}{SEPARATOR}{}", &digest[..DIGITS]), runtime: runtime.to_owned(), options }
+        Self {
+            name: format!("{runtime}{SEPARATOR}{}", &digest[..DIGITS]),
+            runtime: runtime.to_owned(),
+            options,
+        }
     }
 
     /// What containerd executes, for an entry in this folder of the host's versions.
@@ -57,7 +64,8 @@ impl Entry {
         versions.join(&self.name).join(launcher_name())
     }
 
-    /// Makes the entry in `versions`, or repairs it: first the options, then the link that leads to them.
+    /// Makes the entry in `versions`, or repairs it: first the options, then the link that leads to
+    /// them.
     ///
     /// # Errors
     /// When the file system refuses.
@@ -71,7 +79,10 @@ impl Entry {
         if !is_own_file(&options, self.options.as_bytes()) {
             files::write(&options, self.options.as_bytes(), Access::READABLE)?;
         }
-        let (link, target) = (folder.join(launcher_name()), format!("../{}/{LAUNCHER}", self.runtime));
+        let (link, target) = (
+            folder.join(launcher_name()),
+            format!("../{}/{LAUNCHER}", self.runtime),
+        );
         if fs::read_link(&link).ok().as_deref() != Some(Path::new(&target)) {
             files::remove(&link)?;
             symlink(target, &link)?;
@@ -81,9 +92,11 @@ impl Entry {
     }
 }
 
-/// The name of the runtime's folder that the folder `name` on a shelf belongs to: an entry's runtime, or the folder itself.
+/// The name of the runtime's folder that the folder `name` on a shelf belongs to: an entry's
+/// runtime, or the folder itself.
 pub fn runtime_of(name: &str) -> &str {
-    name.rsplit_once(SEPARATOR).map_or(name, |(runtime, _)| runtime)
+    name.rsplit_once(SEPARATOR)
+        .map_or(name, |(runtime, _)| runtime)
 }
 
 /// Whether the launcher's path leads through an entry, so that its options are in the entry's file.
@@ -99,8 +112,9 @@ fn launcher_name() -> &'static str {
 /// Whether this is a file of ours with these bytes that only we can write.
 fn is_own_file(path: &Path, bytes: &[u8]) -> bool {
     let own = rustix::process::geteuid().as_raw();
-    let is_own =
-        path.symlink_metadata().is_ok_and(|facts| facts.is_file() && facts.uid() == own && facts.mode() & 0o7777 == Access::READABLE.mode);
+    let is_own = path.symlink_metadata().is_ok_and(|facts| {
+        facts.is_file() && facts.uid() == own && facts.mode() & 0o7777 == Access::READABLE.mode
+    });
     is_own && fs::read(path).is_ok_and(|found| found == bytes)
 }
 
@@ -117,15 +131,27 @@ mod tests {
     #[test]
     fn entry_of_other_options_is_another_folder_of_the_same_runtime() {
         let plain = Entry::new(RUNTIME, false, Settings::default());
-        let chosen = Settings { grouping: Grouping::Pod, log_level: LogLevel::Debug, ..Settings::default() };
-        let entries = [plain.clone(), Entry::new(RUNTIME, true, Settings::default()), Entry::new(RUNTIME, false, chosen)];
-        let names: std::collections::BTreeSet<&str> = entries.iter().map(|entry| entry.name.as_str()).collect();
+        let chosen = Settings {
+            grouping: Grouping::Pod,
+            log_level: LogLevel::Debug,
+            ..Settings::default()
+        };
+        let entries = [
+            plain.clone(),
+            Entry::new(RUNTIME, true, Settings::default()),
+            Entry::new(RUNTIME, false, chosen),
+        ];
+        let names: std::collections::BTreeSet<&str> =
+            entries.iter().map(|entry| entry.name.as_str()).collect();
         assert_eq!(names.len(), entries.len());
         assert!(names.iter().all(|name| runtime_of(name) == RUNTIME));
         assert_eq!(plain, Entry::new(RUNTIME, false, Settings::default()));
         let options: toml_edit::DocumentMut = entries[2].options.parse().unwrap();
         let found = ["grouping", "log_level"].map(|key| options[key].as_str().unwrap());
-        assert_eq!((found, options["SystemdCgroup"].as_bool()), (["pod", "debug"], Some(false)));
+        assert_eq!(
+            (found, options["SystemdCgroup"].as_bool()),
+            (["pod", "debug"], Some(false))
+        );
     }
 
     #[test]
@@ -133,7 +159,12 @@ mod tests {
         let shelf = HostPath::new("/opt/wasmedge-runtime/wasmedge").unwrap();
         let launcher = Entry::new(RUNTIME, true, Settings::default()).launcher(&shelf);
         assert!(is_entry(launcher.as_str()), "{launcher}");
-        for other in ["/opt/wasmedge-runtime/wasmedge/0.1.0-0123456789ab/bin/containerd-shim-wasmedge-v1", "/opt/a@b", "/a@b/c", ""] {
+        for other in [
+            "/opt/wasmedge-runtime/wasmedge/0.1.0-0123456789ab/bin/containerd-shim-wasmedge-v1",
+            "/opt/a@b",
+            "/a@b/c",
+            "",
+        ] {
             assert!(!is_entry(other), "{other}");
         }
         assert_eq!(runtime_of(RUNTIME), RUNTIME);
@@ -149,17 +180,26 @@ mod tests {
         let place = shelf.join(&entry.name);
         let whole = || {
             entry.make(shelf).unwrap();
-            assert_eq!(fs::read_to_string(place.join(launcher_name())).unwrap(), "launcher");
+            assert_eq!(
+                fs::read_to_string(place.join(launcher_name())).unwrap(),
+                "launcher"
+            );
             let facts = place.join(OPTIONS).symlink_metadata().unwrap();
             assert_eq!((facts.is_file(), facts.mode() & 0o777), (true, 0o644));
-            assert_eq!(fs::read_to_string(place.join(OPTIONS)).unwrap(), entry.options);
+            assert_eq!(
+                fs::read_to_string(place.join(OPTIONS)).unwrap(),
+                entry.options
+            );
             assert_eq!(fs::read_dir(&place).unwrap().count(), 2);
         };
         whole();
         whole();
         let harms: [&dyn Fn(); 6] = [
             &|| fs::write(place.join(OPTIONS), "SystemdCgroup = false").unwrap(),
-            &|| fs::set_permissions(place.join(OPTIONS), fs::Permissions::from_mode(0o666)).unwrap(),
+            &|| {
+                fs::set_permissions(place.join(OPTIONS), fs::Permissions::from_mode(0o666))
+                    .unwrap();
+            },
             &|| {
                 fs::rename(place.join(OPTIONS), shelf.join("elsewhere")).unwrap();
                 symlink("../elsewhere", place.join(OPTIONS)).unwrap();

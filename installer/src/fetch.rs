@@ -1,11 +1,13 @@
-//! Getting the runtime's archive: out of the installer's image, from a URL, or as a layer of an OCI artifact.
+//! Getting the runtime's archive: out of the installer's image, from a URL, or as a layer of an OCI
+//! artifact.
 //!
-//! The archive's SHA-256 is computed while its bytes arrive and compared before anybody else reads one of them. A file
-//! that is not the expected one is removed at once, and so is every download when its [`Archive`] is dropped.
+//! The archive's SHA-256 is computed while its bytes arrive and compared before anybody else reads
+//! one of them. A file that is not the expected one is removed at once, and so is every download
+//! when its [`Archive`] is dropped.
 //!
-//! TLS trusts the roots of the image's own `/etc/ssl/certs/ca-certificates.crt`, or those of the file that
-//! `SSL_CERT_FILE` names instead: for a registry with an authority of its own. Proxies are taken from `HTTPS_PROXY`,
-//! `HTTP_PROXY` and `NO_PROXY`.
+//! TLS trusts the roots of the image's own `/etc/ssl/certs/ca-certificates.crt`, or those of the
+//! file that `SSL_CERT_FILE` names instead: for a registry with an authority of its own. Proxies
+//! are taken from `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY`.
 
 use std::fs;
 use std::io;
@@ -26,9 +28,11 @@ pub use secret::SecretError;
 /// How the archives of both our images and others' are got.
 #[derive(Debug, Clone)]
 pub struct Fetcher {
-    /// The archive in the installer's image; the same path with `.sha256` behind it says its digest.
+    /// The archive in the installer's image; the same path with `.sha256` behind it says its
+    /// digest.
     pub bundled: PathBuf,
-    /// Credentials for registries, in docker's form, as a pull secret is mounted. It need not be there.
+    /// Credentials for registries, in docker's form, as a pull secret is mounted. It need not be
+    /// there.
     pub pull_secret: PathBuf,
     /// How long, how often, how much.
     pub limits: Limits,
@@ -99,7 +103,10 @@ pub enum FetchError {
         source: io::Error,
     },
     /// The bytes are not those whose digest was given.
-    #[error("{origin} has SHA-256 {found}, expected {expected}: correct the digest, or distrust the place")]
+    #[error(
+        "{origin} has SHA-256 {found}, expected {expected}: correct the digest, or distrust the \
+         place"
+    )]
     Digest {
         /// Where they came from.
         origin: String,
@@ -139,7 +146,10 @@ pub enum FetchError {
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// TLS could not be set up: no trusted roots.
-    #[error("cannot set up TLS: are there certificates in /etc/ssl/certs, or in the file that SSL_CERT_FILE names?")]
+    #[error(
+        "cannot set up TLS: are there certificates in /etc/ssl/certs, or in the file that \
+         SSL_CERT_FILE names?"
+    )]
     Client {
         /// What the client says.
         source: Box<dyn std::error::Error + Send + Sync>,
@@ -209,7 +219,9 @@ impl FetchError {
     pub fn reason(&self) -> Reason {
         match self {
             Self::Digest { .. } | Self::NoLayer { .. } => Reason::DigestMismatch,
-            Self::NotBundled { .. } | Self::TooLarge { .. } | Self::Artifact { .. } => Reason::InvalidArtifact,
+            Self::NotBundled { .. } | Self::TooLarge { .. } | Self::Artifact { .. } => {
+                Reason::InvalidArtifact
+            }
             Self::Address { .. } | Self::Reference { .. } => Reason::InvalidRequest,
             Self::Status { .. }
             | Self::Connection { .. }
@@ -223,12 +235,17 @@ impl FetchError {
 
     /// Gives an error of the file system its operation and its object.
     fn host(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
-        move |source| Self::Host { operation, path: path.to_owned(), source }
+        move |source| Self::Host {
+            operation,
+            path: path.to_owned(),
+            source,
+        }
     }
 }
 
 impl Fetcher {
-    /// Gets `artifact`. A download becomes a hidden file in `folder`, which is made if it is missing.
+    /// Gets `artifact`. A download becomes a hidden file in `folder`, which is made if it is
+    /// missing.
     ///
     /// The caller holds the node's lock: what killed attempts left in `folder` is removed here.
     ///
@@ -243,7 +260,9 @@ impl Fetcher {
         match artifact {
             Artifact::Bundled => bundled::find(&self.bundled),
             Artifact::Url { url, sha256 } => url::fetch(url, sha256, folder, &self.limits).await,
-            Artifact::Image { reference, sha256 } => image::fetch(reference, sha256, folder, self).await,
+            Artifact::Image { reference, sha256 } => {
+                image::fetch(reference, sha256, folder, self).await
+            }
         }
     }
 }
@@ -251,9 +270,11 @@ impl Fetcher {
 /// Lower-case hexadecimal digits of `bytes`.
 pub(crate) fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write as _;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        // Writing to a String cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    bytes
+        .iter()
+        .fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+            // Writing to a String cannot fail.
+            let _ = write!(text, "{byte:02x}");
+            text
+        })
 }

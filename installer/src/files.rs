@@ -1,7 +1,9 @@
-//! Writes files so that a crash at any moment leaves the old file or the new one, on disk and whole.
+//! Writes files so that a crash at any moment leaves the old file or the new one, on disk and
+//! whole.
 //!
-//! A draft lies beside its file under a name that belongs to it alone: there is one writer, under the installers' lock,
-//! so the next one writes over a draft that a killed one left, or removes it with [`remove`].
+//! A draft lies beside its file under a name that belongs to it alone: there is one writer, under
+//! the installers' lock, so the next one writes over a draft that a killed one left, or removes it
+//! with [`remove`].
 
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, Write as _};
@@ -21,11 +23,20 @@ pub struct Access {
 
 impl Access {
     /// For files that the installer makes: everybody may read them.
-    pub const READABLE: Self = Self { mode: 0o644, owner: None };
+    pub const READABLE: Self = Self {
+        mode: 0o644,
+        owner: None,
+    };
     /// For programs: everybody may run them.
-    pub const PROGRAM: Self = Self { mode: 0o755, owner: None };
+    pub const PROGRAM: Self = Self {
+        mode: 0o755,
+        owner: None,
+    };
     /// For files with what is nobody else's business.
-    pub const PRIVATE: Self = Self { mode: 0o600, owner: None };
+    pub const PRIVATE: Self = Self {
+        mode: 0o600,
+        owner: None,
+    };
 
     /// A file's own.
     ///
@@ -34,7 +45,14 @@ impl Access {
     pub fn of(path: &Path) -> io::Result<Option<Self>> {
         match fs::metadata(path) {
             Ok(facts) => Ok(Some(Self::from(&facts))),
-            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+                ) =>
+            {
+                Ok(None)
+            }
             Err(error) => Err(error),
         }
     }
@@ -42,14 +60,18 @@ impl Access {
 
 impl From<&Metadata> for Access {
     fn from(facts: &Metadata) -> Self {
-        Self { mode: facts.mode() & 0o7777, owner: Some((facts.uid(), facts.gid())) }
+        Self {
+            mode: facts.mode() & 0o7777,
+            owner: Some((facts.uid(), facts.gid())),
+        }
     }
 }
 
 /// Puts `bytes` at `path`, at once and durably.
 ///
 /// # Errors
-/// When the draft cannot be written (then it is removed, and the file is as it was) or cannot take the file's place.
+/// When the draft cannot be written (then it is removed, and the file is as it was) or cannot take
+/// the file's place.
 pub fn write(path: &Path, bytes: &[u8], access: Access) -> io::Result<()> {
     let draft = draft_of(path);
     let put = || {
@@ -58,7 +80,8 @@ pub fn write(path: &Path, bytes: &[u8], access: Access) -> io::Result<()> {
         sync(folder_of(path))
     };
     put().inspect_err(|_| {
-        // The reason why there is no file is the one to tell; a draft that stays is written over by the next attempt.
+        // The reason why there is no file is the one to tell; a draft that stays is written over by
+        // the next attempt.
         let _ = fs::remove_file(&draft);
     })
 }
@@ -71,7 +94,11 @@ pub fn remove(path: &Path) -> io::Result<()> {
     for place in [draft_of(path), path.to_owned()] {
         match fs::remove_file(&place) {
             Ok(()) => sync(folder_of(path))?,
-            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {}
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+                ) => {}
             Err(error) => return Err(error),
         }
     }
@@ -80,7 +107,11 @@ pub fn remove(path: &Path) -> io::Result<()> {
 
 /// The folders that are absent on the way to `folder` and at it, the outermost first.
 pub fn absent_folders(folder: &Path) -> Vec<PathBuf> {
-    let mut absent: Vec<PathBuf> = folder.ancestors().take_while(|place| !place.exists()).map(Path::to_owned).collect();
+    let mut absent: Vec<PathBuf> = folder
+        .ancestors()
+        .take_while(|place| !place.exists())
+        .map(Path::to_owned)
+        .collect();
     absent.reverse();
     absent
 }
@@ -135,14 +166,20 @@ pub fn remove_tree(folder: &Path) -> io::Result<()> {
     }
 }
 
-/// Where a file's draft lies. No ending of the file's own, lest whoever reads all files of a folder reads the draft.
+/// Where a file's draft lies. No ending of the file's own, lest whoever reads all files of a folder
+/// reads the draft.
 fn draft_of(path: &Path) -> PathBuf {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     path.with_file_name(format!(".{name}.wasmedge-runtime-draft"))
 }
 
 fn write_draft(draft: &Path, bytes: &[u8], access: Access) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(draft)?;
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(draft)?;
     file.write_all(bytes)?;
     let facts = file.metadata()?;
     if let Some((user, group)) = access.owner
@@ -169,7 +206,10 @@ mod tests {
 
     fn own() -> Access {
         let facts = fs::metadata("/proc/self").unwrap();
-        Access { mode: 0o640, owner: Some((facts.uid(), facts.gid())) }
+        Access {
+            mode: 0o640,
+            owner: Some((facts.uid(), facts.gid())),
+        }
     }
 
     #[test]
@@ -178,7 +218,13 @@ mod tests {
         let file = folder.path().join("config.toml");
         write(&file, b"one", own()).unwrap();
         write(&file, b"two", own()).unwrap();
-        assert_eq!((fs::read(&file).unwrap().as_slice(), Access::of(&file).unwrap()), (b"two".as_slice(), Some(own())));
+        assert_eq!(
+            (
+                fs::read(&file).unwrap().as_slice(),
+                Access::of(&file).unwrap()
+            ),
+            (b"two".as_slice(), Some(own()))
+        );
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 
@@ -207,9 +253,15 @@ mod tests {
     fn a_folder_goes_only_when_it_is_empty() {
         let folder = tempfile::tempdir().unwrap();
         let inner = folder.path().join("a/b");
-        assert_eq!(absent_folders(&inner), [folder.path().join("a"), inner.clone()]);
+        assert_eq!(
+            absent_folders(&inner),
+            [folder.path().join("a"), inner.clone()]
+        );
         make_folders(&inner).unwrap();
-        assert_eq!(remove_empty_folder(&folder.path().join("a")).unwrap(), Folder::Kept);
+        assert_eq!(
+            remove_empty_folder(&folder.path().join("a")).unwrap(),
+            Folder::Kept
+        );
         assert_eq!(remove_empty_folder(&inner).unwrap(), Folder::Gone);
         assert_eq!(remove_empty_folder(&inner).unwrap(), Folder::Gone);
     }

@@ -1,7 +1,8 @@
 //! Goes back when the installer did not survive the restart of containerd, and nobody else came.
 //!
-//! Before the first byte of containerd's configuration is changed, the installer puts a copy of its own program, which
-//! needs no library, on the node, and has systemd start it outside of every container:
+//! Before the first byte of containerd's configuration is changed, the installer puts a copy of its
+//! own program, which needs no library, on the node, and has systemd start it outside of every
+//! container:
 //!
 //! ```text
 //! the record has no such attempt pending ───────────────► it ends: nothing to do
@@ -11,8 +12,8 @@
 //! the way back failed, or it cannot look ───────────────► it tries again after a pause, until its LIFE is over
 //! ```
 //!
-//! It looks at the record and goes back under the lock alone, so it never meets an installer. Where containerd is down, it
-//! is the only one that can come: a failure does not end it.
+//! It looks at the record and goes back under the lock alone, so it never meets an installer. Where
+//! containerd is down, it is the only one that can come: a failure does not end it.
 
 use std::fs;
 use std::time::Duration;
@@ -31,7 +32,8 @@ pub const COMMAND: &str = "guard";
 
 /// Between two looks.
 const PAUSE: Duration = Duration::from_secs(1);
-/// How long nobody may be at work while containerd answers: time for the operator to start another installer.
+/// How long nobody may be at work while containerd answers: time for the operator to start another
+/// installer.
 const FREE: Duration = Duration::from_mins(2);
 /// How long nobody may be at work while containerd does not answer.
 const DEAF: Duration = Duration::from_secs(30);
@@ -41,10 +43,12 @@ const LOOK: Duration = Duration::from_secs(2);
 const AGAIN: Duration = Duration::from_secs(30);
 /// Between a failure and the next try at most.
 const LONGEST: Duration = Duration::from_mins(5);
-/// How long a guard watches at most: longer than the longest installer, two hours by `rollout.nodeTimeoutSeconds` and then
-/// the time that its pod is given to end, and the waits and some ways back after it.
+/// How long a guard watches at most: longer than the longest installer, two hours by
+/// `rollout.nodeTimeoutSeconds` and then the time that its pod is given to end, and the waits and
+/// some ways back after it.
 const LIFE: Duration = Duration::from_mins(150);
-/// What a way back may take that begins at the end of that, with all its checks. Then systemd ends the guard.
+/// What a way back may take that begins at the end of that, with all its checks. Then systemd ends
+/// the guard.
 const LAST: Duration = Duration::from_mins(15);
 
 /// How a guard ended.
@@ -79,7 +83,9 @@ enum Due {
 impl Since {
     /// Whether it is time to go back.
     fn due(&self, now: Duration) -> Option<Due> {
-        let is_over = |since: Option<Duration>, limit| since.is_some_and(|since| now.saturating_sub(since) >= limit);
+        let is_over = |since: Option<Duration>, limit| {
+            since.is_some_and(|since| now.saturating_sub(since) >= limit)
+        };
         let free = || is_over(self.free, FREE).then_some(Due::Free);
         is_over(self.deaf, DEAF).then_some(Due::Deaf).or_else(free)
     }
@@ -91,21 +97,42 @@ impl Since {
 /// When its program cannot be put there, or systemd does not start it.
 pub fn start(job: &Job<'_>, attempt: &str) -> Result<(), Failure> {
     let program = &job.places.guard;
-    job.node.machine.about_to("put the guard's program on the node");
+    job.node
+        .machine
+        .about_to("put the guard's program on the node");
     let put = || {
         let own = fs::read(job.node.machine.own_program()?)?;
         files::write(&job.node.root.locate(program)?, &own, Access::PROGRAM)
     };
-    put().because(Reason::HostFiles, || format!("put the guard's program at {program} of the host"))?;
-    let unit = format!("wasmedge-runtime-guard-{}-{attempt}.service", job.request.runtime);
-    let description = format!("Goes back if the installation of runtime {} is not finished", job.request.runtime);
-    let words = [program.as_str(), "--host-root", "/", COMMAND, "--attempt", attempt, "--request", &job.request.to_json()];
+    put().because(Reason::HostFiles, || {
+        format!("put the guard's program at {program} of the host")
+    })?;
+    let unit = format!(
+        "wasmedge-runtime-guard-{}-{attempt}.service",
+        job.request.runtime
+    );
+    let description = format!(
+        "Goes back if the installation of runtime {} is not finished",
+        job.request.runtime
+    );
+    let words = [
+        program.as_str(),
+        "--host-root",
+        "/",
+        COMMAND,
+        "--attempt",
+        attempt,
+        "--request",
+        &job.request.to_json(),
+    ];
     let command: Vec<String> = words.into_iter().map(str::to_owned).collect();
     job.node.machine.about_to("start the guard");
     job.node
         .machine
         .start(&unit, &description, &command, LIFE + LAST)
-        .because(Reason::ContainerdRestart, || format!("start the guard {unit} on the host, without which containerd is not restarted"))
+        .because(Reason::ContainerdRestart, || {
+            format!("start the guard {unit} on the host, without which containerd is not restarted")
+        })
 }
 
 /// Watches `attempt` until it is finished, or the guard's time is over.
@@ -117,7 +144,11 @@ pub fn watch(job: &Job<'_>, attempt: &str) -> Ended {
             Ok(Some(ended)) => return ended,
             Ok(None) => machine.pause(PAUSE),
             Err(error) => {
-                tracing::warn!(error = format!("{error:#}"), again_after_s = again.as_secs(), "the node is not as it was before yet");
+                tracing::warn!(
+                    error = format!("{error:#}"),
+                    again_after_s = again.as_secs(),
+                    "the node is not as it was before yet"
+                );
                 machine.pause(again);
                 again = (again * 2).min(LONGEST);
             }
@@ -126,7 +157,8 @@ pub fn watch(job: &Job<'_>, attempt: &str) -> Ended {
     Ended::TooOld
 }
 
-/// Looks once, and goes back if it is time to. How that ended the guard; none where it has to look again.
+/// Looks once, and goes back if it is time to. How that ended the guard; none where it has to look
+/// again.
 fn look(job: &Job<'_>, attempt: &str, since: &mut Since) -> Result<Option<Ended>> {
     let Node { root, machine, .. } = job.node;
     if pending(job, attempt)?.is_none() {
@@ -148,15 +180,29 @@ fn look(job: &Job<'_>, attempt: &str, since: &mut Since) -> Result<Option<Ended>
     } else {
         since.deaf.get_or_insert(now);
     }
-    let Some(due) = since.due(machine.elapsed()) else { return Ok(None) };
+    let Some(due) = since.due(machine.elapsed()) else {
+        return Ok(None);
+    };
     go_back(job, attempt, due)
 }
 
 /// Goes back, if nobody has come in this moment.
 fn go_back(job: &Job<'_>, attempt: &str, due: Due) -> Result<Option<Ended>> {
-    let Ok(_lock) = job.node.root.lock(&job.places.config_folder, Duration::ZERO) else { return Ok(None) };
-    let Some(mut record) = pending(job, attempt)? else { return Ok(Some(Ended::NothingToDo)) };
-    let met = record.pending.as_ref().and_then(|pending| pending.setback.clone()).unwrap_or_else(|| setback(due));
+    let Ok(_lock) = job
+        .node
+        .root
+        .lock(&job.places.config_folder, Duration::ZERO)
+    else {
+        return Ok(None);
+    };
+    let Some(mut record) = pending(job, attempt)? else {
+        return Ok(Some(Ended::NothingToDo));
+    };
+    let met = record
+        .pending
+        .as_ref()
+        .and_then(|pending| pending.setback.clone())
+        .unwrap_or_else(|| setback(due));
     tracing::warn!(text = met.message, "going back");
     match rollback::run(job, &mut record, &met, Teller::Guard) {
         Ok(_) => Ok(Some(Ended::WentBack)),
@@ -167,25 +213,35 @@ fn go_back(job: &Job<'_>, attempt: &str, due: Due) -> Result<Option<Ended>> {
 /// The record, if `attempt` is what is pending in it.
 fn pending(job: &Job<'_>, attempt: &str) -> Result<Option<Record>> {
     let record = Record::load(job.node.root, &job.places.record)?;
-    Ok(record.filter(|record| record.pending.as_ref().is_some_and(|pending| pending.attempt == attempt)))
+    Ok(record.filter(|record| {
+        record
+            .pending
+            .as_ref()
+            .is_some_and(|pending| pending.attempt == attempt)
+    }))
 }
 
 /// What the next installer reports.
 fn setback(due: Due) -> Setback {
     let (reason, message, limit) = match due {
         Due::Free => {
-            let message = "the installer ended before a guest had proven the change, and no other one came to finish within";
+            let message = "the installer ended before a guest had proven the change, and no other \
+                           one came to finish within";
             (Reason::Interrupted, message, FREE)
         }
         Due::Deaf => {
-            let message = "containerd did not answer after its configuration was changed, and the installer was gone, for";
+            let message = "containerd did not answer after its configuration was changed, and the \
+                           installer was gone, for";
             (Reason::ContainerdRestart, message, DEAF)
         }
     };
     Setback {
         stage: Stage::Restart,
         reason,
-        message: format!("{message} {} s: the guard on the node took the change back", limit.as_secs()),
+        message: format!(
+            "{message} {} s: the guard on the node took the change back",
+            limit.as_secs()
+        ),
     }
 }
 
@@ -205,18 +261,32 @@ mod tests {
             (Some(100), Some(210), 220, Some(Due::Free)),
             (Some(100), Some(100), 220, Some(Due::Deaf)),
         ] {
-            let since = Since { free: seconds(free), deaf: seconds(deaf) };
-            assert_eq!(since.due(Duration::from_secs(now)), due, "{since:?} at {now}");
+            let since = Since {
+                free: seconds(free),
+                deaf: seconds(deaf),
+            };
+            assert_eq!(
+                since.due(Duration::from_secs(now)),
+                due,
+                "{since:?} at {now}"
+            );
         }
     }
 
-    /// The operator's bound of `rollout.nodeTimeoutSeconds`, as it stands in the CRD that is made of it.
+    /// The operator's bound of `rollout.nodeTimeoutSeconds`, as it stands in the CRD that is made
+    /// of it.
     #[test]
     fn a_guard_lives_longer_than_the_longest_installer() {
-        let crd = concat!(env!("CARGO_MANIFEST_DIR"), "/../charts/wasmedge-operator/crds/wasmruntimes.yaml");
+        let crd = concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/../charts/wasmedge-operator/crds/wasmruntimes.yaml"
+        );
         let crd = fs::read_to_string(crd).unwrap();
         let field = crd.split_once("nodeTimeoutSeconds:").unwrap().1;
-        let maximum = field.lines().find_map(|line| line.trim().strip_prefix("maximum: ")).unwrap();
+        let maximum = field
+            .lines()
+            .find_map(|line| line.trim().strip_prefix("maximum: "))
+            .unwrap();
         let longest = Duration::from_secs_f64(maximum.parse().unwrap());
         assert!(LIFE > longest + FREE + DEAF, "{longest:?}");
     }

@@ -1,7 +1,9 @@
-//! The host: its files below one root, its programs, and the lock that lets one installer at a time change it.
+//! The host: its files below one root, its programs, and the lock that lets one installer at a time
+//! change it.
 //!
-//! An installer's pod sees the host's paths below a root of its own, `/host`. A [`HostPath`] is a path as the host knows
-//! it; only [`HostRoot::locate`] makes a path of this process of it, so that the two cannot be mixed up.
+//! An installer's pod sees the host's paths below a root of its own, `/host`. A [`HostPath`] is a
+//! path as the host knows it; only [`HostRoot::locate`] makes a path of this process of it, so that
+//! the two cannot be mixed up.
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
@@ -25,7 +27,10 @@ pub struct HostPath(String);
 
 /// A text that is no path on a host.
 #[derive(Debug, thiserror::Error)]
-#[error("{0:?} is no absolute path without `..`: write the path as the host knows it, beginning with `/`")]
+#[error(
+    "{0:?} is no absolute path without `..`: write the path as the host knows it, beginning with \
+     `/`"
+)]
 pub struct NoHostPath(String);
 
 impl HostPath {
@@ -34,20 +39,30 @@ impl HostPath {
     /// # Errors
     /// When it does not.
     pub fn new(text: &str) -> Result<Self, NoHostPath> {
-        let mut parts = text.split('/').filter(|part| !part.is_empty() && *part != ".").peekable();
-        if !text.starts_with('/') || text.contains('\0') || text.split('/').any(|part| part == "..") {
+        let mut parts = text
+            .split('/')
+            .filter(|part| !part.is_empty() && *part != ".")
+            .peekable();
+        if !text.starts_with('/') || text.contains('\0') || text.split('/').any(|part| part == "..")
+        {
             return Err(NoHostPath(text.to_owned()));
         }
         if parts.peek().is_none() {
             return Ok(Self("/".to_owned()));
         }
-        Ok(Self(parts.fold(String::new(), |path, part| path + "/" + part)))
+        Ok(Self(
+            parts.fold(String::new(), |path, part| path + "/" + part),
+        ))
     }
 
     /// The path of `name`, a name or a relative path without `..`, below this folder.
     #[must_use]
     pub fn join(&self, name: &str) -> Self {
-        Self(format!("{}/{}", self.0.trim_end_matches('/'), name.trim_matches('/')))
+        Self(format!(
+            "{}/{}",
+            self.0.trim_end_matches('/'),
+            name.trim_matches('/')
+        ))
     }
 
     /// The folder that it lies in; the root's is the root.
@@ -110,8 +125,9 @@ impl HostRoot {
         &self.0
     }
 
-    /// Where this process finds a path of the host. Links lead where they lead on the host: one to `/x` is below the
-    /// root, and none leads out of it. What is absent is located where it would be.
+    /// Where this process finds a path of the host. Links lead where they lead on the host: one to
+    /// `/x` is below the root, and none leads out of it. What is absent is located where it would
+    /// be.
     ///
     /// # Errors
     /// When links lead in a ring, or a part of the path cannot be looked at.
@@ -129,7 +145,9 @@ impl HostRoot {
                 Ok(target) => {
                     links += 1;
                     if links > Self::LINKS {
-                        return Err(io::Error::other(format!("the links of {path} lead in a ring")));
+                        return Err(io::Error::other(format!(
+                            "the links of {path} lead in a ring"
+                        )));
                     }
                     if target.is_absolute() {
                         behind = PathBuf::new();
@@ -137,7 +155,14 @@ impl HostRoot {
                     ahead.extend(parts(&target).rev());
                 }
                 // No link, or nothing at all.
-                Err(error) if matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::NotFound) => behind.push(part),
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        io::ErrorKind::InvalidInput | io::ErrorKind::NotFound
+                    ) =>
+                {
+                    behind.push(part);
+                }
                 Err(error) => return Err(error),
             }
         }
@@ -156,12 +181,20 @@ impl HostRoot {
     pub fn read(&self, path: &HostPath) -> io::Result<Option<Vec<u8>>> {
         match fs::read(self.locate(path)?) {
             Ok(bytes) => Ok(Some(bytes)),
-            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+                ) =>
+            {
+                Ok(None)
+            }
             Err(error) => Err(error),
         }
     }
 
-    /// A program of the host, to be run with the host's root as its root and an environment of its own.
+    /// A program of the host, to be run with the host's root as its root and an environment of its
+    /// own.
     ///
     /// # Errors
     /// When this program does not know where it lies itself, which it starts again inside the root.
@@ -173,27 +206,39 @@ impl HostRoot {
             command.arg(IN_ROOT).arg(&self.0).arg(program.as_str());
             command
         };
-        command.env_clear().env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+        command.env_clear().env(
+            "PATH",
+            "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        );
         Ok(command)
     }
 
-    /// Takes the lock that installers and guards of all runtimes share: on the folder of containerd's configuration.
+    /// Takes the lock that installers and guards of all runtimes share: on the folder of
+    /// containerd's configuration.
     ///
     /// # Errors
     /// When somebody holds it until `wait` is over, or the folder cannot be opened.
     pub fn lock(&self, folder: &HostPath, wait: Duration) -> Result<Lock, LockError> {
         const PAUSE: Duration = Duration::from_millis(200);
         let deadline = Instant::now() + wait;
-        let open = |source| LockError::Folder { folder: folder.clone(), source };
+        let open = |source| LockError::Folder {
+            folder: folder.clone(),
+            source,
+        };
         let file = self.locate(folder).and_then(File::open).map_err(open)?;
         loop {
             match file.try_lock() {
                 Ok(()) => return Ok(Lock { _file: file }),
                 Err(TryLockError::Error(source)) => return Err(open(source)),
                 Err(TryLockError::WouldBlock) if Instant::now() >= deadline => {
-                    return Err(LockError::Held { folder: folder.clone(), waited: wait });
+                    return Err(LockError::Held {
+                        folder: folder.clone(),
+                        waited: wait,
+                    });
                 }
-                Err(TryLockError::WouldBlock) => std::thread::sleep(PAUSE.min(deadline.saturating_duration_since(Instant::now()))),
+                Err(TryLockError::WouldBlock) => std::thread::sleep(
+                    PAUSE.min(deadline.saturating_duration_since(Instant::now())),
+                ),
             }
         }
     }
@@ -210,7 +255,8 @@ pub struct Lock {
 pub enum LockError {
     /// Somebody else has it.
     #[error(
-        "another installer held the lock on {folder} of the host for {} s: it will be tried again; `fuser {folder}` on the node names its holder",
+        "another installer held the lock on {folder} of the host for {} s: it will be tried again; \
+         `fuser {folder}` on the node names its holder",
         waited.as_secs()
     )]
     Held {
@@ -240,10 +286,12 @@ pub fn become_program(root: &Path, program: &OsStr, arguments: &[OsString]) -> i
 
 /// The names in a path, in its order, `..` among them.
 fn parts(path: &Path) -> impl DoubleEndedIterator<Item = OsString> {
-    path.components().filter(|part| matches!(part, Component::Normal(_) | Component::ParentDir)).map(|part| {
-        let name = part.as_os_str();
-        OsStr::from_bytes(name.as_bytes()).to_owned()
-    })
+    path.components()
+        .filter(|part| matches!(part, Component::Normal(_) | Component::ParentDir))
+        .map(|part| {
+            let name = part.as_os_str();
+            OsStr::from_bytes(name.as_bytes()).to_owned()
+        })
 }
 
 #[cfg(test)]
@@ -264,7 +312,9 @@ mod tests {
         for wrong in ["etc", "", "/etc/../root", "/a\0"] {
             assert!(HostPath::new(wrong).is_err(), "{wrong:?}");
         }
-        assert!(path("/opt/a").is_within(&path("/opt")) && !path("/optional").is_within(&path("/opt")));
+        assert!(
+            path("/opt/a").is_within(&path("/opt")) && !path("/optional").is_within(&path("/opt"))
+        );
     }
 
     #[test]
@@ -275,11 +325,22 @@ mod tests {
         symlink("/usr/lib", folder.path().join("lib")).unwrap();
         symlink("../../../../etc", folder.path().join("usr/up")).unwrap();
         symlink("ring", folder.path().join("ring")).unwrap();
-        let at = |text| root.locate(&path(text)).unwrap().strip_prefix(folder.path()).unwrap().to_owned();
+        let at = |text| {
+            root.locate(&path(text))
+                .unwrap()
+                .strip_prefix(folder.path())
+                .unwrap()
+                .to_owned()
+        };
         assert_eq!(at("/lib/os-release"), Path::new("usr/lib/os-release"));
         assert_eq!(at("/usr/up/passwd"), Path::new("etc/passwd"));
         assert_eq!(at("/absent/below"), Path::new("absent/below"));
-        assert!(root.locate(&path("/ring")).unwrap_err().to_string().contains("ring"));
+        assert!(
+            root.locate(&path("/ring"))
+                .unwrap_err()
+                .to_string()
+                .contains("ring")
+        );
     }
 
     #[test]
@@ -287,7 +348,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let root = HostRoot::new(folder.path());
         let first = root.lock(&path("/"), Duration::ZERO).unwrap();
-        let second = root.lock(&path("/"), Duration::from_millis(50)).unwrap_err();
+        let second = root
+            .lock(&path("/"), Duration::from_millis(50))
+            .unwrap_err();
         assert!(matches!(second, LockError::Held { .. }), "{second}");
         drop(first);
         root.lock(&path("/"), Duration::ZERO).unwrap();

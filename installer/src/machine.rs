@@ -1,5 +1,5 @@
-//! What the stages ask of a node besides its files: units, programs, containerd's answers. A trait, so that everything
-//! above it runs in a folder of a test, with every failure that a node can have.
+//! What the stages ask of a node besides its files: units, programs, containerd's answers. A trait,
+//! so that everything above it runs in a folder of a test, with every failure that a node can have.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -75,7 +75,13 @@ pub trait Machine {
     ///
     /// # Errors
     /// When systemd does not start it.
-    fn start(&self, unit: &str, description: &str, command: &[String], limit: Duration) -> Result<()>;
+    fn start(
+        &self,
+        unit: &str,
+        description: &str,
+        command: &[String],
+        limit: Duration,
+    ) -> Result<()>;
 
     /// Microseconds since 1970, as the clock says that systemd dates its units by.
     fn now(&self) -> u64;
@@ -86,8 +92,8 @@ pub trait Machine {
     /// Lets time pass between two looks at something.
     fn pause(&self, time: Duration);
 
-    /// Is told before each lasting change of the node what it is. A process can be killed at any of these points, and
-    /// another one has to go on from there.
+    /// Is told before each lasting change of the node what it is. A process can be killed at any of
+    /// these points, and another one has to go on from there.
     fn about_to(&self, change: &str);
 }
 

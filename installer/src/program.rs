@@ -22,7 +22,12 @@ use crate::{guard, install, uninstall};
 
 /// Puts the WasmEdge runtime on this node, or takes it away.
 #[derive(Debug, Parser)]
-#[command(name = "node-installer", version, about, subcommand_negates_reqs = true)]
+#[command(
+    name = "node-installer",
+    version,
+    about,
+    subcommand_negates_reqs = true
+)]
 struct Cli {
     /// What is to be done, as the operator writes it
     #[arg(long, value_name = "JSON", required = true)]
@@ -71,7 +76,13 @@ pub fn command() -> clap::Command {
 
 /// Runs the program.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let Cli { request, host_root, termination_log, verbose, command } = match Cli::try_parse_from(arguments) {
+    let Cli {
+        request,
+        host_root,
+        termination_log,
+        verbose,
+        command,
+    } = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
         Err(error) => {
             // Help and version are no errors; whether they can be printed changes nothing.
@@ -87,9 +98,10 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         return end_of(watch(&host_root, &attempt, &request));
     }
     let report = reported(&host_root, &request.unwrap_or_default());
-    tracing::info!(outcome = ?report.outcome, stage = ?report.stage, reason = report.reason.as_str(), text = report.message, "report");
-    let written =
-        fs::write(&termination_log, report.to_message()).with_context(|| format!("write the report to {}", termination_log.display()));
+    tracing::info!(outcome = ?report.outcome, stage = ?report.stage,
+        reason = report.reason.as_str(), text = report.message, "report");
+    let written = fs::write(&termination_log, report.to_message())
+        .with_context(|| format!("write the report to {}", termination_log.display()));
     end_of(written.map(|()| report.outcome))
 }
 
@@ -111,20 +123,33 @@ fn reported(host_root: &Path, request: &str) -> Report {
     let (reason, message) = match done {
         Ok(Ok(report)) => return report,
         Ok(Err(error)) => (Reason::InvalidRequest, format!("{error:#}")),
-        // Whether containerd's configuration was changed is in the record: the next installer goes on from there.
-        Err(panic) => (Reason::Interrupted, format!("the installer broke off, which is a mistake in it: {}", text_of(&*panic))),
+        // Whether containerd's configuration was changed is in the record: the next installer goes
+        // on from there.
+        Err(panic) => (
+            Reason::Interrupted,
+            format!(
+                "the installer broke off, which is a mistake in it: {}",
+                text_of(&*panic)
+            ),
+        ),
     };
     report(Outcome::Refused, reason, message)
 }
 
 fn done(host_root: &Path, request: &str) -> Result<Report> {
-    let request: Request = serde_json::from_str(request).context("read --request: is the installer as old as the operator?")?;
+    let request: Request = serde_json::from_str(request)
+        .context("read --request: is the installer as old as the operator?")?;
     let root = HostRoot::new(host_root);
     let services = Services::new(root.clone())?;
     let stop = Arc::new(Stop::default());
     end_on_signals(&services, &stop)?;
-    let node = Node { root: &root, machine: &services, stop: &stop };
-    tracing::info!(runtime = request.runtime, verb = ?request.verb, distribution = ?request.distribution, mode = ?request.mode, "started");
+    let node = Node {
+        root: &root,
+        machine: &services,
+        stop: &stop,
+    };
+    tracing::info!(runtime = request.runtime, verb = ?request.verb,
+        distribution = ?request.distribution, mode = ?request.mode, "started");
     Ok(perform(node, &request))
 }
 
@@ -146,10 +171,22 @@ fn watch(host_root: &Path, attempt: &str, request: &str) -> Result<Outcome> {
     let root = HostRoot::new(host_root);
     let services = Services::new(root.clone())?;
     let stop = Stop::default();
-    let job = Job::new(Node { root: &root, machine: &services, stop: &stop }, &request).map_err(|failure| failure.error)?;
+    let job = Job::new(
+        Node {
+            root: &root,
+            machine: &services,
+            stop: &stop,
+        },
+        &request,
+    )
+    .map_err(|failure| failure.error)?;
     let ended = guard::watch(&job, attempt);
     tracing::info!(?ended, "the guard ended");
-    Ok(if ended == Ended::TooOld { Outcome::Broken } else { Outcome::Removed })
+    Ok(if ended == Ended::TooOld {
+        Outcome::Broken
+    } else {
+        Outcome::Removed
+    })
 }
 
 /// SIGTERM is the end of the pod's time: nothing new is begun then.
@@ -169,12 +206,19 @@ fn end_on_signals(services: &Services, stop: &Arc<Stop>) -> Result<()> {
 }
 
 fn in_root(root: &Path, command: &[OsString]) -> ExitCode {
-    let Some((program, arguments)) = command.split_first() else { return ExitCode::from(2) };
+    let Some((program, arguments)) = command.split_first() else {
+        return ExitCode::from(2);
+    };
     let error = host::become_program(root, program, arguments);
     // To whoever started this: it is his program's standard error.
     let _ = std::io::Write::write_all(
         &mut std::io::stderr(),
-        format!("run {} inside {}: {error}\n", program.display(), root.display()).as_bytes(),
+        format!(
+            "run {} inside {}: {error}\n",
+            program.display(),
+            root.display()
+        )
+        .as_bytes(),
     );
     ExitCode::from(127)
 }
@@ -185,15 +229,29 @@ fn log(verbose: u8) {
         1 => "info,node_installer=debug",
         _ => "debug",
     };
-    tracing_subscriber::fmt().compact().with_ansi(false).with_target(false).with_env_filter(EnvFilter::new(level)).init();
+    tracing_subscriber::fmt()
+        .compact()
+        .with_ansi(false)
+        .with_target(false)
+        .with_env_filter(EnvFilter::new(level))
+        .init();
 }
 
 fn report(outcome: Outcome, reason: Reason, message: String) -> Report {
-    Report { outcome, stage: Stage::Check, reason, message, host: HostFacts::default(), installed: None, restart: Restart::NotNeeded }
+    Report {
+        outcome,
+        stage: Stage::Check,
+        reason,
+        message,
+        host: HostFacts::default(),
+        installed: None,
+        restart: Restart::NotNeeded,
+    }
 }
 
 /// What a panic says.
 fn text_of(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "without a word".to_owned())
+    text.or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "without a word".to_owned())
 }

@@ -1,4 +1,5 @@
-//! What was done on a node so far, on its disk: whoever comes next, an installer or a guard, can go on or go back.
+//! What was done on a node so far, on its disk: whoever comes next, an installer or a guard, can go
+//! on or go back.
 //!
 //! ```text
 //!            ┌───────────── nothing pending ◄──────────────┐
@@ -8,7 +9,8 @@
 //!                       └─► pending, with the failure that it goes back because of
 //! ```
 //!
-//! The record is written before what it tells of is done. It lies in `<install>/wasmedge-runtime/.state/<runtime>`.
+//! The record is written before what it tells of is done. It lies in
+//! `<install>/wasmedge-runtime/.state/<runtime>`.
 
 use std::io;
 
@@ -126,8 +128,8 @@ pub struct Setback {
     pub message: String,
 }
 
-/// When files of containerd's configuration were last written by us: a containerd that started before that has not read
-/// them.
+/// When files of containerd's configuration were last written by us: a containerd that started
+/// before that has not read them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Touched {
     /// Never.
@@ -140,7 +142,8 @@ pub enum Touched {
 }
 
 impl Touched {
-    /// Whether a containerd that is active since `started` (microseconds since 1970) has read everything.
+    /// Whether a containerd that is active since `started` (microseconds since 1970) has read
+    /// everything.
     pub fn is_read_by(self, started: u64) -> bool {
         match self {
             Self::Never => true,
@@ -151,10 +154,16 @@ impl Touched {
 }
 
 impl Wish {
-    /// As containerd's configuration is edited by, with what is chosen of the handler. That is no part of the wish: a former
-    /// installer, which may come again, refuses a wish with words that it does not know.
+    /// As containerd's configuration is edited by, with what is chosen of the handler. That is no
+    /// part of the wish: a former installer, which may come again, refuses a wish with words that
+    /// it does not know.
     pub fn handler(&self, settings: Settings) -> Handler {
-        Handler { name: self.handler.clone(), launcher: self.launcher.clone(), systemd_cgroup: self.systemd_cgroup, settings }
+        Handler {
+            name: self.handler.clone(),
+            launcher: self.launcher.clone(),
+            systemd_cgroup: self.systemd_cgroup,
+            settings,
+        }
     }
 }
 
@@ -170,12 +179,23 @@ impl Saved {
     ///
     /// # Errors
     /// When the file is no text.
-    pub fn new(change: &FileChange, path: HostPath, access: Option<Access>) -> Result<Self, NoText> {
+    pub fn new(
+        change: &FileChange,
+        path: HostPath,
+        access: Option<Access>,
+    ) -> Result<Self, NoText> {
         let text = |bytes: &Option<Vec<u8>>| {
             let text = bytes.clone().map(String::from_utf8).transpose();
-            text.map_err(|_| NoText { path: change.path.clone() })
+            text.map_err(|_| NoText {
+                path: change.path.clone(),
+            })
         };
-        Ok(Self { before: text(&change.before)?, after: text(&change.after)?, path, access })
+        Ok(Self {
+            before: text(&change.before)?,
+            after: text(&change.after)?,
+            path,
+            access,
+        })
     }
 }
 
@@ -191,7 +211,10 @@ pub enum RecordError {
         source: io::Error,
     },
     /// It cannot be written.
-    #[error("write {path} of the host, the installer's record of what it does there; is there space on its disk?")]
+    #[error(
+        "write {path} of the host, the installer's record of what it does there; is there space on \
+         its disk?"
+    )]
     Write {
         /// The record.
         path: HostPath,
@@ -200,7 +223,8 @@ pub enum RecordError {
     },
     /// It is damaged.
     #[error(
-        "{path} of the host, the installer's record of what it did there, is damaged: take the handler out of containerd's \
+        "{path} of the host, the installer's record of what it did there, is damaged: take the \
+         handler out of containerd's \
          configuration by hand, restart containerd, and remove {}; then it is installed anew",
         path.folder()
     )]
@@ -212,7 +236,8 @@ pub enum RecordError {
     },
     /// A newer installer wrote it.
     #[error(
-        "{path} of the host was written by a newer installer (format {found}, this one knows {FORMAT}): use an operator of at least its version"
+        "{path} of the host was written by a newer installer (format {found}, this one knows \
+         {FORMAT}): use an operator of at least its version"
     )]
     Newer {
         /// The record.
@@ -225,7 +250,14 @@ pub enum RecordError {
 impl Record {
     /// Of a runtime that nothing was done for.
     pub fn new(runtime: &str) -> Self {
-        Self { format: FORMAT, runtime: runtime.to_owned(), active: None, pending: None, untold: None, touched: Touched::Never }
+        Self {
+            format: FORMAT,
+            runtime: runtime.to_owned(),
+            active: None,
+            pending: None,
+            untold: None,
+            touched: Touched::Never,
+        }
     }
 
     /// Reads the record at `path`; none where there is none.
@@ -237,12 +269,21 @@ impl Record {
         struct Format {
             format: u32,
         }
-        let read = root.read(path).map_err(|source| RecordError::Read { path: path.clone(), source })?;
+        let read = root.read(path).map_err(|source| RecordError::Read {
+            path: path.clone(),
+            source,
+        })?;
         let Some(bytes) = read else { return Ok(None) };
-        let damaged = |source| RecordError::Damaged { path: path.clone(), source };
+        let damaged = |source| RecordError::Damaged {
+            path: path.clone(),
+            source,
+        };
         let Format { format } = serde_json::from_slice(&bytes).map_err(damaged)?;
         if format > FORMAT {
-            return Err(RecordError::Newer { path: path.clone(), found: format });
+            return Err(RecordError::Newer {
+                path: path.clone(),
+                found: format,
+            });
         }
         serde_json::from_slice(&bytes).map_err(damaged).map(Some)
     }
@@ -262,7 +303,10 @@ impl Record {
             // It holds containerd's configuration, which may hold a registry's credentials.
             files::write(&place, &text, Access::PRIVATE)
         };
-        put().map_err(|source| RecordError::Write { path: path.clone(), source })
+        put().map_err(|source| RecordError::Write {
+            path: path.clone(),
+            source,
+        })
     }
 }
 
@@ -273,14 +317,21 @@ mod tests {
     fn place() -> (tempfile::TempDir, HostRoot, HostPath) {
         let folder = tempfile::tempdir().unwrap();
         let root = HostRoot::new(folder.path());
-        (folder, root, HostPath::new("/opt/wasmedge-runtime/.state/a/record.json").unwrap())
+        (
+            folder,
+            root,
+            HostPath::new("/opt/wasmedge-runtime/.state/a/record.json").unwrap(),
+        )
     }
 
     #[test]
     fn a_record_is_read_as_it_was_written() {
         let (_folder, root, path) = place();
         assert_eq!(Record::load(&root, &path).unwrap(), None);
-        let record = Record { touched: Touched::At(7), ..Record::new("a") };
+        let record = Record {
+            touched: Touched::At(7),
+            ..Record::new("a")
+        };
         record.save(&root, &path).unwrap();
         assert_eq!(Record::load(&root, &path).unwrap(), Some(record));
     }
@@ -293,9 +344,17 @@ mod tests {
         let text = std::fs::read_to_string(&file).unwrap();
         std::fs::write(&file, &text[..text.len() / 2]).unwrap();
         let error = Record::load(&root, &path).unwrap_err();
-        assert!(error.to_string().contains("remove /opt/wasmedge-runtime/.state/a"), "{error}");
+        assert!(
+            error
+                .to_string()
+                .contains("remove /opt/wasmedge-runtime/.state/a"),
+            "{error}"
+        );
         std::fs::write(&file, text.replace("\"format\": 1", "\"format\": 2")).unwrap();
-        assert!(matches!(Record::load(&root, &path), Err(RecordError::Newer { found: 2, .. })));
+        assert!(matches!(
+            Record::load(&root, &path),
+            Err(RecordError::Newer { found: 2, .. })
+        ));
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! A node's real services: systemd by its private socket, containerd by its own, programs inside the host's root.
+//! A node's real services: systemd by its private socket, containerd by its own, programs inside
+//! the host's root.
 
 use std::future::Future;
 use std::io;
@@ -41,8 +42,17 @@ impl Services {
     /// When no threads can be started.
     pub fn new(root: HostRoot) -> Result<Self> {
         // Two: as many as there is to do at once, on however large a machine.
-        let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build().context("start the threads for connections")?;
-        Ok(Self { root, runtime, fetcher: Fetcher::default(), began: Instant::now() })
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .context("start the threads for connections")?;
+        Ok(Self {
+            root,
+            runtime,
+            fetcher: Fetcher::default(),
+            began: Instant::now(),
+        })
     }
 
     /// The threads for connections.
@@ -56,9 +66,18 @@ impl Services {
     }
 
     /// Talks to containerd at `socket`.
-    fn containerd<T, F: Future<Output = T>>(&self, socket: &HostPath, talk: impl FnOnce(Cri) -> F) -> Result<T> {
-        let socket = self.root.locate(socket).with_context(|| format!("look for {socket} of the host"))?;
-        Ok(self.runtime.block_on(async { talk(Cri::at(&socket)).await }))
+    fn containerd<T, F: Future<Output = T>>(
+        &self,
+        socket: &HostPath,
+        talk: impl FnOnce(Cri) -> F,
+    ) -> Result<T> {
+        let socket = self
+            .root
+            .locate(socket)
+            .with_context(|| format!("look for {socket} of the host"))?;
+        Ok(self
+            .runtime
+            .block_on(async { talk(Cri::at(&socket)).await }))
     }
 }
 
@@ -69,13 +88,20 @@ impl Machine for Services {
 
     fn run(&self, program: &HostPath, arguments: &[&str]) -> io::Result<Output> {
         let mut command = self.root.command(program)?;
-        command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
         self.runtime.block_on(async {
             let mut command = tokio::process::Command::from(command);
             // A program that does not end is ended when the wait for it is dropped.
             let ended = tokio::time::timeout(PROGRAM, command.kill_on_drop(true).output()).await;
             ended.unwrap_or_else(|_| {
-                Err(io::Error::new(io::ErrorKind::TimedOut, format!("{program} did not end within {} s", PROGRAM.as_secs())))
+                Err(io::Error::new(
+                    io::ErrorKind::TimedOut,
+                    format!("{program} did not end within {} s", PROGRAM.as_secs()),
+                ))
             })
         })
     }
@@ -87,7 +113,10 @@ impl Machine for Services {
     }
 
     fn served(&self, socket: &HostPath, limit: Duration) -> Result<Served> {
-        Ok(self.containerd(socket, |cri| async move { cri.wait_until_ready(limit).await })??)
+        Ok(self.containerd(
+            socket,
+            |cri| async move { cri.wait_until_ready(limit).await },
+        )??)
     }
 
     fn running(&self, socket: &HostPath) -> Result<Running> {
@@ -104,11 +133,22 @@ impl Machine for Services {
             handler: trial.handler.to_owned(),
             image: trial.image.to_owned(),
             driver: trial.driver,
-            logs: Logs { host: trial.logs.as_str().into(), seen: self.root.locate(trial.logs)? },
+            logs: Logs {
+                host: trial.logs.as_str().into(),
+                seen: self.root.locate(trial.logs)?,
+            },
             limit: SMOKE,
         };
-        let passed = self.containerd(trial.socket, |cri| async move { smoke::run(&cri, &smoke).await })??;
-        tracing::info!(handler = trial.handler, took_ms = passed.took.as_millis(), "the smoke guest ran");
+        let passed =
+            self.containerd(
+                trial.socket,
+                |cri| async move { smoke::run(&cri, &smoke).await },
+            )??;
+        tracing::info!(
+            handler = trial.handler,
+            took_ms = passed.took.as_millis(),
+            "the smoke guest ran"
+        );
         Ok(())
     }
 
@@ -120,12 +160,22 @@ impl Machine for Services {
         std::env::current_exe()
     }
 
-    fn start(&self, unit: &str, description: &str, command: &[String], limit: Duration) -> Result<()> {
-        Ok(self.systemd()?.start_transient(unit, description, command, limit)?)
+    fn start(
+        &self,
+        unit: &str,
+        description: &str,
+        command: &[String],
+        limit: Duration,
+    ) -> Result<()> {
+        Ok(self
+            .systemd()?
+            .start_transient(unit, description, command, limit)?)
     }
 
     fn now(&self) -> u64 {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let since = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
         u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
     }
 

@@ -1,5 +1,5 @@
-//! The stages of an installation. Each may be run again at any time, on whatever a killed one left, and says what it
-//! changed.
+//! The stages of an installation. Each may be run again at any time, on whatever a killed one left,
+//! and says what it changed.
 //!
 //! | stage | looks at, or does | changes |
 //! |---|---|---|
@@ -29,7 +29,8 @@ pub mod restart;
 pub mod verify;
 pub mod clean;
 
-/// How long another installer or a guard is waited for: a restart of containerd with all its checks.
+/// How long another installer or a guard is waited for: a restart of containerd with all its
+/// checks.
 const LOCK_WAIT: Duration = Duration::from_mins(1);
 
 /// The folder of all runtimes, in the folder where they are installed.
@@ -46,8 +47,14 @@ pub struct Failure {
 
 impl Failure {
     /// A failure that has no cause but itself.
-    pub fn new(reason: Reason, message: impl fmt::Display + fmt::Debug + Send + Sync + 'static) -> Self {
-        Self { reason, error: anyhow::Error::msg(message) }
+    pub fn new(
+        reason: Reason,
+        message: impl fmt::Display + fmt::Debug + Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            reason,
+            error: anyhow::Error::msg(message),
+        }
     }
 
     /// The failure and its causes, in one line.
@@ -70,7 +77,8 @@ where
     Result<T, E>: anyhow::Context<T, E>,
 {
     fn because(self, reason: Reason, tried: impl FnOnce() -> String) -> Result<T, Failure> {
-        self.with_context(tried).map_err(|error| Failure { reason, error })
+        self.with_context(tried)
+            .map_err(|error| Failure { reason, error })
     }
 }
 
@@ -95,8 +103,8 @@ impl Stop {
 pub struct Places {
     /// `wasmedge-runtime`, which all runtimes of a node share.
     pub base: HostPath,
-    /// The runtime's versions. Its own, although two runtimes may have the same archive: the programs' paths say whose
-    /// containers are running.
+    /// The runtime's versions. Its own, although two runtimes may have the same archive: the
+    /// programs' paths say whose containers are running.
     pub shelf: HostPath,
     /// What the installer keeps of the runtime.
     pub state: HostPath,
@@ -119,7 +127,11 @@ impl Places {
     pub const STATE: &str = ".state";
 
     fn new(runtime: &str, layout: &Layout) -> Result<Self, Failure> {
-        let path = |text: &str| HostPath::new(text).because(Reason::InvalidRequest, || format!("use {text:?} of the request"));
+        let path = |text: &str| {
+            HostPath::new(text).because(Reason::InvalidRequest, || {
+                format!("use {text:?} of the request")
+            })
+        };
         let base = path(&layout.install)?.join(FOLDER);
         let state = base.join(Self::STATE).join(runtime);
         Ok(Self {
@@ -168,13 +180,21 @@ impl<'a> Job<'a> {
         // Both become names of files and of tables.
         for (what, name) in [("runtime", &request.runtime), ("handler", &request.handler)] {
             if !is_label(name) {
-                let message = format!("the {what}'s name {name:?} is no DNS label: use up to 63 of a-z, 0-9 and inner hyphens");
+                let message = format!(
+                    "the {what}'s name {name:?} is no DNS label: use up to 63 of a-z, 0-9 and \
+                     inner hyphens"
+                );
                 return Err(Failure::new(Reason::InvalidRequest, message));
             }
         }
         let layout = request.layout();
         let places = Places::new(&request.runtime, &layout)?;
-        Ok(Self { node, request, layout, places })
+        Ok(Self {
+            node,
+            request,
+            layout,
+            places,
+        })
     }
 
     /// Takes the node's lock.
@@ -182,13 +202,19 @@ impl<'a> Job<'a> {
     /// # Errors
     /// When another installer keeps it.
     pub fn lock(&self) -> Result<Lock, Failure> {
-        self.node.root.lock(&self.places.config_folder, LOCK_WAIT).map_err(|error| {
-            let reason = match &error {
-                LockError::Held { .. } => Reason::Locked,
-                LockError::Folder { .. } => Reason::HostFiles,
-            };
-            Failure { reason, error: error.into() }
-        })
+        self.node
+            .root
+            .lock(&self.places.config_folder, LOCK_WAIT)
+            .map_err(|error| {
+                let reason = match &error {
+                    LockError::Held { .. } => Reason::Locked,
+                    LockError::Folder { .. } => Reason::HostFiles,
+                };
+                Failure {
+                    reason,
+                    error: error.into(),
+                }
+            })
     }
 
     /// Ends here if this process was asked to end: nothing that matters was changed so far.
@@ -197,7 +223,10 @@ impl<'a> Job<'a> {
     /// When it was.
     pub fn go_on(&self) -> Result<(), Failure> {
         if self.node.stop.is_asked() {
-            return Err(Failure::new(Reason::Interrupted, "the installer was asked to end before it changed containerd's configuration"));
+            return Err(Failure::new(
+                Reason::Interrupted,
+                "the installer was asked to end before it changed containerd's configuration",
+            ));
         }
         Ok(())
     }
@@ -207,12 +236,18 @@ impl<'a> Job<'a> {
     /// # Errors
     /// When it cannot be looked for.
     pub fn locate(&self, path: &HostPath) -> Result<PathBuf, Failure> {
-        self.node.root.locate(path).because(Reason::HostFiles, || format!("look for {path} of the host"))
+        self.node
+            .root
+            .locate(path)
+            .because(Reason::HostFiles, || format!("look for {path} of the host"))
     }
 }
 
 /// Whether a name is a DNS label.
 fn is_label(name: &str) -> bool {
     let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-    (1..=63).contains(&name.len()) && name.bytes().all(inner) && !name.starts_with('-') && !name.ends_with('-')
+    (1..=63).contains(&name.len())
+        && name.bytes().all(inner)
+        && !name.starts_with('-')
+        && !name.ends_with('-')
 }

@@ -1,9 +1,10 @@
 //! The runtime's folder out of its archive: nothing of it is believed before it was compared.
 //!
-//! An archive holds one folder `wasmedge-runtime/<version>` with `bin`, `lib` and `share`; its manifest
-//! (`share/manifest.json`) names every file with its SHA-256. It becomes the folder `<version>-<digest>` on the node's
-//! shelf, `<install>/wasmedge-runtime`, so that another archive never touches a runtime that is there. It is filled
-//! under a hidden name and renamed when every byte is on the disk: whoever looks finds it whole or not at all.
+//! An archive holds one folder `wasmedge-runtime/<version>` with `bin`, `lib` and `share`; its
+//! manifest (`share/manifest.json`) names every file with its SHA-256. It becomes the folder
+//! `<version>-<digest>` on the node's shelf, `<install>/wasmedge-runtime`, so that another archive
+//! never touches a runtime that is there. It is filled under a hidden name and renamed when every
+//! byte is on the disk: whoever looks finds it whole or not at all.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -35,7 +36,8 @@ const ENTRY_LIMIT: usize = 10_000;
 /// What an archive has to be.
 #[derive(Debug, Clone)]
 pub struct Expect {
-    /// SHA-256 of the archive, 64 hexadecimal digits, as it was compared when it was fetched. Names the folder.
+    /// SHA-256 of the archive, 64 hexadecimal digits, as it was compared when it was fetched. Names
+    /// the folder.
     pub sha256: String,
     /// The processor that its programs are for, in Rust's word (`x86_64`).
     pub architecture: String,
@@ -46,7 +48,11 @@ pub struct Expect {
 impl Expect {
     /// The archive `sha256`, for this machine.
     pub fn here(sha256: &str, in_use: BTreeSet<String>) -> Self {
-        Self { sha256: sha256.to_owned(), architecture: std::env::consts::ARCH.to_owned(), in_use }
+        Self {
+            sha256: sha256.to_owned(),
+            architecture: std::env::consts::ARCH.to_owned(),
+            in_use,
+        }
     }
 }
 
@@ -96,7 +102,9 @@ pub enum UnpackError {
         why: Refusal,
     },
     /// It has no manifest.
-    #[error("the archive holds no {MANIFEST} in a folder wasmedge-runtime/<version>: it is no runtime")]
+    #[error(
+        "the archive holds no {MANIFEST} in a folder wasmedge-runtime/<version>: it is no runtime"
+    )]
     NoManifest,
     /// Its manifest cannot be read.
     #[error("the archive's {MANIFEST} cannot be read")]
@@ -111,7 +119,10 @@ pub enum UnpackError {
         what: String,
     },
     /// It is for another processor.
-    #[error("the archive is for {archive}, this node is {node}: give one for {node} under the artifact of that architecture")]
+    #[error(
+        "the archive is for {archive}, this node is {node}: give one for {node} under the artifact \
+         of that architecture"
+    )]
     Architecture {
         /// The archive's.
         archive: String,
@@ -125,7 +136,10 @@ pub enum UnpackError {
         damage: Damage,
     },
     /// A folder on the node is damaged, and containers run from it.
-    #[error("{} is damaged ({damage}) and containers run from it: end them, then it is made anew", folder.display())]
+    #[error(
+        "{} is damaged ({damage}) and containers run from it: end them, then it is made anew",
+        folder.display()
+    )]
     InUse {
         /// The folder.
         folder: PathBuf,
@@ -162,7 +176,11 @@ impl UnpackError {
 
     /// Gives an error of the file system its operation and its object.
     fn host(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
-        move |source| Self::Host { operation, path: path.to_owned(), source }
+        move |source| Self::Host {
+            operation,
+            path: path.to_owned(),
+            source,
+        }
     }
 }
 
@@ -171,21 +189,31 @@ pub fn folder_name(version: &str, sha256: &str) -> String {
     format!("{version}-{}", sha256.get(..DIGITS).unwrap_or(sha256))
 }
 
-/// The runtime in the folder `name` of `shelf`, if it is there and whole: then no archive is needed. It is compared with its
-/// own manifest, which was the archive's when the folder was made; a damaged one names other files than there are.
+/// The runtime in the folder `name` of `shelf`, if it is there and whole: then no archive is
+/// needed. It is compared with its own manifest, which was the archive's when the folder was made;
+/// a damaged one names other files than there are.
 ///
 /// # Errors
 /// The first difference.
 pub fn find(shelf: &Path, name: &str, expected: &Expect) -> Result<Unpacked, Damage> {
     let path = shelf.join(name);
-    let text = fs::read(path.join(MANIFEST)).map_err(|error| verify::unreadable(MANIFEST, &error))?;
+    let text =
+        fs::read(path.join(MANIFEST)).map_err(|error| verify::unreadable(MANIFEST, &error))?;
     let digits = folder_name("", &expected.sha256);
-    let manifest = name.strip_suffix(&digits).and_then(|version| Manifest::read(&text, version).ok());
+    let manifest = name
+        .strip_suffix(&digits)
+        .and_then(|version| Manifest::read(&text, version).ok());
     let manifest = manifest.filter(|manifest| manifest.must_be_for(&expected.architecture).is_ok());
     let manifest = manifest.ok_or_else(|| Damage::Changed(MANIFEST.to_owned()))?;
     verify::compare(&path, &manifest, &text)?;
     let options_file = manifest.options_file;
-    Ok(Unpacked { path, name: name.to_owned(), version: manifest.version, options_file, change: Change::None })
+    Ok(Unpacked {
+        path,
+        name: name.to_owned(),
+        version: manifest.version,
+        options_file,
+        change: Change::None,
+    })
 }
 
 /// Makes the folder of `archive` on `shelf`, or proves that it is there.
@@ -202,17 +230,28 @@ pub fn unpack(archive: &Path, expected: &Expect, shelf: &Path) -> Result<Unpacke
     let name = folder_name(&manifest.version, &expected.sha256);
     let path = shelf.join(&name);
     let (version, options_file) = (manifest.version.clone(), manifest.options_file);
-    let unpacked = |change| Unpacked { path: path.clone(), name: name.clone(), version: version.clone(), options_file, change };
+    let unpacked = |change| Unpacked {
+        path: path.clone(),
+        name: name.clone(),
+        version: version.clone(),
+        options_file,
+        change,
+    };
     if path.symlink_metadata().is_err() {
         let draft = fill(archive, &manifest, &text, shelf)?;
         fs::rename(draft.path(), &path).map_err(UnpackError::host("rename to", &path))?;
         sync(shelf)?;
         return Ok(unpacked(Change::Made));
     }
-    let Err(damage) = verify::compare(&path, &manifest, &text) else { return Ok(unpacked(Change::None)) };
+    let Err(damage) = verify::compare(&path, &manifest, &text) else {
+        return Ok(unpacked(Change::None));
+    };
     tracing::warn!(folder = %path.display(), %damage, "the runtime's folder is damaged");
     if expected.in_use.contains(&name) {
-        return Err(UnpackError::InUse { folder: path, damage });
+        return Err(UnpackError::InUse {
+            folder: path,
+            damage,
+        });
     }
     let draft = fill(archive, &manifest, &text, shelf)?;
     replace(draft.path(), &path)?;
@@ -223,7 +262,8 @@ pub fn unpack(archive: &Path, expected: &Expect, shelf: &Path) -> Result<Unpacke
 /// Puts `draft` in the place of `path`, at once: containerd's configuration may lead there.
 fn replace(draft: &Path, path: &Path) -> Result<(), UnpackError> {
     match renameat_with(CWD, draft, CWD, path, RenameFlags::EXCHANGE) {
-        // Some file systems cannot exchange. Nothing runs from the damaged one, so a moment without it is no harm.
+        // Some file systems cannot exchange. Nothing runs from the damaged one, so a moment without
+        // it is no harm.
         Err(Errno::INVAL | Errno::NOSYS) => {
             remove(path)?;
             fs::rename(draft, path).map_err(UnpackError::host("rename to", path))
@@ -235,17 +275,25 @@ fn replace(draft: &Path, path: &Path) -> Result<(), UnpackError> {
 }
 
 /// A folder beside its place that holds what the archive does, all of it on the disk.
-fn fill(archive: &Path, manifest: &Manifest, text: &[u8], shelf: &Path) -> Result<Draft, UnpackError> {
+fn fill(
+    archive: &Path,
+    manifest: &Manifest,
+    text: &[u8],
+    shelf: &Path,
+) -> Result<Draft, UnpackError> {
     let draft = Draft::new(shelf)?;
     extract::extract(archive, manifest, draft.path())?;
     // What the disk gives back counts, not what was meant to be written.
-    verify::compare(draft.path(), manifest, text).map_err(|damage| UnpackError::Content { damage })?;
+    verify::compare(draft.path(), manifest, text)
+        .map_err(|damage| UnpackError::Content { damage })?;
     Ok(draft)
 }
 
 /// Writes the names in `folder` to the disk.
 fn sync(folder: &Path) -> Result<(), UnpackError> {
-    File::open(folder).and_then(|folder| folder.sync_all()).map_err(UnpackError::host("write to the disk", folder))
+    File::open(folder)
+        .and_then(|folder| folder.sync_all())
+        .map_err(UnpackError::host("write to the disk", folder))
 }
 
 /// Removes what killed attempts left on `shelf`.
@@ -261,8 +309,15 @@ fn remove_leftovers(shelf: &Path) -> Result<(), UnpackError> {
 
 /// Removes `path`, whatever it is.
 fn remove(path: &Path) -> Result<(), UnpackError> {
-    let is_folder = path.symlink_metadata().map_err(UnpackError::host("look at", path))?.is_dir();
-    let removed = if is_folder { fs::remove_dir_all(path) } else { fs::remove_file(path) };
+    let is_folder = path
+        .symlink_metadata()
+        .map_err(UnpackError::host("look at", path))?
+        .is_dir();
+    let removed = if is_folder {
+        fs::remove_dir_all(path)
+    } else {
+        fs::remove_file(path)
+    };
     removed.map_err(UnpackError::host("remove", path))
 }
 
@@ -274,8 +329,12 @@ struct Draft {
 
 impl Draft {
     fn new(shelf: &Path) -> Result<Self, UnpackError> {
-        let folder = tempfile::Builder::new().prefix(DRAFT).tempdir_in(shelf).map_err(UnpackError::host("make a folder in", shelf))?;
-        // Temporary folders are closed to others; the runtime's is not, and the umask of whoever runs us is no matter.
+        let folder = tempfile::Builder::new()
+            .prefix(DRAFT)
+            .tempdir_in(shelf)
+            .map_err(UnpackError::host("make a folder in", shelf))?;
+        // Temporary folders are closed to others; the runtime's is not, and the umask of whoever
+        // runs us is no matter.
         extract::set_mode(folder.path(), 0o755)?;
         Ok(Self { folder })
     }

@@ -1,6 +1,8 @@
-//! Every right that the operator has in the cluster, and that the chart's hooks have: one table each.
+//! Every right that the operator has in the cluster, and that the chart's hooks have: one table
+//! each.
 //!
-//! The chart's roles are generated from these tables, and a test fails on a call of the operator's that stands in none.
+//! The chart's roles are generated from these tables, and a test fails on a call of the operator's
+//! that stands in none.
 
 use k8s_openapi::api::rbac::v1::PolicyRule;
 
@@ -49,8 +51,18 @@ pub struct Call<'a> {
     pub name: &'a str,
 }
 
-const CLUSTER: Right = Right { scope: Scope::Cluster, group: "", resource: "", verbs: &[], names: &[], why: "" };
-const NAMESPACE: Right = Right { scope: Scope::Namespace, ..CLUSTER };
+const CLUSTER: Right = Right {
+    scope: Scope::Cluster,
+    group: "",
+    resource: "",
+    verbs: &[],
+    names: &[],
+    why: "",
+};
+const NAMESPACE: Right = Right {
+    scope: Scope::Namespace,
+    ..CLUSTER
+};
 
 /// What the operator does.
 pub const OPERATOR: &[Right] = &[
@@ -61,7 +73,13 @@ pub const OPERATOR: &[Right] = &[
         why: "reads what is wanted, and keeps its finalizer there",
         ..CLUSTER
     },
-    Right { group: GROUP, resource: "wasmruntimes/status", verbs: &["patch"], why: "says how a runtime is doing", ..CLUSTER },
+    Right {
+        group: GROUP,
+        resource: "wasmruntimes/status",
+        verbs: &["patch"],
+        why: "says how a runtime is doing",
+        ..CLUSTER
+    },
     Right {
         group: GROUP,
         resource: "wasmruntimenodes",
@@ -69,7 +87,13 @@ pub const OPERATOR: &[Right] = &[
         why: "keeps one object for each node that it touches",
         ..CLUSTER
     },
-    Right { group: GROUP, resource: "wasmruntimenodes/status", verbs: &["patch"], why: "says how far a node is", ..CLUSTER },
+    Right {
+        group: GROUP,
+        resource: "wasmruntimenodes/status",
+        verbs: &["patch"],
+        why: "says how far a node is",
+        ..CLUSTER
+    },
     Right {
         resource: "nodes",
         verbs: &["get", "list", "watch", "patch"],
@@ -97,10 +121,27 @@ pub const OPERATOR: &[Right] = &[
         why: "reads why an installer's pod is not made or not started",
         ..NAMESPACE
     },
-    Right { group: "batch", resource: "jobs", verbs: &["get", "list", "watch", "create", "delete"], why: "runs installers", ..NAMESPACE },
-    Right { resource: "pods", verbs: &["list", "watch"], why: "reads what installers report", ..NAMESPACE },
+    Right {
+        group: "batch",
+        resource: "jobs",
+        verbs: &["get", "list", "watch", "create", "delete"],
+        why: "runs installers",
+        ..NAMESPACE
+    },
+    Right {
+        resource: "pods",
+        verbs: &["list", "watch"],
+        why: "reads what installers report",
+        ..NAMESPACE
+    },
     // A right to create cannot be limited to a name that does not exist yet.
-    Right { group: "coordination.k8s.io", resource: "leases", verbs: &["create"], why: "elects a leader", ..NAMESPACE },
+    Right {
+        group: "coordination.k8s.io",
+        resource: "leases",
+        verbs: &["create"],
+        why: "elects a leader",
+        ..NAMESPACE
+    },
     Right {
         group: "coordination.k8s.io",
         resource: "leases",
@@ -116,12 +157,16 @@ pub const CRDS_HOOK: &[Right] = &[Right {
     group: "apiextensions.k8s.io",
     resource: "customresourcedefinitions",
     verbs: &["get", "create", "patch"],
-    names: &["wasmruntimes.runtime.wasmedge.dev", "wasmruntimenodes.runtime.wasmedge.dev"],
+    names: &[
+        "wasmruntimes.runtime.wasmedge.dev",
+        "wasmruntimenodes.runtime.wasmedge.dev",
+    ],
     why: "applies both CRDs, and waits until they are served",
     ..CLUSTER
 }];
 
-/// What the chart's hook that clears the nodes before an uninstallation does: `wasmedge-operator runtimes remove`.
+/// What the chart's hook that clears the nodes before an uninstallation does: `wasmedge-operator
+/// runtimes remove`.
 pub const REMOVE_HOOK: &[Right] = &[
     Right {
         group: GROUP,
@@ -130,13 +175,24 @@ pub const REMOVE_HOOK: &[Right] = &[
         why: "deletes every runtime, and waits until all are gone",
         ..CLUSTER
     },
-    Right { group: GROUP, resource: "wasmruntimenodes", verbs: &["list"], why: "names the nodes that it waits for", ..CLUSTER },
+    Right {
+        group: GROUP,
+        resource: "wasmruntimenodes",
+        verbs: &["list"],
+        why: "names the nodes that it waits for",
+        ..CLUSTER
+    },
 ];
 
 impl Right {
     /// The right as a rule of a role.
     pub fn rule(&self) -> PolicyRule {
-        let owned = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+        let owned = |words: &[&str]| {
+            words
+                .iter()
+                .map(|word| (*word).to_owned())
+                .collect::<Vec<_>>()
+        };
         PolicyRule {
             api_groups: Some(vec![self.group.to_owned()]),
             resources: Some(vec![self.resource.to_owned()]),
@@ -179,13 +235,30 @@ mod tests {
 
     #[test]
     fn a_call_outside_the_table_is_not_allowed() {
-        let label = Call { verb: "patch", resource: "nodes", name: "a", ..Call::default() };
+        let label = Call {
+            verb: "patch",
+            resource: "nodes",
+            name: "a",
+            ..Call::default()
+        };
         assert!(allows(OPERATOR, &label, OWN));
         for wrong in [
-            Call { verb: "delete", ..label },
-            Call { group: "apps", ..label },
-            Call { subresource: "status", ..label },
-            Call { resource: "secrets", ..label },
+            Call {
+                verb: "delete",
+                ..label
+            },
+            Call {
+                group: "apps",
+                ..label
+            },
+            Call {
+                subresource: "status",
+                ..label
+            },
+            Call {
+                resource: "secrets",
+                ..label
+            },
         ] {
             assert!(!allows(OPERATOR, &wrong, OWN), "{wrong:?}");
         }
@@ -193,34 +266,86 @@ mod tests {
 
     #[test]
     fn jobs_and_pods_of_other_namespaces_are_out_of_reach() {
-        let create = Call { verb: "create", group: "batch", resource: "jobs", namespace: OWN, ..Call::default() };
+        let create = Call {
+            verb: "create",
+            group: "batch",
+            resource: "jobs",
+            namespace: OWN,
+            ..Call::default()
+        };
         assert!(allows(OPERATOR, &create, OWN));
-        assert!(!allows(OPERATOR, &Call { namespace: "default", ..create }, OWN));
-        assert!(!allows(OPERATOR, &Call { verb: "list", resource: "pods", ..Call::default() }, OWN));
+        assert!(!allows(
+            OPERATOR,
+            &Call {
+                namespace: "default",
+                ..create
+            },
+            OWN
+        ));
+        assert!(!allows(
+            OPERATOR,
+            &Call {
+                verb: "list",
+                resource: "pods",
+                ..Call::default()
+            },
+            OWN
+        ));
     }
 
     #[test]
     fn only_the_leaders_lease_can_be_taken_over() {
-        let call =
-            Call { verb: "update", group: "coordination.k8s.io", resource: "leases", namespace: OWN, name: LEASE, ..Call::default() };
+        let call = Call {
+            verb: "update",
+            group: "coordination.k8s.io",
+            resource: "leases",
+            namespace: OWN,
+            name: LEASE,
+            ..Call::default()
+        };
         assert!(allows(OPERATOR, &call, OWN));
-        assert!(!allows(OPERATOR, &Call { name: "somebody-elses", ..call }, OWN));
+        assert!(!allows(
+            OPERATOR,
+            &Call {
+                name: "somebody-elses",
+                ..call
+            },
+            OWN
+        ));
     }
 
     #[test]
     fn no_right_reaches_further_than_it_is_written() {
         for right in [OPERATOR, CRDS_HOOK, REMOVE_HOOK].concat() {
-            assert!(!right.verbs.is_empty() && !right.why.is_empty(), "{right:?}");
+            assert!(
+                !right.verbs.is_empty() && !right.why.is_empty(),
+                "{right:?}"
+            );
             let words = [right.verbs, right.names, &[right.group, right.resource]].concat();
-            assert!(!words.contains(&"*") && !right.resource.contains('*'), "{right:?}");
-            assert!(!["secrets", "pods/exec", "serviceaccounts/token", "nodes/proxy"].contains(&right.resource), "{right:?}");
+            assert!(
+                !words.contains(&"*") && !right.resource.contains('*'),
+                "{right:?}"
+            );
+            assert!(
+                ![
+                    "secrets",
+                    "pods/exec",
+                    "serviceaccounts/token",
+                    "nodes/proxy"
+                ]
+                .contains(&right.resource),
+                "{right:?}"
+            );
         }
     }
 
     #[test]
     fn a_rule_says_what_the_right_says() {
         let rule = CRDS_HOOK[0].rule();
-        assert_eq!(rule.api_groups, Some(vec!["apiextensions.k8s.io".to_owned()]));
+        assert_eq!(
+            rule.api_groups,
+            Some(vec!["apiextensions.k8s.io".to_owned()])
+        );
         assert_eq!(rule.resource_names.map(|names| names.len()), Some(2));
         assert_eq!(rule.verbs, ["get", "create", "patch"]);
         assert_eq!(OPERATOR[0].rule().resource_names, None);

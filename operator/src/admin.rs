@@ -29,7 +29,10 @@ const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset
 pub async fn serve(listener: TcpListener, metrics: Arc<Metrics>) -> std::io::Result<()> {
     let room = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
-        let place = Arc::clone(&room).acquire_owned().await.expect("nobody closes it");
+        let place = Arc::clone(&room)
+            .acquire_owned()
+            .await
+            .expect("nobody closes it");
         let (stream, _) = match listener.accept().await {
             Ok(connection) => connection,
             // The peer gave up before it was its turn.
@@ -43,7 +46,9 @@ pub async fn serve(listener: TcpListener, metrics: Arc<Metrics>) -> std::io::Res
                 async move { Ok::<_, Infallible>(answer) }
             });
             let mut server = http1::Builder::new();
-            server.timer(TokioTimer::new()).header_read_timeout(PATIENCE);
+            server
+                .timer(TokioTimer::new())
+                .header_read_timeout(PATIENCE);
             if let Err(error) = server.serve_connection(TokioIo::new(stream), service).await {
                 tracing::debug!(%error, "a connection to the admin port broke");
             }
@@ -54,18 +59,30 @@ pub async fn serve(listener: TcpListener, metrics: Arc<Metrics>) -> std::io::Res
 
 fn answer(method: &Method, path: &str, metrics: &Metrics) -> Response<Full<Bytes>> {
     let (status, kind, text) = match path {
-        "/livez" | "/readyz" | "/metrics" if !matches!(*method, Method::GET | Method::HEAD) => {
-            (StatusCode::METHOD_NOT_ALLOWED, "text/plain", "only GET is answered\n".to_owned())
-        }
+        "/livez" | "/readyz" | "/metrics" if !matches!(*method, Method::GET | Method::HEAD) => (
+            StatusCode::METHOD_NOT_ALLOWED,
+            "text/plain",
+            "only GET is answered\n".to_owned(),
+        ),
         "/livez" => (StatusCode::OK, "text/plain", "ok\n".to_owned()),
         "/readyz" if metrics.is_ready() => (StatusCode::OK, "text/plain", "ok\n".to_owned()),
-        "/readyz" => (StatusCode::SERVICE_UNAVAILABLE, "text/plain", "the watches have not said all that there is yet\n".to_owned()),
+        "/readyz" => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "text/plain",
+            "the watches have not said all that there is yet\n".to_owned(),
+        ),
         "/metrics" => (StatusCode::OK, METRICS_TYPE, metrics.text()),
-        _ => (StatusCode::NOT_FOUND, "text/plain", "there are /livez, /readyz and /metrics\n".to_owned()),
+        _ => (
+            StatusCode::NOT_FOUND,
+            "text/plain",
+            "there are /livez, /readyz and /metrics\n".to_owned(),
+        ),
     };
     let mut response = Response::new(Full::new(Bytes::from(text)));
     *response.status_mut() = status;
-    response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static(kind));
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, header::HeaderValue::from_static(kind));
     response
 }
 
@@ -87,7 +104,13 @@ mod tests {
         metrics.stands_by();
         assert_eq!(status(&Method::GET, "/readyz", &metrics), 200);
         metrics.leads(true);
-        assert_eq!((status(&Method::GET, "/readyz", &metrics), status(&Method::GET, "/livez", &metrics)), (503, 200));
+        assert_eq!(
+            (
+                status(&Method::GET, "/readyz", &metrics),
+                status(&Method::GET, "/livez", &metrics)
+            ),
+            (503, 200)
+        );
         metrics.synced();
         assert_eq!(status(&Method::GET, "/readyz", &metrics), 200);
     }
@@ -105,11 +128,20 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let server = tokio::spawn(serve(listener, Arc::new(Metrics::new())));
         let mut stream = TcpStream::connect(address).await.unwrap();
-        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await.unwrap();
+        stream
+            .write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            .await
+            .unwrap();
         let mut text = String::new();
         stream.read_to_string(&mut text).await.unwrap();
         server.abort();
-        assert!(text.starts_with("HTTP/1.1 200 OK\r\n") && text.contains(METRICS_TYPE), "{text}");
-        assert!(text.contains("wasmedge_operator_leader 0\n") && text.ends_with("# EOF\n"), "{text}");
+        assert!(
+            text.starts_with("HTTP/1.1 200 OK\r\n") && text.contains(METRICS_TYPE),
+            "{text}"
+        );
+        assert!(
+            text.contains("wasmedge_operator_leader 0\n") && text.ends_with("# EOF\n"),
+            "{text}"
+        );
     }
 }

@@ -1,7 +1,8 @@
 //! One action, one call to the API server, or two where one does not do.
 //!
-//! Every write says which object it means: by uid, and by resource version where somebody else writes the same field. An
-//! object that is not ours is refused, not changed. What was deleted and is not there is as good as deleted now.
+//! Every write says which object it means: by uid, and by resource version where somebody else
+//! writes the same field. An object that is not ours is refused, not changed. What was deleted and
+//! is not there is as good as deleted now.
 
 use std::future::Future;
 use std::time::Duration;
@@ -30,7 +31,8 @@ mod tests;
 pub use runtime_node::read_runtime_node;
 pub use status::write_status;
 
-/// How long an answer may take. A reconcile that hangs would hold its runtime until the connection breaks.
+/// How long an answer may take. A reconcile that hangs would hold its runtime until the connection
+/// breaks.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What an action led to: the object as it is now, newer than what any watch has said.
@@ -78,14 +80,22 @@ pub enum Kind {
 ///
 /// # Errors
 /// When it was not done. It can be tried again after another look.
-pub async fn apply(context: &Context, observed: &Observed, action: &Action) -> Result<Applied, ApplyError> {
+pub async fn apply(
+    context: &Context,
+    observed: &Observed,
+    action: &Action,
+) -> Result<Applied, ApplyError> {
     let runtime = &observed.runtime;
     let name = runtime.name_any();
     let applied = match action {
         Action::AddFinalizer => finalizer::add(context, runtime).await,
         Action::ReleaseFinalizer => finalizer::release(context, runtime).await,
-        Action::ApplyRuntimeClass => runtime_class::apply(context, runtime, observed.class.as_ref()).await,
-        Action::RemoveRuntimeClass => runtime_class::remove(context, runtime, observed.class.as_ref()).await,
+        Action::ApplyRuntimeClass => {
+            runtime_class::apply(context, runtime, observed.class.as_ref()).await
+        }
+        Action::RemoveRuntimeClass => {
+            runtime_class::remove(context, runtime, observed.class.as_ref()).await
+        }
         Action::Claim { node, uid } => runtime_node::claim(context, &name, node, uid).await,
         Action::SetNode { node, status } => {
             let uid = observed.states.get(node).map(|state| state.uid.as_str());
@@ -95,39 +105,66 @@ pub async fn apply(context: &Context, observed: &Observed, action: &Action) -> R
             let uid = observed.states.get(node).map(|state| state.uid.as_str());
             runtime_node::forget(context, &name, node, uid).await
         }
-        Action::StartInstaller { job, node, request, limit } => job::start(context, runtime, job, node, request, *limit).await,
+        Action::StartInstaller {
+            job,
+            node,
+            request,
+            limit,
+        } => job::start(context, runtime, job, node, request, *limit).await,
         Action::DeleteJob { job, .. } => job::delete(context, job).await,
         Action::Label { node, uid } => node::label(context, &name, node, uid).await,
         Action::Unlabel { node, uid } => node::unlabel(context, &name, node, uid).await,
-        Action::RemoveTaints { node, uid, taints } => node::remove_taints(context, node, uid, taints).await,
+        Action::RemoveTaints { node, uid, taints } => {
+            node::remove_taints(context, node, uid, taints).await
+        }
     }?;
     context.metrics.acted(observed, action);
     Ok(applied)
 }
 
 /// Waits for an answer, and says of an error what was to be done.
-pub(crate) async fn ask<T>(operation: impl FnOnce() -> String, call: impl Future<Output = kube::Result<T>>) -> Result<T, ApplyError> {
+pub(crate) async fn ask<T>(
+    operation: impl FnOnce() -> String,
+    call: impl Future<Output = kube::Result<T>>,
+) -> Result<T, ApplyError> {
     let (category, source) = match tokio::time::timeout(PATIENCE, call).await {
         Ok(Ok(answer)) => return Ok(answer),
         Ok(Err(error)) => (Category::of(&error), Cause::from(error)),
         Err(_) => (Category::Unavailable, Cause::Silence(PATIENCE)),
     };
-    Err(ApplyError::Api { operation: operation(), category, source })
+    Err(ApplyError::Api {
+        operation: operation(),
+        category,
+        source,
+    })
 }
 
-/// As [`ask`], for a JSON patch: that one is "invalid" says that one of its tests failed, so somebody was quicker.
-async fn ask_patch<T>(operation: impl FnOnce() -> String, call: impl Future<Output = kube::Result<T>>) -> Result<T, ApplyError> {
+/// As [`ask`], for a JSON patch: that one is "invalid" says that one of its tests failed, so
+/// somebody was quicker.
+async fn ask_patch<T>(
+    operation: impl FnOnce() -> String,
+    call: impl Future<Output = kube::Result<T>>,
+) -> Result<T, ApplyError> {
     ask(operation, call).await.map_err(|error| match error {
-        ApplyError::Api { operation, category: Category::Invalid, source } => {
-            ApplyError::Api { operation, category: Category::Conflict, source }
-        }
+        ApplyError::Api {
+            operation,
+            category: Category::Invalid,
+            source,
+        } => ApplyError::Api {
+            operation,
+            category: Category::Conflict,
+            source,
+        },
         error => error,
     })
 }
 
 /// A JSON patch made of its operations.
 fn json_patch(operations: &serde_json::Value) -> Patch<()> {
-    Patch::Json(serde_json::from_value(operations.clone()).expect("the operations are written out in this crate"))
+    Patch::Json(
+        serde_json::from_value(operations.clone())
+            .expect("the operations are written out in this crate"),
+    )
 }
 
 /// A part of a JSON pointer.

@@ -9,7 +9,8 @@ use k8s_openapi::jiff::SignedDuration;
 
 use crate::crd::Arch;
 
-/// Puts the WasmEdge runtime on the nodes of a cluster, one by one, and lets pods land only where it works.
+/// Puts the WasmEdge runtime on the nodes of a cluster, one by one, and lets pods land only where
+/// it works.
 #[derive(Debug, Parser)]
 #[command(name = "wasmedge-operator", version, arg_required_else_help = true)]
 pub struct Cli {
@@ -62,10 +63,22 @@ pub struct Remove {
 #[derive(Debug, Clone, Copy, Args)]
 pub struct Log {
     /// How messages are written.
-    #[arg(long = "log-format", global = true, env = "WASMEDGE_OPERATOR_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
+    #[arg(
+        long = "log-format",
+        global = true,
+        env = "WASMEDGE_OPERATOR_LOG_FORMAT",
+        value_enum,
+        default_value_t = LogFormat::Text
+    )]
     pub format: LogFormat,
     /// The least urgent messages that are written.
-    #[arg(long = "log-level", global = true, env = "WASMEDGE_OPERATOR_LOG_LEVEL", value_enum, default_value_t = LogLevel::Info)]
+    #[arg(
+        long = "log-level",
+        global = true,
+        env = "WASMEDGE_OPERATOR_LOG_LEVEL",
+        value_enum,
+        default_value_t = LogLevel::Info
+    )]
     pub level: LogLevel,
 }
 
@@ -97,13 +110,23 @@ pub enum LogLevel {
 #[derive(Debug, Clone, Args)]
 pub struct Settings {
     /// Namespace that the operator runs in; installers and the leader's Lease lie there.
-    #[arg(long, value_name = "NAMESPACE", env = "WASMEDGE_OPERATOR_NAMESPACE", value_parser = label)]
+    #[arg(
+        long,
+        value_name = "NAMESPACE",
+        env = "WASMEDGE_OPERATOR_NAMESPACE",
+        value_parser = label
+    )]
     pub namespace: String,
     /// What installers are made of.
     #[command(flatten)]
     pub installer: Installer,
     /// Where /livez, /readyz and /metrics are served.
-    #[arg(long, value_name = "ADDRESS", env = "WASMEDGE_OPERATOR_LISTEN", default_value = "0.0.0.0:8080")]
+    #[arg(
+        long,
+        value_name = "ADDRESS",
+        env = "WASMEDGE_OPERATOR_LISTEN",
+        default_value = "0.0.0.0:8080"
+    )]
     pub listen: SocketAddr,
     /// Name of this replica, which no other has: its pod's name.
     #[arg(long, value_name = "POD", env = "WASMEDGE_OPERATOR_IDENTITY", value_parser = text)]
@@ -139,7 +162,8 @@ pub struct Installer {
         value_parser = text
     )]
     pub image: String,
-    /// Architecture that the image is for; repeatable, or separated by commas. Nodes of others are left alone.
+    /// Architecture that the image is for; repeatable, or separated by commas. Nodes of others are
+    /// left alone.
     #[arg(
         id = "installer-architecture",
         long = "installer-architecture",
@@ -160,8 +184,8 @@ pub struct Installer {
         default_value_t = PullPolicy::IfNotPresent
     )]
     pub pull_policy: PullPolicy,
-    /// Secret of the namespace with which nodes pull it; repeatable, or separated by commas. Installers pull runtimes
-    /// that are OCI artifacts with the first one.
+    /// Secret of the namespace with which nodes pull it; repeatable, or separated by commas.
+    /// Installers pull runtimes that are OCI artifacts with the first one.
     #[arg(
         id = "installer-image-pull-secret",
         long = "installer-image-pull-secret",
@@ -249,43 +273,78 @@ fn text(value: &str) -> Result<String, String> {
 
 /// A DNS label.
 fn label(value: &str) -> Result<String, String> {
-    let inner = |letter: char| letter.is_ascii_lowercase() || letter.is_ascii_digit() || letter == '-';
-    let good = (1..=63).contains(&value.len()) && value.chars().all(inner) && !value.starts_with('-') && !value.ends_with('-');
-    if good { Ok(value.to_owned()) } else { Err("a name has 1 to 63 lower-case letters, digits and dashes between them".to_owned()) }
+    let inner =
+        |letter: char| letter.is_ascii_lowercase() || letter.is_ascii_digit() || letter == '-';
+    let good = (1..=63).contains(&value.len())
+        && value.chars().all(inner)
+        && !value.starts_with('-')
+        && !value.ends_with('-');
+    if good {
+        Ok(value.to_owned())
+    } else {
+        Err("a name has 1 to 63 lower-case letters, digits and dashes between them".to_owned())
+    }
 }
 
 /// Labels with dots between them.
 fn object_name(value: &str) -> Result<String, String> {
-    value.split('.').try_for_each(|part| label(part).map(drop))?;
+    value
+        .split('.')
+        .try_for_each(|part| label(part).map(drop))?;
     Ok(value.to_owned())
 }
 
 fn architecture(value: &str) -> Result<Arch, String> {
-    let known = || Arch::ALL.iter().map(|arch| arch.as_str()).collect::<Vec<_>>().join(" and ");
-    Arch::ALL.iter().copied().find(|arch| arch.as_str() == value).ok_or_else(|| format!("the architectures are {}", known()))
+    let known = || {
+        Arch::ALL
+            .iter()
+            .map(|arch| arch.as_str())
+            .collect::<Vec<_>>()
+            .join(" and ")
+    };
+    Arch::ALL
+        .iter()
+        .copied()
+        .find(|arch| arch.as_str() == value)
+        .ok_or_else(|| format!("the architectures are {}", known()))
 }
 
 fn variable(value: &str) -> Result<EnvVar, String> {
     let (name, value) = value.split_once('=').ok_or("there is no = in it")?;
     let good = name.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_')
-        && name.chars().all(|letter| letter.is_ascii_alphanumeric() || letter == '_');
+        && name
+            .chars()
+            .all(|letter| letter.is_ascii_alphanumeric() || letter == '_');
     if !good {
-        return Err(format!("{name:?} is no name of a variable: letters, digits and _"));
+        return Err(format!(
+            "{name:?} is no name of a variable: letters, digits and _"
+        ));
     }
-    Ok(EnvVar { name: name.to_owned(), value: Some(value.to_owned()), value_from: None })
+    Ok(EnvVar {
+        name: name.to_owned(),
+        value: Some(value.to_owned()),
+        value_from: None,
+    })
 }
 
 fn resources(value: &str) -> Result<ResourceRequirements, String> {
     let object: serde_json::Map<String, serde_json::Value> =
         serde_json::from_str(value).map_err(|error| format!("no JSON object: {error}"))?;
-    if let Some(unknown) = object.keys().find(|key| !matches!(key.as_str(), "requests" | "limits" | "claims")) {
-        return Err(format!("{unknown:?} is none of requests, limits and claims"));
+    if let Some(unknown) = object
+        .keys()
+        .find(|key| !matches!(key.as_str(), "requests" | "limits" | "claims"))
+    {
+        return Err(format!(
+            "{unknown:?} is none of requests, limits and claims"
+        ));
     }
     serde_json::from_value(serde_json::Value::Object(object)).map_err(|error| error.to_string())
 }
 
 fn duration(value: &str) -> Result<Duration, String> {
-    let duration: SignedDuration = value.parse().map_err(|error| format!("{error}; write 90s, 10m or 1h30m"))?;
+    let duration: SignedDuration = value
+        .parse()
+        .map_err(|error| format!("{error}; write 90s, 10m or 1h30m"))?;
     Duration::try_from(duration).map_err(|_| "a duration is not below zero".to_owned())
 }
 

@@ -12,7 +12,8 @@ use crate::metrics::Metrics;
 /// What every part that talks to the cluster shares. Cheap to clone.
 #[derive(Clone)]
 pub struct Context {
-    /// The API server. Without the client's own retries: whoever calls knows better how long to wait.
+    /// The API server. Without the client's own retries: whoever calls knows better how long to
+    /// wait.
     pub client: Client,
     /// How the operator runs.
     pub settings: Arc<Settings>,
@@ -26,16 +27,24 @@ pub struct Context {
 
 impl std::fmt::Debug for Context {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Context").field("settings", &self.settings).finish_non_exhaustive()
+        f.debug_struct("Context")
+            .field("settings", &self.settings)
+            .finish_non_exhaustive()
     }
 }
 
 impl Context {
-    /// A context for an operator with these settings. To be called inside of tokio's runtime: Events are published by a
-    /// task of their own.
+    /// A context for an operator with these settings. To be called inside of tokio's runtime:
+    /// Events are published by a task of their own.
     pub fn new(client: Client, settings: Arc<Settings>, metrics: Arc<Metrics>) -> Self {
         let herald = Herald::start(client.clone(), settings.identity.clone());
-        Self { client, settings, metrics, herald, clock: Clock::wall() }
+        Self {
+            client,
+            settings,
+            metrics,
+            herald,
+            clock: Clock::wall(),
+        }
     }
 
     /// The same context with another clock.

@@ -1,9 +1,12 @@
-//! Watches the cluster, and reconciles each runtime when something changed: observe, plan, apply, status.
+//! Watches the cluster, and reconciles each runtime when something changed: observe, plan, apply,
+//! status.
 //!
-//! One task feeds [`World`] from the watches and decides for every runtime with all of it: a budget is kept by one that
-//! sees all nodes at once. Runtimes are few, and a plan is no more than a walk over the nodes.
+//! One task feeds [`World`] from the watches and decides for every runtime with all of it: a budget
+//! is kept by one that sees all nodes at once. Runtimes are few, and a plan is no more than a walk
+//! over the nodes.
 //!
-//! * `watch`: the watches, as one stream. * `act`: the actions of a plan, carried out. * `pace`: when to look again.
+//! * `watch`: the watches, as one stream. * `act`: the actions of a plan, carried out. * `pace`:
+//!   when to look again.
 
 use std::future::Future;
 use std::pin::pin;
@@ -29,8 +32,8 @@ mod pace;
 
 use pace::Pace;
 
-/// How long an event waits for others: nodes that are changed side by side tell of it side by side, and one decision
-/// serves them all.
+/// How long an event waits for others: nodes that are changed side by side tell of it side by side,
+/// and one decision serves them all.
 const GATHERING: Duration = Duration::from_millis(50);
 
 /// How often in a row something may fail that passes by itself, before it is told.
@@ -42,7 +45,11 @@ const PASSING: u32 = 3;
 /// When a watch ends for good.
 pub async fn run(context: Context, shutdown: impl Future<Output = ()> + Send) -> Result<()> {
     let mut news = watch::all(&context);
-    let mut controller = Controller { context, world: World::default(), pace: Pace::default() };
+    let mut controller = Controller {
+        context,
+        world: World::default(),
+        pace: Pace::default(),
+    };
     let mut shutdown = pin!(shutdown);
     loop {
         let wake = controller.pace.next();
@@ -94,14 +101,21 @@ impl Controller {
             }
             let began = Instant::now();
             let outcome = self.reconcile(runtime).await;
-            self.context.metrics.reconciled(began.elapsed(), outcome.as_ref().err());
+            self.context
+                .metrics
+                .reconciled(began.elapsed(), outcome.as_ref().err());
             match outcome {
                 Ok(plan) if plan.actions.is_empty() => self.pace.done(&name, plan.again),
-                // What was done is no news when a watch tells of it, and the next step may follow from it: of this runtime,
-                // or of one that waited for a node.
+                // What was done is no news when a watch tells of it, and the next step may follow
+                // from it: of this runtime, or of one that waited for a node.
                 Ok(_) => self.pace.acted(&name),
                 Err(error) => {
-                    tracing::warn!(runtime = name, category = error.category().as_str(), error = error.chain(), "reconcile failed");
+                    tracing::warn!(
+                        runtime = name,
+                        category = error.category().as_str(),
+                        error = error.chain(),
+                        "reconcile failed"
+                    );
                     self.pace.failed(&name, &error);
                 }
             }
@@ -124,15 +138,24 @@ impl Controller {
                 let trouble = self.trouble(runtime, error);
                 // Some of it was done and some was not: told is what now is.
                 let (observed, plan) = self.decide(runtime);
-                self.tell(&observed, &plan.undone(&observed), trouble.as_deref()).await
+                self.tell(&observed, &plan.undone(&observed), trouble.as_deref())
+                    .await
             }
         };
         applied.and(told).map(|()| plan)
     }
 
     fn decide(&self, runtime: &WasmRuntime) -> (Observed, Plan) {
-        let newest = self.world.runtimes.get(&runtime.name_any()).unwrap_or(runtime);
-        let observed = self.world.observed(newest, self.context.clock.now(), &installer_job::facts(&self.context.settings));
+        let newest = self
+            .world
+            .runtimes
+            .get(&runtime.name_any())
+            .unwrap_or(runtime);
+        let observed = self.world.observed(
+            newest,
+            self.context.clock.now(),
+            &installer_job::facts(&self.context.settings),
+        );
         let plan = plan(&observed);
         (observed, plan)
     }
@@ -140,18 +163,37 @@ impl Controller {
     /// What is said of a failure, if it is.
     fn trouble(&self, runtime: &WasmRuntime, error: &ApplyError) -> Option<String> {
         let mut conditions = runtime.status.iter().flat_map(|status| &status.conditions);
-        let was_told = conditions.any(|condition| condition.reason == ConditionReason::ApiError.as_str());
-        is_told(error.category(), self.pace.failures(&runtime.name_any()), was_told).then(|| bounded(error.chain()))
+        let was_told =
+            conditions.any(|condition| condition.reason == ConditionReason::ApiError.as_str());
+        is_told(
+            error.category(),
+            self.pace.failures(&runtime.name_any()),
+            was_told,
+        )
+        .then(|| bounded(error.chain()))
     }
 
-    async fn tell(&mut self, observed: &Observed, plan: &Plan, trouble: Option<&str>) -> Result<(), ApplyError> {
-        self.context.metrics.nodes(&observed.runtime.name_any(), &plan.after);
-        act::tell(&self.context, &mut self.world, observed, &status(observed, plan, trouble)).await
+    async fn tell(
+        &mut self,
+        observed: &Observed,
+        plan: &Plan,
+        trouble: Option<&str>,
+    ) -> Result<(), ApplyError> {
+        self.context
+            .metrics
+            .nodes(&observed.runtime.name_any(), &plan.after);
+        act::tell(
+            &self.context,
+            &mut self.world,
+            observed,
+            &status(observed, plan, trouble),
+        )
+        .await
     }
 }
 
-/// Whether a failure that comes after so many others in a row is told. What is likely to pass is not, at first; what was
-/// told stands until all goes well.
+/// Whether a failure that comes after so many others in a row is told. What is likely to pass is
+/// not, at first; what was told stands until all goes well.
 fn is_told(category: Category, before: u32, was_told: bool) -> bool {
     category.is_for_a_person() || was_told || before >= PASSING
 }
@@ -172,7 +214,11 @@ mod tests {
             (Category::Throttled, 9, false, true),
             (Category::Conflict, 0, true, true),
         ] {
-            assert_eq!(is_told(category, before, was_told), expected, "{category:?} after {before} failures");
+            assert_eq!(
+                is_told(category, before, was_told),
+                expected,
+                "{category:?} after {before} failures"
+            );
         }
     }
 }

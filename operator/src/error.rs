@@ -76,8 +76,15 @@ pub enum Category {
 
 impl Category {
     /// Every one, for tables and metrics.
-    pub const ALL: &'static [Self] =
-        &[Self::Conflict, Self::Throttled, Self::Unavailable, Self::Forbidden, Self::Invalid, Self::Foreign, Self::Gone];
+    pub const ALL: &'static [Self] = &[
+        Self::Conflict,
+        Self::Throttled,
+        Self::Unavailable,
+        Self::Forbidden,
+        Self::Invalid,
+        Self::Foreign,
+        Self::Gone,
+    ];
 
     /// The word in metrics.
     pub fn as_str(self) -> &'static str {
@@ -94,7 +101,9 @@ impl Category {
 
     /// The class of an error of the client's.
     pub fn of(error: &kube::Error) -> Self {
-        let kube::Error::Api(status) = error else { return Self::Unavailable };
+        let kube::Error::Api(status) = error else {
+            return Self::Unavailable;
+        };
         match status.code {
             404 | 410 => Self::Gone,
             409 => Self::Conflict,
@@ -124,17 +133,22 @@ impl Category {
             Self::Conflict | Self::Gone => (Duration::from_millis(100), Duration::from_secs(5)),
             Self::Throttled => (Duration::from_secs(1), Duration::from_mins(1)),
             Self::Unavailable => (Duration::from_millis(500), Duration::from_secs(30)),
-            // A person has to act; what he does to objects wakes the operator up, what he does to roles does not.
-            Self::Forbidden | Self::Invalid | Self::Foreign => (Duration::from_secs(5), Duration::from_mins(5)),
+            // A person has to act; what he does to objects wakes the operator up, what he does to
+            // roles does not.
+            Self::Forbidden | Self::Invalid | Self::Foreign => {
+                (Duration::from_secs(5), Duration::from_mins(5))
+            }
         }
     }
 
-    /// How long to wait after the `attempt`th failure in a row, the first being 0: doubled each time up to a bound, and
-    /// of that a random part between half and all, so that not everybody comes back at the same time. `luck` is between
-    /// 0 and 1.
+    /// How long to wait after the `attempt`th failure in a row, the first being 0: doubled each
+    /// time up to a bound, and of that a random part between half and all, so that not everybody
+    /// comes back at the same time. `luck` is between 0 and 1.
     pub fn delay(self, attempt: u32, luck: f64) -> Duration {
         let (first, longest) = self.bounds();
-        let whole = first.saturating_mul(2_u32.saturating_pow(attempt.min(20))).min(longest);
+        let whole = first
+            .saturating_mul(2_u32.saturating_pow(attempt.min(20)))
+            .min(longest);
         whole.mul_f64(0.5 + luck.clamp(0.0, 1.0) / 2.0)
     }
 }
@@ -207,9 +221,18 @@ mod tests {
         ] {
             assert_eq!(Category::of(&refusal(code)), expected, "{code}");
         }
-        let message = "WasmRuntime \"a\" is invalid: metadata.uid: Invalid value: \"1\": field is immutable";
-        assert_eq!(Category::of(&kube::Error::Api(Status::failure(message, "Invalid").with_code(422).boxed())), Category::Conflict);
-        assert_eq!(Category::of(&kube::Error::LinesCodecMaxLineLengthExceeded), Category::Unavailable);
+        let message =
+            "WasmRuntime \"a\" is invalid: metadata.uid: Invalid value: \"1\": field is immutable";
+        assert_eq!(
+            Category::of(&kube::Error::Api(
+                Status::failure(message, "Invalid").with_code(422).boxed()
+            )),
+            Category::Conflict
+        );
+        assert_eq!(
+            Category::of(&kube::Error::LinesCodecMaxLineLengthExceeded),
+            Category::Unavailable
+        );
     }
 
     #[test]
@@ -232,16 +255,28 @@ mod tests {
 
     #[test]
     fn what_only_a_person_can_change_is_not_tried_often() {
-        for category in Category::ALL.iter().filter(|category| category.is_for_a_person()) {
+        for category in Category::ALL
+            .iter()
+            .filter(|category| category.is_for_a_person())
+        {
             assert!(!category.passes(), "{category:?}");
-            assert!(category.delay(0, 0.0) >= Duration::from_secs(2), "{category:?}");
+            assert!(
+                category.delay(0, 0.0) >= Duration::from_secs(2),
+                "{category:?}"
+            );
         }
     }
 
     #[test]
     fn an_error_tells_operation_object_and_cause_once() {
-        let error =
-            ApplyError::Api { operation: "label Node a".to_owned(), category: Category::Forbidden, source: Cause::from(refusal(403)) };
-        assert_eq!(error.chain(), "cannot label Node a: the API server says: no (403 Reason)");
+        let error = ApplyError::Api {
+            operation: "label Node a".to_owned(),
+            category: Category::Forbidden,
+            source: Cause::from(refusal(403)),
+        };
+        assert_eq!(
+            error.chain(),
+            "cannot label Node a: the API server says: no (403 Reason)"
+        );
     }
 }

@@ -7,10 +7,11 @@
 //!    somebody was quicker
 //! ```
 //!
-//! Clocks of replicas may differ: a time in the Lease is for people. A replica that waits counts, by its own clock, how
-//! long the Lease has not changed, and takes it over after as long as the holder promised; a holder counts from before
-//! it asked. It gives up after [`Pace::deadline`], which is before anybody takes over after [`Pace::promise`].
-//! Every write names the version that it replaces, so of two only one succeeds.
+//! Clocks of replicas may differ: a time in the Lease is for people. A replica that waits counts,
+//! by its own clock, how long the Lease has not changed, and takes it over after as long as the
+//! holder promised; a holder counts from before it asked. It gives up after [`Pace::deadline`],
+//! which is before anybody takes over after [`Pace::promise`]. Every write names the version that
+//! it replaces, so of two only one succeeds.
 
 use std::time::Duration;
 
@@ -38,7 +39,11 @@ pub struct Pace {
 }
 
 /// That of Kubernetes' own components.
-pub const PACE: Pace = Pace { promise: Duration::from_secs(15), deadline: Duration::from_secs(10), retry: Duration::from_secs(2) };
+pub const PACE: Pace = Pace {
+    promise: Duration::from_secs(15),
+    deadline: Duration::from_secs(10),
+    retry: Duration::from_secs(2),
+};
 
 /// Which Lease it is, and who asks for it.
 #[derive(Debug, Clone)]
@@ -86,8 +91,14 @@ pub enum Decision {
 
 /// What to do for `identity` in `role`, with what was seen; nothing, where there is no Lease.
 pub fn decide(role: Role, seen: Option<Seen<'_>>, identity: &str) -> Decision {
-    let Some(Seen { holder: Some(holder), promise, unchanged }) = seen else {
-        // Also a leader whose Lease somebody deleted: nobody else has it, and whoever is quicker gets it.
+    let Some(Seen {
+        holder: Some(holder),
+        promise,
+        unchanged,
+    }) = seen
+    else {
+        // Also a leader whose Lease somebody deleted: nobody else has it, and whoever is quicker
+        // gets it.
         return Decision::Acquire;
     };
     match role {
@@ -107,8 +118,8 @@ pub struct Leadership {
     release: oneshot::Sender<()>,
 }
 
-/// Waits until this replica leads. Calls `stand_by` once another replica is seen to lead: a Lease that is not renewed may
-/// belong to a replica that is gone.
+/// Waits until this replica leads. Calls `stand_by` once another replica is seen to lead: a Lease
+/// that is not renewed may belong to a replica that is gone.
 pub async fn lead(client: Client, seat: Seat, stand_by: impl Fn()) -> Leadership {
     let mut candidate = Candidate::new(client, seat);
     let mut silent = false;
@@ -121,11 +132,15 @@ pub async fn lead(client: Client, seat: Seat, stand_by: impl Fn()) -> Leadership
             Ok(Some(since)) => {
                 let (release, released) = oneshot::channel();
                 tracing::info!(identity = candidate.seat.identity, "this replica leads");
-                return Leadership { lost: tokio::spawn(candidate.hold(since, released)), release };
+                return Leadership {
+                    lost: tokio::spawn(candidate.hold(since, released)),
+                    release,
+                };
             }
             Ok(None) => silent = false,
             Err(error) if !silent => {
-                tracing::warn!(error = %error, "the Lease cannot be asked for; this is tried again");
+                tracing::warn!(error = %error,
+                    "the Lease cannot be asked for; this is tried again");
                 silent = true;
             }
             Err(_) => {}
@@ -136,13 +151,15 @@ pub async fn lead(client: Client, seat: Seat, stand_by: impl Fn()) -> Leadership
 }
 
 impl Leadership {
-    /// Waits until this replica leads no longer. Whoever sees it has to end at once: another one may lead already.
+    /// Waits until this replica leads no longer. Whoever sees it has to end at once: another one
+    /// may lead already.
     pub async fn lost(&mut self) {
         // A task that panicked renews nothing either.
         let _ended = (&mut self.lost).await;
     }
 
-    /// Gives the Lease up, so that another replica need not wait. To be called when all work has ended.
+    /// Gives the Lease up, so that another replica need not wait. To be called when all work has
+    /// ended.
     pub async fn release(self) {
         let Self { lost, release } = self;
         // It is not there if the Lease is lost, and then there is nothing to give up.
@@ -163,7 +180,13 @@ struct Candidate {
 
 impl Candidate {
     fn new(client: Client, seat: Seat) -> Self {
-        Self { api: Api::namespaced(client, &seat.namespace), seat, last: None, changed: Instant::now(), has_live_rival: false }
+        Self {
+            api: Api::namespaced(client, &seat.namespace),
+            seat,
+            last: None,
+            changed: Instant::now(),
+            has_live_rival: false,
+        }
     }
 
     /// Renews until it is lost or released.
@@ -181,11 +204,16 @@ impl Candidate {
                     tracing::error!(identity = self.seat.identity, "another replica leads now");
                     return;
                 }
-                Ok(Err(error)) => tracing::warn!(error = %error, "the Lease was not renewed; this is tried again"),
+                Ok(Err(error)) => {
+                    tracing::warn!(%error, "the Lease was not renewed; this is tried again");
+                }
                 Err(_) => {}
             }
             if Instant::now() >= renewed + self.seat.pace.deadline {
-                tracing::error!(identity = self.seat.identity, "the Lease could not be renewed in time");
+                tracing::error!(
+                    identity = self.seat.identity,
+                    "the Lease could not be renewed in time"
+                );
                 return;
             }
         }
@@ -194,7 +222,8 @@ impl Candidate {
     /// One look, and one write if it is our turn: since when the Lease is ours, or that it is not.
     async fn step(&mut self, role: Role) -> kube::Result<Option<Instant>> {
         let began = Instant::now();
-        // What we wrote last is what there is, as long as nobody else writes: a renewal is one call.
+        // What we wrote last is what there is, as long as nobody else writes: a renewal is one
+        // call.
         if role == Role::Waiting || self.last.is_none() {
             self.look().await?;
         }
@@ -204,7 +233,11 @@ impl Candidate {
         };
         let write = async {
             match lease.resource_version() {
-                Some(_) => self.api.replace(names::LEASE, &PostParams::default(), &lease).await,
+                Some(_) => {
+                    self.api
+                        .replace(names::LEASE, &PostParams::default(), &lease)
+                        .await
+                }
                 None => self.api.create(&PostParams::default(), &lease).await,
             }
         };
@@ -214,7 +247,9 @@ impl Candidate {
                 Ok(Some(began))
             }
             // Somebody was quicker, or took it away: what is there now has to be looked at first.
-            Ok(Err(error)) if matches!(Category::of(&error), Category::Conflict | Category::Gone) => {
+            Ok(Err(error))
+                if matches!(Category::of(&error), Category::Conflict | Category::Gone) =>
+            {
                 self.look().await?;
                 match decide(role, self.seen(), &self.seat.identity) {
                     Decision::Lost => Ok(None),
@@ -229,20 +264,27 @@ impl Candidate {
             Err(_) => {
                 // It may have been written all the same.
                 self.last = None;
-                Err(kube::Error::Service("no answer to a write of the Lease".into()))
+                Err(kube::Error::Service(
+                    "no answer to a write of the Lease".into(),
+                ))
             }
         }
     }
 
     async fn look(&mut self) -> kube::Result<()> {
         let lease = timeout(self.seat.pace.retry, self.api.get_opt(names::LEASE)).await;
-        let lease = lease.map_err(|_| kube::Error::Service("no answer to a look at the Lease".into()))??;
+        let lease = lease
+            .map_err(|_| kube::Error::Service("no answer to a look at the Lease".into()))??;
         self.note(lease);
         Ok(())
     }
 
     fn note(&mut self, lease: Option<Lease>) {
-        let version = |lease: &Option<Lease>| lease.as_ref().and_then(|lease| lease.uid().zip(lease.resource_version()));
+        let version = |lease: &Option<Lease>| {
+            lease
+                .as_ref()
+                .and_then(|lease| lease.uid().zip(lease.resource_version()))
+        };
         if version(&lease) != version(&self.last) {
             self.changed = Instant::now();
             let is_held = holder(lease.as_ref()).is_some_and(|holder| holder != self.seat.identity);
@@ -253,7 +295,9 @@ impl Candidate {
 
     fn seen(&self) -> Option<Seen<'_>> {
         let spec = self.last.as_ref()?.spec.as_ref()?;
-        let seconds = spec.lease_duration_seconds.and_then(|seconds| u64::try_from(seconds).ok());
+        let seconds = spec
+            .lease_duration_seconds
+            .and_then(|seconds| u64::try_from(seconds).ok());
         Some(Seen {
             holder: holder(self.last.as_ref()),
             promise: seconds.map_or(self.seat.pace.promise, Duration::from_secs),
@@ -265,39 +309,71 @@ impl Candidate {
     fn written(&self) -> Lease {
         let now = MicroTime(Timestamp::now());
         let mut lease = self.last.clone().unwrap_or_else(|| Lease {
-            metadata: ObjectMeta { name: Some(names::LEASE.to_owned()), ..ObjectMeta::default() },
+            metadata: ObjectMeta {
+                name: Some(names::LEASE.to_owned()),
+                ..ObjectMeta::default()
+            },
             ..Lease::default()
         });
         let before = lease.spec.take().unwrap_or_default();
         let is_ours = before.holder_identity.as_deref() == Some(&self.seat.identity);
         lease.spec = Some(LeaseSpec {
             holder_identity: Some(self.seat.identity.clone()),
-            lease_duration_seconds: Some(i32::try_from(self.seat.pace.promise.as_secs()).unwrap_or(i32::MAX)),
-            acquire_time: if is_ours { before.acquire_time } else { Some(now.clone()) },
+            lease_duration_seconds: Some(
+                i32::try_from(self.seat.pace.promise.as_secs()).unwrap_or(i32::MAX),
+            ),
+            acquire_time: if is_ours {
+                before.acquire_time
+            } else {
+                Some(now.clone())
+            },
             renew_time: Some(now),
-            lease_transitions: Some(before.lease_transitions.unwrap_or(0).saturating_add(i32::from(!is_ours))),
+            lease_transitions: Some(
+                before
+                    .lease_transitions
+                    .unwrap_or(0)
+                    .saturating_add(i32::from(!is_ours)),
+            ),
             ..before
         });
         lease
     }
 
     async fn give_up(mut self) {
-        let Some(mut lease) = self.last.take() else { return };
+        let Some(mut lease) = self.last.take() else {
+            return;
+        };
         if let Some(spec) = &mut lease.spec {
             spec.holder_identity = None;
             spec.renew_time = Some(MicroTime(Timestamp::now()));
         }
-        match timeout(self.seat.pace.retry, self.api.replace(names::LEASE, &PostParams::default(), &lease)).await {
+        match timeout(
+            self.seat.pace.retry,
+            self.api
+                .replace(names::LEASE, &PostParams::default(), &lease),
+        )
+        .await
+        {
             Ok(Ok(_)) => tracing::info!(identity = self.seat.identity, "gave the Lease up"),
-            Ok(Err(error)) => tracing::warn!(error = %error, "the Lease was not given up; another replica takes it over when it runs out"),
-            Err(_) => tracing::warn!("the Lease was not given up in time; another replica takes it over when it runs out"),
+            Ok(Err(error)) => {
+                tracing::warn!(error = %error, "the Lease was not given up; another replica takes \
+                                                it over when it runs out");
+            }
+            Err(_) => tracing::warn!(
+                "the Lease was not given up in time; another replica takes it over when it runs out"
+            ),
         }
     }
 }
 
 /// Who holds a Lease.
 fn holder(lease: Option<&Lease>) -> Option<&str> {
-    lease?.spec.as_ref()?.holder_identity.as_deref().filter(|holder| !holder.is_empty())
+    lease?
+        .spec
+        .as_ref()?
+        .holder_identity
+        .as_deref()
+        .filter(|holder| !holder.is_empty())
 }
 
 #[cfg(test)]

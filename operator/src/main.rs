@@ -22,6 +22,10 @@ fn main() -> ExitCode {
 fn run(cli: Cli) -> Result<()> {
     telemetry::start(cli.log).context("begin to write messages")?;
     // Two threads are enough for the cluster's events, and leave the node's other processors alone.
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().context("start tokio")?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .context("start tokio")?;
     runtime.block_on(commands::execute(cli.command))
 }

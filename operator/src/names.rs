@@ -40,11 +40,14 @@ pub const DO_NOT_DISRUPT_ANNOTATION: &str = "karpenter.sh/do-not-disrupt";
 pub const NODE_ANNOTATION: &str = "runtime.wasmedge.dev/node";
 /// Standard label that tells who manages an object.
 pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
-/// Annotation of a RuntimeClass that was there before: what it was, to be put back when the runtime goes.
+/// Annotation of a RuntimeClass that was there before: what it was, to be put back when the runtime
+/// goes.
 pub const ADOPTED_ANNOTATION: &str = "runtime.wasmedge.dev/adopted";
-/// Annotation that a user puts on a `WasmRuntime`: each new value makes failed nodes be tried again.
+/// Annotation that a user puts on a `WasmRuntime`: each new value makes failed nodes be tried
+/// again.
 pub const RETRY_ANNOTATION: &str = "runtime.wasmedge.dev/retry";
-/// Annotation of the CustomResourceDefinitions: digest of their spec, by which the chart sees whether a cluster's are its own.
+/// Annotation of the CustomResourceDefinitions: digest of their spec, by which the chart sees
+/// whether a cluster's are its own.
 pub const DEFINITION_ANNOTATION: &str = "runtime.wasmedge.dev/definition";
 /// Label of nodes that the control plane runs on.
 pub const CONTROL_PLANE_LABEL: &str = "node-role.kubernetes.io/control-plane";
@@ -53,13 +56,15 @@ pub const LEASE: &str = "wasmedge-operator";
 /// Value of a node's readiness label.
 pub const READY: &str = "ready";
 
-/// The label of nodes on which the runtime works; its value is [`READY`]. The RuntimeClass selects it.
+/// The label of nodes on which the runtime works; its value is [`READY`]. The RuntimeClass selects
+/// it.
 pub fn ready_label(runtime: &str) -> String {
     format!("{GROUP}/{runtime}")
 }
 
-/// Name of the `WasmRuntimeNode` of a runtime and a node. A runtime's name holds no dot, so no two pairs share one. The
-/// end of a node's name that leaves no room for the runtime's gives way to a digest.
+/// Name of the `WasmRuntimeNode` of a runtime and a node. A runtime's name holds no dot, so no two
+/// pairs share one. The end of a node's name that leaves no room for the runtime's gives way to a
+/// digest.
 pub fn runtime_node(runtime: &str, node: &str) -> String {
     /// Bytes of an object's name.
     const LONGEST: usize = 253;
@@ -70,7 +75,9 @@ pub fn runtime_node(runtime: &str, node: &str) -> String {
     let digest = format!("{:x}", Sha256::digest(node));
     let digest = &digest[..16];
     // Node names are ASCII.
-    let kept = node.get(..LONGEST - runtime.len() - digest.len() - 2).unwrap_or_default();
+    let kept = node
+        .get(..LONGEST - runtime.len() - digest.len() - 2)
+        .unwrap_or_default();
     format!("{runtime}.{}-{digest}", kept.trim_end_matches(['.', '-']))
 }
 
@@ -83,6 +90,9 @@ mod tests {
         assert_eq!(runtime_node("wasmedge", "node-1"), "wasmedge.node-1");
         let (runtime, node) = ("r".repeat(40), "n".repeat(252));
         let names = ["a", "b"].map(|end| runtime_node(&runtime, &format!("{node}{end}")));
-        assert!(names[0] != names[1] && names.iter().all(|name| name.len() == 253), "{names:?}");
+        assert!(
+            names[0] != names[1] && names.iter().all(|name| name.len() == 253),
+            "{names:?}"
+        );
     }
 }

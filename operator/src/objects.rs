@@ -1,7 +1,7 @@
 //! The objects that actions make, as values.
 //!
-//! * [`mod@installer_job`]: the Job that changes a node. * [`runtime_class`]: what pods name. * [`runtime_node`]: how far a
-//!   runtime is on a node.
+//! * [`mod@installer_job`]: the Job that changes a node. * [`runtime_class`]: what pods name. *
+//!   [`runtime_node`]: how far a runtime is on a node.
 
 pub mod installer_job;
 pub mod quantity;

@@ -1,10 +1,11 @@
 //! Watched objects as values: what decisions are made of, and nothing else of them.
 //!
-//! [`World`] holds what watches said, and what this operator wrote itself: an answer to a write is newer than any watch
-//! event that is still on its way, and a decision made on the older one would be made twice.
+//! [`World`] holds what watches said, and what this operator wrote itself: an answer to a write is
+//! newer than any watch event that is still on its way, and a decision made on the older one would
+//! be made twice.
 //!
-//! * `node`: what matters of a node. * `distribution`: what it seems to be. * `job`: how far an installer is. * `complaint`: what
-//!   Events say of its pod.
+//! * `node`: what matters of a node. * `distribution`: what it seems to be. * `job`: how far an
+//!   installer is. * `complaint`: what Events say of its pod.
 
 use std::collections::BTreeSet;
 
@@ -29,7 +30,8 @@ mod node;
 pub use distribution::of_node;
 pub use job::{JobEnd, PodEnd, end_of_job, end_of_pod};
 
-/// How many Jobs are remembered whose pod ended before it started: more than nodes are changed at a time.
+/// How many Jobs are remembered whose pod ended before it started: more than nodes are changed at a
+/// time.
 const REMEMBERED: usize = 4096;
 pub use kept::{Change, Kept};
 pub use node::facts;
@@ -49,18 +51,22 @@ pub struct World {
     pub pods: Kept<job::PodEnd>,
     /// Jobs that are gone, and whose pod is known to have ended before its container started.
     unstarted: BTreeSet<String>,
-    /// Warnings about objects of the operator's namespace, by the Events' names. Nothing waits for them.
+    /// Warnings about objects of the operator's namespace, by the Events' names. Nothing waits for
+    /// them.
     complaints: Kept<complaint::Complaint>,
     /// RuntimeClasses, by name.
     pub classes: Kept<RuntimeClass>,
-    /// Names of the objects in [`Self::runtime_nodes`] that were written without an answer: nothing is decided before it
-    /// is known which installer they name.
+    /// Names of the objects in [`Self::runtime_nodes`] that were written without an answer: nothing
+    /// is decided before it is known which installer they name.
     pub doubts: BTreeSet<String>,
 }
 
 /// What a watch, or a write of our own, says.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "it goes through a channel once and is taken apart there")]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "it goes through a channel once and is taken apart there"
+)]
 pub enum News {
     /// Of a runtime.
     Runtime(watcher::Event<WasmRuntime>),
@@ -101,7 +107,9 @@ impl World {
                 }
                 self.pods.hear(event, |pod| job::end_of_pod(&pod))
             }
-            News::Event(event) => self.complaints.hear(event, |event| complaint::of_event(&event)),
+            News::Event(event) => self
+                .complaints
+                .hear(event, |event| complaint::of_event(&event)),
             News::Class(event) => self.classes.hear(event, |class| class),
         }
     }
@@ -122,9 +130,11 @@ impl World {
         self.jobs.remove(name);
     }
 
-    /// A Job is gone. If its pod was refused each time that it was to be made, nothing has happened on the node.
+    /// A Job is gone. If its pod was refused each time that it was to be made, nothing has happened
+    /// on the node.
     fn note_end_of_job(&mut self, name: &str) {
-        let had_pods = self.jobs.get(name).is_none_or(JobEnd::had_pods) || self.pods.values().any(|pod| pod.job == name);
+        let had_pods = self.jobs.get(name).is_none_or(JobEnd::had_pods)
+            || self.pods.values().any(|pod| pod.job == name);
         if !had_pods && self.complaint("Job", name).is_some() {
             self.remember_unstarted(name.to_owned());
         }
@@ -139,43 +149,109 @@ impl World {
 
     /// The newest warning about an object of the operator's namespace.
     fn complaint(&self, kind: &str, name: &str) -> Option<Obstacle> {
-        let about = self.complaints.values().filter(|complaint| complaint.is_about(kind, name));
-        about.max_by_key(|complaint| complaint.last).map(|complaint| complaint.obstacle.clone())
+        let about = self
+            .complaints
+            .values()
+            .filter(|complaint| complaint.is_about(kind, name));
+        about
+            .max_by_key(|complaint| complaint.last)
+            .map(|complaint| complaint.obstacle.clone())
     }
 
     /// What is known of an installer, whose Job may be gone.
     fn installer(&self, name: &str) -> Option<JobFacts> {
-        let pods: Vec<(&String, &PodEnd)> = self.pods.iter().filter(|(_, pod)| pod.job == name).collect();
+        let pods: Vec<(&String, &PodEnd)> = self
+            .pods
+            .iter()
+            .filter(|(_, pod)| pod.job == name)
+            .collect();
         let of_pod = || pods.iter().find_map(|(pod, _)| self.complaint("Pod", pod));
-        let complaint = || of_pod().or_else(|| pods.is_empty().then(|| self.complaint("Job", name)).flatten());
+        let complaint = || {
+            of_pod().or_else(|| {
+                pods.is_empty()
+                    .then(|| self.complaint("Job", name))
+                    .flatten()
+            })
+        };
         let ends: Vec<&PodEnd> = pods.iter().map(|(_, pod)| *pod).collect();
-        job::facts(self.jobs.get(name), &ends, self.unstarted.contains(name), complaint)
+        job::facts(
+            self.jobs.get(name),
+            &ends,
+            self.unstarted.contains(name),
+            complaint,
+        )
     }
 
     /// What a decision about `runtime` is made of.
-    pub fn observed(&self, runtime: &WasmRuntime, now: Timestamp, installer: &InstallerFacts) -> Observed {
+    pub fn observed(
+        &self,
+        runtime: &WasmRuntime,
+        now: Timestamp,
+        installer: &InstallerFacts,
+    ) -> Observed {
         let name = runtime.name_any();
-        let (ours, others): (Vec<_>, Vec<_>) = self.runtime_nodes.values().partition(|state| state.spec.runtime == name);
-        let ours_at_work: BTreeSet<String> = ours.iter().filter_map(|state| state.status.as_ref()?.job.clone()).collect();
-        let states = ours.into_iter().map(|state| (state.spec.node.clone(), state_of(state))).collect();
+        let (ours, others): (Vec<_>, Vec<_>) = self
+            .runtime_nodes
+            .values()
+            .partition(|state| state.spec.runtime == name);
+        let ours_at_work: BTreeSet<String> = ours
+            .iter()
+            .filter_map(|state| state.status.as_ref()?.job.clone())
+            .collect();
+        let states = ours
+            .into_iter()
+            .map(|state| (state.spec.node.clone(), state_of(state)))
+            .collect();
         let at_work = |other: &&&WasmRuntimeNode| {
-            other.status.as_ref().is_some_and(|status| status.job.is_some() && matches!(status.phase, Phase::Installing | Phase::Removing))
+            other.status.as_ref().is_some_and(|status| {
+                status.job.is_some() && matches!(status.phase, Phase::Installing | Phase::Removing)
+            })
         };
-        let mut busy: BTreeSet<String> = others.iter().filter(at_work).map(|state| state.spec.node.clone()).collect();
+        let mut busy: BTreeSet<String> = others
+            .iter()
+            .filter(at_work)
+            .map(|state| state.spec.node.clone())
+            .collect();
         // An installer that was given up for lost may be at work all the same.
         let is_known = |job: &String| ours_at_work.contains(job);
-        busy.extend(self.jobs.iter().filter(|(name, job)| job.is_open() && !is_known(name)).map(|(_, job)| job.node.clone()));
-        busy.extend(self.pods.values().filter(|pod| pod.is_at_work() && !is_known(&pod.job)).map(|pod| pod.node.clone()));
-        let jobs = self.jobs.iter().filter(|(_, job)| job.runtime == name).map(|(name, _)| name);
+        busy.extend(
+            self.jobs
+                .iter()
+                .filter(|(name, job)| job.is_open() && !is_known(name))
+                .map(|(_, job)| job.node.clone()),
+        );
+        busy.extend(
+            self.pods
+                .values()
+                .filter(|pod| pod.is_at_work() && !is_known(&pod.job))
+                .map(|pod| pod.node.clone()),
+        );
+        let jobs = self
+            .jobs
+            .iter()
+            .filter(|(_, job)| job.runtime == name)
+            .map(|(name, _)| name);
         let jobs: BTreeSet<&String> = jobs.chain(&ours_at_work).collect();
         Observed {
             now,
             runtime: runtime.clone(),
-            peers: self.runtimes.values().filter(|peer| peer.name_any() != name).cloned().collect(),
-            nodes: self.nodes.iter().map(|(name, node)| (name.clone(), node.clone())).collect(),
+            peers: self
+                .runtimes
+                .values()
+                .filter(|peer| peer.name_any() != name)
+                .cloned()
+                .collect(),
+            nodes: self
+                .nodes
+                .iter()
+                .map(|(name, node)| (name.clone(), node.clone()))
+                .collect(),
             states,
             busy,
-            jobs: jobs.into_iter().filter_map(|name| Some((name.clone(), self.installer(name)?))).collect(),
+            jobs: jobs
+                .into_iter()
+                .filter_map(|name| Some((name.clone(), self.installer(name)?)))
+                .collect(),
             class: self.classes.get(&runtime.spec.runtime_class.name).cloned(),
             installer: installer.clone(),
         }
@@ -183,7 +259,10 @@ impl World {
 }
 
 fn state_of(state: &WasmRuntimeNode) -> NodeState {
-    let owner = state.owner_references().iter().find(|owner| owner.kind == "Node");
+    let owner = state
+        .owner_references()
+        .iter()
+        .find(|owner| owner.kind == "Node");
     NodeState {
         uid: state.uid().unwrap_or_default(),
         node_uid: owner.map(|owner| owner.uid.clone()).unwrap_or_default(),
@@ -194,5 +273,10 @@ fn state_of(state: &WasmRuntimeNode) -> NodeState {
 
 /// Which installer Jobs and pods are this operator's, as a label selector.
 pub fn installers() -> String {
-    format!("{}={},{}", names::MANAGED_BY, names::MANAGER, names::RUNTIME_LABEL)
+    format!(
+        "{}={},{}",
+        names::MANAGED_BY,
+        names::MANAGER,
+        names::RUNTIME_LABEL
+    )
 }

@@ -1,6 +1,7 @@
 //! What is to be done for a runtime now: a pure function of what was observed.
 //!
-//! A node's way, and the way back. Every arrow is one reconcile; each may be the last one of this operator.
+//! A node's way, and the way back. Every arrow is one reconcile; each may be the last one of this
+//! operator.
 //!
 //! ```text
 //!              grant           job: Installed        Ready, handler listed
@@ -14,11 +15,12 @@
 //!  no longer wanted:  label off ──► Removing ──job: Removed──► (none)
 //! ```
 //!
-//! * `observed`: what decisions are made of. * `node`: the step of one node. * `waiting`: an installer that has not ended. * `heard`: what an installer's end leads
-//!   to. * `rollout`: which nodes may begin. * `removal`: the way back.
+//! * `observed`: what decisions are made of. * `node`: the step of one node. * `waiting`: an
+//!   installer that has not ended. * `heard`: what an installer's end leads to. * `rollout`: which
+//!   nodes may begin. * `removal`: the way back.
 //!
-//! A step is written down in the node's object before it is taken, and each step can be taken twice: whoever comes
-//! after a crash goes on where the object says.
+//! A step is written down in the node's object before it is taken, and each step can be taken
+//! twice: whoever comes after a crash goes on where the object says.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -43,7 +45,10 @@ mod class;
 pub(crate) mod tests;
 
 pub use class::ClassVerdict;
-pub use observed::{Began, Handlers, InstallerFacts, JobFacts, NodeFacts, NodeState, Observed, Obstacle, Readiness, Start};
+pub use observed::{
+    Began, Handlers, InstallerFacts, JobFacts, NodeFacts, NodeState, Observed, Obstacle, Readiness,
+    Start,
+};
 pub use rollout::Rollout;
 pub(crate) use rollout::is_changing;
 pub use target::{Target, Unfit, template};
@@ -133,7 +138,10 @@ impl Action {
             | Self::RemoveTaints { node, .. }
             | Self::Forget { node } => Some(node),
             Self::DeleteJob { node, .. } => node.as_deref(),
-            Self::AddFinalizer | Self::ApplyRuntimeClass | Self::RemoveRuntimeClass | Self::ReleaseFinalizer => None,
+            Self::AddFinalizer
+            | Self::ApplyRuntimeClass
+            | Self::RemoveRuntimeClass
+            | Self::ReleaseFinalizer => None,
         }
     }
 }
@@ -161,13 +169,21 @@ impl Plan {
     /// The plan as long as nothing of it is done.
     #[must_use]
     pub fn undone(self, observed: &Observed) -> Self {
-        Self { actions: Vec::new(), after: standing(observed), ..self }
+        Self {
+            actions: Vec::new(),
+            after: standing(observed),
+            ..self
+        }
     }
 }
 
 /// Where every node stands now.
 fn standing(observed: &Observed) -> BTreeMap<String, WasmRuntimeNodeStatus> {
-    observed.states.iter().map(|(name, state)| (name.clone(), state.status.clone())).collect()
+    observed
+        .states
+        .iter()
+        .map(|(name, state)| (name.clone(), state.status.clone()))
+        .collect()
 }
 
 /// Whether a runtime is on its way in or out.
@@ -184,7 +200,10 @@ pub enum Direction {
 impl Direction {
     /// Which way `runtime` is on.
     pub fn of(runtime: &WasmRuntime) -> Self {
-        match (runtime.meta().deletion_timestamp.is_some(), runtime.spec.uninstall_policy) {
+        match (
+            runtime.meta().deletion_timestamp.is_some(),
+            runtime.spec.uninstall_policy,
+        ) {
             (false, _) => Self::In,
             (true, UninstallPolicy::Remove) => Self::Out,
             (true, UninstallPolicy::Retain) => Self::LetGo,
@@ -206,7 +225,8 @@ pub fn plan(observed: &Observed) -> Plan {
     if direction == Direction::Out && class == ClassVerdict::ToRemove {
         draft.act(Action::RemoveRuntimeClass);
     }
-    // First what follows from what happened, then what may begin: a slot that became free is used at once.
+    // First what follows from what happened, then what may begin: a slot that became free is used
+    // at once.
     let mut candidates = Vec::new();
     for name in draft.known_nodes() {
         candidates.extend(node::step(&mut draft, &target, &desired, direction, &name));
@@ -217,7 +237,15 @@ pub fn plan(observed: &Observed) -> Plan {
         draft.act(Action::ReleaseFinalizer);
     }
     let again = draft.again();
-    Plan { actions: draft.actions, after: draft.after, desired, target, rollout, class, again }
+    Plan {
+        actions: draft.actions,
+        after: draft.after,
+        desired,
+        target,
+        rollout,
+        class,
+        again,
+    }
 }
 
 /// The nodes that shall have the runtime.
@@ -226,7 +254,9 @@ fn desired(observed: &Observed, direction: Direction) -> BTreeSet<String> {
         return BTreeSet::new();
     }
     let selector = &observed.runtime.spec.node_selector;
-    let wanted = observed.nodes.iter().filter(|(_, node)| !node.leaving && node.os == "linux" && target::selects(selector, &node.labels));
+    let wanted = observed.nodes.iter().filter(|(_, node)| {
+        !node.leaving && node.os == "linux" && target::selects(selector, &node.labels)
+    });
     wanted.map(|(name, _)| name.clone()).collect()
 }
 
@@ -243,13 +273,24 @@ struct Draft<'a> {
 
 impl<'a> Draft<'a> {
     fn new(observed: &'a Observed) -> Self {
-        Self { observed, actions: Vec::new(), after: standing(observed), prepared: true, wake: None }
+        Self {
+            observed,
+            actions: Vec::new(),
+            after: standing(observed),
+            prepared: true,
+            wake: None,
+        }
     }
 
     fn act(&mut self, action: Action) {
         match &action {
-            Action::Claim { node, .. } => drop(self.after.insert(node.clone(), WasmRuntimeNodeStatus::default())),
-            Action::SetNode { node, status } => drop(self.after.insert(node.clone(), (**status).clone())),
+            Action::Claim { node, .. } => drop(
+                self.after
+                    .insert(node.clone(), WasmRuntimeNodeStatus::default()),
+            ),
+            Action::SetNode { node, status } => {
+                drop(self.after.insert(node.clone(), (**status).clone()));
+            }
             Action::Forget { node } => drop(self.after.remove(node)),
             _ => {}
         }
@@ -262,35 +303,61 @@ impl<'a> Draft<'a> {
         // The first step away from a node that nothing was begun on.
         status.untouched |= status.phase == Phase::Claimed;
         if status.phase != phase {
-            status.since = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(self.observed.now));
+            status.since = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(
+                self.observed.now,
+            ));
         }
         status.phase = phase;
         change(&mut status);
         if self.after.get(node) != Some(&status) {
-            self.act(Action::SetNode { node: node.to_owned(), status: Box::new(status) });
+            self.act(Action::SetNode {
+                node: node.to_owned(),
+                status: Box::new(status),
+            });
         }
     }
 
     /// Every node that is there or that the runtime was brought to, by name.
     fn known_nodes(&self) -> BTreeSet<String> {
-        self.observed.nodes.keys().chain(self.observed.states.keys()).cloned().collect()
+        self.observed
+            .nodes
+            .keys()
+            .chain(self.observed.states.keys())
+            .cloned()
+            .collect()
     }
 
     /// Removes Jobs that ended and were heard by an operator that did not come to remove them.
     fn sweep(&mut self) {
-        let is_open = |facts: &JobFacts| matches!(facts, JobFacts::Running { .. } | JobFacts::Ending);
-        let ended = self.observed.jobs.iter().filter(|(_, facts)| !is_open(facts));
+        let is_open =
+            |facts: &JobFacts| matches!(facts, JobFacts::Running { .. } | JobFacts::Ending);
+        let ended = self
+            .observed
+            .jobs
+            .iter()
+            .filter(|(_, facts)| !is_open(facts));
         for (job, _) in ended {
-            let referred = self.after.values().any(|status| status.job.as_ref() == Some(job));
-            let removed = self.actions.iter().any(|action| matches!(action, Action::DeleteJob { job: other, .. } if other == job));
+            let referred = self
+                .after
+                .values()
+                .any(|status| status.job.as_ref() == Some(job));
+            let removed = self.actions.iter().any(
+                |action| matches!(action, Action::DeleteJob { job: other, .. } if other == job),
+            );
             if !referred && !removed {
-                self.actions.push(Action::DeleteJob { node: None, job: job.clone() });
+                self.actions.push(Action::DeleteJob {
+                    node: None,
+                    job: job.clone(),
+                });
             }
         }
     }
 
     fn states_are_gone(&self) -> bool {
-        self.observed.states.keys().all(|node| !self.after.contains_key(node))
+        self.observed
+            .states
+            .keys()
+            .all(|node| !self.after.contains_key(node))
     }
 
     /// Asks for another look at `time` at the latest.
@@ -301,6 +368,9 @@ impl<'a> Draft<'a> {
     fn again(&self) -> Option<Duration> {
         let wake = self.wake?;
         // A moment later than that, so that the time has come for sure.
-        Some(Duration::try_from(wake.duration_since(self.observed.now)).unwrap_or_default() + Duration::from_millis(50))
+        Some(
+            Duration::try_from(wake.duration_since(self.observed.now)).unwrap_or_default()
+                + Duration::from_millis(50),
+        )
     }
 }

@@ -8,7 +8,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::Timestamp;
 use kube::{Resource as _, ResourceExt as _};
 
-use crate::crd::{ConditionReason, ConditionType, Counts, Phase, WasmRuntimeNodeStatus, WasmRuntimeStatus};
+use crate::crd::{
+    ConditionReason, ConditionType, Counts, Phase, WasmRuntimeNodeStatus, WasmRuntimeStatus,
+};
 use crate::names;
 use crate::plan::{Action, ClassVerdict, Direction, NodeFacts, Observed, Plan, Rollout};
 
@@ -18,13 +20,17 @@ mod tests;
 /// How many nodes a condition names; the objects of the others can be listed.
 const NAMED: usize = 3;
 
-/// The status that follows from what was observed and planned, and from what the API server did not do. What did not
-/// change keeps its time.
+/// The status that follows from what was observed and planned, and from what the API server did not
+/// do. What did not change keeps its time.
 pub fn status(observed: &Observed, plan: &Plan, trouble: Option<&str>) -> WasmRuntimeStatus {
     let runtime = &observed.runtime;
     let former = runtime.status.clone().unwrap_or_default();
     let counts = count(observed, plan);
-    let verdicts = [available(plan, counts), progressing(observed, plan, counts), degraded(observed, plan, counts, trouble)];
+    let verdicts = [
+        available(plan, counts),
+        progressing(observed, plan, counts),
+        degraded(observed, plan, counts, trouble),
+    ];
     WasmRuntimeStatus {
         observed_generation: runtime.meta().generation,
         state: state(observed, plan, counts),
@@ -33,7 +39,9 @@ pub fn status(observed: &Observed, plan: &Plan, trouble: Option<&str>) -> WasmRu
         nodes: counts,
         conditions: verdicts
             .into_iter()
-            .map(|verdict| verdict.condition(&former.conditions, runtime.meta().generation, observed.now))
+            .map(|verdict| {
+                verdict.condition(&former.conditions, runtime.meta().generation, observed.now)
+            })
             .collect(),
     }
 }
@@ -48,20 +56,34 @@ struct Verdict {
 }
 
 impl Verdict {
-    fn new(kind: ConditionType, holds: bool, reason: ConditionReason, message: impl Into<String>) -> Self {
-        Self { kind, holds, reason, message: message.into() }
+    fn new(
+        kind: ConditionType,
+        holds: bool,
+        reason: ConditionReason,
+        message: impl Into<String>,
+    ) -> Self {
+        Self {
+            kind,
+            holds,
+            reason,
+            message: message.into(),
+        }
     }
 
     fn condition(self, former: &[Condition], generation: Option<i64>, now: Timestamp) -> Condition {
         let status = if self.holds { "True" } else { "False" };
-        let same = former.iter().find(|condition| condition.type_ == self.kind.as_str() && condition.status == status);
+        let same = former
+            .iter()
+            .find(|condition| condition.type_ == self.kind.as_str() && condition.status == status);
         Condition {
             type_: self.kind.as_str().to_owned(),
             status: status.to_owned(),
             reason: self.reason.as_str().to_owned(),
             message: self.message,
             observed_generation: generation,
-            last_transition_time: same.map_or(Time(now), |condition| condition.last_transition_time.clone()),
+            last_transition_time: same.map_or(Time(now), |condition| {
+                condition.last_transition_time.clone()
+            }),
         }
     }
 }
@@ -72,96 +94,222 @@ fn count(observed: &Observed, plan: &Plan) -> Counts {
     let desired = || all().filter(|(name, _)| plan.desired.contains(*name));
     let hash = Some(&plan.target.hash);
     let label = names::ready_label(&observed.runtime.name_any());
-    let is_labelled = |node: &NodeFacts| node.labels.get(&label).map(String::as_str) == Some(names::READY);
-    let mut labelled: BTreeSet<&String> = observed.nodes.iter().filter(|(_, node)| is_labelled(node)).map(|(name, _)| name).collect();
+    let is_labelled =
+        |node: &NodeFacts| node.labels.get(&label).map(String::as_str) == Some(names::READY);
+    let mut labelled: BTreeSet<&String> = observed
+        .nodes
+        .iter()
+        .filter(|(_, node)| is_labelled(node))
+        .map(|(name, _)| name)
+        .collect();
     let named = |pick: fn(&Action) -> Option<&String>| plan.actions.iter().filter_map(pick);
-    labelled.extend(named(|action| if let Action::Label { node, .. } = action { Some(node) } else { None }));
-    for name in named(|action| if let Action::Unlabel { node, .. } = action { Some(node) } else { None }) {
+    labelled.extend(named(|action| {
+        if let Action::Label { node, .. } = action {
+            Some(node)
+        } else {
+            None
+        }
+    }));
+    for name in named(|action| {
+        if let Action::Unlabel { node, .. } = action {
+            Some(node)
+        } else {
+            None
+        }
+    }) {
         labelled.remove(name);
     }
     Counts {
         desired: number(plan.desired.len()),
-        updated: number(desired().filter(|(_, status)| status.phase == Phase::Ready && status.installed.as_ref() == hash).count()),
-        ready: number(all().filter(|(name, status)| status.installed.is_some() && labelled.contains(name)).count()),
-        changing: number(all().filter(|(_, status)| crate::plan::is_changing(status)).count()),
-        failed: number(desired().filter(|(_, status)| status.phase == Phase::Failed).count()),
-        unsupported: number(all().filter(|(_, status)| status.phase == Phase::Unsupported).count()),
-        removing: number(all().filter(|(name, status)| status.phase == Phase::Removing || !plan.desired.contains(*name)).count()),
+        updated: number(
+            desired()
+                .filter(|(_, status)| {
+                    status.phase == Phase::Ready && status.installed.as_ref() == hash
+                })
+                .count(),
+        ),
+        ready: number(
+            all()
+                .filter(|(name, status)| status.installed.is_some() && labelled.contains(name))
+                .count(),
+        ),
+        changing: number(
+            all()
+                .filter(|(_, status)| crate::plan::is_changing(status))
+                .count(),
+        ),
+        failed: number(
+            desired()
+                .filter(|(_, status)| status.phase == Phase::Failed)
+                .count(),
+        ),
+        unsupported: number(
+            all()
+                .filter(|(_, status)| status.phase == Phase::Unsupported)
+                .count(),
+        ),
+        removing: number(
+            all()
+                .filter(|(name, status)| {
+                    status.phase == Phase::Removing || !plan.desired.contains(*name)
+                })
+                .count(),
+        ),
     }
 }
 
 fn available(plan: &Plan, counts: Counts) -> Verdict {
-    let verdict = |holds, reason, message: String| Verdict::new(ConditionType::Available, holds, reason, message);
+    let verdict = |holds, reason, message: String| {
+        Verdict::new(ConditionType::Available, holds, reason, message)
+    };
     match (counts.ready, plan.desired.len()) {
-        (0, 0) => verdict(false, ConditionReason::NoNodesSelected, "nodeSelector selects no node".to_owned()),
-        (0, _) => verdict(false, ConditionReason::NoNodesReady, "pods of the class wait: no node takes them yet".to_owned()),
-        (ready, desired) => verdict(true, ConditionReason::NodesReady, format!("{ready} of {desired} nodes take pods of the class")),
+        (0, 0) => verdict(
+            false,
+            ConditionReason::NoNodesSelected,
+            "nodeSelector selects no node".to_owned(),
+        ),
+        (0, _) => verdict(
+            false,
+            ConditionReason::NoNodesReady,
+            "pods of the class wait: no node takes them yet".to_owned(),
+        ),
+        (ready, desired) => verdict(
+            true,
+            ConditionReason::NodesReady,
+            format!("{ready} of {desired} nodes take pods of the class"),
+        ),
     }
 }
 
 fn progressing(observed: &Observed, plan: &Plan, counts: Counts) -> Verdict {
-    let verdict = |holds, reason, message: String| Verdict::new(ConditionType::Progressing, holds, reason, message);
-    let Counts { updated, changing, removing, desired, .. } = counts;
+    let verdict = |holds, reason, message: String| {
+        Verdict::new(ConditionType::Progressing, holds, reason, message)
+    };
+    let Counts {
+        updated,
+        changing,
+        removing,
+        desired,
+        ..
+    } = counts;
     if observed.runtime.meta().deletion_timestamp.is_some() {
-        return verdict(true, ConditionReason::Removing, format!("{removing} nodes are still to be cleaned"));
+        return verdict(
+            true,
+            ConditionReason::Removing,
+            format!("{removing} nodes are still to be cleaned"),
+        );
     }
     let done = format!("{updated} of {desired} nodes are up to date, {changing} being changed");
     match plan.rollout {
-        Rollout::Paused => verdict(false, ConditionReason::Paused, format!("{done}; rollout.paused is set")),
-        Rollout::Stopped { failed } => {
-            verdict(false, ConditionReason::RolloutStopped, format!("{done}; {failed} failed, so no further node is begun"))
-        }
-        Rollout::Blocked => verdict(false, blocked(plan.class).0, format!("{done}; {}", blocked(plan.class).1)),
-        Rollout::Preparing => verdict(true, ConditionReason::RollingOut, format!("{done}; finalizer and RuntimeClass come first")),
-        Rollout::RemovalStopped { failed } => {
-            verdict(true, ConditionReason::Removing, format!("{done}; {failed} could not be cleaned, so no further one is begun to be"))
-        }
-        Rollout::Canary => verdict(true, ConditionReason::Canary, format!("{done}; the others wait until the first work")),
+        Rollout::Paused => verdict(
+            false,
+            ConditionReason::Paused,
+            format!("{done}; rollout.paused is set"),
+        ),
+        Rollout::Stopped { failed } => verdict(
+            false,
+            ConditionReason::RolloutStopped,
+            format!("{done}; {failed} failed, so no further node is begun"),
+        ),
+        Rollout::Blocked => verdict(
+            false,
+            blocked(plan.class).0,
+            format!("{done}; {}", blocked(plan.class).1),
+        ),
+        Rollout::Preparing => verdict(
+            true,
+            ConditionReason::RollingOut,
+            format!("{done}; finalizer and RuntimeClass come first"),
+        ),
+        Rollout::RemovalStopped { failed } => verdict(
+            true,
+            ConditionReason::Removing,
+            format!("{done}; {failed} could not be cleaned, so no further one is begun to be"),
+        ),
+        Rollout::Canary => verdict(
+            true,
+            ConditionReason::Canary,
+            format!("{done}; the others wait until the first work"),
+        ),
         Rollout::Going => verdict(true, ConditionReason::RollingOut, done),
-        Rollout::Settled if removing > 0 => {
-            verdict(true, ConditionReason::Removing, format!("{removing} nodes that left the pool are still to be cleaned"))
-        }
+        Rollout::Settled if removing > 0 => verdict(
+            true,
+            ConditionReason::Removing,
+            format!("{removing} nodes that left the pool are still to be cleaned"),
+        ),
         Rollout::Settled if updated + counts.failed + counts.unsupported < desired => verdict(
             true,
             ConditionReason::RollingOut,
-            format!("{done}; the others are not Ready, or another runtime is being installed there"),
+            format!(
+                "{done}; the others are not Ready, or another runtime is being installed there"
+            ),
         ),
         Rollout::Settled => verdict(false, ConditionReason::UpToDate, done),
     }
 }
 
 fn degraded(observed: &Observed, plan: &Plan, counts: Counts, trouble: Option<&str>) -> Verdict {
-    let verdict = |reason, message: String| Verdict::new(ConditionType::Degraded, true, reason, message);
+    let verdict =
+        |reason, message: String| Verdict::new(ConditionType::Degraded, true, reason, message);
     if let Some(trouble) = trouble {
-        return verdict(ConditionReason::ApiError, format!("{trouble}; it is tried again"));
+        return verdict(
+            ConditionReason::ApiError,
+            format!("{trouble}; it is tried again"),
+        );
     }
     if plan.rollout == Rollout::Blocked {
         let (reason, message) = blocked(plan.class);
         return verdict(reason, message.to_owned());
     }
-    let removal = named(plan, |name, status| !plan.desired.contains(name) && status.phase == Phase::Removing && status.reason.is_some());
+    let removal = named(plan, |name, status| {
+        !plan.desired.contains(name) && status.phase == Phase::Removing && status.reason.is_some()
+    });
     if !removal.is_empty() {
-        let held =
-            if let Rollout::RemovalStopped { .. } = plan.rollout { "; until then no further node is begun to be cleaned" } else { "" };
+        let held = if let Rollout::RemovalStopped { .. } = plan.rollout {
+            "; until then no further node is begun to be cleaned"
+        } else {
+            ""
+        };
         return verdict(ConditionReason::RemovalBlocked, format!("{removal}{held}"));
     }
     if let Some(waiting) = not_ready(observed, plan) {
         return verdict(ConditionReason::RemovalBlocked, waiting);
     }
-    let blocked = |status: &WasmRuntimeNodeStatus| status.phase == Phase::Installing && is_not_started(status);
-    let waiting = named(plan, |name, status| plan.desired.contains(name) && blocked(status));
+    let blocked = |status: &WasmRuntimeNodeStatus| {
+        status.phase == Phase::Installing && is_not_started(status)
+    };
+    let waiting = named(plan, |name, status| {
+        plan.desired.contains(name) && blocked(status)
+    });
     if !waiting.is_empty() {
         return verdict(ConditionReason::InstallersWaiting, waiting);
     }
     if counts.failed > 0 {
         let stopped = matches!(plan.rollout, Rollout::Stopped { .. });
-        let reason = if stopped { ConditionReason::RolloutStopped } else { ConditionReason::NodesFailed };
-        return verdict(reason, named(plan, |name, status| plan.desired.contains(name) && status.phase == Phase::Failed));
+        let reason = if stopped {
+            ConditionReason::RolloutStopped
+        } else {
+            ConditionReason::NodesFailed
+        };
+        return verdict(
+            reason,
+            named(plan, |name, status| {
+                plan.desired.contains(name) && status.phase == Phase::Failed
+            }),
+        );
     }
     if counts.unsupported > 0 {
-        return verdict(ConditionReason::NodesUnsupported, named(plan, |_, status| status.phase == Phase::Unsupported));
+        return verdict(
+            ConditionReason::NodesUnsupported,
+            named(plan, |_, status| status.phase == Phase::Unsupported),
+        );
     }
-    Verdict::new(ConditionType::Degraded, false, ConditionReason::AsExpected, "no node failed")
+    Verdict::new(
+        ConditionType::Degraded,
+        false,
+        ConditionReason::AsExpected,
+        "no node failed",
+    )
 }
 
 fn is_not_started(status: &WasmRuntimeNodeStatus) -> bool {
@@ -172,33 +320,52 @@ fn is_not_started(status: &WasmRuntimeNodeStatus) -> bool {
 fn not_ready(observed: &Observed, plan: &Plan) -> Option<String> {
     let is_down = |name: &&String| {
         let node = observed.nodes.get(*name);
-        !plan.desired.contains(*name) && node.is_some_and(|node| node.readiness == crate::plan::Readiness::NotReady)
+        !plan.desired.contains(*name)
+            && node.is_some_and(|node| node.readiness == crate::plan::Readiness::NotReady)
     };
-    let down: Vec<&str> = plan.after.keys().filter(is_down).map(String::as_str).take(NAMED).collect();
-    (!down.is_empty())
-        .then(|| format!("{} cannot be cleaned while not Ready: bring them back, or delete the Node objects", down.join(", ")))
+    let down: Vec<&str> = plan
+        .after
+        .keys()
+        .filter(is_down)
+        .map(String::as_str)
+        .take(NAMED)
+        .collect();
+    (!down.is_empty()).then(|| {
+        format!(
+            "{} cannot be cleaned while not Ready: bring them back, or delete the Node objects",
+            down.join(", ")
+        )
+    })
 }
 
 fn blocked(class: ClassVerdict) -> (ConditionReason, &'static str) {
     match class {
-        ClassVerdict::NameTaken => {
-            (ConditionReason::NameTaken, "an older WasmRuntime has this handler or RuntimeClass: choose other names in a new WasmRuntime")
-        }
+        ClassVerdict::NameTaken => (
+            ConditionReason::NameTaken,
+            "an older WasmRuntime has this handler or RuntimeClass: choose other names in a new \
+             WasmRuntime",
+        ),
         ClassVerdict::OtherHandler => (
             ConditionReason::RuntimeClassNotOurs,
-            "the RuntimeClass is there with another handler, which cannot be changed: remove it, or choose another runtimeClass.name",
+            "the RuntimeClass is there with another handler, which cannot be changed: remove it, \
+             or choose another runtimeClass.name",
         ),
         _ => (
             ConditionReason::RuntimeClassNotOurs,
-            "the RuntimeClass is there and was not made by this operator: set runtimeClass.adoptExisting, remove it, or choose another name",
+            "the RuntimeClass is there and was not made by this operator: set \
+             runtimeClass.adoptExisting, remove it, or choose another name",
         ),
     }
 }
 
 /// The nodes of a kind, and what each has to say.
 fn named(plan: &Plan, is_it: impl Fn(&String, &WasmRuntimeNodeStatus) -> bool) -> String {
-    let found: Vec<String> =
-        plan.after.iter().filter(|(name, status)| is_it(name, status)).map(|(name, status)| said(name, status)).collect();
+    let found: Vec<String> = plan
+        .after
+        .iter()
+        .filter(|(name, status)| is_it(name, status))
+        .map(|(name, status)| said(name, status))
+        .collect();
     let more = found.len().saturating_sub(NAMED);
     let mut text = found.into_iter().take(NAMED).collect::<Vec<_>>().join("; ");
     if more > 0 {
@@ -209,18 +376,30 @@ fn named(plan: &Plan, is_it: impl Fn(&String, &WasmRuntimeNodeStatus) -> bool) -
 
 fn said(name: &str, status: &WasmRuntimeNodeStatus) -> String {
     let reason = status.reason.as_deref().unwrap_or("no reason given");
-    format!("{name}: {reason}: {}", status.message.as_deref().unwrap_or_default())
+    format!(
+        "{name}: {reason}: {}",
+        status.message.as_deref().unwrap_or_default()
+    )
 }
 
 /// The version that up to date nodes have.
 fn version(plan: &Plan) -> Option<String> {
-    let up_to_date = |status: &&WasmRuntimeNodeStatus| status.installed.as_ref() == Some(&plan.target.hash);
-    plan.after.values().filter(up_to_date).find_map(|status| status.version.clone())
+    let up_to_date =
+        |status: &&WasmRuntimeNodeStatus| status.installed.as_ref() == Some(&plan.target.hash);
+    plan.after
+        .values()
+        .filter(up_to_date)
+        .find_map(|status| status.version.clone())
 }
 
 /// A few words for a table.
 fn state(observed: &Observed, plan: &Plan, counts: Counts) -> String {
-    let Counts { updated, desired, removing, .. } = counts;
+    let Counts {
+        updated,
+        desired,
+        removing,
+        ..
+    } = counts;
     if Direction::of(&observed.runtime) != Direction::In {
         return format!("Removing, {removing} left");
     }

@@ -10,7 +10,9 @@ use crate::cli::{Log, LogFormat, LogLevel};
 /// # Errors
 /// When somebody began before.
 pub fn start(log: Log) -> Result<(), TryInitError> {
-    let messages = tracing_subscriber::fmt().with_env_filter(EnvFilter::new(filter(log.level))).with_writer(std::io::stderr);
+    let messages = tracing_subscriber::fmt()
+        .with_env_filter(EnvFilter::new(filter(log.level)))
+        .with_writer(std::io::stderr);
     match log.format {
         LogFormat::Json => messages.json().flatten_event(true).finish().try_init(),
         LogFormat::Text => messages.with_ansi(false).finish().try_init(),
@@ -34,7 +36,13 @@ mod tests {
 
     #[test]
     fn every_level_is_a_filter() {
-        for level in [LogLevel::Error, LogLevel::Warn, LogLevel::Info, LogLevel::Debug, LogLevel::Trace] {
+        for level in [
+            LogLevel::Error,
+            LogLevel::Warn,
+            LogLevel::Info,
+            LogLevel::Debug,
+            LogLevel::Trace,
+        ] {
             EnvFilter::try_new(filter(level)).unwrap();
         }
     }

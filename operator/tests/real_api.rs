@@ -1,6 +1,7 @@
-//! The operator's own program on a real API server, with no more than the rights that the chart gives it. Nodes are
-//! objects; an [`agent`] does what kubelets and installers would. The API server's own rules on patches, preconditions,
-//! tokens and roles are what no server of our own could show.
+//! The operator's own program on a real API server, with no more than the rights that the chart
+//! gives it. Nodes are objects; an [`agent`] does what kubelets and installers would. The API
+//! server's own rules on patches, preconditions, tokens and roles are what no server of our own
+//! could show.
 
 #[path = "real_api/accounts.rs"]
 mod accounts;
@@ -22,7 +23,8 @@ use cluster::{Cluster, Operator};
 const LIMIT: Duration = Duration::from_mins(1);
 
 fn runtime(spec: &Value) -> Value {
-    json!({"apiVersion": "runtime.wasmedge.dev/v1alpha1", "kind": "WasmRuntime", "metadata": {"name": "wasmedge"}, "spec": spec})
+    json!({"apiVersion": "runtime.wasmedge.dev/v1alpha1", "kind": "WasmRuntime",
+        "metadata": {"name": "wasmedge"}, "spec": spec})
 }
 
 /// A cluster with these nodes, the CRDs, and the operator at work.
@@ -42,7 +44,8 @@ fn begin(nodes: &[&str]) -> (Cluster, Operator, Agent) {
     (cluster, running, agent)
 }
 
-/// Removes every runtime as the chart's hook does, and ends the operator, which was never denied anything.
+/// Removes every runtime as the chart's hook does, and ends the operator, which was never denied
+/// anything.
 fn end(cluster: &Cluster, operator: Operator, agent: Agent) {
     Account::remove_hook(cluster).run(&["runtimes", "remove", "--timeout=60s"]);
     for kind in ["wasmruntimes", "wasmruntimenodes", "jobs"] {
@@ -50,37 +53,73 @@ fn end(cluster: &Cluster, operator: Operator, agent: Agent) {
     }
     drop(agent);
     let log = operator.end();
-    assert!(!log.contains("(403") && !log.contains("orbidden"), "the operator was denied something:\n{log}");
-    assert_eq!(cluster.get("lease/wasmedge-operator")["spec"].get("holderIdentity").and_then(Value::as_str), None);
+    assert!(
+        !log.contains("(403") && !log.contains("orbidden"),
+        "the operator was denied something:\n{log}"
+    );
+    assert_eq!(
+        cluster.get("lease/wasmedge-operator")["spec"]
+            .get("holderIdentity")
+            .and_then(Value::as_str),
+        None
+    );
 }
 
 #[test]
 fn a_release_lives_and_ends_on_a_real_api_server_with_no_more_than_its_rights() {
     let (cluster, operator, agent) = begin(&["alpha", "beta"]);
     let taint = json!([{"key": "wasmedge.example/starting"}]);
-    cluster.create(&runtime(&json!({"startupTaints": taint, "runtimeClass": {"overhead": {"cpu": 1, "memory": "16Mi"}}})));
-    operator.wait("both nodes to be ready", || cluster.get("wasmruntime/wasmedge")["status"]["nodes"]["ready"] == 2);
+    cluster.create(&runtime(
+        &json!({"startupTaints": taint, "runtimeClass": {"overhead": {"cpu": 1,
+        "memory": "16Mi"}}}),
+    ));
+    operator.wait("both nodes to be ready", || {
+        cluster.get("wasmruntime/wasmedge")["status"]["nodes"]["ready"] == 2
+    });
     for node in ["alpha", "beta"] {
         let node = || cluster.get(&format!("node/{node}"));
-        operator.wait("the label", || node()["metadata"]["labels"]["runtime.wasmedge.dev/wasmedge"] == "ready");
-        operator.wait("startup taints to be off", || !node()["spec"]["taints"].to_string().contains("wasmedge.example"));
+        operator.wait("the label", || {
+            node()["metadata"]["labels"]["runtime.wasmedge.dev/wasmedge"] == "ready"
+        });
+        operator.wait("startup taints to be off", || {
+            !node()["spec"]["taints"]
+                .to_string()
+                .contains("wasmedge.example")
+        });
     }
     let class = cluster.get("runtimeclass/wasmedge");
-    assert_eq!(class["overhead"]["podFixed"], json!({"cpu": "1", "memory": "16Mi"}));
-    assert_eq!(class["scheduling"]["nodeSelector"], json!({"runtime.wasmedge.dev/wasmedge": "ready"}));
-    let told = || cluster.get("events.events.k8s.io")["items"].as_array().is_some_and(|all| all.iter().any(|one| one["reason"] == "Ready"));
+    assert_eq!(
+        class["overhead"]["podFixed"],
+        json!({"cpu": "1", "memory": "16Mi"})
+    );
+    assert_eq!(
+        class["scheduling"]["nodeSelector"],
+        json!({"runtime.wasmedge.dev/wasmedge": "ready"})
+    );
+    let told = || {
+        cluster.get("events.events.k8s.io")["items"]
+            .as_array()
+            .is_some_and(|all| all.iter().any(|one| one["reason"] == "Ready"))
+    };
     operator.wait("an Event that tells of it", told);
 
     // A change of the RuntimeClass alone, which the API server has to take as well.
-    let change = json!({"spec": {"runtimeClass": {"overhead": null, "tolerations": [{"operator": "Exists"}]}}});
+    let change = json!({"spec": {"runtimeClass": {"overhead": null,
+        "tolerations": [{"operator": "Exists"}]}}});
     cluster.patch("wasmruntime/wasmedge", &change);
     let tolerations = || cluster.get("runtimeclass/wasmedge")["scheduling"]["tolerations"].clone();
-    operator.wait("the RuntimeClass to be changed", || tolerations() == json!([{"operator": "Exists"}]));
+    operator.wait("the RuntimeClass to be changed", || {
+        tolerations() == json!([{"operator": "Exists"}])
+    });
 
     end(&cluster, operator, agent);
     assert_eq!(cluster.get("runtimeclasses")["items"], json!([]));
     for node in ["alpha", "beta"] {
-        assert!(!cluster.get(&format!("node/{node}"))["metadata"]["labels"].to_string().contains("wasmedge"));
+        assert!(
+            !cluster.get(&format!("node/{node}"))["metadata"]["labels"]
+                .to_string()
+                .contains("wasmedge")
+        );
     }
 }
 
@@ -90,36 +129,63 @@ fn a_runtime_class_that_was_there_before_is_put_back_as_it_was() {
     let class = json!({
         "apiVersion": "node.k8s.io/v1",
         "kind": "RuntimeClass",
-        "metadata": {"name": "wasmedge", "labels": {"app.kubernetes.io/managed-by": "somebody"}, "annotations": {"note": "mine"}},
+        "metadata": {"name": "wasmedge", "labels": {"app.kubernetes.io/managed-by": "somebody"},
+        "annotations": {"note": "mine"}},
         "handler": "wasmedge",
         "overhead": {"podFixed": {"memory": "1Mi"}},
     });
     cluster.create(&class);
     cluster.create(&runtime(&json!({})));
     let degraded = || condition(&cluster, "Degraded");
-    operator.wait("the RuntimeClass to be left alone", || degraded()["reason"] == "RuntimeClassNotOurs");
+    operator.wait("the RuntimeClass to be left alone", || {
+        degraded()["reason"] == "RuntimeClassNotOurs"
+    });
     assert_eq!(cluster.get("runtimeclass/wasmedge").get("scheduling"), None);
 
-    cluster.patch("wasmruntime/wasmedge", &json!({"spec": {"runtimeClass": {"adoptExisting": true}}}));
-    operator.wait("the RuntimeClass to be taken over", || cluster.get("runtimeclass/wasmedge")["scheduling"].is_object());
-    operator.wait("the node to be ready", || cluster.get("wasmruntime/wasmedge")["status"]["nodes"]["ready"] == 1);
+    cluster.patch(
+        "wasmruntime/wasmedge",
+        &json!({"spec": {"runtimeClass": {"adoptExisting": true}}}),
+    );
+    operator.wait("the RuntimeClass to be taken over", || {
+        cluster.get("runtimeclass/wasmedge")["scheduling"].is_object()
+    });
+    operator.wait("the node to be ready", || {
+        cluster.get("wasmruntime/wasmedge")["status"]["nodes"]["ready"] == 1
+    });
 
     end(&cluster, operator, agent);
     let left = cluster.get("runtimeclass/wasmedge");
     assert_eq!(left["overhead"], class["overhead"]);
     assert_eq!(left.get("scheduling"), None);
     assert_eq!(left["metadata"]["labels"], class["metadata"]["labels"]);
-    assert_eq!(left["metadata"]["annotations"], class["metadata"]["annotations"]);
+    assert_eq!(
+        left["metadata"]["annotations"],
+        class["metadata"]["annotations"]
+    );
 }
 
 #[test]
 fn a_node_that_fails_stops_the_rollout_and_the_status_says_why() {
     let (cluster, operator, agent) = begin(&[BAD, "good"]);
-    cluster.create(&runtime(&json!({"rollout": {"canary": 2, "maxUnavailable": "100%"}})));
-    operator.wait("the failure to be told", || condition(&cluster, "Degraded")["status"] == "True");
+    cluster.create(&runtime(
+        &json!({"rollout": {"canary": 2, "maxUnavailable": "100%"}}),
+    ));
+    operator.wait("the failure to be told", || {
+        condition(&cluster, "Degraded")["status"] == "True"
+    });
     let node = cluster.get(&format!("wasmruntimenode/wasmedge.{BAD}"));
-    assert_eq!((node["status"]["phase"].as_str(), node["status"]["reason"].as_str()), (Some("Failed"), Some("SmokeFailed")));
-    assert!(!cluster.get(&format!("node/{BAD}"))["metadata"]["labels"].to_string().contains("wasmedge"));
+    assert_eq!(
+        (
+            node["status"]["phase"].as_str(),
+            node["status"]["reason"].as_str()
+        ),
+        (Some("Failed"), Some("SmokeFailed"))
+    );
+    assert!(
+        !cluster.get(&format!("node/{BAD}"))["metadata"]["labels"]
+            .to_string()
+            .contains("wasmedge")
+    );
     end(&cluster, operator, agent);
 }
 
@@ -128,29 +194,49 @@ fn what_the_api_server_stores_the_operator_can_read() {
     let cluster = Cluster::start();
     Account::crds_hook(&cluster).run(&["crds", "apply"]);
     let everything = json!({
-        "nodeSelector": {"matchLabels": {"a": "b"}, "matchExpressions": [{"key": "c", "operator": "NotIn", "values": ["d"]}]},
-        "runtimeClass": {"overhead": {"cpu": 1, "memory": 9_007_199_254_740_991_i64, "ephemeral-storage": "0.5Gi"}, "tolerations":
+        "nodeSelector": {"matchLabels": {"a": "b"}, "matchExpressions": [{"key": "c",
+        "operator": "NotIn", "values": ["d"]}]},
+        "runtimeClass": {"overhead": {"cpu": 1, "memory": 9_007_199_254_740_991_i64,
+        "ephemeral-storage": "0.5Gi"}, "tolerations":
             [{"key": "e", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": -1}]},
-        "artifact": {"platforms": [{"arch": "arm64", "image": "registry.example/a:1", "sha256": "0".repeat(64)}]},
-        "rollout": {"canary": 1000, "maxUnavailable": 100_000, "failureThreshold": 1000, "nodeTimeoutSeconds": 7200},
+        "artifact": {"platforms": [{"arch": "arm64", "image": "registry.example/a:1",
+        "sha256": "0".repeat(64)}]},
+        "rollout": {"canary": 1000, "maxUnavailable": 100_000, "failureThreshold": 1000,
+        "nodeTimeoutSeconds": 7200},
         "startupTaints": [{"key": "f", "effect": "PreferNoSchedule"}],
     });
-    let nulls = json!({"runtimeClass": null, "rollout": {"maxUnavailable": null}, "containerd": {"mode": null, "paths": null}});
+    let nulls = json!({"runtimeClass": null, "rollout": {"maxUnavailable": null},
+        "containerd": {"mode": null, "paths": null}});
     for spec in [json!({}), everything, nulls] {
         let stored = cluster.try_create(&runtime(&spec));
-        let read: WasmRuntime = serde_json::from_value(stored.clone()).unwrap_or_else(|error| panic!("{error}: {stored}"));
+        let read: WasmRuntime = serde_json::from_value(stored.clone())
+            .unwrap_or_else(|error| panic!("{error}: {stored}"));
         // A quantity that was written as a number is the same as a text.
         let overhead = json!(read.spec.runtime_class.overhead);
         let (mut told, mut stored) = (json!(read.spec), stored["spec"].clone());
-        (told["runtimeClass"]["overhead"], stored["runtimeClass"]["overhead"]) = (json!(null), json!(null));
+        (
+            told["runtimeClass"]["overhead"],
+            stored["runtimeClass"]["overhead"],
+        ) = (json!(null), json!(null));
         assert_eq!(told, stored);
-        assert!(overhead.as_object().is_some_and(|overhead| overhead.values().all(Value::is_string)), "{overhead}");
+        assert!(
+            overhead
+                .as_object()
+                .is_some_and(|overhead| overhead.values().all(Value::is_string)),
+            "{overhead}"
+        );
     }
 }
 
 /// A condition of the runtime, or null as long as there is none.
 fn condition(cluster: &Cluster, kind: &str) -> Value {
     let runtime = cluster.get("wasmruntime/wasmedge");
-    let conditions = runtime["status"]["conditions"].as_array().cloned().unwrap_or_default();
-    conditions.into_iter().find(|condition| condition["type"] == kind).unwrap_or_default()
+    let conditions = runtime["status"]["conditions"]
+        .as_array()
+        .cloned()
+        .unwrap_or_default();
+    conditions
+        .into_iter()
+        .find(|condition| condition["type"] == kind)
+        .unwrap_or_default()
 }

@@ -14,7 +14,8 @@ use crate::paths::HostPath;
 
 /// The file in a bundle that holds the OCI spec.
 pub(crate) const CONFIG: &str = "config.json";
-/// The file in a bundle in which containerd notes what it started for the container (its own name for it).
+/// The file in a bundle in which containerd notes what it started for the container (its own name
+/// for it).
 const LAUNCHER: &str = "shim-binary-path";
 /// Annotation by which CRI tells the sandbox (pause) container from the others.
 const CONTAINER_TYPE: &str = "io.kubernetes.cri.container-type";
@@ -47,42 +48,60 @@ impl Bundle {
     /// When it is missing or no OCI runtime spec.
     pub fn load(folder: &Path) -> Result<Self, CreateError> {
         let file = folder.join(CONFIG);
-        let spec = Spec::load(&file).map_err(|source| CreateError::Spec { file: HostPath::new(file), source })?;
-        Ok(Self { folder: folder.to_owned(), spec })
+        let spec = Spec::load(&file).map_err(|source| CreateError::Spec {
+            file: HostPath::new(file),
+            source,
+        })?;
+        Ok(Self {
+            folder: folder.to_owned(),
+            spec,
+        })
     }
 
-    /// Gives the container what its pod's containers share, if that is not containerd's work but was made here. The file
-    /// changes too, as it is what libcontainer reads.
+    /// Gives the container what its pod's containers share, if that is not containerd's work but
+    /// was made here. The file changes too, as it is what libcontainer reads.
     ///
     /// # Errors
     /// When the pod's files cannot be looked at, or the spec cannot be written.
     pub fn complete(&mut self, files: &PodFiles) -> Result<(), CreateError> {
         if files.complete(&mut self.spec)? == Completed::Changed {
             let file = self.folder.join(CONFIG);
-            self.spec.save(&file).map_err(|source| CreateError::Spec { file: HostPath::new(file), source })?;
+            self.spec.save(&file).map_err(|source| CreateError::Spec {
+                file: HostPath::new(file),
+                source,
+            })?;
         }
         Ok(())
     }
 
-    /// Writes down which executable containerd has to start for this container, unless it did so itself.
+    /// Writes down which executable containerd has to start for this container, unless it did so
+    /// itself.
     ///
-    /// For further containers of a pod containerd 2 does not start the launcher, and so does not note it either. Started
-    /// anew, it would look for an executable of the runtime's name along `PATH`, find none and forget the container.
+    /// For further containers of a pod containerd 2 does not start the launcher, and so does not
+    /// note it either. Started anew, it would look for an executable of the runtime's name along
+    /// `PATH`, find none and forget the container.
     ///
     /// # Errors
     /// When it cannot be written.
     pub fn name_launcher(&self, launcher: &Path) -> Result<(), CreateError> {
         let file = self.folder.join(LAUNCHER);
-        let written = File::create_new(&file).and_then(|mut file| file.write_all(launcher.as_os_str().as_bytes()));
+        let written = File::create_new(&file)
+            .and_then(|mut file| file.write_all(launcher.as_os_str().as_bytes()));
         match written {
-            Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(CreateError::Bundle { file: HostPath::new(file), source: error }),
+            Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(CreateError::Bundle {
+                file: HostPath::new(file),
+                source: error,
+            }),
             _ => Ok(()),
         }
     }
 
     /// A bundle whose spec is already known.
     pub fn new(folder: impl Into<PathBuf>, spec: Spec) -> Self {
-        Self { folder: folder.into(), spec }
+        Self {
+            folder: folder.into(),
+            spec,
+        }
     }
 
     /// The bundle's folder.
@@ -90,30 +109,50 @@ impl Bundle {
         &self.folder
     }
 
-    /// The container's root file system on the node; `root.path` may be relative to the bundle (OCI runtime spec, "Root").
+    /// The container's root file system on the node; `root.path` may be relative to the bundle (OCI
+    /// runtime spec, "Root").
     pub fn rootfs(&self) -> HostPath {
-        let root = self.spec.root().as_ref().map_or(Path::new("rootfs"), |root| root.path().as_path());
+        let root = self
+            .spec
+            .root()
+            .as_ref()
+            .map_or(Path::new("rootfs"), |root| root.path().as_path());
         HostPath::new(self.folder.join(root))
     }
 
     /// `process.args`; empty when there are none.
     pub fn args(&self) -> &[String] {
-        self.spec.process().as_ref().and_then(|process| process.args().as_deref()).unwrap_or_default()
+        self.spec
+            .process()
+            .as_ref()
+            .and_then(|process| process.args().as_deref())
+            .unwrap_or_default()
     }
 
     /// `process.env`, each entry as `NAME=value`.
     pub fn env(&self) -> &[String] {
-        self.spec.process().as_ref().and_then(|process| process.env().as_deref()).unwrap_or_default()
+        self.spec
+            .process()
+            .as_ref()
+            .and_then(|process| process.env().as_deref())
+            .unwrap_or_default()
     }
 
     /// `process.cwd`.
     pub fn cwd(&self) -> &Path {
-        self.spec.process().as_ref().map_or(Path::new("/"), |process| process.cwd().as_path())
+        self.spec
+            .process()
+            .as_ref()
+            .map_or(Path::new("/"), |process| process.cwd().as_path())
     }
 
     /// The command line of the first process.
     pub fn command(&self) -> Command<'_> {
-        Command { args: self.args(), env: self.env(), cwd: self.cwd() }
+        Command {
+            args: self.args(),
+            env: self.env(),
+            cwd: self.cwd(),
+        }
     }
 
     /// The whole spec.
@@ -123,8 +162,13 @@ impl Bundle {
 
     /// Where the container's cgroup is to be, as containerd wrote it; empty when it did not.
     pub fn cgroups_path(&self) -> String {
-        let path = self.spec.linux().as_ref().and_then(|linux| linux.cgroups_path().as_ref());
-        path.map(|path| path.display().to_string()).unwrap_or_default()
+        let path = self
+            .spec
+            .linux()
+            .as_ref()
+            .and_then(|linux| linux.cgroups_path().as_ref());
+        path.map(|path| path.display().to_string())
+            .unwrap_or_default()
     }
 
     /// The spec's mounts, in the order in which they are made.
@@ -147,11 +191,19 @@ impl Bundle {
 
     /// The pod this container belongs to, as `namespace/name`, if CRI started it.
     pub fn pod(&self) -> Option<String> {
-        Some(format!("{}/{}", self.annotation(POD_NAMESPACE)?, self.annotation(POD_NAME)?))
+        Some(format!(
+            "{}/{}",
+            self.annotation(POD_NAMESPACE)?,
+            self.annotation(POD_NAME)?
+        ))
     }
 
     fn annotation(&self, name: &str) -> Option<&str> {
-        self.spec.annotations().as_ref()?.get(name).map(String::as_str)
+        self.spec
+            .annotations()
+            .as_ref()?
+            .get(name)
+            .map(String::as_str)
     }
 }
 
@@ -165,24 +217,38 @@ mod tests {
 
     #[test]
     fn the_root_may_be_relative_to_the_bundle_or_absolute() {
-        assert_eq!(bundle(r#"{"ociVersion":"1.0.2","root":{"path":"rootfs"}}"#).rootfs(), HostPath::new("/bundle/rootfs"));
-        assert_eq!(bundle(r#"{"ociVersion":"1.0.2","root":{"path":"/elsewhere"}}"#).rootfs(), HostPath::new("/elsewhere"));
+        assert_eq!(
+            bundle(r#"{"ociVersion":"1.0.2","root":{"path":"rootfs"}}"#).rootfs(),
+            HostPath::new("/bundle/rootfs")
+        );
+        assert_eq!(
+            bundle(r#"{"ociVersion":"1.0.2","root":{"path":"/elsewhere"}}"#).rootfs(),
+            HostPath::new("/elsewhere")
+        );
     }
 
     #[test]
     fn what_containerd_noted_itself_is_not_changed() {
         let folder = tempfile::tempdir().unwrap();
-        let bundle = Bundle::new(folder.path(), serde_json::from_str(r#"{"ociVersion":"1.0.2"}"#).unwrap());
+        let bundle = Bundle::new(
+            folder.path(),
+            serde_json::from_str(r#"{"ociVersion":"1.0.2"}"#).unwrap(),
+        );
         for launcher in ["/first", "/second"] {
             bundle.name_launcher(Path::new(launcher)).unwrap();
         }
-        assert_eq!(std::fs::read_to_string(folder.path().join("shim-binary-path")).unwrap(), "/first");
+        assert_eq!(
+            std::fs::read_to_string(folder.path().join("shim-binary-path")).unwrap(),
+            "/first"
+        );
     }
 
     #[test]
     fn only_the_annotation_makes_a_sandbox() {
         assert_eq!(bundle(r#"{"ociVersion":"1.0.2"}"#).role(), Role::Container);
-        let annotated = bundle(r#"{"ociVersion":"1.0.2","annotations":{"io.kubernetes.cri.container-type":"sandbox"}}"#);
+        let annotated = bundle(
+            r#"{"ociVersion":"1.0.2","annotations":{"io.kubernetes.cri.container-type":"sandbox"}}"#,
+        );
         assert_eq!(annotated.role(), Role::Sandbox);
     }
 }

@@ -9,10 +9,11 @@
 //!                     native: root mounted, streams, libcontainer        ◄──────────────────┘
 //! ```
 //!
-//! containerd answers for the image's layers within a millisecond or two, and what most containers need is made meanwhile.
+//! containerd answers for the image's layers within a millisecond or two, and what most containers
+//! need is made meanwhile.
 //!
-//! The record comes first, so that the launcher can clean up if this process dies at any later point. When a step fails,
-//! what came before it is taken back, and the record goes last.
+//! The record comes first, so that the launcher can clean up if this process dies at any later
+//! point. When a step fails, what came before it is taken back, and the record goes last.
 
 use std::ops::Deref;
 use std::os::fd::OwnedFd;
@@ -64,12 +65,22 @@ pub struct NewTask {
 ///
 /// # Errors
 /// When it cannot be made; then nothing of it is left.
-pub async fn create(host: &Arc<Host>, mut bundle: Bundle, new: NewTask) -> Result<Task, CreateError> {
+pub async fn create(
+    host: &Arc<Host>,
+    mut bundle: Bundle,
+    new: NewTask,
+) -> Result<Task, CreateError> {
     if let (Role::Container, Some(pod)) = (bundle.role(), bundle.sandbox().map(str::to_owned)) {
-        bundle.complete(&PodFiles::below(&host.records.folder(&host.namespace, &pod)?))?;
+        bundle.complete(&PodFiles::below(
+            &host.records.folder(&host.namespace, &pod)?,
+        ))?;
     }
     bundle.name_launcher(&host.launcher)?;
-    let cgroup = Cgroup::open(&host.hierarchies, driver(new.options), &bundle.cgroups_path())?;
+    let cgroup = Cgroup::open(
+        &host.hierarchies,
+        driver(new.options),
+        &bundle.cgroups_path(),
+    )?;
     let folder = host.records.folder(&host.namespace, &new.id)?;
     let rootfs = bundle.folder().join("rootfs");
     let record = Record {
@@ -110,7 +121,8 @@ async fn blocking<T: Send + 'static>(
     done.map_err(|error| CreateError::Panicked(error.to_string()))?
 }
 
-/// The sandbox container of a pod: no root file system, and no process but for a pod with a user namespace.
+/// The sandbox container of a pod: no root file system, and no process but for a pod with a user
+/// namespace.
 fn pod(host: &Arc<Host>, bundle: &Bundle, new: NewTask) -> Result<Task, CreateError> {
     let plan = NewPod::of(&new.id, bundle.spec())?;
     let cgroup = NewCgroup::make(host, bundle, new.options)?;
@@ -122,7 +134,11 @@ fn pod(host: &Arc<Host>, bundle: &Bundle, new: NewTask) -> Result<Task, CreateEr
     let pidfd = pod.pidfd().map(process::claim).transpose()?;
     let init = Process::new(&new.id, "", new.streams);
     init.exists(pod.pid(), pidfd, None);
-    let body = Body::Pod(PodBody { held: Mutex::new(Some(pod)), processes: processes_of(bundle), options: new.options });
+    let body = Body::Pod(PodBody {
+        held: Mutex::new(Some(pod)),
+        processes: processes_of(bundle),
+        options: new.options,
+    });
     Ok(Task::new(new.id, bundle, body, cgroup.keep(), init))
 }
 
@@ -133,13 +149,19 @@ async fn container(host: &Arc<Host>, bundle: Bundle, new: NewTask) -> Result<Tas
     let hint = host.hints.get(key.as_ref(), bundle.command());
     let begun = async {
         let begun = blocking(host, move |host| begin(host, &of_begin, new, hint)).await?;
-        let early = if hint.looks_up_early() { Some(of_file(host, &bundle, &begun).await) } else { None };
+        let early = if hint.looks_up_early() {
+            Some(of_file(host, &bundle, &begun).await)
+        } else {
+            None
+        };
         Ok::<_, CreateError>((begun, early))
     };
     let (begun, layer) = tokio::join!(begun, wasm_layer(&id, &host.store, &host.kept));
     let (begun, early) = begun?;
     let workload = match (layer, early) {
-        (Ok(Some(layer)), _) => guest::of_layer(bundle.command(), &layer).map_err(CreateError::from),
+        (Ok(Some(layer)), _) => {
+            guest::of_layer(bundle.command(), &layer).map_err(CreateError::from)
+        }
         (Ok(None), Some(early)) => early,
         (Ok(None), None) => of_file(host, &bundle, &begun).await,
         (Err(error), _) => Err(error.into()),
@@ -148,10 +170,11 @@ async fn container(host: &Arc<Host>, bundle: Bundle, new: NewTask) -> Result<Tas
         host.hints.put(key, workload);
     }
     // An error goes there too: taking back what was begun blocks.
-    let (pending, guest) = match blocking(host, move |host| finish(host, bundle, begun, workload)).await? {
-        Built::Native(task) => return Ok(*task),
-        Built::Guest(pending, guest) => (pending, guest),
-    };
+    let (pending, guest) =
+        match blocking(host, move |host| finish(host, bundle, begun, workload)).await? {
+            Built::Native(task) => return Ok(*task),
+            Built::Guest(pending, guest) => (pending, guest),
+        };
     // What is made of the rest, or undone of it, may block.
     let ready = until_ready(*pending, CREATE_SETUP_TIMEOUT, std::future::pending()).await;
     blocking(host, move |_| guest.complete(ready?)).await
@@ -177,12 +200,31 @@ struct GuestContainer {
 
 impl GuestContainer {
     fn complete(self, process: guest_sandbox::Guest) -> Result<Task, CreateError> {
-        let Self { bundle, new, guest, cgroup, io, sandbox } = self;
+        let Self {
+            bundle,
+            new,
+            guest,
+            cgroup,
+            io,
+            sandbox,
+        } = self;
         let init = Process::new(&new.id, "", new.streams);
-        init.exists(process.pid(), Some(process::claim(process.pidfd())?), Some(io));
-        let seccomp = bundle.spec().linux().as_ref().and_then(|linux| linux.seccomp().clone());
+        init.exists(
+            process.pid(),
+            Some(process::claim(process.pidfd())?),
+            Some(io),
+        );
+        let seccomp = bundle
+            .spec()
+            .linux()
+            .as_ref()
+            .and_then(|linux| linux.seccomp().clone());
         let guest = guest.told_by(&process);
-        let body = Body::Guest(Box::new(GuestBody { process, guest, seccomp }));
+        let body = Body::Guest(Box::new(GuestBody {
+            process,
+            guest,
+            seccomp,
+        }));
         Ok(Task::new(new.id, &bundle, body, cgroup.keep(), init).of_pod(sandbox.as_deref()))
     }
 }
@@ -196,23 +238,47 @@ struct Begun {
 }
 
 /// Makes what does not depend on the workload, while containerd is asked for the image.
-fn begin(host: &Arc<Host>, bundle: &Bundle, new: NewTask, hint: Hint) -> Result<Begun, CreateError> {
+fn begin(
+    host: &Arc<Host>,
+    bundle: &Bundle,
+    new: NewTask,
+    hint: Hint,
+) -> Result<Begun, CreateError> {
     let users = Users::of(bundle.spec().linux().as_ref())?;
-    let root = rootfs::mount(&new.rootfs, bundle.rootfs().as_path(), users.as_ref()).map_err(CreateError::Rootfs)?;
+    let root = rootfs::mount(&new.rootfs, bundle.rootfs().as_path(), users.as_ref())
+        .map_err(CreateError::Rootfs)?;
     let forked = hint.forks_early().then(|| fork_guest(host, bundle, &new));
     Ok(Begun { new, root, forked })
 }
 
 /// Looks the entrypoint up in the container's files.
-async fn of_file(host: &Arc<Host>, bundle: &Bundle, begun: &Begun) -> Result<Workload, CreateError> {
+async fn of_file(
+    host: &Arc<Host>,
+    bundle: &Bundle,
+    begun: &Begun,
+) -> Result<Workload, CreateError> {
     let (command, id) = (bundle.command(), &begun.new.id);
     let entrypoint = Entrypoint::parse(command.args)?;
-    let files = planned(bundle, begun.root.try_clone().map_err(CreateError::Descriptors)?);
-    let owner = Owner { container: id, pod: bundle.sandbox() };
-    Ok(guest::of_file(entrypoint.clone(), lookup::find(host, owner, files, command, &entrypoint.path).await??)?)
+    let files = planned(
+        bundle,
+        begun.root.try_clone().map_err(CreateError::Descriptors)?,
+    );
+    let owner = Owner {
+        container: id,
+        pod: bundle.sandbox(),
+    };
+    Ok(guest::of_file(
+        entrypoint.clone(),
+        lookup::find(host, owner, files, command, &entrypoint.path).await??,
+    )?)
 }
 
-fn finish(host: &Arc<Host>, bundle: Arc<Bundle>, begun: Begun, workload: Result<Workload, CreateError>) -> Result<Built, CreateError> {
+fn finish(
+    host: &Arc<Host>,
+    bundle: Arc<Bundle>,
+    begun: Begun,
+    workload: Result<Workload, CreateError>,
+) -> Result<Built, CreateError> {
     let Begun { new, root, forked } = begun;
     let sandbox = bundle.sandbox().and_then(|sandbox| host.task(sandbox).ok());
     match workload? {
@@ -223,23 +289,38 @@ fn finish(host: &Arc<Host>, bundle: Arc<Bundle>, begun: Begun, workload: Result<
         Workload::Native => {
             drop(forked);
             refuse_users(&bundle)?;
-            native(host, &bundle, new, &root).map(|task| Built::Native(Box::new(task.of_pod(sandbox.as_deref()))))
+            native(host, &bundle, new, &root)
+                .map(|task| Built::Native(Box::new(task.of_pod(sandbox.as_deref()))))
         }
     }
 }
 
-/// A Linux program runs in no user namespace: libcontainer would leave the owners of volumes as they are on the node.
+/// A Linux program runs in no user namespace: libcontainer would leave the owners of volumes as
+/// they are on the node.
 fn refuse_users(bundle: &Bundle) -> Result<(), CreateError> {
-    let namespaces = bundle.spec().linux().as_ref().and_then(|linux| linux.namespaces().as_ref());
-    let index = namespaces.into_iter().flatten().position(|namespace| namespace.typ() == LinuxNamespaceType::User);
+    let namespaces = bundle
+        .spec()
+        .linux()
+        .as_ref()
+        .and_then(|linux| linux.namespaces().as_ref());
+    let index = namespaces
+        .into_iter()
+        .flatten()
+        .position(|namespace| namespace.typ() == LinuxNamespaceType::User);
     index.map_or(Ok(()), |index| {
-        let reason = "a Linux program of a pod with hostUsers: false is not run, guests alone are: leave hostUsers out, or run the \
+        let reason = "a Linux program of a pod with hostUsers: false is not run, guests alone are: \
+                      leave hostUsers out, or run the \
                       program in a pod of its own";
-        Err(Refused { field: format!("linux.namespaces[{index}]"), reason: reason.to_owned() }.into())
+        Err(Refused {
+            field: format!("linux.namespaces[{index}]"),
+            reason: reason.to_owned(),
+        }
+        .into())
     })
 }
 
-/// The process of a guest that is not known yet, in the cgroup of its container. Both go again when this is dropped.
+/// The process of a guest that is not known yet, in the cgroup of its container. Both go again when
+/// this is dropped.
 struct Forked {
     // First: a cgroup with a process in it cannot be removed.
     process: ForkedGuest<Program<Wasm>>,
@@ -249,7 +330,9 @@ struct Forked {
 fn fork_guest(host: &Arc<Host>, bundle: &Bundle, new: &NewTask) -> Result<Forked, CreateError> {
     let plan = Plan::of(bundle.spec(), bundle.folder(), host.facts, &host.filters)?;
     let cgroup = NewCgroup::make(host, bundle, new.options)?;
-    let (entrance, adopt) = (cgroup.entrance()?, |pid| cgroup.adopt(pid).map_err(|error| error.to_string()));
+    let (entrance, adopt) = (cgroup.entrance()?, |pid| {
+        cgroup.adopt(pid).map_err(|error| error.to_string())
+    });
     let process = guest_sandbox::fork(&host.zygote, new.id.clone(), plan, entrance, adopt)?;
     Ok(Forked { process, cgroup })
 }
@@ -264,16 +347,36 @@ fn guest_container(
 ) -> Result<Built, CreateError> {
     let wasi = WasiContext::of(bundle.command(), &guest.entrypoint)?;
     // Of a layer it is known: its image names it.
-    let digest = if guest.digest.is_none() { Digest::Asked } else { Digest::Unasked };
+    let digest = if guest.digest.is_none() {
+        Digest::Asked
+    } else {
+        Digest::Unasked
+    };
     let workload = Program::<Wasm>::new(&guest, wasi, digest)?;
     let (stdio, io) = streams::open(&new.streams, bundle.spec().process().as_ref())?;
     let Forked { process, cgroup } = forked;
-    let pending = process.prepare(NewGuest { workload, stdio: for_guest(stdio), rootfs })?;
-    let rest = GuestContainer { bundle, new, guest, cgroup, io, sandbox };
+    let pending = process.prepare(NewGuest {
+        workload,
+        stdio: for_guest(stdio),
+        rootfs,
+    })?;
+    let rest = GuestContainer {
+        bundle,
+        new,
+        guest,
+        cgroup,
+        io,
+        sandbox,
+    };
     Ok(Built::Guest(Box::new(pending), Box::new(rest)))
 }
 
-fn native(host: &Arc<Host>, bundle: &Bundle, new: NewTask, root: &OwnedFd) -> Result<Task, CreateError> {
+fn native(
+    host: &Arc<Host>,
+    bundle: &Bundle,
+    new: NewTask,
+    root: &OwnedFd,
+) -> Result<Task, CreateError> {
     let place = bundle.rootfs();
     // Without mounts the root is a folder that somebody else looks after.
     let is_ours = !new.rootfs.is_empty();
@@ -281,14 +384,25 @@ fn native(host: &Arc<Host>, bundle: &Bundle, new: NewTask, root: &OwnedFd) -> Re
         mounted::attach(root, place.as_path())?;
     }
     let made = native_in(host, bundle, &new);
-    let Made { process, pidfd, cgroup, io } = made.inspect_err(|_| {
+    let Made {
+        process,
+        pidfd,
+        cgroup,
+        io,
+    } = made.inspect_err(|_| {
         if is_ours {
             mounted::detach(place.as_path());
         }
     })?;
     let init = Process::new(&new.id, "", new.streams);
     init.exists(process.pid(), Some(pidfd), Some(io));
-    Ok(Task::new(new.id, bundle, Body::Native(process), cgroup, init))
+    Ok(Task::new(
+        new.id,
+        bundle,
+        Body::Native(process),
+        cgroup,
+        init,
+    ))
 }
 
 /// A Linux program that waits for its start.
@@ -301,31 +415,64 @@ struct Made {
 
 fn native_in(host: &Arc<Host>, bundle: &Bundle, new: &NewTask) -> Result<Made, CreateError> {
     let (stdio, io) = streams::open(&new.streams, bundle.spec().process().as_ref())?;
-    let cgroup = Cgroup::open(&host.hierarchies, driver(new.options), &bundle.cgroups_path())?;
+    let cgroup = Cgroup::open(
+        &host.hierarchies,
+        driver(new.options),
+        &bundle.cgroups_path(),
+    )?;
     let state = host.records.folder(&host.namespace, &new.id)?;
     let systemd = driver(new.options) == Driver::Systemd;
     let processes = pods_processes(host, bundle);
-    let (id, folder, stdio) = (new.id.clone(), bundle.folder().to_owned(), for_native(stdio));
-    let wanted = NewContainer { id, bundle: folder, state, processes, systemd, stdio };
+    let (id, folder, stdio) = (
+        new.id.clone(),
+        bundle.folder().to_owned(),
+        for_native(stdio),
+    );
+    let wanted = NewContainer {
+        id,
+        bundle: folder,
+        state,
+        processes,
+        systemd,
+        stdio,
+    };
     let process = native_container::create(wanted)?;
     let pidfd = process::claim(process.pidfd()).inspect_err(|_| {
         if let Err(error) = process.delete() {
             tracing::warn!("cannot remove a container that could not be created: {error}");
         }
     })?;
-    Ok(Made { process, pidfd, cgroup, io })
+    Ok(Made {
+        process,
+        pidfd,
+        cgroup,
+        io,
+    })
 }
 
-/// What the spec of a sandbox says of its pod's processes: only a pod that sees the node's has no pid namespace there.
+/// What the spec of a sandbox says of its pod's processes: only a pod that sees the node's has no
+/// pid namespace there.
 fn processes_of(sandbox: &Bundle) -> Processes {
-    let namespaces = sandbox.spec().linux().as_ref().and_then(|linux| linux.namespaces().as_ref());
-    let own = namespaces.into_iter().flatten().any(|namespace| namespace.typ() == LinuxNamespaceType::Pid);
+    let namespaces = sandbox
+        .spec()
+        .linux()
+        .as_ref()
+        .and_then(|linux| linux.namespaces().as_ref());
+    let own = namespaces
+        .into_iter()
+        .flatten()
+        .any(|namespace| namespace.typ() == LinuxNamespaceType::Pid);
     if own { Processes::Own } else { Processes::Node }
 }
 
 /// Whose processes the containers of this one's pod see.
 fn pods_processes(host: &Host, bundle: &Bundle) -> Processes {
-    match bundle.sandbox().and_then(|sandbox| host.task(sandbox).ok()).as_deref().map(|task| &task.body) {
+    match bundle
+        .sandbox()
+        .and_then(|sandbox| host.task(sandbox).ok())
+        .as_deref()
+        .map(|task| &task.body)
+    {
         Some(Body::Pod(pod)) => pod.processes,
         _ => Processes::Own,
     }
@@ -342,13 +489,28 @@ fn driver(options: RuntimeOptions) -> Driver {
 struct NewCgroup(Option<Cgroup>);
 
 impl NewCgroup {
-    fn make(host: &Arc<Host>, bundle: &Bundle, options: RuntimeOptions) -> Result<Self, CreateError> {
-        let resources = bundle.spec().linux().as_ref().and_then(|linux| linux.resources().as_ref());
-        Ok(Self(Some(Cgroup::create(&host.hierarchies, driver(options), &bundle.cgroups_path(), resources)?)))
+    fn make(
+        host: &Arc<Host>,
+        bundle: &Bundle,
+        options: RuntimeOptions,
+    ) -> Result<Self, CreateError> {
+        let resources = bundle
+            .spec()
+            .linux()
+            .as_ref()
+            .and_then(|linux| linux.resources().as_ref());
+        Ok(Self(Some(Cgroup::create(
+            &host.hierarchies,
+            driver(options),
+            &bundle.cgroups_path(),
+            resources,
+        )?)))
     }
 
     fn keep(mut self) -> Cgroup {
-        self.0.take().expect("it is taken out only here and at its end")
+        self.0
+            .take()
+            .expect("it is taken out only here and at its end")
     }
 }
 
@@ -356,14 +518,18 @@ impl Deref for NewCgroup {
     type Target = Cgroup;
 
     fn deref(&self) -> &Cgroup {
-        self.0.as_ref().expect("it is taken out only when this is given up")
+        self.0
+            .as_ref()
+            .expect("it is taken out only when this is given up")
     }
 }
 
 impl Drop for NewCgroup {
     fn drop(&mut self) {
         if let Some(Err(error)) = self.0.take().map(|cgroup| cgroup.remove()) {
-            tracing::warn!("cannot remove the cgroup of a container that could not be created: {error}");
+            tracing::warn!(
+                "cannot remove the cgroup of a container that could not be created: {error}"
+            );
         }
     }
 }

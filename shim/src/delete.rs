@@ -15,19 +15,31 @@ use crate::task::{Body, Task};
 /// When something of it cannot be removed: then its record stays, and containerd may ask again.
 pub fn delete(host: &Arc<Host>, task: &Task) -> Result<(), TaskError> {
     let failed = |what: &'static str| {
-        move |error: Box<dyn std::error::Error + Send + Sync>| TaskError::Remove { id: task.id.clone(), what, source: error }
+        move |error: Box<dyn std::error::Error + Send + Sync>| TaskError::Remove {
+            id: task.id.clone(),
+            what,
+            source: error,
+        }
     };
     // Processes that were started beside the first one and share no pid namespace with it.
-    task.cgroup.kill(Signal::KILL.as_raw().unsigned_abs()).map_err(|error| failed("processes")(error.into()))?;
+    task.cgroup
+        .kill(Signal::KILL.as_raw().unsigned_abs())
+        .map_err(|error| failed("processes")(error.into()))?;
     match &task.body {
         Body::Guest(_) | Body::Pod(_) => {}
         Body::Native(container) => {
-            container.delete().map_err(|error| failed("libcontainer's state")(error.into()))?;
+            container
+                .delete()
+                .map_err(|error| failed("libcontainer's state")(error.into()))?;
             mounted::detach(&task.bundle.join("rootfs"));
         }
     }
-    task.cgroup.remove().map_err(|error| failed("cgroup")(error.into()))?;
-    host.records.remove(&host.namespace, &task.id).map_err(|error| failed("record")(error.into()))?;
+    task.cgroup
+        .remove()
+        .map_err(|error| failed("cgroup")(error.into()))?;
+    host.records
+        .remove(&host.namespace, &task.id)
+        .map_err(|error| failed("record")(error.into()))?;
     host.logs.detach(&task.id);
     Ok(())
 }

@@ -23,12 +23,15 @@ use crate::guest::image::ImageError;
 use crate::paths::HostPath;
 use crate::process::Name;
 
-/// Why a container, or a process in one, could not be made or changed. Each text names the object, what is wrong with it,
-/// and the next step.
+/// Why a container, or a process in one, could not be made or changed. Each text names the object,
+/// what is wrong with it, and the next step.
 #[derive(Debug, Error)]
 pub enum CreateError {
     /// The bundle's `config.json` cannot be used.
-    #[error("cannot read the OCI spec {file}: the bundle is damaged, delete the container and create it again")]
+    #[error(
+        "cannot read the OCI spec {file}: the bundle is damaged, delete the container and create \
+         it again"
+    )]
     Spec {
         /// The file.
         file: HostPath,
@@ -47,7 +50,10 @@ pub enum CreateError {
     #[error("the runtime's options cannot be used")]
     Options(#[from] OptionsError),
     /// A string that no C or WASI program can receive.
-    #[error("{field}[{index}] holds a NUL byte, which no WASI program can receive: remove it from the container's definition")]
+    #[error(
+        "{field}[{index}] holds a NUL byte, which no WASI program can receive: remove it from the \
+         container's definition"
+    )]
     NulByte {
         /// The field of the spec.
         field: &'static str,
@@ -101,25 +107,36 @@ pub enum CreateError {
         source: io::Error,
     },
     /// This process may open no more files.
-    #[error("the host can open no more files: raise LimitNOFILE of containerd's service, or spread the pods with the option `grouping`")]
+    #[error(
+        "the host can open no more files: raise LimitNOFILE of containerd's service, or spread the \
+         pods with the option `grouping`"
+    )]
     Descriptors(#[source] io::Error),
     /// As many containers as the options allow.
-    #[error("the host serves {limit} containers, which is what max_containers allows: raise it in the runtime's options")]
+    #[error(
+        "the host serves {limit} containers, which is what max_containers allows: raise it in the \
+         runtime's options"
+    )]
     Full {
         /// The most that are allowed.
         limit: u32,
     },
     /// The host takes no more containers.
     #[error(
-        "the process that forks guests was lost, so this host takes no more containers: delete the pod, its replacement gets a new host"
+        "the process that forks guests was lost, so this host takes no more containers: delete the \
+         pod, its replacement gets a new host"
     )]
     Draining,
     /// The host is about to end.
-    #[error("nobody needed this host, so it ends and takes no more containers: delete the pod, its replacement gets a new host")]
+    #[error(
+        "nobody needed this host, so it ends and takes no more containers: delete the pod, its \
+         replacement gets a new host"
+    )]
     Ending,
     /// Too many processes of exec are set up in the pod at once.
     #[error(
-        "container {id}: {limit} processes of exec are being set up in its pod, which is the most at a time: does something in the pod stop \
+        "container {id}: {limit} processes of exec are being set up in its pod, which is the most \
+         at a time: does something in the pod stop \
          them, or does a file system not answer?"
     )]
     ExecBusy {
@@ -142,29 +159,38 @@ pub enum CreateError {
 impl CreateError {
     /// Whether this host can make no more containers of some kind.
     pub fn is_end_of_forks(&self) -> bool {
-        matches!(self, Self::Sandbox(SandboxError::ZygoteLost(_)) | Self::Native(NativeError::ZygoteLost(_)))
+        matches!(
+            self,
+            Self::Sandbox(SandboxError::ZygoteLost(_)) | Self::Native(NativeError::ZygoteLost(_))
+        )
     }
 
     fn code(&self) -> Code {
         match self {
-            Self::Spec { .. } | Self::Options(_) | Self::NulByte { .. } | Self::Io(IoError::Kind { .. } | IoError::NoTerminal) => {
-                Code::INVALID_ARGUMENT
-            }
-            Self::Guest(GuestError::NotAnswered { .. }) | Self::Sandbox(SandboxError::TimedOut { .. }) => Code::DEADLINE_EXCEEDED,
-            Self::Guest(GuestError::LookUpGivenUp { .. }) | Self::Sandbox(SandboxError::Cancelled { .. }) | Self::Cancelled { .. } => {
-                Code::CANCELLED
-            }
+            Self::Spec { .. }
+            | Self::Options(_)
+            | Self::NulByte { .. }
+            | Self::Io(IoError::Kind { .. } | IoError::NoTerminal) => Code::INVALID_ARGUMENT,
+            Self::Guest(GuestError::NotAnswered { .. })
+            | Self::Sandbox(SandboxError::TimedOut { .. }) => Code::DEADLINE_EXCEEDED,
+            Self::Guest(GuestError::LookUpGivenUp { .. })
+            | Self::Sandbox(SandboxError::Cancelled { .. })
+            | Self::Cancelled { .. } => Code::CANCELLED,
             Self::Sandbox(SandboxError::Refused(_))
             | Self::Native(NativeError::Program(_))
             | Self::Guest(_)
             | Self::Image(_)
             | Self::Refused(_)
             | Self::Gone { .. } => Code::FAILED_PRECONDITION,
-            Self::Descriptors(_) | Self::Full { .. } | Self::ExecBusy { .. } => Code::RESOURCE_EXHAUSTED,
+            Self::Descriptors(_) | Self::Full { .. } | Self::ExecBusy { .. } => {
+                Code::RESOURCE_EXHAUSTED
+            }
             Self::Draining
             | Self::Ending
             | Self::Sandbox(SandboxError::ZygoteLost(_) | SandboxError::ZygoteEnded(_))
-            | Self::Native(NativeError::ZygoteLost(_) | NativeError::ZygoteEnded { .. }) => Code::UNAVAILABLE,
+            | Self::Native(NativeError::ZygoteLost(_) | NativeError::ZygoteEnded { .. }) => {
+                Code::UNAVAILABLE
+            }
             Self::Panicked(_) => Code::INTERNAL,
             Self::Io(_)
             | Self::Record(_)
@@ -237,7 +263,10 @@ pub enum TaskError {
         process: Name,
     },
     /// The sandbox container of a pod is no process.
-    #[error("{id} is the sandbox of a pod, which is no process of its own: name one of the pod's containers")]
+    #[error(
+        "{id} is the sandbox of a pod, which is no process of its own: name one of the pod's \
+         containers"
+    )]
     NoProcess {
         /// The container's id.
         id: String,
@@ -314,14 +343,18 @@ impl TaskError {
         match self {
             Self::NotFound { .. } | Self::NoExec { .. } | Self::Gone { .. } => Code::NOT_FOUND,
             Self::Exists { .. } | Self::ExecExists { .. } => Code::ALREADY_EXISTS,
-            Self::WrongState { .. } | Self::NotStarted { .. } | Self::NoProcess { .. } => Code::FAILED_PRECONDITION,
+            Self::WrongState { .. } | Self::NotStarted { .. } | Self::NoProcess { .. } => {
+                Code::FAILED_PRECONDITION
+            }
             Self::NoSignal { .. }
             | Self::ExecSpec { .. }
             | Self::PodConfig { .. }
             | Self::Resources { .. }
             | Self::Io(IoError::Kind { .. } | IoError::NoTerminal) => Code::INVALID_ARGUMENT,
             Self::Unserved { .. } => Code::UNIMPLEMENTED,
-            Self::Io(_) | Self::Signal { .. } | Self::Remove { .. } | Self::Panicked { .. } => Code::INTERNAL,
+            Self::Io(_) | Self::Signal { .. } | Self::Remove { .. } | Self::Panicked { .. } => {
+                Code::INTERNAL
+            }
             Self::Create(error) => error.code(),
         }
     }
@@ -341,32 +374,118 @@ mod tests {
     #[test]
     fn each_error_has_its_code() {
         let id = || "c1".to_owned();
-        let process = || Name { container: id(), exec: String::new() };
+        let process = || Name {
+            container: id(),
+            exec: String::new(),
+        };
         let json = || serde_json::from_str::<u8>("x").unwrap_err();
         for (error, code) in [
             (TaskError::NotFound { id: id() }, Code::NOT_FOUND),
-            (TaskError::NoExec { id: id(), exec: id() }, Code::NOT_FOUND),
+            (
+                TaskError::NoExec {
+                    id: id(),
+                    exec: id(),
+                },
+                Code::NOT_FOUND,
+            ),
             (TaskError::Gone { process: process() }, Code::NOT_FOUND),
             (TaskError::Exists { id: id() }, Code::ALREADY_EXISTS),
-            (TaskError::ExecExists { id: id(), exec: id() }, Code::ALREADY_EXISTS),
-            (TaskError::WrongState { process: process(), why: "x" }, Code::FAILED_PRECONDITION),
-            (TaskError::NotStarted { process: process() }, Code::FAILED_PRECONDITION),
+            (
+                TaskError::ExecExists {
+                    id: id(),
+                    exec: id(),
+                },
+                Code::ALREADY_EXISTS,
+            ),
+            (
+                TaskError::WrongState {
+                    process: process(),
+                    why: "x",
+                },
+                Code::FAILED_PRECONDITION,
+            ),
+            (
+                TaskError::NotStarted { process: process() },
+                Code::FAILED_PRECONDITION,
+            ),
             (TaskError::NoProcess { id: id() }, Code::FAILED_PRECONDITION),
             (TaskError::NoSignal { signal: 99 }, Code::INVALID_ARGUMENT),
-            (TaskError::ExecSpec { id: id(), exec: id(), source: json() }, Code::INVALID_ARGUMENT),
-            (TaskError::PodConfig { source: Malformed { at: 0 } }, Code::INVALID_ARGUMENT),
-            (TaskError::Resources { id: id(), source: json() }, Code::INVALID_ARGUMENT),
+            (
+                TaskError::ExecSpec {
+                    id: id(),
+                    exec: id(),
+                    source: json(),
+                },
+                Code::INVALID_ARGUMENT,
+            ),
+            (
+                TaskError::PodConfig {
+                    source: Malformed { at: 0 },
+                },
+                Code::INVALID_ARGUMENT,
+            ),
+            (
+                TaskError::Resources {
+                    id: id(),
+                    source: json(),
+                },
+                Code::INVALID_ARGUMENT,
+            ),
             (TaskError::Unserved { what: "x" }, Code::UNIMPLEMENTED),
-            (TaskError::Panicked { verb: "create", said: id() }, Code::INTERNAL),
-            (CreateError::NulByte { field: "process.args", index: 0 }.into(), Code::INVALID_ARGUMENT),
-            (CreateError::Guest(GuestError::NoEntrypoint).into(), Code::FAILED_PRECONDITION),
-            (CreateError::Guest(GuestError::NotAnswered { entrypoint: id(), seconds: 1, on: id() }).into(), Code::DEADLINE_EXCEEDED),
-            (CreateError::Image(ImageError::ImageGone { image: id() }).into(), Code::FAILED_PRECONDITION),
-            (CreateError::Full { limit: 1 }.into(), Code::RESOURCE_EXHAUSTED),
-            (CreateError::ExecBusy { id: id(), limit: 1 }.into(), Code::RESOURCE_EXHAUSTED),
+            (
+                TaskError::Panicked {
+                    verb: "create",
+                    said: id(),
+                },
+                Code::INTERNAL,
+            ),
+            (
+                CreateError::NulByte {
+                    field: "process.args",
+                    index: 0,
+                }
+                .into(),
+                Code::INVALID_ARGUMENT,
+            ),
+            (
+                CreateError::Guest(GuestError::NoEntrypoint).into(),
+                Code::FAILED_PRECONDITION,
+            ),
+            (
+                CreateError::Guest(GuestError::NotAnswered {
+                    entrypoint: id(),
+                    seconds: 1,
+                    on: id(),
+                })
+                .into(),
+                Code::DEADLINE_EXCEEDED,
+            ),
+            (
+                CreateError::Image(ImageError::ImageGone { image: id() }).into(),
+                Code::FAILED_PRECONDITION,
+            ),
+            (
+                CreateError::Full { limit: 1 }.into(),
+                Code::RESOURCE_EXHAUSTED,
+            ),
+            (
+                CreateError::ExecBusy { id: id(), limit: 1 }.into(),
+                Code::RESOURCE_EXHAUSTED,
+            ),
             (CreateError::Cancelled { id: id() }.into(), Code::CANCELLED),
-            (CreateError::from(SandboxError::Cancelled { name: id() }).into(), Code::CANCELLED),
-            (CreateError::from(SandboxError::TimedOut { name: id(), seconds: 1, wait: id() }).into(), Code::DEADLINE_EXCEEDED),
+            (
+                CreateError::from(SandboxError::Cancelled { name: id() }).into(),
+                Code::CANCELLED,
+            ),
+            (
+                CreateError::from(SandboxError::TimedOut {
+                    name: id(),
+                    seconds: 1,
+                    wait: id(),
+                })
+                .into(),
+                Code::DEADLINE_EXCEEDED,
+            ),
             (CreateError::Draining.into(), Code::UNAVAILABLE),
             (CreateError::Ending.into(), Code::UNAVAILABLE),
             (CreateError::Panicked(id()).into(), Code::INTERNAL),
@@ -377,8 +496,18 @@ mod tests {
 
     #[test]
     fn the_whole_chain_reaches_the_user() {
-        let process = Name { container: "c1".to_owned(), exec: "e1".to_owned() };
-        let error = TaskError::Signal { process, signal: 15, source: io::Error::other("disk on fire") };
-        assert_eq!(chain(&error), "cannot send signal 15 to process e1 of task c1: disk on fire");
+        let process = Name {
+            container: "c1".to_owned(),
+            exec: "e1".to_owned(),
+        };
+        let error = TaskError::Signal {
+            process,
+            signal: 15,
+            source: io::Error::other("disk on fire"),
+        };
+        assert_eq!(
+            chain(&error),
+            "cannot send signal 15 to process e1 of task c1: disk on fire"
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! Exec: a further process in a running container, which is a guest too, or a Linux program of the container's files.
+//! Exec: a further process in a running container, which is a guest too, or a Linux program of the
+//! container's files.
 
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
@@ -50,49 +51,94 @@ pub async fn start(
     match &task.body {
         Body::Guest(body) => {
             let workload = look_up(host, task, body, exec).await?;
-            let (pending, io) = blocking(move || Ok(set_up(&in_host, &in_task, &this, workload)?)).await?;
+            let (pending, io) =
+                blocking(move || Ok(set_up(&in_host, &in_task, &this, workload)?)).await?;
             let process = until_ready(pending, EXEC_SETUP_TIMEOUT, cancelled).await?;
             blocking(move || Ok(run(&process, io)?)).await
         }
         Body::Native(_) => blocking(move || in_native(&in_task, &this)).await,
-        Body::Pod(_) => Err(TaskError::NoProcess { id: task.id.clone() }),
+        Body::Pod(_) => Err(TaskError::NoProcess {
+            id: task.id.clone(),
+        }),
     }
 }
 
 /// Waits for the task's turn to set up a process.
-async fn permit(task: &Task, cancelled: impl Future<Output = ()>) -> Result<OwnedSemaphorePermit, CreateError> {
+async fn permit(
+    task: &Task,
+    cancelled: impl Future<Output = ()>,
+) -> Result<OwnedSemaphorePermit, CreateError> {
     let permit = Arc::clone(&task.exec_setups).acquire_owned();
     let id = || task.id.clone();
     tokio::select! {
         permit = permit => permit.map_err(|error| CreateError::Panicked(error.to_string())),
-        () = tokio::time::sleep(EXEC_SETUP_TIMEOUT) => Err(CreateError::ExecBusy { id: id(), limit: MAX_EXEC_SETUPS }),
+        () = tokio::time::sleep(EXEC_SETUP_TIMEOUT) => Err(CreateError::ExecBusy { id: id(),
+        limit: MAX_EXEC_SETUPS }),
         () = cancelled => Err(CreateError::Cancelled { id: id() }),
     }
 }
 
 fn in_native(task: &Task, exec: &Exec) -> Result<Started, TaskError> {
-    let Body::Native(container) = &task.body else { return Err(TaskError::NoProcess { id: task.id.clone() }) };
-    let (stdio, io) = streams::open(&exec.process.streams, Some(&exec.spec)).map_err(CreateError::from)?;
-    let process = container.exec(exec.spec.clone(), for_native(stdio)).start().map_err(CreateError::from)?;
-    Ok(Started { pid: process.pid(), pidfd: process::claim(process.pidfd())?, io })
+    let Body::Native(container) = &task.body else {
+        return Err(TaskError::NoProcess {
+            id: task.id.clone(),
+        });
+    };
+    let (stdio, io) =
+        streams::open(&exec.process.streams, Some(&exec.spec)).map_err(CreateError::from)?;
+    let process = container
+        .exec(exec.spec.clone(), for_native(stdio))
+        .start()
+        .map_err(CreateError::from)?;
+    Ok(Started {
+        pid: process.pid(),
+        pidfd: process::claim(process.pidfd())?,
+        io,
+    })
 }
 
 /// What it runs, looked up in the running container's files.
-async fn look_up(host: &Arc<Host>, task: &Task, body: &GuestBody, exec: &Exec) -> Result<Workload, CreateError> {
+async fn look_up(
+    host: &Arc<Host>,
+    task: &Task,
+    body: &GuestBody,
+    exec: &Exec,
+) -> Result<Workload, CreateError> {
     let command = command(&exec.spec);
     let entrypoint = Entrypoint::parse(command.args)?;
     let root = format!("/proc/{}/root", body.process.pid());
-    let root = rustix::fs::open(root.as_str(), OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
-    let root = root.map_err(|errno| CreateError::Gone { id: task.id.clone(), source: errno.into() })?;
-    let files = Files::Running { root: WireFd::new(root) };
-    let owner = Owner { container: &task.id, pod: task.sandbox.as_deref() };
+    let root = rustix::fs::open(
+        root.as_str(),
+        OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+        Mode::empty(),
+    );
+    let root = root.map_err(|errno| CreateError::Gone {
+        id: task.id.clone(),
+        source: errno.into(),
+    })?;
+    let files = Files::Running {
+        root: WireFd::new(root),
+    };
+    let owner = Owner {
+        container: &task.id,
+        pod: task.sandbox.as_deref(),
+    };
     let found = lookup::find(host, owner, files, command, &entrypoint.path).await?;
     Ok(guest::of_exec(entrypoint, found, &body.guest)?)
 }
 
 /// Forks the process, and gives it its orders.
-fn set_up(host: &Host, task: &Task, exec: &Exec, workload: Workload) -> Result<(Pending, Io), CreateError> {
-    let Body::Guest(body) = &task.body else { return Err(CreateError::Panicked("it took a program for a guest".to_owned())) };
+fn set_up(
+    host: &Host,
+    task: &Task,
+    exec: &Exec,
+    workload: Workload,
+) -> Result<(Pending, Io), CreateError> {
+    let Body::Guest(body) = &task.body else {
+        return Err(CreateError::Panicked(
+            "it took a program for a guest".to_owned(),
+        ));
+    };
     let command = command(&exec.spec);
     let entrance = task.cgroup.entrance()?;
     let (stdio, io) = streams::open(&exec.process.streams, Some(&exec.spec))?;
@@ -104,12 +150,35 @@ fn set_up(host: &Host, task: &Task, exec: &Exec, workload: Workload) -> Result<(
             let process = plan_of(host, body, exec, plan::Program::Guest)?;
             let wasi = WasiContext::of(command, &guest.entrypoint)?;
             let workload = Program::<Wasm>::new(&guest, wasi, Digest::Unasked)?;
-            guest_sandbox::exec(&host.zygote, &body.process, NewExec { name, process, workload, stdio: for_guest(stdio), entrance }, join)?
+            guest_sandbox::exec(
+                &host.zygote,
+                &body.process,
+                NewExec {
+                    name,
+                    process,
+                    workload,
+                    stdio: for_guest(stdio),
+                    entrance,
+                },
+                join,
+            )?
         }
         Workload::Native => {
             let process = plan_of(host, body, exec, plan::Program::Native)?;
-            let (args, env, cwd) = (command.args.to_vec(), command.env.to_vec(), command.cwd.to_owned());
-            let wanted = NewNativeExec { name, process, args, env, cwd, stdio: for_guest(stdio), entrance };
+            let (args, env, cwd) = (
+                command.args.to_vec(),
+                command.env.to_vec(),
+                command.cwd.to_owned(),
+            );
+            let wanted = NewNativeExec {
+                name,
+                process,
+                args,
+                env,
+                cwd,
+                stdio: for_guest(stdio),
+                entrance,
+            };
             guest_sandbox::exec_native(&host.zygote, &body.process, wanted, join)?
         }
     };
@@ -120,12 +189,29 @@ fn set_up(host: &Host, task: &Task, exec: &Exec, workload: Workload) -> Result<(
 fn run(process: &Guest, io: Io) -> Result<Started, CreateError> {
     // Before it runs: what cannot be waited for must not.
     let pidfd = process::claim(process.pidfd())?;
-    process.start().inspect_err(|_| process::give_up(pidfd.as_fd()))?;
-    Ok(Started { pid: process.pid(), pidfd, io })
+    process
+        .start()
+        .inspect_err(|_| process::give_up(pidfd.as_fd()))?;
+    Ok(Started {
+        pid: process.pid(),
+        pidfd,
+        io,
+    })
 }
 
-fn plan_of(host: &Host, body: &GuestBody, exec: &Exec, runs: plan::Program) -> Result<ProcessPlan, CreateError> {
-    Ok(ProcessPlan::of(&exec.spec, body.seccomp.as_ref(), runs, host.facts, &host.filters)?)
+fn plan_of(
+    host: &Host,
+    body: &GuestBody,
+    exec: &Exec,
+    runs: plan::Program,
+) -> Result<ProcessPlan, CreateError> {
+    Ok(ProcessPlan::of(
+        &exec.spec,
+        body.seccomp.as_ref(),
+        runs,
+        host.facts,
+        &host.filters,
+    )?)
 }
 
 fn command(process: &ProcessSpec) -> Command<'_> {

@@ -1,5 +1,5 @@
-//! What a process of a container is to run, decided from facts: the image's layers first, then the file that the
-//! entrypoint names.
+//! What a process of a container is to run, decided from facts: the image's layers first, then the
+//! file that the entrypoint names.
 //!
 //! ```text
 //! image has one Wasm layer ───────────────────────► guest from the layer
@@ -19,7 +19,8 @@
 //! | `guest/hints.rs` | what ran before, so that it is begun early |
 //! | `guest/kind.rs`, `guest/digest.rs` | what some bytes are, and their digest |
 //!
-//! A failure is never an answer: an image that cannot be read fails Create, it does not fall back to the rootfs.
+//! A failure is never an answer: an image that cannot be read fails Create, it does not fall back
+//! to the rootfs.
 
 use std::fs::File;
 use std::io;
@@ -44,7 +45,8 @@ use image::Layer;
 use kind::{Inspection, Kind};
 use rootfs::Found;
 
-/// The function that a WASI command exports, and the one to call when the entrypoint names no other.
+/// The function that a WASI command exports, and the one to call when the entrypoint names no
+/// other.
 pub const START: &str = "_start";
 
 /// A command line with what its words are understood by.
@@ -78,7 +80,8 @@ pub struct Guest {
     pub form: Form,
     /// Where it was found, for messages: an image layer or a path.
     pub origin: String,
-    /// The digest of its bytes: an image names it, and of a file its own process tells it once it has read it.
+    /// The digest of its bytes: an image names it, and of a file its own process tells it once it
+    /// has read it.
     pub digest: Option<String>,
     /// What to call in it.
     pub entrypoint: Entrypoint,
@@ -98,7 +101,10 @@ impl Guest {
     #[must_use]
     pub fn told_by(self, process: &guest_sandbox::Guest) -> Self {
         let told = || process.told().and_then(digest::claimed).map(str::to_owned);
-        Self { digest: self.digest.or_else(told), ..self }
+        Self {
+            digest: self.digest.or_else(told),
+            ..self
+        }
     }
 
     /// What logs call it: its digest, or as long as that is not known its path in the container.
@@ -141,11 +147,22 @@ impl Entrypoint {
     /// # Errors
     /// When there is none, or nothing follows the `#`.
     pub fn parse(args: &[String]) -> Result<Self, GuestError> {
-        let first = args.first().filter(|arg| !arg.is_empty()).ok_or(GuestError::NoEntrypoint)?;
+        let first = args
+            .first()
+            .filter(|arg| !arg.is_empty())
+            .ok_or(GuestError::NoEntrypoint)?;
         match first.split_once('#') {
-            None => Ok(Self { path: first.clone(), function: START.to_owned() }),
-            Some((_, "")) => Err(GuestError::NoFunction { entrypoint: first.clone() }),
-            Some((path, function)) => Ok(Self { path: path.to_owned(), function: function.to_owned() }),
+            None => Ok(Self {
+                path: first.clone(),
+                function: START.to_owned(),
+            }),
+            Some((_, "")) => Err(GuestError::NoFunction {
+                entrypoint: first.clone(),
+            }),
+            Some((path, function)) => Ok(Self {
+                path: path.to_owned(),
+                function: function.to_owned(),
+            }),
         }
     }
 }
@@ -154,16 +171,25 @@ impl Entrypoint {
 #[derive(Debug, Error)]
 pub enum GuestError {
     /// `process.args` is empty.
-    #[error("the container has no entrypoint: set `command` in the pod, or `ENTRYPOINT` in the image, to the guest's path")]
+    #[error(
+        "the container has no entrypoint: set `command` in the pod, or `ENTRYPOINT` in the image, \
+         to the guest's path"
+    )]
     NoEntrypoint,
     /// `path#` without a function.
-    #[error("entrypoint {entrypoint:?} names no function after `#`: write `path#function`, or the path alone for `{START}`")]
+    #[error(
+        "entrypoint {entrypoint:?} names no function after `#`: write `path#function`, or the path \
+         alone for `{START}`"
+    )]
     NoFunction {
         /// The entrypoint as written.
         entrypoint: String,
     },
     /// No such file.
-    #[error("no file {entrypoint:?} in the container (looked at {looked_at}): check `command` in the pod and the image's ENTRYPOINT")]
+    #[error(
+        "no file {entrypoint:?} in the container (looked at {looked_at}): check `command` in the \
+         pod and the image's ENTRYPOINT"
+    )]
     NotFound {
         /// The entrypoint as written.
         entrypoint: String,
@@ -171,7 +197,10 @@ pub enum GuestError {
         looked_at: String,
     },
     /// Not a program.
-    #[error("{} in the container is {what}: name a WebAssembly module or an executable", path.display())]
+    #[error(
+        "{} in the container is {what}: name a WebAssembly module or an executable",
+        path.display()
+    )]
     NotAFile {
         /// The path in the container.
         path: PathBuf,
@@ -188,7 +217,8 @@ pub enum GuestError {
     },
     /// A file system of the container does not answer.
     #[error(
-        "cannot look for {entrypoint:?} in the container's files: no answer within {seconds} s (waiting for {on}); check the servers of \
+        "cannot look for {entrypoint:?} in the container's files: no answer within {seconds} s \
+         (waiting for {on}); check the servers of \
          the pod's volumes (FUSE, NFS)"
     )]
     NotAnswered {
@@ -200,7 +230,10 @@ pub enum GuestError {
         on: String,
     },
     /// containerd gave the request up.
-    #[error("cannot look for {entrypoint:?} in the container's files: containerd gave the request up before the file system answered")]
+    #[error(
+        "cannot look for {entrypoint:?} in the container's files: containerd gave the request up \
+         before the file system answered"
+    )]
     LookUpGivenUp {
         /// The entrypoint as written.
         entrypoint: String,
@@ -215,7 +248,8 @@ pub enum GuestError {
     },
     /// Neither WebAssembly nor a native program.
     #[error(
-        "{origin} is no WebAssembly module (it starts with {starts}): build the guest for wasm32-wasip1, or run it under the default RuntimeClass"
+        "{origin} is no WebAssembly module (it starts with {starts}): build the guest for \
+         wasm32-wasip1, or run it under the default RuntimeClass"
     )]
     NotWasm {
         /// Where it lies.
@@ -224,13 +258,19 @@ pub enum GuestError {
         starts: String,
     },
     /// A component.
-    #[error("{origin} is a WebAssembly component, and this engine runs core modules only: build the guest for wasm32-wasip1 (not wasip2)")]
+    #[error(
+        "{origin} is a WebAssembly component, and this engine runs core modules only: build the \
+         guest for wasm32-wasip1 (not wasip2)"
+    )]
     Component {
         /// Where it lies.
         origin: String,
     },
     /// A version of the binary format that is not known.
-    #[error("{origin} has version {version} of the WebAssembly binary format; known is version 1: rebuild it with a current toolchain")]
+    #[error(
+        "{origin} has version {version} of the WebAssembly binary format; known is version 1: \
+         rebuild it with a current toolchain"
+    )]
     Version {
         /// Where it lies.
         origin: String,
@@ -238,7 +278,10 @@ pub enum GuestError {
         version: u32,
     },
     /// Larger than anything sensible.
-    #[error("{origin} has {size} bytes; at most {limit} are read: shrink the guest (`wasm-opt -Oz`, `strip`)")]
+    #[error(
+        "{origin} has {size} bytes; at most {limit} are read: shrink the guest (`wasm-opt -Oz`, \
+         `strip`)"
+    )]
     TooLarge {
         /// Where it lies.
         origin: String,
@@ -256,11 +299,25 @@ pub enum GuestError {
 pub fn of_layer(command: Command<'_>, layer: &Layer) -> Result<Workload, GuestError> {
     let entrypoint = Entrypoint::parse(command.args)?;
     let origin = layer.origin.clone();
-    let read = |source| GuestError::Read { origin: origin.clone(), source };
+    let read = |source| GuestError::Read {
+        origin: origin.clone(),
+        source,
+    };
     let inspection = Inspection::inspect(&layer.file, layer.size).map_err(read)?;
-    let form = runnable_form(&inspection, &origin, layer.size)?.ok_or_else(|| not_wasm(&origin, &inspection))?;
-    let (bytes, digest) = (Bytes::Memory(Arc::clone(&layer.file)), Some(layer.digest.clone()));
-    Ok(Workload::Wasm(Guest { bytes, size: layer.size, form, origin, digest, entrypoint }))
+    let form = runnable_form(&inspection, &origin, layer.size)?
+        .ok_or_else(|| not_wasm(&origin, &inspection))?;
+    let (bytes, digest) = (
+        Bytes::Memory(Arc::clone(&layer.file)),
+        Some(layer.digest.clone()),
+    );
+    Ok(Workload::Wasm(Guest {
+        bytes,
+        size: layer.size,
+        form,
+        origin,
+        digest,
+        entrypoint,
+    }))
 }
 
 /// What a container runs whose image has no Wasm layer: the file that its entrypoint names.
@@ -268,10 +325,22 @@ pub fn of_layer(command: Command<'_>, layer: &Layer) -> Result<Workload, GuestEr
 /// # Errors
 /// When the file cannot be run.
 pub fn of_file(entrypoint: Entrypoint, found: Found) -> Result<Workload, GuestError> {
-    let Found { file, path, size, inspection } = found;
+    let Found {
+        file,
+        path,
+        size,
+        inspection,
+    } = found;
     let origin = path.display().to_string();
     Ok(match runnable_form(&inspection, &origin, size)? {
-        Some(form) => Workload::Wasm(Guest { bytes: Bytes::File(Arc::new(file)), size, form, origin, digest: None, entrypoint }),
+        Some(form) => Workload::Wasm(Guest {
+            bytes: Bytes::File(Arc::new(file)),
+            size,
+            form,
+            origin,
+            digest: None,
+            entrypoint,
+        }),
         None => Workload::Native,
     })
 }
@@ -280,36 +349,63 @@ pub fn of_file(entrypoint: Entrypoint, found: Found) -> Result<Workload, GuestEr
 ///
 /// # Errors
 /// When there is nothing that can be run.
-pub fn of_exec(entrypoint: Entrypoint, found: Result<Found, GuestError>, own: &Guest) -> Result<Workload, GuestError> {
+pub fn of_exec(
+    entrypoint: Entrypoint,
+    found: Result<Found, GuestError>,
+    own: &Guest,
+) -> Result<Workload, GuestError> {
     match (found, &own.bytes) {
-        // A guest that is a layer of its image is no file of the root; its name is what the image calls it.
-        (Err(GuestError::NotFound { .. }), Bytes::Memory(_)) if entrypoint.path == own.entrypoint.path => {
-            Ok(Workload::Wasm(Guest { entrypoint, ..own.clone() }))
+        // A guest that is a layer of its image is no file of the root; its name is what the image
+        // calls it.
+        (Err(GuestError::NotFound { .. }), Bytes::Memory(_))
+            if entrypoint.path == own.entrypoint.path =>
+        {
+            Ok(Workload::Wasm(Guest {
+                entrypoint,
+                ..own.clone()
+            }))
         }
         (found, _) => of_file(entrypoint, found?),
     }
 }
 
-/// Whether the entrypoint's name is one that guests usually have. It decides nothing but whether a guest's process is forked
-/// before its bytes are known.
+/// Whether the entrypoint's name is one that guests usually have. It decides nothing but whether a
+/// guest's process is forked before its bytes are known.
 pub fn is_named_as_guest(command: Command<'_>) -> bool {
     let entrypoint = Entrypoint::parse(command.args);
-    entrypoint.is_ok_and(|entrypoint| Path::new(&entrypoint.path).extension().is_some_and(|end| end == "wasm" || end == "wat"))
+    entrypoint.is_ok_and(|entrypoint| {
+        Path::new(&entrypoint.path)
+            .extension()
+            .is_some_and(|end| end == "wasm" || end == "wat")
+    })
 }
 
 /// The form of a guest of this kind; `None` for a native program.
-fn runnable_form(inspection: &Inspection, origin: &str, size: u64) -> Result<Option<Form>, GuestError> {
+fn runnable_form(
+    inspection: &Inspection,
+    origin: &str,
+    size: u64,
+) -> Result<Option<Form>, GuestError> {
     let owned = || origin.to_owned();
     let form = match inspection.kind {
         Kind::Module => Form::Binary,
         Kind::Text => Form::Text,
         Kind::Native => return Ok(None),
         Kind::Component => return Err(GuestError::Component { origin: owned() }),
-        Kind::UnknownVersion(version) => return Err(GuestError::Version { origin: owned(), version }),
+        Kind::UnknownVersion(version) => {
+            return Err(GuestError::Version {
+                origin: owned(),
+                version,
+            });
+        }
         Kind::Other => return Err(not_wasm(origin, inspection)),
     };
     if size > form.most() {
-        return Err(GuestError::TooLarge { origin: owned(), size, limit: form.most() });
+        return Err(GuestError::TooLarge {
+            origin: owned(),
+            size,
+            limit: form.most(),
+        });
     }
     Ok(Some(form))
 }
@@ -319,18 +415,23 @@ fn not_wasm(origin: &str, inspection: &Inspection) -> GuestError {
         [] => "nothing: it is empty".to_owned(),
         starts => format!("{:?}", starts.escape_ascii().to_string()),
     };
-    GuestError::NotWasm { origin: origin.to_owned(), starts }
+    GuestError::NotWasm {
+        origin: origin.to_owned(),
+        starts,
+    }
 }
 
-/// All bytes of a guest's file, `most` at most: it may have grown since it was inspected. Its position is neither used nor
-/// moved: other processes share it.
+/// All bytes of a guest's file, `most` at most: it may have grown since it was inspected. Its
+/// position is neither used nor moved: other processes share it.
 ///
 /// # Errors
 /// When it cannot be read, or has more bytes.
 pub fn read_all(file: &File, most: u64) -> io::Result<Vec<u8>> {
     let size = file.metadata()?.len();
     if size > most {
-        return Err(io::Error::other(format!("it has {size} bytes by now; at most {most} are read")));
+        return Err(io::Error::other(format!(
+            "it has {size} bytes by now; at most {most} are read"
+        )));
     }
     let mut bytes = vec![0; usize::try_from(size).map_err(io::Error::other)?];
     file.read_exact_at(&mut bytes, 0)?;

@@ -1,8 +1,8 @@
 //! The host: what all its containers share, and how long it lives.
 //!
-//! One host serves every container of a node (or namespace, or pod: the `grouping` option). It ends when its last
-//! container is gone and nobody was sent to it for a while, or, once its zygote is lost, as soon as its last container
-//! is gone: then a new host has taken its place already.
+//! One host serves every container of a node (or namespace, or pod: the `grouping` option). It ends
+//! when its last container is gone and nobody was sent to it for a while, or, once its zygote is
+//! lost, as soon as its last container is gone: then a new host has taken its place already.
 
 use std::num::NonZeroU32;
 use std::path::PathBuf;
@@ -90,11 +90,16 @@ impl Host {
         self.tasks.once_made(id).await
     }
 
-    /// Takes `id` for a container that is about to be made; `limit` is the most that this host may serve.
+    /// Takes `id` for a container that is about to be made; `limit` is the most that this host may
+    /// serve.
     ///
     /// # Errors
     /// When the id is taken, the host is full, or it takes no more containers.
-    pub fn reserve(&self, id: &str, limit: Option<u32>) -> Result<Reservation<'_, Task>, TaskError> {
+    pub fn reserve(
+        &self,
+        id: &str,
+        limit: Option<u32>,
+    ) -> Result<Reservation<'_, Task>, TaskError> {
         self.tasks.reserve(id, limit)
     }
 
@@ -103,10 +108,14 @@ impl Host {
         self.tasks.forget(id);
     }
 
-    /// Takes no more containers: a launcher that comes now starts another host. Those that are here stay.
+    /// Takes no more containers: a launcher that comes now starts another host. Those that are here
+    /// stay.
     pub async fn drain(self: &Arc<Self>) {
         self.tasks.close(Closed::Draining);
-        if let Err(error) = self.in_place(|host| host.place.lock()?.retire(&host.socket)).await {
+        if let Err(error) = self
+            .in_place(|host| host.place.lock()?.retire(&host.socket))
+            .await
+        {
             tracing::error!("cannot make room for another host: {error:#}");
         }
     }
@@ -124,8 +133,16 @@ impl Host {
             }
             let seen = self.place.touched();
             if tokio::time::timeout(IDLE, count.changed()).await.is_err() {
-                match self.in_place(|host| host.place.lock()?.retire_unless_touched(&host.socket, seen?)).await {
-                    // Whoever comes now by a connection that he has is refused, and comes again by a launcher.
+                match self
+                    .in_place(|host| {
+                        host.place
+                            .lock()?
+                            .retire_unless_touched(&host.socket, seen?)
+                    })
+                    .await
+                {
+                    // Whoever comes now by a connection that he has is refused, and comes again by
+                    // a launcher.
                     Ok(Retired::Yes) if self.tasks.close(Closed::Idle) == 0 => break,
                     Ok(_) => {}
                     Err(error) => tracing::error!("cannot leave the place of this host: {error:#}"),
@@ -133,12 +150,16 @@ impl Host {
             }
         }
         self.events.flush(FAREWELL).await;
-        if let Err(error) = self.in_place(|host| host.place.lock()?.remove(&host.socket)).await {
+        if let Err(error) = self
+            .in_place(|host| host.place.lock()?.remove(&host.socket))
+            .await
+        {
             tracing::warn!("cannot remove the socket of this host: {error:#}");
         }
     }
 
-    /// Does `work` where it may block: launchers have the lock of this host's place while they start another.
+    /// Does `work` where it may block: launchers have the lock of this host's place while they
+    /// start another.
     async fn in_place<T: Send + 'static>(
         self: &Arc<Self>,
         work: impl FnOnce(&Self) -> Result<T, FileError> + Send + 'static,

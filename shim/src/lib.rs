@@ -1,4 +1,5 @@
-//! A containerd shim that runs WebAssembly images on WasmEdge. The modules, in the order in which a request visits them:
+//! A containerd shim that runs WebAssembly images on WasmEdge. The modules, in the order in which a
+//! request visits them:
 //!
 //! | module | takes → gives |
 //! |---|---|
@@ -23,11 +24,12 @@
 //! | [`delete`] | what is left of it goes |
 //! | [`streams`], [`mounted`] | descriptors and mounts, handed from one crate to the other |
 //!
-//! Around them stand crates that know nothing of each other: `shim-protocol` (what launcher and host agree on),
-//! `guest-sandbox`, `native-container`, `pod-sandbox` (three ways to make a container), `container-cgroup`,
-//! `container-io` and `host-reports`.
+//! Around them stand crates that know nothing of each other: `shim-protocol` (what launcher and
+//! host agree on), `guest-sandbox`, `native-container`, `pod-sandbox` (three ways to make a
+//! container), `container-cgroup`, `container-io` and `host-reports`.
 //!
-//! [`paths`] marks paths of the node; [`error`] is the one table from our errors to containerd's codes.
+//! [`paths`] marks paths of the node; [`error`] is the one table from our errors to containerd's
+//! codes.
 
 pub mod serve;
 pub mod host;

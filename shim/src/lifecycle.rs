@@ -9,8 +9,8 @@
 //!    └────────────── its end, or delete ends it ─────────────┘
 //! ```
 //!
-//! A container's first process and its exec processes live the same life; only the first can be paused, and only
-//! beside it, while it runs, can others be started.
+//! A container's first process and its exec processes live the same life; only the first can be
+//! paused, and only beside it, while it runs, can others be started.
 
 /// Where a process is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,7 +57,8 @@ pub enum Verdict {
     EndFirst,
     /// Not in this state; the text says which it is, and what to do.
     Refuse(&'static str),
-    /// What it is meant for has ended; callers take this as success (containerd's own shims answer so).
+    /// What it is meant for has ended; callers take this as success (containerd's own shims answer
+    /// so).
     AlreadyGone,
 }
 
@@ -74,22 +75,30 @@ impl State {
             (Self::Paused, Verb::Kill) => Verdict::DoAndThaw,
             (Self::Created, Verb::Delete) => Verdict::EndFirst,
             (Self::Exited, Verb::Signal | Verb::Kill) => Verdict::AlreadyGone,
-            (Self::Created, Verb::Pause | Verb::Resume | Verb::Exec) => Verdict::Refuse("it was not started yet; start it first"),
+            (Self::Created, Verb::Pause | Verb::Resume | Verb::Exec) => {
+                Verdict::Refuse("it was not started yet; start it first")
+            }
             (Self::Running, Verb::Start) => Verdict::Refuse("it is running already"),
             (Self::Running, Verb::Resume) => Verdict::Refuse("it is running, not paused"),
             (Self::Running, Verb::Delete) => Verdict::Refuse("it is running; kill it first"),
-            (Self::Paused, Verb::Start | Verb::Pause | Verb::Exec | Verb::Delete) => Verdict::Refuse("it is paused; resume it first"),
-            (Self::Exited, Verb::Start | Verb::Pause | Verb::Resume | Verb::Update | Verb::Exec) => {
-                Verdict::Refuse("it has ended; delete it and create a new one")
+            (Self::Paused, Verb::Start | Verb::Pause | Verb::Exec | Verb::Delete) => {
+                Verdict::Refuse("it is paused; resume it first")
             }
+            (
+                Self::Exited,
+                Verb::Start | Verb::Pause | Verb::Resume | Verb::Update | Verb::Exec,
+            ) => Verdict::Refuse("it has ended; delete it and create a new one"),
         }
     }
 
-    /// Where it is once `verb`, which was not refused, is done. That a signal ended it shows later, by its end.
+    /// Where it is once `verb`, which was not refused, is done. That a signal ended it shows later,
+    /// by its end.
     #[must_use]
     pub fn after(self, verb: Verb) -> Self {
         match (self, verb) {
-            (Self::Created, Verb::Start) | (Self::Paused, Verb::Resume | Verb::Kill) => Self::Running,
+            (Self::Created, Verb::Start) | (Self::Paused, Verb::Resume | Verb::Kill) => {
+                Self::Running
+            }
             (Self::Running, Verb::Pause) => Self::Paused,
             (state, _) => state,
         }

@@ -1,5 +1,5 @@
-//! The root file system of a native container, where libcontainer looks for it: mounted at the bundle's `rootfs`. A guest's
-//! root is never mounted where others see it.
+//! The root file system of a native container, where libcontainer looks for it: mounted at the
+//! bundle's `rootfs`. A guest's root is never mounted where others see it.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -17,11 +17,14 @@ use crate::error::CreateError;
 pub fn attach(root: &OwnedFd, place: &Path) -> Result<(), CreateError> {
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
     let moved = move_mount(root, "", CWD, place, flags);
-    moved.map_err(|errno| CreateError::Attach { place: place.to_owned(), source: io::Error::from(errno) })
+    moved.map_err(|errno| CreateError::Attach {
+        place: place.to_owned(),
+        source: io::Error::from(errno),
+    })
 }
 
-/// Unmounts what is mounted at `place`. containerd, which unmounts too before it removes the bundle, may have been faster:
-/// then nothing is mounted there (EINVAL) or the folder is gone.
+/// Unmounts what is mounted at `place`. containerd, which unmounts too before it removes the
+/// bundle, may have been faster: then nothing is mounted there (EINVAL) or the folder is gone.
 pub fn detach(place: &Path) {
     while unmount(place, UnmountFlags::DETACH).is_ok() {}
 }

@@ -1,4 +1,5 @@
-//! How a guest ended, and the exit code that Kubernetes sees for it. This table is `docs/reference/exit-codes.md`.
+//! How a guest ended, and the exit code that Kubernetes sees for it. This table is
+//! `docs/reference/exit-codes.md`.
 
 use std::fmt;
 
@@ -16,14 +17,18 @@ pub enum Outcome {
     Exited(u32),
     /// It did what WebAssembly forbids; the text says what, and where.
     Trapped(String),
-    /// The engine refused to run it: a type of an import that does not match, a start function that failed to link.
+    /// The engine refused to run it: a type of an import that does not match, a start function that
+    /// failed to link.
     NotRunnable(String),
 }
 
 impl Outcome {
-    /// The trap of a guest whose calls are nested deeper than `limit` allows, whichever engine runs it.
+    /// The trap of a guest whose calls are nested deeper than `limit` allows, whichever engine runs
+    /// it.
     pub fn stack_exhausted(limit: &str) -> Self {
-        Self::Trapped(format!("call stack exhausted: the limit is {limit}; look for a recursion that does not end"))
+        Self::Trapped(format!(
+            "call stack exhausted: the limit is {limit}; look for a recursion that does not end"
+        ))
     }
 
     /// The exit code of the container's process.
@@ -60,7 +65,11 @@ pub struct Row {
 
 /// Every exit code that a container of this runtime can have.
 pub const TABLE: &[Row] = &[
-    Row { code: "0", when: "the guest returned from its entry function, or called `proc_exit(0)`", see: "" },
+    Row {
+        code: "0",
+        when: "the guest returned from its entry function, or called `proc_exit(0)`",
+        see: "",
+    },
     Row {
         code: "1-255",
         when: "the guest called `proc_exit` with this code; a code above 255 is given as 255",
@@ -68,21 +77,32 @@ pub const TABLE: &[Row] = &[
     },
     Row {
         code: "126",
-        when: "the engine could not link or start the guest, or the kernel could not execute a native program",
+        when: "the engine could not link or start the guest, or the kernel could not execute a \
+               native program",
         see: "the container's log; most such guests are refused at Create already",
     },
     Row {
         code: "134",
-        when: "the guest trapped (128 + SIGABRT), or its calls were nested too deep (`call stack exhausted`)",
+        when: "the guest trapped (128 + SIGABRT), or its calls were nested too deep (`call stack \
+               exhausted`)",
         see: "the container's log says which trap",
     },
     Row {
         code: "137",
-        when: "SIGKILL, sent by Kubernetes after the grace period or by the kernel when memory ran out; also given when the host was lost",
+        when: "SIGKILL, sent by Kubernetes after the grace period or by the kernel when memory ran \
+               out; also given when the host was lost",
         see: "`kubectl describe pod`",
     },
-    Row { code: "143", when: "SIGTERM: a guest cannot handle signals, so it ends at once", see: "" },
-    Row { code: "128 + n", when: "another signal n ended the guest", see: "" },
+    Row {
+        code: "143",
+        when: "SIGTERM: a guest cannot handle signals, so it ends at once",
+        see: "",
+    },
+    Row {
+        code: "128 + n",
+        when: "another signal n ended the guest",
+        see: "",
+    },
 ];
 
 #[cfg(test)]
@@ -110,11 +130,14 @@ mod tests {
 
     fn page() -> String {
         let head = "<!-- Generated from `shim/src/outcome.rs`: change it there, then run\n     \
-             `UPDATE_REFERENCE=1 cargo test --package containerd-shim-wasmedge --lib the_reference_page_is_the_table`. -->\n\n\
+             `UPDATE_REFERENCE=1 cargo test --package containerd-shim-wasmedge --lib \
+             the_reference_page_is_the_table`. -->\n\n\
              # Exit codes\n\n\
              What Kubernetes shows as the exit code of a container that ran on this runtime.\n\n\
              | code | when | more |\n|---|---|---|\n";
-        let rows = TABLE.iter().map(|Row { code, when, see }| format!("| {code} | {when} | {see} |\n"));
+        let rows = TABLE
+            .iter()
+            .map(|Row { code, when, see }| format!("| {code} | {when} | {see} |\n"));
         std::iter::once(head.to_owned()).chain(rows).collect()
     }
 
@@ -125,13 +148,21 @@ mod tests {
             std::fs::write(&file, page()).unwrap();
         }
         let found = std::fs::read_to_string(&file).unwrap();
-        assert_eq!(found, page(), "{} is not what TABLE says: its first lines tell how to write it anew", file.display());
+        assert_eq!(
+            found,
+            page(),
+            "{} is not what TABLE says: its first lines tell how to write it anew",
+            file.display()
+        );
     }
 
     #[test]
     fn the_table_names_the_code_of_every_outcome() {
         for code in [NOT_RUNNABLE, TRAPPED] {
-            assert!(TABLE.iter().any(|row| row.code == code.to_string()), "{code}");
+            assert!(
+                TABLE.iter().any(|row| row.code == code.to_string()),
+                "{code}"
+            );
         }
     }
 }

@@ -29,25 +29,39 @@ pub struct Exit {
 impl Exit {
     /// The end by `signal`, now.
     pub fn by_signal(signal: Signal) -> Self {
-        Self { status: u32::from(SIGNAL_BASE) + signal.as_raw().unsigned_abs(), at: SystemTime::now() }
+        Self {
+            status: u32::from(SIGNAL_BASE) + signal.as_raw().unsigned_abs(),
+            at: SystemTime::now(),
+        }
     }
 
     /// The end of what could not be run, now.
     pub fn of_the_unrunnable() -> Self {
-        Self { status: u32::from(NOT_RUNNABLE), at: SystemTime::now() }
+        Self {
+            status: u32::from(NOT_RUNNABLE),
+            at: SystemTime::now(),
+        }
     }
 
-    /// Whether nothing but SIGKILL can have ended it, which is what the kernel sends when memory is out.
+    /// Whether nothing but SIGKILL can have ended it, which is what the kernel sends when memory is
+    /// out.
     pub fn is_kill(self) -> bool {
         self.status == u32::from(SIGNAL_BASE) + SIGKILL
     }
 
     /// What the kernel says of an end, at `at`.
     fn of(status: &WaitIdStatus, at: SystemTime) -> Self {
-        let code = status.exit_status().and_then(|code| u32::try_from(code).ok());
-        let signal = status.terminating_signal().and_then(|signal| u32::try_from(signal).ok());
+        let code = status
+            .exit_status()
+            .and_then(|code| u32::try_from(code).ok());
+        let signal = status
+            .terminating_signal()
+            .and_then(|signal| u32::try_from(signal).ok());
         let status = code.or_else(|| Some(u32::from(SIGNAL_BASE) + signal?));
-        Self { status: status.unwrap_or(u32::from(SIGNAL_BASE)), at }
+        Self {
+            status: status.unwrap_or(u32::from(SIGNAL_BASE)),
+            at,
+        }
     }
 }
 
@@ -73,7 +87,8 @@ pub struct Process {
     running: OnceLock<Running>,
     side: Mutex<Side>,
     ended: watch::Sender<Option<Exit>>,
-    /// Held while something about this process is made true and told, so that events leave in the order of what happened.
+    /// Held while something about this process is made true and told, so that events leave in the
+    /// order of what happened.
     pub turn: tokio::sync::Mutex<()>,
 }
 
@@ -89,7 +104,11 @@ pub struct Name {
 impl Name {
     /// What events call it: the exec's id, or the container's.
     pub fn of_events(&self) -> &str {
-        if self.exec.is_empty() { &self.container } else { &self.exec }
+        if self.exec.is_empty() {
+            &self.container
+        } else {
+            &self.exec
+        }
     }
 }
 
@@ -117,7 +136,8 @@ struct Side {
     input: Input,
 }
 
-/// Whether more may come on the standard input. A client whose input is short says that it ends before its process exists.
+/// Whether more may come on the standard input. A client whose input is short says that it ends
+/// before its process exists.
 #[derive(Debug, Clone, Copy, Default)]
 enum Input {
     #[default]
@@ -136,9 +156,15 @@ impl Process {
     /// One that does not exist yet.
     pub fn new(container: &str, exec: &str, streams: Streams) -> Self {
         Self {
-            id: Name { container: container.to_owned(), exec: exec.to_owned() },
+            id: Name {
+                container: container.to_owned(),
+                exec: exec.to_owned(),
+            },
             streams,
-            life: Mutex::new(Life { state: State::Created, is_doomed: false }),
+            life: Mutex::new(Life {
+                state: State::Created,
+                is_doomed: false,
+            }),
             running: OnceLock::new(),
             side: Mutex::default(),
             ended: watch::Sender::new(None),
@@ -148,7 +174,8 @@ impl Process {
 
     /// From now on it exists.
     pub fn exists(&self, pid: u32, pidfd: Option<Arc<OwnedFd>>, io: Option<Io>) {
-        // A process comes to be once; a second number for it would be a mistake of ours, and the first one stays true.
+        // A process comes to be once; a second number for it would be a mistake of ours, and the
+        // first one stays true.
         let _ = self.running.set(Running { pid, pidfd });
         let mut side = lock(&self.side);
         side.io = io.map(Arc::new);
@@ -178,8 +205,13 @@ impl Process {
     /// When it may not.
     pub fn allows(&self, verb: Verb) -> Result<Verdict, TaskError> {
         match self.state().verdict(verb) {
-            Verdict::Refuse(why) => Err(TaskError::WrongState { process: self.id.clone(), why }),
-            Verdict::AlreadyGone => Err(TaskError::Gone { process: self.id.clone() }),
+            Verdict::Refuse(why) => Err(TaskError::WrongState {
+                process: self.id.clone(),
+                why,
+            }),
+            Verdict::AlreadyGone => Err(TaskError::Gone {
+                process: self.id.clone(),
+            }),
             verdict => Ok(verdict),
         }
     }
@@ -190,8 +222,8 @@ impl Process {
         life.state = life.state.after(verb);
     }
 
-    /// It is about to be sent what nothing survives. Said before that is sent: whoever freezes it meanwhile sees, after it
-    /// has said that it is frozen, that it must not stay so.
+    /// It is about to be sent what nothing survives. Said before that is sent: whoever freezes it
+    /// meanwhile sees, after it has said that it is frozen, that it must not stay so.
     pub fn is_doomed(&self) {
         lock(&self.life).is_doomed = true;
     }
@@ -206,12 +238,18 @@ impl Process {
     /// # Errors
     /// When the kernel refuses. A process that has just ended is no error: it is what was wanted.
     pub fn signal(&self, signal: Signal) -> Result<(), TaskError> {
-        let Some(pidfd) = self.pidfd() else { return Ok(()) };
+        let Some(pidfd) = self.pidfd() else {
+            return Ok(());
+        };
         match rustix::process::pidfd_send_signal(pidfd, signal) {
             Ok(()) | Err(Errno::SRCH) => Ok(()),
             Err(errno) => {
                 let signal = signal.as_raw().unsigned_abs();
-                Err(TaskError::Signal { process: self.id.clone(), signal, source: errno.into() })
+                Err(TaskError::Signal {
+                    process: self.id.clone(),
+                    signal,
+                    source: errno.into(),
+                })
             }
         }
     }
@@ -235,7 +273,9 @@ impl Process {
     pub async fn wait(&self) -> Exit {
         let mut ended = self.ended.subscribe();
         let told = ended.wait_for(Option::is_some).await;
-        told.ok().and_then(|exit| *exit).expect("the sender is this process's own, and it sends what is waited for")
+        told.ok()
+            .and_then(|exit| *exit)
+            .expect("the sender is this process's own, and it sends what is waited for")
     }
 
     /// Closes our end of its standard input, now or as soon as it exists.
@@ -254,7 +294,9 @@ impl Process {
     pub fn resize(&self, columns: u16, rows: u16) -> Result<(), TaskError> {
         match &lock(&self.side).io {
             Some(io) => Ok(io.resize(columns, rows)?),
-            None => Err(TaskError::NotStarted { process: self.id.clone() }),
+            None => Err(TaskError::NotStarted {
+                process: self.id.clone(),
+            }),
         }
     }
 
@@ -267,8 +309,8 @@ impl Process {
     }
 }
 
-/// The pidfd of a process that was just made, to be shared by who signals it and who waits for it. Where none is to be had
-/// the process ends: nobody could wait for it.
+/// The pidfd of a process that was just made, to be shared by who signals it and who waits for it.
+/// Where none is to be had the process ends: nobody could wait for it.
 ///
 /// # Errors
 /// When this process may open no more files.
@@ -276,7 +318,10 @@ pub fn claim(pidfd: BorrowedFd<'_>) -> Result<Arc<OwnedFd>, CreateError> {
     claim_by(pidfd, |pidfd| pidfd.try_clone_to_owned())
 }
 
-fn claim_by(pidfd: BorrowedFd<'_>, copy: impl FnOnce(BorrowedFd<'_>) -> io::Result<OwnedFd>) -> Result<Arc<OwnedFd>, CreateError> {
+fn claim_by(
+    pidfd: BorrowedFd<'_>,
+    copy: impl FnOnce(BorrowedFd<'_>) -> io::Result<OwnedFd>,
+) -> Result<Arc<OwnedFd>, CreateError> {
     copy(pidfd).map(Arc::new).map_err(|error| {
         give_up(pidfd);
         CreateError::Descriptors(error)
@@ -296,12 +341,17 @@ fn end(pidfd: BorrowedFd<'_>) -> io::Result<Exit> {
         Ok(()) | Err(Errno::SRCH) => {}
         Err(errno) => return Err(errno.into()),
     }
-    let ended = rustix::io::retry_on_intr(|| rustix::process::waitid(WaitId::PidFd(pidfd), WaitIdOptions::EXITED))?;
-    Ok(ended.map_or_else(|| Exit::by_signal(Signal::KILL), |status| Exit::of(&status, SystemTime::now())))
+    let ended = rustix::io::retry_on_intr(|| {
+        rustix::process::waitid(WaitId::PidFd(pidfd), WaitIdOptions::EXITED)
+    })?;
+    Ok(ended.map_or_else(
+        || Exit::by_signal(Signal::KILL),
+        |status| Exit::of(&status, SystemTime::now()),
+    ))
 }
 
-/// Waits for the process behind `pidfd`, a child of ours. One that cannot be watched is killed: it would run on after its end
-/// was told.
+/// Waits for the process behind `pidfd`, a child of ours. One that cannot be watched is killed: it
+/// would run on after its end was told.
 ///
 /// # Errors
 /// When somebody else has waited for it.
@@ -316,7 +366,10 @@ pub async fn end_of(pidfd: Arc<OwnedFd>) -> io::Result<Exit> {
     loop {
         let mut ready = watched.readable().await?;
         let at = SystemTime::now();
-        match rustix::process::waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED | WaitIdOptions::NOHANG) {
+        match rustix::process::waitid(
+            WaitId::PidFd(pidfd.as_fd()),
+            WaitIdOptions::EXITED | WaitIdOptions::NOHANG,
+        ) {
             Ok(Some(status)) => return Ok(Exit::of(&status, at)),
             Ok(None) | Err(Errno::INTR) => ready.clear_ready(),
             Err(errno) => return Err(errno.into()),
@@ -328,10 +381,13 @@ pub async fn end_of(pidfd: Arc<OwnedFd>) -> io::Result<Exit> {
 ///
 /// # Errors
 /// When the runtime can watch no more.
-#[expect(unsafe_code, reason = "a runtime that watches a descriptor must be sure that it stays open")]
+#[expect(
+    unsafe_code,
+    reason = "a runtime that watches a descriptor must be sure that it stays open"
+)]
 pub fn readable(fd: impl Into<Arc<OwnedFd>>) -> io::Result<AsyncFd<Arc<OwnedFd>>> {
-    // SAFETY: an OwnedFd is open, and it is the same descriptor until it is dropped, which happens no earlier than that the
-    // AsyncFd drops its share of it, and that does so last.
+    // SAFETY: an OwnedFd is open, and it is the same descriptor until it is dropped, which happens
+    // no earlier than that the AsyncFd drops its share of it, and that does so last.
     let watched = unsafe { AsyncFd::register_with_interest(fd.into(), Interest::READABLE) };
     watched.map_err(io::Error::from)
 }

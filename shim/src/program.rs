@@ -14,8 +14,8 @@ use crate::guest::{Bytes, Form, Guest, digest, read_all};
 use crate::outcome::Outcome;
 use crate::wasi::WasiContext;
 
-/// Whether the host is to be told a guest's digest. It has no use for that of an exec, which a probe makes every few
-/// seconds.
+/// Whether the host is to be told a guest's digest. It has no use for that of an exec, which a
+/// probe makes every few seconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Digest {
     /// It is.
@@ -59,13 +59,24 @@ impl<E: Engine> Program<E> {
     /// When this process may open no more files.
     pub fn new(guest: &Guest, wasi: WasiContext, digest: Digest) -> Result<Self, CreateError> {
         let file = match &guest.bytes {
-            Bytes::Memory(file) => Source::Memory(WireFd::new(file.try_clone().map_err(CreateError::Descriptors)?)),
-            Bytes::File(path) => {
-                Source::File(Reopened::new(path.try_clone().map_err(CreateError::Descriptors)?).map_err(SandboxError::Host)?)
-            }
+            Bytes::Memory(file) => Source::Memory(WireFd::new(
+                file.try_clone().map_err(CreateError::Descriptors)?,
+            )),
+            Bytes::File(path) => Source::File(
+                Reopened::new(path.try_clone().map_err(CreateError::Descriptors)?)
+                    .map_err(SandboxError::Host)?,
+            ),
         };
         let (origin, function) = (guest.origin.clone(), guest.entrypoint.function.clone());
-        Ok(Self { file, form: guest.form, origin, digest, function, wasi, engine: PhantomData })
+        Ok(Self {
+            file,
+            form: guest.form,
+            origin,
+            digest,
+            function,
+            wasi,
+            engine: PhantomData,
+        })
     }
 }
 
@@ -73,15 +84,34 @@ impl<E: Engine> Workload for Program<E> {
     type Ready = Ready<E>;
 
     fn prepare(self) -> Result<Ready<E>, String> {
-        let Self { file, form, origin, digest, function, wasi, engine: _ } = self;
+        let Self {
+            file,
+            form,
+            origin,
+            digest,
+            function,
+            wasi,
+            engine: _,
+        } = self;
         // An error may hold a line of the guest's text, and a line may be all of it.
-        let refused = |error: String| format!("cannot run {}: {}", presentable(&origin), presentable(&error));
+        let refused = |error: String| {
+            format!(
+                "cannot run {}: {}",
+                presentable(&origin),
+                presentable(&error)
+            )
+        };
         let bytes = read(file, form).map_err(|error| refused(error.to_string()))?;
         // In here, because the host does not read what a user may have written.
         let digest = (digest == Digest::Asked).then(|| digest::of(&bytes));
         let binary = binary(form, bytes).map_err(|error| refused(error.to_string()))?;
-        let prepared = E::prepare(&binary, &function, &wasi).map_err(|error| refused(error.to_string()))?;
-        Ok(Ready { prepared, origin, digest })
+        let prepared =
+            E::prepare(&binary, &function, &wasi).map_err(|error| refused(error.to_string()))?;
+        Ok(Ready {
+            prepared,
+            origin,
+            digest,
+        })
     }
 
     fn tell(ready: &Ready<E>) -> Option<String> {
@@ -89,17 +119,25 @@ impl<E: Engine> Workload for Program<E> {
     }
 
     fn run(ready: Ready<E>) -> u8 {
-        let Ready { prepared, origin, digest: _ } = ready;
+        let Ready {
+            prepared,
+            origin,
+            digest: _,
+        } = ready;
         let name = origin.clone();
         let end = move |outcome: Outcome| guest_sandbox::exit(report(&name, &outcome));
-        // Half of what the guest's code took, which the container would hold as long as the guest runs.
+        // Half of what the guest's code took, which the container would hold as long as the guest
+        // runs.
         let outcome = E::run(prepared, guest_sandbox::trim_memory, end);
         report(&origin, &outcome)
     }
 }
 
 /// Tells the container's user of an outcome that the guest has not chosen; the exit code.
-#[expect(clippy::print_stderr, reason = "standard error is the container's, the only place where its user looks")]
+#[expect(
+    clippy::print_stderr,
+    reason = "standard error is the container's, the only place where its user looks"
+)]
 fn report(origin: &str, outcome: &Outcome) -> u8 {
     if !matches!(outcome, Outcome::Exited(_)) {
         eprintln!("{origin}: {outcome}");
@@ -119,7 +157,8 @@ fn binary(form: Form, bytes: Vec<u8>) -> Result<Vec<u8>, NotRunnable> {
     match form {
         Form::Binary => Ok(bytes),
         Form::Text => {
-            let parsed = wat::parse_bytes(without_byte_order_mark(&bytes)).map(std::borrow::Cow::into_owned);
+            let parsed =
+                wat::parse_bytes(without_byte_order_mark(&bytes)).map(std::borrow::Cow::into_owned);
             parsed.map_err(|error| NotRunnable::Text(error.to_string()))
         }
     }

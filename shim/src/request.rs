@@ -1,7 +1,7 @@
 //! Whether containerd still waits for the answer to a request.
 //!
-//! A request that was begun is run to completion even if containerd gives it up: stopping half-way would leak resources.
-//! What only waits, and has changed nothing yet, ends then.
+//! A request that was begun is run to completion even if containerd gives it up: stopping half-way
+//! would leak resources. What only waits, and has changed nothing yet, ends then.
 
 use std::future;
 

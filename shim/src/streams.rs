@@ -18,16 +18,35 @@ pub fn open(streams: &Streams, process: Option<&Process>) -> Result<(Stdio, Io),
 
 /// For a process that libcontainer sets up.
 pub fn for_native(stdio: Stdio) -> native_container::Stdio {
-    let Stdio { stdin, stdout, stderr, terminal } = stdio;
-    native_container::Stdio { stdin, stdout, stderr, terminal }
+    let Stdio {
+        stdin,
+        stdout,
+        stderr,
+        terminal,
+    } = stdio;
+    native_container::Stdio {
+        stdin,
+        stdout,
+        stderr,
+        terminal,
+    }
 }
 
 /// For a process in a sandbox of our own.
 pub fn for_guest(stdio: Stdio) -> guest_sandbox::Stdio {
-    let Stdio { stdin, stdout, stderr, terminal } = stdio;
+    let Stdio {
+        stdin,
+        stdout,
+        stderr,
+        terminal,
+    } = stdio;
     match terminal {
         Some(terminal) => guest_sandbox::Stdio::Terminal(terminal),
-        None => guest_sandbox::Stdio::Streams { stdin, stdout, stderr },
+        None => guest_sandbox::Stdio::Streams {
+            stdin,
+            stdout,
+            stderr,
+        },
     }
 }
 
@@ -41,10 +60,19 @@ mod tests {
 
     #[tokio::test]
     async fn a_terminal_has_the_size_that_its_spec_says() {
-        let sized = process(r#"{"cwd": "/", "user": {"uid": 0, "gid": 0}, "consoleSize": {"height": 24, "width": 80}}"#);
+        let sized = process(
+            r#"{"cwd": "/", "user": {"uid": 0, "gid": 0}, "consoleSize": {"height": 24, "width": 80}}"#,
+        );
         let sizeless = process(r#"{"cwd": "/", "user": {"uid": 0, "gid": 0}}"#);
-        let terminal = Streams { terminal: true, ..Streams::default() };
-        for (process, expected) in [(Some(&sized), (80, 24)), (Some(&sizeless), (0, 0)), (None, (0, 0))] {
+        let terminal = Streams {
+            terminal: true,
+            ..Streams::default()
+        };
+        for (process, expected) in [
+            (Some(&sized), (80, 24)),
+            (Some(&sizeless), (0, 0)),
+            (None, (0, 0)),
+        ] {
             let (stdio, _io) = open(&terminal, process).unwrap();
             let size = rustix::termios::tcgetwinsize(stdio.terminal.unwrap()).unwrap();
             assert_eq!((size.ws_col, size.ws_row), expected);

@@ -17,8 +17,9 @@ use crate::error::TaskError;
 use crate::guest::Guest;
 use crate::process::Process;
 
-/// Most processes of exec that are set up at a time in the containers of one pod. What a set-up blocks on is the pod's own:
-/// its file systems, its limits. More wait for their turn without a thread.
+/// Most processes of exec that are set up at a time in the containers of one pod. What a set-up
+/// blocks on is the pod's own: its file systems, its limits. More wait for their turn without a
+/// thread.
 pub const MAX_EXEC_SETUPS: usize = 16;
 
 /// A container.
@@ -39,15 +40,16 @@ pub struct Task {
     pub sandbox: Option<String>,
     /// What was told of its processes that the kernel killed for want of memory.
     pub oom_kills: OomKills,
-    /// Shared by each Kill until its answer is there, and waited for by Delete: containerd hangs up once a task is deleted,
-    /// and would fail a Kill that it asked for itself.
+    /// Shared by each Kill until its answer is there, and waited for by Delete: containerd hangs up
+    /// once a task is deleted, and would fail a Kill that it asked for itself.
     pub kills: Arc<RwLock<()>>,
     /// One permit for each process of exec that is set up. All containers of a pod share them.
     pub exec_setups: Arc<Semaphore>,
     execs: Mutex<HashMap<String, Arc<Exec>>>,
 }
 
-/// How many of a container's processes the kernel had killed for want of memory when that was last told.
+/// How many of a container's processes the kernel had killed for want of memory when that was last
+/// told.
 #[derive(Debug, Default)]
 pub struct OomKills(AtomicU64);
 
@@ -74,7 +76,8 @@ pub struct PodBody {
     pub held: Mutex<Option<Pod>>,
     /// Whose processes its containers see.
     pub processes: Processes,
-    /// The options that it was created with, which its containers have unless they come with their own.
+    /// The options that it was created with, which its containers have unless they come with their
+    /// own.
     pub options: RuntimeOptions,
 }
 
@@ -101,16 +104,39 @@ impl Task {
     pub fn new(id: String, bundle: &Bundle, body: Body, cgroup: Cgroup, init: Process) -> Self {
         let sandbox = bundle.sandbox().map(str::to_owned);
         let (bundle, pod) = (bundle.folder().to_owned(), bundle.pod());
-        let (init, oom_kills, kills, execs) = (Arc::new(init), OomKills::default(), Arc::default(), Mutex::default());
+        let (init, oom_kills, kills, execs) = (
+            Arc::new(init),
+            OomKills::default(),
+            Arc::default(),
+            Mutex::default(),
+        );
         let exec_setups = Arc::new(Semaphore::new(MAX_EXEC_SETUPS));
-        Self { id, bundle, body, cgroup, init, pod, sandbox, oom_kills, kills, exec_setups, execs }
+        Self {
+            id,
+            bundle,
+            body,
+            cgroup,
+            init,
+            pod,
+            sandbox,
+            oom_kills,
+            kills,
+            exec_setups,
+            execs,
+        }
     }
 
     /// A container of the pod whose sandbox is `sandbox`.
     #[must_use]
     pub fn of_pod(self, sandbox: Option<&Self>) -> Self {
-        let exec_setups = sandbox.map_or_else(|| Arc::clone(&self.exec_setups), |sandbox| Arc::clone(&sandbox.exec_setups));
-        Self { exec_setups, ..self }
+        let exec_setups = sandbox.map_or_else(
+            || Arc::clone(&self.exec_setups),
+            |sandbox| Arc::clone(&sandbox.exec_setups),
+        );
+        Self {
+            exec_setups,
+            ..self
+        }
     }
 
     /// Its guest, if it is one.
@@ -126,7 +152,11 @@ impl Task {
     /// # Errors
     /// When there is none of that name.
     pub fn process(&self, exec: &str) -> Result<Arc<Process>, TaskError> {
-        if exec.is_empty() { Ok(Arc::clone(&self.init)) } else { Ok(Arc::clone(&self.exec(exec)?.process)) }
+        if exec.is_empty() {
+            Ok(Arc::clone(&self.init))
+        } else {
+            Ok(Arc::clone(&self.exec(exec)?.process))
+        }
     }
 
     /// The exec of that name.
@@ -134,7 +164,13 @@ impl Task {
     /// # Errors
     /// When there is none.
     pub fn exec(&self, exec: &str) -> Result<Arc<Exec>, TaskError> {
-        self.execs().get(exec).cloned().ok_or_else(|| TaskError::NoExec { id: self.id.clone(), exec: exec.to_owned() })
+        self.execs()
+            .get(exec)
+            .cloned()
+            .ok_or_else(|| TaskError::NoExec {
+                id: self.id.clone(),
+                exec: exec.to_owned(),
+            })
     }
 
     /// All that exec added and nobody deleted.
@@ -150,7 +186,10 @@ impl Task {
         let name = exec.process.id.exec.clone();
         let mut execs = self.execs();
         if execs.contains_key(&name) {
-            return Err(TaskError::ExecExists { id: self.id.clone(), exec: name });
+            return Err(TaskError::ExecExists {
+                id: self.id.clone(),
+                exec: name,
+            });
         }
         execs.insert(name, Arc::new(exec));
         Ok(())
@@ -162,7 +201,8 @@ impl Task {
     }
 
     fn execs(&self) -> MutexGuard<'_, HashMap<String, Arc<Exec>>> {
-        // Every change is one insert or remove, so the map is whole even if its last holder panicked.
+        // Every change is one insert or remove, so the map is whole even if its last holder
+        // panicked.
         self.execs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -175,7 +215,9 @@ mod tests {
     fn one_kill_for_want_of_memory_is_told_once() {
         let kills = OomKills::default();
         // As a process after another is killed; by whom, the counter tells.
-        let told: Vec<bool> = [0, 1, 1, 3, 3, 2].map(|counted| kills.are_new(counted)).into();
+        let told: Vec<bool> = [0, 1, 1, 3, 3, 2]
+            .map(|counted| kills.are_new(counted))
+            .into();
         assert_eq!(told, [false, true, false, true, false, false]);
     }
 }

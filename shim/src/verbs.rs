@@ -1,15 +1,19 @@
-//! What each verb of the Task service does: the request's words, the state machine's verdict, the deed, the event.
+//! What each verb of the Task service does: the request's words, the state machine's verdict, the
+//! deed, the event.
 
 use std::path::Path;
 use std::sync::Arc;
 
 use container_io::Streams;
 use containerd_shim_protos::api::{
-    CheckpointTaskRequest, CloseIORequest, ConnectRequest, ConnectResponse, CreateTaskRequest, CreateTaskResponse, Empty,
-    ExecProcessRequest, PidsRequest, PidsResponse, ResizePtyRequest, ShutdownRequest, StartRequest, StartResponse, StateRequest,
-    StateResponse, StatsRequest, StatsResponse, Status, UpdateTaskRequest, WaitRequest, WaitResponse,
+    CheckpointTaskRequest, CloseIORequest, ConnectRequest, ConnectResponse, CreateTaskRequest,
+    CreateTaskResponse, Empty, ExecProcessRequest, PidsRequest, PidsResponse, ResizePtyRequest,
+    ShutdownRequest, StartRequest, StartResponse, StateRequest, StateResponse, StatsRequest,
+    StatsResponse, Status, UpdateTaskRequest, WaitRequest, WaitResponse,
 };
-use containerd_shim_protos::events::task::{TaskCreate, TaskExecAdded, TaskExecStarted, TaskIO, TaskStart};
+use containerd_shim_protos::events::task::{
+    TaskCreate, TaskExecAdded, TaskExecStarted, TaskIO, TaskStart,
+};
 use containerd_shim_protos::protobuf::MessageField;
 use containerd_shim_protos::protobuf::well_known_types::timestamp::Timestamp;
 use containerd_shim_protos::types::task::ProcessInfo;
@@ -34,9 +38,14 @@ mod kill;
 pub(crate) use end::{delete, take_back};
 pub(crate) use kill::{kill, pause, resume};
 
-pub(crate) async fn create(host: &Arc<Host>, request: CreateTaskRequest) -> Result<CreateTaskResponse, TaskError> {
+pub(crate) async fn create(
+    host: &Arc<Host>,
+    request: CreateTaskRequest,
+) -> Result<CreateTaskResponse, TaskError> {
     if !request.checkpoint.is_empty() || !request.parent_checkpoint.is_empty() {
-        return Err(TaskError::Unserved { what: "starting from a checkpoint" });
+        return Err(TaskError::Unserved {
+            what: "starting from a checkpoint",
+        });
     }
     let bundle = Bundle::load(Path::new(&request.bundle))?;
     let options = options::for_container(host, &request, &bundle)?;
@@ -45,14 +54,24 @@ pub(crate) async fn create(host: &Arc<Host>, request: CreateTaskRequest) -> Resu
     let new = NewTask {
         id: request.id.clone(),
         rootfs: request.rootfs.iter().map(mount).collect(),
-        streams: streams(&request.stdin, &request.stdout, &request.stderr, request.terminal),
+        streams: streams(
+            &request.stdin,
+            &request.stdout,
+            &request.stderr,
+            request.terminal,
+        ),
         options,
     };
-    // On the heap: every request that waits would hold its room, tens of kilobytes for containerd's client alone.
+    // On the heap: every request that waits would hold its room, tens of kilobytes for containerd's
+    // client alone.
     let task = match Box::pin(create::create(host, bundle, new)).await {
         Ok(task) => Arc::new(task),
         Err(error) => {
-            tracing::error!(container = request.id, "cannot create: {}", crate::error::chain(&error));
+            tracing::error!(
+                container = request.id,
+                "cannot create: {}",
+                crate::error::chain(&error)
+            );
             host.logs.detach(&request.id);
             if error.is_end_of_forks() {
                 host.drain().await;
@@ -61,29 +80,71 @@ pub(crate) async fn create(host: &Arc<Host>, request: CreateTaskRequest) -> Resu
         }
     };
     let pid = task.init.pid();
-    host.logs.describe(&task.id, About { pod: task.pod.clone(), guest: task.guest().map(|guest| guest.name().to_owned()) });
+    host.logs.describe(
+        &task.id,
+        About {
+            pod: task.pod.clone(),
+            guest: task.guest().map(|guest| guest.name().to_owned()),
+        },
+    );
     tracing::info!(container = task.id, pid, "created");
-    let CreateTaskRequest { id: container_id, bundle, rootfs, stdin, stdout, stderr, terminal, .. } = request;
-    let io = MessageField::some(TaskIO { stdin, stdout, stderr, terminal, ..Default::default() });
-    host.events.send(&TaskCreate { container_id, bundle, rootfs, io, pid, ..Default::default() });
+    let CreateTaskRequest {
+        id: container_id,
+        bundle,
+        rootfs,
+        stdin,
+        stdout,
+        stderr,
+        terminal,
+        ..
+    } = request;
+    let io = MessageField::some(TaskIO {
+        stdin,
+        stdout,
+        stderr,
+        terminal,
+        ..Default::default()
+    });
+    host.events.send(&TaskCreate {
+        container_id,
+        bundle,
+        rootfs,
+        io,
+        pid,
+        ..Default::default()
+    });
     watch(host, &task, &task.init);
     reservation.fill(task);
-    Ok(CreateTaskResponse { pid, ..Default::default() })
+    Ok(CreateTaskResponse {
+        pid,
+        ..Default::default()
+    })
 }
 
 fn mount(mount: &containerd_shim_protos::types::mount::Mount) -> Mount {
-    Mount { fs_type: mount.type_.clone(), source: mount.source.clone(), target: mount.target.clone(), options: mount.options.clone() }
+    Mount {
+        fs_type: mount.type_.clone(),
+        source: mount.source.clone(),
+        target: mount.target.clone(),
+        options: mount.options.clone(),
+    }
 }
 
 fn streams(stdin: &str, stdout: &str, stderr: &str, terminal: bool) -> Streams {
-    Streams { stdin: stdin.to_owned(), stdout: stdout.to_owned(), stderr: stderr.to_owned(), terminal }
+    Streams {
+        stdin: stdin.to_owned(),
+        stdout: stdout.to_owned(),
+        stderr: stderr.to_owned(),
+        terminal,
+    }
 }
 
 fn timestamp(exit: Exit) -> MessageField<Timestamp> {
     MessageField::some(Timestamp::from(exit.at))
 }
 
-/// Starts a process. `cancelled` is ready when containerd has cancelled the request: a process of exec is given up then.
+/// Starts a process. `cancelled` is ready when containerd has cancelled the request: a process of
+/// exec is given up then.
 pub(crate) async fn start(
     host: &Arc<Host>,
     request: StartRequest,
@@ -105,8 +166,15 @@ pub(crate) async fn start(
     .await?;
     task.init.did(Verb::Start);
     let pid = task.init.pid();
-    host.events.send(&TaskStart { container_id: request.id, pid, ..Default::default() });
-    Ok(StartResponse { pid, ..Default::default() })
+    host.events.send(&TaskStart {
+        container_id: request.id,
+        pid,
+        ..Default::default()
+    });
+    Ok(StartResponse {
+        pid,
+        ..Default::default()
+    })
 }
 
 async fn start_exec(
@@ -119,25 +187,44 @@ async fn start_exec(
     let _turn = added.process.turn.lock().await;
     added.process.allows(Verb::Start)?;
     task.init.allows(Verb::Exec)?;
-    let started = Box::pin(exec::start(host, task, &added, cancelled)).await.inspect_err(|_| {
-        // It will never end by itself, and whoever wants to be rid of it waits for its end.
-        added.process.is_over();
-        added.process.tell(Exit::of_the_unrunnable());
-    })?;
-    added.process.exists(started.pid, Some(started.pidfd), Some(started.io));
+    let started = Box::pin(exec::start(host, task, &added, cancelled))
+        .await
+        .inspect_err(|_| {
+            // It will never end by itself, and whoever wants to be rid of it waits for its end.
+            added.process.is_over();
+            added.process.tell(Exit::of_the_unrunnable());
+        })?;
+    added
+        .process
+        .exists(started.pid, Some(started.pidfd), Some(started.io));
     added.process.did(Verb::Start);
     let (container_id, exec_id, pid) = (task.id.clone(), name.to_owned(), started.pid);
-    host.events.send(&TaskExecStarted { container_id, exec_id, pid, ..Default::default() });
+    host.events.send(&TaskExecStarted {
+        container_id,
+        exec_id,
+        pid,
+        ..Default::default()
+    });
     watch(host, task, &added.process);
-    Ok(StartResponse { pid, ..Default::default() })
+    Ok(StartResponse {
+        pid,
+        ..Default::default()
+    })
 }
 
 /// Runs `work` where it may block.
-pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, TaskError> + Send + 'static) -> Result<T, TaskError> {
-    tokio::task::spawn_blocking(work).await.map_err(|error| CreateError::Panicked(error.to_string()))?
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, TaskError> + Send + 'static,
+) -> Result<T, TaskError> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|error| CreateError::Panicked(error.to_string()))?
 }
 
-pub(crate) async fn state(host: &Arc<Host>, request: StateRequest) -> Result<StateResponse, TaskError> {
+pub(crate) async fn state(
+    host: &Arc<Host>,
+    request: StateRequest,
+) -> Result<StateResponse, TaskError> {
     let task = host.task(&request.id)?;
     let process = task.process(&request.exec_id)?;
     let status = match process.state() {
@@ -163,10 +250,14 @@ pub(crate) async fn state(host: &Arc<Host>, request: StateRequest) -> Result<Sta
     })
 }
 
-pub(crate) async fn pids(host: &Arc<Host>, request: PidsRequest) -> Result<PidsResponse, TaskError> {
+pub(crate) async fn pids(
+    host: &Arc<Host>,
+    request: PidsRequest,
+) -> Result<PidsResponse, TaskError> {
     let task = host.task(&request.id)?;
     let listed = match (&task.body, task.init.state()) {
-        // No list is empty: containerd, which asks when it restarts, would take the task for one that never was.
+        // No list is empty: containerd, which asks when it restarts, would take the task for one
+        // that never was.
         (_, State::Exited) | (Body::Pod(_), _) => vec![task.init.pid()],
         // An error would make containerd, which asks when it restarts, give up a running task.
         _ => task.cgroup.processes().unwrap_or_else(|error| {
@@ -174,55 +265,113 @@ pub(crate) async fn pids(host: &Arc<Host>, request: PidsRequest) -> Result<PidsR
             vec![task.init.pid()]
         }),
     };
-    let processes = listed.into_iter().map(|pid| ProcessInfo { pid, ..Default::default() }).collect();
-    Ok(PidsResponse { processes, ..Default::default() })
+    let processes = listed
+        .into_iter()
+        .map(|pid| ProcessInfo {
+            pid,
+            ..Default::default()
+        })
+        .collect();
+    Ok(PidsResponse {
+        processes,
+        ..Default::default()
+    })
 }
 
-pub(crate) async fn wait(host: &Arc<Host>, request: WaitRequest) -> Result<WaitResponse, TaskError> {
-    let exit = host.task(&request.id)?.process(&request.exec_id)?.wait().await;
-    Ok(WaitResponse { exit_status: exit.status, exited_at: timestamp(exit), ..Default::default() })
+pub(crate) async fn wait(
+    host: &Arc<Host>,
+    request: WaitRequest,
+) -> Result<WaitResponse, TaskError> {
+    let exit = host
+        .task(&request.id)?
+        .process(&request.exec_id)?
+        .wait()
+        .await;
+    Ok(WaitResponse {
+        exit_status: exit.status,
+        exited_at: timestamp(exit),
+        ..Default::default()
+    })
 }
 
-pub(crate) async fn exec(host: &Arc<Host>, request: ExecProcessRequest) -> Result<Empty, TaskError> {
+pub(crate) async fn exec(
+    host: &Arc<Host>,
+    request: ExecProcessRequest,
+) -> Result<Empty, TaskError> {
     let task = host.task(&request.id)?;
     if matches!(task.body, Body::Pod(_)) {
         return Err(TaskError::NoProcess { id: request.id });
     }
     task.init.allows(Verb::Exec)?;
-    let spec: ProcessSpec = serde_json::from_slice(&request.spec.value).map_err(|source| TaskError::ExecSpec {
-        id: request.id.clone(),
-        exec: request.exec_id.clone(),
-        source,
-    })?;
-    let streams = streams(&request.stdin, &request.stdout, &request.stderr, request.terminal);
+    let spec: ProcessSpec =
+        serde_json::from_slice(&request.spec.value).map_err(|source| TaskError::ExecSpec {
+            id: request.id.clone(),
+            exec: request.exec_id.clone(),
+            source,
+        })?;
+    let streams = streams(
+        &request.stdin,
+        &request.stdout,
+        &request.stderr,
+        request.terminal,
+    );
     let process = Arc::new(Process::new(&request.id, &request.exec_id, streams));
     task.add_exec(Exec { process, spec })?;
-    host.events.send(&TaskExecAdded { container_id: request.id, exec_id: request.exec_id, ..Default::default() });
+    host.events.send(&TaskExecAdded {
+        container_id: request.id,
+        exec_id: request.exec_id,
+        ..Default::default()
+    });
     Ok(Empty::new())
 }
 
-pub(crate) async fn update(host: &Arc<Host>, request: UpdateTaskRequest) -> Result<Empty, TaskError> {
+pub(crate) async fn update(
+    host: &Arc<Host>,
+    request: UpdateTaskRequest,
+) -> Result<Empty, TaskError> {
     let task = host.task(&request.id)?;
     task.init.allows(Verb::Update)?;
     let resources: LinuxResources =
-        serde_json::from_slice(&request.resources.value).map_err(|source| TaskError::Resources { id: request.id.clone(), source })?;
+        serde_json::from_slice(&request.resources.value).map_err(|source| {
+            TaskError::Resources {
+                id: request.id.clone(),
+                source,
+            }
+        })?;
     blocking(move || Ok(task.cgroup.update(&resources).map_err(CreateError::from)?)).await?;
     Ok(Empty::new())
 }
 
-pub(crate) async fn stats(host: &Arc<Host>, request: StatsRequest) -> Result<StatsResponse, TaskError> {
+pub(crate) async fn stats(
+    host: &Arc<Host>,
+    request: StatsRequest,
+) -> Result<StatsResponse, TaskError> {
     let task = host.task(&request.id)?;
     let metrics = blocking(move || Ok(task.cgroup.metrics().map_err(CreateError::from)?)).await?;
-    Ok(StatsResponse { stats: MessageField::some(metrics), ..Default::default() })
+    Ok(StatsResponse {
+        stats: MessageField::some(metrics),
+        ..Default::default()
+    })
 }
 
-pub(crate) async fn connect(host: &Arc<Host>, request: ConnectRequest) -> Result<ConnectResponse, TaskError> {
+pub(crate) async fn connect(
+    host: &Arc<Host>,
+    request: ConnectRequest,
+) -> Result<ConnectResponse, TaskError> {
     let task = host.task(&request.id)?;
     let version = env!("CARGO_PKG_VERSION").to_owned();
-    Ok(ConnectResponse { shim_pid: std::process::id(), task_pid: task.init.pid(), version, ..Default::default() })
+    Ok(ConnectResponse {
+        shim_pid: std::process::id(),
+        task_pid: task.init.pid(),
+        version,
+        ..Default::default()
+    })
 }
 
-pub(crate) async fn close_io(host: &Arc<Host>, request: CloseIORequest) -> Result<Empty, TaskError> {
+pub(crate) async fn close_io(
+    host: &Arc<Host>,
+    request: CloseIORequest,
+) -> Result<Empty, TaskError> {
     let process = host.task(&request.id)?.process(&request.exec_id)?;
     if request.stdin {
         process.close_input();
@@ -230,18 +379,29 @@ pub(crate) async fn close_io(host: &Arc<Host>, request: CloseIORequest) -> Resul
     Ok(Empty::new())
 }
 
-pub(crate) async fn resize_pty(host: &Arc<Host>, request: ResizePtyRequest) -> Result<Empty, TaskError> {
+pub(crate) async fn resize_pty(
+    host: &Arc<Host>,
+    request: ResizePtyRequest,
+) -> Result<Empty, TaskError> {
     let size = |number: u32| u16::try_from(number).unwrap_or(u16::MAX);
-    host.task(&request.id)?.process(&request.exec_id)?.resize(size(request.width), size(request.height))?;
+    host.task(&request.id)?
+        .process(&request.exec_id)?
+        .resize(size(request.width), size(request.height))?;
     Ok(Empty::new())
 }
 
-pub(crate) async fn checkpoint(host: &Arc<Host>, request: CheckpointTaskRequest) -> Result<Empty, TaskError> {
+pub(crate) async fn checkpoint(
+    host: &Arc<Host>,
+    request: CheckpointTaskRequest,
+) -> Result<Empty, TaskError> {
     host.task(&request.id)?;
-    Err(TaskError::Unserved { what: "a checkpoint" })
+    Err(TaskError::Unserved {
+        what: "a checkpoint",
+    })
 }
 
-/// containerd asks after each deleted task. This host serves others, and ends by itself when it is not needed.
+/// containerd asks after each deleted task. This host serves others, and ends by itself when it is
+/// not needed.
 pub(crate) async fn shutdown(_: &Arc<Host>, _: ShutdownRequest) -> Result<Empty, TaskError> {
     Ok(Empty::new())
 }

@@ -1,4 +1,5 @@
-//! What a guest sees of the world: its arguments, its environment, its files. Nothing else, and nothing of ours.
+//! What a guest sees of the world: its arguments, its environment, its files. Nothing else, and
+//! nothing of ours.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,14 +9,16 @@ use crate::guest::{Command, Entrypoint};
 /// The WASI preview 1 context of one guest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WasiContext {
-    /// `argv`: the entrypoint as the spec names it, without its `#function`, then the spec's other arguments.
+    /// `argv`: the entrypoint as the spec names it, without its `#function`, then the spec's other
+    /// arguments.
     pub args: Vec<String>,
     /// The environment, each entry as `NAME=value`: exactly the spec's `process.env`, in its order.
     pub env: Vec<String>,
     /// Folders opened for the guest, each as `guest path:path in the container's mount namespace`.
     ///
-    /// Always the container's own root and only that: mounts are part of it, the kernel enforces which are read-only,
-    /// and guests built by Go resolve no path at all when the folder has another name than `/`.
+    /// Always the container's own root and only that: mounts are part of it, the kernel enforces
+    /// which are read-only, and guests built by Go resolve no path at all when the folder has
+    /// another name than `/`.
     pub preopens: Vec<String>,
 }
 
@@ -25,14 +28,20 @@ impl WasiContext {
     /// # Errors
     /// When an argument or a variable holds a NUL byte: WASI, like C, cannot carry it.
     pub fn of(command: Command<'_>, entrypoint: &Entrypoint) -> Result<Self, CreateError> {
-        let args: Vec<String> = std::iter::once(entrypoint.path.clone()).chain(command.args.iter().skip(1).cloned()).collect();
+        let args: Vec<String> = std::iter::once(entrypoint.path.clone())
+            .chain(command.args.iter().skip(1).cloned())
+            .collect();
         let env = command.env.to_vec();
         for (field, values) in [("process.args", &args), ("process.env", &env)] {
             if let Some(index) = values.iter().position(|value| value.contains('\0')) {
                 return Err(CreateError::NulByte { field, index });
             }
         }
-        Ok(Self { args, env, preopens: vec!["/:/".to_owned()] })
+        Ok(Self {
+            args,
+            env,
+            preopens: vec!["/:/".to_owned()],
+        })
     }
 }
 
@@ -42,7 +51,9 @@ mod tests {
     use crate::bundle::Bundle;
 
     fn context(process: &str) -> Result<WasiContext, CreateError> {
-        let spec = format!(r#"{{"ociVersion":"1.0.2","process":{{"user":{{"uid":0,"gid":0}},"cwd":"/",{process}}}}}"#);
+        let spec = format!(
+            r#"{{"ociVersion":"1.0.2","process":{{"user":{{"uid":0,"gid":0}},"cwd":"/",{process}}}}}"#
+        );
         let bundle = Bundle::new("/bundle", serde_json::from_str(&spec).unwrap());
         let entrypoint = Entrypoint::parse(bundle.args())?;
         WasiContext::of(bundle.command(), &entrypoint)
@@ -66,7 +77,8 @@ mod tests {
         let error = context(r#""args":["a.wasm"],"env":["A=1","B=\u0000"]"#).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "process.env[1] holds a NUL byte, which no WASI program can receive: remove it from the container's definition"
+            "process.env[1] holds a NUL byte, which no WASI program can receive: remove it from \
+             the container's definition"
         );
     }
 

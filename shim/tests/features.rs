@@ -7,12 +7,14 @@ use guest_sandbox::seccomp::FilterCache;
 use oci_spec::runtime::Spec;
 use shim_protocol::features::MOUNT_OPTIONS;
 
-/// libcontainer's part: `volume_that_is_read_only_recursively_is_so_below_its_mounts` of the node class.
+/// libcontainer's part: `volume_that_is_read_only_recursively_is_so_below_its_mounts` of the node
+/// class.
 #[test]
 fn mount_options_in_the_features_are_those_that_a_guest_can_have() {
     let filters = FilterCache::new().unwrap();
     let plan = |option: &str| {
-        let mount = serde_json::json!({"destination": "/data", "type": "bind", "source": "/", "options": ["bind", option]});
+        let mount = serde_json::json!({"destination": "/data", "type": "bind", "source": "/",
+            "options": ["bind", option]});
         let spec = serde_json::json!({
             "ociVersion": "1.2.0",
             "root": {"path": "rootfs"},

@@ -1,7 +1,9 @@
-//! One connection to systemd's private socket: who we are, calls and their answers, and jobs that end.
+//! One connection to systemd's private socket: who we are, calls and their answers, and jobs that
+//! end.
 //!
-//! The socket is no bus: systemd itself is at the other end, so there is no `Hello` and nobody has a name. It is what
-//! `systemctl` uses as root, and it is there also where no D-Bus daemon runs, as on kind's nodes.
+//! The socket is no bus: systemd itself is at the other end, so there is no `Hello` and nobody has
+//! a name. It is what `systemctl` uses as root, and it is there also where no D-Bus daemon runs, as
+//! on kind's nodes.
 
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
@@ -13,13 +15,16 @@ use zvariant::{OwnedObjectPath, Type};
 use super::error::SystemdError;
 use super::message::{self, Body, Kind, Malformed, Message, Method};
 
-/// How long systemd may take for one answer. It answers from memory; a reload of all units is given more.
+/// How long systemd may take for one answer. It answers from memory; a reload of all units is given
+/// more.
 const ANSWER: Duration = Duration::from_secs(30);
-/// The mechanism's argument is our user's number in decimal digits, written as hexadecimal bytes: root's.
+/// The mechanism's argument is our user's number in decimal digits, written as hexadecimal bytes:
+/// root's.
 const AUTHENTICATION: &[u8] = b"\0AUTH EXTERNAL 30\r\nBEGIN\r\n";
 /// The longest line that an authentication can have.
 const LONGEST_LINE: usize = 512;
-/// Says that a job ended, with number, path, unit and result. systemd tells it to each private connection, unasked.
+/// Says that a job ended, with number, path, unit and result. systemd tells it to each private
+/// connection, unasked.
 const JOB_REMOVED: &str = "JobRemoved";
 
 /// A connection that is past its authentication.
@@ -42,7 +47,10 @@ pub(super) struct Deadline {
 
 impl Deadline {
     pub(super) fn within(limit: Duration) -> Self {
-        Self { limit, at: Instant::now() + limit }
+        Self {
+            limit,
+            at: Instant::now() + limit,
+        }
     }
 
     pub(super) fn limit(self) -> Duration {
@@ -53,11 +61,16 @@ impl Deadline {
 impl Bus {
     /// Authenticates as root on a fresh connection.
     pub(super) fn over(stream: UnixStream) -> Result<Self, SystemdError> {
-        let mut bus = Self { stream, pending: Vec::new(), serial: 0, ended: Vec::new() };
+        let mut bus = Self {
+            stream,
+            pending: Vec::new(),
+            serial: 0,
+            ended: Vec::new(),
+        };
         let deadline = Deadline::within(ANSWER);
-        // All in one: where `BEGIN` and the first call reach systemd in one read, it waits for another one before it looks
-        // at the call (seen with 252: no answer for as long as nothing else was sent). Its answer to the first line says
-        // that it has the last one too.
+        // All in one: where `BEGIN` and the first call reach systemd in one read, it waits for
+        // another one before it looks at the call (seen with 252: no answer for as long as nothing
+        // else was sent). Its answer to the first line says that it has the last one too.
         bus.write(AUTHENTICATION, "authenticate", deadline)?;
         let answer = bus.line(deadline)?;
         if !answer.starts_with("OK ") {
@@ -67,7 +80,11 @@ impl Bus {
     }
 
     /// Calls `method` and waits for its answer.
-    pub(super) fn call<A: Serialize + Type>(&mut self, method: Method<'_>, arguments: &A) -> Result<Body, SystemdError> {
+    pub(super) fn call<A: Serialize + Type>(
+        &mut self,
+        method: Method<'_>,
+        arguments: &A,
+    ) -> Result<Body, SystemdError> {
         self.call_within(ANSWER, method, arguments)
     }
 
@@ -82,14 +99,19 @@ impl Bus {
         self.serial += 1;
         let serial = self.serial;
         let deadline = Deadline::within(limit);
-        let bytes = message::call(serial, method, arguments).map_err(|problem| malformed(what, &problem))?;
+        let bytes = message::call(serial, method, arguments)
+            .map_err(|problem| malformed(what, &problem))?;
         self.write(&bytes, what, deadline)?;
         loop {
             let Message { kind, body } = self.message(what, deadline)?;
             match kind {
                 Kind::Reply(to) if to == serial => return Ok(body),
                 Kind::Error(to, name) if to == serial => {
-                    return Err(SystemdError::Answer { what: what.to_owned(), name, message: body.text() });
+                    return Err(SystemdError::Answer {
+                        what: what.to_owned(),
+                        name,
+                        message: body.text(),
+                    });
                 }
                 // An answer to a call that was given up.
                 Kind::Reply(_) | Kind::Error(..) | Kind::Other => {}
@@ -98,7 +120,8 @@ impl Bus {
         }
     }
 
-    /// Calls `method`, which makes a job, and waits until that has ended: its result, `done` if it did what it should.
+    /// Calls `method`, which makes a job, and waits until that has ended: its result, `done` if it
+    /// did what it should.
     pub(super) fn job<A: Serialize + Type>(
         &mut self,
         method: Method<'_>,
@@ -107,7 +130,9 @@ impl Bus {
     ) -> Result<String, SystemdError> {
         self.ended.clear();
         let body = self.call(method, arguments)?;
-        let (job,): (OwnedObjectPath,) = body.read().map_err(|problem| malformed(method.name, &problem))?;
+        let (job,): (OwnedObjectPath,) = body
+            .read()
+            .map_err(|problem| malformed(method.name, &problem))?;
         loop {
             if let Some((_, result)) = self.ended.iter().find(|(path, _)| path == job.as_str()) {
                 return Ok(result.clone());
@@ -129,14 +154,18 @@ impl Bus {
     }
 
     fn write(&mut self, bytes: &[u8], what: &str, deadline: Deadline) -> Result<(), SystemdError> {
-        let written = self.stream.set_write_timeout(Some(remaining(what, deadline)?)).and_then(|()| self.stream.write_all(bytes));
+        let written = self
+            .stream
+            .set_write_timeout(Some(remaining(what, deadline)?))
+            .and_then(|()| self.stream.write_all(bytes));
         written.map_err(|source| broken(what, source, deadline))
     }
 
     /// The next message, of whatever kind.
     fn message(&mut self, what: &str, deadline: Deadline) -> Result<Message, SystemdError> {
         loop {
-            let length = message::length(&self.pending).map_err(|problem| malformed(what, &problem))?;
+            let length =
+                message::length(&self.pending).map_err(|problem| malformed(what, &problem))?;
             if let Some(length) = length.filter(|length| *length <= self.pending.len()) {
                 let rest = self.pending.split_off(length);
                 let bytes = std::mem::replace(&mut self.pending, rest);
@@ -156,7 +185,10 @@ impl Bus {
                 return Ok(String::from_utf8_lossy(&line[..end]).into_owned());
             }
             if self.pending.len() > LONGEST_LINE {
-                return Err(SystemdError::Malformed { what: what.to_owned(), problem: "a line without end".to_owned() });
+                return Err(SystemdError::Malformed {
+                    what: what.to_owned(),
+                    problem: "a line without end".to_owned(),
+                });
             }
             self.fill(what, deadline)?;
         }
@@ -165,7 +197,10 @@ impl Bus {
     /// Reads what is there; waits for it no longer than to the deadline.
     fn fill(&mut self, what: &str, deadline: Deadline) -> Result<(), SystemdError> {
         let mut part = [0; 4096];
-        let read = self.stream.set_read_timeout(Some(remaining(what, deadline)?)).and_then(|()| self.stream.read(&mut part));
+        let read = self
+            .stream
+            .set_read_timeout(Some(remaining(what, deadline)?))
+            .and_then(|()| self.stream.read(&mut part));
         match read {
             Ok(0) => Err(broken(what, io::ErrorKind::UnexpectedEof.into(), deadline)),
             Ok(count) => {
@@ -182,18 +217,30 @@ impl Bus {
 fn remaining(what: &str, deadline: Deadline) -> Result<Duration, SystemdError> {
     let left = deadline.at.saturating_duration_since(Instant::now());
     if left.is_zero() {
-        return Err(SystemdError::TimedOut { what: what.to_owned(), limit: deadline.limit });
+        return Err(SystemdError::TimedOut {
+            what: what.to_owned(),
+            limit: deadline.limit,
+        });
     }
     Ok(left.max(Duration::from_millis(1)))
 }
 
 fn broken(what: &str, source: io::Error, deadline: Deadline) -> SystemdError {
     match source.kind() {
-        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => SystemdError::TimedOut { what: what.to_owned(), limit: deadline.limit },
-        _ => SystemdError::Broken { what: what.to_owned(), source },
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => SystemdError::TimedOut {
+            what: what.to_owned(),
+            limit: deadline.limit,
+        },
+        _ => SystemdError::Broken {
+            what: what.to_owned(),
+            source,
+        },
     }
 }
 
 pub(super) fn malformed(what: &str, problem: &Malformed) -> SystemdError {
-    SystemdError::Malformed { what: what.to_owned(), problem: problem.to_string() }
+    SystemdError::Malformed {
+        what: what.to_owned(),
+        problem: problem.to_string(),
+    }
 }

@@ -9,7 +9,8 @@ use super::unit::ActiveState;
 /// Why systemd did not do, or did not say, what it was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum SystemdError {
-    /// The socket is not there, or nobody listens: the host is not run by systemd, or the wrong folder is mounted.
+    /// The socket is not there, or nobody listens: the host is not run by systemd, or the wrong
+    /// folder is mounted.
     #[error("connect to systemd at {}", socket.display())]
     Connect {
         /// The socket's path.

@@ -1,4 +1,5 @@
-//! D-Bus messages on the wire: what we call, and what comes back. The marshalling itself is zvariant's.
+//! D-Bus messages on the wire: what we call, and what comes back. The marshalling itself is
+//! zvariant's.
 
 use std::fmt;
 
@@ -9,7 +10,8 @@ use zvariant::{Endian, Signature, Type, Value, to_bytes};
 
 /// The part of a header that each message has; the lengths of all else stand in it.
 const FIXED: usize = 16;
-/// Far above what systemd says of a unit. D-Bus itself allows 128 MiB, which nobody needs to hold in memory here.
+/// Far above what systemd says of a unit. D-Bus itself allows 128 MiB, which nobody needs to hold
+/// in memory here.
 const LONGEST: u64 = 16 << 20;
 
 /// A method of systemd's.
@@ -63,11 +65,12 @@ impl From<zvariant::Error> for Malformed {
     }
 }
 
-/// The header as the D-Bus specification lays it out: byte order, kind, flags, version, bytes of the body, serial
-/// number, and fields by their numbers.
+/// The header as the D-Bus specification lays it out: byte order, kind, flags, version, bytes of
+/// the body, serial number, and fields by their numbers.
 type Header<'a> = (u8, u8, u8, u8, u32, u32, Vec<(u8, Value<'a>)>);
 
-/// Numbers of the kinds of messages and of header fields, from the D-Bus specification, "Message Format".
+/// Numbers of the kinds of messages and of header fields, from the D-Bus specification, "Message
+/// Format".
 mod number {
     pub(super) const CALL: u8 = 1;
     pub(super) const REPLY: u8 = 2;
@@ -85,7 +88,11 @@ mod number {
 }
 
 /// The message that calls `method` with `arguments`, a tuple.
-pub(super) fn call<A: Serialize + Type>(serial: u32, method: Method<'_>, arguments: &A) -> Result<Vec<u8>, Malformed> {
+pub(super) fn call<A: Serialize + Type>(
+    serial: u32,
+    method: Method<'_>,
+    arguments: &A,
+) -> Result<Vec<u8>, Malformed> {
     let fields = [
         (number::PATH, Field::Path(method.object)),
         (number::INTERFACE, Field::Text(method.interface)),
@@ -104,12 +111,19 @@ enum Field<'a> {
     Number(u32),
 }
 
-fn encode<A: Serialize + Type>(kind: u8, serial: u32, fields: &[(u8, Field<'_>)], body: &A) -> Result<Vec<u8>, Malformed> {
+fn encode<A: Serialize + Type>(
+    kind: u8,
+    serial: u32,
+    fields: &[(u8, Field<'_>)],
+    body: &A,
+) -> Result<Vec<u8>, Malformed> {
     let body = to_bytes(Context::new_dbus(Endian::Little, 0), body)?;
-    // A body is several values in a row, not one structure of them, so there are no parentheses. zvariant marshals every
-    // signature with them, and systemd refuses that: hence the header by hand.
+    // A body is several values in a row, not one structure of them, so there are no parentheses.
+    // zvariant marshals every signature with them, and systemd refuses that: hence the header by
+    // hand.
     let signature = A::SIGNATURE.to_string_no_parens();
-    let signature = (!signature.is_empty()).then_some((number::SIGNATURE, Field::Signature(&signature)));
+    let signature =
+        (!signature.is_empty()).then_some((number::SIGNATURE, Field::Signature(&signature)));
     let mut bytes = vec![b'l', kind, 0, number::VERSION];
     bytes.extend(length_of(body.bytes())?);
     bytes.extend(serial.to_le_bytes());
@@ -144,7 +158,10 @@ fn append(bytes: &mut Vec<u8>, field: Field<'_>) -> Result<(), Malformed> {
             bytes.extend(text.bytes().chain([0]));
         }
         Field::Signature(text) => {
-            bytes.push(u8::try_from(text.len()).map_err(|_| Malformed("a signature that is too long".to_owned()))?);
+            bytes.push(
+                u8::try_from(text.len())
+                    .map_err(|_| Malformed("a signature that is too long".to_owned()))?,
+            );
             bytes.extend(text.bytes().chain([0]));
         }
         #[cfg(test)]
@@ -154,14 +171,26 @@ fn append(bytes: &mut Vec<u8>, field: Field<'_>) -> Result<(), Malformed> {
 }
 
 fn length_of(bytes: &[u8]) -> Result<[u8; 4], Malformed> {
-    u32::try_from(bytes.len()).map(u32::to_le_bytes).map_err(|_| Malformed("arguments that are too long".to_owned()))
+    u32::try_from(bytes.len())
+        .map(u32::to_le_bytes)
+        .map_err(|_| Malformed("arguments that are too long".to_owned()))
 }
 
-/// How long the message is that `bytes` begin with; none as long as too little of it is there to say.
+/// How long the message is that `bytes` begin with; none as long as too little of it is there to
+/// say.
 pub(super) fn length(bytes: &[u8]) -> Result<Option<usize>, Malformed> {
-    let Some(fixed) = bytes.first_chunk::<FIXED>() else { return Ok(None) };
+    let Some(fixed) = bytes.first_chunk::<FIXED>() else {
+        return Ok(None);
+    };
     let number = number_reader(fixed[0])?;
-    let [body, fields] = [4, 12].map(|at| u64::from(number([fixed[at], fixed[at + 1], fixed[at + 2], fixed[at + 3]])));
+    let [body, fields] = [4, 12].map(|at| {
+        u64::from(number([
+            fixed[at],
+            fixed[at + 1],
+            fixed[at + 2],
+            fixed[at + 3],
+        ]))
+    });
     let length = (FIXED as u64 + fields).next_multiple_of(8) + body;
     if length > LONGEST {
         return Err(Malformed(format!("a message of {length} bytes")));
@@ -175,12 +204,22 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Message, Malformed> {
     let data = Data::new(bytes, Context::new_dbus(endian, 0));
     let ((_, kind, _, _, length, _, fields), read): (Header<'_>, usize) = data.deserialize()?;
     let start = read.next_multiple_of(8);
-    let body = bytes.get(start..).filter(|body| body.len() as u64 == u64::from(length));
-    let body = body.ok_or_else(|| Malformed("a message of another length than it says".to_owned()))?;
-    let field = |number: u8| fields.iter().find(|(key, _)| *key == number).map(|(_, value)| value);
+    let body = bytes
+        .get(start..)
+        .filter(|body| body.len() as u64 == u64::from(length));
+    let body =
+        body.ok_or_else(|| Malformed("a message of another length than it says".to_owned()))?;
+    let field = |number: u8| {
+        fields
+            .iter()
+            .find(|(key, _)| *key == number)
+            .map(|(_, value)| value)
+    };
     let text = |number: u8| match field(number) {
         Some(Value::Str(text)) => Ok(text.to_string()),
-        other => Err(Malformed(format!("field {number} of a header is {other:?}"))),
+        other => Err(Malformed(format!(
+            "field {number} of a header is {other:?}"
+        ))),
     };
     let reply_to = || match field(number::REPLY_SERIAL) {
         Some(Value::U32(serial)) => Ok(*serial),
@@ -197,7 +236,10 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Message, Malformed> {
         _ => Signature::Unit,
     };
     let data = Data::new(body.to_vec(), Context::new_dbus(endian, 0));
-    Ok(Message { kind, body: Body { data, signature } })
+    Ok(Message {
+        kind,
+        body: Body { data, signature },
+    })
 }
 
 impl Body {
@@ -205,14 +247,18 @@ impl Body {
     pub(super) fn read<'d, T: Deserialize<'d> + Type>(&'d self) -> Result<T, Malformed> {
         let [expected, found] = [T::SIGNATURE, &self.signature].map(Signature::to_string_no_parens);
         if expected != found {
-            return Err(Malformed(format!("an answer of type {found:?}, expected {expected:?}")));
+            return Err(Malformed(format!(
+                "an answer of type {found:?}, expected {expected:?}"
+            )));
         }
         Ok(self.data.deserialize()?.0)
     }
 
     /// An error's text, which is its first value by custom.
     pub(super) fn text(&self) -> String {
-        self.read::<(String,)>().map(|(text,)| text).unwrap_or_default()
+        self.read::<(String,)>()
+            .map(|(text,)| text)
+            .unwrap_or_default()
     }
 }
 
@@ -237,14 +283,32 @@ pub(super) mod server {
     use super::{Field, Malformed, Serialize, Type, encode, number};
 
     pub(crate) fn reply<A: Serialize + Type>(to: u32, body: &A) -> Result<Vec<u8>, Malformed> {
-        encode(number::REPLY, 1, &[(number::REPLY_SERIAL, Field::Number(to))], body)
+        encode(
+            number::REPLY,
+            1,
+            &[(number::REPLY_SERIAL, Field::Number(to))],
+            body,
+        )
     }
 
     pub(crate) fn error(to: u32, name: &str, text: &str) -> Result<Vec<u8>, Malformed> {
-        encode(number::ERROR, 1, &[(number::REPLY_SERIAL, Field::Number(to)), (number::ERROR_NAME, Field::Text(name))], &(text,))
+        encode(
+            number::ERROR,
+            1,
+            &[
+                (number::REPLY_SERIAL, Field::Number(to)),
+                (number::ERROR_NAME, Field::Text(name)),
+            ],
+            &(text,),
+        )
     }
 
     pub(crate) fn signal<A: Serialize + Type>(name: &str, body: &A) -> Result<Vec<u8>, Malformed> {
-        encode(number::SIGNAL, 1, &[(number::MEMBER, Field::Text(name))], body)
+        encode(
+            number::SIGNAL,
+            1,
+            &[(number::MEMBER, Field::Text(name))],
+            body,
+        )
     }
 }

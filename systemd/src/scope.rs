@@ -1,4 +1,5 @@
-//! A scope: processes that somebody else has started, in a cgroup that systemd makes (systemd.scope(5)).
+//! A scope: processes that somebody else has started, in a cgroup that systemd makes
+//! (systemd.scope(5)).
 
 use zvariant::Value;
 
@@ -23,15 +24,22 @@ impl Scope<'_> {
             ("Description", Value::from(self.description.to_owned())),
             ("Slice", Value::from(self.slice.to_owned())),
             ("PIDs", Value::from(vec![self.process])),
-            // Whoever made the processes makes the cgroups below, and writes what systemd has no word for.
+            // Whoever made the processes makes the cgroups below, and writes what systemd has no
+            // word for.
             ("Delegate", Value::from(true)),
             // Not stopped before the services that it serves, when the machine goes down.
             ("DefaultDependencies", Value::from(false)),
             // A failed one would stay, and its name could not be used again.
             ("CollectMode", Value::from("inactive-or-failed")),
         ];
-        // Metrics are read from the controllers, which systemd takes away where nobody asks for them.
-        let accounting = ["CPUAccounting", "MemoryAccounting", "TasksAccounting", "IOAccounting"];
+        // Metrics are read from the controllers, which systemd takes away where nobody asks for
+        // them.
+        let accounting = [
+            "CPUAccounting",
+            "MemoryAccounting",
+            "TasksAccounting",
+            "IOAccounting",
+        ];
         properties.extend(accounting.map(|property| (property, Value::from(true))));
         properties
     }

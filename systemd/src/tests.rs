@@ -28,11 +28,19 @@ impl Server {
     fn that(acts: impl FnOnce(&mut Self) + Send + 'static) -> (Systemd, JoinHandle<()>) {
         let (ours, theirs) = UnixStream::pair().unwrap();
         let server = thread::spawn(move || {
-            let mut server = Self { stream: theirs, pending: Vec::new() };
+            let mut server = Self {
+                stream: theirs,
+                pending: Vec::new(),
+            };
             server.authenticate(b"OK 0123456789abcdef\r\n");
             acts(&mut server);
         });
-        (Systemd { bus: Bus::over(ours).unwrap() }, server)
+        (
+            Systemd {
+                bus: Bus::over(ours).unwrap(),
+            },
+            server,
+        )
     }
 
     fn authenticate(&mut self, answer: &[u8]) {
@@ -46,7 +54,10 @@ impl Server {
     /// Waits for the next call; its serial number, its whole text for looking into.
     fn call(&mut self) -> (u32, String) {
         loop {
-            if let Some(length) = length(&self.pending).unwrap().filter(|length| *length <= self.pending.len()) {
+            if let Some(length) = length(&self.pending)
+                .unwrap()
+                .filter(|length| *length <= self.pending.len())
+            {
                 let rest = self.pending.split_off(length);
                 let bytes = std::mem::replace(&mut self.pending, rest);
                 let serial = u32::from_le_bytes(bytes[8..12].try_into().unwrap());
@@ -76,11 +87,27 @@ impl Server {
                 ("MainPID", value(Value::from(pid))),
                 ("Result", value(Value::from(result))),
                 // Before the shorter name, which it contains.
-                ("EnvironmentFiles", value(Value::from(vec![("/etc/default/x", true)]))),
+                (
+                    "EnvironmentFiles",
+                    value(Value::from(vec![("/etc/default/x", true)])),
+                ),
                 ("Environment", value(Value::from(vec!["A=1", "B=x y"]))),
-                ("ExecStart", value(Value::from(vec![("/bin/x", vec!["/bin/x", "--y"], false, 1_u64, 2_u64, 3_u32)]))),
+                (
+                    "ExecStart",
+                    value(Value::from(vec![(
+                        "/bin/x",
+                        vec!["/bin/x", "--y"],
+                        false,
+                        1_u64,
+                        2_u64,
+                        3_u32,
+                    )])),
+                ),
             ];
-            let (_, answer) = answers.iter().find(|(name, _)| text.contains(name)).expect("a call of a look at a unit");
+            let (_, answer) = answers
+                .iter()
+                .find(|(name, _)| text.contains(name))
+                .expect("a call of a look at a unit");
             self.say(answer);
         }
     }
@@ -144,7 +171,10 @@ fn a_restart_that_fails_is_told_at_once_although_systemd_tries_again() {
         server.describe("activating", 1, 0, "exit-code");
     });
     let failure = systemd.restart("x.service", SOON).unwrap_err();
-    assert_eq!(failure.to_string(), r#"x.service did not do what it was asked: it is activating (result "exit-code")"#);
+    assert_eq!(
+        failure.to_string(),
+        r#"x.service did not do what it was asked: it is activating (result "exit-code")"#
+    );
     server.join().unwrap();
 }
 
@@ -156,7 +186,10 @@ fn a_restart_that_left_the_same_process_is_none() {
         server.describe("active", 1, 2, "success");
     });
     let failure = systemd.restart("x.service", SOON).unwrap_err();
-    assert!(matches!(&failure, SystemdError::Failed { result, .. } if result == "canceled"), "{failure:?}");
+    assert!(
+        matches!(&failure, SystemdError::Failed { result, .. } if result == "canceled"),
+        "{failure:?}"
+    );
     server.join().unwrap();
 }
 
@@ -169,7 +202,16 @@ fn a_restart_that_takes_too_long_says_what_the_unit_is_doing() {
         server.describe("deactivating", 1, 2, "success");
     });
     let failure = systemd.restart("x.service", AT_ONCE).unwrap_err();
-    assert!(matches!(failure, SystemdError::Unsettled { state: ActiveState::Deactivating, .. }), "{failure:?}");
+    assert!(
+        matches!(
+            failure,
+            SystemdError::Unsettled {
+                state: ActiveState::Deactivating,
+                ..
+            }
+        ),
+        "{failure:?}"
+    );
     server.join().unwrap();
 }
 
@@ -177,14 +219,22 @@ fn a_restart_that_takes_too_long_says_what_the_unit_is_doing() {
 fn a_process_of_ours_is_started_with_its_whole_command() {
     let (mut systemd, server) = Server::that(|server| {
         let (serial, text) = server.call();
-        for part in ["guard.service", "/opt/guard", "--back", "RuntimeMaxUSec", "inactive-or-failed"] {
+        for part in [
+            "guard.service",
+            "/opt/guard",
+            "--back",
+            "RuntimeMaxUSec",
+            "inactive-or-failed",
+        ] {
             assert!(text.contains(part), "{part} in {text:?}");
         }
         server.say(&reply(serial, &(path("/job/7"),)).unwrap());
         server.say(&ended("/job/7", "done"));
     });
     let command = ["/opt/guard", "--back"].map(str::to_owned);
-    systemd.start_transient("guard.service", "Puts it back", &command, SOON).unwrap();
+    systemd
+        .start_transient("guard.service", "Puts it back", &command, SOON)
+        .unwrap();
     server.join().unwrap();
 }
 
@@ -192,9 +242,18 @@ fn a_process_of_ours_is_started_with_its_whole_command() {
 fn a_name_that_is_taken_is_told_apart() {
     let (mut systemd, server) = Server::that(|server| {
         let (serial, _) = server.call();
-        server.say(&error(serial, "org.freedesktop.systemd1.UnitExists", "was already loaded").unwrap());
+        server.say(
+            &error(
+                serial,
+                "org.freedesktop.systemd1.UnitExists",
+                "was already loaded",
+            )
+            .unwrap(),
+        );
     });
-    let failure = systemd.start_transient("guard.service", "x", &["/x".to_owned()], SOON).unwrap_err();
+    let failure = systemd
+        .start_transient("guard.service", "x", &["/x".to_owned()], SOON)
+        .unwrap_err();
     assert!(failure.is_exists(), "{failure:?}");
     server.join().unwrap();
 }
@@ -251,8 +310,18 @@ fn an_answer_that_comes_too_late_is_not_taken_for_the_next_ones() {
     });
     let ask = |systemd: &mut Systemd, limit| systemd.bus.call_within(limit, manager("Reload"), &());
     let failure = ask(&mut systemd, AT_ONCE).unwrap_err();
-    assert!(matches!(failure, SystemdError::TimedOut { .. }), "{failure:?}");
-    assert_eq!(ask(&mut systemd, SOON).unwrap().read::<(String,)>().unwrap().0, "right");
+    assert!(
+        matches!(failure, SystemdError::TimedOut { .. }),
+        "{failure:?}"
+    );
+    assert_eq!(
+        ask(&mut systemd, SOON)
+            .unwrap()
+            .read::<(String,)>()
+            .unwrap()
+            .0,
+        "right"
+    );
     server.join().unwrap();
 }
 
@@ -264,16 +333,28 @@ fn a_connection_that_ends_in_a_message_is_broken() {
         server.say(&answer[..answer.len() - 1]);
     });
     let failure = systemd.set_limits("x.scope", &[]).unwrap_err();
-    assert!(matches!(failure, SystemdError::Broken { .. }), "{failure:?}");
+    assert!(
+        matches!(failure, SystemdError::Broken { .. }),
+        "{failure:?}"
+    );
     server.join().unwrap();
 }
 
 #[test]
 fn who_is_not_root_is_refused() {
     let (ours, theirs) = UnixStream::pair().unwrap();
-    let server = thread::spawn(move || Server { stream: theirs, pending: Vec::new() }.authenticate(b"REJECTED EXTERNAL\r\n"));
+    let server = thread::spawn(move || {
+        Server {
+            stream: theirs,
+            pending: Vec::new(),
+        }
+        .authenticate(b"REJECTED EXTERNAL\r\n");
+    });
     let failure = Bus::over(ours).unwrap_err();
-    assert!(matches!(&failure, SystemdError::Refused { answer } if answer == "REJECTED EXTERNAL"), "{failure:?}");
+    assert!(
+        matches!(&failure, SystemdError::Refused { answer } if answer == "REJECTED EXTERNAL"),
+        "{failure:?}"
+    );
     server.join().unwrap();
 }
 
@@ -281,10 +362,16 @@ fn who_is_not_root_is_refused() {
 fn a_host_without_systemd_is_told_by_the_socket() {
     let folder = tempfile::tempdir().unwrap();
     let failure = Systemd::connect(&folder.path().join("private")).unwrap_err();
-    assert!(matches!(failure, SystemdError::Connect { .. }), "{failure:?}");
+    assert!(
+        matches!(failure, SystemdError::Connect { .. }),
+        "{failure:?}"
+    );
     let socket = folder.path().join("dead");
     drop(UnixListener::bind(&socket).unwrap());
-    assert!(matches!(Systemd::connect(&socket).unwrap_err(), SystemdError::Connect { .. }));
+    assert!(matches!(
+        Systemd::connect(&socket).unwrap_err(),
+        SystemdError::Connect { .. }
+    ));
 }
 
 #[test]
@@ -294,7 +381,14 @@ fn a_job_that_ended_before_its_own_call_was_answered_counts() {
         server.say(&ended("/job/7", "done"));
         server.say(&reply(serial, &(path("/job/7"),)).unwrap());
     });
-    let result = systemd.bus.job(manager("RestartUnit"), &("x.service", REPLACE), Deadline::within(SOON)).unwrap();
+    let result = systemd
+        .bus
+        .job(
+            manager("RestartUnit"),
+            &("x.service", REPLACE),
+            Deadline::within(SOON),
+        )
+        .unwrap();
     assert_eq!(result, "done");
     server.join().unwrap();
 }
@@ -321,23 +415,27 @@ fn a_message_of_the_other_byte_order_is_read() {
 
 proptest! {
     #[test]
-    fn what_is_written_is_read(serial in any::<u32>(), text in "[^\\x00]{0,200}", numbers in proptest::collection::vec(any::<u64>(), 0..20)) {
+    fn what_is_written_is_read(serial in any::<u32>(), text in "[^\\x00]{0,200}",
+        numbers in proptest::collection::vec(any::<u64>(), 0..20)) {
         let bytes = reply(serial, &(text.as_str(), &numbers, true)).unwrap();
         prop_assert_eq!(length(&bytes).unwrap(), Some(bytes.len()));
         let message = decode(&bytes).unwrap();
         prop_assert_eq!(message.kind, Kind::Reply(serial));
-        prop_assert_eq!(message.body.read::<(String, Vec<u64>, bool)>().unwrap(), (text, numbers, true));
+        prop_assert_eq!(message.body.read::<(String, Vec<u64>, bool)>().unwrap(), (text, numbers,
+            true));
     }
 
     #[test]
-    fn a_name_of_any_length_leaves_the_rest_of_a_message_in_its_place(name in "[a-z]{1,40}", text in "[^\\x00]{0,40}") {
+    fn a_name_of_any_length_leaves_the_rest_of_a_message_in_its_place(name in "[a-z]{1,40}",
+        text in "[^\\x00]{0,40}") {
         let message = decode(&error(3, &name, &text).unwrap()).unwrap();
         prop_assert_eq!(message.kind, Kind::Error(3, name));
         prop_assert_eq!(message.body.text(), text);
     }
 
     #[test]
-    fn no_bytes_make_the_reader_panic(mut bytes in proptest::collection::vec(any::<u8>(), 0..200), at in 0_usize..60, byte in any::<u8>()) {
+    fn no_bytes_make_the_reader_panic(mut bytes in proptest::collection::vec(any::<u8>(), 0..200),
+        at in 0_usize..60, byte in any::<u8>()) {
         let _ = length(&bytes).map(drop);
         let _ = decode(&bytes).map(drop);
         bytes = reply(1, &("text", 7_u64)).unwrap();

@@ -30,7 +30,8 @@ pub struct Unit {
     pub arguments: Vec<String>,
     /// Variables that the unit sets, each as `NAME=value`; its arguments may name them.
     pub environment: Vec<String>,
-    /// Files with further variables, which take precedence. A leading `-` (the file may be absent) is left out.
+    /// Files with further variables, which take precedence. A leading `-` (the file may be absent)
+    /// is left out.
     pub environment_files: Vec<String>,
     /// How its last run ended: `success`, `exit-code`, `signal`, …
     pub result: String,
@@ -107,7 +108,8 @@ impl fmt::Display for ActiveState {
 /// Whether a unit that was seen twice is active, and not as the same run as before.
 pub(super) fn is_another_run(before: &Unit, after: &Unit) -> bool {
     let run = |unit: &Unit| (unit.main_pid, unit.active_since);
-    matches!(after.active, ActiveState::Active | ActiveState::Reloading) && run(before) != run(after)
+    matches!(after.active, ActiveState::Active | ActiveState::Reloading)
+        && run(before) != run(after)
 }
 
 pub(super) fn text(body: &Body) -> Result<String, Malformed> {
@@ -131,27 +133,49 @@ pub(super) fn pid(body: &Body) -> Result<u32, Malformed> {
     }
 }
 
-/// Program and arguments of the first of a list of commands, if it has one. A command is program, arguments, and facts
-/// of its last run, which are of no interest here.
+/// Program and arguments of the first of a list of commands, if it has one. A command is program,
+/// arguments, and facts of its last run, which are of no interest here.
 pub(super) fn first_command(body: &Body) -> Result<Option<(String, Vec<String>)>, Malformed> {
-    let (Value::Array(commands),) = body.read::<(Value<'_>,)>()? else { return Err(Malformed("commands that are no list".to_owned())) };
-    let Some(command) = commands.inner().first() else { return Ok(None) };
-    let Value::Structure(fields) = command else { return Err(unexpected(command)) };
-    let [Value::Str(program), Value::Array(arguments), ..] = fields.fields() else { return Err(unexpected(command)) };
-    Ok(Some((program.to_string(), arguments.inner().iter().map(text_of).collect::<Result<_, _>>()?)))
+    let (Value::Array(commands),) = body.read::<(Value<'_>,)>()? else {
+        return Err(Malformed("commands that are no list".to_owned()));
+    };
+    let Some(command) = commands.inner().first() else {
+        return Ok(None);
+    };
+    let Value::Structure(fields) = command else {
+        return Err(unexpected(command));
+    };
+    let [Value::Str(program), Value::Array(arguments), ..] = fields.fields() else {
+        return Err(unexpected(command));
+    };
+    Ok(Some((
+        program.to_string(),
+        arguments
+            .inner()
+            .iter()
+            .map(text_of)
+            .collect::<Result<_, _>>()?,
+    )))
 }
 
 /// A list of texts.
 pub(super) fn texts(body: &Body) -> Result<Vec<String>, Malformed> {
-    let (Value::Array(values),) = body.read::<(Value<'_>,)>()? else { return Err(Malformed("texts that are no list".to_owned())) };
+    let (Value::Array(values),) = body.read::<(Value<'_>,)>()? else {
+        return Err(Malformed("texts that are no list".to_owned()));
+    };
     values.inner().iter().map(text_of).collect()
 }
 
 /// The paths of a list of files, each with whether it may be absent.
 pub(super) fn paths(body: &Body) -> Result<Vec<String>, Malformed> {
-    let (Value::Array(files),) = body.read::<(Value<'_>,)>()? else { return Err(Malformed("files that are no list".to_owned())) };
+    let (Value::Array(files),) = body.read::<(Value<'_>,)>()? else {
+        return Err(Malformed("files that are no list".to_owned()));
+    };
     let path = |file: &Value<'_>| match file {
-        Value::Structure(fields) => fields.fields().first().map_or_else(|| Err(unexpected(file)), text_of),
+        Value::Structure(fields) => fields
+            .fields()
+            .first()
+            .map_or_else(|| Err(unexpected(file)), text_of),
         other => Err(unexpected(other)),
     };
     files.inner().iter().map(path).collect()
@@ -165,5 +189,8 @@ fn text_of(value: &Value<'_>) -> Result<String, Malformed> {
 }
 
 fn unexpected(value: &Value<'_>) -> Malformed {
-    Malformed(format!("a value of type {:?}", value.value_signature().to_string_no_parens()))
+    Malformed(format!(
+        "a value of type {:?}",
+        value.value_signature().to_string_no_parens()
+    ))
 }

@@ -1,7 +1,9 @@
-//! `cargo xtask bench`: the cost of containers on this runtime, beside runc and other projects' shims.
+//! `cargo xtask bench`: the cost of containers on this runtime, beside runc and other projects'
+//! shims.
 //!
 //! * [`subject`]: the runtimes that are measured; [`programs`]: what they run.
-//! * [`ground`]: the containerd that they are all on; [`client`]: the program that does what is timed there.
+//! * [`ground`]: the containerd that they are all on; [`client`]: the program that does what is
+//!   timed there.
 //! * [`start`], [`density`], [`churn`]: on one containerd; [`burst`]: in a kind cluster.
 //! * [`processes`], [`machine`]: what the kernel knows.
 //! * [`statistics`], [`report`]: what samples say, and how it is told.
@@ -38,7 +40,8 @@ use report::{Bench, Figure, Report, page, readme, recorded, table};
 use subject::peer::{self, Peer};
 use subject::{BuiltIn, Field};
 
-/// The folder of all samples, which git ignores; the recorded runs, and the page that is made of them.
+/// The folder of all samples, which git ignores; the recorded runs, and the page that is made of
+/// them.
 const SAMPLES: &str = "target/bench";
 const RECORDED: &str = "docs/benchmarks.json";
 const PAGE: &str = "docs/benchmarks.md";
@@ -53,15 +56,17 @@ pub(crate) struct Args {
     /// Of runc and this runtime, only this one; may be given several times [default: both]
     #[arg(long, value_enum)]
     subject: Vec<BuiltIn>,
-    /// Also measures the containerd shim of another project: a name for it, its executable, and the form in which it takes
-    /// its program: `rootfs` (a Wasm module as the entrypoint), `layer` (a Wasm module in a layer of its own) or `native`
-    /// (a Linux program) [default: rootfs]; may be given several times
+    /// Also measures the containerd shim of another project: a name for it, its executable, and the
+    /// form in which it takes its program: `rootfs` (a Wasm module as the entrypoint), `layer` (a
+    /// Wasm module in a layer of its own) or `native` (a Linux program) [default: rootfs]; may be
+    /// given several times
     #[arg(long, value_name = peer::FORM, value_parser = Peer::parse)]
     peer: Vec<Peer>,
     /// Measures the runtime bundle in this folder as ours, in place of this checkout's
     #[arg(long, value_name = "DIR")]
     bundle: Option<PathBuf>,
-    /// Also writes the figures into docs/benchmarks.json and docs/benchmarks.md, and a few into the README
+    /// Also writes the figures into docs/benchmarks.json and docs/benchmarks.md, and a few into the
+    /// README
     #[arg(long)]
     record: bool,
     #[command(flatten)]
@@ -93,7 +98,14 @@ struct Extent {
 
 pub(crate) fn run(args: Args) -> Result<()> {
     host::require_root_and_kernel("bench")?;
-    let Args { bench, subject, peer, bundle, record, extent } = args;
+    let Args {
+        bench,
+        subject,
+        peer,
+        bundle,
+        record,
+        extent,
+    } = args;
     // Before all that takes long.
     let peers = subject::of_peers(&peer)?;
     let cache = Cache::open()?;
@@ -101,22 +113,42 @@ pub(crate) fn run(args: Args) -> Result<()> {
     let install = Install::current(&cache)?;
     let built_in = chosen(subject, &[BuiltIn::Runc, BuiltIn::Ours]);
     let field = Field::assemble(&cache, &install, &built_in, peers, bundle.as_deref())?;
-    let frame =
-        Frame { command: command_line()?, date: machine::today()?, commit: commit()?, machine: Machine::here(&install.version)?, field };
+    let frame = Frame {
+        command: command_line()?,
+        date: machine::today()?,
+        commit: commit()?,
+        machine: Machine::here(&install.version)?,
+        field,
+    };
     let run = Run::start("bench")?;
     let mut ground = None;
-    for bench in chosen(bench, &[Bench::Start, Bench::Density, Bench::Burst, Bench::Churn]) {
+    for bench in chosen(
+        bench,
+        &[Bench::Start, Bench::Density, Bench::Burst, Bench::Churn],
+    ) {
         progress::say(format_args!("\n══ {} ══", bench.name()));
         let (figures, notes) = match bench {
             Bench::Burst => burst::measure(&cache, &run, &frame.field.subjects, &extent)?,
             Bench::Start | Bench::Density | Bench::Churn => {
                 let ground: &Ground = match &mut ground {
                     Some(ground) => ground,
-                    empty @ None => empty.insert(Ground::start(&cache, &run, &install, &frame.field.subjects, Cgroups::Machine)?),
+                    empty @ None => empty.insert(Ground::start(
+                        &cache,
+                        &run,
+                        &install,
+                        &frame.field.subjects,
+                        Cgroups::Machine,
+                    )?),
                 };
                 let (mut figures, notes) = on_ground(bench, ground, &extent)?;
                 if bench == Bench::Start {
-                    let ground = Ground::start(&cache, &run, &install, &frame.field.subjects, Cgroups::Unified)?;
+                    let ground = Ground::start(
+                        &cache,
+                        &run,
+                        &install,
+                        &frame.field.subjects,
+                        Cgroups::Unified,
+                    )?;
                     figures.extend(start::on_unified_cgroups(&ground, &extent)?);
                 }
                 (figures, notes)
@@ -139,8 +171,20 @@ struct Frame {
 
 impl Frame {
     /// Prints and writes what was measured.
-    fn tell(&self, bench: Bench, figures: Vec<Figure>, notes: Vec<String>, record: bool) -> Result<()> {
-        let Self { command, date, commit, machine, field } = self;
+    fn tell(
+        &self,
+        bench: Bench,
+        figures: Vec<Figure>,
+        notes: Vec<String>,
+        record: bool,
+    ) -> Result<()> {
+        let Self {
+            command,
+            date,
+            commit,
+            machine,
+            field,
+        } = self;
         let report = Report {
             bench,
             command: command.clone(),
@@ -154,16 +198,22 @@ impl Frame {
         table::lines(&report).iter().for_each(progress::say);
         let folder = setup::repository().join(SAMPLES);
         report.write(&folder)?;
-        progress::say(format_args!("wrote {}", folder.join(format!("{}.json", bench.name())).display()));
+        progress::say(format_args!(
+            "wrote {}",
+            folder.join(format!("{}.json", bench.name())).display()
+        ));
         if record {
             let recorded = setup::repository().join(RECORDED);
             let reports = recorded::with(recorded::read(&recorded)?, &report);
             recorded::write(&recorded, &reports)?;
             let page = setup::repository().join(PAGE);
-            std::fs::write(&page, page::text(&reports)).with_context(|| format!("write {}", page.display()))?;
+            std::fs::write(&page, page::text(&reports))
+                .with_context(|| format!("write {}", page.display()))?;
             let readme = setup::repository().join(README);
-            let text = std::fs::read_to_string(&readme).with_context(|| format!("read {}", readme.display()))?;
-            std::fs::write(&readme, readme::with_figures(&text, &reports)?).with_context(|| format!("write {}", readme.display()))?;
+            let text = std::fs::read_to_string(&readme)
+                .with_context(|| format!("read {}", readme.display()))?;
+            std::fs::write(&readme, readme::with_figures(&text, &reports)?)
+                .with_context(|| format!("write {}", readme.display()))?;
         }
         Ok(())
     }
@@ -172,29 +222,37 @@ impl Frame {
 fn on_ground(bench: Bench, ground: &Ground, extent: &Extent) -> Result<(Vec<Figure>, Vec<String>)> {
     Ok(match bench {
         Bench::Start => {
-            let notes = vec![
+            let notes =
+                vec![
                 format!("{} rounds, after {} that do not count.", extent.rounds, start::WARM_UP),
-                "\"one client\" is connected beforehand, and so is the container made: no program is started but the shim's own."
+                "\"one client\" is connected beforehand, and so is the container made: no program \
+                 is started but the shim's own."
                     .to_owned(),
                 format!(
-                    "\"the shim itself\" is asked over ttrpc without containerd, so what containerd adds is left out, for containers that \
-                     make no network of their own, as those of a pod; {} times as many rounds. Only this project's shims are \
+                    "\"the shim itself\" is asked over ttrpc without containerd, so what \
+                     containerd adds is left out, for containers that \
+                     make no network of their own, as those of a pod; {} times as many rounds. \
+                     Only this project's shims are \
                      called like that.",
                     start::SHIM_ROUNDS
                 ),
-                "\"on cgroup v2\" is the unified hierarchy; on a machine of cgroup v1 it has no controllers, so no limits are written."
+                "\"on cgroup v2\" is the unified hierarchy; on a machine of cgroup v1 it has no \
+                 controllers, so no limits are written."
                     .to_owned(),
             ];
             (start::measure(ground, extent)?, notes)
         }
         Bench::Density => {
-            let what = "All processes that containerd and its shims have started are counted, containerd itself is not. \
-                        Marginal figures are the slope from the first number of containers to the last.";
+            let what = "All processes that containerd and its shims have started are counted, \
+                        containerd itself is not. \
+                        Marginal figures are the slope from the first number of containers to the \
+                        last.";
             (density::measure(ground, extent)?, vec![what.to_owned()])
         }
         Bench::Churn => {
             let turns = format!(
-                "{} s for each subject, cut into turns; a container's life is from the making of its root to its removal.",
+                "{} s for each subject, cut into turns; a container's life is from the making of \
+                 its root to its removal.",
                 extent.seconds
             );
             (churn::measure(ground, extent)?, vec![turns])
@@ -205,7 +263,11 @@ fn on_ground(bench: Bench, ground: &Ground, extent: &Extent) -> Result<(Vec<Figu
 
 /// What was named, in its order and once each; all of it if nothing was.
 fn chosen<T: Copy + Ord>(named: Vec<T>, all: &[T]) -> Vec<T> {
-    let mut chosen = if named.is_empty() { all.to_vec() } else { named };
+    let mut chosen = if named.is_empty() {
+        all.to_vec()
+    } else {
+        named
+    };
     chosen.sort();
     chosen.dedup();
     chosen
@@ -213,16 +275,30 @@ fn chosen<T: Copy + Ord>(named: Vec<T>, all: &[T]) -> Vec<T> {
 
 /// As one types it.
 fn command_line() -> Result<String> {
-    let program = if setup::as_built()?.is_empty() { "cargo xtask" } else { "cargo run --release --package xtask --" };
-    Ok(std::iter::once(program.to_owned()).chain(peer::without_paths(std::env::args().skip(1))).collect::<Vec<_>>().join(" "))
+    let program = if setup::as_built()?.is_empty() {
+        "cargo xtask"
+    } else {
+        "cargo run --release --package xtask --"
+    };
+    Ok(std::iter::once(program.to_owned())
+        .chain(peer::without_paths(std::env::args().skip(1)))
+        .collect::<Vec<_>>()
+        .join(" "))
 }
 
 /// The commit that is checked out, with `-dirty` where files differ from it.
 fn commit() -> Result<String> {
     let describe = ["describe", "--always", "--dirty", "--exclude=*"];
-    let output = command::Run::new("git").args(describe).current_dir(setup::repository()).output()?;
+    let output = command::Run::new("git")
+        .args(describe)
+        .current_dir(setup::repository())
+        .output()?;
     let text = String::from_utf8_lossy(&output.stdout).trim().to_owned();
-    Ok(if output.status.success() && !text.is_empty() { text } else { "unknown".to_owned() })
+    Ok(if output.status.success() && !text.is_empty() {
+        text
+    } else {
+        "unknown".to_owned()
+    })
 }
 
 #[cfg(test)]
@@ -231,7 +307,13 @@ mod tests {
 
     #[test]
     fn without_a_choice_all_is_measured_and_nothing_twice() {
-        assert_eq!(chosen(Vec::new(), &[BuiltIn::Runc, BuiltIn::Ours]), [BuiltIn::Runc, BuiltIn::Ours]);
-        assert_eq!(chosen(vec![BuiltIn::Ours, BuiltIn::Runc, BuiltIn::Ours], &[]), [BuiltIn::Runc, BuiltIn::Ours]);
+        assert_eq!(
+            chosen(Vec::new(), &[BuiltIn::Runc, BuiltIn::Ours]),
+            [BuiltIn::Runc, BuiltIn::Ours]
+        );
+        assert_eq!(
+            chosen(vec![BuiltIn::Ours, BuiltIn::Runc, BuiltIn::Ours], &[]),
+            [BuiltIn::Runc, BuiltIn::Ours]
+        );
     }
 }

@@ -96,19 +96,28 @@ pub(crate) fn run(args: Args) -> Result<()> {
         progress::say(format_args!("  {part:8} {:6.1} MB", megabytes(size)));
     }
     progress::say(format_args!("{} {}", bundle.version, bundle.root.display()));
-    progress::say(format_args!("  containerd's runtime: {}", bundle.launcher().display()));
+    progress::say(format_args!(
+        "  containerd's runtime: {}",
+        bundle.launcher().display()
+    ));
     if args.print {
         let manifest = bundle.root.join(folder::MANIFEST);
-        progress::say(fs::read_to_string(&manifest).with_context(|| format!("read {}", manifest.display()))?);
+        progress::say(
+            fs::read_to_string(&manifest)
+                .with_context(|| format!("read {}", manifest.display()))?,
+        );
     }
     Ok(())
 }
 
-/// Builds what is not built yet, checks it, and returns the folder: always the same one in this checkout.
+/// Builds what is not built yet, checks it, and returns the folder: always the same one in this
+/// checkout.
 pub(crate) fn build(cache: &Cache) -> Result<Bundle> {
     setup::prepare(cache)?;
     let libraries = libraries::assemble(cache)?;
-    let executables = progress::step("built the launcher and the host", || executables::build(&libraries))?;
+    let executables = progress::step("built the launcher and the host", || {
+        executables::build(&libraries)
+    })?;
     let shelf = executables.target.join("wasmedge-runtime");
     fs::create_dir_all(&shelf).with_context(|| format!("make {}", shelf.display()))?;
     let _lock = cache::lock(&shelf.join(".lock"))?;
@@ -118,14 +127,24 @@ pub(crate) fn build(cache: &Cache) -> Result<Bundle> {
         progress::step("checked the runtime bundle", || check(&root, &libraries))?;
         content.seal(&root)?;
     }
-    Ok(Bundle { root, version: VERSION.to_owned() })
+    Ok(Bundle {
+        root,
+        version: VERSION.to_owned(),
+    })
 }
 
-/// Runs the bundle's executables where there is nothing but the bundle: no C library, no shell, no /proc.
+/// Runs the bundle's executables where there is nothing but the bundle: no C library, no shell, no
+/// /proc.
 fn check(root: &Path, libraries: &libraries::Libraries) -> Result<()> {
     let alone = |program: &str| Run::new("chroot").arg(root).arg(program);
-    let said = alone(&format!("/bin/{LAUNCHER}")).arg("-v").text().context("the launcher does not run in an empty root")?;
-    ensure!(said.contains(VERSION), "the launcher says it is {said:?}, this is version {VERSION}");
+    let said = alone(&format!("/bin/{LAUNCHER}"))
+        .arg("-v")
+        .text()
+        .context("the launcher does not run in an empty root")?;
+    ensure!(
+        said.contains(VERSION),
+        "the launcher says it is {said:?}, this is version {VERSION}"
+    );
     // `--list` binds every symbol of the host and of all its libraries, as a start does.
     let list = alone(&format!("/lib/{}", libraries.record.loader))
         .args(["--inhibit-cache", "--library-path", "/lib", "--list"])
@@ -134,8 +153,14 @@ fn check(root: &Path, libraries: &libraries::Libraries) -> Result<()> {
         .env("LD_WARN", "1")
         .text()
         .context("the host does not start on the bundle's lib")?;
-    let stray = list.lines().find(|line| line.contains("not found") || line.contains("undefined symbol"));
-    ensure!(stray.is_none(), "the host does not start on the bundle's lib: {}", stray.unwrap_or_default());
+    let stray = list
+        .lines()
+        .find(|line| line.contains("not found") || line.contains("undefined symbol"));
+    ensure!(
+        stray.is_none(),
+        "the host does not start on the bundle's lib: {}",
+        stray.unwrap_or_default()
+    );
     Ok(())
 }
 
@@ -152,7 +177,11 @@ fn copy_to(bundle: &Bundle, output: &Path) -> Result<PathBuf> {
         );
         fs::remove_dir_all(&place).with_context(|| format!("remove {}", place.display()))?;
     }
-    Run::new("cp").args(["-a", "--"]).arg(&bundle.root).arg(&place).done()?;
+    Run::new("cp")
+        .args(["-a", "--"])
+        .arg(&bundle.root)
+        .arg(&place)
+        .done()?;
     Ok(place)
 }
 
@@ -161,8 +190,14 @@ fn size(folder: &Path) -> Result<u64> {
     let mut sum = 0;
     for entry in fs::read_dir(folder).with_context(|| format!("list {}", folder.display()))? {
         let entry = entry.with_context(|| format!("list {}", folder.display()))?;
-        let facts = entry.metadata().with_context(|| format!("look at {}", entry.path().display()))?;
-        sum += if facts.is_dir() { size(&entry.path())? } else { facts.len() };
+        let facts = entry
+            .metadata()
+            .with_context(|| format!("look at {}", entry.path().display()))?;
+        sum += if facts.is_dir() {
+            size(&entry.path())?
+        } else {
+            facts.len()
+        };
     }
     Ok(sum)
 }

@@ -1,5 +1,6 @@
-//! `cargo xtask ci`: every check that a change must pass beside its tests. All checks run, also after one has failed, and
-//! the findings of those that failed are printed last. A check whose tool is missing is reported as skipped.
+//! `cargo xtask ci`: every check that a change must pass beside its tests. All checks run, also
+//! after one has failed, and the findings of those that failed are printed last. A check whose tool
+//! is missing is reported as skipped.
 
 use std::fmt;
 use std::time::Instant;
@@ -36,12 +37,30 @@ enum Verdict {
 }
 
 const CHECKS: &[Check] = &[
-    Check { name: "format", perform: format },
-    Check { name: "tidy", perform: tidy },
-    Check { name: "clippy", perform: clippy },
-    Check { name: "documentation", perform: documentation },
-    Check { name: "generated files", perform: generated_files },
-    Check { name: "dependencies", perform: dependencies },
+    Check {
+        name: "format",
+        perform: format,
+    },
+    Check {
+        name: "tidy",
+        perform: tidy,
+    },
+    Check {
+        name: "clippy",
+        perform: clippy,
+    },
+    Check {
+        name: "documentation",
+        perform: documentation,
+    },
+    Check {
+        name: "generated files",
+        perform: generated_files,
+    },
+    Check {
+        name: "dependencies",
+        perform: dependencies,
+    },
 ];
 
 pub(crate) fn run(args: Args) -> Result<()> {
@@ -51,7 +70,8 @@ pub(crate) fn run(args: Args) -> Result<()> {
     for check in CHECKS {
         progress::say(format_args!("… {}", check.name));
         let started = Instant::now();
-        let verdict = (check.perform)().unwrap_or_else(|error| Verdict::Failed(format!("{error:#}")));
+        let verdict =
+            (check.perform)().unwrap_or_else(|error| Verdict::Failed(format!("{error:#}")));
         progress::say(line(check.name, &verdict, started));
         sum.add(check.name, verdict);
     }
@@ -94,37 +114,72 @@ impl Sum {
     }
 
     fn names_of_failed(&self) -> String {
-        self.failed.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ")
+        self.failed
+            .iter()
+            .map(|(name, _)| *name)
+            .collect::<Vec<_>>()
+            .join(", ")
     }
 }
 
 impl fmt::Display for Sum {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "checks: {} passed, {} failed, {} skipped", self.passed, self.failed.len(), self.skipped)
+        write!(
+            f,
+            "checks: {} passed, {} failed, {} skipped",
+            self.passed,
+            self.failed.len(),
+            self.skipped
+        )
     }
 }
 
 fn format() -> Result<Verdict> {
-    with_tool("fmt", "rustfmt is not installed (`rustup component add rustfmt`)", || {
-        passes(setup::cargo().args(["fmt", "--all", "--check"]))
-    })
+    with_tool(
+        "fmt",
+        "rustfmt is not installed (`rustup component add rustfmt`)",
+        || passes(setup::cargo().args(["fmt", "--all", "--check"])),
+    )
 }
 
 fn tidy() -> Result<Verdict> {
     let findings: Vec<String> = tidy::check()?.iter().map(ToString::to_string).collect();
-    Ok(if findings.is_empty() { Verdict::Passed } else { Verdict::Failed(findings.join("\n")) })
+    Ok(if findings.is_empty() {
+        Verdict::Passed
+    } else {
+        Verdict::Failed(findings.join("\n"))
+    })
 }
 
 fn clippy() -> Result<Verdict> {
-    with_tool("clippy", "clippy is not installed (`rustup component add clippy`)", || {
-        passes(setup::cargo().args(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))
-    })
+    with_tool(
+        "clippy",
+        "clippy is not installed (`rustup component add clippy`)",
+        || {
+            passes(setup::cargo().args([
+                "clippy",
+                "--workspace",
+                "--all-targets",
+                "--",
+                "-D",
+                "warnings",
+            ]))
+        },
+    )
 }
 
 /// With what is private: a module's header is the map of its parts, and its links lead there.
 fn documentation() -> Result<Verdict> {
-    let rustdoc = setup::cargo().args(["doc", "--workspace", "--no-deps", "--document-private-items"]);
-    passes(rustdoc.env("RUSTDOCFLAGS", "-D warnings -A rustdoc::private-intra-doc-links"))
+    let rustdoc = setup::cargo().args([
+        "doc",
+        "--workspace",
+        "--no-deps",
+        "--document-private-items",
+    ]);
+    passes(rustdoc.env(
+        "RUSTDOCFLAGS",
+        "-D warnings -A rustdoc::private-intra-doc-links",
+    ))
 }
 
 /// What lies in the tree is what the code would write.
@@ -133,16 +188,31 @@ fn generated_files() -> Result<Verdict> {
 }
 
 fn dependencies() -> Result<Verdict> {
-    with_tool("deny", "cargo-deny is not installed", || passes(setup::cargo().args(["deny", "--all-features", "check"])))
+    with_tool("deny", "cargo-deny is not installed", || {
+        passes(setup::cargo().args(["deny", "--all-features", "check"]))
+    })
 }
 
 /// Runs `check` if cargo has this subcommand.
-fn with_tool(subcommand: &str, missing: &str, check: impl FnOnce() -> Result<Verdict>) -> Result<Verdict> {
-    let answers = setup::cargo().args([subcommand, "--version"]).output()?.status.success();
-    if answers { check() } else { Ok(Verdict::Skipped(missing.to_owned())) }
+fn with_tool(
+    subcommand: &str,
+    missing: &str,
+    check: impl FnOnce() -> Result<Verdict>,
+) -> Result<Verdict> {
+    let answers = setup::cargo()
+        .args([subcommand, "--version"])
+        .output()?
+        .status
+        .success();
+    if answers {
+        check()
+    } else {
+        Ok(Verdict::Skipped(missing.to_owned()))
+    }
 }
 
-/// Whether the command ends with status 0; else all that it printed, without cargo's lines of progress.
+/// Whether the command ends with status 0; else all that it printed, without cargo's lines of
+/// progress.
 fn passes(command: Run) -> Result<Verdict> {
     let output = command.output()?;
     if output.status.success() {
@@ -150,14 +220,21 @@ fn passes(command: Run) -> Result<Verdict> {
     }
     let said = [output.stderr, output.stdout].concat();
     let said = String::from_utf8_lossy(&said);
-    Ok(Verdict::Failed(said.lines().filter(|line| !is_progress(line)).collect::<Vec<_>>().join("\n")))
+    Ok(Verdict::Failed(
+        said.lines()
+            .filter(|line| !is_progress(line))
+            .collect::<Vec<_>>()
+            .join("\n"),
+    ))
 }
 
 /// cargo sets its verbs in the first twelve columns, to the right.
 fn is_progress(line: &str) -> bool {
     let verb = line.trim_start().split(' ').next().unwrap_or_default();
-    matches!(verb, "Blocking" | "Checking" | "Compiling" | "Documenting" | "Downloaded" | "Finished")
-        && line.find(verb) == Some(12 - verb.len())
+    matches!(
+        verb,
+        "Blocking" | "Checking" | "Compiling" | "Documenting" | "Downloaded" | "Finished"
+    ) && line.find(verb) == Some(12 - verb.len())
 }
 
 #[cfg(test)]
@@ -167,17 +244,24 @@ mod tests {
     #[test]
     fn a_check_passes_fails_with_what_it_says_or_is_skipped() {
         assert_eq!(passes(Run::new("true")).unwrap(), Verdict::Passed);
-        let failed = passes(Run::new("sh").args(["-c", "echo out; echo reason >&2; exit 1"])).unwrap();
+        let failed =
+            passes(Run::new("sh").args(["-c", "echo out; echo reason >&2; exit 1"])).unwrap();
         assert_eq!(failed, Verdict::Failed("reason\nout".to_owned()));
-        let skipped = with_tool("no-such-subcommand", "it is not there", || Ok(Verdict::Passed)).unwrap();
+        let skipped = with_tool("no-such-subcommand", "it is not there", || {
+            Ok(Verdict::Passed)
+        })
+        .unwrap();
         assert_eq!(skipped, Verdict::Skipped("it is not there".to_owned()));
     }
 
     #[test]
     fn progress_is_told_from_findings() {
-        for (line, progress) in
-            [("    Checking x v0.1.0", true), ("   Compiling y v1.0.0", true), ("    |     Checking", false), ("Checking", false)]
-        {
+        for (line, progress) in [
+            ("    Checking x v0.1.0", true),
+            ("   Compiling y v1.0.0", true),
+            ("    |     Checking", false),
+            ("Checking", false),
+        ] {
             assert_eq!(is_progress(line), progress, "{line}");
         }
     }
@@ -185,7 +269,11 @@ mod tests {
     #[test]
     fn what_was_skipped_is_not_counted_as_passed() {
         let mut sum = Sum::default();
-        for verdict in [Verdict::Passed, Verdict::Failed(String::new()), Verdict::Skipped(String::new())] {
+        for verdict in [
+            Verdict::Passed,
+            Verdict::Failed(String::new()),
+            Verdict::Skipped(String::new()),
+        ] {
             sum.add("check", verdict);
         }
         assert_eq!(sum.to_string(), "checks: 1 passed, 1 failed, 1 skipped");

@@ -1,4 +1,5 @@
-//! `cargo xtask clean`: removes what all tasks have downloaded and built outside cargo's target folder.
+//! `cargo xtask clean`: removes what all tasks have downloaded and built outside cargo's target
+//! folder.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
@@ -20,7 +21,8 @@ pub(crate) fn run(args: Args) -> Result<()> {
     let alive = teardown::alive()?;
     if !alive.is_empty() {
         bail!(
-            "still running, and using what would be removed: {}\nend that first (`cargo xtask kind down` for a cluster)",
+            "still running, and using what would be removed: {}\nend that first (`cargo xtask kind \
+             down` for a cluster)",
             alive.join(", ")
         );
     }
@@ -32,12 +34,16 @@ pub(crate) fn run(args: Args) -> Result<()> {
             continue;
         }
         let size = size(folder)?;
-        step(format_args!("removed {} ({})", folder.display(), readable(size)), || remove(folder))?;
+        step(
+            format_args!("removed {} ({})", folder.display(), readable(size)),
+            || remove(folder),
+        )?;
     }
     Ok(())
 }
 
-/// Removes the folder; Go makes its module cache read-only, which hinders only those who are not root.
+/// Removes the folder; Go makes its module cache read-only, which hinders only those who are not
+/// root.
 fn remove(folder: &Path) -> Result<()> {
     make_writable(folder)?;
     fs::remove_dir_all(folder).with_context(|| format!("remove {}", folder.display()))
@@ -45,13 +51,15 @@ fn remove(folder: &Path) -> Result<()> {
 
 fn make_writable(folder: &Path) -> Result<()> {
     use std::os::unix::fs::PermissionsExt as _;
-    let facts = fs::symlink_metadata(folder).with_context(|| format!("look at {}", folder.display()))?;
+    let facts =
+        fs::symlink_metadata(folder).with_context(|| format!("look at {}", folder.display()))?;
     if !facts.is_dir() {
         return Ok(());
     }
     if facts.permissions().mode() & 0o700 != 0o700 {
         let mode = fs::Permissions::from_mode(facts.permissions().mode() | 0o700);
-        fs::set_permissions(folder, mode).with_context(|| format!("make {} writable", folder.display()))?;
+        fs::set_permissions(folder, mode)
+            .with_context(|| format!("make {} writable", folder.display()))?;
     }
     for entry in fs::read_dir(folder).with_context(|| format!("list {}", folder.display()))? {
         let entry = entry.with_context(|| format!("list {}", folder.display()))?;
@@ -64,11 +72,16 @@ fn make_writable(folder: &Path) -> Result<()> {
 
 /// Bytes on disk of all that is in the folder; links are not followed.
 fn size(folder: &Path) -> Result<u64> {
-    let facts = fs::symlink_metadata(folder).with_context(|| format!("look at {}", folder.display()))?;
+    let facts =
+        fs::symlink_metadata(folder).with_context(|| format!("look at {}", folder.display()))?;
     let mut sum = facts.blocks() * 512;
     if facts.is_dir() {
         for entry in fs::read_dir(folder).with_context(|| format!("list {}", folder.display()))? {
-            sum += size(&entry.with_context(|| format!("list {}", folder.display()))?.path())?;
+            sum += size(
+                &entry
+                    .with_context(|| format!("list {}", folder.display()))?
+                    .path(),
+            )?;
         }
     }
     Ok(sum)
@@ -76,7 +89,11 @@ fn size(folder: &Path) -> Result<u64> {
 
 /// Bytes as people read them.
 fn readable(bytes: u64) -> String {
-    let (unit, name) = if bytes >= 1_000_000_000 { (1_000_000_000, "GB") } else { (1_000_000, "MB") };
+    let (unit, name) = if bytes >= 1_000_000_000 {
+        (1_000_000_000, "GB")
+    } else {
+        (1_000_000, "MB")
+    };
     let tenths = bytes / (unit / 10);
     format!("{}.{} {name}", tenths / 10, tenths % 10)
 }

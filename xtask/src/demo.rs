@@ -1,5 +1,5 @@
-//! `cargo xtask demo`: runs an OCI-packaged Wasm image on a containerd of its own, and leaves nothing behind.
-//! `--kind` runs README.md's tour on a cluster instead.
+//! `cargo xtask demo`: runs an OCI-packaged Wasm image on a containerd of its own, and leaves
+//! nothing behind. `--kind` runs README.md's tour on a cluster instead.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -30,7 +30,8 @@ pub(crate) struct Args {
     /// Packs the guest as a CNCF Wasm artifact instead of an image with a root file system
     #[arg(long, conflicts_with = "image")]
     artifact: bool,
-    /// Runs this image, pulled from its registry; words after it replace the image's whole command line
+    /// Runs this image, pulled from its registry; words after it replace the image's whole command
+    /// line
     #[arg(long, value_name = "REF")]
     image: Option<String>,
     /// Which containerd: Debian's, or the newest, built from its Go module
@@ -40,7 +41,11 @@ pub(crate) struct Args {
     #[arg(long, conflicts_with_all = ["artifact", "image", "containerd", "guest"])]
     kind: bool,
     /// A WebAssembly file of your own (binary or text), and its arguments [default: examples/hello]
-    #[arg(value_name = "FILE.wasm [ARGS]", trailing_var_arg = true, allow_hyphen_values = true)]
+    #[arg(
+        value_name = "FILE.wasm [ARGS]",
+        trailing_var_arg = true,
+        allow_hyphen_values = true
+    )]
     guest: Vec<String>,
 }
 
@@ -92,16 +97,40 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     }
 
     let run = Run::start("demo")?;
-    let containerd = step(format_args!("started containerd {}", install.version), || {
-        let cell = Cell::start(&run, CellOptions { network: Network::Host, lifetime: Lifetime::Process })?;
-        let shims = bundle.launcher();
-        Containerd::start(&run, &cell, &install, &[shims.parent().context("the launcher lies in no folder")?])
-    })?;
+    let containerd = step(
+        format_args!("started containerd {}", install.version),
+        || {
+            let cell = Cell::start(
+                &run,
+                CellOptions {
+                    network: Network::Host,
+                    lifetime: Lifetime::Process,
+                },
+            )?;
+            let shims = bundle.launcher();
+            Containerd::start(
+                &run,
+                &cell,
+                &install,
+                &[shims.parent().context("the launcher lies in no folder")?],
+            )
+        },
+    )?;
     fetch(&run, &containerd, &subject.source)?;
-    let container = containerd.container(&subject.source.reference(), CONTAINER).form(subject.form).args(subject.words);
+    let container = containerd
+        .container(&subject.source.reference(), CONTAINER)
+        .form(subject.form)
+        .args(subject.words);
     let code = guest_output::show(&container, subject.stdin)?;
-    step("removed containerd, its folders and everything else", || run.finish())?;
-    progress::say(format_args!("{} {}", in_words(code), progress::seconds(started.elapsed())));
+    step(
+        "removed containerd, its folders and everything else",
+        || run.finish(),
+    )?;
+    progress::say(format_args!(
+        "{} {}",
+        in_words(code),
+        progress::seconds(started.elapsed())
+    ));
     Ok(ExitCode::from(code))
 }
 
@@ -115,53 +144,103 @@ fn choose(args: &Args, cache: &Cache) -> Result<Install> {
         return Ok(debian);
     }
     if args.containerd == Some(Choice::Debian) {
-        bail!("containerd {} takes no Wasm artifacts (1.6.25, 1.7.7 and 2.0 do): leave out `--containerd debian`", debian.version);
+        bail!(
+            "containerd {} takes no Wasm artifacts (1.6.25, 1.7.7 and 2.0 do): leave out \
+             `--containerd debian`",
+            debian.version
+        );
     }
-    progress::say(format_args!("containerd {} takes no Wasm artifacts: this runs on the newest, built from its Go module", debian.version));
+    progress::say(format_args!(
+        "containerd {} takes no Wasm artifacts: this runs on the newest, built from its Go module",
+        debian.version
+    ));
     Install::current(cache)
 }
 
 fn subject(args: &Args, cache: &Cache) -> Result<Subject> {
     if let Some(reference) = &args.image {
         let source = Source::Registry(reference.clone());
-        return Ok(Subject { source, form: Form::Image, words: args.guest.clone(), stdin: guest_output::Input::Ours });
+        return Ok(Subject {
+            source,
+            form: Form::Image,
+            words: args.guest.clone(),
+            stdin: guest_output::Input::Ours,
+        });
     }
     let (file, rest, stdin) = match args.guest.split_first() {
         Some((file, rest)) => (PathBuf::from(file), rest, guest_output::Input::Ours),
         None => (hello(cache)?, &[][..], guest_output::Input::Nothing),
     };
-    let packed = step(format_args!("packed {} as {REFERENCE}", shown(&file)), || pack(&file, args.artifact))?;
-    let form = if args.artifact { Form::Artifact } else { Form::Image };
+    let packed = step(
+        format_args!("packed {} as {REFERENCE}", shown(&file)),
+        || pack(&file, args.artifact),
+    )?;
+    let form = if args.artifact {
+        Form::Artifact
+    } else {
+        Form::Image
+    };
     let mut words = rest.to_vec();
     if form == Form::Artifact {
         // An artifact's configuration has no entrypoint: argument 0 is whatever the caller says.
-        words.insert(0, file.file_name().unwrap_or(OsStr::new("guest.wasm")).to_string_lossy().into_owned());
+        words.insert(
+            0,
+            file.file_name()
+                .unwrap_or(OsStr::new("guest.wasm"))
+                .to_string_lossy()
+                .into_owned(),
+        );
     } else if !rest.is_empty() {
         words.insert(0, "/app.wasm".to_owned());
     }
-    Ok(Subject { source: Source::Packed(Box::new(packed)), form, words, stdin })
+    Ok(Subject {
+        source: Source::Packed(Box::new(packed)),
+        form,
+        words,
+        stdin,
+    })
 }
 
 /// The guest of the simplest example.
 fn hello(cache: &Cache) -> Result<PathBuf> {
-    let hello = examples::ALL.iter().find(|example| example.name == "hello").context("there is no example named hello")?;
+    let hello = examples::ALL
+        .iter()
+        .find(|example| example.name == "hello")
+        .context("there is no example named hello")?;
     hello.guest(cache)
 }
 
 /// How a file is called in a line of progress: what lies in the cache has a digest for a name.
 fn shown(file: &Path) -> String {
     match file.parent() {
-        Some(folder) if folder.starts_with(examples::examples_folder()) => file.display().to_string(),
-        _ => file.file_name().unwrap_or(file.as_os_str()).to_string_lossy().into_owned(),
+        Some(folder) if folder.starts_with(examples::examples_folder()) => {
+            file.display().to_string()
+        }
+        _ => file
+            .file_name()
+            .unwrap_or(file.as_os_str())
+            .to_string_lossy()
+            .into_owned(),
     }
 }
 
 fn pack(file: &Path, artifact: bool) -> Result<Packed> {
     let source = std::fs::read(file).with_context(|| format!("read {}", file.display()))?;
-    let guest = image::compile_if_text(&source).with_context(|| format!("read {}", file.display()))?.into_owned();
+    let guest = image::compile_if_text(&source)
+        .with_context(|| format!("read {}", file.display()))?
+        .into_owned();
     image::classify(&guest).with_context(|| format!("{} cannot be packed", file.display()))?;
     let reference = REFERENCE.to_owned();
-    if artifact { Artifact { reference, guest, ..Artifact::default() }.pack() } else { RootfsImage::of_guest(&reference, guest).pack() }
+    if artifact {
+        Artifact {
+            reference,
+            guest,
+            ..Artifact::default()
+        }
+        .pack()
+    } else {
+        RootfsImage::of_guest(&reference, guest).pack()
+    }
 }
 
 /// Gets the image into containerd.
@@ -173,13 +252,17 @@ fn fetch(run: &Run, containerd: &Containerd, source: &Source) -> Result<()> {
             containerd.import(&archive)
         }),
         Source::Registry(reference) => step(format_args!("pulled {reference}"), || {
-            let registry = image::registry_in(reference)
-                .context("an image reference for containerd starts with its registry, as in ghcr.io/team/app:1")?;
+            let registry = image::registry_in(reference).context(
+                "an image reference for containerd starts with its registry, as in \
+                          ghcr.io/team/app:1",
+            )?;
             let mut ctr = containerd.ctr().args(["images", "pull"]);
             if Transport::usual_for(&registry) == Transport::Http {
                 ctr = ctr.arg("--plain-http");
             }
-            ctr.arg(reference).done().with_context(|| format!("pull {reference}"))
+            ctr.arg(reference)
+                .done()
+                .with_context(|| format!("pull {reference}"))
         }),
     }
 }
@@ -188,7 +271,9 @@ fn fetch(run: &Run, containerd: &Containerd, source: &Source) -> Result<()> {
 fn in_words(code: u8) -> String {
     match code {
         0 => "the guest succeeded (exit code 0)".to_owned(),
-        126 => "the guest could not be started (exit code 126): its output above says why".to_owned(),
+        126 => {
+            "the guest could not be started (exit code 126): its output above says why".to_owned()
+        }
         134 => "the guest trapped (exit code 134): its output above says where".to_owned(),
         137 => "the guest was killed (exit code 137)".to_owned(),
         143 => "the guest was ended by SIGTERM (exit code 143)".to_owned(),
@@ -224,6 +309,8 @@ mod tests {
     #[test]
     fn the_default_is_the_example_in_an_image() {
         let line = Line::parse_from(["demo"]);
-        assert!(!line.args.artifact && line.args.guest.is_empty() && line.args.containerd.is_none());
+        assert!(
+            !line.args.artifact && line.args.guest.is_empty() && line.args.containerd.is_none()
+        );
     }
 }

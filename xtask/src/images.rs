@@ -1,4 +1,5 @@
-//! `cargo xtask images`: the operator's and the installer's images, FROM scratch, and the runtime's archive.
+//! `cargo xtask images`: the operator's and the installer's images, FROM scratch, and the runtime's
+//! archive.
 //!
 //! | layer of the installer's image | holds | changes with |
 //! |---|---|---|
@@ -6,8 +7,9 @@
 //! | runtime | `/artifact/runtime.tar.gz` and its digest | the runtime |
 //! | program | `/node-installer`, the guests that prove a node, the list of parts | the installer |
 //!
-//! The operator's image is one layer. The same sources, packages and compiler give the same digests: times are zero,
-//! entries are in a fixed order, owners are root. Why so: docs/decisions/0004-images.md.
+//! The operator's image is one layer. The same sources, packages and compiler give the same
+//! digests: times are zero, entries are in a fixed order, owners are root. Why so:
+//! docs/decisions/0004-images.md.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -80,28 +82,54 @@ pub(crate) struct Images {
 impl Images {
     /// The images under the names that they have in `registry`.
     pub(crate) fn named(self, registry: &str, tag: &str) -> Result<Vec<(Name, Packed)>> {
-        self.all.into_iter().map(|(name, image)| Ok((name, image.named(&format!("{registry}/{}:{tag}", name.as_str()))?))).collect()
+        self.all
+            .into_iter()
+            .map(|(name, image)| {
+                Ok((
+                    name,
+                    image.named(&format!("{registry}/{}:{tag}", name.as_str()))?,
+                ))
+            })
+            .collect()
     }
 }
 
 pub(crate) fn run(args: Args) -> Result<()> {
-    let Args { output, push, tag, plain_http } = args;
+    let Args {
+        output,
+        push,
+        tag,
+        plain_http,
+    } = args;
     let cache = Cache::open()?;
     let images = build(&cache)?;
     if let Some(output) = output {
         copy_to(&images.folder, &output)?;
         progress::say(format_args!("wrote {}", output.display()));
     }
-    let Images { archive, folder, .. } = &images;
-    progress::say(format_args!("{} {:.1} MB", archive.file.display(), bundle::megabytes(archive.size)));
+    let Images {
+        archive, folder, ..
+    } = &images;
+    progress::say(format_args!(
+        "{} {:.1} MB",
+        archive.file.display(),
+        bundle::megabytes(archive.size)
+    ));
     progress::say(format_args!("  sha256 {}", archive.sha256));
     progress::say(format_args!("{}", folder.display()));
     let tag = tag.unwrap_or_else(|| bundle::VERSION.to_owned());
-    let registry = push.as_deref().unwrap_or(NOWHERE).trim_end_matches('/').to_owned();
+    let registry = push
+        .as_deref()
+        .unwrap_or(NOWHERE)
+        .trim_end_matches('/')
+        .to_owned();
     for (_, image) in images.named(&registry, &tag)? {
         let size = bundle::megabytes(image.size() as u64);
-        let reference =
-            if push.is_some() { push_to(&image, plain_http)? } else { format!("{}@{}", image.reference(), image.root().digest()) };
+        let reference = if push.is_some() {
+            push_to(&image, plain_http)?
+        } else {
+            format!("{}@{}", image.reference(), image.root().digest())
+        };
         progress::say(format_args!("{reference} {size:.1} MB"));
     }
     Ok(())
@@ -114,32 +142,61 @@ pub(crate) fn build(cache: &Cache) -> Result<Images> {
     fs::create_dir_all(&folder).with_context(|| format!("make {}", folder.display()))?;
     let _lock = cache::lock(&folder.join(".lock"))?;
     let archive = archive(&bundle, bundle::VERSION)?;
-    let programs = progress::step("built the operator and the installer", contents::Programs::build)?;
+    let programs = progress::step(
+        "built the operator and the installer",
+        contents::Programs::build,
+    )?;
     let reference = |name: Name| format!("{NOWHERE}/{}:{}", name.as_str(), bundle::VERSION);
     let operator = contents::operator(&reference(Name::Operator), &programs)?;
-    let installer = contents::installer(&reference(Name::Installer), &programs, &archive, &bundle, cache)?;
+    let installer = contents::installer(
+        &reference(Name::Installer),
+        &programs,
+        &archive,
+        &bundle,
+        cache,
+    )?;
     let runtime = FileArtifact {
         reference: reference(Name::Runtime),
         media_type: RUNTIME.to_owned(),
         name: file_name(&archive.file),
-        bytes: fs::read(&archive.file).with_context(|| format!("read {}", archive.file.display()))?,
+        bytes: fs::read(&archive.file)
+            .with_context(|| format!("read {}", archive.file.display()))?,
     };
-    let all = vec![(Name::Operator, operator.image), (Name::Installer, installer.image), (Name::Runtime, runtime.pack()?)];
+    let all = vec![
+        (Name::Operator, operator.image),
+        (Name::Installer, installer.image),
+        (Name::Runtime, runtime.pack()?),
+    ];
     for (name, image) in &all {
-        write(&folder.join(format!("{}.tar", name.as_str())), |draft| image.write_archive(draft))?;
+        write(&folder.join(format!("{}.tar", name.as_str())), |draft| {
+            image.write_archive(draft)
+        })?;
     }
-    for (name, parts) in [(Name::Operator, operator.parts), (Name::Installer, installer.parts)] {
+    for (name, parts) in [
+        (Name::Operator, operator.parts),
+        (Name::Installer, installer.parts),
+    ] {
         let place = folder.join(format!("{}.spdx.json", name.as_str()));
-        write(&place, |draft| fs::write(draft, &parts).with_context(|| format!("write {}", draft.display())))?;
+        write(&place, |draft| {
+            fs::write(draft, &parts).with_context(|| format!("write {}", draft.display()))
+        })?;
     }
-    Ok(Images { all, archive, folder })
+    Ok(Images {
+        all,
+        archive,
+        folder,
+    })
 }
 
 /// The images' archives, as tests are told of them.
 pub(crate) fn prepare(cache: &Cache) -> Result<prepared::Images> {
     let Images { folder, .. } = build(cache)?;
     let archive = |name: Name| folder.join(format!("{}.tar", name.as_str()));
-    Ok(prepared::Images { operator: archive(Name::Operator), installer: archive(Name::Installer), runtime: archive(Name::Runtime) })
+    Ok(prepared::Images {
+        operator: archive(Name::Operator),
+        installer: archive(Name::Installer),
+        runtime: archive(Name::Runtime),
+    })
 }
 
 /// The archive of `bundle` as `version`, made anew when the bundle has changed.
@@ -154,10 +211,20 @@ pub(crate) fn archive(bundle: &Bundle, version: &str) -> Result<Written> {
     if let Some(written) = known(&record, &key) {
         return Ok(written);
     }
-    let written = progress::step(format_args!("made the archive of the runtime {version}"), || {
-        RuntimeArchive::of_bundle(&bundle.root)?.with_version(version).write(&folder)
-    })?;
-    let text = format!("{} {} {}", key.as_str(), written.sha256, written.file.display());
+    let written = progress::step(
+        format_args!("made the archive of the runtime {version}"),
+        || {
+            RuntimeArchive::of_bundle(&bundle.root)?
+                .with_version(version)
+                .write(&folder)
+        },
+    )?;
+    let text = format!(
+        "{} {} {}",
+        key.as_str(),
+        written.sha256,
+        written.file.display()
+    );
     fs::write(&record, text).with_context(|| format!("write {}", record.display()))?;
     Ok(written)
 }
@@ -171,12 +238,19 @@ fn known(record: &Path, key: &cache::Key) -> Option<Written> {
     let (made, rest) = text.split_once(' ')?;
     let (sha256, file) = rest.split_once(' ')?;
     let facts = fs::metadata(file).ok()?;
-    (made == key.as_str()).then(|| Written { file: file.into(), sha256: sha256.to_owned(), size: facts.len() })
+    (made == key.as_str()).then(|| Written {
+        file: file.into(),
+        sha256: sha256.to_owned(),
+        size: facts.len(),
+    })
 }
 
 /// The folder beside the bundles, in cargo's target folder.
 fn shelf(bundle: &Bundle) -> Result<PathBuf> {
-    let shelf = bundle.root.parent().with_context(|| format!("{} lies in no folder", bundle.root.display()))?;
+    let shelf = bundle
+        .root
+        .parent()
+        .with_context(|| format!("{} lies in no folder", bundle.root.display()))?;
     Ok(shelf.with_file_name("wasmedge-images"))
 }
 
@@ -184,7 +258,8 @@ fn shelf(bundle: &Bundle) -> Result<PathBuf> {
 fn write(place: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     let draft = place.with_file_name(format!(".{}-{}", file_name(place), std::process::id()));
     fill(&draft)?;
-    fs::rename(&draft, place).with_context(|| format!("rename {} to {}", draft.display(), place.display()))
+    fs::rename(&draft, place)
+        .with_context(|| format!("rename {} to {}", draft.display(), place.display()))
 }
 
 /// Copies what was made, the runtime's archive included.
@@ -193,11 +268,14 @@ fn copy_to(folder: &Path, output: &Path) -> Result<()> {
     let archives = folder.with_file_name("archives").join(bundle::VERSION);
     for folder in [folder, &archives] {
         for entry in fs::read_dir(folder).with_context(|| format!("list {}", folder.display()))? {
-            let from = entry.with_context(|| format!("list {}", folder.display()))?.path();
+            let from = entry
+                .with_context(|| format!("list {}", folder.display()))?
+                .path();
             let name = file_name(&from);
             if !name.starts_with('.') {
                 let to = output.join(&name);
-                fs::copy(&from, &to).with_context(|| format!("copy {} to {}", from.display(), to.display()))?;
+                fs::copy(&from, &to)
+                    .with_context(|| format!("copy {} to {}", from.display(), to.display()))?;
             }
         }
     }
@@ -206,11 +284,22 @@ fn copy_to(folder: &Path, output: &Path) -> Result<()> {
 
 fn push_to(image: &Packed, plain_http: bool) -> Result<String> {
     let reference = image.reference();
-    let registry = registry_in(&reference).with_context(|| format!("{reference} names no registry: write registry.example/team"))?;
-    let transport = if plain_http { Transport::Http } else { Transport::usual_for(&registry) };
-    image.push(&Registry { transport, credentials: Credentials::of_docker(&registry)? })
+    let registry = registry_in(&reference)
+        .with_context(|| format!("{reference} names no registry: write registry.example/team"))?;
+    let transport = if plain_http {
+        Transport::Http
+    } else {
+        Transport::usual_for(&registry)
+    };
+    image.push(&Registry {
+        transport,
+        credentials: Credentials::of_docker(&registry)?,
+    })
 }
 
 fn file_name(path: &Path) -> String {
-    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+    path.file_name()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned()
 }

@@ -1,8 +1,11 @@
-//! `cargo xtask kind`: kind clusters, and the runtime on them as users install it: by Helm, from this checkout's images.
+//! `cargo xtask kind`: kind clusters, and the runtime on them as users install it: by Helm, from
+//! this checkout's images.
 //!
 //! * [`create`]: a cluster, and a registry that has the images; no runtime yet.
-//! * [`up`]: that and README.md's tour ([`testbed::tour`]), and the cluster stays; [`demo`](mod@demo): both, and nothing stays.
-//! * [`env`](mod@env), [`status`], [`down`]: what one does with a cluster that stays; [`explain`]: what is said of it.
+//! * [`up`]: that and README.md's tour ([`testbed::tour`]), and the cluster stays;
+//!   [`demo`](mod@demo): both, and nothing stays.
+//! * [`env`](mod@env), [`status`], [`down`]: what one does with a cluster that stays; [`explain`]:
+//!   what is said of it.
 
 use anyhow::Result;
 use testbed::cache::Cache;
@@ -32,9 +35,11 @@ pub(crate) struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Action {
-    /// Creates a cluster of three nodes, installs the operator, runs examples/hello, and leaves all of it running.
+    /// Creates a cluster of three nodes, installs the operator, runs examples/hello, and leaves all
+    /// of it running.
     Up(UpArgs),
-    /// Creates a cluster of three nodes with a registry that has this checkout's images, and no runtime yet.
+    /// Creates a cluster of three nodes with a registry that has this checkout's images, and no
+    /// runtime yet.
     Create(UpArgs),
     /// Prints what a shell needs to talk to a cluster: eval "$(cargo xtask kind env)"
     Env(Which),
@@ -84,13 +89,20 @@ impl Which {
 /// A name that can begin the names of nodes, and that no number behind it makes another cluster's.
 fn cluster_name(text: &str) -> Result<String, String> {
     let fits = text.len() <= 40 && text.starts_with(|c: char| c.is_ascii_lowercase());
-    let plain = text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-');
-    let numbered = text.rsplit_once('-').is_some_and(|(_, end)| end.chars().all(|c| c.is_ascii_digit()));
+    let plain = text
+        .chars()
+        .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-');
+    let numbered = text
+        .rsplit_once('-')
+        .is_some_and(|(_, end)| end.chars().all(|c| c.is_ascii_digit()));
     if fits && plain && !numbered {
         return Ok(text.to_owned());
     }
-    Err("a name is up to 40 lower-case letters, digits and dashes, begins with a letter and does not end with a dash and a number"
-        .to_owned())
+    Err(
+        "a name is up to 40 lower-case letters, digits and dashes, begins with a letter and does \
+         not end with a dash and a number"
+            .to_owned(),
+    )
 }
 
 pub(crate) fn run(args: Args) -> Result<()> {
@@ -110,15 +122,21 @@ pub(crate) fn run(args: Args) -> Result<()> {
 }
 
 /// Does something with a cluster that is up; none if there is none.
-fn with_cluster<T>(which: &Which, work: impl FnOnce(&Cache, &Cluster) -> Result<T>) -> Result<Option<T>> {
+fn with_cluster<T>(
+    which: &Which,
+    work: impl FnOnce(&Cache, &Cluster) -> Result<T>,
+) -> Result<Option<T>> {
     let cache = Cache::open()?;
     if let Some(run) = Run::kept(&which.run())? {
         // Whatever comes of it, looking at a cluster must not end it.
-        let done = Cluster::kept(&cache, &run, &which.name).and_then(|cluster| work(&cache, &cluster));
+        let done =
+            Cluster::kept(&cache, &run, &which.name).and_then(|cluster| work(&cache, &cluster));
         run.keep()?;
         return done.map(Some);
     }
-    Cluster::in_users_docker(&cache, &which.name)?.map(|cluster| work(&cache, &cluster)).transpose()
+    Cluster::in_users_docker(&cache, &which.name)?
+        .map(|cluster| work(&cache, &cluster))
+        .transpose()
 }
 
 #[cfg(test)]

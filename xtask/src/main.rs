@@ -20,7 +20,11 @@ mod ci;
 mod clean;
 
 #[derive(Debug, clap::Parser)]
-#[command(name = "cargo xtask", about = "The project's tasks", arg_required_else_help = true)]
+#[command(
+    name = "cargo xtask",
+    about = "The project's tasks",
+    arg_required_else_help = true
+)]
 struct Cli {
     #[command(subcommand)]
     task: Task,

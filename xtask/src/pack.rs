@@ -1,11 +1,15 @@
-//! `cargo xtask pack`: makes a CNCF Wasm artifact or an image of a guest; writes it as an OCI layout, or pushes it.
+//! `cargo xtask pack`: makes a CNCF Wasm artifact or an image of a guest; writes it as an OCI
+//! layout, or pushes it.
 
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
-use testbed::image::{Artifact, Binary, Credentials, Packed, Registry, RootfsImage, Transport, classify, compile_if_text, registry_in};
+use testbed::image::{
+    Artifact, Binary, Credentials, Packed, Registry, RootfsImage, Transport, classify,
+    compile_if_text, registry_in,
+};
 use testbed::progress::say;
 
 /// Packs a WebAssembly file for a registry: as a CNCF Wasm artifact, or as an ordinary image.
@@ -13,8 +17,9 @@ use testbed::progress::say;
 pub(crate) struct Args {
     /// The guest: a module or component, binary or text (.wat).
     file: PathBuf,
-    /// Where it goes: a folder (it exists, or begins with `./` or `/`) for an OCI layout, a `.tar` file for an OCI
-    /// archive, or a reference with its registry, such as `registry.example/team/app:1`, to push to.
+    /// Where it goes: a folder (it exists, or begins with `./` or `/`) for an OCI layout, a `.tar`
+    /// file for an OCI archive, or a reference with its registry, such as
+    /// `registry.example/team/app:1`, to push to.
     #[arg(short, long, value_name = "DIR|FILE.tar|REF")]
     output: String,
     /// Make a CNCF Wasm artifact (the default): its one layer is the guest itself.
@@ -23,7 +28,8 @@ pub(crate) struct Args {
     /// Make an ordinary Linux image with the guest as `/app.wasm` and entrypoint.
     #[arg(long)]
     image: bool,
-    /// The image's name within a layout or archive, as containerd imports it [default: localhost/<file's stem>:latest].
+    /// The image's name within a layout or archive, as containerd imports it [default:
+    /// localhost/<file's stem>:latest].
     #[arg(long, value_name = "REF")]
     name: Option<String>,
     /// Speak plain HTTP to the registry. That is the default for registries on this machine.
@@ -32,27 +38,51 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: Args) -> Result<()> {
-    let Args { file, output: target, artifact: _, image, name, plain_http } = args;
+    let Args {
+        file,
+        output: target,
+        artifact: _,
+        image,
+        name,
+        plain_http,
+    } = args;
     let output = Output::of(&target, Path::new(&target).is_dir())?;
     let reference = reference(&file, name, target, &output)?;
     let source = fs::read(&file).with_context(|| format!("read {}", file.display()))?;
     let guest = compile_if_text(&source).with_context(|| format!("read {}", file.display()))?;
-    let binary = classify(&guest).with_context(|| format!("{} cannot be packed", file.display()))?;
-    say(format_args!("{} is a {binary} of {} bytes", file.display(), guest.len()));
+    let binary =
+        classify(&guest).with_context(|| format!("{} cannot be packed", file.display()))?;
+    say(format_args!(
+        "{} is a {binary} of {} bytes",
+        file.display(),
+        guest.len()
+    ));
     if binary == Binary::Component {
         say("  WasmEdge runs modules: a pod of this component is refused when it is created");
     }
     let packed = if image {
         RootfsImage::of_guest(&reference, guest).pack()?
     } else {
-        Artifact { reference, guest: guest.into_owned(), ..Artifact::default() }.pack()?
+        Artifact {
+            reference,
+            guest: guest.into_owned(),
+            ..Artifact::default()
+        }
+        .pack()?
     };
     match &output {
         Output::Folder(folder) => packed.write_layout(folder)?,
         Output::Archive(file) => packed.write_archive(file)?,
         Output::Registry(registry) => {
-            let transport = if plain_http { Transport::Http } else { Transport::usual_for(registry) };
-            packed.push(&Registry { transport, credentials: Credentials::of_docker(registry)? })?;
+            let transport = if plain_http {
+                Transport::Http
+            } else {
+                Transport::usual_for(registry)
+            };
+            packed.push(&Registry {
+                transport,
+                credentials: Credentials::of_docker(registry)?,
+            })?;
         }
     }
     report(&packed, &output);
@@ -72,7 +102,9 @@ impl Output {
     /// Decides by what was typed and by whether it is a folder that exists.
     fn of(text: &str, is_folder: bool) -> Result<Self> {
         let is_path = [".", "/", "~"].iter().any(|start| text.starts_with(start));
-        let is_archive = Path::new(text).extension().is_some_and(|kind| kind == "tar");
+        let is_archive = Path::new(text)
+            .extension()
+            .is_some_and(|kind| kind == "tar");
         if is_folder {
             return Ok(Self::Folder(text.into()));
         }
@@ -81,7 +113,8 @@ impl Output {
             _ if is_archive => Ok(Self::Archive(text.into())),
             _ if is_path || text.ends_with('/') => Ok(Self::Folder(text.into())),
             _ => bail!(
-                "cannot tell what {text:?} is: write ./{text} for a folder, or a reference that begins with its registry \
+                "cannot tell what {text:?} is: write ./{text} for a folder, or a reference that \
+                 begins with its registry \
                  (registry.example/{text})"
             ),
         }
@@ -102,14 +135,23 @@ impl fmt::Display for Output {
 fn reference(file: &Path, name: Option<String>, target: String, output: &Output) -> Result<String> {
     match (output, name) {
         (Output::Registry(_), None) => Ok(target),
-        (Output::Registry(_), Some(_)) => bail!("--name is for layouts and archives: what is pushed is named by its reference"),
+        (Output::Registry(_), Some(_)) => {
+            bail!("--name is for layouts and archives: what is pushed is named by its reference")
+        }
         (_, Some(name)) => Ok(name),
         (_, None) => {
-            let stem = file.file_stem().unwrap_or_default().to_string_lossy().to_lowercase();
+            let stem = file
+                .file_stem()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .to_lowercase();
             let stem = stem.replace(|letter: char| !letter.is_ascii_alphanumeric(), "-");
             let stem = stem.trim_matches('-');
             if stem.is_empty() {
-                bail!("{} gives no name for an image: add --name REF", file.display());
+                bail!(
+                    "{} gives no name for an image: add --name REF",
+                    file.display()
+                );
             }
             Ok(format!("localhost/{stem}:latest"))
         }
@@ -122,7 +164,12 @@ fn report(packed: &Packed, output: &Output) {
     say(format_args!("  digest  {}", packed.root().digest()));
     say(format_args!("  size    {} bytes", packed.size()));
     for blob in std::iter::once(packed.root()).chain(packed.blobs()) {
-        say(format_args!("  {} {} ({} bytes)", blob.digest(), blob.media_type(), blob.bytes().len()));
+        say(format_args!(
+            "  {} {} ({} bytes)",
+            blob.digest(),
+            blob.media_type(),
+            blob.bytes().len()
+        ));
     }
 }
 
@@ -137,20 +184,35 @@ mod tests {
             ("/tmp/out", Output::Folder("/tmp/out".into())),
             ("out/", Output::Folder("out/".into())),
             ("out.tar", Output::Archive("out.tar".into())),
-            ("./registry.example/out.tar", Output::Archive("./registry.example/out.tar".into())),
-            ("localhost:5000/app:1", Output::Registry("localhost:5000".into())),
-            ("registry.example/team/app", Output::Registry("registry.example".into())),
+            (
+                "./registry.example/out.tar",
+                Output::Archive("./registry.example/out.tar".into()),
+            ),
+            (
+                "localhost:5000/app:1",
+                Output::Registry("localhost:5000".into()),
+            ),
+            (
+                "registry.example/team/app",
+                Output::Registry("registry.example".into()),
+            ),
         ] {
             assert_eq!(Output::of(text, false).unwrap(), expected, "{text}");
         }
-        assert_eq!(Output::of("out", true).unwrap(), Output::Folder("out".into()));
+        assert_eq!(
+            Output::of("out", true).unwrap(),
+            Output::Folder("out".into())
+        );
     }
 
     #[test]
     fn what_could_be_a_folder_or_an_image_is_refused_with_both_ways_out() {
         for text in ["out", "team/app:1"] {
             let error = Output::of(text, false).unwrap_err().to_string();
-            assert!(error.contains(&format!("./{text}")) && error.contains("registry.example"), "{error}");
+            assert!(
+                error.contains(&format!("./{text}")) && error.contains("registry.example"),
+                "{error}"
+            );
         }
     }
 }

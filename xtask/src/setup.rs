@@ -16,40 +16,71 @@ use crate::bundle::libraries;
 #[derive(Debug, Clone, Copy, clap::Args)]
 pub(crate) struct Args {}
 
-/// What building the workspace needs of this machine. `gcc` alone brings no headers of the C library.
+/// What building the workspace needs of this machine. `gcc` alone brings no headers of the C
+/// library.
 const NEEDS: &[Need] = &[
-    Need { package: "gcc", provides: "cc" },
-    Need { package: "binutils", provides: "strip" },
-    Need { package: "libc6-dev", provides: "/usr/lib/*/crt1.o" },
+    Need {
+        package: "gcc",
+        provides: "cc",
+    },
+    Need {
+        package: "binutils",
+        provides: "strip",
+    },
+    Need {
+        package: "libc6-dev",
+        provides: "/usr/lib/*/crt1.o",
+    },
     // wasmedge-sys writes its bindings with bindgen, which loads libclang.
-    Need { package: "libclang-14-dev", provides: "/usr/lib/llvm-*/lib/libclang.so" },
+    Need {
+        package: "libclang-14-dev",
+        provides: "/usr/lib/llvm-*/lib/libclang.so",
+    },
     // containerd's client writes its bindings with protoc.
-    Need { package: "protobuf-compiler", provides: "protoc" },
-    Need { package: "pkg-config", provides: "pkg-config" },
-    Need { package: "libseccomp-dev", provides: "/usr/lib/*/libseccomp.so" },
+    Need {
+        package: "protobuf-compiler",
+        provides: "protoc",
+    },
+    Need {
+        package: "pkg-config",
+        provides: "pkg-config",
+    },
+    Need {
+        package: "libseccomp-dev",
+        provides: "/usr/lib/*/libseccomp.so",
+    },
 ];
 
 pub(crate) fn run(args: Args) -> Result<()> {
     let Args {} = args;
     prepare(&Cache::open()?)?;
-    testbed::progress::say("ready: .deps/wasmedge holds the engine that cargo builds and tests against");
+    testbed::progress::say(
+        "ready: .deps/wasmedge holds the engine that cargo builds and tests against",
+    );
     Ok(())
 }
 
-/// Makes plain `cargo build` and `cargo test` work in this checkout. Costs next to nothing once done.
+/// Makes plain `cargo build` and `cargo test` work in this checkout. Costs next to nothing once
+/// done.
 pub(crate) fn prepare(cache: &Cache) -> Result<()> {
     host::install(NEEDS)?;
     let libraries = libraries::assemble(cache)?;
     let path = libraries.root.as_os_str().as_encoded_bytes();
-    let entry = cache.entry("wasmedge-dev", &Key::of([path, libraries.headers.as_os_str().as_encoded_bytes()]), |draft| {
-        let link =
-            |target: &Path, name: &str| symlink(target, draft.join(name)).with_context(|| format!("link {name} to {}", target.display()));
-        fs::create_dir(draft.join("lib")).context("make a folder for the engine alone")?;
-        link(&libraries.headers, "include")?;
-        link(&libraries.engine(), "lib/libwasmedge.so")?;
-        link(&libraries.run(), "run")?;
-        link(&libraries.loader(), "loader")
-    })?;
+    let entry = cache.entry(
+        "wasmedge-dev",
+        &Key::of([path, libraries.headers.as_os_str().as_encoded_bytes()]),
+        |draft| {
+            let link = |target: &Path, name: &str| {
+                symlink(target, draft.join(name))
+                    .with_context(|| format!("link {name} to {}", target.display()))
+            };
+            fs::create_dir(draft.join("lib")).context("make a folder for the engine alone")?;
+            link(&libraries.headers, "include")?;
+            link(&libraries.engine(), "lib/libwasmedge.so")?;
+            link(&libraries.run(), "run")?;
+            link(&libraries.loader(), "loader")
+        },
+    )?;
     let deps = repository().join(".deps");
     fs::create_dir_all(&deps).with_context(|| format!("make {}", deps.display()))?;
     point(&deps.join("wasmedge"), &entry)
@@ -57,32 +88,47 @@ pub(crate) fn prepare(cache: &Cache) -> Result<()> {
 
 /// A run of cargo on this checkout, as from a shell.
 pub(crate) fn cargo() -> Run {
-    variables_about_us().into_iter().fold(Run::new("cargo").current_dir(repository()), Run::without_env)
+    variables_about_us().into_iter().fold(
+        Run::new("cargo").current_dir(repository()),
+        Run::without_env,
+    )
 }
 
 /// The variables in which `cargo xtask` tells its program about the package xtask.
 ///
-/// A cargo that is started with them is not as from a shell: build scripts that watch such a variable (ring's does) run
-/// again, and much is compiled again, whenever cargo is run now by us and now by hand.
+/// A cargo that is started with them is not as from a shell: build scripts that watch such a
+/// variable (ring's does) run again, and much is compiled again, whenever cargo is run now by us
+/// and now by hand.
 pub(crate) fn variables_about_us() -> Vec<OsString> {
-    let about_us = |name: &str| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
-    std::env::vars_os().map(|(name, _)| name).filter(|name| name.to_str().is_some_and(about_us)).collect()
+    let about_us =
+        |name: &str| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
+    std::env::vars_os()
+        .map(|(name, _)| name)
+        .filter(|name| name.to_str().is_some_and(about_us))
+        .collect()
 }
 
-/// The profile that this program was built with, which is that of all that it builds: `cargo run --release --package
-/// xtask -- …` makes what is published.
+/// The profile that this program was built with, which is that of all that it builds: `cargo run
+/// --release --package xtask -- …` makes what is published.
 ///
 /// # Errors
 /// When this program cannot tell where it lies.
 pub(crate) fn profile() -> Result<String> {
     let folder = profile_folder()?;
-    Ok(folder.file_name().context("this program lies in no folder with a name")?.to_string_lossy().into_owned())
+    Ok(folder
+        .file_name()
+        .context("this program lies in no folder with a name")?
+        .to_string_lossy()
+        .into_owned())
 }
 
 /// Where cargo puts the executables of [`profile`].
 fn profile_folder() -> Result<PathBuf> {
     let own = std::env::current_exe().context("ask where this program lies")?;
-    Ok(own.parent().context("this program lies in no folder")?.to_owned())
+    Ok(own
+        .parent()
+        .context("this program lies in no folder")?
+        .to_owned())
 }
 
 /// What cargo is told, behind its verb, to build with [`profile`].
@@ -90,18 +136,27 @@ fn profile_folder() -> Result<PathBuf> {
 /// # Errors
 /// As there.
 pub(crate) fn as_built() -> Result<&'static [&'static str]> {
-    Ok(if profile()? == "release" { &["--release"] } else { &[] })
+    Ok(if profile()? == "release" {
+        &["--release"]
+    } else {
+        &[]
+    })
 }
 
 /// Builds the workspace's executable `name`, and tells where it lies.
 ///
-/// Of the workspace, not of its package: cargo chooses the features of a dependency for all packages that it is told of
-/// together, and would compile most of them again for each choice of packages.
+/// Of the workspace, not of its package: cargo chooses the features of a dependency for all
+/// packages that it is told of together, and would compile most of them again for each choice of
+/// packages.
 ///
 /// # Errors
 /// When cargo fails, or puts it elsewhere.
 pub(crate) fn executable(name: &str) -> Result<PathBuf> {
-    cargo().args(["build", "--workspace"]).args(as_built()?).args(["--bin", name]).done()?;
+    cargo()
+        .args(["build", "--workspace"])
+        .args(as_built()?)
+        .args(["--bin", name])
+        .done()?;
     made(name)
 }
 
@@ -111,13 +166,20 @@ pub(crate) fn executable(name: &str) -> Result<PathBuf> {
 /// When it is not there.
 pub(crate) fn made(name: &str) -> Result<PathBuf> {
     let made = profile_folder()?.join(name);
-    ensure!(made.is_file(), "cargo made no {}: is another target or profile set in a configuration of cargo's?", made.display());
+    ensure!(
+        made.is_file(),
+        "cargo made no {}: is another target or profile set in a configuration of cargo's?",
+        made.display()
+    );
     Ok(made)
 }
 
 /// The root of this checkout.
 pub(crate) fn repository() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask is a folder of the repository").to_owned()
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("xtask is a folder of the repository")
+        .to_owned()
 }
 
 /// Makes `link` lead to `target`; whoever looks meanwhile finds the former target or the new one.
@@ -127,7 +189,8 @@ fn point(link: &Path, target: &Path) -> Result<()> {
     }
     let draft = link.with_extension(format!("draft-{}", std::process::id()));
     symlink(target, &draft).with_context(|| format!("make the link {}", draft.display()))?;
-    fs::rename(&draft, link).with_context(|| format!("rename {} to {}", draft.display(), link.display()))
+    fs::rename(&draft, link)
+        .with_context(|| format!("rename {} to {}", draft.display(), link.display()))
 }
 
 #[cfg(test)]

@@ -1,4 +1,5 @@
-//! `cargo xtask test`: every class of tests, each with what it needs, and a summary whose last line a machine can read.
+//! `cargo xtask test`: every class of tests, each with what it needs, and a summary whose last line
+//! a machine can read.
 //!
 //! * [`class`]: which classes there are, and the `cargo` commands that run them.
 //! * [`prepare`]: what the node and cluster classes need, made once and written down for them.
@@ -37,7 +38,10 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: Args) -> Result<ExitCode> {
-    let Args { class: mut classes, filter } = args;
+    let Args {
+        class: mut classes,
+        filter,
+    } = args;
     classes.sort();
     classes.dedup();
     if classes.is_empty() {
@@ -52,7 +56,9 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
         let started = Instant::now();
         progress::say(format_args!("\n══ {class} ══"));
         let mut tally = match means.prepare_for(class) {
-            Ok(prepare::Readiness::Ready) => execute_class(&run, class, filter.as_deref(), means.file()),
+            Ok(prepare::Readiness::Ready) => {
+                execute_class(&run, class, filter.as_deref(), means.file())
+            }
             Ok(prepare::Readiness::Impossible(reason)) => Tally::skipped(&reason),
             // One class that cannot even start must not keep the others from running.
             Err(error) => Tally::broken(&format!("{error:#}")),
@@ -65,17 +71,27 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
     for line in sum.lines {
         progress::say(line);
     }
-    Ok(if sum.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if sum.failed == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 fn execute_class(run: &Run, class: Class, filter: Option<&str>, prepared: Option<&Path>) -> Tally {
-    let commands = match class.commands(filter).with_context(|| format!("find the tests of class {class}")) {
+    let commands = match class
+        .commands(filter)
+        .with_context(|| format!("find the tests of class {class}"))
+    {
         Ok(commands) => commands,
         Err(error) => return Tally::broken(&format!("{error:#}")),
     };
     let mut sum = Tally::default();
     for words in commands {
-        sum.add(execute::cargo(run, &words, prepared).unwrap_or_else(|error| Tally::broken(&format!("{error:#}"))));
+        sum.add(
+            execute::cargo(run, &words, prepared)
+                .unwrap_or_else(|error| Tally::broken(&format!("{error:#}"))),
+        );
     }
     sum
 }

@@ -1,9 +1,11 @@
-//! `cargo xtask tidy`: house rules that no lint can see. Each rule decides on the tree's texts alone:
+//! `cargo xtask tidy`: house rules that no lint can see. Each rule decides on the tree's texts
+//! alone:
 //!
 //! * [`size`]: files and their inline tests stay short enough to be read in one go.
 //! * [`reach`]: every Rust file is part of a crate.
 //! * [`words`]: how files are named and begin, and what no file may mention.
-//! * [`workspace`]: allowed dependencies between our crates, and workspace dependencies that no crate uses.
+//! * [`workspace`]: allowed dependencies between our crates, and workspace dependencies that no
+//!   crate uses.
 //! * [`examples`]: every example is complete.
 //! * [`documents`]: what documents point at is there.
 //! * [`decisions`]: decision records are numbered and have a status.
@@ -40,7 +42,10 @@ pub(crate) struct Finding {
 
 impl Finding {
     fn new(place: impl fmt::Display, what: impl fmt::Display) -> Self {
-        Self { place: place.to_string(), what: what.to_string() }
+        Self {
+            place: place.to_string(),
+            what: what.to_string(),
+        }
     }
 }
 
@@ -57,7 +62,10 @@ pub(crate) fn run(args: Args) -> Result<()> {
         progress::say(finding);
     }
     if !findings.is_empty() {
-        bail!("{} of the tree's rules are broken (CONTRIBUTING.md says why they are there)", findings.len());
+        bail!(
+            "{} of the tree's rules are broken (CONTRIBUTING.md says why they are there)",
+            findings.len()
+        );
     }
     progress::say("the tree is tidy");
     Ok(())

@@ -1,6 +1,8 @@
-//! Counts the words of a text file, writes the whole table to a second file and prints the most frequent ones.
+//! Counts the words of a text file, writes the whole table to a second file and prints the most
+//! frequent ones.
 //!
-//! Plain Rust with its standard library. In the example's pod the text is a ConfigMap, the table goes to an emptyDir.
+//! Plain Rust with its standard library. In the example's pod the text is a ConfigMap, the table
+//! goes to an emptyDir.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -40,10 +42,12 @@ fn run(text: &str, table: &str) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// The words of `text` in lower case with how often each occurs: the most frequent first, equals by the alphabet.
+/// The words of `text` in lower case with how often each occurs: the most frequent first, equals by
+/// the alphabet.
 fn count(text: &str) -> Vec<(String, usize)> {
     let mut counts = BTreeMap::<String, usize>::new();
-    for word in text.split(|letter: char| !letter.is_alphanumeric()).filter(|word| !word.is_empty()) {
+    for word in text.split(|letter: char| !letter.is_alphanumeric()).filter(|word|
+        !word.is_empty()) {
         *counts.entry(word.to_lowercase()).or_default() += 1;
     }
     let mut counted: Vec<_> = counts.into_iter().collect();

@@ -1,10 +1,12 @@
-//! An installer's answer. The kubelet keeps 4096 bytes of a termination message, so every text in it is bounded.
+//! An installer's answer. The kubelet keeps 4096 bytes of a termination message, so every text in
+//! it is bounded.
 
 use serde::{Deserialize, Serialize};
 
 /// Bytes of a termination message that the kubelet keeps.
 pub const LIMIT: usize = 4096;
-/// Bytes of a report's message: the rest of the report has room beside it, also when each byte is escaped.
+/// Bytes of a report's message: the rest of the report has room beside it, also when each byte is
+/// escaped.
 const MESSAGE_LIMIT: usize = 1200;
 
 /// What an installer did, and what it found.
@@ -41,8 +43,8 @@ pub enum Outcome {
     Refused,
     /// It failed, and the node is as it was before: containerd answers, and what ran before runs.
     RolledBack,
-    /// It failed, and the node could not be brought back, or nothing is known that it could be brought back to: the handler
-    /// does not run guests. Somebody has to look.
+    /// It failed, and the node could not be brought back, or nothing is known that it could be
+    /// brought back to: the handler does not run guests. Somebody has to look.
     Broken,
 }
 
@@ -68,7 +70,8 @@ pub enum Stage {
 pub enum Reason {
     /// All went well.
     Done,
-    /// The node's kernel, distribution or container runtime is none that the runtime can be used with.
+    /// The node's kernel, distribution or container runtime is none that the runtime can be used
+    /// with.
     Unsupported,
     /// The host is another distribution than its Node object says.
     DistributionMismatch,
@@ -84,7 +87,8 @@ pub enum Reason {
     Download,
     /// No space, no permission, a read-only file system.
     HostFiles,
-    /// containerd's configuration cannot be read, or the edited one would change more than the handler.
+    /// containerd's configuration cannot be read, or the edited one would change more than the
+    /// handler.
     ContainerdConfig,
     /// Another installer is at work on the node.
     Locked,
@@ -98,7 +102,8 @@ pub enum Reason {
     InUse,
     /// The installer was killed or failed at something of its own.
     Interrupted,
-    /// The installer's pod cannot start: its image cannot be pulled, a folder cannot be mounted, or the pod is not admitted.
+    /// The installer's pod cannot start: its image cannot be pulled, a folder cannot be mounted, or
+    /// the pod is not admitted.
     NotStarted,
 }
 
@@ -159,8 +164,11 @@ impl Reason {
     /// Whether trying again can help.
     pub fn retry(self) -> Retry {
         match self {
-            Self::Download | Self::Locked | Self::InUse | Self::Interrupted | Self::NotStarted => Retry::Later,
-            // A full disk is somebody's to empty; a containerd that failed once is not restarted again and again.
+            Self::Download | Self::Locked | Self::InUse | Self::Interrupted | Self::NotStarted => {
+                Retry::Later
+            }
+            // A full disk is somebody's to empty; a containerd that failed once is not restarted
+            // again and again.
             Self::Done
             | Self::Unsupported
             | Self::DistributionMismatch
@@ -220,7 +228,9 @@ pub enum Restart {
 impl Report {
     /// The report as a termination message of at most [`LIMIT`] bytes.
     pub fn to_message(&self) -> String {
-        let text = |report: &Self| serde_json::to_string(report).expect("a report holds texts and names only");
+        let text = |report: &Self| {
+            serde_json::to_string(report).expect("a report holds texts and names only")
+        };
         let mut report = self.clone();
         for limit in [MESSAGE_LIMIT, MESSAGE_LIMIT / 8] {
             bound(&mut report.message, limit);
@@ -230,7 +240,11 @@ impl Report {
             }
         }
         // What the host said of itself is too long: the outcome matters more.
-        text(&Self { host: HostFacts::default(), installed: None, ..report })
+        text(&Self {
+            host: HostFacts::default(),
+            installed: None,
+            ..report
+        })
     }
 
     /// Reads a termination message.
@@ -249,7 +263,8 @@ pub struct NoReport {
     source: serde_json::Error,
 }
 
-/// Cuts `text` to `limit` bytes, at a letter's end; the end of an error is what names the cause, so the middle goes.
+/// Cuts `text` to `limit` bytes, at a letter's end; the end of an error is what names the cause, so
+/// the middle goes.
 fn bound(text: &mut String, limit: usize) {
     const GAP: &str = " … ";
     if text.len() <= limit {
@@ -273,8 +288,15 @@ mod tests {
             stage: Stage::Verify,
             reason: Reason::SmokeFailed,
             message,
-            host: HostFacts { containerd: "2.4.2".to_owned(), ..HostFacts::default() },
-            installed: Some(Installed { version, sha256: "0".repeat(64), path: "/opt".to_owned() }),
+            host: HostFacts {
+                containerd: "2.4.2".to_owned(),
+                ..HostFacts::default()
+            },
+            installed: Some(Installed {
+                version,
+                sha256: "0".repeat(64),
+                path: "/opt".to_owned(),
+            }),
             restart: Restart::Done,
         }
     }
@@ -290,7 +312,10 @@ mod tests {
     fn a_long_message_keeps_its_beginning_and_its_end() {
         let mut text = format!("begin {} end", "é".repeat(5000));
         bound(&mut text, 100);
-        assert!(text.len() <= 100 && text.starts_with("begin") && text.ends_with("end"), "{text}");
+        assert!(
+            text.len() <= 100 && text.starts_with("begin") && text.ends_with("end"),
+            "{text}"
+        );
     }
 
     #[test]
@@ -302,7 +327,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_report_fits_into_a_termination_message(message in "\\PC{0,3000}|[\\x00-\\x1f]{0,4000}", version in "[\"\\x01]{0,3000}") {
+        fn a_report_fits_into_a_termination_message(
+            message in "\\PC{0,3000}|[\\x00-\\x1f]{0,4000}",
+            version in "[\"\\x01]{0,3000}",
+        ) {
             let text = report(message, version).to_message();
             prop_assert!(text.len() <= LIMIT, "{}", text.len());
             prop_assert!(Report::from_message(&text).is_ok());

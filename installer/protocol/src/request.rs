@@ -11,12 +11,13 @@ use crate::settings::Settings;
 pub struct Request {
     /// What is to be done.
     pub verb: Verb,
-    /// Name of the `WasmRuntime`: a DNS label. Names files on the node, so that several runtimes lie side by side.
+    /// Name of the `WasmRuntime`: a DNS label. Names files on the node, so that several runtimes
+    /// lie side by side.
     pub runtime: String,
     /// Name that containerd's CRI plugin knows the runtime by, and that the RuntimeClass says.
     pub handler: String,
-    /// Which distribution the operator takes the node for, from its Node object. The installer refuses when the host
-    /// says otherwise, because the wrong paths are mounted then.
+    /// Which distribution the operator takes the node for, from its Node object. The installer
+    /// refuses when the host says otherwise, because the wrong paths are mounted then.
     pub distribution: Distribution,
     /// Where the runtime comes from. None in [`Mode::Preinstalled`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -27,13 +28,15 @@ pub struct Request {
     /// Who sets up the cgroups of the handler's containers.
     #[serde(default)]
     pub cgroup_driver: CgroupDriver,
-    /// What is chosen of the handler. Left out where nothing is: an installer that does not know it can be asked still.
+    /// What is chosen of the handler. Left out where nothing is: an installer that does not know it
+    /// can be asked still.
     #[serde(default, skip_serializing_if = "Settings::is_default")]
     pub settings: Settings,
     /// What lies elsewhere than the distribution puts it.
     #[serde(default)]
     pub paths: Paths,
-    /// Reference of the image that the installer itself runs from. It holds the smoke guest, and the node has it.
+    /// Reference of the image that the installer itself runs from. It holds the smoke guest, and
+    /// the node has it.
     pub image: String,
 }
 
@@ -52,7 +55,8 @@ impl Request {
 /// What an installer does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Verb {
-    /// Brings the node to what the request says, whatever it is now. Doing it twice changes nothing.
+    /// Brings the node to what the request says, whatever it is now. Doing it twice changes
+    /// nothing.
     Install,
     /// Takes everything of the runtime off the node.
     Uninstall,
@@ -83,14 +87,16 @@ pub enum Artifact {
 /// How containerd learns of the handler.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Mode {
-    /// A drop-in where the node's containerd merges those rightly (2.0 and later), else the main file.
+    /// A drop-in where the node's containerd merges those rightly (2.0 and later), else the main
+    /// file.
     #[default]
     Auto,
     /// A drop-in, or a refusal.
     DropIn,
     /// An edit of the main file.
     InPlace,
-    /// Nothing is written: the node's image has runtime and handler, the installer only proves that they work.
+    /// Nothing is written: the node's image has runtime and handler, the installer only proves that
+    /// they work.
     Preinstalled,
 }
 
@@ -136,18 +142,37 @@ mod tests {
             runtime: "wasmedge".to_owned(),
             handler: "wasmedge".to_owned(),
             distribution: Distribution::K3s,
-            artifact: Some(Artifact::Url { url: "https://example.org/a.tar.gz".to_owned(), sha256: "0".repeat(64) }),
+            artifact: Some(Artifact::Url {
+                url: "https://example.org/a.tar.gz".to_owned(),
+                sha256: "0".repeat(64),
+            }),
             mode: Mode::Auto,
             cgroup_driver: CgroupDriver::Systemd,
-            settings: Settings { log_level: LogLevel::Debug, sandboxer: Sandboxer::Shim, ..Settings::default() },
-            paths: Paths { socket: Some("/run/x.sock".to_owned()), ..Paths::default() },
+            settings: Settings {
+                log_level: LogLevel::Debug,
+                sandboxer: Sandboxer::Shim,
+                ..Settings::default()
+            },
+            paths: Paths {
+                socket: Some("/run/x.sock".to_owned()),
+                ..Paths::default()
+            },
             image: "registry.example/installer:1".to_owned(),
         };
-        assert_eq!(serde_json::from_str::<Request>(&request.to_json()).unwrap(), request);
+        assert_eq!(
+            serde_json::from_str::<Request>(&request.to_json()).unwrap(),
+            request
+        );
         assert_eq!(request.layout().socket, "/run/x.sock");
-        let plain = Request { settings: Settings::default(), ..request };
+        let plain = Request {
+            settings: Settings::default(),
+            ..request
+        };
         assert!(!plain.to_json().contains("settings"), "{}", plain.to_json());
-        assert_eq!(serde_json::from_str::<Request>(&plain.to_json()).unwrap(), plain);
+        assert_eq!(
+            serde_json::from_str::<Request>(&plain.to_json()).unwrap(),
+            plain
+        );
     }
 
     #[test]

@@ -1,14 +1,15 @@
-//! What an admin chooses of a handler: which containers share a host, what hosts log, how many containers one serves, and
-//! who makes the sandboxes of pods.
+//! What an admin chooses of a handler: which containers share a host, what hosts log, how many
+//! containers one serves, and who makes the sandboxes of pods.
 //!
-//! The keys and values of the runtime's options table are named here once more than by the runtime itself, which operator
-//! and installer do not depend on; a test of the package that generates the reference reads them with the runtime's own
-//! reader.
+//! The keys and values of the runtime's options table are named here once more than by the runtime
+//! itself, which operator and installer do not depend on; a test of the package that generates the
+//! reference reads them with the runtime's own reader.
 
 use serde::{Deserialize, Serialize};
 
-/// What an admin chooses of a handler. What is at its default is nowhere written down: neither in a request nor on a node,
-/// so that an older installer or runtime, which does not know it, has nothing to refuse.
+/// What an admin chooses of a handler. What is at its default is nowhere written down: neither in a
+/// request nor on a node, so that an older installer or runtime, which does not know it, has
+/// nothing to refuse.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Settings {
@@ -99,7 +100,13 @@ impl Grouping {
 
 impl LogLevel {
     /// Every one, the gravest first.
-    pub const ALL: &'static [Self] = &[Self::Error, Self::Warn, Self::Info, Self::Debug, Self::Trace];
+    pub const ALL: &'static [Self] = &[
+        Self::Error,
+        Self::Warn,
+        Self::Info,
+        Self::Debug,
+        Self::Trace,
+    ];
 
     /// As the runtime's option has it.
     pub fn word(self) -> &'static str {
@@ -119,13 +126,25 @@ impl Settings {
         is_default(self)
     }
 
-    /// What the runtime's options table has to say beside who sets up cgroups: each key that is not at its default.
+    /// What the runtime's options table has to say beside who sets up cgroups: each key that is not
+    /// at its default.
     pub fn options(&self) -> Vec<(&'static str, OptionValue)> {
-        let Self { grouping, log_level, max_containers, sandboxer: _ } = *self;
-        let grouping = (grouping != Grouping::default()).then(|| ("grouping", OptionValue::Word(grouping.word())));
-        let log_level = (log_level != LogLevel::default()).then(|| ("log_level", OptionValue::Word(log_level.word())));
-        let max_containers = max_containers.map(|number| ("max_containers", OptionValue::Number(number)));
-        [grouping, log_level, max_containers].into_iter().flatten().collect()
+        let Self {
+            grouping,
+            log_level,
+            max_containers,
+            sandboxer: _,
+        } = *self;
+        let grouping = (grouping != Grouping::default())
+            .then(|| ("grouping", OptionValue::Word(grouping.word())));
+        let log_level = (log_level != LogLevel::default())
+            .then(|| ("log_level", OptionValue::Word(log_level.word())));
+        let max_containers =
+            max_containers.map(|number| ("max_containers", OptionValue::Number(number)));
+        [grouping, log_level, max_containers]
+            .into_iter()
+            .flatten()
+            .collect()
     }
 }
 
@@ -141,15 +160,40 @@ mod tests {
     fn what_is_at_its_default_is_not_written_down() {
         assert_eq!(serde_json::to_string(&Settings::default()).unwrap(), "{}");
         assert_eq!(Settings::default().options(), []);
-        assert_eq!(Settings { sandboxer: Sandboxer::Shim, ..Settings::default() }.options(), []);
+        assert_eq!(
+            Settings {
+                sandboxer: Sandboxer::Shim,
+                ..Settings::default()
+            }
+            .options(),
+            []
+        );
     }
 
     #[test]
     fn what_is_chosen_is_a_key_of_the_options_table() {
-        let settings =
-            Settings { grouping: Grouping::Pod, log_level: LogLevel::Debug, max_containers: Some(7), sandboxer: Sandboxer::PodSandbox };
-        let lines: Vec<String> = settings.options().iter().map(|(key, value)| format!("{key} = {value}")).collect();
-        assert_eq!(lines, ["grouping = \"pod\"", "log_level = \"debug\"", "max_containers = 7"]);
-        assert_eq!(serde_json::from_str::<Settings>(&serde_json::to_string(&settings).unwrap()).unwrap(), settings);
+        let settings = Settings {
+            grouping: Grouping::Pod,
+            log_level: LogLevel::Debug,
+            max_containers: Some(7),
+            sandboxer: Sandboxer::PodSandbox,
+        };
+        let lines: Vec<String> = settings
+            .options()
+            .iter()
+            .map(|(key, value)| format!("{key} = {value}"))
+            .collect();
+        assert_eq!(
+            lines,
+            [
+                "grouping = \"pod\"",
+                "log_level = \"debug\"",
+                "max_containers = 7"
+            ]
+        );
+        assert_eq!(
+            serde_json::from_str::<Settings>(&serde_json::to_string(&settings).unwrap()).unwrap(),
+            settings
+        );
     }
 }

@@ -22,8 +22,18 @@ impl Files for HostFiles<'_> {
 
     fn list(&self, folder: &str) -> io::Result<Option<Vec<String>>> {
         match fs::read_dir(self.0.locate(&host_path(folder)?)?) {
-            Ok(entries) => entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect::<io::Result<_>>().map(Some),
-            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
+            Ok(entries) => entries
+                .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
+                .collect::<io::Result<_>>()
+                .map(Some),
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+                ) =>
+            {
+                Ok(None)
+            }
             Err(error) => Err(error),
         }
     }
@@ -41,7 +51,11 @@ impl Dump for HostDump<'_> {
     fn dump(&self, main: &str, files: &[(String, Vec<u8>)]) -> io::Result<Dumped> {
         let place = candidate(self.job)?;
         let asked = self.lay_out(files).and_then(|()| {
-            let output = self.job.node.machine.run(self.program, &["-c", main, "config", "dump"])?;
+            let output = self
+                .job
+                .node
+                .machine
+                .run(self.program, &["-c", main, "config", "dump"])?;
             Ok(Dumped {
                 code: output.status.code(),
                 stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
@@ -58,7 +72,10 @@ impl Dump for HostDump<'_> {
 impl HostDump<'_> {
     fn lay_out(&self, files: &[(String, Vec<u8>)]) -> io::Result<()> {
         files::remove_tree(&candidate(self.job)?)?;
-        self.job.node.machine.about_to("lay out a candidate of containerd's configuration");
+        self.job
+            .node
+            .machine
+            .about_to("lay out a candidate of containerd's configuration");
         for (path, bytes) in files {
             let place = self.job.node.root.locate(&host_path(path)?)?;
             files::make_folders(place.parent().unwrap_or(Path::new("/")))?;
@@ -75,12 +92,16 @@ impl HostDump<'_> {
 pub fn remove_candidate(job: &Job<'_>) -> Result<(), Failure> {
     candidate(job)
         .and_then(|place| files::remove_tree(&place))
-        .because(Reason::HostFiles, || "remove a candidate of containerd's configuration".to_owned())
+        .because(Reason::HostFiles, || {
+            "remove a candidate of containerd's configuration".to_owned()
+        })
 }
 
 /// The folder beside the main file that candidates lie in.
 fn candidate(job: &Job<'_>) -> io::Result<std::path::PathBuf> {
-    job.node.root.locate(&job.places.config_folder.join(CANDIDATE))
+    job.node
+        .root
+        .locate(&job.places.config_folder.join(CANDIDATE))
 }
 
 fn host_path(text: &str) -> io::Result<HostPath> {

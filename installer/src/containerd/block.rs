@@ -1,8 +1,10 @@
-//! Texts of ours inside files of others: each between two marks, so that it can be found and taken out again.
+//! Texts of ours inside files of others: each between two marks, so that it can be found and taken
+//! out again.
 //!
-//! A block's text begins with a line break of its own and ends with one. So it can stand behind a text whose last line
-//! is not ended, and behind another block, and taking it out leaves exactly what was there, in whatever order blocks
-//! come and go. Its last mark has a digest of what is inside: a block that somebody edited is known by it.
+//! A block's text begins with a line break of its own and ends with one. So it can stand behind a
+//! text whose last line is not ended, and behind another block, and taking it out leaves exactly
+//! what was there, in whatever order blocks come and go. Its last mark has a digest of what is
+//! inside: a block that somebody edited is known by it.
 
 use std::fmt::Write as _;
 use std::ops::Range;
@@ -20,8 +22,8 @@ use super::{Handler, RUNTIME_TYPE, unmarked};
 pub(super) enum Subject<'a> {
     /// A handler of ours.
     Handler(&'a str),
-    /// runc, as containerd 1.x has it where a main file names no runtime at all: the first one that is named takes
-    /// the place of that default.
+    /// runc, as containerd 1.x has it where a main file names no runtime at all: the first one that
+    /// is named takes the place of that default.
     DefaultRuntime,
 }
 
@@ -40,7 +42,10 @@ impl Subject<'_> {
     }
 
     fn begin(self) -> String {
-        format!("# >>> {MARK} {} (written by the node installer, removed on uninstall)", self.label())
+        format!(
+            "# >>> {MARK} {} (written by the node installer, removed on uninstall)",
+            self.label()
+        )
     }
 
     fn end(self) -> String {
@@ -48,15 +53,22 @@ impl Subject<'_> {
     }
 }
 
-/// A handler's table. An options table in it is for a runtime that reads options from there alone, and has no key that is
-/// at its default, but for the cgroup driver: an older runtime refuses what it does not know.
+/// A handler's table. An options table in it is for a runtime that reads options from there alone,
+/// and has no key that is at its default, but for the cgroup driver: an older runtime refuses what
+/// it does not know.
 pub(super) fn handler_body(handler: &Handler, schema: Schema, containerd: Version) -> String {
-    let Handler { name, launcher, systemd_cgroup: _, settings } = handler;
+    let Handler {
+        name,
+        launcher,
+        systemd_cgroup: _,
+        settings,
+    } = handler;
     let table = table_name(schema, name);
     let (runtime, launcher) = (quoted(runtime_type(handler, containerd)), quoted(launcher));
     let annotations = quoted(super::ANNOTATIONS);
     let mut body = format!(
-        "[{table}]\n  runtime_type = {runtime}\n  runtime_path = {launcher}\n  pod_annotations = [{annotations}]\n  \
+        "[{table}]\n  runtime_type = {runtime}\n  runtime_path = {launcher}\n  pod_annotations = \
+         [{annotations}]\n  \
          container_annotations = [{annotations}]\n"
     );
     for (key, value) in sandboxer_keys(settings.sandboxer) {
@@ -73,8 +85,9 @@ pub(super) fn handler_body(handler: &Handler, schema: Schema, containerd: Versio
     body
 }
 
-/// What containerd calls the runtime. For sandboxes that the runtime makes it looks for the launcher by this alone, as of
-/// containerd 2.4, and 1.6 does so for every sandbox: there, the launcher's path is the type.
+/// What containerd calls the runtime. For sandboxes that the runtime makes it looks for the
+/// launcher by this alone, as of containerd 2.4, and 1.6 does so for every sandbox: there, the
+/// launcher's path is the type.
 pub(super) fn runtime_type(handler: &Handler, containerd: Version) -> &str {
     match handler.settings.sandboxer {
         Sandboxer::PodSandbox if containerd.major >= 2 => RUNTIME_TYPE,
@@ -82,21 +95,37 @@ pub(super) fn runtime_type(handler: &Handler, containerd: Version) -> &str {
     }
 }
 
-/// containerd's own keys of a handler by which it leaves sandboxes to the runtime: also the image that no sandbox is made
-/// of then need not be there.
+/// containerd's own keys of a handler by which it leaves sandboxes to the runtime: also the image
+/// that no sandbox is made of then need not be there.
 pub(super) fn sandboxer_keys(sandboxer: Sandboxer) -> &'static [(&'static str, &'static str)] {
     match sandboxer {
         Sandboxer::PodSandbox => &[],
-        Sandboxer::Shim => &[("sandboxer", "\"shim\""), ("disable_pause_image_pull", "true")],
+        Sandboxer::Shim => &[
+            ("sandboxer", "\"shim\""),
+            ("disable_pause_image_pull", "true"),
+        ],
     }
 }
 
 /// runc's table with every value that containerd 1.x has by default: 1.7 has one more than 1.6.
 pub(super) fn default_runtime_body(schema: Schema, containerd: Version) -> String {
     let table = table_name(schema, RUNC);
-    let mode = if containerd.minor >= 7 { "  sandbox_mode = \"podsandbox\"\n" } else { "" };
-    let mut body = format!("[{table}]\n  runtime_type = \"io.containerd.runc.v2\"\n{mode}  [{table}.options]\n");
-    for text in ["BinaryName", "CriuImagePath", "CriuPath", "CriuWorkPath", "Root", "ShimCgroup"] {
+    let mode = if containerd.minor >= 7 {
+        "  sandbox_mode = \"podsandbox\"\n"
+    } else {
+        ""
+    };
+    let mut body = format!(
+        "[{table}]\n  runtime_type = \"io.containerd.runc.v2\"\n{mode}  [{table}.options]\n"
+    );
+    for text in [
+        "BinaryName",
+        "CriuImagePath",
+        "CriuPath",
+        "CriuWorkPath",
+        "Root",
+        "ShimCgroup",
+    ] {
         // Writing to a String cannot fail.
         let _ = writeln!(body, "    {text} = \"\"");
     }
@@ -112,7 +141,10 @@ pub(super) fn default_runtime_body(schema: Schema, containerd: Version) -> Strin
 fn table_name(schema: Schema, handler: &str) -> String {
     match schema {
         Schema::One => format!("plugins.cri.containerd.runtimes.{handler}"),
-        _ => format!("plugins.\"{}\".containerd.runtimes.{handler}", schema.plugin()),
+        _ => format!(
+            "plugins.\"{}\".containerd.runtimes.{handler}",
+            schema.plugin()
+        ),
     }
 }
 
@@ -122,8 +154,18 @@ pub(super) fn quoted(text: &str) -> String {
 }
 
 /// `text` with a block of this body: in the place of the one that is there, else at the end.
-pub(super) fn put(path: &str, text: &str, subject: Subject<'_>, body: &str) -> Result<String, ConfigError> {
-    let block = format!("{}\n{body}{}{}\n", subject.begin(), subject.end(), digest(body));
+pub(super) fn put(
+    path: &str,
+    text: &str,
+    subject: Subject<'_>,
+    body: &str,
+) -> Result<String, ConfigError> {
+    let block = format!(
+        "{}\n{body}{}{}\n",
+        subject.begin(),
+        subject.end(),
+        digest(body)
+    );
     match find(text, subject) {
         Some(found) if found.is_intact(text) => {
             let mut text = text.to_owned();
@@ -136,7 +178,8 @@ pub(super) fn put(path: &str, text: &str, subject: Subject<'_>, body: &str) -> R
     }
 }
 
-/// `text` without the block. Where somebody edited inside it, only what is ours goes: the marks, and a handler's table.
+/// `text` without the block. Where somebody edited inside it, only what is ours goes: the marks,
+/// and a handler's table.
 pub(super) fn take(path: &str, text: &str, subject: Subject<'_>) -> Result<String, ConfigError> {
     match find(text, subject) {
         None => Ok(text.to_owned()),
@@ -147,7 +190,11 @@ pub(super) fn take(path: &str, text: &str, subject: Subject<'_>) -> Result<Strin
         }
         Some(found) => {
             let body = &text[found.body.clone()];
-            let rest = format!("{}{body}{}", &text[..found.lines.start], &text[found.lines.end..]);
+            let rest = format!(
+                "{}{body}{}",
+                &text[..found.lines.start],
+                &text[found.lines.end..]
+            );
             match subject {
                 Subject::Handler(name) => unmarked::without(path, &rest, name, |_| true),
                 // Whoever changed runc wants it so.
@@ -184,7 +231,14 @@ impl Found {
     fn with_line_break(&self, text: &str) -> Range<usize> {
         let (before, after) = (&text[..self.lines.start], &text[self.lines.end..]);
         let start = match before.strip_suffix('\n') {
-            Some(earlier) if earlier.is_empty() || earlier.ends_with('\n') || after.is_empty() || after.starts_with('\n') => earlier.len(),
+            Some(earlier)
+                if earlier.is_empty()
+                    || earlier.ends_with('\n')
+                    || after.is_empty()
+                    || after.starts_with('\n') =>
+            {
+                earlier.len()
+            }
             _ => before.len(),
         };
         start..self.lines.end
@@ -202,7 +256,11 @@ fn find(text: &str, subject: Subject<'_>) -> Option<Found> {
             None if line.trim_end() == begin => start = Some((here, next)),
             Some((first, inside)) if line.starts_with(&end) => {
                 let digest = line[end.len()..].trim_end().to_owned();
-                return Some(Found { lines: first..next, body: inside..here, digest });
+                return Some(Found {
+                    lines: first..next,
+                    body: inside..here,
+                    digest,
+                });
             }
             _ => {}
         }

@@ -1,11 +1,14 @@
-//! An edited configuration, laid out where the running containerd does not see it, and read as the real one would be.
+//! An edited configuration, laid out where the running containerd does not see it, and read as the
+//! real one would be.
 //!
-//! A hidden folder beside the main file holds the edited files under names that no import's pattern means. The main
-//! file's copy has every import as an absolute path: relative ones count from the real main file's folder, patterns are
-//! replaced by the files that they mean, in containerd's order, and of these the edited ones by their copies. So nothing
-//! is read twice and nothing that is to go is read.
+//! A hidden folder beside the main file holds the edited files under names that no import's pattern
+//! means. The main file's copy has every import as an absolute path: relative ones count from the
+//! real main file's folder, patterns are replaced by the files that they mean, in containerd's
+//! order, and of these the edited ones by their copies. So nothing is read twice and nothing that
+//! is to go is read.
 //!
-//! k0s merges drop-ins into a file of its own, which the main file imports: there its copy holds the merged handler.
+//! k0s merges drop-ins into a file of its own, which the main file imports: there its copy holds
+//! the merged handler.
 
 use toml_edit::{Array, DocumentMut, Item, Table};
 
@@ -27,16 +30,27 @@ pub(super) struct Candidate {
     pub(super) files: Vec<(String, Vec<u8>)>,
 }
 
-/// Lays out the configuration of `facts` with `changes`, in which the handlers of `names` may differ.
-pub(super) fn lay_out(facts: &Facts, changes: &[FileChange], name: &str) -> Result<Candidate, ConfigError> {
+/// Lays out the configuration of `facts` with `changes`, in which the handlers of `names` may
+/// differ.
+pub(super) fn lay_out(
+    facts: &Facts,
+    changes: &[FileChange],
+    name: &str,
+) -> Result<Candidate, ConfigError> {
     let is_watched = matches!(facts.configuration, Configuration::Watched { .. });
     let text = text_after(facts, changes, &facts.main)?;
     if changes.is_empty() && text.is_some() && !is_watched {
-        return Ok(Candidate { main: facts.main.clone(), files: Vec::new() });
+        return Ok(Candidate {
+            main: facts.main.clone(),
+            files: Vec::new(),
+        });
     }
     let text = text.unwrap_or_default();
     let folder = format!("{}/{FOLDER}", parent(&facts.main).trim_end_matches('/'));
-    let mut copies = Copies { folder, files: Vec::new() };
+    let mut copies = Copies {
+        folder,
+        files: Vec::new(),
+    };
     let mut document: DocumentMut = schema::parse(&facts.main, &text)?.into_mut();
     let added: Vec<&str> = paths(changes, |change| change.after.is_some());
     let removed: Vec<&str> = paths(changes, |change| change.after.is_none());
@@ -48,7 +62,8 @@ pub(super) fn lay_out(facts: &Facts, changes: &[FileChange], name: &str) -> Resu
         };
         for path in meant {
             if path == facts.main {
-                // A merged configuration that was written back imports itself, which containerd passes over.
+                // A merged configuration that was written back imports itself, which containerd
+                // passes over.
                 continue;
             }
             if removed.contains(&path.as_str()) {
@@ -56,7 +71,10 @@ pub(super) fn lay_out(facts: &Facts, changes: &[FileChange], name: &str) -> Resu
                 list.push(copies.absent());
                 continue;
             }
-            let change = changes.iter().find(|change| change.path == path).and_then(|change| change.after.as_ref());
+            let change = changes
+                .iter()
+                .find(|change| change.path == path)
+                .and_then(|change| change.after.as_ref());
             list.push(change.map_or_else(|| path.clone(), |bytes| copies.add(bytes.clone())));
         }
     }
@@ -67,15 +85,28 @@ pub(super) fn lay_out(facts: &Facts, changes: &[FileChange], name: &str) -> Resu
         document.insert("imports", Item::Value(list.into()));
     }
     let main = copies.add(document.to_string().into_bytes());
-    Ok(Candidate { main, files: copies.files })
+    Ok(Candidate {
+        main,
+        files: copies.files,
+    })
 }
 
-/// What k0s makes of the drop-in: the handler in the file that holds its section of the CRI plugin; where that is not
-/// to be seen, one more import.
-fn merge(facts: &Facts, changes: &[FileChange], name: &str, list: &mut Array, copies: &mut Copies) -> Result<(), ConfigError> {
-    let Configuration::Watched { folder } = &facts.configuration else { return Ok(()) };
+/// What k0s makes of the drop-in: the handler in the file that holds its section of the CRI plugin;
+/// where that is not to be seen, one more import.
+fn merge(
+    facts: &Facts,
+    changes: &[FileChange],
+    name: &str,
+    list: &mut Array,
+    copies: &mut Copies,
+) -> Result<(), ConfigError> {
+    let Configuration::Watched { folder } = &facts.configuration else {
+        return Ok(());
+    };
     let path = super::place::drop_in(folder, name);
-    let drop_in = if facts.files.contains_key(&path) || !paths(changes, |change| change.path == path).is_empty() {
+    let drop_in = if facts.files.contains_key(&path)
+        || !paths(changes, |change| change.path == path).is_empty()
+    {
         text_after(facts, changes, &path)?
     } else {
         None
@@ -86,9 +117,14 @@ fn merge(facts: &Facts, changes: &[FileChange], name: &str, list: &mut Array, co
     };
     let mut generated = None;
     for path in facts.loaded.iter().skip(1) {
-        let Some(text) = facts.text(path)? else { continue };
+        let Some(text) = facts.text(path)? else {
+            continue;
+        };
         let document = schema::parse(path, text)?;
-        if let Some(plugin) = schema::CRI_PLUGINS.into_iter().find(|plugin| schema::has_cri(document.as_table(), plugin)) {
+        if let Some(plugin) = schema::CRI_PLUGINS
+            .into_iter()
+            .find(|plugin| schema::has_cri(document.as_table(), plugin))
+        {
             generated = Some((path, text, plugin));
         }
     }
@@ -103,36 +139,61 @@ fn merge(facts: &Facts, changes: &[FileChange], name: &str, list: &mut Array, co
     if let Some(handler) = handler {
         let mut table = document.as_table_mut();
         for key in ["plugins", plugin, "containerd", "runtimes"] {
-            let form = || ConfigError::Form { path: path.clone(), what: "the CRI plugin's section is no table" };
-            table = table.entry(key).or_insert_with(|| Item::Table(Table::new())).as_table_mut().ok_or_else(form)?;
+            let form = || ConfigError::Form {
+                path: path.clone(),
+                what: "the CRI plugin's section is no table",
+            };
+            table = table
+                .entry(key)
+                .or_insert_with(|| Item::Table(Table::new()))
+                .as_table_mut()
+                .ok_or_else(form)?;
         }
         table.insert(name, handler);
     }
     let copy = copies.add(document.to_string().into_bytes());
-    list.iter_mut().filter(|entry| entry.as_str() == Some(path)).for_each(|entry| *entry = copy.as_str().into());
+    list.iter_mut()
+        .filter(|entry| entry.as_str() == Some(path))
+        .for_each(|entry| *entry = copy.as_str().into());
     Ok(())
 }
 
 fn take_handler(document: &mut DocumentMut, name: &str) -> Option<Item> {
     schema::CRI_PLUGINS.iter().find_map(|plugin| {
-        let runtimes = schema::under_mut(document.as_table_mut(), &["plugins", plugin, "containerd", "runtimes"])?;
+        let runtimes = schema::under_mut(
+            document.as_table_mut(),
+            &["plugins", plugin, "containerd", "runtimes"],
+        )?;
         runtimes.as_table_like_mut()?.remove(name)
     })
 }
 
-fn text_after(facts: &Facts, changes: &[FileChange], path: &str) -> Result<Option<String>, ConfigError> {
+fn text_after(
+    facts: &Facts,
+    changes: &[FileChange],
+    path: &str,
+) -> Result<Option<String>, ConfigError> {
     match changes.iter().find(|change| change.path == path) {
         Some(FileChange { after: None, .. }) => Ok(None),
-        Some(FileChange { after: Some(bytes), .. }) => {
+        Some(FileChange {
+            after: Some(bytes), ..
+        }) => {
             let text = String::from_utf8(bytes.clone());
-            text.map(Some).map_err(|error| ConfigError::NotText { path: path.to_owned(), source: error.utf8_error() })
+            text.map(Some).map_err(|error| ConfigError::NotText {
+                path: path.to_owned(),
+                source: error.utf8_error(),
+            })
         }
         None => Ok(facts.text(path)?.map(str::to_owned)),
     }
 }
 
 fn paths(changes: &[FileChange], is_wanted: impl Fn(&FileChange) -> bool) -> Vec<&str> {
-    changes.iter().filter(|change| is_wanted(change)).map(|change| change.path.as_str()).collect()
+    changes
+        .iter()
+        .filter(|change| is_wanted(change))
+        .map(|change| change.path.as_str())
+        .collect()
 }
 
 /// Files of a candidate.
@@ -149,7 +210,8 @@ impl Copies {
     }
 
     fn add(&mut self, bytes: Vec<u8>) -> String {
-        // No name ends with `.toml`: a pattern in the real main file could mean it, and hidden folders, too.
+        // No name ends with `.toml`: a pattern in the real main file could mean it, and hidden
+        // folders, too.
         let path = format!("{}/{}.candidate", self.folder, self.files.len());
         self.files.push((path.clone(), bytes));
         path

@@ -14,7 +14,8 @@ use super::unmarked::{self, Lines};
 use super::{FileChange, Handler, imports};
 
 /// The first line of a file that we made.
-const MADE: &str = "# Made by the node installer of the WasmEdge runtime, and removed by it when nothing else is left in it.\n";
+const MADE: &str = "# Made by the node installer of the WasmEdge runtime, and removed by it when \
+                    nothing else is left in it.\n";
 
 /// Facts, and what would become of their files.
 #[derive(Debug, Clone)]
@@ -25,7 +26,10 @@ pub(super) struct Draft<'a> {
 
 impl<'a> Draft<'a> {
     pub(super) fn new(facts: &'a Facts) -> Self {
-        Self { facts, texts: BTreeMap::new() }
+        Self {
+            facts,
+            texts: BTreeMap::new(),
+        }
     }
 
     /// Puts the handler in its place, and takes it from everywhere else.
@@ -39,7 +43,9 @@ impl<'a> Draft<'a> {
         match &place.target {
             Target::InPlace { path } => {
                 let mut text = self.unmarked_or_new(path, place.schema, &handler.name)?;
-                if self.facts.version.major < 2 && schema::handlers(schema::parse(path, &text)?.as_table()).is_empty() {
+                if self.facts.version.major < 2
+                    && schema::handlers(schema::parse(path, &text)?.as_table()).is_empty()
+                {
                     let runc = block::default_runtime_body(place.schema, self.facts.version);
                     text = block::put(path, &text, Subject::DefaultRuntime, &runc)?;
                 }
@@ -52,7 +58,8 @@ impl<'a> Draft<'a> {
                 if let Some(entry) = import {
                     let main = &self.facts.main;
                     let text = self.text_or_new(main, place.schema)?;
-                    self.texts.insert(main.clone(), Some(imports::add(main, &text, entry)?));
+                    self.texts
+                        .insert(main.clone(), Some(imports::add(main, &text, entry)?));
                 }
             }
         }
@@ -67,32 +74,56 @@ impl<'a> Draft<'a> {
         self.drop_unused_import()
     }
 
-    /// Gives every file that is as `record` left it the bytes that it would have without the handler. It says so also
-    /// of texts that an older installer wrote in a form of its own.
+    /// Gives every file that is as `record` left it the bytes that it would have without the
+    /// handler. It says so also of texts that an older installer wrote in a form of its own.
     pub(super) fn restore(&mut self, record: &Record) -> Result<(), ConfigError> {
-        for Written { path, before, after } in &record.files {
-            if self.text(path)?.as_deref() == Some(after) && !self.others_need(path, before.as_deref(), record)? {
+        for Written {
+            path,
+            before,
+            after,
+        } in &record.files
+        {
+            if self.text(path)?.as_deref() == Some(after)
+                && !self.others_need(path, before.as_deref(), record)?
+            {
                 self.texts.insert(path.clone(), before.clone());
             }
         }
         Ok(())
     }
 
-    /// Whether a main file without our import would keep containerd from drop-ins of other handlers, which came after
-    /// the record was made.
-    fn others_need(&self, path: &str, before: Option<&str>, record: &Record) -> Result<bool, ConfigError> {
+    /// Whether a main file without our import would keep containerd from drop-ins of other
+    /// handlers, which came after the record was made.
+    fn others_need(
+        &self,
+        path: &str,
+        before: Option<&str>,
+        record: &Record,
+    ) -> Result<bool, ConfigError> {
         let main = &self.facts.main;
         if path != main {
             return Ok(false);
         }
         let entry = place::own_import(main);
-        if before.map(|text| imports::has(main, text, &entry)).transpose()?.unwrap_or(false) {
+        if before
+            .map(|text| imports::has(main, text, &entry))
+            .transpose()?
+            .unwrap_or(false)
+        {
             return Ok(false);
         }
         let folder = place::own_folder(main);
-        let on_disk = self.facts.folders.get(&folder).and_then(Option::as_ref).into_iter().flatten();
+        let on_disk = self
+            .facts
+            .folders
+            .get(&folder)
+            .and_then(Option::as_ref)
+            .into_iter()
+            .flatten();
         let is_recorded = |path: &String| record.files.iter().any(|file| file.path == *path);
-        Ok(on_disk.map(|name| format!("{folder}/{name}")).any(|path| imports::covers(&entry, &path) && !is_recorded(&path)))
+        Ok(on_disk
+            .map(|name| format!("{folder}/{name}"))
+            .any(|path| imports::covers(&entry, &path) && !is_recorded(&path)))
     }
 
     /// The text of a file as it would be.
@@ -103,14 +134,19 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// What differs from the files as they are: first what a main file may import, then the main file, then what goes.
+    /// What differs from the files as they are: first what a main file may import, then the main
+    /// file, then what goes.
     pub(super) fn changes(&self) -> Result<Vec<FileChange>, ConfigError> {
         let mut changes = Vec::new();
         for (path, text) in &self.texts {
             let before = self.facts.text(path)?.map(|text| text.as_bytes().to_vec());
             let after = text.clone().map(String::into_bytes);
             if before != after {
-                changes.push(FileChange { path: path.clone(), before, after });
+                changes.push(FileChange {
+                    path: path.clone(),
+                    before,
+                    after,
+                });
             }
         }
         changes.sort_by_key(|change| (change.after.is_none(), change.path == self.facts.main));
@@ -118,26 +154,56 @@ impl<'a> Draft<'a> {
     }
 
     /// The record of the handler's files, which `self` has in place.
-    pub(super) fn record(&self, handler: &Handler, place: &Place, earlier: Option<&Record>) -> Result<Record, ConfigError> {
+    pub(super) fn record(
+        &self,
+        handler: &Handler,
+        place: &Place,
+        earlier: Option<&Record>,
+    ) -> Result<Record, ConfigError> {
         let mut without = self.clone();
         without.uninstall(&handler.name)?;
         let mut files = Vec::new();
         for path in place.paths(&self.facts.main) {
             if let Some(after) = self.text(&path)? {
-                files.push(Written { before: without.text(&path)?, path, after });
+                files.push(Written {
+                    before: without.text(&path)?,
+                    path,
+                    after,
+                });
             }
         }
-        let mut made_folders: Vec<String> = earlier.map(|record| record.made_folders.clone()).unwrap_or_default();
+        let mut made_folders: Vec<String> = earlier
+            .map(|record| record.made_folders.clone())
+            .unwrap_or_default();
         let own = place::own_folder(&self.facts.main);
-        let folders = files.iter().map(|file| (parent(&file.path).to_owned(), self.facts.lacks_folder_of(&file.path)));
-        made_folders.extend(folders.filter(|(folder, is_new)| *is_new || *folder == own).map(|(folder, _)| folder));
+        let folders = files.iter().map(|file| {
+            (
+                parent(&file.path).to_owned(),
+                self.facts.lacks_folder_of(&file.path),
+            )
+        });
+        made_folders.extend(
+            folders
+                .filter(|(folder, is_new)| *is_new || *folder == own)
+                .map(|(folder, _)| folder),
+        );
         made_folders.sort();
         made_folders.dedup();
-        Ok(Record { handler: handler.name.clone(), settings: handler.settings, files, made_folders })
+        Ok(Record {
+            handler: handler.name.clone(),
+            settings: handler.settings,
+            files,
+            made_folders,
+        })
     }
 
-    /// A file that has the handler `name` and not from us, and the lines. Files that `is_ignored` are not looked into.
-    pub(super) fn taken(&self, name: &str, is_ignored: impl Fn(&str) -> bool) -> Result<Option<(String, Lines)>, ConfigError> {
+    /// A file that has the handler `name` and not from us, and the lines. Files that `is_ignored`
+    /// are not looked into.
+    pub(super) fn taken(
+        &self,
+        name: &str,
+        is_ignored: impl Fn(&str) -> bool,
+    ) -> Result<Option<(String, Lines)>, ConfigError> {
         let mut without = self.clone();
         without.uninstall(name)?;
         for path in self.facts.files.keys().filter(|path| !is_ignored(path)) {
@@ -153,31 +219,40 @@ impl<'a> Draft<'a> {
         Ok(None)
     }
 
-    /// As [`Self::taken`], after all that is ours was taken out. What a distribution renders or merges by itself it will write
-    /// anew, and is not looked into.
+    /// As [`Self::taken`], after all that is ours was taken out. What a distribution renders or
+    /// merges by itself it will write anew, and is not looked into.
     pub(super) fn left(&self, name: &str) -> Result<Option<(String, Lines)>, ConfigError> {
         match self.facts.configuration {
-            Configuration::MainFile | Configuration::Template => {
-                self.taken(name, |path| !self.facts.loaded.iter().any(|loaded| loaded == path))
-            }
+            Configuration::MainFile | Configuration::Template => self.taken(name, |path| {
+                !self.facts.loaded.iter().any(|loaded| loaded == path)
+            }),
             Configuration::Rendered { .. } | Configuration::Watched { .. } => Ok(None),
         }
     }
 
-    /// Whether a handler in this file can be taken out by its content: somebody may write the file, and an installer sees it.
+    /// Whether a handler in this file can be taken out by its content: somebody may write the file,
+    /// and an installer sees it.
     fn is_editable(&self, path: &str) -> bool {
         let beside = format!("{}/", parent(&self.facts.main).trim_end_matches('/'));
-        matches!(self.facts.configuration, Configuration::MainFile | Configuration::Template) && path.starts_with(&beside)
+        matches!(
+            self.facts.configuration,
+            Configuration::MainFile | Configuration::Template
+        ) && path.starts_with(&beside)
     }
 
     /// Whether `text`, the file at `path`, has the handler `name` from us.
     fn is_with(&self, path: &str, text: &str, name: &str) -> Result<bool, ConfigError> {
-        Ok(block::has(text, Subject::Handler(name)) || (self.is_editable(path) && unmarked::has(path, text, name, &self.facts.base)?))
+        Ok(block::has(text, Subject::Handler(name))
+            || (self.is_editable(path) && unmarked::has(path, text, name, &self.facts.base)?))
     }
 
     /// `text`, the file at `path`, without a handler of ours that has no marks.
     fn without_unmarked(&self, path: &str, text: &str, name: &str) -> Result<String, ConfigError> {
-        if self.is_editable(path) { unmarked::take(path, text, name, &self.facts.base) } else { Ok(text.to_owned()) }
+        if self.is_editable(path) {
+            unmarked::take(path, text, name, &self.facts.base)
+        } else {
+            Ok(text.to_owned())
+        }
     }
 
     /// Whether a file of ours, or a table in one, has the handler.
@@ -199,13 +274,20 @@ impl<'a> Draft<'a> {
         Ok(paths)
     }
 
-    fn put(&mut self, path: &str, text: &str, handler: &Handler, body: &str) -> Result<(), ConfigError> {
+    fn put(
+        &mut self,
+        path: &str,
+        text: &str,
+        handler: &Handler,
+        body: &str,
+    ) -> Result<(), ConfigError> {
         let text = block::put(path, text, Subject::Handler(&handler.name), body)?;
         // A table cannot follow where its parent is an inline table.
         if schema::parse(path, &text).is_err() {
             return Err(ConfigError::Form {
                 path: path.to_owned(),
-                what: "the handlers stand in an inline table: write them as tables, [plugins.\"…\".containerd.runtimes.…]",
+                what: "the handlers stand in an inline table: write them as tables, \
+                       [plugins.\"…\".containerd.runtimes.…]",
             });
         }
         self.texts.insert(path.to_owned(), Some(text));
@@ -213,7 +295,9 @@ impl<'a> Draft<'a> {
     }
 
     fn uninstall_from(&mut self, path: &str, name: &str) -> Result<(), ConfigError> {
-        let Some(text) = self.text(path)? else { return Ok(()) };
+        let Some(text) = self.text(path)? else {
+            return Ok(());
+        };
         let text = block::take(path, &text, Subject::Handler(name))?;
         let mut text = self.without_unmarked(path, &text, name)?;
         if !block::has_handlers(&text) {
@@ -223,24 +307,39 @@ impl<'a> Draft<'a> {
         Ok(())
     }
 
-    /// Takes files that go from the main file's imports, where somebody wrote them by their names: containerd does not start
-    /// where one is absent. And takes our entry unless our folder has a file.
+    /// Takes files that go from the main file's imports, where somebody wrote them by their names:
+    /// containerd does not start where one is absent. And takes our entry unless our folder has a
+    /// file.
     fn drop_unused_import(&mut self) -> Result<(), ConfigError> {
         let main = &self.facts.main;
-        let gone: Vec<String> =
-            self.texts.iter().filter(|(path, text)| text.is_none() && *path != main).map(|(path, _)| path.clone()).collect();
+        let gone: Vec<String> = self
+            .texts
+            .iter()
+            .filter(|(path, text)| text.is_none() && *path != main)
+            .map(|(path, _)| path.clone())
+            .collect();
         for path in gone {
             if let Some(text) = self.text(main)?
                 && imports::has(main, &text, &path)?
             {
-                self.texts.insert(main.clone(), Some(imports::take(main, &text, &path)?));
+                self.texts
+                    .insert(main.clone(), Some(imports::take(main, &text, &path)?));
             }
         }
         let folder = place::own_folder(main);
         let entry = place::own_import(main);
         let is_ours = |path: &String| imports::covers(&entry, path);
-        let on_disk = self.facts.folders.get(&folder).and_then(Option::as_ref).into_iter().flatten();
-        let mut paths: Vec<String> = on_disk.map(|name| format!("{folder}/{name}")).filter(is_ours).collect();
+        let on_disk = self
+            .facts
+            .folders
+            .get(&folder)
+            .and_then(Option::as_ref)
+            .into_iter()
+            .flatten();
+        let mut paths: Vec<String> = on_disk
+            .map(|name| format!("{folder}/{name}"))
+            .filter(is_ours)
+            .collect();
         paths.extend(self.texts.keys().filter(|path| is_ours(path)).cloned());
         for path in &paths {
             if self.texts.get(path).is_none_or(Option::is_some) {
@@ -257,9 +356,18 @@ impl<'a> Draft<'a> {
     }
 
     /// As [`Self::text_or_new`], without a handler of ours that lost its marks.
-    fn unmarked_or_new(&self, path: &str, schema: Schema, name: &str) -> Result<String, ConfigError> {
+    fn unmarked_or_new(
+        &self,
+        path: &str,
+        schema: Schema,
+        name: &str,
+    ) -> Result<String, ConfigError> {
         let text = self.text_or_new(path, schema)?;
-        if block::has(&text, Subject::Handler(name)) { Ok(text) } else { self.without_unmarked(path, &text, name) }
+        if block::has(&text, Subject::Handler(name)) {
+            Ok(text)
+        } else {
+            self.without_unmarked(path, &text, name)
+        }
     }
 
     fn text_or_new(&self, path: &str, schema: Schema) -> Result<String, ConfigError> {
@@ -276,7 +384,10 @@ fn with_schema(text: String, schema: Schema) -> String {
     match text.strip_prefix(MADE) {
         Some(rest) => {
             let known = [Schema::Two, Schema::Three, Schema::Four];
-            let rest = known.iter().find_map(|other| rest.strip_prefix(other.line())).unwrap_or(rest);
+            let rest = known
+                .iter()
+                .find_map(|other| rest.strip_prefix(other.line()))
+                .unwrap_or(rest);
             format!("{}{rest}", new_file(schema))
         }
         None => text,
@@ -285,6 +396,8 @@ fn with_schema(text: String, schema: Schema) -> String {
 
 /// Nothing where the file holds no more than what we made it with.
 fn unless_empty(text: String) -> Option<String> {
-    let is_ours = [Schema::One, Schema::Two, Schema::Three, Schema::Four].iter().any(|schema| text == new_file(*schema));
+    let is_ours = [Schema::One, Schema::Two, Schema::Three, Schema::Four]
+        .iter()
+        .any(|schema| text == new_file(*schema));
     (!is_ours).then_some(text)
 }

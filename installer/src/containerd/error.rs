@@ -17,7 +17,9 @@ pub enum ConfigError {
         text: String,
     },
     /// A containerd that cannot be told where a shim lies.
-    #[error("containerd {version} is too old: 1.6 is the first that can be told where a runtime lies")]
+    #[error(
+        "containerd {version} is too old: 1.6 is the first that can be told where a runtime lies"
+    )]
     TooOld {
         /// Its version.
         version: Version,
@@ -31,7 +33,10 @@ pub enum ConfigError {
         source: io::Error,
     },
     /// A file was not looked for.
-    #[error("{path} has to be edited and was not read: containerd's configuration changed meanwhile, try again")]
+    #[error(
+        "{path} has to be edited and was not read: containerd's configuration changed meanwhile, \
+         try again"
+    )]
     NotGathered {
         /// Which.
         path: String,
@@ -61,7 +66,10 @@ pub enum ConfigError {
         what: &'static str,
     },
     /// A schema version that containerd, or we, do not know.
-    #[error("{path} has version {found}, which containerd {containerd} does not know, or this installer does not")]
+    #[error(
+        "{path} has version {found}, which containerd {containerd} does not know, or this \
+         installer does not"
+    )]
     Schema {
         /// The file.
         path: String,
@@ -71,7 +79,9 @@ pub enum ConfigError {
         containerd: Version,
     },
     /// containerd does not serve the kubelet.
-    #[error("{path} switches the CRI plugin off (disabled_plugins): this containerd serves no kubelet")]
+    #[error(
+        "{path} switches the CRI plugin off (disabled_plugins): this containerd serves no kubelet"
+    )]
     CriDisabled {
         /// The file.
         path: String,
@@ -88,7 +98,8 @@ pub enum ConfigError {
     },
     /// Somebody else's handler has the name.
     #[error(
-        "{path} has a handler {handler:?} ({lines}) that was not written by this installer: choose another name (runtimeClass.handler), or remove these lines there"
+        "{path} has a handler {handler:?} ({lines}) that was not written by this installer: choose \
+         another name (runtimeClass.handler), or remove these lines there"
     )]
     HandlerTaken {
         /// The name.
@@ -100,7 +111,9 @@ pub enum ConfigError {
     },
     /// Somebody else's handler has the name of one that is to go.
     #[error(
-        "{path} has a handler {handler:?} ({lines}) that does not lead to this installer's runtime, or cannot be edited from here: remove these lines, or rename the handler there; then the runtime is removed by itself"
+        "{path} has a handler {handler:?} ({lines}) that does not lead to this installer's \
+         runtime, or cannot be edited from here: remove these lines, or rename the handler there; \
+         then the runtime is removed by itself"
     )]
     HandlerLeft {
         /// The name.
@@ -112,7 +125,9 @@ pub enum ConfigError {
     },
     /// A containerd that keeps the options from the runtime.
     #[error(
-        "containerd {version} does not pass options to this runtime, which reads none from a file: leave spec.runtime as it is by default, install a newer runtime, or upgrade containerd to 1.7 or later"
+        "containerd {version} does not pass options to this runtime, which reads none from a file: \
+         leave spec.runtime as it is by default, install a newer runtime, or upgrade containerd to \
+         1.7 or later"
     )]
     OptionsUnread {
         /// containerd's version.
@@ -120,7 +135,8 @@ pub enum ConfigError {
     },
     /// A containerd that should not leave sandboxes to the runtime.
     #[error(
-        "containerd.sandboxer Shim needs containerd 2.4 or later, and this is {version}: older ones crash or lose pods by it; set it to PodSandbox, or upgrade containerd"
+        "containerd.sandboxer Shim needs containerd 2.4 or later, and this is {version}: older \
+         ones crash or lose pods by it; set it to PodSandbox, or upgrade containerd"
     )]
     SandboxerTooOld {
         /// containerd's version.
@@ -135,7 +151,9 @@ pub enum ConfigError {
         why: &'static str,
     },
     /// What a distribution writes is not there.
-    #[error("{path} is absent, {what}: has the distribution started, and does it keep its data there?")]
+    #[error(
+        "{path} is absent, {what}: has the distribution started, and does it keep its data there?"
+    )]
     Absent {
         /// The path.
         path: String,
@@ -144,7 +162,8 @@ pub enum ConfigError {
     },
     /// A rendered configuration of containerd 1.x.
     #[error(
-        "containerd {version} loses its other runtimes by a drop-in, and its configuration is written anew at each start: upgrade the distribution to one with containerd 2"
+        "containerd {version} loses its other runtimes by a drop-in, and its configuration is \
+         written anew at each start: upgrade the distribution to one with containerd 2"
     )]
     RenderedByOld {
         /// containerd's version.
@@ -152,7 +171,8 @@ pub enum ConfigError {
     },
     /// A rendered configuration that reads no drop-ins.
     #[error(
-        "{main} does not import {folder}/*.toml: upgrade the distribution, or let the template beside it ({main}.tmpl or config-v3.toml.tmpl) import that folder, and restart it"
+        "{main} does not import {folder}/*.toml: upgrade the distribution, or let the template \
+         beside it ({main}.tmpl or config-v3.toml.tmpl) import that folder, and restart it"
     )]
     NotImported {
         /// The rendered file.
@@ -162,7 +182,8 @@ pub enum ConfigError {
     },
     /// A k0s whose configuration is the admin's own.
     #[error(
-        "{main} does not begin with {line:?}, so k0s merges no drop-ins into it: set containerd.mode to Preinstalled and add the handler to it, or give it back to k0s"
+        "{main} does not begin with {line:?}, so k0s merges no drop-ins into it: set \
+         containerd.mode to Preinstalled and add the handler to it, or give it back to k0s"
     )]
     Unmanaged {
         /// The file.
@@ -172,7 +193,9 @@ pub enum ConfigError {
     },
     /// On containerd 1.x, a file elsewhere replaces the main file's section.
     #[error(
-        "{path}, which {main} imports, replaces its section of the CRI plugin and cannot be edited from here: move it beside {main}, or add the handler to it and set containerd.mode to Preinstalled"
+        "{path}, which {main} imports, replaces its section of the CRI plugin and cannot be edited \
+         from here: move it beside {main}, or add the handler to it and set containerd.mode to \
+         Preinstalled"
     )]
     Elsewhere {
         /// The file.
@@ -187,7 +210,10 @@ pub enum ConfigError {
         source: io::Error,
     },
     /// The host's containerd does not take a configuration.
-    #[error("containerd does not take {which} configuration ({code}): {stderr}", code = code.map_or("killed".to_owned(), |code| format!("exit code {code}")))]
+    #[error(
+        "containerd does not take {which} configuration ({code}): {stderr}",
+        code = code.map_or("killed".to_owned(), |code| format!("exit code {code}"))
+    )]
     Refused {
         /// Which one.
         which: &'static str,
@@ -237,5 +263,10 @@ impl ConfigError {
 
 /// Whether a file could not be written for want of room, or because nothing can be written there.
 fn has_no_room(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::ReadOnlyFilesystem)
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull
+            | io::ErrorKind::QuotaExceeded
+            | io::ErrorKind::ReadOnlyFilesystem
+    )
 }

@@ -1,7 +1,8 @@
 //! What a main file imports, and the one entry that we add to it.
 //!
-//! The entry is the same for all handlers, a pattern that only files of ours match. It is written as a text: behind the
-//! last entry, or as a line of its own below the schema version, with a comment by which it is known.
+//! The entry is the same for all handlers, a pattern that only files of ours match. It is written
+//! as a text: behind the last entry, or as a line of its own below the schema version, with a
+//! comment by which it is known.
 
 use toml_edit::{Array, Document, DocumentMut, Item, TableLike};
 
@@ -13,13 +14,18 @@ use super::schema;
 use super::version::Version;
 
 /// The line above an `imports` that we wrote.
-const COMMENT: &str = "# wasmedge-runtime: the node installer's handlers; goes with the last of them";
+const COMMENT: &str =
+    "# wasmedge-runtime: the node installer's handlers; goes with the last of them";
 
-/// The patterns that the file at `path` imports, in its order, as this containerd resolves them: absolute, relative
-/// ones from the file's folder. Left as they are where they mean files in whatever folder containerd was started in.
+/// The patterns that the file at `path` imports, in its order, as this containerd resolves them:
+/// absolute, relative ones from the file's folder. Left as they are where they mean files in
+/// whatever folder containerd was started in.
 pub(super) fn of(path: &str, document: &dyn TableLike, containerd: Version) -> Vec<String> {
     let entries = document.get("imports").and_then(Item::as_array);
-    let entries = entries.into_iter().flatten().filter_map(|entry| entry.as_str());
+    let entries = entries
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| entry.as_str());
     let resolved = entries.map(|entry| match entry {
         _ if entry.starts_with('/') => clean(entry),
         _ if entry.contains('*') && !resolves_relative_patterns(containerd) => entry.to_owned(),
@@ -28,8 +34,8 @@ pub(super) fn of(path: &str, document: &dyn TableLike, containerd: Version) -> V
     resolved.collect()
 }
 
-/// Whether relative patterns count from the file's folder, as relative paths do (containerd's pull request 9746). Seen in
-/// the sources of 1.6.28 and 1.6.30, 1.7.15 and 1.7.16.
+/// Whether relative patterns count from the file's folder, as relative paths do (containerd's pull
+/// request 9746). Seen in the sources of 1.6.28 and 1.6.30, 1.7.15 and 1.7.16.
 fn resolves_relative_patterns(containerd: Version) -> bool {
     match (containerd.major, containerd.minor) {
         (1, 6) => containerd.patch >= 30,
@@ -47,11 +53,16 @@ pub(super) fn covers(pattern: &str, path: &str) -> bool {
     }
 }
 
-/// The folder and the pattern of names of an absolute pattern whose folder is no pattern; none for others.
+/// The folder and the pattern of names of an absolute pattern whose folder is no pattern; none for
+/// others.
 pub(super) fn parts(pattern: &str) -> Option<(&str, &str)> {
     let (folder, names) = (parent(pattern), name(pattern));
-    // Brackets and backslashes have a meaning of their own, which no configuration seen so far uses.
-    (pattern.starts_with('/') && !folder.contains(['*', '?', '[', '\\']) && !names.contains(['[', '\\'])).then_some((folder, names))
+    // Brackets and backslashes have a meaning of their own, which no configuration seen so far
+    // uses.
+    (pattern.starts_with('/')
+        && !folder.contains(['*', '?', '[', '\\'])
+        && !names.contains(['[', '\\']))
+    .then_some((folder, names))
 }
 
 /// The last part of a path.
@@ -64,10 +75,16 @@ pub(super) fn matches(pattern: &str, name: &str) -> bool {
     let mut letters = pattern.chars();
     match letters.next() {
         None => name.is_empty(),
-        Some('*') => name.char_indices().map(|(at, _)| at).chain([name.len()]).any(|at| matches(letters.as_str(), &name[at..])),
+        Some('*') => name
+            .char_indices()
+            .map(|(at, _)| at)
+            .chain([name.len()])
+            .any(|at| matches(letters.as_str(), &name[at..])),
         Some(wanted) => {
             let mut rest = name.chars();
-            rest.next().is_some_and(|letter| wanted == '?' || wanted == letter) && matches(letters.as_str(), rest.as_str())
+            rest.next()
+                .is_some_and(|letter| wanted == '?' || wanted == letter)
+                && matches(letters.as_str(), rest.as_str())
         }
     }
 }
@@ -101,7 +118,11 @@ pub(super) fn add(path: &str, text: &str, entry: &str) -> Result<String, ConfigE
         }
         Some(item) => {
             let array = item.as_array().ok_or_else(|| no_list(path))?;
-            let last = array.iter().last().and_then(toml_edit::Value::span).map(|span| span.end);
+            let last = array
+                .iter()
+                .last()
+                .and_then(toml_edit::Value::span)
+                .map(|span| span.end);
             let (at, prefix) = match last {
                 Some(end) => (end, ", "),
                 // Behind the opening bracket.
@@ -113,8 +134,8 @@ pub(super) fn add(path: &str, text: &str, entry: &str) -> Result<String, ConfigE
     Ok(edited)
 }
 
-/// `text`, the file at `path`, without `entry` among its imports; without the imports where we wrote them and nothing
-/// else came to them.
+/// `text`, the file at `path`, without `entry` among its imports; without the imports where we
+/// wrote them and nothing else came to them.
 pub(super) fn take(path: &str, text: &str, entry: &str) -> Result<String, ConfigError> {
     for line in [below(entry), above(entry)] {
         if let Some(at) = text.find(&line) {
@@ -124,8 +145,13 @@ pub(super) fn take(path: &str, text: &str, entry: &str) -> Result<String, Config
         }
     }
     let document = schema::parse(path, text)?;
-    let Some((at, array)) = position(&document, entry) else { return Ok(text.to_owned()) };
-    let span = array.get(at).and_then(toml_edit::Value::span).ok_or_else(|| no_list(path))?;
+    let Some((at, array)) = position(&document, entry) else {
+        return Ok(text.to_owned());
+    };
+    let span = array
+        .get(at)
+        .and_then(toml_edit::Value::span)
+        .ok_or_else(|| no_list(path))?;
     let mut edited = text.to_owned();
     if at > 0 && text[..span.start].ends_with(", ") {
         edited.replace_range(span.start - 2..span.end, "");
@@ -133,7 +159,10 @@ pub(super) fn take(path: &str, text: &str, entry: &str) -> Result<String, Config
         edited.replace_range(span, "");
     } else {
         let mut document: DocumentMut = schema::parse(path, text)?.into_mut();
-        let array = document.get_mut("imports").and_then(Item::as_array_mut).ok_or_else(|| no_list(path))?;
+        let array = document
+            .get_mut("imports")
+            .and_then(Item::as_array_mut)
+            .ok_or_else(|| no_list(path))?;
         array.remove(at);
         if let Some(first) = array.get_mut(0).filter(|_| at == 0) {
             first.decor_mut().set_prefix("");
@@ -151,16 +180,26 @@ pub(super) fn has(path: &str, text: &str, entry: &str) -> Result<bool, ConfigErr
 
 fn position<'a>(document: &'a Document<&str>, entry: &str) -> Option<(usize, &'a Array)> {
     let array = document.get("imports")?.as_array()?;
-    Some((array.iter().position(|value| value.as_str() == Some(entry))?, array))
+    Some((
+        array
+            .iter()
+            .position(|value| value.as_str() == Some(entry))?,
+        array,
+    ))
 }
 
-/// Where a line with `imports` goes, and its text: below the schema version; above all where there is none.
+/// Where a line with `imports` goes, and its text: below the schema version; above all where there
+/// is none.
 fn place_of_line(document: &Document<&str>, text: &str, entry: &str) -> (usize, String) {
     match document.get("version").and_then(Item::span) {
         None => (0, above(entry)),
         Some(span) => {
             let rest = &text[span.end..];
-            let line = rest.split('\n').next().unwrap_or(rest).trim_end_matches('\r');
+            let line = rest
+                .split('\n')
+                .next()
+                .unwrap_or(rest)
+                .trim_end_matches('\r');
             (span.end + line.len(), below(entry))
         }
     }
@@ -175,7 +214,10 @@ fn above(entry: &str) -> String {
 }
 
 fn no_list(path: &str) -> ConfigError {
-    ConfigError::Form { path: path.to_owned(), what: "`imports` is no list" }
+    ConfigError::Form {
+        path: path.to_owned(),
+        what: "`imports` is no list",
+    }
 }
 
 #[cfg(test)]

@@ -1,4 +1,5 @@
-//! Two dumps of a configuration, and what may differ between them: our handler, and which files are imported.
+//! Two dumps of a configuration, and what may differ between them: our handler, and which files are
+//! imported.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -31,7 +32,12 @@ impl<'a> Expected<'a> {
 }
 
 /// Compares two dumps.
-pub(super) fn judge(before: &str, after: &str, expected: Expected<'_>, containerd: Version) -> Result<(), ConfigError> {
+pub(super) fn judge(
+    before: &str,
+    after: &str,
+    expected: Expected<'_>,
+    containerd: Version,
+) -> Result<(), ConfigError> {
     let name = expected.name();
     let before = Dump::read("the dump of the present configuration", before)?;
     let after = Dump::read("the dump of the edited configuration", after)?;
@@ -39,7 +45,12 @@ pub(super) fn judge(before: &str, after: &str, expected: Expected<'_>, container
     differences.extend(before.differences(&after, name));
     // A template names its default by a variable: that was so before.
     let former = before.without_default();
-    differences.extend(after.without_default().into_iter().filter(|missing| !former.contains(missing)));
+    differences.extend(
+        after
+            .without_default()
+            .into_iter()
+            .filter(|missing| !former.contains(missing)),
+    );
     let count = differences.len();
     if count == 0 {
         return Ok(());
@@ -51,7 +62,8 @@ pub(super) fn judge(before: &str, after: &str, expected: Expected<'_>, container
     Err(ConfigError::Changes { differences })
 }
 
-/// A configuration as its leaves: the keys that lead to a value, and the value, however it was written.
+/// A configuration as its leaves: the keys that lead to a value, and the value, however it was
+/// written.
 struct Dump {
     leaves: BTreeMap<Vec<String>, String>,
 }
@@ -67,24 +79,43 @@ impl Dump {
     }
 
     fn runtimes(&self) -> BTreeSet<&str> {
-        self.leaves.keys().filter_map(|path| runtime_of(path)).collect()
+        self.leaves
+            .keys()
+            .filter_map(|path| runtime_of(path))
+            .collect()
     }
 
-    /// What `after` has elsewhere than in the handler `name` that `self` has not, and the other way round.
+    /// What `after` has elsewhere than in the handler `name` that `self` has not, and the other way
+    /// round.
     fn differences(&self, after: &Self, name: &str) -> Vec<String> {
-        let lost = self.runtimes().into_iter().filter(|other| *other != name && !after.runtimes().contains(other));
+        let lost = self
+            .runtimes()
+            .into_iter()
+            .filter(|other| *other != name && !after.runtimes().contains(other));
         let lost: BTreeSet<&str> = lost.collect();
-        let mut found: Vec<String> = lost.iter().map(|other| format!("no handler {other} any more")).collect();
+        let mut found: Vec<String> = lost
+            .iter()
+            .map(|other| format!("no handler {other} any more"))
+            .collect();
         let paths: BTreeSet<&Vec<String>> = self.leaves.keys().chain(after.leaves.keys()).collect();
         for path in paths {
             // A lost handler is named once; an empty table of handlers is none.
-            if runtime_of(path).is_some_and(|other| other == name || lost.contains(other)) || is_runtimes(path) {
+            if runtime_of(path).is_some_and(|other| other == name || lost.contains(other))
+                || is_runtimes(path)
+            {
                 continue;
             }
             let (old, new) = (self.leaves.get(path), after.leaves.get(path));
             if old != new {
-                let show = |value: Option<&String>| value.map_or("nothing".to_owned(), |value| shortened(value));
-                found.push(format!("{} in {} instead of {}", show(new), path.join("."), show(old)));
+                let show = |value: Option<&String>| {
+                    value.map_or("nothing".to_owned(), |value| shortened(value))
+                };
+                found.push(format!(
+                    "{} in {} instead of {}",
+                    show(new),
+                    path.join("."),
+                    show(old)
+                ));
             }
         }
         found
@@ -93,15 +124,22 @@ impl Dump {
     fn handler_differences(&self, expected: Expected<'_>, containerd: Version) -> Vec<String> {
         let name = expected.name();
         let handler = match expected {
-            Expected::Without(_) if self.runtimes().contains(name) => return vec![format!("the handler {name} still")],
+            Expected::Without(_) if self.runtimes().contains(name) => {
+                return vec![format!("the handler {name} still")];
+            }
             Expected::Without(_) => return Vec::new(),
-            Expected::With(_) if !self.runtimes().contains(name) => return vec![format!("no handler {name}")],
+            Expected::With(_) if !self.runtimes().contains(name) => {
+                return vec![format!("no handler {name}")];
+            }
             Expected::With(handler) => handler,
         };
         let text = |text: &str| normal(&Value::from(text));
         let annotations = format!("[{}]", text(ANNOTATIONS));
         let mut wanted = vec![
-            (vec!["runtime_type"], text(block::runtime_type(handler, containerd))),
+            (
+                vec!["runtime_type"],
+                text(block::runtime_type(handler, containerd)),
+            ),
             (vec!["runtime_path"], text(&handler.launcher)),
             (vec!["pod_annotations"], annotations.clone()),
             (vec!["container_annotations"], annotations),
@@ -109,32 +147,68 @@ impl Dump {
         let own = block::sandboxer_keys(handler.settings.sandboxer).iter();
         wanted.extend(own.map(|&(key, value)| (vec![key], value.to_owned())));
         let options = handler.options_table();
-        wanted.extend(options.iter().flatten().map(|(key, value)| (vec!["options", *key], value.clone())));
+        wanted.extend(
+            options
+                .iter()
+                .flatten()
+                .map(|(key, value)| (vec!["options", *key], value.clone())),
+        );
         let of_handler = |keys: &[&str]| {
-            let mut leaves = self.leaves.iter().filter(|(path, _)| runtime_of(path) == Some(name));
-            leaves.find(|(path, _)| path[5..].iter().eq(keys.iter())).map(|(_, value)| value.as_str())
+            let mut leaves = self
+                .leaves
+                .iter()
+                .filter(|(path, _)| runtime_of(path) == Some(name));
+            leaves
+                .find(|(path, _)| path[5..].iter().eq(keys.iter()))
+                .map(|(_, value)| value.as_str())
         };
-        let wrong = wanted.iter().filter(|(keys, value)| of_handler(keys) != Some(value));
+        let wrong = wanted
+            .iter()
+            .filter(|(keys, value)| of_handler(keys) != Some(value));
         let wrong = wrong.map(|(keys, value)| {
-            format!("{} in {}.{} instead of {value}", of_handler(keys).map_or("nothing".to_owned(), shortened), name, keys.join("."))
+            format!(
+                "{} in {}.{} instead of {value}",
+                of_handler(keys).map_or("nothing".to_owned(), shortened),
+                name,
+                keys.join(".")
+            )
         });
-        let second = if options.is_none() { self.options_of(name) } else { Vec::new() };
+        let second = if options.is_none() {
+            self.options_of(name)
+        } else {
+            Vec::new()
+        };
         wrong.chain(second).collect()
     }
 
-    /// Options of the handler `name`, which another file of containerd's configuration gives it: the runtime would refuse
-    /// to start with these beside its options file.
+    /// Options of the handler `name`, which another file of containerd's configuration gives it:
+    /// the runtime would refuse to start with these beside its options file.
     fn options_of(&self, name: &str) -> Vec<String> {
-        let leaves = self.leaves.iter().filter(|(path, _)| runtime_of(path) == Some(name) && path.len() > 6 && path[5] == "options");
-        leaves.map(|(path, value)| format!("{} in {name}.{} instead of nothing", shortened(value), path[5..].join("."))).collect()
+        let leaves = self.leaves.iter().filter(|(path, _)| {
+            runtime_of(path) == Some(name) && path.len() > 6 && path[5] == "options"
+        });
+        leaves
+            .map(|(path, value)| {
+                format!(
+                    "{} in {name}.{} instead of nothing",
+                    shortened(value),
+                    path[5..].join(".")
+                )
+            })
+            .collect()
     }
 
-    /// The default handler where no handler is of that name: containerd starts, and its CRI plugin does not.
+    /// The default handler where no handler is of that name: containerd starts, and its CRI plugin
+    /// does not.
     fn without_default(&self) -> Vec<String> {
         let runtimes = self.runtimes();
-        let defaults = self.leaves.iter().filter(|(path, _)| is_cri(path) && path[2..].iter().eq(&["containerd", "default_runtime_name"]));
+        let defaults = self.leaves.iter().filter(|(path, _)| {
+            is_cri(path) && path[2..].iter().eq(&["containerd", "default_runtime_name"])
+        });
         let missing = defaults.filter(|(_, value)| !runtimes.contains(value.trim_matches('"')));
-        missing.map(|(_, value)| format!("{value} as default handler, and no handler of that name")).collect()
+        missing
+            .map(|(_, value)| format!("{value} as default handler, and no handler of that name"))
+            .collect()
     }
 }
 
@@ -151,7 +225,11 @@ fn runtime_of(path: &[String]) -> Option<&str> {
     (path.len() > 4 && is_runtimes(&path[..4])).then(|| path[4].as_str())
 }
 
-fn collect(table: &dyn TableLike, keys: &mut Vec<String>, leaves: &mut BTreeMap<Vec<String>, String>) {
+fn collect(
+    table: &dyn TableLike,
+    keys: &mut Vec<String>,
+    leaves: &mut BTreeMap<Vec<String>, String>,
+) {
     if table.is_empty() {
         leaves.insert(keys.clone(), "an empty table".to_owned());
     }
@@ -173,10 +251,16 @@ fn collect(table: &dyn TableLike, keys: &mut Vec<String>, leaves: &mut BTreeMap<
 /// A value without its spaces, comments and kind of quotes.
 fn normal(value: &Value) -> String {
     match value {
-        Value::Array(values) => format!("[{}]", values.iter().map(normal).collect::<Vec<_>>().join(", ")),
+        Value::Array(values) => format!(
+            "[{}]",
+            values.iter().map(normal).collect::<Vec<_>>().join(", ")
+        ),
         Value::String(text) => format!("\"{}\"", text.value()),
         Value::InlineTable(table) => {
-            let entries: BTreeMap<&str, String> = table.iter().map(|(key, value)| (key, normal(value))).collect();
+            let entries: BTreeMap<&str, String> = table
+                .iter()
+                .map(|(key, value)| (key, normal(value)))
+                .collect();
             format!("{entries:?}")
         }
         Value::Integer(number) => number.value().to_string(),

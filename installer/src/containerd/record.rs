@@ -3,7 +3,8 @@
 use installer_protocol::Settings;
 use serde::{Deserialize, Serialize};
 
-/// What was written for a handler. It is kept on the node's disk as a part of the installer's record.
+/// What was written for a handler. It is kept on the node's disk as a part of the installer's
+/// record.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Record {
@@ -44,7 +45,13 @@ mod tests {
         let record: Record = serde_json::from_str(former).unwrap();
         assert_eq!(record.settings, Settings::default());
         assert_eq!(serde_json::to_string(&record).unwrap(), former);
-        let chosen = Record { settings: Settings { log_level: LogLevel::Warn, ..Settings::default() }, ..record };
+        let chosen = Record {
+            settings: Settings {
+                log_level: LogLevel::Warn,
+                ..Settings::default()
+            },
+            ..record
+        };
         let text = serde_json::to_string(&chosen).unwrap();
         assert_eq!(serde_json::from_str::<Record>(&text).unwrap(), chosen);
     }

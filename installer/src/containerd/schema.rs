@@ -6,7 +6,11 @@ use super::error::ConfigError;
 use super::version::Version;
 
 /// Every name that containerd's CRI plugin has had in configuration files.
-pub(super) const CRI_PLUGINS: [&str; 3] = ["cri", "io.containerd.grpc.v1.cri", "io.containerd.cri.v1.runtime"];
+pub(super) const CRI_PLUGINS: [&str; 3] = [
+    "cri",
+    "io.containerd.grpc.v1.cri",
+    "io.containerd.cri.v1.runtime",
+];
 
 /// The schema version of a configuration file: its root key `version`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -23,9 +27,19 @@ pub(super) enum Schema {
 
 impl Schema {
     /// The schema of the file at `path` that `document` is.
-    pub(super) fn of(path: &str, document: &dyn TableLike, containerd: Version) -> Result<Self, ConfigError> {
-        let unknown = |found: &str| ConfigError::Schema { path: path.to_owned(), found: found.trim().to_owned(), containerd };
-        let Some(item) = document.get("version") else { return Ok(Self::One) };
+    pub(super) fn of(
+        path: &str,
+        document: &dyn TableLike,
+        containerd: Version,
+    ) -> Result<Self, ConfigError> {
+        let unknown = |found: &str| ConfigError::Schema {
+            path: path.to_owned(),
+            found: found.trim().to_owned(),
+            containerd,
+        };
+        let Some(item) = document.get("version") else {
+            return Ok(Self::One);
+        };
         let schema = match item.as_integer() {
             Some(0 | 1) => Self::One,
             Some(2) => Self::Two,
@@ -39,14 +53,23 @@ impl Schema {
             Self::Three => (2, 0),
             Self::Four => (2, 3),
         };
-        if (containerd.major, containerd.minor) < (major, minor) { Err(unknown(&item.to_string())) } else { Ok(schema) }
+        if (containerd.major, containerd.minor) < (major, minor) {
+            Err(unknown(&item.to_string()))
+        } else {
+            Ok(schema)
+        }
     }
 
     /// The schema that a handler is written in for a main file of this one.
     ///
-    /// containerd 2.x converts a file without version before it merges it, and 2.0 to 2.2 lose a section `cri` thereby.
+    /// containerd 2.x converts a file without version before it merges it, and 2.0 to 2.2 lose a
+    /// section `cri` thereby.
     pub(super) fn for_handlers(self, containerd: Version) -> Self {
-        if self == Self::One && containerd.major >= 2 { Self::Three } else { self }
+        if self == Self::One && containerd.major >= 2 {
+            Self::Three
+        } else {
+            self
+        }
     }
 
     /// The CRI plugin's name in files of this schema.
@@ -71,27 +94,47 @@ impl Schema {
 
 /// Reads the text of the file at `path`.
 pub(super) fn parse<'a>(path: &str, text: &'a str) -> Result<Document<&'a str>, ConfigError> {
-    Document::parse(text).map_err(|source| ConfigError::NotToml { path: path.to_owned(), source: Box::new(source) })
+    Document::parse(text).map_err(|source| ConfigError::NotToml {
+        path: path.to_owned(),
+        source: Box::new(source),
+    })
 }
 
 /// What stands under these keys, one inside the other.
 pub(super) fn under<'a>(table: &'a dyn TableLike, keys: &[&str]) -> Option<&'a Item> {
     let (first, rest) = keys.split_first()?;
     let item = table.get(first)?;
-    if rest.is_empty() { Some(item) } else { under(item.as_table_like()?, rest) }
+    if rest.is_empty() {
+        Some(item)
+    } else {
+        under(item.as_table_like()?, rest)
+    }
 }
 
 /// As [`under`], to change it.
 pub(super) fn under_mut<'a>(table: &'a mut dyn TableLike, keys: &[&str]) -> Option<&'a mut Item> {
     let (first, rest) = keys.split_first()?;
     let item = table.get_mut(first)?;
-    if rest.is_empty() { Some(item) } else { under_mut(item.as_table_like_mut()?, rest) }
+    if rest.is_empty() {
+        Some(item)
+    } else {
+        under_mut(item.as_table_like_mut()?, rest)
+    }
 }
 
 /// The names of all handlers that a file tells of, under whatever name of the CRI plugin.
 pub(super) fn handlers(document: &dyn TableLike) -> Vec<String> {
-    let tables = CRI_PLUGINS.iter().filter_map(|plugin| under(document, &["plugins", plugin, "containerd", "runtimes"])?.as_table_like());
-    tables.flat_map(|table| table.iter().map(|(name, _)| name.to_owned()).collect::<Vec<_>>()).collect()
+    let tables = CRI_PLUGINS.iter().filter_map(|plugin| {
+        under(document, &["plugins", plugin, "containerd", "runtimes"])?.as_table_like()
+    });
+    tables
+        .flat_map(|table| {
+            table
+                .iter()
+                .map(|(name, _)| name.to_owned())
+                .collect::<Vec<_>>()
+        })
+        .collect()
 }
 
 /// Whether a file has a section of the CRI plugin.
@@ -102,7 +145,12 @@ pub(super) fn has_cri(document: &dyn TableLike, plugin: &str) -> bool {
 /// Whether a file switches the CRI plugin off.
 pub(super) fn disables_cri(document: &dyn TableLike) -> bool {
     let disabled = document.get("disabled_plugins").and_then(Item::as_array);
-    disabled.is_some_and(|plugins| plugins.iter().filter_map(|plugin| plugin.as_str()).any(|plugin| CRI_PLUGINS.contains(&plugin)))
+    disabled.is_some_and(|plugins| {
+        plugins
+            .iter()
+            .filter_map(|plugin| plugin.as_str())
+            .any(|plugin| CRI_PLUGINS.contains(&plugin))
+    })
 }
 
 #[cfg(test)]
@@ -111,7 +159,12 @@ mod tests {
 
     fn schema(text: &str, containerd: &str) -> Result<Schema, String> {
         let document = parse("/c", text).unwrap();
-        Schema::of("/c", document.as_table(), Version::parse(containerd).unwrap()).map_err(|error| error.to_string())
+        Schema::of(
+            "/c",
+            document.as_table(),
+            Version::parse(containerd).unwrap(),
+        )
+        .map_err(|error| error.to_string())
     }
 
     #[test]
@@ -122,7 +175,10 @@ mod tests {
         assert_eq!(schema("version = 2", "2.4.2"), Ok(Schema::Two));
         assert_eq!(schema("version = 3", "2.0.0"), Ok(Schema::Three));
         assert_eq!(schema("version = 4", "2.3.0"), Ok(Schema::Four));
-        assert_eq!(schema("[plugins.x]\nversion = 3", "1.7.24"), Ok(Schema::One));
+        assert_eq!(
+            schema("[plugins.x]\nversion = 3", "1.7.24"),
+            Ok(Schema::One)
+        );
     }
 
     #[test]
@@ -135,7 +191,10 @@ mod tests {
             ("version = -1", "2.4.2"),
         ] {
             let error = schema(text, containerd).unwrap_err();
-            assert!(error.contains("/c") && error.contains(containerd), "{error}");
+            assert!(
+                error.contains("/c") && error.contains(containerd),
+                "{error}"
+            );
         }
     }
 
@@ -143,10 +202,16 @@ mod tests {
     fn handlers_are_found_in_tables_in_inline_tables_and_behind_dotted_keys() {
         for text in [
             "[plugins.\"io.containerd.grpc.v1.cri\".containerd.runtimes.a]\n[plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.b]",
-            "[plugins]\n\"io.containerd.grpc.v1.cri\" = { containerd = { runtimes = { a = {}, b = { runtime_type = 'x' } } } }",
-            "plugins.cri.containerd.runtimes.a.runtime_type = 'x'\nplugins.cri.containerd.runtimes.b.runtime_type = 'y'",
+            "[plugins]\n\"io.containerd.grpc.v1.cri\" = \
+             { containerd = { runtimes = { a = {}, b = { runtime_type = 'x' } } } }",
+            "plugins.cri.containerd.runtimes.a.runtime_type = \
+             'x'\nplugins.cri.containerd.runtimes.b.runtime_type = 'y'",
         ] {
-            assert_eq!(handlers(parse("/c", text).unwrap().as_table()), ["a", "b"], "{text}");
+            assert_eq!(
+                handlers(parse("/c", text).unwrap().as_table()),
+                ["a", "b"],
+                "{text}"
+            );
         }
     }
 
@@ -154,11 +219,19 @@ mod tests {
     fn a_switched_off_cri_is_seen_by_either_name() {
         for (text, off) in [
             ("disabled_plugins = [\"cri\"]", true),
-            ("disabled_plugins = ['io.containerd.snapshotter.v1.zfs', 'io.containerd.grpc.v1.cri']", true),
+            (
+                "disabled_plugins = ['io.containerd.snapshotter.v1.zfs', \
+                 'io.containerd.grpc.v1.cri']",
+                true,
+            ),
             ("disabled_plugins = []", false),
             ("", false),
         ] {
-            assert_eq!(disables_cri(parse("/c", text).unwrap().as_table()), off, "{text}");
+            assert_eq!(
+                disables_cri(parse("/c", text).unwrap().as_table()),
+                off,
+                "{text}"
+            );
         }
     }
 }

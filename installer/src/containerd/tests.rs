@@ -1,4 +1,5 @@
-//! Edits of whole configurations: tables of what must hold, and properties over generated main files.
+//! Edits of whole configurations: tables of what must hold, and properties over generated main
+//! files.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -21,32 +22,64 @@ struct Host {
 
 impl Host {
     fn with(files: &[(&str, &str)]) -> Self {
-        Self { files: files.iter().map(|(path, text)| ((*path).to_owned(), (*text).to_owned())).collect() }
+        Self {
+            files: files
+                .iter()
+                .map(|(path, text)| ((*path).to_owned(), (*text).to_owned()))
+                .collect(),
+        }
     }
 
-    fn facts(&self, distribution: Distribution, mode: Mode, containerd: &str, record: Option<&Record>) -> Result<Facts, ConfigError> {
-        Facts::gather(self, &distribution.layout(), mode, Version::parse(containerd).unwrap(), record)
+    fn facts(
+        &self,
+        distribution: Distribution,
+        mode: Mode,
+        containerd: &str,
+        record: Option<&Record>,
+    ) -> Result<Facts, ConfigError> {
+        Facts::gather(
+            self,
+            &distribution.layout(),
+            mode,
+            Version::parse(containerd).unwrap(),
+            record,
+        )
     }
 
     fn apply(&mut self, changes: &[FileChange]) {
-        for FileChange { path, before, after } in changes {
-            assert_eq!(self.files.get(path).map(String::as_bytes), before.as_deref(), "{path}");
+        for FileChange {
+            path,
+            before,
+            after,
+        } in changes
+        {
+            assert_eq!(
+                self.files.get(path).map(String::as_bytes),
+                before.as_deref(),
+                "{path}"
+            );
             match after {
-                Some(bytes) => self.files.insert(path.clone(), String::from_utf8(bytes.clone()).unwrap()),
+                Some(bytes) => self
+                    .files
+                    .insert(path.clone(), String::from_utf8(bytes.clone()).unwrap()),
                 None => self.files.remove(path),
             };
         }
     }
 
     fn install(&mut self, containerd: &str, handler: &Handler, record: Option<&Record>) -> Record {
-        let facts = self.facts(Distribution::Systemd, Mode::Auto, containerd, record).unwrap();
+        let facts = self
+            .facts(Distribution::Systemd, Mode::Auto, containerd, record)
+            .unwrap();
         let proposal = propose(&facts, handler, record).unwrap();
         self.apply(&proposal.changes);
         proposal.record
     }
 
     fn remove(&mut self, containerd: &str, record: &Record) {
-        let facts = self.facts(Distribution::Systemd, Mode::Auto, containerd, Some(record)).unwrap();
+        let facts = self
+            .facts(Distribution::Systemd, Mode::Auto, containerd, Some(record))
+            .unwrap();
         let changes = revert(&facts, record).unwrap();
         self.apply(&changes);
     }
@@ -58,35 +91,62 @@ impl Files for Host {
     }
 
     fn list(&self, folder: &str) -> io::Result<Option<Vec<String>>> {
-        let inside = self.files.keys().filter_map(|path| path.strip_prefix(folder)?.strip_prefix('/'));
-        let names: Vec<String> = inside.filter(|name| !name.contains('/')).map(str::to_owned).collect();
+        let inside = self
+            .files
+            .keys()
+            .filter_map(|path| path.strip_prefix(folder)?.strip_prefix('/'));
+        let names: Vec<String> = inside
+            .filter(|name| !name.contains('/'))
+            .map(str::to_owned)
+            .collect();
         Ok((!names.is_empty()).then_some(names))
     }
 }
 
 fn handler(name: &str) -> Handler {
     let launcher = format!("/opt/wasmedge-runtime/0.1.0-0123456789ab/bin/{name}");
-    Handler { name: name.to_owned(), launcher, systemd_cgroup: true, settings: Settings::default() }
+    Handler {
+        name: name.to_owned(),
+        launcher,
+        systemd_cgroup: true,
+        settings: Settings::default(),
+    }
 }
 
-fn proposed(distribution: Distribution, mode: Mode, containerd: &str, files: &[(&str, &str)]) -> Result<Proposal, ConfigError> {
-    propose(&Host::with(files).facts(distribution, mode, containerd, None)?, &handler("wasmedge"), None)
+fn proposed(
+    distribution: Distribution,
+    mode: Mode,
+    containerd: &str,
+    files: &[(&str, &str)],
+) -> Result<Proposal, ConfigError> {
+    propose(
+        &Host::with(files).facts(distribution, mode, containerd, None)?,
+        &handler("wasmedge"),
+        None,
+    )
 }
 
-fn refused(distribution: Distribution, mode: Mode, containerd: &str, files: &[(&str, &str)]) -> (Reason, String) {
+fn refused(
+    distribution: Distribution,
+    mode: Mode,
+    containerd: &str,
+    files: &[(&str, &str)],
+) -> (Reason, String) {
     let error = proposed(distribution, mode, containerd, files).unwrap_err();
     (error.reason(), error.to_string())
 }
 
-const V2: &str =
-    "version = 2\n[plugins.\"io.containerd.grpc.v1.cri\".containerd.runtimes.runc]\n  runtime_type = \"io.containerd.runc.v2\"\n";
-const V3: &str =
-    "version = 3\n[plugins.\"io.containerd.cri.v1.runtime\".containerd.runtimes.runc]\n  runtime_type = \"io.containerd.runc.v2\"\n";
+const V2: &str = "version = 2\n[plugins.\"io.containerd.grpc.v1.cri\".containerd.runtimes.runc]\n  \
+                  runtime_type = \"io.containerd.runc.v2\"\n";
+const V3: &str = "version = \
+                  3\n[plugins.\"io.containerd.cri.v1.runtime\".containerd.runtimes.runc]\n  \
+                  runtime_type = \"io.containerd.runc.v2\"\n";
 
 #[test]
 fn a_handler_stands_where_the_nodes_containerd_reads_it_without_harm() {
     let imports = |text: &str| text.replacen('\n', "\nimports = [\"conf.d/*.toml\"]\n", 1);
-    let foreign = |text: &str| text.replacen('\n', "\nimports = [\"/usr/share/containerd/*.toml\"]\n", 1);
+    let foreign =
+        |text: &str| text.replacen('\n', "\nimports = [\"/usr/share/containerd/*.toml\"]\n", 1);
     let conf_d = "/etc/containerd/conf.d/wasmedge-runtime-wasmedge.toml";
     for (containerd, mode, main, path) in [
         ("1.6.20", Mode::Auto, V2.to_owned(), MAIN),
@@ -110,13 +170,28 @@ fn a_drop_in_has_the_schema_of_the_main_file_not_of_containerd() {
     for (main, line, plugin) in [
         (V2, "version = 2\n", "io.containerd.grpc.v1.cri"),
         (V3, "version = 3\n", "io.containerd.cri.v1.runtime"),
-        ("version = 4\n", "version = 4\n", "io.containerd.cri.v1.runtime"),
+        (
+            "version = 4\n",
+            "version = 4\n",
+            "io.containerd.cri.v1.runtime",
+        ),
         ("", "version = 3\n", "io.containerd.cri.v1.runtime"),
     ] {
-        let proposal = proposed(Distribution::Systemd, Mode::Auto, "2.4.2", &[(MAIN, main)]).unwrap();
+        let proposal =
+            proposed(Distribution::Systemd, Mode::Auto, "2.4.2", &[(MAIN, main)]).unwrap();
         let text = String::from_utf8(proposal.changes[0].after.clone().unwrap()).unwrap();
-        assert!(text.contains(line) && text.contains(&format!("[plugins.\"{plugin}\".containerd.runtimes.wasmedge]")), "{text}");
-        assert_eq!(proposal.changes.last().unwrap().path, MAIN, "what is imported is written before the import");
+        assert!(
+            text.contains(line)
+                && text.contains(&format!(
+                    "[plugins.\"{plugin}\".containerd.runtimes.wasmedge]"
+                )),
+            "{text}"
+        );
+        assert_eq!(
+            proposal.changes.last().unwrap().path,
+            MAIN,
+            "what is imported is written before the import"
+        );
     }
 }
 
@@ -138,7 +213,11 @@ fn runc_is_named_beside_the_first_handler_of_an_old_containerd_and_goes_with_the
     let one = host.install("1.7.24", &handler("one"), None);
     let two = host.install("1.7.24", &handler("two"), None);
     host.remove("1.7.24", &one);
-    assert!(host.files[MAIN].contains("runtimes.runc]"), "{}", host.files[MAIN]);
+    assert!(
+        host.files[MAIN].contains("runtimes.runc]"),
+        "{}",
+        host.files[MAIN]
+    );
     host.remove("1.7.24", &two);
     assert_eq!(host, original);
 }
@@ -147,38 +226,161 @@ fn runc_is_named_beside_the_first_handler_of_an_old_containerd_and_goes_with_the
 fn an_old_containerds_section_is_edited_in_the_file_that_is_in_force() {
     let main = "version = 2\nimports = [\"conf.d/99-nvidia.toml\"]\n";
     let nvidia = ("/etc/containerd/conf.d/99-nvidia.toml", V2);
-    let proposal = proposed(Distribution::Systemd, Mode::Auto, "1.7.24", &[(MAIN, main), nvidia]).unwrap();
+    let proposal = proposed(
+        Distribution::Systemd,
+        Mode::Auto,
+        "1.7.24",
+        &[(MAIN, main), nvidia],
+    )
+    .unwrap();
     assert_eq!(proposal.config_path, nvidia.0);
     let elsewhere = "version = 2\nimports = [\"/usr/share/c.toml\"]\n";
-    let (reason, message) = refused(Distribution::Systemd, Mode::Auto, "1.7.24", &[(MAIN, elsewhere), ("/usr/share/c.toml", V2)]);
-    assert!(reason == Reason::Unsupported && message.contains("/usr/share/c.toml"), "{message}");
+    let (reason, message) = refused(
+        Distribution::Systemd,
+        Mode::Auto,
+        "1.7.24",
+        &[(MAIN, elsewhere), ("/usr/share/c.toml", V2)],
+    );
+    assert!(
+        reason == Reason::Unsupported && message.contains("/usr/share/c.toml"),
+        "{message}"
+    );
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one table")]
 fn what_cannot_be_done_on_a_node_is_refused_with_the_next_step() {
     let k3s = "/var/lib/rancher/k3s/agent/etc/containerd/config.toml";
     let k0s = "/etc/k0s/containerd.toml";
     let template = "/var/snap/microk8s/current/args/containerd-template.toml";
     let managed = "# k0s_managed=true\nversion = 3\n";
     for (distribution, mode, containerd, file, reason, next) in [
-        (Distribution::Systemd, Mode::DropIn, "1.7.24", Some((MAIN, V2)), Reason::InvalidRequest, "InPlace or Auto"),
-        (Distribution::Systemd, Mode::Auto, "1.5.9", Some((MAIN, V2)), Reason::Unsupported, "1.6"),
-        (Distribution::Systemd, Mode::Auto, "1.7.24", Some((MAIN, V3)), Reason::ContainerdConfig, "version 3"),
-        (Distribution::Systemd, Mode::Auto, "2.4.2", Some((MAIN, "a = ")), Reason::ContainerdConfig, MAIN),
-        (Distribution::Systemd, Mode::Auto, "2.4.2", Some((MAIN, "version = 9")), Reason::ContainerdConfig, "version 9"),
-        (Distribution::Systemd, Mode::Auto, "2.4.2", Some((MAIN, "disabled_plugins = ['cri']")), Reason::Unsupported, "kubelet"),
-        (Distribution::Systemd, Mode::Auto, "2.4.2", Some((MAIN, "imports = 'a'")), Reason::ContainerdConfig, "no list"),
-        (Distribution::K3s, Mode::InPlace, "2.1.5", Some((k3s, V3)), Reason::InvalidRequest, "DropIn or Auto"),
-        (Distribution::K3s, Mode::Auto, "2.1.5", Some((k3s, V3)), Reason::Unsupported, "config-v3.toml.d"),
-        (Distribution::K3s, Mode::Auto, "1.7.23", Some((k3s, V2)), Reason::Unsupported, "upgrade"),
-        (Distribution::K3s, Mode::Auto, "2.1.5", None, Reason::ContainerdConfig, "absent"),
-        (Distribution::K0s, Mode::InPlace, "2.1.5", Some((k0s, managed)), Reason::InvalidRequest, "DropIn or Auto"),
-        (Distribution::K0s, Mode::Auto, "2.1.5", Some((k0s, V3)), Reason::Unsupported, "k0s_managed"),
-        (Distribution::MicroK8s, Mode::DropIn, "2.1.5", Some((template, V3)), Reason::InvalidRequest, "InPlace or Auto"),
-        (Distribution::MicroK8s, Mode::Auto, "2.1.5", None, Reason::ContainerdConfig, "absent"),
+        (
+            Distribution::Systemd,
+            Mode::DropIn,
+            "1.7.24",
+            Some((MAIN, V2)),
+            Reason::InvalidRequest,
+            "InPlace or Auto",
+        ),
+        (
+            Distribution::Systemd,
+            Mode::Auto,
+            "1.5.9",
+            Some((MAIN, V2)),
+            Reason::Unsupported,
+            "1.6",
+        ),
+        (
+            Distribution::Systemd,
+            Mode::Auto,
+            "1.7.24",
+            Some((MAIN, V3)),
+            Reason::ContainerdConfig,
+            "version 3",
+        ),
+        (
+            Distribution::Systemd,
+            Mode::Auto,
+            "2.4.2",
+            Some((MAIN, "a = ")),
+            Reason::ContainerdConfig,
+            MAIN,
+        ),
+        (
+            Distribution::Systemd,
+            Mode::Auto,
+            "2.4.2",
+            Some((MAIN, "version = 9")),
+            Reason::ContainerdConfig,
+            "version 9",
+        ),
+        (
+            Distribution::Systemd,
+            Mode::Auto,
+            "2.4.2",
+            Some((MAIN, "disabled_plugins = ['cri']")),
+            Reason::Unsupported,
+            "kubelet",
+        ),
+        (
+            Distribution::Systemd,
+            Mode::Auto,
+            "2.4.2",
+            Some((MAIN, "imports = 'a'")),
+            Reason::ContainerdConfig,
+            "no list",
+        ),
+        (
+            Distribution::K3s,
+            Mode::InPlace,
+            "2.1.5",
+            Some((k3s, V3)),
+            Reason::InvalidRequest,
+            "DropIn or Auto",
+        ),
+        (
+            Distribution::K3s,
+            Mode::Auto,
+            "2.1.5",
+            Some((k3s, V3)),
+            Reason::Unsupported,
+            "config-v3.toml.d",
+        ),
+        (
+            Distribution::K3s,
+            Mode::Auto,
+            "1.7.23",
+            Some((k3s, V2)),
+            Reason::Unsupported,
+            "upgrade",
+        ),
+        (
+            Distribution::K3s,
+            Mode::Auto,
+            "2.1.5",
+            None,
+            Reason::ContainerdConfig,
+            "absent",
+        ),
+        (
+            Distribution::K0s,
+            Mode::InPlace,
+            "2.1.5",
+            Some((k0s, managed)),
+            Reason::InvalidRequest,
+            "DropIn or Auto",
+        ),
+        (
+            Distribution::K0s,
+            Mode::Auto,
+            "2.1.5",
+            Some((k0s, V3)),
+            Reason::Unsupported,
+            "k0s_managed",
+        ),
+        (
+            Distribution::MicroK8s,
+            Mode::DropIn,
+            "2.1.5",
+            Some((template, V3)),
+            Reason::InvalidRequest,
+            "InPlace or Auto",
+        ),
+        (
+            Distribution::MicroK8s,
+            Mode::Auto,
+            "2.1.5",
+            None,
+            Reason::ContainerdConfig,
+            "absent",
+        ),
     ] {
         let (found, message) = refused(distribution, mode, containerd, file.as_slice());
-        assert!(found == reason && message.contains(next), "{distribution:?} {mode:?} {containerd}: {found:?} {message}");
+        assert!(
+            found == reason && message.contains(next),
+            "{distribution:?} {mode:?} {containerd}: {found:?} {message}"
+        );
     }
 }
 
@@ -189,7 +391,14 @@ fn want_of_room_for_what_containerd_is_asked_about_is_no_fault_of_its_configurat
         (io::ErrorKind::ReadOnlyFilesystem, Reason::HostFiles),
         (io::ErrorKind::NotFound, Reason::ContainerdConfig),
     ] {
-        assert_eq!(ConfigError::Dump { source: kind.into() }.reason(), reason, "{kind}");
+        assert_eq!(
+            ConfigError::Dump {
+                source: kind.into()
+            }
+            .reason(),
+            reason,
+            "{kind}"
+        );
     }
 }
 
@@ -197,25 +406,57 @@ fn want_of_room_for_what_containerd_is_asked_about_is_no_fault_of_its_configurat
 fn a_handler_of_somebody_else_is_left_alone() {
     let taken = V3.replace("runc]", "wasmedge]");
     let imported = "version = 3\nimports = [\"conf.d/*.toml\"]\n";
-    for files in [&[(MAIN, taken.as_str())][..], &[(MAIN, imported), ("/etc/containerd/conf.d/50-admin.toml", &taken)]] {
+    for files in [
+        &[(MAIN, taken.as_str())][..],
+        &[
+            (MAIN, imported),
+            ("/etc/containerd/conf.d/50-admin.toml", &taken),
+        ],
+    ] {
         let (reason, message) = refused(Distribution::Systemd, Mode::Auto, "2.4.2", files);
-        assert!(reason == Reason::HandlerTaken && message.contains(files.last().unwrap().0), "{message}");
+        assert!(
+            reason == Reason::HandlerTaken && message.contains(files.last().unwrap().0),
+            "{message}"
+        );
     }
 }
 
 #[test]
 fn a_preinstalled_handler_is_nothing_to_write() {
-    let proposal = proposed(Distribution::Talos, Mode::Preinstalled, "2.4.2", &[(MAIN, V3)]).unwrap();
+    let proposal = proposed(
+        Distribution::Talos,
+        Mode::Preinstalled,
+        "2.4.2",
+        &[(MAIN, V3)],
+    )
+    .unwrap();
     assert!(proposal.changes.is_empty() && proposal.record.files.is_empty());
     assert_eq!(proposal.restart, Restart::NotNeeded);
 }
 
 #[test]
 fn names_and_paths_that_could_break_out_of_their_place_are_refused() {
-    let facts = Host::with(&[(MAIN, V3)]).facts(Distribution::Systemd, Mode::Auto, "2.4.2", None).unwrap();
-    for (name, launcher) in [("", "/a"), ("a b", "/a"), ("a]\n[x", "/a"), ("../a", "/a"), ("a", "bin/a"), ("a", "/a\nb")] {
-        let handler = Handler { name: name.to_owned(), launcher: launcher.to_owned(), ..handler("wasmedge") };
-        assert_eq!(propose(&facts, &handler, None).unwrap_err().reason(), Reason::InvalidRequest, "{name:?} {launcher:?}");
+    let facts = Host::with(&[(MAIN, V3)])
+        .facts(Distribution::Systemd, Mode::Auto, "2.4.2", None)
+        .unwrap();
+    for (name, launcher) in [
+        ("", "/a"),
+        ("a b", "/a"),
+        ("a]\n[x", "/a"),
+        ("../a", "/a"),
+        ("a", "bin/a"),
+        ("a", "/a\nb"),
+    ] {
+        let handler = Handler {
+            name: name.to_owned(),
+            launcher: launcher.to_owned(),
+            ..handler("wasmedge")
+        };
+        assert_eq!(
+            propose(&facts, &handler, None).unwrap_err().reason(),
+            Reason::InvalidRequest,
+            "{name:?} {launcher:?}"
+        );
     }
 }
 
@@ -225,11 +466,20 @@ fn an_upgrade_changes_the_path_and_no_other_line() {
         let mut host = Host::with(&[(MAIN, main)]);
         let record = host.install(containerd, &handler("wasmedge"), None);
         let before = host.clone();
-        let next = Handler { launcher: "/opt/wasmedge-runtime/0.2.0-ba9876543210/bin/x".to_owned(), ..handler("wasmedge") };
+        let next = Handler {
+            launcher: "/opt/wasmedge-runtime/0.2.0-ba9876543210/bin/x".to_owned(),
+            ..handler("wasmedge")
+        };
         host.install(containerd, &next, Some(&record));
-        let is_due = |line: &str| before.files[path].contains(line) || ["runtime_", "sha256"].iter().any(|key| line.contains(key));
+        let is_due = |line: &str| {
+            before.files[path].contains(line)
+                || ["runtime_", "sha256"].iter().any(|key| line.contains(key))
+        };
         assert!(host.files[path].lines().all(is_due), "{host:?}");
-        assert_eq!(host.files.keys().collect::<Vec<_>>(), before.files.keys().collect::<Vec<_>>());
+        assert_eq!(
+            host.files.keys().collect::<Vec<_>>(),
+            before.files.keys().collect::<Vec<_>>()
+        );
     }
 }
 
@@ -238,10 +488,18 @@ fn a_mode_that_changed_moves_the_handler_and_leaves_nothing_behind() {
     let original = Host::with(&[(MAIN, V3)]);
     let mut host = original.clone();
     let record = host.install("2.4.2", &handler("wasmedge"), None);
-    let facts = host.facts(Distribution::Systemd, Mode::InPlace, "2.4.2", Some(&record)).unwrap();
+    let facts = host
+        .facts(Distribution::Systemd, Mode::InPlace, "2.4.2", Some(&record))
+        .unwrap();
     let proposal = propose(&facts, &handler("wasmedge"), Some(&record)).unwrap();
     host.apply(&proposal.changes);
-    assert!(proposal.config_path == MAIN && host.files.len() == 1 && !host.files[MAIN].contains("imports"), "{:?}", host.files);
+    assert!(
+        proposal.config_path == MAIN
+            && host.files.len() == 1
+            && !host.files[MAIN].contains("imports"),
+        "{:?}",
+        host.files
+    );
     host.remove("2.4.2", &proposal.record);
     assert_eq!(host, original);
 }
@@ -253,7 +511,14 @@ fn a_renamed_handler_takes_its_former_name_away() {
         let mut host = original.clone();
         let former = host.install(containerd, &handler("former"), None);
         let record = host.install(containerd, &handler("wasmedge"), Some(&former));
-        assert!(!host.files.values().any(|text| text.contains("runtimes.former")), "{:?}", host.files);
+        assert!(
+            !host
+                .files
+                .values()
+                .any(|text| text.contains("runtimes.former")),
+            "{:?}",
+            host.files
+        );
         host.remove(containerd, &record);
         assert_eq!(host, original);
     }
@@ -264,20 +529,35 @@ fn what_an_admin_wrote_into_our_block_stays_and_our_table_goes() {
     let mut host = Host::with(&[(MAIN, V2)]);
     let record = host.install("1.7.24", &handler("wasmedge"), None);
     let edited = host.files[MAIN]
-        .replace("  [plugins.\"io.containerd.grpc.v1.cri\".containerd.runtimes.wasmedge.options]", "# mine\n$&")
-        .replace("$&", "  [plugins.\"io.containerd.grpc.v1.cri\".containerd.runtimes.wasmedge.options]")
-        .replace("# <<<", "[plugins.\"io.containerd.grpc.v1.cri\".registry]\n  config_path = \"/certs\"\n# <<<");
+        .replace(
+            "  [plugins.\"io.containerd.grpc.v1.cri\".containerd.runtimes.wasmedge.options]",
+            "# mine\n$&",
+        )
+        .replace(
+            "$&",
+            "  [plugins.\"io.containerd.grpc.v1.cri\".containerd.runtimes.wasmedge.options]",
+        )
+        .replace(
+            "# <<<",
+            "[plugins.\"io.containerd.grpc.v1.cri\".registry]\n  config_path = \"/certs\"\n# <<<",
+        );
     host.files.insert(MAIN.to_owned(), edited);
     host.remove("1.7.24", &record);
     let left = &host.files[MAIN];
-    assert!(left.contains("config_path = \"/certs\"") && left.starts_with(V2), "{left}");
+    assert!(
+        left.contains("config_path = \"/certs\"") && left.starts_with(V2),
+        "{left}"
+    );
     assert!(!left.contains("wasmedge"), "{left}");
 }
 
 #[test]
 fn a_record_survives_its_way_to_the_disk() {
     let record = Host::with(&[(MAIN, V3)]).install("2.4.2", &handler("wasmedge"), None);
-    assert_eq!(serde_json::from_str::<Record>(&serde_json::to_string(&record).unwrap()).unwrap(), record);
+    assert_eq!(
+        serde_json::from_str::<Record>(&serde_json::to_string(&record).unwrap()).unwrap(),
+        record
+    );
 }
 
 /// A main file that an admin may have written, and a containerd that reads it.
@@ -300,20 +580,28 @@ fn configurations() -> impl Strategy<Value = (String, &'static str)> {
         Just("imports = [\"conf.d/*.toml\"]"),
     ];
     let runtimes = prop::collection::btree_map("[a-c]{1,2}", "[ -!#-\\[\\]-~]{0,9}", 0..4);
-    let (head, tail) =
-        (prop_oneof![Just(""), Just("# a head\n\n"), Just("\n")], prop_oneof![Just(""), Just("\n"), Just("\n\n# end"), Just("\r\n")]);
+    let (head, tail) = (
+        prop_oneof![Just(""), Just("# a head\n\n"), Just("\n")],
+        prop_oneof![Just(""), Just("\n"), Just("\n\n# end"), Just("\r\n")],
+    );
     (version, imports, runtimes, head, tail, any::<bool>()).prop_map(
         |((version, plugin, containerd), imports, runtimes, head, tail, late)| {
             let root = [version, "root = '/data'", imports];
-            let root: Vec<&str> = if late { root.into_iter().rev().collect() } else { root.to_vec() };
+            let root: Vec<&str> = if late {
+                root.into_iter().rev().collect()
+            } else {
+                root.to_vec()
+            };
             let mut text = head.to_owned();
             for line in root.into_iter().filter(|line| !line.is_empty()) {
                 text.extend([line, "\n"]);
             }
             for (name, value) in runtimes {
                 let table = format!("plugins.'{plugin}'.containerd.runtimes.{name}");
-                let lines =
-                    format!("  [{table}] # of {name}\n\truntime_type = \"{value}\"\n  [{table}.options]\n    SystemdCgroup = true\n");
+                let lines = format!(
+                    "  [{table}] # of {name}\n\truntime_type = \"{value}\"\n  \
+                             [{table}.options]\n    SystemdCgroup = true\n"
+                );
                 text.push_str(&lines);
             }
             text.truncate(text.trim_end().len());
@@ -341,22 +629,26 @@ proptest! {
         prop_assert_eq!(&host.install(containerd, &handler("wasmedge"), Some(&record)), &record);
         prop_assert_eq!(&host, &once);
         // Also when the record was lost.
-        prop_assert_eq!(host.install(containerd, &handler("wasmedge"), None).files, record.files.clone());
+        prop_assert_eq!(host.install(containerd, &handler("wasmedge"), None).files,
+            record.files.clone());
         prop_assert_eq!(&host, &once);
         host.remove(containerd, &record);
-        let facts = host.facts(Distribution::Systemd, Mode::Auto, containerd, Some(&record)).unwrap();
+        let facts = host.facts(Distribution::Systemd, Mode::Auto, containerd,
+            Some(&record)).unwrap();
         prop_assert_eq!(revert(&facts, &record).unwrap(), []);
     }
 
     #[test]
-    fn two_handlers_come_and_go_in_any_order((main, containerd) in configurations(), first in any::<bool>(), upgraded in any::<bool>()) {
+    fn two_handlers_come_and_go_in_any_order((main, containerd) in configurations(),
+        first in any::<bool>(), upgraded in any::<bool>()) {
         let original = Host::with(&[(MAIN, &main)]);
         let mut host = original.clone();
         let mut one = host.install(containerd, &handler("one"), None);
         let alone = host.clone();
         let two = host.install(containerd, &handler("two"), None);
         if upgraded {
-            one = host.install(containerd, &Handler { launcher: "/next".to_owned(), ..handler("one") }, Some(&one));
+            one = host.install(containerd, &Handler { launcher: "/next".to_owned(),
+                ..handler("one") }, Some(&one));
         }
         let (goes, stays) = if first { (&one, &two) } else { (&two, &one) };
         host.remove(containerd, goes);
@@ -378,9 +670,12 @@ proptest! {
         // Where runc is named because it was the default, nothing else is in CRI's section.
         let adds_runc = edited.contains("default handler");
         let wanted = handler("wasmedge");
-        let expected = if is_named { Expected::With(&wanted) } else { Expected::Without("wasmedge") };
-        prop_assert!(adds_runc || judge::judge(&main, edited, expected, Version::parse(containerd).unwrap()).is_ok(), "{}", edited);
-        for line in main.lines().filter(|line| !line.starts_with("imports") && !line.contains(".toml")) {
+        let expected = if is_named { Expected::With(&wanted) } else {
+            Expected::Without("wasmedge") };
+        prop_assert!(adds_runc || judge::judge(&main, edited, expected,
+            Version::parse(containerd).unwrap()).is_ok(), "{}", edited);
+        for line in main.lines().filter(|line| !line.starts_with("imports") &&
+            !line.contains(".toml")) {
             prop_assert!(edited.contains(line), "{} is gone from {}", line, edited);
         }
     }

@@ -1,8 +1,9 @@
-//! Handlers without the marks of a block: whoever writes containerd's merged configuration back as its main file, as GPU
-//! toolkits do, keeps our tables and drops our comments.
+//! Handlers without the marks of a block: whoever writes containerd's merged configuration back as
+//! its main file, as GPU toolkits do, keeps our tables and drops our comments.
 //!
-//! A handler is ours by its content: it has our handler's name and leads to a program in our folder, in whatever form its
-//! options are given. What has the name and leads elsewhere is somebody else's; it is named with its lines.
+//! A handler is ours by its content: it has our handler's name and leads to a program in our
+//! folder, in whatever form its options are given. What has the name and leads elsewhere is
+//! somebody else's; it is named with its lines.
 
 use std::fmt;
 use std::ops::Range;
@@ -22,22 +23,29 @@ pub struct Lines {
 
 impl fmt::Display for Lines {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.first == self.last { write!(f, "line {}", self.first) } else { write!(f, "lines {}-{}", self.first, self.last) }
+        if self.first == self.last {
+            write!(f, "line {}", self.first)
+        } else {
+            write!(f, "lines {}-{}", self.first, self.last)
+        }
     }
 }
 
 /// The keys of a handler that lead to its program.
 const PROGRAM_KEYS: [&str; 2] = ["runtime_path", "runtime_type"];
 
-/// Whether `text`, the file at `path`, has the handler `name`, and it leads to a program below `base`.
+/// Whether `text`, the file at `path`, has the handler `name`, and it leads to a program below
+/// `base`.
 pub(super) fn has(path: &str, text: &str, name: &str, base: &str) -> Result<bool, ConfigError> {
     let document = schema::parse(path, text)?;
-    Ok(CRI_PLUGINS
-        .iter()
-        .any(|plugin| schema::under(document.as_table(), &table(plugin, name)).is_some_and(|handler| is_ours(handler, base))))
+    Ok(CRI_PLUGINS.iter().any(|plugin| {
+        schema::under(document.as_table(), &table(plugin, name))
+            .is_some_and(|handler| is_ours(handler, base))
+    }))
 }
 
-/// `text` without the handler `name`, if that leads to a program below `base`. Everything else, comments too, stays.
+/// `text` without the handler `name`, if that leads to a program below `base`. Everything else,
+/// comments too, stays.
 pub(super) fn take(path: &str, text: &str, name: &str, base: &str) -> Result<String, ConfigError> {
     if !has(path, text, name, base)? {
         return Ok(text.to_owned());
@@ -45,18 +53,38 @@ pub(super) fn take(path: &str, text: &str, name: &str, base: &str) -> Result<Str
     without(path, text, name, |handler| is_ours(handler, base))
 }
 
-/// `text` without the tables of the handler `name` that are `wanted`. Comments above them go to the end.
-pub(super) fn without(path: &str, text: &str, name: &str, wanted: impl Fn(&Item) -> bool) -> Result<String, ConfigError> {
+/// `text` without the tables of the handler `name` that are `wanted`. Comments above them go to the
+/// end.
+pub(super) fn without(
+    path: &str,
+    text: &str,
+    name: &str,
+    wanted: impl Fn(&Item) -> bool,
+) -> Result<String, ConfigError> {
     let mut document: DocumentMut = schema::parse(path, text)?.into_mut();
     let mut comments = String::new();
     for plugin in CRI_PLUGINS {
-        let runtimes = schema::under_mut(document.as_table_mut(), &["plugins", plugin, "containerd", "runtimes"]);
-        let Some(runtimes) = runtimes.and_then(Item::as_table_like_mut) else { continue };
+        let runtimes = schema::under_mut(
+            document.as_table_mut(),
+            &["plugins", plugin, "containerd", "runtimes"],
+        );
+        let Some(runtimes) = runtimes.and_then(Item::as_table_like_mut) else {
+            continue;
+        };
         if !runtimes.get(name).is_some_and(&wanted) {
             continue;
         }
-        if let Some(removed) = runtimes.remove(name).and_then(|item| item.into_table().ok()) {
-            comments.push_str(removed.decor().prefix().and_then(|prefix| prefix.as_str()).unwrap_or_default());
+        if let Some(removed) = runtimes
+            .remove(name)
+            .and_then(|item| item.into_table().ok())
+        {
+            comments.push_str(
+                removed
+                    .decor()
+                    .prefix()
+                    .and_then(|prefix| prefix.as_str())
+                    .unwrap_or_default(),
+            );
         }
     }
     let trailing = document.trailing().as_str().unwrap_or_default().to_owned();
@@ -67,10 +95,17 @@ pub(super) fn without(path: &str, text: &str, name: &str, wanted: impl Fn(&Item)
 /// Where `text`, the file at `path`, has the handler `name`; none where it has not.
 pub(super) fn lines(path: &str, text: &str, name: &str) -> Result<Option<Lines>, ConfigError> {
     let document = schema::parse(path, text)?;
-    let handlers = CRI_PLUGINS.iter().filter_map(|plugin| schema::under(document.as_table(), &table(plugin, name)));
-    let Some(span) = handlers.filter_map(span_of).reduce(joined) else { return Ok(None) };
+    let handlers = CRI_PLUGINS
+        .iter()
+        .filter_map(|plugin| schema::under(document.as_table(), &table(plugin, name)));
+    let Some(span) = handlers.filter_map(span_of).reduce(joined) else {
+        return Ok(None);
+    };
     let line = |at: usize| text[..at.min(text.len())].matches('\n').count() + 1;
-    Ok(Some(Lines { first: line(span.start), last: line(span.end.saturating_sub(1)) }))
+    Ok(Some(Lines {
+        first: line(span.start),
+        last: line(span.end.saturating_sub(1)),
+    }))
 }
 
 fn table<'a>(plugin: &'a str, name: &'a str) -> [&'a str; 5] {
@@ -79,12 +114,19 @@ fn table<'a>(plugin: &'a str, name: &'a str) -> [&'a str; 5] {
 
 fn is_ours(handler: &Item, base: &str) -> bool {
     let program = |key: &&str| handler.as_table_like()?.get(key)?.as_str();
-    PROGRAM_KEYS.iter().filter_map(program).any(|program| Path::new(program).starts_with(base))
+    PROGRAM_KEYS
+        .iter()
+        .filter_map(program)
+        .any(|program| Path::new(program).starts_with(base))
 }
 
 /// From the begin of an item to the end of all that is in it.
 fn span_of(item: &Item) -> Option<Range<usize>> {
-    let inner = item.as_table_like().into_iter().flat_map(toml_edit::TableLike::iter).filter_map(|(_, inner)| span_of(inner));
+    let inner = item
+        .as_table_like()
+        .into_iter()
+        .flat_map(toml_edit::TableLike::iter)
+        .filter_map(|(_, inner)| span_of(inner));
     inner.chain(item.span()).reduce(joined)
 }
 

@@ -16,13 +16,18 @@ pub struct Version {
 }
 
 impl Version {
-    /// Reads a version, or what `containerd --version` prints: the first word in it that starts with three numbers.
-    /// What distributions append (`2.2.2-bd1.34`, `1.6.20~ds1`, `2.2.0-k3s1`) is passed over.
+    /// Reads a version, or what `containerd --version` prints: the first word in it that starts
+    /// with three numbers. What distributions append (`2.2.2-bd1.34`, `1.6.20~ds1`, `2.2.0-k3s1`)
+    /// is passed over.
     ///
     /// # Errors
     /// When no word is a version.
     pub fn parse(text: &str) -> Result<Self, ConfigError> {
-        text.split_whitespace().find_map(Self::of_word).ok_or_else(|| ConfigError::NoVersion { text: text.trim().to_owned() })
+        text.split_whitespace()
+            .find_map(Self::of_word)
+            .ok_or_else(|| ConfigError::NoVersion {
+                text: text.trim().to_owned(),
+            })
     }
 
     fn of_word(word: &str) -> Option<Self> {
@@ -31,15 +36,25 @@ impl Version {
         let major = parts.next()?.parse().ok()?;
         let minor = parts.next()?.parse().ok()?;
         let rest = parts.next()?;
-        let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+        let digits = rest
+            .find(|c: char| !c.is_ascii_digit())
+            .unwrap_or(rest.len());
         let patch = rest[..digits].parse().ok()?;
-        Some(Self { major, minor, patch })
+        Some(Self {
+            major,
+            minor,
+            patch,
+        })
     }
 }
 
 impl fmt::Display for Version {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { major, minor, patch } = self;
+        let Self {
+            major,
+            minor,
+            patch,
+        } = self;
         write!(f, "{major}.{minor}.{patch}")
     }
 }
@@ -51,13 +66,34 @@ mod tests {
     #[test]
     fn a_version_is_found_in_what_each_distribution_prints() {
         for (text, version) in [
-            ("containerd containerd.io v2.1.5 fcd43222d6b07379a4be9786bda52438f0dd16a1\n", "2.1.5"),
-            ("containerd github.com/containerd/containerd 1.6.20~ds1 1.6.20~ds1-1+deb12u1", "1.6.20"),
-            ("containerd github.com/containerd/containerd/v2 v2.4.2 ", "2.4.2"),
-            ("containerd github.com/k3s-io/containerd v2.2.2-k3s1 0000000", "2.2.2"),
-            ("containerd github.com/containerd/containerd/v2 2.2.2-bd1.34 0f3e", "2.2.2"),
-            ("containerd github.com/containerd/containerd v1.7.24-0ubuntu1~22.04.2", "1.7.24"),
-            ("containerd github.com/containerd/containerd/v2 2.3.0+unknown", "2.3.0"),
+            (
+                "containerd containerd.io v2.1.5 fcd43222d6b07379a4be9786bda52438f0dd16a1\n",
+                "2.1.5",
+            ),
+            (
+                "containerd github.com/containerd/containerd 1.6.20~ds1 1.6.20~ds1-1+deb12u1",
+                "1.6.20",
+            ),
+            (
+                "containerd github.com/containerd/containerd/v2 v2.4.2 ",
+                "2.4.2",
+            ),
+            (
+                "containerd github.com/k3s-io/containerd v2.2.2-k3s1 0000000",
+                "2.2.2",
+            ),
+            (
+                "containerd github.com/containerd/containerd/v2 2.2.2-bd1.34 0f3e",
+                "2.2.2",
+            ),
+            (
+                "containerd github.com/containerd/containerd v1.7.24-0ubuntu1~22.04.2",
+                "1.7.24",
+            ),
+            (
+                "containerd github.com/containerd/containerd/v2 2.3.0+unknown",
+                "2.3.0",
+            ),
             ("2.4.2", "2.4.2"),
         ] {
             assert_eq!(Version::parse(text).unwrap().to_string(), version, "{text}");
@@ -66,7 +102,13 @@ mod tests {
 
     #[test]
     fn what_is_no_version_is_told_as_it_is() {
-        for text in ["", "containerd v2", "runc 1.2", "v2.x.1", "exec format error"] {
+        for text in [
+            "",
+            "containerd v2",
+            "runc 1.2",
+            "v2.x.1",
+            "exec format error",
+        ] {
             let error = Version::parse(text).unwrap_err();
             assert!(error.to_string().contains(text), "{error}");
         }
@@ -74,8 +116,12 @@ mod tests {
 
     #[test]
     fn versions_are_ordered_by_their_numbers() {
-        let mut versions = ["2.10.0", "1.7.24", "2.2.9", "2.2.10"].map(|text| Version::parse(text).unwrap());
+        let mut versions =
+            ["2.10.0", "1.7.24", "2.2.9", "2.2.10"].map(|text| Version::parse(text).unwrap());
         versions.sort_unstable();
-        assert_eq!(versions.map(|version| version.to_string()), ["1.7.24", "2.2.9", "2.2.10", "2.10.0"]);
+        assert_eq!(
+            versions.map(|version| version.to_string()),
+            ["1.7.24", "2.2.9", "2.2.10", "2.10.0"]
+        );
     }
 }

@@ -18,9 +18,11 @@ pub enum CriError {
         /// Why not.
         source: io::Error,
     },
-    /// containerd listens, but has no CRI of version 1: it is too old, or the plugin is disabled or failed to load.
+    /// containerd listens, but has no CRI of version 1: it is too old, or the plugin is disabled or
+    /// failed to load.
     #[error(
-        "containerd at {} serves no CRI v1: it is older than 1.6, or its CRI plugin is disabled or failed to start ({answer})",
+        "containerd at {} serves no CRI v1: it is older than 1.6, or its CRI plugin is disabled or \
+         failed to start ({answer})",
         socket.display()
     )]
     NotServed {
@@ -61,23 +63,38 @@ impl CriError {
     /// What a failed call means.
     pub(super) fn of(socket: &Path, call: &'static str, status: &Status) -> Self {
         let answer = status.message().to_owned();
-        // A status that containerd sent has no cause; the cause of one that was made here is at the chain's end.
+        // A status that containerd sent has no cause; the cause of one that was made here is at the
+        // chain's end.
         let mut cause = status.source();
         while let Some(deeper) = cause.and_then(|error| error.source()) {
             cause = Some(deeper);
         }
         match (cause, status.code()) {
             (Some(cause), _) => {
-                let kind = cause.downcast_ref::<io::Error>().map_or(io::ErrorKind::Other, io::Error::kind);
-                Self::Unreachable { socket: socket.to_owned(), source: io::Error::new(kind, cause.to_string()) }
+                let kind = cause
+                    .downcast_ref::<io::Error>()
+                    .map_or(io::ErrorKind::Other, io::Error::kind);
+                Self::Unreachable {
+                    socket: socket.to_owned(),
+                    source: io::Error::new(kind, cause.to_string()),
+                }
             }
-            (None, Code::Unimplemented) => Self::NotServed { socket: socket.to_owned(), answer },
+            (None, Code::Unimplemented) => Self::NotServed {
+                socket: socket.to_owned(),
+                answer,
+            },
             (None, code) => Self::Answer { call, code, answer },
         }
     }
 
     /// Whether containerd says that there is no such thing.
     pub(crate) fn is_not_found(&self) -> bool {
-        matches!(self, Self::Answer { code: Code::NotFound, .. })
+        matches!(
+            self,
+            Self::Answer {
+                code: Code::NotFound,
+                ..
+            }
+        )
     }
 }

@@ -1,8 +1,9 @@
-//! The messages of CRI v1 that pass between us and containerd, with the fields that are used here and no others: what is
-//! not written has its default, what is not read is skipped.
+//! The messages of CRI v1 that pass between us and containerd, with the fields that are used here
+//! and no others: what is not written has its default, what is not read is skipped.
 //!
-//! Numbers and meanings: `k8s.io/cri-api`, `pkg/apis/runtime/v1/api.proto`, as of Kubernetes 1.37. A number never
-//! changes its meaning; `runtime_handlers` is there since Kubernetes 1.30, everything else since the first v1 (1.20).
+//! Numbers and meanings: `k8s.io/cri-api`, `pkg/apis/runtime/v1/api.proto`, as of Kubernetes 1.37.
+//! A number never changes its meaning; `runtime_handlers` is there since Kubernetes 1.30,
+//! everything else since the first v1 (1.20).
 
 use std::collections::BTreeMap;
 
@@ -110,7 +111,8 @@ pub(crate) struct RunPodSandboxRequest {
     pub(crate) runtime_handler: String,
 }
 
-/// Of `RunPodSandboxResponse`, `StopPodSandboxRequest` and `RemovePodSandboxRequest`, which are alike.
+/// Of `RunPodSandboxResponse`, `StopPodSandboxRequest` and `RemovePodSandboxRequest`, which are
+/// alike.
 #[derive(Clone, PartialEq, prost::Message)]
 pub(crate) struct SandboxId {
     #[prost(string, tag = "1")]
@@ -231,8 +233,8 @@ pub(crate) struct Container {
     pub(crate) state: i32,
 }
 
-/// Of `CreateContainerResponse`, `StartContainerRequest`, `ContainerStatusRequest` and `RemoveContainerRequest`, which are
-/// alike.
+/// Of `CreateContainerResponse`, `StartContainerRequest`, `ContainerStatusRequest` and
+/// `RemoveContainerRequest`, which are alike.
 #[derive(Clone, PartialEq, prost::Message)]
 pub(crate) struct ContainerId {
     #[prost(string, tag = "1")]

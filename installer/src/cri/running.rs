@@ -1,5 +1,6 @@
-//! What runs on a node, asked of containerd: the pods of CRI, and containers of containerd's own API whose runtime is named by
-//! its program's path. Neither depends on where containerd keeps its files.
+//! What runs on a node, asked of containerd: the pods of CRI, and containers of containerd's own
+//! API whose runtime is named by its program's path. Neither depends on where containerd keeps its
+//! files.
 
 use std::collections::BTreeMap;
 
@@ -68,42 +69,84 @@ struct Task {
 impl Cri {
     /// What runs on the node.
     pub async fn running(&self) -> Result<Running, CriError> {
-        let settings = self.status(CALL).await.map(|answer| status::configured(&answer))?;
-        let sandboxes: ListPodSandboxResponse = self.call(CALL, "ListPodSandbox", ListPodSandboxRequest { filter: None }).await?;
+        let settings = self
+            .status(CALL)
+            .await
+            .map(|answer| status::configured(&answer))?;
+        let sandboxes: ListPodSandboxResponse = self
+            .call(
+                CALL,
+                "ListPodSandbox",
+                ListPodSandboxRequest { filter: None },
+            )
+            .await?;
         let listed = self.containers(BTreeMap::new()).await?;
-        let handlers: BTreeMap<&str, &str> =
-            sandboxes.items.iter().map(|sandbox| (sandbox.id.as_str(), sandbox.runtime_handler.as_str())).collect();
-        let ready = sandboxes.items.iter().filter(|sandbox| sandbox.state() == SandboxState::Ready).map(|sandbox| sandbox.id.as_str());
+        let handlers: BTreeMap<&str, &str> = sandboxes
+            .items
+            .iter()
+            .map(|sandbox| (sandbox.id.as_str(), sandbox.runtime_handler.as_str()))
+            .collect();
+        let ready = sandboxes
+            .items
+            .iter()
+            .filter(|sandbox| sandbox.state() == SandboxState::Ready)
+            .map(|sandbox| sandbox.id.as_str());
         // A container may outlive its sandbox's process, and even the sandbox.
-        let running = listed.iter().filter(|container| container.state() == ContainerState::Running);
-        let running =
-            running.map(
-                |container| {
-                    if handlers.contains_key(container.pod_sandbox_id.as_str()) { &container.pod_sandbox_id } else { &container.id }
-                },
-            );
+        let running = listed
+            .iter()
+            .filter(|container| container.state() == ContainerState::Running);
+        let running = running.map(|container| {
+            if handlers.contains_key(container.pod_sandbox_id.as_str()) {
+                &container.pod_sandbox_id
+            } else {
+                &container.id
+            }
+        });
         let mut pods: Vec<Pod> = ready
             .chain(running.map(String::as_str))
-            .map(|id| Pod { id: id.to_owned(), handler: handlers.get(id).map(|handler| (*handler).to_owned()) })
+            .map(|id| Pod {
+                id: id.to_owned(),
+                handler: handlers.get(id).map(|handler| (*handler).to_owned()),
+            })
             .collect();
         pods.sort();
         pods.dedup();
-        Ok(Running { settings, pods, containers: self.containers_by_path().await? })
+        Ok(Running {
+            settings,
+            pods,
+            containers: self.containers_by_path().await?,
+        })
     }
 
-    /// Containers that have a task and whose runtime is named by its program's path, of all namespaces.
+    /// Containers that have a task and whose runtime is named by its program's path, of all
+    /// namespaces.
     async fn containers_by_path(&self) -> Result<Vec<Container>, CriError> {
         let mut found = Vec::new();
-        let namespaces: Namespaces = self.list("namespaces.v1.Namespaces", None, Filters::default()).await?;
-        for namespace in namespaces.namespaces.iter().map(|namespace| namespace.name.as_str()) {
-            let by_path = Filters { filters: vec![BY_PATH.to_owned()] };
-            let containers: Containers = self.list("containers.v1.Containers", Some(namespace), by_path).await?;
+        let namespaces: Namespaces = self
+            .list("namespaces.v1.Namespaces", None, Filters::default())
+            .await?;
+        for namespace in namespaces
+            .namespaces
+            .iter()
+            .map(|namespace| namespace.name.as_str())
+        {
+            let by_path = Filters {
+                filters: vec![BY_PATH.to_owned()],
+            };
+            let containers: Containers = self
+                .list("containers.v1.Containers", Some(namespace), by_path)
+                .await?;
             if containers.containers.is_empty() {
                 continue;
             }
-            let tasks: Tasks = self.list("tasks.v1.Tasks", Some(namespace), Filters::default()).await?;
+            let tasks: Tasks = self
+                .list("tasks.v1.Tasks", Some(namespace), Filters::default())
+                .await?;
             let runs = |id: &str| tasks.tasks.iter().any(|task| task.id == id);
-            let containers = containers.containers.into_iter().filter(|container| runs(&container.id));
+            let containers = containers
+                .containers
+                .into_iter()
+                .filter(|container| runs(&container.id));
             found.extend(containers.map(|container| Container {
                 namespace: namespace.to_owned(),
                 id: container.id,
@@ -119,7 +162,9 @@ impl Cri {
         namespace: Option<&str>,
         filters: Filters,
     ) -> Result<A, CriError> {
-        let path: PathAndQuery = format!("/containerd.services.{service}/List").parse().expect("a service's name is a word");
+        let path: PathAndQuery = format!("/containerd.services.{service}/List")
+            .parse()
+            .expect("a service's name is a word");
         let mut request = Request::new(filters);
         if let Some(name) = namespace.and_then(|name| MetadataValue::try_from(name).ok()) {
             request.metadata_mut().insert("containerd-namespace", name);

@@ -10,7 +10,11 @@ async fn a_socket_that_is_not_there_is_unreachable() {
     let folder = tempfile::tempdir().unwrap();
     let socket = folder.path().join("containerd.sock");
     let error = Cri::at(&socket).served().await.unwrap_err();
-    assert!(matches!(&error, CriError::Unreachable { source, .. } if source.kind() == io::ErrorKind::NotFound), "{error:?}");
+    assert!(
+        matches!(&error, CriError::Unreachable { source,
+            .. } if source.kind() == io::ErrorKind::NotFound),
+        "{error:?}"
+    );
 }
 
 #[tokio::test]
@@ -37,8 +41,14 @@ async fn a_containerd_that_does_not_answer_is_not_waited_for_for_ever() {
     let folder = tempfile::tempdir().unwrap();
     let socket = folder.path().join("containerd.sock");
     let listener = UnixListener::bind(&socket).unwrap();
-    let error = Cri::at(&socket).status(Duration::from_millis(50)).await.unwrap_err();
-    assert!(matches!(error, CriError::TimedOut { call: "Status", .. }), "{error:?}");
+    let error = Cri::at(&socket)
+        .status(Duration::from_millis(50))
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(error, CriError::TimedOut { call: "Status", .. }),
+        "{error:?}"
+    );
     drop(listener);
 }
 
@@ -46,7 +56,10 @@ async fn a_containerd_that_does_not_answer_is_not_waited_for_for_ever() {
 async fn a_wait_for_containerd_ends_with_what_was_last_seen() {
     let folder = tempfile::tempdir().unwrap();
     let socket = folder.path().join("containerd.sock");
-    let error = Cri::at(&socket).wait_until_ready(Duration::ZERO).await.unwrap_err();
+    let error = Cri::at(&socket)
+        .wait_until_ready(Duration::ZERO)
+        .await
+        .unwrap_err();
     assert!(error.to_string().contains("No such file"), "{error}");
 }
 
@@ -54,8 +67,15 @@ async fn a_wait_for_containerd_ends_with_what_was_last_seen() {
 fn an_answer_without_the_service_is_told_from_other_errors() {
     let of = |status: &tonic::Status| CriError::of(Path::new("/s"), "Version", status);
     let unimplemented = tonic::Status::unimplemented("unknown service runtime.v1.RuntimeService");
-    assert!(of(&unimplemented).to_string().contains("unknown service"), "{}", of(&unimplemented));
+    assert!(
+        of(&unimplemented).to_string().contains("unknown service"),
+        "{}",
+        of(&unimplemented)
+    );
     assert!(matches!(of(&unimplemented), CriError::NotServed { .. }));
     assert!(of(&tonic::Status::not_found("no sandbox")).is_not_found());
-    assert_eq!(of(&tonic::Status::unavailable("server is not initialized yet")).to_string(), "Version: server is not initialized yet");
+    assert_eq!(
+        of(&tonic::Status::unavailable("server is not initialized yet")).to_string(),
+        "Version: server is not initialized yet"
+    );
 }

@@ -1,5 +1,5 @@
-//! How a unit starts containerd: which of its flags name files, read from the unit's command and variables as systemd and
-//! containerd read them.
+//! How a unit starts containerd: which of its flags name files, read from the unit's command and
+//! variables as systemd and containerd read them.
 
 use std::collections::BTreeMap;
 
@@ -54,30 +54,58 @@ impl Command {
     /// Reads the command of `unit`; a unit whose command is not known starts something else.
     pub fn of(unit: &Unit) -> Self {
         let variables = Variables::of(unit);
-        let program = unit.program.iter().map(|program| Word::Known(program.clone()));
-        let mut words = program.chain(unit.arguments.iter().skip(1).flat_map(|word| variables.expand(word)));
-        let is_containerd = |word: Word| matches!(word, Word::Known(text) if text.rsplit('/').next() == Some(CONTAINERD));
-        if words.any(is_containerd) { Self::Containerd(flags(words)) } else { Self::Other }
+        let program = unit
+            .program
+            .iter()
+            .map(|program| Word::Known(program.clone()));
+        let mut words = program.chain(
+            unit.arguments
+                .iter()
+                .skip(1)
+                .flat_map(|word| variables.expand(word)),
+        );
+        let is_containerd = |word: Word| {
+            matches!(word,
+            Word::Known(text) if text.rsplit('/').next() == Some(CONTAINERD))
+        };
+        if words.any(is_containerd) {
+            Self::Containerd(flags(words))
+        } else {
+            Self::Other
+        }
     }
 }
 
-/// The flags before the first word that is none. Of one that is given twice the last counts, as containerd has it.
+/// The flags before the first word that is none. Of one that is given twice the last counts, as
+/// containerd has it.
 fn flags(mut words: impl Iterator<Item = Word>) -> Flags {
     let mut flags = Flags::default();
     while let Some(word) = words.next() {
         let text = match word {
             Word::Known(text) => text,
             Word::Unknown(text) | Word::Some(text) => {
-                flags = Flags { config: Flag::Unclear(text.clone()), state: Flag::Unclear(text) };
+                flags = Flags {
+                    config: Flag::Unclear(text.clone()),
+                    state: Flag::Unclear(text),
+                };
                 continue;
             }
         };
-        let Some(name) = text.strip_prefix("--").or_else(|| text.strip_prefix('-')).filter(|name| !name.is_empty()) else { break };
+        let Some(name) = text
+            .strip_prefix("--")
+            .or_else(|| text.strip_prefix('-'))
+            .filter(|name| !name.is_empty())
+        else {
+            break;
+        };
         let (name, value) = match name.split_once('=') {
             Some((name, value)) => (name, Some(value.to_owned())),
             None => (name, None),
         };
-        if !matches!(name, "config" | "c" | "state" | "root" | "address" | "a" | "log-level" | "l") {
+        if !matches!(
+            name,
+            "config" | "c" | "state" | "root" | "address" | "a" | "log-level" | "l"
+        ) {
             // A flag without a value.
             continue;
         }
@@ -86,7 +114,10 @@ fn flags(mut words: impl Iterator<Item = Word>) -> Flags {
             Some(Word::Known(value)) => Flag::Is(value),
             Some(Word::Unknown(word)) => Flag::Unclear(word),
             Some(Word::Some(word)) => {
-                flags = Flags { config: Flag::Unclear(word.clone()), state: Flag::Unclear(word) };
+                flags = Flags {
+                    config: Flag::Unclear(word.clone()),
+                    state: Flag::Unclear(word),
+                };
                 continue;
             }
         };
@@ -109,18 +140,25 @@ struct Variables<'a> {
 impl<'a> Variables<'a> {
     fn of(unit: &'a Unit) -> Self {
         Self {
-            known: unit.environment.iter().filter_map(|variable| variable.split_once('=')).collect(),
+            known: unit
+                .environment
+                .iter()
+                .filter_map(|variable| variable.split_once('='))
+                .collect(),
             has_files: !unit.environment_files.is_empty(),
         }
     }
 
-    /// The words that systemd makes of one (systemd.service(5), command lines): `$NAME` alone becomes its value's words, `${NAME}` its
-    /// value, `$$` a dollar.
+    /// The words that systemd makes of one (systemd.service(5), command lines): `$NAME` alone
+    /// becomes its value's words, `${NAME}` its value, `$$` a dollar.
     fn expand(&self, word: &str) -> Vec<Word> {
         if let Some(name) = word.strip_prefix('$').filter(|name| is_name(name)) {
             return match self.known.get(name) {
                 _ if self.has_files => vec![Word::Some(word.to_owned())],
-                Some(value) => value.split_whitespace().map(|part| Word::Known(part.trim_matches(['"', '\'']).to_owned())).collect(),
+                Some(value) => value
+                    .split_whitespace()
+                    .map(|part| Word::Known(part.trim_matches(['"', '\'']).to_owned()))
+                    .collect(),
                 None => Vec::new(),
             };
         }
@@ -131,8 +169,10 @@ impl<'a> Variables<'a> {
             if let Some(after) = after.strip_prefix('$') {
                 text.push('$');
                 rest = after;
-            } else if let Some((name, after)) =
-                after.strip_prefix('{').and_then(|after| after.split_once('}')).filter(|(name, _)| is_name(name))
+            } else if let Some((name, after)) = after
+                .strip_prefix('{')
+                .and_then(|after| after.split_once('}'))
+                .filter(|(name, _)| is_name(name))
             {
                 if self.has_files {
                     return vec![Word::Unknown(word.to_owned())];
@@ -152,7 +192,9 @@ impl<'a> Variables<'a> {
 fn is_name(text: &str) -> bool {
     !text.is_empty()
         && !text.starts_with(|first: char| first.is_ascii_digit())
-        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
 }
 
 #[cfg(test)]
@@ -162,7 +204,12 @@ mod tests {
     use super::*;
 
     fn unit(words: &[&str], environment: &[&str], files: &[&str]) -> Unit {
-        let texts = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
+        let texts = |texts: &[&str]| {
+            texts
+                .iter()
+                .map(|text| (*text).to_owned())
+                .collect::<Vec<_>>()
+        };
         Unit {
             name: "containerd.service".to_owned(),
             load: LoadState::Loaded,
@@ -196,12 +243,49 @@ mod tests {
             (&["/usr/bin/containerd", "--config=/a"], is("/a")),
             (&["/usr/bin/containerd", "-config=/a"], is("/a")),
             (&["/usr/bin/containerd", "-c", "/a"], is("/a")),
-            (&["/usr/bin/containerd", "-c=/a", "--config", "/b"], is("/b")),
-            (&["/usr/bin/containerd", "--root", "/config", "--log-level", "-c", "--config", "/a"], is("/a")),
-            (&["/usr/bin/containerd", "--log-level", "debug", "config", "dump", "--config", "/a"], Flag::Absent),
+            (
+                &["/usr/bin/containerd", "-c=/a", "--config", "/b"],
+                is("/b"),
+            ),
+            (
+                &[
+                    "/usr/bin/containerd",
+                    "--root",
+                    "/config",
+                    "--log-level",
+                    "-c",
+                    "--config",
+                    "/a",
+                ],
+                is("/a"),
+            ),
+            (
+                &[
+                    "/usr/bin/containerd",
+                    "--log-level",
+                    "debug",
+                    "config",
+                    "dump",
+                    "--config",
+                    "/a",
+                ],
+                Flag::Absent,
+            ),
             (&["/usr/bin/containerd", "--config"], Flag::Absent),
-            (&["/usr/bin/env", "A=1", "/opt/bin/containerd", "--config", "/a"], is("/a")),
-            (&["/usr/bin/nice", "-n", "-5", "containerd", "-c", "/a"], is("/a")),
+            (
+                &[
+                    "/usr/bin/env",
+                    "A=1",
+                    "/opt/bin/containerd",
+                    "--config",
+                    "/a",
+                ],
+                is("/a"),
+            ),
+            (
+                &["/usr/bin/nice", "-n", "-5", "containerd", "-c", "/a"],
+                is("/a"),
+            ),
         ] {
             assert_eq!(config(words, &[], &[]), expected, "{words:?}");
         }
@@ -210,15 +294,27 @@ mod tests {
     #[test]
     fn variables_of_the_unit_are_replaced_as_systemd_does() {
         for (word, environment, expected) in [
-            ("--config=${C}", &["C=/usr/share/containerd/config.toml"][..], is("/usr/share/containerd/config.toml")),
+            (
+                "--config=${C}",
+                &["C=/usr/share/containerd/config.toml"][..],
+                is("/usr/share/containerd/config.toml"),
+            ),
             ("--config=${A}${C}", &["A=/x", "C=/y z"], is("/x/y z")),
-            ("$OPTIONS", &["OPTIONS=--log-level debug --config '/a'"], is("/a")),
+            (
+                "$OPTIONS",
+                &["OPTIONS=--log-level debug --config '/a'"],
+                is("/a"),
+            ),
             ("$OPTIONS", &["OPTIONS="], Flag::Absent),
             ("$OPTIONS", &[], Flag::Absent),
             ("--config=/a$$b", &[], is("/a$b")),
             ("--config=/a$C", &["C=x"], is("/a$C")),
         ] {
-            assert_eq!(config(&["/usr/bin/containerd", word], environment, &[]), expected, "{word} {environment:?}");
+            assert_eq!(
+                config(&["/usr/bin/containerd", word], environment, &[]),
+                expected,
+                "{word} {environment:?}"
+            );
         }
     }
 
@@ -227,11 +323,23 @@ mod tests {
         let files = &["/etc/default/containerd"];
         let unclear = |word: &str| Flag::Unclear(word.to_owned());
         for (words, expected) in [
-            (&["/usr/bin/containerd", "--config", "${C}"][..], unclear("${C}")),
+            (
+                &["/usr/bin/containerd", "--config", "${C}"][..],
+                unclear("${C}"),
+            ),
             (&["/usr/bin/containerd", "$OPTIONS"], unclear("$OPTIONS")),
-            (&["/usr/bin/containerd", "--log-level", "$LEVEL"], unclear("$LEVEL")),
-            (&["/usr/bin/containerd", "$OPTIONS", "--config", "/a"], is("/a")),
-            (&["/usr/bin/containerd", "--root", "${P}/var/lib/containerd"], Flag::Absent),
+            (
+                &["/usr/bin/containerd", "--log-level", "$LEVEL"],
+                unclear("$LEVEL"),
+            ),
+            (
+                &["/usr/bin/containerd", "$OPTIONS", "--config", "/a"],
+                is("/a"),
+            ),
+            (
+                &["/usr/bin/containerd", "--root", "${P}/var/lib/containerd"],
+                Flag::Absent,
+            ),
             (&["/usr/bin/containerd", "--config", "/a"], is("/a")),
         ] {
             assert_eq!(config(words, &["C=/x"], files), expected, "{words:?}");
@@ -240,14 +348,37 @@ mod tests {
 
     #[test]
     fn the_state_flag_is_read_beside_it() {
-        let unit = unit(&["/usr/bin/containerd", "--state", "/run/other", "--config=/a"], &[], &[]);
-        assert_eq!(Command::of(&unit), Command::Containerd(Flags { config: is("/a"), state: is("/run/other") }));
+        let unit = unit(
+            &[
+                "/usr/bin/containerd",
+                "--state",
+                "/run/other",
+                "--config=/a",
+            ],
+            &[],
+            &[],
+        );
+        assert_eq!(
+            Command::of(&unit),
+            Command::Containerd(Flags {
+                config: is("/a"),
+                state: is("/run/other")
+            })
+        );
     }
 
     #[test]
     fn a_program_that_is_not_containerd_may_start_it_in_any_way() {
-        for words in [&["/usr/local/bin/k3s", "agent"][..], &["/bin/sh", "-c", "exec containerd --config /a"], &[]] {
-            assert_eq!(Command::of(&unit(words, &[], &[])), Command::Other, "{words:?}");
+        for words in [
+            &["/usr/local/bin/k3s", "agent"][..],
+            &["/bin/sh", "-c", "exec containerd --config /a"],
+            &[],
+        ] {
+            assert_eq!(
+                Command::of(&unit(words, &[], &[])),
+                Command::Other,
+                "{words:?}"
+            );
         }
     }
 }

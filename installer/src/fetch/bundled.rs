@@ -8,7 +8,8 @@ use sha2::{Digest as _, Sha256};
 
 use super::{Archive, FetchError, hex};
 
-/// Compares the archive at `path` with the digest beside it: an image's layer can be damaged on a node's disk.
+/// Compares the archive at `path` with the digest beside it: an image's layer can be damaged on a
+/// node's disk.
 pub(super) fn find(path: &Path) -> Result<Archive, FetchError> {
     let beside = PathBuf::from(format!("{}.sha256", path.display()));
     let missing = |path: &Path| {
@@ -17,12 +18,24 @@ pub(super) fn find(path: &Path) -> Result<Archive, FetchError> {
     };
     let text = fs::read_to_string(&beside).map_err(missing(&beside))?;
     // As `sha256sum` writes it: the digest, then the file's name.
-    let expected = text.split_whitespace().next().unwrap_or_default().to_owned();
+    let expected = text
+        .split_whitespace()
+        .next()
+        .unwrap_or_default()
+        .to_owned();
     let found = File::open(path).and_then(digest).map_err(missing(path))?;
     if found != expected {
-        return Err(FetchError::Digest { origin: path.display().to_string(), expected, found });
+        return Err(FetchError::Digest {
+            origin: path.display().to_string(),
+            expected,
+            found,
+        });
     }
-    Ok(Archive { path: path.to_owned(), sha256: found, _download: None })
+    Ok(Archive {
+        path: path.to_owned(),
+        sha256: found,
+        _download: None,
+    })
 }
 
 fn digest(mut file: File) -> io::Result<String> {

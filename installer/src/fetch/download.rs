@@ -32,7 +32,13 @@ impl<'a> Download<'a> {
             .suffix(".tar.gz")
             .tempfile_in(folder)
             .map_err(FetchError::host("make a file in", folder))?;
-        Ok(Self { origin, file, hash: Sha256::new(), length: 0, limit })
+        Ok(Self {
+            origin,
+            file,
+            hash: Sha256::new(),
+            length: 0,
+            limit,
+        })
     }
 
     /// Refuses before a byte was sent, where the sender says how many there are.
@@ -51,7 +57,9 @@ impl<'a> Download<'a> {
             return Err(self.too_large());
         }
         self.hash.update(bytes);
-        self.file.write_all(bytes).map_err(FetchError::host("write", self.file.path()))?;
+        self.file
+            .write_all(bytes)
+            .map_err(FetchError::host("write", self.file.path()))?;
         if self.length / STEP != before {
             tracing::info!(origin = self.origin, bytes = self.length, "downloading");
         }
@@ -62,15 +70,33 @@ impl<'a> Download<'a> {
     pub(super) fn finish(mut self, expected: &str) -> Result<Archive, FetchError> {
         let found = hex(&self.hash.finalize());
         if found != expected {
-            return Err(FetchError::Digest { origin: self.origin.to_owned(), expected: expected.to_owned(), found });
+            return Err(FetchError::Digest {
+                origin: self.origin.to_owned(),
+                expected: expected.to_owned(),
+                found,
+            });
         }
-        self.file.flush().map_err(FetchError::host("write", self.file.path()))?;
-        tracing::info!(origin = self.origin, bytes = self.length, sha256 = found, "downloaded");
-        Ok(Archive { path: self.file.path().to_owned(), sha256: found, _download: Some(self.file.into_temp_path()) })
+        self.file
+            .flush()
+            .map_err(FetchError::host("write", self.file.path()))?;
+        tracing::info!(
+            origin = self.origin,
+            bytes = self.length,
+            sha256 = found,
+            "downloaded"
+        );
+        Ok(Archive {
+            path: self.file.path().to_owned(),
+            sha256: found,
+            _download: Some(self.file.into_temp_path()),
+        })
     }
 
     fn too_large(&self) -> FetchError {
-        FetchError::TooLarge { origin: self.origin.to_owned(), limit: self.limit }
+        FetchError::TooLarge {
+            origin: self.origin.to_owned(),
+            limit: self.limit,
+        }
     }
 }
 

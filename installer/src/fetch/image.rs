@@ -47,22 +47,44 @@ struct Source<'a> {
 }
 
 /// Pulls the layer `sha256` of `reference`.
-pub(super) async fn fetch(reference: &str, sha256: &str, folder: &Path, fetcher: &Fetcher) -> Result<Archive, FetchError> {
+pub(super) async fn fetch(
+    reference: &str,
+    sha256: &str,
+    folder: &Path,
+    fetcher: &Fetcher,
+) -> Result<Archive, FetchError> {
     let Ok(parsed) = reference.parse::<Reference>() else {
-        return Err(FetchError::Reference { reference: reference.to_owned() });
+        return Err(FetchError::Reference {
+            reference: reference.to_owned(),
+        });
     };
     let registry = parsed.resolve_registry();
-    let auth = secret::auth_for(registry, &fetcher.pull_secret)
-        .map_err(|source| FetchError::Secret { path: fetcher.pull_secret.clone(), source })?;
-    let source = Source { client: client(registry, &fetcher.limits)?, auth, reference: parsed, origin: reference };
-    retry::until_there(reference, &fetcher.limits, async || source.pull(sha256, folder, fetcher.limits.size).await).await
+    let auth =
+        secret::auth_for(registry, &fetcher.pull_secret).map_err(|source| FetchError::Secret {
+            path: fetcher.pull_secret.clone(),
+            source,
+        })?;
+    let source = Source {
+        client: client(registry, &fetcher.limits)?,
+        auth,
+        reference: parsed,
+        origin: reference,
+    };
+    retry::until_there(reference, &fetcher.limits, async || {
+        source.pull(sha256, folder, fetcher.limits.size).await
+    })
+    .await
 }
 
 impl Source<'_> {
     async fn pull(&self, sha256: &str, folder: &Path, limit: u64) -> Result<Archive, FetchError> {
         let digest = format!("sha256:{sha256}");
         self.must_have(&digest, sha256).await?;
-        let mut answer = self.client.pull_blob_stream(&self.reference, digest.as_str()).await.map_err(|error| self.refused(error))?;
+        let mut answer = self
+            .client
+            .pull_blob_stream(&self.reference, digest.as_str())
+            .await
+            .map_err(|error| self.refused(error))?;
         let mut download = Download::new(self.origin, folder, limit)?;
         download.announce(answer.content_length)?;
         loop {
@@ -71,7 +93,12 @@ impl Source<'_> {
                 Ok(None) => return download.finish(sha256),
                 // The client compares, too; it hands out every byte before it says so.
                 Err(error) if is_about_digest(&error) => return download.finish(sha256),
-                Err(error) => return Err(FetchError::Connection { origin: self.origin.to_owned(), source: error.into() }),
+                Err(error) => {
+                    return Err(FetchError::Connection {
+                        origin: self.origin.to_owned(),
+                        source: error.into(),
+                    });
+                }
             }
         }
     }
@@ -81,45 +108,78 @@ impl Source<'_> {
         let document = self.document(&self.reference).await?;
         let mut layers: Vec<Descriptor> = document.layers;
         for manifest in document.manifests.into_iter().take(MANIFESTS) {
-            layers.extend(self.document(&self.reference.clone_with_digest(manifest.digest)).await?.layers);
+            layers.extend(
+                self.document(&self.reference.clone_with_digest(manifest.digest))
+                    .await?
+                    .layers,
+            );
         }
         if layers.iter().any(|layer| layer.digest == digest) {
             return Ok(());
         }
-        let layers: Vec<&str> = layers.iter().take(4).map(|layer| layer.digest.as_str()).collect();
-        let layers = if layers.is_empty() { "none".to_owned() } else { layers.join(", ") };
-        Err(FetchError::NoLayer { origin: self.origin.to_owned(), expected: sha256.to_owned(), layers })
+        let layers: Vec<&str> = layers
+            .iter()
+            .take(4)
+            .map(|layer| layer.digest.as_str())
+            .collect();
+        let layers = if layers.is_empty() {
+            "none".to_owned()
+        } else {
+            layers.join(", ")
+        };
+        Err(FetchError::NoLayer {
+            origin: self.origin.to_owned(),
+            expected: sha256.to_owned(),
+            layers,
+        })
     }
 
     async fn document(&self, reference: &Reference) -> Result<Document, FetchError> {
-        let pulled = self.client.pull_manifest_raw(reference, &self.auth, ACCEPTED).await;
+        let pulled = self
+            .client
+            .pull_manifest_raw(reference, &self.auth, ACCEPTED)
+            .await;
         let (text, _) = pulled.map_err(|error| self.refused(error))?;
-        serde_json::from_slice(&text).map_err(|source| FetchError::Artifact { origin: self.origin.to_owned(), source })
+        serde_json::from_slice(&text).map_err(|source| FetchError::Artifact {
+            origin: self.origin.to_owned(),
+            source,
+        })
     }
 
     fn refused(&self, error: OciDistributionError) -> FetchError {
-        FetchError::Registry { origin: self.origin.to_owned(), source: Box::new(error) }
+        FetchError::Registry {
+            origin: self.origin.to_owned(),
+            source: Box::new(error),
+        }
     }
 }
 
 /// Whether the client says that a layer's bytes are not what its digest says.
 fn is_about_digest(error: &std::io::Error) -> bool {
-    error.get_ref().is_some_and(<dyn std::error::Error + Send + Sync>::is::<DigestError>)
+    error
+        .get_ref()
+        .is_some_and(<dyn std::error::Error + Send + Sync>::is::<DigestError>)
 }
 
 fn client(registry: &str, limits: &Limits) -> Result<Client, FetchError> {
     let config = ClientConfig {
-        protocol: if is_plain(registry) { ClientProtocol::Http } else { ClientProtocol::Https },
+        protocol: if is_plain(registry) {
+            ClientProtocol::Http
+        } else {
+            ClientProtocol::Https
+        },
         connect_timeout: Some(limits.connect),
         read_timeout: Some(limits.idle),
         user_agent: USER_AGENT,
         ..ClientConfig::default()
     };
-    Client::try_from(config).map_err(|error| FetchError::Client { source: error.into() })
+    Client::try_from(config).map_err(|error| FetchError::Client {
+        source: error.into(),
+    })
 }
 
-/// Whether `registry` (`host` or `host:port`) is spoken to without TLS: this machine, and the names that no public
-/// registry can have (`.local`). What comes is compared with its digest either way.
+/// Whether `registry` (`host` or `host:port`) is spoken to without TLS: this machine, and the names
+/// that no public registry can have (`.local`). What comes is compared with its digest either way.
 fn is_plain(registry: &str) -> bool {
     let host = match registry.rsplit_once(':') {
         Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
@@ -127,7 +187,9 @@ fn is_plain(registry: &str) -> bool {
     };
     let address = host.trim_matches(['[', ']']).parse::<IpAddr>();
     host == "localhost"
-        || host.rsplit_once('.').is_some_and(|(_, domain)| domain.eq_ignore_ascii_case("local"))
+        || host
+            .rsplit_once('.')
+            .is_some_and(|(_, domain)| domain.eq_ignore_ascii_case("local"))
         || address.is_ok_and(|address| address.is_loopback())
 }
 
@@ -137,10 +199,22 @@ mod tests {
 
     #[test]
     fn only_local_registries_are_spoken_to_in_the_clear() {
-        for registry in ["localhost", "localhost:5000", "127.0.0.1:5000", "[::1]:5000", "registry.local:5000"] {
+        for registry in [
+            "localhost",
+            "localhost:5000",
+            "127.0.0.1:5000",
+            "[::1]:5000",
+            "registry.local:5000",
+        ] {
             assert!(is_plain(registry), "{registry}");
         }
-        for registry in ["ghcr.io", "10.0.0.1:5000", "registry.example:5000", "local", "notlocalhost"] {
+        for registry in [
+            "ghcr.io",
+            "10.0.0.1:5000",
+            "registry.example:5000",
+            "local",
+            "notlocalhost",
+        ] {
             assert!(!is_plain(registry), "{registry}");
         }
     }

@@ -12,7 +12,11 @@ pub(super) enum Verdict {
 }
 
 /// Runs `attempt` until it succeeds, fails for good, or time or attempts are used up.
-pub(super) async fn until_there<F>(origin: &str, limits: &Limits, mut attempt: F) -> Result<Archive, FetchError>
+pub(super) async fn until_there<F>(
+    origin: &str,
+    limits: &Limits,
+    mut attempt: F,
+) -> Result<Archive, FetchError>
 where
     F: AsyncFnMut() -> Result<Archive, FetchError>,
 {
@@ -23,7 +27,12 @@ where
             left = left.saturating_sub(1);
             match attempt().await {
                 Err(error) if left > 0 && judge(&error) == Verdict::Again => {
-                    tracing::warn!(origin, error = &error as &dyn std::error::Error, left, "the download failed, trying again");
+                    tracing::warn!(
+                        origin,
+                        error = &error as &dyn std::error::Error,
+                        left,
+                        "the download failed, trying again"
+                    );
                     tokio::time::sleep(pause).await;
                     pause *= 2;
                 }
@@ -33,7 +42,10 @@ where
     };
     match tokio::time::timeout(limits.total, all).await {
         Ok(result) => result,
-        Err(_) => Err(FetchError::Deadline { origin: origin.to_owned(), limit: limits.total }),
+        Err(_) => Err(FetchError::Deadline {
+            origin: origin.to_owned(),
+            limit: limits.total,
+        }),
     }
 }
 
@@ -48,7 +60,9 @@ pub(super) fn judge(error: &FetchError) -> Verdict {
         FetchError::Status { status, .. } => judge_status(*status),
         FetchError::Registry { source, .. } => match source.as_ref() {
             OciDistributionError::ServerError { code, .. } => judge_status(*code),
-            OciDistributionError::RequestError(source) if source.status().is_none() => Verdict::Again,
+            OciDistributionError::RequestError(source) if source.status().is_none() => {
+                Verdict::Again
+            }
             _ => Verdict::Final,
         },
         _ => Verdict::Final,

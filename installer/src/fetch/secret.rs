@@ -53,26 +53,46 @@ pub(super) fn auth_for(registry: &str, file: &Path) -> Result<RegistryAuth, Secr
 fn find(text: &[u8], registry: &str) -> Result<RegistryAuth, SecretError> {
     // Whatever is wrong with it: the parser's own words may quote a password.
     let config: Config = serde_json::from_slice(text).map_err(|_| SecretError::Form)?;
-    let Some(entry) = config.auths.iter().find(|(key, _)| host_of(key) == host_of(registry)).map(|(_, entry)| entry) else {
+    let Some(entry) = config
+        .auths
+        .iter()
+        .find(|(key, _)| host_of(key) == host_of(registry))
+        .map(|(_, entry)| entry)
+    else {
         return Ok(RegistryAuth::Anonymous);
     };
     if entry.auth.is_empty() {
         if entry.username.is_empty() {
             return Ok(RegistryAuth::Anonymous);
         }
-        return Ok(RegistryAuth::Basic(entry.username.clone(), entry.password.clone()));
+        return Ok(RegistryAuth::Basic(
+            entry.username.clone(),
+            entry.password.clone(),
+        ));
     }
     let wrong = || SecretError::Entry(registry.to_owned());
-    let decoded = STANDARD.decode(entry.auth.trim()).ok().and_then(|bytes| String::from_utf8(bytes).ok()).ok_or_else(wrong)?;
+    let decoded = STANDARD
+        .decode(entry.auth.trim())
+        .ok()
+        .and_then(|bytes| String::from_utf8(bytes).ok())
+        .ok_or_else(wrong)?;
     let (user, password) = decoded.split_once(':').ok_or_else(wrong)?;
     Ok(RegistryAuth::Basic(user.to_owned(), password.to_owned()))
 }
 
-/// The registry that a key is filed under: keys may be URLs, and Docker's own registry has three names.
+/// The registry that a key is filed under: keys may be URLs, and Docker's own registry has three
+/// names.
 fn host_of(key: &str) -> &str {
-    let key = key.strip_prefix("https://").or_else(|| key.strip_prefix("http://")).unwrap_or(key);
+    let key = key
+        .strip_prefix("https://")
+        .or_else(|| key.strip_prefix("http://"))
+        .unwrap_or(key);
     let host = key.split('/').next().unwrap_or(key);
-    if matches!(host, "docker.io" | "registry-1.docker.io") { "index.docker.io" } else { host }
+    if matches!(host, "docker.io" | "registry-1.docker.io") {
+        "index.docker.io"
+    } else {
+        host
+    }
 }
 
 #[cfg(test)]
@@ -89,23 +109,38 @@ mod tests {
     #[test]
     fn a_login_is_found_by_its_registry() {
         let text = r#"{"auths": {"https://index.docker.io/v1/": {"auth": "bWU6c2U6Y3JldA=="}, "r.example:5000": {"username": "you", "password": "p"}}}"#;
-        assert_eq!(user(text, "docker.io"), Some(("me".into(), "se:cret".into())));
-        assert_eq!(user(text, "r.example:5000"), Some(("you".into(), "p".into())));
+        assert_eq!(
+            user(text, "docker.io"),
+            Some(("me".into(), "se:cret".into()))
+        );
+        assert_eq!(
+            user(text, "r.example:5000"),
+            Some(("you".into(), "p".into()))
+        );
         assert_eq!(user(text, "r.example"), None);
     }
 
     #[test]
     fn no_secret_means_nobody() {
         assert_eq!(user("{}", "r.example"), None);
-        assert!(matches!(auth_for("r.example", Path::new("/no/such/file")).unwrap(), RegistryAuth::Anonymous));
+        assert!(matches!(
+            auth_for("r.example", Path::new("/no/such/file")).unwrap(),
+            RegistryAuth::Anonymous
+        ));
     }
 
     #[test]
     fn a_secret_that_cannot_be_used_is_not_quoted() {
-        for text in ["hunter2", r#"{"auths": {"r.example": {"auth": "hunter2"}}}"#, r#"{"auths": {"r.example": {"auth": "aHVudGVyMg=="}}}"#]
-        {
+        for text in [
+            "hunter2",
+            r#"{"auths": {"r.example": {"auth": "hunter2"}}}"#,
+            r#"{"auths": {"r.example": {"auth": "aHVudGVyMg=="}}}"#,
+        ] {
             let error = find(text.as_bytes(), "r.example").unwrap_err();
-            assert!(!format!("{error} {error:?}").contains("hunter2"), "{error:?}");
+            assert!(
+                !format!("{error} {error:?}").contains("hunter2"),
+                "{error:?}"
+            );
         }
     }
 }

@@ -1,4 +1,5 @@
-//! Removing what is no longer used: former versions that no container runs from, and what stages left to each other.
+//! Removing what is no longer used: former versions that no container runs from, and what stages
+//! left to each other.
 
 use std::fs;
 use std::io;
@@ -10,8 +11,8 @@ use crate::files::{self, Folder};
 use crate::host::HostPath;
 use crate::record::Record;
 
-/// Removes the versions but `kept`, and the entries but the one of `launcher`, that no container runs from, and what only
-/// an installation under way needs. Returns what was removed.
+/// Removes the versions but `kept`, and the entries but the one of `launcher`, that no container
+/// runs from, and what only an installation under way needs. Returns what was removed.
 ///
 /// # Errors
 /// When it cannot be told what is used, or something stays.
@@ -30,8 +31,8 @@ pub fn run(job: &Job<'_>, kept: &HostPath, launcher: &str) -> Result<Vec<String>
     Ok(removed)
 }
 
-/// Removes everything of the runtime: versions, records, and the folders that are empty then. In an order in which what
-/// is left after a kill is known to whoever comes next.
+/// Removes everything of the runtime: versions, records, and the folders that are empty then. In an
+/// order in which what is left after a kill is known to whoever comes next.
 ///
 /// # Errors
 /// When something stays.
@@ -60,13 +61,15 @@ fn remove_empty_folders(job: &Job<'_>) -> Result<(), Failure> {
     remove_empty(job, base)
 }
 
-/// Takes an attempt back that changed nothing of containerd's: its folder goes, unless the record tells of others.
+/// Takes an attempt back that changed nothing of containerd's: its folder goes, unless the record
+/// tells of others.
 ///
 /// # Errors
 /// When something stays.
 pub fn discard(job: &Job<'_>, record: &Record) -> Result<(), Failure> {
     if let Some(active) = &record.active {
-        let kept = HostPath::new(&active.installed.path).because(Reason::HostFiles, || "read the record".to_owned())?;
+        let kept = HostPath::new(&active.installed.path)
+            .because(Reason::HostFiles, || "read the record".to_owned())?;
         return run(job, &kept, &active.wish.launcher).map(|_| ());
     }
     if !job.node.root.has(&job.places.record) {
@@ -74,7 +77,11 @@ pub fn discard(job: &Job<'_>, record: &Record) -> Result<(), Failure> {
         return remove_empty_folders(job);
     }
     // Containers may run from what the record does not tell of.
-    if usage::look(job)?.is_of(&job.places.shelf) { Ok(()) } else { remove_all(job) }
+    if usage::look(job)?.is_of(&job.places.shelf) {
+        Ok(())
+    } else {
+        remove_all(job)
+    }
 }
 
 /// The names in a folder; none where it is absent.
@@ -85,7 +92,9 @@ pub(crate) fn names(job: &Job<'_>, folder: &HostPath) -> Result<Vec<String>, Fai
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             Err(error) => return Err(error),
         };
-        let mut names = entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect::<io::Result<Vec<_>>>()?;
+        let mut names = entries
+            .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
+            .collect::<io::Result<Vec<_>>>()?;
         names.sort();
         Ok(names)
     };
@@ -114,7 +123,8 @@ fn remove_tree(job: &Job<'_>, folder: &HostPath) -> Result<(), Failure> {
 fn remove_empty(job: &Job<'_>, folder: &HostPath) -> Result<(), Failure> {
     let place = job.locate(folder)?;
     job.node.machine.about_to("remove an empty folder");
-    let what = files::remove_empty_folder(&place).because(Reason::HostFiles, || format!("remove {folder} of the host"))?;
+    let what = files::remove_empty_folder(&place)
+        .because(Reason::HostFiles, || format!("remove {folder} of the host"))?;
     if what == Folder::Kept {
         tracing::debug!(%folder, "kept: something else is in it");
     }

@@ -1,5 +1,5 @@
-//! Which containers of the node run from the runtime: asked of containerd, and looked for in its state folder, which is where
-//! that containerd, or its configuration, says.
+//! Which containers of the node run from the runtime: asked of containerd, and looked for in its
+//! state folder, which is where that containerd, or its configuration, says.
 
 use std::collections::BTreeSet;
 
@@ -20,7 +20,11 @@ pub fn look(job: &Job<'_>) -> Result<Usage, Failure> {
     if clean::names(job, &job.places.shelf)?.is_empty() {
         return Ok(Usage::Known(Vec::new()));
     }
-    let asked = job.node.machine.running(&job.places.socket).map_err(|error| format!("{error:#}"));
+    let asked = job
+        .node
+        .machine
+        .running(&job.places.socket)
+        .map_err(|error| format!("{error:#}"));
     let bundles = match state(job, asked.as_ref().ok()) {
         Ok(state) => detect::bundles(job.node.root, &job.layout.mounts(), &state),
         Err(error) => Bundles::Hidden(format!("containerd's state folder is not known: {error:#}")),
@@ -30,24 +34,39 @@ pub fn look(job: &Job<'_>) -> Result<Usage, Failure> {
     Ok(usage)
 }
 
-/// The names of the versions that containers run, or may run, from, and of the entries that they were started by.
+/// The names of the versions that containers run, or may run, from, and of the entries that they
+/// were started by.
 ///
 /// # Errors
 /// As [`look`].
 pub fn versions(job: &Job<'_>) -> Result<BTreeSet<String>, Failure> {
     let programs = match look(job)? {
-        Usage::Known(used) => used.into_iter().map(|container| container.program).collect::<Option<Vec<_>>>(),
+        Usage::Known(used) => used
+            .into_iter()
+            .map(|container| container.program)
+            .collect::<Option<Vec<_>>>(),
         Usage::Unknown(_) => None,
     };
     // What is not known may be any.
-    let Some(programs) = programs else { return Ok(clean::names(job, &job.places.shelf)?.into_iter().collect()) };
-    let folders = programs.iter().filter_map(|program| folder_on(&job.places.shelf, program));
-    Ok(folders.flat_map(|name| [name, entry::runtime_of(name)]).map(str::to_owned).collect())
+    let Some(programs) = programs else {
+        return Ok(clean::names(job, &job.places.shelf)?.into_iter().collect());
+    };
+    let folders = programs
+        .iter()
+        .filter_map(|program| folder_on(&job.places.shelf, program));
+    Ok(folders
+        .flat_map(|name| [name, entry::runtime_of(name)])
+        .map(str::to_owned)
+        .collect())
 }
 
 /// The name of the folder on the shelf that a program lies in.
 pub(super) fn folder_on<'a>(shelf: &HostPath, program: &'a str) -> Option<&'a str> {
-    program.strip_prefix(shelf.as_str())?.strip_prefix('/')?.split('/').next()
+    program
+        .strip_prefix(shelf.as_str())?
+        .strip_prefix('/')?
+        .split('/')
+        .next()
 }
 
 /// containerd's state folder: of the one that runs, else of the one that would be started.
@@ -56,13 +75,16 @@ fn state(job: &Job<'_>, running: Option<&Running>) -> Result<HostPath> {
         return Ok(HostPath::new(state)?);
     }
     let machine = job.node.machine;
-    let unit = detect::unit(machine, &job.layout).context("ask systemd which unit runs containerd")?;
+    let unit =
+        detect::unit(machine, &job.layout).context("ask systemd which unit runs containerd")?;
     let state = match unit.as_ref().map(Command::of) {
         // The distribution starts it.
         None | Some(Command::Other) => job.layout.state.clone(),
         Some(Command::Containerd(flags)) => match flags.state {
             Flag::Is(state) => state,
-            Flag::Unclear(word) => bail!("its unit's command has {word}, which only systemd can resolve"),
+            Flag::Unclear(word) => {
+                bail!("its unit's command has {word}, which only systemd can resolve")
+            }
             Flag::Absent => {
                 let program = detect::program(job.node.root, &job.layout, unit.as_ref())?;
                 check::dumped(job, &program)?
@@ -75,7 +97,8 @@ fn state(job: &Job<'_>, running: Option<&Running>) -> Result<HostPath> {
     Ok(HostPath::new(&state)?)
 }
 
-/// Refuses while containers run by the runtime, or may: without its programs containerd could not even end them.
+/// Refuses while containers run by the runtime, or may: without its programs containerd could not
+/// even end them.
 ///
 /// # Errors
 /// When they do, or when it cannot be found out.
@@ -86,16 +109,26 @@ pub fn must_be_none(job: &Job<'_>) -> Result<(), Failure> {
     let message = match look(job)? {
         Usage::Known(used) if used.is_empty() => return Ok(()),
         Usage::Known(used) => {
-            let names: Vec<String> = used.iter().take(NAMED).map(|container| format!("{}/{}", container.namespace, container.id)).collect();
-            let more = if used.len() > NAMED { " and others" } else { "" };
+            let names: Vec<String> = used
+                .iter()
+                .take(NAMED)
+                .map(|container| format!("{}/{}", container.namespace, container.id))
+                .collect();
+            let more = if used.len() > NAMED {
+                " and others"
+            } else {
+                ""
+            };
             format!(
-                "{} containers of this node run by {shelf}: {}{more}; delete their pods, then the runtime is removed by itself",
+                "{} containers of this node run by {shelf}: {}{more}; delete their pods, then the \
+                 runtime is removed by itself",
                 used.len(),
                 names.join(", ")
             )
         }
         Usage::Unknown(why) => format!(
-            "cannot find out whether containers of this node run by {shelf}: {why}; start containerd, then the runtime is removed by itself"
+            "cannot find out whether containers of this node run by {shelf}: {why}; start \
+             containerd, then the runtime is removed by itself"
         ),
     };
     Err(Failure::new(Reason::InUse, message))

@@ -1,5 +1,5 @@
-//! Whether containerd really runs guests through the handler: it answers, it lists the handler, and a guest ends as it
-//! should. That its unit is active proves nothing.
+//! Whether containerd really runs guests through the handler: it answers, it lists the handler, and
+//! a guest ends as it should. That its unit is active proves nothing.
 
 use std::time::Duration;
 
@@ -20,7 +20,8 @@ pub enum Expected<'a> {
     Gone(&'a str),
 }
 
-/// Runs a guest through `handler`, whose cgroups systemd sets up or not; none where the node's image says.
+/// Runs a guest through `handler`, whose cgroups systemd sets up or not; none where the node's
+/// image says.
 ///
 /// # Errors
 /// When containerd does not answer, does not know the handler, or the guest does not run.
@@ -37,7 +38,9 @@ pub fn run(job: &Job<'_>, handler: &str, driver: CgroupDriver) -> Result<(), Fai
     job.node.machine.about_to("run the smoke guest");
     let ran = job.node.machine.smoke(&trial);
     clean::remove_logs(job)?;
-    ran.because(Reason::SmokeFailed, || format!("prove that handler {handler} runs guests"))
+    ran.because(Reason::SmokeFailed, || {
+        format!("prove that handler {handler} runs guests")
+    })
 }
 
 /// Whether containerd answers and knows the handler, or does not.
@@ -46,20 +49,30 @@ pub fn run(job: &Job<'_>, handler: &str, driver: CgroupDriver) -> Result<(), Fai
 /// When it is not so.
 pub fn listed(job: &Job<'_>, expected: Expected<'_>) -> Result<(), Failure> {
     let socket = &job.places.socket;
-    let served =
-        job.node.machine.served(socket, READY).because(Reason::ContainerdRestart, || format!("wait for containerd at {socket}"))?;
+    let served = job
+        .node
+        .machine
+        .served(socket, READY)
+        .because(Reason::ContainerdRestart, || {
+            format!("wait for containerd at {socket}")
+        })?;
     // A containerd that does not say is asked by the guest.
     match (expected, served.handlers.has(expected.handler())) {
         (Expected::Served(handler), Some(false)) => {
             let message = format!(
-                "containerd answers at {socket} but does not list handler {handler}: does another file set its configuration? compare \
-                 `containerd --config {} config dump` on the node, and the arguments that containerd runs with (`ps -o args= -C containerd`)",
+                "containerd answers at {socket} but does not list handler {handler}: does another \
+                 file set its configuration? compare \
+                 `containerd --config {} config dump` on the node, and the arguments that \
+                 containerd runs with (`ps -o args= -C containerd`)",
                 job.layout.config
             );
             Err(Failure::new(Reason::HandlerMissing, message))
         }
         (Expected::Gone(handler), Some(true)) => {
-            let message = format!("containerd answers at {socket} and still lists handler {handler}: is it defined in a second file?");
+            let message = format!(
+                "containerd answers at {socket} and still lists handler {handler}: is it defined \
+                 in a second file?"
+            );
             Err(Failure::new(Reason::ContainerdConfig, message))
         }
         _ => Ok(()),

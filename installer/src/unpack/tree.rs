@@ -25,7 +25,8 @@ pub enum Refusal {
     Kind,
     /// It has a setuid, setgid or sticky bit.
     Mode,
-    /// It is a link that leads out of the folder, itself or through other links of the archive, or in a ring.
+    /// It is a link that leads out of the folder, itself or through other links of the archive, or
+    /// in a ring.
     Link,
     /// Something of its name, or a file or link in the place of its folder, was there before.
     Twice,
@@ -127,11 +128,17 @@ impl Tree {
         if claim.mode & 0o7000 != 0 {
             return Err(Refusal::Mode);
         }
-        let Some(path) = self.place(claim)? else { return Ok(None) };
+        let Some(path) = self.place(claim)? else {
+            return Ok(None);
+        };
         let what = match claim.kind {
             Kind::Folder => What::Folder,
             // Who may execute is all that is taken over of a mode: nobody but root shall write.
-            Kind::File => What::File(if claim.mode & 0o111 == 0 { 0o644 } else { 0o755 }),
+            Kind::File => What::File(if claim.mode & 0o111 == 0 {
+                0o644
+            } else {
+                0o755
+            }),
             Kind::Link(target) => What::Link(inner_target(&path, target)?),
             Kind::Other => return Err(Refusal::Kind),
         };
@@ -139,16 +146,25 @@ impl Tree {
         if let What::Link(target) = &what {
             self.links.insert(path.clone(), target.clone());
         }
-        Ok(Some(Item { path, what, folders }))
+        Ok(Some(Item {
+            path,
+            what,
+            folders,
+        }))
     }
 
-    /// Returns the first link that leads out of the runtime's folder, or in a ring, when the kernel follows it. Decided when
-    /// all entries are known: where a link leads depends on links that may come after it.
+    /// Returns the first link that leads out of the runtime's folder, or in a ring, when the kernel
+    /// follows it. Decided when all entries are known: where a link leads depends on links that may
+    /// come after it.
     pub(super) fn escaping_link(&self) -> Option<&str> {
-        self.links.keys().map(String::as_str).find(|link| !self.stays_inside(link))
+        self.links
+            .keys()
+            .map(String::as_str)
+            .find(|link| !self.stays_inside(link))
     }
 
-    /// Follows the link at `link` and all links on its way. What is absent, or a file, counts as a folder.
+    /// Follows the link at `link` and all links on its way. What is absent, or a file, counts as a
+    /// folder.
     fn stays_inside(&self, link: &str) -> bool {
         let mut behind: Vec<&str> = Vec::new();
         let mut ahead: Vec<&str> = link.rsplit('/').collect();
@@ -175,7 +191,11 @@ impl Tree {
     fn place(&mut self, claim: &Claim<'_>) -> Result<Option<String>, Refusal> {
         let path = std::str::from_utf8(claim.path).map_err(|_| Refusal::Path)?;
         let path = path.strip_prefix("./").unwrap_or(path);
-        let path = if claim.kind == Kind::Folder { path.strip_suffix('/').unwrap_or(path) } else { path };
+        let path = if claim.kind == Kind::Folder {
+            path.strip_suffix('/').unwrap_or(path)
+        } else {
+            path
+        };
         if !is_plain(path) {
             return Err(Refusal::Path);
         }
@@ -185,7 +205,12 @@ impl Tree {
         }
         let version = parts.next();
         if let Some(version) = version {
-            if !is_version(version) || self.version.as_deref().is_some_and(|known| known != version) {
+            if !is_version(version)
+                || self
+                    .version
+                    .as_deref()
+                    .is_some_and(|known| known != version)
+            {
                 return Err(Refusal::Place);
             }
             self.version = Some(version.to_owned());
@@ -208,12 +233,17 @@ impl Tree {
                 None => folders.push(folder.to_owned()),
             }
         }
-        let known = if *what == What::Folder { Known::Folder } else { Known::Leaf };
+        let known = if *what == What::Folder {
+            Known::Folder
+        } else {
+            Known::Leaf
+        };
         match (self.known.get(path), known) {
             (None, _) | (Some(Known::Folder), Known::Folder) => {}
             _ => return Err(Refusal::Twice),
         }
-        self.known.extend(folders.iter().map(|folder| (folder.clone(), Known::Folder)));
+        self.known
+            .extend(folders.iter().map(|folder| (folder.clone(), Known::Folder)));
         self.known.insert(path.to_owned(), known);
         Ok(folders)
     }
@@ -221,25 +251,38 @@ impl Tree {
 
 /// Whether `path` is relative and climbs nowhere: names with one slash between them.
 pub(super) fn is_plain(path: &str) -> bool {
-    path.len() <= PATH_LIMIT && !path.chars().any(char::is_control) && path.split('/').all(|name| !matches!(name, "" | "." | ".."))
+    path.len() <= PATH_LIMIT
+        && !path.chars().any(char::is_control)
+        && path.split('/').all(|name| !matches!(name, "" | "." | ".."))
 }
 
 /// Whether `text` can be part of a folder's name without looking like something else there.
 fn is_version(text: &str) -> bool {
     text.len() <= VERSION_LIMIT
         && text.starts_with(|first: char| first.is_ascii_digit())
-        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".+-_".contains(&byte))
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b".+-_".contains(&byte))
 }
 
-/// The target of a link at `path`, unless it climbs out of the runtime's folder before it names anything. The rest of the way,
-/// which may lead through other links, is for [`Tree::escaping_link`].
+/// The target of a link at `path`, unless it climbs out of the runtime's folder before it names
+/// anything. The rest of the way, which may lead through other links, is for
+/// [`Tree::escaping_link`].
 fn inner_target(path: &str, target: &[u8]) -> Result<String, Refusal> {
     let target = std::str::from_utf8(target).map_err(|_| Refusal::Link)?;
-    if target.is_empty() || target.starts_with('/') || target.len() > PATH_LIMIT || target.chars().any(char::is_control) {
+    if target.is_empty()
+        || target.starts_with('/')
+        || target.len() > PATH_LIMIT
+        || target.chars().any(char::is_control)
+    {
         return Err(Refusal::Link);
     }
     // No link is on the way to the link itself: its folders are folders.
-    let climbed = target.split('/').take_while(|name| matches!(*name, "" | "." | "..")).filter(|name| *name == "..").count();
+    let climbed = target
+        .split('/')
+        .take_while(|name| matches!(*name, "" | "." | ".."))
+        .filter(|name| *name == "..")
+        .count();
     if climbed > path.matches('/').count() {
         return Err(Refusal::Link);
     }

@@ -44,21 +44,29 @@ impl fmt::Display for Damage {
 /// The first difference.
 pub fn verify(folder: &Path) -> Result<Manifest, Damage> {
     let text = fs::read(folder.join(MANIFEST)).map_err(|error| unreadable(MANIFEST, &error))?;
-    let manifest: Manifest = serde_json::from_slice(&text).map_err(|_| Damage::Changed(MANIFEST.to_owned()))?;
+    let manifest: Manifest =
+        serde_json::from_slice(&text).map_err(|_| Damage::Changed(MANIFEST.to_owned()))?;
     compare(folder, &manifest, &text)?;
     Ok(manifest)
 }
 
 /// Compares `folder` with `manifest`, whose file there must hold `text`.
 pub(super) fn compare(folder: &Path, manifest: &Manifest, text: &[u8]) -> Result<(), Damage> {
-    // A link would lead to a folder that is not the one that was compared, as soon as somebody moves it.
-    if !folder.symlink_metadata().map_err(|error| unreadable("the folder", &error))?.is_dir() {
+    // A link would lead to a folder that is not the one that was compared, as soon as somebody
+    // moves it.
+    if !folder
+        .symlink_metadata()
+        .map_err(|error| unreadable("the folder", &error))?
+        .is_dir()
+    {
         return Err(Damage::Changed("the folder".to_owned()));
     }
     let programs = manifest.programs();
     for (path, what) in &manifest.files {
         let place = folder.join(path);
-        let facts = place.symlink_metadata().map_err(|error| unreadable(path, &error))?;
+        let facts = place
+            .symlink_metadata()
+            .map_err(|error| unreadable(path, &error))?;
         let is = if facts.is_symlink() {
             let target = fs::read_link(&place).map_err(|error| unreadable(path, &error))?;
             format!("{LINK}{}", target.display())
@@ -82,13 +90,28 @@ pub(super) fn compare(folder: &Path, manifest: &Manifest, text: &[u8]) -> Result
         Ok(_) => return Err(Damage::Changed(MANIFEST.to_owned())),
         Err(error) => return Err(unreadable(MANIFEST, &error)),
     }
-    let known: BTreeSet<&str> = manifest.files.keys().map(String::as_str).chain([MANIFEST]).collect();
+    let known: BTreeSet<&str> = manifest
+        .files
+        .keys()
+        .map(String::as_str)
+        .chain([MANIFEST])
+        .collect();
     must_hold_nothing_else(folder, folder, &known)
 }
 
-/// Finds what is in `folder`, a part of `root`, and not `known`. A library that does not belong there would be loaded.
-fn must_hold_nothing_else(root: &Path, folder: &Path, known: &BTreeSet<&str>) -> Result<(), Damage> {
-    let name = |path: &Path| path.strip_prefix(root).unwrap_or(path).display().to_string();
+/// Finds what is in `folder`, a part of `root`, and not `known`. A library that does not belong
+/// there would be loaded.
+fn must_hold_nothing_else(
+    root: &Path,
+    folder: &Path,
+    known: &BTreeSet<&str>,
+) -> Result<(), Damage> {
+    let name = |path: &Path| {
+        path.strip_prefix(root)
+            .unwrap_or(path)
+            .display()
+            .to_string()
+    };
     let failed = |error: &io::Error| unreadable(&name(folder), error);
     for entry in fs::read_dir(folder).map_err(|error| failed(&error))? {
         let entry = entry.map_err(|error| failed(&error))?;

@@ -42,7 +42,11 @@ pub(crate) struct Server {
 impl Server {
     pub(crate) fn start() -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let server = Self { address: listener.local_addr().unwrap(), answers: Arc::default(), asked: Arc::default() };
+        let server = Self {
+            address: listener.local_addr().unwrap(),
+            answers: Arc::default(),
+            asked: Arc::default(),
+        };
         let (answers, asked) = (server.answers.clone(), server.asked.clone());
         // They end with the test's process.
         std::thread::spawn(move || {
@@ -56,7 +60,10 @@ impl Server {
     }
 
     pub(crate) fn at(self, path: &str, answers: impl IntoIterator<Item = Answer>) -> Self {
-        self.answers.lock().unwrap().insert(path.to_owned(), answers.into_iter().collect());
+        self.answers
+            .lock()
+            .unwrap()
+            .insert(path.to_owned(), answers.into_iter().collect());
         self
     }
 
@@ -69,10 +76,17 @@ impl Server {
     }
 }
 
-fn serve(stream: &TcpStream, answers: &Mutex<HashMap<String, Vec<Answer>>>, asked: &Mutex<Vec<String>>) -> std::io::Result<()> {
+fn serve(
+    stream: &TcpStream,
+    answers: &Mutex<HashMap<String, Vec<Answer>>>,
+    asked: &Mutex<Vec<String>>,
+) -> std::io::Result<()> {
     let mut lines = BufReader::new(stream).lines();
     let request = lines.next().transpose()?.unwrap_or_default();
-    let headers: Vec<String> = lines.map_while(Result::ok).take_while(|line| !line.is_empty()).collect();
+    let headers: Vec<String> = lines
+        .map_while(Result::ok)
+        .take_while(|line| !line.is_empty())
+        .collect();
     let path = request.split(' ').nth(1).unwrap_or_default().to_owned();
     asked.lock().unwrap().push(path.clone());
     let answer = {
@@ -85,18 +99,36 @@ fn serve(stream: &TcpStream, answers: &Mutex<HashMap<String, Vec<Answer>>>, aske
     };
     let mut out = stream;
     let mut whole = |bytes: &[u8]| {
-        write!(out, "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {}\r\n\r\n", bytes.len())?;
+        write!(
+            out,
+            "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {}\r\n\r\n",
+            bytes.len()
+        )?;
         out.write_all(bytes)
     };
     match answer {
         Answer::Bytes(bytes) => whole(&bytes),
-        Answer::Guarded(who, bytes) if headers.iter().any(|line| line.eq_ignore_ascii_case(&format!("authorization: {who}"))) => {
+        Answer::Guarded(who, bytes)
+            if headers
+                .iter()
+                .any(|line| line.eq_ignore_ascii_case(&format!("authorization: {who}"))) =>
+        {
             whole(&bytes)
         }
-        Answer::Guarded(..) => write!(out, "HTTP/1.1 401 X\r\nwww-authenticate: Basic\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"),
-        Answer::Status(status, more) => write!(out, "HTTP/1.1 {status} X\r\nconnection: close\r\n{more}content-length: 0\r\n\r\n"),
+        Answer::Guarded(..) => write!(
+            out,
+            "HTTP/1.1 401 X\r\nwww-authenticate: Basic\r\nconnection: close\r\ncontent-length: \
+             0\r\n\r\n"
+        ),
+        Answer::Status(status, more) => write!(
+            out,
+            "HTTP/1.1 {status} X\r\nconnection: close\r\n{more}content-length: 0\r\n\r\n"
+        ),
         Answer::Short(length, bytes) => {
-            write!(out, "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n")?;
+            write!(
+                out,
+                "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n"
+            )?;
             out.write_all(&bytes)
         }
         Answer::Endless => {
@@ -129,7 +161,11 @@ impl Bed {
             total: Duration::from_secs(20),
             size: 1 << 20,
         };
-        let fetcher = Fetcher { bundled: folder.path().join("runtime.tar.gz"), pull_secret: folder.path().join("config.json"), limits };
+        let fetcher = Fetcher {
+            bundled: folder.path().join("runtime.tar.gz"),
+            pull_secret: folder.path().join("config.json"),
+            limits,
+        };
         Self { folder, fetcher }
     }
 
@@ -142,28 +178,42 @@ impl Bed {
     }
 
     pub(crate) async fn url(&self, url: &str) -> Result<Archive, FetchError> {
-        self.fetch(Artifact::Url { url: url.to_owned(), sha256: hex(BYTES) }).await
+        self.fetch(Artifact::Url {
+            url: url.to_owned(),
+            sha256: hex(BYTES),
+        })
+        .await
     }
 
     pub(crate) async fn image(&self, server: &Server, sha256: &str) -> Result<Archive, FetchError> {
         let reference = format!("{}/team/runtime:1", server.address);
-        self.fetch(Artifact::Image { reference, sha256: sha256.to_owned() }).await
+        self.fetch(Artifact::Image {
+            reference,
+            sha256: sha256.to_owned(),
+        })
+        .await
     }
 
     /// The error, after which nothing may be left.
     pub(crate) fn nothing_is_left(&self, result: Result<Archive, FetchError>) -> FetchError {
         let error = result.unwrap_err();
-        assert_eq!(fs::read_dir(self.downloads()).unwrap().count(), 0, "something is left after {error}");
+        assert_eq!(
+            fs::read_dir(self.downloads()).unwrap().count(),
+            0,
+            "something is left after {error}"
+        );
         error
     }
 }
 
 pub(crate) fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write as _;
-    Sha256::digest(bytes).iter().fold(String::new(), |mut text, byte| {
-        write!(text, "{byte:02x}").unwrap();
-        text
-    })
+    Sha256::digest(bytes)
+        .iter()
+        .fold(String::new(), |mut text, byte| {
+            write!(text, "{byte:02x}").unwrap();
+            text
+        })
 }
 
 pub(crate) fn bytes() -> Answer {
@@ -173,18 +223,29 @@ pub(crate) fn bytes() -> Answer {
 /// A registry with one artifact whose one layer has the digest of `BYTES`, and holds `blob`.
 pub(crate) fn registry(blob: Answer) -> Server {
     let manifest = manifest();
-    let by_digest = format!("/v2/team/runtime/manifests/sha256:{}", hex(manifest.as_bytes()));
+    let by_digest = format!(
+        "/v2/team/runtime/manifests/sha256:{}",
+        hex(manifest.as_bytes())
+    );
     Server::start()
         .at("/v2/", [Answer::Status(200, String::new())])
-        .at("/v2/team/runtime/manifests/1", [Answer::Bytes(manifest.clone().into_bytes())])
+        .at(
+            "/v2/team/runtime/manifests/1",
+            [Answer::Bytes(manifest.clone().into_bytes())],
+        )
         .at(&by_digest, [Answer::Bytes(manifest.into_bytes())])
-        .at(&format!("/v2/team/runtime/blobs/sha256:{}", hex(BYTES)), [blob])
+        .at(
+            &format!("/v2/team/runtime/blobs/sha256:{}", hex(BYTES)),
+            [blob],
+        )
 }
 
 pub(crate) fn manifest() -> String {
-    let layer = serde_json::json!({ "mediaType": "application/gzip", "digest": format!("sha256:{}", hex(BYTES)), "size": BYTES.len() });
+    let layer = serde_json::json!({ "mediaType": "application/gzip", "digest": format!("sha256:{}",
+        hex(BYTES)), "size": BYTES.len() });
     let kind = "application/vnd.oci.image.manifest.v1+json";
-    serde_json::json!({ "schemaVersion": 2, "mediaType": kind, "config": layer, "layers": [layer] }).to_string()
+    serde_json::json!({ "schemaVersion": 2, "mediaType": kind, "config": layer, "layers": [layer] })
+        .to_string()
 }
 
 pub(crate) fn write(path: &Path, text: &str) {

@@ -25,21 +25,48 @@ fn an_entry_that_no_runtime_has_is_refused() {
         (Raw::file(&at("lib//x"), "x"), Refusal::Path),
         (Raw::file(&at("lib/./x"), "x"), Refusal::Path),
         (Raw::file(&at("lib/a\nb"), "x"), Refusal::Path),
-        (Raw { path: b"wasmedge-runtime/1.0.0/\xff".to_vec(), ..Raw::file("", "x") }, Refusal::Path),
+        (
+            Raw {
+                path: b"wasmedge-runtime/1.0.0/\xff".to_vec(),
+                ..Raw::file("", "x")
+            },
+            Refusal::Path,
+        ),
         (Raw::file("README", "x"), Refusal::Place),
-        (Raw::file("wasmedge-runtime/2.0.0/lib/x", "x"), Refusal::Place),
+        (
+            Raw::file("wasmedge-runtime/2.0.0/lib/x", "x"),
+            Refusal::Place,
+        ),
         (Raw::file("wasmedge-runtime/1.0.0", "x"), Refusal::Place),
-        (Raw::of(EntryType::Directory, "wasmedge-runtime/.state"), Refusal::Place),
+        (
+            Raw::of(EntryType::Directory, "wasmedge-runtime/.state"),
+            Refusal::Place,
+        ),
         (Raw::file(&at("bin/su"), "x").mode(0o4755), Refusal::Mode),
         (Raw::file(&at("bin/su"), "x").mode(0o2755), Refusal::Mode),
-        (Raw::of(EntryType::Directory, &at("tmp")).mode(0o1777), Refusal::Mode),
+        (
+            Raw::of(EntryType::Directory, &at("tmp")).mode(0o1777),
+            Refusal::Mode,
+        ),
         (Raw::of(EntryType::Char, &at("lib/null")), Refusal::Kind),
         (Raw::of(EntryType::Block, &at("lib/sda")), Refusal::Kind),
         (Raw::of(EntryType::Fifo, &at("lib/pipe")), Refusal::Kind),
-        (Raw { link: b"/etc/shadow".to_vec(), ..Raw::of(EntryType::Link, &at("lib/hard")) }, Refusal::Kind),
-        (Raw::of(EntryType::GNULongName, &at("lib/long")), Refusal::Kind),
+        (
+            Raw {
+                link: b"/etc/shadow".to_vec(),
+                ..Raw::of(EntryType::Link, &at("lib/hard"))
+            },
+            Refusal::Kind,
+        ),
+        (
+            Raw::of(EntryType::GNULongName, &at("lib/long")),
+            Refusal::Kind,
+        ),
         (Raw::of(EntryType::XHeader, &at("lib/pax")), Refusal::Kind),
-        (Raw::of(EntryType::GNUSparse, &at("lib/sparse")), Refusal::Kind),
+        (
+            Raw::of(EntryType::GNUSparse, &at("lib/sparse")),
+            Refusal::Kind,
+        ),
         (Raw::link(&at("lib/evil"), "/etc"), Refusal::Link),
         (Raw::link(&at("lib/evil"), "../../x"), Refusal::Link),
         (Raw::link(&at("lib/evil"), ""), Refusal::Link),
@@ -47,11 +74,20 @@ fn an_entry_that_no_runtime_has_is_refused() {
         (Raw::file(&at("lib/libc.so.6/x"), "x"), Refusal::Twice),
         (Raw::file(&at("lib/libc.so/x"), "x"), Refusal::Twice),
         (Raw::file(&at("lib"), "x"), Refusal::Twice),
-        (Raw { claimed: Some(2 << 30), ..Raw::file(&at("lib/bomb"), "x") }, Refusal::Size),
+        (
+            Raw {
+                claimed: Some(2 << 30),
+                ..Raw::file(&at("lib/bomb"), "x")
+            },
+            Refusal::Size,
+        ),
     ] {
         // Behind the whole runtime, so that what is in its way is there already.
         let error = Bed::new().refused(&Maker::whole().after(raw.clone()));
-        assert!(matches!(&error, UnpackError::Entry { why, .. } if *why == expected), "{raw:?}: {error:?}");
+        assert!(
+            matches!(&error, UnpackError::Entry { why, .. } if *why == expected),
+            "{raw:?}: {error:?}"
+        );
     }
 }
 
@@ -62,10 +98,14 @@ fn a_link_is_never_a_way_to_write_elsewhere() {
     fs::create_dir(&outside).unwrap();
     let target = outside.display().to_string();
     for (link, file) in [("share/out", "share/out/x"), ("lib", "lib/x")] {
-        let maker = Maker::whole().before(Raw::link(&format!("{TOP}/{link}"), &target)).before(Raw::file(&format!("{TOP}/{file}"), "x"));
+        let maker = Maker::whole()
+            .before(Raw::link(&format!("{TOP}/{link}"), &target))
+            .before(Raw::file(&format!("{TOP}/{file}"), "x"));
         bed.refused(&maker);
         // A link that stays inside is no folder either.
-        let maker = Maker::whole().before(Raw::link(&format!("{TOP}/{link}"), ".")).before(Raw::file(&format!("{TOP}/{file}"), "x"));
+        let maker = Maker::whole()
+            .before(Raw::link(&format!("{TOP}/{link}"), "."))
+            .before(Raw::file(&format!("{TOP}/{file}"), "x"));
         bed.refused(&maker);
     }
     assert_eq!(fs::read_dir(&outside).unwrap().count(), 0);
@@ -74,7 +114,11 @@ fn a_link_is_never_a_way_to_write_elsewhere() {
 /// A whole runtime with these links, which its manifest names.
 fn with_links(links: &[(&str, &str)]) -> Maker {
     let mut maker = Maker::whole();
-    maker.links.extend(links.iter().map(|(path, target)| ((*path).to_owned(), (*target).to_owned())));
+    maker.links.extend(
+        links
+            .iter()
+            .map(|(path, target)| ((*path).to_owned(), (*target).to_owned())),
+    );
     maker
 }
 
@@ -85,13 +129,26 @@ fn links_that_lead_out_together_are_refused() {
         &[("lib/a", ".."), ("lib/b", "a/../..")],
         // In the archive the link stands before the one that it leads through.
         &[("lib/a", "b/../.."), ("lib/b", "..")],
-        &[("lib/a", "../share"), ("lib/b", "a/../lib/../../x"), ("lib/c", "b")],
+        &[
+            ("lib/a", "../share"),
+            ("lib/b", "a/../lib/../../x"),
+            ("lib/c", "b"),
+        ],
         &[("lib/a", "a")],
         &[("lib/a", "../share/b"), ("share/b", "../lib/a")],
     ];
     for links in chains {
         let error = Bed::new().refused(&with_links(links));
-        assert!(matches!(&error, UnpackError::Entry { why: Refusal::Link, .. }), "{links:?}: {error:?}");
+        assert!(
+            matches!(
+                &error,
+                UnpackError::Entry {
+                    why: Refusal::Link,
+                    ..
+                }
+            ),
+            "{links:?}: {error:?}"
+        );
     }
     let inside: [&[(&str, &str)]; 3] = [
         &[("lib/a", ".."), ("lib/b", "a/lib/libc.so.6")],
@@ -99,7 +156,9 @@ fn links_that_lead_out_together_are_refused() {
         &[("lib/a", "absent/../libc.so")],
     ];
     for links in inside {
-        Bed::new().make(&with_links(links)).unwrap_or_else(|error| panic!("{links:?}: {error}"));
+        Bed::new()
+            .make(&with_links(links))
+            .unwrap_or_else(|error| panic!("{links:?}: {error}"));
     }
 }
 
@@ -114,7 +173,10 @@ fn a_bomb_is_refused_before_it_is_unpacked() {
         header.set_mode(0o644);
         header.set_size(claimed);
         header.set_cksum();
-        let mut gzip = GzEncoder::new(fs::File::create(&file).unwrap(), flate2::Compression::best());
+        let mut gzip = GzEncoder::new(
+            fs::File::create(&file).unwrap(),
+            flate2::Compression::best(),
+        );
         gzip.write_all(header.as_bytes()).unwrap();
         let zeros = vec![0; 1 << 20];
         (0..64).try_for_each(|_| gzip.write_all(&zeros)).unwrap();
@@ -128,9 +190,20 @@ fn a_bomb_is_refused_before_it_is_unpacked() {
 #[test]
 fn a_million_entries_are_refused() {
     let bed = Bed::new();
-    let entries: Vec<Raw> = (0..10_001).map(|index| Raw::of(EntryType::Directory, &format!("{TOP}/{index}"))).collect();
+    let entries: Vec<Raw> = (0..10_001)
+        .map(|index| Raw::of(EntryType::Directory, &format!("{TOP}/{index}")))
+        .collect();
     let error = bed.unpack(&write(bed.folder.path(), &entries)).unwrap_err();
-    assert!(matches!(error, UnpackError::Entry { why: Refusal::Size, .. }), "{error:?}");
+    assert!(
+        matches!(
+            error,
+            UnpackError::Entry {
+                why: Refusal::Size,
+                ..
+            }
+        ),
+        "{error:?}"
+    );
 }
 
 /// Parts of paths that get along badly.
@@ -157,17 +230,37 @@ fn raws() -> impl Strategy<Value = Raw> {
         1 => Just(EntryType::Link),
         1 => Just(EntryType::Fifo),
     ];
-    (paths(), kind, any::<u16>(), paths(), "[a-z]{0,20}").prop_map(|(path, kind, mode, link, text)| Raw {
-        kind,
-        mode: u32::from(mode & 0o1777),
-        link: if kind == EntryType::Regular { Vec::new() } else { link.into_bytes() },
-        ..Raw::file(&path, if kind == EntryType::Regular { &text } else { "" })
-    })
+    (paths(), kind, any::<u16>(), paths(), "[a-z]{0,20}").prop_map(
+        |(path, kind, mode, link, text)| Raw {
+            kind,
+            mode: u32::from(mode & 0o1777),
+            link: if kind == EntryType::Regular {
+                Vec::new()
+            } else {
+                link.into_bytes()
+            },
+            ..Raw::file(
+                &path,
+                if kind == EntryType::Regular {
+                    &text
+                } else {
+                    ""
+                },
+            )
+        },
+    )
 }
 
 /// How the kernel ends, following the link at `path` with `root` as a border that nothing may pass.
 fn followed(root: &fs::File, path: &str) -> Result<(), Errno> {
-    openat2(root, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), ResolveFlags::BENEATH).map(drop)
+    openat2(
+        root,
+        path,
+        OFlags::PATH | OFlags::CLOEXEC,
+        Mode::empty(),
+        ResolveFlags::BENEATH,
+    )
+    .map(drop)
 }
 
 /// Links in the folders of a runtime, to each other, to folders and to what is not there.
@@ -188,17 +281,21 @@ fn links() -> impl Strategy<Value = BTreeMap<String, String>> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
 
-    /// Whatever the entries are: nothing outside of the shelf changes, and what is on it is a whole runtime or nothing.
+    /// Whatever the entries are: nothing outside of the shelf changes, and what is on it is a whole
+    /// runtime or nothing.
     #[test]
-    fn hostile_entries_reach_nothing(raws in proptest::collection::vec(raws(), 0..6), first in any::<bool>()) {
+    fn hostile_entries_reach_nothing(raws in proptest::collection::vec(raws(), 0..6),
+        first in any::<bool>()) {
         let bed = Bed::new();
         let witness = bed.folder.path().join("node/witness");
         fs::create_dir_all(witness.parent().unwrap()).unwrap();
         fs::write(&witness, "untouched").unwrap();
-        let maker = raws.into_iter().fold(Maker::whole(), |maker, raw| if first { maker.before(raw) } else { maker.after(raw) });
+        let maker = raws.into_iter().fold(Maker::whole(), |maker,
+            raw| if first { maker.before(raw) } else { maker.after(raw) });
         let result = bed.make(&maker);
         prop_assert_eq!(fs::read_to_string(&witness).unwrap(), "untouched");
-        let mut top: Vec<_> = fs::read_dir(bed.folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        let mut top: Vec<_> = fs::read_dir(bed.folder.path()).unwrap().map(|entry|
+            entry.unwrap().file_name()).collect();
         top.sort();
         prop_assert_eq!(top, ["archive.tar.gz", "node"]);
         prop_assert_eq!(fs::read_dir(bed.folder.path().join("node")).unwrap().count(), 2);
@@ -211,7 +308,8 @@ proptest! {
         }
     }
 
-    /// The kernel, following any link of a runtime that was unpacked, stays inside; where one was refused, it does not.
+    /// The kernel, following any link of a runtime that was unpacked, stays inside; where one was
+    /// refused, it does not.
     #[test]
     fn links_of_an_unpacked_runtime_stay_inside_it(links in links()) {
         let bed = Bed::new();
@@ -224,7 +322,8 @@ proptest! {
                 let root = fs::File::open(&unpacked.path).unwrap();
                 for link in links.keys() {
                     let ended = followed(&root, link);
-                    prop_assert!(!matches!(ended, Err(Errno::XDEV | Errno::LOOP)), "{} ended with {:?} in {:?}", link, ended, links);
+                    prop_assert!(!matches!(ended, Err(Errno::XDEV | Errno::LOOP)), "{} ended with \
+                                                            {:?} in {:?}", link, ended, links);
                 }
             }
             Err(UnpackError::Entry { why: Refusal::Link, .. }) => {
@@ -239,8 +338,11 @@ proptest! {
                 }
                 let root = fs::File::open(&by_hand).unwrap();
                 let ends: Vec<_> = links.keys().map(|link| followed(&root, link)).collect();
-                // The kernel ends at what is absent; this is refused where it would lead out if it came to be.
-                prop_assert!(ends.iter().any(|end| matches!(end, Err(Errno::XDEV | Errno::LOOP | Errno::NOENT | Errno::NOTDIR))), "{:?}: {:?}", links, ends);
+                // The kernel ends at what is absent; this is refused where it would lead out if it
+                // came to be.
+                prop_assert!(ends.iter().any(|end| matches!(end,
+                    Err(Errno::XDEV | Errno::LOOP | Errno::NOENT | Errno::NOTDIR))), "{:?}: {:?}",
+                        links, ends);
             }
             Err(error) => prop_assert!(false, "{} with {:?}", error, links),
         }
@@ -248,7 +350,8 @@ proptest! {
 
     /// A flipped byte is noticed, wherever it is, or changes nothing.
     #[test]
-    fn a_damaged_archive_never_becomes_another_runtime(place in any::<prop::sample::Index>(), bit in 0_u8..8, cut in any::<bool>()) {
+    fn a_damaged_archive_never_becomes_another_runtime(place in any::<prop::sample::Index>(),
+        bit in 0_u8..8, cut in any::<bool>()) {
         let bed = Bed::new();
         let archive = Maker::whole().write(bed.folder.path());
         let mut bytes = fs::read(&archive).unwrap();

@@ -29,15 +29,29 @@ pub(crate) struct Raw {
 
 impl Raw {
     pub(crate) fn file(path: &str, text: &str) -> Self {
-        Self { path: path.into(), kind: EntryType::Regular, mode: 0o644, link: Vec::new(), bytes: text.into(), claimed: None }
+        Self {
+            path: path.into(),
+            kind: EntryType::Regular,
+            mode: 0o644,
+            link: Vec::new(),
+            bytes: text.into(),
+            claimed: None,
+        }
     }
 
     pub(crate) fn link(path: &str, target: &str) -> Self {
-        Self { kind: EntryType::Symlink, link: target.into(), ..Self::file(path, "") }
+        Self {
+            kind: EntryType::Symlink,
+            link: target.into(),
+            ..Self::file(path, "")
+        }
     }
 
     pub(crate) fn of(kind: EntryType, path: &str) -> Self {
-        Self { kind, ..Self::file(path, "") }
+        Self {
+            kind,
+            ..Self::file(path, "")
+        }
     }
 
     pub(crate) fn mode(self, mode: u32) -> Self {
@@ -67,7 +81,8 @@ impl Maker {
                 file("share/licenses/libc6/copyright", 0o644),
             ]),
             links: BTreeMap::from([("lib/libc.so".to_owned(), "libc.so.6".to_owned())]),
-            manifest: serde_json::json!({ "version": "1.0.0", "architecture": std::env::consts::ARCH, "loader": "ld-linux.so.2" }),
+            manifest: serde_json::json!({ "version": "1.0.0",
+                "architecture": std::env::consts::ARCH, "loader": "ld-linux.so.2" }),
             before: Vec::new(),
             after: Vec::new(),
         }
@@ -91,14 +106,35 @@ impl Maker {
     pub(crate) fn entries(&self) -> Vec<Raw> {
         let mut manifest = self.manifest.clone();
         if manifest["files"].is_null() {
-            let digests = self.files.iter().map(|(path, (_, text))| (path.clone(), hex(text.as_bytes())));
-            let links = self.links.iter().map(|(path, target)| (path.clone(), format!("-> {target}")));
-            manifest["files"] = digests.chain(links).map(|(path, what)| (path, what.into())).collect::<serde_json::Map<_, _>>().into();
+            let digests = self
+                .files
+                .iter()
+                .map(|(path, (_, text))| (path.clone(), hex(text.as_bytes())));
+            let links = self
+                .links
+                .iter()
+                .map(|(path, target)| (path.clone(), format!("-> {target}")));
+            manifest["files"] = digests
+                .chain(links)
+                .map(|(path, what)| (path, what.into()))
+                .collect::<serde_json::Map<_, _>>()
+                .into();
         }
         let mut entries = self.before.clone();
-        entries.push(Raw::file(&format!("{TOP}/share/manifest.json"), &manifest.to_string()));
-        entries.extend(self.files.iter().map(|(path, (mode, text))| Raw::file(&format!("{TOP}/{path}"), text).mode(*mode)));
-        entries.extend(self.links.iter().map(|(path, target)| Raw::link(&format!("{TOP}/{path}"), target)));
+        entries.push(Raw::file(
+            &format!("{TOP}/share/manifest.json"),
+            &manifest.to_string(),
+        ));
+        entries.extend(
+            self.files
+                .iter()
+                .map(|(path, (mode, text))| Raw::file(&format!("{TOP}/{path}"), text).mode(*mode)),
+        );
+        entries.extend(
+            self.links
+                .iter()
+                .map(|(path, target)| Raw::link(&format!("{TOP}/{path}"), target)),
+        );
         entries.extend(self.after.clone());
         entries
     }
@@ -110,13 +146,16 @@ impl Maker {
 
 pub(crate) fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write as _;
-    Sha256::digest(bytes).iter().fold(String::new(), |mut text, byte| {
-        write!(text, "{byte:02x}").unwrap();
-        text
-    })
+    Sha256::digest(bytes)
+        .iter()
+        .fold(String::new(), |mut text, byte| {
+            write!(text, "{byte:02x}").unwrap();
+            text
+        })
 }
 
-/// Writes headers byte by byte: a library for making archives would correct what a test gets wrong on purpose.
+/// Writes headers byte by byte: a library for making archives would correct what a test gets wrong
+/// on purpose.
 pub(crate) fn write(folder: &Path, entries: &[Raw]) -> PathBuf {
     let mut plain = Vec::new();
     for entry in entries {
@@ -134,7 +173,10 @@ pub(crate) fn write(folder: &Path, entries: &[Raw]) -> PathBuf {
     }
     plain.resize(plain.len() + 1024, 0);
     let file = folder.join("archive.tar.gz");
-    let mut gzip = GzEncoder::new(fs::File::create(&file).unwrap(), flate2::Compression::fast());
+    let mut gzip = GzEncoder::new(
+        fs::File::create(&file).unwrap(),
+        flate2::Compression::fast(),
+    );
     gzip.write_all(&plain).unwrap();
     gzip.finish().unwrap();
     file
@@ -149,7 +191,10 @@ pub(crate) struct Bed {
 impl Bed {
     pub(crate) fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        Self { folder, in_use: BTreeSet::new() }
+        Self {
+            folder,
+            in_use: BTreeSet::new(),
+        }
     }
 
     pub(crate) fn shelf(&self) -> PathBuf {
@@ -161,12 +206,20 @@ impl Bed {
     }
 
     pub(crate) fn unpack(&self, archive: &Path) -> Result<Unpacked, UnpackError> {
-        unpack(archive, &Expect::here(SHA256, self.in_use.clone()), &self.shelf())
+        unpack(
+            archive,
+            &Expect::here(SHA256, self.in_use.clone()),
+            &self.shelf(),
+        )
     }
 
     /// What is found in the folder's place, without an archive.
     pub(crate) fn found(&self) -> Result<Unpacked, Damage> {
-        find(&self.shelf(), "1.0.0-0123456789ab", &Expect::here(SHA256, BTreeSet::new()))
+        find(
+            &self.shelf(),
+            "1.0.0-0123456789ab",
+            &Expect::here(SHA256, BTreeSet::new()),
+        )
     }
 
     /// Unpacks what `maker` makes.
@@ -177,13 +230,20 @@ impl Bed {
     /// The refusal of what `maker` makes, which must leave nothing behind.
     pub(crate) fn refused(&self, maker: &Maker) -> UnpackError {
         let error = self.make(maker).unwrap_err();
-        assert_eq!(fs::read_dir(self.shelf()).unwrap().count(), 0, "something is left after {error}");
+        assert_eq!(
+            fs::read_dir(self.shelf()).unwrap().count(),
+            0,
+            "something is left after {error}"
+        );
         assert_eq!(error.reason(), Reason::InvalidArtifact, "{error}");
         error
     }
 
     pub(crate) fn names(&self) -> Vec<String> {
-        fs::read_dir(self.shelf()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+        fs::read_dir(self.shelf())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect()
     }
 }
 

@@ -8,7 +8,9 @@ use std::path::{Path, PathBuf};
 
 use flate2::write::GzEncoder;
 use installer_protocol::layout::parent;
-use installer_protocol::{Artifact, CgroupDriver, Distribution, Mode, Outcome, Paths, Reason, Report, Request, Verb};
+use installer_protocol::{
+    Artifact, CgroupDriver, Distribution, Mode, Outcome, Paths, Reason, Report, Request, Verb,
+};
 use node_installer::host::HostRoot;
 use node_installer::program::perform;
 use node_installer::stage::{Job, Node, Stop};
@@ -40,16 +42,31 @@ pub(crate) struct Bed {
 impl Bed {
     /// A node of kubeadm or kind with containerd 2.1.
     pub(crate) fn new() -> Self {
-        Self::with(Distribution::Systemd, "2.1.5", "containerd.service", &[("/etc/containerd/config.toml", CONFIG)])
+        Self::with(
+            Distribution::Systemd,
+            "2.1.5",
+            "containerd.service",
+            &[("/etc/containerd/config.toml", CONFIG)],
+        )
     }
 
     /// As [`Self::new`], with containerd 1.7, whose main file is edited in place.
     pub(crate) fn old() -> Self {
-        Self::with(Distribution::Systemd, "1.7.24", "containerd.service", &[("/etc/containerd/config.toml", CONFIG)])
+        Self::with(
+            Distribution::Systemd,
+            "1.7.24",
+            "containerd.service",
+            &[("/etc/containerd/config.toml", CONFIG)],
+        )
     }
 
     /// A node of a distribution with these files.
-    pub(crate) fn with(distribution: Distribution, version: &'static str, unit: &str, files: &[(&str, &str)]) -> Self {
+    pub(crate) fn with(
+        distribution: Distribution,
+        version: &'static str,
+        unit: &str,
+        files: &[(&str, &str)],
+    ) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let host = folder.path().join("host");
         let layout = distribution.layout();
@@ -65,7 +82,12 @@ impl Bed {
         put(&layout.socket, "");
         // containerd makes it when it starts.
         let bundles = format!("{}/io.containerd.runtime.v2.task", layout.state);
-        for mount in [&bundles, &layout.install, parent(&layout.config), "/sys/fs/cgroup/kubelet.slice/kubelet-kubepods.slice"] {
+        for mount in [
+            &bundles,
+            &layout.install,
+            parent(&layout.config),
+            "/sys/fs/cgroup/kubelet.slice/kubelet-kubepods.slice",
+        ] {
             fs::create_dir_all(host.join(mount.trim_start_matches('/'))).unwrap();
         }
         put("/sys/fs/cgroup/cgroup.controllers", "");
@@ -75,7 +97,14 @@ impl Bed {
         }
         let program = folder.path().join("own-program");
         fs::write(&program, "program").unwrap();
-        let fake = Fake::new(HostRoot::new(&host), &layout.config, &layout.state, Some(unit), version, program);
+        let fake = Fake::new(
+            HostRoot::new(&host),
+            &layout.config,
+            &layout.state,
+            Some(unit),
+            version,
+            program,
+        );
         let request = Request {
             verb: Verb::Install,
             runtime: "wasmedge".to_owned(),
@@ -88,7 +117,11 @@ impl Bed {
             paths: Paths::default(),
             image: "registry.example/node-installer:1".to_owned(),
         };
-        let bed = Self { folder, fake, request };
+        let bed = Self {
+            folder,
+            fake,
+            request,
+        };
         bed.bundle("1.0.0", "good");
         bed
     }
@@ -99,7 +132,8 @@ impl Bed {
         *self.fake.bundled.borrow_mut() = archive;
     }
 
-    /// As [`Self::bundle`], with a runtime that reads options from the table in containerd's configuration alone.
+    /// As [`Self::bundle`], with a runtime that reads options from the table in containerd's
+    /// configuration alone.
     pub(crate) fn bundle_without_options_file(&self, version: &str) {
         let archive = archive_with(self.folder.path(), version, "good", &serde_json::json!({}));
         *self.fake.bundled.borrow_mut() = archive;
@@ -107,12 +141,17 @@ impl Bed {
 
     /// The options file beside the launcher by which the last guest ran.
     pub(crate) fn options(&self) -> String {
-        self.read(&format!("{}/options.toml", parent(self.fake.guests.borrow().last().unwrap())))
+        self.read(&format!(
+            "{}/options.toml",
+            parent(self.fake.guests.borrow().last().unwrap())
+        ))
     }
 
     /// How many versions and entries of the runtime there are.
     pub(crate) fn shelf(&self) -> usize {
-        fs::read_dir(self.path("/opt/wasmedge-runtime/wasmedge")).unwrap().count()
+        fs::read_dir(self.path("/opt/wasmedge-runtime/wasmedge"))
+            .unwrap()
+            .count()
     }
 
     pub(crate) fn host(&self) -> PathBuf {
@@ -132,11 +171,21 @@ impl Bed {
     }
 
     pub(crate) fn uninstall(&self) -> Report {
-        self.perform(&Request { verb: Verb::Uninstall, ..self.request.clone() })
+        self.perform(&Request {
+            verb: Verb::Uninstall,
+            ..self.request.clone()
+        })
     }
 
     pub(crate) fn perform(&self, request: &Request) -> Report {
-        let report = perform(Node { root: &self.fake.root, machine: &self.fake, stop: &Stop::default() }, request);
+        let report = perform(
+            Node {
+                root: &self.fake.root,
+                machine: &self.fake,
+                stop: &Stop::default(),
+            },
+            request,
+        );
         assert!(!report.message.is_empty(), "{report:?}");
         report
     }
@@ -150,16 +199,24 @@ impl Bed {
 
     pub(crate) fn removed(&self) -> Report {
         let report = self.uninstall();
-        assert_eq!((report.outcome, report.reason), (Outcome::Removed, Reason::Done), "{report:#?}");
+        assert_eq!(
+            (report.outcome, report.reason),
+            (Outcome::Removed, Reason::Done),
+            "{report:#?}"
+        );
         assert!(self.fake.is_up_to_date());
         report
     }
 
-    /// Performs a request in a process that is killed at its step number `step`. Whether it came so far.
+    /// Performs a request in a process that is killed at its step number `step`. Whether it came so
+    /// far.
     pub(crate) fn killed_at(&self, step: usize, verb: Verb) -> bool {
         self.fake.steps.set(0);
         self.fake.kill_at.set(Some(step));
-        let request = Request { verb, ..self.request.clone() };
+        let request = Request {
+            verb,
+            ..self.request.clone()
+        };
         let ended = catch_unwind(AssertUnwindSafe(|| self.perform(&request)));
         self.fake.kill_at.set(None);
         match ended {
@@ -172,19 +229,26 @@ impl Bed {
     /// A job, as a guard has it.
     pub(crate) fn with_job<T>(&self, with: impl FnOnce(&Job<'_>) -> T) -> T {
         let stop = Stop::default();
-        let node = Node { root: &self.fake.root, machine: &self.fake, stop: &stop };
+        let node = Node {
+            root: &self.fake.root,
+            machine: &self.fake,
+            stop: &stop,
+        };
         with(&Job::new(node, &self.request).unwrap())
     }
 
     /// A container that runs by the launcher of `installed`.
     pub(crate) fn run_container(&self, id: &str, launcher: &str) {
-        let bundle = self.path(&format!("/run/containerd/io.containerd.runtime.v2.task/k8s.io/{id}"));
+        let bundle = self.path(&format!(
+            "/run/containerd/io.containerd.runtime.v2.task/k8s.io/{id}"
+        ));
         fs::create_dir_all(&bundle).unwrap();
         fs::write(bundle.join("shim-binary-path"), launcher).unwrap();
     }
 
     pub(crate) fn delete_containers(&self) {
-        fs::remove_dir_all(self.path("/run/containerd/io.containerd.runtime.v2.task/k8s.io")).unwrap();
+        fs::remove_dir_all(self.path("/run/containerd/io.containerd.runtime.v2.task/k8s.io"))
+            .unwrap();
     }
 
     /// Every file, folder and link of the host, with mode, owner and content.
@@ -208,49 +272,97 @@ impl Tree {
                 self.add(root, &path);
                 Vec::new()
             } else if facts.is_symlink() {
-                fs::read_link(&path).unwrap().into_os_string().into_encoded_bytes()
+                fs::read_link(&path)
+                    .unwrap()
+                    .into_os_string()
+                    .into_encoded_bytes()
             } else {
                 fs::read(&path).unwrap()
             };
-            self.0.insert(path.strip_prefix(root).unwrap().to_owned(), (facts.mode(), facts.uid(), content));
+            self.0.insert(
+                path.strip_prefix(root).unwrap().to_owned(),
+                (facts.mode(), facts.uid(), content),
+            );
         }
     }
 
     /// Panics with the paths that differ.
     pub(crate) fn must_be(&self, expected: &Self, when: &str) {
         let differ = |path: &&PathBuf| self.0.get(*path) != expected.0.get(*path);
-        let paths: Vec<&PathBuf> = self.0.keys().chain(expected.0.keys()).filter(differ).collect();
+        let paths: Vec<&PathBuf> = self
+            .0
+            .keys()
+            .chain(expected.0.keys())
+            .filter(differ)
+            .collect();
         assert!(paths.is_empty(), "{when}: {paths:?} differ");
     }
 }
 
 /// An archive of a runtime, with its digest beside it.
 pub(crate) fn archive(folder: &Path, version: &str, launcher: &str) -> PathBuf {
-    archive_with(folder, version, launcher, &serde_json::json!({ "options_file": true }))
+    archive_with(
+        folder,
+        version,
+        launcher,
+        &serde_json::json!({ "options_file": true }),
+    )
 }
 
 /// An archive of a runtime whose manifest says `more`.
 fn archive_with(folder: &Path, version: &str, launcher: &str, more: &serde_json::Value) -> PathBuf {
     let digest = |bytes: &[u8]| format!("{:x}", Sha256::digest(bytes));
     let files: Vec<(&str, String)> = vec![
-        ("bin/containerd-shim-wasmedge-v1", format!("launcher of {version}: {launcher}")),
+        (
+            "bin/containerd-shim-wasmedge-v1",
+            format!("launcher of {version}: {launcher}"),
+        ),
         ("bin/wasmedge-host", "host".to_owned()),
         ("lib/ld-linux.so.2", "loader".to_owned()),
     ];
-    let digests: BTreeMap<&str, String> = files.iter().map(|(path, text)| (*path, digest(text.as_bytes()))).collect();
-    let mut manifest =
-        serde_json::json!({ "version": version, "architecture": std::env::consts::ARCH, "loader": "ld-linux.so.2", "files": digests });
-    manifest.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-    let path = folder.join(format!("runtime-{version}-{}-{}.tar.gz", launcher.len(), manifest.to_string().len()));
-    let mut tar = tar::Builder::new(GzEncoder::new(fs::File::create(&path).unwrap(), flate2::Compression::fast()));
-    for (name, text) in [("share/manifest.json", manifest.to_string())].iter().chain(&files) {
+    let digests: BTreeMap<&str, String> = files
+        .iter()
+        .map(|(path, text)| (*path, digest(text.as_bytes())))
+        .collect();
+    let mut manifest = serde_json::json!({ "version": version,
+        "architecture": std::env::consts::ARCH, "loader": "ld-linux.so.2", "files": digests });
+    manifest
+        .as_object_mut()
+        .unwrap()
+        .extend(more.as_object().unwrap().clone());
+    let path = folder.join(format!(
+        "runtime-{version}-{}-{}.tar.gz",
+        launcher.len(),
+        manifest.to_string().len()
+    ));
+    let mut tar = tar::Builder::new(GzEncoder::new(
+        fs::File::create(&path).unwrap(),
+        flate2::Compression::fast(),
+    ));
+    for (name, text) in [("share/manifest.json", manifest.to_string())]
+        .iter()
+        .chain(&files)
+    {
         let mut header = tar::Header::new_gnu();
         header.set_size(text.len() as u64);
-        header.set_mode(if name.starts_with("share") { 0o644 } else { 0o755 });
-        tar.append_data(&mut header, format!("wasmedge-runtime/{version}/{name}"), text.as_bytes()).unwrap();
+        header.set_mode(if name.starts_with("share") {
+            0o644
+        } else {
+            0o755
+        });
+        tar.append_data(
+            &mut header,
+            format!("wasmedge-runtime/{version}/{name}"),
+            text.as_bytes(),
+        )
+        .unwrap();
     }
     tar.into_inner().unwrap().finish().unwrap();
     let sum = digest(&fs::read(&path).unwrap());
-    fs::write(format!("{}.sha256", path.display()), format!("{sum}  runtime.tar.gz\n")).unwrap();
+    fs::write(
+        format!("{}.sha256", path.display()),
+        format!("{sum}  runtime.tar.gz\n"),
+    )
+    .unwrap();
     path
 }

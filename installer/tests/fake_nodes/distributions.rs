@@ -1,6 +1,7 @@
-//! Distributions as trees of files, `tests/hosts/<name>`: `host.toml` says what the host is, `before` holds its files,
-//! `after` those that an installation makes of them. All but kind are made after their documentation and were never run
-//! on the real distribution. `UPDATE_GOLDEN=1` writes `after` anew.
+//! Distributions as trees of files, `tests/hosts/<name>`: `host.toml` says what the host is,
+//! `before` holds its files, `after` those that an installation makes of them. All but kind are
+//! made after their documentation and were never run on the real distribution. `UPDATE_GOLDEN=1`
+//! writes `after` anew.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -46,28 +47,54 @@ fn without_digests(text: &str, digest: &str) -> String {
     let text = text.replace(&digest[..12], "0123456789ab");
     let mut parts = text.split("sha256 ");
     let first = parts.next().unwrap_or_default().to_owned();
-    parts.fold(first, |text, part| format!("{text}sha256 …{}", part.trim_start_matches(|c: char| c.is_ascii_hexdigit())))
+    parts.fold(first, |text, part| {
+        format!(
+            "{text}sha256 …{}",
+            part.trim_start_matches(|c: char| c.is_ascii_hexdigit())
+        )
+    })
 }
 
 /// Installs and removes on the host `name`, and compares what is made of its files.
 fn golden(name: &str) {
     let folder = hosts().join(name);
-    let host: Host = toml::from_str(&fs::read_to_string(folder.join("host.toml")).unwrap()).unwrap();
+    let host: Host =
+        toml::from_str(&fs::read_to_string(folder.join("host.toml")).unwrap()).unwrap();
     let before = files(&folder.join("before"));
-    let texts: Vec<(&str, &str)> = before.iter().map(|(path, text)| (path.as_str(), text.as_str())).collect();
-    let bed = Bed::with(host.distribution, host.containerd.leak(), &host.unit, &texts);
+    let texts: Vec<(&str, &str)> = before
+        .iter()
+        .map(|(path, text)| (path.as_str(), text.as_str()))
+        .collect();
+    let bed = Bed::with(
+        host.distribution,
+        host.containerd.leak(),
+        &host.unit,
+        &texts,
+    );
     fs::write(bed.path("/usr/lib/os-release"), format!("ID={}\n", host.os)).unwrap();
     let original = bed.tree();
 
     let report = bed.installed();
     let digest = report.installed.unwrap().sha256;
-    let folders = host.distribution.layout().mounts().into_iter().map(|mount| mount.path);
-    let made =
-        folders.filter(|path| path.starts_with("/etc") || path.contains("/agent/etc") || path.ends_with("/args")).flat_map(|folder| {
+    let folders = host
+        .distribution
+        .layout()
+        .mounts()
+        .into_iter()
+        .map(|mount| mount.path);
+    let made = folders
+        .filter(|path| {
+            path.starts_with("/etc") || path.contains("/agent/etc") || path.ends_with("/args")
+        })
+        .flat_map(|folder| {
             let found = files(&bed.path(&folder)).into_iter();
-            found.map(|(path, text)| (format!("{folder}{path}"), without_digests(&text, &digest))).collect::<Vec<_>>()
+            found
+                .map(|(path, text)| (format!("{folder}{path}"), without_digests(&text, &digest)))
+                .collect::<Vec<_>>()
         });
-    let after: BTreeMap<String, String> = made.filter(|(path, text)| before.get(path) != Some(text)).collect();
+    let after: BTreeMap<String, String> = made
+        .filter(|(path, text)| before.get(path) != Some(text))
+        .collect();
     if std::env::var_os("UPDATE_GOLDEN").is_some_and(|value| value == "1") {
         let _ = fs::remove_dir_all(folder.join("after"));
         for (path, text) in &after {
@@ -76,7 +103,11 @@ fn golden(name: &str) {
             fs::write(place, text).unwrap();
         }
     }
-    assert_eq!(after, files(&folder.join("after")), "{name}: see that it is meant, then run this with UPDATE_GOLDEN=1");
+    assert_eq!(
+        after,
+        files(&folder.join("after")),
+        "{name}: see that it is meant, then run this with UPDATE_GOLDEN=1"
+    );
     bed.installed();
     bed.removed();
     bed.tree().must_be(&original, name);
@@ -106,7 +137,10 @@ hosts! {
 
 #[test]
 fn every_tree_is_a_test() {
-    let mut names: Vec<String> = fs::read_dir(hosts()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    let mut names: Vec<String> = fs::read_dir(hosts())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
     names.sort();
     let mut tested: Vec<&str> = HOSTS.to_vec();
     tested.sort_unstable();
@@ -115,24 +149,43 @@ fn every_tree_is_a_test() {
 
 #[test]
 fn a_distribution_that_cannot_be_changed_is_refused_untouched() {
-    for distribution in [Distribution::Talos, Distribution::Bottlerocket, Distribution::ContainerOptimized, Distribution::OtherRuntime] {
+    for distribution in [
+        Distribution::Talos,
+        Distribution::Bottlerocket,
+        Distribution::ContainerOptimized,
+        Distribution::OtherRuntime,
+    ] {
         let mut bed = Bed::new();
         bed.request.distribution = distribution;
         let before = bed.tree();
         let report = bed.install();
-        assert_eq!((report.outcome, report.reason), (Outcome::Refused, Reason::Unsupported), "{distribution:?}: {}", report.message);
+        assert_eq!(
+            (report.outcome, report.reason),
+            (Outcome::Refused, Reason::Unsupported),
+            "{distribution:?}: {}",
+            report.message
+        );
         bed.tree().must_be(&before, "after the refusal");
     }
 }
 
 #[test]
 fn a_system_that_the_operator_took_for_another_is_refused_by_its_own_name() {
-    for (os, reason) in [("cos", Reason::Unsupported), ("bottlerocket", Reason::Unsupported), ("talos", Reason::DistributionMismatch)] {
+    for (os, reason) in [
+        ("cos", Reason::Unsupported),
+        ("bottlerocket", Reason::Unsupported),
+        ("talos", Reason::DistributionMismatch),
+    ] {
         let bed = Bed::new();
         fs::write(bed.path("/usr/lib/os-release"), format!("ID={os}\n")).unwrap();
         let before = bed.tree();
         let report = bed.install();
-        assert_eq!((report.outcome, report.reason), (Outcome::Refused, reason), "{os}: {}", report.message);
+        assert_eq!(
+            (report.outcome, report.reason),
+            (Outcome::Refused, reason),
+            "{os}: {}",
+            report.message
+        );
         bed.tree().must_be(&before, "after the refusal");
     }
 }

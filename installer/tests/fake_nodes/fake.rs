@@ -1,5 +1,5 @@
-//! A node's services, played: containerd reads its configuration when it is restarted, serves what stood in it, and runs a
-//! guest if the launcher that it leads to is no broken one.
+//! A node's services, played: containerd reads its configuration when it is restarted, serves what
+//! stood in it, and runs a guest if the launcher that it leads to is no broken one.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -89,7 +89,14 @@ pub(crate) struct Fake {
 }
 
 impl Fake {
-    pub(crate) fn new(root: HostRoot, main: &str, state: &str, unit: Option<&str>, version: &'static str, program: PathBuf) -> Self {
+    pub(crate) fn new(
+        root: HostRoot,
+        main: &str,
+        state: &str,
+        unit: Option<&str>,
+        version: &'static str,
+        program: PathBuf,
+    ) -> Self {
         let fake = Self {
             root,
             faults: Faults::default(),
@@ -121,19 +128,36 @@ impl Fake {
     }
 
     fn is_k0s(&self) -> bool {
-        self.unit.as_deref().is_some_and(|unit| unit.starts_with("k0s"))
+        self.unit
+            .as_deref()
+            .is_some_and(|unit| unit.starts_with("k0s"))
     }
 
-    /// As k0s does: merges its own configuration and all drop-ins into a file, which the main file imports.
+    /// As k0s does: merges its own configuration and all drop-ins into a file, which the main file
+    /// imports.
     fn merge_drop_ins(&self) {
-        let own = "[plugins.\"io.containerd.grpc.v1.cri\".containerd]\ndefault_runtime_name = \"runc\"\n\
-                   [plugins.\"io.containerd.grpc.v1.cri\".containerd.runtimes.runc]\nruntime_type = \"io.containerd.runc.v2\"\n";
+        let own = "[plugins.\"io.containerd.grpc.v1.cri\".containerd]\ndefault_runtime_name = \
+                   \"runc\"\n\
+                   [plugins.\"io.containerd.grpc.v1.cri\".containerd.runtimes.runc]\nruntime_type \
+                   = \"io.containerd.runc.v2\"\n";
         let mut merged: Table = own.parse().unwrap();
-        for path in self.meant(&HostPath::new("/etc/k0s/containerd.d/*.toml").unwrap()).unwrap() {
-            deep(&mut merged, String::from_utf8(self.root.read(&path).unwrap().unwrap()).unwrap().parse().unwrap());
+        for path in self
+            .meant(&HostPath::new("/etc/k0s/containerd.d/*.toml").unwrap())
+            .unwrap()
+        {
+            deep(
+                &mut merged,
+                String::from_utf8(self.root.read(&path).unwrap().unwrap())
+                    .unwrap()
+                    .parse()
+                    .unwrap(),
+            );
         }
         merged.insert("version".to_owned(), Value::Integer(2));
-        let place = self.root.locate(&HostPath::new("/run/k0s/containerd-cri.toml").unwrap()).unwrap();
+        let place = self
+            .root
+            .locate(&HostPath::new("/run/k0s/containerd-cri.toml").unwrap())
+            .unwrap();
         fs::write(place, toml::to_string(&merged).unwrap()).unwrap();
     }
 
@@ -170,27 +194,54 @@ impl Fake {
 
     /// Handlers with their launchers, as they stand in the files.
     fn launchers(&self) -> BTreeMap<String, String> {
-        let Ok(merged) = self.merged(&self.main.borrow()) else { return BTreeMap::new() };
-        let runtimes = plugins(&merged).filter_map(|plugin| plugin.get("containerd")?.get("runtimes")?.as_table());
+        let Ok(merged) = self.merged(&self.main.borrow()) else {
+            return BTreeMap::new();
+        };
+        let runtimes = plugins(&merged)
+            .filter_map(|plugin| plugin.get("containerd")?.get("runtimes")?.as_table());
         runtimes
             .flatten()
             .map(|(name, runtime)| {
                 let text = |key: &str| runtime.get(key).and_then(Value::as_str).map(str::to_owned);
-                (name.clone(), text("runtime_path").or_else(|| text("runtime_type")).unwrap_or_default())
+                (
+                    name.clone(),
+                    text("runtime_path")
+                        .or_else(|| text("runtime_type"))
+                        .unwrap_or_default(),
+                )
             })
             .collect()
     }
 
     /// A main file with what it imports, as this version of containerd merges them.
     fn merged(&self, main: &HostPath) -> Result<Table> {
-        let text =
-            |path: &HostPath| -> Result<String> { Ok(String::from_utf8(self.root.read(path)?.ok_or_else(|| anyhow!("no file {path}"))?)?) };
-        let main_text = if self.root.has(main) { text(main)? } else { String::new() };
+        let text = |path: &HostPath| -> Result<String> {
+            Ok(String::from_utf8(
+                self.root
+                    .read(path)?
+                    .ok_or_else(|| anyhow!("no file {path}"))?,
+            )?)
+        };
+        let main_text = if self.root.has(main) {
+            text(main)?
+        } else {
+            String::new()
+        };
         let mut merged: Table = main_text.parse()?;
-        let patterns: Vec<String> =
-            merged.get("imports").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect();
+        let patterns: Vec<String> = merged
+            .get("imports")
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_str)
+            .map(str::to_owned)
+            .collect();
         for pattern in patterns {
-            let pattern = if pattern.starts_with('/') { HostPath::new(&pattern)? } else { main.folder().join(&pattern) };
+            let pattern = if pattern.starts_with('/') {
+                HostPath::new(&pattern)?
+            } else {
+                main.folder().join(&pattern)
+            };
             for path in self.meant(&pattern)? {
                 let other: Table = text(&path)?.parse()?;
                 self.merge(&mut merged, other);
@@ -205,13 +256,22 @@ impl Fake {
     }
 
     fn meant(&self, pattern: &HostPath) -> Result<Vec<HostPath>> {
-        let Some(ending) = pattern.name().strip_prefix('*') else { return Ok(vec![pattern.clone()]) };
+        let Some(ending) = pattern.name().strip_prefix('*') else {
+            return Ok(vec![pattern.clone()]);
+        };
         let folder = self.root.locate(&pattern.folder())?;
-        let Ok(entries) = fs::read_dir(folder) else { return Ok(Vec::new()) };
-        let mut names: Vec<String> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        let Ok(entries) = fs::read_dir(folder) else {
+            return Ok(Vec::new());
+        };
+        let mut names: Vec<String> = entries
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
         names.retain(|name| name.ends_with(ending));
         names.sort();
-        Ok(names.iter().map(|name| pattern.folder().join(name)).collect())
+        Ok(names
+            .iter()
+            .map(|name| pattern.folder().join(name))
+            .collect())
     }
 
     /// Since 2.0 key by key, before that each plugin's section as a whole.
@@ -234,7 +294,12 @@ fn deep(into: &mut Table, from: Table) {
 }
 
 fn plugins(config: &Table) -> impl Iterator<Item = &Table> {
-    config.get("plugins").and_then(Value::as_table).into_iter().flatten().filter_map(|(_, plugin)| plugin.as_table())
+    config
+        .get("plugins")
+        .and_then(Value::as_table)
+        .into_iter()
+        .flatten()
+        .filter_map(|(_, plugin)| plugin.as_table())
 }
 
 impl Machine for Fake {
@@ -242,12 +307,31 @@ impl Machine for Fake {
         let is = self.unit.as_deref() == Some(name);
         Ok(Unit {
             name: name.to_owned(),
-            load: if is { LoadState::Loaded } else { LoadState::NotFound },
-            active: if is && self.up.get() { ActiveState::Active } else { ActiveState::Inactive },
+            load: if is {
+                LoadState::Loaded
+            } else {
+                LoadState::NotFound
+            },
+            active: if is && self.up.get() {
+                ActiveState::Active
+            } else {
+                ActiveState::Inactive
+            },
             active_since: if is { self.since.get() } else { 0 },
             main_pid: 0,
-            program: is.then(|| if name == "containerd.service" { "/usr/bin/containerd" } else { "/usr/bin/distribution" }.to_owned()),
-            arguments: if is { self.arguments.borrow().clone() } else { Vec::new() },
+            program: is.then(|| {
+                if name == "containerd.service" {
+                    "/usr/bin/containerd"
+                } else {
+                    "/usr/bin/distribution"
+                }
+                .to_owned()
+            }),
+            arguments: if is {
+                self.arguments.borrow().clone()
+            } else {
+                Vec::new()
+            },
             environment: Vec::new(),
             environment_files: self.environment_files.borrow().clone(),
             result: "success".to_owned(),
@@ -262,7 +346,14 @@ impl Machine for Fake {
             stderr: stderr.into_bytes(),
         };
         Ok(match arguments {
-            ["--version"] => output(0, format!("containerd github.com/containerd/containerd/v2 v{} 0123", self.version), String::new()),
+            ["--version"] => output(
+                0,
+                format!(
+                    "containerd github.com/containerd/containerd/v2 v{} 0123",
+                    self.version
+                ),
+                String::new(),
+            ),
             ["-c", main, "config", "dump"] => match self.merged(&HostPath::new(main).unwrap()) {
                 Ok(merged) => output(0, toml::to_string(&merged).unwrap(), String::new()),
                 Err(error) => output(1, String::new(), format!("{error:#}")),
@@ -272,7 +363,11 @@ impl Machine for Fake {
     }
 
     fn restart(&self, unit: &str) -> Result<()> {
-        assert_eq!(self.unit.as_deref(), Some(unit), "only containerd's own unit is restarted");
+        assert_eq!(
+            self.unit.as_deref(),
+            Some(unit),
+            "only containerd's own unit is restarted"
+        );
         self.restarts.set(self.restarts.get() + 1);
         self.up.set(false);
         if self.faults.restarts.get() > 0 {
@@ -288,25 +383,56 @@ impl Machine for Fake {
     fn served(&self, _socket: &HostPath, limit: Duration) -> Result<Served> {
         if !self.answers() {
             self.passed.set(self.passed.get() + limit);
-            bail!("containerd is not ready after {} s: nobody listens", limit.as_secs());
+            bail!(
+                "containerd is not ready after {} s: nobody listens",
+                limit.as_secs()
+            );
         }
-        let names = if self.faults.deaf.get() { Vec::new() } else { self.serves() };
-        Ok(Served { runtime: Readiness::Ready, handlers: Handlers::Listed(names.into_iter().collect()) })
+        let names = if self.faults.deaf.get() {
+            Vec::new()
+        } else {
+            self.serves()
+        };
+        Ok(Served {
+            runtime: Readiness::Ready,
+            handlers: Handlers::Listed(names.into_iter().collect()),
+        })
     }
 
     fn kernel(&self) -> io::Result<Kernel> {
-        let namespaces = ["ipc", "mnt", "net", "pid", "uts"].map(str::to_owned).into();
-        Ok(Kernel { release: self.kernel.get().to_owned(), namespaces, filters: true })
+        let namespaces = ["ipc", "mnt", "net", "pid", "uts"]
+            .map(str::to_owned)
+            .into();
+        Ok(Kernel {
+            release: self.kernel.get().to_owned(),
+            namespaces,
+            filters: true,
+        })
     }
 
     fn running(&self, _socket: &HostPath) -> Result<Running> {
         if !self.answers() {
             bail!("nobody listens");
         }
-        let pods = self.pods.borrow().iter().map(|(id, handler)| Pod { id: id.clone(), handler: Some(handler.clone()) }).collect();
-        let settings =
-            Settings { state: Some(self.state.borrow().clone()), default: "runc".to_owned(), launchers: self.read.borrow().clone() };
-        Ok(Running { settings: Some(settings), pods, containers: Vec::new() })
+        let pods = self
+            .pods
+            .borrow()
+            .iter()
+            .map(|(id, handler)| Pod {
+                id: id.clone(),
+                handler: Some(handler.clone()),
+            })
+            .collect();
+        let settings = Settings {
+            state: Some(self.state.borrow().clone()),
+            default: "runc".to_owned(),
+            launchers: self.read.borrow().clone(),
+        };
+        Ok(Running {
+            settings: Some(settings),
+            pods,
+            containers: Vec::new(),
+        })
     }
 
     fn smoke(&self, trial: &Trial<'_>) -> Result<()> {
@@ -314,8 +440,16 @@ impl Machine for Fake {
         fs::create_dir_all(&logs)?;
         fs::write(logs.join("0.log"), "ran")?;
         self.step();
-        let launcher = self.read.borrow().get(trial.handler).cloned().ok_or_else(|| anyhow!("no runtime for {}", trial.handler))?;
-        let text = self.root.read(&HostPath::new(&launcher)?)?.ok_or_else(|| anyhow!("{launcher}: no such file"))?;
+        let launcher = self
+            .read
+            .borrow()
+            .get(trial.handler)
+            .cloned()
+            .ok_or_else(|| anyhow!("no runtime for {}", trial.handler))?;
+        let text = self
+            .root
+            .read(&HostPath::new(&launcher)?)?
+            .ok_or_else(|| anyhow!("{launcher}: no such file"))?;
         if self.faults.guests.get() || String::from_utf8_lossy(&text).contains("broken") {
             bail!("the smoke guest ended with code 1, expected 42");
         }
@@ -326,27 +460,53 @@ impl Machine for Fake {
     fn fetch(&self, artifact: &Artifact, folder: &Path) -> Result<Archive, FetchError> {
         if let Artifact::Url { url, .. } = artifact {
             if self.faults.mirror.get() {
-                return Err(FetchError::Status { origin: url.clone(), status: 404 });
+                return Err(FetchError::Status {
+                    origin: url.clone(),
+                    status: 404,
+                });
             }
             self.downloads.set(self.downloads.get() + 1);
         }
-        let fetcher = Fetcher { bundled: self.bundled.borrow().clone(), ..Fetcher::default() };
-        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(fetcher.fetch(&Artifact::Bundled, folder))
+        let fetcher = Fetcher {
+            bundled: self.bundled.borrow().clone(),
+            ..Fetcher::default()
+        };
+        tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap()
+            .block_on(fetcher.fetch(&Artifact::Bundled, folder))
     }
 
     fn own_program(&self) -> io::Result<PathBuf> {
         Ok(self.program.clone())
     }
 
-    fn start(&self, _unit: &str, _description: &str, command: &[String], _limit: Duration) -> Result<()> {
+    fn start(
+        &self,
+        _unit: &str,
+        _description: &str,
+        command: &[String],
+        _limit: Duration,
+    ) -> Result<()> {
         let program = self.root.locate(&HostPath::new(&command[0])?)?;
-        assert_eq!(fs::metadata(program)?.permissions().mode() & 0o111, 0o111, "the guard's program can be run");
+        assert_eq!(
+            fs::metadata(program)?.permissions().mode() & 0o111,
+            0o111,
+            "the guard's program can be run"
+        );
         self.guards.borrow_mut().push(command.to_vec());
         Ok(())
     }
 
     fn now(&self) -> u64 {
-        let now = u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_micros()).unwrap();
+        let now = u64::try_from(
+            SystemTime::now()
+                .duration_since(UNIX_EPOCH)
+                .unwrap()
+                .as_micros(),
+        )
+        .unwrap();
         self.clock.set(now.max(self.clock.get() + 1));
         self.clock.get()
     }
@@ -360,11 +520,15 @@ impl Machine for Fake {
         if let Some((path, bytes)) = self.mend.take() {
             fs::write(path, bytes).unwrap();
         }
-        // A distribution that watches its folder acts in the meantime. The kernel dates files by ticks.
+        // A distribution that watches its folder acts in the meantime. The kernel dates files by
+        // ticks.
         if self.is_k0s() {
             std::thread::sleep(Duration::from_millis(10));
             self.restarts.set(self.restarts.get() + 1);
-            let socket = self.root.locate(&HostPath::new("/run/k0s/containerd.sock").unwrap()).unwrap();
+            let socket = self
+                .root
+                .locate(&HostPath::new("/run/k0s/containerd.sock").unwrap())
+                .unwrap();
             fs::remove_file(&socket).unwrap();
             fs::write(&socket, "").unwrap();
             self.start_containerd();

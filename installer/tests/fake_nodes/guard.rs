@@ -28,7 +28,10 @@ fn killed_by_the_restart(prepare: fn(&Bed)) -> Bed {
 fn kill_on_the_way_back(bed: &Bed) {
     for step in 1.. {
         bed.fake.faults.restarts.set(1);
-        assert!(bed.killed_at(step, Verb::Install), "no step is between the restart and the way back");
+        assert!(
+            bed.killed_at(step, Verb::Install),
+            "no step is between the restart and the way back"
+        );
         if bed.fake.restarts.get() > 0 {
             break;
         }
@@ -41,7 +44,10 @@ fn kill_on_the_way_back(bed: &Bed) {
 
 /// Time is counted, not looks: each look at a deaf containerd takes some itself.
 fn assert_waited(waited: Duration, seconds: u64) {
-    assert!((seconds..seconds + 5).contains(&waited.as_secs()), "{waited:?} in place of {seconds} s");
+    assert!(
+        (seconds..seconds + 5).contains(&waited.as_secs()),
+        "{waited:?} in place of {seconds} s"
+    );
 }
 
 /// The attempt that the last guard was started for.
@@ -86,8 +92,14 @@ fn a_guard_takes_back_what_nobody_comes_to_finish() {
             assert!(bed.fake.is_up_to_date(), "step {step}");
             assert_eq!(bed.fake.serves(), ["runc"], "step {step}");
             let told = bed.install();
-            assert_eq!((told.outcome, told.reason), (Outcome::RolledBack, Reason::Interrupted), "step {step}: {}", told.message);
-            bed.tree().must_be(&original, &format!("told after a kill at step {step}"));
+            assert_eq!(
+                (told.outcome, told.reason),
+                (Outcome::RolledBack, Reason::Interrupted),
+                "step {step}: {}",
+                told.message
+            );
+            bed.tree()
+                .must_be(&original, &format!("told after a kill at step {step}"));
             bed.installed();
         }
         assert!(went > 5, "only {went} kills left something to take back");
@@ -104,7 +116,12 @@ fn a_guard_brings_back_a_containerd_that_does_not_start() {
     assert_waited(bed.fake.elapsed().saturating_sub(asked), 30);
     assert!(bed.fake.is_up_to_date());
     let told = bed.install();
-    assert_eq!((told.outcome, told.reason), (Outcome::RolledBack, Reason::ContainerdRestart), "{}", told.message);
+    assert_eq!(
+        (told.outcome, told.reason),
+        (Outcome::RolledBack, Reason::ContainerdRestart),
+        "{}",
+        told.message
+    );
     bed.tree().must_be(&original, "after it was told");
 }
 
@@ -148,7 +165,10 @@ fn a_guard_that_cannot_go_back_ends_when_its_time_is_over() {
     let restarts = bed.fake.restarts.get();
     assert_eq!(watched(&bed), Some(Ended::TooOld));
     let tries = bed.fake.restarts.get() - restarts;
-    assert!((10..50).contains(&tries), "containerd is not restarted again and again: {tries} times");
+    assert!(
+        (10..50).contains(&tries),
+        "containerd is not restarted again and again: {tries} times"
+    );
 }
 
 #[test]
@@ -158,19 +178,34 @@ fn a_guard_takes_an_upgrade_back_to_the_former_version() {
         bed.bundle("1.1.0", "good");
     });
     assert_eq!(watched(&bed), Some(Ended::WentBack));
-    assert!(bed.fake.guests.borrow().last().unwrap().contains("1.0.0"), "the former version is proven");
+    assert!(
+        bed.fake.guests.borrow().last().unwrap().contains("1.0.0"),
+        "the former version is proven"
+    );
     let told = bed.install();
-    assert_eq!((told.outcome, told.installed.unwrap().version.as_str()), (Outcome::RolledBack, "1.0.0"));
+    assert_eq!(
+        (told.outcome, told.installed.unwrap().version.as_str()),
+        (Outcome::RolledBack, "1.0.0")
+    );
 }
 
 #[test]
 fn a_guard_never_meets_an_installer_and_does_not_live_for_ever() {
     let bed = killed_by_the_restart(|_| {});
     let before = bed.tree();
-    let installer = bed.fake.root.lock(&HostPath::new("/etc/containerd").unwrap(), Duration::ZERO).unwrap();
+    let installer = bed
+        .fake
+        .root
+        .lock(&HostPath::new("/etc/containerd").unwrap(), Duration::ZERO)
+        .unwrap();
     assert_eq!(watched(&bed), Some(Ended::TooOld));
-    bed.tree().must_be(&before, "while an installer has the lock");
+    bed.tree()
+        .must_be(&before, "while an installer has the lock");
     drop(installer);
     let older = bed.with_job(|job| watch(job, "another"));
-    assert_eq!(older, Ended::NothingToDo, "another attempt is none of its business");
+    assert_eq!(
+        older,
+        Ended::NothingToDo,
+        "another attempt is none of its business"
+    );
 }

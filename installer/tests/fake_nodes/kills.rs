@@ -1,4 +1,5 @@
-//! A process can be killed at any step. Whoever comes next goes on from there, or takes everything back.
+//! A process can be killed at any step. Whoever comes next goes on from there, or takes everything
+//! back.
 
 use installer_protocol::{CgroupDriver, Outcome, Request, Verb};
 
@@ -7,8 +8,14 @@ use crate::bed::{Bed, Tree};
 /// More than there are.
 const STEPS: usize = 200;
 
-/// Calls `check` with a new node whose process was killed at each of the steps that `verb` has after `prepare`.
-fn at_each_step(make: fn() -> Bed, verb: Verb, prepare: impl Fn(&Bed), check: impl Fn(&Bed, &Tree, usize)) {
+/// Calls `check` with a new node whose process was killed at each of the steps that `verb` has
+/// after `prepare`.
+fn at_each_step(
+    make: fn() -> Bed,
+    verb: Verb,
+    prepare: impl Fn(&Bed),
+    check: impl Fn(&Bed, &Tree, usize),
+) {
     for step in 1..STEPS {
         let bed = make();
         let original = bed.tree();
@@ -34,10 +41,18 @@ fn an_installation_goes_on_after_a_kill_at_any_step() {
             |bed, original, step| {
                 let restarts = bed.fake.restarts.get();
                 bed.installed();
-                assert!(bed.fake.restarts.get() <= 1.max(restarts), "step {step}: what was read is not read once more");
-                assert_eq!(bed.tree().0.keys().collect::<Vec<_>>(), whole.tree().0.keys().collect::<Vec<_>>(), "step {step}");
+                assert!(
+                    bed.fake.restarts.get() <= 1.max(restarts),
+                    "step {step}: what was read is not read once more"
+                );
+                assert_eq!(
+                    bed.tree().0.keys().collect::<Vec<_>>(),
+                    whole.tree().0.keys().collect::<Vec<_>>(),
+                    "step {step}"
+                );
                 bed.removed();
-                bed.tree().must_be(original, &format!("removed after a kill at step {step}"));
+                bed.tree()
+                    .must_be(original, &format!("removed after a kill at step {step}"));
             },
         );
     }
@@ -52,7 +67,8 @@ fn an_installation_is_taken_back_after_a_kill_at_any_step() {
             |_| {},
             |bed, original, step| {
                 bed.removed();
-                bed.tree().must_be(original, &format!("removed after a kill at step {step}"));
+                bed.tree()
+                    .must_be(original, &format!("removed after a kill at step {step}"));
                 assert_eq!(bed.fake.serves(), ["runc"]);
             },
         );
@@ -68,7 +84,8 @@ fn a_removal_goes_on_after_a_kill_at_any_step() {
             |bed| drop(bed.installed()),
             |bed, original, step| {
                 bed.removed();
-                bed.tree().must_be(original, &format!("a kill at step {step}"));
+                bed.tree()
+                    .must_be(original, &format!("a kill at step {step}"));
                 assert!(bed.fake.restarts.get() <= 2, "step {step}");
             },
         );
@@ -84,7 +101,8 @@ fn what_is_being_removed_can_be_installed_again_after_a_kill_at_any_step() {
         |bed, original, step| {
             bed.installed();
             bed.removed();
-            bed.tree().must_be(original, &format!("a kill at step {step}"));
+            bed.tree()
+                .must_be(original, &format!("a kill at step {step}"));
         },
     );
 }
@@ -101,7 +119,8 @@ fn an_upgrade_goes_on_after_a_kill_at_any_step() {
             assert_eq!(report.installed.unwrap().version, "1.1.0");
             assert_eq!(bed.shelf(), 2, "the version and its entry, step {step}");
             bed.removed();
-            bed.tree().must_be(original, &format!("a kill at step {step}"));
+            bed.tree()
+                .must_be(original, &format!("a kill at step {step}"));
         });
     }
 }
@@ -114,13 +133,24 @@ fn another_request_after_a_kill_takes_the_former_one_back_first() {
         |_| {},
         |bed, original, step| {
             bed.bundle("1.1.0", "good");
-            let other = Request { cgroup_driver: CgroupDriver::Cgroupfs, ..bed.request.clone() };
+            let other = Request {
+                cgroup_driver: CgroupDriver::Cgroupfs,
+                ..bed.request.clone()
+            };
             let report = bed.perform(&other);
-            assert_eq!(report.outcome, Outcome::Installed, "step {step}: {report:?}");
-            assert!(bed.options().contains("SystemdCgroup = false"), "step {step}");
+            assert_eq!(
+                report.outcome,
+                Outcome::Installed,
+                "step {step}: {report:?}"
+            );
+            assert!(
+                bed.options().contains("SystemdCgroup = false"),
+                "step {step}"
+            );
             assert!(bed.fake.is_up_to_date(), "step {step}");
             bed.removed();
-            bed.tree().must_be(original, &format!("a kill at step {step}"));
+            bed.tree()
+                .must_be(original, &format!("a kill at step {step}"));
         },
     );
 }
@@ -132,8 +162,13 @@ fn a_failed_installation_goes_back_also_after_a_kill_on_the_way() {
         at_each_step(make, Verb::Install, prepare, |bed, original, step| {
             // The next one either finds that it failed, or that the guest fails again.
             let report = bed.install();
-            assert_eq!(report.outcome, Outcome::RolledBack, "step {step}: {report:?}");
-            bed.tree().must_be(original, &format!("a kill at step {step}"));
+            assert_eq!(
+                report.outcome,
+                Outcome::RolledBack,
+                "step {step}: {report:?}"
+            );
+            bed.tree()
+                .must_be(original, &format!("a kill at step {step}"));
             assert!(bed.fake.is_up_to_date());
             assert_eq!(bed.fake.serves(), ["runc"]);
         });
@@ -148,10 +183,15 @@ fn a_failed_upgrade_leads_back_to_the_former_version_also_after_a_kill_on_the_wa
     };
     at_each_step(Bed::new, Verb::Install, prepare, |bed, original, step| {
         let report = bed.install();
-        assert_eq!(report.outcome, Outcome::RolledBack, "step {step}: {report:?}");
+        assert_eq!(
+            report.outcome,
+            Outcome::RolledBack,
+            "step {step}: {report:?}"
+        );
         assert_eq!(report.installed.unwrap().version, "1.0.0");
         assert!(bed.fake.is_up_to_date(), "step {step}");
         bed.removed();
-        bed.tree().must_be(original, &format!("a kill at step {step}"));
+        bed.tree()
+            .must_be(original, &format!("a kill at step {step}"));
     });
 }

@@ -5,9 +5,18 @@ use std::path::Path;
 
 /// The texts of all sources below a folder.
 fn sources(folder: &Path) -> Vec<(String, String)> {
-    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let entries = fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
     let of = |path: std::path::PathBuf| {
-        if path.is_dir() { sources(&path) } else { vec![(path.display().to_string(), fs::read_to_string(&path).unwrap())] }
+        if path.is_dir() {
+            sources(&path)
+        } else {
+            vec![(
+                path.display().to_string(),
+                fs::read_to_string(&path).unwrap(),
+            )]
+        }
     };
     entries.flat_map(of).collect()
 }
@@ -21,7 +30,9 @@ fn what_a_message_tells_to_set_is_a_field_of_the_api() {
         for (file, text) in sources(&installer.join(folder)) {
             for (at, _) in text.match_indices("spec.") {
                 let after = &text[at + "spec.".len()..];
-                let end = after.find(|letter: char| !letter.is_ascii_alphanumeric() && letter != '.').unwrap_or(after.len());
+                let end = after
+                    .find(|letter: char| !letter.is_ascii_alphanumeric() && letter != '.')
+                    .unwrap_or(after.len());
                 let field = after[..end].trim_end_matches('.');
                 assert!(
                     api.contains(&format!("\n| `{field}` |")),

@@ -10,10 +10,15 @@ use crate::crd::WasmRuntime;
 use crate::names;
 
 pub(super) async fn add(context: &Context, runtime: &WasmRuntime) -> Result<Applied, ApplyError> {
-    if runtime.finalizers().iter().any(|name| name == names::RUNTIME_FINALIZER) {
+    if runtime
+        .finalizers()
+        .iter()
+        .any(|name| name == names::RUNTIME_FINALIZER)
+    {
         return Ok(Applied::Runtime(Box::new(runtime.clone())));
     }
-    // The API server keeps a finalizer twice that is added twice, so the list has to be the one that was seen.
+    // The API server keeps a finalizer twice that is added twice, so the list has to be the one
+    // that was seen.
     let change = if runtime.finalizers().is_empty() {
         json!([
             { "op": "test", "path": "/metadata/uid", "value": runtime.uid() },
@@ -30,8 +35,15 @@ pub(super) async fn add(context: &Context, runtime: &WasmRuntime) -> Result<Appl
     patch(context, runtime, "add the finalizer to", change).await
 }
 
-pub(super) async fn release(context: &Context, runtime: &WasmRuntime) -> Result<Applied, ApplyError> {
-    let Some(index) = runtime.finalizers().iter().position(|name| name == names::RUNTIME_FINALIZER) else {
+pub(super) async fn release(
+    context: &Context,
+    runtime: &WasmRuntime,
+) -> Result<Applied, ApplyError> {
+    let Some(index) = runtime
+        .finalizers()
+        .iter()
+        .position(|name| name == names::RUNTIME_FINALIZER)
+    else {
         return Ok(Applied::Runtime(Box::new(runtime.clone())));
     };
     let path = format!("/metadata/finalizers/{index}");
@@ -42,20 +54,46 @@ pub(super) async fn release(context: &Context, runtime: &WasmRuntime) -> Result<
     ]);
     match patch(context, runtime, "remove the finalizer from", change).await {
         // The object was there until now for the finalizer's sake only.
-        Ok(Applied::Runtime(left)) if left.meta().deletion_timestamp.is_some() && left.finalizers().is_empty() => Ok(gone(runtime)),
-        Err(ApplyError::Api { category: crate::error::Category::Gone, .. }) => Ok(gone(runtime)),
+        Ok(Applied::Runtime(left))
+            if left.meta().deletion_timestamp.is_some() && left.finalizers().is_empty() =>
+        {
+            Ok(gone(runtime))
+        }
+        Err(ApplyError::Api {
+            category: crate::error::Category::Gone,
+            ..
+        }) => Ok(gone(runtime)),
         other => other,
     }
 }
 
-async fn patch(context: &Context, runtime: &WasmRuntime, verb: &str, change: serde_json::Value) -> Result<Applied, ApplyError> {
+async fn patch(
+    context: &Context,
+    runtime: &WasmRuntime,
+    verb: &str,
+    change: serde_json::Value,
+) -> Result<Applied, ApplyError> {
     let name = runtime.name_any();
     let api = Api::<WasmRuntime>::all(context.client.clone());
-    let (params, change) = (PatchParams { field_manager: Some(names::MANAGER.to_owned()), ..PatchParams::default() }, json_patch(&change));
-    let written = ask_patch(|| format!("{verb} WasmRuntime {name}"), api.patch(&name, &params, &change)).await?;
+    let (params, change) = (
+        PatchParams {
+            field_manager: Some(names::MANAGER.to_owned()),
+            ..PatchParams::default()
+        },
+        json_patch(&change),
+    );
+    let written = ask_patch(
+        || format!("{verb} WasmRuntime {name}"),
+        api.patch(&name, &params, &change),
+    )
+    .await?;
     Ok(Applied::Runtime(Box::new(written)))
 }
 
 fn gone(runtime: &WasmRuntime) -> Applied {
-    Applied::Gone(Gone { kind: Kind::Runtime, name: runtime.name_any(), uid: runtime.uid() })
+    Applied::Gone(Gone {
+        kind: Kind::Runtime,
+        name: runtime.name_any(),
+        uid: runtime.uid(),
+    })
 }

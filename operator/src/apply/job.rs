@@ -24,12 +24,27 @@ pub(super) async fn start(
 ) -> Result<Applied, ApplyError> {
     let job = installer_job(&context.settings, runtime, name, node, request, limit);
     let api = Api::<Job>::namespaced(context.client.clone(), &context.settings.namespace);
-    let params = PostParams { field_manager: Some(names::MANAGER.to_owned()), ..PostParams::default() };
-    match ask(|| format!("create Job {name} for Node {node}"), api.create(&params, &job)).await {
-        Err(ApplyError::Api { category: Category::Conflict, .. }) => {
+    let params = PostParams {
+        field_manager: Some(names::MANAGER.to_owned()),
+        ..PostParams::default()
+    };
+    match ask(
+        || format!("create Job {name} for Node {node}"),
+        api.create(&params, &job),
+    )
+    .await
+    {
+        Err(ApplyError::Api {
+            category: Category::Conflict,
+            ..
+        }) => {
             // Made before, by an operator that ended before it could take note.
             let found = ask(|| format!("read Job {name}"), api.get(name)).await?;
-            if is_same(&job, &found) { Ok(Applied::Job(Box::new(found))) } else { Err(foreign(name, &found)) }
+            if is_same(&job, &found) {
+                Ok(Applied::Job(Box::new(found)))
+            } else {
+                Err(foreign(name, &found))
+            }
         }
         created => Ok(Applied::Job(Box::new(created?))),
     }
@@ -38,13 +53,27 @@ pub(super) async fn start(
 pub(super) async fn delete(context: &Context, name: &str) -> Result<Applied, ApplyError> {
     let api = Api::<Job>::namespaced(context.client.clone(), &context.settings.namespace);
     // Its pod goes after it; nobody waits for that.
-    let left = match ask(|| format!("delete Job {name}"), api.delete(name, &DeleteParams::background())).await {
+    let left = match ask(
+        || format!("delete Job {name}"),
+        api.delete(name, &DeleteParams::background()),
+    )
+    .await
+    {
         // One with finalizers stays until those are off; one without is in the answer, and gone.
         Ok(answer) => answer.left().filter(|job| !job.finalizers().is_empty()),
-        Err(ApplyError::Api { category: Category::Gone, .. }) => None,
+        Err(ApplyError::Api {
+            category: Category::Gone,
+            ..
+        }) => None,
         Err(error) => return Err(error),
     };
-    let gone = || Applied::Gone(Gone { kind: Kind::Job, name: name.to_owned(), uid: None });
+    let gone = || {
+        Applied::Gone(Gone {
+            kind: Kind::Job,
+            name: name.to_owned(),
+            uid: None,
+        })
+    };
     Ok(left.map_or_else(gone, |job| Applied::Job(Box::new(job))))
 }
 
@@ -52,11 +81,23 @@ pub(super) async fn delete(context: &Context, name: &str) -> Result<Applied, App
 fn is_same(one: &Job, other: &Job) -> bool {
     let label = |job: &Job, key: &str| job.labels().get(key).cloned();
     let annotation = |job: &Job, key: &str| job.annotations().get(key).cloned();
-    [names::MANAGED_BY, names::RUNTIME_LABEL].iter().all(|key| label(one, key) == label(other, key))
-        && [names::RUNTIME_UID_ANNOTATION, names::NODE_ANNOTATION].iter().all(|key| annotation(one, key) == annotation(other, key))
+    [names::MANAGED_BY, names::RUNTIME_LABEL]
+        .iter()
+        .all(|key| label(one, key) == label(other, key))
+        && [names::RUNTIME_UID_ANNOTATION, names::NODE_ANNOTATION]
+            .iter()
+            .all(|key| annotation(one, key) == annotation(other, key))
 }
 
 fn foreign(name: &str, found: &Job) -> ApplyError {
-    let owner = found.labels().get(names::MANAGED_BY).cloned().unwrap_or_else(|| "somebody who left no name".to_owned());
-    ApplyError::Foreign { object: format!("Job {name}"), owner, next: "delete it, or give the operator a namespace of its own" }
+    let owner = found
+        .labels()
+        .get(names::MANAGED_BY)
+        .cloned()
+        .unwrap_or_else(|| "somebody who left no name".to_owned());
+    ApplyError::Foreign {
+        object: format!("Job {name}"),
+        owner,
+        next: "delete it, or give the operator a namespace of its own",
+    }
 }

@@ -1,4 +1,5 @@
-//! Labels and taints of nodes. Many others write nodes too, so every write names the node by uid and changes one thing.
+//! Labels and taints of nodes. Many others write nodes too, so every write names the node by uid
+//! and changes one thing.
 
 use k8s_openapi::api::core::v1::{Node, Taint};
 use kube::api::PatchParams;
@@ -11,7 +12,12 @@ use crate::crd::{StartupTaint, TaintEffect};
 use crate::error::{Category, Cause};
 use crate::names;
 
-pub(super) async fn label(context: &Context, runtime: &str, node: &str, uid: &str) -> Result<Applied, ApplyError> {
+pub(super) async fn label(
+    context: &Context,
+    runtime: &str,
+    node: &str,
+    uid: &str,
+) -> Result<Applied, ApplyError> {
     let path = format!("/metadata/labels/{}", escaped(&names::ready_label(runtime)));
     let change = json!([
         { "op": "test", "path": "/metadata/uid", "value": uid },
@@ -20,7 +26,12 @@ pub(super) async fn label(context: &Context, runtime: &str, node: &str, uid: &st
     patch(context, node, "label", &change).await
 }
 
-pub(super) async fn unlabel(context: &Context, runtime: &str, node: &str, uid: &str) -> Result<Applied, ApplyError> {
+pub(super) async fn unlabel(
+    context: &Context,
+    runtime: &str,
+    node: &str,
+    uid: &str,
+) -> Result<Applied, ApplyError> {
     let path = format!("/metadata/labels/{}", escaped(&names::ready_label(runtime)));
     let change = json!([
         { "op": "test", "path": "/metadata/uid", "value": uid },
@@ -31,18 +42,31 @@ pub(super) async fn unlabel(context: &Context, runtime: &str, node: &str, uid: &
     patch(context, node, "take the label off", &change).await
 }
 
-pub(super) async fn remove_taints(context: &Context, node: &str, uid: &str, taints: &[StartupTaint]) -> Result<Applied, ApplyError> {
+pub(super) async fn remove_taints(
+    context: &Context,
+    node: &str,
+    uid: &str,
+    taints: &[StartupTaint],
+) -> Result<Applied, ApplyError> {
     let api = Api::<Node>::all(context.client.clone());
     let found = ask(|| format!("read Node {node}"), api.get(node)).await?;
     if found.uid().as_deref() != Some(uid) {
         return Err(another(node));
     }
-    let before = found.spec.as_ref().and_then(|spec| spec.taints.clone()).unwrap_or_default();
-    let after: Vec<&Taint> = before.iter().filter(|taint| !taints.iter().any(|startup| is_meant(startup, taint))).collect();
+    let before = found
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.taints.clone())
+        .unwrap_or_default();
+    let after: Vec<&Taint> = before
+        .iter()
+        .filter(|taint| !taints.iter().any(|startup| is_meant(startup, taint)))
+        .collect();
     if after.len() == before.len() {
         return Ok(Applied::Node(Box::new(found)));
     }
-    // A list has no names for its members: the whole of it is what was read, or the patch is refused.
+    // A list has no names for its members: the whole of it is what was read, or the patch is
+    // refused.
     let change = json!([
         { "op": "test", "path": "/metadata/uid", "value": uid },
         { "op": "test", "path": "/spec/taints", "value": before },
@@ -61,7 +85,8 @@ fn is_meant(startup: &StartupTaint, taint: &Taint) -> bool {
 }
 
 fn another(node: &str) -> ApplyError {
-    let status = kube::core::Status::failure("there is another node of that name now", "Conflict").with_code(409);
+    let status = kube::core::Status::failure("there is another node of that name now", "Conflict")
+        .with_code(409);
     ApplyError::Api {
         operation: format!("take startup taints off Node {node}"),
         category: Category::Conflict,
@@ -69,9 +94,24 @@ fn another(node: &str) -> ApplyError {
     }
 }
 
-async fn patch(context: &Context, node: &str, verb: &str, change: &Value) -> Result<Applied, ApplyError> {
+async fn patch(
+    context: &Context,
+    node: &str,
+    verb: &str,
+    change: &Value,
+) -> Result<Applied, ApplyError> {
     let api = Api::<Node>::all(context.client.clone());
-    let (params, change) = (PatchParams { field_manager: Some(names::MANAGER.to_owned()), ..PatchParams::default() }, json_patch(change));
-    let written = ask_patch(|| format!("{verb} Node {node}"), api.patch(node, &params, &change)).await?;
+    let (params, change) = (
+        PatchParams {
+            field_manager: Some(names::MANAGER.to_owned()),
+            ..PatchParams::default()
+        },
+        json_patch(change),
+    );
+    let written = ask_patch(
+        || format!("{verb} Node {node}"),
+        api.patch(node, &params, &change),
+    )
+    .await?;
     Ok(Applied::Node(Box::new(written)))
 }

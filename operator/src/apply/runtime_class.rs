@@ -1,8 +1,8 @@
 //! The RuntimeClass: made, changed, taken over, put back, removed.
 //!
-//! Others may have made it, and its amounts and tolerations lie in maps and lists that server-side apply merges with
-//! theirs. So it is created with POST, which fails where one is, and changed by a JSON patch that replaces whole fields of
-//! exactly the version that was looked at.
+//! Others may have made it, and its amounts and tolerations lie in maps and lists that server-side
+//! apply merges with theirs. So it is created with POST, which fails where one is, and changed by a
+//! JSON patch that replaces whole fields of exactly the version that was looked at.
 
 use k8s_openapi::api::node::v1::RuntimeClass;
 use kube::api::{DeleteParams, PatchParams, PostParams, Preconditions};
@@ -16,30 +16,58 @@ use crate::error::Category;
 use crate::names;
 use crate::objects::runtime_class::{self, Farewell};
 
-pub(super) async fn apply(context: &Context, runtime: &WasmRuntime, found: Option<&RuntimeClass>) -> Result<Applied, ApplyError> {
+pub(super) async fn apply(
+    context: &Context,
+    runtime: &WasmRuntime,
+    found: Option<&RuntimeClass>,
+) -> Result<Applied, ApplyError> {
     let desired = runtime_class::desired(runtime);
     let name = desired.name_any();
     let Some(found) = found else {
         let api = Api::<RuntimeClass>::all(context.client.clone());
-        let params = PostParams { field_manager: Some(names::MANAGER.to_owned()), ..PostParams::default() };
-        let created = ask(|| format!("create RuntimeClass {name}"), api.create(&params, &desired)).await?;
+        let params = PostParams {
+            field_manager: Some(names::MANAGER.to_owned()),
+            ..PostParams::default()
+        };
+        let created = ask(
+            || format!("create RuntimeClass {name}"),
+            api.create(&params, &desired),
+        )
+        .await?;
         return Ok(Applied::Class(Box::new(created)));
     };
     let runtime_name = runtime.name_any();
     let is_ours = runtime_class::is_ours(found, &runtime_name);
     if !is_ours && !runtime.spec.runtime_class.adopt_existing {
-        return Err(foreign(found, "set spec.runtimeClass.adoptExisting, or choose another spec.runtimeClass.name"));
+        return Err(foreign(
+            found,
+            "set spec.runtimeClass.adoptExisting, or choose another spec.runtimeClass.name",
+        ));
     }
     if found.handler != desired.handler {
-        return Err(foreign(found, "it has another handler, which cannot be changed: delete it, or choose another spec.runtimeClass.name"));
+        return Err(foreign(
+            found,
+            "it has another handler, which cannot be changed: delete it, or choose another \
+             spec.runtimeClass.name",
+        ));
     }
     let changed = runtime_class::changed(&desired, found, &runtime_name);
     patch(context, found, &changed, "change").await
 }
 
-pub(super) async fn remove(context: &Context, runtime: &WasmRuntime, found: Option<&RuntimeClass>) -> Result<Applied, ApplyError> {
+pub(super) async fn remove(
+    context: &Context,
+    runtime: &WasmRuntime,
+    found: Option<&RuntimeClass>,
+) -> Result<Applied, ApplyError> {
     let name = runtime.spec.runtime_class.name.clone();
-    let Some(found) = found else { return Ok(Applied::Gone(Gone { kind: Kind::Class, name, uid: None })) };
+    let Some(found) = found else {
+        return Ok(Applied::Gone(Gone {
+            kind: Kind::Class,
+            name,
+            uid: None,
+        }));
+    };
     if !runtime_class::is_ours(found, &runtime.name_any()) {
         return Err(foreign(found, "it is left alone"));
     }
@@ -48,30 +76,57 @@ pub(super) async fn remove(context: &Context, runtime: &WasmRuntime, found: Opti
         object: format!("RuntimeClass {name}"),
         source: std::sync::Arc::new(source),
     })?;
-    let gone = Applied::Gone(Gone { kind: Kind::Class, name: name.clone(), uid: found.uid() });
+    let gone = Applied::Gone(Gone {
+        kind: Kind::Class,
+        name: name.clone(),
+        uid: found.uid(),
+    });
     let done = match farewell {
         Farewell::Restore(former) => patch(context, found, &former, "put back").await,
         Farewell::Delete => {
             let api = Api::<RuntimeClass>::all(context.client.clone());
             let params = DeleteParams {
-                preconditions: Some(Preconditions { uid: found.uid(), resource_version: found.resource_version() }),
+                preconditions: Some(Preconditions {
+                    uid: found.uid(),
+                    resource_version: found.resource_version(),
+                }),
                 ..DeleteParams::default()
             };
-            ask(|| format!("delete RuntimeClass {name}"), api.delete(&name, &params)).await.map(|_| gone.clone())
+            ask(
+                || format!("delete RuntimeClass {name}"),
+                api.delete(&name, &params),
+            )
+            .await
+            .map(|_| gone.clone())
         }
     };
     match done {
-        Err(ApplyError::Api { category: Category::Gone, .. }) => Ok(gone),
+        Err(ApplyError::Api {
+            category: Category::Gone,
+            ..
+        }) => Ok(gone),
         done => done,
     }
 }
 
-async fn patch(context: &Context, found: &RuntimeClass, wanted: &RuntimeClass, verb: &str) -> Result<Applied, ApplyError> {
+async fn patch(
+    context: &Context,
+    found: &RuntimeClass,
+    wanted: &RuntimeClass,
+    verb: &str,
+) -> Result<Applied, ApplyError> {
     let name = found.name_any();
     let api = Api::<RuntimeClass>::all(context.client.clone());
-    let params = PatchParams { field_manager: Some(names::MANAGER.to_owned()), ..PatchParams::default() };
+    let params = PatchParams {
+        field_manager: Some(names::MANAGER.to_owned()),
+        ..PatchParams::default()
+    };
     let change = json_patch(&Value::Array(operations(found, wanted)));
-    let written = ask_patch(|| format!("{verb} RuntimeClass {name}"), api.patch(&name, &params, &change)).await?;
+    let written = ask_patch(
+        || format!("{verb} RuntimeClass {name}"),
+        api.patch(&name, &params, &change),
+    )
+    .await?;
     Ok(Applied::Class(Box::new(written)))
 }
 
@@ -79,13 +134,20 @@ async fn patch(context: &Context, found: &RuntimeClass, wanted: &RuntimeClass, v
 fn operations(found: &RuntimeClass, wanted: &RuntimeClass) -> Vec<Value> {
     let mut operations = vec![
         json!({ "op": "test", "path": "/metadata/uid", "value": found.uid() }),
-        json!({ "op": "test", "path": "/metadata/resourceVersion", "value": found.resource_version() }),
+        json!({ "op": "test", "path": "/metadata/resourceVersion",
+            "value": found.resource_version() }),
     ];
     let filled = |empty: bool, value: Value| if empty { Value::Null } else { value };
     let fields = |class: &RuntimeClass| {
         [
-            ("/metadata/labels", filled(class.labels().is_empty(), json!(class.labels()))),
-            ("/metadata/annotations", filled(class.annotations().is_empty(), json!(class.annotations()))),
+            (
+                "/metadata/labels",
+                filled(class.labels().is_empty(), json!(class.labels())),
+            ),
+            (
+                "/metadata/annotations",
+                filled(class.annotations().is_empty(), json!(class.annotations())),
+            ),
             ("/overhead", json!(class.overhead)),
             ("/scheduling", json!(class.scheduling)),
         ]
@@ -102,5 +164,9 @@ fn operations(found: &RuntimeClass, wanted: &RuntimeClass) -> Vec<Value> {
 }
 
 fn foreign(found: &RuntimeClass, next: &'static str) -> ApplyError {
-    ApplyError::Foreign { object: format!("RuntimeClass {}", found.name_any()), owner: runtime_class::owner(found), next }
+    ApplyError::Foreign {
+        object: format!("RuntimeClass {}", found.name_any()),
+        owner: runtime_class::owner(found),
+        next,
+    }
 }

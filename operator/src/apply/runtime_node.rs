@@ -1,4 +1,5 @@
-//! The object that says how far a runtime is on a node. The operator alone makes, writes and removes these.
+//! The object that says how far a runtime is on a node. The operator alone makes, writes and
+//! removes these.
 
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::{Api, Resource as _, ResourceExt as _};
@@ -11,17 +12,43 @@ use crate::error::Category;
 use crate::names;
 use crate::objects::runtime_node::runtime_node;
 
-pub(super) async fn claim(context: &Context, runtime: &str, node: &str, node_uid: &str) -> Result<Applied, ApplyError> {
+pub(super) async fn claim(
+    context: &Context,
+    runtime: &str,
+    node: &str,
+    node_uid: &str,
+) -> Result<Applied, ApplyError> {
     let object = runtime_node(runtime, node, node_uid);
     let name = object.name_any();
     let api = Api::<WasmRuntimeNode>::all(context.client.clone());
-    let params = PostParams { field_manager: Some(names::MANAGER.to_owned()), ..PostParams::default() };
-    match ask(|| format!("create WasmRuntimeNode {name}"), api.create(&params, &object)).await {
-        Err(conflict @ ApplyError::Api { category: Category::Conflict, .. }) => {
+    let params = PostParams {
+        field_manager: Some(names::MANAGER.to_owned()),
+        ..PostParams::default()
+    };
+    match ask(
+        || format!("create WasmRuntimeNode {name}"),
+        api.create(&params, &object),
+    )
+    .await
+    {
+        Err(
+            conflict @ ApplyError::Api {
+                category: Category::Conflict,
+                ..
+            },
+        ) => {
             let found = ask(|| format!("read WasmRuntimeNode {name}"), api.get(&name)).await?;
-            let is_same = found.spec == object.spec && found.owner_references().iter().any(|owner| owner.uid == node_uid);
+            let is_same = found.spec == object.spec
+                && found
+                    .owner_references()
+                    .iter()
+                    .any(|owner| owner.uid == node_uid);
             // That of an earlier node of the name, or one on its way out, has to be gone first.
-            if is_same && found.meta().deletion_timestamp.is_none() { Ok(written(found)) } else { Err(conflict) }
+            if is_same && found.meta().deletion_timestamp.is_none() {
+                Ok(written(found))
+            } else {
+                Err(conflict)
+            }
         }
         created => created.map(written),
     }
@@ -48,7 +75,11 @@ pub(super) async fn set(
     });
     let params = PatchParams::apply(names::MANAGER).force();
     let change = Patch::Apply(&object);
-    let object = ask_patch(|| format!("write the status of WasmRuntimeNode {name}"), api.patch_status(&name, &params, &change)).await?;
+    let object = ask_patch(
+        || format!("write the status of WasmRuntimeNode {name}"),
+        api.patch_status(&name, &params, &change),
+    )
+    .await?;
     Ok(written(object))
 }
 
@@ -56,28 +87,61 @@ pub(super) async fn set(
 ///
 /// # Errors
 /// When it did not say.
-pub async fn read_runtime_node(context: &Context, name: &str) -> Result<Option<WasmRuntimeNode>, ApplyError> {
+pub async fn read_runtime_node(
+    context: &Context,
+    name: &str,
+) -> Result<Option<WasmRuntimeNode>, ApplyError> {
     let api = Api::<WasmRuntimeNode>::all(context.client.clone());
     ask(|| format!("read WasmRuntimeNode {name}"), api.get_opt(name)).await
 }
 
-pub(super) async fn forget(context: &Context, runtime: &str, node: &str, uid: Option<&str>) -> Result<Applied, ApplyError> {
+pub(super) async fn forget(
+    context: &Context,
+    runtime: &str,
+    node: &str,
+    uid: Option<&str>,
+) -> Result<Applied, ApplyError> {
     let name = names::runtime_node(runtime, node);
     let api = Api::<WasmRuntimeNode>::all(context.client.clone());
-    let gone = || Applied::Gone(Gone { kind: Kind::RuntimeNode, name: name.clone(), uid: uid.map(ToOwned::to_owned) });
+    let gone = || {
+        Applied::Gone(Gone {
+            kind: Kind::RuntimeNode,
+            name: name.clone(),
+            uid: uid.map(ToOwned::to_owned),
+        })
+    };
     let params = DeleteParams {
-        preconditions: uid.map(|uid| Preconditions { uid: Some(uid.to_owned()), resource_version: None }),
+        preconditions: uid.map(|uid| Preconditions {
+            uid: Some(uid.to_owned()),
+            resource_version: None,
+        }),
         ..DeleteParams::background()
     };
     // Deleted first, then let go: in between nobody takes it for one that is in use.
-    let left = match ask(|| format!("delete WasmRuntimeNode {name}"), api.delete(&name, &params)).await {
+    let left = match ask(
+        || format!("delete WasmRuntimeNode {name}"),
+        api.delete(&name, &params),
+    )
+    .await
+    {
         Ok(answer) => answer.left(),
-        Err(ApplyError::Api { category: Category::Gone, .. }) => None,
+        Err(ApplyError::Api {
+            category: Category::Gone,
+            ..
+        }) => None,
         Err(error) => return Err(error),
     };
     let Some(left) = left else { return Ok(gone()) };
-    let Some(index) = left.finalizers().iter().position(|finalizer| finalizer == names::NODE_FINALIZER) else {
-        return Ok(if left.finalizers().is_empty() { gone() } else { written(left) });
+    let Some(index) = left
+        .finalizers()
+        .iter()
+        .position(|finalizer| finalizer == names::NODE_FINALIZER)
+    else {
+        return Ok(if left.finalizers().is_empty() {
+            gone()
+        } else {
+            written(left)
+        });
     };
     let path = format!("/metadata/finalizers/{index}");
     let change = json_patch(&json!([
@@ -85,10 +149,22 @@ pub(super) async fn forget(context: &Context, runtime: &str, node: &str, uid: Op
         { "op": "test", "path": path, "value": names::NODE_FINALIZER },
         { "op": "remove", "path": path },
     ]));
-    let params = PatchParams { field_manager: Some(names::MANAGER.to_owned()), ..PatchParams::default() };
-    match ask_patch(|| format!("remove the finalizer from WasmRuntimeNode {name}"), api.patch(&name, &params, &change)).await {
+    let params = PatchParams {
+        field_manager: Some(names::MANAGER.to_owned()),
+        ..PatchParams::default()
+    };
+    match ask_patch(
+        || format!("remove the finalizer from WasmRuntimeNode {name}"),
+        api.patch(&name, &params, &change),
+    )
+    .await
+    {
         Ok(left) if !left.finalizers().is_empty() => Ok(written(left)),
-        Ok(_) | Err(ApplyError::Api { category: Category::Gone, .. }) => Ok(gone()),
+        Ok(_)
+        | Err(ApplyError::Api {
+            category: Category::Gone,
+            ..
+        }) => Ok(gone()),
         Err(error) => Err(error),
     }
 }

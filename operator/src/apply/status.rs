@@ -13,7 +13,11 @@ use crate::names;
 ///
 /// # Errors
 /// When it was not written.
-pub async fn write_status(context: &Context, runtime: &WasmRuntime, status: &WasmRuntimeStatus) -> Result<Applied, ApplyError> {
+pub async fn write_status(
+    context: &Context,
+    runtime: &WasmRuntime,
+    status: &WasmRuntimeStatus,
+) -> Result<Applied, ApplyError> {
     let name = runtime.name_any();
     let object = json!({
         "apiVersion": WasmRuntime::api_version(&()),
@@ -22,8 +26,15 @@ pub async fn write_status(context: &Context, runtime: &WasmRuntime, status: &Was
         "status": status,
     });
     let api = Api::<WasmRuntime>::all(context.client.clone());
-    let (params, change) = (PatchParams::apply(names::MANAGER).force(), Patch::Apply(&object));
+    let (params, change) = (
+        PatchParams::apply(names::MANAGER).force(),
+        Patch::Apply(&object),
+    );
     // That it is "invalid" says that the object of that uid is gone.
-    let written = ask_patch(|| format!("write the status of WasmRuntime {name}"), api.patch_status(&name, &params, &change)).await?;
+    let written = ask_patch(
+        || format!("write the status of WasmRuntime {name}"),
+        api.patch_status(&name, &params, &change),
+    )
+    .await?;
     Ok(Applied::Runtime(Box::new(written)))
 }

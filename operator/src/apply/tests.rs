@@ -40,35 +40,56 @@ impl Stage {
                 { "key": "gpu", "effect": "NoSchedule" },
             ] } });
         cluster.create(node).unwrap();
-        let arguments =
-            ["wasmedge-operator", "run", "--namespace=wasmedge-system", "--installer-image=installer:1", "--identity=operator-1"];
-        let Command::Run(settings) = Cli::try_parse_from(arguments).unwrap().command else { panic!("it is run") };
+        let arguments = [
+            "wasmedge-operator",
+            "run",
+            "--namespace=wasmedge-system",
+            "--installer-image=installer:1",
+            "--identity=operator-1",
+        ];
+        let Command::Run(settings) = Cli::try_parse_from(arguments).unwrap().command else {
+            panic!("it is run")
+        };
         let line = cluster.connect("operator");
         let context = Context::new(line.client(), Arc::new(*settings), Arc::new(Metrics::new()));
-        Self { cluster, line, context }
+        Self {
+            cluster,
+            line,
+            context,
+        }
     }
 
     fn plain() -> Self {
         Self::new(&json!({}))
     }
 
-    fn read<T: serde::de::DeserializeOwned>(&self, resource: fake_cluster::Resource, name: &str) -> Option<T> {
-        self.cluster.get(&Key::new(resource, "", name)).map(|object| serde_json::from_value(Value::clone(&object)).unwrap())
+    fn read<T: serde::de::DeserializeOwned>(
+        &self,
+        resource: fake_cluster::Resource,
+        name: &str,
+    ) -> Option<T> {
+        self.cluster
+            .get(&Key::new(resource, "", name))
+            .map(|object| serde_json::from_value(Value::clone(&object)).unwrap())
     }
 
     fn observed(&self) -> Observed {
-        let states = self.read::<WasmRuntimeNode>(WASM_RUNTIME_NODE, "wasmedge.node-a").map(|state| {
-            let facts = NodeState {
-                uid: state.uid().unwrap(),
-                node_uid: state.owner_references()[0].uid.clone(),
-                deleting: state.metadata.deletion_timestamp.is_some(),
-                status: state.status.unwrap_or_default(),
-            };
-            ("node-a".to_owned(), facts)
-        });
+        let states = self
+            .read::<WasmRuntimeNode>(WASM_RUNTIME_NODE, "wasmedge.node-a")
+            .map(|state| {
+                let facts = NodeState {
+                    uid: state.uid().unwrap(),
+                    node_uid: state.owner_references()[0].uid.clone(),
+                    deleting: state.metadata.deletion_timestamp.is_some(),
+                    status: state.status.unwrap_or_default(),
+                };
+                ("node-a".to_owned(), facts)
+            });
         Observed {
             now: Timestamp::now(),
-            runtime: self.read(WASM_RUNTIME, "wasmedge").expect("it is there while it is decided about"),
+            runtime: self
+                .read(WASM_RUNTIME, "wasmedge")
+                .expect("it is there while it is decided about"),
             peers: Vec::new(),
             nodes: BTreeMap::new(),
             states: states.into_iter().collect(),
@@ -92,12 +113,22 @@ impl Stage {
     }
 
     fn claim(&self) -> Action {
-        Action::Claim { node: "node-a".to_owned(), uid: self.node_uid() }
+        Action::Claim {
+            node: "node-a".to_owned(),
+            uid: self.node_uid(),
+        }
     }
 
     fn set(phase: Phase, message: Option<&str>) -> Action {
-        let status = WasmRuntimeNodeStatus { phase, message: message.map(ToOwned::to_owned), ..WasmRuntimeNodeStatus::default() };
-        Action::SetNode { node: "node-a".to_owned(), status: Box::new(status) }
+        let status = WasmRuntimeNodeStatus {
+            phase,
+            message: message.map(ToOwned::to_owned),
+            ..WasmRuntimeNodeStatus::default()
+        };
+        Action::SetNode {
+            node: "node-a".to_owned(),
+            status: Box::new(status),
+        }
     }
 
     fn start() -> Action {
@@ -124,7 +155,10 @@ impl Stage {
     fn class(&self, spec: &Value) {
         let mut class = json!({ "apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass",
             "metadata": { "name": "wasmedge" }, "handler": "wasmedge" });
-        class.as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());
+        class
+            .as_object_mut()
+            .unwrap()
+            .extend(spec.as_object().unwrap().clone());
         self.cluster.create(class).unwrap();
     }
 
@@ -145,7 +179,12 @@ async fn the_finalizer_is_added_once_and_released_from_between_others() {
     let finalizers = || stage.observed().runtime.finalizers().to_vec();
     assert_eq!(finalizers(), [names::RUNTIME_FINALIZER]);
     let key = Key::new(WASM_RUNTIME, "", "wasmedge");
-    stage.cluster.edit(&key, |runtime| runtime["metadata"]["finalizers"] = json!(["one", names::RUNTIME_FINALIZER, "two"])).unwrap();
+    stage
+        .cluster
+        .edit(&key, |runtime| {
+            runtime["metadata"]["finalizers"] = json!(["one", names::RUNTIME_FINALIZER, "two"]);
+        })
+        .unwrap();
     stage.act(Action::ReleaseFinalizer).await.unwrap();
     assert_eq!(finalizers(), ["one", "two"]);
     stage.act(Action::AddFinalizer).await.unwrap();
@@ -156,11 +195,25 @@ async fn the_finalizer_is_added_once_and_released_from_between_others() {
 async fn a_runtime_that_was_deleted_goes_with_its_finalizer() {
     let stage = Stage::plain();
     stage.act(Action::AddFinalizer).await.unwrap();
-    stage.cluster.delete(&Key::new(WASM_RUNTIME, "", "wasmedge")).unwrap();
+    stage
+        .cluster
+        .delete(&Key::new(WASM_RUNTIME, "", "wasmedge"))
+        .unwrap();
     let observed = stage.observed();
     for _ in 0..2 {
-        let applied = apply(&stage.context, &observed, &Action::ReleaseFinalizer).await.unwrap();
-        assert!(matches!(applied, Applied::Gone(Gone { kind: Kind::Runtime, .. })), "{applied:?}");
+        let applied = apply(&stage.context, &observed, &Action::ReleaseFinalizer)
+            .await
+            .unwrap();
+        assert!(
+            matches!(
+                applied,
+                Applied::Gone(Gone {
+                    kind: Kind::Runtime,
+                    ..
+                })
+            ),
+            "{applied:?}"
+        );
     }
 }
 
@@ -169,8 +222,15 @@ async fn a_finalizer_is_not_added_to_a_list_that_somebody_changed() {
     let stage = Stage::plain();
     let observed = stage.observed();
     let key = Key::new(WASM_RUNTIME, "", "wasmedge");
-    stage.cluster.edit(&key, |runtime| runtime["metadata"]["finalizers"] = json!(["other"])).unwrap();
-    let error = apply(&stage.context, &observed, &Action::AddFinalizer).await.unwrap_err();
+    stage
+        .cluster
+        .edit(&key, |runtime| {
+            runtime["metadata"]["finalizers"] = json!(["other"]);
+        })
+        .unwrap();
+    let error = apply(&stage.context, &observed, &Action::AddFinalizer)
+        .await
+        .unwrap_err();
     assert_eq!(error.category(), Category::Conflict, "{}", error.chain());
 }
 
@@ -179,29 +239,65 @@ async fn a_node_is_claimed_once_written_as_a_whole_and_forgotten() {
     let stage = Stage::plain();
     stage.act(stage.claim()).await.unwrap();
     stage.act(stage.claim()).await.unwrap();
-    stage.act(Stage::set(Phase::Failed, Some("why"))).await.unwrap();
+    stage
+        .act(Stage::set(Phase::Failed, Some("why")))
+        .await
+        .unwrap();
     let applied = stage.act(Stage::set(Phase::Ready, None)).await.unwrap();
-    let Applied::RuntimeNode(written) = applied else { panic!("{applied:?}") };
+    let Applied::RuntimeNode(written) = applied else {
+        panic!("{applied:?}")
+    };
     let status = written.status.clone().unwrap();
     // What is not said any more is gone.
     assert_eq!((status.phase, status.message), (Phase::Ready, None));
     assert_eq!(
-        (written.finalizers(), written.owner_references()[0].uid.as_str()),
+        (
+            written.finalizers(),
+            written.owner_references()[0].uid.as_str()
+        ),
         (&[names::NODE_FINALIZER.to_owned()][..], &*stage.node_uid())
     );
     let before = stage.count();
     for _ in 0..2 {
-        let applied = stage.act(Action::Forget { node: "node-a".to_owned() }).await.unwrap();
-        assert!(matches!(applied, Applied::Gone(Gone { kind: Kind::RuntimeNode, .. })), "{applied:?}");
+        let applied = stage
+            .act(Action::Forget {
+                node: "node-a".to_owned(),
+            })
+            .await
+            .unwrap();
+        assert!(
+            matches!(
+                applied,
+                Applied::Gone(Gone {
+                    kind: Kind::RuntimeNode,
+                    ..
+                })
+            ),
+            "{applied:?}"
+        );
     }
-    assert!(stage.read::<WasmRuntimeNode>(WASM_RUNTIME_NODE, "wasmedge.node-a").is_none());
-    assert_eq!(stage.count() - before, 3, "two calls, and one that finds nothing");
+    assert!(
+        stage
+            .read::<WasmRuntimeNode>(WASM_RUNTIME_NODE, "wasmedge.node-a")
+            .is_none()
+    );
+    assert_eq!(
+        stage.count() - before,
+        3,
+        "two calls, and one that finds nothing"
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_object_of_an_earlier_node_of_the_name_is_not_taken_for_this_ones() {
     let stage = Stage::plain();
-    stage.act(Action::Claim { node: "node-a".to_owned(), uid: "earlier".to_owned() }).await.unwrap();
+    stage
+        .act(Action::Claim {
+            node: "node-a".to_owned(),
+            uid: "earlier".to_owned(),
+        })
+        .await
+        .unwrap();
     let error = stage.act(stage.claim()).await.unwrap_err();
     assert_eq!(error.category(), Category::Conflict, "{}", error.chain());
 }
@@ -212,7 +308,9 @@ async fn a_status_is_for_the_object_that_was_looked_at() {
     stage.act(stage.claim()).await.unwrap();
     let mut observed = stage.observed();
     observed.states.get_mut("node-a").unwrap().uid = "earlier".to_owned();
-    let error = apply(&stage.context, &observed, &Stage::set(Phase::Ready, None)).await.unwrap_err();
+    let error = apply(&stage.context, &observed, &Stage::set(Phase::Ready, None))
+        .await
+        .unwrap_err();
     assert_eq!(error.category(), Category::Conflict, "{}", error.chain());
 }
 
@@ -224,7 +322,10 @@ async fn a_label_is_set_and_taken_off_and_both_can_be_done_twice() {
     for _ in 0..2 {
         let (node, uid) = named();
         stage.act(Action::Label { node, uid }).await.unwrap();
-        assert_eq!(stage.node().labels().get(&label).map(String::as_str), Some(names::READY));
+        assert_eq!(
+            stage.node().labels().get(&label).map(String::as_str),
+            Some(names::READY)
+        );
     }
     for _ in 0..2 {
         let (node, uid) = named();
@@ -238,15 +339,29 @@ async fn a_label_is_set_and_taken_off_and_both_can_be_done_twice() {
 async fn a_later_node_of_the_name_is_not_touched() {
     let stage = Stage::plain();
     let (node, uid) = ("node-a".to_owned(), "earlier".to_owned());
-    let taints = vec![StartupTaint { key: "starting".to_owned(), effect: None }];
+    let taints = vec![StartupTaint {
+        key: "starting".to_owned(),
+        effect: None,
+    }];
     for action in [
-        Action::Label { node: node.clone(), uid: uid.clone() },
-        Action::Unlabel { node: node.clone(), uid: uid.clone() },
+        Action::Label {
+            node: node.clone(),
+            uid: uid.clone(),
+        },
+        Action::Unlabel {
+            node: node.clone(),
+            uid: uid.clone(),
+        },
         Action::RemoveTaints { node, uid, taints },
     ] {
         let before = stage.node();
         let error = stage.act(action).await.unwrap_err();
-        assert_eq!((error.category(), stage.node()), (Category::Conflict, before), "{}", error.chain());
+        assert_eq!(
+            (error.category(), stage.node()),
+            (Category::Conflict, before),
+            "{}",
+            error.chain()
+        );
     }
 }
 
@@ -255,19 +370,44 @@ async fn a_node_that_is_gone_is_gone() {
     let stage = Stage::plain();
     let uid = stage.node_uid();
     stage.cluster.delete(&Key::new(NODE, "", "node-a")).unwrap();
-    let error = stage.act(Action::Label { node: "node-a".to_owned(), uid }).await.unwrap_err();
+    let error = stage
+        .act(Action::Label {
+            node: "node-a".to_owned(),
+            uid,
+        })
+        .await
+        .unwrap_err();
     assert_eq!(error.category(), Category::Gone, "{}", error.chain());
 }
 
 #[tokio::test(start_paused = true)]
 async fn startup_taints_go_and_others_stay() {
-    for (effect, left) in [(None, vec!["gpu"]), (Some(TaintEffect::NoExecute), vec!["starting", "gpu"])] {
+    for (effect, left) in [
+        (None, vec!["gpu"]),
+        (Some(TaintEffect::NoExecute), vec!["starting", "gpu"]),
+    ] {
         let stage = Stage::plain();
         for _ in 0..2 {
-            let taints = vec![StartupTaint { key: "starting".to_owned(), effect }];
-            stage.act(Action::RemoveTaints { node: "node-a".to_owned(), uid: stage.node_uid(), taints }).await.unwrap();
+            let taints = vec![StartupTaint {
+                key: "starting".to_owned(),
+                effect,
+            }];
+            stage
+                .act(Action::RemoveTaints {
+                    node: "node-a".to_owned(),
+                    uid: stage.node_uid(),
+                    taints,
+                })
+                .await
+                .unwrap();
             let found = stage.node().spec.unwrap().taints.unwrap();
-            assert_eq!(found.iter().map(|taint| taint.key.as_str()).collect::<Vec<_>>(), left);
+            assert_eq!(
+                found
+                    .iter()
+                    .map(|taint| taint.key.as_str())
+                    .collect::<Vec<_>>(),
+                left
+            );
         }
     }
 }
@@ -275,12 +415,31 @@ async fn startup_taints_go_and_others_stay() {
 #[tokio::test(start_paused = true)]
 async fn a_job_is_made_once_and_removed_once() {
     let stage = Stage::plain();
-    let Applied::Job(first) = stage.act(Stage::start()).await.unwrap() else { panic!("it is a Job") };
-    let Applied::Job(second) = stage.act(Stage::start()).await.unwrap() else { panic!("it is a Job") };
+    let Applied::Job(first) = stage.act(Stage::start()).await.unwrap() else {
+        panic!("it is a Job")
+    };
+    let Applied::Job(second) = stage.act(Stage::start()).await.unwrap() else {
+        panic!("it is a Job")
+    };
     assert_eq!(first.uid(), second.uid());
     for _ in 0..2 {
-        let applied = stage.act(Action::DeleteJob { node: None, job: "installer-1".to_owned() }).await.unwrap();
-        assert!(matches!(applied, Applied::Gone(Gone { kind: Kind::Job, .. })), "{applied:?}");
+        let applied = stage
+            .act(Action::DeleteJob {
+                node: None,
+                job: "installer-1".to_owned(),
+            })
+            .await
+            .unwrap();
+        assert!(
+            matches!(
+                applied,
+                Applied::Gone(Gone {
+                    kind: Kind::Job,
+                    ..
+                })
+            ),
+            "{applied:?}"
+        );
     }
 }
 
@@ -289,7 +448,12 @@ async fn a_job_that_was_not_made_for_this_runtime_is_not_taken_for_ours() {
     let stage = Stage::plain();
     stage.act(Stage::start()).await.unwrap();
     let key = Key::new(JOB, NAMESPACE, "installer-1");
-    stage.cluster.edit(&key, |job| job["metadata"]["annotations"][names::RUNTIME_UID_ANNOTATION] = json!("earlier")).unwrap();
+    stage
+        .cluster
+        .edit(&key, |job| {
+            job["metadata"]["annotations"][names::RUNTIME_UID_ANNOTATION] = json!("earlier");
+        })
+        .unwrap();
     let error = stage.act(Stage::start()).await.unwrap_err();
     assert_eq!(error.category(), Category::Foreign, "{}", error.chain());
 }
@@ -299,29 +463,56 @@ async fn a_class_of_ours_is_made_changed_and_removed() {
     let stage = Stage::plain();
     stage.act(Action::ApplyRuntimeClass).await.unwrap();
     let key = Key::new(RUNTIME_CLASS, "", "wasmedge");
-    stage.cluster.edit(&key, |class| class["overhead"]["podFixed"] = json!({ "cpu": "1", "memory": "1Gi", "storage": "1" })).unwrap();
+    stage
+        .cluster
+        .edit(&key, |class| {
+            class["overhead"]["podFixed"] = json!({ "cpu": "1", "memory": "1Gi", "storage": "1" });
+        })
+        .unwrap();
     stage.act(Action::ApplyRuntimeClass).await.unwrap();
     let desired = crate::objects::runtime_class::desired(&stage.observed().runtime);
-    assert!(crate::objects::runtime_class::matches(&desired, &stage.found_class()), "{:?}", stage.found_class());
+    assert!(
+        crate::objects::runtime_class::matches(&desired, &stage.found_class()),
+        "{:?}",
+        stage.found_class()
+    );
     for _ in 0..2 {
         let applied = stage.act(Action::RemoveRuntimeClass).await.unwrap();
-        assert!(matches!(applied, Applied::Gone(Gone { kind: Kind::Class, .. })), "{applied:?}");
+        assert!(
+            matches!(
+                applied,
+                Applied::Gone(Gone {
+                    kind: Kind::Class,
+                    ..
+                })
+            ),
+            "{applied:?}"
+        );
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_class_of_somebody_else_is_refused_with_a_way_out() {
     let stage = Stage::plain();
-    stage.class(&json!({ "metadata": { "name": "wasmedge", "annotations": { "meta.helm.sh/release-name": "kwasm" } } }));
+    stage.class(&json!({ "metadata": { "name": "wasmedge",
+        "annotations": { "meta.helm.sh/release-name": "kwasm" } } }));
     let before = stage.found_class();
     let error = stage.act(Action::ApplyRuntimeClass).await.unwrap_err();
     assert_eq!(error.category(), Category::Foreign);
     assert_eq!(
         error.chain(),
-        "RuntimeClass wasmedge belongs to the Helm release kwasm: set spec.runtimeClass.adoptExisting, or choose another \
+        "RuntimeClass wasmedge belongs to the Helm release kwasm: set \
+         spec.runtimeClass.adoptExisting, or choose another \
          spec.runtimeClass.name"
     );
-    assert_eq!(stage.act(Action::RemoveRuntimeClass).await.unwrap_err().category(), Category::Foreign);
+    assert_eq!(
+        stage
+            .act(Action::RemoveRuntimeClass)
+            .await
+            .unwrap_err()
+            .category(),
+        Category::Foreign
+    );
     assert_eq!(stage.found_class(), before);
 }
 
@@ -329,21 +520,37 @@ async fn a_class_of_somebody_else_is_refused_with_a_way_out() {
 async fn a_class_that_was_there_is_taken_over_changed_and_put_back_as_it_was() {
     let stage = Stage::new(&json!({ "runtimeClass": { "adoptExisting": true } }));
     stage.class(&json!({
-        "metadata": { "name": "wasmedge", "labels": { names::MANAGED_BY: "k3s", "other": "stays" } },
+        "metadata": { "name": "wasmedge", "labels": { names::MANAGED_BY: "k3s",
+        "other": "stays" } },
         "scheduling": { "tolerations": [{ "key": "wasm", "operator": "Exists" }] },
     }));
     let before = stage.found_class();
     stage.act(Action::ApplyRuntimeClass).await.unwrap();
-    assert_eq!(stage.found_class().uid(), before.uid(), "pods name it: it is never made anew");
+    assert_eq!(
+        stage.found_class().uid(),
+        before.uid(),
+        "pods name it: it is never made anew"
+    );
     let key = Key::new(WASM_RUNTIME, "", "wasmedge");
-    stage.cluster.update(&key, |runtime| runtime["spec"]["runtimeClass"]["overhead"] = json!({ "cpu": "1" })).unwrap();
+    stage
+        .cluster
+        .update(&key, |runtime| {
+            runtime["spec"]["runtimeClass"]["overhead"] = json!({ "cpu": "1" });
+        })
+        .unwrap();
     stage.act(Action::ApplyRuntimeClass).await.unwrap();
     let amounts = stage.found_class().overhead.unwrap().pod_fixed.unwrap();
     assert_eq!(amounts.len(), 1, "{amounts:?}");
     stage.act(Action::RemoveRuntimeClass).await.unwrap();
     let after = stage.found_class();
-    assert_eq!((after.labels(), after.annotations()), (before.labels(), before.annotations()));
-    assert_eq!((after.scheduling, after.overhead), (before.scheduling, before.overhead));
+    assert_eq!(
+        (after.labels(), after.annotations()),
+        (before.labels(), before.annotations())
+    );
+    assert_eq!(
+        (after.scheduling, after.overhead),
+        (before.scheduling, before.overhead)
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -352,38 +559,91 @@ async fn a_class_that_changed_since_it_was_looked_at_is_looked_at_again() {
     stage.act(Action::ApplyRuntimeClass).await.unwrap();
     let observed = stage.observed();
     let key = Key::new(RUNTIME_CLASS, "", "wasmedge");
-    stage.cluster.edit(&key, |class| class["overhead"] = json!({ "podFixed": { "cpu": "2" } })).unwrap();
+    stage
+        .cluster
+        .edit(&key, |class| {
+            class["overhead"] = json!({ "podFixed": { "cpu": "2" } });
+        })
+        .unwrap();
     for action in [Action::RemoveRuntimeClass, Action::ApplyRuntimeClass] {
         let mut observed = observed.clone();
-        observed.runtime.spec.runtime_class.tolerations = vec![k8s_openapi::api::core::v1::Toleration::default()];
+        observed.runtime.spec.runtime_class.tolerations =
+            vec![k8s_openapi::api::core::v1::Toleration::default()];
         let error = apply(&stage.context, &observed, &action).await.unwrap_err();
-        assert_eq!(error.category(), Category::Conflict, "{action:?}: {}", error.chain());
+        assert_eq!(
+            error.category(),
+            Category::Conflict,
+            "{action:?}: {}",
+            error.chain()
+        );
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_status_of_a_runtime_is_for_the_object_that_was_looked_at() {
     let stage = Stage::plain();
-    let status = WasmRuntimeStatus { state: "Up to date".to_owned(), ..WasmRuntimeStatus::default() };
+    let status = WasmRuntimeStatus {
+        state: "Up to date".to_owned(),
+        ..WasmRuntimeStatus::default()
+    };
     let mut runtime = stage.observed().runtime;
-    write_status(&stage.context, &runtime, &status).await.unwrap();
+    write_status(&stage.context, &runtime, &status)
+        .await
+        .unwrap();
     assert_eq!(stage.observed().runtime.status, Some(status.clone()));
     runtime.metadata.uid = Some("earlier".to_owned());
-    assert_eq!(write_status(&stage.context, &runtime, &status).await.unwrap_err().category(), Category::Conflict);
+    assert_eq!(
+        write_status(&stage.context, &runtime, &status)
+            .await
+            .unwrap_err()
+            .category(),
+        Category::Conflict
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_api_server_in_trouble_is_told_from_one_that_refuses() {
     let stage = Stage::plain();
     for (faults, expected) in [
-        (Faults { broken: 1.0, ..Faults::default() }, Category::Unavailable),
-        (Faults { throttled: 1.0, ..Faults::default() }, Category::Throttled),
-        (Faults { lost: 1.0, ..Faults::default() }, Category::Unavailable),
-        (Faults { slow: 1.0, slowness: Duration::from_hours(1), ..Faults::default() }, Category::Unavailable),
+        (
+            Faults {
+                broken: 1.0,
+                ..Faults::default()
+            },
+            Category::Unavailable,
+        ),
+        (
+            Faults {
+                throttled: 1.0,
+                ..Faults::default()
+            },
+            Category::Throttled,
+        ),
+        (
+            Faults {
+                lost: 1.0,
+                ..Faults::default()
+            },
+            Category::Unavailable,
+        ),
+        (
+            Faults {
+                slow: 1.0,
+                slowness: Duration::from_hours(1),
+                ..Faults::default()
+            },
+            Category::Unavailable,
+        ),
     ] {
         stage.line.set_faults(faults.clone());
         let error = stage.act(stage.claim()).await.unwrap_err();
         assert_eq!(error.category(), expected, "{faults:?}: {}", error.chain());
-        assert!(error.chain().starts_with("cannot create WasmRuntimeNode wasmedge.node-a: "), "{}", error.chain());
+        assert!(
+            error
+                .chain()
+                .starts_with("cannot create WasmRuntimeNode wasmedge.node-a: "),
+            "{}",
+            error.chain()
+        );
     }
 }

@@ -27,7 +27,9 @@ pub async fn apply(client: Client) -> Result<()> {
     let params = PatchParams::apply(names::MANAGER).force();
     for definition in definitions() {
         let name = definition.name_any();
-        api.patch(&name, &params, &Patch::Apply(&definition)).await.with_context(|| format!("apply CustomResourceDefinition {name}"))?;
+        api.patch(&name, &params, &Patch::Apply(&definition))
+            .await
+            .with_context(|| format!("apply CustomResourceDefinition {name}"))?;
         tracing::info!(name, "applied");
     }
     let deadline = Instant::now() + PATIENCE;
@@ -49,13 +51,19 @@ pub fn print(output: &mut impl Write) -> Result<()> {
 
 async fn wait(api: &Api<CustomResourceDefinition>, name: &str, deadline: Instant) -> Result<()> {
     loop {
-        let found = api.get(name).await.with_context(|| format!("read CustomResourceDefinition {name}"))?;
+        let found = api
+            .get(name)
+            .await
+            .with_context(|| format!("read CustomResourceDefinition {name}"))?;
         let Some(obstacle) = obstacle(&found) else {
             tracing::info!(name, "served");
             return Ok(());
         };
         if Instant::now() >= deadline {
-            bail!("CustomResourceDefinition {name} is not served after {} s: {obstacle}", PATIENCE.as_secs());
+            bail!(
+                "CustomResourceDefinition {name} is not served after {} s: {obstacle}",
+                PATIENCE.as_secs()
+            );
         }
         sleep(PAUSE).await;
     }
@@ -63,18 +71,30 @@ async fn wait(api: &Api<CustomResourceDefinition>, name: &str, deadline: Instant
 
 /// What keeps a definition from being served, if there is anything.
 fn obstacle(definition: &CustomResourceDefinition) -> Option<String> {
-    let conditions = definition.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
+    let conditions = definition
+        .status
+        .as_ref()
+        .and_then(|status| status.conditions.as_deref())
+        .unwrap_or_default();
     let status = |kind: &str| conditions.iter().find(|condition| condition.type_ == kind);
     let text = |kind: &str| {
         let condition = status(kind)?;
-        let message = condition.message.as_deref().or(condition.reason.as_deref()).unwrap_or("no reason given");
+        let message = condition
+            .message
+            .as_deref()
+            .or(condition.reason.as_deref())
+            .unwrap_or("no reason given");
         Some(format!("{kind} is {}: {message}", condition.status))
     };
     if status("Established").is_some_and(|condition| condition.status == "True") {
         return None;
     }
     let refused = status("NamesAccepted").is_some_and(|condition| condition.status == "False");
-    let evidence = if refused { text("NamesAccepted") } else { text("Established") };
+    let evidence = if refused {
+        text("NamesAccepted")
+    } else {
+        text("Established")
+    };
     Some(evidence.unwrap_or_else(|| "the API server has not said anything of it".to_owned()))
 }
 
@@ -84,24 +104,38 @@ mod tests {
 
     fn definition(conditions: &serde_json::Value) -> CustomResourceDefinition {
         let [mut definition, _] = definitions();
-        let status = json!({ "conditions": conditions, "acceptedNames": { "kind": "", "plural": "" }, "storedVersions": [] });
+        let status = json!({ "conditions": conditions, "acceptedNames": { "kind": "",
+            "plural": "" }, "storedVersions": [] });
         definition.status = Some(serde_json::from_value(status).unwrap());
         definition
     }
 
     #[test]
     fn a_definition_is_served_when_it_is_established() {
-        assert_eq!(obstacle(&definition(&json!([{ "type": "Established", "status": "True" }]))), None);
-        assert_eq!(obstacle(&definitions()[0]).unwrap(), "the API server has not said anything of it");
+        assert_eq!(
+            obstacle(&definition(
+                &json!([{ "type": "Established", "status": "True" }])
+            )),
+            None
+        );
+        assert_eq!(
+            obstacle(&definitions()[0]).unwrap(),
+            "the API server has not said anything of it"
+        );
     }
 
     #[test]
     fn a_name_that_is_taken_is_what_is_told() {
         let taken = json!([
-            { "type": "Established", "status": "False", "reason": "NotAccepted", "message": "not all names are accepted" },
-            { "type": "NamesAccepted", "status": "False", "reason": "ShortNamesConflict", "message": "\"wrt\" is already in use" },
+            { "type": "Established", "status": "False", "reason": "NotAccepted", "message": "not \
+                                                            all names are accepted" },
+            { "type": "NamesAccepted", "status": "False", "reason": "ShortNamesConflict",
+            "message": "\"wrt\" is already in use" },
         ]);
-        assert_eq!(obstacle(&definition(&taken)).unwrap(), "NamesAccepted is False: \"wrt\" is already in use");
+        assert_eq!(
+            obstacle(&definition(&taken)).unwrap(),
+            "NamesAccepted is False: \"wrt\" is already in use"
+        );
     }
 
     #[test]
@@ -109,7 +143,12 @@ mod tests {
         let mut text = Vec::new();
         print(&mut text).unwrap();
         let list: serde_json::Value = serde_json::from_slice(&text).unwrap();
-        let kinds: Vec<_> = list["items"].as_array().unwrap().iter().map(|item| item["spec"]["names"]["kind"].clone()).collect();
+        let kinds: Vec<_> = list["items"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|item| item["spec"]["names"]["kind"].clone())
+            .collect();
         assert_eq!(kinds, ["WasmRuntime", "WasmRuntimeNode"]);
         assert_eq!(list["items"][0]["kind"], "CustomResourceDefinition");
     }

@@ -1,4 +1,5 @@
-//! `run`: serves the admin port, waits for the lead, and runs the controller until it is told to end.
+//! `run`: serves the admin port, waits for the lead, and runs the controller until it is told to
+//! end.
 
 use std::sync::Arc;
 
@@ -23,17 +24,22 @@ pub(super) async fn run(settings: Settings) -> Result<()> {
     let client = super::client().await?;
     let settings = Arc::new(settings);
     let metrics = Arc::new(Metrics::new());
-    let listener = TcpListener::bind(settings.listen).await.with_context(|| format!("listen on {}", settings.listen))?;
-    tracing::info!(version = env!("CARGO_PKG_VERSION"), identity = settings.identity, listen = %settings.listen, "the operator begins");
+    let listener = TcpListener::bind(settings.listen)
+        .await
+        .with_context(|| format!("listen on {}", settings.listen))?;
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), identity = settings.identity,
+        listen = %settings.listen, "the operator begins");
     let served = admin::serve(listener, Arc::clone(&metrics));
     let work = work(Context::new(client, settings, metrics), shutdown);
     tokio::select! {
-        ended = served => Err(ended.err().map_or_else(|| anyhow!("it ended"), Into::into)).context("serve the admin port"),
+        ended = served => Err(ended.err().map_or_else(|| anyhow!("it ended"),
+            Into::into)).context("serve the admin port"),
         worked = work => worked,
     }
 }
 
-/// Waits for the lead, where there is an election, and runs the controller until `shutdown` is told.
+/// Waits for the lead, where there is an election, and runs the controller until `shutdown` is
+/// told.
 ///
 /// # Errors
 /// When another replica leads now, or the controller fails.
@@ -42,10 +48,15 @@ pub async fn work(context: Context, shutdown: watch::Receiver<()>) -> Result<()>
         context.metrics.leads(true);
         return controller::run(context, told(shutdown)).await;
     }
-    let seat = Seat { namespace: context.settings.namespace.clone(), identity: context.settings.identity.clone(), pace: lease::PACE };
+    let seat = Seat {
+        namespace: context.settings.namespace.clone(),
+        identity: context.settings.identity.clone(),
+        pace: lease::PACE,
+    };
     let metrics = Arc::clone(&context.metrics);
     let mut leadership = tokio::select! {
-        leadership = lease::lead(context.client.clone(), seat, || metrics.stands_by()) => leadership,
+        leadership = lease::lead(context.client.clone(), seat,
+            || metrics.stands_by()) => leadership,
         () = told(shutdown.clone()) => return Ok(()),
     };
     metrics.leads(true);
@@ -56,7 +67,9 @@ pub async fn work(context: Context, shutdown: watch::Receiver<()>) -> Result<()>
     };
     metrics.leads(false);
     let Some(outcome) = outcome else {
-        return Err(anyhow!("this replica does not lead any more: it ends, so that nothing is done twice"));
+        return Err(anyhow!(
+            "this replica does not lead any more: it ends, so that nothing is done twice"
+        ));
     };
     leadership.release().await;
     outcome

@@ -13,20 +13,29 @@ use crate::names;
 pub fn definitions() -> [CustomResourceDefinition; 2] {
     [WasmRuntime::crd(), WasmRuntimeNode::crd()].map(|mut definition| {
         for version in &mut definition.spec.versions {
-            if let Some(schema) = version.schema.as_mut().and_then(|schema| schema.open_api_v3_schema.as_mut()) {
+            if let Some(schema) = version
+                .schema
+                .as_mut()
+                .and_then(|schema| schema.open_api_v3_schema.as_mut())
+            {
                 tidy(schema);
             }
         }
-        let spec = serde_json::to_string(&definition.spec).expect("a definition holds texts and numbers only");
+        let spec = serde_json::to_string(&definition.spec)
+            .expect("a definition holds texts and numbers only");
         let digest = format!("{:x}", Sha256::digest(spec));
-        definition.annotations_mut().insert(names::DEFINITION_ANNOTATION.to_owned(), digest[..16].to_owned());
+        definition.annotations_mut().insert(
+            names::DEFINITION_ANNOTATION.to_owned(),
+            digest[..16].to_owned(),
+        );
         definition
     })
 }
 
 /// Brings what Rust's types say into the form in which the API server means the same.
 fn tidy(schema: &mut JSONSchemaProps) {
-    // Without this a null is as good as nothing: the API server drops it, and puts the default there if there is one.
+    // Without this a null is as good as nothing: the API server drops it, and puts the default
+    // there if there is one.
     schema.nullable = None;
     // The API server knows no unsigned formats, and warns of them.
     if schema.format.as_deref() == Some("uint32") {
@@ -35,7 +44,11 @@ fn tidy(schema: &mut JSONSchemaProps) {
     if let Some(description) = &mut schema.description {
         *description = joined(description);
     }
-    for property in schema.properties.iter_mut().flat_map(|properties| properties.values_mut()) {
+    for property in schema
+        .properties
+        .iter_mut()
+        .flat_map(|properties| properties.values_mut())
+    {
         tidy(property);
     }
     match &mut schema.items {
@@ -50,7 +63,10 @@ fn tidy(schema: &mut JSONSchemaProps) {
 
 /// The lines of each paragraph as one: source code breaks them where `kubectl explain` does not.
 fn joined(text: &str) -> String {
-    let paragraphs: Vec<String> = text.split("\n\n").map(|paragraph| paragraph.replace('\n', " ")).collect();
+    let paragraphs: Vec<String> = text
+        .split("\n\n")
+        .map(|paragraph| paragraph.replace('\n', " "))
+        .collect();
     paragraphs.join("\n\n")
 }
 
@@ -59,7 +75,11 @@ mod tests {
     use super::*;
 
     /// Every schema within `schema`, itself included, with its path.
-    fn walk<'a>(path: &str, schema: &'a JSONSchemaProps, found: &mut Vec<(String, &'a JSONSchemaProps)>) {
+    fn walk<'a>(
+        path: &str,
+        schema: &'a JSONSchemaProps,
+        found: &mut Vec<(String, &'a JSONSchemaProps)>,
+    ) {
         found.push((path.to_owned(), schema));
         for (name, property) in schema.properties.iter().flatten() {
             walk(&format!("{path}.{name}"), property, found);
@@ -75,7 +95,17 @@ mod tests {
     fn schemas(definition: &CustomResourceDefinition) -> Vec<(String, &JSONSchemaProps)> {
         let mut found = Vec::new();
         for version in &definition.spec.versions {
-            walk("", version.schema.as_ref().unwrap().open_api_v3_schema.as_ref().unwrap(), &mut found);
+            walk(
+                "",
+                version
+                    .schema
+                    .as_ref()
+                    .unwrap()
+                    .open_api_v3_schema
+                    .as_ref()
+                    .unwrap(),
+                &mut found,
+            );
         }
         found
     }
@@ -84,9 +114,18 @@ mod tests {
     fn every_field_is_described() {
         for definition in definitions() {
             for (path, schema) in schemas(&definition) {
-                let is_named = path.rsplit('.').next().is_some_and(|name| !name.is_empty() && !name.ends_with("[]") && name != "*");
+                let is_named = path
+                    .rsplit('.')
+                    .next()
+                    .is_some_and(|name| !name.is_empty() && !name.ends_with("[]") && name != "*");
                 assert!(!is_named || schema.description.is_some(), "{path}");
-                assert!(schema.description.as_deref().is_none_or(|text| !text.contains("Auto-generated")), "{path}");
+                assert!(
+                    schema
+                        .description
+                        .as_deref()
+                        .is_none_or(|text| !text.contains("Auto-generated")),
+                    "{path}"
+                );
             }
         }
     }
@@ -96,7 +135,13 @@ mod tests {
         for definition in definitions() {
             for (path, schema) in schemas(&definition) {
                 assert_eq!(schema.nullable, None, "{path}");
-                assert!(schema.format.as_deref().is_none_or(|format| ["int32", "int64", "date-time"].contains(&format)), "{path}");
+                assert!(
+                    schema
+                        .format
+                        .as_deref()
+                        .is_none_or(|format| ["int32", "int64", "date-time"].contains(&format)),
+                    "{path}"
+                );
             }
         }
     }
@@ -105,14 +150,21 @@ mod tests {
     fn what_is_not_given_is_the_default_of_the_type() {
         let spec = serde_json::from_str::<super::super::WasmRuntimeSpec>("{}").unwrap();
         assert_eq!(spec.rollout, super::super::RolloutSpec::default());
-        assert_eq!(spec.runtime_class, super::super::RuntimeClassSpec::default());
+        assert_eq!(
+            spec.runtime_class,
+            super::super::RuntimeClassSpec::default()
+        );
     }
 
     #[test]
     fn a_quantity_may_be_written_as_a_number() {
         let text = r#"{"overhead": {"cpu": 1, "memory": "16Mi"}}"#;
         let class = serde_json::from_str::<super::super::RuntimeClassSpec>(text).unwrap();
-        let overhead: Vec<(&str, &str)> = class.overhead.iter().map(|(name, quantity)| (name.as_str(), quantity.0.as_str())).collect();
+        let overhead: Vec<(&str, &str)> = class
+            .overhead
+            .iter()
+            .map(|(name, quantity)| (name.as_str(), quantity.0.as_str()))
+            .collect();
         assert_eq!(overhead, [("cpu", "1"), ("memory", "16Mi")]);
     }
 

@@ -71,11 +71,12 @@ pub struct WasmRuntimeNodeStatus {
     /// Name of the running installer's Job.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub job: Option<String>,
-    /// Whether that Job was taken back because it could not start, and its pod has not been seen to end.
+    /// Whether that Job was taken back because it could not start, and its pod has not been seen to
+    /// end.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub withdrawn: bool,
-    /// Whether no installer's container has started on the node so far, the running Job's not counted: such a node needs no
-    /// cleaning.
+    /// Whether no installer's container has started on the node so far, the running Job's not
+    /// counted: such a node needs no cleaning.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub untouched: bool,
     /// When the next try may begin, if there is to be one.
@@ -96,7 +97,20 @@ pub struct WasmRuntimeNodeStatus {
 }
 
 /// Where a node stands.
-#[derive(JsonSchema, Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    JsonSchema,
+    Debug,
+    Clone,
+    Copy,
+    Default,
+    PartialEq,
+    Eq,
+    Hash,
+    PartialOrd,
+    Ord,
+    Serialize,
+    Deserialize,
+)]
 pub enum Phase {
     /// It was claimed: from now on it counts as touched.
     #[default]
@@ -117,8 +131,15 @@ pub enum Phase {
 
 impl Phase {
     /// Every phase, for tables, tests and metrics.
-    pub const ALL: &'static [Self] =
-        &[Self::Claimed, Self::Installing, Self::Verifying, Self::Ready, Self::Failed, Self::Unsupported, Self::Removing];
+    pub const ALL: &'static [Self] = &[
+        Self::Claimed,
+        Self::Installing,
+        Self::Verifying,
+        Self::Ready,
+        Self::Failed,
+        Self::Unsupported,
+        Self::Removing,
+    ];
 
     /// The word in the status.
     pub fn as_str(self) -> &'static str {

@@ -6,19 +6,21 @@ use serde::{Deserialize, Serialize};
 
 use super::WasmRuntimeSpec;
 
-/// Options of the runtime. A change of them comes to nodes like a new version: pods that run keep the former ones.
+/// Options of the runtime. A change of them comes to nodes like a new version: pods that run keep
+/// the former ones.
 #[derive(JsonSchema, Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct OptionsSpec {
-    /// Which containers share a host, the process that serves them: all of the node, those of a namespace, or those of a
-    /// pod. What ends a host ends all containers that share it; each host costs memory.
+    /// Which containers share a host, the process that serves them: all of the node, those of a
+    /// namespace, or those of a pod. What ends a host ends all containers that share it; each host
+    /// costs memory.
     #[serde(default)]
     pub grouping: Grouping,
     /// What hosts log: this, and what is graver. A host that runs already keeps its level.
     #[serde(default)]
     pub log_level: LogLevel,
-    /// The most containers that one host serves at once; a pod counts as one more than it has containers. Beyond it none
-    /// is made, and Kubernetes tries again later. None means no limit.
+    /// The most containers that one host serves at once; a pod counts as one more than it has
+    /// containers. Beyond it none is made, and Kubernetes tries again later. None means no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1_000_000))]
     pub max_containers: Option<u32>,
@@ -58,14 +60,19 @@ pub enum Sandboxer {
     /// containerd, with the runtime's help: on every containerd.
     #[default]
     PodSandbox,
-    /// The runtime, through containerd's Sandbox API: on containerd 2.4 and later only. A node with an older one is refused.
+    /// The runtime, through containerd's Sandbox API: on containerd 2.4 and later only. A node with
+    /// an older one is refused.
     Shim,
 }
 
 impl WasmRuntimeSpec {
     /// What is chosen of the handler, as installers are told.
     pub fn settings(&self) -> settings::Settings {
-        let OptionsSpec { grouping, log_level, max_containers } = self.runtime;
+        let OptionsSpec {
+            grouping,
+            log_level,
+            max_containers,
+        } = self.runtime;
         settings::Settings {
             grouping: grouping.into(),
             log_level: log_level.into(),
@@ -114,9 +121,17 @@ mod tests {
 
     #[test]
     fn installers_are_told_what_the_spec_says() {
-        let spec = |spec| serde_json::from_value::<WasmRuntimeSpec>(spec).unwrap().settings();
+        let spec = |spec| {
+            serde_json::from_value::<WasmRuntimeSpec>(spec)
+                .unwrap()
+                .settings()
+        };
         assert!(spec(json!({})).is_default());
-        assert!(spec(json!({"runtime": {"grouping": "Node", "logLevel": "Info"}, "containerd": {"sandboxer": "PodSandbox"}})).is_default());
+        assert!(
+            spec(json!({"runtime": {"grouping": "Node", "logLevel": "Info"},
+            "containerd": {"sandboxer": "PodSandbox"}}))
+            .is_default()
+        );
         let all = spec(json!({
             "runtime": {"grouping": "Namespace", "logLevel": "Warn", "maxContainers": 250},
             "containerd": {"sandboxer": "Shim"},

@@ -1,5 +1,5 @@
-//! Schemas written by hand, where Kubernetes' own types say less than its API server asks for: what cannot be used is
-//! refused when it is written, not when it is needed.
+//! Schemas written by hand, where Kubernetes' own types say less than its API server asks for: what
+//! cannot be used is refused when it is written, not when it is needed.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,8 @@ use schemars::{Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer};
 
 /// Key of a label or taint: a name, and a DNS name with a slash before it if it has a prefix.
-pub(super) const QUALIFIED: &str = r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$";
+pub(super) const QUALIFIED: &str =
+    r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$";
 
 pub(super) fn label_selector(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
@@ -28,7 +29,8 @@ pub(super) fn label_selector(_: &mut SchemaGenerator) -> Schema {
                     "type": "object",
                     "required": ["key", "operator"],
                     "properties": {
-                        "key": {"description": "The label's key.", "type": "string", "maxLength": 316, "pattern": QUALIFIED},
+                        "key": {"description": "The label's key.", "type": "string",
+                        "maxLength": 316, "pattern": QUALIFIED},
                         "operator": {
                             "description": "How the label and the values relate.",
                             "type": "string",
@@ -42,7 +44,8 @@ pub(super) fn label_selector(_: &mut SchemaGenerator) -> Schema {
                         }
                     },
                     "x-kubernetes-validations": [{
-                        "rule": "(self.operator in ['In', 'NotIn']) == (has(self.values) && self.values.size() > 0)",
+                        "rule": "(self.operator in ['In', 'NotIn']) == (has(self.values) && \
+                                 self.values.size() > 0)",
                         "message": "In and NotIn want values, Exists and DoesNotExist want none"
                     }]
                 }
@@ -58,9 +61,11 @@ pub(super) fn tolerations(_: &mut SchemaGenerator) -> Schema {
         "items": {
             "type": "object",
             "properties": {
-                "key": {"description": "The taint's key; none means every taint.", "type": "string", "maxLength": 316, "pattern": QUALIFIED},
+                "key": {"description": "The taint's key; none means every taint.",
+                "type": "string", "maxLength": 316, "pattern": QUALIFIED},
                 "operator": {
-                    "description": "Whether the taint's value has to be the one given; `Equal` if it does not say.",
+                    "description": "Whether the taint's value has to be the one given; `Equal` if \
+                                    it does not say.",
                     "type": "string",
                     "enum": ["Exists", "Equal"]
                 },
@@ -71,14 +76,16 @@ pub(super) fn tolerations(_: &mut SchemaGenerator) -> Schema {
                     "enum": ["NoSchedule", "PreferNoSchedule", "NoExecute"]
                 },
                 "tolerationSeconds": {
-                    "description": "For how long a taint that drives pods away is tolerated; for ever if it does not say.",
+                    "description": "For how long a taint that drives pods away is tolerated; for \
+                                    ever if it does not say.",
                     "type": "integer",
                     "format": "int64"
                 }
             },
             "x-kubernetes-validations": [
                 {
-                    "rule": "!has(self.operator) || self.operator != 'Exists' || !has(self.value) || self.value == ''",
+                    "rule": "!has(self.operator) || self.operator != 'Exists' || !has(self.value) \
+                             || self.value == ''",
                     "message": "a toleration with operator Exists has no value"
                 },
                 {
@@ -86,7 +93,8 @@ pub(super) fn tolerations(_: &mut SchemaGenerator) -> Schema {
                     "message": "a toleration without a key has operator Exists"
                 },
                 {
-                    "rule": "!has(self.tolerationSeconds) || (has(self.effect) && self.effect == 'NoExecute')",
+                    "rule": "!has(self.tolerationSeconds) || (has(self.effect) && self.effect == \
+                             'NoExecute')",
                     "message": "only a toleration with effect NoExecute has tolerationSeconds"
                 }
             ]
@@ -123,16 +131,20 @@ pub(super) fn conditions(_: &mut SchemaGenerator) -> Schema {
             "type": "object",
             "required": ["type", "status", "reason", "message", "lastTransitionTime"],
             "properties": {
-                "type": {"description": "What the condition is about.", "type": "string", "maxLength": 316},
-                "status": {"description": "Whether it holds.", "type": "string", "enum": ["True", "False", "Unknown"]},
+                "type": {"description": "What the condition is about.", "type": "string",
+                "maxLength": 316},
+                "status": {"description": "Whether it holds.", "type": "string", "enum": ["True",
+                "False", "Unknown"]},
                 "reason": {
                     "description": "Why, in a word.",
                     "type": "string",
                     "maxLength": 1024,
                     "pattern": "^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$"
                 },
-                "message": {"description": "Why, for people.", "type": "string", "maxLength": 32768},
-                "lastTransitionTime": {"description": "Since when the status is what it is.", "type": "string", "format": "date-time"},
+                "message": {"description": "Why, for people.", "type": "string",
+                "maxLength": 32768},
+                "lastTransitionTime": {"description": "Since when the status is what it is.",
+                "type": "string", "format": "date-time"},
                 "observedGeneration": {
                     "description": "The generation of the spec that the condition speaks of.",
                     "type": "integer",
@@ -145,7 +157,9 @@ pub(super) fn conditions(_: &mut SchemaGenerator) -> Schema {
 }
 
 /// Quantities as people write them: Kubernetes stores a number in a custom object as a number.
-pub(super) fn quantities<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, Quantity>, D::Error> {
+pub(super) fn quantities<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<BTreeMap<String, Quantity>, D::Error> {
     #[derive(Deserialize)]
     #[serde(untagged)]
     enum Written {
@@ -157,5 +171,8 @@ pub(super) fn quantities<'de, D: Deserializer<'de>>(deserializer: D) -> Result<B
         Written::Number(number) => Quantity(number.to_string()),
         Written::Text(text) => Quantity(text),
     };
-    Ok(written.into_iter().map(|(name, written)| (name, quantity(written))).collect())
+    Ok(written
+        .into_iter()
+        .map(|(name, written)| (name, quantity(written)))
+        .collect())
 }

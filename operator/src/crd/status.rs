@@ -14,7 +14,8 @@ pub struct WasmRuntimeStatus {
     /// What the operator is doing, or waiting for, in a few words.
     #[serde(default)]
     pub state: String,
-    /// Digest over all of the spec that a node has to be changed for. Nodes that have it are up to date.
+    /// Digest over all of the spec that a node has to be changed for. Nodes that have it are up to
+    /// date.
     #[serde(default)]
     pub hash: String,
     /// Version of the runtime that nodes get, once the first one has it.

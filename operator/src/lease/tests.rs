@@ -1,4 +1,5 @@
-//! Who leads, and when: as a table, and with two replicas on an API server whose time passes as fast as it can.
+//! Who leads, and when: as a table, and with two replicas on an API server whose time passes as
+//! fast as it can.
 
 use fake_cluster::resource::LEASE;
 use fake_cluster::{Cluster, Connection, Key};
@@ -9,7 +10,11 @@ use super::*;
 const NAMESPACE: &str = "wasmedge-system";
 
 fn seat(identity: &str) -> Seat {
-    Seat { namespace: NAMESPACE.to_owned(), identity: identity.to_owned(), pace: PACE }
+    Seat {
+        namespace: NAMESPACE.to_owned(),
+        identity: identity.to_owned(),
+        pace: PACE,
+    }
 }
 
 fn key() -> Key {
@@ -17,11 +22,15 @@ fn key() -> Key {
 }
 
 fn spec(cluster: &Cluster) -> Value {
-    cluster.get(&key()).map_or(Value::Null, |lease| lease["spec"].clone())
+    cluster
+        .get(&key())
+        .map_or(Value::Null, |lease| lease["spec"].clone())
 }
 
 fn holder(cluster: &Cluster) -> Option<String> {
-    spec(cluster)["holderIdentity"].as_str().map(ToOwned::to_owned)
+    spec(cluster)["holderIdentity"]
+        .as_str()
+        .map(ToOwned::to_owned)
 }
 
 /// Leads at once.
@@ -34,7 +43,11 @@ async fn leader(cluster: &Cluster, identity: &str) -> (Connection, Leadership) {
 #[test]
 fn what_is_done_follows_from_who_holds_the_lease_and_since_when() {
     let seen = |holder: Option<&'static str>, unchanged: u64| {
-        Some(Seen { holder, promise: PACE.promise, unchanged: Duration::from_secs(unchanged) })
+        Some(Seen {
+            holder,
+            promise: PACE.promise,
+            unchanged: Duration::from_secs(unchanged),
+        })
     };
     for (role, seen, expected) in [
         (Role::Waiting, None, Decision::Acquire),
@@ -63,8 +76,15 @@ async fn whoever_comes_first_leads_and_the_other_waits_however_long() {
     let cluster = Cluster::start();
     let (_line, mut leadership) = leader(&cluster, "one").await;
     let other = cluster.connect("two");
-    timeout(Duration::from_hours(1), lead(other.client(), seat("two"), || ())).await.unwrap_err();
-    timeout(Duration::from_secs(1), leadership.lost()).await.unwrap_err();
+    timeout(
+        Duration::from_hours(1),
+        lead(other.client(), seat("two"), || ()),
+    )
+    .await
+    .unwrap_err();
+    timeout(Duration::from_secs(1), leadership.lost())
+        .await
+        .unwrap_err();
     assert_eq!(holder(&cluster).as_deref(), Some("one"));
     assert_eq!(spec(&cluster)["leaseTransitions"], 1);
 }
@@ -79,7 +99,11 @@ async fn a_lease_that_is_given_up_is_taken_at_once() {
     let given_up = Instant::now();
     leadership.release().await;
     let _leadership = waiting.await.unwrap();
-    assert!(given_up.elapsed() < PACE.retry * 2, "{:?}", given_up.elapsed());
+    assert!(
+        given_up.elapsed() < PACE.retry * 2,
+        "{:?}",
+        given_up.elapsed()
+    );
     assert_eq!(holder(&cluster).as_deref(), Some("two"));
 }
 
@@ -98,9 +122,17 @@ async fn a_leader_that_reaches_nobody_gives_up_before_the_next_one_leads() {
     leadership.lost().await;
     let lost = Instant::now();
     let (_leadership, led) = waiting.await.unwrap();
-    assert!(lost < led, "the first one gave up {:?} after the next one led", lost - led);
+    assert!(
+        lost < led,
+        "the first one gave up {:?} after the next one led",
+        lost - led
+    );
     assert!(lost - cut <= PACE.deadline + PACE.retry, "{:?}", lost - cut);
-    assert!(led - cut <= PACE.promise + PACE.retry * 2, "{:?}", led - cut);
+    assert!(
+        led - cut <= PACE.promise + PACE.retry * 2,
+        "{:?}",
+        led - cut
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -111,7 +143,9 @@ async fn a_short_trouble_costs_nobody_the_lead() {
         line.cut();
         sleep(Duration::from_secs(5)).await;
         line.mend();
-        timeout(Duration::from_secs(30), leadership.lost()).await.unwrap_err();
+        timeout(Duration::from_secs(30), leadership.lost())
+            .await
+            .unwrap_err();
     }
     assert_eq!(spec(&cluster)["leaseTransitions"], 1);
 }
@@ -121,17 +155,32 @@ async fn clocks_that_differ_by_hours_change_nothing() {
     let cluster = Cluster::start();
     let (_line, mut leadership) = leader(&cluster, "one").await;
     // As a leader whose clock is far behind would write it, with each of its renewals.
-    cluster.edit(&key(), |lease| lease["spec"]["renewTime"] = json!("2001-01-01T00:00:00.000000Z")).unwrap();
+    cluster
+        .edit(&key(), |lease| {
+            lease["spec"]["renewTime"] = json!("2001-01-01T00:00:00.000000Z");
+        })
+        .unwrap();
     let other = cluster.connect("two");
-    timeout(Duration::from_mins(5), lead(other.client(), seat("two"), || ())).await.unwrap_err();
-    timeout(Duration::from_secs(1), leadership.lost()).await.unwrap_err();
+    timeout(
+        Duration::from_mins(5),
+        lead(other.client(), seat("two"), || ()),
+    )
+    .await
+    .unwrap_err();
+    timeout(Duration::from_secs(1), leadership.lost())
+        .await
+        .unwrap_err();
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_leader_whose_lease_somebody_else_wrote_in_his_name_has_lost() {
     let cluster = Cluster::start();
     let (_line, mut leadership) = leader(&cluster, "one").await;
-    cluster.edit(&key(), |lease| lease["spec"]["holderIdentity"] = json!("thief")).unwrap();
+    cluster
+        .edit(&key(), |lease| {
+            lease["spec"]["holderIdentity"] = json!("thief");
+        })
+        .unwrap();
     let seen = Instant::now();
     leadership.lost().await;
     assert!(seen.elapsed() < PACE.retry * 2, "{:?}", seen.elapsed());
@@ -146,7 +195,11 @@ async fn a_container_that_begins_anew_takes_over_from_itself() {
     drop(leadership);
     let began = Instant::now();
     let (_line, _leadership) = leader(&cluster, "one").await;
-    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+    assert!(
+        began.elapsed() < Duration::from_secs(1),
+        "{:?}",
+        began.elapsed()
+    );
     assert_eq!(spec(&cluster)["leaseTransitions"], 1);
 }
 

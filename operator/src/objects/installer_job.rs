@@ -1,4 +1,5 @@
-//! The Job of an installer: one try on one node, with the host's paths that it needs and nothing else of the host.
+//! The Job of an installer: one try on one node, with the host's paths that it needs and nothing
+//! else of the host.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -7,8 +8,9 @@ use installer_protocol::Request;
 use installer_protocol::layout::{Absent, Access, Mount};
 use k8s_openapi::api::batch::v1::{Job, JobSpec};
 use k8s_openapi::api::core::v1::{
-    Capabilities, Container, EmptyDirVolumeSource, EnvVar, HostPathVolumeSource, KeyToPath, LocalObjectReference, PodSpec, PodTemplateSpec,
-    SELinuxOptions, SeccompProfile, SecretVolumeSource, SecurityContext, Toleration, Volume, VolumeMount,
+    Capabilities, Container, EmptyDirVolumeSource, EnvVar, HostPathVolumeSource, KeyToPath,
+    LocalObjectReference, PodSpec, PodTemplateSpec, SELinuxOptions, SeccompProfile,
+    SecretVolumeSource, SecurityContext, Toleration, Volume, VolumeMount,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -27,40 +29,76 @@ const HOST: &str = "/host";
 const PULL_SECRET: &str = "/pull-secret";
 /// Where archives are downloaded to. A runtime's archive is far below this; more is no runtime.
 const SCRATCH: (&str, &str) = ("/tmp", "1Gi");
-/// For an installer that is stopped to put the node back: containerd's restart, and a look whether it answers.
+/// For an installer that is stopped to put the node back: containerd's restart, and a look whether
+/// it answers.
 const GRACE_SECONDS: i64 = 90;
 /// How long Kubernetes keeps a Job that the operator did not remove.
 const KEPT_SECONDS: i32 = 3600;
-/// What root in the container may still do: enter the host's paths as a root folder, and write files there whoever owns
-/// them. Not to mount, to trace, to load modules, or to reach devices.
+/// What root in the container may still do: enter the host's paths as a root folder, and write
+/// files there whoever owns them. Not to mount, to trace, to load modules, or to reach devices.
 const CAPABILITIES: [&str; 4] = ["CHOWN", "DAC_OVERRIDE", "FOWNER", "SYS_CHROOT"];
 
 /// What a decision needs to know of the settings.
 pub fn facts(settings: &Settings) -> InstallerFacts {
     let installer = settings.installer();
-    let Installer { image, architectures, pull_policy, pull_secrets, service_account, env, priority_class, resources } = installer;
-    let template = json!([image, pull_policy.as_str(), pull_secrets, service_account, env, priority_class, resources]);
+    let Installer {
+        image,
+        architectures,
+        pull_policy,
+        pull_secrets,
+        service_account,
+        env,
+        priority_class,
+        resources,
+    } = installer;
+    let template = json!([
+        image,
+        pull_policy.as_str(),
+        pull_secrets,
+        service_account,
+        env,
+        priority_class,
+        resources
+    ]);
     let digest = format!("{:x}", Sha256::digest(template.to_string()));
-    InstallerFacts { image: image.clone(), architectures: architectures.clone(), digest }
+    InstallerFacts {
+        image: image.clone(),
+        architectures: architectures.clone(),
+        digest,
+    }
 }
 
 /// The Job `name` that does what `request` says on `node`, for at most `limit`.
-pub fn installer_job(settings: &Settings, runtime: &WasmRuntime, name: &str, node: &str, request: &Request, limit: Duration) -> Job {
+pub fn installer_job(
+    settings: &Settings,
+    runtime: &WasmRuntime,
+    name: &str,
+    node: &str,
+    request: &Request,
+    limit: Duration,
+) -> Job {
     let runtime_name = runtime.name_any();
     let labels = labels(&runtime_name);
     let annotations = BTreeMap::from([
         (names::NODE_ANNOTATION.to_owned(), node.to_owned()),
-        (names::RUNTIME_UID_ANNOTATION.to_owned(), runtime.uid().unwrap_or_default()),
+        (
+            names::RUNTIME_UID_ANNOTATION.to_owned(),
+            runtime.uid().unwrap_or_default(),
+        ),
     ]);
-    let template = (names::TEMPLATE_ANNOTATION.to_owned(), template(&facts(settings).digest, request));
+    let template = (
+        names::TEMPLATE_ANNOTATION.to_owned(),
+        template(&facts(settings).digest, request),
+    );
     Job {
         metadata: ObjectMeta {
             name: Some(name.to_owned()),
             namespace: Some(settings.namespace.clone()),
             labels: Some(labels.clone()),
             annotations: Some(annotations.clone().into_iter().chain([template]).collect()),
-            // No owner: whoever deletes a WasmRuntime with its dependents first would end every installer half way, the
-            // ones that clean nodes included. Its deadline ends it, and its time to live removes it.
+            // No owner: whoever deletes a WasmRuntime with its dependents first would end every
+            // installer half way, the ones that clean nodes included. Its deadline ends it, and its
+            // time to live removes it.
             ..ObjectMeta::default()
         },
         spec: Some(JobSpec {
@@ -90,23 +128,36 @@ fn labels(runtime: &str) -> BTreeMap<String, String> {
         (names::MANAGED_BY, names::MANAGER),
         (names::RUNTIME_LABEL, runtime),
     ];
-    labels.map(|(key, value)| (key.to_owned(), value.to_owned())).into()
+    labels
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .into()
 }
 
 /// Autoscalers leave the node alone while its containerd is being changed.
 fn undisturbed() -> [(String, String); 2] {
-    [(names::SAFE_TO_EVICT_ANNOTATION, "false"), (names::DO_NOT_DISRUPT_ANNOTATION, "true")]
-        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+    [
+        (names::SAFE_TO_EVICT_ANNOTATION, "false"),
+        (names::DO_NOT_DISRUPT_ANNOTATION, "true"),
+    ]
+    .map(|(key, value)| (key.to_owned(), value.to_owned()))
 }
 
 fn pod(settings: &Settings, node: &str, request: &Request) -> PodSpec {
     let installer = settings.installer();
-    let secrets = installer.pull_secrets.iter().map(|name| LocalObjectReference { name: name.clone() }).collect::<Vec<_>>();
+    let secrets = installer
+        .pull_secrets
+        .iter()
+        .map(|name| LocalObjectReference { name: name.clone() })
+        .collect::<Vec<_>>();
     let host = request.layout().mounts();
     PodSpec {
-        // The scheduler is passed by: the operator chose the node, and nothing else may come in between.
+        // The scheduler is passed by: the operator chose the node, and nothing else may come in
+        // between.
         node_name: Some(node.to_owned()),
-        tolerations: Some(vec![Toleration { operator: Some("Exists".to_owned()), ..Toleration::default() }]),
+        tolerations: Some(vec![Toleration {
+            operator: Some("Exists".to_owned()),
+            ..Toleration::default()
+        }]),
         restart_policy: Some("Never".to_owned()),
         service_account_name: Some(installer.service_account.clone()),
         automount_service_account_token: Some(false),
@@ -122,7 +173,14 @@ fn pod(settings: &Settings, node: &str, request: &Request) -> PodSpec {
 
 fn container(settings: &Settings, request: &Request, host: &[Mount]) -> Container {
     let installer = settings.installer();
-    let env: Vec<EnvVar> = installer.env.iter().map(|one| EnvVar { value: one.value.as_deref().map(literal), ..one.clone() }).collect();
+    let env: Vec<EnvVar> = installer
+        .env
+        .iter()
+        .map(|one| EnvVar {
+            value: one.value.as_deref().map(literal),
+            ..one.clone()
+        })
+        .collect();
     Container {
         name: names::INSTALLER.to_owned(),
         image: Some(installer.image.clone()),
@@ -131,14 +189,16 @@ fn container(settings: &Settings, request: &Request, host: &[Mount]) -> Containe
         env: (!env.is_empty()).then_some(env),
         resources: installer.resources.clone(),
         security_context: Some(security()),
-        // The report is what the installer writes there, and nothing else: the end of its log is no report.
+        // The report is what the installer writes there, and nothing else: the end of its log is no
+        // report.
         termination_message_policy: Some("File".to_owned()),
         volume_mounts: Some(mounts(host, installer.pull_secrets.first())),
         ..Container::default()
     }
 }
 
-/// Kubernetes replaces `$(NAME)` in arguments and variables; with two dollars it leaves the text alone.
+/// Kubernetes replaces `$(NAME)` in arguments and variables; with two dollars it leaves the text
+/// alone.
 fn literal(text: &str) -> String {
     text.replace("$(", "$$(")
 }
@@ -151,11 +211,20 @@ fn security() -> SecurityContext {
         run_as_non_root: Some(false),
         allow_privilege_escalation: Some(false),
         read_only_root_filesystem: Some(true),
-        capabilities: Some(Capabilities { drop: Some(vec!["ALL".to_owned()]), add: Some(CAPABILITIES.map(ToOwned::to_owned).to_vec()) }),
-        seccomp_profile: Some(SeccompProfile { type_: "RuntimeDefault".to_owned(), localhost_profile: None }),
-        // Where SELinux enforces, no container's domain but this one may touch the host's files; elsewhere it means
-        // nothing. It is what other node agents use that are not privileged.
-        se_linux_options: Some(SELinuxOptions { type_: Some("spc_t".to_owned()), ..SELinuxOptions::default() }),
+        capabilities: Some(Capabilities {
+            drop: Some(vec!["ALL".to_owned()]),
+            add: Some(CAPABILITIES.map(ToOwned::to_owned).to_vec()),
+        }),
+        seccomp_profile: Some(SeccompProfile {
+            type_: "RuntimeDefault".to_owned(),
+            localhost_profile: None,
+        }),
+        // Where SELinux enforces, no container's domain but this one may touch the host's files;
+        // elsewhere it means nothing. It is what other node agents use that are not privileged.
+        se_linux_options: Some(SELinuxOptions {
+            type_: Some("spc_t".to_owned()),
+            ..SELinuxOptions::default()
+        }),
         ..SecurityContext::default()
     }
 }
@@ -177,14 +246,21 @@ fn volumes(host: &[Mount], pull_secret: Option<&String>) -> Vec<Volume> {
     });
     let scratch = Volume {
         name: "scratch".to_owned(),
-        empty_dir: Some(EmptyDirVolumeSource { size_limit: Some(Quantity(SCRATCH.1.to_owned())), medium: None }),
+        empty_dir: Some(EmptyDirVolumeSource {
+            size_limit: Some(Quantity(SCRATCH.1.to_owned())),
+            medium: None,
+        }),
         ..Volume::default()
     };
     let secret = pull_secret.map(|name| Volume {
         name: "pull-secret".to_owned(),
         secret: Some(SecretVolumeSource {
             secret_name: Some(name.clone()),
-            items: Some(vec![KeyToPath { key: ".dockerconfigjson".to_owned(), path: "config.json".to_owned(), mode: None }]),
+            items: Some(vec![KeyToPath {
+                key: ".dockerconfigjson".to_owned(),
+                path: "config.json".to_owned(),
+                mode: None,
+            }]),
             default_mode: Some(0o400),
             // As with image pulls: a secret that is not there is no reason not to try.
             optional: Some(true),
@@ -201,8 +277,8 @@ fn mounts(host: &[Mount], pull_secret: Option<&String>) -> Vec<VolumeMount> {
             name: volume_name(number),
             mount_path: format!("{HOST}{}", mount.path),
             read_only: Some(looks_only),
-            // A bind mount takes the mounts below it along, and they would stay writable. Kubelets and runtimes that
-            // cannot make those read-only too do as before.
+            // A bind mount takes the mounts below it along, and they would stay writable. Kubelets
+            // and runtimes that cannot make those read-only too do as before.
             recursive_read_only: looks_only.then(|| "IfPossible".to_owned()),
             ..VolumeMount::default()
         }
@@ -214,7 +290,9 @@ fn mounts(host: &[Mount], pull_secret: Option<&String>) -> Vec<VolumeMount> {
         ..VolumeMount::default()
     };
     let secret = pull_secret.map(|_| own("pull-secret", PULL_SECRET, Some(true)));
-    host.chain([own("scratch", SCRATCH.0, None)]).chain(secret).collect()
+    host.chain([own("scratch", SCRATCH.0, None)])
+        .chain(secret)
+        .collect()
 }
 
 /// Paths are longer than a volume's name may be.

@@ -1,4 +1,5 @@
-//! Amounts of resources: two texts may mean the same one, and the API server writes them in its own way.
+//! Amounts of resources: two texts may mean the same one, and the API server writes them in its own
+//! way.
 
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
@@ -12,7 +13,9 @@ pub fn same(one: &Quantity, other: &Quantity) -> bool {
 
 /// A billionth is the smallest amount there is; none if the text is no amount.
 fn nanos(text: &str) -> Option<i128> {
-    let end = text.find(|letter: char| !matches!(letter, '0'..='9' | '.' | '+' | '-')).unwrap_or(text.len());
+    let end = text
+        .find(|letter: char| !matches!(letter, '0'..='9' | '.' | '+' | '-'))
+        .unwrap_or(text.len());
     let (number, suffix) = text.split_at(end);
     let (negative, number) = match number.strip_prefix('-') {
         Some(rest) => (true, rest),
@@ -28,8 +31,11 @@ fn nanos(text: &str) -> Option<i128> {
     let exponent = exponent + 9 - i32::try_from(fraction.len()).ok()?;
     let power = 10_i128.checked_pow(exponent.unsigned_abs())?;
     // What is smaller than a billionth is rounded up, as Kubernetes does.
-    let amount =
-        if exponent < 0 { scaled.div_euclid(power) + i128::from(scaled.rem_euclid(power) != 0) } else { scaled.checked_mul(power)? };
+    let amount = if exponent < 0 {
+        scaled.div_euclid(power) + i128::from(scaled.rem_euclid(power) != 0)
+    } else {
+        scaled.checked_mul(power)?
+    };
     Some(if negative { -amount } else { amount })
 }
 
@@ -55,7 +61,13 @@ fn scale(suffix: &str) -> Option<(i128, i32)> {
         "Ei" => binary(6),
         _ => {
             let exponent = suffix.strip_prefix(['e', 'E'])?;
-            Some((1, exponent.parse().ok().filter(|exponent| (-18..=18).contains(exponent))?))
+            Some((
+                1,
+                exponent
+                    .parse()
+                    .ok()
+                    .filter(|exponent| (-18..=18).contains(exponent))?,
+            ))
         }
     }
 }
@@ -88,7 +100,14 @@ mod tests {
 
     #[test]
     fn different_amounts_are_told_apart() {
-        for (one, other) in [("16Mi", "16M"), ("1", "-1"), ("1E", "1e17"), ("10m", "10"), ("nothing", "0"), ("", "0")] {
+        for (one, other) in [
+            ("16Mi", "16M"),
+            ("1", "-1"),
+            ("1E", "1e17"),
+            ("10m", "10"),
+            ("nothing", "0"),
+            ("", "0"),
+        ] {
             assert!(!same(&quantity(one), &quantity(other)), "{one} and {other}");
         }
     }

@@ -1,4 +1,5 @@
-//! The RuntimeClass that pods name: as the spec wants it, whose one is, and how one that was there before is put back.
+//! The RuntimeClass that pods name: as the spec wants it, whose one is, and how one that was there
+//! before is put back.
 
 use std::collections::BTreeMap;
 
@@ -39,8 +40,8 @@ pub enum Farewell {
     Restore(Box<RuntimeClass>),
 }
 
-/// The RuntimeClass as the runtime's spec wants it. It selects nodes by readiness, not by pool: pods land only where the
-/// runtime was seen to work.
+/// The RuntimeClass as the runtime's spec wants it. It selects nodes by readiness, not by pool:
+/// pods land only where the runtime was seen to work.
 pub fn desired(runtime: &WasmRuntime) -> RuntimeClass {
     let name = runtime.name_any();
     let spec = &runtime.spec.runtime_class;
@@ -54,9 +55,14 @@ pub fn desired(runtime: &WasmRuntime) -> RuntimeClass {
             ..ObjectMeta::default()
         },
         handler: spec.handler.clone(),
-        overhead: (!spec.overhead.is_empty()).then(|| Overhead { pod_fixed: Some(spec.overhead.clone()) }),
+        overhead: (!spec.overhead.is_empty()).then(|| Overhead {
+            pod_fixed: Some(spec.overhead.clone()),
+        }),
         scheduling: Some(Scheduling {
-            node_selector: Some(BTreeMap::from([(names::ready_label(&name), names::READY.to_owned())])),
+            node_selector: Some(BTreeMap::from([(
+                names::ready_label(&name),
+                names::READY.to_owned(),
+            )])),
             tolerations: (!spec.tolerations.is_empty()).then(|| spec.tolerations.clone()),
         }),
     }
@@ -68,18 +74,28 @@ pub fn is_ours(class: &RuntimeClass, runtime: &str) -> bool {
     label(names::MANAGED_BY) == Some(names::MANAGER) && label(names::RUNTIME_LABEL) == Some(runtime)
 }
 
-/// Whether a RuntimeClass is as `desired`, however its texts are written. What else stands in its metadata is not ours.
+/// Whether a RuntimeClass is as `desired`, however its texts are written. What else stands in its
+/// metadata is not ours.
 pub fn matches(desired: &RuntimeClass, found: &RuntimeClass) -> bool {
-    let has_labels = OWN_LABELS.iter().all(|key| found.labels().get(*key) == desired.labels().get(*key));
-    has_labels && found.handler == desired.handler && same_overhead(desired, found) && same_scheduling(desired, found)
+    let has_labels = OWN_LABELS
+        .iter()
+        .all(|key| found.labels().get(*key) == desired.labels().get(*key));
+    has_labels
+        && found.handler == desired.handler
+        && same_overhead(desired, found)
+        && same_scheduling(desired, found)
 }
 
-/// `found` with all that `desired` says, and a note of what it was if it was somebody else's. Everything else of it stays.
+/// `found` with all that `desired` says, and a note of what it was if it was somebody else's.
+/// Everything else of it stays.
 pub fn changed(desired: &RuntimeClass, found: &RuntimeClass, runtime: &str) -> RuntimeClass {
     let mut class = found.clone();
     if !is_ours(found, runtime) {
-        let former = serde_json::to_string(&Former::of(found)).expect("a RuntimeClass was read from JSON");
-        class.annotations_mut().insert(names::ADOPTED_ANNOTATION.to_owned(), former);
+        let former =
+            serde_json::to_string(&Former::of(found)).expect("a RuntimeClass was read from JSON");
+        class
+            .annotations_mut()
+            .insert(names::ADOPTED_ANNOTATION.to_owned(), former);
     }
     class.labels_mut().extend(desired.labels().clone());
     class.overhead.clone_from(&desired.overhead);
@@ -92,8 +108,14 @@ pub fn changed(desired: &RuntimeClass, found: &RuntimeClass, runtime: &str) -> R
 /// # Errors
 /// When the note of what it was cannot be read.
 pub fn farewell(found: &RuntimeClass) -> Result<Farewell, serde_json::Error> {
-    let Some(note) = found.annotations().get(names::ADOPTED_ANNOTATION) else { return Ok(Farewell::Delete) };
-    let Former { scheduling, overhead, labels } = serde_json::from_str(note)?;
+    let Some(note) = found.annotations().get(names::ADOPTED_ANNOTATION) else {
+        return Ok(Farewell::Delete);
+    };
+    let Former {
+        scheduling,
+        overhead,
+        labels,
+    } = serde_json::from_str(note)?;
     let mut class = found.clone();
     class.annotations_mut().remove(names::ADOPTED_ANNOTATION);
     for key in OWN_LABELS {
@@ -110,33 +132,66 @@ pub fn owner(class: &RuntimeClass) -> String {
     if let Some(runtime) = class.labels().get(names::RUNTIME_LABEL) {
         return format!("WasmRuntime {runtime}");
     }
-    let release = class.annotations().get("meta.helm.sh/release-name").map(|release| format!("the Helm release {release}"));
+    let release = class
+        .annotations()
+        .get("meta.helm.sh/release-name")
+        .map(|release| format!("the Helm release {release}"));
     let manager = || class.labels().get(names::MANAGED_BY).cloned();
-    let writer = || class.managed_fields().first().and_then(|entry| entry.manager.clone());
-    release.or_else(manager).or_else(writer).unwrap_or_else(|| "somebody who left no name".to_owned())
+    let writer = || {
+        class
+            .managed_fields()
+            .first()
+            .and_then(|entry| entry.manager.clone())
+    };
+    release
+        .or_else(manager)
+        .or_else(writer)
+        .unwrap_or_else(|| "somebody who left no name".to_owned())
 }
 
 impl Former {
     fn of(class: &RuntimeClass) -> Self {
-        let kept = OWN_LABELS.iter().filter_map(|key| class.labels().get_key_value(*key));
+        let kept = OWN_LABELS
+            .iter()
+            .filter_map(|key| class.labels().get_key_value(*key));
         Self {
             scheduling: class.scheduling.clone(),
             overhead: class.overhead.clone(),
-            labels: kept.map(|(key, value)| (key.clone(), value.clone())).collect(),
+            labels: kept
+                .map(|(key, value)| (key.clone(), value.clone()))
+                .collect(),
         }
     }
 }
 
 fn same_overhead(one: &RuntimeClass, other: &RuntimeClass) -> bool {
-    let amounts = |class: &RuntimeClass| class.overhead.as_ref().and_then(|overhead| overhead.pod_fixed.clone()).unwrap_or_default();
+    let amounts = |class: &RuntimeClass| {
+        class
+            .overhead
+            .as_ref()
+            .and_then(|overhead| overhead.pod_fixed.clone())
+            .unwrap_or_default()
+    };
     let (one, other) = (amounts(one), amounts(other));
-    one.len() == other.len() && one.iter().all(|(name, amount)| other.get(name).is_some_and(|found| quantity::same(amount, found)))
+    one.len() == other.len()
+        && one.iter().all(|(name, amount)| {
+            other
+                .get(name)
+                .is_some_and(|found| quantity::same(amount, found))
+        })
 }
 
 fn same_scheduling(one: &RuntimeClass, other: &RuntimeClass) -> bool {
     let parts = |class: &RuntimeClass| {
-        let Scheduling { node_selector, tolerations } = class.scheduling.clone().unwrap_or_default();
-        let tolerations = tolerations.unwrap_or_default().into_iter().map(without_empty_texts).collect::<Vec<_>>();
+        let Scheduling {
+            node_selector,
+            tolerations,
+        } = class.scheduling.clone().unwrap_or_default();
+        let tolerations = tolerations
+            .unwrap_or_default()
+            .into_iter()
+            .map(without_empty_texts)
+            .collect::<Vec<_>>();
         (node_selector.unwrap_or_default(), tolerations)
     };
     parts(one) == parts(other)
@@ -145,6 +200,18 @@ fn same_scheduling(one: &RuntimeClass, other: &RuntimeClass) -> bool {
 /// The API server leaves out what is empty.
 fn without_empty_texts(toleration: Toleration) -> Toleration {
     let filled = |text: Option<String>| text.filter(|text| !text.is_empty());
-    let Toleration { effect, key, operator, toleration_seconds, value } = toleration;
-    Toleration { effect: filled(effect), key: filled(key), operator: filled(operator), toleration_seconds, value: filled(value) }
+    let Toleration {
+        effect,
+        key,
+        operator,
+        toleration_seconds,
+        value,
+    } = toleration;
+    Toleration {
+        effect: filled(effect),
+        key: filled(key),
+        operator: filled(operator),
+        toleration_seconds,
+        value: filled(value),
+    }
 }

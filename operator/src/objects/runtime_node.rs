@@ -7,8 +7,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference}
 use crate::crd::{WasmRuntimeNode, WasmRuntimeNodeSpec};
 use crate::names;
 
-/// The object of `runtime` on the node of this name and uid. It goes when the node goes, and not before the operator
-/// lets it go.
+/// The object of `runtime` on the node of this name and uid. It goes when the node goes, and not
+/// before the operator lets it go.
 pub fn runtime_node(runtime: &str, node: &str, node_uid: &str) -> WasmRuntimeNode {
     WasmRuntimeNode {
         metadata: ObjectMeta {
@@ -23,13 +23,17 @@ pub fn runtime_node(runtime: &str, node: &str, node_uid: &str) -> WasmRuntimeNod
                 kind: "Node".to_owned(),
                 name: node.to_owned(),
                 uid: node_uid.to_owned(),
-                // To block the owner's deletion needs a right on nodes' finalizers, and would keep nodes from going.
+                // To block the owner's deletion needs a right on nodes' finalizers, and would keep
+                // nodes from going.
                 block_owner_deletion: None,
                 controller: None,
             }]),
             ..ObjectMeta::default()
         },
-        spec: WasmRuntimeNodeSpec { runtime: runtime.to_owned(), node: node.to_owned() },
+        spec: WasmRuntimeNodeSpec {
+            runtime: runtime.to_owned(),
+            node: node.to_owned(),
+        },
         status: None,
     }
 }

@@ -1,4 +1,5 @@
-//! The objects as the API server gets them: JSON files beside this one, written anew where `UPDATE_SNAPSHOTS` is set.
+//! The objects as the API server gets them: JSON files beside this one, written anew where
+//! `UPDATE_SNAPSHOTS` is set.
 
 use std::path::Path;
 use std::time::Duration;
@@ -19,7 +20,9 @@ use crate::names;
 
 /// Compares with the file of this name.
 fn assert_snapshot(name: &str, object: &impl Serialize) {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/objects/tests").join(format!("{name}.json"));
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("src/objects/tests")
+        .join(format!("{name}.json"));
     // Through a value, so that keys stand in one order.
     let mut text = serde_json::to_string_pretty(&serde_json::to_value(object).unwrap()).unwrap();
     text.push('\n');
@@ -28,12 +31,28 @@ fn assert_snapshot(name: &str, object: &impl Serialize) {
         std::fs::write(&path, &text).unwrap();
     }
     let expected = std::fs::read_to_string(&path).unwrap_or_default();
-    assert_eq!(text, expected, "{}: set UPDATE_SNAPSHOTS=1 if it is meant", path.display());
+    assert_eq!(
+        text,
+        expected,
+        "{}: set UPDATE_SNAPSHOTS=1 if it is meant",
+        path.display()
+    );
 }
 
 fn settings(further: &[&str]) -> Settings {
-    let needed = ["wasmedge-operator", "run", "--namespace=wasmedge-system", "--installer-image=installer:1", "--identity=a"];
-    let Command::Run(settings) = Cli::try_parse_from(needed.iter().chain(further)).unwrap().command else { panic!("it is run") };
+    let needed = [
+        "wasmedge-operator",
+        "run",
+        "--namespace=wasmedge-system",
+        "--installer-image=installer:1",
+        "--identity=a",
+    ];
+    let Command::Run(settings) = Cli::try_parse_from(needed.iter().chain(further))
+        .unwrap()
+        .command
+    else {
+        panic!("it is run")
+    };
     *settings
 }
 
@@ -59,7 +78,14 @@ fn request(distribution: Distribution) -> Request {
 }
 
 fn job(settings: &Settings, request: &Request) -> Job {
-    installer_job(settings, &runtime(&json!({})), "installer-wasmedge-0123456789", "node-a.example", request, Duration::from_mins(10))
+    installer_job(
+        settings,
+        &runtime(&json!({})),
+        "installer-wasmedge-0123456789",
+        "node-a.example",
+        request,
+        Duration::from_mins(10),
+    )
 }
 
 fn pod(job: &Job) -> PodSpec {
@@ -72,7 +98,10 @@ fn class(object: Value) -> RuntimeClass {
 
 #[test]
 fn a_job_with_defaults() {
-    assert_snapshot("job-defaults", &job(&settings(&[]), &request(Distribution::Systemd)));
+    assert_snapshot(
+        "job-defaults",
+        &job(&settings(&[]), &request(Distribution::Systemd)),
+    );
 }
 
 #[test]
@@ -92,14 +121,17 @@ fn a_job_with_every_setting() {
 
 #[test]
 fn a_runtime_class() {
-    let spec =
-        json!({ "runtimeClass": { "name": "wasm", "handler": "wasm-handler", "tolerations": [{ "key": "wasm", "operator": "Exists" }] } });
+    let spec = json!({ "runtimeClass": { "name": "wasm", "handler": "wasm-handler",
+        "tolerations": [{ "key": "wasm", "operator": "Exists" }] } });
     assert_snapshot("runtime-class", &desired(&runtime(&spec)));
 }
 
 #[test]
 fn a_nodes_object() {
-    assert_snapshot("runtime-node", &runtime_node::runtime_node("wasmedge", "node-a.example", "4-5-6"));
+    assert_snapshot(
+        "runtime-node",
+        &runtime_node::runtime_node("wasmedge", "node-a.example", "4-5-6"),
+    );
 }
 
 #[test]
@@ -108,13 +140,35 @@ fn an_installer_gets_no_credentials_and_no_more_of_the_host_than_its_request_nee
         let request = request(*distribution);
         let pod = pod(&job(&settings(&[]), &request));
         let volumes = pod.volumes.unwrap();
-        let paths: Vec<String> = volumes.iter().filter_map(|volume| Some(volume.host_path.as_ref()?.path.clone())).collect();
-        let wanted: Vec<String> = request.layout().mounts().into_iter().map(|mount| mount.path).collect();
+        let paths: Vec<String> = volumes
+            .iter()
+            .filter_map(|volume| Some(volume.host_path.as_ref()?.path.clone()))
+            .collect();
+        let wanted: Vec<String> = request
+            .layout()
+            .mounts()
+            .into_iter()
+            .map(|mount| mount.path)
+            .collect();
         assert_eq!(paths, wanted, "{distribution:?}");
-        assert!(volumes.iter().all(|volume| volume.projected.is_none()), "{distribution:?}");
-        assert_eq!((pod.automount_service_account_token, pod.host_network, pod.host_pid, pod.host_ipc), (Some(false), None, None, None));
+        assert!(
+            volumes.iter().all(|volume| volume.projected.is_none()),
+            "{distribution:?}"
+        );
+        assert_eq!(
+            (
+                pod.automount_service_account_token,
+                pod.host_network,
+                pod.host_pid,
+                pod.host_ipc
+            ),
+            (Some(false), None, None, None)
+        );
         let security = pod.containers[0].security_context.clone().unwrap();
-        assert_eq!((security.privileged, security.allow_privilege_escalation), (Some(false), Some(false)));
+        assert_eq!(
+            (security.privileged, security.allow_privilege_escalation),
+            (Some(false), Some(false))
+        );
         assert_eq!(security.capabilities.unwrap().drop.unwrap(), ["ALL"]);
     }
 }
@@ -122,9 +176,20 @@ fn an_installer_gets_no_credentials_and_no_more_of_the_host_than_its_request_nee
 #[test]
 fn what_is_only_looked_at_cannot_be_written_by_way_of_a_mount_below_it() {
     let pod = pod(&job(&settings(&[]), &request(Distribution::K3s)));
-    for mount in pod.containers[0].volume_mounts.as_ref().unwrap().iter().filter(|mount| mount.mount_path.starts_with("/host")) {
+    for mount in pod.containers[0]
+        .volume_mounts
+        .as_ref()
+        .unwrap()
+        .iter()
+        .filter(|mount| mount.mount_path.starts_with("/host"))
+    {
         let expected = (mount.read_only == Some(true)).then_some("IfPossible");
-        assert_eq!(mount.recursive_read_only.as_deref(), expected, "{}", mount.mount_path);
+        assert_eq!(
+            mount.recursive_read_only.as_deref(),
+            expected,
+            "{}",
+            mount.mount_path
+        );
         // The other way, Kubernetes refuses it.
         assert_eq!(mount.mount_propagation, None, "{}", mount.mount_path);
     }
@@ -132,8 +197,17 @@ fn what_is_only_looked_at_cannot_be_written_by_way_of_a_mount_below_it() {
 
 #[test]
 fn kubernetes_replaces_nothing_in_a_request() {
-    let paths = Paths { install: Some("/opt/$(HOSTNAME)".to_owned()), ..Paths::default() };
-    let job = job(&settings(&[]), &Request { paths, ..request(Distribution::Systemd) });
+    let paths = Paths {
+        install: Some("/opt/$(HOSTNAME)".to_owned()),
+        ..Paths::default()
+    };
+    let job = job(
+        &settings(&[]),
+        &Request {
+            paths,
+            ..request(Distribution::Systemd)
+        },
+    );
     let text = pod(&job).containers[0].args.clone().unwrap()[1].clone();
     assert!(text.contains("/opt/$$(HOSTNAME)"), "{text}");
     assert!(serde_json::from_str::<Request>(&text.replace("$$(", "$(")).is_ok());
@@ -142,10 +216,20 @@ fn kubernetes_replaces_nothing_in_a_request() {
 #[test]
 fn names_of_nodes_that_are_too_long_for_a_label_are_none() {
     let node = "n".repeat(253);
-    let job = installer_job(&settings(&[]), &runtime(&json!({})), "j", &node, &request(Distribution::Systemd), Duration::from_mins(1));
+    let job = installer_job(
+        &settings(&[]),
+        &runtime(&json!({})),
+        "j",
+        &node,
+        &request(Distribution::Systemd),
+        Duration::from_mins(1),
+    );
     let labels = job.spec.unwrap().template.metadata.unwrap().labels.unwrap();
     assert!(labels.values().all(|value| value.len() <= 63), "{labels:?}");
-    assert_eq!(job.metadata.annotations.unwrap()[names::NODE_ANNOTATION], node);
+    assert_eq!(
+        job.metadata.annotations.unwrap()[names::NODE_ANNOTATION],
+        node
+    );
 }
 
 #[test]
@@ -160,7 +244,10 @@ fn a_class_is_as_desired_however_the_api_server_writes_it() {
     assert!(matches(&desired, &class(found.clone())));
     for (pointer, value) in [
         ("/overhead/podFixed/cpu", json!("20m")),
-        ("/overhead/podFixed", json!({ "cpu": "10m", "memory": "16Mi", "storage": "1" })),
+        (
+            "/overhead/podFixed",
+            json!({ "cpu": "10m", "memory": "16Mi", "storage": "1" }),
+        ),
         ("/scheduling/nodeSelector", json!({})),
         ("/scheduling/tolerations", json!([])),
         ("/metadata/labels", json!({})),
@@ -178,32 +265,50 @@ fn a_class_that_was_taken_over_and_put_back_is_as_before() {
     let desired = desired(&runtime);
     for found in [
         json!({ "metadata": { "name": "wasmedge" }, "handler": "wasmedge" }),
-        json!({ "metadata": { "name": "wasmedge", "labels": { names::MANAGED_BY: "Helm", "a": "b" }, "annotations": { "c": "d" } },
-            "handler": "wasmedge", "overhead": { "podFixed": { "cpu": "1" } }, "scheduling": { "nodeSelector": { "pool": "wasm" } } }),
+        json!({ "metadata": { "name": "wasmedge", "labels": { names::MANAGED_BY: "Helm",
+            "a": "b" }, "annotations": { "c": "d" } },
+            "handler": "wasmedge", "overhead": { "podFixed": { "cpu": "1" } },
+            "scheduling": { "nodeSelector": { "pool": "wasm" } } }),
     ] {
         let found = class(found);
         let mut taken = changed(&desired, &found, "wasmedge");
-        assert!(is_ours(&taken, "wasmedge") && !is_ours(&found, "wasmedge") && matches(&desired, &taken));
+        assert!(
+            is_ours(&taken, "wasmedge")
+                && !is_ours(&found, "wasmedge")
+                && matches(&desired, &taken)
+        );
         // Changed again: what it was first is what counts.
         taken = changed(&desired, &taken, "wasmedge");
-        let Farewell::Restore(back) = farewell(&taken).unwrap() else { panic!("it was there before") };
+        let Farewell::Restore(back) = farewell(&taken).unwrap() else {
+            panic!("it was there before")
+        };
         let plain = |class: &RuntimeClass| {
-            (class.metadata.labels.clone().unwrap_or_default(), class.metadata.annotations.clone().unwrap_or_default())
+            (
+                class.metadata.labels.clone().unwrap_or_default(),
+                class.metadata.annotations.clone().unwrap_or_default(),
+            )
         };
         assert_eq!(plain(&back), plain(&found));
-        assert_eq!((back.overhead, back.scheduling), (found.overhead, found.scheduling));
+        assert_eq!(
+            (back.overhead, back.scheduling),
+            (found.overhead, found.scheduling)
+        );
     }
 }
 
 #[test]
 fn a_class_of_our_own_goes_with_its_runtime() {
-    assert_eq!(farewell(&desired(&runtime(&json!({})))).unwrap(), Farewell::Delete);
+    assert_eq!(
+        farewell(&desired(&runtime(&json!({})))).unwrap(),
+        Farewell::Delete
+    );
 }
 
 #[test]
 fn a_note_that_somebody_spoiled_is_not_guessed_at() {
     let mut found = desired(&runtime(&json!({})));
-    found.metadata.annotations = Some([(names::ADOPTED_ANNOTATION.to_owned(), "{".to_owned())].into());
+    found.metadata.annotations =
+        Some([(names::ADOPTED_ANNOTATION.to_owned(), "{".to_owned())].into());
     assert!(farewell(&found).is_err());
 }
 
@@ -211,14 +316,23 @@ fn a_note_that_somebody_spoiled_is_not_guessed_at() {
 fn the_owner_of_a_class_is_named_as_well_as_it_can_be() {
     for (metadata, expected) in [
         (
-            json!({ "labels": { names::MANAGED_BY: "Helm" }, "annotations": { "meta.helm.sh/release-name": "kwasm" } }),
+            json!({ "labels": { names::MANAGED_BY: "Helm" },
+                "annotations": { "meta.helm.sh/release-name": "kwasm" } }),
             "the Helm release kwasm",
         ),
         (json!({ "labels": { names::MANAGED_BY: "flux" } }), "flux"),
-        (json!({ "labels": { names::RUNTIME_LABEL: "other" } }), "WasmRuntime other"),
+        (
+            json!({ "labels": { names::RUNTIME_LABEL: "other" } }),
+            "WasmRuntime other",
+        ),
         (json!({ "managedFields": [{ "manager": "k3s" }] }), "k3s"),
         (json!({}), "somebody who left no name"),
     ] {
-        assert_eq!(owner(&class(json!({ "metadata": metadata, "handler": "wasmedge" }))), expected);
+        assert_eq!(
+            owner(&class(
+                json!({ "metadata": metadata, "handler": "wasmedge" })
+            )),
+            expected
+        );
     }
 }

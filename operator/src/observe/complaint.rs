@@ -1,4 +1,5 @@
-//! Warnings of Kubernetes about an installer's Job or pod, from Events: what its status does not say.
+//! Warnings of Kubernetes about an installer's Job or pod, from Events: what its status does not
+//! say.
 
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, Time};
@@ -22,15 +23,29 @@ pub(super) fn of_event(event: &Event) -> Complaint {
     let regarding = event.regarding.clone().unwrap_or_default();
     // Events of the older API have the deprecated times.
     let times = [
-        event.series.as_ref().map(|series| &series.last_observed_time).map(|MicroTime(time)| *time),
-        event.deprecated_last_timestamp.as_ref().map(|Time(time)| *time),
+        event
+            .series
+            .as_ref()
+            .map(|series| &series.last_observed_time)
+            .map(|MicroTime(time)| *time),
+        event
+            .deprecated_last_timestamp
+            .as_ref()
+            .map(|Time(time)| *time),
         event.event_time.as_ref().map(|MicroTime(time)| *time),
-        event.metadata.creation_timestamp.as_ref().map(|Time(time)| *time),
+        event
+            .metadata
+            .creation_timestamp
+            .as_ref()
+            .map(|Time(time)| *time),
     ];
     Complaint {
         kind: regarding.kind.unwrap_or_default(),
         name: regarding.name.unwrap_or_default(),
-        obstacle: Obstacle { reason: event.reason.clone().unwrap_or_default(), message: event.note.clone().unwrap_or_default() },
+        obstacle: Obstacle {
+            reason: event.reason.clone().unwrap_or_default(),
+            message: event.note.clone().unwrap_or_default(),
+        },
         last: times.into_iter().flatten().max(),
     }
 }

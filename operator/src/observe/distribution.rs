@@ -1,4 +1,5 @@
-//! What a node seems to be, from what its kubelet says. The installer looks at the host and refuses if this was wrong.
+//! What a node seems to be, from what its kubelet says. The installer looks at the host and refuses
+//! if this was wrong.
 
 use installer_protocol::Distribution;
 use k8s_openapi::api::core::v1::Node;
@@ -6,9 +7,15 @@ use kube::ResourceExt as _;
 
 /// What `node` seems to be.
 pub fn of_node(node: &Node) -> Distribution {
-    let info = node.status.as_ref().and_then(|status| status.node_info.clone());
+    let info = node
+        .status
+        .as_ref()
+        .and_then(|status| status.node_info.clone());
     let text = |field: Option<String>| field.unwrap_or_default();
-    let runtime = text(info.as_ref().map(|info| info.container_runtime_version.clone()));
+    let runtime = text(
+        info.as_ref()
+            .map(|info| info.container_runtime_version.clone()),
+    );
     let kubelet = text(info.as_ref().map(|info| info.kubelet_version.clone()));
     let system = text(info.as_ref().map(|info| info.os_image.clone()));
     if !runtime.starts_with("containerd://") {
@@ -22,11 +29,19 @@ pub fn of_node(node: &Node) -> Distribution {
     if let Some((_, distribution)) = by_system.iter().find(|(name, _)| system.contains(name)) {
         return *distribution;
     }
-    let by_kubelet = [("+k3s", Distribution::K3s), ("+rke2", Distribution::Rke2), ("+k0s", Distribution::K0s)];
+    let by_kubelet = [
+        ("+k3s", Distribution::K3s),
+        ("+rke2", Distribution::Rke2),
+        ("+k0s", Distribution::K0s),
+    ];
     if let Some((_, distribution)) = by_kubelet.iter().find(|(mark, _)| kubelet.contains(mark)) {
         return *distribution;
     }
-    if node.labels().contains_key("microk8s.io/cluster") { Distribution::MicroK8s } else { Distribution::Systemd }
+    if node.labels().contains_key("microk8s.io/cluster") {
+        Distribution::MicroK8s
+    } else {
+        Distribution::Systemd
+    }
 }
 
 #[cfg(test)]
@@ -41,22 +56,95 @@ mod tests {
         let plain = json!({});
         let microk8s = json!({ "microk8s.io/cluster": "true" });
         for (runtime, kubelet, system, labels, expected) in [
-            (containerd, "v1.37.2", "Debian GNU/Linux 12 (bookworm)", &plain, Distribution::Systemd),
-            (containerd, "v1.33.1-eks-5fd9a0d", "Amazon Linux 2023.8", &plain, Distribution::Systemd),
-            (containerd, "v1.34.1-gke.100", "Ubuntu 24.04.2 LTS", &plain, Distribution::Systemd),
-            (containerd, "v1.34.1-gke.100", "Container-Optimized OS from Google", &plain, Distribution::ContainerOptimized),
-            ("containerd://2.2.2-bd1.34", "v1.34.1+k3s1", "Ubuntu 24.04.2 LTS", &plain, Distribution::K3s),
-            (containerd, "v1.34.1+rke2r1", "SUSE Linux Enterprise 15", &plain, Distribution::Rke2),
-            (containerd, "v1.36.0+k0s.0", "Debian GNU/Linux 12 (bookworm)", &plain, Distribution::K0s),
-            (containerd, "v1.34.1", "Ubuntu 24.04.2 LTS", &microk8s, Distribution::MicroK8s),
-            (containerd, "v1.34.1", "Talos (v1.11.0)", &plain, Distribution::Talos),
-            (containerd, "v1.34.1-eks-5fd9a0d", "Bottlerocket OS 1.40.0", &plain, Distribution::Bottlerocket),
-            ("cri-o://1.34.0", "v1.34.1", "Red Hat Enterprise Linux CoreOS", &plain, Distribution::OtherRuntime),
+            (
+                containerd,
+                "v1.37.2",
+                "Debian GNU/Linux 12 (bookworm)",
+                &plain,
+                Distribution::Systemd,
+            ),
+            (
+                containerd,
+                "v1.33.1-eks-5fd9a0d",
+                "Amazon Linux 2023.8",
+                &plain,
+                Distribution::Systemd,
+            ),
+            (
+                containerd,
+                "v1.34.1-gke.100",
+                "Ubuntu 24.04.2 LTS",
+                &plain,
+                Distribution::Systemd,
+            ),
+            (
+                containerd,
+                "v1.34.1-gke.100",
+                "Container-Optimized OS from Google",
+                &plain,
+                Distribution::ContainerOptimized,
+            ),
+            (
+                "containerd://2.2.2-bd1.34",
+                "v1.34.1+k3s1",
+                "Ubuntu 24.04.2 LTS",
+                &plain,
+                Distribution::K3s,
+            ),
+            (
+                containerd,
+                "v1.34.1+rke2r1",
+                "SUSE Linux Enterprise 15",
+                &plain,
+                Distribution::Rke2,
+            ),
+            (
+                containerd,
+                "v1.36.0+k0s.0",
+                "Debian GNU/Linux 12 (bookworm)",
+                &plain,
+                Distribution::K0s,
+            ),
+            (
+                containerd,
+                "v1.34.1",
+                "Ubuntu 24.04.2 LTS",
+                &microk8s,
+                Distribution::MicroK8s,
+            ),
+            (
+                containerd,
+                "v1.34.1",
+                "Talos (v1.11.0)",
+                &plain,
+                Distribution::Talos,
+            ),
+            (
+                containerd,
+                "v1.34.1-eks-5fd9a0d",
+                "Bottlerocket OS 1.40.0",
+                &plain,
+                Distribution::Bottlerocket,
+            ),
+            (
+                "cri-o://1.34.0",
+                "v1.34.1",
+                "Red Hat Enterprise Linux CoreOS",
+                &plain,
+                Distribution::OtherRuntime,
+            ),
         ] {
-            let node = json!({ "metadata": { "name": "n", "labels": labels }, "status": { "nodeInfo": {
-                "architecture": "amd64", "bootID": "b", "containerRuntimeVersion": runtime, "kernelVersion": "6", "kubeProxyVersion": "",
-                "kubeletVersion": kubelet, "machineID": "m", "operatingSystem": "linux", "osImage": system, "systemUUID": "s" } } });
-            assert_eq!(of_node(&serde_json::from_value(node).unwrap()), expected, "{kubelet} {system}");
+            let node = json!({ "metadata": { "name": "n", "labels": labels },
+                "status": { "nodeInfo": {
+                "architecture": "amd64", "bootID": "b", "containerRuntimeVersion": runtime,
+                "kernelVersion": "6", "kubeProxyVersion": "",
+                "kubeletVersion": kubelet, "machineID": "m", "operatingSystem": "linux",
+                "osImage": system, "systemUUID": "s" } } });
+            assert_eq!(
+                of_node(&serde_json::from_value(node).unwrap()),
+                expected,
+                "{kubelet} {system}"
+            );
         }
     }
 }

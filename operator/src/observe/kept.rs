@@ -37,7 +37,12 @@ struct Entry<V> {
 
 impl<V> Default for Kept<V> {
     fn default() -> Self {
-        Self { values: BTreeMap::new(), listed: None, complete: false, removed: BTreeSet::new() }
+        Self {
+            values: BTreeMap::new(),
+            listed: None,
+            complete: false,
+            removed: BTreeSet::new(),
+        }
     }
 }
 
@@ -77,7 +82,11 @@ impl<V: PartialEq> Kept<V> {
 
     /// Takes in an object that somebody, or we ourselves, wrote.
     pub fn put<K: Resource>(&mut self, object: K, value: impl Fn(K) -> V) -> Change {
-        let (name, uid, version) = (object.name_any(), object.uid().unwrap_or_default(), version(&object));
+        let (name, uid, version) = (
+            object.name_any(),
+            object.uid().unwrap_or_default(),
+            version(&object),
+        );
         if self.removed.contains(&uid) {
             return Change::None;
         }
@@ -89,13 +98,22 @@ impl<V: PartialEq> Kept<V> {
         if known.is_some_and(|entry| entry.version.is_some() && version < entry.version) {
             return Change::None;
         }
-        let entry = Entry { uid, version, value: value(object) };
-        let change = if known.is_some_and(|known| known.value == entry.value) { Change::None } else { Change::Some };
+        let entry = Entry {
+            uid,
+            version,
+            value: value(object),
+        };
+        let change = if known.is_some_and(|known| known.value == entry.value) {
+            Change::None
+        } else {
+            Change::Some
+        };
         self.values.insert(name, entry);
         change
     }
 
-    /// Takes out an object that we removed: events about it that are still on their way are no news.
+    /// Takes out an object that we removed: events about it that are still on their way are no
+    /// news.
     pub fn remove(&mut self, name: &str) {
         if let Some(entry) = self.values.remove(name) {
             if self.removed.len() >= REMEMBERED {
@@ -107,7 +125,11 @@ impl<V: PartialEq> Kept<V> {
 
     fn take(&mut self, name: &str, uid: Option<&str>) -> Change {
         // The end of a former object of that name says nothing of the present one.
-        if self.values.get(name).is_none_or(|entry| uid.is_some_and(|uid| entry.uid != uid)) {
+        if self
+            .values
+            .get(name)
+            .is_none_or(|entry| uid.is_some_and(|uid| entry.uid != uid))
+        {
             return Change::None;
         }
         self.values.remove(name);
@@ -119,13 +141,20 @@ impl<V: PartialEq> Kept<V> {
         let listed = self.listed.take().unwrap_or_default();
         let before = self.values.len();
         self.values.retain(|name, _| listed.contains(name));
-        if first || self.values.len() != before { Change::Some } else { Change::None }
+        if first || self.values.len() != before {
+            Change::Some
+        } else {
+            Change::None
+        }
     }
 }
 
-/// Resource versions are numbers that grow with each write, as Kubernetes promises since 1.35 and etcd ever did.
+/// Resource versions are numbers that grow with each write, as Kubernetes promises since 1.35 and
+/// etcd ever did.
 fn version<K: Resource>(object: &K) -> Option<u64> {
-    object.resource_version().and_then(|version| version.parse().ok())
+    object
+        .resource_version()
+        .and_then(|version| version.parse().ok())
 }
 
 #[cfg(test)]
@@ -135,7 +164,8 @@ mod tests {
     use super::*;
 
     fn node(name: &str, uid: &str, version: u64) -> Node {
-        let text = serde_json::json!({ "metadata": { "name": name, "uid": uid, "resourceVersion": version.to_string() } });
+        let text = serde_json::json!({ "metadata": { "name": name, "uid": uid,
+            "resourceVersion": version.to_string() } });
         serde_json::from_value(text).unwrap()
     }
 
@@ -143,7 +173,10 @@ mod tests {
         kept.values().map(String::as_str).collect()
     }
 
-    #[expect(clippy::needless_pass_by_value, reason = "what is kept is made of an object that is given away")]
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "what is kept is made of an object that is given away"
+    )]
     fn value(node: Node) -> String {
         node.resource_version().unwrap_or_default()
     }
@@ -153,7 +186,10 @@ mod tests {
         let mut kept = Kept::default();
         kept.hear(Event::Apply(node("a", "1", 5)), value);
         assert_eq!(kept.put(node("a", "1", 9), value), Change::Some);
-        assert_eq!(kept.hear(Event::Apply(node("a", "1", 7)), value), Change::None);
+        assert_eq!(
+            kept.hear(Event::Apply(node("a", "1", 7)), value),
+            Change::None
+        );
         assert_eq!(versions(&kept), ["9"]);
     }
 
@@ -162,9 +198,18 @@ mod tests {
         let mut kept = Kept::default();
         kept.put(node("a", "1", 9), value);
         kept.remove("a");
-        assert_eq!(kept.hear(Event::Apply(node("a", "1", 8)), value), Change::None);
-        assert_eq!(kept.hear(Event::Apply(node("a", "2", 12)), value), Change::Some);
-        assert_eq!(kept.hear(Event::Delete(node("a", "1", 10)), value), Change::None);
+        assert_eq!(
+            kept.hear(Event::Apply(node("a", "1", 8)), value),
+            Change::None
+        );
+        assert_eq!(
+            kept.hear(Event::Apply(node("a", "2", 12)), value),
+            Change::Some
+        );
+        assert_eq!(
+            kept.hear(Event::Delete(node("a", "1", 10)), value),
+            Change::None
+        );
         assert_eq!(versions(&kept), ["12"]);
     }
 
@@ -172,7 +217,12 @@ mod tests {
     fn what_a_new_list_does_not_name_is_gone() {
         let mut kept = Kept::default();
         assert!(!kept.is_complete());
-        for event in [Event::Init, Event::InitApply(node("a", "1", 1)), Event::InitApply(node("b", "2", 1)), Event::InitDone] {
+        for event in [
+            Event::Init,
+            Event::InitApply(node("a", "1", 1)),
+            Event::InitApply(node("b", "2", 1)),
+            Event::InitDone,
+        ] {
             kept.hear(event, value);
         }
         assert!(kept.is_complete());

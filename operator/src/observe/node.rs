@@ -12,26 +12,49 @@ pub fn facts(node: &Node) -> NodeFacts {
     let status = node.status.clone().unwrap_or_default();
     let info = status.node_info.clone();
     let conditions = status.conditions.unwrap_or_default();
-    let ready = conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True");
-    let taints = node.spec.as_ref().and_then(|spec| spec.taints.clone()).unwrap_or_default();
+    let ready = conditions
+        .iter()
+        .any(|condition| condition.type_ == "Ready" && condition.status == "True");
+    let taints = node
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.taints.clone())
+        .unwrap_or_default();
     NodeFacts {
         uid: node.uid().unwrap_or_default(),
         labels: node.labels().clone(),
-        taints: taints.into_iter().map(|taint| (taint.key, taint.effect)).collect(),
-        readiness: if ready { Readiness::Ready } else { Readiness::NotReady },
+        taints: taints
+            .into_iter()
+            .map(|taint| (taint.key, taint.effect))
+            .collect(),
+        readiness: if ready {
+            Readiness::Ready
+        } else {
+            Readiness::NotReady
+        },
         leaving: node.meta().deletion_timestamp.is_some(),
         arch: match info.as_ref().map(|info| info.architecture.as_str()) {
             Some("amd64") => Some(Arch::Amd64),
             Some("arm64") => Some(Arch::Arm64),
             _ => None,
         },
-        os: info.as_ref().map(|info| info.operating_system.clone()).unwrap_or_default(),
+        os: info
+            .as_ref()
+            .map(|info| info.operating_system.clone())
+            .unwrap_or_default(),
         handlers: match status.runtime_handlers {
             None => Handlers::Unanswerable,
             Some(list) if list.is_empty() => Handlers::Unanswerable,
-            Some(list) => Handlers::Listed(list.into_iter().filter_map(|handler| handler.name).collect()),
+            Some(list) => Handlers::Listed(
+                list.into_iter()
+                    .filter_map(|handler| handler.name)
+                    .collect(),
+            ),
         },
-        boot_id: info.as_ref().map(|info| info.boot_id.clone()).unwrap_or_default(),
+        boot_id: info
+            .as_ref()
+            .map(|info| info.boot_id.clone())
+            .unwrap_or_default(),
         distribution: distribution::of_node(node),
     }
 }
@@ -45,20 +68,31 @@ mod tests {
     use super::*;
 
     fn of(status: &serde_json::Value) -> NodeFacts {
-        facts(&serde_json::from_value(json!({ "metadata": { "name": "n" }, "status": status })).unwrap())
+        facts(
+            &serde_json::from_value(json!({ "metadata": { "name": "n" }, "status": status }))
+                .unwrap(),
+        )
     }
 
     #[test]
     fn a_node_that_lists_no_handlers_cannot_say_which_it_serves() {
         assert_eq!(of(&json!({})).handlers, Handlers::Unanswerable);
-        assert_eq!(of(&json!({ "runtimeHandlers": [] })).handlers, Handlers::Unanswerable);
-        let listed = of(&json!({ "runtimeHandlers": [{ "name": "" }, { "name": "wasmedge" }] })).handlers;
-        assert_eq!(listed, Handlers::Listed(BTreeSet::from([String::new(), "wasmedge".to_owned()])));
+        assert_eq!(
+            of(&json!({ "runtimeHandlers": [] })).handlers,
+            Handlers::Unanswerable
+        );
+        let listed =
+            of(&json!({ "runtimeHandlers": [{ "name": "" }, { "name": "wasmedge" }] })).handlers;
+        assert_eq!(
+            listed,
+            Handlers::Listed(BTreeSet::from([String::new(), "wasmedge".to_owned()]))
+        );
     }
 
     #[test]
     fn a_node_of_which_nobody_heard_is_not_ready() {
-        let condition = |status: &str| json!({ "conditions": [{ "type": "Ready", "status": status }] });
+        let condition =
+            |status: &str| json!({ "conditions": [{ "type": "Ready", "status": status }] });
         assert_eq!(of(&condition("True")).readiness, Readiness::Ready);
         assert_eq!(of(&condition("Unknown")).readiness, Readiness::NotReady);
         assert_eq!(of(&json!({})).readiness, Readiness::NotReady);

@@ -1,4 +1,5 @@
-//! Whose the RuntimeClass is, who may use the runtime's names, and what has to be there before nodes are begun.
+//! Whose the RuntimeClass is, who may use the runtime's names, and what has to be there before
+//! nodes are begun.
 
 use kube::{Resource as _, ResourceExt as _};
 
@@ -38,12 +39,22 @@ pub(super) fn judge(observed: &Observed, direction: Direction) -> ClassVerdict {
     let found = observed.class.as_ref();
     let ours = found.is_some_and(|class| runtime_class::is_ours(class, &runtime.name_any()));
     if direction != Direction::In {
-        return if ours { ClassVerdict::ToRemove } else { ClassVerdict::Absent };
+        return if ours {
+            ClassVerdict::ToRemove
+        } else {
+            ClassVerdict::Absent
+        };
     }
-    if observed.peers.iter().any(|peer| is_before(peer, runtime) && share_a_name(peer, runtime)) {
+    if observed
+        .peers
+        .iter()
+        .any(|peer| is_before(peer, runtime) && share_a_name(peer, runtime))
+    {
         return ClassVerdict::NameTaken;
     }
-    let Some(found) = found else { return ClassVerdict::ToApply };
+    let Some(found) = found else {
+        return ClassVerdict::ToApply;
+    };
     let desired = runtime_class::desired(runtime);
     match (ours, runtime.spec.runtime_class.adopt_existing) {
         _ if found.handler != desired.handler => ClassVerdict::OtherHandler,
@@ -53,10 +64,18 @@ pub(super) fn judge(observed: &Observed, direction: Direction) -> ClassVerdict {
     }
 }
 
-/// What has to be there before anything is begun on a node. A plan that asks for it begins nothing, the next one does;
-/// what takes back, hears or cleans waits for none of it.
-pub(super) fn preparation(observed: &Observed, class: ClassVerdict, direction: Direction) -> Option<Action> {
-    let is_kept = observed.runtime.finalizers().iter().any(|name| name == names::RUNTIME_FINALIZER);
+/// What has to be there before anything is begun on a node. A plan that asks for it begins nothing,
+/// the next one does; what takes back, hears or cleans waits for none of it.
+pub(super) fn preparation(
+    observed: &Observed,
+    class: ClassVerdict,
+    direction: Direction,
+) -> Option<Action> {
+    let is_kept = observed
+        .runtime
+        .finalizers()
+        .iter()
+        .any(|name| name == names::RUNTIME_FINALIZER);
     match (direction, class) {
         (Direction::In, _) if !is_kept => Some(Action::AddFinalizer),
         (Direction::In, ClassVerdict::ToApply) => Some(Action::ApplyRuntimeClass),
@@ -71,6 +90,11 @@ fn share_a_name(one: &WasmRuntime, other: &WasmRuntime) -> bool {
 
 /// The older one keeps a name; of two that are equally old the first by name does.
 fn is_before(one: &WasmRuntime, other: &WasmRuntime) -> bool {
-    let key = |runtime: &WasmRuntime| (runtime.meta().creation_timestamp.clone().map(|time| time.0), runtime.name_any());
+    let key = |runtime: &WasmRuntime| {
+        (
+            runtime.meta().creation_timestamp.clone().map(|time| time.0),
+            runtime.name_any(),
+        )
+    };
     key(one) < key(other)
 }

@@ -22,7 +22,9 @@ impl Step<'_, '_, '_> {
     pub(super) fn hear(&mut self, job: &str, report: &Report) {
         match report.outcome {
             Outcome::Installed => self.installed(report),
-            Outcome::Refused if report.reason == Reason::Unsupported && self.status.installed.is_none() => {
+            Outcome::Refused
+                if report.reason == Reason::Unsupported && self.status.installed.is_none() =>
+            {
                 // What was refused is what the installer was sent, whatever the spec says by now.
                 self.set(Phase::Unsupported, |status| {
                     end_of_job(status, Some(report));
@@ -31,13 +33,21 @@ impl Step<'_, '_, '_> {
             }
             Outcome::Refused => self.fail(report, Kept::AsItWas),
             Outcome::RolledBack => {
-                let kept = if report.installed.is_some() { Kept::AsItWas } else { Kept::Nothing };
+                let kept = if report.installed.is_some() {
+                    Kept::AsItWas
+                } else {
+                    Kept::Nothing
+                };
                 self.fail(report, kept);
             }
-            // An installation that removes is none; what is there now is as unknown as after a failure to go back.
+            // An installation that removes is none; what is there now is as unknown as after a
+            // failure to go back.
             Outcome::Broken | Outcome::Removed => self.fail(report, Kept::Nothing),
         }
-        self.draft.act(Action::DeleteJob { node: Some(self.name.to_owned()), job: job.to_owned() });
+        self.draft.act(Action::DeleteJob {
+            node: Some(self.name.to_owned()),
+            job: job.to_owned(),
+        });
     }
 
     fn installed(&mut self, report: &Report) {
@@ -56,7 +66,9 @@ impl Step<'_, '_, '_> {
     fn fail(&mut self, report: &Report, kept: Kept) {
         let attempts = self.status.attempts;
         let retry_at = match report.reason.retry() {
-            Retry::Later if attempts < ATTEMPTS => Some(after_now(self.draft.observed.now, delay(attempts))),
+            Retry::Later if attempts < ATTEMPTS => {
+                Some(after_now(self.draft.observed.now, delay(attempts)))
+            }
             _ => None,
         };
         if kept == Kept::Nothing {
@@ -75,8 +87,10 @@ impl Step<'_, '_, '_> {
 
     pub(super) fn lost(&mut self, job: &str, why: &str, began: Began) {
         let attempts = self.status.attempts;
-        let retry_at = (attempts < ATTEMPTS).then(|| after_now(self.draft.observed.now, delay(attempts)));
-        // If a container may have run, what is on the node is unknown, and no further installer will look.
+        let retry_at =
+            (attempts < ATTEMPTS).then(|| after_now(self.draft.observed.now, delay(attempts)));
+        // If a container may have run, what is on the node is unknown, and no further installer
+        // will look.
         let is_unknown = retry_at.is_none() && began == Began::Perhaps;
         if is_unknown {
             self.unlabel();
@@ -91,12 +105,16 @@ impl Step<'_, '_, '_> {
             let (reason, message) = without_report(why, began);
             say(status, reason, message);
         });
-        self.draft.act(Action::DeleteJob { node: Some(self.name.to_owned()), job: job.to_owned() });
+        self.draft.act(Action::DeleteJob {
+            node: Some(self.name.to_owned()),
+            job: job.to_owned(),
+        });
         self.wake_for_retry();
     }
 }
 
-/// Notes what a node has after an installer that nobody waits for any more: the node may be wanted again.
+/// Notes what a node has after an installer that nobody waits for any more: the node may be wanted
+/// again.
 pub(super) fn note(status: &mut WasmRuntimeNodeStatus, report: &Report) {
     end_of_job(status, Some(report));
     match report.outcome {
@@ -110,8 +128,14 @@ pub(super) fn note(status: &mut WasmRuntimeNodeStatus, report: &Report) {
 /// What is said of an installer that ended without a report.
 pub(super) fn without_report(why: &str, began: Began) -> (Reason, String) {
     match began {
-        Began::Never => (Reason::NotStarted, format!("the installer did not start: {why}")),
-        Began::Perhaps => (Reason::Interrupted, format!("the installer left no report: {why}")),
+        Began::Never => (
+            Reason::NotStarted,
+            format!("the installer did not start: {why}"),
+        ),
+        Began::Perhaps => (
+            Reason::Interrupted,
+            format!("the installer left no report: {why}"),
+        ),
     }
 }
 
@@ -122,8 +146,14 @@ fn end_of_job(status: &mut WasmRuntimeNodeStatus, report: Option<&Report>) {
     let Some(report) = report else { return };
     status.untouched = false;
     let text = |text: &str| (!text.is_empty()).then(|| text.to_owned());
-    status.version = report.installed.as_ref().map(|installed| installed.version.clone());
-    status.sha256 = report.installed.as_ref().map(|installed| installed.sha256.clone());
+    status.version = report
+        .installed
+        .as_ref()
+        .map(|installed| installed.version.clone());
+    status.sha256 = report
+        .installed
+        .as_ref()
+        .map(|installed| installed.sha256.clone());
     status.containerd = text(&report.host.containerd).or_else(|| status.containerd.take());
     status.config_path = text(&report.host.config_path).or_else(|| status.config_path.take());
 }

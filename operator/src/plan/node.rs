@@ -9,7 +9,9 @@ use kube::ResourceExt as _;
 use super::pace::{LISTED, Patience, UNMADE, after, limit, patience};
 use super::rollout::{Candidate, Why, is_changing};
 use super::seen::{Served, serves, startup_taints};
-use super::{Action, Began, Direction, Draft, JobFacts, NodeFacts, Readiness, Target, Unfit, removal};
+use super::{
+    Action, Began, Direction, Draft, JobFacts, NodeFacts, Readiness, Target, Unfit, removal,
+};
 use crate::crd::{Phase, WasmRuntimeNodeStatus};
 use crate::names;
 
@@ -40,25 +42,44 @@ pub(super) fn step(
             unlabel(draft, name, node);
             None
         }
-        // What is half way off goes all the way, also when it is wanted again: only then it is known what is there.
-        Some(status) if !wanted || status.phase == Phase::Removing => removal::step(draft, target, name, node, &status),
-        // Somebody deleted the node's object. Its finalizer stands for what is on the node: only when that is gone the
-        // object goes, and the node is new then. To let go of it at once would lose the node if it is not wanted later.
+        // What is half way off goes all the way, also when it is wanted again: only then it is
+        // known what is there.
+        Some(status) if !wanted || status.phase == Phase::Removing => {
+            removal::step(draft, target, name, node, &status)
+        }
+        // Somebody deleted the node's object. Its finalizer stands for what is on the node: only
+        // when that is gone the object goes, and the node is new then. To let go of it at once
+        // would lose the node if it is not wanted later.
         Some(status) if state.is_some_and(|state| state.deleting) && !is_changing(&status) => {
             removal::step(draft, target, name, node, &status)
         }
-        Some(status) => Step { draft, target, name, node, status }.take(),
+        Some(status) => Step {
+            draft,
+            target,
+            name,
+            node,
+            status,
+        }
+        .take(),
     }
 }
 
 /// A node that was never touched.
-fn fresh(draft: &mut Draft<'_>, target: &Target, name: &str, node: &NodeFacts) -> Option<Candidate> {
+fn fresh(
+    draft: &mut Draft<'_>,
+    target: &Target,
+    name: &str,
+    node: &NodeFacts,
+) -> Option<Candidate> {
     unlabel(draft, name, node);
     match target.install(node) {
         Ok(_) => candidate(node, name, Why::Fresh),
         Err(_) if !draft.prepared => None,
         Err(unfit) => {
-            draft.act(Action::Claim { node: name.to_owned(), uid: node.uid.clone() });
+            draft.act(Action::Claim {
+                node: name.to_owned(),
+                uid: node.uid.clone(),
+            });
             unsupported(draft, target, name, unfit);
             None
         }
@@ -77,7 +98,10 @@ fn unsupported(draft: &mut Draft<'_>, target: &Target, name: &str, unfit: Unfit)
 
 /// A node that is not Ready cannot run an installer: it asks for nothing until it is.
 fn candidate(node: &NodeFacts, name: &str, why: Why) -> Option<Candidate> {
-    (node.readiness == Readiness::Ready && !node.leaving).then(|| Candidate { node: name.to_owned(), why })
+    (node.readiness == Readiness::Ready && !node.leaving).then(|| Candidate {
+        node: name.to_owned(),
+        why,
+    })
 }
 
 /// The step of a node that shall have the runtime and was claimed.
@@ -126,19 +150,31 @@ impl Step<'_, '_, '_> {
 
     fn unsupported(&mut self) -> Option<Candidate> {
         self.unlabel();
-        // An installer looked at the host and said so of this very spec: only a person knows when that has changed.
-        let was_told = self.status.attempts > 0 && self.status.target.as_ref() == Some(&self.target.hash);
-        if was_told && !self.is_asked_again() { None } else { self.begin(Why::Fresh) }
+        // An installer looked at the host and said so of this very spec: only a person knows when
+        // that has changed.
+        let was_told =
+            self.status.attempts > 0 && self.status.target.as_ref() == Some(&self.target.hash);
+        if was_told && !self.is_asked_again() {
+            None
+        } else {
+            self.begin(Why::Fresh)
+        }
     }
 
     fn is_asked_again(&self) -> bool {
-        let asked = self.draft.observed.runtime.annotations().get(names::RETRY_ANNOTATION);
+        let asked = self
+            .draft
+            .observed
+            .runtime
+            .annotations()
+            .get(names::RETRY_ANNOTATION);
         asked.is_some() && asked != self.status.retry_token.as_ref()
     }
 
     fn installing(&mut self) -> Option<Candidate> {
         let Some(job) = self.status.job.clone() else {
-            // It was given up. Whether it is still at work is known by the Jobs and pods that are left.
+            // It was given up. Whether it is still at work is known by the Jobs and pods that are
+            // left.
             return self.begin(Why::Retry);
         };
         let observed = self.draft.observed;
@@ -146,14 +182,19 @@ impl Step<'_, '_, '_> {
             Some(JobFacts::Reported(report)) => self.hear(&job, report),
             facts if self.status.withdrawn => return self.after_withdrawal(&job, facts),
             None => self.start_again(job),
-            Some(JobFacts::Running { made, template, start }) => self.wait_for(&job, *made, template.as_ref(), start),
+            Some(JobFacts::Running {
+                made,
+                template,
+                start,
+            }) => self.wait_for(&job, *made, template.as_ref(), start),
             Some(JobFacts::Ending) => self.wait_for_end(&job),
             Some(JobFacts::Lost { why, began }) => self.lost(&job, why, *began),
         }
         None
     }
 
-    /// The operator ended between writing down the Job and making it, it cannot be made, or somebody removed it.
+    /// The operator ended between writing down the Job and making it, it cannot be made, or
+    /// somebody removed it.
     fn start_again(&mut self, job: String) {
         let is_wanted = self.status.target.as_ref() == Some(&self.target.hash);
         let Some(request) = self.target.install(self.node).ok().filter(|_| is_wanted) else {
@@ -164,7 +205,12 @@ impl Step<'_, '_, '_> {
             Patience::Until(end) => {
                 self.draft.wake_at(end);
                 let limit = limit(self.draft);
-                self.draft.act(Action::StartInstaller { job, node: self.name.to_owned(), request: Box::new(request), limit });
+                self.draft.act(Action::StartInstaller {
+                    job,
+                    node: self.name.to_owned(),
+                    request: Box::new(request),
+                    limit,
+                });
             }
             Patience::Over(_) => self.lost(&job, UNMADE, Began::Perhaps),
         }
@@ -184,16 +230,22 @@ impl Step<'_, '_, '_> {
             });
             return None;
         }
-        let end = after(self.status.since.as_ref(), self.draft.observed.now, limit(self.draft));
+        let end = after(
+            self.status.since.as_ref(),
+            self.draft.observed.now,
+            limit(self.draft),
+        );
         if self.draft.observed.now < end {
             self.draft.wake_at(end);
             return None;
         }
         self.unlabel();
         let message = if self.node.readiness == Readiness::NotReady {
-            "the runtime was installed, and since then the node is not Ready: look at its kubelet and containerd"
+            "the runtime was installed, and since then the node is not Ready: look at its kubelet \
+             and containerd"
         } else {
-            "the runtime was installed and ran a guest, but the node's status does not list the handler: look at containerd's configuration"
+            "the runtime was installed and ran a guest, but the node's status does not list the \
+             handler: look at containerd's configuration"
         };
         self.set(Phase::Failed, |status| {
             status.installed = None;
@@ -204,19 +256,26 @@ impl Step<'_, '_, '_> {
     }
 
     fn ready(&mut self) -> Option<Candidate> {
-        // What a kubelet lists may be older than what an installer proved; it asks containerd every few seconds.
+        // What a kubelet lists may be older than what an installer proved; it asks containerd every
+        // few seconds.
         let settled = after(self.status.since.as_ref(), self.draft.observed.now, LISTED);
         let is_listed = serves(self.node, self.target.handler()) != Served::No;
         if !is_listed && self.draft.observed.now < settled {
             self.draft.wake_at(settled);
         } else if !is_listed && self.node.readiness == Readiness::Ready {
-            // Somebody wrote containerd's configuration anew, as some distributions do at each boot.
+            // Somebody wrote containerd's configuration anew, as some distributions do at each
+            // boot.
             self.unlabel();
             let now = self.draft.observed.now;
             self.set(Phase::Failed, |status| {
                 status.installed = None;
                 status.retry_at = Some(Time(now));
-                say(status, Reason::HandlerMissing, "containerd no longer serves the handler: it is being installed again".to_owned());
+                say(
+                    status,
+                    Reason::HandlerMissing,
+                    "containerd no longer serves the handler: it is being installed again"
+                        .to_owned(),
+                );
             });
             return candidate(self.node, self.name, Why::Reverify);
         }
@@ -238,12 +297,20 @@ impl Step<'_, '_, '_> {
         }
         if self.is_asked_again() {
             // One that waits for its next try has its slot already.
-            return self.begin(if self.status.retry_at.is_some() { Why::Retry } else { Why::Upgrade });
+            return self.begin(if self.status.retry_at.is_some() {
+                Why::Retry
+            } else {
+                Why::Upgrade
+            });
         }
         match &self.status.retry_at {
             Some(Time(time)) if *time <= self.draft.observed.now => {
                 let lost_handler = self.status.attempts == 0;
-                self.begin(if lost_handler { Why::Reverify } else { Why::Retry })
+                self.begin(if lost_handler {
+                    Why::Reverify
+                } else {
+                    Why::Retry
+                })
             }
             Some(_) => {
                 self.wake_for_retry();
@@ -268,7 +335,12 @@ impl Step<'_, '_, '_> {
     }
 
     pub(super) fn wake_for_retry(&mut self) {
-        if let Some(Time(time)) = self.draft.after.get(self.name).and_then(|status| status.retry_at.clone()) {
+        if let Some(Time(time)) = self
+            .draft
+            .after
+            .get(self.name)
+            .and_then(|status| status.retry_at.clone())
+        {
             self.draft.wake_at(time);
         }
     }
@@ -284,11 +356,18 @@ impl Step<'_, '_, '_> {
         let label = names::ready_label(&self.draft.observed.runtime.name_any());
         let uid = self.node.uid.clone();
         if self.node.labels.get(&label).map(String::as_str) != Some(names::READY) {
-            self.draft.act(Action::Label { node: self.name.to_owned(), uid: uid.clone() });
+            self.draft.act(Action::Label {
+                node: self.name.to_owned(),
+                uid: uid.clone(),
+            });
         }
         let taints = startup_taints(&self.draft.observed.runtime.spec.startup_taints, self.node);
         if !taints.is_empty() {
-            self.draft.act(Action::RemoveTaints { node: self.name.to_owned(), uid, taints });
+            self.draft.act(Action::RemoveTaints {
+                node: self.name.to_owned(),
+                uid,
+                taints,
+            });
         }
     }
 
@@ -297,20 +376,29 @@ impl Step<'_, '_, '_> {
     }
 }
 
-/// Gives up an installer that may be at work all the same: its Job goes now, and the node is begun again by a later plan,
-/// which sees whether anybody is still at work there.
+/// Gives up an installer that may be at work all the same: its Job goes now, and the node is begun
+/// again by a later plan, which sees whether anybody is still at work there.
 pub(super) fn give_up(draft: &mut Draft<'_>, name: &str, job: String) {
     draft.set(name, Phase::Installing, |status| {
         status.job = None;
         status.untouched = false;
     });
-    draft.act(Action::DeleteJob { node: Some(name.to_owned()), job });
+    draft.act(Action::DeleteJob {
+        node: Some(name.to_owned()),
+        job,
+    });
 }
 
 /// Takes the readiness label off, if it is there.
 pub(super) fn unlabel(draft: &mut Draft<'_>, name: &str, node: &NodeFacts) {
-    if node.labels.contains_key(&names::ready_label(&draft.observed.runtime.name_any())) {
-        let action = Action::Unlabel { node: name.to_owned(), uid: node.uid.clone() };
+    if node
+        .labels
+        .contains_key(&names::ready_label(&draft.observed.runtime.name_any()))
+    {
+        let action = Action::Unlabel {
+            node: name.to_owned(),
+            uid: node.uid.clone(),
+        };
         if !draft.actions.contains(&action) {
             draft.act(action);
         }

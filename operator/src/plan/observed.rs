@@ -21,8 +21,8 @@ pub struct Observed {
     pub nodes: BTreeMap<String, NodeFacts>,
     /// How far this runtime is on nodes, by the nodes' names.
     pub states: BTreeMap<String, NodeState>,
-    /// Nodes on which an installer is at work that this runtime does not know of: another runtime's, or one of its own
-    /// that was given up for lost.
+    /// Nodes on which an installer is at work that this runtime does not know of: another
+    /// runtime's, or one of its own that was given up for lost.
     pub busy: BTreeSet<String>,
     /// Installer Jobs of this runtime, by name.
     pub jobs: BTreeMap<String, JobFacts>,

@@ -32,7 +32,9 @@ pub(super) fn startup_taints(spec: &[StartupTaint], node: &NodeFacts) -> Vec<Sta
         None => None,
     };
     let has = |taint: &&StartupTaint| {
-        node.taints.iter().any(|(key, found)| *key == taint.key && effect(taint).is_none_or(|effect| effect == found))
+        node.taints.iter().any(|(key, found)| {
+            *key == taint.key && effect(taint).is_none_or(|effect| effect == found)
+        })
     };
     spec.iter().filter(has).cloned().collect()
 }

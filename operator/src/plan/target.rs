@@ -1,4 +1,5 @@
-//! What nodes are brought to: the part of the spec that a node has to be changed for, and its digest.
+//! What nodes are brought to: the part of the spec that a node has to be changed for, and its
+//! digest.
 
 use std::collections::BTreeMap;
 
@@ -36,17 +37,37 @@ pub struct Unfit {
 impl Target {
     pub(super) fn of(observed: &Observed) -> Self {
         let spec = observed.runtime.spec.clone();
-        // Only what changes a node: a new image matters where the runtime comes in it. Tolerations, overhead, budget
-        // and selector change no node.
-        let image = spec.artifact.platforms.is_empty().then_some(&observed.installer.image);
-        let ContainerdSpec { mode, systemd_cgroup, sandboxer: _, paths } = &spec.containerd;
+        // Only what changes a node: a new image matters where the runtime comes in it. Tolerations,
+        // overhead, budget and selector change no node.
+        let image = spec
+            .artifact
+            .platforms
+            .is_empty()
+            .then_some(&observed.installer.image);
+        let ContainerdSpec {
+            mode,
+            systemd_cgroup,
+            sandboxer: _,
+            paths,
+        } = &spec.containerd;
         let containerd = json!({ "mode": mode, "systemdCgroup": systemd_cgroup, "paths": paths });
-        let mut facts = vec![json!(spec.runtime_class.handler), json!(spec.artifact), containerd, json!(image)];
-        // What is not chosen was not there to be chosen once, and a new operator alone changes no node.
+        let mut facts = vec![
+            json!(spec.runtime_class.handler),
+            json!(spec.artifact),
+            containerd,
+            json!(image),
+        ];
+        // What is not chosen was not there to be chosen once, and a new operator alone changes no
+        // node.
         let settings = spec.settings();
         facts.extend((!settings.is_default()).then(|| json!(settings)));
         let facts = json!(facts);
-        Self { hash: digest(&facts.to_string(), 16), runtime: observed.runtime.name_any(), spec, installer: observed.installer.clone() }
+        Self {
+            hash: digest(&facts.to_string(), 16),
+            runtime: observed.runtime.name_any(),
+            spec,
+            installer: observed.installer.clone(),
+        }
     }
 
     /// The handler's name.
@@ -89,19 +110,27 @@ impl Target {
         template(&self.installer.digest, request)
     }
 
-    /// Whether installers run on the node's architecture. Whatever brings the runtime, an installer proves it.
+    /// Whether installers run on the node's architecture. Whatever brings the runtime, an installer
+    /// proves it.
     fn runs_installers(&self, node: &NodeFacts) -> Result<(), Unfit> {
         let known = &self.installer.architectures;
         if node.arch.is_some_and(|arch| known.contains(&arch)) {
             return Ok(());
         }
         let word = |arch: &Arch| arch.as_str();
-        let (known, arch) = (known.iter().map(word).collect::<Vec<_>>().join(" and "), node.arch.as_ref().map_or("another one", word));
+        let (known, arch) = (
+            known.iter().map(word).collect::<Vec<_>>().join(" and "),
+            node.arch.as_ref().map_or("another one", word),
+        );
         let message = format!(
-            "the installer's image is for {known}, the node's architecture is {arch}: leave such nodes out with nodeSelector, or \
+            "the installer's image is for {known}, the node's architecture is {arch}: leave such \
+             nodes out with nodeSelector, or \
              bring an image for it and name it in the chart's installer.architectures"
         );
-        Err(Unfit { reason: Reason::Unsupported, message })
+        Err(Unfit {
+            reason: Reason::Unsupported,
+            message,
+        })
     }
 
     fn artifact(&self, node: &NodeFacts) -> Result<Option<Artifact>, Unfit> {
@@ -109,29 +138,41 @@ impl Target {
         if self.spec.containerd.mode == Mode::Preinstalled {
             return Ok(None);
         }
-        let unfit = |message: String| Unfit { reason: Reason::Unsupported, message };
+        let unfit = |message: String| Unfit {
+            reason: Reason::Unsupported,
+            message,
+        };
         let Some(arch) = node.arch else {
-            return Err(unfit("the runtime is for the architectures amd64 and arm64".to_owned()));
+            return Err(unfit(
+                "the runtime is for the architectures amd64 and arm64".to_owned(),
+            ));
         };
         if platforms.is_empty() {
             return Ok(Some(Artifact::Bundled));
         }
         let platform = platforms.iter().find(|platform| platform.arch == arch);
-        let Platform { url, image, sha256, .. } = platform.cloned().ok_or_else(|| {
-            unfit(format!("artifact.platforms names no archive for {arch:?}: add one, or leave such nodes out of the pool"))
+        let Platform {
+            url, image, sha256, ..
+        } = platform.cloned().ok_or_else(|| {
+            unfit(format!(
+                "artifact.platforms names no archive for {arch:?}: add one, or leave \
+                           such nodes out of the pool"
+            ))
         })?;
         match (url, image) {
             (Some(url), None) => Ok(Some(Artifact::Url { url, sha256 })),
             (None, Some(reference)) => Ok(Some(Artifact::Image { reference, sha256 })),
             // The schema refuses these.
-            _ => {
-                Err(Unfit { reason: Reason::InvalidRequest, message: format!("artifact.platforms: {arch:?} has not one of url and image") })
-            }
+            _ => Err(Unfit {
+                reason: Reason::InvalidRequest,
+                message: format!("artifact.platforms: {arch:?} has not one of url and image"),
+            }),
         }
     }
 }
 
-/// Digest of what a Job is made of: what stands in its template by the operator's settings, and its request.
+/// Digest of what a Job is made of: what stands in its template by the operator's settings, and its
+/// request.
 pub fn template(settings: &str, request: &Request) -> String {
     digest(&format!("{settings} {}", request.to_json()), 16)
 }
@@ -147,14 +188,20 @@ fn support(node: &NodeFacts, mode: Mode) -> Result<(), Unfit> {
     match node.distribution.layout().support {
         Support::Full => Ok(()),
         Support::PreinstalledOnly(_) if mode == Mode::Preinstalled => Ok(()),
-        Support::PreinstalledOnly(why) | Support::No(why) => Err(Unfit { reason: Reason::Unsupported, message: why.to_owned() }),
+        Support::PreinstalledOnly(why) | Support::No(why) => Err(Unfit {
+            reason: Reason::Unsupported,
+            message: why.to_owned(),
+        }),
     }
 }
 
-/// Whether a selector selects a node's labels. An empty one selects all but the control plane's nodes.
+/// Whether a selector selects a node's labels. An empty one selects all but the control plane's
+/// nodes.
 pub(super) fn selects(selector: &LabelSelector, labels: &BTreeMap<String, String>) -> bool {
     let empty = |list: Option<bool>| list.unwrap_or(true);
-    if empty(selector.match_labels.as_ref().map(BTreeMap::is_empty)) && empty(selector.match_expressions.as_ref().map(Vec::is_empty)) {
+    if empty(selector.match_labels.as_ref().map(BTreeMap::is_empty))
+        && empty(selector.match_expressions.as_ref().map(Vec::is_empty))
+    {
         return !labels.contains_key(names::CONTROL_PLANE_LABEL);
     }
     // An expression that cannot be read selects nothing: nodes are rather left alone.

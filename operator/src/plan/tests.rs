@@ -30,7 +30,8 @@ fn runtime(name: &str, spec: &Value) -> WasmRuntime {
     let object = json!({
         "apiVersion": "runtime.wasmedge.dev/v1alpha1",
         "kind": "WasmRuntime",
-        "metadata": { "name": name, "uid": format!("uid-of-{name}"), "generation": 1, "creationTimestamp": "2026-01-01T00:00:00Z" },
+        "metadata": { "name": name, "uid": format!("uid-of-{name}"), "generation": 1,
+        "creationTimestamp": "2026-01-01T00:00:00Z" },
         "spec": spec,
     });
     serde_json::from_value(object).unwrap()
@@ -46,7 +47,12 @@ fn node(handlers: &[&str]) -> NodeFacts {
         leaving: false,
         arch: Some(Arch::Amd64),
         os: "linux".to_owned(),
-        handlers: Handlers::Listed(handlers.iter().map(|handler| (*handler).to_owned()).collect()),
+        handlers: Handlers::Listed(
+            handlers
+                .iter()
+                .map(|handler| (*handler).to_owned())
+                .collect(),
+        ),
         boot_id: "boot".to_owned(),
         distribution: Distribution::Systemd,
     }
@@ -60,14 +66,22 @@ fn report(outcome: Outcome, reason: Reason, kept: Option<&str>) -> Report {
         reason,
         message: format!("because of {}", reason.as_str()),
         host: HostFacts::default(),
-        installed: kept.map(|version| Installed { version: version.to_owned(), sha256: "0".repeat(64), path: "/opt".to_owned() }),
+        installed: kept.map(|version| Installed {
+            version: version.to_owned(),
+            sha256: "0".repeat(64),
+            path: "/opt".to_owned(),
+        }),
         restart: Restart::Done,
     }
 }
 
 /// What installers are made of.
 pub(crate) fn installer() -> InstallerFacts {
-    InstallerFacts { image: "installer:1".to_owned(), architectures: vec![Arch::Amd64], digest: "1".to_owned() }
+    InstallerFacts {
+        image: "installer:1".to_owned(),
+        architectures: vec![Arch::Amd64],
+        digest: "1".to_owned(),
+    }
 }
 
 /// The time `seconds` after the tests' beginning.

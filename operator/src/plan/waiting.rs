@@ -1,7 +1,9 @@
-//! An installer that has not ended: how long it is waited for, what keeps it from starting, and when its Job is taken back.
+//! An installer that has not ended: how long it is waited for, what keeps it from starting, and
+//! when its Job is taken back.
 //!
-//! A Job whose pod cannot start may be taken back at any time: nothing has happened on its node. That is known for sure
-//! only when the pod has ended without its container, so the node's object keeps the Job's name until then.
+//! A Job whose pod cannot start may be taken back at any time: nothing has happened on its node.
+//! That is known for sure only when the pod has ended without its container, so the node's object
+//! keeps the Job's name until then.
 
 use installer_protocol::{Reason, Request};
 use k8s_openapi::jiff::Timestamp;
@@ -21,24 +23,41 @@ pub(super) enum Withdrawal {
 }
 
 /// Takes back a Job whose pod cannot start.
-pub(super) fn withdraw(draft: &mut Draft<'_>, name: &str, job: &str, change: impl FnOnce(&mut WasmRuntimeNodeStatus)) {
+pub(super) fn withdraw(
+    draft: &mut Draft<'_>,
+    name: &str,
+    job: &str,
+    change: impl FnOnce(&mut WasmRuntimeNodeStatus),
+) {
     draft.set(name, Phase::Installing, |status| {
         status.withdrawn = true;
         change(status);
     });
-    draft.act(Action::DeleteJob { node: Some(name.to_owned()), job: job.to_owned() });
+    draft.act(Action::DeleteJob {
+        node: Some(name.to_owned()),
+        job: job.to_owned(),
+    });
 }
 
 /// What became of a Job that was taken back, as far as it is known now.
-pub(super) fn withdrawal(draft: &mut Draft<'_>, name: &str, job: &str, facts: Option<&JobFacts>) -> Withdrawal {
+pub(super) fn withdrawal(
+    draft: &mut Draft<'_>,
+    name: &str,
+    job: &str,
+    facts: Option<&JobFacts>,
+) -> Withdrawal {
     match facts {
         Some(JobFacts::Running { .. }) => {
-            draft.act(Action::DeleteJob { node: Some(name.to_owned()), job: job.to_owned() });
+            draft.act(Action::DeleteJob {
+                node: Some(name.to_owned()),
+                job: job.to_owned(),
+            });
             Withdrawal::Open
         }
         Some(JobFacts::Ending) => Withdrawal::Open,
         Some(JobFacts::Lost { began, .. }) => Withdrawal::Done(*began),
-        // The caller takes a report for what it is. Where nothing is known, the container may have run.
+        // The caller takes a report for what it is. Where nothing is known, the container may have
+        // run.
         Some(JobFacts::Reported(_)) | None => Withdrawal::Done(Began::Perhaps),
     }
 }
@@ -56,12 +75,20 @@ pub(super) fn fits(target: &Target, request: &Request, template: Option<&String>
 }
 
 /// Says what keeps an installer from starting, in a node that is in `phase`.
-pub(super) fn note_start(draft: &mut Draft<'_>, name: &str, phase: Phase, made: Option<Timestamp>, start: &Start) {
+pub(super) fn note_start(
+    draft: &mut Draft<'_>,
+    name: &str,
+    phase: Phase,
+    made: Option<Timestamp>,
+    start: &Start,
+) {
     let status = draft.after.get(name).cloned().unwrap_or_default();
     let is_said = status.reason.as_deref() == Some(Reason::NotStarted.as_str());
     let message = match start {
         Start::Started if is_said => {
-            draft.set(name, phase, |status| (status.reason, status.message) = (None, None));
+            draft.set(name, phase, |status| {
+                (status.reason, status.message) = (None, None);
+            });
             return;
         }
         Start::Started => return,
@@ -70,27 +97,46 @@ pub(super) fn note_start(draft: &mut Draft<'_>, name: &str, phase: Phase, made: 
         Start::Blocked(obstacle) => obstacle.to_string(),
         Start::Pending if is_said => return,
         Start::Pending => {
-            let since = made.or_else(|| status.since.as_ref().map(|since| since.0)).unwrap_or(draft.observed.now);
+            let since = made
+                .or_else(|| status.since.as_ref().map(|since| since.0))
+                .unwrap_or(draft.observed.now);
             let late = after_now(since, UNSTARTED);
             if draft.observed.now < late {
                 draft.wake_at(late);
                 return;
             }
             format!(
-                "its pod has not started for {} s, and Kubernetes gives no reason: a large image is still being pulled, or the \
+                "its pod has not started for {} s, and Kubernetes gives no reason: a large image \
+                 is still being pulled, or the \
                  node's kubelet does not answer",
                 UNSTARTED.as_secs()
             )
         }
     };
-    draft.set(name, phase, |status| say(status, Reason::NotStarted, format!("the installer does not start: {message}")));
+    draft.set(name, phase, |status| {
+        say(
+            status,
+            Reason::NotStarted,
+            format!("the installer does not start: {message}"),
+        );
+    });
 }
 
 impl Step<'_, '_, '_> {
     /// Waits for an installer whose Job is open.
-    pub(super) fn wait_for(&mut self, job: &str, made: Option<Timestamp>, template: Option<&String>, start: &Start) {
+    pub(super) fn wait_for(
+        &mut self,
+        job: &str,
+        made: Option<Timestamp>,
+        template: Option<&String>,
+        start: &Start,
+    ) {
         let is_blocked = matches!(start, Start::Blocked(_));
-        let fits = || self.target.install(self.node).is_ok_and(|request| fits(self.target, &request, template));
+        let fits = || {
+            self.target
+                .install(self.node)
+                .is_ok_and(|request| fits(self.target, &request, template))
+        };
         if is_blocked && !fits() {
             note_start(self.draft, self.name, Phase::Installing, made, start);
             // What failed was something else than what is tried next.
@@ -117,10 +163,19 @@ impl Step<'_, '_, '_> {
         }
     }
 
-    /// Goes on after a Job that was taken back, when it is gone: with another try, unless there were too many.
-    pub(super) fn after_withdrawal(&mut self, job: &str, facts: Option<&JobFacts>) -> Option<Candidate> {
-        let Withdrawal::Done(began) = withdrawal(self.draft, self.name, job, facts) else { return None };
-        if self.status.attempts >= ATTEMPTS && self.status.target.as_ref() == Some(&self.target.hash) {
+    /// Goes on after a Job that was taken back, when it is gone: with another try, unless there
+    /// were too many.
+    pub(super) fn after_withdrawal(
+        &mut self,
+        job: &str,
+        facts: Option<&JobFacts>,
+    ) -> Option<Candidate> {
+        let Withdrawal::Done(began) = withdrawal(self.draft, self.name, job, facts) else {
+            return None;
+        };
+        if self.status.attempts >= ATTEMPTS
+            && self.status.target.as_ref() == Some(&self.target.hash)
+        {
             if began == Began::Perhaps {
                 self.unlabel();
             }

@@ -12,7 +12,8 @@ use crate::plan::{Handlers, NodeFacts, NodeState, Readiness, plan};
 fn observed(spec: &Value, states: &[(&str, Value)]) -> Observed {
     let runtime: WasmRuntime = serde_json::from_value(json!({
         "apiVersion": "runtime.wasmedge.dev/v1alpha1", "kind": "WasmRuntime",
-        "metadata": { "name": "wasmedge", "generation": 3, "finalizers": [names::RUNTIME_FINALIZER] }, "spec": spec }))
+        "metadata": { "name": "wasmedge", "generation": 3,
+        "finalizers": [names::RUNTIME_FINALIZER] }, "spec": spec }))
     .unwrap();
     let node = |name: &str| NodeFacts {
         uid: name.to_owned(),
@@ -35,7 +36,10 @@ fn observed(spec: &Value, states: &[(&str, Value)]) -> Observed {
     Observed {
         now: Timestamp::from_second(1_800_000_000).unwrap(),
         peers: Vec::new(),
-        nodes: states.iter().map(|(name, _)| ((*name).to_owned(), node(name))).collect(),
+        nodes: states
+            .iter()
+            .map(|(name, _)| ((*name).to_owned(), node(name)))
+            .collect(),
         states: states
             .iter()
             .filter(|(_, state)| !state.is_null())
@@ -54,7 +58,11 @@ fn told(observed: &Observed) -> WasmRuntimeStatus {
 }
 
 fn reason(status: &WasmRuntimeStatus, kind: ConditionType) -> (&str, &str, &str) {
-    let condition = status.conditions.iter().find(|condition| condition.type_ == kind.as_str()).unwrap();
+    let condition = status
+        .conditions
+        .iter()
+        .find(|condition| condition.type_ == kind.as_str())
+        .unwrap();
     (&condition.status, &condition.reason, &condition.message)
 }
 
@@ -66,48 +74,90 @@ fn hash(spec: &Value) -> String {
 #[test]
 fn a_pool_without_nodes_is_not_available_and_nothing_is_wrong() {
     let status = told(&observed(&json!({}), &[]));
-    assert_eq!(reason(&status, ConditionType::Available).1, "NoNodesSelected");
+    assert_eq!(
+        reason(&status, ConditionType::Available).1,
+        "NoNodesSelected"
+    );
     assert_eq!(reason(&status, ConditionType::Degraded).0, "False");
-    assert_eq!((status.state.as_str(), status.observed_generation), ("No nodes", Some(3)));
+    assert_eq!(
+        (status.state.as_str(), status.observed_generation),
+        ("No nodes", Some(3))
+    );
 }
 
 #[test]
 fn a_pool_that_has_everything_is_available_and_at_rest() {
-    let ready =
-        json!({ "phase": "Ready", "installed": hash(&json!({})), "target": hash(&json!({})), "version": "1.2.3", "bootId": "boot" });
+    let ready = json!({ "phase": "Ready", "installed": hash(&json!({})),
+        "target": hash(&json!({})), "version": "1.2.3", "bootId": "boot" });
     let status = told(&observed(&json!({}), &[("a", ready.clone()), ("b", ready)]));
-    assert_eq!(reason(&status, ConditionType::Available), ("True", "NodesReady", "2 of 2 nodes take pods of the class"));
+    assert_eq!(
+        reason(&status, ConditionType::Available),
+        ("True", "NodesReady", "2 of 2 nodes take pods of the class")
+    );
     assert_eq!(reason(&status, ConditionType::Progressing).1, "UpToDate");
-    assert_eq!((status.state.as_str(), status.version.as_deref()), ("Up to date", Some("1.2.3")));
-    assert_eq!((status.nodes.desired, status.nodes.updated, status.nodes.ready), (2, 2, 2));
+    assert_eq!(
+        (status.state.as_str(), status.version.as_deref()),
+        ("Up to date", Some("1.2.3"))
+    );
+    assert_eq!(
+        (
+            status.nodes.desired,
+            status.nodes.updated,
+            status.nodes.ready
+        ),
+        (2, 2, 2)
+    );
 }
 
 #[test]
 fn a_failure_is_told_with_its_node_and_its_reason() {
-    let failed = json!({ "phase": "Failed", "target": hash(&json!({})), "reason": "DigestMismatch", "message": "it is another file", "attempts": 1 });
+    let failed = json!({ "phase": "Failed", "target": hash(&json!({})), "reason": "DigestMismatch",
+        "message": "it is another file", "attempts": 1 });
     let status = told(&observed(&json!({}), &[("a", failed), ("b", Value::Null)]));
     let (holds, why, message) = reason(&status, ConditionType::Degraded);
-    assert_eq!((holds, why, message), ("True", "RolloutStopped", "a: DigestMismatch: it is another file"));
-    assert_eq!(reason(&status, ConditionType::Progressing).1, "RolloutStopped");
+    assert_eq!(
+        (holds, why, message),
+        (
+            "True",
+            "RolloutStopped",
+            "a: DigestMismatch: it is another file"
+        )
+    );
+    assert_eq!(
+        reason(&status, ConditionType::Progressing).1,
+        "RolloutStopped"
+    );
     assert_eq!(status.state, "Stopped, 1 failed");
 }
 
 #[test]
 fn a_first_node_is_a_canary_and_a_pause_is_one() {
-    let status = told(&observed(&json!({}), &[("a", Value::Null), ("b", Value::Null)]));
+    let status = told(&observed(
+        &json!({}),
+        &[("a", Value::Null), ("b", Value::Null)],
+    ));
     assert_eq!(reason(&status, ConditionType::Progressing).1, "Canary");
-    let status = told(&observed(&json!({ "rollout": { "paused": true } }), &[("a", Value::Null)]));
+    let status = told(&observed(
+        &json!({ "rollout": { "paused": true } }),
+        &[("a", Value::Null)],
+    ));
     assert_eq!(reason(&status, ConditionType::Progressing).1, "Paused");
 }
 
 #[test]
 fn many_failures_are_told_by_the_first_few() {
-    let failed = json!({ "phase": "Failed", "target": hash(&json!({})), "reason": "SmokeFailed", "message": "x" });
+    let failed = json!({ "phase": "Failed", "target": hash(&json!({})), "reason": "SmokeFailed",
+        "message": "x" });
     let names = ["a", "b", "c", "d", "e"];
     let nodes: Vec<(&str, Value)> = names.iter().map(|name| (*name, failed.clone())).collect();
     let status = told(&observed(&json!({}), &nodes));
     let message = reason(&status, ConditionType::Degraded).2;
-    assert!(message.contains("c: SmokeFailed") && !message.contains("d: Smoke") && message.contains("and 2 more"), "{message}");
+    assert!(
+        message.contains("c: SmokeFailed")
+            && !message.contains("d: Smoke")
+            && message.contains("and 2 more"),
+        "{message}"
+    );
 }
 
 #[test]
@@ -121,9 +171,14 @@ fn a_condition_that_stays_keeps_its_time() {
 
 #[test]
 fn what_the_api_server_does_not_do_is_told_before_all_else() {
-    let failed = json!({ "phase": "Failed", "target": hash(&json!({})), "reason": "SmokeFailed", "message": "x" });
+    let failed = json!({ "phase": "Failed", "target": hash(&json!({})), "reason": "SmokeFailed",
+        "message": "x" });
     let observed = observed(&json!({}), &[("a", failed)]);
-    let status = status(&observed, &plan(&observed), Some("cannot create Job j for Node b: the API server says: exceeded quota"));
+    let status = status(
+        &observed,
+        &plan(&observed),
+        Some("cannot create Job j for Node b: the API server says: exceeded quota"),
+    );
     let (holds, why, message) = reason(&status, ConditionType::Degraded);
     assert_eq!((holds, why), ("True", "ApiError"));
     assert!(message.contains("exceeded quota"), "{message}");
@@ -134,16 +189,28 @@ fn as_long_as_nothing_of_a_plan_is_done_nothing_of_it_is_told_as_done() {
     let observed = observed(&json!({}), &[("a", Value::Null)]);
     let plan = plan(&observed);
     assert_eq!(status(&observed, &plan, None).nodes.changing, 1);
-    assert_eq!(status(&observed, &plan.undone(&observed), None).nodes.changing, 0);
+    assert_eq!(
+        status(&observed, &plan.undone(&observed), None)
+            .nodes
+            .changing,
+        0
+    );
 }
 
 #[test]
 fn a_removal_that_stopped_says_so_with_what_it_stopped_at() {
     let runtime = json!({ "nodeSelector": { "matchLabels": { "pool": "wasm" } } });
-    let stuck = json!({ "phase": "Removing", "reason": "HostFiles", "message": "read-only", "retryAt": "2100-01-01T00:00:00Z" });
+    let stuck = json!({ "phase": "Removing", "reason": "HostFiles", "message": "read-only",
+        "retryAt": "2100-01-01T00:00:00Z" });
     let ready = json!({ "phase": "Ready", "installed": "x" });
     let status = told(&observed(&runtime, &[("a", stuck), ("b", ready)]));
     assert_eq!(status.state, "Removal stopped, 1 failed");
     let (_, why, message) = reason(&status, ConditionType::Degraded);
-    assert_eq!((why, message), ("RemovalBlocked", "a: HostFiles: read-only; until then no further node is begun to be cleaned"));
+    assert_eq!(
+        (why, message),
+        (
+            "RemovalBlocked",
+            "a: HostFiles: read-only; until then no further node is begun to be cleaned"
+        )
+    );
 }

@@ -17,20 +17,36 @@ use crate::stage::{Stage, pooled};
 async fn every_call_of_an_operators_life_stands_in_the_table_of_rights() {
     let stage = Stage::empty();
     stage.fleet.join(pooled("a").taint("startup"));
-    stage.fleet.join(pooled("b").script([Script::cannot_download(), Script::Dies]));
-    stage.fleet.join(pooled("c").script([Script::unsupported()]));
+    stage
+        .fleet
+        .join(pooled("b").script([Script::cannot_download(), Script::Dies]));
+    stage
+        .fleet
+        .join(pooled("c").script([Script::unsupported()]));
     stage.fleet.join(pooled("d").script([Script::rolls_back()]));
-    let class = json!({ "apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass", "metadata": { "name": "adopted" }, "handler": "adopted" });
+    let class = json!({ "apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass",
+        "metadata": { "name": "adopted" }, "handler": "adopted" });
     stage.cluster.create(class).unwrap();
     let first = Replica::start(&stage, "first");
-    stage.install("wasmedge", &json!({ "startupTaints": [{ "key": "startup" }], "rollout": { "failureThreshold": 9 } }));
-    stage.install("adopted", &json!({ "runtimeClass": { "adoptExisting": true } }));
+    stage.install(
+        "wasmedge",
+        &json!({ "startupTaints": [{ "key": "startup" }], "rollout": { "failureThreshold": 9 } }),
+    );
+    stage.install(
+        "adopted",
+        &json!({ "runtimeClass": { "adoptExisting": true } }),
+    );
     stage.until("wasmedge", &["a", "b"], "Ready labelled").await;
     first.kill();
     let second = Replica::start(&stage, "second");
     stage.fleet.reboot("a", Duration::from_secs(30)).await;
     stage.fleet.lose_handler("b", "wasmedge");
-    stage.cluster.update(&fake_cluster::Key::new(NODE, "", "a"), |node| node["metadata"]["labels"]["pool"] = "other".into()).unwrap();
+    stage
+        .cluster
+        .update(&fake_cluster::Key::new(NODE, "", "a"), |node| {
+            node["metadata"]["labels"]["pool"] = "other".into();
+        })
+        .unwrap();
     stage.until("wasmedge", &["a"], "none").await;
     for runtime in ["wasmedge", "adopted"] {
         stage.uninstall(runtime);
@@ -49,7 +65,11 @@ fn assert_covered(stage: &Stage) {
     for call in calls.iter().filter(|call| call.by.starts_with("operator")) {
         let target = &call.target;
         // A creation by POST names no object for the authorizer.
-        let name = if target.verb.as_str() == "create" { "" } else { &target.name };
+        let name = if target.verb.as_str() == "create" {
+            ""
+        } else {
+            &target.name
+        };
         let asked = Call {
             verb: target.verb.as_str(),
             group: target.resource.group,
@@ -61,17 +81,29 @@ fn assert_covered(stage: &Stage) {
         assert!(allows(OPERATOR, &asked, NAMESPACE), "no right to {asked:?}");
         used.insert((call.what(), asked.verb));
     }
-    let given = OPERATOR.iter().flat_map(|right| right.verbs.iter().map(move |verb| (right.group, right.resource, *verb)));
+    let given = OPERATOR.iter().flat_map(|right| {
+        right
+            .verbs
+            .iter()
+            .map(move |verb| (right.group, right.resource, *verb))
+    });
     let unused: Vec<String> = given
         .filter(|(group, resource, verb)| {
             let (plural, subresource) = resource.split_once('/').unwrap_or((resource, ""));
             !calls.iter().any(|call| {
                 let target = &call.target;
-                (target.resource.group, target.resource.plural, target.subresource.as_str(), target.verb.as_str())
-                    == (*group, plural, subresource, *verb)
+                (
+                    target.resource.group,
+                    target.resource.plural,
+                    target.subresource.as_str(),
+                    target.verb.as_str(),
+                ) == (*group, plural, subresource, *verb)
             })
         })
         .map(|(group, resource, verb)| format!("{verb} {resource}.{group}"))
         .collect();
-    println!("{} kinds of calls; rights that this life did not use: {unused:?}", used.len());
+    println!(
+        "{} kinds of calls; rights that this life did not use: {unused:?}",
+        used.len()
+    );
 }

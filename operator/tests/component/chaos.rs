@@ -1,5 +1,5 @@
-//! An API server in trouble, and a cluster that changes all the time. What follows from chance follows from a seed, which
-//! a failure names.
+//! An API server in trouble, and a cluster that changes all the time. What follows from chance
+//! follows from a seed, which a failure names.
 
 use std::time::Duration;
 
@@ -27,12 +27,21 @@ struct Storm {
 impl Storm {
     fn brew(seed: u64) -> Self {
         let stage = Stage::empty();
-        let mut storm = Self { stage, chance: Chance::new(seed), operator: None, seed, joined: 0 };
+        let mut storm = Self {
+            stage,
+            chance: Chance::new(seed),
+            operator: None,
+            seed,
+            joined: 0,
+        };
         for _ in 0..6 {
             storm.join();
         }
         for name in RUNTIMES {
-            storm.stage.install(name, &json!({ "rollout": { "maxUnavailable": 2, "failureThreshold": 1000 } }));
+            storm.stage.install(
+                name,
+                &json!({ "rollout": { "maxUnavailable": 2, "failureThreshold": 1000 } }),
+            );
         }
         storm.start_operator();
         storm
@@ -45,7 +54,12 @@ impl Storm {
 
     fn start_operator(&mut self) {
         let seed = self.chance.number();
-        self.operator = Some(Operator::start_with(&self.stage, &format!("{seed}"), IMAGE, Faults::chaos(seed)));
+        self.operator = Some(Operator::start_with(
+            &self.stage,
+            &format!("{seed}"),
+            IMAGE,
+            Faults::chaos(seed),
+        ));
     }
 
     fn join(&mut self) {
@@ -61,7 +75,11 @@ impl Storm {
             Script::Fails(Outcome::Refused, Reason::Locked),
             Script::NodeVanishes,
         ];
-        let scripts = [self.one_of(&scripts), self.one_of(&scripts), self.one_of(&scripts)];
+        let scripts = [
+            self.one_of(&scripts),
+            self.one_of(&scripts),
+            self.one_of(&scripts),
+        ];
         let name = format!("node-{}", self.joined);
         self.joined += 1;
         self.stage.fleet.join(pooled(&name).script(scripts));
@@ -74,7 +92,12 @@ impl Storm {
 
     fn pool(&mut self, pool: &str) {
         if let Some(node) = self.node() {
-            let _ = self.stage.cluster.update(&Key::new(NODE, "", &node), |node| node["metadata"]["labels"]["pool"] = pool.into());
+            let _ = self
+                .stage
+                .cluster
+                .update(&Key::new(NODE, "", &node), |node| {
+                    node["metadata"]["labels"]["pool"] = pool.into();
+                });
         }
     }
 
@@ -89,7 +112,10 @@ impl Storm {
             }
             2 => {
                 if let Some(node) = self.node() {
-                    self.stage.fleet.reboot(&node, Duration::from_secs(30)).await;
+                    self.stage
+                        .fleet
+                        .reboot(&node, Duration::from_secs(30))
+                        .await;
                 }
             }
             3 => self.pool("other"),
@@ -103,11 +129,13 @@ impl Storm {
             6 => {
                 let url = format!("https://example.org/0.{}.0", self.chance.number() % 5);
                 let platform = json!({ "arch": "amd64", "url": url, "sha256": "a".repeat(64) });
-                self.stage.change("one", &json!({ "artifact": { "platforms": [platform] } }));
+                self.stage
+                    .change("one", &json!({ "artifact": { "platforms": [platform] } }));
             }
             7 => {
                 let paused = self.chance.happens(0.3);
-                self.stage.change("two", &json!({ "rollout": { "paused": paused } }));
+                self.stage
+                    .change("two", &json!({ "rollout": { "paused": paused } }));
             }
             8 => self.stage.cluster.store().compact(),
             9 => {
@@ -122,7 +150,11 @@ impl Storm {
             }
             _ => {
                 if let (Some(node), runtime) = (self.node(), self.one_of(&RUNTIMES)) {
-                    let _ = self.stage.cluster.delete(&Key::new(WASM_RUNTIME_NODE, "", &format!("{runtime}.{node}")));
+                    let _ = self.stage.cluster.delete(&Key::new(
+                        WASM_RUNTIME_NODE,
+                        "",
+                        &format!("{runtime}.{node}"),
+                    ));
                 }
             }
         }
@@ -138,9 +170,15 @@ impl Storm {
             self.stage.fleet.set_ready(&name, true);
         }
         for name in RUNTIMES {
-            self.stage.change(name, &json!({ "rollout": { "paused": false } }));
-            let retry = |runtime: &mut Value| runtime["metadata"]["annotations"] = json!({ "runtime.wasmedge.dev/retry": "now" });
-            self.stage.cluster.update(&runtime_key(name), retry).unwrap();
+            self.stage
+                .change(name, &json!({ "rollout": { "paused": false } }));
+            let retry = |runtime: &mut Value| {
+                runtime["metadata"]["annotations"] = json!({ "runtime.wasmedge.dev/retry": "now" });
+            };
+            self.stage
+                .cluster
+                .update(&runtime_key(name), retry)
+                .unwrap();
         }
     }
 
@@ -151,7 +189,11 @@ impl Storm {
         };
         for runtime in RUNTIMES {
             for node in self.stage.fleet.names() {
-                let standing = if is_wanted(&node) { "Ready labelled" } else { "none" };
+                let standing = if is_wanted(&node) {
+                    "Ready labelled"
+                } else {
+                    "none"
+                };
                 self.stage.until(runtime, &[&node], standing).await;
                 let machine = self.stage.fleet.machine(&node);
                 let as_wanted = machine.works(runtime) == is_wanted(&node) || machine.is_gone;
@@ -169,7 +211,9 @@ async fn whatever_happens_no_rule_is_broken_and_all_is_well_in_the_end() {
         let mut storm = Storm::brew(seed);
         for _ in 0..60 {
             storm.blow().await;
-            let pause = storm.chance.between(Duration::from_secs(1), Duration::from_mins(1));
+            let pause = storm
+                .chance
+                .between(Duration::from_secs(1), Duration::from_mins(1));
             sleep(pause).await;
         }
         storm.clear_up();
@@ -181,7 +225,10 @@ async fn whatever_happens_no_rule_is_broken_and_all_is_well_in_the_end() {
             storm.stage.until_gone(runtime).await;
         }
         for node in storm.stage.fleet.names() {
-            assert!(storm.stage.fleet.machine(&node).touched.is_empty(), "seed {seed}: {node}");
+            assert!(
+                storm.stage.fleet.machine(&node).touched.is_empty(),
+                "seed {seed}: {node}"
+            );
         }
         storm.stage.assert_sound();
     }
@@ -191,10 +238,21 @@ async fn whatever_happens_no_rule_is_broken_and_all_is_well_in_the_end() {
 async fn an_api_server_that_is_slow_and_refuses_half_of_all_writes_only_delays() {
     for seed in 0..4 {
         let stage = Stage::with_nodes(4);
-        let faults = Faults { slow: 0.3, conflict: 0.3, broken: 0.2, ..Faults::chaos(seed) };
+        let faults = Faults {
+            slow: 0.3,
+            conflict: 0.3,
+            broken: 0.2,
+            ..Faults::chaos(seed)
+        };
         let _operator = Operator::start_with(&stage, "a", IMAGE, faults);
         stage.install("wasmedge", &json!({ "rollout": { "failureThreshold": 4 } }));
-        stage.until("wasmedge", &["node-0", "node-1", "node-2", "node-3"], "Ready labelled").await;
+        stage
+            .until(
+                "wasmedge",
+                &["node-0", "node-1", "node-2", "node-3"],
+                "Ready labelled",
+            )
+            .await;
         stage.uninstall("wasmedge");
         stage.until_gone("wasmedge").await;
         stage.assert_sound();
@@ -210,6 +268,12 @@ async fn a_broken_connection_stops_nothing_for_longer_than_it_lasts() {
     operator.connection.cut();
     sleep(Duration::from_mins(20)).await;
     operator.connection.mend();
-    stage.until("wasmedge", &["node-0", "node-1", "node-2"], "Ready labelled").await;
+    stage
+        .until(
+            "wasmedge",
+            &["node-0", "node-1", "node-2"],
+            "Ready labelled",
+        )
+        .await;
     stage.assert_sound();
 }

@@ -13,11 +13,31 @@ use wasmedge_operator::metrics::Metrics;
 pub(crate) const NAMESPACE: &str = "wasmedge-system";
 
 /// What the operator `name` works with, that installs from `image` and lives in the cluster's time.
-pub(crate) fn context(cluster: &Cluster, connection: &Connection, name: &str, image: &str) -> Context {
-    let arguments = ["wasmedge-operator", "run", "--namespace", NAMESPACE, "--identity", name, "--installer-image", image];
+pub(crate) fn context(
+    cluster: &Cluster,
+    connection: &Connection,
+    name: &str,
+    image: &str,
+) -> Context {
+    let arguments = [
+        "wasmedge-operator",
+        "run",
+        "--namespace",
+        NAMESPACE,
+        "--identity",
+        name,
+        "--installer-image",
+        image,
+    ];
     let cli = Cli::try_parse_from(arguments).expect("valid arguments");
-    let Command::Run(settings) = cli.command else { panic!("another command than run") };
+    let Command::Run(settings) = cli.command else {
+        panic!("another command than run")
+    };
     let clock = cluster.clone();
-    let context = Context::new(connection.client(), Arc::new(*settings), Arc::new(Metrics::new()));
+    let context = Context::new(
+        connection.client(),
+        Arc::new(*settings),
+        Arc::new(Metrics::new()),
+    );
     context.with_clock(Clock::telling(move || clock.now()))
 }

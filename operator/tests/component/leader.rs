@@ -30,7 +30,12 @@ impl Replica {
         let (stop, stopped) = watch::channel(());
         let metrics = Arc::clone(&context.metrics);
         let task = tokio::spawn(work(context, stopped));
-        Self { connection, metrics, task, stop }
+        Self {
+            connection,
+            metrics,
+            task,
+            stop,
+        }
     }
 
     pub(crate) fn kill(self) {
@@ -40,13 +45,20 @@ impl Replica {
 
     pub(crate) async fn stop(self) {
         self.stop.send_replace(());
-        self.task.await.expect("an operator does not panic").expect("an operator that is asked to stop does not fail");
+        self.task
+            .await
+            .expect("an operator does not panic")
+            .expect("an operator that is asked to stop does not fail");
     }
 }
 
 fn holder(stage: &Stage) -> String {
-    let lease = stage.cluster.get(&Key::new(LEASE, NAMESPACE, "wasmedge-operator"));
-    lease.and_then(|lease| lease["spec"]["holderIdentity"].as_str().map(str::to_owned)).unwrap_or_default()
+    let lease = stage
+        .cluster
+        .get(&Key::new(LEASE, NAMESPACE, "wasmedge-operator"));
+    lease
+        .and_then(|lease| lease["spec"]["holderIdentity"].as_str().map(str::to_owned))
+        .unwrap_or_default()
 }
 
 /// A stage with `nodes` nodes whose leader is at work on a runtime, and a rival that waits.
@@ -61,16 +73,33 @@ async fn at_work_with_a_rival(nodes: usize) -> (Stage, Replica, Replica) {
 }
 
 async fn until_leads(stage: &Stage, name: &str) {
-    let leads = || if holder(stage) == name { Ok(()) } else { Err(format!("{:?} leads", holder(stage))) };
-    stage.cluster.until(Duration::from_mins(2), leads).await.unwrap();
+    let leads = || {
+        if holder(stage) == name {
+            Ok(())
+        } else {
+            Err(format!("{:?} leads", holder(stage)))
+        }
+    };
+    stage
+        .cluster
+        .until(Duration::from_mins(2), leads)
+        .await
+        .unwrap();
 }
 
-/// Changes that a replica asked for, but for those of the Lease, and for Events: the task that publishes them ends with the
-/// process, which a test's replica is not.
+/// Changes that a replica asked for, but for those of the Lease, and for Events: the task that
+/// publishes them ends with the process, which a test's replica is not.
 fn writes(stage: &Stage, name: &str) -> usize {
     let by = format!("operator-{name}");
     let calls = stage.cluster.calls();
-    calls.iter().filter(|call| *call.by == *by && call.target.verb.writes() && ![LEASE, EVENT].contains(&call.target.resource)).count()
+    calls
+        .iter()
+        .filter(|call| {
+            *call.by == *by
+                && call.target.verb.writes()
+                && ![LEASE, EVENT].contains(&call.target.resource)
+        })
+        .count()
 }
 
 #[tokio::test(start_paused = true)]
@@ -79,7 +108,13 @@ async fn one_of_two_replicas_works_and_the_other_takes_over_when_it_is_killed() 
     assert_eq!(writes(&stage, "second"), 0);
     first.kill();
     until_leads(&stage, "second").await;
-    stage.until("wasmedge", &["node-0", "node-1", "node-2", "node-3"], "Ready labelled").await;
+    stage
+        .until(
+            "wasmedge",
+            &["node-0", "node-1", "node-2", "node-3"],
+            "Ready labelled",
+        )
+        .await;
     assert!(writes(&stage, "second") > 0);
     stage.assert_sound();
 }
@@ -101,17 +136,29 @@ async fn a_replica_that_stops_gives_the_lead_away_at_once() {
 #[tokio::test(start_paused = true)]
 async fn a_leader_that_is_cut_off_ends_before_another_one_leads() {
     let (stage, first, _second) = at_work_with_a_rival(4).await;
-    let Replica { connection, task, .. } = first;
+    let Replica {
+        connection, task, ..
+    } = first;
     connection.cut();
     let cut = stage.cluster.now();
     // It ends by itself, with an error that makes its pod begin anew.
     task.await.unwrap().unwrap_err();
-    assert_eq!(holder(&stage), "first", "the other one must not lead before this one has ended");
+    assert_eq!(
+        holder(&stage),
+        "first",
+        "the other one must not lead before this one has ended"
+    );
     assert!(stage.cluster.now().duration_since(cut).as_secs() < 15);
     until_leads(&stage, "second").await;
     let before = writes(&stage, "first");
     connection.mend();
-    stage.until("wasmedge", &["node-0", "node-1", "node-2", "node-3"], "Ready labelled").await;
+    stage
+        .until(
+            "wasmedge",
+            &["node-0", "node-1", "node-2", "node-3"],
+            "Ready labelled",
+        )
+        .await;
     assert_eq!(writes(&stage, "first"), before);
     stage.assert_sound();
 }
@@ -121,7 +168,10 @@ async fn a_replica_without_a_rival_leads_again_after_its_lease_was_deleted() {
     let stage = Stage::with_nodes(1);
     let _only = Replica::start(&stage, "only");
     until_leads(&stage, "only").await;
-    stage.cluster.delete(&Key::new(LEASE, NAMESPACE, "wasmedge-operator")).unwrap();
+    stage
+        .cluster
+        .delete(&Key::new(LEASE, NAMESPACE, "wasmedge-operator"))
+        .unwrap();
     stage.install("wasmedge", &json!({}));
     stage.until("wasmedge", &["node-0"], "Ready labelled").await;
     until_leads(&stage, "only").await;
@@ -138,18 +188,31 @@ async fn leaders_that_follow_each_other_never_change_more_nodes_than_one_may() {
         replicas.push(Replica::start(&stage, &n.to_string()));
     }
     let names = stage.fleet.names();
-    stage.until("wasmedge", &names.iter().map(String::as_str).collect::<Vec<_>>(), "Ready labelled").await;
+    stage
+        .until(
+            "wasmedge",
+            &names.iter().map(String::as_str).collect::<Vec<_>>(),
+            "Ready labelled",
+        )
+        .await;
     stage.assert_sound();
 }
 
 /// Waits until a replica is ready, and fails if it is not within `limit`.
 async fn until_ready(stage: &Stage, replicas: &[&Replica], limit: Duration) {
-    let ready = || if replicas.iter().all(|replica| replica.metrics.is_ready()) { Ok(()) } else { Err("not ready".to_owned()) };
+    let ready = || {
+        if replicas.iter().all(|replica| replica.metrics.is_ready()) {
+            Ok(())
+        } else {
+            Err("not ready".to_owned())
+        }
+    };
     stage.cluster.until(limit, ready).await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
-async fn replicas_are_not_ready_before_the_lease_of_a_dead_leader_is_taken_over_and_the_class_is_made() {
+async fn replicas_are_not_ready_before_the_lease_of_a_dead_leader_is_taken_over_and_the_class_is_made()
+ {
     let stage = Stage::with_nodes(1);
     let former = Replica::start(&stage, "former");
     until_leads(&stage, "former").await;
@@ -163,8 +226,15 @@ async fn replicas_are_not_ready_before_the_lease_of_a_dead_leader_is_taken_over_
         assert!(seconds < 30, "not ready after {seconds} s");
         sleep(Duration::from_secs(1)).await;
     }
-    assert!(seconds > 10, "ready after {seconds} s, while {:?} was not taken over", holder(&stage));
-    assert!(stage.cluster.get(&class).is_some(), "ready, and pods of the class are refused");
+    assert!(
+        seconds > 10,
+        "ready after {seconds} s, while {:?} was not taken over",
+        holder(&stage)
+    );
+    assert!(
+        stage.cluster.get(&class).is_some(),
+        "ready, and pods of the class are refused"
+    );
 }
 
 #[tokio::test(start_paused = true)]

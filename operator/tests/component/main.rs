@@ -1,7 +1,8 @@
 //! The operator as a whole, against an API server in the same process and nodes that are simulated.
 //!
 //! * [`context`], [`stage`]: cluster, nodes and operators. * [`access`]: the rights that it uses.
-//! * [`rollout`], [`failure`], [`unstarted`], [`removal`], [`class`], [`repair`]: what it does, and when.
+//! * [`rollout`], [`failure`], [`unstarted`], [`removal`], [`class`], [`repair`]: what it does, and
+//!   when.
 //! * [`restart`], [`leader`]: operators that end. * [`chaos`]: an API server in trouble.
 #![expect(
     clippy::unwrap_used,

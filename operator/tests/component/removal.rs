@@ -13,19 +13,41 @@ use crate::stage::{Operator, Stage, pooled};
 
 /// What of the nodes a runtime could have changed.
 fn traces(stage: &Stage) -> Vec<Value> {
-    let trace = |node: &Value| json!([node["metadata"]["name"], node["metadata"]["labels"], node["metadata"]["annotations"], node["spec"]]);
-    stage.cluster.all(NODE).iter().map(|node| trace(node)).collect()
+    let trace = |node: &Value| {
+        json!([
+            node["metadata"]["name"],
+            node["metadata"]["labels"],
+            node["metadata"]["annotations"],
+            node["spec"]
+        ])
+    };
+    stage
+        .cluster
+        .all(NODE)
+        .iter()
+        .map(|node| trace(node))
+        .collect()
 }
 
 fn assert_nothing_left(stage: &Stage, before: &[Value]) {
     assert_eq!(traces(stage), before);
     for resource in [JOB, POD, RUNTIME_CLASS, WASM_RUNTIME_NODE] {
-        let left: Vec<String> = stage.cluster.all(resource).iter().map(|object| object["metadata"]["name"].to_string()).collect();
+        let left: Vec<String> = stage
+            .cluster
+            .all(resource)
+            .iter()
+            .map(|object| object["metadata"]["name"].to_string())
+            .collect();
         assert!(left.is_empty(), "{resource}: {left:?}");
     }
     for name in stage.fleet.names() {
         let machine = stage.fleet.machine(&name);
-        assert!(machine.touched.is_empty() && machine.installed.is_empty() && machine.handlers.is_empty(), "{name}: {machine:?}");
+        assert!(
+            machine.touched.is_empty()
+                && machine.installed.is_empty()
+                && machine.handlers.is_empty(),
+            "{name}: {machine:?}"
+        );
     }
     stage.assert_sound();
 }
@@ -36,7 +58,13 @@ async fn a_deleted_runtime_leaves_the_cluster_as_it_was() {
     let before = traces(&stage);
     let _operator = Operator::start(&stage, "a");
     stage.install("wasmedge", &json!({ "rollout": { "maxUnavailable": 2 } }));
-    stage.until("wasmedge", &["node-0", "node-1", "node-2", "node-3"], "Ready labelled").await;
+    stage
+        .until(
+            "wasmedge",
+            &["node-0", "node-1", "node-2", "node-3"],
+            "Ready labelled",
+        )
+        .await;
     stage.uninstall("wasmedge");
     stage.until_gone("wasmedge").await;
     assert_nothing_left(&stage, &before);
@@ -63,7 +91,9 @@ async fn a_paused_and_a_stopped_rollout_can_be_deleted() {
     stage.fleet.script("node-1", [Script::rolls_back()]);
     let _operator = Operator::start(&stage, "a");
     stage.install("wasmedge", &json!({}));
-    stage.until("wasmedge", &["node-1"], "Failed SmokeFailed").await;
+    stage
+        .until("wasmedge", &["node-1"], "Failed SmokeFailed")
+        .await;
     stage.change("wasmedge", &json!({ "rollout": { "paused": true } }));
     sleep(Duration::from_mins(1)).await;
     stage.uninstall("wasmedge");
@@ -76,13 +106,25 @@ async fn a_node_that_leaves_the_pool_is_cleaned_and_may_come_back() {
     let stage = Stage::with_nodes(2);
     let _operator = Operator::start(&stage, "a");
     stage.install("wasmedge", &json!({}));
-    stage.until("wasmedge", &["node-0", "node-1"], "Ready labelled").await;
+    stage
+        .until("wasmedge", &["node-0", "node-1"], "Ready labelled")
+        .await;
     let key = Key::new(NODE, "", "node-1");
-    stage.cluster.update(&key, |node| node["metadata"]["labels"]["pool"] = "other".into()).unwrap();
+    stage
+        .cluster
+        .update(&key, |node| {
+            node["metadata"]["labels"]["pool"] = "other".into();
+        })
+        .unwrap();
     stage.until("wasmedge", &["node-1"], "none").await;
     assert!(stage.fleet.machine("node-1").touched.is_empty());
     assert_eq!(stage.standing("wasmedge", "node-0"), "Ready labelled");
-    stage.cluster.update(&key, |node| node["metadata"]["labels"]["pool"] = "wasm".into()).unwrap();
+    stage
+        .cluster
+        .update(&key, |node| {
+            node["metadata"]["labels"]["pool"] = "wasm".into();
+        })
+        .unwrap();
     stage.until("wasmedge", &["node-1"], "Ready labelled").await;
     stage.assert_sound();
 }
@@ -94,11 +136,19 @@ async fn a_node_that_leaves_the_pool_in_the_middle_is_cleaned() {
         let _operator = Operator::start(&stage, "a");
         stage.install("wasmedge", &json!({}));
         sleep(Duration::from_secs(seconds)).await;
-        stage.cluster.update(&Key::new(NODE, "", "node-0"), |node| node["metadata"]["labels"]["pool"] = "other".into()).unwrap();
+        stage
+            .cluster
+            .update(&Key::new(NODE, "", "node-0"), |node| {
+                node["metadata"]["labels"]["pool"] = "other".into();
+            })
+            .unwrap();
         sleep(Duration::from_mins(1)).await;
         stage.until("wasmedge", &["node-0"], "none").await;
         let machine = stage.fleet.machine("node-0");
-        assert!(machine.touched.is_empty() && machine.handlers.is_empty(), "{seconds}: {machine:?}");
+        assert!(
+            machine.touched.is_empty() && machine.handlers.is_empty(),
+            "{seconds}: {machine:?}"
+        );
         stage.assert_sound();
     }
 }
@@ -110,7 +160,10 @@ async fn a_runtime_in_use_stays_until_its_pods_are_gone_and_says_so() {
     let _operator = Operator::start(&stage, "a");
     stage.install("wasmedge", &json!({}));
     stage.until("wasmedge", &["node-0"], "Ready labelled").await;
-    stage.fleet.script("node-0", vec![Script::Fails(Outcome::Refused, Reason::InUse); 12]);
+    stage.fleet.script(
+        "node-0",
+        vec![Script::Fails(Outcome::Refused, Reason::InUse); 12],
+    );
     stage.uninstall("wasmedge");
     stage.until("wasmedge", &["node-0"], "Removing InUse").await;
     sleep(Duration::from_mins(20)).await;
@@ -125,12 +178,17 @@ async fn a_node_that_is_down_is_cleaned_when_it_is_back_or_forgotten_when_it_is_
         let stage = Stage::with_nodes(2);
         let _operator = Operator::start(&stage, "a");
         stage.install("wasmedge", &json!({}));
-        stage.until("wasmedge", &["node-0", "node-1"], "Ready labelled").await;
+        stage
+            .until("wasmedge", &["node-0", "node-1"], "Ready labelled")
+            .await;
         stage.fleet.set_ready("node-1", false);
         stage.uninstall("wasmedge");
         sleep(Duration::from_hours(2)).await;
         assert_eq!(stage.standing("wasmedge", "node-0"), "none");
-        assert!(stage.runtime("wasmedge").is_some(), "a node is not clean yet");
+        assert!(
+            stage.runtime("wasmedge").is_some(),
+            "a node is not clean yet"
+        );
         if comes_back {
             stage.fleet.set_ready("node-1", true);
         } else {
@@ -147,15 +205,26 @@ async fn a_runtime_that_is_to_be_retained_stays_on_its_nodes() {
     let stage = Stage::with_nodes(2);
     let _operator = Operator::start(&stage, "a");
     stage.install("wasmedge", &json!({ "uninstallPolicy": "Retain" }));
-    stage.until("wasmedge", &["node-0", "node-1"], "Ready labelled").await;
+    stage
+        .until("wasmedge", &["node-0", "node-1"], "Ready labelled")
+        .await;
     stage.uninstall("wasmedge");
     stage.until_gone("wasmedge").await;
-    stage.until("wasmedge", &["node-0", "node-1"], "none labelled").await;
-    assert!(stage.cluster.get(&Key::new(RUNTIME_CLASS, "", "wasmedge")).is_some());
+    stage
+        .until("wasmedge", &["node-0", "node-1"], "none labelled")
+        .await;
+    assert!(
+        stage
+            .cluster
+            .get(&Key::new(RUNTIME_CLASS, "", "wasmedge"))
+            .is_some()
+    );
     assert!(stage.fleet.machine("node-0").works("wasmedge"));
     // Made again, it takes over what is there.
     stage.install("wasmedge", &json!({}));
-    stage.until("wasmedge", &["node-0", "node-1"], "Ready labelled").await;
+    stage
+        .until("wasmedge", &["node-0", "node-1"], "Ready labelled")
+        .await;
     stage.assert_sound();
 }
 
@@ -168,7 +237,17 @@ async fn removal_is_tried_until_it_succeeds() {
     stage.install("wasmedge", &json!({}));
     stage.until("wasmedge", &["a"], "Ready labelled").await;
     let broken = Script::Fails(Outcome::Broken, Reason::ContainerdRestart);
-    stage.fleet.script("a", [Script::Dies, Script::Hangs, broken.clone(), Script::rolls_back(), broken, Script::NeverStarts]);
+    stage.fleet.script(
+        "a",
+        [
+            Script::Dies,
+            Script::Hangs,
+            broken.clone(),
+            Script::rolls_back(),
+            broken,
+            Script::NeverStarts,
+        ],
+    );
     stage.uninstall("wasmedge");
     stage.until_gone("wasmedge").await;
     assert_nothing_left(&stage, &before);
@@ -181,10 +260,22 @@ async fn whoever_removes_all_runtimes_goes_on_through_an_api_server_in_trouble()
         let before = traces(&stage);
         let _operator = Operator::start(&stage, "a");
         stage.install("wasmedge", &json!({}));
-        stage.until("wasmedge", &["node-0", "node-1"], "Ready labelled").await;
+        stage
+            .until("wasmedge", &["node-0", "node-1"], "Ready labelled")
+            .await;
         let hook = stage.cluster.connect("hook");
-        hook.set_faults(Faults { seed, broken: 0.3, throttled: 0.2, lost: 0.2, conflict: 0.3, answer_lost: 0.1, ..Faults::default() });
-        runtimes::remove(hook.client(), Duration::from_mins(15)).await.unwrap();
+        hook.set_faults(Faults {
+            seed,
+            broken: 0.3,
+            throttled: 0.2,
+            lost: 0.2,
+            conflict: 0.3,
+            answer_lost: 0.1,
+            ..Faults::default()
+        });
+        runtimes::remove(hook.client(), Duration::from_mins(15))
+            .await
+            .unwrap();
         assert_nothing_left(&stage, &before);
     }
 }
@@ -198,11 +289,21 @@ async fn whoever_may_not_remove_runtimes_is_told_at_once_and_whoever_gets_no_ans
     let began = Instant::now();
     hook.set_faults(Faults::forbidding("delete", "wasmruntimes"));
     let told = runtimes::remove(hook.client(), limit).await.unwrap_err();
-    assert!(format!("{told:#}").contains("cannot delete WasmRuntime wasmedge: the API server says"), "{told:#}");
+    assert!(
+        format!("{told:#}").contains("cannot delete WasmRuntime wasmedge: the API server says"),
+        "{told:#}"
+    );
     assert!(began.elapsed() < Duration::from_secs(5));
-    hook.set_faults(Faults { broken: 1.0, ..Faults::default() });
+    hook.set_faults(Faults {
+        broken: 1.0,
+        ..Faults::default()
+    });
     let told = runtimes::remove(hook.client(), limit).await.unwrap_err();
-    assert!(format!("{told:#}").contains("after 900 s it is not known what is left: cannot list WasmRuntimes"), "{told:#}");
+    assert!(
+        format!("{told:#}")
+            .contains("after 900 s it is not known what is left: cannot list WasmRuntimes"),
+        "{told:#}"
+    );
     assert!(began.elapsed() >= limit);
 }
 
@@ -212,14 +313,33 @@ async fn a_removal_that_breaks_a_node_goes_to_no_other_before_that_one_is_clean(
     let before = traces(&stage);
     let _operator = Operator::start(&stage, "a");
     stage.install("wasmedge", &json!({}));
-    stage.until("wasmedge", &["node-0", "node-1", "node-2"], "Ready labelled").await;
-    stage.fleet.script("node-0", vec![Script::Fails(Outcome::Broken, Reason::ContainerdRestart); 12]);
+    stage
+        .until(
+            "wasmedge",
+            &["node-0", "node-1", "node-2"],
+            "Ready labelled",
+        )
+        .await;
+    stage.fleet.script(
+        "node-0",
+        vec![Script::Fails(Outcome::Broken, Reason::ContainerdRestart); 12],
+    );
     stage.uninstall("wasmedge");
     sleep(Duration::from_mins(20)).await;
     let standings = ["node-0", "node-1", "node-2"].map(|node| stage.standing("wasmedge", node));
-    assert_eq!(standings, ["Removing ContainerdRestart", "Ready labelled", "Ready labelled"]);
+    assert_eq!(
+        standings,
+        [
+            "Removing ContainerdRestart",
+            "Ready labelled",
+            "Ready labelled"
+        ]
+    );
     let words = stage.runtime("wasmedge").unwrap()["status"]["conditions"].to_string();
-    assert!(words.contains("no further node is begun to be cleaned"), "{words}");
+    assert!(
+        words.contains("no further node is begun to be cleaned"),
+        "{words}"
+    );
     stage.until_gone("wasmedge").await;
     assert_nothing_left(&stage, &before);
 }

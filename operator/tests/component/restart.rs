@@ -15,21 +15,42 @@ const NODES: [&str; 3] = ["a", "b", "c"];
 fn stage() -> Stage {
     let stage = Stage::empty();
     for name in NODES {
-        let scripts = if name == "b" { vec![Script::cannot_download()] } else { Vec::new() };
-        stage.fleet.join(pooled(name).taint("startup").script(scripts));
+        let scripts = if name == "b" {
+            vec![Script::cannot_download()]
+        } else {
+            Vec::new()
+        };
+        stage
+            .fleet
+            .join(pooled(name).taint("startup").script(scripts));
     }
-    stage.install("wasmedge", &json!({ "startupTaints": [{ "key": "startup" }], "rollout": { "maxUnavailable": 2 } }));
+    stage.install(
+        "wasmedge",
+        &json!({ "startupTaints": [{ "key": "startup" }], "rollout": { "maxUnavailable": 2 } }),
+    );
     stage
 }
 
 async fn assert_installed(stage: &Stage) {
     stage.until("wasmedge", &NODES, "Ready labelled").await;
     let settled = || {
-        let taints = stage.cluster.all(NODE).iter().any(|node| node["spec"]["taints"].to_string().contains("startup"));
+        let taints = stage
+            .cluster
+            .all(NODE)
+            .iter()
+            .any(|node| node["spec"]["taints"].to_string().contains("startup"));
         let jobs = stage.cluster.all(JOB).len();
-        if !taints && jobs == 0 { Ok(()) } else { Err(format!("{jobs} Jobs, taints: {taints}")) }
+        if !taints && jobs == 0 {
+            Ok(())
+        } else {
+            Err(format!("{jobs} Jobs, taints: {taints}"))
+        }
     };
-    stage.cluster.until(Duration::from_hours(1), settled).await.unwrap();
+    stage
+        .cluster
+        .until(Duration::from_hours(1), settled)
+        .await
+        .unwrap();
     stage.assert_sound();
 }
 
@@ -39,7 +60,9 @@ async fn assert_removed(stage: &Stage) {
         assert_eq!(stage.cluster.all(resource).len(), 0, "{resource}");
     }
     for name in NODES {
-        assert!(stage.fleet.machine(name).touched.is_empty() && !stage.is_labelled("wasmedge", name));
+        assert!(
+            stage.fleet.machine(name).touched.is_empty() && !stage.is_labelled("wasmedge", name)
+        );
     }
     stage.assert_sound();
 }
@@ -63,7 +86,9 @@ async fn killed_while_removing_at(n: usize, moment: Moment) -> bool {
     stage.until("wasmedge", &["a"], "Ready labelled").await;
     operator.stop().await;
     stage.uninstall("wasmedge");
-    let was_killed = Operator::start(&stage, "first").kill_at(n, moment, Duration::from_mins(10)).await;
+    let was_killed = Operator::start(&stage, "first")
+        .kill_at(n, moment, Duration::from_mins(10))
+        .await;
     let second = Operator::start(&stage, "second");
     assert_removed(&stage).await;
     second.stop().await;
@@ -77,7 +102,10 @@ async fn an_operator_may_be_killed_at_any_write_of_a_rollout() {
         while killed_at(n, moment).await {
             n += 1;
         }
-        assert!(n > 15, "a rollout of three nodes takes more than {n} writes");
+        assert!(
+            n > 15,
+            "a rollout of three nodes takes more than {n} writes"
+        );
         println!("killed at each of {} writes, {moment:?}", n - 1);
     }
 }
@@ -101,7 +129,9 @@ async fn operators_that_are_killed_again_and_again_get_there_all_the_same() {
     while stage.standing("wasmedge", "c") != "Ready labelled" {
         operators += 1;
         assert!(operators < 100, "{}", stage.evidence("wasmedge"));
-        Operator::start(&stage, &format!("n{operators}")).kill_at(3, Moment::After, Duration::from_mins(1)).await;
+        Operator::start(&stage, &format!("n{operators}"))
+            .kill_at(3, Moment::After, Duration::from_mins(1))
+            .await;
     }
     let _last = Operator::start(&stage, "last");
     assert_installed(&stage).await;

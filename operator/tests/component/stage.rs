@@ -1,4 +1,5 @@
-//! A cluster of simulated nodes, and operators that run against it. Time is tokio's and paused: hours pass in no time.
+//! A cluster of simulated nodes, and operators that run against it. Time is tokio's and paused:
+//! hours pass in no time.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,7 +37,11 @@ impl Stage {
         let cluster = Cluster::start();
         let fleet = Fleet::start(&cluster);
         let guard = Guard::over(&cluster, &fleet);
-        Self { cluster, fleet, guard }
+        Self {
+            cluster,
+            fleet,
+            guard,
+        }
     }
 
     /// A cluster of this many nodes in the pool: `node-0`, `node-1` and so on.
@@ -53,22 +58,34 @@ impl Stage {
         let mut whole = json!({
             "nodeSelector": { "matchLabels": { "pool": "wasm" } },
             "runtimeClass": { "name": name, "handler": name },
-            "rollout": { "canary": 1, "maxUnavailable": 1, "failureThreshold": 1, "paused": false, "nodeTimeoutSeconds": 1200 },
+            "rollout": { "canary": 1, "maxUnavailable": 1, "failureThreshold": 1, "paused": false,
+            "nodeTimeoutSeconds": 1200 },
         });
         merge(&mut whole, spec);
-        let budget = whole["rollout"]["maxUnavailable"].as_u64().expect("tests say numbers");
-        self.guard.budget(name, usize::try_from(budget).expect("a small number"));
-        self.cluster.create(runtime(name, &whole)).expect("a valid runtime");
+        let budget = whole["rollout"]["maxUnavailable"]
+            .as_u64()
+            .expect("tests say numbers");
+        self.guard
+            .budget(name, usize::try_from(budget).expect("a small number"));
+        self.cluster
+            .create(runtime(name, &whole))
+            .expect("a valid runtime");
     }
 
     /// Changes what is wanted of a runtime.
     pub(crate) fn change(&self, name: &str, spec: &Value) {
-        self.cluster.update(&runtime_key(name), |runtime| merge(&mut runtime["spec"], spec)).expect("the runtime is there");
+        self.cluster
+            .update(&runtime_key(name), |runtime| {
+                merge(&mut runtime["spec"], spec);
+            })
+            .expect("the runtime is there");
     }
 
     /// Deletes a runtime.
     pub(crate) fn uninstall(&self, name: &str) {
-        self.cluster.delete(&runtime_key(name)).expect("the runtime is there");
+        self.cluster
+            .delete(&runtime_key(name))
+            .expect("the runtime is there");
     }
 
     /// The runtime's object.
@@ -78,23 +95,45 @@ impl Stage {
 
     /// Where a node stands: phase, reason, and whether it is labelled.
     pub(crate) fn standing(&self, runtime: &str, node: &str) -> String {
-        let state = self.cluster.get(&Key::new(WASM_RUNTIME_NODE, "", &wasmedge_operator::names::runtime_node(runtime, node)));
-        let phase = state.as_ref().map_or("none", |state| state["status"]["phase"].as_str().unwrap_or("Claimed"));
-        let reason = state.as_ref().and_then(|state| state["status"]["reason"].as_str()).map(|reason| format!(" {reason}"));
-        let labelled = if self.is_labelled(runtime, node) { " labelled" } else { "" };
+        let state = self.cluster.get(&Key::new(
+            WASM_RUNTIME_NODE,
+            "",
+            &wasmedge_operator::names::runtime_node(runtime, node),
+        ));
+        let phase = state.as_ref().map_or("none", |state| {
+            state["status"]["phase"].as_str().unwrap_or("Claimed")
+        });
+        let reason = state
+            .as_ref()
+            .and_then(|state| state["status"]["reason"].as_str())
+            .map(|reason| format!(" {reason}"));
+        let labelled = if self.is_labelled(runtime, node) {
+            " labelled"
+        } else {
+            ""
+        };
         format!("{phase}{}{labelled}", reason.unwrap_or_default())
     }
 
     /// Whether pods of the runtime may land on the node.
     pub(crate) fn is_labelled(&self, runtime: &str, node: &str) -> bool {
         let node = self.cluster.get(&Key::new(NODE, "", node));
-        node.is_some_and(|node| node["metadata"]["labels"][format!("runtime.wasmedge.dev/{runtime}")] == "ready")
+        node.is_some_and(|node| {
+            node["metadata"]["labels"][format!("runtime.wasmedge.dev/{runtime}")] == "ready"
+        })
     }
 
     /// Waits until every one of these nodes stands like this.
     pub(crate) async fn until(&self, runtime: &str, nodes: &[&str], standing: &str) {
-        let holds = || match nodes.iter().find(|node| self.standing(runtime, node) != standing) {
-            Some(node) => Err(format!("{node} is {}, not {standing}\n{}", self.standing(runtime, node), self.evidence(runtime))),
+        let holds = || match nodes
+            .iter()
+            .find(|node| self.standing(runtime, node) != standing)
+        {
+            Some(node) => Err(format!(
+                "{node} is {}, not {standing}\n{}",
+                self.standing(runtime, node),
+                self.evidence(runtime)
+            )),
             None => Ok(()),
         };
         self.cluster.until(PATIENCE, holds).await.unwrap();
@@ -102,21 +141,40 @@ impl Stage {
 
     /// Waits until the runtime's object is gone.
     pub(crate) async fn until_gone(&self, runtime: &str) {
-        let holds = || if self.runtime(runtime).is_none() { Ok(()) } else { Err(self.evidence(runtime)) };
+        let holds = || {
+            if self.runtime(runtime).is_none() {
+                Ok(())
+            } else {
+                Err(self.evidence(runtime))
+            }
+        };
         self.cluster.until(PATIENCE, holds).await.unwrap();
     }
 
     /// What the cluster says of the runtime, for a test that failed.
     pub(crate) fn evidence(&self, runtime: &str) -> String {
-        let status = self.runtime(runtime).map(|object| object["status"].to_string()).unwrap_or_default();
+        let status = self
+            .runtime(runtime)
+            .map(|object| object["status"].to_string())
+            .unwrap_or_default();
         let nodes = self.fleet.names();
-        let standings: Vec<String> = nodes.iter().map(|node| format!("{node}: {}", self.standing(runtime, node))).collect();
-        format!("{status}\n{}\n{} installers at work", standings.join("\n"), self.fleet.at_work())
+        let standings: Vec<String> = nodes
+            .iter()
+            .map(|node| format!("{node}: {}", self.standing(runtime, node)))
+            .collect();
+        format!(
+            "{status}\n{}\n{} installers at work",
+            standings.join("\n"),
+            self.fleet.at_work()
+        )
     }
 
     /// Fails if anything ever happened that may not.
     pub(crate) fn assert_sound(&self) {
-        assert_eq!((self.guard.breaches(), self.fleet.faults()), (Vec::new(), Vec::new()));
+        assert_eq!(
+            (self.guard.breaches(), self.fleet.faults()),
+            (Vec::new(), Vec::new())
+        );
     }
 }
 
@@ -139,7 +197,11 @@ impl Operator {
             let stopped = async { drop(stopped.await) };
             wasmedge_operator::controller::run(context, stopped).await
         });
-        Self { connection, task, stop }
+        Self {
+            connection,
+            task,
+            stop,
+        }
     }
 
     /// Asks it to stop, and waits until it has.
@@ -147,7 +209,9 @@ impl Operator {
         let Self { task, stop, .. } = self;
         // One that has ended by itself needs not be asked.
         let _ = stop.send(());
-        task.await.expect("an operator does not panic").expect("an operator that is asked to stop does not fail");
+        task.await
+            .expect("an operator does not panic")
+            .expect("an operator that is asked to stop does not fail");
     }
 
     /// Kills it: nothing that it began goes on.
@@ -156,7 +220,8 @@ impl Operator {
         self.task.abort();
     }
 
-    /// Kills it at the `n`th change that it asks for from now on; false if it asks for no more within `limit`.
+    /// Kills it at the `n`th change that it asks for from now on; false if it asks for no more
+    /// within `limit`.
     pub(crate) async fn kill_at(self, n: usize, moment: Moment, limit: Duration) -> bool {
         let cut = self.connection.cut_at_write(n, moment);
         let was_cut = tokio::time::timeout(limit, cut).await.is_ok();
@@ -176,12 +241,15 @@ pub(crate) fn runtime_key(name: &str) -> Key {
 }
 
 fn runtime(name: &str, spec: &Value) -> Value {
-    json!({ "apiVersion": "runtime.wasmedge.dev/v1alpha1", "kind": "WasmRuntime", "metadata": { "name": name }, "spec": spec })
+    json!({ "apiVersion": "runtime.wasmedge.dev/v1alpha1", "kind": "WasmRuntime",
+        "metadata": { "name": name }, "spec": spec })
 }
 
 fn merge(into: &mut Value, from: &Value) {
     match from {
-        Value::Object(members) => members.iter().for_each(|(name, value)| merge(&mut into[name.as_str()], value)),
+        Value::Object(members) => members
+            .iter()
+            .for_each(|(name, value)| merge(&mut into[name.as_str()], value)),
         value => *into = value.clone(),
     }
 }

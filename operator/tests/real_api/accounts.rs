@@ -1,4 +1,5 @@
-//! The chart's accounts: each with the rights of its table, and a token that the API server gave it.
+//! The chart's accounts: each with the rights of its table, and a token that the API server gave
+//! it.
 
 use std::path::{Path, PathBuf};
 
@@ -29,7 +30,10 @@ impl Account {
 
     /// Runs the operator's program to its end, as this account.
     pub(crate) fn run(&self, words: &[&str]) {
-        let run = Run::new(PROGRAM).args(words).env("KUBECONFIG", self.kubeconfig()).deadline(2 * LIMIT);
+        let run = Run::new(PROGRAM)
+            .args(words)
+            .env("KUBECONFIG", self.kubeconfig())
+            .deadline(2 * LIMIT);
         run.done().expect("the program does it");
     }
 
@@ -40,11 +44,15 @@ impl Account {
 
     fn new(cluster: &Cluster, name: &str, table: &'static [Right]) -> Self {
         let metadata = json!({"name": name, "namespace": NAMESPACE});
-        cluster.create(&json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata}));
+        cluster
+            .create(&json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata}));
         for (scope, kind) in [(Scope::Cluster, "ClusterRole"), (Scope::Namespace, "Role")] {
-            let rules: Vec<Value> = within(table, scope).map(|right| json!(right.rule())).collect();
+            let rules: Vec<Value> = within(table, scope)
+                .map(|right| json!(right.rule()))
+                .collect();
             let api = "rbac.authorization.k8s.io";
-            cluster.create(&json!({"apiVersion": format!("{api}/v1"), "kind": kind, "metadata": metadata, "rules": rules}));
+            cluster.create(&json!({"apiVersion": format!("{api}/v1"), "kind": kind,
+                "metadata": metadata, "rules": rules}));
             cluster.create(&json!({
                 "apiVersion": format!("{api}/v1"),
                 "kind": format!("{kind}Binding"),
@@ -54,6 +62,11 @@ impl Account {
             }));
         }
         let token = cluster.kubectl(&["create", "token", name]);
-        Self { kubeconfig: cluster.server().kubeconfig_of(name, token.trim()).expect("the kubeconfig can be written") }
+        Self {
+            kubeconfig: cluster
+                .server()
+                .kubeconfig_of(name, token.trim())
+                .expect("the kubeconfig can be written"),
+        }
     }
 }

@@ -31,7 +31,11 @@ impl Agent {
         let thread = std::thread::spawn(move || {
             let mut seen = BTreeSet::new();
             while !told.load(Ordering::Relaxed) {
-                for job in cluster.get("jobs")["items"].as_array().into_iter().flatten() {
+                for job in cluster.get("jobs")["items"]
+                    .as_array()
+                    .into_iter()
+                    .flatten()
+                {
                     if seen.insert(job["metadata"]["uid"].to_string()) {
                         run(&cluster, job);
                     }
@@ -39,7 +43,10 @@ impl Agent {
                 std::thread::sleep(PAUSE);
             }
         });
-        Self { ends, thread: Some(thread) }
+        Self {
+            ends,
+            thread: Some(thread),
+        }
     }
 }
 
@@ -47,7 +54,10 @@ impl Drop for Agent {
     fn drop(&mut self) {
         self.ends.store(true, Ordering::Relaxed);
         let ended = self.thread.take().map(JoinHandle::join);
-        assert!(std::thread::panicking() || ended.is_some_and(|ended| ended.is_ok()), "the agent failed");
+        assert!(
+            std::thread::panicking() || ended.is_some_and(|ended| ended.is_ok()),
+            "the agent failed"
+        );
     }
 }
 
@@ -56,27 +66,64 @@ fn run(cluster: &Cluster, job: &Value) {
     let name = job["metadata"]["name"].as_str().expect("a Job has a name");
     let mut labels = template["metadata"]["labels"].clone();
     labels["batch.kubernetes.io/job-name"] = json!(name);
-    cluster.create(&json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "labels": labels}, "spec": template["spec"]}));
-    let argument = template["spec"]["containers"][0]["args"][1].as_str().expect("an installer has its request as second argument");
+    cluster.create(
+        &json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name,
+        "labels": labels}, "spec": template["spec"]}),
+    );
+    let argument = template["spec"]["containers"][0]["args"][1]
+        .as_str()
+        .expect("an installer has its request as second argument");
     let request: Request = serde_json::from_str(argument).expect("the request can be read");
-    let node = template["spec"]["nodeName"].as_str().expect("an installer has its node");
+    let node = template["spec"]["nodeName"]
+        .as_str()
+        .expect("an installer has its node");
     let report = report(request.verb, node);
     let handlers = match report.outcome {
         Outcome::Installed => json!([{"name": ""}, {"name": request.handler}]),
         _ => json!([{"name": ""}]),
     };
-    cluster.patch_status(&format!("node/{node}"), &json!({"runtimeHandlers": handlers}));
-    let state = json!({"terminated": {"exitCode": 0, "reason": "Completed", "message": report.to_message()}});
-    let container = json!({"name": "installer", "image": "i", "imageID": "i", "ready": false, "restartCount": 0, "state": state});
-    cluster.patch_status(&format!("pod/{name}"), &json!({"phase": "Succeeded", "containerStatuses": [container]}));
+    cluster.patch_status(
+        &format!("node/{node}"),
+        &json!({"runtimeHandlers": handlers}),
+    );
+    let state = json!({"terminated": {"exitCode": 0, "reason": "Completed",
+        "message": report.to_message()}});
+    let container = json!({"name": "installer", "image": "i", "imageID": "i", "ready": false,
+        "restartCount": 0, "state": state});
+    cluster.patch_status(
+        &format!("pod/{name}"),
+        &json!({"phase": "Succeeded", "containerStatuses": [container]}),
+    );
 }
 
 fn report(verb: Verb, node: &str) -> Report {
-    let installed = Installed { version: "0.1.0".to_owned(), sha256: "0".repeat(64), path: "/opt/wasmedge-runtime/0.1.0".to_owned() };
+    let installed = Installed {
+        version: "0.1.0".to_owned(),
+        sha256: "0".repeat(64),
+        path: "/opt/wasmedge-runtime/0.1.0".to_owned(),
+    };
     let (outcome, stage, reason, installed) = match verb {
-        Verb::Install if node == BAD => (Outcome::RolledBack, Stage::Verify, Reason::SmokeFailed, None),
-        Verb::Install => (Outcome::Installed, Stage::Clean, Reason::Done, Some(installed)),
+        Verb::Install if node == BAD => (
+            Outcome::RolledBack,
+            Stage::Verify,
+            Reason::SmokeFailed,
+            None,
+        ),
+        Verb::Install => (
+            Outcome::Installed,
+            Stage::Clean,
+            Reason::Done,
+            Some(installed),
+        ),
         Verb::Uninstall => (Outcome::Removed, Stage::Clean, Reason::Done, None),
     };
-    Report { outcome, stage, reason, message: "all is told".to_owned(), host: HostFacts::default(), installed, restart: Restart::Done }
+    Report {
+        outcome,
+        stage,
+        reason,
+        message: "all is told".to_owned(),
+        host: HostFacts::default(),
+        installed,
+        restart: Restart::Done,
+    }
 }

@@ -27,9 +27,15 @@ pub(crate) struct Cluster {
 
 impl Cluster {
     pub(crate) fn start() -> Self {
-        let server = Cache::open().and_then(|cache| ApiServer::start(&cache)).expect("the API server starts");
-        let cluster = Self { server: Arc::new(server) };
-        cluster.create(&json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}));
+        let server = Cache::open()
+            .and_then(|cache| ApiServer::start(&cache))
+            .expect("the API server starts");
+        let cluster = Self {
+            server: Arc::new(server),
+        };
+        cluster.create(
+            &json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}),
+        );
         cluster
     }
 
@@ -39,25 +45,43 @@ impl Cluster {
 
     /// What `kubectl` prints, in the operator's namespace.
     pub(crate) fn kubectl(&self, words: &[&str]) -> String {
-        self.server.kubectl().args(["--namespace", NAMESPACE]).args(words).text().expect("kubectl does it")
+        self.server
+            .kubectl()
+            .args(["--namespace", NAMESPACE])
+            .args(words)
+            .text()
+            .expect("kubectl does it")
     }
 
     /// An object, or a list of a kind; Events lie in another namespace than the operator.
     pub(crate) fn get(&self, what: &str) -> Value {
-        let namespace = if what.starts_with("events") { "default" } else { NAMESPACE };
+        let namespace = if what.starts_with("events") {
+            "default"
+        } else {
+            NAMESPACE
+        };
         let text = self.kubectl(&["get", what, "--namespace", namespace, "-o", "json"]);
         serde_json::from_str(&text).expect("kubectl prints JSON")
     }
 
     pub(crate) fn create(&self, object: &Value) {
-        let run = self.server.kubectl().args(["create", "--namespace", NAMESPACE, "-f", "-"]).input(object.to_string());
+        let run = self
+            .server
+            .kubectl()
+            .args(["create", "--namespace", NAMESPACE, "-f", "-"])
+            .input(object.to_string());
         run.done().expect("the object is created");
     }
 
     /// What would be stored.
     pub(crate) fn try_create(&self, object: &Value) -> Value {
-        let run = self.server.kubectl().args(["create", "--dry-run=server", "-o", "json", "-f", "-"]).input(object.to_string());
-        serde_json::from_str(&run.text().expect("the object would be created")).expect("kubectl prints JSON")
+        let run = self
+            .server
+            .kubectl()
+            .args(["create", "--dry-run=server", "-o", "json", "-f", "-"])
+            .input(object.to_string());
+        serde_json::from_str(&run.text().expect("the object would be created"))
+            .expect("kubectl prints JSON")
     }
 
     pub(crate) fn patch(&self, what: &str, change: &Value) {
@@ -66,22 +90,39 @@ impl Cluster {
 
     pub(crate) fn patch_status(&self, what: &str, status: &Value) {
         let change = json!({"status": status}).to_string();
-        self.kubectl(&["patch", what, "--subresource=status", "--type=merge", "-p", &change]);
+        self.kubectl(&[
+            "patch",
+            what,
+            "--subresource=status",
+            "--type=merge",
+            "-p",
+            &change,
+        ]);
     }
 
     /// A Linux worker that is ready, with these taints.
     pub(crate) fn add_node(&self, name: &str, taints: &[&str]) {
-        let taints: Vec<Value> = taints.iter().map(|key| json!({"key": key, "effect": "NoSchedule"})).collect();
-        let labels = json!({"kubernetes.io/os": "linux", "kubernetes.io/arch": "amd64", "kubernetes.io/hostname": name});
-        self.create(&json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": labels}, "spec": {"taints": taints}}));
+        let taints: Vec<Value> = taints
+            .iter()
+            .map(|key| json!({"key": key, "effect": "NoSchedule"}))
+            .collect();
+        let labels = json!({"kubernetes.io/os": "linux", "kubernetes.io/arch": "amd64",
+            "kubernetes.io/hostname": name});
+        self.create(
+            &json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name,
+            "labels": labels}, "spec": {"taints": taints}}),
+        );
         let time = "2026-01-01T00:00:00Z";
         self.patch_status(
             &format!("node/{name}"),
             &json!({
-                "conditions": [{"type": "Ready", "status": "True", "reason": "KubeletReady", "message": "",
+                "conditions": [{"type": "Ready", "status": "True", "reason": "KubeletReady",
+                "message": "",
                     "lastHeartbeatTime": time, "lastTransitionTime": time}],
-                "nodeInfo": {"architecture": "amd64", "bootID": "b", "containerRuntimeVersion": "containerd://2.1.0", "kernelVersion": "6",
-                    "kubeProxyVersion": "", "kubeletVersion": "v1.37.2", "machineID": name, "operatingSystem": "linux",
+                "nodeInfo": {"architecture": "amd64", "bootID": "b",
+                "containerRuntimeVersion": "containerd://2.1.0", "kernelVersion": "6",
+                    "kubeProxyVersion": "", "kubeletVersion": "v1.37.2", "machineID": name,
+                    "operatingSystem": "linux",
                     "osImage": "Debian GNU/Linux 12 (bookworm)", "systemUUID": name},
                 "runtimeHandlers": [{"name": ""}],
             }),
@@ -100,7 +141,13 @@ impl Operator {
         let log = account.kubeconfig().with_extension("log");
         let out = File::create(&log).expect("the log can be made");
         let child = Command::new(PROGRAM)
-            .args(["run", "--namespace", NAMESPACE, "--installer-image=registry.example/installer:1", "--identity=pod-1"])
+            .args([
+                "run",
+                "--namespace",
+                NAMESPACE,
+                "--installer-image=registry.example/installer:1",
+                "--identity=pod-1",
+            ])
             .args(["--listen=127.0.0.1:0", "--log-level=debug"])
             .env("KUBECONFIG", account.kubeconfig())
             .stdout(out.try_clone().expect("the log can be opened again"))
@@ -109,14 +156,24 @@ impl Operator {
             .spawn()
             .expect("the operator starts");
         let operator = Self { child, log };
-        let leads = || cluster.kubectl(&["get", "leases", "-o", "name"]).contains("wasmedge-operator");
+        let leads = || {
+            cluster
+                .kubectl(&["get", "leases", "-o", "name"])
+                .contains("wasmedge-operator")
+        };
         operator.wait("the operator to lead", leads);
         operator
     }
 
     /// Waits until `done` says so.
     pub(crate) fn wait(&self, what: &str, done: impl Fn() -> bool) {
-        wait::until(what, LIMIT, || Ok(done().then_some(())), || self.last_words()).expect("it comes to pass");
+        wait::until(
+            what,
+            LIMIT,
+            || Ok(done().then_some(())),
+            || self.last_words(),
+        )
+        .expect("it comes to pass");
     }
 
     fn last_words(&self) -> String {
@@ -125,9 +182,19 @@ impl Operator {
 
     /// Tells it to end, and returns all that it has written.
     pub(crate) fn end(mut self) -> String {
-        Run::new("kill").arg(self.child.id().to_string()).done().expect("the operator can be told to end");
-        let ended = || Ok(self.child.try_wait().map_err(anyhow::Error::from)?.map(|status| status.success()));
-        let succeeded = wait::until("the operator to end", LIMIT, ended, String::new).expect("the operator ends");
+        Run::new("kill")
+            .arg(self.child.id().to_string())
+            .done()
+            .expect("the operator can be told to end");
+        let ended = || {
+            Ok(self
+                .child
+                .try_wait()
+                .map_err(anyhow::Error::from)?
+                .map(|status| status.success()))
+        };
+        let succeeded = wait::until("the operator to end", LIMIT, ended, String::new)
+            .expect("the operator ends");
         let log = fs::read_to_string(&self.log).expect("the log can be read");
         assert!(succeeded, "{log}");
         log

@@ -1,6 +1,12 @@
-//! A cluster of a thousand nodes: how long a rollout takes, what it costs the API server, and what the operator keeps in
-//! memory. A test program of its own, so that nothing else is in the memory that is measured.
-#![expect(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "a test, outside of the function that is marked as one")]
+//! A cluster of a thousand nodes: how long a rollout takes, what it costs the API server, and what
+//! the operator keeps in memory. A test program of its own, so that nothing else is in the memory
+//! that is measured.
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test, outside of the function that is marked as one"
+)]
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -17,12 +23,14 @@ mod context;
 const NODES: usize = 1000;
 /// Nodes that are changed at a time.
 const BUDGET: usize = 50;
-/// An installation takes 2 s to begin, 15 s of work, and 5 s until the kubelet tells of the handler; the operator adds
-/// what its calls take. The first node is tried alone.
+/// An installation takes 2 s to begin, 15 s of work, and 5 s until the kubelet tells of the
+/// handler; the operator adds what its calls take. The first node is tried alone.
 const LONGEST: Duration = Duration::from_secs(30 * (1 + NODES as u64 / BUDGET as u64));
-/// The claim, four states, a Job made and removed, a label, the finalizer's end; a third more for what can be doubled.
+/// The claim, four states, a Job made and removed, a label, the finalizer's end; a third more for
+/// what can be doubled.
 const CALLS: usize = 16;
-/// In MiB: all that the process grows by while the operator works, the server's new objects included.
+/// In MiB: all that the process grows by while the operator works, the server's new objects
+/// included.
 const MEMORY: usize = 100;
 
 /// A cluster of a thousand nodes.
@@ -41,25 +49,45 @@ impl Simulation {
         let guard = Guard::over(&cluster, &fleet);
         for n in 0..NODES {
             // As nodes are that have run some images.
-            fleet.join(Joining::new(&format!("node-{n:04}.example.org")).label("pool", "wasm").images(20));
+            fleet.join(
+                Joining::new(&format!("node-{n:04}.example.org"))
+                    .label("pool", "wasm")
+                    .images(20),
+            );
         }
         guard.budget("wasmedge", BUDGET);
         let phases = Arc::new(Mutex::new(BTreeMap::new()));
         let noted = phases.clone();
         cluster.witness(move |change| {
             if change.key.resource == WASM_RUNTIME_NODE {
-                let phase = change.object["status"]["phase"].as_str().unwrap_or_default();
-                noted.lock().unwrap().insert(change.key.name.clone(), phase.to_owned());
+                let phase = change.object["status"]["phase"]
+                    .as_str()
+                    .unwrap_or_default();
+                noted
+                    .lock()
+                    .unwrap()
+                    .insert(change.key.name.clone(), phase.to_owned());
             }
         });
-        Self { cluster, fleet, guard, phases }
+        Self {
+            cluster,
+            fleet,
+            guard,
+            phases,
+        }
     }
 
     fn states(&self, phase: &str) -> usize {
-        self.phases.lock().unwrap().values().filter(|noted| *noted == phase).count()
+        self.phases
+            .lock()
+            .unwrap()
+            .values()
+            .filter(|noted| *noted == phase)
+            .count()
     }
 
-    /// Waits for `holds`, while kubelets tell every five minutes that they live; how long that took.
+    /// Waits for `holds`, while kubelets tell every five minutes that they live; how long that
+    /// took.
     async fn measure(&self, what: &str, holds: impl Fn() -> bool) -> Duration {
         let (began, real) = (self.cluster.now(), Instant::now());
         let beats = async {
@@ -73,7 +101,14 @@ impl Simulation {
             }
         };
         let done = self.cluster.until(Duration::from_hours(10), || {
-            if holds() { Ok(()) } else { Err(format!("{} of {NODES} nodes are Ready", self.states("Ready"))) }
+            if holds() {
+                Ok(())
+            } else {
+                Err(format!(
+                    "{} of {NODES} nodes are Ready",
+                    self.states("Ready")
+                ))
+            }
         });
         tokio::select! {
             done = done => done.unwrap(),
@@ -81,12 +116,24 @@ impl Simulation {
         }
         let took = Duration::try_from(self.cluster.now().duration_since(began)).unwrap();
         let calls = self.cluster.calls();
-        println!("{what} {NODES} nodes, {BUDGET} at a time: {} s, simulated in {:.1} s", took.as_secs(), real.elapsed().as_secs_f64());
+        println!(
+            "{what} {NODES} nodes, {BUDGET} at a time: {} s, simulated in {:.1} s",
+            took.as_secs(),
+            real.elapsed().as_secs_f64()
+        );
         for ((verb, resource), count) in count(&calls) {
             println!("  {count:6} {verb} {resource}");
         }
-        println!("  {}.{:02} calls a node", calls.len() / NODES, calls.len() % NODES * 100 / NODES);
-        assert!(calls.len() <= CALLS * NODES, "{} calls for {NODES} nodes", calls.len());
+        println!(
+            "  {}.{:02} calls a node",
+            calls.len() / NODES,
+            calls.len() % NODES * 100 / NODES
+        );
+        assert!(
+            calls.len() <= CALLS * NODES,
+            "{} calls for {NODES} nodes",
+            calls.len()
+        );
         self.cluster.forget_calls();
         took
     }
@@ -95,8 +142,15 @@ impl Simulation {
 /// What the process has in memory, in MiB.
 fn resident() -> usize {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-    line.trim().trim_end_matches(" kB").parse::<usize>().unwrap() / 1024
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))
+        .unwrap();
+    line.trim()
+        .trim_end_matches(" kB")
+        .parse::<usize>()
+        .unwrap()
+        / 1024
 }
 
 #[tokio::test(start_paused = true)]
@@ -104,22 +158,49 @@ async fn a_thousand_nodes_take_bounded_time_calls_and_memory() {
     let simulation = Simulation::start();
     let before = resident();
     let connection = simulation.cluster.connect("operator");
-    let context = context::context(&simulation.cluster, &connection, "simulated", "registry.example.org/node-installer:0.1.0");
-    let operator = tokio::spawn(wasmedge_operator::controller::run(context, std::future::pending()));
-    let spec = json!({ "nodeSelector": { "matchLabels": { "pool": "wasm" } }, "rollout": { "maxUnavailable": BUDGET } });
-    let runtime =
-        json!({ "apiVersion": "runtime.wasmedge.dev/v1alpha1", "kind": "WasmRuntime", "metadata": { "name": "wasmedge" }, "spec": spec });
+    let context = context::context(
+        &simulation.cluster,
+        &connection,
+        "simulated",
+        "registry.example.org/node-installer:0.1.0",
+    );
+    let operator = tokio::spawn(wasmedge_operator::controller::run(
+        context,
+        std::future::pending(),
+    ));
+    let spec = json!({ "nodeSelector": { "matchLabels": { "pool": "wasm" } },
+        "rollout": { "maxUnavailable": BUDGET } });
+    let runtime = json!({ "apiVersion": "runtime.wasmedge.dev/v1alpha1", "kind": "WasmRuntime",
+        "metadata": { "name": "wasmedge" }, "spec": spec });
     simulation.cluster.create(runtime).unwrap();
-    let took = simulation.measure("installed on", || simulation.states("Ready") == NODES).await;
-    assert!(took < LONGEST, "{} s, at most {} s", took.as_secs(), LONGEST.as_secs());
+    let took = simulation
+        .measure("installed on", || simulation.states("Ready") == NODES)
+        .await;
+    assert!(
+        took < LONGEST,
+        "{} s, at most {} s",
+        took.as_secs(),
+        LONGEST.as_secs()
+    );
     let grown = resident().saturating_sub(before);
-    println!("  {before} MiB with server and nodes alone, {grown} MiB more with the operator and its objects");
+    println!(
+        "  {before} MiB with server and nodes alone, {grown} MiB more with the operator and its \
+         objects"
+    );
     assert!(grown < MEMORY, "{grown} MiB, at most {MEMORY}");
     let key = Key::new(WASM_RUNTIME, "", "wasmedge");
     simulation.cluster.delete(&key).unwrap();
-    simulation.measure("removed from", || simulation.cluster.get(&key).is_none()).await;
-    println!("  {} MiB more after all that, the records of both simulations included", resident().saturating_sub(before));
-    assert_eq!((simulation.guard.breaches(), simulation.fleet.faults()), (Vec::new(), Vec::new()));
+    simulation
+        .measure("removed from", || simulation.cluster.get(&key).is_none())
+        .await;
+    println!(
+        "  {} MiB more after all that, the records of both simulations included",
+        resident().saturating_sub(before)
+    );
+    assert_eq!(
+        (simulation.guard.breaches(), simulation.fleet.faults()),
+        (Vec::new(), Vec::new())
+    );
     assert_eq!(simulation.guard.most(), BUDGET);
     operator.abort();
 }

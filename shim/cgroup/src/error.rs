@@ -124,17 +124,25 @@ impl CgroupError {
         match self {
             // A cgroup that is removed while a file of it is open answers ENODEV.
             Self::Io { source, .. } | Self::Set { source, .. } => {
-                source.kind() == io::ErrorKind::NotFound || source.raw_os_error() == Some(rustix::io::Errno::NODEV.raw_os_error())
+                source.kind() == io::ErrorKind::NotFound
+                    || source.raw_os_error() == Some(rustix::io::Errno::NODEV.raw_os_error())
             }
             _ => false,
         }
     }
 
     pub(crate) fn io(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
-        move |source| Self::Io { operation, path: path.to_owned(), source }
+        move |source| Self::Io {
+            operation,
+            path: path.to_owned(),
+            source,
+        }
     }
 
     pub(crate) fn refused(field: impl Into<String>, reason: impl Into<String>) -> Self {
-        Self::Refused { field: field.into(), reason: reason.into() }
+        Self::Refused {
+            field: field.into(),
+            reason: reason.into(),
+        }
     }
 }

@@ -21,7 +21,10 @@ pub(crate) fn read_if_there(path: &Path) -> Result<Option<String>, CgroupError> 
 
 /// Opens for writing what must be there: the kernel's files are not made by opening them.
 pub(crate) fn open(path: &Path) -> Result<File, CgroupError> {
-    OpenOptions::new().write(true).open(path).map_err(CgroupError::io("open", path))
+    OpenOptions::new()
+        .write(true)
+        .open(path)
+        .map_err(CgroupError::io("open", path))
 }
 
 /// Writes `value` in one call, as the kernel wants it.
@@ -30,13 +33,19 @@ pub(crate) fn write(path: &Path, value: &str, field: &str) -> Result<(), CgroupE
 }
 
 /// As [`write()`], into a file that is open already.
-pub(crate) fn put(file: &mut File, path: &Path, value: &str, field: &str) -> Result<(), CgroupError> {
-    file.write_all(value.as_bytes()).map_err(|source| CgroupError::Set {
-        field: field.to_owned(),
-        path: path.to_owned(),
-        value: value.to_owned(),
-        source,
-    })
+pub(crate) fn put(
+    file: &mut File,
+    path: &Path,
+    value: &str,
+    field: &str,
+) -> Result<(), CgroupError> {
+    file.write_all(value.as_bytes())
+        .map_err(|source| CgroupError::Set {
+            field: field.to_owned(),
+            path: path.to_owned(),
+            value: value.to_owned(),
+            source,
+        })
 }
 
 /// The folders in a folder. A folder that is gone has none.
@@ -67,5 +76,7 @@ pub(crate) fn parse(text: &str) -> Option<u64> {
 
 /// The value of `key` in lines of `key value`.
 pub(crate) fn keyed(text: &str, key: &str) -> Option<u64> {
-    text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' ')).and_then(parse)
+    text.lines()
+        .find_map(|line| line.strip_prefix(key)?.strip_prefix(' '))
+        .and_then(parse)
 }

@@ -49,8 +49,9 @@ impl Hierarchies {
         Ok(Self(Arc::new(tree)))
     }
 
-    /// The hierarchies below `root`: cgroup v2 if it holds `cgroup.controllers`; otherwise each folder is a hierarchy of
-    /// cgroup v1 that is named after its controllers (`cpu,cpuacct`), and `systemd` is the one without.
+    /// The hierarchies below `root`: cgroup v2 if it holds `cgroup.controllers`; otherwise each
+    /// folder is a hierarchy of cgroup v1 that is named after its controllers (`cpu,cpuacct`), and
+    /// `systemd` is the one without.
     pub fn at(root: &Path) -> Result<Self, CgroupError> {
         if root.join("cgroup.controllers").exists() {
             return Ok(Self(Arc::new(Tree::V2(root.to_owned()))));
@@ -63,10 +64,17 @@ impl Hierarchies {
                 "systemd" => vec![SYSTEMD.to_owned()],
                 joined => joined.split(',').map(str::to_owned).collect(),
             };
-            hierarchies.push(Hierarchy { controllers, mount: entry.path() });
+            hierarchies.push(Hierarchy {
+                controllers,
+                mount: entry.path(),
+            });
         }
         hierarchies.sort_by(|one, other| one.mount.cmp(&other.mount));
-        if hierarchies.is_empty() { Err(CgroupError::NotMounted) } else { Ok(Self(Arc::new(Tree::V1(hierarchies)))) }
+        if hierarchies.is_empty() {
+            Err(CgroupError::NotMounted)
+        } else {
+            Ok(Self(Arc::new(Tree::V1(hierarchies))))
+        }
     }
 
     /// Which interface containers are limited through.
@@ -84,15 +92,22 @@ impl Hierarchies {
     /// The mount points of all of them.
     pub(crate) fn mounts(&self) -> Vec<&Path> {
         match self.tree() {
-            Tree::V1(hierarchies) => hierarchies.iter().map(|hierarchy| hierarchy.mount.as_path()).collect(),
+            Tree::V1(hierarchies) => hierarchies
+                .iter()
+                .map(|hierarchy| hierarchy.mount.as_path())
+                .collect(),
             Tree::V2(root) => vec![root],
         }
     }
 
-    /// Where `controller` is mounted. On cgroup v2 every one is in the one tree, whether enabled or not.
+    /// Where `controller` is mounted. On cgroup v2 every one is in the one tree, whether enabled or
+    /// not.
     pub(crate) fn mount_of(&self, controller: &str) -> Option<&Path> {
         match self.tree() {
-            Tree::V1(hierarchies) => hierarchies.iter().find(|hierarchy| hierarchy.has(controller)).map(|found| found.mount.as_path()),
+            Tree::V1(hierarchies) => hierarchies
+                .iter()
+                .find(|hierarchy| hierarchy.has(controller))
+                .map(|found| found.mount.as_path()),
             Tree::V2(root) => Some(root),
         }
     }
@@ -107,8 +122,9 @@ impl Hierarchy {
     }
 }
 
-/// Finds the hierarchies in the lines of mountinfo (proc_pid_mountinfo(5)). A machine that has controllers mounted as
-/// v1 is one of v1, also when a v2 tree without controllers is mounted beside them ("hybrid").
+/// Finds the hierarchies in the lines of mountinfo (proc_pid_mountinfo(5)). A machine that has
+/// controllers mounted as v1 is one of v1, also when a v2 tree without controllers is mounted
+/// beside them ("hybrid").
 fn tree(mounts: &str) -> Option<Tree> {
     let mut v1: Vec<Hierarchy> = Vec::new();
     let mut v2: Option<PathBuf> = None;
@@ -117,9 +133,15 @@ fn tree(mounts: &str) -> Option<Tree> {
         match kind {
             "cgroup2" if v2.is_none() || mount == Path::new(USUAL_ROOT) => v2 = Some(mount),
             "cgroup" => {
-                let controllers: Vec<String> = options.split(',').filter(|option| is_controller(option)).map(str::to_owned).collect();
+                let controllers: Vec<String> = options
+                    .split(',')
+                    .filter(|option| is_controller(option))
+                    .map(str::to_owned)
+                    .collect();
                 match v1.iter_mut().find(|known| known.controllers == controllers) {
-                    Some(known) if usual && !known.mount.starts_with(USUAL_ROOT) => known.mount = mount,
+                    Some(known) if usual && !known.mount.starts_with(USUAL_ROOT) => {
+                        known.mount = mount;
+                    }
                     Some(_) => {}
                     None => v1.push(Hierarchy { controllers, mount }),
                 }
@@ -127,25 +149,60 @@ fn tree(mounts: &str) -> Option<Tree> {
             _ => {}
         }
     }
-    let controlled = v1.iter().any(|hierarchy| hierarchy.controllers.iter().any(|name| !name.starts_with("name=")));
-    if controlled { Some(Tree::V1(v1)) } else { v2.map(Tree::V2) }
+    let controlled = v1.iter().any(|hierarchy| {
+        hierarchy
+            .controllers
+            .iter()
+            .any(|name| !name.starts_with("name="))
+    });
+    if controlled {
+        Some(Tree::V1(v1))
+    } else {
+        v2.map(Tree::V2)
+    }
 }
 
 /// Type, mount point and super options of a line of mountinfo.
 fn mount(line: &str) -> Option<(&str, PathBuf, &str)> {
     let (before, after) = line.split_once(" - ")?;
     let mut after = after.split(' ');
-    Some((after.next()?, unescape(before.split(' ').nth(4)?), after.nth(1)?))
+    Some((
+        after.next()?,
+        unescape(before.split(' ').nth(4)?),
+        after.nth(1)?,
+    ))
 }
 
 /// Blanks and the like are written in octal.
 fn unescape(text: &str) -> PathBuf {
-    let replaced = [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")];
-    PathBuf::from(replaced.iter().fold(text.to_owned(), |text, (code, meant)| text.replace(code, meant)))
+    let replaced = [
+        ("\\040", " "),
+        ("\\011", "\t"),
+        ("\\012", "\n"),
+        ("\\134", "\\"),
+    ];
+    PathBuf::from(
+        replaced
+            .iter()
+            .fold(text.to_owned(), |text, (code, meant)| {
+                text.replace(code, meant)
+            }),
+    )
 }
 
-/// Of a hierarchy's super options, those that are no options of a mount (cgroups(7), "Mounting v1 controllers").
+/// Of a hierarchy's super options, those that are no options of a mount (cgroups(7), "Mounting v1
+/// controllers").
 fn is_controller(option: &str) -> bool {
-    let ordinary = ["rw", "ro", "none", "noprefix", "clone_children", "xattr", "cpuset_v2_mode", "all", "seclabel"];
+    let ordinary = [
+        "rw",
+        "ro",
+        "none",
+        "noprefix",
+        "clone_children",
+        "xattr",
+        "cpuset_v2_mode",
+        "all",
+        "seclabel",
+    ];
     !ordinary.contains(&option) && !option.starts_with("release_agent=")
 }

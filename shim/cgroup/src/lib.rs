@@ -1,5 +1,5 @@
-//! The cgroup of a container: made, limited, frozen, measured, removed, on cgroup v1 and v2, by our own hand (cgroupfs)
-//! or by systemd's.
+//! The cgroup of a container: made, limited, frozen, measured, removed, on cgroup v1 and v2, by our
+//! own hand (cgroupfs) or by systemd's.
 //!
 //! In the order in which a container meets them:
 //! - [`Hierarchies`]: where cgroups are mounted, found once per host;
@@ -9,8 +9,9 @@
 //! - `scope`: the cgroup as a scope of systemd;
 //! - `metrics`: what containerd's Stats says.
 //!
-//! Everything blocks and nothing here starts a process, nor a thread but for scopes (`cgroup/kills.rs`). Whatever cannot be set is an error that names the
-//! field of the spec; nothing is left out in silence but what `docs/reference` says is ignored.
+//! Everything blocks and nothing here starts a process, nor a thread but for scopes
+//! (`cgroup/kills.rs`). Whatever cannot be set is an error that names the field of the spec;
+//! nothing is left out in silence but what `docs/reference` says is ignored.
 
 mod cgroup;
 mod error;

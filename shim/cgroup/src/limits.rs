@@ -1,8 +1,9 @@
 //! `linux.resources` as writes to files of a cgroup.
 //!
-//! What is written where is decided in [`v1`] and [`v2`] from the spec and from what the cgroup's files say at the moment;
-//! [`apply`] then writes it. Two rules hold for both versions, and are runc's: a value of 0 means that nothing was said,
-//! where 0 cannot be meant (a limit, a weight, a period), and `memory.kernel`, which kernels do not take any more, is ignored.
+//! What is written where is decided in [`v1`] and [`v2`] from the spec and from what the cgroup's
+//! files say at the moment; [`apply`] then writes it. Two rules hold for both versions, and are
+//! runc's: a value of 0 means that nothing was said, where 0 cannot be meant (a limit, a weight, a
+//! period), and `memory.kernel`, which kernels do not take any more, is ignored.
 
 use std::borrow::Cow;
 use std::fs::File;
@@ -54,7 +55,10 @@ trait Now {
     }
 
     fn number(&self, controller: &str, file: &str) -> Result<Option<u64>, CgroupError> {
-        Ok(self.text(controller, file)?.as_deref().and_then(files::parse))
+        Ok(self
+            .text(controller, file)?
+            .as_deref()
+            .and_then(files::parse))
     }
 }
 
@@ -63,7 +67,10 @@ trait Now {
 struct Draft(Vec<Setting>);
 
 impl Draft {
-    #[expect(clippy::needless_pass_by_value, reason = "most values are numbers, and all are turned into text here")]
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "most values are numbers, and all are turned into text here"
+    )]
     fn set(
         &mut self,
         field: impl Into<Cow<'static, str>>,
@@ -71,7 +78,12 @@ impl Draft {
         file: impl Into<Cow<'static, str>>,
         value: impl ToString,
     ) {
-        let setting = Setting { field: field.into(), controller: controller.into(), file: file.into(), value: value.to_string() };
+        let setting = Setting {
+            field: field.into(),
+            controller: controller.into(),
+            file: file.into(),
+            value: value.to_string(),
+        };
         self.0.push(setting);
     }
 }
@@ -82,12 +94,20 @@ fn given<T: Default + PartialEq>(value: Option<T>) -> Option<T> {
 }
 
 /// Sets the limits that `resources` has. The cgroup must be there.
-pub(crate) fn apply(cgroup: &Cgroup, resources: &LinuxResources, occasion: Occasion) -> Result<(), CgroupError> {
+pub(crate) fn apply(
+    cgroup: &Cgroup,
+    resources: &LinuxResources,
+    occasion: Occasion,
+) -> Result<(), CgroupError> {
     write(cgroup, settings(cgroup, resources, occasion)?)
 }
 
 /// What is to be written for the limits that `resources` has.
-pub(crate) fn settings(cgroup: &Cgroup, resources: &LinuxResources, occasion: Occasion) -> Result<Vec<Setting>, CgroupError> {
+pub(crate) fn settings(
+    cgroup: &Cgroup,
+    resources: &LinuxResources,
+    occasion: Occasion,
+) -> Result<Vec<Setting>, CgroupError> {
     match cgroup.hierarchies().version() {
         Version::V1 => v1::settings(resources, cgroup, occasion),
         Version::V2 => v2::settings(resources, cgroup),
@@ -101,10 +121,20 @@ pub(crate) fn write(cgroup: &Cgroup, settings: Vec<Setting>) -> Result<(), Cgrou
     }
     let enabled = Enabled::of(cgroup)?;
     let mut last: Option<(PathBuf, File)> = None;
-    for Setting { field, controller, file, value } in settings {
-        let folder = enabled
-            .folder(cgroup, &controller)
-            .ok_or_else(|| CgroupError::MissingController { field: field.to_string(), controller: controller.to_string() })?;
+    for Setting {
+        field,
+        controller,
+        file,
+        value,
+    } in settings
+    {
+        let folder =
+            enabled
+                .folder(cgroup, &controller)
+                .ok_or_else(|| CgroupError::MissingController {
+                    field: field.to_string(),
+                    controller: controller.to_string(),
+                })?;
         let path = folder.join(&*file);
         // Rules for devices are a dozen writes to two files.
         let mut opened = match last.take() {
@@ -117,7 +147,8 @@ pub(crate) fn write(cgroup: &Cgroup, settings: Vec<Setting>) -> Result<(), Cgrou
     Ok(())
 }
 
-/// Opens a limit's file. A file that a cgroup does not have is a limit that the kernel does not have.
+/// Opens a limit's file. A file that a cgroup does not have is a limit that the kernel does not
+/// have.
 fn open(path: &Path, folder: &Path, field: &str) -> Result<File, CgroupError> {
     files::open(path).map_err(|error| {
         if error.is_gone() && folder.is_dir() {
@@ -149,7 +180,11 @@ impl Enabled {
 
     fn folder(&self, cgroup: &Cgroup, controller: &str) -> Option<PathBuf> {
         match self {
-            Self::Passed(controllers) if controller != v2::CORE && !controllers.iter().any(|one| one == controller) => None,
+            Self::Passed(controllers)
+                if controller != v2::CORE && !controllers.iter().any(|one| one == controller) =>
+            {
+                None
+            }
             Self::Mounted | Self::Passed(_) => cgroup.folder_of(controller),
         }
     }
@@ -157,6 +192,7 @@ impl Enabled {
 
 impl Now for Cgroup {
     fn text(&self, controller: &str, file: &str) -> Result<Option<String>, CgroupError> {
-        self.folder_of(controller).map_or(Ok(None), |folder| files::read_if_there(&folder.join(file)))
+        self.folder_of(controller)
+            .map_or(Ok(None), |folder| files::read_if_there(&folder.join(file)))
     }
 }

@@ -1,6 +1,7 @@
 //! What a container uses, as containerd's Stats wants it.
 //!
-//! containerd finds the message's type by its name, and CRI takes what it shows from either of the two.
+//! containerd finds the message's type by its name, and CRI takes what it shows from either of the
+//! two.
 
 use std::fs;
 use std::path::PathBuf;
@@ -26,7 +27,8 @@ pub(crate) const V2_MEMORY_EVENTS: &str = v2::MEMORY_EVENTS;
 
 pub(crate) fn all(cgroup: &Cgroup) -> Result<Any, CgroupError> {
     let folder = cgroup.main_folder();
-    // Each file alone may be missing; without the cgroup all are, and that is no container that uses nothing.
+    // Each file alone may be missing; without the cgroup all are, and that is no container that
+    // uses nothing.
     fs::metadata(&folder).map_err(CgroupError::io("read", &folder))?;
     let source = Source { cgroup };
     let (type_url, encoded) = match cgroup.hierarchies().version() {
@@ -34,7 +36,11 @@ pub(crate) fn all(cgroup: &Cgroup) -> Result<Any, CgroupError> {
         Version::V2 => (V2, v2::metrics(&source)?.write_to_bytes()),
     };
     let value = encoded.map_err(|source| CgroupError::Encode { folder, source })?;
-    Ok(Any { type_url: type_url.to_owned(), value, ..Any::default() })
+    Ok(Any {
+        type_url: type_url.to_owned(),
+        value,
+        ..Any::default()
+    })
 }
 
 pub(crate) fn oom_kills(cgroup: &Cgroup) -> Result<u64, CgroupError> {
@@ -42,7 +48,9 @@ pub(crate) fn oom_kills(cgroup: &Cgroup) -> Result<u64, CgroupError> {
         Version::V1 => v1::OOM,
         Version::V2 => V2_MEMORY_EVENTS,
     };
-    Ok(Source { cgroup }.keyed("memory", file)?.map_or(0, |events| events.at("oom_kill")))
+    Ok(Source { cgroup }
+        .keyed("memory", file)?
+        .map_or(0, |events| events.at("oom_kill")))
 }
 
 /// The files of a cgroup, as they are read for metrics: what is not there was not counted.
@@ -62,7 +70,9 @@ impl Keyed {
 
 impl Source<'_> {
     fn text(&self, controller: &str, file: &str) -> Result<Option<String>, CgroupError> {
-        self.cgroup.folder_of(controller).map_or(Ok(None), |folder| files::read_if_there(&folder.join(file)))
+        self.cgroup
+            .folder_of(controller)
+            .map_or(Ok(None), |folder| files::read_if_there(&folder.join(file)))
     }
 
     fn keyed(&self, controller: &str, file: &str) -> Result<Option<Keyed>, CgroupError> {
@@ -70,15 +80,35 @@ impl Source<'_> {
     }
 
     fn number(&self, controller: &str, file: &str) -> Result<Option<u64>, CgroupError> {
-        Ok(self.text(controller, file)?.as_deref().and_then(files::parse))
+        Ok(self
+            .text(controller, file)?
+            .as_deref()
+            .and_then(files::parse))
     }
 
-    /// The sizes of huge pages that the cgroup counts, as its files are named (`2MB`), by files of this ending.
+    /// The sizes of huge pages that the cgroup counts, as its files are named (`2MB`), by files of
+    /// this ending.
     fn page_sizes(&self, ending: &str) -> Vec<String> {
-        let entries = self.cgroup.folder_of("hugetlb").and_then(|folder: PathBuf| fs::read_dir(folder).ok());
-        let names = entries.into_iter().flatten().flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
-        let size = |name: String| Some(name.strip_prefix("hugetlb.")?.strip_suffix(ending)?.to_owned());
-        let mut sizes: Vec<String> = names.filter_map(size).filter(|size| !size.contains('.')).collect();
+        let entries = self
+            .cgroup
+            .folder_of("hugetlb")
+            .and_then(|folder: PathBuf| fs::read_dir(folder).ok());
+        let names = entries
+            .into_iter()
+            .flatten()
+            .flatten()
+            .map(|entry| entry.file_name().to_string_lossy().into_owned());
+        let size = |name: String| {
+            Some(
+                name.strip_prefix("hugetlb.")?
+                    .strip_suffix(ending)?
+                    .to_owned(),
+            )
+        };
+        let mut sizes: Vec<String> = names
+            .filter_map(size)
+            .filter(|size| !size.contains('.'))
+            .collect();
         sizes.sort();
         sizes
     }
@@ -90,7 +120,8 @@ fn device(text: &str) -> Option<(u64, u64)> {
     Some((major.parse().ok()?, minor.parse().ok()?))
 }
 
-/// A line of RDMA's files: `mlx4_0 hca_handle=2 hca_object=max`. A limit that is none is the greatest number.
+/// A line of RDMA's files: `mlx4_0 hca_handle=2 hca_object=max`. A limit that is none is the
+/// greatest number.
 fn rdma(line: &str) -> Option<(String, u32, u32)> {
     let mut words = line.split_whitespace();
     let name = words.next()?.to_owned();

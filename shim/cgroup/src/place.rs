@@ -40,9 +40,13 @@ const DEFAULT_SLICE: &str = "system.slice";
 const SLICE: &str = ".slice";
 
 impl Place {
-    /// A path. The spec leaves a relative one to the runtime: below the mount points, like an absolute one.
+    /// A path. The spec leaves a relative one to the runtime: below the mount points, like an
+    /// absolute one.
     pub(crate) fn folder(cgroups_path: &str) -> Result<Self, CgroupError> {
-        let problem = |problem| CgroupError::Path { path: cgroups_path.to_owned(), problem };
+        let problem = |problem| CgroupError::Path {
+            path: cgroups_path.to_owned(),
+            problem,
+        };
         if cgroups_path.contains('\0') {
             return Err(problem("has a zero byte"));
         }
@@ -51,7 +55,9 @@ impl Place {
             match component {
                 Component::Normal(name) => path.push(name),
                 Component::RootDir | Component::CurDir => {}
-                Component::ParentDir | Component::Prefix(_) => return Err(problem("leads upwards")),
+                Component::ParentDir | Component::Prefix(_) => {
+                    return Err(problem("leads upwards"));
+                }
             }
         }
         if path.as_os_str().is_empty() {
@@ -62,23 +68,40 @@ impl Place {
 
     /// `slice:prefix:name`, below systemd's own root of its units.
     pub(crate) fn scope(cgroups_path: &str, control_group: &Path) -> Result<Self, CgroupError> {
-        let problem = |problem| CgroupError::Path { path: cgroups_path.to_owned(), problem };
+        let problem = |problem| CgroupError::Path {
+            path: cgroups_path.to_owned(),
+            problem,
+        };
         let parts: Vec<&str> = cgroups_path.split(':').collect();
-        let [slice, prefix, name] = parts[..] else { return Err(problem("is not of the form slice:prefix:name")) };
+        let [slice, prefix, name] = parts[..] else {
+            return Err(problem("is not of the form slice:prefix:name"));
+        };
         if prefix.is_empty() || name.is_empty() {
             return Err(problem("lacks the scope's prefix or name"));
         }
         if name.ends_with(SLICE) {
-            return Err(problem("names a slice, which cannot hold a container's processes"));
+            return Err(problem(
+                "names a slice, which cannot hold a container's processes",
+            ));
         }
         if !format!("{prefix}{name}").chars().all(is_of_a_unit_name) {
             return Err(problem("has characters that no unit's name has"));
         }
-        let slice = if slice.is_empty() { DEFAULT_SLICE } else { slice };
+        let slice = if slice.is_empty() {
+            DEFAULT_SLICE
+        } else {
+            slice
+        };
         let below = expanded(slice).ok_or_else(|| problem("names no slice"))?;
         let unit = format!("{prefix}-{name}.scope");
         let root = control_group.strip_prefix("/").unwrap_or(control_group);
-        Ok(Self { path: root.join(below).join(&unit), scope: Some(Scope { unit, slice: slice.to_owned() }) })
+        Ok(Self {
+            path: root.join(below).join(&unit),
+            scope: Some(Scope {
+                unit,
+                slice: slice.to_owned(),
+            }),
+        })
     }
 }
 
@@ -106,12 +129,19 @@ fn expanded(slice: &str) -> Option<PathBuf> {
     Some(path)
 }
 
-/// systemd's root of its units, from `/proc/1/cgroup`: systemd itself is in the `init.scope` of it. A first process
-/// elsewhere says nothing, and then it is the hierarchy's root.
+/// systemd's root of its units, from `/proc/1/cgroup`: systemd itself is in the `init.scope` of it.
+/// A first process elsewhere says nothing, and then it is the hierarchy's root.
 pub(crate) fn control_group(memberships: &str) -> PathBuf {
-    let paths = memberships.lines().filter_map(|line| line.split_once(':')?.1.split_once(':'));
-    let systemds = paths.filter(|(controllers, _)| controllers.is_empty() || *controllers == crate::hierarchies::SYSTEMD);
+    let paths = memberships
+        .lines()
+        .filter_map(|line| line.split_once(':')?.1.split_once(':'));
+    let systemds = paths.filter(|(controllers, _)| {
+        controllers.is_empty() || *controllers == crate::hierarchies::SYSTEMD
+    });
     let roots = systemds.filter_map(|(_, path)| path.strip_suffix("/init.scope"));
     // On v1 both lines are there; they agree where systemd keeps both.
-    roots.map(|root| Path::new("/").join(root.trim_start_matches('/'))).next().unwrap_or_else(|| PathBuf::from("/"))
+    roots
+        .map(|root| Path::new("/").join(root.trim_start_matches('/')))
+        .next()
+        .unwrap_or_else(|| PathBuf::from("/"))
 }

@@ -1,8 +1,9 @@
 //! A container's cgroup as a scope of systemd's.
 //!
-//! systemd makes the cgroup around a process that is there already. It is told the limits that it knows, because it writes
-//! its own again whenever it reads its unit files again; then all of them are written as without systemd, which is the
-//! exact value also where systemd rounds or has no word.
+//! systemd makes the cgroup around a process that is there already. It is told the limits that it
+//! knows, because it writes its own again whenever it reads its unit files again; then all of them
+//! are written as without systemd, which is the exact value also where systemd rounds or has no
+//! word.
 
 use std::path::Path;
 use std::time::Duration;
@@ -25,17 +26,28 @@ const STOP: Duration = Duration::from_secs(10);
 const MICROSECONDS: u64 = 1_000_000;
 
 /// Makes the scope with a process in it, and sets the limits.
-pub(crate) fn start(cgroup: &Cgroup, scope: &Scope, process: u32, resources: Option<&LinuxResources>) -> Result<(), CgroupError> {
+pub(crate) fn start(
+    cgroup: &Cgroup,
+    scope: &Scope,
+    process: u32,
+    resources: Option<&LinuxResources>,
+) -> Result<(), CgroupError> {
     let mut systemd = connect(scope)?;
     let description = format!("container {}", scope.unit.trim_end_matches(".scope"));
-    let unit = Unit { name: &scope.unit, slice: &scope.slice, description: &description, process };
+    let unit = Unit {
+        name: &scope.unit,
+        slice: &scope.slice,
+        description: &description,
+        process,
+    };
     systemd.start_scope(&unit).map_err(failed("start", scope))?;
     let limited = within(cgroup, process).and_then(|()| match resources {
         Some(resources) => limit(&mut systemd, cgroup, scope, resources, Occasion::Creation),
         None => Ok(()),
     });
     if limited.is_err() {
-        // The process is the caller's, who ends it now that it cannot be contained; the scope goes with it.
+        // The process is the caller's, who ends it now that it cannot be contained; the scope goes
+        // with it.
         if let Err(error) = systemd.stop_scope(&scope.unit, STOP) {
             tracing::warn!(unit = scope.unit, %error, "a scope that was made in vain stays");
         }
@@ -43,34 +55,58 @@ pub(crate) fn start(cgroup: &Cgroup, scope: &Scope, process: u32, resources: Opt
     limited
 }
 
-/// Sees that the process came where the container's cgroup is expected, and into the hierarchies that systemd leaves alone.
+/// Sees that the process came where the container's cgroup is expected, and into the hierarchies
+/// that systemd leaves alone.
 fn within(cgroup: &Cgroup, process: u32) -> Result<(), CgroupError> {
     make::missing_folders(cgroup)?;
     for folder in cgroup.folders() {
-        if !files::read(&folder.join(join::PROCESSES))?.lines().any(|line| line == process.to_string()) {
+        if !files::read(&folder.join(join::PROCESSES))?
+            .lines()
+            .any(|line| line == process.to_string())
+        {
             join::enter(&folder, process)?;
         }
     }
     Ok(())
 }
 
-pub(crate) fn update(cgroup: &Cgroup, scope: &Scope, resources: &LinuxResources) -> Result<(), CgroupError> {
-    limit(&mut connect(scope)?, cgroup, scope, resources, Occasion::Update)
+pub(crate) fn update(
+    cgroup: &Cgroup,
+    scope: &Scope,
+    resources: &LinuxResources,
+) -> Result<(), CgroupError> {
+    limit(
+        &mut connect(scope)?,
+        cgroup,
+        scope,
+        resources,
+        Occasion::Update,
+    )
 }
 
 /// Tells systemd what it knows of these limits, then writes all of them.
-fn limit(systemd: &mut Systemd, cgroup: &Cgroup, scope: &Scope, resources: &LinuxResources, occasion: Occasion) -> Result<(), CgroupError> {
+fn limit(
+    systemd: &mut Systemd,
+    cgroup: &Cgroup,
+    scope: &Scope,
+    resources: &LinuxResources,
+    occasion: Occasion,
+) -> Result<(), CgroupError> {
     let settings = limits::settings(cgroup, resources, occasion)?;
     let known = properties(&settings, cgroup.hierarchies().version());
     if !known.is_empty() {
-        systemd.set_limits(&scope.unit, &known).map_err(failed("limit", scope))?;
+        systemd
+            .set_limits(&scope.unit, &known)
+            .map_err(failed("limit", scope))?;
     }
     limits::write(cgroup, settings)
 }
 
 /// Stops the scope; one that went with its last process is stopped.
 pub(crate) fn stop(scope: &Scope) -> Result<(), CgroupError> {
-    connect(scope)?.stop_scope(&scope.unit, STOP).map_err(failed("stop", scope))
+    connect(scope)?
+        .stop_scope(&scope.unit, STOP)
+        .map_err(failed("stop", scope))
 }
 
 fn connect(scope: &Scope) -> Result<Systemd, CgroupError> {
@@ -78,13 +114,19 @@ fn connect(scope: &Scope) -> Result<Systemd, CgroupError> {
 }
 
 fn failed(operation: &'static str, scope: &Scope) -> impl FnOnce(SystemdError) -> CgroupError {
-    move |error| CgroupError::Systemd { operation, unit: scope.unit.clone(), source: error.into() }
+    move |error| CgroupError::Systemd {
+        operation,
+        unit: scope.unit.clone(),
+        source: error.into(),
+    }
 }
 
 /// What is written, in systemd's words. Of a file that is written twice the last value counts.
 fn properties(settings: &[Setting], version: Version) -> Vec<Limit> {
     let mut properties: Vec<Limit> = Vec::new();
-    let of_files = settings.iter().flat_map(|setting| property(&setting.file, &setting.value, version));
+    let of_files = settings
+        .iter()
+        .flat_map(|setting| property(&setting.file, &setting.value, version));
     for property in of_files.chain(v1_quota(settings)) {
         properties.retain(|other| name(other) != name(&property));
         properties.push(property);
@@ -116,38 +158,63 @@ fn property(file: &str, value: &str, version: Version) -> Vec<Limit> {
         _ => return Vec::new(),
     };
     // v1 writes -1 for no limit.
-    let number = if value == "-1" { Some(u64::MAX) } else { files::parse(value) };
-    number.map(|number| Limit::Number(name, number)).into_iter().collect()
+    let number = if value == "-1" {
+        Some(u64::MAX)
+    } else {
+        files::parse(value)
+    };
+    number
+        .map(|number| Limit::Number(name, number))
+        .into_iter()
+        .collect()
 }
 
 /// `cpu.max` in time per second, rounded up so that no quota becomes smaller, and the period.
 fn quota(value: &str) -> Vec<Limit> {
     let mut words = value.split_whitespace().map(files::parse);
-    let (Some(Some(quota)), Some(Some(period))) = (words.next(), words.next()) else { return Vec::new() };
+    let (Some(Some(quota)), Some(Some(period))) = (words.next(), words.next()) else {
+        return Vec::new();
+    };
     let per_second = match quota {
         u64::MAX => u64::MAX,
         quota => quota.saturating_mul(MICROSECONDS).div_ceil(period.max(1)),
     };
-    vec![Limit::Number("CPUQuotaPerSecUSec", per_second), Limit::Number("CPUQuotaPeriodUSec", period)]
+    vec![
+        Limit::Number("CPUQuotaPerSecUSec", per_second),
+        Limit::Number("CPUQuotaPeriodUSec", period),
+    ]
 }
 
 /// The quota of cgroup v1, which is in two files.
 fn v1_quota(settings: &[Setting]) -> Vec<Limit> {
-    let value = |file: &str| settings.iter().find(|setting| setting.file == file).map(|setting| setting.value.as_str());
-    let Some(quota) = value("cpu.cfs_quota_us") else { return Vec::new() };
+    let value = |file: &str| {
+        settings
+            .iter()
+            .find(|setting| setting.file == file)
+            .map(|setting| setting.value.as_str())
+    };
+    let Some(quota) = value("cpu.cfs_quota_us") else {
+        return Vec::new();
+    };
     let quota = if quota == "-1" { "max" } else { quota };
-    self::quota(&format!("{quota} {}", value("cpu.cfs_period_us").unwrap_or(KERNELS_PERIOD)))
+    self::quota(&format!(
+        "{quota} {}",
+        value("cpu.cfs_period_us").unwrap_or(KERNELS_PERIOD)
+    ))
 }
 
 /// In µs.
 const KERNELS_PERIOD: &str = "100000";
 
-/// A list such as `0,2-3` as a set. One that cannot be read is left to the kernel, which refuses it by its file.
+/// A list such as `0,2-3` as a set. One that cannot be read is left to the kernel, which refuses it
+/// by its file.
 fn set(name: &'static str, list: &str) -> Vec<Limit> {
     let mut bits: Vec<u8> = Vec::new();
     for range in list.trim().split(',') {
         let (from, to) = range.split_once('-').unwrap_or((range, range));
-        let (Ok(from), Ok(to)) = (from.trim().parse::<usize>(), to.trim().parse::<usize>()) else { return Vec::new() };
+        let (Ok(from), Ok(to)) = (from.trim().parse::<usize>(), to.trim().parse::<usize>()) else {
+            return Vec::new();
+        };
         if from > to || to >= MOST {
             return Vec::new();
         }
@@ -159,5 +226,6 @@ fn set(name: &'static str, list: &str) -> Vec<Limit> {
     vec![Limit::Set(name, bits)]
 }
 
-/// More processors than any kernel is built for: a list from a spec must not make us allocate what it likes.
+/// More processors than any kernel is built for: a list from a spec must not make us allocate what
+/// it likes.
 const MOST: usize = 1 << 16;

@@ -32,7 +32,12 @@ pub(crate) fn until<T>(
         match look()? {
             Look::Done(done) => return Ok(done),
             Look::NotYet(evidence) if Instant::now() >= deadline => {
-                return Err(CgroupError::TimedOut { folder: folder.to_owned(), state, limit, evidence });
+                return Err(CgroupError::TimedOut {
+                    folder: folder.to_owned(),
+                    state,
+                    limit,
+                    evidence,
+                });
             }
             Look::NotYet(_) => thread::sleep(pause),
         }

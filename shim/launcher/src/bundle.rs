@@ -1,7 +1,7 @@
 //! The runtime bundle that this executable belongs to, and the host in it.
 //!
-//! The host runs on the loader and C library of its own bundle, found beside this executable, so that a bundle works
-//! on any distribution and wherever it is unpacked.
+//! The host runs on the loader and C library of its own bundle, found beside this executable, so
+//! that a bundle works on any distribution and wherever it is unpacked.
 
 use std::fs;
 use std::io::{PipeReader, Read as _};
@@ -17,7 +17,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use shim_protocol::host::{HostArguments, READY, SOCKET_FD};
 
-/// Variables that a host needs of containerd's environment. The rest is not its business; `LD_*` least of all.
+/// Variables that a host needs of containerd's environment. The rest is not its business; `LD_*`
+/// least of all.
 const ENVIRONMENT: &[&str] = &["TTRPC_ADDRESS", "PATH"];
 
 #[cfg(target_arch = "x86_64")]
@@ -25,7 +26,8 @@ const LOADER: &str = "ld-linux-x86-64.so.2";
 #[cfg(target_arch = "aarch64")]
 const LOADER: &str = "ld-linux-aarch64.so.1";
 
-/// How long a host may take until it serves: a large engine on a slow disk, on a node that is starting hundreds of pods.
+/// How long a host may take until it serves: a large engine on a slow disk, on a node that is
+/// starting hundreds of pods.
 const PATIENCE: Duration = Duration::from_mins(1);
 /// More words than any error has.
 const MOST_WORDS: usize = 8 << 10;
@@ -40,14 +42,19 @@ impl Bundle {
     pub(crate) fn around_this_executable() -> Result<Self> {
         let executable = fs::read_link("/proc/self/exe").context("read /proc/self/exe")?;
         let root = executable.parent().and_then(Path::parent);
-        Ok(Self { root: root.with_context(|| format!("{} lies in no runtime bundle", executable.display()))?.to_owned() })
+        Ok(Self {
+            root: root
+                .with_context(|| format!("{} lies in no runtime bundle", executable.display()))?
+                .to_owned(),
+        })
     }
 
     pub(crate) fn root(&self) -> &Path {
         &self.root
     }
 
-    /// The command that starts a host on the bundle's own loader and libraries, whatever the node has.
+    /// The command that starts a host on the bundle's own loader and libraries, whatever the node
+    /// has.
     ///
     /// # Errors
     /// When part of it is missing.
@@ -56,31 +63,59 @@ impl Bundle {
         let loader = libraries.join(LOADER);
         for file in [&host, &loader] {
             if !file.is_file() {
-                bail!("{} is missing: the runtime bundle in {} is incomplete, install it again", file.display(), self.root.display());
+                bail!(
+                    "{} is missing: the runtime bundle in {} is incomplete, install it again",
+                    file.display(),
+                    self.root.display()
+                );
             }
         }
         let mut command = Command::new(loader);
-        command.arg("--inhibit-cache").arg("--argv0").arg("wasmedge-host").arg("--library-path").arg(libraries).arg(host);
+        command
+            .arg("--inhibit-cache")
+            .arg("--argv0")
+            .arg("wasmedge-host")
+            .arg("--library-path")
+            .arg(libraries)
+            .arg(host);
         Ok(command)
     }
 }
 
-/// Runs `command`, which [`Bundle::host`] made, as a host with these arguments that accepts connections of `listener`, and
-/// waits until it serves: who cannot serve could tell nobody else why.
+/// Runs `command`, which [`Bundle::host`] made, as a host with these arguments that accepts
+/// connections of `listener`, and waits until it serves: who cannot serve could tell nobody else
+/// why.
 ///
-/// It stays in containerd's control group, as shims do: containerd's service leaves them running when it is stopped.
-pub(crate) fn spawn(mut command: Command, arguments: &HostArguments, listener: UnixListener) -> Result<()> {
+/// It stays in containerd's control group, as shims do: containerd's service leaves them running
+/// when it is stopped.
+pub(crate) fn spawn(
+    mut command: Command,
+    arguments: &HostArguments,
+    listener: UnixListener,
+) -> Result<()> {
     command.args(arguments.to_args());
     command.env_clear();
-    command.envs(ENVIRONMENT.iter().filter_map(|name| Some((name, std::env::var_os(name)?))));
+    command.envs(
+        ENVIRONMENT
+            .iter()
+            .filter_map(|name| Some((name, std::env::var_os(name)?))),
+    );
     // Not the container's bundle, which containerd removes while the host goes on.
     command.current_dir("/");
     let (said, stderr) = std::io::pipe().context("make a pipe to the host")?;
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr);
     command
-        .fd_mappings(vec![FdMapping { parent_fd: OwnedFd::from(listener), child_fd: SOCKET_FD }])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(stderr);
+    command
+        .fd_mappings(vec![FdMapping {
+            parent_fd: OwnedFd::from(listener),
+            child_fd: SOCKET_FD,
+        }])
         .context("hand the socket to the host")?;
-    let host = command.spawn().with_context(|| format!("start {}", command.get_program().display()))?;
+    let host = command
+        .spawn()
+        .with_context(|| format!("start {}", command.get_program().display()))?;
     // It has our end of what the host writes to.
     drop(command);
     await_ready(host, said, PATIENCE)
@@ -94,7 +129,8 @@ fn await_ready(mut host: Child, mut said: PipeReader, patience: Duration) -> Res
         if text.ends_with(READY.as_bytes()) {
             return Ok(());
         }
-        let left = Timespec::try_from(deadline.saturating_duration_since(Instant::now())).context("count seconds")?;
+        let left = Timespec::try_from(deadline.saturating_duration_since(Instant::now()))
+            .context("count seconds")?;
         let mut part = [0; 4 << 10];
         match poll(&mut [PollFd::new(&said, PollFlags::IN)], Some(&left)) {
             Ok(0) => break Some(format!("it is not ready after {} s", patience.as_secs())),
@@ -125,7 +161,12 @@ mod tests {
     #[test]
     fn an_incomplete_bundle_is_named() {
         let folder = tempfile::tempdir().unwrap();
-        let error = Bundle { root: folder.path().to_owned() }.host().unwrap_err().to_string();
+        let error = Bundle {
+            root: folder.path().to_owned(),
+        }
+        .host()
+        .unwrap_err()
+        .to_string();
         assert!(error.contains("bin/wasmedge-host is missing"), "{error}");
     }
 
@@ -133,7 +174,11 @@ mod tests {
     fn awaited(script: &str) -> Result<()> {
         let (said, stderr) = std::io::pipe().unwrap();
         let mut command = Command::new("sh");
-        command.args(["-c", script]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr);
+        command
+            .args(["-c", script])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(stderr);
         let host = command.spawn().unwrap();
         drop(command);
         await_ready(host, said, Duration::from_millis(500))
@@ -141,15 +186,26 @@ mod tests {
 
     #[test]
     fn a_host_is_waited_for_until_it_serves_or_says_why_not() {
-        awaited(&format!("echo a warning >&2; printf '{}' >&2; exec 2>&-; exec sleep 5", READY.escape_default())).unwrap();
+        awaited(&format!(
+            "echo a warning >&2; printf '{}' >&2; exec 2>&-; exec sleep 5",
+            READY.escape_default()
+        ))
+        .unwrap();
         for (script, words) in [
             ("echo 'no cgroups here' >&2; exit 1", "no cgroups here"),
             ("exit 7", "exit status: 7"),
-            ("echo 'loads' >&2; exec sleep 60", "not ready after 0 s loads"),
+            (
+                "echo 'loads' >&2; exec sleep 60",
+                "not ready after 0 s loads",
+            ),
             ("yes no >&2", "no\nno"),
         ] {
             let error = awaited(script).unwrap_err().to_string();
-            assert!(error.starts_with("the host did not start") && error.contains(words), "{script}: {}", &error[..error.len().min(200)]);
+            assert!(
+                error.starts_with("the host did not start") && error.contains(words),
+                "{script}: {}",
+                &error[..error.len().min(200)]
+            );
         }
     }
 }

@@ -1,5 +1,5 @@
-//! containerd's command line for shims, written in the manner of Go's `flag` package: `-name value`, `-name=value`,
-//! `--name …`, switches without a value, then the verb.
+//! containerd's command line for shims, written in the manner of Go's `flag` package: `-name
+//! value`, `-name=value`, `--name …`, switches without a value, then the verb.
 
 use std::path::PathBuf;
 
@@ -25,7 +25,8 @@ pub(crate) struct Flags {
     pub(crate) id: String,
     /// containerd's own socket.
     pub(crate) address: String,
-    /// The container's bundle. The working directory if it is not named: that is where `start` runs.
+    /// The container's bundle. The working directory if it is not named: that is where `start`
+    /// runs.
     pub(crate) bundle: PathBuf,
     /// Log more.
     pub(crate) debug: bool,
@@ -44,12 +45,22 @@ impl Flags {
         let mut verb = None;
         let mut args = args.peekable();
         while let Some(arg) = args.next() {
-            let Some(name) = arg.strip_prefix('-').map(|rest| rest.strip_prefix('-').unwrap_or(rest)) else {
+            let Some(name) = arg
+                .strip_prefix('-')
+                .map(|rest| rest.strip_prefix('-').unwrap_or(rest))
+            else {
                 verb = verb.or(Some(arg));
                 continue;
             };
-            let (name, inline) = name.split_once('=').map_or((name, None), |(name, value)| (name, Some(value.to_owned())));
-            let mut value = || inline.clone().or_else(|| args.next()).ok_or_else(|| anyhow::anyhow!("-{name} needs a value"));
+            let (name, inline) = name
+                .split_once('=')
+                .map_or((name, None), |(name, value)| (name, Some(value.to_owned())));
+            let mut value = || {
+                inline
+                    .clone()
+                    .or_else(|| args.next())
+                    .ok_or_else(|| anyhow::anyhow!("-{name} needs a value"))
+            };
             match name {
                 "namespace" => flags.namespace = value()?,
                 "id" => flags.id = value()?,
@@ -61,7 +72,8 @@ impl Flags {
                 "info" => verb = Some("-info".to_owned()),
                 "v" | "version" => verb = Some("-v".to_owned()),
                 _ => bail!(
-                    "unknown flag -{name}: containerd's shim flags are -namespace, -id, -address, -bundle, -publish-binary, -debug, -info and -v"
+                    "unknown flag -{name}: containerd's shim flags are -namespace, -id, -address, \
+                     -bundle, -publish-binary, -debug, -info and -v"
                 ),
             }
         }
@@ -71,7 +83,10 @@ impl Flags {
             Some("-info") => Verb::Info,
             Some("-v") => Verb::Version,
             Some(other) => bail!("unknown verb {other:?}: containerd asks for start or delete"),
-            None => bail!("no verb: this program is started by containerd, with start or delete; -v tells its version"),
+            None => bail!(
+                "no verb: this program is started by containerd, with start or delete; -v tells \
+                 its version"
+            ),
         };
         if matches!(flags.verb, Verb::Start | Verb::Delete) {
             if flags.namespace.is_empty() || flags.id.is_empty() {
@@ -94,11 +109,23 @@ mod tests {
 
     #[test]
     fn the_command_lines_of_containerd_1_and_2_are_understood() {
-        let line = "-namespace k8s.io -address /run/containerd/containerd.sock -publish-binary /usr/bin/containerd -id abc -debug start";
+        let line = "-namespace k8s.io -address /run/containerd/containerd.sock -publish-binary \
+                    /usr/bin/containerd -id abc -debug start";
         let flags = parse(line).unwrap();
-        assert_eq!((flags.verb, flags.namespace.as_str(), flags.id.as_str(), flags.debug), (Verb::Start, "k8s.io", "abc", true));
+        assert_eq!(
+            (
+                flags.verb,
+                flags.namespace.as_str(),
+                flags.id.as_str(),
+                flags.debug
+            ),
+            (Verb::Start, "k8s.io", "abc", true)
+        );
         let flags = parse("-namespace=k8s.io -address /s -id abc -bundle /b delete").unwrap();
-        assert_eq!((flags.verb, flags.address.as_str(), flags.debug), (Verb::Delete, "/s", false));
+        assert_eq!(
+            (flags.verb, flags.address.as_str(), flags.debug),
+            (Verb::Delete, "/s", false)
+        );
         assert_eq!(flags.bundle, PathBuf::from("/b"));
         assert_eq!(parse("-info").unwrap().verb, Verb::Info);
         assert_eq!(parse("--v").unwrap().verb, Verb::Version);
@@ -112,7 +139,10 @@ mod tests {
             ("-colour red start", "-colour"),
             ("dance", "dance"),
             ("-id x start", "-namespace"),
-            ("-namespace k8s.io -id ../../x start", "not a valid container id"),
+            (
+                "-namespace k8s.io -id ../../x start",
+                "not a valid container id",
+            ),
             ("-namespace .. -id x delete", "not a valid namespace"),
         ] {
             let error = parse(line).unwrap_err().to_string();

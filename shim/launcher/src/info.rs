@@ -1,5 +1,5 @@
-//! Name, version and features, answered before anything else is touched: containerd 2.2 and later ask with every task, and a
-//! shim that stumbles here makes each start three times slower.
+//! Name, version and features, answered before anything else is touched: containerd 2.2 and later
+//! ask with every task, and a shim that stumbles here makes each start three times slower.
 
 use anyhow::{Context as _, Result};
 use shim_protocol::features::MOUNT_OPTIONS;
@@ -13,28 +13,45 @@ const REVISION: Option<&str> = option_env!("WASMEDGE_RUNTIME_REVISION");
 
 /// By what name containerd knows the type of [`FEATURES`], which it reads as JSON.
 const FEATURES_TYPE: &str = "types.containerd.io/opencontainers/runtime-spec/1/features/Features";
-/// What the runtime can do, as the OCI runtime spec words it (its "Features Structure"). Without the user namespace and the
-/// idmapped mounts kubelet runs no pod with `hostUsers: false`, and containerd maps the owners of no volume.
+/// What the runtime can do, as the OCI runtime spec words it (its "Features Structure"). Without
+/// the user namespace and the idmapped mounts kubelet runs no pod with `hostUsers: false`, and
+/// containerd maps the owners of no volume.
 const FEATURES: &str = r#"{"ociVersionMin":"1.0.0","ociVersionMax":"1.3.0","linux":{"namespaces":["cgroup","ipc","mount","network","pid","user","uts"],"mountExtensions":{"idmap":{"enabled":true}}}}"#;
 /// The same, without users.
 const FEATURES_WITHOUT_USERS: &str = r#"{"ociVersionMin":"1.0.0","ociVersionMax":"1.3.0","linux":{"namespaces":["cgroup","ipc","mount","network","pid","uts"],"mountExtensions":{"idmap":{"enabled":false}}}}"#;
-/// The type of the options of a handler that has any. containerd 2.4 creates no container with a user namespace for such a
-/// handler: it wants to tell the owner of the streams in options of runc's.
+/// The type of the options of a handler that has any. containerd 2.4 creates no container with a
+/// user namespace for such a handler: it wants to tell the owner of the streams in options of
+/// runc's.
 const OPTIONS_TYPE: &str = "runtimeoptions.v1.Options";
 
-/// containerd's `RuntimeInfo { name = 1, RuntimeVersion { version = 1, revision = 2 } version = 2, Any features = 4 }`.
-/// `input` is the `Any { type_url = 1, value = 2 }` of the handler's options, empty when it has none.
+/// containerd's `RuntimeInfo { name = 1, RuntimeVersion { version = 1, revision = 2 } version = 2,
+/// Any features = 4 }`. `input` is the `Any { type_url = 1, value = 2 }` of the handler's options,
+/// empty when it has none.
 pub(crate) fn for_containerd(input: &[u8]) -> Result<Vec<u8>> {
     let given = fields(input).context("read the runtime options on standard input")?;
-    let has_options = given.iter().any(|field| field.number == 1 && field.value.text() == Some(OPTIONS_TYPE));
-    let features = if has_options { FEATURES_WITHOUT_USERS } else { FEATURES };
-    let version = Message::default().text(1, VERSION).text(2, REVISION.unwrap_or_default());
-    let features = Message::default().text(1, FEATURES_TYPE).text(2, &with_mount_options(features));
-    Ok(Message::default().text(1, RUNTIME).message(2, &version).message(4, &features).into_bytes())
+    let has_options = given
+        .iter()
+        .any(|field| field.number == 1 && field.value.text() == Some(OPTIONS_TYPE));
+    let features = if has_options {
+        FEATURES_WITHOUT_USERS
+    } else {
+        FEATURES
+    };
+    let version = Message::default()
+        .text(1, VERSION)
+        .text(2, REVISION.unwrap_or_default());
+    let features = Message::default()
+        .text(1, FEATURES_TYPE)
+        .text(2, &with_mount_options(features));
+    Ok(Message::default()
+        .text(1, RUNTIME)
+        .message(2, &version)
+        .message(4, &features)
+        .into_bytes())
 }
 
-/// `features` with the mount options that containers of either kind can have. Without `rro` among them, containerd and
-/// kubelet refuse volumes with `recursiveReadOnly: Enabled`.
+/// `features` with the mount options that containers of either kind can have. Without `rro` among
+/// them, containerd and kubelet refuse volumes with `recursiveReadOnly: Enabled`.
 fn with_mount_options(features: &str) -> String {
     let options = MOUNT_OPTIONS.map(|option| format!("{option:?}")).join(",");
     features.replacen('{', &format!(r#"{{"mountOptions":[{options}],"#), 1)
@@ -42,7 +59,11 @@ fn with_mount_options(features: &str) -> String {
 
 /// Three lines.
 pub(crate) fn for_people() -> Vec<u8> {
-    format!("containerd-shim-wasmedge-v1:\n  Version:  {VERSION}\n  Revision: {}\n", REVISION.unwrap_or("unknown")).into_bytes()
+    format!(
+        "containerd-shim-wasmedge-v1:\n  Version:  {VERSION}\n  Revision: {}\n",
+        REVISION.unwrap_or("unknown")
+    )
+    .into_bytes()
 }
 
 /// Differs between builds that must not share a host.
@@ -60,27 +81,57 @@ mod tests {
     #[test]
     fn containerd_reads_name_version_and_features() {
         let info = RuntimeInfo::parse_from_bytes(&for_containerd(&[]).unwrap()).unwrap();
-        assert_eq!((info.name.as_str(), info.version.version.as_str()), (RUNTIME, VERSION));
+        assert_eq!(
+            (info.name.as_str(), info.version.version.as_str()),
+            (RUNTIME, VERSION)
+        );
         assert_eq!(info.features.type_url, FEATURES_TYPE);
         let features: serde_json::Value = serde_json::from_slice(&info.features.value).unwrap();
-        assert!(features["linux"]["namespaces"].as_array().unwrap().contains(&"user".into()));
-        assert_eq!(features["linux"]["mountExtensions"]["idmap"]["enabled"], true);
+        assert!(
+            features["linux"]["namespaces"]
+                .as_array()
+                .unwrap()
+                .contains(&"user".into())
+        );
+        assert_eq!(
+            features["linux"]["mountExtensions"]["idmap"]["enabled"],
+            true
+        );
         let options = features["mountOptions"].as_array().unwrap();
-        assert!(options.len() == MOUNT_OPTIONS.len() && options.contains(&"rro".into()), "{options:?}");
+        assert!(
+            options.len() == MOUNT_OPTIONS.len() && options.contains(&"rro".into()),
+            "{options:?}"
+        );
     }
 
     #[test]
     fn a_handler_has_users_of_pods_own_where_containerd_can_make_them() {
         let said = |options: Message| {
-            let info = RuntimeInfo::parse_from_bytes(&for_containerd(&options.into_bytes()).unwrap()).unwrap();
+            let info =
+                RuntimeInfo::parse_from_bytes(&for_containerd(&options.into_bytes()).unwrap())
+                    .unwrap();
             let features: serde_json::Value = serde_json::from_slice(&info.features.value).unwrap();
-            let namespace = features["linux"]["namespaces"].as_array().unwrap().contains(&"user".into());
-            (namespace, features["linux"]["mountExtensions"]["idmap"]["enabled"].as_bool().unwrap())
+            let namespace = features["linux"]["namespaces"]
+                .as_array()
+                .unwrap()
+                .contains(&"user".into());
+            (
+                namespace,
+                features["linux"]["mountExtensions"]["idmap"]["enabled"]
+                    .as_bool()
+                    .unwrap(),
+            )
         };
-        // What a handler with a table of options gives, and what containerd gives with a container of a pod with users.
-        let table = Message::default().text(1, OPTIONS_TYPE).text(2, "SystemdCgroup = true");
+        // What a handler with a table of options gives, and what containerd gives with a container
+        // of a pod with users.
+        let table = Message::default()
+            .text(1, OPTIONS_TYPE)
+            .text(2, "SystemdCgroup = true");
         let owner_of_streams = Message::default().text(1, "containerd.runc.v1.Options");
-        assert_eq!((said(table), said(owner_of_streams)), ((false, false), (true, true)));
+        assert_eq!(
+            (said(table), said(owner_of_streams)),
+            ((false, false), (true, true))
+        );
         for_containerd(&[0xff]).unwrap_err();
     }
 }

@@ -19,7 +19,10 @@ pub(crate) fn read() -> Result<Vec<u8>> {
     if input.is_terminal() {
         return Ok(Vec::new());
     }
-    let input = input.as_fd().try_clone_to_owned().context("take standard input")?;
+    let input = input
+        .as_fd()
+        .try_clone_to_owned()
+        .context("take standard input")?;
     read_all(&mut File::from(input), LIMIT)
 }
 
@@ -30,8 +33,15 @@ fn read_all(input: &mut File, limit: Duration) -> Result<Vec<u8>> {
     loop {
         let left = limit.saturating_sub(started.elapsed());
         let left = Timespec::try_from(left).context("count seconds")?;
-        if poll(&mut [PollFd::new(input, PollFlags::IN)], Some(&left)).context("wait for standard input")? == 0 {
-            bail!("standard input has no end after {} s and {} bytes: containerd closes it", limit.as_secs(), read.len());
+        if poll(&mut [PollFd::new(input, PollFlags::IN)], Some(&left))
+            .context("wait for standard input")?
+            == 0
+        {
+            bail!(
+                "standard input has no end after {} s and {} bytes: containerd closes it",
+                limit.as_secs(),
+                read.len()
+            );
         }
         match input.read(&mut part).context("read standard input")? {
             0 => return Ok(read),
@@ -39,7 +49,8 @@ fn read_all(input: &mut File, limit: Duration) -> Result<Vec<u8>> {
         }
         ensure!(
             read.len() <= MOST,
-            "standard input has more than {MOST} bytes: containerd writes a message with the runtime options there"
+            "standard input has more than {MOST} bytes: containerd writes a message with the \
+             runtime options there"
         );
     }
 }
@@ -53,7 +64,10 @@ mod tests {
 
     fn pipe() -> (File, File) {
         let (reader, writer) = std::io::pipe().unwrap();
-        (File::from(OwnedFd::from(reader)), File::from(OwnedFd::from(writer)))
+        (
+            File::from(OwnedFd::from(reader)),
+            File::from(OwnedFd::from(writer)),
+        )
     }
 
     #[test]
@@ -66,20 +80,27 @@ mod tests {
 
     #[test]
     fn nothing_is_nothing() {
-        assert_eq!(read_all(&mut File::open("/dev/null").unwrap(), LIMIT).unwrap(), Vec::<u8>::new());
+        assert_eq!(
+            read_all(&mut File::open("/dev/null").unwrap(), LIMIT).unwrap(),
+            Vec::<u8>::new()
+        );
     }
 
     #[test]
     fn a_pipe_that_nobody_closes_is_given_up() {
         let (mut reader, mut writer) = pipe();
         writer.write_all(b"abc").unwrap();
-        let error = read_all(&mut reader, Duration::from_millis(20)).unwrap_err().to_string();
+        let error = read_all(&mut reader, Duration::from_millis(20))
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("3 bytes"), "{error}");
     }
 
     #[test]
     fn more_than_any_message_is_refused() {
-        let error = read_all(&mut File::open("/dev/zero").unwrap(), LIMIT).unwrap_err().to_string();
+        let error = read_all(&mut File::open("/dev/zero").unwrap(), LIMIT)
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("more than"), "{error}");
     }
 }

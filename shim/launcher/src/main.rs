@@ -1,5 +1,5 @@
-//! `containerd-shim-wasmedge-v1`: what containerd executes. It links neither an engine nor, when built for a bundle, a
-//! C library, so each of its verbs costs a process start and no more.
+//! `containerd-shim-wasmedge-v1`: what containerd executes. It links neither an engine nor, when
+//! built for a bundle, a C library, so each of its verbs costs a process start and no more.
 //!
 //! | verb | module | does |
 //! |---|---|---|

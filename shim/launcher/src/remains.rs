@@ -6,7 +6,8 @@
 //! | mounts | here |
 //! | libcontainer's state | here |
 //!
-//! What is gone already is fine: a launcher may have been killed half way, and another may be at it now.
+//! What is gone already is fine: a launcher may have been killed half way, and another may be at it
+//! now.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -22,17 +23,26 @@ mod cgroups;
 /// More mounts than any container has on top of one another.
 const STACKED: usize = 64;
 
-/// Ends every process of the container, and removes its cgroups, its mounts and libcontainer's state of it.
+/// Ends every process of the container, and removes its cgroups, its mounts and libcontainer's
+/// state of it.
 pub(crate) fn remove(record: &Record, rootfs: &Path) -> Result<()> {
     // Processes first: they keep the rest busy.
-    cgroups::remove(&record.cgroups).with_context(|| format!("remove the cgroups of container {}", record.id))?;
-    for mount in record.mounts.iter().rev().map(AsRef::as_ref).chain([rootfs]) {
+    cgroups::remove(&record.cgroups)
+        .with_context(|| format!("remove the cgroups of container {}", record.id))?;
+    for mount in record
+        .mounts
+        .iter()
+        .rev()
+        .map(AsRef::as_ref)
+        .chain([rootfs])
+    {
         unmount_all(mount)?;
     }
     if let Some(state) = &record.native {
         match fs::remove_dir_all(state) {
             Err(error) if error.kind() == ErrorKind::NotFound => {}
-            result => result.with_context(|| format!("remove libcontainer's state {}", state.display()))?,
+            result => result
+                .with_context(|| format!("remove libcontainer's state {}", state.display()))?,
         }
     }
     Ok(())
@@ -48,5 +58,8 @@ fn unmount_all(path: &Path) -> Result<()> {
             Err(error) => return Err(error).with_context(|| format!("unmount {}", path.display())),
         }
     }
-    bail!("unmount {}: there are more than {STACKED} mounts on top of one another", path.display())
+    bail!(
+        "unmount {}: there are more than {STACKED} mounts on top of one another",
+        path.display()
+    )
 }

@@ -22,14 +22,16 @@ struct Annotations {
     namespace: Option<String>,
 }
 
-/// The pod; `None` for a bundle without a spec, which is what containerd's Sandbox API makes for a sandbox.
+/// The pod; `None` for a bundle without a spec, which is what containerd's Sandbox API makes for a
+/// sandbox.
 pub(crate) fn pod(bundle: &Path) -> Result<Option<Pod>> {
     let file = bundle.join("config.json");
     let text = match fs::read(&file) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         result => result.with_context(|| format!("read {}", file.display()))?,
     };
-    let spec: Spec = serde_json::from_slice(&text).with_context(|| format!("{} is no OCI runtime spec", file.display()))?;
+    let spec: Spec = serde_json::from_slice(&text)
+        .with_context(|| format!("{} is no OCI runtime spec", file.display()))?;
     let Annotations { sandbox, namespace } = spec.annotations;
     Ok(Some(Pod { sandbox, namespace }))
 }
@@ -48,7 +50,10 @@ mod tests {
     fn the_annotations_of_cri_say_which_pod() {
         let cri = r#"{"ociVersion":"1.1.0","annotations":{"io.kubernetes.cri.container-type":"container",
             "io.kubernetes.cri.sandbox-id":"s1","io.kubernetes.cri.sandbox-namespace":"shop"}}"#;
-        let pod = Pod { sandbox: Some("s1".to_owned()), namespace: Some("shop".to_owned()) };
+        let pod = Pod {
+            sandbox: Some("s1".to_owned()),
+            namespace: Some("shop".to_owned()),
+        };
         assert_eq!(of(cri).unwrap(), Some(pod));
         assert_eq!(of("{}").unwrap(), Some(Pod::default()));
     }
@@ -57,6 +62,9 @@ mod tests {
     fn a_bundle_without_a_spec_is_a_sandboxs_and_one_that_cannot_be_read_is_named() {
         assert_eq!(pod(Path::new("/nowhere")).unwrap(), None);
         let error = format!("{:#}", of("[").unwrap_err());
-        assert!(error.contains("config.json is no OCI runtime spec"), "{error}");
+        assert!(
+            error.contains("config.json is no OCI runtime spec"),
+            "{error}"
+        );
     }
 }

@@ -4,7 +4,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
-use shim_protocol::host::{Group, HostArguments, HostKey, Liveness, Locked, Place, Pod, SOCKETS, liveness};
+use shim_protocol::host::{
+    Group, HostArguments, HostKey, Liveness, Locked, Place, Pod, SOCKETS, liveness,
+};
 use shim_protocol::options::{LogLevel, OptionsFile, RuntimeOptions};
 use shim_protocol::record::Records;
 use shim_protocol::start_input::StartInput;
@@ -24,25 +26,40 @@ pub(crate) fn start(flags: &Flags) -> Result<Vec<u8>> {
         None => nodes_host(flags, &input, pod.as_ref(), folder)?,
     };
     let address = format!("unix://{}", socket.display());
-    // containerd 1.6 and 1.7 look for it there when they are started anew; 2.x keeps the printed answer itself.
-    fs::write(folder.join("address"), &address).with_context(|| format!("write the file address for container {}", flags.id))?;
+    // containerd 1.6 and 1.7 look for it there when they are started anew; 2.x keeps the printed
+    // answer itself.
+    fs::write(folder.join("address"), &address)
+        .with_context(|| format!("write the file address for container {}", flags.id))?;
     Ok(input.answer.encode(&address))
 }
 
-/// The host that holds the pod's sandbox, if it lives: a pod stays with it when a newer bundle was installed meanwhile. Such
-/// a host is not idle, so there is nobody to agree with.
+/// The host that holds the pod's sandbox, if it lives: a pod stays with it when a newer bundle was
+/// installed meanwhile. Such a host is not idle, so there is nobody to agree with.
 fn pods_host(records: &Records, flags: &Flags, pod: Option<&Pod>) -> Result<Option<PathBuf>> {
-    let Some(sandbox) = pod.and_then(|pod| pod.sandbox.as_deref()).filter(|&sandbox| sandbox != flags.id) else { return Ok(None) };
-    let Some(record) = records.read(&flags.namespace, sandbox)? else { return Ok(None) };
+    let Some(sandbox) = pod
+        .and_then(|pod| pod.sandbox.as_deref())
+        .filter(|&sandbox| sandbox != flags.id)
+    else {
+        return Ok(None);
+    };
+    let Some(record) = records.read(&flags.namespace, sandbox)? else {
+        return Ok(None);
+    };
     Ok(match liveness(&record.host)? {
         Liveness::Listens => Some(record.host),
         Liveness::Dead => None,
     })
 }
 
-/// The host for new containers of this one's group, spawned if there is none. The container gets the handler's options: its
-/// host learns of them by the file in the container's bundle, `folder`, if they are in a file.
-fn nodes_host(flags: &Flags, input: &StartInput, pod: Option<&Pod>, folder: &Path) -> Result<PathBuf> {
+/// The host for new containers of this one's group, spawned if there is none. The container gets
+/// the handler's options: its host learns of them by the file in the container's bundle, `folder`,
+/// if they are in a file.
+fn nodes_host(
+    flags: &Flags,
+    input: &StartInput,
+    pod: Option<&Pod>,
+    folder: &Path,
+) -> Result<PathBuf> {
     let bundle = Bundle::around_this_executable()?;
     let file = options_file()?;
     let options = input.options.with_file(file.as_ref())?;
@@ -50,7 +67,13 @@ fn nodes_host(flags: &Flags, input: &StartInput, pod: Option<&Pod>, folder: &Pat
         file.hand_over(folder)?;
     }
     let group = Group::of(options.grouping, pod, &flags.id);
-    let key = HostKey::of(&flags.namespace, &flags.address, bundle.root(), &info::build(), &group);
+    let key = HostKey::of(
+        &flags.namespace,
+        &flags.address,
+        bundle.root(),
+        &info::build(),
+        &group,
+    );
     let folder = input.socket_folder.as_deref().unwrap_or(Path::new(SOCKETS));
     let place = Place::new(folder, key.clone());
     let locked = place.lock()?;
@@ -61,14 +84,20 @@ fn nodes_host(flags: &Flags, input: &StartInput, pod: Option<&Pod>, folder: &Pat
     spawn(flags, options, key, &bundle, locked)
 }
 
-/// The options file beside the launcher, by the path with which containerd started it: a handler's `runtime_path` may be a
-/// link in a folder that has this file.
+/// The options file beside the launcher, by the path with which containerd started it: a handler's
+/// `runtime_path` may be a link in a folder that has this file.
 fn options_file() -> Result<Option<OptionsFile>> {
     let launcher = std::env::args_os().next().unwrap_or_default();
     Ok(OptionsFile::beside(Path::new(&launcher))?)
 }
 
-fn spawn(flags: &Flags, options: RuntimeOptions, key: HostKey, bundle: &Bundle, locked: Locked<'_>) -> Result<PathBuf> {
+fn spawn(
+    flags: &Flags,
+    options: RuntimeOptions,
+    key: HostKey,
+    bundle: &Bundle,
+    locked: Locked<'_>,
+) -> Result<PathBuf> {
     // Before there is a socket to which nobody would listen.
     let command = bundle.host()?;
     let (socket, listener) = locked.listen()?;
@@ -79,7 +108,11 @@ fn spawn(flags: &Flags, options: RuntimeOptions, key: HostKey, bundle: &Bundle, 
         key,
         socket: socket.clone(),
         grouping: options.grouping,
-        log_level: if flags.debug { options.log_level.max(LogLevel::Debug) } else { options.log_level },
+        log_level: if flags.debug {
+            options.log_level.max(LogLevel::Debug)
+        } else {
+            options.log_level
+        },
         max_containers: options.max_containers,
     };
     if let Err(error) = bundle::spawn(command, &arguments, listener) {
@@ -114,15 +147,31 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let records = Records::below(folder.path().join("records"), "/s");
         let host = folder.path().join("s");
-        let pod = Pod { sandbox: Some("s1".to_owned()), namespace: None };
+        let pod = Pod {
+            sandbox: Some("s1".to_owned()),
+            namespace: None,
+        };
         let of = |id: &str, pod: Option<&Pod>| pods_host(&records, &flags(id), pod).unwrap();
         assert_eq!(of("c1", Some(&pod)), None, "a sandbox of another runtime");
         let (namespace, id) = ("k8s.io".to_owned(), "s1".to_owned());
-        records.write(&Record { namespace, id, host: host.clone(), cgroups: vec![], mounts: vec![], native: None }).unwrap();
+        records
+            .write(&Record {
+                namespace,
+                id,
+                host: host.clone(),
+                cgroups: vec![],
+                mounts: vec![],
+                native: None,
+            })
+            .unwrap();
         assert_eq!(of("c1", Some(&pod)), None, "the host is dead");
         let _listener = UnixListener::bind(&host).unwrap();
         assert_eq!(of("c1", Some(&pod)), Some(host));
         assert_eq!(of("s1", Some(&pod)), None, "the sandbox itself");
-        assert_eq!((of("c1", Some(&Pod::default())), of("c1", None)), (None, None), "no pod");
+        assert_eq!(
+            (of("c1", Some(&Pod::default())), of("c1", None)),
+            (None, None),
+            "no pod"
+        );
     }
 }

@@ -1,5 +1,10 @@
-//! `delete`, with records, cgroups and mounts of the tests' own. Needs root; without, each test is reported as ignored.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "it is a test, and no harness of the compiler's says so")]
+//! `delete`, with records, cgroups and mounts of the tests' own. Needs root; without, each test is
+//! reported as ignored.
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "it is a test, and no harness of the compiler's says so"
+)]
 
 use std::fs;
 use std::os::unix::net::UnixListener;
@@ -22,12 +27,27 @@ mod killed;
 use killed::{Fate, INPUT, kill_before};
 
 const TESTS: &[(&str, fn())] = &[
-    ("everything_that_a_dead_host_left_is_removed", everything_that_a_dead_host_left_is_removed),
-    ("what_a_host_serves_is_left_alone", what_a_host_serves_is_left_alone),
-    ("what_another_containerd_has_under_the_same_name_is_left_alone", what_another_containerd_has_under_the_same_name_is_left_alone),
-    ("a_container_without_a_record_has_nothing_to_remove", a_container_without_a_record_has_nothing_to_remove),
+    (
+        "everything_that_a_dead_host_left_is_removed",
+        everything_that_a_dead_host_left_is_removed,
+    ),
+    (
+        "what_a_host_serves_is_left_alone",
+        what_a_host_serves_is_left_alone,
+    ),
+    (
+        "what_another_containerd_has_under_the_same_name_is_left_alone",
+        what_another_containerd_has_under_the_same_name_is_left_alone,
+    ),
+    (
+        "a_container_without_a_record_has_nothing_to_remove",
+        a_container_without_a_record_has_nothing_to_remove,
+    ),
     ("two_at_once_both_succeed", two_at_once_both_succeed),
-    ("one_killed_at_any_step_leaves_the_rest_to_the_next", one_killed_at_any_step_leaves_the_rest_to_the_next),
+    (
+        "one_killed_at_any_step_leaves_the_rest_to_the_next",
+        one_killed_at_any_step_leaves_the_rest_to_the_next,
+    ),
 ];
 
 fn main() -> ExitCode {
@@ -36,7 +56,11 @@ fn main() -> ExitCode {
         have_records_of_our_own();
     }
     let trials = TESTS.iter().map(|&(name, test)| {
-        let name = if root { name.to_owned() } else { format!("{name} (skipped: needs root)") };
+        let name = if root {
+            name.to_owned()
+        } else {
+            format!("{name} (skipped: needs root)")
+        };
         Trial::test(name, move || {
             test();
             Ok(())
@@ -46,12 +70,27 @@ fn main() -> ExitCode {
     libtest_mimic::run(&Arguments::from_args(), trials.collect()).exit_code()
 }
 
-/// The launcher knows one place for records: here it is in memory, and seen by these tests and what they start alone.
+/// The launcher knows one place for records: here it is in memory, and seen by these tests and what
+/// they start alone.
 fn have_records_of_our_own() {
     unshare(CloneFlags::CLONE_NEWNS).unwrap();
     let nothing = None::<&str>;
-    nix::mount::mount(nothing, "/", nothing, MsFlags::MS_REC | MsFlags::MS_PRIVATE, nothing).unwrap();
-    nix::mount::mount(Some("none"), "/run", Some("tmpfs"), MsFlags::empty(), nothing).unwrap();
+    nix::mount::mount(
+        nothing,
+        "/",
+        nothing,
+        MsFlags::MS_REC | MsFlags::MS_PRIVATE,
+        nothing,
+    )
+    .unwrap();
+    nix::mount::mount(
+        Some("none"),
+        "/run",
+        Some("tmpfs"),
+        MsFlags::empty(),
+        nothing,
+    )
+    .unwrap();
 }
 
 /// A container whose host is gone, with everything that a container can leave.
@@ -63,13 +102,26 @@ struct Left {
 
 fn hierarchy() -> PathBuf {
     let mounts = fs::read_to_string("/proc/mounts").unwrap();
-    let mut mounts = mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>());
-    let fits = |mount: &Vec<&str>| mount[2] == "cgroup2" || (mount[2] == "cgroup" && mount[3].split(',').any(|option| option == "pids"));
+    let mut mounts = mounts
+        .lines()
+        .map(|line| line.split(' ').collect::<Vec<_>>());
+    let fits = |mount: &Vec<&str>| {
+        mount[2] == "cgroup2"
+            || (mount[2] == "cgroup" && mount[3].split(',').any(|option| option == "pids"))
+    };
     PathBuf::from(mounts.find(fits).expect("the machine has cgroups")[1])
 }
 
 fn mount(args: &[&str], at: &Path) {
-    assert!(Command::new("mount").args(args).arg(at).status().unwrap().success(), "these tests need root");
+    assert!(
+        Command::new("mount")
+            .args(args)
+            .arg(at)
+            .status()
+            .unwrap()
+            .success(),
+        "these tests need root"
+    );
 }
 
 impl Left {
@@ -84,20 +136,34 @@ impl Left {
         fs::write(cgroup.join("cgroup.procs"), process.id().to_string()).unwrap();
         mount(&["-t", "tmpfs", "none"], &folder.path().join("mounted"));
         for _ in 0..2 {
-            mount(&["-t", "tmpfs", "none"], &folder.path().join("bundle/rootfs"));
+            mount(
+                &["-t", "tmpfs", "none"],
+                &folder.path().join("bundle/rootfs"),
+            );
         }
         let key = HostKey::of("test", "/c.sock", folder.path(), test, &Group::Node);
-        let (host, _) = Place::new(folder.path().join("s"), key).lock().unwrap().listen().unwrap();
+        let (host, _) = Place::new(folder.path().join("s"), key)
+            .lock()
+            .unwrap()
+            .listen()
+            .unwrap();
         let record = Record {
             namespace: format!("launcher-test-{}", std::process::id()),
             id: test.to_owned(),
             host,
             cgroups: vec![cgroup, PathBuf::from("/sys/fs/cgroup/none/such")],
-            mounts: vec![folder.path().join("mounted"), folder.path().join("never-mounted")],
+            mounts: vec![
+                folder.path().join("mounted"),
+                folder.path().join("never-mounted"),
+            ],
             native: Some(folder.path().join("native/state")),
         };
         Records::of("/c.sock").write(&record).unwrap();
-        Self { folder, record, process }
+        Self {
+            folder,
+            record,
+            process,
+        }
     }
 
     fn delete(&self) -> Command {
@@ -108,8 +174,20 @@ impl Left {
     fn delete_for(&self, address: &str) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_containerd-shim-wasmedge-v1"));
         let bundle = self.folder.path().join("bundle");
-        command.args(["-namespace", &self.record.namespace, "-address", address, "-id", &self.record.id, "-bundle"]);
-        command.arg(bundle).arg("delete").current_dir(self.folder.path()).stdin(Stdio::null());
+        command.args([
+            "-namespace",
+            &self.record.namespace,
+            "-address",
+            address,
+            "-id",
+            &self.record.id,
+            "-bundle",
+        ]);
+        command
+            .arg(bundle)
+            .arg("delete")
+            .current_dir(self.folder.path())
+            .stdin(Stdio::null());
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         command
     }
@@ -117,12 +195,25 @@ impl Left {
     /// What is still there of it.
     fn rest(&self) -> Vec<PathBuf> {
         let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
-        let mounted = mounts.lines().filter_map(|line| line.split(' ').nth(1)).map(PathBuf::from);
-        let mut rest: Vec<PathBuf> = mounted.filter(|mount| mount.starts_with(self.folder.path())).collect();
-        let record = Records::of("/c.sock").folder(&self.record.namespace, &self.record.id).unwrap();
-        let files = [record, self.record.native.clone().unwrap()].into_iter().chain(self.record.cgroups.clone());
+        let mounted = mounts
+            .lines()
+            .filter_map(|line| line.split(' ').nth(1))
+            .map(PathBuf::from);
+        let mut rest: Vec<PathBuf> = mounted
+            .filter(|mount| mount.starts_with(self.folder.path()))
+            .collect();
+        let record = Records::of("/c.sock")
+            .folder(&self.record.namespace, &self.record.id)
+            .unwrap();
+        let files = [record, self.record.native.clone().unwrap()]
+            .into_iter()
+            .chain(self.record.cgroups.clone());
         rest.extend(files.filter(|file| file.exists()));
-        rest.extend(fs::read_dir(self.folder.path().join("s")).unwrap().map(|entry| entry.unwrap().path()));
+        rest.extend(
+            fs::read_dir(self.folder.path().join("s"))
+                .unwrap()
+                .map(|entry| entry.unwrap().path()),
+        );
         rest
     }
 }
@@ -139,8 +230,17 @@ impl Drop for Left {
 fn everything_that_a_dead_host_left_is_removed() {
     let mut left = Left::by_dead_host("all");
     let output = left.delete().output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    assert_eq!(DeleteResponse::parse_from_bytes(&output.stdout).unwrap().exit_status, 137);
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    assert_eq!(
+        DeleteResponse::parse_from_bytes(&output.stdout)
+            .unwrap()
+            .exit_status,
+        137
+    );
     assert_eq!(left.rest(), Vec::<PathBuf>::new());
     assert_eq!(left.process.wait().unwrap().signal(), Some(9));
 }
@@ -151,7 +251,12 @@ fn what_a_host_serves_is_left_alone() {
     let listener = UnixListener::bind(&left.record.host).unwrap();
     let before = left.rest();
     let output = left.delete().output().unwrap();
-    assert_eq!(DeleteResponse::parse_from_bytes(&output.stdout).unwrap().exit_status, 137);
+    assert_eq!(
+        DeleteResponse::parse_from_bytes(&output.stdout)
+            .unwrap()
+            .exit_status,
+        137
+    );
     assert_eq!(left.rest(), before);
     assert_eq!(left.process.try_wait().unwrap(), None);
     drop(listener);
@@ -160,14 +265,22 @@ fn what_a_host_serves_is_left_alone() {
 fn what_another_containerd_has_under_the_same_name_is_left_alone() {
     let mut left = Left::by_dead_host("foreign");
     let before = left.rest();
-    assert!(left.delete_for("/d.sock").output().unwrap().status.success());
+    assert!(
+        left.delete_for("/d.sock")
+            .output()
+            .unwrap()
+            .status
+            .success()
+    );
     assert_eq!(left.rest(), before);
     assert_eq!(left.process.try_wait().unwrap(), None);
 }
 
 fn a_container_without_a_record_has_nothing_to_remove() {
     let left = Left::by_dead_host("unrecorded");
-    Records::of("/c.sock").remove(&left.record.namespace, &left.record.id).unwrap();
+    Records::of("/c.sock")
+        .remove(&left.record.namespace, &left.record.id)
+        .unwrap();
     let before = left.rest();
     assert!(left.delete().output().unwrap().status.success());
     assert_eq!(left.rest(), before);
@@ -179,7 +292,11 @@ fn two_at_once_both_succeed() {
         let left = Left::by_dead_host(&format!("twice-{round}"));
         for child in [(); 2].map(|()| left.delete().spawn().unwrap()) {
             let output = child.wait_with_output().unwrap();
-            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+            assert!(
+                output.status.success(),
+                "{}",
+                String::from_utf8_lossy(&output.stderr)
+            );
         }
         assert_eq!(left.rest(), Vec::<PathBuf>::new());
     }
@@ -191,11 +308,18 @@ fn one_killed_at_any_step_leaves_the_rest_to_the_next() {
         let left = Left::by_dead_host(&format!("killed-{call}"));
         let fate = kill_before(call, left.delete().env(INPUT, "/dev/null"));
         assert!(left.delete().output().unwrap().status.success());
-        assert_eq!(left.rest(), Vec::<PathBuf>::new(), "killed before its system call {call}");
+        assert_eq!(
+            left.rest(),
+            Vec::<PathBuf>::new(),
+            "killed before its system call {call}"
+        );
         if fate == Fate::Ended {
             break;
         }
         call += 1;
     }
-    assert!(call > 50, "it made {call} system calls only, so it was not followed");
+    assert!(
+        call > 50,
+        "it made {call} system calls only, so it was not followed"
+    );
 }

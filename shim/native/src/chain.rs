@@ -2,7 +2,8 @@
 
 use std::error::Error;
 
-/// `error` and each of its causes, outermost first; a cause that its effect's text repeats already is left out.
+/// `error` and each of its causes, outermost first; a cause that its effect's text repeats already
+/// is left out.
 pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
@@ -27,7 +28,13 @@ mod tests {
 
     #[test]
     fn each_cause_is_told_once() {
-        let error = Layer("cannot create", Some(Box::new(Layer("cannot create", Some(Box::new(Layer("no space", None)))))));
+        let error = Layer(
+            "cannot create",
+            Some(Box::new(Layer(
+                "cannot create",
+                Some(Box::new(Layer("no space", None))),
+            ))),
+        );
         assert_eq!(chain(&error), "cannot create: no space");
     }
 }

@@ -5,7 +5,10 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use oci_spec::OciSpecError;
-use oci_spec::runtime::{LinuxNamespaceType, LinuxSeccompArg, LinuxSeccompArgBuilder, LinuxSeccompOperator, MountBuilder, Spec};
+use oci_spec::runtime::{
+    LinuxNamespaceType, LinuxSeccompArg, LinuxSeccompArgBuilder, LinuxSeccompOperator,
+    MountBuilder, Spec,
+};
 
 use crate::container::Processes;
 use crate::error::NativeError;
@@ -21,38 +24,66 @@ const MOUNTS: &str = "/proc/self/mountinfo";
 /// Reads the configuration of the bundle `bundle`.
 pub(crate) fn read(bundle: &Path) -> Result<Spec, NativeError> {
     let path = bundle.join("config.json");
-    let bytes = std::fs::read(&path).map_err(|source| NativeError::State { action: "read", path: path.clone(), source })?;
-    serde_json::from_slice(&bytes).map_err(|error| NativeError::Config { path, reason: error.to_string() })
+    let bytes = std::fs::read(&path).map_err(|source| NativeError::State {
+        action: "read",
+        path: path.clone(),
+        source,
+    })?;
+    serde_json::from_slice(&bytes).map_err(|error| NativeError::Config {
+        path,
+        reason: error.to_string(),
+    })
 }
 
-/// Prepares the container's configuration for libcontainer: [`adapt`] and what needs a look at this machine.
+/// Prepares the container's configuration for libcontainer: [`adapt`] and what needs a look at this
+/// machine.
 ///
 /// # Errors
 /// When the configuration cannot be used, or the root file system must not be.
-pub(crate) fn prepare(spec: &mut Spec, bundle: &Path, console: Option<&Path>, processes: Processes) -> Result<(), NativeError> {
+pub(crate) fn prepare(
+    spec: &mut Spec,
+    bundle: &Path,
+    console: Option<&Path>,
+    processes: Processes,
+) -> Result<(), NativeError> {
     adapt(spec, bundle, console, processes, is_own_pid_namespace)?;
     root::check(spec)?;
-    let cgroup = spec.linux().as_ref().and_then(|linux| linux.cgroups_path().clone());
-    let Some(cgroup) = cgroup.filter(|_| has_cgroup_mount(spec)) else { return Ok(()) };
+    let cgroup = spec
+        .linux()
+        .as_ref()
+        .and_then(|linux| linux.cgroups_path().clone());
+    let Some(cgroup) = cgroup.filter(|_| has_cgroup_mount(spec)) else {
+        return Ok(());
+    };
     let mounts = std::fs::read_to_string(MOUNTS);
-    let mounts = mounts.map_err(|source| NativeError::State { action: "read", path: MOUNTS.into(), source })?;
-    cgroups::replace(spec, &cgroup, &cgroups::hierarchies(&mounts)).map_err(|error| builder_failed(bundle, &error))
+    let mounts = mounts.map_err(|source| NativeError::State {
+        action: "read",
+        path: MOUNTS.into(),
+        source,
+    })?;
+    cgroups::replace(spec, &cgroup, &cgroups::hierarchies(&mounts))
+        .map_err(|error| builder_failed(bundle, &error))
 }
 
 fn has_cgroup_mount(spec: &Spec) -> bool {
-    spec.mounts().iter().flatten().any(|mount| mount.typ().as_deref() == Some("cgroup"))
+    spec.mounts()
+        .iter()
+        .flatten()
+        .any(|mount| mount.typ().as_deref() == Some("cgroup"))
 }
 
 /// What the configuration becomes:
 /// - the root file system's path does not depend on where the configuration lies;
-/// - a pid namespace that turns out to be the host's own becomes one of the container's own. In a pod that shares its
-///   processes every container is told to join that of the sandbox, and the sandbox here is a thread of the host.
-///   It is taken out if the container is to see the node's processes;
-/// - the terminal is ours. libcontainer would make one of its own and send it over a socket, in a second protocol for
-///   what the host does already for guests; so it sees three streams, with the terminal also where programs look for it;
-/// - the filter of system calls has the two values of a masked comparison the other way round: libcontainer (0.7) takes
-///   the mask for the value and the value for the mask. The usual profile's rule for `clone`, that it may make no
-///   namespaces, would let every `clone` pass.
+/// - a pid namespace that turns out to be the host's own becomes one of the container's own. In a
+///   pod that shares its processes every container is told to join that of the sandbox, and the
+///   sandbox here is a thread of the host. It is taken out if the container is to see the node's
+///   processes;
+/// - the terminal is ours. libcontainer would make one of its own and send it over a socket, in a
+///   second protocol for what the host does already for guests; so it sees three streams, with the
+///   terminal also where programs look for it;
+/// - the filter of system calls has the two values of a masked comparison the other way round:
+///   libcontainer (0.7) takes the mask for the value and the value for the mask. The usual
+///   profile's rule for `clone`, that it may make no namespaces, would let every `clone` pass.
 fn adapt(
     spec: &mut Spec,
     bundle: &Path,
@@ -64,11 +95,22 @@ fn adapt(
         let path = bundle.join(root.path());
         root.set_path(path);
     }
-    if let Some(namespaces) = spec.linux_mut().as_mut().and_then(|linux| linux.namespaces_mut().as_mut()) {
+    if let Some(namespaces) = spec
+        .linux_mut()
+        .as_mut()
+        .and_then(|linux| linux.namespaces_mut().as_mut())
+    {
         let mut hosts = false;
-        for namespace in namespaces.iter_mut().filter(|namespace| namespace.typ() == LinuxNamespaceType::Pid) {
+        for namespace in namespaces
+            .iter_mut()
+            .filter(|namespace| namespace.typ() == LinuxNamespaceType::Pid)
+        {
             if let Some(path) = namespace.path().clone() {
-                hosts = is_hosts(&path).map_err(|source| NativeError::State { action: "open the pid namespace", path, source })?;
+                hosts = is_hosts(&path).map_err(|source| NativeError::State {
+                    action: "open the pid namespace",
+                    path,
+                    source,
+                })?;
                 if hosts {
                     namespace.set_path(None);
                 }
@@ -78,11 +120,25 @@ fn adapt(
             namespaces.retain(|namespace| namespace.typ() != LinuxNamespaceType::Pid);
         }
     }
-    if let Some(filter) = spec.linux_mut().as_mut().and_then(|linux| linux.seccomp_mut().as_mut()) {
+    if let Some(filter) = spec
+        .linux_mut()
+        .as_mut()
+        .and_then(|linux| linux.seccomp_mut().as_mut())
+    {
         let mut calls = filter.syscalls().clone().unwrap_or_default();
         for call in &mut calls {
-            let arguments = call.args().as_ref().map(|arguments| arguments.iter().copied().map(turned).collect::<Result<_, _>>());
-            call.set_args(arguments.transpose().map_err(|error| builder_failed(bundle, &error))?);
+            let arguments = call.args().as_ref().map(|arguments| {
+                arguments
+                    .iter()
+                    .copied()
+                    .map(turned)
+                    .collect::<Result<_, _>>()
+            });
+            call.set_args(
+                arguments
+                    .transpose()
+                    .map_err(|error| builder_failed(bundle, &error))?,
+            );
         }
         filter.set_syscalls(Some(calls));
     }
@@ -94,7 +150,11 @@ fn adapt(
             .destination(CONSOLE)
             .typ("bind")
             .source(console)
-            .options(vec!["bind".to_owned(), "nosuid".to_owned(), "noexec".to_owned()])
+            .options(vec![
+                "bind".to_owned(),
+                "nosuid".to_owned(),
+                "noexec".to_owned(),
+            ])
             .build()
             .map_err(|error| builder_failed(bundle, &error))?;
         let mut mounts = spec.mounts().clone().unwrap_or_default();
@@ -110,11 +170,19 @@ fn turned(argument: LinuxSeccompArg) -> Result<LinuxSeccompArg, OciSpecError> {
         return Ok(argument);
     }
     let (mask, value) = (argument.value(), argument.value_two().unwrap_or_default());
-    LinuxSeccompArgBuilder::default().index(argument.index()).value(value).value_two(mask).op(argument.op()).build()
+    LinuxSeccompArgBuilder::default()
+        .index(argument.index())
+        .value(value)
+        .value_two(mask)
+        .op(argument.op())
+        .build()
 }
 
 fn builder_failed(bundle: &Path, error: &OciSpecError) -> NativeError {
-    NativeError::Config { path: bundle.join("config.json"), reason: error.to_string() }
+    NativeError::Config {
+        path: bundle.join("config.json"),
+        reason: error.to_string(),
+    }
 }
 
 /// Whether `path` is the pid namespace that this process is in.
@@ -125,8 +193,15 @@ fn is_own_pid_namespace(path: &Path) -> io::Result<bool> {
 
 /// Where the terminal `descriptor` is in the file system.
 pub(crate) fn terminal_path(descriptor: &impl std::os::fd::AsFd) -> Result<PathBuf, NativeError> {
-    let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&descriptor.as_fd()));
-    std::fs::read_link(&path).map_err(|source| NativeError::State { action: "read", path: path.into(), source })
+    let path = format!(
+        "/proc/self/fd/{}",
+        std::os::fd::AsRawFd::as_raw_fd(&descriptor.as_fd())
+    );
+    std::fs::read_link(&path).map_err(|source| NativeError::State {
+        action: "read",
+        path: path.into(),
+        source,
+    })
 }
 
 #[cfg(test)]
@@ -142,30 +217,64 @@ mod tests {
         ]}
     }"#;
 
-    fn adapted(text: &str, console: Option<&Path>, is_hosts: impl Fn(&Path) -> io::Result<bool>) -> Result<Spec, NativeError> {
+    fn adapted(
+        text: &str,
+        console: Option<&Path>,
+        is_hosts: impl Fn(&Path) -> io::Result<bool>,
+    ) -> Result<Spec, NativeError> {
         let mut spec: Spec = serde_json::from_str(text).unwrap();
-        adapt(&mut spec, Path::new("/bundle"), console, Processes::Own, is_hosts).map(|()| spec)
+        adapt(
+            &mut spec,
+            Path::new("/bundle"),
+            console,
+            Processes::Own,
+            is_hosts,
+        )
+        .map(|()| spec)
     }
 
     /// The paths of the namespaces of `kind`; an empty one for a new namespace.
     fn namespaces(spec: &Spec, kind: LinuxNamespaceType) -> Vec<PathBuf> {
-        let namespaces = spec.linux().as_ref().unwrap().namespaces().as_ref().unwrap();
-        let of_kind = namespaces.iter().filter(|namespace| namespace.typ() == kind);
-        of_kind.map(|namespace| namespace.path().clone().unwrap_or_default()).collect()
+        let namespaces = spec
+            .linux()
+            .as_ref()
+            .unwrap()
+            .namespaces()
+            .as_ref()
+            .unwrap();
+        let of_kind = namespaces
+            .iter()
+            .filter(|namespace| namespace.typ() == kind);
+        of_kind
+            .map(|namespace| namespace.path().clone().unwrap_or_default())
+            .collect()
     }
 
     #[test]
     fn the_hosts_pid_namespace_becomes_a_private_one_and_nothing_else_does() {
         let spec = adapted(POD, None, |_| Ok(true)).unwrap();
         assert_eq!(namespaces(&spec, LinuxNamespaceType::Pid), [Path::new("")]);
-        assert_eq!(namespaces(&spec, LinuxNamespaceType::Ipc), [Path::new("/proc/12/ns/ipc")]);
+        assert_eq!(
+            namespaces(&spec, LinuxNamespaceType::Ipc),
+            [Path::new("/proc/12/ns/ipc")]
+        );
     }
 
     #[test]
     fn a_container_that_sees_the_nodes_processes_joins_no_pid_namespace() {
-        for (is_hosts, expected) in [(true, &[][..]), (false, &[PathBuf::from("/proc/12/ns/pid")])] {
+        for (is_hosts, expected) in [
+            (true, &[][..]),
+            (false, &[PathBuf::from("/proc/12/ns/pid")]),
+        ] {
             let mut spec: Spec = serde_json::from_str(POD).unwrap();
-            adapt(&mut spec, Path::new("/bundle"), None, Processes::Node, |_| Ok(is_hosts)).unwrap();
+            adapt(
+                &mut spec,
+                Path::new("/bundle"),
+                None,
+                Processes::Node,
+                |_| Ok(is_hosts),
+            )
+            .unwrap();
             assert_eq!(namespaces(&spec, LinuxNamespaceType::Pid), expected);
         }
     }
@@ -173,28 +282,48 @@ mod tests {
     #[test]
     fn another_containers_pid_namespace_is_joined() {
         let spec = adapted(POD, None, |_| Ok(false)).unwrap();
-        assert_eq!(namespaces(&spec, LinuxNamespaceType::Pid), [Path::new("/proc/12/ns/pid")]);
+        assert_eq!(
+            namespaces(&spec, LinuxNamespaceType::Pid),
+            [Path::new("/proc/12/ns/pid")]
+        );
     }
 
     #[test]
     fn a_container_that_sees_the_hosts_processes_gets_no_pid_namespace() {
         let host_pid = POD.replace(r#"{"type": "pid", "path": "/proc/12/ns/pid"},"#, "");
         let spec = adapted(&host_pid, None, |_| Ok(true)).unwrap();
-        assert_eq!(namespaces(&spec, LinuxNamespaceType::Pid), Vec::<PathBuf>::new());
+        assert_eq!(
+            namespaces(&spec, LinuxNamespaceType::Pid),
+            Vec::<PathBuf>::new()
+        );
     }
 
     #[test]
     fn a_pid_namespace_that_is_gone_is_named() {
         let error = adapted(POD, None, |_| Err(io::ErrorKind::NotFound.into())).unwrap_err();
-        assert_eq!(error.to_string(), "cannot open the pid namespace /proc/12/ns/pid");
+        assert_eq!(
+            error.to_string(),
+            "cannot open the pid namespace /proc/12/ns/pid"
+        );
     }
 
     #[test]
     fn the_root_is_found_from_anywhere() {
         let spec = adapted(POD, None, |_| Ok(false)).unwrap();
-        assert_eq!(spec.root().as_ref().unwrap().path(), Path::new("/bundle/rootfs"));
+        assert_eq!(
+            spec.root().as_ref().unwrap().path(),
+            Path::new("/bundle/rootfs")
+        );
         let absolute = POD.replace("rootfs", "/images/7");
-        assert_eq!(adapted(&absolute, None, |_| Ok(false)).unwrap().root().as_ref().unwrap().path(), Path::new("/images/7"));
+        assert_eq!(
+            adapted(&absolute, None, |_| Ok(false))
+                .unwrap()
+                .root()
+                .as_ref()
+                .unwrap()
+                .path(),
+            Path::new("/images/7")
+        );
     }
 
     #[test]
@@ -202,10 +331,19 @@ mod tests {
         let filter = r#"{"seccomp": {"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [{"names": ["clone"], "action": "SCMP_ACT_ALLOW",
             "args": [{"index": 0, "value": 2114060288, "valueTwo": 0, "op": "SCMP_CMP_MASKED_EQ"},
                      {"index": 1, "value": 7, "op": "SCMP_CMP_EQ"}]}]}, "namespaces""#;
-        let spec = adapted(&POD.replace(r#"{"namespaces""#, filter), None, |_| Ok(false)).unwrap();
+        let spec = adapted(&POD.replace(r#"{"namespaces""#, filter), None, |_| {
+            Ok(false)
+        })
+        .unwrap();
         let seccomp = spec.linux().as_ref().unwrap().seccomp().clone().unwrap();
-        let arguments = seccomp.syscalls().clone().unwrap()[0].args().clone().unwrap();
-        assert_eq!((arguments[0].value(), arguments[0].value_two()), (0, Some(0x7e02_0000)));
+        let arguments = seccomp.syscalls().clone().unwrap()[0]
+            .args()
+            .clone()
+            .unwrap();
+        assert_eq!(
+            (arguments[0].value(), arguments[0].value_two()),
+            (0, Some(0x7e02_0000))
+        );
         assert_eq!((arguments[1].value(), arguments[1].value_two()), (7, None));
     }
 

@@ -3,7 +3,7 @@
 //! All files are below `native` in the container's own folder:
 //!
 //! ```text
-//! native/config.json      the edited configuration; the folder is the bundle that libcontainer knows
+//! native/config.json      the edited configuration; libcontainer's bundle is this folder
 //!        pid              the number of the container's process, noted while it is being created
 //!        root/<id>/       libcontainer's state
 //!        exec-<n>/        a process that is being started in the container; gone once it runs
@@ -31,7 +31,8 @@ use crate::zygote::{Made, ask};
 
 pub(crate) mod exec;
 
-/// A process that was killed ends in milliseconds, unless it waits for a disk or a server that does not answer.
+/// A process that was killed ends in milliseconds, unless it waits for a disk or a server that does
+/// not answer.
 const END_LIMIT: Duration = Duration::from_secs(10);
 
 /// What a native container is made from.
@@ -51,8 +52,9 @@ pub struct NewContainer {
     pub stdio: Stdio,
 }
 
-/// Whose processes a container sees that is told to join the host's own pid namespace. The sandbox of its pod is a thread of
-/// the host, so that its configuration says the same for a pod that shares its processes and for one that sees the node's.
+/// Whose processes a container sees that is told to join the host's own pid namespace. The sandbox
+/// of its pod is a thread of the host, so that its configuration says the same for a pod that
+/// shares its processes and for one that sees the node's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Processes {
     /// Its own.
@@ -61,8 +63,8 @@ pub enum Processes {
     Node,
 }
 
-/// A native container. Its process, a child of this process, waits for [`Container::start`]. Who waits for its end, and
-/// sends it signals, does so through [`Container::pidfd`].
+/// A native container. Its process, a child of this process, waits for [`Container::start`]. Who
+/// waits for its end, and sends it signals, does so through [`Container::pidfd`].
 #[derive(Debug)]
 pub struct Container {
     id: String,
@@ -98,13 +100,21 @@ impl Home {
     }
 }
 
-/// Creates a container and waits until its process is ready to start. Blocks for some ten milliseconds, or for as long
-/// as the container's hooks take.
+/// Creates a container and waits until its process is ready to start. Blocks for some ten
+/// milliseconds, or for as long as the container's hooks take.
 ///
 /// # Errors
-/// When the process cannot be set up, or there is nothing that it could run. Then nothing of the container is left.
+/// When the process cannot be set up, or there is nothing that it could run. Then nothing of the
+/// container is left.
 pub fn create(new: NewContainer) -> Result<Container, NativeError> {
-    let NewContainer { id, bundle, state, processes, systemd, stdio } = new;
+    let NewContainer {
+        id,
+        bundle,
+        state,
+        processes,
+        systemd,
+        stdio,
+    } = new;
     let mut spec = config::read(&bundle)?;
     let streams = stdio.streams()?;
     let console = match streams.terminal {
@@ -118,7 +128,10 @@ pub fn create(new: NewContainer) -> Result<Container, NativeError> {
     let home = Home::of(&state);
     make_private(&home.0)?;
     let created = write_json(&home.config(), &spec).and_then(|()| {
-        let label = spec.process().as_ref().and_then(|process| process.selinux_label().clone());
+        let label = spec
+            .process()
+            .as_ref()
+            .and_then(|process| process.selinux_label().clone());
         let task = Task::Create {
             id: id.clone(),
             bundle: home.0.clone(),
@@ -133,11 +146,17 @@ pub fn create(new: NewContainer) -> Result<Container, NativeError> {
     match created {
         Ok(process) => {
             containers().insert(process.pid);
-            Ok(Container { id, home, process, execs: AtomicU64::new(0) })
+            Ok(Container {
+                id,
+                home,
+                process,
+                execs: AtomicU64::new(0),
+            })
         }
         Err(error) => {
             if let Err(error) = remove_folder(&home.0) {
-                tracing::warn!(container = id, %error, "the folder of a container that could not be created stays");
+                tracing::warn!(container = id, %error, "the folder of a container that could not \
+                                                        be created stays");
             }
             Err(error)
         }
@@ -160,51 +179,78 @@ impl Container {
     /// # Errors
     /// When it is gone, was started already, or one of the hooks for after the start fails.
     pub fn start(&self) -> Result<(), NativeError> {
-        let failed = |reason| NativeError::Start { id: self.id.clone(), reason };
+        let failed = |reason| NativeError::Start {
+            id: self.id.clone(),
+            reason,
+        };
         let folder = self.home.libcontainer(&self.id);
-        // libcontainer changes the current folder on the way, which is the whole process's: here, of a thread that has
-        // one of its own.
+        // libcontainer changes the current folder on the way, which is the whole process's: here,
+        // of a thread that has one of its own.
         let thread = std::thread::Builder::new().name("native-start".to_owned());
         let started = std::thread::scope(|scope| {
             let run = move || {
                 unshare(CloneFlags::CLONE_FS).map_err(|error| error.to_string())?;
-                Libcontainer::load(folder).and_then(|mut container| container.start()).map_err(|error| chain(&error))
+                Libcontainer::load(folder)
+                    .and_then(|mut container| container.start())
+                    .map_err(|error| chain(&error))
             };
-            let thread = thread.spawn_scoped(scope, run).map_err(|error| error.to_string())?;
-            thread.join().unwrap_or_else(|_| Err("libcontainer panicked".to_owned()))
+            let thread = thread
+                .spawn_scoped(scope, run)
+                .map_err(|error| error.to_string())?;
+            thread
+                .join()
+                .unwrap_or_else(|_| Err("libcontainer panicked".to_owned()))
         });
         started.map_err(failed)
     }
 
-    /// Ends what still runs of the container, runs its hooks for after the stop, and removes its cgroup and state. The
-    /// container's process must still be waited for by who waits for it. Deleting again does nothing.
+    /// Ends what still runs of the container, runs its hooks for after the stop, and removes its
+    /// cgroup and state. The container's process must still be waited for by who waits for it.
+    /// Deleting again does nothing.
     ///
     /// # Errors
     /// When something of it cannot be removed; then it can be tried again.
     pub fn delete(&self) -> Result<(), NativeError> {
-        let remains = |reason| NativeError::Remains { id: self.id.clone(), reason };
+        let remains = |reason| NativeError::Remains {
+            id: self.id.clone(),
+            reason,
+        };
         self.end().map_err(remains)?;
         if self.home.libcontainer_state(&self.id).exists() {
-            let mut container = Libcontainer::load(self.home.libcontainer(&self.id)).map_err(|error| remains(chain(&error)))?;
-            container.delete(true).map_err(|error| remains(chain(&error)))?;
+            let mut container = Libcontainer::load(self.home.libcontainer(&self.id))
+                .map_err(|error| remains(chain(&error)))?;
+            container
+                .delete(true)
+                .map_err(|error| remains(chain(&error)))?;
         }
-        remove_folder(&self.home.0).map_err(|error| remains(format!("{}: {error}", self.home.0.display())))
+        remove_folder(&self.home.0)
+            .map_err(|error| remains(format!("{}: {error}", self.home.0.display())))
     }
 
     fn end(&self) -> Result<(), String> {
         let has_ended = |wait: Duration| {
             let wait = Timespec::try_from(wait).map_err(|error| error.to_string())?;
-            poll(&mut [PollFd::new(&self.process.pidfd, PollFlags::IN)], Some(&wait))
-                .map(|ready| ready > 0)
-                .map_err(|error| error.to_string())
+            poll(
+                &mut [PollFd::new(&self.process.pidfd, PollFlags::IN)],
+                Some(&wait),
+            )
+            .map(|ready| ready > 0)
+            .map_err(|error| error.to_string())
         };
         if has_ended(Duration::ZERO)? {
             return Ok(());
         }
         // It may end by itself, and be waited for, between the two.
         let _ = pidfd_send_signal(&self.process.pidfd, Signal::KILL);
-        let killed = format!("process {} was killed and has not ended after {END_LIMIT:?}", self.process.pid);
-        if has_ended(END_LIMIT)? { Ok(()) } else { Err(killed) }
+        let killed = format!(
+            "process {} was killed and has not ended after {END_LIMIT:?}",
+            self.process.pid
+        );
+        if has_ended(END_LIMIT)? {
+            Ok(())
+        } else {
+            Err(killed)
+        }
     }
 }
 
@@ -214,14 +260,24 @@ impl Drop for Container {
     }
 }
 
-/// Makes a folder that root alone can look into: what is in it tells the container's environment. Not found: the folder
-/// above it must be there. Exists: there is such a container.
+/// Makes a folder that root alone can look into: what is in it tells the container's environment.
+/// Not found: the folder above it must be there. Exists: there is such a container.
 fn make_private(folder: &Path) -> Result<(), NativeError> {
     let made = DirBuilder::new().mode(0o700).create(folder);
-    made.map_err(|source| NativeError::State { action: "create", path: folder.to_owned(), source })
+    made.map_err(|source| NativeError::State {
+        action: "create",
+        path: folder.to_owned(),
+        source,
+    })
 }
 
 fn write_json(path: &Path, value: &impl serde::Serialize) -> Result<(), NativeError> {
-    let written = serde_json::to_vec(value).map_err(std::io::Error::from).and_then(|bytes| fs::write(path, bytes));
-    written.map_err(|source| NativeError::State { action: "write", path: path.to_owned(), source })
+    let written = serde_json::to_vec(value)
+        .map_err(std::io::Error::from)
+        .and_then(|bytes| fs::write(path, bytes));
+    written.map_err(|source| NativeError::State {
+        action: "write",
+        path: path.to_owned(),
+        source,
+    })
 }

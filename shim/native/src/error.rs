@@ -13,14 +13,20 @@ pub enum NativeError {
     #[error("native containers need their zygote, which this process has not forked")]
     NoZygote,
     /// The zygote was killed, or ended, before it had made a worker. Another one takes its place.
-    #[error("the zygote of native containers ended before it could set up {what}, and another one takes its place: try again")]
+    #[error(
+        "the zygote of native containers ended before it could set up {what}, and another one \
+         takes its place: try again"
+    )]
     ZygoteEnded {
         /// What it was to set up.
         what: String,
     },
-    /// The zygote was killed, or ended, and none can take its place. This host can start and delete the native containers that it has, and create
-    /// none any more.
-    #[error("the zygote of native containers is gone; containers that run are not harmed, new ones need a new host")]
+    /// The zygote was killed, or ended, and none can take its place. This host can start and delete
+    /// the native containers that it has, and create none any more.
+    #[error(
+        "the zygote of native containers is gone; containers that run are not harmed, new ones \
+         need a new host"
+    )]
     ZygoteLost(#[source] io::Error),
     /// The worker ended before it had an answer: it was killed, or could not be forked.
     #[error("the process that was setting up {what} ended before it was done{detail}")]
@@ -30,7 +36,8 @@ pub enum NativeError {
         /// What is known of its end, with a leading colon, or nothing.
         detail: String,
     },
-    /// A file of the container's state could not be written or read. Nothing of the container is left.
+    /// A file of the container's state could not be written or read. Nothing of the container is
+    /// left.
     #[error("cannot {action} {}", path.display())]
     State {
         /// What was tried.
@@ -103,8 +110,8 @@ pub enum NativeError {
     },
 }
 
-/// What is wrong with the program that a process was to run. Known before the process is started, or, for one that is
-/// started in a running container, when the kernel refuses to execute it.
+/// What is wrong with the program that a process was to run. Known before the process is started,
+/// or, for one that is started in a running container, when the kernel refuses to execute it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 pub enum ProgramFault {
     /// No such file in the container (a shell's 127).

@@ -1,9 +1,11 @@
-//! Waiting for what a task forked beside the container's process, and ending all of it where the task failed.
+//! Waiting for what a task forked beside the container's process, and ending all of it where the
+//! task failed.
 //!
-//! The host has no reaper that waits for any child: that would take exits from those who wait for one process. So a
-//! worker leads a process group of its own, in which libcontainer's intermediate process stays, while the container's
-//! process leaves it for a group of its own. The worker itself leaves the group before it answers and is waited for
-//! last: until then its number, and with it the group's, cannot become another's.
+//! The host has no reaper that waits for any child: that would take exits from those who wait for
+//! one process. So a worker leads a process group of its own, in which libcontainer's intermediate
+//! process stays, while the container's process leaves it for a group of its own. The worker itself
+//! leaves the group before it answers and is waited for last: until then its number, and with it
+//! the group's, cannot become another's.
 
 use std::collections::HashSet;
 use std::fs;
@@ -14,7 +16,9 @@ use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 use libcgroups::common::{CgroupConfig, CgroupManager, create_cgroup_manager};
 use libcontainer::config::YoukiConfig;
 use rustix::io::{Errno, retry_on_intr};
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, kill_process_group, waitid};
+use rustix::process::{
+    Pid, Signal, WaitId, WaitIdOptions, kill_process, kill_process_group, waitid,
+};
 
 use crate::config;
 use crate::worker::Task;
@@ -30,16 +34,26 @@ pub(crate) fn reap(worker: Pid) {
     let _ = retry_on_intr(|| waitid(WaitId::Pid(worker), WaitIdOptions::EXITED));
 }
 
-/// Ends the worker of a task that failed, and what it left. `link` is the inode of the task's way back.
+/// Ends the worker of a task that failed, and what it left. `link` is the inode of the task's way
+/// back.
 pub(crate) fn end(worker: Pid, task: &Task, link: u64) {
     // Not both need be there: the worker may have left its group, and nobody may have stayed in it.
     let _ = kill_process_group(worker, Signal::KILL);
     let _ = kill_process(worker, Signal::KILL);
     end_noted(task.pid_file());
-    if let Task::Create { id, bundle, systemd, .. } = task
+    if let Task::Create {
+        id,
+        bundle,
+        systemd,
+        ..
+    } = task
         && let Err(error) = end_cgroup(id, bundle, *systemd)
     {
-        tracing::warn!(container = id, error, "the cgroup of a container that could not be created stays");
+        tracing::warn!(
+            container = id,
+            error,
+            "the cgroup of a container that could not be created stays"
+        );
     }
     reap(worker);
     if let Err(error) = end_unnoted(link) {
@@ -47,16 +61,20 @@ pub(crate) fn end(worker: Pid, task: &Task, link: u64) {
     }
 }
 
-/// Ends the process that the task made if its worker was killed before it could note the number. Nobody else knows of it,
-/// and a child that nobody waits for keeps its container's pid namespace, and so the container's first process, from
-/// ending.
+/// Ends the process that the task made if its worker was killed before it could note the number.
+/// Nobody else knows of it, and a child that nobody waits for keeps its container's pid namespace,
+/// and so the container's first process, from ending.
 fn end_unnoted(link: u64) -> io::Result<()> {
     let host = std::process::id();
     for entry in fs::read_dir("/proc")? {
         let folder = entry?.path();
         // Not a process, or one that is gone by now.
-        let Ok(stat) = fs::read_to_string(folder.join("stat")) else { continue };
-        let Some(pid) = unready_child(&stat, host).filter(|pid| !is_container(*pid)) else { continue };
+        let Ok(stat) = fs::read_to_string(folder.join("stat")) else {
+            continue;
+        };
+        let Some(pid) = unready_child(&stat, host).filter(|pid| !is_container(*pid)) else {
+            continue;
+        };
         if holds(&folder, link) != Some(false) {
             end_child(pid);
         }
@@ -64,8 +82,8 @@ fn end_unnoted(link: u64) -> io::Result<()> {
     Ok(())
 }
 
-/// The number of the process that a line of `/proc/<pid>/stat` describes, if it is a child of `parent` that libcontainer
-/// is setting up: `pid (name) state parent …` (proc(5)).
+/// The number of the process that a line of `/proc/<pid>/stat` describes, if it is a child of
+/// `parent` that libcontainer is setting up: `pid (name) state parent …` (proc(5)).
 fn unready_child(stat: &str, parent: u32) -> Option<Pid> {
     let (pid, rest) = stat.split_once(' ')?;
     let rest = rest.strip_prefix(UNREADY)?;
@@ -73,9 +91,14 @@ fn unready_child(stat: &str, parent: u32) -> Option<Pid> {
     Pid::from_raw(pid.parse().ok()?).filter(|_| of_parent)
 }
 
-/// Whether the process `folder` holds the socket `link`. Not known of one that has ended or is about to: it holds nothing.
+/// Whether the process `folder` holds the socket `link`. Not known of one that has ended or is
+/// about to: it holds nothing.
 fn holds(folder: &Path, link: u64) -> Option<bool> {
-    let mut held = fs::read_dir(folder.join("fd")).ok()?.flatten().filter_map(|entry| fs::read_link(entry.path()).ok()).peekable();
+    let mut held = fs::read_dir(folder.join("fd"))
+        .ok()?
+        .flatten()
+        .filter_map(|entry| fs::read_link(entry.path()).ok())
+        .peekable();
     held.peek()?;
     let link = format!("socket:[{link}]");
     Some(held.any(|target| target.as_os_str() == link.as_str()))
@@ -85,7 +108,8 @@ fn is_container(pid: Pid) -> bool {
     u32::try_from(pid.as_raw_pid()).is_ok_and(|pid| containers().contains(&pid))
 }
 
-/// The first processes of this host's containers. One that waits for its start looks like one that is being set up.
+/// The first processes of this host's containers. One that waits for its start looks like one that
+/// is being set up.
 pub(crate) fn containers() -> MutexGuard<'static, HashSet<u32>> {
     static CONTAINERS: LazyLock<Mutex<HashSet<u32>>> = LazyLock::new(Mutex::default);
     CONTAINERS.lock().unwrap_or_else(PoisonError::into_inner)
@@ -93,15 +117,23 @@ pub(crate) fn containers() -> MutexGuard<'static, HashSet<u32>> {
 
 /// Ends the process whose number libcontainer noted in `pid_file`.
 fn end_noted(pid_file: &Path) {
-    let noted = fs::read_to_string(pid_file).ok().and_then(|text| text.trim().parse().ok());
+    let noted = fs::read_to_string(pid_file)
+        .ok()
+        .and_then(|text| text.trim().parse().ok());
     if let Some(pid) = noted.and_then(pid_of) {
         end_child(pid);
     }
 }
 
-/// Ends and waits for `pid` if it is a child of this process that nobody has waited for; its number is its own until then.
+/// Ends and waits for `pid` if it is a child of this process that nobody has waited for; its number
+/// is its own until then.
 fn end_child(pid: Pid) {
-    let looked = retry_on_intr(|| waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT));
+    let looked = retry_on_intr(|| {
+        waitid(
+            WaitId::Pid(pid),
+            WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT,
+        )
+    });
     if looked.is_err_and(|error| error == Errno::CHILD) {
         return;
     }
@@ -109,12 +141,19 @@ fn end_child(pid: Pid) {
     let _ = retry_on_intr(|| waitid(WaitId::Pid(pid), WaitIdOptions::EXITED));
 }
 
-/// Ends every process in the cgroup of the container that `bundle` describes, and removes the cgroup.
+/// Ends every process in the cgroup of the container that `bundle` describes, and removes the
+/// cgroup.
 fn end_cgroup(id: &str, bundle: &Path, systemd: bool) -> Result<(), String> {
     let text = |error: &dyn std::error::Error| error.to_string();
     let spec = config::read(bundle).map_err(|error| text(&error))?;
-    let cgroup = YoukiConfig::from_spec(&spec, id).map_err(|error| text(&error))?.cgroup_path;
-    let cgroup = CgroupConfig { cgroup_path: cgroup, systemd_cgroup: systemd, container_name: id.to_owned() };
+    let cgroup = YoukiConfig::from_spec(&spec, id)
+        .map_err(|error| text(&error))?
+        .cgroup_path;
+    let cgroup = CgroupConfig {
+        cgroup_path: cgroup,
+        systemd_cgroup: systemd,
+        container_name: id.to_owned(),
+    };
     let manager = create_cgroup_manager(cgroup).map_err(|error| text(&error))?;
     // It fails where there is no cgroup yet, or any more: then no process is in it.
     for pid in manager.get_all_pids().unwrap_or_default() {
@@ -139,7 +178,10 @@ mod tests {
 
     #[test]
     fn a_process_that_is_being_set_up_is_known_by_its_name_and_parent() {
-        assert_eq!(unready_child("12 (youki:[2:INIT]) Z 7 12 12", 7), Pid::from_raw(12));
+        assert_eq!(
+            unready_child("12 (youki:[2:INIT]) Z 7 12 12", 7),
+            Pid::from_raw(12)
+        );
         assert_eq!(unready_child("12 (youki:[2:INIT]) S 8 12 12", 7), None);
         assert_eq!(unready_child("12 (native) S 7 12 12", 7), None);
         assert_eq!(unready_child("", 7), None);

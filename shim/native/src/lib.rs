@@ -5,10 +5,11 @@
 //!      ◄──────────── number of the process ────────────────────┘ ends                    waits for Start
 //! ```
 //!
-//! Every process here is a child of the host: the worker and what libcontainer forks in it are made as siblings. So the
-//! host can wait for the container's process, and that process can ask the kernel to die with the host. A worker does
-//! one thing, creates a container or starts a process in one, and ends; no process of ours stays with a container.
-//! Starting and deleting need no fork and are done in the host itself.
+//! Every process here is a child of the host: the worker and what libcontainer forks in it are made
+//! as siblings. So the host can wait for the container's process, and that process can ask the
+//! kernel to die with the host. A worker does one thing, creates a container or starts a process in
+//! one, and ends; no process of ours stays with a container. Starting and deleting need no fork and
+//! are done in the host itself.
 
 mod chain;
 mod config;

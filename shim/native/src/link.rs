@@ -6,8 +6,8 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 
 use rustix::io::retry_on_intr;
 use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags,
-    SocketType, recvmsg, sendmsg, socketpair,
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
 };
 use serde::{Deserialize, Serialize};
 
@@ -31,7 +31,8 @@ pub(crate) enum Message {
     Refused(ProgramFault),
     /// From any process of the task: an error that libcontainer logged there.
     Complaint(String),
-    /// From the worker: the number of the process that was made, or why there is none. The last message.
+    /// From the worker: the number of the process that was made, or why there is none. The last
+    /// message.
     Done(Result<u32, String>),
 }
 
@@ -54,28 +55,55 @@ fn cut(mut text: String) -> String {
 
 /// Two ends that carry packets both ways; neither survives an execve.
 pub(crate) fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
-    Ok(socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?)
+    Ok(socketpair(
+        AddressFamily::UNIX,
+        SocketType::SEQPACKET,
+        SocketFlags::CLOEXEC,
+        None,
+    )?)
 }
 
 /// Sends `value` and copies of `descriptors`.
-pub(crate) fn send(socket: BorrowedFd<'_>, value: &impl Serialize, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
+pub(crate) fn send(
+    socket: BorrowedFd<'_>,
+    value: &impl Serialize,
+    descriptors: &[BorrowedFd<'_>],
+) -> io::Result<()> {
     let packet = serde_json::to_vec(value)?;
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_DESCRIPTORS))];
     let mut control = SendAncillaryBuffer::new(&mut space);
     if !descriptors.is_empty() && !control.push(SendAncillaryMessage::ScmRights(descriptors)) {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "more descriptors than a packet carries"));
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "more descriptors than a packet carries",
+        ));
     }
-    retry_on_intr(|| sendmsg(socket, &[IoSlice::new(&packet)], &mut control, SendFlags::NOSIGNAL))?;
+    retry_on_intr(|| {
+        sendmsg(
+            socket,
+            &[IoSlice::new(&packet)],
+            &mut control,
+            SendFlags::NOSIGNAL,
+        )
+    })?;
     Ok(())
 }
 
-/// The next packet and its descriptors, which do not survive an execve; none when all other ends are closed.
-pub(crate) fn receive<T: for<'de> Deserialize<'de>>(socket: BorrowedFd<'_>) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
+/// The next packet and its descriptors, which do not survive an execve; none when all other ends
+/// are closed.
+pub(crate) fn receive<T: for<'de> Deserialize<'de>>(
+    socket: BorrowedFd<'_>,
+) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
     let mut packet = vec![0; LONGEST];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_DESCRIPTORS))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let received = loop {
-        match recvmsg(socket, &mut [IoSliceMut::new(&mut packet)], &mut control, RecvFlags::CMSG_CLOEXEC) {
+        match recvmsg(
+            socket,
+            &mut [IoSliceMut::new(&mut packet)],
+            &mut control,
+            RecvFlags::CMSG_CLOEXEC,
+        ) {
             Err(rustix::io::Errno::INTR) => {}
             other => break other?,
         }
@@ -89,7 +117,10 @@ pub(crate) fn receive<T: for<'de> Deserialize<'de>>(socket: BorrowedFd<'_>) -> i
     if received.bytes == 0 {
         return Ok(None);
     }
-    Ok(Some((serde_json::from_slice(&packet[..received.bytes])?, descriptors)))
+    Ok(Some((
+        serde_json::from_slice(&packet[..received.bytes])?,
+        descriptors,
+    )))
 }
 
 #[cfg(test)]
@@ -102,7 +133,12 @@ mod tests {
     fn a_packet_arrives_with_its_descriptors_and_then_the_end() {
         let (ours, theirs) = pair().unwrap();
         let file = std::fs::File::open("/dev/null").unwrap();
-        send(ours.as_fd(), &Message::Hatched(7), &[file.as_fd(), file.as_fd()]).unwrap();
+        send(
+            ours.as_fd(),
+            &Message::Hatched(7),
+            &[file.as_fd(), file.as_fd()],
+        )
+        .unwrap();
         drop(ours);
         let (message, descriptors) = receive::<Message>(theirs.as_fd()).unwrap().unwrap();
         assert!(matches!(message, Message::Hatched(7)));
@@ -113,8 +149,14 @@ mod tests {
     #[test]
     fn an_error_of_any_length_arrives() {
         let (ours, theirs) = pair().unwrap();
-        send(ours.as_fd(), &Message::done(Err("é\n".repeat(100_000))), &[]).unwrap();
+        send(
+            ours.as_fd(),
+            &Message::done(Err("é\n".repeat(100_000))),
+            &[],
+        )
+        .unwrap();
         let (message, _) = receive::<Message>(theirs.as_fd()).unwrap().unwrap();
-        assert!(matches!(message, Message::Done(Err(text)) if text.starts_with("é\n") && text.len() <= LONGEST_TEXT));
+        assert!(matches!(message,
+                Message::Done(Err(text)) if text.starts_with("é\n") && text.len() <= LONGEST_TEXT));
     }
 }

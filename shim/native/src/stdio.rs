@@ -37,20 +37,45 @@ pub(crate) enum Terminal {
 
 impl Stdio {
     pub(crate) fn streams(self) -> Result<Streams, NativeError> {
-        let kernel = |source| NativeError::Kernel { action: "open the standard streams", source };
+        let kernel = |source| NativeError::Kernel {
+            action: "open the standard streams",
+            source,
+        };
         if let Some(terminal) = self.terminal {
-            let descriptors = [terminal.try_clone().map_err(kernel)?, terminal.try_clone().map_err(kernel)?, terminal];
-            return Ok(Streams { descriptors, terminal: Terminal::Yes });
+            let descriptors = [
+                terminal.try_clone().map_err(kernel)?,
+                terminal.try_clone().map_err(kernel)?,
+                terminal,
+            ];
+            return Ok(Streams {
+                descriptors,
+                terminal: Terminal::Yes,
+            });
         }
-        let null = || File::options().read(true).write(true).open("/dev/null").map(OwnedFd::from).map_err(kernel);
+        let null = || {
+            File::options()
+                .read(true)
+                .write(true)
+                .open("/dev/null")
+                .map(OwnedFd::from)
+                .map_err(kernel)
+        };
         let or_null = |stream: Option<OwnedFd>| stream.map_or_else(null, Ok);
-        Ok(Streams { descriptors: [or_null(self.stdin)?, or_null(self.stdout)?, or_null(self.stderr)?], terminal: Terminal::No })
+        Ok(Streams {
+            descriptors: [
+                or_null(self.stdin)?,
+                or_null(self.stdout)?,
+                or_null(self.stderr)?,
+            ],
+            terminal: Terminal::No,
+        })
     }
 }
 
 impl Streams {
-    /// Gives pipes and terminals to the user that the process runs as: many images open `/dev/stdout` anew, which the
-    /// kernel allows to the owner of a pipe only. Where a file system knows no owners, the streams stay as they are.
+    /// Gives pipes and terminals to the user that the process runs as: many images open
+    /// `/dev/stdout` anew, which the kernel allows to the owner of a pipe only. Where a file system
+    /// knows no owners, the streams stay as they are.
     pub(crate) fn give_to(&self, owner: u32) {
         if owner == 0 {
             return;
@@ -58,23 +83,35 @@ impl Streams {
         for stream in &self.descriptors {
             let Ok(stat) = fstat(stream) else { continue };
             let kind = FileType::from_raw_mode(stat.st_mode);
-            let is_ours_to_give = kind == FileType::Fifo || (kind == FileType::CharacterDevice && stream.is_terminal());
-            if is_ours_to_give && let Err(error) = fchown(stream, Some(Uid::from_raw(owner)), None) {
-                tracing::debug!(%error, owner, "a standard stream cannot be given to the container's user");
+            let is_ours_to_give = kind == FileType::Fifo
+                || (kind == FileType::CharacterDevice && stream.is_terminal());
+            if is_ours_to_give && let Err(error) = fchown(stream, Some(Uid::from_raw(owner)), None)
+            {
+                tracing::debug!(%error, owner, "a standard stream cannot be given to the \
+                                                container's user");
             }
         }
     }
 }
 
-/// The user of `process` as the host sees it: through the mapping of the container's user namespace, if it has one.
+/// The user of `process` as the host sees it: through the mapping of the container's user
+/// namespace, if it has one.
 pub(crate) fn host_user(spec: &Spec, process: &Process) -> u32 {
     let user = process.user().uid();
-    let mappings = spec.linux().as_ref().and_then(|linux| linux.uid_mappings().as_ref());
+    let mappings = spec
+        .linux()
+        .as_ref()
+        .and_then(|linux| linux.uid_mappings().as_ref());
     mappings
         .into_iter()
         .flatten()
-        .find(|mapping| (mapping.container_id()..mapping.container_id().saturating_add(mapping.size())).contains(&user))
-        .map_or(user, |mapping| mapping.host_id() + (user - mapping.container_id()))
+        .find(|mapping| {
+            (mapping.container_id()..mapping.container_id().saturating_add(mapping.size()))
+                .contains(&user)
+        })
+        .map_or(user, |mapping| {
+            mapping.host_id() + (user - mapping.container_id())
+        })
 }
 
 #[cfg(test)]
@@ -88,9 +125,11 @@ mod tests {
 
     #[test]
     fn a_user_is_the_hosts_own_without_a_mapping_and_mapped_with_one() {
-        let process = r#""ociVersion": "1.1.0", "process": {"cwd": "/", "user": {"uid": 1000, "gid": 0}}"#;
+        let process =
+            r#""ociVersion": "1.1.0", "process": {"cwd": "/", "user": {"uid": 1000, "gid": 0}}"#;
         assert_eq!(user_of(&format!("{{{process}}}")), 1000);
-        let mapping = r#""linux": {"uidMappings": [{"containerID": 0, "hostID": 65536, "size": 65536}]}"#;
+        let mapping =
+            r#""linux": {"uidMappings": [{"containerID": 0, "hostID": 65536, "size": 65536}]}"#;
         assert_eq!(user_of(&format!("{{{process}, {mapping}}}")), 66536);
     }
 

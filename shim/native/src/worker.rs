@@ -99,19 +99,30 @@ pub(crate) struct Job {
 
 /// Runs in the worker.
 pub(crate) fn work(job: Job) -> ! {
-    let Job { task, streams, link } = job;
+    let Job {
+        task,
+        streams,
+        link,
+    } = job;
     let home = getpgrp();
     let tongue = Arc::new(Tongue::new(link));
-    let prepared = setpgid(None, None).map_err(|error| format!("cannot make a process group: {error}")).and_then(|()| {
-        // The quota of the user that the container gets is for its own keys: this one is root's.
-        keyring::enter_own().map_err(|error| format!("cannot make a keyring ({error}): see kernel.keys.root_maxkeys of the node"))
-    });
+    let prepared = setpgid(None, None)
+        .map_err(|error| format!("cannot make a process group: {error}"))
+        .and_then(|()| {
+            // The quota of the user that the container gets is for its own keys: this one is
+            // root's.
+            keyring::enter_own().map_err(|error| {
+                format!("cannot make a keyring ({error}): see kernel.keys.root_maxkeys of the node")
+            })
+        });
     let result = match prepared {
-        Ok(()) => tracing::subscriber::with_default(Recorder(Arc::clone(&tongue)), || attempt(&task, streams, &tongue)),
+        Ok(()) => tracing::subscriber::with_default(Recorder(Arc::clone(&tongue)), || {
+            attempt(&task, streams, &tongue)
+        }),
         Err(error) => Err(error),
     };
-    // Out of the group, so that the host can wait for all of it and still knows that its number is this process's. It
-    // cannot fail: the zygote is in the group that is returned to.
+    // Out of the group, so that the host can wait for all of it and still knows that its number is
+    // this process's. It cannot fail: the zygote is in the group that is returned to.
     let _ = setpgid(None, Some(home));
     tongue.say(&Message::done(result));
     leave(0)
@@ -119,19 +130,51 @@ pub(crate) fn work(job: Job) -> ! {
 
 fn attempt(task: &Task, streams: [OwnedFd; 3], tongue: &Arc<Tongue>) -> Result<u32, String> {
     let made = catch_unwind(AssertUnwindSafe(|| make(task, streams, tongue)));
-    let pid = made.unwrap_or_else(|panic| Err(format!("libcontainer panicked: {}", text_of(panic.as_ref()))))?;
+    let pid = made.unwrap_or_else(|panic| {
+        Err(format!(
+            "libcontainer panicked: {}",
+            text_of(panic.as_ref())
+        ))
+    })?;
     u32::try_from(pid.as_raw_pid()).map_err(|_| "libcontainer made no process".to_owned())
 }
 
 fn make(task: &Task, streams: [OwnedFd; 3], tongue: &Arc<Tongue>) -> Result<Pid, String> {
     match task {
-        Task::Create { id, bundle, root, pid_file, systemd, label, terminal } => {
-            let executor = Executor::of_a_container(Arc::clone(tongue), *terminal, Labels::open(label.as_deref())?);
+        Task::Create {
+            id,
+            bundle,
+            root,
+            pid_file,
+            systemd,
+            label,
+            terminal,
+        } => {
+            let executor = Executor::of_a_container(
+                Arc::clone(tongue),
+                *terminal,
+                Labels::open(label.as_deref())?,
+            );
             let builder = builder(id, root, pid_file, streams, executor).map_err(told)?;
-            let container = builder.as_init(bundle).as_sibling(true).with_systemd(*systemd).build().map_err(told)?;
-            container.pid().and_then(|pid| Pid::from_raw(pid.as_raw())).ok_or_else(|| "it has no process".to_owned())
+            let container = builder
+                .as_init(bundle)
+                .as_sibling(true)
+                .with_systemd(*systemd)
+                .build()
+                .map_err(told)?;
+            container
+                .pid()
+                .and_then(|pid| Pid::from_raw(pid.as_raw()))
+                .ok_or_else(|| "it has no process".to_owned())
         }
-        Task::Exec { id, bundle, root, process: path, pid_file, terminal } => {
+        Task::Exec {
+            id,
+            bundle,
+            root,
+            process: path,
+            pid_file,
+            terminal,
+        } => {
             let spec = config::read(bundle).map_err(|error| chain(&error))?;
             let process = read_process(path)?;
             let (process, confinement) = confinement::of_exec(&spec, process);
@@ -140,7 +183,13 @@ fn make(task: &Task, streams: [OwnedFd; 3], tongue: &Arc<Tongue>) -> Result<Pid,
             let labels = Labels::open(process.selinux_label().as_deref())?;
             let executor = Executor::of_an_exec(Arc::clone(tongue), *terminal, labels, confinement);
             let builder = builder(id, root, pid_file, streams, executor).map_err(told)?;
-            let pid = builder.as_tenant().with_process(Some(adapted)).as_sibling(true).with_detach(true).build().map_err(told)?;
+            let pid = builder
+                .as_tenant()
+                .with_process(Some(adapted))
+                .as_sibling(true)
+                .with_detach(true)
+                .build()
+                .map_err(told)?;
             Pid::from_raw(pid.as_raw()).ok_or_else(|| "it has no process".to_owned())
         }
     }
@@ -155,8 +204,14 @@ fn builder(
 ) -> Result<ContainerBuilder, LibcontainerError> {
     let [stdin, stdout, stderr] = streams;
     let builder = ContainerBuilder::new(id.to_owned(), SyscallType::Linux).validate_id()?;
-    let builder = builder.with_root_path(root)?.with_pid_file(Some(pid_file))?.with_executor(executor);
-    Ok(builder.with_stdin(stdin).with_stdout(stdout).with_stderr(stderr))
+    let builder = builder
+        .with_root_path(root)?
+        .with_pid_file(Some(pid_file))?
+        .with_executor(executor);
+    Ok(builder
+        .with_stdin(stdin)
+        .with_stdout(stdout)
+        .with_stderr(stderr))
 }
 
 fn told(error: LibcontainerError) -> String {
@@ -168,8 +223,10 @@ fn told(error: LibcontainerError) -> String {
 }
 
 fn read_process(path: &Path) -> Result<Process, String> {
-    let file = File::open(path).map_err(|error| format!("cannot open {}: {error}", path.display()))?;
-    serde_json::from_reader(BufReader::new(file)).map_err(|error| format!("cannot read {}: {error}", path.display()))
+    let file =
+        File::open(path).map_err(|error| format!("cannot open {}: {error}", path.display()))?;
+    serde_json::from_reader(BufReader::new(file))
+        .map_err(|error| format!("cannot read {}: {error}", path.display()))
 }
 
 fn write_process(path: &Path, process: &Process) -> Result<(), String> {
@@ -179,5 +236,6 @@ fn write_process(path: &Path, process: &Process) -> Result<(), String> {
 
 fn text_of(panic: &(dyn Any + Send)) -> &str {
     let text = panic.downcast_ref::<String>().map(String::as_str);
-    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("without a word")
+    text.or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("without a word")
 }

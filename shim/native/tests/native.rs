@@ -1,4 +1,5 @@
-//! Native containers, for real: as root, with a static program in a folder of its own, on this machine's cgroups.
+//! Native containers, for real: as root, with a static program in a folder of its own, on this
+//! machine's cgroups.
 #![forbid(unsafe_code)]
 
 #[path = "native/bundle.rs"]
@@ -23,7 +24,8 @@ use libtest_mimic::{Arguments, Failed, Trial};
 type Test = fn() -> anyhow::Result<()>;
 
 const TESTS: &[(&str, Test)] = &[
-    ("a_container_waits_for_its_start_and_its_exit_code_is_its_programs", life::waits_for_its_start),
+    ("a_container_waits_for_its_start_and_its_exit_code_is_its_programs",
+    life::waits_for_its_start),
     ("fifty_containers_leave_nothing_behind", life::fifty_leave_nothing),
     ("two_containers_are_created_at_once", life::two_at_once),
     ("a_container_whose_process_was_killed_is_deleted", life::deleted_after_a_kill),
@@ -35,9 +37,11 @@ const TESTS: &[(&str, Test)] = &[
     ("a_process_has_its_user_folder_variables_and_limits", process::as_specified),
     ("a_process_starts_with_no_signal_ignored_or_blocked", process::signals_are_fresh),
     ("a_process_holds_no_descriptor_but_its_streams", process::descriptors_are_its_own),
-    ("a_pod_that_shares_processes_gives_each_container_its_own_pid_namespace", process::shared_processes),
+    ("a_pod_that_shares_processes_gives_each_container_its_own_pid_namespace",
+    process::shared_processes),
     ("a_container_that_sees_the_hosts_processes_is_in_their_pid_namespace", process::host_pid),
-    ("mounts_masks_sysctls_and_limits_as_kubernetes_sets_them_hold", process::as_kubernetes_sets_it),
+    ("mounts_masks_sysctls_and_limits_as_kubernetes_sets_them_hold",
+    process::as_kubernetes_sets_it),
     ("an_exec_joins_the_container_with_its_own_user_and_variables", process::exec_joins),
     ("an_exec_is_confined_as_its_container_is", process::exec_is_confined),
     ("an_selinux_label_that_cannot_be_given_is_refused_by_name", process::label_is_refused),
@@ -52,8 +56,10 @@ const TESTS: &[(&str, Test)] = &[
     ("a_state_folder_that_is_missing_is_named", faults::missing_state),
     ("a_full_disk_fails_at_any_file_and_leaves_nothing", faults::full_disk),
     ("a_worker_that_is_killed_leaves_nothing", faults::killed_worker),
-    ("a_worker_that_is_killed_at_any_moment_of_a_creation_leaves_nothing", faults::worker_killed_at_any_moment),
-    ("a_worker_that_is_killed_at_any_moment_of_an_exec_harms_nothing_else", faults::exec_worker_killed_at_any_moment),
+    ("a_worker_that_is_killed_at_any_moment_of_a_creation_leaves_nothing",
+    faults::worker_killed_at_any_moment),
+    ("a_worker_that_is_killed_at_any_moment_of_an_exec_harms_nothing_else",
+    faults::exec_worker_killed_at_any_moment),
     ("a_root_that_is_missing_fails_creation", faults::missing_root),
     ("a_mount_that_fails_is_named", faults::missing_volume),
     (
@@ -64,12 +70,14 @@ const TESTS: &[(&str, Test)] = &[
         "selinux_label_of_an_exec_is_never_written_to_a_file_of_the_container",
         hostile::selinux_label_of_an_exec_is_never_written_to_a_file_of_the_container,
     ),
-    ("native_container_and_each_exec_have_keyrings_of_their_own", hostile::native_container_and_each_exec_have_keyrings_of_their_own),
+    ("native_container_and_each_exec_have_keyrings_of_their_own",
+    hostile::native_container_and_each_exec_have_keyrings_of_their_own),
     ("a_container_dies_with_its_host", hosts::dies_with_its_host),
     ("a_container_that_waits_for_its_start_dies_with_its_host", hosts::waiting_dies_with_its_host),
     ("the_zygote_holds_nothing_of_its_host", hosts::zygote_holds_nothing),
     ("a_host_without_descriptors_fails_at_any_step_and_leaves_nothing", hosts::lack_of_descriptors),
-    ("a_lost_zygote_has_an_heir_and_losing_both_harms_no_container_that_is_there", hosts::lost_zygote),
+    ("a_lost_zygote_has_an_heir_and_losing_both_harms_no_container_that_is_there",
+    hosts::lost_zygote),
 ];
 
 fn main() -> ExitCode {
@@ -86,8 +94,15 @@ fn main() -> ExitCode {
         native_container::init().expect("a process with one thread can fork");
     }
     let trials = TESTS.iter().map(|&(name, test)| {
-        let name = if root { name.to_owned() } else { format!("{name} (skipped: needs root)") };
-        Trial::test(name, move || test().map_err(|error| Failed::from(format!("{error:#}")))).with_ignored_flag(!root)
+        let name = if root {
+            name.to_owned()
+        } else {
+            format!("{name} (skipped: needs root)")
+        };
+        Trial::test(name, move || {
+            test().map_err(|error| Failed::from(format!("{error:#}")))
+        })
+        .with_ignored_flag(!root)
     });
     libtest_mimic::run(&arguments, trials.collect()).exit_code()
 }

@@ -1,8 +1,10 @@
-//! A pod as CRI describes it, for containerd's Sandbox API, in which the runtime makes the pod itself.
+//! A pod as CRI describes it, for containerd's Sandbox API, in which the runtime makes the pod
+//! itself.
 //!
-//! Of the message `PodSandboxConfig` the fields are read that a pod of this runtime has a use for; labels, port mappings,
-//! log folder and what describes the process of a pause image are not. Numbers and meanings: `k8s.io/cri-api`,
-//! `pkg/apis/runtime/v1/api.proto`, as of Kubernetes 1.37; a number never changes its meaning.
+//! Of the message `PodSandboxConfig` the fields are read that a pod of this runtime has a use for;
+//! labels, port mappings, log folder and what describes the process of a pause image are not.
+//! Numbers and meanings: `k8s.io/cri-api`, `pkg/apis/runtime/v1/api.proto`, as of Kubernetes 1.37;
+//! a number never changes its meaning.
 
 use std::collections::BTreeMap;
 
@@ -117,8 +119,11 @@ impl PodConfig {
                 (3, Value::Varint(mode)) => self.ipc = Scope::of_mode(mode),
                 // The mode of a `UserNamespace` that is the pod's is 0, which is not sent.
                 (5, Value::Bytes(users)) => {
-                    let mode = wire::fields(users)?.into_iter().find(|field| field.number == 1);
-                    self.own_users = !matches!(mode, Some(Field { value: Value::Varint(mode), .. }) if Scope::of_mode(mode) == Scope::Node);
+                    let mode = wire::fields(users)?
+                        .into_iter()
+                        .find(|field| field.number == 1);
+                    self.own_users = !matches!(mode, Some(Field { value: Value::Varint(mode),
+                        .. }) if Scope::of_mode(mode) == Scope::Node);
                 }
                 _ => {}
             }

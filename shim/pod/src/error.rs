@@ -1,4 +1,5 @@
-//! Why a pod's namespaces cannot be held. Each text names the object and, where there is one, the next step.
+//! Why a pod's namespaces cannot be held. Each text names the object and, where there is one, the
+//! next step.
 
 use std::io;
 use std::path::PathBuf;
@@ -9,12 +10,18 @@ use thiserror::Error;
 #[derive(Debug, Error)]
 pub enum PodError {
     /// The spec is not one of a Linux container.
-    #[error("the sandbox's OCI spec has no linux section, so it does not say which namespaces the pod has")]
-    NotLinux,
-    /// A user namespace that nobody has made (`hostUsers: false` with `hostNetwork: true`, or with the Sandbox API).
     #[error(
-        "the pod asks for a user namespace (hostUsers: false), and containerd has made none: it makes one for a pod with a network of \
-         its own, unless the handler has sandboxer = \"shim\"; remove hostUsers from the pod, or run it with another RuntimeClass"
+        "the sandbox's OCI spec has no linux section, so it does not say which namespaces the pod \
+         has"
+    )]
+    NotLinux,
+    /// A user namespace that nobody has made (`hostUsers: false` with `hostNetwork: true`, or with
+    /// the Sandbox API).
+    #[error(
+        "the pod asks for a user namespace (hostUsers: false), and containerd has made none: it \
+         makes one for a pod with a network of \
+         its own, unless the handler has sandboxer = \"shim\"; remove hostUsers from the pod, or \
+         run it with another RuntimeClass"
     )]
     NewUserNamespace,
     /// Its cgroup cannot be made or entered.
@@ -25,14 +32,18 @@ pub enum PodError {
     Holder(#[from] guest_sandbox::SandboxError),
     /// A kind of namespace that pods do not have.
     #[error(
-        "the sandbox asks for a {kind} namespace, which this runtime does not make for pods: remove it from the handler's configuration"
+        "the sandbox asks for a {kind} namespace, which this runtime does not make for pods: \
+         remove it from the handler's configuration"
     )]
     Namespace {
         /// `time` is the only one that the OCI runtime spec knows beside those that are served.
         kind: &'static str,
     },
     /// A namespace that the pod should have to itself is given by path.
-    #[error("the sandbox joins the {kind} namespace {path}, but this runtime makes a pod's own one or uses the node's")]
+    #[error(
+        "the sandbox joins the {kind} namespace {path}, but this runtime makes a pod's own one or \
+         uses the node's"
+    )]
     Joined {
         /// `ipc` or `uts`.
         kind: &'static str,
@@ -40,7 +51,10 @@ pub enum PodError {
         path: PathBuf,
     },
     /// A host name for a pod that uses the node's.
-    #[error("the sandbox sets {field} to {value:?} but uses the node's UTS namespace (host network), whose names belong to the node")]
+    #[error(
+        "the sandbox sets {field} to {value:?} but uses the node's UTS namespace (host network), \
+         whose names belong to the node"
+    )]
     NameOfNode {
         /// `hostname` or `domainname`.
         field: &'static str,

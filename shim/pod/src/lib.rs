@@ -1,9 +1,11 @@
 //! A pod's namespaces, held by a thread in place of a pause process.
 //!
-//! containerd lets a runtime run a container for the pod itself, whose only use is to keep the namespaces that the pod's
-//! containers share: its network, its System V and POSIX IPC, its host name. A namespace lives as long as any thread is in
-//! it, so one parked thread of the host does that work: no process, no binary, no root file system. What containerd and
-//! Kubernetes look at, `/proc/<pid>/ns/*` and `/proc/<pid>/net/dev`, resolves for a thread's id as it does for a process'.
+//! containerd lets a runtime run a container for the pod itself, whose only use is to keep the
+//! namespaces that the pod's containers share: its network, its System V and POSIX IPC, its host
+//! name. A namespace lives as long as any thread is in it, so one parked thread of the host does
+//! that work: no process, no binary, no root file system. What containerd and Kubernetes look at,
+//! `/proc/<pid>/ns/*` and `/proc/<pid>/net/dev`, resolves for a thread's id as it does for a
+//! process'.
 //!
 //! | file | what | touches the system |
 //! |---|---|---|
@@ -17,11 +19,12 @@
 //! | `error` | why not | no |
 //!
 //! Three things that a pause process had are not there, and callers have to know:
-//! - **No pid namespace.** A thread shares its process' one, so `/proc/<tid>/ns/pid` is the node's. Never join it for a
-//!   container whose pod shares its process namespace.
-//! - **No user namespace.** The kernel lets single-threaded processes alone enter one: such a pod has a process, a fork of the
-//!   one that forks guests.
-//! - **Signals go to the whole host.** `kill <tid>` from outside reaches the process that the thread belongs to.
+//! - **No pid namespace.** A thread shares its process' one, so `/proc/<tid>/ns/pid` is the node's.
+//!   Never join it for a container whose pod shares its process namespace.
+//! - **No user namespace.** The kernel lets single-threaded processes alone enter one: such a pod
+//!   has a process, a fork of the one that forks guests.
+//! - **Signals go to the whole host.** `kill <tid>` from outside reaches the process that the
+//!   thread belongs to.
 #![forbid(unsafe_code)]
 
 pub mod cri;

@@ -1,7 +1,9 @@
-//! What the thread of a pod has to do, decided from the sandbox container's OCI spec; nothing is done here.
+//! What the thread of a pod has to do, decided from the sandbox container's OCI spec; nothing is
+//! done here.
 //!
-//! Of the spec only the namespaces, the names and the sysctls count. The rest describes the process of a pause image
-//! (its arguments, mounts, capabilities, seccomp filter, devices), and there is no such process.
+//! Of the spec only the namespaces, the names and the sysctls count. The rest describes the process
+//! of a pause image (its arguments, mounts, capabilities, seccomp filter, devices), and there is no
+//! such process.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
@@ -29,7 +31,8 @@ pub struct NewPod {
 pub enum Network {
     /// The namespace at this path, which containerd made and connected before.
     Join(PathBuf),
-    /// A new one in which no interface is up, for sandboxes that nobody makes a network for (`ctr`; CRI always joins).
+    /// A new one in which no interface is up, for sandboxes that nobody makes a network for (`ctr`;
+    /// CRI always joins).
     Own,
     /// The node's.
     Host,
@@ -40,7 +43,8 @@ pub enum Network {
 pub enum Users {
     /// The node's.
     Node,
-    /// Those of the user namespace at this path, which containerd made before, with the pod's network (`hostUsers: false`).
+    /// Those of the user namespace at this path, which containerd made before, with the pod's
+    /// network (`hostUsers: false`).
     Join(PathBuf),
 }
 
@@ -77,27 +81,59 @@ impl NewPod {
         let mut users = Users::Node;
         for namespace in linux.namespaces().iter().flatten() {
             match namespace.typ() {
-                LinuxNamespaceType::Network => network = namespace.path().clone().map_or(Network::Own, Network::Join),
+                LinuxNamespaceType::Network => {
+                    network = namespace.path().clone().map_or(Network::Own, Network::Join);
+                }
                 LinuxNamespaceType::Ipc => ipc = own("ipc", namespace).map(|()| Ipc::Own)?,
                 LinuxNamespaceType::Uts => own_uts = own("uts", namespace).map(|()| true)?,
-                LinuxNamespaceType::User => users = Users::Join(namespace.path().clone().ok_or(PodError::NewUserNamespace)?),
+                LinuxNamespaceType::User => {
+                    users =
+                        Users::Join(namespace.path().clone().ok_or(PodError::NewUserNamespace)?);
+                }
                 LinuxNamespaceType::Time => return Err(PodError::Namespace { kind: "time" }),
-                // Of the pause process alone: no container joins them, but for the pid namespace of pods that share it,
-                // which a thread cannot give (see the crate's description).
-                LinuxNamespaceType::Pid | LinuxNamespaceType::Mount | LinuxNamespaceType::Cgroup => {}
+                // Of the pause process alone: no container joins them, but for the pid namespace of
+                // pods that share it, which a thread cannot give (see the crate's description).
+                LinuxNamespaceType::Pid
+                | LinuxNamespaceType::Mount
+                | LinuxNamespaceType::Cgroup => {}
             }
         }
         let hostname = spec.hostname().clone().filter(|name| !name.is_empty());
         let domainname = spec.domainname().clone().filter(|name| !name.is_empty());
         let uts = match (own_uts, hostname, domainname) {
-            (true, hostname, domainname) => Uts::Own { hostname, domainname },
+            (true, hostname, domainname) => Uts::Own {
+                hostname,
+                domainname,
+            },
             (false, None, None) => Uts::Host,
-            (false, Some(value), _) => return Err(PodError::NameOfNode { field: "hostname", value }),
-            (false, None, Some(value)) => return Err(PodError::NameOfNode { field: "domainname", value }),
+            (false, Some(value), _) => {
+                return Err(PodError::NameOfNode {
+                    field: "hostname",
+                    value,
+                });
+            }
+            (false, None, Some(value)) => {
+                return Err(PodError::NameOfNode {
+                    field: "domainname",
+                    value,
+                });
+            }
         };
-        let sysctls = linux.sysctl().iter().flat_map(HashMap::iter).map(|(name, value)| (name.clone(), value.clone())).collect();
-        let oom_score_adj = spec.process().as_ref().and_then(oci_spec::runtime::Process::oom_score_adj);
-        Ok(Self { users, oom_score_adj, ..Self::new(id, network, ipc, uts, &sysctls)? })
+        let sysctls = linux
+            .sysctl()
+            .iter()
+            .flat_map(HashMap::iter)
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .collect();
+        let oom_score_adj = spec
+            .process()
+            .as_ref()
+            .and_then(oci_spec::runtime::Process::oom_score_adj);
+        Ok(Self {
+            users,
+            oom_score_adj,
+            ..Self::new(id, network, ipc, uts, &sysctls)?
+        })
     }
 
     /// Whose users its containers have.
@@ -108,19 +144,45 @@ impl NewPod {
     /// From the namespaces that a pod shall have; `sysctls` maps names to values. Pure.
     ///
     /// Fails for a sysctl of a namespace that is not the pod's own: its value would be the node's.
-    pub fn new(id: &str, network: Network, ipc: Ipc, uts: Uts, sysctls: &BTreeMap<String, String>) -> Result<Self, PodError> {
+    pub fn new(
+        id: &str,
+        network: Network,
+        ipc: Ipc,
+        uts: Uts,
+        sysctls: &BTreeMap<String, String>,
+    ) -> Result<Self, PodError> {
         let sysctls = sysctls.iter().map(|(name, value)| {
             let sysctl = Sysctl::parse(name, value)?;
-            let refuse = |reason| Err(PodError::Sysctl { name: name.clone(), reason });
+            let refuse = |reason| {
+                Err(PodError::Sysctl {
+                    name: name.clone(),
+                    reason,
+                })
+            };
             match sysctl.owner {
-                Owner::Network if network == Network::Host => refuse("the pod uses the node's network (hostNetwork), whose value this is"),
-                Owner::Ipc if ipc == Ipc::Host => refuse("the pod uses the node's IPC namespace (hostIPC), whose value this is"),
-                Owner::Uts if uts == Uts::Host => refuse("the pod uses the node's host name (hostNetwork), whose value this is"),
+                Owner::Network if network == Network::Host => {
+                    refuse("the pod uses the node's network (hostNetwork), whose value this is")
+                }
+                Owner::Ipc if ipc == Ipc::Host => {
+                    refuse("the pod uses the node's IPC namespace (hostIPC), whose value this is")
+                }
+                Owner::Uts if uts == Uts::Host => {
+                    refuse("the pod uses the node's host name (hostNetwork), whose value this is")
+                }
                 Owner::Network | Owner::Ipc | Owner::Uts => Ok(sysctl),
             }
         });
         let sysctls = sysctls.collect::<Result<_, _>>()?;
-        Ok(Self { id: id.to_owned(), name: thread_name(id), users: Users::Node, oom_score_adj: None, network, ipc, uts, sysctls })
+        Ok(Self {
+            id: id.to_owned(),
+            name: thread_name(id),
+            users: Users::Node,
+            oom_score_adj: None,
+            network,
+            ipc,
+            uts,
+            sysctls,
+        })
     }
 }
 
@@ -128,11 +190,15 @@ impl NewPod {
 fn own(kind: &'static str, namespace: &LinuxNamespace) -> Result<(), PodError> {
     match namespace.path() {
         None => Ok(()),
-        Some(path) => Err(PodError::Joined { kind, path: path.clone() }),
+        Some(path) => Err(PodError::Joined {
+            kind,
+            path: path.clone(),
+        }),
     }
 }
 
-/// What `ps -L` shows for the thread: as much of the id as fits into Linux' 15 bytes. NULs, which no name can hold, go.
+/// What `ps -L` shows for the thread: as much of the id as fits into Linux' 15 bytes. NULs, which
+/// no name can hold, go.
 fn thread_name(id: &str) -> String {
     let mut name = "pod-".to_owned();
     for c in id.chars().filter(|c| *c != '\0') {

@@ -20,11 +20,11 @@ enum Holder {
     Process(Guest),
 }
 
-/// Has everything that `new` asks for held. A process for it is forked by `zygote`, and goes into `cgroup`, which
-/// stays empty otherwise.
+/// Has everything that `new` asks for held. A process for it is forked by `zygote`, and goes into
+/// `cgroup`, which stays empty otherwise.
 ///
-/// Blocks for the time of a few system calls (measured for a thread: a tenth of a millisecond). On an error nothing stays
-/// behind, and its text names the step.
+/// Blocks for the time of a few system calls (measured for a thread: a tenth of a millisecond). On
+/// an error nothing stays behind, and its text names the step.
 pub fn hold(new: NewPod, zygote: &Zygote, cgroup: &Cgroup) -> Result<Pod, PodError> {
     Ok(Pod(match new.users() {
         Users::Node => {
@@ -36,8 +36,8 @@ pub fn hold(new: NewPod, zygote: &Zygote, cgroup: &Cgroup) -> Result<Pod, PodErr
 }
 
 impl Pod {
-    /// What containerd and Kubernetes take as the sandbox' process id: a thread's, or a process'. It names nothing else while
-    /// `self` lives.
+    /// What containerd and Kubernetes take as the sandbox' process id: a thread's, or a process'.
+    /// It names nothing else while `self` lives.
     pub fn pid(&self) -> u32 {
         match &self.0 {
             Holder::Thread(thread) => thread.tid(),
@@ -45,7 +45,8 @@ impl Pod {
         }
     }
 
-    /// By which the end of the process is waited for: a child of the calling process. None for a thread.
+    /// By which the end of the process is waited for: a child of the calling process. None for a
+    /// thread.
     pub fn pidfd(&self) -> Option<BorrowedFd<'_>> {
         match &self.0 {
             Holder::Thread(_) => None,
@@ -53,8 +54,8 @@ impl Pod {
         }
     }
 
-    /// Lets the namespaces go. Returns when a thread is gone; a process is told to end, and who waits for it learns when it
-    /// has.
+    /// Lets the namespaces go. Returns when a thread is gone; a process is told to end, and who
+    /// waits for it learns when it has.
     pub fn release(self) {
         match self.0 {
             Holder::Thread(thread) => thread.release(),

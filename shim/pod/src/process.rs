@@ -1,4 +1,5 @@
-//! The process that holds a pod's namespaces in place of a thread, where one of them is a user namespace.
+//! The process that holds a pod's namespaces in place of a thread, where one of them is a user
+//! namespace.
 
 use std::path::Path;
 
@@ -12,27 +13,66 @@ use crate::new_pod::{Ipc, Network, NewPod, Users, Uts};
 
 /// Forks the process, and waits until it holds everything.
 pub(crate) fn hold(new: NewPod, zygote: &Zygote, cgroup: &Cgroup) -> Result<Guest, PodError> {
-    let NewPod { id, name: _, users, oom_score_adj, network, ipc, uts, sysctls } = new;
-    let Users::Join(users) = users else { return Err(PodError::NewUserNamespace) };
+    let NewPod {
+        id,
+        name: _,
+        users,
+        oom_score_adj,
+        network,
+        ipc,
+        uts,
+        sysctls,
+    } = new;
+    let Users::Join(users) = users else {
+        return Err(PodError::NewUserNamespace);
+    };
     let namespaces = Namespaces {
         net: match network {
             Network::Join(path) => Namespace::Join(path),
             Network::Own => Namespace::New,
             Network::Host => Namespace::Host,
         },
-        ipc: if ipc == Ipc::Own { Namespace::New } else { Namespace::Host },
-        uts: if uts == Uts::Host { Namespace::Host } else { Namespace::New },
+        ipc: if ipc == Ipc::Own {
+            Namespace::New
+        } else {
+            Namespace::Host
+        },
+        uts: if uts == Uts::Host {
+            Namespace::Host
+        } else {
+            Namespace::New
+        },
         cgroup: Namespace::Host,
     };
     let (hostname, domainname) = match uts {
-        Uts::Own { hostname, domainname } => (hostname, domainname),
+        Uts::Own {
+            hostname,
+            domainname,
+        } => (hostname, domainname),
         Uts::Host => (None, None),
     };
     let below_sys = |file: &Path| file.strip_prefix("/proc/sys").unwrap_or(file).to_owned();
-    let sysctls = sysctls.into_iter().map(|sysctl| Sysctl { file: below_sys(&sysctl.file), value: sysctl.value }).collect();
+    let sysctls = sysctls
+        .into_iter()
+        .map(|sysctl| Sysctl {
+            file: below_sys(&sysctl.file),
+            value: sysctl.value,
+        })
+        .collect();
     let entrance = cgroup.entrance()?;
-    let new = NewHolder { name: id, users, namespaces, hostname, domainname, sysctls, oom_score_adj, entrance };
-    let process = guest_sandbox::hold(zygote, new, |pid| cgroup.adopt(pid).map_err(|error| error.to_string()))?;
+    let new = NewHolder {
+        name: id,
+        users,
+        namespaces,
+        hostname,
+        domainname,
+        sysctls,
+        oom_score_adj,
+        entrance,
+    };
+    let process = guest_sandbox::hold(zygote, new, |pid| {
+        cgroup.adopt(pid).map_err(|error| error.to_string())
+    })?;
     process.start()?;
     Ok(process)
 }

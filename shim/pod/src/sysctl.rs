@@ -1,7 +1,8 @@
 //! A sysctl's name, read: which file it is, and which namespace it belongs to.
 //!
-//! A pod may set only what its own namespaces keep to themselves; anything else would change the node. Files of such
-//! sysctls show the values of whoever opens them, so the pod's thread writes them after it is in its namespaces.
+//! A pod may set only what its own namespaces keep to themselves; anything else would change the
+//! node. Files of such sysctls show the values of whoever opens them, so the pod's thread writes
+//! them after it is in its namespaces.
 
 use std::path::PathBuf;
 
@@ -28,7 +29,8 @@ pub(crate) enum Owner {
     Uts,
 }
 
-/// The sysctls outside `net` and `fs/mqueue` that Linux keeps per IPC namespace and the OCI runtimes agree on.
+/// The sysctls outside `net` and `fs/mqueue` that Linux keeps per IPC namespace and the OCI
+/// runtimes agree on.
 const OF_IPC: [&str; 8] = [
     "kernel/msgmax",
     "kernel/msgmnb",
@@ -43,7 +45,10 @@ const OF_IPC: [&str; 8] = [
 impl Sysctl {
     /// Reads a name as sysctl(8) does, and refuses what is not a pod's to set.
     pub(crate) fn parse(name: &str, value: &str) -> Result<Self, PodError> {
-        let refuse = |reason| PodError::Sysctl { name: name.to_owned(), reason };
+        let refuse = |reason| PodError::Sysctl {
+            name: name.to_owned(),
+            reason,
+        };
         let key = slashed(name);
         if key.split('/').any(|part| matches!(part, "" | "." | "..")) {
             return Err(refuse("it is not a sysctl's name"));
@@ -53,14 +58,24 @@ impl Sysctl {
             "kernel/domainname" => Owner::Uts,
             key if key.starts_with("net/") => Owner::Network,
             key if key.starts_with("fs/mqueue/") || OF_IPC.contains(&key) => Owner::Ipc,
-            _ => return Err(refuse("Linux has one value of it for the whole node; an administrator sets it there")),
+            _ => {
+                return Err(refuse(
+                    "Linux has one value of it for the whole node; an administrator sets it there",
+                ));
+            }
         };
-        Ok(Self { name: name.to_owned(), file: PathBuf::from("/proc/sys").join(key), value: value.to_owned(), owner })
+        Ok(Self {
+            name: name.to_owned(),
+            file: PathBuf::from("/proc/sys").join(key),
+            value: value.to_owned(),
+            owner,
+        })
     }
 }
 
-/// The name with slashes between its parts. The first separator decides which of `.` and `/` separates; the other one is
-/// then a dot inside a part, as in an interface's name: `net.ipv4.conf.eth0/100.forwarding` is about `eth0.100`.
+/// The name with slashes between its parts. The first separator decides which of `.` and `/`
+/// separates; the other one is then a dot inside a part, as in an interface's name:
+/// `net.ipv4.conf.eth0/100.forwarding` is about `eth0.100`.
 fn slashed(name: &str) -> String {
     match name.find(['.', '/']) {
         Some(at) if name[at..].starts_with('.') => name
@@ -86,16 +101,51 @@ mod tests {
     #[test]
     fn a_name_is_read_with_dots_or_slashes() {
         for (name, file, owner) in [
-            ("net.ipv4.ip_unprivileged_port_start", "/proc/sys/net/ipv4/ip_unprivileged_port_start", Owner::Network),
-            ("net/ipv4/ip_forward", "/proc/sys/net/ipv4/ip_forward", Owner::Network),
-            ("net.ipv4.conf.eth0/100.forwarding", "/proc/sys/net/ipv4/conf/eth0.100/forwarding", Owner::Network),
-            ("net/ipv4/conf/eth0.100/forwarding", "/proc/sys/net/ipv4/conf/eth0.100/forwarding", Owner::Network),
-            ("kernel.shm_rmid_forced", "/proc/sys/kernel/shm_rmid_forced", Owner::Ipc),
-            ("fs.mqueue.msg_max", "/proc/sys/fs/mqueue/msg_max", Owner::Ipc),
-            ("kernel.domainname", "/proc/sys/kernel/domainname", Owner::Uts),
+            (
+                "net.ipv4.ip_unprivileged_port_start",
+                "/proc/sys/net/ipv4/ip_unprivileged_port_start",
+                Owner::Network,
+            ),
+            (
+                "net/ipv4/ip_forward",
+                "/proc/sys/net/ipv4/ip_forward",
+                Owner::Network,
+            ),
+            (
+                "net.ipv4.conf.eth0/100.forwarding",
+                "/proc/sys/net/ipv4/conf/eth0.100/forwarding",
+                Owner::Network,
+            ),
+            (
+                "net/ipv4/conf/eth0.100/forwarding",
+                "/proc/sys/net/ipv4/conf/eth0.100/forwarding",
+                Owner::Network,
+            ),
+            (
+                "kernel.shm_rmid_forced",
+                "/proc/sys/kernel/shm_rmid_forced",
+                Owner::Ipc,
+            ),
+            (
+                "fs.mqueue.msg_max",
+                "/proc/sys/fs/mqueue/msg_max",
+                Owner::Ipc,
+            ),
+            (
+                "kernel.domainname",
+                "/proc/sys/kernel/domainname",
+                Owner::Uts,
+            ),
         ] {
             let sysctl = Sysctl::parse(name, "1").unwrap();
-            assert_eq!((sysctl.file.to_str().unwrap(), sysctl.owner, sysctl.name.as_str()), (file, owner, name));
+            assert_eq!(
+                (
+                    sysctl.file.to_str().unwrap(),
+                    sysctl.owner,
+                    sysctl.name.as_str()
+                ),
+                (file, owner, name)
+            );
         }
     }
 
@@ -113,7 +163,12 @@ mod tests {
             "kernel.sem.x",
         ] {
             let error = Sysctl::parse(name, "1").unwrap_err();
-            assert!(error.to_string().starts_with(&format!("sysctl {name} cannot be set for a pod: ")), "{error}");
+            assert!(
+                error
+                    .to_string()
+                    .starts_with(&format!("sysctl {name} cannot be set for a pod: ")),
+                "{error}"
+            );
         }
     }
 }

@@ -16,7 +16,11 @@ pub struct FileError {
 
 impl FileError {
     pub(crate) fn new(operation: &'static str, path: &Path, source: impl Into<io::Error>) -> Self {
-        Self { operation, path: path.to_owned(), source: source.into() }
+        Self {
+            operation,
+            path: path.to_owned(),
+            source: source.into(),
+        }
     }
 
     /// The kind of the system's error, for a caller that branches on it.
@@ -36,16 +40,30 @@ pub(crate) fn if_found<T>(result: io::Result<T>) -> io::Result<Option<T>> {
 
 /// Removes `path`; what is gone already is fine.
 pub(crate) fn remove(path: &Path) -> Result<(), FileError> {
-    if_found(fs::remove_file(path)).map(drop).map_err(|error| FileError::new("remove", path, error))
+    if_found(fs::remove_file(path))
+        .map(drop)
+        .map_err(|error| FileError::new("remove", path, error))
 }
 
-/// Gives `path` this content at once: a reader sees what was there before, or all of `content`. Only the owner can open
-/// the file. Not for use by two at a time. It need not outlive the machine's next start, so it is not forced to a disk.
+/// Gives `path` this content at once: a reader sees what was there before, or all of `content`.
+/// Only the owner can open the file. Not for use by two at a time. It need not outlive the
+/// machine's next start, so it is not forced to a disk.
 pub(crate) fn replace(path: &Path, content: &[u8]) -> Result<(), FileError> {
     let draft = path.with_extension("new");
-    let open = || File::options().create(true).truncate(true).write(true).mode(0o600).open(&draft);
-    let written = open().and_then(|mut file| file.write_all(content)).map_err(|error| FileError::new("write", &draft, error));
-    let replaced = written.and_then(|()| fs::rename(&draft, path).map_err(|error| FileError::new("replace", path, error)));
+    let open = || {
+        File::options()
+            .create(true)
+            .truncate(true)
+            .write(true)
+            .mode(0o600)
+            .open(&draft)
+    };
+    let written = open()
+        .and_then(|mut file| file.write_all(content))
+        .map_err(|error| FileError::new("write", &draft, error));
+    let replaced = written.and_then(|()| {
+        fs::rename(&draft, path).map_err(|error| FileError::new("replace", path, error))
+    });
     if replaced.is_err() {
         // The first error says more than one about what it left.
         let _ = fs::remove_file(&draft);

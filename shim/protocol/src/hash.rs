@@ -10,6 +10,12 @@ pub(crate) fn name_of<'a>(parts: impl IntoIterator<Item = &'a [u8]>, bytes: usiz
         hash.update((part.len() as u64).to_le_bytes());
         hash.update(part);
     }
-    let digits = hash.finalize().into_iter().take(bytes).flat_map(|byte| [byte >> 4, byte & 15]);
-    digits.filter_map(|digit| char::from_digit(u32::from(digit), 16)).collect()
+    let digits = hash
+        .finalize()
+        .into_iter()
+        .take(bytes)
+        .flat_map(|byte| [byte >> 4, byte & 15]);
+    digits
+        .filter_map(|digit| char::from_digit(u32::from(digit), 16))
+        .collect()
 }

@@ -1,5 +1,5 @@
-//! What the launcher and the host agree on. The launcher runs for a millisecond, so this crate decides in plain functions,
-//! touches files with plain calls, and depends on little.
+//! What the launcher and the host agree on. The launcher runs for a millisecond, so this crate
+//! decides in plain functions, touches files with plain calls, and depends on little.
 //!
 //! | module | holds |
 //! |---|---|

@@ -1,6 +1,6 @@
-//! The runtime options of a handler: its `options` table in containerd's configuration, as containerd passes it to `start`
-//! and to Create ([`Given`]), or the file beside the launcher ([`OptionsFile`]). [`OPTIONS`] is
-//! `docs/reference/runtime-options.md`.
+//! The runtime options of a handler: its `options` table in containerd's configuration, as
+//! containerd passes it to `start` and to Create ([`Given`]), or the file beside the launcher
+//! ([`OptionsFile`]). [`OPTIONS`] is `docs/reference/runtime-options.md`.
 
 use std::num::NonZeroU32;
 
@@ -71,17 +71,29 @@ trait Named: Copy + Sized + 'static {
     const NAMES: &'static [(&'static str, Self)];
 
     fn named(name: &str) -> Option<Self> {
-        Self::NAMES.iter().find(|(known, _)| *known == name).map(|&(_, value)| value)
+        Self::NAMES
+            .iter()
+            .find(|(known, _)| *known == name)
+            .map(|&(_, value)| value)
     }
 }
 
 impl Named for Grouping {
-    const NAMES: &'static [(&'static str, Self)] = &[("node", Self::Node), ("namespace", Self::Namespace), ("pod", Self::Pod)];
+    const NAMES: &'static [(&'static str, Self)] = &[
+        ("node", Self::Node),
+        ("namespace", Self::Namespace),
+        ("pod", Self::Pod),
+    ];
 }
 
 impl Named for LogLevel {
-    const NAMES: &'static [(&'static str, Self)] =
-        &[("error", Self::Error), ("warn", Self::Warn), ("info", Self::Info), ("debug", Self::Debug), ("trace", Self::Trace)];
+    const NAMES: &'static [(&'static str, Self)] = &[
+        ("error", Self::Error),
+        ("warn", Self::Warn),
+        ("info", Self::Info),
+        ("debug", Self::Debug),
+        ("trace", Self::Trace),
+    ];
 }
 
 impl Grouping {
@@ -137,26 +149,30 @@ pub const OPTIONS: &[OptionRow] = &[
         key: "SystemdCgroup",
         values: "true or false",
         default: "false",
-        meaning: "whether systemd sets up cgroups; must be `true` exactly where kubelet's `cgroupDriver` is `systemd`",
+        meaning: "whether systemd sets up cgroups; must be `true` exactly where kubelet's \
+                  `cgroupDriver` is `systemd`",
     },
     OptionRow {
         key: "grouping",
         values: "\"node\", \"namespace\" or \"pod\"",
         default: "\"node\"",
-        meaning: "which containers share one host process: all of the node, those of a Kubernetes namespace, or those of a pod. \
+        meaning: "which containers share one host process: all of the node, those of a Kubernetes \
+                  namespace, or those of a pod. \
                   What ends a host ends all containers that share it; each host costs memory",
     },
     OptionRow {
         key: "log_level",
         values: "\"error\", \"warn\", \"info\", \"debug\" or \"trace\"",
         default: "\"info\"",
-        meaning: "what a host logs: this, and what is graver. `debug` also when containerd itself logs that much",
+        meaning: "what a host logs: this, and what is graver. `debug` also when containerd itself \
+                  logs that much",
     },
     OptionRow {
         key: "max_containers",
         values: "a number from 1 to 4294967295",
         default: "no limit",
-        meaning: "the most containers that one host serves at once; Create beyond it is refused, and Kubernetes tries again later",
+        meaning: "the most containers that one host serves at once; Create beyond it is refused, \
+                  and Kubernetes tries again later",
     },
 ];
 
@@ -205,7 +221,10 @@ pub enum OptionsError {
         error: Box<OptionsError>,
     },
     /// A file that another user could have written.
-    #[error("the options file {path} {problem}: it has to be a regular file of root's that only root can write, of at most 64 KiB")]
+    #[error(
+        "the options file {path} {problem}: it has to be a regular file of root's that only root \
+         can write, of at most 64 KiB"
+    )]
     UnsafeFile {
         /// Its path.
         path: String,
@@ -222,7 +241,8 @@ pub enum OptionsError {
     },
     /// Two places with options.
     #[error(
-        "the handler has runtime options in the file {path} and in its options table in containerd's configuration: remove one of both, and \
+        "the handler has runtime options in the file {path} and in its options table in \
+         containerd's configuration: remove one of both, and \
          restart containerd if it was the table"
     )]
     TwoSources {
@@ -242,13 +262,18 @@ const GENERIC: &str = "runtimeoptions.v1.Options";
 /// What containerd sends for a handler without one.
 const RUNC: &str = "containerd.runc.v1.Options";
 
-/// Go's registry leaves out what stands before the name, protobuf's own libraries write a host there.
+/// Go's registry leaves out what stands before the name, protobuf's own libraries write a host
+/// there.
 fn message_name(type_url: &str) -> &str {
     type_url.rsplit('/').next().unwrap_or_default()
 }
 
 fn known_keys() -> String {
-    OPTIONS.iter().map(|row| row.key).collect::<Vec<_>>().join(", ")
+    OPTIONS
+        .iter()
+        .map(|row| row.key)
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 impl RuntimeOptions {
@@ -262,15 +287,24 @@ impl RuntimeOptions {
     /// # Errors
     /// When it is not TOML, or holds an unknown key or a value that the key cannot have.
     pub fn of_toml(text: &str) -> Result<Self, OptionsError> {
-        let table: Table = text.parse().map_err(|error: toml::de::Error| OptionsError::NoToml { reason: error.message().to_owned() })?;
+        let table: Table = text
+            .parse()
+            .map_err(|error: toml::de::Error| OptionsError::NoToml {
+                reason: error.message().to_owned(),
+            })?;
         let mut options = Self::default();
         for (key, value) in &table {
-            let row = OPTIONS.iter().find(|row| row.key == key).ok_or_else(|| OptionsError::UnknownKey { key: key.clone() })?;
-            options.set(row.key, value).ok_or_else(|| OptionsError::BadValue {
-                key: row.key,
-                value: value.to_string(),
-                values: row.values,
-            })?;
+            let row = OPTIONS
+                .iter()
+                .find(|row| row.key == key)
+                .ok_or_else(|| OptionsError::UnknownKey { key: key.clone() })?;
+            options
+                .set(row.key, value)
+                .ok_or_else(|| OptionsError::BadValue {
+                    key: row.key,
+                    value: value.to_string(),
+                    values: row.values,
+                })?;
         }
         Ok(options)
     }
@@ -278,38 +312,69 @@ impl RuntimeOptions {
     /// `None` when the key cannot have this value.
     fn set(&mut self, key: &str, value: &Toml) -> Option<()> {
         match key {
-            "SystemdCgroup" => self.cgroups = if value.as_bool()? { CgroupDriver::Systemd } else { CgroupDriver::Cgroupfs },
+            "SystemdCgroup" => {
+                self.cgroups = if value.as_bool()? {
+                    CgroupDriver::Systemd
+                } else {
+                    CgroupDriver::Cgroupfs
+                }
+            }
             "grouping" => self.grouping = Grouping::of_name(value.as_str()?)?,
             "log_level" => self.log_level = LogLevel::of_name(value.as_str()?)?,
-            "max_containers" => self.max_containers = Some(NonZeroU32::new(u32::try_from(value.as_integer()?).ok()?)?),
+            "max_containers" => {
+                self.max_containers =
+                    Some(NonZeroU32::new(u32::try_from(value.as_integer()?).ok()?)?);
+            }
             _ => return None,
         }
         Some(())
     }
 
-    /// `runtimeoptions.v1.Options { type_url = 1, config_path = 2, config_body = 3 }`. The path is for containerd 1.6, which
-    /// does not pass the table itself, and for `ctr run --runtime-config-path`. None for an empty table.
+    /// `runtimeoptions.v1.Options { type_url = 1, config_path = 2, config_body = 3 }`. The path is
+    /// for containerd 1.6, which does not pass the table itself, and for `ctr run
+    /// --runtime-config-path`. None for an empty table.
     fn of_generic(message: &[u8]) -> Result<Option<Self>, OptionsError> {
         let (mut path, mut body) = ("", "");
         for field in wire::fields(message)? {
             match (field.number, field.value.text()) {
                 (2, Some(text)) => path = text,
                 (3, Some(text)) => body = text,
-                (3, None) => return Err(OptionsError::NoToml { reason: "it is no UTF-8".to_owned() }),
+                (3, None) => {
+                    return Err(OptionsError::NoToml {
+                        reason: "it is no UTF-8".to_owned(),
+                    });
+                }
                 _ => {}
             }
         }
         if path.is_empty() {
-            return if body.trim().is_empty() { Ok(None) } else { Self::of_toml(body).map(Some) };
+            return if body.trim().is_empty() {
+                Ok(None)
+            } else {
+                Self::of_toml(body).map(Some)
+            };
         }
         let text = std::fs::read_to_string(path);
-        Self::of_toml(&text.map_err(|error| OptionsError::File { path: path.to_owned(), reason: error.to_string() })?).map(Some)
+        Self::of_toml(&text.map_err(|error| OptionsError::File {
+            path: path.to_owned(),
+            reason: error.to_string(),
+        })?)
+        .map(Some)
     }
 
     /// `containerd.runc.v1.Options { …, systemd_cgroup = 9, … }`.
     fn of_runc(message: &[u8]) -> Result<Self, OptionsError> {
-        let systemd = wire::fields(message)?.iter().any(|field| field.number == 9 && field.value == Value::Varint(1));
-        Ok(Self { cgroups: if systemd { CgroupDriver::Systemd } else { CgroupDriver::Cgroupfs }, ..Self::default() })
+        let systemd = wire::fields(message)?
+            .iter()
+            .any(|field| field.number == 9 && field.value == Value::Varint(1));
+        Ok(Self {
+            cgroups: if systemd {
+                CgroupDriver::Systemd
+            } else {
+                CgroupDriver::Cgroupfs
+            },
+            ..Self::default()
+        })
     }
 }
 

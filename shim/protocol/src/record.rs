@@ -1,8 +1,9 @@
-//! What of a container must be removed when its host died. The host writes it before anything of the container exists, and
-//! removes it after everything else; the launcher's `delete` cleans up by it alone.
+//! What of a container must be removed when its host died. The host writes it before anything of
+//! the container exists, and removes it after everything else; the launcher's `delete` cleans up by
+//! it alone.
 //!
-//! Who is not root sees nothing of it: beside the record lies what a container was given, its environment and what a
-//! process in it was told.
+//! Who is not root sees nothing of it: beside the record lies what a container was given, its
+//! environment and what a process in it was told.
 
 use std::fs::{self, DirBuilder, Permissions};
 use std::io::ErrorKind;
@@ -15,8 +16,8 @@ use crate::file::{FileError, if_found, replace};
 use crate::hash;
 use crate::identifier::{self, IdentifierError};
 
-/// Where the records of a node lie: a folder for each containerd, in it one for each of its namespaces, in that one for each
-/// container.
+/// Where the records of a node lie: a folder for each containerd, in it one for each of its
+/// namespaces, in that one for each container.
 pub const RECORDS: &str = "/run/containerd/wasmedge";
 /// The mode of all of these folders.
 const PRIVATE: u32 = 0o700;
@@ -81,7 +82,8 @@ impl Records {
         Self { base, root }
     }
 
-    /// The container's own folder. Others may keep state of it here too: it is removed with the record.
+    /// The container's own folder. Others may keep state of it here too: it is removed with the
+    /// record.
     ///
     /// # Errors
     /// When namespace or id would lead elsewhere.
@@ -91,17 +93,26 @@ impl Records {
         Ok(self.root.join(namespace).join(id))
     }
 
-    /// Writes the record, in place of the one before it. Not for use by two at a time for one container.
+    /// Writes the record, in place of the one before it. Not for use by two at a time for one
+    /// container.
     ///
     /// # Errors
     /// When it cannot be written; the record before it, if any, is then still there.
     pub fn write(&self, record: &Record) -> Result<(), RecordError> {
         let folder = self.folder(&record.namespace, &record.id)?;
-        for folder in [&self.base, &self.root, &self.root.join(&record.namespace), &folder] {
+        for folder in [
+            &self.base,
+            &self.root,
+            &self.root.join(&record.namespace),
+            &folder,
+        ] {
             make_private(folder)?;
         }
         let path = file(&folder);
-        let text = serde_json::to_vec(record).map_err(|source| RecordError::NoRecord { path: path.clone(), source })?;
+        let text = serde_json::to_vec(record).map_err(|source| RecordError::NoRecord {
+            path: path.clone(),
+            source,
+        })?;
         Ok(replace(&path, &text)?)
     }
 
@@ -111,17 +122,26 @@ impl Records {
     /// When it cannot be read.
     pub fn read(&self, namespace: &str, id: &str) -> Result<Option<Record>, RecordError> {
         let path = file(&self.folder(namespace, id)?);
-        let Some(text) = if_found(fs::read(&path)).map_err(|error| FileError::new("read", &path, error))? else { return Ok(None) };
-        serde_json::from_slice(&text).map(Some).map_err(|source| RecordError::NoRecord { path, source })
+        let Some(text) =
+            if_found(fs::read(&path)).map_err(|error| FileError::new("read", &path, error))?
+        else {
+            return Ok(None);
+        };
+        serde_json::from_slice(&text)
+            .map(Some)
+            .map_err(|source| RecordError::NoRecord { path, source })
     }
 
-    /// Removes the container's folder with all that is in it: the last that is done for a container.
+    /// Removes the container's folder with all that is in it: the last that is done for a
+    /// container.
     ///
     /// # Errors
     /// When something of it stays. What is gone already is fine.
     pub fn remove(&self, namespace: &str, id: &str) -> Result<(), RecordError> {
         let folder = self.folder(namespace, id)?;
-        if_found(fs::remove_dir_all(&folder)).map(drop).map_err(|error| FileError::new("remove", &folder, error).into())
+        if_found(fs::remove_dir_all(&folder))
+            .map(drop)
+            .map_err(|error| FileError::new("remove", &folder, error).into())
     }
 
     /// Removes the folder of a container without a record, unless there is something in it.
@@ -132,20 +152,26 @@ impl Records {
         let folder = self.folder(namespace, id)?;
         match fs::remove_dir(&folder) {
             Err(error) if error.kind() == ErrorKind::DirectoryNotEmpty => Ok(()),
-            result => if_found(result).map(drop).map_err(|error| FileError::new("remove", &folder, error).into()),
+            result => if_found(result)
+                .map(drop)
+                .map_err(|error| FileError::new("remove", &folder, error).into()),
         }
     }
 }
 
 /// Makes `folder`, and keeps from it who is not root, also where it was there before.
 fn make_private(folder: &Path) -> Result<(), FileError> {
-    let made = DirBuilder::new().recursive(true).mode(PRIVATE).create(folder);
+    let made = DirBuilder::new()
+        .recursive(true)
+        .mode(PRIVATE)
+        .create(folder);
     made.map_err(|error| FileError::new("make", folder, error))?;
     let found = fs::metadata(folder).map_err(|error| FileError::new("look at", folder, error))?;
     if found.permissions().mode() & 0o777 == PRIVATE {
         return Ok(());
     }
-    fs::set_permissions(folder, Permissions::from_mode(PRIVATE)).map_err(|error| FileError::new("close to others", folder, error))
+    fs::set_permissions(folder, Permissions::from_mode(PRIVATE))
+        .map_err(|error| FileError::new("close to others", folder, error))
 }
 
 fn file(folder: &Path) -> PathBuf {

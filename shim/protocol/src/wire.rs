@@ -1,6 +1,6 @@
 //! The wire format of protobuf, as far as the messages that pass through the launcher use it
-//! (<https://protobuf.dev/programming-guides/encoding/>). The library that reads every message there is would be most of
-//! the launcher.
+//! (<https://protobuf.dev/programming-guides/encoding/>). The library that reads every message
+//! there is would be most of the launcher.
 
 /// One field of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,7 +59,10 @@ impl<'a> Reader<'a> {
     fn field(&mut self) -> Result<Field<'a>, Malformed> {
         let start = self.at;
         let tag = self.varint()?;
-        let number = u32::try_from(tag >> 3).ok().filter(|&number| number > 0).ok_or(Malformed { at: start })?;
+        let number = u32::try_from(tag >> 3)
+            .ok()
+            .filter(|&number| number > 0)
+            .ok_or(Malformed { at: start })?;
         let value = match tag & 7 {
             0 => Value::Varint(self.varint()?),
             1 => self.take(8).map(|_| Value::Fixed)?,
@@ -89,7 +92,11 @@ impl<'a> Reader<'a> {
     }
 
     fn take(&mut self, length: usize) -> Result<&'a [u8], Malformed> {
-        let end = self.at.checked_add(length).filter(|&end| end <= self.message.len()).ok_or(Malformed { at: self.at })?;
+        let end = self
+            .at
+            .checked_add(length)
+            .filter(|&end| end <= self.message.len())
+            .ok_or(Malformed { at: self.at })?;
         let taken = &self.message[self.at..end];
         self.at = end;
         Ok(taken)
@@ -114,7 +121,11 @@ impl Message {
     /// With this text. proto3 leaves out an empty one.
     #[must_use]
     pub fn text(self, field: u32, value: &str) -> Self {
-        if value.is_empty() { self } else { self.bytes(field, value.as_bytes()) }
+        if value.is_empty() {
+            self
+        } else {
+            self.bytes(field, value.as_bytes())
+        }
     }
 
     /// With this message in it, be it empty.

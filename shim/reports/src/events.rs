@@ -1,4 +1,5 @@
-//! Task events to containerd, in the order in which they happened, also across a restart of containerd.
+//! Task events to containerd, in the order in which they happened, also across a restart of
+//! containerd.
 //!
 //! ```text
 //!  send ──► queue (bounded) ──► one task: one event at a time ──► containerd (ttrpc, Events.Forward)
@@ -6,8 +7,9 @@
 //!                                  └──────────────────┘
 //! ```
 //!
-//! An event is sent again when the connection broke before containerd's answer. If it broke between containerd's taking
-//! the event and its answer, containerd gets it twice, but it was that containerd which went away.
+//! An event is sent again when the connection broke before containerd's answer. If it broke between
+//! containerd's taking the event and its answer, containerd gets it twice, but it was that
+//! containerd which went away.
 
 mod topic;
 mod queue;
@@ -27,8 +29,8 @@ pub use topic::TaskEvent;
 /// Bounds within which events wait for containerd.
 #[derive(Debug, Clone, Copy)]
 struct Limits {
-    /// How long an event is kept for a containerd that is away. One that comes back later asks for the state of each
-    /// task anyway.
+    /// How long an event is kept for a containerd that is away. One that comes back later asks for
+    /// the state of each task anyway.
     patience: Duration,
     /// The longest pause between two attempts to reach it.
     longest_pause: Duration,
@@ -37,7 +39,11 @@ struct Limits {
 }
 
 /// Bounds of a host that serves a node.
-const LIMITS: Limits = Limits { patience: Duration::from_mins(5), longest_pause: Duration::from_secs(1), capacity: 8192 };
+const LIMITS: Limits = Limits {
+    patience: Duration::from_mins(5),
+    longest_pause: Duration::from_secs(1),
+    capacity: 8192,
+};
 
 /// Where a host's events go. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -53,8 +59,9 @@ pub enum Flushed {
 }
 
 impl Events {
-    /// Starts to send events of containerd's `namespace` to the ttrpc socket at `address` (`TTRPC_ADDRESS` in
-    /// a launcher's environment: a path, or a `unix://` URI), by a task on `runtime`. Does not connect yet.
+    /// Starts to send events of containerd's `namespace` to the ttrpc socket at `address`
+    /// (`TTRPC_ADDRESS` in a launcher's environment: a path, or a `unix://` URI), by a task on
+    /// `runtime`. Does not connect yet.
     pub fn start(namespace: String, address: &str, runtime: &Handle) -> Self {
         Self::within(LIMITS, namespace, address, runtime)
     }

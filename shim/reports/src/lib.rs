@@ -1,7 +1,7 @@
 //! What the host tells: events to containerd, lines to its logs.
 //!
-//! Neither may ever hold the host up: what containerd or the journal does not take in time waits in bounded memory, and
-//! what finds no room there is counted, and the count is told.
+//! Neither may ever hold the host up: what containerd or the journal does not take in time waits in
+//! bounded memory, and what finds no room there is counted, and the count is told.
 //!
 //! | module | what |
 //! |---|---|

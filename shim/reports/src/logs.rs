@@ -1,10 +1,11 @@
 //! A subscriber for `tracing`: lines to containerd's log and to the journal.
 //!
-//! A line is about a container if the event, or a span around it, has the field `container`. It then carries the pod and
-//! the guest of that container too ([`Logs::describe`]), and goes to the FIFO `log` in the container's bundle, from
-//! which containerd copies it into its own log; so lines are written as containerd's own shims write theirs. A line
-//! about no container goes to the bundle that came last, or waits for the next. Where the journal runs, it gets each
-//! line as well, in fields that can be searched for (`journalctl CONTAINER_ID=…`).
+//! A line is about a container if the event, or a span around it, has the field `container`. It
+//! then carries the pod and the guest of that container too ([`Logs::describe`]), and goes to the
+//! FIFO `log` in the container's bundle, from which containerd copies it into its own log; so lines
+//! are written as containerd's own shims write theirs. A line about no container goes to the bundle
+//! that came last, or waits for the next. Where the journal runs, it gets each line as well, in
+//! fields that can be searched for (`journalctl CONTAINER_ID=…`).
 //!
 //! | module | what |
 //! |---|---|
@@ -13,7 +14,8 @@
 //! | `fifo` | the `log` FIFO of one bundle |
 //! | `journal` | the journal's socket |
 //!
-//! Not for the children of a fork: they have the locks of these modules as they were at that moment.
+//! Not for the children of a fork: they have the locks of these modules as they were at that
+//! moment.
 
 mod layer;
 mod line;
@@ -72,7 +74,10 @@ pub struct Logs {
 pub fn init(identity: Identity, level: LevelFilter) -> Result<Logs, TryInitError> {
     let places = Arc::new(Places::new(identity, Journal::of_this_system()));
     let (filter, level) = reload::Layer::new(level);
-    tracing_subscriber::registry().with(filter).with(LineLayer::new(Arc::clone(&places))).try_init()?;
+    tracing_subscriber::registry()
+        .with(filter)
+        .with(LineLayer::new(Arc::clone(&places)))
+        .try_init()?;
     Ok(Logs { places, level })
 }
 
@@ -83,27 +88,32 @@ impl Logs {
         let _ = self.level.reload(level);
     }
 
-    /// Lines about `container` go to the FIFO `log` in the folder `bundle` from now on, until [`Logs::detach`]. Without
-    /// such a FIFO they go where lines about no container go.
+    /// Lines about `container` go to the FIFO `log` in the folder `bundle` from now on, until
+    /// [`Logs::detach`]. Without such a FIFO they go where lines about no container go.
     pub fn attach(&self, container: &str, bundle: &Path) {
         match self.places.attach(container, bundle) {
             Ok(()) => {}
-            // As it is for further containers of a pod: containerd starts no launcher for them, and so opens none.
+            // As it is for further containers of a pod: containerd starts no launcher for them, and
+            // so opens none.
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                tracing::debug!(container, bundle = %bundle.display(), "the container has no log FIFO");
+                tracing::debug!(container, bundle = %bundle.display(), "the container has no log \
+                                                            FIFO");
             }
             Err(error) => {
-                tracing::warn!(container, bundle = %bundle.display(), %error, "the container's log FIFO cannot be opened");
+                tracing::warn!(container, bundle = %bundle.display(), %error, "the container's log \
+                                                            FIFO cannot be opened");
             }
         }
     }
 
-    /// Lines about `container` say what is known of it. It must be attached; what is `None` stays as it was.
+    /// Lines about `container` say what is known of it. It must be attached; what is `None` stays
+    /// as it was.
     pub fn describe(&self, container: &str, about: About) {
         self.places.describe(container, about);
     }
 
-    /// Closes the FIFO of `container`, whose bundle is about to go. Write the last line about it before.
+    /// Closes the FIFO of `container`, whose bundle is about to go. Write the last line about it
+    /// before.
     pub fn detach(&self, container: &str) {
         self.places.detach(container);
     }
@@ -135,7 +145,13 @@ struct Bundle {
 
 impl Places {
     fn new(identity: Identity, journal: Option<Journal>) -> Self {
-        Self { identity, state: Mutex::new(State { journal, ..State::default() }) }
+        Self {
+            identity,
+            state: Mutex::new(State {
+                journal,
+                ..State::default()
+            }),
+        }
     }
 
     fn attach(&self, container: &str, bundle: &Path) -> std::io::Result<()> {
@@ -145,7 +161,11 @@ impl Places {
         };
         let mut state = self.state();
         state.attached += 1;
-        let mut bundle = Bundle { number: state.attached, fifo, about: About::default() };
+        let mut bundle = Bundle {
+            number: state.attached,
+            fifo,
+            about: About::default(),
+        };
         if let Some(fifo) = &mut bundle.fifo {
             state.early.drain(..).for_each(|line| fifo.write(&line));
         }
@@ -167,9 +187,17 @@ impl Places {
     /// Completes `line`, and writes it to where it belongs.
     fn write(&self, mut line: Line) {
         let mut state = self.state();
-        let State { bundles, early, journal, .. } = &mut *state;
+        let State {
+            bundles,
+            early,
+            journal,
+            ..
+        } = &mut *state;
         let container = line.get("container").map(str::to_owned);
-        if let Some(bundle) = container.as_ref().and_then(|container| bundles.get(container)) {
+        if let Some(bundle) = container
+            .as_ref()
+            .and_then(|container| bundles.get(container))
+        {
             line.add_missing("pod", bundle.about.pod.as_deref());
             line.add_missing("guest", bundle.about.guest.as_deref());
         }
@@ -196,11 +224,23 @@ impl Places {
 }
 
 /// The FIFO for a line about `container`: its own, or else that of the bundle that came last.
-fn destination<'a>(bundles: &'a mut HashMap<String, Bundle>, container: Option<&str>) -> Option<&'a mut Fifo> {
-    let own = container.and_then(|container| bundles.get(container)).filter(|bundle| bundle.fifo.is_some());
+fn destination<'a>(
+    bundles: &'a mut HashMap<String, Bundle>,
+    container: Option<&str>,
+) -> Option<&'a mut Fifo> {
+    let own = container
+        .and_then(|container| bundles.get(container))
+        .filter(|bundle| bundle.fifo.is_some());
     let number = match own {
         Some(bundle) => bundle.number,
-        None => bundles.values().filter(|bundle| bundle.fifo.is_some()).map(|bundle| bundle.number).max()?,
+        None => bundles
+            .values()
+            .filter(|bundle| bundle.fifo.is_some())
+            .map(|bundle| bundle.number)
+            .max()?,
     };
-    bundles.values_mut().find(|bundle| bundle.number == number).and_then(|bundle| bundle.fifo.as_mut())
+    bundles
+        .values_mut()
+        .find(|bundle| bundle.number == number)
+        .and_then(|bundle| bundle.fifo.as_mut())
 }

@@ -19,7 +19,9 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;
 
 use nix::sched::{CloneFlags, unshare};
-use rustix::process::{DumpableBehavior, Signal, set_dumpable_behavior, set_parent_process_death_signal};
+use rustix::process::{
+    DumpableBehavior, Signal, set_dumpable_behavior, set_parent_process_death_signal,
+};
 use serde::de::DeserializeOwned;
 
 use crate::error::{Failure, Step as _};
@@ -48,17 +50,35 @@ const NEVER_RAN: u8 = 125;
 
 /// The life of a container's first process.
 pub(crate) fn container<W: Workload>(control: OwnedFd) -> u8 {
-    live(control, enter_container::<W>, prepare_guest, W::tell, W::run)
+    live(
+        control,
+        enter_container::<W>,
+        prepare_guest,
+        W::tell,
+        W::run,
+    )
 }
 
 /// The life of another guest in a container.
 pub(crate) fn exec<W: Workload>(control: OwnedFd) -> u8 {
-    inside::live(control, inside::enter_guest::<W>, prepare_guest, W::tell, W::run)
+    inside::live(
+        control,
+        inside::enter_guest::<W>,
+        prepare_guest,
+        W::tell,
+        W::run,
+    )
 }
 
 /// The life of a Linux program in a container.
 pub(crate) fn exec_native(control: OwnedFd) -> u8 {
-    inside::live(control, inside::enter_native, native::find, |_| None, native::execute)
+    inside::live(
+        control,
+        inside::enter_native,
+        native::find,
+        |_| None,
+        native::execute,
+    )
 }
 
 /// The life of a process that makes the `/proc` of a container.
@@ -88,10 +108,18 @@ fn live<O: DeserializeOwned, P, R>(
 }
 
 /// The rest of the life of a process that is confined.
-fn finish<P, R>(control: OwnedFd, program: P, prepare: fn(P) -> Result<R, String>, tell: fn(&R) -> Option<String>, run: fn(R) -> u8) -> u8 {
+fn finish<P, R>(
+    control: OwnedFd,
+    program: P,
+    prepare: fn(P) -> Result<R, String>,
+    tell: fn(&R) -> Option<String>,
+    run: fn(R) -> u8,
+) -> u8 {
     match prepare(program) {
         Ok(ready) => {
-            if !(report(&control, Answer::Ready(tell(&ready)), None) && is_told(&control, orders::START)) {
+            if !(report(&control, Answer::Ready(tell(&ready)), None)
+                && is_told(&control, orders::START))
+            {
                 return NEVER_RAN;
             }
             drop(control);
@@ -108,19 +136,25 @@ fn finish<P, R>(control: OwnedFd, program: P, prepare: fn(P) -> Result<R, String
 fn await_orders<O: DeserializeOwned>(control: &OwnedFd) -> Result<O, Failure> {
     die_with_host()?;
     kernel::close_all_but(control.as_fd()).step(|| "close the zygote's descriptors")?;
-    // As root of the node: the quota of the user that the container gets is for that user's own keys.
-    kernel::enter_own_keyring().step(|| "make a keyring (see kernel.keys.root_maxkeys of the node)")?;
+    // As root of the node: the quota of the user that the container gets is for that user's own
+    // keys.
+    kernel::enter_own_keyring()
+        .step(|| "make a keyring (see kernel.keys.root_maxkeys of the node)")?;
     // Before the orders take memory, which counts where the process is then.
-    let tasks = Message::receive(control, LONGEST_ORDERS).step(|| "receive the cgroup's files")?.into_descriptors();
+    let tasks = Message::receive(control, LONGEST_ORDERS)
+        .step(|| "receive the cgroup's files")?
+        .into_descriptors();
     for file in &tasks {
         rustix::io::write(file, b"0").step(|| "join the cgroup")?;
     }
     drop(tasks);
-    Message::receive(control, LONGEST_ORDERS).and_then(Message::value).step(|| "receive the plan")
+    Message::receive(control, LONGEST_ORDERS)
+        .and_then(Message::value)
+        .step(|| "receive the plan")
 }
 
-/// Set anew whenever the process's identity changed, which takes it back. A host that ended before this is noticed by
-/// its end of the socket.
+/// Set anew whenever the process's identity changed, which takes it back. A host that ended before
+/// this is noticed by its end of the socket.
 fn die_with_host() -> Result<(), Failure> {
     set_parent_process_death_signal(Some(Signal::KILL)).step(|| "die with the host")
 }
@@ -140,15 +174,28 @@ fn is_told(control: &OwnedFd, expected: u8) -> bool {
 
 fn prepare_guest<W: Workload>(workload: W) -> Result<W::Ready, String> {
     // A signal that comes right after the creation must find the handlers.
-    kernel::end_on_signals().step(|| "handle signals").map_err(|failure| failure.to_string())?;
+    kernel::end_on_signals()
+        .step(|| "handle signals")
+        .map_err(|failure| failure.to_string())?;
     let ready = workload.prepare();
-    // A guest is loaded with several times the memory that it then keeps, of which a container would hold the rest.
+    // A guest is loaded with several times the memory that it then keeps, of which a container
+    // would hold the rest.
     kernel::trim_memory();
     ready
 }
 
 fn enter_container<W>(orders: ContainerOrders<W>, control: &OwnedFd) -> Result<W, Failure> {
-    let ContainerOrders { name, plan, joined, sources, rootfs, proc, users, stdio, workload } = orders;
+    let ContainerOrders {
+        name,
+        plan,
+        joined,
+        sources,
+        rootfs,
+        proc,
+        users,
+        stdio,
+        workload,
+    } = orders;
     rename(&name)?;
     rustix::process::setsid().step(|| "begin a group of processes")?;
     if take_streams(stdio)? == Streams::Terminal {
@@ -167,14 +214,18 @@ fn enter_container<W>(orders: ContainerOrders<W>, control: &OwnedFd) -> Result<W
     let root = root::enter(rootfs)?;
     let mut null = devices::make(&root, &plan.devices)?;
     root::mount(&root, &plan.mounts, sources)?;
-    let top = Top { folder: &root, path: Path::new("/") };
+    let top = Top {
+        folder: &root,
+        path: Path::new("/"),
+    };
     cover::mask(top, &plan.masked, &mut null)?;
     cover::make_read_only(top, &plan.readonly)?;
     root::finish(&root, &plan.root)?;
     drop((null, root));
     if plan.proc.is_some() {
-        // Here, because what is opened shows the processes of this pid namespace, which no process of ours enters again
-        // before it is confined. The host keeps it, and the guest never sees it.
+        // Here, because what is opened shows the processes of this pid namespace, which no process
+        // of ours enters again before it is confined. The host keeps it, and the guest never sees
+        // it.
         let context = detached::open("proc").step(|| "open /proc for programs of exec")?;
         report(control, Answer::Entered, Some(&context));
     }
@@ -186,13 +237,18 @@ fn enter_container<W>(orders: ContainerOrders<W>, control: &OwnedFd) -> Result<W
 fn rename(name: &str) -> Result<(), Failure> {
     let name = std::ffi::CString::new(format!("wasm:{name}")).step(|| "name the process")?;
     rustix::thread::set_name(&name).step(|| "name the process")?;
-    // A dump or a debugger would show what the zygote's memory holds of other containers' code and of ours.
+    // A dump or a debugger would show what the zygote's memory holds of other containers' code and
+    // of ours.
     set_dumpable_behavior(DumpableBehavior::NotDumpable).step(|| "forbid dumps of the process")
 }
 
 /// Mounts a tree as the set-up does, for tests of what else resolves destinations.
 #[cfg(test)]
-pub(crate) fn attach(root: &OwnedFd, tree: &OwnedFd, destination: &std::path::Path) -> std::io::Result<()> {
+pub(crate) fn attach(
+    root: &OwnedFd,
+    tree: &OwnedFd,
+    destination: &std::path::Path,
+) -> std::io::Result<()> {
     root::attach(root, tree, destination)
 }
 
@@ -205,16 +261,24 @@ enum Streams {
     Terminal,
 }
 
-/// Takes the container's streams. What the host gives no stream for stays `/dev/null`, the zygote's.
+/// Takes the container's streams. What the host gives no stream for stays `/dev/null`, the
+/// zygote's.
 fn take_streams(stdio: WireStdio) -> Result<Streams, Failure> {
-    let WireStdio { stdin, stdout, stderr, terminal } = stdio;
+    let WireStdio {
+        stdin,
+        stdout,
+        stderr,
+        terminal,
+    } = stdio;
     if let Some(terminal) = terminal {
         rustix::stdio::dup2_stdin(&terminal).step(|| "take the terminal as standard input")?;
         rustix::stdio::dup2_stdout(&terminal).step(|| "take the terminal as standard output")?;
         rustix::stdio::dup2_stderr(&terminal).step(|| "take the terminal as standard error")?;
         return Ok(Streams::Terminal);
     }
-    let take = |stream: Option<WireFd>, take: fn(WireFd) -> rustix::io::Result<()>| stream.map_or(Ok(()), take);
+    let take = |stream: Option<WireFd>, take: fn(WireFd) -> rustix::io::Result<()>| {
+        stream.map_or(Ok(()), take)
+    };
     take(stdin, rustix::stdio::dup2_stdin).step(|| "take standard input")?;
     take(stdout, rustix::stdio::dup2_stdout).step(|| "take standard output")?;
     take(stderr, rustix::stdio::dup2_stderr).step(|| "take standard error")?;

@@ -1,13 +1,17 @@
-//! File systems that are made and mounted nowhere: whoever has the descriptor mounts one where nobody else sees it.
+//! File systems that are made and mounted nowhere: whoever has the descriptor mounts one where
+//! nobody else sees it.
 
 use std::os::fd::OwnedFd;
 
 use rustix::fd::AsFd;
 use rustix::io::{Errno, Result};
-use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen};
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_flag,
+    fsconfig_set_string, fsmount, fsopen,
+};
 
-/// A new file system of this type, with parameters as fsconfig(2) takes them (one without a value is a flag) and the
-/// attributes `MOUNT_ATTR_*` of its mount.
+/// A new file system of this type, with parameters as fsconfig(2) takes them (one without a value
+/// is a flag) and the attributes `MOUNT_ATTR_*` of its mount.
 ///
 /// # Errors
 /// The kernel's.
@@ -26,7 +30,8 @@ pub(crate) fn make<'a>(
     create(system, attributes)
 }
 
-/// The context of a new file system, which belongs to the namespaces that the calling process is in now.
+/// The context of a new file system, which belongs to the namespaces that the calling process is in
+/// now.
 pub(crate) fn open(fs_type: &str) -> Result<OwnedFd> {
     fsopen(fs_type, FsOpenFlags::FSOPEN_CLOEXEC)
 }
@@ -34,6 +39,7 @@ pub(crate) fn open(fs_type: &str) -> Result<OwnedFd> {
 /// The file system of a context, with the attributes `MOUNT_ATTR_*` of its mount.
 pub(crate) fn create(context: impl AsFd, attributes: u64) -> Result<OwnedFd> {
     fsconfig_create(&context)?;
-    let attributes = MountAttrFlags::from_bits_retain(u32::try_from(attributes).map_err(|_| Errno::INVAL)?);
+    let attributes =
+        MountAttrFlags::from_bits_retain(u32::try_from(attributes).map_err(|_| Errno::INVAL)?);
     fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)
 }

@@ -9,10 +9,15 @@ use crate::wire::fitting;
 /// Why there is no process, or why it does not run.
 #[derive(Debug, thiserror::Error)]
 pub enum SandboxError {
-    /// The zygote ended or did not answer, and another one takes its place: the same can be asked for again.
-    #[error("the process that forks guests ended in the middle ({0}), and another one takes its place: try again")]
+    /// The zygote ended or did not answer, and another one takes its place: the same can be asked
+    /// for again.
+    #[error(
+        "the process that forks guests ended in the middle ({0}), and another one takes its place: \
+         try again"
+    )]
     ZygoteEnded(String),
-    /// The zygote ended, and none can take its place: no guest can be created any more by this host.
+    /// The zygote ended, and none can take its place: no guest can be created any more by this
+    /// host.
     #[error("the process that forks guests is lost: {0}")]
     ZygoteLost(String),
     /// A step in the host failed, before there was a process.
@@ -34,7 +39,8 @@ pub enum SandboxError {
     },
     /// The process took too long, and was killed.
     #[error(
-        "{name}: it was not ready after {seconds} s, and was killed (waiting in the kernel: {wait}): is its container's CPU limit too \
+        "{name}: it was not ready after {seconds} s, and was killed (waiting in the kernel: \
+         {wait}): is its container's CPU limit too \
          low, or does something in the container stop its processes?"
     )]
     TimedOut {
@@ -75,12 +81,18 @@ pub struct Failure {
 impl Failure {
     /// A failure of `step`.
     pub(crate) fn of(step: impl Into<String>, cause: impl Display) -> Self {
-        Self { step: step.into(), cause: cause.to_string() }
+        Self {
+            step: step.into(),
+            cause: cause.to_string(),
+        }
     }
 
     /// As much of it as an answer to the host has room for.
     pub(crate) fn fitting(self) -> Self {
-        Self { step: fitting(self.step), cause: fitting(self.cause) }
+        Self {
+            step: fitting(self.step),
+            cause: fitting(self.cause),
+        }
     }
 }
 

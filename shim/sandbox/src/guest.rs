@@ -82,7 +82,8 @@ pub struct NewGuest<W> {
     pub rootfs: OwnedFd,
 }
 
-/// A container's first process that waits to be told what it shall do. It ends when this is dropped.
+/// A container's first process that waits to be told what it shall do. It ends when this is
+/// dropped.
 #[derive(Debug)]
 pub struct ForkedGuest<W> {
     waiting: Waiting,
@@ -90,8 +91,8 @@ pub struct ForkedGuest<W> {
     workload: PhantomData<W>,
 }
 
-/// A process of a container: ready to be started, or started. It is a child of the calling process, which waits for it
-/// through [`Guest::pidfd`]. One that is dropped before it was started ends.
+/// A process of a container: ready to be started, or started. It is a child of the calling process,
+/// which waits for it through [`Guest::pidfd`]. One that is dropped before it was started ends.
 #[derive(Debug)]
 pub struct Guest {
     name: String,
@@ -107,12 +108,13 @@ pub struct Guest {
     view: Option<View>,
 }
 
-/// Forks a container's first process, called `name`: the container's id. What `plan` says of it is done when it is
-/// prepared. `adopt` is called with its number while it waits, outside its cgroup still, when `entrance` is
-/// [`Entrance::Afterwards`].
+/// Forks a container's first process, called `name`: the container's id. What `plan` says of it is
+/// done when it is prepared. `adopt` is called with its number while it waits, outside its cgroup
+/// still, when `entrance` is [`Entrance::Afterwards`].
 ///
 /// # Errors
-/// When the zygote cannot fork it or is lost, or `adopt` fails: then nothing of the process is left.
+/// When the zygote cannot fork it or is lost, or `adopt` fails: then nothing of the process is
+/// left.
 pub fn fork<W: Workload>(
     zygote: &Zygote,
     name: String,
@@ -120,9 +122,22 @@ pub fn fork<W: Workload>(
     entrance: Entrance,
     adopt: impl FnOnce(u32) -> Result<(), String>,
 ) -> Result<ForkedGuest<W>, SandboxError> {
-    let (entry, namespaces) = (child::container::<W>, sources::namespaces_to_make(&plan.namespaces));
-    let birth = Birth { name, entry, namespaces, entrance, oom_score_adj: plan.process.oom_score_adj };
-    Ok(ForkedGuest { waiting: birth.fork(zygote, adopt)?, plan, workload: PhantomData })
+    let (entry, namespaces) = (
+        child::container::<W>,
+        sources::namespaces_to_make(&plan.namespaces),
+    );
+    let birth = Birth {
+        name,
+        entry,
+        namespaces,
+        entrance,
+        oom_score_adj: plan.process.oom_score_adj,
+    };
+    Ok(ForkedGuest {
+        waiting: birth.fork(zygote, adopt)?,
+        plan,
+        workload: PhantomData,
+    })
 }
 
 impl<W: Workload> ForkedGuest<W> {
@@ -132,16 +147,26 @@ impl<W: Workload> ForkedGuest<W> {
     /// When the orders cannot be written: then nothing of the process is left.
     pub fn prepare(self, new: NewGuest<W>) -> Result<Pending, SandboxError> {
         let Self { waiting, plan, .. } = self;
-        let NewGuest { workload, stdio, rootfs } = new;
+        let NewGuest {
+            workload,
+            stdio,
+            rootfs,
+        } = new;
         let host = SandboxError::Host;
-        let users = plan.users.as_ref().map(sources::users).transpose().map_err(host)?;
+        let users = plan
+            .users
+            .as_ref()
+            .map(sources::users)
+            .transpose()
+            .map_err(host)?;
         let seen = plan.proc.clone();
         let orders = ContainerOrders {
             name: waiting.name.clone(),
             joined: sources::namespaces_to_join(&plan.namespaces).map_err(host)?,
             sources: sources::mounts(&plan.mounts, users.as_ref()).map_err(host)?,
             rootfs: WireFd::new(rootfs),
-            proc: sources::proc_if(!plan.sysctls.is_empty() || sources::is_labelled(&plan.process)).map_err(host)?,
+            proc: sources::proc_if(!plan.sysctls.is_empty() || sources::is_labelled(&plan.process))
+                .map_err(host)?,
             users: sources::shared(users.as_ref()).map_err(host)?,
             stdio: stdio.into(),
             plan,
@@ -162,15 +187,19 @@ impl Guest {
         self.pidfd.as_fd()
     }
 
-    /// What its workload said of itself when it was ready ([`Workload::tell`]): no more than a claim, as the bytes of a
-    /// guest may have taken the process over by then.
+    /// What its workload said of itself when it was ready ([`Workload::tell`]): no more than a
+    /// claim, as the bytes of a guest may have taken the process over by then.
     pub fn told(&self) -> Option<&str> {
         self.told.as_deref()
     }
 
     /// Ends it, which was not started, and waits for its end.
     fn end(self) {
-        Unready::new(Newborn { pid: self.pid, pidfd: self.pidfd }).end(Duration::ZERO);
+        Unready::new(Newborn {
+            pid: self.pid,
+            pidfd: self.pidfd,
+        })
+        .end(Duration::ZERO);
     }
 
     /// Lets it run.
@@ -178,7 +207,11 @@ impl Guest {
     /// # Errors
     /// When it was started before, or has ended.
     pub fn start(&self) -> Result<(), SandboxError> {
-        let control = self.control.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let control = self
+            .control
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
         let control = control.ok_or_else(|| SandboxError::Started(self.name.clone()))?;
         write_all(&*control, &[START]).map_err(|_| SandboxError::Gone(self.name.clone()))
     }
@@ -195,13 +228,30 @@ struct Birth {
 
 impl Birth {
     /// Forks the process, which waits for its orders.
-    fn fork(self, zygote: &Zygote, adopt: impl FnOnce(u32) -> Result<(), String>) -> Result<Waiting, SandboxError> {
-        let Self { name, entry, namespaces, entrance, oom_score_adj } = self;
+    fn fork(
+        self,
+        zygote: &Zygote,
+        adopt: impl FnOnce(u32) -> Result<(), String>,
+    ) -> Result<Waiting, SandboxError> {
+        let Self {
+            name,
+            entry,
+            namespaces,
+            entrance,
+            oom_score_adj,
+        } = self;
         let host = SandboxError::Host;
-        let (control, theirs) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
-            .step(|| format!("make a socket to {name}"))
+        let (control, theirs) = socketpair(
+            AddressFamily::UNIX,
+            SocketType::STREAM,
+            SocketFlags::CLOEXEC,
+            None,
+        )
+        .step(|| format!("make a socket to {name}"))
+        .map_err(host)?;
+        set_socket_timeout(&control, Timeout::Send, Some(SEND_TIMEOUT))
+            .step(|| format!("limit the wait for {name}"))
             .map_err(host)?;
-        set_socket_timeout(&control, Timeout::Send, Some(SEND_TIMEOUT)).step(|| format!("limit the wait for {name}")).map_err(host)?;
         let mut request = Request::new(entry, theirs, namespaces);
         let (cgroup_files, adoption) = match entrance {
             Entrance::Tasks(files) => (files, Adoption::Itself),
@@ -215,13 +265,22 @@ impl Birth {
         // This end must be the child's alone, so that its end is seen.
         drop(request);
         if adoption == Adoption::ByHost {
-            adopt(newborn.pid()).map_err(|cause| host(Failure::of(format!("bring {name} into its cgroup"), cause)))?;
+            adopt(newborn.pid()).map_err(|cause| {
+                host(Failure::of(format!("bring {name} into its cgroup"), cause))
+            })?;
         }
         if let Some(adjustment) = oom_score_adj {
             let file = format!("/proc/{}/oom_score_adj", newborn.pid());
-            std::fs::write(&file, adjustment.to_string()).step(|| format!("write {adjustment} to {file}")).map_err(host)?;
+            std::fs::write(&file, adjustment.to_string())
+                .step(|| format!("write {adjustment} to {file}"))
+                .map_err(host)?;
         }
-        Ok(Waiting { name, control, cgroup_files, newborn })
+        Ok(Waiting {
+            name,
+            control,
+            cgroup_files,
+            newborn,
+        })
     }
 }
 
@@ -238,10 +297,19 @@ struct Waiting {
 impl Waiting {
     /// Gives the process its orders.
     fn obey(self, orders: &impl Serialize) -> Result<Pending, SandboxError> {
-        let Self { name, control, cgroup_files, newborn } = self;
-        let orders = Message::of(orders).step(|| format!("write the orders of {name}")).map_err(SandboxError::Host)?;
+        let Self {
+            name,
+            control,
+            cgroup_files,
+            newborn,
+        } = self;
+        let orders = Message::of(orders)
+            .step(|| format!("write the orders of {name}"))
+            .map_err(SandboxError::Host)?;
         // A process that failed before it read them all has said why, or will.
-        let sent = Message::of_descriptors(cgroup_files).send(&control).and_then(|()| orders.send(&control));
+        let sent = Message::of_descriptors(cgroup_files)
+            .send(&control)
+            .and_then(|()| orders.send(&control));
         Ok(Pending::new(name, control, newborn, sent))
     }
 }

@@ -1,4 +1,5 @@
-//! The sandbox of a guest: planned from the OCI spec, set up in a fork of a single-threaded process.
+//! The sandbox of a guest: planned from the OCI spec, set up in a fork of a single-threaded
+//! process.
 //!
 //! | module | what |
 //! |---|---|
@@ -34,7 +35,10 @@ mod workload;
 mod zygote;
 
 pub use error::{Failure, SandboxError, ZygoteError};
-pub use guest::{ForkedGuest, Guest, NewExec, NewGuest, NewHolder, NewNativeExec, Pending, Progress, Stdio, exec, exec_native, fork, hold};
+pub use guest::{
+    ForkedGuest, Guest, NewExec, NewGuest, NewHolder, NewNativeExec, Pending, Progress, Stdio,
+    exec, exec_native, fork, hold,
+};
 pub use kernel::{exit, trim_memory};
 pub use wire::WireFd;
 pub use workload::Workload;

@@ -7,9 +7,10 @@
 //!  │ ◄──────────────── O_PATH descriptor of the file, verdict│ exits
 //! ```
 //!
-//! A file system that never answers (FUSE without its daemon, NFS without its server) blocks the process that calls it. The
-//! host therefore makes no such call: it waits for a socket, and kills the process at a deadline. It holds `O_PATH`
-//! descriptors only: closing another one can block too (the flush request of FUSE, the close of NFS 4).
+//! A file system that never answers (FUSE without its daemon, NFS without its server) blocks the
+//! process that calls it. The host therefore makes no such call: it waits for a socket, and kills
+//! the process at a deadline. It holds `O_PATH` descriptors only: closing another one can block too
+//! (the flush request of FUSE, the close of NFS 4).
 
 use std::fs::File;
 use std::io;
@@ -55,7 +56,8 @@ pub struct NewLookup {
 /// A container's files.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Files {
-    /// Of a container that is being created: its root file system, and what will be mounted below it, in this order.
+    /// Of a container that is being created: its root file system, and what will be mounted below
+    /// it, in this order.
     Planned {
         /// The root file system.
         root: WireFd,
@@ -100,7 +102,8 @@ pub trait Inspect: Serialize + DeserializeOwned {
     /// When the file cannot be read.
     fn inspect(file: &File, size: u64) -> io::Result<Self>;
 
-    /// Whether the kernel executes it. If so, candidates without any permission to execute are passed over, as by execvp(3).
+    /// Whether the kernel executes it. If so, candidates without any permission to execute are
+    /// passed over, as by execvp(3).
     fn is_executed(&self) -> bool;
 }
 
@@ -173,28 +176,65 @@ struct LookupRequest {
 ///
 /// # Errors
 /// When its process cannot be forked; nothing of it is left then.
-pub fn look_up<I: Inspect>(zygote: &Zygote, new: NewLookup) -> Result<(LookupProcess, PendingAnswer<I>), SandboxError> {
-    let NewLookup { name, files, cwd, candidates } = new;
+pub fn look_up<I: Inspect>(
+    zygote: &Zygote,
+    new: NewLookup,
+) -> Result<(LookupProcess, PendingAnswer<I>), SandboxError> {
+    let NewLookup {
+        name,
+        files,
+        cwd,
+        candidates,
+    } = new;
     let host = SandboxError::Host;
     let step = || format!("look for the program of {name}");
-    let open = |path: &str| File::open(path).map(WireFd::new).step(|| format!("open {path}")).map_err(host);
-    let request = LookupRequest { node: open("/proc/self/ns/mnt")?, proc: open("/proc")?, files, cwd, candidates };
+    let open = |path: &str| {
+        File::open(path)
+            .map(WireFd::new)
+            .step(|| format!("open {path}"))
+            .map_err(host)
+    };
+    let request = LookupRequest {
+        node: open("/proc/self/ns/mnt")?,
+        proc: open("/proc")?,
+        files,
+        cwd,
+        candidates,
+    };
     let request = Message::of(&request).step(step).map_err(host)?;
-    let pair = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None);
+    let pair = socketpair(
+        AddressFamily::UNIX,
+        SocketType::STREAM,
+        SocketFlags::CLOEXEC,
+        None,
+    );
     let (socket, theirs) = pair.step(step).map_err(host)?;
-    set_socket_timeout(&socket, Timeout::Recv, Some(ANSWER_TIMEOUT)).step(step).map_err(host)?;
+    set_socket_timeout(&socket, Timeout::Recv, Some(ANSWER_TIMEOUT))
+        .step(step)
+        .map_err(host)?;
     let Newborn { pid, pidfd } = zygote.fork(&Request::new(process::live::<I>, theirs, 0))?;
-    let process = LookupProcess { pid, pidfd: Arc::new(pidfd) };
+    let process = LookupProcess {
+        pid,
+        pidfd: Arc::new(pidfd),
+    };
     // It reads the request before it calls any file system, so this does not block.
     request.send(&socket).step(step).map_err(|failure| {
         process.end();
         host(failure)
     })?;
-    Ok((process, PendingAnswer { name, socket: Arc::new(socket), inspection: PhantomData }))
+    Ok((
+        process,
+        PendingAnswer {
+            name,
+            socket: Arc::new(socket),
+            inspection: PhantomData,
+        },
+    ))
 }
 
-/// The process of a look-up, a child of the calling process. It is killed when this is dropped, and has to be reaped
-/// ([`LookupProcess::reap`]) when its pidfd is readable. In an uninterruptible call that may take for ever.
+/// The process of a look-up, a child of the calling process. It is killed when this is dropped, and
+/// has to be reaped ([`LookupProcess::reap`]) when its pidfd is readable. In an uninterruptible
+/// call that may take for ever.
 #[derive(Debug)]
 pub struct LookupProcess {
     pid: u32,
@@ -237,7 +277,12 @@ impl LookupProcess {
     }
 
     fn wait(&self, options: WaitIdOptions) -> io::Result<()> {
-        rustix::io::retry_on_intr(|| waitid(WaitId::PidFd(self.pidfd.as_fd()), options | WaitIdOptions::EXITED))?;
+        rustix::io::retry_on_intr(|| {
+            waitid(
+                WaitId::PidFd(self.pidfd.as_fd()),
+                options | WaitIdOptions::EXITED,
+            )
+        })?;
         Ok(())
     }
 }
@@ -272,7 +317,10 @@ impl<I: Inspect> PendingAnswer<I> {
         let answer = Message::receive(&self.socket, LONGEST_ANSWER).and_then(Message::value);
         answer.map_err(|error| {
             let how = format!("the process that looks for its program did not answer ({error})");
-            SandboxError::Died { name: self.name.clone(), how }
+            SandboxError::Died {
+                name: self.name.clone(),
+                how,
+            }
         })
     }
 }

@@ -1,5 +1,5 @@
-//! The null device, which hides files: opened on the node or on a file system of ours, never below a root that a guest
-//! can write, and checked before it is used.
+//! The null device, which hides files: opened on the node or on a file system of ours, never below
+//! a root that a guest can write, and checked before it is used.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -8,7 +8,12 @@ use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, major, minor};
 
 /// Opens the node's null device.
 pub(crate) fn open_on_node(access: OFlags) -> io::Result<OwnedFd> {
-    let null = rustix::fs::openat(CWD, "/dev/null", access | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
+    let null = rustix::fs::openat(
+        CWD,
+        "/dev/null",
+        access | OFlags::NOFOLLOW | OFlags::CLOEXEC,
+        Mode::empty(),
+    )?;
     check(&null)?;
     Ok(null)
 }
@@ -19,7 +24,10 @@ pub(crate) fn check(null: impl AsFd) -> io::Result<()> {
     let number = (major(found.st_rdev), minor(found.st_rdev));
     match FileType::from_raw_mode(found.st_mode) {
         FileType::CharacterDevice if number == (1, 3) => Ok(()),
-        kind => Err(io::Error::other(format!("/dev/null is not the null device, but a {kind:?} {}:{}", number.0, number.1))),
+        kind => Err(io::Error::other(format!(
+            "/dev/null is not the null device, but a {kind:?} {}:{}",
+            number.0, number.1
+        ))),
     }
 }
 

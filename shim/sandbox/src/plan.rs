@@ -1,4 +1,5 @@
-//! What the set-up of a guest's process does: decided once, from the OCI spec, before anything is done.
+//! What the set-up of a guest's process does: decided once, from the OCI spec, before anything is
+//! done.
 //!
 //! ```text
 //! Spec + HostFacts ── Plan::of ──► Plan ── crosses into the zygote's fork ──► carried out there, step by step
@@ -19,8 +20,9 @@
 //! | `plan/facts.rs` | what the host's kernel can do |
 //! | `plan/row.rs`, `plan/rows.rs` | the table of every field of the spec: docs/reference/oci-spec.md |
 //!
-//! What it cannot see: a field that the crate `oci-spec` does not know is gone before the spec comes here, as it is in
-//! every runtime that reads the spec into types. The reference page says so.
+//! What it cannot see: a field that the crate `oci-spec` does not know is gone before the spec
+//! comes here, as it is in every runtime that reads the spec into types. The reference page says
+//! so.
 
 use std::path::{Path, PathBuf};
 
@@ -45,7 +47,10 @@ mod users;
 pub use capabilities::CapabilitySets;
 pub use devices::{Device, DeviceKind, Devices};
 pub use facts::{HostFacts, Support};
-pub use mounts::{AttributeChange, Attributes, Bind, GuestMount, Propagation, PropagationKind, Reach, Root, Tmpfs, TmpfsOption};
+pub use mounts::{
+    AttributeChange, Attributes, Bind, GuestMount, Propagation, PropagationKind, Reach, Root,
+    Tmpfs, TmpfsOption,
+};
 pub use namespaces::{Namespace, Namespaces, Sysctl};
 pub(crate) use proc::PROC;
 pub use proc::Proc;
@@ -54,7 +59,8 @@ pub use row::{Row, Verdict};
 pub use rows::ROWS;
 pub use users::{IdRange, Owners, Users};
 
-/// Everything that the set-up of a container's first process does. No descriptors: they travel beside it.
+/// Everything that the set-up of a container's first process does. No descriptors: they travel
+/// beside it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Plan {
     /// Namespaces to make or to join. Those of mounts and of processes are always new.
@@ -73,9 +79,11 @@ pub struct Plan {
     pub devices: Devices,
     /// Mounts below the root, in the order in which they are made.
     pub mounts: Vec<GuestMount>,
-    /// Paths in the container of which nothing is to be seen; those that do not exist there are skipped.
+    /// Paths in the container of which nothing is to be seen; those that do not exist there are
+    /// skipped.
     pub masked: Vec<PathBuf>,
-    /// Paths in the container that are made read-only, with all below them; those that do not exist there are skipped.
+    /// Paths in the container that are made read-only, with all below them; those that do not exist
+    /// there are skipped.
     pub readonly: Vec<PathBuf>,
     /// What Linux programs that are started beside the guest see of processes; none: nothing.
     pub proc: Option<Proc>,
@@ -84,31 +92,53 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Decides what `spec` comes to on a host with these `facts`; paths in it may be relative to `bundle`, the folder
-    /// that it lies in. Reads nothing: `filters` makes programs from profiles, always the same from the same.
+    /// Decides what `spec` comes to on a host with these `facts`; paths in it may be relative to
+    /// `bundle`, the folder that it lies in. Reads nothing: `filters` makes programs from profiles,
+    /// always the same from the same.
     ///
     /// # Errors
     /// When the spec asks for what a guest does not get, or for what the host does not have.
-    pub fn of(spec: &Spec, bundle: &Path, facts: HostFacts, filters: &FilterCache) -> Result<Self, Refused> {
+    pub fn of(
+        spec: &Spec,
+        bundle: &Path,
+        facts: HostFacts,
+        filters: &FilterCache,
+    ) -> Result<Self, Refused> {
         refusals::of_spec(spec)?;
         let linux = spec.linux().as_ref();
-        let process = spec.process().as_ref().ok_or_else(|| Refused::new("process", "a container without one cannot start"))?;
+        let process = spec
+            .process()
+            .as_ref()
+            .ok_or_else(|| Refused::new("process", "a container without one cannot start"))?;
         let namespaces = Namespaces::of(linux)?;
         let users = Users::of(linux)?;
         let mut mounts = mounts::Mounts::of(spec, bundle, users.as_ref(), facts)?;
-        let devices = linux.and_then(|linux| linux.devices().as_deref()).unwrap_or_default();
+        let devices = linux
+            .and_then(|linux| linux.devices().as_deref())
+            .unwrap_or_default();
         let mut devices = Devices::of(devices, std::mem::take(&mut mounts.dev))?;
         if let Some(users) = &users {
             users.own_devices(&mut devices.nodes)?;
             users.own_files(Path::new("/dev"), &mut devices.options)?;
             users.own_mounts(&mut mounts.made)?;
         }
-        let within = |paths: Option<&Vec<String>>| paths.into_iter().flatten().map(|path| mounts::within(Path::new(path))).collect();
+        let within = |paths: Option<&Vec<String>>| {
+            paths
+                .into_iter()
+                .flatten()
+                .map(|path| mounts::within(Path::new(path)))
+                .collect()
+        };
         let masked: Vec<PathBuf> = within(linux.and_then(|linux| linux.masked_paths().as_ref()));
-        let readonly: Vec<PathBuf> = within(linux.and_then(|linux| linux.readonly_paths().as_ref()));
+        let readonly: Vec<PathBuf> =
+            within(linux.and_then(|linux| linux.readonly_paths().as_ref()));
         Ok(Self {
             hostname: namespaces::name("hostname", spec.hostname().as_deref(), &namespaces.uts)?,
-            domainname: namespaces::name("domainname", spec.domainname().as_deref(), &namespaces.uts)?,
+            domainname: namespaces::name(
+                "domainname",
+                spec.domainname().as_deref(),
+                &namespaces.uts,
+            )?,
             sysctls: Sysctl::all(spec, &namespaces)?,
             namespaces,
             users,
@@ -118,7 +148,13 @@ impl Plan {
             proc: Proc::of(spec, &masked, &readonly),
             masked,
             readonly,
-            process: ProcessPlan::of(process, linux.and_then(|linux| linux.seccomp().as_ref()), Program::Guest, facts, filters)?,
+            process: ProcessPlan::of(
+                process,
+                linux.and_then(|linux| linux.seccomp().as_ref()),
+                Program::Guest,
+                facts,
+                filters,
+            )?,
         })
     }
 }
@@ -136,7 +172,10 @@ pub struct Refused {
 impl Refused {
     /// A refusal of `field`.
     pub(crate) fn new(field: impl Into<String>, reason: impl Into<String>) -> Self {
-        Self { field: field.into(), reason: reason.into() }
+        Self {
+            field: field.into(),
+            reason: reason.into(),
+        }
     }
 }
 

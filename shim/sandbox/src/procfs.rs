@@ -1,4 +1,5 @@
-//! The node's `/proc`, which the host opens and a container's process writes labels and kernel parameters to.
+//! The node's `/proc`, which the host opens and a container's process writes labels and kernel
+//! parameters to.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -7,7 +8,12 @@ use rustix::fs::{CWD, Mode, OFlags, PROC_SUPER_MAGIC, fstatfs, openat};
 
 /// Opens it.
 pub(crate) fn open() -> io::Result<OwnedFd> {
-    let folder = openat(CWD, "/proc", OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
+    let folder = openat(
+        CWD,
+        "/proc",
+        OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC,
+        Mode::empty(),
+    )?;
     check(&folder)?;
     Ok(folder)
 }
@@ -16,7 +22,9 @@ pub(crate) fn open() -> io::Result<OwnedFd> {
 pub(crate) fn check(file: impl AsFd) -> io::Result<()> {
     match fstatfs(file)?.f_type {
         PROC_SUPER_MAGIC => Ok(()),
-        other => Err(io::Error::other(format!("it does not lie on procfs, but on a file system of type {other:#x}"))),
+        other => Err(io::Error::other(format!(
+            "it does not lie on procfs, but on a file system of type {other:#x}"
+        ))),
     }
 }
 
@@ -28,7 +36,9 @@ mod tests {
     fn file_of_procfs_is_told_from_one_of_another_file_system() {
         check(open().unwrap()).unwrap();
         check(std::fs::File::open("/proc/self/stat").unwrap()).unwrap();
-        let error = check(tempfile::tempfile().unwrap()).unwrap_err().to_string();
+        let error = check(tempfile::tempfile().unwrap())
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("does not lie on procfs"), "{error}");
     }
 }

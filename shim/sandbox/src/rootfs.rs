@@ -1,14 +1,16 @@
 //! The root file system of a container, mounted as containerd asks, where nobody else sees it.
 //!
-//! In the host's own mount namespace each container's mount would be seen by systemd and kubelet, which read the whole
-//! table of mounts again whenever it changes; and after a crash it would stay.
+//! In the host's own mount namespace each container's mount would be seen by systemd and kubelet,
+//! which read the whole table of mounts again whenever it changes; and after a crash it would stay.
 
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::path::Path;
 
 use nix::sched::{CloneFlags, unshare};
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
-use rustix::mount::{MountPropagationFlags, MoveMountFlags, OpenTreeFlags, mount_change, move_mount, open_tree};
+use rustix::mount::{
+    MountPropagationFlags, MoveMountFlags, OpenTreeFlags, mount_change, move_mount, open_tree,
+};
 
 use crate::error::{Failure, Step as _};
 use crate::guest::sources;
@@ -35,11 +37,12 @@ pub struct Mount {
     pub options: Vec<String>,
 }
 
-/// Makes `mounts` one after the other on `folder`, the bundle's root folder, and gives what is there then, mounted
-/// nowhere: it is gone when the last descriptor and the last container with it are. Without mounts it is the folder
-/// itself.
+/// Makes `mounts` one after the other on `folder`, the bundle's root folder, and gives what is
+/// there then, mounted nowhere: it is gone when the last descriptor and the last container with it
+/// are. Without mounts it is the folder itself.
 ///
-/// `users` are the container's, if it has a user namespace: containerd says of a mount when its files are to be theirs.
+/// `users` are the container's, if it has a user namespace: containerd says of a mount when its
+/// files are to be theirs.
 ///
 /// # Errors
 /// When a mount fails: the error names its source, its target and its options.
@@ -47,7 +50,10 @@ pub fn mount(mounts: &[Mount], folder: &Path, users: Option<&Users>) -> Result<O
     if mounts.is_empty() {
         return clone(folder);
     }
-    let prepared: Vec<Prepared> = mounts.iter().map(|mount| Prepared::of(mount, users)).collect::<Result<_, _>>()?;
+    let prepared: Vec<Prepared> = mounts
+        .iter()
+        .map(|mount| Prepared::of(mount, users))
+        .collect::<Result<_, _>>()?;
     let users = users.map(sources::users).transpose()?;
     let users = users.as_ref();
     if let [one] = &*prepared
@@ -55,24 +61,40 @@ pub fn mount(mounts: &[Mount], folder: &Path, users: Option<&Users>) -> Result<O
     {
         return made;
     }
-    // A thread, because namespace and working folder of the others must stay as they are; it ends with the mounts.
+    // A thread, because namespace and working folder of the others must stay as they are; it ends
+    // with the mounts.
     std::thread::scope(|scope| {
-        let thread = std::thread::Builder::new().name("rootfs".to_owned()).spawn_scoped(scope, || {
-            unshare(CloneFlags::CLONE_FS | CloneFlags::CLONE_NEWNS).step(|| "make a mount namespace")?;
-            mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC).step(|| "keep mounts from the host")?;
-            for mount in &prepared {
-                mount_one(mount, folder, users)?;
-            }
-            clone(folder)
-        });
+        let thread = std::thread::Builder::new()
+            .name("rootfs".to_owned())
+            .spawn_scoped(scope, || {
+                unshare(CloneFlags::CLONE_FS | CloneFlags::CLONE_NEWNS)
+                    .step(|| "make a mount namespace")?;
+                mount_change(
+                    "/",
+                    MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC,
+                )
+                .step(|| "keep mounts from the host")?;
+                for mount in &prepared {
+                    mount_one(mount, folder, users)?;
+                }
+                clone(folder)
+            });
         let thread = thread.step(|| "start a thread to mount the root file system")?;
-        thread.join().unwrap_or_else(|_| Err(Failure::of("mount the root file system", "the thread panicked")))
+        thread.join().unwrap_or_else(|_| {
+            Err(Failure::of(
+                "mount the root file system",
+                "the thread panicked",
+            ))
+        })
     })
 }
 
 fn clone(folder: &Path) -> Result<OwnedFd, Failure> {
-    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_RECURSIVE;
-    open_tree(CWD, folder, flags).step(|| format!("take the root file system at {}", folder.display()))
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE
+        | OpenTreeFlags::OPEN_TREE_CLOEXEC
+        | OpenTreeFlags::AT_RECURSIVE;
+    open_tree(CWD, folder, flags)
+        .step(|| format!("take the root file system at {}", folder.display()))
 }
 
 fn mount_one(mount: &Prepared, folder: &Path, users: Option<&OwnedFd>) -> Result<(), Failure> {
@@ -82,20 +104,44 @@ fn mount_one(mount: &Prepared, folder: &Path, users: Option<&OwnedFd>) -> Result
     let look = || {
         let root = rustix::fs::open(folder, open | OFlags::DIRECTORY, Mode::empty())?;
         let target = mount.target.trim_start_matches('/');
-        if target.is_empty() { Ok(root) } else { rustix::fs::openat2(&root, target, open, Mode::empty(), ResolveFlags::IN_ROOT) }
+        if target.is_empty() {
+            Ok(root)
+        } else {
+            rustix::fs::openat2(&root, target, open, Mode::empty(), ResolveFlags::IN_ROOT)
+        }
     };
     let mut place = look().step(step)?;
     match (&mount.start, users) {
         (Some(Start::Mapped(start)), Some(users)) => {
             // Where the overlay comes to lie over them: they are of use while it is made.
-            let layers = open_tree(CWD, start, OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC).step(step)?;
-            kernel::map_owners(&layers, users.as_fd()).step(|| format!("map the owners of files below {}", start.display()))?;
-            move_mount(&layers, "", place.as_fd(), "", FROM | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH).step(step)?;
+            let layers = open_tree(
+                CWD,
+                start,
+                OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC,
+            )
+            .step(step)?;
+            kernel::map_owners(&layers, users.as_fd())
+                .step(|| format!("map the owners of files below {}", start.display()))?;
+            move_mount(
+                &layers,
+                "",
+                place.as_fd(),
+                "",
+                FROM | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH,
+            )
+            .step(step)?;
             rustix::process::fchdir(&layers).step(step)?;
             place = look().step(step)?;
         }
-        (Some(Start::Folder(start) | Start::Mapped(start)), _) => rustix::process::chdir(start).step(step)?,
+        (Some(Start::Folder(start) | Start::Mapped(start)), _) => {
+            rustix::process::chdir(start).step(step)?;
+        }
         (None, _) => {}
     }
-    mount.make(Path::new(&format!("/proc/self/fd/{}", place.as_raw_fd())), users).step(step)
+    mount
+        .make(
+            Path::new(&format!("/proc/self/fd/{}", place.as_raw_fd())),
+            users,
+        )
+        .step(step)
 }

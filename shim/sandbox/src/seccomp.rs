@@ -1,7 +1,9 @@
-//! Filters of system calls: programs for the kernel, made once in the host, installed in the processes of containers.
+//! Filters of system calls: programs for the kernel, made once in the host, installed in the
+//! processes of containers.
 //!
-//! A guest's process is under two of them. The first is ours and the same for all: what the engine needs, and nothing
-//! else. The second is the spec's own (`linux.seccomp`). A system call passes when both let it pass.
+//! A guest's process is under two of them. The first is ours and the same for all: what the engine
+//! needs, and nothing else. The second is the spec's own (`linux.seccomp`). A system call passes
+//! when both let it pass.
 //!
 //! | file | what |
 //! |---|---|
@@ -27,7 +29,10 @@ pub use program::Program;
 #[derive(Debug, thiserror::Error)]
 pub enum FilterError {
     /// The profile asks another process about system calls.
-    #[error("SCMP_ACT_NOTIFY and listenerPath are not served: nobody would answer, and the guest would hang")]
+    #[error(
+        "SCMP_ACT_NOTIFY and listenerPath are not served: nobody would answer, and the guest would \
+         hang"
+    )]
     Notify,
     /// libseccomp refuses a part of it.
     #[error("{part}")]

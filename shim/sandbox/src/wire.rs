@@ -7,18 +7,22 @@ use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags,
+};
 use serde::de::{DeserializeOwned, Error as _};
 use serde::ser::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// Most bytes that the host takes from a process that it has forked: a number, or a text that is cut to fit
-/// ([`fitting`]). The process may have been taken over by the bytes of a guest, and the host must not make room for what
-/// it only claims to send.
+/// Most bytes that the host takes from a process that it has forked: a number, or a text that is
+/// cut to fit ([`fitting`]). The process may have been taken over by the bytes of a guest, and the
+/// host must not make room for what it only claims to send.
 pub(crate) const LONGEST_ANSWER: usize = 64 << 10;
 /// Most bytes of a text in an answer.
 const LONGEST_TEXT: usize = 16 << 10;
-/// Most bytes of a message of the host's: the orders for a guest, with its arguments and its environment.
+/// Most bytes of a message of the host's: the orders for a guest, with its arguments and its
+/// environment.
 pub(crate) const LONGEST_ORDERS: usize = 256 << 20;
 
 /// Most descriptors in one packet: the kernel's limit is 253 (unix(7), `SCM_RIGHTS`).
@@ -31,7 +35,8 @@ thread_local! {
 
 /// A descriptor inside a value that crosses into another process of ours.
 ///
-/// The other process gets a descriptor of its own of the same open file; this one is closed when it is dropped.
+/// The other process gets a descriptor of its own of the same open file; this one is closed when it
+/// is dropped.
 #[derive(Debug)]
 pub struct WireFd(OwnedFd);
 
@@ -67,8 +72,10 @@ impl Serialize for WireFd {
 impl<'de> Deserialize<'de> for WireFd {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let seat = u64::deserialize(deserializer)?;
-        let fd = PASSENGERS.with_borrow_mut(|passengers| passengers.get_mut(usize::try_from(seat).ok()?)?.take());
-        fd.map(Self).ok_or_else(|| D::Error::custom(format!("descriptor {seat} did not come along")))
+        let fd = PASSENGERS
+            .with_borrow_mut(|passengers| passengers.get_mut(usize::try_from(seat).ok()?)?.take());
+        fd.map(Self)
+            .ok_or_else(|| D::Error::custom(format!("descriptor {seat} did not come along")))
     }
 }
 
@@ -84,12 +91,18 @@ impl Message {
         PASSENGERS.take();
         let bytes = rmp_serde::to_vec(value);
         let fds = PASSENGERS.take().into_iter().flatten().collect();
-        Ok(Self { bytes: bytes.map_err(io::Error::other)?, fds })
+        Ok(Self {
+            bytes: bytes.map_err(io::Error::other)?,
+            fds,
+        })
     }
 
     /// A message that is nothing but descriptors.
     pub(crate) fn of_descriptors(fds: Vec<OwnedFd>) -> Self {
-        Self { bytes: Vec::new(), fds }
+        Self {
+            bytes: Vec::new(),
+            fds,
+        }
     }
 
     /// Reads the value.
@@ -116,8 +129,18 @@ impl Message {
             let fds: Vec<BorrowedFd<'_>> = packet.iter().map(AsFd::as_fd).collect();
             let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(PACKET))];
             let mut control = SendAncillaryBuffer::new(&mut space);
-            assert!(control.push(SendAncillaryMessage::ScmRights(&fds)), "a packet holds at most {PACKET} descriptors");
-            rustix::io::retry_on_intr(|| rustix::net::sendmsg(socket, &[IoSlice::new(&[0])], &mut control, SendFlags::NOSIGNAL))?;
+            assert!(
+                control.push(SendAncillaryMessage::ScmRights(&fds)),
+                "a packet holds at most {PACKET} descriptors"
+            );
+            rustix::io::retry_on_intr(|| {
+                rustix::net::sendmsg(
+                    socket,
+                    &[IoSlice::new(&[0])],
+                    &mut control,
+                    SendFlags::NOSIGNAL,
+                )
+            })?;
         }
         write_all(socket, &self.bytes)
     }
@@ -135,20 +158,34 @@ impl Message {
             let before = fds.len();
             receive_packet(socket, &mut fds)?;
             if fds.len() == before {
-                return Err(io::Error::new(io::ErrorKind::InvalidData, "descriptors are missing: is the limit of open files reached?"));
+                return Err(io::Error::new(
+                    io::ErrorKind::InvalidData,
+                    "descriptors are missing: is the limit of open files reached?",
+                ));
             }
         }
         let mut message = vec![0; bytes];
         read_exact(socket, &mut message)?;
-        Ok(Self { bytes: message, fds })
+        Ok(Self {
+            bytes: message,
+            fds,
+        })
     }
 }
 
 /// `claimed`, if that is no more than `most`.
 pub(crate) fn room_for(claimed: u64, most: usize) -> io::Result<usize> {
-    usize::try_from(claimed).ok().filter(|bytes| *bytes <= most).ok_or_else(|| {
-        io::Error::new(io::ErrorKind::InvalidData, format!("it claims to have {claimed} bytes to say, and at most {most} are listened to"))
-    })
+    usize::try_from(claimed)
+        .ok()
+        .filter(|bytes| *bytes <= most)
+        .ok_or_else(|| {
+            io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!(
+                    "it claims to have {claimed} bytes to say, and at most {most} are listened to"
+                ),
+            )
+        })
 }
 
 /// `text`, cut to what an answer has room for.
@@ -162,7 +199,12 @@ fn receive_packet(socket: BorrowedFd<'_>, fds: &mut Vec<OwnedFd>) -> io::Result<
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let mut byte = [0];
     let received = rustix::io::retry_on_intr(|| {
-        rustix::net::recvmsg(socket, &mut [IoSliceMut::new(&mut byte)], &mut control, RecvFlags::CMSG_CLOEXEC)
+        rustix::net::recvmsg(
+            socket,
+            &mut [IoSliceMut::new(&mut byte)],
+            &mut control,
+            RecvFlags::CMSG_CLOEXEC,
+        )
     })?;
     if received.bytes == 0 {
         return Err(io::ErrorKind::UnexpectedEof.into());
@@ -176,18 +218,34 @@ fn receive_packet(socket: BorrowedFd<'_>, fds: &mut Vec<OwnedFd>) -> io::Result<
 }
 
 /// Writes all of `bytes`, with a descriptor that the other side gets with the first of them.
-pub(crate) fn send_with(socket: impl AsFd, bytes: &[u8], descriptor: Option<&OwnedFd>) -> io::Result<()> {
-    let Some(descriptor) = descriptor else { return write_all(socket, bytes) };
+pub(crate) fn send_with(
+    socket: impl AsFd,
+    bytes: &[u8],
+    descriptor: Option<&OwnedFd>,
+) -> io::Result<()> {
+    let Some(descriptor) = descriptor else {
+        return write_all(socket, bytes);
+    };
     let fds = [descriptor.as_fd()];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = SendAncillaryBuffer::new(&mut space);
-    assert!(control.push(SendAncillaryMessage::ScmRights(&fds)), "there is room for one descriptor");
-    let written = rustix::io::retry_on_intr(|| rustix::net::sendmsg(&socket, &[IoSlice::new(bytes)], &mut control, SendFlags::NOSIGNAL))?;
+    assert!(
+        control.push(SendAncillaryMessage::ScmRights(&fds)),
+        "there is room for one descriptor"
+    );
+    let written = rustix::io::retry_on_intr(|| {
+        rustix::net::sendmsg(
+            &socket,
+            &[IoSlice::new(bytes)],
+            &mut control,
+            SendFlags::NOSIGNAL,
+        )
+    })?;
     write_all(socket, &bytes[written..])
 }
 
-/// What has arrived of the next answer of a process: a length, so many bytes, and with them one descriptor at most. Nothing
-/// here waits for the process.
+/// What has arrived of the next answer of a process: a length, so many bytes, and with them one
+/// descriptor at most. Nothing here waits for the process.
 #[derive(Debug, Default)]
 pub(crate) struct Inbox {
     bytes: Vec<u8>,
@@ -202,7 +260,8 @@ impl Inbox {
     const CHUNK: usize = 4096;
     const LENGTH: usize = 8;
 
-    /// Takes what has arrived; none when more of the answer is to come. `UnexpectedEof` when the other side is gone.
+    /// Takes what has arrived; none when more of the answer is to come. `UnexpectedEof` when the
+    /// other side is gone.
     pub(crate) fn receive(&mut self, socket: impl AsFd) -> io::Result<Option<Arrived>> {
         loop {
             let expected = match self.bytes.get(..Self::LENGTH) {
@@ -212,7 +271,10 @@ impl Inbox {
                     let expected = Self::LENGTH + room_for(claimed, LONGEST_ANSWER)?;
                     if self.bytes.len() == expected {
                         let answer = std::mem::take(self);
-                        return Ok(Some((answer.bytes[Self::LENGTH..].to_vec(), answer.descriptor)));
+                        return Ok(Some((
+                            answer.bytes[Self::LENGTH..].to_vec(),
+                            answer.descriptor,
+                        )));
                     }
                     expected
                 }
@@ -228,13 +290,20 @@ impl Inbox {
         }
     }
 
-    /// Reads some bytes. Of the descriptors that come with them the first one is kept; the process may send any number.
+    /// Reads some bytes. Of the descriptors that come with them the first one is kept; the process
+    /// may send any number.
     fn read(&mut self, socket: BorrowedFd<'_>, bytes: &mut [u8]) -> io::Result<usize> {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
         let flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
-        let received =
-            rustix::io::retry_on_intr(|| rustix::net::recvmsg(socket, &mut [IoSliceMut::new(&mut *bytes)], &mut control, flags))?;
+        let received = rustix::io::retry_on_intr(|| {
+            rustix::net::recvmsg(
+                socket,
+                &mut [IoSliceMut::new(&mut *bytes)],
+                &mut control,
+                flags,
+            )
+        })?;
         for message in control.drain() {
             if let RecvAncillaryMessage::ScmRights(descriptors) = message {
                 for descriptor in descriptors {
@@ -249,7 +318,8 @@ impl Inbox {
 /// Writes all of `bytes`, never with SIGPIPE.
 pub(crate) fn write_all(socket: impl AsFd, mut bytes: &[u8]) -> io::Result<()> {
     while !bytes.is_empty() {
-        let written = rustix::io::retry_on_intr(|| rustix::net::send(&socket, bytes, SendFlags::NOSIGNAL))?;
+        let written =
+            rustix::io::retry_on_intr(|| rustix::net::send(&socket, bytes, SendFlags::NOSIGNAL))?;
         bytes = &bytes[written..];
     }
     Ok(())

@@ -1,4 +1,5 @@
-//! The zygote: a process with one thread and the engine loaded, from which guests' processes are forked.
+//! The zygote: a process with one thread and the engine loaded, from which guests' processes are
+//! forked.
 //!
 //! ```text
 //! host ─ fork ─► spare
@@ -8,12 +9,12 @@
 //!      ◄─ its number and pidfd ─
 //! ```
 //!
-//! What the guest's process is to do does not pass through the zygote: the host and the new process speak through a
-//! socket of their own.
+//! What the guest's process is to do does not pass through the zygote: the host and the new process
+//! speak through a socket of their own.
 //!
-//! The host has threads by the time that a zygote may be lost, and can fork no other. So it forks a spare at its start,
-//! which does nothing but fork zygotes, the first one too: losing a zygote fails what it was asked for at that moment,
-//! and nothing after that.
+//! The host has threads by the time that a zygote may be lost, and can fork no other. So it forks a
+//! spare at its start, which does nothing but fork zygotes, the first one too: losing a zygote
+//! fails what it was asked for at that moment, and nothing after that.
 
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -23,7 +24,9 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, pidfd_send_signal, waitid};
+use rustix::process::{
+    Pid, Signal, WaitId, WaitIdOptions, kill_process_group, pidfd_send_signal, waitid,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Failure, SandboxError, Step as _, ZygoteError};
@@ -35,8 +38,8 @@ mod serve;
 
 pub(crate) use root::{NULL, STEP};
 
-/// The zygote forks in well under a millisecond, and answers before the new process does anything; loading an engine
-/// takes tens of milliseconds. What takes a thousand times as long has failed.
+/// The zygote forks in well under a millisecond, and answers before the new process does anything;
+/// loading an engine takes tens of milliseconds. What takes a thousand times as long has failed.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The process that forks guests' processes. It ends with the host, and when this is dropped.
@@ -61,7 +64,8 @@ pub(crate) type Entry = fn(OwnedFd) -> u8;
 /// What the host asks of the zygote.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Request {
-    /// The address of an [`Entry`]: the same in both processes, since the zygote is a fork of the host.
+    /// The address of an [`Entry`]: the same in both processes, since the zygote is a fork of the
+    /// host.
     entry: usize,
     /// The new process's end of its socket to the host.
     control: WireFd,
@@ -74,7 +78,12 @@ pub(crate) struct Request {
 impl Request {
     /// A process that calls `entry` with `control`, with the namespaces `CLONE_NEW*` new.
     pub(crate) fn new(entry: Entry, control: OwnedFd, namespaces: u64) -> Self {
-        Self { entry: entry as usize, control: WireFd::new(control), namespaces, cgroup: None }
+        Self {
+            entry: entry as usize,
+            control: WireFd::new(control),
+            namespaces,
+            cgroup: None,
+        }
     }
 
     /// Born in the cgroup of this folder.
@@ -88,8 +97,9 @@ impl Request {
 type Answer = Result<(u32, WireFd), Failure>;
 
 impl Zygote {
-    /// Forks the zygote off the calling process, which must have one thread: the zygote ends with that thread, and so
-    /// does every guest. `load` is called once in it, where files can still be opened: it loads and warms the engine.
+    /// Forks the zygote off the calling process, which must have one thread: the zygote ends with
+    /// that thread, and so does every guest. `load` is called once in it, where files can still be
+    /// opened: it loads and warms the engine.
     ///
     /// # Errors
     /// When a step of its own set-up fails, or `load` does not come back.
@@ -102,12 +112,19 @@ impl Zygote {
         let host = rustix::process::getpid();
         let spare = match kernel::fork().step(|| "fork")? {
             Forked::Child => serve::spare(&theirs, host, load),
-            Forked::Parent(Newborn { pid, pidfd }) => Forker { pid: number(pid)?, pidfd, socket },
+            Forked::Parent(Newborn { pid, pidfd }) => Forker {
+                pid: number(pid)?,
+                pidfd,
+                socket,
+            },
         };
         drop(theirs);
         spare.await_ready()?;
         let first = spare.fork_zygote()?;
-        Ok(Self { spare, current: Mutex::new(Some(first)) })
+        Ok(Self {
+            spare,
+            current: Mutex::new(Some(first)),
+        })
     }
 
     /// Another handle of the process, which becomes readable when it is lost.
@@ -117,20 +134,31 @@ impl Zygote {
     pub fn pidfd(&self) -> Result<OwnedFd, SandboxError> {
         let mut current = self.lock();
         let pidfd = self.living(&mut current)?.pidfd.try_clone();
-        pidfd.step(|| "watch the process that forks guests").map_err(SandboxError::Host)
+        pidfd
+            .step(|| "watch the process that forks guests")
+            .map_err(SandboxError::Host)
     }
 
     /// Forks a process.
     pub(crate) fn fork(&self, request: &Request) -> Result<Newborn, SandboxError> {
-        let message = Message::of(request).step(|| "address the process that forks guests").map_err(SandboxError::Host)?;
+        let message = Message::of(request)
+            .step(|| "address the process that forks guests")
+            .map_err(SandboxError::Host)?;
         let mut current = self.lock();
         let socket = &self.living(&mut current)?.socket;
-        match message.send(socket).and_then(|()| receive::<Answer>(socket)) {
-            Ok(Ok((pid, pidfd))) => Ok(Newborn { pid, pidfd: pidfd.into_inner() }),
+        match message
+            .send(socket)
+            .and_then(|()| receive::<Answer>(socket))
+        {
+            Ok(Ok((pid, pidfd))) => Ok(Newborn {
+                pid,
+                pidfd: pidfd.into_inner(),
+            }),
             Ok(Err(failure)) => Err(SandboxError::Setup(failure)),
             Err(error) => {
-                // Whatever it may still say would be taken for the answer to a later request. And it may have forked
-                // before it was lost: asking another one for the same would make two processes of one set of orders.
+                // Whatever it may still say would be taken for the answer to a later request. And
+                // it may have forked before it was lost: asking another one for the same would make
+                // two processes of one set of orders.
                 *current = None;
                 Err(SandboxError::ZygoteEnded(error.to_string()))
             }
@@ -149,7 +177,11 @@ impl Zygote {
         }
         match current {
             Some(zygote) => Ok(zygote),
-            None => Ok(current.insert(self.spare.fork_zygote().map_err(|failure| SandboxError::ZygoteLost(failure.to_string()))?)),
+            None => Ok(current.insert(
+                self.spare
+                    .fork_zygote()
+                    .map_err(|failure| SandboxError::ZygoteLost(failure.to_string()))?,
+            )),
         }
     }
 }
@@ -159,9 +191,15 @@ impl Forker {
     fn fork_zygote(&self) -> Result<Self, Failure> {
         let (socket, theirs) = pair()?;
         let step = || "have another process forked that forks guests";
-        Message::of(&WireFd::new(theirs)).and_then(|message| message.send(&self.socket)).step(step)?;
+        Message::of(&WireFd::new(theirs))
+            .and_then(|message| message.send(&self.socket))
+            .step(step)?;
         let (pid, pidfd) = receive::<Answer>(&self.socket).step(step)??;
-        let zygote = Self { pid: number(pid)?, pidfd: pidfd.into_inner(), socket };
+        let zygote = Self {
+            pid: number(pid)?,
+            pidfd: pidfd.into_inner(),
+            socket,
+        };
         zygote.await_ready()?;
         Ok(zygote)
     }
@@ -171,8 +209,12 @@ impl Forker {
     }
 
     fn has_ended(&self) -> bool {
-        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
-        poll(&mut [PollFd::new(&self.pidfd, PollFlags::IN)], Some(&now)).is_ok_and(|ready| ready > 0)
+        let now = Timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
+        poll(&mut [PollFd::new(&self.pidfd, PollFlags::IN)], Some(&now))
+            .is_ok_and(|ready| ready > 0)
     }
 }
 
@@ -181,22 +223,38 @@ impl Drop for Forker {
         if let Err(error) = pidfd_send_signal(&self.pidfd, Signal::KILL) {
             tracing::debug!(%error, "a process that forks had ended");
         }
-        // With it goes what it forked and had not told of, or what has not begun a group of its own: nobody else may wait
-        // for that. The number is the group's until the process is waited for.
+        // With it goes what it forked and had not told of, or what has not begun a group of its
+        // own: nobody else may wait for that. The number is the group's until the process is waited
+        // for.
         let _ = kill_process_group(self.pid, Signal::KILL);
-        while rustix::io::retry_on_intr(|| waitid(WaitId::Pgid(Some(self.pid)), WaitIdOptions::EXITED)).is_ok() {}
+        while rustix::io::retry_on_intr(|| {
+            waitid(WaitId::Pgid(Some(self.pid)), WaitIdOptions::EXITED)
+        })
+        .is_ok()
+        {}
         // Waited for already, unless it ended before it had its group.
-        let _ = rustix::io::retry_on_intr(|| waitid(WaitId::PidFd(self.pidfd.as_fd()), WaitIdOptions::EXITED));
+        let _ = rustix::io::retry_on_intr(|| {
+            waitid(WaitId::PidFd(self.pidfd.as_fd()), WaitIdOptions::EXITED)
+        });
     }
 }
 
 fn number(pid: u32) -> Result<Pid, Failure> {
-    i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or_else(|| Failure::of("fork", format!("{pid} is the number of no process")))
+    i32::try_from(pid)
+        .ok()
+        .and_then(Pid::from_raw)
+        .ok_or_else(|| Failure::of("fork", format!("{pid} is the number of no process")))
 }
 
 /// A socket, of which the first end waits for answers no longer than a process of ours takes.
 fn pair() -> Result<(OwnedFd, OwnedFd), Failure> {
-    let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None).step(|| "make a socket")?;
+    let (ours, theirs) = socketpair(
+        AddressFamily::UNIX,
+        SocketType::STREAM,
+        SocketFlags::CLOEXEC,
+        None,
+    )
+    .step(|| "make a socket")?;
     set_socket_timeout(&ours, Timeout::Recv, Some(PATIENCE)).step(|| "limit the wait")?;
     Ok((ours, theirs))
 }
@@ -205,8 +263,13 @@ fn pair() -> Result<(OwnedFd, OwnedFd), Failure> {
 fn receive<T: serde::de::DeserializeOwned>(socket: &OwnedFd) -> io::Result<T> {
     Message::receive(socket, LONGEST_ANSWER)
         .map_err(|error| match error.kind() {
-            io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset => io::Error::new(error.kind(), "it ended"),
-            io::ErrorKind::WouldBlock => io::Error::new(error.kind(), format!("no answer within {} s", PATIENCE.as_secs())),
+            io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset => {
+                io::Error::new(error.kind(), "it ended")
+            }
+            io::ErrorKind::WouldBlock => io::Error::new(
+                error.kind(),
+                format!("no answer within {} s", PATIENCE.as_secs()),
+            ),
             _ => error,
         })?
         .value()

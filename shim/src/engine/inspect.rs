@@ -1,4 +1,5 @@
-//! What a module imports and exports, read without running anything: enough to refuse, in words, what cannot run.
+//! What a module imports and exports, read without running anything: enough to refuse, in words,
+//! what cannot run.
 
 use wasmparser::{ExternalKind, Parser, Payload, TypeRef};
 
@@ -25,7 +26,9 @@ impl Shape {
     /// # Errors
     /// When a section is malformed.
     pub fn of(module: &[u8]) -> Result<Self, NotRunnable> {
-        Self::read(module).map_err(|error| NotRunnable::Invalid { reason: error.to_string() })
+        Self::read(module).map_err(|error| NotRunnable::Invalid {
+            reason: error.to_string(),
+        })
     }
 
     fn read(module: &[u8]) -> wasmparser::Result<Self> {
@@ -36,10 +39,14 @@ impl Shape {
             match payload? {
                 Payload::TypeSection(types) => {
                     for group in types {
-                        parameters.extend(group?.into_types().map(|ty| match ty.composite_type.inner {
-                            wasmparser::CompositeInnerType::Func(function) => function.params().len(),
-                            _ => 0,
-                        }));
+                        parameters.extend(group?.into_types().map(
+                            |ty| match ty.composite_type.inner {
+                                wasmparser::CompositeInnerType::Func(function) => {
+                                    function.params().len()
+                                }
+                                _ => 0,
+                            },
+                        ));
                     }
                 }
                 Payload::ImportSection(imports) => {
@@ -48,7 +55,9 @@ impl Shape {
                         if let TypeRef::Func(index) = import.ty {
                             functions.push(index);
                         }
-                        shape.imports.push((import.module.to_owned(), import.name.to_owned()));
+                        shape
+                            .imports
+                            .push((import.module.to_owned(), import.name.to_owned()));
                     }
                 }
                 Payload::FunctionSection(types) => {
@@ -60,14 +69,18 @@ impl Shape {
                     for export in exports {
                         let export = export?;
                         if export.kind == ExternalKind::Func {
-                            let ty = functions.get(export.index as usize).copied().unwrap_or(u32::MAX);
+                            let ty = functions
+                                .get(export.index as usize)
+                                .copied()
+                                .unwrap_or(u32::MAX);
                             let count = parameters.get(ty as usize).copied().unwrap_or_default();
                             shape.functions.push((export.name.to_owned(), count));
                         }
                     }
                 }
                 Payload::StartSection { .. } => shape.has_start = true,
-                // Exports and the start come before the code (core specification, "Modules"): a large guest is not read further.
+                // Exports and the start come before the code (core specification, "Modules"): a
+                // large guest is not read further.
                 Payload::CodeSectionStart { .. } => break,
                 _ => {}
             }
@@ -80,9 +93,20 @@ impl Shape {
     /// # Errors
     /// When an import does not exist.
     pub fn check_imports(&self, exists: impl Fn(&str, &str) -> bool) -> Result<(), NotRunnable> {
-        let unknown = self.imports.iter().filter(|(module, name)| !exists(module, name));
-        let unknown: Vec<String> = unknown.map(|(module, name)| format!("{module}.{name}")).collect();
-        if unknown.is_empty() { Ok(()) } else { Err(NotRunnable::UnknownImport { imports: listed(&unknown) }) }
+        let unknown = self
+            .imports
+            .iter()
+            .filter(|(module, name)| !exists(module, name));
+        let unknown: Vec<String> = unknown
+            .map(|(module, name)| format!("{module}.{name}"))
+            .collect();
+        if unknown.is_empty() {
+            Ok(())
+        } else {
+            Err(NotRunnable::UnknownImport {
+                imports: listed(&unknown),
+            })
+        }
     }
 
     /// Refuses an entry function that is not there or cannot be called.
@@ -92,15 +116,26 @@ impl Shape {
     pub fn check_function(&self, function: &str) -> Result<(), NotRunnable> {
         match self.functions.iter().find(|(name, _)| name == function) {
             Some((_, 0)) => Ok(()),
-            Some(_) => Err(NotRunnable::Parameters { function: presentable_name(function) }),
+            Some(_) => Err(NotRunnable::Parameters {
+                function: presentable_name(function),
+            }),
             None => {
-                let names: Vec<String> = self.functions.iter().map(|(name, _)| name.clone()).collect();
+                let names: Vec<String> = self
+                    .functions
+                    .iter()
+                    .map(|(name, _)| name.clone())
+                    .collect();
                 let hint = if function == START {
-                    "it is a library, not a program; build a command, or name a function as `path#function`"
+                    "it is a library, not a program; build a command, or name a function as \
+                     `path#function`"
                 } else {
                     "check the name after `#` in the container's command"
                 };
-                Err(NotRunnable::NoFunction { function: presentable_name(function), exports: listed(&names), hint })
+                Err(NotRunnable::NoFunction {
+                    function: presentable_name(function),
+                    exports: listed(&names),
+                    hint,
+                })
             }
         }
     }
@@ -117,9 +152,14 @@ impl Shape {
     }
 }
 
-/// Names as a message shows them: a guest chooses them freely, line ends and escape sequences included.
+/// Names as a message shows them: a guest chooses them freely, line ends and escape sequences
+/// included.
 fn listed(names: &[String]) -> String {
-    let shown: Vec<String> = names.iter().take(SHOWN).map(|name| presentable_name(name)).collect();
+    let shown: Vec<String> = names
+        .iter()
+        .take(SHOWN)
+        .map(|name| presentable_name(name))
+        .collect();
     match names.len() {
         0 => "none".to_owned(),
         count if count > SHOWN => format!("{} and {} more", shown.join(", "), count - SHOWN),
@@ -137,28 +177,50 @@ mod tests {
 
     #[test]
     fn an_unknown_import_is_named() {
-        let shape = shape(r#"(module (import "wasi_snapshot_preview1" "proc_exit" (func (param i32))) (import "env" "mystery" (func)))"#);
-        let exists = |module: &str, name: &str| (module, name) == ("wasi_snapshot_preview1", "proc_exit");
+        let shape = shape(
+            r#"(module (import "wasi_snapshot_preview1" "proc_exit" (func (param i32))) (import "env" "mystery" (func)))"#,
+        );
+        let exists =
+            |module: &str, name: &str| (module, name) == ("wasi_snapshot_preview1", "proc_exit");
         let error = shape.check_imports(exists).unwrap_err();
-        assert_eq!(error, NotRunnable::UnknownImport { imports: "env.mystery".to_owned() });
+        assert_eq!(
+            error,
+            NotRunnable::UnknownImport {
+                imports: "env.mystery".to_owned()
+            }
+        );
     }
 
     #[test]
     fn names_of_imports_and_exports_are_shown_on_one_line_and_shortened() {
         let long = "n".repeat(90_000);
-        let shape = shape(&format!(r#"(module (import "a\n\1b[2J" "{long}" (func)) (func (export "\r\u{{202e}}x")))"#));
+        let shape = shape(&format!(
+            r#"(module (import "a\n\1b[2J" "{long}" (func)) (func (export "\r\u{{202e}}x")))"#
+        ));
         let import = shape.check_imports(|_, _| false).unwrap_err().to_string();
-        assert!(import.contains(r"imports a\n\u{1b}[2J.nnn") && import.len() < 500, "{import}");
+        assert!(
+            import.contains(r"imports a\n\u{1b}[2J.nnn") && import.len() < 500,
+            "{import}"
+        );
         let export = shape.check_function("x\ty").unwrap_err().to_string();
-        assert!(export.contains(r"no function `x\ty` (it exports: \r\u{202e}x)"), "{export}");
+        assert!(
+            export.contains(r"no function `x\ty` (it exports: \r\u{202e}x)"),
+            "{export}"
+        );
     }
 
     #[test]
     fn a_library_is_told_from_a_wrong_name() {
-        let shape = shape(r#"(module (func (export "_initialize")) (func (export "add") (param i32)))"#);
+        let shape =
+            shape(r#"(module (func (export "_initialize")) (func (export "add") (param i32)))"#);
         assert!(shape.is_reactor());
         let text = |function: &str| shape.check_function(function).unwrap_err().to_string();
-        assert!(text("_start").contains("it is a library") && text("_start").contains("_initialize, add"), "{}", text("_start"));
+        assert!(
+            text("_start").contains("it is a library")
+                && text("_start").contains("_initialize, add"),
+            "{}",
+            text("_start")
+        );
         assert!(text("ad").contains("after `#`"));
         assert!(text("add").contains("takes parameters"));
         assert!(shape.check_function("_initialize").is_ok());
@@ -176,6 +238,9 @@ mod tests {
     fn a_cut_off_module_is_refused_with_the_place() {
         let whole = wat::parse_str(r#"(module (func (export "_start")))"#).unwrap();
         let error = Shape::of(&whole[..whole.len() / 2]).unwrap_err();
-        assert!(matches!(error, NotRunnable::Invalid { ref reason } if reason.contains("offset")), "{error}");
+        assert!(
+            matches!(error, NotRunnable::Invalid { ref reason } if reason.contains("offset")),
+            "{error}"
+        );
     }
 }

@@ -1,5 +1,9 @@
-//! WasmEdge behind [`Engine`]. The only file that calls into libwasmedge; what that calls is in `wasmedge/stack.rs`.
-#![expect(unsafe_code, reason = "the SDK wraps neither the library's version nor its log")]
+//! WasmEdge behind [`Engine`]. The only file that calls into libwasmedge; what that calls is in
+//! `wasmedge/stack.rs`.
+#![expect(
+    unsafe_code,
+    reason = "the SDK wraps neither the library's version nor its log"
+)]
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Mutex, OnceLock, PoisonError};
@@ -21,17 +25,20 @@ mod stack;
 /// The module that WASI preview 1 guests import from.
 const WASI: &str = "wasi_snapshot_preview1";
 
-/// What the engine logs when it cannot reserve the addresses of a guest's memory. Its error is that of a trap.
+/// What the engine logs when it cannot reserve the addresses of a guest's memory. Its error is that
+/// of a trap.
 const NO_ADDRESS_SPACE: &str = "Unable to find usable memory address";
 
-/// WASI's module with no words in it, for the one guest of a process: made in the process that those of guests are forked
-/// from, so that its functions are made once and shared.
+/// WASI's module with no words in it, for the one guest of a process: made in the process that
+/// those of guests are forked from, so that its functions are made once and shared.
 static READY_MADE: Mutex<Option<WasiModule>> = Mutex::new(None);
 
 /// `(module (func (export "_start")))`
-const EMPTY: &[u8] = b"\0asm\x01\0\0\0\x01\x04\x01\x60\0\0\x03\x02\x01\0\x07\x0a\x01\x06_start\0\0\x0a\x04\x01\x02\0\x0b";
+const EMPTY:
+    &[u8] = b"\0asm\x01\0\0\0\x01\x04\x01\x60\0\0\x03\x02\x01\0\x07\x0a\x01\x06_start\0\0\x0a\x04\x01\x02\0\x0b";
 
-/// WasmEdge, interpreting. Native code within a guest's bytes is never loaded: since 0.17 only [`RunMode::Aot`] would.
+/// WasmEdge, interpreting. Native code within a guest's bytes is never loaded: since 0.17 only
+/// [`RunMode::Aot`] would.
 #[derive(Debug)]
 pub struct WasmEdge;
 
@@ -60,9 +67,13 @@ impl Engine for WasmEdge {
 
     fn warm() {
         log::capture();
-        // The first module that is loaded, instantiated and run makes the library resolve what it calls, and fills the
-        // allocator: pages that all guests then share.
-        let nothing = WasiContext { args: Vec::new(), env: Vec::new(), preopens: Vec::new() };
+        // The first module that is loaded, instantiated and run makes the library resolve what it
+        // calls, and fills the allocator: pages that all guests then share.
+        let nothing = WasiContext {
+            args: Vec::new(),
+            env: Vec::new(),
+            preopens: Vec::new(),
+        };
         if let Ok(prepared) = Self::prepare(EMPTY, "_start", &nothing) {
             let _ = Self::run(prepared, || {}, |_| {});
         }
@@ -81,14 +92,35 @@ impl Engine for WasmEdge {
         let wasi = wasi_module(wasi)?;
         shape.check_imports(|module, name| module == WASI && provided(&wasi).contains(name))?;
         let config = config()?;
-        let module = Module::from_bytes(Some(&config), guest).map_err(|error| not_loaded(guest, reason(&error), limit()))?;
-        let initialize = (shape.is_reactor() && function != "_initialize").then(|| "_initialize".to_owned());
+        let module = Module::from_bytes(Some(&config), guest)
+            .map_err(|error| not_loaded(guest, reason(&error), limit()))?;
+        let initialize =
+            (shape.is_reactor() && function != "_initialize").then(|| "_initialize".to_owned());
         let starts = shape.has_start();
-        Ok(Prepared { config, module, wasi, starts, calls: initialize.into_iter().chain([function.to_owned()]).collect() })
+        Ok(Prepared {
+            config,
+            module,
+            wasi,
+            starts,
+            calls: initialize
+                .into_iter()
+                .chain([function.to_owned()])
+                .collect(),
+        })
     }
 
-    fn run(prepared: Prepared, instantiated: impl FnOnce(), end: impl FnOnce(Outcome) + Send + 'static) -> Outcome {
-        let Prepared { config, module, mut wasi, starts, calls } = prepared;
+    fn run(
+        prepared: Prepared,
+        instantiated: impl FnOnce(),
+        end: impl FnOnce(Outcome) + Send + 'static,
+    ) -> Outcome {
+        let Prepared {
+            config,
+            module,
+            mut wasi,
+            starts,
+            calls,
+        } = prepared;
         stack::on_exhaustion(end);
         let result = call(&config, module, &mut wasi, (starts, &calls), instantiated);
         match result {
@@ -96,7 +128,11 @@ impl Engine for WasmEdge {
             Err(error) => {
                 let reason = reason(&error);
                 match *error {
-                    WasmEdgeError::Core(CoreError::Execution(_)) if !reason.contains(NO_ADDRESS_SPACE) => Outcome::Trapped(reason),
+                    WasmEdgeError::Core(CoreError::Execution(_))
+                        if !reason.contains(NO_ADDRESS_SPACE) =>
+                    {
+                        Outcome::Trapped(reason)
+                    }
                     _ => Outcome::NotRunnable(not_instantiated(reason, limit())),
                 }
             }
@@ -131,17 +167,26 @@ fn call(
 
 fn config() -> Result<Config, NotRunnable> {
     let options = CommonConfigOptions::default().run_mode(RunMode::Interpreter);
-    ConfigBuilder::new(options).build().map_err(|error| NotRunnable::Engine(error.to_string()))
+    ConfigBuilder::new(options)
+        .build()
+        .map_err(|error| NotRunnable::Engine(error.to_string()))
 }
 
 fn wasi_module(wasi: &WasiContext) -> Result<WasiModule, NotRunnable> {
     fn words(list: &[String]) -> Vec<&str> {
         list.iter().map(String::as_str).collect()
     }
-    let ready_made = READY_MADE.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let ready_made = READY_MADE
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .take();
     let made = ready_made.map_or_else(|| WasiModule::create(None, None, None), Ok);
     let mut module = made.map_err(|error| NotRunnable::Engine(error.to_string()))?;
-    let WasiContext { args, env, preopens } = wasi;
+    let WasiContext {
+        args,
+        env,
+        preopens,
+    } = wasi;
     module.init_wasi(Some(words(args)), Some(words(env)), Some(words(preopens)));
     Ok(module)
 }
@@ -155,7 +200,11 @@ fn provided(wasi: &WasiModule) -> &'static BTreeSet<String> {
 /// What went wrong, with the lines that the engine logged about it.
 fn reason(error: &WasmEdgeError) -> String {
     let logged = log::taken();
-    if logged.is_empty() { error.to_string() } else { format!("{error}\n{logged}") }
+    if logged.is_empty() {
+        error.to_string()
+    } else {
+        format!("{error}\n{logged}")
+    }
 }
 
 /// WasmEdge's own log. It would go to standard output, where the guest's output belongs.
@@ -171,23 +220,33 @@ mod log {
     pub(super) fn capture() {
         // SAFETY: sets a level inside the library; no arguments.
         unsafe { ffi::WasmEdge_LogSetErrorLevel() };
-        // SAFETY: `keep` is a function, so it lives as long as the library may call it, and it never unwinds.
+        // SAFETY: `keep` is a function, so it lives as long as the library may call it, and it
+        // never unwinds.
         unsafe { ffi::WasmEdge_LogSetCallback(Some(keep)) };
     }
 
     /// What was logged since the last call.
     pub(super) fn taken() -> String {
-        std::mem::take(&mut *LINES.lock().unwrap_or_else(PoisonError::into_inner)).trim_end().to_owned()
+        std::mem::take(&mut *LINES.lock().unwrap_or_else(PoisonError::into_inner))
+            .trim_end()
+            .to_owned()
     }
 
     unsafe extern "C" fn keep(message: *const ffi::WasmEdge_LogMessage) {
         // SAFETY: the library passes a message that is valid for the length of this call, or null.
-        let Some(message) = (unsafe { message.as_ref() }) else { return };
+        let Some(message) = (unsafe { message.as_ref() }) else {
+            return;
+        };
         if message.Message.Buf.is_null() {
             return;
         }
         // SAFETY: `Buf` points to `Length` bytes of the message, valid for the length of this call.
-        let bytes = unsafe { std::slice::from_raw_parts(message.Message.Buf.cast::<u8>(), message.Message.Length as usize) };
+        let bytes = unsafe {
+            std::slice::from_raw_parts(
+                message.Message.Buf.cast::<u8>(),
+                message.Message.Length as usize,
+            )
+        };
         let mut lines = LINES.lock().unwrap_or_else(PoisonError::into_inner);
         if lines.len() + bytes.len() < LIMIT {
             lines.push_str("  ");

@@ -1,7 +1,8 @@
-//! Error texts as they leave the host: on one line, without what a terminal would obey, and of a bounded length.
+//! Error texts as they leave the host: on one line, without what a terminal would obey, and of a
+//! bounded length.
 //!
-//! They hold names that users and guests choose. containerd's protocol refuses messages above 4 MiB, and then the cause is
-//! lost; the kubelet shows the first kilobyte.
+//! They hold names that users and guests choose. containerd's protocol refuses messages above 4
+//! MiB, and then the cause is lost; the kubelet shows the first kilobyte.
 
 /// Maximum bytes of one error of a chain.
 const MAX_PART: usize = 2 << 10;
@@ -44,7 +45,11 @@ fn within(text: &str, most: usize) -> String {
     let text = shortened(text.to_owned(), most);
     let mut shown = String::with_capacity(text.len());
     for letter in text.chars() {
-        if is_obeyed(letter) { shown.extend(letter.escape_default()) } else { shown.push(letter) }
+        if is_obeyed(letter) {
+            shown.extend(letter.escape_default());
+        } else {
+            shown.push(letter);
+        }
     }
     shortened(shown, most)
 }
@@ -52,7 +57,9 @@ fn within(text: &str, most: usize) -> String {
 /// Control characters, and those that change the direction of text or break lines.
 fn is_obeyed(letter: char) -> bool {
     letter.is_control()
-        || matches!(letter, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+        || matches!(letter,
+            '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' |
+                '\u{2066}'..='\u{2069}' | '\u{feff}')
 }
 
 fn shortened(text: String, most: usize) -> String {
@@ -62,7 +69,10 @@ fn shortened(text: String, most: usize) -> String {
     let kept = most - NOTE;
     let head = &text[..text.floor_char_boundary(kept * 3 / 4)];
     let tail = &text[text.ceil_char_boundary(text.len() - kept / 4)..];
-    format!("{head} … ({} bytes left out) … {tail}", text.len() - head.len() - tail.len())
+    format!(
+        "{head} … ({} bytes left out) … {tail}",
+        text.len() - head.len() - tail.len()
+    )
 }
 
 #[cfg(test)]
@@ -78,25 +88,53 @@ mod tests {
 
     fn linked(texts: &[&str]) -> Link {
         let (first, rest) = texts.split_first().unwrap();
-        Link { text: (*first).to_owned(), source: (!rest.is_empty()).then(|| Box::new(linked(rest))) }
+        Link {
+            text: (*first).to_owned(),
+            source: (!rest.is_empty()).then(|| Box::new(linked(rest))),
+        }
     }
 
     #[test]
     fn chain_is_on_one_line_and_without_escape_sequences() {
-        let text = chain(&linked(&["cannot run\u{202e}", "imports a\nb\u{1b}[31m.c\td", "é “fine”"]));
-        assert_eq!(text, r"cannot run\u{202e}: imports a\nb\u{1b}[31m.c\td: é “fine”");
+        let text = chain(&linked(&[
+            "cannot run\u{202e}",
+            "imports a\nb\u{1b}[31m.c\td",
+            "é “fine”",
+        ]));
+        assert_eq!(
+            text,
+            r"cannot run\u{202e}: imports a\nb\u{1b}[31m.c\td: é “fine”"
+        );
     }
 
     #[test]
     fn chain_is_bounded_and_keeps_operation_and_cause() {
         let long = format!("look for {}", "/folder é:".repeat(600_000));
         let text = chain(&linked(&[&long, &"\n".repeat(1 << 20), "the cause"]));
-        assert!(text.starts_with("look for /folder é") && text.ends_with(": the cause"), "{text}");
-        assert!(text.len() <= MAX_TEXT && text.contains("bytes left out"), "{}", text.len());
-        let many: Vec<&str> = std::iter::repeat_n(long.as_str(), 20).chain(["the cause"]).collect();
-        let distinct: Vec<String> = many.iter().enumerate().map(|(index, text)| format!("{index} {text}")).collect();
-        let text = chain(&linked(&distinct.iter().map(String::as_str).collect::<Vec<_>>()));
-        assert!(text.len() <= MAX_TEXT && text.starts_with("0 look") && text.ends_with("the cause"), "{text}");
+        assert!(
+            text.starts_with("look for /folder é") && text.ends_with(": the cause"),
+            "{text}"
+        );
+        assert!(
+            text.len() <= MAX_TEXT && text.contains("bytes left out"),
+            "{}",
+            text.len()
+        );
+        let many: Vec<&str> = std::iter::repeat_n(long.as_str(), 20)
+            .chain(["the cause"])
+            .collect();
+        let distinct: Vec<String> = many
+            .iter()
+            .enumerate()
+            .map(|(index, text)| format!("{index} {text}"))
+            .collect();
+        let text = chain(&linked(
+            &distinct.iter().map(String::as_str).collect::<Vec<_>>(),
+        ));
+        assert!(
+            text.len() <= MAX_TEXT && text.starts_with("0 look") && text.ends_with("the cause"),
+            "{text}"
+        );
     }
 
     #[test]

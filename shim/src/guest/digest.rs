@@ -1,4 +1,5 @@
-//! The digest of a guest's bytes, as OCI writes it: `sha256:` and 64 hexadecimal digits (image-spec, descriptor, digests).
+//! The digest of a guest's bytes, as OCI writes it: `sha256:` and 64 hexadecimal digits
+//! (image-spec, descriptor, digests).
 
 use sha2::{Digest as _, Sha256, Sha384, Sha512};
 
@@ -10,7 +11,8 @@ pub fn of(bytes: &[u8]) -> String {
     format!("{ALGORITHM}{:x}", Sha256::digest(bytes))
 }
 
-/// The digest of `bytes` by the algorithm of `like`: OCI registers three. By the usual one if that is not known.
+/// The digest of `bytes` by the algorithm of `like`: OCI registers three. By the usual one if that
+/// is not known.
 pub fn of_same_algorithm(like: &str, bytes: &[u8]) -> String {
     match like.split_once(':') {
         Some(("sha384", _)) => format!("sha384:{:x}", Sha384::digest(bytes)),
@@ -19,7 +21,8 @@ pub fn of_same_algorithm(like: &str, bytes: &[u8]) -> String {
     }
 }
 
-/// `text`, if it has the form of a digest. What a guest's process says is not taken on trust: it goes into logs.
+/// `text`, if it has the form of a digest. What a guest's process says is not taken on trust: it
+/// goes into logs.
 pub fn claimed(text: &str) -> Option<&str> {
     let digits = text.strip_prefix(ALGORITHM)?;
     let is_digit = |byte: u8| byte.is_ascii_digit() || matches!(byte, b'a'..=b'f');
@@ -33,23 +36,41 @@ mod tests {
     #[test]
     fn a_digest_has_the_form_that_is_asked_of_a_claimed_one() {
         let digest = of(b"");
-        assert_eq!(digest, "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
+        assert_eq!(
+            digest,
+            "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+        );
         assert_eq!(claimed(&digest), Some(&*digest));
     }
 
     #[test]
     fn digest_is_made_by_the_algorithm_of_another() {
-        for (like, length) in [("sha256:0", 71), ("sha384:0", 103), ("sha512:0", 135), ("md5:0", 71)] {
+        for (like, length) in [
+            ("sha256:0", 71),
+            ("sha384:0", 103),
+            ("sha512:0", 135),
+            ("md5:0", 71),
+        ] {
             let digest = of_same_algorithm(like, b"");
-            assert!(digest.len() == length && (like == "md5:0" || digest[..7] == like[..7]), "{like}: {digest}");
+            assert!(
+                digest.len() == length && (like == "md5:0" || digest[..7] == like[..7]),
+                "{like}: {digest}"
+            );
         }
     }
 
     #[test]
     fn what_else_a_process_claims_is_no_digest() {
         let digest = of(b"");
-        for text in ["", "sha256:", &digest[..70], &format!("{digest}0"), &digest.to_uppercase(), &digest.replace('e', "\n"), &digest[7..]]
-        {
+        for text in [
+            "",
+            "sha256:",
+            &digest[..70],
+            &format!("{digest}0"),
+            &digest.to_uppercase(),
+            &digest.replace('e', "\n"),
+            &digest[7..],
+        ] {
             assert_eq!(claimed(text), None, "{text:?}");
         }
     }

@@ -1,5 +1,6 @@
-//! What containers with the same files and entrypoint ran before. It decides how early things are begun, and never what is run:
-//! a look-up starts while containerd is asked for the image, and a guest's process is forked before its bytes are known.
+//! What containers with the same files and entrypoint ran before. It decides how early things are
+//! begun, and never what is run: a look-up starts while containerd is asked for the image, and a
+//! guest's process is forked before its bytes are known.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -27,7 +28,8 @@ pub enum Hint {
 }
 
 impl Hint {
-    /// Whether a guest's process is to be forked before the workload is known. libcontainer forks a Linux program itself.
+    /// Whether a guest's process is to be forked before the workload is known. libcontainer forks a
+    /// Linux program itself.
     pub fn forks_early(self) -> bool {
         match self {
             Self::Layer | Self::File => true,
@@ -36,7 +38,8 @@ impl Hint {
         }
     }
 
-    /// Whether the entrypoint is to be looked up before containerd has answered for the image's layers.
+    /// Whether the entrypoint is to be looked up before containerd has answered for the image's
+    /// layers.
     pub fn looks_up_early(self) -> bool {
         matches!(self, Self::File | Self::Native)
     }
@@ -50,7 +53,9 @@ impl Key {
     /// None if the files are the container's alone: those of an overlay below are its image's.
     pub fn of(rootfs: &[Mount], command: Command<'_>) -> Option<Self> {
         let options = rootfs.iter().flat_map(|mount| &mount.options);
-        let below = options.into_iter().find_map(|option| option.strip_prefix("lowerdir="))?;
+        let below = options
+            .into_iter()
+            .find_map(|option| option.strip_prefix("lowerdir="))?;
         Some(Self(below.to_owned(), command.args.first()?.clone()))
     }
 }
@@ -65,7 +70,12 @@ impl Hints {
         // Every change leaves the list whole, also if its last holder panicked.
         let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let known = key.and_then(|key| all.iter().rev().find(|(known, _)| known == key));
-        known.map_or_else(|| Hint::Unknown { is_named_as_guest: is_named_as_guest(command) }, |(_, hint)| *hint)
+        known.map_or_else(
+            || Hint::Unknown {
+                is_named_as_guest: is_named_as_guest(command),
+            },
+            |(_, hint)| *hint,
+        )
     }
 
     /// Notes what a container runs.
@@ -92,8 +102,19 @@ mod tests {
 
     fn key(below: &str, entrypoint: &str) -> Option<Key> {
         let options = vec!["upperdir=/u".to_owned(), format!("lowerdir={below}")];
-        let mount = Mount { fs_type: "overlay".to_owned(), options, ..Mount::default() };
-        Key::of(&[mount], Command { args: &[entrypoint.to_owned()], env: &[], cwd: std::path::Path::new("/") })
+        let mount = Mount {
+            fs_type: "overlay".to_owned(),
+            options,
+            ..Mount::default()
+        };
+        Key::of(
+            &[mount],
+            Command {
+                args: &[entrypoint.to_owned()],
+                env: &[],
+                cwd: std::path::Path::new("/"),
+            },
+        )
     }
 
     #[test]
@@ -101,17 +122,54 @@ mod tests {
         let hints = Hints::default();
         let get = |below, entrypoint: &str| {
             let args = [entrypoint.to_owned()];
-            hints.get(key(below, entrypoint).as_ref(), Command { args: &args, env: &[], cwd: std::path::Path::new("/") })
+            hints.get(
+                key(below, entrypoint).as_ref(),
+                Command {
+                    args: &args,
+                    env: &[],
+                    cwd: std::path::Path::new("/"),
+                },
+            )
         };
-        assert_eq!(get("/1", "/app.wasm"), Hint::Unknown { is_named_as_guest: true });
+        assert_eq!(
+            get("/1", "/app.wasm"),
+            Hint::Unknown {
+                is_named_as_guest: true
+            }
+        );
         hints.put(key("/1", "/app.wasm"), &Workload::Native);
         assert_eq!(get("/1", "/app.wasm"), Hint::Native);
-        assert_eq!(get("/2", "/app.wasm"), Hint::Unknown { is_named_as_guest: true });
-        assert_eq!(get("/1", "/app"), Hint::Unknown { is_named_as_guest: false });
+        assert_eq!(
+            get("/2", "/app.wasm"),
+            Hint::Unknown {
+                is_named_as_guest: true
+            }
+        );
+        assert_eq!(
+            get("/1", "/app"),
+            Hint::Unknown {
+                is_named_as_guest: false
+            }
+        );
         for number in 0..MAX_HINTS {
             hints.put(key(&number.to_string(), "/app"), &Workload::Native);
         }
-        assert_eq!(get("/1", "/app.wasm"), Hint::Unknown { is_named_as_guest: true });
-        assert_eq!(Key::of(&[Mount::default()], Command { args: &["/a".to_owned()], env: &[], cwd: std::path::Path::new("/") }), None);
+        assert_eq!(
+            get("/1", "/app.wasm"),
+            Hint::Unknown {
+                is_named_as_guest: true
+            }
+        );
+        assert_eq!(
+            Key::of(
+                &[Mount::default()],
+                Command {
+                    args: &["/a".to_owned()],
+                    env: &[],
+                    cwd: std::path::Path::new("/")
+                }
+            ),
+            None
+        );
     }
 }

@@ -7,11 +7,13 @@ use std::os::unix::fs::FileExt as _;
 use guest_sandbox::lookup::Inspect;
 use serde::{Deserialize, Serialize};
 
-/// How many of a file's first bytes the decision needs, unless they end within white space or a comment.
+/// How many of a file's first bytes the decision needs, unless they end within white space or a
+/// comment.
 pub const HEAD: usize = 4096;
 /// Largest binary guest that is read. CPython, the largest guest seen, has 26 MB.
 pub const MAX_BINARY: u64 = 512 << 20;
-/// Largest text guest that is read: text is written by hand, and costs many times its size to parse.
+/// Largest text guest that is read: text is written by hand, and costs many times its size to
+/// parse.
 pub const MAX_TEXT: u64 = 8 << 20;
 /// How many of a file's first bytes a message shows.
 const SHOWN: usize = 8;
@@ -86,9 +88,12 @@ impl Start {
     fn of(head: &[u8]) -> Self {
         Self::Is(match head {
             [0, b'a', b's', b'm', 1, 0, 0, 0, ..] => Kind::Module,
-            // The component model splits the version field: 16 bits version, 16 bits layer, layer 1 is a component.
+            // The component model splits the version field: 16 bits version, 16 bits layer, layer 1
+            // is a component.
             [0, b'a', b's', b'm', _, _, 1, 0, ..] => Kind::Component,
-            [0, b'a', b's', b'm', a, b, c, d, ..] => Kind::UnknownVersion(u32::from_le_bytes([*a, *b, *c, *d])),
+            [0, b'a', b's', b'm', a, b, c, d, ..] => {
+                Kind::UnknownVersion(u32::from_le_bytes([*a, *b, *c, *d]))
+            }
             [0x7f, b'E', b'L', b'F', ..] | [b'#', b'!', ..] => Kind::Native,
             text => return Self::of_text(without_byte_order_mark(text)),
         })
@@ -99,10 +104,17 @@ impl Start {
         let mut rest = head.trim_ascii_start();
         loop {
             rest = if let Some(comment) = rest.strip_prefix(b";;") {
-                let Some(end) = comment.iter().position(|byte| matches!(byte, b'\n' | b'\r')) else { return Self::Open };
+                let Some(end) = comment
+                    .iter()
+                    .position(|byte| matches!(byte, b'\n' | b'\r'))
+                else {
+                    return Self::Open;
+                };
                 &comment[end..]
             } else if let Some(comment) = rest.strip_prefix(b"(;") {
-                let Some(end) = end_of_block(comment) else { return Self::Open };
+                let Some(end) = end_of_block(comment) else {
+                    return Self::Open;
+                };
                 &comment[end..]
             } else {
                 break;
@@ -183,10 +195,18 @@ mod tests {
     fn text_is_recognized_behind_a_comment_of_any_length() {
         for length in (HEAD - 20..HEAD + 20).chain([1 << 20]) {
             let filler = "x".repeat(length);
-            for text in [format!(";;{filler}\n(module)"), format!("(;{filler};)(module)"), format!("{}(module)", " ".repeat(length))] {
+            for text in [
+                format!(";;{filler}\n(module)"),
+                format!("(;{filler};)(module)"),
+                format!("{}(module)", " ".repeat(length)),
+            ] {
                 assert_eq!(kind(text.as_bytes()), Kind::Text, "{length}");
             }
-            assert_eq!(kind(format!(";;{filler}\n(func)").as_bytes()), Kind::Other, "{length}");
+            assert_eq!(
+                kind(format!(";;{filler}\n(func)").as_bytes()),
+                Kind::Other,
+                "{length}"
+            );
         }
     }
 
@@ -194,6 +214,9 @@ mod tests {
     fn file_of_white_space_above_the_limit_of_text_is_refused_by_its_size() {
         let file = tempfile::tempfile().unwrap();
         file.write_all_at(&vec![b' '; 9 << 20], 0).unwrap();
-        assert_eq!(Inspection::inspect(&file, 9 << 20).unwrap().kind, Kind::Text);
+        assert_eq!(
+            Inspection::inspect(&file, 9 << 20).unwrap().kind,
+            Kind::Text
+        );
     }
 }

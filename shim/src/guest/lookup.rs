@@ -1,7 +1,9 @@
-//! The host's side of a look-up in a container's files: started, waited for without a thread, given up.
+//! The host's side of a look-up in a container's files: started, waited for without a thread, given
+//! up.
 //!
-//! A look-up process may never end ([`guest_sandbox::lookup`]), and each holds memory and a process number. So a container,
-//! and a pod, have a maximum number of them, which counts those too that were killed and have not ended.
+//! A look-up process may never end ([`guest_sandbox::lookup`]), and each holds memory and a process
+//! number. So a container, and a pod, have a maximum number of them, which counts those too that
+//! were killed and have not ended.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -19,7 +21,8 @@ use crate::host::Host;
 use crate::process;
 use crate::request;
 
-/// How long a look-up may take: less than the kubelet waits for any request, and enough for a slow network.
+/// How long a look-up may take: less than the kubelet waits for any request, and enough for a slow
+/// network.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(20);
 /// Maximum number of look-up processes of one container.
 const MAX_PER_CONTAINER: usize = 4;
@@ -57,12 +60,19 @@ struct Slot {
 impl Lookups {
     /// Waits until the container and its pod may have another process.
     async fn slot(&self, owner: Owner<'_>) -> Slot {
-        let container = acquire(self.semaphore(Key::Container(owner.container.to_owned()), MAX_PER_CONTAINER)).await;
+        let container = acquire(self.semaphore(
+            Key::Container(owner.container.to_owned()),
+            MAX_PER_CONTAINER,
+        ))
+        .await;
         let pod = match owner.pod {
             Some(pod) => Some(acquire(self.semaphore(Key::Pod(pod.to_owned()), MAX_PER_POD)).await),
             None => None,
         };
-        Slot { _container: container, _pod: pod }
+        Slot {
+            _container: container,
+            _pod: pod,
+        }
     }
 
     fn semaphore(&self, key: Key, most: usize) -> Arc<Semaphore> {
@@ -79,13 +89,17 @@ impl Lookups {
 }
 
 async fn acquire(semaphore: Arc<Semaphore>) -> OwnedSemaphorePermit {
-    semaphore.acquire_owned().await.expect("no semaphore here is ever closed")
+    semaphore
+        .acquire_owned()
+        .await
+        .expect("no semaphore here is ever closed")
 }
 
 /// Looks for the file that `entrypoint` names in a container's `files`.
 ///
 /// # Errors
-/// When there is no such file or it is not a program, when the file system does not answer, or containerd gave the request up.
+/// When there is no such file or it is not a program, when the file system does not answer, or
+/// containerd gave the request up.
 pub async fn find(
     host: &Arc<Host>,
     owner: Owner<'_>,
@@ -97,9 +111,20 @@ pub async fn find(
     let candidates = rootfs::candidates(command, entrypoint);
     let slot = match wait(deadline, host.lookups.slot(owner)).await {
         Waited::Done(slot) => slot,
-        waited => return Err(unanswered(entrypoint, &waited, "earlier look-ups of this pod".to_owned())),
+        waited => {
+            return Err(unanswered(
+                entrypoint,
+                &waited,
+                "earlier look-ups of this pod".to_owned(),
+            ));
+        }
     };
-    let new = NewLookup { name: owner.container.to_owned(), files, cwd: command.cwd.to_owned(), candidates: candidates.clone() };
+    let new = NewLookup {
+        name: owner.container.to_owned(),
+        files,
+        cwd: command.cwd.to_owned(),
+        candidates: candidates.clone(),
+    };
     let (process, answer) = start(host, new).await?;
     let process = Held(Some((process, slot)));
     let socket = process::readable(answer.socket()).map_err(CreateError::Descriptors)?;
@@ -111,11 +136,15 @@ pub async fn find(
     Ok(rootfs::found(command, entrypoint, &candidates, answer))
 }
 
-type Started = (LookupProcess, guest_sandbox::lookup::PendingAnswer<Inspection>);
+type Started = (
+    LookupProcess,
+    guest_sandbox::lookup::PendingAnswer<Inspection>,
+);
 
 async fn start(host: &Arc<Host>, new: NewLookup) -> Result<Started, CreateError> {
     let host = Arc::clone(host);
-    let started = tokio::task::spawn_blocking(move || look_up::<Inspection>(&host.zygote, new)).await;
+    let started =
+        tokio::task::spawn_blocking(move || look_up::<Inspection>(&host.zygote, new)).await;
     Ok(started.map_err(|error| CreateError::Panicked(error.to_string()))??)
 }
 
@@ -137,17 +166,34 @@ fn unanswered<T>(entrypoint: &str, waited: &Waited<T>, on: String) -> CreateErro
     let entrypoint = entrypoint.to_owned();
     match waited {
         Waited::GivenUp => GuestError::LookUpGivenUp { entrypoint }.into(),
-        Waited::Done(_) | Waited::TimedOut => GuestError::NotAnswered { entrypoint, seconds: LOOKUP_TIMEOUT.as_secs(), on }.into(),
+        Waited::Done(_) | Waited::TimedOut => GuestError::NotAnswered {
+            entrypoint,
+            seconds: LOOKUP_TIMEOUT.as_secs(),
+            on,
+        }
+        .into(),
     }
 }
 
-/// A process with its slot. When this is dropped, the process is killed; the slot is free again when it has ended.
+/// A process with its slot. When this is dropped, the process is killed; the slot is free again
+/// when it has ended.
 struct Held(Option<(LookupProcess, Slot)>);
 
 impl Held {
     fn waits_in(&self) -> String {
-        let function = self.0.as_ref().map(|(process, _)| process.waits_in()).unwrap_or_default();
-        format!("the kernel, in {}", if function.is_empty() { "an unknown function" } else { &function })
+        let function = self
+            .0
+            .as_ref()
+            .map(|(process, _)| process.waits_in())
+            .unwrap_or_default();
+        format!(
+            "the kernel, in {}",
+            if function.is_empty() {
+                "an unknown function"
+            } else {
+                &function
+            }
+        )
     }
 }
 
@@ -162,7 +208,10 @@ impl Drop for Held {
 async fn reap(process: LookupProcess, slot: Slot) {
     process.kill();
     let ended = async {
-        process::readable(process.pidfd())?.readable().await?.retain_ready();
+        process::readable(process.pidfd())?
+            .readable()
+            .await?
+            .retain_ready();
         process.reap()
     };
     if let Err(error) = ended.await {
@@ -178,8 +227,15 @@ mod tests {
     #[tokio::test]
     async fn container_and_pod_have_a_maximum_of_look_ups_that_unended_ones_count_for() {
         let lookups = Lookups::default();
-        let owner = |container| Owner { container, pod: Some("pod") };
-        let is_free = async |container| tokio::time::timeout(Duration::from_millis(20), lookups.slot(owner(container))).await.ok();
+        let owner = |container| Owner {
+            container,
+            pod: Some("pod"),
+        };
+        let is_free = async |container| {
+            tokio::time::timeout(Duration::from_millis(20), lookups.slot(owner(container)))
+                .await
+                .ok()
+        };
         let mut held = Vec::new();
         for _ in 0..MAX_PER_CONTAINER {
             held.push(lookups.slot(owner("first")).await);

@@ -13,7 +13,8 @@ use super::kind::Inspection;
 use super::{Command, GuestError};
 use crate::bundle::Bundle;
 
-/// The folders in which a program without a slash is looked for if the environment has no `PATH`, as containerd sets it.
+/// The folders in which a program without a slash is looked for if the environment has no `PATH`,
+/// as containerd sets it.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// How many candidates a message names.
 const SHOWN: usize = 8;
@@ -31,63 +32,120 @@ pub struct Found {
     pub inspection: Inspection,
 }
 
-/// The paths that `entrypoint` may mean, in order: one from the working folder if it has a slash, else those along `PATH`
-/// and at last one in the working folder (images of plain modules set no `PATH`).
+/// The paths that `entrypoint` may mean, in order: one from the working folder if it has a slash,
+/// else those along `PATH` and at last one in the working folder (images of plain modules set no
+/// `PATH`).
 ///
-/// Of two variables with one name the last counts: it alone is in the environment that a Linux program gets. An empty
-/// folder of `PATH` is the working folder, as for execvp(3).
+/// Of two variables with one name the last counts: it alone is in the environment that a Linux
+/// program gets. An empty folder of `PATH` is the working folder, as for execvp(3).
 pub fn candidates(command: Command<'_>, entrypoint: &str) -> Vec<PathBuf> {
     if entrypoint.contains('/') {
         return vec![entrypoint.into()];
     }
-    let path = command.env.iter().rev().find_map(|entry| entry.strip_prefix("PATH=")).unwrap_or(DEFAULT_PATH);
+    let path = command
+        .env
+        .iter()
+        .rev()
+        .find_map(|entry| entry.strip_prefix("PATH="))
+        .unwrap_or(DEFAULT_PATH);
     let folders = path.split(':').chain([""]);
     let mut seen = HashSet::new();
-    folders.filter(|folder| seen.insert(*folder)).map(|folder| Path::new(folder).join(entrypoint)).collect()
+    folders
+        .filter(|folder| seen.insert(*folder))
+        .map(|folder| Path::new(folder).join(entrypoint))
+        .collect()
 }
 
 /// The files of a container that is being created: `root` with the mounts of its spec.
 pub fn planned(bundle: &Bundle, root: OwnedFd) -> Files {
-    let mounts = bundle.mounts().iter().map(|mount| planned_mount(bundle.folder(), mount)).collect();
-    Files::Planned { root: WireFd::new(root), mounts }
+    let mounts = bundle
+        .mounts()
+        .iter()
+        .map(|mount| planned_mount(bundle.folder(), mount))
+        .collect();
+    Files::Planned {
+        root: WireFd::new(root),
+        mounts,
+    }
 }
 
 fn planned_mount(bundle: &Path, mount: &Mount) -> PlannedMount {
-    let has = |wanted: &str| mount.options().iter().flatten().any(|option| option == wanted);
+    let has = |wanted: &str| {
+        mount
+            .options()
+            .iter()
+            .flatten()
+            .any(|option| option == wanted)
+    };
     let is_bind = mount.typ().as_deref() == Some("bind") || has("bind") || has("rbind");
     let source = match mount.source() {
-        Some(source) if is_bind => MountSource::Bind { path: bundle.join(source), recursive: has("rbind") },
+        Some(source) if is_bind => MountSource::Bind {
+            path: bundle.join(source),
+            recursive: has("rbind"),
+        },
         _ => MountSource::Empty,
     };
-    PlannedMount { destination: mount.destination().clone(), source }
+    PlannedMount {
+        destination: mount.destination().clone(),
+        source,
+    }
 }
 
 /// What came of looking for `entrypoint` at `candidates`.
 ///
 /// # Errors
 /// When there is no such file, or it is not a regular one, or it cannot be read.
-pub fn found(command: Command<'_>, entrypoint: &str, candidates: &[PathBuf], answer: Answer<Inspection>) -> Result<Found, GuestError> {
+pub fn found(
+    command: Command<'_>,
+    entrypoint: &str,
+    candidates: &[PathBuf],
+    answer: Answer<Inspection>,
+) -> Result<Found, GuestError> {
     let place = |candidate: usize| {
-        let candidate = candidates.get(candidate).map_or(Path::new(entrypoint), PathBuf::as_path);
+        let candidate = candidates
+            .get(candidate)
+            .map_or(Path::new(entrypoint), PathBuf::as_path);
         // Without `.` and repeated slashes.
-        from_root(command.cwd, candidate).components().collect::<PathBuf>()
+        from_root(command.cwd, candidate)
+            .components()
+            .collect::<PathBuf>()
     };
     match answer {
-        Answer::Found { candidate, file, size, inspection } => {
-            Ok(Found { file: file.into_inner(), path: place(candidate), size, inspection })
-        }
+        Answer::Found {
+            candidate,
+            file,
+            size,
+            inspection,
+        } => Ok(Found {
+            file: file.into_inner(),
+            path: place(candidate),
+            size,
+            inspection,
+        }),
         Answer::NotFound => {
-            let mut looked_at: Vec<String> = (0..candidates.len().min(SHOWN)).map(|index| place(index).display().to_string()).collect();
+            let mut looked_at: Vec<String> = (0..candidates.len().min(SHOWN))
+                .map(|index| place(index).display().to_string())
+                .collect();
             if candidates.len() > SHOWN {
                 looked_at.push(format!("and {} more", candidates.len() - SHOWN));
             }
-            Err(GuestError::NotFound { entrypoint: entrypoint.to_owned(), looked_at: looked_at.join(", ") })
+            Err(GuestError::NotFound {
+                entrypoint: entrypoint.to_owned(),
+                looked_at: looked_at.join(", "),
+            })
         }
-        Answer::Refused { candidate, what } => Err(GuestError::NotAFile { path: place(candidate), what: words(what) }),
-        Answer::Unreadable { candidate, errno } => {
-            Err(GuestError::Read { origin: place(candidate).display().to_string(), source: io::Error::from_raw_os_error(errno) })
-        }
-        Answer::Failed(failure) => Err(GuestError::LookUp { entrypoint: entrypoint.to_owned(), source: failure }),
+        Answer::Refused { candidate, what } => Err(GuestError::NotAFile {
+            path: place(candidate),
+            what: words(what),
+        }),
+        Answer::Unreadable { candidate, errno } => Err(GuestError::Read {
+            origin: place(candidate).display().to_string(),
+            source: io::Error::from_raw_os_error(errno),
+        }),
+        Answer::Failed(failure) => Err(GuestError::LookUp {
+            entrypoint: entrypoint.to_owned(),
+            source: failure,
+        }),
     }
 }
 
@@ -109,8 +167,15 @@ mod tests {
 
     fn at(cwd: &str, env: &[&str], entrypoint: &str) -> Vec<String> {
         let env: Vec<String> = env.iter().map(|entry| (*entry).to_owned()).collect();
-        let command = Command { args: &[], env: &env, cwd: Path::new(cwd) };
-        candidates(command, entrypoint).iter().map(|path| from_root(command.cwd, path).display().to_string()).collect()
+        let command = Command {
+            args: &[],
+            env: &env,
+            cwd: Path::new(cwd),
+        };
+        candidates(command, entrypoint)
+            .iter()
+            .map(|path| from_root(command.cwd, path).display().to_string())
+            .collect()
     }
 
     #[test]
@@ -119,33 +184,85 @@ mod tests {
             ("/", &[][..], "/app.wasm", &["/app.wasm"][..]),
             ("/data", &[], "./app.wasm", &["/data/./app.wasm"]),
             ("/data", &[], "../app.wasm", &["/data/../app.wasm"]),
-            ("data", &["PATH=/bin"], "app.wasm", &["/bin/app.wasm", "/data/app.wasm"]),
-            ("/data", &["PATH=/bin::/bin:rel"], "tool", &["/bin/tool", "/data/tool", "/data/rel/tool"]),
-            ("/data", &["PATH=/first", "PATH=/last"], "tool", &["/last/tool", "/data/tool"]),
+            (
+                "data",
+                &["PATH=/bin"],
+                "app.wasm",
+                &["/bin/app.wasm", "/data/app.wasm"],
+            ),
+            (
+                "/data",
+                &["PATH=/bin::/bin:rel"],
+                "tool",
+                &["/bin/tool", "/data/tool", "/data/rel/tool"],
+            ),
+            (
+                "/data",
+                &["PATH=/first", "PATH=/last"],
+                "tool",
+                &["/last/tool", "/data/tool"],
+            ),
             ("/data", &["PATH="], "tool", &["/data/tool"]),
         ] {
-            assert_eq!(at(cwd, env, entrypoint), expected, "{entrypoint} in {cwd} with {env:?}");
+            assert_eq!(
+                at(cwd, env, entrypoint),
+                expected,
+                "{entrypoint} in {cwd} with {env:?}"
+            );
         }
         let without = at("/data", &["HOME=/"], "tool");
-        assert_eq!((&*without[0], &*without[6]), ("/usr/local/sbin/tool", "/data/tool"));
+        assert_eq!(
+            (&*without[0], &*without[6]),
+            ("/usr/local/sbin/tool", "/data/tool")
+        );
     }
 
     #[test]
     fn missing_file_is_reported_with_the_places_that_were_looked_at() {
         let error = |places: usize| {
-            let env = [format!("PATH={}", (0..places).map(|place| format!("/bin{place}")).collect::<Vec<_>>().join(":"))];
-            let command = Command { args: &[], env: &env, cwd: Path::new("/data") };
-            found(command, "none.wasm", &candidates(command, "none.wasm"), Answer::NotFound).unwrap_err().to_string()
+            let env = [format!(
+                "PATH={}",
+                (0..places)
+                    .map(|place| format!("/bin{place}"))
+                    .collect::<Vec<_>>()
+                    .join(":")
+            )];
+            let command = Command {
+                args: &[],
+                env: &env,
+                cwd: Path::new("/data"),
+            };
+            found(
+                command,
+                "none.wasm",
+                &candidates(command, "none.wasm"),
+                Answer::NotFound,
+            )
+            .unwrap_err()
+            .to_string()
         };
-        assert!(error(1).contains("(looked at /bin0/none.wasm, /data/none.wasm)"), "{}", error(1));
+        assert!(
+            error(1).contains("(looked at /bin0/none.wasm, /data/none.wasm)"),
+            "{}",
+            error(1)
+        );
         let long = error(600_000);
-        assert!(long.contains("no file \"none.wasm\"") && long.contains("/bin0/") && long.contains("and 599993 more"), "{long}");
+        assert!(
+            long.contains("no file \"none.wasm\"")
+                && long.contains("/bin0/")
+                && long.contains("and 599993 more"),
+            "{long}"
+        );
         assert!(long.len() < 500, "{}", long.len());
     }
 
     #[test]
     fn what_is_not_a_regular_file_is_refused_by_its_type() {
-        let command = Command { args: &[], env: &[], cwd: Path::new("/") };
+        let command = Command {
+            args: &[],
+            env: &[],
+            cwd: Path::new("/"),
+        };
         for (what, words) in [
             (NotAProgram::Folder, "/dev/x in the container is a folder"),
             (NotAProgram::Fifo, "a FIFO"),
@@ -154,21 +271,46 @@ mod tests {
             (NotAProgram::BlockDevice, "a block device"),
         ] {
             let answer = Answer::Refused { candidate: 0, what };
-            let error = found(command, "/dev/x", &["/dev/x".into()], answer).unwrap_err().to_string();
-            assert!(error.contains(words) && error.contains("not a file"), "{error}");
+            let error = found(command, "/dev/x", &["/dev/x".into()], answer)
+                .unwrap_err()
+                .to_string();
+            assert!(
+                error.contains(words) && error.contains("not a file"),
+                "{error}"
+            );
         }
     }
 
     #[test]
     fn only_bind_mounts_have_files_of_the_node() {
-        let planned = |json: &str| planned_mount(Path::new("/bundle"), &serde_json::from_str(json).unwrap()).source;
-        let bind = |path: &str, recursive| MountSource::Bind { path: path.into(), recursive };
+        let planned = |json: &str| {
+            planned_mount(Path::new("/bundle"), &serde_json::from_str(json).unwrap()).source
+        };
+        let bind = |path: &str, recursive| MountSource::Bind {
+            path: path.into(),
+            recursive,
+        };
         for (json, expected) in [
-            (r#"{"destination":"/a","type":"bind","source":"/v","options":["rbind","ro"]}"#, bind("/v", true)),
-            (r#"{"destination":"/a","type":"none","source":"/v","options":["rbind"]}"#, bind("/v", true)),
-            (r#"{"destination":"/a","type":"bind","source":"v"}"#, bind("/bundle/v", false)),
-            (r#"{"destination":"/a","type":"tmpfs","source":"tmpfs"}"#, MountSource::Empty),
-            (r#"{"destination":"/a","type":"proc","source":"proc"}"#, MountSource::Empty),
+            (
+                r#"{"destination":"/a","type":"bind","source":"/v","options":["rbind","ro"]}"#,
+                bind("/v", true),
+            ),
+            (
+                r#"{"destination":"/a","type":"none","source":"/v","options":["rbind"]}"#,
+                bind("/v", true),
+            ),
+            (
+                r#"{"destination":"/a","type":"bind","source":"v"}"#,
+                bind("/bundle/v", false),
+            ),
+            (
+                r#"{"destination":"/a","type":"tmpfs","source":"tmpfs"}"#,
+                MountSource::Empty,
+            ),
+            (
+                r#"{"destination":"/a","type":"proc","source":"proc"}"#,
+                MountSource::Empty,
+            ),
         ] {
             assert_eq!(planned(json), expected, "{json}");
         }

@@ -6,11 +6,19 @@ fn found(name: &str, bytes: &[u8]) -> Found {
     let mut file = tempfile::tempfile().unwrap();
     std::io::Write::write_all(&mut file, bytes).unwrap();
     let inspection = Inspection::inspect(&file, bytes.len() as u64).unwrap();
-    Found { file: file.into(), path: format!("/{name}").into(), size: bytes.len() as u64, inspection }
+    Found {
+        file: file.into(),
+        path: format!("/{name}").into(),
+        size: bytes.len() as u64,
+        inspection,
+    }
 }
 
 fn select_file(name: &str, bytes: &[u8]) -> Result<Workload, GuestError> {
-    of_file(Entrypoint::parse(&[format!("/{name}")])?, found(name, bytes))
+    of_file(
+        Entrypoint::parse(&[format!("/{name}")])?,
+        found(name, bytes),
+    )
 }
 
 #[test]
@@ -40,7 +48,10 @@ fn what_cannot_run_is_refused_with_a_next_step() {
         (b"", "it is empty"),
     ] {
         let error = select_file("app.wasm", bytes).unwrap_err().to_string();
-        assert!(error.contains(words) && error.contains("/app.wasm") && error.contains(": "), "{error}");
+        assert!(
+            error.contains(words) && error.contains("/app.wasm") && error.contains(": "),
+            "{error}"
+        );
     }
 }
 
@@ -48,41 +59,84 @@ fn what_cannot_run_is_refused_with_a_next_step() {
 fn exec_runs_the_containers_layer_where_no_file_has_its_name() {
     let null = || File::open("/dev/null").unwrap();
     let own = |bytes| {
-        let entrypoint = Entrypoint { path: "/app.wasm".to_owned(), function: START.to_owned() };
-        Guest { bytes, size: 8, form: Form::Binary, origin: "layer".to_owned(), digest: None, entrypoint }
+        let entrypoint = Entrypoint {
+            path: "/app.wasm".to_owned(),
+            function: START.to_owned(),
+        };
+        Guest {
+            bytes,
+            size: 8,
+            form: Form::Binary,
+            origin: "layer".to_owned(),
+            digest: None,
+            entrypoint,
+        }
     };
     let layer = own(Bytes::Memory(Arc::new(null())));
-    let missing = |path: &str| Err(GuestError::NotFound { entrypoint: path.to_owned(), looked_at: path.to_owned() });
+    let missing = |path: &str| {
+        Err(GuestError::NotFound {
+            entrypoint: path.to_owned(),
+            looked_at: path.to_owned(),
+        })
+    };
     let select = |word: &str, found, own: &Guest| {
-        of_exec(Entrypoint::parse(&[word.to_owned()]).unwrap(), found, own).map(|workload| match workload {
-            Workload::Wasm(guest) => (guest.origin, guest.entrypoint.function),
-            Workload::Native => ("native".to_owned(), String::new()),
+        of_exec(Entrypoint::parse(&[word.to_owned()]).unwrap(), found, own).map(|workload| {
+            match workload {
+                Workload::Wasm(guest) => (guest.origin, guest.entrypoint.function),
+                Workload::Native => ("native".to_owned(), String::new()),
+            }
         })
     };
     let module = || Ok(found("other.wasm", b"\0asm\x01\0\0\0"));
-    assert_eq!(select("/app.wasm#check", missing("/app.wasm"), &layer).unwrap(), ("layer".to_owned(), "check".to_owned()));
-    assert_eq!(select("/other.wasm", module(), &layer).unwrap().0, "/other.wasm");
-    assert!(matches!(select("/none.wasm", missing("/none.wasm"), &layer), Err(GuestError::NotFound { .. })));
+    assert_eq!(
+        select("/app.wasm#check", missing("/app.wasm"), &layer).unwrap(),
+        ("layer".to_owned(), "check".to_owned())
+    );
+    assert_eq!(
+        select("/other.wasm", module(), &layer).unwrap().0,
+        "/other.wasm"
+    );
+    assert!(matches!(
+        select("/none.wasm", missing("/none.wasm"), &layer),
+        Err(GuestError::NotFound { .. })
+    ));
     // The file of a container's guest may have been replaced or removed since.
     let file = own(Bytes::File(Arc::new(null().into())));
-    assert!(matches!(select("/app.wasm", missing("/app.wasm"), &file), Err(GuestError::NotFound { .. })));
+    assert!(matches!(
+        select("/app.wasm", missing("/app.wasm"), &file),
+        Err(GuestError::NotFound { .. })
+    ));
 }
 
 #[test]
 fn file_that_grew_above_the_limit_is_not_read() {
     let file = tempfile::tempfile().unwrap();
     file.set_len(kind::MAX_BINARY).unwrap();
-    assert_eq!(read_all(&file, 8).unwrap_err().to_string(), "it has 536870912 bytes by now; at most 8 are read");
+    assert_eq!(
+        read_all(&file, 8).unwrap_err().to_string(),
+        "it has 536870912 bytes by now; at most 8 are read"
+    );
     file.set_len(8).unwrap();
     assert_eq!(read_all(&file, 8).unwrap(), [0; 8]);
 }
 
 #[test]
 fn only_names_of_guests_have_a_process_forked_early() {
-    let is_named = |word: &str| is_named_as_guest(Command { args: &[word.to_owned()], env: &[], cwd: Path::new("/") });
-    for (word, expected) in
-        [("/app.wasm", true), ("app.wat#run", true), ("/bin/sh", false), ("/", false), ("", false), ("/app.wasm/", true)]
-    {
+    let is_named = |word: &str| {
+        is_named_as_guest(Command {
+            args: &[word.to_owned()],
+            env: &[],
+            cwd: Path::new("/"),
+        })
+    };
+    for (word, expected) in [
+        ("/app.wasm", true),
+        ("app.wat#run", true),
+        ("/bin/sh", false),
+        ("/", false),
+        ("", false),
+        ("/app.wasm/", true),
+    ] {
         assert_eq!(is_named(word), expected, "{word}");
     }
 }
@@ -90,11 +144,29 @@ fn only_names_of_guests_have_a_process_forked_early() {
 #[test]
 fn an_entrypoint_is_a_path_and_perhaps_a_function() {
     let parse = |text: &str| Entrypoint::parse(&[text.to_owned()]);
-    let entrypoint = |path: &str, function: &str| Entrypoint { path: path.to_owned(), function: function.to_owned() };
-    assert_eq!(parse("/app.wasm").unwrap(), entrypoint("/app.wasm", "_start"));
-    assert_eq!(parse("/app.wasm#greet").unwrap(), entrypoint("/app.wasm", "greet"));
-    assert_eq!(parse("/app.wasm#a#b").unwrap(), entrypoint("/app.wasm", "a#b"));
-    assert!(matches!(parse("/app.wasm#"), Err(GuestError::NoFunction { .. })));
+    let entrypoint = |path: &str, function: &str| Entrypoint {
+        path: path.to_owned(),
+        function: function.to_owned(),
+    };
+    assert_eq!(
+        parse("/app.wasm").unwrap(),
+        entrypoint("/app.wasm", "_start")
+    );
+    assert_eq!(
+        parse("/app.wasm#greet").unwrap(),
+        entrypoint("/app.wasm", "greet")
+    );
+    assert_eq!(
+        parse("/app.wasm#a#b").unwrap(),
+        entrypoint("/app.wasm", "a#b")
+    );
+    assert!(matches!(
+        parse("/app.wasm#"),
+        Err(GuestError::NoFunction { .. })
+    ));
     assert!(matches!(parse(""), Err(GuestError::NoEntrypoint)));
-    assert!(matches!(Entrypoint::parse(&[]), Err(GuestError::NoEntrypoint)));
+    assert!(matches!(
+        Entrypoint::parse(&[]),
+        Err(GuestError::NoEntrypoint)
+    ));
 }

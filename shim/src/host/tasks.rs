@@ -47,13 +47,20 @@ pub struct Reservation<'a, T> {
 
 impl<T> Default for Tasks<T> {
     fn default() -> Self {
-        Self { inner: Mutex::new(Inner { slots: HashMap::new(), closed: None }), count: watch::Sender::new(0) }
+        Self {
+            inner: Mutex::new(Inner {
+                slots: HashMap::new(),
+                closed: None,
+            }),
+            count: watch::Sender::new(0),
+        }
     }
 }
 
 impl<T> Tasks<T> {
     fn lock(&self) -> MutexGuard<'_, Inner<T>> {
-        // Every change is one insert, remove or assignment, so all is whole even if its last holder panicked.
+        // Every change is one insert, remove or assignment, so all is whole even if its last holder
+        // panicked.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -68,7 +75,8 @@ impl<T> Tasks<T> {
         }
     }
 
-    /// The same, after its Create if that is under way: whoever gave that up wants what comes of it gone.
+    /// The same, after its Create if that is under way: whoever gave that up wants what comes of it
+    /// gone.
     ///
     /// # Errors
     /// When there is none, or it could not be created.
@@ -95,12 +103,17 @@ impl<T> Tasks<T> {
         if inner.slots.contains_key(id) {
             return Err(TaskError::Exists { id: id.to_owned() });
         }
-        if let Some(limit) = limit.filter(|limit| inner.slots.len() >= usize::try_from(*limit).unwrap_or(usize::MAX)) {
+        if let Some(limit) =
+            limit.filter(|limit| inner.slots.len() >= usize::try_from(*limit).unwrap_or(usize::MAX))
+        {
             return Err(CreateError::Full { limit }.into());
         }
         inner.slots.insert(id.to_owned(), Slot::Making);
         self.count.send_replace(inner.slots.len());
-        Ok(Reservation { tasks: self, id: id.to_owned() })
+        Ok(Reservation {
+            tasks: self,
+            id: id.to_owned(),
+        })
     }
 
     /// The container is gone.
@@ -134,7 +147,10 @@ impl<T> Tasks<T> {
 impl<T> Reservation<'_, T> {
     /// The container exists.
     pub fn fill(self, task: Arc<T>) {
-        self.tasks.lock().slots.insert(self.id.clone(), Slot::Made(task));
+        self.tasks
+            .lock()
+            .slots
+            .insert(self.id.clone(), Slot::Made(task));
     }
 }
 
@@ -156,12 +172,18 @@ mod tests {
     fn an_id_is_taken_once_and_free_again_after_a_failure() {
         let tasks = Tasks::<u8>::default();
         let reservation = tasks.reserve("c1", None).unwrap();
-        assert!(matches!(tasks.reserve("c1", None), Err(TaskError::Exists { .. })));
+        assert!(matches!(
+            tasks.reserve("c1", None),
+            Err(TaskError::Exists { .. })
+        ));
         assert!(matches!(tasks.get("c1"), Err(TaskError::NotFound { .. })));
         drop(reservation);
         tasks.reserve("c1", None).unwrap().fill(Arc::new(1));
         assert_eq!(*tasks.get("c1").unwrap(), 1);
-        assert!(matches!(tasks.reserve("c2", Some(1)), Err(TaskError::Create(CreateError::Full { limit: 1 }))));
+        assert!(matches!(
+            tasks.reserve("c2", Some(1)),
+            Err(TaskError::Create(CreateError::Full { limit: 1 }))
+        ));
         tasks.forget("c1");
         assert_eq!(*tasks.count().borrow(), 0);
     }
@@ -169,13 +191,26 @@ mod tests {
     #[test]
     fn a_host_that_is_about_to_end_takes_no_container() {
         for (why, is_expected) in [
-            (Closed::Idle, (|error| matches!(error, CreateError::Ending)) as fn(&CreateError) -> bool),
-            (Closed::Draining, |error| matches!(error, CreateError::Draining)),
+            (
+                Closed::Idle,
+                (|error| matches!(error, CreateError::Ending)) as fn(&CreateError) -> bool,
+            ),
+            (Closed::Draining, |error| {
+                matches!(error, CreateError::Draining)
+            }),
         ] {
             let tasks = Tasks::<u8>::default();
             tasks.reserve("c1", None).unwrap().fill(Arc::new(1));
-            assert_eq!(tasks.close(why), 1, "one came at the last moment, and is served");
-            assert!(matches!(tasks.reserve("c2", None), Err(TaskError::Create(error)) if is_expected(&error)), "{why:?}");
+            assert_eq!(
+                tasks.close(why),
+                1,
+                "one came at the last moment, and is served"
+            );
+            assert!(
+                matches!(tasks.reserve("c2", None),
+                    Err(TaskError::Create(error)) if is_expected(&error)),
+                "{why:?}"
+            );
             assert_eq!(*tasks.get("c1").unwrap(), 1);
         }
     }
@@ -183,7 +218,10 @@ mod tests {
     #[tokio::test]
     async fn who_deletes_what_is_being_created_waits_for_what_comes_of_it() {
         let tasks = Arc::new(Tasks::<u8>::default());
-        assert!(matches!(tasks.once_made("c1").await, Err(TaskError::NotFound { .. })));
+        assert!(matches!(
+            tasks.once_made("c1").await,
+            Err(TaskError::NotFound { .. })
+        ));
         for made in [Some(1), None] {
             let reservation = tasks.reserve("c1", None).unwrap();
             let in_task = Arc::clone(&tasks);

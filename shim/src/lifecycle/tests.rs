@@ -7,7 +7,16 @@ use super::*;
 mod callers;
 
 const STATES: [State; 4] = [State::Created, State::Running, State::Paused, State::Exited];
-const VERBS: [Verb; 8] = [Verb::Start, Verb::Signal, Verb::Kill, Verb::Pause, Verb::Resume, Verb::Update, Verb::Exec, Verb::Delete];
+const VERBS: [Verb; 8] = [
+    Verb::Start,
+    Verb::Signal,
+    Verb::Kill,
+    Verb::Pause,
+    Verb::Resume,
+    Verb::Update,
+    Verb::Exec,
+    Verb::Delete,
+];
 
 /// One letter for each verdict: Do, Thaw, End first, Refuse, Gone.
 fn letter(verdict: Verdict) -> char {
@@ -23,19 +32,31 @@ fn letter(verdict: Verdict) -> char {
 #[test]
 fn each_verb_in_each_state() {
     // The order of `VERBS`: start, signal, kill, pause, resume, update, exec, delete.
-    for (state, expected) in
-        [(State::Created, "DDDRRDRE"), (State::Running, "RDDDRDDR"), (State::Paused, "RDTRDDRR"), (State::Exited, "RGGRRRRD")]
-    {
-        let found: String = VERBS.iter().map(|verb| letter(state.verdict(*verb))).collect();
+    for (state, expected) in [
+        (State::Created, "DDDRRDRE"),
+        (State::Running, "RDDDRDDR"),
+        (State::Paused, "RDTRDDRR"),
+        (State::Exited, "RGGRRRRD"),
+    ] {
+        let found: String = VERBS
+            .iter()
+            .map(|verb| letter(state.verdict(*verb)))
+            .collect();
         assert_eq!(found, expected, "{state:?}");
     }
 }
 
 #[test]
 fn a_refusal_says_what_to_do() {
-    for (state, verb) in STATES.into_iter().flat_map(|state| VERBS.map(|verb| (state, verb))) {
+    for (state, verb) in STATES
+        .into_iter()
+        .flat_map(|state| VERBS.map(|verb| (state, verb)))
+    {
         if let Verdict::Refuse(why) = state.verdict(verb) {
-            assert!(why.contains(';') || why.contains("already") || why.contains("not paused"), "{state:?} {verb:?}: {why}");
+            assert!(
+                why.contains(';') || why.contains("already") || why.contains("not paused"),
+                "{state:?} {verb:?}: {why}"
+            );
         }
     }
 }
@@ -48,12 +69,15 @@ enum Happening {
 }
 
 fn happening() -> impl Strategy<Value = Happening> {
-    prop_oneof![4 => prop::sample::select(VERBS.to_vec()).prop_map(Happening::Asked), 1 => Just(Happening::Ended)]
+    prop_oneof![4 => prop::sample::select(VERBS.to_vec()).prop_map(Happening::Asked),
+        1 => Just(Happening::Ended)]
 }
 
 proptest! {
     #[test]
-    fn in_any_order_a_process_starts_once_ends_once_and_is_deleted_last(happenings in prop::collection::vec(happening(), 0..64)) {
+    fn in_any_order_a_process_starts_once_ends_once_and_is_deleted_last(
+        happenings in prop::collection::vec(happening(), 0..64),
+    ) {
         let (mut state, mut starts, mut ends, mut deleted) = (State::Created, 0, 0, false);
         for happening in happenings {
             match happening {
@@ -63,7 +87,8 @@ proptest! {
                 }
                 Happening::Ended => {}
                 Happening::Asked(verb) => match state.verdict(verb) {
-                    Verdict::Refuse(_) | Verdict::AlreadyGone => prop_assert_eq!(state.after(Verb::Update), state),
+                    Verdict::Refuse(_) |
+                        Verdict::AlreadyGone => prop_assert_eq!(state.after(Verb::Update), state),
                     Verdict::EndFirst => {
                         ends += 1;
                         deleted = true;
@@ -87,7 +112,10 @@ proptest! {
     }
 
     #[test]
-    fn nothing_but_its_end_leads_to_exited_and_nothing_leads_back(state in prop::sample::select(STATES.to_vec()), verb in prop::sample::select(VERBS.to_vec())) {
+    fn nothing_but_its_end_leads_to_exited_and_nothing_leads_back(
+        state in prop::sample::select(STATES.to_vec()),
+        verb in prop::sample::select(VERBS.to_vec()),
+    ) {
         let allowed = matches!(state.verdict(verb), Verdict::Do | Verdict::DoAndThaw);
         if allowed {
             prop_assert_eq!(state.after(verb) == State::Exited, state == State::Exited);

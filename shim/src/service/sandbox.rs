@@ -1,8 +1,10 @@
-//! The Sandbox service (containerd's `runtime.sandbox.v1` API, for handlers with `sandboxer = "shim"`): containerd 2.4 and
-//! later has a pod made by the runtime, without an image or a container for it.
+//! The Sandbox service (containerd's `runtime.sandbox.v1` API, for handlers with `sandboxer =
+//! "shim"`): containerd 2.4 and later has a pod made by the runtime, without an image or a
+//! container for it.
 //!
-//! A pod is the same here as in containerd's default mode: a task without a process. What that mode is given in a spec is
-//! derived from what kubelet said of the pod, and each verb is one or two of the Task service's:
+//! A pod is the same here as in containerd's default mode: a task without a process. What that mode
+//! is given in a spec is derived from what kubelet said of the pod, and each verb is one or two of
+//! the Task service's:
 //!
 //! | asked for | done |
 //! |---|---|
@@ -24,14 +26,18 @@ use std::time::SystemTime;
 
 use async_trait::async_trait;
 use container_cgroup::{Cgroup, Driver};
-use containerd_shim_protos::api::{CreateTaskRequest, DeleteRequest, KillRequest, StartRequest, WaitRequest};
+use containerd_shim_protos::api::{
+    CreateTaskRequest, DeleteRequest, KillRequest, StartRequest, WaitRequest,
+};
 use containerd_shim_protos::protobuf::MessageField;
 use containerd_shim_protos::protobuf::well_known_types::any::Any;
 use containerd_shim_protos::protobuf::well_known_types::timestamp::Timestamp;
 use containerd_shim_protos::sandbox_api::{
-    CreateSandboxRequest, CreateSandboxResponse, PingRequest, PingResponse, PlatformRequest, PlatformResponse, SandboxMetricsRequest,
-    SandboxMetricsResponse, SandboxStatusRequest, SandboxStatusResponse, ShutdownSandboxRequest, ShutdownSandboxResponse,
-    StartSandboxRequest, StartSandboxResponse, StopSandboxRequest, StopSandboxResponse, WaitSandboxRequest, WaitSandboxResponse,
+    CreateSandboxRequest, CreateSandboxResponse, PingRequest, PingResponse, PlatformRequest,
+    PlatformResponse, SandboxMetricsRequest, SandboxMetricsResponse, SandboxStatusRequest,
+    SandboxStatusResponse, ShutdownSandboxRequest, ShutdownSandboxResponse, StartSandboxRequest,
+    StartSandboxResponse, StopSandboxRequest, StopSandboxResponse, WaitSandboxRequest,
+    WaitSandboxResponse,
 };
 use containerd_shim_protos::sandbox_async::Sandbox as SandboxService;
 use containerd_shim_protos::ttrpc::Result as TtrpcResult;
@@ -79,17 +85,24 @@ struct Made {
 impl Sandboxes {
     /// The service of `host`.
     pub fn new(host: Arc<Host>) -> Self {
-        Self { host, pods: Arc::default() }
+        Self {
+            host,
+            pods: Arc::default(),
+        }
     }
 
     fn pods(&self) -> MutexGuard<'_, HashMap<String, Arc<Made>>> {
-        // Every change is one insert or remove, so the map is whole even if its last holder panicked.
+        // Every change is one insert or remove, so the map is whole even if its last holder
+        // panicked.
         self.pods.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A pod that was made here.
     fn pod(&self, id: &str) -> Result<Arc<Made>, TaskError> {
-        self.pods().get(id).cloned().ok_or_else(|| TaskError::NotFound { id: id.to_owned() })
+        self.pods()
+            .get(id)
+            .cloned()
+            .ok_or_else(|| TaskError::NotFound { id: id.to_owned() })
     }
 
     /// Its task's process, which is the thread that holds its namespaces.
@@ -98,7 +111,10 @@ impl Sandboxes {
         Ok(Arc::clone(&self.host.task(id)?.init))
     }
 
-    async fn create(&self, request: CreateSandboxRequest) -> Result<CreateSandboxResponse, TaskError> {
+    async fn create(
+        &self,
+        request: CreateSandboxRequest,
+    ) -> Result<CreateSandboxResponse, TaskError> {
         let mut config = described(request.options.as_ref())?;
         if config.cgroup_parent.is_empty() {
             // As containerd does for containers that have no other place.
@@ -106,8 +122,14 @@ impl Sandboxes {
         }
         let (id, bundle) = (request.sandbox_id, PathBuf::from(request.bundle_path));
         let spec = config.spec(&id, &request.netns_path);
-        let made = Arc::new(Made { config, spec, at: SystemTime::now(), turn: tokio::sync::Mutex::default() });
-        // Before anybody can know of it: a shutdown that comes meanwhile waits for what comes of this.
+        let made = Arc::new(Made {
+            config,
+            spec,
+            at: SystemTime::now(),
+            turn: tokio::sync::Mutex::default(),
+        });
+        // Before anybody can know of it: a shutdown that comes meanwhile waits for what comes of
+        // this.
         let _turn = made.turn.lock().await;
         self.add(&id, &made)?;
         let done = self.make(&id, &bundle, &made).await;
@@ -129,8 +151,13 @@ impl Sandboxes {
 
     async fn make(&self, id: &str, bundle: &Path, made: &Made) -> Result<(), TaskError> {
         let file = bundle.join(CONFIG);
-        made.spec.save(&file).map_err(|source| CreateError::Spec { file: HostPath::new(file), source })?;
-        let limit = handed_over(bundle).map_err(CreateError::from)?.map_or(self.host.max_containers, |options| options.max_containers);
+        made.spec.save(&file).map_err(|source| CreateError::Spec {
+            file: HostPath::new(file),
+            source,
+        })?;
+        let limit = handed_over(bundle)
+            .map_err(CreateError::from)?
+            .map_or(self.host.max_containers, |options| options.max_containers);
         let create = CreateTaskRequest {
             id: id.to_owned(),
             bundle: bundle.display().to_string(),
@@ -142,20 +169,39 @@ impl Sandboxes {
         if files.is_err()
             && let Err(error) = self.remove(id).await
         {
-            tracing::warn!(pod = id, "cannot take back the pod: {}", crate::error::chain(&error));
+            tracing::warn!(
+                pod = id,
+                "cannot take back the pod: {}",
+                crate::error::chain(&error)
+            );
         }
         files
     }
 
     fn files(&self, id: &str) -> Result<PodFiles, TaskError> {
-        Ok(PodFiles::below(&self.host.records.folder(&self.host.namespace, id).map_err(CreateError::from)?))
+        Ok(PodFiles::below(
+            &self
+                .host
+                .records
+                .folder(&self.host.namespace, id)
+                .map_err(CreateError::from)?,
+        ))
     }
 
-    /// Makes the files that the pod's containers share. What is mounted is written into the pod's record first.
+    /// Makes the files that the pod's containers share. What is mounted is written into the pod's
+    /// record first.
     async fn make_files(&self, id: &str, config: &PodConfig) -> Result<(), TaskError> {
-        let (host, id, config, files) = (Arc::clone(&self.host), id.to_owned(), config.clone(), self.files(id)?);
+        let (host, id, config, files) = (
+            Arc::clone(&self.host),
+            id.to_owned(),
+            config.clone(),
+            self.files(id)?,
+        );
         verbs::blocking(move || {
-            let record = host.records.read(&host.namespace, &id).map_err(CreateError::from)?;
+            let record = host
+                .records
+                .read(&host.namespace, &id)
+                .map_err(CreateError::from)?;
             let mut record = record.ok_or(TaskError::NotFound { id })?;
             record.mounts.push(files.mount_point());
             host.records.write(&record).map_err(CreateError::from)?;
@@ -167,19 +213,47 @@ impl Sandboxes {
     async fn start(&self, request: StartSandboxRequest) -> Result<StartSandboxResponse, TaskError> {
         let id = request.sandbox_id;
         let made = self.pod(&id)?;
-        let pid = verbs::start(&self.host, StartRequest { id: id.clone(), ..Default::default() }, std::future::pending()).await?.pid;
+        let pid = verbs::start(
+            &self.host,
+            StartRequest {
+                id: id.clone(),
+                ..Default::default()
+            },
+            std::future::pending(),
+        )
+        .await?
+        .pid;
         let mut spec = made.spec.clone();
         name_namespaces(&mut spec, pid);
-        let value = serde_json::to_vec(&spec).map_err(|error| CreateError::Panicked(error.to_string()))?;
-        let spec = MessageField::some(Any { type_url: SPEC.to_owned(), value, ..Default::default() });
-        Ok(StartSandboxResponse { pid, created_at: timestamp(made.at), spec, ..Default::default() })
+        let value =
+            serde_json::to_vec(&spec).map_err(|error| CreateError::Panicked(error.to_string()))?;
+        let spec = MessageField::some(Any {
+            type_url: SPEC.to_owned(),
+            value,
+            ..Default::default()
+        });
+        Ok(StartSandboxResponse {
+            pid,
+            created_at: timestamp(made.at),
+            spec,
+            ..Default::default()
+        })
     }
 
     async fn stop(&self, id: &str) -> Result<(), TaskError> {
         if self.process(id)?.state() == State::Exited {
             return Ok(());
         }
-        match verbs::kill(&self.host, KillRequest { id: id.to_owned(), signal: SIGKILL, ..Default::default() }).await {
+        match verbs::kill(
+            &self.host,
+            KillRequest {
+                id: id.to_owned(),
+                signal: SIGKILL,
+                ..Default::default()
+            },
+        )
+        .await
+        {
             // Somebody was faster.
             Ok(_) | Err(TaskError::Gone { .. }) => Ok(()),
             Err(error) => Err(error),
@@ -189,21 +263,49 @@ impl Sandboxes {
     async fn wait(&self, request: WaitSandboxRequest) -> Result<WaitSandboxResponse, TaskError> {
         let id = request.sandbox_id;
         self.pod(&id)?;
-        let exit = verbs::wait(&self.host, WaitRequest { id, ..Default::default() }).await?;
-        Ok(WaitSandboxResponse { exit_status: exit.exit_status, exited_at: exit.exited_at, ..Default::default() })
+        let exit = verbs::wait(
+            &self.host,
+            WaitRequest {
+                id,
+                ..Default::default()
+            },
+        )
+        .await?;
+        Ok(WaitSandboxResponse {
+            exit_status: exit.exit_status,
+            exited_at: exit.exited_at,
+            ..Default::default()
+        })
     }
 
     fn status(&self, request: SandboxStatusRequest) -> Result<SandboxStatusResponse, TaskError> {
         let sandbox_id = request.sandbox_id;
         let (made, process) = (self.pod(&sandbox_id)?, self.process(&sandbox_id)?);
-        let state = if process.state() == State::Running { READY } else { NOT_READY }.to_owned();
-        let exited_at = process.exit().map(|exit| timestamp(exit.at)).unwrap_or_default();
-        Ok(SandboxStatusResponse { sandbox_id, pid: process.pid(), state, created_at: timestamp(made.at), exited_at, ..Default::default() })
+        let state = if process.state() == State::Running {
+            READY
+        } else {
+            NOT_READY
+        }
+        .to_owned();
+        let exited_at = process
+            .exit()
+            .map(|exit| timestamp(exit.at))
+            .unwrap_or_default();
+        Ok(SandboxStatusResponse {
+            sandbox_id,
+            pid: process.pid(),
+            state,
+            created_at: timestamp(made.at),
+            exited_at,
+            ..Default::default()
+        })
     }
 
     /// Removes the pod. containerd may ask twice.
     async fn shutdown(&self, id: &str) -> Result<(), TaskError> {
-        let Ok(made) = self.pod(id) else { return Ok(()) };
+        let Ok(made) = self.pod(id) else {
+            return Ok(());
+        };
         let _turn = made.turn.lock().await;
         // It could not be made, or somebody else removed it meanwhile.
         if !self.pod(id).is_ok_and(|now| Arc::ptr_eq(&now, &made)) {
@@ -223,18 +325,34 @@ impl Sandboxes {
     async fn remove(&self, id: &str) -> Result<(), TaskError> {
         let files = self.files(id)?;
         verbs::blocking(move || Ok(files.remove().map_err(CreateError::from)?)).await?;
-        match verbs::delete(&self.host, DeleteRequest { id: id.to_owned(), ..Default::default() }).await {
+        match verbs::delete(
+            &self.host,
+            DeleteRequest {
+                id: id.to_owned(),
+                ..Default::default()
+            },
+        )
+        .await
+        {
             Ok(_) | Err(TaskError::NotFound { .. }) => Ok(()),
             Err(error) => Err(error),
         }
     }
 
-    async fn metrics(&self, request: SandboxMetricsRequest) -> Result<SandboxMetricsResponse, TaskError> {
+    async fn metrics(
+        &self,
+        request: SandboxMetricsRequest,
+    ) -> Result<SandboxMetricsResponse, TaskError> {
         let id = request.sandbox_id;
         let (made, host) = (self.pod(&id)?, Arc::clone(&self.host));
         // The pod's own cgroup is a folder, whoever made it.
         let data = verbs::blocking(move || {
-            let cgroup = Cgroup::open(&host.hierarchies, Driver::Cgroupfs, &made.config.cgroup_parent).map_err(CreateError::from)?;
+            let cgroup = Cgroup::open(
+                &host.hierarchies,
+                Driver::Cgroupfs,
+                &made.config.cgroup_parent,
+            )
+            .map_err(CreateError::from)?;
             Ok(cgroup.metrics().map_err(CreateError::from)?)
         })
         .await?;
@@ -250,52 +368,106 @@ impl Sandboxes {
 
 #[async_trait]
 impl SandboxService for Sandboxes {
-    async fn create_sandbox(&self, _: &TtrpcContext, request: CreateSandboxRequest) -> TtrpcResult<CreateSandboxResponse> {
+    async fn create_sandbox(
+        &self,
+        _: &TtrpcContext,
+        request: CreateSandboxRequest,
+    ) -> TtrpcResult<CreateSandboxResponse> {
         let (this, of_undo, id) = (self.clone(), self.clone(), request.sandbox_id.clone());
         let undo = async move {
             if let Err(error) = of_undo.shutdown(&id).await {
-                tracing::warn!(pod = id, "cannot take back the pod: {}", crate::error::chain(&error));
+                tracing::warn!(
+                    pod = id,
+                    "cannot take back the pod: {}",
+                    crate::error::chain(&error)
+                );
             }
         };
-        answered_or_undone("create_sandbox", async move { Box::pin(this.create(request)).await }, undo).await
+        answered_or_undone(
+            "create_sandbox",
+            async move { Box::pin(this.create(request)).await },
+            undo,
+        )
+        .await
     }
 
-    async fn start_sandbox(&self, _: &TtrpcContext, request: StartSandboxRequest) -> TtrpcResult<StartSandboxResponse> {
+    async fn start_sandbox(
+        &self,
+        _: &TtrpcContext,
+        request: StartSandboxRequest,
+    ) -> TtrpcResult<StartSandboxResponse> {
         let this = self.clone();
         answered("start_sandbox", async move { this.start(request).await }).await
     }
 
-    async fn platform(&self, _: &TtrpcContext, request: PlatformRequest) -> TtrpcResult<PlatformResponse> {
+    async fn platform(
+        &self,
+        _: &TtrpcContext,
+        request: PlatformRequest,
+    ) -> TtrpcResult<PlatformResponse> {
         let platform = async { self.pod(&request.sandbox_id).map(|_| own_platform()) };
         let platform = awaited("platform", platform).await?;
-        Ok(PlatformResponse { platform: MessageField::some(platform), ..Default::default() })
+        Ok(PlatformResponse {
+            platform: MessageField::some(platform),
+            ..Default::default()
+        })
     }
 
-    async fn stop_sandbox(&self, _: &TtrpcContext, request: StopSandboxRequest) -> TtrpcResult<StopSandboxResponse> {
+    async fn stop_sandbox(
+        &self,
+        _: &TtrpcContext,
+        request: StopSandboxRequest,
+    ) -> TtrpcResult<StopSandboxResponse> {
         let this = self.clone();
-        let stopped = answered("stop_sandbox", async move { this.stop(&request.sandbox_id).await });
+        let stopped = answered("stop_sandbox", async move {
+            this.stop(&request.sandbox_id).await
+        });
         stopped.await.map(|()| StopSandboxResponse::default())
     }
 
-    async fn wait_sandbox(&self, _: &TtrpcContext, request: WaitSandboxRequest) -> TtrpcResult<WaitSandboxResponse> {
+    async fn wait_sandbox(
+        &self,
+        _: &TtrpcContext,
+        request: WaitSandboxRequest,
+    ) -> TtrpcResult<WaitSandboxResponse> {
         awaited("wait_sandbox", self.wait(request)).await
     }
 
-    async fn sandbox_status(&self, _: &TtrpcContext, request: SandboxStatusRequest) -> TtrpcResult<SandboxStatusResponse> {
+    async fn sandbox_status(
+        &self,
+        _: &TtrpcContext,
+        request: SandboxStatusRequest,
+    ) -> TtrpcResult<SandboxStatusResponse> {
         awaited("sandbox_status", async { self.status(request) }).await
     }
 
-    async fn ping_sandbox(&self, _: &TtrpcContext, request: PingRequest) -> TtrpcResult<PingResponse> {
-        awaited("ping_sandbox", async { self.pod(&request.sandbox_id) }).await.map(|_| PingResponse::default())
+    async fn ping_sandbox(
+        &self,
+        _: &TtrpcContext,
+        request: PingRequest,
+    ) -> TtrpcResult<PingResponse> {
+        awaited("ping_sandbox", async { self.pod(&request.sandbox_id) })
+            .await
+            .map(|_| PingResponse::default())
     }
 
-    async fn shutdown_sandbox(&self, _: &TtrpcContext, request: ShutdownSandboxRequest) -> TtrpcResult<ShutdownSandboxResponse> {
+    async fn shutdown_sandbox(
+        &self,
+        _: &TtrpcContext,
+        request: ShutdownSandboxRequest,
+    ) -> TtrpcResult<ShutdownSandboxResponse> {
         let this = self.clone();
-        let shut = answered("shutdown_sandbox", async move { this.shutdown(&request.sandbox_id).await });
+        let shut = answered("shutdown_sandbox", async move {
+            this.shutdown(&request.sandbox_id).await
+        });
         shut.await.map(|()| ShutdownSandboxResponse::default())
     }
 
-    async fn sandbox_metrics(&self, _: &TtrpcContext, request: SandboxMetricsRequest) -> TtrpcResult<SandboxMetricsResponse> {
+    async fn sandbox_metrics(
+        &self,
+        _: &TtrpcContext,
+        request: SandboxMetricsRequest,
+    ) -> TtrpcResult<SandboxMetricsResponse> {
         awaited("sandbox_metrics", self.metrics(request)).await
     }
 }
@@ -303,23 +475,35 @@ impl SandboxService for Sandboxes {
 /// What CRI says of the pod.
 fn described(options: Option<&Any>) -> Result<PodConfig, TaskError> {
     let options = options.filter(|any| any.type_url.rsplit('/').next() == Some(POD_SANDBOX_CONFIG));
-    let options = options.ok_or(TaskError::Unserved { what: "a sandbox that CRI does not describe" })?;
+    let options = options.ok_or(TaskError::Unserved {
+        what: "a sandbox that CRI does not describe",
+    })?;
     PodConfig::decode(&options.value).map_err(|source| TaskError::PodConfig { source })
 }
 
-/// The runtime options that Create gets. containerd gave the handler's to the launcher alone, which passed `max_containers`
-/// to the host at its start, or hands it over in the bundle; the cgroup driver is recognized by the pod's cgroup.
+/// The runtime options that Create gets. containerd gave the handler's to the launcher alone, which
+/// passed `max_containers` to the host at its start, or hands it over in the bundle; the cgroup
+/// driver is recognized by the pod's cgroup.
 fn options(config: &PodConfig, max_containers: Option<NonZeroU32>) -> Any {
-    let limit = max_containers.map(|most| format!("max_containers = {most}\n")).unwrap_or_default();
+    let limit = max_containers
+        .map(|most| format!("max_containers = {most}\n"))
+        .unwrap_or_default();
     let table = format!("SystemdCgroup = {}\n{limit}", config.slice().is_some());
     // runtimeoptions.v1.Options { type_url = 1, config_path = 2, config_body = 3 }
     let value = Message::default().text(3, &table).into_bytes();
-    Any { type_url: "runtimeoptions.v1.Options".to_owned(), value, ..Default::default() }
+    Any {
+        type_url: "runtimeoptions.v1.Options".to_owned(),
+        value,
+        ..Default::default()
+    }
 }
 
-/// Says in the spec where the namespaces are that `thread` holds, for those who look for them there.
+/// Says in the spec where the namespaces are that `thread` holds, for those who look for them
+/// there.
 fn name_namespaces(spec: &mut Spec, thread: u32) {
-    let Some(linux) = spec.linux_mut() else { return };
+    let Some(linux) = spec.linux_mut() else {
+        return;
+    };
     for namespace in linux.namespaces_mut().iter_mut().flatten() {
         let name = match namespace.typ() {
             LinuxNamespaceType::Network => "net",
@@ -327,7 +511,12 @@ fn name_namespaces(spec: &mut Spec, thread: u32) {
             LinuxNamespaceType::Uts => "uts",
             _ => continue,
         };
-        namespace.set_path(Some(Path::new("/proc").join(thread.to_string()).join("ns").join(name)));
+        namespace.set_path(Some(
+            Path::new("/proc")
+                .join(thread.to_string())
+                .join("ns")
+                .join(name),
+        ));
     }
 }
 
@@ -338,7 +527,11 @@ fn own_platform() -> Platform {
         "aarch64" => "arm64",
         other => other,
     };
-    Platform { os: "linux".to_owned(), architecture: architecture.to_owned(), ..Default::default() }
+    Platform {
+        os: "linux".to_owned(),
+        architecture: architecture.to_owned(),
+        ..Default::default()
+    }
 }
 
 fn timestamp(at: SystemTime) -> MessageField<Timestamp> {

@@ -19,9 +19,18 @@ pub(crate) async fn kill(host: &Arc<Host>, request: KillRequest) -> Result<Empty
     let task = host.task(&request.id)?;
     let process = task.process(&request.exec_id)?;
     let signal = process::signal(request.signal)?;
-    let verb = if signal == Signal::KILL { Verb::Kill } else { Verb::Signal };
+    let verb = if signal == Signal::KILL {
+        Verb::Kill
+    } else {
+        Verb::Signal
+    };
     process.allows(verb)?;
-    tracing::info!(container = task.id, exec = request.exec_id, signal = request.signal, "signal");
+    tracing::info!(
+        container = task.id,
+        exec = request.exec_id,
+        signal = request.signal,
+        "signal"
+    );
     if let Body::Pod(pod) = &task.body {
         return release(host, &task, &pod.held, signal).await;
     }
@@ -38,7 +47,13 @@ pub(crate) async fn kill(host: &Arc<Host>, request: KillRequest) -> Result<Empty
     if request.all && request.exec_id.is_empty() {
         // The first process among them.
         let this = Arc::clone(&task);
-        blocking(move || Ok(this.cgroup.kill(request.signal).map_err(CreateError::from)?)).await?;
+        blocking(move || {
+            Ok(this
+                .cgroup
+                .kill(request.signal)
+                .map_err(CreateError::from)?)
+        })
+        .await?;
     } else {
         process.signal(signal)?;
     }
@@ -61,7 +76,8 @@ async fn thaw_killed(task: &Arc<Task>, process: &Process) -> Result<(), TaskErro
     Ok(())
 }
 
-/// An exec that was not started yet: nothing is there that a signal could reach, but it can be kept from ever being.
+/// An exec that was not started yet: nothing is there that a signal could reach, but it can be kept
+/// from ever being.
 pub(super) fn kill_unstarted(process: &Process, verb: Verb) -> Result<Empty, TaskError> {
     match process.allows(verb)? {
         Verdict::Do if verb == Verb::Kill => {
@@ -69,12 +85,20 @@ pub(super) fn kill_unstarted(process: &Process, verb: Verb) -> Result<Empty, Tas
             process.tell(Exit::by_signal(Signal::KILL));
             Ok(Empty::new())
         }
-        _ => Err(TaskError::NotStarted { process: process.id.clone() }),
+        _ => Err(TaskError::NotStarted {
+            process: process.id.clone(),
+        }),
     }
 }
 
-/// Ends a pod's sandbox. A pause program ends by each signal that Kubernetes sends, and so does the thread in its place.
-pub(super) async fn release(host: &Arc<Host>, task: &Arc<Task>, pod: &Mutex<Option<Pod>>, signal: Signal) -> Result<Empty, TaskError> {
+/// Ends a pod's sandbox. A pause program ends by each signal that Kubernetes sends, and so does the
+/// thread in its place.
+pub(super) async fn release(
+    host: &Arc<Host>,
+    task: &Arc<Task>,
+    pod: &Mutex<Option<Pod>>,
+    signal: Signal,
+) -> Result<Empty, TaskError> {
     let held = pod.lock().unwrap_or_else(PoisonError::into_inner).take();
     if let Some(pod) = held {
         let released = blocking(move || {
@@ -82,7 +106,8 @@ pub(super) async fn release(host: &Arc<Host>, task: &Arc<Task>, pod: &Mutex<Opti
             Ok(())
         });
         let released = released.await;
-        // The end of a process is seen by who waits for it. That of a thread is told in any case: nobody can ask again.
+        // The end of a process is seen by who waits for it. That of a thread is told in any case:
+        // nobody can ask again.
         if task.init.pidfd().is_none() {
             ended(host, task, &task.init, Exit::by_signal(signal)).await;
         }
@@ -93,13 +118,19 @@ pub(super) async fn release(host: &Arc<Host>, task: &Arc<Task>, pod: &Mutex<Opti
 
 pub(crate) async fn pause(host: &Arc<Host>, request: PauseRequest) -> Result<Empty, TaskError> {
     let task = frozen_or_thawed(host, &request.id, Verb::Pause).await?;
-    host.events.send(&TaskPaused { container_id: task.id.clone(), ..Default::default() });
+    host.events.send(&TaskPaused {
+        container_id: task.id.clone(),
+        ..Default::default()
+    });
     Ok(Empty::new())
 }
 
 pub(crate) async fn resume(host: &Arc<Host>, request: ResumeRequest) -> Result<Empty, TaskError> {
     let task = frozen_or_thawed(host, &request.id, Verb::Resume).await?;
-    host.events.send(&TaskResumed { container_id: task.id.clone(), ..Default::default() });
+    host.events.send(&TaskResumed {
+        container_id: task.id.clone(),
+        ..Default::default()
+    });
     Ok(Empty::new())
 }
 
@@ -112,14 +143,20 @@ async fn frozen_or_thawed(host: &Arc<Host>, id: &str, verb: Verb) -> Result<Arc<
     let turn = task.init.turn.lock().await;
     task.init.allows(verb)?;
     let done = blocking(move || {
-        let done = if verb == Verb::Pause { this.cgroup.freeze() } else { this.cgroup.thaw() };
+        let done = if verb == Verb::Pause {
+            this.cgroup.freeze()
+        } else {
+            this.cgroup.thaw()
+        };
         Ok(done.map_err(CreateError::from)?)
     });
     done.await?;
     task.init.did(verb);
     if verb == Verb::Pause && task.init.was_doomed() {
         thaw_killed(&task, &task.init).await?;
-        return Err(TaskError::Gone { process: task.init.id.clone() });
+        return Err(TaskError::Gone {
+            process: task.init.id.clone(),
+        });
     }
     drop(turn);
     Ok(task)

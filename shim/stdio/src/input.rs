@@ -1,9 +1,10 @@
 //! Standard input: the FIFO that is held open, and the task that copies from it.
 //!
-//! Input cannot be passed on as a FIFO: one that is opened for reading says "end of file" until its writer comes, and
-//! again between two writers. So the host holds a writing end itself, until containerd says `CloseIO`. From then on
-//! the FIFO ends when its last writer has closed it and all that was written is read: bytes that lie in it when
-//! `CloseIO` comes, and those that a client writes after it, still arrive. containerd's own shim for runc does the same.
+//! Input cannot be passed on as a FIFO: one that is opened for reading says "end of file" until its
+//! writer comes, and again between two writers. So the host holds a writing end itself, until
+//! containerd says `CloseIO`. From then on the FIFO ends when its last writer has closed it and all
+//! that was written is read: bytes that lie in it when `CloseIO` comes, and those that a client
+//! writes after it, still arrive. containerd's own shim for runc does the same.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -25,14 +26,19 @@ pub(crate) struct Input {
 impl Input {
     /// Lets go of our writing end.
     pub(crate) fn close(&self) {
-        self.held_open.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.held_open
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
     }
 
     /// Copies from the FIFO at `path` into a pipe, whose reading end is returned.
     pub(crate) fn into_pipe(path: &Path) -> io::Result<(OwnedFd, Self)> {
         let (read_end, write_end) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
         let mut write_end = pipe::Sender::from_owned_fd(write_end)?;
-        let input = Self::into_task(path, async move |mut fifo| tokio::io::copy(&mut fifo, &mut write_end).await.map(drop))?;
+        let input = Self::into_task(path, async move |mut fifo| {
+            tokio::io::copy(&mut fifo, &mut write_end).await.map(drop)
+        })?;
         Ok((read_end, input))
     }
 
@@ -50,12 +56,16 @@ impl Input {
         let pump = tokio::spawn(async move {
             match copying.await {
                 Ok(()) => {}
-                // A process that reads no more, or is no more; what it did not read concerns nobody.
+                // A process that reads no more, or is no more; what it did not read concerns
+                // nobody.
                 Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
                 Err(error) => tracing::warn!(stdin = name, "standard input was cut off: {error}"),
             }
         });
-        Ok(Self { held_open: Mutex::new(Some(held_open)), pump })
+        Ok(Self {
+            held_open: Mutex::new(Some(held_open)),
+            pump,
+        })
     }
 }
 

@@ -1,8 +1,8 @@
 //! The standard streams of a container's process, and its terminal.
 //!
-//! [`open`] gives two halves: [`Stdio`], the descriptors that become 0, 1 and 2 of the process, and [`Io`], the host's
-//! side of them. Hundreds of containers share one runtime: what has to be copied is copied by tasks, and a reader that
-//! never reads makes only its own task wait.
+//! [`open`] gives two halves: [`Stdio`], the descriptors that become 0, 1 and 2 of the process, and
+//! [`Io`], the host's side of them. Hundreds of containers share one runtime: what has to be copied
+//! is copied by tasks, and a reader that never reads makes only its own task wait.
 //!
 //! | stream | without a terminal | with one |
 //! |---|---|---|

@@ -1,9 +1,10 @@
 //! Standard output and error: opening them, and waiting until they are read.
 //!
-//! A FIFO forgets what it holds when its last descriptor is closed, and a client stops reading as soon as it hears that
-//! the process has ended: that of containerd 1.7 and later closes its ends on `Delete`, which it asks for upon the exit
-//! event, whatever they still hold. Each of the two cost the tail of an output now and then, up to the 64 KiB of
-//! a FIFO. So the host keeps every FIFO alive, and tells of an exit when its output is read ([`Fifo::drained`]).
+//! A FIFO forgets what it holds when its last descriptor is closed, and a client stops reading as
+//! soon as it hears that the process has ended: that of containerd 1.7 and later closes its ends on
+//! `Delete`, which it asks for upon the exit event, whatever they still hold. Each of the two cost
+//! the tail of an output now and then, up to the 64 KiB of a FIFO. So the host keeps every FIFO
+//! alive, and tells of an exit when its output is read ([`Fifo::drained`]).
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -20,7 +21,8 @@ use tokio::time::Instant;
 pub(crate) const READER_PATIENCE: Duration = Duration::from_millis(300);
 /// How long a reader that does read, but slowly, may keep that back.
 pub(crate) const DRAIN_LIMIT: Duration = Duration::from_secs(3);
-/// The first pause between two looks at how much is left; each is twice as long as the one before, up to the next.
+/// The first pause between two looks at how much is left; each is twice as long as the one before,
+/// up to the next.
 const FIRST_LOOK: Duration = Duration::from_millis(1);
 /// The longest such pause while somebody waits.
 const LAST_LOOK: Duration = Duration::from_millis(20);
@@ -40,15 +42,16 @@ pub(crate) struct Fifo {
 pub(crate) enum Drained {
     /// Nothing is left in it that will not be read.
     Yes,
-    /// Bytes are left, and nobody reads: containerd is away, perhaps. Holds the FIFO open for the reader that comes.
+    /// Bytes are left, and nobody reads: containerd is away, perhaps. Holds the FIFO open for the
+    /// reader that comes.
     Unread(Late),
 }
 
 impl Fifo {
     /// Opens the FIFO at `path` for a process to write to.
     ///
-    /// It is opened for reading as well: a process then survives a restart of containerd, whose end is gone for
-    /// a while, instead of dying of SIGPIPE.
+    /// It is opened for reading as well: a process then survives a restart of containerd, whose end
+    /// is gone for a while, instead of dying of SIGPIPE.
     pub(crate) fn open(path: &Path) -> io::Result<(OwnedFd, Self)> {
         let end = OpenOptions::new().read(true).append(true).open(path)?;
         Ok((end.into(), Self::keep(path)?))
@@ -56,11 +59,20 @@ impl Fifo {
 
     /// Keeps the FIFO at `path` alive.
     pub(crate) fn keep(path: &Path) -> io::Result<Self> {
-        let keeper = OpenOptions::new().read(true).custom_flags(flags(OFlags::NONBLOCK)).open(path)?;
+        let keeper = OpenOptions::new()
+            .read(true)
+            .custom_flags(flags(OFlags::NONBLOCK))
+            .open(path)?;
         if !keeper.metadata()?.file_type().is_fifo() {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a FIFO; a file is named with file://"));
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "it is not a FIFO; a file is named with file://",
+            ));
         }
-        Ok(Self { path: path.to_owned(), keeper })
+        Ok(Self {
+            path: path.to_owned(),
+            keeper,
+        })
     }
 
     /// Waits until what was written is read, or nobody seems to read. The process has ended.
@@ -82,10 +94,21 @@ impl Fifo {
             return Ok(Drained::Yes);
         }
         // There is a reader while this is opened: the keeper.
-        let end = OpenOptions::new().write(true).custom_flags(flags(OFlags::NONBLOCK)).open(&self.path)?;
+        let end = OpenOptions::new()
+            .write(true)
+            .custom_flags(flags(OFlags::NONBLOCK))
+            .open(&self.path)?;
         drop(self.keeper);
-        let late = Late { path: self.path, end, left };
-        Ok(if late.has_reader()? { Drained::Yes } else { Drained::Unread(late) })
+        let late = Late {
+            path: self.path,
+            end,
+            left,
+        };
+        Ok(if late.has_reader()? {
+            Drained::Yes
+        } else {
+            Drained::Unread(late)
+        })
     }
 }
 
@@ -108,16 +131,21 @@ impl Late {
                 Ok(true) => break,
                 Ok(false) => tokio::time::sleep(LATE_READER_LOOK).await,
                 Err(error) => {
-                    tracing::warn!(%fifo, left = self.left, "output is lost, for its FIFO cannot be watched: {error}");
+                    tracing::warn!(%fifo, left = self.left, "output is lost, for its FIFO cannot \
+                                                            be watched: {error}");
                     break;
                 }
             }
         }
     }
 
-    /// Whether somebody has it open for reading: a pipe whose last reader is gone is in error for its writers.
+    /// Whether somebody has it open for reading: a pipe whose last reader is gone is in error for
+    /// its writers.
     fn has_reader(&self) -> io::Result<bool> {
-        let mut ends = [PollFd::from_borrowed_fd(self.end.as_fd(), PollFlags::empty())];
+        let mut ends = [PollFd::from_borrowed_fd(
+            self.end.as_fd(),
+            PollFlags::empty(),
+        )];
         rustix::event::poll(&mut ends, Some(&Timespec::default()))?;
         Ok(!ends[0].revents().contains(PollFlags::ERR))
     }

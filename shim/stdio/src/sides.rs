@@ -24,13 +24,13 @@ pub struct Stdio {
     pub stdout: Option<OwnedFd>,
     /// Standard error.
     pub stderr: Option<OwnedFd>,
-    /// The process's side of its terminal, which becomes all three, and its controlling terminal. The other three are
-    /// `None` then.
+    /// The process's side of its terminal, which becomes all three, and its controlling terminal.
+    /// The other three are `None` then.
     pub terminal: Option<OwnedFd>,
 }
 
-/// The host's side of a container's streams. What it copies, it copies until it is dropped: keep it until the container
-/// is deleted.
+/// The host's side of a container's streams. What it copies, it copies until it is dropped: keep it
+/// until the container is deleted.
 #[derive(Debug)]
 pub struct Io {
     input: Option<Input>,
@@ -45,12 +45,16 @@ pub struct Io {
 /// # Errors
 /// When a stream cannot be opened, or is of a kind that is not served.
 pub fn open(streams: &Streams) -> Result<(Stdio, Io), IoError> {
-    if streams.terminal { with_terminal(streams) } else { without_terminal(streams) }
+    if streams.terminal {
+        with_terminal(streams)
+    } else {
+        without_terminal(streams)
+    }
 }
 
 impl Io {
-    /// Lets the standard input end (containerd's `CloseIO`): the process sees its end once those who write to it have
-    /// closed it too, and it has read all of it.
+    /// Lets the standard input end (containerd's `CloseIO`): the process sees its end once those
+    /// who write to it have closed it too, and it has read all of it.
     pub fn close_input(&self) {
         if let Some(input) = &self.input {
             input.close();
@@ -63,15 +67,23 @@ impl Io {
     /// When there is no terminal, or it refuses.
     pub fn resize(&self, columns: u16, rows: u16) -> Result<(), IoError> {
         let terminal = self.terminal.as_ref().ok_or(IoError::NoTerminal)?;
-        terminal.master().resize(columns, rows).map_err(|source| IoError::Resize { columns, rows, source })
+        terminal
+            .master()
+            .resize(columns, rows)
+            .map_err(|source| IoError::Resize {
+                columns,
+                rows,
+                source,
+            })
     }
 
-    /// Waits until what the process wrote has been read. Call it when the process has ended, before that is told
-    /// (the `TaskExit` event, the answer to `Wait`): clients stop reading when they hear of it.
+    /// Waits until what the process wrote has been read. Call it when the process has ended, before
+    /// that is told (the `TaskExit` event, the answer to `Wait`): clients stop reading when they
+    /// hear of it.
     ///
-    /// Ends without that when nobody reads for a while: 0.3 seconds without any progress, 3 at most; each of them twice
-    /// with a terminal. What nobody has read then is kept for a reader that comes before this value is dropped.
-    /// A second call returns at once.
+    /// Ends without that when nobody reads for a while: 0.3 seconds without any progress, 3 at
+    /// most; each of them twice with a terminal. What nobody has read then is kept for a reader
+    /// that comes before this value is dropped. A second call returns at once.
     pub async fn drained(&self) {
         if let Some(terminal) = &self.terminal {
             terminal.copied().await;
@@ -81,7 +93,9 @@ impl Io {
         while let Some(wait) = waits.join_next().await {
             match wait.map_err(io::Error::from).flatten() {
                 Ok(Drained::Yes) => {}
-                Ok(Drained::Unread(late)) => lock(&self.late).push(tokio::spawn(late.await_reader())),
+                Ok(Drained::Unread(late)) => {
+                    lock(&self.late).push(tokio::spawn(late.await_reader()));
+                }
                 Err(error) => tracing::warn!("cannot see whether output was read: {error}"),
             }
         }
@@ -102,20 +116,36 @@ fn without_terminal(streams: &Streams) -> Result<(Stdio, Io), IoError> {
     let stderr = output(Stream::Stderr, &streams.stderr, &mut outputs)?;
     let (stdin, input) = match Location::of(Stream::Stdin, &streams.stdin)? {
         Location::Fifo(path) => {
-            let (end, input) = Input::into_pipe(&path).map_err(|source| failed(Stream::Stdin, &path, source))?;
+            let (end, input) =
+                Input::into_pipe(&path).map_err(|source| failed(Stream::Stdin, &path, source))?;
             (Some(end), Some(input))
         }
         Location::None | Location::File(_) => (None, None),
     };
-    let io = Io { input, terminal: None, outputs: Mutex::new(outputs), late: Mutex::default() };
-    Ok((Stdio { stdin, stdout, stderr, terminal: None }, io))
+    let io = Io {
+        input,
+        terminal: None,
+        outputs: Mutex::new(outputs),
+        late: Mutex::default(),
+    };
+    Ok((
+        Stdio {
+            stdin,
+            stdout,
+            stderr,
+            terminal: None,
+        },
+        io,
+    ))
 }
 
 /// Opens one output; a FIFO's keeper goes to `outputs`.
 fn output(stream: Stream, uri: &str, outputs: &mut Vec<Fifo>) -> Result<Option<OwnedFd>, IoError> {
     match Location::of(stream, uri)? {
         Location::None => Ok(None),
-        Location::File(path) => output::file(&path).map(|file| Some(file.into())).map_err(|source| failed(stream, &path, source)),
+        Location::File(path) => output::file(&path)
+            .map(|file| Some(file.into()))
+            .map_err(|source| failed(stream, &path, source)),
         Location::Fifo(path) => {
             let (end, fifo) = Fifo::open(&path).map_err(|source| failed(stream, &path, source))?;
             outputs.push(fifo);
@@ -130,35 +160,58 @@ fn with_terminal(streams: &Streams) -> Result<(Stdio, Io), IoError> {
     let input = match Location::of(Stream::Stdin, &streams.stdin)? {
         Location::Fifo(path) => {
             let master = terminal.master().clone();
-            Some(Input::into_task(&path, |fifo| master.copy_from(fifo)).map_err(|source| failed(Stream::Stdin, &path, source))?)
+            Some(
+                Input::into_task(&path, |fifo| master.copy_from(fifo))
+                    .map_err(|source| failed(Stream::Stdin, &path, source))?,
+            )
         }
         Location::None | Location::File(_) => None,
     };
-    let io = Io { input, terminal: Some(terminal), outputs: Mutex::new(outputs), late: Mutex::default() };
-    Ok((Stdio { terminal: Some(slave), ..Stdio::default() }, io))
+    let io = Io {
+        input,
+        terminal: Some(terminal),
+        outputs: Mutex::new(outputs),
+        late: Mutex::default(),
+    };
+    Ok((
+        Stdio {
+            terminal: Some(slave),
+            ..Stdio::default()
+        },
+        io,
+    ))
 }
 
-/// What a terminal's output goes to. Without a place for it, it is still taken from the terminal, which would block its
-/// process otherwise.
+/// What a terminal's output goes to. Without a place for it, it is still taken from the terminal,
+/// which would block its process otherwise.
 fn sink(uri: &str) -> Result<(Sink, Vec<Fifo>), IoError> {
     match Location::of(Stream::Stdout, uri)? {
         Location::None => Ok((Box::new(tokio::io::sink()), Vec::new())),
         Location::File(path) => {
-            let file = output::file(&path).map_err(|source| failed(Stream::Stdout, &path, source))?;
+            let file =
+                output::file(&path).map_err(|source| failed(Stream::Stdout, &path, source))?;
             Ok((Box::new(tokio::fs::File::from_std(file)), Vec::new()))
         }
         Location::Fifo(path) => {
             let failed = |source| failed(Stream::Stdout, &path, source);
             let fifo = Fifo::keep(&path).map_err(failed)?;
-            // For reading as well, so that a restart of containerd is no error, as without a terminal.
-            let sender = pipe::OpenOptions::new().read_write(true).open_sender(&path).map_err(failed)?;
+            // For reading as well, so that a restart of containerd is no error, as without a
+            // terminal.
+            let sender = pipe::OpenOptions::new()
+                .read_write(true)
+                .open_sender(&path)
+                .map_err(failed)?;
             Ok((Box::new(sender), vec![fifo]))
         }
     }
 }
 
 fn failed(stream: Stream, path: &Path, source: io::Error) -> IoError {
-    IoError::Open { stream, path: path.display().to_string(), source }
+    IoError::Open {
+        stream,
+        path: path.display().to_string(),
+        source,
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -67,7 +67,10 @@ pub enum IoError {
     #[error("cannot make a terminal")]
     Terminal(#[source] io::Error),
     /// The container was created without a terminal.
-    #[error("the container has no terminal to resize: it was created without one (`tty: true` of its definition)")]
+    #[error(
+        "the container has no terminal to resize: it was created without one (`tty: true` of its \
+         definition)"
+    )]
     NoTerminal,
     /// The terminal does not take this size.
     #[error("cannot make the terminal {columns} columns wide and {rows} rows high")]
@@ -95,7 +98,13 @@ pub(crate) enum Location {
 impl Location {
     /// Where `uri` leads: a plain path or a `fifo://` URI, a `file://` URI for output, or empty.
     pub(crate) fn of(stream: Stream, uri: &str) -> Result<Self, IoError> {
-        let refused = |served| Err(IoError::Kind { stream, uri: uri.to_owned(), served });
+        let refused = |served| {
+            Err(IoError::Kind {
+                stream,
+                uri: uri.to_owned(),
+                served,
+            })
+        };
         match (stream, uri.split_once("://")) {
             _ if uri.is_empty() => Ok(Self::None),
             (_, None) => Ok(Self::Fifo(PathBuf::from(uri))),

@@ -19,7 +19,8 @@ use crate::output::{DRAIN_LIMIT, READER_PATIENCE};
 /// How much is copied at once: what a terminal holds for its reader.
 const CHUNK: usize = 4096;
 
-/// The host's side of a container's terminal. The copying ends with it, and what still runs there is hung up.
+/// The host's side of a container's terminal. The copying ends with it, and what still runs there
+/// is hung up.
 #[derive(Debug)]
 pub(crate) struct Terminal {
     master: Master,
@@ -45,10 +46,12 @@ impl Terminal {
         let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
         let master = rustix::pty::openpt(flags)?;
         rustix::pty::unlockpt(&master)?;
-        // Through the master: its name leads to another terminal, or to none, in another mount namespace.
+        // Through the master: its name leads to another terminal, or to none, in another mount
+        // namespace.
         let slave = rustix::pty::ioctl_tiocgptpeer(&master, flags)?;
-        // Its modes stay the kernel's: a new line is shown with a carriage return, as under runc. kubectl has the user's own
-        // terminal add none, and without it each line would begin where the last one ended.
+        // Its modes stay the kernel's: a new line is shown with a carriage return, as under runc.
+        // kubectl has the user's own terminal add none, and without it each line would begin where
+        // the last one ended.
         rustix::io::ioctl_fionbio(&master, true)?;
         let master = Master(Arc::new(watched(master)?));
         let (told, progress) = watch::channel(Progress::Pieces(0));
@@ -57,7 +60,14 @@ impl Terminal {
             source.copy_to(sink, &told).await;
             told.send_replace(Progress::Done);
         });
-        Ok((slave, Self { master, copying, progress }))
+        Ok((
+            slave,
+            Self {
+                master,
+                copying,
+                progress,
+            },
+        ))
     }
 
     /// The side that is written to and resized.
@@ -65,14 +75,17 @@ impl Terminal {
         &self.master
     }
 
-    /// Waits until all that the process wrote is copied, or nothing has been for a while: its reader may read nothing,
-    /// and a process that it left behind may keep the terminal open.
+    /// Waits until all that the process wrote is copied, or nothing has been for a while: its
+    /// reader may read nothing, and a process that it left behind may keep the terminal open.
     pub(crate) async fn copied(&self) {
         let limit = Instant::now() + DRAIN_LIMIT;
         let mut progress = self.progress.clone();
         while *progress.borrow_and_update() != Progress::Done && Instant::now() < limit {
             let patience = Instant::now() + READER_PATIENCE;
-            if !matches!(tokio::time::timeout_at(patience, progress.changed()).await, Ok(Ok(()))) {
+            if !matches!(
+                tokio::time::timeout_at(patience, progress.changed()).await,
+                Ok(Ok(()))
+            ) {
                 break;
             }
         }
@@ -92,13 +105,19 @@ pub(crate) struct Master(Arc<AsyncFd<OwnedFd>>);
 impl Master {
     /// Tells the terminal its size; the kernel tells the process (SIGWINCH).
     pub(crate) fn resize(&self, columns: u16, rows: u16) -> io::Result<()> {
-        let size = Winsize { ws_col: columns, ws_row: rows, ws_xpixel: 0, ws_ypixel: 0 };
+        let size = Winsize {
+            ws_col: columns,
+            ws_row: rows,
+            ws_xpixel: 0,
+            ws_ypixel: 0,
+        };
         Ok(rustix::termios::tcsetwinsize(self.0.get_ref(), size)?)
     }
 
     /// Writes what comes through `fifo`, as if it were typed.
     ///
-    /// The end of the FIFO ends nothing: a terminal has no end of input, and who wants one types it (`^D`).
+    /// The end of the FIFO ends nothing: a terminal has no end of input, and who wants one types it
+    /// (`^D`).
     pub(crate) async fn copy_from(self, mut fifo: pipe::Receiver) -> io::Result<()> {
         let mut buffer = [0; CHUNK];
         loop {
@@ -124,14 +143,22 @@ impl Master {
         let mut pieces = 0;
         let mut lost = 0_usize;
         let end = loop {
-            let read = self.0.async_io(Interest::READABLE, |master| Ok(rustix::io::read(master, &mut buffer)?)).await;
+            let read = self
+                .0
+                .async_io(Interest::READABLE, |master| {
+                    Ok(rustix::io::read(master, &mut buffer)?)
+                })
+                .await;
             match read {
                 Ok(0) => break Ok(()),
                 // Read on after an error: a process whose terminal is full would wait for ever.
                 Ok(length) if lost > 0 => lost += length,
                 Ok(length) => {
                     if let Err(error) = sink.write_all(&buffer[..length]).await {
-                        tracing::warn!("the output of a terminal cannot be passed on, what follows is lost: {error}");
+                        tracing::warn!(
+                            "the output of a terminal cannot be passed on, what follows is lost: \
+                             {error}"
+                        );
                         lost += length;
                     }
                     pieces += 1;
@@ -152,9 +179,13 @@ impl Master {
 }
 
 /// `fd`, watched by the runtime.
-#[expect(unsafe_code, reason = "the runtime has no safe call for a descriptor that is neither a socket nor a pipe")]
+#[expect(
+    unsafe_code,
+    reason = "the runtime has no safe call for a descriptor that is neither a socket nor a pipe"
+)]
 fn watched(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
-    // SAFETY: an `OwnedFd` is open for as long as it lives, always has the same number, and moves into what is returned.
+    // SAFETY: an `OwnedFd` is open for as long as it lives, always has the same number, and moves
+    // into what is returned.
     Ok(unsafe { AsyncFd::register(fd) }?)
 }
 

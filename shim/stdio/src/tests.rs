@@ -37,7 +37,10 @@ fn name(path: &Path) -> String {
 
 /// Runs what blocks on a thread for it; panics if it does not end.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    tokio::time::timeout(LIMIT, tokio::task::spawn_blocking(work)).await.expect("it blocks").unwrap()
+    tokio::time::timeout(LIMIT, tokio::task::spawn_blocking(work))
+        .await
+        .expect("it blocks")
+        .unwrap()
 }
 
 /// What `fifo` holds.
@@ -48,18 +51,37 @@ fn held(fifo: &File) -> u64 {
 #[test]
 fn no_name_means_no_stream_and_unknown_kinds_are_refused_by_name() {
     assert_eq!(Location::of(Stream::Stdout, "").unwrap(), Location::None);
-    assert_eq!(Location::of(Stream::Stdout, "/run/fifo").unwrap(), Location::Fifo("/run/fifo".into()));
-    assert_eq!(Location::of(Stream::Stdin, "fifo:///run/fifo").unwrap(), Location::Fifo("/run/fifo".into()));
-    assert_eq!(Location::of(Stream::Stderr, "file:///var/log/x").unwrap(), Location::File("/var/log/x".into()));
-    let error = Location::of(Stream::Stdout, "binary:///bin/logger?id=1").unwrap_err().to_string();
-    assert!(error.contains("stdout is binary:///bin/logger?id=1"), "{error}");
-    let error = Location::of(Stream::Stdin, "file:///etc/passwd").unwrap_err().to_string();
+    assert_eq!(
+        Location::of(Stream::Stdout, "/run/fifo").unwrap(),
+        Location::Fifo("/run/fifo".into())
+    );
+    assert_eq!(
+        Location::of(Stream::Stdin, "fifo:///run/fifo").unwrap(),
+        Location::Fifo("/run/fifo".into())
+    );
+    assert_eq!(
+        Location::of(Stream::Stderr, "file:///var/log/x").unwrap(),
+        Location::File("/var/log/x".into())
+    );
+    let error = Location::of(Stream::Stdout, "binary:///bin/logger?id=1")
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("stdout is binary:///bin/logger?id=1"),
+        "{error}"
+    );
+    let error = Location::of(Stream::Stdin, "file:///etc/passwd")
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("stdin is file:///etc/passwd"), "{error}");
 }
 
 #[tokio::test]
 async fn a_stream_that_is_not_there_is_named() {
-    let streams = Streams { stderr: "/nowhere/stderr".to_owned(), ..Streams::default() };
+    let streams = Streams {
+        stderr: "/nowhere/stderr".to_owned(),
+        ..Streams::default()
+    };
     let error = open(&streams).unwrap_err().to_string();
     assert_eq!(error, "cannot open stderr (/nowhere/stderr)");
 }
@@ -67,7 +89,14 @@ async fn a_stream_that_is_not_there_is_named() {
 #[tokio::test]
 async fn a_container_without_streams_has_nothing_to_wait_for() {
     let (stdio, io) = open(&Streams::default()).unwrap();
-    assert!(stdio.stdin.is_none() && stdio.stdout.is_none() && stdio.stderr.is_none() && stdio.terminal.is_none());
+    assert!(
+        stdio.stdin.is_none()
+            && stdio.stdout.is_none()
+            && stdio.stderr.is_none()
+            && stdio.terminal.is_none()
+    );
     io.close_input();
-    tokio::time::timeout(Duration::from_millis(100), io.drained()).await.unwrap();
+    tokio::time::timeout(Duration::from_millis(100), io.drained())
+        .await
+        .unwrap();
 }

@@ -2,13 +2,25 @@
 
 use super::*;
 
-const SCOPE: Scope<'_> = Scope { name: "a-b.scope", slice: "x.slice", description: "container b", process: 77 };
+const SCOPE: Scope<'_> = Scope {
+    name: "a-b.scope",
+    slice: "x.slice",
+    description: "container b",
+    process: 77,
+};
 
 #[test]
 fn a_scope_is_there_when_its_job_is_done() {
     let (mut systemd, server) = Server::that(|server| {
         let (serial, text) = server.call();
-        for said in ["StartTransientUnit", "a-b.scope", "x.slice", "container b", "PIDs", "Delegate"] {
+        for said in [
+            "StartTransientUnit",
+            "a-b.scope",
+            "x.slice",
+            "container b",
+            "PIDs",
+            "Delegate",
+        ] {
             assert!(text.contains(said), "{said} in {text:?}");
         }
         server.say(&reply(serial, &(path("/job/7"),)).unwrap());
@@ -28,7 +40,10 @@ fn a_scope_that_is_not_made_says_what_became_of_it() {
         server.say(&reply(serial, &(Value::from("failed"),)).unwrap());
     });
     let failure = systemd.start_scope(&SCOPE).unwrap_err();
-    assert_eq!(failure.to_string(), r#"a-b.scope did not do what it was asked: it is failed (result "failed")"#);
+    assert_eq!(
+        failure.to_string(),
+        r#"a-b.scope did not do what it was asked: it is failed (result "failed")"#
+    );
     server.join().unwrap();
 }
 
@@ -51,6 +66,14 @@ fn limits_are_numbers_and_sets_until_the_next_boot() {
         }
         server.say(&reply(serial, &()).unwrap());
     });
-    systemd.set_limits(SCOPE.name, &[Limit::Number("MemoryMax", 1 << 20), Limit::Set("AllowedCPUs", vec![0b11])]).unwrap();
+    systemd
+        .set_limits(
+            SCOPE.name,
+            &[
+                Limit::Number("MemoryMax", 1 << 20),
+                Limit::Set("AllowedCPUs", vec![0b11]),
+            ],
+        )
+        .unwrap();
     server.join().unwrap();
 }

@@ -1,4 +1,5 @@
-//! Containers per second: made, run to their end and removed, several at once, all through one client.
+//! Containers per second: made, run to their end and removed, several at once, all through one
+//! client.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,9 +17,21 @@ pub(crate) async fn run(containerd: &Containerd, plan: &Plan) -> Result<Samples>
     let mut samples = Samples::default();
     for turn in plan.turns() {
         let name = turn.subject.name.as_str();
-        let template = templates.get(name).with_context(|| format!("{name} has no template"))?;
-        let stream = Stream { containerd: containerd.clone(), exits: exits.clone(), template: template.clone(), prefix: turn.id() };
-        let flow = flow(Arc::new(stream), plan.in_flight, Duration::from_secs(plan.turn)).await?;
+        let template = templates
+            .get(name)
+            .with_context(|| format!("{name} has no template"))?;
+        let stream = Stream {
+            containerd: containerd.clone(),
+            exits: exits.clone(),
+            template: template.clone(),
+            prefix: turn.id(),
+        };
+        let flow = flow(
+            Arc::new(stream),
+            plan.in_flight,
+            Duration::from_secs(plan.turn),
+        )
+        .await?;
         if turn.counts {
             samples.add(name, "rate", flow.rate);
             samples.add(name, "failed", flow.failed);
@@ -73,13 +86,18 @@ async fn flow(stream: Arc<Stream>, in_flight: usize, turn: Duration) -> Result<F
             anyhow::Ok((lives, failed))
         });
     }
-    let mut flow = Flow { rate: 0.0, lives: Vec::new(), failed: 0.0 };
+    let mut flow = Flow {
+        rate: 0.0,
+        lives: Vec::new(),
+        failed: 0.0,
+    };
     while let Some(lane) = lanes.join_next().await {
         let (lives, failed) = lane.context("a lane of containers panicked")??;
         flow.lives.extend(lives);
         flow.failed += failed;
     }
-    // Until the last one has ended: those under way when the time was up count, and so does their time.
+    // Until the last one has ended: those under way when the time was up count, and so does their
+    // time.
     let count = u32::try_from(flow.lives.len()).context("more containers than can be counted")?;
     flow.rate = f64::from(count) / begun.elapsed().as_secs_f64();
     Ok(flow)

@@ -14,17 +14,33 @@ const LIMIT: Duration = Duration::from_mins(1);
 pub(crate) async fn run(plan: &Plan) -> Result<Samples> {
     let mut samples = Samples::default();
     for turn in plan.turns() {
-        let words: Vec<String> = turn.subject.command.iter().map(|word| word.replace(ID, &turn.id())).collect();
-        let (program, arguments) = words.split_first().with_context(|| format!("{} has no command", turn.subject.name))?;
+        let words: Vec<String> = turn
+            .subject
+            .command
+            .iter()
+            .map(|word| word.replace(ID, &turn.id()))
+            .collect();
+        let (program, arguments) = words
+            .split_first()
+            .with_context(|| format!("{} has no command", turn.subject.name))?;
         let mut command = Command::new(program);
-        command.args(arguments).stdin(Stdio::null()).kill_on_drop(true);
+        command
+            .args(arguments)
+            .stdin(Stdio::null())
+            .kill_on_drop(true);
         let started = Instant::now();
         let output = tokio::time::timeout(LIMIT, command.output()).await;
         let output = output
             .with_context(|| format!("{} has not ended in {LIMIT:?}", words.join(" ")))?
             .with_context(|| format!("start {program}"))?;
         let took = started.elapsed();
-        ensure!(output.status.success(), "{}: {}\n{}", words.join(" "), output.status, String::from_utf8_lossy(&output.stderr));
+        ensure!(
+            output.status.success(),
+            "{}: {}\n{}",
+            words.join(" "),
+            output.status,
+            String::from_utf8_lossy(&output.stderr)
+        );
         if turn.counts {
             samples.time(&turn.subject.name, "run", took);
         }

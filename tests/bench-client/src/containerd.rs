@@ -1,4 +1,5 @@
-//! containerd's own API: containers that are copies of a template, their tasks, and the events of their ends.
+//! containerd's own API: containers that are copies of a template, their tasks, and the events of
+//! their ends.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -10,11 +11,14 @@ use containerd_client::events::TaskExit;
 use containerd_client::services::v1::containers_client::ContainersClient;
 use containerd_client::services::v1::events_client::EventsClient;
 use containerd_client::services::v1::snapshots::snapshots_client::SnapshotsClient;
-use containerd_client::services::v1::snapshots::{PrepareSnapshotRequest, RemoveSnapshotRequest, StatSnapshotRequest};
+use containerd_client::services::v1::snapshots::{
+    PrepareSnapshotRequest, RemoveSnapshotRequest, StatSnapshotRequest,
+};
 use containerd_client::services::v1::tasks_client::TasksClient;
 use containerd_client::services::v1::{
-    Container, CreateContainerRequest, CreateTaskRequest, DeleteContainerRequest, DeleteTaskRequest, GetContainerRequest, KillRequest,
-    ListContainersRequest, PublishRequest, StartRequest, SubscribeRequest,
+    Container, CreateContainerRequest, CreateTaskRequest, DeleteContainerRequest,
+    DeleteTaskRequest, GetContainerRequest, KillRequest, ListContainersRequest, PublishRequest,
+    StartRequest, SubscribeRequest,
 };
 use containerd_client::tonic::Request;
 use containerd_client::tonic::metadata::{Ascii, MetadataValue};
@@ -71,19 +75,47 @@ pub(crate) struct Template {
 impl Containerd {
     /// Connects to the containerd that listens at `address`.
     pub(crate) async fn connect(address: &Path, namespace: &str) -> Result<Self> {
-        let channel = containerd_client::connect(address).await.with_context(|| format!("connect to {}", address.display()))?;
-        let header = namespace.parse().with_context(|| format!("the namespace {namespace:?} fits in no header"))?;
-        Ok(Self { address: address.to_owned(), namespace: namespace.to_owned(), header, channel, output: Arc::new(Output::open()?) })
+        let channel = containerd_client::connect(address)
+            .await
+            .with_context(|| format!("connect to {}", address.display()))?;
+        let header = namespace
+            .parse()
+            .with_context(|| format!("the namespace {namespace:?} fits in no header"))?;
+        Ok(Self {
+            address: address.to_owned(),
+            namespace: namespace.to_owned(),
+            header,
+            channel,
+            output: Arc::new(Output::open()?),
+        })
     }
 
     /// Reads the container `id`, for copies of it.
     pub(crate) async fn template(&self, id: &str) -> Result<Template> {
         let request = self.request(GetContainerRequest { id: id.to_owned() });
-        let answer = self.containers().get(request).await.with_context(|| format!("read the container {id}"))?;
-        let container = answer.into_inner().container.with_context(|| format!("containerd has no container {id}"))?;
-        let stat = StatSnapshotRequest { snapshotter: container.snapshotter.clone(), key: container.snapshot_key.clone() };
-        let info = self.snapshots().stat(self.request(stat)).await.with_context(|| format!("look at the snapshot of {id}"))?;
-        let parent = info.into_inner().info.with_context(|| format!("the container {id} has no snapshot"))?.parent;
+        let answer = self
+            .containers()
+            .get(request)
+            .await
+            .with_context(|| format!("read the container {id}"))?;
+        let container = answer
+            .into_inner()
+            .container
+            .with_context(|| format!("containerd has no container {id}"))?;
+        let stat = StatSnapshotRequest {
+            snapshotter: container.snapshotter.clone(),
+            key: container.snapshot_key.clone(),
+        };
+        let info = self
+            .snapshots()
+            .stat(self.request(stat))
+            .await
+            .with_context(|| format!("look at the snapshot of {id}"))?;
+        let parent = info
+            .into_inner()
+            .info
+            .with_context(|| format!("the container {id} has no snapshot"))?
+            .parent;
         Ok(Template { container, parent })
     }
 
@@ -91,80 +123,167 @@ impl Containerd {
     pub(crate) async fn make(&self, template: &Template, id: &str) -> Result<Made> {
         let snapshotter = template.container.snapshotter.clone();
         // Until the container is there, nothing else says that the root is needed.
-        let labels = HashMap::from([("containerd.io/gc.root".to_owned(), "1970-01-01T00:00:00Z".to_owned())]);
-        let prepare =
-            PrepareSnapshotRequest { snapshotter: snapshotter.clone(), key: id.to_owned(), parent: template.parent.clone(), labels };
-        let answer = self.snapshots().prepare(self.request(prepare)).await.with_context(|| format!("prepare a root for {id}"))?;
-        let spec = template.container.spec.as_ref().context("the template has no spec")?;
+        let labels = HashMap::from([(
+            "containerd.io/gc.root".to_owned(),
+            "1970-01-01T00:00:00Z".to_owned(),
+        )]);
+        let prepare = PrepareSnapshotRequest {
+            snapshotter: snapshotter.clone(),
+            key: id.to_owned(),
+            parent: template.parent.clone(),
+            labels,
+        };
+        let answer = self
+            .snapshots()
+            .prepare(self.request(prepare))
+            .await
+            .with_context(|| format!("prepare a root for {id}"))?;
+        let spec = template
+            .container
+            .spec
+            .as_ref()
+            .context("the template has no spec")?;
         let spec = own_cgroup(&spec.value, &format!("/{}/{id}", self.namespace))?;
-        let made = Made { id: id.to_owned(), spec, rootfs: answer.into_inner().mounts, snapshotter };
+        let made = Made {
+            id: id.to_owned(),
+            spec,
+            rootfs: answer.into_inner().mounts,
+            snapshotter,
+        };
         let mut container = template.container.clone();
         id.clone_into(&mut container.id);
         id.clone_into(&mut container.snapshot_key);
         if let Some(spec) = &mut container.spec {
             spec.value.clone_from(&made.spec);
         }
-        let request = self.request(CreateContainerRequest { container: Some(container) });
-        self.containers().create(request).await.with_context(|| format!("make the container {id}"))?;
+        let request = self.request(CreateContainerRequest {
+            container: Some(container),
+        });
+        self.containers()
+            .create(request)
+            .await
+            .with_context(|| format!("make the container {id}"))?;
         Ok(made)
     }
 
-    /// Removes a container and its root: the root first, because containerd throws away what belongs to no container.
+    /// Removes a container and its root: the root first, because containerd throws away what
+    /// belongs to no container.
     pub(crate) async fn remove(&self, made: &Made) -> Result<()> {
-        let request = RemoveSnapshotRequest { snapshotter: made.snapshotter.clone(), key: made.id.clone() };
-        self.snapshots().remove(self.request(request)).await.with_context(|| format!("remove the root of {}", made.id))?;
-        let request = self.request(DeleteContainerRequest { id: made.id.clone() });
-        self.containers().delete(request).await.with_context(|| format!("remove the container {}", made.id))?;
+        let request = RemoveSnapshotRequest {
+            snapshotter: made.snapshotter.clone(),
+            key: made.id.clone(),
+        };
+        self.snapshots()
+            .remove(self.request(request))
+            .await
+            .with_context(|| format!("remove the root of {}", made.id))?;
+        let request = self.request(DeleteContainerRequest {
+            id: made.id.clone(),
+        });
+        self.containers()
+            .delete(request)
+            .await
+            .with_context(|| format!("remove the container {}", made.id))?;
         Ok(())
     }
 
     /// The containers whose ids begin with `prefix`.
     pub(crate) async fn made(&self, prefix: &str) -> Result<Vec<Made>> {
-        let request = self.request(ListContainersRequest { filters: Vec::new() });
-        let answer = self.containers().list(request).await.context("list the containers")?.into_inner();
-        let ours = answer.containers.into_iter().filter(|container| container.id.starts_with(prefix));
-        Ok(ours.map(|found| Made { id: found.id, spec: Vec::new(), rootfs: Vec::new(), snapshotter: found.snapshotter }).collect())
+        let request = self.request(ListContainersRequest {
+            filters: Vec::new(),
+        });
+        let answer = self
+            .containers()
+            .list(request)
+            .await
+            .context("list the containers")?
+            .into_inner();
+        let ours = answer
+            .containers
+            .into_iter()
+            .filter(|container| container.id.starts_with(prefix));
+        Ok(ours
+            .map(|found| Made {
+                id: found.id,
+                spec: Vec::new(),
+                rootfs: Vec::new(),
+                snapshotter: found.snapshotter,
+            })
+            .collect())
     }
 
     /// Creates the task of a container; its output is read and thrown away.
     pub(crate) async fn create(&self, made: &Made) -> Result<()> {
-        let (container_id, rootfs, output) = (made.id.clone(), made.rootfs.clone(), self.output.path());
+        let (container_id, rootfs, output) =
+            (made.id.clone(), made.rootfs.clone(), self.output.path());
         // runc's shim takes all outputs or none.
-        let request = CreateTaskRequest { container_id, rootfs, stdout: output.clone(), stderr: output, ..CreateTaskRequest::default() };
-        self.tasks().create(self.request(request)).await.with_context(|| format!("create the task {}", made.id))?;
+        let request = CreateTaskRequest {
+            container_id,
+            rootfs,
+            stdout: output.clone(),
+            stderr: output,
+            ..CreateTaskRequest::default()
+        };
+        self.tasks()
+            .create(self.request(request))
+            .await
+            .with_context(|| format!("create the task {}", made.id))?;
         Ok(())
     }
 
     /// Starts a task.
     pub(crate) async fn start(&self, id: &str) -> Result<()> {
-        let request = StartRequest { container_id: id.to_owned(), exec_id: String::new() };
-        self.tasks().start(self.request(request)).await.with_context(|| format!("start the task {id}"))?;
+        let request = StartRequest {
+            container_id: id.to_owned(),
+            exec_id: String::new(),
+        };
+        self.tasks()
+            .start(self.request(request))
+            .await
+            .with_context(|| format!("start the task {id}"))?;
         Ok(())
     }
 
     /// Kills everything in a task.
     pub(crate) async fn kill(&self, id: &str) -> Result<()> {
-        let request = KillRequest { container_id: id.to_owned(), exec_id: String::new(), signal: 9, all: true };
-        self.tasks().kill(self.request(request)).await.with_context(|| format!("kill the task {id}"))?;
+        let request = KillRequest {
+            container_id: id.to_owned(),
+            exec_id: String::new(),
+            signal: 9,
+            all: true,
+        };
+        self.tasks()
+            .kill(self.request(request))
+            .await
+            .with_context(|| format!("kill the task {id}"))?;
         Ok(())
     }
 
     /// Removes a task that has ended; its exit code.
     pub(crate) async fn delete(&self, id: &str) -> Result<u32> {
-        let request = DeleteTaskRequest { container_id: id.to_owned() };
-        let answer = self.tasks().delete(self.request(request)).await.with_context(|| format!("remove the task {id}"))?;
+        let request = DeleteTaskRequest {
+            container_id: id.to_owned(),
+        };
+        let answer = self
+            .tasks()
+            .delete(self.request(request))
+            .await
+            .with_context(|| format!("remove the task {id}"))?;
         Ok(answer.into_inner().exit_status)
     }
 
     /// Follows the ends of tasks from now on.
     pub(crate) async fn exits(&self) -> Result<Exits> {
-        let filters = [EXIT, SUBSCRIBED].map(|topic| format!("topic=={topic:?}")).to_vec();
+        let filters = [EXIT, SUBSCRIBED]
+            .map(|topic| format!("topic=={topic:?}"))
+            .to_vec();
         let mut client = EventsClient::new(self.channel.clone());
         let mut request = self.request(SubscribeRequest { filters });
         // The events are followed for as long as we run.
         request.metadata_mut().remove("grpc-timeout");
         let answer = client.subscribe(request);
-        // containerd's first word is an event: without one it would be waited for until something ends.
+        // containerd's first word is an event: without one it would be waited for until something
+        // ends.
         let seen = tokio::select! {
             answer = answer => answer.context("follow containerd's events")?,
             error = self.tell_subscribed() => return Err(error),
@@ -175,8 +294,16 @@ impl Containerd {
         tokio::spawn(async move {
             while let Ok(Some(envelope)) = events.message().await {
                 let seen = Instant::now();
-                let Some(Ok(exit)) = envelope.event.map(|event| TaskExit::decode(event.value.as_slice())) else { continue };
-                let waiter = waiting.lock().unwrap_or_else(PoisonError::into_inner).remove(&exit.id);
+                let Some(Ok(exit)) = envelope
+                    .event
+                    .map(|event| TaskExit::decode(event.value.as_slice()))
+                else {
+                    continue;
+                };
+                let waiter = waiting
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .remove(&exit.id);
                 if let Some(waiter) = waiter {
                     // One who no longer waits needs no answer.
                     let _ = waiter.send(seen);
@@ -186,13 +313,19 @@ impl Containerd {
         Ok(exits)
     }
 
-    /// Publishes events until somebody who waits for one has had enough of it; the error if it takes too long.
+    /// Publishes events until somebody who waits for one has had enough of it; the error if it
+    /// takes too long.
     async fn tell_subscribed(&self) -> anyhow::Error {
         let mut pause = tokio::time::interval(Duration::from_millis(10));
         for _ in 0..SUBSCRIBE_LIMIT {
             pause.tick().await;
-            let request = PublishRequest { topic: SUBSCRIBED.to_owned(), event: Some(prost_types::Any::default()) };
-            let published = EventsClient::new(self.channel.clone()).publish(self.request(request)).await;
+            let request = PublishRequest {
+                topic: SUBSCRIBED.to_owned(),
+                event: Some(prost_types::Any::default()),
+            };
+            let published = EventsClient::new(self.channel.clone())
+                .publish(self.request(request))
+                .await;
             if let Err(error) = published.context("publish an event") {
                 return error;
             }
@@ -214,7 +347,9 @@ impl Containerd {
 
     fn request<T>(&self, message: T) -> Request<T> {
         let mut request = Request::new(message);
-        request.metadata_mut().insert("containerd-namespace", self.header.clone());
+        request
+            .metadata_mut()
+            .insert("containerd-namespace", self.header.clone());
         request.set_timeout(CALL);
         request
     }
@@ -237,8 +372,14 @@ impl Exits {
     /// Notes the end of the task `id`, which has not been started yet.
     pub(crate) fn of(&self, id: &str) -> Exit {
         let (sender, seen) = oneshot::channel();
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).insert(id.to_owned(), sender);
-        Exit { id: id.to_owned(), seen }
+        self.waiting
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(id.to_owned(), sender);
+        Exit {
+            id: id.to_owned(),
+            seen,
+        }
     }
 }
 
@@ -246,13 +387,15 @@ impl Exit {
     /// When its event arrived.
     pub(crate) async fn seen(self) -> Result<Instant> {
         let seen = tokio::time::timeout(END_LIMIT, self.seen).await;
-        seen.with_context(|| format!("no exit event of {} in {END_LIMIT:?}", self.id))?.context("containerd ended its stream of events")
+        seen.with_context(|| format!("no exit event of {} in {END_LIMIT:?}", self.id))?
+            .context("containerd ended its stream of events")
     }
 }
 
 /// The spec with the container's own cgroup.
 fn own_cgroup(spec: &[u8], cgroup: &str) -> Result<Vec<u8>> {
-    let mut spec: serde_json::Value = serde_json::from_slice(spec).context("read the template's spec")?;
+    let mut spec: serde_json::Value =
+        serde_json::from_slice(spec).context("read the template's spec")?;
     spec["linux"]["cgroupsPath"] = cgroup.into();
     serde_json::to_vec(&spec).context("write a spec")
 }
@@ -263,8 +406,16 @@ mod tests {
 
     #[test]
     fn a_copy_has_a_cgroup_of_its_own_and_is_the_same_otherwise() {
-        let spec = own_cgroup(br#"{"hostname":"h","linux":{"cgroupsPath":"/default/template"}}"#, "/ns/copy").unwrap();
-        let expected = serde_json::json!({ "hostname": "h", "linux": { "cgroupsPath": "/ns/copy" } });
-        assert_eq!(serde_json::from_slice::<serde_json::Value>(&spec).unwrap(), expected);
+        let spec = own_cgroup(
+            br#"{"hostname":"h","linux":{"cgroupsPath":"/default/template"}}"#,
+            "/ns/copy",
+        )
+        .unwrap();
+        let expected =
+            serde_json::json!({ "hostname": "h", "linux": { "cgroupsPath": "/ns/copy" } });
+        assert_eq!(
+            serde_json::from_slice::<serde_json::Value>(&spec).unwrap(),
+            expected
+        );
     }
 }

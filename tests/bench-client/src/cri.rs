@@ -27,24 +27,35 @@ pub(crate) struct Cri {
 impl Cri {
     /// Connects to the containerd that listens at `address`.
     pub(crate) async fn connect(address: &Path) -> Result<Self> {
-        let channel = containerd_client::connect(address).await.with_context(|| format!("connect to {}", address.display()))?;
+        let channel = containerd_client::connect(address)
+            .await
+            .with_context(|| format!("connect to {}", address.display()))?;
         Ok(Self { channel })
     }
 
     /// Makes a sandbox; its id.
     pub(crate) async fn run_sandbox(&self, config: &PodConfig, handler: &str) -> Result<String> {
-        let request = RunPodSandbox { config: Some(config.clone()), runtime_handler: handler.to_owned() };
-        self.call::<_, Id>("RunPodSandbox", request).await.map(|answer| answer.id)
+        let request = RunPodSandbox {
+            config: Some(config.clone()),
+            runtime_handler: handler.to_owned(),
+        };
+        self.call::<_, Id>("RunPodSandbox", request)
+            .await
+            .map(|answer| answer.id)
     }
 
     /// Ends everything in a sandbox.
     pub(crate) async fn stop_sandbox(&self, id: &str) -> Result<()> {
-        self.call::<_, Empty>("StopPodSandbox", Id { id: id.to_owned() }).await.map(drop)
+        self.call::<_, Empty>("StopPodSandbox", Id { id: id.to_owned() })
+            .await
+            .map(drop)
     }
 
     /// Removes a sandbox that was stopped.
     pub(crate) async fn remove_sandbox(&self, id: &str) -> Result<()> {
-        self.call::<_, Empty>("RemovePodSandbox", Id { id: id.to_owned() }).await.map(drop)
+        self.call::<_, Empty>("RemovePodSandbox", Id { id: id.to_owned() })
+            .await
+            .map(drop)
     }
 
     /// The ids of all sandboxes.
@@ -54,12 +65,24 @@ impl Cri {
     }
 
     /// Makes a container of `image` in a sandbox, and starts it.
-    pub(crate) async fn run_container(&self, sandbox: &str, config: PodConfig, image: &str, words: &[String]) -> Result<()> {
+    pub(crate) async fn run_container(
+        &self,
+        sandbox: &str,
+        config: PodConfig,
+        image: &str,
+        words: &[String],
+    ) -> Result<()> {
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
         let container = config.container("idle", image, &words);
-        let request = CreateContainer { pod_sandbox_id: sandbox.to_owned(), config: Some(container), sandbox_config: Some(config) };
+        let request = CreateContainer {
+            pod_sandbox_id: sandbox.to_owned(),
+            config: Some(container),
+            sandbox_config: Some(config),
+        };
         let made: Id = self.call("CreateContainer", request).await?;
-        self.call::<_, Empty>("StartContainer", made).await.map(drop)
+        self.call::<_, Empty>("StartContainer", made)
+            .await
+            .map(drop)
     }
 
     async fn call<Q, A>(&self, method: &str, message: Q) -> Result<A>
@@ -67,21 +90,36 @@ impl Cri {
         Q: prost::Message + Send + Sync + 'static,
         A: prost::Message + Default + Send + Sync + 'static,
     {
-        let path: PathAndQuery = format!("/{SERVICE}/{method}").parse().expect("a method's name is a word");
+        let path: PathAndQuery = format!("/{SERVICE}/{method}")
+            .parse()
+            .expect("a method's name is a word");
         let mut client = Grpc::new(self.channel.clone());
-        client.ready().await.with_context(|| format!("reach containerd for {method}"))?;
+        client
+            .ready()
+            .await
+            .with_context(|| format!("reach containerd for {method}"))?;
         let mut request = Request::new(message);
         request.set_timeout(CALL);
-        let answer = client.unary(request, path, ProstCodec::<Q, A>::default()).await.with_context(|| format!("CRI's {method}"))?;
+        let answer = client
+            .unary(request, path, ProstCodec::<Q, A>::default())
+            .await
+            .with_context(|| format!("CRI's {method}"))?;
         Ok(answer.into_inner())
     }
 }
 
-/// What a pod of this name is like: as kubelet asks, each of its containers has processes of its own.
+/// What a pod of this name is like: as kubelet asks, each of its containers has processes of its
+/// own.
 pub(crate) fn pod(name: &str, network: Network, cgroup: &str) -> PodConfig {
     let network = match network {
         Network::Node => NamespaceMode::Node,
         Network::Pod => NamespaceMode::Pod,
     };
-    config::pod(name, network, NamespaceMode::Container, &format!("{cgroup}/{name}")).in_namespace("bench")
+    config::pod(
+        name,
+        network,
+        NamespaceMode::Container,
+        &format!("{cgroup}/{name}"),
+    )
+    .in_namespace("bench")
 }

@@ -23,8 +23,14 @@ pub(crate) async fn start(containerd: &Containerd, cri: &Cri, plan: &Plan) -> Re
         let ids = (from..to).map(|number| format!("{PREFIX}{}-{number}", subject.name));
         match plan.form {
             Form::Task => {
-                let single = Plan { subjects: vec![subject.clone()], ..plan.clone() };
-                let template = tasks::templates(containerd, &single).await?.remove(&subject.name).context("the template was just read")?;
+                let single = Plan {
+                    subjects: vec![subject.clone()],
+                    ..plan.clone()
+                };
+                let template = tasks::templates(containerd, &single)
+                    .await?
+                    .remove(&subject.name)
+                    .context("the template was just read")?;
                 at_once(ids, |id| {
                     let (containerd, template) = (containerd.clone(), template.clone());
                     async move {
@@ -35,7 +41,12 @@ pub(crate) async fn start(containerd: &Containerd, cri: &Cri, plan: &Plan) -> Re
                 })
                 .await?;
             }
-            Form::Pod => at_once(ids, |id| run_pod(cri.clone(), plan.clone(), subject.clone(), id)).await?,
+            Form::Pod => {
+                at_once(ids, |id| {
+                    run_pod(cri.clone(), plan.clone(), subject.clone(), id)
+                })
+                .await?;
+            }
         }
     }
     Ok(())
@@ -68,7 +79,8 @@ pub(crate) async fn clear(containerd: &Containerd, cri: &Cri) -> Result<()> {
 async fn run_pod(cri: Cri, plan: Plan, subject: Subject, name: String) -> Result<()> {
     let config = cri::pod(&name, plan.network, &plan.cgroup);
     let sandbox = cri.run_sandbox(&config, &subject.handler).await?;
-    cri.run_container(&sandbox, config, &subject.image, &subject.words).await
+    cri.run_container(&sandbox, config, &subject.image, &subject.words)
+        .await
 }
 
 /// Does `work` for each of `items`, a few at once; stops at the first that fails.
@@ -81,7 +93,10 @@ where
     for item in items {
         let (places, work) = (Arc::clone(&places), work(item));
         all.spawn(async move {
-            let _place = places.acquire_owned().await.context("the places are closed")?;
+            let _place = places
+                .acquire_owned()
+                .await
+                .context("the places are closed")?;
             work.await
         });
     }

@@ -1,8 +1,10 @@
-//! One long-lived client of containerd, its CRI and its shims, that times what it asks for: `cargo xtask bench` runs it.
+//! One long-lived client of containerd, its CRI and its shims, that times what it asks for: `cargo
+//! xtask bench` runs it.
 //!
-//! The plan (which subjects, how often) is read as JSON from standard input, the samples are written as JSON to standard
-//! output: for each subject and each thing that was timed, the values in the order of the rounds. Subjects take turns
-//! within each round, and each round begins with another subject, so that what disturbs the machine disturbs all alike.
+//! The plan (which subjects, how often) is read as JSON from standard input, the samples are
+//! written as JSON to standard output: for each subject and each thing that was timed, the values
+//! in the order of the rounds. Subjects take turns within each round, and each round begins with
+//! another subject, so that what disturbs the machine disturbs all alike.
 //!
 //! * [`plan`]: what is read and what is written.
 //! * [`containerd`]: containers, tasks and events of containerd; [`cri`]: pods.
@@ -80,11 +82,20 @@ fn main() -> ExitCode {
 }
 
 fn run(args: Args) -> Result<()> {
-    let Args { address, namespace, what } = args;
+    let Args {
+        address,
+        namespace,
+        what,
+    } = args;
     let mut text = String::new();
-    std::io::stdin().read_to_string(&mut text).context("read the plan from standard input")?;
+    std::io::stdin()
+        .read_to_string(&mut text)
+        .context("read the plan from standard input")?;
     let plan: Plan = serde_json::from_str(&text).context("read the plan")?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("start a runtime for the clients")?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("start a runtime for the clients")?;
     let samples = runtime.block_on(async {
         let containerd = || Containerd::connect(&address, &namespace);
         anyhow::Ok(match what {
@@ -93,8 +104,12 @@ fn run(args: Args) -> Result<()> {
             What::Shim => shim::run(&containerd().await?, &plan).await?,
             What::Pods => pods::run(&Cri::connect(&address).await?, &plan).await?,
             What::Churn => churn::run(&containerd().await?, &plan).await?,
-            What::Idle => idle::start(&containerd().await?, &Cri::connect(&address).await?, &plan).await.map(|()| Samples::default())?,
-            What::Clear => idle::clear(&containerd().await?, &Cri::connect(&address).await?).await.map(|()| Samples::default())?,
+            What::Idle => idle::start(&containerd().await?, &Cri::connect(&address).await?, &plan)
+                .await
+                .map(|()| Samples::default())?,
+            What::Clear => idle::clear(&containerd().await?, &Cri::connect(&address).await?)
+                .await
+                .map(|()| Samples::default())?,
         })
     })?;
     serde_json::to_writer(std::io::stdout().lock(), &samples).context("write the samples")

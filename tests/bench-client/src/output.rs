@@ -1,4 +1,5 @@
-//! Where tasks write what they have to say: a FIFO, as a node's programs have it, which somebody reads all the time.
+//! Where tasks write what they have to say: a FIFO, as a node's programs have it, which somebody
+//! reads all the time.
 
 use std::path::{Path, PathBuf};
 
@@ -18,7 +19,10 @@ pub(crate) struct Output {
 impl Output {
     /// Makes one.
     pub(crate) fn open() -> Result<Self> {
-        let folder = tempfile::Builder::new().prefix("bench-output-").tempdir().context("make a folder for a FIFO")?;
+        let folder = tempfile::Builder::new()
+            .prefix("bench-output-")
+            .tempdir()
+            .context("make a folder for a FIFO")?;
         let mut pipe = fifo(&place(folder.path()))?;
         let reader = tokio::spawn(async move {
             let mut some = [0; 4096];
@@ -45,11 +49,15 @@ fn place(folder: &Path) -> PathBuf {
 
 /// Makes a FIFO and opens it so that it can be written to without waiting.
 pub(crate) fn fifo(path: &Path) -> Result<pipe::Receiver> {
-    nix::unistd::mkfifo(path, Mode::from_bits_truncate(0o700)).with_context(|| format!("make the FIFO {}", path.display()))?;
+    nix::unistd::mkfifo(path, Mode::from_bits_truncate(0o700))
+        .with_context(|| format!("make the FIFO {}", path.display()))?;
     open(path)
 }
 
 /// Opens a FIFO for reading, and for writing too: no end is seen before others have opened it.
 pub(crate) fn open(path: &Path) -> Result<pipe::Receiver> {
-    pipe::OpenOptions::new().read_write(true).open_receiver(path).with_context(|| format!("open the FIFO {}", path.display()))
+    pipe::OpenOptions::new()
+        .read_write(true)
+        .open_receiver(path)
+        .with_context(|| format!("open the FIFO {}", path.display()))
 }

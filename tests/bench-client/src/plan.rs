@@ -24,7 +24,8 @@ pub(crate) struct Plan {
     /// For containers per second: how long one subject's turn takes, in seconds.
     #[serde(default)]
     pub(crate) turn: u64,
-    /// For idle containers: the number of the first one, and of the first one that is not started any more.
+    /// For idle containers: the number of the first one, and of the first one that is not started
+    /// any more.
     #[serde(default)]
     pub(crate) numbers: (usize, usize),
     /// For pods: the cgroup that theirs are made in.
@@ -99,7 +100,12 @@ pub(crate) struct Samples {
 impl Samples {
     /// Adds a value.
     pub(crate) fn add(&mut self, subject: &str, what: &'static str, value: f64) {
-        self.all.entry(subject.to_owned()).or_default().entry(what).or_default().push(value);
+        self.all
+            .entry(subject.to_owned())
+            .or_default()
+            .entry(what)
+            .or_default()
+            .push(value);
     }
 
     /// Adds a time, in milliseconds.
@@ -132,7 +138,11 @@ impl Plan {
         let count = self.subjects.len();
         (0..self.warm_up + self.rounds)
             .flat_map(|round| (0..count).map(move |place| (round, (place + round) % count)))
-            .map(|(round, subject)| Turn { subject: &self.subjects[subject], round, counts: round >= self.warm_up })
+            .map(|(round, subject)| Turn {
+                subject: &self.subjects[subject],
+                round,
+                counts: round >= self.warm_up,
+            })
             .collect()
     }
 }
@@ -142,7 +152,8 @@ mod tests {
     use super::*;
 
     fn plan() -> Plan {
-        serde_json::from_str(r#"{"rounds":2,"warm_up":1,"subjects":[{"name":"a"},{"name":"b"}]}"#).unwrap()
+        serde_json::from_str(r#"{"rounds":2,"warm_up":1,"subjects":[{"name":"a"},{"name":"b"}]}"#)
+            .unwrap()
     }
 
     #[test]
@@ -164,6 +175,9 @@ mod tests {
         let mut samples = Samples::default();
         samples.time("runc", "create", Duration::from_micros(1500));
         samples.add("runc", "create", 2.0);
-        assert_eq!(serde_json::to_string(&samples).unwrap(), r#"{"runc":{"create":[1.5,2.0]}}"#);
+        assert_eq!(
+            serde_json::to_string(&samples).unwrap(),
+            r#"{"runc":{"create":[1.5,2.0]}}"#
+        );
     }
 }

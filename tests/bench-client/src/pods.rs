@@ -19,7 +19,11 @@ pub(crate) async fn run(cri: &Cri, plan: &Plan) -> Result<Samples> {
         cri.remove_sandbox(&id).await?;
         let removed = Instant::now();
         if turn.counts {
-            for (what, time) in [("run", ran - begun), ("stop", stopped - ran), ("remove", removed - stopped)] {
+            for (what, time) in [
+                ("run", ran - begun),
+                ("stop", stopped - ran),
+                ("remove", removed - stopped),
+            ] {
                 samples.time(&turn.subject.name, what, time);
             }
         }

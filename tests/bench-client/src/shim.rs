@@ -1,5 +1,5 @@
-//! One task without containerd: the shim's executable is started as containerd starts it, and asked over ttrpc. What
-//! containerd adds to each of its calls is thereby left out.
+//! One task without containerd: the shim's executable is started as containerd starts it, and asked
+//! over ttrpc. What containerd adds to each of its calls is thereby left out.
 //!
 //! | phase | from | to |
 //! |---|---|---|
@@ -38,7 +38,8 @@ const CALL: Duration = Duration::from_mins(1);
 const LIFE: Duration = Duration::from_mins(2);
 /// How long a shim may take from its answer until it listens.
 const CONNECT: Duration = Duration::from_secs(10);
-/// Where shims have their sockets, and bundles theirs here: nothing of a cell is seen there from outside.
+/// Where shims have their sockets, and bundles theirs here: nothing of a cell is seen there from
+/// outside.
 const BUNDLES: &str = "/run/containerd";
 
 pub(crate) async fn run(containerd: &Containerd, plan: &Plan) -> Result<Samples> {
@@ -46,10 +47,15 @@ pub(crate) async fn run(containerd: &Containerd, plan: &Plan) -> Result<Samples>
     let mut samples = Samples::default();
     for turn in plan.turns() {
         let name = turn.subject.name.as_str();
-        let template = templates.get(name).with_context(|| format!("{name} has no template"))?;
-        let made = containerd.make(template, &format!("direct-{}", turn.id())).await?;
+        let template = templates
+            .get(name)
+            .with_context(|| format!("{name} has no template"))?;
+        let made = containerd
+            .make(template, &format!("direct-{}", turn.id()))
+            .await?;
         let life = tokio::time::timeout(LIFE, live(containerd, &turn.subject.shim, &made)).await;
-        let life = life.with_context(|| format!("the task {} of {name} has not ended in {LIFE:?}", made.id))?;
+        let life = life
+            .with_context(|| format!("the task {} of {name} has not ended in {LIFE:?}", made.id))?;
         let phases = life.with_context(|| format!("the task {} of {name}", made.id))?;
         containerd.remove(&made).await?;
         if turn.counts {
@@ -62,7 +68,11 @@ pub(crate) async fn run(containerd: &Containerd, plan: &Plan) -> Result<Samples>
 }
 
 /// A task from its shim's start to its shim's end; the phases and how long they took.
-async fn live(containerd: &Containerd, shim: &Path, made: &Made) -> Result<[(&'static str, Duration); 6]> {
+async fn live(
+    containerd: &Containerd,
+    shim: &Path,
+    made: &Made,
+) -> Result<[(&'static str, Duration); 6]> {
     let bundle = Bundle::make(made)?;
     let begun = Instant::now();
     let task = bundle.launch(containerd, shim, &made.id).await?;
@@ -83,19 +93,55 @@ async fn live(containerd: &Containerd, shim: &Path, made: &Made) -> Result<[(&'s
     });
     let first = async { first.await.context("read the task's output") };
     let ended = async {
-        let started: api::StartResponse = task.call("Start", &api::StartRequest { id: made.id.clone(), ..Default::default() }).await?;
+        let started: api::StartResponse = task
+            .call(
+                "Start",
+                &api::StartRequest {
+                    id: made.id.clone(),
+                    ..Default::default()
+                },
+            )
+            .await?;
         ensure!(started.pid != 0, "the task was started without a process");
         let started = Instant::now();
-        let end: api::WaitResponse = task.call("Wait", &api::WaitRequest { id: made.id.clone(), ..Default::default() }).await?;
-        ensure!(end.exit_status == 0, "it ended with exit code {}", end.exit_status);
+        let end: api::WaitResponse = task
+            .call(
+                "Wait",
+                &api::WaitRequest {
+                    id: made.id.clone(),
+                    ..Default::default()
+                },
+            )
+            .await?;
+        ensure!(
+            end.exit_status == 0,
+            "it ended with exit code {}",
+            end.exit_status
+        );
         Ok((started, Instant::now()))
     };
     let (first, (started, ended)) = tokio::try_join!(first, ended)?;
     let asked = Instant::now();
-    let _: api::DeleteResponse = task.call("Delete", &api::DeleteRequest { id: made.id.clone(), ..Default::default() }).await?;
+    let _: api::DeleteResponse = task
+        .call(
+            "Delete",
+            &api::DeleteRequest {
+                id: made.id.clone(),
+                ..Default::default()
+            },
+        )
+        .await?;
     let delete = asked.elapsed();
     // A shim that serves nobody else ends on this, some before they have answered.
-    let _: Result<api::Empty> = task.call("Shutdown", &api::ShutdownRequest { id: made.id.clone(), ..Default::default() }).await;
+    let _: Result<api::Empty> = task
+        .call(
+            "Shutdown",
+            &api::ShutdownRequest {
+                id: made.id.clone(),
+                ..Default::default()
+            },
+        )
+        .await;
     Ok([
         ("launch", launched - begun),
         ("create", created - launched),
@@ -116,9 +162,15 @@ struct Bundle {
 
 impl Bundle {
     fn make(made: &Made) -> Result<Self> {
-        let folder = tempfile::Builder::new().prefix("bundle-").tempdir_in(BUNDLES).context("make a folder for a bundle")?;
+        let folder = tempfile::Builder::new()
+            .prefix("bundle-")
+            .tempdir_in(BUNDLES)
+            .context("make a folder for a bundle")?;
         let path = folder.path().join("rootfs");
-        fs::DirBuilder::new().mode(0o711).create(&path).with_context(|| format!("make {}", path.display()))?;
+        fs::DirBuilder::new()
+            .mode(0o711)
+            .create(&path)
+            .with_context(|| format!("make {}", path.display()))?;
         let spec = folder.path().join("config.json");
         fs::write(&spec, &made.spec).with_context(|| format!("write {}", spec.display()))?;
         let log = fifo(&folder.path().join("log"))?;
@@ -138,26 +190,52 @@ impl Bundle {
     /// Starts the shim's executable and connects to the address that it prints.
     async fn launch(&self, containerd: &Containerd, shim: &Path, id: &str) -> Result<Task> {
         let mut command = Command::new(shim);
-        command.arg("-namespace").arg(&containerd.namespace).arg("-address").arg(&containerd.address);
-        command.args(["-publish-binary", "containerd", "-id", id, "start"]).current_dir(self.folder.path()).stdin(Stdio::null());
+        command
+            .arg("-namespace")
+            .arg(&containerd.namespace)
+            .arg("-address")
+            .arg(&containerd.address);
+        command
+            .args(["-publish-binary", "containerd", "-id", id, "start"])
+            .current_dir(self.folder.path())
+            .stdin(Stdio::null());
         let mut events = containerd.address.clone().into_os_string();
         events.push(".ttrpc");
-        command.env("TTRPC_ADDRESS", events).env("GRPC_ADDRESS", &containerd.address);
-        command.env("NAMESPACE", &containerd.namespace).env("MAX_SHIM_VERSION", "3");
-        let output = command.kill_on_drop(true).output().await.with_context(|| format!("start {}", shim.display()))?;
+        command
+            .env("TTRPC_ADDRESS", events)
+            .env("GRPC_ADDRESS", &containerd.address);
+        command
+            .env("NAMESPACE", &containerd.namespace)
+            .env("MAX_SHIM_VERSION", "3");
+        let output = command
+            .kill_on_drop(true)
+            .output()
+            .await
+            .with_context(|| format!("start {}", shim.display()))?;
         let said = String::from_utf8_lossy(&output.stdout);
         let complaint = String::from_utf8_lossy(&output.stderr);
-        ensure!(output.status.success(), "{} start: {}\n{said}{complaint}", shim.display(), output.status);
+        ensure!(
+            output.status.success(),
+            "{} start: {}\n{said}{complaint}",
+            shim.display(),
+            output.status
+        );
         let Address { version, address } = Address::read(said.trim())?;
         let begun = Instant::now();
         let client = loop {
             match Client::connect(&address).await {
                 Ok(client) => break client,
-                Err(error) if begun.elapsed() > CONNECT => return Err(error).with_context(|| format!("connect to {address}")),
+                Err(error) if begun.elapsed() > CONNECT => {
+                    return Err(error).with_context(|| format!("connect to {address}"));
+                }
                 Err(_) => tokio::time::sleep(Duration::from_millis(1)).await,
             }
         };
-        Ok(Task { client, service: format!("containerd.task.v{version}.Task"), namespace: containerd.namespace.clone() })
+        Ok(Task {
+            client,
+            service: format!("containerd.task.v{version}.Task"),
+            namespace: containerd.namespace.clone(),
+        })
     }
 }
 
@@ -171,9 +249,13 @@ struct Address {
 impl Address {
     fn read(said: &str) -> Result<Self> {
         if said.starts_with('{') {
-            return serde_json::from_str(said).with_context(|| format!("read the shim's answer {said:?}"));
+            return serde_json::from_str(said)
+                .with_context(|| format!("read the shim's answer {said:?}"));
         }
-        Ok(Self { version: 2, address: said.to_owned() })
+        Ok(Self {
+            version: 2,
+            address: said.to_owned(),
+        })
     }
 }
 
@@ -200,7 +282,9 @@ impl Task {
             stdout: bundle.stdout().display().to_string(),
             ..Default::default()
         };
-        self.call::<api::CreateTaskResponse>("Create", &request).await.map(drop)
+        self.call::<api::CreateTaskResponse>("Create", &request)
+            .await
+            .map(drop)
     }
 
     async fn call<A: Message>(&self, method: &str, message: &impl Message) -> Result<A> {
@@ -208,10 +292,20 @@ impl Task {
         request.service.clone_from(&self.service);
         method.clone_into(&mut request.method);
         request.timeout_nano = i64::try_from(CALL.as_nanos()).unwrap_or(i64::MAX);
-        request.payload = message.write_to_bytes().with_context(|| format!("write the request to {method}"))?;
+        request.payload = message
+            .write_to_bytes()
+            .with_context(|| format!("write the request to {method}"))?;
         let key = "containerd-namespace-ttrpc".to_owned();
-        request.metadata.push(KeyValue { key, value: self.namespace.clone(), ..Default::default() });
-        let answer = self.client.request(request).await.with_context(|| format!("{}/{method}", self.service))?;
+        request.metadata.push(KeyValue {
+            key,
+            value: self.namespace.clone(),
+            ..Default::default()
+        });
+        let answer = self
+            .client
+            .request(request)
+            .await
+            .with_context(|| format!("{}/{method}", self.service))?;
         A::parse_from_bytes(&answer.payload).with_context(|| format!("read the answer to {method}"))
     }
 }
@@ -223,13 +317,26 @@ mod tests {
     #[test]
     fn an_address_alone_means_the_second_version() {
         let address = Address::read("unix:///run/containerd/s/1").unwrap();
-        assert_eq!(address, Address { version: 2, address: "unix:///run/containerd/s/1".to_owned() });
+        assert_eq!(
+            address,
+            Address {
+                version: 2,
+                address: "unix:///run/containerd/s/1".to_owned()
+            }
+        );
     }
 
     #[test]
     fn an_answer_with_a_version_is_followed() {
-        let address = Address::read(r#"{"version":3,"address":"unix:///s","protocol":"ttrpc"}"#).unwrap();
-        assert_eq!(address, Address { version: 3, address: "unix:///s".to_owned() });
+        let address =
+            Address::read(r#"{"version":3,"address":"unix:///s","protocol":"ttrpc"}"#).unwrap();
+        assert_eq!(
+            address,
+            Address {
+                version: 3,
+                address: "unix:///s".to_owned()
+            }
+        );
         Address::read("{").unwrap_err();
     }
 }

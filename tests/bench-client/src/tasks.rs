@@ -14,14 +14,32 @@ pub(crate) async fn run(containerd: &Containerd, plan: &Plan) -> Result<Samples>
     let mut samples = Samples::default();
     for turn in plan.turns() {
         let name = turn.subject.name.as_str();
-        let template = templates.get(name).with_context(|| format!("{name} has no template"))?;
+        let template = templates
+            .get(name)
+            .with_context(|| format!("{name} has no template"))?;
         let made = containerd.make(template, &turn.id()).await?;
         let life = live(containerd, &exits, &made).await?;
         containerd.remove(&made).await?;
-        ensure!(life.code == 0, "{} ended with exit code {}", made.id, life.code);
+        ensure!(
+            life.code == 0,
+            "{} ended with exit code {}",
+            made.id,
+            life.code
+        );
         if turn.counts {
-            let Life { create, start, to_exit, delete, code: _ } = life;
-            for (what, time) in [("create", create), ("start", start), ("to exit", to_exit), ("delete", delete)] {
+            let Life {
+                create,
+                start,
+                to_exit,
+                delete,
+                code: _,
+            } = life;
+            for (what, time) in [
+                ("create", create),
+                ("start", start),
+                ("to exit", to_exit),
+                ("delete", delete),
+            ] {
                 samples.time(name, what, time);
             }
         }
@@ -30,10 +48,16 @@ pub(crate) async fn run(containerd: &Containerd, plan: &Plan) -> Result<Samples>
 }
 
 /// The template of each subject, by the subject's name.
-pub(crate) async fn templates(containerd: &Containerd, plan: &Plan) -> Result<HashMap<String, Template>> {
+pub(crate) async fn templates(
+    containerd: &Containerd,
+    plan: &Plan,
+) -> Result<HashMap<String, Template>> {
     let mut templates = HashMap::new();
     for subject in &plan.subjects {
-        templates.insert(subject.name.clone(), containerd.template(&subject.template).await?);
+        templates.insert(
+            subject.name.clone(),
+            containerd.template(&subject.template).await?,
+        );
     }
     Ok(templates)
 }
@@ -65,5 +89,11 @@ pub(crate) async fn live(containerd: &Containerd, exits: &Exits, made: &Made) ->
     let asked = Instant::now();
     let code = containerd.delete(&made.id).await?;
     let delete = asked.elapsed();
-    Ok(Life { create: created - begun, start: started - created, to_exit: exited.saturating_duration_since(begun), delete, code })
+    Ok(Life {
+        create: created - begun,
+        start: started - created,
+        to_exit: exited.saturating_duration_since(begun),
+        delete,
+        code,
+    })
 }

@@ -1,5 +1,6 @@
-//! Makes a container of a Wasm artifact in containerd. `ctr` makes none: it wants the configuration of a Linux image.
-//! CRI does, from the pod alone, and so does this; the container's OCI spec is read from standard input.
+//! Makes a container of a Wasm artifact in containerd. `ctr` makes none: it wants the configuration
+//! of a Linux image. CRI does, from the pod alone, and so does this; the container's OCI spec is
+//! read from standard input.
 #![forbid(unsafe_code)]
 
 use std::io::Read as _;
@@ -34,13 +35,24 @@ struct Args {
 }
 
 fn main() -> Result<()> {
-    let Args { address, namespace, runtime, image, id } = Args::parse();
+    let Args {
+        address,
+        namespace,
+        runtime,
+        image,
+        id,
+    } = Args::parse();
     let mut spec = Vec::new();
-    std::io::stdin().read_to_end(&mut spec).context("read the spec from standard input")?;
+    std::io::stdin()
+        .read_to_end(&mut spec)
+        .context("read the spec from standard input")?;
     let mut container = Container {
         id: id.clone(),
         image,
-        runtime: Some(container::Runtime { name: runtime, options: None }),
+        runtime: Some(container::Runtime {
+            name: runtime,
+            options: None,
+        }),
         snapshotter: "overlayfs".to_owned(),
         snapshot_key: id,
         ..Container::default()
@@ -49,11 +61,24 @@ fn main() -> Result<()> {
     SPEC.clone_into(&mut packed.type_url);
     packed.value = spec;
     container.spec = Some(packed);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("start a runtime for the client")?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("start a runtime for the client")?;
     runtime.block_on(async {
-        let channel = containerd_client::connect(&address).await.with_context(|| format!("connect to {}", address.display()))?;
-        let request = with_namespace!(CreateContainerRequest { container: Some(container) }, namespace);
-        ContainersClient::new(channel).create(request).await.context("ask containerd for the container")?;
+        let channel = containerd_client::connect(&address)
+            .await
+            .with_context(|| format!("connect to {}", address.display()))?;
+        let request = with_namespace!(
+            CreateContainerRequest {
+                container: Some(container)
+            },
+            namespace
+        );
+        ContainersClient::new(channel)
+            .create(request)
+            .await
+            .context("ask containerd for the container")?;
         Ok(())
     })
 }

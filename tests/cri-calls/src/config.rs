@@ -19,16 +19,40 @@ pub enum NamespaceMode {
 /// How many users a pod has that has its own, as kubelet gives it.
 const USERS: u32 = 65536;
 
-/// A pod of this name, in the Kubernetes namespace `default`: `network` and `pid` say whose namespaces it has, `cgroup` is its parent.
+/// A pod of this name, in the Kubernetes namespace `default`: `network` and `pid` say whose
+/// namespaces it has, `cgroup` is its parent.
 pub fn pod(name: &str, network: NamespaceMode, pid: NamespaceMode, cgroup: &str) -> PodConfig {
-    let metadata = PodMetadata { name: name.to_owned(), uid: name.to_owned(), namespace: "default".to_owned() };
-    let options =
-        NamespaceOptions { network: network.into(), pid: pid.into(), ipc: NamespaceMode::Pod.into(), target: String::new(), users: None };
+    let metadata = PodMetadata {
+        name: name.to_owned(),
+        uid: name.to_owned(),
+        namespace: "default".to_owned(),
+    };
+    let options = NamespaceOptions {
+        network: network.into(),
+        pid: pid.into(),
+        ipc: NamespaceMode::Pod.into(),
+        target: String::new(),
+        users: None,
+    };
     // A pod on the node's network has the node's name.
-    let hostname = if network == NamespaceMode::Node { String::new() } else { name.to_owned() };
-    let security_context = Some(PodSecurity { namespace_options: Some(options) });
-    let linux = LinuxPod { cgroup_parent: cgroup.to_owned(), security_context, sysctls: BTreeMap::new() };
-    PodConfig { metadata: Some(metadata), hostname, linux: Some(linux) }
+    let hostname = if network == NamespaceMode::Node {
+        String::new()
+    } else {
+        name.to_owned()
+    };
+    let security_context = Some(PodSecurity {
+        namespace_options: Some(options),
+    });
+    let linux = LinuxPod {
+        cgroup_parent: cgroup.to_owned(),
+        security_context,
+        sysctls: BTreeMap::new(),
+    };
+    PodConfig {
+        metadata: Some(metadata),
+        hostname,
+        linux: Some(linux),
+    }
 }
 
 impl PodConfig {
@@ -47,37 +71,74 @@ impl PodConfig {
     /// Sets a parameter of the kernel, in the pod's own namespaces.
     #[must_use]
     pub fn sysctl(mut self, name: &str, value: &str) -> Self {
-        self.linux.get_or_insert_default().sysctls.insert(name.to_owned(), value.to_owned());
+        self.linux
+            .get_or_insert_default()
+            .sysctls
+            .insert(name.to_owned(), value.to_owned());
         self
     }
 
     /// Gives it users of its own: each number is, on the node, `first` more.
     #[must_use]
     pub fn with_users_from(mut self, first: u32) -> Self {
-        let all = || vec![IdMapping { host_id: first, container_id: 0, length: USERS }];
-        let users = UserNamespace { mode: NamespaceMode::Pod.into(), uids: all(), gids: all() };
-        self.linux.get_or_insert_default().security_context.get_or_insert_default().namespace_options.get_or_insert_default().users =
-            Some(users);
+        let all = || {
+            vec![IdMapping {
+                host_id: first,
+                container_id: 0,
+                length: USERS,
+            }]
+        };
+        let users = UserNamespace {
+            mode: NamespaceMode::Pod.into(),
+            uids: all(),
+            gids: all(),
+        };
+        self.linux
+            .get_or_insert_default()
+            .security_context
+            .get_or_insert_default()
+            .namespace_options
+            .get_or_insert_default()
+            .users = Some(users);
         self
     }
 
     fn users(&self) -> Option<&UserNamespace> {
-        self.linux.as_ref()?.security_context.as_ref()?.namespace_options.as_ref()?.users.as_ref()
+        self.linux
+            .as_ref()?
+            .security_context
+            .as_ref()?
+            .namespace_options
+            .as_ref()?
+            .users
+            .as_ref()
     }
 
     /// A container of `image` in this pod, started by `words`.
     pub fn container(&self, name: &str, image: &str, words: &[&str]) -> ContainerConfig {
-        let options =
-            self.linux.as_ref().and_then(|linux| linux.security_context.as_ref()).and_then(|context| context.namespace_options.clone());
+        let options = self
+            .linux
+            .as_ref()
+            .and_then(|linux| linux.security_context.as_ref())
+            .and_then(|context| context.namespace_options.clone());
         let command = words.iter().map(|word| (*word).to_owned()).collect();
         ContainerConfig {
-            metadata: Some(ContainerMetadata { name: name.to_owned() }),
-            image: Some(ImageSpec { image: image.to_owned(), user_specified_image: String::new() }),
+            metadata: Some(ContainerMetadata {
+                name: name.to_owned(),
+            }),
+            image: Some(ImageSpec {
+                image: image.to_owned(),
+                user_specified_image: String::new(),
+            }),
             command,
             mounts: Vec::new(),
             linux: Some(LinuxContainer {
                 resources: None,
-                security_context: Some(ContainerSecurity { capabilities: None, namespace_options: options, run_as_user: None }),
+                security_context: Some(ContainerSecurity {
+                    capabilities: None,
+                    namespace_options: options,
+                    run_as_user: None,
+                }),
             }),
         }
     }
@@ -184,7 +245,8 @@ impl ContainerConfig {
         self
     }
 
-    /// With the name that the pod has for its image, as kubelet 1.28 and later passes it on beside the image's id.
+    /// With the name that the pod has for its image, as kubelet 1.28 and later passes it on beside
+    /// the image's id.
     #[must_use]
     pub fn of_image_named(mut self, name: &str) -> Self {
         name.clone_into(&mut self.image.get_or_insert_default().user_specified_image);
@@ -195,7 +257,13 @@ impl ContainerConfig {
     #[must_use]
     pub fn with_volume_read_only_recursively(mut self, folder: &str, at: &str) -> Self {
         let (container_path, host_path) = (at.to_owned(), folder.to_owned());
-        self.mounts.push(Mount { container_path, host_path, readonly: true, recursive_read_only: true, ..Mount::default() });
+        self.mounts.push(Mount {
+            container_path,
+            host_path,
+            readonly: true,
+            recursive_read_only: true,
+            ..Mount::default()
+        });
         self
     }
 
@@ -211,26 +279,47 @@ impl ContainerConfig {
     /// With a capability more: `SYS_PTRACE`.
     #[must_use]
     pub fn with_capability(mut self, name: &str) -> Self {
-        self.security().capabilities.get_or_insert_default().added.push(name.to_owned());
+        self.security()
+            .capabilities
+            .get_or_insert_default()
+            .added
+            .push(name.to_owned());
         self
     }
 
     /// Without any capability.
     #[must_use]
     pub fn without_capabilities(mut self) -> Self {
-        self.security().capabilities.get_or_insert_default().dropped.push("ALL".to_owned());
+        self.security()
+            .capabilities
+            .get_or_insert_default()
+            .dropped
+            .push("ALL".to_owned());
         self
     }
 
     fn security(&mut self) -> &mut ContainerSecurity {
-        self.linux.get_or_insert_default().security_context.get_or_insert_default()
+        self.linux
+            .get_or_insert_default()
+            .security_context
+            .get_or_insert_default()
     }
 
-    /// With a folder of the node's, whose files belong to the users of `pod`, as kubelet mounts volumes.
+    /// With a folder of the node's, whose files belong to the users of `pod`, as kubelet mounts
+    /// volumes.
     #[must_use]
     pub fn with_volume(mut self, pod: &PodConfig, folder: &str, at: &str) -> Self {
-        let (uids, gids) = pod.users().map(|users| (users.uids.clone(), users.gids.clone())).unwrap_or_default();
-        self.mounts.push(Mount { container_path: at.to_owned(), host_path: folder.to_owned(), uids, gids, ..Mount::default() });
+        let (uids, gids) = pod
+            .users()
+            .map(|users| (users.uids.clone(), users.gids.clone()))
+            .unwrap_or_default();
+        self.mounts.push(Mount {
+            container_path: at.to_owned(),
+            host_path: folder.to_owned(),
+            uids,
+            gids,
+            ..Mount::default()
+        });
         self
     }
 }

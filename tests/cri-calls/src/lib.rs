@@ -3,8 +3,8 @@
 //! * [`config`]: what a pod and its containers are made from.
 //! * [`message`]: what is asked and answered.
 //!
-//! Messages have the fields that are used here and no others. Numbers and meanings: `k8s.io/cri-api`,
-//! `pkg/apis/runtime/v1/api.proto`.
+//! Messages have the fields that are used here and no others. Numbers and meanings:
+//! `k8s.io/cri-api`, `pkg/apis/runtime/v1/api.proto`.
 
 use std::time::Duration;
 
@@ -15,8 +15,9 @@ pub mod message;
 
 use config::{ContainerConfig, PodConfig, Resources};
 use message::{
-    AllStats, ContainerStats, ContainerStatsResponse, ContainerStatus, ContainerStatusResponse, CreateContainer, Empty, ExecSync, Executed,
-    HandlerFeatures, Id, PodSandboxStatusResponse, RunPodSandbox, SandboxStatus, StatusResponse, StopContainer, UpdateResources,
+    AllStats, ContainerStats, ContainerStatsResponse, ContainerStatus, ContainerStatusResponse,
+    CreateContainer, Empty, ExecSync, Executed, HandlerFeatures, Id, PodSandboxStatusResponse,
+    RunPodSandbox, SandboxStatus, StatusResponse, StopContainer, UpdateResources,
 };
 
 /// The service that all calls are of.
@@ -46,13 +47,18 @@ impl<'a, C: Caller> Cri<'a, C> {
         Self { caller }
     }
 
-    /// What `handler` can do, as kubelet learns it; none if containerd does not list it or its runtime did not answer.
+    /// What `handler` can do, as kubelet learns it; none if containerd does not list it or its
+    /// runtime did not answer.
     ///
     /// # Errors
     /// The call's.
     pub fn features(&self, handler: &str) -> Result<Option<HandlerFeatures>> {
         let answer: StatusResponse = self.call("Status", Empty {})?;
-        Ok(answer.handlers.into_iter().find(|found| found.name == handler).and_then(|found| found.features))
+        Ok(answer
+            .handlers
+            .into_iter()
+            .find(|found| found.name == handler)
+            .and_then(|found| found.features))
     }
 
     /// Makes a sandbox with `handler`; its id.
@@ -60,8 +66,12 @@ impl<'a, C: Caller> Cri<'a, C> {
     /// # Errors
     /// The call's.
     pub fn run_sandbox(&self, config: &PodConfig, handler: &str) -> Result<String> {
-        let request = RunPodSandbox { config: Some(config.clone()), runtime_handler: handler.to_owned() };
-        self.call::<_, Id>("RunPodSandbox", request).map(|answer| answer.id)
+        let request = RunPodSandbox {
+            config: Some(config.clone()),
+            runtime_handler: handler.to_owned(),
+        };
+        self.call::<_, Id>("RunPodSandbox", request)
+            .map(|answer| answer.id)
     }
 
     /// Ends everything in a sandbox, and removes it.
@@ -70,10 +80,17 @@ impl<'a, C: Caller> Cri<'a, C> {
     /// The call's.
     pub fn remove_sandbox(&self, id: &str) -> Result<()> {
         let stop = || self.call::<_, Empty>("StopPodSandbox", Id { id: id.to_owned() });
-        // containerd hears of the sandbox's end, deletes its task and hangs up, maybe before it reads the answer to the
-        // kill that it asked for itself. kubelet asks again, too.
-        stop().or_else(|error| if format!("{error:#}").contains("ttrpc: closed") { stop() } else { Err(error) })?;
-        self.call::<_, Empty>("RemovePodSandbox", Id { id: id.to_owned() }).map(drop)
+        // containerd hears of the sandbox's end, deletes its task and hangs up, maybe before it
+        // reads the answer to the kill that it asked for itself. kubelet asks again, too.
+        stop().or_else(|error| {
+            if format!("{error:#}").contains("ttrpc: closed") {
+                stop()
+            } else {
+                Err(error)
+            }
+        })?;
+        self.call::<_, Empty>("RemovePodSandbox", Id { id: id.to_owned() })
+            .map(drop)
     }
 
     /// What a sandbox is like.
@@ -81,17 +98,30 @@ impl<'a, C: Caller> Cri<'a, C> {
     /// # Errors
     /// The call's.
     pub fn sandbox(&self, id: &str) -> Result<SandboxStatus> {
-        let answer: PodSandboxStatusResponse = self.call("PodSandboxStatus", Id { id: id.to_owned() })?;
-        answer.status.with_context(|| format!("no status of sandbox {id}"))
+        let answer: PodSandboxStatusResponse =
+            self.call("PodSandboxStatus", Id { id: id.to_owned() })?;
+        answer
+            .status
+            .with_context(|| format!("no status of sandbox {id}"))
     }
 
     /// Makes a container in a sandbox; its id.
     ///
     /// # Errors
     /// The call's.
-    pub fn create_container(&self, sandbox: &str, pod: &PodConfig, container: ContainerConfig) -> Result<String> {
-        let request = CreateContainer { pod_sandbox_id: sandbox.to_owned(), config: Some(container), sandbox_config: Some(pod.clone()) };
-        self.call::<_, Id>("CreateContainer", request).map(|answer| answer.id)
+    pub fn create_container(
+        &self,
+        sandbox: &str,
+        pod: &PodConfig,
+        container: ContainerConfig,
+    ) -> Result<String> {
+        let request = CreateContainer {
+            pod_sandbox_id: sandbox.to_owned(),
+            config: Some(container),
+            sandbox_config: Some(pod.clone()),
+        };
+        self.call::<_, Id>("CreateContainer", request)
+            .map(|answer| answer.id)
     }
 
     /// Starts a container.
@@ -99,7 +129,8 @@ impl<'a, C: Caller> Cri<'a, C> {
     /// # Errors
     /// The call's.
     pub fn start_container(&self, id: &str) -> Result<()> {
-        self.call::<_, Empty>("StartContainer", Id { id: id.to_owned() }).map(drop)
+        self.call::<_, Empty>("StartContainer", Id { id: id.to_owned() })
+            .map(drop)
     }
 
     /// Ends a container: by SIGTERM, and after `grace` by SIGKILL.
@@ -108,7 +139,14 @@ impl<'a, C: Caller> Cri<'a, C> {
     /// The call's.
     pub fn stop_container(&self, id: &str, grace: Duration) -> Result<()> {
         let timeout = i64::try_from(grace.as_secs()).unwrap_or(i64::MAX);
-        self.call::<_, Empty>("StopContainer", StopContainer { container_id: id.to_owned(), timeout }).map(drop)
+        self.call::<_, Empty>(
+            "StopContainer",
+            StopContainer {
+                container_id: id.to_owned(),
+                timeout,
+            },
+        )
+        .map(drop)
     }
 
     /// Removes a container that has ended.
@@ -116,7 +154,8 @@ impl<'a, C: Caller> Cri<'a, C> {
     /// # Errors
     /// The call's.
     pub fn remove_container(&self, id: &str) -> Result<()> {
-        self.call::<_, Empty>("RemoveContainer", Id { id: id.to_owned() }).map(drop)
+        self.call::<_, Empty>("RemoveContainer", Id { id: id.to_owned() })
+            .map(drop)
     }
 
     /// How far a container is.
@@ -124,17 +163,28 @@ impl<'a, C: Caller> Cri<'a, C> {
     /// # Errors
     /// The call's.
     pub fn container(&self, id: &str) -> Result<ContainerStatus> {
-        let answer: ContainerStatusResponse = self.call("ContainerStatus", Id { id: id.to_owned() })?;
-        answer.status.with_context(|| format!("no status of container {id}"))
+        let answer: ContainerStatusResponse =
+            self.call("ContainerStatus", Id { id: id.to_owned() })?;
+        answer
+            .status
+            .with_context(|| format!("no status of container {id}"))
     }
 
-    /// Runs a program in a container to its end, as exec probes do; without a limit if `seconds` is 0.
+    /// Runs a program in a container to its end, as exec probes do; without a limit if `seconds` is
+    /// 0.
     ///
     /// # Errors
     /// The call's.
     pub fn exec_sync(&self, id: &str, words: &[&str], seconds: i64) -> Result<Executed> {
         let cmd = words.iter().map(|word| (*word).to_owned()).collect();
-        self.call("ExecSync", ExecSync { container_id: id.to_owned(), cmd, timeout: seconds })
+        self.call(
+            "ExecSync",
+            ExecSync {
+                container_id: id.to_owned(),
+                cmd,
+                timeout: seconds,
+            },
+        )
     }
 
     /// Changes a container's limits.
@@ -142,7 +192,14 @@ impl<'a, C: Caller> Cri<'a, C> {
     /// # Errors
     /// The call's.
     pub fn update(&self, id: &str, resources: Resources) -> Result<()> {
-        self.call::<_, Empty>("UpdateContainerResources", UpdateResources { container_id: id.to_owned(), linux: Some(resources) }).map(drop)
+        self.call::<_, Empty>(
+            "UpdateContainerResources",
+            UpdateResources {
+                container_id: id.to_owned(),
+                linux: Some(resources),
+            },
+        )
+        .map(drop)
     }
 
     /// What a container uses.
@@ -150,8 +207,11 @@ impl<'a, C: Caller> Cri<'a, C> {
     /// # Errors
     /// The call's.
     pub fn stats(&self, id: &str) -> Result<ContainerStats> {
-        let answer: ContainerStatsResponse = self.call("ContainerStats", Id { id: id.to_owned() })?;
-        answer.stats.with_context(|| format!("no stats of container {id}"))
+        let answer: ContainerStatsResponse =
+            self.call("ContainerStats", Id { id: id.to_owned() })?;
+        answer
+            .stats
+            .with_context(|| format!("no stats of container {id}"))
     }
 
     /// The containers that statistics are there of, by their ids.
@@ -160,7 +220,11 @@ impl<'a, C: Caller> Cri<'a, C> {
     /// The call's.
     pub fn all_stats(&self) -> Result<Vec<String>> {
         let answer: AllStats = self.call("ListContainerStats", Empty {})?;
-        Ok(answer.stats.into_iter().filter_map(|one| Some(one.attributes?.id)).collect())
+        Ok(answer
+            .stats
+            .into_iter()
+            .filter_map(|one| Some(one.attributes?.id))
+            .collect())
     }
 
     /// The pods that statistics are there of, by their ids.
@@ -169,7 +233,11 @@ impl<'a, C: Caller> Cri<'a, C> {
     /// The call's.
     pub fn all_pods_stats(&self) -> Result<Vec<String>> {
         let answer: AllStats = self.call("ListPodSandboxStats", Empty {})?;
-        Ok(answer.stats.into_iter().filter_map(|one| Some(one.attributes?.id)).collect())
+        Ok(answer
+            .stats
+            .into_iter()
+            .filter_map(|one| Some(one.attributes?.id))
+            .collect())
     }
 
     fn call<Q, A>(&self, method: &str, message: Q) -> Result<A>
@@ -177,6 +245,8 @@ impl<'a, C: Caller> Cri<'a, C> {
         Q: prost::Message + Send + Sync + 'static,
         A: prost::Message + Default + Send + Sync + 'static,
     {
-        self.caller.call(&format!("{SERVICE}/{method}"), message).with_context(|| format!("CRI's {method}"))
+        self.caller
+            .call(&format!("{SERVICE}/{method}"), message)
+            .with_context(|| format!("CRI's {method}"))
     }
 }

@@ -207,12 +207,18 @@ pub struct ContainerStats {
 impl ContainerStats {
     /// Nanoseconds of a processor.
     pub fn cpu(&self) -> u64 {
-        self.cpu.as_ref().and_then(|cpu| cpu.nanoseconds.as_ref()).map_or(0, |number| number.value)
+        self.cpu
+            .as_ref()
+            .and_then(|cpu| cpu.nanoseconds.as_ref())
+            .map_or(0, |number| number.value)
     }
 
     /// Bytes that are in use.
     pub fn memory(&self) -> u64 {
-        self.memory.as_ref().and_then(|memory| memory.working_set.as_ref()).map_or(0, |number| number.value)
+        self.memory
+            .as_ref()
+            .and_then(|memory| memory.working_set.as_ref())
+            .map_or(0, |number| number.value)
     }
 }
 

@@ -1,7 +1,8 @@
-//! Guests for tests, each with one observable behaviour: WebAssembly text in `wat/`, C programs in `c/`.
+//! Guests for tests, each with one observable behaviour: WebAssembly text in `wat/`, C programs in
+//! `c/`.
 //!
-//! [`Guest::bytes`] gives a guest as a runtime meets it. The C programs are compiled by the testbed's toolchain from
-//! [`probe_source`] and [`native_source`].
+//! [`Guest::bytes`] gives a guest as a runtime meets it. The C programs are compiled by the
+//! testbed's toolchain from [`probe_source`] and [`native_source`].
 #![forbid(unsafe_code)]
 
 use std::borrow::Cow;
@@ -10,7 +11,10 @@ use std::path::PathBuf;
 /// Prints "hello from wasm", exits 0.
 pub const HELLO: Guest = Guest::text("hello", include_str!("../wat/hello.wat"));
 /// As [`HELLO`], with a custom section `wasmedge` whose native code is junk.
-pub const HELLO_WITH_NATIVE_SECTION: Guest = Guest::text("hello_with_native_section", include_str!("../wat/hello_with_native_section.wat"));
+pub const HELLO_WITH_NATIVE_SECTION: Guest = Guest::text(
+    "hello_with_native_section",
+    include_str!("../wat/hello_with_native_section.wat"),
+);
 /// Exits with code 42.
 pub const EXIT_42: Guest = Guest::text("exit_42", include_str!("../wat/exit_42.wat"));
 /// Traps on `unreachable`.
@@ -20,7 +24,8 @@ pub const RECURSE: Guest = Guest::text("recurse", include_str!("../wat/recurse.w
 /// `_start` prints "start", the other exported function, `greet`, prints "greet".
 pub const FUNCTION: Guest = Guest::text("function", include_str!("../wat/function.wat"));
 /// Imports `nowhere.nothing`.
-pub const UNKNOWN_IMPORT: Guest = Guest::text("unknown_import", include_str!("../wat/unknown_import.wat"));
+pub const UNKNOWN_IMPORT: Guest =
+    Guest::text("unknown_import", include_str!("../wat/unknown_import.wat"));
 /// Exports `_initialize` and no `_start`.
 pub const REACTOR: Guest = Guest::text("reactor", include_str!("../wat/reactor.wat"));
 /// A component, not a module.
@@ -34,7 +39,10 @@ pub const BIG_STDOUT: Guest = Guest::text("big_stdout", include_str!("../wat/big
 /// Grows to 256 MiB and prints "grown", or prints "refused" and exits 1.
 pub const GROW: Guest = Guest::text("grow", include_str!("../wat/grow.wat"));
 /// Not WebAssembly at all, and no program of another kind either.
-pub const NOT_WASM: Guest = Guest { name: "not_wasm", source: Source::Bytes(b"\x7fWASM this is not a module\n") };
+pub const NOT_WASM: Guest = Guest {
+    name: "not_wasm",
+    source: Source::Bytes(b"\x7fWASM this is not a module\n"),
+};
 
 /// Every guest above.
 pub const ALL: &[Guest] = &[
@@ -73,13 +81,19 @@ enum Source {
 
 impl Guest {
     const fn text(name: &'static str, text: &'static str) -> Self {
-        Self { name, source: Source::Text(text) }
+        Self {
+            name,
+            source: Source::Text(text),
+        }
     }
 
     /// The binary that a runtime gets.
     pub fn bytes(&self) -> Cow<'static, [u8]> {
         match self.source {
-            Source::Text(text) => Cow::Owned(wat::parse_str(text).expect("this crate's own text is valid, its tests compile all of it")),
+            Source::Text(text) => Cow::Owned(
+                wat::parse_str(text)
+                    .expect("this crate's own text is valid, its tests compile all of it"),
+            ),
             Source::Bytes(bytes) => Cow::Borrowed(bytes),
         }
     }
@@ -93,10 +107,12 @@ impl Guest {
     }
 }
 
-/// The first `length` bytes of what [`BIG_STDOUT`] and `probe stdout` write: lines of 16 bytes, each its own number in
-/// 15 hexadecimal digits.
+/// The first `length` bytes of what [`BIG_STDOUT`] and `probe stdout` write: lines of 16 bytes,
+/// each its own number in 15 hexadecimal digits.
 pub fn pattern(length: usize) -> Vec<u8> {
-    let mut bytes: Vec<u8> = (0..length.div_ceil(16)).flat_map(|number| format!("{number:015x}\n").into_bytes()).collect();
+    let mut bytes: Vec<u8> = (0..length.div_ceil(16))
+        .flat_map(|number| format!("{number:015x}\n").into_bytes())
+        .collect();
     bytes.truncate(length);
     bytes
 }
@@ -130,14 +146,25 @@ mod tests {
     fn the_native_section_is_in_its_guest_and_in_no_other() {
         let section = b"\x08wasmedge";
         for guest in ALL {
-            let has = guest.bytes().windows(section.len()).any(|window| window == section);
-            assert_eq!(has, guest.name == "hello_with_native_section", "{}", guest.name);
+            let has = guest
+                .bytes()
+                .windows(section.len())
+                .any(|window| window == section);
+            assert_eq!(
+                has,
+                guest.name == "hello_with_native_section",
+                "{}",
+                guest.name
+            );
         }
     }
 
     #[test]
     fn the_pattern_numbers_its_lines_and_can_stop_within_one() {
         assert_eq!(pattern(20), b"000000000000000\n0000");
-        assert_eq!(&pattern(BIG_STDOUT_LENGTH)[BIG_STDOUT_LENGTH - 16..], b"00000000009ffff\n");
+        assert_eq!(
+            &pattern(BIG_STDOUT_LENGTH)[BIG_STDOUT_LENGTH - 16..],
+            b"00000000009ffff\n"
+        );
     }
 }

@@ -1,8 +1,8 @@
-//! A Kubernetes API server with nothing behind it: no node, no scheduler, no controller. It stores and refuses as a
-//! cluster's does, within seconds.
+//! A Kubernetes API server with nothing behind it: no node, no scheduler, no controller. It stores
+//! and refuses as a cluster's does, within seconds.
 //!
-//! A shell stands between us and its processes and reads a pipe that we hold: when we end, however that happens, the
-//! pipe closes, and the shell ends them and removes their folder.
+//! A shell stands between us and its processes and reads a pipe that we hold: when we end, however
+//! that happens, the pipe closes, and the shell ends them and removes their folder.
 
 use std::fs::{self, File};
 use std::net::TcpListener;
@@ -28,8 +28,8 @@ const CALL_LIMIT: Duration = Duration::from_mins(1);
 /// Who may do everything.
 const ADMIN: &str = "admin";
 
-/// What the shell does, in the servers' folder: `$0` is etcd, the arguments are the API server's. Nothing of their data
-/// is wanted afterwards, so that they need not end in order.
+/// What the shell does, in the servers' folder: `$0` is etcd, the arguments are the API server's.
+/// Nothing of their data is wanted afterwards, so that they need not end in order.
 const KEEPER: &str = r#"
 "$0" --name=alone --data-dir=etcd --unsafe-no-fsync --log-level=warn \
     --listen-client-urls=unix://client.sock --advertise-client-urls=unix://client.sock \
@@ -54,18 +54,29 @@ impl ApiServer {
     /// Starts one on a port of its own, and waits until it answers.
     ///
     /// # Errors
-    /// When its programs cannot be built, or it does not become ready; then the error carries its log.
+    /// When its programs cannot be built, or it does not become ready; then the error carries its
+    /// log.
     pub fn start(cache: &Cache) -> Result<Self> {
         let versions = Versions::pinned()?.cluster;
         let etcd = go::build(cache, &modules::etcd(&versions))?.join("etcd");
         let kubernetes = go::build(cache, &modules::kubernetes(&versions))?;
-        let folder = tempfile::Builder::new().prefix("wasmedge-apiserver-").tempdir().context("make a folder for an API server")?;
+        let folder = tempfile::Builder::new()
+            .prefix("wasmedge-apiserver-")
+            .tempdir()
+            .context("make a folder for an API server")?;
         make_account_keys(&kubernetes, &versions.kubernetes, folder.path())?;
-        let token = fs::read_to_string("/proc/sys/kernel/random/uuid").context("ask the kernel for a token")?;
+        let token = fs::read_to_string("/proc/sys/kernel/random/uuid")
+            .context("ask the kernel for a token")?;
         let token = token.trim();
-        write(&folder.path().join("tokens.csv"), &format!("{token},{ADMIN},{ADMIN},system:masters\n"))?;
+        write(
+            &folder.path().join("tokens.csv"),
+            &format!("{token},{ADMIN},{ADMIN},system:masters\n"),
+        )?;
         let port = free_port()?;
-        write(&folder.path().join("kubeconfig"), &kubeconfig(folder.path(), port, ADMIN, token))?;
+        write(
+            &folder.path().join("kubeconfig"),
+            &kubeconfig(folder.path(), port, ADMIN, token),
+        )?;
         let keeper = Command::new("sh")
             .args(["-c", KEEPER])
             .arg(etcd)
@@ -80,8 +91,18 @@ impl ApiServer {
             .spawn()
             .context("start an API server")?;
         // From here on the keeper removes it.
-        let server = Self { keeper, folder: folder.keep(), kubectl: kubernetes.join("kubectl"), port };
-        wait::until("the API server to be ready", START_LIMIT, || server.look(), || server.last_words())?;
+        let server = Self {
+            keeper,
+            folder: folder.keep(),
+            kubectl: kubernetes.join("kubectl"),
+            port,
+        };
+        wait::until(
+            "the API server to be ready",
+            START_LIMIT,
+            || server.look(),
+            || server.last_words(),
+        )?;
         Ok(server)
     }
 
@@ -99,7 +120,8 @@ impl ApiServer {
         self.folder.join("kubeconfig")
     }
 
-    /// A file that lets a client in with a token that the API server has given `name`. It goes with the server.
+    /// A file that lets a client in with a token that the API server has given `name`. It goes with
+    /// the server.
     ///
     /// # Errors
     /// When it cannot be written.
@@ -111,13 +133,21 @@ impl ApiServer {
 
     /// What the API server has said of itself last.
     pub fn last_words(&self) -> String {
-        let said =
-            |name: &str| fs::read_to_string(self.folder.join(name)).map_or_else(|error| error.to_string(), |text| last_lines(&text, 20));
-        format!("etcd:\n{}\nkube-apiserver:\n{}", said("etcd.log"), said("apiserver.log"))
+        let said = |name: &str| {
+            fs::read_to_string(self.folder.join(name))
+                .map_or_else(|error| error.to_string(), |text| last_lines(&text, 20))
+        };
+        format!(
+            "etcd:\n{}\nkube-apiserver:\n{}",
+            said("etcd.log"),
+            said("apiserver.log")
+        )
     }
 
     fn look(&self) -> Result<Option<()>> {
-        if fs::read_to_string(self.folder.join("apiserver.log")).is_ok_and(|log| log.contains("address already in use")) {
+        if fs::read_to_string(self.folder.join("apiserver.log"))
+            .is_ok_and(|log| log.contains("address already in use"))
+        {
             bail!("somebody else took the API server's port meanwhile");
         }
         let answer = self.kubectl().args(["get", "--raw", "/readyz"]).output()?;
@@ -149,7 +179,11 @@ fn flags(port: u16) -> Vec<String> {
         // There is no controller that would make namespaces' service accounts.
         "--disable-admission-plugins=ServiceAccount",
     ];
-    fixed.into_iter().map(str::to_owned).chain([format!("--secure-port={port}")]).collect()
+    fixed
+        .into_iter()
+        .map(str::to_owned)
+        .chain([format!("--secure-port={port}")])
+        .collect()
 }
 
 /// Writes `sa.key` and `sa.pub`, which an API server wants for accounts' tokens.
@@ -163,7 +197,10 @@ fn make_account_keys(kubernetes: &Path, version: &str, folder: &Path) -> Result<
     });
     let file = folder.join("kubeadm.json");
     write(&file, &configuration.to_string())?;
-    Run::new(kubernetes.join("kubeadm")).args(["init", "phase", "certs", "sa", "--config"]).arg(&file).done()
+    Run::new(kubernetes.join("kubeadm"))
+        .args(["init", "phase", "certs", "sa", "--config"])
+        .arg(&file)
+        .done()
 }
 
 fn kubeconfig(folder: &Path, port: u16, user: &str, token: &str) -> String {
@@ -186,7 +223,10 @@ fn kubeconfig(folder: &Path, port: u16, user: &str, token: &str) -> String {
 /// A port that nobody listens on.
 fn free_port() -> Result<u16> {
     let listener = TcpListener::bind("127.0.0.1:0").context("look for a free port")?;
-    Ok(listener.local_addr().context("ask which port was free")?.port())
+    Ok(listener
+        .local_addr()
+        .context("ask which port was free")?
+        .port())
 }
 
 fn log(folder: &Path) -> Result<File> {

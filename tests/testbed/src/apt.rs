@@ -1,8 +1,10 @@
-//! Debian packages fetched through apt's signed indexes into the cache, without touching the system's own apt state.
+//! Debian packages fetched through apt's signed indexes into the cache, without touching the
+//! system's own apt state.
 //!
-//! Used for what must not be installed: libraries of a newer Debian than this machine's, and packages that would start
-//! a service. apt itself does the work (indexes, signatures, hashes, dependencies), with sources, lists, status and
-//! cache of its own per suite; each answer is kept as one cache entry: the unpacked tree and the record of its packages.
+//! Used for what must not be installed: libraries of a newer Debian than this machine's, and
+//! packages that would start a service. apt itself does the work (indexes, signatures, hashes,
+//! dependencies), with sources, lists, status and cache of its own per suite; each answer is kept
+//! as one cache entry: the unpacked tree and the record of its packages.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -23,7 +25,8 @@ const FORMAT: &str = "1";
 /// Whether packages come with what they depend on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Dependencies {
-    /// Everything that they depend on, on a system that has no package at all: down to the C library.
+    /// Everything that they depend on, on a system that has no package at all: down to the C
+    /// library.
     Follow,
     /// The named packages alone.
     Leave,
@@ -32,8 +35,8 @@ pub enum Dependencies {
 /// What to fetch.
 #[derive(Debug, Clone, Copy)]
 pub struct Request<'a> {
-    /// The Debian suite, such as `bookworm`, `sid` or `trixie-backports`. It is asked alone: what a backport needs of
-    /// its base suite is not found.
+    /// The Debian suite, such as `bookworm`, `sid` or `trixie-backports`. It is asked alone: what a
+    /// backport needs of its base suite is not found.
     pub suite: &'a str,
     /// Names of packages.
     pub packages: &'a [&'a str],
@@ -48,7 +51,8 @@ pub struct Package {
     pub name: String,
     /// Its full Debian version.
     pub version: String,
-    /// SHA-256 of its `.deb`, as the suite's signed index states it and as it was found in the file.
+    /// SHA-256 of its `.deb`, as the suite's signed index states it and as it was found in the
+    /// file.
     pub sha256: String,
 }
 
@@ -61,25 +65,49 @@ pub struct Extracted {
     pub packages: Vec<Package>,
 }
 
-/// Fetches and unpacks what `request` names. Once fetched, it is found again without apt and without a network, in
-/// the versions of the first time.
+/// Fetches and unpacks what `request` names. Once fetched, it is found again without apt and
+/// without a network, in the versions of the first time.
 ///
 /// # Errors
-/// When apt cannot reach or verify the suite, a package is not in it, or a file is not what the index says.
+/// When apt cannot reach or verify the suite, a package is not in it, or a file is not what the
+/// index says.
 pub fn fetch(cache: &Cache, request: &Request<'_>) -> Result<Extracted> {
-    let mut inputs = vec![FORMAT, std::env::consts::ARCH, request.suite, request.dependencies.name()];
+    let mut inputs = vec![
+        FORMAT,
+        std::env::consts::ARCH,
+        request.suite,
+        request.dependencies.name(),
+    ];
     inputs.extend(request.packages);
     let place = cache.entry("apt", &Key::of(inputs), |draft| {
-        progress::step(format_args!("fetched {} (Debian {})", request.packages.join(" "), request.suite), || fill(cache, request, draft))
-            .with_context(|| format!("fetch {} from Debian {}", request.packages.join(" "), request.suite))
+        progress::step(
+            format_args!(
+                "fetched {} (Debian {})",
+                request.packages.join(" "),
+                request.suite
+            ),
+            || fill(cache, request, draft),
+        )
+        .with_context(|| {
+            format!(
+                "fetch {} from Debian {}",
+                request.packages.join(" "),
+                request.suite
+            )
+        })
     })?;
     let record = place.join(RECORD);
     let text = fs::read_to_string(&record).with_context(|| format!("read {}", record.display()))?;
-    let packages = serde_json::from_str(&text).with_context(|| format!("read {}", record.display()))?;
-    Ok(Extracted { root: place.join(ROOT), packages })
+    let packages =
+        serde_json::from_str(&text).with_context(|| format!("read {}", record.display()))?;
+    Ok(Extracted {
+        root: place.join(ROOT),
+        packages,
+    })
 }
 
-/// The version of `package` that `suite` offers for this machine's architecture; asks the network each time.
+/// The version of `package` that `suite` offers for this machine's architecture; asks the network
+/// each time.
 ///
 /// # Errors
 /// When apt cannot reach or verify the suite.
@@ -107,24 +135,35 @@ impl Dependencies {
     }
 }
 
-/// Makes the entry: `root` and the record. The `.deb` files lie beside them only until they are unpacked.
+/// Makes the entry: `root` and the record. The `.deb` files lie beside them only until they are
+/// unpacked.
 fn fill(cache: &Cache, request: &Request<'_>, draft: &Path) -> Result<()> {
     let suite = suite::Suite::open(cache, request.suite)?;
     let wanted = match request.dependencies {
         Dependencies::Follow => suite.closure(request.packages)?,
-        Dependencies::Leave => request.packages.iter().map(|&name| name.to_owned()).collect(),
+        Dependencies::Leave => request
+            .packages
+            .iter()
+            .map(|&name| name.to_owned())
+            .collect(),
     };
-    let archives = tempfile::tempdir_in(draft).with_context(|| format!("make a folder in {}", draft.display()))?;
+    let archives = tempfile::tempdir_in(draft)
+        .with_context(|| format!("make a folder in {}", draft.display()))?;
     let root = draft.join(ROOT);
     fs::create_dir(&root).with_context(|| format!("make {}", root.display()))?;
     let mut packages = Vec::new();
     for archive in suite.download(&wanted, archives.path())? {
         packages.push(check(&archive)?);
-        Run::new("dpkg-deb").arg("--extract").arg(&archive.file).arg(&root).done()?;
+        Run::new("dpkg-deb")
+            .arg("--extract")
+            .arg(&archive.file)
+            .arg(&root)
+            .done()?;
     }
     packages.sort();
     let record = draft.join(RECORD);
-    fs::write(&record, serde_json::to_vec_pretty(&packages)?).with_context(|| format!("write {}", record.display()))
+    fs::write(&record, serde_json::to_vec_pretty(&packages)?)
+        .with_context(|| format!("write {}", record.display()))
 }
 
 /// Compares the file with the index, and reads from the file which package it is.
@@ -132,13 +171,23 @@ fn check(archive: &suite::Archive) -> Result<Package> {
     let found = cache::sha256_of_file(&archive.file)?;
     ensure!(
         found == archive.sha256,
-        "{}: SHA-256 is {found}, the suite's index says {}: fetch it again, and distrust the mirror if it stays so",
+        "{}: SHA-256 is {found}, the suite's index says {}: fetch it again, and distrust the \
+         mirror if it stays so",
         archive.file.display(),
         archive.sha256
     );
-    let said = Run::new("dpkg-deb").args(["--show", "--showformat", "${Package} ${Version}"]).arg(&archive.file).text()?;
-    let (name, version) = said.split_once(' ').with_context(|| format!("{} names no package and version", archive.file.display()))?;
-    Ok(Package { name: name.to_owned(), version: version.to_owned(), sha256: found })
+    let said = Run::new("dpkg-deb")
+        .args(["--show", "--showformat", "${Package} ${Version}"])
+        .arg(&archive.file)
+        .text()?;
+    let (name, version) = said
+        .split_once(' ')
+        .with_context(|| format!("{} names no package and version", archive.file.display()))?;
+    Ok(Package {
+        name: name.to_owned(),
+        version: version.to_owned(),
+        sha256: found,
+    })
 }
 
 #[cfg(test)]
@@ -150,19 +199,45 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("a_1_all.deb");
         fs::write(&file, "not what the index says").unwrap();
-        let error = check(&suite::Archive { file, sha256: "00".repeat(32) }).unwrap_err().to_string();
-        assert!(error.contains("a_1_all.deb") && error.contains("index says 0000"), "{error}");
+        let error = check(&suite::Archive {
+            file,
+            sha256: "00".repeat(32),
+        })
+        .unwrap_err()
+        .to_string();
+        assert!(
+            error.contains("a_1_all.deb") && error.contains("index says 0000"),
+            "{error}"
+        );
     }
 
     #[test]
     fn what_is_in_the_cache_is_found_without_apt() {
         let folder = tempfile::tempdir().unwrap();
         let cache = Cache::at(folder.path().to_owned()).unwrap();
-        let request = Request { suite: "no-such-suite", packages: &["a"], dependencies: Dependencies::Leave };
-        let key = Key::of([FORMAT, std::env::consts::ARCH, "no-such-suite", "leave", "a"]);
-        let package = Package { name: "a".into(), version: "1".into(), sha256: "0".into() };
+        let request = Request {
+            suite: "no-such-suite",
+            packages: &["a"],
+            dependencies: Dependencies::Leave,
+        };
+        let key = Key::of([
+            FORMAT,
+            std::env::consts::ARCH,
+            "no-such-suite",
+            "leave",
+            "a",
+        ]);
+        let package = Package {
+            name: "a".into(),
+            version: "1".into(),
+            sha256: "0".into(),
+        };
         let record = serde_json::to_vec(&[&package]).unwrap();
-        cache.entry("apt", &key, |draft| Ok(fs::write(draft.join(RECORD), record)?)).unwrap();
+        cache
+            .entry("apt", &key, |draft| {
+                Ok(fs::write(draft.join(RECORD), record)?)
+            })
+            .unwrap();
         assert_eq!(fetch(&cache, &request).unwrap().packages, [package]);
     }
 }

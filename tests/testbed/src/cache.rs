@@ -1,8 +1,9 @@
 //! What is fetched or built once for all checkouts of this machine, found again by its inputs.
 //!
-//! Each entry is a folder `<kind>/<key>`, its key a digest over everything that decides its content. An entry is
-//! built in a temporary folder beside its place and renamed, so a half-built one is never found; two processes
-//! that want the same entry build it once, the second waits on a lock file.
+//! Each entry is a folder `<kind>/<key>`, its key a digest over everything that decides its
+//! content. An entry is built in a temporary folder beside its place and renamed, so a half-built
+//! one is never found; two processes that want the same entry build it once, the second waits on a
+//! lock file.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -11,7 +12,8 @@ use anyhow::{Context as _, Result};
 use nix::fcntl::{Flock, FlockArg};
 use sha2::{Digest as _, Sha256};
 
-/// The cache folder of this user: `$XDG_CACHE_HOME/wasmedge-runtime`, or `~/.cache/wasmedge-runtime`.
+/// The cache folder of this user: `$XDG_CACHE_HOME/wasmedge-runtime`, or
+/// `~/.cache/wasmedge-runtime`.
 #[derive(Debug, Clone)]
 pub struct Cache {
     root: PathBuf,
@@ -25,7 +27,11 @@ impl Cache {
     pub fn open() -> Result<Self> {
         let base = match std::env::var_os("XDG_CACHE_HOME").filter(|value| !value.is_empty()) {
             Some(folder) => PathBuf::from(folder),
-            None => PathBuf::from(std::env::var_os("HOME").context("neither XDG_CACHE_HOME nor HOME is set: set one")?).join(".cache"),
+            None => PathBuf::from(
+                std::env::var_os("HOME")
+                    .context("neither XDG_CACHE_HOME nor HOME is set: set one")?,
+            )
+            .join(".cache"),
         };
         Self::at(base.join("wasmedge-runtime"))
     }
@@ -35,7 +41,8 @@ impl Cache {
     /// # Errors
     /// When the folder cannot be made.
     pub fn at(root: PathBuf) -> Result<Self> {
-        fs::create_dir_all(&root).with_context(|| format!("make the cache folder {}", root.display()))?;
+        fs::create_dir_all(&root)
+            .with_context(|| format!("make the cache folder {}", root.display()))?;
         Ok(Self { root })
     }
 
@@ -58,7 +65,12 @@ impl Cache {
     ///
     /// # Errors
     /// When `build` fails; then nothing is kept.
-    pub fn entry(&self, kind: &str, key: &Key, build: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
+    pub fn entry(
+        &self,
+        kind: &str,
+        key: &Key,
+        build: impl FnOnce(&Path) -> Result<()>,
+    ) -> Result<PathBuf> {
         let folder = self.managed(kind)?;
         let place = folder.join(&key.0);
         if place.is_dir() {
@@ -74,7 +86,8 @@ impl Cache {
             .with_context(|| format!("make a folder in {}", folder.display()))?;
         build(draft.path())?;
         let draft = draft.keep();
-        fs::rename(&draft, &place).with_context(|| format!("rename {} to {}", draft.display(), place.display()))?;
+        fs::rename(&draft, &place)
+            .with_context(|| format!("rename {} to {}", draft.display(), place.display()))?;
         Ok(place)
     }
 }
@@ -101,23 +114,29 @@ impl Key {
     }
 }
 
-/// Waits for and takes the lock file at `path`; it is free again when the returned value is dropped.
+/// Waits for and takes the lock file at `path`; it is free again when the returned value is
+/// dropped.
 ///
 /// # Errors
 /// When the file cannot be made or locked.
 pub fn lock(path: &Path) -> Result<Flock<File>> {
-    let file = File::create(path).with_context(|| format!("make the lock file {}", path.display()))?;
-    Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, errno)| errno).with_context(|| format!("lock {}", path.display()))
+    let file =
+        File::create(path).with_context(|| format!("make the lock file {}", path.display()))?;
+    Flock::lock(file, FlockArg::LockExclusive)
+        .map_err(|(_, errno)| errno)
+        .with_context(|| format!("lock {}", path.display()))
 }
 
 /// Lower-case hexadecimal digits of `bytes`.
 pub fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write as _;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        // Writing to a String cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    bytes
+        .iter()
+        .fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+            // Writing to a String cannot fail.
+            let _ = write!(text, "{byte:02x}");
+            text
+        })
 }
 
 /// SHA-256 of the file at `path`, in hexadecimal digits.
@@ -145,8 +164,14 @@ mod tests {
     fn an_entry_is_built_once() {
         let (_folder, cache) = cache();
         let key = Key::of(["a"]);
-        let first = cache.entry("things", &key, |place| Ok(fs::write(place.join("file"), "1")?)).unwrap();
-        let second = cache.entry("things", &key, |_| panic!("built twice")).unwrap();
+        let first = cache
+            .entry("things", &key, |place| {
+                Ok(fs::write(place.join("file"), "1")?)
+            })
+            .unwrap();
+        let second = cache
+            .entry("things", &key, |_| panic!("built twice"))
+            .unwrap();
         assert_eq!(first, second);
         assert_eq!(fs::read_to_string(first.join("file")).unwrap(), "1");
     }
@@ -155,10 +180,20 @@ mod tests {
     fn a_failed_build_leaves_nothing_to_find() {
         let (_folder, cache) = cache();
         let key = Key::of(["a"]);
-        cache.entry("things", &key, |_| anyhow::bail!("no")).unwrap_err();
-        cache.entry("things", &key, |place| Ok(fs::write(place.join("file"), "2")?)).unwrap();
+        cache
+            .entry("things", &key, |_| anyhow::bail!("no"))
+            .unwrap_err();
+        cache
+            .entry("things", &key, |place| {
+                Ok(fs::write(place.join("file"), "2")?)
+            })
+            .unwrap();
         assert!(
-            !fs::read_dir(cache.root().join("things")).unwrap().any(|e| e.unwrap().file_name().to_string_lossy().starts_with(".draft"))
+            !fs::read_dir(cache.root().join("things")).unwrap().any(|e| e
+                .unwrap()
+                .file_name()
+                .to_string_lossy()
+                .starts_with(".draft"))
         );
     }
 

@@ -1,8 +1,10 @@
-//! A private pid, mount and (if asked) network namespace, whose processes and mounts die with its first process.
+//! A private pid, mount and (if asked) network namespace, whose processes and mounts die with its
+//! first process.
 //!
-//! The first process reads a pipe whose other end we hold: when we end, however that happens, the pipe closes, the
-//! first process ends, and the kernel kills everything inside and drops every mount. What runs inside is entered
-//! with `nsenter`. A kept cell waits forever instead, and is killed by the number that its run has recorded.
+//! The first process reads a pipe whose other end we hold: when we end, however that happens, the
+//! pipe closes, the first process ends, and the kernel kills everything inside and drops every
+//! mount. What runs inside is entered with `nsenter`. A kept cell waits forever instead, and is
+//! killed by the number that its run has recorded.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -64,7 +66,8 @@ struct Inner {
     mounts: PathBuf,
     network: Option<network::Link>,
     folder: PathBuf,
-    /// The program that made the namespaces, with our end of the pipe; none in a cell that was found again.
+    /// The program that made the namespaces, with our end of the pipe; none in a cell that was
+    /// found again.
     keeper: Mutex<Option<Child>>,
 }
 
@@ -75,10 +78,22 @@ impl Cell {
     /// When the namespaces cannot be made.
     pub fn start(run: &Run, options: CellOptions) -> Result<Self> {
         host::install(&[
-            Need { package: "util-linux", provides: "unshare" },
-            Need { package: "util-linux", provides: "nsenter" },
-            Need { package: "mount", provides: "mount" },
-            Need { package: "iproute2", provides: "ip" },
+            Need {
+                package: "util-linux",
+                provides: "unshare",
+            },
+            Need {
+                package: "util-linux",
+                provides: "nsenter",
+            },
+            Need {
+                package: "mount",
+                provides: "mount",
+            },
+            Need {
+                package: "iproute2",
+                provides: "ip",
+            },
         ])?;
         let log = run.folder().join("cell.log");
         let mut keeper = keeper(options, &log)?;
@@ -90,9 +105,16 @@ impl Cell {
                 return Err(error);
             }
         };
-        let mounts = fs::read_link(format!("/proc/{}/ns/mnt", first.pid())).context("read which mount namespace the cell has")?;
+        let mounts = fs::read_link(format!("/proc/{}/ns/mnt", first.pid()))
+            .context("read which mount namespace the cell has")?;
         let folder = run.folder().to_owned();
-        let mut inner = Inner { first, mounts, network: None, folder, keeper: Mutex::new(Some(keeper)) };
+        let mut inner = Inner {
+            first,
+            mounts,
+            network: None,
+            folder,
+            keeper: Mutex::new(Some(keeper)),
+        };
         let linked = run.record(&first).and_then(|()| match options.network {
             Network::Host => Ok(None),
             Network::Private => network::connect(first.pid()).map(Some),
@@ -107,7 +129,9 @@ impl Cell {
         if let Some(link) = &inner.network {
             link.record(run.folder())?;
         }
-        let cell = Self { inner: Arc::new(inner) };
+        let cell = Self {
+            inner: Arc::new(inner),
+        };
         let handle = cell.clone();
         run.on_end("stop the cell", move || handle.stop());
         Ok(cell)
@@ -121,10 +145,19 @@ impl Cell {
         let Some(first) = run.cells().into_iter().find(Process::is_alive) else {
             bail!("{}: its cell is gone", run.name());
         };
-        let mounts = fs::read_link(format!("/proc/{}/ns/mnt", first.pid())).context("read which mount namespace the cell has")?;
+        let mounts = fs::read_link(format!("/proc/{}/ns/mnt", first.pid()))
+            .context("read which mount namespace the cell has")?;
         let network = network::Link::recorded(run.folder());
-        let inner = Inner { first, mounts, network, folder: run.folder().to_owned(), keeper: Mutex::new(None) };
-        Ok(Self { inner: Arc::new(inner) })
+        let inner = Inner {
+            first,
+            mounts,
+            network,
+            folder: run.folder().to_owned(),
+            keeper: Mutex::new(None),
+        };
+        Ok(Self {
+            inner: Arc::new(inner),
+        })
     }
 
     /// The number, outside, of the cell's first process.
@@ -134,18 +167,24 @@ impl Cell {
 
     /// Where this machine reaches servers inside: the private address, or the loopback address.
     pub fn address(&self) -> Ipv4Addr {
-        self.inner.network.as_ref().map_or(Ipv4Addr::LOCALHOST, |link| link.inside)
+        self.inner
+            .network
+            .as_ref()
+            .map_or(Ipv4Addr::LOCALHOST, |link| link.inside)
     }
 
     /// Where what runs inside reaches servers of this machine.
     pub fn gateway(&self) -> Ipv4Addr {
-        self.inner.network.as_ref().map_or(Ipv4Addr::LOCALHOST, |link| link.outside)
+        self.inner
+            .network
+            .as_ref()
+            .map_or(Ipv4Addr::LOCALHOST, |link| link.outside)
     }
 
     /// A command whose process runs inside, with an empty standard input unless another is set.
     ///
-    /// Its folder is `/`; the environment is ours unless cleared. The child's own number is that of `nsenter`,
-    /// which hands on the status but no signals: end it from inside, or with the cell.
+    /// Its folder is `/`; the environment is ours unless cleared. The child's own number is that of
+    /// `nsenter`, which hands on the status but no signals: end it from inside, or with the cell.
     pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new("nsenter");
         command.args(self.entry()).arg(program).stdin(Stdio::null());
@@ -164,10 +203,21 @@ impl Cell {
     pub fn spawn(&self, name: &str, mut command: Command) -> Result<Service> {
         let log = self.inner.folder.join(format!("{name}.log"));
         let file = File::create(&log).with_context(|| format!("make {}", log.display()))?;
-        let copy = file.try_clone().with_context(|| format!("open {} twice", log.display()))?;
+        let copy = file
+            .try_clone()
+            .with_context(|| format!("open {} twice", log.display()))?;
         // A group of its own: Ctrl-C is for us, who stop it in order.
-        let child = command.stdout(file).stderr(copy).process_group(0).spawn().with_context(|| format!("start {name}"))?;
-        Ok(Service { name: name.to_owned(), log, child: Mutex::new(child) })
+        let child = command
+            .stdout(file)
+            .stderr(copy)
+            .process_group(0)
+            .spawn()
+            .with_context(|| format!("start {name}"))?;
+        Ok(Service {
+            name: name.to_owned(),
+            log,
+            child: Mutex::new(child),
+        })
     }
 
     /// Mounts a file system in memory over `folder`, inside only.
@@ -176,7 +226,10 @@ impl Cell {
     /// When it cannot be mounted.
     pub fn mount_memory(&self, folder: &Path) -> Result<()> {
         fs::create_dir_all(folder).with_context(|| format!("make {}", folder.display()))?;
-        self.run("mount").args(["-t", "tmpfs", "-o", "mode=755", "tmpfs"]).arg(folder).done()
+        self.run("mount")
+            .args(["-t", "tmpfs", "-o", "mode=755", "tmpfs"])
+            .arg(folder)
+            .done()
     }
 
     /// Kills everything inside and waits until all of it is gone. Does nothing the second time.
@@ -189,7 +242,12 @@ impl Cell {
 
     fn entry(&self) -> Vec<String> {
         let target = self.inner.first.pid().to_string();
-        let mut words = vec!["--target".to_owned(), target, "--mount".to_owned(), "--pid".to_owned()];
+        let mut words = vec![
+            "--target".to_owned(),
+            target,
+            "--mount".to_owned(),
+            "--pid".to_owned(),
+        ];
         if self.inner.network.is_some() {
             words.push("--net".to_owned());
         }
@@ -201,10 +259,16 @@ impl Cell {
 impl Inner {
     fn stop(&self) -> Result<()> {
         self.first.kill();
-        if let Some(mut keeper) = self.keeper.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        if let Some(mut keeper) = self
+            .keeper
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
+        {
             keeper.wait().context("wait for the cell to end")?;
         }
-        // The kernel reaps a namespace's processes before its first one; `nsenter` outside follows a moment later.
+        // The kernel reaps a namespace's processes before its first one; `nsenter` outside follows
+        // a moment later.
         wait::until(
             "everything in the cell to be gone",
             LIMIT,
@@ -215,8 +279,13 @@ impl Inner {
 
     /// The processes that still hold the cell's mounts.
     fn inhabitants(&self) -> Vec<String> {
-        let Ok(processes) = fs::read_dir("/proc") else { return Vec::new() };
-        let holds = |entry: &fs::DirEntry| fs::read_link(entry.path().join("ns/mnt")).is_ok_and(|namespace| namespace == self.mounts);
+        let Ok(processes) = fs::read_dir("/proc") else {
+            return Vec::new();
+        };
+        let holds = |entry: &fs::DirEntry| {
+            fs::read_link(entry.path().join("ns/mnt"))
+                .is_ok_and(|namespace| namespace == self.mounts)
+        };
         let name = |entry: fs::DirEntry| {
             let command = fs::read_to_string(entry.path().join("comm")).unwrap_or_default();
             format!("{} {}", entry.file_name().to_string_lossy(), command.trim())
@@ -242,7 +311,11 @@ impl Service {
     /// The last lines of its output, as evidence.
     pub fn last_words(&self) -> String {
         let text = fs::read(&self.log).unwrap_or_default();
-        format!("the last lines of {}:\n{}", self.log.display(), last_lines(&String::from_utf8_lossy(&text), 40))
+        format!(
+            "the last lines of {}:\n{}",
+            self.log.display(),
+            last_lines(&String::from_utf8_lossy(&text), 40)
+        )
     }
 
     /// Its status, if it has ended.
@@ -250,7 +323,11 @@ impl Service {
     /// # Errors
     /// When that cannot be asked.
     pub fn ended(&self) -> Result<Option<ExitStatus>> {
-        self.child.lock().unwrap_or_else(PoisonError::into_inner).try_wait().with_context(|| format!("ask for the status of {}", self.name))
+        self.child
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .try_wait()
+            .with_context(|| format!("ask for the status of {}", self.name))
     }
 
     /// Fails, with its last words, if it has ended.
@@ -269,17 +346,30 @@ impl Service {
 fn keeper(options: CellOptions, log: &Path) -> Result<Child> {
     let log = File::create(log).with_context(|| format!("make {}", log.display()))?;
     let mut command = Command::new("unshare");
-    command.args(["--fork", "--pid", "--mount", "--mount-proc", "--propagation=private", "--kill-child=KILL"]);
+    command.args([
+        "--fork",
+        "--pid",
+        "--mount",
+        "--mount-proc",
+        "--propagation=private",
+        "--kill-child=KILL",
+    ]);
     if options.network == Network::Private {
         command.arg("--net");
     }
-    // A process that ignores SIGCHLD leaves no zombies: the kernel reaps its adopted children itself.
+    // A process that ignores SIGCHLD leaves no zombies: the kernel reaps its adopted children
+    // itself.
     command.args(["--", "env", "--ignore-signal=CHLD"]);
     match options.lifetime {
         Lifetime::Process => command.arg("cat").stdin(Stdio::piped()),
         Lifetime::Kept => command.args(["sleep", "infinity"]).stdin(Stdio::null()),
     };
-    command.stdout(Stdio::null()).stderr(log).process_group(0).spawn().context("start unshare")
+    command
+        .stdout(Stdio::null())
+        .stderr(log)
+        .process_group(0)
+        .spawn()
+        .context("start unshare")
 }
 
 /// Waits until the child of `keeper` is the program that shall be first in the cell.
@@ -290,13 +380,27 @@ fn first_process(keeper: &mut Child, log: &Path) -> Result<Process> {
         LIMIT,
         || {
             if let Some(status) = keeper.try_wait().context("ask for the status of unshare")? {
-                bail!("unshare has ended: {status}\n{}", fs::read_to_string(log).unwrap_or_default());
+                bail!(
+                    "unshare has ended: {status}\n{}",
+                    fs::read_to_string(log).unwrap_or_default()
+                );
             }
-            let children = fs::read_to_string(format!("/proc/{parent}/task/{parent}/children")).unwrap_or_default();
-            let Some(pid) = children.split_whitespace().next().and_then(|word| word.parse().ok()) else { return Ok(None) };
+            let children = fs::read_to_string(format!("/proc/{parent}/task/{parent}/children"))
+                .unwrap_or_default();
+            let Some(pid) = children
+                .split_whitespace()
+                .next()
+                .and_then(|word| word.parse().ok())
+            else {
+                return Ok(None);
+            };
             let program = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
             // By the time it bears this name, its own /proc is mounted and SIGCHLD is ignored.
-            if matches!(program.trim(), "cat" | "sleep") { Process::of(pid).map(Some) } else { Ok(None) }
+            if matches!(program.trim(), "cat" | "sleep") {
+                Process::of(pid).map(Some)
+            } else {
+                Ok(None)
+            }
         },
         || fs::read_to_string(log).unwrap_or_default(),
     )

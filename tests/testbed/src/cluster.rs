@@ -1,5 +1,5 @@
-//! Kind clusters: Docker in a cell, a node image of our own, a network for pods, a registry, and the runtime as the
-//! operator brings it.
+//! Kind clusters: Docker in a cell, a node image of our own, a network for pods, a registry, and
+//! the runtime as the operator brings it.
 //!
 //! ```text
 //! this machine ── kubectl ──► 169.254.N.2 ─┐ cell (pids, mounts, network)
@@ -8,8 +8,9 @@
 //!                                          └                             └─ NAME-worker2
 //! ```
 //!
-//! Everything lives in the cell of a run: when the run ends, so does the cluster, with every bridge, rule, mount and
-//! process. With the stock node image it is the user's Docker that holds the cluster, and kind that removes it.
+//! Everything lives in the cell of a run: when the run ends, so does the cluster, with every
+//! bridge, rule, mount and process. With the stock node image it is the user's Docker that holds
+//! the cluster, and kind that removes it.
 
 use std::path::{Path, PathBuf};
 
@@ -81,7 +82,9 @@ struct Programs {
 impl Cluster {
     /// `kubectl` for this cluster.
     pub fn kubectl(&self) -> command::Run {
-        command::Run::new(&self.programs.kubectl).arg("--kubeconfig").arg(&self.kubeconfig)
+        command::Run::new(&self.programs.kubectl)
+            .arg("--kubeconfig")
+            .arg(&self.kubeconfig)
     }
 
     /// Where the `kubectl` program lies.
@@ -109,7 +112,8 @@ impl Cluster {
         self.engine.in_node(node, arguments)
     }
 
-    /// Restarts the node `node`, as if its machine were: everything on it ends, and systemd brings it up again.
+    /// Restarts the node `node`, as if its machine were: everything on it ends, and systemd brings
+    /// it up again.
     ///
     /// # Errors
     /// When Docker cannot, or the node's network cannot be connected again.
@@ -119,7 +123,8 @@ impl Cluster {
         network::connect(self)
     }
 
-    /// The cluster's registry, `host:port`, as this machine reaches it. Pods call the same one [`REGISTRY`].
+    /// The cluster's registry, `host:port`, as this machine reaches it. Pods call the same one
+    /// [`REGISTRY`].
     pub fn registry(&self) -> &str {
         &self.registry.here
     }
@@ -129,16 +134,35 @@ impl Cluster {
     /// # Errors
     /// When the registry cannot be reached or refuses.
     pub fn push(&self, image: &Packed) -> Result<()> {
-        image.push(&Access { transport: Transport::Http, credentials: Credentials::Anonymous }).map(drop)
+        image
+            .push(&Access {
+                transport: Transport::Http,
+                credentials: Credentials::Anonymous,
+            })
+            .map(drop)
     }
 
     /// Asks kind for the nodes.
     fn find_nodes(&mut self) -> Result<()> {
-        let list = self.engine.run(&self.programs.kind).args(["get", "nodes", "--name", &self.name]).text()?;
+        let list = self
+            .engine
+            .run(&self.programs.kind)
+            .args(["get", "nodes", "--name", &self.name])
+            .text()?;
         self.nodes = list.lines().map(str::to_owned).collect();
         self.nodes.sort();
-        let worker = self.nodes.iter().find(|node| !node.contains("control-plane"));
-        self.worker = worker.with_context(|| format!("the cluster {} has no worker: nodes {:?}", self.name, self.nodes))?.clone();
+        let worker = self
+            .nodes
+            .iter()
+            .find(|node| !node.contains("control-plane"));
+        self.worker = worker
+            .with_context(|| {
+                format!(
+                    "the cluster {} has no worker: nodes {:?}",
+                    self.name, self.nodes
+                )
+            })?
+            .clone();
         Ok(())
     }
 }

@@ -28,7 +28,11 @@ impl Run {
     pub fn new(program: impl AsRef<OsStr>) -> Self {
         let mut command = Command::new(program);
         command.stdin(Stdio::null());
-        Self { command, input: None, deadline: None }
+        Self {
+            command,
+            input: None,
+            deadline: None,
+        }
     }
 
     /// Adds one argument.
@@ -85,42 +89,66 @@ impl Run {
             self.command.stdin(Stdio::piped());
         }
         let started = Instant::now();
-        let mut child = self.command.spawn().with_context(|| format!("start {line}"))?;
+        let mut child = self
+            .command
+            .spawn()
+            .with_context(|| format!("start {line}"))?;
         let stdout = Drain::of(child.stdout.take());
         let stderr = Drain::of(child.stderr.take());
         if let (Some(bytes), Some(mut pipe)) = (self.input.take(), child.stdin.take()) {
-            // On a thread of its own: a program that prints before it reads would otherwise block us both.
+            // On a thread of its own: a program that prints before it reads would otherwise block
+            // us both.
             std::thread::spawn(move || pipe.write_all(&bytes));
         }
         // Fine steps at first, so that a quick program costs its own time and no more.
         let mut pause = Duration::from_micros(500);
         let status = loop {
-            if let Some(status) = child.try_wait().with_context(|| format!("wait for {line}"))? {
+            if let Some(status) = child
+                .try_wait()
+                .with_context(|| format!("wait for {line}"))?
+            {
                 break status;
             }
             if self.deadline.is_some_and(|limit| started.elapsed() > limit) {
                 child.kill().with_context(|| format!("kill {line}"))?;
                 child.wait().with_context(|| format!("wait for {line}"))?;
-                bail!("{line}: still running after {:?}, killed\n{}{}", started.elapsed(), stdout.tail(), stderr.tail());
+                bail!(
+                    "{line}: still running after {:?}, killed\n{}{}",
+                    started.elapsed(),
+                    stdout.tail(),
+                    stderr.tail()
+                );
             }
             heartbeat.beat(&[stderr.last_line(), stdout.last_line()].concat());
             std::thread::sleep(pause);
             pause = (pause * 2).min(Duration::from_millis(20));
         };
-        Ok(Output { status, stdout: stdout.finish(), stderr: stderr.finish() })
+        Ok(Output {
+            status,
+            stdout: stdout.finish(),
+            stderr: stderr.finish(),
+        })
     }
 
-    /// Runs to the end, fails unless the status is 0, and returns standard output without its last newline.
+    /// Runs to the end, fails unless the status is 0, and returns standard output without its last
+    /// newline.
     ///
     /// # Errors
-    /// As [`Run::output`], and when the status is not 0: then the error carries the last lines of output.
+    /// As [`Run::output`], and when the status is not 0: then the error carries the last lines of
+    /// output.
     pub fn text(self) -> Result<String> {
         let line = self.line();
         let output = self.output()?;
-        let text = String::from_utf8_lossy(&output.stdout).trim_end_matches('\n').to_owned();
+        let text = String::from_utf8_lossy(&output.stdout)
+            .trim_end_matches('\n')
+            .to_owned();
         if !output.status.success() {
             let said = format!("{text}\n{}", String::from_utf8_lossy(&output.stderr));
-            bail!("{line}: {}\n{}", output.status, last_lines(&said, LINES_IN_ERROR));
+            bail!(
+                "{line}: {}\n{}",
+                output.status,
+                last_lines(&said, LINES_IN_ERROR)
+            );
         }
         Ok(text)
     }
@@ -135,11 +163,18 @@ impl Run {
 
     fn line(&self) -> String {
         let words = std::iter::once(self.command.get_program()).chain(self.command.get_args());
-        words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
+        words
+            .map(|word| word.to_string_lossy())
+            .collect::<Vec<_>>()
+            .join(" ")
     }
 
     fn short_name(&self) -> String {
-        Path::new(self.command.get_program()).file_name().unwrap_or_default().to_string_lossy().into_owned()
+        Path::new(self.command.get_program())
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned()
     }
 }
 
@@ -157,7 +192,9 @@ impl Drain {
             std::thread::spawn(move || {
                 let mut buffer = vec![0; 65536];
                 while let Ok(count @ 1..) = pipe.read(&mut buffer) {
-                    seen.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(&buffer[..count]);
+                    seen.lock()
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .extend_from_slice(&buffer[..count]);
                 }
             })
         });
@@ -167,7 +204,12 @@ impl Drain {
     fn last_line(&self) -> String {
         let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let tail = &seen[seen.len().saturating_sub(400)..];
-        String::from_utf8_lossy(tail).trim_end().lines().next_back().unwrap_or_default().to_owned()
+        String::from_utf8_lossy(tail)
+            .trim_end()
+            .lines()
+            .next_back()
+            .unwrap_or_default()
+            .to_owned()
     }
 
     fn tail(&self) -> String {
@@ -177,7 +219,8 @@ impl Drain {
 
     fn finish(mut self) -> Vec<u8> {
         if let Some(thread) = self.thread.take() {
-            // A reader thread cannot panic on anything but a full memory; what was read still counts then.
+            // A reader thread cannot panic on anything but a full memory; what was read still
+            // counts then.
             let _ = thread.join();
         }
         std::mem::take(&mut self.seen.lock().unwrap_or_else(PoisonError::into_inner))
@@ -196,13 +239,25 @@ mod tests {
 
     #[test]
     fn a_failed_program_is_named_with_its_status_and_last_words() {
-        let error = Run::new("sh").args(["-c", "echo out; echo reason >&2; exit 3"]).text().unwrap_err().to_string();
-        assert!(error.contains("exit status: 3") && error.contains("reason"), "{error}");
+        let error = Run::new("sh")
+            .args(["-c", "echo out; echo reason >&2; exit 3"])
+            .text()
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("exit status: 3") && error.contains("reason"),
+            "{error}"
+        );
     }
 
     #[test]
     fn a_program_past_its_deadline_is_killed() {
-        let error = Run::new("sleep").arg("60").deadline(Duration::from_millis(50)).output().unwrap_err().to_string();
+        let error = Run::new("sleep")
+            .arg("60")
+            .deadline(Duration::from_millis(50))
+            .output()
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("still running"), "{error}");
     }
 

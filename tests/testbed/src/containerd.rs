@@ -6,8 +6,8 @@
 //! * [`container`]: running a container to its end, or starting it.
 //! * [`task`]: a container that was started: watched, signalled, joined by further processes.
 //!
-//! Root and state lie in memory inside the cell, and so does `/run/containerd`, where shims have their sockets whatever
-//! the configuration says; `ctr` therefore runs inside too.
+//! Root and state lie in memory inside the cell, and so does `/run/containerd`, where shims have
+//! their sockets whatever the configuration says; `ctr` therefore runs inside too.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -58,7 +58,8 @@ struct Inner {
 }
 
 impl Containerd {
-    /// Starts `install` in `cell` and waits until it answers. Shims are found in `shims`, then beside containerd.
+    /// Starts `install` in `cell` and waits until it answers. Shims are found in `shims`, then
+    /// beside containerd.
     ///
     /// # Errors
     /// When it does not come up; the error carries its log.
@@ -74,25 +75,47 @@ impl Containerd {
         Self::start_configured(run, cell, install, &[], Some(cri))
     }
 
-    fn start_configured(run: &Run, cell: &Cell, install: &Install, shims: &[&Path], cri: Option<&Cri>) -> Result<Self> {
+    fn start_configured(
+        run: &Run,
+        cell: &Cell,
+        install: &Install,
+        shims: &[&Path],
+        cri: Option<&Cri>,
+    ) -> Result<Self> {
         let folder = run.folder().join(&install.name);
         fs::create_dir_all(&folder).with_context(|| format!("make {}", folder.display()))?;
         cell.mount_memory(&folder)?;
         cell.mount_memory(Path::new("/run/containerd"))?;
         let file = run.folder().join(format!("{}.toml", install.name));
-        fs::write(&file, config::text(install.schema()?, &folder, cri)).with_context(|| format!("write {}", file.display()))?;
+        fs::write(&file, config::text(install.schema()?, &folder, cri))
+            .with_context(|| format!("write {}", file.display()))?;
         let path = search_path(install, shims)?;
-        let service = cell.spawn(&format!("containerd-{}", install.name), daemon(cell, install, &path, &file))?;
-        // The name of the namespace becomes that of the containers' cgroups, by which the run's end finds them.
+        let service = cell.spawn(
+            &format!("containerd-{}", install.name),
+            daemon(cell, install, &path, &file),
+        )?;
+        // The name of the namespace becomes that of the containers' cgroups, by which the run's end
+        // finds them.
         let namespace = format!("{}.{}", run.name(), install.name);
         let service = Mutex::new(service);
-        let inner = Inner { cell: cell.clone(), install: install.clone(), folder, namespace, path, config: file, service };
-        let containerd = Self { inner: Arc::new(inner) };
+        let inner = Inner {
+            cell: cell.clone(),
+            install: install.clone(),
+            folder,
+            namespace,
+            path,
+            config: file,
+            service,
+        };
+        let containerd = Self {
+            inner: Arc::new(inner),
+        };
         containerd.wait_until_it_answers()?;
         Ok(containerd)
     }
 
-    /// Ends the daemon, starts it again and waits until it answers. Tasks and their shims are left alone.
+    /// Ends the daemon, starts it again and waits until it answers. Tasks and their shims are left
+    /// alone.
     ///
     /// # Errors
     /// When it does not end, or does not come up again.
@@ -108,7 +131,12 @@ impl Containerd {
     pub fn end(&self) -> Result<()> {
         self.signal("TERM")?;
         let service = self.service();
-        wait::until("containerd to end", START_LIMIT, || service.ended(), || service.last_words())?;
+        wait::until(
+            "containerd to end",
+            START_LIMIT,
+            || service.ended(),
+            || service.last_words(),
+        )?;
         Ok(())
     }
 
@@ -117,8 +145,17 @@ impl Containerd {
     /// # Errors
     /// When it does not come up again.
     pub fn start_again(&self) -> Result<()> {
-        let Inner { cell, install, path, config, .. } = &*self.inner;
-        *self.service() = cell.spawn(&format!("containerd-{}-again", install.name), daemon(cell, install, path, config))?;
+        let Inner {
+            cell,
+            install,
+            path,
+            config,
+            ..
+        } = &*self.inner;
+        *self.service() = cell.spawn(
+            &format!("containerd-{}-again", install.name),
+            daemon(cell, install, path, config),
+        )?;
         self.wait_until_it_answers()
     }
 
@@ -128,7 +165,11 @@ impl Containerd {
     /// When it does not run.
     pub fn signal(&self, signal: &str) -> Result<()> {
         let line = format!("containerd --config {}$", self.inner.config.display());
-        self.inner.cell.run("pkill").args(["--signal", signal, "--full", "--", &line]).done()
+        self.inner
+            .cell
+            .run("pkill")
+            .args(["--signal", signal, "--full", "--", &line])
+            .done()
     }
 
     /// Which one it is.
@@ -151,14 +192,18 @@ impl Containerd {
         self.inner.folder.join("containerd.sock")
     }
 
-    /// Where, inside the cell, the containerd of CRI finds network plugins and what tells it to use them.
+    /// Where, inside the cell, the containerd of CRI finds network plugins and what tells it to use
+    /// them.
     pub fn network_folder(&self) -> PathBuf {
         self.inner.folder.join("cni")
     }
 
     /// Where, inside the cell, each task has a folder with its spec and its shim's address.
     pub fn tasks_folder(&self) -> PathBuf {
-        self.inner.folder.join("state/io.containerd.runtime.v2.task").join(&self.inner.namespace)
+        self.inner
+            .folder
+            .join("state/io.containerd.runtime.v2.task")
+            .join(&self.inner.namespace)
     }
 
     /// The containerd namespace of everything that `ctr` does here.
@@ -194,12 +239,22 @@ impl Containerd {
     /// When containerd refuses it.
     pub fn import_into(&self, namespace: &str, archive: &Path) -> Result<()> {
         // Of two namespaces the later one counts.
-        let mut ctr = self.ctr().args(["--namespace", namespace, "images", "import", "--all-platforms"]);
+        let mut ctr = self.ctr().args([
+            "--namespace",
+            namespace,
+            "images",
+            "import",
+            "--all-platforms",
+        ]);
         if self.inner.install.has_local_import()? {
-            // The transfer service, its default since 2.1, unpacks for the machine's own platform only.
+            // The transfer service, its default since 2.1, unpacks for the machine's own platform
+            // only.
             ctr = ctr.arg("--local");
         }
-        ctr.arg(archive).deadline(CTR_LIMIT).done().with_context(|| format!("import {}", archive.display()))
+        ctr.arg(archive)
+            .deadline(CTR_LIMIT)
+            .done()
+            .with_context(|| format!("import {}", archive.display()))
     }
 
     /// The names of all images.
@@ -207,7 +262,14 @@ impl Containerd {
     /// # Errors
     /// When `ctr` fails.
     pub fn images(&self) -> Result<Vec<String>> {
-        Ok(self.ctr().args(["images", "ls", "-q"]).deadline(CTR_LIMIT).text()?.lines().map(str::to_owned).collect())
+        Ok(self
+            .ctr()
+            .args(["images", "ls", "-q"])
+            .deadline(CTR_LIMIT)
+            .text()?
+            .lines()
+            .map(str::to_owned)
+            .collect())
     }
 
     /// A container of `image`, to be named `id`.
@@ -220,7 +282,14 @@ impl Containerd {
     /// # Errors
     /// When `ctr` fails.
     pub fn containers(&self) -> Result<Vec<String>> {
-        Ok(self.ctr().args(["containers", "ls", "-q"]).deadline(CTR_LIMIT).text()?.lines().map(str::to_owned).collect())
+        Ok(self
+            .ctr()
+            .args(["containers", "ls", "-q"])
+            .deadline(CTR_LIMIT)
+            .text()?
+            .lines()
+            .map(str::to_owned)
+            .collect())
     }
 
     /// Has every event, as one line each, written to a log from now on.
@@ -232,16 +301,31 @@ impl Containerd {
         let mut command = self.ctr_command();
         command.arg("events");
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        self.inner.cell.spawn(&format!("events-{}-{number}", self.inner.install.name), command)
+        self.inner.cell.spawn(
+            &format!("events-{}-{number}", self.inner.install.name),
+            command,
+        )
     }
 
     /// What helps to understand a failure: the log's last lines, and the tasks there are.
     pub fn evidence(&self) -> String {
-        let tasks = self.ctr().args(["tasks", "ls"]).deadline(CTR_LIMIT).text().unwrap_or_else(|error| format!("{error:#}"));
+        let tasks = self
+            .ctr()
+            .args(["tasks", "ls"])
+            .deadline(CTR_LIMIT)
+            .text()
+            .unwrap_or_else(|error| format!("{error:#}"));
         let log = self.log().unwrap_or_else(|error| format!("{error:#}"));
         // What every start says hides what this one has to say.
-        let lines: Vec<&str> = log.lines().filter(|line| !line.contains("loading plugin")).collect();
-        format!("log of containerd {}:\n{}\n{tasks}", self.inner.install.name, command::last_lines(&lines.join("\n"), 30))
+        let lines: Vec<&str> = log
+            .lines()
+            .filter(|line| !line.contains("loading plugin"))
+            .collect();
+        format!(
+            "log of containerd {}:\n{}\n{tasks}",
+            self.inner.install.name,
+            command::last_lines(&lines.join("\n"), 30)
+        )
     }
 
     /// All that containerd and its shims have logged.
@@ -250,12 +334,17 @@ impl Containerd {
     /// When the log cannot be read.
     pub fn log(&self) -> Result<String> {
         let log = self.service().log().to_owned();
-        fs::read(&log).map(|text| String::from_utf8_lossy(&text).into_owned()).with_context(|| format!("read {}", log.display()))
+        fs::read(&log)
+            .map(|text| String::from_utf8_lossy(&text).into_owned())
+            .with_context(|| format!("read {}", log.display()))
     }
 
     fn service(&self) -> MutexGuard<'_, Service> {
         // Replaced whole, so it is whole even if its last holder panicked.
-        self.inner.service.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner
+            .service
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The lines of the log that name `id`.
@@ -263,11 +352,21 @@ impl Containerd {
     /// # Errors
     /// When the log cannot be read.
     pub fn log_of(&self, id: &str) -> Result<String> {
-        Ok(self.log()?.lines().filter(|line| line.contains(id)).collect::<Vec<_>>().join("\n"))
+        Ok(self
+            .log()?
+            .lines()
+            .filter(|line| line.contains(id))
+            .collect::<Vec<_>>()
+            .join("\n"))
     }
 
     fn ctr_words(&self) -> (&'static str, Vec<std::ffi::OsString>) {
-        let Inner { install, namespace, path, .. } = &*self.inner;
+        let Inner {
+            install,
+            namespace,
+            path,
+            ..
+        } = &*self.inner;
         let words = [
             format!("PATH={path}").into(),
             install.bin.join("ctr").into_os_string(),
@@ -285,7 +384,11 @@ impl Containerd {
             START_LIMIT,
             || {
                 self.service().must_be_up()?;
-                let output = self.ctr().args(["--connect-timeout", "1s", "version"]).deadline(START_LIMIT).output()?;
+                let output = self
+                    .ctr()
+                    .args(["--connect-timeout", "1s", "version"])
+                    .deadline(START_LIMIT)
+                    .output()?;
                 Ok(output.status.success().then_some(()))
             },
             || self.service().last_words(),
@@ -296,17 +399,29 @@ impl Containerd {
 /// The command that starts the daemon.
 fn daemon(cell: &Cell, install: &Install, path: &str, config: &Path) -> Command {
     let mut command = cell.command("env");
-    command.arg(format!("PATH={path}")).arg(install.bin.join("containerd")).arg("--config").arg(config);
+    command
+        .arg(format!("PATH={path}"))
+        .arg(install.bin.join("containerd"))
+        .arg("--config")
+        .arg(config);
     command
 }
 
 /// Where containerd looks for shims, and shims for runc.
 fn search_path(install: &Install, shims: &[&Path]) -> Result<String> {
     let system = ["/usr/sbin", "/usr/bin", "/sbin", "/bin"].map(Path::new);
-    let folders = shims.iter().copied().chain([install.bin.as_path(), install.runc.as_path()]).chain(system);
-    let path = std::env::join_paths(folders).context("a folder with a colon in its name cannot stand on PATH")?;
+    let folders = shims
+        .iter()
+        .copied()
+        .chain([install.bin.as_path(), install.runc.as_path()])
+        .chain(system);
+    let path = std::env::join_paths(folders)
+        .context("a folder with a colon in its name cannot stand on PATH")?;
     match path.to_str().map(OsStr::new) {
         Some(text) => Ok(text.to_string_lossy().into_owned()),
-        None => bail!("a folder whose name is not UTF-8 cannot be handed to containerd: {}", path.display()),
+        None => bail!(
+            "a folder whose name is not UTF-8 cannot be handed to containerd: {}",
+            path.display()
+        ),
     }
 }

@@ -1,7 +1,8 @@
 //! File descriptors that this process inherited and that no server of a run may keep.
 //!
-//! A run's servers outlive the program that started them (`cargo xtask kind create`). With an inherited descriptor they
-//! would keep a lock of the caller's (`flock FILE cargo xtask …`) or the write end of its pipe for as long as they live.
+//! A run's servers outlive the program that started them (`cargo xtask kind create`). With an
+//! inherited descriptor they would keep a lock of the caller's (`flock FILE cargo xtask …`) or the
+//! write end of its pipe for as long as they live.
 
 use std::fs;
 use std::os::fd::RawFd;
@@ -9,20 +10,29 @@ use std::os::fd::RawFd;
 use anyhow::{Context as _, Result};
 use nix::errno::Errno;
 
-/// Closes every descriptor but standard input, output and error. Must be called before this process opens its first one:
-/// those of its own are closed too. What it opens itself later is not inherited, as Rust opens files.
+/// Closes every descriptor but standard input, output and error. Must be called before this process
+/// opens its first one: those of its own are closed too. What it opens itself later is not
+/// inherited, as Rust opens files.
 ///
 /// # Errors
 /// When the descriptors cannot be listed or closed.
 pub fn close_inherited() -> Result<()> {
     let entries = fs::read_dir("/proc/self/fd").context("list the descriptors of this process")?;
-    let names: Vec<_> = entries.map(|entry| entry.map(|entry| entry.file_name())).collect::<Result<_, _>>().context("list descriptors")?;
-    let descriptors = names.iter().filter_map(|name| name.to_str()?.parse::<RawFd>().ok());
+    let names: Vec<_> = entries
+        .map(|entry| entry.map(|entry| entry.file_name()))
+        .collect::<Result<_, _>>()
+        .context("list descriptors")?;
+    let descriptors = names
+        .iter()
+        .filter_map(|name| name.to_str()?.parse::<RawFd>().ok());
     for descriptor in descriptors.filter(|&descriptor| descriptor > 2) {
         match nix::unistd::close(descriptor) {
             // The list's own.
             Ok(()) | Err(Errno::EBADF) => {}
-            Err(error) => return Err(error).with_context(|| format!("close the inherited descriptor {descriptor}")),
+            Err(error) => {
+                return Err(error)
+                    .with_context(|| format!("close the inherited descriptor {descriptor}"));
+            }
         }
     }
     Ok(())
@@ -40,14 +50,32 @@ mod tests {
     fn programs_inherit_no_descriptor_of_our_caller() {
         if std::env::var_os(CHILD).is_some() {
             close_inherited().unwrap();
-            println!("inherited: {}", Run::new("ls").arg("/proc/self/fd").text().unwrap().replace('\n', " "));
+            println!(
+                "inherited: {}",
+                Run::new("ls")
+                    .arg("/proc/self/fd")
+                    .text()
+                    .unwrap()
+                    .replace('\n', " ")
+            );
             return;
         }
         let test = "descriptors::tests::programs_inherit_no_descriptor_of_our_caller";
-        let script = "exec 7</dev/null; exec 23</dev/null; exec \"$0\" --exact \"$1\" --nocapture --test-threads=1";
+        let script = "exec 7</dev/null; exec 23</dev/null; exec \"$0\" --exact \"$1\" --nocapture \
+                      --test-threads=1";
         let program = std::env::current_exe().unwrap();
-        let said = Run::new("bash").args(["-c", script]).arg(program).arg(test).env(CHILD, "1").text().unwrap();
+        let said = Run::new("bash")
+            .args(["-c", script])
+            .arg(program)
+            .arg(test)
+            .env(CHILD, "1")
+            .text()
+            .unwrap();
         // The last one is the list's own.
-        assert!(said.lines().any(|line| line.ends_with("inherited: 0 1 2 3")), "{said}");
+        assert!(
+            said.lines()
+                .any(|line| line.ends_with("inherited: 0 1 2 3")),
+            "{said}"
+        );
     }
 }

@@ -9,7 +9,8 @@ use crate::cache::Cache;
 use crate::image::{Packed, RootfsImage};
 use crate::toolchain;
 
-/// The registry in the examples' `pod.yaml`. Whoever runs them there makes the name lead to a registry that has them.
+/// The registry in the examples' `pod.yaml`. Whoever runs them there makes the name lead to a
+/// registry that has them.
 pub const REGISTRY: &str = "registry.local:5000";
 
 /// One example.
@@ -30,9 +31,18 @@ enum Source {
 
 /// Every example, the simplest first.
 pub const ALL: &[Example] = &[
-    Example { name: "hello", source: Source::Text("hello.wat") },
-    Example { name: "c-config", source: Source::C("config.c") },
-    Example { name: "rust-word-count", source: Source::Rust },
+    Example {
+        name: "hello",
+        source: Source::Text("hello.wat"),
+    },
+    Example {
+        name: "c-config",
+        source: Source::C("config.c"),
+    },
+    Example {
+        name: "rust-word-count",
+        source: Source::Rust,
+    },
 ];
 
 impl Example {
@@ -86,7 +96,9 @@ impl Example {
 
 /// The folder `examples` of this source tree.
 pub fn examples_folder() -> PathBuf {
-    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples")).components().collect()
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples"))
+        .components()
+        .collect()
 }
 
 #[cfg(test)]
@@ -96,17 +108,35 @@ mod tests {
     #[test]
     fn every_folder_is_an_example_and_is_complete() {
         let folder = examples_folder();
-        let mut found: Vec<_> = fs::read_dir(&folder).unwrap().flatten().filter(|entry| entry.path().is_dir()).collect();
+        let mut found: Vec<_> = fs::read_dir(&folder)
+            .unwrap()
+            .flatten()
+            .filter(|entry| entry.path().is_dir())
+            .collect();
         found.sort_by_key(fs::DirEntry::file_name);
         let mut known: Vec<_> = ALL.iter().map(|example| example.name).collect();
         known.sort_unstable();
-        assert_eq!(found.iter().map(|entry| entry.file_name().into_string().unwrap()).collect::<Vec<_>>(), known);
+        assert_eq!(
+            found
+                .iter()
+                .map(|entry| entry.file_name().into_string().unwrap())
+                .collect::<Vec<_>>(),
+            known
+        );
         let table = fs::read_to_string(folder.join("README.md")).unwrap();
         for example in ALL {
             for file in ["README.md", "pod.yaml", "expected.txt"] {
-                assert!(example.folder().join(file).is_file(), "{} has no {file}", example.name);
+                assert!(
+                    example.folder().join(file).is_file(),
+                    "{} has no {file}",
+                    example.name
+                );
             }
-            assert!(table.contains(&format!("({}/)", example.name)), "{} is not in the table", example.name);
+            assert!(
+                table.contains(&format!("({}/)", example.name)),
+                "{} is not in the table",
+                example.name
+            );
         }
     }
 
@@ -119,7 +149,11 @@ mod tests {
                 format!("name: {}", example.name),
                 "runtimeClassName: wasmedge".into(),
             ] {
-                assert!(pod.contains(&line), "{} lacks {line:?}", example.pod().display());
+                assert!(
+                    pod.contains(&line),
+                    "{} lacks {line:?}",
+                    example.pod().display()
+                );
             }
         }
     }

@@ -3,8 +3,9 @@
 //! * [`toolchain`]: the machine's Go where it is new enough, otherwise one fetched into the cache.
 //! * [`modules`]: which programs this project builds, at which versions.
 //!
-//! A program of a module is built from a module of our own that requires exactly that one: `go install` would refuse
-//! Kubernetes, whose staging modules exist only by way of replacements, and there is one way for all.
+//! A program of a module is built from a module of our own that requires exactly that one: `go
+//! install` would refuse Kubernetes, whose staging modules exist only by way of replacements, and
+//! there is one way for all.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -25,11 +26,21 @@ pub mod toolchain;
 
 pub use toolchain::Toolchain;
 
-/// The longest build (all of Kubernetes, nothing cached) takes a quarter of an hour on two slow cores.
+/// The longest build (all of Kubernetes, nothing cached) takes a quarter of an hour on two slow
+/// cores.
 const BUILD_LIMIT: Duration = Duration::from_mins(75);
 
 /// What cgo needs: a C compiler and the C library's headers.
-const CGO_NEEDS: &[Need] = &[Need { package: "gcc", provides: "gcc" }, Need { package: "libc6-dev", provides: "/usr/include/stdlib.h" }];
+const CGO_NEEDS: &[Need] = &[
+    Need {
+        package: "gcc",
+        provides: "gcc",
+    },
+    Need {
+        package: "libc6-dev",
+        provides: "/usr/include/stdlib.h",
+    },
+];
 
 /// Programs of one Go module at one version.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,8 +84,9 @@ pub enum Cgo {
 pub enum Requirements {
     /// As its go.mod says.
     AsWritten,
-    /// Kubernetes requires its staging modules at v0.0.0 and replaces them by folders of its own repository, which the
-    /// module proxy does not carry. Each is published as `v0.<minor>.<patch>` as well, so that is what stands in for them.
+    /// Kubernetes requires its staging modules at v0.0.0 and replaces them by folders of its own
+    /// repository, which the module proxy does not carry. Each is published as `v0.<minor>.<patch>`
+    /// as well, so that is what stands in for them.
     KubernetesStaging,
 }
 
@@ -90,9 +102,21 @@ pub fn build(cache: &Cache, module: &Module) -> Result<PathBuf> {
         }
         // One build at a time: each uses every core, and the linker of Kubernetes over a gigabyte.
         let _turn = cache::lock(&cache.managed("go")?.join(".build.lock"))?;
-        progress::step(format_args!("built {} {} with Go {}", module.name, module.version, go.version), || {
-            Build { go: &go, cache, module }.run(place).with_context(|| format!("build {} {}", module.name, module.version))
-        })
+        progress::step(
+            format_args!(
+                "built {} {} with Go {}",
+                module.name, module.version, go.version
+            ),
+            || {
+                Build {
+                    go: &go,
+                    cache,
+                    module,
+                }
+                .run(place)
+                .with_context(|| format!("build {} {}", module.name, module.version))
+            },
+        )
     })
 }
 
@@ -113,7 +137,11 @@ pub fn containerd_daemon(cache: &Cache, version: &str) -> Result<PathBuf> {
 }
 
 fn key(module: &Module, go: &Toolchain) -> Key {
-    Key::of([format!("{module:?}"), go.version.clone(), std::env::consts::ARCH.to_owned()])
+    Key::of([
+        format!("{module:?}"),
+        go.version.clone(),
+        std::env::consts::ARCH.to_owned(),
+    ])
 }
 
 /// One build of one module.
@@ -125,7 +153,9 @@ struct Build<'a> {
 
 impl Build<'_> {
     fn run(&self, place: &Path) -> Result<()> {
-        let Module { module, version, .. } = self.module;
+        let Module {
+            module, version, ..
+        } = self.module;
         let work = tempfile::Builder::new()
             .prefix(".module-")
             .tempdir_in(self.cache.managed("go")?)
@@ -152,7 +182,8 @@ impl Build<'_> {
         for program in &self.module.programs {
             let built = place.join(default_file(&program.package));
             let wanted = place.join(program.file);
-            fs::rename(&built, &wanted).with_context(|| format!("rename {} to {}", built.display(), wanted.display()))?;
+            fs::rename(&built, &wanted)
+                .with_context(|| format!("rename {} to {}", built.display(), wanted.display()))?;
         }
         Ok(())
     }
@@ -162,7 +193,11 @@ impl Build<'_> {
             Cgo::Enabled => "1",
             Cgo::Disabled => "0",
         };
-        Ok(self.go.run(self.cache)?.current_dir(folder).env("CGO_ENABLED", cgo))
+        Ok(self
+            .go
+            .run(self.cache)?
+            .current_dir(folder)
+            .env("CGO_ENABLED", cgo))
     }
 
     fn empty_module(&self) -> String {
@@ -185,11 +220,22 @@ impl Build<'_> {
         struct Downloaded {
             go_mod: PathBuf,
         }
-        let Module { module, version, .. } = self.module;
-        let answer = self.go_run(folder)?.args(["mod", "download", "-json", &format!("{module}@v{version}")]).text()?;
-        let Downloaded { go_mod } = serde_json::from_str(&answer).with_context(|| format!("read go's answer about {module}"))?;
-        let upstream = fs::read_to_string(&go_mod).with_context(|| format!("read {}", go_mod.display()))?;
-        Ok(format!("{}\nrequire {module} v{version}\n\n{}", self.empty_module(), staging_replacements(&upstream, version)?))
+        let Module {
+            module, version, ..
+        } = self.module;
+        let answer = self
+            .go_run(folder)?
+            .args(["mod", "download", "-json", &format!("{module}@v{version}")])
+            .text()?;
+        let Downloaded { go_mod } = serde_json::from_str(&answer)
+            .with_context(|| format!("read go's answer about {module}"))?;
+        let upstream =
+            fs::read_to_string(&go_mod).with_context(|| format!("read {}", go_mod.display()))?;
+        Ok(format!(
+            "{}\nrequire {module} v{version}\n\n{}",
+            self.empty_module(),
+            staging_replacements(&upstream, version)?
+        ))
     }
 
     fn linker_flags(&self) -> String {
@@ -203,10 +249,14 @@ impl Build<'_> {
 
 /// The `replace` block that gives each module required at v0.0.0 its published version.
 fn staging_replacements(go_mod: &str, version: &str) -> Result<String> {
-    let staging = version.strip_prefix("1.").with_context(|| format!("Kubernetes {version} is not a 1.x version"))?;
+    let staging = version
+        .strip_prefix("1.")
+        .with_context(|| format!("Kubernetes {version} is not a 1.x version"))?;
     let mut block = "replace (\n".to_owned();
     for line in go_mod.lines() {
-        let mut words = line.split_whitespace().skip_while(|word| *word == "require");
+        let mut words = line
+            .split_whitespace()
+            .skip_while(|word| *word == "require");
         if let (Some(path), Some("v0.0.0")) = (words.next(), words.next()) {
             let _ = writeln!(block, "\t{path} => {path} v0.{staging}");
         }
@@ -214,12 +264,19 @@ fn staging_replacements(go_mod: &str, version: &str) -> Result<String> {
     Ok(block + ")\n")
 }
 
-/// The file name that `go build` gives a main package: its last element, or the one before a version suffix.
+/// The file name that `go build` gives a main package: its last element, or the one before a
+/// version suffix.
 fn default_file(package: &str) -> &str {
     let mut elements = package.rsplit('/');
     let last = elements.next().unwrap_or(package);
-    let is_version = last.strip_prefix('v').is_some_and(|digits| !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()));
-    if is_version { elements.next().unwrap_or(last) } else { last }
+    let is_version = last
+        .strip_prefix('v')
+        .is_some_and(|digits| !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()));
+    if is_version {
+        elements.next().unwrap_or(last)
+    } else {
+        last
+    }
 }
 
 fn write(path: &Path, text: &str) -> Result<()> {
@@ -232,10 +289,13 @@ mod tests {
 
     #[test]
     fn a_staging_module_is_replaced_by_its_published_version_and_no_other_is() {
-        let go_mod =
-            "module k8s.io/kubernetes\n\nrequire (\n\tk8s.io/api v0.0.0\n\tk8s.io/klog/v2 v2.140.0\n)\nrequire k8s.io/kms v0.0.0\n";
+        let go_mod = "module k8s.io/kubernetes\n\nrequire (\n\tk8s.io/api v0.0.0\n\tk8s.io/klog/v2 \
+                      v2.140.0\n)\nrequire k8s.io/kms v0.0.0\n";
         let block = staging_replacements(go_mod, "1.37.2").unwrap();
-        assert_eq!(block, "replace (\n\tk8s.io/api => k8s.io/api v0.37.2\n\tk8s.io/kms => k8s.io/kms v0.37.2\n)\n");
+        assert_eq!(
+            block,
+            "replace (\n\tk8s.io/api => k8s.io/api v0.37.2\n\tk8s.io/kms => k8s.io/kms v0.37.2\n)\n"
+        );
     }
 
     #[test]
@@ -248,6 +308,9 @@ mod tests {
     #[test]
     fn the_version_is_part_of_the_key() {
         let go = Toolchain::at(PathBuf::from("/go/bin/go"), "1.26.6");
-        assert_ne!(key(&modules::containerd("2.4.2"), &go), key(&modules::containerd("2.4.3"), &go));
+        assert_ne!(
+            key(&modules::containerd("2.4.2"), &go),
+            key(&modules::containerd("2.4.3"), &go)
+        );
     }
 }

@@ -29,7 +29,10 @@ impl Helm {
     /// When it cannot be built.
     pub fn find(cache: &Cache) -> Result<Self> {
         let program = go::build(cache, &modules::helm(&Versions::pinned()?.cluster))?.join("helm");
-        Ok(Self { program, home: cache.managed("helm")? })
+        Ok(Self {
+            program,
+            home: cache.managed("helm")?,
+        })
     }
 
     /// Where the program lies.
@@ -40,10 +43,21 @@ impl Helm {
     /// A run of `helm` that has no cluster.
     pub fn run(&self) -> Run {
         let mut run = Run::new(&self.program);
-        for (name, folder) in [("HELM_CACHE_HOME", "cache"), ("HELM_CONFIG_HOME", "config"), ("HELM_DATA_HOME", "data")] {
+        for (name, folder) in [
+            ("HELM_CACHE_HOME", "cache"),
+            ("HELM_CONFIG_HOME", "config"),
+            ("HELM_DATA_HOME", "data"),
+        ] {
             run = run.env(name, self.home.join(folder));
         }
-        for name in ["KUBECONFIG", "HELM_NAMESPACE", "HELM_KUBECONTEXT", "HELM_PLUGINS", "HELM_DRIVER", "HELM_DEBUG"] {
+        for name in [
+            "KUBECONFIG",
+            "HELM_NAMESPACE",
+            "HELM_KUBECONTEXT",
+            "HELM_PLUGINS",
+            "HELM_DRIVER",
+            "HELM_DEBUG",
+        ] {
             run = run.without_env(name);
         }
         run
@@ -54,25 +68,40 @@ impl Helm {
         self.run().env("KUBECONFIG", cluster.kubeconfig())
     }
 
-    /// Every object that `chart` makes with `values`, as YAML; a pinned version of Kubernetes stands in for a cluster's.
+    /// Every object that `chart` makes with `values`, as YAML; a pinned version of Kubernetes
+    /// stands in for a cluster's.
     ///
     /// # Errors
     /// When the values are refused, or a template fails.
     pub fn render(&self, chart: &Path, values: Option<&Path>) -> Result<String> {
         let version = Versions::pinned()?.cluster.kubernetes;
-        let mut run = self.run().args(["template", RELEASE]).arg(chart).args(["--namespace", NAMESPACE, "--kube-version", &version]);
+        let mut run = self.run().args(["template", RELEASE]).arg(chart).args([
+            "--namespace",
+            NAMESPACE,
+            "--kube-version",
+            &version,
+        ]);
         if let Some(file) = values {
             run = run.arg("--values").arg(file);
         }
-        run.text().with_context(|| format!("render {} with {}", chart.display(), shown(values)))
+        run.text()
+            .with_context(|| format!("render {} with {}", chart.display(), shown(values)))
     }
 }
 
 fn shown(values: Option<&Path>) -> String {
-    values.map_or_else(|| "its own values".to_owned(), |file| file.display().to_string())
+    values.map_or_else(
+        || "its own values".to_owned(),
+        |file| file.display().to_string(),
+    )
 }
 
 /// The folder of this project's chart.
 pub fn chart() -> PathBuf {
-    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../charts/wasmedge-operator")).components().collect()
+    Path::new(concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../../charts/wasmedge-operator"
+    ))
+    .components()
+    .collect()
 }

@@ -1,4 +1,5 @@
-//! What this machine must have, checked before anything starts; a refusal says what is missing and what to do.
+//! What this machine must have, checked before anything starts; a refusal says what is missing and
+//! what to do.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -12,7 +13,8 @@ use crate::progress;
 /// What a demo or test run needs of the kernel, beyond root.
 const FILE_SYSTEMS: &[&str] = &["overlay", "proc", "tmpfs"];
 
-/// Fails at once, with the remedy, unless this process may do what `task` does: root, namespaces, overlayfs, cgroups.
+/// Fails at once, with the remedy, unless this process may do what `task` does: root, namespaces,
+/// overlayfs, cgroups.
 ///
 /// # Errors
 /// When something is missing; the message names each missing thing and its remedy.
@@ -22,7 +24,10 @@ pub fn require_root_and_kernel(task: &str) -> Result<()> {
     if missing.is_empty() {
         return Ok(());
     }
-    bail!("`cargo xtask {task}` cannot run on this machine:\n  - {}", missing.join("\n  - "));
+    bail!(
+        "`cargo xtask {task}` cannot run on this machine:\n  - {}",
+        missing.join("\n  - ")
+    );
 }
 
 /// What was found on this machine, as values.
@@ -36,16 +41,22 @@ struct Facts {
 
 impl Facts {
     fn read() -> Result<Self> {
-        let file_systems = fs::read_to_string("/proc/filesystems").context("read /proc/filesystems")?;
+        let file_systems =
+            fs::read_to_string("/proc/filesystems").context("read /proc/filesystems")?;
         Ok(Self {
             root: nix::unistd::geteuid().is_root(),
-            file_systems: file_systems.lines().filter_map(|line| line.split_whitespace().next_back()).map(str::to_owned).collect(),
+            file_systems: file_systems
+                .lines()
+                .filter_map(|line| line.split_whitespace().next_back())
+                .map(str::to_owned)
+                .collect(),
             namespaces: ["pid", "mnt", "net", "ipc", "uts"]
                 .into_iter()
                 .filter(|ns| Path::new("/proc/self/ns").join(ns).exists())
                 .map(str::to_owned)
                 .collect(),
-            cgroups: Path::new("/sys/fs/cgroup/cgroup.controllers").exists() || Path::new("/sys/fs/cgroup/memory").exists(),
+            cgroups: Path::new("/sys/fs/cgroup/cgroup.controllers").exists()
+                || Path::new("/sys/fs/cgroup/memory").exists(),
         })
     }
 
@@ -53,18 +64,34 @@ impl Facts {
         let mut missing = Vec::new();
         if !self.root {
             missing.push(
-                "it needs root (namespaces, mounts, containerd): run it as root, for example with `sudo -E env PATH=$PATH cargo xtask …`"
+                "it needs root (namespaces, mounts, containerd): run it as root, for example with \
+                 `sudo -E env PATH=$PATH cargo xtask …`"
                     .to_owned(),
             );
         }
-        for name in FILE_SYSTEMS.iter().filter(|name| !self.file_systems.contains(**name)) {
-            missing.push(format!("the kernel has no {name} file system: load it (`modprobe {name}`) or use a kernel that has it"));
+        for name in FILE_SYSTEMS
+            .iter()
+            .filter(|name| !self.file_systems.contains(**name))
+        {
+            missing.push(format!(
+                "the kernel has no {name} file system: load it (`modprobe \
+                                  {name}`) or use a kernel that has it"
+            ));
         }
-        for name in ["pid", "mnt", "net", "ipc", "uts"].iter().filter(|name| !self.namespaces.contains(**name)) {
-            missing.push(format!("the kernel has no {name} namespaces: use a kernel with CONFIG_NAMESPACES"));
+        for name in ["pid", "mnt", "net", "ipc", "uts"]
+            .iter()
+            .filter(|name| !self.namespaces.contains(**name))
+        {
+            missing.push(format!(
+                "the kernel has no {name} namespaces: use a kernel with CONFIG_NAMESPACES"
+            ));
         }
         if !self.cgroups {
-            missing.push("no cgroup hierarchy with a memory controller is mounted on /sys/fs/cgroup: mount cgroup2 there".to_owned());
+            missing.push(
+                "no cgroup hierarchy with a memory controller is mounted on \
+                          /sys/fs/cgroup: mount cgroup2 there"
+                    .to_owned(),
+            );
         }
         missing
     }
@@ -73,8 +100,18 @@ impl Facts {
 /// Where `program` lies on `PATH`, or in the system folders that a root shell may lack.
 pub fn find_program(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let system = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
-    std::env::split_paths(&path).chain(system.iter().map(PathBuf::from)).map(|folder| folder.join(program)).find(|file| file.is_file())
+    let system = [
+        "/usr/local/sbin",
+        "/usr/local/bin",
+        "/usr/sbin",
+        "/usr/bin",
+        "/sbin",
+        "/bin",
+    ];
+    std::env::split_paths(&path)
+        .chain(system.iter().map(PathBuf::from))
+        .map(|folder| folder.join(program))
+        .find(|file| file.is_file())
 }
 
 /// Something that a Debian package provides, and how one sees that it is there.
@@ -82,7 +119,8 @@ pub fn find_program(program: &str) -> Option<PathBuf> {
 pub struct Need {
     /// The Debian package.
     pub package: &'static str,
-    /// A program on `PATH`, or an absolute path (one `*` in its last but one part is allowed), that it provides.
+    /// A program on `PATH`, or an absolute path (one `*` in its last but one part is allowed), that
+    /// it provides.
     pub provides: &'static str,
 }
 
@@ -100,34 +138,55 @@ impl Need {
             .map(|name| name.to_string_lossy().into_owned())
             .filter(|_| !before.ends_with('/'))
             .unwrap_or_default();
-        let folder = if before.ends_with('/') { Path::new(before) } else { folder };
-        let Ok(entries) = fs::read_dir(folder) else { return false };
+        let folder = if before.ends_with('/') {
+            Path::new(before)
+        } else {
+            folder
+        };
+        let Ok(entries) = fs::read_dir(folder) else {
+            return false;
+        };
         entries.flatten().any(|entry| {
-            entry.file_name().to_string_lossy().starts_with(&prefix) && Path::new(&format!("{}{after}", entry.path().display())).exists()
+            entry.file_name().to_string_lossy().starts_with(&prefix)
+                && Path::new(&format!("{}{after}", entry.path().display())).exists()
         })
     }
 }
 
-/// Installs, with apt, the packages of those `needs` that are not met. Does nothing, and needs no network, when all are.
+/// Installs, with apt, the packages of those `needs` that are not met. Does nothing, and needs no
+/// network, when all are.
 ///
 /// # Errors
 /// When apt fails, or a need is still not met afterwards.
 pub fn install(needs: &[Need]) -> Result<()> {
-    let packages: BTreeSet<&str> = needs.iter().filter(|need| !need.is_met()).map(|need| need.package).collect();
+    let packages: BTreeSet<&str> = needs
+        .iter()
+        .filter(|need| !need.is_met())
+        .map(|need| need.package)
+        .collect();
     if packages.is_empty() {
         return Ok(());
     }
     let list = packages.iter().copied().collect::<Vec<_>>().join(" ");
     if find_program("apt-get").is_none() {
-        bail!("this machine has no apt-get: install by hand what provides {list}, then run this again");
+        bail!(
+            "this machine has no apt-get: install by hand what provides {list}, then run this again"
+        );
     }
     progress::step(format_args!("installed {list}"), || {
         let apt = || Run::new("apt-get").env("DEBIAN_FRONTEND", "noninteractive");
         apt().args(["update", "-qq"]).done()?;
-        apt().args(["install", "-y", "-qq", "--no-install-recommends"]).args(&packages).done()
+        apt()
+            .args(["install", "-y", "-qq", "--no-install-recommends"])
+            .args(&packages)
+            .done()
     })?;
     if let Some(need) = needs.iter().find(|need| !need.is_met()) {
-        bail!("package {} is installed, yet {} is not there", need.package, need.provides);
+        bail!(
+            "package {} is installed, yet {} is not there",
+            need.package,
+            need.provides
+        );
     }
     Ok(())
 }
@@ -140,7 +199,9 @@ mod tests {
         Facts {
             root: true,
             file_systems: FILE_SYSTEMS.iter().map(|name| (*name).to_owned()).collect(),
-            namespaces: ["pid", "mnt", "net", "ipc", "uts"].map(str::to_owned).into(),
+            namespaces: ["pid", "mnt", "net", "ipc", "uts"]
+                .map(str::to_owned)
+                .into(),
             cgroups: true,
         }
     }
@@ -152,7 +213,12 @@ mod tests {
 
     #[test]
     fn each_missing_thing_is_named_with_its_remedy() {
-        let facts = Facts { root: false, file_systems: BTreeSet::new(), cgroups: false, ..good() };
+        let facts = Facts {
+            root: false,
+            file_systems: BTreeSet::new(),
+            cgroups: false,
+            ..good()
+        };
         let text = facts.missing().join("\n");
         for word in ["root", "modprobe overlay", "cgroup2"] {
             assert!(text.contains(word), "{text}");
@@ -165,9 +231,15 @@ mod tests {
         fs::create_dir_all(folder.path().join("llvm-14/lib")).unwrap();
         fs::write(folder.path().join("llvm-14/lib/libclang.so"), "").unwrap();
         let pattern = format!("{}/llvm-*/lib/libclang.so", folder.path().display());
-        let need = Need { package: "x", provides: Box::leak(pattern.into_boxed_str()) };
+        let need = Need {
+            package: "x",
+            provides: Box::leak(pattern.into_boxed_str()),
+        };
         assert!(need.is_met());
-        let need = Need { package: "x", provides: "/nowhere/llvm-*/lib/libclang.so" };
+        let need = Need {
+            package: "x",
+            provides: "/nowhere/llvm-*/lib/libclang.so",
+        };
         assert!(!need.is_met());
     }
 }

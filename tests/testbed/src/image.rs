@@ -1,8 +1,10 @@
-//! Packing images: rootfs images, images with a Wasm layer, CNCF Wasm artifacts; to OCI layouts, archives and registries.
+//! Packing images: rootfs images, images with a Wasm layer, CNCF Wasm artifacts; to OCI layouts,
+//! archives and registries.
 //!
-//! [`RootfsImage`], [`LayeredImage`], [`WasmImage`], [`Artifact`] and [`FileArtifact`] describe what to pack; each packs to
-//! one [`Packed`], which is all blobs in memory with their digests. A `Packed` is then written or pushed. The same input
-//! gives the same bytes: times are zero, entries sorted as given, keys of JSON objects in a fixed order.
+//! [`RootfsImage`], [`LayeredImage`], [`WasmImage`], [`Artifact`] and [`FileArtifact`] describe
+//! what to pack; each packs to one [`Packed`], which is all blobs in memory with their digests. A
+//! `Packed` is then written or pushed. The same input gives the same bytes: times are zero, entries
+//! sorted as given, keys of JSON objects in a fixed order.
 
 mod binary;
 mod credentials;
@@ -59,12 +61,21 @@ impl Packed {
             "config": config.descriptor(),
             "layers": layers.iter().map(Blob::descriptor).collect::<Vec<_>>(),
         });
-        Self::of(reference, Blob::json(MANIFEST, &manifest), std::iter::once(config).chain(layers).collect())
+        Self::of(
+            reference,
+            Blob::json(MANIFEST, &manifest),
+            std::iter::once(config).chain(layers).collect(),
+        )
     }
 
     /// A manifest that is there already, over `blobs`: configuration and layers, in its order.
     fn of(reference: &str, root: Blob, blobs: Vec<Blob>) -> Result<Self> {
-        Ok(Self { reference: parse_reference(reference)?, root, manifests: Vec::new(), blobs })
+        Ok(Self {
+            reference: parse_reference(reference)?,
+            root,
+            manifests: Vec::new(),
+            blobs,
+        })
     }
 
     /// The same bytes under another name.
@@ -72,16 +83,26 @@ impl Packed {
     /// # Errors
     /// When `reference` is none.
     pub fn named(self, reference: &str) -> Result<Self> {
-        Ok(Self { reference: parse_reference(reference)?, ..self })
+        Ok(Self {
+            reference: parse_reference(reference)?,
+            ..self
+        })
     }
 
     /// The same image behind an image index, as multi-platform builds make it.
     #[must_use]
     pub fn behind_index(self) -> Self {
-        let entry = Descriptor { platform: Some(Platform::host()), ..self.root.descriptor() };
+        let entry = Descriptor {
+            platform: Some(Platform::host()),
+            ..self.root.descriptor()
+        };
         let index = json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": [entry] });
         let manifests = std::iter::once(self.root).chain(self.manifests).collect();
-        Self { root: Blob::json(INDEX, &index), manifests, ..self }
+        Self {
+            root: Blob::json(INDEX, &index),
+            manifests,
+            ..self
+        }
     }
 
     /// The full reference, as containerd stores it.
@@ -104,19 +125,24 @@ impl Packed {
         self.all().map(|blob| blob.bytes().len()).sum()
     }
 
-    /// Every blob, what is referred to before what refers to it: the order in which a registry takes them.
+    /// Every blob, what is referred to before what refers to it: the order in which a registry
+    /// takes them.
     fn all(&self) -> impl Iterator<Item = &Blob> {
-        self.blobs.iter().chain(&self.manifests).chain(std::iter::once(&self.root))
+        self.blobs
+            .iter()
+            .chain(&self.manifests)
+            .chain(std::iter::once(&self.root))
     }
 }
 
 /// `text` as an image reference with its registry, repository and tag.
 fn parse_reference(text: &str) -> Result<Reference> {
-    text.parse().with_context(|| format!("{text:?} is no image reference (registry/repository:tag)"))
+    text.parse()
+        .with_context(|| format!("{text:?} is no image reference (registry/repository:tag)"))
 }
 
-/// The registry that `text` names, if it is an image reference that begins with one: what stands before its first slash
-/// has a dot or a port, or is `localhost`.
+/// The registry that `text` names, if it is an image reference that begins with one: what stands
+/// before its first slash has a dot or a port, or is `localhost`.
 pub fn registry_in(text: &str) -> Option<String> {
     let (first, _) = text.split_once('/')?;
     let is_registry = first == "localhost" || first.contains(['.', ':']);

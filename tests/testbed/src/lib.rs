@@ -1,9 +1,12 @@
 //! What a demo or a test needs of the outside world, in the order in which a run meets it.
 //!
-//! * [`progress`], [`command`], [`wait`]: how every step is shown, run and waited for; [`descriptors`]: what no step inherits.
+//! * [`progress`], [`command`], [`wait`]: how every step is shown, run and waited for;
+//!   [`descriptors`]: what no step inherits.
 //! * [`host`]: what this machine must have, checked before anything starts.
-//! * [`versions`], [`cache`], [`apt`], [`go`], [`toolchain`]: what is fetched or built once, and which version of it.
-//! * [`image`], [`registry`]: guests packed as OCI images and artifacts, and where they are pulled from.
+//! * [`versions`], [`cache`], [`apt`], [`go`], [`toolchain`]: what is fetched or built once, and
+//!   which version of it.
+//! * [`image`], [`registry`]: guests packed as OCI images and artifacts, and where they are pulled
+//!   from.
 //! * [`runtime_archive`]: the runtime as nodes download it, and broken ones for tests.
 //! * [`examples`]: the programs in `examples/`, built, packed, and what their pods must print.
 //! * [`teardown`], [`cell`]: how a run leaves nothing behind.
@@ -11,7 +14,8 @@
 //! * [`vm`]: a machine with systemd and cgroup v2, emulated.
 //! * [`apiserver`]: a Kubernetes API server alone.
 //! * [`helm`]: the chart, rendered and installed; [`tour`]: README's commands on a cluster.
-//! * [`prepared`]: what `cargo xtask test` hands to the test programs; [`program`]: how these begin and end.
+//! * [`prepared`]: what `cargo xtask test` hands to the test programs; [`program`]: how these begin
+//!   and end.
 #![forbid(unsafe_code)]
 
 pub mod progress;

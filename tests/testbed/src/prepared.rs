@@ -1,4 +1,5 @@
-//! What `cargo xtask test` prepares once and hands to the test programs of the node, vm and cluster classes.
+//! What `cargo xtask test` prepares once and hands to the test programs of the node, vm and cluster
+//! classes.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -20,7 +21,8 @@ pub const VARIABLE: &str = "TESTBED_PREPARED";
 pub struct Prepared {
     /// The runtime bundle's folder, with `bin`, `lib` and `share`.
     pub bundle: PathBuf,
-    /// The runtime's archive (`.tar.gz`), made of that bundle; its digest lies beside it, with `.sha256` behind its name.
+    /// The runtime's archive (`.tar.gz`), made of that bundle; its digest lies beside it, with
+    /// `.sha256` behind its name.
     pub archive: PathBuf,
     /// The same files as another version, for upgrades.
     pub next_archive: PathBuf,
@@ -28,8 +30,8 @@ pub struct Prepared {
     pub images: Option<Images>,
     /// Every containerd that the node class runs on.
     pub containerds: Vec<Install>,
-    /// Programs of more containerds, by their versions: they are asked what they make of configurations, and restarted under
-    /// running containers.
+    /// Programs of more containerds, by their versions: they are asked what they make of
+    /// configurations, and restarted under running containers.
     pub daemons: BTreeMap<String, PathBuf>,
     /// Guests and programs that a compiler made.
     pub guests: Guests,
@@ -47,7 +49,8 @@ pub struct Vm {
     pub inside: PathBuf,
 }
 
-/// The project's images as OCI archives: [`Packed::read_archive`](crate::image::Packed::read_archive) reads them.
+/// The project's images as OCI archives:
+/// [`Packed::read_archive`](crate::image::Packed::read_archive) reads them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Images {
@@ -86,7 +89,10 @@ impl Preparation {
     pub fn from_environment() -> Result<Self> {
         match std::env::var_os(VARIABLE) {
             Some(file) => Prepared::read(&file).map(Box::new).map(Self::Done),
-            None => Ok(Self::Missing(format!("{VARIABLE} is not set: `cargo xtask test` prepares what these tests need and sets it"))),
+            None => Ok(Self::Missing(format!(
+                "{VARIABLE} is not set: `cargo xtask test` prepares what these tests need and sets \
+                 it"
+            ))),
         }
     }
 }
@@ -102,9 +108,15 @@ impl Prepared {
     }
 
     fn read(file: &OsStr) -> Result<Self> {
-        let text = fs::read(file).with_context(|| format!("read {}, which {VARIABLE} names", Path::new(file).display()))?;
-        serde_json::from_slice(&text)
-            .with_context(|| format!("read {}: run `cargo xtask test` of this checkout", Path::new(file).display()))
+        let text = fs::read(file).with_context(|| {
+            format!("read {}, which {VARIABLE} names", Path::new(file).display())
+        })?;
+        serde_json::from_slice(&text).with_context(|| {
+            format!(
+                "read {}: run `cargo xtask test` of this checkout",
+                Path::new(file).display()
+            )
+        })
     }
 
     /// The project's images.
@@ -112,7 +124,9 @@ impl Prepared {
     /// # Errors
     /// When the tests of another class ask for them.
     pub fn images(&self) -> Result<&Images> {
-        self.images.as_ref().context("the images are made for the cluster class alone: put the test there")
+        self.images
+            .as_ref()
+            .context("the images are made for the cluster class alone: put the test there")
     }
 
     /// The emulated machine.
@@ -120,7 +134,9 @@ impl Prepared {
     /// # Errors
     /// When the tests of another class ask for it.
     pub fn vm(&self) -> Result<&Vm> {
-        self.vm.as_ref().context("the emulated machine is made for the vm class alone: put the test there")
+        self.vm
+            .as_ref()
+            .context("the emulated machine is made for the vm class alone: put the test there")
     }
 
     /// The folder in the bundle that holds the shim.
@@ -137,9 +153,21 @@ mod tests {
     fn what_is_written_is_read_back() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("prepared.json");
-        let install = Install { name: "debian".into(), version: "1.6.20".into(), bin: "/bin".into(), runc: "/sbin".into() };
-        let guests = Guests { probe: "/probe.wasm".into(), native: "/native".into() };
-        let images = Images { operator: "/operator.tar".into(), installer: "/installer.tar".into(), runtime: "/runtime.tar".into() };
+        let install = Install {
+            name: "debian".into(),
+            version: "1.6.20".into(),
+            bin: "/bin".into(),
+            runc: "/sbin".into(),
+        };
+        let guests = Guests {
+            probe: "/probe.wasm".into(),
+            native: "/native".into(),
+        };
+        let images = Images {
+            operator: "/operator.tar".into(),
+            installer: "/installer.tar".into(),
+            runtime: "/runtime.tar".into(),
+        };
         let prepared = Prepared {
             bundle: "/bundle".into(),
             archive: "/archive.tar.gz".into(),
@@ -157,7 +185,9 @@ mod tests {
     #[test]
     fn without_the_variable_the_reason_names_the_command() {
         // The unit tests themselves are run without it.
-        let Preparation::Missing(reason) = Preparation::from_environment().unwrap() else { panic!("prepared, in a unit test") };
+        let Preparation::Missing(reason) = Preparation::from_environment().unwrap() else {
+            panic!("prepared, in a unit test")
+        };
         assert!(reason.contains("cargo xtask test"), "{reason}");
     }
 }

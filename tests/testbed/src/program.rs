@@ -1,7 +1,8 @@
 //! Test programs that need what `cargo xtask test` prepares: how they begin and end.
 //!
-//! Without it every test is reported as ignored, with the reason. What tests share is made only where one of them is
-//! wanted: listing, and a filter that none passes, must not bring up a containerd or a cluster.
+//! Without it every test is reported as ignored, with the reason. What tests share is made only
+//! where one of them is wanted: listing, and a filter that none passes, must not bring up a
+//! containerd or a cluster.
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -12,11 +13,12 @@ use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use crate::prepared::{Preparation, Prepared};
 use crate::teardown::Run;
 
-/// Runs the trials that `make` makes of what was prepared, in a run of this name; without it, tests of these names are
-/// ignored.
+/// Runs the trials that `make` makes of what was prepared, in a run of this name; without it, tests
+/// of these names are ignored.
 ///
 /// # Errors
-/// When what was prepared cannot be read, the trials cannot be made, or not all of the run is gone afterwards.
+/// When what was prepared cannot be read, the trials cannot be made, or not all of the run is gone
+/// afterwards.
 pub fn run<'a>(
     args: &Arguments,
     name: &str,
@@ -25,7 +27,10 @@ pub fn run<'a>(
 ) -> Result<ExitCode> {
     let prepared = match Preparation::from_environment()? {
         Preparation::Missing(reason) => {
-            let trials = tests.into_iter().map(|test| ignored(test, &reason)).collect();
+            let trials = tests
+                .into_iter()
+                .map(|test| ignored(test, &reason))
+                .collect();
             return Ok(libtest_mimic::run(args, trials).exit_code());
         }
         Preparation::Done(prepared) => *prepared,
@@ -53,7 +58,10 @@ where
 {
     let tests: Vec<(String, T)> = tests.into_iter().collect();
     if !tests.iter().any(|(name, _)| is_wanted(args, name)) {
-        return Ok(tests.into_iter().map(|(name, _)| Trial::test(name, || Ok(()))).collect());
+        return Ok(tests
+            .into_iter()
+            .map(|(name, _)| Trial::test(name, || Ok(())))
+            .collect());
     }
     let subject = Arc::new(make()?);
     let trial = |(name, test)| {
@@ -79,15 +87,30 @@ mod tests {
 
     fn of(args: &Arguments, make: impl FnOnce() -> Result<u8>) -> Result<Vec<Trial>> {
         let tests = [("a::one".to_owned(), 1), ("a::two".to_owned(), 2)];
-        on(args, tests, make, |subject, test| if *subject == test { Ok(Completion::Completed) } else { Err("another".into()) })
+        on(args, tests, make, |subject, test| {
+            if *subject == test {
+                Ok(Completion::Completed)
+            } else {
+                Err("another".into())
+            }
+        })
     }
 
     #[test]
     fn what_no_test_is_wanted_of_is_not_made() {
         for args in [
-            Arguments { list: true, ..Arguments::default() },
-            Arguments { filter: Some("three".to_owned()), ..Arguments::default() },
-            Arguments { skip: vec!["a::".to_owned()], ..Arguments::default() },
+            Arguments {
+                list: true,
+                ..Arguments::default()
+            },
+            Arguments {
+                filter: Some("three".to_owned()),
+                ..Arguments::default()
+            },
+            Arguments {
+                skip: vec!["a::".to_owned()],
+                ..Arguments::default()
+            },
         ] {
             let trials = of(&args, || panic!("made for nobody")).unwrap();
             assert_eq!(trials.len(), 2, "{args:?}");
@@ -96,7 +119,10 @@ mod tests {
 
     #[test]
     fn what_one_test_is_wanted_of_is_made_once() {
-        let args = Arguments { filter: Some("one".to_owned()), ..Arguments::default() };
+        let args = Arguments {
+            filter: Some("one".to_owned()),
+            ..Arguments::default()
+        };
         let mut made = 0;
         let trials = of(&args, || {
             made += 1;

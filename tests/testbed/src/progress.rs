@@ -33,7 +33,8 @@ pub fn seconds(duration: Duration) -> String {
     }
 }
 
-/// Says now and then that a long step is still alive; silent when it ends within the first interval.
+/// Says now and then that a long step is still alive; silent when it ends within the first
+/// interval.
 #[derive(Debug)]
 pub struct Heartbeat {
     what: String,
@@ -46,10 +47,15 @@ impl Heartbeat {
 
     /// Starts to watch over the step named `what`.
     pub fn new(what: impl Display) -> Self {
-        Self { what: what.to_string(), started: Instant::now(), next: Self::INTERVAL }
+        Self {
+            what: what.to_string(),
+            started: Instant::now(),
+            next: Self::INTERVAL,
+        }
     }
 
-    /// Called often; prints at most one line per interval, with `detail` (the command's last line of output).
+    /// Called often; prints at most one line per interval, with `detail` (the command's last line
+    /// of output).
     pub fn beat(&mut self, detail: &str) {
         let elapsed = self.started.elapsed();
         if elapsed < self.next {
@@ -57,13 +63,21 @@ impl Heartbeat {
         }
         self.next = elapsed + Self::INTERVAL;
         let detail: String = detail.trim().chars().take(width()).collect();
-        say(format_args!("  … {} {} {detail}", self.what, seconds(elapsed)));
+        say(format_args!(
+            "  … {} {} {detail}",
+            self.what,
+            seconds(elapsed)
+        ));
     }
 }
 
 /// Room for the detail of a heartbeat: a narrow column in a log, a wide one before a person.
 fn width() -> usize {
-    if std::io::stdout().is_terminal() { 60 } else { 100 }
+    if std::io::stdout().is_terminal() {
+        60
+    } else {
+        100
+    }
 }
 
 #[cfg(test)]

@@ -1,8 +1,10 @@
-//! The runtime's archive, `wasmedge-runtime-<version>-<architecture>.tar.gz`: made of a bundle's folder, and changed.
+//! The runtime's archive, `wasmedge-runtime-<version>-<architecture>.tar.gz`: made of a bundle's
+//! folder, and changed.
 //!
-//! It holds `wasmedge-runtime/<version>` with `bin`, `lib` and `share`. `compile` is left out: nothing on a node uses
-//! it, and it is four fifths of a bundle. The manifest comes first, so that a reader knows early what it has before it.
-//! The same files give the same bytes. Tests make their broken archives of whole ones: the manifest follows a change.
+//! It holds `wasmedge-runtime/<version>` with `bin`, `lib` and `share`. `compile` is left out:
+//! nothing on a node uses it, and it is four fifths of a bundle. The manifest comes first, so that
+//! a reader knows early what it has before it. The same files give the same bytes. Tests make their
+//! broken archives of whole ones: the manifest follows a change.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -40,7 +42,8 @@ struct Item {
 /// An archive that was written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Written {
-    /// The file. Beside it lies another one of this name with `.sha256`, as `sha256sum` writes and checks it.
+    /// The file. Beside it lies another one of this name with `.sha256`, as `sha256sum` writes and
+    /// checks it.
     pub file: PathBuf,
     /// Its SHA-256, in hexadecimal digits.
     pub sha256: String,
@@ -66,16 +69,25 @@ impl RuntimeArchive {
     /// # Errors
     /// When it is none.
     pub fn read(archive: &Path) -> Result<Self> {
-        let file = fs::File::open(archive).with_context(|| format!("open {}", archive.display()))?;
+        let file =
+            fs::File::open(archive).with_context(|| format!("open {}", archive.display()))?;
         let context = || format!("read {}", archive.display());
         let mut files = BTreeMap::new();
-        for entry in tar::Archive::new(flate2::read::GzDecoder::new(file)).entries().with_context(context)? {
+        for entry in tar::Archive::new(flate2::read::GzDecoder::new(file))
+            .entries()
+            .with_context(context)?
+        {
             let mut entry = entry.with_context(context)?;
             let path = entry.path().with_context(context)?.into_owned();
             if !entry.header().entry_type().is_file() {
                 continue;
             }
-            let name = path.components().skip(2).collect::<PathBuf>().display().to_string();
+            let name = path
+                .components()
+                .skip(2)
+                .collect::<PathBuf>()
+                .display()
+                .to_string();
             let mode = entry.header().mode().with_context(context)?;
             let mut bytes = Vec::new();
             entry.read_to_end(&mut bytes).with_context(context)?;
@@ -118,7 +130,13 @@ impl RuntimeArchive {
     #[must_use]
     pub fn with_file(mut self, path: &str, bytes: impl Into<Vec<u8>>) -> Self {
         let mode = self.files.get(path).map_or(0o755, |item| item.mode);
-        self.files.insert(path.to_owned(), Item { mode, bytes: bytes.into() });
+        self.files.insert(
+            path.to_owned(),
+            Item {
+                mode,
+                bytes: bytes.into(),
+            },
+        );
         self
     }
 
@@ -142,7 +160,10 @@ impl RuntimeArchive {
     /// The manifest with the digest of each file.
     fn manifest_text(&self) -> Result<Vec<u8>> {
         let mut manifest = self.manifest.clone();
-        let digests = self.files.iter().map(|(path, item)| (path.clone(), json!(hex(&Sha256::digest(&item.bytes)))));
+        let digests = self
+            .files
+            .iter()
+            .map(|(path, item)| (path.clone(), json!(hex(&Sha256::digest(&item.bytes)))));
         manifest["files"] = Value::Object(digests.collect());
         serde_json::to_vec_pretty(&manifest).context("write down the manifest")
     }
@@ -152,18 +173,26 @@ impl RuntimeArchive {
     /// # Errors
     /// When a path is too long for a plain tar header.
     pub fn pack(&self) -> Result<Vec<u8>> {
-        let gzip = flate2::GzBuilder::new().mtime(0).write(Vec::new(), flate2::Compression::best());
+        let gzip = flate2::GzBuilder::new()
+            .mtime(0)
+            .write(Vec::new(), flate2::Compression::best());
         let mut tar = tar::Builder::new(gzip);
         let top = format!("{TOP}/{}", self.version());
-        let manifest = Item { mode: 0o644, bytes: self.manifest_text()? };
+        let manifest = Item {
+            mode: 0o644,
+            bytes: self.manifest_text()?,
+        };
         append(&mut tar, &format!("{top}/{MANIFEST}"), &manifest)?;
         for (path, item) in &self.files {
             append(&mut tar, &format!("{top}/{path}"), item)?;
         }
-        tar.into_inner().and_then(flate2::write::GzEncoder::finish).context("finish the archive")
+        tar.into_inner()
+            .and_then(flate2::write::GzEncoder::finish)
+            .context("finish the archive")
     }
 
-    /// Writes it and its digest into `folder`, under its usual name. What lies there with the same content is left.
+    /// Writes it and its digest into `folder`, under its usual name. What lies there with the same
+    /// content is left.
     ///
     /// # Errors
     /// When a file cannot be written.
@@ -173,21 +202,35 @@ impl RuntimeArchive {
         let file = folder.join(&name);
         let bytes = self.pack()?;
         let sha256 = hex(&Sha256::digest(&bytes));
-        for (path, bytes) in [(file.clone(), &bytes), (folder.join(format!("{name}.sha256")), &format!("{sha256}  {name}\n").into_bytes())]
-        {
+        for (path, bytes) in [
+            (file.clone(), &bytes),
+            (
+                folder.join(format!("{name}.sha256")),
+                &format!("{sha256}  {name}\n").into_bytes(),
+            ),
+        ] {
             let draft = folder.join(format!(".{name}-{}", std::process::id()));
             fs::write(&draft, bytes).with_context(|| format!("write {}", draft.display()))?;
-            fs::rename(&draft, &path).with_context(|| format!("rename {} to {}", draft.display(), path.display()))?;
+            fs::rename(&draft, &path)
+                .with_context(|| format!("rename {} to {}", draft.display(), path.display()))?;
         }
-        Ok(Written { file, sha256, size: bytes.len() as u64 })
+        Ok(Written {
+            file,
+            sha256,
+            size: bytes.len() as u64,
+        })
     }
 }
 
 /// Reads the files in `folder`, a part of `root`.
 fn collect(root: &Path, folder: &Path, files: &mut BTreeMap<String, Item>) -> Result<()> {
     for entry in fs::read_dir(folder).with_context(|| format!("list {}", folder.display()))? {
-        let path = entry.with_context(|| format!("list {}", folder.display()))?.path();
-        let facts = path.symlink_metadata().with_context(|| format!("look at {}", path.display()))?;
+        let path = entry
+            .with_context(|| format!("list {}", folder.display()))?
+            .path();
+        let facts = path
+            .symlink_metadata()
+            .with_context(|| format!("look at {}", path.display()))?;
         if facts.is_dir() {
             collect(root, &path, files)?;
             continue;
@@ -195,9 +238,15 @@ fn collect(root: &Path, folder: &Path, files: &mut BTreeMap<String, Item>) -> Re
         if !facts.is_file() {
             bail!("{} is neither a file nor a folder", path.display());
         }
-        let mode = if facts.permissions().mode() & 0o100 == 0 { 0o644 } else { 0o755 };
+        let mode = if facts.permissions().mode() & 0o100 == 0 {
+            0o644
+        } else {
+            0o755
+        };
         let bytes = fs::read(&path).with_context(|| format!("read {}", path.display()))?;
-        let name = path.strip_prefix(root).with_context(|| format!("{} is not in the bundle", path.display()))?;
+        let name = path
+            .strip_prefix(root)
+            .with_context(|| format!("{} is not in the bundle", path.display()))?;
         files.insert(name.display().to_string(), Item { mode, bytes });
     }
     Ok(())
@@ -206,7 +255,9 @@ fn collect(root: &Path, folder: &Path, files: &mut BTreeMap<String, Item>) -> Re
 /// Adds a file in the plainest form of tar: readers on nodes refuse extensions.
 fn append(tar: &mut tar::Builder<impl std::io::Write>, path: &str, item: &Item) -> Result<()> {
     let mut header = tar::Header::new_ustar();
-    header.set_path(path).with_context(|| format!("write {path} into a tar header"))?;
+    header
+        .set_path(path)
+        .with_context(|| format!("write {path} into a tar header"))?;
     header.set_entry_type(tar::EntryType::Regular);
     header.set_mode(item.mode);
     header.set_mtime(0);
@@ -214,7 +265,8 @@ fn append(tar: &mut tar::Builder<impl std::io::Write>, path: &str, item: &Item) 
     header.set_gid(0);
     header.set_size(item.bytes.len() as u64);
     header.set_cksum();
-    tar.append(&header, item.bytes.as_slice()).with_context(|| format!("add {path} to the archive"))
+    tar.append(&header, item.bytes.as_slice())
+        .with_context(|| format!("add {path} to the archive"))
 }
 
 #[cfg(test)]
@@ -227,7 +279,11 @@ mod tests {
             ("bin/containerd-shim-wasmedge-v1", 0o755, "launcher"),
             ("lib/libc.so.6", 0o644, "library"),
             ("compile/libLLVM.so", 0o644, "compiler"),
-            ("share/manifest.json", 0o644, r#"{"version": "1.0", "architecture": "x86_64", "files": {"compile/libLLVM.so": "00"}}"#),
+            (
+                "share/manifest.json",
+                0o644,
+                r#"{"version": "1.0", "architecture": "x86_64", "files": {"compile/libLLVM.so": "00"}}"#,
+            ),
         ] {
             let file = folder.path().join(path);
             fs::create_dir_all(file.parent().unwrap()).unwrap();
@@ -240,28 +296,57 @@ mod tests {
     #[test]
     fn an_archive_holds_what_its_manifest_names_and_no_compiler() {
         let (bundle, out) = (bundle(), tempfile::tempdir().unwrap());
-        let written = RuntimeArchive::of_bundle(bundle.path()).unwrap().write(out.path()).unwrap();
-        assert_eq!(written.file.file_name().unwrap(), "wasmedge-runtime-1.0-x86_64.tar.gz");
+        let written = RuntimeArchive::of_bundle(bundle.path())
+            .unwrap()
+            .write(out.path())
+            .unwrap();
+        assert_eq!(
+            written.file.file_name().unwrap(),
+            "wasmedge-runtime-1.0-x86_64.tar.gz"
+        );
         let again = RuntimeArchive::read(&written.file).unwrap();
-        assert_eq!(again.files.keys().collect::<Vec<_>>(), ["bin/containerd-shim-wasmedge-v1", "lib/libc.so.6"]);
+        assert_eq!(
+            again.files.keys().collect::<Vec<_>>(),
+            ["bin/containerd-shim-wasmedge-v1", "lib/libc.so.6"]
+        );
         assert_eq!(again.manifest["files"].as_object().unwrap().len(), 2);
-        let beside = fs::read_to_string(out.path().join("wasmedge-runtime-1.0-x86_64.tar.gz.sha256")).unwrap();
-        assert_eq!(beside, format!("{}  wasmedge-runtime-1.0-x86_64.tar.gz\n", written.sha256));
+        let beside =
+            fs::read_to_string(out.path().join("wasmedge-runtime-1.0-x86_64.tar.gz.sha256"))
+                .unwrap();
+        assert_eq!(
+            beside,
+            format!("{}  wasmedge-runtime-1.0-x86_64.tar.gz\n", written.sha256)
+        );
     }
 
     #[test]
     fn the_same_files_give_the_same_bytes_whenever_they_were_made() {
-        let archives = [bundle(), bundle()].map(|bundle| RuntimeArchive::of_bundle(bundle.path()).unwrap().pack().unwrap());
+        let archives = [bundle(), bundle()].map(|bundle| {
+            RuntimeArchive::of_bundle(bundle.path())
+                .unwrap()
+                .pack()
+                .unwrap()
+        });
         assert_eq!(archives[0], archives[1]);
     }
 
     #[test]
     fn the_manifest_follows_a_change() {
-        let archive =
-            RuntimeArchive::of_bundle(bundle().path()).unwrap().with_version("2.0").with_file("bin/containerd-shim-wasmedge-v1", "");
+        let archive = RuntimeArchive::of_bundle(bundle().path())
+            .unwrap()
+            .with_version("2.0")
+            .with_file("bin/containerd-shim-wasmedge-v1", "");
         assert_eq!(archive.version(), "2.0");
         let manifest: Value = serde_json::from_slice(&archive.manifest_text().unwrap()).unwrap();
-        assert_eq!(manifest["files"]["bin/containerd-shim-wasmedge-v1"], hex(&Sha256::digest("")));
-        assert!(archive.without_file("lib/libc.so.6").file("lib/libc.so.6").is_none());
+        assert_eq!(
+            manifest["files"]["bin/containerd-shim-wasmedge-v1"],
+            hex(&Sha256::digest(""))
+        );
+        assert!(
+            archive
+                .without_file("lib/libc.so.6")
+                .file("lib/libc.so.6")
+                .is_none()
+        );
     }
 }

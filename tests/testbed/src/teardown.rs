@@ -7,9 +7,9 @@
 //!                                                                   └─ kill -9 → the next run's sweep
 //! ```
 //!
-//! Each run has a name of its own (`wr-<what>-<pid>`) that its cgroups, namespaces and interfaces bear, so that
-//! whatever is left can be laid at its door. A run is alive while its lock file is locked, or, when it was kept,
-//! while a cell that it recorded lives.
+//! Each run has a name of its own (`wr-<what>-<pid>`) that its cgroups, namespaces and interfaces
+//! bear, so that whatever is left can be laid at its door. A run is alive while its lock file is
+//! locked, or, when it was kept, while a cell that it recorded lives.
 
 use std::fmt::{self, Display};
 use std::fs::{self, File};
@@ -40,21 +40,24 @@ const LOCK: &str = "lock";
 const KEPT: &str = "kept";
 /// In a run's folder: one file for each cell, naming its first process.
 const CELLS: &str = "cells";
-/// In the folder of all runs: held while a run comes into being, is swept, or picks something unique.
+/// In the folder of all runs: held while a run comes into being, is swept, or picks something
+/// unique.
 const GATE: &str = ".gate";
 
-/// One run of a task that starts processes, mounts things or makes cgroups, and leaves nothing of it behind.
+/// One run of a task that starts processes, mounts things or makes cgroups, and leaves nothing of
+/// it behind.
 #[derive(Debug)]
 pub struct Run {
     shared: Arc<Shared>,
 }
 
 impl Run {
-    /// Sweeps what dead runs left, then starts the run `wr-<what>-<pid>`; from here on SIGINT, SIGTERM and SIGHUP
-    /// undo it and end the process with status 130.
+    /// Sweeps what dead runs left, then starts the run `wr-<what>-<pid>`; from here on SIGINT,
+    /// SIGTERM and SIGHUP undo it and end the process with status 130.
     ///
     /// # Errors
-    /// When the run's folder cannot be made or locked, or something that a dead run left cannot be removed.
+    /// When the run's folder cannot be made or locked, or something that a dead run left cannot be
+    /// removed.
     pub fn start(what: &str) -> Result<Self> {
         Self::start_in(&Places::system(), what)
     }
@@ -77,7 +80,8 @@ impl Run {
         &self.shared.folder
     }
 
-    /// A folder on disk, made when first asked for, for what is too big for memory; removed when the run ends.
+    /// A folder on disk, made when first asked for, for what is too big for memory; removed when
+    /// the run ends.
     ///
     /// # Errors
     /// When it cannot be made.
@@ -87,10 +91,13 @@ impl Run {
         Ok(folder)
     }
 
-    /// Has `undo` run when this run ends, before what was registered earlier is undone. If the run has been
-    /// interrupted already, `undo` runs at once.
+    /// Has `undo` run when this run ends, before what was registered earlier is undone. If the run
+    /// has been interrupted already, `undo` runs at once.
     pub fn on_end(&self, what: impl Display, undo: impl FnOnce() -> Result<()> + Send + 'static) {
-        let action = Action { what: what.to_string(), undo: Box::new(undo) };
+        let action = Action {
+            what: what.to_string(),
+            undo: Box::new(undo),
+        };
         let mut actions = self.shared.actions();
         match &mut *actions {
             Actions::Open(list) => list.push(action),
@@ -163,7 +170,11 @@ impl Run {
             let is_it = name
                 .strip_prefix("wr-")
                 .and_then(|rest| rest.strip_prefix(what))
-                .is_some_and(|rest| rest.strip_prefix('-').is_some_and(|number| number.chars().all(|c| c.is_ascii_digit() || c == '-')));
+                .is_some_and(|rest| {
+                    rest.strip_prefix('-').is_some_and(|number| {
+                        number.chars().all(|c| c.is_ascii_digit() || c == '-')
+                    })
+                });
             if !is_it || !places.run(&name).join(KEPT).exists() {
                 continue;
             }
@@ -177,8 +188,13 @@ impl Run {
 
     fn open(places: Places, name: String, lock: Flock<File>) -> Result<Self> {
         let folder = places.run(&name);
-        let shared =
-            Arc::new(Shared { places, name, folder, lock: Mutex::new(Some(lock)), actions: Mutex::new(Actions::Open(Vec::new())) });
+        let shared = Arc::new(Shared {
+            places,
+            name,
+            folder,
+            lock: Mutex::new(Some(lock)),
+            actions: Mutex::new(Actions::Open(Vec::new())),
+        });
         signals::watch_over(&shared)?;
         Ok(Self { shared })
     }
@@ -228,11 +244,17 @@ struct Places {
 impl Places {
     fn system() -> Self {
         if nix::unistd::geteuid().is_root() {
-            return Self { runs: RUNS.into(), disks: DISKS.into() };
+            return Self {
+                runs: RUNS.into(),
+                disks: DISKS.into(),
+            };
         }
         // Tests that need no root still want their children ended with them.
         let own = std::env::temp_dir().join(format!("wasmedge-runtime-{}", nix::unistd::geteuid()));
-        Self { runs: own.join("run"), disks: own.join("disk") }
+        Self {
+            runs: own.join("run"),
+            disks: own.join("disk"),
+        }
     }
 
     fn run(&self, name: &str) -> PathBuf {
@@ -250,7 +272,8 @@ impl Places {
 
     /// The names of all runs that have a folder.
     fn names(&self) -> Result<Vec<String>> {
-        let entries = fs::read_dir(&self.runs).with_context(|| format!("read {}", self.runs.display()))?;
+        let entries =
+            fs::read_dir(&self.runs).with_context(|| format!("read {}", self.runs.display()))?;
         let mut names: Vec<String> = entries
             .flatten()
             .map(|entry| entry.file_name().to_string_lossy().into_owned())
@@ -277,10 +300,14 @@ impl Shared {
     }
 
     fn unlock(&self) {
-        self.lock.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.lock
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
     }
 
-    /// Undoes everything, last first; then removes what the run's name still stands on. Does nothing the second time.
+    /// Undoes everything, last first; then removes what the run's name still stands on. Does
+    /// nothing the second time.
     fn end(&self) -> Result<()> {
         let mut actions = self.actions();
         let Actions::Open(list) = std::mem::replace(&mut *actions, Actions::Ended) else {
@@ -290,7 +317,10 @@ impl Shared {
             action.run();
         }
         // Whoever looks for dead runs holds the gate, and must not find one that is half gone.
-        let cleared = self.places.gate().and_then(|_gate| sweep::clear(&self.places, &self.name));
+        let cleared = self
+            .places
+            .gate()
+            .and_then(|_gate| sweep::clear(&self.places, &self.name));
         self.unlock();
         cleared.with_context(|| format!("clean up after {}", self.name))
     }

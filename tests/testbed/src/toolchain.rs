@@ -1,7 +1,8 @@
-//! Compiling guests: C and Rust for wasm32-wasip1, WebAssembly text, and static native programs for sidecars.
+//! Compiling guests: C and Rust for wasm32-wasip1, WebAssembly text, and static native programs for
+//! sidecars.
 //!
-//! Each result is a cache entry whose key covers the source and the toolchain, so that a guest is compiled once and
-//! again when either changes.
+//! Each result is a cache entry whose key covers the source and the toolchain, so that a guest is
+//! compiled once and again when either changes.
 
 mod rust;
 
@@ -26,14 +27,35 @@ const WASI_LIBC: &str = "/usr/lib/wasm32-wasi/libc.a";
 
 /// clang with what it needs to compile for WASI, as Debian packages it.
 const C_GUEST: &[Need] = &[
-    Need { package: "clang", provides: "clang" },
-    Need { package: "lld", provides: "wasm-ld" },
-    Need { package: "wasi-libc", provides: WASI_LIBC },
-    Need { package: "libclang-rt-dev-wasm32", provides: "/usr/lib/clang/*/lib/wasi/libclang_rt.builtins-wasm32.a" },
+    Need {
+        package: "clang",
+        provides: "clang",
+    },
+    Need {
+        package: "lld",
+        provides: "wasm-ld",
+    },
+    Need {
+        package: "wasi-libc",
+        provides: WASI_LIBC,
+    },
+    Need {
+        package: "libclang-rt-dev-wasm32",
+        provides: "/usr/lib/clang/*/lib/wasi/libclang_rt.builtins-wasm32.a",
+    },
 ];
 
 /// The system's C compiler and what static linking needs.
-const NATIVE: &[Need] = &[Need { package: "gcc", provides: "cc" }, Need { package: "libc6-dev", provides: "/usr/lib/*/libc.a" }];
+const NATIVE: &[Need] = &[
+    Need {
+        package: "gcc",
+        provides: "cc",
+    },
+    Need {
+        package: "libc6-dev",
+        provides: "/usr/lib/*/libc.a",
+    },
+];
 
 /// Options for every C program of ours.
 const C_OPTIONS: &[&str] = &["-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror"];
@@ -44,12 +66,25 @@ const C_OPTIONS: &[&str] = &["-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror"]
 /// When the toolchain cannot be installed or the program does not compile.
 pub fn c_guest(cache: &Cache, source: &Path) -> Result<PathBuf> {
     host::install(C_GUEST)?;
-    let identity = format!("{}\n{}", Run::new("clang").arg("--version").text()?, sha256_of_file(Path::new(WASI_LIBC))?);
+    let identity = format!(
+        "{}\n{}",
+        Run::new("clang").arg("--version").text()?,
+        sha256_of_file(Path::new(WASI_LIBC))?
+    );
     let options = ["--target=wasm32-wasi", "-Wl,--strip-all"];
-    compile(cache, source, "wasm", &identity, |out| Run::new("clang").args(C_OPTIONS).args(options).arg("-o").arg(out).arg(source).done())
+    compile(cache, source, "wasm", &identity, |out| {
+        Run::new("clang")
+            .args(C_OPTIONS)
+            .args(options)
+            .arg("-o")
+            .arg(out)
+            .arg(source)
+            .done()
+    })
 }
 
-/// Compiles the C program `source` for this machine, linked statically: it runs in an image that holds nothing else.
+/// Compiles the C program `source` for this machine, linked statically: it runs in an image that
+/// holds nothing else.
 ///
 /// # Errors
 /// As [`c_guest`].
@@ -57,7 +92,12 @@ pub fn native(cache: &Cache, source: &Path) -> Result<PathBuf> {
     host::install(NATIVE)?;
     let identity = Run::new("cc").arg("--version").text()?;
     compile(cache, source, "native", &identity, |out| {
-        Run::new("cc").args(C_OPTIONS).args(["-static", "-s", "-o"]).arg(out).arg(source).done()
+        Run::new("cc")
+            .args(C_OPTIONS)
+            .args(["-static", "-s", "-o"])
+            .arg(out)
+            .arg(source)
+            .done()
     })
 }
 
@@ -73,13 +113,26 @@ pub fn wat(cache: &Cache, source: &Path) -> Result<PathBuf> {
     })
 }
 
-/// The cache entry of `source` compiled by the toolchain of this `identity`: one file, `<source's stem>.<kind>`.
-fn compile(cache: &Cache, source: &Path, kind: &str, identity: &str, build: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
+/// The cache entry of `source` compiled by the toolchain of this `identity`: one file, `<source's
+/// stem>.<kind>`.
+fn compile(
+    cache: &Cache,
+    source: &Path,
+    kind: &str,
+    identity: &str,
+    build: impl FnOnce(&Path) -> Result<()>,
+) -> Result<PathBuf> {
     let text = fs::read(source).with_context(|| format!("read {}", source.display()))?;
     let stem = source.file_stem().unwrap_or_default().to_string_lossy();
     let name = format!("{stem}.{kind}");
     let options = C_OPTIONS.join(" ");
-    let inputs = [FORMAT.as_bytes(), name.as_bytes(), options.as_bytes(), identity.as_bytes(), &text];
+    let inputs = [
+        FORMAT.as_bytes(),
+        name.as_bytes(),
+        options.as_bytes(),
+        identity.as_bytes(),
+        &text,
+    ];
     let place = cache.entry("guests", &Key::of(inputs), |draft| {
         progress::step(format_args!("compiled {name}"), || {
             let out = draft.join(&name);
@@ -91,8 +144,11 @@ fn compile(cache: &Cache, source: &Path, kind: &str, identity: &str, build: impl
     Ok(place.join(name))
 }
 
-/// A compiler's output must be a valid guest: better to learn it here than from a runtime's refusal.
+/// A compiler's output must be a valid guest: better to learn it here than from a runtime's
+/// refusal.
 fn check(guest: &Path) -> Result<()> {
     let bytes = fs::read(guest).with_context(|| format!("read {}", guest.display()))?;
-    classify(&bytes).with_context(|| format!("check {}", guest.display())).map(drop)
+    classify(&bytes)
+        .with_context(|| format!("check {}", guest.display()))
+        .map(drop)
 }

@@ -15,14 +15,18 @@ pub use shell::{REGISTRY_VARIABLE, Shell};
 /// The section of README.md whose first block of code is the tour.
 const SECTION: &str = "## On a kind cluster\n";
 /// How the tour begins. Whoever runs it here has done that himself, without a shell in between.
-const BEFORE: [&str; 2] = ["cargo xtask kind create", "eval \"$(cargo xtask kind env)\""];
+const BEFORE: [&str; 2] = [
+    "cargo xtask kind create",
+    "eval \"$(cargo xtask kind env)\"",
+];
 /// For one command of the tour.
 const LIMIT: Duration = Duration::from_mins(6);
 /// For the runtime to be on every node.
 const ROLLOUT_LIMIT: Duration = Duration::from_mins(5);
 
-/// Runs the tour on `cluster`, whose registry has what it needs, then waits until every node has the runtime and shows
-/// what the operator says. Returns what the last command of the tour printed: the first pod's log.
+/// Runs the tour on `cluster`, whose registry has what it needs, then waits until every node has
+/// the runtime and shows what the operator says. Returns what the last command of the tour printed:
+/// the first pod's log.
 ///
 /// # Errors
 /// When README.md has no tour, a command fails, or a node does not get the runtime.
@@ -34,7 +38,9 @@ pub fn run(cluster: &Cluster, shell: &Shell) -> Result<String> {
         said = type_in(shell, line).map_err(|error| error.context(cluster.operator_evidence()))?;
     }
     let took = progress::seconds(started.elapsed());
-    progress::say(format_args!("from the beginning of helm install to the log of the first WebAssembly pod {took}"));
+    progress::say(format_args!(
+        "from the beginning of helm install to the log of the first WebAssembly pod {took}"
+    ));
     progress::step("every node has the runtime", || {
         cluster.wait_for_condition(operator::RUNTIME, "Available", "True", ROLLOUT_LIMIT)?;
         cluster.wait_for_condition(operator::RUNTIME, "Progressing", "False", ROLLOUT_LIMIT)
@@ -43,7 +49,8 @@ pub fn run(cluster: &Cluster, shell: &Shell) -> Result<String> {
     Ok(said)
 }
 
-/// Runs the one command after the tour, in the same section, that begins with `words`. Returns what it printed.
+/// Runs the one command after the tour, in the same section, that begins with `words`. Returns what
+/// it printed.
 ///
 /// # Errors
 /// When README.md has no such command, or it fails.
@@ -57,7 +64,11 @@ fn type_in(shell: &Shell, line: &str) -> Result<String> {
     progress::say(format_args!("\n$ {line}"));
     let started = Instant::now();
     let text = shell.run(line)?.deadline(LIMIT).text()?;
-    progress::say(format_args!("{}\n{}", text.trim_end(), progress::seconds(started.elapsed())));
+    progress::say(format_args!(
+        "{}\n{}",
+        text.trim_end(),
+        progress::seconds(started.elapsed())
+    ));
     Ok(text)
 }
 
@@ -70,19 +81,26 @@ fn readme() -> Result<String> {
 fn commands(readme: &str) -> Result<Vec<String>> {
     let mut lines = blocks(readme)?.into_iter().next().unwrap_or_default();
     let after = lines.split_off(BEFORE.len().min(lines.len()));
-    ensure!(lines == BEFORE, "README.md's tour begins with {lines:?}, and not with {BEFORE:?}");
+    ensure!(
+        lines == BEFORE,
+        "README.md's tour begins with {lines:?}, and not with {BEFORE:?}"
+    );
     Ok(after)
 }
 
 /// The command behind the tour that begins with `words`.
 fn further(readme: &str, words: &str) -> Result<String> {
     let mut lines = blocks(readme)?.into_iter().skip(1).flatten();
-    lines.find(|line| line.starts_with(words)).with_context(|| format!("README.md has no {words:?} after its tour"))
+    lines
+        .find(|line| line.starts_with(words))
+        .with_context(|| format!("README.md has no {words:?} after its tour"))
 }
 
 /// The commands of each block of code in the tour's section.
 fn blocks(readme: &str) -> Result<Vec<Vec<String>>> {
-    let (_, section) = readme.split_once(SECTION).with_context(|| format!("README.md has no section {SECTION:?}"))?;
+    let (_, section) = readme
+        .split_once(SECTION)
+        .with_context(|| format!("README.md has no section {SECTION:?}"))?;
     let mut blocks: Vec<Vec<String>> = Vec::new();
     let (mut inside, mut open) = (false, false);
     for line in section.lines().take_while(|line| !line.starts_with("## ")) {
@@ -94,10 +112,19 @@ fn blocks(readme: &str) -> Result<Vec<Vec<String>>> {
             blocks.push(Vec::new());
             open = false;
         }
-        let Some(block) = blocks.last_mut() else { continue };
+        let Some(block) = blocks.last_mut() else {
+            continue;
+        };
         // A comment stands at some distance; a `#` within a command does not.
-        let line = line.trim().split("  #").next().unwrap_or_default().trim_end();
-        let (text, goes_on) = line.strip_suffix(" \\").map_or((line, false), |text| (text, true));
+        let line = line
+            .trim()
+            .split("  #")
+            .next()
+            .unwrap_or_default()
+            .trim_end();
+        let (text, goes_on) = line
+            .strip_suffix(" \\")
+            .map_or((line, false), |text| (text, true));
         match block.last_mut().filter(|_| open) {
             Some(last) => *last = format!("{last} {text}"),
             None => block.push(text.to_owned()),
@@ -114,11 +141,15 @@ mod tests {
     #[test]
     fn a_command_may_go_over_several_lines_and_have_a_comment() {
         let text = format!(
-            "# x\n{SECTION}Text\n\n    {}   # a cluster\n    {}\n    helm install x \\\n      --set a=b  # c\n    kubectl logs x#y\n\n\
+            "# x\n{SECTION}Text\n\n    {}   # a cluster\n    {}\n    helm install x \\\n      \
+             --set a=b  # c\n    kubectl logs x#y\n\n\
              More:\n\n    other y  # z\n\n## Next\n\n    last\n",
             BEFORE[0], BEFORE[1]
         );
-        assert_eq!(commands(&text).unwrap(), ["helm install x --set a=b", "kubectl logs x#y"]);
+        assert_eq!(
+            commands(&text).unwrap(),
+            ["helm install x --set a=b", "kubectl logs x#y"]
+        );
         assert_eq!(further(&text, "other").unwrap(), "other y");
         assert!(further(&text, "last").is_err() && further(&text, "kubectl").is_err());
         assert!(commands(&format!("{SECTION}\n    kubectl apply\n")).is_err());
@@ -129,8 +160,19 @@ mod tests {
     fn the_readmes_tour_installs_by_helm_and_runs_an_example() {
         let readme = readme().unwrap();
         let commands = commands(&readme).unwrap();
-        let begins: Vec<&str> = commands.iter().map(|line| line.split(" -").next().unwrap_or(line)).collect();
-        assert_eq!(begins, ["helm install wasmedge charts/wasmedge-operator", "kubectl apply", "kubectl wait", "kubectl logs hello"]);
+        let begins: Vec<&str> = commands
+            .iter()
+            .map(|line| line.split(" -").next().unwrap_or(line))
+            .collect();
+        assert_eq!(
+            begins,
+            [
+                "helm install wasmedge charts/wasmedge-operator",
+                "kubectl apply",
+                "kubectl wait",
+                "kubectl logs hello"
+            ]
+        );
         for words in ["helm test", "helm uninstall"] {
             assert!(further(&readme, words).is_ok(), "{words}");
         }

@@ -55,7 +55,8 @@ pub struct Cluster {
 pub struct Containerd {
     /// The newest, built from its Go module.
     pub current: String,
-    /// More of them, which are asked what they make of configurations, and restarted under running containers.
+    /// More of them, which are asked what they make of configurations, and restarted under running
+    /// containers.
     pub configured: Vec<String>,
 }
 

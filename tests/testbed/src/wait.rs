@@ -5,9 +5,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
-/// Asks `ready` again and again until it gives a value; past `limit` fails with what `evidence` has to say.
+/// Asks `ready` again and again until it gives a value; past `limit` fails with what `evidence` has
+/// to say.
 ///
-/// The condition is what ends the wait; the pause between two looks only bounds how busy the wait is.
+/// The condition is what ends the wait; the pause between two looks only bounds how busy the wait
+/// is.
 ///
 /// # Errors
 /// When `ready` fails, or `limit` passes.

@@ -1,8 +1,10 @@
-//! The cluster class: one kind cluster of three nodes, the runtime on one worker, pods as a user would write them.
+//! The cluster class: one kind cluster of three nodes, the runtime on one worker, pods as a user
+//! would write them.
 //!
-//! `cargo xtask test --class cluster` prepares what is needed and says where; without that, every test is reported as
-//! ignored, with the reason. Themes, one file each: [`life`], [`commands`], [`resources`], [`network`], [`images`], [`volumes`],
-//! [`sidecars`], [`placement`], [`examples`]. Each test has a namespace of its own.
+//! `cargo xtask test --class cluster` prepares what is needed and says where; without that, every
+//! test is reported as ignored, with the reason. Themes, one file each: [`life`], [`commands`],
+//! [`resources`], [`network`], [`images`], [`volumes`], [`sidecars`], [`placement`], [`examples`].
+//! Each test has a namespace of its own.
 
 use std::process::ExitCode;
 
@@ -56,7 +58,12 @@ fn main() -> Result<ExitCode> {
     let all = tests().map(|test| test.name);
     program::run(&args, "cluster", all, |run, prepared| {
         let named = tests().map(|test| (test.name.to_owned(), test));
-        program::on(&args, named, || Bed::up(run, &prepared), |bed: &Bed, test: &Test| bed.perform(test).map(|()| Completion::Completed))
+        program::on(
+            &args,
+            named,
+            || Bed::up(run, &prepared),
+            |bed: &Bed, test: &Test| bed.perform(test).map(|()| Completion::Completed),
+        )
     })
 }
 

@@ -1,8 +1,9 @@
-//! The node installer's edits of containerd's configuration, judged by real containerds of four lines: what each makes
-//! of its files before, with and after our handlers. Part of the node class.
+//! The node installer's edits of containerd's configuration, judged by real containerds of four
+//! lines: what each makes of its files before, with and after our handlers. Part of the node class.
 //!
-//! No containerd is started: each is asked by `config dump`. `cargo xtask test --class node` prepares the programs and
-//! says where they are; without that, every test is reported as ignored, with the reason.
+//! No containerd is started: each is asked by `config dump`. `cargo xtask test --class node`
+//! prepares the programs and says where they are; without that, every test is reported as ignored,
+//! with the reason.
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -70,7 +71,9 @@ fn main() -> Result<ExitCode> {
             for test in TESTS {
                 let daemon = Arc::clone(&daemon);
                 let name = format!("containerd_config::{}::{}", daemon.name, test.name);
-                trials.push(Trial::test(name, move || (test.body)(&daemon).map_err(|error| Failed::from(format!("{error:#}")))));
+                trials.push(Trial::test(name, move || {
+                    (test.body)(&daemon).map_err(|error| Failed::from(format!("{error:#}")))
+                }));
             }
         }
         Ok(trials)

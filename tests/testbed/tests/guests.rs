@@ -1,4 +1,5 @@
-//! Every guest and example is compiled, packed in each form, and read back from layout, archive and registry.
+//! Every guest and example is compiled, packed in each form, and read back from layout, archive and
+//! registry.
 
 use std::fs;
 use std::process::Command;
@@ -6,7 +7,9 @@ use std::process::Command;
 use anyhow::Result;
 use testbed::cache::Cache;
 use testbed::examples;
-use testbed::image::{self, Artifact, Compression, Packed, RootfsImage, WasmImage, WasmLayer, classify};
+use testbed::image::{
+    self, Artifact, Compression, Packed, RootfsImage, WasmImage, WasmLayer, classify,
+};
 use testbed::registry::Registry;
 use testbed::toolchain;
 
@@ -15,15 +18,33 @@ fn forms(reference: &str, guest: &[u8]) -> Result<Vec<Packed>> {
     let rootfs = RootfsImage::of_guest(reference, guest);
     let layered = |layer| {
         let entrypoint = vec!["app".to_owned()];
-        WasmImage { reference: reference.to_owned(), guest: guest.to_vec(), layer, entrypoint, ..WasmImage::default() }.pack()
+        WasmImage {
+            reference: reference.to_owned(),
+            guest: guest.to_vec(),
+            layer,
+            entrypoint,
+            ..WasmImage::default()
+        }
+        .pack()
     };
-    let mut forms =
-        vec![rootfs.pack()?, RootfsImage { compression: Compression::Gzip, ..rootfs.clone() }.pack()?, rootfs.pack()?.behind_index()];
+    let mut forms = vec![
+        rootfs.pack()?,
+        RootfsImage {
+            compression: Compression::Gzip,
+            ..rootfs.clone()
+        }
+        .pack()?,
+        rootfs.pack()?.behind_index(),
+    ];
     for layer in WasmLayer::ALL {
         forms.push(layered(layer)?);
     }
     if classify(guest).is_ok() {
-        let artifact = Artifact { reference: reference.to_owned(), guest: guest.to_vec(), layer: WasmLayer::Wasm };
+        let artifact = Artifact {
+            reference: reference.to_owned(),
+            guest: guest.to_vec(),
+            layer: WasmLayer::Wasm,
+        };
         forms.push(artifact.pack()?);
     }
     Ok(forms)
@@ -35,8 +56,16 @@ fn every_guest_survives_layout_archive_and_registry_in_every_form() {
     let cache = Cache::open().unwrap();
     let registry = Registry::start(&cache, &folder.path().join("registry"), "127.0.0.1:0").unwrap();
     for guest in test_guests::ALL {
-        let reference = format!("{}/guests/{}:1", registry.address(), guest.name.replace('_', "-"));
-        for (number, packed) in forms(&reference, &guest.bytes()).unwrap().into_iter().enumerate() {
+        let reference = format!(
+            "{}/guests/{}:1",
+            registry.address(),
+            guest.name.replace('_', "-")
+        );
+        for (number, packed) in forms(&reference, &guest.bytes())
+            .unwrap()
+            .into_iter()
+            .enumerate()
+        {
             let layout = folder.path().join(format!("{}-{number}", guest.name));
             let archive = layout.with_extension("tar");
             packed.write_layout(&layout).unwrap();
@@ -66,24 +95,53 @@ fn a_registry_ends_with_its_owner() {
 fn a_registry_that_cannot_listen_says_why() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let folder = tempfile::tempdir().unwrap();
-    let error = Registry::start(&Cache::open().unwrap(), folder.path(), &taken.local_addr().unwrap().to_string()).unwrap_err();
-    assert!(format!("{error:#}").contains("address already in use"), "{error:#}");
+    let error = Registry::start(
+        &Cache::open().unwrap(),
+        folder.path(),
+        &taken.local_addr().unwrap().to_string(),
+    )
+    .unwrap_err();
+    assert!(
+        format!("{error:#}").contains("address already in use"),
+        "{error:#}"
+    );
 }
 
 #[test]
 fn the_c_guest_is_a_module_and_is_compiled_once() {
     let cache = Cache::open().unwrap();
     let guest = toolchain::c_guest(&cache, &test_guests::probe_source()).unwrap();
-    assert_eq!(classify(&fs::read(&guest).unwrap()).unwrap(), image::Binary::Module);
-    assert_eq!(toolchain::c_guest(&cache, &test_guests::probe_source()).unwrap(), guest);
+    assert_eq!(
+        classify(&fs::read(&guest).unwrap()).unwrap(),
+        image::Binary::Module
+    );
+    assert_eq!(
+        toolchain::c_guest(&cache, &test_guests::probe_source()).unwrap(),
+        guest
+    );
 }
 
 #[test]
 fn the_native_program_needs_no_library() {
-    let program = toolchain::native(&Cache::open().unwrap(), &test_guests::native_source()).unwrap();
-    let output = Command::new(&program).args(["args", "a b"]).env_clear().output().unwrap();
-    assert_eq!(String::from_utf8(output.stdout).unwrap(), format!("{}\nargs\na b\n", program.display()));
-    assert_eq!(Command::new(&program).args(["exit", "3"]).status().unwrap().code(), Some(3));
+    let program =
+        toolchain::native(&Cache::open().unwrap(), &test_guests::native_source()).unwrap();
+    let output = Command::new(&program)
+        .args(["args", "a b"])
+        .env_clear()
+        .output()
+        .unwrap();
+    assert_eq!(
+        String::from_utf8(output.stdout).unwrap(),
+        format!("{}\nargs\na b\n", program.display())
+    );
+    assert_eq!(
+        Command::new(&program)
+            .args(["exit", "3"])
+            .status()
+            .unwrap()
+            .code(),
+        Some(3)
+    );
     assert!(!wants_a_loader(&fs::read(&program).unwrap()));
 }
 
@@ -107,6 +165,12 @@ fn every_example_compiles_and_is_pulled_as_the_image_its_pod_names() {
         let packed = example.image(&cache, registry.address()).unwrap();
         packed.push(&registry.access()).unwrap();
         let reference = format!("{}/{}", registry.address(), example.repository());
-        assert_eq!(image::pull(&reference, &registry.access()).unwrap().root.digest, packed.root().digest());
+        assert_eq!(
+            image::pull(&reference, &registry.access())
+                .unwrap()
+                .root
+                .digest,
+            packed.root().digest()
+        );
     }
 }

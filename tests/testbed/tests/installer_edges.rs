@@ -1,9 +1,9 @@
-//! The node installer's edge to containerd, on real containerds with CRI and the bundle's shim: what they serve, and the
-//! smoke guest in all the ways that it can end. Part of the node class.
+//! The node installer's edge to containerd, on real containerds with CRI and the bundle's shim:
+//! what they serve, and the smoke guest in all the ways that it can end. Part of the node class.
 //!
-//! `cargo xtask test --class node` prepares what is needed and says where; without that, every test is reported as
-//! ignored, with the reason. The tests of one containerd follow each other: a smoke test removes what is left of earlier
-//! ones, so two at a time would remove each other's.
+//! `cargo xtask test --class node` prepares what is needed and says where; without that, every test
+//! is reported as ignored, with the reason. The tests of one containerd follow each other: a smoke
+//! test removes what is left of earlier ones, so two at a time would remove each other's.
 
 use std::convert::Infallible;
 use std::fs;
@@ -81,9 +81,16 @@ fn main() -> Result<ExitCode> {
     program::run(&args, "edges", all, |run, prepared| {
         let mut trials = Vec::new();
         for install in &prepared.containerds {
-            let named = TESTS.iter().map(|test| (format!("edges::{}::{}", install.name, test.name), test));
+            let named = TESTS
+                .iter()
+                .map(|test| (format!("edges::{}::{}", install.name, test.name), test));
             let start = || Node::start(run, install, &prepared);
-            trials.extend(program::on(&args, named, start, |node: &Node, test: &Test| node.perform(test).map(|()| Completion::Completed))?);
+            trials.extend(program::on(
+                &args,
+                named,
+                start,
+                |node: &Node, test: &Test| node.perform(test).map(|()| Completion::Completed),
+            )?);
         }
         Ok(trials)
     })
@@ -102,45 +109,88 @@ struct Node {
 
 impl Node {
     fn start(run: &Run, install: &Install, prepared: &Prepared) -> Result<Self> {
-        let cell = Cell::start(run, CellOptions { network: Network::Host, lifetime: Lifetime::Process })?;
+        let cell = Cell::start(
+            run,
+            CellOptions {
+                network: Network::Host,
+                lifetime: Lifetime::Process,
+            },
+        )?;
         let shim = prepared.shims().join("containerd-shim-wasmedge-v1");
         let handler = |name: &str, shim: &Path, cgroups| {
             let (name, shim, options) = (name.to_owned(), shim.to_owned(), String::new());
-            Handler { name, shim, cgroups, options }
+            Handler {
+                name,
+                shim,
+                cgroups,
+                options,
+            }
         };
         let handlers = vec![
             handler(HANDLER, &shim, Cgroups::Cgroupfs),
             handler(PLAIN, &shim, Cgroups::Unsaid),
-            handler(BROKEN, Path::new("/nowhere/containerd-shim-wasmedge-v1"), Cgroups::Cgroupfs),
+            handler(
+                BROKEN,
+                Path::new("/nowhere/containerd-shim-wasmedge-v1"),
+                Cgroups::Cgroupfs,
+            ),
         ];
         let pause = pause(&prepared.guests.native)?;
-        let cri = CriConfig { pause: pause.reference.clone(), handlers };
+        let cri = CriConfig {
+            pause: pause.reference.clone(),
+            handlers,
+        };
         let containerd = Containerd::start_with_cri(run, &cell, install, &cri)?;
         let folder = run.folder().join(format!("{}-edges", install.name));
         fs::create_dir_all(&folder).with_context(|| format!("make {}", folder.display()))?;
         let smoke = RootfsImage {
             reference: SMOKE.to_owned(),
             entrypoint: vec!["/node-installer".to_owned()],
-            files: vec![Entry::file("/smoke.wasm", compile_if_text(include_bytes!("../../../installer/smoke/smoke.wat"))?, 0o644)],
+            files: vec![Entry::file(
+                "/smoke.wasm",
+                compile_if_text(include_bytes!("../../../installer/smoke/smoke.wat"))?,
+                0o644,
+            )],
             ..RootfsImage::default()
         };
-        for image in [pause, smoke, holding(EXIT_42)?, holding(HELLO)?, holding(SPIN)?] {
+        for image in [
+            pause,
+            smoke,
+            holding(EXIT_42)?,
+            holding(HELLO)?,
+            holding(SPIN)?,
+        ] {
             let archive = folder.join("image.tar");
             image.pack()?.write_archive(&archive)?;
             containerd.import_into(NAMESPACE, &archive)?;
         }
         // The cell's mounts are seen through its first process.
-        let socket = PathBuf::from(format!("/proc/{}/root{}", cell.init_pid(), containerd.address().display()));
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("start a runtime")?;
-        Ok(Self { containerd, socket, logs: folder.join("logs"), launcher: shim, runtime })
+        let socket = PathBuf::from(format!(
+            "/proc/{}/root{}",
+            cell.init_pid(),
+            containerd.address().display()
+        ));
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .context("start a runtime")?;
+        Ok(Self {
+            containerd,
+            socket,
+            logs: folder.join("logs"),
+            launcher: shim,
+            runtime,
+        })
     }
 
     fn perform(&self, test: &Test) -> Result<(), Failed> {
-        (test.body)(self).map_err(|error| Failed::from(format!("{error:#}\n{}", self.containerd.evidence())))
+        (test.body)(self)
+            .map_err(|error| Failed::from(format!("{error:#}\n{}", self.containerd.evidence())))
     }
 
     fn block<T>(&self, body: impl AsyncFnOnce(&Cri) -> T) -> T {
-        self.runtime.block_on(async { body(&Cri::at(&self.socket)).await })
+        self.runtime
+            .block_on(async { body(&Cri::at(&self.socket)).await })
     }
 
     fn plan(&self, handler: &str, image: &str) -> Smoke {
@@ -149,7 +199,10 @@ impl Node {
             handler: handler.to_owned(),
             image: image.to_owned(),
             driver: CgroupDriver::Auto,
-            logs: Logs { host: self.logs.clone(), seen: self.logs.clone() },
+            logs: Logs {
+                host: self.logs.clone(),
+                seen: self.logs.clone(),
+            },
             limit: LIMIT,
         }
     }
@@ -168,15 +221,22 @@ impl Node {
 
     /// The containers that CRI has, of any pod.
     fn containers(&self) -> Result<String> {
-        self.containerd.ctr().args(["--namespace", NAMESPACE, "containers", "ls", "-q"]).text()
+        self.containerd
+            .ctr()
+            .args(["--namespace", NAMESPACE, "containers", "ls", "-q"])
+            .text()
     }
 
     /// That nothing of a smoke test is left.
     fn is_clean(&self) -> Result<()> {
         let containers = self.containers()?;
-        ensure!(containers.trim().is_empty(), "containers are left: {containers}");
-        let left: Vec<_> =
-            fs::read_dir(&self.logs).map(|entries| entries.flatten().map(|entry| entry.path()).collect()).unwrap_or_default();
+        ensure!(
+            containers.trim().is_empty(),
+            "containers are left: {containers}"
+        );
+        let left: Vec<_> = fs::read_dir(&self.logs)
+            .map(|entries| entries.flatten().map(|entry| entry.path()).collect())
+            .unwrap_or_default();
         ensure!(left.is_empty(), "logs are left: {left:?}");
         Ok(())
     }
@@ -197,7 +257,11 @@ fn pause(program: &Path) -> Result<RootfsImage> {
 fn holding(guest: Guest) -> Result<RootfsImage> {
     Ok(RootfsImage {
         reference: image_of(guest),
-        files: vec![Entry::file("/smoke.wasm", compile_if_text(&guest.bytes())?, 0o644)],
+        files: vec![Entry::file(
+            "/smoke.wasm",
+            compile_if_text(&guest.bytes())?,
+            0o644,
+        )],
         ..RootfsImage::default()
     })
 }
@@ -208,21 +272,37 @@ fn image_of(guest: Guest) -> String {
 
 fn a_containerd_says_which_handlers_it_has(node: &Node) -> Result<()> {
     let served = node.block(async |cri| cri.wait_until_ready(LIMIT).await)?;
-    for (handler, expected) in [("runc", true), (HANDLER, true), (PLAIN, true), (BROKEN, true), ("another", false)] {
-        ensure!(served.handlers.has(handler) == Some(expected), "{handler}: {served:?}");
+    for (handler, expected) in [
+        ("runc", true),
+        (HANDLER, true),
+        (PLAIN, true),
+        (BROKEN, true),
+        ("another", false),
+    ] {
+        ensure!(
+            served.handlers.has(handler) == Some(expected),
+            "{handler}: {served:?}"
+        );
     }
     Ok(())
 }
 
 fn a_handlers_configuration_tells_who_sets_up_its_cgroups(node: &Node) -> Result<()> {
     let driver = |handler| node.block(async |cri| cri.driver(handler).await);
-    ensure!(driver(HANDLER)? == Some(CgroupDriver::Cgroupfs), "{:?}", driver(HANDLER)?);
+    ensure!(
+        driver(HANDLER)? == Some(CgroupDriver::Cgroupfs),
+        "{:?}",
+        driver(HANDLER)?
+    );
     ensure!(driver(PLAIN)?.is_none(), "{:?}", driver(PLAIN)?);
     Ok(())
 }
 
 fn the_smoke_guest_runs_and_leaves_nothing(node: &Node) -> Result<()> {
-    let passed = node.smoke(&Smoke { driver: CgroupDriver::Cgroupfs, ..node.plan(HANDLER, SMOKE) })?;
+    let passed = node.smoke(&Smoke {
+        driver: CgroupDriver::Cgroupfs,
+        ..node.plan(HANDLER, SMOKE)
+    })?;
     ensure!(passed.took < LIMIT, "{passed:?}");
     node.is_clean()
 }
@@ -232,19 +312,34 @@ fn a_handler_without_options_runs_the_smoke_guest_too(node: &Node) -> Result<()>
     node.is_clean()
 }
 
-fn a_handler_whose_program_is_missing_is_listed_and_fails_the_smoke_test(node: &Node) -> Result<()> {
+fn a_handler_whose_program_is_missing_is_listed_and_fails_the_smoke_test(
+    node: &Node,
+) -> Result<()> {
     let failure = node.failure(&node.plan(BROKEN, SMOKE))?;
-    let SmokeError::Call { handler, source: CriError::Answer { call: "RunPodSandbox", answer, .. } } = &failure else {
+    let SmokeError::Call {
+        handler,
+        source:
+            CriError::Answer {
+                call: "RunPodSandbox",
+                answer,
+                ..
+            },
+    } = &failure
+    else {
         bail!("{failure:?}");
     };
-    ensure!(handler == BROKEN && answer.contains("/nowhere/"), "{failure:?}");
+    ensure!(
+        handler == BROKEN && answer.contains("/nowhere/"),
+        "{failure:?}"
+    );
     node.is_clean()
 }
 
 fn a_handler_that_nobody_configured_fails_the_smoke_test(node: &Node) -> Result<()> {
     let failure = node.failure(&node.plan("another", SMOKE))?;
     ensure!(
-        matches!(&failure, SmokeError::Call { source: CriError::Answer { answer, .. }, .. } if answer.contains("another")),
+        matches!(&failure, SmokeError::Call { source: CriError::Answer { answer, .. },
+            .. } if answer.contains("another")),
         "{failure:?}"
     );
     node.is_clean()
@@ -252,59 +347,105 @@ fn a_handler_that_nobody_configured_fails_the_smoke_test(node: &Node) -> Result<
 
 fn an_image_that_the_node_does_not_have_is_named(node: &Node) -> Result<()> {
     let failure = node.failure(&node.plan(HANDLER, "localhost/none:1"))?;
-    ensure!(matches!(&failure, SmokeError::NoImage { image } if image == "localhost/none:1"), "{failure:?}");
+    ensure!(
+        matches!(&failure, SmokeError::NoImage { image } if image == "localhost/none:1"),
+        "{failure:?}"
+    );
     node.is_clean()
 }
 
 fn a_guest_that_ends_otherwise_fails_with_what_it_said(node: &Node) -> Result<()> {
     let failure = node.failure(&node.plan(HANDLER, &image_of(HELLO)))?;
-    ensure!(matches!(&failure, SmokeError::WrongEnd { code: 0, said, .. } if said == "hello from wasm"), "{failure:?}");
+    ensure!(
+        matches!(&failure, SmokeError::WrongEnd { code: 0, said, .. } if said == "hello from wasm"),
+        "{failure:?}"
+    );
     node.is_clean()
 }
 
 fn a_guest_that_says_nothing_fails(node: &Node) -> Result<()> {
     let failure = node.failure(&node.plan(HANDLER, &image_of(EXIT_42)))?;
-    ensure!(matches!(&failure, SmokeError::Silent { said } if said.is_empty()), "{failure:?}");
+    ensure!(
+        matches!(&failure, SmokeError::Silent { said } if said.is_empty()),
+        "{failure:?}"
+    );
     node.is_clean()
 }
 
 fn a_guest_that_does_not_end_fails_in_time_and_is_removed(node: &Node) -> Result<()> {
     let limit = Duration::from_secs(5);
-    let failure = node.failure(&Smoke { limit, ..node.plan(HANDLER, &image_of(SPIN)) })?;
-    ensure!(matches!(failure, SmokeError::TimedOut { .. }), "{failure:?}");
+    let failure = node.failure(&Smoke {
+        limit,
+        ..node.plan(HANDLER, &image_of(SPIN))
+    })?;
+    ensure!(
+        matches!(failure, SmokeError::TimedOut { .. }),
+        "{failure:?}"
+    );
     node.is_clean()
 }
 
 fn what_a_killed_installer_left_is_removed_by_the_next_one(node: &Node) -> Result<()> {
     let endless = node.plan(HANDLER, &image_of(SPIN));
     // Dropped in the middle, as a kill does it: the guest goes on, and nobody tidies up.
-    let cut = node.block(async |cri| tokio::time::timeout(Duration::from_secs(4), smoke::run(cri, &endless)).await);
+    let cut = node.block(async |cri| {
+        tokio::time::timeout(Duration::from_secs(4), smoke::run(cri, &endless)).await
+    });
     ensure!(cut.is_err(), "a guest without end came to one: {cut:?}");
     let left = node.containers()?;
-    ensure!(left.lines().count() == 2, "a sandbox and its guest should be left: {left:?}");
+    ensure!(
+        left.lines().count() == 2,
+        "a sandbox and its guest should be left: {left:?}"
+    );
     node.smoke(&node.plan(HANDLER, SMOKE))?;
     node.is_clean()
 }
 
 fn container_without_its_sandbox_is_removed_by_the_next_smoke_test(node: &Node) -> Result<()> {
     let endless = node.plan(HANDLER, &image_of(SPIN));
-    let cut = node.block(async |cri| tokio::time::timeout(Duration::from_secs(4), smoke::run(cri, &endless)).await);
+    let cut = node.block(async |cri| {
+        tokio::time::timeout(Duration::from_secs(4), smoke::run(cri, &endless)).await
+    });
     ensure!(cut.is_err(), "a guest without end came to one: {cut:?}");
-    // As after a sandbox was removed while containerd created the container: CRI knows the container and no sandbox.
-    let ctr = |words: &[&str]| node.containerd.ctr().args(["--namespace", NAMESPACE]).args(words);
-    let sandbox = ctr(&["containers", "ls", "-q", "labels.\"io.cri-containerd.kind\"==sandbox"]).text()?;
+    // As after a sandbox was removed while containerd created the container: CRI knows the
+    // container and no sandbox.
+    let ctr = |words: &[&str]| {
+        node.containerd
+            .ctr()
+            .args(["--namespace", NAMESPACE])
+            .args(words)
+    };
+    let sandbox = ctr(&[
+        "containers",
+        "ls",
+        "-q",
+        "labels.\"io.cri-containerd.kind\"==sandbox",
+    ])
+    .text()?;
     // CRI deletes the task too once it was killed, so either may be late.
     let removed = || {
         ctr(&["tasks", "rm", "--force", &sandbox]).output()?;
-        Ok(ctr(&["containers", "rm", &sandbox]).output()?.status.success().then_some(()))
+        Ok(ctr(&["containers", "rm", &sandbox])
+            .output()?
+            .status
+            .success()
+            .then_some(()))
     };
-    wait::until("the sandbox's own container to be removed", LIMIT, removed, || node.containerd.evidence())?;
+    wait::until(
+        "the sandbox's own container to be removed",
+        LIMIT,
+        removed,
+        || node.containerd.evidence(),
+    )?;
     if !node.containerd.install().version.starts_with("1.") {
         ctr(&["sandboxes", "rm", "--force", &sandbox]).done()?;
     }
     node.containerd.restart()?;
     let left = node.containers()?;
-    ensure!(left.lines().count() == 1 && left != sandbox, "the guest's container alone should be left: {left:?}");
+    ensure!(
+        left.lines().count() == 1 && left != sandbox,
+        "the guest's container alone should be left: {left:?}"
+    );
     smoke_after_restart(node)?;
     node.is_clean()
 }
@@ -317,15 +458,25 @@ fn smoke_after_restart(node: &Node) -> Result<()> {
         Err(SmokeError::NoImage { .. }) => Ok(None),
         Err(error) => Err(error.into()),
     };
-    wait::until("the smoke guest to run after the restart", LIMIT, smoked, || node.containerd.evidence()).map(drop)
+    wait::until(
+        "the smoke guest to run after the restart",
+        LIMIT,
+        smoked,
+        || node.containerd.evidence(),
+    )
+    .map(drop)
 }
 
 fn a_guest_whose_sandbox_somebody_stops_is_started_again(node: &Node) -> Result<()> {
-    // As the kubelet does it, which does not know the pod, but sooner: from the moment when the sandbox is there, until its
-    // container has been created in most cases. A guest may be too quick for the longer pauses.
+    // As the kubelet does it, which does not know the pod, but sooner: from the moment when the
+    // sandbox is there, until its container has been created in most cases. A guest may be too
+    // quick for the longer pauses.
     let mut stopped = 0;
     for pause in [1, 5, 10, 15, 20, 30, 40, 60, 80] {
-        let plan = Smoke { runtime: format!("trial-{pause}"), ..node.plan(HANDLER, SMOKE) };
+        let plan = Smoke {
+            runtime: format!("trial-{pause}"),
+            ..node.plan(HANDLER, SMOKE)
+        };
         let passed = node.block(async |cri| {
             let interference = async {
                 while smoke::remove_leftovers(cri, &plan.runtime).await? == 0 {
@@ -340,7 +491,8 @@ fn a_guest_whose_sandbox_somebody_stops_is_started_again(node: &Node) -> Result<
             }
         })?;
         passed.with_context(|| format!("with a pause of {pause} ms"))?;
-        node.is_clean().with_context(|| format!("after a pause of {pause} ms"))?;
+        node.is_clean()
+            .with_context(|| format!("after a pause of {pause} ms"))?;
     }
     ensure!(stopped > 0, "no sandbox was stopped");
     Ok(())
@@ -357,13 +509,24 @@ fn a_restarted_containerd_is_waited_for(node: &Node) -> Result<()> {
     node.is_clean()
 }
 
-fn a_socket_without_containerd_is_told_from_a_containerd_that_is_not_ready(node: &Node) -> Result<()> {
+fn a_socket_without_containerd_is_told_from_a_containerd_that_is_not_ready(
+    node: &Node,
+) -> Result<()> {
     let nowhere = node.socket.with_file_name("nowhere.sock");
     let (unreachable, unready) = node.runtime.block_on(async {
         let cri = Cri::at(&nowhere);
-        (cri.served().await, cri.wait_until_ready(Duration::from_millis(300)).await)
+        (
+            cri.served().await,
+            cri.wait_until_ready(Duration::from_millis(300)).await,
+        )
     });
-    ensure!(matches!(&unreachable, Err(CriError::Unreachable { socket, .. }) if *socket == nowhere), "{unreachable:?}");
-    ensure!(matches!(&unready, Err(CriError::NotReady { last, .. }) if last.contains("No such file")), "{unready:?}");
+    ensure!(
+        matches!(&unreachable, Err(CriError::Unreachable { socket, .. }) if *socket == nowhere),
+        "{unreachable:?}"
+    );
+    ensure!(
+        matches!(&unready, Err(CriError::NotReady { last, .. }) if last.contains("No such file")),
+        "{unready:?}"
+    );
     Ok(())
 }

@@ -1,15 +1,20 @@
-//! The node class: real containerds, the bundle's shim, real guests. Each test runs on each containerd.
+//! The node class: real containerds, the bundle's shim, real guests. Each test runs on each
+//! containerd.
 //!
-//! `cargo xtask test --class node` prepares what is needed and says where; without that, every test is reported as
-//! ignored, with the reason. Themes, one file each: [`run`], [`files`], [`spec`], [`spec_limits`], [`images`],
-//! [`same_config`], [`refusals`], [`lookups`], [`life`], [`pod`], [`shim`]; the Task service, in [`exec`], [`exec_attacks`],
-//! [`verbs`], [`races`], [`signals`], [`terminal`]; [`processes`], and what happens when one is
-//! lost or has no room, in [`faults`], [`descriptors`] and [`launcher`]; pods of CRI in [`pods`], with [`volumes`], when a part of them is
-//! lost in [`pod_faults`], with users of their own in [`pod_users`], debugged in [`debug`], with guests that memory cannot hold in [`memory`], with hosts of their own in [`grouping`]; restarts of more
-//! containerds in [`versions`]; many containers in [`endurance`]; and [`ground`] for what the tests themselves stand on.
+//! `cargo xtask test --class node` prepares what is needed and says where; without that, every test
+//! is reported as ignored, with the reason. Themes, one file each: [`run`], [`files`], [`spec`],
+//! [`spec_limits`], [`images`], [`same_config`], [`refusals`], [`lookups`], [`life`], [`pod`],
+//! [`shim`]; the Task service, in [`exec`], [`exec_attacks`], [`verbs`], [`races`], [`signals`],
+//! [`terminal`]; [`processes`], and what happens when one is lost or has no room, in [`faults`],
+//! [`descriptors`] and [`launcher`]; pods of CRI in [`pods`], with [`volumes`], when a part of them
+//! is lost in [`pod_faults`], with users of their own in [`pod_users`], debugged in [`debug`], with
+//! guests that memory cannot hold in [`memory`], with hosts of their own in [`grouping`]; restarts
+//! of more containerds in [`versions`]; many containers in [`endurance`]; and [`ground`] for what
+//! the tests themselves stand on.
 //!
-//! They ask containerd through `ctr`, and where that cannot ask or does not tell, through its own services ([`grpc`]:
-//! [`tasks`], [`cri`]); they look at processes, mounts and cgroups from outside ([`machine`]).
+//! They ask containerd through `ctr`, and where that cannot ask or does not tell, through its own
+//! services ([`grpc`]: [`tasks`], [`cri`]); they look at processes, mounts and cgroups from outside
+//! ([`machine`]).
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -149,7 +154,12 @@ fn main() -> Result<ExitCode> {
         for install in &prepared.containerds {
             let named = tests().map(|test| (format!("{}::{}", install.name, test.name), test));
             let start = || Node::start(run, install, Arc::clone(&prepared));
-            trials.extend(program::on(&args, named, start, |node: &Node, test: &Test| node.perform(test))?);
+            trials.extend(program::on(
+                &args,
+                named,
+                start,
+                |node: &Node, test: &Test| node.perform(test),
+            )?);
         }
         Ok(trials)
     })

@@ -1,9 +1,10 @@
 //! The operator on a real cluster: what nodes go through, and what they are like afterwards.
 //!
-//! `cargo xtask test --class cluster` runs it, on a cluster of its own, one test after the other: each changes nodes. Each
-//! test makes its own runtimes and takes them away again, and after each every node has to be byte for byte what it was
-//! before, with every pod that ran there before still running. Themes: [`release`] and [`ways_out`], which begin without the
-//! operator, [`install`], [`upgrade`], [`options`], [`failures`], [`disturbances`], [`removal`], [`rights`].
+//! `cargo xtask test --class cluster` runs it, on a cluster of its own, one test after the other:
+//! each changes nodes. Each test makes its own runtimes and takes them away again, and after each
+//! every node has to be byte for byte what it was before, with every pod that ran there before
+//! still running. Themes: [`release`] and [`ways_out`], which begin without the operator,
+//! [`install`], [`upgrade`], [`options`], [`failures`], [`disturbances`], [`removal`], [`rights`].
 
 use std::process::ExitCode;
 
@@ -40,7 +41,8 @@ mod rights;
 
 use bed::{Bed, Test};
 
-/// The releases come first: how long the first pod takes counts on a cluster that has never seen the runtime.
+/// The releases come first: how long the first pod takes counts on a cluster that has never seen
+/// the runtime.
 const THEMES: &[&[Test]] = &[
     release::TESTS,
     ways_out::TESTS,
@@ -61,7 +63,9 @@ fn main() -> Result<ExitCode> {
     program::run(&args, "operator", all, |run, prepared| {
         let named = tests().map(|test| (test.name.to_owned(), test));
         let up = || Bed::up(run, &prepared);
-        program::on(&args, named, up, |bed: &Bed, test: &Test| bed.perform(test).map(|()| Completion::Completed))
+        program::on(&args, named, up, |bed: &Bed, test: &Test| {
+            bed.perform(test).map(|()| Completion::Completed)
+        })
     })
 }
 

@@ -24,12 +24,15 @@ pub(crate) struct Check {
 /// Makes a list of tests from functions, named as these are.
 macro_rules! checks {
     ($($name:ident),+ $(,)?) => {
-        pub(super) const CHECKS: &[super::Check] = &[$(super::Check { name: stringify!($name), body: $name }),+];
+        pub(super) const CHECKS: &[super::Check] = &[$(super::Check { name: stringify!($name),
+            body: $name }),+];
     };
 }
 use checks;
 
 /// All of them. Those that kill the host are the last.
 pub(crate) fn themes() -> impl Iterator<Item = &'static Check> {
-    [run::CHECKS, limits::CHECKS, pod::CHECKS, faults::CHECKS].into_iter().flatten()
+    [run::CHECKS, limits::CHECKS, pod::CHECKS, faults::CHECKS]
+        .into_iter()
+        .flatten()
 }

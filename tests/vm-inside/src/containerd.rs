@@ -8,8 +8,9 @@ use containerd_client::services::v1::containers_client::ContainersClient;
 use containerd_client::services::v1::events_client::EventsClient;
 use containerd_client::services::v1::tasks_client::TasksClient;
 use containerd_client::services::v1::{
-    Container, CreateContainerRequest, CreateTaskRequest, DeleteContainerRequest, DeleteProcessRequest, DeleteTaskRequest,
-    ExecProcessRequest, GetRequest, KillRequest, MetricsRequest, PauseTaskRequest, PublishRequest, ResumeTaskRequest, StartRequest,
+    Container, CreateContainerRequest, CreateTaskRequest, DeleteContainerRequest,
+    DeleteProcessRequest, DeleteTaskRequest, ExecProcessRequest, GetRequest, KillRequest,
+    MetricsRequest, PauseTaskRequest, PublishRequest, ResumeTaskRequest, StartRequest,
     SubscribeRequest, UpdateTaskRequest, WaitRequest,
 };
 use containerd_client::tonic::transport::Channel;
@@ -58,59 +59,116 @@ pub(crate) struct Containerd {
 impl Containerd {
     /// Waits until containerd answers, and follows its events from then on.
     pub(crate) fn connect() -> Result<Self> {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().context("start a runtime")?;
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .context("start a runtime")?;
         let reach = || Ok(runtime.block_on(containerd_client::connect(ADDRESS)).ok());
-        let channel = wait::until("containerd to listen", reach, crate::machine::containerds_words)?;
-        let containerd = Self { runtime, channel, events: Arc::default() };
+        let channel = wait::until(
+            "containerd to listen",
+            reach,
+            crate::machine::containerds_words,
+        )?;
+        let containerd = Self {
+            runtime,
+            channel,
+            events: Arc::default(),
+        };
         containerd.follow()?;
         Ok(containerd)
     }
 
-    /// Follows events, once more after a restart of containerd; when it returns, none of those to come is missed.
+    /// Follows events, once more after a restart of containerd; when it returns, none of those to
+    /// come is missed.
     pub(crate) fn follow(&self) -> Result<()> {
-        let filters = vec!["topic~=\"^/tasks/\"".to_owned(), format!("topic==\"{MARK}\"")];
+        let filters = vec![
+            "topic~=\"^/tasks/\"".to_owned(),
+            format!("topic==\"{MARK}\""),
+        ];
         let mut client = EventsClient::new(self.channel.clone());
         let events = Arc::clone(&self.events);
         let followed = self.events_of(MARK);
         self.runtime.spawn(async move {
             // This ends no sooner than there is an event: nothing else makes containerd answer.
-            let push = |topic, message| events.lock().unwrap_or_else(PoisonError::into_inner).push(Event { topic, message });
+            let push = |topic, message| {
+                events
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .push(Event { topic, message });
+            };
             let mut stream = match client.subscribe(named(SubscribeRequest { filters })).await {
                 Ok(stream) => stream.into_inner(),
                 Err(refusal) => return push(refusal.to_string(), Vec::new()),
             };
             while let Ok(Some(envelope)) = stream.message().await {
-                push(envelope.topic, envelope.event.map(|event| event.value).unwrap_or_default());
+                push(
+                    envelope.topic,
+                    envelope.event.map(|event| event.value).unwrap_or_default(),
+                );
             }
         });
         let seen = || {
-            let event = Some(Any { type_url: "google.protobuf.Empty".to_owned(), value: Vec::new() });
-            let request = PublishRequest { topic: MARK.to_owned(), event };
-            self.call("publish an event", EventsClient::new(self.channel.clone()).publish(named(request)))?;
+            let event = Some(Any {
+                type_url: "google.protobuf.Empty".to_owned(),
+                value: Vec::new(),
+            });
+            let request = PublishRequest {
+                topic: MARK.to_owned(),
+                event,
+            };
+            self.call(
+                "publish an event",
+                EventsClient::new(self.channel.clone()).publish(named(request)),
+            )?;
             Ok((self.events_of(MARK) > followed).then_some(()))
         };
-        let evidence = || format!("{:?}", self.events.lock().unwrap_or_else(PoisonError::into_inner));
+        let evidence = || {
+            format!(
+                "{:?}",
+                self.events.lock().unwrap_or_else(PoisonError::into_inner)
+            )
+        };
         wait::until("an event of our own to come back", seen, evidence)
     }
 
     /// How many events of this topic there were.
     fn events_of(&self, topic: &str) -> usize {
-        self.events.lock().unwrap_or_else(PoisonError::into_inner).iter().filter(|event| event.topic == topic).count()
+        self.events
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .iter()
+            .filter(|event| event.topic == topic)
+            .count()
     }
 
     /// The topics of all events that name a container, in their order.
     pub(crate) fn topics_of(&self, id: &str) -> Vec<String> {
         let events = self.events.lock().unwrap_or_else(PoisonError::into_inner);
         // The id is the first text in each of these messages.
-        let names_it = |event: &&Event| event.message.windows(id.len()).any(|part| part == id.as_bytes());
-        events.iter().filter(names_it).map(|event| event.topic.clone()).collect()
+        let names_it = |event: &&Event| {
+            event
+                .message
+                .windows(id.len())
+                .any(|part| part == id.as_bytes())
+        };
+        events
+            .iter()
+            .filter(names_it)
+            .map(|event| event.topic.clone())
+            .collect()
     }
 
     /// The exit code in the event of a container's end, if it was told.
     pub(crate) fn told_exit_of(&self, id: &str) -> Option<u32> {
         let events = self.events.lock().unwrap_or_else(PoisonError::into_inner);
-        let ends = events.iter().filter(|event| event.topic == "/tasks/exit").filter_map(|event| TaskExit::decode(&*event.message).ok());
-        ends.into_iter().find(|end| end.container_id == id).map(|end| end.exit_status)
+        let ends = events
+            .iter()
+            .filter(|event| event.topic == "/tasks/exit")
+            .filter_map(|event| TaskExit::decode(&*event.message).ok());
+        ends.into_iter()
+            .find(|end| end.container_id == id)
+            .map(|end| end.exit_status)
     }
 
     /// Its connection, for other services.
@@ -120,27 +178,54 @@ impl Containerd {
 
     /// Runs a call to its end.
     pub(crate) fn block_on<T>(&self, call: impl Future<Output = Result<T>>) -> Result<T> {
-        self.runtime.block_on(async { tokio::time::timeout(LIMIT, call).await.context("no answer from containerd")? })
+        self.runtime.block_on(async {
+            tokio::time::timeout(LIMIT, call)
+                .await
+                .context("no answer from containerd")?
+        })
     }
 
     /// Makes a container that `runtime` runs with these options, a table of TOML.
     pub(crate) fn make(&self, id: &str, runtime: &str, options: &str, spec: &Value) -> Result<()> {
-        let spec = Some(Any { type_url: format!("{OCI}/Spec"), value: spec.to_string().into_bytes() });
+        let spec = Some(Any {
+            type_url: format!("{OCI}/Spec"),
+            value: spec.to_string().into_bytes(),
+        });
         // Field 3 of `runtimeoptions.v1.Options` is the table.
-        let options = Some(Any { type_url: "runtimeoptions.v1.Options".to_owned(), value: table(options) });
-        let runtime = Some(containerd_client::services::v1::container::Runtime { name: runtime.to_owned(), options });
-        let container = Some(Container { id: id.to_owned(), runtime, spec, ..Container::default() });
+        let options = Some(Any {
+            type_url: "runtimeoptions.v1.Options".to_owned(),
+            value: table(options),
+        });
+        let runtime = Some(containerd_client::services::v1::container::Runtime {
+            name: runtime.to_owned(),
+            options,
+        });
+        let container = Some(Container {
+            id: id.to_owned(),
+            runtime,
+            spec,
+            ..Container::default()
+        });
         let mut client = ContainersClient::new(self.channel.clone());
-        self.call(&format!("make the container {id}"), client.create(named(CreateContainerRequest { container }))).map(drop)
+        self.call(
+            &format!("make the container {id}"),
+            client.create(named(CreateContainerRequest { container })),
+        )
+        .map(drop)
     }
 
     /// Removes a container that has no task.
     pub(crate) fn remove(&self, id: &str) -> Result<()> {
         let mut client = ContainersClient::new(self.channel.clone());
-        self.call(&format!("remove the container {id}"), client.delete(named(DeleteContainerRequest { id: id.to_owned() }))).map(drop)
+        self.call(
+            &format!("remove the container {id}"),
+            client.delete(named(DeleteContainerRequest { id: id.to_owned() })),
+        )
+        .map(drop)
     }
 
-    /// Creates a task whose root is an overlay with these options, and whose output goes to a file; its process.
+    /// Creates a task whose root is an overlay with these options, and whose output goes to a file;
+    /// its process.
     pub(crate) fn create(&self, id: &str, overlay: Vec<String>, stdout: &str) -> Result<u32> {
         let mount = containerd_client::types::Mount {
             r#type: "overlay".to_owned(),
@@ -149,78 +234,180 @@ impl Containerd {
             options: overlay,
         };
         let stdout = format!("file://{stdout}");
-        let request = CreateTaskRequest { container_id: id.to_owned(), rootfs: vec![mount], stdout, ..CreateTaskRequest::default() };
-        self.call(&format!("create the task {id}"), self.tasks().create(named(request))).map(|answer| answer.pid)
+        let request = CreateTaskRequest {
+            container_id: id.to_owned(),
+            rootfs: vec![mount],
+            stdout,
+            ..CreateTaskRequest::default()
+        };
+        self.call(
+            &format!("create the task {id}"),
+            self.tasks().create(named(request)),
+        )
+        .map(|answer| answer.pid)
     }
 
-    /// Starts a task, or the process `exec` in it; the empty name is that of the task itself, here and below.
+    /// Starts a task, or the process `exec` in it; the empty name is that of the task itself, here
+    /// and below.
     pub(crate) fn start(&self, id: &str, exec: &str) -> Result<()> {
-        let request = StartRequest { container_id: id.to_owned(), exec_id: exec.to_owned() };
-        self.call(&format!("start {id} {exec}"), self.tasks().start(named(request))).map(drop)
+        let request = StartRequest {
+            container_id: id.to_owned(),
+            exec_id: exec.to_owned(),
+        };
+        self.call(
+            &format!("start {id} {exec}"),
+            self.tasks().start(named(request)),
+        )
+        .map(drop)
     }
 
     /// What containerd knows of a process.
     pub(crate) fn state(&self, id: &str, exec: &str) -> Result<Process> {
-        let request = GetRequest { container_id: id.to_owned(), exec_id: exec.to_owned() };
-        let answer = self.call(&format!("ask for the state of {id} {exec}"), self.tasks().get(named(request)))?;
-        answer.process.with_context(|| format!("no state of {id} {exec}"))
+        let request = GetRequest {
+            container_id: id.to_owned(),
+            exec_id: exec.to_owned(),
+        };
+        let answer = self.call(
+            &format!("ask for the state of {id} {exec}"),
+            self.tasks().get(named(request)),
+        )?;
+        answer
+            .process
+            .with_context(|| format!("no state of {id} {exec}"))
     }
 
     /// Waits until a process has ended; its exit code.
     pub(crate) fn wait(&self, id: &str, exec: &str) -> Result<u32> {
-        let request = WaitRequest { container_id: id.to_owned(), exec_id: exec.to_owned() };
-        self.call(&format!("wait for {id} {exec}"), self.tasks().wait(named(request))).map(|answer| answer.exit_status)
+        let request = WaitRequest {
+            container_id: id.to_owned(),
+            exec_id: exec.to_owned(),
+        };
+        self.call(
+            &format!("wait for {id} {exec}"),
+            self.tasks().wait(named(request)),
+        )
+        .map(|answer| answer.exit_status)
     }
 
     pub(crate) fn kill(&self, id: &str, signal: u32) -> Result<()> {
-        let request = KillRequest { container_id: id.to_owned(), exec_id: String::new(), signal, all: false };
-        self.call(&format!("send signal {signal} to {id}"), self.tasks().kill(named(request))).map(drop)
+        let request = KillRequest {
+            container_id: id.to_owned(),
+            exec_id: String::new(),
+            signal,
+            all: false,
+        };
+        self.call(
+            &format!("send signal {signal} to {id}"),
+            self.tasks().kill(named(request)),
+        )
+        .map(drop)
     }
 
     /// Removes a task that has ended; its exit code.
     pub(crate) fn delete(&self, id: &str) -> Result<u32> {
-        let request = DeleteTaskRequest { container_id: id.to_owned() };
-        self.call(&format!("delete the task {id}"), self.tasks().delete(named(request))).map(|answer| answer.exit_status)
+        let request = DeleteTaskRequest {
+            container_id: id.to_owned(),
+        };
+        self.call(
+            &format!("delete the task {id}"),
+            self.tasks().delete(named(request)),
+        )
+        .map(|answer| answer.exit_status)
     }
 
     pub(crate) fn pause(&self, id: &str) -> Result<()> {
-        self.call(&format!("pause {id}"), self.tasks().pause(named(PauseTaskRequest { container_id: id.to_owned() }))).map(drop)
+        self.call(
+            &format!("pause {id}"),
+            self.tasks().pause(named(PauseTaskRequest {
+                container_id: id.to_owned(),
+            })),
+        )
+        .map(drop)
     }
 
     pub(crate) fn resume(&self, id: &str) -> Result<()> {
-        self.call(&format!("resume {id}"), self.tasks().resume(named(ResumeTaskRequest { container_id: id.to_owned() }))).map(drop)
+        self.call(
+            &format!("resume {id}"),
+            self.tasks().resume(named(ResumeTaskRequest {
+                container_id: id.to_owned(),
+            })),
+        )
+        .map(drop)
     }
 
     /// Changes limits: `resources` is OCI's `linux.resources`.
     pub(crate) fn update(&self, id: &str, resources: &Value) -> Result<()> {
-        let resources = Some(Any { type_url: format!("{OCI}/LinuxResources"), value: resources.to_string().into_bytes() });
-        let request = UpdateTaskRequest { container_id: id.to_owned(), resources, ..UpdateTaskRequest::default() };
-        self.call(&format!("update {id}"), self.tasks().update(named(request))).map(drop)
+        let resources = Some(Any {
+            type_url: format!("{OCI}/LinuxResources"),
+            value: resources.to_string().into_bytes(),
+        });
+        let request = UpdateTaskRequest {
+            container_id: id.to_owned(),
+            resources,
+            ..UpdateTaskRequest::default()
+        };
+        self.call(&format!("update {id}"), self.tasks().update(named(request)))
+            .map(drop)
     }
 
     /// Adds a process to a task: `spec` is OCI's `process`.
     pub(crate) fn exec(&self, id: &str, exec: &str, spec: &Value, stdout: &str) -> Result<()> {
-        let spec = Some(Any { type_url: format!("{OCI}/Process"), value: spec.to_string().into_bytes() });
-        let (container_id, exec_id, stdout) = (id.to_owned(), exec.to_owned(), format!("file://{stdout}"));
-        let request = ExecProcessRequest { container_id, exec_id, spec, stdout, ..ExecProcessRequest::default() };
-        self.call(&format!("exec {exec} in {id}"), self.tasks().exec(named(request))).map(drop)
+        let spec = Some(Any {
+            type_url: format!("{OCI}/Process"),
+            value: spec.to_string().into_bytes(),
+        });
+        let (container_id, exec_id, stdout) =
+            (id.to_owned(), exec.to_owned(), format!("file://{stdout}"));
+        let request = ExecProcessRequest {
+            container_id,
+            exec_id,
+            spec,
+            stdout,
+            ..ExecProcessRequest::default()
+        };
+        self.call(
+            &format!("exec {exec} in {id}"),
+            self.tasks().exec(named(request)),
+        )
+        .map(drop)
     }
 
     /// Removes a process `exec` that has ended; its exit code.
     pub(crate) fn delete_exec(&self, id: &str, exec: &str) -> Result<u32> {
-        let request = DeleteProcessRequest { container_id: id.to_owned(), exec_id: exec.to_owned() };
-        self.call(&format!("delete {exec} of {id}"), self.tasks().delete_process(named(request))).map(|answer| answer.exit_status)
+        let request = DeleteProcessRequest {
+            container_id: id.to_owned(),
+            exec_id: exec.to_owned(),
+        };
+        self.call(
+            &format!("delete {exec} of {id}"),
+            self.tasks().delete_process(named(request)),
+        )
+        .map(|answer| answer.exit_status)
     }
 
     /// The metrics of a task, as they are sent.
     pub(crate) fn metrics(&self, id: &str) -> Result<Any> {
-        let request = MetricsRequest { filters: vec![format!("id=={id}")] };
-        let answer = self.call(&format!("ask for the metrics of {id}"), self.tasks().metrics(named(request)))?;
-        answer.metrics.into_iter().find_map(|metric| metric.data).with_context(|| format!("no metrics of {id}"))
+        let request = MetricsRequest {
+            filters: vec![format!("id=={id}")],
+        };
+        let answer = self.call(
+            &format!("ask for the metrics of {id}"),
+            self.tasks().metrics(named(request)),
+        )?;
+        answer
+            .metrics
+            .into_iter()
+            .find_map(|metric| metric.data)
+            .with_context(|| format!("no metrics of {id}"))
     }
 
-    fn call<T>(&self, what: &str, call: impl Future<Output = Result<Response<T>, Status>>) -> Result<T> {
-        self.block_on(async { call.await.map(Response::into_inner).map_err(Into::into) }).with_context(|| what.to_owned())
+    fn call<T>(
+        &self,
+        what: &str,
+        call: impl Future<Output = Result<Response<T>, Status>>,
+    ) -> Result<T> {
+        self.block_on(async { call.await.map(Response::into_inner).map_err(Into::into) })
+            .with_context(|| what.to_owned())
     }
 
     fn tasks(&self) -> TasksClient<Channel> {
@@ -231,7 +418,10 @@ impl Containerd {
 /// A request in our namespace.
 fn named<T>(message: T) -> Request<T> {
     let mut request = Request::new(message);
-    request.metadata_mut().insert("containerd-namespace", NAMESPACE.parse().expect("the namespace is a plain word"));
+    request.metadata_mut().insert(
+        "containerd-namespace",
+        NAMESPACE.parse().expect("the namespace is a plain word"),
+    );
     request
 }
 
@@ -242,5 +432,7 @@ fn table(text: &str) -> Vec<u8> {
         #[prost(string, tag = "3")]
         config_body: String,
     }
-    prost::Message::encode_to_vec(&Options { config_body: text.to_owned() })
+    prost::Message::encode_to_vec(&Options {
+        config_body: text.to_owned(),
+    })
 }

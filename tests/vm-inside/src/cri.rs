@@ -15,11 +15,16 @@ impl Caller for Containerd {
         Q: prost::Message + Send + Sync + 'static,
         A: prost::Message + Default + Send + Sync + 'static,
     {
-        let path: PathAndQuery = format!("/{method}").parse().expect("a method's name is a path");
+        let path: PathAndQuery = format!("/{method}")
+            .parse()
+            .expect("a method's name is a path");
         self.block_on(async {
             let mut client = Grpc::new(self.channel());
             client.ready().await.context("reach containerd")?;
-            Ok(client.unary(Request::new(message), path, ProstCodec::<Q, A>::default()).await?.into_inner())
+            Ok(client
+                .unary(Request::new(message), path, ProstCodec::<Q, A>::default())
+                .await?
+                .into_inner())
         })
     }
 }

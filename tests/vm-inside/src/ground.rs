@@ -1,4 +1,5 @@
-//! What the tests stand on: containers whose cgroups one driver sets up, and how to see that nothing is left of them.
+//! What the tests stand on: containers whose cgroups one driver sets up, and how to see that
+//! nothing is left of them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -90,19 +91,45 @@ pub(crate) struct Ground {
 impl Ground {
     /// Waits for containerd and gives it the images.
     pub(crate) fn prepare() -> Result<Self> {
-        ensure!(Path::new(machine::CGROUPS).join("cgroup.controllers").exists(), "{} is no cgroup v2", machine::CGROUPS);
+        ensure!(
+            Path::new(machine::CGROUPS)
+                .join("cgroup.controllers")
+                .exists(),
+            "{} is no cgroup v2",
+            machine::CGROUPS
+        );
         fs::create_dir_all(FOLDER).with_context(|| format!("make {FOLDER}"))?;
         let containerd = Containerd::connect()?;
-        for (namespace, image) in [(NAMESPACE, "mixed"), ("k8s.io", "mixed"), ("k8s.io", "pause")] {
-            ctr(&["--namespace", namespace, "images", "import", "--local", &format!("/parts/images/{image}.tar")])?;
+        for (namespace, image) in [
+            (NAMESPACE, "mixed"),
+            ("k8s.io", "mixed"),
+            ("k8s.io", "pause"),
+        ] {
+            ctr(&[
+                "--namespace",
+                namespace,
+                "images",
+                "import",
+                "--local",
+                &format!("/parts/images/{image}.tar"),
+            ])?;
         }
-        let spec = serde_json::from_str(&ctr(&["oci", "spec"])?).context("read containerd's default spec")?;
-        Ok(Self { containerd, spec, count: AtomicU32::new(0) })
+        let spec = serde_json::from_str(&ctr(&["oci", "spec"])?)
+            .context("read containerd's default spec")?;
+        Ok(Self {
+            containerd,
+            spec,
+            count: AtomicU32::new(0),
+        })
     }
 
     /// An id that no other container has.
     pub(crate) fn id(&self, driver: Driver, what: &str) -> String {
-        format!("{what}{}{}", driver.name(), self.count.fetch_add(1, Ordering::Relaxed))
+        format!(
+            "{what}{}{}",
+            driver.name(),
+            self.count.fetch_add(1, Ordering::Relaxed)
+        )
     }
 
     /// A container of this command line, started.
@@ -111,7 +138,12 @@ impl Ground {
     }
 
     /// The same, with more of OCI's `linux.resources`.
-    pub(crate) fn run_limited(&self, driver: Driver, words: &[&str], resources: &Value) -> Result<Container<'_>> {
+    pub(crate) fn run_limited(
+        &self,
+        driver: Driver,
+        words: &[&str],
+        resources: &Value,
+    ) -> Result<Container<'_>> {
         let id = self.id(driver, "c");
         let mut spec = self.spec.clone();
         spec["process"]["args"] = json!(words);
@@ -120,7 +152,13 @@ impl Ground {
         for (key, value) in resources.as_object().context("resources are a table")? {
             spec["linux"]["resources"][key] = value.clone();
         }
-        let container = Container { ground: self, driver, output: format!("{FOLDER}/{id}.out"), process: spec["process"].clone(), id };
+        let container = Container {
+            ground: self,
+            driver,
+            output: format!("{FOLDER}/{id}.out"),
+            process: spec["process"].clone(),
+            id,
+        };
         container.start(&spec)?;
         Ok(container)
     }
@@ -128,19 +166,38 @@ impl Ground {
 
 /// Waits until nothing is left of a container.
 pub(crate) fn nothing_left(namespace: &str, id: &str) -> Result<()> {
-    let left = || remains(namespace, id).map_or_else(|error| format!("{error:#}"), |left| left.join("\n"));
-    wait::until(format_args!("nothing of {id} to be left"), || Ok(remains(namespace, id)?.is_empty().then_some(())), left)
+    let left =
+        || remains(namespace, id).map_or_else(|error| format!("{error:#}"), |left| left.join("\n"));
+    wait::until(
+        format_args!("nothing of {id} to be left"),
+        || Ok(remains(namespace, id)?.is_empty().then_some(())),
+        left,
+    )
 }
 
 /// What there is of a container: cgroups, units, mounts, its record and its bundle.
 fn remains(namespace: &str, id: &str) -> Result<Vec<String>> {
-    let mut left: Vec<String> = machine::cgroups_naming(id).iter().map(|path| path.display().to_string()).collect();
+    let mut left: Vec<String> = machine::cgroups_naming(id)
+        .iter()
+        .map(|path| path.display().to_string())
+        .collect();
     left.extend(machine::units(&format!("*{id}*"))?);
     left.extend(machine::mounts_naming(id)?);
     // Records are in a folder for each containerd.
-    let records = fs::read_dir(RECORDS).into_iter().flatten().flatten().map(|containerd| containerd.path().join(namespace).join(id));
-    let bundle = Path::new("/run/containerd/io.containerd.runtime.v2.task").join(namespace).join(id);
-    left.extend(records.chain([bundle]).filter(|path| path.exists()).map(|path| path.display().to_string()));
+    let records = fs::read_dir(RECORDS)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|containerd| containerd.path().join(namespace).join(id));
+    let bundle = Path::new("/run/containerd/io.containerd.runtime.v2.task")
+        .join(namespace)
+        .join(id);
+    left.extend(
+        records
+            .chain([bundle])
+            .filter(|path| path.exists())
+            .map(|path| path.display().to_string()),
+    );
     Ok(left)
 }
 
@@ -168,7 +225,11 @@ impl Container<'_> {
         for folder in &folders {
             fs::create_dir_all(folder).with_context(|| format!("make {folder}"))?;
         }
-        let overlay = vec![format!("lowerdir={ROOT}"), format!("upperdir={}", folders[0]), format!("workdir={}", folders[1])];
+        let overlay = vec![
+            format!("lowerdir={ROOT}"),
+            format!("upperdir={}", folders[0]),
+            format!("workdir={}", folders[1]),
+        ];
         containerd.create(&self.id, overlay, &self.output)?;
         containerd.start(&self.id, "")
     }
@@ -181,17 +242,24 @@ impl Container<'_> {
     /// Waits until it has printed `word`.
     pub(crate) fn until_it_prints(&self, word: &str) -> Result<()> {
         let there = || Ok(self.text().contains(word).then_some(()));
-        wait::until(format_args!("{} to print {word:?}", self.id), there, || self.text())
+        wait::until(format_args!("{} to print {word:?}", self.id), there, || {
+            self.text()
+        })
     }
 
     pub(crate) fn pid(&self) -> Result<u32> {
-        self.ground.containerd.state(&self.id, "").map(|state| state.pid)
+        self.ground
+            .containerd
+            .state(&self.id, "")
+            .map(|state| state.pid)
     }
 
     /// A file of its cgroup.
     pub(crate) fn cgroup(&self, file: &str) -> Result<String> {
         let path = self.driver.cgroup(&self.id).join(file);
-        fs::read_to_string(&path).map(|text| text.trim().to_owned()).with_context(|| format!("read {}", path.display()))
+        fs::read_to_string(&path)
+            .map(|text| text.trim().to_owned())
+            .with_context(|| format!("read {}", path.display()))
     }
 
     /// Waits for its end; its exit code.
@@ -203,7 +271,9 @@ impl Container<'_> {
     pub(crate) fn exec(&self, exec: &str, words: &[&str]) -> Result<()> {
         let mut process = self.process.clone();
         process["args"] = json!(words);
-        self.ground.containerd.exec(&self.id, exec, &process, &self.output_of(exec))?;
+        self.ground
+            .containerd
+            .exec(&self.id, exec, &process, &self.output_of(exec))?;
         self.ground.containerd.start(&self.id, exec)
     }
 
@@ -216,7 +286,10 @@ impl Container<'_> {
     pub(crate) fn end_of(&self, exec: &str) -> Result<(String, u32)> {
         let code = self.ground.containerd.wait(&self.id, exec)?;
         self.ground.containerd.delete_exec(&self.id, exec)?;
-        Ok((fs::read_to_string(self.output_of(exec)).unwrap_or_default(), code))
+        Ok((
+            fs::read_to_string(self.output_of(exec)).unwrap_or_default(),
+            code,
+        ))
     }
 
     /// Ends it with a signal, waits for that, and removes its task; its exit code.
@@ -234,10 +307,14 @@ impl Container<'_> {
 
 impl Drop for Container<'_> {
     fn drop(&mut self) {
-        // After a failure these undo what is left; otherwise there is no task any more, which they say.
+        // After a failure these undo what is left; otherwise there is no task any more, which they
+        // say.
         let containerd = &self.ground.containerd;
         if containerd.state(&self.id, "").is_ok() {
-            let _ = containerd.kill(&self.id, 9).and_then(|()| containerd.wait(&self.id, "")).and_then(|_| containerd.delete(&self.id));
+            let _ = containerd
+                .kill(&self.id, 9)
+                .and_then(|()| containerd.wait(&self.id, ""))
+                .and_then(|_| containerd.delete(&self.id));
         }
         let _ = containerd.remove(&self.id);
     }

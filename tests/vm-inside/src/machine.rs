@@ -10,9 +10,15 @@ use serde_json::Value;
 /// Where the one hierarchy of cgroups is mounted.
 pub(crate) const CGROUPS: &str = "/sys/fs/cgroup";
 
-/// Runs a program to its end, which comes after two minutes at the latest, and returns what it printed.
+/// Runs a program to its end, which comes after two minutes at the latest, and returns what it
+/// printed.
 pub(crate) fn output(program: &str, words: &[&str]) -> Result<String> {
-    let output = Command::new("timeout").arg("120").arg(program).args(words).output().with_context(|| format!("start {program}"))?;
+    let output = Command::new("timeout")
+        .arg("120")
+        .arg(program)
+        .args(words)
+        .output()
+        .with_context(|| format!("start {program}"))?;
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     ensure!(
         output.status.success(),
@@ -26,38 +32,66 @@ pub(crate) fn output(program: &str, words: &[&str]) -> Result<String> {
 
 /// The last that containerd, and what it started, had to say.
 pub(crate) fn containerds_words() -> String {
-    let words = ["--unit=containerd", "--no-pager", "--output=cat", "--lines=15"];
+    let words = [
+        "--unit=containerd",
+        "--no-pager",
+        "--output=cat",
+        "--lines=15",
+    ];
     output("journalctl", &words).unwrap_or_else(|error| format!("{error:#}"))
 }
 
 /// The lines of the journal that bear a container's id in their fields.
 pub(crate) fn journal_of(id: &str) -> Result<Vec<Value>> {
-    let text = output("journalctl", &["--no-pager", "--output=json", &format!("CONTAINER_ID={id}")])?;
-    text.lines().map(|line| serde_json::from_str(line).with_context(|| format!("read this line of the journal: {line}"))).collect()
+    let text = output(
+        "journalctl",
+        &["--no-pager", "--output=json", &format!("CONTAINER_ID={id}")],
+    )?;
+    text.lines()
+        .map(|line| {
+            serde_json::from_str(line)
+                .with_context(|| format!("read this line of the journal: {line}"))
+        })
+        .collect()
 }
 
 /// The units of systemd, loaded ones, whose names match `pattern`.
 pub(crate) fn units(pattern: &str) -> Result<Vec<String>> {
-    let text = output("systemctl", &["list-units", "--all", "--plain", "--no-legend", "--no-pager", pattern])?;
+    let text = output(
+        "systemctl",
+        &[
+            "list-units",
+            "--all",
+            "--plain",
+            "--no-legend",
+            "--no-pager",
+            pattern,
+        ],
+    )?;
     Ok(text.lines().map(str::to_owned).collect())
 }
 
 /// A property of a unit, as systemd tells it.
 pub(crate) fn property(unit: &str, name: &str) -> Result<String> {
-    output("systemctl", &["show", "--value", "--property", name, unit]).map(|text| text.trim().to_owned())
+    output("systemctl", &["show", "--value", "--property", name, unit])
+        .map(|text| text.trim().to_owned())
 }
 
 /// Whether the process lives.
 pub(crate) fn is_alive(pid: u32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
+    stat.rsplit_once(") ")
+        .is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
 }
 
 /// The folder of the cgroup that a process is in.
 pub(crate) fn cgroup_of(pid: u32) -> Result<PathBuf> {
     let file = format!("/proc/{pid}/cgroup");
     let text = fs::read_to_string(&file).with_context(|| format!("read {file}"))?;
-    let path = text.lines().find_map(|line| line.strip_prefix("0::/")).with_context(|| format!("{pid} has no cgroup v2: {text}"))?;
+    let path = text
+        .lines()
+        .find_map(|line| line.strip_prefix("0::/"))
+        .with_context(|| format!("{pid} has no cgroup v2: {text}"))?;
     Ok(Path::new(CGROUPS).join(path))
 }
 
@@ -67,10 +101,18 @@ pub(crate) fn cgroups_naming(word: &str) -> Vec<PathBuf> {
     let mut folders = vec![PathBuf::from(CGROUPS)];
     while let Some(folder) = folders.pop() {
         // One that goes while it is listed has nothing in it.
-        let Ok(entries) = fs::read_dir(&folder) else { continue };
-        let below = entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())).map(|entry| entry.path());
+        let Ok(entries) = fs::read_dir(&folder) else {
+            continue;
+        };
+        let below = entries
+            .flatten()
+            .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+            .map(|entry| entry.path());
         for path in below {
-            if path.file_name().is_some_and(|name| name.to_string_lossy().contains(word)) {
+            if path
+                .file_name()
+                .is_some_and(|name| name.to_string_lossy().contains(word))
+            {
                 found.push(path.clone());
             }
             folders.push(path);
@@ -82,22 +124,44 @@ pub(crate) fn cgroups_naming(word: &str) -> Vec<PathBuf> {
 /// The lines of all mount tables, of the machine and of hosts, that name a folder `word`.
 pub(crate) fn mounts_naming(word: &str) -> Result<Vec<String>> {
     let mark = format!("/{word}/");
-    let tables = hosts()?.into_iter().chain([1]).map(|pid| fs::read_to_string(format!("/proc/{pid}/mountinfo")).unwrap_or_default());
-    Ok(tables.flat_map(|table| table.lines().filter(|line| line.contains(&mark)).map(str::to_owned).collect::<Vec<_>>()).collect())
+    let tables = hosts()?
+        .into_iter()
+        .chain([1])
+        .map(|pid| fs::read_to_string(format!("/proc/{pid}/mountinfo")).unwrap_or_default());
+    Ok(tables
+        .flat_map(|table| {
+            table
+                .lines()
+                .filter(|line| line.contains(&mark))
+                .map(str::to_owned)
+                .collect::<Vec<_>>()
+        })
+        .collect())
 }
 
 /// The hosts of the runtime that live. What a host forks has its command line, but another parent.
 pub(crate) fn hosts() -> Result<Vec<u32>> {
-    let all: Vec<(u32, u32)> =
-        processes()?.into_iter().filter(|seen| seen.command.contains("wasmedge-host")).map(|seen| (seen.pid, seen.parent)).collect();
-    Ok(all.iter().filter(|(_, parent)| !all.iter().any(|(pid, _)| pid == parent)).map(|(pid, _)| *pid).collect())
+    let all: Vec<(u32, u32)> = processes()?
+        .into_iter()
+        .filter(|seen| seen.command.contains("wasmedge-host"))
+        .map(|seen| (seen.pid, seen.parent))
+        .collect();
+    Ok(all
+        .iter()
+        .filter(|(_, parent)| !all.iter().any(|(pid, _)| pid == parent))
+        .map(|(pid, _)| *pid)
+        .collect())
 }
 
 /// The host whose container the process is.
 pub(crate) fn host_of(process: u32) -> Result<u32> {
     let seen = look(process).with_context(|| format!("process {process} is gone"))?;
     let hosts = hosts()?;
-    ensure!(hosts.contains(&seen.parent), "process {process} has the parent {}, and hosts are {hosts:?}", seen.parent);
+    ensure!(
+        hosts.contains(&seen.parent),
+        "process {process} has the parent {}, and hosts are {hosts:?}",
+        seen.parent
+    );
     Ok(seen.parent)
 }
 
@@ -112,7 +176,9 @@ pub(crate) struct Seen {
 /// All processes.
 pub(crate) fn processes() -> Result<Vec<Seen>> {
     let entries = fs::read_dir("/proc").context("list /proc")?;
-    let pids = entries.flatten().filter_map(|entry| entry.file_name().to_string_lossy().parse().ok());
+    let pids = entries
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_string_lossy().parse().ok());
     // One that ends between the list and the look is none.
     Ok(pids.filter_map(look).collect())
 }
@@ -121,7 +187,11 @@ fn look(pid: u32) -> Option<Seen> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let parent = stat.rsplit_once(") ")?.1.split(' ').nth(1)?.parse().ok()?;
     let command = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
-    Some(Seen { pid, parent, command: String::from_utf8_lossy(&command).replace('\0', " ") })
+    Some(Seen {
+        pid,
+        parent,
+        command: String::from_utf8_lossy(&command).replace('\0', " "),
+    })
 }
 
 /// Ends a process at once.

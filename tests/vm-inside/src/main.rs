@@ -1,9 +1,10 @@
-//! The tests that run inside the emulated machine: the core of the node class on cgroup v2, with both ways to set up
-//! cgroups. The machine's unit `inside.service` starts it; what it tells goes to a serial line, as one line of JSON for
-//! each test (`testbed::vm::report` reads them).
+//! The tests that run inside the emulated machine: the core of the node class on cgroup v2, with
+//! both ways to set up cgroups. The machine's unit `inside.service` starts it; what it tells goes
+//! to a serial line, as one line of JSON for each test (`testbed::vm::report` reads them).
 //!
 //! * [`checks`]: the tests.
-//! * [`ground`]: what they stand on: containers of one driver, and how to see that nothing is left of them.
+//! * [`ground`]: what they stand on: containers of one driver, and how to see that nothing is left
+//!   of them.
 //! * [`containerd`], [`cri`]: containerd's API.
 //! * [`machine`]: processes, cgroups, systemd's units and the journal.
 #![forbid(unsafe_code)]
@@ -48,29 +49,46 @@ fn main() -> Result<ExitCode> {
 
 /// Every test with its name, for each driver.
 fn all() -> impl Iterator<Item = (String, impl Fn(&Ground) -> Result<()>)> {
-    [Driver::Cgroupfs, Driver::Systemd].into_iter().flat_map(|driver| {
-        let of_driver = move |check: &'static checks::Check| {
-            (format!("{}::{}", driver.name(), check.name), move |ground: &Ground| (check.body)(ground, driver))
-        };
-        checks::themes().map(of_driver)
-    })
+    [Driver::Cgroupfs, Driver::Systemd]
+        .into_iter()
+        .flat_map(|driver| {
+            let of_driver = move |check: &'static checks::Check| {
+                (
+                    format!("{}::{}", driver.name(), check.name),
+                    move |ground: &Ground| (check.body)(ground, driver),
+                )
+            };
+            checks::themes().map(of_driver)
+        })
 }
 
 /// Runs those that are wanted, and tells what becomes of each.
 fn run(wanted: &Path, report: &Path) -> Result<()> {
-    let wanted = fs::read_to_string(wanted).with_context(|| format!("read {}", wanted.display()))?;
-    let mut line = File::options().write(true).open(report).with_context(|| format!("open {}", report.display()))?;
-    let mut tell = |value: serde_json::Value| writeln!(line, "{value}").with_context(|| format!("write to {}", report.display()));
+    let wanted =
+        fs::read_to_string(wanted).with_context(|| format!("read {}", wanted.display()))?;
+    let mut line = File::options()
+        .write(true)
+        .open(report)
+        .with_context(|| format!("open {}", report.display()))?;
+    let mut tell = |value: serde_json::Value| {
+        writeln!(line, "{value}").with_context(|| format!("write to {}", report.display()))
+    };
     let ground = Ground::prepare();
     let mut count = 0;
     for (name, body) in all().filter(|(name, _)| wanted.lines().any(|line| line == name)) {
         let started = Instant::now();
         let outcome = match &ground {
-            Ok(ground) => body(ground).map_err(|error| format!("{error:#}\n{}", machine::containerds_words())),
-            Err(error) => Err(format!("nothing could be prepared: {error:#}\n{}", machine::containerds_words())),
+            Ok(ground) => {
+                body(ground).map_err(|error| format!("{error:#}\n{}", machine::containerds_words()))
+            }
+            Err(error) => Err(format!(
+                "nothing could be prepared: {error:#}\n{}",
+                machine::containerds_words()
+            )),
         };
         let milliseconds = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
-        tell(json!({ "test": { "name": name, "failure": outcome.err(), "milliseconds": milliseconds } }))?;
+        tell(json!({ "test": { "name": name, "failure": outcome.err(),
+                "milliseconds": milliseconds } }))?;
         count += 1;
     }
     tell(json!({ "end": { "tests": count } }))

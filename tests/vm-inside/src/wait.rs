@@ -5,12 +5,17 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
-/// How long things that happen by themselves may take. Every instruction is translated here, and the machine that does it
-/// may be busy.
+/// How long things that happen by themselves may take. Every instruction is translated here, and
+/// the machine that does it may be busy.
 pub(crate) const LIMIT: Duration = Duration::from_mins(1);
 
-/// Asks `ready` again and again until it gives a value; past [`LIMIT`] fails with what `evidence` has to say.
-pub(crate) fn until<T>(what: impl Display, mut ready: impl FnMut() -> Result<Option<T>>, evidence: impl FnOnce() -> String) -> Result<T> {
+/// Asks `ready` again and again until it gives a value; past [`LIMIT`] fails with what `evidence`
+/// has to say.
+pub(crate) fn until<T>(
+    what: impl Display,
+    mut ready: impl FnMut() -> Result<Option<T>>,
+    evidence: impl FnOnce() -> String,
+) -> Result<T> {
     let started = Instant::now();
     let mut pause = Duration::from_millis(5);
     loop {

@@ -1,7 +1,8 @@
 //! The chart's README: its text, and a table of every value made of `values.yaml`.
 //!
-//! The table takes a value's meaning from the comment above it, so `values.yaml` keeps to a form: two spaces for each
-//! level, comments above their key, every value on its key's line (lists and small maps in brackets).
+//! The table takes a value's meaning from the comment above it, so `values.yaml` keeps to a form:
+//! two spaces for each level, comments above their key, every value on its key's line (lists and
+//! small maps in brackets).
 
 use std::fmt::Write as _;
 use std::fs;
@@ -21,18 +22,34 @@ pub(crate) fn readme() -> Result<Generated> {
         fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))
     };
     let text = read("README.in")?;
-    ensure!(text.matches(MARK).count() == 1, "README.in has not exactly one line {MARK:?}");
+    ensure!(
+        text.matches(MARK).count() == 1,
+        "README.in has not exactly one line {MARK:?}"
+    );
     let text = text.replace(MARK, &values_table(&read("values.yaml")?));
-    Ok(Generated { path: format!("{CHART}/README.md"), text: format!("<!-- {NOTICE} Its text lies in README.in. -->\n\n{text}") })
+    Ok(Generated {
+        path: format!("{CHART}/README.md"),
+        text: format!("<!-- {NOTICE} Its text lies in README.in. -->\n\n{text}"),
+    })
 }
 
 /// A table of every value: its path, its default and what it means.
 pub(crate) fn values_table(values_yaml: &str) -> String {
     let mut table = "| value | default | meaning |\n|---|---|---|\n".to_owned();
     for row in rows(values_yaml) {
-        let default = if row.default.is_empty() { String::new() } else { format!("`{}`", row.default) };
+        let default = if row.default.is_empty() {
+            String::new()
+        } else {
+            format!("`{}`", row.default)
+        };
         // Writing to a String cannot fail.
-        let _ = writeln!(table, "| `{}` | {} | {} |", row.path, cell(&default), cell(&row.meaning));
+        let _ = writeln!(
+            table,
+            "| `{}` | {} | {} |",
+            row.path,
+            cell(&default),
+            cell(&row.meaning)
+        );
     }
     table
 }
@@ -61,11 +78,19 @@ fn rows(values_yaml: &str) -> Vec<Row> {
             continue;
         };
         parents.truncate((line.len() - line.trim_start().len()) / 2);
-        parents.push(if key.contains('.') { format!("\"{key}\"") } else { key.to_owned() });
+        parents.push(if key.contains('.') {
+            format!("\"{key}\"")
+        } else {
+            key.to_owned()
+        });
         let default = default.trim();
         let meaning = std::mem::take(&mut comment).join(" ");
         if !default.is_empty() || !meaning.is_empty() {
-            rows.push(Row { path: parents.join("."), default: default.to_owned(), meaning });
+            rows.push(Row {
+                path: parents.join("."),
+                default: default.to_owned(),
+                meaning,
+            });
         }
     }
     rows
@@ -80,8 +105,10 @@ fn cell(text: &str) -> String {
 mod tests {
     use super::*;
 
-    const VALUES: &str = "# The file.\n\n# A group\n# of two.\ngroup:\n  # One | two.\n  first: \"\"\n  inner:\n    # A list.\n    \
-                          list: [{a: 1}]\n# A key with dots.\nflat:\n  # Its value.\n  a.b/c: x:y\n";
+    const VALUES: &str = "# The file.\n\n# A group\n# of two.\ngroup:\n  # One | two.\n  first: \
+                          \"\"\n  inner:\n    # A list.\n    \
+                          list: [{a: 1}]\n# A key with dots.\nflat:\n  # Its value.\n  a.b/c: \
+                          x:y\n";
 
     #[test]
     fn a_value_has_the_comment_above_it_and_a_group_has_no_default() {
@@ -102,7 +129,11 @@ mod tests {
 
     #[test]
     fn a_bar_does_not_end_a_cell() {
-        assert!(values_table(VALUES).contains("| `group.first` | `\"\"` | One \\| two. |\n"), "{}", values_table(VALUES));
+        assert!(
+            values_table(VALUES).contains("| `group.first` | `\"\"` | One \\| two. |\n"),
+            "{}",
+            values_table(VALUES)
+        );
     }
 
     #[test]
@@ -118,6 +149,10 @@ mod tests {
     #[test]
     fn the_readme_holds_the_table_in_place_of_the_mark() {
         let readme = readme().unwrap();
-        assert!(readme.text.contains("| `replicas` | `2` |") && !readme.text.contains(MARK.trim()), "{}", readme.text);
+        assert!(
+            readme.text.contains("| `replicas` | `2` |") && !readme.text.contains(MARK.trim()),
+            "{}",
+            readme.text
+        );
     }
 }

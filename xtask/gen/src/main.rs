@@ -1,12 +1,14 @@
 //! Writes what is generated from the code, or says what is stale. `cargo xtask gen` runs it.
 //!
-//! A package of its own: it links the operator, and xtask, which every task waits for on a fresh machine, shall not.
+//! A package of its own: it links the operator, and xtask, which every task waits for on a fresh
+//! machine, shall not.
 //!
 //! * [`manifests`]: CRDs and rules for the chart.
 //! * [`mod@reference`]: the pages of `docs/reference`.
 //! * [`chart`]: the chart's README, with a table of its values.
 //! * [`yaml`]: JSON values as YAML.
-//! * `options`: a test that holds the installer's words for the runtime's options against the runtime's own.
+//! * `options`: a test that holds the installer's words for the runtime's options against the
+//!   runtime's own.
 #![forbid(unsafe_code)]
 
 use std::fs;
@@ -45,11 +47,17 @@ struct Generated {
 
 impl Generated {
     fn yaml(path: impl Into<String>, text: &str) -> Self {
-        Self { path: path.into(), text: format!("# {NOTICE}\n{text}") }
+        Self {
+            path: path.into(),
+            text: format!("# {NOTICE}\n{text}"),
+        }
     }
 
     fn markdown(path: impl Into<String>, text: &str) -> Self {
-        Self { path: path.into(), text: format!("<!-- {NOTICE} -->\n\n{text}") }
+        Self {
+            path: path.into(),
+            text: format!("<!-- {NOTICE} -->\n\n{text}"),
+        }
     }
 }
 
@@ -84,29 +92,44 @@ fn run(check: bool) -> Result<ExitCode> {
 
 /// Everything that is generated.
 fn generated() -> Result<Vec<Generated>> {
-    Ok([manifests::crds()?, manifests::rules()?, vec![chart::readme()?], reference::pages()?].concat())
+    Ok([
+        manifests::crds()?,
+        manifests::rules()?,
+        vec![chart::readme()?],
+        reference::pages()?,
+    ]
+    .concat())
 }
 
 /// Those that are not what lies below `root`.
 fn stale(root: &Path, files: Vec<Generated>) -> Vec<Generated> {
-    let differs = |file: &Generated| fs::read_to_string(root.join(&file.path)).map_or(true, |there| there != file.text);
+    let differs = |file: &Generated| {
+        fs::read_to_string(root.join(&file.path)).map_or(true, |there| there != file.text)
+    };
     files.into_iter().filter(differs).collect()
 }
 
 impl Generated {
     fn write(&self, root: &Path) -> Result<()> {
         let path = root.join(&self.path);
-        let folder = path.parent().with_context(|| format!("{} lies in no folder", self.path))?;
+        let folder = path
+            .parent()
+            .with_context(|| format!("{} lies in no folder", self.path))?;
         fs::create_dir_all(folder).with_context(|| format!("make {}", folder.display()))?;
         fs::write(&path, &self.text).with_context(|| format!("write {}", self.path))
     }
 }
 
 fn repository() -> PathBuf {
-    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../..")).components().collect()
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
+        .components()
+        .collect()
 }
 
-#[expect(clippy::print_stdout, reason = "what a command has to say goes to the terminal")]
+#[expect(
+    clippy::print_stdout,
+    reason = "what a command has to say goes to the terminal"
+)]
 fn say(line: impl std::fmt::Display) {
     println!("{line}");
 }
@@ -118,14 +141,25 @@ mod tests {
     #[test]
     fn every_generated_file_says_so_in_its_first_line() {
         for file in generated().unwrap() {
-            assert!(file.text.lines().next().is_some_and(|line| line.contains(NOTICE)), "{}", file.path);
+            assert!(
+                file.text
+                    .lines()
+                    .next()
+                    .is_some_and(|line| line.contains(NOTICE)),
+                "{}",
+                file.path
+            );
             assert!(file.text.ends_with('\n'), "{}", file.path);
         }
     }
 
     #[test]
     fn no_two_files_have_one_path() {
-        let mut paths: Vec<String> = generated().unwrap().into_iter().map(|file| file.path).collect();
+        let mut paths: Vec<String> = generated()
+            .unwrap()
+            .into_iter()
+            .map(|file| file.path)
+            .collect();
         let count = paths.len();
         paths.sort();
         paths.dedup();
@@ -135,9 +169,15 @@ mod tests {
     #[test]
     fn what_was_edited_or_is_missing_is_stale() {
         let root = std::env::temp_dir().join(format!("generate-{}", std::process::id()));
-        let [same, edited, missing] = ["same", "edited", "missing"].map(|path| Generated::yaml(path, "a: 1\n"));
+        let [same, edited, missing] =
+            ["same", "edited", "missing"].map(|path| Generated::yaml(path, "a: 1\n"));
         same.write(&root).unwrap();
-        Generated { text: "other".to_owned(), ..edited.clone() }.write(&root).unwrap();
+        Generated {
+            text: "other".to_owned(),
+            ..edited.clone()
+        }
+        .write(&root)
+        .unwrap();
         let found = stale(&root, vec![same, edited.clone(), missing.clone()]);
         fs::remove_dir_all(&root).unwrap();
         assert_eq!(found, [edited, missing]);

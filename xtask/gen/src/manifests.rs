@@ -10,19 +10,29 @@ use crate::{Generated, yaml};
 
 const CHART: &str = "charts/wasmedge-operator";
 
-/// One file for each CRD. Helm installs what lies in a chart's folder `crds`, and never touches it again.
+/// One file for each CRD. Helm installs what lies in a chart's folder `crds`, and never touches it
+/// again.
 pub(crate) fn crds() -> Result<Vec<Generated>> {
     let mut files = Vec::new();
     for crd in crd::definitions() {
-        let name = crd.metadata.name.as_deref().context("a derived CRD has a name")?;
+        let name = crd
+            .metadata
+            .name
+            .as_deref()
+            .context("a derived CRD has a name")?;
         let plural = name.split('.').next().unwrap_or(name);
-        let value = serde_json::to_value(&crd).with_context(|| format!("write the CRD {name} as JSON"))?;
-        files.push(Generated::yaml(format!("{CHART}/crds/{plural}.yaml"), &yaml::to_text(&value)));
+        let value =
+            serde_json::to_value(&crd).with_context(|| format!("write the CRD {name} as JSON"))?;
+        files.push(Generated::yaml(
+            format!("{CHART}/crds/{plural}.yaml"),
+            &yaml::to_text(&value),
+        ));
     }
     Ok(files)
 }
 
-/// The rules of each role: the operator's in the cluster and in its namespace, and those of the chart's hooks.
+/// The rules of each role: the operator's in the cluster and in its namespace, and those of the
+/// chart's hooks.
 pub(crate) fn rules() -> Result<Vec<Generated>> {
     let tables = [
         ("cluster", access::OPERATOR, Scope::Cluster),
@@ -30,7 +40,12 @@ pub(crate) fn rules() -> Result<Vec<Generated>> {
         ("crds-hook", access::CRDS_HOOK, Scope::Cluster),
         ("remove-hook", access::REMOVE_HOOK, Scope::Cluster),
     ];
-    let file = |(name, table, scope)| Ok(Generated::yaml(format!("{CHART}/files/{name}-rules.yaml"), &table_text(table, scope)?));
+    let file = |(name, table, scope)| {
+        Ok(Generated::yaml(
+            format!("{CHART}/files/{name}-rules.yaml"),
+            &table_text(table, scope)?,
+        ))
+    };
     tables.into_iter().map(file).collect()
 }
 

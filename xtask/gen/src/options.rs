@@ -1,39 +1,77 @@
-//! Whether what installers write of the runtime's options is what the runtime reads: two crates that do not know each other
-//! have the words.
+//! Whether what installers write of the runtime's options is what the runtime reads: two crates
+//! that do not know each other have the words.
 
 use installer_protocol::settings::{Grouping, LogLevel, Settings};
 use shim_protocol::options;
 
 /// The options table that an installer writes, as the runtime reads it.
 fn read(settings: Settings) -> options::RuntimeOptions {
-    let lines: Vec<String> = settings.options().iter().map(|(key, value)| format!("{key} = {value}\n")).collect();
-    options::RuntimeOptions::of_toml(&lines.concat()).unwrap_or_else(|error| panic!("{settings:?}: {error}"))
+    let lines: Vec<String> = settings
+        .options()
+        .iter()
+        .map(|(key, value)| format!("{key} = {value}\n"))
+        .collect();
+    options::RuntimeOptions::of_toml(&lines.concat())
+        .unwrap_or_else(|error| panic!("{settings:?}: {error}"))
 }
 
 #[test]
 fn what_nothing_is_chosen_of_is_the_runtimes_own_default() {
-    assert_eq!(read(Settings::default()), options::RuntimeOptions::default());
-    assert_eq!(Grouping::default().word(), options::Grouping::default().as_str());
-    assert_eq!(LogLevel::default().word(), options::LogLevel::default().as_str());
+    assert_eq!(
+        read(Settings::default()),
+        options::RuntimeOptions::default()
+    );
+    assert_eq!(
+        Grouping::default().word(),
+        options::Grouping::default().as_str()
+    );
+    assert_eq!(
+        LogLevel::default().word(),
+        options::LogLevel::default().as_str()
+    );
 }
 
 #[test]
 fn every_choice_is_read_as_it_was_meant() {
     for &grouping in Grouping::ALL {
-        assert_eq!(read(Settings { grouping, ..Settings::default() }).grouping.as_str(), grouping.word());
+        assert_eq!(
+            read(Settings {
+                grouping,
+                ..Settings::default()
+            })
+            .grouping
+            .as_str(),
+            grouping.word()
+        );
     }
     for &log_level in LogLevel::ALL {
-        assert_eq!(read(Settings { log_level, ..Settings::default() }).log_level.as_str(), log_level.word());
+        assert_eq!(
+            read(Settings {
+                log_level,
+                ..Settings::default()
+            })
+            .log_level
+            .as_str(),
+            log_level.word()
+        );
     }
     for most in [1, 1_000_000] {
-        let options = read(Settings { max_containers: Some(most), ..Settings::default() });
+        let options = read(Settings {
+            max_containers: Some(most),
+            ..Settings::default()
+        });
         assert_eq!(options.max_containers.map(u32::from), Some(most));
     }
 }
 
 #[test]
 fn every_option_of_the_runtime_can_be_chosen() {
-    let all = Settings { grouping: Grouping::Pod, log_level: LogLevel::Error, max_containers: Some(1), ..Settings::default() };
+    let all = Settings {
+        grouping: Grouping::Pod,
+        log_level: LogLevel::Error,
+        max_containers: Some(1),
+        ..Settings::default()
+    };
     let mut keys: Vec<&str> = all.options().iter().map(|(key, _)| *key).collect();
     // Who sets up cgroups is a question of its own: the kubelet answers it.
     keys.push("SystemdCgroup");

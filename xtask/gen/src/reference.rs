@@ -22,17 +22,30 @@ mod source;
 
 /// Every page.
 pub(crate) fn pages() -> Result<Vec<Generated>> {
-    Ok(vec![api::page()?, keys::page()?, metrics::page(), rights::page(), commands::operator(), commands::installer()])
+    Ok(vec![
+        api::page()?,
+        keys::page()?,
+        metrics::page(),
+        rights::page(),
+        commands::operator(),
+        commands::installer(),
+    ])
 }
 
 /// A page with this title.
 fn page(name: &str, title: &str, text: &str) -> Generated {
-    Generated::markdown(format!("docs/reference/{name}.md"), &format!("# {title}\n\n{}\n", text.trim()))
+    Generated::markdown(
+        format!("docs/reference/{name}.md"),
+        &format!("# {title}\n\n{}\n", text.trim()),
+    )
 }
 
 /// Text as a cell of a table: on one line, and without what would end the cell.
 fn cell(text: &str) -> String {
-    text.split_whitespace().collect::<Vec<_>>().join(" ").replace('|', "\\|")
+    text.split_whitespace()
+        .collect::<Vec<_>>()
+        .join(" ")
+        .replace('|', "\\|")
 }
 
 /// A table of these rows.
@@ -40,7 +53,10 @@ fn table(head: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
     let line = |cells: &[String]| format!("| {} |\n", cells.join(" | "));
     let mut text = line(&head.iter().map(|&word| word.to_owned()).collect::<Vec<_>>());
     let _ = writeln!(text, "|{}", "---|".repeat(head.len()));
-    text.extend(rows.into_iter().map(|cells| line(&cells.iter().map(|text| cell(text)).collect::<Vec<_>>())));
+    text.extend(
+        rows.into_iter()
+            .map(|cells| line(&cells.iter().map(|text| cell(text)).collect::<Vec<_>>())),
+    );
     text
 }
 

@@ -1,4 +1,5 @@
-//! JSON values as YAML in blocks, keys in the order of the alphabet: the same text for the same value, always.
+//! JSON values as YAML in blocks, keys in the order of the alphabet: the same text for the same
+//! value, always.
 
 use std::fmt::Write as _;
 
@@ -11,8 +12,8 @@ pub(crate) fn to_text(value: &Value) -> String {
     text.trim_start_matches('\n').to_owned()
 }
 
-/// Writes `value` behind a key or a dash that stands at `depth` less one: scalars and empty collections on the same
-/// line, everything else below.
+/// Writes `value` behind a key or a dash that stands at `depth` less one: scalars and empty
+/// collections on the same line, everything else below.
 fn write(text: &mut String, value: &Value, depth: usize) {
     match value {
         Value::Object(fields) if !fields.is_empty() => {
@@ -47,7 +48,11 @@ fn entry(text: &mut String, value: &Value, depth: usize) {
         _ => false,
     };
     // The first key of an object may stand behind its dash, and does.
-    text.push(if !is_block || (text.ends_with('-') && value.is_object()) { ' ' } else { '\n' });
+    text.push(if !is_block || (text.ends_with('-') && value.is_object()) {
+        ' '
+    } else {
+        '\n'
+    });
     write(text, value, depth);
 }
 
@@ -62,7 +67,9 @@ fn flat(value: &Value) -> String {
     match value {
         Value::String(string) => scalar(string),
         // OpenAPI's numbers are floating: a bound of 1 reads 1.0.
-        Value::Number(number) if number.is_f64() => number.to_string().trim_end_matches(".0").to_owned(),
+        Value::Number(number) if number.is_f64() => {
+            number.to_string().trim_end_matches(".0").to_owned()
+        }
         // Numbers, words and empty collections are written as in JSON, which YAML reads.
         other => other.to_string(),
     }
@@ -71,10 +78,20 @@ fn flat(value: &Value) -> String {
 /// A text: as it is where no reader can take it for anything else, or in JSON's quotes.
 fn scalar(text: &str) -> String {
     let mut letters = text.chars();
-    let begins = letters.next().is_some_and(|first| first.is_ascii_alphabetic());
-    let plain = letters.all(|letter| letter.is_ascii_alphanumeric() || "-_./ ,()'".contains(letter));
-    let is_word = matches!(text.to_ascii_lowercase().as_str(), "true" | "false" | "yes" | "no" | "on" | "off" | "null" | "y" | "n");
-    if begins && plain && !is_word && !text.ends_with(' ') { text.to_owned() } else { Value::from(text).to_string() }
+    let begins = letters
+        .next()
+        .is_some_and(|first| first.is_ascii_alphabetic());
+    let plain =
+        letters.all(|letter| letter.is_ascii_alphanumeric() || "-_./ ,()'".contains(letter));
+    let is_word = matches!(
+        text.to_ascii_lowercase().as_str(),
+        "true" | "false" | "yes" | "no" | "on" | "off" | "null" | "y" | "n"
+    );
+    if begins && plain && !is_word && !text.ends_with(' ') {
+        text.to_owned()
+    } else {
+        Value::from(text).to_string()
+    }
 }
 
 #[cfg(test)]
@@ -86,7 +103,8 @@ mod tests {
     #[test]
     fn blocks_are_indented_and_keys_sorted() {
         let value = json!({"b": [{"d": 1, "c": {"e": []}}, "text", ["x", {}]], "a": {"f": true}});
-        let text = "a:\n  f: true\nb:\n  - c:\n      e: []\n    d: 1\n  - text\n  -\n    - x\n    - {}\n";
+        let text =
+            "a:\n  f: true\nb:\n  - c:\n      e: []\n    d: 1\n  - text\n  -\n    - x\n    - {}\n";
         assert_eq!(to_text(&value), text);
         assert_eq!(to_text(&json!([{"a": 1}])), "- a: 1\n");
     }

@@ -26,20 +26,34 @@ use worker::Worker;
 /// How long the memory of pods that are ready may take until it no longer changes much.
 const SETTLE: Duration = Duration::from_secs(5);
 
-pub(super) fn measure(cache: &Cache, run: &Run, subjects: &[Subject], extent: &Extent) -> Result<(Vec<Figure>, Vec<String>)> {
+pub(super) fn measure(
+    cache: &Cache,
+    run: &Run,
+    subjects: &[Subject],
+    extent: &Extent,
+) -> Result<(Vec<Figure>, Vec<String>)> {
     let worker = Worker::start(cache, run, subjects)?;
     let mut samples = Samples::default();
     if let Some(first) = subjects.first() {
         // kubelet and containerd grow at the first burst that they see, whoever's it is.
-        progress::step(format_args!("a burst that does not count, of {}", first.name), || burst(&worker, first, extent.pods))?;
+        progress::step(
+            format_args!("a burst that does not count, of {}", first.name),
+            || burst(&worker, first, extent.pods),
+        )?;
     }
     for round in 0..extent.bursts {
         for place in 0..subjects.len() {
             let subject = &subjects[(round + place) % subjects.len()];
-            let found = progress::step(format_args!("{} pods of {}", extent.pods, subject.name), || {
-                let deleted = alone(&worker, subject)?;
-                Ok(Found { deleted, ..burst(&worker, subject, extent.pods)? })
-            })?;
+            let found = progress::step(
+                format_args!("{} pods of {}", extent.pods, subject.name),
+                || {
+                    let deleted = alone(&worker, subject)?;
+                    Ok(Found {
+                        deleted,
+                        ..burst(&worker, subject, extent.pods)?
+                    })
+                },
+            )?;
             samples.add(&subject.name, &found, extent.pods);
         }
     }
@@ -49,17 +63,25 @@ pub(super) fn measure(cache: &Cache, run: &Run, subjects: &[Subject], extent: &E
 fn notes(extent: &Extent) -> Vec<String> {
     vec![
         format!(
-            "{} bursts of each, after one that does not count. Pods are as kubelet makes them, with CNI's bridge and a service account.",
+            "{} bursts of each, after one that does not count. Pods are as kubelet makes them, \
+             with CNI's bridge and a service account.",
             extent.bursts
         ),
-        "Processors' time is taken from the request for the Deployment until kubectl has seen all pods ready. The whole machine's \
-         includes the control plane, the other nodes and whatever else runs on it; the worker's is its cgroup's, or its processes'."
+        "Processors' time is taken from the request for the Deployment until kubectl has seen all \
+         pods ready. The whole machine's \
+         includes the control plane, the other nodes and whatever else runs on it; the worker's is \
+         its cgroup's, or its processes'."
             .to_owned(),
-        "\"What containerd starts\" are the network plugins and the starts of shims. \"Shims and containers\" includes hosts.".to_owned(),
-        "Memory is looked at when all pods are ready and it has settled. The machine's is what it can give less than before, \
+        "\"What containerd starts\" are the network plugins and the starts of shims. \"Shims and \
+         containers\" includes hosts."
+            .to_owned(),
+        "Memory is looked at when all pods are ready and it has settled. The machine's is what it \
+         can give less than before, \
          so kubelet's and containerd's growth is in it."
             .to_owned(),
-        "The deletion of a single pod is from `kubectl delete` to its end; both programs end on SIGTERM.".to_owned(),
+        "The deletion of a single pod is from `kubectl delete` to its end; both programs end on \
+         SIGTERM."
+            .to_owned(),
     ]
 }
 
@@ -122,8 +144,10 @@ struct Look {
 
 impl Worker {
     fn settled_look(&self) -> Result<Look> {
-        let alike =
-            |one: &Look, other: &Look| one.processes == other.processes && one.available.abs_diff(other.available) < processes::TREMBLE;
+        let alike = |one: &Look, other: &Look| {
+            one.processes == other.processes
+                && one.available.abs_diff(other.available) < processes::TREMBLE
+        };
         settled(SETTLE, || self.look(), alike)
     }
 
@@ -132,7 +156,11 @@ impl Worker {
         let pods = spent::of_pods(&table, self.root());
         Ok(Look {
             available: processes::available()?,
-            proportional: pods.iter().filter_map(|pid| Memory::of(*pid)).sum::<Memory>().proportional,
+            proportional: pods
+                .iter()
+                .filter_map(|pid| Memory::of(*pid))
+                .sum::<Memory>()
+                .proportional,
             processes: pods.len(),
         })
     }
@@ -147,8 +175,17 @@ struct Samples {
 impl Samples {
     fn add(&mut self, name: &SubjectName, found: &Found, pods: usize) {
         let pods = f64::from(u32::try_from(pods).unwrap_or(u32::MAX));
-        let mebibytes = |kibibytes: u64| f64::from(u32::try_from(kibibytes).unwrap_or(u32::MAX)) / 1024.0 / pods;
-        let mut add = |what, value| self.all.entry(what).or_default().entry(name.clone()).or_default().push(value);
+        let mebibytes = |kibibytes: u64| {
+            f64::from(u32::try_from(kibibytes).unwrap_or(u32::MAX)) / 1024.0 / pods
+        };
+        let mut add = |what, value| {
+            self.all
+                .entry(what)
+                .or_default()
+                .entry(name.clone())
+                .or_default()
+                .push(value);
+        };
         add(READY, found.ready.as_secs_f64());
         add(GONE, found.gone.as_secs_f64());
         add(DELETED, found.deleted.as_secs_f64());
@@ -159,7 +196,10 @@ impl Samples {
         }
         add(AVAILABLE, mebibytes(found.available));
         add(PROPORTIONAL, mebibytes(found.proportional));
-        add(PROCESSES, f64::from(u32::try_from(found.processes).unwrap_or(u32::MAX)) / pods);
+        add(
+            PROCESSES,
+            f64::from(u32::try_from(found.processes).unwrap_or(u32::MAX)) / pods,
+        );
     }
 
     fn figures(&self, pods: usize) -> Vec<Figure> {
@@ -178,7 +218,11 @@ impl Samples {
         ];
         let rows = head.into_iter().chain(shares).chain(tail);
         let figures = rows.filter_map(|(what, unit, target)| {
-            let figure = Figure::of(what.replace("all pods", &format!("all {pods} pods")), unit, self.all.get(what)?);
+            let figure = Figure::of(
+                what.replace("all pods", &format!("all {pods} pods")),
+                unit,
+                self.all.get(what)?,
+            );
             Some(Figure { target, ..figure })
         });
         figures.collect()
@@ -201,10 +245,23 @@ mod tests {
     #[test]
     fn what_pods_hold_is_told_of_one_pod() {
         let mut samples = Samples::default();
-        let found = Found { available: 4 * 2048, processes: 8, ready: Duration::from_secs(3), ..Found::default() };
+        let found = Found {
+            available: 4 * 2048,
+            processes: 8,
+            ready: Duration::from_secs(3),
+            ..Found::default()
+        };
         samples.add(&SubjectName::Ours, &found, 4);
         let figures = samples.figures(4);
-        let median = |name: &str| figures.iter().find(|figure| figure.name == name).unwrap().series[&SubjectName::Ours].summary.median;
+        let median = |name: &str| {
+            figures
+                .iter()
+                .find(|figure| figure.name == name)
+                .unwrap()
+                .series[&SubjectName::Ours]
+                .summary
+                .median
+        };
         assert!((median(AVAILABLE) - 2.0).abs() < 1e-9);
         assert!((median(PROCESSES) - 2.0).abs() < 1e-9);
         assert!((median("until all 4 pods are ready") - 3.0).abs() < 1e-9);

@@ -32,15 +32,35 @@ impl Client {
         let program = setup::executable(PROGRAM)?;
         let install = containerd.install();
         let system = ["/usr/sbin", "/usr/bin", "/sbin", "/bin"].map(Path::new);
-        let path = std::env::join_paths([install.bin.as_path(), install.runc.as_path()].into_iter().chain(system));
-        let path = path.context("a folder with a colon in its name cannot stand on PATH")?.to_string_lossy().into_owned();
-        Ok(Self { containerd: containerd.clone(), program, path })
+        let path = std::env::join_paths(
+            [install.bin.as_path(), install.runc.as_path()]
+                .into_iter()
+                .chain(system),
+        );
+        let path = path
+            .context("a folder with a colon in its name cannot stand on PATH")?
+            .to_string_lossy()
+            .into_owned();
+        Ok(Self {
+            containerd: containerd.clone(),
+            program,
+            path,
+        })
     }
 
     /// Has it do what `plan` says, in containerd's `namespace`.
     pub(super) fn run(&self, what: &str, plan: &Value) -> Result<Samples> {
-        let run = self.containerd.cell().run("env").arg(format!("PATH={}", self.path)).arg(&self.program);
-        let run = run.arg("--address").arg(self.containerd.address()).args(["--namespace", self.containerd.namespace(), what]);
+        let run = self
+            .containerd
+            .cell()
+            .run("env")
+            .arg(format!("PATH={}", self.path))
+            .arg(&self.program);
+        let run = run.arg("--address").arg(self.containerd.address()).args([
+            "--namespace",
+            self.containerd.namespace(),
+            what,
+        ]);
         let text = run.input(plan.to_string()).deadline(LIMIT).text();
         // What went wrong stands last, below the log that it is to be read with.
         let text = text.map_err(|error| anyhow!("{}\n{error:#}", self.containerd.evidence()))?;
@@ -58,7 +78,10 @@ pub(super) struct Samples {
 impl Samples {
     /// Everybody's samples of `what`.
     pub(super) fn of(&self, what: &str) -> BTreeMap<SubjectName, Vec<f64>> {
-        self.all.iter().filter_map(|(name, timed)| Some((name.clone(), timed.get(what)?.clone()))).collect()
+        self.all
+            .iter()
+            .filter_map(|(name, timed)| Some((name.clone(), timed.get(what)?.clone())))
+            .collect()
     }
 
     /// Everybody's sums of two things, round by round.
@@ -66,7 +89,13 @@ impl Samples {
         let mut others = self.of(other);
         let sums = self.of(one).into_iter().filter_map(|(name, ones)| {
             let others = others.remove(&name)?;
-            Some((name, ones.iter().zip(&others).map(|(one, other)| one + other).collect()))
+            Some((
+                name,
+                ones.iter()
+                    .zip(&others)
+                    .map(|(one, other)| one + other)
+                    .collect(),
+            ))
         });
         sums.collect()
     }
@@ -83,9 +112,15 @@ mod tests {
 
     #[test]
     fn what_the_program_writes_is_read_by_subject() {
-        let samples: Samples = serde_json::from_str(r#"{"runc":{"create":[1.5,2.0],"start":[1.0,1.0]},"ours":{"create":[0.5]}}"#).unwrap();
+        let samples: Samples = serde_json::from_str(
+            r#"{"runc":{"create":[1.5,2.0],"start":[1.0,1.0]},"ours":{"create":[0.5]}}"#,
+        )
+        .unwrap();
         assert_eq!(samples.of("create")[&SubjectName::Ours], [0.5]);
-        assert_eq!(samples.sum("create", "start"), BTreeMap::from([(SubjectName::Runc, vec![2.5, 3.0])]));
+        assert_eq!(
+            samples.sum("create", "start"),
+            BTreeMap::from([(SubjectName::Runc, vec![2.5, 3.0])])
+        );
         assert!(samples.of("delete").is_empty());
     }
 }

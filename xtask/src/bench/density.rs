@@ -16,8 +16,8 @@ use super::report::{Figure, Target, Unit};
 use super::subject::Subject;
 use super::subject::name::SubjectName;
 
-/// How long containers may take until what they hold no longer changes much, and those before them until the kernel has
-/// let go what was theirs: networks go in the background.
+/// How long containers may take until what they hold no longer changes much, and those before them
+/// until the kernel has let go what was theirs: networks go in the background.
 const SETTLE: Duration = Duration::from_secs(30);
 
 /// How containers are made.
@@ -31,11 +31,27 @@ struct Form {
     target: Option<f64>,
 }
 
-/// The engine holds the code of each guest in a form of its own, so what a container takes depends on its guest.
+/// The engine holds the code of each guest in a form of its own, so what a container takes depends
+/// on its guest.
 const FORMS: [Form; 3] = [
-    Form { made: "pod", does: Does::Rest, name: "pod of one container (CRI), the smallest program", target: Some(0.7) },
-    Form { made: "pod", does: Does::Idle, name: "pod of one container (CRI), a C program", target: Some(0.7) },
-    Form { made: "task", does: Does::Idle, name: "container (no pod), a C program", target: None },
+    Form {
+        made: "pod",
+        does: Does::Rest,
+        name: "pod of one container (CRI), the smallest program",
+        target: Some(0.7),
+    },
+    Form {
+        made: "pod",
+        does: Does::Idle,
+        name: "pod of one container (CRI), a C program",
+        target: Some(0.7),
+    },
+    Form {
+        made: "task",
+        does: Does::Idle,
+        name: "container (no pod), a C program",
+        target: None,
+    },
 ];
 
 pub(super) fn measure(ground: &Ground, extent: &Extent) -> Result<Vec<Figure>> {
@@ -47,8 +63,15 @@ pub(super) fn measure(ground: &Ground, extent: &Extent) -> Result<Vec<Figure>> {
         let mut subjects: Vec<&Subject> = ground.subjects.iter().collect();
         for round in 1..=extent.densities {
             for subject in &subjects {
-                let what = format!("{}: {} idle, each a {name} ({round}/{})", subject.name, extent.containers, extent.densities);
-                held.entry(subject.name.clone()).or_default().push(progress::step(what, || hold(ground, subject, form, &steps))?);
+                let what = format!(
+                    "{}: {} idle, each a {name} ({round}/{})",
+                    subject.name, extent.containers, extent.densities
+                );
+                held.entry(subject.name.clone())
+                    .or_default()
+                    .push(progress::step(what, || {
+                        hold(ground, subject, form, &steps)
+                    })?);
             }
             // Each round begins with another one.
             let next = 1.min(subjects.len());
@@ -66,7 +89,10 @@ pub(super) fn measure(ground: &Ground, extent: &Extent) -> Result<Vec<Figure>> {
 
 /// Gives the figure whose name begins so a target.
 fn aim(figures: &mut [Figure], begins: &str, limit: f64) {
-    if let Some(figure) = figures.iter_mut().find(|figure| figure.name.starts_with(begins)) {
+    if let Some(figure) = figures
+        .iter_mut()
+        .find(|figure| figure.name.starts_with(begins))
+    {
         figure.target = Some(Target::Value(limit));
     }
 }
@@ -91,7 +117,8 @@ struct Held {
 
 /// What is held before there are containers, and at each of `steps`.
 fn hold(ground: &Ground, subject: &Subject, form: &Form, steps: &[usize]) -> Result<Vec<Held>> {
-    // A shim's daemon may outlive its last container for some seconds: that of the subject before must not be counted.
+    // A shim's daemon may outlive its last container for some seconds: that of the subject before
+    // must not be counted.
     let mut held = vec![settled(ground, |held| held.processes == 0)?];
     let mut from = 0;
     for &to in steps {
@@ -110,13 +137,20 @@ fn hold(ground: &Ground, subject: &Subject, form: &Form, steps: &[usize]) -> Res
     Ok(held)
 }
 
-/// Looks until two looks in a row see the same processes and nearly the same memory, and what `is_expected`; at most for
-/// [`SETTLE`].
+/// Looks until two looks in a row see the same processes and nearly the same memory, and what
+/// `is_expected`; at most for [`SETTLE`].
 fn settled(ground: &Ground, is_expected: impl Fn(&Held) -> bool) -> Result<Held> {
     let alike = |one: &Held, other: &Held| {
-        let (less, more) = (one.memory.proportional.min(other.memory.proportional), one.memory.proportional.max(other.memory.proportional));
+        let (less, more) = (
+            one.memory.proportional.min(other.memory.proportional),
+            one.memory.proportional.max(other.memory.proportional),
+        );
         let is_quiet = one.available.abs_diff(other.available) < processes::TREMBLE;
-        is_quiet && is_expected(other) && one.processes == other.processes && one.threads == other.threads && more - less <= more / 200
+        is_quiet
+            && is_expected(other)
+            && one.processes == other.processes
+            && one.threads == other.threads
+            && more - less <= more / 200
     };
     processes::settled(SETTLE, || look(ground), alike)
 }
@@ -125,9 +159,16 @@ fn look(ground: &Ground) -> Result<Held> {
     let table = Table::now()?;
     let first = ground.cell.init_pid();
     let containerd = containerd(&table, first)?;
-    let ours: Vec<_> = table.descendants(&[first, containerd]).into_iter().filter_map(|pid| table.get(pid)).collect();
+    let ours: Vec<_> = table
+        .descendants(&[first, containerd])
+        .into_iter()
+        .filter_map(|pid| table.get(pid))
+        .collect();
     Ok(Held {
-        memory: ours.iter().filter_map(|process| Memory::of(process.pid)).sum(),
+        memory: ours
+            .iter()
+            .filter_map(|process| Memory::of(process.pid))
+            .sum(),
         processes: ours.len(),
         threads: ours.iter().map(|process| process.threads).sum(),
         available: processes::available()?,
@@ -138,14 +179,31 @@ fn look(ground: &Ground) -> Result<Held> {
 fn containerd(table: &Table, first: i32) -> Result<i32> {
     let numbers = |pid: i32| fs::read_link(format!("/proc/{pid}/ns/pid"));
     let cell = numbers(first).context("read how the cell's processes are numbered")?;
-    let found = table.iter().find(|process| process.name == "containerd" && numbers(process.pid).is_ok_and(|found| found == cell));
-    found.map(|process| process.pid).context("the cell has no containerd")
+    let found = table.iter().find(|process| {
+        process.name == "containerd" && numbers(process.pid).is_ok_and(|found| found == cell)
+    });
+    found
+        .map(|process| process.pid)
+        .context("the cell has no containerd")
 }
 
-/// The rows of one form: at each step what one container holds, and what one more takes; `held` round by round.
-fn figures_of(name: &str, steps: &[usize], held: &BTreeMap<SubjectName, Vec<Vec<Held>>>) -> Vec<Figure> {
+/// The rows of one form: at each step what one container holds, and what one more takes; `held`
+/// round by round.
+fn figures_of(
+    name: &str,
+    steps: &[usize],
+    held: &BTreeMap<SubjectName, Vec<Vec<Held>>>,
+) -> Vec<Figure> {
     let figure = |title: String, unit, value: &dyn Fn(&[Held]) -> f64| {
-        let samples = held.iter().map(|(subject, rounds)| (subject.clone(), rounds.iter().map(|held| value(held)).collect())).collect();
+        let samples = held
+            .iter()
+            .map(|(subject, rounds)| {
+                (
+                    subject.clone(),
+                    rounds.iter().map(|held| value(held)).collect(),
+                )
+            })
+            .collect();
         Figure::of(title, unit, &samples)
     };
     let pss = |held: &Held| mebibytes(held.memory.proportional);
@@ -153,24 +211,46 @@ fn figures_of(name: &str, steps: &[usize], held: &BTreeMap<SubjectName, Vec<Vec<
         .iter()
         .enumerate()
         .map(|(index, &count)| {
-            figure(format!("PSS per {name}, of {count}"), Unit::Mebibytes, &|held| (pss(&held[index + 1]) - pss(&held[0])) / number(count))
+            figure(
+                format!("PSS per {name}, of {count}"),
+                Unit::Mebibytes,
+                &|held| (pss(&held[index + 1]) - pss(&held[0])) / number(count),
+            )
         })
         .collect();
     let (first, last) = (0, steps.len());
     let more = number(steps.last().copied().unwrap_or_default());
-    // From the first step on, if there are several: what the first container alone brings along is in PSS above.
-    let (first, more) = if last > 1 { (1, more - number(steps[0])) } else { (first, more) };
-    let slope = |held: &[Held], of: &dyn Fn(&Held) -> f64| (of(&held[last]) - of(&held[first])) / more;
+    // From the first step on, if there are several: what the first container alone brings along is
+    // in PSS above.
+    let (first, more) = if last > 1 {
+        (1, more - number(steps[0]))
+    } else {
+        (first, more)
+    };
+    let slope =
+        |held: &[Held], of: &dyn Fn(&Held) -> f64| (of(&held[last]) - of(&held[first])) / more;
     figures.extend([
-        figure(format!("marginal PSS of a {name}"), Unit::Mebibytes, &|held| slope(held, &pss)),
-        figure(format!("marginal private memory of a {name}"), Unit::Mebibytes, &|held| {
-            slope(held, &|held| mebibytes(held.memory.private))
+        figure(
+            format!("marginal PSS of a {name}"),
+            Unit::Mebibytes,
+            &|held| slope(held, &pss),
+        ),
+        figure(
+            format!("marginal private memory of a {name}"),
+            Unit::Mebibytes,
+            &|held| slope(held, &|held| mebibytes(held.memory.private)),
+        ),
+        figure(
+            format!("marginal memory of the machine, of a {name}"),
+            Unit::Mebibytes,
+            &|held| slope(held, &|held| -mebibytes(held.available)),
+        ),
+        figure(format!("processes of a {name}"), Unit::Count, &|held| {
+            slope(held, &|held| number(held.processes))
         }),
-        figure(format!("marginal memory of the machine, of a {name}"), Unit::Mebibytes, &|held| {
-            slope(held, &|held| -mebibytes(held.available))
+        figure(format!("threads of a {name}"), Unit::Count, &|held| {
+            slope(held, &|held| f64::from(held.threads))
         }),
-        figure(format!("processes of a {name}"), Unit::Count, &|held| slope(held, &|held| number(held.processes))),
-        figure(format!("threads of a {name}"), Unit::Count, &|held| slope(held, &|held| f64::from(held.threads))),
     ]);
     figures
 }
@@ -188,8 +268,16 @@ mod tests {
     use super::*;
 
     fn held(kibibytes: u64, processes: usize) -> Held {
-        let memory = Memory { proportional: kibibytes, private: kibibytes / 2 };
-        Held { memory, processes, threads: 2 * u32::try_from(processes).unwrap(), available: 1_000_000 - kibibytes }
+        let memory = Memory {
+            proportional: kibibytes,
+            private: kibibytes / 2,
+        };
+        Held {
+            memory,
+            processes,
+            threads: 2 * u32::try_from(processes).unwrap(),
+            available: 1_000_000 - kibibytes,
+        }
     }
 
     #[test]
@@ -202,11 +290,32 @@ mod tests {
     #[test]
     fn one_more_container_costs_what_lies_between_few_and_all() {
         // A host of 10 MiB, and 1 MiB and one process for each container.
-        let all =
-            BTreeMap::from([(SubjectName::Ours, vec![vec![held(0, 0), held(12 * 1024, 3), held(20 * 1024, 11), held(30 * 1024, 21)]])]);
+        let all = BTreeMap::from([(
+            SubjectName::Ours,
+            vec![vec![
+                held(0, 0),
+                held(12 * 1024, 3),
+                held(20 * 1024, 11),
+                held(30 * 1024, 21),
+            ]],
+        )]);
         let figures = figures_of("pod", &[2, 10, 20], &all);
-        let median = |name: &str| figures.iter().find(|figure| figure.name == name).unwrap().series[&SubjectName::Ours].summary.median;
-        let is = |name: &str, expected: f64| assert!((median(name) - expected).abs() < 1e-9, "{name}: {}", median(name));
+        let median = |name: &str| {
+            figures
+                .iter()
+                .find(|figure| figure.name == name)
+                .unwrap()
+                .series[&SubjectName::Ours]
+                .summary
+                .median
+        };
+        let is = |name: &str, expected: f64| {
+            assert!(
+                (median(name) - expected).abs() < 1e-9,
+                "{name}: {}",
+                median(name)
+            );
+        };
         is("PSS per pod, of 2", 6.0);
         is("PSS per pod, of 20", 1.5);
         is("marginal PSS of a pod", 1.0);

@@ -32,8 +32,8 @@ const PLUGINS: &[&str] = &["bridge", "host-local", "loopback"];
 pub(super) enum Cgroups {
     /// The machine's, whatever they are.
     Machine,
-    /// Those of version 2. On a machine of version 1 they have no controllers, as those are taken: what is measured then is
-    /// the way into a cgroup and out of it.
+    /// Those of version 2. On a machine of version 1 they have no controllers, as those are taken:
+    /// what is measured then is the way into a cgroup and out of it.
     Unified,
 }
 
@@ -58,23 +58,57 @@ pub(super) struct Ground {
 
 impl Ground {
     /// Starts containerd in a cell with a network of its own.
-    pub(super) fn start(cache: &Cache, run: &Run, install: &Install, subjects: &[Subject], cgroups: Cgroups) -> Result<Self> {
-        let cell = Cell::start(run, CellOptions { network: Network::Private, lifetime: Lifetime::Process })?;
+    pub(super) fn start(
+        cache: &Cache,
+        run: &Run,
+        install: &Install,
+        subjects: &[Subject],
+        cgroups: Cgroups,
+    ) -> Result<Self> {
+        let cell = Cell::start(
+            run,
+            CellOptions {
+                network: Network::Private,
+                lifetime: Lifetime::Process,
+            },
+        )?;
         hide_networks(run, &cell)?;
         if cgroups == Cgroups::Unified {
             // The others would still be in the table of mounts, which tells runtimes what there is.
             cell.run("umount").args(["--recursive", CGROUPS]).done()?;
-            cell.run("mount").args(["-t", "cgroup2", "cgroup2", CGROUPS]).done()?;
+            cell.run("mount")
+                .args(["-t", "cgroup2", "cgroup2", CGROUPS])
+                .done()?;
         }
-        let others = subjects.iter().filter(|subject| subject.files != Files::WithContainerd);
+        let others = subjects
+            .iter()
+            .filter(|subject| subject.files != Files::WithContainerd);
         let handler = |subject: &Subject| {
-            let (name, shim, options) = (subject.name.to_string(), subject.shim.clone(), String::new());
-            Handler { name, shim, cgroups: Driver::Unsaid, options }
+            let (name, shim, options) = (
+                subject.name.to_string(),
+                subject.shim.clone(),
+                String::new(),
+            );
+            Handler {
+                name,
+                shim,
+                cgroups: Driver::Unsaid,
+                options,
+            }
         };
-        let cri = Cri { pause: format!("{NOWHERE}/{PAUSE}"), handlers: others.map(handler).collect() };
+        let cri = Cri {
+            pause: format!("{NOWHERE}/{PAUSE}"),
+            handlers: others.map(handler).collect(),
+        };
         let containerd = Containerd::start_with_cri(run, &cell, install, &cri)?;
         let client = Client::build(&containerd)?;
-        let ground = Self { cell, containerd, client, subjects: subjects.to_vec(), run: run.name().to_owned() };
+        let ground = Self {
+            cell,
+            containerd,
+            client,
+            subjects: subjects.to_vec(),
+            run: run.name().to_owned(),
+        };
         ground.plug_in(cache)?;
         progress::step("imported the images", || ground.import(cache, run.folder()))?;
         for subject in &ground.subjects {
@@ -101,7 +135,10 @@ impl Ground {
 
     /// Everybody, as [`Ground::entry`] has them.
     pub(super) fn entries(&self, does: Does) -> Vec<Value> {
-        self.subjects.iter().map(|subject| Self::entry(subject, does, Net::Own)).collect()
+        self.subjects
+            .iter()
+            .map(|subject| Self::entry(subject, does, Net::Own))
+            .collect()
     }
 
     /// The cgroup that pods are made in; by its name the end of the run finds what is left in it.
@@ -112,17 +149,37 @@ impl Ground {
     /// The words of a `ctr` command line that runs a container to its end.
     pub(super) fn ctr_run(&self, subject: &Subject, id: &str) -> Vec<String> {
         let program = programs::program(subject.workload, Does::Hello);
-        let ctr = self.containerd.install().bin.join("ctr").display().to_string();
+        let ctr = self
+            .containerd
+            .install()
+            .bin
+            .join("ctr")
+            .display()
+            .to_string();
         let address = self.containerd.address().display().to_string();
-        let mut words = vec![ctr, "--address".to_owned(), address, "--namespace".to_owned(), self.containerd.namespace().to_owned()];
+        let mut words = vec![
+            ctr,
+            "--address".to_owned(),
+            address,
+            "--namespace".to_owned(),
+            self.containerd.namespace().to_owned(),
+        ];
         words.extend(["run", "--rm", "--runtime"].map(str::to_owned));
-        words.extend([subject.runtime(), format!("{NOWHERE}/{}", program.image), id.to_owned()]);
+        words.extend([
+            subject.runtime(),
+            format!("{NOWHERE}/{}", program.image),
+            id.to_owned(),
+        ]);
         words.extend(program.words.iter().map(|word| (*word).to_owned()));
         words
     }
 
     fn import(&self, cache: &Cache, folder: &Path) -> Result<()> {
-        for (number, image) in programs::images(cache, NOWHERE, &subject::workloads(&self.subjects))?.iter().enumerate() {
+        for (number, image) in
+            programs::images(cache, NOWHERE, &subject::workloads(&self.subjects))?
+                .iter()
+                .enumerate()
+        {
             let archive = folder.join(format!("image-{number}.tar"));
             image.write_archive(&archive)?;
             self.containerd.import(&archive)?;
@@ -133,25 +190,51 @@ impl Ground {
 
     fn make_template(&self, subject: &Subject, does: Does, net: Net) -> Result<()> {
         let program = programs::program(subject.workload, does);
-        let create = self.containerd.ctr().args(["containers", "create", "--runtime", &subject.runtime()]);
+        let create =
+            self.containerd
+                .ctr()
+                .args(["containers", "create", "--runtime", &subject.runtime()]);
         let create = match net {
             Net::Own => create,
             Net::Given => create.arg("--net-host"),
         };
-        create.args([format!("{NOWHERE}/{}", program.image), template(subject, does, net)]).args(program.words).done()
+        create
+            .args([
+                format!("{NOWHERE}/{}", program.image),
+                template(subject, does, net),
+            ])
+            .args(program.words)
+            .done()
     }
 
-    /// Gives pods a network: containerd looks for plugins, and for what tells it to use them, in one folder of its own.
+    /// Gives pods a network: containerd looks for plugins, and for what tells it to use them, in
+    /// one folder of its own.
     fn plug_in(&self, cache: &Cache) -> Result<()> {
         let suite = Versions::pinned()?.cluster.debian;
-        let request = Request { suite: &suite, packages: &["containernetworking-plugins"], dependencies: Dependencies::Leave };
+        let request = Request {
+            suite: &suite,
+            packages: &["containernetworking-plugins"],
+            dependencies: Dependencies::Leave,
+        };
         let plugins = apt::fetch(cache, &request)?.root.join("usr/lib/cni");
-        let own = self.containerd.address().parent().context("containerd's socket lies in no folder")?.join("cni");
+        let own = self
+            .containerd
+            .address()
+            .parent()
+            .context("containerd's socket lies in no folder")?
+            .join("cni");
         self.cell.run("mkdir").arg("-p").arg(&own).done()?;
-        let files = PLUGINS.iter().map(|name| plugins.join(name)).collect::<Vec<PathBuf>>();
+        let files = PLUGINS
+            .iter()
+            .map(|name| plugins.join(name))
+            .collect::<Vec<PathBuf>>();
         self.cell.run("cp").args(files).arg(&own).done()?;
         let network = NETWORK.replace("@DATA@", &own.join("addresses").display().to_string());
-        self.cell.run("tee").arg(own.join("10-pods.conflist")).input(network).done()
+        self.cell
+            .run("tee")
+            .arg(own.join("10-pods.conflist"))
+            .input(network)
+            .done()
     }
 }
 
@@ -172,10 +255,14 @@ fn template(subject: &Subject, does: Does, net: Net) -> String {
 fn hide_networks(run: &Run, cell: &Cell) -> Result<()> {
     let folder = Path::new(NETWORKS);
     if !folder.exists() {
-        run.on_end(format!("remove {NETWORKS}"), || match fs::remove_dir(NETWORKS) {
-            // Somebody else uses it by now.
-            Err(error) if error.kind() != std::io::ErrorKind::DirectoryNotEmpty => Err(error).with_context(|| format!("remove {NETWORKS}")),
-            _ => Ok(()),
+        run.on_end(format!("remove {NETWORKS}"), || {
+            match fs::remove_dir(NETWORKS) {
+                // Somebody else uses it by now.
+                Err(error) if error.kind() != std::io::ErrorKind::DirectoryNotEmpty => {
+                    Err(error).with_context(|| format!("remove {NETWORKS}"))
+                }
+                _ => Ok(()),
+            }
         });
     }
     cell.mount_memory(folder)

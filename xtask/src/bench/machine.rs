@@ -30,10 +30,16 @@ impl Machine {
     /// This machine, with a containerd of this version.
     pub(super) fn here(containerd: &str) -> Result<Self> {
         let read = |file: &str| fs::read_to_string(file).with_context(|| format!("read {file}"));
-        let version = if Path::new("/sys/fs/cgroup/cgroup.controllers").exists() { "cgroup v2" } else { "cgroup v1" };
+        let version = if Path::new("/sys/fs/cgroup/cgroup.controllers").exists() {
+            "cgroup v2"
+        } else {
+            "cgroup v1"
+        };
         Ok(Self {
             processor: processor(&read("/proc/cpuinfo")?),
-            cores: std::thread::available_parallelism().context("count the cores")?.get(),
+            cores: std::thread::available_parallelism()
+                .context("count the cores")?
+                .get(),
             memory: memory(&read("/proc/meminfo")?).context("/proc/meminfo names no MemTotal")?,
             kernel: read("/proc/sys/kernel/osrelease")?.trim().to_owned(),
             cgroups: version.to_owned(),
@@ -49,13 +55,21 @@ pub(super) fn today() -> Result<String> {
 }
 
 fn processor(text: &str) -> String {
-    let named = |field: &str| text.lines().find_map(|line| line.strip_prefix(field)?.trim_start().strip_prefix(':'));
+    let named = |field: &str| {
+        text.lines()
+            .find_map(|line| line.strip_prefix(field)?.trim_start().strip_prefix(':'))
+    };
     // Arm's processors have no name there.
-    named("model name").map_or_else(|| std::env::consts::ARCH.to_owned(), |name| name.trim().to_owned())
+    named("model name").map_or_else(
+        || std::env::consts::ARCH.to_owned(),
+        |name| name.trim().to_owned(),
+    )
 }
 
 fn memory(text: &str) -> Option<f64> {
-    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix("MemTotal:"))?;
     let kibibytes: u32 = line.split_whitespace().next()?.parse().ok()?;
     Some(f64::from(kibibytes) / (1024.0 * 1024.0))
 }
@@ -66,13 +80,19 @@ mod tests {
 
     #[test]
     fn a_processor_is_named_where_the_kernel_names_it() {
-        assert_eq!(processor("processor\t: 0\nmodel name\t: A B @ 2 GHz\n"), "A B @ 2 GHz");
+        assert_eq!(
+            processor("processor\t: 0\nmodel name\t: A B @ 2 GHz\n"),
+            "A B @ 2 GHz"
+        );
         assert_eq!(processor("processor\t: 0\n"), std::env::consts::ARCH);
     }
 
     #[test]
     fn memory_is_counted_in_gibibytes() {
-        assert_eq!(memory("MemTotal:       2097152 kB\nMemFree: 1 kB\n"), Some(2.0));
+        assert_eq!(
+            memory("MemTotal:       2097152 kB\nMemFree: 1 kB\n"),
+            Some(2.0)
+        );
         assert_eq!(memory(""), None);
     }
 }

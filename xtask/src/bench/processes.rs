@@ -35,14 +35,21 @@ impl Table {
     /// Those of now. One that ends meanwhile is not in it.
     pub(super) fn now() -> Result<Self> {
         let entries = fs::read_dir("/proc").context("list the machine's processes")?;
-        let numbers = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+        let numbers = entries
+            .flatten()
+            .filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
         let stats = numbers.filter_map(|pid| fs::read_to_string(format!("/proc/{pid}/stat")).ok());
         Ok(Self::of(stats.filter_map(|text| parse(&text))))
     }
 
     /// These.
     pub(super) fn of(processes: impl IntoIterator<Item = Process>) -> Self {
-        Self { all: processes.into_iter().map(|process| (process.pid, process)).collect() }
+        Self {
+            all: processes
+                .into_iter()
+                .map(|process| (process.pid, process))
+                .collect(),
+        }
     }
 
     /// All of them.
@@ -59,12 +66,19 @@ impl Table {
     pub(super) fn descendants(&self, roots: &[i32]) -> BTreeSet<i32> {
         let mut children: BTreeMap<i32, Vec<i32>> = BTreeMap::new();
         for process in self.iter() {
-            children.entry(process.parent).or_default().push(process.pid);
+            children
+                .entry(process.parent)
+                .or_default()
+                .push(process.pid);
         }
         let mut found = BTreeSet::new();
         let mut next: Vec<i32> = roots.to_vec();
         while let Some(pid) = next.pop() {
-            let new = children.get(&pid).into_iter().flatten().filter(|child| found.insert(**child));
+            let new = children
+                .get(&pid)
+                .into_iter()
+                .flatten()
+                .filter(|child| found.insert(**child));
             next.extend(new.copied().collect::<Vec<_>>());
         }
         for root in roots {
@@ -103,33 +117,51 @@ pub(super) struct Memory {
 impl Memory {
     /// That of the process `pid`; none if it has ended.
     pub(super) fn of(pid: i32) -> Option<Self> {
-        fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok().map(|text| Self::parse(&text))
+        fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))
+            .ok()
+            .map(|text| Self::parse(&text))
     }
 
     fn parse(text: &str) -> Self {
         let kibibytes = |name: &str| {
-            let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
-            line.and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok()).unwrap_or_default()
+            let line = text
+                .lines()
+                .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+            line.and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok())
+                .unwrap_or_default()
         };
-        Self { proportional: kibibytes("Pss"), private: kibibytes("Private_Clean") + kibibytes("Private_Dirty") }
+        Self {
+            proportional: kibibytes("Pss"),
+            private: kibibytes("Private_Clean") + kibibytes("Private_Dirty"),
+        }
     }
 }
 
 impl std::iter::Sum for Memory {
     fn sum<I: Iterator<Item = Self>>(all: I) -> Self {
-        all.fold(Self::default(), |sum, one| Self { proportional: sum.proportional + one.proportional, private: sum.private + one.private })
+        all.fold(Self::default(), |sum, one| Self {
+            proportional: sum.proportional + one.proportional,
+            private: sum.private + one.private,
+        })
     }
 }
 
 /// What the machine could give to new programs, in KiB.
 pub(super) fn available() -> Result<u64> {
     let text = fs::read_to_string("/proc/meminfo").context("read /proc/meminfo")?;
-    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
-    line.and_then(|rest| rest.split_whitespace().next()?.parse().ok()).context("/proc/meminfo names no MemAvailable")
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix("MemAvailable:"));
+    line.and_then(|rest| rest.split_whitespace().next()?.parse().ok())
+        .context("/proc/meminfo names no MemAvailable")
 }
 
 /// Looks until two looks in a row are alike, but no longer than `limit`: the last look.
-pub(super) fn settled<T>(limit: Duration, mut look: impl FnMut() -> Result<T>, alike: impl Fn(&T, &T) -> bool) -> Result<T> {
+pub(super) fn settled<T>(
+    limit: Duration,
+    mut look: impl FnMut() -> Result<T>,
+    alike: impl Fn(&T, &T) -> bool,
+) -> Result<T> {
     let begun = Instant::now();
     let mut last = look()?;
     loop {
@@ -148,23 +180,54 @@ pub(super) fn settled<T>(limit: Duration, mut look: impl FnMut() -> Result<T>, a
 mod tests {
     use super::*;
 
-    const STAT: &str = "42 (a (b) c) S 7 42 42 0 -1 4194560 100 200 0 0 11 12 13 14 20 0 3 0 100 1000 50 18446744073709551615";
+    const STAT: &str = "42 (a (b) c) S 7 42 42 0 -1 4194560 100 200 0 0 11 12 13 14 20 0 3 0 100 \
+                        1000 50 18446744073709551615";
 
     #[test]
     fn looks_end_when_two_are_alike_or_the_time_is_up() {
         let mut values = [1, 2, 2, 3].into_iter();
-        assert_eq!(settled(Duration::from_mins(1), || values.next().context("too many looks"), |one, other| one == other).unwrap(), 2);
+        assert_eq!(
+            settled(
+                Duration::from_mins(1),
+                || values.next().context("too many looks"),
+                |one, other| one == other
+            )
+            .unwrap(),
+            2
+        );
         let mut restless = 0..;
-        assert_eq!(settled(Duration::ZERO, || restless.next().context("no number is left"), |one, other| one == other).unwrap(), 1);
+        assert_eq!(
+            settled(
+                Duration::ZERO,
+                || restless.next().context("no number is left"),
+                |one, other| one == other
+            )
+            .unwrap(),
+            1
+        );
     }
 
     fn process(pid: i32, parent: i32) -> Process {
-        Process { pid, parent, name: String::new(), threads: 1, own: 0, ended: 0 }
+        Process {
+            pid,
+            parent,
+            name: String::new(),
+            threads: 1,
+            own: 0,
+            ended: 0,
+        }
     }
 
     #[test]
     fn a_name_with_brackets_and_blanks_does_not_shift_the_fields() {
-        let expected = Process { pid: 42, parent: 7, name: "a (b) c".to_owned(), threads: 3, own: 23, ended: 27 };
+        let expected = Process {
+            pid: 42,
+            parent: 7,
+            name: "a (b) c".to_owned(),
+            threads: 3,
+            own: 23,
+            ended: 27,
+        };
         assert_eq!(parse(STAT), Some(expected));
     }
 
@@ -176,14 +239,27 @@ mod tests {
 
     #[test]
     fn descendants_are_followed_through_all_generations_and_roots_are_left_out() {
-        let table = Table::of([process(1, 0), process(2, 1), process(3, 2), process(4, 3), process(9, 1)]);
+        let table = Table::of([
+            process(1, 0),
+            process(2, 1),
+            process(3, 2),
+            process(4, 3),
+            process(9, 1),
+        ]);
         assert_eq!(table.descendants(&[2]), BTreeSet::from([3, 4]));
         assert_eq!(table.descendants(&[1, 2]), BTreeSet::from([3, 4, 9]));
     }
 
     #[test]
     fn memory_is_read_from_the_sums_of_a_process() {
-        let text = "00400000-7fff [rollup]\nRss: 900 kB\nPss: 512 kB\nPss_Dirty: 9 kB\nPrivate_Clean: 10 kB\nPrivate_Dirty: 20 kB\n";
-        assert_eq!(Memory::parse(text), Memory { proportional: 512, private: 30 });
+        let text = "00400000-7fff [rollup]\nRss: 900 kB\nPss: 512 kB\nPss_Dirty: 9 \
+                    kB\nPrivate_Clean: 10 kB\nPrivate_Dirty: 20 kB\n";
+        assert_eq!(
+            Memory::parse(text),
+            Memory {
+                proportional: 512,
+                private: 30
+            }
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! The programs that subjects run: the same two things, as a static Linux program and as a Wasm module.
+//! The programs that subjects run: the same two things, as a static Linux program and as a Wasm
+//! module.
 
 use std::fs;
 
@@ -27,8 +28,14 @@ impl Workload {
     /// # Errors
     /// When no workload has it.
     pub(super) fn parse(text: &str) -> Result<Self> {
-        let Some(workload) = Self::ALL.into_iter().find(|workload| workload.as_str() == text) else {
-            bail!("the workload {text:?} is not known: expected one of {}", Self::ALL.map(Self::as_str).join(", "))
+        let Some(workload) = Self::ALL
+            .into_iter()
+            .find(|workload| workload.as_str() == text)
+        else {
+            bail!(
+                "the workload {text:?} is not known: expected one of {}",
+                Self::ALL.map(Self::as_str).join(", ")
+            )
         };
         Ok(workload)
     }
@@ -100,14 +107,21 @@ pub(super) fn program(workload: Workload, does: Does) -> Program {
     Program { image, words }
 }
 
-/// All images of these workloads, named for `registry`. That of a pod's first container is always among them.
+/// All images of these workloads, named for `registry`. That of a pod's first container is always
+/// among them.
 pub(super) fn images(cache: &Cache, registry: &str, workloads: &[Workload]) -> Result<Vec<Packed>> {
-    let read = |file: std::path::PathBuf| fs::read(&file).with_context(|| format!("read {}", file.display()));
+    let read = |file: std::path::PathBuf| {
+        fs::read(&file).with_context(|| format!("read {}", file.display()))
+    };
     let native = RootfsImage {
         reference: format!("{registry}/{NATIVE}"),
         // As the first container of a pod it does what that has to do.
         entrypoint: vec!["/native".to_owned(), "sleep".to_owned()],
-        files: vec![Entry::file("/native", read(toolchain::native(cache, &test_guests::native_source())?)?, 0o755)],
+        files: vec![Entry::file(
+            "/native",
+            read(toolchain::native(cache, &test_guests::native_source())?)?,
+            0o755,
+        )],
         ..RootfsImage::default()
     };
     let mut images = vec![native.pack()?];
@@ -119,13 +133,25 @@ pub(super) fn images(cache: &Cache, registry: &str, workloads: &[Workload]) -> R
     ];
     for (rootfs, layer, guest) in guests {
         if workloads.contains(&Workload::Rootfs) {
-            images.push(RootfsImage::of_guest(&format!("{registry}/{rootfs}"), guest.clone()).pack()?);
+            images.push(
+                RootfsImage::of_guest(&format!("{registry}/{rootfs}"), guest.clone()).pack()?,
+            );
         }
         if workloads.contains(&Workload::Layer) {
             let entrypoint = vec![GUEST.to_owned()];
-            // CRI takes images of one configuration for one image, and a configuration does not list Wasm layers.
+            // CRI takes images of one configuration for one image, and a configuration does not
+            // list Wasm layers.
             let env = vec![format!("IMAGE={layer}")];
-            images.push(WasmImage { reference: format!("{registry}/{layer}"), guest, entrypoint, env, ..WasmImage::default() }.pack()?);
+            images.push(
+                WasmImage {
+                    reference: format!("{registry}/{layer}"),
+                    guest,
+                    entrypoint,
+                    env,
+                    ..WasmImage::default()
+                }
+                .pack()?,
+            );
         }
     }
     Ok(images)
@@ -141,13 +167,17 @@ mod tests {
             assert_eq!(Workload::parse(workload.as_str()).unwrap(), workload);
         }
         let error = Workload::parse("wasm").unwrap_err().to_string();
-        assert!(error.contains("\"wasm\"") && error.contains("rootfs, layer, native"), "{error}");
+        assert!(
+            error.contains("\"wasm\"") && error.contains("rootfs, layer, native"),
+            "{error}"
+        );
     }
 
     #[test]
     fn every_workload_has_a_program_that_ends_and_two_that_stay() {
         for workload in Workload::ALL {
-            let [hello, idle, rest] = [Does::Hello, Does::Idle, Does::Rest].map(|does| program(workload, does));
+            let [hello, idle, rest] =
+                [Does::Hello, Does::Idle, Does::Rest].map(|does| program(workload, does));
             assert_eq!([idle.words[0], rest.words[0]], [hello.words[0]; 2]);
             assert_eq!(hello.image.contains("-layer"), workload == Workload::Layer);
             assert_eq!(idle.image == rest.image, workload == Workload::Native);

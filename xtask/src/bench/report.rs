@@ -22,7 +22,9 @@ pub(super) mod recorded;
 pub(super) mod table;
 
 /// What is measured.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, clap::ValueEnum)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, clap::ValueEnum,
+)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Bench {
     /// One container, from its start to its end, and a pod's sandbox
@@ -122,22 +124,38 @@ pub(super) struct Series {
 
 impl Figure {
     /// The figure of these samples; subjects without any are left out.
-    pub(super) fn of(name: impl Into<String>, unit: Unit, samples: &BTreeMap<SubjectName, Vec<f64>>) -> Self {
+    pub(super) fn of(
+        name: impl Into<String>,
+        unit: Unit,
+        samples: &BTreeMap<SubjectName, Vec<f64>>,
+    ) -> Self {
         let runc = samples.get(&SubjectName::Runc).map(Vec::as_slice);
         let series = samples.iter().filter_map(|(name, samples)| {
             let against = runc.filter(|_| *name != SubjectName::Runc);
             let to_runc = against.and_then(|runc| Summary::of(&statistics::ratios(samples, runc)));
             Some((
                 name.clone(),
-                Series { summary: Summary::of(samples)?, to_runc, samples: samples.iter().map(|value| rounded(*value)).collect() },
+                Series {
+                    summary: Summary::of(samples)?,
+                    to_runc,
+                    samples: samples.iter().map(|value| rounded(*value)).collect(),
+                },
             ))
         });
-        Self { name: name.into(), unit, target: None, series: series.collect() }
+        Self {
+            name: name.into(),
+            unit,
+            target: None,
+            series: series.collect(),
+        }
     }
 
     /// The same, with a target.
     pub(super) fn target(self, target: Target) -> Self {
-        Self { target: Some(target), ..self }
+        Self {
+            target: Some(target),
+            ..self
+        }
     }
 
     /// Whether its target was reached; none if it has no target.
@@ -146,7 +164,11 @@ impl Figure {
         let ours = self.series.get(&SubjectName::Ours);
         let (found, limit) = match target {
             Target::Value(limit) => (ours.map(|series| series.summary.median), limit),
-            Target::Ratio(limit) => (ours.and_then(|series| series.to_runc).map(|summary| summary.median), limit),
+            Target::Ratio(limit) => (
+                ours.and_then(|series| series.to_runc)
+                    .map(|summary| summary.median),
+                limit,
+            ),
         };
         Some(match found {
             None => Verdict::Unknown,

@@ -24,13 +24,24 @@ impl Summary {
         let mut sorted = samples.to_vec();
         sorted.sort_by(f64::total_cmp);
         let at = |share: f64| quantile(&sorted, share);
-        Some(Self { count: sorted.len(), low: at(0.25)?, median: at(0.5)?, high: at(0.75)?, worst: at(0.99)? })
+        Some(Self {
+            count: sorted.len(),
+            low: at(0.25)?,
+            median: at(0.5)?,
+            high: at(0.75)?,
+            worst: at(0.99)?,
+        })
     }
 }
 
-/// Each sample divided by the other subject's of the same round. Of two lists that differ in length what both have counts.
+/// Each sample divided by the other subject's of the same round. Of two lists that differ in length
+/// what both have counts.
 pub(super) fn ratios(of: &[f64], to: &[f64]) -> Vec<f64> {
-    of.iter().zip(to).filter(|(_, to)| **to > 0.0).map(|(of, to)| of / to).collect()
+    of.iter()
+        .zip(to)
+        .filter(|(_, to)| **to > 0.0)
+        .map(|(of, to)| of / to)
+        .collect()
 }
 
 /// The value below which this share of sorted samples lies, between two of them if need be.
@@ -59,14 +70,22 @@ mod tests {
     #[test]
     fn quartiles_lie_between_samples_where_they_must() {
         let summary = Summary::of(&[4.0, 1.0, 3.0, 2.0]).unwrap();
-        assert!(close(summary.low, 1.75) && close(summary.median, 2.5) && close(summary.high, 3.25), "{summary:?}");
+        assert!(
+            close(summary.low, 1.75) && close(summary.median, 2.5) && close(summary.high, 3.25),
+            "{summary:?}"
+        );
         assert_eq!(summary.count, 4);
     }
 
     #[test]
     fn a_single_sample_is_all_of_its_quartiles() {
         let summary = Summary::of(&[7.0]).unwrap();
-        assert!([summary.low, summary.median, summary.high, summary.worst].iter().all(|value| close(*value, 7.0)), "{summary:?}");
+        assert!(
+            [summary.low, summary.median, summary.high, summary.worst]
+                .iter()
+                .all(|value| close(*value, 7.0)),
+            "{summary:?}"
+        );
     }
 
     #[test]
@@ -79,7 +98,10 @@ mod tests {
         let mut samples = vec![10.0; 99];
         samples.push(1000.0);
         let summary = Summary::of(&samples).unwrap();
-        assert!(close(summary.median, 10.0) && summary.worst > 10.0, "{summary:?}");
+        assert!(
+            close(summary.median, 10.0) && summary.worst > 10.0,
+            "{summary:?}"
+        );
     }
 
     #[test]

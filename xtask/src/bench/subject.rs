@@ -50,7 +50,8 @@ pub(super) enum Files {
 }
 
 impl Subject {
-    /// Returns the runtime name for containerd, which takes a path as well. By their paths two builds of one shim differ.
+    /// Returns the runtime name for containerd, which takes a path as well. By their paths two
+    /// builds of one shim differ.
     pub(super) fn runtime(&self) -> String {
         match self.files {
             Files::WithContainerd => "io.containerd.runc.v2".to_owned(),
@@ -58,7 +59,8 @@ impl Subject {
         }
     }
 
-    /// Whether the shim can be called without containerd: bench-client follows this project's shim there, in any version.
+    /// Whether the shim can be called without containerd: bench-client follows this project's shim
+    /// there, in any version.
     pub(super) fn can_be_called_directly(&self) -> bool {
         matches!(self.files, Files::Bundle(_))
     }
@@ -72,7 +74,8 @@ pub(super) struct Field {
 }
 
 impl Field {
-    /// Finds or builds the built-in subjects, beside `peers`; ours is the bundle in `bundle`, or this checkout's.
+    /// Finds or builds the built-in subjects, beside `peers`; ours is the bundle in `bundle`, or
+    /// this checkout's.
     ///
     /// # Errors
     /// When a shim cannot be found or built.
@@ -96,11 +99,21 @@ impl Field {
             SubjectName::Peer(_) => 1,
             SubjectName::Ours => 2,
         });
-        let mut field = Self { subjects: Vec::new(), parts: Vec::new() };
+        let mut field = Self {
+            subjects: Vec::new(),
+            parts: Vec::new(),
+        };
         for (subject, what) in found {
             let Subject { name, shim, .. } = &subject;
-            ensure!(shim.is_file(), "find the shim of {name}: {} is not a file", shim.display());
-            field.parts.push(Part { name: name.clone(), what });
+            ensure!(
+                shim.is_file(),
+                "find the shim of {name}: {} is not a file",
+                shim.display()
+            );
+            field.parts.push(Part {
+                name: name.clone(),
+                what,
+            });
             field.subjects.push(subject);
         }
         Ok(field)
@@ -122,25 +135,50 @@ pub(super) fn of_peers(peers: &[Peer]) -> Result<Vec<(Subject, String)>> {
 }
 
 fn runc(install: &Install) -> Result<(Subject, String)> {
-    let version = Run::new(install.runc.join("runc")).arg("--version").text()?;
-    let what = format!("containerd-shim-runc-v2 of containerd {}, {}", install.version, version.lines().next().unwrap_or_default());
+    let version = Run::new(install.runc.join("runc"))
+        .arg("--version")
+        .text()?;
+    let what = format!(
+        "containerd-shim-runc-v2 of containerd {}, {}",
+        install.version,
+        version.lines().next().unwrap_or_default()
+    );
     let shim = install.bin.join("containerd-shim-runc-v2");
-    Ok((Subject { name: SubjectName::Runc, shim, files: Files::WithContainerd, workload: Workload::Native }, what))
+    Ok((
+        Subject {
+            name: SubjectName::Runc,
+            shim,
+            files: Files::WithContainerd,
+            workload: Workload::Native,
+        },
+        what,
+    ))
 }
 
 fn ours(cache: &Cache, bundle: Option<&Path>) -> Result<(Subject, String)> {
     let root = match bundle {
-        Some(root) => root.canonicalize().with_context(|| format!("find {}", root.display()))?,
+        Some(root) => root
+            .canonicalize()
+            .with_context(|| format!("find {}", root.display()))?,
         None => bundle::build(cache)?.root,
     };
     let shim = root.join("bin").join(LAUNCHER);
-    let subject = Subject { name: SubjectName::Ours, shim, files: Files::Bundle(root), workload: Workload::Rootfs };
+    let subject = Subject {
+        name: SubjectName::Ours,
+        shim,
+        files: Files::Bundle(root),
+        workload: Workload::Rootfs,
+    };
     Ok((subject, format!("the runtime bundle {}", bundle::VERSION)))
 }
 
 fn of_peer(peer: &Peer) -> Result<(Subject, String)> {
     let shim = peer.executable()?;
-    let file = shim.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let file = shim
+        .file_name()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned();
     let digest = cache::sha256_of_file(&shim)?;
     let what = format!(
         "{file} ({}), SHA-256 {}…; it runs {}",
@@ -153,7 +191,15 @@ fn of_peer(peer: &Peer) -> Result<(Subject, String)> {
         _ => Files::Executable,
     };
     let name = SubjectName::Peer(peer.name.clone());
-    Ok((Subject { name, shim, files, workload: peer.workload }, what))
+    Ok((
+        Subject {
+            name,
+            shim,
+            files,
+            workload: peer.workload,
+        },
+        what,
+    ))
 }
 
 #[cfg(test)]
@@ -176,9 +222,17 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (subject, what) = of_peer(&peer(folder.path(), ",layer")).unwrap();
         // The digest of an empty file.
-        let expected = "containerd-shim-foo-v1 (io.containerd.foo.v1), SHA-256 e3b0c44298fc…; it runs a Wasm module in a layer of its own";
+        let expected = "containerd-shim-foo-v1 (io.containerd.foo.v1), SHA-256 e3b0c44298fc…; it \
+                        runs a Wasm module in a layer of its own";
         assert_eq!(what, expected);
-        assert_eq!(subject.runtime(), folder.path().join("bin/containerd-shim-foo-v1").display().to_string());
+        assert_eq!(
+            subject.runtime(),
+            folder
+                .path()
+                .join("bin/containerd-shim-foo-v1")
+                .display()
+                .to_string()
+        );
         assert_eq!(subject.workload, Workload::Layer);
     }
 
@@ -187,10 +241,16 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let peer = peer(folder.path(), "");
         let (subject, _) = of_peer(&peer).unwrap();
-        assert_eq!((&subject.files, subject.can_be_called_directly()), (&Files::Executable, false));
+        assert_eq!(
+            (&subject.files, subject.can_be_called_directly()),
+            (&Files::Executable, false)
+        );
         fs::create_dir(folder.path().join("share")).unwrap();
         fs::write(folder.path().join("share/manifest.json"), "{}").unwrap();
         let (subject, _) = of_peer(&peer).unwrap();
-        assert_eq!((&subject.files, subject.can_be_called_directly()), (&Files::Bundle(folder.path().to_owned()), true));
+        assert_eq!(
+            (&subject.files, subject.can_be_called_directly()),
+            (&Files::Bundle(folder.path().to_owned()), true)
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! What the bundle has to know of an executable or a library: names, needs, symbols and their versions.
+//! What the bundle has to know of an executable or a library: names, needs, symbols and their
+//! versions.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -106,17 +107,25 @@ fn symbols<H: FileHeader<Endian = Endianness>>(
             continue;
         }
         let version = match &versions {
-            Some(versions) => versions.version(versions.version_index(endian, index).into())?.map(|version| text(version.name())),
+            Some(versions) => versions
+                .version(versions.version_index(endian, index).into())?
+                .map(|version| text(version.name())),
             None => None,
         };
-        let name = Name { version: version.transpose()?.unwrap_or_default(), symbol: text(symbol.name(endian, table.strings())?)? };
+        let name = Name {
+            version: version.transpose()?.unwrap_or_default(),
+            symbol: text(symbol.name(endian, table.strings())?)?,
+        };
         let kind = match symbol.st_type() {
             elf::STT_FUNC => Kind::Function,
             elf::STT_OBJECT => Kind::Data,
             elf::STT_TLS => Kind::ThreadLocal,
             other => Kind::Other(other.0),
         };
-        let facts = Symbol { kind, size: symbol.st_size(endian).into() };
+        let facts = Symbol {
+            kind,
+            size: symbol.st_size(endian).into(),
+        };
         if symbol.is_undefined(endian) {
             found.wanted.insert(name, facts);
         } else {
@@ -127,5 +136,7 @@ fn symbols<H: FileHeader<Endian = Endianness>>(
 }
 
 fn text(bytes: &[u8]) -> Result<String> {
-    Ok(std::str::from_utf8(bytes).context("a name in it is not UTF-8")?.to_owned())
+    Ok(std::str::from_utf8(bytes)
+        .context("a name in it is not UTF-8")?
+        .to_owned())
 }

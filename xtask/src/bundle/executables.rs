@@ -24,15 +24,37 @@ pub(super) fn build(libraries: &Libraries) -> Result<Executables> {
     let launcher = fully_static("wasmedge-launcher", LAUNCHER)?;
     let host = setup::executable(HOST)?;
     libraries::must_hold_all_of(&libraries.run(), &host)?;
-    let target = host.ancestors().nth(2).with_context(|| format!("{} lies in no target folder", host.display()))?.to_owned();
-    Ok(Executables { launcher, host: stripped(&host)?, target })
+    let target = host
+        .ancestors()
+        .nth(2)
+        .with_context(|| format!("{} lies in no target folder", host.display()))?
+        .to_owned();
+    Ok(Executables {
+        launcher,
+        host: stripped(&host)?,
+        target,
+    })
 }
 
-/// Builds the program `name` of `package` so that it needs nothing but a kernel, and strips it of debug information.
+/// Builds the program `name` of `package` so that it needs nothing but a kernel, and strips it of
+/// debug information.
 pub(crate) fn fully_static(package: &str, name: &str) -> Result<PathBuf> {
-    // Of this program alone: everything else is linked as usual, so the flag is no setting of the workspace.
-    let words = ["--package", package, "--bin", name, "--", "-C", "target-feature=+crt-static"];
-    setup::cargo().arg("rustc").args(setup::as_built()?).args(words).done()?;
+    // Of this program alone: everything else is linked as usual, so the flag is no setting of the
+    // workspace.
+    let words = [
+        "--package",
+        package,
+        "--bin",
+        name,
+        "--",
+        "-C",
+        "target-feature=+crt-static",
+    ];
+    setup::cargo()
+        .arg("rustc")
+        .args(setup::as_built()?)
+        .args(words)
+        .done()?;
     let made = setup::made(name)?;
     let facts = elf::read(&made)?;
     ensure!(
@@ -44,8 +66,8 @@ pub(crate) fn fully_static(package: &str, name: &str) -> Result<PathBuf> {
     stripped(&made)
 }
 
-/// A copy without debug information beside `program`, made anew when that has another time. Names of functions stay, for
-/// backtraces.
+/// A copy without debug information beside `program`, made anew when that has another time. Names
+/// of functions stay, for backtraces.
 fn stripped(program: &Path) -> Result<PathBuf> {
     let copy = program.with_extension("stripped");
     let modified = |path: &Path| path.metadata().and_then(|facts| facts.modified());
@@ -54,13 +76,19 @@ fn stripped(program: &Path) -> Result<PathBuf> {
         return Ok(copy);
     }
     let draft = program.with_extension(format!("stripped-{}", std::process::id()));
-    Run::new("strip").arg("--strip-debug").arg("-o").arg(&draft).arg(program).done()?;
+    Run::new("strip")
+        .arg("--strip-debug")
+        .arg("-o")
+        .arg(&draft)
+        .arg(program)
+        .done()?;
     // The copy bears the time of what it is a copy of: cargo may bring an older build back.
     File::options()
         .write(true)
         .open(&draft)
         .and_then(|file| file.set_modified(built))
         .with_context(|| format!("date {}", draft.display()))?;
-    fs::rename(&draft, &copy).with_context(|| format!("rename {} to {}", draft.display(), copy.display()))?;
+    fs::rename(&draft, &copy)
+        .with_context(|| format!("rename {} to {}", draft.display(), copy.display()))?;
     Ok(copy)
 }

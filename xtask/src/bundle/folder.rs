@@ -1,5 +1,6 @@
-//! Filling the bundle's folder so that whoever uses it meanwhile finds each file whole, and the manifest that tells
-//! what it holds. The manifest is written last, after the checks: a folder that has it was proven.
+//! Filling the bundle's folder so that whoever uses it meanwhile finds each file whole, and the
+//! manifest that tells what it holds. The manifest is written last, after the checks: a folder that
+//! has it was proven.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -55,10 +56,16 @@ pub(super) enum State {
 
 impl Content {
     /// What the bundle of these parts holds.
-    pub(super) fn of(version: &str, libraries: &Libraries, executables: &Executables) -> Result<Self> {
+    pub(super) fn of(
+        version: &str,
+        libraries: &Libraries,
+        executables: &Executables,
+    ) -> Result<Self> {
         let (mut files, mut sources) = (BTreeMap::new(), BTreeMap::new());
         for (path, what) in &libraries.record.files {
-            let name = path.strip_prefix("licenses/").map_or_else(|| path.clone(), |rest| format!("share/licenses/{rest}"));
+            let name = path
+                .strip_prefix("licenses/")
+                .map_or_else(|| path.clone(), |rest| format!("share/licenses/{rest}"));
             sources.insert(name.clone(), libraries.root.join(path));
             files.insert(name, what.clone());
         }
@@ -84,23 +91,44 @@ impl Content {
     /// Makes `root` hold exactly this, file by file.
     pub(super) fn fill(&self, root: &Path) -> Result<State> {
         let manifest = root.join(MANIFEST);
-        let former: Option<Manifest> = fs::read(&manifest).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
-        if former.as_ref() == Some(&self.manifest) && self.manifest.files.keys().all(|name| root.join(name).symlink_metadata().is_ok()) {
+        let former: Option<Manifest> = fs::read(&manifest)
+            .ok()
+            .and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        if former.as_ref() == Some(&self.manifest)
+            && self
+                .manifest
+                .files
+                .keys()
+                .all(|name| root.join(name).symlink_metadata().is_ok())
+        {
             return Ok(State::Proven);
         }
         if former.is_some() {
             fs::remove_file(&manifest).with_context(|| format!("remove {}", manifest.display()))?;
         }
         let known = |name: &String, what: &String| {
-            former.as_ref().is_some_and(|former| former.files.get(name) == Some(what)) && root.join(name).symlink_metadata().is_ok()
+            former
+                .as_ref()
+                .is_some_and(|former| former.files.get(name) == Some(what))
+                && root.join(name).symlink_metadata().is_ok()
         };
         for (name, what) in &self.manifest.files {
             if !known(name, what) {
-                place(&self.sources[name], what.strip_prefix("-> "), &root.join(name))?;
+                place(
+                    &self.sources[name],
+                    what.strip_prefix("-> "),
+                    &root.join(name),
+                )?;
             }
         }
-        for name in former.iter().flat_map(|former| former.files.keys()).filter(|name| !self.manifest.files.contains_key(*name)) {
-            fs::remove_file(root.join(name)).with_context(|| format!("remove {name} of an earlier bundle from {}", root.display()))?;
+        for name in former
+            .iter()
+            .flat_map(|former| former.files.keys())
+            .filter(|name| !self.manifest.files.contains_key(*name))
+        {
+            fs::remove_file(root.join(name)).with_context(|| {
+                format!("remove {name} of an earlier bundle from {}", root.display())
+            })?;
         }
         Ok(State::Filled)
     }
@@ -110,20 +138,26 @@ impl Content {
         let text = serde_json::to_vec_pretty(&self.manifest).context("write down the manifest")?;
         let draft = root.join("share/.manifest.json");
         fs::write(&draft, text).with_context(|| format!("write {}", draft.display()))?;
-        fs::rename(&draft, root.join(MANIFEST)).with_context(|| format!("rename {}", draft.display()))
+        fs::rename(&draft, root.join(MANIFEST))
+            .with_context(|| format!("rename {}", draft.display()))
     }
 }
 
 /// Puts a copy of `source`, or a link to `target`, at `place`, at once.
 fn place(source: &Path, target: Option<&str>, place: &Path) -> Result<()> {
-    let folder = place.parent().with_context(|| format!("{} lies in no folder", place.display()))?;
+    let folder = place
+        .parent()
+        .with_context(|| format!("{} lies in no folder", place.display()))?;
     fs::create_dir_all(folder).with_context(|| format!("make {}", folder.display()))?;
     let draft = folder.join(format!(".draft-{}", std::process::id()));
     if let Some(target) = target {
         symlink(target, &draft).with_context(|| format!("link {} to {target}", place.display()))?;
     } else {
-        // A copy, not a hard link: what is done to a bundle must not reach the cache. The mode comes along.
-        fs::copy(source, &draft).with_context(|| format!("copy {} to {}", source.display(), draft.display()))?;
+        // A copy, not a hard link: what is done to a bundle must not reach the cache. The mode
+        // comes along.
+        fs::copy(source, &draft)
+            .with_context(|| format!("copy {} to {}", source.display(), draft.display()))?;
     }
-    fs::rename(&draft, place).with_context(|| format!("rename {} to {}", draft.display(), place.display()))
+    fs::rename(&draft, place)
+        .with_context(|| format!("rename {} to {}", draft.display(), place.display()))
 }

@@ -1,7 +1,9 @@
-//! The bundle's library folders, made from the packages alone: `lib` to run guests, `compile` to compile them.
+//! The bundle's library folders, made from the packages alone: `lib` to run guests, `compile` to
+//! compile them.
 //!
-//! A folder holds exactly what the engine and libseccomp need, found by following each library's list of needs down
-//! to the loader, each file under the name by which it is asked for. Once made and proven it is a cache entry.
+//! A folder holds exactly what the engine and libseccomp need, found by following each library's
+//! list of needs down to the loader, each file under the name by which it is asked for. Once made
+//! and proven it is a cache entry.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -83,16 +85,28 @@ pub(crate) fn assemble(cache: &Cache) -> Result<Libraries> {
     let record = serde_json::to_string(&packages.list).context("write down the packages")?;
     let key = Key::of([FORMAT, stand_in::FORMAT, &packages.pinned.soname, &record]);
     let root = cache.entry("runtime-libraries", &key, |draft| {
-        progress::step(format_args!("made the runtime's library folders from Debian {}", packages.suite), || fill(&packages, draft))
+        progress::step(
+            format_args!(
+                "made the runtime's library folders from Debian {}",
+                packages.suite
+            ),
+            || fill(&packages, draft),
+        )
     })?;
     let file = root.join("record.json");
     let text = fs::read_to_string(&file).with_context(|| format!("read {}", file.display()))?;
     let record = serde_json::from_str(&text).with_context(|| format!("read {}", file.display()))?;
-    Ok(Libraries { root, headers: packages.headers, record })
+    Ok(Libraries {
+        root,
+        headers: packages.headers,
+        record,
+    })
 }
 
 fn fill(packages: &Packages, draft: &Path) -> Result<()> {
-    let source = packages.libraries.join(format!("usr/lib/{}-linux-gnu", std::env::consts::ARCH));
+    let source = packages
+        .libraries
+        .join(format!("usr/lib/{}-linux-gnu", std::env::consts::ARCH));
     let soname = &packages.pinned.soname;
     let engine = elf::read(&source.join(soname))?;
     ensure!(
@@ -100,11 +114,21 @@ fn fill(packages: &Packages, draft: &Path) -> Result<()> {
         "the engine's soname is {}, versions.toml pins {soname}",
         engine.soname.as_deref().unwrap_or("missing")
     );
-    let compiler = engine.needed.iter().find(|name| name.starts_with("libLLVM")).cloned();
-    let compiler = compiler.with_context(|| format!("{soname} needs no libLLVM, so it cannot compile guests: take another build of it"))?;
+    let compiler = engine
+        .needed
+        .iter()
+        .find(|name| name.starts_with("libLLVM"))
+        .cloned();
+    let compiler = compiler.with_context(|| {
+        format!("{soname} needs no libLLVM, so it cannot compile guests: take another build of it")
+    })?;
     let all = closure(&source, &[soname.as_str(), SECCOMP], &[])?;
     let run = closure(&source, &[soname.as_str(), SECCOMP], &[compiler.as_str()])?;
-    let loader = run.iter().find(|name| name.starts_with("ld-linux")).cloned().context("the C library names no loader")?;
+    let loader = run
+        .iter()
+        .find(|name| name.starts_with("ld-linux"))
+        .cloned()
+        .context("the C library names no loader")?;
 
     let (lib, compile) = (draft.join("lib"), draft.join("compile"));
     for folder in [&lib, &compile] {
@@ -112,40 +136,79 @@ fn fill(packages: &Packages, draft: &Path) -> Result<()> {
     }
     for name in &all {
         if run.contains(name) {
-            copy(&source.join(name), &lib.join(name), if *name == loader { 0o755 } else { 0o644 })?;
-            symlink(format!("../lib/{name}"), compile.join(name)).with_context(|| format!("link {name} into {}", compile.display()))?;
+            copy(
+                &source.join(name),
+                &lib.join(name),
+                if *name == loader { 0o755 } else { 0o644 },
+            )?;
+            symlink(format!("../lib/{name}"), compile.join(name))
+                .with_context(|| format!("link {name} into {}", compile.display()))?;
         } else {
             copy(&source.join(name), &compile.join(name), 0o644)?;
         }
     }
-    stand_in::make(&engine, &elf::read(&source.join(&compiler))?, &compiler, &lib.join(&compiler))?;
-    fs::set_permissions(lib.join(&compiler), fs::Permissions::from_mode(0o644)).context("set the mode of the stand-in")?;
+    stand_in::make(
+        &engine,
+        &elf::read(&source.join(&compiler))?,
+        &compiler,
+        &lib.join(&compiler),
+    )?;
+    fs::set_permissions(lib.join(&compiler), fs::Permissions::from_mode(0o644))
+        .context("set the mode of the stand-in")?;
     let version = probe::prove(draft, &packages.headers, &loader, soname)?;
-    ensure!(version == packages.pinned.wasmedge, "the engine says it is {version}, versions.toml pins {}", packages.pinned.wasmedge);
+    ensure!(
+        version == packages.pinned.wasmedge,
+        "the engine says it is {version}, versions.toml pins {}",
+        packages.pinned.wasmedge
+    );
     licences(packages, &draft.join("licenses"))?;
 
-    let build_id = engine.build_id.with_context(|| format!("{soname} has no build id, which artifacts are told apart by"))?;
+    let build_id = engine
+        .build_id
+        .with_context(|| format!("{soname} has no build id, which artifacts are told apart by"))?;
     let record = Record {
         suite: packages.suite.clone(),
-        engine: Engine { version, soname: soname.clone(), build_id, compiler },
+        engine: Engine {
+            version,
+            soname: soname.clone(),
+            build_id,
+            compiler,
+        },
         loader,
         packages: packages.list.clone(),
         files: files(draft)?,
     };
-    fs::write(draft.join("record.json"), serde_json::to_vec_pretty(&record)?).context("write record.json")
+    fs::write(
+        draft.join("record.json"),
+        serde_json::to_vec_pretty(&record)?,
+    )
+    .context("write record.json")
 }
 
-/// `roots` and all that they need, as file names in `folder`; `left_out` and what only it needs are not in it.
+/// `roots` and all that they need, as file names in `folder`; `left_out` and what only it needs are
+/// not in it.
 fn closure(folder: &Path, roots: &[&str], left_out: &[&str]) -> Result<BTreeSet<String>> {
     let mut found = BTreeSet::new();
-    let mut open: Vec<(String, String)> = roots.iter().map(|&root| (root.to_owned(), "the runtime".to_owned())).collect();
+    let mut open: Vec<(String, String)> = roots
+        .iter()
+        .map(|&root| (root.to_owned(), "the runtime".to_owned()))
+        .collect();
     while let Some((name, asker)) = open.pop() {
         if left_out.contains(&name.as_str()) || !found.insert(name.clone()) {
             continue;
         }
         let path = folder.join(&name);
-        ensure!(path.exists(), "{asker} needs {name}, which no package of the bundle has: add its package to bundle/packages.rs");
-        open.extend(elf::read(&path)?.needed.into_iter().map(|needed| (needed, name.clone())));
+        ensure!(
+            path.exists(),
+            "{asker} needs {name}, which no package of the bundle has: add its package to \
+             bundle/packages.rs"
+        );
+        open.extend(
+            elf::read(&path)?
+                .needed
+                .into_iter()
+                .map(|needed| (needed, name.clone())),
+        );
     }
     Ok(found)
 }
@@ -153,8 +216,15 @@ fn closure(folder: &Path, roots: &[&str], left_out: &[&str]) -> Result<BTreeSet<
 /// Fails if `program` asks for a library that `lib` does not hold.
 pub(super) fn must_hold_all_of(lib: &Path, program: &Path) -> Result<()> {
     let needed = elf::read(program)?.needed;
-    let missing: Vec<&String> = needed.iter().filter(|name| !lib.join(name).exists()).collect();
-    ensure!(missing.is_empty(), "{} needs {missing:?}, which the bundle's lib does not hold", program.display());
+    let missing: Vec<&String> = needed
+        .iter()
+        .filter(|name| !lib.join(name).exists())
+        .collect();
+    ensure!(
+        missing.is_empty(),
+        "{} needs {missing:?}, which the bundle's lib does not hold",
+        program.display()
+    );
     Ok(())
 }
 
@@ -164,11 +234,20 @@ fn licences(packages: &Packages, place: &Path) -> Result<()> {
         let name = package.name.split(':').next().unwrap_or(&package.name);
         let folder = place.join(name);
         fs::create_dir_all(&folder).with_context(|| format!("make {}", folder.display()))?;
-        copy(&packages.libraries.join("usr/share/doc").join(name).join("copyright"), &folder.join("copyright"), 0o644)?;
+        copy(
+            &packages
+                .libraries
+                .join("usr/share/doc")
+                .join(name)
+                .join("copyright"),
+            &folder.join("copyright"),
+            0o644,
+        )?;
     }
     let common = place.join("common-licenses");
     fs::create_dir_all(&common).with_context(|| format!("make {}", common.display()))?;
-    let entries = fs::read_dir(&packages.common_licences).with_context(|| format!("list {}", packages.common_licences.display()))?;
+    let entries = fs::read_dir(&packages.common_licences)
+        .with_context(|| format!("list {}", packages.common_licences.display()))?;
     for entry in entries {
         let entry = entry.context("list the common licences")?;
         copy(&entry.path(), &common.join(entry.file_name()), 0o644)?;
@@ -179,7 +258,8 @@ fn licences(packages: &Packages, place: &Path) -> Result<()> {
 /// Copies the file that `from` is or leads to.
 fn copy(from: &Path, to: &Path, mode: u32) -> Result<()> {
     fs::copy(from, to).with_context(|| format!("copy {} to {}", from.display(), to.display()))?;
-    fs::set_permissions(to, fs::Permissions::from_mode(mode)).with_context(|| format!("set the mode of {}", to.display()))
+    fs::set_permissions(to, fs::Permissions::from_mode(mode))
+        .with_context(|| format!("set the mode of {}", to.display()))
 }
 
 /// SHA-256 of every file under `root`, by its path there.
@@ -188,20 +268,35 @@ pub(super) fn files(root: &Path) -> Result<BTreeMap<String, String>> {
     let mut open = vec![root.to_owned()];
     while let Some(folder) = open.pop() {
         for entry in fs::read_dir(&folder).with_context(|| format!("list {}", folder.display()))? {
-            let path = entry.with_context(|| format!("list {}", folder.display()))?.path();
-            let kind = path.symlink_metadata().with_context(|| format!("look at {}", path.display()))?.file_type();
+            let path = entry
+                .with_context(|| format!("list {}", folder.display()))?
+                .path();
+            let kind = path
+                .symlink_metadata()
+                .with_context(|| format!("look at {}", path.display()))?
+                .file_type();
             if kind.is_dir() {
                 open.push(path);
                 continue;
             }
             let what = if kind.is_symlink() {
-                format!("-> {}", fs::read_link(&path).with_context(|| format!("read the link {}", path.display()))?.display())
+                format!(
+                    "-> {}",
+                    fs::read_link(&path)
+                        .with_context(|| format!("read the link {}", path.display()))?
+                        .display()
+                )
             } else if kind.is_file() {
                 cache::sha256_of_file(&path)?
             } else {
-                bail!("{} is neither a file nor a link nor a folder", path.display());
+                bail!(
+                    "{} is neither a file nor a link nor a folder",
+                    path.display()
+                );
             };
-            let name = path.strip_prefix(root).expect("every path was found under `root`");
+            let name = path
+                .strip_prefix(root)
+                .expect("every path was found under `root`");
             found.insert(name.display().to_string(), what);
         }
     }

@@ -31,14 +31,29 @@ pub(super) struct Packages {
 pub(super) fn fetch(cache: &Cache) -> Result<Packages> {
     let pinned = Versions::pinned()?.runtime;
     let suite = suite(cache, &pinned)?;
-    let fetch = |packages: &[&str], dependencies| apt::fetch(cache, &Request { suite: &suite, packages, dependencies });
+    let fetch = |packages: &[&str], dependencies| {
+        apt::fetch(
+            cache,
+            &Request {
+                suite: &suite,
+                packages,
+                dependencies,
+            },
+        )
+    };
     let libraries = fetch(&[ENGINE, "libseccomp2"], Dependencies::Follow)?;
     let headers = fetch(&["libwasmedge-dev"], Dependencies::Leave)?;
     let licences = fetch(&["base-files"], Dependencies::Leave)?;
-    for package in libraries.packages.iter().chain(&headers.packages).filter(|package| package.name.starts_with("libwasmedge")) {
+    for package in libraries
+        .packages
+        .iter()
+        .chain(&headers.packages)
+        .filter(|package| package.name.starts_with("libwasmedge"))
+    {
         ensure!(
             upstream(&package.version) == pinned.wasmedge,
-            "{} of Debian {suite} is {}, versions.toml pins {}: run `cargo xtask clean` and this again, or pin what the suite has",
+            "{} of Debian {suite} is {}, versions.toml pins {}: run `cargo xtask clean` and this \
+             again, or pin what the suite has",
             package.name,
             package.version,
             pinned.wasmedge
@@ -54,7 +69,8 @@ pub(super) fn fetch(cache: &Cache) -> Result<Packages> {
     })
 }
 
-/// The first pinned suite that offers the pinned version. Asked of apt's index once, then remembered.
+/// The first pinned suite that offers the pinned version. Asked of apt's index once, then
+/// remembered.
 fn suite(cache: &Cache, pinned: &versions::Runtime) -> Result<String> {
     let suites = pinned.suites.join(" ");
     let key = Key::of([std::env::consts::ARCH, &pinned.wasmedge, &suites]);
@@ -62,24 +78,32 @@ fn suite(cache: &Cache, pinned: &versions::Runtime) -> Result<String> {
         let mut offers = Vec::new();
         for suite in &pinned.suites {
             let offered = apt::offered(cache, suite, ENGINE)?;
-            if offered.as_deref().is_some_and(|version| upstream(version) == pinned.wasmedge) {
+            if offered
+                .as_deref()
+                .is_some_and(|version| upstream(version) == pinned.wasmedge)
+            {
                 return fs::write(draft.join("suite"), suite).context("write the chosen suite");
             }
             offers.push(format!("{suite}: {}", offered.as_deref().unwrap_or("none")));
         }
         bail!(
-            "no suite of versions.toml offers {ENGINE} {} ({}): pin another version or suite under [runtime]",
+            "no suite of versions.toml offers {ENGINE} {} ({}): pin another version or suite under \
+             [runtime]",
             pinned.wasmedge,
             offers.join(", ")
         )
     })?;
-    fs::read_to_string(place.join("suite")).with_context(|| format!("read {}/suite", place.display()))
+    fs::read_to_string(place.join("suite"))
+        .with_context(|| format!("read {}/suite", place.display()))
 }
 
-/// The upstream part of a Debian version: without epoch, Debian's revision and the mark of a repacked source.
+/// The upstream part of a Debian version: without epoch, Debian's revision and the mark of a
+/// repacked source.
 fn upstream(version: &str) -> &str {
     let version = version.split_once(':').map_or(version, |(_, rest)| rest);
-    let version = version.rsplit_once('-').map_or(version, |(upstream, _)| upstream);
+    let version = version
+        .rsplit_once('-')
+        .map_or(version, |(upstream, _)| upstream);
     version.split(['+', '~']).next().unwrap_or(version)
 }
 
@@ -89,7 +113,12 @@ mod tests {
 
     #[test]
     fn the_upstream_version_is_what_remains_without_debians_marks() {
-        for (version, expected) in [("0.17.1-1+b1", "0.17.1"), ("1:0.14.1+dfsg-3.1", "0.14.1"), ("2.0", "2.0"), ("1.0~rc1-2", "1.0")] {
+        for (version, expected) in [
+            ("0.17.1-1+b1", "0.17.1"),
+            ("1:0.14.1+dfsg-3.1", "0.14.1"),
+            ("2.0", "2.0"),
+            ("1.0~rc1-2", "1.0"),
+        ] {
             assert_eq!(upstream(version), expected);
         }
     }

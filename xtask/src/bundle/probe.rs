@@ -12,11 +12,13 @@ use super::stand_in;
 
 /// Runs the probe on the folders of `root` and returns the version that the engine gives itself.
 ///
-/// `lib` must start the engine, and abort with the stand-in's message when asked to compile; `compile` must compile.
+/// `lib` must start the engine, and abort with the stand-in's message when asked to compile;
+/// `compile` must compile.
 pub(super) fn prove(root: &Path, headers: &Path, loader: &str, soname: &str) -> Result<String> {
     let folder = tempfile::tempdir().context("make a temporary folder")?;
     let (source, program) = (folder.path().join("probe.c"), folder.path().join("probe"));
-    fs::write(&source, include_str!("probe.c")).with_context(|| format!("write {}", source.display()))?;
+    fs::write(&source, include_str!("probe.c"))
+        .with_context(|| format!("write {}", source.display()))?;
     Run::new("cc")
         .arg("-I")
         .arg(headers)
@@ -38,12 +40,17 @@ pub(super) fn prove(root: &Path, headers: &Path, loader: &str, soname: &str) -> 
             .output()
     };
     let version = run("lib", &["version"])?;
-    ensure!(version.status.success(), "the engine does not start on the bundle's lib: {}", said(&version));
+    ensure!(
+        version.status.success(),
+        "the engine does not start on the bundle's lib: {}",
+        said(&version)
+    );
 
     let refused = run("lib", &["compile", "refused.so"])?;
     // Status 134 to a shell: ended by SIGABRT, which is 6.
     ensure!(
-        refused.status.signal() == Some(6) && String::from_utf8_lossy(&refused.stderr).contains(stand_in::MESSAGE),
+        refused.status.signal() == Some(6)
+            && String::from_utf8_lossy(&refused.stderr).contains(stand_in::MESSAGE),
         "compiling on the bundle's lib must abort with {:?}, but: {}",
         stand_in::MESSAGE,
         said(&refused)
@@ -58,5 +65,10 @@ pub(super) fn prove(root: &Path, headers: &Path, loader: &str, soname: &str) -> 
 }
 
 fn said(output: &Output) -> String {
-    format!("{}\n{}{}", output.status, String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+    format!(
+        "{}\n{}{}",
+        output.status,
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    )
 }

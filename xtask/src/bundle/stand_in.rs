@@ -1,10 +1,13 @@
-//! The stand-in for libLLVM: a library of its name that gives every symbol the engine asks for and can do nothing.
+//! The stand-in for libLLVM: a library of its name that gives every symbol the engine asks for and
+//! can do nothing.
 //!
-//! Debian's libwasmedge binds all of its symbols at start, so it does not start without a libLLVM; yet only compiling
-//! uses one. With the real one, 139 MB, a process takes 13 ms and 57 MB longer to be there. A function of the
-//! stand-in says which one was called and aborts: a process without a compiler must never be asked to compile.
+//! Debian's libwasmedge binds all of its symbols at start, so it does not start without a libLLVM;
+//! yet only compiling uses one. With the real one, 139 MB, a process takes 13 ms and 57 MB longer
+//! to be there. A function of the stand-in says which one was called and aborts: a process without
+//! a compiler must never be asked to compile.
 //!
-//! It fits one pair of libwasmedge and libLLVM, so it is made from that pair when the bundle is, and never kept apart.
+//! It fits one pair of libwasmedge and libLLVM, so it is made from that pair when the bundle is,
+//! and never kept apart.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -25,55 +28,108 @@ pub(super) const MESSAGE: &str = "fatal: this process has no compiler, yet it ca
 /// Makes `file`, named `soname`, out of what `user` wants of `real`.
 pub(super) fn make(user: &Elf, real: &Elf, soname: &str, file: &Path) -> Result<()> {
     let symbols = wanted(user, real);
-    ensure!(!symbols.is_empty(), "the engine wants nothing of {soname}: no stand-in is needed, take it out of the bundle");
+    ensure!(
+        !symbols.is_empty(),
+        "the engine wants nothing of {soname}: no stand-in is needed, take it out of the bundle"
+    );
     let folder = tempfile::tempdir().context("make a temporary folder")?;
-    let write = |name: &str, text: String| fs::write(folder.path().join(name), text).with_context(|| format!("write {name}"));
+    let write = |name: &str, text: String| {
+        fs::write(folder.path().join(name), text).with_context(|| format!("write {name}"))
+    };
     write("stand_in.c", source(&symbols)?)?;
     write("stand_in.map", version_script(symbols.keys())?)?;
     // In that folder and with relative names, so that nothing of its path can reach the result.
     Run::new("cc")
         .current_dir(folder.path())
-        .args(["-O2", "-fPIC", "-fno-builtin", "-fno-ident", "-shared", "-o", "stand_in.so", "stand_in.c"])
+        .args([
+            "-O2",
+            "-fPIC",
+            "-fno-builtin",
+            "-fno-ident",
+            "-shared",
+            "-o",
+            "stand_in.so",
+            "stand_in.c",
+        ])
         .arg(format!("-Wl,-soname,{soname}"))
-        .args(["-Wl,--version-script,stand_in.map", "-Wl,-z,relro,-z,now,-s", "-Wl,--build-id=none"])
+        .args([
+            "-Wl,--version-script,stand_in.map",
+            "-Wl,-z,relro,-z,now,-s",
+            "-Wl,--build-id=none",
+        ])
         .done()
         .with_context(|| format!("compile the stand-in for {soname}"))?;
     let made = folder.path().join("stand_in.so");
-    fs::copy(&made, file).with_context(|| format!("copy {} to {}", made.display(), file.display()))?;
+    fs::copy(&made, file)
+        .with_context(|| format!("copy {} to {}", made.display(), file.display()))?;
     let given = super::elf::read(file)?.given;
-    let missing: Vec<&str> = symbols.keys().filter(|name| !given.contains_key(name)).map(|name| name.symbol.as_str()).collect();
-    ensure!(missing.is_empty(), "the stand-in for {soname} lacks {}", missing.join(" "));
+    let missing: Vec<&str> = symbols
+        .keys()
+        .filter(|name| !given.contains_key(name))
+        .map(|name| name.symbol.as_str())
+        .collect();
+    ensure!(
+        missing.is_empty(),
+        "the stand-in for {soname} lacks {}",
+        missing.join(" ")
+    );
     Ok(())
 }
 
 /// What `user` wants under a version that `real` gives, with the kind and size that it has there.
 fn wanted(user: &Elf, real: &Elf) -> BTreeMap<Name, Option<Symbol>> {
-    let versions: BTreeSet<&str> = real.given.keys().map(|name| name.version.as_str()).filter(|version| !version.is_empty()).collect();
-    let names = user.wanted.keys().filter(|name| versions.contains(name.version.as_str()));
-    names.map(|name| (name.clone(), real.given.get(name).copied())).collect()
+    let versions: BTreeSet<&str> = real
+        .given
+        .keys()
+        .map(|name| name.version.as_str())
+        .filter(|version| !version.is_empty())
+        .collect();
+    let names = user
+        .wanted
+        .keys()
+        .filter(|name| versions.contains(name.version.as_str()));
+    names
+        .map(|name| (name.clone(), real.given.get(name).copied()))
+        .collect()
 }
 
 fn source(symbols: &BTreeMap<Name, Option<Symbol>>) -> Result<String> {
     let mut code = format!(
         "#include <stdlib.h>\n#include <unistd.h>\n\
-         #define REFUSE(name) do {{ static const char text[] = \"{MESSAGE} \" name \"\\n\"; \\\n    \
+         #define REFUSE(name) do \
+         {{ static const char text[] = \"{MESSAGE} \" name \"\\n\"; \\\n    \
          if (write(2, text, sizeof text - 1) < 0) abort(); abort(); }} while (0)\n\
          static void virtual_function(void) {{ REFUSE(\"a virtual function\"); }}\n"
     );
     for (index, (name, symbol)) in symbols.iter().enumerate() {
         let Name { symbol: label, .. } = name;
-        // The name becomes part of a C program: nothing but what a mangled name is made of may stand in it.
+        // The name becomes part of a C program: nothing but what a mangled name is made of may
+        // stand in it.
         ensure!(
-            label.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.$".contains(&byte)),
+            label
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || b"_.$".contains(&byte)),
             "the symbol {label:?} cannot be written into C"
         );
-        let Some(Symbol { kind, size }) = symbol else { bail!("the real library does not give {label}, which the engine wants of it") };
+        let Some(Symbol { kind, size }) = symbol else {
+            bail!("the real library does not give {label}, which the engine wants of it")
+        };
         let line = match kind {
-            Kind::Function => format!("void f{index}(void) __asm__(\"{label}\");\nvoid f{index}(void) {{ REFUSE(\"{label}\"); }}"),
+            Kind::Function => format!(
+                "void f{index}(void) __asm__(\"{label}\");\nvoid f{index}(void) \
+                 {{ REFUSE(\"{label}\"); }}"
+            ),
             Kind::Data if label.starts_with("_ZTV") => vtable(index, label, *size),
-            Kind::Data => format!("char d{index}[{size}] __asm__(\"{label}\") __attribute__((aligned(16)));"),
-            Kind::ThreadLocal => format!("__thread char t{index}[{size}] __asm__(\"{label}\") __attribute__((aligned(16)));"),
-            Kind::Other(kind) => bail!("the symbol {label} is of ELF type {kind}, which the generator of the stand-in does not know"),
+            Kind::Data => {
+                format!("char d{index}[{size}] __asm__(\"{label}\") __attribute__((aligned(16)));")
+            }
+            Kind::ThreadLocal => format!(
+                "__thread char t{index}[{size}] __asm__(\"{label}\") __attribute__((aligned(16)));"
+            ),
+            Kind::Other(kind) => bail!(
+                "the symbol {label} is of ELF type {kind}, which the generator of the stand-in \
+                 does not know"
+            ),
         };
         // Writing to a String cannot fail.
         let _ = writeln!(code, "{line}");
@@ -81,23 +137,44 @@ fn source(symbols: &BTreeMap<Name, Option<Symbol>>) -> Result<String> {
     Ok(code)
 }
 
-/// A C++ table of virtual functions: two words about the object, then pointers, all to a function that aborts.
+/// A C++ table of virtual functions: two words about the object, then pointers, all to a function
+/// that aborts.
 fn vtable(index: usize, label: &str, size: u64) -> String {
     let words = usize::try_from(size / 8).unwrap_or_default();
-    let entries = (0..words).map(|word| if word < 2 { "0" } else { "(void *)virtual_function" }).collect::<Vec<_>>().join(", ");
-    format!("void *v{index}[{words}] __asm__(\"{label}\");\nvoid *v{index}[{words}] = {{ {entries} }};")
+    let entries = (0..words)
+        .map(|word| {
+            if word < 2 {
+                "0"
+            } else {
+                "(void *)virtual_function"
+            }
+        })
+        .collect::<Vec<_>>()
+        .join(", ");
+    format!(
+        "void *v{index}[{words}] __asm__(\"{label}\");\nvoid *v{index}[{words}] = {{ {entries} }};"
+    )
 }
 
 fn version_script<'a>(names: impl Iterator<Item = &'a Name>) -> Result<String> {
     let mut nodes: BTreeMap<&str, String> = BTreeMap::new();
     for name in names {
         // Writing to a String cannot fail.
-        let _ = writeln!(nodes.entry(&name.version).or_default(), "    {};", name.symbol);
+        let _ = writeln!(
+            nodes.entry(&name.version).or_default(),
+            "    {};",
+            name.symbol
+        );
     }
     let versions: Vec<String> = nodes.keys().map(|&node| node.to_owned()).collect();
     match (nodes.pop_first(), nodes.is_empty()) {
-        (Some((node, symbols)), true) => Ok(format!("{node} {{\n  global:\n{symbols}  local:\n    *;\n}};\n")),
-        _ => bail!("the engine wants symbols of the version nodes {versions:?}: the stand-in gives those of one"),
+        (Some((node, symbols)), true) => Ok(format!(
+            "{node} {{\n  global:\n{symbols}  local:\n    *;\n}};\n"
+        )),
+        _ => bail!(
+            "the engine wants symbols of the version nodes {versions:?}: the stand-in gives those \
+             of one"
+        ),
     }
 }
 

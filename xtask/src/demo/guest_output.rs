@@ -27,36 +27,63 @@ pub(super) enum Input {
 pub(super) fn show(container: &Container, input: Input) -> Result<u8> {
     let started = Instant::now();
     let mut command = container.run_command()?;
-    command.stdin(if input == Input::Ours { Stdio::piped() } else { Stdio::null() });
+    command.stdin(if input == Input::Ours {
+        Stdio::piped()
+    } else {
+        Stdio::null()
+    });
     progress::say("──────── the guest's output ────────");
-    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().context("start ctr")?;
+    let mut child = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .context("start ctr")?;
     if let Some(pipe) = child.stdin.take() {
         let container = container.clone();
         // Not waited for: it may sit in a read of our terminal when the guest has long ended.
         std::thread::spawn(move || feed(pipe, &container));
     }
-    let errors = child.stderr.take().map(|pipe| std::thread::spawn(move || copy(pipe)));
+    let errors = child
+        .stderr
+        .take()
+        .map(|pipe| std::thread::spawn(move || copy(pipe)));
     let printed = child.stdout.take().map(copy).unwrap_or_default();
-    let said = errors.and_then(|thread| thread.join().ok()).unwrap_or_default();
+    let said = errors
+        .and_then(|thread| thread.join().ok())
+        .unwrap_or_default();
     let status = child.wait().context("wait for ctr")?;
     if !printed.ends_with(b"\n") && !said.ends_with(b"\n") {
         progress::say("");
     }
     progress::say("────────────────────────────────────");
-    if String::from_utf8_lossy(&said).lines().any(|line| line.starts_with("ctr: ")) {
+    if String::from_utf8_lossy(&said)
+        .lines()
+        .any(|line| line.starts_with("ctr: "))
+    {
         bail!("the container was not run: containerd's message stands above");
     }
-    progress::say(format_args!("✓ ran the guest {}", progress::seconds(started.elapsed())));
-    let code = status.code().with_context(|| format!("ctr was killed: {status}"))?;
+    progress::say(format_args!(
+        "✓ ran the guest {}",
+        progress::seconds(started.elapsed())
+    ));
+    let code = status
+        .code()
+        .with_context(|| format!("ctr was killed: {status}"))?;
     u8::try_from(code).with_context(|| format!("{code} is no exit code"))
 }
 
-/// Hands on what we read. `ctr` tells the shim of the end of its input only if that comes after it has made the task,
-/// so the end is kept back until then: without that, a guest would wait for ever for the end of a short input.
+/// Hands on what we read. `ctr` tells the shim of the end of its input only if that comes after it
+/// has made the task, so the end is kept back until then: without that, a guest would wait for ever
+/// for the end of a short input.
 fn feed(mut pipe: ChildStdin, container: &Container) {
     // An error is a guest that reads no more; its end is seen elsewhere.
     let _ = std::io::copy(&mut std::io::stdin().lock(), &mut pipe);
-    let _ = wait::until("the guest to run", START_LIMIT, || Ok(container.has_started()?.then_some(())), String::new);
+    let _ = wait::until(
+        "the guest to run",
+        START_LIMIT,
+        || Ok(container.has_started()?.then_some(())),
+        String::new,
+    );
 }
 
 /// Copies to our standard output what comes, when it comes; returns the last of it.

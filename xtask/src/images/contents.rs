@@ -47,38 +47,79 @@ pub(super) struct Content {
 
 /// The operator's image: its program, and who may run it.
 pub(super) fn operator(reference: &str, programs: &Programs) -> Result<Content> {
-    let parts = Parts::of("wasmedge-operator", parts::crates("wasmedge-operator", Built::Alone)?).text()?;
+    let parts = Parts::of(
+        "wasmedge-operator",
+        parts::crates("wasmedge-operator", Built::Alone)?,
+    )
+    .text()?;
     let files = vec![
-        Entry::file("/etc/passwd", "nonroot:x:65532:65532:nonroot:/:/nonexistent\n", 0o644),
+        Entry::file(
+            "/etc/passwd",
+            "nonroot:x:65532:65532:nonroot:/:/nonexistent\n",
+            0o644,
+        ),
         program("/wasmedge-operator", &programs.operator)?,
-        Entry::file("/usr/share/sbom/wasmedge-operator.spdx.json", parts.clone(), 0o644),
+        Entry::file(
+            "/usr/share/sbom/wasmedge-operator.spdx.json",
+            parts.clone(),
+            0o644,
+        ),
     ];
     let image = LayeredImage {
         reference: reference.to_owned(),
-        layers: vec![FileLayer { files, compression: Compression::Gzip }],
+        layers: vec![FileLayer {
+            files,
+            compression: Compression::Gzip,
+        }],
         entrypoint: vec!["/wasmedge-operator".to_owned()],
         user: NOBODY.to_owned(),
-        labels: labels("WasmEdge operator", "Puts the runtime on the nodes of a cluster, one by one"),
+        labels: labels(
+            "WasmEdge operator",
+            "Puts the runtime on the nodes of a cluster, one by one",
+        ),
     };
-    Ok(Content { image: image.pack()?, parts })
+    Ok(Content {
+        image: image.pack()?,
+        parts,
+    })
 }
 
-/// The installer's image: its program, the smoke guest, the runtime, and links that make the host's root one.
-pub(super) fn installer(reference: &str, programs: &Programs, archive: &Written, bundle: &Bundle, cache: &Cache) -> Result<Content> {
+/// The installer's image: its program, the smoke guest, the runtime, and links that make the host's
+/// root one.
+pub(super) fn installer(
+    reference: &str,
+    programs: &Programs,
+    archive: &Written,
+    bundle: &Bundle,
+    cache: &Cache,
+) -> Result<Content> {
     let certificates = Certificates::of(cache)?;
-    let mut all = Parts::of("node-installer", parts::crates("node-installer", Built::Alone)?);
+    let mut all = Parts::of(
+        "node-installer",
+        parts::crates("node-installer", Built::Alone)?,
+    );
     all.add_debian(&Versions::pinned()?.cluster.debian, &certificates.packages);
     let runtime = bundle.packages()?;
     all.add_debian(&runtime.suite, &runtime.packages);
     all.add_crates(parts::crates("wasmedge-launcher", Built::Alone)?);
-    all.add_crates(parts::crates("containerd-shim-wasmedge", Built::WithWorkspace)?);
+    all.add_crates(parts::crates(
+        "containerd-shim-wasmedge",
+        Built::WithWorkspace,
+    )?);
     let parts = all.text()?;
     let digest = format!("{}  runtime.tar.gz\n", archive.sha256);
     let mut own = vec![program("/node-installer", &programs.installer)?];
     own.extend(guests()?);
-    own.push(Entry::file("/usr/share/sbom/node-installer.spdx.json", parts.clone(), 0o644));
+    own.push(Entry::file(
+        "/usr/share/sbom/node-installer.spdx.json",
+        parts.clone(),
+        0o644,
+    ));
     let layers = vec![
-        FileLayer { files: certificates.into_base(), compression: Compression::Gzip },
+        FileLayer {
+            files: certificates.into_base(),
+            compression: Compression::Gzip,
+        },
         // It is compressed already.
         FileLayer {
             files: vec![
@@ -87,7 +128,10 @@ pub(super) fn installer(reference: &str, programs: &Programs, archive: &Written,
             ],
             compression: Compression::None,
         },
-        FileLayer { files: own, compression: Compression::Gzip },
+        FileLayer {
+            files: own,
+            compression: Compression::Gzip,
+        },
     ];
     let image = LayeredImage {
         reference: reference.to_owned(),
@@ -95,9 +139,15 @@ pub(super) fn installer(reference: &str, programs: &Programs, archive: &Written,
         entrypoint: vec!["/node-installer".to_owned()],
         // It writes the host's files; what else root may do, the pod takes away.
         user: "0:0".to_owned(),
-        labels: labels("WasmEdge node installer", "Puts the WasmEdge runtime on one node of a cluster"),
+        labels: labels(
+            "WasmEdge node installer",
+            "Puts the WasmEdge runtime on one node of a cluster",
+        ),
     };
-    Ok(Content { image: image.pack()?, parts })
+    Ok(Content {
+        image: image.pack()?,
+        parts,
+    })
 }
 
 /// The certificates of authorities that Debian trusts.
@@ -111,11 +161,20 @@ impl Certificates {
     /// All of them in one file, as Debian's package makes it when it is installed.
     fn of(cache: &Cache) -> Result<Self> {
         let suite = Versions::pinned()?.cluster.debian;
-        let request = apt::Request { suite: &suite, packages: &["ca-certificates"], dependencies: Dependencies::Leave };
+        let request = apt::Request {
+            suite: &suite,
+            packages: &["ca-certificates"],
+            dependencies: Dependencies::Leave,
+        };
         let fetched = apt::fetch(cache, &request)?;
         let folder = fetched.root.join("usr/share/ca-certificates/mozilla");
         let files = files_in(&folder)?;
-        ensure!(files.len() > 50, "{} holds {} certificates only: fetch the package again", folder.display(), files.len());
+        ensure!(
+            files.len() > 50,
+            "{} holds {} certificates only: fetch the package again",
+            folder.display(),
+            files.len()
+        );
         let mut bundle = Vec::new();
         for file in files {
             bundle.extend(read(&file)?);
@@ -124,7 +183,11 @@ impl Certificates {
             }
         }
         let copyright = read(&fetched.root.join("usr/share/doc/ca-certificates/copyright"))?;
-        Ok(Self { bundle, copyright, packages: fetched.packages })
+        Ok(Self {
+            bundle,
+            copyright,
+            packages: fetched.packages,
+        })
     }
 
     /// The files of the layer that hardly ever changes.
@@ -132,22 +195,36 @@ impl Certificates {
         let mut files = vec![
             Entry::file("/etc/passwd", "root:x:0:0:root:/:/nonexistent\n", 0o644),
             Entry::file(CERTIFICATES, self.bundle, 0o644),
-            Entry::file("/usr/share/doc/ca-certificates/copyright", self.copyright, 0o644),
+            Entry::file(
+                "/usr/share/doc/ca-certificates/copyright",
+                self.copyright,
+                0o644,
+            ),
         ];
         // The host's `/usr` is mounted below; its programs look for their loader through these.
-        files.extend(["bin", "lib", "lib64", "sbin"].map(|name| Entry::link(&format!("/host/{name}"), &format!("usr/{name}"))));
+        files.extend(
+            ["bin", "lib", "lib64", "sbin"]
+                .map(|name| Entry::link(&format!("/host/{name}"), &format!("usr/{name}"))),
+        );
         files
     }
 }
 
-/// The guests that prove a node and a release, each compiled from its text: `/smoke.wasm` from `smoke.wat`.
+/// The guests that prove a node and a release, each compiled from its text: `/smoke.wasm` from
+/// `smoke.wat`.
 fn guests() -> Result<Vec<Entry>> {
     let folder = setup::repository().join("installer/smoke");
     let mut sources = files_in(&folder)?;
     sources.retain(|path| path.extension().is_some_and(|kind| kind == "wat"));
     let guest = |source: PathBuf| {
-        let wasm = compile_if_text(&read(&source)?).with_context(|| format!("compile {}", source.display()))?.into_owned();
-        Ok(Entry::file(&format!("/{}.wasm", source.file_stem().unwrap_or_default().display()), wasm, 0o644))
+        let wasm = compile_if_text(&read(&source)?)
+            .with_context(|| format!("compile {}", source.display()))?
+            .into_owned();
+        Ok(Entry::file(
+            &format!("/{}.wasm", source.file_stem().unwrap_or_default().display()),
+            wasm,
+            0o644,
+        ))
     };
     sources.into_iter().map(guest).collect()
 }
@@ -156,7 +233,10 @@ fn guests() -> Result<Vec<Entry>> {
 fn files_in(folder: &Path) -> Result<Vec<PathBuf>> {
     let context = || format!("list {}", folder.display());
     let entries = fs::read_dir(folder).with_context(context)?;
-    let mut files: Vec<PathBuf> = entries.map(|entry| entry.map(|entry| entry.path())).collect::<Result<_, _>>().with_context(context)?;
+    let mut files: Vec<PathBuf> = entries
+        .map(|entry| entry.map(|entry| entry.path()))
+        .collect::<Result<_, _>>()
+        .with_context(context)?;
     files.sort();
     Ok(files)
 }
@@ -169,7 +249,8 @@ fn read(file: &Path) -> Result<Vec<u8>> {
     fs::read(file).with_context(|| format!("read {}", file.display()))
 }
 
-/// What the image says of itself. Nothing in it changes from one build to the next of the same version.
+/// What the image says of itself. Nothing in it changes from one build to the next of the same
+/// version.
 fn labels(title: &str, description: &str) -> BTreeMap<String, String> {
     let facts = [
         ("title", title),
@@ -178,7 +259,10 @@ fn labels(title: &str, description: &str) -> BTreeMap<String, String> {
         ("licenses", env!("CARGO_PKG_LICENSE")),
         ("source", env!("CARGO_PKG_REPOSITORY")),
     ];
-    facts.into_iter().map(|(name, value)| (format!("org.opencontainers.image.{name}"), value.to_owned())).collect()
+    facts
+        .into_iter()
+        .map(|(name, value)| (format!("org.opencontainers.image.{name}"), value.to_owned()))
+        .collect()
 }
 
 #[cfg(test)]
@@ -192,29 +276,55 @@ mod tests {
     #[test]
     fn dockerfiles_take_the_pinned_compiler_and_start_the_same_programs() {
         let pinned = text("rust-toolchain.toml");
-        let pinned = pinned.lines().find_map(|line| line.strip_prefix("channel = \"")?.strip_suffix('"')).unwrap();
-        for (folder, program, user) in [("operator", "wasmedge-operator", NOBODY), ("installer", "node-installer", "")] {
+        let pinned = pinned
+            .lines()
+            .find_map(|line| line.strip_prefix("channel = \"")?.strip_suffix('"'))
+            .unwrap();
+        for (folder, program, user) in [
+            ("operator", "wasmedge-operator", NOBODY),
+            ("installer", "node-installer", ""),
+        ] {
             let file = text(&format!("{folder}/Dockerfile"));
             assert!(file.contains(&format!("ARG RUST={pinned}\n")), "{folder}");
-            assert!(file.ends_with(&format!("ENTRYPOINT [\"/{program}\"]\n")), "{folder}");
-            assert!(user.is_empty() || file.contains(&format!("USER {user}\n")), "{folder}");
+            assert!(
+                file.ends_with(&format!("ENTRYPOINT [\"/{program}\"]\n")),
+                "{folder}"
+            );
+            assert!(
+                user.is_empty() || file.contains(&format!("USER {user}\n")),
+                "{folder}"
+            );
             let version = format!("/{program}:{}", bundle::VERSION);
-            assert!(file.contains(&version), "{folder} speaks of another version than {version}");
+            assert!(
+                file.contains(&version),
+                "{folder} speaks of another version than {version}"
+            );
         }
     }
 
     #[test]
     fn the_hosts_root_is_made_of_links_to_its_usr() {
-        let certificates = Certificates { bundle: b"x".to_vec(), copyright: b"x".to_vec(), packages: Vec::new() };
+        let certificates = Certificates {
+            bundle: b"x".to_vec(),
+            copyright: b"x".to_vec(),
+            packages: Vec::new(),
+        };
         let image = LayeredImage {
             reference: "registry.example/app:1".to_owned(),
-            layers: vec![FileLayer { files: certificates.into_base(), compression: Compression::None }],
+            layers: vec![FileLayer {
+                files: certificates.into_base(),
+                compression: Compression::None,
+            }],
             ..LayeredImage::default()
         };
         let packed = image.pack().unwrap();
         let layer = String::from_utf8_lossy(packed.blobs()[1].bytes()).into_owned();
         for name in ["bin", "lib", "lib64", "sbin"] {
-            assert!(layer.contains(&format!("host/{name}\0")) && layer.contains(&format!("usr/{name}\0")), "{name}");
+            assert!(
+                layer.contains(&format!("host/{name}\0"))
+                    && layer.contains(&format!("usr/{name}\0")),
+                "{name}"
+            );
         }
     }
 }

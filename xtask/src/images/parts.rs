@@ -1,7 +1,7 @@
 //! The list of parts of an image: SPDX 2.3 in JSON, the same text for the same parts.
 //!
-//! A Rust crate is in it if it is linked into a program of the image, by cargo's own account; a Debian package, if a
-//! file in the image may come from it.
+//! A Rust crate is in it if it is linked into a program of the image, by cargo's own account; a
+//! Debian package, if a file in the image may come from it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -38,7 +38,11 @@ pub(super) struct Parts {
 impl Parts {
     /// An image of `crates`.
     pub(super) fn of(image: &str, crates: Vec<Crate>) -> Self {
-        Self { image: image.to_owned(), crates: crates.into_iter().collect(), debian: BTreeSet::new() }
+        Self {
+            image: image.to_owned(),
+            crates: crates.into_iter().collect(),
+            debian: BTreeSet::new(),
+        }
     }
 
     /// Further crates.
@@ -48,40 +52,70 @@ impl Parts {
 
     /// Packages of the Debian suite `suite`.
     pub(super) fn add_debian(&mut self, suite: &str, packages: &[Package]) {
-        self.debian.extend(packages.iter().map(|package| (package.clone(), suite.to_owned())));
+        self.debian.extend(
+            packages
+                .iter()
+                .map(|package| (package.clone(), suite.to_owned())),
+        );
     }
 
     /// The document.
     pub(super) fn text(&self) -> Result<Vec<u8>> {
-        let mut packages = vec![package("Image", &self.image, VERSION, env!("CARGO_PKG_LICENSE"), None, None)];
+        let mut packages = vec![package(
+            "Image",
+            &self.image,
+            VERSION,
+            env!("CARGO_PKG_LICENSE"),
+            None,
+            None,
+        )];
         for (index, part) in self.crates.iter().enumerate() {
             let locator = format!("pkg:cargo/{}@{}", part.name, part.version);
             let id = format!("Crate-{index}");
-            packages.push(package(&id, &part.name, &part.version, &part.licence, part.sha256.as_deref(), Some(&locator)));
+            packages.push(package(
+                &id,
+                &part.name,
+                &part.version,
+                &part.licence,
+                part.sha256.as_deref(),
+                Some(&locator),
+            ));
         }
         for (index, (part, suite)) in self.debian.iter().enumerate() {
             let name = part.name.split(':').next().unwrap_or(&part.name);
             let version = part.version.replace('+', "%2B").replace(':', "%3A");
             let locator = format!("pkg:deb/debian/{name}@{version}?distro={suite}");
-            packages.push(package(&format!("Debian-{index}"), name, &part.version, "", Some(&part.sha256), Some(&locator)));
+            packages.push(package(
+                &format!("Debian-{index}"),
+                name,
+                &part.version,
+                "",
+                Some(&part.sha256),
+                Some(&locator),
+            ));
         }
-        let contains = packages
-            .iter()
-            .skip(1)
-            .map(|part| json!({ "spdxElementId": "SPDXRef-Image", "relationshipType": "CONTAINS", "relatedSpdxElement": part["SPDXID"] }));
+        let contains = packages.iter().skip(1).map(|part| {
+            json!({ "spdxElementId": "SPDXRef-Image", "relationshipType": "CONTAINS",
+                "relatedSpdxElement": part["SPDXID"] })
+        });
         let describes = json!({
-            "spdxElementId": "SPDXRef-DOCUMENT", "relationshipType": "DESCRIBES", "relatedSpdxElement": "SPDXRef-Image",
+            "spdxElementId": "SPDXRef-DOCUMENT", "relationshipType": "DESCRIBES",
+            "relatedSpdxElement": "SPDXRef-Image",
         });
         let relationships: Vec<Value> = std::iter::once(describes).chain(contains).collect();
         // A document's name has to be its own in the world: it is that of its content.
-        let digest = hex(&Sha256::digest(serde_json::to_vec(&packages).context("write down the parts")?));
+        let digest = hex(&Sha256::digest(
+            serde_json::to_vec(&packages).context("write down the parts")?,
+        ));
         let document = json!({
             "spdxVersion": "SPDX-2.3",
             "dataLicense": "CC0-1.0",
             "SPDXID": "SPDXRef-DOCUMENT",
             "name": format!("{}-{VERSION}", self.image),
-            "documentNamespace": format!("{}/spdx/{}-{VERSION}-{digest}", env!("CARGO_PKG_REPOSITORY"), self.image),
-            "creationInfo": { "created": "1970-01-01T00:00:00Z", "creators": [format!("Tool: xtask-{VERSION}")] },
+            "documentNamespace": format!("{}/spdx/{}-{VERSION}-{digest}",
+            env!("CARGO_PKG_REPOSITORY"), self.image),
+            "creationInfo": { "created": "1970-01-01T00:00:00Z", "creators": [format!("Tool: \
+                                                            xtask-{VERSION}")] },
             "packages": packages,
             "relationships": relationships,
         });
@@ -89,8 +123,19 @@ impl Parts {
     }
 }
 
-fn package(id: &str, name: &str, version: &str, licence: &str, sha256: Option<&str>, locator: Option<&str>) -> Value {
-    let licence = if licence.is_empty() { "NOASSERTION".to_owned() } else { expression(licence) };
+fn package(
+    id: &str,
+    name: &str,
+    version: &str,
+    licence: &str,
+    sha256: Option<&str>,
+    locator: Option<&str>,
+) -> Value {
+    let licence = if licence.is_empty() {
+        "NOASSERTION".to_owned()
+    } else {
+        expression(licence)
+    };
     let mut package = json!({
         "SPDXID": format!("SPDXRef-{id}"),
         "name": name,
@@ -105,17 +150,23 @@ fn package(id: &str, name: &str, version: &str, licence: &str, sha256: Option<&s
         package["checksums"] = json!([{ "algorithm": "SHA256", "checksumValue": sha256 }]);
     }
     if let Some(locator) = locator {
-        package["externalRefs"] = json!([{ "referenceCategory": "PACKAGE-MANAGER", "referenceType": "purl", "referenceLocator": locator }]);
+        package["externalRefs"] = json!([{ "referenceCategory": "PACKAGE-MANAGER",
+            "referenceType": "purl", "referenceLocator": locator }]);
     }
     package
 }
 
 /// A licence as SPDX writes it: older crates put a slash between two to choose from.
 fn expression(licence: &str) -> String {
-    licence.split('/').map(str::trim).collect::<Vec<_>>().join(" OR ")
+    licence
+        .split('/')
+        .map(str::trim)
+        .collect::<Vec<_>>()
+        .join(" OR ")
 }
 
-/// How cargo was told to build a program, which decides on the features of what it is linked with, and so on the crates.
+/// How cargo was told to build a program, which decides on the features of what it is linked with,
+/// and so on the crates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Built {
     /// As its package alone.
@@ -132,24 +183,35 @@ pub(super) fn crates(package: &str, built: Built) -> Result<Vec<Crate>> {
     };
     // Whole, so that each of the workspace's packages has all of its crates below it.
     let whole = ["--prefix", "depth", "--no-dedupe", "--format", " {p}|{l}"];
-    let trees = setup::cargo().args(["tree", "--locked", "--edges", "normal,no-proc-macro"]).args(selection).args(whole).text()?;
+    let trees = setup::cargo()
+        .args(["tree", "--locked", "--edges", "normal,no-proc-macro"])
+        .args(selection)
+        .args(whole)
+        .text()?;
     let list = tree_of(package, &trees);
     let lock = setup::repository().join("Cargo.lock");
     let lock = fs::read_to_string(&lock).with_context(|| format!("read {}", lock.display()))?;
     let digests = digests(&lock);
-    let crates: BTreeSet<Crate> = list.into_iter().filter_map(|line| parse(line, &digests)).collect();
+    let crates: BTreeSet<Crate> = list
+        .into_iter()
+        .filter_map(|line| parse(line, &digests))
+        .collect();
     Ok(crates.into_iter().collect())
 }
 
-/// Of the lines of several trees, each `DEPTH name …`, those of the tree whose root is `package`, without their depths.
+/// Of the lines of several trees, each `DEPTH name …`, those of the tree whose root is `package`,
+/// without their depths.
 fn tree_of<'a>(package: &str, trees: &'a str) -> Vec<&'a str> {
     let mut is_in = false;
-    let lines = trees.lines().filter_map(|line| line.split_once(' ')).filter_map(|(depth, rest)| {
-        if depth == "0" {
-            is_in = rest.split_whitespace().next() == Some(package);
-        }
-        is_in.then_some(rest)
-    });
+    let lines = trees
+        .lines()
+        .filter_map(|line| line.split_once(' '))
+        .filter_map(|(depth, rest)| {
+            if depth == "0" {
+                is_in = rest.split_whitespace().next() == Some(package);
+            }
+            is_in.then_some(rest)
+        });
     lines.collect()
 }
 
@@ -157,18 +219,34 @@ fn tree_of<'a>(package: &str, trees: &'a str) -> Vec<&'a str> {
 fn parse(line: &str, digests: &BTreeMap<(String, String), String>) -> Option<Crate> {
     let (package, licence) = line.split_once('|')?;
     let mut words = package.split_whitespace();
-    let (name, version) = (words.next()?.to_owned(), words.next()?.strip_prefix('v')?.to_owned());
+    let (name, version) = (
+        words.next()?.to_owned(),
+        words.next()?.strip_prefix('v')?.to_owned(),
+    );
     let licence = licence.trim().to_owned();
     let sha256 = digests.get(&(name.clone(), version.clone())).cloned();
-    Some(Crate { name, version, licence, sha256 })
+    Some(Crate {
+        name,
+        version,
+        licence,
+        sha256,
+    })
 }
 
 /// The digest of each crate's package, by name and version, as Cargo.lock has them.
 fn digests(lock: &str) -> BTreeMap<(String, String), String> {
     let mut found = BTreeMap::new();
     for block in lock.split("[[package]]") {
-        let value = |key: &str| block.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(" = \"")?.strip_suffix('"'));
-        if let (Some(name), Some(version), Some(digest)) = (value("name"), value("version"), value("checksum")) {
+        let value = |key: &str| {
+            block.lines().find_map(|line| {
+                line.strip_prefix(key)?
+                    .strip_prefix(" = \"")?
+                    .strip_suffix('"')
+            })
+        };
+        if let (Some(name), Some(version), Some(digest)) =
+            (value("name"), value("version"), value("checksum"))
+        {
             found.insert((name.to_owned(), version.to_owned()), digest.to_owned());
         }
     }
@@ -179,29 +257,53 @@ fn digests(lock: &str) -> BTreeMap<(String, String), String> {
 mod tests {
     use super::*;
 
-    const LOCK: &str = "[[package]]\nname = \"a\"\nversion = \"1.0.0\"\nsource = \"registry\"\nchecksum = \"00ff\"\n\n[[package]]\nname = \"ours\"\nversion = \"0.1.0\"\n";
+    const LOCK: &str = "[[package]]\nname = \"a\"\nversion = \"1.0.0\"\nsource = \
+                        \"registry\"\nchecksum = \"00ff\"\n\n[[package]]\nname = \"ours\"\nversion \
+                        = \"0.1.0\"\n";
 
     #[test]
     fn a_crate_has_the_digest_that_the_lock_file_says() {
         let digests = digests(LOCK);
         let found = parse("a v1.0.0|MIT/Apache-2.0", &digests).unwrap();
-        assert_eq!((found.licence.as_str(), found.sha256.as_deref()), ("MIT/Apache-2.0", Some("00ff")));
+        assert_eq!(
+            (found.licence.as_str(), found.sha256.as_deref()),
+            ("MIT/Apache-2.0", Some("00ff"))
+        );
         assert_eq!(expression(&found.licence), "MIT OR Apache-2.0");
-        assert_eq!(parse("ours v0.1.0 (/somewhere)|Apache-2.0", &digests).unwrap().sha256, None);
+        assert_eq!(
+            parse("ours v0.1.0 (/somewhere)|Apache-2.0", &digests)
+                .unwrap()
+                .sha256,
+            None
+        );
         assert_eq!(parse("", &digests), None);
     }
 
     #[test]
     fn a_packages_crates_are_those_of_its_own_tree() {
-        let trees = "0 a v0.1.0|MIT\n1 x v1.0.0|MIT\n\n0 b v0.1.0|MIT\n1 y v1.0.0|MIT\n2 a v0.1.0|MIT\n\n0 c v0.1.0|MIT\n1 z v1.0.0|MIT\n";
-        assert_eq!(tree_of("b", trees), ["b v0.1.0|MIT", "y v1.0.0|MIT", "a v0.1.0|MIT"]);
+        let trees = "0 a v0.1.0|MIT\n1 x v1.0.0|MIT\n\n0 b v0.1.0|MIT\n1 y v1.0.0|MIT\n2 a \
+                     v0.1.0|MIT\n\n0 c v0.1.0|MIT\n1 z v1.0.0|MIT\n";
+        assert_eq!(
+            tree_of("b", trees),
+            ["b v0.1.0|MIT", "y v1.0.0|MIT", "a v0.1.0|MIT"]
+        );
         assert!(tree_of("nobody", trees).is_empty());
     }
 
     #[test]
     fn a_document_says_what_it_describes_and_what_that_contains() {
-        let mut parts = Parts::of("image", vec![parse("a v1.0.0|MIT", &digests(LOCK)).unwrap()]);
-        parts.add_debian("sid", &[Package { name: "libc6:amd64".into(), version: "1:2.43-7+b1".into(), sha256: "ab".into() }]);
+        let mut parts = Parts::of(
+            "image",
+            vec![parse("a v1.0.0|MIT", &digests(LOCK)).unwrap()],
+        );
+        parts.add_debian(
+            "sid",
+            &[Package {
+                name: "libc6:amd64".into(),
+                version: "1:2.43-7+b1".into(),
+                sha256: "ab".into(),
+            }],
+        );
         let document: Value = serde_json::from_slice(&parts.text().unwrap()).unwrap();
         assert_eq!(document["spdxVersion"], "SPDX-2.3");
         let locators: Vec<&str> = document["packages"]
@@ -210,9 +312,19 @@ mod tests {
             .iter()
             .filter_map(|part| part["externalRefs"][0]["referenceLocator"].as_str())
             .collect();
-        assert_eq!(locators, ["pkg:cargo/a@1.0.0", "pkg:deb/debian/libc6@1%3A2.43-7%2Bb1?distro=sid"]);
-        let kinds: Vec<&str> =
-            document["relationships"].as_array().unwrap().iter().filter_map(|one| one["relationshipType"].as_str()).collect();
+        assert_eq!(
+            locators,
+            [
+                "pkg:cargo/a@1.0.0",
+                "pkg:deb/debian/libc6@1%3A2.43-7%2Bb1?distro=sid"
+            ]
+        );
+        let kinds: Vec<&str> = document["relationships"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter_map(|one| one["relationshipType"].as_str())
+            .collect();
         assert_eq!(kinds, ["DESCRIBES", "CONTAINS", "CONTAINS"]);
         assert_eq!(parts.text().unwrap(), parts.text().unwrap());
     }

@@ -1,4 +1,5 @@
-//! `cargo xtask kind create`: a cluster without the runtime, and a registry that has everything for it.
+//! `cargo xtask kind create`: a cluster without the runtime, and a registry that has everything for
+//! it.
 
 use std::time::Instant;
 
@@ -18,7 +19,11 @@ pub(super) fn run(args: &UpArgs) -> Result<()> {
     let started = Instant::now();
     let (run, cluster) = kept(args)?;
     run.keep()?;
-    progress::say(format_args!("the cluster {} is up {}", args.which.name, progress::seconds(started.elapsed())));
+    progress::say(format_args!(
+        "the cluster {} is up {}",
+        args.which.name,
+        progress::seconds(started.elapsed())
+    ));
     explain(&args.which.name, &cluster);
     Ok(())
 }
@@ -26,8 +31,15 @@ pub(super) fn run(args: &UpArgs) -> Result<()> {
 /// A cluster that is to outlive this command, unless it cannot be made.
 pub(super) fn kept(args: &UpArgs) -> Result<(Run, Cluster)> {
     let name = &args.which.name;
-    if Run::kept(&args.which.run())?.map(Run::keep).transpose()?.is_some() {
-        bail!("the cluster {name} is up already: see `cargo xtask kind status --name {name}`, or give another --name");
+    if Run::kept(&args.which.run())?
+        .map(Run::keep)
+        .transpose()?
+        .is_some()
+    {
+        bail!(
+            "the cluster {name} is up already: see `cargo xtask kind status --name {name}`, or \
+             give another --name"
+        );
     }
     let made = Made::of(&Cache::open()?)?;
     let run = Run::start(&args.which.run())?;
@@ -45,18 +57,39 @@ pub(super) struct Made {
 
 impl Made {
     pub(super) fn of(cache: &Cache) -> Result<Self> {
-        examples::ALL.iter().try_for_each(|example| example.guest(cache).map(drop))?;
-        Ok(Self { cache: cache.clone(), images: images::prepare(cache)?, helm: Helm::find(cache)? })
+        examples::ALL
+            .iter()
+            .try_for_each(|example| example.guest(cache).map(drop))?;
+        Ok(Self {
+            cache: cache.clone(),
+            images: images::prepare(cache)?,
+            helm: Helm::find(cache)?,
+        })
     }
 
     /// A cluster that belongs to `run`, with the project's images and the examples in its registry.
-    pub(super) fn cluster(&self, run: &Run, name: &str, node_image: NodeImage, lifetime: Lifetime) -> Result<Cluster> {
-        let options = ClusterOptions { name: name.to_owned(), node_image, lifetime };
+    pub(super) fn cluster(
+        &self,
+        run: &Run,
+        name: &str,
+        node_image: NodeImage,
+        lifetime: Lifetime,
+    ) -> Result<Cluster> {
+        let options = ClusterOptions {
+            name: name.to_owned(),
+            node_image,
+            lifetime,
+        };
         let cluster = Cluster::up(&self.cache, run, &options)?;
-        progress::step("pushed images and examples to the cluster's registry", || {
-            cluster.push_images(&self.images)?;
-            examples::ALL.iter().try_for_each(|example| cluster.push(&example.image(&self.cache, cluster.registry())?))
-        })?;
+        progress::step(
+            "pushed images and examples to the cluster's registry",
+            || {
+                cluster.push_images(&self.images)?;
+                examples::ALL.iter().try_for_each(|example| {
+                    cluster.push(&example.image(&self.cache, cluster.registry())?)
+                })
+            },
+        )?;
         Ok(cluster)
     }
 }

@@ -19,6 +19,9 @@ pub(crate) fn run() -> Result<()> {
     let cluster = made.cluster(&run, run.name(), NodeImage::Own, Lifetime::Process)?;
     tour::run(&cluster, &Shell::of(&cluster, &made.helm)?)?;
     step("removed the cluster and everything of it", || run.finish())?;
-    progress::say(format_args!("the tour works {}", progress::seconds(started.elapsed())));
+    progress::say(format_args!(
+        "the tour works {}",
+        progress::seconds(started.elapsed())
+    ));
     Ok(())
 }

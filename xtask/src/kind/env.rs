@@ -8,7 +8,14 @@ use testbed::tour::Shell;
 use super::{Which, with_cluster};
 
 pub(super) fn run(which: &Which) -> Result<()> {
-    let exports = with_cluster(which, |cache, cluster| Ok(Shell::of(cluster, &Helm::find(cache)?)?.exports()))?;
-    progress::say(exports.with_context(|| format!("no cluster {0} is up: `cargo xtask kind create --name {0}`", which.name))?);
+    let exports = with_cluster(which, |cache, cluster| {
+        Ok(Shell::of(cluster, &Helm::find(cache)?)?.exports())
+    })?;
+    progress::say(exports.with_context(|| {
+        format!(
+            "no cluster {0} is up: `cargo xtask kind create --name {0}`",
+            which.name
+        )
+    })?);
     Ok(())
 }

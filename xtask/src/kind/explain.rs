@@ -5,10 +5,15 @@ use testbed::progress;
 
 /// Says how to talk to a cluster, and how to remove it.
 pub(super) fn explain(name: &str, cluster: &Cluster) {
-    let option = if name == super::DEFAULT { String::new() } else { format!(" --name {name}") };
+    let option = if name == super::DEFAULT {
+        String::new()
+    } else {
+        format!(" --name {name}")
+    };
     progress::say(format_args!(
         "\ntalk to it:  eval \"$(cargo xtask kind env{option})\"      # or: export KUBECONFIG={}\n\
-         push to it:  cargo xtask pack FILE --image -o {registry}/NAME:TAG --plain-http      # pods pull {REGISTRY}/NAME:TAG\n\
+         push to it:  cargo xtask pack FILE --image -o {registry}/NAME:TAG --plain-http      # \
+         pods pull {REGISTRY}/NAME:TAG\n\
          remove it:   cargo xtask kind down{option}",
         cluster.kubeconfig().display(),
         registry = cluster.registry(),

@@ -20,6 +20,10 @@ pub(super) fn run(args: &UpArgs) -> Result<()> {
     run.keep()?;
     explain(&args.which.name, &cluster);
     toured?;
-    progress::say(format_args!("the cluster {} is up {}", args.which.name, progress::seconds(started.elapsed())));
+    progress::say(format_args!(
+        "the cluster {} is up {}",
+        args.which.name,
+        progress::seconds(started.elapsed())
+    ));
     Ok(())
 }

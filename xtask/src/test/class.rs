@@ -28,29 +28,51 @@ pub(crate) enum Class {
 const PROGRAMS: &str = "testbed";
 
 impl Class {
-    pub(super) const ALL: [Self; 5] = [Self::Unit, Self::Component, Self::Node, Self::Vm, Self::Cluster];
+    pub(super) const ALL: [Self; 5] = [
+        Self::Unit,
+        Self::Component,
+        Self::Node,
+        Self::Vm,
+        Self::Cluster,
+    ];
 
     /// The arguments of each `cargo` command that runs a part of this class.
     pub(super) fn commands(self, filter: Option<&str>) -> Result<Vec<Vec<String>>> {
         let with_filter = |words: &[&str]| {
             let filter = filter.iter().flat_map(|filter| ["--", filter]);
-            words.iter().copied().chain(filter).map(str::to_owned).collect::<Vec<_>>()
+            words
+                .iter()
+                .copied()
+                .chain(filter)
+                .map(str::to_owned)
+                .collect::<Vec<_>>()
         };
         let every = ["test", "--workspace", "--no-fail-fast"];
         Ok(match self {
             Self::Unit => {
-                // Not `--bins`: that selects executables without tests too, and the host cannot be executed outside its bundle.
+                // Not `--bins`: that selects executables without tests too, and the host cannot be
+                // executed outside its bundle.
                 let targets = targets("bin")?;
-                let named: Vec<&str> = targets.iter().flat_map(|target| ["--bin", target]).collect();
+                let named: Vec<&str> = targets
+                    .iter()
+                    .flat_map(|target| ["--bin", target])
+                    .collect();
                 // Tests that need root are marked `ignore`, and are counted as such by who is not.
                 let is_root = host::require_root_and_kernel("test --class unit").is_ok();
-                let marked = if is_root { &["--include-ignored"][..] } else { &[] };
+                let marked = if is_root {
+                    &["--include-ignored"][..]
+                } else {
+                    &[]
+                };
                 let words = [&every[..], &["--lib"], &named, &["--"], marked].concat();
                 vec![words.into_iter().chain(filter).map(str::to_owned).collect()]
             }
             Self::Component => {
                 let targets = targets("test")?;
-                let named: Vec<&str> = targets.iter().flat_map(|target| ["--test", target]).collect();
+                let named: Vec<&str> = targets
+                    .iter()
+                    .flat_map(|target| ["--test", target])
+                    .collect();
                 let mut commands = vec![with_filter(&[&every[..], &["--doc"]].concat())];
                 if !named.is_empty() {
                     commands.insert(0, with_filter(&[&every[..], &named].concat()));
@@ -59,7 +81,9 @@ impl Class {
             }
             Self::Node | Self::Vm | Self::Cluster => {
                 let programs = self.programs().iter();
-                programs.map(|program| with_filter(&["test", "--workspace", "--test", program])).collect()
+                programs
+                    .map(|program| with_filter(&["test", "--workspace", "--test", program]))
+                    .collect()
             }
         })
     }
@@ -89,8 +113,16 @@ impl fmt::Display for Class {
 
 /// The workspace's targets of this kind that have tests and are no class of their own.
 fn targets(kind: &str) -> Result<Vec<String>> {
-    let metadata =
-        Run::new(cargo()).args(["metadata", "--no-deps", "--format-version", "1", "--offline"]).current_dir(setup::repository()).text()?;
+    let metadata = Run::new(cargo())
+        .args([
+            "metadata",
+            "--no-deps",
+            "--format-version",
+            "1",
+            "--offline",
+        ])
+        .current_dir(setup::repository())
+        .text()?;
     targets_in(&metadata, kind)
 }
 
@@ -115,15 +147,24 @@ fn targets_in(metadata: &str, wanted: &str) -> Result<Vec<String>> {
         kind: Vec<String>,
         test: bool,
     }
-    let metadata: Metadata = serde_json::from_str(metadata).context("read what cargo metadata says")?;
+    let metadata: Metadata =
+        serde_json::from_str(metadata).context("read what cargo metadata says")?;
     let mut names = Vec::new();
     for package in metadata.packages {
-        for target in package.targets.into_iter().filter(|target| target.test && target.kind.iter().any(|kind| kind == wanted)) {
-            let is_class = Class::ALL.iter().any(|class| class.programs().contains(&target.name.as_str()));
-            // cargo runs every program of a name that it is told, and would run this one beside the class.
+        for target in package
+            .targets
+            .into_iter()
+            .filter(|target| target.test && target.kind.iter().any(|kind| kind == wanted))
+        {
+            let is_class = Class::ALL
+                .iter()
+                .any(|class| class.programs().contains(&target.name.as_str()));
+            // cargo runs every program of a name that it is told, and would run this one beside the
+            // class.
             ensure!(
                 !is_class || package.name == PROGRAMS,
-                "{} has a test program of the name {:?}, which is that of a class of tests: rename it",
+                "{} has a test program of the name {:?}, which is that of a class of tests: rename \
+                 it",
                 package.name,
                 target.name
             );
@@ -167,6 +208,13 @@ mod tests {
     fn the_filter_reaches_the_test_program() {
         let commands = Class::Node.commands(Some("trap")).unwrap();
         let words = |program| ["test", "--workspace", "--test", program, "--", "trap"];
-        assert_eq!(commands, [words("node"), words("installer_edges"), words("containerd_config")]);
+        assert_eq!(
+            commands,
+            [
+                words("node"),
+                words("installer_edges"),
+                words("containerd_config")
+            ]
+        );
     }
 }

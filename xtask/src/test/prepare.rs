@@ -32,7 +32,11 @@ pub(super) struct Means<'a> {
 impl<'a> Means<'a> {
     /// Nothing yet; it will be written down in `folder`.
     pub(super) fn new(cache: &'a Cache, folder: &Path) -> Self {
-        Self { cache, place: folder.join("prepared.json"), prepared: None }
+        Self {
+            cache,
+            place: folder.join("prepared.json"),
+            prepared: None,
+        }
     }
 
     /// The file for the test programs, once there is one.
@@ -52,7 +56,11 @@ impl<'a> Means<'a> {
         let machine = match class {
             Class::Vm => match vm::Machine::prepare(self.cache) {
                 Ok(machine) => Some(machine),
-                Err(reason) => return Ok(Readiness::Impossible(format!("no machine can be emulated: {reason:#}"))),
+                Err(reason) => {
+                    return Ok(Readiness::Impossible(format!(
+                        "no machine can be emulated: {reason:#}"
+                    )));
+                }
             },
             _ => None,
         };
@@ -74,12 +82,17 @@ impl<'a> Means<'a> {
             };
             self.prepared = Some(prepared);
         }
-        let Some(prepared) = &mut self.prepared else { return Ok(Readiness::Ready) };
+        let Some(prepared) = &mut self.prepared else {
+            return Ok(Readiness::Ready);
+        };
         if class == Class::Cluster && prepared.images.is_none() {
             prepared.images = Some(images::prepare(self.cache)?);
         }
         if let Some(machine) = machine {
-            prepared.vm = Some(Vm { machine, inside: bundle::executables::fully_static("vm-inside", "vm-inside")? });
+            prepared.vm = Some(Vm {
+                machine,
+                inside: bundle::executables::fully_static("vm-inside", "vm-inside")?,
+            });
         }
         prepared.write(&self.place)?;
         Ok(Readiness::Ready)
@@ -89,5 +102,8 @@ impl<'a> Means<'a> {
 /// The program of each containerd that is only asked about configurations.
 fn daemons(cache: &Cache) -> Result<BTreeMap<String, PathBuf>> {
     let versions = Versions::pinned()?.containerd.configured;
-    versions.into_iter().map(|version| go::containerd_daemon(cache, &version).map(|program| (version, program))).collect()
+    versions
+        .into_iter()
+        .map(|version| go::containerd_daemon(cache, &version).map(|program| (version, program)))
+        .collect()
 }

@@ -15,27 +15,41 @@ enum Status {
 }
 
 pub(super) fn check(tree: &Tree) -> Vec<Finding> {
-    let records: Vec<(&str, &str)> = tree.documents().filter(|(path, _)| path.starts_with(DECISIONS)).collect();
-    let numbers: Vec<u32> = records.iter().filter_map(|(path, _)| number(path)).collect();
+    let records: Vec<(&str, &str)> = tree
+        .documents()
+        .filter(|(path, _)| path.starts_with(DECISIONS))
+        .collect();
+    let numbers: Vec<u32> = records
+        .iter()
+        .filter_map(|(path, _)| number(path))
+        .collect();
     let mut findings = Vec::new();
     let mut expected = 1;
     for (path, text) in records {
         let number = number(path);
         if number != Some(expected) {
-            let message = format_args!("the next decision's file begins with {expected:04}-: number it so");
+            let message =
+                format_args!("the next decision's file begins with {expected:04}-: number it so");
             findings.push(Finding::new(path, message));
         }
         let number = number.unwrap_or(expected);
         if !text.starts_with(&format!("# {number:04}: ")) {
-            findings.push(Finding::new(path, format_args!("does not begin with `# {number:04}: ` and its title")));
+            findings.push(Finding::new(
+                path,
+                format_args!("does not begin with `# {number:04}: ` and its title"),
+            ));
         }
         match text.lines().nth(2).and_then(status) {
             None => {
-                let message = "the third line is not `Status: accepted` or `Status: superseded by NNNN`";
+                let message =
+                    "the third line is not `Status: accepted` or `Status: superseded by NNNN`";
                 findings.push(Finding::new(path, format_args!("{message}")));
             }
             Some(Status::SupersededBy(later)) if later == number || !numbers.contains(&later) => {
-                findings.push(Finding::new(path, format_args!("is superseded by {later:04}, which is not another record")));
+                findings.push(Finding::new(
+                    path,
+                    format_args!("is superseded by {later:04}, which is not another record"),
+                ));
             }
             Some(Status::Accepted | Status::SupersededBy(_)) => {}
         }
@@ -63,19 +77,46 @@ mod tests {
     use super::*;
 
     fn found(files: &[(&str, &str)]) -> Vec<String> {
-        check(&Tree::of(files)).iter().map(ToString::to_string).collect()
+        check(&Tree::of(files))
+            .iter()
+            .map(ToString::to_string)
+            .collect()
     }
 
-    const FIRST: (&str, &str) = ("docs/decisions/0001-x.md", "# 0001: x\n\nStatus: accepted\n");
+    const FIRST: (&str, &str) = (
+        "docs/decisions/0001-x.md",
+        "# 0001: x\n\nStatus: accepted\n",
+    );
 
     #[test]
     fn decisions_have_no_gaps_and_no_number_twice() {
         let accepted = |number: &str| format!("# {number}: x\n\nStatus: accepted\n");
         let (second, fourth) = (accepted("0002"), accepted("0004"));
-        assert_eq!(found(&[FIRST, ("docs/decisions/0002-x.md", &second)]), [""; 0]);
-        assert_eq!(found(&[FIRST, ("docs/decisions/0002-x.md", &second), ("docs/decisions/0002-y.md", &second)]).len(), 1);
-        assert_eq!(found(&[FIRST, ("docs/decisions/0004-x.md", &fourth)]).len(), 1);
-        assert_eq!(found(&[("docs/decisions/0001-x.md", "# A title\n\nStatus: accepted\n")]).len(), 1);
+        assert_eq!(
+            found(&[FIRST, ("docs/decisions/0002-x.md", &second)]),
+            [""; 0]
+        );
+        assert_eq!(
+            found(&[
+                FIRST,
+                ("docs/decisions/0002-x.md", &second),
+                ("docs/decisions/0002-y.md", &second)
+            ])
+            .len(),
+            1
+        );
+        assert_eq!(
+            found(&[FIRST, ("docs/decisions/0004-x.md", &fourth)]).len(),
+            1
+        );
+        assert_eq!(
+            found(&[(
+                "docs/decisions/0001-x.md",
+                "# A title\n\nStatus: accepted\n"
+            )])
+            .len(),
+            1
+        );
     }
 
     #[test]
@@ -89,7 +130,13 @@ mod tests {
             ("", 1),
         ] {
             let text = format!("# 0001: x\n\n{status}\n");
-            let files = [("docs/decisions/0001-x.md", text.as_str()), ("docs/decisions/0002-y.md", "# 0002: y\n\nStatus: accepted\n")];
+            let files = [
+                ("docs/decisions/0001-x.md", text.as_str()),
+                (
+                    "docs/decisions/0002-y.md",
+                    "# 0002: y\n\nStatus: accepted\n",
+                ),
+            ];
             assert_eq!(found(&files).len(), findings, "{status}");
         }
     }

@@ -1,7 +1,7 @@
 //! Documents: what a document points at is there.
 //!
-//! A decision record tells of its day, so only its links are followed. Everywhere else a path or the name of a test
-//! in backticks is a promise to the reader that it can be found.
+//! A decision record tells of its day, so only its links are followed. Everywhere else a path or
+//! the name of a test in backticks is a promise to the reader that it can be found.
 
 use super::Finding;
 use super::decisions::DECISIONS;
@@ -17,11 +17,19 @@ pub(super) fn check(tree: &Tree) -> Vec<Finding> {
         for (number, line) in &prose {
             let place = || format!("{path}:{number}");
             let text = without_code(line);
-            let missing = links(&text).into_iter().filter(|link| !tree.has(&resolve(path, link)));
-            findings.extend(missing.map(|link| Finding::new(place(), format_args!("the link {link} leads nowhere"))));
+            let missing = links(&text)
+                .into_iter()
+                .filter(|link| !tree.has(&resolve(path, link)));
+            findings.extend(
+                missing.map(|link| {
+                    Finding::new(place(), format_args!("the link {link} leads nowhere"))
+                }),
+            );
             if !path.starts_with(DECISIONS) {
                 let unknown = code(line).filter(|word| !is_there(tree, word));
-                findings.extend(unknown.map(|word| Finding::new(place(), format_args!("there is no `{word}` in the tree"))));
+                findings.extend(unknown.map(|word| {
+                    Finding::new(place(), format_args!("there is no `{word}` in the tree"))
+                }));
             }
         }
     }
@@ -44,9 +52,14 @@ fn prose(text: &str) -> Vec<(usize, &str)> {
 
 /// Targets of links that lead to files of the tree.
 fn links(line: &str) -> Vec<&str> {
-    let targets = line.match_indices("](").filter_map(|(at, open)| line[at + open.len()..].split_once(')'));
-    let targets = targets.map(|(target, _)| target.split_once('#').map_or(target, |(file, _)| file));
-    targets.filter(|target| !target.is_empty() && !target.contains("://")).collect()
+    let targets = line
+        .match_indices("](")
+        .filter_map(|(at, open)| line[at + open.len()..].split_once(')'));
+    let targets =
+        targets.map(|(target, _)| target.split_once('#').map_or(target, |(file, _)| file));
+    targets
+        .filter(|target| !target.is_empty() && !target.contains("://"))
+        .collect()
 }
 
 /// The line without what stands in backticks: a regular expression looks like a link, and is none.
@@ -73,11 +86,20 @@ fn code(line: &str) -> impl Iterator<Item = &str> {
     line.split('`').skip(1).step_by(2)
 }
 
-/// Whether a word in backticks can be found, if it is one that should be: a path of the tree, or the name of a test.
+/// Whether a word in backticks can be found, if it is one that should be: a path of the tree, or
+/// the name of a test.
 fn is_there(tree: &Tree, word: &str) -> bool {
-    let only = |extra: &str| word.chars().all(|c| c.is_ascii_alphanumeric() || extra.contains(c));
-    if only("_") && word.matches('_').count() >= UNDERSCORES_IN_A_TEST && !word.contains(char::is_uppercase) {
-        return tree.sources().any(|(_, text)| text.contains(&format!("fn {word}(")));
+    let only = |extra: &str| {
+        word.chars()
+            .all(|c| c.is_ascii_alphanumeric() || extra.contains(c))
+    };
+    if only("_")
+        && word.matches('_').count() >= UNDERSCORES_IN_A_TEST
+        && !word.contains(char::is_uppercase)
+    {
+        return tree
+            .sources()
+            .any(|(_, text)| text.contains(&format!("fn {word}(")));
     }
     match word.split_once('/') {
         Some((top, _)) if !top.is_empty() && only("_-./") && tree.has(top) => tree.has(word),
@@ -90,13 +112,20 @@ mod tests {
     use super::*;
 
     fn found(files: &[(&str, &str)]) -> Vec<String> {
-        check(&Tree::of(files)).iter().map(ToString::to_string).collect()
+        check(&Tree::of(files))
+            .iter()
+            .map(ToString::to_string)
+            .collect()
     }
 
     #[test]
     fn a_link_that_leads_nowhere_is_found() {
         let files = [
-            ("docs/a.md", "[x](../README.md#y) [y](b.md) [z](https://example.org)\n    [w](nowhere.md)\n`[a](b)` [`b`](a.md)\n"),
+            (
+                "docs/a.md",
+                "[x](../README.md#y) [y](b.md) [z](https://example.org)\n    \
+                 [w](nowhere.md)\n`[a](b)` [`b`](a.md)\n",
+            ),
             ("README.md", ""),
         ];
         assert_eq!(found(&files), ["docs/a.md:1: the link b.md leads nowhere"]);
@@ -108,13 +137,17 @@ mod tests {
             ("shim/src/lib.rs", "fn a_rule_that_holds() {}\n"),
             (
                 "README.md",
-                "`shim/src` `shim/src/lib.rs` `shim/gone.rs` `a_rule_that_holds` `a_rule_that_went` `process.cwd` `a_b` `/etc/x`\n",
+                "`shim/src` `shim/src/lib.rs` `shim/gone.rs` `a_rule_that_holds` \
+                 `a_rule_that_went` `process.cwd` `a_b` `/etc/x`\n",
             ),
             ("docs/decisions/0001-x.md", "# 0001: x\n`shim/gone.rs`\n"),
         ];
         assert_eq!(
             found(&files),
-            ["README.md:1: there is no `shim/gone.rs` in the tree", "README.md:1: there is no `a_rule_that_went` in the tree"]
+            [
+                "README.md:1: there is no `shim/gone.rs` in the tree",
+                "README.md:1: there is no `a_rule_that_went` in the tree"
+            ]
         );
     }
 }

@@ -1,19 +1,31 @@
-//! Every Rust file is part of a crate. One that no `mod` line leads to is never compiled, and rots in silence.
+//! Every Rust file is part of a crate. One that no `mod` line leads to is never compiled, and rots
+//! in silence.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Finding;
 use super::tree::Tree;
 
-/// `roots` are the source files that cargo starts from in the workspace; other packages of the tree have usual roots.
+/// `roots` are the source files that cargo starts from in the workspace; other packages of the tree
+/// have usual roots.
 pub(super) fn check(tree: &Tree, roots: &[String]) -> Vec<Finding> {
     let sources: BTreeMap<&str, &str> = tree.sources().collect();
-    let manifests = tree.texts().filter_map(|(path, _)| path.strip_suffix("Cargo.toml"));
-    let usual = manifests.flat_map(|folder| ["src/main.rs", "src/lib.rs"].map(|root| format!("{folder}{root}")));
+    let manifests = tree
+        .texts()
+        .filter_map(|(path, _)| path.strip_suffix("Cargo.toml"));
+    let usual = manifests
+        .flat_map(|folder| ["src/main.rs", "src/lib.rs"].map(|root| format!("{folder}{root}")));
     let mut reached = BTreeSet::new();
-    let mut open: Vec<(String, String)> = roots.iter().cloned().chain(usual).map(|root| (folder_of(&root).to_owned(), root)).collect();
+    let mut open: Vec<(String, String)> = roots
+        .iter()
+        .cloned()
+        .chain(usual)
+        .map(|root| (folder_of(&root).to_owned(), root))
+        .collect();
     while let Some((folder, file)) = open.pop() {
-        let Some(text) = sources.get(file.as_str()) else { continue };
+        let Some(text) = sources.get(file.as_str()) else {
+            continue;
+        };
         if !reached.insert(file.clone()) {
             continue;
         }
@@ -22,7 +34,14 @@ pub(super) fn check(tree: &Tree, roots: &[String]) -> Vec<Finding> {
         }
     }
     let stray = sources.keys().filter(|path| !reached.contains(**path));
-    stray.map(|path| Finding::new(path, "no `mod` line leads here from the root of a crate: add one, or remove the file")).collect()
+    stray
+        .map(|path| {
+            Finding::new(
+                path,
+                "no `mod` line leads here from the root of a crate: add one, or remove the file",
+            )
+        })
+        .collect()
 }
 
 /// A `mod name;` line.
@@ -46,7 +65,10 @@ fn modules(text: &str) -> Vec<Module> {
             && visibility.iter().all(|word| word.starts_with("pub"))
             && let Some(name) = name.strip_suffix(';')
         {
-            modules.push(Module { name: name.to_owned(), path: path.take() });
+            modules.push(Module {
+                name: name.to_owned(),
+                path: path.take(),
+            });
         }
     }
     modules
@@ -60,12 +82,16 @@ fn places(folder: &str, file: &str, module: &Module) -> Vec<(String, String)> {
         return vec![(format!("{}/", place.trim_end_matches(".rs")), place)];
     }
     let inner = format!("{folder}{name}/");
-    vec![(inner.clone(), format!("{folder}{name}.rs")), (inner.clone(), format!("{inner}mod.rs"))]
+    vec![
+        (inner.clone(), format!("{folder}{name}.rs")),
+        (inner.clone(), format!("{inner}mod.rs")),
+    ]
 }
 
 /// The folder of a file, with its slash; nothing for a file at the root.
 fn folder_of(file: &str) -> &str {
-    file.rsplit_once('/').map_or("", |(folder, _)| &file[..=folder.len()])
+    file.rsplit_once('/')
+        .map_or("", |(folder, _)| &file[..=folder.len()])
 }
 
 #[cfg(test)]
@@ -75,19 +101,37 @@ mod tests {
     #[test]
     fn a_file_without_a_mod_line_is_found() {
         let tree = Tree::of(&[
-            ("shim/src/lib.rs", "pub mod a;\npub(crate) mod b;\n#[cfg(test)]\nmod tests;\n"),
+            (
+                "shim/src/lib.rs",
+                "pub mod a;\npub(crate) mod b;\n#[cfg(test)]\nmod tests;\n",
+            ),
             ("shim/src/a.rs", "mod inner;\nfn mod_x() {}\n"),
             ("shim/src/a/inner.rs", ""),
             ("shim/src/b.rs", "// mod lost;\n"),
             ("shim/src/b/lost.rs", ""),
             ("shim/src/tests.rs", ""),
-            ("shim/tests/node.rs", "#[path = \"node/run.rs\"]\nmod run;\n"),
+            (
+                "shim/tests/node.rs",
+                "#[path = \"node/run.rs\"]\nmod run;\n",
+            ),
             ("shim/tests/node/run.rs", "mod deep;\n"),
             ("shim/tests/node/run/deep.rs", ""),
             ("examples/x/Cargo.toml", "[package]"),
             ("examples/x/src/main.rs", ""),
         ]);
-        let found = check(&tree, &["shim/src/lib.rs".to_owned(), "shim/tests/node.rs".to_owned()]);
-        assert_eq!(found.iter().map(|finding| finding.place.as_str()).collect::<Vec<_>>(), ["shim/src/b/lost.rs"]);
+        let found = check(
+            &tree,
+            &[
+                "shim/src/lib.rs".to_owned(),
+                "shim/tests/node.rs".to_owned(),
+            ],
+        );
+        assert_eq!(
+            found
+                .iter()
+                .map(|finding| finding.place.as_str())
+                .collect::<Vec<_>>(),
+            ["shim/src/b/lost.rs"]
+        );
     }
 }

@@ -33,23 +33,42 @@ pub(super) enum Content {
 
 impl Tree {
     pub(super) fn of_checkout() -> Result<Self> {
-        host::install(&[Need { package: "git", provides: "git" }])?;
+        host::install(&[Need {
+            package: "git",
+            provides: "git",
+        }])?;
         let root = setup::repository();
-        ensure!(root.join(".git").exists(), "{} is no git checkout: what belongs to the tree cannot be told", root.display());
+        ensure!(
+            root.join(".git").exists(),
+            "{} is no git checkout: what belongs to the tree cannot be told",
+            root.display()
+        );
         // Root may look at a checkout that belongs to somebody else.
         let listed = Run::new("git")
-            .args(["-c", "safe.directory=*", "ls-files", "-z", "--cached", "--others", "--exclude-standard"])
+            .args([
+                "-c",
+                "safe.directory=*",
+                "ls-files",
+                "-z",
+                "--cached",
+                "--others",
+                "--exclude-standard",
+            ])
             .current_dir(&root)
             .text()?;
         let mut files = Vec::new();
         for path in listed.split('\0').filter(|path| !path.is_empty()) {
             let place = root.join(path);
-            // A link leads to a file that is looked at by itself; a file that git knows may have been removed.
+            // A link leads to a file that is looked at by itself; a file that git knows may have
+            // been removed.
             if place.is_symlink() || !place.is_file() {
                 continue;
             }
             let bytes = fs::read(&place).with_context(|| format!("read {path}"))?;
-            files.push(File { path: path.to_owned(), content: Content::of(bytes) });
+            files.push(File {
+                path: path.to_owned(),
+                content: Content::of(bytes),
+            });
         }
         files.sort_by(|a, b| a.path.cmp(&b.path));
         Ok(Self { files })
@@ -74,13 +93,21 @@ impl Tree {
     }
 
     fn with_extension(&self, extension: &'static str) -> impl Iterator<Item = (&str, &str)> {
-        self.texts().filter(move |(path, _)| Path::new(path).extension().is_some_and(|found| found == extension))
+        self.texts().filter(move |(path, _)| {
+            Path::new(path)
+                .extension()
+                .is_some_and(|found| found == extension)
+        })
     }
 
     /// Whether there is a file, or a folder with files, at `path`.
     pub(super) fn has(&self, path: &str) -> bool {
         let path = path.trim_end_matches('/');
-        self.files.iter().any(|file| file.path.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')))
+        self.files.iter().any(|file| {
+            file.path
+                .strip_prefix(path)
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        })
     }
 }
 
@@ -97,8 +124,13 @@ impl Content {
 impl Tree {
     /// A tree of texts.
     pub(super) fn of(files: &[(&str, &str)]) -> Self {
-        let file = |(path, text): &(&str, &str)| File { path: (*path).to_owned(), content: Content::of(text.as_bytes().to_vec()) };
-        Self { files: files.iter().map(file).collect() }
+        let file = |(path, text): &(&str, &str)| File {
+            path: (*path).to_owned(),
+            content: Content::of(text.as_bytes().to_vec()),
+        };
+        Self {
+            files: files.iter().map(file).collect(),
+        }
     }
 }
 
@@ -116,7 +148,13 @@ mod tests {
     #[test]
     fn a_folder_is_there_when_a_file_lies_in_it() {
         let tree = Tree::of(&[("shim/src/lib.rs", "")]);
-        for (path, there) in [("shim/src/lib.rs", true), ("shim/src/", true), ("shim", true), ("shim/sr", false), ("docs", false)] {
+        for (path, there) in [
+            ("shim/src/lib.rs", true),
+            ("shim/src/", true),
+            ("shim", true),
+            ("shim/sr", false),
+            ("docs", false),
+        ] {
             assert_eq!(tree.has(path), there, "{path}");
         }
     }

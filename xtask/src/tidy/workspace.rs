@@ -1,5 +1,5 @@
-//! The allowed dependencies between our crates, and the workspace dependencies that a member has to use.
-//! Cargo.toml keeps the arrows; this keeps Cargo.toml.
+//! The allowed dependencies between our crates, and the workspace dependencies that a member has to
+//! use. Cargo.toml keeps the arrows; this keeps Cargo.toml.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -14,45 +14,185 @@ use crate::setup;
 /// The workspace's manifest, from the root of the repository.
 const MANIFEST: &str = "Cargo.toml";
 
-/// Every arrow there may be, between packages of this workspace. The host stands on crates that know nothing of each other
-/// but for what is listed; operator and installer know nothing of each other but what they tell each other. Tests may use
-/// the test guests.
+/// Every arrow there may be, between packages of this workspace. The host stands on crates that
+/// know nothing of each other but for what is listed; operator and installer know nothing of each
+/// other but what they tell each other. Tests may use the test guests.
 const ARROWS: &[Arrow] = &[
-    Arrow { from: "containerd-shim-wasmedge", to: "container-cgroup", kind: Kind::Normal },
-    Arrow { from: "containerd-shim-wasmedge", to: "container-io", kind: Kind::Normal },
-    Arrow { from: "containerd-shim-wasmedge", to: "guest-sandbox", kind: Kind::Normal },
-    Arrow { from: "containerd-shim-wasmedge", to: "host-reports", kind: Kind::Normal },
-    Arrow { from: "containerd-shim-wasmedge", to: "native-container", kind: Kind::Normal },
-    Arrow { from: "containerd-shim-wasmedge", to: "pod-sandbox", kind: Kind::Normal },
-    Arrow { from: "containerd-shim-wasmedge", to: "shim-protocol", kind: Kind::Normal },
-    Arrow { from: "containerd-shim-wasmedge", to: "test-guests", kind: Kind::Dev },
-    Arrow { from: "container-cgroup", to: "systemd-client", kind: Kind::Normal },
-    Arrow { from: "guest-sandbox", to: "container-cgroup", kind: Kind::Normal },
-    Arrow { from: "native-container", to: "test-guests", kind: Kind::Dev },
-    Arrow { from: "native-container", to: "testbed", kind: Kind::Dev },
-    Arrow { from: "pod-sandbox", to: "container-cgroup", kind: Kind::Normal },
-    Arrow { from: "pod-sandbox", to: "guest-sandbox", kind: Kind::Normal },
-    Arrow { from: "pod-sandbox", to: "shim-protocol", kind: Kind::Normal },
-    Arrow { from: "wasmedge-launcher", to: "shim-protocol", kind: Kind::Normal },
-    Arrow { from: "wasmedge-operator", to: "installer-protocol", kind: Kind::Normal },
-    Arrow { from: "wasmedge-operator", to: "fake-cluster", kind: Kind::Dev },
-    Arrow { from: "wasmedge-operator", to: "testbed", kind: Kind::Dev },
-    Arrow { from: "node-installer", to: "installer-protocol", kind: Kind::Normal },
-    Arrow { from: "node-installer", to: "systemd-client", kind: Kind::Normal },
-    Arrow { from: "fake-cluster", to: "installer-protocol", kind: Kind::Normal },
-    Arrow { from: "generate", to: "installer-protocol", kind: Kind::Normal },
-    Arrow { from: "generate", to: "node-installer", kind: Kind::Normal },
-    Arrow { from: "generate", to: "shim-protocol", kind: Kind::Dev },
-    Arrow { from: "generate", to: "wasmedge-operator", kind: Kind::Normal },
-    Arrow { from: "bench-client", to: "cri-calls", kind: Kind::Normal },
-    Arrow { from: "vm-inside", to: "cri-calls", kind: Kind::Normal },
-    Arrow { from: "testbed", to: "cri-calls", kind: Kind::Dev },
-    Arrow { from: "testbed", to: "test-guests", kind: Kind::Normal },
-    Arrow { from: "testbed", to: "test-guests", kind: Kind::Dev },
-    Arrow { from: "testbed", to: "installer-protocol", kind: Kind::Dev },
-    Arrow { from: "testbed", to: "node-installer", kind: Kind::Dev },
-    Arrow { from: "xtask", to: "testbed", kind: Kind::Normal },
-    Arrow { from: "xtask", to: "test-guests", kind: Kind::Normal },
+    Arrow {
+        from: "containerd-shim-wasmedge",
+        to: "container-cgroup",
+        kind: Kind::Normal,
+    },
+    Arrow {
+        from: "containerd-shim-wasmedge",
+        to: "container-io",
+        kind: Kind::Normal,
+    },
+    Arrow {
+        from: "containerd-shim-wasmedge",
+        to: "guest-sandbox",
+        kind: Kind::Normal,
+    },
+    Arrow {
+        from: "containerd-shim-wasmedge",
+        to: "host-reports",
+        kind: Kind::Normal,
+    },
+    Arrow {
+        from: "containerd-shim-wasmedge",
+        to: "native-container",
+        kind: Kind::Normal,
+    },
+    Arrow {
+        from: "containerd-shim-wasmedge",
+        to: "pod-sandbox",
+        kind: Kind::Normal,
+    },
+    Arrow {
+        from: "containerd-shim-wasmedge",
+        to: "shim-protocol",
+        kind: Kind::Normal,
+    },
+    Arrow {
+        from: "containerd-shim-wasmedge",
+        to: "test-guests",
+        kind: Kind::Dev,
+    },
+    Arrow {
+        from: "container-cgroup",
+        to: "systemd-client",
+        kind: Kind::Normal,
+    },
+    Arrow {
+        from: "guest-sandbox",
+        to: "container-cgroup",
+        kind: Kind::Normal,
+    },
+    Arrow {
+        from: "native-container",
+        to: "test-guests",
+        kind: Kind::Dev,
+    },
+    Arrow {
+        from: "native-container",
+        to: "testbed",
+        kind: Kind::Dev,
+    },
+    Arrow {
+        from: "pod-sandbox",
+        to: "container-cgroup",
+        kind: Kind::Normal,
+    },
+    Arrow {
+        from: "pod-sandbox",
+        to: "guest-sandbox",
+        kind: Kind::Normal,
+    },
+    Arrow {
+        from: "pod-sandbox",
+        to: "shim-protocol",
+        kind: Kind::Normal,
+    },
+    Arrow {
+        from: "wasmedge-launcher",
+        to: "shim-protocol",
+        kind: Kind::Normal,
+    },
+    Arrow {
+        from: "wasmedge-operator",
+        to: "installer-protocol",
+        kind: Kind::Normal,
+    },
+    Arrow {
+        from: "wasmedge-operator",
+        to: "fake-cluster",
+        kind: Kind::Dev,
+    },
+    Arrow {
+        from: "wasmedge-operator",
+        to: "testbed",
+        kind: Kind::Dev,
+    },
+    Arrow {
+        from: "node-installer",
+        to: "installer-protocol",
+        kind: Kind::Normal,
+    },
+    Arrow {
+        from: "node-installer",
+        to: "systemd-client",
+        kind: Kind::Normal,
+    },
+    Arrow {
+        from: "fake-cluster",
+        to: "installer-protocol",
+        kind: Kind::Normal,
+    },
+    Arrow {
+        from: "generate",
+        to: "installer-protocol",
+        kind: Kind::Normal,
+    },
+    Arrow {
+        from: "generate",
+        to: "node-installer",
+        kind: Kind::Normal,
+    },
+    Arrow {
+        from: "generate",
+        to: "shim-protocol",
+        kind: Kind::Dev,
+    },
+    Arrow {
+        from: "generate",
+        to: "wasmedge-operator",
+        kind: Kind::Normal,
+    },
+    Arrow {
+        from: "bench-client",
+        to: "cri-calls",
+        kind: Kind::Normal,
+    },
+    Arrow {
+        from: "vm-inside",
+        to: "cri-calls",
+        kind: Kind::Normal,
+    },
+    Arrow {
+        from: "testbed",
+        to: "cri-calls",
+        kind: Kind::Dev,
+    },
+    Arrow {
+        from: "testbed",
+        to: "test-guests",
+        kind: Kind::Normal,
+    },
+    Arrow {
+        from: "testbed",
+        to: "test-guests",
+        kind: Kind::Dev,
+    },
+    Arrow {
+        from: "testbed",
+        to: "installer-protocol",
+        kind: Kind::Dev,
+    },
+    Arrow {
+        from: "testbed",
+        to: "node-installer",
+        kind: Kind::Dev,
+    },
+    Arrow {
+        from: "xtask",
+        to: "testbed",
+        kind: Kind::Normal,
+    },
+    Arrow {
+        from: "xtask",
+        to: "test-guests",
+        kind: Kind::Normal,
+    },
 ];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -112,14 +252,20 @@ struct Target {
 
 impl Workspace {
     pub(super) fn of_checkout() -> Result<Self> {
-        let text = setup::cargo().args(["metadata", "--no-deps", "--format-version", "1"]).text()?;
+        let text = setup::cargo()
+            .args(["metadata", "--no-deps", "--format-version", "1"])
+            .text()?;
         serde_json::from_str(&text).context("read what cargo metadata says")
     }
 
     /// The file that each target starts from, from the root of the repository.
     pub(super) fn roots(&self) -> Vec<String> {
         let targets = self.packages.iter().flat_map(|package| &package.targets);
-        let relative = targets.filter_map(|target| Path::new(&target.src_path).strip_prefix(&self.workspace_root).ok());
+        let relative = targets.filter_map(|target| {
+            Path::new(&target.src_path)
+                .strip_prefix(&self.workspace_root)
+                .ok()
+        });
         relative.map(|path| path.display().to_string()).collect()
     }
 
@@ -127,12 +273,21 @@ impl Workspace {
         let ours = |name: &str| self.packages.iter().any(|package| package.name == name);
         let mut findings = Vec::new();
         for package in &self.packages {
-            for dependency in package.dependencies.iter().filter(|dependency| ours(&dependency.name)) {
+            for dependency in package
+                .dependencies
+                .iter()
+                .filter(|dependency| ours(&dependency.name))
+            {
                 let kind = dependency.kind.unwrap_or_default();
-                let is_it = |arrow: &&Arrow| arrow.from == package.name && arrow.to == dependency.name && arrow.kind == kind;
+                let is_it = |arrow: &&Arrow| {
+                    arrow.from == package.name && arrow.to == dependency.name && arrow.kind == kind
+                };
                 if !ARROWS.iter().any(|arrow| is_it(&arrow)) {
-                    let what =
-                        format!("must not depend on {} ({kind:?}): the arrows stand in xtask/src/tidy/workspace.rs", dependency.name);
+                    let what = format!(
+                        "must not depend on {} ({kind:?}): the arrows stand in \
+                         xtask/src/tidy/workspace.rs",
+                        dependency.name
+                    );
                     findings.push(Finding::new(format_args!("package {}", package.name), what));
                 }
             }
@@ -140,18 +295,44 @@ impl Workspace {
         findings
     }
 
-    /// Finds workspace dependencies that no member uses: each is a version to keep current for nothing.
+    /// Finds workspace dependencies that no member uses: each is a version to keep current for
+    /// nothing.
     ///
     /// # Errors
     /// When the workspace's manifest cannot be read.
     pub(super) fn check_unused(&self, tree: &Tree) -> Result<Vec<Finding>> {
         let mut manifests = tree.texts().filter(|(path, _)| *path == MANIFEST);
-        let (_, text) = manifests.next().with_context(|| format!("find {MANIFEST} in the checkout"))?;
-        let manifest: Manifest = toml::from_str(text).with_context(|| format!("read the dependencies in {MANIFEST}"))?;
-        let dependencies = self.packages.iter().flat_map(|package| &package.dependencies);
-        let used: BTreeSet<&str> = dependencies.map(|dependency| dependency.rename.as_ref().unwrap_or(&dependency.name).as_str()).collect();
-        let unused = manifest.workspace.dependencies.keys().filter(|name| !used.contains(name.as_str()));
-        Ok(unused.map(|name| Finding::new(MANIFEST, format_args!("no member uses the workspace dependency {name}: remove it"))).collect())
+        let (_, text) = manifests
+            .next()
+            .with_context(|| format!("find {MANIFEST} in the checkout"))?;
+        let manifest: Manifest =
+            toml::from_str(text).with_context(|| format!("read the dependencies in {MANIFEST}"))?;
+        let dependencies = self
+            .packages
+            .iter()
+            .flat_map(|package| &package.dependencies);
+        let used: BTreeSet<&str> = dependencies
+            .map(|dependency| {
+                dependency
+                    .rename
+                    .as_ref()
+                    .unwrap_or(&dependency.name)
+                    .as_str()
+            })
+            .collect();
+        let unused = manifest
+            .workspace
+            .dependencies
+            .keys()
+            .filter(|name| !used.contains(name.as_str()));
+        Ok(unused
+            .map(|name| {
+                Finding::new(
+                    MANIFEST,
+                    format_args!("no member uses the workspace dependency {name}: remove it"),
+                )
+            })
+            .collect())
     }
 }
 
@@ -172,18 +353,23 @@ mod tests {
     fn the_product_depends_on_nothing_of_ours_but_for_its_tests() {
         let fine = r#"{"name":"anyhow","kind":null},{"name":"test-guests","kind":"dev"}"#;
         assert_eq!(workspace(fine).check_arrows(), []);
-        for wrong in
-            [r#"{"name":"test-guests","kind":null}"#, r#"{"name":"testbed","kind":"dev"}"#, r#"{"name":"test-guests","kind":"build"}"#]
-        {
+        for wrong in [
+            r#"{"name":"test-guests","kind":null}"#,
+            r#"{"name":"testbed","kind":"dev"}"#,
+            r#"{"name":"test-guests","kind":"build"}"#,
+        ] {
             assert_eq!(workspace(wrong).check_arrows().len(), 1, "{wrong}");
         }
     }
 
     #[test]
     fn workspace_dependency_that_no_member_uses_is_a_finding() {
-        let workspace = workspace(r#"{"name":"anyhow","kind":null},{"name":"nix","rename":"old-nix","kind":"dev"}"#);
+        let workspace = workspace(
+            r#"{"name":"anyhow","kind":null},{"name":"nix","rename":"old-nix","kind":"dev"}"#,
+        );
         let found = |manifest: &str| workspace.check_unused(&Tree::of(&[("Cargo.toml", manifest)]));
-        let used = "[workspace.dependencies]\nanyhow = \"1\"\nold-nix = { version = \"0.1\", package = \"nix\" }\n";
+        let used = "[workspace.dependencies]\nanyhow = \"1\"\nold-nix = \
+                    { version = \"0.1\", package = \"nix\" }\n";
         assert_eq!(found(used).unwrap(), []);
         let unused = found(&format!("{used}zygote = \"0.1\"\n")).unwrap();
         assert_eq!(unused.len(), 1, "{unused:?}");

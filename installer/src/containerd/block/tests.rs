@@ -13,7 +13,12 @@ const BODY: &str = "[plugins.cri.containerd.runtimes.a]\nx = 1\n";
 fn a_block_leaves_the_bytes_that_it_found() {
     for text in ["", "a = 1", "a = 1\n", "a = 1\n\n\n", "a = 1\r\n", "# é"] {
         let with = put("/c", text, SUBJECT, BODY).unwrap();
-        assert!(with.starts_with(text) && with.contains(BODY) && has(&with, SUBJECT) && has_handlers(&with));
+        assert!(
+            with.starts_with(text)
+                && with.contains(BODY)
+                && has(&with, SUBJECT)
+                && has_handlers(&with)
+        );
         assert_eq!(put("/c", &with, SUBJECT, BODY).unwrap(), with);
         assert_eq!(take("/c", &with, SUBJECT).unwrap(), text);
         assert_eq!(take("/c", text, SUBJECT).unwrap(), text);
@@ -25,30 +30,51 @@ fn a_new_body_takes_the_old_ones_place() {
     let text = format!("{}[debug]\n", put("/c", "a = 1\n", SUBJECT, BODY).unwrap());
     let next = BODY.replace('1', "2");
     let with = put("/c", &text, SUBJECT, &next).unwrap();
-    assert!(with.contains(&next) && !with.contains(BODY) && with.ends_with("[debug]\n"), "{with}");
+    assert!(
+        with.contains(&next) && !with.contains(BODY) && with.ends_with("[debug]\n"),
+        "{with}"
+    );
 }
 
 #[test]
 fn lines_that_came_close_to_a_block_are_not_joined() {
     let with = put("/c", "a = 1", SUBJECT, BODY).unwrap();
-    assert_eq!(take("/c", &format!("{with}[debug]\n"), SUBJECT).unwrap(), "a = 1\n[debug]\n");
-    let without_gap = put("/c", "a = 1\n", SUBJECT, BODY).unwrap().replace("\n\n", "\n");
+    assert_eq!(
+        take("/c", &format!("{with}[debug]\n"), SUBJECT).unwrap(),
+        "a = 1\n[debug]\n"
+    );
+    let without_gap = put("/c", "a = 1\n", SUBJECT, BODY)
+        .unwrap()
+        .replace("\n\n", "\n");
     assert_eq!(take("/c", &without_gap, SUBJECT).unwrap(), "a = 1");
 }
 
 #[test]
 fn an_edited_block_is_taken_apart() {
     let with = put("/c", "a = 1\n", SUBJECT, BODY).unwrap();
-    let edited = with.replace("x = 1\n", "x = 2\ny = 3\n\n# mine\n[debug]\nlevel = 'info'\n");
+    let edited = with.replace(
+        "x = 1\n",
+        "x = 2\ny = 3\n\n# mine\n[debug]\nlevel = 'info'\n",
+    );
     let left = take("/c", &edited, SUBJECT).unwrap();
-    assert!(left.starts_with("a = 1\n") && left.contains("# mine\n[debug]\nlevel = 'info'\n"), "{left}");
-    assert!(!left.contains("x = 2") && !left.contains("y = 3") && !left.contains(MARK), "{left}");
+    assert!(
+        left.starts_with("a = 1\n") && left.contains("# mine\n[debug]\nlevel = 'info'\n"),
+        "{left}"
+    );
+    assert!(
+        !left.contains("x = 2") && !left.contains("y = 3") && !left.contains(MARK),
+        "{left}"
+    );
 }
 
 #[test]
 fn a_block_without_its_end_is_none() {
     let with = put("/c", "", SUBJECT, BODY).unwrap();
-    let cut = with.lines().filter(|line| !line.starts_with("# <<<")).collect::<Vec<_>>().join("\n");
+    let cut = with
+        .lines()
+        .filter(|line| !line.starts_with("# <<<"))
+        .collect::<Vec<_>>()
+        .join("\n");
     assert!(!has(&cut, SUBJECT));
 }
 
@@ -58,7 +84,10 @@ fn a_default_that_somebody_changed_is_theirs() {
     let with = put("/c", "", Subject::DefaultRuntime, &body).unwrap();
     let edited = with.replace("SystemdCgroup = false", "SystemdCgroup = true");
     let left = take("/c", &edited, Subject::DefaultRuntime).unwrap();
-    assert!(left.contains("SystemdCgroup = true") && !left.contains(MARK), "{left}");
+    assert!(
+        left.contains("SystemdCgroup = true") && !left.contains(MARK),
+        "{left}"
+    );
 }
 
 fn containerd(version: &str) -> Version {
@@ -67,40 +96,112 @@ fn containerd(version: &str) -> Version {
 
 #[test]
 fn type_is_the_launchers_path_where_containerd_finds_sandboxes_launchers_by_it_alone() {
-    for (version, by_path) in [("1.6.20", true), ("1.7.24", true), ("2.0.0", false), ("2.4.2", false)] {
+    for (version, by_path) in [
+        ("1.6.20", true),
+        ("1.7.24", true),
+        ("2.0.0", false),
+        ("2.4.2", false),
+    ] {
         let handler = handler(Settings::default());
-        assert_eq!(runtime_type(&handler, containerd(version)) == handler.launcher, by_path, "{version}");
+        assert_eq!(
+            runtime_type(&handler, containerd(version)) == handler.launcher,
+            by_path,
+            "{version}"
+        );
     }
 }
 
 fn handler(settings: Settings) -> Handler {
-    Handler { name: "a".to_owned(), launcher: "/opt/with \"quotes\"\\".to_owned(), systemd_cgroup: false, settings }
+    Handler {
+        name: "a".to_owned(),
+        launcher: "/opt/with \"quotes\"\\".to_owned(),
+        systemd_cgroup: false,
+        settings,
+    }
 }
 
 #[test]
 fn what_is_at_its_default_is_no_key() {
-    let plain = handler_body(&handler(Settings::default()), Schema::Three, containerd("2.4.2"));
-    for key in ["grouping", "log_level", "max_containers", "sandboxer", "disable_pause_image_pull"] {
+    let plain = handler_body(
+        &handler(Settings::default()),
+        Schema::Three,
+        containerd("2.4.2"),
+    );
+    for key in [
+        "grouping",
+        "log_level",
+        "max_containers",
+        "sandboxer",
+        "disable_pause_image_pull",
+    ] {
         assert!(!plain.contains(key), "{plain}");
     }
-    let chosen = Settings { grouping: Grouping::Pod, log_level: LogLevel::Debug, max_containers: Some(9), sandboxer: Sandboxer::Shim };
+    let chosen = Settings {
+        grouping: Grouping::Pod,
+        log_level: LogLevel::Debug,
+        max_containers: Some(9),
+        sandboxer: Sandboxer::Shim,
+    };
     let body = handler_body(&handler(chosen), Schema::Two, containerd("2.4.2"));
     let document = schema::parse("/c", &body).unwrap();
-    let table = schema::under(document.as_table(), &["plugins", Schema::Two.plugin(), "containerd", "runtimes", "a"]).unwrap();
+    let table = schema::under(
+        document.as_table(),
+        &[
+            "plugins",
+            Schema::Two.plugin(),
+            "containerd",
+            "runtimes",
+            "a",
+        ],
+    )
+    .unwrap();
     // A sandbox's launcher is looked for by nothing else.
-    assert_eq!(table["runtime_type"].as_str(), table["runtime_path"].as_str());
-    assert_eq!((table["sandboxer"].as_str(), table["disable_pause_image_pull"].as_bool()), (Some("shim"), Some(true)));
+    assert_eq!(
+        table["runtime_type"].as_str(),
+        table["runtime_path"].as_str()
+    );
+    assert_eq!(
+        (
+            table["sandboxer"].as_str(),
+            table["disable_pause_image_pull"].as_bool()
+        ),
+        (Some("shim"), Some(true))
+    );
     let options = &table["options"];
-    assert_eq!((options["grouping"].as_str(), options["log_level"].as_str()), (Some("pod"), Some("debug")));
-    assert_eq!((options["max_containers"].as_integer(), options["SystemdCgroup"].as_bool()), (Some(9), Some(false)));
+    assert_eq!(
+        (options["grouping"].as_str(), options["log_level"].as_str()),
+        (Some("pod"), Some("debug"))
+    );
+    assert_eq!(
+        (
+            options["max_containers"].as_integer(),
+            options["SystemdCgroup"].as_bool()
+        ),
+        (Some(9), Some(false))
+    );
 }
 
 #[test]
 fn handler_with_an_options_file_has_no_options_table() {
-    let launcher = "/opt/wasmedge-runtime/wasmedge/0.1.0-0@1/containerd-shim-wasmedge-v1".to_owned();
-    let chosen = Settings { grouping: Grouping::Pod, max_containers: Some(9), ..Settings::default() };
-    let body = handler_body(&Handler { launcher: launcher.clone(), ..handler(chosen) }, Schema::Two, containerd("2.4.2"));
-    assert!(body.contains(&launcher) && !body.contains("options") && !body.contains("grouping"), "{body}");
+    let launcher =
+        "/opt/wasmedge-runtime/wasmedge/0.1.0-0@1/containerd-shim-wasmedge-v1".to_owned();
+    let chosen = Settings {
+        grouping: Grouping::Pod,
+        max_containers: Some(9),
+        ..Settings::default()
+    };
+    let body = handler_body(
+        &Handler {
+            launcher: launcher.clone(),
+            ..handler(chosen)
+        },
+        Schema::Two,
+        containerd("2.4.2"),
+    );
+    assert!(
+        body.contains(&launcher) && !body.contains("options") && !body.contains("grouping"),
+        "{body}"
+    );
 }
 
 #[test]
@@ -108,7 +209,20 @@ fn a_path_is_quoted() {
     let handler = handler(Settings::default());
     let body = handler_body(&handler, Schema::Three, containerd("2.4.2"));
     let document = schema::parse("/c", &body).unwrap();
-    let table = schema::under(document.as_table(), &["plugins", Schema::Three.plugin(), "containerd", "runtimes", "a"]).unwrap();
-    assert_eq!(table["runtime_path"].as_str(), Some(handler.launcher.as_str()));
+    let table = schema::under(
+        document.as_table(),
+        &[
+            "plugins",
+            Schema::Three.plugin(),
+            "containerd",
+            "runtimes",
+            "a",
+        ],
+    )
+    .unwrap();
+    assert_eq!(
+        table["runtime_path"].as_str(),
+        Some(handler.launcher.as_str())
+    );
     assert_eq!(table["options"]["SystemdCgroup"].as_bool(), Some(false));
 }

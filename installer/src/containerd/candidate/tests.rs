@@ -13,7 +13,9 @@ const MAIN: &str = "/etc/containerd/config.toml";
 fn facts(configuration: Configuration, files: &[(&str, &str)]) -> Facts {
     let mut folders: BTreeMap<String, Option<Vec<String>>> = BTreeMap::new();
     for (path, _) in files {
-        let names = folders.entry(parent(path).to_owned()).or_insert_with(|| Some(Vec::new()));
+        let names = folders
+            .entry(parent(path).to_owned())
+            .or_insert_with(|| Some(Vec::new()));
         names.as_mut().unwrap().push(imports::name(path).to_owned());
     }
     Facts {
@@ -23,33 +25,58 @@ fn facts(configuration: Configuration, files: &[(&str, &str)]) -> Facts {
         main: MAIN.to_owned(),
         configuration,
         restarter: Restarter::Installer,
-        files: files.iter().map(|(path, text)| ((*path).to_owned(), Some(text.as_bytes().to_vec()))).collect(),
+        files: files
+            .iter()
+            .map(|(path, text)| ((*path).to_owned(), Some(text.as_bytes().to_vec())))
+            .collect(),
         folders,
         loaded: files.iter().map(|(path, _)| (*path).to_owned()).collect(),
     }
 }
 
 fn change(path: &str, after: Option<&str>) -> FileChange {
-    FileChange { path: path.to_owned(), before: None, after: after.map(|text| text.as_bytes().to_vec()) }
+    FileChange {
+        path: path.to_owned(),
+        before: None,
+        after: after.map(|text| text.as_bytes().to_vec()),
+    }
 }
 
 fn imports_of(candidate: &Candidate) -> Vec<String> {
-    let (_, main) = candidate.files.iter().find(|(path, _)| *path == candidate.main).unwrap();
+    let (_, main) = candidate
+        .files
+        .iter()
+        .find(|(path, _)| *path == candidate.main)
+        .unwrap();
     let text = String::from_utf8(main.clone()).unwrap();
-    imports::of(&candidate.main, schema::parse("/c", &text).unwrap().as_table(), Version::parse("2.4.2").unwrap())
+    imports::of(
+        &candidate.main,
+        schema::parse("/c", &text).unwrap().as_table(),
+        Version::parse("2.4.2").unwrap(),
+    )
 }
 
 #[test]
 fn without_changes_the_candidate_is_the_host_itself() {
     let facts = facts(Configuration::MainFile, &[(MAIN, "version = 3\n")]);
-    assert_eq!(lay_out(&facts, &[], "a").unwrap(), Candidate { main: MAIN.to_owned(), files: Vec::new() });
+    assert_eq!(
+        lay_out(&facts, &[], "a").unwrap(),
+        Candidate {
+            main: MAIN.to_owned(),
+            files: Vec::new()
+        }
+    );
 }
 
 #[test]
 fn imports_mean_what_they_mean_in_the_real_folder_with_the_edited_files_for_the_old_ones() {
     let main = "imports = [\"conf.d/*.toml\", \"../x.toml\", \"/odd/[a]*.toml\"]\n";
-    let files =
-        [(MAIN, main), ("/etc/containerd/conf.d/a.toml", ""), ("/etc/containerd/conf.d/c.toml", ""), ("/etc/containerd/conf.d/d.toml", "")];
+    let files = [
+        (MAIN, main),
+        ("/etc/containerd/conf.d/a.toml", ""),
+        ("/etc/containerd/conf.d/c.toml", ""),
+        ("/etc/containerd/conf.d/d.toml", ""),
+    ];
     let facts = facts(Configuration::MainFile, &files);
     let changes = [
         change("/etc/containerd/conf.d/b.toml", Some("b = 1")),
@@ -58,8 +85,20 @@ fn imports_mean_what_they_mean_in_the_real_folder_with_the_edited_files_for_the_
     ];
     let candidate = lay_out(&facts, &changes, "a").unwrap();
     let copy = |number: usize| format!("/etc/containerd/{FOLDER}/{number}.candidate");
-    assert_eq!(imports_of(&candidate), ["/etc/containerd/conf.d/a.toml", &copy(0), &copy(1), "/etc/x.toml", "/odd/[a]*.toml"]);
-    assert_eq!(candidate.files[..2], [(copy(0), b"b = 1".to_vec()), (copy(1), b"c = 1".to_vec())]);
+    assert_eq!(
+        imports_of(&candidate),
+        [
+            "/etc/containerd/conf.d/a.toml",
+            &copy(0),
+            &copy(1),
+            "/etc/x.toml",
+            "/odd/[a]*.toml"
+        ]
+    );
+    assert_eq!(
+        candidate.files[..2],
+        [(copy(0), b"b = 1".to_vec()), (copy(1), b"c = 1".to_vec())]
+    );
 }
 
 #[test]
@@ -78,14 +117,30 @@ fn k0s_has_the_handler_in_the_file_that_it_generates() {
     let runtimes = "plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes";
     let files = [
         (MAIN, "imports = ['/run/k0s/containerd-cri.toml']\n"),
-        (generated, &format!("version = 3\n[{runtimes}.a]\nold = 1\n[{runtimes}.b]\n")),
+        (
+            generated,
+            &format!("version = 3\n[{runtimes}.a]\nold = 1\n[{runtimes}.b]\n"),
+        ),
     ];
     let facts = facts(Configuration::Watched { folder }, &files);
-    for (change, handlers) in [(vec![change(&drop_in, Some(&format!("[{runtimes}.a]\nnew = 1\n")))], vec!["a", "b"]), (vec![], vec!["b"])] {
+    for (change, handlers) in [
+        (
+            vec![change(
+                &drop_in,
+                Some(&format!("[{runtimes}.a]\nnew = 1\n")),
+            )],
+            vec!["a", "b"],
+        ),
+        (vec![], vec!["b"]),
+    ] {
         let candidate = lay_out(&facts, &change, "a").unwrap();
         assert_eq!(imports_of(&candidate), [candidate.files[0].0.clone()]);
         let text = String::from_utf8(candidate.files[0].1.clone()).unwrap();
-        assert_eq!(schema::handlers(schema::parse("/c", &text).unwrap().as_table()), handlers, "{text}");
+        assert_eq!(
+            schema::handlers(schema::parse("/c", &text).unwrap().as_table()),
+            handlers,
+            "{text}"
+        );
         assert!(!text.contains("old"), "{text}");
     }
 }

@@ -13,16 +13,29 @@ fn an_entry_comes_behind_the_last_one_and_goes_without_a_trace() {
     for (text, expected) in [
         ("imports = []\n", "imports = [\"E\"]\n"),
         ("imports = ['a']", "imports = ['a', \"E\"]"),
-        ("imports = [\n  'a', # one\n  'b', # two\n]\n", "imports = [\n  'a', # one\n  'b', \"E\", # two\n]\n"),
+        (
+            "imports = [\n  'a', # one\n  'b', # two\n]\n",
+            "imports = [\n  'a', # one\n  'b', \"E\", # two\n]\n",
+        ),
         ("imports = [ # none\n]", "imports = [\"E\" # none\n]"),
-        ("version = 2 # two\nroot = 'r'\n", "version = 2 # two\nC\nimports = [\"E\"]\nroot = 'r'\n"),
+        (
+            "version = 2 # two\nroot = 'r'\n",
+            "version = 2 # two\nC\nimports = [\"E\"]\nroot = 'r'\n",
+        ),
         ("version = 2", "version = 2\nC\nimports = [\"E\"]"),
-        ("version = 2\r\n[debug]\r\n", "version = 2\nC\nimports = [\"E\"]\r\n[debug]\r\n"),
+        (
+            "version = 2\r\n[debug]\r\n",
+            "version = 2\nC\nimports = [\"E\"]\r\n[debug]\r\n",
+        ),
         ("[debug]\n", "C\nimports = [\"E\"]\n[debug]\n"),
         ("", "C\nimports = [\"E\"]\n"),
     ] {
         let text_with = added(text);
-        assert_eq!(text_with, expected.replace('E', ENTRY).replace('C', COMMENT), "{text}");
+        assert_eq!(
+            text_with,
+            expected.replace('E', ENTRY).replace('C', COMMENT),
+            "{text}"
+        );
         assert_eq!(added(&text_with), text_with);
         assert_eq!(take("/c", &text_with, ENTRY).unwrap(), text);
     }
@@ -31,7 +44,10 @@ fn an_entry_comes_behind_the_last_one_and_goes_without_a_trace() {
 #[test]
 fn entries_that_came_later_stay() {
     for (text, expected) in [
-        ("version = 2\nC\nimports = [\"E\", 'x']\n", "version = 2\nimports = ['x']\n"),
+        (
+            "version = 2\nC\nimports = [\"E\", 'x']\n",
+            "version = 2\nimports = ['x']\n",
+        ),
         ("imports = [\"E\", 'x', 'y']\n", "imports = ['x', 'y']\n"),
         ("imports = ['x',\"E\"]\n", "imports = ['x']\n"),
         ("imports = ['x', \"E\", 'y']\n", "imports = ['x', 'y']\n"),
@@ -61,8 +77,16 @@ fn relative_entries_count_from_the_files_folder_but_for_old_containerds_patterns
         ("1.7.16", "/etc/containerd/conf.d/*.toml"),
         ("2.0.0", "/etc/containerd/conf.d/*.toml"),
     ] {
-        let paths = of("/etc/containerd/config.toml", document.as_table(), Version::parse(containerd).unwrap());
-        assert_eq!(paths, ["/etc/containerd/a.toml", pattern, "/etc/b.toml", "/y*.toml"], "{containerd}");
+        let paths = of(
+            "/etc/containerd/config.toml",
+            document.as_table(),
+            Version::parse(containerd).unwrap(),
+        );
+        assert_eq!(
+            paths,
+            ["/etc/containerd/a.toml", pattern, "/etc/b.toml", "/y*.toml"],
+            "{containerd}"
+        );
     }
     assert!(!covers("conf.d/*.toml", "conf.d/a.toml"));
 }

@@ -5,10 +5,15 @@ use installer_protocol::settings::{LogLevel, Sandboxer};
 
 use super::*;
 
-const RUNC: &str = "[plugins.'io.containerd.cri.v1.runtime'.containerd]\ndefault_runtime_name = 'runc'\n\
-                    [plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.runc]\nruntime_type = 'io.containerd.runc.v2'\nx = ['a', 'b']\n";
-const OURS: &str = "[plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.wasmedge]\nruntime_type = 'io.containerd.wasmedge.v1'\n\
-                    runtime_path = '/opt/x'\npod_annotations = ['runtime.wasmedge.dev/*']\ncontainer_annotations = ['runtime.wasmedge.dev/*']\n\
+const RUNC: &str = "[plugins.'io.containerd.cri.v1.runtime'.containerd]\ndefault_runtime_name = \
+                    'runc'\n\
+                    [plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.runc]\n\
+                    runtime_type = 'io.containerd.runc.v2'\nx = ['a', 'b']\n";
+const OURS: &str = "[plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.wasmedge]\nruntime_type = \
+            'io.containerd.wasmedge.v1'\n\
+                    runtime_path = '/opt/x'\npod_annotations = \
+                    ['runtime.wasmedge.dev/*']\ncontainer_annotations = \
+                    ['runtime.wasmedge.dev/*']\n\
                     [plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.wasmedge.options]\nSystemdCgroup = true\n";
 
 fn containerd() -> Version {
@@ -20,22 +25,45 @@ fn differences(before: &str, after: &str) -> String {
 }
 
 fn differences_with(settings: Settings, before: &str, after: &str) -> String {
-    let handler = Handler { name: "wasmedge".to_owned(), launcher: "/opt/x".to_owned(), systemd_cgroup: true, settings };
-    judge(before, after, Expected::With(&handler), containerd()).map_or_else(|error| error.to_string(), |()| String::new())
+    let handler = Handler {
+        name: "wasmedge".to_owned(),
+        launcher: "/opt/x".to_owned(),
+        systemd_cgroup: true,
+        settings,
+    };
+    judge(before, after, Expected::With(&handler), containerd())
+        .map_or_else(|error| error.to_string(), |()| String::new())
 }
 
 #[test]
 fn what_is_chosen_has_to_be_there() {
-    let chosen = Settings { log_level: LogLevel::Debug, max_containers: Some(9), sandboxer: Sandboxer::Shim, ..Settings::default() };
+    let chosen = Settings {
+        log_level: LogLevel::Debug,
+        max_containers: Some(9),
+        sandboxer: Sandboxer::Shim,
+        ..Settings::default()
+    };
     let by_path = OURS.replace("'io.containerd.wasmedge.v1'", "'/opt/x'");
-    let handler = by_path.replace("runtime_path", "sandboxer = 'shim'\ndisable_pause_image_pull = true\nruntime_path");
+    let handler = by_path.replace(
+        "runtime_path",
+        "sandboxer = 'shim'\ndisable_pause_image_pull = true\nruntime_path",
+    );
     let good = format!("{RUNC}{handler}log_level = 'debug'\nmax_containers = 9\n");
     assert_eq!(differences_with(chosen, RUNC, &good), "");
     for (key, named) in [
-        ("log_level = 'debug'\n", "nothing in wasmedge.options.log_level"),
-        ("max_containers = 9\n", "nothing in wasmedge.options.max_containers"),
+        (
+            "log_level = 'debug'\n",
+            "nothing in wasmedge.options.log_level",
+        ),
+        (
+            "max_containers = 9\n",
+            "nothing in wasmedge.options.max_containers",
+        ),
         ("sandboxer = 'shim'\n", "nothing in wasmedge.sandboxer"),
-        ("disable_pause_image_pull = true\n", "nothing in wasmedge.disable_pause_image_pull"),
+        (
+            "disable_pause_image_pull = true\n",
+            "nothing in wasmedge.disable_pause_image_pull",
+        ),
     ] {
         let found = differences_with(chosen, RUNC, &good.replace(key, ""));
         assert!(found.contains(named), "{named}: {found}");
@@ -58,12 +86,33 @@ fn each_other_difference_is_named() {
         (RUNC.to_owned(), "no handler wasmedge"),
         (OURS.to_owned(), "no handler runc any more"),
         (good.replace("'b'", "'c'"), "runtimes.runc.x"),
-        (good.replace("runc.v2", "runc.v1"), "instead of \"io.containerd.runc.v2\""),
-        (format!("root = '/x'\n{good}"), "\"/x\" in root instead of nothing"),
-        (good.replace("/opt/x", "/opt/y"), "wasmedge.runtime_path instead of \"/opt/x\""),
-        (good.replace("= true", "= false"), "false in wasmedge.options.SystemdCgroup"),
-        (good.replace("pod_annotations", "other"), "nothing in wasmedge.pod_annotations"),
-        (good.replace("default_runtime_name = 'runc'", "default_runtime_name = 'crun'"), "as default handler"),
+        (
+            good.replace("runc.v2", "runc.v1"),
+            "instead of \"io.containerd.runc.v2\"",
+        ),
+        (
+            format!("root = '/x'\n{good}"),
+            "\"/x\" in root instead of nothing",
+        ),
+        (
+            good.replace("/opt/x", "/opt/y"),
+            "wasmedge.runtime_path instead of \"/opt/x\"",
+        ),
+        (
+            good.replace("= true", "= false"),
+            "false in wasmedge.options.SystemdCgroup",
+        ),
+        (
+            good.replace("pod_annotations", "other"),
+            "nothing in wasmedge.pod_annotations",
+        ),
+        (
+            good.replace(
+                "default_runtime_name = 'runc'",
+                "default_runtime_name = 'crun'",
+            ),
+            "as default handler",
+        ),
     ] {
         let found = differences(RUNC, &after);
         assert!(found.contains(named), "{named}: {found}");
@@ -73,27 +122,63 @@ fn each_other_difference_is_named() {
 #[test]
 fn handler_with_an_options_file_must_have_no_options_table() {
     let launcher = "/opt/wasmedge-runtime/wasmedge/0.1.0-0@1/containerd-shim-wasmedge-v1";
-    let handler =
-        Handler { name: "wasmedge".to_owned(), launcher: launcher.to_owned(), systemd_cgroup: true, settings: Settings::default() };
+    let handler = Handler {
+        name: "wasmedge".to_owned(),
+        launcher: launcher.to_owned(),
+        systemd_cgroup: true,
+        settings: Settings::default(),
+    };
     let with_table = OURS.replace("/opt/x", launcher);
-    let (table, _) = with_table.split_once("[plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.wasmedge.options]").unwrap();
-    let judged =
-        |ours: &str| judge(RUNC, &format!("{RUNC}{ours}"), Expected::With(&handler), containerd()).map_err(|error| error.to_string());
+    let (table, _) = with_table
+        .split_once("[plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.wasmedge.options]")
+        .unwrap();
+    let judged = |ours: &str| {
+        judge(
+            RUNC,
+            &format!("{RUNC}{ours}"),
+            Expected::With(&handler),
+            containerd(),
+        )
+        .map_err(|error| error.to_string())
+    };
     assert_eq!(judged(table), Ok(()));
-    assert_eq!(judged(&format!("{table}options = {{}}\n")), Ok(()), "as containerd 1.x prints it");
+    assert_eq!(
+        judged(&format!("{table}options = {{}}\n")),
+        Ok(()),
+        "as containerd 1.x prints it"
+    );
     let error = judged(&with_table).unwrap_err();
-    assert!(error.contains("true in wasmedge.options.SystemdCgroup instead of nothing"), "{error}");
+    assert!(
+        error.contains("true in wasmedge.options.SystemdCgroup instead of nothing"),
+        "{error}"
+    );
 }
 
 #[test]
 fn a_handler_that_stays_is_named() {
-    let error = judge(&format!("{RUNC}{OURS}"), &format!("{RUNC}{OURS}"), Expected::Without("wasmedge"), containerd()).unwrap_err();
-    assert!(error.to_string().contains("the handler wasmedge still"), "{error}");
+    let error = judge(
+        &format!("{RUNC}{OURS}"),
+        &format!("{RUNC}{OURS}"),
+        Expected::Without("wasmedge"),
+        containerd(),
+    )
+    .unwrap_err();
+    assert!(
+        error.to_string().contains("the handler wasmedge still"),
+        "{error}"
+    );
 }
 
 #[test]
 fn a_message_names_a_few_of_many_differences() {
-    let many = (0..50).map(|number| format!("key{number} = '{}'", "x".repeat(500))).collect::<Vec<_>>().join("\n") + "\n";
+    let many = (0..50)
+        .map(|number| format!("key{number} = '{}'", "x".repeat(500)))
+        .collect::<Vec<_>>()
+        .join("\n")
+        + "\n";
     let found = differences(RUNC, &format!("{many}{RUNC}{OURS}"));
-    assert!(found.contains("and 45 more") && found.len() < 1000, "{found}");
+    assert!(
+        found.contains("and 45 more") && found.len() < 1000,
+        "{found}"
+    );
 }

@@ -6,28 +6,63 @@ use super::*;
 
 #[test]
 fn what_a_containerd_would_not_do_is_refused_before_anything_is_written() {
-    let quiet = Settings { log_level: LogLevel::Error, ..Settings::default() };
-    let few = Settings { max_containers: Some(1), ..Settings::default() };
-    let shim = Settings { sandboxer: Sandboxer::Shim, ..Settings::default() };
+    let quiet = Settings {
+        log_level: LogLevel::Error,
+        ..Settings::default()
+    };
+    let few = Settings {
+        max_containers: Some(1),
+        ..Settings::default()
+    };
+    let shim = Settings {
+        sandboxer: Sandboxer::Shim,
+        ..Settings::default()
+    };
     for (containerd, main, settings, says) in [
         ("1.6.20", V2, Settings::default(), None),
-        ("1.6.20", V2, quiet, Some("leave spec.runtime as it is by default")),
-        ("1.6.20", V2, few, Some("upgrade containerd to 1.7 or later")),
+        (
+            "1.6.20",
+            V2,
+            quiet,
+            Some("leave spec.runtime as it is by default"),
+        ),
+        (
+            "1.6.20",
+            V2,
+            few,
+            Some("upgrade containerd to 1.7 or later"),
+        ),
         ("1.7.24", V2, quiet, None),
-        ("1.7.24", V2, shim, Some("needs containerd 2.4 or later, and this is 1.7.24")),
+        (
+            "1.7.24",
+            V2,
+            shim,
+            Some("needs containerd 2.4 or later, and this is 1.7.24"),
+        ),
         ("2.3.7", V3, few, None),
         ("2.3.7", V3, shim, Some("set it to PodSandbox")),
         ("2.4.0", V3, shim, None),
     ] {
-        let facts = Host::with(&[(MAIN, main)]).facts(Distribution::Systemd, Mode::Auto, containerd, None).unwrap();
-        let proposal = propose(&facts, &Handler { settings, ..handler("wasmedge") }, None);
+        let facts = Host::with(&[(MAIN, main)])
+            .facts(Distribution::Systemd, Mode::Auto, containerd, None)
+            .unwrap();
+        let proposal = propose(
+            &facts,
+            &Handler {
+                settings,
+                ..handler("wasmedge")
+            },
+            None,
+        );
         match (proposal, says) {
             (Ok(proposal), None) => assert_eq!(proposal.record.settings, settings, "{containerd}"),
             (Err(error), Some(says)) => {
                 assert!(error.to_string().contains(says), "{error}");
                 assert_eq!(error.reason(), Reason::Unsupported, "{error}");
             }
-            (proposal, says) => panic!("containerd {containerd}: {says:?} expected of {settings:?}, not {proposal:?}"),
+            (proposal, says) => panic!(
+                "containerd {containerd}: {says:?} expected of {settings:?}, not {proposal:?}"
+            ),
         }
     }
 }
@@ -39,11 +74,19 @@ fn what_is_chosen_comes_and_goes_with_its_lines_alone() {
         let record = host.install(containerd, &handler("wasmedge"), None);
         let plain = host.clone();
         let chosen = Handler {
-            settings: Settings { log_level: LogLevel::Trace, max_containers: Some(7), ..Settings::default() },
+            settings: Settings {
+                log_level: LogLevel::Trace,
+                max_containers: Some(7),
+                ..Settings::default()
+            },
             ..handler("wasmedge")
         };
         let record = host.install(containerd, &chosen, Some(&record));
-        let line = |host: &Host, line: &str| host.files.values().any(|text| text.lines().any(|found| found.trim() == line));
+        let line = |host: &Host, line: &str| {
+            host.files
+                .values()
+                .any(|text| text.lines().any(|found| found.trim() == line))
+        };
         for chosen in ["log_level = \"trace\"", "max_containers = 7"] {
             assert!(line(&host, chosen) && !line(&plain, chosen), "{host:?}");
         }

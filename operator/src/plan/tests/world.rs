@@ -43,8 +43,21 @@ impl World {
         Self {
             seconds: 0,
             plans: 0,
-            runtimes: runtimes.into_iter().map(|runtime| (runtime.name_any(), runtime)).collect(),
-            nodes: (0..nodes).map(|number| (name(number), NodeFacts { uid: name(number), ..node(&["runc"]) })).collect(),
+            runtimes: runtimes
+                .into_iter()
+                .map(|runtime| (runtime.name_any(), runtime))
+                .collect(),
+            nodes: (0..nodes)
+                .map(|number| {
+                    (
+                        name(number),
+                        NodeFacts {
+                            uid: name(number),
+                            ..node(&["runc"])
+                        },
+                    )
+                })
+                .collect(),
             states: BTreeMap::new(),
             jobs: BTreeMap::new(),
             classes: BTreeMap::new(),
@@ -61,43 +74,77 @@ impl World {
     }
 
     pub(super) fn observed(&self, runtime: &str) -> Observed {
-        let of = |states: bool| self.states.iter().filter(move |((owner, _), _)| (owner == runtime) == states);
+        let of = |states: bool| {
+            self.states
+                .iter()
+                .filter(move |((owner, _), _)| (owner == runtime) == states)
+        };
         let this = &self.runtimes[runtime];
-        let known: BTreeSet<&String> = of(true).filter_map(|(_, state)| state.status.job.as_ref()).collect();
-        let is_open = |facts: &JobFacts| matches!(facts, JobFacts::Running { .. } | JobFacts::Ending);
-        let unknown = self.jobs.iter().filter(|(name, job)| is_open(&job.facts) && !known.contains(name));
-        let others = of(false).filter(|(_, state)| state.status.job.is_some()).map(|((_, node), _)| node);
+        let known: BTreeSet<&String> = of(true)
+            .filter_map(|(_, state)| state.status.job.as_ref())
+            .collect();
+        let is_open =
+            |facts: &JobFacts| matches!(facts, JobFacts::Running { .. } | JobFacts::Ending);
+        let unknown = self
+            .jobs
+            .iter()
+            .filter(|(name, job)| is_open(&job.facts) && !known.contains(name));
+        let others = of(false)
+            .filter(|(_, state)| state.status.job.is_some())
+            .map(|((_, node), _)| node);
         Observed {
             now: self.now(),
             runtime: this.clone(),
-            peers: self.runtimes.values().filter(|peer| peer.name_any() != runtime).cloned().collect(),
+            peers: self
+                .runtimes
+                .values()
+                .filter(|peer| peer.name_any() != runtime)
+                .cloned()
+                .collect(),
             nodes: self.nodes.clone(),
-            states: of(true).map(|((_, node), state)| (node.clone(), state.clone())).collect(),
-            busy: others.chain(unknown.map(|(_, job)| &job.node)).cloned().collect(),
-            jobs: self.jobs.iter().filter(|(_, job)| job.runtime == runtime).map(|(name, job)| (name.clone(), job.facts.clone())).collect(),
+            states: of(true)
+                .map(|((_, node), state)| (node.clone(), state.clone()))
+                .collect(),
+            busy: others
+                .chain(unknown.map(|(_, job)| &job.node))
+                .cloned()
+                .collect(),
+            jobs: self
+                .jobs
+                .iter()
+                .filter(|(_, job)| job.runtime == runtime)
+                .map(|(name, job)| (name.clone(), job.facts.clone()))
+                .collect(),
             class: self.classes.get(&this.spec.runtime_class.name).cloned(),
             installer: self.installer.clone(),
         }
     }
 
-    /// Plans, and carries out the first `limit` actions: an operator may end after any. What is only prepared by a plan
-    /// is begun by the next one, and that is made at once.
+    /// Plans, and carries out the first `limit` actions: an operator may end after any. What is
+    /// only prepared by a plan is begun by the next one, and that is made at once.
     pub(super) fn reconcile(&mut self, runtime: &str, limit: usize) -> Plan {
         self.plans += 1;
         let plan = plan(&self.observed(runtime));
         for action in plan.actions.iter().take(limit) {
             self.carry_out(runtime, action, &plan.target.hash);
         }
-        let prepares = plan.actions.iter().any(|action| matches!(action, Action::AddFinalizer | Action::ApplyRuntimeClass));
+        let prepares = plan
+            .actions
+            .iter()
+            .any(|action| matches!(action, Action::AddFinalizer | Action::ApplyRuntimeClass));
         match limit.checked_sub(plan.actions.len()) {
             Some(left) if prepares => self.reconcile(runtime, left),
             _ => plan,
         }
     }
 
-    /// Plans, and carries out all that is not `forbidden`, as an operator does whose call failed: the node keeps its further
-    /// actions for later, and others go on.
-    pub(super) fn reconcile_without(&mut self, runtime: &str, forbidden: impl Fn(&Action) -> bool) -> Plan {
+    /// Plans, and carries out all that is not `forbidden`, as an operator does whose call failed:
+    /// the node keeps its further actions for later, and others go on.
+    pub(super) fn reconcile_without(
+        &mut self,
+        runtime: &str,
+        forbidden: impl Fn(&Action) -> bool,
+    ) -> Plan {
         self.plans += 1;
         let plan = plan(&self.observed(runtime));
         let mut failed = BTreeSet::new();
@@ -115,13 +162,21 @@ impl World {
         let key = |node: &str| (runtime.to_owned(), node.to_owned());
         let label = names::ready_label(runtime);
         match action.clone() {
-            Action::AddFinalizer => self.runtimes.get_mut(runtime).unwrap().finalizers_mut().push(names::RUNTIME_FINALIZER.to_owned()),
+            Action::AddFinalizer => self
+                .runtimes
+                .get_mut(runtime)
+                .unwrap()
+                .finalizers_mut()
+                .push(names::RUNTIME_FINALIZER.to_owned()),
             Action::ReleaseFinalizer => drop(self.runtimes.remove(runtime)),
             Action::ApplyRuntimeClass => {
                 let class = runtime_class::desired(&self.runtimes[runtime]);
                 self.classes.insert(class.name_any(), class);
             }
-            Action::RemoveRuntimeClass => drop(self.classes.remove(&self.runtimes[runtime].spec.runtime_class.name)),
+            Action::RemoveRuntimeClass => drop(
+                self.classes
+                    .remove(&self.runtimes[runtime].spec.runtime_class.name),
+            ),
             Action::Claim { node, uid } => {
                 let state = NodeState {
                     uid: format!("{runtime}-{node}"),
@@ -131,8 +186,12 @@ impl World {
                 };
                 self.states.insert(key(&node), state);
             }
-            Action::SetNode { node, status } => self.states.get_mut(&key(&node)).unwrap().status = *status,
-            Action::StartInstaller { job, node, request, .. } => {
+            Action::SetNode { node, status } => {
+                self.states.get_mut(&key(&node)).unwrap().status = *status;
+            }
+            Action::StartInstaller {
+                job, node, request, ..
+            } => {
                 self.touched.insert(key(&node));
                 let template = Some(template(&self.installer.digest, &request));
                 let Request { verb, handler, .. } = *request;
@@ -143,19 +202,39 @@ impl World {
                     verb,
                     handler,
                     hash: hash.to_owned(),
-                    facts: JobFacts::Running { made: Some(self.now()), template, start: Start::Started },
+                    facts: JobFacts::Running {
+                        made: Some(self.now()),
+                        template,
+                        start: Start::Started,
+                    },
                 };
                 self.jobs.entry(job).or_insert(begun);
             }
             Action::DeleteJob { job, .. } => self.delete_job(&job),
-            Action::Label { node, .. } => drop(self.nodes.get_mut(&node).unwrap().labels.insert(label, names::READY.to_owned())),
-            Action::Unlabel { node, .. } => drop(self.nodes.get_mut(&node).unwrap().labels.remove(&label)),
+            Action::Label { node, .. } => drop(
+                self.nodes
+                    .get_mut(&node)
+                    .unwrap()
+                    .labels
+                    .insert(label, names::READY.to_owned()),
+            ),
+            Action::Unlabel { node, .. } => {
+                drop(self.nodes.get_mut(&node).unwrap().labels.remove(&label));
+            }
             Action::RemoveTaints { node, taints, .. } => {
-                self.nodes.get_mut(&node).unwrap().taints.retain(|(key, _)| taints.iter().all(|taint| taint.key != *key));
+                self.nodes
+                    .get_mut(&node)
+                    .unwrap()
+                    .taints
+                    .retain(|(key, _)| taints.iter().all(|taint| taint.key != *key));
             }
             Action::Forget { node } => {
                 let state = self.states.remove(&key(&node));
-                let is_this = state.is_some_and(|state| self.nodes.get(&node).is_some_and(|facts| facts.uid == state.node_uid));
+                let is_this = state.is_some_and(|state| {
+                    self.nodes
+                        .get(&node)
+                        .is_some_and(|facts| facts.uid == state.node_uid)
+                });
                 if is_this && self.dirty.contains(&key(&node)) {
                     self.leaks.push(key(&node));
                 }
@@ -174,13 +253,20 @@ impl World {
     /// Keeps the installer of a Job from starting.
     pub(super) fn block(&mut self, job: &str) {
         if let JobFacts::Running { start, .. } = &mut self.jobs.get_mut(job).unwrap().facts {
-            *start = Start::Blocked(Obstacle { reason: "ErrImagePull".to_owned(), message: "no such image".to_owned() });
+            *start = Start::Blocked(Obstacle {
+                reason: "ErrImagePull".to_owned(),
+                message: "no such image".to_owned(),
+            });
         }
     }
 
     /// Jobs that are deleted and whose pods have not ended.
     pub(super) fn ending(&self) -> Vec<String> {
-        self.jobs.iter().filter(|(_, job)| job.facts == JobFacts::Ending).map(|(name, _)| name.clone()).collect()
+        self.jobs
+            .iter()
+            .filter(|(_, job)| job.facts == JobFacts::Ending)
+            .map(|(name, _)| name.clone())
+            .collect()
     }
 
     /// Ends a running Job, with what that does to its node.
@@ -188,9 +274,14 @@ impl World {
         let job = self.jobs.get_mut(job).unwrap();
         let key = (job.runtime.clone(), job.node.clone());
         match &facts {
-            JobFacts::Reported(report) if report.outcome == Outcome::Removed => drop(self.dirty.remove(&key)),
+            JobFacts::Reported(report) if report.outcome == Outcome::Removed => {
+                self.dirty.remove(&key);
+            }
             JobFacts::Reported(report) if report.outcome == Outcome::Refused => {}
-            JobFacts::Lost { began: Began::Never, .. } => {}
+            JobFacts::Lost {
+                began: Began::Never,
+                ..
+            } => {}
             _ => drop(self.dirty.insert(key.clone())),
         }
         if let (JobFacts::Reported(report), Some(node)) = (&facts, self.nodes.get_mut(&job.node)) {
@@ -211,12 +302,20 @@ impl World {
     }
 
     pub(super) fn running(&self) -> Vec<String> {
-        self.jobs.iter().filter(|(_, job)| matches!(job.facts, JobFacts::Running { .. })).map(|(name, _)| name.clone()).collect()
+        self.jobs
+            .iter()
+            .filter(|(_, job)| matches!(job.facts, JobFacts::Running { .. }))
+            .map(|(name, _)| name.clone())
+            .collect()
     }
 
     /// The report that an installer gives that does what it was asked.
     pub(super) fn success(&self, job: &str) -> JobFacts {
-        let (outcome, kept) = if self.jobs[job].verb == Verb::Install { (Outcome::Installed, Some("1")) } else { (Outcome::Removed, None) };
+        let (outcome, kept) = if self.jobs[job].verb == Verb::Install {
+            (Outcome::Installed, Some("1"))
+        } else {
+            (Outcome::Removed, None)
+        };
         JobFacts::Reported(Box::new(report(outcome, Reason::Done, kept)))
     }
 
@@ -224,7 +323,10 @@ impl World {
     pub(super) fn settle(&mut self) {
         for _ in 0..200 {
             let names: Vec<String> = self.runtimes.keys().cloned().collect();
-            let acted = names.iter().filter(|name| !self.reconcile(name, usize::MAX).actions.is_empty()).count();
+            let acted = names
+                .iter()
+                .filter(|name| !self.reconcile(name, usize::MAX).actions.is_empty())
+                .count();
             let running = self.running();
             for job in &running {
                 let end = self.success(job);
@@ -235,7 +337,10 @@ impl World {
                 self.end(job, never_began());
             }
             if acted == 0 && running.is_empty() && ending.is_empty() {
-                let waits = names.iter().filter_map(|name| plan(&self.observed(name)).again).min();
+                let waits = names
+                    .iter()
+                    .filter_map(|name| plan(&self.observed(name)).again)
+                    .min();
                 match waits {
                     Some(wait) => self.seconds += i64::try_from(wait.as_secs()).unwrap() + 1,
                     None => return,
@@ -250,25 +355,43 @@ impl World {
     }
 
     pub(super) fn is_labelled(&self, runtime: &str, node: &str) -> bool {
-        self.nodes[node].labels.contains_key(&names::ready_label(runtime))
+        self.nodes[node]
+            .labels
+            .contains_key(&names::ready_label(runtime))
     }
 
     pub(super) fn delete(&mut self, runtime: &str) {
         let time = k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(self.now());
-        self.runtimes.get_mut(runtime).unwrap().meta_mut().deletion_timestamp = Some(time);
+        self.runtimes
+            .get_mut(runtime)
+            .unwrap()
+            .meta_mut()
+            .deletion_timestamp = Some(time);
     }
 }
 
 fn is_blocked(facts: &JobFacts) -> bool {
-    matches!(facts, JobFacts::Running { start: Start::Blocked(_), .. })
+    matches!(
+        facts,
+        JobFacts::Running {
+            start: Start::Blocked(_),
+            ..
+        }
+    )
 }
 
 /// The end of an installer whose container did not start.
 pub(super) fn never_began() -> JobFacts {
-    JobFacts::Lost { why: "its Job was deleted".to_owned(), began: Began::Never }
+    JobFacts::Lost {
+        why: "its Job was deleted".to_owned(),
+        began: Began::Never,
+    }
 }
 
 /// The end of an installer whose container may have run.
 pub(super) fn lost(why: &str) -> JobFacts {
-    JobFacts::Lost { why: why.to_owned(), began: Began::Perhaps }
+    JobFacts::Lost {
+        why: why.to_owned(),
+        began: Began::Perhaps,
+    }
 }

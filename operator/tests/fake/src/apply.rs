@@ -1,7 +1,7 @@
 //! Server-side apply: who said which field, and what becomes of a field that nobody says any more.
 //!
-//! A field is the path to a value that is no object. Lists are one value, apart from finalizers and owner references,
-//! whose entries are fields of their own.
+//! A field is the path to a value that is no object. Lists are one value, apart from finalizers and
+//! owner references, whose entries are fields of their own.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -51,14 +51,23 @@ enum Entries {
 }
 
 /// Lists whose entries are fields.
-const SETS: &[(&[&str], Entries)] =
-    &[(&["metadata", "finalizers"], Entries::Texts), (&["metadata", "ownerReferences"], Entries::By("uid"))];
+const SETS: &[(&[&str], Entries)] = &[
+    (&["metadata", "finalizers"], Entries::Texts),
+    (&["metadata", "ownerReferences"], Entries::By("uid")),
+];
 
 /// Applies what `manager` says.
 ///
 /// # Errors
 /// When another manager said otherwise and `force` is [`Force::No`].
-pub fn apply(key: &Key, before: &Value, owners: &Owners, said: &Value, manager: &Manager, force: Force) -> Result<Applied, Refusal> {
+pub fn apply(
+    key: &Key,
+    before: &Value,
+    owners: &Owners,
+    said: &Value,
+    manager: &Manager,
+    force: Force,
+) -> Result<Applied, Refusal> {
     let fields = fields_of(said);
     let mut owners = owners.clone();
     let others = |owner: &&Manager| *owner != manager;
@@ -70,15 +79,25 @@ pub fn apply(key: &Key, before: &Value, owners: &Owners, said: &Value, manager: 
         .map(|(owner, _)| owner.0.as_str())
         .collect();
     if !conflicts.is_empty() && force == Force::No {
-        return Err(Refusal::conflict(key, format!("Apply failed with conflicts: fields of {conflicts:?}")));
+        return Err(Refusal::conflict(
+            key,
+            format!("Apply failed with conflicts: fields of {conflicts:?}"),
+        ));
     }
     if !conflicts.is_empty() {
-        let taken: Vec<Path> = fields.iter().filter(|path| value_at(before, path) != value_at(said, path)).cloned().collect();
+        let taken: Vec<Path> = fields
+            .iter()
+            .filter(|path| value_at(before, path) != value_at(said, path))
+            .cloned()
+            .collect();
         owners.forget(&taken, Some(manager));
     }
     let mut object = before.clone();
     merge(&mut object, said, &mut Vec::new());
-    let last = owners.applied.insert(manager.clone(), fields.clone()).unwrap_or_default();
+    let last = owners
+        .applied
+        .insert(manager.clone(), fields.clone())
+        .unwrap_or_default();
     for path in last.difference(&fields) {
         if !owners.all().any(|(_, theirs)| theirs.contains(path)) {
             remove(&mut object, path);
@@ -91,11 +110,21 @@ impl Owners {
     /// Notes that `manager` made `after` of `before` in another way than by applying.
     pub fn note_update(&mut self, before: &Value, after: &Value, manager: &Manager) {
         let (had, has) = (fields_of(before), fields_of(after));
-        let changed: Vec<Path> = had.union(&has).filter(|path| value_at(before, path) != value_at(after, path)).cloned().collect();
+        let changed: Vec<Path> = had
+            .union(&has)
+            .filter(|path| value_at(before, path) != value_at(after, path))
+            .cloned()
+            .collect();
         self.forget(&changed, None);
-        let kept: BTreeSet<Path> = changed.into_iter().filter(|path| has.contains(path)).collect();
+        let kept: BTreeSet<Path> = changed
+            .into_iter()
+            .filter(|path| has.contains(path))
+            .collect();
         if !kept.is_empty() {
-            self.updated.entry(manager.clone()).or_default().extend(kept);
+            self.updated
+                .entry(manager.clone())
+                .or_default()
+                .extend(kept);
         }
     }
 
@@ -127,7 +156,11 @@ fn fields_of(object: &Value) -> BTreeSet<Path> {
     ];
     let mut fields = BTreeSet::new();
     collect(object, &mut Vec::new(), &mut fields);
-    fields.retain(|path| !NAMES.iter().any(|name| path.iter().map(String::as_str).eq(name.iter().copied())));
+    fields.retain(|path| {
+        !NAMES
+            .iter()
+            .any(|name| path.iter().map(String::as_str).eq(name.iter().copied()))
+    });
     fields
 }
 
@@ -148,7 +181,9 @@ fn collect(value: &Value, path: &mut Path, fields: &mut BTreeSet<Path>) {
 }
 
 fn set_at(path: &[String]) -> Option<Entries> {
-    SETS.iter().find(|(set, _)| path.iter().map(String::as_str).eq(set.iter().copied())).map(|(_, entries)| *entries)
+    SETS.iter()
+        .find(|(set, _)| path.iter().map(String::as_str).eq(set.iter().copied()))
+        .map(|(_, entries)| *entries)
 }
 
 fn name_of(entry: &Value, entries: Entries) -> String {
@@ -156,14 +191,18 @@ fn name_of(entry: &Value, entries: Entries) -> String {
         Entries::Texts => entry,
         Entries::By(field) => &entry[field],
     };
-    name.as_str().map_or_else(|| name.to_string(), str::to_owned)
+    name.as_str()
+        .map_or_else(|| name.to_string(), str::to_owned)
 }
 
 fn value_at<'a>(object: &'a Value, path: &[String]) -> Option<&'a Value> {
     let mut value = object;
     for (depth, name) in path.iter().enumerate() {
         value = match set_at(&path[..depth]) {
-            Some(entries) => value.as_array()?.iter().find(|entry| name_of(entry, entries) == *name)?,
+            Some(entries) => value
+                .as_array()?
+                .iter()
+                .find(|entry| name_of(entry, entries) == *name)?,
             None => value.get(name)?,
         };
     }
@@ -174,7 +213,10 @@ fn merge(object: &mut Value, said: &Value, path: &mut Path) {
     if let Some(entries) = set_at(path) {
         let old = object.as_array().cloned().unwrap_or_default();
         let new = said.as_array().cloned().unwrap_or_default();
-        let is_said = |entry: &Value| new.iter().any(|other| name_of(other, entries) == name_of(entry, entries));
+        let is_said = |entry: &Value| {
+            new.iter()
+                .any(|other| name_of(other, entries) == name_of(entry, entries))
+        };
         let kept = old.into_iter().filter(|entry| !is_said(entry));
         *object = kept.chain(new.iter().cloned()).collect();
     } else if let Some(members) = said.as_object() {
@@ -201,7 +243,9 @@ fn remove(object: &mut Value, path: &[String]) {
             }
             return;
         }
-        let Some(members) = value.as_object_mut() else { return };
+        let Some(members) = value.as_object_mut() else {
+            return;
+        };
         if depth + 1 == path.len() {
             members.remove(name);
         } else if let Some(inner) = members.get_mut(name) {
@@ -228,7 +272,14 @@ mod tests {
     }
 
     fn say(object: &Applied, said: &Value, name: &str, force: Force) -> Result<Applied, Refusal> {
-        apply(&key(), &object.object, &object.owners, said, &manager(name), force)
+        apply(
+            &key(),
+            &object.object,
+            &object.owners,
+            said,
+            &manager(name),
+            force,
+        )
     }
 
     fn fresh(object: Value) -> Applied {
@@ -240,12 +291,33 @@ mod tests {
     #[test]
     fn a_field_that_is_no_longer_said_is_taken_away_and_no_other() {
         let node = fresh(json!({ "metadata": { "labels": { "host": "a" } } }));
-        let node = say(&node, &json!({ "metadata": { "labels": { "ready": "yes", "other": "1" } } }), "us", Force::No).unwrap();
-        assert_eq!(node.object, json!({ "metadata": { "labels": { "host": "a", "ready": "yes", "other": "1" } } }));
-        let node = say(&node, &json!({ "metadata": { "labels": { "other": "1" } } }), "us", Force::No).unwrap();
-        assert_eq!(node.object, json!({ "metadata": { "labels": { "host": "a", "other": "1" } } }));
+        let node = say(
+            &node,
+            &json!({ "metadata": { "labels": { "ready": "yes", "other": "1" } } }),
+            "us",
+            Force::No,
+        )
+        .unwrap();
+        assert_eq!(
+            node.object,
+            json!({ "metadata": { "labels": { "host": "a", "ready": "yes", "other": "1" } } })
+        );
+        let node = say(
+            &node,
+            &json!({ "metadata": { "labels": { "other": "1" } } }),
+            "us",
+            Force::No,
+        )
+        .unwrap();
+        assert_eq!(
+            node.object,
+            json!({ "metadata": { "labels": { "host": "a", "other": "1" } } })
+        );
         let node = say(&node, &json!({}), "us", Force::No).unwrap();
-        assert_eq!(node.object, json!({ "metadata": { "labels": { "host": "a" } } }));
+        assert_eq!(
+            node.object,
+            json!({ "metadata": { "labels": { "host": "a" } } })
+        );
     }
 
     #[test]
@@ -256,7 +328,10 @@ mod tests {
         assert!(say(&node, &json!({ "spec": { "x": 1 } }), "us", Force::No).is_ok());
         let node = say(&node, &json!({ "spec": { "x": 2 } }), "us", Force::Yes).unwrap();
         assert_eq!(node.object["spec"]["x"], 2);
-        assert_eq!(say(&node, &json!({}), "us", Force::No).unwrap().object, json!({}));
+        assert_eq!(
+            say(&node, &json!({}), "us", Force::No).unwrap().object,
+            json!({})
+        );
     }
 
     #[test]
@@ -267,15 +342,23 @@ mod tests {
         let node = say(&node, &said, "two", Force::No).unwrap();
         let node = say(&node, &json!({}), "one", Force::No).unwrap();
         assert_eq!(node.object, said);
-        assert_eq!(say(&node, &json!({}), "two", Force::No).unwrap().object, json!({}));
+        assert_eq!(
+            say(&node, &json!({}), "two", Force::No).unwrap().object,
+            json!({})
+        );
     }
 
     #[test]
     fn lists_are_one_value_but_finalizers_are_many() {
-        let node = fresh(json!({ "metadata": { "finalizers": ["kube/a"] }, "spec": { "taints": [{ "key": "a" }] } }));
-        let said = json!({ "metadata": { "finalizers": ["ours/b"] }, "spec": { "taints": [{ "key": "b" }] } });
+        let node = fresh(json!({ "metadata": { "finalizers": ["kube/a"] },
+                "spec": { "taints": [{ "key": "a" }] } }));
+        let said = json!({ "metadata": { "finalizers": ["ours/b"] },
+            "spec": { "taints": [{ "key": "b" }] } });
         let node = say(&node, &said, "us", Force::Yes).unwrap();
-        assert_eq!(node.object["metadata"]["finalizers"], json!(["kube/a", "ours/b"]));
+        assert_eq!(
+            node.object["metadata"]["finalizers"],
+            json!(["kube/a", "ours/b"])
+        );
         assert_eq!(node.object["spec"]["taints"], json!([{ "key": "b" }]));
     }
 }

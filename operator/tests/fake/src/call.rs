@@ -82,7 +82,11 @@ impl Target {
             _ => return Err(nowhere()),
         };
         let (namespace, rest) = match rest {
-            ["namespaces", namespace, rest @ ..] if !rest.is_empty() && !["status", "finalize"].contains(&rest[0]) => (*namespace, rest),
+            ["namespaces", namespace, rest @ ..]
+                if !rest.is_empty() && !["status", "finalize"].contains(&rest[0]) =>
+            {
+                (*namespace, rest)
+            }
             rest => ("", rest),
         };
         let (plural, name, subresource) = match rest {
@@ -96,7 +100,9 @@ impl Target {
             return Err(nowhere());
         }
         let verb = match (&parts.method, name.is_empty()) {
-            (&Method::GET, _) if options.says("watch", "true") || options.says("watch", "1") => Verb::Watch,
+            (&Method::GET, _) if options.says("watch", "true") || options.says("watch", "1") => {
+                Verb::Watch
+            }
             (&Method::GET, true) => Verb::List,
             (&Method::GET, false) => Verb::Get,
             (&Method::POST, true) => Verb::Create,
@@ -104,15 +110,30 @@ impl Target {
             (&Method::PATCH, false) => Verb::Patch,
             (&Method::DELETE, false) => Verb::Delete,
             (&Method::DELETE, true) => Verb::DeleteCollection,
-            _ => return Err(Refusal::bad_request(format!("{} {path} means nothing", parts.method))),
+            _ => {
+                return Err(Refusal::bad_request(format!(
+                    "{} {path} means nothing",
+                    parts.method
+                )));
+            }
         };
         let owned = str::to_owned;
-        Ok(Self { verb, resource, namespace: owned(namespace), name: owned(name), subresource: owned(subresource) })
+        Ok(Self {
+            verb,
+            resource,
+            namespace: owned(namespace),
+            name: owned(name),
+            subresource: owned(subresource),
+        })
     }
 
     /// The object; that of a creation has its name in the body.
     pub fn key(&self, body: &Value) -> Key {
-        let name = if self.name.is_empty() { body["metadata"]["name"].as_str().unwrap_or_default() } else { &self.name };
+        let name = if self.name.is_empty() {
+            body["metadata"]["name"].as_str().unwrap_or_default()
+        } else {
+            &self.name
+        };
         Key::new(self.resource, &self.namespace, name)
     }
 }
@@ -120,14 +141,30 @@ impl Target {
 impl Options {
     /// What a request says.
     pub fn read(parts: &Parts) -> Self {
-        let query = form_urlencoded::parse(parts.uri.query().unwrap_or_default().as_bytes()).into_owned().collect();
-        let header = |name| parts.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
-        Self { query, content_type: header(CONTENT_TYPE), accept: header(ACCEPT) }
+        let query = form_urlencoded::parse(parts.uri.query().unwrap_or_default().as_bytes())
+            .into_owned()
+            .collect();
+        let header = |name| {
+            parts
+                .headers
+                .get(name)
+                .and_then(|value| value.to_str().ok())
+                .unwrap_or_default()
+                .to_owned()
+        };
+        Self {
+            query,
+            content_type: header(CONTENT_TYPE),
+            accept: header(ACCEPT),
+        }
     }
 
     /// A parameter's value.
     pub fn value(&self, name: &str) -> Option<&str> {
-        self.query.iter().find(|(key, value)| key == name && !value.is_empty()).map(|(_, value)| value.as_str())
+        self.query
+            .iter()
+            .find(|(key, value)| key == name && !value.is_empty())
+            .map(|(_, value)| value.as_str())
     }
 
     /// Whether a parameter has this value.
@@ -149,17 +186,29 @@ impl Options {
         let fields = self.value("fieldSelector");
         // A watch of one object by its path is one by its name.
         let named = (!target.name.is_empty()).then(|| format!("metadata.name={}", target.name));
-        Selector::parse(namespace, self.value("labelSelector"), named.as_deref().or(fields))
+        Selector::parse(
+            namespace,
+            self.value("labelSelector"),
+            named.as_deref().or(fields),
+        )
     }
 
     /// Whether a write is made.
     pub fn dry_run(&self) -> DryRun {
-        if self.says("dryRun", "All") { DryRun::Yes } else { DryRun::No }
+        if self.says("dryRun", "All") {
+            DryRun::Yes
+        } else {
+            DryRun::No
+        }
     }
 
     /// Which form the answer has.
     pub fn form(&self) -> Form {
-        if self.accept.contains("as=PartialObjectMetadata") { Form::Metadata } else { Form::Whole }
+        if self.accept.contains("as=PartialObjectMetadata") {
+            Form::Metadata
+        } else {
+            Form::Whole
+        }
     }
 
     /// Reads a patch.
@@ -167,20 +216,38 @@ impl Options {
     /// # Errors
     /// When it is none, or an apply does not say by whom.
     pub fn patch(&self, body: &[u8]) -> Result<Patch, Refusal> {
-        let value = |body: &[u8]| serde_json::from_slice::<Value>(body).map_err(|error| Refusal::bad_request(error.to_string()));
+        let value = |body: &[u8]| {
+            serde_json::from_slice::<Value>(body)
+                .map_err(|error| Refusal::bad_request(error.to_string()))
+        };
         match self.content_type.as_str() {
-            "application/merge-patch+json" | "application/strategic-merge-patch+json" => Ok(Patch::Merge(value(body)?)),
-            "application/json-patch+json" => {
-                Ok(Patch::Json(serde_json::from_slice(body).map_err(|error| Refusal::bad_request(error.to_string()))?))
+            "application/merge-patch+json" | "application/strategic-merge-patch+json" => {
+                Ok(Patch::Merge(value(body)?))
             }
-            "application/apply-patch+yaml" if self.value("fieldManager").is_none() => Err(Refusal::bad_request(
-                "PatchOptions.meta.k8s.io \"\" is invalid: fieldManager: Required value: is required for apply patch",
+            "application/json-patch+json" => Ok(Patch::Json(
+                serde_json::from_slice(body)
+                    .map_err(|error| Refusal::bad_request(error.to_string()))?,
             )),
+            "application/apply-patch+yaml" if self.value("fieldManager").is_none() => {
+                Err(Refusal::bad_request(
+                    "PatchOptions.meta.k8s.io \"\" is invalid: fieldManager: Required value: is \
+                     required for apply patch",
+                ))
+            }
             "application/apply-patch+yaml" => {
-                let force = if self.says("force", "true") { Force::Yes } else { Force::No };
+                let force = if self.says("force", "true") {
+                    Force::Yes
+                } else {
+                    Force::No
+                };
                 Ok(Patch::Apply(value(body)?, force))
             }
-            other => Err(Refusal { code: 415, reason: "UnsupportedMediaType", message: other.to_owned(), retry_after: None }),
+            other => Err(Refusal {
+                code: 415,
+                reason: "UnsupportedMediaType",
+                message: other.to_owned(),
+                retry_after: None,
+            }),
         }
     }
 }

@@ -1,4 +1,5 @@
-//! The server: a store behind the service that `kube::Client` takes, one connection for each client.
+//! The server: a store behind the service that `kube::Client` takes, one connection for each
+//! client.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -19,8 +20,8 @@ use crate::write::{DryRun, Writer};
 
 mod serve;
 
-/// A Kubernetes API server. Its methods act at once and by no rule but those of [`Store`]; clients come through
-/// [`Cluster::connect`].
+/// A Kubernetes API server. Its methods act at once and by no rule but those of [`Store`]; clients
+/// come through [`Cluster::connect`].
 #[derive(Debug, Clone)]
 pub struct Cluster {
     store: Arc<Mutex<Store>>,
@@ -65,19 +66,36 @@ impl Cluster {
     /// A server without objects.
     pub fn start() -> Self {
         let clock = Clock::start();
-        Self { store: Arc::new(Mutex::new(Store::new(clock))), calls: Arc::default(), clock }
+        Self {
+            store: Arc::new(Mutex::new(Store::new(clock))),
+            calls: Arc::default(),
+            clock,
+        }
     }
 
     /// A connection of this name.
     pub fn connect(&self, name: &str) -> Connection {
         let line = Arc::new(Line {
             name: name.into(),
-            state: Mutex::new(LineState { faults: Faults::default(), chance: Chance::new(0), writes: 0, cut: None }),
+            state: Mutex::new(LineState {
+                faults: Faults::default(),
+                chance: Chance::new(0),
+                writes: 0,
+                cut: None,
+            }),
             connected: watch::Sender::new(true),
             epoch: watch::Sender::new(0),
         });
-        let front = serve::Front { store: self.store.clone(), calls: self.calls.clone(), clock: self.clock, line: line.clone() };
-        Connection { client: Client::new(front, "default"), line }
+        let front = serve::Front {
+            store: self.store.clone(),
+            calls: self.calls.clone(),
+            clock: self.clock,
+            line: line.clone(),
+        };
+        Connection {
+            client: Client::new(front, "default"),
+            line,
+        }
     }
 
     /// The server's time.
@@ -87,7 +105,9 @@ impl Cluster {
 
     /// The objects.
     pub fn store(&self) -> MutexGuard<'_, Store> {
-        self.store.lock().expect("no test fails while it holds the store")
+        self.store
+            .lock()
+            .expect("no test fails while it holds the store")
     }
 
     /// Every request until now.
@@ -101,7 +121,9 @@ impl Cluster {
     }
 
     fn recorded(&self) -> MutexGuard<'_, Vec<Call>> {
-        self.calls.lock().expect("nothing fails while it holds the calls")
+        self.calls
+            .lock()
+            .expect("nothing fails while it holds the calls")
     }
 
     /// Creates an object, whose kind it says itself.
@@ -111,9 +133,14 @@ impl Cluster {
     pub fn create(&self, object: Value) -> Result<Arc<Value>, Refusal> {
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         let (version, kind) = (text(&object["apiVersion"]), text(&object["kind"]));
-        let resource = Resource::of(&version, &kind).ok_or_else(|| Refusal::no_such_path(&format!("{version} {kind}")))?;
+        let resource = Resource::of(&version, &kind)
+            .ok_or_else(|| Refusal::no_such_path(&format!("{version} {kind}")))?;
         let metadata = &object["metadata"];
-        let key = Key::new(resource, &text(&metadata["namespace"]), &text(&metadata["name"]));
+        let key = Key::new(
+            resource,
+            &text(&metadata["namespace"]),
+            &text(&metadata["name"]),
+        );
         self.store().create(&key, object, &writer(), DryRun::No)
     }
 
@@ -124,7 +151,10 @@ impl Cluster {
 
     /// Every object of a kind.
     pub fn all(&self, resource: Resource) -> Vec<Arc<Value>> {
-        self.store().all(resource).map(|(_, object)| object.clone()).collect()
+        self.store()
+            .all(resource)
+            .map(|(_, object)| object.clone())
+            .collect()
     }
 
     /// Changes an object past every rule.
@@ -139,7 +169,11 @@ impl Cluster {
     ///
     /// # Errors
     /// As for a client.
-    pub fn update(&self, key: &Key, change: impl FnOnce(&mut Value)) -> Result<Arc<Value>, Refusal> {
+    pub fn update(
+        &self,
+        key: &Key,
+        change: impl FnOnce(&mut Value),
+    ) -> Result<Arc<Value>, Refusal> {
         let mut store = self.store();
         let mut object = Value::clone(&*store.get(key)?);
         change(&mut object);
@@ -164,7 +198,11 @@ impl Cluster {
     ///
     /// # Errors
     /// What it says instead after `limit`.
-    pub async fn until(&self, limit: Duration, mut holds: impl FnMut() -> Result<(), String>) -> Result<(), String> {
+    pub async fn until(
+        &self,
+        limit: Duration,
+        mut holds: impl FnMut() -> Result<(), String>,
+    ) -> Result<(), String> {
         let end = Instant::now() + limit;
         let mut news = self.store().news();
         loop {
@@ -180,7 +218,8 @@ impl Cluster {
         }
     }
 
-    /// Calls `witness` at every change from now on, before anybody else can see it. It must not use the cluster.
+    /// Calls `witness` at every change from now on, before anybody else can see it. It must not use
+    /// the cluster.
     pub fn witness(&self, witness: impl FnMut(&Change) + Send + 'static) {
         self.store().witness(witness);
     }
@@ -188,7 +227,11 @@ impl Cluster {
 
 /// The test itself.
 fn writer() -> Writer {
-    Writer { by: "test".into(), manager: "test".to_owned(), subresource: String::new() }
+    Writer {
+        by: "test".into(),
+        manager: "test".to_owned(),
+        subresource: String::new(),
+    }
 }
 
 impl Connection {
@@ -214,7 +257,8 @@ impl Connection {
         self.line.connected.send_replace(true);
     }
 
-    /// Cuts it at the `n`th change that is requested from now on, the first being 1. The answer tells when that was.
+    /// Cuts it at the `n`th change that is requested from now on, the first being 1. The answer
+    /// tells when that was.
     pub fn cut_at_write(&self, n: usize, moment: Moment) -> oneshot::Receiver<()> {
         let (sender, receiver) = oneshot::channel();
         let mut state = self.line.state();
@@ -235,13 +279,17 @@ impl Connection {
 
 impl fmt::Debug for Connection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Connection").field("line", &self.line).finish_non_exhaustive()
+        f.debug_struct("Connection")
+            .field("line", &self.line)
+            .finish_non_exhaustive()
     }
 }
 
 impl Line {
     fn state(&self) -> MutexGuard<'_, LineState> {
-        self.state.lock().expect("nothing fails while it holds a line")
+        self.state
+            .lock()
+            .expect("nothing fails while it holds a line")
     }
 
     pub(crate) fn name(&self) -> &Arc<str> {
@@ -264,7 +312,10 @@ impl Line {
     /// Waits until the connection is not cut.
     pub(crate) async fn stay_connected(&self) {
         let mut connected = self.connected.subscribe();
-        connected.wait_for(|connected| *connected).await.expect("the line itself holds the sender");
+        connected
+            .wait_for(|connected| *connected)
+            .await
+            .expect("the line itself holds the sender");
     }
 
     /// Counts a change; when to cut the connection if this is the one to cut it at.

@@ -28,13 +28,25 @@ impl Store {
     ///
     /// # Errors
     /// When there is none, or it is another one by now.
-    pub fn delete(&mut self, key: &Key, options: &Value, writer: &Writer, dry_run: DryRun) -> Result<Arc<Value>, Refusal> {
-        let stored = self.stored(key).cloned().ok_or_else(|| Refusal::not_found(key))?;
+    pub fn delete(
+        &mut self,
+        key: &Key,
+        options: &Value,
+        writer: &Writer,
+        dry_run: DryRun,
+    ) -> Result<Arc<Value>, Refusal> {
+        let stored = self
+            .stored(key)
+            .cloned()
+            .ok_or_else(|| Refusal::not_found(key))?;
         for (field, name) in [("uid", "UID"), ("resourceVersion", "ResourceVersion")] {
             let wanted = options["preconditions"][field].as_str();
             let found = text(&stored.object, field);
             if wanted.is_some_and(|wanted| Some(wanted) != found) {
-                let why = format!("Precondition failed: {name} in precondition: {wanted:?}, {name} in object meta: {found:?}");
+                let why = format!(
+                    "Precondition failed: {name} in precondition: {wanted:?}, {name} in object \
+                     meta: {found:?}"
+                );
                 return Err(Refusal::conflict(key, why));
             }
         }
@@ -45,7 +57,10 @@ impl Store {
         if propagation == Propagation::Orphan {
             self.orphan_dependents(&stored.object, &writer.by);
         }
-        let mut finalizers: Vec<String> = rules::finalizers(&stored.object).into_iter().map(str::to_owned).collect();
+        let mut finalizers: Vec<String> = rules::finalizers(&stored.object)
+            .into_iter()
+            .map(str::to_owned)
+            .collect();
         if propagation == Propagation::Foreground && !self.dependents(&stored.object).is_empty() {
             finalizers.push(FOREGROUND.to_owned());
         }
@@ -79,18 +94,26 @@ impl Store {
     }
 
     fn dependents(&self, owner: &Value) -> Vec<(Key, Arc<Value>)> {
-        text(owner, "uid").map(|uid| self.owned_by(uid)).unwrap_or_default()
+        text(owner, "uid")
+            .map(|uid| self.owned_by(uid))
+            .unwrap_or_default()
     }
 
     /// What the garbage collector does: an object goes with the last of its owners.
     fn delete_dependents(&mut self, owner: &Value) {
-        let collector =
-            Writer { by: "garbage-collector".into(), manager: "kube-controller-manager".to_owned(), subresource: String::new() };
+        let collector = Writer {
+            by: "garbage-collector".into(),
+            manager: "kube-controller-manager".to_owned(),
+            subresource: String::new(),
+        };
         for (key, object) in self.dependents(owner) {
-            let others = owner_uids(&object).into_iter().any(|uid| Some(uid) != text(owner, "uid"));
+            let others = owner_uids(&object)
+                .into_iter()
+                .any(|uid| Some(uid) != text(owner, "uid"));
             if !others && self.stored(&key).is_some() {
                 let options = json!({ "propagationPolicy": "Background" });
-                self.delete(&key, &options, &collector, DryRun::No).expect("an object that is there, without preconditions");
+                self.delete(&key, &options, &collector, DryRun::No)
+                    .expect("an object that is there, without preconditions");
             }
         }
     }
@@ -102,7 +125,8 @@ impl Store {
                     owners.retain(|other| other["uid"].as_str() != text(owner, "uid"));
                 }
             };
-            self.edit(&key, forget, by).expect("a dependent that was found");
+            self.edit(&key, forget, by)
+                .expect("a dependent that was found");
         }
     }
 
@@ -110,7 +134,9 @@ impl Store {
     fn release_owners(&mut self, gone: &Value) {
         let collector: Arc<str> = "garbage-collector".into();
         for uid in owner_uids(gone) {
-            let owner = self.with_uid(uid).filter(|(_, object)| rules::finalizers(object).contains(&FOREGROUND));
+            let owner = self
+                .with_uid(uid)
+                .filter(|(_, object)| rules::finalizers(object).contains(&FOREGROUND));
             let Some((key, object)) = owner else { continue };
             if !self.dependents(&object).is_empty() {
                 continue;
@@ -122,7 +148,8 @@ impl Store {
             if rules::finalizers(&object).is_empty() {
                 self.end(&key, object, &collector);
             } else {
-                self.edit(&key, |stored| *stored = object, &collector).expect("an owner that was found");
+                self.edit(&key, |stored| *stored = object, &collector)
+                    .expect("an owner that was found");
             }
         }
     }

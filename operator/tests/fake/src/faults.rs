@@ -1,4 +1,5 @@
-//! What goes wrong on demand. Which request meets which fault follows from the seed and the order of requests.
+//! What goes wrong on demand. Which request meets which fault follows from the seed and the order
+//! of requests.
 
 use std::time::Duration;
 
@@ -61,7 +62,10 @@ impl Default for Faults {
 impl Faults {
     /// No right to do this with that kind of objects, and nothing else.
     pub fn forbidding(verb: &'static str, plural: &'static str) -> Self {
-        Self { forbidden: vec![(verb, plural)], ..Self::default() }
+        Self {
+            forbidden: vec![(verb, plural)],
+            ..Self::default()
+        }
     }
 
     /// A bit of everything.
@@ -142,12 +146,22 @@ impl Faults {
         let fate = if chance.happens(self.lost) {
             Fate::Lost
         } else if chance.happens(self.broken) {
-            Fate::Refused(if chance.happens(0.5) { Refusal::internal() } else { Refusal::unavailable() })
+            Fate::Refused(if chance.happens(0.5) {
+                Refusal::internal()
+            } else {
+                Refusal::unavailable()
+            })
         } else if chance.happens(self.throttled) {
             Fate::Refused(Refusal::throttled(1))
         } else if may_conflict && chance.happens(self.conflict) {
-            let message = "Operation cannot be fulfilled: the object has been modified; please apply your changes to the latest version";
-            Fate::Refused(Refusal { code: 409, reason: "Conflict", message: message.to_owned(), retry_after: None })
+            let message = "Operation cannot be fulfilled: the object has been modified; please \
+                           apply your changes to the latest version";
+            Fate::Refused(Refusal {
+                code: 409,
+                reason: "Conflict",
+                message: message.to_owned(),
+                retry_after: None,
+            })
         } else if chance.happens(self.answer_lost) {
             Fate::AnswerLost
         } else {

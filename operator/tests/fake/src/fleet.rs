@@ -1,8 +1,11 @@
-//! Nodes that run installer Jobs by a script. A fleet does what the Job controller, kubelets, containerds and installers
-//! do of it: it starts pods, reports, lists handlers, and notes what no operator may ever cause.
+//! Nodes that run installer Jobs by a script. A fleet does what the Job controller, kubelets,
+//! containerds and installers do of it: it starts pods, reports, lists handlers, and notes what no
+//! operator may ever cause.
 //!
-//! * [`machine`]: a node as it really is, whatever its object says. * [`script`]: what its installers do.
-//! * `installer`: one Job, from its creation to its end. * `object`: the objects that tell of all this.
+//! * [`machine`]: a node as it really is, whatever its object says. * [`script`]: what its
+//!   installers do.
+//! * `installer`: one Job, from its creation to its end. * `object`: the objects that tell of all
+//!   this.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -62,7 +65,10 @@ struct State {
 impl Fleet {
     /// A fleet without nodes, which runs the Jobs of `cluster` from now on.
     pub fn start(cluster: &Cluster) -> Self {
-        let shared = Shared { cluster: cluster.clone(), state: Arc::default() };
+        let shared = Shared {
+            cluster: cluster.clone(),
+            state: Arc::default(),
+        };
         let mut changes = cluster.follow();
         let follower = {
             let shared = shared.clone();
@@ -81,17 +87,27 @@ impl Fleet {
         let node = joining.object(&boot);
         let Joining { name, machine, .. } = joining;
         self.shared.state().machines.insert(name, machine);
-        self.shared.cluster.create(node).expect("a node of a test is valid and new");
+        self.shared
+            .cluster
+            .create(node)
+            .expect("a node of a test is valid and new");
     }
 
     /// What a node is really like.
     pub fn machine(&self, name: &str) -> Machine {
-        self.shared.state().machines.get(name).cloned().expect("a test asks for nodes that joined")
+        self.shared
+            .state()
+            .machines
+            .get(name)
+            .cloned()
+            .expect("a test asks for nodes that joined")
     }
 
     /// What `name`'s next installers do, instead of what they would have done.
     pub fn script(&self, name: &str, scripts: impl IntoIterator<Item = Script>) {
-        self.shared.with_machine(name, |machine| machine.scripts = scripts.into_iter().collect());
+        self.shared.with_machine(name, |machine| {
+            machine.scripts = scripts.into_iter().collect();
+        });
     }
 
     /// A node is taken out of the cluster: its machine is gone, and its object with it.
@@ -101,13 +117,16 @@ impl Fleet {
 
     /// A node is rebooted: what runs there is killed, what lies on its disk stays.
     pub async fn reboot(&self, name: &str, time: Duration) {
-        self.shared.kill_installers_of(name, 255, "the node was rebooted");
+        self.shared
+            .kill_installers_of(name, 255, "the node was rebooted");
         self.shared.tell_ready(name, false);
         sleep(time).await;
         let boot = self.shared.next_boot();
         let key = Key::new(NODE, "", name);
         // A node that was removed meanwhile does not come back.
-        let _ = self.shared.cluster.edit(&key, |node| node["status"]["nodeInfo"]["bootID"] = boot.into());
+        let _ = self.shared.cluster.edit(&key, |node| {
+            node["status"]["nodeInfo"]["bootID"] = boot.into();
+        });
         self.shared.tell_ready(name, true);
     }
 
@@ -129,7 +148,11 @@ impl Fleet {
     pub fn beat(&self, name: &str) {
         let now = self.shared.cluster.now().to_string();
         let beat = |node: &mut Value| {
-            for condition in node["status"]["conditions"].as_array_mut().into_iter().flatten() {
+            for condition in node["status"]["conditions"]
+                .as_array_mut()
+                .into_iter()
+                .flatten()
+            {
                 condition["lastHeartbeatTime"] = now.clone().into();
             }
         };
@@ -139,15 +162,27 @@ impl Fleet {
 
     /// Every node that ever joined and was not removed.
     pub fn names(&self) -> Vec<String> {
-        self.shared.state().machines.iter().filter(|(_, machine)| !machine.is_gone).map(|(name, _)| name.clone()).collect()
+        self.shared
+            .state()
+            .machines
+            .iter()
+            .filter(|(_, machine)| !machine.is_gone)
+            .map(|(name, _)| name.clone())
+            .collect()
     }
 
     /// Installers that are at work.
     pub fn at_work(&self) -> usize {
-        self.shared.state().installers.values().filter(|task| !task.is_finished()).count()
+        self.shared
+            .state()
+            .installers
+            .values()
+            .filter(|task| !task.is_finished())
+            .count()
     }
 
-    /// What no operator may ever cause, and this one did: two installers on a node, and what else nodes saw.
+    /// What no operator may ever cause, and this one did: two installers on a node, and what else
+    /// nodes saw.
     pub fn faults(&self) -> Vec<String> {
         self.shared.state().faults.clone()
     }
@@ -169,14 +204,21 @@ impl Drop for Fleet {
 }
 
 impl Shared {
-    /// Locked only for moments in which the cluster is not used: a witness may lock it while the cluster is.
+    /// Locked only for moments in which the cluster is not used: a witness may lock it while the
+    /// cluster is.
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().expect("no test fails while it holds the fleet")
+        self.state
+            .lock()
+            .expect("no test fails while it holds the fleet")
     }
 
     fn with_machine(&self, name: &str, change: impl FnOnce(&mut Machine)) {
         let mut state = self.state();
-        if let Some(machine) = state.machines.get_mut(name).filter(|machine| !machine.is_gone) {
+        if let Some(machine) = state
+            .machines
+            .get_mut(name)
+            .filter(|machine| !machine.is_gone)
+        {
             change(machine);
         }
     }
@@ -195,12 +237,19 @@ impl Shared {
         match (change.key.resource, change.happened) {
             (JOB, Happened::Added) => {
                 if let Some(request) = request_of(&change.object) {
-                    let task = tokio::spawn(installer::run(self.clone(), change.key.clone(), change.object.clone(), request));
+                    let task = tokio::spawn(installer::run(
+                        self.clone(),
+                        change.key.clone(),
+                        change.object.clone(),
+                        request,
+                    ));
                     self.state().installers.insert(change.key.clone(), task);
                 }
             }
             // A pod that was not deleted with its Job runs on.
-            (JOB, Happened::Deleted) if self.cluster.get(&object::pod_key(&change.key)).is_none() => {
+            (JOB, Happened::Deleted)
+                if self.cluster.get(&object::pod_key(&change.key)).is_none() =>
+            {
                 let task = self.state().installers.remove(&change.key);
                 if let Some(task) = task.filter(|task| !task.is_finished()) {
                     task.abort();
@@ -208,7 +257,11 @@ impl Shared {
                 }
             }
             (POD, Happened::Modified) if object::is_to_end(&change.object) => {
-                let (shared, pod, job) = (self.clone(), change.key.clone(), object::job_of(&change.object));
+                let (shared, pod, job) = (
+                    self.clone(),
+                    change.key.clone(),
+                    object::job_of(&change.object),
+                );
                 tokio::spawn(async move {
                     sleep(TERMINATION).await;
                     object::end_unstarted_pod(&shared.cluster, &pod);
@@ -226,8 +279,14 @@ impl Shared {
 
     /// An installer was killed in the middle; its next one has to cope with what it left.
     fn note_killed(&self, job: &Value) {
-        let node = job["spec"]["template"]["spec"]["nodeName"].as_str().unwrap_or_default().to_owned();
-        let name = job["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+        let node = job["spec"]["template"]["spec"]["nodeName"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned();
+        let name = job["metadata"]["name"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned();
         self.with_machine(&node, |machine| {
             if machine.installer.as_deref() == Some(name.as_str()) {
                 machine.installer = None;
@@ -236,9 +295,18 @@ impl Shared {
     }
 
     fn kill_installers_of(&self, node: &str, code: i64, why: &str) {
-        let job = self.state().machines.get(node).and_then(|machine| machine.installer.clone());
+        let job = self
+            .state()
+            .machines
+            .get(node)
+            .and_then(|machine| machine.installer.clone());
         let Some(job) = job else { return };
-        let found = self.state().installers.iter().find(|(key, _)| key.name == job).map(|(key, task)| (key.clone(), task.abort_handle()));
+        let found = self
+            .state()
+            .installers
+            .iter()
+            .find(|(key, _)| key.name == job)
+            .map(|(key, task)| (key.clone(), task.abort_handle()));
         let Some((key, task)) = found else { return };
         task.abort();
         self.with_machine(node, |machine| machine.installer = None);
@@ -248,10 +316,17 @@ impl Shared {
 
     fn remove_node(&self, name: &str) {
         self.with_machine(name, |machine| machine.is_gone = true);
-        let job = self.state().machines.get(name).and_then(|machine| machine.installer.clone());
+        let job = self
+            .state()
+            .machines
+            .get(name)
+            .and_then(|machine| machine.installer.clone());
         if let Some(job) = job {
             let installers = &self.state().installers;
-            installers.iter().filter(|(key, _)| key.name == job).for_each(|(_, task)| task.abort());
+            installers
+                .iter()
+                .filter(|(key, _)| key.name == job)
+                .for_each(|(_, task)| task.abort());
         }
         // Whoever has no object has none to lose.
         let _ = self.cluster.delete(&Key::new(NODE, "", name));
@@ -263,13 +338,23 @@ impl Shared {
         tokio::spawn(async move {
             sleep(POD_COLLECTION).await;
             let pods = shared.cluster.all(POD);
-            for pod in pods.iter().filter(|pod| pod["spec"]["nodeName"] == json!(node)) {
+            for pod in pods
+                .iter()
+                .filter(|pod| pod["spec"]["nodeName"] == json!(node))
+            {
                 let job = object::job_of(pod);
                 let metadata = &pod["metadata"];
                 let text = |field: &str| metadata[field].as_str().unwrap_or_default();
                 // Somebody else may have removed it.
-                let _ = shared.cluster.delete(&Key::new(POD, text("namespace"), text("name")));
-                object::fail_job(&shared.cluster, &job, "BackoffLimitExceeded", "Job has reached the specified backoff limit");
+                let _ = shared
+                    .cluster
+                    .delete(&Key::new(POD, text("namespace"), text("name")));
+                object::fail_job(
+                    &shared.cluster,
+                    &job,
+                    "BackoffLimitExceeded",
+                    "Job has reached the specified backoff limit",
+                );
             }
         });
     }
@@ -277,20 +362,26 @@ impl Shared {
     fn tell_ready(&self, name: &str, ready: bool) {
         self.with_machine(name, |machine| machine.is_ready = ready);
         // A node that is gone says nothing.
-        let _ = self.cluster.edit(&Key::new(NODE, "", name), |node| object::set_ready(node, ready));
+        let _ = self.cluster.edit(&Key::new(NODE, "", name), |node| {
+            object::set_ready(node, ready);
+        });
     }
 
     fn tell_handlers(&self, name: &str) {
         let listed = self.state().machines.get(name).and_then(Machine::listed);
         // As above.
-        let _ = self.cluster.edit(&Key::new(NODE, "", name), |node| object::set_handlers(node, listed.as_deref()));
+        let _ = self.cluster.edit(&Key::new(NODE, "", name), |node| {
+            object::set_handlers(node, listed.as_deref());
+        });
     }
 }
 
 /// What an installer Job asks for; none if the Job is none.
 pub(crate) fn request_of(job: &Value) -> Option<Request> {
     let container = &job["spec"]["template"]["spec"]["containers"][0];
-    let words = ["command", "args"].into_iter().flat_map(|field| container[field].as_array().into_iter().flatten());
+    let words = ["command", "args"]
+        .into_iter()
+        .flat_map(|field| container[field].as_array().into_iter().flatten());
     let words: Vec<&str> = words.filter_map(Value::as_str).collect();
     let at = words.iter().position(|word| *word == "--request")?;
     Some(serde_json::from_str(words.get(at + 1)?).expect("an installer's request is one"))

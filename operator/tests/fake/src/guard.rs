@@ -1,4 +1,5 @@
-//! What has to hold at every moment of a rollout, checked at every change before anybody else can see it.
+//! What has to hold at every moment of a rollout, checked at every change before anybody else can
+//! see it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -33,10 +34,12 @@ struct State {
 }
 
 impl Guard {
-    /// Watches over `cluster`, whose nodes are `fleet`'s. Clients whose connection's name begins with `operator` are
-    /// operators. No budget holds until [`Self::budget`] says one.
+    /// Watches over `cluster`, whose nodes are `fleet`'s. Clients whose connection's name begins
+    /// with `operator` are operators. No budget holds until [`Self::budget`] says one.
     pub fn over(cluster: &Cluster, fleet: &Fleet) -> Self {
-        let guard = Self { state: Arc::default() };
+        let guard = Self {
+            state: Arc::default(),
+        };
         let look = fleet.looker();
         let state = guard.state.clone();
         cluster.witness(move |change| look(&mut |machines| locked(&state).see(change, machines)));
@@ -45,7 +48,9 @@ impl Guard {
 
     /// At most so many nodes of `runtime` may be changed at a time.
     pub fn budget(&self, runtime: &str, nodes: usize) {
-        locked(&self.state).budgets.insert(runtime.to_owned(), nodes);
+        locked(&self.state)
+            .budgets
+            .insert(runtime.to_owned(), nodes);
     }
 
     /// Everything that did not hold.
@@ -60,7 +65,9 @@ impl Guard {
 }
 
 fn locked(state: &Mutex<State>) -> MutexGuard<'_, State> {
-    state.lock().expect("nothing fails while it holds the guard")
+    state
+        .lock()
+        .expect("nothing fails while it holds the guard")
 }
 
 impl State {
@@ -82,8 +89,12 @@ impl State {
         let by_operator = change.by.starts_with("operator");
         match (&change.before, change.happened) {
             (_, Happened::Deleted) => {
-                self.labelled.values_mut().for_each(|nodes| nodes.retain(|node| node != name));
-                self.open.values_mut().for_each(|jobs| jobs.retain(|node, _| node != name));
+                self.labelled
+                    .values_mut()
+                    .for_each(|nodes| nodes.retain(|node| node != name));
+                self.open
+                    .values_mut()
+                    .for_each(|jobs| jobs.retain(|node, _| node != name));
                 if by_operator {
                     self.breach(format!("the node {name} was deleted"));
                 }
@@ -95,28 +106,60 @@ impl State {
             }
             _ => {}
         }
-        let before = change.before.as_deref().map(ready_labels).unwrap_or_default();
+        let before = change
+            .before
+            .as_deref()
+            .map(ready_labels)
+            .unwrap_or_default();
         let after = ready_labels(&change.object);
         for runtime in after.difference(&before) {
-            self.labelled.entry(runtime.clone()).or_default().insert(name.clone());
-            let Some(machine) = machines.get(name).filter(|machine| by_operator && machine.sabotaged.is_empty()) else { continue };
+            self.labelled
+                .entry(runtime.clone())
+                .or_default()
+                .insert(name.clone());
+            let Some(machine) = machines
+                .get(name)
+                .filter(|machine| by_operator && machine.sabotaged.is_empty())
+            else {
+                continue;
+            };
             if !machine.works(runtime) {
-                self.breach(format!("{name} was labelled for {runtime}, which does not work there"));
+                self.breach(format!(
+                    "{name} was labelled for {runtime}, which does not work there"
+                ));
             }
-            let lists = |handler: &String| change.object["status"]["runtimeHandlers"].to_string().contains(&format!("\"{handler}\""));
-            let handler = machine.handlers.iter().find(|(_, leads_to)| *leads_to == runtime).map(|(handler, _)| handler);
+            let lists = |handler: &String| {
+                change.object["status"]["runtimeHandlers"]
+                    .to_string()
+                    .contains(&format!("\"{handler}\""))
+            };
+            let handler = machine
+                .handlers
+                .iter()
+                .find(|(_, leads_to)| *leads_to == runtime)
+                .map(|(handler, _)| handler);
             if !machine.containerd.starts_with("1.") && !handler.is_some_and(lists) {
-                self.breach(format!("{name} was labelled for {runtime} before the cluster was told of the handler"));
+                self.breach(format!(
+                    "{name} was labelled for {runtime} before the cluster was told of the handler"
+                ));
             }
         }
         for runtime in before.difference(&after) {
-            self.labelled.entry(runtime.clone()).or_default().remove(name);
+            self.labelled
+                .entry(runtime.clone())
+                .or_default()
+                .remove(name);
         }
     }
 
     fn see_job(&mut self, change: &Change, machines: &BTreeMap<String, Machine>) {
-        let Some(Request { runtime, verb, .. }) = request_of(&change.object) else { return };
-        let node = change.object["spec"]["template"]["spec"]["nodeName"].as_str().unwrap_or_default().to_owned();
+        let Some(Request { runtime, verb, .. }) = request_of(&change.object) else {
+            return;
+        };
+        let node = change.object["spec"]["template"]["spec"]["nodeName"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned();
         let job = change.key.name.clone();
         let ended = has_ended(&change.object);
         let open = self.open.entry(runtime.clone()).or_default();
@@ -125,17 +168,28 @@ impl State {
         } else if let Some(other) = open.insert(node.clone(), job.clone())
             && other != job
         {
-            self.breach(format!("{job} was started on {node} while {other} was open"));
+            self.breach(format!(
+                "{job} was started on {node} while {other} was open"
+            ));
         }
         if change.happened == Happened::Added {
-            let labelled = self.labelled.get(&runtime).is_some_and(|nodes| nodes.contains(&node));
+            let labelled = self
+                .labelled
+                .get(&runtime)
+                .is_some_and(|nodes| nodes.contains(&node));
             if verb == Verb::Uninstall && labelled {
-                self.breach(format!("{runtime} is being taken off {node} while pods can land there"));
+                self.breach(format!(
+                    "{runtime} is being taken off {node} while pods can land there"
+                ));
             }
             let others = self.open.iter().filter(|(other, _)| **other != runtime);
-            let clashes: Vec<String> = others.filter_map(|(_, jobs)| jobs.get(&node).cloned()).collect();
+            let clashes: Vec<String> = others
+                .filter_map(|(_, jobs)| jobs.get(&node).cloned())
+                .collect();
             for clash in clashes {
-                self.breach(format!("{job} was started on {node} while {clash} of another runtime was open"));
+                self.breach(format!(
+                    "{job} was started on {node} while {clash} of another runtime was open"
+                ));
             }
         }
         if change.happened == Happened::Added {
@@ -147,14 +201,21 @@ impl State {
     fn see_pod(&mut self, change: &Change) {
         let state = &change.object["status"]["containerStatuses"][0]["state"];
         if change.happened == Happened::Deleted || state.get("terminated").is_some() {
-            let job = change.object["metadata"]["labels"]["batch.kubernetes.io/job-name"].as_str().unwrap_or_default();
-            self.open.values_mut().for_each(|jobs| jobs.retain(|_, other| other != job));
+            let job = change.object["metadata"]["labels"]["batch.kubernetes.io/job-name"]
+                .as_str()
+                .unwrap_or_default();
+            self.open
+                .values_mut()
+                .for_each(|jobs| jobs.retain(|_, other| other != job));
         }
     }
 
-    /// Counts the nodes on which an installer is to begin or at work, or that have not come back from one.
+    /// Counts the nodes on which an installer is to begin or at work, or that have not come back
+    /// from one.
     fn count(&mut self, runtime: &str, machines: &BTreeMap<String, Machine>) {
-        let settling = machines.iter().filter(|(_, machine)| !machine.is_gone && machine.settling.contains_key(runtime));
+        let settling = machines
+            .iter()
+            .filter(|(_, machine)| !machine.is_gone && machine.settling.contains_key(runtime));
         let mut nodes: BTreeSet<&String> = settling.map(|(name, _)| name).collect();
         nodes.extend(self.open.get(runtime).into_iter().flat_map(BTreeMap::keys));
         let count = nodes.len();
@@ -162,7 +223,9 @@ impl State {
         if let Some(budget) = self.budgets.get(runtime).copied()
             && count > budget
         {
-            let breach = format!("{count} nodes of {runtime} are changed at a time, {budget} may be: {nodes:?}");
+            let breach = format!(
+                "{count} nodes of {runtime} are changed at a time, {budget} may be: {nodes:?}"
+            );
             self.breach(breach);
         }
     }
@@ -172,10 +235,13 @@ impl State {
 fn ready_labels(node: &Value) -> BTreeSet<String> {
     let labels = node["metadata"]["labels"].as_object().into_iter().flatten();
     let ready = labels.filter(|(_, value)| *value == "ready");
-    ready.filter_map(|(label, _)| label.strip_prefix(PREFIX).map(str::to_owned)).collect()
+    ready
+        .filter_map(|(label, _)| label.strip_prefix(PREFIX).map(str::to_owned))
+        .collect()
 }
 
-/// What of a node is no operator's: all but the product's labels, the taints, and what counts writes.
+/// What of a node is no operator's: all but the product's labels, the taints, and what counts
+/// writes.
 fn others(node: &Value) -> Value {
     let mut node = node.clone();
     if let Some(labels) = node["metadata"]["labels"].as_object_mut() {

@@ -1,4 +1,5 @@
-//! Which kinds of objects there are, and the rules that differ between them. Another kind is a line in [`ALL`].
+//! Which kinds of objects there are, and the rules that differ between them. Another kind is a line
+//! in [`ALL`].
 
 use std::fmt;
 
@@ -39,7 +40,8 @@ pub enum Status {
     Plain,
     /// Only the subresource writes it.
     Subresource,
-    /// Only the subresource writes it, but whoever creates an object may say it at once, as a kubelet does.
+    /// Only the subresource writes it, but whoever creates an object may say it at once, as a
+    /// kubelet does.
     SubresourceAndCreate,
 }
 
@@ -73,9 +75,20 @@ const CUSTOM: Resource = Resource {
 };
 
 /// Nodes.
-pub const NODE: Resource = Resource { plural: "nodes", kind: "Node", scope: Scope::Cluster, status: Status::SubresourceAndCreate, ..PLAIN };
+pub const NODE: Resource = Resource {
+    plural: "nodes",
+    kind: "Node",
+    scope: Scope::Cluster,
+    status: Status::SubresourceAndCreate,
+    ..PLAIN
+};
 /// Pods.
-pub const POD: Resource = Resource { plural: "pods", kind: "Pod", status: Status::Subresource, ..PLAIN };
+pub const POD: Resource = Resource {
+    plural: "pods",
+    kind: "Pod",
+    status: Status::Subresource,
+    ..PLAIN
+};
 /// Jobs.
 pub const JOB: Resource = Resource {
     group: "batch",
@@ -96,21 +109,53 @@ pub const RUNTIME_CLASS: Resource = Resource {
     ..PLAIN
 };
 /// Leases.
-pub const LEASE: Resource = Resource { group: "coordination.k8s.io", plural: "leases", kind: "Lease", ..PLAIN };
+pub const LEASE: Resource = Resource {
+    group: "coordination.k8s.io",
+    plural: "leases",
+    kind: "Lease",
+    ..PLAIN
+};
 /// Events.
-pub const EVENT: Resource = Resource { group: "events.k8s.io", plural: "events", kind: "Event", ..PLAIN };
+pub const EVENT: Resource = Resource {
+    group: "events.k8s.io",
+    plural: "events",
+    kind: "Event",
+    ..PLAIN
+};
 /// The product's runtimes.
-pub const WASM_RUNTIME: Resource = Resource { plural: "wasmruntimes", kind: "WasmRuntime", ..CUSTOM };
+pub const WASM_RUNTIME: Resource = Resource {
+    plural: "wasmruntimes",
+    kind: "WasmRuntime",
+    ..CUSTOM
+};
 /// The product's states of nodes.
-pub const WASM_RUNTIME_NODE: Resource = Resource { plural: "wasmruntimenodes", kind: "WasmRuntimeNode", ..CUSTOM };
+pub const WASM_RUNTIME_NODE: Resource = Resource {
+    plural: "wasmruntimenodes",
+    kind: "WasmRuntimeNode",
+    ..CUSTOM
+};
 
 /// Every kind.
 pub const ALL: &[Resource] = &[
     NODE,
     POD,
-    Resource { plural: "namespaces", kind: "Namespace", scope: Scope::Cluster, status: Status::Subresource, ..PLAIN },
-    Resource { plural: "configmaps", kind: "ConfigMap", ..PLAIN },
-    Resource { plural: "secrets", kind: "Secret", ..PLAIN },
+    Resource {
+        plural: "namespaces",
+        kind: "Namespace",
+        scope: Scope::Cluster,
+        status: Status::Subresource,
+        ..PLAIN
+    },
+    Resource {
+        plural: "configmaps",
+        kind: "ConfigMap",
+        ..PLAIN
+    },
+    Resource {
+        plural: "secrets",
+        kind: "Secret",
+        ..PLAIN
+    },
     JOB,
     RUNTIME_CLASS,
     LEASE,
@@ -122,17 +167,25 @@ pub const ALL: &[Resource] = &[
 impl Resource {
     /// The kind that a path names.
     pub fn in_path(group: &str, version: &str, plural: &str) -> Option<Self> {
-        ALL.iter().copied().find(|one| (one.group, one.version, one.plural) == (group, version, plural))
+        ALL.iter()
+            .copied()
+            .find(|one| (one.group, one.version, one.plural) == (group, version, plural))
     }
 
     /// The kind that an object says it is of.
     pub fn of(api_version: &str, kind: &str) -> Option<Self> {
-        ALL.iter().copied().find(|one| one.api_version() == api_version && one.kind == kind)
+        ALL.iter()
+            .copied()
+            .find(|one| one.api_version() == api_version && one.kind == kind)
     }
 
     /// Group and version, as objects say them.
     pub fn api_version(&self) -> String {
-        if self.group.is_empty() { self.version.to_owned() } else { format!("{}/{}", self.group, self.version) }
+        if self.group.is_empty() {
+            self.version.to_owned()
+        } else {
+            format!("{}/{}", self.group, self.version)
+        }
     }
 }
 

@@ -1,4 +1,5 @@
-//! The objects, and what changed in which order. `commit` and `commit_end` are where objects change.
+//! The objects, and what changed in which order. `commit` and `commit_end` are where objects
+//! change.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
@@ -150,13 +151,22 @@ impl Store {
     /// # Errors
     /// When there is none.
     pub fn get(&self, key: &Key) -> Result<Arc<Value>, Refusal> {
-        self.stored(key).map(|stored| stored.object.clone()).ok_or_else(|| Refusal::not_found(key))
+        self.stored(key)
+            .map(|stored| stored.object.clone())
+            .ok_or_else(|| Refusal::not_found(key))
     }
 
     /// Every object of a kind, in the order of their names.
     pub fn all(&self, resource: Resource) -> impl Iterator<Item = (&Key, &Arc<Value>)> {
-        let first = Key { resource, namespace: String::new(), name: String::new() };
-        self.objects.range(first..).take_while(move |(key, _)| key.resource == resource).map(|(key, stored)| (key, &stored.object))
+        let first = Key {
+            resource,
+            namespace: String::new(),
+            name: String::new(),
+        };
+        self.objects
+            .range(first..)
+            .take_while(move |(key, _)| key.resource == resource)
+            .map(|(key, stored)| (key, &stored.object))
     }
 
     /// The object with this uid.
@@ -168,21 +178,47 @@ impl Store {
     /// The objects that the one with this uid owns.
     pub fn owned_by(&self, uid: &str) -> Vec<(Key, Arc<Value>)> {
         let keys = self.owned.get(uid).into_iter().flatten();
-        keys.filter_map(|key| Some((key.clone(), self.get(key).ok()?))).collect()
+        keys.filter_map(|key| Some((key.clone(), self.get(key).ok()?)))
+            .collect()
     }
 
     /// A list's first page.
-    pub fn list(&mut self, resource: Resource, wanted: impl Fn(&Value) -> bool, limit: Option<usize>) -> Page {
-        let items = self.all(resource).filter(|(_, object)| wanted(object)).map(|(_, object)| object.clone()).collect();
+    pub fn list(
+        &mut self,
+        resource: Resource,
+        wanted: impl Fn(&Value) -> bool,
+        limit: Option<usize>,
+    ) -> Page {
+        let items = self
+            .all(resource)
+            .filter(|(_, object)| wanted(object))
+            .map(|(_, object)| object.clone())
+            .collect();
         self.page(self.version, items, limit)
     }
 
     /// A list's first page as it was some versions ago, as far back as the server remembers.
-    pub fn list_stale(&mut self, resource: Resource, wanted: impl Fn(&Value) -> bool, limit: Option<usize>, ago: u64) -> Page {
+    pub fn list_stale(
+        &mut self,
+        resource: Resource,
+        wanted: impl Fn(&Value) -> bool,
+        limit: Option<usize>,
+        ago: u64,
+    ) -> Page {
         let oldest = self.forgotten.get(&resource).copied().unwrap_or_default();
         let version = self.version.saturating_sub(ago).max(oldest);
-        let mut then: BTreeMap<Key, Arc<Value>> = self.all(resource).map(|(key, object)| (key.clone(), object.clone())).collect();
-        for change in self.history.get(&resource).into_iter().flatten().rev().take_while(|change| change.version > version) {
+        let mut then: BTreeMap<Key, Arc<Value>> = self
+            .all(resource)
+            .map(|(key, object)| (key.clone(), object.clone()))
+            .collect();
+        for change in self
+            .history
+            .get(&resource)
+            .into_iter()
+            .flatten()
+            .rev()
+            .take_while(|change| change.version > version)
+        {
             match &change.before {
                 Some(before) => then.insert(change.key.clone(), before.clone()),
                 None => then.remove(&change.key),
@@ -202,14 +238,22 @@ impl Store {
     }
 
     fn page(&mut self, version: u64, mut items: Vec<Arc<Value>>, limit: Option<usize>) -> Page {
-        let rest = limit.filter(|limit| *limit > 0 && *limit < items.len()).map(|limit| items.split_off(limit)).unwrap_or_default();
+        let rest = limit
+            .filter(|limit| *limit > 0 && *limit < items.len())
+            .map(|limit| items.split_off(limit))
+            .unwrap_or_default();
         let remaining = rest.len();
         let next = (remaining > 0).then(|| {
             let token = format!("{version}-{}", self.next_identity());
             self.pages.insert(token.clone(), (version, rest));
             token
         });
-        Page { version, items, next, remaining }
+        Page {
+            version,
+            items,
+            next,
+            remaining,
+        }
     }
 
     /// Changes of a kind after a version.
@@ -221,12 +265,16 @@ impl Store {
             return Err(Refusal::expired());
         }
         let newest_first = self.history.get(&resource).into_iter().flatten().rev();
-        let mut changes: Vec<Change> = newest_first.take_while(|change| change.version > version).cloned().collect();
+        let mut changes: Vec<Change> = newest_first
+            .take_while(|change| change.version > version)
+            .cloned()
+            .collect();
         changes.reverse();
         Ok(changes)
     }
 
-    /// Forgets every change until now, as a compaction does: watches cannot resume, lists cannot go on.
+    /// Forgets every change until now, as a compaction does: watches cannot resume, lists cannot go
+    /// on.
     pub fn compact(&mut self) {
         for (resource, changes) in &mut self.history {
             changes.clear();
@@ -235,7 +283,8 @@ impl Store {
         self.pages.clear();
     }
 
-    /// Forgets every object of a kind, as Kubernetes forgets Events after a while; no watch is told.
+    /// Forgets every object of a kind, as Kubernetes forgets Events after a while; no watch is
+    /// told.
     pub fn forget_all(&mut self, resource: Resource) {
         self.objects.retain(|key, _| key.resource != resource);
         self.places.retain(|_, key| key.resource != resource);
@@ -257,13 +306,39 @@ impl Store {
     }
 
     /// Writes down a new object or another state of one.
-    pub(crate) fn commit(&mut self, key: &Key, object: Value, owners: Owners, by: &Arc<str>) -> Arc<Value> {
+    pub(crate) fn commit(
+        &mut self,
+        key: &Key,
+        object: Value,
+        owners: Owners,
+        by: &Arc<str>,
+    ) -> Arc<Value> {
         let object = self.stamp(object);
         self.unfile(key);
         self.file(key, &object);
-        let before = self.objects.insert(key.clone(), Stored { object: object.clone(), owners }).map(|stored| stored.object);
-        let happened = if before.is_some() { Happened::Modified } else { Happened::Added };
-        self.tell(Change { version: self.version, happened, key: key.clone(), object: object.clone(), before, by: by.clone() });
+        let before = self
+            .objects
+            .insert(
+                key.clone(),
+                Stored {
+                    object: object.clone(),
+                    owners,
+                },
+            )
+            .map(|stored| stored.object);
+        let happened = if before.is_some() {
+            Happened::Modified
+        } else {
+            Happened::Added
+        };
+        self.tell(Change {
+            version: self.version,
+            happened,
+            key: key.clone(),
+            object: object.clone(),
+            before,
+            by: by.clone(),
+        });
         object
     }
 
@@ -273,7 +348,14 @@ impl Store {
         self.unfile(key);
         let before = self.objects.remove(key).map(|stored| stored.object);
         let happened = Happened::Deleted;
-        self.tell(Change { version: self.version, happened, key: key.clone(), object: object.clone(), before, by: by.clone() });
+        self.tell(Change {
+            version: self.version,
+            happened,
+            key: key.clone(),
+            object: object.clone(),
+            before,
+            by: by.clone(),
+        });
         object
     }
 
@@ -282,17 +364,24 @@ impl Store {
             self.places.insert(uid.to_owned(), key.clone());
         }
         for owner in owner_uids(object) {
-            self.owned.entry(owner.to_owned()).or_default().insert(key.clone());
+            self.owned
+                .entry(owner.to_owned())
+                .or_default()
+                .insert(key.clone());
         }
     }
 
     fn unfile(&mut self, key: &Key) {
-        let Some(object) = self.objects.get(key).map(|stored| stored.object.clone()) else { return };
+        let Some(object) = self.objects.get(key).map(|stored| stored.object.clone()) else {
+            return;
+        };
         if let Some(uid) = object["metadata"]["uid"].as_str() {
             self.places.remove(uid);
         }
         for owner in owner_uids(&object) {
-            let Some(keys) = self.owned.get_mut(owner) else { continue };
+            let Some(keys) = self.owned.get_mut(owner) else {
+                continue;
+            };
             keys.remove(key);
             if keys.is_empty() {
                 self.owned.remove(owner);
@@ -310,7 +399,8 @@ impl Store {
         for witness in &mut self.witnesses {
             witness(&change);
         }
-        self.followers.retain(|follower| follower.send(change.clone()).is_ok());
+        self.followers
+            .retain(|follower| follower.send(change.clone()).is_ok());
         let history = self.history.entry(change.key.resource).or_default();
         if history.len() == HISTORY
             && let Some(oldest) = history.pop_front()
@@ -324,19 +414,31 @@ impl Store {
 
 /// The uids of an object's owners.
 pub(crate) fn owner_uids(object: &Value) -> Vec<&str> {
-    object["metadata"]["ownerReferences"].as_array().into_iter().flatten().filter_map(|owner| owner["uid"].as_str()).collect()
+    object["metadata"]["ownerReferences"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|owner| owner["uid"].as_str())
+        .collect()
 }
 
 impl fmt::Debug for Store {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Store").field("version", &self.version).field("objects", &self.objects.len()).finish_non_exhaustive()
+        f.debug_struct("Store")
+            .field("version", &self.version)
+            .field("objects", &self.objects.len())
+            .finish_non_exhaustive()
     }
 }
 
 impl Key {
     /// Where an object of a kind is.
     pub fn new(resource: Resource, namespace: &str, name: &str) -> Self {
-        Self { resource, namespace: namespace.to_owned(), name: name.to_owned() }
+        Self {
+            resource,
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+        }
     }
 }
 

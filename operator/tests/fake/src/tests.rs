@@ -1,4 +1,5 @@
-//! kube's own client, watcher and finalizer against the server: what it answers is what they expect of Kubernetes.
+//! kube's own client, watcher and finalizer against the server: what it answers is what they expect
+//! of Kubernetes.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -20,7 +21,8 @@ use crate::resource::{self, JOB, NODE, POD};
 use crate::{Cluster, Connection, Faults, Key};
 
 fn node(name: &str, labels: &Value) -> Value {
-    json!({ "apiVersion": "v1", "kind": "Node", "metadata": { "name": name, "labels": labels }, "status": { "phase": "x" } })
+    json!({ "apiVersion": "v1", "kind": "Node", "metadata": { "name": name, "labels": labels },
+        "status": { "phase": "x" } })
 }
 
 fn start() -> (Cluster, Connection) {
@@ -49,8 +51,10 @@ fn runtimes(connection: &Connection) -> Api<DynamicObject> {
 }
 
 fn runtime(name: &str, spec: &Value) -> DynamicObject {
-    serde_json::from_value(json!({ "apiVersion": "runtime.wasmedge.dev/v1alpha1", "kind": "WasmRuntime",
-        "metadata": { "name": name }, "spec": spec, "status": { "state": "invented" } }))
+    serde_json::from_value(
+        json!({ "apiVersion": "runtime.wasmedge.dev/v1alpha1", "kind": "WasmRuntime",
+        "metadata": { "name": name }, "spec": spec, "status": { "state": "invented" } }),
+    )
     .unwrap()
 }
 
@@ -59,18 +63,45 @@ async fn an_object_is_created_read_and_deleted() {
     let (_cluster, connection) = start();
     let nodes: Api<Node> = Api::all(connection.client());
     assert_eq!(code(&nodes.get("a").await.unwrap_err()), 404);
-    let made = nodes.create(&PostParams::default(), &serde_json::from_value(node("a", &json!({}))).unwrap()).await.unwrap();
-    assert!(made.uid().is_some() && made.resource_version().is_some() && made.creation_timestamp().is_some());
-    let again = nodes.create(&PostParams::default(), &serde_json::from_value(node("a", &json!({}))).unwrap()).await.unwrap_err();
+    let made = nodes
+        .create(
+            &PostParams::default(),
+            &serde_json::from_value(node("a", &json!({}))).unwrap(),
+        )
+        .await
+        .unwrap();
+    assert!(
+        made.uid().is_some()
+            && made.resource_version().is_some()
+            && made.creation_timestamp().is_some()
+    );
+    let again = nodes
+        .create(
+            &PostParams::default(),
+            &serde_json::from_value(node("a", &json!({}))).unwrap(),
+        )
+        .await
+        .unwrap_err();
     assert_eq!(code(&again), 409);
     assert!(matches!(again, kube::Error::Api(status) if status.is_already_exists()));
     let other = DeleteParams {
-        preconditions: Some(Preconditions { uid: Some("x".to_owned()), ..Preconditions::default() }),
+        preconditions: Some(Preconditions {
+            uid: Some("x".to_owned()),
+            ..Preconditions::default()
+        }),
         ..DeleteParams::default()
     };
     assert_eq!(code(&nodes.delete("a", &other).await.unwrap_err()), 409);
     nodes.delete("a", &DeleteParams::default()).await.unwrap();
-    assert_eq!(code(&nodes.delete("a", &DeleteParams::default()).await.unwrap_err()), 404);
+    assert_eq!(
+        code(
+            &nodes
+                .delete("a", &DeleteParams::default())
+                .await
+                .unwrap_err()
+        ),
+        404
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -79,29 +110,58 @@ async fn an_old_object_cannot_be_written_back() {
     cluster.create(node("a", &json!({}))).unwrap();
     let nodes: Api<Node> = Api::all(connection.client());
     let mut old = nodes.get("a").await.unwrap();
-    cluster.edit(&Key::new(NODE, "", "a"), |node| node["spec"]["unschedulable"] = true.into()).unwrap();
+    cluster
+        .edit(&Key::new(NODE, "", "a"), |node| {
+            node["spec"]["unschedulable"] = true.into();
+        })
+        .unwrap();
     old.labels_mut().insert("x".to_owned(), "y".to_owned());
     assert!(
-        matches!(nodes.replace("a", &PostParams::default(), &old).await.unwrap_err(), kube::Error::Api(status) if status.is_conflict())
+        matches!(nodes.replace("a", &PostParams::default(), &old).await.unwrap_err(),
+            kube::Error::Api(status) if status.is_conflict())
     );
-    let patch = json!({ "metadata": { "resourceVersion": old.resource_version(), "labels": { "x": "y" } } });
-    assert_eq!(code(&nodes.patch("a", &PatchParams::default(), &Patch::Merge(&patch)).await.unwrap_err()), 409);
+    let patch = json!({ "metadata": { "resourceVersion": old.resource_version(),
+        "labels": { "x": "y" } } });
+    assert_eq!(
+        code(
+            &nodes
+                .patch("a", &PatchParams::default(), &Patch::Merge(&patch))
+                .await
+                .unwrap_err()
+        ),
+        409
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_status_is_written_by_its_subresource_alone_and_the_generation_counts_the_rest() {
     let (_cluster, connection) = start();
     let api = runtimes(&connection);
-    let made = api.create(&PostParams::default(), &runtime("r", &json!({ "a": 1 }))).await.unwrap();
+    let made = api
+        .create(&PostParams::default(), &runtime("r", &json!({ "a": 1 })))
+        .await
+        .unwrap();
     assert!(made.data.get("status").is_none());
     assert_eq!(made.metadata.generation, Some(1));
     let status = json!({ "spec": { "a": 2 }, "status": { "state": "x" } });
-    let after = api.patch_status("r", &PatchParams::default(), &Patch::Merge(&status)).await.unwrap();
-    assert_eq!((&after.data["spec"]["a"], &after.data["status"]["state"]), (&json!(1), &json!("x")));
+    let after = api
+        .patch_status("r", &PatchParams::default(), &Patch::Merge(&status))
+        .await
+        .unwrap();
+    assert_eq!(
+        (&after.data["spec"]["a"], &after.data["status"]["state"]),
+        (&json!(1), &json!("x"))
+    );
     assert_eq!(after.metadata.generation, Some(1));
     let main = json!({ "spec": { "a": 3 }, "status": { "state": "y" } });
-    let after = api.patch("r", &PatchParams::default(), &Patch::Merge(&main)).await.unwrap();
-    assert_eq!((&after.data["spec"]["a"], &after.data["status"]["state"]), (&json!(3), &json!("x")));
+    let after = api
+        .patch("r", &PatchParams::default(), &Patch::Merge(&main))
+        .await
+        .unwrap();
+    assert_eq!(
+        (&after.data["spec"]["a"], &after.data["status"]["state"]),
+        (&json!(3), &json!("x"))
+    );
     assert_eq!(after.metadata.generation, Some(2));
 }
 
@@ -111,8 +171,12 @@ async fn a_write_that_changes_nothing_is_no_change() {
     cluster.create(node("a", &json!({ "x": "y" }))).unwrap();
     let nodes: Api<Node> = Api::all(connection.client());
     let version = nodes.get("a").await.unwrap().resource_version();
-    let said = json!({ "apiVersion": "v1", "kind": "Node", "metadata": { "name": "a", "labels": { "x": "y" } } });
-    let after = nodes.patch("a", &PatchParams::apply("us"), &Patch::Apply(&said)).await.unwrap();
+    let said = json!({ "apiVersion": "v1", "kind": "Node", "metadata": { "name": "a",
+        "labels": { "x": "y" } } });
+    let after = nodes
+        .patch("a", &PatchParams::apply("us"), &Patch::Apply(&said))
+        .await
+        .unwrap();
     assert_eq!(after.resource_version(), version);
 }
 
@@ -120,14 +184,46 @@ async fn a_write_that_changes_nothing_is_no_change() {
 async fn an_apply_makes_what_is_not_there_unless_it_says_which_object_it_means() {
     let (_cluster, connection) = start();
     let nodes: Api<Node> = Api::all(connection.client());
-    let mut said = json!({ "apiVersion": "v1", "kind": "Node", "metadata": { "name": "a", "uid": "u", "labels": { "x": "y" } } });
+    let mut said = json!({ "apiVersion": "v1", "kind": "Node", "metadata": { "name": "a",
+        "uid": "u", "labels": { "x": "y" } } });
     let parameters = PatchParams::apply("us").force();
-    assert_eq!(code(&nodes.patch("a", &parameters, &Patch::Apply(&said)).await.unwrap_err()), 409);
+    assert_eq!(
+        code(
+            &nodes
+                .patch("a", &parameters, &Patch::Apply(&said))
+                .await
+                .unwrap_err()
+        ),
+        409
+    );
     said["metadata"].as_object_mut().unwrap().remove("uid");
-    assert_eq!(nodes.patch("a", &parameters, &Patch::Apply(&said)).await.unwrap().labels()["x"], "y");
+    assert_eq!(
+        nodes
+            .patch("a", &parameters, &Patch::Apply(&said))
+            .await
+            .unwrap()
+            .labels()["x"],
+        "y"
+    );
     said["metadata"]["uid"] = "another".into();
-    assert_eq!(code(&nodes.patch("a", &parameters, &Patch::Apply(&said)).await.unwrap_err()), 422);
-    assert_eq!(code(&nodes.patch("a", &PatchParams::default(), &Patch::Apply(&said)).await.unwrap_err()), 400);
+    assert_eq!(
+        code(
+            &nodes
+                .patch("a", &parameters, &Patch::Apply(&said))
+                .await
+                .unwrap_err()
+        ),
+        422
+    );
+    assert_eq!(
+        code(
+            &nodes
+                .patch("a", &PatchParams::default(), &Patch::Apply(&said))
+                .await
+                .unwrap_err()
+        ),
+        400
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -137,27 +233,59 @@ async fn a_json_patch_whose_test_fails_is_refused() {
     let nodes: Api<Node> = Api::all(connection.client());
     let patch = |value: &str| -> json_patch::Patch {
         serde_json::from_value(json!([
-            { "op": "test", "path": "/metadata/labels/x", "value": value }, { "op": "remove", "path": "/metadata/labels/x" },
+            { "op": "test", "path": "/metadata/labels/x", "value": value }, { "op": "remove",
+            "path": "/metadata/labels/x" },
         ]))
         .unwrap()
     };
-    let refused = nodes.patch("a", &PatchParams::default(), &Patch::Json::<()>(patch("z"))).await.unwrap_err();
+    let refused = nodes
+        .patch("a", &PatchParams::default(), &Patch::Json::<()>(patch("z")))
+        .await
+        .unwrap_err();
     assert_eq!(code(&refused), 422);
-    let after = nodes.patch("a", &PatchParams::default(), &Patch::Json::<()>(patch("y"))).await.unwrap();
+    let after = nodes
+        .patch("a", &PatchParams::default(), &Patch::Json::<()>(patch("y")))
+        .await
+        .unwrap();
     assert!(after.labels().is_empty());
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_never_changes_cannot_be_changed() {
     let (cluster, connection) = start();
-    cluster.create(json!({ "apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass", "metadata": { "name": "w" }, "handler": "a" })).unwrap();
+    cluster
+        .create(
+            json!({ "apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass",
+        "metadata": { "name": "w" }, "handler": "a" }),
+        )
+        .unwrap();
     let classes: Api<RuntimeClass> = Api::all(connection.client());
-    let refused = classes.patch("w", &PatchParams::default(), &Patch::Merge(json!({ "handler": "b" }))).await.unwrap_err();
+    let refused = classes
+        .patch(
+            "w",
+            &PatchParams::default(),
+            &Patch::Merge(json!({ "handler": "b" })),
+        )
+        .await
+        .unwrap_err();
     assert_eq!(code(&refused), 422);
-    for (name, value) in [("a".repeat(64), "x".to_owned()), ("a".to_owned(), "b".repeat(64)), ("a".to_owned(), "-".to_owned())] {
+    for (name, value) in [
+        ("a".repeat(64), "x".to_owned()),
+        ("a".to_owned(), "b".repeat(64)),
+        ("a".to_owned(), "-".to_owned()),
+    ] {
         let labels = BTreeMap::from([(name, value)]);
         let patch = Patch::Merge(json!({ "metadata": { "labels": labels } }));
-        assert_eq!(code(&classes.patch("w", &PatchParams::default(), &patch).await.unwrap_err()), 422, "{labels:?}");
+        assert_eq!(
+            code(
+                &classes
+                    .patch("w", &PatchParams::default(), &patch)
+                    .await
+                    .unwrap_err()
+            ),
+            422,
+            "{labels:?}"
+        );
     }
 }
 
@@ -165,31 +293,54 @@ async fn what_never_changes_cannot_be_changed() {
 async fn an_object_with_finalizers_goes_when_the_last_one_goes() {
     let (_cluster, connection) = start();
     let api = runtimes(&connection);
-    api.create(&PostParams::default(), &runtime("r", &json!({}))).await.unwrap();
-    let patch = |finalizers: &[&str]| Patch::Merge(json!({ "metadata": { "finalizers": finalizers } }));
-    api.patch("r", &PatchParams::default(), &patch(&["a/b"])).await.unwrap();
+    api.create(&PostParams::default(), &runtime("r", &json!({})))
+        .await
+        .unwrap();
+    let patch =
+        |finalizers: &[&str]| Patch::Merge(json!({ "metadata": { "finalizers": finalizers } }));
+    api.patch("r", &PatchParams::default(), &patch(&["a/b"]))
+        .await
+        .unwrap();
     api.delete("r", &DeleteParams::default()).await.unwrap();
     let going = api.get("r").await.unwrap();
     assert!(going.metadata.deletion_timestamp.is_some());
-    let late = api.patch("r", &PatchParams::default(), &patch(&["a/b", "c/d"])).await.unwrap_err();
+    let late = api
+        .patch("r", &PatchParams::default(), &patch(&["a/b", "c/d"]))
+        .await
+        .unwrap_err();
     assert_eq!(code(&late), 422);
-    api.patch("r", &PatchParams::default(), &patch(&[])).await.unwrap();
+    api.patch("r", &PatchParams::default(), &patch(&[]))
+        .await
+        .unwrap();
     assert_eq!(code(&api.get("r").await.unwrap_err()), 404);
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_an_object_owns_goes_with_it_but_pods_of_a_job_only_on_demand() {
-    for (options, pods_left) in [(DeleteParams::default(), 1), (DeleteParams::background(), 0), (DeleteParams::foreground(), 0)] {
+    for (options, pods_left) in [
+        (DeleteParams::default(), 1),
+        (DeleteParams::background(), 0),
+        (DeleteParams::foreground(), 0),
+    ] {
         let (cluster, connection) = start();
-        let job =
-            cluster.create(json!({ "apiVersion": "batch/v1", "kind": "Job", "metadata": { "name": "j", "namespace": "s" } })).unwrap();
-        let owner = json!({ "apiVersion": "batch/v1", "kind": "Job", "name": "j", "uid": job["metadata"]["uid"] });
+        let job = cluster
+            .create(json!({ "apiVersion": "batch/v1", "kind": "Job",
+                "metadata": { "name": "j", "namespace": "s" } }))
+            .unwrap();
+        let owner = json!({ "apiVersion": "batch/v1", "kind": "Job", "name": "j",
+            "uid": job["metadata"]["uid"] });
         cluster
-            .create(json!({ "apiVersion": "v1", "kind": "Pod", "metadata": { "name": "p", "namespace": "s", "ownerReferences": [owner] } }))
+            .create(
+                json!({ "apiVersion": "v1", "kind": "Pod", "metadata": { "name": "p",
+                "namespace": "s", "ownerReferences": [owner] } }),
+            )
             .unwrap();
         let jobs: Api<Job> = Api::namespaced(connection.client(), "s");
         jobs.delete("j", &options).await.unwrap();
-        assert!(cluster.get(&Key::new(JOB, "s", "j")).is_none(), "{options:?}");
+        assert!(
+            cluster.get(&Key::new(JOB, "s", "j")).is_none(),
+            "{options:?}"
+        );
         assert_eq!(cluster.all(POD).len(), pods_left, "{options:?}");
     }
 }
@@ -198,42 +349,103 @@ async fn what_an_object_owns_goes_with_it_but_pods_of_a_job_only_on_demand() {
 async fn a_long_list_comes_in_pages_of_one_version() {
     let (cluster, connection) = start();
     for n in 0..25 {
-        cluster.create(node(&format!("n{n:02}"), &json!({ "even": (n % 2 == 0).to_string() }))).unwrap();
+        cluster
+            .create(node(
+                &format!("n{n:02}"),
+                &json!({ "even": (n % 2 == 0).to_string() }),
+            ))
+            .unwrap();
     }
     let nodes: Api<Node> = Api::all(connection.client());
     let first = nodes.list(&ListParams::default().limit(10)).await.unwrap();
-    assert_eq!((first.items.len(), first.metadata.remaining_item_count), (10, Some(15)));
+    assert_eq!(
+        (first.items.len(), first.metadata.remaining_item_count),
+        (10, Some(15))
+    );
     cluster.delete(&Key::new(NODE, "", "n15")).unwrap();
     let token = first.metadata.continue_.unwrap();
-    let second = nodes.list(&ListParams::default().continue_token(&token)).await.unwrap();
-    assert_eq!((second.items.len(), second.metadata.resource_version), (15, first.metadata.resource_version));
-    assert_eq!(nodes.list(&ListParams::default().labels("even=true")).await.unwrap().items.len(), 13);
-    let names: Vec<PartialObjectMeta<Node>> = nodes.list_metadata(&ListParams::default().fields("metadata.name=n03")).await.unwrap().items;
-    assert_eq!(names.iter().map(kube::ResourceExt::name_any).collect::<Vec<_>>(), ["n03"]);
+    let second = nodes
+        .list(&ListParams::default().continue_token(&token))
+        .await
+        .unwrap();
+    assert_eq!(
+        (second.items.len(), second.metadata.resource_version),
+        (15, first.metadata.resource_version)
+    );
+    assert_eq!(
+        nodes
+            .list(&ListParams::default().labels("even=true"))
+            .await
+            .unwrap()
+            .items
+            .len(),
+        13
+    );
+    let names: Vec<PartialObjectMeta<Node>> = nodes
+        .list_metadata(&ListParams::default().fields("metadata.name=n03"))
+        .await
+        .unwrap()
+        .items;
+    assert_eq!(
+        names
+            .iter()
+            .map(kube::ResourceExt::name_any)
+            .collect::<Vec<_>>(),
+        ["n03"]
+    );
 }
 
 /// The first few events of a watcher, as words.
-async fn events(stream: impl futures::Stream<Item = watcher::Result<Event<Node>>>, count: usize) -> Vec<String> {
-    let words = stream.map_ok(|event| event.to_string()).filter_map(|event| async { event.ok() }).take(count).collect();
-    timeout(Duration::from_hours(1), words).await.expect("a watcher sees what happens")
+async fn events(
+    stream: impl futures::Stream<Item = watcher::Result<Event<Node>>>,
+    count: usize,
+) -> Vec<String> {
+    let words = stream
+        .map_ok(|event| event.to_string())
+        .filter_map(|event| async { event.ok() })
+        .take(count)
+        .collect();
+    timeout(Duration::from_hours(1), words)
+        .await
+        .expect("a watcher sees what happens")
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_watcher_sees_what_was_there_and_every_change() {
-    for config in [watcher::Config::default(), watcher::Config::default().streaming_lists()] {
+    for config in [
+        watcher::Config::default(),
+        watcher::Config::default().streaming_lists(),
+    ] {
         let (cluster, connection) = start();
         cluster.create(node("a", &json!({ "pool": "x" }))).unwrap();
         cluster.create(node("b", &json!({}))).unwrap();
         let test = cluster.clone();
-        let seen = tokio::spawn(events(watcher(Api::all(connection.client()), config.labels("pool=x")), 6));
+        let seen = tokio::spawn(events(
+            watcher(Api::all(connection.client()), config.labels("pool=x")),
+            6,
+        ));
         tokio::time::sleep(Duration::from_secs(1)).await;
         test.create(node("c", &json!({}))).unwrap();
-        let pool = |value: Value| move |node: &mut Value| node["metadata"]["labels"] = json!({ "pool": value });
-        test.edit(&Key::new(NODE, "", "c"), pool(json!("x"))).unwrap();
+        let pool = |value: Value| {
+            move |node: &mut Value| node["metadata"]["labels"] = json!({ "pool": value })
+        };
+        test.edit(&Key::new(NODE, "", "c"), pool(json!("x")))
+            .unwrap();
         // An object that no longer fits the selector is gone for the watcher.
-        test.edit(&Key::new(NODE, "", "a"), pool(json!("y"))).unwrap();
+        test.edit(&Key::new(NODE, "", "a"), pool(json!("y")))
+            .unwrap();
         test.delete(&Key::new(NODE, "", "c")).unwrap();
-        assert_eq!(seen.await.unwrap(), ["Init", "InitApply(a)", "InitDone", "Apply(c)", "Delete(a)", "Delete(c)"]);
+        assert_eq!(
+            seen.await.unwrap(),
+            [
+                "Init",
+                "InitApply(a)",
+                "InitDone",
+                "Apply(c)",
+                "Delete(a)",
+                "Delete(c)"
+            ]
+        );
     }
 }
 
@@ -242,10 +454,18 @@ async fn a_watcher_misses_nothing_though_its_watches_end_expire_and_are_late() {
     for seed in 0..20 {
         let (cluster, connection) = start();
         cluster.create(node("a", &json!({}))).unwrap();
-        connection.set_faults(Faults { watch_ends: 0.3, watch_expires: 0.2, event_delay: Duration::from_secs(5), ..Faults::chaos(seed) });
+        connection.set_faults(Faults {
+            watch_ends: 0.3,
+            watch_expires: 0.2,
+            event_delay: Duration::from_secs(5),
+            ..Faults::chaos(seed)
+        });
         let (reader, writer) = kube::runtime::reflector::store();
         let config = watcher::Config::default().any_semantic();
-        let reflector = kube::runtime::reflector(writer, watcher(Api::<Node>::all(connection.client()), config));
+        let reflector = kube::runtime::reflector(
+            writer,
+            watcher(Api::<Node>::all(connection.client()), config),
+        );
         let reflector = kube::runtime::WatchStreamExt::default_backoff(reflector);
         let task = tokio::spawn(reflector.for_each(|_| async {}));
         for n in 0..60 {
@@ -253,16 +473,23 @@ async fn a_watcher_misses_nothing_though_its_watches_end_expire_and_are_late() {
                 cluster.store().compact();
                 connection.end_watches();
             }
-            let label = move |node: &mut Value| node["metadata"]["labels"] = json!({ "n": n.to_string() });
+            let label =
+                move |node: &mut Value| node["metadata"]["labels"] = json!({ "n": n.to_string() });
             cluster.edit(&Key::new(NODE, "", "a"), label).unwrap();
             tokio::time::sleep(Duration::from_secs(2)).await;
         }
         let last = async {
-            while !reader.state().iter().any(|node| node.labels().get("n").is_some_and(|n| n == "59")) {
+            while !reader
+                .state()
+                .iter()
+                .any(|node| node.labels().get("n").is_some_and(|n| n == "59"))
+            {
                 tokio::time::sleep(Duration::from_secs(1)).await;
             }
         };
-        timeout(Duration::from_mins(30), last).await.unwrap_or_else(|_| panic!("seed {seed}: the last change never came"));
+        timeout(Duration::from_mins(30), last)
+            .await
+            .unwrap_or_else(|_| panic!("seed {seed}: the last change never came"));
         task.abort();
     }
 }
@@ -293,13 +520,25 @@ async fn the_same_seed_makes_the_same_faults() {
     let mut runs = Vec::new();
     for _ in 0..2 {
         let (cluster, connection) = start();
-        connection.set_faults(Faults { lost: 0.2, broken: 0.2, answer_lost: 0.2, ..Faults::chaos(7) });
+        connection.set_faults(Faults {
+            lost: 0.2,
+            broken: 0.2,
+            answer_lost: 0.2,
+            ..Faults::chaos(7)
+        });
         let pods: Api<Pod> = Api::namespaced(connection.client(), "s");
         let mut outcomes = Vec::new();
         for _ in 0..100 {
             outcomes.push(pods.list(&ListParams::default()).await.is_ok());
         }
-        runs.push((outcomes, cluster.calls().iter().map(|call| call.code).collect::<Vec<_>>()));
+        runs.push((
+            outcomes,
+            cluster
+                .calls()
+                .iter()
+                .map(|call| call.code)
+                .collect::<Vec<_>>(),
+        ));
     }
     assert_eq!(runs[0], runs[1]);
     assert!(runs[0].0.contains(&true) && runs[0].0.contains(&false));
@@ -310,10 +549,17 @@ async fn kubes_finalizer_adds_cleans_and_releases() {
     use kube::runtime::finalizer::{Event, finalizer};
     let (cluster, connection) = start();
     let api: Api<RuntimeClass> = Api::all(connection.client());
-    cluster.create(json!({ "apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass", "metadata": { "name": "w" }, "handler": "a" })).unwrap();
+    cluster
+        .create(
+            json!({ "apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass",
+        "metadata": { "name": "w" }, "handler": "a" }),
+        )
+        .unwrap();
     let mut seen = Vec::new();
     for _ in 0..3 {
-        let Some(object) = api.get_opt("w").await.unwrap() else { break };
+        let Some(object) = api.get_opt("w").await.unwrap() else {
+            break;
+        };
         let going = object.meta().deletion_timestamp.is_some();
         let step = finalizer(&api, "ours/x", object.into(), |event| async move {
             Ok::<_, std::io::Error>(kube::runtime::controller::Action::requeue(match event {
@@ -328,5 +574,9 @@ async fn kubes_finalizer_adds_cleans_and_releases() {
         }
     }
     assert_eq!(seen, [false, true]);
-    assert!(cluster.get(&Key::new(resource::RUNTIME_CLASS, "", "w")).is_none());
+    assert!(
+        cluster
+            .get(&Key::new(resource::RUNTIME_CLASS, "", "w"))
+            .is_none()
+    );
 }

@@ -49,27 +49,41 @@ impl Watching {
     ///
     /// # Errors
     /// When it cannot begin where the client wants.
-    pub(crate) fn begin(store: &Arc<Mutex<Store>>, line: &Arc<Line>, target: &Target, options: &Options) -> Result<Self, Refusal> {
+    pub(crate) fn begin(
+        store: &Arc<Mutex<Store>>,
+        line: &Arc<Line>,
+        target: &Target,
+        options: &Options,
+    ) -> Result<Self, Refusal> {
         let selector = options.selector(target)?;
         let form = options.form();
         let faults = line.faults();
         let mut chance = line.chance();
-        let locked = store.lock().expect("no test fails while it holds the store");
+        let locked = store
+            .lock()
+            .expect("no test fails while it holds the store");
         let mut lines = VecDeque::new();
         let mut closing = false;
         let start = options.number("resourceVersion").unwrap_or_default();
         let version = if start == 0 {
-            let all = locked.all(target.resource).filter(|(_, object)| selector.matches(object));
+            let all = locked
+                .all(target.resource)
+                .filter(|(_, object)| selector.matches(object));
             lines.extend(all.map(|(_, object)| text("ADDED", &shown(object, form))));
             if options.says("sendInitialEvents", "true") {
                 let mut bookmark = bookmark(target, locked.version());
-                bookmark["metadata"]["annotations"] = json!({ "k8s.io/initial-events-end": "true" });
+                bookmark["metadata"]["annotations"] =
+                    json!({ "k8s.io/initial-events-end": "true" });
                 lines.push_back(text("BOOKMARK", &bookmark));
             }
             locked.version()
         } else {
             let known = locked.changes_since(target.resource, start).map(drop);
-            let known = if chance.happens(faults.watch_expires) { Err(Refusal::expired()) } else { known };
+            let known = if chance.happens(faults.watch_expires) {
+                Err(Refusal::expired())
+            } else {
+                known
+            };
             // Kubernetes begins such a watch, and then says so in it.
             if let Err(refusal) = known {
                 lines.push_back(text("ERROR", &refusal.to_status()));
@@ -77,7 +91,9 @@ impl Watching {
             }
             start
         };
-        let length = options.number("timeoutSeconds").map_or(DEFAULT, Duration::from_secs);
+        let length = options
+            .number("timeoutSeconds")
+            .map_or(DEFAULT, Duration::from_secs);
         Ok(Self {
             store: store.clone(),
             line: line.clone(),
@@ -97,7 +113,9 @@ impl Watching {
     }
 
     /// The answer's body.
-    pub(crate) fn into_stream(self) -> impl Stream<Item = Result<Frame<Bytes>, std::io::Error>> + Send {
+    pub(crate) fn into_stream(
+        self,
+    ) -> impl Stream<Item = Result<Frame<Bytes>, std::io::Error>> + Send {
         stream::unfold(self, |mut watching| async move {
             let line = watching.next_line().await?;
             Some((Ok(Frame::data(Bytes::from(line))), watching))
@@ -110,7 +128,10 @@ impl Watching {
             if let Some(line) = self.lines.pop_front() {
                 return Some(line);
             }
-            if self.closing || Instant::now() >= self.end || self.epoch.has_changed().unwrap_or(true) {
+            if self.closing
+                || Instant::now() >= self.end
+                || self.epoch.has_changed().unwrap_or(true)
+            {
                 return None;
             }
             self.news.borrow_and_update();
@@ -128,7 +149,10 @@ impl Watching {
 
     /// Takes over what changed; what the client is told at once if that cannot be had.
     fn catch_up(&mut self) -> Option<Vec<u8>> {
-        let locked = self.store.lock().expect("no test fails while it holds the store");
+        let locked = self
+            .store
+            .lock()
+            .expect("no test fails while it holds the store");
         let changes = match locked.changes_since(self.target.resource, self.version) {
             Ok(changes) => changes,
             Err(refusal) => {
@@ -158,7 +182,8 @@ impl Watching {
             news = timeout_at(due, self.news.changed()) => match news {
                 // The server is gone, and with it whoever could change anything.
                 Ok(Err(_)) => sleep_until(self.end).await,
-                Err(_) if self.bookmarks && due < self.end => self.lines.push_back(text("BOOKMARK", &bookmark(&self.target, self.version))),
+                Err(_) if self.bookmarks && due < self.end => self.lines.push_back(text("BOOKMARK",
+                    &bookmark(&self.target, self.version))),
                 _ => {}
             },
             // The loop sees it once more, and ends.
@@ -167,9 +192,13 @@ impl Watching {
     }
 }
 
-/// What a watch with a selector sees of a change: objects come and go for it that only changed for others.
+/// What a watch with a selector sees of a change: objects come and go for it that only changed for
+/// others.
 fn seen(change: &Change, selector: &Selector, form: Form) -> Option<Vec<u8>> {
-    let before = change.before.as_deref().is_some_and(|object| selector.matches(object));
+    let before = change
+        .before
+        .as_deref()
+        .is_some_and(|object| selector.matches(object));
     let after = change.happened != Happened::Deleted && selector.matches(&change.object);
     let word = match (before, after) {
         (false, false) => return None,
@@ -189,13 +218,15 @@ fn text(word: &str, object: &Value) -> Vec<u8> {
 pub(crate) fn shown(object: &Value, form: Form) -> Cow<'_, Value> {
     match form {
         Form::Whole => Cow::Borrowed(object),
-        Form::Metadata => {
-            Cow::Owned(json!({ "apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata", "metadata": object["metadata"] }))
-        }
+        Form::Metadata => Cow::Owned(
+            json!({ "apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata",
+                "metadata": object["metadata"] }),
+        ),
     }
 }
 
 fn bookmark(target: &Target, version: u64) -> Value {
     let Target { resource, .. } = target;
-    json!({ "apiVersion": resource.api_version(), "kind": resource.kind, "metadata": { "resourceVersion": version.to_string() } })
+    json!({ "apiVersion": resource.api_version(), "kind": resource.kind,
+        "metadata": { "resourceVersion": version.to_string() } })
 }

@@ -55,9 +55,19 @@ impl Store {
     ///
     /// # Errors
     /// When there is one, or a rule forbids it.
-    pub fn create(&mut self, key: &Key, object: Value, writer: &Writer, dry_run: DryRun) -> Result<Arc<Value>, Refusal> {
+    pub fn create(
+        &mut self,
+        key: &Key,
+        object: Value,
+        writer: &Writer,
+        dry_run: DryRun,
+    ) -> Result<Arc<Value>, Refusal> {
         let mut owners = Owners::default();
-        owners.note_update(&json!({}), &object, &(writer.manager.clone(), writer.subresource.clone()));
+        owners.note_update(
+            &json!({}),
+            &object,
+            &(writer.manager.clone(), writer.subresource.clone()),
+        );
         self.create_owned(key, object, owners, writer, dry_run)
     }
 
@@ -72,8 +82,13 @@ impl Store {
         if self.stored(key).is_some() {
             return Err(Refusal::exists(key));
         }
-        if object["metadata"]["resourceVersion"].as_str().is_some_and(|version| !version.is_empty()) {
-            return Err(Refusal::bad_request("resourceVersion should not be set on objects to be created"));
+        if object["metadata"]["resourceVersion"]
+            .as_str()
+            .is_some_and(|version| !version.is_empty())
+        {
+            return Err(Refusal::bad_request(
+                "resourceVersion should not be set on objects to be created",
+            ));
         }
         if key.resource.status == Status::Subresource {
             remove(&mut object, "status");
@@ -102,17 +117,33 @@ impl Store {
     ///
     /// # Errors
     /// When it is another one by now, or a rule forbids it.
-    pub fn update(&mut self, key: &Key, object: Value, writer: &Writer, dry_run: DryRun) -> Result<Arc<Value>, Refusal> {
-        let stored = self.stored(key).cloned().ok_or_else(|| Refusal::not_found(key))?;
+    pub fn update(
+        &mut self,
+        key: &Key,
+        object: Value,
+        writer: &Writer,
+        dry_run: DryRun,
+    ) -> Result<Arc<Value>, Refusal> {
+        let stored = self
+            .stored(key)
+            .cloned()
+            .ok_or_else(|| Refusal::not_found(key))?;
         if let Some(uid) = text(&object, "uid")
             && Some(uid) != text(&stored.object, "uid")
         {
-            return Err(Refusal::conflict(key, format!("Precondition failed: UID in precondition: {uid}")));
+            return Err(Refusal::conflict(
+                key,
+                format!("Precondition failed: UID in precondition: {uid}"),
+            ));
         }
         check_version(key, &stored.object, &object)?;
         let mut owners = stored.owners.clone();
         let after = settle(key, &stored.object, object, writer)?;
-        owners.note_update(&stored.object, &after, &(writer.manager.clone(), writer.subresource.clone()));
+        owners.note_update(
+            &stored.object,
+            &after,
+            &(writer.manager.clone(), writer.subresource.clone()),
+        );
         self.settle_and_commit(key, &stored, after, owners, writer, dry_run)
     }
 
@@ -120,10 +151,18 @@ impl Store {
     ///
     /// # Errors
     /// When it is another one by now, the patch does not fit, or a rule forbids it.
-    pub fn patch(&mut self, key: &Key, patch: Patch, writer: &Writer, dry_run: DryRun) -> Result<Written, Refusal> {
+    pub fn patch(
+        &mut self,
+        key: &Key,
+        patch: Patch,
+        writer: &Writer,
+        dry_run: DryRun,
+    ) -> Result<Written, Refusal> {
         let manager = (writer.manager.clone(), writer.subresource.clone());
         let Some(stored) = self.stored(key).cloned() else {
-            let Patch::Apply(said, force) = patch else { return Err(Refusal::not_found(key)) };
+            let Patch::Apply(said, force) = patch else {
+                return Err(Refusal::not_found(key));
+            };
             return self.apply_new(key, &said, force, writer, dry_run);
         };
         let (after, owners) = match patch {
@@ -131,8 +170,12 @@ impl Store {
                 check_applied(&said, key)?;
                 check_uid(key, &stored.object, &said)?;
                 check_version(key, &stored.object, &said)?;
-                let applied = apply::apply(key, &stored.object, &stored.owners, &said, &manager, force)?;
-                (settle(key, &stored.object, applied.object, writer)?, applied.owners)
+                let applied =
+                    apply::apply(key, &stored.object, &stored.owners, &said, &manager, force)?;
+                (
+                    settle(key, &stored.object, applied.object, writer)?,
+                    applied.owners,
+                )
             }
             Patch::Merge(patch) => {
                 let mut after = Value::clone(&stored.object);
@@ -145,10 +188,18 @@ impl Store {
                 after_patch(key, &stored, after, writer)?
             }
         };
-        self.settle_and_commit(key, &stored, after, owners, writer, dry_run).map(Written::Changed)
+        self.settle_and_commit(key, &stored, after, owners, writer, dry_run)
+            .map(Written::Changed)
     }
 
-    fn apply_new(&mut self, key: &Key, said: &Value, force: Force, writer: &Writer, dry_run: DryRun) -> Result<Written, Refusal> {
+    fn apply_new(
+        &mut self,
+        key: &Key,
+        said: &Value,
+        force: Force,
+        writer: &Writer,
+        dry_run: DryRun,
+    ) -> Result<Written, Refusal> {
         check_applied(said, key)?;
         if !writer.subresource.is_empty() {
             return Err(Refusal::not_found(key));
@@ -156,15 +207,26 @@ impl Store {
         if let Some(uid) = text(said, "uid") {
             return Err(Refusal::conflict(
                 key,
-                format!("uid mismatch: the provided object specified uid {uid}, and no existing object was found"),
+                format!(
+                    "uid mismatch: the provided object specified uid {uid}, and no existing object \
+                     was found"
+                ),
             ));
         }
         if text(said, "resourceVersion").is_some() {
             return Err(Refusal::not_found(key));
         }
         let manager = (writer.manager.clone(), String::new());
-        let applied = apply::apply(key, &json!({ "metadata": {} }), &Owners::default(), said, &manager, force)?;
-        self.create_owned(key, applied.object, applied.owners, writer, dry_run).map(Written::Created)
+        let applied = apply::apply(
+            key,
+            &json!({ "metadata": {} }),
+            &Owners::default(),
+            said,
+            &manager,
+            force,
+        )?;
+        self.create_owned(key, applied.object, applied.owners, writer, dry_run)
+            .map(Written::Created)
     }
 
     fn settle_and_commit(
@@ -185,7 +247,8 @@ impl Store {
             self.note_owners(key, owners);
             return Ok(stored.object.clone());
         }
-        let ends = text(&after, "deletionTimestamp").is_some() && rules::finalizers(&after).is_empty();
+        let ends =
+            text(&after, "deletionTimestamp").is_some() && rules::finalizers(&after).is_empty();
         if ends {
             return Ok(self.end(key, after, &writer.by));
         }
@@ -196,8 +259,16 @@ impl Store {
     ///
     /// # Errors
     /// When there is none.
-    pub fn edit(&mut self, key: &Key, change: impl FnOnce(&mut Value), by: &Arc<str>) -> Result<Arc<Value>, Refusal> {
-        let stored = self.stored(key).cloned().ok_or_else(|| Refusal::not_found(key))?;
+    pub fn edit(
+        &mut self,
+        key: &Key,
+        change: impl FnOnce(&mut Value),
+        by: &Arc<str>,
+    ) -> Result<Arc<Value>, Refusal> {
+        let stored = self
+            .stored(key)
+            .cloned()
+            .ok_or_else(|| Refusal::not_found(key))?;
         let mut object = Value::clone(&stored.object);
         change(&mut object);
         if object == *stored.object {
@@ -207,12 +278,21 @@ impl Store {
     }
 }
 
-fn after_patch(key: &Key, stored: &Stored, after: Value, writer: &Writer) -> Result<(Value, Owners), Refusal> {
+fn after_patch(
+    key: &Key,
+    stored: &Stored,
+    after: Value,
+    writer: &Writer,
+) -> Result<(Value, Owners), Refusal> {
     check_uid(key, &stored.object, &after)?;
     check_version(key, &stored.object, &after)?;
     let after = settle(key, &stored.object, after, writer)?;
     let mut owners = stored.owners.clone();
-    owners.note_update(&stored.object, &after, &(writer.manager.clone(), writer.subresource.clone()));
+    owners.note_update(
+        &stored.object,
+        &after,
+        &(writer.manager.clone(), writer.subresource.clone()),
+    );
     Ok((after, owners))
 }
 
@@ -231,7 +311,9 @@ fn settle(key: &Key, before: &Value, mut after: Value, writer: &Writer) -> Resul
         return Err(Refusal::bad_request("the object has no metadata"));
     }
     if text(&after, "name").is_some_and(|name| name != key.name) {
-        return Err(Refusal::bad_request("the name of the object does not match the name on the URL"));
+        return Err(Refusal::bad_request(
+            "the name of the object does not match the name on the URL",
+        ));
     }
     let fixed = [
         "name",
@@ -254,12 +336,19 @@ fn settle(key: &Key, before: &Value, mut after: Value, writer: &Writer) -> Resul
     }
     for field in ["finalizers", "ownerReferences", "labels", "annotations"] {
         let metadata = &mut after["metadata"];
-        if metadata.get(field).is_some_and(|value| value.is_null() || *value == json!([]) || *value == json!({})) {
+        if metadata
+            .get(field)
+            .is_some_and(|value| value.is_null() || *value == json!([]) || *value == json!({}))
+        {
             remove(metadata, field);
         }
     }
     if key.resource.generation == Generation::Counted && wanted(before) != wanted(&after) {
-        after["metadata"]["generation"] = (before["metadata"]["generation"].as_i64().unwrap_or_default() + 1).into();
+        after["metadata"]["generation"] = (before["metadata"]["generation"]
+            .as_i64()
+            .unwrap_or_default()
+            + 1)
+        .into();
     }
     Ok(after)
 }
@@ -281,26 +370,38 @@ fn apply_json_patch(object: &mut Value, patch: &json_patch::Patch) -> Result<(),
         {
             continue;
         }
-        json_patch::patch(object, std::slice::from_ref(operation)).map_err(|_| Refusal::unfit_patch())?;
+        json_patch::patch(object, std::slice::from_ref(operation))
+            .map_err(|_| Refusal::unfit_patch())?;
     }
     Ok(())
 }
 
 fn check_applied(said: &Value, key: &Key) -> Result<(), Refusal> {
-    if said["metadata"].get("managedFields").is_some_and(|fields| !fields.is_null()) {
+    if said["metadata"]
+        .get("managedFields")
+        .is_some_and(|fields| !fields.is_null())
+    {
         return Err(Refusal::bad_request("metadata.managedFields must be nil"));
     }
     let names = (said["apiVersion"].as_str(), said["kind"].as_str());
     if names != (Some(&key.resource.api_version()), Some(key.resource.kind)) {
-        return Err(Refusal::bad_request(format!("apiVersion and kind must be set and fit the path, not {names:?}")));
+        return Err(Refusal::bad_request(format!(
+            "apiVersion and kind must be set and fit the path, not {names:?}"
+        )));
     }
     Ok(())
 }
 
 fn check_version(key: &Key, before: &Value, sent: &Value) -> Result<(), Refusal> {
     let wanted = text(sent, "resourceVersion");
-    if wanted.is_some_and(|wanted| !wanted.is_empty() && Some(wanted) != text(before, "resourceVersion")) {
-        return Err(Refusal::conflict(key, "the object has been modified; please apply your changes to the latest version and try again"));
+    if wanted
+        .is_some_and(|wanted| !wanted.is_empty() && Some(wanted) != text(before, "resourceVersion"))
+    {
+        return Err(Refusal::conflict(
+            key,
+            "the object has been modified; please apply your changes to the latest version and try \
+             again",
+        ));
     }
     Ok(())
 }

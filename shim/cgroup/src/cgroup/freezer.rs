@@ -8,7 +8,8 @@ use crate::hierarchies::Tree;
 use crate::wait::{self, Look};
 use crate::{CgroupError, files};
 
-/// How long processes have to come to a stop. One that the kernel keeps in an uninterruptible wait never does.
+/// How long processes have to come to a stop. One that the kernel keeps in an uninterruptible wait
+/// never does.
 const LIMIT: Duration = Duration::from_secs(10);
 const FIELD: &str = "the container's pause";
 const V1: &str = "freezer.state";
@@ -50,7 +51,9 @@ pub(super) fn thaw(cgroup: &Cgroup) -> Result<(), CgroupError> {
 
 /// Thaws what is frozen, where there is a freezer at all.
 pub(super) fn thaw_if_frozen(cgroup: &Cgroup) -> Result<(), CgroupError> {
-    let Ok(freezer) = Freezer::of(cgroup) else { return Ok(()) };
+    let Ok(freezer) = Freezer::of(cgroup) else {
+        return Ok(());
+    };
     match files::read_if_there(&freezer.file)? {
         Some(state) if ["THAWED", "0"].contains(&state.trim()) => Ok(()),
         Some(_) => freezer.set(State::Thawed, LIMIT),
@@ -60,11 +63,22 @@ pub(super) fn thaw_if_frozen(cgroup: &Cgroup) -> Result<(), CgroupError> {
 
 impl Freezer {
     fn of(cgroup: &Cgroup) -> Result<Self, CgroupError> {
-        let missing = || CgroupError::MissingController { field: FIELD.to_owned(), controller: "freezer".to_owned() };
+        let missing = || CgroupError::MissingController {
+            field: FIELD.to_owned(),
+            controller: "freezer".to_owned(),
+        };
         let folder = cgroup.folder_of("freezer").ok_or_else(missing)?;
         Ok(match cgroup.tree() {
-            Tree::V1(_) => Self { file: folder.join(V1), folder, values: Values::V1 },
-            Tree::V2(_) => Self { file: folder.join(V2), folder, values: Values::V2 },
+            Tree::V1(_) => Self {
+                file: folder.join(V1),
+                folder,
+                values: Values::V1,
+            },
+            Tree::V2(_) => Self {
+                file: folder.join(V2),
+                folder,
+                values: Values::V2,
+            },
         })
     }
 
@@ -83,11 +97,15 @@ impl Freezer {
                 return Ok(Look::Done(()));
             }
             if let Values::V1 = self.values {
-                // The kernel of v1 does not stop by itself what is forked while it stops the others.
+                // The kernel of v1 does not stop by itself what is forked while it stops the
+                // others.
                 files::write(&self.file, asked, FIELD)?;
             }
             let processes = processes::described(&processes::below(&self.folder)?);
-            Ok(Look::NotYet(format!("it is {:?}, with {processes}", now.trim())))
+            Ok(Look::NotYet(format!(
+                "it is {:?}, with {processes}",
+                now.trim()
+            )))
         })
     }
 

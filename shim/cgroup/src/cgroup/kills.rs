@@ -1,8 +1,10 @@
-//! The kernel's kills for want of memory in scopes, which systemd removes as soon as nobody is in them.
+//! The kernel's kills for want of memory in scopes, which systemd removes as soon as nobody is in
+//! them.
 //!
-//! Then nobody can read any more how many there were. So one thread of this process, which begins with the first scope,
-//! is told by inotify when the counters of one change, and keeps what it reads. The kernel tells before the process ends,
-//! and systemd learns of its end by the same way; which is why the thread comes first, if only just.
+//! Then nobody can read any more how many there were. So one thread of this process, which begins
+//! with the first scope, is told by inotify when the counters of one change, and keeps what it
+//! reads. The kernel tells before the process ends, and systemd learns of its end by the same way;
+//! which is why the thread comes first, if only just.
 
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
@@ -19,11 +21,15 @@ use crate::files;
 
 /// Room for some events; one takes sixteen bytes here.
 const ROOM: usize = 1024;
-/// How long a scope that was named is looked at again. The kernel tells of one file's changes every 10 ms at most: where the
-/// limit was hit first and a process killed right after, the second change is told when the scope may be gone.
+/// How long a scope that was named is looked at again. The kernel tells of one file's changes every
+/// 10 ms at most: where the limit was hit first and a process killed right after, the second change
+/// is told when the scope may be gone.
 const TROUBLE: Duration = Duration::from_millis(100);
 /// How long it is left alone between two looks.
-const PAUSE: Timespec = Timespec { tv_sec: 0, tv_nsec: 500_000 };
+const PAUSE: Timespec = Timespec {
+    tv_sec: 0,
+    tv_nsec: 500_000,
+};
 
 /// The counter of one scope, as it was last seen.
 #[derive(Debug)]
@@ -49,10 +55,16 @@ struct Watch {
 static WATCH: OnceLock<Option<Arc<Watch>>> = OnceLock::new();
 
 impl Kills {
-    /// Looks at the file `memory.events` from now on. None where that is impossible, which the log tells.
+    /// Looks at the file `memory.events` from now on. None where that is impossible, which the log
+    /// tells.
     pub(super) fn in_file(file: PathBuf) -> Option<Self> {
-        let watch = WATCH.get_or_init(|| Watch::start().inspect_err(cannot).ok()).as_ref()?;
-        let seen = Arc::new(Seen { file, kills: AtomicU64::new(0) });
+        let watch = WATCH
+            .get_or_init(|| Watch::start().inspect_err(cannot).ok())
+            .as_ref()?;
+        let seen = Arc::new(Seen {
+            file,
+            kills: AtomicU64::new(0),
+        });
         // The thread waits for us before it asks for a number that it does not know yet.
         let mut scopes = watch.scopes();
         let added = inotify::add_watch(&watch.inotify, &seen.file, WatchFlags::MODIFY);
@@ -69,7 +81,9 @@ impl Kills {
 
 impl Drop for Kills {
     fn drop(&mut self) {
-        let Some(watch) = WATCH.get().and_then(Option::as_ref) else { return };
+        let Some(watch) = WATCH.get().and_then(Option::as_ref) else {
+            return;
+        };
         watch.scopes().remove(&self.number);
         // It is gone already if its file is.
         let _ = inotify::remove_watch(&watch.inotify, self.number);
@@ -82,9 +96,15 @@ fn cannot(error: &std::io::Error) {
 
 impl Watch {
     fn start() -> std::io::Result<Arc<Self>> {
-        let watch = Arc::new(Self { inotify: inotify::init(CreateFlags::CLOEXEC)?, scopes: Mutex::default() });
+        let watch = Arc::new(Self {
+            inotify: inotify::init(CreateFlags::CLOEXEC)?,
+            scopes: Mutex::default(),
+        });
         let own = Arc::clone(&watch);
-        std::thread::Builder::new().name("scopes".to_owned()).stack_size(64 << 10).spawn(move || own.follow())?;
+        std::thread::Builder::new()
+            .name("scopes".to_owned())
+            .stack_size(64 << 10)
+            .spawn(move || own.follow())?;
         Ok(watch)
     }
 
@@ -100,9 +120,21 @@ impl Watch {
         let mut troubled: HashMap<i32, Instant> = HashMap::new();
         loop {
             let pause = (!troubled.is_empty()).then_some(PAUSE);
-            let named =
-                if reader.is_buffer_empty() { poll(&mut [PollFd::new(&self.inotify, PollFlags::IN)], pause.as_ref()) } else { Ok(1) };
-            match named.and_then(|count| if count > 0 { reader.next().map(Some) } else { Ok(None) }) {
+            let named = if reader.is_buffer_empty() {
+                poll(
+                    &mut [PollFd::new(&self.inotify, PollFlags::IN)],
+                    pause.as_ref(),
+                )
+            } else {
+                Ok(1)
+            };
+            match named.and_then(|count| {
+                if count > 0 {
+                    reader.next().map(Some)
+                } else {
+                    Ok(None)
+                }
+            }) {
                 Ok(Some(event)) => drop(troubled.insert(event.wd(), Instant::now() + TROUBLE)),
                 Ok(None) | Err(Errno::INTR) => {}
                 Err(error) => return cannot(&error.into()),
@@ -117,8 +149,12 @@ impl Watch {
     /// Reads the counters of a scope, if it is there.
     fn look(&self, number: i32) {
         let scope = self.scopes().get(&number).map(Arc::clone);
-        let text = scope.as_ref().and_then(|scope| files::read_if_there(&scope.file).ok().flatten());
-        if let (Some(scope), Some(kills)) = (scope, text.and_then(|text| files::keyed(&text, "oom_kill"))) {
+        let text = scope
+            .as_ref()
+            .and_then(|scope| files::read_if_there(&scope.file).ok().flatten());
+        if let (Some(scope), Some(kills)) =
+            (scope, text.and_then(|text| files::keyed(&text, "oom_kill")))
+        {
             scope.kills.fetch_max(kills, Ordering::AcqRel);
         }
     }
@@ -140,7 +176,11 @@ mod tests {
         fs::write(&files[1], "oom 1\noom_kill 2\n").unwrap();
         let deadline = Instant::now() + Duration::from_secs(20);
         while watched[1].count() == 0 {
-            assert!(Instant::now() < deadline, "nobody has read {}", files[1].display());
+            assert!(
+                Instant::now() < deadline,
+                "nobody has read {}",
+                files[1].display()
+            );
             std::thread::sleep(Duration::from_millis(5));
         }
         fs::remove_file(&files[1]).unwrap();

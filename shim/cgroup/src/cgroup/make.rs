@@ -15,13 +15,18 @@ use crate::{CgroupError, files};
 const SUBTREE: &str = "cgroup.subtree_control";
 /// The controllers that a cgroup has.
 const CONTROLLERS: &str = "cgroup.controllers";
-/// How often a parent may go away again that was just made. Each time somebody else's creation failed at that moment.
+/// How often a parent may go away again that was just made. Each time somebody else's creation
+/// failed at that moment.
 const ATTEMPTS: u32 = 16;
 /// What a cgroup of v1 must have before a process can join it, and does not inherit.
 const CPUSET: [&str; 2] = ["cpuset.cpus", "cpuset.mems"];
 
-/// Makes the folders of the cgroup and sets its limits. After an error, what was made is removed again.
-pub(super) fn folders_with_limits(cgroup: &Cgroup, resources: Option<&LinuxResources>) -> Result<(), CgroupError> {
+/// Makes the folders of the cgroup and sets its limits. After an error, what was made is removed
+/// again.
+pub(super) fn folders_with_limits(
+    cgroup: &Cgroup,
+    resources: Option<&LinuxResources>,
+) -> Result<(), CgroupError> {
     let mut made = Made::default();
     let done = folders(cgroup, &mut made).and_then(|()| match resources {
         Some(resources) => limits::apply(cgroup, resources, Occasion::Creation),
@@ -91,8 +96,13 @@ impl Made {
                     return Ok(());
                 }
                 (Err(error), _) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
-                // Others make the same parents, and take theirs back when they fail, at the same time.
-                (Err(error), Some(parent)) if error.kind() == io::ErrorKind::NotFound && attempts > 0 => self.folder(parent)?,
+                // Others make the same parents, and take theirs back when they fail, at the same
+                // time.
+                (Err(error), Some(parent))
+                    if error.kind() == io::ErrorKind::NotFound && attempts > 0 =>
+                {
+                    self.folder(parent)?;
+                }
                 (Err(error), _) => return Err(CgroupError::io("make", folder)(error)),
             }
         }
@@ -101,16 +111,25 @@ impl Made {
     fn remove(&self) {
         for folder in self.0.iter().rev() {
             if let Err(error) = fs::remove_dir(folder) {
-                tracing::warn!(cgroup = %folder.display(), %error, "a cgroup that was made in vain stays");
+                tracing::warn!(cgroup = %folder.display(), %error, "a cgroup that was made in vain \
+                                                            stays");
             }
         }
     }
 }
 
-/// That nobody is in a cgroup which was there before. An empty one is what a former container left, and is taken over.
+/// That nobody is in a cgroup which was there before. An empty one is what a former container left,
+/// and is taken over.
 fn unused(folder: &Path) -> Result<(), CgroupError> {
     let processes = processes::below(folder)?;
-    if processes.is_empty() { Ok(()) } else { Err(CgroupError::InUse { folder: folder.to_owned(), processes }) }
+    if processes.is_empty() {
+        Ok(())
+    } else {
+        Err(CgroupError::InUse {
+            folder: folder.to_owned(),
+            processes,
+        })
+    }
 }
 
 /// Fills one of [`CPUSET`] with what the parent has, and the parent's before it.
@@ -127,12 +146,14 @@ fn inherited(folder: &Path, mount: &Path, file: &str) -> Result<String, CgroupEr
     }
 }
 
-/// Has every parent pass every controller of the root down, as runc does: stats need them, not limits alone. A controller
-/// that a parent does not pass is an error when a limit needs it.
+/// Has every parent pass every controller of the root down, as runc does: stats need them, not
+/// limits alone. A controller that a parent does not pass is an error when a limit needs it.
 fn pass_controllers(root: &Path, path: &Path) -> Result<(), CgroupError> {
     let wanted = files::read(&root.join(CONTROLLERS))?;
     let parents = path.parent().unwrap_or(Path::new(""));
-    let missing_at = |folder: &Path, wanted: &str| Ok::<_, CgroupError>(missing(wanted, &files::read(&folder.join(SUBTREE))?));
+    let missing_at = |folder: &Path, wanted: &str| {
+        Ok::<_, CgroupError>(missing(wanted, &files::read(&folder.join(SUBTREE))?))
+    };
     // Nearly always somebody has done it for the pod.
     if missing_at(&root.join(parents), &wanted)?.is_empty() {
         return Ok(());
@@ -149,16 +170,27 @@ fn pass_controllers(root: &Path, path: &Path) -> Result<(), CgroupError> {
 
 /// The wanted controllers that are not passed.
 fn missing(wanted: &str, passed: &str) -> Vec<String> {
-    wanted.split_whitespace().filter(|one| !passed.split_whitespace().any(|other| other == *one)).map(str::to_owned).collect()
+    wanted
+        .split_whitespace()
+        .filter(|one| !passed.split_whitespace().any(|other| other == *one))
+        .map(str::to_owned)
+        .collect()
 }
 
-/// Passes controllers one by one: one that cannot be passed (the cpu controller, while real-time processes run outside)
-/// must not keep the others away.
+/// Passes controllers one by one: one that cannot be passed (the cpu controller, while real-time
+/// processes run outside) must not keep the others away.
 fn pass(folder: &Path, controllers: &[String]) {
     for controller in controllers {
-        if let Err(error) = files::write(&folder.join(SUBTREE), &format!("+{controller}"), "a controller of the container") {
-            let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
-            tracing::debug!(cgroup = %folder.display(), controller, cause, "a controller is not passed to containers");
+        if let Err(error) = files::write(
+            &folder.join(SUBTREE),
+            &format!("+{controller}"),
+            "a controller of the container",
+        ) {
+            let cause = std::error::Error::source(&error)
+                .map(ToString::to_string)
+                .unwrap_or_default();
+            tracing::debug!(cgroup = %folder.display(), controller, cause, "a controller is not \
+                                                            passed to containers");
         }
     }
 }

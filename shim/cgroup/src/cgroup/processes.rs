@@ -33,7 +33,12 @@ pub(crate) fn below(folder: &Path) -> Result<Vec<u32>, CgroupError> {
         folders.extend(files::folders(&folder)?);
         let listed = files::read_if_there(&folder.join(PROCESSES))?.unwrap_or_default();
         // 0 is a process that the caller's pid namespace does not number.
-        found.extend(listed.lines().filter_map(|line| line.parse::<u32>().ok()).filter(|process| *process != 0));
+        found.extend(
+            listed
+                .lines()
+                .filter_map(|line| line.parse::<u32>().ok())
+                .filter(|process| *process != 0),
+        );
     }
     Ok(found.into_iter().collect())
 }
@@ -41,7 +46,9 @@ pub(crate) fn below(folder: &Path) -> Result<Vec<u32>, CgroupError> {
 pub(super) fn kill(cgroup: &Cgroup, number: u32) -> Result<(), CgroupError> {
     let signal = signal(number).ok_or(CgroupError::NoSuchSignal(number))?;
     if signal != Signal::KILL {
-        return all(cgroup)?.into_iter().try_for_each(|process| send(process, signal, number));
+        return all(cgroup)?
+            .into_iter()
+            .try_for_each(|process| send(process, signal, number));
     }
     if let Tree::V2(_) = cgroup.tree() {
         let file = cgroup.main_folder().join(KILL);
@@ -64,39 +71,60 @@ pub(super) fn kill(cgroup: &Cgroup, number: u32) -> Result<(), CgroupError> {
 fn kill_all(cgroup: &Cgroup) -> Result<(), CgroupError> {
     let mut killed = BTreeSet::<u32>::new();
     wait::until(FORKING, &cgroup.main_folder(), "killed", || {
-        let new: Vec<u32> = all(cgroup)?.into_iter().filter(|process| !killed.contains(process)).collect();
+        let new: Vec<u32> = all(cgroup)?
+            .into_iter()
+            .filter(|process| !killed.contains(process))
+            .collect();
         for process in &new {
             send(*process, Signal::KILL, Signal::KILL.as_raw().unsigned_abs())?;
         }
         killed.extend(&new);
-        Ok(if new.is_empty() { Look::Done(()) } else { Look::NotYet(format!("new processes {new:?} after {} killed ones", killed.len())) })
+        Ok(if new.is_empty() {
+            Look::Done(())
+        } else {
+            Look::NotYet(format!(
+                "new processes {new:?} after {} killed ones",
+                killed.len()
+            ))
+        })
     })
 }
 
 /// Sends a signal; whoever is gone needs none.
 fn send(process: u32, signal: Signal, number: u32) -> Result<(), CgroupError> {
-    let failed = |source: io::Error| CgroupError::Signal { signal: number, process, source };
-    let Some(pid) = i32::try_from(process).ok().and_then(Pid::from_raw) else { return Err(failed(Errno::INVAL.into())) };
+    let failed = |source: io::Error| CgroupError::Signal {
+        signal: number,
+        process,
+        source,
+    };
+    let Some(pid) = i32::try_from(process).ok().and_then(Pid::from_raw) else {
+        return Err(failed(Errno::INVAL.into()));
+    };
     match kill_process(pid, signal) {
         Ok(()) | Err(Errno::SRCH) => Ok(()),
         Err(errno) => Err(failed(errno.into())),
     }
 }
 
-/// The signal of a number, real-time ones among them. None where there is no such signal, or it is the C library's own.
+/// The signal of a number, real-time ones among them. None where there is no such signal, or it is
+/// the C library's own.
 pub fn signal(number: u32) -> Option<Signal> {
     let number = i32::try_from(number).ok()?;
-    Signal::from_named_raw(number).or_else(|| REAL_TIME.contains(&number).then(|| real_time(number)))
+    Signal::from_named_raw(number)
+        .or_else(|| REAL_TIME.contains(&number).then(|| real_time(number)))
 }
 
 /// The real-time signals that neither C library keeps for itself: glibc has 32 and 33, musl 34 too.
 const REAL_TIME: RangeInclusive<i32> = 34..=64;
 
 /// A signal of [`REAL_TIME`], such as the `SIGRTMIN+3` that stops a systemd in a container.
-#[expect(unsafe_code, reason = "the safe constructor knows no real-time signals")]
+#[expect(
+    unsafe_code,
+    reason = "the safe constructor knows no real-time signals"
+)]
 fn real_time(number: i32) -> Signal {
-    // SAFETY: the number is a signal, and not one that a C library relies on in its own process; besides, it is sent to
-    // others alone and never handled here.
+    // SAFETY: the number is a signal, and not one that a C library relies on in its own process;
+    // besides, it is sent to others alone and never handled here.
     unsafe { Signal::from_raw_unchecked(number) }
 }
 
@@ -105,7 +133,14 @@ pub(super) fn described(processes: &[u32]) -> String {
     let describe = |process: &u32| {
         let status = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
         let end = status.rfind(") ").map_or(0, |end| end + 3);
-        status.get(..end).filter(|text| !text.is_empty()).map_or_else(|| format!("{process} (gone)"), str::to_owned)
+        status
+            .get(..end)
+            .filter(|text| !text.is_empty())
+            .map_or_else(|| format!("{process} (gone)"), str::to_owned)
     };
-    processes.iter().map(describe).collect::<Vec<_>>().join(", ")
+    processes
+        .iter()
+        .map(describe)
+        .collect::<Vec<_>>()
+        .join(", ")
 }

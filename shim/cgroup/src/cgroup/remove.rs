@@ -10,7 +10,8 @@ use super::{Cgroup, processes};
 use crate::wait::{self, Look};
 use crate::{CgroupError, files};
 
-/// How long the last processes have to end: they were killed, and the kernel frees what they used first.
+/// How long the last processes have to end: they were killed, and the kernel frees what they used
+/// first.
 const LIMIT: Duration = Duration::from_secs(10);
 
 /// Removes every folder. One that cannot be removed does not keep the others.
@@ -39,11 +40,16 @@ fn tree(folder: &Path) -> Result<Look<()>, CgroupError> {
 }
 
 fn remove(folder: &Path) -> Result<Look<()>, CgroupError> {
-    let Err(error) = fs::remove_dir(folder) else { return Ok(Look::Done(())) };
+    let Err(error) = fs::remove_dir(folder) else {
+        return Ok(Look::Done(()));
+    };
     match error.raw_os_error().map(Errno::from_raw_os_error) {
         Some(Errno::NOENT | Errno::NODEV) => Ok(Look::Done(())),
         // Processes, or cgroups below, which a folder on a disk calls "not empty".
-        Some(Errno::BUSY | Errno::NOTEMPTY) => Ok(Look::NotYet(format!("processes {}", processes::described(&processes::below(folder)?)))),
+        Some(Errno::BUSY | Errno::NOTEMPTY) => Ok(Look::NotYet(format!(
+            "processes {}",
+            processes::described(&processes::below(folder)?)
+        ))),
         _ => Err(CgroupError::io("remove", folder)(error)),
     }
 }

@@ -1,4 +1,5 @@
-//! Cgroups in folders that stand for mounted hierarchies. What the kernel alone does with them is for the node class.
+//! Cgroups in folders that stand for mounted hierarchies. What the kernel alone does with them is
+//! for the node class.
 
 use std::fs;
 
@@ -28,21 +29,45 @@ impl Machine {
     }
 
     fn of(root: tempfile::TempDir) -> Self {
-        Self { hierarchies: Hierarchies::at(root.path()).unwrap(), root }
+        Self {
+            hierarchies: Hierarchies::at(root.path()).unwrap(),
+            root,
+        }
     }
 
-    fn create(&self, path: &str, resources: Option<serde_json::Value>) -> Result<Cgroup, CgroupError> {
-        let resources: Option<LinuxResources> = resources.map(|value| serde_json::from_value(value).unwrap());
-        Cgroup::create(&self.hierarchies, Driver::Cgroupfs, path, resources.as_ref())
+    fn create(
+        &self,
+        path: &str,
+        resources: Option<serde_json::Value>,
+    ) -> Result<Cgroup, CgroupError> {
+        let resources: Option<LinuxResources> =
+            resources.map(|value| serde_json::from_value(value).unwrap());
+        Cgroup::create(
+            &self.hierarchies,
+            Driver::Cgroupfs,
+            path,
+            resources.as_ref(),
+        )
     }
 
     /// The folders that there are, below the hierarchies.
     fn folders(&self) -> Vec<String> {
         let mut found = Vec::new();
-        let mut ahead: Vec<PathBuf> = self.hierarchies.mounts().into_iter().map(Path::to_owned).collect();
+        let mut ahead: Vec<PathBuf> = self
+            .hierarchies
+            .mounts()
+            .into_iter()
+            .map(Path::to_owned)
+            .collect();
         while let Some(folder) = ahead.pop() {
             for below in files::folders(&folder).unwrap() {
-                found.push(below.strip_prefix(self.root.path()).unwrap().display().to_string());
+                found.push(
+                    below
+                        .strip_prefix(self.root.path())
+                        .unwrap()
+                        .display()
+                        .to_string(),
+                );
                 ahead.push(below);
             }
         }
@@ -53,7 +78,11 @@ impl Machine {
     /// Gives a folder the file that says who is in it.
     fn occupy(&self, folder: &str, processes: &str) {
         fs::create_dir_all(self.root.path().join(folder)).unwrap();
-        fs::write(self.root.path().join(folder).join("cgroup.procs"), processes).unwrap();
+        fs::write(
+            self.root.path().join(folder).join("cgroup.procs"),
+            processes,
+        )
+        .unwrap();
     }
 }
 
@@ -61,8 +90,25 @@ impl Machine {
 fn a_cgroup_is_a_folder_in_every_hierarchy_and_is_removed_from_each() {
     let machine = Machine::v1();
     let cgroup = machine.create("/pod/c1", None).unwrap();
-    assert_eq!(machine.folders(), ["memory/pod", "memory/pod/c1", "pids/pod", "pids/pod/c1", "systemd/pod", "systemd/pod/c1"]);
-    assert_eq!(cgroup.folders(), ["memory", "pids", "systemd"].map(|hierarchy| machine.root.path().join(hierarchy).join("pod/c1")));
+    assert_eq!(
+        machine.folders(),
+        [
+            "memory/pod",
+            "memory/pod/c1",
+            "pids/pod",
+            "pids/pod/c1",
+            "systemd/pod",
+            "systemd/pod/c1"
+        ]
+    );
+    assert_eq!(
+        cgroup.folders(),
+        ["memory", "pids", "systemd"].map(|hierarchy| machine
+            .root
+            .path()
+            .join(hierarchy)
+            .join("pod/c1"))
+    );
     // What a container made below its own goes too; the pod's stays.
     fs::create_dir_all(machine.root.path().join("pids/pod/c1/own/inner")).unwrap();
     cgroup.remove().unwrap();
@@ -74,11 +120,15 @@ fn a_cgroup_is_a_folder_in_every_hierarchy_and_is_removed_from_each() {
 fn a_limit_that_cannot_be_set_leaves_no_folder() {
     // No kernel is here to make the file of the limit.
     let machine = Machine::v1();
-    machine.create("/pod/c1", Some(json!({"pids": {"limit": 7}}))).unwrap_err();
+    machine
+        .create("/pod/c1", Some(json!({"pids": {"limit": 7}})))
+        .unwrap_err();
     assert_eq!(machine.folders(), Vec::<String>::new());
     // A parent that was there before is somebody else's.
     fs::create_dir(machine.root.path().join("memory/pod")).unwrap();
-    machine.create("/pod/c1", Some(json!({"pids": {"limit": 7}}))).unwrap_err();
+    machine
+        .create("/pod/c1", Some(json!({"pids": {"limit": 7}})))
+        .unwrap_err();
     assert_eq!(machine.folders(), ["memory/pod"]);
 }
 
@@ -99,11 +149,23 @@ fn a_cgroup_that_somebody_is_in_is_not_taken_over_and_an_empty_one_is() {
     machine.occupy("pids/pod/c2", "12\n34\n");
     let error = machine.create("/pod/c2", None).unwrap_err();
     assert!(
-        matches!(&error, CgroupError::InUse { folder, processes } if folder.ends_with("pids/pod/c2") && processes[..] == [12, 34]),
+        matches!(&error, CgroupError::InUse { folder,
+            processes } if folder.ends_with("pids/pod/c2") && processes[..] == [12, 34]),
         "{error:?}"
     );
-    assert!(machine.root.path().join("pids/pod/c2/cgroup.procs").exists(), "somebody else's cgroup is as it was");
-    assert!(!machine.folders().contains(&"memory/pod/c2".to_owned()), "{:?}", machine.folders());
+    assert!(
+        machine
+            .root
+            .path()
+            .join("pids/pod/c2/cgroup.procs")
+            .exists(),
+        "somebody else's cgroup is as it was"
+    );
+    assert!(
+        !machine.folders().contains(&"memory/pod/c2".to_owned()),
+        "{:?}",
+        machine.folders()
+    );
 }
 
 #[test]
@@ -117,8 +179,14 @@ fn every_parent_of_v2_passes_what_it_has_to_those_below() {
     fs::write(root.join("pod/cgroup.subtree_control"), "pids\n").unwrap();
     machine.create("/pod/c1", None).unwrap();
     // No kernel is here to add what is written to what was there.
-    assert_eq!(fs::read_to_string(root.join("cgroup.subtree_control")).unwrap(), "+memory");
-    assert_eq!(fs::read_to_string(root.join("pod/cgroup.subtree_control")).unwrap(), "+memory");
+    assert_eq!(
+        fs::read_to_string(root.join("cgroup.subtree_control")).unwrap(),
+        "+memory"
+    );
+    assert_eq!(
+        fs::read_to_string(root.join("pod/cgroup.subtree_control")).unwrap(),
+        "+memory"
+    );
     assert_eq!(machine.folders(), ["pod", "pod/c1"]);
 }
 
@@ -148,6 +216,11 @@ fn processes_of_a_cgroup_are_those_of_all_below_it_and_none_when_it_is_gone() {
 #[test]
 fn a_pause_without_a_freezer_is_refused_by_name() {
     let machine = Machine::v1();
-    let error = machine.create("/pod/c1", None).unwrap().freeze().unwrap_err().to_string();
+    let error = machine
+        .create("/pod/c1", None)
+        .unwrap()
+        .freeze()
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("freezer"), "{error}");
 }

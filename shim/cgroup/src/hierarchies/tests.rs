@@ -16,10 +16,13 @@ fn each_controller_of_v1_is_found_where_it_is_mounted() {
 25 30 0:23 / /sys rw,nosuid shared:7 - sysfs sysfs rw
 33 31 0:30 / /sys/fs/cgroup/cpu,cpuacct rw,nosuid shared:10 - cgroup cgroup rw,cpu,cpuacct
 34 31 0:31 / /sys/fs/cgroup/memory rw,relatime - cgroup cgroup rw,memory
-40 31 0:37 / /sys/fs/cgroup/systemd rw - cgroup cgroup rw,xattr,release_agent=/lib/systemd/agent,name=systemd
+40 31 0:37 / /sys/fs/cgroup/systemd rw - cgroup cgroup rw,release_agent=/lib/agent,name=systemd
 ";
-    let expected =
-        [("cpu,cpuacct", "/sys/fs/cgroup/cpu,cpuacct"), ("memory", "/sys/fs/cgroup/memory"), ("name=systemd", "/sys/fs/cgroup/systemd")];
+    let expected = [
+        ("cpu,cpuacct", "/sys/fs/cgroup/cpu,cpuacct"),
+        ("memory", "/sys/fs/cgroup/memory"),
+        ("name=systemd", "/sys/fs/cgroup/systemd"),
+    ];
     assert_eq!(tree(mounts), Some(v1(&expected)));
 }
 
@@ -29,17 +32,23 @@ fn a_machine_with_controllers_on_v1_is_one_of_v1_whatever_else_is_mounted() {
 34 31 0:31 / /sys/fs/cgroup/memory rw,relatime - cgroup cgroup rw,memory
 41 31 0:38 / /sys/fs/cgroup/unified rw,relatime - cgroup2 cgroup2 rw
 ";
-    assert_eq!(tree(mounts), Some(v1(&[("memory", "/sys/fs/cgroup/memory")])));
+    assert_eq!(
+        tree(mounts),
+        Some(v1(&[("memory", "/sys/fs/cgroup/memory")]))
+    );
 }
 
 #[test]
 fn a_machine_without_controllers_on_v1_is_one_of_v2() {
     let mounts = "\
 30 23 0:26 / /run/mine rw,relatime - cgroup2 cgroup2 rw
-31 23 0:26 / /sys/fs/cgroup rw,nosuid,nodev,noexec,relatime shared:4 - cgroup2 cgroup2 rw,nsdelegate,memory_recursiveprot
+31 23 0:26 / /sys/fs/cgroup rw,nosuid,nodev,noexec shared:4 - cgroup2 cgroup2 rw,nsdelegate
 40 31 0:37 / /sys/fs/cgroup/systemd rw - cgroup cgroup rw,name=systemd
 ";
-    assert_eq!(tree(mounts), Some(Tree::V2(PathBuf::from("/sys/fs/cgroup"))));
+    assert_eq!(
+        tree(mounts),
+        Some(Tree::V2(PathBuf::from("/sys/fs/cgroup")))
+    );
 }
 
 #[test]
@@ -50,26 +59,44 @@ fn of_two_mounts_the_usual_one_is_taken() {
 36 31 0:31 / /var/lib/other rw,relatime - cgroup cgroup rw,memory
 37 31 0:32 / /mnt/my\\040cgroups/pids rw,relatime - cgroup cgroup rw,pids
 ";
-    assert_eq!(tree(mounts), Some(v1(&[("memory", "/sys/fs/cgroup/memory"), ("pids", "/mnt/my cgroups/pids")])));
+    assert_eq!(
+        tree(mounts),
+        Some(v1(&[
+            ("memory", "/sys/fs/cgroup/memory"),
+            ("pids", "/mnt/my cgroups/pids")
+        ]))
+    );
 }
 
 #[test]
 fn a_machine_without_cgroups_is_told() {
-    assert_eq!(tree("25 30 0:23 / /sys rw,nosuid shared:7 - sysfs sysfs rw\n"), None);
+    assert_eq!(
+        tree("25 30 0:23 / /sys rw,nosuid shared:7 - sysfs sysfs rw\n"),
+        None
+    );
     assert_eq!(tree("nonsense\n"), None);
 }
 
 #[test]
 fn a_tree_of_another_root_is_told_by_what_it_holds() {
     let root = tempfile::tempdir().unwrap();
-    assert!(matches!(Hierarchies::at(root.path()), Err(CgroupError::NotMounted)));
+    assert!(matches!(
+        Hierarchies::at(root.path()),
+        Err(CgroupError::NotMounted)
+    ));
     for folder in ["cpu,cpuacct", "memory", "systemd"] {
         std::fs::create_dir(root.path().join(folder)).unwrap();
     }
     let hierarchies = Hierarchies::at(root.path()).unwrap();
     assert_eq!(hierarchies.version(), Version::V1);
-    assert_eq!(hierarchies.mount_of("cpuacct"), Some(root.path().join("cpu,cpuacct").as_path()));
-    assert_eq!(hierarchies.mount_of(SYSTEMD), Some(root.path().join("systemd").as_path()));
+    assert_eq!(
+        hierarchies.mount_of("cpuacct"),
+        Some(root.path().join("cpu,cpuacct").as_path())
+    );
+    assert_eq!(
+        hierarchies.mount_of(SYSTEMD),
+        Some(root.path().join("systemd").as_path())
+    );
     assert_eq!(hierarchies.mount_of("pids"), None);
     std::fs::write(root.path().join("cgroup.controllers"), "cpu memory\n").unwrap();
     assert_eq!(Hierarchies::at(root.path()).unwrap().version(), Version::V2);

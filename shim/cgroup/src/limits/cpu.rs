@@ -24,23 +24,41 @@ pub(super) fn v1(cpu: &LinuxCpu, now: &dyn Now, draft: &mut Draft) -> Result<(),
         }
     });
     let realtime = Bandwidth {
-        time: (REALTIME_RUNTIME, "cpu.rt_runtime_us", given(cpu.realtime_runtime())),
-        period: (REALTIME_PERIOD, "cpu.rt_period_us", given(cpu.realtime_period())),
+        time: (
+            REALTIME_RUNTIME,
+            "cpu.rt_runtime_us",
+            given(cpu.realtime_runtime()),
+        ),
+        period: (
+            REALTIME_PERIOD,
+            "cpu.rt_period_us",
+            given(cpu.realtime_period()),
+        ),
     };
     realtime.set(now, draft)?;
-    let completely_fair =
-        Bandwidth { time: (QUOTA, "cpu.cfs_quota_us", quota(cpu)), period: (PERIOD, "cpu.cfs_period_us", given(cpu.period())) };
-    around_burst(cpu, "cpu.cfs_burst_us", now, draft, |draft| completely_fair.set(now, draft))?;
+    let completely_fair = Bandwidth {
+        time: (QUOTA, "cpu.cfs_quota_us", quota(cpu)),
+        period: (PERIOD, "cpu.cfs_period_us", given(cpu.period())),
+    };
+    around_burst(cpu, "cpu.cfs_burst_us", now, draft, |draft| {
+        completely_fair.set(now, draft)
+    })?;
     last_idle(idle, draft);
     Ok(())
 }
 
 pub(super) fn v2(cpu: &LinuxCpu, now: &dyn Now, draft: &mut Draft) -> Result<(), CgroupError> {
     if given(cpu.realtime_runtime()).is_some() {
-        return Err(CgroupError::refused(REALTIME_RUNTIME, "cgroup v2 has no limits for real-time processes"));
+        return Err(CgroupError::refused(
+            REALTIME_RUNTIME,
+            "cgroup v2 has no limits for real-time processes",
+        ));
     }
     if given(cpu.realtime_period()).is_some() {
-        return Err(CgroupError::refused(REALTIME_PERIOD, "cgroup v2 has no limits for real-time processes"));
+        return Err(CgroupError::refused(
+            REALTIME_PERIOD,
+            "cgroup v2 has no limits for real-time processes",
+        ));
     }
     let idle = idle(cpu)?;
     shared(idle, draft, |draft| {
@@ -54,10 +72,16 @@ pub(super) fn v2(cpu: &LinuxCpu, now: &dyn Now, draft: &mut Draft) -> Result<(),
             return Ok(());
         }
         let before = maximum(now.text(CPU, "cpu.max")?.as_deref());
-        let quota_text =
-            quota.map_or(before.quota, |quota| u64::try_from(quota).map_or_else(|_| "max".to_owned(), |quota| quota.to_string()));
+        let quota_text = quota.map_or(before.quota, |quota| {
+            u64::try_from(quota).map_or_else(|_| "max".to_owned(), |quota| quota.to_string())
+        });
         let field = if quota.is_some() { QUOTA } else { PERIOD };
-        draft.set(field, CPU, "cpu.max", format!("{quota_text} {}", period.unwrap_or(before.period)));
+        draft.set(
+            field,
+            CPU,
+            "cpu.max",
+            format!("{quota_text} {}", period.unwrap_or(before.period)),
+        );
         Ok(())
     })?;
     last_idle(idle, draft);
@@ -75,7 +99,13 @@ pub(super) struct Maximum {
 pub(super) fn maximum(text: Option<&str>) -> Maximum {
     let mut words = text.unwrap_or_default().split_whitespace();
     let quota = words.next().unwrap_or("max").to_owned();
-    Maximum { quota, period: words.next().and_then(|word| word.parse().ok()).unwrap_or(DEFAULT_PERIOD) }
+    Maximum {
+        quota,
+        period: words
+            .next()
+            .and_then(|word| word.parse().ok())
+            .unwrap_or(DEFAULT_PERIOD),
+    }
 }
 
 /// Time per period, as v1 has it in two files.
@@ -85,14 +115,19 @@ struct Bandwidth {
 }
 
 impl Bandwidth {
-    /// Of a change of both, the one first that makes the share smaller: the share in between must be one that the
-    /// parent allows, and that is known only of the old and of the new one.
+    /// Of a change of both, the one first that makes the share smaller: the share in between must
+    /// be one that the parent allows, and that is known only of the old and of the new one.
     fn set(&self, now: &dyn Now, draft: &mut Draft) -> Result<(), CgroupError> {
         let (time_field, time_file, time) = self.time;
         let (period_field, period_file, period) = self.period;
-        let before = if time.is_some() && period.is_some() { now.number(CPU, period_file)? } else { None };
+        let before = if time.is_some() && period.is_some() {
+            now.number(CPU, period_file)?
+        } else {
+            None
+        };
         let time_first = matches!((period, before), (Some(after), Some(before)) if after < before);
-        let set_time = |draft: &mut Draft| time.map(|time| draft.set(time_field, CPU, time_file, time));
+        let set_time =
+            |draft: &mut Draft| time.map(|time| draft.set(time_field, CPU, time_file, time));
         if time_first {
             set_time(draft);
         }
@@ -114,7 +149,9 @@ fn around_burst(
     draft: &mut Draft,
     quota: impl FnOnce(&mut Draft) -> Result<(), CgroupError>,
 ) -> Result<(), CgroupError> {
-    let Some(burst) = cpu.burst() else { return quota(draft) };
+    let Some(burst) = cpu.burst() else {
+        return quota(draft);
+    };
     let before = now.number(CPU, file)?;
     // Without the file there are no bursts, and none is what 0 asks for.
     let wanted = burst > 0 || before.is_some();
@@ -147,7 +184,10 @@ fn idle(cpu: &LinuxCpu) -> Result<Idle, CgroupError> {
         None => Ok(Idle::Unsaid),
         Some(0) => Ok(Idle::No),
         Some(1) => Ok(Idle::Yes),
-        Some(other) => Err(CgroupError::refused(IDLE, format!("{other} is neither 0 nor 1"))),
+        Some(other) => Err(CgroupError::refused(
+            IDLE,
+            format!("{other} is neither 0 nor 1"),
+        )),
     }
 }
 

@@ -1,23 +1,35 @@
 //! Rules for devices, as cgroup v1 takes them.
 //!
-//! cgroup v2 has no files for them: they would be a program for the kernel (BPF), and we load none. A guest's rules hold
-//! all the same: its `/dev` has the default devices alone, whose use no rule takes away, and without `CAP_MKNOD` it makes
-//! no others. The rules are read on v2 too, so that a malformed one is refused on both.
+//! cgroup v2 has no files for them: they would be a program for the kernel (BPF), and we load none.
+//! A guest's rules hold all the same: its `/dev` has the default devices alone, whose use no rule
+//! takes away, and without `CAP_MKNOD` it makes no others. The rules are read on v2 too, so that a
+//! malformed one is refused on both.
 
 use oci_spec::runtime::{LinuxDeviceCgroup, LinuxDeviceType};
 
 use crate::CgroupError;
 
 const FIELD: &str = "linux.resources.devices";
-/// What every container may use whatever its rules say, as with runc: making nodes, and null, zero, full, random,
-/// urandom, tty, ptmx and the terminals of devpts.
-pub(super) const DEFAULTS: [&str; 10] =
-    ["c *:* m", "b *:* m", "c 1:3 rwm", "c 1:5 rwm", "c 1:7 rwm", "c 1:8 rwm", "c 1:9 rwm", "c 5:0 rwm", "c 5:2 rwm", "c 136:* rwm"];
+/// What every container may use whatever its rules say, as with runc: making nodes, and null, zero,
+/// full, random, urandom, tty, ptmx and the terminals of devpts.
+pub(super) const DEFAULTS: [&str; 10] = [
+    "c *:* m",
+    "b *:* m",
+    "c 1:3 rwm",
+    "c 1:5 rwm",
+    "c 1:7 rwm",
+    "c 1:8 rwm",
+    "c 1:9 rwm",
+    "c 5:0 rwm",
+    "c 5:2 rwm",
+    "c 136:* rwm",
+];
 
 /// A rule: the file it is written to, and what is written.
 pub(super) type Rule = (&'static str, String);
 
-/// The rules of a spec in their order, and the default devices. No rules at all leave what the parent allows.
+/// The rules of a spec in their order, and the default devices. No rules at all leave what the
+/// parent allows.
 pub(super) fn rules(listed: &[LinuxDeviceCgroup]) -> Result<Vec<Rule>, CgroupError> {
     if listed.is_empty() {
         return Ok(Vec::new());
@@ -46,8 +58,15 @@ fn rule(listed: &LinuxDeviceCgroup) -> Result<Rule, CgroupError> {
     let minor = number(listed.minor()).ok_or_else(|| malformed("has no minor number"))?;
     if kind == 'a' {
         // The kernel takes `a` for everything, whatever else is written.
-        let everything = major == ANY && minor == ANY && ["r", "w", "m"].iter().all(|one| access.contains(one));
-        return if everything { Ok((file, "a".to_owned())) } else { Err(malformed("is for devices of any type, but not for all of them")) };
+        let everything =
+            major == ANY && minor == ANY && ["r", "w", "m"].iter().all(|one| access.contains(one));
+        return if everything {
+            Ok((file, "a".to_owned()))
+        } else {
+            Err(malformed(
+                "is for devices of any type, but not for all of them",
+            ))
+        };
     }
     Ok((file, format!("{kind} {major}:{minor} {access}")))
 }

@@ -19,7 +19,11 @@ const V1_SWAP: &str = "memory.memsw.limit_in_bytes";
 const V1_OOM: &str = "memory.oom_control";
 const V2_SWAP: &str = "memory.swap.max";
 
-pub(super) fn v1(memory: &LinuxMemory, now: &dyn Now, draft: &mut Draft) -> Result<(), CgroupError> {
+pub(super) fn v1(
+    memory: &LinuxMemory,
+    now: &dyn Now,
+    draft: &mut Draft,
+) -> Result<(), CgroupError> {
     hierarchical(memory)?;
     room(memory, "memory.usage_in_bytes", now)?;
     let limit = bytes(LIMIT, memory.limit())?;
@@ -30,7 +34,9 @@ pub(super) fn v1(memory: &LinuxMemory, now: &dyn Now, draft: &mut Draft) -> Resu
     }
     let swap_first = match (limit, swap) {
         (Some(_), Some(-1)) => true,
-        (Some(_), Some(swap)) => now.number(MEMORY, V1_LIMIT)?.is_some_and(|before| u64::try_from(swap).is_ok_and(|swap| swap > before)),
+        (Some(_), Some(swap)) => now
+            .number(MEMORY, V1_LIMIT)?
+            .is_some_and(|before| u64::try_from(swap).is_ok_and(|swap| swap > before)),
         _ => false,
     };
     let both = [(LIMIT, V1_LIMIT, limit), (SWAP, V1_SWAP, swap)];
@@ -41,7 +47,12 @@ pub(super) fn v1(memory: &LinuxMemory, now: &dyn Now, draft: &mut Draft) -> Resu
         }
     }
     if let Some(reservation) = bytes(RESERVATION, memory.reservation())? {
-        draft.set(RESERVATION, MEMORY, "memory.soft_limit_in_bytes", reservation);
+        draft.set(
+            RESERVATION,
+            MEMORY,
+            "memory.soft_limit_in_bytes",
+            reservation,
+        );
     }
     if let Some(limit) = bytes(KERNEL_TCP, memory.kernel_tcp())? {
         draft.set(KERNEL_TCP, MEMORY, "memory.kmem.tcp.limit_in_bytes", limit);
@@ -52,7 +63,11 @@ pub(super) fn v1(memory: &LinuxMemory, now: &dyn Now, draft: &mut Draft) -> Resu
     match memory.disable_oom_killer() {
         Some(true) => draft.set(OOM_KILLER, MEMORY, V1_OOM, 1),
         // A new cgroup has it on.
-        Some(false) if now.text(MEMORY, V1_OOM)?.is_some_and(|text| files::keyed(&text, "oom_kill_disable") == Some(1)) => {
+        Some(false)
+            if now
+                .text(MEMORY, V1_OOM)?
+                .is_some_and(|text| files::keyed(&text, "oom_kill_disable") == Some(1)) =>
+        {
             draft.set(OOM_KILLER, MEMORY, V1_OOM, 0);
         }
         _ => {}
@@ -60,7 +75,11 @@ pub(super) fn v1(memory: &LinuxMemory, now: &dyn Now, draft: &mut Draft) -> Resu
     Ok(())
 }
 
-pub(super) fn v2(memory: &LinuxMemory, now: &dyn Now, draft: &mut Draft) -> Result<(), CgroupError> {
+pub(super) fn v2(
+    memory: &LinuxMemory,
+    now: &dyn Now,
+    draft: &mut Draft,
+) -> Result<(), CgroupError> {
     hierarchical(memory)?;
     let without = |field| CgroupError::refused(field, "cgroup v2 has no such limit");
     if given(memory.kernel_tcp()).is_some() {
@@ -70,19 +89,31 @@ pub(super) fn v2(memory: &LinuxMemory, now: &dyn Now, draft: &mut Draft) -> Resu
         return Err(without(SWAPPINESS));
     }
     if memory.disable_oom_killer() == Some(true) {
-        return Err(CgroupError::refused(OOM_KILLER, "cgroup v2 cannot switch it off"));
+        return Err(CgroupError::refused(
+            OOM_KILLER,
+            "cgroup v2 cannot switch it off",
+        ));
     }
     room(memory, "memory.current", now)?;
     let limit = bytes(LIMIT, memory.limit())?;
-    let swap = convert::swap(bytes(SWAP, memory.swap())?, limit).map_err(|problem| CgroupError::refused(SWAP, problem))?;
+    let swap = convert::swap(bytes(SWAP, memory.swap())?, limit)
+        .map_err(|problem| CgroupError::refused(SWAP, problem))?;
     if let Some(swap) = swap {
-        // A kernel that counts no swap has no file for it; it gives neither none of it nor all of it any other meaning.
+        // A kernel that counts no swap has no file for it; it gives neither none of it nor all of
+        // it any other meaning.
         let nothing_to_say = swap == "0" || swap == "max";
         if !nothing_to_say || now.has(MEMORY, V2_SWAP)? {
             draft.set(SWAP, MEMORY, V2_SWAP, swap);
         }
     }
-    for (field, file, value) in [(LIMIT, "memory.max", limit), (RESERVATION, "memory.low", bytes(RESERVATION, memory.reservation())?)] {
+    for (field, file, value) in [
+        (LIMIT, "memory.max", limit),
+        (
+            RESERVATION,
+            "memory.low",
+            bytes(RESERVATION, memory.reservation())?,
+        ),
+    ] {
         if let Some(value) = value.and_then(convert::limit) {
             draft.set(field, MEMORY, file, value);
         }
@@ -93,7 +124,10 @@ pub(super) fn v2(memory: &LinuxMemory, now: &dyn Now, draft: &mut Draft) -> Resu
 /// A number of bytes, or -1 for no limit.
 fn bytes(field: &'static str, value: Option<i64>) -> Result<Option<i64>, CgroupError> {
     match given(value) {
-        Some(value) if value < -1 => Err(CgroupError::refused(field, format!("{value} is no number of bytes"))),
+        Some(value) if value < -1 => Err(CgroupError::refused(
+            field,
+            format!("{value} is no number of bytes"),
+        )),
         value => Ok(value),
     }
 }
@@ -103,14 +137,20 @@ fn swappiness(memory: &LinuxMemory) -> Result<Option<u64>, CgroupError> {
         // How clients write -1, "as the parent", into an unsigned field.
         None | Some(u64::MAX) => Ok(None),
         Some(value) if value <= 100 => Ok(Some(value)),
-        Some(value) => Err(CgroupError::refused(SWAPPINESS, format!("{value} is not between 0 and 100"))),
+        Some(value) => Err(CgroupError::refused(
+            SWAPPINESS,
+            format!("{value} is not between 0 and 100"),
+        )),
     }
 }
 
 /// Kernels since 5.11 count what is below a cgroup always.
 fn hierarchical(memory: &LinuxMemory) -> Result<(), CgroupError> {
     if memory.use_hierarchy() == Some(false) {
-        return Err(CgroupError::refused(USE_HIERARCHY, "the kernel always counts the cgroups below"));
+        return Err(CgroupError::refused(
+            USE_HIERARCHY,
+            "the kernel always counts the cgroups below",
+        ));
     }
     Ok(())
 }
@@ -120,9 +160,14 @@ fn room(memory: &LinuxMemory, file: &str, now: &dyn Now) -> Result<(), CgroupErr
     if memory.check_before_update() != Some(true) {
         return Ok(());
     }
-    let Some(limit) = given(memory.limit()).and_then(|limit| u64::try_from(limit).ok()) else { return Ok(()) };
+    let Some(limit) = given(memory.limit()).and_then(|limit| u64::try_from(limit).ok()) else {
+        return Ok(());
+    };
     match now.number(MEMORY, file)? {
-        Some(used) if used > limit => Err(CgroupError::refused(LIMIT, format!("{used} bytes are in use, {limit} is less"))),
+        Some(used) if used > limit => Err(CgroupError::refused(
+            LIMIT,
+            format!("{used} bytes are in use, {limit} is less"),
+        )),
         _ => Ok(()),
     }
 }

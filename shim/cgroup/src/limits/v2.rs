@@ -12,10 +12,18 @@ const IO: &str = "io";
 /// What the files of every cgroup begin with, whatever its controllers.
 pub(super) const CORE: &str = "cgroup";
 /// Files of every cgroup that are limits; the others are commands.
-const CORE_LIMITS: [&str; 3] = ["cgroup.max.depth", "cgroup.max.descendants", "cgroup.pressure"];
+const CORE_LIMITS: [&str; 3] = [
+    "cgroup.max.depth",
+    "cgroup.max.descendants",
+    "cgroup.pressure",
+];
 
-/// The writes for `resources`. `unified` comes last: it says more exactly what the other fields say in terms of v1.
-pub(super) fn settings(resources: &LinuxResources, now: &dyn Now) -> Result<Vec<Setting>, CgroupError> {
+/// The writes for `resources`. `unified` comes last: it says more exactly what the other fields say
+/// in terms of v1.
+pub(super) fn settings(
+    resources: &LinuxResources,
+    now: &dyn Now,
+) -> Result<Vec<Setting>, CgroupError> {
     let mut draft = Draft::default();
     if let Some(cpu) = resources.cpu() {
         cpuset(cpu, &mut draft);
@@ -44,11 +52,24 @@ pub(super) fn settings(resources: &LinuxResources, now: &dyn Now) -> Result<Vec<
     Ok(draft.0)
 }
 
-fn huge_pages(limit: &LinuxHugepageLimit, now: &dyn Now, draft: &mut Draft) -> Result<(), CgroupError> {
+fn huge_pages(
+    limit: &LinuxHugepageLimit,
+    now: &dyn Now,
+    draft: &mut Draft,
+) -> Result<(), CgroupError> {
     let size = page_size(limit)?;
-    let value = convert::limit(limit.limit())
-        .ok_or_else(|| CgroupError::refused(HUGE_PAGES, format!("{} is no number of bytes", limit.limit())))?;
-    draft.set(HUGE_PAGES, "hugetlb", format!("hugetlb.{size}.max"), value.clone());
+    let value = convert::limit(limit.limit()).ok_or_else(|| {
+        CgroupError::refused(
+            HUGE_PAGES,
+            format!("{} is no number of bytes", limit.limit()),
+        )
+    })?;
+    draft.set(
+        HUGE_PAGES,
+        "hugetlb",
+        format!("hugetlb.{size}.max"),
+        value.clone(),
+    );
     let reserved = format!("hugetlb.{size}.rsvd.max");
     if now.has("hugetlb", &reserved)? {
         draft.set(HUGE_PAGES, "hugetlb", reserved, value);
@@ -59,7 +80,10 @@ fn huge_pages(limit: &LinuxHugepageLimit, now: &dyn Now, draft: &mut Draft) -> R
 fn block_io(block_io: &LinuxBlockIo, now: &dyn Now, draft: &mut Draft) -> Result<(), CgroupError> {
     const BFQ: &str = "io.bfq.weight";
     if given(block_io.leaf_weight()).is_some() {
-        return Err(CgroupError::refused("linux.resources.blockIO.leafWeight", "cgroup v2 has no such weight"));
+        return Err(CgroupError::refused(
+            "linux.resources.blockIO.leafWeight",
+            "cgroup v2 has no such weight",
+        ));
     }
     if let Some(weight) = given(block_io.weight()) {
         const FIELD: &str = "linux.resources.blockIO.weight";
@@ -67,36 +91,61 @@ fn block_io(block_io: &LinuxBlockIo, now: &dyn Now, draft: &mut Draft) -> Result
             draft.set(FIELD, IO, BFQ, weight);
         } else {
             let converted = convert::io_weight(weight);
-            let refused = || CgroupError::refused(FIELD, format!("{weight} is not between 10 and 1000"));
+            let refused =
+                || CgroupError::refused(FIELD, format!("{weight} is not between 10 and 1000"));
             draft.set(FIELD, IO, "io.weight", converted.ok_or_else(refused)?);
         }
     }
     for device in block_io.weight_device().iter().flatten() {
         const FIELD: &str = "linux.resources.blockIO.weightDevice";
         if given(device.leaf_weight()).is_some() {
-            return Err(CgroupError::refused(FIELD, "cgroup v2 has no weight of leaves"));
+            return Err(CgroupError::refused(
+                FIELD,
+                "cgroup v2 has no weight of leaves",
+            ));
         }
         if let Some(weight) = given(device.weight()) {
-            // Weights of single devices are BFQ's; a kernel without it is an error that names the file.
-            draft.set(FIELD, IO, BFQ, format!("{}:{} {weight}", device.major(), device.minor()));
+            // Weights of single devices are BFQ's; a kernel without it is an error that names the
+            // file.
+            draft.set(
+                FIELD,
+                IO,
+                BFQ,
+                format!("{}:{} {weight}", device.major(), device.minor()),
+            );
         }
     }
     for (field, [_, key], devices) in throttles(block_io) {
         for device in devices {
             // No limit is 0 in the spec and a word here.
-            let rate = given(Some(device.rate())).map_or_else(|| "max".to_owned(), |rate| rate.to_string());
-            draft.set(field, IO, "io.max", format!("{}:{} {key}={rate}", device.major(), device.minor()));
+            let rate = given(Some(device.rate()))
+                .map_or_else(|| "max".to_owned(), |rate| rate.to_string());
+            draft.set(
+                field,
+                IO,
+                "io.max",
+                format!("{}:{} {key}={rate}", device.major(), device.minor()),
+            );
         }
     }
     Ok(())
 }
 
 fn no_network(network: &LinuxNetwork) -> Result<(), CgroupError> {
-    let without = |field| Err(CgroupError::refused(field, "cgroup v2 has no controller for it"));
+    let without = |field| {
+        Err(CgroupError::refused(
+            field,
+            "cgroup v2 has no controller for it",
+        ))
+    };
     if given(network.class_id()).is_some() {
         return without("linux.resources.network.classID");
     }
-    if network.priorities().as_ref().is_some_and(|priorities| !priorities.is_empty()) {
+    if network
+        .priorities()
+        .as_ref()
+        .is_some_and(|priorities| !priorities.is_empty())
+    {
         return without("linux.resources.network.priorities");
     }
     Ok(())
@@ -105,10 +154,18 @@ fn no_network(network: &LinuxNetwork) -> Result<(), CgroupError> {
 /// Devices of remote direct memory access; the file is the same on both versions.
 pub(super) fn rdma(resources: &LinuxResources, draft: &mut Draft) {
     for (device, limit) in sorted(resources.rdma().as_ref()) {
-        let handles = limit.hca_handles().map(|handles| format!(" hca_handle={handles}"));
-        let objects = limit.hca_objects().map(|objects| format!(" hca_object={objects}"));
+        let handles = limit
+            .hca_handles()
+            .map(|handles| format!(" hca_handle={handles}"));
+        let objects = limit
+            .hca_objects()
+            .map(|objects| format!(" hca_object={objects}"));
         if handles.is_some() || objects.is_some() {
-            let value = format!("{device}{}{}", handles.unwrap_or_default(), objects.unwrap_or_default());
+            let value = format!(
+                "{device}{}{}",
+                handles.unwrap_or_default(),
+                objects.unwrap_or_default()
+            );
             draft.set("linux.resources.rdma", "rdma", "rdma.max", value);
         }
     }

@@ -3,8 +3,8 @@
 use std::fs;
 
 use containerd_shim_protos::cgroups::metrics::{
-    BlkIOEntry, BlkIOStat, CPUStat, CPUUsage, HugetlbStat, MemoryEntry, MemoryOomControl, MemoryStat, Metrics, PidsStat, RdmaEntry,
-    RdmaStat, Throttle,
+    BlkIOEntry, BlkIOStat, CPUStat, CPUUsage, HugetlbStat, MemoryEntry, MemoryOomControl,
+    MemoryStat, Metrics, PidsStat, RdmaEntry, RdmaStat, Throttle,
 };
 use containerd_shim_protos::protobuf::MessageField;
 
@@ -30,28 +30,71 @@ pub(super) fn metrics(source: &Source<'_>) -> Result<Metrics, CgroupError> {
 
 fn huge_pages(source: &Source<'_>) -> Result<Vec<HugetlbStat>, CgroupError> {
     let read = |size: String| {
-        let number = |what: &str| Ok::<_, CgroupError>(source.number("hugetlb", &format!("hugetlb.{size}.{what}"))?.unwrap_or(0));
-        let (usage, max, failcnt) = (number("usage_in_bytes")?, number("max_usage_in_bytes")?, number("failcnt")?);
-        Ok(HugetlbStat { usage, max, failcnt, pagesize: size, ..HugetlbStat::default() })
+        let number = |what: &str| {
+            Ok::<_, CgroupError>(
+                source
+                    .number("hugetlb", &format!("hugetlb.{size}.{what}"))?
+                    .unwrap_or(0),
+            )
+        };
+        let (usage, max, failcnt) = (
+            number("usage_in_bytes")?,
+            number("max_usage_in_bytes")?,
+            number("failcnt")?,
+        );
+        Ok(HugetlbStat {
+            usage,
+            max,
+            failcnt,
+            pagesize: size,
+            ..HugetlbStat::default()
+        })
     };
-    source.page_sizes(".usage_in_bytes").into_iter().map(read).collect()
+    source
+        .page_sizes(".usage_in_bytes")
+        .into_iter()
+        .map(read)
+        .collect()
 }
 
 fn pids(source: &Source<'_>) -> Result<Option<PidsStat>, CgroupError> {
-    let Some(current) = source.number("pids", "pids.current")? else { return Ok(None) };
+    let Some(current) = source.number("pids", "pids.current")? else {
+        return Ok(None);
+    };
     // containerd takes 0 for no limit.
-    let limit = source.number("pids", "pids.max")?.filter(|limit| *limit != u64::MAX).unwrap_or(0);
-    Ok(Some(PidsStat { current, limit, ..PidsStat::default() }))
+    let limit = source
+        .number("pids", "pids.max")?
+        .filter(|limit| *limit != u64::MAX)
+        .unwrap_or(0);
+    Ok(Some(PidsStat {
+        current,
+        limit,
+        ..PidsStat::default()
+    }))
 }
 
 fn cpu(source: &Source<'_>) -> Result<Option<CPUStat>, CgroupError> {
     let usage = source.number("cpuacct", "cpuacct.usage")?.map(|total| {
         let split = source.keyed("cpuacct", "cpuacct.stat")?;
-        let per_cpu = source.text("cpuacct", "cpuacct.usage_percpu")?.unwrap_or_default();
-        let ticks = |key: &str| split.as_ref().map_or(0, |split| split.at(key)) * (NANOSECONDS / rustix::param::clock_ticks_per_second());
+        let per_cpu = source
+            .text("cpuacct", "cpuacct.usage_percpu")?
+            .unwrap_or_default();
+        let ticks = |key: &str| {
+            split.as_ref().map_or(0, |split| split.at(key))
+                * (NANOSECONDS / rustix::param::clock_ticks_per_second())
+        };
         let (kernel, user) = (ticks("system"), ticks("user"));
-        let per_cpu = per_cpu.split_whitespace().filter_map(|word| word.parse().ok()).collect();
-        Ok::<_, CgroupError>(CPUUsage { total, kernel, user, per_cpu, ..CPUUsage::default() })
+        let per_cpu = per_cpu
+            .split_whitespace()
+            .filter_map(|word| word.parse().ok())
+            .collect();
+        Ok::<_, CgroupError>(CPUUsage {
+            total,
+            kernel,
+            user,
+            per_cpu,
+            ..CPUUsage::default()
+        })
     });
     let usage = usage.transpose()?;
     let throttling = source.keyed("cpu", "cpu.stat")?.map(|stat| Throttle {
@@ -63,15 +106,28 @@ fn cpu(source: &Source<'_>) -> Result<Option<CPUStat>, CgroupError> {
     if usage.is_none() && throttling.is_none() {
         return Ok(None);
     }
-    Ok(Some(CPUStat { usage: usage.into(), throttling: throttling.into(), ..CPUStat::default() }))
+    Ok(Some(CPUStat {
+        usage: usage.into(),
+        throttling: throttling.into(),
+        ..CPUStat::default()
+    }))
 }
 
 fn memory(source: &Source<'_>) -> Result<Option<MemoryStat>, CgroupError> {
-    let Some(stat) = source.keyed("memory", "memory.stat")? else { return Ok(None) };
-    let entry = |name: &str| Ok::<_, CgroupError>(MessageField::from_option(memory_entry(source, name)?));
+    let Some(stat) = source.keyed("memory", "memory.stat")? else {
+        return Ok(None);
+    };
+    let entry =
+        |name: &str| Ok::<_, CgroupError>(MessageField::from_option(memory_entry(source, name)?));
     let (usage, swap) = (entry("memory.")?, entry("memory.memsw.")?);
     let (kernel, kernel_tcp) = (entry("memory.kmem.")?, entry("memory.kmem.tcp.")?);
-    Ok(Some(MemoryStat { usage, swap, kernel, kernel_tcp, ..memory_of(&stat) }))
+    Ok(Some(MemoryStat {
+        usage,
+        swap,
+        kernel,
+        kernel_tcp,
+        ..memory_of(&stat)
+    }))
 }
 
 /// What memory.stat says: of the cgroup alone, and of all below it.
@@ -116,10 +172,21 @@ fn memory_of(stat: &Keyed) -> MemoryStat {
 /// One kind of memory: limit, use, the most that was used, and how often the limit was met.
 fn memory_entry(source: &Source<'_>, prefix: &str) -> Result<Option<MemoryEntry>, CgroupError> {
     let number = |what: &str| source.number("memory", &format!("{prefix}{what}"));
-    let Some(usage) = number("usage_in_bytes")? else { return Ok(None) };
+    let Some(usage) = number("usage_in_bytes")? else {
+        return Ok(None);
+    };
     let limit = number("limit_in_bytes")?.unwrap_or(0);
-    let (max, failcnt) = (number("max_usage_in_bytes")?.unwrap_or(0), number("failcnt")?.unwrap_or(0));
-    Ok(Some(MemoryEntry { limit, usage, max, failcnt, ..MemoryEntry::default() }))
+    let (max, failcnt) = (
+        number("max_usage_in_bytes")?.unwrap_or(0),
+        number("failcnt")?.unwrap_or(0),
+    );
+    Ok(Some(MemoryEntry {
+        limit,
+        usage,
+        max,
+        failcnt,
+        ..MemoryEntry::default()
+    }))
 }
 
 fn block_io(source: &Source<'_>) -> Result<BlkIOStat, CgroupError> {
@@ -136,30 +203,54 @@ fn block_io(source: &Source<'_>) -> Result<BlkIOStat, CgroupError> {
 
 /// A line such as `8:0 Read 4096`. The sum of all devices, `Total 4096`, is none.
 pub(super) fn block_io_entry(line: &str) -> Option<BlkIOEntry> {
-    let [numbers, operation, value] = line.split_whitespace().collect::<Vec<_>>()[..] else { return None };
+    let [numbers, operation, value] = line.split_whitespace().collect::<Vec<_>>()[..] else {
+        return None;
+    };
     let (major, minor) = device(numbers)?;
     let device = fs::read_link(format!("/sys/dev/block/{numbers}")).ok();
-    let device = device.and_then(|link| Some(format!("/dev/{}", link.file_name()?.to_string_lossy()))).unwrap_or_default();
-    Some(BlkIOEntry { op: operation.to_owned(), device, major, minor, value: value.parse().ok()?, ..BlkIOEntry::default() })
+    let device = device
+        .and_then(|link| Some(format!("/dev/{}", link.file_name()?.to_string_lossy())))
+        .unwrap_or_default();
+    Some(BlkIOEntry {
+        op: operation.to_owned(),
+        device,
+        major,
+        minor,
+        value: value.parse().ok()?,
+        ..BlkIOEntry::default()
+    })
 }
 
 fn rdma(source: &Source<'_>) -> Result<Option<RdmaStat>, CgroupError> {
-    let Some(current) = source.text("rdma", "rdma.current")? else { return Ok(None) };
+    let Some(current) = source.text("rdma", "rdma.current")? else {
+        return Ok(None);
+    };
     let limits = source.text("rdma", "rdma.max")?.unwrap_or_default();
     let entries = |text: &str| text.lines().filter_map(rdma_entry).collect();
-    Ok(Some(RdmaStat { current: entries(&current), limit: entries(&limits), ..RdmaStat::default() }))
+    Ok(Some(RdmaStat {
+        current: entries(&current),
+        limit: entries(&limits),
+        ..RdmaStat::default()
+    }))
 }
 
 fn rdma_entry(line: &str) -> Option<RdmaEntry> {
     let (device, hca_handles, hca_objects) = super::rdma(line)?;
-    Some(RdmaEntry { device, hca_handles, hca_objects, ..RdmaEntry::default() })
+    Some(RdmaEntry {
+        device,
+        hca_handles,
+        hca_objects,
+        ..RdmaEntry::default()
+    })
 }
 
 fn oom(source: &Source<'_>) -> Result<Option<MemoryOomControl>, CgroupError> {
-    Ok(source.keyed("memory", OOM)?.map(|control| MemoryOomControl {
-        oom_kill_disable: control.at("oom_kill_disable"),
-        under_oom: control.at("under_oom"),
-        oom_kill: control.at("oom_kill"),
-        ..MemoryOomControl::default()
-    }))
+    Ok(source
+        .keyed("memory", OOM)?
+        .map(|control| MemoryOomControl {
+            oom_kill_disable: control.at("oom_kill_disable"),
+            under_oom: control.at("under_oom"),
+            oom_kill: control.at("oom_kill"),
+            ..MemoryOomControl::default()
+        }))
 }

@@ -1,7 +1,8 @@
 //! Metrics of cgroup v2.
 
 use containerd_shim_protos::cgroups_v2::metrics::{
-    CPUStat, HugeTlbStat, IOEntry, IOStat, MemoryEvents, MemoryStat, Metrics, PSIData, PSIStats, PidsStat, RdmaEntry, RdmaStat,
+    CPUStat, HugeTlbStat, IOEntry, IOStat, MemoryEvents, MemoryStat, Metrics, PSIData, PSIStats,
+    PidsStat, RdmaEntry, RdmaStat,
 };
 
 use super::{Keyed, Source, device};
@@ -24,13 +25,21 @@ pub(super) fn metrics(source: &Source<'_>) -> Result<Metrics, CgroupError> {
 }
 
 fn pids(source: &Source<'_>) -> Result<Option<PidsStat>, CgroupError> {
-    let Some(current) = source.number("pids", "pids.current")? else { return Ok(None) };
+    let Some(current) = source.number("pids", "pids.current")? else {
+        return Ok(None);
+    };
     let limit = source.number("pids", "pids.max")?.unwrap_or(0);
-    Ok(Some(PidsStat { current, limit, ..PidsStat::default() }))
+    Ok(Some(PidsStat {
+        current,
+        limit,
+        ..PidsStat::default()
+    }))
 }
 
 fn cpu(source: &Source<'_>) -> Result<Option<CPUStat>, CgroupError> {
-    let Some(stat) = source.keyed("cpu", "cpu.stat")? else { return Ok(None) };
+    let Some(stat) = source.keyed("cpu", "cpu.stat")? else {
+        return Ok(None);
+    };
     Ok(Some(CPUStat {
         usage_usec: stat.at("usage_usec"),
         user_usec: stat.at("user_usec"),
@@ -46,7 +55,9 @@ fn cpu(source: &Source<'_>) -> Result<Option<CPUStat>, CgroupError> {
 }
 
 fn memory(source: &Source<'_>) -> Result<Option<MemoryStat>, CgroupError> {
-    let Some(stat) = source.keyed("memory", "memory.stat")? else { return Ok(None) };
+    let Some(stat) = source.keyed("memory", "memory.stat")? else {
+        return Ok(None);
+    };
     let number = |file: &str| Ok::<_, CgroupError>(source.number("memory", file)?.unwrap_or(0));
     Ok(Some(MemoryStat {
         usage: number("memory.current")?,
@@ -83,8 +94,12 @@ fn memory_of(stat: &Keyed) -> MemoryStat {
         pgfault: stat.at("pgfault"),
         pgmajfault: stat.at("pgmajfault"),
         // Since Linux 5.9 counted for anonymous memory and for files.
-        workingset_refault: stat.at("workingset_refault") + stat.at("workingset_refault_anon") + stat.at("workingset_refault_file"),
-        workingset_activate: stat.at("workingset_activate") + stat.at("workingset_activate_anon") + stat.at("workingset_activate_file"),
+        workingset_refault: stat.at("workingset_refault")
+            + stat.at("workingset_refault_anon")
+            + stat.at("workingset_refault_file"),
+        workingset_activate: stat.at("workingset_activate")
+            + stat.at("workingset_activate_anon")
+            + stat.at("workingset_activate_file"),
         workingset_nodereclaim: stat.at("workingset_nodereclaim"),
         pgrefill: stat.at("pgrefill"),
         pgscan: stat.at("pgscan"),
@@ -100,42 +115,79 @@ fn memory_of(stat: &Keyed) -> MemoryStat {
 }
 
 fn memory_events(source: &Source<'_>) -> Result<Option<MemoryEvents>, CgroupError> {
-    Ok(source.keyed("memory", MEMORY_EVENTS)?.map(|events| MemoryEvents {
-        low: events.at("low"),
-        high: events.at("high"),
-        max: events.at("max"),
-        oom: events.at("oom"),
-        oom_kill: events.at("oom_kill"),
-        oom_group_kill: events.at("oom_group_kill"),
-        ..MemoryEvents::default()
-    }))
+    Ok(source
+        .keyed("memory", MEMORY_EVENTS)?
+        .map(|events| MemoryEvents {
+            low: events.at("low"),
+            high: events.at("high"),
+            max: events.at("max"),
+            oom: events.at("oom"),
+            oom_kill: events.at("oom_kill"),
+            oom_group_kill: events.at("oom_group_kill"),
+            ..MemoryEvents::default()
+        }))
 }
 
-/// How long the container waited for something. Kernels without the accounting answer with an error of their own, which
-/// is one more way of not counting.
-fn pressure(source: &Source<'_>, controller: &str, file: &str) -> Result<Option<PSIStats>, CgroupError> {
+/// How long the container waited for something. Kernels without the accounting answer with an error
+/// of their own, which is one more way of not counting.
+fn pressure(
+    source: &Source<'_>,
+    controller: &str,
+    file: &str,
+) -> Result<Option<PSIStats>, CgroupError> {
     let text = match source.text(controller, file) {
-        Err(CgroupError::Io { source, .. }) if source.kind() == std::io::ErrorKind::Unsupported => return Ok(None),
+        Err(CgroupError::Io { source, .. }) if source.kind() == std::io::ErrorKind::Unsupported => {
+            return Ok(None);
+        }
         text => text?,
     };
     Ok(text.map(|text| {
-        let line = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)).map(pressure_of);
-        PSIStats { some: line("some ").into(), full: line("full ").into(), ..PSIStats::default() }
+        let line = |name: &str| {
+            text.lines()
+                .find_map(|line| line.strip_prefix(name))
+                .map(pressure_of)
+        };
+        PSIStats {
+            some: line("some ").into(),
+            full: line("full ").into(),
+            ..PSIStats::default()
+        }
     }))
 }
 
 /// `avg10=0.12 avg60=0.03 avg300=0.00 total=1234`.
 fn pressure_of(line: &str) -> PSIData {
-    let word = |key: &str| line.split_whitespace().find_map(|word| word.strip_prefix(key)?.strip_prefix('='));
-    let share = |key: &str| word(key).and_then(|value| value.parse().ok()).unwrap_or(0.0);
-    let total = word("total").and_then(|value| value.parse().ok()).unwrap_or(0);
-    PSIData { avg10: share("avg10"), avg60: share("avg60"), avg300: share("avg300"), total, ..PSIData::default() }
+    let word = |key: &str| {
+        line.split_whitespace()
+            .find_map(|word| word.strip_prefix(key)?.strip_prefix('='))
+    };
+    let share = |key: &str| {
+        word(key)
+            .and_then(|value| value.parse().ok())
+            .unwrap_or(0.0)
+    };
+    let total = word("total")
+        .and_then(|value| value.parse().ok())
+        .unwrap_or(0);
+    PSIData {
+        avg10: share("avg10"),
+        avg60: share("avg60"),
+        avg300: share("avg300"),
+        total,
+        ..PSIData::default()
+    }
 }
 
 fn io(source: &Source<'_>) -> Result<Option<IOStat>, CgroupError> {
-    let Some(stat) = source.text("io", "io.stat")? else { return Ok(None) };
+    let Some(stat) = source.text("io", "io.stat")? else {
+        return Ok(None);
+    };
     let usage = stat.lines().filter_map(io_entry).collect();
-    Ok(Some(IOStat { usage, psi: pressure(source, "io", "io.pressure")?.into(), ..IOStat::default() }))
+    Ok(Some(IOStat {
+        usage,
+        psi: pressure(source, "io", "io.pressure")?.into(),
+        ..IOStat::default()
+    }))
 }
 
 /// `8:0 rbytes=4096 wbytes=0 rios=1 wios=0 dbytes=0 dios=0`.
@@ -143,31 +195,75 @@ pub(super) fn io_entry(line: &str) -> Option<IOEntry> {
     let (numbers, counts) = line.split_once(' ')?;
     let (major, minor) = device(numbers)?;
     let count = |key: &str| {
-        let value = counts.split_whitespace().find_map(|word| word.strip_prefix(key)?.strip_prefix('='));
+        let value = counts
+            .split_whitespace()
+            .find_map(|word| word.strip_prefix(key)?.strip_prefix('='));
         value.and_then(files::parse).unwrap_or(0)
     };
-    let (rbytes, wbytes, rios, wios) = (count("rbytes"), count("wbytes"), count("rios"), count("wios"));
-    Some(IOEntry { major, minor, rbytes, wbytes, rios, wios, ..IOEntry::default() })
+    let (rbytes, wbytes, rios, wios) = (
+        count("rbytes"),
+        count("wbytes"),
+        count("rios"),
+        count("wios"),
+    );
+    Some(IOEntry {
+        major,
+        minor,
+        rbytes,
+        wbytes,
+        rios,
+        wios,
+        ..IOEntry::default()
+    })
 }
 
 fn rdma(source: &Source<'_>) -> Result<Option<RdmaStat>, CgroupError> {
-    let Some(current) = source.text("rdma", "rdma.current")? else { return Ok(None) };
+    let Some(current) = source.text("rdma", "rdma.current")? else {
+        return Ok(None);
+    };
     let limits = source.text("rdma", "rdma.max")?.unwrap_or_default();
     let entries = |text: &str| text.lines().filter_map(rdma_entry).collect();
-    Ok(Some(RdmaStat { current: entries(&current), limit: entries(&limits), ..RdmaStat::default() }))
+    Ok(Some(RdmaStat {
+        current: entries(&current),
+        limit: entries(&limits),
+        ..RdmaStat::default()
+    }))
 }
 
 fn rdma_entry(line: &str) -> Option<RdmaEntry> {
     let (device, hca_handles, hca_objects) = super::rdma(line)?;
-    Some(RdmaEntry { device, hca_handles, hca_objects, ..RdmaEntry::default() })
+    Some(RdmaEntry {
+        device,
+        hca_handles,
+        hca_objects,
+        ..RdmaEntry::default()
+    })
 }
 
 fn huge_pages(source: &Source<'_>) -> Result<Vec<HugeTlbStat>, CgroupError> {
     let read = |size: String| {
-        let number = |what: &str| Ok::<_, CgroupError>(source.number("hugetlb", &format!("hugetlb.{size}.{what}"))?.unwrap_or(0));
+        let number = |what: &str| {
+            Ok::<_, CgroupError>(
+                source
+                    .number("hugetlb", &format!("hugetlb.{size}.{what}"))?
+                    .unwrap_or(0),
+            )
+        };
         let (current, max) = (number("current")?, number("max")?);
-        let failcnt = source.keyed("hugetlb", &format!("hugetlb.{size}.events"))?.map_or(0, |events| events.at("max"));
-        Ok(HugeTlbStat { current, max, failcnt, pagesize: size, ..HugeTlbStat::default() })
+        let failcnt = source
+            .keyed("hugetlb", &format!("hugetlb.{size}.events"))?
+            .map_or(0, |events| events.at("max"));
+        Ok(HugeTlbStat {
+            current,
+            max,
+            failcnt,
+            pagesize: size,
+            ..HugeTlbStat::default()
+        })
     };
-    source.page_sizes(".current").into_iter().map(read).collect()
+    source
+        .page_sizes(".current")
+        .into_iter()
+        .map(read)
+        .collect()
 }

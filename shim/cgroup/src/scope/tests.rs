@@ -41,7 +41,12 @@ fn limits_of_v2_are_told_in_systemds_words() {
 
 #[test]
 fn limits_of_v1_are_told_in_systemds_words() {
-    let files = [("cpu.shares", "512"), ("cpu.cfs_period_us", "20000"), ("cpu.cfs_quota_us", "5000"), ("memory.limit_in_bytes", "-1")];
+    let files = [
+        ("cpu.shares", "512"),
+        ("cpu.cfs_period_us", "20000"),
+        ("cpu.cfs_quota_us", "5000"),
+        ("memory.limit_in_bytes", "-1"),
+    ];
     let expected = [
         Limit::Number("CPUShares", 512),
         Limit::Number("MemoryLimit", u64::MAX),
@@ -54,14 +59,20 @@ fn limits_of_v1_are_told_in_systemds_words() {
 #[test]
 fn of_a_file_that_is_written_twice_the_last_value_is_told() {
     let settings = settings(&[("memory.max", "4096"), ("memory.max", "max")]);
-    assert_eq!(properties(&settings, Version::V2), [Limit::Number("MemoryMax", u64::MAX)]);
+    assert_eq!(
+        properties(&settings, Version::V2),
+        [Limit::Number("MemoryMax", u64::MAX)]
+    );
 }
 
 #[test]
 fn a_quota_is_not_rounded_down() {
     let told = |value| properties(&settings(&[("cpu.max", value)]), Version::V2);
     assert_eq!(told("1 3000")[0], Limit::Number("CPUQuotaPerSecUSec", 334));
-    assert_eq!(told("max 100000")[0], Limit::Number("CPUQuotaPerSecUSec", u64::MAX));
+    assert_eq!(
+        told("max 100000")[0],
+        Limit::Number("CPUQuotaPerSecUSec", u64::MAX)
+    );
 }
 
 #[test]

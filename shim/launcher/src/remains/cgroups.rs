@@ -1,5 +1,5 @@
-//! A dead container's cgroups: their processes are killed, then they are removed. For version 1, where a container has a
-//! folder in each hierarchy, and for version 2, where it has one.
+//! A dead container's cgroups: their processes are killed, then they are removed. For version 1,
+//! where a container has a folder in each hierarchy, and for version 2, where it has one.
 
 use std::collections::HashSet;
 use std::fs;
@@ -16,8 +16,8 @@ use rustix::process::{Pid, PidfdFlags, Signal, getpid, pidfd_open, pidfd_send_si
 
 /// How long killed processes may take to end: longer than any process needs that can be killed.
 const LIMIT: Duration = Duration::from_secs(5);
-/// Between attempts to remove a cgroup whose last process ended a moment ago: the kernel lets go of it a little later, and
-/// tells nobody on version 1.
+/// Between attempts to remove a cgroup whose last process ended a moment ago: the kernel lets go of
+/// it a little later, and tells nobody on version 1.
 const PAUSE: Duration = Duration::from_millis(1);
 
 /// Kills every process in these cgroups and in those below, and removes all of them.
@@ -26,16 +26,27 @@ pub(super) fn remove(cgroups: &[PathBuf]) -> Result<()> {
     loop {
         let mut left = Vec::new();
         for cgroup in cgroups.iter().filter(|cgroup| is_cgroup(cgroup)) {
-            ensure!(!is_root(cgroup), "the record names {}, which is the root of a hierarchy", cgroup.display());
+            ensure!(
+                !is_root(cgroup),
+                "the record names {}, which is the root of a hierarchy",
+                cgroup.display()
+            );
             // A parent follows those below it.
             below(cgroup, &mut left)?;
         }
         kill(&left, LIMIT.saturating_sub(started.elapsed()))?;
-        let Some(busy) = try_remove(&left)? else { return Ok(()) };
+        let Some(busy) = try_remove(&left)? else {
+            return Ok(());
+        };
         if started.elapsed() > LIMIT {
             let file = busy.join("cgroup.procs");
             let pids = fs::read_to_string(&file).unwrap_or_default();
-            bail!("processes {:?} in {} did not end within {} s of being killed", pids.trim(), busy.display(), LIMIT.as_secs());
+            bail!(
+                "processes {:?} in {} did not end within {} s of being killed",
+                pids.trim(),
+                busy.display(),
+                LIMIT.as_secs()
+            );
         }
         std::thread::sleep(PAUSE);
     }
@@ -48,7 +59,10 @@ fn is_cgroup(folder: &Path) -> bool {
 /// Whether a hierarchy is mounted right there: then processes of the whole node are in it.
 fn is_root(cgroup: &Path) -> bool {
     let device = |path: &Path| fs::metadata(path).map(|facts| facts.dev());
-    match (device(cgroup), device(cgroup.parent().unwrap_or(Path::new("/")))) {
+    match (
+        device(cgroup),
+        device(cgroup.parent().unwrap_or(Path::new("/"))),
+    ) {
         (Ok(own), Ok(parents)) => own != parents,
         // Another launcher has just removed it.
         _ => false,
@@ -57,8 +71,15 @@ fn is_root(cgroup: &Path) -> bool {
 
 /// Adds the cgroups below `cgroup`, then itself. A container may have made some.
 fn below(cgroup: &Path, all: &mut Vec<PathBuf>) -> Result<()> {
-    let Some(entries) = if_there(fs::read_dir(cgroup)).with_context(|| format!("list {}", cgroup.display()))? else { return Ok(()) };
-    for entry in entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
+    let Some(entries) =
+        if_there(fs::read_dir(cgroup)).with_context(|| format!("list {}", cgroup.display()))?
+    else {
+        return Ok(());
+    };
+    for entry in entries
+        .flatten()
+        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+    {
         below(&entry.path(), all)?;
     }
     all.push(cgroup.to_owned());
@@ -68,12 +89,14 @@ fn below(cgroup: &Path, all: &mut Vec<PathBuf>) -> Result<()> {
 /// Kills what is in the cgroups, and waits until it has ended, `limit` at most.
 fn kill(cgroups: &[PathBuf], limit: Duration) -> Result<()> {
     for cgroup in cgroups {
-        // A stopped process of version 1 does not even die. On version 2, one write kills all at once, also those of other
-        // pid namespaces, which have no number here; it came with Linux 5.14.
+        // A stopped process of version 1 does not even die. On version 2, one write kills all at
+        // once, also those of other pid namespaces, which have no number here; it came with Linux
+        // 5.14.
         for (file, word) in [("freezer.state", "THAWED"), ("cgroup.kill", "1")] {
             let file = cgroup.join(file);
             if file.exists() {
-                if_there(fs::write(&file, word)).with_context(|| format!("write {word} to {}", file.display()))?;
+                if_there(fs::write(&file, word))
+                    .with_context(|| format!("write {word} to {}", file.display()))?;
             }
         }
     }
@@ -82,13 +105,20 @@ fn kill(cgroups: &[PathBuf], limit: Duration) -> Result<()> {
         match pidfd_open(pid, PidfdFlags::empty()) {
             Ok(pidfd) => opened.push((pid, pidfd)),
             Err(Errno::SRCH) => {}
-            Err(error) => return Err(error).with_context(|| format!("open process {}", pid.as_raw_nonzero())),
+            Err(error) => {
+                return Err(error)
+                    .with_context(|| format!("open process {}", pid.as_raw_nonzero()));
+            }
         }
     }
-    // Between reading and opening, a process may have ended and another one got its number: only who is still listed is one
-    // of ours.
+    // Between reading and opening, a process may have ended and another one got its number: only
+    // who is still listed is one of ours.
     let still = processes(cgroups)?;
-    let ours: Vec<OwnedFd> = opened.into_iter().filter(|(pid, _)| still.contains(pid)).map(|(_, pidfd)| pidfd).collect();
+    let ours: Vec<OwnedFd> = opened
+        .into_iter()
+        .filter(|(pid, _)| still.contains(pid))
+        .map(|(_, pidfd)| pidfd)
+        .collect();
     for pidfd in &ours {
         match pidfd_send_signal(pidfd, Signal::KILL) {
             Ok(()) | Err(Errno::SRCH) => {}
@@ -103,8 +133,13 @@ fn processes(cgroups: &[PathBuf]) -> Result<HashSet<Pid>> {
     let mut pids = HashSet::new();
     for cgroup in cgroups {
         let file = cgroup.join("cgroup.procs");
-        let text = if_there(fs::read_to_string(&file)).with_context(|| format!("read {}", file.display()))?.unwrap_or_default();
-        pids.extend(text.lines().filter_map(|line| Pid::from_raw(line.parse().ok()?)));
+        let text = if_there(fs::read_to_string(&file))
+            .with_context(|| format!("read {}", file.display()))?
+            .unwrap_or_default();
+        pids.extend(
+            text.lines()
+                .filter_map(|line| Pid::from_raw(line.parse().ok()?)),
+        );
     }
     pids.remove(&getpid());
     Ok(pids)
@@ -114,7 +149,8 @@ fn await_end(processes: &[OwnedFd], deadline: Instant) -> Result<()> {
     for process in processes {
         let left = deadline.saturating_duration_since(Instant::now());
         let left = Timespec::try_from(left).context("count seconds")?;
-        poll(&mut [PollFd::new(process, PollFlags::IN)], Some(&left)).context("wait for the end of a killed process")?;
+        poll(&mut [PollFd::new(process, PollFlags::IN)], Some(&left))
+            .context("wait for the end of a killed process")?;
     }
     Ok(())
 }
@@ -124,7 +160,9 @@ fn try_remove(cgroups: &[PathBuf]) -> Result<Option<&Path>> {
     for cgroup in cgroups {
         match if_there(fs::remove_dir(cgroup)) {
             Err(error) if error.kind() == ErrorKind::ResourceBusy => return Ok(Some(cgroup)),
-            result => drop(result.with_context(|| format!("remove the cgroup {}", cgroup.display()))?),
+            result => {
+                result.with_context(|| format!("remove the cgroup {}", cgroup.display()))?;
+            }
         }
     }
     Ok(None)
@@ -134,7 +172,12 @@ fn try_remove(cgroups: &[PathBuf]) -> Result<Option<&Path>> {
 fn if_there<T>(result: io::Result<T>) -> io::Result<Option<T>> {
     match result {
         Ok(value) => Ok(Some(value)),
-        Err(error) if error.kind() == ErrorKind::NotFound || error.raw_os_error() == Some(Errno::NODEV.raw_os_error()) => Ok(None),
+        Err(error)
+            if error.kind() == ErrorKind::NotFound
+                || error.raw_os_error() == Some(Errno::NODEV.raw_os_error()) =>
+        {
+            Ok(None)
+        }
         Err(error) => Err(error),
     }
 }

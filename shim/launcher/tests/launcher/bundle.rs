@@ -28,18 +28,31 @@ pub(crate) struct Bundle {
 
 impl Bundle {
     pub(crate) fn unpack() -> Self {
-        let bundle = Self { folder: tempfile::tempdir().unwrap() };
+        let bundle = Self {
+            folder: tempfile::tempdir().unwrap(),
+        };
         for folder in ["bin", "lib", "container"] {
             fs::create_dir(bundle.path(folder)).unwrap();
         }
-        copy(Path::new(env!("CARGO_BIN_EXE_containerd-shim-wasmedge-v1")), &bundle.launcher());
+        copy(
+            Path::new(env!("CARGO_BIN_EXE_containerd-shim-wasmedge-v1")),
+            &bundle.launcher(),
+        );
         fs::write(bundle.path("bin/wasmedge-host"), "").unwrap();
         fs::write(bundle.path("container/config.json"), "{}").unwrap();
         // Waits at a pipe that nobody opens, without a child that would outlive it.
-        assert!(Command::new("mkfifo").arg(bundle.path("never")).status().unwrap().success());
+        assert!(
+            Command::new("mkfifo")
+                .arg(bundle.path("never"))
+                .status()
+                .unwrap()
+                .success()
+        );
         let script = format!(
-            "#!/bin/sh\ntrap '' PIPE\n(pwd; env; for a; do echo \"$a\"; done; readlink /proc/$$/fd/0 /proc/$$/fd/3) > {root}/host-$$.new\n\
-             mv {root}/host-$$.new {root}/host-$$\necho {READY} >&2\nexec 2>/dev/null\nread never < {root}/never\n",
+            "#!/bin/sh\ntrap '' PIPE\n(pwd; env; for a; do echo \"$a\"; done; readlink \
+             /proc/$$/fd/0 /proc/$$/fd/3) > {root}/host-$$.new\n\
+             mv {root}/host-$$.new {root}/host-$$\necho {READY} >&2\nexec 2>/dev/null\nread never \
+             < {root}/never\n",
             root = bundle.folder.path().display(),
             READY = READY.trim_end(),
         );
@@ -64,20 +77,37 @@ impl Bundle {
     /// What containerd 2.4 would write: with it, sockets are in this bundle's own folder.
     pub(crate) fn input(&self, id: &str) -> PathBuf {
         let file = self.path(&format!("input-{id}"));
-        let message = Message::default().text(1, id).text(2, "test").text(9, self.path("s").to_str().unwrap());
+        let message = Message::default()
+            .text(1, id)
+            .text(2, "test")
+            .text(9, self.path("s").to_str().unwrap());
         fs::write(&file, message.into_bytes()).unwrap();
         file
     }
 
     pub(crate) fn arguments(id: &str) -> [String; 7] {
-        ["-namespace", "test", "-address", "/c.sock", "-id", id, "start"].map(str::to_owned)
+        [
+            "-namespace",
+            "test",
+            "-address",
+            "/c.sock",
+            "-id",
+            id,
+            "start",
+        ]
+        .map(str::to_owned)
     }
 
     /// `start` for container `id`, not yet run.
     pub(crate) fn command(&self, id: &str) -> Command {
         let mut command = Command::new(self.launcher());
-        command.args(Self::arguments(id)).current_dir(self.path("container"));
-        command.stdin(fs::File::open(self.input(id)).unwrap()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+            .args(Self::arguments(id))
+            .current_dir(self.path("container"));
+        command
+            .stdin(fs::File::open(self.input(id)).unwrap())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
         command
     }
 
@@ -91,9 +121,12 @@ impl Bundle {
         running(&self.loader())
     }
 
-    /// Waits until one host runs. While a stand-in starts, it forks, and the fork looks like itself.
+    /// Waits until one host runs. While a stand-in starts, it forks, and the fork looks like
+    /// itself.
     pub(crate) fn has_one_host(&self, when: &str) {
-        eventually(&format!("there is one host {when}"), || (self.hosts().len() == 1).then_some(()));
+        eventually(&format!("there is one host {when}"), || {
+            (self.hosts().len() == 1).then_some(())
+        });
     }
 
     /// What the one host there is found when it was started, as soon as it says so.
@@ -101,7 +134,12 @@ impl Bundle {
         self.has_one_host("that says something");
         let pid = self.hosts()[0];
         let file = self.path(&format!("host-{pid}"));
-        eventually("the host says what it found", || fs::read_to_string(&file).ok()).lines().map(str::to_owned).collect()
+        eventually("the host says what it found", || {
+            fs::read_to_string(&file).ok()
+        })
+        .lines()
+        .map(str::to_owned)
+        .collect()
     }
 
     /// Ends the hosts, and waits until they have.
@@ -114,8 +152,10 @@ impl Bundle {
     }
 
     pub(crate) fn files_of_sockets(&self) -> Vec<String> {
-        let mut names: Vec<String> =
-            fs::read_dir(self.path("s")).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        let mut names: Vec<String> = fs::read_dir(self.path("s"))
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
         names.sort();
         names
     }
@@ -123,21 +163,31 @@ impl Bundle {
 
 impl Drop for Bundle {
     fn drop(&mut self) {
-        eventually("launchers end", || running(&self.launcher()).is_empty().then_some(()));
+        eventually("launchers end", || {
+            running(&self.launcher()).is_empty().then_some(())
+        });
         self.kill_hosts();
     }
 }
 
-/// Copies a program. Not by this process, whose other tests fork: a fork that has a program open for writing keeps it from
-/// being executed.
+/// Copies a program. Not by this process, whose other tests fork: a fork that has a program open
+/// for writing keeps it from being executed.
 fn copy(from: &Path, to: &Path) {
-    assert!(Command::new("cp").args([from, to]).status().unwrap().success());
+    assert!(
+        Command::new("cp")
+            .args([from, to])
+            .status()
+            .unwrap()
+            .success()
+    );
 }
 
 /// The processes that have `file` as an argument.
 pub(crate) fn running(file: &Path) -> Vec<Pid> {
     let name = file.to_str().unwrap().as_bytes();
-    let pids = fs::read_dir("/proc").unwrap().filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok());
+    let pids = fs::read_dir("/proc")
+        .unwrap()
+        .filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok());
     pids.filter(|pid: &i32| {
         let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
         line.split(|&byte| byte == 0).any(|word| word == name)
@@ -148,8 +198,16 @@ pub(crate) fn running(file: &Path) -> Vec<Pid> {
 
 /// The socket that `start` printed, on which somebody listens.
 pub(crate) fn socket(output: &Output) -> PathBuf {
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    assert_eq!(String::from_utf8_lossy(&output.stderr), "", "containerd takes it for part of the answer");
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    assert_eq!(
+        String::from_utf8_lossy(&output.stderr),
+        "",
+        "containerd takes it for part of the answer"
+    );
     let result = BootstrapResult::parse_from_bytes(&output.stdout).unwrap();
     assert_eq!((result.version, result.protocol.as_str()), (3, "ttrpc"));
     let socket = PathBuf::from(result.address.strip_prefix("unix://").unwrap());

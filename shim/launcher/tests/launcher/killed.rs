@@ -17,20 +17,37 @@ pub(crate) enum Fate {
     Ended,
 }
 
-/// Runs `command` until it is about to make its system call of this number, counted from its first, and kills it there.
-/// `command` has a program, arguments, a working directory and a standard input.
+/// Runs `command` until it is about to make its system call of this number, counted from its first,
+/// and kills it there. `command` has a program, arguments, a working directory and a standard
+/// input.
 pub(crate) fn kill_before(call: usize, command: &mut Command) -> Fate {
     // A shell that waits to be let go, and then becomes the program.
     let folder = tempfile::tempdir().unwrap();
     let gate = folder.path().join("gate");
-    assert!(Command::new("mkfifo").arg(&gate).status().unwrap().success());
+    assert!(
+        Command::new("mkfifo")
+            .arg(&gate)
+            .status()
+            .unwrap()
+            .success()
+    );
     let mut shell = Command::new("sh");
-    shell.args(["-c", "read go < \"$0\"; exec \"$@\""]).arg(&gate).arg(command.get_program()).args(command.get_args());
+    shell
+        .args(["-c", "read go < \"$0\"; exec \"$@\""])
+        .arg(&gate)
+        .arg(command.get_program())
+        .args(command.get_args());
     if let Some(folder) = command.get_current_dir() {
         shell.current_dir(folder);
     }
-    let input = command.get_envs().find(|(name, _)| *name == INPUT).and_then(|(_, file)| file);
-    shell.stdin(fs::File::open(input.unwrap()).unwrap()).stdout(Stdio::null()).stderr(Stdio::null());
+    let input = command
+        .get_envs()
+        .find(|(name, _)| *name == INPUT)
+        .and_then(|(_, file)| file);
+    shell
+        .stdin(fs::File::open(input.unwrap()).unwrap())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
     let mut child = shell.spawn().unwrap();
     let pid = Pid::from_raw(i32::try_from(child.id()).unwrap());
     ptrace::attach(pid).unwrap();
@@ -38,12 +55,21 @@ pub(crate) fn kill_before(call: usize, command: &mut Command) -> Fate {
     while waitpid(pid, None).unwrap() != WaitStatus::Stopped(pid, Signal::SIGSTOP) {
         ptrace::cont(pid, None).unwrap();
     }
-    ptrace::setoptions(pid, Options::PTRACE_O_TRACESYSGOOD | Options::PTRACE_O_TRACEEXEC | Options::PTRACE_O_EXITKILL).unwrap();
+    ptrace::setoptions(
+        pid,
+        Options::PTRACE_O_TRACESYSGOOD | Options::PTRACE_O_TRACEEXEC | Options::PTRACE_O_EXITKILL,
+    )
+    .unwrap();
     // Held open for both directions, it neither waits for the shell nor loses what it wrote.
-    let mut opened = fs::File::options().read(true).write(true).open(&gate).unwrap();
+    let mut opened = fs::File::options()
+        .read(true)
+        .write(true)
+        .open(&gate)
+        .unwrap();
     std::io::Write::write_all(&mut opened, b"go\n").unwrap();
     let fate = step(pid, call);
-    // One that has ended was waited for: then both do nothing, or say that there is no such process.
+    // One that has ended was waited for: then both do nothing, or say that there is no such
+    // process.
     let _ = child.kill();
     let _ = child.wait();
     fate

@@ -14,8 +14,13 @@ use crate::killed::{Fate, INPUT, kill_before};
 #[test]
 fn launchers_at_once_make_one_host() {
     let bundle = Bundle::unpack();
-    let started: Vec<Child> = (0..16).map(|id| bundle.command(&format!("c{id}")).spawn().unwrap()).collect();
-    let sockets: HashSet<_> = started.into_iter().map(|child| socket(&child.wait_with_output().unwrap())).collect();
+    let started: Vec<Child> = (0..16)
+        .map(|id| bundle.command(&format!("c{id}")).spawn().unwrap())
+        .collect();
+    let sockets: HashSet<_> = started
+        .into_iter()
+        .map(|child| socket(&child.wait_with_output().unwrap()))
+        .collect();
     assert_eq!(sockets.len(), 1);
     bundle.has_one_host("of sixteen launchers");
 }
@@ -24,19 +29,49 @@ fn launchers_at_once_make_one_host() {
 fn a_host_is_told_whom_it_serves_and_gets_nothing_else() {
     let bundle = Bundle::unpack();
     let mut command = bundle.command("c1");
-    let socket = socket(&command.env("TTRPC_ADDRESS", "/t.sock").env("SECRET", "x").env("LD_PRELOAD", "").output().unwrap());
+    let socket = socket(
+        &command
+            .env("TTRPC_ADDRESS", "/t.sock")
+            .env("SECRET", "x")
+            .env("LD_PRELOAD", "")
+            .output()
+            .unwrap(),
+    );
     let said = bundle.said_by_host();
     assert_eq!(said[0], "/", "its working directory");
-    let variables: Vec<&str> = said.iter().filter_map(|line| line.split_once('=')).map(|(name, _)| name).collect();
-    assert!(variables.contains(&"TTRPC_ADDRESS") && !variables.contains(&"SECRET") && !variables.contains(&"LD_PRELOAD"), "{said:?}");
+    let variables: Vec<&str> = said
+        .iter()
+        .filter_map(|line| line.split_once('='))
+        .map(|(name, _)| name)
+        .collect();
+    assert!(
+        variables.contains(&"TTRPC_ADDRESS")
+            && !variables.contains(&"SECRET")
+            && !variables.contains(&"LD_PRELOAD"),
+        "{said:?}"
+    );
     let from = said.iter().position(|line| line == "-namespace").unwrap();
-    let arguments = HostArguments::parse(said[from..said.len() - 2].iter().map(Into::into)).unwrap();
-    assert_eq!((arguments.namespace.as_str(), arguments.address.as_str(), arguments.id.as_str()), ("test", "/c.sock", "c1"));
-    assert_eq!((arguments.grouping, arguments.log_level), (Grouping::Node, LogLevel::Info));
+    let arguments =
+        HostArguments::parse(said[from..said.len() - 2].iter().map(Into::into)).unwrap();
+    assert_eq!(
+        (
+            arguments.namespace.as_str(),
+            arguments.address.as_str(),
+            arguments.id.as_str()
+        ),
+        ("test", "/c.sock", "c1")
+    );
+    assert_eq!(
+        (arguments.grouping, arguments.log_level),
+        (Grouping::Node, LogLevel::Info)
+    );
     assert_eq!(arguments.socket, socket);
     assert_eq!(said[said.len() - 2], "/dev/null");
     assert!(said[said.len() - 1].starts_with("socket:"), "{said:?}");
-    assert_eq!(fs::read_to_string(bundle.path("container/address")).unwrap(), format!("unix://{}", socket.display()));
+    assert_eq!(
+        fs::read_to_string(bundle.path("container/address")).unwrap(),
+        format!("unix://{}", socket.display())
+    );
 }
 
 #[test]
@@ -48,7 +83,11 @@ fn a_host_that_died_is_replaced_and_leaves_no_file() {
     let second = bundle.start("c3");
     assert_ne!(first, second);
     bundle.has_one_host("in place of the dead one");
-    assert_eq!(bundle.files_of_sockets().len(), 3, "a lock, a pointer, a socket");
+    assert_eq!(
+        bundle.files_of_sockets().len(),
+        3,
+        "a lock, a pointer, a socket"
+    );
 }
 
 #[test]
@@ -57,7 +96,15 @@ fn another_bundle_has_another_host() {
     // Both on one node: in one folder of sockets.
     let mut command = new.command("c2");
     let input = old.input("c2");
-    let sockets = [old.start("c1"), socket(&command.stdin(fs::File::open(input).unwrap()).output().unwrap())];
+    let sockets = [
+        old.start("c1"),
+        socket(
+            &command
+                .stdin(fs::File::open(input).unwrap())
+                .output()
+                .unwrap(),
+        ),
+    ];
     assert_ne!(sockets[0], sockets[1]);
     old.has_one_host("of the old bundle");
     new.has_one_host("of the new bundle");
@@ -89,10 +136,18 @@ fn a_host_that_cannot_be_started_leaves_no_file() {
 #[test]
 fn a_host_that_ends_at_once_says_why_and_leaves_no_file() {
     let bundle = Bundle::unpack();
-    fs::write(bundle.loader(), "#!/bin/sh\necho 'libwasmedge.so.0: cannot open shared object file' >&2\nexit 127\n").unwrap();
+    fs::write(
+        bundle.loader(),
+        "#!/bin/sh\necho 'libwasmedge.so.0: cannot open shared object file' >&2\nexit 127\n",
+    )
+    .unwrap();
     let output = bundle.command("c1").output().unwrap();
     let error = String::from_utf8_lossy(&output.stderr);
-    assert!(!output.status.success() && error.contains("the host did not start: libwasmedge.so.0: cannot open"), "{error}");
+    assert!(
+        !output.status.success()
+            && error.contains("the host did not start: libwasmedge.so.0: cannot open"),
+        "{error}"
+    );
     assert_eq!(bundle.files_of_sockets(), Vec::<String>::new());
 }
 
@@ -100,10 +155,21 @@ fn a_host_that_ends_at_once_says_why_and_leaves_no_file() {
 fn bad_options_are_said_before_anything_is_started() {
     let bundle = Bundle::unpack();
     let input = bundle.path("old-input");
-    fs::write(&input, b"\n\x19runtimeoptions.v1.Options\x12\x0c\x1a\x0aColour = 1").unwrap();
-    let output = bundle.command("c1").stdin(fs::File::open(input).unwrap()).output().unwrap();
+    fs::write(
+        &input,
+        b"\n\x19runtimeoptions.v1.Options\x12\x0c\x1a\x0aColour = 1",
+    )
+    .unwrap();
+    let output = bundle
+        .command("c1")
+        .stdin(fs::File::open(input).unwrap())
+        .output()
+        .unwrap();
     let error = String::from_utf8_lossy(&output.stderr);
-    assert!(!output.status.success() && error.contains("Colour") && error.contains("grouping"), "{error}");
+    assert!(
+        !output.status.success() && error.contains("Colour") && error.contains("grouping"),
+        "{error}"
+    );
     assert_eq!(bundle.hosts().len(), 0);
 }
 
@@ -118,11 +184,26 @@ fn a_launcher_killed_at_any_step_leaves_one_host_to_the_next() {
         }
         let found = bundle.start("c2");
         // Of the one that was killed, a fork may be left that is about to become a host.
-        eventually("what the launcher forked becomes a host", || running(&bundle.launcher()).is_empty().then_some(()));
-        bundle.has_one_host(&format!("after a launcher that was killed before its system call {call}"));
-        assert_eq!(bundle.start("c3"), found, "killed before its system call {call}");
-        assert_eq!(bundle.files_of_sockets().len(), 3, "killed before its system call {call}");
+        eventually("what the launcher forked becomes a host", || {
+            running(&bundle.launcher()).is_empty().then_some(())
+        });
+        bundle.has_one_host(&format!(
+            "after a launcher that was killed before its system call {call}"
+        ));
+        assert_eq!(
+            bundle.start("c3"),
+            found,
+            "killed before its system call {call}"
+        );
+        assert_eq!(
+            bundle.files_of_sockets().len(),
+            3,
+            "killed before its system call {call}"
+        );
         call += 1;
     }
-    assert!(call > 50, "it made {call} system calls only, so it was not followed");
+    assert!(
+        call > 50,
+        "it made {call} system calls only, so it was not followed"
+    );
 }

@@ -1,8 +1,10 @@
-//! `/sys/fs/cgroup` of a native container on cgroup v1: its own cgroup of each hierarchy, and nothing above it.
+//! `/sys/fs/cgroup` of a native container on cgroup v1: its own cgroup of each hierarchy, and
+//! nothing above it.
 //!
-//! libcontainer (0.7) looks in the node's `/proc` for a number of the container's pid namespace. In a namespace that
-//! another container made there need not be such a process, and mounting fails. It also binds a hierarchy in which the
-//! container has no cgroup from that hierarchy's root, and ignores that the mount is to be read-only.
+//! libcontainer (0.7) looks in the node's `/proc` for a number of the container's pid namespace. In
+//! a namespace that another container made there need not be such a process, and mounting fails. It
+//! also binds a hierarchy in which the container has no cgroup from that hierarchy's root, and
+//! ignores that the mount is to be read-only.
 
 use std::path::{Path, PathBuf};
 
@@ -12,20 +14,40 @@ use oci_spec::runtime::{Mount, MountBuilder, Spec};
 /// Where a machine's hierarchies are mounted; libcontainer uses no others.
 const USUAL_ROOT: &str = "/sys/fs/cgroup";
 /// The controllers that libcontainer (0.7) handles.
-const CONTROLLERS: [&str; 12] =
-    ["cpu", "cpuacct", "cpuset", "devices", "hugetlb", "memory", "pids", "perf_event", "blkio", "net_prio", "net_cls", "freezer"];
+const CONTROLLERS: [&str; 12] = [
+    "cpu",
+    "cpuacct",
+    "cpuset",
+    "devices",
+    "hugetlb",
+    "memory",
+    "pids",
+    "perf_event",
+    "blkio",
+    "net_prio",
+    "net_cls",
+    "freezer",
+];
 /// What every mount in place of the one gets.
 const CLOSED: [&str; 3] = ["nosuid", "noexec", "nodev"];
 
-/// The mount points of the hierarchies of cgroup v1 in which libcontainer makes a container's cgroup, from the lines of
-/// mountinfo (proc_pid_mountinfo(5)). None on cgroup v2.
+/// The mount points of the hierarchies of cgroup v1 in which libcontainer makes a container's
+/// cgroup, from the lines of mountinfo (proc_pid_mountinfo(5)). None on cgroup v2.
 pub(super) fn hierarchies(mounts: &str) -> Vec<PathBuf> {
     let mut found: Vec<PathBuf> = Vec::new();
     for line in mounts.lines() {
-        let Some((before, after)) = line.split_once(" - ") else { continue };
-        let Some(point) = before.split(' ').nth(4).map(Path::new) else { continue };
+        let Some((before, after)) = line.split_once(" - ") else {
+            continue;
+        };
+        let Some(point) = before.split(' ').nth(4).map(Path::new) else {
+            continue;
+        };
         let is_new = !found.iter().any(|known| known == point);
-        if after.starts_with("cgroup ") && point.parent() == Some(Path::new(USUAL_ROOT)) && is_new && is_controlled(point) {
+        if after.starts_with("cgroup ")
+            && point.parent() == Some(Path::new(USUAL_ROOT))
+            && is_new
+            && is_controlled(point)
+        {
             found.push(point.to_owned());
         }
     }
@@ -39,12 +61,23 @@ fn is_controlled(point: &Path) -> bool {
 
 /// The names under which a hierarchy is found: `cpu` and `cpuacct` for `cpu,cpuacct`.
 fn parts(point: &Path) -> Vec<&str> {
-    point.file_name().and_then(|name| name.to_str()).map(|name| name.split(',').collect()).unwrap_or_default()
+    point
+        .file_name()
+        .and_then(|name| name.to_str())
+        .map(|name| name.split(',').collect())
+        .unwrap_or_default()
 }
 
-/// Replaces each mount of type `cgroup` with mounts of the container's own cgroup `cgroup` in each of `hierarchies`.
-pub(super) fn replace(spec: &mut Spec, cgroup: &Path, hierarchies: &[PathBuf]) -> Result<(), OciSpecError> {
-    let Some(mounts) = spec.mounts().clone() else { return Ok(()) };
+/// Replaces each mount of type `cgroup` with mounts of the container's own cgroup `cgroup` in each
+/// of `hierarchies`.
+pub(super) fn replace(
+    spec: &mut Spec,
+    cgroup: &Path,
+    hierarchies: &[PathBuf],
+) -> Result<(), OciSpecError> {
+    let Some(mounts) = spec.mounts().clone() else {
+        return Ok(());
+    };
     let is_cgroup = |mount: &Mount| mount.typ().as_deref() == Some("cgroup");
     if hierarchies.is_empty() || !mounts.iter().any(is_cgroup) {
         return Ok(());
@@ -56,7 +89,11 @@ pub(super) fn replace(spec: &mut Spec, cgroup: &Path, hierarchies: &[PathBuf]) -
             replaced.push(mount);
             continue;
         }
-        let is_read_only = mount.options().iter().flatten().any(|option| option == "ro");
+        let is_read_only = mount
+            .options()
+            .iter()
+            .flatten()
+            .any(|option| option == "ro");
         if is_read_only {
             closed.push(mount.destination().display().to_string());
         }
@@ -73,18 +110,38 @@ pub(super) fn replace(spec: &mut Spec, cgroup: &Path, hierarchies: &[PathBuf]) -
     Ok(())
 }
 
-fn own(place: &Path, cgroup: &Path, hierarchies: &[PathBuf], is_read_only: bool) -> Result<Vec<Mount>, OciSpecError> {
-    let options = |more: &[&str]| CLOSED.iter().chain(more).map(|&option| option.to_owned()).collect::<Vec<_>>();
-    let holder = MountBuilder::default().destination(place).typ("tmpfs").source("tmpfs").options(options(&["mode=755"]));
+fn own(
+    place: &Path,
+    cgroup: &Path,
+    hierarchies: &[PathBuf],
+    is_read_only: bool,
+) -> Result<Vec<Mount>, OciSpecError> {
+    let options = |more: &[&str]| {
+        CLOSED
+            .iter()
+            .chain(more)
+            .map(|&option| option.to_owned())
+            .collect::<Vec<_>>()
+    };
+    let holder = MountBuilder::default()
+        .destination(place)
+        .typ("tmpfs")
+        .source("tmpfs")
+        .options(options(&["mode=755"]));
     let mut mounts = vec![holder.build()?];
     let access = if is_read_only { "ro" } else { "rw" };
     for point in hierarchies {
         // A link would do for `cpu` beside `cpu,cpuacct`; a mount looks the same to programs.
         let whole = point.file_name().and_then(|name| name.to_str());
-        let names = parts(point).into_iter().chain(whole.filter(|name| name.contains(',')));
+        let names = parts(point)
+            .into_iter()
+            .chain(whole.filter(|name| name.contains(',')));
         for name in names {
             let source = point.join(cgroup.strip_prefix("/").unwrap_or(cgroup));
-            let bind = MountBuilder::default().destination(place.join(name)).typ("bind").source(source);
+            let bind = MountBuilder::default()
+                .destination(place.join(name))
+                .typ("bind")
+                .source(source);
             mounts.push(bind.options(options(&["bind", access])).build()?);
         }
     }
@@ -115,36 +172,80 @@ mod tests {
 
     fn places(spec: &Spec) -> Vec<String> {
         let mounts = spec.mounts().iter().flatten();
-        mounts.map(|mount| mount.destination().display().to_string()).collect()
+        mounts
+            .map(|mount| mount.destination().display().to_string())
+            .collect()
     }
 
     #[test]
     fn hierarchies_are_those_in_which_libcontainer_makes_a_cgroup() {
-        assert_eq!(hierarchies(HYBRID), ["cpu,cpuacct", "memory"].map(|name| Path::new(USUAL_ROOT).join(name)));
-        assert_eq!(hierarchies("30 24 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n"), Vec::<PathBuf>::new());
+        assert_eq!(
+            hierarchies(HYBRID),
+            ["cpu,cpuacct", "memory"].map(|name| Path::new(USUAL_ROOT).join(name))
+        );
+        assert_eq!(
+            hierarchies("30 24 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n"),
+            Vec::<PathBuf>::new()
+        );
     }
 
     #[test]
     fn cgroup_mount_of_v1_becomes_the_containers_own_cgroups_in_its_place() {
         let spec = replaced(SPEC, &hierarchies(HYBRID));
-        let below = ["", "/cpu", "/cpuacct", "/cpu,cpuacct", "/memory"].map(|name| format!("/sys/fs/cgroup{name}"));
-        assert_eq!(places(&spec), [&["/proc".to_owned()][..], &below, &["/data".to_owned()]].concat());
+        let below = ["", "/cpu", "/cpuacct", "/cpu,cpuacct", "/memory"]
+            .map(|name| format!("/sys/fs/cgroup{name}"));
+        assert_eq!(
+            places(&spec),
+            [&["/proc".to_owned()][..], &below, &["/data".to_owned()]].concat()
+        );
         let memory = &spec.mounts().as_ref().unwrap()[5];
-        assert_eq!(memory.source().as_deref(), Some(Path::new("/sys/fs/cgroup/memory/pods/7")));
-        assert_eq!(memory.options().as_deref(), Some(&["nosuid", "noexec", "nodev", "bind", "ro"].map(str::to_owned)[..]));
-        let read_only = spec.linux().as_ref().unwrap().readonly_paths().clone().unwrap();
+        assert_eq!(
+            memory.source().as_deref(),
+            Some(Path::new("/sys/fs/cgroup/memory/pods/7"))
+        );
+        assert_eq!(
+            memory.options().as_deref(),
+            Some(&["nosuid", "noexec", "nodev", "bind", "ro"].map(str::to_owned)[..])
+        );
+        let read_only = spec
+            .linux()
+            .as_ref()
+            .unwrap()
+            .readonly_paths()
+            .clone()
+            .unwrap();
         assert_eq!(read_only, ["/proc/sys", "/sys/fs/cgroup"]);
     }
 
     #[test]
     fn cgroup_mount_that_may_be_written_to_stays_writable() {
-        let spec = replaced(&SPEC.replace(r#", "ro""#, r#", "rw""#), &hierarchies(HYBRID));
-        assert_eq!(spec.linux().as_ref().unwrap().readonly_paths().clone().unwrap(), ["/proc/sys"]);
-        assert!(spec.mounts().as_ref().unwrap()[5].options().as_ref().unwrap().contains(&"rw".to_owned()));
+        let spec = replaced(
+            &SPEC.replace(r#", "ro""#, r#", "rw""#),
+            &hierarchies(HYBRID),
+        );
+        assert_eq!(
+            spec.linux()
+                .as_ref()
+                .unwrap()
+                .readonly_paths()
+                .clone()
+                .unwrap(),
+            ["/proc/sys"]
+        );
+        assert!(
+            spec.mounts().as_ref().unwrap()[5]
+                .options()
+                .as_ref()
+                .unwrap()
+                .contains(&"rw".to_owned())
+        );
     }
 
     #[test]
     fn cgroup_mount_of_v2_is_libcontainers() {
-        assert_eq!(places(&replaced(SPEC, &[])), ["/proc", "/sys/fs/cgroup", "/data"]);
+        assert_eq!(
+            places(&replaced(SPEC, &[])),
+            ["/proc", "/sys/fs/cgroup", "/data"]
+        );
     }
 }

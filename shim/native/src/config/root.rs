@@ -1,5 +1,6 @@
-//! What a container's root file system must not have. libcontainer (0.7) makes some names by path before the root is
-//! the container's: with a link in their place they would be made, or removed, on the node.
+//! What a container's root file system must not have. libcontainer (0.7) makes some names by path
+//! before the root is the container's: with a link in their place they would be made, or removed,
+//! on the node.
 
 use std::path::{Component, Path, PathBuf};
 
@@ -9,32 +10,64 @@ use rustix::io::Errno;
 
 use crate::error::NativeError;
 
-/// Folders on which the kernel's file systems are mounted, and in which libcontainer makes names by path.
+/// Folders on which the kernel's file systems are mounted, and in which libcontainer makes names by
+/// path.
 const FOLDERS: [&str; 3] = ["dev", "proc", "sys"];
 
-/// Refuses a root file system in which one of [`FOLDERS`] is not a folder, and mounts that cover the root or `/dev` with
-/// what others can change meanwhile.
+/// Refuses a root file system in which one of [`FOLDERS`] is not a folder, and mounts that cover
+/// the root or `/dev` with what others can change meanwhile.
 pub(super) fn check(spec: &Spec) -> Result<(), NativeError> {
-    let Some(root) = spec.root().as_ref().map(|root| root.path().clone()) else { return Ok(()) };
+    let Some(root) = spec.root().as_ref().map(|root| root.path().clone()) else {
+        return Ok(());
+    };
     for mount in spec.mounts().iter().flatten() {
-        let is_bind =
-            mount.typ().as_deref() == Some("bind") || mount.options().iter().flatten().any(|option| option == "bind" || option == "rbind");
+        let is_bind = mount.typ().as_deref() == Some("bind")
+            || mount
+                .options()
+                .iter()
+                .flatten()
+                .any(|option| option == "bind" || option == "rbind");
         if let Some(reason) = covers(mount.destination(), is_bind) {
-            return Err(NativeError::Root { path: mount.destination().clone(), reason });
+            return Err(NativeError::Root {
+                path: mount.destination().clone(),
+                reason,
+            });
         }
     }
-    // Nothing here is a path of the container's: a root that is missing is reported by libcontainer.
-    let Ok(folder) = openat(CWD, &root, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()) else { return Ok(()) };
+    // Nothing here is a path of the container's: a root that is missing is reported by
+    // libcontainer.
+    let Ok(folder) = openat(
+        CWD,
+        &root,
+        OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+        Mode::empty(),
+    ) else {
+        return Ok(());
+    };
     for name in FOLDERS {
         let path = PathBuf::from("/").join(name);
         match statat(&folder, name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(found) if FileType::from_raw_mode(found.st_mode) == FileType::Directory => {}
             Ok(found) if FileType::from_raw_mode(found.st_mode) == FileType::Symlink => {
-                return Err(NativeError::Root { path, reason: "it is a symbolic link; make it a folder in the image" });
+                return Err(NativeError::Root {
+                    path,
+                    reason: "it is a symbolic link; make it a folder in the image",
+                });
             }
-            Ok(_) => return Err(NativeError::Root { path, reason: "it is not a folder; make it one in the image" }),
+            Ok(_) => {
+                return Err(NativeError::Root {
+                    path,
+                    reason: "it is not a folder; make it one in the image",
+                });
+            }
             Err(Errno::NOENT) => {}
-            Err(error) => return Err(NativeError::State { action: "look at", path: root.join(name), source: error.into() }),
+            Err(error) => {
+                return Err(NativeError::State {
+                    action: "look at",
+                    path: root.join(name),
+                    source: error.into(),
+                });
+            }
         }
     }
     Ok(())
@@ -52,9 +85,10 @@ fn covers(destination: &Path, is_bind: bool) -> Option<&'static str> {
     }
     match names[..] {
         [] => Some("nothing can be mounted on the root; mount it on a folder below"),
-        [name] if name == "dev" && is_bind => {
-            Some("no volume can be mounted on /dev; mount it on a folder below, or the devices one by one")
-        }
+        [name] if name == "dev" && is_bind => Some(
+            "no volume can be mounted on /dev; mount it on a folder below, or the devices one by \
+             one",
+        ),
         _ => None,
     }
 }
@@ -66,7 +100,9 @@ mod tests {
     use super::*;
 
     fn checked(root: &Path, mounts: &str) -> Result<(), NativeError> {
-        let text = format!(r#"{{"ociVersion": "1.1.0", "root": {{"path": {root:?}}}, "mounts": [{mounts}]}}"#);
+        let text = format!(
+            r#"{{"ociVersion": "1.1.0", "root": {{"path": {root:?}}}, "mounts": [{mounts}]}}"#
+        );
         check(&serde_json::from_str(&text).unwrap())
     }
 
@@ -80,7 +116,10 @@ mod tests {
             std::fs::remove_dir(root.path().join(name)).unwrap();
             symlink("/tmp", root.path().join(name)).unwrap();
             let error = checked(root.path(), "").unwrap_err().to_string();
-            assert!(error.contains(&format!("/{name}")) && error.contains("symbolic link"), "{error}");
+            assert!(
+                error.contains(&format!("/{name}")) && error.contains("symbolic link"),
+                "{error}"
+            );
         }
     }
 
@@ -95,7 +134,11 @@ mod tests {
             ("/dev/shm", true, false),
             ("/data", true, false),
         ] {
-            assert_eq!(covers(Path::new(destination), is_bind).is_some(), is_refused, "{destination} {is_bind}");
+            assert_eq!(
+                covers(Path::new(destination), is_bind).is_some(),
+                is_refused,
+                "{destination} {is_bind}"
+            );
         }
     }
 }

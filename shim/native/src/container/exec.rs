@@ -1,7 +1,8 @@
 //! A further process in a running container (`kubectl exec`, exec probes).
 //!
-//! containerd asks for it twice: to create and to start it. libcontainer does both at once, so that creating it here
-//! only keeps what was asked, and starting it does all the work. So a program that does not exist is told of at the start.
+//! containerd asks for it twice: to create and to start it. libcontainer does both at once, so that
+//! creating it here only keeps what was asked, and starting it does all the work. So a program that
+//! does not exist is told of at the start.
 
 use std::fs;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -31,8 +32,8 @@ pub struct Exec {
     stdio: Stdio,
 }
 
-/// A process that was started in a container, a child of this process. Who waits for its end, and sends it signals,
-/// does so through [`ExecProcess::pidfd`].
+/// A process that was started in a container, a child of this process. Who waits for its end, and
+/// sends it signals, does so through [`ExecProcess::pidfd`].
 #[derive(Debug)]
 pub struct ExecProcess(Made);
 
@@ -49,12 +50,18 @@ impl ExecProcess {
 }
 
 impl Container {
-    /// A further process for this container, with the user, variables, folder, capabilities and limits that `process`
-    /// says, confined as the container is. It runs from [`Exec::start`] on.
+    /// A further process for this container, with the user, variables, folder, capabilities and
+    /// limits that `process` says, confined as the container is. It runs from [`Exec::start`] on.
     pub fn exec(&self, process: Process, stdio: Stdio) -> Exec {
         let number = self.execs.fetch_add(1, Ordering::Relaxed);
         let folder = self.home.0.join(format!("exec-{number}"));
-        Exec { container: self.id.clone(), home: self.home.clone(), folder, process, stdio }
+        Exec {
+            container: self.id.clone(),
+            home: self.home.clone(),
+            folder,
+            process,
+            stdio,
+        }
     }
 }
 
@@ -62,45 +69,79 @@ impl Exec {
     /// Starts the process. Blocks for some ten milliseconds.
     ///
     /// # Errors
-    /// When the container does not run, there is no such program, or the process cannot be set up or confined. Then
-    /// nothing of it is left.
+    /// When the container does not run, there is no such program, or the process cannot be set up
+    /// or confined. Then nothing of it is left.
     pub fn start(self) -> Result<ExecProcess, NativeError> {
         let folder = self.folder.clone();
-        fs::create_dir(&folder).map_err(|source| NativeError::State { action: "create", path: folder.clone(), source })?;
+        fs::create_dir(&folder).map_err(|source| NativeError::State {
+            action: "create",
+            path: folder.clone(),
+            source,
+        })?;
         let started = self.run();
         if let Err(error) = remove_folder(&folder) {
-            tracing::warn!(folder = %folder.display(), %error, "the folder of a process that was started stays until its container is deleted");
+            tracing::warn!(folder = %folder.display(), %error, "the folder of a process that was \
+                                                            started stays until its container is \
+                                                            deleted");
         }
         started
     }
 
     fn run(self) -> Result<ExecProcess, NativeError> {
-        let Self { container: id, home, folder, process, stdio } = self;
-        // libcontainer leaves a socket beside the state that it is told of, under a name of its own choice. With a copy
-        // of the state in a folder of this process's own it goes with that folder.
+        let Self {
+            container: id,
+            home,
+            folder,
+            process,
+            stdio,
+        } = self;
+        // libcontainer leaves a socket beside the state that it is told of, under a name of its own
+        // choice. With a copy of the state in a folder of this process's own it goes with that
+        // folder.
         let copy = folder.join(&id);
         copy_state(&home, &id, &copy)?;
         let container = Libcontainer::load(copy).map_err(|error| setup(&id, chain(&error)))?;
         if container.status() != ContainerStatus::Running {
-            return Err(NativeError::NotRunning { id, status: container.status().to_string().to_lowercase() });
+            return Err(NativeError::NotRunning {
+                id,
+                status: container.status().to_string().to_lowercase(),
+            });
         }
         let streams = stdio.streams()?;
         streams.give_to(host_user(&config::read(&home.0)?, &process));
         let process_file = folder.join("process.json");
         write_json(&process_file, &process)?;
         let pid_file = folder.join("pid");
-        let task = Task::Exec { id, bundle: home.0, root: folder, process: process_file, pid_file, terminal: streams.terminal };
+        let task = Task::Exec {
+            id,
+            bundle: home.0,
+            root: folder,
+            process: process_file,
+            pid_file,
+            terminal: streams.terminal,
+        };
         ask(&task, streams).map(ExecProcess)
     }
 }
 
 fn copy_state(home: &Home, id: &str, copy: &Path) -> Result<(), NativeError> {
     let state = home.libcontainer_state(id);
-    fs::create_dir(copy).map_err(|source| NativeError::State { action: "create", path: copy.to_owned(), source })?;
-    fs::copy(&state, copy.join("state.json")).map_err(|source| NativeError::State { action: "copy", path: state, source })?;
+    fs::create_dir(copy).map_err(|source| NativeError::State {
+        action: "create",
+        path: copy.to_owned(),
+        source,
+    })?;
+    fs::copy(&state, copy.join("state.json")).map_err(|source| NativeError::State {
+        action: "copy",
+        path: state,
+        source,
+    })?;
     Ok(())
 }
 
 fn setup(id: &str, reason: String) -> NativeError {
-    NativeError::Setup { what: format!("a process in container {id}"), reason }
+    NativeError::Setup {
+        what: format!("a process in container {id}"),
+        reason,
+    }
 }

@@ -1,8 +1,9 @@
 //! How a process that is started in a running container is confined as the container is.
 //!
-//! libcontainer (0.7) loads no system call filter for such a process. Without no_new_privs only a process with
-//! CAP_SYS_ADMIN may load one, which is gone by the time that we have a say; so libcontainer is told to leave that
-//! capability, and the one to drop capabilities, and both are dropped right after the filter is loaded.
+//! libcontainer (0.7) loads no system call filter for such a process. Without no_new_privs only a
+//! process with CAP_SYS_ADMIN may load one, which is gone by the time that we have a say; so
+//! libcontainer is told to leave that capability, and the one to drop capabilities, and both are
+//! dropped right after the filter is loaded.
 
 use libcontainer::capabilities::drop_privileges;
 use libcontainer::seccomp::{initialize_seccomp, is_notify};
@@ -25,7 +26,11 @@ pub(super) fn of_exec(spec: &Spec, mut process: Process) -> (Process, Option<Con
     process.set_terminal(None).set_console_size(None);
     let capabilities = process.capabilities().as_ref().map(whole);
     process.set_capabilities(capabilities.clone());
-    let Some(filter) = spec.linux().as_ref().and_then(|linux| linux.seccomp().clone()) else {
+    let Some(filter) = spec
+        .linux()
+        .as_ref()
+        .and_then(|linux| linux.seccomp().clone())
+    else {
         return (process, None);
     };
     let may_load = process.no_new_privileges() == Some(true);
@@ -33,7 +38,13 @@ pub(super) fn of_exec(spec: &Spec, mut process: Process) -> (Process, Option<Con
     if let Some(dropped_to) = &capabilities {
         process.set_capabilities(Some(with_more(dropped_to)));
     }
-    (process, Some(Confinement { filter, capabilities }))
+    (
+        process,
+        Some(Confinement {
+            filter,
+            capabilities,
+        }),
+    )
 }
 
 /// A set that is not given is empty, to us and to runc; libcontainer would leave it as it is.
@@ -66,15 +77,22 @@ fn with_more(capabilities: &LinuxCapabilities) -> LinuxCapabilities {
 impl Confinement {
     /// Confines this process. Runs in the container, right before its program.
     pub(super) fn apply(&self) -> Result<(), ProgramFault> {
-        let refuse = |reason: String| ProgramFault::NotConfinable(format!("cannot confine the process as its container is: {reason}"));
+        let refuse = |reason: String| {
+            ProgramFault::NotConfinable(format!(
+                "cannot confine the process as its container is: {reason}"
+            ))
+        };
         if is_notify(&self.filter) {
             return Err(refuse(
-                "its filter asks another program (SCMP_ACT_NOTIFY), which is served for a container's first process only".to_owned(),
+                "its filter asks another program (SCMP_ACT_NOTIFY), which is served for a \
+                 container's first process only"
+                    .to_owned(),
             ));
         }
         initialize_seccomp(&self.filter).map_err(|error| refuse(chain(&error)))?;
         if let Some(capabilities) = &self.capabilities {
-            drop_privileges(capabilities, create_syscall().as_ref()).map_err(|error| refuse(chain(&error)))?;
+            drop_privileges(capabilities, create_syscall().as_ref())
+                .map_err(|error| refuse(chain(&error)))?;
         }
         Ok(())
     }
@@ -84,16 +102,26 @@ impl Confinement {
 mod tests {
     use super::*;
 
-    const FILTERED: &str = r#"{"ociVersion": "1.1.0", "linux": {"seccomp": {"defaultAction": "SCMP_ACT_ALLOW"}}}"#;
+    const FILTERED: &str =
+        r#"{"ociVersion": "1.1.0", "linux": {"seccomp": {"defaultAction": "SCMP_ACT_ALLOW"}}}"#;
     const FREE: &str = r#"{"ociVersion": "1.1.0", "linux": {}}"#;
 
     fn of(spec: &str, process: &str) -> (Process, Option<Confinement>) {
         let process = format!(r#"{{"cwd": "/", "user": {{"uid": 0, "gid": 0}}, {process}}}"#);
-        of_exec(&serde_json::from_str(spec).unwrap(), serde_json::from_str(&process).unwrap())
+        of_exec(
+            &serde_json::from_str(spec).unwrap(),
+            serde_json::from_str(&process).unwrap(),
+        )
     }
 
     fn effective(process: &Process) -> Capabilities {
-        process.capabilities().as_ref().unwrap().effective().clone().unwrap()
+        process
+            .capabilities()
+            .as_ref()
+            .unwrap()
+            .effective()
+            .clone()
+            .unwrap()
     }
 
     #[test]
@@ -102,20 +130,29 @@ mod tests {
         assert!(effective(&process).contains(&Capability::SysAdmin));
         assert!(effective(&process).contains(&Capability::Setpcap));
         let after = confinement.unwrap().capabilities.unwrap();
-        assert_eq!(after.effective().clone().unwrap(), Capabilities::from([Capability::Kill]));
+        assert_eq!(
+            after.effective().clone().unwrap(),
+            Capabilities::from([Capability::Kill])
+        );
         assert_eq!(after.permitted().clone().unwrap(), Capabilities::new());
     }
 
     #[test]
     fn a_process_that_may_not_gain_privileges_needs_no_capability_to_load_the_filter() {
-        let (process, confinement) = of(FILTERED, r#""noNewPrivileges": true, "capabilities": {"effective": ["CAP_KILL"]}"#);
+        let (process, confinement) = of(
+            FILTERED,
+            r#""noNewPrivileges": true, "capabilities": {"effective": ["CAP_KILL"]}"#,
+        );
         assert_eq!(effective(&process), Capabilities::from([Capability::Kill]));
         assert!(confinement.unwrap().capabilities.is_none());
     }
 
     #[test]
     fn a_container_without_a_filter_leaves_nothing_to_do() {
-        let (process, confinement) = of(FREE, r#""terminal": true, "capabilities": {"bounding": ["CAP_KILL"]}"#);
+        let (process, confinement) = of(
+            FREE,
+            r#""terminal": true, "capabilities": {"bounding": ["CAP_KILL"]}"#,
+        );
         assert!(confinement.is_none());
         assert_eq!(effective(&process), Capabilities::new());
         assert_eq!(process.terminal(), None);

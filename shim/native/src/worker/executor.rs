@@ -1,8 +1,12 @@
-//! What happens inside the container's process, once libcontainer has set up its namespaces, root and user.
+//! What happens inside the container's process, once libcontainer has set up its namespaces, root
+//! and user.
 //!
-//! libcontainer calls `validate` and `setup_envs` while the process is being created and `exec` once it is started, in
-//! one process.
-#![expect(clippy::print_stderr, reason = "standard error is the container's, the only place where its user looks")]
+//! libcontainer calls `validate` and `setup_envs` while the process is being created and `exec`
+//! once it is started, in one process.
+#![expect(
+    clippy::print_stderr,
+    reason = "standard error is the container's, the only place where its user looks"
+)]
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -11,7 +15,9 @@ use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use libcontainer::workload::{Executor as LibcontainerExecutor, ExecutorError, ExecutorSetEnvsError, ExecutorValidationError};
+use libcontainer::workload::{
+    Executor as LibcontainerExecutor, ExecutorError, ExecutorSetEnvsError, ExecutorValidationError,
+};
 use nix::errno::Errno;
 use nix::sys::signal::SigSet;
 use nix::unistd::execve;
@@ -55,19 +61,43 @@ impl Executor {
         Self::new(Kind::First, tongue, terminal, labels)
     }
 
-    pub(super) fn of_an_exec(tongue: Arc<Tongue>, terminal: Terminal, labels: Labels, confinement: Option<Confinement>) -> Self {
-        Self::new(Kind::Exec(confinement.map(Box::new)), tongue, terminal, labels)
+    pub(super) fn of_an_exec(
+        tongue: Arc<Tongue>,
+        terminal: Terminal,
+        labels: Labels,
+        confinement: Option<Confinement>,
+    ) -> Self {
+        Self::new(
+            Kind::Exec(confinement.map(Box::new)),
+            tongue,
+            terminal,
+            labels,
+        )
     }
 
     fn new(kind: Kind, tongue: Arc<Tongue>, terminal: Terminal, labels: Labels) -> Self {
         let labels = RefCell::new(labels);
-        Self(Rc::new(Parts { kind, tongue, terminal, labels, program: RefCell::default(), environment: RefCell::default() }))
+        Self(Rc::new(Parts {
+            kind,
+            tongue,
+            terminal,
+            labels,
+            program: RefCell::default(),
+            environment: RefCell::default(),
+        }))
     }
 }
 
 impl LibcontainerExecutor for Executor {
     fn validate(&self, spec: &Spec) -> Result<(), ExecutorValidationError> {
-        let Parts { kind, tongue, terminal, labels, program, .. } = self.0.as_ref();
+        let Parts {
+            kind,
+            tongue,
+            terminal,
+            labels,
+            program,
+            ..
+        } = self.0.as_ref();
         let invalid = |reason: String| ExecutorValidationError::ArgValidationError(reason);
         let refuse = |fault: ProgramFault| {
             tongue.say(&Message::Refused(fault.clone()));
@@ -78,17 +108,20 @@ impl LibcontainerExecutor for Executor {
         labels.take().set().map_err(refuse)?;
         if *terminal == Terminal::Yes {
             // libcontainer has called setsid(2) in this process, so it may take a terminal.
-            ioctl_tiocsctty(io::stdin()).map_err(|error| invalid(format!("cannot take the terminal: {error}")))?;
+            ioctl_tiocsctty(io::stdin())
+                .map_err(|error| invalid(format!("cannot take the terminal: {error}")))?;
         }
         forget_signals();
-        // Kept over the execve, except of a program that is set-uid or has capabilities of its own. Where the container's
-        // filter does not allow it, or such a program runs, a lost host's containers are ended through their cgroups.
+        // Kept over the execve, except of a program that is set-uid or has capabilities of its own.
+        // Where the container's filter does not allow it, or such a program runs, a lost host's
+        // containers are ended through their cgroups.
         let _ = set_parent_process_death_signal(Some(Signal::KILL));
         if tongue.host_is_gone() {
             return Err(invalid("the host ended meanwhile".to_owned()));
         }
         if let Kind::First = kind {
-            // The host must hear it if the worker ends now, however long this process waits to be started.
+            // The host must hear it if the worker ends now, however long this process waits to be
+            // started.
             tongue.stop();
         }
         Ok(())
@@ -117,18 +150,21 @@ impl LibcontainerExecutor for Executor {
 }
 
 impl Executor {
-    /// Comes back only if the program cannot be executed. A missing interpreter or a wrong architecture looks like this.
+    /// Comes back only if the program cannot be executed. A missing interpreter or a wrong
+    /// architecture looks like this.
     fn run(&self, spec: &Spec) -> ProgramFault {
         let Some(Program { file, arguments }) = self.0.program.take() else {
             return ProgramFault::NotExecutable("the process was not prepared".to_owned());
         };
-        let prepared = process_of(spec).and_then(|process| environment(process, self.0.environment.take())).and_then(|environment| {
-            match &self.0.kind {
-                Kind::Exec(Some(confinement)) => confinement.apply()?,
-                Kind::Exec(None) | Kind::First => {}
-            }
-            Ok(environment)
-        });
+        let prepared = process_of(spec)
+            .and_then(|process| environment(process, self.0.environment.take()))
+            .and_then(|environment| {
+                match &self.0.kind {
+                    Kind::Exec(Some(confinement)) => confinement.apply()?,
+                    Kind::Exec(None) | Kind::First => {}
+                }
+                Ok(environment)
+            });
         match prepared {
             Err(fault) => fault,
             Ok(environment) => refused(&file, execute(&file, &arguments, &environment)),
@@ -137,7 +173,9 @@ impl Executor {
 }
 
 fn process_of(spec: &Spec) -> Result<&Process, ProgramFault> {
-    spec.process().as_ref().ok_or_else(|| ProgramFault::NotFound("the container has no process to run".to_owned()))
+    spec.process()
+        .as_ref()
+        .ok_or_else(|| ProgramFault::NotFound("the container has no process to run".to_owned()))
 }
 
 fn execute(file: &CString, arguments: &[CString], environment: &[CString]) -> Errno {
@@ -151,18 +189,22 @@ fn refused(file: &CString, error: Errno) -> ProgramFault {
     let reason = io::Error::from(error);
     let hint = match error {
         Errno::ENOENT => " (the interpreter that it names is missing)",
-        Errno::ENOEXEC => " (a program for another kind of machine, or a script without a first line that names its interpreter)",
+        Errno::ENOEXEC => {
+            " (a program for another kind of machine, or a script without a first line that names \
+             its interpreter)"
+        }
         _ => "",
     };
     ProgramFault::NotExecutable(format!("cannot execute {file:?}: {reason}{hint}"))
 }
 
-/// A program starts with no signal blocked and none ignored. The host, as every Rust program, ignores SIGPIPE.
+/// A program starts with no signal blocked and none ignored. The host, as every Rust program,
+/// ignores SIGPIPE.
 #[expect(unsafe_code, reason = "setting a signal's action is unsafe in general")]
 fn forget_signals() {
     for number in 1..=libc::SIGRTMAX() {
-        // SAFETY: the default action runs no code of this process. Of SIGKILL, SIGSTOP and what is the C library's own the
-        // action cannot be set, and is the default one.
+        // SAFETY: the default action runs no code of this process. Of SIGKILL, SIGSTOP and what is
+        // the C library's own the action cannot be set, and is the default one.
         let _ = unsafe { libc::signal(number, libc::SIG_DFL) };
     }
     let _ = SigSet::empty().thread_set_mask();

@@ -1,7 +1,8 @@
 //! The security label of a program, given through the node's `/proc`.
 //!
-//! libcontainer (0.7) sets no SELinux label. The container's own `/proc` must not be used for it: a container can cover
-//! that with files of its choice, and the label would be written to what they lead to.
+//! libcontainer (0.7) sets no SELinux label. The container's own `/proc` must not be used for it: a
+//! container can cover that with files of its choice, and the label would be written to what they
+//! lead to.
 
 use std::fs::File;
 use std::io;
@@ -11,7 +12,8 @@ use rustix::fs::{CWD, Mode, OFlags, openat};
 
 use crate::error::ProgramFault;
 
-/// Where the kernel takes the label of the next program that this thread executes (proc(5)), below `/proc`.
+/// Where the kernel takes the label of the next program that this thread executes (proc(5)), below
+/// `/proc`.
 const EXEC_LABEL: &str = "thread-self/attr/exec";
 
 /// What a process is still to be labelled with.
@@ -29,18 +31,40 @@ impl Labels {
     /// Opens what giving the SELinux label takes. Runs outside of the container.
     pub(super) fn open(selinux: Option<&str>) -> Result<Self, String> {
         let selinux = selinux.filter(|label| !label.is_empty()).map(|label| {
-            let proc = openat(CWD, "/proc", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
-            proc.map(|proc| Selinux { label: label.to_owned(), proc }).map_err(|error| format!("cannot open /proc: {error}"))
+            let proc = openat(
+                CWD,
+                "/proc",
+                OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+                Mode::empty(),
+            );
+            proc.map(|proc| Selinux {
+                label: label.to_owned(),
+                proc,
+            })
+            .map_err(|error| format!("cannot open /proc: {error}"))
         });
         Ok(Self(selinux.transpose()?))
     }
 
-    /// Has the kernel give the next program of this process its labels. Runs in the container. Nothing of the node is open
-    /// after it.
+    /// Has the kernel give the next program of this process its labels. Runs in the container.
+    /// Nothing of the node is open after it.
     pub(super) fn set(self) -> Result<(), ProgramFault> {
-        let Some(Selinux { label, proc }) = self.0 else { return Ok(()) };
-        let file = openat(&proc, EXEC_LABEL, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty()).map_err(io::Error::from);
-        let written = file.and_then(|file| io::Write::write_all(&mut File::from(file), label.as_bytes()));
-        written.map_err(|error| ProgramFault::NotConfinable(format!("cannot give the process the SELinux label {label:?}: {error}")))
+        let Some(Selinux { label, proc }) = self.0 else {
+            return Ok(());
+        };
+        let file = openat(
+            &proc,
+            EXEC_LABEL,
+            OFlags::WRONLY | OFlags::CLOEXEC,
+            Mode::empty(),
+        )
+        .map_err(io::Error::from);
+        let written =
+            file.and_then(|file| io::Write::write_all(&mut File::from(file), label.as_bytes()));
+        written.map_err(|error| {
+            ProgramFault::NotConfinable(format!(
+                "cannot give the process the SELinux label {label:?}: {error}"
+            ))
+        })
     }
 }

@@ -1,4 +1,5 @@
-//! Which file a process executes, found as a shell does, in the container's own root and as its user.
+//! Which file a process executes, found as a shell does, in the container's own root and as its
+//! user.
 
 use std::collections::HashMap;
 use std::ffi::CString;
@@ -23,22 +24,37 @@ impl Program {
     pub(super) fn find(process: &Process) -> Result<Self, ProgramFault> {
         let arguments = process.args().as_deref().unwrap_or_default();
         let Some(name) = arguments.first().filter(|name| !name.is_empty()) else {
-            return Err(ProgramFault::NotFound("the process has no program to run: its arguments are empty".to_owned()));
+            return Err(ProgramFault::NotFound(
+                "the process has no program to run: its arguments are empty".to_owned(),
+            ));
         };
         let file = locate(name, path_of(process), look)?;
-        let arguments = arguments.iter().map(|argument| text(argument.as_bytes())).collect::<Result<_, _>>()?;
-        Ok(Self { file: text(file.as_os_str().as_encoded_bytes())?, arguments })
+        let arguments = arguments
+            .iter()
+            .map(|argument| text(argument.as_bytes()))
+            .collect::<Result<_, _>>()?;
+        Ok(Self {
+            file: text(file.as_os_str().as_encoded_bytes())?,
+            arguments,
+        })
     }
 }
 
-/// The folders to look in. Of two variables with one name the program gets the last ([`environment`]).
+/// The folders to look in. Of two variables with one name the program gets the last
+/// ([`environment`]).
 fn path_of(process: &Process) -> &str {
     let variables = process.env().as_deref().unwrap_or_default();
-    variables.iter().rev().find_map(|variable| variable.strip_prefix("PATH=")).unwrap_or(DEFAULT_PATH)
+    variables
+        .iter()
+        .rev()
+        .find_map(|variable| variable.strip_prefix("PATH="))
+        .unwrap_or(DEFAULT_PATH)
 }
 
 fn text(bytes: &[u8]) -> Result<CString, ProgramFault> {
-    CString::new(bytes).map_err(|_| ProgramFault::NotExecutable("an argument or a variable holds a zero byte".to_owned()))
+    CString::new(bytes).map_err(|_| {
+        ProgramFault::NotExecutable("an argument or a variable holds a zero byte".to_owned())
+    })
 }
 
 /// What is at a path.
@@ -52,17 +68,22 @@ enum Found {
 fn look(path: &Path) -> Found {
     match path.metadata() {
         Err(_) => Found::Nothing,
-        Ok(metadata) if metadata.is_file() && access(path, Access::EXEC_OK).is_ok() => Found::Program,
+        Ok(metadata) if metadata.is_file() && access(path, Access::EXEC_OK).is_ok() => {
+            Found::Program
+        }
         Ok(_) => Found::NoProgram,
     }
 }
 
-/// The file that `name` names. A name with a slash is a path; any other is looked for in the folders of `path`.
+/// The file that `name` names. A name with a slash is a path; any other is looked for in the
+/// folders of `path`.
 fn locate(name: &str, path: &str, look: impl Fn(&Path) -> Found) -> Result<PathBuf, ProgramFault> {
     let candidates: Vec<PathBuf> = if name.contains('/') {
         vec![name.into()]
     } else {
-        path.split(':').map(|folder| Path::new(if folder.is_empty() { "." } else { folder }).join(name)).collect()
+        path.split(':')
+            .map(|folder| Path::new(if folder.is_empty() { "." } else { folder }).join(name))
+            .collect()
     };
     let mut refused = None;
     for candidate in candidates {
@@ -73,28 +94,56 @@ fn locate(name: &str, path: &str, look: impl Fn(&Path) -> Found) -> Result<PathB
         }
     }
     Err(match refused {
-        Some(file) => ProgramFault::NotExecutable(format!("cannot execute {:?}: permission denied", file.display().to_string())),
-        None if name.contains('/') => ProgramFault::NotFound(format!("cannot execute {name:?}: no such file in the container")),
-        None => ProgramFault::NotFound(format!("cannot execute {name:?}: no such program in the container's PATH ({path})")),
+        Some(file) => ProgramFault::NotExecutable(format!(
+            "cannot execute {:?}: permission denied",
+            file.display().to_string()
+        )),
+        None if name.contains('/') => ProgramFault::NotFound(format!(
+            "cannot execute {name:?}: no such file in the container"
+        )),
+        None => ProgramFault::NotFound(format!(
+            "cannot execute {name:?}: no such program in the container's PATH ({path})"
+        )),
     })
 }
 
-/// The environment for execve: the variables of `process` in their order, with the values that libcontainer settled on,
-/// then those that it added. HOME is always there, as with runc: libcontainer adds it for users that it finds in the
-/// container's list alone.
-pub(super) fn environment(process: &Process, mut settled: HashMap<String, String>) -> Result<Vec<CString>, ProgramFault> {
+/// The environment for execve: the variables of `process` in their order, with the values that
+/// libcontainer settled on, then those that it added. HOME is always there, as with runc:
+/// libcontainer adds it for users that it finds in the container's list alone.
+pub(super) fn environment(
+    process: &Process,
+    mut settled: HashMap<String, String>,
+) -> Result<Vec<CString>, ProgramFault> {
     let mut variables = Vec::new();
     for variable in process.env().iter().flatten() {
-        // Only the last value of a name that comes twice was kept, so it stands at the place of the first.
-        if let Some((name, value)) = variable.split_once('=').and_then(|(name, _)| settled.remove_entry(name)) {
+        // Only the last value of a name that comes twice was kept, so it stands at the place of the
+        // first.
+        if let Some((name, value)) = variable
+            .split_once('=')
+            .and_then(|(name, _)| settled.remove_entry(name))
+        {
             variables.push(format!("{name}={value}"));
         }
     }
-    if !process.env().iter().flatten().any(|variable| variable.starts_with("HOME=")) {
-        settled.entry("HOME".to_owned()).or_insert_with(|| "/".to_owned());
+    if !process
+        .env()
+        .iter()
+        .flatten()
+        .any(|variable| variable.starts_with("HOME="))
+    {
+        settled
+            .entry("HOME".to_owned())
+            .or_insert_with(|| "/".to_owned());
     }
-    variables.extend(settled.into_iter().map(|(name, value)| format!("{name}={value}")));
-    variables.iter().map(|variable| text(variable.as_bytes())).collect()
+    variables.extend(
+        settled
+            .into_iter()
+            .map(|(name, value)| format!("{name}={value}")),
+    );
+    variables
+        .iter()
+        .map(|variable| text(variable.as_bytes()))
+        .collect()
 }
 
 #[cfg(test)]
@@ -112,17 +161,29 @@ mod tests {
     #[test]
     fn a_name_with_a_slash_is_a_path() {
         assert_eq!(found("/opt/tool", "/bin"), Ok("/opt/tool".into()));
-        assert!(matches!(found("/opt/none", "/bin"), Err(ProgramFault::NotFound(_))));
-        assert!(matches!(found("/etc/passwd", "/bin"), Err(ProgramFault::NotExecutable(_))));
+        assert!(matches!(
+            found("/opt/none", "/bin"),
+            Err(ProgramFault::NotFound(_))
+        ));
+        assert!(matches!(
+            found("/etc/passwd", "/bin"),
+            Err(ProgramFault::NotExecutable(_))
+        ));
     }
 
     #[test]
     fn a_name_without_is_looked_for_in_order_and_past_what_cannot_be_executed() {
         assert_eq!(found("tool", "/usr/bin:/bin"), Ok("/bin/tool".into()));
         assert_eq!(found("tool", "/nowhere:"), Ok("./tool".into()));
-        assert!(matches!(found("tool", "/usr/bin"), Err(ProgramFault::NotExecutable(_))));
+        assert!(matches!(
+            found("tool", "/usr/bin"),
+            Err(ProgramFault::NotExecutable(_))
+        ));
         let error = found("tool", "/nowhere").unwrap_err();
-        assert_eq!(error.to_string(), r#"cannot execute "tool": no such program in the container's PATH (/nowhere)"#);
+        assert_eq!(
+            error.to_string(),
+            r#"cannot execute "tool": no such program in the container's PATH (/nowhere)"#
+        );
     }
 
     #[test]
@@ -130,23 +191,41 @@ mod tests {
         let process: Process =
             serde_json::from_str(r#"{"cwd": "/", "user": {"uid": 0, "gid": 0}, "env": ["PATH=/first", "A=1", "PATH=/last"]}"#).unwrap();
         assert_eq!(path_of(&process), "/last");
-        let settled = [("A", "1"), ("PATH", "/last")].map(|(name, value)| (name.to_owned(), value.to_owned()));
-        assert_eq!(environment(&process, settled.into()).unwrap()[0], CString::from(c"PATH=/last"));
+        let settled = [("A", "1"), ("PATH", "/last")]
+            .map(|(name, value)| (name.to_owned(), value.to_owned()));
+        assert_eq!(
+            environment(&process, settled.into()).unwrap()[0],
+            CString::from(c"PATH=/last")
+        );
     }
 
     #[test]
     fn a_process_without_arguments_has_no_program() {
-        let process: Process = serde_json::from_str(r#"{"cwd": "/", "user": {"uid": 0, "gid": 0}, "args": []}"#).unwrap();
-        assert!(matches!(Program::find(&process), Err(ProgramFault::NotFound(_))));
+        let process: Process =
+            serde_json::from_str(r#"{"cwd": "/", "user": {"uid": 0, "gid": 0}, "args": []}"#)
+                .unwrap();
+        assert!(matches!(
+            Program::find(&process),
+            Err(ProgramFault::NotFound(_))
+        ));
     }
 
     #[test]
     fn the_environment_keeps_its_order_and_gains_what_was_added() {
-        let process: Process =
-            serde_json::from_str(r#"{"cwd": "/", "user": {"uid": 0, "gid": 0}, "env": ["B=1", "A=2", "B=3", "odd"]}"#).unwrap();
-        let settled = [("A", "2"), ("B", "3"), ("HOME", "/root")].map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let process: Process = serde_json::from_str(
+            r#"{"cwd": "/", "user": {"uid": 0, "gid": 0}, "env": ["B=1", "A=2", "B=3", "odd"]}"#,
+        )
+        .unwrap();
+        let settled = [("A", "2"), ("B", "3"), ("HOME", "/root")]
+            .map(|(name, value)| (name.to_owned(), value.to_owned()));
         let environment = |settled| environment(&process, settled).unwrap();
-        assert_eq!(environment(settled.clone().into()), [c"B=3", c"A=2", c"HOME=/root"].map(CString::from));
-        assert_eq!(environment(settled.into_iter().take(2).collect()).last(), Some(&CString::from(c"HOME=/")));
+        assert_eq!(
+            environment(settled.clone().into()),
+            [c"B=3", c"A=2", c"HOME=/root"].map(CString::from)
+        );
+        assert_eq!(
+            environment(settled.into_iter().take(2).collect()).last(),
+            Some(&CString::from(c"HOME=/"))
+        );
     }
 }

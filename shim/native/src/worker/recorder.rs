@@ -1,7 +1,7 @@
 //! What libcontainer logs as errors, told to the host.
 //!
-//! Its errors lose their causes on the way from the processes that it forks: only their first line is sent. Each is
-//! logged with its cause where it happens, in whichever of the processes that is.
+//! Its errors lose their causes on the way from the processes that it forks: only their first line
+//! is sent. Each is logged with its cause where it happens, in whichever of the processes that is.
 
 use std::fmt::{Debug, Write as _};
 use std::sync::Arc;
@@ -73,7 +73,9 @@ mod tests {
             tracing::error!(path = ?"/proc", "failed to mount");
         });
         let (message, _) = link::receive::<Message>(ours.as_fd()).unwrap().unwrap();
-        assert!(matches!(message, Message::Complaint(text) if text == r#"failed to mount, path: "/proc""#));
+        assert!(
+            matches!(message, Message::Complaint(text) if text == r#"failed to mount, path: "/proc""#)
+        );
         assert!(link::receive::<Message>(ours.as_fd()).unwrap().is_none());
     }
 }

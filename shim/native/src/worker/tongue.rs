@@ -24,8 +24,12 @@ impl Tongue {
         let mut gone = false;
         self.with(|link| {
             let mut ends = [PollFd::new(link, PollFlags::empty())];
-            let now = Timespec { tv_sec: 0, tv_nsec: 0 };
-            gone = poll(&mut ends, Some(&now)).is_ok() && ends[0].revents().contains(PollFlags::HUP);
+            let now = Timespec {
+                tv_sec: 0,
+                tv_nsec: 0,
+            };
+            gone =
+                poll(&mut ends, Some(&now)).is_ok() && ends[0].revents().contains(PollFlags::HUP);
         });
         gone
     }
@@ -36,7 +40,11 @@ impl Tongue {
     }
 
     fn with(&self, act: impl FnOnce(&OwnedFd)) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(act);
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .as_ref()
+            .map(act);
     }
 }
 

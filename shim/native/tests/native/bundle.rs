@@ -11,7 +11,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail, ensure};
 use native_container::{Container, Exec, NativeError, NewContainer, Processes, Stdio, create};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, pidfd_send_signal, waitid};
+use rustix::process::{
+    Pid, Signal, WaitId, WaitIdOptions, kill_process, pidfd_send_signal, waitid,
+};
 use serde_json::{Value, json};
 use testbed::cache::Cache;
 use testbed::toolchain;
@@ -33,36 +35,50 @@ fn program() -> Result<&'static Path> {
         let built = toolchain::native(&Cache::open()?, &test_guests::native_source())?;
         PROGRAM.get_or_init(|| built);
     }
-    PROGRAM.get().map(PathBuf::as_path).context("it was set just now")
+    PROGRAM
+        .get()
+        .map(PathBuf::as_path)
+        .context("it was set just now")
 }
 
 impl Bundle {
     /// A bundle whose program is called with `arguments`.
     pub(crate) fn new(arguments: &[&str]) -> Result<Self> {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let folder = tempfile::Builder::new().prefix("native-container-").tempdir()?;
+        let folder = tempfile::Builder::new()
+            .prefix("native-container-")
+            .tempdir()?;
         let root = folder.path().join("rootfs");
         for name in ["proc", "dev", "place", "bin"] {
             fs::create_dir_all(root.join(name))?;
         }
         fs::copy(program()?, root.join("bin/native"))?;
         fs::create_dir(folder.path().join("state"))?;
-        let id = format!("native-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
+        let id = format!(
+            "native-{}-{}",
+            std::process::id(),
+            NUMBER.fetch_add(1, Ordering::Relaxed)
+        );
         let mut call = vec!["native"];
         call.extend(arguments);
-        let namespaces = ["pid", "mount", "ipc", "uts", "network"].map(|kind| json!({"type": kind}));
+        let namespaces =
+            ["pid", "mount", "ipc", "uts", "network"].map(|kind| json!({"type": kind}));
         let config = json!({
             "ociVersion": "1.1.0",
             "process": {
-                "args": call, "cwd": "/", "user": {"uid": 0, "gid": 0}, "env": ["PATH=/bin", "NAME=value"],
-                "capabilities": {"bounding": ["CAP_KILL"], "effective": ["CAP_KILL"], "permitted": ["CAP_KILL"]},
+                "args": call, "cwd": "/", "user": {"uid": 0, "gid": 0}, "env": ["PATH=/bin",
+                "NAME=value"],
+                "capabilities": {"bounding": ["CAP_KILL"], "effective": ["CAP_KILL"],
+                "permitted": ["CAP_KILL"]},
                 "noNewPrivileges": true
             },
             "root": {"path": "rootfs"},
             "hostname": "sidecar",
             "mounts": [
-                {"destination": "/proc", "type": "proc", "source": "proc", "options": ["nosuid", "noexec", "nodev"]},
-                {"destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "mode=755", "size=65536k"]}
+                {"destination": "/proc", "type": "proc", "source": "proc", "options": ["nosuid",
+                "noexec", "nodev"]},
+                {"destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid",
+                "mode=755", "size=65536k"]}
             ],
             "linux": {
                 "cgroupsPath": format!("/{}/{id}", cgroup_parent()),
@@ -91,12 +107,22 @@ impl Bundle {
     }
 
     pub(crate) fn write(&self) -> std::io::Result<()> {
-        fs::write(self.folder.path().join("config.json"), self.config.to_string())
+        fs::write(
+            self.folder.path().join("config.json"),
+            self.config.to_string(),
+        )
     }
 
     pub(crate) fn create_as_written(&self, stdio: Stdio) -> Result<Container, NativeError> {
         let (id, bundle, state) = (self.id.clone(), self.folder.path().into(), self.state());
-        create(NewContainer { id, bundle, state, processes: Processes::Own, systemd: false, stdio })
+        create(NewContainer {
+            id,
+            bundle,
+            state,
+            processes: Processes::Own,
+            systemd: false,
+            stdio,
+        })
     }
 
     /// Creates the container with its output in the file that is returned, and starts it.
@@ -126,7 +152,10 @@ impl Bundle {
         ensure!(cgroups.is_empty(), "cgroups are left: {cgroups:?}");
         let mounts = fs::read_to_string("/proc/self/mounts")?;
         let root = self.root();
-        ensure!(!mounts.contains(root.to_str().context("a readable path")?), "mounts are left: {mounts}");
+        ensure!(
+            !mounts.contains(root.to_str().context("a readable path")?),
+            "mounts are left: {mounts}"
+        );
         only_the_zygotes_are_left()
     }
 }
@@ -135,7 +164,10 @@ impl Drop for Bundle {
     fn drop(&mut self) {
         // Of a test that failed.
         for folder in self.cgroups().unwrap_or_default() {
-            for pid in fs::read_to_string(folder.join("cgroup.procs")).unwrap_or_default().lines() {
+            for pid in fs::read_to_string(folder.join("cgroup.procs"))
+                .unwrap_or_default()
+                .lines()
+            {
                 if let Some(pid) = pid.parse().ok().and_then(Pid::from_raw) {
                     let _ = kill_process(pid, Signal::KILL);
                     let _ = waitid(WaitId::Pid(pid), WaitIdOptions::EXITED);
@@ -160,7 +192,10 @@ fn hierarchies() -> Result<Vec<PathBuf>> {
     let points = mounts.lines().filter_map(|line| {
         let mut words = line.split(' ').skip(1);
         let point = words.next()?;
-        words.next()?.starts_with("cgroup").then(|| PathBuf::from(point))
+        words
+            .next()?
+            .starts_with("cgroup")
+            .then(|| PathBuf::from(point))
     });
     Ok(points.collect())
 }
@@ -172,7 +207,12 @@ pub(crate) fn children() -> Result<Vec<String>> {
         let children = fs::read_to_string(thread?.path().join("children")).unwrap_or_default();
         for child in children.split_whitespace() {
             all.push(
-                fs::read_to_string(format!("/proc/{child}/stat")).unwrap_or_default().split(' ').take(3).collect::<Vec<_>>().join(" "),
+                fs::read_to_string(format!("/proc/{child}/stat"))
+                    .unwrap_or_default()
+                    .split(' ')
+                    .take(3)
+                    .collect::<Vec<_>>()
+                    .join(" "),
             );
         }
     }
@@ -181,15 +221,27 @@ pub(crate) fn children() -> Result<Vec<String>> {
 
 pub(crate) fn only_the_zygotes_are_left() -> Result<()> {
     let children = children()?;
-    ensure!(children.len() == 2, "other children than the zygote and its heir: {children:?}");
+    ensure!(
+        children.len() == 2,
+        "other children than the zygote and its heir: {children:?}"
+    );
     Ok(())
 }
 
 /// Waits for the process's end as the host does: its exit code, or 128 and its signal.
 pub(crate) fn wait(pidfd: BorrowedFd<'_>) -> Result<i32> {
-    ensure!(poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&Timespec::try_from(SOON)?))? > 0, "no end after {SOON:?}");
+    ensure!(
+        poll(
+            &mut [PollFd::new(&pidfd, PollFlags::IN)],
+            Some(&Timespec::try_from(SOON)?)
+        )? > 0,
+        "no end after {SOON:?}"
+    );
     let status = waitid(WaitId::PidFd(pidfd), WaitIdOptions::EXITED)?.context("it has ended")?;
-    status.exit_status().or(status.terminating_signal().map(|signal| 128 + signal)).context("neither exit nor signal")
+    status
+        .exit_status()
+        .or(status.terminating_signal().map(|signal| 128 + signal))
+        .context("neither exit nor signal")
 }
 
 /// Kills the process and waits for it.
@@ -206,7 +258,12 @@ pub(crate) fn end(container: &Container) -> Result<()> {
 }
 
 /// What `exec` is in the container of `bundle`, with `changes` to the container's own process.
-pub(crate) fn exec(bundle: &Bundle, container: &Container, changes: &Value, stdio: Stdio) -> Result<Exec> {
+pub(crate) fn exec(
+    bundle: &Bundle,
+    container: &Container,
+    changes: &Value,
+    stdio: Stdio,
+) -> Result<Exec> {
     let mut process = bundle.config["process"].clone();
     for (key, value) in changes.as_object().context("changes are an object")? {
         process[key] = value.clone();
@@ -227,7 +284,10 @@ pub(crate) fn pipe() -> Result<(OwnedFd, impl FnOnce() -> Result<String>)> {
 /// The value of `key` in the process's status.
 pub(crate) fn status(pid: u32, key: &str) -> Result<String> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let value = status.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':')).with_context(|| format!("no {key}: {status}"))?;
+    let value = status
+        .lines()
+        .find_map(|line| line.strip_prefix(key)?.strip_prefix(':'))
+        .with_context(|| format!("no {key}: {status}"))?;
     Ok(value.split_whitespace().collect::<Vec<_>>().join(" "))
 }
 

@@ -24,7 +24,10 @@ fn fault(error: NativeError) -> Result<ProgramFault> {
 fn place_refused(bundle: &Bundle) -> Result<()> {
     let path = bundle.root().join("bin/refused");
     fs::write(&path, "no program")?;
-    Ok(fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?)
+    Ok(fs::set_permissions(
+        &path,
+        fs::Permissions::from_mode(0o755),
+    )?)
 }
 
 pub(crate) fn missing_program() -> Result<()> {
@@ -32,11 +35,18 @@ pub(crate) fn missing_program() -> Result<()> {
     bundle.config["process"]["args"] = json!(["nothing"]);
     let missing = fault(bundle.create().err().context("no such program")?)?;
     ensure!(matches!(missing, ProgramFault::NotFound(_)), "{missing:?}");
-    ensure!(missing.to_string() == r#"cannot execute "nothing": no such program in the container's PATH (/bin)"#, "{missing}");
+    ensure!(
+        missing.to_string()
+            == r#"cannot execute "nothing": no such program in the container's PATH (/bin)"#,
+        "{missing}"
+    );
     bundle.nothing_is_left()?;
     bundle.config["process"]["args"] = json!(["/place"]);
     let folder = fault(bundle.create().err().context("a folder is no program")?)?;
-    ensure!(matches!(folder, ProgramFault::NotExecutable(_)), "{folder:?}");
+    ensure!(
+        matches!(folder, ProgramFault::NotExecutable(_)),
+        "{folder:?}"
+    );
     bundle.nothing_is_left()
 }
 
@@ -45,11 +55,17 @@ pub(crate) fn refused_program() -> Result<()> {
     place_refused(&bundle)?;
     bundle.config["process"]["args"] = json!(["refused"]);
     let (stderr, complained) = pipe()?;
-    let container = bundle.create_with(Stdio { stderr: Some(stderr), ..Stdio::default() })?;
+    let container = bundle.create_with(Stdio {
+        stderr: Some(stderr),
+        ..Stdio::default()
+    })?;
     container.start()?;
     ensure!(wait(container.pidfd())? == 126);
     let complaint = complained()?;
-    ensure!(complaint.starts_with(r#"cannot execute "/bin/refused": Exec format error"#), "{complaint}");
+    ensure!(
+        complaint.starts_with(r#"cannot execute "/bin/refused": Exec format error"#),
+        "{complaint}"
+    );
     container.delete()?;
     bundle.nothing_is_left()
 }
@@ -59,13 +75,27 @@ pub(crate) fn exec_faults() -> Result<()> {
     place_refused(&bundle)?;
     let container = bundle.start()?;
     let start = |program: &str| -> Result<_> {
-        let started = exec(&bundle, &container, &json!({"args": [program]}), Stdio::default())?.start();
+        let started = exec(
+            &bundle,
+            &container,
+            &json!({"args": [program]}),
+            Stdio::default(),
+        )?
+        .start();
         fault(started.err().context("it cannot be started")?)
     };
     ensure!(matches!(start("nothing")?, ProgramFault::NotFound(_)));
     let refused = start("refused")?;
-    ensure!(matches!(refused, ProgramFault::NotExecutable(_)) && refused.to_string().contains("Exec format error"), "{refused}");
-    ensure!(children()?.len() == 3, "besides the zygotes and the container: {:?}", children()?);
+    ensure!(
+        matches!(refused, ProgramFault::NotExecutable(_))
+            && refused.to_string().contains("Exec format error"),
+        "{refused}"
+    );
+    ensure!(
+        children()?.len() == 3,
+        "besides the zygotes and the container: {:?}",
+        children()?
+    );
     end(&container)?;
     bundle.nothing_is_left()
 }
@@ -73,9 +103,15 @@ pub(crate) fn exec_faults() -> Result<()> {
 pub(crate) fn exec_before_start() -> Result<()> {
     let bundle = Bundle::new(&["sleep"])?;
     let container = bundle.create()?;
-    let error = exec(&bundle, &container, &json!({}), Stdio::default())?.start().err().context("it does not run")?;
+    let error = exec(&bundle, &container, &json!({}), Stdio::default())?
+        .start()
+        .err()
+        .context("it does not run")?;
     ensure!(matches!(error, NativeError::NotRunning { .. }), "{error}");
-    ensure!(error.to_string() == format!("container {} is not running: it is created", bundle.id), "{error}");
+    ensure!(
+        error.to_string() == format!("container {} is not running: it is created", bundle.id),
+        "{error}"
+    );
     end(&container)?;
     bundle.nothing_is_left()
 }
@@ -84,7 +120,10 @@ pub(crate) fn missing_state() -> Result<()> {
     let bundle = Bundle::new(&["sleep"])?;
     fs::remove_dir(bundle.state())?;
     let error = bundle.create().err().context("no folder")?;
-    ensure!(error.to_string() == format!("cannot create {}", bundle.state().join("native").display()), "{error}");
+    ensure!(
+        error.to_string() == format!("cannot create {}", bundle.state().join("native").display()),
+        "{error}"
+    );
     fs::create_dir(bundle.state())?;
     bundle.nothing_is_left()
 }
@@ -95,7 +134,13 @@ struct Small<'a>(&'a Bundle);
 impl<'a> Small<'a> {
     fn new(bundle: &'a Bundle, files: u32) -> Result<Self> {
         let options = format!("nr_inodes={files},size=1m");
-        mount(Some("tmpfs"), &bundle.state(), Some("tmpfs"), MsFlags::empty(), Some(options.as_str()))?;
+        mount(
+            Some("tmpfs"),
+            &bundle.state(),
+            Some("tmpfs"),
+            MsFlags::empty(),
+            Some(options.as_str()),
+        )?;
         Ok(Self(bundle))
     }
 }
@@ -114,9 +159,16 @@ pub(crate) fn full_disk() -> Result<()> {
         match bundle.create() {
             Err(error) => {
                 failures += 1;
-                let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
-                ensure!(format!("{error}: {cause}").contains("No space left"), "with {files} files: {error}: {cause}");
-                bundle.nothing_is_left().with_context(|| format!("with {files} files"))?;
+                let cause = std::error::Error::source(&error)
+                    .map(ToString::to_string)
+                    .unwrap_or_default();
+                ensure!(
+                    format!("{error}: {cause}").contains("No space left"),
+                    "with {files} files: {error}: {cause}"
+                );
+                bundle
+                    .nothing_is_left()
+                    .with_context(|| format!("with {files} files"))?;
             }
             Ok(container) => {
                 container.start()?;
@@ -153,8 +205,13 @@ fn with_worker_killed<T>(delay: Duration, work: impl FnOnce() -> T) -> Result<T>
 fn kill_next_worker(delay: Duration, done: &AtomicBool) -> Result<()> {
     let worker = loop {
         // The first two are the zygote, whose name it has, and its heir.
-        let named = children()?.into_iter().filter(|child| child.contains("(native-zygote)")).nth(2);
-        if let Some(pid) = named.and_then(|child| Pid::from_raw(child.split(' ').next()?.parse().ok()?)) {
+        let named = children()?
+            .into_iter()
+            .filter(|child| child.contains("(native-zygote)"))
+            .nth(2);
+        if let Some(pid) =
+            named.and_then(|child| Pid::from_raw(child.split(' ').next()?.parse().ok()?))
+        {
             break pidfd_open(pid, PidfdFlags::empty())?;
         }
         if done.load(Ordering::Relaxed) {
@@ -181,7 +238,9 @@ pub(crate) fn worker_killed_at_any_moment() -> Result<()> {
             Err(NativeError::WorkerLost { .. }) => lost += 1,
             Err(error) => anyhow::bail!("after {delay:?}: {error}"),
         }
-        bundle.nothing_is_left().with_context(|| format!("killed after {delay:?}"))?;
+        bundle
+            .nothing_is_left()
+            .with_context(|| format!("killed after {delay:?}"))?;
     }
     ensure!(lost > 3, "killed {lost} times only");
     Ok(())
@@ -192,7 +251,12 @@ pub(crate) fn exec_worker_killed_at_any_moment() -> Result<()> {
     let container = bundle.start()?;
     let mut lost = 0;
     for delay in moments() {
-        let process = exec(&bundle, &container, &json!({"args": ["native", "exit", "0"]}), Stdio::default())?;
+        let process = exec(
+            &bundle,
+            &container,
+            &json!({"args": ["native", "exit", "0"]}),
+            Stdio::default(),
+        )?;
         match with_worker_killed(delay, || process.start())? {
             Ok(process) => ensure!(wait(process.pidfd())? == 0),
             Err(NativeError::WorkerLost { .. }) => lost += 1,
@@ -200,9 +264,22 @@ pub(crate) fn exec_worker_killed_at_any_moment() -> Result<()> {
         }
     }
     ensure!(lost > 3, "killed {lost} times only");
-    ensure!(children()?.len() == 3, "besides the zygotes and the container: {:?}", children()?);
-    let process = exec(&bundle, &container, &json!({"args": ["native", "exit", "9"]}), Stdio::default())?.start()?;
-    ensure!(wait(process.pidfd())? == 9, "the container takes processes as before");
+    ensure!(
+        children()?.len() == 3,
+        "besides the zygotes and the container: {:?}",
+        children()?
+    );
+    let process = exec(
+        &bundle,
+        &container,
+        &json!({"args": ["native", "exit", "9"]}),
+        Stdio::default(),
+    )?
+    .start()?;
+    ensure!(
+        wait(process.pidfd())? == 9,
+        "the container takes processes as before"
+    );
     end(&container)?;
     bundle.nothing_is_left()
 }
@@ -217,8 +294,12 @@ pub(crate) fn missing_root() -> Result<()> {
 
 pub(crate) fn missing_volume() -> Result<()> {
     let mut bundle = Bundle::new(&["sleep"])?;
-    let volume = json!({"destination": "/volume", "type": "bind", "source": "/nowhere/at/all", "options": ["bind"]});
-    bundle.config["mounts"].as_array_mut().context("a list")?.push(volume);
+    let volume = json!({"destination": "/volume", "type": "bind", "source": "/nowhere/at/all",
+        "options": ["bind"]});
+    bundle.config["mounts"]
+        .as_array_mut()
+        .context("a list")?
+        .push(volume);
     let error = bundle.create().err().context("no volume")?;
     ensure!(error.to_string().contains("/nowhere/at/all"), "{error}");
     bundle.nothing_is_left()

@@ -1,5 +1,10 @@
-//! Hosts that are lost, and hosts that lose their zygote: processes of their own, this program under other arguments.
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "such a process tells the test what it did")]
+//! Hosts that are lost, and hosts that lose their zygote: processes of their own, this program
+//! under other arguments.
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "such a process tells the test what it did"
+)]
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -8,7 +13,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use native_container::NativeError;
-use rustix::process::{Pid, Resource, Rlimit, Signal, WaitId, WaitIdOptions, getrlimit, kill_process, setrlimit, waitid};
+use rustix::process::{
+    Pid, Resource, Rlimit, Signal, WaitId, WaitIdOptions, getrlimit, kill_process, setrlimit,
+    waitid,
+};
 
 use crate::bundle::{Bundle, SOON, children, wait};
 
@@ -21,13 +29,15 @@ pub(crate) fn act() -> Option<ExitCode> {
     if arguments.next()? != ACT {
         return None;
     }
-    let done = native_container::init().map_err(anyhow::Error::from).and_then(|()| match arguments.next().as_deref() {
-        Some("start") => hold(true),
-        Some("create") => hold(false),
-        Some("lose-zygote") => lose_zygote(),
-        Some("few-descriptors") => few_descriptors(),
-        other => bail!("no such act: {other:?}"),
-    });
+    let done = native_container::init()
+        .map_err(anyhow::Error::from)
+        .and_then(|()| match arguments.next().as_deref() {
+            Some("start") => hold(true),
+            Some("create") => hold(false),
+            Some("lose-zygote") => lose_zygote(),
+            Some("few-descriptors") => few_descriptors(),
+            other => bail!("no such act: {other:?}"),
+        });
     Some(match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -40,9 +50,22 @@ pub(crate) fn act() -> Option<ExitCode> {
 /// Holds a container until it is killed. Its bundle goes with the test that killed it.
 fn hold(start: bool) -> Result<()> {
     let bundle = Bundle::new(&["sleep"])?;
-    let container = if start { bundle.start()? } else { bundle.create()? };
-    let cgroups: Vec<_> = bundle.cgroups()?.iter().map(|folder| folder.display().to_string()).collect();
-    println!("{} {} {}", container.pid(), bundle.folder.path().display(), cgroups.join(" "));
+    let container = if start {
+        bundle.start()?
+    } else {
+        bundle.create()?
+    };
+    let cgroups: Vec<_> = bundle
+        .cgroups()?
+        .iter()
+        .map(|folder| folder.display().to_string())
+        .collect();
+    println!(
+        "{} {} {}",
+        container.pid(),
+        bundle.folder.path().display(),
+        cgroups.join(" ")
+    );
     std::io::stdout().flush()?;
     std::io::stdin().read_to_end(&mut Vec::new())?;
     Ok(())
@@ -65,41 +88,65 @@ fn lose_zygote() -> Result<()> {
     let late = Bundle::new(&["exit", "0"])?;
     let error = late.create().err().context("there is no zygote")?;
     ensure!(matches!(error, NativeError::ZygoteLost(_)), "{error}");
-    ensure!(fs::read_dir(late.state())?.next().is_none(), "state is left");
+    ensure!(
+        fs::read_dir(late.state())?.next().is_none(),
+        "state is left"
+    );
     container.start()?;
     ensure!(wait(container.pidfd())? == 5);
     container.delete()?;
     ensure!(waiting.cgroups()?.is_empty());
-    ensure!(children()?.iter().all(|child| child.ends_with(") Z")), "{:?}", children()?);
+    ensure!(
+        children()?.iter().all(|child| child.ends_with(") Z")),
+        "{:?}",
+        children()?
+    );
     Ok(())
 }
 
-/// Kills the first zygotes that live, and waits until they have ended, which their host is to notice by itself.
+/// Kills the first zygotes that live, and waits until they have ended, which their host is to
+/// notice by itself.
 fn kill_zygotes(count: usize) -> Result<()> {
-    let zygotes = children()?.into_iter().filter(|child| child.ends_with("(native-zygote) S"));
-    let pids: Vec<Pid> = zygotes.filter_map(|child| Pid::from_raw(child.split(' ').next()?.parse().ok()?)).collect();
+    let zygotes = children()?
+        .into_iter()
+        .filter(|child| child.ends_with("(native-zygote) S"));
+    let pids: Vec<Pid> = zygotes
+        .filter_map(|child| Pid::from_raw(child.split(' ').next()?.parse().ok()?))
+        .collect();
     ensure!(pids.len() == 2, "a zygote and its heir: {:?}", children()?);
     for pid in pids.into_iter().take(count) {
         kill_process(pid, Signal::KILL)?;
-        waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT)?;
+        waitid(
+            WaitId::Pid(pid),
+            WaitIdOptions::EXITED | WaitIdOptions::NOWAIT,
+        )?;
     }
     Ok(())
 }
 
-/// Creates a container with as few descriptors as there can be, then with one more, until it can be done.
+/// Creates a container with as few descriptors as there can be, then with one more, until it can be
+/// done.
 fn few_descriptors() -> Result<()> {
     let bundle = Bundle::new(&["exit", "0"])?;
     bundle.write()?;
     let usual = getrlimit(Resource::Nofile);
     let mut failures = 0;
     for limit in 4..40 {
-        setrlimit(Resource::Nofile, Rlimit { current: Some(limit), maximum: usual.maximum })?;
+        setrlimit(
+            Resource::Nofile,
+            Rlimit {
+                current: Some(limit),
+                maximum: usual.maximum,
+            },
+        )?;
         let created = bundle.create_as_written(native_container::Stdio::default());
         setrlimit(Resource::Nofile, usual)?;
         match created {
             Err(_) => {
                 failures += 1;
-                bundle.nothing_is_left().with_context(|| format!("with {limit} descriptors"))?;
+                bundle
+                    .nothing_is_left()
+                    .with_context(|| format!("with {limit} descriptors"))?;
             }
             Ok(container) => {
                 ensure!(failures > 3, "{failures} failures only");
@@ -114,7 +161,11 @@ fn few_descriptors() -> Result<()> {
 }
 
 fn host(act: &str) -> Result<Child> {
-    Ok(Command::new(std::env::current_exe()?).args([ACT, act]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?)
+    Ok(Command::new(std::env::current_exe()?)
+        .args([ACT, act])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()?)
 }
 
 pub(crate) fn dies_with_its_host() -> Result<()> {
@@ -132,7 +183,10 @@ fn killed_host(act: &str) -> Result<()> {
     host.kill()?;
     host.wait()?;
     let mut words = line.split_whitespace();
-    let (pid, folder) = words.next().zip(words.next()).with_context(|| format!("the host said {line:?}"))?;
+    let (pid, folder) = words
+        .next()
+        .zip(words.next())
+        .with_context(|| format!("the host said {line:?}"))?;
     let began = Instant::now();
     // Its number is gone, or it waits for a parent that has no use for it.
     while fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z ")) {
@@ -151,12 +205,19 @@ fn killed_host(act: &str) -> Result<()> {
 }
 
 pub(crate) fn zygote_holds_nothing() -> Result<()> {
-    let zygote = children()?[0].split(' ').next().context("a number")?.to_owned();
+    let zygote = children()?[0]
+        .split(' ')
+        .next()
+        .context("a number")?
+        .to_owned();
     let mut held = Vec::new();
     for descriptor in fs::read_dir(format!("/proc/{zygote}/fd"))? {
         held.push(fs::read_link(descriptor?.path())?.display().to_string());
     }
-    ensure!(held.len() == 4 && !held.iter().any(|path| path == "/dev/full"), "{held:?}");
+    ensure!(
+        held.len() == 4 && !held.iter().any(|path| path == "/dev/full"),
+        "{held:?}"
+    );
     Ok(())
 }
 

@@ -16,8 +16,17 @@ pub(crate) fn pipes() -> Result<()> {
     let (stdin, _keep) = std::io::pipe()?;
     let (stdout, printed) = pipe()?;
     let (stderr, complained) = pipe()?;
-    let container = bundle.create_with(Stdio { stdin: Some(stdin.into()), stdout: Some(stdout), stderr: Some(stderr), terminal: None })?;
-    ensure!(fs::read_link(format!("/proc/{}/fd/0", container.pid()))?.to_string_lossy().starts_with("pipe:"));
+    let container = bundle.create_with(Stdio {
+        stdin: Some(stdin.into()),
+        stdout: Some(stdout),
+        stderr: Some(stderr),
+        terminal: None,
+    })?;
+    ensure!(
+        fs::read_link(format!("/proc/{}/fd/0", container.pid()))?
+            .to_string_lossy()
+            .starts_with("pipe:")
+    );
     container.start()?;
     ensure!(printed()? == "HOME=/\nNAME=value\nPATH=/bin\n");
     ensure!(complained()?.is_empty());
@@ -44,7 +53,11 @@ fn new_terminal() -> Result<(File, File)> {
 fn controlling(pid: u32) -> Result<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
     let after_name = stat.rsplit_once(')').context("a name")?.1;
-    Ok(after_name.split_whitespace().nth(4).context("tty_nr")?.parse()?)
+    Ok(after_name
+        .split_whitespace()
+        .nth(4)
+        .context("tty_nr")?
+        .parse()?)
 }
 
 pub(crate) fn terminal() -> Result<()> {
@@ -52,18 +65,28 @@ pub(crate) fn terminal() -> Result<()> {
     bundle.config["process"]["terminal"] = json!(true);
     let (ours, theirs) = new_terminal()?;
     let device = theirs.metadata()?.rdev();
-    let container = bundle.create_with(Stdio { terminal: Some(theirs.into()), ..Stdio::default() })?;
+    let container = bundle.create_with(Stdio {
+        terminal: Some(theirs.into()),
+        ..Stdio::default()
+    })?;
     container.start()?;
     let mut line = String::new();
     BufReader::new(ours.try_clone()?).read_line(&mut line)?;
     ensure!(line == "sleeping\r\n", "{line:?}");
-    ensure!(controlling(container.pid())? == device, "{} is not {device}", controlling(container.pid())?);
+    ensure!(
+        controlling(container.pid())? == device,
+        "{} is not {device}",
+        controlling(container.pid())?
+    );
     let console = fs::metadata(format!("/proc/{}/root/dev/console", container.pid()))?;
     ensure!(console.rdev() == device, "the console is another device");
 
     let (ours_too, theirs) = new_terminal()?;
     let device = theirs.metadata()?.rdev();
-    let stdio = Stdio { terminal: Some(theirs.into()), ..Stdio::default() };
+    let stdio = Stdio {
+        terminal: Some(theirs.into()),
+        ..Stdio::default()
+    };
     let second = exec(&bundle, &container, &json!({"terminal": true}), stdio)?.start()?;
     until_it_runs(second.pid())?;
     ensure!(controlling(second.pid())? == device);
@@ -79,14 +102,29 @@ pub(crate) fn owner() -> Result<()> {
     let mut bundle = Bundle::new(&["sleep"])?;
     bundle.config["process"]["user"]["uid"] = json!(1000);
     let (stdout, _printed) = pipe()?;
-    let container = bundle.create_with(Stdio { stdout: Some(stdout), ..Stdio::default() })?;
+    let container = bundle.create_with(Stdio {
+        stdout: Some(stdout),
+        ..Stdio::default()
+    })?;
     container.start()?;
     until_it_runs(container.pid())?;
     ensure!(status(container.pid(), "Uid")?.starts_with("1000"));
     ensure!(fs::metadata(format!("/proc/{}/fd/1", container.pid()))?.uid() == 1000);
-    ensure!(fs::metadata("/dev/null")?.uid() == 0, "what is not the container's was given away");
+    ensure!(
+        fs::metadata("/dev/null")?.uid() == 0,
+        "what is not the container's was given away"
+    );
     let (stdout, _printed) = pipe()?;
-    let second = exec(&bundle, &container, &json!({}), Stdio { stdout: Some(stdout), ..Stdio::default() })?.start()?;
+    let second = exec(
+        &bundle,
+        &container,
+        &json!({}),
+        Stdio {
+            stdout: Some(stdout),
+            ..Stdio::default()
+        },
+    )?
+    .start()?;
     ensure!(fs::metadata(format!("/proc/{}/fd/1", second.pid()))?.uid() == 1000);
     kill(second.pidfd())?;
     end(&container)

@@ -1,5 +1,6 @@
-//! The OCI spec of a pod's sandbox, as containerd's own sandbox controller would write it: so a pod is made in one way,
-//! whoever asks for it, and containerd can keep the spec with what else it knows of the pod.
+//! The OCI spec of a pod's sandbox, as containerd's own sandbox controller would write it: so a pod
+//! is made in one way, whoever asks for it, and containerd can keep the spec with what else it
+//! knows of the pod.
 
 use std::path::Path;
 
@@ -8,9 +9,12 @@ use serde_json::{Value, json};
 
 use super::{PodConfig, Scope};
 
-/// What containerd sets in each pod's network unless its configuration says otherwise: any user may open any port, and may
-/// ping. The Sandbox API does not tell the configuration.
-const DEFAULT_SYSCTLS: [(&str, &str); 2] = [("net.ipv4.ip_unprivileged_port_start", "0"), ("net.ipv4.ping_group_range", "0 2147483647")];
+/// What containerd sets in each pod's network unless its configuration says otherwise: any user may
+/// open any port, and may ping. The Sandbox API does not tell the configuration.
+const DEFAULT_SYSCTLS: [(&str, &str); 2] = [
+    ("net.ipv4.ip_unprivileged_port_start", "0"),
+    ("net.ipv4.ping_group_range", "0 2147483647"),
+];
 
 impl PodConfig {
     /// The spec of the sandbox `id` whose network is at `netns`. Pure.
@@ -37,14 +41,19 @@ impl PodConfig {
         if !self.cgroup_parent.is_empty() {
             spec["linux"]["cgroupsPath"] = json!(self.cgroup_of(id));
         }
-        serde_json::from_value(spec).expect("each field has the type that the OCI runtime spec gives it")
+        serde_json::from_value(spec)
+            .expect("each field has the type that the OCI runtime spec gives it")
     }
 
     fn namespaces(&self, netns: &str) -> Vec<Value> {
         let mut namespaces = vec![json!({"type": "mount"})];
         if self.network != Scope::Node {
             // Without a path there is none that containerd made: the pod gets an empty one.
-            namespaces.push(if netns.is_empty() { json!({"type": "network"}) } else { json!({"type": "network", "path": netns}) });
+            namespaces.push(if netns.is_empty() {
+                json!({"type": "network"})
+            } else {
+                json!({"type": "network", "path": netns})
+            });
             namespaces.push(json!({"type": "uts"}));
         }
         if self.ipc != Scope::Node {
@@ -63,23 +72,31 @@ impl PodConfig {
         let mut sysctls = self.sysctls.clone();
         if self.network != Scope::Node {
             for (name, value) in DEFAULT_SYSCTLS {
-                sysctls.entry(name.to_owned()).or_insert_with(|| value.to_owned());
+                sysctls
+                    .entry(name.to_owned())
+                    .or_insert_with(|| value.to_owned());
             }
         }
         json!(sysctls)
     }
 
-    /// Below the pod's own cgroup. A slice has its children as systemd names them: slice, prefix, name.
+    /// Below the pod's own cgroup. A slice has its children as systemd names them: slice, prefix,
+    /// name.
     fn cgroup_of(&self, id: &str) -> String {
         match self.slice() {
             Some(slice) => format!("{slice}:cri-containerd:{id}"),
-            None => Path::new(&self.cgroup_parent).join(id).display().to_string(),
+            None => Path::new(&self.cgroup_parent)
+                .join(id)
+                .display()
+                .to_string(),
         }
     }
 
     /// The name of the slice that is the pod's cgroup, if systemd sets up cgroups.
     pub fn slice(&self) -> Option<&str> {
         let name = self.cgroup_parent.rsplit('/').next().unwrap_or_default();
-        name.strip_suffix(".slice").filter(|stem| !stem.is_empty()).map(|_| name)
+        name.strip_suffix(".slice")
+            .filter(|stem| !stem.is_empty())
+            .map(|_| name)
     }
 }

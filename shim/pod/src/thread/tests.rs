@@ -1,4 +1,5 @@
-//! Real threads in real namespaces: these tests need root, and `cargo xtask test` runs them where it is that.
+//! Real threads in real namespaces: these tests need root, and `cargo xtask test` runs them where
+//! it is that.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -34,13 +35,29 @@ impl Netns {
                 mount_bind("/proc/thread-self/ns/net", &file).unwrap();
             });
         });
-        Self { file, _folder: folder }
+        Self {
+            file,
+            _folder: folder,
+        }
     }
 
     fn pod(&self, name: &str, sysctls: &[(&str, &str)]) -> NewPod {
-        let uts = Uts::Own { hostname: Some(name.to_owned()), domainname: Some("example.org".to_owned()) };
-        let sysctls: BTreeMap<_, _> = sysctls.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        NewPod::new(name, Network::Join(self.file.clone()), Ipc::Own, uts, &sysctls).unwrap()
+        let uts = Uts::Own {
+            hostname: Some(name.to_owned()),
+            domainname: Some("example.org".to_owned()),
+        };
+        let sysctls: BTreeMap<_, _> = sysctls
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect();
+        NewPod::new(
+            name,
+            Network::Join(self.file.clone()),
+            Ipc::Own,
+            uts,
+            &sysctls,
+        )
+        .unwrap()
     }
 }
 
@@ -52,13 +69,21 @@ impl Drop for Netns {
 
 /// A namespace of a thread of this process, as `/proc` identifies it.
 fn namespace(tid: u32, kind: &str) -> String {
-    fs::read_link(format!("/proc/{tid}/ns/{kind}")).unwrap().to_str().unwrap().to_owned()
+    fs::read_link(format!("/proc/{tid}/ns/{kind}"))
+        .unwrap()
+        .to_str()
+        .unwrap()
+        .to_owned()
 }
 
 /// What a program prints that runs in the pod's namespaces.
 fn inside(pod: &ParkedThread, program: &[&str]) -> String {
     let ns = |kind| format!("--{kind}=/proc/{}/ns/{kind}", pod.tid());
-    let output = Command::new("nsenter").args([ns("net"), ns("ipc"), ns("uts")]).args(program).output().unwrap();
+    let output = Command::new("nsenter")
+        .args([ns("net"), ns("ipc"), ns("uts")])
+        .args(program)
+        .output()
+        .unwrap();
     assert!(output.status.success(), "{output:?}");
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
@@ -67,14 +92,24 @@ fn inside(pod: &ParkedThread, program: &[&str]) -> String {
 fn threads(name: &str) -> usize {
     let name = format!("pod-{name}");
     let tasks = fs::read_dir("/proc/self/task").unwrap();
-    tasks.filter(|task| fs::read_to_string(task.as_ref().unwrap().path().join("comm")).is_ok_and(|comm| comm.starts_with(&name))).count()
+    tasks
+        .filter(|task| {
+            fs::read_to_string(task.as_ref().unwrap().path().join("comm"))
+                .is_ok_and(|comm| comm.starts_with(&name))
+        })
+        .count()
 }
 
-/// Waits until no thread holds such a pod: a thread that has been joined may still be seen for a moment.
+/// Waits until no thread holds such a pod: a thread that has been joined may still be seen for a
+/// moment.
 fn until_no_thread_of(name: &str) {
     let deadline = Instant::now() + Duration::from_secs(5);
     while threads(name) > 0 {
-        assert!(Instant::now() < deadline, "{} threads of {name} are still there", threads(name));
+        assert!(
+            Instant::now() < deadline,
+            "{} threads of {name} are still there",
+            threads(name)
+        );
         std::thread::yield_now();
     }
 }
@@ -82,12 +117,19 @@ fn until_no_thread_of(name: &str) {
 /// The descriptors of this process that are namespaces.
 fn namespaces_open() -> usize {
     let descriptors = fs::read_dir("/proc/self/fd").unwrap();
-    descriptors.filter(|fd| fs::read_link(fd.as_ref().unwrap().path()).is_ok_and(|file| file.to_string_lossy().contains(":["))).count()
+    descriptors
+        .filter(|fd| {
+            fs::read_link(fd.as_ref().unwrap().path())
+                .is_ok_and(|file| file.to_string_lossy().contains(":["))
+        })
+        .count()
 }
 
 /// Everything that an error and its sources say.
 fn chain(error: &PodError) -> String {
-    let source = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
+    let source = std::error::Error::source(error)
+        .map(ToString::to_string)
+        .unwrap_or_default();
     format!("{error}: {source}")
 }
 
@@ -106,8 +148,15 @@ fn a_pod_joins_its_network_and_has_ipc_and_names_of_its_own() {
     }
     let again = hold(network.pod("web-0", &[])).unwrap();
     assert_eq!(namespace(pod.tid(), "net"), namespace(again.tid(), "net"));
-    assert_eq!(fs::read_to_string(format!("/proc/{}/comm", pod.tid())).unwrap(), "pod-web-0\n");
-    assert!(fs::read_to_string(format!("/proc/{}/net/dev", pod.tid())).unwrap().contains("lo:"));
+    assert_eq!(
+        fs::read_to_string(format!("/proc/{}/comm", pod.tid())).unwrap(),
+        "pod-web-0\n"
+    );
+    assert!(
+        fs::read_to_string(format!("/proc/{}/net/dev", pod.tid()))
+            .unwrap()
+            .contains("lo:")
+    );
     pod.release();
     again.release();
 }
@@ -119,8 +168,21 @@ fn a_child_that_joins_sees_the_pods_names() {
     let network = Netns::new();
     let before = fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
     let pod = hold(network.pod("web-1", &[])).unwrap();
-    assert_eq!(inside(&pod, &["cat", "/proc/sys/kernel/hostname", "/proc/sys/kernel/domainname"]), "web-1\nexample.org");
-    assert_eq!(fs::read_to_string("/proc/sys/kernel/hostname").unwrap(), before);
+    assert_eq!(
+        inside(
+            &pod,
+            &[
+                "cat",
+                "/proc/sys/kernel/hostname",
+                "/proc/sys/kernel/domainname"
+            ]
+        ),
+        "web-1\nexample.org"
+    );
+    assert_eq!(
+        fs::read_to_string("/proc/sys/kernel/hostname").unwrap(),
+        before
+    );
     pod.release();
 }
 
@@ -129,14 +191,26 @@ fn a_child_that_joins_sees_the_pods_names() {
 fn sysctls_are_set_inside_and_not_outside() {
     let _alone = alone();
     let network = Netns::new();
-    let files =
-        ["net/ipv4/ip_unprivileged_port_start", "kernel/shm_rmid_forced", "fs/mqueue/msg_max"].map(|file| format!("/proc/sys/{file}"));
+    let files = [
+        "net/ipv4/ip_unprivileged_port_start",
+        "kernel/shm_rmid_forced",
+        "fs/mqueue/msg_max",
+    ]
+    .map(|file| format!("/proc/sys/{file}"));
     let before = files.clone().map(|file| fs::read_to_string(file).unwrap());
-    let pod = hold(
-        network.pod("s", &[("net.ipv4.ip_unprivileged_port_start", "77"), ("kernel.shm_rmid_forced", "1"), ("fs.mqueue.msg_max", "12")]),
-    )
+    let pod = hold(network.pod(
+        "s",
+        &[
+            ("net.ipv4.ip_unprivileged_port_start", "77"),
+            ("kernel.shm_rmid_forced", "1"),
+            ("fs.mqueue.msg_max", "12"),
+        ],
+    ))
     .unwrap();
-    assert_eq!(inside(&pod, &["cat", &files[0], &files[1], &files[2]]), "77\n1\n12");
+    assert_eq!(
+        inside(&pod, &["cat", &files[0], &files[1], &files[2]]),
+        "77\n1\n12"
+    );
     assert_eq!(files.map(|file| fs::read_to_string(file).unwrap()), before);
     pod.release();
 }
@@ -163,7 +237,10 @@ fn a_pod_without_a_network_gets_an_empty_one() {
     let _alone = alone();
     let new = NewPod::new("empty", Network::Own, Ipc::Own, Uts::Host, &BTreeMap::new()).unwrap();
     let pod = hold(new).unwrap();
-    assert_ne!(namespace(pod.tid(), "net"), namespace(std::process::id(), "net"));
+    assert_ne!(
+        namespace(pod.tid(), "net"),
+        namespace(std::process::id(), "net")
+    );
     pod.release();
 }
 
@@ -172,29 +249,63 @@ fn a_pod_without_a_network_gets_an_empty_one() {
 fn a_failed_step_is_named_and_leaves_no_thread() {
     let _alone = alone();
     let network = Netns::new();
-    let gone = NewPod::new("fail", Network::Join("/run/netns/gone".into()), Ipc::Own, Uts::Host, &BTreeMap::new()).unwrap();
+    let gone = NewPod::new(
+        "fail",
+        Network::Join("/run/netns/gone".into()),
+        Ipc::Own,
+        Uts::Host,
+        &BTreeMap::new(),
+    )
+    .unwrap();
     let text = chain(&hold(gone).unwrap_err());
-    assert!(text.contains("join the pod's network namespace /run/netns/gone: No such file"), "{text}");
+    assert!(
+        text.contains("join the pod's network namespace /run/netns/gone: No such file"),
+        "{text}"
+    );
 
     let file = tempfile::NamedTempFile::new().unwrap();
-    let no_namespace = NewPod::new("fail", Network::Join(file.path().to_owned()), Ipc::Own, Uts::Host, &BTreeMap::new()).unwrap();
+    let no_namespace = NewPod::new(
+        "fail",
+        Network::Join(file.path().to_owned()),
+        Ipc::Own,
+        Uts::Host,
+        &BTreeMap::new(),
+    )
+    .unwrap();
     let text = chain(&hold(no_namespace).unwrap_err());
-    assert!(text.contains(file.path().to_str().unwrap()) && text.contains("EINVAL") | text.contains("Invalid argument"), "{text}");
+    assert!(
+        text.contains(file.path().to_str().unwrap())
+            && text.contains("EINVAL") | text.contains("Invalid argument"),
+        "{text}"
+    );
 
     let text = chain(&hold(network.pod("fail", &[("net.ipv4.no_such_thing", "1")])).unwrap_err());
-    assert!(text.contains("set the pod's sysctl net.ipv4.no_such_thing to \"1\": No such file"), "{text}");
-    let text = chain(&hold(network.pod("fail", &[("net.ipv4.ip_forward", "perhaps")])).unwrap_err());
-    assert!(text.contains("ip_forward to \"perhaps\": Invalid argument"), "{text}");
+    assert!(
+        text.contains("set the pod's sysctl net.ipv4.no_such_thing to \"1\": No such file"),
+        "{text}"
+    );
+    let text =
+        chain(&hold(network.pod("fail", &[("net.ipv4.ip_forward", "perhaps")])).unwrap_err());
+    assert!(
+        text.contains("ip_forward to \"perhaps\": Invalid argument"),
+        "{text}"
+    );
 
     let text = chain(&hold(network.pod(&"fail".repeat(20), &[])).unwrap_err());
-    assert!(text.contains("set the pod's hostname to \"failfail"), "{text}");
+    assert!(
+        text.contains("set the pod's hostname to \"failfail"),
+        "{text}"
+    );
     until_no_thread_of("fail");
 }
 
 #[test]
 fn a_panic_in_the_thread_is_an_error_of_hold() {
     let error = park_after("pod-panic".to_owned(), || panic!("of the {}", "test")).unwrap_err();
-    assert!(error.to_string().ends_with("panicked: of the test"), "{error}");
+    assert!(
+        error.to_string().ends_with("panicked: of the test"),
+        "{error}"
+    );
     until_no_thread_of("panic");
 }
 
@@ -236,7 +347,9 @@ fn two_hundred_pods_leave_no_thread_and_no_descriptor() {
     let network = Netns::new();
     hold(network.pod("many", &[])).unwrap().release();
     let before = namespaces_open();
-    let pods: Vec<_> = (0..200).map(|_| hold(network.pod("many", &[])).unwrap()).collect();
+    let pods: Vec<_> = (0..200)
+        .map(|_| hold(network.pod("many", &[])).unwrap())
+        .collect();
     assert_eq!((threads("many"), namespaces_open()), (200, before));
     pods.into_iter().for_each(ParkedThread::release);
     assert_eq!((threads("many"), namespaces_open()), (0, before));

@@ -24,8 +24,8 @@ pub struct HostArguments {
     pub grouping: Grouping,
     /// What it logs.
     pub log_level: LogLevel,
-    /// The most containers that it serves at once, pods of the Sandbox API among them: containerd says nothing of it when
-    /// it makes those.
+    /// The most containers that it serves at once, pods of the Sandbox API among them: containerd
+    /// says nothing of it when it makes those.
     pub max_containers: Option<NonZeroU32>,
 }
 
@@ -36,7 +36,10 @@ pub enum ArgumentsError {
     #[error("unknown argument {0:?}: this program is started by the launcher")]
     Unknown(OsString),
     /// An argument without a value, or with one that it cannot have.
-    #[error("argument {0} is missing or has a value that it cannot have: this program is started by the launcher")]
+    #[error(
+        "argument {0} is missing or has a value that it cannot have: this program is started by \
+         the launcher"
+    )]
     Value(&'static str),
 }
 
@@ -52,7 +55,16 @@ const MAX_CONTAINERS: &str = "--max-containers";
 impl HostArguments {
     /// The arguments, without the program's name.
     pub fn to_args(&self) -> Vec<OsString> {
-        let Self { namespace, address, id, key, socket, grouping, log_level, max_containers } = self;
+        let Self {
+            namespace,
+            address,
+            id,
+            key,
+            socket,
+            grouping,
+            log_level,
+            max_containers,
+        } = self;
         let most = max_containers.map(|most| most.to_string());
         let pairs: [(&str, &OsStr); 7] = [
             (NAMESPACE, namespace.as_ref()),
@@ -63,8 +75,14 @@ impl HostArguments {
             (GROUPING, grouping.as_str().as_ref()),
             (LOG_LEVEL, log_level.as_str().as_ref()),
         ];
-        let limit = most.as_deref().map(|most| (MAX_CONTAINERS, OsStr::new(most)));
-        pairs.into_iter().chain(limit).flat_map(|(name, value)| [OsString::from(name), value.to_owned()]).collect()
+        let limit = most
+            .as_deref()
+            .map(|most| (MAX_CONTAINERS, OsStr::new(most)));
+        pairs
+            .into_iter()
+            .chain(limit)
+            .flat_map(|(name, value)| [OsString::from(name), value.to_owned()])
+            .collect()
     }
 
     /// Reads what [`HostArguments::to_args`] wrote.
@@ -75,10 +93,21 @@ impl HostArguments {
         let mut given = Given(Vec::new());
         let mut args = args.into_iter();
         while let Some(name) = args.next() {
-            let known = [NAMESPACE, ADDRESS, ID, KEY, SOCKET, GROUPING, LOG_LEVEL, MAX_CONTAINERS];
+            let known = [
+                NAMESPACE,
+                ADDRESS,
+                ID,
+                KEY,
+                SOCKET,
+                GROUPING,
+                LOG_LEVEL,
+                MAX_CONTAINERS,
+            ];
             let known = known.into_iter().find(|&known| name == known);
             let known = known.ok_or(ArgumentsError::Unknown(name))?;
-            given.0.push((known, args.next().ok_or(ArgumentsError::Value(known))?));
+            given
+                .0
+                .push((known, args.next().ok_or(ArgumentsError::Value(known))?));
         }
         Ok(Self {
             namespace: given.text(NAMESPACE, |text| Some(text.to_owned()))?,
@@ -101,11 +130,20 @@ struct Given(Vec<(&'static str, OsString)>);
 impl Given {
     fn value(&self, name: &'static str) -> Result<&OsStr, ArgumentsError> {
         let found = self.0.iter().find(|(given, _)| *given == name);
-        found.map(|(_, value)| value.as_os_str()).ok_or(ArgumentsError::Value(name))
+        found
+            .map(|(_, value)| value.as_os_str())
+            .ok_or(ArgumentsError::Value(name))
     }
 
-    fn text<T>(&self, name: &'static str, read: impl Fn(&str) -> Option<T>) -> Result<T, ArgumentsError> {
-        self.value(name)?.to_str().and_then(read).ok_or(ArgumentsError::Value(name))
+    fn text<T>(
+        &self,
+        name: &'static str,
+        read: impl Fn(&str) -> Option<T>,
+    ) -> Result<T, ArgumentsError> {
+        self.value(name)?
+            .to_str()
+            .and_then(read)
+            .ok_or(ArgumentsError::Value(name))
     }
 }
 
@@ -131,14 +169,21 @@ mod tests {
     #[test]
     fn a_host_reads_what_the_launcher_wrote() {
         for max_containers in [None, NonZeroU32::new(250)] {
-            let arguments = HostArguments { max_containers, ..arguments() };
+            let arguments = HostArguments {
+                max_containers,
+                ..arguments()
+            };
             assert_eq!(HostArguments::parse(arguments.to_args()), Ok(arguments));
         }
     }
 
     #[test]
     fn a_command_line_by_hand_is_refused_by_name() {
-        let parse = |args: &[&str]| HostArguments::parse(args.iter().map(OsString::from)).unwrap_err().to_string();
+        let parse = |args: &[&str]| {
+            HostArguments::parse(args.iter().map(OsString::from))
+                .unwrap_err()
+                .to_string()
+        };
         assert!(parse(&["serve"]).contains("serve"));
         assert!(parse(&["-namespace"]).contains("-namespace"));
         assert!(parse(&["-namespace", "n"]).contains("-address"));
@@ -147,6 +192,9 @@ mod tests {
         assert_eq!(HostArguments::parse(args), Err(ArgumentsError::Value(KEY)));
         let mut args = arguments().to_args();
         args[15] = OsString::from("0");
-        assert_eq!(HostArguments::parse(args), Err(ArgumentsError::Value(MAX_CONTAINERS)));
+        assert_eq!(
+            HostArguments::parse(args),
+            Err(ArgumentsError::Value(MAX_CONTAINERS))
+        );
     }
 }

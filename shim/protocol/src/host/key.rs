@@ -27,13 +27,22 @@ pub enum Group {
 }
 
 impl Group {
-    /// Where container `id` belongs. `pod` is `None` for a sandbox that has no spec: containerd's Sandbox API tells its
-    /// namespace too late, when the host runs already. Such a pod gets a host of its own where namespaces must not mix.
+    /// Where container `id` belongs. `pod` is `None` for a sandbox that has no spec: containerd's
+    /// Sandbox API tells its namespace too late, when the host runs already. Such a pod gets a host
+    /// of its own where namespaces must not mix.
     pub fn of(grouping: Grouping, pod: Option<&Pod>, id: &str) -> Self {
         match (grouping, pod) {
             (Grouping::Node, _) => Self::Node,
-            (Grouping::Namespace, Some(pod)) => Self::Namespace(pod.namespace.clone().unwrap_or_default()),
-            (Grouping::Pod, Some(Pod { sandbox: Some(sandbox), .. })) => Self::Pod(sandbox.clone()),
+            (Grouping::Namespace, Some(pod)) => {
+                Self::Namespace(pod.namespace.clone().unwrap_or_default())
+            }
+            (
+                Grouping::Pod,
+                Some(Pod {
+                    sandbox: Some(sandbox),
+                    ..
+                }),
+            ) => Self::Pod(sandbox.clone()),
             (Grouping::Namespace, None) | (Grouping::Pod, _) => Self::Pod(id.to_owned()),
         }
     }
@@ -52,20 +61,35 @@ impl Group {
 pub struct HostKey(String);
 
 impl HostKey {
-    /// Bytes of the hash that are kept: few enough for a socket's path (108 bytes), too many to meet by chance.
+    /// Bytes of the hash that are kept: few enough for a socket's path (108 bytes), too many to
+    /// meet by chance.
     const BYTES: usize = 16;
 
-    /// `namespace` and `address` are containerd's; `bundle` is the root folder of the runtime bundle and `build` its version
-    /// and revision, so that a newer bundle serves new pods with its own host while the older one's host drains.
+    /// `namespace` and `address` are containerd's; `bundle` is the root folder of the runtime
+    /// bundle and `build` its version and revision, so that a newer bundle serves new pods with its
+    /// own host while the older one's host drains.
     pub fn of(namespace: &str, address: &str, bundle: &Path, build: &str, group: &Group) -> Self {
         let [grouping, name] = group.parts();
-        let parts = [namespace.as_bytes(), address.as_bytes(), bundle.as_os_str().as_encoded_bytes(), build.as_bytes()];
-        Self(hash::name_of(parts.into_iter().chain([grouping.as_bytes(), name.as_bytes()]), Self::BYTES))
+        let parts = [
+            namespace.as_bytes(),
+            address.as_bytes(),
+            bundle.as_os_str().as_encoded_bytes(),
+            build.as_bytes(),
+        ];
+        Self(hash::name_of(
+            parts
+                .into_iter()
+                .chain([grouping.as_bytes(), name.as_bytes()]),
+            Self::BYTES,
+        ))
     }
 
     /// The key that has this name; `None` when no key looks like it.
     pub fn of_name(name: &str) -> Option<Self> {
-        let fits = name.len() == 2 * Self::BYTES && name.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+        let fits = name.len() == 2 * Self::BYTES
+            && name
+                .bytes()
+                .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
         fits.then(|| Self(name.to_owned()))
     }
 
@@ -86,7 +110,10 @@ mod tests {
     use super::*;
 
     fn pod(sandbox: &str, namespace: &str) -> Pod {
-        Pod { sandbox: Some(sandbox.to_owned()), namespace: Some(namespace.to_owned()) }
+        Pod {
+            sandbox: Some(sandbox.to_owned()),
+            namespace: Some(namespace.to_owned()),
+        }
     }
 
     #[test]
@@ -95,14 +122,30 @@ mod tests {
         for (grouping, of, expected) in [
             (Grouping::Node, Some(&pod("s1", "shop")), Group::Node),
             (Grouping::Node, None, Group::Node),
-            (Grouping::Namespace, Some(&pod("s1", "shop")), Group::Namespace("shop".to_owned())),
-            (Grouping::Namespace, Some(&alone), Group::Namespace(String::new())),
+            (
+                Grouping::Namespace,
+                Some(&pod("s1", "shop")),
+                Group::Namespace("shop".to_owned()),
+            ),
+            (
+                Grouping::Namespace,
+                Some(&alone),
+                Group::Namespace(String::new()),
+            ),
             (Grouping::Namespace, None, Group::Pod("c1".to_owned())),
-            (Grouping::Pod, Some(&pod("s1", "shop")), Group::Pod("s1".to_owned())),
+            (
+                Grouping::Pod,
+                Some(&pod("s1", "shop")),
+                Group::Pod("s1".to_owned()),
+            ),
             (Grouping::Pod, Some(&alone), Group::Pod("c1".to_owned())),
             (Grouping::Pod, None, Group::Pod("c1".to_owned())),
         ] {
-            assert_eq!(Group::of(grouping, of, "c1"), expected, "{grouping:?} {of:?}");
+            assert_eq!(
+                Group::of(grouping, of, "c1"),
+                expected,
+                "{grouping:?} {of:?}"
+            );
         }
     }
 
@@ -132,7 +175,12 @@ mod tests {
     fn only_a_keys_name_is_a_key() {
         let key = HostKey::of("a", "b", Path::new("c"), "d", &Group::Node);
         assert_eq!(HostKey::of_name(key.as_str()), Some(key));
-        for name in ["", "../../etc/passwd", "ABCDEF0123456789ABCDEF0123456789", "0123"] {
+        for name in [
+            "",
+            "../../etc/passwd",
+            "ABCDEF0123456789ABCDEF0123456789",
+            "0123",
+        ] {
             assert_eq!(HostKey::of_name(name), None, "{name}");
         }
     }

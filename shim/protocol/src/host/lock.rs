@@ -1,4 +1,5 @@
-//! The lock of a host's place: a file that only root can open, so that only root can hold it, and a wait with a limit.
+//! The lock of a host's place: a file that only root can open, so that only root can hold it, and a
+//! wait with a limit.
 
 use std::fs::{self, File, Permissions, TryLockError};
 use std::io::{self, ErrorKind};
@@ -25,10 +26,13 @@ pub(super) fn lock(path: &Path, timeout: Duration) -> Result<File, FileError> {
     let deadline = Instant::now() + timeout;
     loop {
         let file = wait(open(path).map_err(failed)?, deadline, timeout).map_err(failed)?;
-        // The former holder may have removed the file: then the name stands for another file by now, or for none.
+        // The former holder may have removed the file: then the name stands for another file by
+        // now, or for none.
         let ours = file.metadata().map_err(failed)?;
         match if_found(fs::symlink_metadata(path)).map_err(failed)? {
-            Some(named) if (named.dev(), named.ino()) == (ours.dev(), ours.ino()) => return Ok(file),
+            Some(named) if (named.dev(), named.ino()) == (ours.dev(), ours.ino()) => {
+                return Ok(file);
+            }
             _ => {}
         }
     }
@@ -36,7 +40,13 @@ pub(super) fn lock(path: &Path, timeout: Duration) -> Result<File, FileError> {
 
 fn open(path: &Path) -> io::Result<File> {
     let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
-    let file = File::options().create(true).truncate(false).write(true).mode(MODE).custom_flags(flags).open(path)?;
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .mode(MODE)
+        .custom_flags(flags)
+        .open(path)?;
     let found = file.metadata()?;
     if !found.is_file() {
         return Err(io::Error::other("it is not a regular file: remove it"));
@@ -62,28 +72,52 @@ fn wait(file: File, deadline: Instant, timeout: Duration) -> io::Result<File> {
         // After a timeout the receiver is gone, and the file is unlocked when it is dropped here.
         let _ = sender.send(locked);
     };
-    thread::Builder::new().name("lock".to_owned()).spawn(waiter)?;
-    receiver.recv_timeout(deadline.saturating_duration_since(Instant::now())).unwrap_or_else(|_| {
-        let holder = match fs::read_to_string(LOCKS).ok().and_then(|locks| holder(&locks, device, inode)) {
-            Some(pid) => {
-                let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-                format!("process {pid} ({}) holds the lock", name.trim().escape_debug())
-            }
-            None => format!("another process, which {LOCKS} does not show, holds the lock"),
-        };
-        let seconds = timeout.as_secs();
-        Err(io::Error::new(ErrorKind::TimedOut, format!("{holder} for more than {seconds} s: end that process if it hangs, and try again")))
-    })
+    thread::Builder::new()
+        .name("lock".to_owned())
+        .spawn(waiter)?;
+    receiver
+        .recv_timeout(deadline.saturating_duration_since(Instant::now()))
+        .unwrap_or_else(|_| {
+            let holder = match fs::read_to_string(LOCKS)
+                .ok()
+                .and_then(|locks| holder(&locks, device, inode))
+            {
+                Some(pid) => {
+                    let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+                    format!(
+                        "process {pid} ({}) holds the lock",
+                        name.trim().escape_debug()
+                    )
+                }
+                None => format!("another process, which {LOCKS} does not show, holds the lock"),
+            };
+            let seconds = timeout.as_secs();
+            Err(io::Error::new(
+                ErrorKind::TimedOut,
+                format!(
+                    "{holder} for more than {seconds} s: end \
+                                                         that process if it hangs, and try again"
+                ),
+            ))
+        })
 }
 
-/// The process that holds the lock on a file, by the kernel's list: `1: FLOCK  ADVISORY  WRITE 123 00:1a:456 0 EOF`. The
-/// lines of waiters have an arrow after the number.
+/// The process that holds the lock on a file, by the kernel's list: `1: FLOCK ADVISORY WRITE 123
+/// 00:1a:456 0 EOF`. The lines of waiters have an arrow after the number.
 fn holder(locks: &str, device: u64, inode: u64) -> Option<i32> {
-    let file = format!("{:02x}:{:02x}:{inode}", rustix::fs::major(device), rustix::fs::minor(device));
-    locks.lines().find_map(|line| match *line.split_whitespace().collect::<Vec<_>>() {
-        [_, "FLOCK", _, _, pid, found, ..] if found == file => pid.parse().ok().filter(|&pid| pid > 0),
-        _ => None,
-    })
+    let file = format!(
+        "{:02x}:{:02x}:{inode}",
+        rustix::fs::major(device),
+        rustix::fs::minor(device)
+    );
+    locks
+        .lines()
+        .find_map(|line| match *line.split_whitespace().collect::<Vec<_>>() {
+            [_, "FLOCK", _, _, pid, found, ..] if found == file => {
+                pid.parse().ok().filter(|&pid| pid > 0)
+            }
+            _ => None,
+        })
 }
 
 #[cfg(test)]
@@ -112,8 +146,15 @@ mod tests {
         let held = lock(&path, LOCK_TIMEOUT).unwrap();
         let error = lock(&path, Duration::from_millis(10)).unwrap_err();
         let cause = std::error::Error::source(&error).unwrap().to_string();
-        assert!(error.kind() == ErrorKind::TimedOut && error.to_string().contains("x.lock"), "{error}");
-        assert!(cause.contains(&format!("process {} (", std::process::id())) && cause.contains("end that process"), "{cause}");
+        assert!(
+            error.kind() == ErrorKind::TimedOut && error.to_string().contains("x.lock"),
+            "{error}"
+        );
+        assert!(
+            cause.contains(&format!("process {} (", std::process::id()))
+                && cause.contains("end that process"),
+            "{cause}"
+        );
         drop(held);
         // The thread that still waits lets the lock go at once.
         drop(lock(&path, LOCK_TIMEOUT).unwrap());
@@ -127,17 +168,33 @@ mod tests {
         lock(&link, LOCK_TIMEOUT).unwrap_err();
         assert!(!folder.path().join("elsewhere").exists());
         let fifo = folder.path().join("fifo.lock");
-        rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, rustix::fs::Mode::RUSR, 0).unwrap();
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            &fifo,
+            rustix::fs::FileType::Fifo,
+            rustix::fs::Mode::RUSR,
+            0,
+        )
+        .unwrap();
         lock(&fifo, LOCK_TIMEOUT).unwrap_err();
     }
 
     #[test]
     fn holder_is_found_in_the_kernels_list() {
-        let locks = "1: POSIX  ADVISORY  WRITE 11 00:1a:456 0 EOF\n2: FLOCK  ADVISORY  WRITE 22 00:1a:45 0 EOF\n\
-                     3: FLOCK  ADVISORY  WRITE 33 00:1a:456 0 EOF\n3: -> FLOCK  ADVISORY  WRITE 44 00:1a:456 0 EOF\n";
+        let locks = "1: POSIX  ADVISORY  WRITE 11 00:1a:456 0 EOF\n2: FLOCK  ADVISORY  WRITE 22 \
+                     00:1a:45 0 EOF\n\
+                     3: FLOCK  ADVISORY  WRITE 33 00:1a:456 0 EOF\n3: -> FLOCK  ADVISORY  WRITE 44 \
+                     00:1a:456 0 EOF\n";
         assert_eq!(holder(locks, rustix::fs::makedev(0, 0x1a), 456), Some(33));
         assert_eq!(holder(locks, rustix::fs::makedev(8, 1), 456), None);
         // A process that this one's pid namespace does not show has no number there.
-        assert_eq!(holder("1: FLOCK  ADVISORY  WRITE 0 00:1a:456 0 EOF", rustix::fs::makedev(0, 0x1a), 456), None);
+        assert_eq!(
+            holder(
+                "1: FLOCK  ADVISORY  WRITE 0 00:1a:456 0 EOF",
+                rustix::fs::makedev(0, 0x1a),
+                456
+            ),
+            None
+        );
     }
 }

@@ -1,9 +1,10 @@
-//! The options file: runtime options beside the launcher, for handlers without an options table in containerd's
-//! configuration.
+//! The options file: runtime options beside the launcher, for handlers without an options table in
+//! containerd's configuration.
 //!
-//! containerd 2.4 cannot create a user namespace for a handler that has a table. The launcher looks for the file in the
-//! folder of the path by which containerd started it, so a link in a folder of its own is a handler with options of its
-//! own. It hands the file to the host in the container's bundle, because the host knows nothing of handlers.
+//! containerd 2.4 cannot create a user namespace for a handler that has a table. The launcher looks
+//! for the file in the folder of the path by which containerd started it, so a link in a folder of
+//! its own is a handler with options of its own. It hands the file to the host in the container's
+//! bundle, because the host knows nothing of handlers.
 
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Read as _, Write as _};
@@ -33,17 +34,20 @@ pub struct OptionsFile {
 }
 
 impl OptionsFile {
-    /// Reads the file beside the launcher that containerd started by the path `launcher`; none if there is no such file.
+    /// Reads the file beside the launcher that containerd started by the path `launcher`; none if
+    /// there is no such file.
     ///
     /// # Errors
-    /// When it is not a file that only root and this process's user can write, or its options are not accepted.
+    /// When it is not a file that only root and this process's user can write, or its options are
+    /// not accepted.
     pub fn beside(launcher: &Path) -> Result<Option<Self>, OptionsError> {
         // A bare name was looked up along PATH, by a shell.
         let folder = launcher.parent().filter(|folder| folder.is_absolute());
         folder.map_or(Ok(None), |folder| Self::read(folder.join(OPTIONS_FILE)))
     }
 
-    /// Reads the file that a launcher handed over in a container's bundle; none if there is no such file.
+    /// Reads the file that a launcher handed over in a container's bundle; none if there is no such
+    /// file.
     ///
     /// # Errors
     /// As [`OptionsFile::beside`].
@@ -57,18 +61,34 @@ impl OptionsFile {
     /// When it cannot be written.
     pub fn hand_over(&self, bundle: &Path) -> Result<(), OptionsError> {
         let path = bundle.join(IN_BUNDLE);
-        let written = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path);
+        let written = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&path);
         written
             .and_then(|mut file| file.write_all(self.text.as_bytes()))
-            .map_err(|error| OptionsError::HandOver { path: path.display().to_string(), reason: error.to_string() })
+            .map_err(|error| OptionsError::HandOver {
+                path: path.display().to_string(),
+                reason: error.to_string(),
+            })
     }
 
     fn read(path: PathBuf) -> Result<Option<Self>, OptionsError> {
-        let unreadable = |path: &Path, reason: String| OptionsError::File { path: path.display().to_string(), reason };
+        let unreadable = |path: &Path, reason: String| OptionsError::File {
+            path: path.display().to_string(),
+            reason,
+        };
         // A FIFO must not block the launcher.
         let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let flags = i32::try_from(flags.bits()).map_err(|error| unreadable(&path, error.to_string()))?;
-        let mut file = match OpenOptions::new().read(true).custom_flags(flags).open(&path) {
+        let flags =
+            i32::try_from(flags.bits()).map_err(|error| unreadable(&path, error.to_string()))?;
+        let mut file = match OpenOptions::new()
+            .read(true)
+            .custom_flags(flags)
+            .open(&path)
+        {
             Ok(file) => file,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             Err(_) if path.is_symlink() => return Err(unsafe_file(&path, "is a symbolic link")),
@@ -76,16 +96,27 @@ impl OptionsFile {
         };
         must_be_safe(&path, &file)?;
         let mut text = String::new();
-        file.read_to_string(&mut text).map_err(|error| unreadable(&path, error.to_string()))?;
+        file.read_to_string(&mut text)
+            .map_err(|error| unreadable(&path, error.to_string()))?;
         let options = RuntimeOptions::of_toml(&text);
-        let options = options.map_err(|error| OptionsError::InFile { path: path.display().to_string(), error: Box::new(error) })?;
-        Ok(Some(Self { path, text, options }))
+        let options = options.map_err(|error| OptionsError::InFile {
+            path: path.display().to_string(),
+            error: Box::new(error),
+        })?;
+        Ok(Some(Self {
+            path,
+            text,
+            options,
+        }))
     }
 }
 
 /// Refuses a file by which another user than root could choose options.
 fn must_be_safe(path: &Path, file: &File) -> Result<(), OptionsError> {
-    let facts = file.metadata().map_err(|error| OptionsError::File { path: path.display().to_string(), reason: error.to_string() })?;
+    let facts = file.metadata().map_err(|error| OptionsError::File {
+        path: path.display().to_string(),
+        reason: error.to_string(),
+    })?;
     if !facts.is_file() {
         return Err(unsafe_file(path, "is not a regular file"));
     }
@@ -93,7 +124,10 @@ fn must_be_safe(path: &Path, file: &File) -> Result<(), OptionsError> {
         return Err(unsafe_file(path, "does not belong to root"));
     }
     if facts.mode() & 0o022 != 0 {
-        return Err(unsafe_file(path, "can be written by other users than its owner"));
+        return Err(unsafe_file(
+            path,
+            "can be written by other users than its owner",
+        ));
     }
     if facts.len() > MAX_SIZE {
         return Err(unsafe_file(path, "has more than 64 KiB"));
@@ -102,7 +136,10 @@ fn must_be_safe(path: &Path, file: &File) -> Result<(), OptionsError> {
 }
 
 fn unsafe_file(path: &Path, problem: &'static str) -> OptionsError {
-    OptionsError::UnsafeFile { path: path.display().to_string(), problem }
+    OptionsError::UnsafeFile {
+        path: path.display().to_string(),
+        problem,
+    }
 }
 
 #[cfg(test)]
@@ -121,31 +158,63 @@ mod tests {
         assert_eq!(OptionsFile::beside(&launcher), Ok(None));
         fs::write(folder.path().join(OPTIONS_FILE), "SystemdCgroup = true\n").unwrap();
         let file = OptionsFile::beside(&launcher).unwrap().unwrap();
-        assert_eq!(file.options, RuntimeOptions { cgroups: CgroupDriver::Systemd, ..RuntimeOptions::default() });
-        for by_shell in ["containerd-shim-wasmedge-v1", "./containerd-shim-wasmedge-v1", ""] {
+        assert_eq!(
+            file.options,
+            RuntimeOptions {
+                cgroups: CgroupDriver::Systemd,
+                ..RuntimeOptions::default()
+            }
+        );
+        for by_shell in [
+            "containerd-shim-wasmedge-v1",
+            "./containerd-shim-wasmedge-v1",
+            "",
+        ] {
             assert_eq!(OptionsFile::beside(Path::new(by_shell)), Ok(None));
         }
 
         let bundle = tempfile::tempdir().unwrap();
         assert_eq!(OptionsFile::of_bundle(bundle.path()), Ok(None));
         file.hand_over(bundle.path()).unwrap();
-        assert_eq!(OptionsFile::of_bundle(bundle.path()).unwrap().unwrap().options, file.options);
+        assert_eq!(
+            OptionsFile::of_bundle(bundle.path())
+                .unwrap()
+                .unwrap()
+                .options,
+            file.options
+        );
         file.hand_over(bundle.path()).unwrap();
-        assert!(file.hand_over(Path::new("/nowhere")).unwrap_err().to_string().contains(IN_BUNDLE));
+        assert!(
+            file.hand_over(Path::new("/nowhere"))
+                .unwrap_err()
+                .to_string()
+                .contains(IN_BUNDLE)
+        );
     }
 
     #[test]
     fn options_file_that_another_user_could_write_is_refused() {
         let folder = tempfile::tempdir().unwrap();
-        let (launcher, path) = (folder.path().join("launcher"), folder.path().join(OPTIONS_FILE));
+        let (launcher, path) = (
+            folder.path().join("launcher"),
+            folder.path().join(OPTIONS_FILE),
+        );
         let refused = |harm: &dyn Fn(), words: &str| {
             fs::write(&path, "SystemdCgroup = true\n").unwrap();
             fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
             OptionsFile::beside(&launcher).unwrap().unwrap();
             harm();
             let error = OptionsFile::beside(&launcher).unwrap_err().to_string();
-            assert!(error.contains(words) && error.contains(path.to_str().unwrap()), "{words}: {error}");
-            if path.is_dir() { fs::remove_dir(&path) } else { fs::remove_file(&path) }.unwrap();
+            assert!(
+                error.contains(words) && error.contains(path.to_str().unwrap()),
+                "{words}: {error}"
+            );
+            if path.is_dir() {
+                fs::remove_dir(&path)
+            } else {
+                fs::remove_file(&path)
+            }
+            .unwrap();
         };
         let mode = |mode| fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
         refused(&|| mode(0o664), "can be written");
@@ -168,7 +237,10 @@ mod tests {
             "regular file",
         );
         if rustix::process::geteuid().is_root() {
-            refused(&|| chown(&path, Some(1000), None).unwrap(), "does not belong to root");
+            refused(
+                &|| chown(&path, Some(1000), None).unwrap(),
+                "does not belong to root",
+            );
         }
     }
 }

@@ -10,45 +10,59 @@ pub enum Given {
     Nothing,
     /// The handler's options table.
     Table(RuntimeOptions),
-    /// Options of runc's. For a pod with a user namespace containerd sends them for a handler without a table too, to name
-    /// the owner of the streams.
+    /// Options of runc's. For a pod with a user namespace containerd sends them for a handler
+    /// without a table too, to name the owner of the streams.
     Runc(RuntimeOptions),
 }
 
 impl Given {
-    /// Decodes what a `google.protobuf.Any` with runtime options holds: the table, or the path of a file with it. An empty
-    /// type stands for no options at all. From runc's options only the cgroup driver is taken.
+    /// Decodes what a `google.protobuf.Any` with runtime options holds: the table, or the path of a
+    /// file with it. An empty type stands for no options at all. From runc's options only the
+    /// cgroup driver is taken.
     ///
     /// # Errors
-    /// When they are of another type, hold an unknown key or a value that the key cannot have, or their file cannot be read.
+    /// When they are of another type, hold an unknown key or a value that the key cannot have, or
+    /// their file cannot be read.
     pub fn decode(type_url: &str, value: &[u8]) -> Result<Self, OptionsError> {
         match message_name(type_url) {
             "" => Ok(Self::Nothing),
             GENERIC => Ok(RuntimeOptions::of_generic(value)?.map_or(Self::Nothing, Self::Table)),
             RUNC => RuntimeOptions::of_runc(value).map(Self::Runc),
-            _ => Err(OptionsError::UnknownType { type_url: type_url.to_owned() }),
+            _ => Err(OptionsError::UnknownType {
+                type_url: type_url.to_owned(),
+            }),
         }
     }
 
-    /// Returns the options for a new container of a handler with this options file, if there is one.
+    /// Returns the options for a new container of a handler with this options file, if there is
+    /// one.
     ///
     /// # Errors
-    /// When options are in both places. Neither is preferred: nobody would notice that the other does nothing.
+    /// When options are in both places. Neither is preferred: nobody would notice that the other
+    /// does nothing.
     pub fn with_file(self, file: Option<&OptionsFile>) -> Result<RuntimeOptions, OptionsError> {
         match (self, file) {
             (Self::Nothing, None) => Ok(RuntimeOptions::default()),
             (Self::Table(options) | Self::Runc(options), None) => Ok(options),
             // The owner of the streams alone.
             (Self::Nothing, Some(file)) => Ok(file.options),
-            (Self::Runc(options), Some(file)) if options == RuntimeOptions::default() => Ok(file.options),
-            (Self::Table(_) | Self::Runc(_), Some(file)) => Err(OptionsError::TwoSources { path: file.path.display().to_string() }),
+            (Self::Runc(options), Some(file)) if options == RuntimeOptions::default() => {
+                Ok(file.options)
+            }
+            (Self::Table(_) | Self::Runc(_), Some(file)) => Err(OptionsError::TwoSources {
+                path: file.path.display().to_string(),
+            }),
         }
     }
 
-    /// Returns the options for a container that is created: its own table counts, then the file that the launcher read for
-    /// it, then what its pod's sandbox was created with.
+    /// Returns the options for a container that is created: its own table counts, then the file
+    /// that the launcher read for it, then what its pod's sandbox was created with.
     #[must_use]
-    pub fn for_container(self, file: Option<RuntimeOptions>, pod: Option<RuntimeOptions>) -> RuntimeOptions {
+    pub fn for_container(
+        self,
+        file: Option<RuntimeOptions>,
+        pod: Option<RuntimeOptions>,
+    ) -> RuntimeOptions {
         let without_table = match self {
             Self::Table(options) => return options,
             Self::Runc(options) => options,
@@ -71,12 +85,22 @@ mod tests {
         log_level: LogLevel::Info,
         max_containers: None,
     };
-    const SYSTEMD: RuntimeOptions = RuntimeOptions { cgroups: CgroupDriver::Systemd, ..PLAIN };
-    const LOUD: RuntimeOptions = RuntimeOptions { log_level: LogLevel::Debug, ..PLAIN };
+    const SYSTEMD: RuntimeOptions = RuntimeOptions {
+        cgroups: CgroupDriver::Systemd,
+        ..PLAIN
+    };
+    const LOUD: RuntimeOptions = RuntimeOptions {
+        log_level: LogLevel::Debug,
+        ..PLAIN
+    };
 
     #[test]
     fn options_of_a_new_container_come_from_one_place() {
-        let file = OptionsFile { path: PathBuf::from("/entry/options.toml"), text: String::new(), options: LOUD };
+        let file = OptionsFile {
+            path: PathBuf::from("/entry/options.toml"),
+            text: String::new(),
+            options: LOUD,
+        };
         for (given, with_file, expected) in [
             (Given::Nothing, false, Ok(PLAIN)),
             (Given::Nothing, true, Ok(LOUD)),
@@ -90,9 +114,16 @@ mod tests {
             let found = given.with_file(with_file.then_some(&file));
             if let Err(error) = &found {
                 let text = error.to_string();
-                assert!(text.contains("/entry/options.toml") && text.contains("options table"), "{text}");
+                assert!(
+                    text.contains("/entry/options.toml") && text.contains("options table"),
+                    "{text}"
+                );
             }
-            assert_eq!(found.map_err(|_| ()), expected, "{given:?}, with a file: {with_file}");
+            assert_eq!(
+                found.map_err(|_| ()),
+                expected,
+                "{given:?}, with a file: {with_file}"
+            );
         }
     }
 
@@ -107,7 +138,11 @@ mod tests {
             (Given::Table(LOUD), None, Some(SYSTEMD), LOUD),
             (Given::Table(LOUD), Some(PLAIN), Some(SYSTEMD), LOUD),
         ] {
-            assert_eq!(given.for_container(file, pod), expected, "{given:?} {file:?} {pod:?}");
+            assert_eq!(
+                given.for_container(file, pod),
+                expected,
+                "{given:?} {file:?} {pod:?}"
+            );
         }
     }
 }

@@ -8,7 +8,10 @@ use crate::wire::Message;
 
 /// `runtimeoptions.v1.Options` with this table.
 fn generic(table: &str) -> Vec<u8> {
-    Message::default().text(1, "io.containerd.wasmedge.v1").text(3, table).into_bytes()
+    Message::default()
+        .text(1, "io.containerd.wasmedge.v1")
+        .text(3, table)
+        .into_bytes()
 }
 
 fn decode(table: &str) -> Result<Given, String> {
@@ -17,8 +20,12 @@ fn decode(table: &str) -> Result<Given, String> {
 
 #[test]
 fn without_options_the_defaults_hold() {
-    let defaults =
-        RuntimeOptions { cgroups: CgroupDriver::Cgroupfs, grouping: Grouping::Node, log_level: LogLevel::Info, max_containers: None };
+    let defaults = RuntimeOptions {
+        cgroups: CgroupDriver::Cgroupfs,
+        grouping: Grouping::Node,
+        log_level: LogLevel::Info,
+        max_containers: None,
+    };
     assert_eq!(Given::decode("", &[]), Ok(Given::Nothing));
     assert_eq!(Given::decode(GENERIC, &[]), Ok(Given::Nothing));
     assert_eq!(decode("\n"), Ok(Given::Nothing));
@@ -28,7 +35,9 @@ fn without_options_the_defaults_hold() {
 
 #[test]
 fn every_key_is_read() {
-    let read = decode("SystemdCgroup = true\ngrouping = 'pod'\nlog_level = \"debug\"\nmax_containers = 250\n");
+    let read = decode(
+        "SystemdCgroup = true\ngrouping = 'pod'\nlog_level = \"debug\"\nmax_containers = 250\n",
+    );
     let expected = RuntimeOptions {
         cgroups: CgroupDriver::Systemd,
         grouping: Grouping::Pod,
@@ -36,23 +45,58 @@ fn every_key_is_read() {
         max_containers: NonZeroU32::new(250),
     };
     assert_eq!(read, Ok(Given::Table(expected)));
-    let typed = Given::decode("type.googleapis.com/runtimeoptions.v1.Options", &generic("grouping = 'namespace'"));
-    assert_eq!(typed, Ok(Given::Table(RuntimeOptions { grouping: Grouping::Namespace, ..RuntimeOptions::default() })));
+    let typed = Given::decode(
+        "type.googleapis.com/runtimeoptions.v1.Options",
+        &generic("grouping = 'namespace'"),
+    );
+    assert_eq!(
+        typed,
+        Ok(Given::Table(RuntimeOptions {
+            grouping: Grouping::Namespace,
+            ..RuntimeOptions::default()
+        }))
+    );
 }
 
 #[test]
 fn of_runcs_options_only_the_cgroup_driver_is_taken() {
-    let runc = RuncOptions { systemd_cgroup: true, no_pivot_root: true, binary_name: "crun".to_owned(), ..Default::default() };
+    let runc = RuncOptions {
+        systemd_cgroup: true,
+        no_pivot_root: true,
+        binary_name: "crun".to_owned(),
+        ..Default::default()
+    };
     let read = Given::decode(RUNC, &runc.write_to_bytes().unwrap());
-    assert_eq!(read, Ok(Given::Runc(RuntimeOptions { cgroups: CgroupDriver::Systemd, ..RuntimeOptions::default() })));
+    assert_eq!(
+        read,
+        Ok(Given::Runc(RuntimeOptions {
+            cgroups: CgroupDriver::Systemd,
+            ..RuntimeOptions::default()
+        }))
+    );
 }
 
 #[test]
 fn what_is_wrong_is_refused_with_what_would_be_right() {
     for (table, words) in [
-        ("Colour = 1", &["Colour", "SystemdCgroup", "grouping", "log_level", "max_containers"][..]),
-        ("SystemdCgroup = 'yes'", &["SystemdCgroup", "yes", "true or false"]),
-        ("grouping = 'cluster'", &["grouping", "cluster", "node", "namespace", "pod"]),
+        (
+            "Colour = 1",
+            &[
+                "Colour",
+                "SystemdCgroup",
+                "grouping",
+                "log_level",
+                "max_containers",
+            ][..],
+        ),
+        (
+            "SystemdCgroup = 'yes'",
+            &["SystemdCgroup", "yes", "true or false"],
+        ),
+        (
+            "grouping = 'cluster'",
+            &["grouping", "cluster", "node", "namespace", "pod"],
+        ),
         ("grouping = 1", &["grouping", "node"]),
         ("log_level = 'loud'", &["log_level", "loud", "trace"]),
         ("max_containers = 0", &["max_containers", "0", "4294967295"]),
@@ -61,14 +105,22 @@ fn what_is_wrong_is_refused_with_what_would_be_right() {
         ("grouping = ", &["TOML"]),
     ] {
         let error = decode(table).unwrap_err();
-        assert!(words.iter().all(|word| error.contains(word)), "{table}: {error}");
+        assert!(
+            words.iter().all(|word| error.contains(word)),
+            "{table}: {error}"
+        );
     }
 }
 
 #[test]
 fn options_of_another_runtime_are_refused() {
-    let error = Given::decode("io.containerd.runhcs.v1.Options", &[]).unwrap_err().to_string();
-    assert!(error.contains("runhcs") && error.contains(GENERIC), "{error}");
+    let error = Given::decode("io.containerd.runhcs.v1.Options", &[])
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("runhcs") && error.contains(GENERIC),
+        "{error}"
+    );
     Given::decode(GENERIC, b"SystemdCgroup = true").unwrap_err();
 }
 
@@ -76,28 +128,58 @@ fn options_of_another_runtime_are_refused() {
 fn options_may_be_in_a_file_that_is_there() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("options.toml");
-    let message = Message::default().text(2, file.to_str().unwrap()).into_bytes();
+    let message = Message::default()
+        .text(2, file.to_str().unwrap())
+        .into_bytes();
     let error = Given::decode(GENERIC, &message).unwrap_err().to_string();
     assert!(error.contains(file.to_str().unwrap()), "{error}");
     std::fs::write(&file, "grouping = 'pod'").unwrap();
-    assert_eq!(Given::decode(GENERIC, &message), Ok(Given::Table(RuntimeOptions { grouping: Grouping::Pod, ..RuntimeOptions::default() })));
+    assert_eq!(
+        Given::decode(GENERIC, &message),
+        Ok(Given::Table(RuntimeOptions {
+            grouping: Grouping::Pod,
+            ..RuntimeOptions::default()
+        }))
+    );
     std::fs::write(&file, "Colour = 1").unwrap();
-    assert!(matches!(Given::decode(GENERIC, &message), Err(OptionsError::UnknownKey { .. })));
+    assert!(matches!(
+        Given::decode(GENERIC, &message),
+        Err(OptionsError::UnknownKey { .. })
+    ));
 }
 
 #[test]
 fn every_row_is_an_option_and_every_name_is_its_values() {
     for row in OPTIONS {
         let error = RuntimeOptions::of_toml(&format!("{} = [[1]]", row.key)).unwrap_err();
-        assert!(matches!(error, OptionsError::BadValue { key, .. } if key == row.key), "{error}");
+        assert!(
+            matches!(error, OptionsError::BadValue { key, .. } if key == row.key),
+            "{error}"
+        );
     }
     for (name, value) in Grouping::NAMES {
-        assert_eq!((value.as_str(), Grouping::of_name(name)), (*name, Some(*value)));
-        assert_eq!(RuntimeOptions::of_toml(&format!("grouping = '{name}'")).unwrap().grouping, *value);
+        assert_eq!(
+            (value.as_str(), Grouping::of_name(name)),
+            (*name, Some(*value))
+        );
+        assert_eq!(
+            RuntimeOptions::of_toml(&format!("grouping = '{name}'"))
+                .unwrap()
+                .grouping,
+            *value
+        );
     }
     for (name, value) in LogLevel::NAMES {
-        assert_eq!((value.as_str(), LogLevel::of_name(name)), (*name, Some(*value)));
-        assert_eq!(RuntimeOptions::of_toml(&format!("log_level = '{name}'")).unwrap().log_level, *value);
+        assert_eq!(
+            (value.as_str(), LogLevel::of_name(name)),
+            (*name, Some(*value))
+        );
+        assert_eq!(
+            RuntimeOptions::of_toml(&format!("log_level = '{name}'"))
+                .unwrap()
+                .log_level,
+            *value
+        );
     }
 }
 
@@ -105,21 +187,35 @@ fn every_row_is_an_option_and_every_name_is_its_values() {
 const PAGE: &str = "../../docs/reference/runtime-options.md";
 
 fn page() -> String {
-    let head = "<!-- Generated from `shim/protocol/src/options.rs`: change it there, then run\n     \
-         `UPDATE_REFERENCE=1 cargo test --package shim-protocol --lib the_reference_page_is_the_table`. -->\n\n\
+    let head = "<!-- Generated from `shim/protocol/src/options.rs`: change it there, then \
+                run\n     \
+         `UPDATE_REFERENCE=1 cargo test --package shim-protocol --lib \
+         the_reference_page_is_the_table`. -->\n\n\
          # Runtime options\n\n\
          Keys of the handler's `options` table in containerd's configuration: \
-         `[plugins.\"io.containerd.cri.v1.runtime\".containerd.runtimes.wasmedge.options]` in containerd 2, \
+         `[plugins.\"io.containerd.cri.v1.runtime\".containerd.runtimes.wasmedge.options]` in \
+         containerd 2, \
          `[plugins.\"io.containerd.grpc.v1.cri\".containerd.runtimes.wasmedge.options]` before. \
-         An unknown key or a value that is not possible fails the pod's sandbox, and the message names what is possible. \
-         The same keys may stand in a file `options.toml` beside the launcher that the handler's `runtime_path` names, which may \
-         be a link in a folder of its own; installers write this file, because containerd 2.4 cannot create a pod with \
-         `hostUsers: false` for a handler with the table. The file has to be a regular file of root's that only root can write. \
-         A handler with both fails the pod's sandbox, a handler with neither has the defaults. containerd 1.6 passes no table, \
+         An unknown key or a value that is not possible fails the pod's sandbox, and the message \
+         names what is possible. \
+         The same keys may stand in a file `options.toml` beside the launcher that the handler's \
+         `runtime_path` names, which may \
+         be a link in a folder of its own; installers write this file, because containerd 2.4 \
+         cannot create a pod with \
+         `hostUsers: false` for a handler with the table. The file has to be a regular file of \
+         root's that only root can write. \
+         A handler with both fails the pod's sandbox, a handler with neither has the defaults. \
+         containerd 1.6 passes no table, \
          except for `ConfigPath` in it, which names a file that holds these keys.\n\n\
          | key | value | default | meaning |\n|---|---|---|---|\n";
-    let rows =
-        OPTIONS.iter().map(|OptionRow { key, values, default, meaning }| format!("| `{key}` | {values} | {default} | {meaning} |\n"));
+    let rows = OPTIONS.iter().map(
+        |OptionRow {
+             key,
+             values,
+             default,
+             meaning,
+         }| format!("| `{key}` | {values} | {default} | {meaning} |\n"),
+    );
     std::iter::once(head.to_owned()).chain(rows).collect()
 }
 
@@ -130,5 +226,10 @@ fn the_reference_page_is_the_table() {
         std::fs::write(&file, page()).unwrap();
     }
     let found = std::fs::read_to_string(&file).unwrap();
-    assert_eq!(found, page(), "{} is not what OPTIONS says: its first lines tell how to write it anew", file.display());
+    assert_eq!(
+        found,
+        page(),
+        "{} is not what OPTIONS says: its first lines tell how to write it anew",
+        file.display()
+    );
 }

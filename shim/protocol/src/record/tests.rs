@@ -26,10 +26,17 @@ fn what_was_written_last_is_read_until_it_is_removed() {
     let (_folder, records) = records();
     assert_eq!(records.read("k8s.io", "c1").unwrap(), None);
     records.write(&record()).unwrap();
-    let changed = Record { native: Some(PathBuf::from("/run/x")), ..record() };
+    let changed = Record {
+        native: Some(PathBuf::from("/run/x")),
+        ..record()
+    };
     records.write(&changed).unwrap();
     assert_eq!(records.read("k8s.io", "c1").unwrap(), Some(changed));
-    std::fs::write(records.folder("k8s.io", "c1").unwrap().join("state.json"), "of another").unwrap();
+    std::fs::write(
+        records.folder("k8s.io", "c1").unwrap().join("state.json"),
+        "of another",
+    )
+    .unwrap();
     records.remove("k8s.io", "c1").unwrap();
     assert_eq!(records.read("k8s.io", "c1").unwrap(), None);
     records.remove("k8s.io", "c1").unwrap();
@@ -39,11 +46,30 @@ fn what_was_written_last_is_read_until_it_is_removed() {
 #[test]
 fn record_of_a_name_that_leads_elsewhere_is_refused() {
     let (_folder, records) = records();
-    for (namespace, id) in
-        [("..", "c1"), ("k8s.io", ".."), ("k8s.io", "a/b"), ("", "c1"), ("k8s.io", ""), (".", "c1"), ("a\0", "c1"), ("k8s.io", "../../x")]
-    {
-        assert!(matches!(records.remove(namespace, id), Err(RecordError::Identifier(_))), "{namespace:?} {id:?}");
-        records.write(&Record { namespace: namespace.to_owned(), id: id.to_owned(), ..record() }).unwrap_err();
+    for (namespace, id) in [
+        ("..", "c1"),
+        ("k8s.io", ".."),
+        ("k8s.io", "a/b"),
+        ("", "c1"),
+        ("k8s.io", ""),
+        (".", "c1"),
+        ("a\0", "c1"),
+        ("k8s.io", "../../x"),
+    ] {
+        assert!(
+            matches!(
+                records.remove(namespace, id),
+                Err(RecordError::Identifier(_))
+            ),
+            "{namespace:?} {id:?}"
+        );
+        records
+            .write(&Record {
+                namespace: namespace.to_owned(),
+                id: id.to_owned(),
+                ..record()
+            })
+            .unwrap_err();
     }
 }
 
@@ -64,8 +90,17 @@ fn a_full_disk_is_said_with_the_file_and_leaves_the_record_before() {
     // Writing there fails as on a full disk, and needs none.
     let folder = records.folder("k8s.io", "c1").unwrap();
     symlink("/dev/full", folder.join("record.new")).unwrap();
-    let error = records.write(&Record { native: Some(PathBuf::from("/x")), ..record() }).unwrap_err();
-    assert!(matches!(&error, RecordError::File(error) if error.kind() == std::io::ErrorKind::StorageFull), "{error:?}");
+    let error = records
+        .write(&Record {
+            native: Some(PathBuf::from("/x")),
+            ..record()
+        })
+        .unwrap_err();
+    assert!(
+        matches!(&error,
+            RecordError::File(error) if error.kind() == std::io::ErrorKind::StorageFull),
+        "{error:?}"
+    );
     assert!(error.to_string().contains("record.new"), "{error}");
     assert_eq!(records.read("k8s.io", "c1").unwrap(), Some(record()));
     assert_eq!(std::fs::read_dir(folder).unwrap().count(), 1);
@@ -75,8 +110,19 @@ fn a_full_disk_is_said_with_the_file_and_leaves_the_record_before() {
 fn nobody_but_root_sees_what_a_container_was_given() {
     let (_folder, records) = records();
     let folder = records.folder("k8s.io", "c1").unwrap();
-    let all = |folder: &Path| folder.ancestors().take(4).map(Path::to_owned).collect::<Vec<_>>();
-    let modes = || all(&folder).iter().map(|path| fs::metadata(path).unwrap().permissions().mode() & 0o777).collect::<Vec<_>>();
+    let all = |folder: &Path| {
+        folder
+            .ancestors()
+            .take(4)
+            .map(Path::to_owned)
+            .collect::<Vec<_>>()
+    };
+    let modes = || {
+        all(&folder)
+            .iter()
+            .map(|path| fs::metadata(path).unwrap().permissions().mode() & 0o777)
+            .collect::<Vec<_>>()
+    };
     records.write(&record()).unwrap();
     assert_eq!(modes(), [0o700; 4]);
     // As a former build left them.
@@ -90,11 +136,17 @@ fn nobody_but_root_sees_what_a_container_was_given() {
 #[test]
 fn the_same_container_of_two_containerds_has_two_records() {
     let folder = tempfile::tempdir().unwrap();
-    let [one, other] =
-        ["/run/containerd/containerd.sock", "/run/k3s/containerd/containerd.sock"].map(|address| Records::below(folder.path(), address));
+    let [one, other] = [
+        "/run/containerd/containerd.sock",
+        "/run/k3s/containerd/containerd.sock",
+    ]
+    .map(|address| Records::below(folder.path(), address));
     one.write(&record()).unwrap();
     assert_eq!(other.read("k8s.io", "c1").unwrap(), None);
-    let others = Record { host: PathBuf::from("/run/containerd/s/y-1"), ..record() };
+    let others = Record {
+        host: PathBuf::from("/run/containerd/s/y-1"),
+        ..record()
+    };
     other.write(&others).unwrap();
     one.remove("k8s.io", "c1").unwrap();
     assert_eq!(other.read("k8s.io", "c1").unwrap(), Some(others));

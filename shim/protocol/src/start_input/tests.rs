@@ -1,4 +1,5 @@
-//! What real containerds wrote to a program in the launcher's place, byte for byte, and what stands there by mistake.
+//! What real containerds wrote to a program in the launcher's place, byte for byte, and what stands
+//! there by mistake.
 
 use std::num::NonZeroU32;
 
@@ -17,8 +18,12 @@ struct Recorded {
     expected: StartInput,
 }
 
-const NONE: RuntimeOptions =
-    RuntimeOptions { cgroups: CgroupDriver::Cgroupfs, grouping: Grouping::Node, log_level: LogLevel::Info, max_containers: None };
+const NONE: RuntimeOptions = RuntimeOptions {
+    cgroups: CgroupDriver::Cgroupfs,
+    grouping: Grouping::Node,
+    log_level: LogLevel::Info,
+    max_containers: None,
+};
 const TABLE: RuntimeOptions = RuntimeOptions {
     cgroups: CgroupDriver::Cgroupfs,
     grouping: Grouping::Pod,
@@ -27,25 +32,51 @@ const TABLE: RuntimeOptions = RuntimeOptions {
 };
 
 fn old(options: Given) -> StartInput {
-    StartInput { answer: Answer::Address, options, socket_folder: None }
+    StartInput {
+        answer: Answer::Address,
+        options,
+        socket_folder: None,
+    }
 }
 
 fn new(options: Given) -> StartInput {
-    StartInput { answer: Answer::Bootstrap, options, socket_folder: Some(PathBuf::from("/run/containerd/s")) }
+    StartInput {
+        answer: Answer::Bootstrap,
+        options,
+        socket_folder: Some(PathBuf::from("/run/containerd/s")),
+    }
 }
 
 #[test]
 fn what_each_containerd_writes_is_understood() {
-    for Recorded { by, namespace, id, input, expected } in recorded() {
-        assert_eq!(StartInput::decode(input, namespace, id), Ok(expected), "{by}");
+    for Recorded {
+        by,
+        namespace,
+        id,
+        input,
+        expected,
+    } in recorded()
+    {
+        assert_eq!(
+            StartInput::decode(input, namespace, id),
+            Ok(expected),
+            "{by}"
+        );
     }
 }
 
 #[test]
 fn of_new_messages_what_is_unknown_is_left_alone_and_bad_options_are_refused() {
     let message = |type_url: &str, value: &[u8]| {
-        let any = ProtoAny { type_url: type_url.to_owned(), value: value.to_vec(), ..Default::default() };
-        let extension = Extension { value: MessageField::some(any), ..Default::default() };
+        let any = ProtoAny {
+            type_url: type_url.to_owned(),
+            value: value.to_vec(),
+            ..Default::default()
+        };
+        let extension = Extension {
+            value: MessageField::some(any),
+            ..Default::default()
+        };
         let params = BootstrapParams {
             instance_id: "c1".to_owned(),
             namespace: "n".to_owned(),
@@ -56,10 +87,20 @@ fn of_new_messages_what_is_unknown_is_left_alone_and_bad_options_are_refused() {
         params.write_to_bytes().unwrap()
     };
     let read = |input: &[u8]| StartInput::decode(input, "n", "c1");
-    let plain = StartInput { answer: Answer::Bootstrap, options: Given::Nothing, socket_folder: None };
-    assert_eq!(read(&message("containerd.io/nri.v1.PluginConfig", b"whatever")), Ok(plain));
+    let plain = StartInput {
+        answer: Answer::Bootstrap,
+        options: Given::Nothing,
+        socket_folder: None,
+    };
+    assert_eq!(
+        read(&message("containerd.io/nri.v1.PluginConfig", b"whatever")),
+        Ok(plain)
+    );
     let bad = Message::default().text(3, "Colour = 1").into_bytes();
-    assert!(matches!(read(&message("runtimeoptions.v1.Options", &bad)), Err(StartInputError::Options(_))));
+    assert!(matches!(
+        read(&message("runtimeoptions.v1.Options", &bad)),
+        Err(StartInputError::Options(_))
+    ));
 }
 
 #[test]
@@ -71,12 +112,26 @@ fn what_is_neither_message_is_refused() {
         ..Default::default()
     };
     let of_another = params.write_to_bytes().unwrap();
-    assert!(matches!(StartInput::decode(&of_another, "n", "c1"), Err(StartInputError::Unknown { .. })));
-    assert!(matches!(StartInput::decode(b"hello", "n", "c1"), Err(StartInputError::Malformed(_))));
+    assert!(matches!(
+        StartInput::decode(&of_another, "n", "c1"),
+        Err(StartInputError::Unknown { .. })
+    ));
+    assert!(matches!(
+        StartInput::decode(b"hello", "n", "c1"),
+        Err(StartInputError::Malformed(_))
+    ));
     let number = Message::default().number(1, 5).into_bytes();
-    assert!(matches!(StartInput::decode(&number, "n", "c1"), Err(StartInputError::Unknown { .. })));
-    let options = Message::default().text(1, "some.other.Options").into_bytes();
-    assert!(matches!(StartInput::decode(&options, "n", "c1"), Err(StartInputError::Options(OptionsError::UnknownType { .. }))));
+    assert!(matches!(
+        StartInput::decode(&number, "n", "c1"),
+        Err(StartInputError::Unknown { .. })
+    ));
+    let options = Message::default()
+        .text(1, "some.other.Options")
+        .into_bytes();
+    assert!(matches!(
+        StartInput::decode(&options, "n", "c1"),
+        Err(StartInputError::Options(OptionsError::UnknownType { .. }))
+    ));
 }
 
 #[test]
@@ -84,7 +139,12 @@ fn the_answer_is_what_that_containerd_reads() {
     let address = "unix:///run/containerd/s/x-1";
     assert_eq!(Answer::Address.encode(address), address.as_bytes());
     let result = BootstrapResult::parse_from_bytes(&Answer::Bootstrap.encode(address)).unwrap();
-    let expected = BootstrapResult { version: 3, address: address.to_owned(), protocol: "ttrpc".to_owned(), ..Default::default() };
+    let expected = BootstrapResult {
+        version: 3,
+        address: address.to_owned(),
+        protocol: "ttrpc".to_owned(),
+        ..Default::default()
+    };
     assert_eq!(result, expected);
     // containerd 2.3 and later try this message first, so a plain address must not be one.
     BootstrapResult::parse_from_bytes(address.as_bytes()).unwrap_err();
@@ -123,11 +183,18 @@ fn first_versions() -> Vec<Recorded> {
             by: "1.7.35, CRI, options table",
             namespace: "k8s.io",
             id: "ef1e18cdce0591a370a4e2159da3da0de751ab9dc92b4a57dbc346d6d25b20c9",
-            input: b"\n\x19runtimeoptions.v1.Options\x12R\x1aPSystemdCgroup = false\ngrouping = \"pod\"\nlog_level = \"debug\"\nmax\
+            input: b"\n\x19runtimeoptions.v1.Options\x12R\x1aPSystemdCgroup = false\ngrouping = \
+                     \"pod\"\nlog_level = \"debug\"\nmax\
           _containers = 250\n",
             expected: old(Given::Table(TABLE)),
         },
-        Recorded { by: "1.7.35, ctr", namespace: "default", id: "c-plain", input: b"", expected: old(Given::Nothing) },
+        Recorded {
+            by: "1.7.35, ctr",
+            namespace: "default",
+            id: "c-plain",
+            input: b"",
+            expected: old(Given::Nothing),
+        },
     ]
 }
 
@@ -144,7 +211,8 @@ fn second_versions() -> Vec<Recorded> {
             by: "2.1.9, CRI, options table",
             namespace: "k8s.io",
             id: "431a6ce35996c375d3319e679130f5c1fc80390f28c3966aa30abb6e70e28c84",
-            input: b"\n\x19runtimeoptions.v1.Options\x12R\x1aPSystemdCgroup = false\ngrouping = 'pod'\nlog_level = 'debug'\nmax_con\
+            input: b"\n\x19runtimeoptions.v1.Options\x12R\x1aPSystemdCgroup = false\ngrouping = \
+                     'pod'\nlog_level = 'debug'\nmax_con\
           tainers = 250\n",
             expected: old(Given::Table(TABLE)),
         },
@@ -162,7 +230,8 @@ fn second_versions() -> Vec<Recorded> {
             id: "95e3ca0a81d3e91dc4dbd0154b3d4f2f70eefadc8a8aa4ad4b664a5540bae170",
             input: b"\n@95e3ca0a81d3e91dc4dbd0154b3d4f2f70eefadc8a8aa4ad4b664a5540bae170\x12\x06k8s.io\"\x052.4.2*%/run/containerd/\
           containerd.sock.ttrpc2\x1f/run/containerd/containerd.sock:\x19/usr/local/bin/containerdBq\no\n\x19runtimeoptions\
-          .v1.Options\x12R\x1aPSystemdCgroup = false\ngrouping = 'pod'\nlog_level = 'debug'\nmax_containers = 250\nJ\x11/r\
+          .v1.Options\x12R\x1aPSystemdCgroup = false\ngrouping = 'pod'\nlog_level = \
+          'debug'\nmax_containers = 250\nJ\x11/r\
           un/containerd/s",
             expected: new(Given::Table(TABLE)),
         },

@@ -10,10 +10,23 @@ use super::*;
 #[test]
 fn the_library_reads_what_is_written_here() {
     let version = Message::default().text(1, "1.2").text(2, "");
-    let bytes = Message::default().text(1, "name").message(2, &version).into_bytes();
+    let bytes = Message::default()
+        .text(1, "name")
+        .message(2, &version)
+        .into_bytes();
     let info = RuntimeInfo::parse_from_bytes(&bytes).unwrap();
-    let version = RuntimeVersion { version: "1.2".to_owned(), ..Default::default() };
-    assert_eq!(info, RuntimeInfo { name: "name".to_owned(), version: MessageField::some(version), ..Default::default() });
+    let version = RuntimeVersion {
+        version: "1.2".to_owned(),
+        ..Default::default()
+    };
+    assert_eq!(
+        info,
+        RuntimeInfo {
+            name: "name".to_owned(),
+            version: MessageField::some(version),
+            ..Default::default()
+        }
+    );
     assert_eq!(info.write_to_bytes().unwrap(), bytes);
 }
 
@@ -36,9 +49,11 @@ fn what_is_cut_off_or_no_message_is_malformed() {
 proptest! {
     #[test]
     fn fields_are_read_as_the_library_wrote_them(type_url in ".*", value: Vec<u8>) {
-        let bytes = Any { type_url: type_url.clone(), value: value.clone(), ..Default::default() }.write_to_bytes().unwrap();
+        let bytes = Any { type_url: type_url.clone(), value: value.clone(),
+            ..Default::default() }.write_to_bytes().unwrap();
         let read = fields(&bytes).unwrap();
-        let of = |number: u32| read.iter().find(|field| field.number == number).map(|field| field.value);
+        let of = |number: u32| read.iter().find(|field| field.number == number).map(|field|
+            field.value);
         prop_assert_eq!(of(1).and_then(Value::text).unwrap_or_default(), type_url);
         prop_assert_eq!(of(2).unwrap_or(Value::Bytes(&[])), Value::Bytes(&value));
     }
@@ -46,7 +61,8 @@ proptest! {
     #[test]
     fn numbers_are_read_as_they_were_written(field in 1_u32..1 << 29, number: u64) {
         let bytes = Message::default().number(field, number).into_bytes();
-        let expected = if number == 0 { vec![] } else { vec![Field { number: field, value: Value::Varint(number) }] };
+        let expected = if number == 0 { vec![] } else { vec![Field { number: field,
+            value: Value::Varint(number) }] };
         prop_assert_eq!(fields(&bytes), Ok(expected));
     }
 

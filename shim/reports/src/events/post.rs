@@ -16,7 +16,8 @@ use super::queue::{Letter, Queue};
 
 /// The pause before the second attempt; each is twice as long as the one before.
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
-/// What an attempt may take even if the event has waited for long: a containerd that has just come back is slow.
+/// What an attempt may take even if the event has waited for long: a containerd that has just come
+/// back is slow.
 const SHORTEST_ATTEMPT: Duration = Duration::from_secs(5);
 
 /// Delivers a queue's events to one containerd.
@@ -38,8 +39,16 @@ enum Failure {
 
 impl Post {
     pub(super) fn new(limits: Limits, address: &str) -> Self {
-        let address = address.strip_prefix("unix://").unwrap_or(address).to_owned();
-        Self { limits, address, client: None, away_since: None }
+        let address = address
+            .strip_prefix("unix://")
+            .unwrap_or(address)
+            .to_owned();
+        Self {
+            limits,
+            address,
+            client: None,
+            away_since: None,
+        }
     }
 
     /// Delivers for ever.
@@ -60,14 +69,21 @@ impl Post {
     async fn deliver_one(&mut self, letter: Letter) {
         let Letter { envelope, since } = letter;
         let topic = envelope.topic.clone();
-        let request = ForwardRequest { envelope: MessageField::some(envelope), ..ForwardRequest::default() };
+        let request = ForwardRequest {
+            envelope: MessageField::some(envelope),
+            ..ForwardRequest::default()
+        };
         let limit = since + self.limits.patience;
         let mut pause = FIRST_PAUSE;
         loop {
             match self.attempt(&request, limit).await {
                 Ok(()) => {
                     if let Some(since) = self.away_since.take() {
-                        tracing::info!(address = self.address, "containerd takes events again, after {:?}", since.elapsed());
+                        tracing::info!(
+                            address = self.address,
+                            "containerd takes events again, after {:?}",
+                            since.elapsed()
+                        );
                     }
                     return;
                 }
@@ -79,10 +95,19 @@ impl Post {
                     self.client = None;
                     if self.away_since.is_none() {
                         self.away_since = Some(Instant::now());
-                        tracing::warn!(address = self.address, error, "containerd takes no events now, they wait for it");
+                        tracing::warn!(
+                            address = self.address,
+                            error,
+                            "containerd takes no events now, they wait for it"
+                        );
                     }
                     if Instant::now() >= limit {
-                        tracing::error!(topic, error, "an event could not be sent for {:?}, given up", self.limits.patience);
+                        tracing::error!(
+                            topic,
+                            error,
+                            "an event could not be sent for {:?}, given up",
+                            self.limits.patience
+                        );
                         return;
                     }
                 }
@@ -92,18 +117,26 @@ impl Post {
         }
     }
 
-    /// One attempt. It waits for a containerd that holds the event and does not answer, for that one may still take it.
+    /// One attempt. It waits for a containerd that holds the event and does not answer, for that
+    /// one may still take it.
     async fn attempt(&mut self, request: &ForwardRequest, limit: Instant) -> Result<(), Failure> {
         let limit = limit.max(Instant::now() + SHORTEST_ATTEMPT);
         let sent = tokio::time::timeout_at(limit, async {
             let client = match self.client.take() {
                 Some(client) => client,
-                None => connect(&self.address).await.map_err(|error| Failure::Away(error.to_string()))?,
+                None => connect(&self.address)
+                    .await
+                    .map_err(|error| Failure::Away(error.to_string()))?,
             };
             let client = self.client.insert(client);
-            client.forward(context::Context::default(), request).await.map(drop).map_err(|error| failure(&error))
+            client
+                .forward(context::Context::default(), request)
+                .await
+                .map(drop)
+                .map_err(|error| failure(&error))
         });
-        sent.await.unwrap_or_else(|_| Err(Failure::Away("it does not answer".to_owned())))
+        sent.await
+            .unwrap_or_else(|_| Err(Failure::Away("it does not answer".to_owned())))
     }
 }
 
@@ -117,7 +150,9 @@ fn failure(error: &ttrpc::Error) -> Failure {
     match error {
         ttrpc::Error::RpcStatus(status) => match status.code() {
             // What a server says that is on its way down or up.
-            Code::UNAVAILABLE | Code::CANCELLED | Code::ABORTED | Code::DEADLINE_EXCEEDED => Failure::Away(error.to_string()),
+            Code::UNAVAILABLE | Code::CANCELLED | Code::ABORTED | Code::DEADLINE_EXCEEDED => {
+                Failure::Away(error.to_string())
+            }
             _ => Failure::Refused(status.message.clone()),
         },
         _ => Failure::Away(error.to_string()),

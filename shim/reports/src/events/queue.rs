@@ -22,9 +22,12 @@ pub(super) struct Letter {
 impl Letter {
     pub(super) fn new<E: TaskEvent>(namespace: &str, event: &E) -> Self {
         let event = Any {
-            // containerd knows types by their full names, without the prefix that protobuf's own libraries put there.
+            // containerd knows types by their full names, without the prefix that protobuf's own
+            // libraries put there.
             type_url: E::descriptor().full_name().to_owned(),
-            value: event.write_to_bytes().expect("a message without required fields can be written"),
+            value: event
+                .write_to_bytes()
+                .expect("a message without required fields can be written"),
             ..Any::default()
         };
         let envelope = Envelope {
@@ -34,7 +37,10 @@ impl Letter {
             event: MessageField::some(event),
             ..Envelope::default()
         };
-        Self { envelope, since: Instant::now() }
+        Self {
+            envelope,
+            since: Instant::now(),
+        }
     }
 }
 
@@ -57,15 +63,21 @@ struct State {
 
 impl Queue {
     pub(super) fn new(namespace: String, capacity: usize) -> Self {
-        Self { namespace, capacity, state: Mutex::default(), arrived: Notify::new(), waiting: watch::Sender::new(0) }
+        Self {
+            namespace,
+            capacity,
+            state: Mutex::default(),
+            arrived: Notify::new(),
+            waiting: watch::Sender::new(0),
+        }
     }
 
     pub(super) fn namespace(&self) -> &str {
         &self.namespace
     }
 
-    /// Appends `letter`. The oldest one goes where there is no room left: what it tells can be asked for, and the end
-    /// of a task, which is told last, matters most.
+    /// Appends `letter`. The oldest one goes where there is no room left: what it tells can be
+    /// asked for, and the end of a task, which is told last, matters most.
     pub(super) fn push(&self, letter: Letter) {
         let mut state = self.state();
         if state.letters.len() >= self.capacity
@@ -74,7 +86,11 @@ impl Queue {
             state.dropped += 1;
             if state.dropped == 1 {
                 let topic = oldest.envelope.topic;
-                tracing::error!(topic, waiting = self.capacity, "an event was dropped, for too many wait for containerd");
+                tracing::error!(
+                    topic,
+                    waiting = self.capacity,
+                    "an event was dropped, for too many wait for containerd"
+                );
             }
         } else {
             self.waiting.send_modify(|count| *count += 1);

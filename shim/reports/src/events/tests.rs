@@ -26,13 +26,25 @@ struct Received(Arc<Mutex<Vec<Envelope>>>);
 
 impl Received {
     fn topics(&self) -> Vec<String> {
-        self.0.lock().unwrap().iter().map(|envelope| envelope.topic.clone()).collect()
+        self.0
+            .lock()
+            .unwrap()
+            .iter()
+            .map(|envelope| envelope.topic.clone())
+            .collect()
     }
 
     /// The process ids of the start events, which these tests number them by.
     fn numbers(&self) -> Vec<u32> {
         let envelopes = self.0.lock().unwrap();
-        envelopes.iter().map(|envelope| TaskStart::parse_from_bytes(&envelope.event.value).unwrap().pid).collect()
+        envelopes
+            .iter()
+            .map(|envelope| {
+                TaskStart::parse_from_bytes(&envelope.event.value)
+                    .unwrap()
+                    .pid
+            })
+            .collect()
     }
 }
 
@@ -41,7 +53,10 @@ impl containerd_shim_protos::shim_async::Events for Received {
     async fn forward(&self, _: &TtrpcContext, request: ForwardRequest) -> ttrpc::Result<Empty> {
         let envelope = request.envelope.unwrap();
         if envelope.topic == "/tasks/oom" {
-            return Err(ttrpc::Error::RpcStatus(get_status(Code::INVALID_ARGUMENT, "not today")));
+            return Err(ttrpc::Error::RpcStatus(get_status(
+                Code::INVALID_ARGUMENT,
+                "not today",
+            )));
         }
         self.0.lock().unwrap().push(envelope);
         Ok(Empty::default())
@@ -52,7 +67,10 @@ impl containerd_shim_protos::shim_async::Events for Received {
 async fn containerd(socket: &Path, received: &Received) -> Server {
     let _ = std::fs::remove_file(socket);
     let service = create_events(Arc::new(received.clone()));
-    let mut server = Server::new().bind(&format!("unix://{}", socket.display())).unwrap().register_service(service);
+    let mut server = Server::new()
+        .bind(&format!("unix://{}", socket.display()))
+        .unwrap()
+        .register_service(service);
     server.start().await.unwrap();
     server
 }
@@ -67,32 +85,70 @@ struct Scene {
 fn scene(limits: Limits) -> Scene {
     let folder = tempfile::tempdir().unwrap();
     let socket = folder.path().join("containerd.sock.ttrpc");
-    let events = Events::within(limits, "k8s.io".to_owned(), socket.to_str().unwrap(), &Handle::current());
-    Scene { _folder: folder, socket, received: Received::default(), events }
+    let events = Events::within(
+        limits,
+        "k8s.io".to_owned(),
+        socket.to_str().unwrap(),
+        &Handle::current(),
+    );
+    Scene {
+        _folder: folder,
+        socket,
+        received: Received::default(),
+        events,
+    }
 }
 
 fn start(number: u32) -> TaskStart {
-    TaskStart { container_id: "c".to_owned(), pid: number, ..TaskStart::default() }
+    TaskStart {
+        container_id: "c".to_owned(),
+        pid: number,
+        ..TaskStart::default()
+    }
 }
 
 #[tokio::test]
 async fn an_event_is_told_as_containerd_knows_it() {
-    let Scene { socket, received, events, _folder } = scene(LIMITS);
+    let Scene {
+        socket,
+        received,
+        events,
+        _folder,
+    } = scene(LIMITS);
     let _server = containerd(&socket, &received).await;
     let before = SystemTime::now();
-    events.send(&TaskExit { container_id: "c".to_owned(), id: "c".to_owned(), pid: 7, exit_status: 137, ..TaskExit::default() });
+    events.send(&TaskExit {
+        container_id: "c".to_owned(),
+        id: "c".to_owned(),
+        pid: 7,
+        exit_status: 137,
+        ..TaskExit::default()
+    });
     assert_eq!(events.flush(LIMIT).await, Flushed::All);
     let envelope = received.0.lock().unwrap().pop().unwrap();
-    assert_eq!((envelope.namespace.as_str(), envelope.topic.as_str()), ("k8s.io", "/tasks/exit"));
+    assert_eq!(
+        (envelope.namespace.as_str(), envelope.topic.as_str()),
+        ("k8s.io", "/tasks/exit")
+    );
     assert_eq!(envelope.event.type_url, "containerd.events.TaskExit");
-    assert_eq!(TaskExit::parse_from_bytes(&envelope.event.value).unwrap().exit_status, 137);
+    assert_eq!(
+        TaskExit::parse_from_bytes(&envelope.event.value)
+            .unwrap()
+            .exit_status,
+        137
+    );
     let at: SystemTime = envelope.timestamp.unwrap().into();
     assert!(before <= at && at <= SystemTime::now());
 }
 
 #[tokio::test]
 async fn events_arrive_in_order_and_once() {
-    let Scene { socket, received, events, _folder } = scene(LIMITS);
+    let Scene {
+        socket,
+        received,
+        events,
+        _folder,
+    } = scene(LIMITS);
     let _server = containerd(&socket, &received).await;
     (0..500).for_each(|number| events.send(&start(number)));
     assert_eq!(events.flush(LIMIT).await, Flushed::All);
@@ -101,14 +157,25 @@ async fn events_arrive_in_order_and_once() {
 
 #[tokio::test]
 async fn events_wait_for_a_containerd_that_is_away_and_arrive_in_order() {
-    let Scene { socket, received, events, _folder } = scene(Limits { longest_pause: Duration::from_millis(50), ..LIMITS });
+    let Scene {
+        socket,
+        received,
+        events,
+        _folder,
+    } = scene(Limits {
+        longest_pause: Duration::from_millis(50),
+        ..LIMITS
+    });
     let mut server = containerd(&socket, &received).await;
     events.send(&start(0));
     assert_eq!(events.flush(LIMIT).await, Flushed::All);
     server.shutdown().await.unwrap();
     drop(server);
     (1..100).for_each(|number| events.send(&start(number)));
-    assert_eq!(events.flush(Duration::from_millis(300)).await, Flushed::Left(99));
+    assert_eq!(
+        events.flush(Duration::from_millis(300)).await,
+        Flushed::Left(99)
+    );
     let _server = containerd(&socket, &received).await;
     (100..110).for_each(|number| events.send(&start(number)));
     assert_eq!(events.flush(LIMIT).await, Flushed::All);
@@ -117,13 +184,26 @@ async fn events_wait_for_a_containerd_that_is_away_and_arrive_in_order() {
 
 #[tokio::test]
 async fn an_event_that_containerd_took_and_did_not_answer_is_waited_for() {
-    let Scene { socket, received, events, _folder } = scene(LIMITS);
+    let Scene {
+        socket,
+        received,
+        events,
+        _folder,
+    } = scene(LIMITS);
     // It takes connections, and says nothing: as one that is stopped, or very busy.
     let listener = tokio::net::UnixListener::bind(&socket).unwrap();
     events.send(&start(0));
     let (connection, _) = listener.accept().await.unwrap();
-    assert_eq!(events.flush(Duration::from_millis(200)).await, Flushed::Left(1));
-    assert!(tokio::time::timeout(Duration::from_millis(200), listener.accept()).await.is_err(), "it was sent twice");
+    assert_eq!(
+        events.flush(Duration::from_millis(200)).await,
+        Flushed::Left(1)
+    );
+    assert!(
+        tokio::time::timeout(Duration::from_millis(200), listener.accept())
+            .await
+            .is_err(),
+        "it was sent twice"
+    );
     drop((connection, listener));
     let _server = containerd(&socket, &received).await;
     assert_eq!(events.flush(LIMIT).await, Flushed::All);
@@ -132,7 +212,12 @@ async fn an_event_that_containerd_took_and_did_not_answer_is_waited_for() {
 
 #[tokio::test]
 async fn an_event_that_containerd_refuses_holds_no_other_up() {
-    let Scene { socket, received, events, _folder } = scene(LIMITS);
+    let Scene {
+        socket,
+        received,
+        events,
+        _folder,
+    } = scene(LIMITS);
     let _server = containerd(&socket, &received).await;
     events.send(&TaskOOM::default());
     events.send(&start(0));
@@ -142,7 +227,15 @@ async fn an_event_that_containerd_refuses_holds_no_other_up() {
 
 #[tokio::test]
 async fn the_oldest_events_go_when_there_is_no_room_left() {
-    let Scene { socket, received, events, _folder } = scene(Limits { capacity: 10, ..LIMITS });
+    let Scene {
+        socket,
+        received,
+        events,
+        _folder,
+    } = scene(Limits {
+        capacity: 10,
+        ..LIMITS
+    });
     (0..100).for_each(|number| events.send(&start(number)));
     assert_eq!(events.flush(Duration::ZERO).await, Flushed::Left(10));
     let _server = containerd(&socket, &received).await;
@@ -152,7 +245,15 @@ async fn the_oldest_events_go_when_there_is_no_room_left() {
 
 #[tokio::test]
 async fn an_event_is_given_up_after_a_while() {
-    let Scene { socket, received, events, _folder } = scene(Limits { patience: Duration::from_millis(100), ..LIMITS });
+    let Scene {
+        socket,
+        received,
+        events,
+        _folder,
+    } = scene(Limits {
+        patience: Duration::from_millis(100),
+        ..LIMITS
+    });
     events.send(&start(0));
     assert_eq!(events.flush(LIMIT).await, Flushed::All);
     let _server = containerd(&socket, &received).await;

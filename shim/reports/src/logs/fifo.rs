@@ -20,13 +20,20 @@ pub(super) struct Fifo {
 impl Fifo {
     /// Opens the FIFO at `path`, which is containerd's to make.
     ///
-    /// It is opened for reading as well: it then needs no reader, and what is written while containerd restarts waits
-    /// in it, up to its size.
+    /// It is opened for reading as well: it then needs no reader, and what is written while
+    /// containerd restarts waits in it, up to its size.
     pub(super) fn open(path: &Path) -> io::Result<Self> {
         let flags = OFlags::NONBLOCK.bits().cast_signed();
-        let file = OpenOptions::new().read(true).write(true).custom_flags(flags).open(path)?;
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .custom_flags(flags)
+            .open(path)?;
         if !file.metadata()?.file_type().is_fifo() {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a FIFO"));
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "it is not a FIFO",
+            ));
         }
         Ok(Self { file, dropped: 0 })
     }
@@ -43,14 +50,19 @@ impl Fifo {
 
     /// Whether `line` was taken. A line is short enough for a FIFO to take all or nothing of it.
     fn try_write(&mut self, line: &[u8]) -> bool {
-        self.file.write(line).is_ok_and(|written| written == line.len())
+        self.file
+            .write(line)
+            .is_ok_and(|written| written == line.len())
     }
 }
 
 /// The line that tells of lost lines.
 fn dropped(count: u64) -> Vec<u8> {
     let mut fields = Fields::default();
-    fields.set("message", "lines of the log were dropped, for nobody read them".to_owned());
+    fields.set(
+        "message",
+        "lines of the log were dropped, for nobody read them".to_owned(),
+    );
     fields.set("dropped", count.to_string());
     Line::now(Level::WARN, fields).logfmt()
 }

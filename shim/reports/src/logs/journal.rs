@@ -1,4 +1,5 @@
-//! The journal's socket: one datagram a line, in the journal's own protocol, so that every field can be searched for.
+//! The journal's socket: one datagram a line, in the journal's own protocol, so that every field
+//! can be searched for.
 
 use std::io;
 use std::os::unix::net::UnixDatagram;
@@ -10,7 +11,8 @@ use super::line::Line;
 
 /// Where the journal listens. systemd holds the socket, also while the journal restarts.
 const SOCKET: &str = "/run/systemd/journal/socket";
-/// How long a value may be, in bytes: a line then fits into a datagram of any system's default size.
+/// How long a value may be, in bytes: a line then fits into a datagram of any system's default
+/// size.
 const VALUE_LIMIT: usize = 16 * 1024;
 /// What `journalctl -t` takes.
 const IDENTIFIER: &str = "containerd-shim-wasmedge";
@@ -33,7 +35,11 @@ impl Journal {
     pub(super) fn at(address: &Path) -> io::Result<Self> {
         let socket = UnixDatagram::unbound()?;
         socket.set_nonblocking(true)?;
-        Ok(Self { socket, address: address.to_owned(), dropped: 0 })
+        Ok(Self {
+            socket,
+            address: address.to_owned(),
+            dropped: 0,
+        })
     }
 
     /// Writes `line`; the first one that is taken after others were not says how many were not.
@@ -68,23 +74,39 @@ fn datagram(line: &Line) -> Vec<u8> {
     out
 }
 
-/// The journal's name for the field `name`: capitals, digits and underscores, beginning with a letter. Those that other
-/// programs may write too say whose they are.
+/// The journal's name for the field `name`: capitals, digits and underscores, beginning with a
+/// letter. Those that other programs may write too say whose they are.
 fn field_name(name: &str) -> String {
     match name {
         "container" => "CONTAINER_ID".to_owned(),
         "guest" => "GUEST_DIGEST".to_owned(),
         "namespace" => "CONTAINERD_NAMESPACE".to_owned(),
         "runtime" => "CONTAINERD_RUNTIME".to_owned(),
-        "message" | "priority" | "syslog_identifier" => format!("FIELD_{}", name.to_ascii_uppercase()),
+        "message" | "priority" | "syslog_identifier" => {
+            format!("FIELD_{}", name.to_ascii_uppercase())
+        }
         _ => {
-            let plain: String = name.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' }).collect();
-            if plain.starts_with(|c: char| c.is_ascii_alphabetic()) { plain } else { format!("FIELD_{plain}") }
+            let plain: String = name
+                .chars()
+                .map(|c| {
+                    if c.is_ascii_alphanumeric() {
+                        c.to_ascii_uppercase()
+                    } else {
+                        '_'
+                    }
+                })
+                .collect();
+            if plain.starts_with(|c: char| c.is_ascii_alphabetic()) {
+                plain
+            } else {
+                format!("FIELD_{plain}")
+            }
         }
     }
 }
 
-/// Appends one field: `NAME=value`, or with the value's length in front of it where the value has lines of its own.
+/// Appends one field: `NAME=value`, or with the value's length in front of it where the value has
+/// lines of its own.
 fn append(out: &mut Vec<u8>, name: &str, value: &str) {
     let value = &value[..value.floor_char_boundary(VALUE_LIMIT)];
     out.extend_from_slice(name.as_bytes());

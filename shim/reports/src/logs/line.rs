@@ -8,7 +8,8 @@ use tracing_subscriber::fmt::time::{FormatTime as _, SystemTime};
 
 /// How long a line may be, in bytes: what a FIFO takes at once or not at all (`PIPE_BUF`).
 const LINE_LIMIT: usize = 4096;
-/// How much of that the message may take, so that the fields, which come after it, are not cut off with it.
+/// How much of that the message may take, so that the fields, which come after it, are not cut off
+/// with it.
 const MESSAGE_LIMIT: usize = 3072;
 /// What stands where something was cut off.
 const CUT: &str = "…";
@@ -57,7 +58,12 @@ impl Line {
 
     pub(super) fn at(time: String, level: Level, mut fields: Fields) -> Self {
         let message = fields.take("message").unwrap_or_default();
-        Self { time, level, message, fields }
+        Self {
+            time,
+            level,
+            message,
+            fields,
+        }
     }
 
     pub(super) fn level(&self) -> Level {
@@ -69,11 +75,15 @@ impl Line {
     }
 
     pub(super) fn fields(&self) -> impl Iterator<Item = (&'static str, &str)> {
-        self.fields.0.iter().map(|(name, value)| (*name, value.as_str()))
+        self.fields
+            .0
+            .iter()
+            .map(|(name, value)| (*name, value.as_str()))
     }
 
     pub(super) fn get(&self, name: &str) -> Option<&str> {
-        self.fields().find_map(|(known, value)| (known == name).then_some(value))
+        self.fields()
+            .find_map(|(known, value)| (known == name).then_some(value))
     }
 
     /// Adds a field, unless the line has it or there is nothing to say.
@@ -85,7 +95,8 @@ impl Line {
         }
     }
 
-    /// The line as logrus writes it for containerd, with its end, no longer than a FIFO takes at once.
+    /// The line as logrus writes it for containerd, with its end, no longer than a FIFO takes at
+    /// once.
     pub(super) fn logfmt(&self) -> Vec<u8> {
         let level = match self.level {
             Level::TRACE => "trace",
@@ -101,7 +112,11 @@ impl Line {
         fields.sort_unstable();
         for (name, value) in fields {
             // Writing to a string does not fail.
-            let _ = if is_plain(value) { write!(text, " {name}={value}") } else { write!(text, " {name}=\"{}\"", escaped(value)) };
+            let _ = if is_plain(value) {
+                write!(text, " {name}={value}")
+            } else {
+                write!(text, " {name}=\"{}\"", escaped(value))
+            };
         }
         let mut line = cut(text, LINE_LIMIT - 1).into_bytes();
         line.push(b'\n');
@@ -111,7 +126,10 @@ impl Line {
 
 /// Whether a value needs no quotes (logrus's rule).
 fn is_plain(value: &str) -> bool {
-    !value.is_empty() && value.chars().all(|c| c.is_ascii_alphanumeric() || "-._/@^+".contains(c))
+    !value.is_empty()
+        && value
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || "-._/@^+".contains(c))
 }
 
 /// `text` as it stands between quotes, in the escapes that Go reads.

@@ -27,12 +27,21 @@ impl Scene {
 
     /// Logs that this thread's events go to.
     fn with_journal(journal: Option<Journal>) -> Self {
-        let identity = Identity { runtime: "io.containerd.wasmedge.v1".to_owned(), namespace: "k8s.io".to_owned() };
+        let identity = Identity {
+            runtime: "io.containerd.wasmedge.v1".to_owned(),
+            namespace: "k8s.io".to_owned(),
+        };
         let places = Arc::new(Places::new(identity, journal));
         let (filter, level) = reload::Layer::new(LevelFilter::INFO);
-        let subscriber = tracing_subscriber::registry().with(filter).with(LineLayer::new(Arc::clone(&places)));
+        let subscriber = tracing_subscriber::registry()
+            .with(filter)
+            .with(LineLayer::new(Arc::clone(&places)));
         let default = tracing::subscriber::set_default(subscriber);
-        Self { folder: tempfile::tempdir().unwrap(), logs: Logs { places, level }, _default: default }
+        Self {
+            folder: tempfile::tempdir().unwrap(),
+            logs: Logs { places, level },
+            _default: default,
+        }
     }
 
     /// Makes the bundle of `container` and its FIFO, and opens that as containerd does.
@@ -40,8 +49,12 @@ impl Scene {
         let bundle = self.folder.path().join(container);
         std::fs::create_dir(&bundle).unwrap();
         rustix::fs::mknodat(CWD, bundle.join("log"), FileType::Fifo, Mode::RWXU, 0).unwrap();
-        let reader =
-            File::options().read(true).write(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed()).open(bundle.join("log")).unwrap();
+        let reader = File::options()
+            .read(true)
+            .write(true)
+            .custom_flags(OFlags::NONBLOCK.bits().cast_signed())
+            .open(bundle.join("log"))
+            .unwrap();
         (bundle, reader)
     }
 
@@ -72,7 +85,11 @@ fn a_line_is_written_as_containerds_own_shims_write_theirs() {
     fields.set("pod", "default/web".to_owned());
     fields.set("error", "C:\\ \u{1b}[0m".to_owned());
     fields.set("empty", String::new());
-    let line = Line::at("2026-01-02T03:04:05.678901Z".to_owned(), Level::WARN, fields);
+    let line = Line::at(
+        "2026-01-02T03:04:05.678901Z".to_owned(),
+        Level::WARN,
+        fields,
+    );
     let expected = concat!(
         r#"time="2026-01-02T03:04:05.678901Z" level=warning msg="it said \"no\"\nand left" "#,
         r#"empty="" error="C:\\ \u001b[0m" pod=default/web"#,
@@ -96,12 +113,25 @@ fn a_long_line_keeps_its_fields_and_fits_into_a_fifo_at_once() {
 fn a_line_about_a_container_names_its_pod_and_guest_and_goes_to_its_bundle() {
     let scene = Scene::new();
     let (one, two) = (scene.attached("one"), scene.attached("two"));
-    scene.logs.describe("one", About { pod: Some("default/web".to_owned()), guest: None });
-    scene.logs.describe("one", About { pod: None, guest: Some("sha256:1234".to_owned()) });
+    scene.logs.describe(
+        "one",
+        About {
+            pod: Some("default/web".to_owned()),
+            guest: None,
+        },
+    );
+    scene.logs.describe(
+        "one",
+        About {
+            pod: None,
+            guest: Some("sha256:1234".to_owned()),
+        },
+    );
     tracing::info!(container = "one", pid = 42, "created");
     assert_eq!(
         timeless(&read(&one)),
-        "level=info msg=\"created\" container=one guest=\"sha256:1234\" namespace=k8s.io pid=42 pod=default/web \
+        "level=info msg=\"created\" container=one guest=\"sha256:1234\" namespace=k8s.io pid=42 \
+         pod=default/web \
          runtime=io.containerd.wasmedge.v1\n"
     );
     assert_eq!(read(&two), "");
@@ -113,9 +143,15 @@ fn a_line_is_about_the_container_of_the_span_around_it() {
     let (one, _two) = (scene.attached("one"), scene.attached("two"));
     let span = tracing::info_span!("request", container = tracing::field::Empty, verb = "kill");
     span.record("container", "one");
-    span.in_scope(|| tracing::info_span!("inner", step = 2).in_scope(|| tracing::error!(verb = "kill again", "failed")));
+    span.in_scope(|| {
+        tracing::info_span!("inner", step = 2)
+            .in_scope(|| tracing::error!(verb = "kill again", "failed"));
+    });
     let text = read(&one);
-    assert!(text.contains("level=error msg=\"failed\" container=one"), "{text}");
+    assert!(
+        text.contains("level=error msg=\"failed\" container=one"),
+        "{text}"
+    );
     assert!(text.contains("step=2 verb=\"kill again\""), "{text}");
 }
 
@@ -136,9 +172,15 @@ fn an_error_is_written_with_its_causes() {
     let scene = Scene::new();
     let reader = scene.attached("one");
     let error = Outer(std::fmt::Error);
-    tracing::error!(error = &error as &(dyn std::error::Error + 'static), "cannot");
+    tracing::error!(
+        error = &error as &(dyn std::error::Error + 'static),
+        "cannot"
+    );
     let text = read(&reader);
-    assert!(text.contains(&format!("error=\"outer: {}\"", std::fmt::Error)), "{text}");
+    assert!(
+        text.contains(&format!("error=\"outer: {}\"", std::fmt::Error)),
+        "{text}"
+    );
 }
 
 #[test]
@@ -148,7 +190,10 @@ fn a_line_about_no_container_goes_to_the_bundle_that_came_last_and_is_there() {
     tracing::info!("first");
     scene.logs.detach("two");
     tracing::info!(container = "two", "second");
-    assert_eq!(timeless(&read(&two)), "level=info msg=\"first\" namespace=k8s.io runtime=io.containerd.wasmedge.v1\n");
+    assert_eq!(
+        timeless(&read(&two)),
+        "level=info msg=\"first\" namespace=k8s.io runtime=io.containerd.wasmedge.v1\n"
+    );
     assert!(read(&one).contains("msg=\"second\" container=two"));
 }
 
@@ -162,18 +207,30 @@ fn lines_without_any_bundle_wait_for_the_next() {
     tracing::info!("late");
     let text = read(&reader);
     assert_eq!(text.lines().count(), EARLY_LINES + 1);
-    assert!(text.lines().next().unwrap().contains("number=1 ") && text.lines().last().unwrap().contains("late"), "{text}");
+    assert!(
+        text.lines().next().unwrap().contains("number=1 ")
+            && text.lines().last().unwrap().contains("late"),
+        "{text}"
+    );
 }
 
 #[test]
 fn a_bundle_without_a_log_is_no_news_and_harms_nobody() {
     let scene = Scene::new();
     let one = scene.attached("one");
-    scene.logs.attach("two", &scene.folder.path().join("nowhere"));
+    scene
+        .logs
+        .attach("two", &scene.folder.path().join("nowhere"));
     tracing::info!(container = "two", "created");
     let text = read(&one);
-    assert!(timeless(&text).starts_with("level=info msg=\"created\" container=two"), "{text}");
-    assert!(!scene.folder.path().join("nowhere").exists(), "the FIFO is containerd's to make");
+    assert!(
+        timeless(&text).starts_with("level=info msg=\"created\" container=two"),
+        "{text}"
+    );
+    assert!(
+        !scene.folder.path().join("nowhere").exists(),
+        "the FIFO is containerd's to make"
+    );
 }
 
 #[test]
@@ -185,7 +242,10 @@ fn a_log_that_cannot_be_written_to_is_said() {
     std::fs::write(bundle.join("log"), "no FIFO").unwrap();
     scene.logs.attach("two", &bundle);
     let text = read(&one);
-    assert!(text.contains("level=warning") && text.contains("cannot be opened"), "{text}");
+    assert!(
+        text.contains("level=warning") && text.contains("cannot be opened"),
+        "{text}"
+    );
 }
 
 #[test]
@@ -193,14 +253,26 @@ fn a_fifo_that_nobody_reads_holds_nobody_up_and_what_is_lost_is_counted() {
     let scene = Scene::new();
     let reader = scene.attached("one");
     for number in 0..2000 {
-        tracing::info!(number, "a line that is long enough to fill the FIFO before they are all written");
+        tracing::info!(
+            number,
+            "a line that is long enough to fill the FIFO before they are all written"
+        );
     }
     let kept = read(&reader).lines().count();
     assert!((100..2000).contains(&kept), "{kept}");
     tracing::info!("read again");
     let text = read(&reader);
-    assert!(text.lines().next().unwrap().contains(&format!("dropped={}", 2000 - kept)), "{text}");
-    assert!(text.lines().nth(1).unwrap().contains("read again"), "{text}");
+    assert!(
+        text.lines()
+            .next()
+            .unwrap()
+            .contains(&format!("dropped={}", 2000 - kept)),
+        "{text}"
+    );
+    assert!(
+        text.lines().nth(1).unwrap().contains("read again"),
+        "{text}"
+    );
 }
 
 #[test]
@@ -222,7 +294,13 @@ fn the_journal_gets_each_line_in_fields_of_its_own() {
     let journal = UnixDatagram::bind(&address).unwrap();
     let scene = Scene::with_journal(Some(Journal::at(&address).unwrap()));
     let _reader = scene.attached("one");
-    scene.logs.describe("one", About { pod: Some("default/web".to_owned()), guest: Some("sha256:1234".to_owned()) });
+    scene.logs.describe(
+        "one",
+        About {
+            pod: Some("default/web".to_owned()),
+            guest: Some("sha256:1234".to_owned()),
+        },
+    );
     tracing::error!(container = "one", exit_code = 134, "two\nlines");
     let mut datagram = [0; 4096];
     let length = journal.recv(&mut datagram).unwrap();
@@ -251,7 +329,10 @@ fn a_journal_that_is_stuck_or_gone_holds_nobody_up() {
     let mut datagram = [0; 4096];
     let length = journal.recv(&mut datagram).unwrap();
     let text = String::from_utf8_lossy(&datagram[..length]).into_owned();
-    assert!(text.contains("MESSAGE=back\n") && text.contains("LINES_DROPPED="), "{text}");
+    assert!(
+        text.contains("MESSAGE=back\n") && text.contains("LINES_DROPPED="),
+        "{text}"
+    );
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Masked and read-only paths: what is mounted over them.
 //!
-//! A path is looked up below a descriptor of ours, and no link on it is followed: a guest may have written the root that
-//! it leads through. A path counts as absent only when that lookup says so.
+//! A path is looked up below a descriptor of ours, and no link on it is followed: a guest may have
+//! written the root that it leads through. A path counts as absent only when that lookup says so.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -16,7 +16,10 @@ use crate::plan::{AttributeChange, Reach};
 use crate::zygote::NULL;
 use crate::{kernel, null};
 
-const READ_ONLY: AttributeChange = AttributeChange { set: libc::MOUNT_ATTR_RDONLY, clear: 0 };
+const READ_ONLY: AttributeChange = AttributeChange {
+    set: libc::MOUNT_ATTR_RDONLY,
+    clear: 0,
+};
 const CLONE: OpenTreeFlags = OpenTreeFlags::OPEN_TREE_CLONE.union(OpenTreeFlags::OPEN_TREE_CLOEXEC);
 
 /// A folder of ours, and its path in the container.
@@ -45,8 +48,14 @@ impl Null {
 
     /// That of a `/dev` which this process made and attached, and nobody else has seen yet.
     pub(super) fn of_devices(folder: &OwnedFd) -> Result<Self, Failure> {
-        let null = openat(folder, "null", OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty());
-        null.map(Self::Attached).step(|| "open the null device of the container's /dev")
+        let null = openat(
+            folder,
+            "null",
+            OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC,
+            Mode::empty(),
+        );
+        null.map(Self::Attached)
+            .step(|| "open the null device of the container's /dev")
     }
 
     fn hide(&mut self, place: &OwnedFd) -> std::io::Result<()> {
@@ -59,7 +68,10 @@ impl Null {
             Self::Attached(null) => {
                 // The spec can put another device in the place of a container's.
                 null::check(&*null)?;
-                attach(&open_tree(&*null, "", CLONE | OpenTreeFlags::AT_EMPTY_PATH)?, place)?;
+                attach(
+                    &open_tree(&*null, "", CLONE | OpenTreeFlags::AT_EMPTY_PATH)?,
+                    place,
+                )?;
             }
         }
         Ok(())
@@ -70,9 +82,13 @@ impl Null {
 pub(super) fn mask(top: Top<'_>, paths: &[PathBuf], null: &mut Null) -> Result<(), Failure> {
     for path in paths {
         let step = || format!("mask {}", path.display());
-        let Some(place) = existing(top, path).step(step)? else { continue };
+        let Some(place) = existing(top, path).step(step)? else {
+            continue;
+        };
         match FileType::from_raw_mode(rustix::fs::fstat(&place).step(step)?.st_mode) {
-            FileType::Directory => attach(&memory_file_system(&[], READ_ONLY).step(step)?, &place).step(step)?,
+            FileType::Directory => {
+                attach(&memory_file_system(&[], READ_ONLY).step(step)?, &place).step(step)?;
+            }
             _ => null.hide(&place).step(step)?,
         }
     }
@@ -83,8 +99,15 @@ pub(super) fn mask(top: Top<'_>, paths: &[PathBuf], null: &mut Null) -> Result<(
 pub(super) fn make_read_only(top: Top<'_>, paths: &[PathBuf]) -> Result<(), Failure> {
     for path in paths {
         let step = || format!("make {} read-only", path.display());
-        let Some(place) = existing(top, path).step(step)? else { continue };
-        let tree = open_tree(&place, "", CLONE | OpenTreeFlags::AT_RECURSIVE | OpenTreeFlags::AT_EMPTY_PATH).step(step)?;
+        let Some(place) = existing(top, path).step(step)? else {
+            continue;
+        };
+        let tree = open_tree(
+            &place,
+            "",
+            CLONE | OpenTreeFlags::AT_RECURSIVE | OpenTreeFlags::AT_EMPTY_PATH,
+        )
+        .step(step)?;
         kernel::set_mount_attributes(&tree, READ_ONLY, Reach::Recursive).step(step)?;
         attach(&tree, &place).step(step)?;
     }
@@ -93,7 +116,8 @@ pub(super) fn make_read_only(top: Top<'_>, paths: &[PathBuf]) -> Result<(), Fail
 
 /// Mounts a tree on the place that a descriptor refers to.
 pub(super) fn attach(tree: &OwnedFd, place: impl AsFd) -> rustix::io::Result<()> {
-    let by_descriptors = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    let by_descriptors =
+        MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
     move_mount(tree, "", place.as_fd(), "", by_descriptors)
 }
 
@@ -105,14 +129,29 @@ fn existing(top: Top<'_>, path: &Path) -> std::io::Result<Option<OwnedFd>> {
         // It would not be seen.
         return Err(std::io::Error::other("the whole root cannot be covered"));
     }
-    let below = if below.as_os_str().is_empty() { Path::new(".") } else { below };
-    match openat2(top.folder, below, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), NO_LINKS) {
+    let below = if below.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        below
+    };
+    match openat2(
+        top.folder,
+        below,
+        OFlags::PATH | OFlags::CLOEXEC,
+        Mode::empty(),
+        NO_LINKS,
+    ) {
         Ok(place) => Ok(Some(place)),
         Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
-        Err(Errno::LOOP) => Err(std::io::Error::other(format!("{} leads through a symbolic link", path.display()))),
+        Err(Errno::LOOP) => Err(std::io::Error::other(format!(
+            "{} leads through a symbolic link",
+            path.display()
+        ))),
         Err(error) => Err(error.into()),
     }
 }
 
 /// How a path is looked up below a root that a guest can write.
-pub(super) const NO_LINKS: ResolveFlags = ResolveFlags::BENEATH.union(ResolveFlags::NO_SYMLINKS).union(ResolveFlags::NO_MAGICLINKS);
+pub(super) const NO_LINKS: ResolveFlags = ResolveFlags::BENEATH
+    .union(ResolveFlags::NO_SYMLINKS)
+    .union(ResolveFlags::NO_MAGICLINKS);

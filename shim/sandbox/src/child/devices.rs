@@ -3,7 +3,9 @@
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
-use rustix::fs::{AtFlags, FileType, Gid, Mode, Uid, chownat, makedev, mkdirat, mknodat, symlinkat};
+use rustix::fs::{
+    AtFlags, FileType, Gid, Mode, Uid, chownat, makedev, mkdirat, mknodat, symlinkat,
+};
 use rustix::io::Errno;
 
 use super::cover::Null;
@@ -12,12 +14,18 @@ use crate::error::{Failure, Step as _};
 use crate::plan::{AttributeChange, Device, DeviceKind, Devices};
 
 /// Device nodes work on it, and nothing else that could be put there does.
-const ATTRIBUTES: AttributeChange =
-    AttributeChange { set: libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NOEXEC | libc::MOUNT_ATTR_STRICTATIME, clear: 0 };
+const ATTRIBUTES: AttributeChange = AttributeChange {
+    set: libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NOEXEC | libc::MOUNT_ATTR_STRICTATIME,
+    clear: 0,
+};
 
 /// Makes and mounts it. Gives its null device.
 pub(super) fn make(root: &OwnedFd, devices: &Devices) -> Result<Null, Failure> {
-    let Devices { options, nodes, links } = devices;
+    let Devices {
+        options,
+        nodes,
+        links,
+    } = devices;
     let folder = memory_file_system(options, ATTRIBUTES).step(|| "make /dev")?;
     for node in nodes {
         make_node(&folder, node).step(|| format!("make /dev/{}", node.path.display()))?;
@@ -31,7 +39,13 @@ pub(super) fn make(root: &OwnedFd, devices: &Devices) -> Result<Null, Failure> {
 }
 
 fn make_node(folder: &OwnedFd, node: &Device) -> Result<(), Errno> {
-    let Device { path, kind, mode, uid, gid } = node;
+    let Device {
+        path,
+        kind,
+        mode,
+        uid,
+        gid,
+    } = node;
     make_parents(folder, path)?;
     let (file_type, number) = match *kind {
         DeviceKind::Char { major, minor } => (FileType::CharacterDevice, makedev(major, minor)),
@@ -42,11 +56,21 @@ fn make_node(folder: &OwnedFd, node: &Device) -> Result<(), Errno> {
     if (*uid, *gid) == (0, 0) {
         return Ok(());
     }
-    chownat(folder, path, Some(Uid::from_raw(*uid)), Some(Gid::from_raw(*gid)), AtFlags::SYMLINK_NOFOLLOW)
+    chownat(
+        folder,
+        path,
+        Some(Uid::from_raw(*uid)),
+        Some(Gid::from_raw(*gid)),
+        AtFlags::SYMLINK_NOFOLLOW,
+    )
 }
 
 fn make_parents(folder: &OwnedFd, path: &Path) -> Result<(), Errno> {
-    let mut parents: Vec<&Path> = path.ancestors().skip(1).filter(|parent| !parent.as_os_str().is_empty()).collect();
+    let mut parents: Vec<&Path> = path
+        .ancestors()
+        .skip(1)
+        .filter(|parent| !parent.as_os_str().is_empty())
+        .collect();
     parents.reverse();
     for parent in parents {
         match mkdirat(folder, parent, Mode::from_raw_mode(0o755)) {

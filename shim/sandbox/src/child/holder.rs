@@ -1,5 +1,5 @@
-//! A process that does nothing but hold a pod's namespaces, for a pod with users of its own: a thread of the host cannot
-//! enter a user namespace.
+//! A process that does nothing but hold a pod's namespaces, for a pod with users of its own: a
+//! thread of the host cannot enter a user namespace.
 
 use std::os::fd::OwnedFd;
 
@@ -10,10 +10,19 @@ use super::{place, powers, rename, users};
 use crate::error::{Failure, Step as _};
 use crate::plan::{Namespace, ProcessPlan};
 
-/// Takes the process into the pod's namespaces, and sets what is set in them. The users come first: what is made after
-/// that belongs to the pod's root.
+/// Takes the process into the pod's namespaces, and sets what is set in them. The users come first:
+/// what is made after that belongs to the pod's root.
 pub(super) fn enter(orders: HolderOrders, _: &OwnedFd) -> Result<(), Failure> {
-    let HolderOrders { name, users, joined, namespaces, hostname, domainname, sysctls, proc } = orders;
+    let HolderOrders {
+        name,
+        users,
+        joined,
+        namespaces,
+        hostname,
+        domainname,
+        sysctls,
+        proc,
+    } = orders;
     rename(&name)?;
     rustix::process::setsid().step(|| "begin a group of processes")?;
     users::enter(&users)?;

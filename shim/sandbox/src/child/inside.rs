@@ -1,4 +1,5 @@
-//! A process that exec adds to a container: confined outside of the container's pid namespace, and then born inside it.
+//! A process that exec adds to a container: confined outside of the container's pid namespace, and
+//! then born inside it.
 //!
 //! ```text
 //! host                          first process, outside                 second process, inside
@@ -10,9 +11,10 @@
 //!  │ start ────────────────────────────────────────────────────────────► │ run
 //! ```
 //!
-//! A program in the container can signal every process of its pid namespace, and with `CAP_SYS_PTRACE` attach to it. So what
-//! is born there has its orders, and is allowed no more than the program that it is to run. The bytes of a guest are read in
-//! the second process: outside, what takes an engine over could signal processes of the node.
+//! A program in the container can signal every process of its pid namespace, and with
+//! `CAP_SYS_PTRACE` attach to it. So what is born there has its orders, and is allowed no more than
+//! the program that it is to run. The bytes of a guest are read in the second process: outside,
+//! what takes an engine over could signal processes of the node.
 
 use std::os::fd::{AsFd as _, OwnedFd};
 
@@ -20,7 +22,9 @@ use rustix::thread::{ThreadNameSpaceType, move_into_thread_name_spaces};
 use serde::de::DeserializeOwned;
 
 use super::orders::{Answer, ExecOrders, GO_ON, NativeProgram};
-use super::{NEVER_RAN, Streams, await_orders, finish, is_told, powers, proc, rename, report, take_streams};
+use super::{
+    NEVER_RAN, Streams, await_orders, finish, is_told, powers, proc, rename, report, take_streams,
+};
 use crate::error::{Failure, Step as _};
 use crate::kernel;
 use crate::plan::{NoNewPrivileges, ProcessPlan};
@@ -34,8 +38,8 @@ pub(super) struct Confined<P> {
     pass: Pass,
     /// Where the C library keeps the number of the thread.
     tid_address: Option<u64>,
-    /// The filter that the process takes when it needs the pass no more; none where it executes a program, which does not
-    /// know the pass.
+    /// The filter that the process takes when it needs the pass no more; none where it executes a
+    /// program, which does not know the pass.
     closing: Option<Program>,
 }
 
@@ -82,13 +86,21 @@ pub(super) fn live<O: DeserializeOwned, P, R>(
 
 /// What a process loses when it is forked, or has in its own pid namespace alone.
 fn settle<P>(confined: &Confined<P>) -> Result<(), Failure> {
-    let Confined { streams, pass, closing, .. } = confined;
+    let Confined {
+        streams,
+        pass,
+        closing,
+        ..
+    } = confined;
     kernel::die_with_parent_behind_gate(*pass).step(|| "die with the host")?;
     kernel::setsid_behind_gate(*pass).step(|| "begin a group of processes")?;
     if *streams == Streams::Terminal {
         kernel::take_terminal_behind_gate(*pass).step(|| "take the terminal")?;
     }
-    closing.as_ref().map_or(Ok(()), |filter| filter.install_with(*pass)).step(|| "close the filters of system calls")
+    closing
+        .as_ref()
+        .map_or(Ok(()), |filter| filter.install_with(*pass))
+        .step(|| "close the filters of system calls")
 }
 
 /// Enters a container as another guest.
@@ -97,12 +109,23 @@ pub(super) fn enter_guest<W>(orders: ExecOrders<W>) -> Result<Confined<W>, Failu
 }
 
 /// Enters a container as a Linux program.
-pub(super) fn enter_native(orders: ExecOrders<NativeProgram>) -> Result<Confined<NativeProgram>, Failure> {
+pub(super) fn enter_native(
+    orders: ExecOrders<NativeProgram>,
+) -> Result<Confined<NativeProgram>, Failure> {
     enter(orders)
 }
 
 fn enter<P>(orders: ExecOrders<P>) -> Result<Confined<P>, Failure> {
-    let ExecOrders { name, container, view, proc, users, stdio, process, program } = orders;
+    let ExecOrders {
+        name,
+        container,
+        view,
+        proc,
+        users,
+        stdio,
+        process,
+        program,
+    } = orders;
     rename(&name)?;
     // Out of the zygote's group, which ends as a whole when the zygote is lost.
     rustix::process::setsid().step(|| "begin a group of processes")?;
@@ -114,9 +137,18 @@ fn enter<P>(orders: ExecOrders<P>) -> Result<Confined<P>, Failure> {
     if let Some(seen) = seen {
         proc::show(&seen)?;
     }
-    let (pass, tid_address) = (Pass::new().step(|| "draw a random number")?, kernel::tid_address());
+    let (pass, tid_address) = (
+        Pass::new().step(|| "draw a random number")?,
+        kernel::tid_address(),
+    );
     powers::reduce(&process, proc, users, Some(pass))?;
-    Ok(Confined { program, streams, pass, tid_address, closing: closing(&process, pass) })
+    Ok(Confined {
+        program,
+        streams,
+        pass,
+        tid_address,
+        closing: closing(&process, pass),
+    })
 }
 
 fn closing(process: &ProcessPlan, pass: Pass) -> Option<Program> {

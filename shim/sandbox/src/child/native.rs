@@ -1,5 +1,8 @@
 //! A Linux program of the container's root, executed in place of a guest.
-#![expect(clippy::print_stderr, reason = "standard error is the program's, the only place where its user looks")]
+#![expect(
+    clippy::print_stderr,
+    reason = "standard error is the program's, the only place where its user looks"
+)]
 
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -11,7 +14,8 @@ use super::orders::NativeProgram;
 
 /// What a shell gives for a program that it cannot execute.
 const NOT_EXECUTABLE: u8 = 126;
-/// Where a program without a slash is looked for when its environment does not say; the usual folders of images.
+/// Where a program without a slash is looked for when its environment does not say; the usual
+/// folders of images.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// A program that exists and may be executed.
@@ -22,8 +26,16 @@ pub(super) struct Found {
 
 /// Looks for the program as the user that the process is by now, in the container.
 pub(super) fn find(program: NativeProgram) -> Result<Found, String> {
-    let name = program.args.first().ok_or("there is no program to execute: the arguments are empty")?;
-    rustix::process::chdir(&program.cwd).map_err(|error| format!("enter the working folder {}: {error}", program.cwd.display()))?;
+    let name = program
+        .args
+        .first()
+        .ok_or("there is no program to execute: the arguments are empty")?;
+    rustix::process::chdir(&program.cwd).map_err(|error| {
+        format!(
+            "enter the working folder {}: {error}",
+            program.cwd.display()
+        )
+    })?;
     let file = locate(name, &program.env)?;
     Ok(Found { file, program })
 }
@@ -31,17 +43,25 @@ pub(super) fn find(program: NativeProgram) -> Result<Found, String> {
 fn locate(name: &str, env: &[String]) -> Result<PathBuf, String> {
     if name.contains('/') {
         let file = PathBuf::from(name);
-        return check(&file).map(|()| file).map_err(|why| format!("execute {name}: {why}"));
+        return check(&file)
+            .map(|()| file)
+            .map_err(|why| format!("execute {name}: {why}"));
     }
     // Of two variables with one name the program gets the last.
-    let path = env.iter().rev().find_map(|variable| variable.strip_prefix("PATH=")).unwrap_or(DEFAULT_PATH);
+    let path = env
+        .iter()
+        .rev()
+        .find_map(|variable| variable.strip_prefix("PATH="))
+        .unwrap_or(DEFAULT_PATH);
     let mut refusal = None;
     for folder in path.split(':') {
         // An empty one is the working folder, as for execvp(3).
         let file = Path::new(if folder.is_empty() { "." } else { folder }).join(name);
         match check(&file) {
             Ok(()) => return Ok(file),
-            Err(why) if stat(&file).is_ok() => refusal = refusal.or(Some(format!("execute {}: {why}", file.display()))),
+            Err(why) if stat(&file).is_ok() => {
+                refusal = refusal.or(Some(format!("execute {}: {why}", file.display())));
+            }
             Err(_) => {}
         }
     }
@@ -57,12 +77,19 @@ fn check(file: &Path) -> Result<(), String> {
     }
 }
 
-/// Becomes the program. Gives an exit code when the kernel refuses: a missing interpreter or a wrong architecture.
+/// Becomes the program. Gives an exit code when the kernel refuses: a missing interpreter or a
+/// wrong architecture.
 pub(super) fn execute(found: Found) -> u8 {
-    let Found { file, program: NativeProgram { args, env, .. } } = found;
+    let Found {
+        file,
+        program: NativeProgram { args, env, .. },
+    } = found;
     let mut command = Command::new(&file);
     command.arg0(&args[0]).args(&args[1..]).env_clear();
-    command.envs(env.iter().map(|variable| variable.split_once('=').unwrap_or((variable, ""))));
+    command.envs(
+        env.iter()
+            .map(|variable| variable.split_once('=').unwrap_or((variable, ""))),
+    );
     let error = command.exec();
     eprintln!("cannot execute {}: {error}", file.display());
     NOT_EXECUTABLE

@@ -75,11 +75,13 @@ pub(crate) struct NativeProgram {
     pub(crate) cwd: PathBuf,
 }
 
-/// For a process that does nothing but make the `/proc` of a container in a mount namespace of its own.
+/// For a process that does nothing but make the `/proc` of a container in a mount namespace of its
+/// own.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct ViewOrders {
     pub(crate) name: String,
-    /// The context of the file system, which the container's first process opened in its pid namespace.
+    /// The context of the file system, which the container's first process opened in its pid
+    /// namespace.
     pub(crate) context: WireFd,
     pub(crate) proc: Proc,
 }
@@ -104,10 +106,22 @@ pub(crate) struct WireStdio {
 impl From<Stdio> for WireStdio {
     fn from(stdio: Stdio) -> Self {
         match stdio {
-            Stdio::Streams { stdin, stdout, stderr } => {
-                Self { stdin: stdin.map(WireFd::new), stdout: stdout.map(WireFd::new), stderr: stderr.map(WireFd::new), terminal: None }
-            }
-            Stdio::Terminal(slave) => Self { stdin: None, stdout: None, stderr: None, terminal: Some(WireFd::new(slave)) },
+            Stdio::Streams {
+                stdin,
+                stdout,
+                stderr,
+            } => Self {
+                stdin: stdin.map(WireFd::new),
+                stdout: stdout.map(WireFd::new),
+                stderr: stderr.map(WireFd::new),
+                terminal: None,
+            },
+            Stdio::Terminal(slave) => Self {
+                stdin: None,
+                stdout: None,
+                stderr: None,
+                terminal: Some(WireFd::new(slave)),
+            },
         }
     }
 }
@@ -117,8 +131,8 @@ impl From<Stdio> for WireStdio {
 pub(crate) enum Answer {
     /// A container's first process has entered its root. With it comes the context of a `/proc`.
     Entered,
-    /// A process that exec adds is confined and was born in the container, with this number on the node. The process that
-    /// reports this ends.
+    /// A process that exec adds is confined and was born in the container, with this number on the
+    /// node. The process that reports this ends.
     Born(u32),
     /// It waits for its start, and says this of its workload.
     Ready(Option<String>),

@@ -32,10 +32,12 @@ pub(super) fn furnish(plan: &Plan, proc: Option<&WireFd>) -> Result<(), Failure>
 /// Gives the process's UTS namespace its names.
 pub(super) fn name(hostname: Option<&str>, domainname: Option<&str>) -> Result<(), Failure> {
     if let Some(hostname) = hostname {
-        rustix::system::sethostname(hostname.as_bytes()).step(|| format!("set the host name {hostname}"))?;
+        rustix::system::sethostname(hostname.as_bytes())
+            .step(|| format!("set the host name {hostname}"))?;
     }
     if let Some(domainname) = domainname {
-        rustix::system::setdomainname(domainname.as_bytes()).step(|| format!("set the domain name {domainname}"))?;
+        rustix::system::setdomainname(domainname.as_bytes())
+            .step(|| format!("set the domain name {domainname}"))?;
     }
     Ok(())
 }
@@ -52,11 +54,15 @@ pub(super) fn set(sysctls: &[Sysctl], proc: Option<&WireFd>) -> Result<(), Failu
 pub(super) fn write(proc: Option<&WireFd>, file: &str, value: &str) -> Result<(), Failure> {
     let step = || format!("write {value:?} to /proc/{file}");
     let proc = proc.ok_or_else(|| Failure::of(step(), "the host gave no view of /proc"))?;
-    let file = rustix::fs::openat(proc, file, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty()).step(step)?;
+    let file = rustix::fs::openat(proc, file, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())
+        .step(step)?;
     // A label that is written elsewhere is no label, and the process would run without it.
     procfs::check(&file).step(step)?;
     match rustix::io::write(file, value.as_bytes()).step(step)? {
         written if written == value.len() => Ok(()),
-        written => Err(Failure::of(step(), format!("the kernel took {written} of {} bytes", value.len()))),
+        written => Err(Failure::of(
+            step(),
+            format!("the kernel took {written} of {} bytes", value.len()),
+        )),
     }
 }

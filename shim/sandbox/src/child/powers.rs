@@ -3,8 +3,9 @@
 use rustix::fs::Mode;
 use rustix::process::{DumpableBehavior, Rlimit as KernelRlimit, set_dumpable_behavior, setrlimit};
 use rustix::thread::{
-    CapabilitySet, CapabilitySets as KernelSets, Gid, Uid, capability_is_in_bounding_set, clear_ambient_capability_set,
-    configure_capability_in_ambient_set, remove_capability_from_bounding_set, set_capabilities, set_keep_capabilities, set_no_new_privs,
+    CapabilitySet, CapabilitySets as KernelSets, Gid, Uid, capability_is_in_bounding_set,
+    clear_ambient_capability_set, configure_capability_in_ambient_set,
+    remove_capability_from_bounding_set, set_capabilities, set_keep_capabilities, set_no_new_privs,
     set_thread_groups, set_thread_res_gid, set_thread_res_uid,
 };
 
@@ -14,19 +15,51 @@ use crate::plan::{CapabilitySets, NoNewPrivileges, ProcessPlan};
 use crate::seccomp::{Pass, Program};
 use crate::wire::WireFd;
 
-/// Takes from the process all that it is not to have. The order is that of need: what a later step needs goes after it.
-/// The pod's users come first: whose powers are taken is theirs. With a `pass`, filters are installed behind its gate.
-pub(super) fn reduce(plan: &ProcessPlan, proc: Option<WireFd>, users: Option<WireFd>, pass: Option<Pass>) -> Result<(), Failure> {
+/// Takes from the process all that it is not to have. The order is that of need: what a later step
+/// needs goes after it. The pod's users come first: whose powers are taken is theirs. With a
+/// `pass`, filters are installed behind its gate.
+pub(super) fn reduce(
+    plan: &ProcessPlan,
+    proc: Option<WireFd>,
+    users: Option<WireFd>,
+    pass: Option<Pass>,
+) -> Result<(), Failure> {
     // The host wrote `oom_score_adj`, before the process had its orders.
-    let ProcessPlan { oom_score_adj: _, rlimits, apparmor, selinux, uid, gid, groups, umask, capabilities, no_new_privileges, filters } =
-        plan;
+    let ProcessPlan {
+        oom_score_adj: _,
+        rlimits,
+        apparmor,
+        selinux,
+        uid,
+        gid,
+        groups,
+        umask,
+        capabilities,
+        no_new_privileges,
+        filters,
+    } = plan;
     for limit in rlimits {
         let bound = |value: u64| (value != u64::MAX).then_some(value);
-        setrlimit(limit.resource.kernel(), KernelRlimit { current: bound(limit.soft), maximum: bound(limit.hard) })
-            .step(|| format!("limit {:?} to {}, at most {}", limit.resource, limit.soft, limit.hard))?;
+        setrlimit(
+            limit.resource.kernel(),
+            KernelRlimit {
+                current: bound(limit.soft),
+                maximum: bound(limit.hard),
+            },
+        )
+        .step(|| {
+            format!(
+                "limit {:?} to {}, at most {}",
+                limit.resource, limit.soft, limit.hard
+            )
+        })?;
     }
     if let Some(profile) = apparmor {
-        place::write(proc.as_ref(), "thread-self/attr/apparmor/current", &format!("changeprofile {profile}"))?;
+        place::write(
+            proc.as_ref(),
+            "thread-self/attr/apparmor/current",
+            &format!("changeprofile {profile}"),
+        )?;
     }
     if let Some(label) = selinux {
         place::write(proc.as_ref(), "thread-self/attr/current", label)?;
@@ -67,8 +100,11 @@ pub(super) fn become_user(uid: u32, gid: u32, groups: &[u32]) -> Result<(), Fail
 
 fn install(filters: &[Program], pass: Option<Pass>) -> Result<(), Failure> {
     for (number, filter) in filters.iter().enumerate() {
-        pass.map_or_else(|| filter.install(), |pass| filter.behind_gate(pass).install())
-            .step(|| format!("install filter {} of system calls", number + 1))?;
+        pass.map_or_else(
+            || filter.install(),
+            |pass| filter.behind_gate(pass).install(),
+        )
+        .step(|| format!("install filter {} of system calls", number + 1))?;
     }
     Ok(())
 }
@@ -76,22 +112,36 @@ fn install(filters: &[Program], pass: Option<Pass>) -> Result<(), Failure> {
 /// All that the kernel knows, also what was added after this was written, but those in `kept`.
 fn drop_from_bounding_set(kept: u64) -> Result<(), Failure> {
     // The kernel says of a number that it does not know that it is invalid.
-    for number in (0..u64::BITS).take_while(|&number| capability_is_in_bounding_set(one(number)).is_ok()) {
+    for number in
+        (0..u64::BITS).take_while(|&number| capability_is_in_bounding_set(one(number)).is_ok())
+    {
         if kept & one(number).bits() == 0 {
-            remove_capability_from_bounding_set(one(number)).step(|| format!("give up capability {number} for good"))?;
+            remove_capability_from_bounding_set(one(number))
+                .step(|| format!("give up capability {number} for good"))?;
         }
     }
     Ok(())
 }
 
 fn set_sets(sets: CapabilitySets) -> Result<(), Failure> {
-    let CapabilitySets { bounding: _, effective, permitted, inheritable, ambient } = sets;
+    let CapabilitySets {
+        bounding: _,
+        effective,
+        permitted,
+        inheritable,
+        ambient,
+    } = sets;
     let set = CapabilitySet::from_bits_retain;
-    let sets = KernelSets { effective: set(effective), permitted: set(permitted), inheritable: set(inheritable) };
+    let sets = KernelSets {
+        effective: set(effective),
+        permitted: set(permitted),
+        inheritable: set(inheritable),
+    };
     set_capabilities(None, sets).step(|| "set capabilities")?;
     clear_ambient_capability_set().step(|| "clear ambient capabilities")?;
     for number in (0..u64::BITS).filter(|&number| ambient & one(number).bits() != 0) {
-        configure_capability_in_ambient_set(one(number), true).step(|| format!("make capability {number} ambient"))?;
+        configure_capability_in_ambient_set(one(number), true)
+            .step(|| format!("make capability {number} ambient"))?;
     }
     Ok(())
 }

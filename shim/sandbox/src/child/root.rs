@@ -1,5 +1,6 @@
-//! The container's root file system: entered first, so that every path from there on is the container's and none leads
-//! out of it; then mounted upon; then closed. Every lookup starts at a descriptor of the root.
+//! The container's root file system: entered first, so that every path from there on is the
+//! container's and none leads out of it; then mounted upon; then closed. Every lookup starts at a
+//! descriptor of the root.
 
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -10,7 +11,9 @@ use rustix::mount::{MoveMountFlags, UnmountFlags, move_mount, unmount};
 use super::cover;
 use super::target::{self, Kind};
 use crate::error::{Failure, Step as _};
-use crate::plan::{AttributeChange, GuestMount, Propagation, PropagationKind, Reach, Root, Tmpfs, TmpfsOption};
+use crate::plan::{
+    AttributeChange, GuestMount, Propagation, PropagationKind, Reach, Root, Tmpfs, TmpfsOption,
+};
 use crate::wire::WireFd;
 use crate::zygote::STEP;
 use crate::{detached, kernel};
@@ -19,9 +22,19 @@ use crate::{detached, kernel};
 pub(super) fn enter(rootfs: WireFd) -> Result<OwnedFd, Failure> {
     let rootfs = rootfs.into_inner();
     // pivot_root refuses a shared root; nothing that is mounted in here may appear elsewhere.
-    let private = Propagation { kind: PropagationKind::Private, reach: Reach::Recursive };
+    let private = Propagation {
+        kind: PropagationKind::Private,
+        reach: Reach::Recursive,
+    };
     kernel::set_mount_propagation(&rootfs, private).step(|| "make the root file system private")?;
-    move_mount(&rootfs, "", CWD, STEP, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH).step(|| "mount the root file system")?;
+    move_mount(
+        &rootfs,
+        "",
+        CWD,
+        STEP,
+        MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH,
+    )
+    .step(|| "mount the root file system")?;
     rustix::process::fchdir(&rootfs).step(|| "enter the root file system")?;
     rustix::process::pivot_root(".", ".").step(|| "make the root file system the root")?;
     unmount(".", UnmountFlags::DETACH).step(|| "leave the zygote's root")?;
@@ -31,26 +44,48 @@ pub(super) fn enter(rootfs: WireFd) -> Result<OwnedFd, Failure> {
 
 /// Opens the root's folder.
 pub(super) fn open() -> Result<OwnedFd, Failure> {
-    rustix::fs::open("/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).step(|| "open the root")
+    rustix::fs::open(
+        "/",
+        OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+        Mode::empty(),
+    )
+    .step(|| "open the root")
 }
 
 /// Makes the planned mounts, in order; `sources` has one entry for each.
-pub(super) fn mount(root: &OwnedFd, mounts: &[GuestMount], sources: Vec<Option<WireFd>>) -> Result<(), Failure> {
+pub(super) fn mount(
+    root: &OwnedFd,
+    mounts: &[GuestMount],
+    sources: Vec<Option<WireFd>>,
+) -> Result<(), Failure> {
     for (mount, source) in mounts.iter().zip(sources) {
         match (mount, source) {
             (GuestMount::Bind(bind), Some(tree)) => {
-                attach(root, &tree.into_inner(), &bind.destination)
-                    .step(|| format!("mount {} on {}", bind.source.display(), bind.destination.display()))?;
+                attach(root, &tree.into_inner(), &bind.destination).step(|| {
+                    format!(
+                        "mount {} on {}",
+                        bind.source.display(),
+                        bind.destination.display()
+                    )
+                })?;
             }
             (GuestMount::Tmpfs(tmpfs), None) => {
-                let Tmpfs { destination, options, attributes, propagation } = tmpfs;
+                let Tmpfs {
+                    destination,
+                    options,
+                    attributes,
+                    propagation,
+                } = tmpfs;
                 let step = || format!("mount a tmpfs on {}", destination.display());
                 let made = memory_file_system(options, *attributes).step(step)?;
                 kernel::set_mount_propagation(&made, *propagation).step(step)?;
                 attach(root, &made, destination).step(step)?;
             }
             (GuestMount::Bind(_), None) | (GuestMount::Tmpfs(_), Some(_)) => {
-                return Err(Failure::of("mount", "the host's sources do not fit the plan"));
+                return Err(Failure::of(
+                    "mount",
+                    "the host's sources do not fit the plan",
+                ));
             }
         }
     }
@@ -58,8 +93,17 @@ pub(super) fn mount(root: &OwnedFd, mounts: &[GuestMount], sources: Vec<Option<W
 }
 
 /// A new file system in memory, not yet mounted anywhere.
-pub(super) fn memory_file_system(options: &[TmpfsOption], attributes: AttributeChange) -> rustix::io::Result<OwnedFd> {
-    detached::make("tmpfs", options.iter().map(|TmpfsOption { key, value }| (key.as_str(), value.as_deref())), attributes.set)
+pub(super) fn memory_file_system(
+    options: &[TmpfsOption],
+    attributes: AttributeChange,
+) -> rustix::io::Result<OwnedFd> {
+    detached::make(
+        "tmpfs",
+        options
+            .iter()
+            .map(|TmpfsOption { key, value }| (key.as_str(), value.as_deref())),
+        attributes.set,
+    )
 }
 
 /// Mounts a tree on a path of the container's, which is made where it is missing.
@@ -73,8 +117,12 @@ pub(super) fn attach(root: &OwnedFd, tree: &OwnedFd, destination: &Path) -> std:
 
 /// Gives the root's mount what it is to have, when nothing more is mounted or made in it.
 pub(super) fn finish(folder: &OwnedFd, root: &Root) -> Result<(), Failure> {
-    kernel::set_mount_attributes(folder, root.attributes, Reach::Single).step(|| "set the attributes of the root")?;
+    kernel::set_mount_attributes(folder, root.attributes, Reach::Single)
+        .step(|| "set the attributes of the root")?;
     // Of this mount alone, whatever the spec says of those below: each of them has its own by now.
-    let own = Propagation { reach: Reach::Single, ..root.propagation };
+    let own = Propagation {
+        reach: Reach::Single,
+        ..root.propagation
+    };
     kernel::set_mount_propagation(folder, own).step(|| "set the propagation of the root")
 }

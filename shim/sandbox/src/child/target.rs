@@ -20,27 +20,38 @@ pub(super) enum Kind {
 /// Steps on the way to a path: its names, and those of the links on it. More is a loop of links.
 const STEPS: usize = 1024;
 
-/// Opens the place that `path` leads to below `root`, links followed. What is missing is made, also where a link leads to
-/// something that is missing: images have `/etc/resolv.conf` as a link into `/run`.
+/// Opens the place that `path` leads to below `root`, links followed. What is missing is made, also
+/// where a link leads to something that is missing: images have `/etc/resolv.conf` as a link into
+/// `/run`.
 ///
-/// Each name is looked up below the descriptor of its folder, so that neither `..` nor a link leads out of the root, and
-/// what was looked at is what is mounted upon, even if another container changes a shared volume meanwhile.
+/// Each name is looked up below the descriptor of its folder, so that neither `..` nor a link leads
+/// out of the root, and what was looked at is what is mounted upon, even if another container
+/// changes a shared volume meanwhile.
 pub(super) fn make(root: &OwnedFd, path: &Path, kind: Kind) -> io::Result<OwnedFd> {
     // The way from the root to where the lookup is.
     let mut way: Vec<OwnedFd> = Vec::new();
     let mut ahead: VecDeque<OsString> = names(path);
     for _ in 0..STEPS {
         let Some(name) = ahead.pop_front() else {
-            return way.pop().ok_or_else(|| io::Error::other("it leads to the root, and nothing is mounted over that"));
+            return way.pop().ok_or_else(|| {
+                io::Error::other("it leads to the root, and nothing is mounted over that")
+            });
         };
         if name == ".." {
             way.pop();
             continue;
         }
         let folder = way.last().unwrap_or(root).as_fd();
-        match openat(folder, &name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty()) {
+        match openat(
+            folder,
+            &name,
+            OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC,
+            Mode::empty(),
+        ) {
             Ok(found) if FileType::from_raw_mode(fstat(&found)?.st_mode) == FileType::Symlink => {
-                let link = PathBuf::from(OsString::from_vec(readlinkat(&found, "", Vec::new())?.into_bytes()));
+                let link = PathBuf::from(OsString::from_vec(
+                    readlinkat(&found, "", Vec::new())?.into_bytes(),
+                ));
                 if link.is_absolute() {
                     way.clear();
                 }
@@ -52,7 +63,8 @@ pub(super) fn make(root: &OwnedFd, path: &Path, kind: Kind) -> io::Result<OwnedF
             Err(Errno::NOENT) => {
                 let kind = if ahead.is_empty() { kind } else { Kind::Folder };
                 match make_one(folder, &name, kind) {
-                    // Made now, or by another container that mounts the same: looked at in the next step.
+                    // Made now, or by another container that mounts the same: looked at in the next
+                    // step.
                     Ok(()) | Err(Errno::EXIST) => ahead.push_front(name),
                     Err(error) => return Err(error.into()),
                 }
@@ -76,6 +88,12 @@ fn make_one(folder: BorrowedFd<'_>, name: &OsStr, kind: Kind) -> Result<(), Errn
     let mode = Mode::from_raw_mode(0o755);
     match kind {
         Kind::Folder => mkdirat(folder, name, mode),
-        Kind::File => openat(folder, name, OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC, mode).map(drop),
+        Kind::File => openat(
+            folder,
+            name,
+            OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC,
+            mode,
+        )
+        .map(drop),
     }
 }

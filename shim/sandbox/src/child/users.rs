@@ -3,13 +3,17 @@
 use std::os::fd::AsFd as _;
 
 use nix::unistd::{Gid, Uid, setfsgid, setfsuid};
-use rustix::thread::{CapabilitiesSecureBits, LinkNameSpaceType, move_into_link_name_space, set_capabilities_secure_bits};
+use rustix::thread::{
+    CapabilitiesSecureBits, LinkNameSpaceType, move_into_link_name_space,
+    set_capabilities_secure_bits,
+};
 
 use crate::error::{Failure, Step as _};
 use crate::wire::WireFd;
 
-/// From now on what the process makes belongs to `root`, who is root in the container: user and group on the node. Where
-/// files are mapped nobody else could make any. The process keeps all its powers.
+/// From now on what the process makes belongs to `root`, who is root in the container: user and
+/// group on the node. Where files are mapped nobody else could make any. The process keeps all its
+/// powers.
 pub(super) fn make_for(root: (u32, u32)) -> Result<(), Failure> {
     let step = || format!("make files as user {} and group {}", root.0, root.1);
     set_capabilities_secure_bits(CapabilitiesSecureBits::NO_SETUID_FIXUP).step(step)?;
@@ -17,10 +21,15 @@ pub(super) fn make_for(root: (u32, u32)) -> Result<(), Failure> {
     setfsgid(gid);
     setfsuid(uid);
     // They give what was before, and no error.
-    if (setfsuid(uid), setfsgid(gid)) == (uid, gid) { Ok(()) } else { Err(Failure::of(step(), "the kernel refused it")) }
+    if (setfsuid(uid), setfsgid(gid)) == (uid, gid) {
+        Ok(())
+    } else {
+        Err(Failure::of(step(), "the kernel refused it"))
+    }
 }
 
 /// Enters the user namespace: the process has all powers there, and none elsewhere any more.
 pub(super) fn enter(users: &WireFd) -> Result<(), Failure> {
-    move_into_link_name_space(users.as_fd(), Some(LinkNameSpaceType::User)).step(|| "enter the user namespace")
+    move_into_link_name_space(users.as_fd(), Some(LinkNameSpaceType::User))
+        .step(|| "enter the user namespace")
 }

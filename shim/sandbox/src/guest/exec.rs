@@ -1,4 +1,5 @@
-//! More processes in a container that runs: another guest, or a Linux program of the container's root.
+//! More processes in a container that runs: another guest, or a Linux program of the container's
+//! root.
 
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -36,7 +37,8 @@ pub struct NewNativeExec {
     pub name: String,
     /// What it is allowed.
     pub process: ProcessPlan,
-    /// The program and its arguments. A program without a slash is looked for in the `PATH` of `env`.
+    /// The program and its arguments. A program without a slash is looked for in the `PATH` of
+    /// `env`.
     pub args: Vec<String>,
     /// Its environment: `NAME=value` each.
     pub env: Vec<String>,
@@ -48,8 +50,8 @@ pub struct NewNativeExec {
     pub entrance: Entrance,
 }
 
-/// Forks another guest's process for the container of `inside`; it is ready to start when the result is. `adopt` is as in
-/// [`fork`](super::fork).
+/// Forks another guest's process for the container of `inside`; it is ready to start when the
+/// result is. `adopt` is as in [`fork`](super::fork).
 ///
 /// # Errors
 /// When it cannot be forked: then nothing of the process is left.
@@ -59,14 +61,20 @@ pub fn exec<W: Workload>(
     new: NewExec<W>,
     adopt: impl FnOnce(u32) -> Result<(), String>,
 ) -> Result<Pending, SandboxError> {
-    let NewExec { name, process, workload, stdio, entrance } = new;
+    let NewExec {
+        name,
+        process,
+        workload,
+        stdio,
+        entrance,
+    } = new;
     let birth = birth(&name, child::exec::<W>, entrance, &process);
     let orders = orders(name, inside, process, stdio, workload)?;
     Ok(birth.fork(zygote, adopt)?.obey(&orders)?.outside())
 }
 
-/// Forks a process for the container of `inside` that will execute a Linux program when it is started; it is ready when the
-/// result is. `adopt` is as in [`fork`](super::fork).
+/// Forks a process for the container of `inside` that will execute a Linux program when it is
+/// started; it is ready when the result is. `adopt` is as in [`fork`](super::fork).
 ///
 /// # Errors
 /// As [`exec`]; also when the container's `/proc` cannot be made.
@@ -76,20 +84,66 @@ pub fn exec_native(
     new: NewNativeExec,
     adopt: impl FnOnce(u32) -> Result<(), String>,
 ) -> Result<Pending, SandboxError> {
-    let NewNativeExec { name, process, args, env, cwd, stdio, entrance } = new;
-    let view = inside.view.as_ref().map(|view| view.namespace(zygote, &inside.name)).transpose()?;
+    let NewNativeExec {
+        name,
+        process,
+        args,
+        env,
+        cwd,
+        stdio,
+        entrance,
+    } = new;
+    let view = inside
+        .view
+        .as_ref()
+        .map(|view| view.namespace(zygote, &inside.name))
+        .transpose()?;
     let birth = birth(&name, child::exec_native, entrance, &process);
-    let orders = ExecOrders { view, ..orders(name, inside, process, stdio, NativeProgram { args, env, cwd })? };
+    let orders = ExecOrders {
+        view,
+        ..orders(
+            name,
+            inside,
+            process,
+            stdio,
+            NativeProgram { args, env, cwd },
+        )?
+    };
     Ok(birth.fork(zygote, adopt)?.obey(&orders)?.outside())
 }
 
 fn birth(name: &str, entry: fn(OwnedFd) -> u8, entrance: Entrance, process: &ProcessPlan) -> Birth {
-    Birth { name: name.to_owned(), entry, namespaces: 0, entrance, oom_score_adj: process.oom_score_adj }
+    Birth {
+        name: name.to_owned(),
+        entry,
+        namespaces: 0,
+        entrance,
+        oom_score_adj: process.oom_score_adj,
+    }
 }
 
-fn orders<P>(name: String, inside: &Guest, process: ProcessPlan, stdio: Stdio, program: P) -> Result<ExecOrders<P>, SandboxError> {
-    let container = inside.pidfd.try_clone().step(|| format!("refer to the container of {name}")).map_err(SandboxError::Host)?;
+fn orders<P>(
+    name: String,
+    inside: &Guest,
+    process: ProcessPlan,
+    stdio: Stdio,
+    program: P,
+) -> Result<ExecOrders<P>, SandboxError> {
+    let container = inside
+        .pidfd
+        .try_clone()
+        .step(|| format!("refer to the container of {name}"))
+        .map_err(SandboxError::Host)?;
     let proc = sources::proc_if(sources::is_labelled(&process)).map_err(SandboxError::Host)?;
     let users = sources::shared(inside.users.as_ref()).map_err(SandboxError::Host)?;
-    Ok(ExecOrders { name, container: WireFd::new(container), view: None, proc, users, stdio: stdio.into(), process, program })
+    Ok(ExecOrders {
+        name,
+        container: WireFd::new(container),
+        view: None,
+        proc,
+        users,
+        stdio: stdio.into(),
+        process,
+        program,
+    })
 }

@@ -37,14 +37,33 @@ pub struct NewHolder {
     pub entrance: Entrance,
 }
 
-/// Forks a process that has the namespaces when it is started, and does nothing then. `adopt` is as in
-/// [`fork`](super::fork).
+/// Forks a process that has the namespaces when it is started, and does nothing then. `adopt` is as
+/// in [`fork`](super::fork).
 ///
 /// # Errors
 /// When a step fails or the zygote is lost: then nothing of the process is left.
-pub fn hold(zygote: &Zygote, new: NewHolder, adopt: impl FnOnce(u32) -> Result<(), String>) -> Result<Guest, SandboxError> {
-    let NewHolder { name, users, namespaces, hostname, domainname, sysctls, oom_score_adj, entrance } = new;
-    let birth = Birth { name: name.clone(), entry: child::holder, namespaces: 0, entrance, oom_score_adj };
+pub fn hold(
+    zygote: &Zygote,
+    new: NewHolder,
+    adopt: impl FnOnce(u32) -> Result<(), String>,
+) -> Result<Guest, SandboxError> {
+    let NewHolder {
+        name,
+        users,
+        namespaces,
+        hostname,
+        domainname,
+        sysctls,
+        oom_score_adj,
+        entrance,
+    } = new;
+    let birth = Birth {
+        name: name.clone(),
+        entry: child::holder,
+        namespaces: 0,
+        entrance,
+        oom_score_adj,
+    };
     let host = SandboxError::Host;
     let orders = HolderOrders {
         name,
@@ -56,5 +75,8 @@ pub fn hold(zygote: &Zygote, new: NewHolder, adopt: impl FnOnce(u32) -> Result<(
         domainname,
         sysctls,
     };
-    birth.fork(zygote, adopt)?.obey(&orders)?.wait(HOLDER_TIMEOUT)
+    birth
+        .fork(zygote, adopt)?
+        .obey(&orders)?
+        .wait(HOLDER_TIMEOUT)
 }

@@ -1,7 +1,8 @@
 //! A process that carries its orders out.
 //!
-//! Nothing here waits: the process may be stopped by another one of its container, or its guest's bytes may have taken it
-//! over. Its user waits for the socket to be readable, as long as suits it, and has the process advance.
+//! Nothing here waits: the process may be stopped by another one of its container, or its guest's
+//! bytes may have taken it over. Its user waits for the socket to be readable, as long as suits it,
+//! and has the process advance.
 
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -22,7 +23,8 @@ use crate::kernel::Newborn;
 use crate::plan::Proc;
 use crate::wire::{Inbox, write_all};
 
-/// A process that closed its socket counts as ended a moment later; it is not to be taken for one that was killed.
+/// A process that closed its socket counts as ended a moment later; it is not to be taken for one
+/// that was killed.
 const EXIT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A process that carries its orders out. It is killed when this is dropped.
@@ -59,14 +61,33 @@ pub enum Progress {
 }
 
 impl Pending {
-    pub(super) fn new(name: String, control: OwnedFd, newborn: Unready, sent: io::Result<()>) -> Self {
+    pub(super) fn new(
+        name: String,
+        control: OwnedFd,
+        newborn: Unready,
+        sent: io::Result<()>,
+    ) -> Self {
         let (control, inbox) = (Arc::new(control), Inbox::default());
-        Self { name, control, newborn, stage: Stage::Own, inbox, sent, users: None, proc: None, view: None }
+        Self {
+            name,
+            control,
+            newborn,
+            stage: Stage::Own,
+            inbox,
+            sent,
+            users: None,
+            proc: None,
+            view: None,
+        }
     }
 
     /// It forks another one.
     pub(super) fn outside(self) -> Self {
-        Self { stage: Stage::Outside, newborn: self.newborn.with_group(), ..self }
+        Self {
+            stage: Stage::Outside,
+            newborn: self.newborn.with_group(),
+            ..self
+        }
     }
 
     /// In this user namespace.
@@ -87,7 +108,8 @@ impl Pending {
     /// Takes what the process has said so far, and waits for nothing.
     ///
     /// # Errors
-    /// When a step failed, the workload refuses, or the process has ended: then nothing of it is left.
+    /// When a step failed, the workload refuses, or the process has ended: then nothing of it is
+    /// left.
     pub fn advance(mut self) -> Result<Progress, SandboxError> {
         loop {
             let (bytes, descriptor) = match self.inbox.receive(&*self.control) {
@@ -99,7 +121,9 @@ impl Pending {
             match (self.stage, rmp_serde::from_slice(&bytes)) {
                 (Stage::Own, Ok(Answer::Entered)) => self.entered(descriptor),
                 (Stage::Outside, Ok(Answer::Born(number))) => self = self.born(number)?,
-                (Stage::Own, Ok(Answer::Ready(told))) => return Ok(Progress::Ready(self.ready(told))),
+                (Stage::Own, Ok(Answer::Ready(told))) => {
+                    return Ok(Progress::Ready(self.ready(told)));
+                }
                 (Stage::Own, Ok(Answer::Refused(text))) => return Err(SandboxError::Refused(text)),
                 (_, Ok(Answer::Failed(failure))) => return Err(SandboxError::Setup(failure)),
                 (_, Ok(_)) => return Err(self.died(&io::Error::other("it does not fit its stage"))),
@@ -108,7 +132,8 @@ impl Pending {
         }
     }
 
-    /// Waits until it is ready, and blocks meanwhile: for processes that run nothing of a container's.
+    /// Waits until it is ready, and blocks meanwhile: for processes that run nothing of a
+    /// container's.
     ///
     /// # Errors
     /// As [`Pending::advance`], and when it takes longer than `timeout`.
@@ -124,18 +149,30 @@ impl Pending {
             if left.is_zero() {
                 return Err(pending.time_out(timeout));
             }
-            let left = Timespec { tv_sec: left.as_secs().try_into().unwrap_or(i64::MAX), tv_nsec: left.subsec_nanos().into() };
-            let waited = rustix::io::retry_on_intr(|| poll(&mut [PollFd::new(&*socket, PollFlags::IN)], Some(&left)));
-            waited.step(|| format!("wait for {}", pending.name)).map_err(SandboxError::Host)?;
+            let left = Timespec {
+                tv_sec: left.as_secs().try_into().unwrap_or(i64::MAX),
+                tv_nsec: left.subsec_nanos().into(),
+            };
+            let waited = rustix::io::retry_on_intr(|| {
+                poll(&mut [PollFd::new(&*socket, PollFlags::IN)], Some(&left))
+            });
+            waited
+                .step(|| format!("wait for {}", pending.name))
+                .map_err(SandboxError::Host)?;
         }
     }
 
     /// Gives up a process that took longer than `timeout`.
     pub fn time_out(self, timeout: Duration) -> SandboxError {
-        let wait = std::fs::read_to_string(format!("/proc/{}/wchan", self.newborn.pid())).unwrap_or_default();
+        let wait = std::fs::read_to_string(format!("/proc/{}/wchan", self.newborn.pid()))
+            .unwrap_or_default();
         let name = self.name.clone();
         self.newborn.end(Duration::ZERO);
-        SandboxError::TimedOut { name, seconds: timeout.as_secs(), wait }
+        SandboxError::TimedOut {
+            name,
+            seconds: timeout.as_secs(),
+            wait,
+        }
     }
 
     /// Gives up a process that nobody waits for any more.
@@ -166,17 +203,24 @@ impl Pending {
         Ok(self)
     }
 
-    /// The process of this number, if it can be nothing but what this one forked: its setsid holds for both. A program of
-    /// the container that took the new process over could send any number.
+    /// The process of this number, if it can be nothing but what this one forked: its setsid holds
+    /// for both. A program of the container that took the new process over could send any number.
     fn child(&self, number: u32) -> io::Result<Newborn> {
-        let pid = |number: u32| i32::try_from(number).ok().and_then(Pid::from_raw).ok_or(Errno::SRCH);
+        let pid = |number: u32| {
+            i32::try_from(number)
+                .ok()
+                .and_then(Pid::from_raw)
+                .ok_or(Errno::SRCH)
+        };
         let (leader, pid) = (pid(self.newborn.pid())?, pid(number)?);
         // First: then the number stays that of this process, or of none.
         let pidfd = pidfd_open(pid, PidfdFlags::empty())?;
         // Of a process that is not seen from here it is 0.
         let of = getsid(Some(nix::unistd::Pid::from_raw(pid.as_raw_nonzero().get())))?;
         if pid == leader || of.as_raw() != leader.as_raw_nonzero().get() {
-            return Err(io::Error::other(format!("{number} is not the process that it forked")));
+            return Err(io::Error::other(format!(
+                "{number} is not the process that it forked"
+            )));
         }
         // Fails for what is no child of this process.
         let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
@@ -185,16 +229,39 @@ impl Pending {
     }
 
     fn ready(self, told: Option<String>) -> Guest {
-        let Self { name, control, newborn, users, view, .. } = self;
+        let Self {
+            name,
+            control,
+            newborn,
+            users,
+            view,
+            ..
+        } = self;
         let Newborn { pid, pidfd } = newborn.into_ready();
-        Guest { name, pid, pidfd, control: Mutex::new(Some(control)), told, users, view }
+        Guest {
+            name,
+            pid,
+            pidfd,
+            control: Mutex::new(Some(control)),
+            told,
+            users,
+            view,
+        }
     }
 
     /// How it ended, given that its socket had nothing to say but `error`.
     fn died(self, error: &io::Error) -> SandboxError {
-        let gone = matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe);
+        let gone = matches!(
+            error.kind(),
+            io::ErrorKind::UnexpectedEof
+                | io::ErrorKind::ConnectionReset
+                | io::ErrorKind::BrokenPipe
+        );
         let name = self.name.clone();
-        let how = match self.newborn.end(if gone { EXIT_TIMEOUT } else { Duration::ZERO }) {
+        let how = match self
+            .newborn
+            .end(if gone { EXIT_TIMEOUT } else { Duration::ZERO })
+        {
             _ if !gone => format!("its answer makes no sense ({error})"),
             Some(end) => end,
             None => "it ended".to_owned(),
@@ -205,7 +272,12 @@ impl Pending {
     /// It was not given its orders, and said nothing.
     fn died_of_silence(self) -> SandboxError {
         let name = self.name.clone();
-        let why = self.sent.as_ref().err().map(ToString::to_string).unwrap_or_default();
+        let why = self
+            .sent
+            .as_ref()
+            .err()
+            .map(ToString::to_string)
+            .unwrap_or_default();
         let how = match self.newborn.end(EXIT_TIMEOUT) {
             Some(end) => end,
             None => format!("its orders could not be sent ({why})"),

@@ -1,5 +1,6 @@
-//! The end of a process that is of no use: killed, and waited for. Nothing here waits without a bound: a process that is frozen
-//! on cgroup v1, or waits for a file system in the kernel, outlives SIGKILL.
+//! The end of a process that is of no use: killed, and waited for. Nothing here waits without a
+//! bound: a process that is frozen on cgroup v1, or waits for a file system in the kernel, outlives
+//! SIGKILL.
 
 use std::os::fd::AsFd as _;
 use std::sync::{Mutex, PoisonError};
@@ -7,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{
-    Pid, Signal, WaitId, WaitIdOptions, WaitIdStatus, WaitOptions, kill_process_group, pidfd_send_signal, waitid, waitpgid,
+    Pid, Signal, WaitId, WaitIdOptions, WaitIdStatus, WaitOptions, kill_process_group,
+    pidfd_send_signal, waitid, waitpgid,
 };
 
 use crate::kernel::Newborn;
@@ -19,7 +21,8 @@ const LEAVE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Between looks at a group, of which no descriptor is at hand.
 const LOOK_INTERVAL: Duration = Duration::from_millis(5);
 
-/// Processes that were killed and had not ended in time. Whoever kills the next one looks after them.
+/// Processes that were killed and had not ended in time. Whoever kills the next one looks after
+/// them.
 static LINGERING: Mutex<Vec<Newborn>> = Mutex::new(Vec::new());
 
 /// A process that is not ready: it is killed and waited for, unless it becomes so.
@@ -33,13 +36,17 @@ pub(super) struct Unready {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kin {
     Nothing,
-    /// What it has forked and not reported, in the group that it began: this process is the parent of that too.
+    /// What it has forked and not reported, in the group that it began: this process is the parent
+    /// of that too.
     Group,
 }
 
 impl Unready {
     pub(super) fn new(newborn: Newborn) -> Self {
-        Self { newborn: Some(newborn), kin: Kin::Nothing }
+        Self {
+            newborn: Some(newborn),
+            kin: Kin::Nothing,
+        }
     }
 
     /// It forks another one.
@@ -50,15 +57,18 @@ impl Unready {
     }
 
     pub(super) fn pid(&self) -> u32 {
-        self.newborn.as_ref().expect("it is taken out only when this is given up").pid
+        self.newborn
+            .as_ref()
+            .expect("it is taken out only when this is given up")
+            .pid
     }
 
     pub(super) fn into_ready(mut self) -> Newborn {
         self.take()
     }
 
-    /// Leaves a process alone that is about to end by itself, and waits for that for a moment. The end of one that takes
-    /// longer is collected by a later call.
+    /// Leaves a process alone that is about to end by itself, and waits for that for a moment. The
+    /// end of one that takes longer is collected by a later call.
     pub(super) fn leave(mut self) {
         let newborn = self.take();
         wait_for(&newborn, LEAVE_TIMEOUT);
@@ -73,7 +83,9 @@ impl Unready {
     }
 
     fn take(&mut self) -> Newborn {
-        self.newborn.take().expect("it is taken out only when this is given up")
+        self.newborn
+            .take()
+            .expect("it is taken out only when this is given up")
     }
 }
 
@@ -101,14 +113,17 @@ fn kill(newborn: Newborn, kin: Kin) -> Option<String> {
     wait_for(&newborn, KILL_TIMEOUT);
     let status = reap(&newborn);
     if status.is_none() {
-        tracing::warn!(pid = newborn.pid, "a killed process does not end: is it frozen, or does it wait for a file system?");
+        tracing::warn!(
+            pid = newborn.pid,
+            "a killed process does not end: is it frozen, or does it wait for a file system?"
+        );
     }
     sweep(status.is_none().then_some(newborn));
     status.and_then(|status| describe(status.terminating_signal(), status.exit_status()))
 }
 
-/// Kills the group that a process began, and waits for all of it: how the process itself ended. None if it began none yet, or
-/// does not end.
+/// Kills the group that a process began, and waits for all of it: how the process itself ended.
+/// None if it began none yet, or does not end.
 fn kill_group(newborn: &Newborn) -> Option<String> {
     let group = i32::try_from(newborn.pid).ok().and_then(Pid::from_raw)?;
     // The number is the group's: the process was not waited for.
@@ -116,7 +131,9 @@ fn kill_group(newborn: &Newborn) -> Option<String> {
     let (began, mut how) = (Instant::now(), None);
     while began.elapsed() < KILL_TIMEOUT {
         match rustix::io::retry_on_intr(|| waitpgid(group, WaitOptions::NOHANG)) {
-            Ok(Some((pid, status))) if pid == group => how = describe(status.terminating_signal(), status.exit_status()),
+            Ok(Some((pid, status))) if pid == group => {
+                how = describe(status.terminating_signal(), status.exit_status());
+            }
             Ok(Some(_)) => {}
             Ok(None) => std::thread::sleep(LOOK_INTERVAL),
             Err(_) => break,
@@ -127,8 +144,14 @@ fn kill_group(newborn: &Newborn) -> Option<String> {
 
 /// Waits until a process has ended, at most so long.
 fn wait_for(newborn: &Newborn, longest: Duration) {
-    let longest = Timespec { tv_sec: longest.as_secs().try_into().unwrap_or(i64::MAX), tv_nsec: longest.subsec_nanos().into() };
-    if let Err(error) = poll(&mut [PollFd::new(&newborn.pidfd, PollFlags::IN)], Some(&longest)) {
+    let longest = Timespec {
+        tv_sec: longest.as_secs().try_into().unwrap_or(i64::MAX),
+        tv_nsec: longest.subsec_nanos().into(),
+    };
+    if let Err(error) = poll(
+        &mut [PollFd::new(&newborn.pidfd, PollFlags::IN)],
+        Some(&longest),
+    ) {
         tracing::debug!(pid = newborn.pid, %error, "the end of a process could not be waited for");
     }
 }
@@ -136,7 +159,9 @@ fn wait_for(newborn: &Newborn, longest: Duration) {
 /// How a process ended; none while it has not, or when somebody else has waited for it.
 fn reap(newborn: &Newborn) -> Option<WaitIdStatus> {
     let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
-    rustix::io::retry_on_intr(|| waitid(WaitId::PidFd(newborn.pidfd.as_fd()), options)).ok().flatten()
+    rustix::io::retry_on_intr(|| waitid(WaitId::PidFd(newborn.pidfd.as_fd()), options))
+        .ok()
+        .flatten()
 }
 
 /// Waits for those that have ended meanwhile.

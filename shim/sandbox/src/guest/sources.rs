@@ -16,24 +16,49 @@ use crate::wire::WireFd;
 
 /// `CLONE_NEW*` of what a container's first process gets new.
 ///
-/// Not the cgroup namespace: its root is the cgroup in which the process is when it makes it, and on version 1 it comes
-/// into its cgroup by itself, later.
+/// Not the cgroup namespace: its root is the cgroup in which the process is when it makes it, and
+/// on version 1 it comes into its cgroup by itself, later.
 pub(super) fn namespaces_to_make(namespaces: &Namespaces) -> u64 {
-    let Namespaces { net, ipc, uts, cgroup: _ } = namespaces;
+    let Namespaces {
+        net,
+        ipc,
+        uts,
+        cgroup: _,
+    } = namespaces;
     let always = libc::CLONE_NEWNS | libc::CLONE_NEWPID;
-    let planned = [(net, libc::CLONE_NEWNET), (ipc, libc::CLONE_NEWIPC), (uts, libc::CLONE_NEWUTS)];
-    let new = planned.iter().filter(|(namespace, _)| **namespace == Namespace::New).map(|(_, flag)| flag);
+    let planned = [
+        (net, libc::CLONE_NEWNET),
+        (ipc, libc::CLONE_NEWIPC),
+        (uts, libc::CLONE_NEWUTS),
+    ];
+    let new = planned
+        .iter()
+        .filter(|(namespace, _)| **namespace == Namespace::New)
+        .map(|(_, flag)| flag);
     u64::from(new.fold(always, |flags, flag| flags | flag).unsigned_abs())
 }
 
 /// Opens the namespaces that a container's first process joins.
 pub(super) fn namespaces_to_join(namespaces: &Namespaces) -> Result<Vec<Joined>, Failure> {
-    let Namespaces { net, ipc, uts, cgroup } = namespaces;
+    let Namespaces {
+        net,
+        ipc,
+        uts,
+        cgroup,
+    } = namespaces;
     let mut joined = Vec::new();
-    for (what, namespace) in [("network", net), ("ipc", ipc), ("uts", uts), ("cgroup", cgroup)] {
+    for (what, namespace) in [
+        ("network", net),
+        ("ipc", ipc),
+        ("uts", uts),
+        ("cgroup", cgroup),
+    ] {
         if let Namespace::Join(path) = namespace {
             let file = WireFd::new(self::namespace(what, path)?);
-            joined.push(Joined { name: format!("{what} namespace {}", path.display()), file });
+            joined.push(Joined {
+                name: format!("{what} namespace {}", path.display()),
+                file,
+            });
         }
     }
     Ok(joined)
@@ -41,15 +66,29 @@ pub(super) fn namespaces_to_join(namespaces: &Namespaces) -> Result<Vec<Joined>,
 
 /// Opens a namespace.
 pub(super) fn namespace(kind: &str, path: &Path) -> Result<OwnedFd, Failure> {
-    File::open(path).map(OwnedFd::from).step(|| format!("open the {kind} namespace {}", path.display()))
+    File::open(path)
+        .map(OwnedFd::from)
+        .step(|| format!("open the {kind} namespace {}", path.display()))
 }
 
-/// Clones the sources of bind mounts, with the attributes that they shall have: one for each mount, in order.
-pub(super) fn mounts(mounts: &[GuestMount], users: Option<&OwnedFd>) -> Result<Vec<Option<WireFd>>, Failure> {
+/// Clones the sources of bind mounts, with the attributes that they shall have: one for each mount,
+/// in order.
+pub(super) fn mounts(
+    mounts: &[GuestMount],
+    users: Option<&OwnedFd>,
+) -> Result<Vec<Option<WireFd>>, Failure> {
     let source = |mount: &GuestMount| match mount {
         GuestMount::Bind(bind) => {
-            let step = || format!("mount {} on {}", bind.source.display(), bind.destination.display());
-            clone(bind, users.map(OwnedFd::as_fd)).map(|tree| Some(WireFd::new(tree))).step(step)
+            let step = || {
+                format!(
+                    "mount {} on {}",
+                    bind.source.display(),
+                    bind.destination.display()
+                )
+            };
+            clone(bind, users.map(OwnedFd::as_fd))
+                .map(|tree| Some(WireFd::new(tree)))
+                .step(step)
         }
         GuestMount::Tmpfs(_) => Ok(None),
     };
@@ -61,13 +100,21 @@ fn clone(bind: &Bind, users: Option<BorrowedFd<'_>>) -> std::io::Result<OwnedFd>
         Reach::Single => OpenTreeFlags::empty(),
         Reach::Recursive => OpenTreeFlags::AT_RECURSIVE,
     };
-    let tree = open_tree(CWD, &bind.source, OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | recursive)?;
+    let tree = open_tree(
+        CWD,
+        &bind.source,
+        OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | recursive,
+    )?;
     kernel::set_mount_attributes(&tree, bind.attributes.top, Reach::Single)?;
     kernel::set_mount_attributes(&tree, bind.attributes.tree, Reach::Recursive)?;
     kernel::set_mount_propagation(&tree, bind.propagation)?;
     match (bind.owners, users) {
         (Owners::Mapped, Some(users)) => kernel::map_owners(&tree, users)?,
-        (Owners::Mapped, None) => return Err(std::io::Error::other("there is no user namespace to map its owners by")),
+        (Owners::Mapped, None) => {
+            return Err(std::io::Error::other(
+                "there is no user namespace to map its owners by",
+            ));
+        }
         (Owners::Kept, _) => {}
     }
     Ok(tree)
@@ -80,15 +127,26 @@ pub(crate) fn users(users: &Users) -> Result<OwnedFd, Failure> {
 
 /// Another descriptor of it, for another process.
 pub(super) fn shared(users: Option<&OwnedFd>) -> Result<Option<WireFd>, Failure> {
-    users.map(|users| users.try_clone().map(WireFd::new).step(|| "refer to the user namespace")).transpose()
+    users
+        .map(|users| {
+            users
+                .try_clone()
+                .map(WireFd::new)
+                .step(|| "refer to the user namespace")
+        })
+        .transpose()
 }
 
-/// A view of `/proc` for a process whose set-up writes there; the process closes it when that is done.
+/// A view of `/proc` for a process whose set-up writes there; the process closes it when that is
+/// done.
 pub(super) fn proc_if(needed: bool) -> Result<Option<WireFd>, Failure> {
-    needed.then(|| procfs::open().map(WireFd::new).step(|| "open /proc")).transpose()
+    needed
+        .then(|| procfs::open().map(WireFd::new).step(|| "open /proc"))
+        .transpose()
 }
 
-/// Whether the process takes a label of AppArmor's or SELinux's: that is written to a file of `/proc`.
+/// Whether the process takes a label of AppArmor's or SELinux's: that is written to a file of
+/// `/proc`.
 pub(super) fn is_labelled(process: &ProcessPlan) -> bool {
     process.apparmor.is_some() || process.selinux.is_some()
 }

@@ -1,4 +1,5 @@
-//! What the host makes of a process that answers what it likes: the bytes of a guest may have taken it over.
+//! What the host makes of a process that answers what it likes: the bytes of a guest may have taken
+//! it over.
 
 use std::io::{self, Write as _};
 use std::os::unix::net::UnixStream;
@@ -20,7 +21,8 @@ fn heard(claimed: u64, bytes: &[u8]) -> io::Result<Answer> {
         // A host that does not listen so far has closed its end.
         let _ = theirs.write_all(&bytes);
     });
-    let answer = wait(&OwnedFd::from(ours)).and_then(|(bytes, _)| rmp_serde::from_slice(&bytes).map_err(io::Error::other));
+    let answer = wait(&OwnedFd::from(ours))
+        .and_then(|(bytes, _)| rmp_serde::from_slice(&bytes).map_err(io::Error::other));
     saying.join().unwrap();
     answer
 }
@@ -44,16 +46,25 @@ fn said(answer: &Answer) -> (u64, Vec<u8>) {
 #[test]
 fn an_answer_is_heard() {
     let (length, bytes) = said(&Answer::Ready(Some("a guest".to_owned())));
-    assert!(matches!(heard(length, &bytes).unwrap(), Answer::Ready(Some(told)) if told == "a guest"));
+    assert!(
+        matches!(heard(length, &bytes).unwrap(), Answer::Ready(Some(told)) if told == "a guest")
+    );
     let (length, bytes) = said(&Answer::Refused("no such function".to_owned()));
-    assert!(matches!(heard(length, &bytes).unwrap(), Answer::Refused(text) if text == "no such function"));
+    assert!(
+        matches!(heard(length, &bytes).unwrap(), Answer::Refused(text) if text == "no such \
+                                                            function")
+    );
 }
 
 #[test]
 fn a_process_that_claims_to_have_much_to_say_takes_no_memory_of_the_host() {
     for claimed in [LONGEST_ANSWER as u64 + 1, 1 << 47, u64::MAX] {
         let error = heard(claimed, &[0; 64]).err().unwrap();
-        assert_eq!(error.kind(), io::ErrorKind::InvalidData, "{claimed}: {error}");
+        assert_eq!(
+            error.kind(),
+            io::ErrorKind::InvalidData,
+            "{claimed}: {error}"
+        );
     }
 }
 
@@ -63,13 +74,23 @@ fn an_answer_that_makes_no_sense_is_an_error() {
         assert!(heard(bytes.len() as u64, bytes).is_err(), "{bytes:?}");
     }
     let (length, bytes) = said(&Answer::Refused("cut".to_owned()));
-    assert_eq!(heard(length, &bytes[..bytes.len() - 1]).err().unwrap().kind(), io::ErrorKind::UnexpectedEof);
+    assert_eq!(
+        heard(length, &bytes[..bytes.len() - 1])
+            .err()
+            .unwrap()
+            .kind(),
+        io::ErrorKind::UnexpectedEof
+    );
 }
 
 #[test]
 fn a_reason_of_any_length_is_heard() {
     let long = "x".repeat(1 << 20);
-    for answer in [Answer::Ready(Some(long.clone())), Answer::Refused(long.clone()), Answer::Failed(Failure::of(long.clone(), long))] {
+    for answer in [
+        Answer::Ready(Some(long.clone())),
+        Answer::Refused(long.clone()),
+        Answer::Failed(Failure::of(long.clone(), long)),
+    ] {
         let (length, bytes) = said(&answer.fitting());
         heard(length, &bytes).unwrap();
     }
@@ -101,10 +122,26 @@ fn pending(stage: Stage, answers: &[Answer]) -> (Pending, OwnedFd, Child) {
         send_with(&theirs, &[&length.to_ne_bytes()[..], &bytes].concat(), None).unwrap();
     }
     let watched = pidfd.try_clone().unwrap();
-    let pending = Pending::new("c1".to_owned(), ours.into(), Unready::new(Newborn { pid: child.id(), pidfd }), Ok(()));
+    let pending = Pending::new(
+        "c1".to_owned(),
+        ours.into(),
+        Unready::new(Newborn {
+            pid: child.id(),
+            pidfd,
+        }),
+        Ok(()),
+    );
     // Its socket stays open, as that of a process that was taken over.
     std::mem::forget(theirs);
-    (if stage == Stage::Outside { pending.outside() } else { pending }, watched, child)
+    (
+        if stage == Stage::Outside {
+            pending.outside()
+        } else {
+            pending
+        },
+        watched,
+        child,
+    )
 }
 
 fn has_ended(pidfd: &OwnedFd) -> bool {
@@ -129,7 +166,10 @@ fn pending_process_that_says_what_does_not_fit_its_stage_is_killed() {
     ] {
         let (pending, pidfd, _child) = pending(stage, &[answer]);
         let error = pending.advance().unwrap_err();
-        assert!(matches!(error, SandboxError::Died { .. }), "{stage:?}: {error}");
+        assert!(
+            matches!(error, SandboxError::Died { .. }),
+            "{stage:?}: {error}"
+        );
         assert!(has_ended(&pidfd), "{stage:?}: {error}");
     }
 }
@@ -144,7 +184,10 @@ fn pending_process_is_killed_when_time_is_up() {
 
 #[test]
 fn pending_process_is_a_guest_once_it_is_ready() {
-    let (pending, pidfd, _child) = pending(Stage::Own, &[Answer::Entered, Answer::Ready(Some("told".to_owned()))]);
+    let (pending, pidfd, _child) = pending(
+        Stage::Own,
+        &[Answer::Entered, Answer::Ready(Some("told".to_owned()))],
+    );
     let guest = pending.wait(Duration::from_secs(20)).unwrap();
     assert_eq!(guest.told(), Some("told"));
     guest.end();

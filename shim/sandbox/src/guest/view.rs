@@ -1,4 +1,5 @@
-//! The `/proc` that Linux programs beside a guest see: made when the first of them is started, and kept with the container.
+//! The `/proc` that Linux programs beside a guest see: made when the first of them is started, and
+//! kept with the container.
 
 use std::os::fd::OwnedFd;
 use std::sync::{Mutex, PoisonError};
@@ -33,7 +34,8 @@ enum State {
 }
 
 impl View {
-    /// One that is not made yet, from the context that a process in the container's pid namespace opened.
+    /// One that is not made yet, from the context that a process in the container's pid namespace
+    /// opened.
     pub(super) fn new(context: OwnedFd, proc: Proc) -> Self {
         Self(Mutex::new(State::Context(context, proc)))
     }
@@ -53,14 +55,23 @@ impl View {
             };
         }
         match &*state {
-            State::Made(namespace) => namespace.try_clone().map(WireFd::new).step(step).map_err(SandboxError::Host),
+            State::Made(namespace) => namespace
+                .try_clone()
+                .map(WireFd::new)
+                .step(step)
+                .map_err(SandboxError::Host),
             State::Failed(failure) => Err(SandboxError::Setup(failure.clone())),
             State::Context(..) => Err(SandboxError::Host(Failure::of(step(), "it was not made"))),
         }
     }
 }
 
-fn make(zygote: &Zygote, name: &str, context: OwnedFd, proc: Proc) -> Result<OwnedFd, SandboxError> {
+fn make(
+    zygote: &Zygote,
+    name: &str,
+    context: OwnedFd,
+    proc: Proc,
+) -> Result<OwnedFd, SandboxError> {
     let birth = Birth {
         name: name.to_owned(),
         entry: child::view,
@@ -69,11 +80,25 @@ fn make(zygote: &Zygote, name: &str, context: OwnedFd, proc: Proc) -> Result<Own
         entrance: Entrance::Tasks(Vec::new()),
         oom_score_adj: None,
     };
-    let orders = ViewOrders { name: name.to_owned(), context: WireFd::new(context), proc };
-    let maker = birth.fork(zygote, |_| Ok(()))?.obey(&orders)?.wait(VIEW_TIMEOUT)?;
+    let orders = ViewOrders {
+        name: name.to_owned(),
+        context: WireFd::new(context),
+        proc,
+    };
+    let maker = birth
+        .fork(zygote, |_| Ok(()))?
+        .obey(&orders)?
+        .wait(VIEW_TIMEOUT)?;
     let file = format!("/proc/{}/ns/mnt", maker.pid());
-    let namespace = openat(CWD, file.as_str(), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
-    let namespace = namespace.step(|| format!("open {file}")).map_err(SandboxError::Host);
+    let namespace = openat(
+        CWD,
+        file.as_str(),
+        OFlags::RDONLY | OFlags::CLOEXEC,
+        Mode::empty(),
+    );
+    let namespace = namespace
+        .step(|| format!("open {file}"))
+        .map_err(SandboxError::Host);
     maker.end();
     namespace
 }

@@ -15,9 +15,14 @@ use crate::kernel;
 use crate::wire::{LONGEST_ORDERS, Message, WireFd};
 
 /// The life of the process.
-#[expect(clippy::needless_pass_by_value, reason = "the zygote's entries own their sockets")]
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "the zygote's entries own their sockets"
+)]
 pub(super) fn live<I: Inspect>(control: OwnedFd) -> u8 {
-    let answer = receive(&control).and_then(search::<I>).unwrap_or_else(|failure| Answer::Failed(failure.fitting()));
+    let answer = receive(&control)
+        .and_then(search::<I>)
+        .unwrap_or_else(|failure| Answer::Failed(failure.fitting()));
     let sent = Message::of(&answer).and_then(|message| message.send(&control));
     u8::from(sent.is_err())
 }
@@ -26,18 +31,28 @@ fn receive(control: &OwnedFd) -> Result<LookupRequest, Failure> {
     set_parent_process_death_signal(Some(Signal::KILL)).step(|| "die with the host")?;
     rustix::thread::set_name(c"wasmedge-lookup").step(|| "name the process")?;
     kernel::close_all_but(control.as_fd()).step(|| "close the zygote's descriptors")?;
-    let request = Message::receive(control, LONGEST_ORDERS).and_then(Message::value).step(|| "receive the lookup request")?;
-    // Out of the zygote's group, before any file system is called: whoever waits for that group must not wait for one.
+    let request = Message::receive(control, LONGEST_ORDERS)
+        .and_then(Message::value)
+        .step(|| "receive the lookup request")?;
+    // Out of the zygote's group, before any file system is called: whoever waits for that group
+    // must not wait for one.
     rustix::process::setsid().step(|| "begin a group of processes")?;
     Ok(request)
 }
 
 fn search<I: Inspect>(request: LookupRequest) -> Result<Answer<I>, Failure> {
-    let LookupRequest { node, proc, files, cwd, candidates } = request;
+    let LookupRequest {
+        node,
+        proc,
+        files,
+        cwd,
+        candidates,
+    } = request;
     let tree = match files {
         Files::Running { root } => Tree::of_running(root.into_inner()),
         Files::Planned { root, mounts } => {
-            move_into_link_name_space(node.as_fd(), Some(LinkNameSpaceType::Mount)).step(|| "enter the node's mount namespace")?;
+            move_into_link_name_space(node.as_fd(), Some(LinkNameSpaceType::Mount))
+                .step(|| "enter the node's mount namespace")?;
             Tree::of_planned(root.into_inner(), &mounts)?
         }
     };
@@ -46,23 +61,46 @@ fn search<I: Inspect>(request: LookupRequest) -> Result<Answer<I>, Failure> {
     let is_only_one = candidates.len() == 1;
     for (index, candidate) in candidates.iter().enumerate() {
         let what = match look_at::<I>(&tree, &from_root(&cwd, candidate), &proc) {
-            Ok(Seen::Program { file, size, mode, inspection }) => {
+            Ok(Seen::Program {
+                file,
+                size,
+                mode,
+                inspection,
+            }) => {
                 if is_only_one || !inspection.is_executed() || mode & 0o111 != 0 {
-                    return Ok(Answer::Found { candidate: index, file: WireFd::new(file), size, inspection });
+                    return Ok(Answer::Found {
+                        candidate: index,
+                        file: WireFd::new(file),
+                        size,
+                        inspection,
+                    });
                 }
                 NotAProgram::NotExecutable
             }
             Ok(Seen::Other(what)) => what,
             Err(Errno::NOENT | Errno::NOTDIR) => continue,
-            Err(errno) => return Ok(Answer::Unreadable { candidate: index, errno: errno.raw_os_error() }),
+            Err(errno) => {
+                return Ok(Answer::Unreadable {
+                    candidate: index,
+                    errno: errno.raw_os_error(),
+                });
+            }
         };
-        refused.get_or_insert(Answer::Refused { candidate: index, what });
+        refused.get_or_insert(Answer::Refused {
+            candidate: index,
+            what,
+        });
     }
     Ok(refused.unwrap_or(Answer::NotFound))
 }
 
 enum Seen<I> {
-    Program { file: OwnedFd, size: u64, mode: u32, inspection: I },
+    Program {
+        file: OwnedFd,
+        size: u64,
+        mode: u32,
+        inspection: I,
+    },
     Other(NotAProgram),
 }
 
@@ -76,8 +114,14 @@ fn look_at<I: Inspect>(tree: &Tree, path: &Path, proc: &WireFd) -> Result<Seen<I
         FileType::RegularFile => {
             let size = u64::try_from(stat.st_size).unwrap_or_default();
             let errno = |error: std::io::Error| Errno::from_io_error(&error).unwrap_or(Errno::IO);
-            let inspection = I::inspect(&reopened::open(file.as_fd(), proc.as_fd())?, size).map_err(errno)?;
-            return Ok(Seen::Program { file, size, mode: stat.st_mode, inspection });
+            let inspection =
+                I::inspect(&reopened::open(file.as_fd(), proc.as_fd())?, size).map_err(errno)?;
+            return Ok(Seen::Program {
+                file,
+                size,
+                mode: stat.st_mode,
+                inspection,
+            });
         }
         FileType::Directory => NotAProgram::Folder,
         FileType::Fifo => NotAProgram::Fifo,

@@ -12,10 +12,14 @@ use crate::error::{Failure, Step as _};
 use crate::wire::WireFd;
 
 /// It must neither wait for the end of a lease nor take a terminal.
-const FLAGS: OFlags = OFlags::RDONLY.union(OFlags::CLOEXEC).union(OFlags::NONBLOCK).union(OFlags::NOCTTY);
+const FLAGS: OFlags = OFlags::RDONLY
+    .union(OFlags::CLOEXEC)
+    .union(OFlags::NONBLOCK)
+    .union(OFlags::NOCTTY);
 
-/// A file that crosses into another process as an `O_PATH` descriptor and is opened for reading where it arrives, before
-/// that process gives up its privileges. The sender never holds it open ([`crate::lookup`]).
+/// A file that crosses into another process as an `O_PATH` descriptor and is opened for reading
+/// where it arrives, before that process gives up its privileges. The sender never holds it open
+/// ([`crate::lookup`]).
 #[derive(Debug)]
 pub struct Reopened(State);
 
@@ -32,7 +36,10 @@ impl Reopened {
     /// When `/proc` cannot be opened.
     pub fn new(path: OwnedFd) -> Result<Self, Failure> {
         let proc = File::open("/proc").step(|| "open /proc")?;
-        Ok(Self(State::Path { path: WireFd::new(path), proc: WireFd::new(proc) }))
+        Ok(Self(State::Path {
+            path: WireFd::new(path),
+            proc: WireFd::new(proc),
+        }))
     }
 
     /// The file.
@@ -51,7 +58,9 @@ impl Serialize for Reopened {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match &self.0 {
             State::Path { path, proc } => (path, proc).serialize(serializer),
-            State::Open(_) => Err(serde::ser::Error::custom("an open file crosses into no other process")),
+            State::Open(_) => Err(serde::ser::Error::custom(
+                "an open file crosses into no other process",
+            )),
         }
     }
 }
@@ -60,15 +69,24 @@ impl<'de> Deserialize<'de> for Reopened {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let (path, proc) = <(WireFd, WireFd)>::deserialize(deserializer)?;
         let opened = open(path.as_fd(), proc.as_fd());
-        opened.map(|file| Self(State::Open(file))).map_err(|errno| D::Error::custom(format!("open the program for reading: {errno}")))
+        opened
+            .map(|file| Self(State::Open(file)))
+            .map_err(|errno| D::Error::custom(format!("open the program for reading: {errno}")))
     }
 }
 
-/// Opens the regular file that `path` refers to, for reading. Nothing else is opened: opening a device may act on it.
+/// Opens the regular file that `path` refers to, for reading. Nothing else is opened: opening a
+/// device may act on it.
 pub(super) fn open(path: BorrowedFd<'_>, proc: BorrowedFd<'_>) -> Result<File, Errno> {
     if FileType::from_raw_mode(rustix::fs::fstat(path)?.st_mode) != FileType::RegularFile {
         return Err(Errno::INVAL);
     }
     // Not by its path in the container, which may name something else by now.
-    rustix::fs::openat(proc, format!("self/fd/{}", path.as_raw_fd()), FLAGS, Mode::empty()).map(File::from)
+    rustix::fs::openat(
+        proc,
+        format!("self/fd/{}", path.as_raw_fd()),
+        FLAGS,
+        Mode::empty(),
+    )
+    .map(File::from)
 }

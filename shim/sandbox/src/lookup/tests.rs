@@ -11,11 +11,20 @@ use super::tree::{Entry, Tree};
 use super::*;
 
 fn bind(source: &Path, destination: &str) -> PlannedMount {
-    PlannedMount { destination: destination.into(), source: MountSource::Bind { path: source.to_owned(), recursive: true } }
+    PlannedMount {
+        destination: destination.into(),
+        source: MountSource::Bind {
+            path: source.to_owned(),
+            recursive: true,
+        },
+    }
 }
 
 fn empty(destination: &str) -> PlannedMount {
-    PlannedMount { destination: destination.into(), source: MountSource::Empty }
+    PlannedMount {
+        destination: destination.into(),
+        source: MountSource::Empty,
+    }
 }
 
 /// What a path leads to: the device and number of a file, a folder, or an error.
@@ -52,10 +61,24 @@ fn file(path: &Path) -> Led {
 fn fixture() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     let at = |path: &str| folder.path().join(path);
-    for folder in ["root/data", "root/bin", "root/deep/er", "volume/v1", "volume/inner", "other"] {
+    for folder in [
+        "root/data",
+        "root/bin",
+        "root/deep/er",
+        "volume/v1",
+        "volume/inner",
+        "other",
+    ] {
         fs::create_dir_all(at(folder)).unwrap();
     }
-    for file in ["root/app.wasm", "root/data/app.wasm", "volume/v1/app.wasm", "volume/app.wasm", "other/app.wasm", "secret"] {
+    for file in [
+        "root/app.wasm",
+        "root/data/app.wasm",
+        "volume/v1/app.wasm",
+        "volume/app.wasm",
+        "other/app.wasm",
+        "secret",
+    ] {
         fs::write(at(file), file).unwrap();
     }
     symlink("/data", at("root/app")).unwrap();
@@ -71,7 +94,12 @@ fn fixture() -> tempfile::TempDir {
 fn lookup_resolves_links_and_mounts_together() {
     let fixture = fixture();
     let at = |path: &str| fixture.path().join(path);
-    let mounts = [bind(&at("volume"), "/data"), bind(&at("other"), "/data/inner"), empty("/dev"), bind(&at("secret"), "/dev/log")];
+    let mounts = [
+        bind(&at("volume"), "/data"),
+        bind(&at("other"), "/data/inner"),
+        empty("/dev"),
+        bind(&at("secret"), "/dev/log"),
+    ];
     for (path, expected) in [
         ("/app.wasm", file(&at("root/app.wasm"))),
         // A link of the root that leads into a volume: not the file that the volume covers.
@@ -92,7 +120,11 @@ fn lookup_resolves_links_and_mounts_together() {
         ("/dangling", Led::Nowhere(Errno::NOENT)),
         ("/..", Led::Folder),
     ] {
-        assert_eq!(resolved(&at("root"), &mounts, &[path.to_owned()]), [expected], "{path}");
+        assert_eq!(
+            resolved(&at("root"), &mounts, &[path.to_owned()]),
+            [expected],
+            "{path}"
+        );
     }
 }
 
@@ -100,8 +132,18 @@ fn lookup_resolves_links_and_mounts_together() {
 fn lookup_never_leaves_the_containers_files() {
     let fixture = fixture();
     let at = |path: &str| fixture.path().join(path);
-    for path in ["/up", "/out", "/../secret", "/data/../../secret", "/deep/er/../../../../secret"] {
-        let led = resolved(&at("root"), &[bind(&at("volume"), "/data")], &[path.to_owned()]);
+    for path in [
+        "/up",
+        "/out",
+        "/../secret",
+        "/data/../../secret",
+        "/deep/er/../../../../secret",
+    ] {
+        let led = resolved(
+            &at("root"),
+            &[bind(&at("volume"), "/data")],
+            &[path.to_owned()],
+        );
         assert_eq!(led, [Led::Nowhere(Errno::NOENT)], "{path}");
     }
 }
@@ -111,14 +153,22 @@ fn lookup_takes_links_and_missing_folders_as_destinations_of_mounts() {
     let fixture = fixture();
     let at = |path: &str| fixture.path().join(path);
     // The first lies behind a link of the root, the second behind a link that leads nowhere yet.
-    let mounts = [bind(&at("volume"), "/app"), bind(&at("other"), "/dangling/below"), bind(&at("other"), "/app/current/new")];
+    let mounts = [
+        bind(&at("volume"), "/app"),
+        bind(&at("other"), "/dangling/below"),
+        bind(&at("other"), "/app/current/new"),
+    ];
     for (path, expected) in [
         ("/data/app.wasm", file(&at("volume/app.wasm"))),
         ("/run/late/below/app.wasm", file(&at("other/app.wasm"))),
         ("/run/late", Led::Folder),
         ("/data/v1/new/app.wasm", file(&at("other/app.wasm"))),
     ] {
-        assert_eq!(resolved(&at("root"), &mounts, &[path.to_owned()]), [expected], "{path}");
+        assert_eq!(
+            resolved(&at("root"), &mounts, &[path.to_owned()]),
+            [expected],
+            "{path}"
+        );
     }
 }
 
@@ -126,7 +176,11 @@ fn lookup_takes_links_and_missing_folders_as_destinations_of_mounts() {
 fn lookup_shows_the_last_of_mounts_at_one_place() {
     let fixture = fixture();
     let at = |path: &str| fixture.path().join(path);
-    let mounts = [bind(&at("volume"), "/data"), bind(&at("other"), "/data/inner"), bind(&at("other"), "/data")];
+    let mounts = [
+        bind(&at("volume"), "/data"),
+        bind(&at("other"), "/data/inner"),
+        bind(&at("other"), "/data"),
+    ];
     let paths = ["/data/app.wasm", "/data/inner/app.wasm"].map(str::to_owned);
     let expected = [file(&at("other/app.wasm")), Led::Nowhere(Errno::NOENT)];
     assert_eq!(resolved(&at("root"), &mounts, &paths), expected);
@@ -138,27 +192,48 @@ fn reopen_opens_nothing_but_regular_files() {
     let proc = File::open("/proc").unwrap();
     fs::write(folder.path().join("file"), "text").unwrap();
     let fifo = folder.path().join("fifo");
-    rustix::fs::mknodat(rustix::fs::CWD, &fifo, FileType::Fifo, Mode::from_raw_mode(0o600), 0).unwrap();
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        &fifo,
+        FileType::Fifo,
+        Mode::from_raw_mode(0o600),
+        0,
+    )
+    .unwrap();
     let _socket = std::os::unix::net::UnixListener::bind(folder.path().join("socket")).unwrap();
     let open = |path: &Path| {
         let path = rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).unwrap();
         reopened::open(path.as_fd(), proc.as_fd()).map(drop)
     };
     assert_eq!(open(&folder.path().join("file")), Ok(()));
-    for path in [&fifo, &folder.path().join("socket"), Path::new("/dev/null"), folder.path()] {
+    for path in [
+        &fifo,
+        &folder.path().join("socket"),
+        Path::new("/dev/null"),
+        folder.path(),
+    ] {
         assert_eq!(open(path), Err(Errno::INVAL), "{}", path.display());
     }
 }
 
-/// The kernel's answers: the mounts are made by the set-up of a guest's process, in a mount namespace of a thread's own.
+/// The kernel's answers: the mounts are made by the set-up of a guest's process, in a mount
+/// namespace of a thread's own.
 fn by_kernel(root: &Path, mounts: &[PlannedMount], paths: &[String]) -> Vec<Led> {
     use nix::sched::{CloneFlags, unshare};
-    use rustix::mount::{MountPropagationFlags, OpenTreeFlags, mount_bind, mount_change, open_tree};
+    use rustix::mount::{
+        MountPropagationFlags, OpenTreeFlags, mount_bind, mount_change, open_tree,
+    };
     std::thread::scope(|scope| {
         let in_thread = || {
             unshare(CloneFlags::CLONE_FS | CloneFlags::CLONE_NEWNS).unwrap();
-            mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).unwrap();
-            let clone = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_RECURSIVE;
+            mount_change(
+                "/",
+                MountPropagationFlags::PRIVATE | MountPropagationFlags::REC,
+            )
+            .unwrap();
+            let clone = OpenTreeFlags::OPEN_TREE_CLONE
+                | OpenTreeFlags::OPEN_TREE_CLOEXEC
+                | OpenTreeFlags::AT_RECURSIVE;
             let source = |mount: &PlannedMount| match &mount.source {
                 MountSource::Bind { path, .. } => open_tree(rustix::fs::CWD, path, clone).unwrap(),
                 MountSource::Empty => crate::detached::make("tmpfs", [], 0).unwrap(),
@@ -167,11 +242,25 @@ fn by_kernel(root: &Path, mounts: &[PlannedMount], paths: &[String]) -> Vec<Led>
             mount_bind(root, root).unwrap();
             rustix::process::chroot(root).unwrap();
             rustix::process::chdir("/").unwrap();
-            let top = rustix::fs::open("/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).unwrap();
+            let top = rustix::fs::open(
+                "/",
+                OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+                Mode::empty(),
+            )
+            .unwrap();
             for (mount, tree) in mounts.iter().zip(sources) {
                 crate::child::attach(&top, &tree, &mount.destination).unwrap();
             }
-            paths.iter().map(|path| seen(rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()))).collect()
+            paths
+                .iter()
+                .map(|path| {
+                    seen(rustix::fs::open(
+                        path,
+                        OFlags::PATH | OFlags::CLOEXEC,
+                        Mode::empty(),
+                    ))
+                })
+                .collect()
         };
         scope.spawn(in_thread).join().unwrap()
     })
@@ -188,8 +277,12 @@ fn path(most: usize) -> impl Strategy<Value = String> {
 
 /// A path with `.`, `..` and slashes at its end.
 fn probe() -> impl Strategy<Value = String> {
-    let word = prop_oneof![6 => name(), 1 => Just("..".to_owned()), 1 => Just(".".to_owned()), 2 => Just("file".to_owned())];
-    (prop::collection::vec(word, 1..=6), prop::bool::weighted(0.1))
+    let word = prop_oneof![6 => name(), 1 => Just("..".to_owned()), 1 => Just(".".to_owned()),
+        2 => Just("file".to_owned())];
+    (
+        prop::collection::vec(word, 1..=6),
+        prop::bool::weighted(0.1),
+    )
         .prop_map(|(words, slash)| format!("/{}{}", words.join("/"), if slash { "/" } else { "" }))
 }
 
@@ -201,8 +294,10 @@ enum Made {
 }
 
 fn made() -> impl Strategy<Value = Made> {
-    let relative = (0..3_usize, path(2)).prop_map(|(up, path)| format!("{}{}", "../".repeat(up), &path[1..]));
-    prop_oneof![4 => Just(Made::Folder), 2 => Just(Made::File), 3 => path(3).prop_map(Made::Link), 2 => relative.prop_map(Made::Link)]
+    let relative =
+        (0..3_usize, path(2)).prop_map(|(up, path)| format!("{}{}", "../".repeat(up), &path[1..]));
+    prop_oneof![4 => Just(Made::Folder), 2 => Just(Made::File), 3 => path(3).prop_map(Made::Link),
+        2 => relative.prop_map(Made::Link)]
 }
 
 fn tree() -> impl Strategy<Value = Vec<(String, Made)>> {
@@ -216,8 +311,16 @@ fn plant(root: &Path, tree: &[(String, Made)]) {
     for (path, made) in tree {
         let place = root.join(&path[1..]);
         // Below a link of the tree it could lead out of it on this machine.
-        let is_behind_link = place.ancestors().skip(1).take_while(|above| *above != root).any(Path::is_symlink);
-        if is_behind_link || place.parent().is_none_or(|parent| fs::create_dir_all(parent).is_err()) {
+        let is_behind_link = place
+            .ancestors()
+            .skip(1)
+            .take_while(|above| *above != root)
+            .any(Path::is_symlink);
+        if is_behind_link
+            || place
+                .parent()
+                .is_none_or(|parent| fs::create_dir_all(parent).is_err())
+        {
             continue;
         }
         let _ = match made {
@@ -229,15 +332,23 @@ fn plant(root: &Path, tree: &[(String, Made)]) {
     }
 }
 
-/// Whether the set-up can make this mount: the kernel is compared only for those. A destination behind a file or a loop of
-/// links has none, a folder is not mounted on a file, and nothing is mounted over the root.
+/// Whether the set-up can make this mount: the kernel is compared only for those. A destination
+/// behind a file or a loop of links has none, a folder is not mounted on a file, and nothing is
+/// mounted over the root.
 fn is_possible(root: &Path, before: &[PlannedMount], mount: &PlannedMount) -> bool {
-    let Ok(tree) = Tree::of_planned(File::open(root).unwrap().into(), before) else { return false };
+    let Ok(tree) = Tree::of_planned(File::open(root).unwrap().into(), before) else {
+        return false;
+    };
     match tree.open(&mount.destination) {
         Ok(Entry::EmptyFolder) | Err(Errno::NOENT) => {}
         Ok(Entry::Opened(fd)) => {
-            let (found, top) = (fstat(&fd).unwrap(), fstat(File::open(root).unwrap()).unwrap());
-            if FileType::from_raw_mode(found.st_mode) != FileType::Directory || found.st_ino == top.st_ino {
+            let (found, top) = (
+                fstat(&fd).unwrap(),
+                fstat(File::open(root).unwrap()).unwrap(),
+            );
+            if FileType::from_raw_mode(found.st_mode) != FileType::Directory
+                || found.st_ino == top.st_ino
+            {
                 return false;
             }
         }
@@ -248,7 +359,11 @@ fn is_possible(root: &Path, before: &[PlannedMount], mount: &PlannedMount) -> bo
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 150, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig {
+        cases: 150,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
 
     #[test]
     #[ignore = "needs root"]

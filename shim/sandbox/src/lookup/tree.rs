@@ -1,11 +1,13 @@
 //! A container's files, resolved as the kernel does in the container's mount namespace.
 //!
-//! A running container has that namespace, and the kernel resolves there. For one that is being created no mount is made
-//! yet, so links and planned mounts are walked together here, one name at a time: `O_PATH | O_NOFOLLOW` relative to the
-//! descriptor of the folder before, never by a whole path. `..` is a step back on that way and is never asked of the kernel,
-//! so no walk leaves the container's files, whatever is renamed meanwhile.
+//! A running container has that namespace, and the kernel resolves there. For one that is being
+//! created no mount is made yet, so links and planned mounts are walked together here, one name at
+//! a time: `O_PATH | O_NOFOLLOW` relative to the descriptor of the folder before, never by a whole
+//! path. `..` is a step back on that way and is never asked of the kernel, so no walk leaves the
+//! container's files, whatever is renamed meanwhile.
 //!
-//! A mount is known by the place where it lies: the path without links. Each place in a mount namespace has one.
+//! A mount is known by the place where it lies: the path without links. Each place in a mount
+//! namespace has one.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ffi::{OsStr, OsString};
@@ -50,13 +52,23 @@ impl Tree {
 
     /// Of a container that is being created. Paths of sources are the calling process's.
     pub(super) fn of_planned(root: OwnedFd, mounts: &[PlannedMount]) -> Result<Self, Failure> {
-        let mut tree = Planned { root: Rc::new(Node::of(root).step(|| "look at the root file system")?), ..Planned::default() };
-        for PlannedMount { destination, source } in mounts {
+        let mut tree = Planned {
+            root: Rc::new(Node::of(root).step(|| "look at the root file system")?),
+            ..Planned::default()
+        };
+        for PlannedMount {
+            destination,
+            source,
+        } in mounts
+        {
             let (node, what) = match source {
                 MountSource::Empty => (Ok(Node::Empty), "a new file system".to_owned()),
-                MountSource::Bind { path, recursive } => (open_source(path, *recursive), path.display().to_string()),
+                MountSource::Bind { path, recursive } => {
+                    (open_source(path, *recursive), path.display().to_string())
+                }
             };
-            node.and_then(|node| tree.mount(destination, node)).step(|| format!("mount {what} on {}", destination.display()))?;
+            node.and_then(|node| tree.mount(destination, node))
+                .step(|| format!("mount {what} on {}", destination.display()))?;
         }
         Ok(Self::Planned(tree))
     }
@@ -80,12 +92,17 @@ impl Tree {
     }
 }
 
-/// The source of a bind mount. A clone shows what the mounts below the source hide, where those do not come along.
+/// The source of a bind mount. A clone shows what the mounts below the source hide, where those do
+/// not come along.
 fn open_source(path: &Path, recursive: bool) -> Result<Node, Errno> {
     Node::of(if recursive {
         rustix::fs::open(path, PATH, Mode::empty())?
     } else {
-        open_tree(CWD, path, OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC)?
+        open_tree(
+            CWD,
+            path,
+            OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC,
+        )?
     })
 }
 
@@ -108,12 +125,24 @@ impl Node {
     fn child(&self, name: &OsStr) -> Result<Self, Errno> {
         match self {
             Self::Empty => Err(Errno::NOENT),
-            Self::Real { fd, .. } => Self::of(rustix::fs::openat(fd, name, PATH | OFlags::NOFOLLOW, Mode::empty())?),
+            Self::Real { fd, .. } => Self::of(rustix::fs::openat(
+                fd,
+                name,
+                PATH | OFlags::NOFOLLOW,
+                Mode::empty(),
+            )?),
         }
     }
 
     fn is_folder(&self) -> bool {
-        matches!(self, Self::Empty | Self::Real { kind: FileType::Directory, .. })
+        matches!(
+            self,
+            Self::Empty
+                | Self::Real {
+                    kind: FileType::Directory,
+                    ..
+                }
+        )
     }
 }
 
@@ -140,14 +169,20 @@ impl Planned {
             // A process's root is below what is mounted on it later.
             return Ok(());
         }
-        self.mounts.retain(|mounted, _| !mounted.starts_with(&place));
+        self.mounts
+            .retain(|mounted, _| !mounted.starts_with(&place));
         self.made.retain(|made| !made.starts_with(&place));
         self.mounts.insert(place, Rc::new(node));
         Ok(())
     }
 
-    /// The place that `path` leads to, and what stands there. `missing` decides about what does not exist.
-    fn walk(&self, path: &Path, mut missing: impl FnMut(&Path) -> Result<Node, Errno>) -> Result<(PathBuf, Rc<Node>), Errno> {
+    /// The place that `path` leads to, and what stands there. `missing` decides about what does not
+    /// exist.
+    fn walk(
+        &self,
+        path: &Path,
+        mut missing: impl FnMut(&Path) -> Result<Node, Errno>,
+    ) -> Result<(PathBuf, Rc<Node>), Errno> {
         let mut place = PathBuf::from("/");
         // The folders from the root down to the place; the root itself is not in it.
         let mut above: Vec<Rc<Node>> = Vec::new();
@@ -178,12 +213,18 @@ impl Planned {
                     child => Rc::new(child?),
                 }
             };
-            if let Node::Real { fd, kind: FileType::Symlink } = &*node {
+            if let Node::Real {
+                fd,
+                kind: FileType::Symlink,
+            } = &*node
+            {
                 links += 1;
                 if links > MAX_LINKS {
                     return Err(Errno::LOOP);
                 }
-                let target = PathBuf::from(OsString::from_vec(rustix::fs::readlinkat(fd, "", Vec::new())?.into_bytes()));
+                let target = PathBuf::from(OsString::from_vec(
+                    rustix::fs::readlinkat(fd, "", Vec::new())?.into_bytes(),
+                ));
                 if target.is_absolute() {
                     above.clear();
                     place = PathBuf::from("/");
@@ -204,8 +245,11 @@ impl Planned {
 /// The names of a path. One that ends with a slash leads to a folder, and so ends with `.` here.
 fn names(path: &Path) -> VecDeque<OsString> {
     let bytes = path.as_os_str().as_bytes();
-    let mut names: VecDeque<OsString> =
-        bytes.split(|byte| *byte == b'/').filter(|name| !name.is_empty()).map(|name| OsStr::from_bytes(name).to_owned()).collect();
+    let mut names: VecDeque<OsString> = bytes
+        .split(|byte| *byte == b'/')
+        .filter(|name| !name.is_empty())
+        .map(|name| OsStr::from_bytes(name).to_owned())
+        .collect();
     if bytes.ends_with(b"/") {
         names.push_back(".".into());
     }

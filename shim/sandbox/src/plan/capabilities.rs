@@ -21,36 +21,55 @@ pub struct CapabilitySets {
     pub ambient: u64,
 }
 
-/// What means something to a guest: to open and change files of other owners, and to listen on ports below 1024. WASI
-/// has no call for anything else that a capability allows.
-const OF_USE: Bits = Bits::DAC_OVERRIDE.union(Bits::DAC_READ_SEARCH).union(Bits::FOWNER).union(Bits::NET_BIND_SERVICE);
+/// What means something to a guest: to open and change files of other owners, and to listen on
+/// ports below 1024. WASI has no call for anything else that a capability allows.
+const OF_USE: Bits = Bits::DAC_OVERRIDE
+    .union(Bits::DAC_READ_SEARCH)
+    .union(Bits::FOWNER)
+    .union(Bits::NET_BIND_SERVICE);
 
 impl CapabilitySets {
     /// The sets of a process of user `uid` that runs a `runs`.
     ///
-    /// A Linux program gets them as they are, and the kernel works out what holds when it executes the program. A guest is
-    /// executed by nobody, so what the kernel would have left of them is worked out here (capabilities(7), "Transformation
-    /// of capabilities during execve()"): root keeps what it has, any other user what is ambient.
+    /// A Linux program gets them as they are, and the kernel works out what holds when it executes
+    /// the program. A guest is executed by nobody, so what the kernel would have left of them is
+    /// worked out here (capabilities(7), "Transformation of capabilities during execve()"): root
+    /// keeps what it has, any other user what is ambient.
     pub fn of(sets: Option<&LinuxCapabilities>, uid: u32, runs: Program) -> Self {
-        let Some(sets) = sets else { return Self::default() };
+        let Some(sets) = sets else {
+            return Self::default();
+        };
         let bounding = bits(sets.bounding().iter().flatten());
         let effective = bits(sets.effective().iter().flatten());
         let permitted = bits(sets.permitted().iter().flatten());
         let inheritable = bits(sets.inheritable().iter().flatten());
         let ambient = bits(sets.ambient().iter().flatten());
         match runs {
-            Program::Native => Self { bounding, effective, permitted, inheritable, ambient },
+            Program::Native => Self {
+                bounding,
+                effective,
+                permitted,
+                inheritable,
+                ambient,
+            },
             Program::Guest => {
                 let kept = if uid == 0 { effective } else { ambient };
                 let holds = kept & permitted & bounding & OF_USE.bits();
-                Self { bounding: holds, effective: holds, permitted: holds, inheritable: 0, ambient: 0 }
+                Self {
+                    bounding: holds,
+                    effective: holds,
+                    permitted: holds,
+                    inheritable: 0,
+                    ambient: 0,
+                }
             }
         }
     }
 }
 
 fn bits<'a>(set: impl Iterator<Item = &'a Capability>) -> u64 {
-    set.fold(Bits::empty(), |all, capability| all | bit(*capability)).bits()
+    set.fold(Bits::empty(), |all, capability| all | bit(*capability))
+        .bits()
 }
 
 fn bit(capability: Capability) -> Bits {

@@ -54,11 +54,24 @@ pub enum DeviceKind {
     Fifo,
 }
 
-/// What is always there (runtime spec, "Default Devices"): name and minor number, of major number 1 but for `tty`.
-const ALWAYS: &[(&str, u32, u32)] = &[("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
-/// What programs expect there beside the nodes. They lead to nothing while nothing is mounted on `/proc`.
-const LINKS: &[(&str, &str)] =
-    &[("fd", "/proc/self/fd"), ("stdin", "/proc/self/fd/0"), ("stdout", "/proc/self/fd/1"), ("stderr", "/proc/self/fd/2")];
+/// What is always there (runtime spec, "Default Devices"): name and minor number, of major number 1
+/// but for `tty`.
+const ALWAYS: &[(&str, u32, u32)] = &[
+    ("null", 1, 3),
+    ("zero", 1, 5),
+    ("full", 1, 7),
+    ("random", 1, 8),
+    ("urandom", 1, 9),
+    ("tty", 5, 0),
+];
+/// What programs expect there beside the nodes. They lead to nothing while nothing is mounted on
+/// `/proc`.
+const LINKS: &[(&str, &str)] = &[
+    ("fd", "/proc/self/fd"),
+    ("stdin", "/proc/self/fd/0"),
+    ("stdout", "/proc/self/fd/1"),
+    ("stderr", "/proc/self/fd/2"),
+];
 /// Permissions of a node when the spec does not say.
 const MODE: u32 = 0o666;
 
@@ -79,24 +92,50 @@ impl Devices {
             nodes.push(device);
         }
         let free = |name: &str| nodes.iter().all(|node| !node.path.starts_with(name));
-        let links = LINKS.iter().filter(|(name, _)| free(name)).map(|(name, target)| (PathBuf::from(name), PathBuf::from(target)));
-        Ok(Self { options, links: links.collect(), nodes })
+        let links = LINKS
+            .iter()
+            .filter(|(name, _)| free(name))
+            .map(|(name, target)| (PathBuf::from(name), PathBuf::from(target)));
+        Ok(Self {
+            options,
+            links: links.collect(),
+            nodes,
+        })
     }
 }
 
 impl Device {
     fn of(field: &str, device: &LinuxDevice) -> Result<Self, Refused> {
-        let refuse = |reason: &str| Refused::new(field, format!("{}: {reason}", device.path().display()));
-        let path = device.path().strip_prefix("/dev").map_err(|_| refuse("a guest has devices below /dev only"))?;
-        if path.as_os_str().is_empty() || !path.components().all(|part| matches!(part, Component::Normal(_))) {
+        let refuse =
+            |reason: &str| Refused::new(field, format!("{}: {reason}", device.path().display()));
+        let path = device
+            .path()
+            .strip_prefix("/dev")
+            .map_err(|_| refuse("a guest has devices below /dev only"))?;
+        if path.as_os_str().is_empty()
+            || !path
+                .components()
+                .all(|part| matches!(part, Component::Normal(_)))
+        {
             return Err(refuse("not a path below /dev"));
         }
-        let number = |number: i64| u32::try_from(number).map_err(|_| refuse("a device has no negative number, nor one so large"));
+        let number = |number: i64| {
+            u32::try_from(number)
+                .map_err(|_| refuse("a device has no negative number, nor one so large"))
+        };
         let kind = match device.typ() {
-            LinuxDeviceType::C | LinuxDeviceType::U => DeviceKind::Char { major: number(device.major())?, minor: number(device.minor())? },
-            LinuxDeviceType::B => DeviceKind::Block { major: number(device.major())?, minor: number(device.minor())? },
+            LinuxDeviceType::C | LinuxDeviceType::U => DeviceKind::Char {
+                major: number(device.major())?,
+                minor: number(device.minor())?,
+            },
+            LinuxDeviceType::B => DeviceKind::Block {
+                major: number(device.major())?,
+                minor: number(device.minor())?,
+            },
             LinuxDeviceType::P => DeviceKind::Fifo,
-            LinuxDeviceType::A => return Err(refuse("type `a` is for rules about devices, and no device")),
+            LinuxDeviceType::A => {
+                return Err(refuse("type `a` is for rules about devices, and no device"));
+            }
         };
         Ok(Self {
             path: path.to_owned(),

@@ -29,7 +29,8 @@ impl HostFacts {
     }
 
     fn below(root: &Path) -> Self {
-        let enabled = std::fs::read(root.join("sys/module/apparmor/parameters/enabled")).unwrap_or_default();
+        let enabled =
+            std::fs::read(root.join("sys/module/apparmor/parameters/enabled")).unwrap_or_default();
         let there = |path: &str| Support::when(root.join(path).exists());
         Self {
             apparmor: Support::when(enabled.starts_with(b"Y")),
@@ -53,7 +54,11 @@ mod tests {
     #[test]
     fn a_host_has_what_its_kernel_shows() {
         let root = tempfile::tempdir().unwrap();
-        let all_absent = HostFacts { apparmor: Support::Absent, selinux: Support::Absent, seccomp: Support::Absent };
+        let all_absent = HostFacts {
+            apparmor: Support::Absent,
+            selinux: Support::Absent,
+            seccomp: Support::Absent,
+        };
         assert_eq!(HostFacts::below(root.path()), all_absent);
         let write = |path: &str, text: &str| {
             let file = root.path().join(path);
@@ -61,11 +66,19 @@ mod tests {
             std::fs::write(file, text).unwrap();
         };
         write("sys/module/apparmor/parameters/enabled", "N\n");
-        assert_eq!(HostFacts::below(root.path()), all_absent, "AppArmor is built in, and off");
+        assert_eq!(
+            HostFacts::below(root.path()),
+            all_absent,
+            "AppArmor is built in, and off"
+        );
         write("sys/module/apparmor/parameters/enabled", "Y\n");
         write("sys/fs/selinux/enforce", "0");
         write("proc/sys/kernel/seccomp/actions_avail", "kill_process");
-        let all = HostFacts { apparmor: Support::Present, selinux: Support::Present, seccomp: Support::Present };
+        let all = HostFacts {
+            apparmor: Support::Present,
+            selinux: Support::Present,
+            seccomp: Support::Present,
+        };
         assert_eq!(HostFacts::below(root.path()), all);
     }
 }

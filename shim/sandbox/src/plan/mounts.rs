@@ -13,7 +13,8 @@ use super::{HostFacts, Owners, Refused, Users, process};
 pub struct Root {
     /// Set on the root's mount alone, after everything below it is mounted.
     pub attributes: AttributeChange,
-    /// Given to the root's mount, and to none below it, after `pivot_root` (which refuses a shared one).
+    /// Given to the root's mount, and to none below it, after `pivot_root` (which refuses a shared
+    /// one).
     pub propagation: Propagation,
 }
 
@@ -31,7 +32,8 @@ pub enum GuestMount {
 pub struct Bind {
     /// On the host: absolute.
     pub source: PathBuf,
-    /// In the container: absolute, without `.` and `..`. Made where it is missing: a folder for a folder, else a file.
+    /// In the container: absolute, without `.` and `..`. Made where it is missing: a folder for a
+    /// folder, else a file.
     pub destination: PathBuf,
     /// Whether what is mounted below the source comes along.
     pub reach: Reach,
@@ -65,7 +67,8 @@ pub struct TmpfsOption {
     pub value: Option<String>,
 }
 
-/// Changes of mount attributes: first those of the mount itself, then those of it and everything below.
+/// Changes of mount attributes: first those of the mount itself, then those of it and everything
+/// below.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attributes {
     /// Of the mount itself.
@@ -91,7 +94,10 @@ impl AttributeChange {
 
     /// Both changes.
     fn and(self, other: Self) -> Self {
-        Self { set: self.set | other.set, clear: self.clear | other.clear }
+        Self {
+            set: self.set | other.set,
+            clear: self.clear | other.clear,
+        }
     }
 }
 
@@ -156,8 +162,9 @@ enum Verdict {
     Dev(Vec<TmpfsOption>),
 }
 
-/// Default mounts of a Linux container that a guest has no use for: their type, and where they lie. WASI shows no
-/// processes, kernel objects, cgroups, queues or terminals, and what is not there cannot be attacked.
+/// Default mounts of a Linux container that a guest has no use for: their type, and where they lie.
+/// WASI shows no processes, kernel objects, cgroups, queues or terminals, and what is not there
+/// cannot be attacked.
 const OF_NO_USE: &[(&str, &str)] = &[
     ("proc", "/proc"),
     ("sysfs", "/sys"),
@@ -167,13 +174,25 @@ const OF_NO_USE: &[(&str, &str)] = &[
     ("devpts", "/dev/pts"),
 ];
 
-/// Attributes that a spec may ask for at `/dev`: what is made there has them anyway, or it makes no difference.
-const ON_DEV: u64 = libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NOEXEC | libc::MOUNT_ATTR__ATIME | libc::MOUNT_ATTR_NODIRATIME;
+/// Attributes that a spec may ask for at `/dev`: what is made there has them anyway, or it makes no
+/// difference.
+const ON_DEV: u64 = libc::MOUNT_ATTR_NOSUID
+    | libc::MOUNT_ATTR_NOEXEC
+    | libc::MOUNT_ATTR__ATIME
+    | libc::MOUNT_ATTR_NODIRATIME;
 
 impl Mounts {
     /// All of the spec's mounts; sources of bind mounts may be relative to `bundle`.
-    pub(super) fn of(spec: &Spec, bundle: &Path, users: Option<&Users>, facts: HostFacts) -> Result<Self, Refused> {
-        let label = spec.linux().as_ref().and_then(|linux| linux.mount_label().as_deref());
+    pub(super) fn of(
+        spec: &Spec,
+        bundle: &Path,
+        users: Option<&Users>,
+        facts: HostFacts,
+    ) -> Result<Self, Refused> {
+        let label = spec
+            .linux()
+            .as_ref()
+            .and_then(|linux| linux.mount_label().as_deref());
         let label = process::selinux("linux.mountLabel", label, facts)?;
         let mut all = Self::default();
         for (index, mount) in spec.mounts().iter().flatten().enumerate() {
@@ -192,26 +211,40 @@ impl Mounts {
 }
 
 impl Verdict {
-    fn of(field: &str, mount: &Mount, bundle: &Path, users: Option<&Users>) -> Result<Self, Refused> {
+    fn of(
+        field: &str,
+        mount: &Mount,
+        bundle: &Path,
+        users: Option<&Users>,
+    ) -> Result<Self, Refused> {
         let destination = within(mount.destination());
         let kind = mount.typ().as_deref().unwrap_or_default();
-        if OF_NO_USE.iter().any(|(of, at)| *of == kind && Path::new(at) == destination) {
+        if OF_NO_USE
+            .iter()
+            .any(|(of, at)| *of == kind && Path::new(at) == destination)
+        {
             return Ok(Self::LeftOut);
         }
         let at = destination.display().to_string();
-        let refuse = |part: &str, reason: &str| Refused::new(format!("{field}.{part}"), format!("{at}: {reason}"));
+        let refuse = |part: &str, reason: &str| {
+            Refused::new(format!("{field}.{part}"), format!("{at}: {reason}"))
+        };
         if destination == Path::new("/") {
             return Err(refuse("destination", "nothing is mounted over the root"));
         }
         let owners = Owners::of(mount, users).map_err(|(part, reason)| refuse(part, reason))?;
         let unknown = |word: &str| refuse("options", &format!("`{word}` is not served"));
-        let options = Options::read(mount.options().as_deref().unwrap_or_default()).map_err(unknown)?;
+        let options =
+            Options::read(mount.options().as_deref().unwrap_or_default()).map_err(unknown)?;
         match (kind, options.bind) {
             ("bind", _) | (_, Some(_)) => {
                 if let Some(TmpfsOption { key, .. }) = options.parameters.first() {
                     return Err(unknown(key));
                 }
-                let source = mount.source().as_ref().ok_or_else(|| refuse("source", "a bind mount needs one"))?;
+                let source = mount
+                    .source()
+                    .as_ref()
+                    .ok_or_else(|| refuse("source", "a bind mount needs one"))?;
                 Ok(Self::Made(GuestMount::Bind(Bind {
                     source: bundle.join(source),
                     destination,
@@ -221,11 +254,19 @@ impl Verdict {
                     owners,
                 })))
             }
-            _ if owners == Owners::Mapped => Err(refuse("uidMappings", "a new file system has no owners to map")),
+            _ if owners == Owners::Mapped => Err(refuse(
+                "uidMappings",
+                "a new file system has no owners to map",
+            )),
             ("tmpfs", None) if destination == Path::new("/dev") => {
                 let further = options.attributes.top.and(options.attributes.tree).set & !ON_DEV;
                 let dev = (further == 0).then_some(Self::Dev(options.parameters));
-                dev.ok_or_else(|| refuse("options", "it is nosuid and noexec, and nothing else: devices would not work on it"))
+                dev.ok_or_else(|| {
+                    refuse(
+                        "options",
+                        "it is nosuid and noexec, and nothing else: devices would not work on it",
+                    )
+                })
             }
             ("tmpfs", None) => Ok(Self::Made(GuestMount::Tmpfs(Tmpfs {
                 destination,
@@ -233,7 +274,10 @@ impl Verdict {
                 attributes: options.attributes.top.and(options.attributes.tree),
                 propagation: options.propagation,
             }))),
-            (kind, None) => Err(refuse("type", &format!("`{kind}` is not mounted for a guest; bind and tmpfs are"))),
+            (kind, None) => Err(refuse(
+                "type",
+                &format!("`{kind}` is not mounted for a guest; bind and tmpfs are"),
+            )),
         }
     }
 }
@@ -241,14 +285,29 @@ impl Verdict {
 impl Root {
     /// What `root.readonly` and `linux.rootfsPropagation` say.
     pub(super) fn of(spec: &Spec) -> Result<Self, Refused> {
-        let readonly = spec.root().as_ref().and_then(oci_spec::runtime::Root::readonly).unwrap_or(false);
+        let readonly = spec
+            .root()
+            .as_ref()
+            .and_then(oci_spec::runtime::Root::readonly)
+            .unwrap_or(false);
         let set = if readonly { libc::MOUNT_ATTR_RDONLY } else { 0 };
-        let propagation = match spec.linux().as_ref().and_then(|linux| linux.rootfs_propagation().as_deref()) {
+        let propagation = match spec
+            .linux()
+            .as_ref()
+            .and_then(|linux| linux.rootfs_propagation().as_deref())
+        {
             None | Some("") => PRIVATE,
-            Some(word) => options::propagation(word)
-                .ok_or_else(|| Refused::new("linux.rootfsPropagation", format!("`{word}` is no kind of propagation")))?,
+            Some(word) => options::propagation(word).ok_or_else(|| {
+                Refused::new(
+                    "linux.rootfsPropagation",
+                    format!("`{word}` is no kind of propagation"),
+                )
+            })?,
         };
-        Ok(Self { attributes: AttributeChange { set, clear: 0 }, propagation })
+        Ok(Self {
+            attributes: AttributeChange { set, clear: 0 },
+            propagation,
+        })
     }
 }
 
@@ -261,7 +320,8 @@ impl GuestMount {
         }
     }
 
-    /// Gives the files of a file system of our own SELinux's label. Those of a bind mount keep theirs.
+    /// Gives the files of a file system of our own SELinux's label. Those of a bind mount keep
+    /// theirs.
     fn label(&mut self, label: Option<&str>) {
         if let Self::Tmpfs(tmpfs) = self {
             tmpfs.options.extend(label.map(context));
@@ -270,10 +330,14 @@ impl GuestMount {
 }
 
 fn context(label: &str) -> TmpfsOption {
-    TmpfsOption { key: "context".to_owned(), value: Some(label.to_owned()) }
+    TmpfsOption {
+        key: "context".to_owned(),
+        value: Some(label.to_owned()),
+    }
 }
 
-/// A path in a container, from its root: `.` and `..` taken by the letter, and never above the root.
+/// A path in a container, from its root: `.` and `..` taken by the letter, and never above the
+/// root.
 pub(super) fn within(path: &Path) -> PathBuf {
     let mut inside = PathBuf::from("/");
     for component in path.components() {

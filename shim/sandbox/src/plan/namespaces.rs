@@ -45,57 +45,98 @@ impl Namespaces {
     /// What `linux.namespaces` says. A kind that is not listed is the host's.
     pub(super) fn of(linux: Option<&Linux>) -> Result<Self, Refused> {
         let mut listed = BTreeMap::new();
-        for (index, namespace) in linux.and_then(|linux| linux.namespaces().as_ref()).into_iter().flatten().enumerate() {
+        for (index, namespace) in linux
+            .and_then(|linux| linux.namespaces().as_ref())
+            .into_iter()
+            .flatten()
+            .enumerate()
+        {
             let field = format!("linux.namespaces[{index}]");
             let place = place(&field, namespace)?;
             if listed.insert(namespace.typ().to_string(), place).is_some() {
-                return Err(Refused::new(field, format!("a second namespace of type {}", namespace.typ())));
+                return Err(Refused::new(
+                    field,
+                    format!("a second namespace of type {}", namespace.typ()),
+                ));
             }
         }
         let mut take = |kind: Kind| listed.remove(&kind.to_string()).unwrap_or(Namespace::Host);
-        Ok(Self { net: take(Kind::Network), ipc: take(Kind::Ipc), uts: take(Kind::Uts), cgroup: take(Kind::Cgroup) })
+        Ok(Self {
+            net: take(Kind::Network),
+            ipc: take(Kind::Ipc),
+            uts: take(Kind::Uts),
+            cgroup: take(Kind::Cgroup),
+        })
     }
 }
 
 fn place(field: &str, namespace: &LinuxNamespace) -> Result<Namespace, Refused> {
     let kind = namespace.typ();
     match (kind, namespace.path()) {
-        (Kind::Time, _) => Err(Refused::new(field, "time namespaces are not served: a guest has the node's clocks")),
-        (Kind::Mount, Some(path)) => {
-            Err(Refused::new(field, format!("{}: a guest always gets a mount namespace of its own, and joins none", path.display())))
-        }
-        // What else is to be said of it is for `Users`.
-        // The process namespace of a pod whose containers share theirs is the host's, since a thread of the host stands
-        // for its sandbox; and a guest cannot see processes.
+        (Kind::Time, _) => Err(Refused::new(
+            field,
+            "time namespaces are not served: a guest has the node's clocks",
+        )),
+        (Kind::Mount, Some(path)) => Err(Refused::new(
+            field,
+            format!(
+                "{}: a guest always gets a mount namespace of its own, and joins none",
+                path.display()
+            ),
+        )),
+        // What else is to be said of it is for `Users`. The process namespace of a pod whose
+        // containers share theirs is the host's, since a thread of the host stands for its sandbox;
+        // and a guest cannot see processes.
         (Kind::Pid, _) | (_, None) => Ok(Namespace::New),
         (_, Some(path)) if path.is_absolute() => Ok(Namespace::Join(path.clone())),
-        (_, Some(path)) => Err(Refused::new(field, format!("{}: not an absolute path", path.display()))),
+        (_, Some(path)) => Err(Refused::new(
+            field,
+            format!("{}: not an absolute path", path.display()),
+        )),
     }
 }
 
-/// `hostname` or `domainname`: named in a UTS namespace of the container's own. One that is joined has its name from
-/// whoever made it.
-pub(super) fn name(field: &str, name: Option<&str>, uts: &Namespace) -> Result<Option<String>, Refused> {
-    let Some(name) = name.filter(|name| !name.is_empty()) else { return Ok(None) };
+/// `hostname` or `domainname`: named in a UTS namespace of the container's own. One that is joined
+/// has its name from whoever made it.
+pub(super) fn name(
+    field: &str,
+    name: Option<&str>,
+    uts: &Namespace,
+) -> Result<Option<String>, Refused> {
+    let Some(name) = name.filter(|name| !name.is_empty()) else {
+        return Ok(None);
+    };
     match uts {
         Namespace::New => Ok(Some(name.to_owned())),
         Namespace::Join(_) => Ok(None),
-        Namespace::Host => Err(Refused::new(field, "without a UTS namespace of the container's own it would rename the node")),
+        Namespace::Host => Err(Refused::new(
+            field,
+            "without a UTS namespace of the container's own it would rename the node",
+        )),
     }
 }
 
 impl Sysctl {
     /// `linux.sysctl`, in the order of their names.
     pub(super) fn all(spec: &Spec, namespaces: &Namespaces) -> Result<Vec<Self>, Refused> {
-        let named = spec.linux().as_ref().and_then(|linux| linux.sysctl().as_ref());
+        let named = spec
+            .linux()
+            .as_ref()
+            .and_then(|linux| linux.sysctl().as_ref());
         let sorted: BTreeMap<_, _> = named.into_iter().flatten().collect();
-        sorted.into_iter().map(|(name, value)| Self::of(name, value, namespaces)).collect()
+        sorted
+            .into_iter()
+            .map(|(name, value)| Self::of(name, value, namespaces))
+            .collect()
     }
 
     fn of(name: &str, value: &str, namespaces: &Namespaces) -> Result<Self, Refused> {
         let refuse = |reason: &str| Refused::new(format!("linux.sysctl[{name}]"), reason);
         let file = sysctl_file(name);
-        if !file.components().all(|part| matches!(part, Component::Normal(_))) {
+        if !file
+            .components()
+            .all(|part| matches!(part, Component::Normal(_)))
+        {
             return Err(refuse("not the name of a kernel parameter"));
         }
         let namespace = match holder(&file) {
@@ -105,8 +146,13 @@ impl Sysctl {
             Holder::Node => return Err(refuse("belongs to the whole node and not to a container")),
         };
         match namespace {
-            Namespace::New => Ok(Self { file, value: value.to_owned() }),
-            Namespace::Join(_) => Err(refuse("belongs to a namespace that the container shares: set it on the pod's sandbox")),
+            Namespace::New => Ok(Self {
+                file,
+                value: value.to_owned(),
+            }),
+            Namespace::Join(_) => Err(refuse(
+                "belongs to a namespace that the container shares: set it on the pod's sandbox",
+            )),
             Namespace::Host => Err(refuse("belongs to a namespace that is the host's")),
         }
     }

@@ -1,6 +1,8 @@
 //! The options of a mount: words, as mount(8) has them.
 
-use super::mounts::{AttributeChange, Attributes, Propagation, PropagationKind, Reach, TmpfsOption};
+use super::mounts::{
+    AttributeChange, Attributes, Propagation, PropagationKind, Reach, TmpfsOption,
+};
 
 /// What a mount's options say.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,7 +16,10 @@ pub(super) struct Options {
 }
 
 /// What nobody said: neither side sees the other's later mounts.
-pub(super) const PRIVATE: Propagation = Propagation { kind: PropagationKind::Private, reach: Reach::Recursive };
+pub(super) const PRIVATE: Propagation = Propagation {
+    kind: PropagationKind::Private,
+    reach: Reach::Recursive,
+};
 
 /// Words that restrict a mount, and the attribute that each sets.
 const RESTRICT: &[(&str, u64)] = &[
@@ -26,8 +31,8 @@ const RESTRICT: &[(&str, u64)] = &[
     ("nosymfollow", libc::MOUNT_ATTR_NOSYMFOLLOW),
 ];
 
-/// Words that take back one of the list before them. They loosen nothing that the source itself has: a mount that is
-/// read-only on the node stays so, whatever a pod says.
+/// Words that take back one of the list before them. They loosen nothing that the source itself
+/// has: a mount that is read-only on the node stays so, whatever a pod says.
 const TAKE_BACK: &[(&str, u64)] = &[
     ("rw", libc::MOUNT_ATTR_RDONLY),
     ("suid", libc::MOUNT_ATTR_NOSUID),
@@ -38,29 +43,98 @@ const TAKE_BACK: &[(&str, u64)] = &[
 ];
 
 /// When the time of access is written. One mode replaces another.
-const ACCESS_TIMES: &[(&str, u64)] =
-    &[("relatime", libc::MOUNT_ATTR_RELATIME), ("noatime", libc::MOUNT_ATTR_NOATIME), ("strictatime", libc::MOUNT_ATTR_STRICTATIME)];
+const ACCESS_TIMES: &[(&str, u64)] = &[
+    ("relatime", libc::MOUNT_ATTR_RELATIME),
+    ("noatime", libc::MOUNT_ATTR_NOATIME),
+    ("strictatime", libc::MOUNT_ATTR_STRICTATIME),
+];
 
 /// Words that take back a mode of access times.
-const TAKE_BACK_ACCESS_TIMES: &[(&str, u64)] =
-    &[("norelatime", libc::MOUNT_ATTR_RELATIME), ("atime", libc::MOUNT_ATTR_NOATIME), ("nostrictatime", libc::MOUNT_ATTR_STRICTATIME)];
+const TAKE_BACK_ACCESS_TIMES: &[(&str, u64)] = &[
+    ("norelatime", libc::MOUNT_ATTR_RELATIME),
+    ("atime", libc::MOUNT_ATTR_NOATIME),
+    ("nostrictatime", libc::MOUNT_ATTR_STRICTATIME),
+];
 
 const PROPAGATION: &[(&str, Propagation)] = &[
-    ("private", Propagation { kind: PropagationKind::Private, reach: Reach::Single }),
+    (
+        "private",
+        Propagation {
+            kind: PropagationKind::Private,
+            reach: Reach::Single,
+        },
+    ),
     ("rprivate", PRIVATE),
-    ("slave", Propagation { kind: PropagationKind::Slave, reach: Reach::Single }),
-    ("rslave", Propagation { kind: PropagationKind::Slave, reach: Reach::Recursive }),
-    ("shared", Propagation { kind: PropagationKind::Shared, reach: Reach::Single }),
-    ("rshared", Propagation { kind: PropagationKind::Shared, reach: Reach::Recursive }),
-    ("unbindable", Propagation { kind: PropagationKind::Unbindable, reach: Reach::Single }),
-    ("runbindable", Propagation { kind: PropagationKind::Unbindable, reach: Reach::Recursive }),
+    (
+        "slave",
+        Propagation {
+            kind: PropagationKind::Slave,
+            reach: Reach::Single,
+        },
+    ),
+    (
+        "rslave",
+        Propagation {
+            kind: PropagationKind::Slave,
+            reach: Reach::Recursive,
+        },
+    ),
+    (
+        "shared",
+        Propagation {
+            kind: PropagationKind::Shared,
+            reach: Reach::Single,
+        },
+    ),
+    (
+        "rshared",
+        Propagation {
+            kind: PropagationKind::Shared,
+            reach: Reach::Recursive,
+        },
+    ),
+    (
+        "unbindable",
+        Propagation {
+            kind: PropagationKind::Unbindable,
+            reach: Reach::Single,
+        },
+    ),
+    (
+        "runbindable",
+        Propagation {
+            kind: PropagationKind::Unbindable,
+            reach: Reach::Recursive,
+        },
+    ),
 ];
 
 /// Words that ask for what is so anyway.
-const ALREADY_SO: &[&str] = &["defaults", "async", "loud", "silent", "nomand", "noiversion", "nolazytime", "noacl"];
+const ALREADY_SO: &[&str] = &[
+    "defaults",
+    "async",
+    "loud",
+    "silent",
+    "nomand",
+    "noiversion",
+    "nolazytime",
+    "noacl",
+];
 
 /// Parameters of a file system in memory (tmpfs(5)).
-const TMPFS: &[&str] = &["size", "nr_blocks", "nr_inodes", "mode", "uid", "gid", "huge", "mpol", "noswap", "inode32", "inode64"];
+const TMPFS: &[&str] = &[
+    "size",
+    "nr_blocks",
+    "nr_inodes",
+    "mode",
+    "uid",
+    "gid",
+    "huge",
+    "mpol",
+    "noswap",
+    "inode32",
+    "inode64",
+];
 
 /// The propagation that `word` names.
 pub(super) fn propagation(word: &str) -> Option<Propagation> {
@@ -68,12 +142,18 @@ pub(super) fn propagation(word: &str) -> Option<Propagation> {
 }
 
 impl Options {
-    /// Reads all words. What none of them says is as `mount` gives it: no bind mount, no change, private.
+    /// Reads all words. What none of them says is as `mount` gives it: no bind mount, no change,
+    /// private.
     ///
     /// # Errors
     /// The word that means nothing here.
     pub(super) fn read(words: &[String]) -> Result<Self, &str> {
-        let mut options = Self { bind: None, attributes: Attributes::default(), propagation: PRIVATE, parameters: Vec::new() };
+        let mut options = Self {
+            bind: None,
+            attributes: Attributes::default(),
+            propagation: PRIVATE,
+            parameters: Vec::new(),
+        };
         for word in words {
             options.take(word).ok_or(word.as_str())?;
         }
@@ -89,7 +169,9 @@ impl Options {
                 if let Some(propagation) = propagation(word) {
                     self.propagation = propagation;
                 } else if change(&mut self.attributes.top, word).is_none() {
-                    let below = word.strip_prefix('r').and_then(|word| change(&mut self.attributes.tree, word));
+                    let below = word
+                        .strip_prefix('r')
+                        .and_then(|word| change(&mut self.attributes.tree, word));
                     return below.or_else(|| self.parameter(word));
                 }
             }
@@ -98,9 +180,16 @@ impl Options {
     }
 
     fn parameter(&mut self, word: &str) -> Option<()> {
-        let (key, value) = word.split_once('=').map_or((word, None), |(key, value)| (key, Some(value.to_owned())));
+        let (key, value) = word
+            .split_once('=')
+            .map_or((word, None), |(key, value)| (key, Some(value.to_owned())));
         let known = TMPFS.contains(&key);
-        known.then(|| self.parameters.push(TmpfsOption { key: key.to_owned(), value }))
+        known.then(|| {
+            self.parameters.push(TmpfsOption {
+                key: key.to_owned(),
+                value,
+            });
+        })
     }
 }
 
@@ -124,5 +213,8 @@ fn change(attributes: &mut AttributeChange, word: &str) -> Option<()> {
 }
 
 fn find<T: Copy>(table: &[(&str, T)], word: &str) -> Option<T> {
-    table.iter().find(|(name, _)| *name == word).map(|(_, meaning)| *meaning)
+    table
+        .iter()
+        .find(|(name, _)| *name == word)
+        .map(|(_, meaning)| *meaning)
 }

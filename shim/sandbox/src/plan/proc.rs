@@ -1,5 +1,6 @@
-//! What Linux programs that `exec` starts in a guest's container see of processes. The guest sees nothing of them: with a
-//! `/proc` below its root it could write into the memory of the engine that runs it.
+//! What Linux programs that `exec` starts in a guest's container see of processes. The guest sees
+//! nothing of them: with a `/proc` below its root it could write into the memory of the engine that
+//! runs it.
 
 use std::path::{Path, PathBuf};
 
@@ -23,9 +24,24 @@ pub struct Proc {
 impl Proc {
     /// None if the spec does not mount it. `masked` and `readonly` are the whole container's.
     pub(super) fn of(spec: &Spec, masked: &[PathBuf], readonly: &[PathBuf]) -> Option<Self> {
-        let mounted = |mount: &Mount| mount.typ().as_deref() == Some("proc") && mounts::within(mount.destination()) == Path::new(PROC);
-        spec.mounts().iter().flatten().find(|mount| mounted(mount))?;
-        let in_it = |paths: &[PathBuf]| paths.iter().filter(|path| path.starts_with(Path::new(PROC))).cloned().collect();
-        Some(Self { masked: in_it(masked), readonly: in_it(readonly) })
+        let mounted = |mount: &Mount| {
+            mount.typ().as_deref() == Some("proc")
+                && mounts::within(mount.destination()) == Path::new(PROC)
+        };
+        spec.mounts()
+            .iter()
+            .flatten()
+            .find(|mount| mounted(mount))?;
+        let in_it = |paths: &[PathBuf]| {
+            paths
+                .iter()
+                .filter(|path| path.starts_with(Path::new(PROC)))
+                .cloned()
+                .collect()
+        };
+        Some(Self {
+            masked: in_it(masked),
+            readonly: in_it(readonly),
+        })
     }
 }

@@ -27,9 +27,11 @@ pub struct ProcessPlan {
     pub oom_score_adj: Option<i32>,
     /// Limits, each resource once.
     pub rlimits: Vec<Rlimit>,
-    /// AppArmor's profile, entered at once (`changeprofile` to `/proc/thread-self/attr/apparmor/current`).
+    /// AppArmor's profile, entered at once (`changeprofile` to
+    /// `/proc/thread-self/attr/apparmor/current`).
     pub apparmor: Option<String>,
-    /// SELinux's label, entered at once (`/proc/thread-self/attr/current`); the host's policy must allow that transition.
+    /// SELinux's label, entered at once (`/proc/thread-self/attr/current`); the host's policy must
+    /// allow that transition.
     pub selinux: Option<String>,
     /// User.
     pub uid: u32,
@@ -43,7 +45,8 @@ pub struct ProcessPlan {
     pub capabilities: CapabilitySets,
     /// Whether set-user-id files and the like can give it more.
     pub no_new_privileges: NoNewPrivileges,
-    /// Filters of system calls, installed one after the other, last of all. The first lets the next be installed.
+    /// Filters of system calls, installed one after the other, last of all. The first lets the next
+    /// be installed.
     pub filters: Vec<seccomp::Program>,
 }
 
@@ -60,7 +63,10 @@ pub struct Rlimit {
 
 /// What setrlimit(2) limits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[expect(missing_docs, reason = "the names are those of RLIMIT_*, in getrlimit(2)")]
+#[expect(
+    missing_docs,
+    reason = "the names are those of RLIMIT_*, in getrlimit(2)"
+)]
 pub enum Resource {
     Cpu,
     Fsize,
@@ -132,7 +138,8 @@ impl ProcessPlan {
         }
     }
 
-    /// What the spec's `process` (of a container, or of an `exec` in it) and its container's `linux.seccomp` say.
+    /// What the spec's `process` (of a container, or of an `exec` in it) and its container's
+    /// `linux.seccomp` say.
     ///
     /// # Errors
     /// When they ask for what is not served, or what the host does not have.
@@ -149,7 +156,11 @@ impl ProcessPlan {
             oom_score_adj: oom_score_adj(process)?,
             rlimits: rlimits(process.rlimits().as_deref().unwrap_or_default())?,
             apparmor: apparmor(process, facts)?,
-            selinux: selinux("process.selinuxLabel", process.selinux_label().as_deref(), facts)?,
+            selinux: selinux(
+                "process.selinuxLabel",
+                process.selinux_label().as_deref(),
+                facts,
+            )?,
             uid: user.uid(),
             gid: user.gid(),
             groups: user.additional_gids().clone().unwrap_or_default(),
@@ -166,9 +177,10 @@ impl ProcessPlan {
 
 fn oom_score_adj(process: &Process) -> Result<Option<i32>, Refused> {
     match process.oom_score_adj() {
-        Some(score) if !(-1000..=1000).contains(&score) => {
-            Err(Refused::new("process.oomScoreAdj", format!("{score} is not between -1000 and 1000")))
-        }
+        Some(score) if !(-1000..=1000).contains(&score) => Err(Refused::new(
+            "process.oomScoreAdj",
+            format!("{score} is not between -1000 and 1000"),
+        )),
         score => Ok(score),
     }
 }
@@ -182,9 +194,17 @@ fn rlimits(limits: &[PosixRlimit]) -> Result<Vec<Rlimit>, Refused> {
             return Err(refuse(format!("a second limit of {}", limit.typ())));
         }
         if limit.soft() > limit.hard() {
-            return Err(refuse(format!("soft limit {} is above hard limit {}", limit.soft(), limit.hard())));
+            return Err(refuse(format!(
+                "soft limit {} is above hard limit {}",
+                limit.soft(),
+                limit.hard()
+            )));
         }
-        Ok(Rlimit { resource, soft: limit.soft(), hard: limit.hard() })
+        Ok(Rlimit {
+            resource,
+            soft: limit.soft(),
+            hard: limit.hard(),
+        })
     };
     limits.iter().enumerate().map(limit).collect()
 }
@@ -193,16 +213,26 @@ fn apparmor(process: &Process, facts: HostFacts) -> Result<Option<String>, Refus
     match process.apparmor_profile().as_deref() {
         None | Some("" | "unconfined") => Ok(None),
         Some(profile) if facts.apparmor == Support::Present => Ok(Some(profile.to_owned())),
-        Some(profile) => Err(Refused::new("process.apparmorProfile", format!("{profile}: this host has no AppArmor, or has it off"))),
+        Some(profile) => Err(Refused::new(
+            "process.apparmorProfile",
+            format!("{profile}: this host has no AppArmor, or has it off"),
+        )),
     }
 }
 
 /// A label that is asked for in `field`.
-pub(super) fn selinux(field: &str, label: Option<&str>, facts: HostFacts) -> Result<Option<String>, Refused> {
+pub(super) fn selinux(
+    field: &str,
+    label: Option<&str>,
+    facts: HostFacts,
+) -> Result<Option<String>, Refused> {
     match label {
         None | Some("") => Ok(None),
         Some(label) if facts.selinux == Support::Present => Ok(Some(label.to_owned())),
-        Some(label) => Err(Refused::new(field, format!("{label}: this host has no SELinux, or has it off"))),
+        Some(label) => Err(Refused::new(
+            field,
+            format!("{label}: this host has no SELinux, or has it off"),
+        )),
     }
 }
 
@@ -214,20 +244,32 @@ fn programs(
 ) -> Result<Vec<seccomp::Program>, Refused> {
     let ours = match (runs, facts.seccomp) {
         (Program::Guest, Support::Present) => Some(filters.engine()),
-        // A host without filters has no other confinement less for it; who asks for a filter is told so below.
+        // A host without filters has no other confinement less for it; who asks for a filter is
+        // told so below.
         (Program::Guest, Support::Absent) | (Program::Native, _) => None,
     };
     let refuse = |reason: String| Refused::new("linux.seccomp", reason);
     let theirs = match profile {
         None => None,
-        Some(_) if facts.seccomp == Support::Absent => return Err(refuse("this host's kernel has no seccomp filters".to_owned())),
-        Some(profile) => Some(filters.profile(profile, runs).map_err(|error| refuse(because(&error)))?),
+        Some(_) if facts.seccomp == Support::Absent => {
+            return Err(refuse(
+                "this host's kernel has no seccomp filters".to_owned(),
+            ));
+        }
+        Some(profile) => Some(
+            filters
+                .profile(profile, runs)
+                .map_err(|error| refuse(because(&error)))?,
+        ),
     };
     Ok(ours.into_iter().chain(theirs).collect())
 }
 
 fn because(error: &dyn std::error::Error) -> String {
-    std::iter::successors(Some(error), |error| error.source()).map(ToString::to_string).collect::<Vec<_>>().join(": ")
+    std::iter::successors(Some(error), |error| error.source())
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(": ")
 }
 
 impl Resource {

@@ -40,18 +40,44 @@ pub struct Row {
 
 /// The row of a field that is refused whatever it says.
 pub(super) const fn refused(field: &'static str, how: &'static str) -> Row {
-    Row { field, values: "", verdict: Verdict::Refused, how, tests: &["what_is_not_served_is_refused_by_its_field"] }
+    Row {
+        field,
+        values: "",
+        verdict: Verdict::Refused,
+        how,
+        tests: &["what_is_not_served_is_refused_by_its_field"],
+    }
 }
 
 /// The row of some values of a field, which are refused.
-pub(super) const fn refused_in_part(field: &'static str, values: &'static str, how: &'static str) -> Row {
-    Row { field, values, verdict: Verdict::Refused, how, tests: &["what_is_not_served_is_refused_by_its_field"] }
+pub(super) const fn refused_in_part(
+    field: &'static str,
+    values: &'static str,
+    how: &'static str,
+) -> Row {
+    Row {
+        field,
+        values,
+        verdict: Verdict::Refused,
+        how,
+        tests: &["what_is_not_served_is_refused_by_its_field"],
+    }
 }
 
-/// The row of a field that the host serves, beside the sandbox. That it changes nothing in the plan is tested too, by
-/// `what_the_host_serves_changes_nothing_in_the_plan`.
-pub(super) const fn by_the_host(field: &'static str, how: &'static str, tests: &'static [&'static str]) -> Row {
-    Row { field, values: "", verdict: Verdict::Honoured, how, tests }
+/// The row of a field that the host serves, beside the sandbox. That it changes nothing in the plan
+/// is tested too, by `what_the_host_serves_changes_nothing_in_the_plan`.
+pub(super) const fn by_the_host(
+    field: &'static str,
+    how: &'static str,
+    tests: &'static [&'static str],
+) -> Row {
+    Row {
+        field,
+        values: "",
+        verdict: Verdict::Honoured,
+        how,
+        tests,
+    }
 }
 
 /// The row of the mappings of a bind mount.
@@ -61,7 +87,10 @@ pub(super) const fn mapped(field: &'static str) -> Row {
         values: "of a bind mount: those of `linux`",
         verdict: Verdict::Honoured,
         how: "an idmapped mount of the user namespace; what is mounted below it keeps its owners",
-        tests: &["files_are_mapped_as_the_containers_users_are", "files_of_a_pod_with_its_own_users_belong_to_them"],
+        tests: &[
+            "files_are_mapped_as_the_containers_users_are",
+            "files_of_a_pod_with_its_own_users_belong_to_them",
+        ],
     }
 }
 
@@ -71,7 +100,8 @@ pub(super) const fn users(field: &'static str) -> Row {
         field,
         values: "beside a `user` namespace",
         verdict: Verdict::Honoured,
-        how: "whose the device nodes and files are that the set-up makes; the namespace has its own from who made it",
+        how: "whose the device nodes and files are that the set-up makes; the namespace has its \
+              own from who made it",
         tests: &["what_is_made_for_users_of_a_namespace_belongs_to_them"],
     }
 }

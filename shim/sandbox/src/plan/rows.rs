@@ -4,7 +4,8 @@
 use super::row::Verdict::{Honoured, LeftOut, Refused};
 use super::row::{Row, by_the_host, mapped, refused, refused_in_part, users};
 
-/// Every field that the crate `oci-spec` knows. One that it does not know is lost when the spec is read.
+/// Every field that the crate `oci-spec` knows. One that it does not know is lost when the spec is
+/// read.
 pub const ROWS: &[Row] = &[
     Row {
         field: "ociVersion",
@@ -15,7 +16,8 @@ pub const ROWS: &[Row] = &[
     },
     by_the_host(
         "annotations",
-        "Kubernetes' own say what the container is, and of which pod and namespace. The runtime has none of its own",
+        "Kubernetes' own say what the container is, and of which pod and namespace. The runtime \
+         has none of its own",
         &["only_the_annotation_makes_a_sandbox"],
     ),
     // The root and the mounts.
@@ -35,7 +37,8 @@ pub const ROWS: &[Row] = &[
         field: "mounts[].destination",
         values: "",
         verdict: Honoured,
-        how: "in the order of the list; resolved inside the container's root, whatever symbolic links lie there; made where it is missing",
+        how: "in the order of the list; resolved inside the container's root, whatever symbolic \
+              links lie there; made where it is missing",
         tests: &["a_destination_never_leads_above_the_root"],
     },
     Row {
@@ -49,7 +52,8 @@ pub const ROWS: &[Row] = &[
         field: "mounts[].type",
         values: "`bind`, or an option `bind` or `rbind`",
         verdict: Honoured,
-        how: "a file or folder of the node, with what is mounted below it for `rbind`; a relative source lies in the bundle",
+        how: "a file or folder of the node, with what is mounted below it for `rbind`; a relative \
+              source lies in the bundle",
         tests: &["a_bind_mount_has_its_source_its_reach_and_its_place"],
     },
     Row {
@@ -63,21 +67,31 @@ pub const ROWS: &[Row] = &[
         field: "mounts[].type",
         values: "`tmpfs` at `/dev`",
         verdict: Honoured,
-        how: "every container gets a `/dev`, made before all mounts: nosuid, noexec, strictatime. This mount gives it the parameters of tmpfs(5); an option that would restrict it further is refused",
+        how: "every container gets a `/dev`, made before all mounts: nosuid, noexec, strictatime. \
+              This mount gives it the parameters of tmpfs(5); an option that would restrict it \
+              further is refused",
         tests: &["the_tmpfs_at_dev_gives_its_parameters_to_the_one_that_is_made"],
     },
     Row {
         field: "mounts[].type",
         values: "`proc` at `/proc`",
         verdict: LeftOut,
-        how: "a guest that saw it could write into its own engine. A Linux program that `exec` starts beside the guest gets one, in a mount namespace of its own and with the spec's masked and read-only paths; not where the root is read-only and has no folder `/proc`",
-        tests: &["default_mounts_of_no_use_are_left_out", "linux_programs_see_a_proc_where_the_spec_has_one_with_what_it_masks_there"],
+        how: "a guest that saw it could write into its own engine. A Linux program that `exec` \
+              starts beside the guest gets one, in a mount namespace of its own and with the \
+              spec's masked and read-only paths; not where the root is read-only and has no folder \
+              `/proc`",
+        tests: &[
+            "default_mounts_of_no_use_are_left_out",
+            "linux_programs_see_a_proc_where_the_spec_has_one_with_what_it_masks_there",
+        ],
     },
     Row {
         field: "mounts[].type",
-        values: "`sysfs` at `/sys`, `cgroup` or `cgroup2` at `/sys/fs/cgroup`, `mqueue` at `/dev/mqueue`, `devpts` at `/dev/pts`",
+        values: "`sysfs` at `/sys`, `cgroup` or `cgroup2` at `/sys/fs/cgroup`, `mqueue` at \
+                 `/dev/mqueue`, `devpts` at `/dev/pts`",
         verdict: LeftOut,
-        how: "a guest has no use for them: WASI shows no kernel objects, cgroups, queues or terminals",
+        how: "a guest has no use for them: WASI shows no kernel objects, cgroups, queues or \
+              terminals",
         tests: &["default_mounts_of_no_use_are_left_out"],
     },
     Row {
@@ -96,9 +110,11 @@ pub const ROWS: &[Row] = &[
     },
     Row {
         field: "mounts[].options",
-        values: "`ro`, `nosuid`, `nodev`, `noexec`, `nodiratime`, `nosymfollow` (Linux 5.14), and their opposites",
+        values: "`ro`, `nosuid`, `nodev`, `noexec`, `nodiratime`, `nosymfollow` (Linux 5.14), and \
+                 their opposites",
         verdict: Honoured,
-        how: "on the mount itself. An opposite takes the word back; it does not loosen a mount that is restricted on the node",
+        how: "on the mount itself. An opposite takes the word back; it does not loosen a mount \
+              that is restricted on the node",
         tests: &["options_restrict_a_mount_and_an_opposite_takes_the_word_back"],
     },
     Row {
@@ -119,12 +135,14 @@ pub const ROWS: &[Row] = &[
         field: "mounts[].options",
         values: "`private`, `slave`, `shared`, `unbindable`; with `r` before them",
         verdict: Honoured,
-        how: "`rprivate` when none is said. `HostToContainer` of Kubernetes is `rslave`, `Bidirectional` is `rshared`",
+        how: "`rprivate` when none is said. `HostToContainer` of Kubernetes is `rslave`, \
+              `Bidirectional` is `rshared`",
         tests: &["a_mount_is_private_unless_its_options_say_otherwise"],
     },
     Row {
         field: "mounts[].options",
-        values: "`defaults`, `async`, `loud`, `silent`, `nomand`, `noiversion`, `nolazytime`, `noacl`",
+        values: "`defaults`, `async`, `loud`, `silent`, `nomand`, `noiversion`, `nolazytime`, \
+                 `noacl`",
         verdict: LeftOut,
         how: "so it is anyway",
         tests: &["options_that_ask_for_what_is_so_change_nothing"],
@@ -166,7 +184,9 @@ pub const ROWS: &[Row] = &[
         field: "linux.maskedPaths",
         values: "",
         verdict: Honoured,
-        how: "of paths that exist in the container, hidden behind an empty folder or the null device. No link is followed on the way to one: such a container is refused. Those that Kubernetes lists lie in `/proc` and `/sys`, which a guest does not have",
+        how: "of paths that exist in the container, hidden behind an empty folder or the null \
+              device. No link is followed on the way to one: such a container is refused. Those \
+              that Kubernetes lists lie in `/proc` and `/sys`, which a guest does not have",
         tests: &["masked_and_read_only_paths_are_those_of_the_spec"],
     },
     Row {
@@ -180,7 +200,10 @@ pub const ROWS: &[Row] = &[
         field: "linux.devices[]",
         values: "",
         verdict: Honoured,
-        how: "besides `null`, `zero`, `full`, `random`, `urandom` and `tty`, which are always there; of types `c`, `u`, `b` and `p`, below `/dev`. `fd`, `stdin`, `stdout` and `stderr` are links into `/proc`, so they lead to something only for Linux programs that `exec` starts",
+        how: "besides `null`, `zero`, `full`, `random`, `urandom` and `tty`, which are always \
+              there; of types `c`, `u`, `b` and `p`, below `/dev`. `fd`, `stdin`, `stdout` and \
+              `stderr` are links into `/proc`, so they lead to something only for Linux programs \
+              that `exec` starts",
         tests: &["the_default_devices_are_there_and_the_specs_replace_them"],
     },
     Row {
@@ -195,14 +218,16 @@ pub const ROWS: &[Row] = &[
         field: "linux.namespaces[]",
         values: "`network`, `ipc`, `uts`, `cgroup`",
         verdict: Honoured,
-        how: "new without a path (a new network has its loopback up), joined with one, the node's when not listed",
+        how: "new without a path (a new network has its loopback up), joined with one, the node's \
+              when not listed",
         tests: &["namespaces_are_made_joined_or_the_hosts"],
     },
     Row {
         field: "linux.namespaces[]",
         values: "`pid`",
         verdict: LeftOut,
-        how: "always a new one, also where the pod shares its processes or asks for the node's: a guest cannot see processes",
+        how: "always a new one, also where the pod shares its processes or asks for the node's: a \
+              guest cannot see processes",
         tests: &["mounts_and_processes_are_always_in_namespaces_of_their_own"],
     },
     Row {
@@ -216,27 +241,45 @@ pub const ROWS: &[Row] = &[
         field: "linux.namespaces[]",
         values: "`user` with a path",
         verdict: Honoured,
-        how: "entered by the guest's process when its set-up is done, before it takes its identity: identity, groups and capabilities are those of that namespace. What the set-up makes belongs to its root",
-        tests: &["a_user_namespace_that_is_there_is_the_containers", "root_of_a_pod_with_its_own_users_is_nobody_on_the_node"],
+        how: "entered by the guest's process when its set-up is done, before it takes its \
+              identity: identity, groups and capabilities are those of that namespace. What the \
+              set-up makes belongs to its root",
+        tests: &[
+            "a_user_namespace_that_is_there_is_the_containers",
+            "root_of_a_pod_with_its_own_users_is_nobody_on_the_node",
+        ],
     },
     Row {
         field: "linux.namespaces[]",
         values: "`mount` with a path, `user` without one, `time`, a second one of a type",
         verdict: Refused,
-        how: "containerd makes a pod's user namespace (`hostUsers: false`), unless the pod is on the node's network; such a pod is refused",
+        how: "containerd makes a pod's user namespace (`hostUsers: false`), unless the pod is on \
+              the node's network; such a pod is refused",
         tests: &["namespaces_that_are_not_served_are_refused"],
     },
     users("linux.uidMappings"),
     users("linux.gidMappings"),
-    refused_in_part("linux.uidMappings", "without a `user` namespace, or without root in it", "they say whose files the set-up makes"),
-    refused_in_part("linux.gidMappings", "without a `user` namespace, or without root in it", "they say whose files the set-up makes"),
+    refused_in_part(
+        "linux.uidMappings",
+        "without a `user` namespace, or without root in it",
+        "they say whose files the set-up makes",
+    ),
+    refused_in_part(
+        "linux.gidMappings",
+        "without a `user` namespace, or without root in it",
+        "they say whose files the set-up makes",
+    ),
     refused("linux.timeOffsets", "time namespaces are not served"),
-    refused("linux.netDevices", "interfaces of the node are not moved; that is for a CNI plugin"),
+    refused(
+        "linux.netDevices",
+        "interfaces of the node are not moved; that is for a CNI plugin",
+    ),
     Row {
         field: "hostname",
         values: "",
         verdict: Honoured,
-        how: "in a UTS namespace of the container's own. One that is joined is named by the pod's sandbox; with the node's it is refused",
+        how: "in a UTS namespace of the container's own. One that is joined is named by the pod's \
+              sandbox; with the node's it is refused",
         tests: &["names_are_set_in_a_namespace_of_the_containers_own_only"],
     },
     Row {
@@ -250,7 +293,8 @@ pub const ROWS: &[Row] = &[
         field: "linux.sysctl",
         values: "`net.*` and those of IPC, in a namespace of the container's own",
         verdict: Honoured,
-        how: "written before the guest gets its identity. For a pod, Kubernetes sets them on its sandbox",
+        how: "written before the guest gets its identity. For a pod, Kubernetes sets them on its \
+              sandbox",
         tests: &["sysctls_are_those_of_namespaces_of_its_own"],
     },
     Row {
@@ -266,14 +310,26 @@ pub const ROWS: &[Row] = &[
         "the guest's entry, as `path` or `path#function`, and its arguments",
         &["arguments_keep_their_order_and_the_first_loses_its_function"],
     ),
-    by_the_host("process.env", "the guest's environment, and nothing else is in it", &["the_environment_is_exactly_the_specs"]),
+    by_the_host(
+        "process.env",
+        "the guest's environment, and nothing else is in it",
+        &["the_environment_is_exactly_the_specs"],
+    ),
     by_the_host(
         "process.cwd",
         "where a relative entry is looked for; WASI has no working directory",
         &["an_entrypoint_is_a_path_and_perhaps_a_function"],
     ),
-    by_the_host("process.terminal", "the guest's three streams are one terminal", &["a_terminal_that_goes_nowhere_is_still_emptied"]),
-    by_the_host("process.consoleSize", "the terminal's first size", &["a_terminal_has_the_size_that_its_spec_says"]),
+    by_the_host(
+        "process.terminal",
+        "the guest's three streams are one terminal",
+        &["a_terminal_that_goes_nowhere_is_still_emptied"],
+    ),
+    by_the_host(
+        "process.consoleSize",
+        "the terminal's first size",
+        &["a_terminal_has_the_size_that_its_spec_says"],
+    ),
     Row {
         field: "process.user",
         values: "`uid`, `gid`, `umask`, `additionalGids`",
@@ -286,8 +342,13 @@ pub const ROWS: &[Row] = &[
         field: "process.capabilities",
         values: "",
         verdict: Honoured,
-        how: "cut to what means something to a guest: DAC_OVERRIDE, DAC_READ_SEARCH, FOWNER, NET_BIND_SERVICE. Root has those of them that are effective, permitted and bounding; any other user those that are ambient too, as execve(2) would leave them",
-        tests: &["a_guest_keeps_only_capabilities_that_are_of_use_to_it", "a_guest_that_is_not_root_has_ambient_capabilities_only"],
+        how: "cut to what means something to a guest: DAC_OVERRIDE, DAC_READ_SEARCH, FOWNER, \
+              NET_BIND_SERVICE. Root has those of them that are effective, permitted and bounding; \
+              any other user those that are ambient too, as execve(2) would leave them",
+        tests: &[
+            "a_guest_keeps_only_capabilities_that_are_of_use_to_it",
+            "a_guest_that_is_not_root_has_ambient_capabilities_only",
+        ],
     },
     Row {
         field: "process.noNewPrivileges",
@@ -301,32 +362,49 @@ pub const ROWS: &[Row] = &[
         values: "",
         verdict: Honoured,
         how: "all sixteen; a second limit of a type, or a soft one above its hard one, is refused",
-        tests: &["every_limit_of_the_spec_is_taken", "limits_that_contradict_are_refused"],
+        tests: &[
+            "every_limit_of_the_spec_is_taken",
+            "limits_that_contradict_are_refused",
+        ],
     },
-    Row { field: "process.oomScoreAdj", values: "", verdict: Honoured, how: "-1000 to 1000", tests: &["an_oom_score_is_taken_or_refused"] },
+    Row {
+        field: "process.oomScoreAdj",
+        values: "",
+        verdict: Honoured,
+        how: "-1000 to 1000",
+        tests: &["an_oom_score_is_taken_or_refused"],
+    },
     Row {
         field: "process.apparmorProfile",
         values: "",
         verdict: Honoured,
-        how: "the profile is entered while the process still has the right to; `unconfined` is none. Refused on a host without AppArmor",
+        how: "the profile is entered while the process still has the right to; `unconfined` is \
+              none. Refused on a host without AppArmor",
         tests: &["a_profile_needs_a_host_with_apparmor"],
     },
     Row {
         field: "process.selinuxLabel",
         values: "",
         verdict: Honoured,
-        how: "entered by a dynamic transition, which the host's policy must allow from the runtime's domain. Refused on a host without SELinux",
+        how: "entered by a dynamic transition, which the host's policy must allow from the \
+              runtime's domain. Refused on a host without SELinux",
         tests: &["labels_need_a_host_with_selinux"],
     },
     refused("process.commandLine", "for Windows"),
     refused("process.ioPriority", "not set"),
     refused("process.scheduler", "not set; `linux.resources.cpu` holds"),
-    refused("process.execCPUAffinity", "not set; `linux.resources.cpu.cpus` holds"),
+    refused(
+        "process.execCPUAffinity",
+        "not set; `linux.resources.cpu.cpus` holds",
+    ),
     Row {
         field: "linux.seccomp",
         values: "",
         verdict: Honoured,
-        how: "over a filter of our own, which all guests have: a system call passes when both let it. System calls that libseccomp does not know are skipped. Other architectures are refused already by our filter, TSYNC is without effect in a process with one thread, WAIT_KILLABLE_RECV without a listener",
+        how: "over a filter of our own, which all guests have: a system call passes when both let \
+              it. System calls that libseccomp does not know are skipped. Other architectures are \
+              refused already by our filter, TSYNC is without effect in a process with one thread, \
+              WAIT_KILLABLE_RECV without a listener",
         tests: &["a_profile_of_the_spec_holds", "both_filters_hold_together"],
     },
     Row {
@@ -357,7 +435,10 @@ pub const ROWS: &[Row] = &[
         how: "the engine is a program of the machine's own kind",
         tests: &["what_is_not_served_is_refused_by_its_field"],
     },
-    refused("linux.memoryPolicy", "not set; `linux.resources.cpu.mems` holds"),
+    refused(
+        "linux.memoryPolicy",
+        "not set; `linux.resources.cpu.mems` holds",
+    ),
     refused("linux.intelRdt", "not set"),
     // Resources.
     by_the_host(
@@ -386,12 +467,30 @@ pub const ROWS: &[Row] = &[
         ],
     ),
     // Programs of the node.
-    refused("hooks.prestart", "programs of the node are not run for a guest"),
-    refused("hooks.createRuntime", "programs of the node are not run for a guest"),
-    refused("hooks.createContainer", "programs of the node are not run for a guest"),
-    refused("hooks.startContainer", "programs of the node are not run for a guest"),
-    refused("hooks.poststart", "programs of the node are not run for a guest"),
-    refused("hooks.poststop", "programs of the node are not run for a guest"),
+    refused(
+        "hooks.prestart",
+        "programs of the node are not run for a guest",
+    ),
+    refused(
+        "hooks.createRuntime",
+        "programs of the node are not run for a guest",
+    ),
+    refused(
+        "hooks.createContainer",
+        "programs of the node are not run for a guest",
+    ),
+    refused(
+        "hooks.startContainer",
+        "programs of the node are not run for a guest",
+    ),
+    refused(
+        "hooks.poststart",
+        "programs of the node are not run for a guest",
+    ),
+    refused(
+        "hooks.poststop",
+        "programs of the node are not run for a guest",
+    ),
     // Other platforms.
     refused("solaris", "another platform"),
     refused("windows", "another platform"),

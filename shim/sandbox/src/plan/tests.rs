@@ -14,14 +14,23 @@ mod process;
 mod table;
 mod users;
 
-const HARDENED: HostFacts = HostFacts { apparmor: Support::Present, selinux: Support::Present, seccomp: Support::Present };
-const PLAIN: HostFacts = HostFacts { apparmor: Support::Absent, selinux: Support::Absent, seccomp: Support::Present };
+const HARDENED: HostFacts = HostFacts {
+    apparmor: Support::Present,
+    selinux: Support::Present,
+    seccomp: Support::Present,
+};
+const PLAIN: HostFacts = HostFacts {
+    apparmor: Support::Absent,
+    selinux: Support::Absent,
+    seccomp: Support::Present,
+};
 
 static FILTERS: LazyLock<FilterCache> = LazyLock::new(|| FilterCache::new().unwrap());
 
 /// The least that a container's spec says.
 fn least() -> Value {
-    json!({"ociVersion": "1.2.0", "root": {"path": "rootfs"}, "process": {"user": {"uid": 0, "gid": 0}, "cwd": "/"}})
+    json!({"ociVersion": "1.2.0", "root": {"path": "rootfs"}, "process": {"user": {"uid": 0,
+        "gid": 0}, "cwd": "/"}})
 }
 
 /// Lays `over` over `value`: objects are merged, everything else is replaced (RFC 7396).
@@ -67,10 +76,12 @@ fn what_the_host_serves_changes_nothing_in_the_plan() {
         "annotations": {"io.kubernetes.cri.container-type": "container"},
         "root": {"path": "/elsewhere"},
         "process": {
-            "args": ["/app.wasm"], "env": ["A=b"], "cwd": "/work", "terminal": true, "consoleSize": {"height": 24, "width": 80}
+            "args": ["/app.wasm"], "env": ["A=b"], "cwd": "/work", "terminal": true,
+            "consoleSize": {"height": 24, "width": 80}
         },
         "linux": {
-            "cgroupsPath": "/kubepods/x", "resources": {"memory": {"limit": 1_048_576}, "devices": [{"allow": false}]},
+            "cgroupsPath": "/kubepods/x", "resources": {"memory": {"limit": 1_048_576},
+            "devices": [{"allow": false}]},
             "personality": {"domain": "LINUX"}, "memoryPolicy": {"mode": "MPOL_DEFAULT"},
         },
     }));
@@ -78,14 +89,19 @@ fn what_the_host_serves_changes_nothing_in_the_plan() {
     let profile = json!({"defaultAction": "SCMP_ACT_ALLOW"});
     let mut told = profile.clone();
     told["listenerMetadata"] = json!("for a listener");
-    assert_eq!(plan(json!({"linux": {"seccomp": told}})), plan(json!({"linux": {"seccomp": profile}})));
+    assert_eq!(
+        plan(json!({"linux": {"seccomp": told}})),
+        plan(json!({"linux": {"seccomp": profile}}))
+    );
 }
 
 #[test]
 fn a_plan_crosses_into_another_process_unchanged() {
     let plan = plan(json!({
-        "linux": {"namespaces": [{"type": "network", "path": "/run/netns/a"}], "seccomp": {"defaultAction": "SCMP_ACT_LOG"}},
-        "mounts": [{"destination": "/data", "type": "bind", "source": "/srv", "options": ["rbind", "rro", "noatime"]}],
+        "linux": {"namespaces": [{"type": "network", "path": "/run/netns/a"}],
+        "seccomp": {"defaultAction": "SCMP_ACT_LOG"}},
+        "mounts": [{"destination": "/data", "type": "bind", "source": "/srv", "options": ["rbind",
+        "rro", "noatime"]}],
     }));
     let text = serde_json::to_string(&plan).unwrap();
     assert_eq!(serde_json::from_str::<Plan>(&text).unwrap(), plan);
@@ -93,49 +109,110 @@ fn a_plan_crosses_into_another_process_unchanged() {
 
 #[test]
 fn a_container_without_a_process_is_refused() {
-    let spec = serde_json::from_value(json!({"ociVersion": "1.2.0", "root": {"path": "rootfs"}})).unwrap();
-    assert_eq!(Plan::of(&spec, Path::new("/bundle"), PLAIN, &FILTERS).unwrap_err().field, "process");
+    let spec =
+        serde_json::from_value(json!({"ociVersion": "1.2.0", "root": {"path": "rootfs"}})).unwrap();
+    assert_eq!(
+        Plan::of(&spec, Path::new("/bundle"), PLAIN, &FILTERS)
+            .unwrap_err()
+            .field,
+        "process"
+    );
 }
 
 #[test]
 fn masked_and_read_only_paths_are_those_of_the_spec() {
-    let plan = plan(json!({"linux": {"maskedPaths": ["/proc/kcore", "/srv/../secret"], "readonlyPaths": ["/proc/sys"]}}));
-    assert_eq!(plan.masked, [PathBuf::from("/proc/kcore"), PathBuf::from("/secret")]);
+    let plan = plan(
+        json!({"linux": {"maskedPaths": ["/proc/kcore", "/srv/../secret"],
+            "readonlyPaths": ["/proc/sys"]}}),
+    );
+    assert_eq!(
+        plan.masked,
+        [PathBuf::from("/proc/kcore"), PathBuf::from("/secret")]
+    );
     assert_eq!(plan.readonly, [PathBuf::from("/proc/sys")]);
 }
 
 #[test]
 fn the_default_devices_are_there_and_the_specs_replace_them() {
-    let names = |plan: &Plan| plan.devices.nodes.iter().map(|node| node.path.to_str().unwrap().to_owned()).collect::<Vec<_>>();
-    assert_eq!(names(&plan(json!({}))), ["null", "zero", "full", "random", "urandom", "tty"]);
+    let names = |plan: &Plan| {
+        plan.devices
+            .nodes
+            .iter()
+            .map(|node| node.path.to_str().unwrap().to_owned())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(
+        names(&plan(json!({}))),
+        ["null", "zero", "full", "random", "urandom", "tty"]
+    );
     let links = plan(json!({})).devices.links;
     assert_eq!(links.len(), 4);
     assert!(links.contains(&(PathBuf::from("stdout"), PathBuf::from("/proc/self/fd/1"))));
 
     let plan = plan(json!({"linux": {"devices": [
-        {"path": "/dev/net/tun", "type": "c", "major": 10, "minor": 200, "fileMode": 0o600, "uid": 7, "gid": 8},
+        {"path": "/dev/net/tun", "type": "c", "major": 10, "minor": 200, "fileMode": 0o600,
+        "uid": 7, "gid": 8},
         {"path": "/dev/tty", "type": "u", "major": 5, "minor": 1},
         {"path": "/dev/disk", "type": "b", "major": 8, "minor": 0},
         {"path": "/dev/queue", "type": "p", "major": 0, "minor": 0},
         {"path": "/dev/stdin", "type": "c", "major": 1, "minor": 3},
     ]}}));
-    assert_eq!(names(&plan), ["null", "zero", "full", "random", "urandom", "net/tun", "tty", "disk", "queue", "stdin"]);
-    let node = |name: &str| plan.devices.nodes.iter().find(|node| node.path == Path::new(name)).unwrap();
-    let tun = Device { path: "net/tun".into(), kind: DeviceKind::Char { major: 10, minor: 200 }, mode: 0o600, uid: 7, gid: 8 };
+    assert_eq!(
+        names(&plan),
+        [
+            "null", "zero", "full", "random", "urandom", "net/tun", "tty", "disk", "queue", "stdin"
+        ]
+    );
+    let node = |name: &str| {
+        plan.devices
+            .nodes
+            .iter()
+            .find(|node| node.path == Path::new(name))
+            .unwrap()
+    };
+    let tun = Device {
+        path: "net/tun".into(),
+        kind: DeviceKind::Char {
+            major: 10,
+            minor: 200,
+        },
+        mode: 0o600,
+        uid: 7,
+        gid: 8,
+    };
     assert_eq!(*node("net/tun"), tun);
-    assert_eq!((node("tty").kind, node("tty").mode), (DeviceKind::Char { major: 5, minor: 1 }, 0o666));
+    assert_eq!(
+        (node("tty").kind, node("tty").mode),
+        (DeviceKind::Char { major: 5, minor: 1 }, 0o666)
+    );
     assert_eq!(node("disk").kind, DeviceKind::Block { major: 8, minor: 0 });
     assert_eq!(node("queue").kind, DeviceKind::Fifo);
-    assert!(plan.devices.links.iter().all(|(name, _)| name != Path::new("stdin")), "a node of the spec goes before a link");
+    assert!(
+        plan.devices
+            .links
+            .iter()
+            .all(|(name, _)| name != Path::new("stdin")),
+        "a node of the spec goes before a link"
+    );
 }
 
 #[test]
 fn devices_outside_dev_are_refused() {
-    for (path, kind) in [("/etc/disk", "b"), ("/dev", "c"), ("/dev/../etc/disk", "b"), ("dev/disk", "b"), ("/dev/all", "a")] {
-        let (field, message) = refusal(json!({"linux": {"devices": [{"path": path, "type": kind, "major": 8, "minor": 0}]}}));
+    for (path, kind) in [
+        ("/etc/disk", "b"),
+        ("/dev", "c"),
+        ("/dev/../etc/disk", "b"),
+        ("dev/disk", "b"),
+        ("/dev/all", "a"),
+    ] {
+        let (field, message) = refusal(
+            json!({"linux": {"devices": [{"path": path, "type": kind, "major": 8, "minor": 0}]}}),
+        );
         assert_eq!(field, "linux.devices[0]");
         assert!(message.contains(path), "{message}");
     }
-    let (field, _) = refusal(json!({"linux": {"devices": [{"path": "/dev/x", "type": "c", "major": -1, "minor": 0}]}}));
+    let (field, _) = refusal(
+        json!({"linux": {"devices": [{"path": "/dev/x", "type": "c", "major": -1, "minor": 0}]}}),
+    );
     assert_eq!(field, "linux.devices[0]");
 }

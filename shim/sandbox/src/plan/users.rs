@@ -37,31 +37,50 @@ impl Users {
     /// What `linux.namespaces` and the mappings beside it say; none: the node's users.
     ///
     /// # Errors
-    /// When the namespace would have to be made: it is the pod's, and exists before its containers. When its mappings are
-    /// missing, or root is not among them: somebody must own what is made for the container.
+    /// When the namespace would have to be made: it is the pod's, and exists before its containers.
+    /// When its mappings are missing, or root is not among them: somebody must own what is made for
+    /// the container.
     pub fn of(linux: Option<&Linux>) -> Result<Option<Self>, Refused> {
         let Some(linux) = linux else { return Ok(None) };
         let uids = ranges(linux.uid_mappings().as_deref());
         let gids = ranges(linux.gid_mappings().as_deref());
-        let listed = linux.namespaces().iter().flatten().enumerate().find(|(_, namespace)| namespace.typ() == Kind::User);
+        let listed = linux
+            .namespaces()
+            .iter()
+            .flatten()
+            .enumerate()
+            .find(|(_, namespace)| namespace.typ() == Kind::User);
         let mapped = [("linux.uidMappings", &uids), ("linux.gidMappings", &gids)];
         let Some((index, namespace)) = listed else {
             let said = mapped.iter().find(|(_, ranges)| !ranges.is_empty());
-            return said.map_or(Ok(None), |(field, _)| Err(Refused::new(*field, "there is no user namespace that they could be of")));
+            return said.map_or(Ok(None), |(field, _)| {
+                Err(Refused::new(
+                    *field,
+                    "there is no user namespace that they could be of",
+                ))
+            });
         };
         let Some(path) = namespace.path().as_ref().filter(|path| path.is_absolute()) else {
             return Err(Refused::new(
                 format!("linux.namespaces[{index}]"),
-                "a user namespace is joined, by an absolute path, and never made: containerd makes one for a pod with `hostUsers: false`, \
+                "a user namespace is joined, by an absolute path, and never made: containerd makes \
+                 one for a pod with `hostUsers: false`, \
                  unless it is on the node's network",
             ));
         };
         for (field, ranges) in mapped {
             if outside(ranges, 0).is_none() {
-                return Err(Refused::new(field, "they must say who root of the user namespace is on the node"));
+                return Err(Refused::new(
+                    field,
+                    "they must say who root of the user namespace is on the node",
+                ));
             }
         }
-        Ok(Some(Self { path: path.clone(), uids, gids }))
+        Ok(Some(Self {
+            path: path.clone(),
+            uids,
+            gids,
+        }))
     }
 
     /// Who root of the namespace is on the node: user and group.
@@ -70,10 +89,12 @@ impl Users {
         (root(&self.uids), root(&self.gids))
     }
 
-    /// Whether `uidmap` and `gidmap`, options of containerd's for a root file system, are of this namespace.
+    /// Whether `uidmap` and `gidmap`, options of containerd's for a root file system, are of this
+    /// namespace.
     pub(crate) fn are_said_by(&self, uidmap: &str, gidmap: &str) -> bool {
         let words = |ranges: &[IdRange]| {
-            let word = |range: &IdRange| format!("{}:{}:{}", range.inside, range.outside, range.size);
+            let word =
+                |range: &IdRange| format!("{}:{}:{}", range.inside, range.outside, range.size);
             ranges.iter().map(word).collect::<Vec<_>>().join(",")
         };
         uidmap == words(&self.uids) && gidmap == words(&self.gids)
@@ -83,7 +104,13 @@ impl Users {
     pub(super) fn own_devices(&self, nodes: &mut [Device]) -> Result<(), Refused> {
         for node in nodes {
             let refuse = |what: &str, id: u32| {
-                Refused::new("linux.devices[]", format!("/dev/{}: the pod's user namespace has no {what} {id}", node.path.display()))
+                Refused::new(
+                    "linux.devices[]",
+                    format!(
+                        "/dev/{}: the pod's user namespace has no {what} {id}",
+                        node.path.display()
+                    ),
+                )
             };
             node.uid = outside(&self.uids, node.uid).ok_or_else(|| refuse("user", node.uid))?;
             node.gid = outside(&self.gids, node.gid).ok_or_else(|| refuse("group", node.gid))?;
@@ -95,10 +122,20 @@ impl Users {
     pub(super) fn own_files(&self, at: &Path, options: &mut [TmpfsOption]) -> Result<(), Refused> {
         let kinds: [(&str, Ids); 2] = [("uid", |users| &users.uids), ("gid", |users| &users.gids)];
         for TmpfsOption { key, value } in options {
-            let Some((_, ids)) = kinds.iter().find(|(kind, _)| kind == key) else { continue };
+            let Some((_, ids)) = kinds.iter().find(|(kind, _)| kind == key) else {
+                continue;
+            };
             let said = value.as_deref().unwrap_or_default();
             let found = said.parse().ok().and_then(|id| outside(ids(self), id));
-            let refuse = || Refused::new("mounts[].options", format!("{}: the pod's user namespace has no {key} {said}", at.display()));
+            let refuse = || {
+                Refused::new(
+                    "mounts[].options",
+                    format!(
+                        "{}: the pod's user namespace has no {key} {said}",
+                        at.display()
+                    ),
+                )
+            };
             *value = Some(found.ok_or_else(refuse)?.to_string());
         }
         Ok(())
@@ -120,35 +157,56 @@ impl Users {
 pub enum Owners {
     /// Who they belong to on the node.
     Kept,
-    /// Whoever has the same number in the container's user namespace. Of the mount alone, not of what is mounted below it.
+    /// Whoever has the same number in the container's user namespace. Of the mount alone, not of
+    /// what is mounted below it.
     Mapped,
 }
 
 impl Owners {
     /// What a mount's own mappings say: none, or those of the container's user namespace.
-    pub(super) fn of(mount: &Mount, users: Option<&Users>) -> Result<Self, (&'static str, &'static str)> {
-        let (uids, gids) = (ranges(mount.uid_mappings().as_deref()), ranges(mount.gid_mappings().as_deref()));
+    pub(super) fn of(
+        mount: &Mount,
+        users: Option<&Users>,
+    ) -> Result<Self, (&'static str, &'static str)> {
+        let (uids, gids) = (
+            ranges(mount.uid_mappings().as_deref()),
+            ranges(mount.gid_mappings().as_deref()),
+        );
         if uids.is_empty() && gids.is_empty() {
             return Ok(Self::Kept);
         }
         let field = |wrong: bool| if wrong { "uidMappings" } else { "gidMappings" };
-        let Some(users) = users else { return Err((field(!uids.is_empty()), "the container has no user namespace whose they could be")) };
+        let Some(users) = users else {
+            return Err((
+                field(!uids.is_empty()),
+                "the container has no user namespace whose they could be",
+            ));
+        };
         if (&uids, &gids) == (&users.uids, &users.gids) {
             return Ok(Self::Mapped);
         }
-        Err((field(uids != users.uids), "files are mapped as the container's user namespace is, or not at all"))
+        Err((
+            field(uids != users.uids),
+            "files are mapped as the container's user namespace is, or not at all",
+        ))
     }
 }
 
 fn ranges(mappings: Option<&[LinuxIdMapping]>) -> Vec<IdRange> {
-    let range = |mapping: &LinuxIdMapping| IdRange { inside: mapping.container_id(), outside: mapping.host_id(), size: mapping.size() };
+    let range = |mapping: &LinuxIdMapping| IdRange {
+        inside: mapping.container_id(),
+        outside: mapping.host_id(),
+        size: mapping.size(),
+    };
     mappings.unwrap_or_default().iter().map(range).collect()
 }
 
 /// What `inside` is on the node.
 fn outside(ranges: &[IdRange], inside: u32) -> Option<u32> {
     ranges.iter().find_map(|range| {
-        let from_first = inside.checked_sub(range.inside).filter(|from_first| *from_first < range.size)?;
+        let from_first = inside
+            .checked_sub(range.inside)
+            .filter(|from_first| *from_first < range.size)?;
         range.outside.checked_add(from_first)
     })
 }

@@ -27,12 +27,20 @@ const ON: &[Word] = &[
     ("dirsync", MountFlags::DIRSYNC, NO_ATTRIBUTE),
     ("noatime", MountFlags::NOATIME, libc::MOUNT_ATTR_NOATIME),
     ("nodev", MountFlags::NODEV, libc::MOUNT_ATTR_NODEV),
-    ("nodiratime", MountFlags::NODIRATIME, libc::MOUNT_ATTR_NODIRATIME),
+    (
+        "nodiratime",
+        MountFlags::NODIRATIME,
+        libc::MOUNT_ATTR_NODIRATIME,
+    ),
     ("noexec", MountFlags::NOEXEC, libc::MOUNT_ATTR_NOEXEC),
     ("nosuid", MountFlags::NOSUID, libc::MOUNT_ATTR_NOSUID),
     ("relatime", MountFlags::RELATIME, libc::MOUNT_ATTR_RELATIME),
     ("ro", MountFlags::RDONLY, libc::MOUNT_ATTR_RDONLY),
-    ("strictatime", MountFlags::STRICTATIME, libc::MOUNT_ATTR_STRICTATIME),
+    (
+        "strictatime",
+        MountFlags::STRICTATIME,
+        libc::MOUNT_ATTR_STRICTATIME,
+    ),
     ("sync", MountFlags::SYNCHRONOUS, NO_ATTRIBUTE),
 ];
 
@@ -42,10 +50,18 @@ const OFF: &[Word] = &[
     ("atime", MountFlags::NOATIME, libc::MOUNT_ATTR_NOATIME),
     ("defaults", MountFlags::empty(), NO_ATTRIBUTE),
     ("dev", MountFlags::NODEV, libc::MOUNT_ATTR_NODEV),
-    ("diratime", MountFlags::NODIRATIME, libc::MOUNT_ATTR_NODIRATIME),
+    (
+        "diratime",
+        MountFlags::NODIRATIME,
+        libc::MOUNT_ATTR_NODIRATIME,
+    ),
     ("exec", MountFlags::NOEXEC, libc::MOUNT_ATTR_NOEXEC),
     ("norelatime", MountFlags::RELATIME, NO_ATTRIBUTE),
-    ("nostrictatime", MountFlags::STRICTATIME, libc::MOUNT_ATTR_STRICTATIME),
+    (
+        "nostrictatime",
+        MountFlags::STRICTATIME,
+        libc::MOUNT_ATTR_STRICTATIME,
+    ),
     ("rw", MountFlags::RDONLY, libc::MOUNT_ATTR_RDONLY),
     ("suid", MountFlags::NOSUID, libc::MOUNT_ATTR_NOSUID),
 ];
@@ -57,7 +73,8 @@ const SYNCHRONOUS: MountFlags = MountFlags::SYNCHRONOUS.union(MountFlags::DIRSYN
 const MOST_VALUE: usize = 255;
 
 /// For a place that is a link of /proc's to what it stands for.
-const FOLLOW: MoveMountFlags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH.union(MoveMountFlags::MOVE_MOUNT_T_SYMLINKS);
+const FOLLOW: MoveMountFlags =
+    MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH.union(MoveMountFlags::MOVE_MOUNT_T_SYMLINKS);
 
 /// The word for one of the ways in which access times are kept; one excludes the others.
 const ACCESS_TIMES: &[&str] = &["noatime", "relatime", "strictatime", "atime"];
@@ -85,18 +102,39 @@ pub(super) enum Start {
 #[derive(Debug, PartialEq, Eq)]
 enum How {
     /// A folder that is there already.
-    Bind { reach: Reach, attributes: AttributeChange, owners: Owners },
+    Bind {
+        reach: Reach,
+        attributes: AttributeChange,
+        owners: Owners,
+    },
     /// A file system.
-    New { fs_type: String, flags: MountFlags, data: CString },
+    New {
+        fs_type: String,
+        flags: MountFlags,
+        data: CString,
+    },
     /// An overlay whose parameters fsconfig(2) takes, which needs no place to be made at.
-    Overlay { parameters: Vec<String>, attributes: u64 },
+    Overlay {
+        parameters: Vec<String>,
+        attributes: u64,
+    },
 }
 
 impl Prepared {
     /// Understands `mount`.
     pub(super) fn of(mount: &Mount, users: Option<&Users>) -> Result<Self, Failure> {
-        let Mount { fs_type, source, target, options } = mount;
-        let refuse = |cause: &str| Failure::of(format!("mount {fs_type} {source} with {}", options.join(",")), cause);
+        let Mount {
+            fs_type,
+            source,
+            target,
+            options,
+        } = mount;
+        let refuse = |cause: &str| {
+            Failure::of(
+                format!("mount {fs_type} {source} with {}", options.join(",")),
+                cause,
+            )
+        };
         let mut reach = (fs_type == "bind").then_some(Reach::Single);
         let mut flags = MountFlags::empty();
         let mut attributes = AttributeChange::default();
@@ -106,7 +144,11 @@ impl Prepared {
             match option.as_str() {
                 "bind" => reach = reach.or(Some(Reach::Single)),
                 "rbind" => reach = Some(Reach::Recursive),
-                "loop" => return Err(refuse("files with a file system in them (option loop) are not supported")),
+                "loop" => {
+                    return Err(refuse(
+                        "files with a file system in them (option loop) are not supported",
+                    ));
+                }
                 "remount" => return Err(refuse("there is nothing to mount again")),
                 word => match (find(ON, word), find(OFF, word)) {
                     (Some((_, flag, attribute)), _) => {
@@ -128,40 +170,88 @@ impl Prepared {
                     (start.map(Start::Folder), data)
                 }
                 ("overlay", Owners::Mapped) => {
-                    let (start, data) =
-                        overlay::from_shared_folder(&data).ok_or_else(|| refuse("its layers share no folder to be mapped"))?;
+                    let (start, data) = overlay::from_shared_folder(&data)
+                        .ok_or_else(|| refuse("its layers share no folder to be mapped"))?;
                     (Some(Start::Mapped(start)), data)
                 }
                 (_, Owners::Kept) => (None, data),
                 (_, Owners::Mapped) => {
-                    return Err(refuse("the owners of files are mapped in an overlay and in a folder, and nowhere else"));
+                    return Err(refuse(
+                        "the owners of files are mapped in an overlay and in a folder, and nowhere \
+                         else",
+                    ));
                 }
             };
-            if fs_type == "overlay" && start.is_none() && !flags.intersects(SYNCHRONOUS) && data.iter().all(|word| is_a_parameter(word)) {
-                let how = How::Overlay { parameters: data, attributes: attributes.set };
-                return Ok(Self { source: source.clone(), target: target.clone(), start, how });
+            if fs_type == "overlay"
+                && start.is_none()
+                && !flags.intersects(SYNCHRONOUS)
+                && data.iter().all(|word| is_a_parameter(word))
+            {
+                let how = How::Overlay {
+                    parameters: data,
+                    attributes: attributes.set,
+                };
+                return Ok(Self {
+                    source: source.clone(),
+                    target: target.clone(),
+                    start,
+                    how,
+                });
             }
             let data = data.join(",");
             if data.len() > overlay::MOST_DATA {
-                return Err(refuse(&format!("the options are longer than the {} bytes that the kernel takes", overlay::MOST_DATA)));
+                return Err(refuse(&format!(
+                    "the options are longer than the {} bytes that the kernel takes",
+                    overlay::MOST_DATA
+                )));
             }
             let data = CString::new(data).map_err(|_| refuse("an option holds a zero byte"))?;
-            let how = How::New { fs_type: fs_type.clone(), flags, data };
-            return Ok(Self { source: source.clone(), target: target.clone(), start, how });
+            let how = How::New {
+                fs_type: fs_type.clone(),
+                flags,
+                data,
+            };
+            return Ok(Self {
+                source: source.clone(),
+                target: target.clone(),
+                start,
+                how,
+            });
         };
         if let Some(unknown) = data.first() {
             return Err(refuse(&format!("{unknown} means nothing to a bind mount")));
         }
-        Ok(Self { source: source.clone(), target: target.clone(), start: None, how: How::Bind { reach, attributes, owners } })
+        Ok(Self {
+            source: source.clone(),
+            target: target.clone(),
+            start: None,
+            how: How::Bind {
+                reach,
+                attributes,
+                owners,
+            },
+        })
     }
 
-    /// Makes it, mounted nowhere, if that is possible: a folder that becomes the root, or an overlay.
-    pub(super) fn make_detached(&self, users: Option<&OwnedFd>) -> Option<Result<OwnedFd, Failure>> {
+    /// Makes it, mounted nowhere, if that is possible: a folder that becomes the root, or an
+    /// overlay.
+    pub(super) fn make_detached(
+        &self,
+        users: Option<&OwnedFd>,
+    ) -> Option<Result<OwnedFd, Failure>> {
         match self.how {
-            How::Bind { reach, attributes, owners } if self.target.is_empty() => {
-                Some(clone(&self.source, reach, attributes, mapping(owners, users)).step(|| format!("mount {self}")))
-            }
-            How::Overlay { ref parameters, attributes } if self.target.is_empty() => {
+            How::Bind {
+                reach,
+                attributes,
+                owners,
+            } if self.target.is_empty() => Some(
+                clone(&self.source, reach, attributes, mapping(owners, users))
+                    .step(|| format!("mount {self}")),
+            ),
+            How::Overlay {
+                ref parameters,
+                attributes,
+            } if self.target.is_empty() => {
                 Some(layered(&self.source, parameters, attributes).step(|| format!("mount {self}")))
             }
             How::Bind { .. } | How::New { .. } | How::Overlay { .. } => None,
@@ -171,12 +261,29 @@ impl Prepared {
     /// Makes it at `place`.
     pub(super) fn make(&self, place: &Path, users: Option<&OwnedFd>) -> rustix::io::Result<()> {
         match &self.how {
-            How::Bind { reach, attributes, owners } => {
+            How::Bind {
+                reach,
+                attributes,
+                owners,
+            } => {
                 let tree = clone(&self.source, *reach, *attributes, mapping(*owners, users))?;
                 move_mount(&tree, "", CWD, place, FOLLOW)
             }
-            How::Overlay { parameters, attributes } => move_mount(layered(&self.source, parameters, *attributes)?, "", CWD, place, FOLLOW),
-            How::New { fs_type, flags, data } => rustix::mount::mount(&self.source, place, fs_type, *flags, data.as_c_str()),
+            How::Overlay {
+                parameters,
+                attributes,
+            } => move_mount(
+                layered(&self.source, parameters, *attributes)?,
+                "",
+                CWD,
+                place,
+                FOLLOW,
+            ),
+            How::New {
+                fs_type,
+                flags,
+                data,
+            } => rustix::mount::mount(&self.source, place, fs_type, *flags, data.as_c_str()),
         }
     }
 }
@@ -185,54 +292,96 @@ impl fmt::Display for Prepared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.how {
             How::Bind { .. } => write!(f, "{}", self.source),
-            How::Overlay { parameters, .. } => write!(f, "overlay {} with {}", self.source, parameters.join(",")),
-            How::New { fs_type, data, .. } => write!(f, "{fs_type} {} with {}", self.source, data.to_string_lossy()),
+            How::Overlay { parameters, .. } => {
+                write!(f, "overlay {} with {}", self.source, parameters.join(","))
+            }
+            How::New { fs_type, data, .. } => write!(
+                f,
+                "{fs_type} {} with {}",
+                self.source,
+                data.to_string_lossy()
+            ),
         }
     }
 }
 
 /// Whether containerd wants files to be those of the container's users.
 fn owners(options: &[String], users: Option<&Users>) -> Result<Owners, &'static str> {
-    let find = |prefix: &str| options.iter().find_map(|option| option.strip_prefix(prefix));
+    let find = |prefix: &str| {
+        options
+            .iter()
+            .find_map(|option| option.strip_prefix(prefix))
+    };
     match (find(UIDMAP), find(GIDMAP)) {
         (None, None) => Ok(Owners::Kept),
-        (Some(uidmap), Some(gidmap)) if users.is_some_and(|users| users.are_said_by(uidmap, gidmap)) => Ok(Owners::Mapped),
-        _ => Err("its files are mapped to other users than those of the container's user namespace"),
+        (Some(uidmap), Some(gidmap))
+            if users.is_some_and(|users| users.are_said_by(uidmap, gidmap)) =>
+        {
+            Ok(Owners::Mapped)
+        }
+        _ => {
+            Err("its files are mapped to other users than those of the container's user namespace")
+        }
     }
 }
 
 fn is_mapping(option: &str) -> bool {
-    [UIDMAP, GIDMAP].iter().any(|prefix| option.starts_with(prefix))
+    [UIDMAP, GIDMAP]
+        .iter()
+        .any(|prefix| option.starts_with(prefix))
 }
 
 fn mapping(owners: Owners, users: Option<&OwnedFd>) -> Option<&OwnedFd> {
     users.filter(|_| owners == Owners::Mapped)
 }
 
-fn clone(source: &str, reach: Reach, attributes: AttributeChange, users: Option<&OwnedFd>) -> rustix::io::Result<OwnedFd> {
+fn clone(
+    source: &str,
+    reach: Reach,
+    attributes: AttributeChange,
+    users: Option<&OwnedFd>,
+) -> rustix::io::Result<OwnedFd> {
     let recursive = match reach {
         Reach::Single => OpenTreeFlags::empty(),
         Reach::Recursive => OpenTreeFlags::AT_RECURSIVE,
     };
-    let tree = open_tree(CWD, source, OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | recursive)?;
+    let tree = open_tree(
+        CWD,
+        source,
+        OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | recursive,
+    )?;
     kernel::set_mount_attributes(&tree, attributes, Reach::Single)
         .and_then(|()| users.map_or(Ok(()), |users| kernel::map_owners(&tree, users.as_fd())))
-        .map_err(|error| rustix::io::Errno::from_io_error(&error).unwrap_or(rustix::io::Errno::INVAL))?;
+        .map_err(|error| {
+            rustix::io::Errno::from_io_error(&error).unwrap_or(rustix::io::Errno::INVAL)
+        })?;
     Ok(tree)
 }
 
-/// Whether fsconfig(2) takes this word of an overlay as mount(2) does, which has a sign of its own for a comma in a path.
+/// Whether fsconfig(2) takes this word of an overlay as mount(2) does, which has a sign of its own
+/// for a comma in a path.
 fn is_a_parameter(word: &str) -> bool {
     let value = word.split_once('=').map_or("", |(_, value)| value);
     value.len() <= MOST_VALUE && !word.contains(['\\', ',', '\0'])
 }
 
-/// An overlay that is mounted nowhere. To have it made at a place takes a mount namespace that nobody else sees, a copy of
-/// the node's with all that is mounted there, and its end waits for every processor.
+/// An overlay that is mounted nowhere. To have it made at a place takes a mount namespace that
+/// nobody else sees, a copy of the node's with all that is mounted there, and its end waits for
+/// every processor.
 fn layered(source: &str, parameters: &[String], attributes: u64) -> rustix::io::Result<OwnedFd> {
-    let words = parameters.iter().map(|word| word.split_once('=').map_or((word.as_str(), None), |(key, value)| (key, Some(value))));
+    let words = parameters.iter().map(|word| {
+        word.split_once('=')
+            .map_or((word.as_str(), None), |(key, value)| (key, Some(value)))
+    });
     let read_only = (attributes & libc::MOUNT_ATTR_RDONLY != 0).then_some(("ro", None));
-    detached::make("overlay", [("source", Some(source))].into_iter().chain(words).chain(read_only), attributes)
+    detached::make(
+        "overlay",
+        [("source", Some(source))]
+            .into_iter()
+            .chain(words)
+            .chain(read_only),
+        attributes,
+    )
 }
 
 fn find<'a>(words: &'a [Word], word: &str) -> Option<&'a Word> {
@@ -252,8 +401,12 @@ fn switch_on(attributes: &mut AttributeChange, word: &str, attribute: u64) {
 
 fn switch_off(attributes: &mut AttributeChange, word: &str, attribute: u64) {
     attributes.set &= !attribute;
-    attributes.clear |=
-        if ACCESS_TIMES.contains(&word) || attribute == libc::MOUNT_ATTR_STRICTATIME { libc::MOUNT_ATTR__ATIME } else { attribute };
+    attributes.clear |= if ACCESS_TIMES.contains(&word) || attribute == libc::MOUNT_ATTR_STRICTATIME
+    {
+        libc::MOUNT_ATTR__ATIME
+    } else {
+        attribute
+    };
 }
 
 #[cfg(test)]

@@ -7,7 +7,8 @@ use oci_spec::runtime::LinuxSeccomp;
 use super::{FilterError, Program, engine, profile};
 use crate::plan::Program as Runs;
 
-/// How many profiles are kept. A node has a few: the runtime's default one, and those that its admin wrote.
+/// How many profiles are kept. A node has a few: the runtime's default one, and those that its
+/// admin wrote.
 const KEPT: usize = 16;
 
 /// Makes filters, and keeps the ones that were used last.
@@ -31,7 +32,10 @@ impl FilterCache {
     /// # Errors
     /// When libseccomp cannot make it on this machine.
     pub fn new() -> Result<Self, FilterError> {
-        Ok(Self { engine: engine::program()?, profiles: Mutex::default() })
+        Ok(Self {
+            engine: engine::program()?,
+            profiles: Mutex::default(),
+        })
     }
 
     /// The filter of every guest's process.
@@ -48,13 +52,18 @@ impl FilterCache {
         if let Some(program) = self.used(|entry| entry.runs == runs && entry.profile == *profile) {
             return Ok(program);
         }
-        // Made without the lock, so that no other container waits for it. Two that make the same one lose a little time.
+        // Made without the lock, so that no other container waits for it. Two that make the same
+        // one lose a little time.
         let program = profile::program(profile, runs)?;
         let mut kept = self.profiles.lock().unwrap_or_else(PoisonError::into_inner);
         if kept.len() >= KEPT {
             kept.remove(0);
         }
-        kept.push(Entry { profile: profile.clone(), runs, program: program.clone() });
+        kept.push(Entry {
+            profile: profile.clone(),
+            runs,
+            program: program.clone(),
+        });
         Ok(program)
     }
 
@@ -65,7 +74,11 @@ impl FilterCache {
 
     #[cfg(test)]
     pub(super) fn keeps(&self, profile: &LinuxSeccomp) -> bool {
-        self.profiles.lock().unwrap().iter().any(|entry| entry.profile == *profile)
+        self.profiles
+            .lock()
+            .unwrap()
+            .iter()
+            .any(|entry| entry.profile == *profile)
     }
 
     fn used(&self, is_it: impl Fn(&Entry) -> bool) -> Option<Program> {

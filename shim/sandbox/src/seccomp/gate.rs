@@ -1,9 +1,11 @@
-//! The gate in the filters of a process that exec adds: the few calls between its confinement and its birth.
+//! The gate in the filters of a process that exec adds: the few calls between its confinement and
+//! its birth.
 //!
-//! The process is confined before it is born in the container's pid namespace, because a program there may be allowed to
-//! attach to it at once. So its filters must let it be forked, and the fork call setsid, whatever the spec's profile
-//! says. A gate lets exactly these calls pass, and only with the pass in an argument that the kernel does not read: a random
-//! number that nothing in the container knows.
+//! The process is confined before it is born in the container's pid namespace, because a program
+//! there may be allowed to attach to it at once. So its filters must let it be forked, and the fork
+//! call setsid, whatever the spec's profile says. A gate lets exactly these calls pass, and only
+//! with the pass in an argument that the kernel does not read: a random number that nothing in the
+//! container knows.
 
 use super::Program;
 use super::program::Instruction;
@@ -14,7 +16,8 @@ use crate::kernel;
 pub(crate) struct Pass(u64);
 
 /// The flags of the one clone(2) that passes: a fork with the caller's parent, and no namespace.
-pub(crate) const FORK: u64 = (libc::CLONE_PARENT | libc::CLONE_CHILD_SETTID | libc::SIGCHLD).unsigned_abs() as u64;
+pub(crate) const FORK: u64 =
+    (libc::CLONE_PARENT | libc::CLONE_CHILD_SETTID | libc::SIGCHLD).unsigned_abs() as u64;
 
 /// `AUDIT_ARCH_*` of this machine (linux/audit.h).
 #[cfg(target_arch = "x86_64")]
@@ -40,7 +43,10 @@ fn calls() -> [(libc::c_long, Option<(u32, u64)>); 5] {
         (libc::SYS_setsid, None),
         (libc::SYS_prctl, Some((0, number(libc::PR_SET_PDEATHSIG)))),
         (libc::SYS_ioctl, Some((1, libc::TIOCSCTTY))),
-        (libc::SYS_seccomp, Some((0, u64::from(libc::SECCOMP_SET_MODE_FILTER)))),
+        (
+            libc::SYS_seccomp,
+            Some((0, u64::from(libc::SECCOMP_SET_MODE_FILTER))),
+        ),
     ]
 }
 
@@ -57,7 +63,8 @@ impl Pass {
 }
 
 impl Program {
-    /// The same filter behind a gate: the calls of the gate pass, and of all others the filter decides.
+    /// The same filter behind a gate: the calls of the gate pass, and of all others the filter
+    /// decides.
     pub(crate) fn behind_gate(&self, pass: Pass) -> Self {
         self.after(&gate(pass, ALLOW))
     }
@@ -68,15 +75,21 @@ impl Program {
     }
 }
 
-/// Instructions that end with `verdict` for a call with the pass, and go on behind themselves for any other.
+/// Instructions that end with `verdict` for a call with the pass, and go on behind themselves for
+/// any other.
 ///
-/// The number of the call is looked at before any argument is: the kernel remembers verdicts that depend on the number alone.
+/// The number of the call is looked at before any argument is: the kernel remembers verdicts that
+/// depend on the number alone.
 fn gate(pass: Pass, verdict: u32) -> Vec<Instruction> {
     let mut made = Vec::new();
     // From the last call to the first one, so that the distance to the end is known.
     for (number, argument) in calls().into_iter().rev() {
         let mut tests = equals(PASS, pass.argument());
-        tests.extend(argument.into_iter().flat_map(|(index, value)| equals(index, value)));
+        tests.extend(
+            argument
+                .into_iter()
+                .flat_map(|(index, value)| equals(index, value)),
+        );
         let number = u32::try_from(number).expect("numbers of system calls have at most 32 bits");
         let mut block = vec![Test::Load(NUMBER), Test::Is(number, Otherwise::NextCall)];
         block.extend(tests);
@@ -105,11 +118,20 @@ enum Otherwise {
 
 /// Tests both halves of an argument.
 fn equals(index: u32, value: u64) -> Vec<Test> {
-    let (low, high) = if cfg!(target_endian = "little") { (0, 4) } else { (4, 0) };
+    let (low, high) = if cfg!(target_endian = "little") {
+        (0, 4)
+    } else {
+        (4, 0)
+    };
     let offset = ARGS + 8 * index;
     let half = |value: u64| u32::try_from(value & 0xffff_ffff).expect("it is masked");
     let is = |value| Test::Is(value, Otherwise::End);
-    vec![Test::Load(offset + low), is(half(value)), Test::Load(offset + high), is(half(value >> 32))]
+    vec![
+        Test::Load(offset + low),
+        is(half(value)),
+        Test::Load(offset + high),
+        is(half(value >> 32)),
+    ]
 }
 
 /// Puts `block` before `rest`.
@@ -125,7 +147,10 @@ fn assemble(block: &[Test], rest: Vec<Instruction>) -> Vec<Instruction> {
                     Otherwise::NextCall => to_next_call,
                     Otherwise::End => to_next_call + rest.len(),
                 };
-                Instruction::jump_unless(value, u8::try_from(distance).expect("a gate has fewer than 256 instructions"))
+                Instruction::jump_unless(
+                    value,
+                    u8::try_from(distance).expect("a gate has fewer than 256 instructions"),
+                )
             }
         });
     }

@@ -5,10 +5,12 @@ use std::fs::File;
 use std::io::{self, Read as _, Seek as _};
 use std::str::FromStr as _;
 
-use libseccomp::{ScmpAction, ScmpArch, ScmpArgCompare, ScmpCompareOp, ScmpFilterContext, ScmpSyscall};
+use libseccomp::{
+    ScmpAction, ScmpArch, ScmpArgCompare, ScmpCompareOp, ScmpFilterContext, ScmpSyscall,
+};
 use oci_spec::runtime::{
-    LinuxSeccomp, LinuxSeccompAction as Action, LinuxSeccompArg, LinuxSeccompFilterFlag as Flag, LinuxSeccompOperator as Operator,
-    LinuxSyscall,
+    LinuxSeccomp, LinuxSeccompAction as Action, LinuxSeccompArg, LinuxSeccompFilterFlag as Flag,
+    LinuxSeccompOperator as Operator, LinuxSyscall,
 };
 use rustix::fs::MemfdFlags;
 
@@ -17,22 +19,31 @@ use crate::plan::Program as Runs;
 
 /// The program for `profile`.
 ///
-/// A guest's process makes system calls of the machine's own architecture only: our own filter ends it otherwise. So the
-/// other architectures of a profile, which would triple the program, are made for a native program alone.
+/// A guest's process makes system calls of the machine's own architecture only: our own filter ends
+/// it otherwise. So the other architectures of a profile, which would triple the program, are made
+/// for a native program alone.
 ///
 /// # Errors
-/// When the profile asks for what cannot be given. System calls that libseccomp does not know are skipped, as runc does:
-/// profiles name calls of newer kernels.
+/// When the profile asks for what cannot be given. System calls that libseccomp does not know are
+/// skipped, as runc does: profiles name calls of newer kernels.
 pub(super) fn program(profile: &LinuxSeccomp, runs: Runs) -> Result<Program, FilterError> {
     let calls = profile.syscalls().as_deref().unwrap_or_default();
-    let asks = profile.listener_path().is_some() || calls.iter().any(|call| call.action() == Action::ScmpActNotify);
+    let asks = profile.listener_path().is_some()
+        || calls
+            .iter()
+            .any(|call| call.action() == Action::ScmpActNotify);
     if asks || profile.default_action() == Action::ScmpActNotify {
         return Err(FilterError::Notify);
     }
     let default = action(profile.default_action(), profile.default_errno_ret());
     let mut filter = context(default)?;
     if runs == Runs::Native {
-        for name in profile.architectures().iter().flatten().map(ToString::to_string) {
+        for name in profile
+            .architectures()
+            .iter()
+            .flatten()
+            .map(ToString::to_string)
+        {
             let add = ScmpArch::from_str(&name).and_then(|arch| filter.add_arch(arch).map(drop));
             add.map_err(FilterError::part(format!("architecture {name}")))?;
         }
@@ -44,15 +55,22 @@ pub(super) fn program(profile: &LinuxSeccomp, runs: Runs) -> Result<Program, Fil
             add(&mut filter, call, action)?;
         }
     }
-    export(&filter, flags(profile.flags().as_deref().unwrap_or_default()))
+    export(
+        &filter,
+        flags(profile.flags().as_deref().unwrap_or_default()),
+    )
 }
 
 /// An empty filter with what every filter of ours has.
 pub(super) fn context(default: ScmpAction) -> Result<ScmpFilterContext, FilterError> {
-    let mut filter = ScmpFilterContext::new(default).map_err(FilterError::part(format!("default action {default:?}")))?;
-    // A search tree: the kernel goes through the program once for each of its system calls when it is installed, and
-    // through a list of hundreds of comparisons that takes longer than all else that a sandbox needs.
-    filter.set_ctl_optimize(2).map_err(FilterError::part("search tree"))?;
+    let mut filter = ScmpFilterContext::new(default)
+        .map_err(FilterError::part(format!("default action {default:?}")))?;
+    // A search tree: the kernel goes through the program once for each of its system calls when it
+    // is installed, and through a list of hundreds of comparisons that takes longer than all else
+    // that a sandbox needs.
+    filter
+        .set_ctl_optimize(2)
+        .map_err(FilterError::part("search tree"))?;
     Ok(filter)
 }
 
@@ -71,25 +89,42 @@ pub(super) fn export(filter: &ScmpFilterContext, flags: u32) -> Result<Program, 
     Ok(Program::new(flags, read().map_err(FilterError::Export)??))
 }
 
-fn add(filter: &mut ScmpFilterContext, call: &LinuxSyscall, action: ScmpAction) -> Result<(), FilterError> {
+fn add(
+    filter: &mut ScmpFilterContext,
+    call: &LinuxSyscall,
+    action: ScmpAction,
+) -> Result<(), FilterError> {
     let conditions: Vec<_> = call.args().iter().flatten().map(condition).collect();
     for name in call.names() {
         let Ok(number) = ScmpSyscall::from_name(name) else {
-            tracing::debug!(syscall = name, "the seccomp profile names a system call that libseccomp does not know");
+            tracing::debug!(
+                syscall = name,
+                "the seccomp profile names a system call that libseccomp does not know"
+            );
             continue;
         };
         for rule in rules(call.args().as_deref().unwrap_or_default(), &conditions) {
-            filter.add_rule_conditional(action, number, rule).map_err(FilterError::part(format!("syscall {name}")))?;
+            filter
+                .add_rule_conditional(action, number, rule)
+                .map_err(FilterError::part(format!("syscall {name}")))?;
         }
     }
     Ok(())
 }
 
-/// All conditions of one rule must hold. libseccomp takes one condition for each argument; as runc does, a call with
-/// two conditions on one argument becomes a rule for each condition, so that one of them is enough.
-fn rules<'a>(args: &[LinuxSeccompArg], conditions: &'a [ScmpArgCompare]) -> Vec<&'a [ScmpArgCompare]> {
+/// All conditions of one rule must hold. libseccomp takes one condition for each argument; as runc
+/// does, a call with two conditions on one argument becomes a rule for each condition, so that one
+/// of them is enough.
+fn rules<'a>(
+    args: &[LinuxSeccompArg],
+    conditions: &'a [ScmpArgCompare],
+) -> Vec<&'a [ScmpArgCompare]> {
     let mut seen = HashSet::new();
-    if args.iter().all(|arg| seen.insert(arg.index())) { vec![conditions] } else { conditions.chunks(1).collect() }
+    if args.iter().all(|arg| seen.insert(arg.index())) {
+        vec![conditions]
+    } else {
+        conditions.chunks(1).collect()
+    }
 }
 
 fn condition(arg: &LinuxSeccompArg) -> ScmpArgCompare {
@@ -101,14 +136,23 @@ fn condition(arg: &LinuxSeccompArg) -> ScmpArgCompare {
         Operator::ScmpCmpGe => (ScmpCompareOp::GreaterEqual, arg.value()),
         Operator::ScmpCmpGt => (ScmpCompareOp::Greater, arg.value()),
         // `value` is the mask, and `valueTwo` what must be there (runtime spec, "Seccomp").
-        Operator::ScmpCmpMaskedEq => (ScmpCompareOp::MaskedEqual(arg.value()), arg.value_two().unwrap_or(0)),
+        Operator::ScmpCmpMaskedEq => (
+            ScmpCompareOp::MaskedEqual(arg.value()),
+            arg.value_two().unwrap_or(0),
+        ),
     };
     // No system call has an argument of so high an index: libseccomp refuses it.
-    ScmpArgCompare::new(u32::try_from(arg.index()).unwrap_or(u32::MAX), compare, value)
+    ScmpArgCompare::new(
+        u32::try_from(arg.index()).unwrap_or(u32::MAX),
+        compare,
+        value,
+    )
 }
 
 fn action(action: Action, errno: Option<u32>) -> ScmpAction {
-    let errno = errno.map_or(libc::EPERM, |errno| i32::try_from(errno).unwrap_or(i32::MAX));
+    let errno = errno.map_or(libc::EPERM, |errno| {
+        i32::try_from(errno).unwrap_or(i32::MAX)
+    });
     match action {
         Action::ScmpActKill | Action::ScmpActKillThread => ScmpAction::KillThread,
         Action::ScmpActKillProcess => ScmpAction::KillProcess,
@@ -121,7 +165,8 @@ fn action(action: Action, errno: Option<u32>) -> ScmpAction {
     }
 }
 
-/// For seccomp(2). Of the others, one is about several threads, where the process has one, and one about notifications.
+/// For seccomp(2). Of the others, one is about several threads, where the process has one, and one
+/// about notifications.
 fn flags(flags: &[Flag]) -> u32 {
     let bits = flags.iter().map(|flag| match flag {
         Flag::SeccompFilterFlagLog => libc::SECCOMP_FILTER_FLAG_LOG,

@@ -30,21 +30,34 @@ pub(super) struct Instruction {
 impl Instruction {
     /// Loads a word of `struct seccomp_data`.
     pub(super) fn load(offset: u32) -> Self {
-        Self { code: 0x20, unless: 0, value: offset }
+        Self {
+            code: 0x20,
+            unless: 0,
+            value: offset,
+        }
     }
 
     /// Leaves out the next `distance` instructions unless the word that was loaded has this value.
     pub(super) fn jump_unless(value: u32, distance: u8) -> Self {
-        Self { code: 0x15, unless: distance, value }
+        Self {
+            code: 0x15,
+            unless: distance,
+            value,
+        }
     }
 
     /// Ends the program with `SECCOMP_RET_*`.
     pub(super) fn ret(verdict: u32) -> Self {
-        Self { code: 0x06, unless: 0, value: verdict }
+        Self {
+            code: 0x06,
+            unless: 0,
+            value: verdict,
+        }
     }
 
     fn bytes(self) -> [u8; INSTRUCTION] {
-        let ([code0, code1], [v0, v1, v2, v3]) = (self.code.to_ne_bytes(), self.value.to_ne_bytes());
+        let ([code0, code1], [v0, v1, v2, v3]) =
+            (self.code.to_ne_bytes(), self.value.to_ne_bytes());
         [code0, code1, 0, self.unless, v0, v1, v2, v3]
     }
 }
@@ -52,18 +65,30 @@ impl Instruction {
 impl Program {
     /// A filter of these instructions.
     pub(super) fn of(instructions: &[Instruction]) -> Self {
-        Self::new(0, instructions.iter().flat_map(|instruction| instruction.bytes()).collect())
+        Self::new(
+            0,
+            instructions
+                .iter()
+                .flat_map(|instruction| instruction.bytes())
+                .collect(),
+        )
     }
 
     /// This filter with instructions before it.
     pub(super) fn after(&self, first: &[Instruction]) -> Self {
-        let instructions = first.iter().flat_map(|instruction| instruction.bytes()).chain(self.instructions.iter().copied());
+        let instructions = first
+            .iter()
+            .flat_map(|instruction| instruction.bytes())
+            .chain(self.instructions.iter().copied());
         Self::new(self.flags, instructions.collect())
     }
 
     /// A filter with these `SECCOMP_FILTER_FLAG_*` and instructions (`struct sock_filter`).
     pub(super) fn new(flags: u32, instructions: Vec<u8>) -> Self {
-        Self { flags, instructions }
+        Self {
+            flags,
+            instructions,
+        }
     }
 
     /// How many instructions it has.
@@ -79,8 +104,9 @@ impl Program {
     /// Puts the calling thread, and all that it starts from now on, under this filter, for ever.
     ///
     /// # Errors
-    /// When the thread has neither `no_new_privs` nor `CAP_SYS_ADMIN` (`EACCES`), when an earlier filter forbids
-    /// seccomp(2), or when the kernel does not know a flag or finds the program invalid (`EINVAL`).
+    /// When the thread has neither `no_new_privs` nor `CAP_SYS_ADMIN` (`EACCES`), when an earlier
+    /// filter forbids seccomp(2), or when the kernel does not know a flag or finds the program
+    /// invalid (`EINVAL`).
     pub fn install(&self) -> io::Result<()> {
         set_filter(self.flags, &mut self.instructions(), 0)
     }
@@ -91,22 +117,47 @@ impl Program {
     }
 
     pub(super) fn instructions(&self) -> Vec<libc::sock_filter> {
-        self.instructions.chunks_exact(INSTRUCTION).map(instruction).collect()
+        self.instructions
+            .chunks_exact(INSTRUCTION)
+            .map(instruction)
+            .collect()
     }
 }
 
 /// `pass` stands in an argument that the kernel does not read.
 fn set_filter(flags: u32, instructions: &mut [libc::sock_filter], pass: u64) -> io::Result<()> {
-    let len = u16::try_from(instructions.len()).map_err(|_| io::Error::from(io::ErrorKind::InvalidData))?;
-    let program = libc::sock_fprog { len, filter: instructions.as_mut_ptr() };
-    #[expect(unsafe_code, reason = "no crate here wraps seccomp(2) for a program that was made elsewhere")]
-    // SAFETY: `program` and the `len` instructions that it points to outlive the call, and the kernel copies both before
-    // it returns. A filter changes no memory of ours.
-    let result = unsafe {
-        let (mode, flags) = (libc::c_ulong::from(libc::SECCOMP_SET_MODE_FILTER), libc::c_ulong::from(flags));
-        libc::syscall(libc::SYS_seccomp, mode, flags, &raw const program, 0_u64, 0_u64, pass)
+    let len = u16::try_from(instructions.len())
+        .map_err(|_| io::Error::from(io::ErrorKind::InvalidData))?;
+    let program = libc::sock_fprog {
+        len,
+        filter: instructions.as_mut_ptr(),
     };
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    #[expect(
+        unsafe_code,
+        reason = "no crate here wraps seccomp(2) for a program that was made elsewhere"
+    )]
+    // SAFETY: `program` and the `len` instructions that it points to outlive the call, and the
+    // kernel copies both before it returns. A filter changes no memory of ours.
+    let result = unsafe {
+        let (mode, flags) = (
+            libc::c_ulong::from(libc::SECCOMP_SET_MODE_FILTER),
+            libc::c_ulong::from(flags),
+        );
+        libc::syscall(
+            libc::SYS_seccomp,
+            mode,
+            flags,
+            &raw const program,
+            0_u64,
+            0_u64,
+            pass,
+        )
+    };
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
 }
 
 /// One instruction from its eight bytes.
@@ -119,7 +170,8 @@ fn instruction(bytes: &[u8]) -> libc::sock_filter {
     }
 }
 
-/// Bytes as one string of bytes: serde takes a `Vec<u8>` for a list of numbers, each of one or two bytes.
+/// Bytes as one string of bytes: serde takes a `Vec<u8>` for a list of numbers, each of one or two
+/// bytes.
 mod bytes {
     use std::fmt;
 
@@ -130,7 +182,9 @@ mod bytes {
         serializer.serialize_bytes(bytes)
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Vec<u8>, D::Error> {
         deserializer.deserialize_byte_buf(Bytes)
     }
 

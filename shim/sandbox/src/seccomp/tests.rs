@@ -1,4 +1,5 @@
-//! What the filters decide: on a machine for their programs (`tests/machine.rs`), and in the kernel.
+//! What the filters decide: on a machine for their programs (`tests/machine.rs`), and in the
+//! kernel.
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream, ToSocketAddrs as _};
@@ -27,12 +28,18 @@ fn profile(says: Value) -> LinuxSeccomp {
 }
 
 fn made(says: Value) -> Program {
-    FilterCache::new().unwrap().profile(&profile(says), Runs::Guest).unwrap()
+    FilterCache::new()
+        .unwrap()
+        .profile(&profile(says), Runs::Guest)
+        .unwrap()
 }
 
 /// The number of a system call; none when this machine has no such call.
 fn number(name: &str) -> Option<i32> {
-    ScmpSyscall::from_name(name).ok().map(i32::from).filter(|number| *number >= 0)
+    ScmpSyscall::from_name(name)
+        .ok()
+        .map(i32::from)
+        .filter(|number| *number >= 0)
 }
 
 fn call(name: &str, args: [u64; 6]) -> Call {
@@ -53,13 +60,15 @@ fn confined<T: Send>(filters: &[Program], work: impl FnOnce() -> T + Send) -> T 
     })
 }
 
-/// Makes a system call with arguments that the kernel itself would refuse or find harmless, and gives its error.
+/// Makes a system call with arguments that the kernel itself would refuse or find harmless, and
+/// gives its error.
 fn errno(name: &str) -> Option<i32> {
     let number = libc::c_long::from(number(name)?);
     let none: libc::c_long = 0;
     #[expect(unsafe_code, reason = "the calls that are refused have no wrappers")]
-    // SAFETY: every argument is zero, so the kernel is given no memory of ours. The calls that would do something
-    // without an argument (fork, vhangup) are the ones that the filter stops: this is what the test is about.
+    // SAFETY: every argument is zero, so the kernel is given no memory of ours. The calls that
+    // would do something without an argument (fork, vhangup) are the ones that the filter stops:
+    // this is what the test is about.
     let result = unsafe { libc::syscall(number, none, none, none, none, none, none) };
     (result == -1).then(|| std::io::Error::last_os_error().raw_os_error().unwrap())
 }
@@ -69,8 +78,16 @@ fn everything_that_an_engine_needs_passes() {
     let filter = engine();
     for name in names(ALLOWED) {
         let Some(number) = number(name) else { continue };
-        assert_eq!(decide(&filter, Call::native(number, [0; 6])), Decision::Allow, "{name}");
-        assert_eq!(decide(&filter, Call::native(number, [u64::MAX; 6])), Decision::Allow, "{name}");
+        assert_eq!(
+            decide(&filter, Call::native(number, [0; 6])),
+            Decision::Allow,
+            "{name}"
+        );
+        assert_eq!(
+            decide(&filter, Call::native(number, [u64::MAX; 6])),
+            Decision::Allow,
+            "{name}"
+        );
     }
     for (name, tests) in ALLOWED_IF {
         let mut args = [0; 6];
@@ -78,18 +95,34 @@ fn everything_that_an_engine_needs_passes() {
             let (Test::Is(index, value) | Test::Bits(index, _, value)) = *test;
             args[index as usize] = value;
         }
-        assert_eq!(decide(&filter, call(name, args)), Decision::Allow, "{name} {tests:?}");
+        assert_eq!(
+            decide(&filter, call(name, args)),
+            Decision::Allow,
+            "{name} {tests:?}"
+        );
     }
 }
 
 #[test]
 fn everything_that_is_not_named_is_missing() {
     let filter = engine();
-    let named: Vec<_> = names(ALLOWED).chain(names(FORBIDDEN)).chain(ALLOWED_IF.iter().map(|(name, _)| *name)).filter_map(number).collect();
+    let named: Vec<_> = names(ALLOWED)
+        .chain(names(FORBIDDEN))
+        .chain(ALLOWED_IF.iter().map(|(name, _)| *name))
+        .filter_map(number)
+        .collect();
     for number in (0..1000).filter(|number| !named.contains(number)) {
-        assert_eq!(decide(&filter, Call::native(number, [0; 6])), Decision::Errno(libc::ENOSYS), "{number}");
+        assert_eq!(
+            decide(&filter, Call::native(number, [0; 6])),
+            Decision::Errno(libc::ENOSYS),
+            "{number}"
+        );
     }
-    assert_eq!(decide(&filter, call("clone3", [0; 6])), Decision::Errno(libc::ENOSYS), "the C library then takes clone");
+    assert_eq!(
+        decide(&filter, call("clone3", [0; 6])),
+        Decision::Errno(libc::ENOSYS),
+        "the C library then takes clone"
+    );
 }
 
 #[test]
@@ -97,7 +130,11 @@ fn what_would_leave_or_change_the_sandbox_is_refused() {
     let filter = engine();
     for name in names(FORBIDDEN) {
         let Some(number) = number(name) else { continue };
-        assert_eq!(decide(&filter, Call::native(number, [0; 6])), Decision::Errno(libc::EPERM), "{name}");
+        assert_eq!(
+            decide(&filter, Call::native(number, [0; 6])),
+            Decision::Errno(libc::EPERM),
+            "{name}"
+        );
     }
     for name in [
         "execve",
@@ -134,7 +171,10 @@ fn what_would_leave_or_change_the_sandbox_is_refused() {
         "setuid",
         "capset",
     ] {
-        assert!(names(FORBIDDEN).any(|forbidden| forbidden == name), "{name} is not on the list");
+        assert!(
+            names(FORBIDDEN).any(|forbidden| forbidden == name),
+            "{name} is not on the list"
+        );
     }
 }
 
@@ -145,13 +185,35 @@ fn conditions_are_on_the_right_arguments() {
     // What the C library asks for when it makes a thread; a process; threads in other namespaces.
     assert!(decided("clone", [0x003d_0f00, 0, 0, 0, 0, 0]));
     assert!(!decided("clone", [0x0120_0011, 0, 0, 0, 0, 0]));
-    for namespace in [0x0002_0000, 0x0200_0000, 0x0400_0000, 0x0800_0000, 0x1000_0000, 0x2000_0000, 0x4000_0000_u64] {
-        assert!(!decided("clone", [0x003d_0f00 | namespace, 0, 0, 0, 0, 0]), "{namespace:#x}");
+    for namespace in [
+        0x0002_0000,
+        0x0200_0000,
+        0x0400_0000,
+        0x0800_0000,
+        0x1000_0000,
+        0x2000_0000,
+        0x4000_0000_u64,
+    ] {
+        assert!(
+            !decided("clone", [0x003d_0f00 | namespace, 0, 0, 0, 0, 0]),
+            "{namespace:#x}"
+        );
     }
-    for (family, protocol, passes) in
-        [(1, 0, true), (2, 6, true), (10, 17, true), (16, 0, true), (16, 12, false), (17, 0, false), (38, 0, false), (40, 0, false)]
-    {
-        assert_eq!(decided("socket", [family, 1, protocol, 0, 0, 0]), passes, "{family} {protocol}");
+    for (family, protocol, passes) in [
+        (1, 0, true),
+        (2, 6, true),
+        (10, 17, true),
+        (16, 0, true),
+        (16, 12, false),
+        (17, 0, false),
+        (38, 0, false),
+        (40, 0, false),
+    ] {
+        assert_eq!(
+            decided("socket", [family, 1, protocol, 0, 0, 0]),
+            passes,
+            "{family} {protocol}"
+        );
     }
     assert!(!decided("ioctl", [0, 0x5412, 0, 0, 0, 0]), "TIOCSTI");
     assert!(!decided("ioctl", [0, 0x541d, 0, 0, 0, 0]), "TIOCCONS");
@@ -166,16 +228,32 @@ fn calls_of_another_architecture_end_the_process() {
     let filter = engine();
     let getpid = number("getpid").unwrap();
     let ours = Call::native(getpid, [0; 6]);
-    assert_eq!(decide(&filter, Call { arch: 0x4000_0003, ..ours }), Decision::Kill);
+    assert_eq!(
+        decide(
+            &filter,
+            Call {
+                arch: 0x4000_0003,
+                ..ours
+            }
+        ),
+        Decision::Kill
+    );
     // x32: the machine's own architecture, with a bit in the number.
     #[cfg(target_arch = "x86_64")]
-    assert_eq!(decide(&filter, Call::native(getpid | 0x4000_0000, [0; 6])), Decision::Kill);
+    assert_eq!(
+        decide(&filter, Call::native(getpid | 0x4000_0000, [0; 6])),
+        Decision::Kill
+    );
 }
 
 #[test]
 fn the_kernel_refuses_what_the_list_names() {
     let engine = engine();
-    let told = confined(&[engine], || names(FORBIDDEN).map(|name| (name, errno(name))).collect::<Vec<_>>());
+    let told = confined(&[engine], || {
+        names(FORBIDDEN)
+            .map(|name| (name, errno(name)))
+            .collect::<Vec<_>>()
+    });
     for (name, error) in told {
         if number(name).is_some() {
             assert_eq!(error, Some(libc::EPERM), "{name}");
@@ -206,24 +284,32 @@ fn files_threads_sockets_and_names_work_under_the_engines_filter() {
         server.read_exact(&mut byte).unwrap();
         assert_eq!(&byte, b"x");
         assert!("localhost:80".to_socket_addrs().unwrap().count() > 0);
-        assert!(std::process::Command::new("/bin/true").status().is_err(), "no other process, and no other program");
+        assert!(
+            std::process::Command::new("/bin/true").status().is_err(),
+            "no other process, and no other program"
+        );
     });
 }
 
-/// The shape of the profile that container runtimes give to containers of Kubernetes (`RuntimeDefault`).
+/// The shape of the profile that container runtimes give to containers of Kubernetes
+/// (`RuntimeDefault`).
 fn runtime_default() -> Value {
     json!({
         "defaultAction": "SCMP_ACT_ERRNO", "defaultErrnoRet": 1,
         "architectures": ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32"],
         "syscalls": [
-            {"names": ["read", "write", "a_call_of_tomorrow", "exit_group"], "action": "SCMP_ACT_ALLOW"},
+            {"names": ["read", "write", "a_call_of_tomorrow", "exit_group"],
+            "action": "SCMP_ACT_ALLOW"},
             {"names": ["clone"], "action": "SCMP_ACT_ALLOW",
-             "args": [{"index": 0, "value": 2_114_060_288_u64, "valueTwo": 0, "op": "SCMP_CMP_MASKED_EQ"}]},
+             "args": [{"index": 0, "value": 2_114_060_288_u64, "valueTwo": 0,
+             "op": "SCMP_CMP_MASKED_EQ"}]},
             {"names": ["clone3"], "action": "SCMP_ACT_ERRNO", "errnoRet": 38},
             {"names": ["personality"], "action": "SCMP_ACT_ALLOW", "args": [
-                {"index": 0, "value": 0, "op": "SCMP_CMP_EQ"}, {"index": 0, "value": 8, "op": "SCMP_CMP_EQ"}]},
+                {"index": 0, "value": 0, "op": "SCMP_CMP_EQ"}, {"index": 0, "value": 8,
+                "op": "SCMP_CMP_EQ"}]},
             {"names": ["socket"], "action": "SCMP_ACT_ALLOW", "args": [
-                {"index": 0, "value": 2, "op": "SCMP_CMP_EQ"}, {"index": 1, "value": 1, "op": "SCMP_CMP_EQ"}]},
+                {"index": 0, "value": 2, "op": "SCMP_CMP_EQ"}, {"index": 1, "value": 1,
+                "op": "SCMP_CMP_EQ"}]},
             {"names": ["mkdir"], "action": "SCMP_ACT_ERRNO", "errnoRet": 1},
         ],
     })
@@ -236,31 +322,76 @@ fn a_profile_of_the_spec_holds() {
     let refused = Decision::Errno(libc::EPERM);
     assert_eq!(decided("read", [0; 6]), Decision::Allow);
     assert_eq!(decided("open", [0; 6]), refused, "the default");
-    assert_eq!(decided("mkdir", [0; 6]), refused, "a rule that says the default");
+    assert_eq!(
+        decided("mkdir", [0; 6]),
+        refused,
+        "a rule that says the default"
+    );
     assert_eq!(decided("clone3", [0; 6]), Decision::Errno(libc::ENOSYS));
-    assert_eq!(decided("clone", [0x0120_0011, 0, 0, 0, 0, 0]), Decision::Allow, "fork: no namespaces");
-    assert_eq!(decided("clone", [0x1000_0011, 0, 0, 0, 0, 0]), refused, "a user namespace");
-    let personality: Vec<_> = [0, 8, 9].map(|value| decided("personality", [value, 0, 0, 0, 0, 0])).into();
-    assert_eq!(personality, [Decision::Allow, Decision::Allow, refused], "two conditions on one argument: either");
+    assert_eq!(
+        decided("clone", [0x0120_0011, 0, 0, 0, 0, 0]),
+        Decision::Allow,
+        "fork: no namespaces"
+    );
+    assert_eq!(
+        decided("clone", [0x1000_0011, 0, 0, 0, 0, 0]),
+        refused,
+        "a user namespace"
+    );
+    let personality: Vec<_> = [0, 8, 9]
+        .map(|value| decided("personality", [value, 0, 0, 0, 0, 0]))
+        .into();
+    assert_eq!(
+        personality,
+        [Decision::Allow, Decision::Allow, refused],
+        "two conditions on one argument: either"
+    );
     assert_eq!(decided("socket", [2, 1, 0, 0, 0, 0]), Decision::Allow);
-    assert_eq!(decided("socket", [2, 2, 0, 0, 0, 0]), refused, "conditions on several arguments: all");
+    assert_eq!(
+        decided("socket", [2, 2, 0, 0, 0, 0]),
+        refused,
+        "conditions on several arguments: all"
+    );
     // libseccomp's answer to an architecture that a profile does not have, as runc gives it.
-    assert_eq!(decide(&filter, Call { arch: 0x4000_0003, ..call("read", [0; 6]) }), Decision::KillThread);
+    assert_eq!(
+        decide(
+            &filter,
+            Call {
+                arch: 0x4000_0003,
+                ..call("read", [0; 6])
+            }
+        ),
+        Decision::KillThread
+    );
 }
 
 #[test]
 fn a_linux_program_may_be_of_every_architecture_of_its_profile() {
     let profile = profile(runtime_default());
-    let filter = FilterCache::new().unwrap().profile(&profile, Runs::Native).unwrap();
+    let filter = FilterCache::new()
+        .unwrap()
+        .profile(&profile, Runs::Native)
+        .unwrap();
     // read(2) is number 3 of 32-bit x86.
-    assert_eq!(decide(&filter, Call { number: 3, arch: 0x4000_0003, args: [0; 6] }), Decision::Allow);
+    assert_eq!(
+        decide(
+            &filter,
+            Call {
+                number: 3,
+                arch: 0x4000_0003,
+                args: [0; 6]
+            }
+        ),
+        Decision::Allow
+    );
 }
 
 #[test]
 fn every_action_and_comparison_has_its_meaning() {
     let rule = |action: &str, op: &str| {
         made(json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [
-            {"names": ["dup2"], "action": action, "errnoRet": 7, "args": [{"index": 1, "value": 5, "op": op}]}]}))
+            {"names": ["dup2"], "action": action, "errnoRet": 7, "args": [{"index": 1, "value": 5,
+            "op": op}]}]}))
     };
     for (action, decision) in [
         ("SCMP_ACT_KILL", Decision::KillThread),
@@ -271,7 +402,14 @@ fn every_action_and_comparison_has_its_meaning() {
         ("SCMP_ACT_TRACE", Decision::Trace(7)),
         ("SCMP_ACT_LOG", Decision::Log),
     ] {
-        assert_eq!(decide(&rule(action, "SCMP_CMP_EQ"), call("dup2", [0, 5, 0, 0, 0, 0])), decision, "{action}");
+        assert_eq!(
+            decide(
+                &rule(action, "SCMP_CMP_EQ"),
+                call("dup2", [0, 5, 0, 0, 0, 0])
+            ),
+            decision,
+            "{action}"
+        );
     }
     for (op, holds) in [
         ("SCMP_CMP_NE", [true, false, true]),
@@ -282,7 +420,9 @@ fn every_action_and_comparison_has_its_meaning() {
         ("SCMP_CMP_GT", [false, false, true]),
     ] {
         let filter = rule("SCMP_ACT_ERRNO", op);
-        let held = [4, 5, 6].map(|value| decide(&filter, call("dup2", [0, value, 0, 0, 0, 0])) == Decision::Errno(7));
+        let held = [4, 5, 6].map(|value| {
+            decide(&filter, call("dup2", [0, value, 0, 0, 0, 0])) == Decision::Errno(7)
+        });
         assert_eq!(held, holds, "{op}");
     }
 }
@@ -290,26 +430,41 @@ fn every_action_and_comparison_has_its_meaning() {
 #[test]
 fn what_libseccomp_cannot_do_is_named() {
     let filters = FilterCache::new().unwrap();
-    let refused = |says: Value| filters.profile(&profile(says), Runs::Guest).unwrap_err().to_string();
+    let refused = |says: Value| {
+        filters
+            .profile(&profile(says), Runs::Guest)
+            .unwrap_err()
+            .to_string()
+    };
     let argument = json!([{"index": 6, "value": 1, "op": "SCMP_CMP_EQ"}]);
-    let says = json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["dup2"], "action": "SCMP_ACT_KILL", "args": argument}]});
+    let says = json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["dup2"],
+        "action": "SCMP_ACT_KILL", "args": argument}]});
     assert!(refused(says).contains("dup2"));
-    assert!(refused(json!({"defaultAction": "SCMP_ACT_ERRNO", "defaultErrnoRet": 100_000})).contains("default action"));
+    assert!(
+        refused(json!({"defaultAction": "SCMP_ACT_ERRNO", "defaultErrnoRet": 100_000}))
+            .contains("default action")
+    );
 }
 
 #[test]
 fn both_filters_hold_together() {
-    let spec = made(json!({"defaultAction": "SCMP_ACT_ALLOW", "flags": ["SECCOMP_FILTER_FLAG_LOG", "SECCOMP_FILTER_FLAG_SPEC_ALLOW",
+    let spec = made(
+        json!({"defaultAction": "SCMP_ACT_ALLOW", "flags": ["SECCOMP_FILTER_FLAG_LOG",
+            "SECCOMP_FILTER_FLAG_SPEC_ALLOW",
         "SECCOMP_FILTER_FLAG_TSYNC", "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"],
-        "syscalls": [{"names": ["sysinfo"], "action": "SCMP_ACT_ERRNO", "errnoRet": 7}]}));
-    let told = confined(&[engine(), spec], || ["sysinfo", "unshare", "getpid", "clone3"].map(errno));
+        "syscalls": [{"names": ["sysinfo"], "action": "SCMP_ACT_ERRNO", "errnoRet": 7}]}),
+    );
+    let told = confined(&[engine(), spec], || {
+        ["sysinfo", "unshare", "getpid", "clone3"].map(errno)
+    });
     assert_eq!(told, [Some(7), Some(libc::EPERM), None, Some(libc::ENOSYS)]);
 }
 
 #[test]
 fn a_profile_is_made_once_and_the_ones_used_last_are_kept() {
     let filters = FilterCache::new().unwrap();
-    let numbered = |errno: u32| profile(json!({"defaultAction": "SCMP_ACT_ERRNO", "defaultErrnoRet": errno}));
+    let numbered =
+        |errno: u32| profile(json!({"defaultAction": "SCMP_ACT_ERRNO", "defaultErrnoRet": errno}));
     let first = filters.profile(&numbered(1), Runs::Guest).unwrap();
     for errno in 2..40 {
         filters.profile(&numbered(errno), Runs::Guest).unwrap();
@@ -317,7 +472,9 @@ fn a_profile_is_made_once_and_the_ones_used_last_are_kept() {
         assert_eq!(filters.profile(&numbered(1), Runs::Guest).unwrap(), first);
     }
     assert_eq!(filters.kept(), 16);
-    assert!(filters.keeps(&numbered(1)) && filters.keeps(&numbered(39)) && !filters.keeps(&numbered(2)));
+    assert!(
+        filters.keeps(&numbered(1)) && filters.keeps(&numbered(39)) && !filters.keeps(&numbered(2))
+    );
 }
 
 #[test]
@@ -325,7 +482,11 @@ fn a_filter_travels_as_its_bytes() {
     let program = engine();
     let text = serde_json::to_vec(&program).unwrap();
     assert_eq!(serde_json::from_slice::<Program>(&text).unwrap(), program);
-    assert!(program.len() > 100 && program.len() < 4096, "{}: the kernel takes 4096 instructions", program.len());
+    assert!(
+        program.len() > 100 && program.len() < 4096,
+        "{}: the kernel takes 4096 instructions",
+        program.len()
+    );
 }
 
 #[test]

@@ -18,7 +18,11 @@ const PANICKED: u8 = 101;
 
 /// The life of the spare.
 pub(super) fn spare(socket: &OwnedFd, host: Pid, load: fn()) -> ! {
-    live(socket, || leave(socket, host, c"wasmedge-spare"), |()| breed(socket, host, load));
+    live(
+        socket,
+        || leave(socket, host, c"wasmedge-spare"),
+        |()| breed(socket, host, load),
+    );
 }
 
 /// The life of the zygote.
@@ -27,7 +31,11 @@ fn zygote(socket: &OwnedFd, host: Pid, load: fn()) -> ! {
 }
 
 /// Tells the host when the process is ready, and then does its work until the host is gone.
-fn live<T>(socket: &OwnedFd, prepare: impl FnOnce() -> Result<T, Failure>, work: impl FnOnce(T)) -> ! {
+fn live<T>(
+    socket: &OwnedFd,
+    prepare: impl FnOnce() -> Result<T, Failure>,
+    work: impl FnOnce(T),
+) -> ! {
     // An unwinding panic would go on into frames of the forking process.
     let end = catch_unwind(AssertUnwindSafe(|| match prepare() {
         Ok(prepared) => {
@@ -68,7 +76,9 @@ fn ready(socket: &OwnedFd, host: Pid, load: fn()) -> Result<(), Failure> {
 
 /// Forks zygotes until the host is gone, each with the socket that the host sent for it.
 fn breed(socket: &OwnedFd, host: Pid, load: fn()) {
-    while let Ok(theirs) = Message::receive(socket, LONGEST_ORDERS).and_then(Message::value::<WireFd>) {
+    while let Ok(theirs) =
+        Message::receive(socket, LONGEST_ORDERS).and_then(Message::value::<WireFd>)
+    {
         let answer = match kernel::fork_sibling(0, None) {
             Ok(Forked::Child) => zygote(&theirs.into_inner(), host, load),
             Ok(Forked::Parent(Newborn { pid, pidfd })) => Ok((pid, WireFd::new(pidfd))),
@@ -85,7 +95,9 @@ fn breed(socket: &OwnedFd, host: Pid, load: fn()) {
 /// Answers requests until the host is gone.
 fn serve(socket: &OwnedFd) {
     // The zygote ends as well when a message makes no sense: its place in the stream is lost.
-    while let Ok(request) = Message::receive(socket, LONGEST_ORDERS).and_then(Message::value::<Request>) {
+    while let Ok(request) =
+        Message::receive(socket, LONGEST_ORDERS).and_then(Message::value::<Request>)
+    {
         let answer = fork(request);
         if !tell(socket, &answer) {
             return;
@@ -95,11 +107,18 @@ fn serve(socket: &OwnedFd) {
 
 /// Whether the host heard it.
 fn tell(socket: &OwnedFd, answer: &impl serde::Serialize) -> bool {
-    Message::of(answer).and_then(|message| message.send(socket)).is_ok()
+    Message::of(answer)
+        .and_then(|message| message.send(socket))
+        .is_ok()
 }
 
 fn fork(request: Request) -> Answer {
-    let Request { entry, control, namespaces, cgroup } = request;
+    let Request {
+        entry,
+        control,
+        namespaces,
+        cgroup,
+    } = request;
     match kernel::fork_sibling(namespaces, cgroup.as_ref().map(WireFd::as_fd)) {
         Ok(Forked::Child) => child(entry, control),
         Ok(Forked::Parent(Newborn { pid, pidfd })) => Ok((pid, WireFd::new(pidfd))),
@@ -109,9 +128,12 @@ fn fork(request: Request) -> Answer {
 
 /// The life of a forked process.
 fn child(entry: usize, control: WireFd) -> ! {
-    #[expect(unsafe_code, reason = "a function cannot be sent to another process but by its address")]
-    // SAFETY: the address is that of an `Entry` (`Request::new`) in the host, of which this process is a fork without an
-    // execve in between: the same code stands at the same place.
+    #[expect(
+        unsafe_code,
+        reason = "a function cannot be sent to another process but by its address"
+    )]
+    // SAFETY: the address is that of an `Entry` (`Request::new`) in the host, of which this process
+    // is a fork without an execve in between: the same code stands at the same place.
     let entry = unsafe { std::mem::transmute::<usize, Entry>(entry) };
     let end = catch_unwind(AssertUnwindSafe(|| entry(control.into_inner())));
     kernel::exit(end.unwrap_or(PANICKED));

@@ -1,9 +1,10 @@
 //! The bound of a guest's call stack.
 //!
-//! WasmEdge (0.17) has no setting for it. Its interpreter keeps values and frames of a guest in two vectors of C++, which
-//! double when they are full, so that an endless recursion takes all memory there is. A vector gets its memory from
-//! `operator new`, which a program may replace with its own: here one that lets a vector grow up to
-//! [`MAX_VECTOR_BYTES`]. The interpreter cannot be left from within an allocation, so the process ends there.
+//! WasmEdge (0.17) has no setting for it. Its interpreter keeps values and frames of a guest in two
+//! vectors of C++, which double when they are full, so that an endless recursion takes all memory
+//! there is. A vector gets its memory from `operator new`, which a program may replace with its
+//! own: here one that lets a vector grow up to [`MAX_VECTOR_BYTES`]. The interpreter cannot be left
+//! from within an allocation, so the process ends there.
 
 use std::ffi::{c_char, c_void};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,10 +12,11 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 
 use crate::outcome::Outcome;
 
-/// The largest vector that a guest's stack may take: a value is 16 bytes, a frame 56. So a guest may be
-/// [`MAX_FRAMES`] calls deep, with four values each at that depth.
+/// The largest vector that a guest's stack may take: a value is 16 bytes, a frame 56. So a guest
+/// may be [`MAX_FRAMES`] calls deep, with four values each at that depth.
 const MAX_VECTOR_BYTES: usize = 32 << 20;
-/// The same while the instance is made, which has vectors of its own: tables and the code of functions.
+/// The same while the instance is made, which has vectors of its own: tables and the code of
+/// functions.
 const MAX_BYTES_AT_START: usize = 256 << 20;
 /// The capacity of the vector of frames after its last growth: 16 frames, doubled 15 times.
 const MAX_FRAMES: usize = 16 << 15;
@@ -28,7 +30,10 @@ static END: Mutex<Option<EndGuest>> = Mutex::new(None);
 
 /// The outcome of a guest that called too deep.
 pub(super) fn exhausted() -> Outcome {
-    Outcome::stack_exhausted(&format!("{MAX_FRAMES} calls, or {} MiB of their values", MAX_VECTOR_BYTES >> 20))
+    Outcome::stack_exhausted(&format!(
+        "{MAX_FRAMES} calls, or {} MiB of their values",
+        MAX_VECTOR_BYTES >> 20
+    ))
 }
 
 /// From now on `end` is called when a stack is exhausted. It must not return.
@@ -74,13 +79,19 @@ fn original() -> OperatorNew {
     static ORIGINAL: OnceLock<OperatorNew> = OnceLock::new();
     *ORIGINAL.get_or_init(|| {
         let name: *const c_char = c"_Znwm".as_ptr();
-        #[expect(unsafe_code, reason = "the next function of a name is found by the dynamic linker alone")]
+        #[expect(
+            unsafe_code,
+            reason = "the next function of a name is found by the dynamic linker alone"
+        )]
         // SAFETY: the name is a C string.
         let found = unsafe { libc::dlsym(libc::RTLD_NEXT, name) };
-        assert!(!found.is_null(), "the C++ library, which the engine is linked to, has operator new");
+        assert!(
+            !found.is_null(),
+            "the C++ library, which the engine is linked to, has operator new"
+        );
         #[expect(unsafe_code, reason = "dlsym knows no types")]
-        // SAFETY: the symbol is `operator new(size_t)`, which has this type in every C++ library of this platform, and the
-        // library is never unloaded.
+        // SAFETY: the symbol is `operator new(size_t)`, which has this type in every C++ library of
+        // this platform, and the library is never unloaded.
         unsafe {
             std::mem::transmute::<*mut c_void, OperatorNew>(found)
         }
@@ -93,16 +104,26 @@ mod tests {
 
     #[test]
     fn engine_allocates_through_this_operator_new() {
-        #[expect(unsafe_code, reason = "what the engine's library finds is found by the dynamic linker alone")]
+        #[expect(
+            unsafe_code,
+            reason = "what the engine's library finds is found by the dynamic linker alone"
+        )]
         // SAFETY: the name is a C string.
         let found = unsafe { libc::dlsym(libc::RTLD_DEFAULT, c"_Znwm".as_ptr()) };
         let own: OperatorNew = operator_new;
-        assert_eq!(found as usize, own as usize, "the executable does not export operator new");
+        assert_eq!(
+            found as usize, own as usize,
+            "the executable does not export operator new"
+        );
     }
 
     #[test]
     fn vector_of_frames_fits_the_limit_at_its_last_growth_and_not_at_the_next() {
         const FRAME: usize = 56;
-        const { assert!(MAX_FRAMES * FRAME <= MAX_VECTOR_BYTES && 2 * MAX_FRAMES * FRAME > MAX_VECTOR_BYTES) };
+        const {
+            assert!(
+                MAX_FRAMES * FRAME <= MAX_VECTOR_BYTES && 2 * MAX_FRAMES * FRAME > MAX_VECTOR_BYTES
+            );
+        };
     }
 }

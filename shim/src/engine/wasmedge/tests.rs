@@ -1,20 +1,24 @@
-//! What the engine says of guests that cannot run. Guests that do run end their process's streams and are tested on
-//! containerd; here only those run that print nothing.
+//! What the engine says of guests that cannot run. Guests that do run end their process's streams
+//! and are tested on containerd; here only those run that print nothing.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::*;
 use crate::guest::START;
 
-/// An engine lives once in a process, in one thread: what it logs and how it catches traps is the process's. Two tests
-/// at a time brought it down once in a hundred runs.
+/// An engine lives once in a process, in one thread: what it logs and how it catches traps is the
+/// process's. Two tests at a time brought it down once in a hundred runs.
 fn alone() -> MutexGuard<'static, ()> {
     static ENGINE: Mutex<()> = Mutex::new(());
     ENGINE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn context() -> WasiContext {
-    WasiContext { args: vec!["guest".to_owned()], env: Vec::new(), preopens: Vec::new() }
+    WasiContext {
+        args: vec!["guest".to_owned()],
+        env: Vec::new(),
+        preopens: Vec::new(),
+    }
 }
 
 fn prepare(text: &str, function: &str) -> Result<Prepared, NotRunnable> {
@@ -36,11 +40,29 @@ const EXIT: &str = r#"(import "wasi_snapshot_preview1" "proc_exit" (func $exit (
 fn outcomes() {
     let _alone = alone();
     assert!(WasmEdge::version().starts_with("WasmEdge 0."));
-    assert_eq!(run(r#"(module (func (export "_start")))"#, START), Outcome::Exited(0));
-    assert_eq!(run(&format!(r#"(module {EXIT} (func (export "_start") (call $exit (i32.const 42))))"#), START), Outcome::Exited(42));
-    assert_eq!(run(&format!(r#"(module {EXIT} (func (export "f") (call $exit (i32.const 3))))"#), "f"), Outcome::Exited(3));
+    assert_eq!(
+        run(r#"(module (func (export "_start")))"#, START),
+        Outcome::Exited(0)
+    );
+    assert_eq!(
+        run(
+            &format!(r#"(module {EXIT} (func (export "_start") (call $exit (i32.const 42))))"#),
+            START
+        ),
+        Outcome::Exited(42)
+    );
+    assert_eq!(
+        run(
+            &format!(r#"(module {EXIT} (func (export "f") (call $exit (i32.const 3))))"#),
+            "f"
+        ),
+        Outcome::Exited(3)
+    );
 
-    let Outcome::Trapped(reason) = run(r#"(module (func (export "_start") unreachable))"#, START) else { panic!("no trap") };
+    let Outcome::Trapped(reason) = run(r#"(module (func (export "_start") unreachable))"#, START)
+    else {
+        panic!("no trap")
+    };
     assert!(reason.contains("unreachable"), "{reason}");
 
     let initialized = format!(
@@ -48,7 +70,11 @@ fn outcomes() {
             (func (export "_initialize") (global.set $set (i32.const 7)))
             (func (export "f") (call $exit (global.get $set))))"#
     );
-    assert_eq!(run(&initialized, "f"), Outcome::Exited(7), "a reactor is initialized first");
+    assert_eq!(
+        run(&initialized, "f"),
+        Outcome::Exited(7),
+        "a reactor is initialized first"
+    );
 
     let wrong_type = r#"(module (import "wasi_snapshot_preview1" "proc_exit" (func (param i64))) (func (export "_start")))"#;
     assert!(matches!(run(wrong_type, START), Outcome::NotRunnable(_)));
@@ -58,22 +84,51 @@ fn outcomes() {
 fn a_guest_that_can_never_run_is_refused_before_it_starts() {
     let _alone = alone();
     let unknown = r#"(module (import "env" "mystery" (func)) (func (export "_start")))"#;
-    assert!(matches!(prepare(unknown, START).unwrap_err(), NotRunnable::UnknownImport { .. }));
+    assert!(matches!(
+        prepare(unknown, START).unwrap_err(),
+        NotRunnable::UnknownImport { .. }
+    ));
     let unknown = r#"(module (import "wasi_snapshot_preview1" "no_such_call" (func)) (func (export "_start")))"#;
-    assert!(prepare(unknown, START).unwrap_err().to_string().contains("wasi_snapshot_preview1.no_such_call"));
-    assert!(matches!(prepare("(module)", START).unwrap_err(), NotRunnable::NoFunction { .. }));
-    // Well-formed, so that only validation can refuse it: a function that promises a result and gives none.
-    let invalid = wat::parse_str(r#"(module (func (export "_start") (drop (i32.add (i64.const 1) (i32.const 1)))))"#).unwrap();
-    assert!(matches!(WasmEdge::prepare(&invalid, START, &context()).unwrap_err(), NotRunnable::Invalid { .. }));
+    assert!(
+        prepare(unknown, START)
+            .unwrap_err()
+            .to_string()
+            .contains("wasi_snapshot_preview1.no_such_call")
+    );
+    assert!(matches!(
+        prepare("(module)", START).unwrap_err(),
+        NotRunnable::NoFunction { .. }
+    ));
+    // Well-formed, so that only validation can refuse it: a function that promises a result and
+    // gives none.
+    let invalid = wat::parse_str(
+        r#"(module (func (export "_start") (drop (i32.add (i64.const 1) (i32.const 1)))))"#,
+    )
+    .unwrap();
+    assert!(matches!(
+        WasmEdge::prepare(&invalid, START, &context()).unwrap_err(),
+        NotRunnable::Invalid { .. }
+    ));
 }
 
 #[test]
 fn native_code_within_a_guest_is_not_loaded() {
     let _alone = alone();
-    let mut module = wat::parse_str(format!(r#"(module {EXIT} (func (export "_start") (call $exit (i32.const 5))))"#)).unwrap();
-    // A custom section named `wasmedge`, where a compiled guest carries machine code; this one is no code at all.
+    let mut module = wat::parse_str(format!(
+        r#"(module {EXIT} (func (export "_start") (call $exit (i32.const 5))))"#
+    ))
+    .unwrap();
+    // A custom section named `wasmedge`, where a compiled guest carries machine code; this one is
+    // no code at all.
     module.extend_from_slice(b"\0\x0d\x08wasmedgejunk");
-    assert_eq!(WasmEdge::run(WasmEdge::prepare(&module, START, &context()).unwrap(), || {}, unexpected), Outcome::Exited(5));
+    assert_eq!(
+        WasmEdge::run(
+            WasmEdge::prepare(&module, START, &context()).unwrap(),
+            || {},
+            unexpected
+        ),
+        Outcome::Exited(5)
+    );
 }
 
 #[test]

@@ -12,12 +12,21 @@ use super::{ContentStore, ImageError, Kept, select_layer};
 const MAX_MANIFEST: u64 = 4 << 20;
 
 /// The image's name and its Wasm layer; `None` if there is no image, or it has no such layer.
-pub(super) async fn layer(claim: Claim, store: &impl ContentStore, kept: &Kept) -> Result<Option<(String, Descriptor)>, ImageError> {
+pub(super) async fn layer(
+    claim: Claim,
+    store: &impl ContentStore,
+    kept: &Kept,
+) -> Result<Option<(String, Descriptor)>, ImageError> {
     let images = Images { store, kept };
     let (image, layer) = match claim {
         Claim::Nothing => return Ok(None),
         Claim::Name(image) => {
-            let target = images.target(&image).await?.ok_or_else(|| ImageError::ImageGone { image: image.clone() })?;
+            let target = images
+                .target(&image)
+                .await?
+                .ok_or_else(|| ImageError::ImageGone {
+                    image: image.clone(),
+                })?;
             let layer = select_layer(&image, &images.manifest(&image, target).await?)?;
             (image, layer)
         }
@@ -36,7 +45,10 @@ struct Candidate {
 
 impl Candidate {
     fn new(image: &str, digest: String, manifest: &ImageManifest) -> Self {
-        Self { digest, layer: select_layer(image, manifest) }
+        Self {
+            digest,
+            layer: select_layer(image, manifest),
+        }
     }
 
     /// What a container of it runs.
@@ -74,7 +86,10 @@ enum Choice {
 fn choose(mut candidates: Vec<Candidate>) -> Choice {
     let first = candidates.first().map(Candidate::program);
     let same = candidates.len() == 1
-        || first.is_some_and(|first| first != CandidateProgram::Refused && candidates.iter().all(|other| other.program() == first));
+        || first.is_some_and(|first| {
+            first != CandidateProgram::Refused
+                && candidates.iter().all(|other| other.program() == first)
+        });
     match candidates.pop() {
         None => Choice::Nothing,
         Some(one) if same => Choice::One(Box::new(one)),
@@ -91,8 +106,13 @@ struct Images<'a, S> {
 }
 
 impl<S: ContentStore> Images<'_, S> {
-    async fn layer_of_cri(&self, cri: CriImage) -> Result<(String, Option<Descriptor>), ImageError> {
-        let Some(image) = cri.name.clone() else { return self.layer_by_id(cri).await };
+    async fn layer_of_cri(
+        &self,
+        cri: CriImage,
+    ) -> Result<(String, Option<Descriptor>), ImageError> {
+        let Some(image) = cri.name.clone() else {
+            return self.layer_by_id(cri).await;
+        };
         let Some(target) = self.target(&image).await? else {
             if cri.is_abbreviated_by(&image) {
                 return self.layer_by_id(cri).await;
@@ -105,14 +125,23 @@ impl<S: ContentStore> Images<'_, S> {
             Choice::One(one) => one.layer.map(|layer| (image, layer)),
             Choice::Several(several) => {
                 let manifests = joined(several.into_iter().map(|candidate| candidate.digest));
-                Err(ImageError::AmbiguousIndex { image, manifests, config })
+                Err(ImageError::AmbiguousIndex {
+                    image,
+                    manifests,
+                    config,
+                })
             }
         }
     }
 
-    /// The layer of the only image with this id. What tools have left without a name does not count.
+    /// The layer of the only image with this id. What tools have left without a name does not
+    /// count.
     async fn layer_by_id(&self, cri: CriImage) -> Result<(String, Option<Descriptor>), ImageError> {
-        let CriImage { config, any_name: image, .. } = cri;
+        let CriImage {
+            config,
+            any_name: image,
+            ..
+        } = cri;
         let candidates = self.candidates_by_id(&image, &config).await?;
         let several = match choose(candidates) {
             Choice::Nothing => return Err(ImageError::ImageGone { image }),
@@ -120,7 +149,10 @@ impl<S: ContentStore> Images<'_, S> {
             Choice::Several(several) => several,
         };
         let mut names = self.names(&several, &config).await?;
-        let pullable = several.into_iter().filter(|candidate| names.contains_key(&candidate.digest)).collect();
+        let pullable = several
+            .into_iter()
+            .filter(|candidate| names.contains_key(&candidate.digest))
+            .collect();
         match choose(pullable) {
             Choice::Nothing => Err(ImageError::ImageGone { image }),
             Choice::One(one) => one.layer.map(|layer| (image, layer)),
@@ -129,18 +161,36 @@ impl<S: ContentStore> Images<'_, S> {
                     let names = names.remove(&candidate.digest).unwrap_or_default();
                     format!("{} (manifest {})", names.join(" alias "), candidate.digest)
                 });
-                Err(ImageError::Ambiguous { images: joined(images), config })
+                Err(ImageError::Ambiguous {
+                    images: joined(images),
+                    config,
+                })
             }
         }
     }
 
     async fn target(&self, image: &str) -> Result<Option<Descriptor>, ImageError> {
-        self.store.target(image).await.map_err(|source| ImageError::Store { what: format!("image {image}"), source })
+        self.store
+            .target(image)
+            .await
+            .map_err(|source| ImageError::Store {
+                what: format!("image {image}"),
+                source,
+            })
     }
 
     /// The manifests with this configuration that `target` is or, if it is an index, leads to.
-    async fn candidates(&self, image: &str, target: Descriptor, config: &str) -> Result<Vec<Candidate>, ImageError> {
-        let entries = if is_index(&target) { self.present(image, &target).await?.0 } else { vec![target] };
+    async fn candidates(
+        &self,
+        image: &str,
+        target: Descriptor,
+        config: &str,
+    ) -> Result<Vec<Candidate>, ImageError> {
+        let entries = if is_index(&target) {
+            self.present(image, &target).await?.0
+        } else {
+            vec![target]
+        };
         let mut candidates = Vec::new();
         let mut nested = None;
         for entry in entries {
@@ -154,22 +204,39 @@ impl<S: ContentStore> Images<'_, S> {
             }
         }
         match nested {
-            Some(digest) if candidates.is_empty() => Err(ImageError::NestedIndex { image: image.to_owned(), digest }),
+            Some(digest) if candidates.is_empty() => Err(ImageError::NestedIndex {
+                image: image.to_owned(),
+                digest,
+            }),
             _ => Ok(candidates),
         }
     }
 
-    /// Every manifest on this node that has this configuration. containerd finds those that it stored itself by their
-    /// labels; the container's own image may be the work of another tool.
-    async fn candidates_by_id(&self, image: &str, config: &str) -> Result<Vec<Candidate>, ImageError> {
+    /// Every manifest on this node that has this configuration. containerd finds those that it
+    /// stored itself by their labels; the container's own image may be the work of another tool.
+    async fn candidates_by_id(
+        &self,
+        image: &str,
+        config: &str,
+    ) -> Result<Vec<Candidate>, ImageError> {
         let mut candidates = match self.target(image).await? {
             Some(target) => self.candidates(image, target, config).await?,
             None => Vec::new(),
         };
         let what = || format!("the manifests of image id {config}");
-        let found = self.store.manifests_of(config).await.map_err(|source| ImageError::Store { what: what(), source })?;
+        let found = self
+            .store
+            .manifests_of(config)
+            .await
+            .map_err(|source| ImageError::Store {
+                what: what(),
+                source,
+            })?;
         for digest in found {
-            if candidates.iter().all(|candidate| candidate.digest != digest) {
+            if candidates
+                .iter()
+                .all(|candidate| candidate.digest != digest)
+            {
                 let manifest: ImageManifest = self.read_json(image, &digest).await?;
                 // A label may hold the digest for another reason.
                 if manifest.config().digest().as_ref() == config {
@@ -180,20 +247,42 @@ impl<S: ContentStore> Images<'_, S> {
         Ok(candidates)
     }
 
-    /// The names of each candidate. One without a name is left out. The id is a name of CRI's own for the image that came
-    /// last, and counts where there is no other.
-    async fn names(&self, candidates: &[Candidate], id: &str) -> Result<BTreeMap<String, Vec<String>>, ImageError> {
-        let images = self.store.images().await.map_err(|source| ImageError::Store { what: "its images".to_owned(), source })?;
+    /// The names of each candidate. One without a name is left out. The id is a name of CRI's own
+    /// for the image that came last, and counts where there is no other.
+    async fn names(
+        &self,
+        candidates: &[Candidate],
+        id: &str,
+    ) -> Result<BTreeMap<String, Vec<String>>, ImageError> {
+        let images = self
+            .store
+            .images()
+            .await
+            .map_err(|source| ImageError::Store {
+                what: "its images".to_owned(),
+                source,
+            })?;
         let (mut names, mut by_id) = (BTreeMap::<String, Vec<String>>::new(), BTreeMap::new());
         for (name, target) in images {
             let mut digests = vec![target.digest().to_string()];
             if is_index(&target) {
                 let index: ImageIndex = self.read_json(&name, target.digest().as_ref()).await?;
-                digests.extend(index.manifests().iter().map(|entry| entry.digest().to_string()));
+                digests.extend(
+                    index
+                        .manifests()
+                        .iter()
+                        .map(|entry| entry.digest().to_string()),
+                );
             }
-            for candidate in candidates.iter().filter(|candidate| digests.contains(&candidate.digest)) {
+            for candidate in candidates
+                .iter()
+                .filter(|candidate| digests.contains(&candidate.digest))
+            {
                 let names = if name == id { &mut by_id } else { &mut names };
-                names.entry(candidate.digest.clone()).or_default().push(name.clone());
+                names
+                    .entry(candidate.digest.clone())
+                    .or_default()
+                    .push(name.clone());
             }
         }
         Ok(if names.is_empty() { by_id } else { names })
@@ -204,9 +293,15 @@ impl<S: ContentStore> Images<'_, S> {
         let mut target = target;
         if is_index(&target) {
             let (present, entries) = self.present(image, &target).await?;
-            let chosen = select_manifest(&present).ok_or_else(|| ImageError::NoManifest { image: image.to_owned(), entries })?;
+            let chosen = select_manifest(&present).ok_or_else(|| ImageError::NoManifest {
+                image: image.to_owned(),
+                entries,
+            })?;
             if is_index(chosen) {
-                return Err(ImageError::NestedIndex { image: image.to_owned(), digest: chosen.digest().to_string() });
+                return Err(ImageError::NestedIndex {
+                    image: image.to_owned(),
+                    digest: chosen.digest().to_string(),
+                });
             }
             target = chosen.clone();
         }
@@ -214,28 +309,51 @@ impl<S: ContentStore> Images<'_, S> {
     }
 
     /// The entries of an index that are on this node, and how many it has.
-    async fn present(&self, image: &str, index: &Descriptor) -> Result<(Vec<Descriptor>, usize), ImageError> {
+    async fn present(
+        &self,
+        image: &str,
+        index: &Descriptor,
+    ) -> Result<(Vec<Descriptor>, usize), ImageError> {
         let index: ImageIndex = self.read_json(image, index.digest().as_ref()).await?;
         let mut present = Vec::new();
         for entry in index.manifests() {
             let digest = entry.digest().to_string();
-            if self.store.has(&digest).await.map_err(|source| ImageError::Store { what: format!("manifest {digest}"), source })? {
+            if self
+                .store
+                .has(&digest)
+                .await
+                .map_err(|source| ImageError::Store {
+                    what: format!("manifest {digest}"),
+                    source,
+                })?
+            {
                 present.push(entry.clone());
             }
         }
         Ok((present, index.manifests().len()))
     }
 
-    async fn read_json<T: DeserializeOwned>(&self, image: &str, digest: &str) -> Result<T, ImageError> {
+    async fn read_json<T: DeserializeOwned>(
+        &self,
+        image: &str,
+        digest: &str,
+    ) -> Result<T, ImageError> {
         let digest = digest.to_owned();
         let bytes = if let Some(bytes) = self.kept.manifest(&digest) {
             bytes
         } else {
             let bytes = self.store.read(&digest, MAX_MANIFEST).await;
-            let bytes = bytes.map_err(|source| ImageError::Store { what: format!("manifest {digest} of image {image}"), source })?;
+            let bytes = bytes.map_err(|source| ImageError::Store {
+                what: format!("manifest {digest} of image {image}"),
+                source,
+            })?;
             self.kept.keep_manifest(digest.clone(), bytes)
         };
-        serde_json::from_slice(&bytes).map_err(|source| ImageError::Manifest { image: image.to_owned(), digest, source })
+        serde_json::from_slice(&bytes).map_err(|source| ImageError::Manifest {
+            image: image.to_owned(),
+            digest,
+            source,
+        })
     }
 }
 
@@ -246,15 +364,21 @@ fn joined(parts: impl Iterator<Item = String>) -> String {
 fn is_index(descriptor: &Descriptor) -> bool {
     match descriptor.media_type() {
         MediaType::ImageIndex => true,
-        MediaType::Other(name) => name == "application/vnd.docker.distribution.manifest.list.v2+json",
+        MediaType::Other(name) => {
+            name == "application/vnd.docker.distribution.manifest.list.v2+json"
+        }
         _ => false,
     }
 }
 
-/// Of the manifests on this node: one for WebAssembly before one for this machine before any other that names a platform
-/// a container can have (build attestations name the platform `unknown`).
+/// Of the manifests on this node: one for WebAssembly before one for this machine before any other
+/// that names a platform a container can have (build attestations name the platform `unknown`).
 fn select_manifest(present: &[Descriptor]) -> Option<&Descriptor> {
-    let rank = |descriptor: &Descriptor| match descriptor.platform().as_ref().map(Platform::architecture) {
+    let rank = |descriptor: &Descriptor| match descriptor
+        .platform()
+        .as_ref()
+        .map(Platform::architecture)
+    {
         Some(Arch::Wasm) => Some(0),
         Some(Arch::Other(name)) if name == "unknown" => None,
         Some(Arch::Other(name)) if name.starts_with("wasm") => Some(0),

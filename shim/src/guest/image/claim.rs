@@ -1,9 +1,10 @@
 //! Which image a container is to run, by containerd's record of the container.
 //!
-//! The record's field `image` is the name that `ctr` and nerdctl were given. CRI writes there whichever of the image's names
-//! sorts first, so for its containers its own metadata counts, which no pod can write: the image's id, and the name in the
-//! pod where kubelet passes it on. The annotation `io.kubernetes.cri.image-name` is no better source: containerd 1.x writes
-//! the first name there, and plugins can change a spec's annotations.
+//! The record's field `image` is the name that `ctr` and nerdctl were given. CRI writes there
+//! whichever of the image's names sorts first, so for its containers its own metadata counts, which
+//! no pod can write: the image's id, and the name in the pod where kubelet passes it on. The
+//! annotation `io.kubernetes.cri.image-name` is no better source: containerd 1.x writes the first
+//! name there, and plugins can change a spec's annotations.
 
 use serde::Deserialize;
 use thiserror::Error;
@@ -35,7 +36,8 @@ pub enum Claim {
 /// The image of a pod's container.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CriImage {
-    /// The name in the pod, in the form in which CRI stores names; `None` if the request holds the image's id alone.
+    /// The name in the pod, in the form in which CRI stores names; `None` if the request holds the
+    /// image's id alone.
     pub name: Option<String>,
     /// The image's id: the digest of its configuration.
     pub config: String,
@@ -47,13 +49,22 @@ pub struct CriImage {
 #[derive(Debug, Error)]
 pub enum ClaimError {
     /// CRI made the container and no metadata is there.
-    #[error("containerd's record has no CRI metadata: this version of containerd is not supported, please report it")]
+    #[error(
+        "containerd's record has no CRI metadata: this version of containerd is not supported, \
+         please report it"
+    )]
     NoMetadata,
     /// The metadata has another form.
-    #[error("containerd's CRI metadata cannot be read: this version of containerd is not supported, please report it")]
+    #[error(
+        "containerd's CRI metadata cannot be read: this version of containerd is not supported, \
+         please report it"
+    )]
     Metadata(#[source] serde_json::Error),
     /// The image's id is not a digest.
-    #[error("containerd's CRI metadata has the image id {0:?}, which is not a digest: create the container again")]
+    #[error(
+        "containerd's CRI metadata has the image id {0:?}, which is not a digest: create the \
+         container again"
+    )]
     Id(String),
 }
 
@@ -64,27 +75,46 @@ impl Claim {
     /// When CRI made the container, and its metadata is not there or has another form.
     pub fn of(record: ContainerRecord) -> Result<Self, ClaimError> {
         if !record.is_cri {
-            return Ok(if record.image.is_empty() { Self::Nothing } else { Self::Name(record.image) });
+            return Ok(if record.image.is_empty() {
+                Self::Nothing
+            } else {
+                Self::Name(record.image)
+            });
         }
         let metadata = record.metadata.ok_or(ClaimError::NoMetadata)?;
-        let Versioned { metadata } = serde_json::from_slice(&metadata).map_err(ClaimError::Metadata)?;
+        let Versioned { metadata } =
+            serde_json::from_slice(&metadata).map_err(ClaimError::Metadata)?;
         let config = metadata.image_ref;
         if !is_digest(&config) {
             return Err(ClaimError::Id(config));
         }
-        let ImageSpec { image, user_specified_image } = metadata.config.image;
-        let name = if user_specified_image.is_empty() { image } else { user_specified_image };
+        let ImageSpec {
+            image,
+            user_specified_image,
+        } = metadata.config.image;
+        let name = if user_specified_image.is_empty() {
+            image
+        } else {
+            user_specified_image
+        };
         let name = (!name.is_empty() && !is_digest(&name)).then(|| normalized(&name));
-        Ok(Self::Cri(CriImage { name, config, any_name: record.image }))
+        Ok(Self::Cri(CriImage {
+            name,
+            config,
+            any_name: record.image,
+        }))
     }
 }
 
 impl CriImage {
     /// Whether `name` is the beginning of the image's id, which CRI accepts in place of a name.
     pub fn is_abbreviated_by(&self, name: &str) -> bool {
-        let name = name.strip_prefix("docker.io/library/").and_then(|name| name.strip_suffix(":latest"));
+        let name = name
+            .strip_prefix("docker.io/library/")
+            .and_then(|name| name.strip_suffix(":latest"));
         let digits = self.config.split_once(':').map(|(_, digits)| digits);
-        name.zip(digits).is_some_and(|(name, digits)| digits.starts_with(name))
+        name.zip(digits)
+            .is_some_and(|(name, digits)| digits.starts_with(name))
     }
 }
 
@@ -116,7 +146,9 @@ struct ImageSpec {
 }
 
 fn is_digest(text: &str) -> bool {
-    let is_digits = |text: &str, count: usize| text.len() == count && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let is_digits = |text: &str, count: usize| {
+        text.len() == count && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+    };
     match text.split_once(':') {
         Some(("sha256", digits)) => is_digits(digits, 64),
         Some(("sha384", digits)) => is_digits(digits, 96),
@@ -125,24 +157,36 @@ fn is_digest(text: &str) -> bool {
     }
 }
 
-/// `name` as CRI stores it: with its registry, and with either a tag or a digest. The rules are those of the module
-/// github.com/distribution/reference.
+/// `name` as CRI stores it: with its registry, and with either a tag or a digest. The rules are
+/// those of the module github.com/distribution/reference.
 fn normalized(name: &str) -> String {
-    let (rest, digest) = name.split_once('@').map_or((name, None), |(rest, digest)| (rest, Some(digest)));
+    let (rest, digest) = name
+        .split_once('@')
+        .map_or((name, None), |(rest, digest)| (rest, Some(digest)));
     // A colon before the last slash belongs to a registry's port.
     let path_start = rest.rfind('/').map_or(0, |at| at + 1);
     let (repository, tag) = match rest[path_start..].split_once(':') {
         Some((last, tag)) => (&rest[..path_start + last.len()], tag),
         None => (rest, "latest"),
     };
-    let is_registry =
-        |first: &str| first.contains(['.', ':']) || first == "localhost" || first.bytes().any(|byte| byte.is_ascii_uppercase());
-    let (registry, path) = match repository.split_once('/').filter(|(first, _)| is_registry(first)) {
+    let is_registry = |first: &str| {
+        first.contains(['.', ':'])
+            || first == "localhost"
+            || first.bytes().any(|byte| byte.is_ascii_uppercase())
+    };
+    let (registry, path) = match repository
+        .split_once('/')
+        .filter(|(first, _)| is_registry(first))
+    {
         Some(("index.docker.io", path)) => (DEFAULT_REGISTRY, path),
         Some(split) => split,
         None => (DEFAULT_REGISTRY, repository),
     };
-    let library = if registry == DEFAULT_REGISTRY && !path.contains('/') { "library/" } else { "" };
+    let library = if registry == DEFAULT_REGISTRY && !path.contains('/') {
+        "library/"
+    } else {
+        ""
+    };
     match digest {
         // CRI drops the tag of a name that has both.
         Some(digest) => format!("{registry}/{library}{path}@{digest}"),
@@ -162,8 +206,10 @@ mod tests {
         if let Some(name) = user_specified {
             spec["user_specified_image"] = name.into();
         }
-        let config = serde_json::json!({"metadata": {"name": "c"}, "image": spec, "command": ["/app.wasm"]});
-        let metadata = serde_json::json!({"Version": "v1", "Metadata": {"ID": "c1", "Config": config, "ImageRef": ID}});
+        let config =
+            serde_json::json!({"metadata": {"name": "c"}, "image": spec, "command": ["/app.wasm"]});
+        let metadata = serde_json::json!({"Version": "v1", "Metadata": {"ID": "c1",
+            "Config": config, "ImageRef": ID}});
         Claim::of(ContainerRecord {
             image: "a.example/first:1".to_owned(),
             is_cri: true,
@@ -185,26 +231,50 @@ mod tests {
             (ID, Some(ID), None),
             (ID, Some("app"), Some("docker.io/library/app:latest")),
         ] {
-            let expected = CriImage { name: expected.map(str::to_owned), config: ID.to_owned(), any_name: "a.example/first:1".to_owned() };
-            assert_eq!(claim(image, user_specified).unwrap(), Claim::Cri(expected), "{image} {user_specified:?}");
+            let expected = CriImage {
+                name: expected.map(str::to_owned),
+                config: ID.to_owned(),
+                any_name: "a.example/first:1".to_owned(),
+            };
+            assert_eq!(
+                claim(image, user_specified).unwrap(),
+                Claim::Cri(expected),
+                "{image} {user_specified:?}"
+            );
         }
     }
 
     #[test]
     fn claim_of_another_client_is_the_name_that_it_gave() {
-        let of = |image: &str| Claim::of(ContainerRecord { image: image.to_owned(), ..ContainerRecord::default() }).unwrap();
-        assert_eq!((of("app"), of("")), (Claim::Name("app".to_owned()), Claim::Nothing));
+        let of = |image: &str| {
+            Claim::of(ContainerRecord {
+                image: image.to_owned(),
+                ..ContainerRecord::default()
+            })
+            .unwrap()
+        };
+        assert_eq!(
+            (of("app"), of("")),
+            (Claim::Name("app".to_owned()), Claim::Nothing)
+        );
     }
 
     #[test]
     fn claim_of_cri_without_readable_metadata_is_an_error() {
         let of = |metadata: Option<&str>| {
             let metadata = metadata.map(|text| text.as_bytes().to_vec());
-            Claim::of(ContainerRecord { image: "app".to_owned(), is_cri: true, metadata })
+            Claim::of(ContainerRecord {
+                image: "app".to_owned(),
+                is_cri: true,
+                metadata,
+            })
         };
         assert!(matches!(of(None), Err(ClaimError::NoMetadata)));
         for text in ["", "{}", r#"{"Version":"v2","Metadata":{"ImageRef":"x"}}"#] {
-            assert!(matches!(of(Some(text)), Err(ClaimError::Metadata(_))), "{text}");
+            assert!(
+                matches!(of(Some(text)), Err(ClaimError::Metadata(_))),
+                "{text}"
+            );
         }
         let odd = r#"{"Version":"v1","Metadata":{"ImageRef":"sha256:\"x","Config":{"image":{}}}}"#;
         assert!(matches!(of(Some(odd)), Err(ClaimError::Id(_))));
@@ -221,22 +291,38 @@ mod tests {
             ("index.docker.io/team/app:1", "docker.io/team/app:1"),
             ("localhost/app", "localhost/app:latest"),
             ("localhost:5000/app", "localhost:5000/app:latest"),
-            ("registry.example/a/b/app:v1.2", "registry.example/a/b/app:v1.2"),
+            (
+                "registry.example/a/b/app:v1.2",
+                "registry.example/a/b/app:v1.2",
+            ),
             ("10.0.0.1:5000/app:1", "10.0.0.1:5000/app:1"),
         ] {
             assert_eq!(normalized(name), expected, "{name}");
         }
-        for (name, expected) in
-            [("app", "docker.io/library/app"), ("app:1", "docker.io/library/app"), ("r.example:5000/app:1", "r.example:5000/app")]
-        {
-            assert_eq!(normalized(&format!("{name}{digest}")), format!("{expected}{digest}"), "{name}");
+        for (name, expected) in [
+            ("app", "docker.io/library/app"),
+            ("app:1", "docker.io/library/app"),
+            ("r.example:5000/app:1", "r.example:5000/app"),
+        ] {
+            assert_eq!(
+                normalized(&format!("{name}{digest}")),
+                format!("{expected}{digest}"),
+                "{name}"
+            );
         }
     }
 
     #[test]
     fn an_id_may_be_abbreviated() {
-        let image = CriImage { name: None, config: ID.to_owned(), any_name: String::new() };
+        let image = CriImage {
+            name: None,
+            config: ID.to_owned(),
+            any_name: String::new(),
+        };
         assert!(image.is_abbreviated_by(&normalized("e3b0c442")));
-        assert!(!image.is_abbreviated_by(&normalized("e3b0c443")) && !image.is_abbreviated_by("r.example/e3b0:latest"));
+        assert!(
+            !image.is_abbreviated_by(&normalized("e3b0c443"))
+                && !image.is_abbreviated_by("r.example/e3b0:latest")
+        );
     }
 }

@@ -1,7 +1,7 @@
 //! What a host remembers of images: sixty pods of one image ask containerd for its layer once.
 //!
-//! Everything here is named by the digest of its bytes, so it is true for ever; it is bounded, and what was not asked
-//! for longest goes first.
+//! Everything here is named by the digest of its bytes, so it is true for ever; it is bounded, and
+//! what was not asked for longest goes first.
 
 use std::fs::File;
 use std::io::{self, Write as _};
@@ -47,23 +47,56 @@ impl Kept {
         if layer.origin == origin {
             return Some(layer);
         }
-        let Layer { digest, size, head, file, .. } = &*layer;
-        Some(Arc::new(Layer { digest: digest.clone(), origin, size: *size, head: head.clone(), file: Arc::clone(file) }))
+        let Layer {
+            digest,
+            size,
+            head,
+            file,
+            ..
+        } = &*layer;
+        Some(Arc::new(Layer {
+            digest: digest.clone(),
+            origin,
+            size: *size,
+            head: head.clone(),
+            file: Arc::clone(file),
+        }))
     }
 
     /// Checks the bytes of a layer and keeps them.
-    pub(super) fn keep_layer(&self, image: String, digest: String, bytes: &[u8]) -> Result<Arc<Layer>, ImageError> {
+    pub(super) fn keep_layer(
+        &self,
+        image: String,
+        digest: String,
+        bytes: &[u8],
+    ) -> Result<Arc<Layer>, ImageError> {
         let found = digest::of_same_algorithm(&digest, bytes);
         if found != digest {
-            return Err(ImageError::Damaged { image, digest, found });
+            return Err(ImageError::Damaged {
+                image,
+                digest,
+                found,
+            });
         }
         let file = match sealed(bytes) {
-            Err(source) => return Err(ImageError::Memory { image, digest, source }),
+            Err(source) => {
+                return Err(ImageError::Memory {
+                    image,
+                    digest,
+                    source,
+                });
+            }
             Ok(file) => Arc::new(file),
         };
         let head = bytes[..bytes.len().min(kind::HEAD)].to_owned();
         let origin = origin(&image, &digest);
-        let layer = Arc::new(Layer { digest: digest.clone(), origin, size: bytes.len() as u64, head, file });
+        let layer = Arc::new(Layer {
+            digest: digest.clone(),
+            origin,
+            size: bytes.len() as u64,
+            head,
+            file,
+        });
         lock(&self.layers).put(digest, Arc::clone(&layer), layer.size, LAYERS);
         Ok(layer)
     }
@@ -123,9 +156,15 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// A file in memory that holds `bytes` and that nobody can change any more.
 fn sealed(bytes: &[u8]) -> io::Result<File> {
-    let mut file = File::from(rustix::fs::memfd_create("guest", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?);
+    let mut file = File::from(rustix::fs::memfd_create(
+        "guest",
+        MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING,
+    )?);
     file.write_all(bytes)?;
-    rustix::fs::fcntl_add_seals(&file, SealFlags::SEAL | SealFlags::WRITE | SealFlags::SHRINK | SealFlags::GROW)?;
+    rustix::fs::fcntl_add_seals(
+        &file,
+        SealFlags::SEAL | SealFlags::WRITE | SealFlags::SHRINK | SealFlags::GROW,
+    )?;
     Ok(file)
 }
 
@@ -145,9 +184,13 @@ mod tests {
     fn a_kept_layer_bears_the_name_of_the_image_that_is_run() {
         let kept = Kept::default();
         let digest = digest::of(b"guest");
-        kept.keep_layer("first:1".to_owned(), digest.clone(), b"guest").unwrap();
+        kept.keep_layer("first:1".to_owned(), digest.clone(), b"guest")
+            .unwrap();
         for image in ["second:1", "first:1"] {
-            assert_eq!(kept.layer(image, &digest).unwrap().origin, format!("layer {digest} of image {image}"));
+            assert_eq!(
+                kept.layer(image, &digest).unwrap().origin,
+                format!("layer {digest} of image {image}")
+            );
         }
     }
 
@@ -159,7 +202,15 @@ mod tests {
         }
         assert_eq!(shelf.take("a"), Some("a"));
         shelf.put("d".to_owned(), "d", 4, 12);
-        assert_eq!((shelf.take("b"), shelf.take("a"), shelf.take("c"), shelf.take("d")), (None, Some("a"), Some("c"), Some("d")));
+        assert_eq!(
+            (
+                shelf.take("b"),
+                shelf.take("a"),
+                shelf.take("c"),
+                shelf.take("d")
+            ),
+            (None, Some("a"), Some("c"), Some("d"))
+        );
     }
 
     #[test]

@@ -7,7 +7,8 @@ use containerd_client::services::v1::containers_client::ContainersClient;
 use containerd_client::services::v1::content_client::ContentClient;
 use containerd_client::services::v1::images_client::ImagesClient;
 use containerd_client::services::v1::{
-    GetContainerRequest, GetImageRequest, InfoRequest, ListContentRequest, ListImagesRequest, ReadContentRequest,
+    GetContainerRequest, GetImageRequest, InfoRequest, ListContentRequest, ListImagesRequest,
+    ReadContentRequest,
 };
 use containerd_client::tonic::{Code, Request, Status, transport};
 use containerd_client::types::Descriptor as TargetDescriptor;
@@ -22,10 +23,14 @@ use super::{ContainerRecord, ContentStore};
 const CRI_KIND: (&str, &str) = ("io.cri-containerd.kind", "container");
 /// The extension of a container in which CRI keeps what it was made from.
 const CRI_METADATA: &str = "io.cri-containerd.container.metadata";
-/// The labels by which a manifest keeps its configuration: of a type that containerd knows, and of any other type, or as
-/// BuildKit writes it.
-const CONFIG_LABELS: [&str; 2] = ["containerd.io/gc.ref.content.config", "containerd.io/gc.ref.content.0"];
-/// The largest answer that is read. A container's record holds its spec, and containerd takes requests of 16 MiB at most.
+/// The labels by which a manifest keeps its configuration: of a type that containerd knows, and of
+/// any other type, or as BuildKit writes it.
+const CONFIG_LABELS: [&str; 2] = [
+    "containerd.io/gc.ref.content.config",
+    "containerd.io/gc.ref.content.0",
+];
+/// The largest answer that is read. A container's record holds its spec, and containerd takes
+/// requests of 16 MiB at most.
 const MAX_ANSWER: usize = 32 << 20;
 
 /// Why containerd could not be asked.
@@ -57,11 +62,15 @@ pub enum StoreError {
 
 impl From<Status> for StoreError {
     fn from(status: Status) -> Self {
-        Self::Refused { code: status.code(), message: status.message().to_owned() }
+        Self::Refused {
+            code: status.code(),
+            message: status.message().to_owned(),
+        }
     }
 }
 
-/// A containerd, as seen from one of its namespaces. Connects at the first question: a sandbox container asks none.
+/// A containerd, as seen from one of its namespaces. Connects at the first question: a sandbox
+/// container asks none.
 #[derive(Debug)]
 pub struct Containerd {
     address: PathBuf,
@@ -72,13 +81,20 @@ pub struct Containerd {
 impl Containerd {
     /// The containerd that listens at `address`.
     pub fn new(address: impl Into<PathBuf>, namespace: impl Into<String>) -> Self {
-        Self { address: address.into(), namespace: namespace.into(), channel: OnceCell::new() }
+        Self {
+            address: address.into(),
+            namespace: namespace.into(),
+            channel: OnceCell::new(),
+        }
     }
 
     async fn channel(&self) -> Result<transport::Channel, StoreError> {
         let connect = || async {
             let connected = containerd_client::connect(&self.address).await;
-            connected.map_err(|source| StoreError::Connect { address: self.address.display().to_string(), source })
+            connected.map_err(|source| StoreError::Connect {
+                address: self.address.display().to_string(),
+                source,
+            })
         };
         self.channel.get_or_try_init(connect).await.cloned()
     }
@@ -87,21 +103,40 @@ impl Containerd {
 impl ContentStore for Containerd {
     async fn container(&self, id: &str) -> Result<ContainerRecord, StoreError> {
         let request = GetContainerRequest { id: id.to_owned() };
-        let mut client = ContainersClient::new(self.channel().await?).max_decoding_message_size(MAX_ANSWER);
-        let answer = client.get(with_namespace!(request, self.namespace)).await?.into_inner();
-        let Some(mut container) = answer.container else { return Ok(ContainerRecord::default()) };
+        let mut client =
+            ContainersClient::new(self.channel().await?).max_decoding_message_size(MAX_ANSWER);
+        let answer = client
+            .get(with_namespace!(request, self.namespace))
+            .await?
+            .into_inner();
+        let Some(mut container) = answer.container else {
+            return Ok(ContainerRecord::default());
+        };
         let (label, kind) = CRI_KIND;
         Ok(ContainerRecord {
-            is_cri: container.labels.get(label).is_some_and(|value| value == kind),
-            metadata: container.extensions.remove(CRI_METADATA).map(|metadata| metadata.value),
+            is_cri: container
+                .labels
+                .get(label)
+                .is_some_and(|value| value == kind),
+            metadata: container
+                .extensions
+                .remove(CRI_METADATA)
+                .map(|metadata| metadata.value),
             image: container.image,
         })
     }
 
     async fn target(&self, image: &str) -> Result<Option<Descriptor>, StoreError> {
-        let request = GetImageRequest { name: image.to_owned() };
-        match ImagesClient::new(self.channel().await?).get(with_namespace!(request, self.namespace)).await {
-            Ok(answer) => descriptor(answer.into_inner().image.and_then(|image| image.target)).map(Some),
+        let request = GetImageRequest {
+            name: image.to_owned(),
+        };
+        match ImagesClient::new(self.channel().await?)
+            .get(with_namespace!(request, self.namespace))
+            .await
+        {
+            Ok(answer) => {
+                descriptor(answer.into_inner().image.and_then(|image| image.target)).map(Some)
+            }
             Err(status) if status.code() == Code::NotFound => Ok(None),
             Err(status) => Err(status.into()),
         }
@@ -109,15 +144,31 @@ impl ContentStore for Containerd {
 
     async fn images(&self) -> Result<Vec<(String, Descriptor)>, StoreError> {
         let request = ListImagesRequest::default();
-        let mut client = ImagesClient::new(self.channel().await?).max_decoding_message_size(MAX_ANSWER);
-        let answer = client.list(with_namespace!(request, self.namespace)).await?.into_inner();
-        answer.images.into_iter().map(|image| Ok((image.name, descriptor(image.target)?))).collect()
+        let mut client =
+            ImagesClient::new(self.channel().await?).max_decoding_message_size(MAX_ANSWER);
+        let answer = client
+            .list(with_namespace!(request, self.namespace))
+            .await?
+            .into_inner();
+        answer
+            .images
+            .into_iter()
+            .map(|image| Ok((image.name, descriptor(image.target)?)))
+            .collect()
     }
 
     async fn manifests_of(&self, config: &str) -> Result<Vec<String>, StoreError> {
-        let request = ListContentRequest { filters: CONFIG_LABELS.map(|label| format!("labels.{label:?}=={config:?}")).to_vec() };
-        let mut client = ContentClient::new(self.channel().await?).max_decoding_message_size(MAX_ANSWER);
-        let mut stream = client.list(with_namespace!(request, self.namespace)).await?.into_inner();
+        let request = ListContentRequest {
+            filters: CONFIG_LABELS
+                .map(|label| format!("labels.{label:?}=={config:?}"))
+                .to_vec(),
+        };
+        let mut client =
+            ContentClient::new(self.channel().await?).max_decoding_message_size(MAX_ANSWER);
+        let mut stream = client
+            .list(with_namespace!(request, self.namespace))
+            .await?
+            .into_inner();
         let mut manifests = Vec::new();
         while let Some(part) = stream.message().await? {
             manifests.extend(part.info.into_iter().map(|info| info.digest));
@@ -126,8 +177,13 @@ impl ContentStore for Containerd {
     }
 
     async fn has(&self, digest: &str) -> Result<bool, StoreError> {
-        let request = InfoRequest { digest: digest.to_owned() };
-        match ContentClient::new(self.channel().await?).info(with_namespace!(request, self.namespace)).await {
+        let request = InfoRequest {
+            digest: digest.to_owned(),
+        };
+        match ContentClient::new(self.channel().await?)
+            .info(with_namespace!(request, self.namespace))
+            .await
+        {
             Ok(_) => Ok(true),
             Err(status) if status.code() == Code::NotFound => Ok(false),
             Err(status) => Err(status.into()),
@@ -135,8 +191,14 @@ impl ContentStore for Containerd {
     }
 
     async fn read(&self, digest: &str, limit: u64) -> Result<Vec<u8>, StoreError> {
-        let request = ReadContentRequest { digest: digest.to_owned(), ..Default::default() };
-        let mut stream = ContentClient::new(self.channel().await?).read(with_namespace!(request, self.namespace)).await?.into_inner();
+        let request = ReadContentRequest {
+            digest: digest.to_owned(),
+            ..Default::default()
+        };
+        let mut stream = ContentClient::new(self.channel().await?)
+            .read(with_namespace!(request, self.namespace))
+            .await?
+            .into_inner();
         let mut bytes = Vec::new();
         while let Some(part) = stream.message().await? {
             bytes.extend_from_slice(&part.data);
@@ -150,7 +212,13 @@ impl ContentStore for Containerd {
 
 fn descriptor(target: Option<TargetDescriptor>) -> Result<Descriptor, StoreError> {
     let target = target.ok_or_else(|| StoreError::Descriptor("it is empty".to_owned()))?;
-    let digest = Digest::from_str(&target.digest).map_err(|error| StoreError::Descriptor(error.to_string()))?;
-    let size = u64::try_from(target.size).map_err(|error| StoreError::Descriptor(error.to_string()))?;
-    Ok(Descriptor::new(MediaType::from(target.media_type.as_str()), size, digest))
+    let digest = Digest::from_str(&target.digest)
+        .map_err(|error| StoreError::Descriptor(error.to_string()))?;
+    let size =
+        u64::try_from(target.size).map_err(|error| StoreError::Descriptor(error.to_string()))?;
+    Ok(Descriptor::new(
+        MediaType::from(target.media_type.as_str()),
+        size,
+        digest,
+    ))
 }

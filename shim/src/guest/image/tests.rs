@@ -40,8 +40,10 @@ impl Images {
                 serde_json::json!({"mediaType": media_type, "digest": digest, "size": size})
             })
             .collect();
-        let config = serde_json::json!({"mediaType": "application/vnd.wasm.config.v0+json", "digest": config, "size": 2});
-        let manifest = serde_json::json!({"schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": layers});
+        let config = serde_json::json!({"mediaType": "application/vnd.wasm.config.v0+json",
+            "digest": config, "size": 2});
+        let manifest = serde_json::json!({"schemaVersion": 2, "mediaType": MANIFEST,
+            "config": config, "layers": layers});
         self.add(manifest.to_string().as_bytes())
     }
 
@@ -51,8 +53,10 @@ impl Images {
     }
 
     fn name(&mut self, name: &str, media_type: &str, (digest, size): (String, usize)) {
-        let descriptor = serde_json::json!({"mediaType": media_type, "digest": digest, "size": size});
-        self.names.insert(name.to_owned(), serde_json::from_value(descriptor).unwrap());
+        let descriptor =
+            serde_json::json!({"mediaType": media_type, "digest": digest, "size": size});
+        self.names
+            .insert(name.to_owned(), serde_json::from_value(descriptor).unwrap());
     }
 
     /// With a container that a client of containerd made of what `APP` now names.
@@ -65,10 +69,15 @@ impl Images {
     /// With a container that kubelet made through CRI, of the image with configuration 0.
     fn of_pod(mut self, user_specified: &str) -> Self {
         let image = serde_json::json!({"image": config(0), "user_specified_image": user_specified});
-        let metadata = serde_json::json!({"Version": "v1", "Metadata": {"Config": {"image": image}, "ImageRef": config(0)}});
+        let metadata = serde_json::json!({"Version": "v1", "Metadata": {"Config": {"image": image},
+            "ImageRef": config(0)}});
         // As CRI does: the first of the names.
         let first = self.names.keys().next().cloned().unwrap_or_default();
-        self.container = ContainerRecord { image: first, is_cri: true, metadata: Some(metadata.to_string().into_bytes()) };
+        self.container = ContainerRecord {
+            image: first,
+            is_cri: true,
+            metadata: Some(metadata.to_string().into_bytes()),
+        };
         self
     }
 }
@@ -84,9 +93,16 @@ impl ContentStore for Images {
         Ok(self.names.clone().into_iter().collect())
     }
     async fn manifests_of(&self, config: &str) -> Result<Vec<String>, StoreError> {
-        let is_of =
-            |bytes: &[u8]| serde_json::from_slice::<ImageManifest>(bytes).is_ok_and(|found| found.config().digest().as_ref() == config);
-        Ok(self.content.iter().filter(|(_, bytes)| is_of(bytes)).map(|(digest, _)| digest.clone()).collect())
+        let is_of = |bytes: &[u8]| {
+            serde_json::from_slice::<ImageManifest>(bytes)
+                .is_ok_and(|found| found.config().digest().as_ref() == config)
+        };
+        Ok(self
+            .content
+            .iter()
+            .filter(|(_, bytes)| is_of(bytes))
+            .map(|(digest, _)| digest.clone())
+            .collect())
     }
     async fn has(&self, digest: &str) -> Result<bool, StoreError> {
         Ok(self.content.contains_key(digest))
@@ -103,7 +119,10 @@ fn config(number: u8) -> String {
 }
 
 fn guest(images: &Images) -> Result<Option<Arc<Layer>>, ImageError> {
-    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(wasm_layer("c1", images, &Kept::default()))
+    tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap()
+        .block_on(wasm_layer("c1", images, &Kept::default()))
 }
 
 fn with_layers(layers: &[(&str, &[u8])]) -> Images {
@@ -112,7 +131,8 @@ fn with_layers(layers: &[(&str, &[u8])]) -> Images {
     images.target(MANIFEST, manifest)
 }
 
-/// With two images that have one configuration: `APP`, whose layer is "guest", and `OTHER`, which sorts first.
+/// With two images that have one configuration: `APP`, whose layer is "guest", and `OTHER`, which
+/// sorts first.
 fn with_twins() -> Images {
     let mut images = with_layers(&[(WASM, b"guest")]);
     let other = images.add_manifest(&[(WASM, b"other")]);
@@ -121,7 +141,8 @@ fn with_twins() -> Images {
 }
 
 fn entry((digest, size): (String, usize), architecture: &str, os: &str) -> serde_json::Value {
-    serde_json::json!({"mediaType": MANIFEST, "digest": digest, "size": size, "platform": {"architecture": architecture, "os": os}})
+    serde_json::json!({"mediaType": MANIFEST, "digest": digest, "size": size,
+        "platform": {"architecture": architecture, "os": os}})
 }
 
 fn bytes(layer: Option<Arc<Layer>>) -> Option<Vec<u8>> {
@@ -133,7 +154,11 @@ fn bytes(layer: Option<Arc<Layer>>) -> Option<Vec<u8>> {
 #[test]
 fn one_wasm_layer_of_any_known_type_is_the_guest() {
     for media_type in WASM_LAYERS {
-        assert_eq!(bytes(guest(&with_layers(&[(TAR, b"tar"), (media_type, b"guest")])).unwrap()).as_deref(), Some(&b"guest"[..]));
+        assert_eq!(
+            bytes(guest(&with_layers(&[(TAR, b"tar"), (media_type, b"guest")])).unwrap())
+                .as_deref(),
+            Some(&b"guest"[..])
+        );
     }
 }
 
@@ -144,8 +169,15 @@ fn an_image_without_a_wasm_layer_is_left_to_its_root_file_system() {
 
 #[test]
 fn two_wasm_layers_are_ambiguous() {
-    let error = guest(&with_layers(&[("application/wasm", b"a"), ("application/wasm", b"b")])).unwrap_err();
-    assert!(matches!(error, ImageError::SeveralLayers { count: 2, .. }), "{error}");
+    let error = guest(&with_layers(&[
+        ("application/wasm", b"a"),
+        ("application/wasm", b"b"),
+    ]))
+    .unwrap_err();
+    assert!(
+        matches!(error, ImageError::SeveralLayers { count: 2, .. }),
+        "{error}"
+    );
 }
 
 #[test]
@@ -154,37 +186,64 @@ fn an_index_leads_to_the_wasm_manifest_that_is_present() {
     let native = images.add_manifest(&[(TAR, b"tar")]);
     let wasm = images.add_manifest(&[("application/wasm", b"guest")]);
     let absent = (format!("sha256:{:064}", 7), 3);
-    let manifests = [entry(absent, "wasm", "wasip2"), entry(native, "amd64", "linux"), entry(wasm, "wasm", "wasip1")];
+    let manifests = [
+        entry(absent, "wasm", "wasip2"),
+        entry(native, "amd64", "linux"),
+        entry(wasm, "wasm", "wasip1"),
+    ];
     let index = images.add_index(&manifests);
-    assert_eq!(bytes(guest(&images.target(INDEX, index)).unwrap()).as_deref(), Some(&b"guest"[..]));
+    assert_eq!(
+        bytes(guest(&images.target(INDEX, index)).unwrap()).as_deref(),
+        Some(&b"guest"[..])
+    );
 }
 
 #[test]
 fn an_index_of_which_nothing_was_pulled_is_refused() {
     let mut images = Images::default();
-    let absent = serde_json::json!({"mediaType": MANIFEST, "digest": format!("sha256:{:064}", 7), "size": 3});
+    let absent = serde_json::json!({"mediaType": MANIFEST, "digest": format!("sha256:{:064}", 7),
+        "size": 3});
     let index = images.add_index(&[absent]);
     let error = guest(&images.target(INDEX, index)).unwrap_err();
-    assert!(matches!(error, ImageError::NoManifest { entries: 1, .. }), "{error}");
+    assert!(
+        matches!(error, ImageError::NoManifest { entries: 1, .. }),
+        "{error}"
+    );
 }
 
 #[test]
 fn damage_is_an_error_and_never_a_reason_to_look_elsewhere() {
     let mut missing_layer = with_layers(&[("application/wasm", b"guest")]);
     missing_layer.content.retain(|_, bytes| bytes != b"guest");
-    assert!(matches!(guest(&missing_layer).unwrap_err(), ImageError::Store { .. }));
+    assert!(matches!(
+        guest(&missing_layer).unwrap_err(),
+        ImageError::Store { .. }
+    ));
 
     let mut changed_layer = with_layers(&[("application/wasm", b"guest")]);
-    changed_layer.content.values_mut().filter(|bytes| **bytes == b"guest").for_each(|bytes| *bytes = b"other".to_vec());
-    assert!(matches!(guest(&changed_layer).unwrap_err(), ImageError::Damaged { .. }));
+    changed_layer
+        .content
+        .values_mut()
+        .filter(|bytes| **bytes == b"guest")
+        .for_each(|bytes| *bytes = b"other".to_vec());
+    assert!(matches!(
+        guest(&changed_layer).unwrap_err(),
+        ImageError::Damaged { .. }
+    ));
 
     let mut images = Images::default();
     let garbage = images.add(b"not json");
-    assert!(matches!(guest(&images.target(MANIFEST, garbage)).unwrap_err(), ImageError::Manifest { .. }));
+    assert!(matches!(
+        guest(&images.target(MANIFEST, garbage)).unwrap_err(),
+        ImageError::Manifest { .. }
+    ));
 
     let mut gone = with_layers(&[(WASM, b"guest")]);
     gone.names.clear();
-    assert!(matches!(guest(&gone).unwrap_err(), ImageError::ImageGone { .. }));
+    assert!(matches!(
+        guest(&gone).unwrap_err(),
+        ImageError::ImageGone { .. }
+    ));
 }
 
 #[test]
@@ -196,10 +255,17 @@ fn a_container_without_an_image_has_no_layer() {
 fn a_pod_runs_the_layer_of_the_image_that_it_names_whatever_else_has_its_configuration() {
     let named = |name: &str| {
         let layer = guest(&with_twins().of_pod(name)).unwrap().unwrap();
-        assert!(layer.origin.ends_with(&format!("of image {name}")), "{}", layer.origin);
+        assert!(
+            layer.origin.ends_with(&format!("of image {name}")),
+            "{}",
+            layer.origin
+        );
         bytes(Some(layer)).unwrap()
     };
-    assert_eq!((named(APP), named(OTHER)), (b"guest".to_vec(), b"other".to_vec()));
+    assert_eq!(
+        (named(APP), named(OTHER)),
+        (b"guest".to_vec(), b"other".to_vec())
+    );
 }
 
 #[test]
@@ -213,7 +279,10 @@ fn a_pod_runs_the_manifest_that_a_digest_names() {
     let moved = images.names[OTHER].clone();
     images.names.insert(APP.to_owned(), moved);
     let user_specified = name.replace('@', ":1@");
-    assert_eq!(bytes(guest(&images.of_pod(&user_specified)).unwrap()).as_deref(), Some(&b"guest"[..]));
+    assert_eq!(
+        bytes(guest(&images.of_pod(&user_specified)).unwrap()).as_deref(),
+        Some(&b"guest"[..])
+    );
 }
 
 #[test]
@@ -231,16 +300,25 @@ fn an_image_id_selects_no_layer_where_two_images_have_it() {
 #[test]
 fn an_image_id_is_enough_where_all_images_that_have_it_run_the_same() {
     let alone = with_layers(&[(WASM, b"guest")]).of_pod("");
-    assert_eq!(bytes(guest(&alone).unwrap()).as_deref(), Some(&b"guest"[..]));
+    assert_eq!(
+        bytes(guest(&alone).unwrap()).as_deref(),
+        Some(&b"guest"[..])
+    );
 
     let mut same = with_layers(&[(WASM, b"guest")]);
     let copy = same.add_manifest(&[(TAR, b"tar"), (WASM, b"guest")]);
     same.name(OTHER, MANIFEST, copy);
-    assert_eq!(bytes(guest(&same.of_pod("")).unwrap()).as_deref(), Some(&b"guest"[..]));
+    assert_eq!(
+        bytes(guest(&same.of_pod("")).unwrap()).as_deref(),
+        Some(&b"guest"[..])
+    );
 
     let mut left_over = with_layers(&[(WASM, b"guest")]);
     left_over.add_manifest(&[(WASM, b"without a name")]);
-    assert_eq!(bytes(guest(&left_over.of_pod("")).unwrap()).as_deref(), Some(&b"guest"[..]));
+    assert_eq!(
+        bytes(guest(&left_over.of_pod("")).unwrap()).as_deref(),
+        Some(&b"guest"[..])
+    );
 }
 
 #[test]
@@ -248,17 +326,27 @@ fn an_image_id_is_a_name_only_where_there_is_no_other() {
     let mut images = with_twins();
     let other = images.names.remove(OTHER).unwrap();
     images.names.insert(config(0), other);
-    assert_eq!(bytes(guest(&images.of_pod("")).unwrap()).as_deref(), Some(&b"guest"[..]));
+    assert_eq!(
+        bytes(guest(&images.of_pod("")).unwrap()).as_deref(),
+        Some(&b"guest"[..])
+    );
 
     let mut images = with_twins();
     let other = images.names.remove(OTHER).unwrap();
     images.names = BTreeMap::from([(config(0), other)]);
-    assert_eq!(bytes(guest(&images.of_pod("")).unwrap()).as_deref(), Some(&b"other"[..]));
+    assert_eq!(
+        bytes(guest(&images.of_pod("")).unwrap()).as_deref(),
+        Some(&b"other"[..])
+    );
 }
 
 #[test]
 fn an_image_without_a_wasm_layer_is_told_from_one_with_the_same_id() {
-    for layers in [&[][..], &[(TAR, &b"tar"[..])], &[(WASM, b"a"), (WASM, b"b")]] {
+    for layers in [
+        &[][..],
+        &[(TAR, &b"tar"[..])],
+        &[(WASM, b"a"), (WASM, b"b")],
+    ] {
         let mut images = with_layers(&[(WASM, b"guest")]);
         let other = images.add_manifest(layers);
         images.name(OTHER, MANIFEST, other);
@@ -274,7 +362,10 @@ fn an_image_behind_an_index_is_named_where_two_have_one_id() {
     let index = images.add_index(&[entry((manifest, 3), "amd64", "linux")]);
     images.name(APP, INDEX, index);
     let error = guest(&images.of_pod("")).unwrap_err();
-    assert!(matches!(error, ImageError::Ambiguous { .. }) && error.to_string().contains(APP), "{error}");
+    assert!(
+        matches!(error, ImageError::Ambiguous { .. }) && error.to_string().contains(APP),
+        "{error}"
+    );
 }
 
 #[test]
@@ -283,7 +374,10 @@ fn a_name_that_leads_elsewhere_by_now_is_refused() {
     let other = images.add_manifest_of(&config(1), &[(WASM, b"other")]);
     images.name(APP, MANIFEST, other);
     let error = guest(&images.of_pod(APP)).unwrap_err();
-    assert!(matches!(&error, ImageError::Moved { image, .. } if image == APP), "{error}");
+    assert!(
+        matches!(&error, ImageError::Moved { image, .. } if image == APP),
+        "{error}"
+    );
 }
 
 #[test]
@@ -291,7 +385,10 @@ fn a_name_that_was_removed_is_refused_though_another_has_the_id() {
     let mut images = with_twins();
     images.names.remove(APP);
     let error = guest(&images.of_pod(APP)).unwrap_err();
-    assert!(matches!(&error, ImageError::ImageGone { image } if image == APP), "{error}");
+    assert!(
+        matches!(&error, ImageError::ImageGone { image } if image == APP),
+        "{error}"
+    );
 }
 
 #[test]
@@ -300,12 +397,18 @@ fn of_an_index_a_pod_runs_the_manifest_with_its_image_id() {
         let mut images = Images::default();
         let wasm = images.add_manifest_of(&config(first), &[(WASM, b"other")]);
         let native = images.add_manifest_of(&config(second), &[(WASM, b"guest")]);
-        let index = images.add_index(&[entry(wasm, "wasm", "wasip1"), entry(native, "amd64", "linux")]);
+        let index = images.add_index(&[
+            entry(wasm, "wasm", "wasip1"),
+            entry(native, "amd64", "linux"),
+        ]);
         images.name(APP, INDEX, index);
         guest(&images.of_pod(APP))
     };
     assert_eq!(bytes(index(1, 0).unwrap()).as_deref(), Some(&b"guest"[..]));
     let error = index(0, 0).unwrap_err();
-    assert!(matches!(error, ImageError::AmbiguousIndex { .. }), "{error}");
+    assert!(
+        matches!(error, ImageError::AmbiguousIndex { .. }),
+        "{error}"
+    );
     assert!(matches!(index(1, 1).unwrap_err(), ImageError::Moved { .. }));
 }

@@ -1,7 +1,8 @@
 //! What holds when several ask at the same time, in whatever order their steps fall.
 //!
-//! A container with a first process (0) and two that exec added, and callers that do what `verbs` does, one step at a time:
-//! who is next is drawn. Two things are told apart: what is so (a process lives, is frozen) and what we know (its state).
+//! A container with a first process (0) and two that exec added, and callers that do what `verbs`
+//! does, one step at a time: who is next is drawn. Two things are told apart: what is so (a process
+//! lives, is frozen) and what we know (its state).
 
 use super::*;
 
@@ -17,7 +18,10 @@ enum Told {
 }
 
 #[derive(Debug, Clone, Copy)]
-#[expect(clippy::struct_excessive_bools, reason = "what is so and what is known of it are to be seen apart")]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "what is so and what is known of it are to be seen apart"
+)]
 struct Process {
     state: State,
     /// Whether it can still be asked for.
@@ -81,7 +85,12 @@ impl World {
             is_frozen: false,
             has_pending_kill: false,
         };
-        Self { processes: (0..PROCESSES).map(|number| process(number == FIRST)).collect(), told: Vec::new() }
+        Self {
+            processes: (0..PROCESSES)
+                .map(|number| process(number == FIRST))
+                .collect(),
+            told: Vec::new(),
+        }
     }
 
     fn kill(&mut self, number: usize) {
@@ -98,11 +107,20 @@ impl World {
     }
 
     fn may(&self, number: usize, verb: Verb) -> bool {
-        matches!(self.processes[number].state.verdict(verb), Verdict::Do | Verdict::DoAndThaw)
+        matches!(
+            self.processes[number].state.verdict(verb),
+            Verdict::Do | Verdict::DoAndThaw
+        )
     }
 
     /// Does the step and says which comes next; the same one while it has to wait.
-    fn step(&mut self, Caller { process: number, step }: Caller) -> Step {
+    fn step(
+        &mut self,
+        Caller {
+            process: number,
+            step,
+        }: Caller,
+    ) -> Step {
         match step {
             Step::Ask(verb) => self.ask(number, verb),
             Step::TakeTurn(_) | Step::TakeTurnToTell if self.processes[number].has_turn => step,
@@ -126,7 +144,9 @@ impl World {
             Step::AwaitEnd => Step::TakeTurn(Verb::Delete),
             Step::EndExec(PROCESSES) => Step::Act(Verb::Delete),
             Step::EndExec(exec) if self.processes[exec].has_turn => step,
-            Step::EndExec(exec) if self.processes[exec].exists && !self.processes[exec].end_is_told => {
+            Step::EndExec(exec)
+                if self.processes[exec].exists && !self.processes[exec].end_is_told =>
+            {
                 self.kill(exec);
                 step
             }
@@ -186,7 +206,9 @@ impl World {
 
     fn decide(&mut self, number: usize, verb: Verb) -> Step {
         let goes_on = match verb {
-            Verb::Start => self.may(number, Verb::Start) && (number == FIRST || self.may(FIRST, Verb::Exec)),
+            Verb::Start => {
+                self.may(number, Verb::Start) && (number == FIRST || self.may(FIRST, Verb::Exec))
+            }
             Verb::Pause => self.may(number, Verb::Pause),
             Verb::Delete => self.is_there(number),
             _ => true,
@@ -238,7 +260,14 @@ impl World {
 }
 
 fn caller() -> impl Strategy<Value = Caller> {
-    let asked = prop::sample::select(vec![Verb::Start, Verb::Start, Verb::Kill, Verb::Pause, Verb::Delete, Verb::Delete]);
+    let asked = prop::sample::select(vec![
+        Verb::Start,
+        Verb::Start,
+        Verb::Kill,
+        Verb::Pause,
+        Verb::Delete,
+        Verb::Delete,
+    ]);
     let step = prop_oneof![6 => asked.prop_map(Step::Ask), 1 => Just(Step::End)];
     (0..PROCESSES, step).prop_map(|(process, step)| Caller { process, step })
 }
@@ -257,15 +286,18 @@ proptest! {
         // Then all in turn, until nobody can do anything any more.
         let rest = (0..callers.len()).cycle().take(callers.len() * 40);
         for next in who.into_iter().chain(rest) {
-            let doomed_exec = callers[next].process != FIRST && world.processes[FIRST].state == State::Exited;
+            let doomed_exec = callers[next].process != FIRST &&
+                world.processes[FIRST].state == State::Exited;
             let before = world.told.len();
             let step = callers[next].step;
             callers[next].step = world.step(callers[next]);
             if doomed_exec && step == Step::Decide(Verb::Start) {
-                prop_assert_eq!(callers[next].step, Step::Done, "an exec after the end of the first process");
+                prop_assert_eq!(callers[next].step, Step::Done, "an exec after the end of the \
+                                                            first process");
             }
             let is_over = world.told[..before].contains(&Told::Deleted(FIRST));
-            prop_assert!(!is_over || world.told.len() == before, "told after the deletion: {:?}", world.told);
+            prop_assert!(!is_over || world.told.len() == before, "told after the deletion: {:?}",
+                world.told);
         }
         let times = |event: Told| world.told.iter().filter(|told| **told == event).count();
         let place = |event: Told| world.told.iter().position(|told| *told == event);
@@ -273,10 +305,12 @@ proptest! {
             for event in [Told::Started(number), Told::Ended(number), Told::Deleted(number)] {
                 prop_assert!(times(event) <= 1, "{:?}", world.told);
             }
-            if let (Some(started), Some(ended)) = (place(Told::Started(number)), place(Told::Ended(number))) {
+            if let (Some(started), Some(ended)) = (place(Told::Started(number)),
+                place(Told::Ended(number))) {
                 prop_assert!(started < ended, "{:?}", world.told);
             }
-            prop_assert!(!process.is_doomed || process.state == State::Exited, "killed, and {process:?}");
+            prop_assert!(!process.is_doomed || process.state == State::Exited, "killed, and \
+                                                            {process:?}");
         }
         for caller in callers.iter().filter(|caller| caller.step != Step::SeeEnd) {
             prop_assert_eq!(caller.step, Step::Done, "{:?} waits for ever in {:?}", caller, world);

@@ -7,14 +7,32 @@ use super::*;
 
 #[test]
 fn a_pod_is_read_from_cris_message_alone() {
-    let any = |type_url: &str, value: Vec<u8>| Any { type_url: type_url.to_owned(), value, ..Default::default() };
+    let any = |type_url: &str, value: Vec<u8>| Any {
+        type_url: type_url.to_owned(),
+        value,
+        ..Default::default()
+    };
     let message = Message::default().text(2, "web-0").into_bytes();
-    for type_url in ["runtime.v1.PodSandboxConfig", "type.googleapis.com/runtime.v1.PodSandboxConfig"] {
-        assert_eq!(described(Some(&any(type_url, message.clone()))).unwrap().hostname, "web-0");
+    for type_url in [
+        "runtime.v1.PodSandboxConfig",
+        "type.googleapis.com/runtime.v1.PodSandboxConfig",
+    ] {
+        assert_eq!(
+            described(Some(&any(type_url, message.clone())))
+                .unwrap()
+                .hostname,
+            "web-0"
+        );
     }
     assert!(matches!(described(None), Err(TaskError::Unserved { .. })));
-    assert!(matches!(described(Some(&any("runtime.v1.Other", message))), Err(TaskError::Unserved { .. })));
-    assert!(matches!(described(Some(&any(POD_SANDBOX_CONFIG, vec![0xff]))), Err(TaskError::PodConfig { .. })));
+    assert!(matches!(
+        described(Some(&any("runtime.v1.Other", message))),
+        Err(TaskError::Unserved { .. })
+    ));
+    assert!(matches!(
+        described(Some(&any(POD_SANDBOX_CONFIG, vec![0xff]))),
+        Err(TaskError::PodConfig { .. })
+    ));
 }
 
 #[test]
@@ -24,8 +42,22 @@ fn a_pods_cgroup_tells_who_sets_up_cgroups() {
         ("/kubepods.slice/kubepods-pod1.slice", CgroupDriver::Systemd),
         ("", CgroupDriver::Cgroupfs),
     ] {
-        let any = options(&PodConfig { cgroup_parent: cgroup_parent.to_owned(), ..PodConfig::default() }, None);
-        assert_eq!(Given::decode(&any.type_url, &any.value).unwrap().with_file(None).unwrap().cgroups, driver, "{cgroup_parent}");
+        let any = options(
+            &PodConfig {
+                cgroup_parent: cgroup_parent.to_owned(),
+                ..PodConfig::default()
+            },
+            None,
+        );
+        assert_eq!(
+            Given::decode(&any.type_url, &any.value)
+                .unwrap()
+                .with_file(None)
+                .unwrap()
+                .cgroups,
+            driver,
+            "{cgroup_parent}"
+        );
     }
 }
 
@@ -33,7 +65,14 @@ fn a_pods_cgroup_tells_who_sets_up_cgroups() {
 fn a_pod_counts_for_the_limit_of_its_host() {
     for limit in [None, NonZeroU32::new(7)] {
         let any = options(&PodConfig::default(), limit);
-        assert_eq!(Given::decode(&any.type_url, &any.value).unwrap().with_file(None).unwrap().max_containers, limit);
+        assert_eq!(
+            Given::decode(&any.type_url, &any.value)
+                .unwrap()
+                .with_file(None)
+                .unwrap()
+                .max_containers,
+            limit
+        );
     }
 }
 
@@ -56,5 +95,9 @@ fn the_spec_that_containerd_keeps_says_where_the_namespaces_are() {
 fn the_platform_has_the_name_that_images_use() {
     let platform = own_platform();
     assert_eq!(platform.os, "linux");
-    assert!(!["x86_64", "aarch64"].contains(&platform.architecture.as_str()), "{}", platform.architecture);
+    assert!(
+        !["x86_64", "aarch64"].contains(&platform.architecture.as_str()),
+        "{}",
+        platform.architecture
+    );
 }

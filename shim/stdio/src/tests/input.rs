@@ -8,14 +8,24 @@ use super::*;
 const LENGTH: usize = 200_000;
 
 fn pattern() -> Vec<u8> {
-    (0..LENGTH).map(|index| u8::try_from(index % 251).unwrap()).collect()
+    (0..LENGTH)
+        .map(|index| u8::try_from(index % 251).unwrap())
+        .collect()
 }
 
 /// The process's end, our side, and the client's end of a new container's standard input.
 fn opened(folder: &Folder) -> (File, Io, File) {
     let path = folder.fifo("stdin");
-    let (stdio, io) = open(&Streams { stdin: name(&path), ..Streams::default() }).unwrap();
-    (stdio.stdin.unwrap().into(), io, File::options().write(true).open(path).unwrap())
+    let (stdio, io) = open(&Streams {
+        stdin: name(&path),
+        ..Streams::default()
+    })
+    .unwrap();
+    (
+        stdio.stdin.unwrap().into(),
+        io,
+        File::options().write(true).open(path).unwrap(),
+    )
 }
 
 fn rest(mut end: File) -> Vec<u8> {
@@ -36,7 +46,11 @@ async fn input_ends_when_both_ends_are_closed_and_not_before() {
     })
     .await;
     rustix::io::ioctl_fionbio(&end, true).unwrap();
-    assert_eq!((&end).read(&mut [0; 1]).unwrap_err().kind(), std::io::ErrorKind::WouldBlock, "its writer is gone, ours is not");
+    assert_eq!(
+        (&end).read(&mut [0; 1]).unwrap_err().kind(),
+        std::io::ErrorKind::WouldBlock,
+        "its writer is gone, ours is not"
+    );
     rustix::io::ioctl_fionbio(&end, false).unwrap();
     io.close_input();
     assert_eq!(blocking(move || rest(end)).await, b"");
@@ -69,10 +83,17 @@ async fn input_that_lies_in_the_fifo_when_all_its_writers_are_gone_still_arrives
         (first, end)
     })
     .await;
-    tokio::time::timeout(LIMIT, told).await.expect("what is left fits into the FIFO and the pipe").unwrap();
+    tokio::time::timeout(LIMIT, told)
+        .await
+        .expect("what is left fits into the FIFO and the pipe")
+        .unwrap();
     io.close_input();
     seen.extend(blocking(move || rest(end)).await);
-    assert!(seen == pattern(), "{} of {LENGTH} bytes arrived", seen.len());
+    assert!(
+        seen == pattern(),
+        "{} of {LENGTH} bytes arrived",
+        seen.len()
+    );
     writer.join().unwrap();
 }
 

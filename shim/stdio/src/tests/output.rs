@@ -10,13 +10,21 @@ use super::*;
 const TAIL: usize = 36_160;
 
 fn opened(path: &Path) -> (File, Io) {
-    let (stdio, io) = open(&Streams { stdout: name(path), ..Streams::default() }).unwrap();
+    let (stdio, io) = open(&Streams {
+        stdout: name(path),
+        ..Streams::default()
+    })
+    .unwrap();
     (stdio.stdout.unwrap().into(), io)
 }
 
 /// A client's end, without the wait for a writer.
 fn reader(path: &Path) -> File {
-    File::options().read(true).custom_flags(crate::output::flags(rustix::fs::OFlags::NONBLOCK)).open(path).unwrap()
+    File::options()
+        .read(true)
+        .custom_flags(crate::output::flags(rustix::fs::OFlags::NONBLOCK))
+        .open(path)
+        .unwrap()
 }
 
 #[tokio::test]
@@ -56,10 +64,18 @@ async fn a_reader_that_reads_nothing_holds_an_exit_back_for_a_moment_only() {
     drop(out);
     let started = Instant::now();
     io.drained().await;
-    assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
+    assert!(
+        started.elapsed() < Duration::from_secs(2),
+        "{:?}",
+        started.elapsed()
+    );
     let mut seen = Vec::new();
     client.read_to_end(&mut seen).unwrap();
-    assert_eq!(seen.len(), TAIL, "what it did not read in time is still there");
+    assert_eq!(
+        seen.len(),
+        TAIL,
+        "what it did not read in time is still there"
+    );
 }
 
 #[tokio::test]
@@ -85,9 +101,16 @@ async fn a_reader_sees_the_end_with_that_of_the_process() {
     let path = folder.fifo("stdout");
     let mut client = reader(&path);
     let (out, _io) = opened(&path);
-    assert_eq!(client.read(&mut [0; 1]).unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
+    assert_eq!(
+        client.read(&mut [0; 1]).unwrap_err().kind(),
+        std::io::ErrorKind::WouldBlock
+    );
     drop(out);
-    assert_eq!(client.read(&mut [0; 1]).unwrap(), 0, "whether or not anybody waits for it");
+    assert_eq!(
+        client.read(&mut [0; 1]).unwrap(),
+        0,
+        "whether or not anybody waits for it"
+    );
 }
 
 #[tokio::test]
@@ -96,7 +119,12 @@ async fn output_and_error_to_one_file_are_appended() {
     let path = folder.0.path().join("log");
     std::fs::write(&path, "before\n").unwrap();
     let uri = format!("file://{}", name(&path));
-    let (stdio, io) = open(&Streams { stdout: uri.clone(), stderr: uri, ..Streams::default() }).unwrap();
+    let (stdio, io) = open(&Streams {
+        stdout: uri.clone(),
+        stderr: uri,
+        ..Streams::default()
+    })
+    .unwrap();
     for (end, line) in [(stdio.stdout, "out\n"), (stdio.stderr, "err\n")] {
         File::from(end.unwrap()).write_all(line.as_bytes()).unwrap();
     }
@@ -109,6 +137,16 @@ async fn a_file_that_is_named_as_a_fifo_is_refused() {
     let folder = Folder::new();
     let path = folder.0.path().join("log");
     std::fs::write(&path, "").unwrap();
-    let error = open(&Streams { stdout: name(&path), ..Streams::default() }).unwrap_err();
-    assert!(std::error::Error::source(&error).unwrap().to_string().contains("not a FIFO"), "{error:?}");
+    let error = open(&Streams {
+        stdout: name(&path),
+        ..Streams::default()
+    })
+    .unwrap_err();
+    assert!(
+        std::error::Error::source(&error)
+            .unwrap()
+            .to_string()
+            .contains("not a FIFO"),
+        "{error:?}"
+    );
 }

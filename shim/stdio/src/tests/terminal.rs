@@ -14,12 +14,25 @@ struct Opened {
 }
 
 fn opened(folder: &Folder, id: &str) -> Opened {
-    let (input, output) = (folder.fifo(&format!("{id}-stdin")), folder.fifo(&format!("{id}-stdout")));
-    let streams = Streams { stdin: name(&input), stdout: name(&output), stderr: String::new(), terminal: true };
+    let (input, output) = (
+        folder.fifo(&format!("{id}-stdin")),
+        folder.fifo(&format!("{id}-stdout")),
+    );
+    let streams = Streams {
+        stdin: name(&input),
+        stdout: name(&output),
+        stderr: String::new(),
+        terminal: true,
+    };
     let (stdio, io) = open(&streams).unwrap();
     assert!(stdio.stdin.is_none() && stdio.stdout.is_none() && stdio.stderr.is_none());
     let keyboard = File::options().write(true).open(input).unwrap();
-    Opened { slave: stdio.terminal.unwrap(), io, keyboard, screen: File::open(output).unwrap() }
+    Opened {
+        slave: stdio.terminal.unwrap(),
+        io,
+        keyboard,
+        screen: File::open(output).unwrap(),
+    }
 }
 
 fn line(file: File) -> String {
@@ -31,7 +44,12 @@ fn line(file: File) -> String {
 #[tokio::test]
 async fn what_is_typed_arrives_and_is_echoed() {
     let folder = Folder::new();
-    let Opened { slave, io: _io, mut keyboard, screen } = opened(&folder, "a");
+    let Opened {
+        slave,
+        io: _io,
+        mut keyboard,
+        screen,
+    } = opened(&folder, "a");
     assert!(rustix::termios::isatty(&slave));
     keyboard.write_all(b"1 + 1\n").unwrap();
     assert_eq!(blocking(move || line(slave.into())).await, "1 + 1\n");
@@ -41,26 +59,41 @@ async fn what_is_typed_arrives_and_is_echoed() {
 #[tokio::test]
 async fn the_end_of_the_input_types_nothing() {
     let folder = Folder::new();
-    let Opened { slave, io, mut keyboard, screen: _screen } = opened(&folder, "a");
+    let Opened {
+        slave,
+        io,
+        mut keyboard,
+        screen: _screen,
+    } = opened(&folder, "a");
     io.close_input();
     keyboard.write_all(b"last\n").unwrap();
     drop(keyboard);
     let slave = blocking(move || {
         let mut typed = [0; 5];
-        File::from(slave.try_clone().unwrap()).read_exact(&mut typed).unwrap();
+        File::from(slave.try_clone().unwrap())
+            .read_exact(&mut typed)
+            .unwrap();
         assert_eq!(&typed, b"last\n");
         slave
     })
     .await;
     rustix::io::ioctl_fionbio(&slave, true).unwrap();
-    assert_eq!(File::from(slave).read(&mut [0; 1]).unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
+    assert_eq!(
+        File::from(slave).read(&mut [0; 1]).unwrap_err().kind(),
+        std::io::ErrorKind::WouldBlock
+    );
 }
 
 #[tokio::test]
 async fn all_that_a_process_wrote_is_shown_and_then_ends() {
     const LENGTH: usize = 150_000;
     let folder = Folder::new();
-    let Opened { slave, io, keyboard: _keyboard, mut screen } = opened(&folder, "a");
+    let Opened {
+        slave,
+        io,
+        keyboard: _keyboard,
+        mut screen,
+    } = opened(&folder, "a");
     let reader = tokio::task::spawn_blocking(move || {
         let mut shown = Vec::new();
         screen.read_to_end(&mut shown).unwrap();
@@ -68,17 +101,30 @@ async fn all_that_a_process_wrote_is_shown_and_then_ends() {
     });
     blocking(move || File::from(slave).write_all(&vec![b'x'; LENGTH]).unwrap()).await;
     io.drained().await;
-    assert_eq!(tokio::time::timeout(LIMIT, reader).await.unwrap().unwrap(), LENGTH);
+    assert_eq!(
+        tokio::time::timeout(LIMIT, reader).await.unwrap().unwrap(),
+        LENGTH
+    );
 }
 
 #[tokio::test]
 async fn what_a_process_wrote_waits_for_a_reader_that_comes_after_the_exit() {
     let folder = Folder::new();
     let path = folder.fifo("stdout");
-    let (stdio, io) = open(&Streams { stdout: name(&path), terminal: true, ..Streams::default() }).unwrap();
-    File::from(stdio.terminal.unwrap()).write_all(b"bye\n").unwrap();
+    let (stdio, io) = open(&Streams {
+        stdout: name(&path),
+        terminal: true,
+        ..Streams::default()
+    })
+    .unwrap();
+    File::from(stdio.terminal.unwrap())
+        .write_all(b"bye\n")
+        .unwrap();
     io.drained().await;
-    assert_eq!(blocking(move || line(File::open(path).unwrap())).await, "bye\r\n");
+    assert_eq!(
+        blocking(move || line(File::open(path).unwrap())).await,
+        "bye\r\n"
+    );
 }
 
 #[tokio::test]
@@ -88,7 +134,8 @@ async fn a_terminal_whose_screen_nobody_reads_stalls_no_other() {
     let slave = full.slave.try_clone().unwrap();
     rustix::io::ioctl_fionbio(&slave, true).unwrap();
     let mut slave = File::from(slave);
-    // Until the FIFO, the task and the terminal hold all that they can: nothing more is taken for a while.
+    // Until the FIFO, the task and the terminal hold all that they can: nothing more is taken for a
+    // while.
     let mut idle = 0;
     while idle < 5 {
         match slave.write(&[b'x'; 4096]) {
@@ -97,7 +144,12 @@ async fn a_terminal_whose_screen_nobody_reads_stalls_no_other() {
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    let Opened { slave, io: _io, mut keyboard, screen } = opened(&folder, "free");
+    let Opened {
+        slave,
+        io: _io,
+        mut keyboard,
+        screen,
+    } = opened(&folder, "free");
     keyboard.write_all(b"still here\n").unwrap();
     assert_eq!(blocking(move || line(slave.into())).await, "still here\n");
     assert_eq!(blocking(move || line(screen)).await, "still here\r\n");
@@ -122,21 +174,39 @@ async fn without_a_terminal_there_is_no_size_to_change() {
 
 #[tokio::test]
 async fn a_terminal_that_goes_nowhere_is_still_emptied() {
-    let (stdio, io) = open(&Streams { terminal: true, ..Streams::default() }).unwrap();
+    let (stdio, io) = open(&Streams {
+        terminal: true,
+        ..Streams::default()
+    })
+    .unwrap();
     let mut slave = File::from(stdio.terminal.unwrap());
     blocking(move || slave.write_all(&vec![b'x'; 100_000]).unwrap()).await;
     tokio::time::timeout(LIMIT, io.drained()).await.unwrap();
 }
 
 #[tokio::test]
-async fn a_process_that_was_left_behind_with_the_terminal_holds_the_exit_of_its_parent_back_for_a_moment_only() {
+async fn a_process_that_was_left_behind_with_the_terminal_holds_the_exit_of_its_parent_back_for_a_moment_only()
+ {
     let folder = Folder::new();
-    let Opened { slave, io, keyboard: _keyboard, screen } = opened(&folder, "a");
-    File::from(slave.try_clone().unwrap()).write_all(b"done\n").unwrap();
+    let Opened {
+        slave,
+        io,
+        keyboard: _keyboard,
+        screen,
+    } = opened(&folder, "a");
+    File::from(slave.try_clone().unwrap())
+        .write_all(b"done\n")
+        .unwrap();
     let shown = tokio::task::spawn_blocking(move || line(screen));
     let io = std::sync::Arc::new(io);
     let watcher = std::sync::Arc::clone(&io);
-    tokio::time::timeout(Duration::from_secs(2), tokio::spawn(async move { watcher.drained().await })).await.unwrap().unwrap();
+    tokio::time::timeout(
+        Duration::from_secs(2),
+        tokio::spawn(async move { watcher.drained().await }),
+    )
+    .await
+    .unwrap()
+    .unwrap();
     assert_eq!(shown.await.unwrap(), "done\r\n");
     drop(slave);
 }

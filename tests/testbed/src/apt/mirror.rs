@@ -1,4 +1,5 @@
-//! Which Debian mirror this machine uses, read from its own apt configuration: both forms of a sources file.
+//! Which Debian mirror this machine uses, read from its own apt configuration: both forms of a
+//! sources file.
 
 use std::fs;
 use std::path::Path;
@@ -13,7 +14,9 @@ pub(super) fn of_machine(etc: &Path) -> Result<String> {
     }
     files[1..].sort();
     for file in &files {
-        let Ok(text) = fs::read_to_string(file) else { continue };
+        let Ok(text) = fs::read_to_string(file) else {
+            continue;
+        };
         let found = match file.extension().and_then(|extension| extension.to_str()) {
             Some("sources") => in_stanzas(&text),
             Some("list") => in_lines(&text),
@@ -24,7 +27,8 @@ pub(super) fn of_machine(etc: &Path) -> Result<String> {
         }
     }
     bail!(
-        "no Debian mirror stands in {0}/sources.list or {0}/sources.list.d: add one there (a `deb` line whose address ends in /debian), \
+        "no Debian mirror stands in {0}/sources.list or {0}/sources.list.d: add one there (a `deb` \
+         line whose address ends in /debian), \
          then run this again",
         etc.display()
     );
@@ -43,12 +47,22 @@ fn in_lines(text: &str) -> Option<String> {
         .map(str::to_owned)
 }
 
-/// The first Debian archive in stanza form (deb822), of the stanzas that are enabled and hold binary packages.
+/// The first Debian archive in stanza form (deb822), of the stanzas that are enabled and hold
+/// binary packages.
 fn in_stanzas(text: &str) -> Option<String> {
-    let text = text.lines().filter(|line| !line.starts_with('#')).map(str::trim_end).collect::<Vec<_>>().join("\n");
+    let text = text
+        .lines()
+        .filter(|line| !line.starts_with('#'))
+        .map(str::trim_end)
+        .collect::<Vec<_>>()
+        .join("\n");
     text.split("\n\n").find_map(|stanza| {
         let field = |name: &str| {
-            let start = |line: &str| line.split_once(':').filter(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, v)| v.to_owned());
+            let start = |line: &str| {
+                line.split_once(':')
+                    .filter(|(key, _)| key.eq_ignore_ascii_case(name))
+                    .map(|(_, v)| v.to_owned())
+            };
             let mut lines = stanza.lines();
             let first = lines.find_map(start)?;
             let more = lines.take_while(|line| line.starts_with([' ', '\t']));
@@ -58,14 +72,20 @@ fn in_stanzas(text: &str) -> Option<String> {
             return None;
         }
         field("Types").filter(|types| types.split_whitespace().any(|kind| kind == "deb"))?;
-        field("URIs")?.split_whitespace().find(|address| is_debian(address)).map(str::to_owned)
+        field("URIs")?
+            .split_whitespace()
+            .find(|address| is_debian(address))
+            .map(str::to_owned)
     })
 }
 
-/// Whether `address` is that of Debian's main archive: neither its security archive nor another vendor's.
-/// `debian.list` is the mirror list of Debian's cloud images.
+/// Whether `address` is that of Debian's main archive: neither its security archive nor another
+/// vendor's. `debian.list` is the mirror list of Debian's cloud images.
 fn is_debian(address: &str) -> bool {
-    address.contains(':') && address.split('/').any(|part| part == "debian" || part == "debian.list")
+    address.contains(':')
+        && address
+            .split('/')
+            .any(|part| part == "debian" || part == "debian.list")
 }
 
 #[cfg(test)]
@@ -81,13 +101,20 @@ mod tests {
 
     #[test]
     fn other_archives_than_debians_main_one_are_passed_over() {
-        assert_eq!(in_lines("deb http://a.example/debian-security x main\ndeb http://b.example/apt y main\n"), None);
+        assert_eq!(
+            in_lines(
+                "deb http://a.example/debian-security x main\ndeb http://b.example/apt y main\n"
+            ),
+            None
+        );
     }
 
     #[test]
     fn a_stanza_counts_when_it_is_enabled_and_binary() {
-        let text = "Types: deb-src\nURIs: http://a.example/debian\n\nEnabled: no\nTypes: deb\nURIs: http://b.example/debian\n\n\
-                    Types: deb\n# why\nURIs:\n http://c.example/other\n http://d.example/debian\nSuites: x\n";
+        let text = "Types: deb-src\nURIs: http://a.example/debian\n\nEnabled: no\nTypes: \
+                    deb\nURIs: http://b.example/debian\n\n\
+                    Types: deb\n# why\nURIs:\n http://c.example/other\n \
+                    http://d.example/debian\nSuites: x\n";
         assert_eq!(in_stanzas(text).as_deref(), Some("http://d.example/debian"));
     }
 
@@ -95,16 +122,33 @@ mod tests {
     fn a_machine_without_a_mirror_is_told_where_to_put_one() {
         let folder = tempfile::tempdir().unwrap();
         let error = of_machine(folder.path()).unwrap_err().to_string();
-        assert!(error.contains("sources.list.d") && error.contains("add one"), "{error}");
+        assert!(
+            error.contains("sources.list.d") && error.contains("add one"),
+            "{error}"
+        );
     }
 
     #[test]
     fn both_forms_are_found_in_their_files() {
         let folder = tempfile::tempdir().unwrap();
         fs::create_dir(folder.path().join("sources.list.d")).unwrap();
-        fs::write(folder.path().join("sources.list.d/x.sources"), "Types: deb\nURIs: http://a.example/debian\n").unwrap();
-        assert_eq!(of_machine(folder.path()).unwrap(), "http://a.example/debian");
-        fs::write(folder.path().join("sources.list"), "deb http://b.example/debian x main\n").unwrap();
-        assert_eq!(of_machine(folder.path()).unwrap(), "http://b.example/debian");
+        fs::write(
+            folder.path().join("sources.list.d/x.sources"),
+            "Types: deb\nURIs: http://a.example/debian\n",
+        )
+        .unwrap();
+        assert_eq!(
+            of_machine(folder.path()).unwrap(),
+            "http://a.example/debian"
+        );
+        fs::write(
+            folder.path().join("sources.list"),
+            "deb http://b.example/debian x main\n",
+        )
+        .unwrap();
+        assert_eq!(
+            of_machine(folder.path()).unwrap(),
+            "http://b.example/debian"
+        );
     }
 }

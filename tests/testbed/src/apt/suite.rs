@@ -1,4 +1,5 @@
-//! apt with one Debian suite as its only source and a state of its own, in which no package is installed.
+//! apt with one Debian suite as its only source and a state of its own, in which no package is
+//! installed.
 
 use std::fmt::Write as _;
 use std::fs::{self, File};
@@ -14,7 +15,8 @@ use crate::command::Run;
 /// The keys that Debian signs its suites with.
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
-/// One suite, its index fresh and verified. Held by one process at a time: apt refuses where it would have to wait.
+/// One suite, its index fresh and verified. Held by one process at a time: apt refuses where it
+/// would have to wait.
 pub(super) struct Suite {
     name: String,
     config: PathBuf,
@@ -31,10 +33,15 @@ impl Suite {
     /// Opens the suite's state in `cache` and brings its index up to date.
     pub(super) fn open(cache: &Cache, name: &str) -> Result<Self> {
         ensure!(
-            name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte)) && !name.starts_with('.'),
+            name.bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte))
+                && !name.starts_with('.'),
             "{name:?} is no name of a Debian suite"
         );
-        ensure!(Path::new(KEYRING).exists(), "{KEYRING} is missing: install the package debian-archive-keyring");
+        ensure!(
+            Path::new(KEYRING).exists(),
+            "{KEYRING} is missing: install the package debian-archive-keyring"
+        );
         let mirror = mirror::of_machine(Path::new("/etc/apt"))?;
         let state = cache.managed(&format!("apt-state/{name}"))?;
         let lock = cache::lock(&state.join(".lock"))?;
@@ -44,53 +51,95 @@ impl Suite {
         write(&state.join("status"), "")?;
         write(
             &state.join("sources/debian.sources"),
-            &format!("Types: deb\nURIs: {mirror}\nSuites: {name}\nComponents: main\nSigned-By: {KEYRING}\n"),
+            &format!(
+                "Types: deb\nURIs: {mirror}\nSuites: {name}\nComponents: main\nSigned-By: \
+                 {KEYRING}\n"
+            ),
         )?;
         let config = state.join("apt.conf");
         write(&config, &configuration(&state)?)?;
-        let suite = Self { name: name.to_owned(), config, _lock: lock };
+        let suite = Self {
+            name: name.to_owned(),
+            config,
+            _lock: lock,
+        };
         suite.apt("apt-get").args(["update", "-qq"]).done()?;
         Ok(suite)
     }
 
     /// `name=version` of `packages` and of all that they need.
     pub(super) fn closure(&self, packages: &[&str]) -> Result<Vec<String>> {
-        let listing = self.apt("apt-get").args(["install", "--yes", "-qq", "--print-uris"]).args(packages).text()?;
-        listing.lines().map(|line| name_and_version(listed_file(line)?)).collect()
+        let listing = self
+            .apt("apt-get")
+            .args(["install", "--yes", "-qq", "--print-uris"])
+            .args(packages)
+            .text()?;
+        listing
+            .lines()
+            .map(|line| name_and_version(listed_file(line)?))
+            .collect()
     }
 
     /// The version of `package` that the suite offers.
     pub(super) fn version_of(&self, package: &str) -> Result<Option<String>> {
         let table = self.apt("apt-cache").args(["madison", package]).text()?;
-        Ok(table.lines().next().and_then(|line| line.split('|').nth(1)).map(|version| version.trim().to_owned()))
+        Ok(table
+            .lines()
+            .next()
+            .and_then(|line| line.split('|').nth(1))
+            .map(|version| version.trim().to_owned()))
     }
 
     /// Downloads `wanted` (`name` or `name=version`) into `folder`.
     pub(super) fn download(&self, wanted: &[String], folder: &Path) -> Result<Vec<Archive>> {
-        let download = || self.apt("apt-get").current_dir(folder).args(["download", "-qq"]);
+        let download = || {
+            self.apt("apt-get")
+                .current_dir(folder)
+                .args(["download", "-qq"])
+        };
         let listing = download().arg("--print-uris").args(wanted).text()?;
         let archives = listing
             .lines()
             .map(|line| {
-                let sha256 = line.rsplit(' ').find_map(|word| word.strip_prefix("SHA256:"));
-                let sha256 = sha256.with_context(|| format!("apt gave no SHA-256 for a file of {}: {line}", self.name))?;
-                Ok(Archive { file: folder.join(listed_file(line)?), sha256: sha256.to_owned() })
+                let sha256 = line
+                    .rsplit(' ')
+                    .find_map(|word| word.strip_prefix("SHA256:"));
+                let sha256 = sha256.with_context(|| {
+                    format!("apt gave no SHA-256 for a file of {}: {line}", self.name)
+                })?;
+                Ok(Archive {
+                    file: folder.join(listed_file(line)?),
+                    sha256: sha256.to_owned(),
+                })
             })
             .collect::<Result<Vec<_>>>()?;
-        ensure!(archives.len() == wanted.len(), "apt found {} files for these packages of {}: {wanted:?}", archives.len(), self.name);
+        ensure!(
+            archives.len() == wanted.len(),
+            "apt found {} files for these packages of {}: {wanted:?}",
+            archives.len(),
+            self.name
+        );
         download().args(wanted).done()?;
         Ok(archives)
     }
 
     fn apt(&self, program: &str) -> Run {
-        Run::new(program).env("APT_CONFIG", &self.config).env("LC_ALL", "C").env("DEBIAN_FRONTEND", "noninteractive")
+        Run::new(program)
+            .env("APT_CONFIG", &self.config)
+            .env("LC_ALL", "C")
+            .env("DEBIAN_FRONTEND", "noninteractive")
     }
 }
 
 /// apt's whole configuration: nothing of the machine's but its way to the network.
 fn configuration(state: &Path) -> Result<String> {
-    let state = state.to_str().with_context(|| format!("the cache folder's name is not UTF-8: {}", state.display()))?;
-    ensure!(!state.contains('"'), "the cache folder's name holds a quotation mark, which apt cannot read: {state}");
+    let state = state
+        .to_str()
+        .with_context(|| format!("the cache folder's name is not UTF-8: {}", state.display()))?;
+    ensure!(
+        !state.contains('"'),
+        "the cache folder's name holds a quotation mark, which apt cannot read: {state}"
+    );
     let mut text = format!(
         r#"Dir::Etc::main "/dev/null";
 Dir::Etc::parts "/dev/null";
@@ -112,7 +161,9 @@ Acquire::GzipIndexes "true";
 Acquire::Retries "3";
 "#
     );
-    let machine = Run::new("apt-config").args(["dump", "--format", "%f \"%v\";%n", "Acquire"]).text()?;
+    let machine = Run::new("apt-config")
+        .args(["dump", "--format", "%f \"%v\";%n", "Acquire"])
+        .text()?;
     for line in machine.lines().filter(|line| is_way_to_the_network(line)) {
         // Writing to a String cannot fail.
         let _ = writeln!(text, "{line}");
@@ -120,9 +171,15 @@ Acquire::Retries "3";
     Ok(text)
 }
 
-/// Proxies, certificates and time checks are the machine's own affair and kept; whether signatures count is not.
+/// Proxies, certificates and time checks are the machine's own affair and kept; whether signatures
+/// count is not.
 fn is_way_to_the_network(line: &str) -> bool {
-    let kept = ["Acquire::http::", "Acquire::https::", "Acquire::Check-Valid-Until ", "Acquire::Check-Date "];
+    let kept = [
+        "Acquire::http::",
+        "Acquire::https::",
+        "Acquire::Check-Valid-Until ",
+        "Acquire::Check-Date ",
+    ];
     kept.iter().any(|prefix| line.starts_with(prefix)) && !line.ends_with(" \"\";")
 }
 
@@ -130,7 +187,12 @@ fn is_way_to_the_network(line: &str) -> bool {
 fn listed_file(line: &str) -> Result<&str> {
     line.rsplit_once("' ")
         .and_then(|(_, rest)| rest.split(' ').next())
-        .filter(|file| Path::new(file).extension().is_some_and(|extension| extension == "deb") && !file.contains('/'))
+        .filter(|file| {
+            Path::new(file)
+                .extension()
+                .is_some_and(|extension| extension == "deb")
+                && !file.contains('/')
+        })
         .with_context(|| format!("apt listed something else than a package: {line}"))
 }
 
@@ -138,8 +200,12 @@ fn listed_file(line: &str) -> Result<&str> {
 fn name_and_version(file: &str) -> Result<String> {
     let mut parts = file.split('_');
     match (parts.next(), parts.next(), parts.next(), parts.next()) {
-        (Some(name), Some(version), Some(_architecture), None) => Ok(format!("{name}={}", version.replace("%3a", ":"))),
-        _ => anyhow::bail!("{file} is not named like a Debian package (name_version_architecture.deb)"),
+        (Some(name), Some(version), Some(_architecture), None) => {
+            Ok(format!("{name}={}", version.replace("%3a", ":")))
+        }
+        _ => anyhow::bail!(
+            "{file} is not named like a Debian package (name_version_architecture.deb)"
+        ),
     }
 }
 
@@ -153,8 +219,12 @@ mod tests {
 
     #[test]
     fn a_listed_file_is_read_with_its_epoch() {
-        let line = "'http://m.example/pool/z/zlib1g_1.3%2b2-3_amd64.deb' zlib1g_1%3a1.3+2-3_amd64.deb 90912 SHA256:67b9";
-        assert_eq!(name_and_version(listed_file(line).unwrap()).unwrap(), "zlib1g=1:1.3+2-3");
+        let line = "'http://m.example/pool/z/zlib1g_1.3%2b2-3_amd64.deb' \
+                    zlib1g_1%3a1.3+2-3_amd64.deb 90912 SHA256:67b9";
+        assert_eq!(
+            name_and_version(listed_file(line).unwrap()).unwrap(),
+            "zlib1g=1:1.3+2-3"
+        );
     }
 
     #[test]
@@ -164,9 +234,15 @@ mod tests {
 
     #[test]
     fn of_the_machines_settings_only_the_way_to_the_network_is_kept() {
-        assert!(is_way_to_the_network("Acquire::http::Proxy \"http://p.example:3128\";"));
-        assert!(!is_way_to_the_network("Acquire::AllowInsecureRepositories \"true\";"));
-        assert!(!is_way_to_the_network("APT::Get::AllowUnauthenticated \"true\";"));
+        assert!(is_way_to_the_network(
+            "Acquire::http::Proxy \"http://p.example:3128\";"
+        ));
+        assert!(!is_way_to_the_network(
+            "Acquire::AllowInsecureRepositories \"true\";"
+        ));
+        assert!(!is_way_to_the_network(
+            "APT::Get::AllowUnauthenticated \"true\";"
+        ));
         assert!(!is_way_to_the_network("Acquire::http::Proxy \"\";"));
     }
 

@@ -1,4 +1,5 @@
-//! The link between this machine and a cell with a network of its own: a veth pair with link-local addresses.
+//! The link between this machine and a cell with a network of its own: a veth pair with link-local
+//! addresses.
 //!
 //! The pair vanishes with the cell's namespace, so nothing needs undoing.
 
@@ -23,18 +24,27 @@ pub(super) struct Link {
 
 impl Link {
     fn number(number: u8) -> Self {
-        Self { outside: Ipv4Addr::new(169, 254, number, 1), inside: Ipv4Addr::new(169, 254, number, 2) }
+        Self {
+            outside: Ipv4Addr::new(169, 254, number, 1),
+            inside: Ipv4Addr::new(169, 254, number, 2),
+        }
     }
 
     /// Writes down which link this is.
     pub(super) fn record(&self, folder: &Path) -> Result<()> {
         let file = folder.join(RECORD);
-        fs::write(&file, self.inside.octets()[2].to_string()).with_context(|| format!("write {}", file.display()))
+        fs::write(&file, self.inside.octets()[2].to_string())
+            .with_context(|| format!("write {}", file.display()))
     }
 
     /// The link written down in `folder`, if there is one.
     pub(super) fn recorded(folder: &Path) -> Option<Self> {
-        fs::read_to_string(folder.join(RECORD)).ok()?.trim().parse().ok().map(Self::number)
+        fs::read_to_string(folder.join(RECORD))
+            .ok()?
+            .trim()
+            .parse()
+            .ok()
+            .map(Self::number)
     }
 }
 
@@ -43,15 +53,40 @@ pub(super) fn connect(pid: i32) -> Result<Link> {
     // Held until the address is taken, so that no other run takes it too.
     let _gate = teardown::gate()?;
     let taken = Run::new("ip").args(["-oneline", "-4", "address"]).text()?;
-    let link = free(&taken).context("every link-local network 169.254.N.0/30 of this machine is in use")?;
+    let link = free(&taken)
+        .context("every link-local network 169.254.N.0/30 of this machine is in use")?;
     let name = format!("wr{pid}");
-    let inside = |words: &[&str]| Run::new("nsenter").arg(format!("--target={pid}")).args(["--net", "ip"]).args(words).done();
+    let inside = |words: &[&str]| {
+        Run::new("nsenter")
+            .arg(format!("--target={pid}"))
+            .args(["--net", "ip"])
+            .args(words)
+            .done()
+    };
     let target = pid.to_string();
-    Run::new("ip").args(["link", "add", &name, "type", "veth", "peer", "name", "eth0", "netns", &target]).done()?;
-    Run::new("ip").args(["address", "add", &format!("{}/30", link.outside), "dev", &name]).done()?;
+    Run::new("ip")
+        .args([
+            "link", "add", &name, "type", "veth", "peer", "name", "eth0", "netns", &target,
+        ])
+        .done()?;
+    Run::new("ip")
+        .args([
+            "address",
+            "add",
+            &format!("{}/30", link.outside),
+            "dev",
+            &name,
+        ])
+        .done()?;
     Run::new("ip").args(["link", "set", &name, "up"]).done()?;
     inside(&["link", "set", "lo", "up"])?;
-    inside(&["address", "add", &format!("{}/30", link.inside), "dev", "eth0"])?;
+    inside(&[
+        "address",
+        "add",
+        &format!("{}/30", link.inside),
+        "dev",
+        "eth0",
+    ])?;
     inside(&["link", "set", "eth0", "up"])?;
     inside(&["route", "add", "default", "via", &link.outside.to_string()])?;
     Ok(link)
@@ -59,7 +94,9 @@ pub(super) fn connect(pid: i32) -> Result<Link> {
 
 /// A link whose addresses do not stand among those that the machine has.
 fn free(taken: &str) -> Option<Link> {
-    (1..=254).find(|number| !taken.contains(&format!(" 169.254.{number}."))).map(Link::number)
+    (1..=254)
+        .find(|number| !taken.contains(&format!(" 169.254.{number}.")))
+        .map(Link::number)
 }
 
 #[cfg(test)]

@@ -1,7 +1,8 @@
 //! Which capabilities this machine lacks, and a runc that does not ask for them.
 //!
-//! A privileged container asks for every capability the kernel knows. Where the machine is itself confined (a virtual
-//! machine's agent, a container), some are not to be had, and runc fails instead of doing without.
+//! A privileged container asks for every capability the kernel knows. Where the machine is itself
+//! confined (a virtual machine's agent, a container), some are not to be had, and runc fails
+//! instead of doing without.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -54,26 +55,44 @@ const NAMES: &[&str] = &[
     "CHECKPOINT_RESTORE",
 ];
 
-/// The names (`CAP_…`) of the capabilities that the kernel knows and this machine does not give to anyone.
+/// The names (`CAP_…`) of the capabilities that the kernel knows and this machine does not give to
+/// anyone.
 pub(super) fn missing() -> Result<Vec<String>> {
     let status = fs::read_to_string("/proc/self/status").context("read /proc/self/status")?;
-    let last = fs::read_to_string("/proc/sys/kernel/cap_last_cap").context("read /proc/sys/kernel/cap_last_cap")?;
-    let last = last.trim().parse().context("read the number of the kernel's last capability")?;
+    let last = fs::read_to_string("/proc/sys/kernel/cap_last_cap")
+        .context("read /proc/sys/kernel/cap_last_cap")?;
+    let last = last
+        .trim()
+        .parse()
+        .context("read the number of the kernel's last capability")?;
     absent(&status, last)
 }
 
 fn absent(status: &str, last: usize) -> Result<Vec<String>> {
-    let bounding = status.lines().find_map(|line| line.strip_prefix("CapBnd:")).context("/proc/self/status has no CapBnd")?;
-    let bounding = u64::from_str_radix(bounding.trim(), 16).context("read CapBnd of /proc/self/status")?;
-    let known = NAMES.iter().enumerate().take_while(|(number, _)| *number <= last);
-    Ok(known.filter(|(number, _)| bounding >> number & 1 == 0).map(|(_, name)| format!("CAP_{name}")).collect())
+    let bounding = status
+        .lines()
+        .find_map(|line| line.strip_prefix("CapBnd:"))
+        .context("/proc/self/status has no CapBnd")?;
+    let bounding =
+        u64::from_str_radix(bounding.trim(), 16).context("read CapBnd of /proc/self/status")?;
+    let known = NAMES
+        .iter()
+        .enumerate()
+        .take_while(|(number, _)| *number <= last);
+    Ok(known
+        .filter(|(number, _)| bounding >> number & 1 == 0)
+        .map(|(_, name)| format!("CAP_{name}"))
+        .collect())
 }
 
-/// Writes, in `folder`, a program that takes `missing` out of what a container asks for and then is `runc`.
+/// Writes, in `folder`, a program that takes `missing` out of what a container asks for and then is
+/// `runc`.
 pub(super) fn write_runc(folder: &Path, runc: &Path, missing: &[String]) -> Result<PathBuf> {
     let place = folder.join("runc-within-this-machine");
-    fs::write(&place, script(runc, missing)).with_context(|| format!("write {}", place.display()))?;
-    fs::set_permissions(&place, fs::Permissions::from_mode(0o755)).with_context(|| format!("make {} executable", place.display()))?;
+    fs::write(&place, script(runc, missing))
+        .with_context(|| format!("write {}", place.display()))?;
+    fs::set_permissions(&place, fs::Permissions::from_mode(0o755))
+        .with_context(|| format!("make {} executable", place.display()))?;
     Ok(place)
 }
 
@@ -109,14 +128,22 @@ mod tests {
 
     #[test]
     fn what_the_bounding_set_lacks_is_missing_and_what_the_kernel_does_not_know_is_not() {
-        assert_eq!(absent("CapEff:\t0\nCapBnd:\t000001fffeffffff\n", 40).unwrap(), ["CAP_SYS_RESOURCE"]);
-        assert!(absent("CapBnd:\t000000ffffffffff\n", 39).unwrap().is_empty());
+        assert_eq!(
+            absent("CapEff:\t0\nCapBnd:\t000001fffeffffff\n", 40).unwrap(),
+            ["CAP_SYS_RESOURCE"]
+        );
+        assert!(
+            absent("CapBnd:\t000000ffffffffff\n", 39)
+                .unwrap()
+                .is_empty()
+        );
     }
 
     #[test]
     fn a_request_loses_the_missing_capability_wherever_it_stands() {
         let folder = tempfile::tempdir().unwrap();
-        let runc = write_runc(folder.path(), Path::new("/bin/true"), &["CAP_B".to_owned()]).unwrap();
+        let runc =
+            write_runc(folder.path(), Path::new("/bin/true"), &["CAP_B".to_owned()]).unwrap();
         let config = folder.path().join("config.json");
         for (asked, left) in [
             (r#"["CAP_A","CAP_B","CAP_C"]"#, r#"["CAP_A","CAP_C"]"#),
@@ -125,7 +152,12 @@ mod tests {
             (r#"["CAP_BB"]"#, r#"["CAP_BB"]"#),
         ] {
             fs::write(&config, asked).unwrap();
-            Run::new(&runc).args(["create", "--bundle"]).arg(folder.path()).arg("id").done().unwrap();
+            Run::new(&runc)
+                .args(["create", "--bundle"])
+                .arg(folder.path())
+                .arg("id")
+                .done()
+                .unwrap();
             assert_eq!(fs::read_to_string(&config).unwrap(), left);
         }
     }

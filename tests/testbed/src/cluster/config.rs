@@ -1,4 +1,5 @@
-//! kind's configuration: the project's file, and what our node image and this machine need beside it.
+//! kind's configuration: the project's file, and what our node image and this machine need beside
+//! it.
 
 use std::net::Ipv4Addr;
 use std::path::Path;
@@ -20,17 +21,25 @@ pub(super) enum Cgroups {
 impl Cgroups {
     /// Those of this machine.
     pub(super) fn of_machine() -> Self {
-        if Path::new("/sys/fs/cgroup/cgroup.controllers").exists() { Self::V2 } else { Self::V1 }
+        if Path::new("/sys/fs/cgroup/cgroup.controllers").exists() {
+            Self::V2
+        } else {
+            Self::V1
+        }
     }
 }
 
 /// The configuration for our node image on this machine: `file` with additions.
 ///
-/// They are appended as text, so `file` may not have the same keys: the file that everybody reads stays the plain one.
+/// They are appended as text, so `file` may not have the same keys: the file that everybody reads
+/// stays the plain one.
 pub(super) fn with_additions(file: &str, address: Ipv4Addr, cgroups: Cgroups) -> Result<String> {
     for key in ["networking", "kubeadmConfigPatches"] {
         if file.lines().any(|line| line.starts_with(key)) {
-            bail!("kind-config.yaml sets {key}, which the harness sets too: merge the two in testbed::cluster");
+            bail!(
+                "kind-config.yaml sets {key}, which the harness sets too: merge the two in \
+                 testbed::cluster"
+            );
         }
     }
     // kubelet has given up cgroup v1 and wants to be told that one knows.
@@ -59,12 +68,21 @@ mod tests {
     #[test]
     fn the_projects_file_takes_the_additions() {
         let text = with_additions(FILE, Ipv4Addr::new(169, 254, 7, 2), Cgroups::V1).unwrap();
-        assert!(text.starts_with(FILE) && text.contains("failCgroupV1: false") && text.contains("\"169.254.7.2\""), "{text}");
+        assert!(
+            text.starts_with(FILE)
+                && text.contains("failCgroupV1: false")
+                && text.contains("\"169.254.7.2\""),
+            "{text}"
+        );
     }
 
     #[test]
     fn cgroup_v2_needs_no_excuse() {
-        assert!(!with_additions(FILE, Ipv4Addr::LOCALHOST, Cgroups::V2).unwrap().contains("failCgroupV1"));
+        assert!(
+            !with_additions(FILE, Ipv4Addr::LOCALHOST, Cgroups::V2)
+                .unwrap()
+                .contains("failCgroupV1")
+        );
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! The Docker engine under a cluster: one of the run's own, inside a cell, or the one that the user has.
+//! The Docker engine under a cluster: one of the run's own, inside a cell, or the one that the user
+//! has.
 
 use std::ffi::OsString;
 use std::fs;
@@ -22,11 +23,19 @@ use crate::wait;
 /// How long an engine may take to answer.
 const LIMIT: Duration = Duration::from_mins(1);
 
-/// Docker and what it starts. Their packages would start services, so they are unpacked, not installed.
-const PACKAGES: &[&str] = &["docker.io", "containerd", "runc", "tini", "libdevmapper1.02.1"];
+/// Docker and what it starts. Their packages would start services, so they are unpacked, not
+/// installed.
+const PACKAGES: &[&str] = &[
+    "docker.io",
+    "containerd",
+    "runc",
+    "tini",
+    "libdevmapper1.02.1",
+];
 
-/// Gives the cell a `/run` and an `/etc` of its own: Docker and the shims that it starts write there, whatever folders
-/// they are told. `$0`, the run's own folder, stays where it is; `$1` is a place on disk.
+/// Gives the cell a `/run` and an `/etc` of its own: Docker and the shims that it starts write
+/// there, whatever folders they are told. `$0`, the run's own folder, stays where it is; `$1` is a
+/// place on disk.
 const HIDE: &str = r#"
 mkdir -p "$1/run" "$1/etc" "$1/work"
 mount --bind "$0" "$1/run"
@@ -73,19 +82,27 @@ impl Docker {
 
     /// A program in the node `node`.
     pub(super) fn in_node(&self, node: &str, arguments: &[&str]) -> command::Run {
-        self.run("docker").args(["exec", "--interactive", node]).args(arguments)
+        self.run("docker")
+            .args(["exec", "--interactive", node])
+            .args(arguments)
     }
 
     /// Writes `text` to `path` in `node`, making its folder.
     pub(super) fn write_in_node(&self, node: &str, path: &str, text: &str) -> Result<()> {
         let script = r#"mkdir -p "$(dirname "$0")" && cat > "$0""#;
-        self.in_node(node, &["sh", "-c", script, path]).input(text).done().with_context(|| format!("write {path} in {node}"))
+        self.in_node(node, &["sh", "-c", script, path])
+            .input(text)
+            .done()
+            .with_context(|| format!("write {path} in {node}"))
     }
 
     /// What the engine last said, as evidence.
     pub(super) fn last_words(&self) -> String {
         match self {
-            Self::Private(Private { service: Some(service), .. }) => service.last_words(),
+            Self::Private(Private {
+                service: Some(service),
+                ..
+            }) => service.last_words(),
             Self::Private(_) | Self::Users => String::new(),
         }
     }
@@ -94,8 +111,14 @@ impl Docker {
     pub(super) fn users() -> Result<Self> {
         match Self::Users.docker(&["info"]).output() {
             Ok(output) if output.status.success() => Ok(Self::Users),
-            Ok(output) => bail!("docker does not answer: start it, or set DOCKER_HOST\n{}", String::from_utf8_lossy(&output.stderr)),
-            Err(error) => Err(error.context("the stock node image needs Docker: install it, or leave out --stock and --node-image")),
+            Ok(output) => bail!(
+                "docker does not answer: start it, or set DOCKER_HOST\n{}",
+                String::from_utf8_lossy(&output.stderr)
+            ),
+            Err(error) => Err(error.context(
+                "the stock node image needs Docker: install it, or \
+                                             leave out --stock and --node-image",
+            )),
         }
     }
 }
@@ -103,14 +126,23 @@ impl Docker {
 impl Private {
     /// Starts an engine in `cell`.
     pub(super) fn start(cache: &Cache, run: &Run, cell: &Cell) -> Result<Self> {
-        host::install(&[Need { package: "iptables", provides: "iptables" }])?;
+        host::install(&[Need {
+            package: "iptables",
+            provides: "iptables",
+        }])?;
         let mut engine = Self::known(cache, run, cell)?;
         let folder = engine.folder.clone();
-        fs::create_dir_all(folder.join("client")).with_context(|| format!("make {}", folder.display()))?;
-        cell.run("sh").args(["-euc", HIDE]).arg(run.folder()).arg(run.disk_folder()?.join("hidden")).done()?;
+        fs::create_dir_all(folder.join("client"))
+            .with_context(|| format!("make {}", folder.display()))?;
+        cell.run("sh")
+            .args(["-euc", HIDE])
+            .arg(run.folder())
+            .arg(run.disk_folder()?.join("hidden"))
+            .done()?;
         let settings = engine.settings(run)?;
         let file = folder.join("docker.json");
-        fs::write(&file, serde_json::to_vec_pretty(&settings)?).with_context(|| format!("write {}", file.display()))?;
+        fs::write(&file, serde_json::to_vec_pretty(&settings)?)
+            .with_context(|| format!("write {}", file.display()))?;
         let mut daemon = cell.command("env");
         engine.assignments().into_iter().for_each(|word| {
             daemon.arg(word);
@@ -125,13 +157,37 @@ impl Private {
     /// The engine of a run that was kept.
     pub(super) fn known(cache: &Cache, run: &Run, cell: &Cell) -> Result<Self> {
         let suite = debian_suite()?;
-        let unpacked = apt::fetch(cache, &Request { suite: &suite, packages: PACKAGES, dependencies: Dependencies::Leave })?;
+        let unpacked = apt::fetch(
+            cache,
+            &Request {
+                suite: &suite,
+                packages: PACKAGES,
+                dependencies: Dependencies::Leave,
+            },
+        )?;
         let system = std::env::var_os("PATH").unwrap_or_default();
         let own = ["usr/bin", "usr/sbin", "sbin", "bin"].map(|folder| unpacked.root.join(folder));
-        let always = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"].map(PathBuf::from);
-        let folders = own.into_iter().chain(std::env::split_paths(&system)).chain(always);
+        let always = [
+            "/usr/local/sbin",
+            "/usr/local/bin",
+            "/usr/sbin",
+            "/usr/bin",
+            "/sbin",
+            "/bin",
+        ]
+        .map(PathBuf::from);
+        let folders = own
+            .into_iter()
+            .chain(std::env::split_paths(&system))
+            .chain(always);
         let path = std::env::join_paths(folders).context("put Docker's programs on PATH")?;
-        Ok(Self { cell: cell.clone(), folder: run.folder().join("docker"), path, libraries: unpacked.root, service: None })
+        Ok(Self {
+            cell: cell.clone(),
+            folder: run.folder().join("docker"),
+            path,
+            libraries: unpacked.root,
+            service: None,
+        })
     }
 
     /// The address at which this machine reaches what the engine publishes.
@@ -157,7 +213,9 @@ impl Private {
         });
         let missing = capabilities::missing()?;
         if !missing.is_empty() {
-            let runc = self.find("runc").context("the package runc holds no runc")?;
+            let runc = self
+                .find("runc")
+                .context("the package runc holds no runc")?;
             let runc = capabilities::write_runc(&self.folder, &runc, &missing)?;
             settings["runtimes"] = json!({ "confined": { "path": runc } });
             settings["default-runtime"] = json!("confined");
@@ -166,7 +224,9 @@ impl Private {
     }
 
     fn find(&self, program: &str) -> Option<PathBuf> {
-        std::env::split_paths(&self.path).map(|folder| folder.join(program)).find(|file| file.is_file())
+        std::env::split_paths(&self.path)
+            .map(|folder| folder.join(program))
+            .find(|file| file.is_file())
     }
 
     fn socket(&self) -> String {
@@ -196,13 +256,19 @@ impl Private {
     }
 
     fn wait(&self) -> Result<()> {
-        let service = self.service.clone().context("an engine that was just started")?;
+        let service = self
+            .service
+            .clone()
+            .context("an engine that was just started")?;
         wait::until(
             "Docker's answer",
             LIMIT,
             || {
                 service.must_be_up()?;
-                let answer = self.environment(self.cell.run("env")).args(["docker", "version"]).output()?;
+                let answer = self
+                    .environment(self.cell.run("env"))
+                    .args(["docker", "version"])
+                    .output()?;
                 Ok(answer.status.success().then_some(()))
             },
             || service.last_words(),
@@ -213,7 +279,10 @@ impl Private {
 /// Debian's Docker needs a library that a bare Debian lacks; it lies beside it.
 fn library_path(root: &Path) -> OsString {
     let triplet = format!("{}-linux-gnu", std::env::consts::ARCH);
-    let folders = [root.join("usr/lib").join(&triplet), root.join("lib").join(&triplet)];
+    let folders = [
+        root.join("usr/lib").join(&triplet),
+        root.join("lib").join(&triplet),
+    ];
     let mut word = OsString::from("LD_LIBRARY_PATH=");
     word.push(std::env::join_paths(folders).unwrap_or_default());
     word
@@ -222,7 +291,12 @@ fn library_path(root: &Path) -> OsString {
 /// The Debian suite of this machine: Docker's packages run on its C library.
 fn debian_suite() -> Result<String> {
     let text = fs::read_to_string("/etc/os-release").context("read /etc/os-release")?;
-    let name = text.lines().find_map(|line| line.strip_prefix("VERSION_CODENAME="));
-    let name = name.context("/etc/os-release names no VERSION_CODENAME: Docker's packages are taken from Debian's suites")?;
+    let name = text
+        .lines()
+        .find_map(|line| line.strip_prefix("VERSION_CODENAME="));
+    let name = name.context(
+        "/etc/os-release names no VERSION_CODENAME: Docker's packages are \
+                             taken from Debian's suites",
+    )?;
     Ok(name.trim_matches('"').to_owned())
 }

@@ -1,4 +1,5 @@
-//! The pods' network of a cluster without a network plugin of its own: a bridge on each node, a route to each other.
+//! The pods' network of a cluster without a network plugin of its own: a bridge on each node, a
+//! route to each other.
 
 use anyhow::{Context as _, Result};
 
@@ -21,38 +22,83 @@ pub(super) fn connect(cluster: &Cluster) -> Result<()> {
     let places = places(cluster)?;
     for place in &places {
         let conflist = CONFLIST.replace(POD_NETWORK, &place.pods);
-        cluster.engine.write_in_node(&place.node, "/etc/cni/net.d/10-bridge.conflist", &conflist)?;
+        cluster.engine.write_in_node(
+            &place.node,
+            "/etc/cni/net.d/10-bridge.conflist",
+            &conflist,
+        )?;
         let routes: Vec<String> = places
             .iter()
             .filter(|other| other.node != place.node)
             .map(|other| format!("ip route replace {} via {}", other.pods, other.address))
             .collect();
-        cluster.engine.in_node(&place.node, &["sh", "-c", &routes.join(" && ")]).done()?;
+        cluster
+            .engine
+            .in_node(&place.node, &["sh", "-c", &routes.join(" && ")])
+            .done()?;
     }
     Ok(())
 }
 
 fn places(cluster: &Cluster) -> Result<Vec<Place>> {
-    let format =
-        "jsonpath={range .items[*]}{.metadata.name} {.status.addresses[?(@.type==\"InternalIP\")].address} {.spec.podCIDR}{\"\\n\"}{end}";
-    let table = cluster.kubectl().args(["get", "nodes", "-o", format]).text()?;
-    table.lines().map(|line| place(line).with_context(|| format!("a node without address or pod network: {line}"))).collect()
+    let format = "jsonpath={range .items[*]}{.metadata.name} \
+                  {.status.addresses[?(@.type==\"InternalIP\")].address} \
+                  {.spec.podCIDR}{\"\\n\"}{end}";
+    let table = cluster
+        .kubectl()
+        .args(["get", "nodes", "-o", format])
+        .text()?;
+    table
+        .lines()
+        .map(|line| {
+            place(line).with_context(|| format!("a node without address or pod network: {line}"))
+        })
+        .collect()
 }
 
 fn place(line: &str) -> Option<Place> {
     let mut words = line.split_whitespace().map(str::to_owned);
-    Some(Place { node: words.next()?, address: words.next()?, pods: words.next()? })
+    Some(Place {
+        node: words.next()?,
+        address: words.next()?,
+        pods: words.next()?,
+    })
 }
 
-/// Has the cluster's DNS answer for the cluster alone: no server lies upstream, and without this it would ask itself,
-/// notice the loop and end.
+/// Has the cluster's DNS answer for the cluster alone: no server lies upstream, and without this it
+/// would ask itself, notice the loop and end.
 pub(super) fn seal_dns(cluster: &Cluster) -> Result<()> {
     let dns = || cluster.kubectl().args(["--namespace", "kube-system"]);
-    let settings = dns().args(["get", "configmap", "coredns", "-o", "jsonpath={.data.Corefile}"]).text()?;
+    let settings = dns()
+        .args([
+            "get",
+            "configmap",
+            "coredns",
+            "-o",
+            "jsonpath={.data.Corefile}",
+        ])
+        .text()?;
     let patch = serde_json::json!({ "data": { "Corefile": sealed(&settings) } });
-    dns().args(["patch", "configmap", "coredns", "--type=merge", "--patch", &patch.to_string()]).done()?;
-    // Pods that have not started yet find the new settings; those that have would reload only after a while.
-    dns().args(["delete", "pods", "--selector=k8s-app=kube-dns", "--wait=false"]).done()
+    dns()
+        .args([
+            "patch",
+            "configmap",
+            "coredns",
+            "--type=merge",
+            "--patch",
+            &patch.to_string(),
+        ])
+        .done()?;
+    // Pods that have not started yet find the new settings; those that have would reload only after
+    // a while.
+    dns()
+        .args([
+            "delete",
+            "pods",
+            "--selector=k8s-app=kube-dns",
+            "--wait=false",
+        ])
+        .done()
 }
 
 /// The settings without the plugins `forward` and `loop`.
@@ -78,9 +124,18 @@ mod tests {
 
     #[test]
     fn sealed_settings_have_no_way_out_and_all_else() {
-        let settings = ".:53 {\n    errors\n    forward . /etc/resolv.conf {\n       max_concurrent 1000\n    }\n    cache 30\n    loop\n    reload\n}\n";
-        assert_eq!(sealed(settings), ".:53 {\n    errors\n    cache 30\n    reload\n}\n");
-        assert_eq!(sealed(".:53 {\n    forward . 1.1.1.1\n    cache\n}\n"), ".:53 {\n    cache\n}\n");
+        let settings = ".:53 \
+                        {\n    errors\n    \
+                        forward . /etc/resolv.conf {\n       max_concurrent 1000\n    }\n    \
+                        cache 30\n    loop\n    reload\n}\n";
+        assert_eq!(
+            sealed(settings),
+            ".:53 {\n    errors\n    cache 30\n    reload\n}\n"
+        );
+        assert_eq!(
+            sealed(".:53 {\n    forward . 1.1.1.1\n    cache\n}\n"),
+            ".:53 {\n    cache\n}\n"
+        );
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! The node image: Debian, containerd, kubelet, kubeadm, and inside it the images of the control plane.
+//! The node image: Debian, containerd, kubelet, kubeadm, and inside it the images of the control
+//! plane.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
@@ -20,23 +21,61 @@ const FORMAT: &str = "2";
 
 /// Small files of the image: where, with which rights, what.
 const FILES: &[(&str, u32, &str)] = &[
-    ("usr/local/bin/entrypoint", 0o755, include_str!("../../node-image/entrypoint")),
-    ("usr/local/bin/kubelet-cgroup", 0o755, include_str!("../../node-image/kubelet-cgroup")),
-    ("etc/systemd/system/containerd.service", 0o644, include_str!("../../node-image/containerd.service")),
-    ("etc/systemd/system/kubelet.service", 0o644, include_str!("../../node-image/kubelet.service")),
-    ("etc/systemd/system/kubelet.service.d/kubeadm.conf", 0o644, include_str!("../../node-image/kubeadm.conf")),
-    ("etc/systemd/system/load-images.service", 0o644, include_str!("../../node-image/load-images.service")),
-    ("etc/systemd/system/load-control-plane-images.service", 0o644, include_str!("../../node-image/load-control-plane-images.service")),
-    ("etc/containerd/config.toml", 0o644, include_str!("../../node-image/containerd.toml")),
+    (
+        "usr/local/bin/entrypoint",
+        0o755,
+        include_str!("../../node-image/entrypoint"),
+    ),
+    (
+        "usr/local/bin/kubelet-cgroup",
+        0o755,
+        include_str!("../../node-image/kubelet-cgroup"),
+    ),
+    (
+        "etc/systemd/system/containerd.service",
+        0o644,
+        include_str!("../../node-image/containerd.service"),
+    ),
+    (
+        "etc/systemd/system/kubelet.service",
+        0o644,
+        include_str!("../../node-image/kubelet.service"),
+    ),
+    (
+        "etc/systemd/system/kubelet.service.d/kubeadm.conf",
+        0o644,
+        include_str!("../../node-image/kubeadm.conf"),
+    ),
+    (
+        "etc/systemd/system/load-images.service",
+        0o644,
+        include_str!("../../node-image/load-images.service"),
+    ),
+    (
+        "etc/systemd/system/load-control-plane-images.service",
+        0o644,
+        include_str!("../../node-image/load-control-plane-images.service"),
+    ),
+    (
+        "etc/containerd/config.toml",
+        0o644,
+        include_str!("../../node-image/containerd.toml"),
+    ),
 ];
 
 /// Stands in containerd's settings for the name of the pause image, which kubeadm decides.
 const PAUSE: &str = "@PAUSE@";
 const PAUSE_SOURCE: &str = include_str!("../../node-image/pause.c");
 
-const STARTED_UNITS: &[&str] = &["containerd.service", "kubelet.service", "load-images.service", "load-control-plane-images.service"];
+const STARTED_UNITS: &[&str] = &[
+    "containerd.service",
+    "kubelet.service",
+    "load-images.service",
+    "load-control-plane-images.service",
+];
 
-/// What of systemd has no place in a container, or would fight over devices and networks with the machine.
+/// What of systemd has no place in a container, or would fight over devices and networks with the
+/// machine.
 const MASKED_UNITS: &[&str] = &[
     "console-getty.service",
     "getty.target",
@@ -77,20 +116,60 @@ pub(super) fn make(cache: &Cache, versions: &Versions) -> Result<NodeImage> {
     let key = key(&programs, &rootfs);
     let name = format!("wasmedge-runtime/node:{}", key.as_str());
     let place = cache.entry("node-image", &key, |draft| {
-        host::install(&[Need { package: "gcc", provides: "gcc" }, Need { package: "libc6-dev", provides: "/usr/include/stdlib.h" }])?;
-        progress::step(format_args!("made the node image of Kubernetes {}", versions.cluster.kubernetes), || {
-            Build { programs: &programs, rootfs: &rootfs, version: &versions.cluster.kubernetes, draft }.run(&name)
-        })
+        host::install(&[
+            Need {
+                package: "gcc",
+                provides: "gcc",
+            },
+            Need {
+                package: "libc6-dev",
+                provides: "/usr/include/stdlib.h",
+            },
+        ])?;
+        progress::step(
+            format_args!(
+                "made the node image of Kubernetes {}",
+                versions.cluster.kubernetes
+            ),
+            || {
+                Build {
+                    programs: &programs,
+                    rootfs: &rootfs,
+                    version: &versions.cluster.kubernetes,
+                    draft,
+                }
+                .run(&name)
+            },
+        )
     })?;
-    Ok(NodeImage { archive: place.join("node.tar"), name })
+    Ok(NodeImage {
+        archive: place.join("node.tar"),
+        name,
+    })
 }
 
-/// The programs' and the root file system's places are named by the digest of what they were made from.
+/// The programs' and the root file system's places are named by the digest of what they were made
+/// from.
 fn key(programs: &Programs, rootfs: &Rootfs) -> Key {
-    let places = [&programs.kubernetes, &programs.containerd, &programs.etcd, &programs.coredns, &rootfs.layer];
-    let mut inputs: Vec<String> = vec![FORMAT.to_owned(), PAUSE_SOURCE.to_owned(), STARTED_UNITS.concat(), MASKED_UNITS.concat()];
+    let places = [
+        &programs.kubernetes,
+        &programs.containerd,
+        &programs.etcd,
+        &programs.coredns,
+        &rootfs.layer,
+    ];
+    let mut inputs: Vec<String> = vec![
+        FORMAT.to_owned(),
+        PAUSE_SOURCE.to_owned(),
+        STARTED_UNITS.concat(),
+        MASKED_UNITS.concat(),
+    ];
     inputs.extend(places.iter().map(|place| place.display().to_string()));
-    inputs.extend(FILES.iter().map(|(path, mode, text)| format!("{path} {mode} {text}")));
+    inputs.extend(
+        FILES
+            .iter()
+            .map(|(path, mode, text)| format!("{path} {mode} {text}")),
+    );
     Key::of(inputs)
 }
 
@@ -104,11 +183,16 @@ struct Build<'a> {
 impl Build<'_> {
     fn run(&self, name: &str) -> Result<()> {
         let names = self.names_of_images()?;
-        let pause = names.iter().find(|name| name.contains("/pause:")).context("kubeadm names no pause image")?.clone();
+        let pause = names
+            .iter()
+            .find(|name| name.contains("/pause:"))
+            .context("kubeadm names no pause image")?
+            .clone();
         let tree = self.draft.join("node");
         let images = tree.join("kind/images");
         fs::create_dir_all(&images).with_context(|| format!("make {}", images.display()))?;
-        let (control_plane, node): (Vec<_>, Vec<_>) = names.into_iter().partition(|name| is_control_planes(name));
+        let (control_plane, node): (Vec<_>, Vec<_>) =
+            names.into_iter().partition(|name| is_control_planes(name));
         self.images(&node, &images.join("node.tar"))?;
         self.images(&control_plane, &images.join("control-plane.tar"))?;
         self.node_tree(&tree, &pause)?;
@@ -128,7 +212,13 @@ impl Build<'_> {
 
     fn names_of_images(&self) -> Result<Vec<String>> {
         let list = Run::new(self.programs.kubernetes.join("kubeadm"))
-            .args(["config", "images", "list", "--kubernetes-version", &format!("v{}", self.version)])
+            .args([
+                "config",
+                "images",
+                "list",
+                "--kubernetes-version",
+                &format!("v{}", self.version),
+            ])
             .text()?;
         Ok(list.lines().map(str::to_owned).collect())
     }
@@ -155,7 +245,14 @@ impl Build<'_> {
             let own = archive.layer_of(&tree)?;
             let layers: Vec<_> = below.iter().chain([&own]).collect();
             let entrypoint = format!("/usr/local/bin/{program}");
-            archive.image(name, &layers, &Program { entrypoint: &[&entrypoint], ..Program::default() })?;
+            archive.image(
+                name,
+                &layers,
+                &Program {
+                    entrypoint: &[&entrypoint],
+                    ..Program::default()
+                },
+            )?;
             fs::remove_dir_all(&tree).with_context(|| format!("remove {}", tree.display()))?;
         }
         archive.finish(file)
@@ -166,32 +263,49 @@ impl Build<'_> {
         for (path, mode, text) in FILES {
             let path = tree.join(path);
             make_folder_of(&path)?;
-            fs::write(&path, text.replace(PAUSE, pause)).with_context(|| format!("write {}", path.display()))?;
+            fs::write(&path, text.replace(PAUSE, pause))
+                .with_context(|| format!("write {}", path.display()))?;
             fs::set_permissions(&path, fs::Permissions::from_mode(*mode))
                 .with_context(|| format!("set the rights of {}", path.display()))?;
         }
         for program in ["containerd", "ctr", "containerd-shim-runc-v2"] {
-            link(&self.programs.containerd.join(program), &tree.join("usr/local/bin").join(program))?;
+            link(
+                &self.programs.containerd.join(program),
+                &tree.join("usr/local/bin").join(program),
+            )?;
         }
         fs::create_dir_all(tree.join("usr/bin")).context("make usr/bin of the node image")?;
         for program in ["kubeadm", "kubelet", "kubectl"] {
-            link(&self.programs.kubernetes.join(program), &tree.join("usr/bin").join(program))?;
+            link(
+                &self.programs.kubernetes.join(program),
+                &tree.join("usr/bin").join(program),
+            )?;
         }
         let units = Path::new("/etc/systemd/system");
         for unit in STARTED_UNITS {
-            point(&units.join(unit), tree, &units.join("multi-user.target.wants").join(unit))?;
+            point(
+                &units.join(unit),
+                tree,
+                &units.join("multi-user.target.wants").join(unit),
+            )?;
         }
         for unit in MASKED_UNITS {
             point(Path::new("/dev/null"), tree, &units.join(unit))?;
         }
-        point(Path::new("/lib/systemd/system/multi-user.target"), tree, &units.join("default.target"))?;
+        point(
+            Path::new("/lib/systemd/system/multi-user.target"),
+            tree,
+            &units.join("default.target"),
+        )?;
         // kind's documentation and the operator's users look for plugins there.
         point(Path::new("/usr/lib/cni"), tree, Path::new("/opt/cni/bin"))?;
         // kubelet complains every second of a folder for static pods that is not there.
         for folder in ["kind/manifests", "etc/kubernetes/manifests"] {
-            fs::create_dir_all(tree.join(folder)).with_context(|| format!("make {folder} of the node image"))?;
+            fs::create_dir_all(tree.join(folder))
+                .with_context(|| format!("make {folder} of the node image"))?;
         }
-        fs::write(tree.join("kind/version"), format!("v{}", self.version)).context("write kind/version of the node image")
+        fs::write(tree.join("kind/version"), format!("v{}", self.version))
+            .context("write kind/version of the node image")
     }
 }
 
@@ -207,7 +321,11 @@ fn program_of(image: &str) -> &str {
 }
 
 fn compile_pause(place: &Path) -> Result<()> {
-    Run::new("gcc").args(["-static", "-Os", "-s", "-x", "c", "-", "-o"]).arg(place).input(PAUSE_SOURCE).done()
+    Run::new("gcc")
+        .args(["-static", "-Os", "-s", "-x", "c", "-", "-o"])
+        .arg(place)
+        .input(PAUSE_SOURCE)
+        .done()
 }
 
 fn make_folder_of(path: &Path) -> Result<()> {
@@ -233,7 +351,10 @@ mod tests {
 
     #[test]
     fn workers_carry_only_what_runs_on_them() {
-        assert_eq!(program_of("registry.k8s.io/coredns/coredns:v1.14.0"), "coredns");
+        assert_eq!(
+            program_of("registry.k8s.io/coredns/coredns:v1.14.0"),
+            "coredns"
+        );
         assert!(!is_control_planes("registry.k8s.io/pause:3.10.2"));
         assert!(is_control_planes("registry.k8s.io/kube-apiserver:v1.37.2"));
     }
@@ -241,7 +362,10 @@ mod tests {
     #[test]
     fn every_started_unit_is_among_the_files() {
         for unit in STARTED_UNITS {
-            assert!(FILES.iter().any(|(path, _, _)| path.ends_with(unit)), "{unit}");
+            assert!(
+                FILES.iter().any(|(path, _, _)| path.ends_with(unit)),
+                "{unit}"
+            );
         }
     }
 }

@@ -26,7 +26,10 @@ impl Cluster {
     /// # Errors
     /// When the API server refuses it.
     pub fn apply(&self, namespace: &str, manifest: &str) -> Result<()> {
-        self.kubectl().args(["--namespace", namespace, "apply", "--filename", "-"]).input(manifest).done()
+        self.kubectl()
+            .args(["--namespace", namespace, "apply", "--filename", "-"])
+            .input(manifest)
+            .done()
     }
 
     /// An object as the API server has it, `pod/hello` for example; none if it is not there.
@@ -34,23 +37,43 @@ impl Cluster {
     /// # Errors
     /// When the API server does not answer.
     pub fn get(&self, namespace: &str, object: &str) -> Result<Option<Value>> {
-        let get = self.kubectl().args(["--namespace", namespace, "get", object, "--ignore-not-found", "--output=json"]);
+        let get = self.kubectl().args([
+            "--namespace",
+            namespace,
+            "get",
+            object,
+            "--ignore-not-found",
+            "--output=json",
+        ]);
         let text = get.text()?;
         if text.is_empty() {
             return Ok(None);
         }
-        serde_json::from_str(&text).map(Some).with_context(|| format!("read {object} in {namespace}"))
+        serde_json::from_str(&text)
+            .map(Some)
+            .with_context(|| format!("read {object} in {namespace}"))
     }
 
     /// Waits until `found` gives a value for `object`, which may come into being only now.
     ///
     /// # Errors
-    /// When `found` fails, or it does not come to pass in time; the error carries what the cluster says.
-    pub fn wait_for<T>(&self, namespace: &str, object: &str, what: &str, mut found: impl FnMut(&Value) -> Result<Option<T>>) -> Result<T> {
+    /// When `found` fails, or it does not come to pass in time; the error carries what the cluster
+    /// says.
+    pub fn wait_for<T>(
+        &self,
+        namespace: &str,
+        object: &str,
+        what: &str,
+        mut found: impl FnMut(&Value) -> Result<Option<T>>,
+    ) -> Result<T> {
         wait::until(
             format_args!("{object} in {namespace}: {what}"),
             LIMIT,
-            || self.get(namespace, object)?.as_ref().map_or(Ok(None), &mut found),
+            || {
+                self.get(namespace, object)?
+                    .as_ref()
+                    .map_or(Ok(None), &mut found)
+            },
             || self.evidence(Some(namespace)),
         )
     }
@@ -74,7 +97,17 @@ impl Cluster {
     /// # Errors
     /// When there is none.
     pub fn log(&self, namespace: &str, pod: &str, container: &str) -> Result<String> {
-        let output = self.kubectl().args(["--namespace", namespace, "logs", pod, "--container", container]).output()?;
+        let output = self
+            .kubectl()
+            .args([
+                "--namespace",
+                namespace,
+                "logs",
+                pod,
+                "--container",
+                container,
+            ])
+            .output()?;
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         anyhow::ensure!(
             output.status.success(),

@@ -31,7 +31,10 @@ impl Place {
     /// The registry of a cluster in a cell.
     pub(super) fn in_cell(private: &Private) -> Self {
         let here = format!("{}:{PORT}", private.address());
-        Self { nodes: format!("http://{here}"), here }
+        Self {
+            nodes: format!("http://{here}"),
+            here,
+        }
     }
 }
 
@@ -41,23 +44,45 @@ pub(super) fn start_in_cell(cache: &Cache, run: &Run, private: &Private) -> Resu
     let prepared = registry::prepare(cache, &run.disk_folder()?.join("registry"), &place.here)?;
     let mut command = private.cell().command("env");
     // The registry would take some variables for settings.
-    command.arg("--ignore-environment").arg(prepared.program).args(prepared.arguments);
+    command
+        .arg("--ignore-environment")
+        .arg(prepared.program)
+        .args(prepared.arguments);
     let service = private.cell().spawn("registry", command)?;
     let address = SocketAddr::from((private.address(), PORT));
     wait::until(
         "the registry to listen",
         LIMIT,
-        || service.must_be_up().map(|()| TcpStream::connect_timeout(&address, LIMIT).is_ok().then_some(())),
+        || {
+            service.must_be_up().map(|()| {
+                TcpStream::connect_timeout(&address, LIMIT)
+                    .is_ok()
+                    .then_some(())
+            })
+        },
         || service.last_words(),
     )?;
     Ok(place)
 }
 
-/// Starts a registry beside the nodes in the user's Docker; it bears the cluster's name and is removed with it.
+/// Starts a registry beside the nodes in the user's Docker; it bears the cluster's name and is
+/// removed with it.
 pub(super) fn start_beside(engine: &Docker, cluster: &str) -> Result<Place> {
     let publish = format!("127.0.0.1::{PORT}");
     let name = container(cluster);
-    engine.docker(&["run", "--detach", "--network", "kind", "--name", &name, "--publish", &publish, STOCK]).done()?;
+    engine
+        .docker(&[
+            "run",
+            "--detach",
+            "--network",
+            "kind",
+            "--name",
+            &name,
+            "--publish",
+            &publish,
+            STOCK,
+        ])
+        .done()?;
     find_beside(engine, cluster)
 }
 
@@ -65,8 +90,15 @@ pub(super) fn start_beside(engine: &Docker, cluster: &str) -> Result<Place> {
 pub(super) fn find_beside(engine: &Docker, cluster: &str) -> Result<Place> {
     let name = container(cluster);
     let here = engine.docker(&["port", &name, &PORT.to_string()]).text()?;
-    let here = here.lines().next().context("docker published no port of the registry")?.to_owned();
-    Ok(Place { here, nodes: format!("http://{name}:{PORT}") })
+    let here = here
+        .lines()
+        .next()
+        .context("docker published no port of the registry")?
+        .to_owned();
+    Ok(Place {
+        here,
+        nodes: format!("http://{name}:{PORT}"),
+    })
 }
 
 /// The container that holds the registry of `cluster` in the user's Docker.
@@ -74,10 +106,14 @@ pub(super) fn container(cluster: &str) -> String {
     format!("{cluster}-registry")
 }
 
-/// Tells containerd on `nodes` where [`REGISTRY`] really is. It looks at each pull, so nothing needs a restart.
+/// Tells containerd on `nodes` where [`REGISTRY`] really is. It looks at each pull, so nothing
+/// needs a restart.
 pub(super) fn make_known(engine: &Docker, nodes: &[String], place: &Place) -> Result<()> {
     let url = &place.nodes;
-    let text = format!("server = \"{url}\"\n\n[host.\"{url}\"]\ncapabilities = [\"pull\", \"resolve\"]\n");
+    let text =
+        format!("server = \"{url}\"\n\n[host.\"{url}\"]\ncapabilities = [\"pull\", \"resolve\"]\n");
     let path = format!("/etc/containerd/certs.d/{REGISTRY}/hosts.toml");
-    nodes.iter().try_for_each(|node| engine.write_in_node(node, &path, &text))
+    nodes
+        .iter()
+        .try_for_each(|node| engine.write_in_node(node, &path, &text))
 }

@@ -12,7 +12,8 @@ use crate::command::Run;
 use crate::host::{self, Need};
 use crate::progress;
 
-/// What a node needs of Debian: an init, networking tools that kubelet and kube-proxy call, runc, CNI plugins.
+/// What a node needs of Debian: an init, networking tools that kubelet and kube-proxy call, runc,
+/// CNI plugins.
 const PACKAGES: &[&str] = &[
     "ca-certificates",
     "conntrack",
@@ -33,12 +34,19 @@ const PACKAGES: &[&str] = &[
 ];
 
 /// What a node never reads.
-const NEVER_READ: &[&str] = &["var/cache/apt", "var/lib/apt/lists", "usr/share/doc", "usr/share/man", "usr/share/locale"];
+const NEVER_READ: &[&str] = &[
+    "var/cache/apt",
+    "var/lib/apt/lists",
+    "usr/share/doc",
+    "usr/share/man",
+    "usr/share/locale",
+];
 
 /// The C library and the name resolution that a program linked to it loads.
 const C_LIBRARY: &[&str] = &["libc.so.6", "libresolv.so.2"];
 
-/// What kube-proxy calls, with what these are linked to; all else of Debian would only make its image slow to unpack.
+/// What kube-proxy calls, with what these are linked to; all else of Debian would only make its
+/// image slow to unpack.
 const PACKET_FILTER: &[&str] = &[
     "conntrack",
     "iptables",
@@ -71,19 +79,46 @@ pub(crate) struct Rootfs {
 
 /// The root file system made of `suite`, made now unless an earlier run did.
 pub(crate) fn make(cache: &Cache, suite: &str) -> Result<Rootfs> {
-    let inputs = [FORMAT, suite, std::env::consts::ARCH].into_iter().chain(PACKAGES.iter().copied());
+    let inputs = [FORMAT, suite, std::env::consts::ARCH]
+        .into_iter()
+        .chain(PACKAGES.iter().copied());
     let place = cache.entry("node-rootfs", &Key::of(inputs), |draft| {
-        host::install(&[Need { package: "debootstrap", provides: "debootstrap" }, Need { package: "mount", provides: "mount" }])?;
-        progress::step(format_args!("made a Debian {suite} root file system for nodes"), || fill(suite, draft))
+        host::install(&[
+            Need {
+                package: "debootstrap",
+                provides: "debootstrap",
+            },
+            Need {
+                package: "mount",
+                provides: "mount",
+            },
+        ])?;
+        progress::step(
+            format_args!("made a Debian {suite} root file system for nodes"),
+            || fill(suite, draft),
+        )
     })?;
-    Ok(Rootfs { layer: place.join("rootfs.tar"), c_library: place.join("c-library"), packet_filter: place.join("packet-filter.tar") })
+    Ok(Rootfs {
+        layer: place.join("rootfs.tar"),
+        c_library: place.join("c-library"),
+        packet_filter: place.join("packet-filter.tar"),
+    })
 }
 
 fn fill(suite: &str, draft: &Path) -> Result<()> {
     let root = draft.join("rootfs");
-    // debootstrap mounts /proc in the new root; in a namespace of its own that mount cannot outlive it.
+    // debootstrap mounts /proc in the new root; in a namespace of its own that mount cannot outlive
+    // it.
     Run::new("unshare")
-        .args(["--mount", "--pid", "--fork", "--kill-child", "--", "debootstrap", "--variant=minbase"])
+        .args([
+            "--mount",
+            "--pid",
+            "--fork",
+            "--kill-child",
+            "--",
+            "debootstrap",
+            "--variant=minbase",
+        ])
         .arg(format!("--include={}", PACKAGES.join(",")))
         .arg(suite)
         .arg(&root)
@@ -96,26 +131,47 @@ fn fill(suite: &str, draft: &Path) -> Result<()> {
             fs::remove_dir_all(&folder).with_context(|| format!("remove {}", folder.display()))?;
         }
     }
-    let everything = ["--sort=name", "--exclude=./dev/*", "--exclude=./proc/*", "--exclude=./sys/*", "."];
-    pack(&root, &draft.join("rootfs.tar")).args(everything).done()?;
+    let everything = [
+        "--sort=name",
+        "--exclude=./dev/*",
+        "--exclude=./proc/*",
+        "--exclude=./sys/*",
+        ".",
+    ];
+    pack(&root, &draft.join("rootfs.tar"))
+        .args(everything)
+        .done()?;
     let names = files_of_packet_filter(&root)?;
-    pack(&root, &draft.join("packet-filter.tar")).args(["--no-recursion", "--files-from=-"]).input(names.join("\n")).done()?;
+    pack(&root, &draft.join("packet-filter.tar"))
+        .args(["--no-recursion", "--files-from=-"])
+        .input(names.join("\n"))
+        .done()?;
     take_c_library(&root, &draft.join("c-library"))?;
     fs::remove_dir_all(&root).with_context(|| format!("remove {}", root.display()))
 }
 
 fn pack(root: &Path, tar: &Path) -> Run {
     let run = Run::new("tar").args(["--create", "--numeric-owner", "--one-file-system"]);
-    run.arg(format!("--file={}", tar.display())).arg(format!("--directory={}", root.display()))
+    run.arg(format!("--file={}", tar.display()))
+        .arg(format!("--directory={}", root.display()))
 }
 
 /// The paths in `root`, relative to it, of what kube-proxy's image needs of it.
 fn files_of_packet_filter(root: &Path) -> Result<Vec<String>> {
-    let list = Run::new("chroot").arg(root).args(["dpkg-query", "--listfiles"]).args(PACKET_FILTER).text()?;
-    // Debian's packages still list /sbin and /lib, which are links by now; the links themselves are needed too.
+    let list = Run::new("chroot")
+        .arg(root)
+        .args(["dpkg-query", "--listfiles"])
+        .args(PACKET_FILTER)
+        .text()?;
+    // Debian's packages still list /sbin and /lib, which are links by now; the links themselves are
+    // needed too.
     let mut names: Vec<String> = ["bin", "sbin", "lib", "lib64"].map(str::to_owned).into();
-    names.extend(list.lines().filter_map(|line| Some(merged(line.strip_prefix('/')?))));
-    let alternatives = fs::read_dir(root.join("etc/alternatives")).context("list etc/alternatives of the root file system")?;
+    names.extend(
+        list.lines()
+            .filter_map(|line| Some(merged(line.strip_prefix('/')?))),
+    );
+    let alternatives = fs::read_dir(root.join("etc/alternatives"))
+        .context("list etc/alternatives of the root file system")?;
     for link in alternatives.flatten() {
         let name = link.file_name().to_string_lossy().into_owned();
         if name.contains("tables") {
@@ -132,15 +188,27 @@ fn files_of_packet_filter(root: &Path) -> Result<Vec<String>> {
 /// Where a path lies since /bin, /sbin and /lib are links into /usr.
 fn merged(path: &str) -> String {
     let top = path.split('/').next().unwrap_or(path);
-    if path != top && matches!(top, "bin" | "sbin" | "lib" | "lib64") { format!("usr/{path}") } else { path.to_owned() }
+    if path != top && matches!(top, "bin" | "sbin" | "lib" | "lib64") {
+        format!("usr/{path}")
+    } else {
+        path.to_owned()
+    }
 }
 
 /// Copies the C library under the paths where programs look for it.
 fn take_c_library(root: &Path, place: &Path) -> Result<()> {
     let triplet = format!("{}-linux-gnu", std::env::consts::ARCH);
     let libraries = Path::new("lib").join(triplet);
-    let loader = if std::env::consts::ARCH == "aarch64" { "lib/ld-linux-aarch64.so.1" } else { "lib64/ld-linux-x86-64.so.2" };
-    for file in C_LIBRARY.iter().map(|name| libraries.join(name)).chain([PathBuf::from(loader)]) {
+    let loader = if std::env::consts::ARCH == "aarch64" {
+        "lib/ld-linux-aarch64.so.1"
+    } else {
+        "lib64/ld-linux-x86-64.so.2"
+    };
+    for file in C_LIBRARY
+        .iter()
+        .map(|name| libraries.join(name))
+        .chain([PathBuf::from(loader)])
+    {
         let (from, to) = (root.join(&file), place.join(&file));
         let folder = to.parent().unwrap_or(place);
         fs::create_dir_all(folder).with_context(|| format!("make {}", folder.display()))?;
@@ -157,6 +225,9 @@ mod tests {
     fn paths_below_the_old_folders_are_found_in_usr_and_the_links_stay() {
         assert_eq!(merged("sbin/iptables"), "usr/sbin/iptables");
         assert_eq!(merged("lib64"), "lib64");
-        assert_eq!(merged("etc/alternatives/iptables"), "etc/alternatives/iptables");
+        assert_eq!(
+            merged("etc/alternatives/iptables"),
+            "etc/alternatives/iptables"
+        );
     }
 }

@@ -8,7 +8,9 @@ use anyhow::{Context as _, Result, bail};
 
 use super::docker::{Docker, Private};
 use super::registry::Place;
-use super::{Cluster, ClusterOptions, NodeImage, Programs, config, evidence, network, node_image, registry};
+use super::{
+    Cluster, ClusterOptions, NodeImage, Programs, config, evidence, network, node_image, registry,
+};
 use crate::cache::Cache;
 use crate::cell::{Cell, CellOptions, Lifetime, Network};
 use crate::command;
@@ -35,16 +37,21 @@ impl Cluster {
     /// Brings up a cluster that belongs to `run`.
     ///
     /// # Errors
-    /// When a part of it cannot be made or does not become ready; the error carries what the cluster says.
+    /// When a part of it cannot be made or does not become ready; the error carries what the
+    /// cluster says.
     pub fn up(cache: &Cache, run: &Run, options: &ClusterOptions) -> Result<Self> {
         let programs = Programs::build(cache, &Versions::pinned()?)?;
         let cluster = match &options.node_image {
             NodeImage::Own => Self::of_own_nodes(cache, run, options, programs)?,
             NodeImage::Stock => Self::of_stock_nodes(cache, run, options, programs, None)?,
-            NodeImage::Named(image) => Self::of_stock_nodes(cache, run, options, programs, Some(image))?,
+            NodeImage::Named(image) => {
+                Self::of_stock_nodes(cache, run, options, programs, Some(image))?
+            }
         };
         registry::make_known(&cluster.engine, &cluster.nodes, &cluster.registry)?;
-        progress::step("nodes and system pods are ready", || cluster.wait_until_ready())?;
+        progress::step("nodes and system pods are ready", || {
+            cluster.wait_until_ready()
+        })?;
         Ok(cluster)
     }
 
@@ -72,9 +79,14 @@ impl Cluster {
     /// # Errors
     /// When it holds one without workers, or without our registry.
     pub fn in_users_docker(cache: &Cache, name: &str) -> Result<Option<Self>> {
-        let Ok(engine) = Docker::users() else { return Ok(None) };
+        let Ok(engine) = Docker::users() else {
+            return Ok(None);
+        };
         let programs = Programs::build(cache, &Versions::pinned()?)?;
-        let clusters = engine.run(&programs.kind).args(["get", "clusters"]).text()?;
+        let clusters = engine
+            .run(&programs.kind)
+            .args(["get", "clusters"])
+            .text()?;
         if !clusters.lines().any(|line| line == name) {
             return Ok(None);
         }
@@ -106,14 +118,31 @@ impl Cluster {
     }
 
     /// Our node image in a Docker of the run's own.
-    fn of_own_nodes(cache: &Cache, run: &Run, options: &ClusterOptions, programs: Programs) -> Result<Self> {
+    fn of_own_nodes(
+        cache: &Cache,
+        run: &Run,
+        options: &ClusterOptions,
+        programs: Programs,
+    ) -> Result<Self> {
         let image = node_image::make(cache, &Versions::pinned()?)?;
         let private = progress::step("started Docker in a cell", || {
-            let cell = Cell::start(run, CellOptions { network: Network::Private, lifetime: options.lifetime })?;
+            let cell = Cell::start(
+                run,
+                CellOptions {
+                    network: Network::Private,
+                    lifetime: options.lifetime,
+                },
+            )?;
             Private::start(cache, run, &cell)
         })?;
-        let place = progress::step("started a registry", || registry::start_in_cell(cache, run, &private))?;
-        let file = config::with_additions(config::FILE, private.address(), config::Cgroups::of_machine())?;
+        let place = progress::step("started a registry", || {
+            registry::start_in_cell(cache, run, &private)
+        })?;
+        let file = config::with_additions(
+            config::FILE,
+            private.address(),
+            config::Cgroups::of_machine(),
+        )?;
         let mut cluster = Self {
             name: options.name.clone(),
             engine: Docker::Private(private),
@@ -123,14 +152,31 @@ impl Cluster {
             nodes: Vec::new(),
             worker: String::new(),
         };
-        progress::step("loaded the node image", || cluster.engine.docker(&["load", "--quiet", "--input"]).arg(&image.archive).done())?;
-        progress::step("created the nodes", || cluster.create(run, Some(&image.name), &file))?;
-        progress::step("connected the pods", || network::connect(&cluster).and_then(|()| network::seal_dns(&cluster)))?;
+        progress::step("loaded the node image", || {
+            cluster
+                .engine
+                .docker(&["load", "--quiet", "--input"])
+                .arg(&image.archive)
+                .done()
+        })?;
+        progress::step("created the nodes", || {
+            cluster.create(run, Some(&image.name), &file)
+        })?;
+        progress::step("connected the pods", || {
+            network::connect(&cluster).and_then(|()| network::seal_dns(&cluster))
+        })?;
         Ok(cluster)
     }
 
-    /// kind's own node image, or `image`, in the user's Docker, with the project's configuration as it stands.
-    fn of_stock_nodes(cache: &Cache, run: &Run, options: &ClusterOptions, programs: Programs, image: Option<&str>) -> Result<Self> {
+    /// kind's own node image, or `image`, in the user's Docker, with the project's configuration as
+    /// it stands.
+    fn of_stock_nodes(
+        cache: &Cache,
+        run: &Run,
+        options: &ClusterOptions,
+        programs: Programs,
+        image: Option<&str>,
+    ) -> Result<Self> {
         let engine = Docker::users()?;
         let kubeconfig = match options.lifetime {
             Lifetime::Process => run.folder().join("kubeconfig"),
@@ -138,41 +184,91 @@ impl Cluster {
         };
         // The user's Docker keeps what is not taken from it.
         let (remover, kind, name) = (engine.clone(), programs.kind.clone(), options.name.clone());
-        run.on_end(format!("delete the cluster {name}"), move || delete(&remover, &kind, &name));
-        let registry = Place { here: String::new(), nodes: String::new() };
-        let mut cluster =
-            Self { name: options.name.clone(), engine, programs, kubeconfig, registry, nodes: Vec::new(), worker: String::new() };
-        progress::step("created the nodes", || cluster.create(run, image, config::FILE))?;
-        cluster.registry = progress::step("started a registry", || registry::start_beside(&cluster.engine, &options.name))?;
+        run.on_end(format!("delete the cluster {name}"), move || {
+            delete(&remover, &kind, &name)
+        });
+        let registry = Place {
+            here: String::new(),
+            nodes: String::new(),
+        };
+        let mut cluster = Self {
+            name: options.name.clone(),
+            engine,
+            programs,
+            kubeconfig,
+            registry,
+            nodes: Vec::new(),
+            worker: String::new(),
+        };
+        progress::step("created the nodes", || {
+            cluster.create(run, image, config::FILE)
+        })?;
+        cluster.registry = progress::step("started a registry", || {
+            registry::start_beside(&cluster.engine, &options.name)
+        })?;
         Ok(cluster)
     }
 
     fn create(&mut self, run: &Run, image: Option<&str>, file: &str) -> Result<()> {
         let path = run.folder().join("kind.yaml");
         fs::write(&path, file).with_context(|| format!("write {}", path.display()))?;
-        let mut create = self.engine.run(&self.programs.kind).args(["create", "cluster", "--retain", "--name", &self.name]);
-        create = create.arg("--config").arg(&path).arg("--kubeconfig").arg(&self.kubeconfig);
+        let mut create = self
+            .engine
+            .run(&self.programs.kind)
+            .args(["create", "cluster", "--retain", "--name", &self.name]);
+        create = create
+            .arg("--config")
+            .arg(&path)
+            .arg("--kubeconfig")
+            .arg(&self.kubeconfig);
         if let Some(image) = image {
             create = create.args(["--image", image]);
         }
         if let Err(error) = create.deadline(CREATE_LIMIT).done() {
             // Whatever nodes there are can say why.
             let _ = self.find_nodes();
-            let nodes: Vec<String> = self.nodes.iter().map(|node| self.console_and_journal(node)).collect();
-            bail!("{error:#}\n{}\n{}", nodes.join("\n"), self.engine.last_words());
+            let nodes: Vec<String> = self
+                .nodes
+                .iter()
+                .map(|node| self.console_and_journal(node))
+                .collect();
+            bail!(
+                "{error:#}\n{}\n{}",
+                nodes.join("\n"),
+                self.engine.last_words()
+            );
         }
         self.find_nodes()
     }
 
     fn console_and_journal(&self, node: &str) -> String {
-        let console = evidence::said(&format!("console of {node}"), self.engine.docker(&["logs", "--tail", "40", node]));
+        let console = evidence::said(
+            &format!("console of {node}"),
+            self.engine.docker(&["logs", "--tail", "40", node]),
+        );
         format!("{console}\n{}", self.journal(node))
     }
 
     fn wait_until_ready(&self) -> Result<()> {
         let ready = || {
-            self.kubectl().args(["wait", "--for=condition=Ready", "node", "--all", READY_LIMIT]).done()?;
-            let system = || self.kubectl().args(["--namespace", "kube-system", "rollout", "status", READY_LIMIT]);
+            self.kubectl()
+                .args([
+                    "wait",
+                    "--for=condition=Ready",
+                    "node",
+                    "--all",
+                    READY_LIMIT,
+                ])
+                .done()?;
+            let system = || {
+                self.kubectl().args([
+                    "--namespace",
+                    "kube-system",
+                    "rollout",
+                    "status",
+                    READY_LIMIT,
+                ])
+            };
             system().arg("daemonset/kube-proxy").done()?;
             system().arg("deployment/coredns").done()
         };
@@ -182,8 +278,12 @@ impl Cluster {
 
 /// Removes a cluster and its registry from a Docker that does not die with us.
 fn delete(engine: &Docker, kind: &PathBuf, name: &str) -> Result<()> {
-    let registry = engine.docker(&["rm", "--force", "--volumes", &registry::container(name)]).output();
-    command::Run::new(kind).args(["delete", "cluster", "--name", name]).done()?;
+    let registry = engine
+        .docker(&["rm", "--force", "--volumes", &registry::container(name)])
+        .output();
+    command::Run::new(kind)
+        .args(["delete", "cluster", "--name", name])
+        .done()?;
     registry.map(drop)
 }
 

@@ -1,5 +1,5 @@
-//! The configuration file of a private containerd: its own folders and socket, CRI if it is asked for, nothing shared
-//! with the machine.
+//! The configuration file of a private containerd: its own folders and socket, CRI if it is asked
+//! for, nothing shared with the machine.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -40,22 +40,37 @@ pub enum Cgroups {
 /// The file's text, for a containerd that keeps all it has in `folder`.
 pub(super) fn text(schema: Schema, folder: &Path, cri: Option<&Cri>) -> String {
     let (version, disabled) = disabled(schema, cri);
-    let rest = cri.map(|cri| cri_text(schema, folder, cri)).unwrap_or_default();
+    let rest = cri
+        .map(|cri| cri_text(schema, folder, cri))
+        .unwrap_or_default();
     let folder = folder.display();
     format!(
-        "version = {version}\nroot = \"{folder}/root\"\nstate = \"{folder}/state\"\ndisabled_plugins = {disabled:?}\n\n\
-         [grpc]\naddress = \"{folder}/containerd.sock\"\n\n[ttrpc]\naddress = \"{folder}/containerd.sock.ttrpc\"\n\n\
+        "version = {version}\nroot = \"{folder}/root\"\nstate = \
+         \"{folder}/state\"\ndisabled_plugins = {disabled:?}\n\n\
+         [grpc]\naddress = \"{folder}/containerd.sock\"\n\n[ttrpc]\naddress = \
+         \"{folder}/containerd.sock.ttrpc\"\n\n\
          [debug]\nlevel = \"info\"\n{rest}"
     )
 }
 
-/// The schema's number, and what is left out: plugins that would touch folders of the machine, and CRI where no test asks.
+/// The schema's number, and what is left out: plugins that would touch folders of the machine, and
+/// CRI where no test asks.
 fn disabled(schema: Schema, cri: Option<&Cri>) -> (u32, Vec<&'static str>) {
     let (version, mut disabled, without_cri) = match schema {
-        Schema::Two => (2, vec!["io.containerd.internal.v1.opt", "io.containerd.internal.v1.tracing"], &["io.containerd.grpc.v1.cri"][..]),
+        Schema::Two => (
+            2,
+            vec![
+                "io.containerd.internal.v1.opt",
+                "io.containerd.internal.v1.tracing",
+            ],
+            &["io.containerd.grpc.v1.cri"][..],
+        ),
         Schema::Three => (
             3,
-            vec!["io.containerd.internal.v1.opt", "io.containerd.internal.v1.tracing"],
+            vec![
+                "io.containerd.internal.v1.opt",
+                "io.containerd.internal.v1.tracing",
+            ],
             &[
                 "io.containerd.grpc.v1.cri",
                 "io.containerd.cri.v1.images",
@@ -71,20 +86,25 @@ fn disabled(schema: Schema, cri: Option<&Cri>) -> (u32, Vec<&'static str>) {
     (version, disabled)
 }
 
-/// CRI's part. Network plugins are looked for in the folder `cni`, which is empty at first: pods have the machine's network.
+/// CRI's part. Network plugins are looked for in the folder `cni`, which is empty at first: pods
+/// have the machine's network.
 fn cri_text(schema: Schema, folder: &Path, cri: &Cri) -> String {
     let Cri { pause, handlers } = cri;
     let cni = folder.join("cni").display().to_string();
     let (plugin, sandbox) = match schema {
         Schema::Two => {
             let plugin = "io.containerd.grpc.v1.cri";
-            (plugin, format!("[plugins.\"{plugin}\"]\nsandbox_image = {pause:?}\n"))
+            (
+                plugin,
+                format!("[plugins.\"{plugin}\"]\nsandbox_image = {pause:?}\n"),
+            )
         }
         Schema::Three => (
             "io.containerd.cri.v1.runtime",
             format!(
                 "[plugins.\"io.containerd.cri.v1.images\".pinned_images]\nsandbox = {pause:?}\n\
-                 [plugins.\"io.containerd.nri.v1.nri\"]\ndisable = true\n[plugins.\"io.containerd.cri.v1.runtime\"]\n"
+                 [plugins.\"io.containerd.nri.v1.nri\"]\ndisable = \
+                 true\n[plugins.\"io.containerd.cri.v1.runtime\"]\n"
             ),
         ),
     };
@@ -93,25 +113,34 @@ fn cri_text(schema: Schema, folder: &Path, cri: &Cri) -> String {
         Schema::Two => format!("bin_dir = {cni:?}"),
         Schema::Three => format!("bin_dirs = [{cni:?}]"),
     };
-    // Machines may lack the right to lower a process' score, and a controller for huge pages. Network namespaces lie where
-    // the cell alone has them.
+    // Machines may lack the right to lower a process' score, and a controller for huge pages.
+    // Network namespaces lie where the cell alone has them.
     let mut text = format!(
         "\n{sandbox}restrict_oom_score_adj = true\ntolerate_missing_hugetlb_controller = true\n\
          netns_mounts_under_state_dir = true\n\
          [plugins.\"{plugin}\".cni]\n{plugins}\nconf_dir = {cni:?}\n\
          [plugins.\"{plugin}\".containerd]\ndefault_runtime_name = \"runc\"\n\
-         [plugins.\"{plugin}\".containerd.runtimes.runc]\nruntime_type = \"io.containerd.runc.v2\"\n"
+         [plugins.\"{plugin}\".containerd.runtimes.runc]\nruntime_type = \
+         \"io.containerd.runc.v2\"\n"
     );
-    for Handler { name, shim, cgroups, options } in handlers {
+    for Handler {
+        name,
+        shim,
+        cgroups,
+        options,
+    } in handlers
+    {
         let table = format!("plugins.\"{plugin}\".containerd.runtimes.{name}");
         // A path is a type that every version knows.
-        writeln!(text, "[{table}]\nruntime_type = \"{}\"", shim.display()).expect("a text takes all that is written");
+        writeln!(text, "[{table}]\nruntime_type = \"{}\"", shim.display())
+            .expect("a text takes all that is written");
         let driver = match cgroups {
             Cgroups::Cgroupfs => "SystemdCgroup = false\n",
             Cgroups::Unsaid => "",
         };
         if !(driver.is_empty() && options.is_empty()) {
-            writeln!(text, "[{table}.options]\n{driver}{options}").expect("a text takes all that is written");
+            writeln!(text, "[{table}.options]\n{driver}{options}")
+                .expect("a text takes all that is written");
         }
     }
     text
@@ -126,7 +155,10 @@ mod tests {
         for (schema, version) in [(Schema::Two, 2), (Schema::Three, 3)] {
             let parsed: toml::Table = text(schema, Path::new("/run/x"), None).parse().unwrap();
             assert_eq!(parsed["version"].as_integer(), Some(version));
-            assert_eq!(parsed["grpc"]["address"].as_str(), Some("/run/x/containerd.sock"));
+            assert_eq!(
+                parsed["grpc"]["address"].as_str(),
+                Some("/run/x/containerd.sock")
+            );
         }
     }
 
@@ -138,16 +170,35 @@ mod tests {
             cgroups: Cgroups::Cgroupfs,
             options: "grouping = \"pod\"".to_owned(),
         };
-        let cri = Cri { pause: "localhost/pause:1".to_owned(), handlers: vec![handler] };
+        let cri = Cri {
+            pause: "localhost/pause:1".to_owned(),
+            handlers: vec![handler],
+        };
         for schema in [Schema::Two, Schema::Three] {
-            let parsed: toml::Table = text(schema, Path::new("/run/x"), Some(&cri)).parse().unwrap();
+            let parsed: toml::Table = text(schema, Path::new("/run/x"), Some(&cri))
+                .parse()
+                .unwrap();
             let disabled = parsed["disabled_plugins"].as_array().unwrap();
-            assert!(!disabled.iter().any(|plugin| plugin.as_str().unwrap().contains("cri")), "{disabled:?}");
+            assert!(
+                !disabled
+                    .iter()
+                    .any(|plugin| plugin.as_str().unwrap().contains("cri")),
+                "{disabled:?}"
+            );
             let plugins = parsed["plugins"].as_table().unwrap();
-            let runtimes = plugins.values().find_map(|plugin| plugin.get("containerd")?.get("runtimes")).unwrap();
+            let runtimes = plugins
+                .values()
+                .find_map(|plugin| plugin.get("containerd")?.get("runtimes"))
+                .unwrap();
             assert_eq!(runtimes["wasm"]["runtime_type"].as_str(), Some("/x/shim"));
-            assert_eq!(runtimes["wasm"]["options"]["SystemdCgroup"].as_bool(), Some(false));
-            assert_eq!(runtimes["wasm"]["options"]["grouping"].as_str(), Some("pod"));
+            assert_eq!(
+                runtimes["wasm"]["options"]["SystemdCgroup"].as_bool(),
+                Some(false)
+            );
+            assert_eq!(
+                runtimes["wasm"]["options"]["grouping"].as_str(),
+                Some("pod")
+            );
         }
     }
 }

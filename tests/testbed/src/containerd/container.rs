@@ -1,4 +1,5 @@
-//! One container: described by a builder, then run to its end or started as a task ([`super::task`]).
+//! One container: described by a builder, then run to its end or started as a task
+//! ([`super::task`]).
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -60,7 +61,8 @@ pub struct Container {
 /// How a container ended, and what it printed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finished {
-    /// The exit code; 1 also when containerd or the shim refused to create it (then standard error says so).
+    /// The exit code; 1 also when containerd or the shim refused to create it (then standard error
+    /// says so).
     pub code: i32,
     /// Standard output.
     pub stdout: Vec<u8>,
@@ -109,9 +111,19 @@ impl Container {
     /// # Errors
     /// When `ctr` fails.
     pub fn has_started(&self) -> Result<bool> {
-        let list = self.containerd.ctr().args(["tasks", "ls"]).deadline(CTR_LIMIT).text()?;
-        let mut rows = list.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
-        Ok(rows.any(|row| row.first() == Some(&self.id.as_str()) && row.get(2).is_some_and(|status| *status != "CREATED")))
+        let list = self
+            .containerd
+            .ctr()
+            .args(["tasks", "ls"])
+            .deadline(CTR_LIMIT)
+            .text()?;
+        let mut rows = list
+            .lines()
+            .map(|line| line.split_whitespace().collect::<Vec<_>>());
+        Ok(rows.any(|row| {
+            row.first() == Some(&self.id.as_str())
+                && row.get(2).is_some_and(|status| *status != "CREATED")
+        }))
     }
 
     /// Takes another runtime than ours.
@@ -120,8 +132,8 @@ impl Container {
         self
     }
 
-    /// Takes the whole OCI spec from `file`, in place of what its image and the other options make of one. Its root is
-    /// what the spec says.
+    /// Takes the whole OCI spec from `file`, in place of what its image and the other options make
+    /// of one. Its root is what the spec says.
     pub fn spec(mut self, file: &Path) -> Self {
         self.spec = Some(file.to_owned());
         self
@@ -177,14 +189,31 @@ impl Container {
     pub fn run(self) -> Result<Finished> {
         let started = Instant::now();
         let words = self.prepare_run()?;
-        let ctr = self.containerd.ctr().args(words).input(self.input.clone()).deadline(RUN_LIMIT);
+        let ctr = self
+            .containerd
+            .ctr()
+            .args(words)
+            .input(self.input.clone())
+            .deadline(RUN_LIMIT);
         let output = ctr.output().map_err(|error| self.explain(error))?;
         let took = started.elapsed();
         if self.form == Form::Artifact {
-            self.containerd.ctr().args(["containers", "rm", &self.id]).deadline(CTR_LIMIT).done()?;
+            self.containerd
+                .ctr()
+                .args(["containers", "rm", &self.id])
+                .deadline(CTR_LIMIT)
+                .done()?;
         }
-        let code = output.status.code().with_context(|| format!("ctr run {} was killed: {}", self.id, output.status))?;
-        Ok(Finished { code, stdout: output.stdout, stderr: String::from_utf8_lossy(&output.stderr).into_owned(), took })
+        let code = output
+            .status
+            .code()
+            .with_context(|| format!("ctr run {} was killed: {}", self.id, output.status))?;
+        Ok(Finished {
+            code,
+            stdout: output.stdout,
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+            took,
+        })
     }
 
     /// A process that runs it to its end, for output that is shown as it comes.
@@ -202,7 +231,13 @@ impl Container {
         match self.form {
             Form::Image => Ok(self.words(&["--rm"])),
             Form::Artifact => {
-                artifact::create(&self.containerd, &self.image, &self.id, self.runtime, &self.args)?;
+                artifact::create(
+                    &self.containerd,
+                    &self.image,
+                    &self.id,
+                    self.runtime,
+                    &self.args,
+                )?;
                 Ok(["tasks", "start", &self.id].map(str::to_owned).to_vec())
             }
         }
@@ -213,7 +248,10 @@ impl Container {
     /// # Errors
     /// When it cannot be created or started.
     pub fn start(self) -> Result<Task> {
-        self.command(&["--detach", "--null-io"]).deadline(CTR_LIMIT).done().map_err(|error| self.explain(error))?;
+        self.command(&["--detach", "--null-io"])
+            .deadline(CTR_LIMIT)
+            .done()
+            .map_err(|error| self.explain(error))?;
         Ok(Task::new(self.containerd, self.id))
     }
 
@@ -226,10 +264,24 @@ impl Container {
         words.extend(self.options.iter().map(String::as_str));
         let what = self.what();
         words.extend(what.iter().map(String::as_str));
-        self.containerd.ctr().args(words).deadline(CTR_LIMIT).done().map_err(|error| self.explain(error))?;
-        // `ctr` has no command that only creates a task. One that then cannot write down its number stops there.
+        self.containerd
+            .ctr()
+            .args(words)
+            .deadline(CTR_LIMIT)
+            .done()
+            .map_err(|error| self.explain(error))?;
+        // `ctr` has no command that only creates a task. One that then cannot write down its number
+        // stops there.
         let nowhere = "/proc/none/";
-        let output = self.containerd.ctr().args(["tasks", "start", "--detach", "--null-io", "--pid-file", "/proc/none/pid", &self.id]);
+        let output = self.containerd.ctr().args([
+            "tasks",
+            "start",
+            "--detach",
+            "--null-io",
+            "--pid-file",
+            "/proc/none/pid",
+            &self.id,
+        ]);
         let output = output.deadline(CTR_LIMIT).output()?;
         let said = String::from_utf8_lossy(&output.stderr);
         if !said.contains(nowhere) {
@@ -254,8 +306,15 @@ impl Container {
     /// The last words of its command line: what it is made of, and its id.
     fn what(&self) -> Vec<String> {
         match &self.spec {
-            Some(file) => vec!["--config".to_owned(), file.display().to_string(), self.id.clone()],
-            None => [self.image.clone(), self.id.clone()].into_iter().chain(self.args.iter().cloned()).collect(),
+            Some(file) => vec![
+                "--config".to_owned(),
+                file.display().to_string(),
+                self.id.clone(),
+            ],
+            None => [self.image.clone(), self.id.clone()]
+                .into_iter()
+                .chain(self.args.iter().cloned())
+                .collect(),
         }
     }
 
@@ -264,11 +323,19 @@ impl Container {
     }
 
     fn bind(self, source: &Path, destination: &str, mode: &str) -> Self {
-        let value = format!("type=bind,src={},dst={destination},options=rbind:{mode}", source.display());
+        let value = format!(
+            "type=bind,src={},dst={destination},options=rbind:{mode}",
+            source.display()
+        );
         self.option("--mount", &value)
     }
 
     fn explain(&self, error: anyhow::Error) -> anyhow::Error {
-        error.context(format!("container {} of {}\n{}", self.id, self.image, self.containerd.evidence()))
+        error.context(format!(
+            "container {} of {}\n{}",
+            self.id,
+            self.image,
+            self.containerd.evidence()
+        ))
     }
 }

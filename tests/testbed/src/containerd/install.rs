@@ -1,4 +1,5 @@
-//! Which containerd: Debian's, unpacked into the cache, or the pinned one, built from its Go module.
+//! Which containerd: Debian's, unpacked into the cache, or the pinned one, built from its Go
+//! module.
 
 use std::path::PathBuf;
 
@@ -41,13 +42,32 @@ impl Install {
     /// # Errors
     /// When its packages cannot be had.
     pub fn debian(cache: &Cache) -> Result<Self> {
-        // runc is linked to it; unlike containerd's own packages, this one starts nothing when it is installed.
-        host::install(&[Need { package: "libseccomp2", provides: "/usr/lib/*/libseccomp.so.2" }])?;
-        let request = Request { suite: SUITE, packages: &["containerd", "runc"], dependencies: Dependencies::Leave };
+        // runc is linked to it; unlike containerd's own packages, this one starts nothing when it
+        // is installed.
+        host::install(&[Need {
+            package: "libseccomp2",
+            provides: "/usr/lib/*/libseccomp.so.2",
+        }])?;
+        let request = Request {
+            suite: SUITE,
+            packages: &["containerd", "runc"],
+            dependencies: Dependencies::Leave,
+        };
         let extracted = apt::fetch(cache, &request)?;
-        let package = extracted.packages.iter().find(|package| package.name == "containerd");
-        let version = package.context("the fetched packages do not name containerd: remove the cache entry")?.version.clone();
-        Ok(Self { name: "debian".to_owned(), version, bin: extracted.root.join("usr/bin"), runc: extracted.root.join("usr/sbin") })
+        let package = extracted
+            .packages
+            .iter()
+            .find(|package| package.name == "containerd");
+        let version = package
+            .context("the fetched packages do not name containerd: remove the cache entry")?
+            .version
+            .clone();
+        Ok(Self {
+            name: "debian".to_owned(),
+            version,
+            bin: extracted.root.join("usr/bin"),
+            runc: extracted.root.join("usr/sbin"),
+        })
     }
 
     /// The newest containerd that is pinned, with Debian's runc: built with Go the first time.
@@ -58,10 +78,16 @@ impl Install {
         let Self { runc, .. } = Self::debian(cache)?;
         let version = Versions::pinned()?.containerd.current;
         let bin = go::containerd(cache, &version)?;
-        Ok(Self { name: "current".to_owned(), version, bin, runc })
+        Ok(Self {
+            name: "current".to_owned(),
+            version,
+            bin,
+            runc,
+        })
     }
 
-    /// Whether it pulls and imports Wasm artifacts, whose layers are no file systems (1.6.25, 1.7.7, 2.0).
+    /// Whether it pulls and imports Wasm artifacts, whose layers are no file systems (1.6.25,
+    /// 1.7.7, 2.0).
     ///
     /// # Errors
     /// When the version does not start with three numbers.
@@ -74,7 +100,11 @@ impl Install {
     }
 
     pub(super) fn schema(&self) -> Result<Schema> {
-        Ok(if self.numbers()?.0 >= 2 { Schema::Three } else { Schema::Two })
+        Ok(if self.numbers()?.0 >= 2 {
+            Schema::Three
+        } else {
+            Schema::Two
+        })
     }
 
     pub(super) fn has_local_import(&self) -> Result<bool> {
@@ -82,10 +112,18 @@ impl Install {
     }
 
     fn numbers(&self) -> Result<(u32, u32, u32)> {
-        let digits: Vec<u32> = self.version.split(|c: char| !c.is_ascii_digit()).take(3).filter_map(|part| part.parse().ok()).collect();
+        let digits: Vec<u32> = self
+            .version
+            .split(|c: char| !c.is_ascii_digit())
+            .take(3)
+            .filter_map(|part| part.parse().ok())
+            .collect();
         match digits[..] {
             [major, minor, patch] => Ok((major, minor, patch)),
-            _ => Err(anyhow::anyhow!("{} is no version of containerd", self.version)),
+            _ => Err(anyhow::anyhow!(
+                "{} is no version of containerd",
+                self.version
+            )),
         }
     }
 }
@@ -95,15 +133,29 @@ mod tests {
     use super::*;
 
     fn install(version: &str) -> Install {
-        Install { name: "x".to_owned(), version: version.to_owned(), bin: PathBuf::new(), runc: PathBuf::new() }
+        Install {
+            name: "x".to_owned(),
+            version: version.to_owned(),
+            bin: PathBuf::new(),
+            runc: PathBuf::new(),
+        }
     }
 
     #[test]
     fn artifacts_are_taken_since_the_release_that_learnt_it() {
-        for (version, takes) in
-            [("1.6.20~ds1-1+b1", false), ("1.6.25", true), ("1.7.6", false), ("1.7.24~ds1-6", true), ("2.0.0", true), ("2.4.2", true)]
-        {
-            assert_eq!(install(version).takes_artifacts().unwrap(), takes, "{version}");
+        for (version, takes) in [
+            ("1.6.20~ds1-1+b1", false),
+            ("1.6.25", true),
+            ("1.7.6", false),
+            ("1.7.24~ds1-6", true),
+            ("2.0.0", true),
+            ("2.4.2", true),
+        ] {
+            assert_eq!(
+                install(version).takes_artifacts().unwrap(),
+                takes,
+                "{version}"
+            );
         }
     }
 

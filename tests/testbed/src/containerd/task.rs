@@ -32,7 +32,11 @@ impl Task {
     /// # Errors
     /// When containerd has no such task.
     pub fn pid(&self) -> Result<i32> {
-        self.row()?.split_whitespace().nth(1).and_then(|word| word.parse().ok()).with_context(|| format!("no process of task {}", self.id))
+        self.row()?
+            .split_whitespace()
+            .nth(1)
+            .and_then(|word| word.parse().ok())
+            .with_context(|| format!("no process of task {}", self.id))
     }
 
     /// What containerd says of it: `RUNNING`, `STOPPED`.
@@ -40,7 +44,11 @@ impl Task {
     /// # Errors
     /// When containerd has no such task.
     pub fn status(&self) -> Result<String> {
-        self.row()?.split_whitespace().nth(2).map(str::to_owned).with_context(|| format!("no status of task {}", self.id))
+        self.row()?
+            .split_whitespace()
+            .nth(2)
+            .map(str::to_owned)
+            .with_context(|| format!("no status of task {}", self.id))
     }
 
     /// Sends it a signal.
@@ -56,7 +64,9 @@ impl Task {
     /// # Errors
     /// When containerd refuses.
     pub fn kill_all(&self, signal: &str) -> Result<()> {
-        self.ctr("kill").args(["--all", "--signal", signal, &self.id]).done()
+        self.ctr("kill")
+            .args(["--all", "--signal", signal, &self.id])
+            .done()
     }
 
     /// Freezes it.
@@ -109,7 +119,8 @@ impl Task {
         self.remove(&[])
     }
 
-    /// Kills the task, if it still has a process, removes it and its container, and returns the exit code.
+    /// Kills the task, if it still has a process, removes it and its container, and returns the
+    /// exit code.
     ///
     /// # Errors
     /// When containerd refuses.
@@ -118,26 +129,56 @@ impl Task {
     }
 
     fn remove(self, flags: &[&str]) -> Result<i32> {
-        let output = self.containerd.ctr().args(["tasks", "rm"]).args(flags).arg(&self.id).deadline(CTR_LIMIT).output()?;
+        let output = self
+            .containerd
+            .ctr()
+            .args(["tasks", "rm"])
+            .args(flags)
+            .arg(&self.id)
+            .deadline(CTR_LIMIT)
+            .output()?;
         let said = String::from_utf8_lossy(&output.stderr);
         // It tells the task's exit code in a warning, and warns of cgroups there as well.
         if said.lines().any(|line| line.starts_with("ctr: ")) {
-            bail!("remove task {}: {said}\n{}", self.id, self.containerd.evidence());
+            bail!(
+                "remove task {}: {said}\n{}",
+                self.id,
+                self.containerd.evidence()
+            );
         }
-        self.containerd.ctr().args(["containers", "rm", &self.id]).deadline(CTR_LIMIT).done()?;
-        let Some((_, code)) = said.split_once("exit with non-zero exit code ") else { return Ok(0) };
+        self.containerd
+            .ctr()
+            .args(["containers", "rm", &self.id])
+            .deadline(CTR_LIMIT)
+            .done()?;
+        let Some((_, code)) = said.split_once("exit with non-zero exit code ") else {
+            return Ok(0);
+        };
         let digits: String = code.chars().take_while(char::is_ascii_digit).collect();
-        digits.parse().with_context(|| format!("read the exit code of task {} in {said:?}", self.id))
+        digits
+            .parse()
+            .with_context(|| format!("read the exit code of task {} in {said:?}", self.id))
     }
 
     fn ctr(&self, verb: &str) -> command::Run {
-        self.containerd.ctr().args(["tasks", verb]).deadline(CTR_LIMIT)
+        self.containerd
+            .ctr()
+            .args(["tasks", verb])
+            .deadline(CTR_LIMIT)
     }
 
     fn row(&self) -> Result<String> {
-        let list = self.containerd.ctr().args(["tasks", "ls"]).deadline(CTR_LIMIT).text()?;
-        let row = list.lines().find(|line| line.split_whitespace().next() == Some(&self.id));
-        row.map(str::to_owned).with_context(|| format!("containerd has no task {}:\n{list}", self.id))
+        let list = self
+            .containerd
+            .ctr()
+            .args(["tasks", "ls"])
+            .deadline(CTR_LIMIT)
+            .text()?;
+        let row = list
+            .lines()
+            .find(|line| line.split_whitespace().next() == Some(&self.id));
+        row.map(str::to_owned)
+            .with_context(|| format!("containerd has no task {}:\n{list}", self.id))
     }
 }
 
@@ -169,14 +210,35 @@ impl Exec {
     /// Runs it to its end and removes it.
     ///
     /// # Errors
-    /// When `ctr` cannot be started or does not end in time; a process that fails, or cannot be started, is no error.
+    /// When `ctr` cannot be started or does not end in time; a process that fails, or cannot be
+    /// started, is no error.
     pub fn run(self) -> Result<Finished> {
         let started = Instant::now();
-        let ctr = self.containerd.ctr().args(self.arguments()).input(self.input.clone()).deadline(RUN_LIMIT);
-        let output = ctr.output().with_context(|| format!("exec {} in {}\n{}", self.id, self.task, self.containerd.evidence()))?;
-        let code = output.status.code().with_context(|| format!("ctr tasks exec {} was killed: {}", self.id, output.status))?;
+        let ctr = self
+            .containerd
+            .ctr()
+            .args(self.arguments())
+            .input(self.input.clone())
+            .deadline(RUN_LIMIT);
+        let output = ctr.output().with_context(|| {
+            format!(
+                "exec {} in {}\n{}",
+                self.id,
+                self.task,
+                self.containerd.evidence()
+            )
+        })?;
+        let code = output
+            .status
+            .code()
+            .with_context(|| format!("ctr tasks exec {} was killed: {}", self.id, output.status))?;
         let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
-        Ok(Finished { code, stdout: output.stdout, stderr, took: started.elapsed() })
+        Ok(Finished {
+            code,
+            stdout: output.stdout,
+            stderr,
+            took: started.elapsed(),
+        })
     }
 
     /// Starts it and leaves it running; its output goes nowhere.
@@ -184,8 +246,16 @@ impl Exec {
     /// # Errors
     /// When it cannot be started.
     pub fn start(self) -> Result<()> {
-        let nowhere = self.flag("--detach").flag("--log-uri").flag("file:///dev/null");
-        nowhere.containerd.ctr().args(nowhere.arguments()).deadline(CTR_LIMIT).done()
+        let nowhere = self
+            .flag("--detach")
+            .flag("--log-uri")
+            .flag("file:///dev/null");
+        nowhere
+            .containerd
+            .ctr()
+            .args(nowhere.arguments())
+            .deadline(CTR_LIMIT)
+            .done()
     }
 
     /// A process that runs it to its end, for output that is shown as it comes.
@@ -196,7 +266,9 @@ impl Exec {
     }
 
     fn arguments(&self) -> Vec<String> {
-        let mut words: Vec<String> = ["tasks", "exec", "--exec-id", &self.id].map(str::to_owned).to_vec();
+        let mut words: Vec<String> = ["tasks", "exec", "--exec-id", &self.id]
+            .map(str::to_owned)
+            .to_vec();
         words.extend(self.options.iter().cloned());
         words.push(self.task.clone());
         words.extend(self.words.iter().cloned());

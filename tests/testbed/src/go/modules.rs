@@ -10,7 +10,11 @@ pub fn containerd(version: &str) -> Module {
         name: "containerd",
         module,
         version: version.to_owned(),
-        programs: programs(module, "/cmd/", &["containerd", "ctr", "containerd-shim-runc-v2"]),
+        programs: programs(
+            module,
+            "/cmd/",
+            &["containerd", "ctr", "containerd-shim-runc-v2"],
+        ),
         stamps: vec![format!("{module}/version.Version={version}")],
         cgo: Cgo::Disabled,
         requirements: Requirements::AsWritten,
@@ -19,7 +23,11 @@ pub fn containerd(version: &str) -> Module {
 
 /// The daemon of a containerd of any major version, to ask what it makes of a configuration.
 pub fn containerd_daemon(version: &str) -> Module {
-    let module = if version.starts_with("1.") { "github.com/containerd/containerd" } else { "github.com/containerd/containerd/v2" };
+    let module = if version.starts_with("1.") {
+        "github.com/containerd/containerd"
+    } else {
+        "github.com/containerd/containerd/v2"
+    };
     Module {
         module,
         programs: programs(module, "/cmd/", &["containerd"]),
@@ -30,7 +38,8 @@ pub fn containerd_daemon(version: &str) -> Module {
 
 /// The control plane, what runs on each node, and `kubectl`.
 ///
-/// With cgo, as in upstream's releases of kubelet and kubectl: without it they resolve names by Go's rules, not the node's.
+/// With cgo, as in upstream's releases of kubelet and kubectl: without it they resolve names by
+/// Go's rules, not the node's.
 pub fn kubernetes(versions: &Cluster) -> Module {
     let module = "k8s.io/kubernetes";
     let version = &versions.kubernetes;
@@ -43,9 +52,21 @@ pub fn kubernetes(versions: &Cluster) -> Module {
         programs: programs(
             module,
             "/cmd/",
-            &["kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube-proxy", "kubelet", "kubeadm", "kubectl"],
+            &[
+                "kube-apiserver",
+                "kube-controller-manager",
+                "kube-scheduler",
+                "kube-proxy",
+                "kubelet",
+                "kubeadm",
+                "kubectl",
+            ],
         ),
-        stamps: vec![stamp("gitVersion", &format!("v{version}")), stamp("gitMajor", "1"), stamp("gitMinor", minor)],
+        stamps: vec![
+            stamp("gitVersion", &format!("v{version}")),
+            stamp("gitMajor", "1"),
+            stamp("gitMinor", minor),
+        ],
         cgo: Cgo::Enabled,
         requirements: Requirements::KubernetesStaging,
     }
@@ -83,7 +104,10 @@ fn single(name: &'static str, module: &'static str, version: &str) -> Module {
         name,
         module,
         version: version.to_owned(),
-        programs: vec![Program { package: module.to_owned(), file: name }],
+        programs: vec![Program {
+            package: module.to_owned(),
+            file: name,
+        }],
         stamps: Vec::new(),
         cgo: Cgo::Disabled,
         requirements: Requirements::AsWritten,
@@ -91,5 +115,11 @@ fn single(name: &'static str, module: &'static str, version: &str) -> Module {
 }
 
 fn programs(module: &str, folder: &str, files: &[&'static str]) -> Vec<Program> {
-    files.iter().map(|file| Program { package: format!("{module}{folder}{file}"), file }).collect()
+    files
+        .iter()
+        .map(|file| Program {
+            package: format!("{module}{folder}{file}"),
+            file,
+        })
+        .collect()
 }

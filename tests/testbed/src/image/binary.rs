@@ -1,4 +1,5 @@
-//! Telling modules from components and both from anything else, by bytes and never by a file's name.
+//! Telling modules from components and both from anything else, by bytes and never by a file's
+//! name.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -36,19 +37,28 @@ pub struct World {
     pub exports: Vec<String>,
 }
 
-/// Which format `bytes` have. All of them are validated, with every proposal switched on: whether a runtime knows a
-/// proposal is for the runtime to say.
+/// Which format `bytes` have. All of them are validated, with every proposal switched on: whether a
+/// runtime knows a proposal is for the runtime to say.
 ///
 /// # Errors
 /// When they are not WebAssembly, truncated or invalid; the message says where.
 pub fn classify(bytes: &[u8]) -> Result<Binary> {
     if !bytes.starts_with(MAGIC) {
         let start = &bytes[..bytes.len().min(MAGIC.len())];
-        bail!("not a WebAssembly binary: it starts with the bytes {start:02x?} and not with {MAGIC:02x?}");
+        bail!(
+            "not a WebAssembly binary: it starts with the bytes {start:02x?} and not with \
+             {MAGIC:02x?}"
+        );
     }
-    Validator::new_with_features(WasmFeatures::all()).validate_all(bytes).context("not valid WebAssembly")?;
+    Validator::new_with_features(WasmFeatures::all())
+        .validate_all(bytes)
+        .context("not valid WebAssembly")?;
     // The validator accepts nothing but these two after the magic bytes.
-    Ok(if Parser::is_component(bytes) { Binary::Component } else { Binary::Module })
+    Ok(if Parser::is_component(bytes) {
+        Binary::Component
+    } else {
+        Binary::Module
+    })
 }
 
 /// `source` itself if it is binary; compiled, if it is WebAssembly text.
@@ -56,8 +66,13 @@ pub fn classify(bytes: &[u8]) -> Result<Binary> {
 /// # Errors
 /// When it is neither: text that does not compile, with line and column.
 pub fn compile_if_text(source: &[u8]) -> Result<Cow<'_, [u8]>> {
-    let is_text = std::str::from_utf8(source).is_ok_and(|text| text.trim_start().starts_with(['(', ';']));
-    if is_text { wat::parse_bytes(source).context("compile the WebAssembly text") } else { Ok(Cow::Borrowed(source)) }
+    let is_text =
+        std::str::from_utf8(source).is_ok_and(|text| text.trim_start().starts_with(['(', ';']));
+    if is_text {
+        wat::parse_bytes(source).context("compile the WebAssembly text")
+    } else {
+        Ok(Cow::Borrowed(source))
+    }
 }
 
 /// The imports and exports of the component in `bytes`, outermost level only.
@@ -73,13 +88,18 @@ pub fn world(bytes: &[u8]) -> Result<World> {
             Payload::End(_) => depth = depth.saturating_sub(1),
             Payload::ComponentImportSection(section) if depth == 0 => {
                 for import in section {
-                    world.imports.push(import.context("read an import")?.name.0.to_owned());
+                    world
+                        .imports
+                        .push(import.context("read an import")?.name.0.to_owned());
                 }
             }
             Payload::ComponentExportSection(section) if depth == 0 => {
                 for export in section {
                     let export = export.context("read an export")?;
-                    if matches!(export.kind, ComponentExternalKind::Instance | ComponentExternalKind::Func) {
+                    if matches!(
+                        export.kind,
+                        ComponentExternalKind::Instance | ComponentExternalKind::Func
+                    ) {
                         world.exports.push(export.name.0.to_owned());
                     }
                 }
@@ -115,7 +135,8 @@ mod tests {
     fn a_truncated_module_is_refused_with_its_offset() {
         let bytes = wasm("(module (func (export \"_start\") (drop (i32.const 1))))");
         for length in 5..bytes.len() {
-            // A cut between two sections can leave a valid, smaller module only where no code is owed.
+            // A cut between two sections can leave a valid, smaller module only where no code is
+            // owed.
             if let Err(error) = classify(&bytes[..length]) {
                 assert!(format!("{error:#}").contains("offset 0x"), "{error:#}");
             }
@@ -125,15 +146,24 @@ mod tests {
 
     #[test]
     fn an_invalid_module_is_refused_with_its_offset() {
-        let error = format!("{:#}", classify(&wasm("(module (func (result i32)))")).unwrap_err());
+        let error = format!(
+            "{:#}",
+            classify(&wasm("(module (func (result i32)))")).unwrap_err()
+        );
         assert!(error.contains("offset 0x"), "{error}");
     }
 
     #[test]
     fn text_is_compiled_and_binaries_stay_as_they_are() {
         assert_eq!(compile_if_text(b"  (module)").unwrap(), wasm("(module)"));
-        assert_eq!(compile_if_text(b";; a comment\n(module)").unwrap(), wasm("(module)"));
-        assert_eq!(compile_if_text(b"\0asm\x01").unwrap().as_ref(), b"\0asm\x01");
+        assert_eq!(
+            compile_if_text(b";; a comment\n(module)").unwrap(),
+            wasm("(module)")
+        );
+        assert_eq!(
+            compile_if_text(b"\0asm\x01").unwrap().as_ref(),
+            b"\0asm\x01"
+        );
         let error = format!("{:#}", compile_if_text(b"(module (func").unwrap_err());
         assert!(error.contains(":1:"), "{error}");
     }
@@ -151,6 +181,12 @@ mod tests {
                 (export "run" (func $f)))"#,
         );
         let world = world(&bytes).unwrap();
-        assert_eq!(world, World { imports: vec!["wasi:cli/environment@0.2.0".into()], exports: vec!["run".into()] });
+        assert_eq!(
+            world,
+            World {
+                imports: vec!["wasi:cli/environment@0.2.0".into()],
+                exports: vec!["run".into()]
+            }
+        );
     }
 }

@@ -27,17 +27,21 @@ impl std::fmt::Debug for Credentials {
         match self {
             Self::Anonymous => f.write_str("Anonymous"),
             // A password must not reach a log by way of a debug print.
-            Self::Basic { user, .. } => f.debug_struct("Basic").field("user", user).finish_non_exhaustive(),
+            Self::Basic { user, .. } => f
+                .debug_struct("Basic")
+                .field("user", user)
+                .finish_non_exhaustive(),
         }
     }
 }
 
 impl Credentials {
-    /// What the docker configuration of this user (`$DOCKER_CONFIG/config.json` or `~/.docker/config.json`) has for
-    /// `registry`; anonymous if there is no such file or no entry.
+    /// What the docker configuration of this user (`$DOCKER_CONFIG/config.json` or
+    /// `~/.docker/config.json`) has for `registry`; anonymous if there is no such file or no entry.
     ///
     /// # Errors
-    /// When the file cannot be read, or keeps the registry's credentials in a form that we do not read.
+    /// When the file cannot be read, or keeps the registry's credentials in a form that we do not
+    /// read.
     pub fn of_docker(registry: &str) -> Result<Self> {
         let folder = match std::env::var_os("DOCKER_CONFIG").filter(|value| !value.is_empty()) {
             Some(folder) => PathBuf::from(folder),
@@ -51,29 +55,55 @@ impl Credentials {
             return Ok(Self::Anonymous);
         }
         let text = fs::read_to_string(&file).with_context(|| format!("read {}", file.display()))?;
-        Self::in_docker_config(&text, registry).with_context(|| format!("find credentials for {registry} in {}", file.display()))
+        Self::in_docker_config(&text, registry)
+            .with_context(|| format!("find credentials for {registry} in {}", file.display()))
     }
 
     /// What the docker configuration `text` has for `registry`.
     fn in_docker_config(text: &str, registry: &str) -> Result<Self> {
         let config: Value = serde_json::from_str(text).context("read it as JSON")?;
         let keys = keys_of(registry);
-        let helper = keys.iter().find_map(|key| config["credHelpers"][key].as_str());
-        let entry = keys.iter().map(|key| &config["auths"][key]).find(|entry| entry.is_object());
-        // A helper counts only where it is named for this registry, or `docker login` left its empty mark for it.
-        let store = config["credsStore"].as_str().filter(|_| entry.is_some_and(|entry| entry["auth"].as_str().is_none_or(str::is_empty)));
+        let helper = keys
+            .iter()
+            .find_map(|key| config["credHelpers"][key].as_str());
+        let entry = keys
+            .iter()
+            .map(|key| &config["auths"][key])
+            .find(|entry| entry.is_object());
+        // A helper counts only where it is named for this registry, or `docker login` left its
+        // empty mark for it.
+        let store = config["credsStore"].as_str().filter(|_| {
+            entry.is_some_and(|entry| entry["auth"].as_str().is_none_or(str::is_empty))
+        });
         if let Some(helper) = helper.or(store) {
-            bail!("they are kept by the credential helper {helper:?}, which this program does not call: write them as an \"auth\" entry");
+            bail!(
+                "they are kept by the credential helper {helper:?}, which this program does not \
+                 call: write them as an \"auth\" entry"
+            );
         }
-        let Some(entry) = entry else { return Ok(Self::Anonymous) };
+        let Some(entry) = entry else {
+            return Ok(Self::Anonymous);
+        };
         if entry["identitytoken"].is_string() {
-            bail!("they are an identity token, which this program does not use: log in with a user and an access token");
+            bail!(
+                "they are an identity token, which this program does not use: log in with a user \
+                 and an access token"
+            );
         }
-        let Some(auth) = entry["auth"].as_str().filter(|auth| !auth.is_empty()) else { return Ok(Self::Anonymous) };
-        let decoded = base64::engine::general_purpose::STANDARD.decode(auth).context("decode its \"auth\" entry")?;
+        let Some(auth) = entry["auth"].as_str().filter(|auth| !auth.is_empty()) else {
+            return Ok(Self::Anonymous);
+        };
+        let decoded = base64::engine::general_purpose::STANDARD
+            .decode(auth)
+            .context("decode its \"auth\" entry")?;
         let decoded = String::from_utf8(decoded).context("decode its \"auth\" entry")?;
-        let (user, password) = decoded.split_once(':').context("its \"auth\" entry is not user:password")?;
-        Ok(Self::Basic { user: user.to_owned(), password: password.trim_end_matches('\0').to_owned() })
+        let (user, password) = decoded
+            .split_once(':')
+            .context("its \"auth\" entry is not user:password")?;
+        Ok(Self::Basic {
+            user: user.to_owned(),
+            password: password.trim_end_matches('\0').to_owned(),
+        })
     }
 
     /// As the registry client takes them.
@@ -87,8 +117,15 @@ impl Credentials {
 
 /// Under which keys docker files credentials for `registry`.
 fn keys_of(registry: &str) -> Vec<String> {
-    let mut keys = vec![registry.to_owned(), format!("https://{registry}"), format!("http://{registry}")];
-    if matches!(registry, "docker.io" | "index.docker.io" | "registry-1.docker.io") {
+    let mut keys = vec![
+        registry.to_owned(),
+        format!("https://{registry}"),
+        format!("http://{registry}"),
+    ];
+    if matches!(
+        registry,
+        "docker.io" | "index.docker.io" | "registry-1.docker.io"
+    ) {
         keys.push("https://index.docker.io/v1/".to_owned());
     }
     keys
@@ -106,16 +143,26 @@ mod tests {
 
     #[test]
     fn a_login_is_found_by_its_registry() {
-        let text = r#"{"auths": {"registry.example:5000": {"auth": "bWU6c2VjcmV0OndpdGg6Y29sb25z"}}}"#;
-        let expected = Credentials::Basic { user: "me".into(), password: "secret:with:colons".into() };
+        let text =
+            r#"{"auths": {"registry.example:5000": {"auth": "bWU6c2VjcmV0OndpdGg6Y29sb25z"}}}"#;
+        let expected = Credentials::Basic {
+            user: "me".into(),
+            password: "secret:with:colons".into(),
+        };
         assert_eq!(find(text).unwrap(), expected);
-        assert_eq!(Credentials::in_docker_config(text, "other.example").unwrap(), Credentials::Anonymous);
+        assert_eq!(
+            Credentials::in_docker_config(text, "other.example").unwrap(),
+            Credentials::Anonymous
+        );
     }
 
     #[test]
     fn no_entry_means_nobody() {
         assert_eq!(find("{}").unwrap(), Credentials::Anonymous);
-        assert_eq!(find(r#"{"credsStore": "desktop"}"#).unwrap(), Credentials::Anonymous);
+        assert_eq!(
+            find(r#"{"credsStore": "desktop"}"#).unwrap(),
+            Credentials::Anonymous
+        );
     }
 
     #[test]
@@ -131,7 +178,10 @@ mod tests {
 
     #[test]
     fn a_password_is_not_printed() {
-        let secret = Credentials::Basic { user: "me".into(), password: "secret".into() };
+        let secret = Credentials::Basic {
+            user: "me".into(),
+            password: "secret".into(),
+        };
         assert!(!format!("{secret:?}").contains("secret"));
     }
 }

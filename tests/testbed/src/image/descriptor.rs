@@ -42,7 +42,10 @@ impl Platform {
             "aarch64" => "arm64",
             other => other,
         };
-        Self { architecture: architecture.to_owned(), os: "linux".to_owned() }
+        Self {
+            architecture: architecture.to_owned(),
+            os: "linux".to_owned(),
+        }
     }
 }
 
@@ -57,7 +60,11 @@ pub struct Blob {
 impl Blob {
     /// A blob of these bytes.
     pub fn new(media_type: &str, bytes: Vec<u8>) -> Self {
-        Self { media_type: media_type.to_owned(), digest: digest(&bytes), bytes }
+        Self {
+            media_type: media_type.to_owned(),
+            digest: digest(&bytes),
+            bytes,
+        }
     }
 
     /// A blob of this JSON value.

@@ -1,4 +1,5 @@
-//! Linux images of several layers, as the project's own programs are shipped: what changes together lies together.
+//! Linux images of several layers, as the project's own programs are shipped: what changes together
+//! lies together.
 
 use std::collections::BTreeMap;
 
@@ -44,14 +45,24 @@ impl LayeredImage {
             .map(|layer| Layer::of(&layer.files, layer.compression))
             .collect::<Result<_>>()
             .with_context(|| format!("pack {}", self.reference))?;
-        let mut config = config(&layers.iter().collect::<Vec<_>>(), &self.entrypoint, &[], &[], "/");
+        let mut config = config(
+            &layers.iter().collect::<Vec<_>>(),
+            &self.entrypoint,
+            &[],
+            &[],
+            "/",
+        );
         if !self.user.is_empty() {
             config["config"]["User"] = json!(self.user);
         }
         if !self.labels.is_empty() {
             config["config"]["Labels"] = json!(self.labels);
         }
-        Packed::manifest(&self.reference, Blob::json(IMAGE_CONFIG, &config), layers.into_iter().map(|layer| layer.blob).collect())
+        Packed::manifest(
+            &self.reference,
+            Blob::json(IMAGE_CONFIG, &config),
+            layers.into_iter().map(|layer| layer.blob).collect(),
+        )
     }
 }
 
@@ -74,11 +85,18 @@ impl FileArtifact {
     /// # Errors
     /// When the reference is invalid.
     pub fn pack(self) -> Result<Packed> {
-        let Self { reference, media_type, name, bytes } = self;
+        let Self {
+            reference,
+            media_type,
+            name,
+            bytes,
+        } = self;
         let empty = Blob::json("application/vnd.oci.empty.v1+json", &json!({}));
         let layer = Blob::new(&media_type, bytes);
         let mut descriptor = layer.descriptor();
-        descriptor.annotations.insert("org.opencontainers.image.title".to_owned(), name);
+        descriptor
+            .annotations
+            .insert("org.opencontainers.image.title".to_owned(), name);
         let manifest = json!({
             "schemaVersion": 2,
             "mediaType": super::MANIFEST,
@@ -86,6 +104,10 @@ impl FileArtifact {
             "config": empty.descriptor(),
             "layers": [descriptor],
         });
-        Packed::of(&reference, Blob::json(super::MANIFEST, &manifest), vec![empty, layer])
+        Packed::of(
+            &reference,
+            Blob::json(super::MANIFEST, &manifest),
+            vec![empty, layer],
+        )
     }
 }

@@ -1,4 +1,5 @@
-//! OCI image layouts, as a folder or as one tar archive: written, and read back with every digest checked.
+//! OCI image layouts, as a folder or as one tar archive: written, and read back with every digest
+//! checked.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
@@ -18,16 +19,21 @@ const CONTAINERD_NAME: &str = "io.containerd.image.name";
 const REF_NAME: &str = "org.opencontainers.image.ref.name";
 
 impl Packed {
-    /// Writes an OCI image layout into `folder`, which is made if it is missing. A layout that is there already is
-    /// replaced: its index then names this image alone.
+    /// Writes an OCI image layout into `folder`, which is made if it is missing. A layout that is
+    /// there already is replaced: its index then names this image alone.
     ///
     /// # Errors
     /// When `folder` holds something else, or a file cannot be written.
     pub fn write_layout(&self, folder: &Path) -> Result<()> {
         if !folder.join("oci-layout").is_file()
-            && fs::read_dir(folder).is_ok_and(|mut entries| entries.any(|entry| entry.is_ok_and(|entry| entry.file_name() != ".gitignore")))
+            && fs::read_dir(folder).is_ok_and(|mut entries| {
+                entries.any(|entry| entry.is_ok_and(|entry| entry.file_name() != ".gitignore"))
+            })
         {
-            bail!("{} is neither empty nor an OCI layout: give another folder, or empty it", folder.display());
+            bail!(
+                "{} is neither empty nor an OCI layout: give another folder, or empty it",
+                folder.display()
+            );
         }
         for (path, bytes) in self.layout() {
             let file = folder.join(path);
@@ -50,22 +56,40 @@ impl Packed {
             header.set_mode(0o644);
             header.set_mtime(0);
             header.set_size(bytes.len() as u64);
-            archive.append_data(&mut header, &path, bytes.as_slice()).with_context(|| format!("add {path} to {}", file.display()))?;
+            archive
+                .append_data(&mut header, &path, bytes.as_slice())
+                .with_context(|| format!("add {path} to {}", file.display()))?;
         }
-        archive.finish().with_context(|| format!("finish {}", file.display()))
+        archive
+            .finish()
+            .with_context(|| format!("finish {}", file.display()))
     }
 
-    /// Reads the one image of the archive `file` back, to name or push it. An index is not understood.
+    /// Reads the one image of the archive `file` back, to name or push it. An index is not
+    /// understood.
     ///
     /// # Errors
     /// As [`read_archive`].
     pub fn read_archive(file: &Path) -> Result<Self> {
         let mut files = files_of(file)?;
-        let found = read(|path| files.get(path).cloned().with_context(|| format!("it has no {path}")))
-            .with_context(|| format!("read the OCI archive {}", file.display()))?;
-        let reference = found.reference.with_context(|| format!("{} does not say its image's name", file.display()))?;
-        let bytes = files.remove(&blob_path(&found.root.digest)).with_context(|| format!("{} has no manifest", file.display()))?;
-        ensure!(found.root.media_type == MANIFEST, "{} holds an index, expected one image", file.display());
+        let found = read(|path| {
+            files
+                .get(path)
+                .cloned()
+                .with_context(|| format!("it has no {path}"))
+        })
+        .with_context(|| format!("read the OCI archive {}", file.display()))?;
+        let reference = found
+            .reference
+            .with_context(|| format!("{} does not say its image's name", file.display()))?;
+        let bytes = files
+            .remove(&blob_path(&found.root.digest))
+            .with_context(|| format!("{} has no manifest", file.display()))?;
+        ensure!(
+            found.root.media_type == MANIFEST,
+            "{} holds an index, expected one image",
+            file.display()
+        );
         let blobs = std::iter::once(found.config).chain(found.layers).collect();
         Self::of(&reference, Blob::new(MANIFEST, bytes), blobs)
     }
@@ -73,12 +97,26 @@ impl Packed {
     /// Paths and contents of the layout's files.
     fn layout(&self) -> BTreeMap<String, Vec<u8>> {
         let tag = self.reference.tag().unwrap_or("latest").to_owned();
-        let annotations = BTreeMap::from([(CONTAINERD_NAME.to_owned(), self.reference()), (REF_NAME.to_owned(), tag)]);
-        let entry = Descriptor { annotations, ..self.root.descriptor() };
+        let annotations = BTreeMap::from([
+            (CONTAINERD_NAME.to_owned(), self.reference()),
+            (REF_NAME.to_owned(), tag),
+        ]);
+        let entry = Descriptor {
+            annotations,
+            ..self.root.descriptor()
+        };
         let index = json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": [entry] });
-        let mut files: BTreeMap<_, _> = self.all().map(|blob| (blob_path(blob.digest()), blob.bytes().to_vec())).collect();
+        let mut files: BTreeMap<_, _> = self
+            .all()
+            .map(|blob| (blob_path(blob.digest()), blob.bytes().to_vec()))
+            .collect();
         files.insert("index.json".to_owned(), index.to_string().into_bytes());
-        files.insert("oci-layout".to_owned(), json!({ "imageLayoutVersion": "1.0.0" }).to_string().into_bytes());
+        files.insert(
+            "oci-layout".to_owned(),
+            json!({ "imageLayoutVersion": "1.0.0" })
+                .to_string()
+                .into_bytes(),
+        );
         files
     }
 }
@@ -114,19 +152,32 @@ pub fn read_layout(folder: &Path) -> Result<Found> {
 /// As [`read_layout`].
 pub fn read_archive(file: &Path) -> Result<Found> {
     let mut files = files_of(file)?;
-    read(|path| files.remove(path).with_context(|| format!("it has no {path}")))
-        .with_context(|| format!("read the OCI archive {}", file.display()))
+    read(|path| {
+        files
+            .remove(path)
+            .with_context(|| format!("it has no {path}"))
+    })
+    .with_context(|| format!("read the OCI archive {}", file.display()))
 }
 
 /// The files of a tar archive, by their paths.
 fn files_of(file: &Path) -> Result<HashMap<String, Vec<u8>>> {
     let tar = fs::File::open(file).with_context(|| format!("open {}", file.display()))?;
     let mut files = HashMap::new();
-    for entry in tar::Archive::new(tar).entries().with_context(|| format!("read {}", file.display()))? {
+    for entry in tar::Archive::new(tar)
+        .entries()
+        .with_context(|| format!("read {}", file.display()))?
+    {
         let mut entry = entry.with_context(|| format!("read {}", file.display()))?;
-        let path = entry.path().context("read an entry's path")?.to_string_lossy().into_owned();
+        let path = entry
+            .path()
+            .context("read an entry's path")?
+            .to_string_lossy()
+            .into_owned();
         let mut bytes = Vec::new();
-        entry.read_to_end(&mut bytes).with_context(|| format!("read {path}"))?;
+        entry
+            .read_to_end(&mut bytes)
+            .with_context(|| format!("read {path}"))?;
         files.insert(path, bytes);
     }
     Ok(files)
@@ -134,32 +185,66 @@ fn files_of(file: &Path) -> Result<HashMap<String, Vec<u8>>> {
 
 fn read(mut file: impl FnMut(&str) -> Result<Vec<u8>>) -> Result<Found> {
     let index: Index = serde_json::from_slice(&file("index.json")?).context("read index.json")?;
-    let [root] = index.manifests.as_slice() else { bail!("index.json names {} images, expected one", index.manifests.len()) };
+    let [root] = index.manifests.as_slice() else {
+        bail!(
+            "index.json names {} images, expected one",
+            index.manifests.len()
+        )
+    };
     let reference = root.annotations.get(CONTAINERD_NAME).cloned();
-    let found = resolve(root.clone(), |descriptor| file(&blob_path(&descriptor.digest)))?;
+    let found = resolve(root.clone(), |descriptor| {
+        file(&blob_path(&descriptor.digest))
+    })?;
     Ok(Found { reference, ..found })
 }
 
 /// Follows `root` to the configuration and the layers, with `blob` to get at each.
-pub(super) fn resolve(root: Descriptor, mut blob: impl FnMut(&Descriptor) -> Result<Vec<u8>>) -> Result<Found> {
+pub(super) fn resolve(
+    root: Descriptor,
+    mut blob: impl FnMut(&Descriptor) -> Result<Vec<u8>>,
+) -> Result<Found> {
     let mut get = |descriptor: &Descriptor| {
         let bytes = blob(descriptor)?;
         let is = digest(&bytes);
-        ensure!(is == descriptor.digest, "blob {} has the digest {is}", descriptor.digest);
-        ensure!(bytes.len() as u64 == descriptor.size, "blob {is} has {} bytes, its descriptor says {}", bytes.len(), descriptor.size);
+        ensure!(
+            is == descriptor.digest,
+            "blob {} has the digest {is}",
+            descriptor.digest
+        );
+        ensure!(
+            bytes.len() as u64 == descriptor.size,
+            "blob {is} has {} bytes, its descriptor says {}",
+            bytes.len(),
+            descriptor.size
+        );
         Ok(Blob::new(&descriptor.media_type, bytes))
     };
     let mut manifest = get(&root)?;
     if manifest.media_type() == INDEX {
-        let index: Index = serde_json::from_slice(manifest.bytes()).context("read the image index")?;
-        let first = index.manifests.first().context("the image index names no manifest")?;
+        let index: Index =
+            serde_json::from_slice(manifest.bytes()).context("read the image index")?;
+        let first = index
+            .manifests
+            .first()
+            .context("the image index names no manifest")?;
         manifest = get(first)?;
     }
-    ensure!(manifest.media_type() == MANIFEST, "{} is of type {}, expected {MANIFEST}", manifest.digest(), manifest.media_type());
-    let Manifest { config, layers } = serde_json::from_slice(manifest.bytes()).context("read the manifest")?;
+    ensure!(
+        manifest.media_type() == MANIFEST,
+        "{} is of type {}, expected {MANIFEST}",
+        manifest.digest(),
+        manifest.media_type()
+    );
+    let Manifest { config, layers } =
+        serde_json::from_slice(manifest.bytes()).context("read the manifest")?;
     let config = get(&config)?;
     let layers = layers.iter().map(get).collect::<Result<_>>()?;
-    Ok(Found { reference: None, root, config, layers })
+    Ok(Found {
+        reference: None,
+        root,
+        config,
+        layers,
+    })
 }
 
 fn blob_path(digest: &str) -> String {

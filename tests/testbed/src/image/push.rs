@@ -21,10 +21,15 @@ pub enum Transport {
 }
 
 impl Transport {
-    /// The usual transport for `registry` (`host` or `host:port`): plain HTTP on this machine itself, else HTTPS.
+    /// The usual transport for `registry` (`host` or `host:port`): plain HTTP on this machine
+    /// itself, else HTTPS.
     pub fn usual_for(registry: &str) -> Self {
         let host = registry.rsplit_once(':').map_or(registry, |(host, _)| host);
-        let is_loopback = host == "localhost" || host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
+        let is_loopback = host == "localhost"
+            || host
+                .trim_matches(['[', ']'])
+                .parse::<IpAddr>()
+                .is_ok_and(|address| address.is_loopback());
         if is_loopback { Self::Http } else { Self::Https }
     }
 }
@@ -45,7 +50,10 @@ impl Registry {
     /// When `reference` is none.
     pub fn anonymous(reference: &str) -> Result<Self> {
         let transport = Transport::usual_for(parse_reference(reference)?.resolve_registry());
-        Ok(Self { transport, credentials: Credentials::Anonymous })
+        Ok(Self {
+            transport,
+            credentials: Credentials::Anonymous,
+        })
     }
 
     fn client(&self) -> Result<(Runtime, Client)> {
@@ -53,8 +61,15 @@ impl Registry {
             Transport::Https => ClientProtocol::Https,
             Transport::Http => ClientProtocol::Http,
         };
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("start an async runtime")?;
-        let client = Client::try_from(ClientConfig { protocol, ..ClientConfig::default() }).context("set up an HTTP client")?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .context("start an async runtime")?;
+        let client = Client::try_from(ClientConfig {
+            protocol,
+            ..ClientConfig::default()
+        })
+        .context("set up an HTTP client")?;
         Ok((runtime, client))
     }
 }
@@ -67,23 +82,47 @@ impl Packed {
     pub fn push(&self, registry: &Registry) -> Result<String> {
         let (runtime, client) = registry.client()?;
         let host = self.reference.resolve_registry().to_owned();
-        runtime.block_on(self.push_with(&client, registry)).with_context(|| format!("push {} to {host}", self.reference()))?;
-        Ok(format!("{host}/{}@{}", self.reference.repository(), self.root.digest()))
+        runtime
+            .block_on(self.push_with(&client, registry))
+            .with_context(|| format!("push {} to {host}", self.reference()))?;
+        Ok(format!(
+            "{host}/{}@{}",
+            self.reference.repository(),
+            self.root.digest()
+        ))
     }
 
     async fn push_with(&self, client: &Client, registry: &Registry) -> Result<()> {
-        client.store_auth_if_needed(self.reference.resolve_registry(), &registry.credentials.as_auth()).await;
+        client
+            .store_auth_if_needed(
+                self.reference.resolve_registry(),
+                &registry.credentials.as_auth(),
+            )
+            .await;
         for blob in &self.blobs {
             let digest = blob.digest();
-            if client.blob_exists(&self.reference, digest).await.with_context(|| format!("ask for blob {digest}"))? {
+            if client
+                .blob_exists(&self.reference, digest)
+                .await
+                .with_context(|| format!("ask for blob {digest}"))?
+            {
                 continue;
             }
-            client.push_blob(&self.reference, blob.bytes().to_vec(), digest).await.with_context(|| format!("push blob {digest}"))?;
+            client
+                .push_blob(&self.reference, blob.bytes().to_vec(), digest)
+                .await
+                .with_context(|| format!("push blob {digest}"))?;
         }
         let by_digest = |digest: &str| self.reference.clone_with_digest(digest.to_owned());
-        let behind = self.manifests.iter().map(|manifest| (by_digest(manifest.digest()), manifest));
+        let behind = self
+            .manifests
+            .iter()
+            .map(|manifest| (by_digest(manifest.digest()), manifest));
         for (reference, manifest) in behind.chain([(self.reference.clone(), &self.root)]) {
-            let media_type = manifest.media_type().parse().context("use the manifest's media type as a header")?;
+            let media_type = manifest
+                .media_type()
+                .parse()
+                .context("use the manifest's media type as a header")?;
             client
                 .push_manifest_raw(&reference, manifest.bytes().to_vec(), media_type)
                 .await
@@ -102,12 +141,16 @@ pub fn pull(reference: &str, registry: &Registry) -> Result<Found> {
     let (runtime, client) = registry.client()?;
     let auth = registry.credentials.as_auth();
     let manifest = |reference: &Reference| {
-        let (bytes, digest) = runtime.block_on(client.pull_manifest_raw(reference, &auth, &[INDEX, MANIFEST]))?;
+        let (bytes, digest) =
+            runtime.block_on(client.pull_manifest_raw(reference, &auth, &[INDEX, MANIFEST]))?;
         anyhow::Ok((bytes.to_vec(), digest))
     };
     let (bytes, digest) = manifest(&parsed).with_context(|| format!("pull {reference}"))?;
-    let kind: serde_json::Value = serde_json::from_slice(&bytes).with_context(|| format!("read the manifest of {reference}"))?;
-    let Some(media_type) = kind["mediaType"].as_str() else { bail!("the manifest of {reference} does not say its mediaType") };
+    let kind: serde_json::Value = serde_json::from_slice(&bytes)
+        .with_context(|| format!("read the manifest of {reference}"))?;
+    let Some(media_type) = kind["mediaType"].as_str() else {
+        bail!("the manifest of {reference} does not say its mediaType")
+    };
     let root = Descriptor {
         media_type: media_type.to_owned(),
         digest,
@@ -126,5 +169,8 @@ pub fn pull(reference: &str, registry: &Registry) -> Result<Found> {
         }
     })
     .with_context(|| format!("pull {reference}"))?;
-    Ok(Found { reference: Some(parsed.whole()), ..found })
+    Ok(Found {
+        reference: Some(parsed.whole()),
+        ..found
+    })
 }

@@ -1,4 +1,5 @@
-//! Ordinary Linux images `FROM scratch`: one layer with the files, a configuration that says how to start.
+//! Ordinary Linux images `FROM scratch`: one layer with the files, a configuration that says how to
+//! start.
 
 use std::collections::BTreeSet;
 use std::io::Write as _;
@@ -56,17 +57,29 @@ enum Content {
 impl Entry {
     /// A file with permission bits `mode`.
     pub fn file(path: &str, bytes: impl Into<Vec<u8>>, mode: u32) -> Self {
-        Self { path: path.to_owned(), mode, content: Content::File(bytes.into()) }
+        Self {
+            path: path.to_owned(),
+            mode,
+            content: Content::File(bytes.into()),
+        }
     }
 
     /// An empty folder with permission bits `mode`.
     pub fn folder(path: &str, mode: u32) -> Self {
-        Self { path: path.to_owned(), mode, content: Content::Folder }
+        Self {
+            path: path.to_owned(),
+            mode,
+            content: Content::Folder,
+        }
     }
 
     /// A symbolic link to `target`.
     pub fn link(path: &str, target: &str) -> Self {
-        Self { path: path.to_owned(), mode: 0o777, content: Content::Link(target.to_owned()) }
+        Self {
+            path: path.to_owned(),
+            mode: 0o777,
+            content: Content::Link(target.to_owned()),
+        }
     }
 }
 
@@ -86,13 +99,25 @@ impl RootfsImage {
     /// # Errors
     /// When the reference or a path is invalid.
     pub fn pack(&self) -> Result<Packed> {
-        let layer = Layer::of(&self.files, self.compression).with_context(|| format!("pack {}", self.reference))?;
-        let config = config(&[&layer], &self.entrypoint, &self.cmd, &self.env, &self.working_dir);
-        Packed::manifest(&self.reference, Blob::json(IMAGE_CONFIG, &config), vec![layer.blob])
+        let layer = Layer::of(&self.files, self.compression)
+            .with_context(|| format!("pack {}", self.reference))?;
+        let config = config(
+            &[&layer],
+            &self.entrypoint,
+            &self.cmd,
+            &self.env,
+            &self.working_dir,
+        );
+        Packed::manifest(
+            &self.reference,
+            Blob::json(IMAGE_CONFIG, &config),
+            vec![layer.blob],
+        )
     }
 }
 
-/// A file system layer: its blob as stored, and the digest of its plain tar, by which runtimes know it.
+/// A file system layer: its blob as stored, and the digest of its plain tar, by which runtimes know
+/// it.
 pub(super) struct Layer {
     pub(super) blob: Blob,
     diff_id: String,
@@ -104,14 +129,22 @@ impl Layer {
         let diff_id = descriptor::digest(&tar);
         let blob = match compression {
             Compression::None => Blob::new("application/vnd.oci.image.layer.v1.tar", tar),
-            Compression::Gzip => Blob::new("application/vnd.oci.image.layer.v1.tar+gzip", gzip(&tar)?),
+            Compression::Gzip => {
+                Blob::new("application/vnd.oci.image.layer.v1.tar+gzip", gzip(&tar)?)
+            }
         };
         Ok(Self { blob, diff_id })
     }
 }
 
 /// An image configuration over `layers`.
-pub(super) fn config(layers: &[&Layer], entrypoint: &[String], cmd: &[String], env: &[String], working_dir: &str) -> Value {
+pub(super) fn config(
+    layers: &[&Layer],
+    entrypoint: &[String],
+    cmd: &[String],
+    env: &[String],
+    working_dir: &str,
+) -> Value {
     let Platform { architecture, os } = Platform::host();
     let mut process = json!({});
     for (key, value) in [("Entrypoint", entrypoint), ("Cmd", cmd), ("Env", env)] {
@@ -127,7 +160,8 @@ pub(super) fn config(layers: &[&Layer], entrypoint: &[String], cmd: &[String], e
         "architecture": architecture,
         "os": os,
         "config": process,
-        "rootfs": { "type": "layers", "diff_ids": layers.iter().map(|layer| &layer.diff_id).collect::<Vec<_>>() },
+        "rootfs": { "type": "layers",
+        "diff_ids": layers.iter().map(|layer| &layer.diff_id).collect::<Vec<_>>() },
     })
 }
 
@@ -156,7 +190,12 @@ fn tar_of(entries: &[Entry]) -> Result<Vec<u8>> {
     archive.into_inner().context("finish the layer")
 }
 
-fn append(archive: &mut tar::Builder<Vec<u8>>, path: &Path, mode: u32, content: &Content) -> Result<()> {
+fn append(
+    archive: &mut tar::Builder<Vec<u8>>,
+    path: &Path,
+    mode: u32,
+    content: &Content,
+) -> Result<()> {
     // A new header's times and owners are zero.
     let mut header = tar::Header::new_gnu();
     header.set_mode(mode);
@@ -189,7 +228,9 @@ fn inside_root(path: &str) -> Result<PathBuf> {
         match component {
             Component::RootDir | Component::CurDir => {}
             Component::Normal(name) => inside.push(name),
-            Component::ParentDir | Component::Prefix(_) => bail!("{path:?} does not stay inside the image's root"),
+            Component::ParentDir | Component::Prefix(_) => {
+                bail!("{path:?} does not stay inside the image's root")
+            }
         }
     }
     if inside.as_os_str().is_empty() {
@@ -200,7 +241,12 @@ fn inside_root(path: &str) -> Result<PathBuf> {
 
 /// The folders above `path`, outermost first.
 fn parents(path: &Path) -> Vec<PathBuf> {
-    let mut parents: Vec<_> = path.ancestors().skip(1).filter(|folder| !folder.as_os_str().is_empty()).map(Path::to_path_buf).collect();
+    let mut parents: Vec<_> = path
+        .ancestors()
+        .skip(1)
+        .filter(|folder| !folder.as_os_str().is_empty())
+        .map(Path::to_path_buf)
+        .collect();
     parents.reverse();
     parents
 }

@@ -8,7 +8,9 @@ use super::*;
 fn files_of_layer(layer: &Blob) -> BTreeMap<String, (u32, Vec<u8>)> {
     let plain = if layer.media_type().ends_with("+gzip") {
         let mut plain = Vec::new();
-        flate2::read::GzDecoder::new(layer.bytes()).read_to_end(&mut plain).unwrap();
+        flate2::read::GzDecoder::new(layer.bytes())
+            .read_to_end(&mut plain)
+            .unwrap();
         plain
     } else {
         layer.bytes().to_vec()
@@ -17,9 +19,16 @@ fn files_of_layer(layer: &Blob) -> BTreeMap<String, (u32, Vec<u8>)> {
     let read = |mut entry: tar::Entry<'_, &[u8]>| {
         let mut bytes = Vec::new();
         entry.read_to_end(&mut bytes).unwrap();
-        (entry.path().unwrap().to_string_lossy().into_owned(), (entry.header().mode().unwrap(), bytes))
+        (
+            entry.path().unwrap().to_string_lossy().into_owned(),
+            (entry.header().mode().unwrap(), bytes),
+        )
     };
-    archive.entries().unwrap().map(|entry| read(entry.unwrap())).collect()
+    archive
+        .entries()
+        .unwrap()
+        .map(|entry| read(entry.unwrap()))
+        .collect()
 }
 
 fn config_of(found: &Found) -> serde_json::Value {
@@ -29,11 +38,22 @@ fn config_of(found: &Found) -> serde_json::Value {
 fn there_and_back(packed: &Packed) -> Found {
     let folder = tempfile::tempdir().unwrap();
     packed.write_layout(&folder.path().join("layout")).unwrap();
-    packed.write_archive(&folder.path().join("archive.tar")).unwrap();
+    packed
+        .write_archive(&folder.path().join("archive.tar"))
+        .unwrap();
     let found = read_layout(&folder.path().join("layout")).unwrap();
-    assert_eq!(found.root.digest, read_archive(&folder.path().join("archive.tar")).unwrap().root.digest);
+    assert_eq!(
+        found.root.digest,
+        read_archive(&folder.path().join("archive.tar"))
+            .unwrap()
+            .root
+            .digest
+    );
     assert_eq!(found.root.digest, packed.root().digest());
-    assert_eq!(found.reference.as_deref(), Some(packed.reference().as_str()));
+    assert_eq!(
+        found.reference.as_deref(),
+        Some(packed.reference().as_str())
+    );
     found
 }
 
@@ -48,16 +68,31 @@ fn a_rootfs_image_holds_its_files_and_says_how_to_start() {
             env: vec!["A=1".into()],
             working_dir: "/data".into(),
             compression,
-            files: vec![Entry::file("/bin/deep/app", "x", 0o755), Entry::folder("/data", 0o700), Entry::link("/link", "bin/deep/app")],
+            files: vec![
+                Entry::file("/bin/deep/app", "x", 0o755),
+                Entry::folder("/data", 0o700),
+                Entry::link("/link", "bin/deep/app"),
+            ],
             ..RootfsImage::of_guest("registry.example/team/app:1", hello())
         };
         let found = there_and_back(&image.pack().unwrap());
-        let [layer] = found.layers.as_slice() else { panic!("one layer expected") };
+        let [layer] = found.layers.as_slice() else {
+            panic!("one layer expected")
+        };
         let files = files_of_layer(layer);
         assert_eq!(files["bin/deep/app"], (0o755, b"x".to_vec()));
         assert_eq!(
-            files.iter().map(|(path, (mode, _))| (path.as_str(), *mode)).collect::<Vec<_>>(),
-            [("bin", 0o755), ("bin/deep", 0o755), ("bin/deep/app", 0o755), ("data", 0o700), ("link", 0o777),]
+            files
+                .iter()
+                .map(|(path, (mode, _))| (path.as_str(), *mode))
+                .collect::<Vec<_>>(),
+            [
+                ("bin", 0o755),
+                ("bin/deep", 0o755),
+                ("bin/deep/app", 0o755),
+                ("data", 0o700),
+                ("link", 0o777),
+            ]
         );
         let config = config_of(&found);
         assert_eq!(config["config"]["Entrypoint"][0], "/app.wasm");
@@ -70,19 +105,27 @@ fn a_rootfs_image_holds_its_files_and_says_how_to_start() {
 #[test]
 fn a_diff_id_names_the_plain_tar_whatever_the_compression() {
     let diff_ids = |compression| {
-        let image = RootfsImage { compression, ..RootfsImage::of_guest("registry.example/app:1", hello()) };
+        let image = RootfsImage {
+            compression,
+            ..RootfsImage::of_guest("registry.example/app:1", hello())
+        };
         config_of(&there_and_back(&image.pack().unwrap()))["rootfs"]["diff_ids"].clone()
     };
     let plain = diff_ids(Compression::None);
     assert_eq!(plain, diff_ids(Compression::Gzip));
-    let image = RootfsImage::of_guest("registry.example/app:1", hello()).pack().unwrap();
+    let image = RootfsImage::of_guest("registry.example/app:1", hello())
+        .pack()
+        .unwrap();
     assert_eq!(plain[0], image.blobs()[1].digest());
 }
 
 #[test]
 fn a_path_out_of_the_root_is_refused() {
     for path in ["../etc/passwd", "/a/../../b", "/"] {
-        let image = RootfsImage { files: vec![Entry::file(path, "x", 0o644)], ..RootfsImage::of_guest("registry.example/app:1", hello()) };
+        let image = RootfsImage {
+            files: vec![Entry::file(path, "x", 0o644)],
+            ..RootfsImage::of_guest("registry.example/app:1", hello())
+        };
         let error = format!("{:#}", image.pack().unwrap_err());
         assert!(error.contains(path), "{error}");
     }
@@ -90,10 +133,16 @@ fn a_path_out_of_the_root_is_refused() {
 
 #[test]
 fn an_image_of_layers_says_who_runs_it_and_what_it_is() {
-    let layer = |path: &str, compression| FileLayer { files: vec![Entry::file(path, "x", 0o644)], compression };
+    let layer = |path: &str, compression| FileLayer {
+        files: vec![Entry::file(path, "x", 0o644)],
+        compression,
+    };
     let image = LayeredImage {
         reference: "registry.example/app:1".into(),
-        layers: vec![layer("/base", Compression::None), layer("/app", Compression::Gzip)],
+        layers: vec![
+            layer("/base", Compression::None),
+            layer("/app", Compression::Gzip),
+        ],
         entrypoint: vec!["/app".into()],
         user: "65532:65532".into(),
         labels: BTreeMap::from([("org.opencontainers.image.title".into(), "app".into())]),
@@ -101,11 +150,23 @@ fn an_image_of_layers_says_who_runs_it_and_what_it_is() {
     let packed = image.pack().unwrap();
     let found = there_and_back(&packed);
     let config = config_of(&found);
-    assert_eq!((&config["config"]["User"], &config["config"]["Entrypoint"][0]), (&"65532:65532".into(), &"/app".into()));
-    assert_eq!(config["config"]["Labels"]["org.opencontainers.image.title"], "app");
+    assert_eq!(
+        (
+            &config["config"]["User"],
+            &config["config"]["Entrypoint"][0]
+        ),
+        (&"65532:65532".into(), &"/app".into())
+    );
+    assert_eq!(
+        config["config"]["Labels"]["org.opencontainers.image.title"],
+        "app"
+    );
     assert_eq!(config["rootfs"]["diff_ids"].as_array().unwrap().len(), 2);
     // Another program leaves the layer below as it is.
-    let other = LayeredImage { layers: vec![image.layers[0].clone(), layer("/other", Compression::Gzip)], ..image };
+    let other = LayeredImage {
+        layers: vec![image.layers[0].clone(), layer("/other", Compression::Gzip)],
+        ..image
+    };
     let other = other.pack().unwrap();
     assert_eq!(other.blobs()[1].digest(), packed.blobs()[1].digest());
     assert_ne!(other.blobs()[2].digest(), packed.blobs()[2].digest());
@@ -120,36 +181,62 @@ fn a_file_is_the_one_layer_of_its_artifact() {
         bytes: b"bytes".to_vec(),
     };
     let found = there_and_back(&artifact.pack().unwrap());
-    assert_eq!(found.layers.iter().map(Blob::bytes).collect::<Vec<_>>(), [b"bytes"]);
+    assert_eq!(
+        found.layers.iter().map(Blob::bytes).collect::<Vec<_>>(),
+        [b"bytes"]
+    );
 }
 
 #[test]
 fn an_image_out_of_an_archive_is_the_one_that_went_in() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("image.tar");
-    let packed = RootfsImage::of_guest("registry.example/app:1", hello()).pack().unwrap();
+    let packed = RootfsImage::of_guest("registry.example/app:1", hello())
+        .pack()
+        .unwrap();
     packed.write_archive(&file).unwrap();
     let again = Packed::read_archive(&file).unwrap();
-    assert_eq!((again.reference(), again.root().digest()), (packed.reference(), packed.root().digest()));
+    assert_eq!(
+        (again.reference(), again.root().digest()),
+        (packed.reference(), packed.root().digest())
+    );
     let named = again.named("localhost:5000/other:2").unwrap();
-    assert_eq!((named.reference().as_str(), named.root().digest()), ("localhost:5000/other:2", packed.root().digest()));
+    assert_eq!(
+        (named.reference().as_str(), named.root().digest()),
+        ("localhost:5000/other:2", packed.root().digest())
+    );
 }
 
 #[test]
 fn an_artifact_lists_its_layer_in_its_configuration() {
-    let packed = Artifact { reference: "registry.example/app:1".into(), guest: hello(), ..Artifact::default() }.pack().unwrap();
+    let packed = Artifact {
+        reference: "registry.example/app:1".into(),
+        guest: hello(),
+        ..Artifact::default()
+    }
+    .pack()
+    .unwrap();
     let found = there_and_back(&packed);
     assert_eq!(found.config.media_type(), WASM_CONFIG);
     assert_eq!(found.layers[0].media_type(), "application/wasm");
     let config = config_of(&found);
     assert_eq!(config["layerDigests"][0], found.layers[0].digest());
-    assert_eq!((&config["architecture"], &config["os"]), (&"wasm".into(), &"wasip1".into()));
+    assert_eq!(
+        (&config["architecture"], &config["os"]),
+        (&"wasm".into(), &"wasip1".into())
+    );
 }
 
 #[test]
 fn an_artifact_of_a_component_says_what_it_exports() {
     let guest = test_guests::COMPONENT.bytes().into_owned();
-    let packed = Artifact { reference: "registry.example/app:1".into(), guest, layer: WasmLayer::Component }.pack().unwrap();
+    let packed = Artifact {
+        reference: "registry.example/app:1".into(),
+        guest,
+        layer: WasmLayer::Component,
+    }
+    .pack()
+    .unwrap();
     let found = there_and_back(&packed);
     let config = config_of(&found);
     assert_eq!(config["os"], "wasip2");
@@ -159,43 +246,86 @@ fn an_artifact_of_a_component_says_what_it_exports() {
 #[test]
 fn an_artifact_of_anything_else_is_refused() {
     let guest = test_guests::NOT_WASM.bytes().into_owned();
-    Artifact { reference: "registry.example/app:1".into(), guest, ..Artifact::default() }.pack().unwrap_err();
+    Artifact {
+        reference: "registry.example/app:1".into(),
+        guest,
+        ..Artifact::default()
+    }
+    .pack()
+    .unwrap_err();
 }
 
 #[test]
 fn a_wasm_layer_is_no_part_of_the_root_file_system() {
     for layer in WasmLayer::ALL {
-        let image = WasmImage { reference: "registry.example/app:1".into(), guest: hello(), layer, ..WasmImage::default() };
+        let image = WasmImage {
+            reference: "registry.example/app:1".into(),
+            guest: hello(),
+            layer,
+            ..WasmImage::default()
+        };
         let found = there_and_back(&image.pack().unwrap());
-        assert_eq!(found.layers.iter().map(Blob::media_type).collect::<Vec<_>>(), [layer.media_type()]);
-        assert_eq!(config_of(&found)["rootfs"]["diff_ids"].as_array().unwrap().len(), 0);
+        assert_eq!(
+            found
+                .layers
+                .iter()
+                .map(Blob::media_type)
+                .collect::<Vec<_>>(),
+            [layer.media_type()]
+        );
+        assert_eq!(
+            config_of(&found)["rootfs"]["diff_ids"]
+                .as_array()
+                .unwrap()
+                .len(),
+            0
+        );
 
-        let image = WasmImage { files: vec![Entry::file("/etc/motd", "x", 0o644)], ..image };
+        let image = WasmImage {
+            files: vec![Entry::file("/etc/motd", "x", 0o644)],
+            ..image
+        };
         let found = there_and_back(&image.pack().unwrap());
         assert_eq!(found.layers.len(), 2);
-        assert_eq!(config_of(&found)["rootfs"]["diff_ids"][0], found.layers[0].digest());
+        assert_eq!(
+            config_of(&found)["rootfs"]["diff_ids"][0],
+            found.layers[0].digest()
+        );
     }
 }
 
 #[test]
 fn an_index_leads_to_the_same_image() {
-    let plain = RootfsImage::of_guest("registry.example/app:1", hello()).pack().unwrap();
+    let plain = RootfsImage::of_guest("registry.example/app:1", hello())
+        .pack()
+        .unwrap();
     let found = there_and_back(&plain.clone().behind_index());
     assert_eq!(found.root.media_type, INDEX);
-    assert_eq!(found.config.digest(), there_and_back(&plain).config.digest());
+    assert_eq!(
+        found.config.digest(),
+        there_and_back(&plain).config.digest()
+    );
 }
 
 #[test]
 fn packing_twice_gives_the_same_bytes() {
-    let image = RootfsImage { compression: Compression::Gzip, ..RootfsImage::of_guest("registry.example/app:1", hello()) };
-    assert_eq!(image.pack().unwrap().root().digest(), image.pack().unwrap().root().digest());
+    let image = RootfsImage {
+        compression: Compression::Gzip,
+        ..RootfsImage::of_guest("registry.example/app:1", hello())
+    };
+    assert_eq!(
+        image.pack().unwrap().root().digest(),
+        image.pack().unwrap().root().digest()
+    );
 }
 
 #[test]
 fn a_folder_with_other_things_is_left_alone() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("thesis.txt"), "x").unwrap();
-    let packed = RootfsImage::of_guest("registry.example/app:1", hello()).pack().unwrap();
+    let packed = RootfsImage::of_guest("registry.example/app:1", hello())
+        .pack()
+        .unwrap();
     packed.write_layout(folder.path()).unwrap_err();
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
 }
@@ -203,7 +333,9 @@ fn a_folder_with_other_things_is_left_alone() {
 #[test]
 fn a_damaged_blob_is_noticed() {
     let folder = tempfile::tempdir().unwrap();
-    let packed = RootfsImage::of_guest("registry.example/app:1", hello()).pack().unwrap();
+    let packed = RootfsImage::of_guest("registry.example/app:1", hello())
+        .pack()
+        .unwrap();
     packed.write_layout(folder.path()).unwrap();
     let config = packed.blobs()[0].digest().replace(':', "/");
     std::fs::write(folder.path().join("blobs").join(config), "{}").unwrap();

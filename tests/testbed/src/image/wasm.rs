@@ -1,9 +1,10 @@
-//! Images that carry their guest as a layer of its own: CNCF Wasm artifacts, and images with a Wasm layer.
+//! Images that carry their guest as a layer of its own: CNCF Wasm artifacts, and images with a Wasm
+//! layer.
 //!
-//! Tried with containerd: 2.4.2 takes both, and leaves Wasm layers out when it unpacks. `ctr` 2.4.2 imports an artifact
-//! but makes no container from its configuration ("unknown image config media type"); only CRI does. Debian 12's 1.6
-//! refuses both, behind an index or not ("mismatched image rootfs and manifest layers"): there a guest needs a
-//! [`RootfsImage`](super::RootfsImage).
+//! Tried with containerd: 2.4.2 takes both, and leaves Wasm layers out when it unpacks. `ctr` 2.4.2
+//! imports an artifact but makes no container from its configuration ("unknown image config media
+//! type"); only CRI does. Debian 12's 1.6 refuses both, behind an index or not ("mismatched image
+//! rootfs and manifest layers"): there a guest needs a [`RootfsImage`](super::RootfsImage).
 
 use anyhow::{Context as _, Result};
 use serde_json::json;
@@ -67,14 +68,18 @@ impl Artifact {
             config["os"] = json!("wasip2");
             config["component"] = json!({ "imports": world.imports, "exports": world.exports });
         }
-        Packed::manifest(&self.reference, Blob::json(WASM_CONFIG, &config), vec![layer])
+        Packed::manifest(
+            &self.reference,
+            Blob::json(WASM_CONFIG, &config),
+            vec![layer],
+        )
     }
 }
 
 /// A Linux image with the guest in a Wasm layer, after a file system layer if there are files.
 ///
-/// `rootfs.diff_ids` names the file system layer alone: containerd unpacks every layer listed there, finds that a Wasm
-/// layer is none, and then has no snapshot to start from.
+/// `rootfs.diff_ids` names the file system layer alone: containerd unpacks every layer listed
+/// there, finds that a Wasm layer is none, and then has no snapshot to start from.
 #[derive(Debug, Clone, Default)]
 pub struct WasmImage {
     /// `registry/repository:tag`.
@@ -99,11 +104,19 @@ impl WasmImage {
     /// # Errors
     /// When the reference or a path is invalid.
     pub fn pack(&self) -> Result<Packed> {
-        let rootfs = if self.files.is_empty() { None } else { Some(Layer::of(&self.files, Compression::None)?) };
+        let rootfs = if self.files.is_empty() {
+            None
+        } else {
+            Some(Layer::of(&self.files, Compression::None)?)
+        };
         let layers: Vec<&Layer> = rootfs.iter().collect();
         let config = config(&layers, &self.entrypoint, &[], &self.env, &self.working_dir);
         let guest = Blob::new(self.layer.media_type(), self.guest.clone());
-        let blobs = rootfs.map(|layer| layer.blob).into_iter().chain([guest]).collect();
+        let blobs = rootfs
+            .map(|layer| layer.blob)
+            .into_iter()
+            .chain([guest])
+            .collect();
         Packed::manifest(&self.reference, Blob::json(IMAGE_CONFIG, &config), blobs)
     }
 }

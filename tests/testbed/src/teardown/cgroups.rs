@@ -19,9 +19,12 @@ const LIMIT: Duration = Duration::from_secs(10);
 /// # Errors
 /// When one cannot be removed in time.
 pub(super) fn remove(name: &str) -> Result<()> {
-    let mountinfo = fs::read_to_string("/proc/self/mountinfo").context("read /proc/self/mountinfo")?;
+    let mountinfo =
+        fs::read_to_string("/proc/self/mountinfo").context("read /proc/self/mountinfo")?;
     for hierarchy in hierarchies(&mountinfo) {
-        let Ok(entries) = fs::read_dir(&hierarchy) else { continue };
+        let Ok(entries) = fs::read_dir(&hierarchy) else {
+            continue;
+        };
         for entry in entries.flatten() {
             if bears(&entry.file_name().to_string_lossy(), name) && entry.path().is_dir() {
                 remove_tree(&entry.path())?;
@@ -33,13 +36,24 @@ pub(super) fn remove(name: &str) -> Result<()> {
 
 /// Where cgroup hierarchies of either version are mounted.
 fn hierarchies(mountinfo: &str) -> Vec<PathBuf> {
-    let is_cgroup = |line: &&str| line.split_once(" - ").is_some_and(|(_, rest)| rest.starts_with("cgroup"));
-    mountinfo.lines().filter(is_cgroup).filter_map(|line| line.split(' ').nth(4)).map(PathBuf::from).collect()
+    let is_cgroup = |line: &&str| {
+        line.split_once(" - ")
+            .is_some_and(|(_, rest)| rest.starts_with("cgroup"))
+    };
+    mountinfo
+        .lines()
+        .filter(is_cgroup)
+        .filter_map(|line| line.split(' ').nth(4))
+        .map(PathBuf::from)
+        .collect()
 }
 
-/// Whether a cgroup's own name is `name`, or `name` and more that is not part of another run's name.
+/// Whether a cgroup's own name is `name`, or `name` and more that is not part of another run's
+/// name.
 fn bears(cgroup: &str, name: &str) -> bool {
-    cgroup.strip_prefix(name).is_some_and(|rest| !rest.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '-'))
+    cgroup
+        .strip_prefix(name)
+        .is_some_and(|rest| !rest.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '-'))
 }
 
 fn remove_tree(root: &Path) -> Result<()> {
@@ -47,21 +61,37 @@ fn remove_tree(root: &Path) -> Result<()> {
         format_args!("cgroup {} to be empty", root.display()),
         LIMIT,
         || {
-            // Children were listed after their parents, so that the reverse takes the deepest first.
+            // Children were listed after their parents, so that the reverse takes the deepest
+            // first.
             let tree = list(root);
             for folder in &tree {
                 kill_all(folder);
             }
             for folder in tree.iter().rev() {
-                match nix::unistd::unlinkat(nix::fcntl::AT_FDCWD, folder, nix::unistd::UnlinkatFlags::RemoveDir) {
+                match nix::unistd::unlinkat(
+                    nix::fcntl::AT_FDCWD,
+                    folder,
+                    nix::unistd::UnlinkatFlags::RemoveDir,
+                ) {
                     Ok(()) | Err(Errno::ENOENT) => {}
                     Err(Errno::EBUSY) => return Ok(None),
-                    Err(errno) => return Err(errno).with_context(|| format!("remove the cgroup {}", folder.display())),
+                    Err(errno) => {
+                        return Err(errno)
+                            .with_context(|| format!("remove the cgroup {}", folder.display()));
+                    }
                 }
             }
             Ok(Some(()))
         },
-        || format!("processes in it: {:?}", list(root).iter().flat_map(|folder| processes(folder)).collect::<Vec<_>>()),
+        || {
+            format!(
+                "processes in it: {:?}",
+                list(root)
+                    .iter()
+                    .flat_map(|folder| processes(folder))
+                    .collect::<Vec<_>>()
+            )
+        },
     )
 }
 
@@ -70,15 +100,25 @@ fn list(root: &Path) -> Vec<PathBuf> {
     let mut next = 0;
     while let Some(folder) = found.get(next).cloned() {
         next += 1;
-        let Ok(entries) = fs::read_dir(&folder) else { continue };
-        found.extend(entries.flatten().map(|entry| entry.path()).filter(|path| path.is_dir()));
+        let Ok(entries) = fs::read_dir(&folder) else {
+            continue;
+        };
+        found.extend(
+            entries
+                .flatten()
+                .map(|entry| entry.path())
+                .filter(|path| path.is_dir()),
+        );
     }
     found
 }
 
 fn processes(cgroup: &Path) -> Vec<i32> {
     let text = fs::read_to_string(cgroup.join("cgroup.procs")).unwrap_or_default();
-    text.lines().filter_map(|line| line.parse().ok()).filter(|pid| *pid > 1).collect()
+    text.lines()
+        .filter_map(|line| line.parse().ok())
+        .filter(|pid| *pid > 1)
+        .collect()
 }
 
 fn kill_all(cgroup: &Path) {
@@ -101,8 +141,15 @@ mod tests {
 
     #[test]
     fn hierarchies_of_both_versions_are_found() {
-        let mountinfo = "30 20 0:25 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu\n31 20 0:26 / /sys/fs/cgroup/unified rw - cgroup2 none rw\n\
+        let mountinfo = "30 20 0:25 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu\n31 20 0:26 / \
+                         /sys/fs/cgroup/unified rw - cgroup2 none rw\n\
                          32 20 0:27 / /proc rw - proc proc rw\n";
-        assert_eq!(hierarchies(mountinfo), [PathBuf::from("/sys/fs/cgroup/cpu"), PathBuf::from("/sys/fs/cgroup/unified")]);
+        assert_eq!(
+            hierarchies(mountinfo),
+            [
+                PathBuf::from("/sys/fs/cgroup/cpu"),
+                PathBuf::from("/sys/fs/cgroup/unified")
+            ]
+        );
     }
 }

@@ -43,7 +43,8 @@ impl Process {
         }
     }
 
-    /// Ends the group of processes that it leads: SIGTERM, and SIGKILL for what is still there after `grace`.
+    /// Ends the group of processes that it leads: SIGTERM, and SIGKILL for what is still there
+    /// after `grace`.
     ///
     /// # Errors
     /// When something of it survives even that.
@@ -55,11 +56,23 @@ impl Process {
             return Ok(());
         }
         let _ = kill(group, Signal::SIGTERM);
-        if wait::until(format_args!("process group {} to end", self.pid), grace, gone, String::new).is_ok() {
+        if wait::until(
+            format_args!("process group {} to end", self.pid),
+            grace,
+            gone,
+            String::new,
+        )
+        .is_ok()
+        {
             return Ok(());
         }
         let _ = kill(group, Signal::SIGKILL);
-        wait::until(format_args!("the killed process group {} to be gone", self.pid), grace, gone, String::new)
+        wait::until(
+            format_args!("the killed process group {} to be gone", self.pid),
+            grace,
+            gone,
+            String::new,
+        )
     }
 
     pub(super) fn to_text(self) -> String {
@@ -68,7 +81,10 @@ impl Process {
 
     pub(super) fn from_text(text: &str) -> Option<Self> {
         let (pid, started) = text.trim().split_once(' ')?;
-        Some(Self { pid: pid.parse().ok()?, started: started.parse().ok()? })
+        Some(Self {
+            pid: pid.parse().ok()?,
+            started: started.parse().ok()?,
+        })
     }
 }
 
@@ -100,6 +116,12 @@ mod tests {
     #[test]
     fn another_process_with_the_same_number_is_not_it() {
         let this = Process::of(i32::try_from(std::process::id()).unwrap()).unwrap();
-        assert!(!Process { started: this.started + 1, ..this }.is_alive());
+        assert!(
+            !Process {
+                started: this.started + 1,
+                ..this
+            }
+            .is_alive()
+        );
     }
 }

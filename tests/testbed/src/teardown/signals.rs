@@ -1,4 +1,5 @@
-//! SIGINT, SIGTERM and SIGHUP end a run in order: a thread waits for them, undoes every run and exits with 130.
+//! SIGINT, SIGTERM and SIGHUP end a run in order: a thread waits for them, undoes every run and
+//! exits with 130.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, Once, PoisonError, Weak};
@@ -21,9 +22,11 @@ pub(super) fn watch_over(run: &Arc<Shared>) -> Result<()> {
     static STARTED: Once = Once::new();
     let mut result = Ok(());
     STARTED.call_once(|| {
-        result = Signals::new([SIGINT, SIGTERM, SIGHUP]).context("take over SIGINT, SIGTERM and SIGHUP").map(|signals| {
-            std::thread::spawn(move || wait(signals));
-        });
+        result = Signals::new([SIGINT, SIGTERM, SIGHUP])
+            .context("take over SIGINT, SIGTERM and SIGHUP")
+            .map(|signals| {
+                std::thread::spawn(move || wait(signals));
+            });
     });
     let mut runs = RUNS.lock().unwrap_or_else(PoisonError::into_inner);
     runs.retain(|run| run.strong_count() > 0);
@@ -38,7 +41,10 @@ pub(super) fn wait_if_interrupted() {
     }
 }
 
-#[expect(clippy::exit, reason = "the main thread may be anywhere; this is what a signal's default action would do too")]
+#[expect(
+    clippy::exit,
+    reason = "the main thread may be anywhere; this is what a signal's default action would do too"
+)]
 fn wait(mut signals: Signals) {
     for signal in &mut signals {
         // Whatever comes now must not break the cleanup; SIGKILL remains, and the next run's sweep.

@@ -1,4 +1,5 @@
-//! Which runs are dead, and removing all that a run's name stands on: processes, mounts, cgroups, folders.
+//! Which runs are dead, and removing all that a run's name stands on: processes, mounts, cgroups,
+//! folders.
 
 use std::fs::{self, File};
 use std::os::unix::ffi::OsStringExt as _;
@@ -39,7 +40,8 @@ pub(super) fn is_alive(places: &Places, name: &str) -> Result<bool> {
 
 /// Takes the lock at `path` unless another process holds it.
 pub(super) fn try_lock(path: &Path) -> Result<Option<Flock<File>>> {
-    let file = File::create(path).with_context(|| format!("open the lock file {}", path.display()))?;
+    let file =
+        File::create(path).with_context(|| format!("open the lock file {}", path.display()))?;
     match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
         Ok(lock) => Ok(Some(lock)),
         Err((_, Errno::EWOULDBLOCK)) => Ok(None),
@@ -64,36 +66,53 @@ pub(super) fn clear(places: &Places, name: &str) -> Result<()> {
         match fs::remove_dir_all(folder) {
             Ok(()) => {}
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-            Err(error) => return Err(error).with_context(|| format!("remove {}", folder.display())),
+            Err(error) => {
+                return Err(error).with_context(|| format!("remove {}", folder.display()));
+            }
         }
     }
-    // Only the last of several runs succeeds; an empty folder for things on disk would be a leftover too.
+    // Only the last of several runs succeeds; an empty folder for things on disk would be a
+    // leftover too.
     let _ = fs::remove_dir(&places.disks);
     Ok(())
 }
 
 /// The processes that the run with this folder has recorded.
 pub(super) fn cells(folder: &Path) -> Vec<Process> {
-    let Ok(entries) = fs::read_dir(folder.join(CELLS)) else { return Vec::new() };
-    entries.flatten().filter_map(|entry| Process::from_text(&fs::read_to_string(entry.path()).ok()?)).collect()
+    let Ok(entries) = fs::read_dir(folder.join(CELLS)) else {
+        return Vec::new();
+    };
+    entries
+        .flatten()
+        .filter_map(|entry| Process::from_text(&fs::read_to_string(entry.path()).ok()?))
+        .collect()
 }
 
 fn unmount_below(folder: &Path) -> Result<()> {
     let mut mounts = mounts_below(folder)?;
     mounts.reverse();
     for mount in &mounts {
-        umount2(mount, MntFlags::MNT_DETACH).with_context(|| format!("unmount {}", mount.display()))?;
+        umount2(mount, MntFlags::MNT_DETACH)
+            .with_context(|| format!("unmount {}", mount.display()))?;
     }
     // Removing a folder with something still mounted in it would delete what is mounted there.
     match mounts_below(folder)?.first() {
         None => Ok(()),
-        Some(left) => bail!("{} is still mounted, so {} is left alone", left.display(), folder.display()),
+        Some(left) => bail!(
+            "{} is still mounted, so {} is left alone",
+            left.display(),
+            folder.display()
+        ),
     }
 }
 
 fn mounts_below(folder: &Path) -> Result<Vec<PathBuf>> {
-    let mountinfo = fs::read_to_string("/proc/self/mountinfo").context("read /proc/self/mountinfo")?;
-    let points = mountinfo.lines().filter_map(|line| line.split(' ').nth(4)).map(unescape);
+    let mountinfo =
+        fs::read_to_string("/proc/self/mountinfo").context("read /proc/self/mountinfo")?;
+    let points = mountinfo
+        .lines()
+        .filter_map(|line| line.split(' ').nth(4))
+        .map(unescape);
     Ok(points.filter(|point| point.starts_with(folder)).collect())
 }
 
@@ -102,7 +121,10 @@ fn unescape(text: &str) -> PathBuf {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let Some((&first, tail)) = rest.split_first() {
-        let code = tail.get(..3).and_then(|digits| std::str::from_utf8(digits).ok()).and_then(|digits| u8::from_str_radix(digits, 8).ok());
+        let code = tail
+            .get(..3)
+            .and_then(|digits| std::str::from_utf8(digits).ok())
+            .and_then(|digits| u8::from_str_radix(digits, 8).ok());
         if let (b'\\', Some(byte)) = (first, code) {
             bytes.push(byte);
             rest = &tail[3..];

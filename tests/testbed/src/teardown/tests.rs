@@ -7,7 +7,10 @@ use super::*;
 
 fn places() -> (tempfile::TempDir, Places) {
     let folder = tempfile::tempdir().unwrap();
-    let places = Places { runs: folder.path().join("runs"), disks: folder.path().join("disks") };
+    let places = Places {
+        runs: folder.path().join("runs"),
+        disks: folder.path().join("disks"),
+    };
     (folder, places)
 }
 
@@ -84,7 +87,8 @@ fn a_kept_run_whose_cell_died_is_swept() {
     let mut cell = Command::new("sleep").arg("600").spawn().unwrap();
     let run = Run::start_in(&places, "gone").unwrap();
     let folder = run.folder().to_owned();
-    run.record(&Process::of(i32::try_from(cell.id()).unwrap()).unwrap()).unwrap();
+    run.record(&Process::of(i32::try_from(cell.id()).unwrap()).unwrap())
+        .unwrap();
     run.keep().unwrap();
     cell.kill().unwrap();
     cell.wait().unwrap();

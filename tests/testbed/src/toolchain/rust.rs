@@ -1,6 +1,6 @@
-//! Rust guests: with the standard library that rustup installed, or with Debian's compiler and a library built from its
-//! sources. Those two must be of one version, so both come from one suite; sources for rustup's compiler are not to be
-//! had there.
+//! Rust guests: with the standard library that rustup installed, or with Debian's compiler and a
+//! library built from its sources. Those two must be of one version, so both come from one suite;
+//! sources for rustup's compiler are not to be had there.
 //!
 //! Which of the two is decided by what lies in rustc's own folder, before anything is built.
 
@@ -23,12 +23,22 @@ const TARGET: &str = "wasm32-wasip1";
 
 /// What Debian's LLVM is linked to, beside what every system has.
 const LLVM_NEEDS: &[Need] = &[
-    Need { package: "libedit2", provides: "/usr/lib/*/libedit.so.2" },
-    Need { package: "libxml2", provides: "/usr/lib/*/libxml2.so.2" },
-    Need { package: "libz3-4", provides: "/usr/lib/*/libz3.so.4" },
+    Need {
+        package: "libedit2",
+        provides: "/usr/lib/*/libedit.so.2",
+    },
+    Need {
+        package: "libxml2",
+        provides: "/usr/lib/*/libxml2.so.2",
+    },
+    Need {
+        package: "libz3-4",
+        provides: "/usr/lib/*/libz3.so.4",
+    },
 ];
 
-/// Variables of the cargo that runs us. They are meant for our own build and would change a guest's.
+/// Variables of the cargo that runs us. They are meant for our own build and would change a
+/// guest's.
 const OURS: &[&str] = &[
     "CARGO_BUILD_RUSTFLAGS",
     "CARGO_BUILD_TARGET",
@@ -39,13 +49,17 @@ const OURS: &[&str] = &[
     "RUSTFLAGS",
 ];
 
-/// Compiles the package in `folder`, which must have one binary, a `Cargo.lock` and a workspace of its own.
+/// Compiles the package in `folder`, which must have one binary, a `Cargo.lock` and a workspace of
+/// its own.
 ///
 /// # Errors
 /// When there is no standard library for it, or it does not compile.
 pub fn guest(cache: &Cache, folder: &Path) -> Result<PathBuf> {
     let rustc = Rustc::of(folder)?;
-    let mut inputs = vec![FORMAT.as_bytes().to_vec(), rustc.version.clone().into_bytes()];
+    let mut inputs = vec![
+        FORMAT.as_bytes().to_vec(),
+        rustc.version.clone().into_bytes(),
+    ];
     sources(folder, folder, &mut inputs)?;
     let library = StandardLibrary::find(cache, &rustc)?;
     inputs.push(library.identity().into_bytes());
@@ -55,7 +69,8 @@ pub fn guest(cache: &Cache, folder: &Path) -> Result<PathBuf> {
         progress::step(format_args!("compiled {name}"), || {
             let built = build(cache, folder, &library)?;
             let out = draft.join(GUEST);
-            fs::copy(&built, &out).with_context(|| format!("copy {} to {}", built.display(), out.display()))?;
+            fs::copy(&built, &out)
+                .with_context(|| format!("copy {} to {}", built.display(), out.display()))?;
             check(&out)
         })
         .with_context(|| format!("compile {}", folder.display()))
@@ -74,11 +89,17 @@ struct Rustc {
 impl Rustc {
     fn of(folder: &Path) -> Result<Self> {
         let ask = |arguments: &[&str]| Run::new("rustc").args(arguments).current_dir(folder).text();
-        Ok(Self { sysroot: PathBuf::from(ask(&["--print", "sysroot"])?), version: ask(&["-vV"])? })
+        Ok(Self {
+            sysroot: PathBuf::from(ask(&["--print", "sysroot"])?),
+            version: ask(&["-vV"])?,
+        })
     }
 
     fn host(&self) -> Result<&str> {
-        self.version.lines().find_map(|line| line.strip_prefix("host: ")).context("find the host in what `rustc -vV` prints")
+        self.version
+            .lines()
+            .find_map(|line| line.strip_prefix("host: "))
+            .context("find the host in what `rustc -vV` prints")
     }
 }
 
@@ -99,14 +120,22 @@ impl StandardLibrary {
         let linker = rustlib.join(rustc.host()?).join("bin/rust-lld");
         ensure!(
             linker.is_file(),
-            "rustc has neither a standard library for {TARGET} nor a linker at {}: run `rustup target add {TARGET}`",
+            "rustc has neither a standard library for {TARGET} nor a linker at {}: run `rustup \
+             target add {TARGET}`",
             linker.display()
         );
         host::install(LLVM_NEEDS)?;
         let pinned = Versions::pinned()?.guests;
         let packages: Vec<&str> = pinned.rust_packages.iter().map(String::as_str).collect();
-        let request = Request { suite: &pinned.rust_suite, packages: &packages, dependencies: Dependencies::Leave };
-        Ok(Self::Built { debian: apt::fetch(cache, &request)?, linker })
+        let request = Request {
+            suite: &pinned.rust_suite,
+            packages: &packages,
+            dependencies: Dependencies::Leave,
+        };
+        Ok(Self::Built {
+            debian: apt::fetch(cache, &request)?,
+            linker,
+        })
     }
 
     fn identity(&self) -> String {
@@ -118,7 +147,9 @@ impl StandardLibrary {
 
     /// What `cargo build` gets beside its usual arguments.
     fn prepare(&self, run: Run) -> Result<Run> {
-        let Self::Built { debian, linker } = self else { return Ok(run) };
+        let Self::Built { debian, linker } = self else {
+            return Ok(run);
+        };
         let usr = debian.root.join("usr");
         let libc = usr.join("lib/wasm32-wasi");
         let flags = [
@@ -131,9 +162,13 @@ impl StandardLibrary {
         Ok(run
             .env("RUSTC", usr.join("bin/rustc"))
             .env("LD_LIBRARY_PATH", compiler_libraries(&usr)?)
-            // Building a standard library is not stable in cargo; this is how a stable one is asked to do it.
+            // Building a standard library is not stable in cargo; this is how a stable one is asked
+            // to do it.
             .env("RUSTC_BOOTSTRAP", "1")
-            .env("__CARGO_TESTS_ONLY_SRC_ROOT", library_sources(&debian.root)?)
+            .env(
+                "__CARGO_TESTS_ONLY_SRC_ROOT",
+                library_sources(&debian.root)?,
+            )
             // Encoded, so that a cache folder with a space in its path stays one argument.
             .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"))
             .arg("-Zbuild-std=std,panic_abort"))
@@ -145,11 +180,15 @@ impl fmt::Display for StandardLibrary {
         match self {
             Self::Installed => write!(f, "the installed standard library for {TARGET}"),
             Self::Built { debian, .. } => {
-                let compiler = debian.packages.iter().find(|package| package.name.starts_with("rustc"));
+                let compiler = debian
+                    .packages
+                    .iter()
+                    .find(|package| package.name.starts_with("rustc"));
                 let version = compiler.map_or("of no version", |package| package.version.as_str());
                 write!(
                     f,
-                    "Debian's Rust {version} and a standard library built from its sources (`rustup target add {TARGET}` spares that)"
+                    "Debian's Rust {version} and a standard library built from its sources \
+                     (`rustup target add {TARGET}` spares that)"
                 )
             }
         }
@@ -158,10 +197,15 @@ impl fmt::Display for StandardLibrary {
 
 /// The folder with the libraries of the compiler below `usr`.
 fn compiler_libraries(usr: &Path) -> Result<PathBuf> {
-    let entries = fs::read_dir(usr.join("lib")).with_context(|| format!("read {}/lib", usr.display()))?;
+    let entries =
+        fs::read_dir(usr.join("lib")).with_context(|| format!("read {}/lib", usr.display()))?;
     let has_driver = |folder: &PathBuf| {
         let files = fs::read_dir(folder).into_iter().flatten().flatten();
-        files.into_iter().any(|file| file.file_name().to_string_lossy().starts_with("librustc_driver"))
+        files.into_iter().any(|file| {
+            file.file_name()
+                .to_string_lossy()
+                .starts_with("librustc_driver")
+        })
     };
     entries
         .flatten()
@@ -174,7 +218,10 @@ fn compiler_libraries(usr: &Path) -> Result<PathBuf> {
 fn library_sources(root: &Path) -> Result<PathBuf> {
     let sources = root.join("usr/src");
     let entries = fs::read_dir(&sources).with_context(|| format!("read {}", sources.display()))?;
-    let found = entries.flatten().map(|entry| entry.path().join("library")).find(|library| library.join("Cargo.lock").is_file());
+    let found = entries
+        .flatten()
+        .map(|entry| entry.path().join("library"))
+        .find(|library| library.join("Cargo.lock").is_file());
     found.with_context(|| format!("find Rust's standard library below {}", sources.display()))
 }
 
@@ -182,16 +229,35 @@ fn library_sources(root: &Path) -> Result<PathBuf> {
 fn build(cache: &Cache, folder: &Path, library: &StandardLibrary) -> Result<PathBuf> {
     let target = cache.managed("cargo-guests")?;
     let run = OURS.iter().fold(Run::new("cargo"), Run::without_env);
-    let run =
-        run.current_dir(folder).args(["build", "--release", "--locked", "--target", TARGET, "--message-format=json-render-diagnostics"]);
-    let messages = library.prepare(run.arg("--target-dir").arg(target))?.text()?;
+    let run = run.current_dir(folder).args([
+        "build",
+        "--release",
+        "--locked",
+        "--target",
+        TARGET,
+        "--message-format=json-render-diagnostics",
+    ]);
+    let messages = library
+        .prepare(run.arg("--target-dir").arg(target))?
+        .text()?;
     let mut guests = Vec::new();
-    for message in messages.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok()) {
+    for message in messages
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+    {
         if message["reason"] != "compiler-artifact" || message["target"]["kind"][0] != "bin" {
             continue;
         }
-        let files = message["filenames"].as_array().into_iter().flatten().filter_map(Value::as_str);
-        guests.extend(files.map(PathBuf::from).filter(|file| file.extension().is_some_and(|kind| kind == "wasm")));
+        let files = message["filenames"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_str);
+        guests.extend(
+            files
+                .map(PathBuf::from)
+                .filter(|file| file.extension().is_some_and(|kind| kind == "wasm")),
+        );
     }
     match guests.as_slice() {
         [guest] => Ok(guest.clone()),
@@ -202,16 +268,25 @@ fn build(cache: &Cache, folder: &Path, library: &StandardLibrary) -> Result<Path
 /// Adds path and content of every source file below `folder` to `inputs`, in a fixed order.
 fn sources(root: &Path, folder: &Path, inputs: &mut Vec<Vec<u8>>) -> Result<()> {
     let entries = fs::read_dir(folder).with_context(|| format!("read {}", folder.display()))?;
-    let mut paths: Vec<_> = entries.map(|entry| Ok(entry?.path())).collect::<Result<_>>()?;
+    let mut paths: Vec<_> = entries
+        .map(|entry| Ok(entry?.path()))
+        .collect::<Result<_>>()?;
     paths.sort();
     for path in paths {
-        let inside = path.strip_prefix(root).unwrap_or(&path).to_string_lossy().into_owned();
+        let inside = path
+            .strip_prefix(root)
+            .unwrap_or(&path)
+            .to_string_lossy()
+            .into_owned();
         if path.is_dir() {
             // Both may lie there when a person has built the package by hand.
             if !matches!(inside.as_str(), "target" | ".git") {
                 sources(root, &path, inputs)?;
             }
-        } else if path.extension().is_some_and(|kind| matches!(kind.to_str(), Some("rs" | "toml" | "lock"))) {
+        } else if path
+            .extension()
+            .is_some_and(|kind| matches!(kind.to_str(), Some("rs" | "toml" | "lock")))
+        {
             inputs.push(inside.into_bytes());
             inputs.push(fs::read(&path).with_context(|| format!("read {}", path.display()))?);
         }

@@ -1,4 +1,5 @@
-//! What commands on a cluster need around them: the way to it, and the `kubectl` and `helm` that fit.
+//! What commands on a cluster need around them: the way to it, and the `kubectl` and `helm` that
+//! fit.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -9,7 +10,8 @@ use crate::cluster::Cluster;
 use crate::command::Run;
 use crate::helm::Helm;
 
-/// The variable that holds the address to push images to; pods pull them from `registry.local:5000`.
+/// The variable that holds the address to push images to; pods pull them from
+/// `registry.local:5000`.
 pub const REGISTRY_VARIABLE: &str = "KIND_REGISTRY";
 
 /// The surroundings of commands on a cluster.
@@ -28,9 +30,17 @@ impl Shell {
     /// # Errors
     /// When a program lies in no folder.
     pub fn of(cluster: &Cluster, helm: &Helm) -> Result<Self> {
-        let folders = [cluster.kubectl_program(), helm.program()].map(|program| program.parent().map(ToOwned::to_owned));
-        let programs = folders.into_iter().collect::<Option<_>>().context("kubectl and helm lie in folders")?;
-        Ok(Self { kubeconfig: cluster.kubeconfig().to_owned(), registry: cluster.registry().to_owned(), programs })
+        let folders = [cluster.kubectl_program(), helm.program()]
+            .map(|program| program.parent().map(ToOwned::to_owned));
+        let programs = folders
+            .into_iter()
+            .collect::<Option<_>>()
+            .context("kubectl and helm lie in folders")?;
+        Ok(Self {
+            kubeconfig: cluster.kubeconfig().to_owned(),
+            registry: cluster.registry().to_owned(),
+            programs,
+        })
     }
 
     /// A line as one types it, at the root of this checkout.
@@ -39,23 +49,41 @@ impl Shell {
     /// When a folder cannot be put on `PATH`.
     pub fn run(&self, line: &str) -> Result<Run> {
         let rest = std::env::var_os("PATH").unwrap_or_default();
-        let folders = self.programs.iter().cloned().chain(std::env::split_paths(&rest));
-        let path: OsString = std::env::join_paths(folders).context("put kubectl and helm on PATH")?;
+        let folders = self
+            .programs
+            .iter()
+            .cloned()
+            .chain(std::env::split_paths(&rest));
+        let path: OsString =
+            std::env::join_paths(folders).context("put kubectl and helm on PATH")?;
         let run = Run::new("sh").args(["-c", line]).current_dir(repository());
-        Ok(run.env("KUBECONFIG", &self.kubeconfig).env(REGISTRY_VARIABLE, &self.registry).env("PATH", path))
+        Ok(run
+            .env("KUBECONFIG", &self.kubeconfig)
+            .env(REGISTRY_VARIABLE, &self.registry)
+            .env("PATH", path))
     }
 
     /// The lines that bring another shell into these surroundings.
     pub fn exports(&self) -> String {
-        let folders: Vec<String> = self.programs.iter().map(|folder| folder.display().to_string()).collect();
+        let folders: Vec<String> = self
+            .programs
+            .iter()
+            .map(|folder| folder.display().to_string())
+            .collect();
         let (kubeconfig, folders) = (self.kubeconfig.display(), folders.join(":"));
-        format!("export KUBECONFIG='{kubeconfig}'\nexport {REGISTRY_VARIABLE}='{}'\nexport PATH='{folders}':\"$PATH\"", self.registry)
+        format!(
+            "export KUBECONFIG='{kubeconfig}'\nexport {REGISTRY_VARIABLE}='{}'\nexport \
+             PATH='{folders}':\"$PATH\"",
+            self.registry
+        )
     }
 }
 
 /// The root of this checkout.
 pub(super) fn repository() -> PathBuf {
-    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../..")).components().collect()
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
+        .components()
+        .collect()
 }
 
 #[cfg(test)]
@@ -69,10 +97,21 @@ mod tests {
             registry: "10.0.0.1:5000".into(),
             programs: vec!["/a b".into(), "/c".into()],
         };
-        let script = format!("{}\nprintf '%s\\n%s\\n%s\\n' \"$KUBECONFIG\" \"$KIND_REGISTRY\" \"$PATH\"", shell.exports());
-        let text = Run::new("sh").args(["-c", &script]).env("PATH", "/usr/bin").text().unwrap();
+        let script = format!(
+            "{}\nprintf '%s\\n%s\\n%s\\n' \"$KUBECONFIG\" \"$KIND_REGISTRY\" \"$PATH\"",
+            shell.exports()
+        );
+        let text = Run::new("sh")
+            .args(["-c", &script])
+            .env("PATH", "/usr/bin")
+            .text()
+            .unwrap();
         assert_eq!(text, "/run/x y/kubeconfig\n10.0.0.1:5000\n/a b:/c:/usr/bin");
-        let own = shell.run("printf '%s\\n' \"$KUBECONFIG\" \"${PATH%%:/c*}\"").unwrap().text().unwrap();
+        let own = shell
+            .run("printf '%s\\n' \"$KUBECONFIG\" \"${PATH%%:/c*}\"")
+            .unwrap()
+            .text()
+            .unwrap();
         assert_eq!(own, "/run/x y/kubeconfig\n/a b");
     }
 }

@@ -15,21 +15,36 @@ use crate::progress;
 pub const PARTS: &str = "/parts";
 /// Part of the key: raised when this file makes another disk of the same inputs.
 const FORMAT: &str = "1";
-/// Room for what is imported and run, in mebibytes. It is no room on this machine's disk until it is used.
+/// Room for what is imported and run, in mebibytes. It is no room on this machine's disk until it
+/// is used.
 const ROOT_SIZE: u64 = 2048;
 /// What a file system itself takes, of which a twentieth is for what it says of files.
 const SLACK: u64 = 32 << 20;
 
 /// Small files of the root.
 const FILES: &[(&str, &str)] = &[
-    ("etc/systemd/system/containerd.service", include_str!("../../vm/containerd.service")),
-    ("etc/systemd/system/inside.service", include_str!("../../vm/inside.service")),
-    ("etc/containerd/config.toml", include_str!("../../vm/containerd.toml")),
+    (
+        "etc/systemd/system/containerd.service",
+        include_str!("../../vm/containerd.service"),
+    ),
+    (
+        "etc/systemd/system/inside.service",
+        include_str!("../../vm/inside.service"),
+    ),
+    (
+        "etc/containerd/config.toml",
+        include_str!("../../vm/containerd.toml"),
+    ),
 ];
 const STARTED_UNITS: &[&str] = &["containerd.service", "inside.service"];
 /// What would wait for devices that nobody announces here, or do work that no test asks for.
-const MASKED_UNITS: &[&str] =
-    &["apt-daily.timer", "apt-daily-upgrade.timer", "dpkg-db-backup.timer", "e2scrub_reap.service", "fstrim.timer"];
+const MASKED_UNITS: &[&str] = &[
+    "apt-daily.timer",
+    "apt-daily-upgrade.timer",
+    "dpkg-db-backup.timer",
+    "e2scrub_reap.service",
+    "fstrim.timer",
+];
 
 /// Something on the second disk.
 #[derive(Debug, Clone)]
@@ -43,26 +58,47 @@ pub struct Part {
 impl Part {
     /// `source` under `name`.
     pub fn new(name: &str, source: impl Into<PathBuf>) -> Self {
-        Self { name: name.to_owned(), source: source.into() }
+        Self {
+            name: name.to_owned(),
+            source: source.into(),
+        }
     }
 }
 
-/// The image of the root: Debian `suite` as the nodes of clusters have it, with containerd's unit and that of the program
-/// that is run.
+/// The image of the root: Debian `suite` as the nodes of clusters have it, with containerd's unit
+/// and that of the program that is run.
 pub(super) fn root(cache: &Cache, suite: &str) -> Result<PathBuf> {
     let layer = rootfs::make(cache, suite)?.layer;
-    let mut inputs: Vec<String> = vec![FORMAT.to_owned(), ROOT_SIZE.to_string(), layer.display().to_string()];
-    inputs
-        .extend(FILES.iter().flat_map(|(path, text)| [path, text]).chain(STARTED_UNITS).chain(MASKED_UNITS).map(|text| (*text).to_owned()));
+    let mut inputs: Vec<String> = vec![
+        FORMAT.to_owned(),
+        ROOT_SIZE.to_string(),
+        layer.display().to_string(),
+    ];
+    inputs.extend(
+        FILES
+            .iter()
+            .flat_map(|(path, text)| [path, text])
+            .chain(STARTED_UNITS)
+            .chain(MASKED_UNITS)
+            .map(|text| (*text).to_owned()),
+    );
     let place = cache.entry("vm-root", &Key::of(inputs), |draft| {
-        progress::step(format_args!("made the disk of a machine with Debian {suite}"), || {
-            let tree = draft.join("tree");
-            fs::create_dir(&tree).with_context(|| format!("make {}", tree.display()))?;
-            Run::new("tar").args(["--extract", "--numeric-owner", "--file"]).arg(&layer).arg("--directory").arg(&tree).done()?;
-            lay_out(&tree)?;
-            image(&tree, &draft.join("root.img"), ROOT_SIZE << 20)?;
-            fs::remove_dir_all(&tree).with_context(|| format!("remove {}", tree.display()))
-        })
+        progress::step(
+            format_args!("made the disk of a machine with Debian {suite}"),
+            || {
+                let tree = draft.join("tree");
+                fs::create_dir(&tree).with_context(|| format!("make {}", tree.display()))?;
+                Run::new("tar")
+                    .args(["--extract", "--numeric-owner", "--file"])
+                    .arg(&layer)
+                    .arg("--directory")
+                    .arg(&tree)
+                    .done()?;
+                lay_out(&tree)?;
+                image(&tree, &draft.join("root.img"), ROOT_SIZE << 20)?;
+                fs::remove_dir_all(&tree).with_context(|| format!("remove {}", tree.display()))
+            },
+        )
     })?;
     Ok(place.join("root.img"))
 }
@@ -74,7 +110,11 @@ pub(super) fn parts(folder: &Path, parts: &[Part]) -> Result<PathBuf> {
         let place = tree.join(&part.name);
         let above = place.parent().unwrap_or(&tree);
         fs::create_dir_all(above).with_context(|| format!("make {}", above.display()))?;
-        Run::new("cp").args(["--archive", "-H", "--"]).arg(&part.source).arg(&place).done()?;
+        Run::new("cp")
+            .args(["--archive", "-H", "--"])
+            .arg(&part.source)
+            .arg(&place)
+            .done()?;
     }
     let size = size(&tree)?;
     let file = folder.join("parts.img");
@@ -92,12 +132,20 @@ fn lay_out(tree: &Path) -> Result<()> {
     }
     let units = Path::new("/etc/systemd/system");
     for unit in STARTED_UNITS {
-        point(&units.join(unit), tree, &units.join("multi-user.target.wants").join(unit))?;
+        point(
+            &units.join(unit),
+            tree,
+            &units.join("multi-user.target.wants").join(unit),
+        )?;
     }
     for unit in MASKED_UNITS {
         point(Path::new("/dev/null"), tree, &units.join(unit))?;
     }
-    point(Path::new("/lib/systemd/system/multi-user.target"), tree, &units.join("default.target"))?;
+    point(
+        Path::new("/lib/systemd/system/multi-user.target"),
+        tree,
+        &units.join("default.target"),
+    )?;
     for folder in [PARTS, "/dev", "/proc", "/sys", "/run"] {
         let folder = tree.join(inside(Path::new(folder)));
         fs::create_dir_all(&folder).with_context(|| format!("make {}", folder.display()))?;
@@ -109,7 +157,12 @@ fn lay_out(tree: &Path) -> Result<()> {
 fn image(tree: &Path, file: &Path, size: u64) -> Result<()> {
     // No journal: what is on it is thrown away when the machine is off.
     let options = ["-q", "-t", "ext4", "-O", "^has_journal", "-m", "0", "-d"];
-    Run::new("mke2fs").args(options).arg(tree).arg(file).arg(format!("{}k", size / 1024)).done()
+    Run::new("mke2fs")
+        .args(options)
+        .arg(tree)
+        .arg(file)
+        .arg(format!("{}k", size / 1024))
+        .done()
 }
 
 /// Bytes that everything below `folder` takes, in whole blocks.
@@ -118,8 +171,14 @@ fn size(folder: &Path) -> Result<u64> {
     let mut sum = BLOCK;
     for entry in fs::read_dir(folder).with_context(|| format!("list {}", folder.display()))? {
         let entry = entry.with_context(|| format!("list {}", folder.display()))?;
-        let facts = entry.metadata().with_context(|| format!("look at {}", entry.path().display()))?;
-        sum += if facts.is_dir() { size(&entry.path())? } else { facts.len().next_multiple_of(BLOCK) + 256 };
+        let facts = entry
+            .metadata()
+            .with_context(|| format!("look at {}", entry.path().display()))?;
+        sum += if facts.is_dir() {
+            size(&entry.path())?
+        } else {
+            facts.len().next_multiple_of(BLOCK) + 256
+        };
     }
     Ok(sum)
 }
@@ -161,6 +220,9 @@ mod tests {
             lay_out(folder.path()).unwrap();
         }
         let link = folder.path().join("etc/systemd/system/default.target");
-        assert_eq!(fs::read_link(link).unwrap(), Path::new("/lib/systemd/system/multi-user.target"));
+        assert_eq!(
+            fs::read_link(link).unwrap(),
+            Path::new("/lib/systemd/system/multi-user.target")
+        );
     }
 }

@@ -1,5 +1,5 @@
-//! Debian's kernel for machines that are emulated, and the file system in memory that it starts with: a shell, and the
-//! modules without which it reaches no disk.
+//! Debian's kernel for machines that are emulated, and the file system in memory that it starts
+//! with: a shell, and the modules without which it reaches no disk.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -14,9 +14,17 @@ use crate::host::{self, Need};
 
 /// The package that stands for the newest kernel of its kind.
 const PACKAGE: &str = "linux-image-cloud-amd64";
-/// In the order in which they need each other: the way to the disks, then what containerd stacks images with.
-const MODULES: &[&str] =
-    &["virtio_ring", "virtio", "virtio_pci_modern_dev", "virtio_pci_legacy_dev", "virtio_pci", "virtio_blk", "overlay"];
+/// In the order in which they need each other: the way to the disks, then what containerd stacks
+/// images with.
+const MODULES: &[&str] = &[
+    "virtio_ring",
+    "virtio",
+    "virtio_pci_modern_dev",
+    "virtio_pci_legacy_dev",
+    "virtio_pci",
+    "virtio_blk",
+    "overlay",
+];
 /// The first program.
 const INIT: &str = include_str!("../../vm/init");
 /// Stands in it for the names of the modules.
@@ -33,29 +41,67 @@ pub(super) struct Kernel {
 
 /// The kernel of `suite`.
 pub(super) fn fetch(cache: &Cache, suite: &str) -> Result<Kernel> {
-    // The package that has the kernel bears its version in its name: only what depends on it always has the same.
-    let extracted = apt::fetch(cache, &Request { suite, packages: &[PACKAGE], dependencies: Dependencies::Follow })?;
+    // The package that has the kernel bears its version in its name: only what depends on it always
+    // has the same.
+    let extracted = apt::fetch(
+        cache,
+        &Request {
+            suite,
+            packages: &[PACKAGE],
+            dependencies: Dependencies::Follow,
+        },
+    )?;
     let boot = extracted.root.join("boot");
     let names = fs::read_dir(&boot).with_context(|| format!("list {}", boot.display()))?;
-    let mut releases = names.flatten().filter_map(|entry| entry.file_name().to_str()?.strip_prefix("vmlinuz-").map(str::to_owned));
-    let (Some(release), None) = (releases.next(), releases.next()) else { bail!("{} does not hold one kernel", boot.display()) };
+    let mut releases = names.flatten().filter_map(|entry| {
+        entry
+            .file_name()
+            .to_str()?
+            .strip_prefix("vmlinuz-")
+            .map(str::to_owned)
+    });
+    let (Some(release), None) = (releases.next(), releases.next()) else {
+        bail!("{} does not hold one kernel", boot.display())
+    };
     let modules = extracted.root.join("lib/modules").join(&release);
-    Ok(Kernel { image: boot.join(format!("vmlinuz-{release}")), modules })
+    Ok(Kernel {
+        image: boot.join(format!("vmlinuz-{release}")),
+        modules,
+    })
 }
 
 /// The file system in memory.
 pub(super) fn initial(cache: &Cache, suite: &str, kernel: &Kernel) -> Result<PathBuf> {
-    let shell = apt::fetch(cache, &Request { suite, packages: &["busybox-static"], dependencies: Dependencies::Leave })?;
+    let shell = apt::fetch(
+        cache,
+        &Request {
+            suite,
+            packages: &["busybox-static"],
+            dependencies: Dependencies::Leave,
+        },
+    )?;
     let shell = shell.root.join("bin/busybox");
     let paths = [&shell, &kernel.modules].map(|path| path.display().to_string());
-    let inputs = [FORMAT, INIT].into_iter().chain(MODULES.iter().copied()).chain(paths.iter().map(String::as_str));
+    let inputs = [FORMAT, INIT]
+        .into_iter()
+        .chain(MODULES.iter().copied())
+        .chain(paths.iter().map(String::as_str));
     let place = cache.entry("vm-initial", &Key::of(inputs), |draft| {
-        host::install(&[Need { package: "cpio", provides: "cpio" }])?;
+        host::install(&[Need {
+            package: "cpio",
+            provides: "cpio",
+        }])?;
         let tree = draft.join("tree");
         let names = fill(&tree, &shell, kernel)?;
-        let archive = Run::new("cpio").args(["--create", "--format=newc", "--quiet", "--owner=+0:+0"]).current_dir(&tree);
+        let archive = Run::new("cpio")
+            .args(["--create", "--format=newc", "--quiet", "--owner=+0:+0"])
+            .current_dir(&tree);
         let output = archive.input(names.join("\n")).output()?;
-        ensure!(output.status.success(), "pack the first file system: {}", String::from_utf8_lossy(&output.stderr));
+        ensure!(
+            output.status.success(),
+            "pack the first file system: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
         fs::write(draft.join("initial"), output.stdout).context("write the first file system")?;
         fs::remove_dir_all(&tree).with_context(|| format!("remove {}", tree.display()))
     })?;
@@ -66,27 +112,35 @@ pub(super) fn initial(cache: &Cache, suite: &str, kernel: &Kernel) -> Result<Pat
 fn fill(tree: &Path, shell: &Path, kernel: &Kernel) -> Result<Vec<String>> {
     let mut names = Vec::new();
     for folder in ["bin", "proc", "sys", "dev", "new", "modules"] {
-        fs::create_dir_all(tree.join(folder)).with_context(|| format!("make the first file system's {folder}"))?;
+        fs::create_dir_all(tree.join(folder))
+            .with_context(|| format!("make the first file system's {folder}"))?;
         names.push(folder.to_owned());
     }
     copy(shell, &tree.join("bin/busybox"))?;
     names.push("bin/busybox".to_owned());
-    let built_in = fs::read_to_string(kernel.modules.join("modules.builtin")).context("read which modules are part of the kernel")?;
+    let built_in = fs::read_to_string(kernel.modules.join("modules.builtin"))
+        .context("read which modules are part of the kernel")?;
     let mut loaded = Vec::new();
     for name in MODULES {
         let file = format!("{name}.ko");
-        if built_in.lines().any(|line| line.rsplit('/').next() == Some(file.as_str())) {
+        if built_in
+            .lines()
+            .any(|line| line.rsplit('/').next() == Some(file.as_str()))
+        {
             continue;
         }
         let found = find(&kernel.modules.join("kernel"), &file)?;
-        let found = found.with_context(|| format!("{} has no module {name}", kernel.modules.display()))?;
+        let found =
+            found.with_context(|| format!("{} has no module {name}", kernel.modules.display()))?;
         copy(&found, &tree.join("modules").join(&file))?;
         names.push(format!("modules/{file}"));
         loaded.push(*name);
     }
     let init = tree.join("init");
-    fs::write(&init, INIT.replace(NAMES, &loaded.join(" "))).with_context(|| format!("write {}", init.display()))?;
-    fs::set_permissions(&init, fs::Permissions::from_mode(0o755)).with_context(|| format!("set the rights of {}", init.display()))?;
+    fs::write(&init, INIT.replace(NAMES, &loaded.join(" ")))
+        .with_context(|| format!("write {}", init.display()))?;
+    fs::set_permissions(&init, fs::Permissions::from_mode(0o755))
+        .with_context(|| format!("set the rights of {}", init.display()))?;
     names.push("init".to_owned());
     Ok(names)
 }
@@ -94,8 +148,14 @@ fn fill(tree: &Path, shell: &Path, kernel: &Kernel) -> Result<Vec<String>> {
 /// The file of this name somewhere below `folder`.
 fn find(folder: &Path, name: &str) -> Result<Option<PathBuf>> {
     for entry in fs::read_dir(folder).with_context(|| format!("list {}", folder.display()))? {
-        let path = entry.with_context(|| format!("list {}", folder.display()))?.path();
-        let found = if path.is_dir() { find(&path, name)? } else { path.ends_with(name).then_some(path) };
+        let path = entry
+            .with_context(|| format!("list {}", folder.display()))?
+            .path();
+        let found = if path.is_dir() {
+            find(&path, name)?
+        } else {
+            path.ends_with(name).then_some(path)
+        };
         if found.is_some() {
             return Ok(found);
         }
@@ -104,7 +164,9 @@ fn find(folder: &Path, name: &str) -> Result<Option<PathBuf>> {
 }
 
 fn copy(from: &Path, to: &Path) -> Result<()> {
-    fs::copy(from, to).map(drop).with_context(|| format!("copy {} to {}", from.display(), to.display()))
+    fs::copy(from, to)
+        .map(drop)
+        .with_context(|| format!("copy {} to {}", from.display(), to.display()))
 }
 
 #[cfg(test)]
@@ -120,13 +182,32 @@ mod tests {
             fs::create_dir_all(&place).unwrap();
             fs::write(place.join(format!("{name}.ko")), name).unwrap();
         }
-        fs::write(modules.join("modules.builtin"), format!("kernel/x/{}.ko\n", MODULES[0])).unwrap();
+        fs::write(
+            modules.join("modules.builtin"),
+            format!("kernel/x/{}.ko\n", MODULES[0]),
+        )
+        .unwrap();
         let shell = folder.path().join("shell");
         fs::write(&shell, "").unwrap();
         let tree = folder.path().join("tree");
-        let names = fill(&tree, &shell, &Kernel { image: PathBuf::new(), modules }).unwrap();
-        assert!(names.iter().all(|name| tree.join(name).exists()), "{names:?}");
+        let names = fill(
+            &tree,
+            &shell,
+            &Kernel {
+                image: PathBuf::new(),
+                modules,
+            },
+        )
+        .unwrap();
+        assert!(
+            names.iter().all(|name| tree.join(name).exists()),
+            "{names:?}"
+        );
         let loaded = format!("for name in {};", MODULES[1..].join(" "));
-        assert!(fs::read_to_string(tree.join("init")).unwrap().contains(&loaded));
+        assert!(
+            fs::read_to_string(tree.join("init"))
+                .unwrap()
+                .contains(&loaded)
+        );
     }
 }

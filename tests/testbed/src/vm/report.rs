@@ -1,4 +1,5 @@
-//! What the program inside the machine tells on its serial line: one line of JSON for each test, and one at the end.
+//! What the program inside the machine tells on its serial line: one line of JSON for each test,
+//! and one at the end.
 
 use std::time::Duration;
 
@@ -27,8 +28,14 @@ pub struct Outcome {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "snake_case")]
 enum Line {
-    Test { name: String, failure: Option<String>, milliseconds: u64 },
-    End { tests: usize },
+    Test {
+        name: String,
+        failure: Option<String>,
+        milliseconds: u64,
+    },
+    End {
+        tests: usize,
+    },
 }
 
 impl Report {
@@ -38,15 +45,29 @@ impl Report {
         let mut end = None;
         // The line's driver may end lines with a carriage return, too.
         for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
-            match serde_json::from_str(line).with_context(|| format!("read this line of the machine's report: {line}"))? {
-                Line::Test { name, failure, milliseconds } => {
-                    outcomes.push(Outcome { name, failure, took: Duration::from_millis(milliseconds) });
+            match serde_json::from_str(line)
+                .with_context(|| format!("read this line of the machine's report: {line}"))?
+            {
+                Line::Test {
+                    name,
+                    failure,
+                    milliseconds,
+                } => {
+                    outcomes.push(Outcome {
+                        name,
+                        failure,
+                        took: Duration::from_millis(milliseconds),
+                    });
                 }
                 Line::End { tests } => end = Some(tests),
             }
         }
         if end != Some(outcomes.len()) {
-            bail!("the machine was off before all tests had been run: {} lines, and at the end {end:?}\n{text}", outcomes.len());
+            bail!(
+                "the machine was off before all tests had been run: {} lines, and at the end \
+                 {end:?}\n{text}",
+                outcomes.len()
+            );
         }
         Ok(Self { outcomes })
     }
@@ -61,7 +82,14 @@ mod tests {
     #[test]
     fn each_line_is_a_test() {
         let report = Report::read(&format!("{TEST}{{\"end\":{{\"tests\":1}}}}\r\n")).unwrap();
-        assert_eq!(report.outcomes, [Outcome { name: "a".to_owned(), failure: None, took: Duration::from_millis(1200) }]);
+        assert_eq!(
+            report.outcomes,
+            [Outcome {
+                name: "a".to_owned(),
+                failure: None,
+                took: Duration::from_millis(1200)
+            }]
+        );
     }
 
     #[test]

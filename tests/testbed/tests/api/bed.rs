@@ -12,11 +12,36 @@ use testbed::{helm, wait};
 
 /// It ends with this process: nothing drops what is static.
 static SERVER: LazyLock<ApiServer> = LazyLock::new(|| {
-    let server = Cache::open().and_then(|cache| ApiServer::start(&cache)).expect("the API server starts");
-    let applied = server.kubectl().args(["apply", "--server-side", "-f"]).arg(crds()).output().expect("kubectl runs");
-    assert!(applied.status.success() && applied.stderr.is_empty(), "{}", String::from_utf8_lossy(&applied.stderr));
-    let served = || Ok(server.kubectl().args(["get", "wasmruntimes,wasmruntimenodes"]).output()?.status.success().then_some(()));
-    wait::until("both kinds to be served", Duration::from_secs(30), served, || server.last_words()).expect("the CRDs are served");
+    let server = Cache::open()
+        .and_then(|cache| ApiServer::start(&cache))
+        .expect("the API server starts");
+    let applied = server
+        .kubectl()
+        .args(["apply", "--server-side", "-f"])
+        .arg(crds())
+        .output()
+        .expect("kubectl runs");
+    assert!(
+        applied.status.success() && applied.stderr.is_empty(),
+        "{}",
+        String::from_utf8_lossy(&applied.stderr)
+    );
+    let served = || {
+        Ok(server
+            .kubectl()
+            .args(["get", "wasmruntimes,wasmruntimenodes"])
+            .output()?
+            .status
+            .success()
+            .then_some(()))
+    };
+    wait::until(
+        "both kinds to be served",
+        Duration::from_secs(30),
+        served,
+        || server.last_words(),
+    )
+    .expect("the CRDs are served");
     server
 });
 
@@ -30,7 +55,9 @@ pub(crate) fn crds() -> PathBuf {
 
 /// The root of the repository.
 pub(crate) fn repository() -> PathBuf {
-    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../..")).components().collect()
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
+        .components()
+        .collect()
 }
 
 /// A run of `kubectl` as somebody who may do everything.
@@ -40,7 +67,8 @@ pub(crate) fn kubectl() -> Run {
 
 /// A `WasmRuntime` of this name.
 pub(crate) fn runtime(name: &str, spec: &Value) -> Value {
-    json!({"apiVersion": "runtime.wasmedge.dev/v1alpha1", "kind": "WasmRuntime", "metadata": {"name": name}, "spec": spec})
+    json!({"apiVersion": "runtime.wasmedge.dev/v1alpha1", "kind": "WasmRuntime",
+        "metadata": {"name": name}, "spec": spec})
 }
 
 /// What the API server would answer to a new object.
@@ -59,7 +87,12 @@ pub(crate) fn try_replace(object: &Value) -> Answer {
 }
 
 fn send(verb: &[&str], object: &Value) -> Answer {
-    answer(kubectl().args(verb).args(["-o", "json", "-f", "-"]).input(object.to_string()))
+    answer(
+        kubectl()
+            .args(verb)
+            .args(["-o", "json", "-f", "-"])
+            .input(object.to_string()),
+    )
 }
 
 /// What came of a command that prints an object.
@@ -87,6 +120,11 @@ pub(crate) fn accepted(specs: impl IntoIterator<Item = Value>) {
 pub(crate) fn refused<'a>(specs: impl IntoIterator<Item = (Value, &'a str)>) {
     for (spec, words) in specs {
         let answer = try_create(&runtime("row", &spec));
-        assert!(answer.as_ref().is_err_and(|refusal| refusal.contains(words)), "{spec}: not refused with {words:?}: {answer:?}");
+        assert!(
+            answer
+                .as_ref()
+                .is_err_and(|refusal| refusal.contains(words)),
+            "{spec}: not refused with {words:?}: {answer:?}"
+        );
     }
 }

@@ -6,41 +6,71 @@ use crate::bed::{crds, kubectl, text};
 
 const NAMESPACE: &str = "default";
 
-/// Makes an account with the rules of these files of the chart: one for the cluster, one for its namespace.
+/// Makes an account with the rules of these files of the chart: one for the cluster, one for its
+/// namespace.
 fn account(name: &str, cluster: &str, namespaced: Option<&str>) -> String {
-    let rules = |file: &str| fs::read_to_string(testbed::helm::chart().join("files").join(file)).expect("the chart has its rules");
+    let rules = |file: &str| {
+        fs::read_to_string(testbed::helm::chart().join("files").join(file))
+            .expect("the chart has its rules")
+    };
     let role = |kind: &str, rules: &str| {
         format!(
-            "apiVersion: rbac.authorization.k8s.io/v1\nkind: {kind}\nmetadata: {{name: {name}, namespace: {NAMESPACE}}}\nrules:\n{rules}---\n\
-             apiVersion: rbac.authorization.k8s.io/v1\nkind: {kind}Binding\nmetadata: {{name: {name}, namespace: {NAMESPACE}}}\n\
+            "apiVersion: rbac.authorization.k8s.io/v1\nkind: {kind}\nmetadata: \
+             {{name: {name}, namespace: {NAMESPACE}}}\nrules:\n{rules}---\n\
+             apiVersion: rbac.authorization.k8s.io/v1\nkind: {kind}Binding\nmetadata: \
+             {{name: {name}, namespace: {NAMESPACE}}}\n\
              roleRef: {{apiGroup: rbac.authorization.k8s.io, kind: {kind}, name: {name}}}\n\
              subjects: [{{kind: ServiceAccount, name: {name}, namespace: {NAMESPACE}}}]\n---\n"
         )
     };
     let mut manifest = role("ClusterRole", &rules(cluster));
     manifest.extend(namespaced.map(|file| role("Role", &rules(file))));
-    kubectl().args(["apply", "-f", "-"]).input(manifest).done().expect("the roles are stored");
+    kubectl()
+        .args(["apply", "-f", "-"])
+        .input(manifest)
+        .done()
+        .expect("the roles are stored");
     format!("system:serviceaccount:{NAMESPACE}:{name}")
 }
 
 fn may(account: &str, words: &[&str]) -> bool {
-    let asked = kubectl().args(["auth", "can-i", "--as", account]).args(words).output().expect("kubectl runs");
+    let asked = kubectl()
+        .args(["auth", "can-i", "--as", account])
+        .args(words)
+        .output()
+        .expect("kubectl runs");
     let answer = text(&asked.stdout);
-    assert!(["yes", "no"].contains(&answer.trim()), "can-i {words:?} said {answer:?}: {}", text(&asked.stderr));
+    assert!(
+        ["yes", "no"].contains(&answer.trim()),
+        "can-i {words:?} said {answer:?}: {}",
+        text(&asked.stderr)
+    );
     answer.trim() == "yes"
 }
 
 #[test]
 fn the_operator_may_do_its_work_and_no_more() {
-    let operator = account("operator", "cluster-rules.yaml", Some("namespaced-rules.yaml"));
+    let operator = account(
+        "operator",
+        "cluster-rules.yaml",
+        Some("namespaced-rules.yaml"),
+    );
     for words in [
-        &["patch", "wasmruntimes.runtime.wasmedge.dev", "--subresource=status"][..],
+        &[
+            "patch",
+            "wasmruntimes.runtime.wasmedge.dev",
+            "--subresource=status",
+        ][..],
         &["create", "wasmruntimenodes.runtime.wasmedge.dev"],
         &["patch", "nodes/worker"],
         &["create", "runtimeclasses.node.k8s.io"],
         &["create", "events.events.k8s.io", "--namespace=default"],
         &["create", "jobs.batch", "--namespace=default"],
-        &["update", "leases.coordination.k8s.io/wasmedge-operator", "--namespace=default"],
+        &[
+            "update",
+            "leases.coordination.k8s.io/wasmedge-operator",
+            "--namespace=default",
+        ],
     ] {
         assert!(may(&operator, words), "{words:?}");
     }
@@ -51,8 +81,15 @@ fn the_operator_may_do_its_work_and_no_more() {
         &["create", "pods", "--namespace=default"],
         &["create", "jobs.batch", "--namespace=kube-system"],
         &["list", "pods", "--all-namespaces"],
-        &["update", "leases.coordination.k8s.io/another", "--namespace=default"],
-        &["patch", "customresourcedefinitions.apiextensions.k8s.io/wasmruntimes.runtime.wasmedge.dev"],
+        &[
+            "update",
+            "leases.coordination.k8s.io/another",
+            "--namespace=default",
+        ],
+        &[
+            "patch",
+            "customresourcedefinitions.apiextensions.k8s.io/wasmruntimes.runtime.wasmedge.dev",
+        ],
     ] {
         assert!(!may(&operator, words), "{words:?}");
     }
@@ -61,33 +98,75 @@ fn the_operator_may_do_its_work_and_no_more() {
 #[test]
 fn the_hook_of_the_crds_may_apply_both_and_no_others() {
     let hook = account("crds-hook", "crds-hook-rules.yaml", None);
-    let apply =
-        || kubectl().args(["apply", "--server-side", "--dry-run=server", "--field-manager=hook", "--force-conflicts", "--as", &hook]);
+    let apply = || {
+        kubectl().args([
+            "apply",
+            "--server-side",
+            "--dry-run=server",
+            "--field-manager=hook",
+            "--force-conflicts",
+            "--as",
+            &hook,
+        ])
+    };
     apply().arg("-f").arg(crds()).done().unwrap();
     let first = fs::read_to_string(crds().join("wasmruntimes.yaml")).unwrap();
-    let other = apply().args(["-f", "-"]).input(first.replace("wasmruntimes", "others")).output().unwrap();
-    assert!(!other.status.success() && text(&other.stderr).contains("forbidden"), "{}", text(&other.stderr));
+    let other = apply()
+        .args(["-f", "-"])
+        .input(first.replace("wasmruntimes", "others"))
+        .output()
+        .unwrap();
+    assert!(
+        !other.status.success() && text(&other.stderr).contains("forbidden"),
+        "{}",
+        text(&other.stderr)
+    );
 }
 
 #[test]
 fn an_object_that_a_right_names_may_be_applied_before_it_is_there() {
     let hook = account("crds-first", "crds-hook-rules.yaml", None);
     // A right of the same form, for a definition that is not there yet.
-    let patch = r#"[{"op": "replace", "path": "/rules/0/resourceNames", "value": ["firsts.example.org"]}]"#;
-    kubectl().args(["patch", "clusterrole", "crds-first", "--type=json", "-p", patch]).done().unwrap();
+    let patch =
+        r#"[{"op": "replace", "path": "/rules/0/resourceNames", "value": ["firsts.example.org"]}]"#;
+    kubectl()
+        .args([
+            "patch",
+            "clusterrole",
+            "crds-first",
+            "--type=json",
+            "-p",
+            patch,
+        ])
+        .done()
+        .unwrap();
     let definition = r#"{"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition", "metadata": {"name": "firsts.example.org"},
         "spec": {"group": "example.org", "scope": "Cluster", "names": {"plural": "firsts", "kind": "First"},
         "versions": [{"name": "v1", "served": true, "storage": true, "schema": {"openAPIV3Schema": {"type": "object"}}}]}}"#;
-    kubectl().args(["apply", "--server-side", "--dry-run=server", "--as", &hook, "-f", "-"]).input(definition).done().unwrap();
+    kubectl()
+        .args([
+            "apply",
+            "--server-side",
+            "--dry-run=server",
+            "--as",
+            &hook,
+            "-f",
+            "-",
+        ])
+        .input(definition)
+        .done()
+        .unwrap();
 }
 
 #[test]
 fn the_hook_that_removes_runtimes_touches_nothing_else() {
     let hook = account("remove-hook", "remove-hook-rules.yaml", None);
     assert!(may(&hook, &["delete", "wasmruntimes.runtime.wasmedge.dev"]));
-    for words in
-        [&["delete", "wasmruntimenodes.runtime.wasmedge.dev"][..], &["patch", "wasmruntimes.runtime.wasmedge.dev"], &["get", "nodes"]]
-    {
+    for words in [
+        &["delete", "wasmruntimenodes.runtime.wasmedge.dev"][..],
+        &["patch", "wasmruntimes.runtime.wasmedge.dev"],
+        &["get", "nodes"],
+    ] {
         assert!(!may(&hook, words), "{words:?}");
     }
 }

@@ -18,7 +18,11 @@ fn samples() -> Vec<PathBuf> {
 }
 
 fn stored(file: &Path) -> Value {
-    let stored = answer(kubectl().args(["create", "--dry-run=server", "-o", "json", "-f"]).arg(file));
+    let stored = answer(
+        kubectl()
+            .args(["create", "--dry-run=server", "-o", "json", "-f"])
+            .arg(file),
+    );
     assert!(stored.is_ok(), "{}: {stored:?}", file.display());
     stored.unwrap_or_default()
 }
@@ -34,7 +38,15 @@ fn every_sample_is_stored_as_it_stands() {
 
 #[test]
 fn every_sample_stands_beside_the_others() {
-    let names: Vec<String> = samples().iter().map(|file| stored(file)["metadata"]["name"].as_str().unwrap().to_owned()).collect();
+    let names: Vec<String> = samples()
+        .iter()
+        .map(|file| {
+            stored(file)["metadata"]["name"]
+                .as_str()
+                .unwrap()
+                .to_owned()
+        })
+        .collect();
     let mut once = names.clone();
     once.sort();
     once.dedup();

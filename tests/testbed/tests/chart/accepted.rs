@@ -1,5 +1,6 @@
-//! What a real API server says of the chart, which schema and golden files cannot: it takes every object, and Helm can
-//! install, change and remove a release. There are no nodes, so hooks are left out.
+//! What a real API server says of the chart, which schema and golden files cannot: it takes every
+//! object, and Helm can install, change and remove a release. There are no nodes, so hooks are left
+//! out.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -24,7 +25,8 @@ tests!(
 /// For one call of Helm, and for a server to serve new kinds.
 const LIMIT: Duration = Duration::from_mins(2);
 
-/// One server for all tests; each test has it for itself, as most of the chart's names are the cluster's.
+/// One server for all tests; each test has it for itself, as most of the chart's names are the
+/// cluster's.
 static SERVER: Mutex<Option<ApiServer>> = Mutex::new(None);
 
 fn on_server(subject: &Subject, work: impl FnOnce(&ApiServer) -> Result<()>) -> Result<Verdict> {
@@ -40,72 +42,163 @@ fn on_server(subject: &Subject, work: impl FnOnce(&ApiServer) -> Result<()>) -> 
 /// A server that serves the chart's CRDs.
 fn start(subject: &Subject) -> Result<ApiServer> {
     let server = ApiServer::start(&Cache::open()?)?;
-    server.kubectl().args(["apply", "--server-side", "--filename"]).arg(subject.chart.join("crds")).done()?;
+    server
+        .kubectl()
+        .args(["apply", "--server-side", "--filename"])
+        .arg(subject.chart.join("crds"))
+        .done()?;
     // It is established before it is served.
-    let ready = || Ok(server.kubectl().args(["get", "wasmruntimes,wasmruntimenodes"]).output()?.status.success().then_some(()));
-    wait::until("both kinds to be served", LIMIT, ready, || server.last_words())?;
+    let ready = || {
+        Ok(server
+            .kubectl()
+            .args(["get", "wasmruntimes,wasmruntimenodes"])
+            .output()?
+            .status
+            .success()
+            .then_some(()))
+    };
+    wait::until("both kinds to be served", LIMIT, ready, || {
+        server.last_words()
+    })?;
     // The operator would have made them by the time that `helm test` runs.
     for name in ["wasmedge", "wasmedge-edge"] {
-        let class = format!(r#"{{"apiVersion":"node.k8s.io/v1","kind":"RuntimeClass","metadata":{{"name":"{name}"}},"handler":"{name}"}}"#);
-        server.kubectl().args(["create", "--filename=-"]).input(class).done()?;
+        let class = format!(
+            r#"{{"apiVersion":"node.k8s.io/v1","kind":"RuntimeClass","metadata":{{"name":"{name}"}},"handler":"{name}"}}"#
+        );
+        server
+            .kubectl()
+            .args(["create", "--filename=-"])
+            .input(class)
+            .done()?;
     }
     Ok(server)
 }
 
 fn helm(subject: &Subject, server: &ApiServer) -> Run {
-    subject.helm.run().env("KUBECONFIG", server.kubeconfig()).deadline(LIMIT)
+    subject
+        .helm
+        .run()
+        .env("KUBECONFIG", server.kubeconfig())
+        .deadline(LIMIT)
 }
 
 /// A namespace; it exists already where an earlier test made it.
 fn namespace(server: &ApiServer, name: &str, level: &str) -> Result<()> {
     let label = format!("pod-security.kubernetes.io/enforce={level}");
-    let object = server.kubectl().args(["create", "namespace", name, "--dry-run=client", "--output=json"]).text()?;
-    server.kubectl().args(["apply", "--server-side", "--filename=-"]).input(object).done()?;
-    server.kubectl().args(["label", "--overwrite", "namespace", name, &label]).done()
+    let object = server
+        .kubectl()
+        .args([
+            "create",
+            "namespace",
+            name,
+            "--dry-run=client",
+            "--output=json",
+        ])
+        .text()?;
+    server
+        .kubectl()
+        .args(["apply", "--server-side", "--filename=-"])
+        .input(object)
+        .done()?;
+    server
+        .kubectl()
+        .args(["label", "--overwrite", "namespace", name, &label])
+        .done()
 }
 
-/// The cases whose objects a cluster knows by itself; ServiceMonitors come with Prometheus' operator.
+/// The cases whose objects a cluster knows by itself; ServiceMonitors come with Prometheus'
+/// operator.
 fn cases(subject: &Subject) -> Result<Vec<Case>> {
-    Ok(subject.cases()?.into_iter().filter(|case| case.name != "service-monitor").collect())
+    Ok(subject
+        .cases()?
+        .into_iter()
+        .filter(|case| case.name != "service-monitor")
+        .collect())
 }
 
 fn an_api_server_takes_every_case_to_the_letter(subject: &Subject) -> Result<Verdict> {
     on_server(subject, |server| {
         namespace(server, NAMESPACE, "privileged")?;
         for case in cases(subject)? {
-            let apply = server.kubectl().args(["apply", "--server-side", "--dry-run=server", "--validate=strict", "--filename=-"]);
-            apply.input(subject.render(&case.file)?).done().with_context(|| format!("case {}", case.name))?;
+            let apply = server.kubectl().args([
+                "apply",
+                "--server-side",
+                "--dry-run=server",
+                "--validate=strict",
+                "--filename=-",
+            ]);
+            apply
+                .input(subject.render(&case.file)?)
+                .done()
+                .with_context(|| format!("case {}", case.name))?;
         }
         Ok(())
     })
 }
 
-fn a_release_can_be_brought_from_any_case_to_the_next_and_removed(subject: &Subject) -> Result<Verdict> {
+fn a_release_can_be_brought_from_any_case_to_the_next_and_removed(
+    subject: &Subject,
+) -> Result<Verdict> {
     on_server(subject, |server| {
         namespace(server, NAMESPACE, "privileged")?;
         let release = ["--namespace", NAMESPACE, "--no-hooks"];
         let mut verb = "install";
         for case in cases(subject)? {
-            let run = helm(subject, server).args([verb, RELEASE]).args(release).arg("--values").arg(&case.file).arg(&subject.chart);
-            run.done().with_context(|| format!("{verb} with the case {}", case.name))?;
+            let run = helm(subject, server)
+                .args([verb, RELEASE])
+                .args(release)
+                .arg("--values")
+                .arg(&case.file)
+                .arg(&subject.chart);
+            run.done()
+                .with_context(|| format!("{verb} with the case {}", case.name))?;
             verb = "upgrade";
         }
-        helm(subject, server).args(["uninstall", RELEASE]).args(release).done()?;
+        helm(subject, server)
+            .args(["uninstall", RELEASE])
+            .args(release)
+            .done()?;
         let kinds = "deployments,serviceaccounts,roles,rolebindings,poddisruptionbudgets,networkpolicies,services,wasmruntimes";
         let selector = "--selector=app.kubernetes.io/name=wasmedge-operator";
-        let left = server.kubectl().args(["get", kinds, "--all-namespaces", selector, "--output=name"]).text()?;
-        let roles = server.kubectl().args(["get", "clusterroles,clusterrolebindings", selector, "--output=name"]).text()?;
-        ensure!(left.is_empty() && roles.is_empty(), "an uninstallation left {left}\n{roles}");
-        server.kubectl().args(["get", "customresourcedefinition", "wasmruntimes.runtime.wasmedge.dev"]).done()
+        let left = server
+            .kubectl()
+            .args(["get", kinds, "--all-namespaces", selector, "--output=name"])
+            .text()?;
+        let roles = server
+            .kubectl()
+            .args([
+                "get",
+                "clusterroles,clusterrolebindings",
+                selector,
+                "--output=name",
+            ])
+            .text()?;
+        ensure!(
+            left.is_empty() && roles.is_empty(),
+            "an uninstallation left {left}\n{roles}"
+        );
+        server
+            .kubectl()
+            .args([
+                "get",
+                "customresourcedefinition",
+                "wasmruntimes.runtime.wasmedge.dev",
+            ])
+            .done()
     })
 }
 
-fn a_namespace_that_admits_no_installers_is_refused_with_the_way_out(subject: &Subject) -> Result<Verdict> {
+fn a_namespace_that_admits_no_installers_is_refused_with_the_way_out(
+    subject: &Subject,
+) -> Result<Verdict> {
     on_server(subject, |server| {
         for level in ["baseline", "restricted"] {
             namespace(server, "strict", level)?;
-            let run = helm(subject, server).args(["install", RELEASE, "--namespace=strict", "--dry-run=server"]).arg(&subject.chart);
-            let way_out = "kubectl label --overwrite namespace strict pod-security.kubernetes.io/enforce=privileged";
+            let run = helm(subject, server)
+                .args(["install", RELEASE, "--namespace=strict", "--dry-run=server"])
+                .arg(&subject.chart);
+            let way_out = "kubectl label --overwrite namespace strict \
+                           pod-security.kubernetes.io/enforce=privileged";
             refused(run, way_out).with_context(|| format!("level {level}"))?;
         }
         Ok(())
@@ -117,11 +210,18 @@ fn a_second_operator_in_a_cluster_is_refused(subject: &Subject) -> Result<Verdic
         namespace(server, NAMESPACE, "privileged")?;
         namespace(server, "second", "privileged")?;
         let install = |name: &str, namespace: &str| {
-            helm(subject, server).args(["install", name, "--no-hooks", "--namespace", namespace]).arg(&subject.chart)
+            helm(subject, server)
+                .args(["install", name, "--no-hooks", "--namespace", namespace])
+                .arg(&subject.chart)
         };
         install(RELEASE, NAMESPACE).done()?;
-        let second = refused(install("second", "second"), "exists and cannot be imported into the current release");
-        helm(subject, server).args(["uninstall", RELEASE, "--no-hooks", "--namespace", NAMESPACE]).done()?;
+        let second = refused(
+            install("second", "second"),
+            "exists and cannot be imported into the current release",
+        );
+        helm(subject, server)
+            .args(["uninstall", RELEASE, "--no-hooks", "--namespace", NAMESPACE])
+            .done()?;
         second
     })
 }
@@ -132,6 +232,9 @@ fn refused(run: Run, because: &str) -> Result<()> {
     if output.status.success() {
         bail!("it was taken");
     }
-    ensure!(said.contains(because), "the refusal does not say {because:?}: {said}");
+    ensure!(
+        said.contains(because),
+        "the refusal does not say {because:?}: {said}"
+    );
     Ok(())
 }

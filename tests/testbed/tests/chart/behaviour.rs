@@ -45,7 +45,11 @@ fn every_value_changes_what_is_rendered(subject: &Subject) -> Result<Verdict> {
             idle.push(path.join("."));
         }
     }
-    ensure!(idle.is_empty(), "no case shows what these values do: {}", idle.join(", "));
+    ensure!(
+        idle.is_empty(),
+        "no case shows what these values do: {}",
+        idle.join(", ")
+    );
     Ok(Verdict::Holds)
 }
 
@@ -70,14 +74,18 @@ fn collect(value: &Value, path: &mut Path, found: &mut BTreeMap<Path, Value>) {
 }
 
 fn find<'a>(values: &'a Value, path: &[String]) -> Option<&'a Value> {
-    path.iter().try_fold(values, |value, name| value.as_object()?.get(name))
+    path.iter()
+        .try_fold(values, |value, name| value.as_object()?.get(name))
 }
 
 /// `values` without what stands at `path`.
 fn remove(mut values: Value, path: &[String]) -> Value {
     if let Some((last, parents)) = path.split_last() {
-        let map = parents.iter().try_fold(&mut values, |value, name| value.as_object_mut()?.get_mut(name));
-        map.and_then(Value::as_object_mut).map(|map: &mut Map<String, Value>| map.remove(last));
+        let map = parents.iter().try_fold(&mut values, |value, name| {
+            value.as_object_mut()?.get_mut(name)
+        });
+        map.and_then(Value::as_object_mut)
+            .map(|map: &mut Map<String, Value>| map.remove(last));
     }
     values
 }
@@ -87,18 +95,27 @@ fn every_runtime_is_tried_by_helms_test(subject: &Subject) -> Result<Verdict> {
         let rendered = subject.render(&case.file)?;
         let runtimes = rendered.matches("\nkind: WasmRuntime\n").count();
         let tests = rendered.matches("\n    helm.sh/hook: test\n").count();
-        ensure!(runtimes == tests, "case {}: {tests} tests for {runtimes} runtimes", case.name);
+        ensure!(
+            runtimes == tests,
+            "case {}: {tests} tests for {runtimes} runtimes",
+            case.name
+        );
     }
     Ok(Verdict::Holds)
 }
 
 /// Installers apart, which the chart does not make: they need paths of their node.
-fn every_pod_of_the_chart_is_allowed_in_a_restricted_namespace(subject: &Subject) -> Result<Verdict> {
+fn every_pod_of_the_chart_is_allowed_in_a_restricted_namespace(
+    subject: &Subject,
+) -> Result<Verdict> {
     for case in subject.cases()? {
         let rendered = subject.render(&case.file)?;
         let mut pods = 0;
         for document in rendered.split("\n---\n") {
-            if !["\nkind: Deployment\n", "\nkind: Job\n", "\nkind: Pod\n"].iter().any(|kind| document.contains(kind)) {
+            if !["\nkind: Deployment\n", "\nkind: Job\n", "\nkind: Pod\n"]
+                .iter()
+                .any(|kind| document.contains(kind))
+            {
                 continue;
             }
             pods += 1;
@@ -109,10 +126,18 @@ fn every_pod_of_the_chart_is_allowed_in_a_restricted_namespace(subject: &Subject
                 "readOnlyRootFilesystem: true",
                 "capabilities: {drop: [ALL]}",
             ] {
-                ensure!(document.contains(demand), "case {}: {demand} is missing in {document}", case.name);
+                ensure!(
+                    document.contains(demand),
+                    "case {}: {demand} is missing in {document}",
+                    case.name
+                );
             }
             for offence in ["hostPath", "hostNetwork", "hostPID", "privileged: true"] {
-                ensure!(!document.contains(offence), "case {}: {offence} in {document}", case.name);
+                ensure!(
+                    !document.contains(offence),
+                    "case {}: {offence} in {document}",
+                    case.name
+                );
             }
         }
         // The operator and the hook that removes runtimes are in every case.

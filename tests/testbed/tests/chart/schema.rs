@@ -8,7 +8,11 @@ use serde_json::Value;
 use crate::subject::Subject;
 use crate::{Verdict, tests};
 
-tests!(values_that_cannot_work_are_refused_by_name, the_schema_knows_every_value_and_no_other, a_runtimes_spec_has_the_fields_of_the_crd,);
+tests!(
+    values_that_cannot_work_are_refused_by_name,
+    the_schema_knows_every_value_and_no_other,
+    a_runtimes_spec_has_the_fields_of_the_crd,
+);
 
 /// A value as `--set-json` takes it, and what the refusal names.
 const REFUSED: &[(&str, &str)] = &[
@@ -22,52 +26,103 @@ const REFUSED: &[(&str, &str)] = &[
     ("image.pullPolicy=\"Sometimes\"", "/image/pullPolicy"),
     ("installer.image.name=\"x\"", "/installer/image"),
     ("installer.architectures=[]", "/installer/architectures"),
-    ("installer.architectures=[\"x86_64\"]", "/installer/architectures/0"),
+    (
+        "installer.architectures=[\"x86_64\"]",
+        "/installer/architectures/0",
+    ),
     ("enabled=\"yes\"", "/enabled"),
     ("installer.env={\"A-B\":\"c\"}", "'A-B'"),
     ("installer.env={\"A\":1}", "/installer/env/A"),
     ("installer.env={\"A\":\"b\\nc\"}", "/installer/env/A"),
-    ("installer.resources={\"request\":{}}", "/installer/resources"),
-    ("installer.resources.limits.memory=\"much\"", "/installer/resources/limits/memory"),
+    (
+        "installer.resources={\"request\":{}}",
+        "/installer/resources",
+    ),
+    (
+        "installer.resources.limits.memory=\"much\"",
+        "/installer/resources/limits/memory",
+    ),
     ("imagePullSecrets=[\"name\"]", "/imagePullSecrets/0"),
     ("log.level=\"verbose\"", "/log/level"),
     ("log.format=\"xml\"", "/log/format"),
     ("leaderElection.enabled=\"yes\"", "/leaderElection/enabled"),
     ("uninstall.timeout=\"10 minutes\"", "/uninstall/timeout"),
     ("serviceAccount.name=\"a_b\"", "/serviceAccount/name"),
-    ("tolerations=[{\"effect\":\"Never\"}]", "/tolerations/0/effect"),
+    (
+        "tolerations=[{\"effect\":\"Never\"}]",
+        "/tolerations/0/effect",
+    ),
     ("affinity={\"node\":{}}", "/affinity"),
-    ("topologySpreadConstraints=[{\"topologyKey\":\"zone\"}]", "/topologySpreadConstraints/0"),
+    (
+        "topologySpreadConstraints=[{\"topologyKey\":\"zone\"}]",
+        "/topologySpreadConstraints/0",
+    ),
     ("podLabels={\"app.kubernetes.io/name\":\"x\"}", "/podLabels"),
     ("pdb.maxUnavailable=-1", "/pdb/maxUnavailable"),
-    ("metrics.serviceMonitor.interval=\"often\"", "/metrics/serviceMonitor/interval"),
-    ("networkPolicy.apiServerPorts=[0]", "/networkPolicy/apiServerPorts/0"),
-    ("networkPolicy.metricsFrom=[{}]", "/networkPolicy/metricsFrom/0"),
+    (
+        "metrics.serviceMonitor.interval=\"often\"",
+        "/metrics/serviceMonitor/interval",
+    ),
+    (
+        "networkPolicy.apiServerPorts=[0]",
+        "/networkPolicy/apiServerPorts/0",
+    ),
+    (
+        "networkPolicy.metricsFrom=[{}]",
+        "/networkPolicy/metricsFrom/0",
+    ),
     ("fullnameOverride=\"2nd\"", "/fullnameOverride"),
     ("extraLabels={\"a b\":\"c\"}", "'a b'"),
     ("runtimes={\"Edge\":{}}", "'Edge'"),
     ("runtimes.wasmedge.nodeSelectors={}", "nodeSelectors"),
     ("runtimes.wasmedge.nodeSelector={\"pool\":\"wasm\"}", "pool"),
     ("runtimes.wasmedge.containerd={\"mode\":\"Manual\"}", "mode"),
-    ("runtimes.wasmedge.containerd={\"sandboxer\":\"shim\"}", "sandboxer"),
-    ("runtimes.wasmedge.runtime={\"grouping\":\"Cluster\"}", "grouping"),
-    ("runtimes.wasmedge.runtime={\"logLevel\":\"info\"}", "logLevel"),
-    ("runtimes.wasmedge.runtime={\"maxContainers\":0}", "maxContainers"),
-    ("runtimes.wasmedge.rollout={\"maxUnavailable\":\"150%\"}", "maxUnavailable"),
-    ("runtimes.wasmedge.artifact={\"platforms\":[{\"arch\":\"amd64\",\"url\":\"https://a.example/x\"}]}", "sha256"),
+    (
+        "runtimes.wasmedge.containerd={\"sandboxer\":\"shim\"}",
+        "sandboxer",
+    ),
+    (
+        "runtimes.wasmedge.runtime={\"grouping\":\"Cluster\"}",
+        "grouping",
+    ),
+    (
+        "runtimes.wasmedge.runtime={\"logLevel\":\"info\"}",
+        "logLevel",
+    ),
+    (
+        "runtimes.wasmedge.runtime={\"maxContainers\":0}",
+        "maxContainers",
+    ),
+    (
+        "runtimes.wasmedge.rollout={\"maxUnavailable\":\"150%\"}",
+        "maxUnavailable",
+    ),
+    (
+        "runtimes.wasmedge.artifact={\"platforms\":[{\"arch\":\"amd64\",\"url\":\"https://a.example/x\"}]}",
+        "sha256",
+    ),
     // What two values say together is beyond a schema; the template `checks.yaml` refuses it.
     ("leaderElection.enabled=false", "replicas"),
 ];
 
-/// Values at the top that Helm sets or reads where the chart is a dependency. The chart itself does not use them.
+/// Values at the top that Helm sets or reads where the chart is a dependency. The chart itself does
+/// not use them.
 const HELMS: [&str; 3] = ["enabled", "tags", "exports"];
 
 fn values_that_cannot_work_are_refused_by_name(subject: &Subject) -> Result<Verdict> {
     for (value, named) in REFUSED {
-        let output = subject.helm.run().args(["template", "x", "--set-json", value]).arg(&subject.chart).output()?;
+        let output = subject
+            .helm
+            .run()
+            .args(["template", "x", "--set-json", value])
+            .arg(&subject.chart)
+            .output()?;
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         ensure!(!output.status.success(), "{value} was taken");
-        ensure!(said.contains(named), "{value}: the refusal does not say {named:?}: {said}");
+        ensure!(
+            said.contains(named),
+            "{value}: the refusal does not say {named:?}: {said}"
+        );
     }
     Ok(Verdict::Holds)
 }
@@ -82,14 +137,23 @@ fn the_schema_knows_every_value_and_no_other(subject: &Subject) -> Result<Verdic
 }
 
 fn schema(subject: &Subject) -> Result<Value> {
-    let text = fs::read_to_string(subject.chart.join("values.schema.json")).context("read the schema")?;
+    let text =
+        fs::read_to_string(subject.chart.join("values.schema.json")).context("read the schema")?;
     serde_json::from_str(&text).context("read the schema as JSON")
 }
 
 /// Follows the schema's named properties; where it names none, any key will do.
-fn compare(root: &Value, schema: &Value, values: &Value, place: &str, differences: &mut Vec<String>) {
+fn compare(
+    root: &Value,
+    schema: &Value,
+    values: &Value,
+    place: &str,
+    differences: &mut Vec<String>,
+) {
     let schema = resolve(root, schema);
-    let (Some(known), Some(values)) = (schema["properties"].as_object(), values.as_object()) else { return };
+    let (Some(known), Some(values)) = (schema["properties"].as_object(), values.as_object()) else {
+        return;
+    };
     for (name, value) in values {
         match known.get(name) {
             None => differences.push(format!("{place}/{name} is not in the schema")),
@@ -98,13 +162,20 @@ fn compare(root: &Value, schema: &Value, values: &Value, place: &str, difference
     }
     // An empty map is a value like any other: what may stand in it, only the schema says.
     let is_helms = |name: &String| place.is_empty() && HELMS.contains(&name.as_str());
-    for name in known.keys().filter(|name| !values.is_empty() && !values.contains_key(*name) && !is_helms(name)) {
-        differences.push(format!("{place}/{name} is in the schema, not in values.yaml"));
+    for name in known
+        .keys()
+        .filter(|name| !values.is_empty() && !values.contains_key(*name) && !is_helms(name))
+    {
+        differences.push(format!(
+            "{place}/{name} is in the schema, not in values.yaml"
+        ));
     }
 }
 
 fn resolve<'a>(root: &'a Value, schema: &'a Value) -> &'a Value {
-    let name = schema["$ref"].as_str().and_then(|text| text.strip_prefix("#/$defs/"));
+    let name = schema["$ref"]
+        .as_str()
+        .and_then(|text| text.strip_prefix("#/$defs/"));
     name.map_or(schema, |name| &root["$defs"][name])
 }
 
@@ -112,9 +183,18 @@ fn a_runtimes_spec_has_the_fields_of_the_crd(subject: &Subject) -> Result<Verdic
     let schema = schema(subject)?;
     let crd = subject.read(&subject.chart.join("crds/wasmruntimes.yaml"))?;
     let spec = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"];
-    ensure!(spec["properties"].is_object(), "the CRD says nothing of a spec: {crd}");
+    ensure!(
+        spec["properties"].is_object(),
+        "the CRD says nothing of a spec: {crd}"
+    );
     let mut differences = Vec::new();
-    fields(&schema, &schema["$defs"]["runtime"], spec, "", &mut differences);
+    fields(
+        &schema,
+        &schema["$defs"]["runtime"],
+        spec,
+        "",
+        &mut differences,
+    );
     ensure!(differences.is_empty(), "{}", differences.join("\n"));
     Ok(Verdict::Holds)
 }
@@ -126,7 +206,12 @@ fn fields(root: &Value, ours: &Value, crd: &Value, place: &str, differences: &mu
         (true, true) => (resolve(root, &ours["items"]), &crd["items"]),
         _ => (ours, crd),
     };
-    let (Some(known), Some(there)) = (ours["properties"].as_object(), crd["properties"].as_object()) else { return };
+    let (Some(known), Some(there)) = (
+        ours["properties"].as_object(),
+        crd["properties"].as_object(),
+    ) else {
+        return;
+    };
     for (name, schema) in known {
         match there.get(name) {
             None => differences.push(format!("{place}/{name} is no field of the CRD")),
@@ -134,6 +219,8 @@ fn fields(root: &Value, ours: &Value, crd: &Value, place: &str, differences: &mu
         }
     }
     for name in there.keys().filter(|name| !known.contains_key(*name)) {
-        differences.push(format!("{place}/{name} is a field of the CRD that the chart's schema does not know"));
+        differences.push(format!(
+            "{place}/{name} is a field of the CRD that the chart's schema does not know"
+        ));
     }
 }

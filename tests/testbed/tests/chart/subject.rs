@@ -24,7 +24,10 @@ pub(crate) struct Case {
 
 impl Subject {
     pub(crate) fn find() -> Result<Self> {
-        Ok(Self { helm: Helm::find(&Cache::open()?)?, chart: helm::chart() })
+        Ok(Self {
+            helm: Helm::find(&Cache::open()?)?,
+            chart: helm::chart(),
+        })
     }
 
     /// Every case, in the order of their names.
@@ -39,13 +42,25 @@ impl Subject {
 
     /// A file of YAML as Helm reads it. Helm is asked, because it is Helm whose reading counts.
     pub(crate) fn read(&self, file: &Path) -> Result<Value> {
-        let folder = tempfile::tempdir().context("make a folder for a chart that shows its values")?;
-        let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).with_context(|| format!("write {name}"));
-        write("Chart.yaml", "apiVersion: v2\nname: mirror\nversion: 0.0.0\n")?;
+        let folder =
+            tempfile::tempdir().context("make a folder for a chart that shows its values")?;
+        let write = |name: &str, text: &str| {
+            fs::write(folder.path().join(name), text).with_context(|| format!("write {name}"))
+        };
+        write(
+            "Chart.yaml",
+            "apiVersion: v2\nname: mirror\nversion: 0.0.0\n",
+        )?;
         fs::create_dir(folder.path().join("templates")).context("make the folder templates")?;
-        write("templates/values.yaml", "values: {{ toJson .Values | quote }}\n")?;
+        write(
+            "templates/values.yaml",
+            "values: {{ toJson .Values | quote }}\n",
+        )?;
         let text = self.helm.render(folder.path(), Some(file))?;
-        let line = text.lines().find_map(|line| line.strip_prefix("values: ")).context("Helm showed no values")?;
+        let line = text
+            .lines()
+            .find_map(|line| line.strip_prefix("values: "))
+            .context("Helm showed no values")?;
         let json: String = serde_json::from_str(line).context("read the text that Helm quoted")?;
         serde_json::from_str(&json).with_context(|| format!("read {} as JSON", file.display()))
     }
@@ -57,9 +72,16 @@ pub(crate) fn cases_in(chart: &Path) -> Result<Vec<Case>> {
     let entries = fs::read_dir(&folder).with_context(|| format!("list {}", folder.display()))?;
     let mut cases = Vec::new();
     for entry in entries {
-        let file = entry.with_context(|| format!("list {}", folder.display()))?.path();
-        let Some(name) = file.file_stem().and_then(|name| name.to_str()) else { bail!("{} has no name", file.display()) };
-        cases.push(Case { name: name.to_owned(), file: file.clone() });
+        let file = entry
+            .with_context(|| format!("list {}", folder.display()))?
+            .path();
+        let Some(name) = file.file_stem().and_then(|name| name.to_str()) else {
+            bail!("{} has no name", file.display())
+        };
+        cases.push(Case {
+            name: name.to_owned(),
+            file: file.clone(),
+        });
     }
     cases.sort_by(|one, other| one.name.cmp(&other.name));
     Ok(cases)

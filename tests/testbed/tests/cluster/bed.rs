@@ -34,12 +34,15 @@ pub(crate) enum Company {
     Alone,
 }
 
-/// Makes a list of tests from functions, named as these are; `alone` stands before those that measure time.
+/// Makes a list of tests from functions, named as these are; `alone` stands before those that
+/// measure time.
 macro_rules! tests {
     ($($any:ident),+ $(,)? $(; alone $($alone:ident),+ $(,)?)?) => {
         pub(crate) const TESTS: &[crate::bed::Test] = &[
-            $(crate::bed::Test { name: stringify!($any), company: crate::bed::Company::Any, body: $any },)+
-            $($(crate::bed::Test { name: stringify!($alone), company: crate::bed::Company::Alone, body: $alone },)+)?
+            $(crate::bed::Test { name: stringify!($any), company: crate::bed::Company::Any,
+                body: $any },)+
+            $($(crate::bed::Test { name: stringify!($alone), company: crate::bed::Company::Alone,
+                body: $alone },)+)?
         ];
     };
 }
@@ -70,20 +73,32 @@ pub(crate) struct Bed {
 impl Bed {
     pub(crate) fn up(run: &Run, prepared: &Prepared) -> Result<Self> {
         let cache = Cache::open()?;
-        let options = ClusterOptions { name: run.name().to_owned(), node_image: NodeImage::Own, lifetime: Lifetime::Process };
+        let options = ClusterOptions {
+            name: run.name().to_owned(),
+            node_image: NodeImage::Own,
+            lifetime: Lifetime::Process,
+        };
         let cluster = Cluster::up(&cache, run, &options)?;
         let helm = Helm::find(&cache)?;
         progress::step("installed the operator", || {
             // The runtime on one worker: where it is not is as much a subject as where it is.
-            let selector = serde_json::json!({ "matchLabels": { "kubernetes.io/hostname": cluster.worker() } });
-            let values = serde_json::json!({ "runtimes": { operator::RUNTIME: { "nodeSelector": selector } } });
+            let selector = serde_json::json!({ "matchLabels": { "kubernetes.io/hostname":
+                cluster.worker() } });
+            let values = serde_json::json!({ "runtimes": { operator::RUNTIME: { "nodeSelector":
+                selector } } });
             operator::install(&cluster, &helm, prepared.images()?, &values)
         })?;
-        progress::step("pushed the tests' images", || push(&cache, &cluster, prepared))?;
-        progress::step(format_args!("the runtime is on {}", cluster.worker()), || {
-            cluster.wait_for_condition(operator::RUNTIME, "Available", "True", INSTALL_LIMIT)
+        progress::step("pushed the tests' images", || {
+            push(&cache, &cluster, prepared)
         })?;
-        Ok(Self { cluster, company: RwLock::default() })
+        progress::step(
+            format_args!("the runtime is on {}", cluster.worker()),
+            || cluster.wait_for_condition(operator::RUNTIME, "Available", "True", INSTALL_LIMIT),
+        )?;
+        Ok(Self {
+            cluster,
+            company: RwLock::default(),
+        })
     }
 
     /// Runs a test in a namespace of its own; a failure comes with what the cluster has to say.
@@ -96,11 +111,26 @@ impl Bed {
             Company::Alone => _alone = self.company.write().unwrap_or_else(PoisonError::into_inner),
         }
         let name = test.name.replace('_', "-");
-        let namespace = Namespace { cluster: &self.cluster, name: name[..name.len().min(63)].trim_end_matches('-').to_owned() };
-        let quiet = if test.company == Company::Alone { self.wait_for_quiet() } else { Ok(()) };
-        let result = quiet.and_then(|()| namespace.create()).and_then(|()| (test.body)(&namespace));
-        let result = result.map_err(|error| Failed::from(format!("{error:#}\n{}", self.cluster.evidence(Some(&namespace.name)))));
-        // A failed test's pods are in the way of the next one too; what they said is in its message.
+        let namespace = Namespace {
+            cluster: &self.cluster,
+            name: name[..name.len().min(63)].trim_end_matches('-').to_owned(),
+        };
+        let quiet = if test.company == Company::Alone {
+            self.wait_for_quiet()
+        } else {
+            Ok(())
+        };
+        let result = quiet
+            .and_then(|()| namespace.create())
+            .and_then(|()| (test.body)(&namespace));
+        let result = result.map_err(|error| {
+            Failed::from(format!(
+                "{error:#}\n{}",
+                self.cluster.evidence(Some(&namespace.name))
+            ))
+        });
+        // A failed test's pods are in the way of the next one too; what they said is in its
+        // message.
         let deleted = namespace.delete();
         result?;
         Ok(deleted?)
@@ -108,11 +138,20 @@ impl Bed {
 }
 
 impl Bed {
-    /// Namespaces are deleted while the next test runs; one that measures time has to wait until their pods are gone.
+    /// Namespaces are deleted while the next test runs; one that measures time has to wait until
+    /// their pods are gone.
     fn wait_for_quiet(&self) -> Result<()> {
         // The cluster's own pods and the operator's stay.
-        let others = format!("--field-selector=metadata.namespace!=kube-system,metadata.namespace!={}", helm::NAMESPACE);
-        let pods = || self.cluster.kubectl().args(["get", "pods", "--all-namespaces", &others, "--output=name"]).text();
+        let others = format!(
+            "--field-selector=metadata.namespace!=kube-system,metadata.namespace!={}",
+            helm::NAMESPACE
+        );
+        let pods = || {
+            self.cluster
+                .kubectl()
+                .args(["get", "pods", "--all-namespaces", &others, "--output=name"])
+                .text()
+        };
         wait::until(
             "the pods of earlier tests to be gone",
             std::time::Duration::from_mins(2),
@@ -129,15 +168,28 @@ fn push(cache: &Cache, cluster: &Cluster, prepared: &Prepared) -> Result<()> {
     let mut image = RootfsImage::of_guest(&reference(PROBE), probe.clone());
     image.env = vec!["IMAGE=1".to_owned()];
     cluster.push(&image.pack()?)?;
-    cluster.push(&Artifact { reference: reference(PROBE_ARTIFACT), guest: probe, layer: WasmLayer::Wasm }.pack()?)?;
+    cluster.push(
+        &Artifact {
+            reference: reference(PROBE_ARTIFACT),
+            guest: probe,
+            layer: WasmLayer::Wasm,
+        }
+        .pack()?,
+    )?;
     let native = RootfsImage {
         reference: reference(NATIVE),
         entrypoint: vec!["/native".to_owned()],
-        files: vec![Entry::file("/native", read(&prepared.guests.native)?, 0o755)],
+        files: vec![Entry::file(
+            "/native",
+            read(&prepared.guests.native)?,
+            0o755,
+        )],
         ..RootfsImage::default()
     };
     cluster.push(&native.pack()?)?;
-    examples::ALL.iter().try_for_each(|example| cluster.push(&example.image(cache, cluster.registry())?))
+    examples::ALL
+        .iter()
+        .try_for_each(|example| cluster.push(&example.image(cache, cluster.registry())?))
 }
 
 /// A namespace in the cluster.
@@ -149,13 +201,22 @@ pub(crate) struct Namespace<'a> {
 
 impl Namespace<'_> {
     fn create(&self) -> Result<()> {
-        self.cluster.kubectl().args(["create", "namespace", &self.name]).done()?;
+        self.cluster
+            .kubectl()
+            .args(["create", "namespace", &self.name])
+            .done()?;
         // Pods are refused until the controller has made the account that they run under.
-        self.cluster.wait_for(&self.name, "serviceaccount/default", "to be there", |_| Ok(Some(())))
+        self.cluster
+            .wait_for(&self.name, "serviceaccount/default", "to be there", |_| {
+                Ok(Some(()))
+            })
     }
 
     fn delete(&self) -> Result<()> {
-        self.cluster.kubectl().args(["delete", "namespace", &self.name, "--wait=false"]).done()
+        self.cluster
+            .kubectl()
+            .args(["delete", "namespace", &self.name, "--wait=false"])
+            .done()
     }
 
     pub(crate) fn apply(&self, manifest: &serde_json::Value) -> Result<()> {
@@ -177,7 +238,13 @@ impl Namespace<'_> {
             format_args!("{text:?} in the log of {container} of {pod}"),
             std::time::Duration::from_mins(2),
             // There is no log until the container has started.
-            || Ok(self.cluster.log(&self.name, pod, container).ok().filter(|log| log.contains(text))),
+            || {
+                Ok(self
+                    .cluster
+                    .log(&self.name, pod, container)
+                    .ok()
+                    .filter(|log| log.contains(text)))
+            },
             || self.cluster.evidence(Some(&self.name)),
         )
     }

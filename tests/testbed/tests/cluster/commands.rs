@@ -13,21 +13,36 @@ tests![
     a_guest_that_fails_its_liveness_probe_is_restarted,
 ];
 
-fn a_command_in_a_container_is_another_guest_with_its_arguments_and_exit_code(namespace: &Namespace<'_>) -> Result<()> {
+fn a_command_in_a_container_is_another_guest_with_its_arguments_and_exit_code(
+    namespace: &Namespace<'_>,
+) -> Result<()> {
     namespace.apply(&pod_of("sleeps", PROBE, &["sleep", "3600"]))?;
     namespace.log_with("sleeps", "sleeps", "sleeping")?;
-    let exec = |words: &[&str]| namespace.kubectl().args(["exec", "sleeps", "--", "/app.wasm"]).args(words);
+    let exec = |words: &[&str]| {
+        namespace
+            .kubectl()
+            .args(["exec", "sleeps", "--", "/app.wasm"])
+            .args(words)
+    };
     let said = exec(&["args", "two words"]).text()?;
     ensure!(said == "/app.wasm\nargs\ntwo words", "it said {said:?}");
     let failed = exec(&["exit", "7"]).output()?;
-    ensure!(failed.status.code() == Some(7), "kubectl exec ended with {}", failed.status);
+    ensure!(
+        failed.status.code() == Some(7),
+        "kubectl exec ended with {}",
+        failed.status
+    );
     Ok(())
 }
 
 fn a_command_reads_what_is_typed(namespace: &Namespace<'_>) -> Result<()> {
     namespace.apply(&pod_of("sleeps", PROBE, &["sleep", "3600"]))?;
     namespace.log_with("sleeps", "sleeps", "sleeping")?;
-    let said = namespace.kubectl().args(["exec", "--stdin", "sleeps", "--", "/app.wasm", "repl"]).input("one\nquit\n").text()?;
+    let said = namespace
+        .kubectl()
+        .args(["exec", "--stdin", "sleeps", "--", "/app.wasm", "repl"])
+        .input("one\nquit\n")
+        .text()?;
     ensure!(said.contains("you said one"), "it said {said:?}");
     Ok(())
 }
@@ -35,14 +50,19 @@ fn a_command_reads_what_is_typed(namespace: &Namespace<'_>) -> Result<()> {
 fn an_exec_probe_decides_whether_a_guest_is_ready(namespace: &Namespace<'_>) -> Result<()> {
     let probed = |name: &str, code: &str| {
         let mut pod = pod_of(name, PROBE, &["sleep", "3600"]);
-        pod["spec"]["containers"][0]["readinessProbe"] =
-            json!({ "exec": { "command": ["/app.wasm", "exit", code] }, "periodSeconds": 1, "failureThreshold": 1 });
+        pod["spec"]["containers"][0]["readinessProbe"] = json!({ "exec": { "command": ["/app.wasm",
+            "exit", code] }, "periodSeconds": 1, "failureThreshold": 1 });
         pod
     };
     namespace.apply(&probed("unready", "1"))?;
     namespace.apply(&probed("ready", "0"))?;
-    let is_ready = |pod: &serde_json::Value| pod["status"]["containerStatuses"][0]["ready"] == json!(true);
-    namespace.cluster.wait_for(&namespace.name, "pod/ready", "to be ready", |pod| Ok(is_ready(pod).then_some(())))?;
+    let is_ready =
+        |pod: &serde_json::Value| pod["status"]["containerStatuses"][0]["ready"] == json!(true);
+    namespace
+        .cluster
+        .wait_for(&namespace.name, "pod/ready", "to be ready", |pod| {
+            Ok(is_ready(pod).then_some(()))
+        })?;
     // Its own probe has been heard too, or nothing would be said by its not being ready.
     namespace.log_with("unready", "unready", "sleeping")?;
     let unready = namespace.get("pod/unready")?.context("the pod is gone")?;
@@ -53,13 +73,16 @@ fn an_exec_probe_decides_whether_a_guest_is_ready(namespace: &Namespace<'_>) -> 
 fn a_guest_that_fails_its_liveness_probe_is_restarted(namespace: &Namespace<'_>) -> Result<()> {
     let mut pod = pod_of("fails", PROBE, &["sleep", "3600"]);
     pod["spec"]["restartPolicy"] = json!("Always");
-    pod["spec"]["containers"][0]["livenessProbe"] =
-        json!({ "exec": { "command": ["/app.wasm", "exit", "1"] }, "periodSeconds": 1, "failureThreshold": 1 });
+    pod["spec"]["containers"][0]["livenessProbe"] = json!({ "exec": { "command": ["/app.wasm",
+        "exit", "1"] }, "periodSeconds": 1, "failureThreshold": 1 });
     namespace.apply(&pod)?;
-    let code = namespace.cluster.wait_for(&namespace.name, "pod/fails", "to be restarted", |pod| {
-        let ended = &pod["status"]["containerStatuses"][0]["lastState"]["terminated"];
-        Ok(ended.is_object().then(|| ended["exitCode"].clone()))
-    })?;
+    let code =
+        namespace
+            .cluster
+            .wait_for(&namespace.name, "pod/fails", "to be restarted", |pod| {
+                let ended = &pod["status"]["containerStatuses"][0]["lastState"]["terminated"];
+                Ok(ended.is_object().then(|| ended["exitCode"].clone()))
+            })?;
     ensure!(code == json!(143), "asked to end, it ended with {code}");
     Ok(())
 }

@@ -12,16 +12,27 @@ tests![every_example_prints_what_it_promises];
 
 fn every_example_prints_what_it_promises(namespace: &Namespace<'_>) -> Result<()> {
     for example in ALL {
-        let manifest = fs::read_to_string(example.pod()).with_context(|| format!("read {}", example.pod().display()))?;
+        let manifest = fs::read_to_string(example.pod())
+            .with_context(|| format!("read {}", example.pod().display()))?;
         namespace.cluster.apply(&namespace.name, &manifest)?;
     }
-    ALL.iter().try_for_each(|example| prints_what_it_promises(namespace, example).with_context(|| format!("examples/{}", example.name)))
+    ALL.iter().try_for_each(|example| {
+        prints_what_it_promises(namespace, example)
+            .with_context(|| format!("examples/{}", example.name))
+    })
 }
 
 fn prints_what_it_promises(namespace: &Namespace<'_>, example: &Example) -> Result<()> {
     let end = namespace.cluster.end_of(&namespace.name, example.name)?;
-    let log = namespace.cluster.kubectl().args(["--namespace", &namespace.name, "logs", example.name]).text()?;
+    let log = namespace
+        .cluster
+        .kubectl()
+        .args(["--namespace", &namespace.name, "logs", example.name])
+        .text()?;
     let expected = example.expected()?;
-    ensure!(end == End::Succeeded && log == expected.trim_end(), "{end:?}; expected {expected:?}, the log is {log:?}");
+    ensure!(
+        end == End::Succeeded && log == expected.trim_end(),
+        "{end:?}; expected {expected:?}, the log is {log:?}"
+    );
     Ok(())
 }

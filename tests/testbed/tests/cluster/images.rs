@@ -7,7 +7,11 @@ use testbed::cluster::End;
 use crate::bed::{Namespace, PROBE, PROBE_ARTIFACT, in_pods, tests};
 use crate::manifest::pod_of;
 
-tests![a_root_file_system_image_is_pulled_and_runs, a_wasm_artifact_is_pulled_and_runs, an_image_that_is_not_there_is_told_as_such];
+tests![
+    a_root_file_system_image_is_pulled_and_runs,
+    a_wasm_artifact_is_pulled_and_runs,
+    an_image_that_is_not_there_is_told_as_such
+];
 
 fn a_root_file_system_image_is_pulled_and_runs(namespace: &Namespace<'_>) -> Result<()> {
     pulled_and_run(namespace, PROBE)
@@ -23,21 +27,40 @@ fn pulled_and_run(namespace: &Namespace<'_>, image: &str) -> Result<()> {
     pod["spec"]["containers"][0]["command"] = json!(["/app.wasm"]);
     pod["spec"]["containers"][0]["imagePullPolicy"] = json!("Always");
     namespace.apply(&pod)?;
-    ensure!(namespace.cluster.end_of(&namespace.name, "pulled")? == End::Succeeded, "the pod failed");
+    ensure!(
+        namespace.cluster.end_of(&namespace.name, "pulled")? == End::Succeeded,
+        "the pod failed"
+    );
     let pod = namespace.get("pod/pulled")?.context("the pod is gone")?;
-    let id = pod["status"]["containerStatuses"][0]["imageID"].as_str().unwrap_or_default();
+    let id = pod["status"]["containerStatuses"][0]["imageID"]
+        .as_str()
+        .unwrap_or_default();
     let (repository, _) = image.split_once(':').unwrap_or((image, ""));
-    ensure!(id.starts_with(&format!("{}@sha256:", in_pods(repository))), "the image's id is {id}");
+    ensure!(
+        id.starts_with(&format!("{}@sha256:", in_pods(repository))),
+        "the image's id is {id}"
+    );
     Ok(())
 }
 
 fn an_image_that_is_not_there_is_told_as_such(namespace: &Namespace<'_>) -> Result<()> {
     namespace.apply(&pod_of("missing", "tests/no-such-image:1", &[]))?;
-    let message = namespace.cluster.wait_for(&namespace.name, "pod/missing", "to be refused its image", |pod| {
-        let waiting = &pod["status"]["containerStatuses"][0]["state"]["waiting"];
-        let refused = matches!(waiting["reason"].as_str(), Some("ErrImagePull" | "ImagePullBackOff"));
-        Ok(refused.then(|| waiting["message"].as_str().unwrap_or_default().to_owned()))
-    })?;
-    ensure!(message.contains("no-such-image"), "the message does not name the image: {message}");
+    let message = namespace.cluster.wait_for(
+        &namespace.name,
+        "pod/missing",
+        "to be refused its image",
+        |pod| {
+            let waiting = &pod["status"]["containerStatuses"][0]["state"]["waiting"];
+            let refused = matches!(
+                waiting["reason"].as_str(),
+                Some("ErrImagePull" | "ImagePullBackOff")
+            );
+            Ok(refused.then(|| waiting["message"].as_str().unwrap_or_default().to_owned()))
+        },
+    )?;
+    ensure!(
+        message.contains("no-such-image"),
+        "the message does not name the image: {message}"
+    );
     Ok(())
 }

@@ -7,7 +7,8 @@ use crate::bed::in_pods;
 
 /// A container that runs `image` of the cluster's registry with these arguments.
 pub(crate) fn container(name: &str, image: &str, args: &[&str]) -> Value {
-    json!({ "name": name, "image": in_pods(image), "args": args, "imagePullPolicy": "IfNotPresent" })
+    json!({ "name": name, "image": in_pods(image), "args": args,
+        "imagePullPolicy": "IfNotPresent" })
 }
 
 /// A pod of our RuntimeClass that is not restarted.
@@ -37,7 +38,8 @@ pub(crate) fn deployment_of(name: &str, replicas: u32, image: &str, args: &[&str
             "selector": { "matchLabels": labels },
             "template": {
                 "metadata": { "labels": labels },
-                "spec": { "runtimeClassName": RUNTIME, "containers": [container(name, image, args)] },
+                "spec": { "runtimeClassName": RUNTIME, "containers": [container(name, image,
+                args)] },
             },
         },
     })

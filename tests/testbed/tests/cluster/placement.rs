@@ -6,7 +6,10 @@ use serde_json::json;
 use crate::bed::{Namespace, PROBE, tests};
 use crate::manifest::pod_of;
 
-tests![pods_land_on_the_node_that_has_the_runtime, a_pod_that_must_run_elsewhere_runs_nowhere];
+tests![
+    pods_land_on_the_node_that_has_the_runtime,
+    a_pod_that_must_run_elsewhere_runs_nowhere
+];
 
 fn pods_land_on_the_node_that_has_the_runtime(namespace: &Namespace<'_>) -> Result<()> {
     for name in ["one", "two", "three"] {
@@ -14,23 +17,49 @@ fn pods_land_on_the_node_that_has_the_runtime(namespace: &Namespace<'_>) -> Resu
     }
     for name in ["one", "two", "three"] {
         namespace.cluster.end_of(&namespace.name, name)?;
-        let pod = namespace.get(&format!("pod/{name}"))?.context("the pod is gone")?;
+        let pod = namespace
+            .get(&format!("pod/{name}"))?
+            .context("the pod is gone")?;
         let node = &pod["spec"]["nodeName"];
-        ensure!(node == namespace.cluster.worker(), "{name} landed on {node}, the runtime is on {}", namespace.cluster.worker());
+        ensure!(
+            node == namespace.cluster.worker(),
+            "{name} landed on {node}, the runtime is on {}",
+            namespace.cluster.worker()
+        );
     }
     Ok(())
 }
 
 fn a_pod_that_must_run_elsewhere_runs_nowhere(namespace: &Namespace<'_>) -> Result<()> {
     let cluster = namespace.cluster;
-    let is_other = |node: &&String| node.as_str() != cluster.worker() && !node.contains("control-plane");
-    let other = cluster.nodes().iter().find(is_other).context("the cluster has only one worker")?;
+    let is_other =
+        |node: &&String| node.as_str() != cluster.worker() && !node.contains("control-plane");
+    let other = cluster
+        .nodes()
+        .iter()
+        .find(is_other)
+        .context("the cluster has only one worker")?;
     let mut pod = pod_of("elsewhere", PROBE, &["args"]);
     pod["spec"]["nodeSelector"] = json!({ "kubernetes.io/hostname": other });
     namespace.apply(&pod)?;
-    cluster.wait_for(&namespace.name, "pod/elsewhere", "to be found unschedulable", |pod| {
-        ensure!(pod["spec"]["nodeName"].is_null(), "it landed on {}", pod["spec"]["nodeName"]);
-        let conditions = pod["status"]["conditions"].as_array().cloned().unwrap_or_default();
-        Ok(conditions.iter().any(|condition| condition["reason"] == json!("Unschedulable")).then_some(()))
-    })
+    cluster.wait_for(
+        &namespace.name,
+        "pod/elsewhere",
+        "to be found unschedulable",
+        |pod| {
+            ensure!(
+                pod["spec"]["nodeName"].is_null(),
+                "it landed on {}",
+                pod["spec"]["nodeName"]
+            );
+            let conditions = pod["status"]["conditions"]
+                .as_array()
+                .cloned()
+                .unwrap_or_default();
+            Ok(conditions
+                .iter()
+                .any(|condition| condition["reason"] == json!("Unschedulable"))
+                .then_some(()))
+        },
+    )
 }

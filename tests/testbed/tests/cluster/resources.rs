@@ -24,35 +24,70 @@ fn memory_beyond_the_limit_is_told_as_oomkilled(namespace: &Namespace<'_>) -> Re
     namespace.cluster.end_of(&namespace.name, "eats")?;
     let pod = namespace.get("pod/eats")?.context("the pod is gone")?;
     let ended = &pod["status"]["containerStatuses"][0]["state"]["terminated"];
-    ensure!(ended["reason"] == json!("OOMKilled") && ended["exitCode"] == json!(137), "the status tells {ended}");
+    ensure!(
+        ended["reason"] == json!("OOMKilled") && ended["exitCode"] == json!(137),
+        "the status tells {ended}"
+    );
     Ok(())
 }
 
 fn limits_change_while_a_guest_runs(namespace: &Namespace<'_>) -> Result<()> {
     let mut pod = pod_of("sleeps", PROBE, &["sleep", "3600"]);
-    let limits = |memory: &str| json!({ "limits": { "memory": memory, "cpu": "500m" }, "requests": { "memory": "32Mi", "cpu": "10m" } });
+    let limits = |memory: &str| {
+        json!({ "limits": { "memory": memory, "cpu": "500m" },
+        "requests": { "memory": "32Mi", "cpu": "10m" } })
+    };
     pod["spec"]["containers"][0]["resources"] = limits("64Mi");
     namespace.apply(&pod)?;
     namespace.log_with("sleeps", "sleeps", "sleeping")?;
-    let patch = json!({ "spec": { "containers": [{ "name": "sleeps", "resources": limits("128Mi") }] } }).to_string();
-    namespace.kubectl().args(["patch", "pod", "sleeps", "--subresource=resize", "--patch", &patch]).done()?;
+    let patch =
+        json!({ "spec": { "containers": [{ "name": "sleeps", "resources": limits("128Mi") }] } })
+            .to_string();
+    namespace
+        .kubectl()
+        .args([
+            "patch",
+            "pod",
+            "sleeps",
+            "--subresource=resize",
+            "--patch",
+            &patch,
+        ])
+        .done()?;
     // The status says what the runtime has been given, not what was asked for.
-    namespace.cluster.wait_for(&namespace.name, "pod/sleeps", "to have its new limit", |pod| {
-        let status = &pod["status"]["containerStatuses"][0];
-        ensure!(status["restartCount"] == json!(0), "it was restarted");
-        Ok((status["resources"]["limits"]["memory"] == json!("128Mi")).then_some(()))
-    })
+    namespace.cluster.wait_for(
+        &namespace.name,
+        "pod/sleeps",
+        "to have its new limit",
+        |pod| {
+            let status = &pod["status"]["containerStatuses"][0];
+            ensure!(status["restartCount"] == json!(0), "it was restarted");
+            Ok((status["resources"]["limits"]["memory"] == json!("128Mi")).then_some(()))
+        },
+    )
 }
 
 fn kubelet_tells_what_a_guest_and_its_network_use(namespace: &Namespace<'_>) -> Result<()> {
     namespace.apply(&pod_of("spins", PROBE, &["spin"]))?;
     // What `kubectl top` reads reaches it through metrics-server, which scrapes this.
     let node = format!("/api/v1/nodes/{}/proxy", namespace.cluster.worker());
-    let raw = |path: &str| namespace.kubectl().args(["get", "--raw", &format!("{node}/{path}")]).text();
+    let raw = |path: &str| {
+        namespace
+            .kubectl()
+            .args(["get", "--raw", &format!("{node}/{path}")])
+            .text()
+    };
     let own = format!("namespace=\"{}\",pod=\"spins\"", namespace.name);
     let value = |metrics: &str, name: &str| {
-        let line = metrics.lines().find(|line| line.starts_with(name) && line.contains(&own))?;
-        line.rsplit_once('}')?.1.split_whitespace().next()?.parse::<f64>().ok()
+        let line = metrics
+            .lines()
+            .find(|line| line.starts_with(name) && line.contains(&own))?;
+        line.rsplit_once('}')?
+            .1
+            .split_whitespace()
+            .next()?
+            .parse::<f64>()
+            .ok()
     };
     wait::until(
         "kubelet to tell of a guest's processor time and memory",
@@ -60,7 +95,9 @@ fn kubelet_tells_what_a_guest_and_its_network_use(namespace: &Namespace<'_>) -> 
         || {
             let metrics = raw("metrics/resource")?;
             let used = |name| value(&metrics, name).is_some_and(|value| value > 0.0);
-            Ok((used("container_cpu_usage_seconds_total") && used("container_memory_working_set_bytes")).then_some(()))
+            Ok((used("container_cpu_usage_seconds_total")
+                && used("container_memory_working_set_bytes"))
+            .then_some(()))
         },
         || namespace.cluster.evidence(Some(&namespace.name)),
     )?;
@@ -68,10 +105,15 @@ fn kubelet_tells_what_a_guest_and_its_network_use(namespace: &Namespace<'_>) -> 
         "kubelet to tell of the pod's network",
         wait_limit(),
         || {
-            let summary: Value = serde_json::from_str(&raw("stats/summary")?).context("read kubelet's summary")?;
+            let summary: Value =
+                serde_json::from_str(&raw("stats/summary")?).context("read kubelet's summary")?;
             let pods = summary["pods"].as_array().context("a summary of pods")?;
-            let own = pods.iter().find(|pod| pod["podRef"]["namespace"] == json!(namespace.name));
-            Ok(own.and_then(|pod| pod["network"]["rxBytes"].as_u64()).map(drop))
+            let own = pods
+                .iter()
+                .find(|pod| pod["podRef"]["namespace"] == json!(namespace.name));
+            Ok(own
+                .and_then(|pod| pod["network"]["rxBytes"].as_u64())
+                .map(drop))
         },
         || namespace.cluster.evidence(Some(&namespace.name)),
     )
@@ -89,17 +131,30 @@ fn pods_come_back_on_a_new_host_when_theirs_is_killed(namespace: &Namespace<'_>)
         cluster.wait_for(&namespace.name, "pods", what, |pods| {
             let pods = pods["items"].as_array().context("a list of pods")?;
             let status = |pod: &Value| pod["status"]["containerStatuses"][0].clone();
-            let is_back =
-                |pod: &Value| status(pod)["state"]["running"].is_object() && status(pod)["restartCount"].as_u64() == Some(restarts);
+            let is_back = |pod: &Value| {
+                status(pod)["state"]["running"].is_object()
+                    && status(pod)["restartCount"].as_u64() == Some(restarts)
+            };
             Ok((pods.len() == 3 && pods.iter().all(is_back)).then_some(()))
         })
     };
     running("three running guests", 0)?;
-    // In a node only its own processes are seen. The host's children, zygotes and guests, bear its words too: it is the oldest.
-    let host = cluster.in_node(cluster.worker(), &["pgrep", "--oldest", "--full", "wasmedge-host"]).text()?;
+    // In a node only its own processes are seen. The host's children, zygotes and guests, bear its
+    // words too: it is the oldest.
+    let host = cluster
+        .in_node(
+            cluster.worker(),
+            &["pgrep", "--oldest", "--full", "wasmedge-host"],
+        )
+        .text()?;
     let killed = Instant::now();
-    cluster.in_node(cluster.worker(), &["kill", "-KILL", host.trim()]).done()?;
+    cluster
+        .in_node(cluster.worker(), &["kill", "-KILL", host.trim()])
+        .done()?;
     running("the three guests to run again", 1)?;
-    progress::say(format_args!("three pods were back {} after their host was killed", progress::seconds(killed.elapsed())));
+    progress::say(format_args!(
+        "three pods were back {} after their host was killed",
+        progress::seconds(killed.elapsed())
+    ));
     Ok(())
 }

@@ -36,23 +36,50 @@ pub(crate) struct Tree<'a> {
 impl Daemon {
     /// Every one that was prepared, with folders of their own in `folder`.
     pub(crate) fn all(prepared: &Prepared, folder: &Path) -> Result<Vec<Self>> {
-        let started = prepared.containerds.iter().map(|install| (install.name.clone(), install.bin.join("containerd")));
-        let others = prepared.daemons.iter().map(|(version, program)| (version.clone(), program.clone()));
-        started.chain(others).map(|(name, program)| Self::new(name, program, folder)).collect()
+        let started = prepared
+            .containerds
+            .iter()
+            .map(|install| (install.name.clone(), install.bin.join("containerd")));
+        let others = prepared
+            .daemons
+            .iter()
+            .map(|(version, program)| (version.clone(), program.clone()));
+        started
+            .chain(others)
+            .map(|(name, program)| Self::new(name, program, folder))
+            .collect()
     }
 
     fn new(name: String, program: PathBuf, folder: &Path) -> Result<Self> {
-        let output = Command::new(&program).arg("--version").output().with_context(|| format!("run {}", program.display()))?;
+        let output = Command::new(&program)
+            .arg("--version")
+            .output()
+            .with_context(|| format!("run {}", program.display()))?;
         let version = Version::parse(&String::from_utf8_lossy(&output.stdout))?;
-        Ok(Self { folder: folder.join(&name), name, version, program })
+        Ok(Self {
+            folder: folder.join(&name),
+            name,
+            version,
+            program,
+        })
     }
 
-    /// A folder for the test `name` with these files, by their paths below it; the main one is `config.toml`.
+    /// A folder for the test `name` with these files, by their paths below it; the main one is
+    /// `config.toml`.
     pub(crate) fn tree(&self, name: &str, files: &[(&str, String)]) -> Result<Tree<'_>> {
         let folder = self.folder.join(name);
         fs::create_dir_all(&folder).with_context(|| format!("make {}", folder.display()))?;
-        let main = folder.join("config.toml").to_str().context("a folder whose name is text")?.to_owned();
-        let tree = Tree { daemon: self, main, configuration: Configuration::MainFile, folder };
+        let main = folder
+            .join("config.toml")
+            .to_str()
+            .context("a folder whose name is text")?
+            .to_owned();
+        let tree = Tree {
+            daemon: self,
+            main,
+            configuration: Configuration::MainFile,
+            folder,
+        };
         for (path, text) in files {
             tree.write(path, text)?;
         }
@@ -61,8 +88,15 @@ impl Daemon {
 
     /// What it would do without any file.
     pub(crate) fn defaults(&self) -> Result<String> {
-        let output = Command::new(&self.program).args(["config", "default"]).output().context("ask for the defaults")?;
-        ensure!(output.status.success(), "config default: {}", String::from_utf8_lossy(&output.stderr));
+        let output = Command::new(&self.program)
+            .args(["config", "default"])
+            .output()
+            .context("ask for the defaults")?;
+        ensure!(
+            output.status.success(),
+            "config default: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
         String::from_utf8(output.stdout).context("read the defaults")
     }
 }
@@ -72,7 +106,9 @@ impl Tree<'_> {
     pub(crate) fn write(&self, path: &str, text: &str) -> Result<()> {
         let place = self.folder.join(path);
         let folder = place.parent().context("a file in a folder")?;
-        fs::create_dir_all(folder).and_then(|()| fs::write(&place, text)).with_context(|| format!("write {}", place.display()))
+        fs::create_dir_all(folder)
+            .and_then(|()| fs::write(&place, text))
+            .with_context(|| format!("write {}", place.display()))
     }
 
     /// The path of a file here.
@@ -82,18 +118,38 @@ impl Tree<'_> {
 
     /// What the installer knows of it.
     pub(crate) fn facts(&self, mode: Mode, record: Option<&Record>) -> Result<Facts> {
-        let layout = Layout { config: self.main.clone(), configuration: self.configuration.clone(), ..Distribution::Systemd.layout() };
-        Ok(Facts::gather(&Disk, &layout, mode, self.daemon.version, record)?)
+        let layout = Layout {
+            config: self.main.clone(),
+            configuration: self.configuration.clone(),
+            ..Distribution::Systemd.layout()
+        };
+        Ok(Facts::gather(
+            &Disk,
+            &layout,
+            mode,
+            self.daemon.version,
+            record,
+        )?)
     }
 
     /// Makes the files be as proposed, and looks that they were as the proposal says.
     pub(crate) fn apply(&self, changes: &[FileChange]) -> Result<()> {
         let inside = format!("{}/", self.folder.display());
-        for FileChange { path, before, after } in changes {
+        for FileChange {
+            path,
+            before,
+            after,
+        } in changes
+        {
             ensure!(path.starts_with(&inside), "{path} is not of this host");
-            ensure!(Disk.read(path)? == *before, "{path} is not what the proposal takes it to be");
+            ensure!(
+                Disk.read(path)? == *before,
+                "{path} is not what the proposal takes it to be"
+            );
             match after {
-                Some(bytes) => fs::create_dir_all(parent(path)).and_then(|()| fs::write(path, bytes)),
+                Some(bytes) => {
+                    fs::create_dir_all(parent(path)).and_then(|()| fs::write(path, bytes))
+                }
                 None => fs::remove_file(path),
             }
             .with_context(|| format!("change {path}"))?;
@@ -105,12 +161,15 @@ impl Tree<'_> {
     pub(crate) fn bytes(&self) -> Result<BTreeMap<PathBuf, Vec<u8>>> {
         let (mut files, mut folders) = (BTreeMap::new(), vec![self.folder.clone()]);
         while let Some(folder) = folders.pop() {
-            for entry in fs::read_dir(&folder).with_context(|| format!("list {}", folder.display()))? {
+            for entry in
+                fs::read_dir(&folder).with_context(|| format!("list {}", folder.display()))?
+            {
                 let path = entry?.path();
                 if path.is_dir() {
                     folders.push(path);
                 } else {
-                    let bytes = fs::read(&path).with_context(|| format!("read {}", path.display()))?;
+                    let bytes =
+                        fs::read(&path).with_context(|| format!("read {}", path.display()))?;
                     files.insert(path, bytes);
                 }
             }
@@ -122,33 +181,58 @@ impl Tree<'_> {
     pub(crate) fn settings(&self) -> Result<Settings> {
         let nothing = self.path("nothing");
         let is_absent = Disk.read(&self.main)?.is_none();
-        // Asked about a file that is not there, containerd 1.x fails; started without one, it has its defaults.
+        // Asked about a file that is not there, containerd 1.x fails; started without one, it has
+        // its defaults.
         let main = if is_absent { &nothing } else { &self.main };
         if is_absent {
             self.write("nothing", "")?;
         }
-        let Dumped { code, stdout, stderr } = self.run(main)?;
+        let Dumped {
+            code,
+            stdout,
+            stderr,
+        } = self.run(main)?;
         if is_absent {
             fs::remove_file(&nothing).context("remove what stood for no file")?;
         }
-        ensure!(code == Some(0), "containerd {} refuses the configuration ({code:?}): {stderr}", self.daemon.name);
-        let mut all: Table = stdout.parse().with_context(|| format!("read what containerd {} says", self.daemon.name))?;
+        ensure!(
+            code == Some(0),
+            "containerd {} refuses the configuration ({code:?}): {stderr}",
+            self.daemon.name
+        );
+        let mut all: Table = stdout
+            .parse()
+            .with_context(|| format!("read what containerd {} says", self.daemon.name))?;
         // Which files were read is not what they say.
         all.remove("imports");
         Ok(Settings { all })
     }
 
-    /// Writes the merged configuration back as the main file, as `containerd config dump > config.toml` does.
+    /// Writes the merged configuration back as the main file, as `containerd config dump >
+    /// config.toml` does.
     pub(crate) fn write_back(&self) -> Result<()> {
-        let Dumped { code, stdout, stderr } = self.run(&self.main).context("ask for the merged configuration")?;
+        let Dumped {
+            code,
+            stdout,
+            stderr,
+        } = self
+            .run(&self.main)
+            .context("ask for the merged configuration")?;
         ensure!(code == Some(0), "config dump: {stderr}");
         fs::write(&self.main, stdout).with_context(|| format!("write {}", self.main))
     }
 
     fn run(&self, main: &str) -> io::Result<Dumped> {
-        let output = Command::new(&self.daemon.program).args(["-c", main, "config", "dump"]).current_dir("/").output()?;
+        let output = Command::new(&self.daemon.program)
+            .args(["-c", main, "config", "dump"])
+            .current_dir("/")
+            .output()?;
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        Ok(Dumped { code: output.status.code(), stdout: text(&output.stdout), stderr: text(&output.stderr) })
+        Ok(Dumped {
+            code: output.status.code(),
+            stdout: text(&output.stdout),
+            stderr: text(&output.stderr),
+        })
     }
 }
 
@@ -178,11 +262,17 @@ impl Settings {
         let plugins = self.all.get_mut("plugins")?.as_table_mut()?;
         let names = ["io.containerd.cri.v1.runtime", "io.containerd.grpc.v1.cri"];
         let name = names.into_iter().find(|name| plugins.contains_key(*name))?;
-        plugins.get_mut(name)?.as_table_mut()?.get_mut("containerd")?.as_table_mut()
+        plugins
+            .get_mut(name)?
+            .as_table_mut()?
+            .get_mut("containerd")?
+            .as_table_mut()
     }
 
     fn runtimes(&mut self) -> Result<&mut Table> {
-        self.containerd().and_then(|table| table.get_mut("runtimes")?.as_table_mut()).context("no handlers at all")
+        self.containerd()
+            .and_then(|table| table.get_mut("runtimes")?.as_table_mut())
+            .context("no handlers at all")
     }
 
     /// Takes a handler out.
@@ -216,9 +306,17 @@ impl Settings {
         let text = |settings: &Self| toml::to_string_pretty(&settings.all).unwrap_or_default();
         let (is, should) = (text(self), text(expected));
         let only_in = |one: &str, other: &str| {
-            one.lines().filter(|line| !other.lines().any(|known| known == *line)).take(9).collect::<Vec<_>>().join("\n")
+            one.lines()
+                .filter(|line| !other.lines().any(|known| known == *line))
+                .take(9)
+                .collect::<Vec<_>>()
+                .join("\n")
         };
-        bail!("{when}, other settings changed:\nnew:\n{}\ngone:\n{}", only_in(&is, &should), only_in(&should, &is))
+        bail!(
+            "{when}, other settings changed:\nnew:\n{}\ngone:\n{}",
+            only_in(&is, &should),
+            only_in(&should, &is)
+        )
     }
 }
 
@@ -236,7 +334,10 @@ impl Files for Disk {
 
     fn list(&self, folder: &str) -> io::Result<Option<Vec<String>>> {
         match fs::read_dir(folder) {
-            Ok(entries) => entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect::<io::Result<_>>().map(Some),
+            Ok(entries) => entries
+                .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
+                .collect::<io::Result<_>>()
+                .map(Some),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
         }

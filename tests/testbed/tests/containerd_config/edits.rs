@@ -4,16 +4,22 @@ use anyhow::{Context as _, Result, bail, ensure};
 use installer_protocol::layout::Configuration;
 use installer_protocol::settings::{Grouping, LogLevel, OptionValue, Sandboxer};
 use installer_protocol::{Mode, Settings};
-use node_installer::containerd::{ConfigError, Handler, Record, Version, propose, prove, prove_removal, revert};
+use node_installer::containerd::{
+    ConfigError, Handler, Record, Version, propose, prove, prove_removal, revert,
+};
 use toml::Value;
 
 use crate::daemon::{Daemon, Tree};
 use crate::mains;
 
-/// A handler whose launcher lies in the folder of this version. That of `second` leads through an entry, which has the
-/// options; others have a table.
+/// A handler whose launcher lies in the folder of this version. That of `second` leads through an
+/// entry, which has the options; others have a table.
 pub(crate) fn handler(name: &str, version: &str) -> Handler {
-    let folder = if name == "second" { format!("{version}@0123") } else { format!("{version}/bin") };
+    let folder = if name == "second" {
+        format!("{version}@0123")
+    } else {
+        format!("{version}/bin")
+    };
     Handler {
         name: name.to_owned(),
         launcher: format!("/opt/wasmedge-runtime/{folder}/containerd-shim-wasmedge-v1"),
@@ -23,15 +29,29 @@ pub(crate) fn handler(name: &str, version: &str) -> Handler {
 }
 
 /// Proposes, proves and writes a handler, and proposes again: nothing.
-pub(crate) fn install(tree: &Tree<'_>, mode: Mode, handler: &Handler, record: Option<&Record>) -> Result<Record> {
+pub(crate) fn install(
+    tree: &Tree<'_>,
+    mode: Mode,
+    handler: &Handler,
+    record: Option<&Record>,
+) -> Result<Record> {
     let facts = tree.facts(mode, record)?;
     let proposal = propose(&facts, handler, record)?;
     let former = tree.bytes()?;
     prove(tree, &facts, &proposal, handler)?;
     ensure!(tree.bytes()? == former, "the proof left something behind");
     tree.apply(&proposal.changes)?;
-    let again = propose(&tree.facts(mode, Some(&proposal.record))?, handler, Some(&proposal.record))?;
-    ensure!(again.changes.is_empty(), "there is more to do for {}: {:?}", handler.name, again.changes);
+    let again = propose(
+        &tree.facts(mode, Some(&proposal.record))?,
+        handler,
+        Some(&proposal.record),
+    )?;
+    ensure!(
+        again.changes.is_empty(),
+        "there is more to do for {}: {:?}",
+        handler.name,
+        again.changes
+    );
     Ok(proposal.record)
 }
 
@@ -41,19 +61,30 @@ pub(crate) fn uninstall(tree: &Tree<'_>, mode: Mode, record: &Record) -> Result<
     let changes = revert(&facts, record)?;
     prove_removal(tree, &facts, &changes, &record.handler)?;
     tree.apply(&changes)?;
-    ensure!(revert(&tree.facts(mode, Some(record))?, record)?.is_empty(), "there is more to take back");
+    ensure!(
+        revert(&tree.facts(mode, Some(record))?, record)?.is_empty(),
+        "there is more to take back"
+    );
     Ok(())
 }
 
 /// That containerd has these handlers beside `former`, and nothing else is new.
-pub(crate) fn must_have(tree: &Tree<'_>, former: &crate::daemon::Settings, handlers: &[&Handler]) -> Result<()> {
+pub(crate) fn must_have(
+    tree: &Tree<'_>,
+    former: &crate::daemon::Settings,
+    handlers: &[&Handler],
+) -> Result<()> {
     let mut settings = tree.settings()?;
     for handler in handlers {
         let table = settings.take(&handler.name)?;
         let annotations = Value::from(vec!["runtime.wasmedge.dev/*"]);
         let sandboxer = match handler.settings.sandboxer {
-            Sandboxer::PodSandbox if tree.daemon.version.major < 2 => vec![("runtime_type", Value::from(handler.launcher.as_str()))],
-            Sandboxer::PodSandbox => vec![("runtime_type", Value::from("io.containerd.wasmedge.v1"))],
+            Sandboxer::PodSandbox if tree.daemon.version.major < 2 => {
+                vec![("runtime_type", Value::from(handler.launcher.as_str()))]
+            }
+            Sandboxer::PodSandbox => {
+                vec![("runtime_type", Value::from("io.containerd.wasmedge.v1"))]
+            }
             Sandboxer::Shim => vec![
                 ("runtime_type", Value::from(handler.launcher.as_str())),
                 ("sandboxer", Value::from("shim")),
@@ -65,13 +96,35 @@ pub(crate) fn must_have(tree: &Tree<'_>, former: &crate::daemon::Settings, handl
             ("pod_annotations", annotations.clone()),
             ("container_annotations", annotations),
         ]) {
-            ensure!(table.get(key) == Some(&value), "{key} of {} is {:?}", handler.name, table.get(key));
+            ensure!(
+                table.get(key) == Some(&value),
+                "{key} of {} is {:?}",
+                handler.name,
+                table.get(key)
+            );
         }
         // containerd 1.x prints an empty table where there is none.
-        let found = table.get("options").and_then(Value::as_table).cloned().unwrap_or_default();
-        ensure!(found == options(handler), "options of {} are {found:?}", handler.name);
+        let found = table
+            .get("options")
+            .and_then(Value::as_table)
+            .cloned()
+            .unwrap_or_default();
+        ensure!(
+            found == options(handler),
+            "options of {} are {found:?}",
+            handler.name
+        );
     }
-    settings.must_be(former, &format!("with {:?}", handlers.iter().map(|handler| &handler.name).collect::<Vec<_>>()))
+    settings.must_be(
+        former,
+        &format!(
+            "with {:?}",
+            handlers
+                .iter()
+                .map(|handler| &handler.name)
+                .collect::<Vec<_>>()
+        ),
+    )
 }
 
 /// The whole options table of a handler.
@@ -79,10 +132,14 @@ fn options(handler: &Handler) -> toml::Table {
     if handler.launcher.contains('@') {
         return toml::Table::new();
     }
-    let chosen = handler.settings.options().into_iter().map(|(key, value)| match value {
-        OptionValue::Word(word) => (key, Value::from(word)),
-        OptionValue::Number(number) => (key, Value::from(number)),
-    });
+    let chosen = handler
+        .settings
+        .options()
+        .into_iter()
+        .map(|(key, value)| match value {
+            OptionValue::Word(word) => (key, Value::from(word)),
+            OptionValue::Number(number) => (key, Value::from(number)),
+        });
     let all = chosen.chain([("SystemdCgroup", Value::from(handler.systemd_cgroup))]);
     all.map(|(key, value)| (key.to_owned(), value)).collect()
 }
@@ -104,7 +161,11 @@ fn come_and_go(tree: &Tree<'_>, mode: Mode) -> Result<()> {
 
 fn come_and_go_in(tree: &Tree<'_>, mode: Mode, order: First) -> Result<()> {
     let (bytes, former) = (tree.bytes()?, tree.settings()?);
-    let (one, other, newer) = (handler("wasmedge", "1-aaa"), handler("second", "1-aaa"), handler("wasmedge", "2-bbb"));
+    let (one, other, newer) = (
+        handler("wasmedge", "1-aaa"),
+        handler("second", "1-aaa"),
+        handler("wasmedge", "2-bbb"),
+    );
     let first = install(tree, mode, &one, None)?;
     must_have(tree, &former, &[&one])?;
     let second = install(tree, mode, &other, None)?;
@@ -117,7 +178,10 @@ fn come_and_go_in(tree: &Tree<'_>, mode: Mode, order: First) -> Result<()> {
     uninstall(tree, mode, goes)?;
     must_have(tree, &former, &[stays])?;
     uninstall(tree, mode, last)?;
-    ensure!(tree.bytes()? == bytes, "the files are not what they were, where the {order:?} goes first");
+    ensure!(
+        tree.bytes()? == bytes,
+        "the files are not what they were, where the {order:?} goes first"
+    );
     must_have(tree, &former, &[])
 }
 
@@ -126,29 +190,68 @@ pub(crate) fn a_handler_without_a_main_file_comes_and_goes(daemon: &Daemon) -> R
 }
 
 pub(crate) fn a_handler_beside_kinds_settings_comes_and_goes(daemon: &Daemon) -> Result<()> {
-    come_and_go(&daemon.tree("kind", &[("config.toml", mains::KIND.to_owned())])?, Mode::Auto)?;
-    come_and_go_in(&daemon.tree("test-cluster", &[("config.toml", mains::test_cluster())])?, Mode::Auto, First::Newer)
+    come_and_go(
+        &daemon.tree("kind", &[("config.toml", mains::KIND.to_owned())])?,
+        Mode::Auto,
+    )?;
+    come_and_go_in(
+        &daemon.tree("test-cluster", &[("config.toml", mains::test_cluster())])?,
+        Mode::Auto,
+        First::Newer,
+    )
 }
 
-pub(crate) fn a_handler_beside_all_defaults_written_out_comes_and_goes(daemon: &Daemon) -> Result<()> {
-    come_and_go_in(&daemon.tree("defaults", &[("config.toml", daemon.defaults()?)])?, Mode::Auto, First::Newer)
+pub(crate) fn a_handler_beside_all_defaults_written_out_comes_and_goes(
+    daemon: &Daemon,
+) -> Result<()> {
+    come_and_go_in(
+        &daemon.tree("defaults", &[("config.toml", daemon.defaults()?)])?,
+        Mode::Auto,
+        First::Newer,
+    )
 }
 
 pub(crate) fn a_handler_beside_imported_settings_comes_and_goes(daemon: &Daemon) -> Result<()> {
     let imported = ("conf.d/50-own.toml", mains::own(daemon).to_owned());
-    let tree = daemon.tree("file", &[("config.toml", mains::importing(daemon, "./conf.d/50-own.toml")), imported.clone()])?;
+    let tree = daemon.tree(
+        "file",
+        &[
+            (
+                "config.toml",
+                mains::importing(daemon, "./conf.d/50-own.toml"),
+            ),
+            imported.clone(),
+        ],
+    )?;
     come_and_go_in(&tree, Mode::Auto, First::Older).context("imported as a file")?;
     let tree = daemon.tree("absolute", &[imported])?;
-    tree.write("config.toml", &mains::importing(daemon, &tree.path("conf.d/*.toml")))?;
+    tree.write(
+        "config.toml",
+        &mains::importing(daemon, &tree.path("conf.d/*.toml")),
+    )?;
     come_and_go_in(&tree, Mode::Auto, First::Newer).context("imported by an absolute pattern")
 }
 
 pub(crate) fn a_relative_pattern_is_read_as_containerd_does(daemon: &Daemon) -> Result<()> {
     let imported = ("conf.d/50-own.toml", mains::own(daemon).to_owned());
-    let tree = daemon.tree("pattern", &[("config.toml", mains::importing(daemon, "conf.d/*.toml")), imported])?;
-    // Debian's containerd reads such a pattern from its working folder, not from the main file's: nothing is there.
-    let is_read = tree.settings()?.handlers()?.contains(&"test-handler".to_owned());
-    ensure!(is_read == (daemon.version >= Version::parse("1.6.30")?), "{} reads it: {is_read}", daemon.version);
+    let tree = daemon.tree(
+        "pattern",
+        &[
+            ("config.toml", mains::importing(daemon, "conf.d/*.toml")),
+            imported,
+        ],
+    )?;
+    // Debian's containerd reads such a pattern from its working folder, not from the main file's:
+    // nothing is there.
+    let is_read = tree
+        .settings()?
+        .handlers()?
+        .contains(&"test-handler".to_owned());
+    ensure!(
+        is_read == (daemon.version >= Version::parse("1.6.30")?),
+        "{} reads it: {is_read}",
+        daemon.version
+    );
     come_and_go_in(&tree, Mode::Auto, First::Older)
 }
 
@@ -160,12 +263,19 @@ pub(crate) fn a_handler_in_the_main_file_itself_comes_and_goes(daemon: &Daemon) 
         ("in-unfinished", mains::own(daemon).trim_end().to_owned()),
         ("in-dos", mains::own(daemon).replace('\n', "\r\n")),
     ] {
-        come_and_go_in(&daemon.tree(name, &[("config.toml", text)])?, Mode::InPlace, First::Older).context(name)?;
+        come_and_go_in(
+            &daemon.tree(name, &[("config.toml", text)])?,
+            Mode::InPlace,
+            First::Older,
+        )
+        .context(name)?;
     }
     Ok(())
 }
 
-pub(crate) fn a_handler_beside_imports_and_line_ends_of_all_forms_comes_and_goes(daemon: &Daemon) -> Result<()> {
+pub(crate) fn a_handler_beside_imports_and_line_ends_of_all_forms_comes_and_goes(
+    daemon: &Daemon,
+) -> Result<()> {
     let own = mains::own(daemon);
     let importing = |imports: &str| format!("{imports}\n{own}");
     for (name, text) in [
@@ -173,10 +283,20 @@ pub(crate) fn a_handler_beside_imports_and_line_ends_of_all_forms_comes_and_goes
         ("unfinished", own.trim_end().to_owned()),
         ("empty-list", importing("imports = []")),
         ("inline-list", importing("imports = ['other.toml'] # mine")),
-        ("long-list", importing("imports = [\r\n  \"other.toml\", # first\n  './more.toml', # last\n]")),
+        (
+            "long-list",
+            importing("imports = [\r\n  \"other.toml\", # first\n  './more.toml', # last\n]"),
+        ),
     ] {
         let other = |level: &str| format!("[debug]\n  level = \"{level}\"\n");
-        let tree = daemon.tree(name, &[("config.toml", text), ("other.toml", other("info")), ("more.toml", other("warn"))])?;
+        let tree = daemon.tree(
+            name,
+            &[
+                ("config.toml", text),
+                ("other.toml", other("info")),
+                ("more.toml", other("warn")),
+            ],
+        )?;
         come_and_go_in(&tree, Mode::Auto, First::Older).context(name)?;
     }
     Ok(())
@@ -184,24 +304,52 @@ pub(crate) fn a_handler_beside_imports_and_line_ends_of_all_forms_comes_and_goes
 
 pub(crate) fn a_handler_beside_a_rendered_main_file_comes_and_goes(daemon: &Daemon) -> Result<()> {
     let mut tree = daemon.tree("rendered", &[])?;
-    tree.configuration = Configuration::Rendered { v2: tree.path("config.toml.d"), v3: tree.path("config-v3.toml.d") };
-    let folder = if daemon.version.major < 2 { "config.toml.d/*.toml" } else { "config-v3.toml.d/*.toml" };
-    tree.write("config.toml", &format!("imports = [\"{}\"]\n{}", tree.path(folder), mains::own(daemon)))?;
+    tree.configuration = Configuration::Rendered {
+        v2: tree.path("config.toml.d"),
+        v3: tree.path("config-v3.toml.d"),
+    };
+    let folder = if daemon.version.major < 2 {
+        "config.toml.d/*.toml"
+    } else {
+        "config-v3.toml.d/*.toml"
+    };
+    tree.write(
+        "config.toml",
+        &format!(
+            "imports = [\"{}\"]\n{}",
+            tree.path(folder),
+            mains::own(daemon)
+        ),
+    )?;
     if daemon.version.major >= 2 {
         return come_and_go(&tree, Mode::Auto);
     }
-    match propose(&tree.facts(Mode::Auto, None)?, &handler("wasmedge", "1-aaa"), None) {
+    match propose(
+        &tree.facts(Mode::Auto, None)?,
+        &handler("wasmedge", "1-aaa"),
+        None,
+    ) {
         Err(ConfigError::RenderedByOld { .. }) => Ok(()),
         other => bail!("{other:?}"),
     }
 }
 
-pub(crate) fn a_handler_that_the_distribution_merges_is_proven_beforehand(daemon: &Daemon) -> Result<()> {
-    let mut tree = daemon.tree("watched", &[("run/containerd-cri.toml", mains::own(daemon).to_owned())])?;
-    tree.configuration = Configuration::Watched { folder: tree.path("containerd.d") };
+pub(crate) fn a_handler_that_the_distribution_merges_is_proven_beforehand(
+    daemon: &Daemon,
+) -> Result<()> {
+    let mut tree = daemon.tree(
+        "watched",
+        &[("run/containerd-cri.toml", mains::own(daemon).to_owned())],
+    )?;
+    tree.configuration = Configuration::Watched {
+        folder: tree.path("containerd.d"),
+    };
     let schema = if daemon.version.major < 2 { 2 } else { 3 };
     let generated = tree.path("run/containerd-cri.toml");
-    tree.write("config.toml", &format!("# k0s_managed=true\nversion = {schema}\nimports = [\"{generated}\"]\n"))?;
+    tree.write(
+        "config.toml",
+        &format!("# k0s_managed=true\nversion = {schema}\nimports = [\"{generated}\"]\n"),
+    )?;
     let (bytes, former) = (tree.bytes()?, tree.settings()?);
     let record = install(&tree, Mode::Auto, &handler("wasmedge", "1-aaa"), None)?;
     // Nobody but the distribution changes what is in force.
@@ -216,10 +364,32 @@ pub(crate) fn what_is_chosen_of_a_handler_is_what_containerd_reads(daemon: &Daem
     let (bytes, former) = (tree.bytes()?, tree.settings()?);
     let plain = handler("wasmedge", "1-aaa");
     let mut record = install(&tree, Mode::Auto, &plain, None)?;
-    let all = Settings { grouping: Grouping::Pod, log_level: LogLevel::Debug, max_containers: Some(250), ..Settings::default() };
-    for settings in [all, Settings { sandboxer: Sandboxer::Shim, ..all }, Settings { sandboxer: Sandboxer::Shim, ..Settings::default() }] {
-        let chosen = Handler { settings, ..plain.clone() };
-        let is_refused = match propose(&tree.facts(Mode::Auto, Some(&record))?, &chosen, Some(&record)) {
+    let all = Settings {
+        grouping: Grouping::Pod,
+        log_level: LogLevel::Debug,
+        max_containers: Some(250),
+        ..Settings::default()
+    };
+    for settings in [
+        all,
+        Settings {
+            sandboxer: Sandboxer::Shim,
+            ..all
+        },
+        Settings {
+            sandboxer: Sandboxer::Shim,
+            ..Settings::default()
+        },
+    ] {
+        let chosen = Handler {
+            settings,
+            ..plain.clone()
+        };
+        let is_refused = match propose(
+            &tree.facts(Mode::Auto, Some(&record))?,
+            &chosen,
+            Some(&record),
+        ) {
             Err(ConfigError::OptionsUnread { version }) => version < Version::parse("1.7.0")?,
             Err(ConfigError::SandboxerTooOld { version }) => version < Version::parse("2.4.0")?,
             Err(error) => return Err(error.into()),
@@ -238,14 +408,23 @@ pub(crate) fn what_is_chosen_of_a_handler_is_what_containerd_reads(daemon: &Daem
     Ok(())
 }
 
-pub(crate) fn an_admins_own_settings_are_as_before_while_a_handler_is_there(daemon: &Daemon) -> Result<()> {
+pub(crate) fn an_admins_own_settings_are_as_before_while_a_handler_is_there(
+    daemon: &Daemon,
+) -> Result<()> {
     let tree = daemon.tree("later", &[("config.toml", mains::own(daemon).to_owned())])?;
     let record = install(&tree, Mode::Auto, &handler("wasmedge", "1-aaa"), None)?;
     let text = std::fs::read_to_string(&tree.main)?;
     tree.write("config.toml", &text.replace("test-handler", "renamed"))?;
     uninstall(&tree, Mode::Auto, &record)?;
     let left = std::fs::read_to_string(&tree.main)?;
-    ensure!(left == mains::own(daemon).replace("test-handler", "renamed"), "{left}");
-    ensure!(tree.settings()?.handlers()? == ["renamed", "runc"], "{:?}", tree.settings()?.handlers()?);
+    ensure!(
+        left == mains::own(daemon).replace("test-handler", "renamed"),
+        "{left}"
+    );
+    ensure!(
+        tree.settings()?.handlers()? == ["renamed", "runc"],
+        "{:?}",
+        tree.settings()?.handlers()?
+    );
     Ok(())
 }

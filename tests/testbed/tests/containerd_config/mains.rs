@@ -2,7 +2,8 @@
 
 use crate::daemon::Daemon;
 
-/// kind's: schema 2 also on a containerd 2, with a handler of its own, a base specification and a snapshotter.
+/// kind's: schema 2 also on a containerd 2, with a handler of its own, a base specification and a
+/// snapshotter.
 pub(crate) const KIND: &str = r#"version = 2
 
 [proxy_plugins."fuse-overlayfs"]
@@ -54,12 +55,18 @@ version = 3   # containerd 2
 
 /// The node image's of this project's own test cluster.
 pub(crate) fn test_cluster() -> String {
-    include_str!("../../node-image/containerd.toml").replace("@PAUSE@", "registry.example/pause:3.10")
+    include_str!("../../node-image/containerd.toml")
+        .replace("@PAUSE@", "registry.example/pause:3.10")
 }
 
-/// A main file in the newest schema that all containerds of its major version know, with handlers and options.
+/// A main file in the newest schema that all containerds of its major version know, with handlers
+/// and options.
 pub(crate) fn own(daemon: &Daemon) -> &'static str {
-    if daemon.version.major < 2 { KIND } else { THREE }
+    if daemon.version.major < 2 {
+        KIND
+    } else {
+        THREE
+    }
 }
 
 /// What [`own`] says, in a file that another one imports.

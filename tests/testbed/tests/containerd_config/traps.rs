@@ -1,8 +1,11 @@
-//! Edits that others make and containerd punishes, most of them silently: the proof finds each, and ours are none.
+//! Edits that others make and containerd punishes, most of them silently: the proof finds each, and
+//! ours are none.
 
 use anyhow::{Result, bail, ensure};
 use installer_protocol::Mode;
-use node_installer::containerd::{ConfigError, FileChange, Handler, Proposal, Record, Restart, propose, prove};
+use node_installer::containerd::{
+    ConfigError, FileChange, Handler, Proposal, Record, Restart, propose, prove,
+};
 
 use crate::daemon::{Daemon, Tree};
 use crate::edits::{handler, install, uninstall};
@@ -23,11 +26,18 @@ enum Verdict {
 
 /// A drop-in as an unwary installer writes it, and the import of it.
 fn unwary(tree: &Tree<'_>, handler: &Handler, first_line: &str, plugin: &str) -> Result<Proposal> {
-    let Handler { name, launcher, systemd_cgroup, settings: _ } = handler;
+    let Handler {
+        name,
+        launcher,
+        systemd_cgroup,
+        settings: _,
+    } = handler;
     let table = format!("plugins.\"{plugin}\".containerd.runtimes.{name}");
     let text = format!(
-        "{first_line}\n[{table}]\nruntime_type = \"io.containerd.wasmedge.v1\"\nruntime_path = \"{launcher}\"\n\
-         pod_annotations = [\"runtime.wasmedge.dev/*\"]\ncontainer_annotations = [\"runtime.wasmedge.dev/*\"]\n\
+        "{first_line}\n[{table}]\nruntime_type = \"io.containerd.wasmedge.v1\"\nruntime_path = \
+         \"{launcher}\"\n\
+         pod_annotations = [\"runtime.wasmedge.dev/*\"]\ncontainer_annotations = \
+         [\"runtime.wasmedge.dev/*\"]\n\
          [{table}.options]\nSystemdCgroup = {systemd_cgroup}\n"
     );
     let main = std::fs::read_to_string(&tree.main)?;
@@ -38,8 +48,20 @@ fn unwary(tree: &Tree<'_>, handler: &Handler, first_line: &str, plugin: &str) ->
         after: Some(after.into_bytes()),
     };
     Ok(Proposal {
-        changes: vec![change(&path, None, text), change(&tree.main, Some(&main), format!("imports = [\"{path}\"]\n{main}"))],
-        record: Record { handler: name.clone(), settings: handler.settings, files: Vec::new(), made_folders: Vec::new() },
+        changes: vec![
+            change(&path, None, text),
+            change(
+                &tree.main,
+                Some(&main),
+                format!("imports = [\"{path}\"]\n{main}"),
+            ),
+        ],
+        record: Record {
+            handler: name.clone(),
+            settings: handler.settings,
+            files: Vec::new(),
+            made_folders: Vec::new(),
+        },
         config_path: path,
         restart: Restart::Installer,
     })
@@ -70,11 +92,16 @@ fn verdict(daemon: &Daemon, main: &str, first_line: &str, plugin: &str) -> Resul
     Ok(verdict)
 }
 
-/// That each of these drop-ins ends so: a main file, the drop-in's first line, and its plugin's name.
+/// That each of these drop-ins ends so: a main file, the drop-in's first line, and its plugin's
+/// name.
 fn must_be(daemon: &Daemon, cases: &[(&str, &str, &str, Verdict)]) -> Result<()> {
     for (main, first_line, plugin, expected) in cases {
         let found = verdict(daemon, main, first_line, plugin)?;
-        ensure!(found == *expected, "{found:?} instead of {expected:?} on {}, with {first_line:?} and {plugin}", daemon.version);
+        ensure!(
+            found == *expected,
+            "{found:?} instead of {expected:?} on {}, with {first_line:?} and {plugin}",
+            daemon.version
+        );
     }
     Ok(())
 }
@@ -98,10 +125,20 @@ pub(crate) fn what_a_drop_in_in_the_main_files_form_does_is_known(daemon: &Daemo
 
 pub(crate) fn what_a_drop_in_in_another_form_does_is_known(daemon: &Daemon) -> Result<()> {
     // containerd 2.3 and later convert each file before they merge it.
-    let expected = if (daemon.version.major, daemon.version.minor) >= (2, 3) { Verdict::Right } else { Verdict::Changes };
+    let expected = if (daemon.version.major, daemon.version.minor) >= (2, 3) {
+        Verdict::Right
+    } else {
+        Verdict::Changes
+    };
     must_be(daemon, &[(mains::KIND, "", THREE, expected)])?;
     if daemon.version.major >= 2 {
-        must_be(daemon, &[(mains::THREE, "", TWO, expected), (mains::THREE, "version = 2", TWO, expected)])
+        must_be(
+            daemon,
+            &[
+                (mains::THREE, "", TWO, expected),
+                (mains::THREE, "version = 2", TWO, expected),
+            ],
+        )
     } else {
         Ok(())
     }
@@ -118,9 +155,15 @@ pub(crate) fn what_a_drop_in_that_names_its_form_does_is_known(daemon: &Daemon) 
 
 pub(crate) fn a_drop_in_on_an_old_containerd_is_refused(daemon: &Daemon) -> Result<()> {
     let tree = daemon.tree("asked", &[("config.toml", mains::KIND.to_owned())])?;
-    let proposed = propose(&tree.facts(Mode::DropIn, None)?, &handler("wasmedge", "1-aaa"), None);
+    let proposed = propose(
+        &tree.facts(Mode::DropIn, None)?,
+        &handler("wasmedge", "1-aaa"),
+        None,
+    );
     match proposed {
-        Err(ConfigError::Mode { mode: Mode::DropIn, .. }) if daemon.version.major < 2 => Ok(()),
+        Err(ConfigError::Mode {
+            mode: Mode::DropIn, ..
+        }) if daemon.version.major < 2 => Ok(()),
         Ok(_) if daemon.version.major >= 2 => Ok(()),
         other => bail!("{other:?}"),
     }
@@ -132,17 +175,37 @@ pub(crate) fn a_main_file_without_the_default_handler_is_never_left(daemon: &Dae
     let record = install(&tree, Mode::Auto, &handler("wasmedge", "1-aaa"), None)?;
     let mut settings = tree.settings()?;
     let default = settings.value(&["default_runtime_name"]);
-    ensure!(default.as_ref().and_then(toml::Value::as_str) == Some("runc"), "{default:?}");
-    ensure!(settings.handlers()? == ["runc", "wasmedge"], "{:?}", settings.handlers()?);
+    ensure!(
+        default.as_ref().and_then(toml::Value::as_str) == Some("runc"),
+        "{default:?}"
+    );
+    ensure!(
+        settings.handlers()? == ["runc", "wasmedge"],
+        "{:?}",
+        settings.handlers()?
+    );
     uninstall(&tree, Mode::Auto, &record)
 }
 
 pub(crate) fn a_broken_main_file_is_left_alone(daemon: &Daemon) -> Result<()> {
-    let broken = daemon.tree("broken", &[("config.toml", "version = 2\n[plugins\n".to_owned())])?;
+    let broken = daemon.tree(
+        "broken",
+        &[("config.toml", "version = 2\n[plugins\n".to_owned())],
+    )?;
     let facts = broken.facts(Mode::Auto, None);
     ensure!(facts.is_err(), "{:?}", facts.ok());
-    let off = daemon.tree("off", &[("config.toml", "version = 2\ndisabled_plugins = [\"cri\"]\n".to_owned())])?;
-    match propose(&off.facts(Mode::Auto, None)?, &handler("wasmedge", "1-aaa"), None) {
+    let off = daemon.tree(
+        "off",
+        &[(
+            "config.toml",
+            "version = 2\ndisabled_plugins = [\"cri\"]\n".to_owned(),
+        )],
+    )?;
+    match propose(
+        &off.facts(Mode::Auto, None)?,
+        &handler("wasmedge", "1-aaa"),
+        None,
+    ) {
         Err(ConfigError::CriDisabled { .. }) => Ok(()),
         other => bail!("{other:?}"),
     }

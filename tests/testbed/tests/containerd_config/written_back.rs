@@ -1,4 +1,5 @@
-//! containerd's merged configuration as its main file, without our marks: our handlers in it are ours by their content.
+//! containerd's merged configuration as its main file, without our marks: our handlers in it are
+//! ours by their content.
 
 use anyhow::{Context as _, Result, bail, ensure};
 use installer_protocol::Mode;
@@ -10,7 +11,10 @@ use crate::mains;
 
 /// Main files in each schema that the daemon knows.
 fn mains(daemon: &Daemon) -> Vec<(&'static str, String)> {
-    let (two, three) = (("two", mains::KIND.to_owned()), ("three", mains::THREE.to_owned()));
+    let (two, three) = (
+        ("two", mains::KIND.to_owned()),
+        ("three", mains::THREE.to_owned()),
+    );
     let four = ("four", mains::THREE.replace("version = 3", "version = 4"));
     match (daemon.version.major, daemon.version.minor) {
         (1, _) => vec![two],
@@ -19,9 +23,13 @@ fn mains(daemon: &Daemon) -> Vec<(&'static str, String)> {
     }
 }
 
-/// What a main file says when it was written back: 1.7 then has a key more of proxy plugins, with or without us.
+/// What a main file says when it was written back: 1.7 then has a key more of proxy plugins, with
+/// or without us.
 fn written_back(daemon: &Daemon, name: &str, main: &str) -> Result<Settings> {
-    let tree = daemon.tree(&format!("former-{name}"), &[("config.toml", main.to_owned())])?;
+    let tree = daemon.tree(
+        &format!("former-{name}"),
+        &[("config.toml", main.to_owned())],
+    )?;
     tree.write_back()?;
     tree.settings()
 }
@@ -30,23 +38,35 @@ fn written_back(daemon: &Daemon, name: &str, main: &str) -> Result<Settings> {
 fn must_be_clean(tree: &Tree<'_>) -> Result<()> {
     for (path, bytes) in tree.bytes()? {
         let text = String::from_utf8_lossy(&bytes);
-        ensure!(!text.contains("/opt/wasmedge-runtime") && !text.contains("wasmedge-runtime.d"), "{} has still\n{text}", path.display());
+        ensure!(
+            !text.contains("/opt/wasmedge-runtime") && !text.contains("wasmedge-runtime.d"),
+            "{} has still\n{text}",
+            path.display()
+        );
     }
     Ok(())
 }
 
-pub(crate) fn a_handler_in_a_merged_file_that_was_written_back_is_upgraded_and_removed(daemon: &Daemon) -> Result<()> {
+pub(crate) fn a_handler_in_a_merged_file_that_was_written_back_is_upgraded_and_removed(
+    daemon: &Daemon,
+) -> Result<()> {
     for (name, main) in mains(daemon) {
         for mode in [Mode::Auto, Mode::InPlace] {
-            let tree = daemon.tree(&format!("back-{name}-{mode:?}"), &[("config.toml", main.clone())])?;
+            let tree = daemon.tree(
+                &format!("back-{name}-{mode:?}"),
+                &[("config.toml", main.clone())],
+            )?;
             let former = written_back(daemon, &format!("back-{name}-{mode:?}"), &main)?;
             let record = install(&tree, mode, &handler("wasmedge", "1-aaa"), None)?;
             tree.write_back()?;
-            must_have(&tree, &former, &[&handler("wasmedge", "1-aaa")]).context("after it was written back")?;
+            must_have(&tree, &former, &[&handler("wasmedge", "1-aaa")])
+                .context("after it was written back")?;
             let newer = handler("wasmedge", "2-bbb");
-            let record = install(&tree, mode, &newer, Some(&record)).with_context(|| format!("upgrade in {name}, {mode:?}"))?;
+            let record = install(&tree, mode, &newer, Some(&record))
+                .with_context(|| format!("upgrade in {name}, {mode:?}"))?;
             must_have(&tree, &former, &[&newer])?;
-            uninstall(&tree, mode, &record).with_context(|| format!("remove from {name}, {mode:?}"))?;
+            uninstall(&tree, mode, &record)
+                .with_context(|| format!("remove from {name}, {mode:?}"))?;
             tree.settings()?.must_be(&former, "after the removal")?;
             must_be_clean(&tree)?;
         }
@@ -54,7 +74,9 @@ pub(crate) fn a_handler_in_a_merged_file_that_was_written_back_is_upgraded_and_r
     Ok(())
 }
 
-pub(crate) fn a_handler_in_a_merged_file_that_was_written_back_is_removed(daemon: &Daemon) -> Result<()> {
+pub(crate) fn a_handler_in_a_merged_file_that_was_written_back_is_removed(
+    daemon: &Daemon,
+) -> Result<()> {
     for (name, main) in mains(daemon) {
         let former = written_back(daemon, &format!("gone-{name}"), &main)?;
         let tree = daemon.tree(&format!("gone-{name}"), &[("config.toml", main)])?;
@@ -67,7 +89,9 @@ pub(crate) fn a_handler_in_a_merged_file_that_was_written_back_is_removed(daemon
     Ok(())
 }
 
-pub(crate) fn two_handlers_in_a_merged_file_that_was_written_back_go_one_by_one(daemon: &Daemon) -> Result<()> {
+pub(crate) fn two_handlers_in_a_merged_file_that_was_written_back_go_one_by_one(
+    daemon: &Daemon,
+) -> Result<()> {
     for (name, main) in mains(daemon) {
         let former = written_back(daemon, &format!("pair-{name}"), &main)?;
         let tree = daemon.tree(&format!("pair-{name}"), &[("config.toml", main)])?;
@@ -84,22 +108,34 @@ pub(crate) fn two_handlers_in_a_merged_file_that_was_written_back_go_one_by_one(
     Ok(())
 }
 
-pub(crate) fn a_handler_that_leads_elsewhere_since_is_named_with_its_lines(daemon: &Daemon) -> Result<()> {
+pub(crate) fn a_handler_that_leads_elsewhere_since_is_named_with_its_lines(
+    daemon: &Daemon,
+) -> Result<()> {
     let tree = daemon.tree("foreign", &[("config.toml", mains::own(daemon).to_owned())])?;
     let ours = handler("wasmedge", "1-aaa");
     let record = install(&tree, Mode::Auto, &ours, None)?;
     tree.write_back()?;
     let merged = std::fs::read_to_string(&tree.main)?;
-    tree.write("config.toml", &merged.replace(&ours.launcher, "/usr/local/bin/containerd-shim-wasmedge-v1"))?;
+    tree.write(
+        "config.toml",
+        &merged.replace(&ours.launcher, "/usr/local/bin/containerd-shim-wasmedge-v1"),
+    )?;
     let facts = tree.facts(Mode::Auto, Some(&record))?;
-    let told = match (propose(&facts, &ours, Some(&record)), revert(&facts, &record)) {
-        (Err(taken @ ConfigError::HandlerTaken { .. }), Err(left @ ConfigError::HandlerLeft { .. })) => {
-            [taken.to_string(), left.to_string()]
-        }
+    let told = match (
+        propose(&facts, &ours, Some(&record)),
+        revert(&facts, &record),
+    ) {
+        (
+            Err(taken @ ConfigError::HandlerTaken { .. }),
+            Err(left @ ConfigError::HandlerLeft { .. }),
+        ) => [taken.to_string(), left.to_string()],
         other => bail!("{other:?}"),
     };
     for told in told {
-        ensure!(told.contains(&tree.main) && told.contains("(lines "), "{told}");
+        ensure!(
+            told.contains(&tree.main) && told.contains("(lines "),
+            "{told}"
+        );
     }
     Ok(())
 }

@@ -1,4 +1,5 @@
-//! Which containers run by a launcher, asked of a real containerd whose state folder lies elsewhere.
+//! Which containers run by a launcher, asked of a real containerd whose state folder lies
+//! elsewhere.
 
 use std::path::Path;
 use std::time::Duration;
@@ -11,17 +12,44 @@ use test_guests::SPIN;
 
 use crate::{HANDLER, NAMESPACE, Node, SMOKE, image_of};
 
-pub(crate) fn what_runs_by_a_launcher_is_known_without_containerds_state_folder(node: &Node) -> Result<()> {
-    let launcher = node.launcher.to_str().context("a launcher whose path is text")?;
+pub(crate) fn what_runs_by_a_launcher_is_known_without_containerds_state_folder(
+    node: &Node,
+) -> Result<()> {
+    let launcher = node
+        .launcher
+        .to_str()
+        .context("a launcher whose path is text")?;
     let image = image_of(SPIN);
-    let ctr = |words: &[&str]| node.containerd.ctr().args(["--namespace", NAMESPACE]).args(words).done();
-    ctr(&["run", "--detach", "--null-io", "--runtime", launcher, &image, "by-path", "/smoke.wasm"])?;
-    let endless = Smoke { limit: Duration::from_mins(1), ..node.plan(HANDLER, &image) };
+    let ctr = |words: &[&str]| {
+        node.containerd
+            .ctr()
+            .args(["--namespace", NAMESPACE])
+            .args(words)
+            .done()
+    };
+    ctr(&[
+        "run",
+        "--detach",
+        "--null-io",
+        "--runtime",
+        launcher,
+        &image,
+        "by-path",
+        "/smoke.wasm",
+    ])?;
+    let endless = Smoke {
+        limit: Duration::from_mins(1),
+        ..node.plan(HANDLER, &image)
+    };
     // The smoke test is dropped when its guest runs, and leaves it.
     let running = node.block(async |cri| {
         let listed = async {
             loop {
-                let tasks = node.containerd.ctr().args(["--namespace", NAMESPACE, "tasks", "ls"]).text()?;
+                let tasks = node
+                    .containerd
+                    .ctr()
+                    .args(["--namespace", NAMESPACE, "tasks", "ls"])
+                    .text()?;
                 if tasks.matches("RUNNING").count() == 3 {
                     return Ok::<_, anyhow::Error>(cri.running().await?);
                 }
@@ -29,19 +57,42 @@ pub(crate) fn what_runs_by_a_launcher_is_known_without_containerds_state_folder(
             }
         };
         tokio::select! {
-            ended = smoke::run(cri, &endless) => bail!("a guest without end came to one: {ended:?}"),
+            ended = smoke::run(cri,
+                &endless) => bail!("a guest without end came to one: {ended:?}"),
             running = listed => running,
         }
     })?;
-    let settings = running.settings.as_ref().context("containerd publishes its settings")?;
+    let settings = running
+        .settings
+        .as_ref()
+        .context("containerd publishes its settings")?;
     let state = node.containerd.tasks_folder();
-    ensure!(settings.state.as_deref().map(Path::new) == state.ancestors().nth(2), "{settings:?}");
-    ensure!(settings.launchers.get(HANDLER).map(String::as_str) == Some(launcher), "{settings:?}");
-    ensure!(running.pods.iter().all(|pod| pod.handler.as_deref() == Some(HANDLER)), "{running:?}");
+    ensure!(
+        settings.state.as_deref().map(Path::new) == state.ancestors().nth(2),
+        "{settings:?}"
+    );
+    ensure!(
+        settings.launchers.get(HANDLER).map(String::as_str) == Some(launcher),
+        "{settings:?}"
+    );
+    ensure!(
+        running
+            .pods
+            .iter()
+            .all(|pod| pod.handler.as_deref() == Some(HANDLER)),
+        "{running:?}"
+    );
     let used = |running: Running, folder: &Path| -> Result<Vec<String>> {
         let folder = HostPath::new(folder.to_str().context("a path that is text")?)?;
-        match usage(Bundles::Hidden("not looked at".to_owned()), Ok(running), &folder) {
-            Usage::Known(containers) => Ok(containers.into_iter().map(|container| container.id).collect()),
+        match usage(
+            Bundles::Hidden("not looked at".to_owned()),
+            Ok(running),
+            &folder,
+        ) {
+            Usage::Known(containers) => Ok(containers
+                .into_iter()
+                .map(|container| container.id)
+                .collect()),
             Usage::Unknown(why) => bail!("{why}"),
         }
     };
@@ -49,7 +100,10 @@ pub(crate) fn what_runs_by_a_launcher_is_known_without_containerds_state_folder(
     let ids = used(running.clone(), folder)?;
     let pods = running.pods.iter().map(|pod| pod.id.as_str());
     for id in pods.chain(["by-path"]) {
-        ensure!(ids.iter().filter(|known| *known == id).count() == 1, "{id} is not once among {ids:?} of {running:?}");
+        ensure!(
+            ids.iter().filter(|known| *known == id).count() == 1,
+            "{id} is not once among {ids:?} of {running:?}"
+        );
     }
     let others = used(running, Path::new("/opt/wasmedge-runtime/other"))?;
     ensure!(others.is_empty(), "{others:?} are of another runtime");

@@ -1,5 +1,5 @@
-//! Containers that look at others: in another's pid namespace, as `kubectl debug --target` makes them; and what a Linux
-//! program of a pod must not reach.
+//! Containers that look at others: in another's pid namespace, as `kubectl debug --target` makes
+//! them; and what a Linux program of a pod must not reach.
 
 use anyhow::{Context as _, Result, ensure};
 use cri_calls::message::Executed;
@@ -17,21 +17,32 @@ tests![
 
 /// What `/native` gives for the words in a container.
 fn native(pods: &Pods, id: &str, words: &[&str]) -> Result<Executed> {
-    let words: Vec<&str> = std::iter::once("/native").chain(words.iter().copied()).collect();
+    let words: Vec<&str> = std::iter::once("/native")
+        .chain(words.iter().copied())
+        .collect();
     pods.cri().exec_sync(id, &words, 10)
 }
 
-/// Sets the number that the next process of a container's pid namespace gets to one that no process of the node has:
-/// what looks for the new process in the node's `/proc` by that number finds nothing.
+/// Sets the number that the next process of a container's pid namespace gets to one that no process
+/// of the node has: what looks for the new process in the node's `/proc` by that number finds
+/// nothing.
 fn use_free_number(pods: &Pods, pid: i32) -> Result<()> {
     let machine = pods.machine();
     let is_free = |number: &i32| (0..40).all(|more| !machine.of(number + more, "").exists());
-    let free = (20_000..30_000).step_by(40).find(is_free).context("all numbers are in use")?;
+    let free = (20_000..30_000)
+        .step_by(40)
+        .find(is_free)
+        .context("all numbers are in use")?;
     let command = format!("echo {} >/proc/sys/kernel/ns_last_pid", free - 1);
-    pods.cell.run("nsenter").args(["--target", &pid.to_string(), "--pid", "sh", "-c", &command]).done()
+    pods.cell
+        .run("nsenter")
+        .args(["--target", &pid.to_string(), "--pid", "sh", "-c", &command])
+        .done()
 }
 
-fn debugging_container_joins_the_pid_namespace_of_any_container_with_its_cgroup_mounted(node: &Node) -> Result<Verdict> {
+fn debugging_container_joins_the_pid_namespace_of_any_container_with_its_cgroup_mounted(
+    node: &Node,
+) -> Result<Verdict> {
     let pods = node.pods()?;
     let machine = pods.machine();
     let pod = pods.pod(pods.default_config())?;
@@ -39,18 +50,33 @@ fn debugging_container_joins_the_pid_namespace_of_any_container_with_its_cgroup_
         let target = pod.run(&format!("target{}", words.len()), words)?;
         let inside = pod.pid(&target)?;
         use_free_number(&pods, inside)?;
-        let config = pod.config.container(&format!("debugger{}", words.len()), IMAGE, &["/native", "tick"]).among_processes_of(&target);
+        let config = pod
+            .config
+            .container(
+                &format!("debugger{}", words.len()),
+                IMAGE,
+                &["/native", "tick"],
+            )
+            .among_processes_of(&target);
         let debugger = pod.run_container(config)?;
         ensure!(
-            machine.namespace_of(pod.pid(&debugger)?, "pid")? == machine.namespace_of(inside, "pid")?,
+            machine.namespace_of(pod.pid(&debugger)?, "pid")?
+                == machine.namespace_of(inside, "pid")?,
             "{words:?}: the debugger has other processes"
         );
         let seen = native(&pods, &debugger, &["processes"])?.text();
-        ensure!(seen.lines().any(|line| line == "1"), "{words:?}: the target's first process is not seen: {seen:?}");
+        ensure!(
+            seen.lines().any(|line| line == "1"),
+            "{words:?}: the target's first process is not seen: {seen:?}"
+        );
         let own = machine.cgroup("memory", &debugger, "memory.limit_in_bytes")?;
         succeeds(
             "its own cgroup",
-            &native(&pods, &debugger, &["read", "/sys/fs/cgroup/memory/memory.limit_in_bytes"])?,
+            &native(
+                &pods,
+                &debugger,
+                &["read", "/sys/fs/cgroup/memory/memory.limit_in_bytes"],
+            )?,
             &format!("{own}\n"),
         )?;
     }
@@ -58,20 +84,33 @@ fn debugging_container_joins_the_pid_namespace_of_any_container_with_its_cgroup_
     Ok(Verdict::Holds)
 }
 
-fn debugging_container_reads_its_targets_root_only_with_the_capability(node: &Node) -> Result<Verdict> {
+fn debugging_container_reads_its_targets_root_only_with_the_capability(
+    node: &Node,
+) -> Result<Verdict> {
     let pods = node.pods()?;
     let pod = pods.pod(pods.default_config())?;
     let guest = pod.run("guest", &["/app.wasm", "sleep", "600"])?;
-    let debugger = |name: &str, pod: &Pod<'_>| pod.config.container(name, IMAGE, &["/native", "tick"]).among_processes_of(&guest);
+    let debugger = |name: &str, pod: &Pod<'_>| {
+        pod.config
+            .container(name, IMAGE, &["/native", "tick"])
+            .among_processes_of(&guest)
+    };
     let plain = pod.run_container(debugger("plain", &pod))?;
     let able = pod.run_container(debugger("able", &pod).with_capability("SYS_PTRACE"))?;
     let bare = pod.run_container(debugger("bare", &pod).without_capabilities())?;
     for id in [&plain, &bare] {
         let refused = native(&pods, id, &["list", "/proc/1/root/"])?;
-        ensure!(refused.exit_code == 1, "the guest's root is listed without the capability: {:?}", refused.text());
+        ensure!(
+            refused.exit_code == 1,
+            "the guest's root is listed without the capability: {:?}",
+            refused.text()
+        );
     }
     let listed = native(&pods, &able, &["list", "/proc/1/root/"])?;
-    ensure!(listed.exit_code == 0 && listed.text().lines().any(|name| name == "app.wasm"), "with it: {listed:?}");
+    ensure!(
+        listed.exit_code == 0 && listed.text().lines().any(|name| name == "app.wasm"),
+        "with it: {listed:?}"
+    );
     pod.remove()?;
     Ok(Verdict::Holds)
 }
@@ -80,14 +119,29 @@ fn native_container_cannot_raise_its_own_limits(node: &Node) -> Result<Verdict> 
     let pods = node.pods()?;
     let pod = pods.pod(pods.default_config())?;
     let sidecar = pod.run("sidecar", &["/native", "tick"])?;
-    for (path, text) in [("memory/memory.limit_in_bytes", "-1"), ("pids/pids.max", "max"), ("memory/cgroup.procs", "1")] {
-        let written = native(&pods, &sidecar, &["write", &format!("/sys/fs/cgroup/{path}"), text])?;
+    for (path, text) in [
+        ("memory/memory.limit_in_bytes", "-1"),
+        ("pids/pids.max", "max"),
+        ("memory/cgroup.procs", "1"),
+    ] {
+        let written = native(
+            &pods,
+            &sidecar,
+            &["write", &format!("/sys/fs/cgroup/{path}"), text],
+        )?;
         let said = String::from_utf8_lossy(&written.stderr).into_owned();
-        ensure!(written.exit_code == 1 && said.contains("Read-only file system"), "{path}: {} {said:?}", written.exit_code);
+        ensure!(
+            written.exit_code == 1 && said.contains("Read-only file system"),
+            "{path}: {} {said:?}",
+            written.exit_code
+        );
     }
     // Of a hierarchy in which it has no cgroup it sees nothing, least of all the node's.
     let names = native(&pods, &sidecar, &["list", "/sys/fs/cgroup"])?.text();
-    ensure!(!names.lines().any(|name| name == "systemd"), "it sees {names:?}");
+    ensure!(
+        !names.lines().any(|name| name == "systemd"),
+        "it sees {names:?}"
+    );
     pod.remove()?;
     Ok(Verdict::Holds)
 }
@@ -97,12 +151,20 @@ fn native_programs_have_keyrings_of_their_own(node: &Node) -> Result<Verdict> {
     let pod = pods.pod(pods.default_config())?;
     let guest = pod.run("guest", &["/app.wasm", "sleep", "600"])?;
     let sidecar = pod.run("sidecar", &["/native", "tick"])?;
-    let own = pods.cell.run(node.prepared.guests.native.display().to_string()).arg("keyring").text()?;
+    let own = pods
+        .cell
+        .run(node.prepared.guests.native.display().to_string())
+        .arg("keyring")
+        .text()?;
     let mut seen = vec![own];
     for id in [&guest, &guest, &sidecar, &sidecar] {
         let keyring = native(&pods, id, &["keyring"])?;
         ensure!(keyring.exit_code == 0, "{keyring:?}");
-        ensure!(!seen.contains(&keyring.text()), "two processes have the keyring {:?} of {seen:?}", keyring.text());
+        ensure!(
+            !seen.contains(&keyring.text()),
+            "two processes have the keyring {:?} of {seen:?}",
+            keyring.text()
+        );
         seen.push(keyring.text());
     }
     pod.remove()?;

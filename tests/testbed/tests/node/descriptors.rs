@@ -15,7 +15,8 @@ tests![a_create_for_which_no_files_can_be_opened_leaves_nothing];
 
 /// More files than a Create opens at once.
 const ROOM: usize = 48;
-/// Longer than a Create takes. Then there is room again, also for a connection that waits to be accepted.
+/// Longer than a Create takes. Then there is room again, also for a connection that waits to be
+/// accepted.
 const SHORTAGE: Duration = Duration::from_millis(400);
 
 fn a_create_for_which_no_files_can_be_opened_leaves_nothing(node: &Node) -> Result<Verdict> {
@@ -24,7 +25,11 @@ fn a_create_for_which_no_files_can_be_opened_leaves_nothing(node: &Node) -> Resu
         for template in [alone.guest(&HELLO)?, alone.native(&["args"])?] {
             each_shortage(alone, template)?;
         }
-        ensure!(stays.status()? == "RUNNING", "{}", alone.containerd.evidence());
+        ensure!(
+            stays.status()? == "RUNNING",
+            "{}",
+            alone.containerd.evidence()
+        );
         expect(&alone.guest(&HELLO)?.run()?, 0, "hello from wasm\n")?;
         stays.delete_by_force().map(drop)
     })
@@ -48,10 +53,17 @@ fn each_shortage(alone: &Node, template: Container) -> Result<()> {
         let created = std::thread::scope(|scope| {
             limit(outside, Some(used + room))?;
             let creating = scope.spawn(|| tasks.create(&id, &rootfs));
-            let is_done = wait::until("the Create", SHORTAGE, || Ok(creating.is_finished().then_some(())), String::new);
+            let is_done = wait::until(
+                "the Create",
+                SHORTAGE,
+                || Ok(creating.is_finished().then_some(())),
+                String::new,
+            );
             limit(outside, None)?;
             drop(is_done);
-            creating.join().map_err(|_| anyhow::anyhow!("asking panicked"))
+            creating
+                .join()
+                .map_err(|_| anyhow::anyhow!("asking panicked"))
         })?;
         if created.is_ok() {
             made += 1;
@@ -61,18 +73,33 @@ fn each_shortage(alone: &Node, template: Container) -> Result<()> {
         } else {
             failed += 1;
         }
-        machine.nothing_left(&id).with_context(|| format!("with room for {room} files: {created:?}"))?;
+        machine
+            .nothing_left(&id)
+            .with_context(|| format!("with room for {room} files: {created:?}"))?;
         let waited_for = || Ok((machine.children(host)?.len() == children).then_some(()));
-        wait::until("no child more than before", LIMIT, waited_for, || format!("{created:?}, {:?}", machine.children(host)))?;
+        wait::until("no child more than before", LIMIT, waited_for, || {
+            format!("{created:?}, {:?}", machine.children(host))
+        })?;
     }
-    ensure!(made > 0 && failed > 3, "{made} were created and {failed} not");
-    alone.containerd.ctr().args(["containers", "rm", &id]).done()
+    ensure!(
+        made > 0 && failed > 3,
+        "{made} were created and {failed} not"
+    );
+    alone
+        .containerd
+        .ctr()
+        .args(["containers", "rm", &id])
+        .done()
 }
 
 /// Lets a process have files of numbers below `most`, or all that it may ever have.
 fn limit(pid: i32, most: Option<usize>) -> Result<()> {
     let prlimit = || Run::new("prlimit").args(["--pid", &pid.to_string()]);
-    let all = || prlimit().args(["--nofile", "--output", "HARD", "--noheadings"]).text();
+    let all = || {
+        prlimit()
+            .args(["--nofile", "--output", "HARD", "--noheadings"])
+            .text()
+    };
     let soft = most.map_or_else(all, |most| Ok(most.to_string()))?;
     prlimit().arg(format!("--nofile={}:", soft.trim())).done()
 }

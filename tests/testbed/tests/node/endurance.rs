@@ -18,7 +18,8 @@ const LANES: u32 = 4;
 const CYCLES: u32 = 125;
 /// After these of each, whatever is made once has been made.
 const WARM_UP: u32 = 25;
-/// By how many KiB the host may grow over all cycles: what its allocator keeps comes and goes. It is 4 KiB for each.
+/// By how many KiB the host may grow over all cycles: what its allocator keeps comes and goes. It
+/// is 4 KiB for each.
 const GROWTH: u64 = 2048;
 
 /// What may not grow.
@@ -46,7 +47,11 @@ impl Size {
             memory: machine.status(host, "VmRSS")?,
             mounts: machine.read(host, "mountinfo")?.lines().count(),
             files: count(&["/run/containerd"])?,
-            cgroups: count(&["/sys/fs/cgroup", "-path", &format!("*/{}/*", node.containerd.namespace())])?,
+            cgroups: count(&[
+                "/sys/fs/cgroup",
+                "-path",
+                &format!("*/{}/*", node.containerd.namespace()),
+            ])?,
             processes: machine.processes()?.len(),
         })
     }
@@ -54,15 +59,24 @@ impl Size {
 
 fn five_hundred_containers_leave_the_host_as_it_was(node: &Node) -> Result<Verdict> {
     node.alone("many", |alone| {
-        let lanes = (0..LANES).map(|_| Lane::of(alone)).collect::<Result<Vec<_>>>()?;
+        let lanes = (0..LANES)
+            .map(|_| Lane::of(alone))
+            .collect::<Result<Vec<_>>>()?;
         // One that stays, so that the host does.
         let stays = alone.probe(&["sleep", "600"])?.start()?;
         let host = alone.machine().host()?;
         let cycle = |times: u32| -> Result<()> {
             std::thread::scope(|scope| {
-                let lives = |lane: &'_ Lane| (0..times).try_for_each(|_| live(&alone.tasks(), &lane.id, &lane.rootfs));
-                let threads: Vec<_> = lanes.iter().map(|lane| scope.spawn(move || lives(lane))).collect();
-                threads.into_iter().try_for_each(|thread| thread.join().map_err(|_| anyhow!("a thread panicked"))?)
+                let lives = |lane: &'_ Lane| {
+                    (0..times).try_for_each(|_| live(&alone.tasks(), &lane.id, &lane.rootfs))
+                };
+                let threads: Vec<_> = lanes
+                    .iter()
+                    .map(|lane| scope.spawn(move || lives(lane)))
+                    .collect();
+                threads.into_iter().try_for_each(|thread| {
+                    thread.join().map_err(|_| anyhow!("a thread panicked"))?
+                })
             })
         };
         cycle(WARM_UP)?;
@@ -70,9 +84,21 @@ fn five_hundred_containers_leave_the_host_as_it_was(node: &Node) -> Result<Verdi
         let started = Instant::now();
         cycle(CYCLES)?;
         let after = settled(alone, host)?;
-        let told = format!("after {} containers in {:?}: {before:?} became {after:?}", LANES * CYCLES, started.elapsed());
-        ensure!(after.descriptors <= before.descriptors && after.mounts <= before.mounts, "{told}");
-        ensure!(after.files <= before.files && after.cgroups <= before.cgroups && after.processes <= before.processes, "{told}");
+        let told = format!(
+            "after {} containers in {:?}: {before:?} became {after:?}",
+            LANES * CYCLES,
+            started.elapsed()
+        );
+        ensure!(
+            after.descriptors <= before.descriptors && after.mounts <= before.mounts,
+            "{told}"
+        );
+        ensure!(
+            after.files <= before.files
+                && after.cgroups <= before.cgroups
+                && after.processes <= before.processes,
+            "{told}"
+        );
         // Threads that may block come and go.
         ensure!(after.threads <= before.threads + 4, "{told}");
         ensure!(after.memory <= before.memory + GROWTH, "{told}");
@@ -113,9 +139,15 @@ fn live(tasks: &Tasks<'_>, id: &str, rootfs: &[crate::tasks::Mount]) -> Result<(
 /// Its size once what ends with the last container has ended: launchers, connections.
 fn settled(node: &Node, host: i32) -> Result<Size> {
     let launchers = |machine: Machine<'_>| -> Result<usize> {
-        Ok(machine.processes()?.iter().filter(|seen| seen.command.contains("containerd-shim-wasmedge-v1")).count())
+        Ok(machine
+            .processes()?
+            .iter()
+            .filter(|seen| seen.command.contains("containerd-shim-wasmedge-v1"))
+            .count())
     };
     let quiet = || Ok((launchers(node.machine())? == 0).then_some(()));
-    wait::until("the launchers to end", LIMIT, quiet, || format!("{:?}", node.machine().processes()))?;
+    wait::until("the launchers to end", LIMIT, quiet, || {
+        format!("{:?}", node.machine().processes())
+    })?;
     Size::of(node, host)
 }

@@ -31,12 +31,19 @@ tests![
 ];
 
 fn container(node: &Node) -> Result<Task> {
-    node.mixed(&["sleep", "600"])?.env("OF", "container").start()
+    node.mixed(&["sleep", "600"])?
+        .env("OF", "container")
+        .start()
 }
 
 fn end(node: &Node, task: Task) -> Result<Verdict> {
     let id = task.id().to_owned();
-    ensure!(task.status()? == "RUNNING", "the container is {} now:\n{}", task.status()?, node.containerd.log_of(&id)?);
+    ensure!(
+        task.status()? == "RUNNING",
+        "the container is {} now:\n{}",
+        task.status()?,
+        node.containerd.log_of(&id)?
+    );
     task.kill("SIGKILL")?;
     task.wait(LIMIT)?;
     task.delete()?;
@@ -46,28 +53,55 @@ fn end(node: &Node, task: Task) -> Result<Verdict> {
 
 fn a_linux_program_of_the_containers_files_is_executed(node: &Node) -> Result<Verdict> {
     let task = container(node)?;
-    expect(&task.exec("native", &["/native", "args", "a b"]).run()?, 0, "/native\nargs\na b\n")?;
+    expect(
+        &task.exec("native", &["/native", "args", "a b"]).run()?,
+        0,
+        "/native\nargs\na b\n",
+    )?;
     end(node, task)
 }
 
 fn another_guest_of_the_containers_files_is_executed(node: &Node) -> Result<Verdict> {
     let task = container(node)?;
-    expect(&task.exec("hello", &["/hello.wasm"]).run()?, 0, "hello from wasm\n")?;
+    expect(
+        &task.exec("hello", &["/hello.wasm"]).run()?,
+        0,
+        "hello from wasm\n",
+    )?;
     end(node, task)
 }
 
 fn the_guest_that_the_container_runs_is_executed_again(node: &Node) -> Result<Verdict> {
     let task = container(node)?;
-    expect(&task.exec("again", &["/app.wasm", "args", "x"]).run()?, 0, "/app.wasm\nargs\nx\n")?;
-    let finished = task.exec("files", &["/app.wasm", "write", "/data/file", "of an exec process"]).run()?;
+    expect(
+        &task.exec("again", &["/app.wasm", "args", "x"]).run()?,
+        0,
+        "/app.wasm\nargs\nx\n",
+    )?;
+    let finished = task
+        .exec(
+            "files",
+            &["/app.wasm", "write", "/data/file", "of an exec process"],
+        )
+        .run()?;
     expect(&finished, 0, "")?;
-    expect(&task.exec("look", &["/native", "read", "/data/file"]).run()?, 0, "of an exec process")?;
+    expect(
+        &task
+            .exec("look", &["/native", "read", "/data/file"])
+            .run()?,
+        0,
+        "of an exec process",
+    )?;
     end(node, task)
 }
 
 fn a_guest_is_found_by_a_relative_path(node: &Node) -> Result<Verdict> {
     let task = container(node)?;
-    let finished = task.exec("relative", &["exit.wasm"]).flag("--cwd").flag("/bin").run()?;
+    let finished = task
+        .exec("relative", &["exit.wasm"])
+        .flag("--cwd")
+        .flag("/bin")
+        .run()?;
     expect(&finished, 42, "")?;
     end(node, task)
 }
@@ -75,9 +109,18 @@ fn a_guest_is_found_by_a_relative_path(node: &Node) -> Result<Verdict> {
 fn the_exit_code_of_an_exec_process_arrives(node: &Node) -> Result<Verdict> {
     let task = container(node)?;
     expect(&task.exec("guest", &["/bin/exit.wasm"]).run()?, 42, "")?;
-    expect(&task.exec("program", &["/native", "exit", "3"]).run()?, 3, "")?;
+    expect(
+        &task.exec("program", &["/native", "exit", "3"]).run()?,
+        3,
+        "",
+    )?;
     let trapped = task.exec("trap", &["/app.wasm", "trap"]).run()?;
-    ensure!(trapped.code == 134, "a trap gave {}: {}", trapped.code, trapped.stderr);
+    ensure!(
+        trapped.code == 134,
+        "a trap gave {}: {}",
+        trapped.code,
+        trapped.stderr
+    );
     end(node, task)
 }
 
@@ -85,8 +128,16 @@ fn an_exec_process_reads_its_input(node: &Node) -> Result<Verdict> {
     let task = container(node)?;
     let input = test_guests::pattern(100_000);
     for words in [&["/app.wasm", "cat"][..], &["/native", "read", "-"]] {
-        let finished = task.exec(words[0].trim_start_matches('/'), words).input(input.clone()).run()?;
-        ensure!(finished.code == 0 && finished.stdout == input, "{words:?}: {}, {} bytes", finished.code, finished.stdout.len());
+        let finished = task
+            .exec(words[0].trim_start_matches('/'), words)
+            .input(input.clone())
+            .run()?;
+        ensure!(
+            finished.code == 0 && finished.stdout == input,
+            "{words:?}: {}, {} bytes",
+            finished.code,
+            finished.stdout.len()
+        );
     }
     end(node, task)
 }
@@ -95,7 +146,10 @@ fn an_exec_process_reads_its_input(node: &Node) -> Result<Verdict> {
 fn a_linux_program_finds_its_streams_in_dev(node: &Node) -> Result<Verdict> {
     for task in [container(node)?, node.native(&["tick"])?.start()?] {
         for path in ["/dev/stdin", "/dev/fd/0"] {
-            let finished = task.exec(&node.id("dev"), &["/native", "read", path]).input("typed").run()?;
+            let finished = task
+                .exec(&node.id("dev"), &["/native", "read", path])
+                .input("typed")
+                .run()?;
             expect(&finished, 0, "typed")?;
         }
         end(node, task)?;
@@ -103,25 +157,57 @@ fn a_linux_program_finds_its_streams_in_dev(node: &Node) -> Result<Verdict> {
     Ok(Verdict::Holds)
 }
 
-fn a_linux_program_sees_the_containers_processes_and_a_guest_does_not(node: &Node) -> Result<Verdict> {
+fn a_linux_program_sees_the_containers_processes_and_a_guest_does_not(
+    node: &Node,
+) -> Result<Verdict> {
     let task = container(node)?;
-    let seen = task.exec("program", &["/native", "read", "/proc/1/comm"]).run()?;
-    ensure!(seen.code == 0 && seen.text().starts_with("wasm:"), "{}: {} {}", seen.code, seen.text(), seen.stderr);
+    let seen = task
+        .exec("program", &["/native", "read", "/proc/1/comm"])
+        .run()?;
+    ensure!(
+        seen.code == 0 && seen.text().starts_with("wasm:"),
+        "{}: {} {}",
+        seen.code,
+        seen.text(),
+        seen.stderr
+    );
     // What the spec masks is masked, and what it makes read-only cannot change the node.
-    expect(&task.exec("masked", &["/native", "read", "/proc/keys"]).run()?, 0, "")?;
-    let hidden = task.exec("guest", &["/app.wasm", "read", "/proc/1/comm"]).run()?;
-    ensure!(hidden.code != 0 && hidden.stdout.is_empty(), "a guest reads {}", hidden.text());
+    expect(
+        &task
+            .exec("masked", &["/native", "read", "/proc/keys"])
+            .run()?,
+        0,
+        "",
+    )?;
+    let hidden = task
+        .exec("guest", &["/app.wasm", "read", "/proc/1/comm"])
+        .run()?;
+    ensure!(
+        hidden.code != 0 && hidden.stdout.is_empty(),
+        "a guest reads {}",
+        hidden.text()
+    );
     end(node, task)
 }
 
 fn an_exec_process_has_its_own_environment(node: &Node) -> Result<Verdict> {
     let task = container(node)?;
     // `ctr` gives it the container's.
-    expect(&task.exec("env", &["/app.wasm", "env"]).run()?, 0, "IMAGE=mixed\nOF=container\n")?;
+    expect(
+        &task.exec("env", &["/app.wasm", "env"]).run()?,
+        0,
+        "IMAGE=mixed\nOF=container\n",
+    )?;
     let finished = task.exec("native-env", &["/native", "env"]).run()?;
     let text = finished.text();
-    let own: Vec<&str> = text.lines().filter(|line| !line.starts_with("HOME=")).collect();
-    ensure!(own == ["IMAGE=mixed", "OF=container"], "its environment is {text:?}");
+    let own: Vec<&str> = text
+        .lines()
+        .filter(|line| !line.starts_with("HOME="))
+        .collect();
+    ensure!(
+        own == ["IMAGE=mixed", "OF=container"],
+        "its environment is {text:?}"
+    );
     end(node, task)
 }
 
@@ -129,8 +215,16 @@ fn a_program_that_is_missing_is_named_and_harms_nothing(node: &Node) -> Result<V
     let task = container(node)?;
     for missing in ["/nowhere", "/nowhere.wasm", "nothing"] {
         let finished = task.exec("missing", &[missing]).run()?;
-        ensure!(finished.code != 0 && finished.stdout.is_empty(), "{missing} ran: {}", finished.text());
-        ensure!(finished.stderr.contains(missing), "the message does not name {missing}: {}", finished.stderr);
+        ensure!(
+            finished.code != 0 && finished.stdout.is_empty(),
+            "{missing} ran: {}",
+            finished.text()
+        );
+        ensure!(
+            finished.stderr.contains(missing),
+            "the message does not name {missing}: {}",
+            finished.stderr
+        );
     }
     expect(&task.exec("then", &["/native", "exit", "0"]).run()?, 0, "")?;
     end(node, task)
@@ -143,15 +237,28 @@ fn an_exec_process_that_never_ran_has_an_end_and_can_be_deleted(node: &Node) -> 
     let words = |word: &str| json!({ "user": { "uid": 0, "gid": 0 }, "args": [word], "cwd": "/" });
     tasks.exec(id, "vain", &words("/nowhere"))?;
     tasks.exec(id, "unwanted", &words("/native"))?;
-    ensure!(tasks.start(id, "vain").is_err(), "a program that is not there was started");
+    ensure!(
+        tasks.start(id, "vain").is_err(),
+        "a program that is not there was started"
+    );
     let early = tasks.kill(id, "unwanted", 15);
-    ensure!(early.as_ref().is_err_and(|refusal| refusal.code == Code::FailedPrecondition), "there is nobody to signal: {early:?}");
+    ensure!(
+        early
+            .as_ref()
+            .is_err_and(|refusal| refusal.code == Code::FailedPrecondition),
+        "there is nobody to signal: {early:?}"
+    );
     tasks.kill(id, "unwanted", 9)?;
     for (exec, code) in [("vain", 126), ("unwanted", 137)] {
         let end = tasks.wait(id, exec)?;
         ensure!(end.code == code, "{exec} ended with {end:?}");
         let again = tasks.kill(id, exec, 9);
-        ensure!(again.as_ref().is_err_and(|refusal| refusal.code == Code::NotFound), "{exec} is killed once more: {again:?}");
+        ensure!(
+            again
+                .as_ref()
+                .is_err_and(|refusal| refusal.code == Code::NotFound),
+            "{exec} is killed once more: {again:?}"
+        );
         tasks.delete_exec(id, exec)?;
     }
     end(node, task)
@@ -159,17 +266,30 @@ fn an_exec_process_that_never_ran_has_an_end_and_can_be_deleted(node: &Node) -> 
 
 fn a_program_is_executed_in_a_native_container(node: &Node) -> Result<Verdict> {
     let task = node.native(&["tick"])?.start()?;
-    expect(&task.exec("one", &["/native", "args", "x"]).run()?, 0, "/native\nargs\nx\n")?;
+    expect(
+        &task.exec("one", &["/native", "args", "x"]).run()?,
+        0,
+        "/native\nargs\nx\n",
+    )?;
     expect(&task.exec("two", &["/native", "exit", "9"]).run()?, 9, "")?;
     let missing = task.exec("three", &["/nowhere"]).run()?;
-    ensure!(missing.code != 0 && missing.stderr.contains("/nowhere"), "{}: {}", missing.code, missing.stderr);
+    ensure!(
+        missing.code != 0 && missing.stderr.contains("/nowhere"),
+        "{}: {}",
+        missing.code,
+        missing.stderr
+    );
     end(node, task)
 }
 
 /// An exec process that stays: its task, its own id, its number.
 fn staying(node: &Node, task: &Task, exec: &str, words: &[&str]) -> Result<i32> {
     let tasks = node.tasks();
-    tasks.exec(task.id(), exec, &json!({ "user": { "uid": 0, "gid": 0 }, "args": words, "env": [], "cwd": "/" }))?;
+    tasks.exec(
+        task.id(),
+        exec,
+        &json!({ "user": { "uid": 0, "gid": 0 }, "args": words, "env": [], "cwd": "/" }),
+    )?;
     tasks.start(task.id(), exec)?;
     let state = tasks.state(task.id(), exec)?;
     ensure!(state.status == Phase::Running, "{exec} is {state:?}");
@@ -180,16 +300,35 @@ fn exec_processes_share_the_containers_namespaces_and_cgroup(node: &Node) -> Res
     let task = container(node)?;
     let machine = node.machine();
     let first = task.pid()?;
-    for (exec, words) in [("guest", &["/app.wasm", "sleep", "600"][..]), ("program", &["/native", "sleep"])] {
+    for (exec, words) in [
+        ("guest", &["/app.wasm", "sleep", "600"][..]),
+        ("program", &["/native", "sleep"]),
+    ] {
         let pid = staying(node, &task, exec, words)?;
         // A Linux program has a `/proc` that the guest must not see.
-        let shared = if exec == "guest" { &["pid", "mnt", "ipc", "uts", "net"][..] } else { &["pid", "ipc", "uts", "net"] };
+        let shared = if exec == "guest" {
+            &["pid", "mnt", "ipc", "uts", "net"][..]
+        } else {
+            &["pid", "ipc", "uts", "net"]
+        };
         for kind in shared {
-            let (own, containers) = (machine.namespace_of(pid, kind)?, machine.namespace_of(first, kind)?);
-            ensure!(own == containers, "{exec} is in another namespace of kind {kind}: {own}, {containers}");
+            let (own, containers) = (
+                machine.namespace_of(pid, kind)?,
+                machine.namespace_of(first, kind)?,
+            );
+            ensure!(
+                own == containers,
+                "{exec} is in another namespace of kind {kind}: {own}, {containers}"
+            );
         }
-        ensure!(machine.read(pid, "cgroup")? == machine.read(first, "cgroup")?, "{exec} is in another cgroup");
-        ensure!(machine.parent_of(pid)? == machine.host()?, "{exec} is not the host's own child");
+        ensure!(
+            machine.read(pid, "cgroup")? == machine.read(first, "cgroup")?,
+            "{exec} is in another cgroup"
+        );
+        ensure!(
+            machine.parent_of(pid)? == machine.host()?,
+            "{exec} is not the host's own child"
+        );
         machine.has_no_foreign_descriptors(pid)?;
     }
     end(node, task)
@@ -198,11 +337,17 @@ fn exec_processes_share_the_containers_namespaces_and_cgroup(node: &Node) -> Res
 fn an_exec_process_is_told_of_by_events_once(node: &Node) -> Result<Verdict> {
     let task = container(node)?;
     let events = Followed::of(node)?;
-    for (words, code) in [(&["/native", "exit", "7"][..], 7), (&["/bin/exit.wasm"], 42)] {
+    for (words, code) in [
+        (&["/native", "exit", "7"][..], 7),
+        (&["/bin/exit.wasm"], 42),
+    ] {
         let exec = node.id("told");
         expect(&task.exec(&exec, words).run()?, code, "")?;
         let lines = events.until(&exec, "exit")?;
-        ensure!(topics(&lines) == ["exec-added", "exec-started", "exit"], "{lines:#?}");
+        ensure!(
+            topics(&lines) == ["exec-added", "exec-started", "exit"],
+            "{lines:#?}"
+        );
     }
     end(node, task)
 }
@@ -211,13 +356,20 @@ fn an_exec_process_lives_and_is_removed_by_itself(node: &Node) -> Result<Verdict
     let task = container(node)?;
     let (tasks, machine, id) = (node.tasks(), node.machine(), task.id().to_owned());
     let pid = staying(node, &task, "long", &["/app.wasm", "sleep", "600"])?;
-    ensure!(task.status()? == "RUNNING", "the container is {}", task.status()?);
+    ensure!(
+        task.status()? == "RUNNING",
+        "the container is {}",
+        task.status()?
+    );
     tasks.kill(&id, "long", 15)?;
     let end_of = tasks.wait(&id, "long")?;
     ensure!(end_of.code == 143, "SIGTERM gave {end_of:?}");
     machine.wait_until_dead(pid)?;
     let deleted = tasks.delete_exec(&id, "long")?;
-    ensure!(deleted == end_of, "wait says {end_of:?}, delete {deleted:?}");
+    ensure!(
+        deleted == end_of,
+        "wait says {end_of:?}, delete {deleted:?}"
+    );
     let again = tasks.state(&id, "long").map_err(|refusal| refusal.code);
     ensure!(again == Err(Code::NotFound), "it is still there: {again:?}");
     // The name is free again.
@@ -249,14 +401,25 @@ fn twelve_exec_processes_run_at_once(node: &Node) -> Result<Verdict> {
     let all: Vec<_> = (0..12)
         .map(|number| {
             let code = number.to_string();
-            let program = if number % 2 == 0 { "/native" } else { "/app.wasm" };
+            let program = if number % 2 == 0 {
+                "/native"
+            } else {
+                "/app.wasm"
+            };
             let exec = task.exec(&format!("at-once-{number}"), &[program, "exit", &code]);
             std::thread::spawn(move || exec.run())
         })
         .collect();
     for (number, thread) in all.into_iter().enumerate() {
-        let finished = thread.join().map_err(|_| anyhow::anyhow!("a thread panicked"))??;
-        ensure!(usize::try_from(finished.code).ok() == Some(number), "{number} ended with {}: {}", finished.code, finished.stderr);
+        let finished = thread
+            .join()
+            .map_err(|_| anyhow::anyhow!("a thread panicked"))??;
+        ensure!(
+            usize::try_from(finished.code).ok() == Some(number),
+            "{number} ended with {}: {}",
+            finished.code,
+            finished.stderr
+        );
     }
     end(node, task)
 }

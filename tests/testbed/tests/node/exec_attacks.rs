@@ -1,4 +1,5 @@
-//! Attacks on exec: what a guest, an image or a program in the container prepares for the next process that is started there.
+//! Attacks on exec: what a guest, an image or a program in the container prepares for the next
+//! process that is started there.
 
 use std::time::{Duration, Instant};
 
@@ -32,56 +33,128 @@ fn end(node: &Node, task: Task) -> Result<()> {
 
 /// Has a guest in the container do something to its files.
 fn guest_does(node: &Node, task: &Task, words: &[&str]) -> Result<()> {
-    let words: Vec<&str> = std::iter::once("/app.wasm").chain(words.iter().copied()).collect();
+    let words: Vec<&str> = std::iter::once("/app.wasm")
+        .chain(words.iter().copied())
+        .collect();
     expect(&task.exec(&node.id("guest"), &words).run()?, 0, "").map(drop)
 }
 
 fn exec_refuses_a_root_whose_proc_is_a_symbolic_link(node: &Node) -> Result<Verdict> {
     let task = node.mixed(&["sleep", "600"])?.start()?;
     // The first program finds its folder, or has it made.
-    expect(&task.exec("first", &["/native", "read", "/proc/keys"]).run()?, 0, "")?;
-    for words in [&["remove", "/proc"][..], &["mkdir", "/p"], &["mkdir", "/p/x"], &["link", "p/x/..", "/proc"]] {
+    expect(
+        &task
+            .exec("first", &["/native", "read", "/proc/keys"])
+            .run()?,
+        0,
+        "",
+    )?;
+    for words in [
+        &["remove", "/proc"][..],
+        &["mkdir", "/p"],
+        &["mkdir", "/p/x"],
+        &["link", "p/x/..", "/proc"],
+    ] {
         guest_does(node, &task, words)?;
     }
     for path in ["/p", "/proc"].map(|folder| format!("{folder}/{CORE_PATTERN}")) {
-        let finished = task.exec(&node.id("attack"), &["/native", "open", &path]).run()?;
-        ensure!(finished.code != 0 && finished.stdout.is_empty(), "{path} can be written: {}", finished.text());
-        ensure!(finished.stderr.contains("/proc in the container: it is a symbolic link"), "the error is {}", finished.stderr);
+        let finished = task
+            .exec(&node.id("attack"), &["/native", "open", &path])
+            .run()?;
+        ensure!(
+            finished.code != 0 && finished.stdout.is_empty(),
+            "{path} can be written: {}",
+            finished.text()
+        );
+        ensure!(
+            finished
+                .stderr
+                .contains("/proc in the container: it is a symbolic link"),
+            "the error is {}",
+            finished.stderr
+        );
     }
     // Put right again, it is served again.
     for words in [&["remove", "/proc"][..], &["mkdir", "/proc"]] {
         guest_does(node, &task, words)?;
     }
-    expect(&task.exec("then", &["/native", "read", "/proc/keys"]).run()?, 0, "")?;
+    expect(
+        &task
+            .exec("then", &["/native", "read", "/proc/keys"])
+            .run()?,
+        0,
+        "",
+    )?;
     end(node, task)?;
     Ok(Verdict::Holds)
 }
 
 fn create_refuses_an_image_whose_proc_is_a_symbolic_link(node: &Node) -> Result<Verdict> {
-    let files = vec![Entry::folder("/p", 0o755), Entry::folder("/p/x", 0o755), Entry::link("/proc", "p/x/..")];
+    let files = vec![
+        Entry::folder("/p", 0o755),
+        Entry::folder("/p/x", 0o755),
+        Entry::link("/proc", "p/x/.."),
+    ];
     let image = node.image(&mixed_image_with(&node.prepared, "proc-link", files)?)?;
-    let finished = node.containerd.container(&image, &node.id("proc-link")).args(["/app.wasm", "args"]).run()?;
+    let finished = node
+        .containerd
+        .container(&image, &node.id("proc-link"))
+        .args(["/app.wasm", "args"])
+        .run()?;
     expect_refusal(&finished, &["mask /proc/", "leads through a symbolic link"])
 }
 
 fn masked_files_are_the_null_device_after_a_guest_replaced_its_own(node: &Node) -> Result<Verdict> {
-    let image = node.image(&mixed_image_with(&node.prepared, "with-proc", vec![Entry::folder("/proc", 0o755)])?)?;
+    let image = node.image(&mixed_image_with(
+        &node.prepared,
+        "with-proc",
+        vec![Entry::folder("/proc", 0o755)],
+    )?)?;
     for root in ["writable", "read-only"] {
-        let container = node.containerd.container(&image, &node.id("null")).args(["/app.wasm", "sleep", "600"]);
-        let task = if root == "read-only" { container.flag("--read-only") } else { container }.start()?;
+        let container =
+            node.containerd
+                .container(&image, &node.id("null"))
+                .args(["/app.wasm", "sleep", "600"]);
+        let task = if root == "read-only" {
+            container.flag("--read-only")
+        } else {
+            container
+        }
+        .start()?;
         guest_does(node, &task, &["remove", "/dev/null"])?;
-        guest_does(node, &task, &["link", &format!("../proc/{CORE_PATTERN}"), "/dev/null"])?;
+        guest_does(
+            node,
+            &task,
+            &["link", &format!("../proc/{CORE_PATTERN}"), "/dev/null"],
+        )?;
         // What the guest made of its device is there, and hides nothing.
-        let finished = task.exec("own", &["/native", "device", "/dev/null"]).run()?;
+        let finished = task
+            .exec("own", &["/native", "device", "/dev/null"])
+            .run()?;
         ensure!(
             finished.code == 1 && finished.stderr.contains("not a character device"),
             "{root}: {} {}",
             finished.text(),
             finished.stderr
         );
-        expect(&task.exec("masked", &["/native", "device", "/proc/keys"]).run()?, 0, "1:3\n")?;
-        let finished = task.exec("param", &["/native", "open", &format!("/proc/{CORE_PATTERN}")]).run()?;
-        ensure!(finished.code == 1, "{root}: a parameter of the node can be written: {}", finished.text());
+        expect(
+            &task
+                .exec("masked", &["/native", "device", "/proc/keys"])
+                .run()?,
+            0,
+            "1:3\n",
+        )?;
+        let finished = task
+            .exec(
+                "param",
+                &["/native", "open", &format!("/proc/{CORE_PATTERN}")],
+            )
+            .run()?;
+        ensure!(
+            finished.code == 1,
+            "{root}: a parameter of the node can be written: {}",
+            finished.text()
+        );
         end(node, task)?;
     }
     Ok(Verdict::Holds)
@@ -89,70 +162,124 @@ fn masked_files_are_the_null_device_after_a_guest_replaced_its_own(node: &Node) 
 
 /// The capabilities in a line of the attacker's, and whether the process is under a filter.
 fn allowed(line: &str) -> Result<(u64, bool)> {
-    let word = |key: &str| line.split_once(key).and_then(|(_, rest)| rest.split_whitespace().next());
+    let word = |key: &str| {
+        line.split_once(key)
+            .and_then(|(_, rest)| rest.split_whitespace().next())
+    };
     let bounding = word("CapBnd:").with_context(|| format!("no capabilities in {line:?}"))?;
-    Ok((u64::from_str_radix(bounding, 16)?, word("Seccomp:") == Some("2")))
+    Ok((
+        u64::from_str_radix(bounding, 16)?,
+        word("Seccomp:") == Some("2"),
+    ))
 }
 
 fn process_of_exec_is_confined_before_a_program_can_attach_to_it(node: &Node) -> Result<Verdict> {
-    let container = node.mixed(&["sleep", "600"])?.flag("--seccomp").flag("--cap-add").flag("CAP_SYS_PTRACE");
+    let container = node
+        .mixed(&["sleep", "600"])?
+        .flag("--seccomp")
+        .flag("--cap-add")
+        .flag("CAP_SYS_PTRACE");
     let task = container.start()?;
-    task.exec("attacker", &["/native", "attach", "/data/seen"]).start()?;
+    task.exec("attacker", &["/native", "attach", "/data/seen"])
+        .start()?;
     let seen = || {
         let file = node.machine().of(task.pid()?, "root/data/seen");
         Ok::<_, anyhow::Error>(std::fs::read_to_string(file).unwrap_or_default())
     };
     let evidence = || seen().unwrap_or_else(|error| format!("{error:#}"));
     let begun = || Ok(seen()?.lines().next().map(str::to_owned));
-    let (own, filtered) = allowed(&wait::until("the attacker to begin", LIMIT, begun, evidence)?)?;
+    let (own, filtered) = allowed(&wait::until(
+        "the attacker to begin",
+        LIMIT,
+        begun,
+        evidence,
+    )?)?;
     ensure!(filtered, "the attacker is under no filter: {}", evidence());
     for _ in 0..15 {
         for words in [&["/native", "exit", "7"][..], &["/bin/exit.wasm"]] {
             let finished = task.exec(&node.id("prey"), words).run()?;
-            ensure!([7, 42].contains(&finished.code), "{words:?} ended with {}: {}", finished.code, finished.stderr);
+            ensure!(
+                [7, 42].contains(&finished.code),
+                "{words:?} ended with {}: {}",
+                finished.code,
+                finished.stderr
+            );
         }
     }
     node.tasks().kill(task.id(), "attacker", 9)?;
     node.tasks().wait(task.id(), "attacker")?;
     let lines = seen()?;
-    let attached: Vec<&str> = lines.lines().filter(|line| line.starts_with("attached")).collect();
-    ensure!(!attached.is_empty(), "the attacker attached to nothing, so this shows nothing: {lines}");
+    let attached: Vec<&str> = lines
+        .lines()
+        .filter(|line| line.starts_with("attached"))
+        .collect();
+    ensure!(
+        !attached.is_empty(),
+        "the attacker attached to nothing, so this shows nothing: {lines}"
+    );
     for line in attached {
         let (capabilities, filtered) = allowed(line)?;
-        ensure!(capabilities & !own == 0, "it attached to a process with more capabilities than {own:x}: {line}");
+        ensure!(
+            capabilities & !own == 0,
+            "it attached to a process with more capabilities than {own:x}: {line}"
+        );
         ensure!(filtered, "it attached to a process without filters: {line}");
     }
     end(node, task)?;
     Ok(Verdict::Holds)
 }
 
-/// More than the host lets a process of exec wait for its turn and then for its set-up (`EXEC_SETUP_TIMEOUT` each), on a
-/// busy machine.
+/// More than the host lets a process of exec wait for its turn and then for its set-up
+/// (`EXEC_SETUP_TIMEOUT` each), on a busy machine.
 const SETUP_LIMIT: Duration = Duration::from_secs(90);
 
-fn exec_returns_while_a_program_stops_every_process_of_the_container(node: &Node) -> Result<Verdict> {
+fn exec_returns_while_a_program_stops_every_process_of_the_container(
+    node: &Node,
+) -> Result<Verdict> {
     let task = node.mixed(&["sleep", "600"])?.start()?;
     task.exec("attacker", &["/native", "stop"]).start()?;
     let (tasks, id) = (node.tasks(), task.id().to_owned());
     std::thread::scope(|scope| {
         let mut started = Vec::new();
         for number in 0..24 {
-            let words = if number % 2 == 0 { json!(["/native", "exit", "0"]) } else { json!(["/hello.wasm"]) };
+            let words = if number % 2 == 0 {
+                json!(["/native", "exit", "0"])
+            } else {
+                json!(["/hello.wasm"])
+            };
             let (tasks, id, exec) = (&tasks, &id, format!("stopped-{number}"));
-            tasks.exec(id, &exec, &json!({ "user": { "uid": 0, "gid": 0 }, "args": words, "env": [], "cwd": "/" }))?;
+            tasks.exec(
+                id,
+                &exec,
+                &json!({ "user": { "uid": 0, "gid": 0 }, "args": words, "env": [], "cwd": "/" }),
+            )?;
             started.push(scope.spawn(move || {
                 let began = Instant::now();
                 // Whether the attacker was fast enough does not matter.
-                let result = tasks.start(id, &exec).map_err(|refusal| refusal.to_string());
+                let result = tasks
+                    .start(id, &exec)
+                    .map_err(|refusal| refusal.to_string());
                 (exec, began.elapsed(), result)
             }));
         }
         // Meanwhile others are served.
-        expect(&node.probe(&["args", "x"])?.run()?, 0, "/app.wasm\nargs\nx\n")?;
+        expect(
+            &node.probe(&["args", "x"])?.run()?,
+            0,
+            "/app.wasm\nargs\nx\n",
+        )?;
         for thread in started {
-            let (exec, took, result) = thread.join().map_err(|_| anyhow::anyhow!("a thread panicked"))?;
-            ensure!(took < SETUP_LIMIT, "the start of {exec} took {took:?}: {result:?}");
-            let fits = result.as_ref().err().is_none_or(|error| error.contains("was not ready after"));
+            let (exec, took, result) = thread
+                .join()
+                .map_err(|_| anyhow::anyhow!("a thread panicked"))?;
+            ensure!(
+                took < SETUP_LIMIT,
+                "the start of {exec} took {took:?}: {result:?}"
+            );
+            let fits = result
+                .as_ref()
+                .err()
+                .is_none_or(|error| error.contains("was not ready after"));
             ensure!(fits, "the start of {exec} failed: {result:?}");
         }
         Ok(())

@@ -1,4 +1,5 @@
-//! What happens when a part dies, is away, or has no room: the others go on, nothing is left behind, and it is told.
+//! What happens when a part dies, is away, or has no room: the others go on, nothing is left
+//! behind, and it is told.
 
 use std::time::{Duration, Instant};
 
@@ -40,15 +41,26 @@ fn a_guest_that_is_killed_from_outside_is_137_and_harms_no_other(node: &Node) ->
     let id = one.id().to_owned();
     let code = one.delete()?;
     ensure!(code == 137, "exit code {code}");
-    ensure!(topics(&events.until(&id, "delete")?) == ["exit", "delete"], "{:#?}", events.naming(&id)?);
-    ensure!(other.status()? == "RUNNING", "the other one is {}", other.status()?);
+    ensure!(
+        topics(&events.until(&id, "delete")?) == ["exit", "delete"],
+        "{:#?}",
+        events.naming(&id)?
+    );
+    ensure!(
+        other.status()? == "RUNNING",
+        "the other one is {}",
+        other.status()?
+    );
     end(node, other)?;
     Ok(Verdict::Holds)
 }
 
 fn another_process_takes_the_place_of_one_that_forks(node: &Node) -> Result<Verdict> {
     node.alone("heir", |alone| {
-        let (guest, program) = (alone.mixed(&["sleep", "600"])?.start()?, alone.native(&["tick"])?.start()?);
+        let (guest, program) = (
+            alone.mixed(&["sleep", "600"])?.start()?,
+            alone.native(&["tick"])?.start()?,
+        );
         let machine = alone.machine();
         let host = machine.host()?;
         for round in 0..3 {
@@ -58,14 +70,36 @@ fn another_process_takes_the_place_of_one_that_forks(node: &Node) -> Result<Verd
                 machine.wait_until_dead(lost)?;
             }
             // In what runs, and beside it: no request pays for the loss.
-            expect(&guest.exec(&format!("guest-{round}"), &["/hello.wasm"]).run()?, 0, "hello from wasm\n")?;
-            expect(&guest.exec(&format!("program-{round}"), &["/native", "args"]).run()?, 0, "/native\nargs\n")?;
-            expect(&program.exec(&format!("beside-{round}"), &["/native", "args"]).run()?, 0, "/native\nargs\n")?;
+            expect(
+                &guest
+                    .exec(&format!("guest-{round}"), &["/hello.wasm"])
+                    .run()?,
+                0,
+                "hello from wasm\n",
+            )?;
+            expect(
+                &guest
+                    .exec(&format!("program-{round}"), &["/native", "args"])
+                    .run()?,
+                0,
+                "/native\nargs\n",
+            )?;
+            expect(
+                &program
+                    .exec(&format!("beside-{round}"), &["/native", "args"])
+                    .run()?,
+                0,
+                "/native\nargs\n",
+            )?;
             expect(&alone.guest(&HELLO)?.run()?, 0, "hello from wasm\n")?;
             expect(&alone.native(&["args"])?.run()?, 0, "/native\nargs\n")?;
         }
         ensure!(machine.host()? == host, "another host serves");
-        ensure!(guest.status()? == "RUNNING" && program.status()? == "RUNNING", "{}", alone.containerd.evidence());
+        ensure!(
+            guest.status()? == "RUNNING" && program.status()? == "RUNNING",
+            "{}",
+            alone.containerd.evidence()
+        );
         wait::until(
             "the lost ones to be waited for",
             LIMIT,
@@ -77,14 +111,19 @@ fn another_process_takes_the_place_of_one_that_forks(node: &Node) -> Result<Verd
     })
 }
 
-/// How many moments there are from before a Create until it is surely done, and how far they are apart: most of them are
-/// the launcher's.
+/// How many moments there are from before a Create until it is surely done, and how far they are
+/// apart: most of them are the launcher's.
 const MOMENTS: u32 = 12;
 const APART: Duration = Duration::from_millis(4);
 
-/// Starts containers one after the other and has `victim` killed, each time a little later; a container that fails, which
-/// `fewest` do, leaves nothing, and the next one runs.
-fn killed_in_the_middle(node: &Node, what: &str, fewest: u32, victim: fn(&Node) -> Result<i32>) -> Result<Verdict> {
+/// Starts containers one after the other and has `victim` killed, each time a little later; a
+/// container that fails, which `fewest` do, leaves nothing, and the next one runs.
+fn killed_in_the_middle(
+    node: &Node,
+    what: &str,
+    fewest: u32,
+    victim: fn(&Node) -> Result<i32>,
+) -> Result<Verdict> {
     node.alone(what, |alone| {
         expect(&alone.guest(&HELLO)?.run()?, 0, "hello from wasm\n")?;
         let template = alone.guest(&HELLO)?;
@@ -111,7 +150,10 @@ fn killed_in_the_middle(node: &Node, what: &str, fewest: u32, victim: fn(&Node) 
                     nix::sys::signal::kill(outside, nix::sys::signal::Signal::SIGKILL)
                 });
                 let created = alone.tasks().create(&id, &rootfs);
-                killer.join().map_err(|_| anyhow::anyhow!("the killer panicked"))?.context("kill it")?;
+                killer
+                    .join()
+                    .map_err(|_| anyhow::anyhow!("the killer panicked"))?
+                    .context("kill it")?;
                 anyhow::Ok(created)
             })?;
             machine.wait_until_dead(lost)?;
@@ -119,14 +161,24 @@ fn killed_in_the_middle(node: &Node, what: &str, fewest: u32, victim: fn(&Node) 
             // It may have been quick enough, or have outlived the loss.
             let gone = || {
                 let _ = alone.tasks().kill(&id, "", 9);
-                let deleted = alone.tasks().delete(&id).err().is_none_or(|refusal| refusal.code == tonic::Code::NotFound);
+                let deleted = alone
+                    .tasks()
+                    .delete(&id)
+                    .err()
+                    .is_none_or(|refusal| refusal.code == tonic::Code::NotFound);
                 Ok(deleted.then_some(()))
             };
-            wait::until("the container to be gone", LIMIT, gone, || alone.containerd.evidence())?;
-            machine.nothing_left(&id).with_context(|| format!("killed at moment {moment}"))?;
+            wait::until("the container to be gone", LIMIT, gone, || {
+                alone.containerd.evidence()
+            })?;
+            machine
+                .nothing_left(&id)
+                .with_context(|| format!("killed at moment {moment}"))?;
             for host in machine.hosts()? {
                 let waited_for = || Ok((machine.zombies(host)? == 0).then_some(()));
-                wait::until("what ended to be waited for", LIMIT, waited_for, || format!("{:?}", machine.children(host)))?;
+                wait::until("what ended to be waited for", LIMIT, waited_for, || {
+                    format!("{:?}", machine.children(host))
+                })?;
             }
         }
         expect(&alone.guest(&HELLO)?.run()?, 0, "hello from wasm\n")?;
@@ -139,12 +191,16 @@ fn a_host_that_is_killed_in_the_middle_of_a_create_leaves_nothing(node: &Node) -
     killed_in_the_middle(node, "host-middle", 1, |alone| alone.machine().host())
 }
 
-fn a_zygote_that_is_killed_in_the_middle_of_a_create_leaves_nothing(node: &Node) -> Result<Verdict> {
+fn a_zygote_that_is_killed_in_the_middle_of_a_create_leaves_nothing(
+    node: &Node,
+) -> Result<Verdict> {
     // Before and after the moment at which it forks nobody misses it.
     killed_in_the_middle(node, "zygote-middle", 0, |alone| alone.machine().zygote())
 }
 
-fn without_any_process_that_forks_guests_running_ones_go_on_and_a_new_host_takes_over(node: &Node) -> Result<Verdict> {
+fn without_any_process_that_forks_guests_running_ones_go_on_and_a_new_host_takes_over(
+    node: &Node,
+) -> Result<Verdict> {
     node.alone("zygote", |alone| {
         let task = alone.guest(&SPIN)?.start()?;
         let machine = alone.machine();
@@ -154,14 +210,32 @@ fn without_any_process_that_forks_guests_running_ones_go_on_and_a_new_host_takes
         machine.kill(spare)?;
         machine.wait_until_dead(spare)?;
         machine.kill(zygote)?;
-        let told = || Ok(alone.containerd.log()?.contains("this host takes no more containers").then_some(()));
-        wait::until("the loss to be told", LIMIT, told, || alone.containerd.evidence())?;
-        ensure!(task.status()? == "RUNNING", "the running guest is {}", task.status()?);
+        let told = || {
+            Ok(alone
+                .containerd
+                .log()?
+                .contains("this host takes no more containers")
+                .then_some(()))
+        };
+        wait::until("the loss to be told", LIMIT, told, || {
+            alone.containerd.evidence()
+        })?;
+        ensure!(
+            task.status()? == "RUNNING",
+            "the running guest is {}",
+            task.status()?
+        );
         expect(&alone.guest(&HELLO)?.run()?, 0, "hello from wasm\n")?;
         let other = alone.guest(&SPIN)?.start()?;
         let hosts = machine.hosts()?;
-        ensure!(hosts.len() == 2 && hosts.contains(&host), "the hosts are {hosts:?}, the first one is {host}");
-        ensure!(machine.parent_of(other.pid()?)? != host, "the new guest is the first host's");
+        ensure!(
+            hosts.len() == 2 && hosts.contains(&host),
+            "the hosts are {hosts:?}, the first one is {host}"
+        );
+        ensure!(
+            machine.parent_of(other.pid()?)? != host,
+            "the new guest is the first host's"
+        );
         end(alone, task)?;
         // The first host has nothing left to do.
         machine.wait_until_dead(host)?;
@@ -189,13 +263,32 @@ fn a_killed_host_leaves_nothing_of_any_container(node: &Node) -> Result<Verdict>
             let id = task.id().to_owned();
             // containerd has the launcher clean up, and tells the end itself.
             let lines = events.until(&id, "exit")?;
-            ensure!(lines.iter().any(|line| line.contains("/tasks/exit") && line.contains("137")), "{lines:#?}");
-            let stopped = || Ok(task.status().map_or(true, |status| status == "STOPPED").then_some(()));
-            wait::until(format_args!("task {id} to be stopped or gone"), LIMIT, stopped, || alone.containerd.evidence())?;
+            ensure!(
+                lines
+                    .iter()
+                    .any(|line| line.contains("/tasks/exit") && line.contains("137")),
+                "{lines:#?}"
+            );
+            let stopped = || {
+                Ok(task
+                    .status()
+                    .map_or(true, |status| status == "STOPPED")
+                    .then_some(()))
+            };
+            wait::until(
+                format_args!("task {id} to be stopped or gone"),
+                LIMIT,
+                stopped,
+                || alone.containerd.evidence(),
+            )?;
             machine.nothing_left(&id)?;
             // Whether containerd still has the task to delete depends on its version.
             let _ = task.delete();
-            alone.containerd.ctr().args(["containers", "rm", &id]).output()?;
+            alone
+                .containerd
+                .ctr()
+                .args(["containers", "rm", &id])
+                .output()?;
         }
         expect(&alone.guest(&HELLO)?.run()?, 0, "hello from wasm\n")?;
         Ok(())
@@ -204,7 +297,11 @@ fn a_killed_host_leaves_nothing_of_any_container(node: &Node) -> Result<Verdict>
 
 fn a_guest_outlives_containerd_and_its_end_is_reported_afterwards(node: &Node) -> Result<Verdict> {
     node.alone("away", |alone| {
-        let (stays, ends, program) = (alone.guest(&SPIN)?.start()?, alone.guest(&SPIN)?.start()?, alone.native(&["tick"])?.start()?);
+        let (stays, ends, program) = (
+            alone.guest(&SPIN)?.start()?,
+            alone.guest(&SPIN)?.start()?,
+            alone.native(&["tick"])?.start()?,
+        );
         let machine = alone.machine();
         let (pid, dies) = (stays.pid()?, ends.pid()?);
         let host = machine.host()?;
@@ -213,19 +310,37 @@ fn a_guest_outlives_containerd_and_its_end_is_reported_afterwards(node: &Node) -
         machine.wait_until_dead(dies)?;
         alone.containerd.start_again()?;
         ensure!(machine.host()? == host, "there is another host now");
-        ensure!(stays.status()? == "RUNNING" && stays.pid()? == pid, "after the restart:\n{}", alone.containerd.evidence());
-        ensure!(program.status()? == "RUNNING", "after the restart:\n{}", alone.containerd.evidence());
-        ensure!(ends.status()? == "STOPPED", "the guest that has ended is {}", ends.status()?);
+        ensure!(
+            stays.status()? == "RUNNING" && stays.pid()? == pid,
+            "after the restart:\n{}",
+            alone.containerd.evidence()
+        );
+        ensure!(
+            program.status()? == "RUNNING",
+            "after the restart:\n{}",
+            alone.containerd.evidence()
+        );
+        ensure!(
+            ends.status()? == "STOPPED",
+            "the guest that has ended is {}",
+            ends.status()?
+        );
         let code = ends.delete()?;
         ensure!(code == 137, "its exit code is {code}");
-        expect(&stays.exec("after", &["/app.wasm"]).flag("--detach").run()?, 0, "")?;
+        expect(
+            &stays.exec("after", &["/app.wasm"]).flag("--detach").run()?,
+            0,
+            "",
+        )?;
         end(alone, stays)?;
         end(alone, program)?;
         Ok(())
     })
 }
 
-fn the_end_of_a_guest_is_told_after_half_a_minute_without_containerd(node: &Node) -> Result<Verdict> {
+fn the_end_of_a_guest_is_told_after_half_a_minute_without_containerd(
+    node: &Node,
+) -> Result<Verdict> {
     node.alone("late", |alone| {
         let task = alone.guest(&SPIN)?.start()?;
         let (id, pid) = (task.id().to_owned(), task.pid()?);
@@ -236,20 +351,27 @@ fn the_end_of_a_guest_is_told_after_half_a_minute_without_containerd(node: &Node
         let follower = r#"until "$@" events; do sleep 0.02; done"#;
         let ctr = alone.containerd.ctr_command();
         let mut command = alone.cell.command("sh");
-        // What `ctr` is started by inside the cell stands behind the first of its words that is none of nsenter's.
+        // What `ctr` is started by inside the cell stands behind the first of its words that is
+        // none of nsenter's.
         let inside = ctr.get_args().skip_while(|word| *word != "--").skip(1);
         command.args(["-c", follower, "follow"]).args(inside);
         // The time is what this is about: the host is to keep the news for so long.
         let passed = || Ok((since.elapsed() > Duration::from_secs(30)).then_some(()));
-        wait::until("half a minute to pass", LIMIT * 3, passed, || alone.containerd.evidence())?;
+        wait::until("half a minute to pass", LIMIT * 3, passed, || {
+            alone.containerd.evidence()
+        })?;
         let follower = alone.cell.spawn("late-events", command)?;
         alone.containerd.start_again()?;
         let told = || {
             let text = std::fs::read_to_string(follower.log()).context("read the events")?;
-            Ok(text.lines().find(|line| line.contains("/tasks/exit") && line.contains(&format!("\"{id}\""))).map(str::to_owned))
+            Ok(text
+                .lines()
+                .find(|line| line.contains("/tasks/exit") && line.contains(&format!("\"{id}\"")))
+                .map(str::to_owned))
         };
-        let line =
-            wait::until("the end to be told", LIMIT, told, || format!("{}\n{}", follower.last_words(), alone.containerd.evidence()))?;
+        let line = wait::until("the end to be told", LIMIT, told, || {
+            format!("{}\n{}", follower.last_words(), alone.containerd.evidence())
+        })?;
         ensure!(line.contains("137"), "{line}");
         let code = task.delete()?;
         ensure!(code == 137, "exit code {code}");
@@ -265,15 +387,31 @@ fn a_full_state_folder_fails_one_create_and_nothing_else(node: &Node) -> Result<
         // A file system that has room for the records that are there, and for nothing more.
         let records = format!("$(echo {RECORDS}/*/{})", alone.containerd.namespace());
         shell(&format!(
-            "cp -a {records} /run/t2-kept; mount -t tmpfs -o size=64k tmpfs {records}; cp -a /run/t2-kept/. {records}; rm -r /run/t2-kept"
+            "cp -a {records} /run/t2-kept; mount -t tmpfs -o size=64k tmpfs {records}; cp -a \
+             /run/t2-kept/. {records}; rm -r /run/t2-kept"
         ))?;
         shell(&format!("head -c 1000000 /dev/zero >{records}/filler"))?;
         let container = alone.guest(&HELLO)?;
         let id = container.id().to_owned();
         let finished = container.run()?;
-        ensure!(finished.code != 0 && finished.stdout.is_empty(), "it ran, without a record");
-        ensure!(finished.stderr.contains(RECORDS) && finished.stderr.to_lowercase().contains("no space"), "{}", finished.stderr);
-        ensure!(task.status()? == "RUNNING", "the guest that runs is {}", task.status()?);
+        ensure!(
+            finished.code != 0 && finished.stdout.is_empty(),
+            "it ran, without a record"
+        );
+        ensure!(
+            finished.stderr.contains(RECORDS)
+                && finished.stderr.to_lowercase().contains(
+                    "no \
+                                                            space"
+                ),
+            "{}",
+            finished.stderr
+        );
+        ensure!(
+            task.status()? == "RUNNING",
+            "the guest that runs is {}",
+            task.status()?
+        );
         shell(&format!("rm {records}/filler"))?;
         machine.nothing_left(&id)?;
         expect(&alone.guest(&HELLO)?.run()?, 0, "hello from wasm\n")?;
@@ -287,27 +425,50 @@ fn a_reader_that_never_reads_stalls_nobody_else(node: &Node) -> Result<Verdict> 
         // Its output goes into a FIFO that somebody has open and never reads.
         let fifo = node.folder()?.join("never-read");
         testbed::command::Run::new("mkfifo").arg(&fifo).done()?;
-        let held = std::fs::OpenOptions::new().read(true).write(true).open(&fifo).context("open the FIFO")?;
+        let held = std::fs::OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(&fifo)
+            .context("open the FIFO")?;
         let template = alone.probe(&["stdout", "10000000"])?;
         let stalled = template.id().to_owned();
         let image = template.create()?;
         alone.tasks().kill(&stalled, "", 9)?;
         image.wait(LIMIT)?;
         alone.tasks().delete(&stalled)?;
-        alone.tasks().create_with_output(&stalled, &alone.tasks().rootfs(&stalled)?, &fifo.display().to_string())?;
+        alone.tasks().create_with_output(
+            &stalled,
+            &alone.tasks().rootfs(&stalled)?,
+            &fifo.display().to_string(),
+        )?;
         alone.tasks().start(&stalled, "")?;
         let started = Instant::now();
         for _ in 0..5 {
-            expect(&alone.probe(&["stdout", "20"])?.run()?, 0, "000000000000000\n0000")?;
+            expect(
+                &alone.probe(&["stdout", "20"])?.run()?,
+                0,
+                "000000000000000\n0000",
+            )?;
         }
-        ensure!(started.elapsed() < LIMIT, "five containers took {:?}", started.elapsed());
+        ensure!(
+            started.elapsed() < LIMIT,
+            "five containers took {:?}",
+            started.elapsed()
+        );
         let state = alone.tasks().state(&stalled, "")?;
-        ensure!(state.status == crate::tasks::Phase::Running, "the stalled one is {state:?}");
+        ensure!(
+            state.status == crate::tasks::Phase::Running,
+            "the stalled one is {state:?}"
+        );
         // It can be ended all the same.
         let started = Instant::now();
         image.kill("SIGTERM")?;
         image.wait(LIMIT)?;
-        ensure!(started.elapsed() < Duration::from_secs(6), "it took {:?} to end", started.elapsed());
+        ensure!(
+            started.elapsed() < Duration::from_secs(6),
+            "it took {:?} to end",
+            started.elapsed()
+        );
         let code = image.delete()?;
         ensure!(code == 143, "exit code {code}");
         drop(held);

@@ -33,26 +33,46 @@ fn a_mount_in_a_cell_is_not_seen_outside(node: &Node) -> Result<Verdict> {
     let folder = node.folder()?;
     node.cell.mount_memory(&folder)?;
     node.cell.run("touch").arg(folder.join("file")).done()?;
-    ensure!(!folder.join("file").exists(), "{} is mounted outside too", folder.display());
+    ensure!(
+        !folder.join("file").exists(),
+        "{} is mounted outside too",
+        folder.display()
+    );
     Ok(Verdict::Holds)
 }
 
 fn stopping_a_cell_ends_what_runs_inside(_node: &Node) -> Result<Verdict> {
     let run = Run::start("stop")?;
-    let cell = Cell::start(&run, CellOptions { network: Network::Host, lifetime: Lifetime::Process })?;
+    let cell = Cell::start(
+        &run,
+        CellOptions {
+            network: Network::Host,
+            lifetime: Lifetime::Process,
+        },
+    )?;
     let mut command = cell.command("sleep");
     command.arg("600");
     let service = cell.spawn("sleep", command)?;
     service.must_be_up()?;
     cell.stop()?;
-    wait::until("what ran inside to be gone", LIMIT, || service.ended(), || "its process is still there".to_owned())?;
+    wait::until(
+        "what ran inside to be gone",
+        LIMIT,
+        || service.ended(),
+        || "its process is still there".to_owned(),
+    )?;
     run.finish()?;
     Ok(Verdict::Holds)
 }
 
 fn an_orphan_in_a_cell_leaves_no_zombie(node: &Node) -> Result<Verdict> {
     node.cell.run("sh").args(["-c", "(sleep 0.01 &)"]).done()?;
-    let zombies = || node.cell.run("sh").args(["-c", "grep -l '^State:.Z' /proc/[0-9]*/status || true"]).text();
+    let zombies = || {
+        node.cell
+            .run("sh")
+            .args(["-c", "grep -l '^State:.Z' /proc/[0-9]*/status || true"])
+            .text()
+    };
     wait::until(
         "no zombie in the cell",
         LIMIT,
@@ -64,22 +84,48 @@ fn an_orphan_in_a_cell_leaves_no_zombie(node: &Node) -> Result<Verdict> {
 
 fn a_cell_with_a_network_of_its_own_is_reached_by_its_address(_node: &Node) -> Result<Verdict> {
     let run = Run::start("net")?;
-    let cell = Cell::start(&run, CellOptions { network: Network::Private, lifetime: Lifetime::Process })?;
-    let listener = TcpListener::bind((cell.gateway(), 0)).context("listen on the machine's end of the link")?;
+    let cell = Cell::start(
+        &run,
+        CellOptions {
+            network: Network::Private,
+            lifetime: Lifetime::Process,
+        },
+    )?;
+    let listener = TcpListener::bind((cell.gateway(), 0))
+        .context("listen on the machine's end of the link")?;
     let port = listener.local_addr()?.port();
-    let server = std::thread::spawn(move || -> Result<()> { Ok(listener.accept()?.0.write_all(b"hello")?) });
-    let text = cell.run("bash").args(["-c", &format!("cat </dev/tcp/{}/{port}", cell.gateway())]).text()?;
-    server.join().map_err(|_| anyhow!("the server panicked"))??;
+    let server =
+        std::thread::spawn(move || -> Result<()> { Ok(listener.accept()?.0.write_all(b"hello")?) });
+    let text = cell
+        .run("bash")
+        .args(["-c", &format!("cat </dev/tcp/{}/{port}", cell.gateway())])
+        .text()?;
+    server
+        .join()
+        .map_err(|_| anyhow!("the server panicked"))??;
     ensure!(text == "hello", "the way out gave {text:?}");
-    // Nothing listens inside. That the kernel inside refuses, at once, shows that the way in leads there.
-    let refused = TcpStream::connect_timeout(&(cell.address(), 9).into(), LIMIT).and_then(|mut stream| stream.read(&mut [0]));
-    ensure!(refused.as_ref().is_err_and(|error| error.kind() == std::io::ErrorKind::ConnectionRefused), "the way in: {refused:?}");
+    // Nothing listens inside. That the kernel inside refuses, at once, shows that the way in leads
+    // there.
+    let refused = TcpStream::connect_timeout(&(cell.address(), 9).into(), LIMIT)
+        .and_then(|mut stream| stream.read(&mut [0]));
+    ensure!(
+        refused
+            .as_ref()
+            .is_err_and(|error| error.kind() == std::io::ErrorKind::ConnectionRefused),
+        "the way in: {refused:?}"
+    );
     run.finish()?;
     Ok(Verdict::Holds)
 }
 
-fn a_native_container_runs_on_the_runtime_that_comes_with_containerd(node: &Node) -> Result<Verdict> {
-    let finished = node.native(&["env"])?.runtime(Runtime::Runc).env("FROM", "ctr").run()?;
+fn a_native_container_runs_on_the_runtime_that_comes_with_containerd(
+    node: &Node,
+) -> Result<Verdict> {
+    let finished = node
+        .native(&["env"])?
+        .runtime(Runtime::Runc)
+        .env("FROM", "ctr")
+        .run()?;
     // runc adds HOME.
     expect(&finished, 0, "FROM=ctr\nHOME=/\nIMAGE=native\n")
 }

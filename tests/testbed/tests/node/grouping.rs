@@ -1,4 +1,5 @@
-//! Hosts for fewer than all containers of a node: one for each Kubernetes namespace, or for each pod.
+//! Hosts for fewer than all containers of a node: one for each Kubernetes namespace, or for each
+//! pod.
 
 use anyhow::{Result, anyhow, ensure};
 use cri_calls::message::ContainerState;
@@ -8,15 +9,25 @@ use crate::machine::LIMIT;
 use crate::node::{Node, Verdict, tests};
 use crate::pods_ground::{Pod, Pods};
 
-tests![each_namespace_has_a_host_of_its_own, each_pod_has_a_host_of_its_own];
+tests![
+    each_namespace_has_a_host_of_its_own,
+    each_pod_has_a_host_of_its_own
+];
 
 /// The words of a guest that stays.
 const STAYS: &[&str] = &["/app.wasm", "sleep", "600"];
 
-fn with_grouping(node: &Node, grouping: &str, body: impl FnOnce(&Pods) -> Result<()>) -> Result<Verdict> {
+fn with_grouping(
+    node: &Node,
+    grouping: &str,
+    body: impl FnOnce(&Pods) -> Result<()>,
+) -> Result<Verdict> {
     let install = node.containerd.install();
     if install.version.starts_with("1.6") {
-        return Ok(Verdict::Skipped(format!("containerd {} gives a handler's options to no runtime but runc", install.version)));
+        return Ok(Verdict::Skipped(format!(
+            "containerd {} gives a handler's options to no runtime but runc",
+            install.version
+        )));
     }
     let pods = Pods::start_with(install, &node.prepared, &format!("grouping = {grouping:?}"))?;
     body(&pods).map_err(|error| anyhow!("{error:#}\nalone, {}", pods.containerd.evidence()))?;
@@ -25,10 +36,21 @@ fn with_grouping(node: &Node, grouping: &str, body: impl FnOnce(&Pods) -> Result
 
 /// The host of a pod's guest and sidecar.
 fn host_of(pods: &Pods, pod: &Pod<'_>, containers: &[&String]) -> Result<i32> {
-    let hosts = containers.iter().map(|id| pods.machine().parent_of(pod.pid(id)?)).collect::<Result<Vec<_>>>()?;
-    ensure!(hosts.windows(2).all(|pair| pair[0] == pair[1]), "a pod's containers have several hosts: {hosts:?}");
+    let hosts = containers
+        .iter()
+        .map(|id| pods.machine().parent_of(pod.pid(id)?))
+        .collect::<Result<Vec<_>>>()?;
+    ensure!(
+        hosts.windows(2).all(|pair| pair[0] == pair[1]),
+        "a pod's containers have several hosts: {hosts:?}"
+    );
     let host = hosts[0];
-    ensure!(pods.machine().of(host, &format!("task/{}", pod.pid(&pod.id)?)).exists(), "{host} does not hold the pod's namespaces");
+    ensure!(
+        pods.machine()
+            .of(host, &format!("task/{}", pod.pid(&pod.id)?))
+            .exists(),
+        "{host} does not hold the pod's namespaces"
+    );
     Ok(host)
 }
 
@@ -38,11 +60,20 @@ fn kill(pods: &Pods, host: i32, gone: &[&String], stay: &[&String]) -> Result<()
     let state = |id: &String| Ok::<_, anyhow::Error>(pods.cri().container(id)?.state());
     for id in gone {
         let ended = || Ok((state(id)? == ContainerState::Exited).then_some(()));
-        wait::until(format_args!("{id} to end with its host"), LIMIT, ended, || pods.containerd.evidence())?;
+        wait::until(
+            format_args!("{id} to end with its host"),
+            LIMIT,
+            ended,
+            || pods.containerd.evidence(),
+        )?;
         pods.machine().nothing_left(id)?;
     }
     for id in stay {
-        ensure!(state(id)? == ContainerState::Running, "{id} of another host is {:?}", state(id)?);
+        ensure!(
+            state(id)? == ContainerState::Running,
+            "{id} of another host is {:?}",
+            state(id)?
+        );
     }
     Ok(())
 }
@@ -54,7 +85,10 @@ fn each_namespace_has_a_host_of_its_own(node: &Node) -> Result<Verdict> {
         let [first, second, third] = [&one, &same, &other].map(|pod| pod.run("guest", STAYS));
         let (first, second, third) = (first?, second?, third?);
         let host = host_of(pods, &one, &[&first])?;
-        ensure!(host_of(pods, &same, &[&second])? == host, "two pods of a namespace have two hosts");
+        ensure!(
+            host_of(pods, &same, &[&second])? == host,
+            "two pods of a namespace have two hosts"
+        );
         let foreign = host_of(pods, &other, &[&third])?;
         ensure!(foreign != host, "two namespaces have one host");
         kill(pods, host, &[&first, &second], &[&third])?;
@@ -64,7 +98,10 @@ fn each_namespace_has_a_host_of_its_own(node: &Node) -> Result<Verdict> {
         let next = pod("shop")?;
         let guest = next.run("guest", STAYS)?;
         let replaced = host_of(pods, &next, &[&guest])?;
-        ensure!(replaced != host && replaced != foreign, "{replaced} serves the namespace of {host} beside {foreign}");
+        ensure!(
+            replaced != host && replaced != foreign,
+            "{replaced} serves the namespace of {host} beside {foreign}"
+        );
         next.remove()?;
         other.remove()
     })
@@ -72,11 +109,20 @@ fn each_namespace_has_a_host_of_its_own(node: &Node) -> Result<Verdict> {
 
 fn each_pod_has_a_host_of_its_own(node: &Node) -> Result<Verdict> {
     with_grouping(node, "pod", |pods| {
-        let (one, other) = (pods.pod(pods.default_config())?, pods.pod(pods.default_config())?);
-        let (guest, sidecar) = (one.run("guest", STAYS)?, one.run("sidecar", &["/native", "tick"])?);
+        let (one, other) = (
+            pods.pod(pods.default_config())?,
+            pods.pod(pods.default_config())?,
+        );
+        let (guest, sidecar) = (
+            one.run("guest", STAYS)?,
+            one.run("sidecar", &["/native", "tick"])?,
+        );
         let foreign = other.run("guest", STAYS)?;
         let host = host_of(pods, &one, &[&guest, &sidecar])?;
-        ensure!(host_of(pods, &other, &[&foreign])? != host, "two pods have one host");
+        ensure!(
+            host_of(pods, &other, &[&foreign])? != host,
+            "two pods have one host"
+        );
         kill(pods, host, &[&guest, &sidecar], &[&foreign])?;
         one.remove()?;
         other.remove()

@@ -17,7 +17,8 @@ use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::{Channel, Endpoint, Uri};
 use tonic::{Code, Request, Status};
 
-/// How long a call may take: more than the host lets an exec wait for its turn and its set-up together.
+/// How long a call may take: more than the host lets an exec wait for its turn and its set-up
+/// together.
 const CALL_TIMEOUT: Duration = Duration::from_mins(2);
 
 /// A client of one containerd and one of its namespaces; containerd may be restarted under it.
@@ -35,17 +36,34 @@ impl Client {
 
     /// As [`Client::of`], in another namespace than that of `ctr`.
     pub(crate) fn in_namespace(containerd: &Containerd, namespace: &str) -> Result<Self> {
-        // The socket lies on a file system that only the cell has; the kernel shows it under the cell's first process.
-        let socket = PathBuf::from(format!("/proc/{}/root{}", containerd.cell().init_pid(), containerd.address().display()));
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().context("start a runtime")?;
+        // The socket lies on a file system that only the cell has; the kernel shows it under the
+        // cell's first process.
+        let socket = PathBuf::from(format!(
+            "/proc/{}/root{}",
+            containerd.cell().init_pid(),
+            containerd.address().display()
+        ));
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .context("start a runtime")?;
         let connector = tower::service_fn(move |_: Uri| {
             let socket = socket.clone();
             async move { Ok::<_, io::Error>(TokioIo::new(UnixStream::connect(socket).await?)) }
         });
         // The address is never looked up: the connector knows where to go.
-        let channel = runtime.block_on(async { Endpoint::from_static("http://containerd").connect_with_connector_lazy(connector) });
-        let namespace = namespace.parse().context("a namespace that fits in no header")?;
-        Ok(Self { runtime, channel, namespace })
+        let channel = runtime.block_on(async {
+            Endpoint::from_static("http://containerd").connect_with_connector_lazy(connector)
+        });
+        let namespace = namespace
+            .parse()
+            .context("a namespace that fits in no header")?;
+        Ok(Self {
+            runtime,
+            channel,
+            namespace,
+        })
     }
 
     /// Calls `method`, written `package.Service/Method`.
@@ -55,13 +73,23 @@ impl Client {
         A: prost::Message + Default + Send + Sync + 'static,
     {
         self.runtime.block_on(async {
-            let path: PathAndQuery = format!("/{method}").parse().expect("a method's name is a path");
+            let path: PathAndQuery = format!("/{method}")
+                .parse()
+                .expect("a method's name is a path");
             let mut client = Grpc::new(self.channel.clone());
-            client.ready().await.map_err(|error| Refusal { code: Code::Unavailable, text: error.to_string() })?;
+            client.ready().await.map_err(|error| Refusal {
+                code: Code::Unavailable,
+                text: error.to_string(),
+            })?;
             let mut request = Request::new(message);
             request.set_timeout(CALL_TIMEOUT);
-            request.metadata_mut().insert("containerd-namespace", self.namespace.clone());
-            Ok(client.unary(request, path, ProstCodec::<Q, A>::default()).await?.into_inner())
+            request
+                .metadata_mut()
+                .insert("containerd-namespace", self.namespace.clone());
+            Ok(client
+                .unary(request, path, ProstCodec::<Q, A>::default())
+                .await?
+                .into_inner())
         })
     }
 }
@@ -85,7 +113,10 @@ pub(crate) struct Refusal {
 
 impl From<Status> for Refusal {
     fn from(status: Status) -> Self {
-        Self { code: status.code(), text: status.message().to_owned() }
+        Self {
+            code: status.code(),
+            text: status.message().to_owned(),
+        }
     }
 }
 

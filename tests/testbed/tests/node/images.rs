@@ -24,28 +24,51 @@ tests![
 
 fn run(node: &Node, packed: &Packed, name: &str) -> Result<Verdict> {
     let image = node.image(packed)?;
-    expect(&node.containerd.container(&image, &node.id(name)).run()?, 0, "hello from wasm\n")
+    expect(
+        &node.containerd.container(&image, &node.id(name)).run()?,
+        0,
+        "hello from wasm\n",
+    )
 }
 
 fn layered(name: &str, layer: WasmLayer) -> WasmImage {
     let entrypoint = vec!["/app.wasm".to_owned()];
-    WasmImage { reference: reference(name), guest: HELLO.bytes().into_owned(), layer, entrypoint, ..WasmImage::default() }
+    WasmImage {
+        reference: reference(name),
+        guest: HELLO.bytes().into_owned(),
+        layer,
+        entrypoint,
+        ..WasmImage::default()
+    }
 }
 
 fn a_compressed_layer_is_unpacked(node: &Node) -> Result<Verdict> {
-    let image = RootfsImage { compression: Compression::Gzip, ..RootfsImage::of_guest(&reference("gzip"), HELLO.bytes()) };
+    let image = RootfsImage {
+        compression: Compression::Gzip,
+        ..RootfsImage::of_guest(&reference("gzip"), HELLO.bytes())
+    };
     run(node, &image.pack()?, "gzip")
 }
 
 fn an_image_behind_an_index_runs(node: &Node) -> Result<Verdict> {
-    run(node, &RootfsImage::of_guest(&reference("index"), HELLO.bytes()).pack()?.behind_index(), "index")
+    run(
+        node,
+        &RootfsImage::of_guest(&reference("index"), HELLO.bytes())
+            .pack()?
+            .behind_index(),
+        "index",
+    )
 }
 
 fn a_wasm_layer_is_the_guest(node: &Node) -> Result<Verdict> {
     if let Some(skipped) = cannot(node)? {
         return Ok(skipped);
     }
-    run(node, &layered("wasm-layer", WasmLayer::Wasm).pack()?, "wasm-layer")
+    run(
+        node,
+        &layered("wasm-layer", WasmLayer::Wasm).pack()?,
+        "wasm-layer",
+    )
 }
 
 fn a_wasm_layer_of_each_known_type_is_the_guest(node: &Node) -> Result<Verdict> {
@@ -54,7 +77,8 @@ fn a_wasm_layer_of_each_known_type_is_the_guest(node: &Node) -> Result<Verdict> 
     }
     for (number, layer) in WasmLayer::ALL.into_iter().enumerate() {
         let name = format!("wasm-layer-{number}");
-        run(node, &layered(&name, layer).pack()?, &name).with_context(|| format!("a layer of type {}", layer.media_type()))?;
+        run(node, &layered(&name, layer).pack()?, &name)
+            .with_context(|| format!("a layer of type {}", layer.media_type()))?;
     }
     Ok(Verdict::Holds)
 }
@@ -64,10 +88,16 @@ fn a_wasm_layer_runs_beside_the_files_of_the_image(node: &Node) -> Result<Verdic
         return Ok(skipped);
     }
     let probe = fs::read(&node.prepared.guests.probe).context("read the probe")?;
-    let image =
-        WasmImage { guest: probe, files: vec![Entry::file("/data/file", "of the image", 0o644)], ..layered("wasm-files", WasmLayer::Wasm) };
+    let image = WasmImage {
+        guest: probe,
+        files: vec![Entry::file("/data/file", "of the image", 0o644)],
+        ..layered("wasm-files", WasmLayer::Wasm)
+    };
     let image = node.image(&image.pack()?)?;
-    let container = node.containerd.container(&image, &node.id("wasm-files")).args(["/app.wasm", "read", "/data/file"]);
+    let container = node
+        .containerd
+        .container(&image, &node.id("wasm-files"))
+        .args(["/app.wasm", "read", "/data/file"]);
     expect(&container.run()?, 0, "of the image")
 }
 
@@ -75,13 +105,24 @@ fn a_wasm_layer_behind_an_index_is_the_guest(node: &Node) -> Result<Verdict> {
     if let Some(skipped) = cannot(node)? {
         return Ok(skipped);
     }
-    run(node, &layered("wasm-layer-index", WasmLayer::Wasm).pack()?.behind_index(), "wasm-layer-index")
+    run(
+        node,
+        &layered("wasm-layer-index", WasmLayer::Wasm)
+            .pack()?
+            .behind_index(),
+        "wasm-layer-index",
+    )
 }
 
 /// Why this containerd cannot have an image with a layer that is no file system, if it cannot.
 fn cannot(node: &Node) -> Result<Option<Verdict>> {
     let install = node.containerd.install();
-    let reason = || Verdict::Skipped(format!("containerd {} unpacks every layer as a file system, Wasm or not", install.version));
+    let reason = || {
+        Verdict::Skipped(format!(
+            "containerd {} unpacks every layer as a file system, Wasm or not",
+            install.version
+        ))
+    };
     Ok((!install.takes_artifacts()?).then(reason))
 }
 
@@ -89,9 +130,18 @@ fn artifact(node: &Node, name: &str, finish: fn(Packed) -> Packed) -> Result<Ver
     if let Some(skipped) = cannot(node)? {
         return Ok(skipped);
     }
-    let packed = Artifact { reference: reference(name), guest: HELLO.bytes().into_owned(), ..Artifact::default() }.pack()?;
+    let packed = Artifact {
+        reference: reference(name),
+        guest: HELLO.bytes().into_owned(),
+        ..Artifact::default()
+    }
+    .pack()?;
     let image = node.image(&finish(packed))?;
-    let container = node.containerd.container(&image, &node.id(name)).form(Form::Artifact).args(["hello"]);
+    let container = node
+        .containerd
+        .container(&image, &node.id(name))
+        .form(Form::Artifact)
+        .args(["hello"]);
     expect(&container.run()?, 0, "hello from wasm\n")
 }
 
@@ -116,6 +166,10 @@ fn webassembly_text_as_entrypoint_runs(node: &Node) -> Result<Verdict> {
 
 fn foreign_native_code_in_a_guest_is_not_executed(node: &Node) -> Result<Verdict> {
     let finished = node.guest(&HELLO_WITH_NATIVE_SECTION)?.run()?;
-    ensure!(!finished.stderr.to_lowercase().contains("load aot"), "the engine looked at it:\n{}", finished.stderr);
+    ensure!(
+        !finished.stderr.to_lowercase().contains("load aot"),
+        "the engine looked at it:\n{}",
+        finished.stderr
+    );
     expect(&finished, 0, "hello from wasm\n")
 }

@@ -48,7 +48,10 @@ impl Files for Disk {
 
     fn list(&self, folder: &str) -> io::Result<Option<Vec<String>>> {
         match fs::read_dir(folder) {
-            Ok(entries) => entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect::<io::Result<_>>().map(Some),
+            Ok(entries) => entries
+                .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
+                .collect::<io::Result<_>>()
+                .map(Some),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
         }
@@ -62,23 +65,40 @@ fn alone(node: &Node, body: impl FnOnce(&Pods) -> Result<()>) -> Result<Verdict>
     pods.finish()
 }
 
-/// Makes the handler as the installer does, and restarts containerd. Returns what containerd executes.
+/// Makes the handler as the installer does, and restarts containerd. Returns what containerd
+/// executes.
 fn install(node: &Node, pods: &Pods, handler: &str, settings: Settings) -> Result<String> {
     let shelf = pods.folder().join("shelf");
     let runtime = shelf.join(RUNTIME);
     if !runtime.exists() {
-        fs::create_dir_all(&shelf).and_then(|()| symlink(&node.prepared.bundle, &runtime)).context("make the shelf")?;
+        fs::create_dir_all(&shelf)
+            .and_then(|()| symlink(&node.prepared.bundle, &runtime))
+            .context("make the shelf")?;
     }
     let entry = Entry::new(RUNTIME, false, settings);
     entry.make(&shelf).context("make the entry")?;
-    let launcher = entry.launcher(&HostPath::new(shelf.to_str().context("a path that is text")?)?).as_str().to_owned();
+    let launcher = entry
+        .launcher(&HostPath::new(
+            shelf.to_str().context("a path that is text")?,
+        )?)
+        .as_str()
+        .to_owned();
     let main = pods.containerd.config_file().display().to_string();
-    let layout = Layout { config: main, ..Distribution::Systemd.layout() };
+    let layout = Layout {
+        config: main,
+        ..Distribution::Systemd.layout()
+    };
     let version = Version::parse(&pods.containerd.install().version)?;
     let facts = Facts::gather(&Disk, &layout, Mode::InPlace, version, None)?;
-    let handler = containerd::Handler { name: handler.to_owned(), launcher: launcher.clone(), systemd_cgroup: false, settings };
+    let handler = containerd::Handler {
+        name: handler.to_owned(),
+        launcher: launcher.clone(),
+        systemd_cgroup: false,
+        settings,
+    };
     for FileChange { path, after, .. } in containerd::propose(&facts, &handler, None)?.changes {
-        fs::write(&path, after.context("a file that stays")?).with_context(|| format!("write {path}"))?;
+        fs::write(&path, after.context("a file that stays")?)
+            .with_context(|| format!("write {path}"))?;
     }
     pods.containerd.restart()?;
     Ok(launcher)
@@ -88,38 +108,69 @@ fn install(node: &Node, pods: &Pods, handler: &str, settings: Settings) -> Resul
 fn add_table(pods: &Pods, options: &str) -> Result<()> {
     let main = pods.containerd.config_file();
     let text = fs::read_to_string(main).context("read the configuration")?;
-    let table = text.lines().find(|line| line.ends_with(&format!(".runtimes.{HANDLER}]"))).context("the handler's table")?;
+    let table = text
+        .lines()
+        .find(|line| line.ends_with(&format!(".runtimes.{HANDLER}]")))
+        .context("the handler's table")?;
     let table = table.replace(']', ".options]");
     fs::write(main, format!("{text}\n{table}\n{options}\n")).context("write the configuration")?;
     pods.containerd.restart()
 }
 
 fn limited(max_containers: u32) -> Settings {
-    Settings { max_containers: Some(max_containers), ..Settings::default() }
+    Settings {
+        max_containers: Some(max_containers),
+        ..Settings::default()
+    }
 }
 
 /// The text of a refusal to make a container.
 fn refusal(result: Result<impl std::fmt::Debug>) -> String {
-    result.map_or_else(|error| format!("{error:#}"), |made| format!("{made:?} was made"))
+    result.map_or_else(
+        |error| format!("{error:#}"),
+        |made| format!("{made:?} was made"),
+    )
 }
 
 fn pod_of_an_installed_handler_has_users_of_its_own(node: &Node) -> Result<Verdict> {
     let version = &node.containerd.install().version;
     if version.starts_with("1.") {
-        return Ok(Verdict::Skipped(format!("containerd {version} gives no pod users of its own")));
+        return Ok(Verdict::Skipped(format!(
+            "containerd {version} gives no pod users of its own"
+        )));
     }
     alone(node, |pods| {
-        install(node, pods, HANDLER, Settings { log_level: LogLevel::Debug, ..limited(100) })?;
+        install(
+            node,
+            pods,
+            HANDLER,
+            Settings {
+                log_level: LogLevel::Debug,
+                ..limited(100)
+            },
+        )?;
         // By this kubelet decides whether a pod with hostUsers: false may come.
         let features = pods.cri().features(HANDLER)?;
-        ensure!(features.as_ref().is_some_and(|features| features.user_namespaces), "kubelet is told of {features:?}");
+        ensure!(
+            features
+                .as_ref()
+                .is_some_and(|features| features.user_namespaces),
+            "kubelet is told of {features:?}"
+        );
         let pod = pods.pod(pods.default_config().with_users_from(ROOT))?;
         let guest = pod.run("guest", STAYS)?;
         let map = pods.machine().read(pod.pid(&guest)?, "uid_map")?;
-        ensure!(map.split_whitespace().eq(format!("0 {ROOT} 65536").split(' ')), "users of the guest: {map}");
+        ensure!(
+            map.split_whitespace()
+                .eq(format!("0 {ROOT} 65536").split(' ')),
+            "users of the guest: {map}"
+        );
         for words in [&["/app.wasm", "args", "a"][..], &["/native", "args", "a"]] {
             let executed = pods.cri().exec_sync(&guest, words, 5)?;
-            ensure!(executed.exit_code == 0 && executed.text().ends_with("args\na\n"), "{words:?}: {executed:?}");
+            ensure!(
+                executed.exit_code == 0 && executed.text().ends_with("args\na\n"),
+                "{words:?}: {executed:?}"
+            );
         }
         pod.remove()
     })
@@ -127,11 +178,17 @@ fn pod_of_an_installed_handler_has_users_of_its_own(node: &Node) -> Result<Verdi
 
 /// A pod of two containers beside its sandbox takes no fourth container, and a new pod takes one.
 fn is_limited_to_three(pods: &Pods, old: &Pod<'_>) -> Result<()> {
-    old.run("second", STAYS).context("the pod has room for another container")?;
-    let new = pods.pod(pods.default_config()).context("a new pod has the new options")?;
+    old.run("second", STAYS)
+        .context("the pod has room for another container")?;
+    let new = pods
+        .pod(pods.default_config())
+        .context("a new pod has the new options")?;
     new.run("guest", STAYS)?;
     let refused = refusal(old.run("third", STAYS));
-    ensure!(refused.contains("which is what max_containers allows"), "the pod has the new options: {refused}");
+    ensure!(
+        refused.contains("which is what max_containers allows"),
+        "the pod has the new options: {refused}"
+    );
     new.remove()
 }
 
@@ -142,30 +199,47 @@ fn options_of_an_installed_handler_reach_new_pods_alone(node: &Node) -> Result<V
         let guest = old.run("guest", STAYS)?;
         let host = pods.machine().parent_of(old.pid(&guest)?)?;
         let after = install(node, pods, HANDLER, limited(100))?;
-        ensure!(before != after, "one path for two sets of options: {before}");
+        ensure!(
+            before != after,
+            "one path for two sets of options: {before}"
+        );
         is_limited_to_three(pods, &old)?;
-        ensure!(pods.machine().parent_of(old.pid(&guest)?)? == host, "the pod has another host");
+        ensure!(
+            pods.machine().parent_of(old.pid(&guest)?)? == host,
+            "the pod has another host"
+        );
         old.remove()
     })
 }
 
-fn pod_made_with_an_options_table_keeps_its_options_when_the_handler_gets_a_file(node: &Node) -> Result<Verdict> {
-    let (install_of, version) = (node.containerd.install(), &node.containerd.install().version);
+fn pod_made_with_an_options_table_keeps_its_options_when_the_handler_gets_a_file(
+    node: &Node,
+) -> Result<Verdict> {
+    let (install_of, version) = (
+        node.containerd.install(),
+        &node.containerd.install().version,
+    );
     if version.starts_with("1.6") {
-        return Ok(Verdict::Skipped(format!("containerd {version} gives a handler's table to no runtime but runc")));
+        return Ok(Verdict::Skipped(format!(
+            "containerd {version} gives a handler's table to no runtime but runc"
+        )));
     }
     let pods = Pods::start_bare(install_of, &node.prepared)?;
     let body = || {
         install(node, &pods, HANDLER, Settings::default())?;
-        // As an installer of before the options file wrote it: the launcher in its bundle, and a table.
+        // As an installer of before the options file wrote it: the launcher in its bundle, and a
+        // table.
         let main = pods.containerd.config_file();
         let with_file = fs::read_to_string(main).context("read the configuration")?;
         let launcher = node.prepared.shims().join("containerd-shim-wasmedge-v1");
         let lines = with_file.lines().map(|line| match line.split_once(" = ") {
-            Some((key, _)) if line.contains("/shelf/") => format!("{key} = {:?}", launcher.display().to_string()),
+            Some((key, _)) if line.contains("/shelf/") => {
+                format!("{key} = {:?}", launcher.display().to_string())
+            }
             _ => line.to_owned(),
         });
-        fs::write(main, lines.collect::<Vec<_>>().join("\n") + "\n").context("write the configuration")?;
+        fs::write(main, lines.collect::<Vec<_>>().join("\n") + "\n")
+            .context("write the configuration")?;
         add_table(&pods, "SystemdCgroup = false\nmax_containers = 3")?;
         let old = pods.pod(pods.default_config())?;
         let guest = old.run("guest", STAYS)?;
@@ -173,7 +247,10 @@ fn pod_made_with_an_options_table_keeps_its_options_when_the_handler_gets_a_file
         fs::write(main, with_file).context("take the table away again")?;
         install(node, &pods, HANDLER, limited(100))?;
         is_limited_to_three(&pods, &old)?;
-        ensure!(pods.machine().parent_of(old.pid(&guest)?)? == host, "the pod has another host");
+        ensure!(
+            pods.machine().parent_of(old.pid(&guest)?)? == host,
+            "the pod has another host"
+        );
         old.remove()
     };
     body().map_err(|error| anyhow!("{error:#}\nalone, {}", pods.containerd.evidence()))?;
@@ -183,7 +260,15 @@ fn pod_made_with_an_options_table_keeps_its_options_when_the_handler_gets_a_file
 fn handlers_of_one_runtime_have_options_of_their_own(node: &Node) -> Result<Verdict> {
     alone(node, |pods| {
         install(node, pods, HANDLER, Settings::default())?;
-        install(node, pods, "wasmedge-pods", Settings { grouping: Grouping::Pod, ..Settings::default() })?;
+        install(
+            node,
+            pods,
+            "wasmedge-pods",
+            Settings {
+                grouping: Grouping::Pod,
+                ..Settings::default()
+            },
+        )?;
         let host_of = |handler: &str| {
             let pod = pods.pod_of(handler, pods.default_config())?;
             let guest = pod.run("guest", STAYS)?;
@@ -191,23 +276,36 @@ fn handlers_of_one_runtime_have_options_of_their_own(node: &Node) -> Result<Verd
         };
         let (one, same) = (host_of(HANDLER)?, host_of(HANDLER)?);
         let (own, other) = (host_of("wasmedge-pods")?, host_of("wasmedge-pods")?);
-        ensure!(one.0 == same.0, "pods of one handler with the grouping Node have two hosts");
-        ensure!(own.0 != other.0 && own.0 != one.0 && other.0 != one.0, "pods of the grouping Pod share a host");
-        [one, same, own, other].into_iter().try_for_each(|(_, pod)| pod.remove())
+        ensure!(
+            one.0 == same.0,
+            "pods of one handler with the grouping Node have two hosts"
+        );
+        ensure!(
+            own.0 != other.0 && own.0 != one.0 && other.0 != one.0,
+            "pods of the grouping Pod share a host"
+        );
+        [one, same, own, other]
+            .into_iter()
+            .try_for_each(|(_, pod)| pod.remove())
     })
 }
 
 fn handler_with_options_in_a_table_and_in_a_file_is_refused(node: &Node) -> Result<Verdict> {
     let version = &node.containerd.install().version;
     if version.starts_with("1.6") {
-        return Ok(Verdict::Skipped(format!("containerd {version} gives a handler's table to no runtime but runc")));
+        return Ok(Verdict::Skipped(format!(
+            "containerd {version} gives a handler's table to no runtime but runc"
+        )));
     }
     alone(node, |pods| {
         let launcher = install(node, pods, HANDLER, Settings::default())?;
         add_table(pods, "SystemdCgroup = false")?;
         let refused = refusal(pods.pod(pods.default_config()));
         let file = Path::new(&launcher).with_file_name("options.toml");
-        ensure!(refused.contains(&file.display().to_string()) && refused.contains("options table"), "{refused}");
+        ensure!(
+            refused.contains(&file.display().to_string()) && refused.contains("options table"),
+            "{refused}"
+        );
         Ok(())
     })
 }
@@ -216,9 +314,13 @@ fn handler_whose_options_file_others_can_write_is_refused(node: &Node) -> Result
     alone(node, |pods| {
         let launcher = install(node, pods, HANDLER, Settings::default())?;
         let file = Path::new(&launcher).with_file_name("options.toml");
-        fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o666)).context("open the file")?;
+        fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o666))
+            .context("open the file")?;
         let refused = refusal(pods.pod(pods.default_config()));
-        ensure!(refused.contains("can be written by other users"), "{refused}");
+        ensure!(
+            refused.contains("can be written by other users"),
+            "{refused}"
+        );
         Ok(())
     })
 }

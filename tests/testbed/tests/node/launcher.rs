@@ -1,4 +1,5 @@
-//! A launcher that is killed or fails in the middle: nothing is left, and the next one does its work.
+//! A launcher that is killed or fails in the middle: nothing is left, and the next one does its
+//! work.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -23,8 +24,9 @@ tests![
 
 const LAUNCHER: &str = "containerd-shim-wasmedge-v1";
 
-/// Runs `body` on a containerd that finds, in place of the launcher, a script of `sh`: `$REAL` is the launcher, `$VERB` what
-/// it is asked for, and the script does what it says only while the file `$ARMED` is there.
+/// Runs `body` on a containerd that finds, in place of the launcher, a script of `sh`: `$REAL` is
+/// the launcher, `$VERB` what it is asked for, and the script does what it says only while the file
+/// `$ARMED` is there.
 fn with_script(
     node: &Node,
     what: &str,
@@ -38,19 +40,31 @@ fn with_script(
     let armed = bundle.join("armed");
     let real = node.prepared.shims().join(LAUNCHER);
     let text = format!(
-        "#!/bin/sh\nREAL={}\nVERB=none\nfor word in \"$@\"; do case $word in start|delete) VERB=$word ;; esac; done\n\
+        "#!/bin/sh\nREAL={}\nVERB=none\nfor word in \"$@\"; do case $word in start|delete) \
+         VERB=$word ;; esac; done\n\
          if [ -e {} ]; then\n{script}\nfi\nexec $REAL \"$@\"\n",
         real.display(),
         armed.display()
     );
     let file = bin.join(LAUNCHER);
     fs::write(&file, text).with_context(|| format!("write {}", file.display()))?;
-    fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).with_context(|| format!("make {} a program", file.display()))?;
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o755))
+        .with_context(|| format!("make {} a program", file.display()))?;
     let arm = move |is_armed: bool| -> Result<()> {
-        if is_armed { fs::write(&armed, "") } else { fs::remove_file(&armed) }.with_context(|| format!("arm or disarm {}", armed.display()))
+        if is_armed {
+            fs::write(&armed, "")
+        } else {
+            fs::remove_file(&armed)
+        }
+        .with_context(|| format!("arm or disarm {}", armed.display()))
     };
-    let prepared = Arc::new(Prepared { bundle: PathBuf::from(&bundle), ..Prepared::clone(&node.prepared) });
-    Node::alone_with(what, node.containerd.install(), &prepared, |alone| body(alone, &arm))
+    let prepared = Arc::new(Prepared {
+        bundle: PathBuf::from(&bundle),
+        ..Prepared::clone(&node.prepared)
+    });
+    Node::alone_with(what, node.containerd.install(), &prepared, |alone| {
+        body(alone, &arm)
+    })
 }
 
 fn end(node: &Node, task: Task) -> Result<()> {
@@ -69,34 +83,64 @@ fn one_fails(alone: &Node, arm: &dyn Fn(bool) -> Result<()>) -> Result<()> {
     let container = alone.guest(&HELLO)?;
     let id = container.id().to_owned();
     let finished = container.run()?;
-    ensure!(finished.code != 0 && finished.stdout.is_empty(), "it ran: {}", finished.text());
+    ensure!(
+        finished.code != 0 && finished.stdout.is_empty(),
+        "it ran: {}",
+        finished.text()
+    );
     arm(false)?;
     alone.machine().nothing_left(&id)?;
     expect(&alone.guest(&HELLO)?.run()?, 0, "hello from wasm\n")?;
-    ensure!(stays.status()? == "RUNNING" && alone.machine().host()? == host, "what ran before is {}", stays.status()?);
+    ensure!(
+        stays.status()? == "RUNNING" && alone.machine().host()? == host,
+        "what ran before is {}",
+        stays.status()?
+    );
     end(alone, stays)
 }
 
-fn a_launcher_that_is_killed_before_it_did_anything_fails_one_container(node: &Node) -> Result<Verdict> {
-    with_script(node, "before", "[ $VERB = start ] && kill -KILL $$", one_fails)
+fn a_launcher_that_is_killed_before_it_did_anything_fails_one_container(
+    node: &Node,
+) -> Result<Verdict> {
+    with_script(
+        node,
+        "before",
+        "[ $VERB = start ] && kill -KILL $$",
+        one_fails,
+    )
 }
 
 fn a_launcher_that_is_killed_after_its_work_fails_one_container(node: &Node) -> Result<Verdict> {
-    with_script(node, "after", "[ $VERB = start ] && { $REAL \"$@\" >/dev/null; kill -KILL $$; }", one_fails)
+    with_script(
+        node,
+        "after",
+        "[ $VERB = start ] && { $REAL \"$@\" >/dev/null; kill -KILL $$; }",
+        one_fails,
+    )
 }
 
 fn a_launcher_that_is_killed_at_any_moment_leaves_one_host_at_most(node: &Node) -> Result<Verdict> {
     // Killed after 0 to 9 milliseconds: before, while and after it starts the host.
-    let script = "[ $VERB = start ] && { $REAL \"$@\" & child=$!; sleep 0.00$(cat $0.step); kill -KILL $child; wait $child; exit 137; }";
+    let script = "[ $VERB = start ] && \
+                  { $REAL \"$@\" & child=$!; sleep 0.00$(cat $0.step); kill -KILL $child; \
+                  wait $child; exit 137; }";
     with_script(node, "moments", script, |alone, arm| {
         for step in 0..10 {
-            fs::write(alone.prepared.shims().join(format!("{LAUNCHER}.step")), step.to_string()).context("say when to kill")?;
+            fs::write(
+                alone.prepared.shims().join(format!("{LAUNCHER}.step")),
+                step.to_string(),
+            )
+            .context("say when to kill")?;
             arm(true)?;
             let container = alone.guest(&HELLO)?;
             let id = container.id().to_owned();
             // Where it was quick enough, only its status tells that it was killed.
             let finished = container.run()?;
-            ensure!(finished.code != 0, "step {step}: it ran: {}", finished.text());
+            ensure!(
+                finished.code != 0,
+                "step {step}: it ran: {}",
+                finished.text()
+            );
             arm(false)?;
             expect(&alone.guest(&HELLO)?.run()?, 0, "hello from wasm\n")?;
             alone.machine().nothing_left(&id)?;
@@ -114,35 +158,69 @@ fn a_launcher_that_is_killed_at_any_moment_leaves_one_host_at_most(node: &Node) 
 }
 
 fn a_launcher_that_is_killed_while_it_cleans_up_is_made_up_for(node: &Node) -> Result<Verdict> {
-    with_script(node, "cleaning", "[ $VERB = delete ] && kill -KILL $$", |alone, arm| {
-        let task = alone.guest(&SPIN)?.start()?;
-        let (id, pid) = (task.id().to_owned(), task.pid()?);
-        let machine = alone.machine();
-        arm(true)?;
-        machine.kill(machine.host()?)?;
-        machine.wait_until_dead(pid)?;
-        let stopped = || Ok(task.status().map_or(true, |status| status == "STOPPED").then_some(()));
-        testbed::wait::until("containerd to know of the end", LIMIT, stopped, || alone.containerd.evidence())?;
-        arm(false)?;
-        // containerd asks once more when the task is deleted or when it is started again, whichever its version does.
-        let _ = task.delete();
-        alone.containerd.ctr().args(["containers", "rm", &id]).output()?;
-        alone.containerd.restart()?;
-        expect(&alone.guest(&HELLO)?.run()?, 0, "hello from wasm\n")?;
-        machine.nothing_left(&id)
-    })
+    with_script(
+        node,
+        "cleaning",
+        "[ $VERB = delete ] && kill -KILL $$",
+        |alone, arm| {
+            let task = alone.guest(&SPIN)?.start()?;
+            let (id, pid) = (task.id().to_owned(), task.pid()?);
+            let machine = alone.machine();
+            arm(true)?;
+            machine.kill(machine.host()?)?;
+            machine.wait_until_dead(pid)?;
+            let stopped = || {
+                Ok(task
+                    .status()
+                    .map_or(true, |status| status == "STOPPED")
+                    .then_some(()))
+            };
+            testbed::wait::until("containerd to know of the end", LIMIT, stopped, || {
+                alone.containerd.evidence()
+            })?;
+            arm(false)?;
+            // containerd asks once more when the task is deleted or when it is started again,
+            // whichever its version does.
+            let _ = task.delete();
+            alone
+                .containerd
+                .ctr()
+                .args(["containers", "rm", &id])
+                .output()?;
+            alone.containerd.restart()?;
+            expect(&alone.guest(&HELLO)?.run()?, 0, "hello from wasm\n")?;
+            machine.nothing_left(&id)
+        },
+    )
 }
 
 fn local_user_cannot_hold_the_lock_that_launchers_wait_for(node: &Node) -> Result<Verdict> {
     node.alone("lock", |alone| {
         let task = alone.guest(&SPIN)?.start()?;
-        let list = alone.cell.run("find").args(["/run/containerd/s", "-name", "*.lock"]).text()?;
+        let list = alone
+            .cell
+            .run("find")
+            .args(["/run/containerd/s", "-name", "*.lock"])
+            .text()?;
         let locks: Vec<&str> = list.lines().collect();
         ensure!(locks.len() == 1, "the locks are {locks:?}");
-        let as_nobody = ["--reuid=65534", "--regid=65534", "--clear-groups", "flock", "--exclusive", "--nonblock", locks[0], "true"];
+        let as_nobody = [
+            "--reuid=65534",
+            "--regid=65534",
+            "--clear-groups",
+            "flock",
+            "--exclusive",
+            "--nonblock",
+            locks[0],
+            "true",
+        ];
         let output = alone.cell.run("setpriv").args(as_nobody).output()?;
         let said = String::from_utf8_lossy(&output.stderr);
-        ensure!(!output.status.success() && said.contains("Permission denied"), "nobody locks {}: {said}", locks[0]);
+        ensure!(
+            !output.status.success() && said.contains("Permission denied"),
+            "nobody locks {}: {said}",
+            locks[0]
+        );
         expect(&alone.guest(&HELLO)?.run()?, 0, "hello from wasm\n")?;
         end(alone, task)
     })

@@ -28,7 +28,11 @@ tests![
 const LIMIT: Duration = Duration::from_secs(15);
 
 fn signalled(node: &Node, task: Task, signal: &str, code: i32) -> Result<Verdict> {
-    ensure!(task.status()? == "RUNNING", "the guest does not run: {}", task.status()?);
+    ensure!(
+        task.status()? == "RUNNING",
+        "the guest does not run: {}",
+        task.status()?
+    );
     task.kill(signal)?;
     let started = Instant::now();
     task.wait(LIMIT)?;
@@ -36,7 +40,11 @@ fn signalled(node: &Node, task: Task, signal: &str, code: i32) -> Result<Verdict
     ensure!(took < Duration::from_secs(1), "{signal} took {took:?}");
     let id = task.id().to_owned();
     let found = task.delete()?;
-    ensure!(found == code, "{signal} gave exit code {found}, not {code}:\n{}", node.containerd.log_of(&id)?);
+    ensure!(
+        found == code,
+        "{signal} gave exit code {found}, not {code}:\n{}",
+        node.containerd.log_of(&id)?
+    );
     Ok(Verdict::Holds)
 }
 
@@ -45,7 +53,12 @@ fn sigterm_ends_a_busy_guest_within_a_second(node: &Node) -> Result<Verdict> {
 }
 
 fn sigterm_ends_a_sleeping_guest_within_a_second(node: &Node) -> Result<Verdict> {
-    signalled(node, node.probe(&["sleep", "600"])?.start()?, "SIGTERM", 143)
+    signalled(
+        node,
+        node.probe(&["sleep", "600"])?.start()?,
+        "SIGTERM",
+        143,
+    )
 }
 
 fn sigkill_ends_a_guest(node: &Node) -> Result<Verdict> {
@@ -54,18 +67,34 @@ fn sigkill_ends_a_guest(node: &Node) -> Result<Verdict> {
 
 fn a_guest_that_was_never_started_is_deleted(node: &Node) -> Result<Verdict> {
     let task = node.guest(&HELLO)?.create()?;
-    ensure!(task.status()? == "CREATED", "the task is {}", task.status()?);
+    ensure!(
+        task.status()? == "CREATED",
+        "the task is {}",
+        task.status()?
+    );
     let id = task.id().to_owned();
     task.delete_by_force()?;
-    ensure!(!node.containerd.containers()?.contains(&id), "container {id} is still there");
+    ensure!(
+        !node.containerd.containers()?.contains(&id),
+        "container {id} is still there"
+    );
     nothing_left(node, &id)
 }
 
 fn twenty_containers_run_at_once(node: &Node) -> Result<Verdict> {
-    let containers = (0..20).map(|_| node.guest(&HELLO)).collect::<Result<Vec<_>>>()?;
-    let threads: Vec<_> = containers.into_iter().map(|container| std::thread::spawn(|| container.run())).collect();
+    let containers = (0..20)
+        .map(|_| node.guest(&HELLO))
+        .collect::<Result<Vec<_>>>()?;
+    let threads: Vec<_> = containers
+        .into_iter()
+        .map(|container| std::thread::spawn(|| container.run()))
+        .collect();
     for thread in threads {
-        expect(&thread.join().map_err(|_| anyhow!("a thread panicked"))??, 0, "hello from wasm\n")?;
+        expect(
+            &thread.join().map_err(|_| anyhow!("a thread panicked"))??,
+            0,
+            "hello from wasm\n",
+        )?;
     }
     Ok(Verdict::Holds)
 }
@@ -86,7 +115,11 @@ fn a_container_exits_exactly_once(node: &Node) -> Result<Verdict> {
         },
         || events.last_words(),
     )?;
-    let of_task = |text: &str, topic: &str| text.lines().filter(|line| line.contains(topic) && line.contains(&id)).count();
+    let of_task = |text: &str, topic: &str| {
+        text.lines()
+            .filter(|line| line.contains(topic) && line.contains(&id))
+            .count()
+    };
     let all = wait::until(
         "its deletion to be seen",
         LIMIT,
@@ -115,24 +148,46 @@ fn a_guest_dies_with_its_host(node: &Node) -> Result<Verdict> {
     let id = task.id().to_owned();
     let guest = task.pid()?;
     // The host is older than the processes that it forks, which have its command line.
-    let killed = alone.cell.run("pkill").args(["-KILL", "--oldest", "--full", "--", "wasmedge-host"]).output()?;
+    let killed = alone
+        .cell
+        .run("pkill")
+        .args(["-KILL", "--oldest", "--full", "--", "wasmedge-host"])
+        .output()?;
     ensure!(killed.status.success(), "there is no host");
     wait::until(
         format_args!("guest {guest} of {id} to be dead"),
         LIMIT,
-        || Ok((!alone.cell.run("test").args(["-d", &format!("/proc/{guest}")]).output()?.status.success()).then_some(())),
+        || {
+            Ok((!alone
+                .cell
+                .run("test")
+                .args(["-d", &format!("/proc/{guest}")])
+                .output()?
+                .status
+                .success())
+            .then_some(()))
+        },
         || alone.containerd.evidence(),
     )?;
     // containerd has the launcher clean up; what is left of the container is its own entry.
     wait::until(
         format_args!("task {id} to be stopped or gone"),
         LIMIT,
-        || Ok(task.status().map_or(true, |status| status == "STOPPED").then_some(())),
+        || {
+            Ok(task
+                .status()
+                .map_or(true, |status| status == "STOPPED")
+                .then_some(()))
+        },
         || alone.containerd.evidence(),
     )?;
     // Whether containerd still has the task to delete depends on its version.
     let _ = task.delete();
-    alone.containerd.ctr().args(["containers", "rm", &id]).output()?;
+    alone
+        .containerd
+        .ctr()
+        .args(["containers", "rm", &id])
+        .output()?;
     let verdict = nothing_left(&alone, &id)?;
     run.finish()?;
     Ok(verdict)
@@ -145,7 +200,11 @@ fn a_guest_outlives_a_restart_of_containerd(node: &Node) -> Result<Verdict> {
     let task = alone.guest(&SPIN)?.start()?;
     let guest = task.pid()?;
     alone.containerd.restart()?;
-    ensure!(task.status()? == "RUNNING" && task.pid()? == guest, "after the restart:\n{}", alone.containerd.evidence());
+    ensure!(
+        task.status()? == "RUNNING" && task.pid()? == guest,
+        "after the restart:\n{}",
+        alone.containerd.evidence()
+    );
     signalled(&alone, task, "SIGTERM", 143)?;
     run.finish()?;
     Ok(Verdict::Holds)

@@ -1,5 +1,6 @@
-//! What a container's entrypoint, and exec's program, are looked up in: the container's own tree with all its mounts. What
-//! the look-up finds there is not touched unless it is a file, and a file system that never answers holds up nothing else.
+//! What a container's entrypoint, and exec's program, are looked up in: the container's own tree
+//! with all its mounts. What the look-up finds there is not touched unless it is a file, and a file
+//! system that never answers holds up nothing else.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -32,7 +33,9 @@ tests![
 fn linked(node: &Node) -> Result<String> {
     let mut image = RootfsImage::of_guest(&reference("linked"), HELLO.bytes());
     image.files.push(Entry::link("/app", "/data"));
-    image.files.push(Entry::file("/data/guest.wasm", EXIT_42.bytes(), 0o644));
+    image
+        .files
+        .push(Entry::file("/data/guest.wasm", EXIT_42.bytes(), 0o644));
     node.image(&image.pack()?)
 }
 
@@ -47,31 +50,67 @@ fn volume(node: &Node) -> Result<PathBuf> {
     Ok(folder)
 }
 
-const PATHS: [&str; 4] = ["/app/guest.wasm", "/app/only-here.wasm", "/data/current/guest.wasm", "/app/current/../guest.wasm"];
+const PATHS: [&str; 4] = [
+    "/app/guest.wasm",
+    "/app/only-here.wasm",
+    "/data/current/guest.wasm",
+    "/app/current/../guest.wasm",
+];
 
 fn entrypoint_is_resolved_through_links_and_mounts_together(node: &Node) -> Result<Verdict> {
     let (image, volume) = (linked(node)?, volume(node)?);
-    let container = |path: &str| node.containerd.container(&image, &node.id("linked")).args([path]);
+    let container = |path: &str| {
+        node.containerd
+            .container(&image, &node.id("linked"))
+            .args([path])
+    };
     for path in PATHS {
-        expect(&container(path).mount(&volume, "/data").run()?, 0, "hello from wasm\n").with_context(|| path.to_owned())?;
+        expect(
+            &container(path).mount(&volume, "/data").run()?,
+            0,
+            "hello from wasm\n",
+        )
+        .with_context(|| path.to_owned())?;
     }
     // The same volume mounted through the link, and below another one.
-    expect(&container("/data/guest.wasm").mount(&volume, "/app").run()?, 0, "hello from wasm\n")?;
+    expect(
+        &container("/data/guest.wasm").mount(&volume, "/app").run()?,
+        0,
+        "hello from wasm\n",
+    )?;
     let inner = node.folder()?;
     fs::write(inner.join("inner.wasm"), HELLO.bytes()).context("write a guest")?;
-    expect(&container("/app/v1/inner.wasm").mount(&volume, "/data").mount(&inner, "/app/v1").run()?, 0, "hello from wasm\n")?;
+    expect(
+        &container("/app/v1/inner.wasm")
+            .mount(&volume, "/data")
+            .mount(&inner, "/app/v1")
+            .run()?,
+        0,
+        "hello from wasm\n",
+    )?;
     expect(&container("/app/guest.wasm").run()?, 42, "")?;
-    expect_refusal(&container("/app/guest.wasm").mount(&inner, "/data").run()?, &["no file", "/app/guest.wasm"])
+    expect_refusal(
+        &container("/app/guest.wasm").mount(&inner, "/data").run()?,
+        &["no file", "/app/guest.wasm"],
+    )
 }
 
 fn exec_resolves_its_program_through_links_and_mounts_together(node: &Node) -> Result<Verdict> {
     let image = {
-        let mut image = RootfsImage::of_guest(&reference("linked-probe"), crate::node::read(&node.prepared.guests.probe)?);
+        let mut image = RootfsImage::of_guest(
+            &reference("linked-probe"),
+            crate::node::read(&node.prepared.guests.probe)?,
+        );
         image.files.push(Entry::link("/app", "/data"));
-        image.files.push(Entry::file("/data/guest.wasm", EXIT_42.bytes(), 0o644));
+        image
+            .files
+            .push(Entry::file("/data/guest.wasm", EXIT_42.bytes(), 0o644));
         node.image(&image.pack()?)?
     };
-    let container = node.containerd.container(&image, &node.id("linked-exec")).args(["/app.wasm", "sleep", "600"]);
+    let container = node
+        .containerd
+        .container(&image, &node.id("linked-exec"))
+        .args(["/app.wasm", "sleep", "600"]);
     let task = container.mount(&volume(node)?, "/data").start()?;
     for (number, path) in PATHS.iter().enumerate() {
         let finished = task.exec(&format!("linked-{number}"), &[path]).run()?;
@@ -81,7 +120,8 @@ fn exec_resolves_its_program_through_links_and_mounts_together(node: &Node) -> R
     Ok(Verdict::Holds)
 }
 
-/// Counts how often files of a folder are opened. Opening with `O_PATH` does not count, as it acts on nothing.
+/// Counts how often files of a folder are opened. Opening with `O_PATH` does not count, as it acts
+/// on nothing.
 fn opened(watch: &rustix::fd::OwnedFd) -> Result<usize> {
     let mut room = [std::mem::MaybeUninit::uninit(); 4096];
     let mut events = inotify::Reader::new(watch, &mut room);
@@ -95,43 +135,83 @@ fn opened(watch: &rustix::fd::OwnedFd) -> Result<usize> {
     }
 }
 
-fn what_is_not_a_regular_file_is_refused_by_its_type_and_never_opened(node: &Node) -> Result<Verdict> {
+fn what_is_not_a_regular_file_is_refused_by_its_type_and_never_opened(
+    node: &Node,
+) -> Result<Verdict> {
     let folder = node.folder()?;
     let make = |name: &str, kind: SFlag, number: u64| {
-        mknod(&folder.join(name), kind, Mode::from_bits_truncate(0o777), number).with_context(|| format!("make {name}"))
+        mknod(
+            &folder.join(name),
+            kind,
+            Mode::from_bits_truncate(0o777),
+            number,
+        )
+        .with_context(|| format!("make {name}"))
     };
     make("fifo", SFlag::S_IFIFO, 0)?;
-    // The number of /dev/fuse: whoever opens it has a new file system's end. And one of a block device that is not there.
+    // The number of /dev/fuse: whoever opens it has a new file system's end. And one of a block
+    // device that is not there.
     make("device", SFlag::S_IFCHR, makedev(10, 229))?;
     make("disk", SFlag::S_IFBLK, makedev(240, 0))?;
-    let _socket = std::os::unix::net::UnixListener::bind(folder.join("socket")).context("make a socket")?;
-    let watch = inotify::init(inotify::CreateFlags::NONBLOCK | inotify::CreateFlags::CLOEXEC).context("watch")?;
+    let _socket =
+        std::os::unix::net::UnixListener::bind(folder.join("socket")).context("make a socket")?;
+    let watch = inotify::init(inotify::CreateFlags::NONBLOCK | inotify::CreateFlags::CLOEXEC)
+        .context("watch")?;
     for name in ["fifo", "device", "disk", "socket"] {
-        inotify::add_watch(&watch, folder.join(name), inotify::WatchFlags::OPEN).context("watch a file")?;
+        inotify::add_watch(&watch, folder.join(name), inotify::WatchFlags::OPEN)
+            .context("watch a file")?;
     }
-    fs::File::options().read(true).write(true).open(folder.join("fifo")).context("open the FIFO")?;
+    fs::File::options()
+        .read(true)
+        .write(true)
+        .open(folder.join("fifo"))
+        .context("open the FIFO")?;
     ensure!(opened(&watch)? == 1, "opening a file is not seen");
-    let task = node.mixed(&["sleep", "600"])?.mount(&folder, "/odd").start()?;
+    let task = node
+        .mixed(&["sleep", "600"])?
+        .mount(&folder, "/odd")
+        .start()?;
     let image = node.image_of(&HELLO)?;
-    for (name, words) in
-        [("fifo", "is a FIFO"), ("device", "is a character device"), ("disk", "is a block device"), ("socket", "is a socket")]
-    {
+    for (name, words) in [
+        ("fifo", "is a FIFO"),
+        ("device", "is a character device"),
+        ("disk", "is a block device"),
+        ("socket", "is a socket"),
+    ] {
         let path = format!("/odd/{name}");
-        let container = node.containerd.container(&image, &node.id("odd")).args([&*path]).mount(&folder, "/odd");
+        let container = node
+            .containerd
+            .container(&image, &node.id("odd"))
+            .args([&*path])
+            .mount(&folder, "/odd");
         expect_refusal(&container.run()?, &[&path, words])?;
         let exec = task.exec(&format!("odd-{name}"), &[&path]).run()?;
-        ensure!(exec.code != 0 && exec.stderr.contains(&format!("{path} in the container {words}")), "{name}: {}", exec.stderr);
+        ensure!(
+            exec.code != 0
+                && exec
+                    .stderr
+                    .contains(&format!("{path} in the container {words}")),
+            "{name}: {}",
+            exec.stderr
+        );
     }
     task.delete_by_force()?;
     let count = opened(&watch)?;
-    ensure!(count == 0, "{count} times something was opened that is no regular file");
+    ensure!(
+        count == 0,
+        "{count} times something was opened that is no regular file"
+    );
     Ok(Verdict::Holds)
 }
 
 /// Look-up processes that there are, also those that were killed and do not end.
 fn lookups(node: &Node) -> Result<usize> {
     let machine = node.machine();
-    Ok(machine.children(machine.host()?)?.iter().filter(|child| child.name == "wasmedge-lookup").count())
+    Ok(machine
+        .children(machine.host()?)?
+        .iter()
+        .filter(|child| child.name == "wasmedge-lookup")
+        .count())
 }
 
 fn in_background(container: Container) -> thread::JoinHandle<Result<Finished>> {
@@ -162,9 +242,17 @@ fn file_system_that_never_answers_holds_up_no_other_container(node: &Node) -> Re
 
 fn stalled(node: &Node, silent: Silent, folder: &Path) -> Result<()> {
     let image = node.image_of(&HELLO)?;
-    let task = node.mixed(&["sleep", "600"])?.mount(folder, "/stuck").start()?;
+    let task = node
+        .mixed(&["sleep", "600"])?
+        .mount(folder, "/stuck")
+        .start()?;
     let started = Instant::now();
-    let create = in_background(node.containerd.container(&image, &node.id("stuck")).args(["/stuck/app.wasm"]).mount(folder, "/stuck"));
+    let create = in_background(
+        node.containerd
+            .container(&image, &node.id("stuck"))
+            .args(["/stuck/app.wasm"])
+            .mount(folder, "/stuck"),
+    );
     let execs: Vec<_> = (0..EXECS)
         .map(|number| {
             let exec = task.exec(&format!("stuck-{number}"), &["/stuck/app.wasm"]);
@@ -172,44 +260,92 @@ fn stalled(node: &Node, silent: Silent, folder: &Path) -> Result<()> {
         })
         .collect();
     let expected = MAX_PER_CONTAINER + 1;
-    let evidence = || format!("{:?} look-ups, {} requests without an answer", lookups(node), silent.unanswered());
-    wait::until("look-ups to wait for the file system", LIMIT, || Ok((lookups(node)? == expected).then_some(())), evidence)?;
-    // Meanwhile others are created and executed, also in the container whose look-ups wait for their turn.
+    let evidence = || {
+        format!(
+            "{:?} look-ups, {} requests without an answer",
+            lookups(node),
+            silent.unanswered()
+        )
+    };
+    wait::until(
+        "look-ups to wait for the file system",
+        LIMIT,
+        || Ok((lookups(node)? == expected).then_some(())),
+        evidence,
+    )?;
+    // Meanwhile others are created and executed, also in the container whose look-ups wait for
+    // their turn.
     let healthy = node.mixed(&["sleep", "600"])?.start()?;
-    expect(&healthy.exec("healthy", &["/native", "args"]).run()?, 0, "/native\nargs\n")?;
+    expect(
+        &healthy.exec("healthy", &["/native", "args"]).run()?,
+        0,
+        "/native\nargs\n",
+    )?;
     expect(&node.guest(&HELLO)?.run()?, 0, "hello from wasm\n")?;
     healthy.delete_by_force()?;
     for (number, exec) in execs.into_iter().enumerate() {
         let finished = exec.join().map_err(|_| anyhow!("a thread panicked"))??;
-        ensure!(finished.code != 0 && finished.stderr.contains("no answer within"), "exec {number}: {}", finished.stderr);
+        ensure!(
+            finished.code != 0 && finished.stderr.contains("no answer within"),
+            "exec {number}: {}",
+            finished.stderr
+        );
     }
     let refused = create.join().map_err(|_| anyhow!("a thread panicked"))??;
-    expect_refusal(&refused, &["/stuck/app.wasm", "no answer within", "check the servers"])?;
-    ensure!(started.elapsed() < UNANSWERED, "it took {:?}", started.elapsed());
+    expect_refusal(
+        &refused,
+        &["/stuck/app.wasm", "no answer within", "check the servers"],
+    )?;
+    ensure!(
+        started.elapsed() < UNANSWERED,
+        "it took {:?}",
+        started.elapsed()
+    );
     // The processes were killed and cannot end; there are no more of them than the limits.
     let count = lookups(node)?;
     ensure!(count <= expected, "{count} look-up processes are left");
     expect(&node.guest(&HELLO)?.run()?, 0, "hello from wasm\n")?;
     drop(silent);
-    wait::until("look-up processes to end", LIMIT, || Ok((lookups(node)? == 0).then_some(())), || format!("{:?}", lookups(node)))?;
+    wait::until(
+        "look-up processes to end",
+        LIMIT,
+        || Ok((lookups(node)? == 0).then_some(())),
+        || format!("{:?}", lookups(node)),
+    )?;
     task.delete_by_force()?;
     Ok(())
 }
 
 fn text_module_behind_a_byte_order_mark_and_a_long_comment_runs(node: &Node) -> Result<Verdict> {
     let module = format!(
-        "\u{feff};; {}\n(; (; nested ;) ;)\n(module (memory (export \"memory\") 1) (func (export \"_start\")))",
+        "\u{feff};; {}\n(; (; nested ;) ;)\n(module (memory (export \"memory\") 1) (func (export \
+         \"_start\")))",
         "x".repeat(10_000)
     );
     let image = node.image(&RootfsImage::of_guest(&reference("marked-text"), module).pack()?)?;
-    expect(&node.containerd.container(&image, &node.id("marked")).run()?, 0, "")
+    expect(
+        &node
+            .containerd
+            .container(&image, &node.id("marked"))
+            .run()?,
+        0,
+        "",
+    )
 }
 
 fn names_of_a_guest_reach_an_error_text_on_one_line(node: &Node) -> Result<Verdict> {
-    let module = r#"(module (import "a\0alevel=fatal\1b[2J" "mystery" (func)) (func (export "_start")))"#;
+    let module =
+        r#"(module (import "a\0alevel=fatal\1b[2J" "mystery" (func)) (func (export "_start")))"#;
     let image = node.image(&RootfsImage::of_guest(&reference("odd-names"), module).pack()?)?;
-    let finished = node.containerd.container(&image, &node.id("odd-names")).run()?;
+    let finished = node
+        .containerd
+        .container(&image, &node.id("odd-names"))
+        .run()?;
     // containerd quotes the text once more in some versions.
-    ensure!(!finished.stderr.contains("\nlevel=fatal") && !finished.stderr.contains('\u{1b}'), "{}", finished.stderr);
+    ensure!(
+        !finished.stderr.contains("\nlevel=fatal") && !finished.stderr.contains('\u{1b}'),
+        "{}",
+        finished.stderr
+    );
     expect_refusal(&finished, &[r"level=fatal", r"\u{1b}[2j.mystery"])
 }

@@ -1,4 +1,5 @@
-//! What the machine shows of a cell: its processes, their namespaces and descriptors, and containers' remains.
+//! What the machine shows of a cell: its processes, their namespaces and descriptors, and
+//! containers' remains.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -36,12 +37,19 @@ pub(crate) struct Machine<'a> {
 impl<'a> Machine<'a> {
     /// `namespace` is containerd's namespace of the containers in question.
     pub(crate) fn new(containerd: &'a Containerd, namespace: &'a str) -> Self {
-        Self { cell: containerd.cell(), namespace }
+        Self {
+            cell: containerd.cell(),
+            namespace,
+        }
     }
 
     /// A file of the cell, as this process reaches it.
     pub(crate) fn path(self, inside: impl AsRef<Path>) -> PathBuf {
-        PathBuf::from(format!("/proc/{}/root{}", self.cell.init_pid(), inside.as_ref().display()))
+        PathBuf::from(format!(
+            "/proc/{}/root{}",
+            self.cell.init_pid(),
+            inside.as_ref().display()
+        ))
     }
 
     /// A file below `/proc` of the process `pid`.
@@ -51,27 +59,47 @@ impl<'a> Machine<'a> {
 
     pub(crate) fn read(self, pid: i32, file: &str) -> Result<String> {
         let path = self.of(pid, file);
-        fs::read(&path).map(|text| String::from_utf8_lossy(&text).into_owned()).with_context(|| format!("read {}", path.display()))
+        fs::read(&path)
+            .map(|text| String::from_utf8_lossy(&text).into_owned())
+            .with_context(|| format!("read {}", path.display()))
     }
 
     pub(crate) fn is_alive(self, pid: i32) -> bool {
-        self.read(pid, "stat").is_ok_and(|text| text.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X'])))
+        self.read(pid, "stat").is_ok_and(|text| {
+            text.rsplit_once(") ")
+                .is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
+        })
     }
 
     /// All processes of the cell.
     pub(crate) fn processes(self) -> Result<Vec<Seen>> {
         let folder = self.path("/proc");
-        let entries = fs::read_dir(&folder).with_context(|| format!("list {}", folder.display()))?;
-        let pids = entries.flatten().filter_map(|entry| entry.file_name().to_string_lossy().parse().ok());
+        let entries =
+            fs::read_dir(&folder).with_context(|| format!("list {}", folder.display()))?;
+        let pids = entries
+            .flatten()
+            .filter_map(|entry| entry.file_name().to_string_lossy().parse().ok());
         // One that ends between the list and the look is none.
         Ok(pids.filter_map(|pid| self.look(pid).ok()).collect())
     }
 
     fn look(self, pid: i32) -> Result<Seen> {
         let stat = self.read(pid, "stat")?;
-        let (name, rest) = stat.split_once('(').and_then(|(_, rest)| rest.rsplit_once(") ")).context("a line of another form")?;
-        let parent = rest.split_whitespace().nth(1).and_then(|word| word.parse().ok()).context("a process without a parent")?;
-        Ok(Seen { pid, parent, name: name.to_owned(), command: self.read(pid, "cmdline")?.replace('\0', " ") })
+        let (name, rest) = stat
+            .split_once('(')
+            .and_then(|(_, rest)| rest.rsplit_once(") "))
+            .context("a line of another form")?;
+        let parent = rest
+            .split_whitespace()
+            .nth(1)
+            .and_then(|word| word.parse().ok())
+            .context("a process without a parent")?;
+        Ok(Seen {
+            pid,
+            parent,
+            name: name.to_owned(),
+            command: self.read(pid, "cmdline")?.replace('\0', " "),
+        })
     }
 
     /// Whose child a process is.
@@ -80,16 +108,31 @@ impl<'a> Machine<'a> {
     }
 
     pub(crate) fn children(self, pid: i32) -> Result<Vec<Seen>> {
-        Ok(self.processes()?.into_iter().filter(|seen| seen.parent == pid).collect())
+        Ok(self
+            .processes()?
+            .into_iter()
+            .filter(|seen| seen.parent == pid)
+            .collect())
     }
 
-    /// The hosts that live: what they fork has their command line, but they alone have another parent.
+    /// The hosts that live: what they fork has their command line, but they alone have another
+    /// parent.
     pub(crate) fn hosts(self) -> Result<Vec<i32>> {
         let all = self.processes()?;
         let marks = format!("-namespace {} ", self.namespace);
-        let of_host = |seen: &&Seen| seen.command.contains("wasmedge-host") && seen.command.contains(&marks);
-        let is_forked = |seen: &Seen| all.iter().filter(of_host).any(|other| other.pid == seen.parent);
-        Ok(all.iter().filter(of_host).filter(|seen| !is_forked(seen)).map(|seen| seen.pid).collect())
+        let of_host =
+            |seen: &&Seen| seen.command.contains("wasmedge-host") && seen.command.contains(&marks);
+        let is_forked = |seen: &Seen| {
+            all.iter()
+                .filter(of_host)
+                .any(|other| other.pid == seen.parent)
+        };
+        Ok(all
+            .iter()
+            .filter(of_host)
+            .filter(|seen| !is_forked(seen))
+            .map(|seen| seen.pid)
+            .collect())
     }
 
     /// The one host.
@@ -109,7 +152,9 @@ impl<'a> Machine<'a> {
     pub(crate) fn child_called(self, name: &str) -> Result<i32> {
         let children = self.children(self.host()?)?;
         let found = children.iter().find(|child| child.name == name);
-        found.map(|child| child.pid).with_context(|| format!("no {name} among {children:?}"))
+        found
+            .map(|child| child.pid)
+            .with_context(|| format!("no {name} among {children:?}"))
     }
 
     /// The number that a process of the cell has outside of it.
@@ -118,42 +163,67 @@ impl<'a> Machine<'a> {
         let own = namespace(self.cell.init_pid());
         let is_it = |process: &i32| {
             let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
-            let numbers = status.lines().find_map(|line| line.strip_prefix("NSpid:")).unwrap_or_default();
-            numbers.split_whitespace().last() == Some(&pid.to_string()) && namespace(*process) == own
+            let numbers = status
+                .lines()
+                .find_map(|line| line.strip_prefix("NSpid:"))
+                .unwrap_or_default();
+            numbers.split_whitespace().last() == Some(&pid.to_string())
+                && namespace(*process) == own
         };
-        let mut all =
-            fs::read_dir("/proc").context("list processes")?.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-        all.find(is_it).with_context(|| format!("no process is {pid} in the cell"))
+        let mut all = fs::read_dir("/proc")
+            .context("list processes")?
+            .flatten()
+            .filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+        all.find(is_it)
+            .with_context(|| format!("no process is {pid} in the cell"))
     }
 
     /// How many children of a process have ended and were not waited for.
     pub(crate) fn zombies(self, parent: i32) -> Result<usize> {
-        Ok(self.children(parent)?.into_iter().filter(|child| !self.is_alive(child.pid)).count())
+        Ok(self
+            .children(parent)?
+            .into_iter()
+            .filter(|child| !self.is_alive(child.pid))
+            .count())
     }
 
     /// Kills one process.
     pub(crate) fn kill(self, pid: i32) -> Result<()> {
-        self.cell.run("sh").args(["-c", &format!("kill -KILL {pid}")]).done()
+        self.cell
+            .run("sh")
+            .args(["-c", &format!("kill -KILL {pid}")])
+            .done()
     }
 
     pub(crate) fn wait_until_dead(self, pid: i32) -> Result<()> {
         let state = || self.read(pid, "status").unwrap_or_default();
-        wait::until(format_args!("process {pid} to be dead"), LIMIT, || Ok((!self.is_alive(pid)).then_some(())), state)
+        wait::until(
+            format_args!("process {pid} to be dead"),
+            LIMIT,
+            || Ok((!self.is_alive(pid)).then_some(())),
+            state,
+        )
     }
 
     /// Which namespace of a kind a process is in.
     pub(crate) fn namespace_of(self, pid: i32, kind: &str) -> Result<String> {
         let link = self.of(pid, &format!("ns/{kind}"));
-        fs::read_link(&link).map(|name| name.display().to_string()).with_context(|| format!("read {}", link.display()))
+        fs::read_link(&link)
+            .map(|name| name.display().to_string())
+            .with_context(|| format!("read {}", link.display()))
     }
 
     /// What the descriptors of a process are, by their numbers.
     pub(crate) fn descriptors(self, pid: i32) -> Result<Vec<(u32, String)>> {
         let folder = self.of(pid, "fd");
-        let entries = fs::read_dir(&folder).with_context(|| format!("list {}", folder.display()))?;
+        let entries =
+            fs::read_dir(&folder).with_context(|| format!("list {}", folder.display()))?;
         let named = entries.flatten().filter_map(|entry| {
             let number = entry.file_name().to_string_lossy().parse().ok()?;
-            Some((number, fs::read_link(entry.path()).ok()?.display().to_string()))
+            Some((
+                number,
+                fs::read_link(entry.path()).ok()?.display().to_string(),
+            ))
         });
         let mut all: Vec<_> = named.collect();
         all.sort();
@@ -163,66 +233,134 @@ impl<'a> Machine<'a> {
     /// A number of `/proc/<pid>/status`.
     pub(crate) fn status(self, pid: i32, field: &str) -> Result<u64> {
         let text = self.read(pid, "status")?;
-        let line = text.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
-        line.and_then(|rest| rest.split_whitespace().next()?.parse().ok()).with_context(|| format!("no {field} in the status of {pid}"))
+        let line = text
+            .lines()
+            .find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
+        line.and_then(|rest| rest.split_whitespace().next()?.parse().ok())
+            .with_context(|| format!("no {field} in the status of {pid}"))
     }
 
     /// The folders of cgroups that bear a container's id.
     pub(crate) fn cgroups(self, id: &str) -> Result<Vec<PathBuf>> {
-        let text = self.cell.run("find").args(["/sys/fs/cgroup", "-type", "d", "-name", id]).output()?;
-        // A folder of another test may go while it is listed, and another containerd may have the same id.
+        let text = self
+            .cell
+            .run("find")
+            .args(["/sys/fs/cgroup", "-type", "d", "-name", id])
+            .output()?;
+        // A folder of another test may go while it is listed, and another containerd may have the
+        // same id.
         let all = String::from_utf8_lossy(&text.stdout).into_owned();
-        Ok(all.lines().filter(|line| self.namespace == K8S || line.contains(self.namespace)).map(PathBuf::from).collect())
+        Ok(all
+            .lines()
+            .filter(|line| self.namespace == K8S || line.contains(self.namespace))
+            .map(PathBuf::from)
+            .collect())
     }
 
     /// A file of a container's cgroup v1.
     pub(crate) fn cgroup(self, controller: &str, id: &str, file: &str) -> Result<String> {
         let all = self.cgroups(id)?;
-        let found = all.iter().find(|path| path.starts_with(format!("/sys/fs/cgroup/{controller}")));
-        let path = found.with_context(|| format!("{id} has no cgroup of {controller}: {all:?}"))?.join(file);
-        fs::read_to_string(&path).map(|text| text.trim().to_owned()).with_context(|| format!("read {}", path.display()))
+        let found = all
+            .iter()
+            .find(|path| path.starts_with(format!("/sys/fs/cgroup/{controller}")));
+        let path = found
+            .with_context(|| format!("{id} has no cgroup of {controller}: {all:?}"))?
+            .join(file);
+        fs::read_to_string(&path)
+            .map(|text| text.trim().to_owned())
+            .with_context(|| format!("read {}", path.display()))
     }
 
-    /// What there is of a container: processes that name it, mounts, cgroups, its record and its bundle.
+    /// What there is of a container: processes that name it, mounts, cgroups, its record and its
+    /// bundle.
     pub(crate) fn remains(self, id: &str) -> Result<Vec<String>> {
-        let mut left: Vec<String> = self.cgroups(id)?.iter().map(|path| path.display().to_string()).collect();
-        // The host bears the name of the container for which it was started; what it forks bears that of its own container.
+        let mut left: Vec<String> = self
+            .cgroups(id)?
+            .iter()
+            .map(|path| path.display().to_string())
+            .collect();
+        // The host bears the name of the container for which it was started; what it forks bears
+        // that of its own container.
         let is_of_host = |seen: &Seen| seen.command.contains("wasmedge-host");
         let own_name: String = format!("wasm:{id}").chars().take(15).collect();
-        let names_it = |seen: &&Seen| seen.name == own_name || !is_of_host(seen) && seen.command.split(' ').any(|word| word == id);
-        left.extend(self.processes()?.iter().filter(names_it).map(|seen| format!("{seen:?}")));
+        let names_it = |seen: &&Seen| {
+            seen.name == own_name
+                || !is_of_host(seen) && seen.command.split(' ').any(|word| word == id)
+        };
+        left.extend(
+            self.processes()?
+                .iter()
+                .filter(names_it)
+                .map(|seen| format!("{seen:?}")),
+        );
         for pid in self.hosts()?.into_iter().chain([1]) {
             // A host that ends has nothing any more.
             let mounts = self.read(pid, "mountinfo").unwrap_or_default();
-            left.extend(mounts.lines().filter(|line| line.contains(&format!("/{id}/"))).map(str::to_owned));
+            left.extend(
+                mounts
+                    .lines()
+                    .filter(|line| line.contains(&format!("/{id}/")))
+                    .map(str::to_owned),
+            );
         }
         left.extend(self.record(id).map(|record| record.display().to_string()));
         Ok(left)
     }
 
-    /// The folder of a container's record, in which others keep what they know of it: in a folder of its containerd's.
+    /// The folder of a container's record, in which others keep what they know of it: in a folder
+    /// of its containerd's.
     pub(crate) fn record(self, id: &str) -> Option<PathBuf> {
-        let containerds = fs::read_dir(self.path(RECORDS)).into_iter().flatten().flatten();
+        let containerds = fs::read_dir(self.path(RECORDS))
+            .into_iter()
+            .flatten()
+            .flatten();
         let records = containerds.map(|folder| folder.path().join(self.namespace).join(id));
         records.into_iter().find(|folder| folder.exists())
     }
 
     /// Waits until nothing is left of a container.
     pub(crate) fn nothing_left(self, id: &str) -> Result<()> {
-        let left = || self.remains(id).map_or_else(|error| format!("{error:#}"), |left| left.join("\n"));
-        wait::until(format_args!("nothing of {id} to be left"), LIMIT, || Ok(self.remains(id)?.is_empty().then_some(())), left)
+        let left = || {
+            self.remains(id)
+                .map_or_else(|error| format!("{error:#}"), |left| left.join("\n"))
+        };
+        wait::until(
+            format_args!("nothing of {id} to be left"),
+            LIMIT,
+            || Ok(self.remains(id)?.is_empty().then_some(())),
+            left,
+        )
     }
 
-    /// Waits until a process holds nothing that is not its own: it lets go of some things just before its program runs.
+    /// Waits until a process holds nothing that is not its own: it lets go of some things just
+    /// before its program runs.
     pub(crate) fn has_no_foreign_descriptors(self, pid: i32) -> Result<()> {
-        let foreign =
-            || Ok(self.descriptors(pid)?.into_iter().filter(|(number, what)| *number > 2 && is_foreign(what)).collect::<Vec<_>>());
-        let evidence = || foreign().map_or_else(|error: anyhow::Error| format!("{error:#}"), |found| format!("{found:?}"));
-        wait::until(format_args!("{pid} to hold only what is its own"), LIMIT, || Ok(foreign()?.is_empty().then_some(())), evidence)
+        let foreign = || {
+            Ok(self
+                .descriptors(pid)?
+                .into_iter()
+                .filter(|(number, what)| *number > 2 && is_foreign(what))
+                .collect::<Vec<_>>())
+        };
+        let evidence = || {
+            foreign().map_or_else(
+                |error: anyhow::Error| format!("{error:#}"),
+                |found| format!("{found:?}"),
+            )
+        };
+        wait::until(
+            format_args!("{pid} to hold only what is its own"),
+            LIMIT,
+            || Ok(foreign()?.is_empty().then_some(())),
+            evidence,
+        )
     }
 }
 
 /// Whether something does not belong to a guest: the engine itself has what no one else sees.
 fn is_foreign(what: &str) -> bool {
-    !(what.starts_with("anon_inode:") || what == "/" || what.starts_with("/dev/") || what.starts_with("/memfd:"))
+    !(what.starts_with("anon_inode:")
+        || what == "/"
+        || what.starts_with("/dev/")
+        || what.starts_with("/memfd:"))
 }

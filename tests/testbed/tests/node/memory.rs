@@ -17,7 +17,11 @@ fn guest_that_calls_itself_without_end_traps_by_its_call_stack(node: &Node) -> R
         };
         let finished = container.run()?;
         let said = finished.stderr.clone();
-        ensure!(finished.code == 134 && said.contains("trap: call stack exhausted"), "limit {limit:?}: {} {said:?}", finished.code);
+        ensure!(
+            finished.code == 134 && said.contains("trap: call stack exhausted"),
+            "limit {limit:?}: {} {said:?}",
+            finished.code
+        );
     }
     Ok(Verdict::Holds)
 }

@@ -1,6 +1,7 @@
 //! A container's use of the machine, as containerd hands it on.
 
-/// A container's use of the machine, as cgroup v1 tells it (`stats/metrics.proto` of containerd/cgroups).
+/// A container's use of the machine, as cgroup v1 tells it (`stats/metrics.proto` of
+/// containerd/cgroups).
 #[derive(Clone, PartialEq, prost::Message)]
 pub(crate) struct Metrics {
     #[prost(message, optional, tag = "2")]
@@ -19,12 +20,18 @@ impl Metrics {
 
     /// Nanoseconds of a processor.
     pub(crate) fn cpu(&self) -> u64 {
-        self.cpu.as_ref().and_then(|cpu| cpu.usage.as_ref()).map_or(0, |usage| usage.total)
+        self.cpu
+            .as_ref()
+            .and_then(|cpu| cpu.usage.as_ref())
+            .map_or(0, |usage| usage.total)
     }
 
     /// Bytes that are in use, and the most that may be.
     pub(crate) fn memory(&self) -> (u64, u64) {
-        self.memory.as_ref().and_then(|memory| memory.usage.as_ref()).map_or((0, 0), |entry| (entry.usage, entry.limit))
+        self.memory
+            .as_ref()
+            .and_then(|memory| memory.usage.as_ref())
+            .map_or((0, 0), |entry| (entry.usage, entry.limit))
     }
 }
 

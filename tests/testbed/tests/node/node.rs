@@ -30,7 +30,8 @@ pub(crate) struct Test {
 /// Makes a list of tests from functions, named as these are.
 macro_rules! tests {
     ($($name:ident),+ $(,)?) => {
-        pub(crate) const TESTS: &[crate::node::Test] = &[$(crate::node::Test { name: stringify!($name), body: $name }),+];
+        pub(crate) const TESTS: &[crate::node::Test] = &[$(crate::node::Test { name:
+            stringify!($name), body: $name }),+];
     };
 }
 pub(crate) use tests;
@@ -58,7 +59,13 @@ pub(crate) struct Node {
 
 impl Node {
     pub(crate) fn start(run: &Run, install: &Install, prepared: Arc<Prepared>) -> Result<Self> {
-        let cell = Cell::start(run, CellOptions { network: Network::Host, lifetime: Lifetime::Process })?;
+        let cell = Cell::start(
+            run,
+            CellOptions {
+                network: Network::Host,
+                lifetime: Lifetime::Process,
+            },
+        )?;
         let containerd = Containerd::start(run, &cell, install, &[&prepared.shims()])?;
         let folder = run.folder().join(format!("{}-tests", install.name));
         fs::create_dir_all(&folder).with_context(|| format!("make {}", folder.display()))?;
@@ -75,8 +82,13 @@ impl Node {
         })
     }
 
-    /// Has `body` use another containerd of the same version, in a cell of its own: what would disturb other tests.
-    pub(crate) fn alone(&self, what: &str, body: impl FnOnce(&Self) -> Result<()>) -> Result<Verdict> {
+    /// Has `body` use another containerd of the same version, in a cell of its own: what would
+    /// disturb other tests.
+    pub(crate) fn alone(
+        &self,
+        what: &str,
+        body: impl FnOnce(&Self) -> Result<()>,
+    ) -> Result<Verdict> {
         Self::alone_with(what, self.containerd.install(), &self.prepared, body)
     }
 
@@ -89,7 +101,8 @@ impl Node {
     ) -> Result<Verdict> {
         let run = Run::start(what)?;
         let alone = Self::start(&run, install, Arc::clone(prepared))?;
-        body(&alone).map_err(|error| anyhow!("{error:#}\nalone, {}", alone.containerd.evidence()))?;
+        body(&alone)
+            .map_err(|error| anyhow!("{error:#}\nalone, {}", alone.containerd.evidence()))?;
         drop(alone);
         run.finish()?;
         Ok(Verdict::Holds)
@@ -121,13 +134,18 @@ impl Node {
         match (test.body)(self) {
             Ok(Verdict::Holds) => Ok(Completion::Completed),
             Ok(Verdict::Skipped(reason)) => Ok(Completion::ignored_with(reason)),
-            Err(error) => Err(Failed::from(format!("{error:#}\n{}\n{}", self.containerd.evidence(), self.evidence_of_pods()))),
+            Err(error) => Err(Failed::from(format!(
+                "{error:#}\n{}\n{}",
+                self.containerd.evidence(),
+                self.evidence_of_pods()
+            ))),
         }
     }
 
     fn evidence_of_pods(&self) -> String {
         let pods = self.pods.lock().unwrap_or_else(PoisonError::into_inner);
-        pods.as_ref().map_or_else(String::new, |pods| pods.containerd.evidence())
+        pods.as_ref()
+            .map_or_else(String::new, |pods| pods.containerd.evidence())
     }
 
     /// An id that no other container has.
@@ -162,25 +180,38 @@ impl Node {
 
     /// A container of `guest`.
     pub(crate) fn guest(&self, guest: &Guest) -> Result<Container> {
-        Ok(self.containerd.container(&self.image_of(guest)?, &self.id(guest.name)))
+        Ok(self
+            .containerd
+            .container(&self.image_of(guest)?, &self.id(guest.name)))
     }
 
-    /// A container of the probe, told `words`. Its image's only variable is `IMAGE=1`; it has an empty folder `/data`.
+    /// A container of the probe, told `words`. Its image's only variable is `IMAGE=1`; it has an
+    /// empty folder `/data`.
     pub(crate) fn probe(&self, words: &[&str]) -> Result<Container> {
         let image = self.image(&probe_image(&self.prepared)?)?;
-        Ok(self.containerd.container(&image, &self.id("probe")).args(std::iter::once("/app.wasm").chain(words.iter().copied())))
+        Ok(self
+            .containerd
+            .container(&image, &self.id("probe"))
+            .args(std::iter::once("/app.wasm").chain(words.iter().copied())))
     }
 
-    /// A container with several guests and a Linux program in its files, that runs the probe, told `words`.
+    /// A container with several guests and a Linux program in its files, that runs the probe, told
+    /// `words`.
     pub(crate) fn mixed(&self, words: &[&str]) -> Result<Container> {
         let image = self.image(&mixed_image(&self.prepared)?)?;
-        Ok(self.containerd.container(&image, &self.id("mixed")).args(std::iter::once("/app.wasm").chain(words.iter().copied())))
+        Ok(self
+            .containerd
+            .container(&image, &self.id("mixed"))
+            .args(std::iter::once("/app.wasm").chain(words.iter().copied())))
     }
 
     /// A container of the static Linux program, told `words`.
     pub(crate) fn native(&self, words: &[&str]) -> Result<Container> {
         let image = self.image(&native_image(&self.prepared)?)?;
-        Ok(self.containerd.container(&image, &self.id("native")).args(std::iter::once("/native").chain(words.iter().copied())))
+        Ok(self
+            .containerd
+            .container(&image, &self.id("native"))
+            .args(std::iter::once("/native").chain(words.iter().copied())))
     }
 }
 
@@ -196,19 +227,28 @@ fn native_image(prepared: &Prepared) -> Result<Packed> {
         reference: reference("native"),
         entrypoint: vec!["/native".to_owned()],
         env: vec!["IMAGE=native".to_owned()],
-        files: vec![Entry::file("/native", read(&prepared.guests.native)?, 0o755)],
+        files: vec![Entry::file(
+            "/native",
+            read(&prepared.guests.native)?,
+            0o755,
+        )],
         ..RootfsImage::default()
     };
     image.pack()
 }
 
-/// An image with three guests and a Linux program: what exec processes can be in one container. It starts the probe.
+/// An image with three guests and a Linux program: what exec processes can be in one container. It
+/// starts the probe.
 pub(crate) fn mixed_image(prepared: &Prepared) -> Result<Packed> {
     mixed_image_with(prepared, "mixed", Vec::new())
 }
 
 /// The same, with more files.
-pub(crate) fn mixed_image_with(prepared: &Prepared, name: &str, more: Vec<Entry>) -> Result<Packed> {
+pub(crate) fn mixed_image_with(
+    prepared: &Prepared,
+    name: &str,
+    more: Vec<Entry>,
+) -> Result<Packed> {
     let mut image = RootfsImage::of_guest(&reference(name), read(&prepared.guests.probe)?);
     image.env = vec!["IMAGE=mixed".to_owned()];
     let files = [
@@ -243,14 +283,31 @@ pub(crate) fn expect(finished: &Finished, code: i32, text: &str) -> Result<Verdi
     Ok(Verdict::Holds)
 }
 
-/// Fails unless the container was refused, before any guest ran, with a message that holds each of `words`.
+/// Fails unless the container was refused, before any guest ran, with a message that holds each of
+/// `words`.
 pub(crate) fn expect_refusal(finished: &Finished, words: &[&str]) -> Result<Verdict> {
-    ensure!(finished.code != 0, "it ran, and printed {:?}", finished.text());
-    ensure!(finished.stdout.is_empty(), "it was refused, yet printed {:?}", finished.text());
+    ensure!(
+        finished.code != 0,
+        "it ran, and printed {:?}",
+        finished.text()
+    );
+    ensure!(
+        finished.stdout.is_empty(),
+        "it was refused, yet printed {:?}",
+        finished.text()
+    );
     let said = finished.stderr.to_lowercase();
-    ensure!(said.contains("failed to create"), "it was not Create that refused it:\n{}", finished.stderr);
+    ensure!(
+        said.contains("failed to create"),
+        "it was not Create that refused it:\n{}",
+        finished.stderr
+    );
     for word in words {
-        ensure!(said.contains(&word.to_lowercase()), "the message does not say {word:?}:\n{}", finished.stderr);
+        ensure!(
+            said.contains(&word.to_lowercase()),
+            "the message does not say {word:?}:\n{}",
+            finished.stderr
+        );
     }
     Ok(Verdict::Holds)
 }

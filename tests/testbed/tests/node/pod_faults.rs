@@ -21,7 +21,8 @@ tests![
 fn pods_outlive_a_restart_of_containerd(node: &Node) -> Result<Verdict> {
     // Of its own: the other tests' pods must have a containerd.
     let pods = Pods::start(node.containerd.install(), &node.prepared)?;
-    live_through_a_restart(&pods).map_err(|error| anyhow!("{error:#}\nalone, {}", pods.containerd.evidence()))?;
+    live_through_a_restart(&pods)
+        .map_err(|error| anyhow!("{error:#}\nalone, {}", pods.containerd.evidence()))?;
     pods.finish()
 }
 
@@ -37,20 +38,40 @@ pub(crate) fn live_through_a_restart(pods: &Pods) -> Result<()> {
     let created = cri.sandbox(&pod.id)?.created_at;
     pods.containerd.restart()?;
     let serves = || Ok(cri.sandbox(&pod.id).is_ok().then_some(()));
-    wait::until("CRI to answer again", LIMIT, serves, || pods.containerd.evidence())?;
+    wait::until("CRI to answer again", LIMIT, serves, || {
+        pods.containerd.evidence()
+    })?;
     for id in [&pod.id, &on_node.id] {
         let status = cri.sandbox(id)?;
-        ensure!(status.state() == SandboxState::Ready, "sandbox {id} is {status:?}");
+        ensure!(
+            status.state() == SandboxState::Ready,
+            "sandbox {id} is {status:?}"
+        );
     }
-    ensure!(cri.sandbox(&pod.id)?.created_at == created, "the pod's age is another now: {:?}", cri.sandbox(&pod.id)?);
+    ensure!(
+        cri.sandbox(&pod.id)?.created_at == created,
+        "the pod's age is another now: {:?}",
+        cri.sandbox(&pod.id)?
+    );
     for id in [&guest, &sidecar, &third] {
         is(pods, id, ContainerState::Running)?;
     }
-    ensure!(machine.host()? == host && pod.pid(&pod.id)? == thread && pod.pid(&guest)? == pid, "other processes serve the pod now");
+    ensure!(
+        machine.host()? == host && pod.pid(&pod.id)? == thread && pod.pid(&guest)? == pid,
+        "other processes serve the pod now"
+    );
     // The pod is used further: a probe, an end, another container, another pod.
-    succeeds("a probe", &cri.exec_sync(&guest, &["/hello.wasm"], 5)?, "hello from wasm\n")?;
+    succeeds(
+        "a probe",
+        &cri.exec_sync(&guest, &["/hello.wasm"], 5)?,
+        "hello from wasm\n",
+    )?;
     cri.stop_container(&guest, Duration::from_secs(10))?;
-    ensure!(cri.container(&guest)?.exit_code == 143, "{:?}", cri.container(&guest)?);
+    ensure!(
+        cri.container(&guest)?.exit_code == 143,
+        "{:?}",
+        cri.container(&guest)?
+    );
     cri.remove_container(&guest)?;
     pod.run("guest", &["/app.wasm", "sleep", "600"])?;
     // Before the others go: a host without pods ends after a while.
@@ -67,7 +88,9 @@ pub(crate) fn live_through_a_restart(pods: &Pods) -> Result<()> {
     Ok(())
 }
 
-fn the_containers_of_a_pod_are_replaced_in_it_when_a_process_that_forks_is_lost(node: &Node) -> Result<Verdict> {
+fn the_containers_of_a_pod_are_replaced_in_it_when_a_process_that_forks_is_lost(
+    node: &Node,
+) -> Result<Verdict> {
     // Of its own: what it kills forks for all pods of a containerd.
     let pods = Pods::start(node.containerd.install(), &node.prepared)?;
     let replaced = || -> Result<()> {
@@ -83,16 +106,26 @@ fn the_containers_of_a_pod_are_replaced_in_it_when_a_process_that_forks_is_lost(
         }
         // No probe fails for it.
         for id in [&guest, &sidecar] {
-            succeeds("a probe", &cri.exec_sync(id, &["/native", "args"], 5)?, "/native\nargs\n")?;
+            succeeds(
+                "a probe",
+                &cri.exec_sync(id, &["/native", "args"], 5)?,
+                "/native\nargs\n",
+            )?;
         }
         for id in [&guest, &sidecar] {
             cri.stop_container(id, Duration::from_secs(1))?;
             cri.remove_container(id)?;
         }
-        for (name, words) in [("guest", &["/app.wasm", "sleep", "600"][..]), ("sidecar", &["/native", "tick"])] {
+        for (name, words) in [
+            ("guest", &["/app.wasm", "sleep", "600"][..]),
+            ("sidecar", &["/native", "tick"]),
+        ] {
             let id = pod.run(name, words)?;
             is(&pods, &id, ContainerState::Running)?;
-            ensure!(machine.parent_of(pod.pid(&id)?)? == host, "{name} is another host's");
+            ensure!(
+                machine.parent_of(pod.pid(&id)?)? == host,
+                "{name} is another host's"
+            );
         }
         ensure!(machine.host()? == host, "another host serves");
         pod.remove()
@@ -119,15 +152,25 @@ fn a_killed_host_takes_its_pods_along_and_new_ones_run(node: &Node) -> Result<Ve
         for id in [&guest, &sidecar] {
             is(&pods, id, ContainerState::Exited)?;
         }
-        let not_ready = || Ok((cri.sandbox(&pod.id)?.state() == SandboxState::NotReady).then_some(()));
-        wait::until("the pod to be not ready", LIMIT, not_ready, || format!("{:?}", cri.sandbox(&pod.id)))?;
+        let not_ready =
+            || Ok((cri.sandbox(&pod.id)?.state() == SandboxState::NotReady).then_some(()));
+        wait::until("the pod to be not ready", LIMIT, not_ready, || {
+            format!("{:?}", cri.sandbox(&pod.id))
+        })?;
         // What kubelet does then.
         let id = pod.id.clone();
         pod.remove()?;
         let next = pods.pod(pods.default_config())?;
         next.run("guest", &["/app.wasm", "sleep", "600"])?;
-        ensure!(started.elapsed() < Duration::from_secs(10), "another pod runs after {:?}", started.elapsed());
-        ensure!(machine.host().context("the new pod's host")? != host, "the dead host serves it");
+        ensure!(
+            started.elapsed() < Duration::from_secs(10),
+            "another pod runs after {:?}",
+            started.elapsed()
+        );
+        ensure!(
+            machine.host().context("the new pod's host")? != host,
+            "the dead host serves it"
+        );
         next.remove()?;
         for id in [&id, &guest, &sidecar] {
             machine.nothing_left(id)?;

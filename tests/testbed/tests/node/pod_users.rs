@@ -26,7 +26,9 @@ const ROOT: u32 = 1 << 20;
 fn with_pods(node: &Node, body: impl FnOnce(&Pods) -> Result<()>) -> Result<Verdict> {
     let version = &node.containerd.install().version;
     if version.starts_with("1.") {
-        return Ok(Verdict::Skipped(format!("containerd {version} gives no pod users of its own")));
+        return Ok(Verdict::Skipped(format!(
+            "containerd {version} gives no pod users of its own"
+        )));
     }
     body(&*node.pods()?)?;
     Ok(Verdict::Holds)
@@ -45,21 +47,40 @@ fn root_of_a_pod_with_its_own_users_is_nobody_on_the_node(node: &Node) -> Result
         let host = machine.host()?;
         for id in [&pod.id, &guest] {
             let pid = pod.pid(id)?;
-            ensure!(machine.parent_of(pid)? == host, "{pid} is no child of the host");
+            ensure!(
+                machine.parent_of(pid)? == host,
+                "{pid} is no child of the host"
+            );
             for file in ["uid_map", "gid_map"] {
                 let text = machine.read(pid, file)?;
-                ensure!(text.split_whitespace().eq(map.split(' ')), "{file} of {id}: {text}");
+                ensure!(
+                    text.split_whitespace().eq(map.split(' ')),
+                    "{file} of {id}: {text}"
+                );
             }
             for field in ["Uid", "Gid"] {
-                ensure!(machine.status(pid, field)? == u64::from(ROOT), "{field} of {id}: {}", machine.read(pid, "status")?);
+                ensure!(
+                    machine.status(pid, field)? == u64::from(ROOT),
+                    "{field} of {id}: {}",
+                    machine.read(pid, "status")?
+                );
             }
-            ensure!(machine.namespace_of(pid, "user")? != machine.namespace_of(1, "user")?, "{id} has the node's users");
+            ensure!(
+                machine.namespace_of(pid, "user")? != machine.namespace_of(1, "user")?,
+                "{id} has the node's users"
+            );
         }
         let held = machine.descriptors(pod.pid(&pod.id)?)?;
-        ensure!(held.iter().all(|(_, name)| name == "/dev/null"), "the pod's process has more open than it needs: {held:?}");
+        ensure!(
+            held.iter().all(|(_, name)| name == "/dev/null"),
+            "the pod's process has more open than it needs: {held:?}"
+        );
         for words in [&["/app.wasm", "args", "a"][..], &["/native", "args", "a"]] {
             let executed = cri.exec_sync(&guest, words, 5)?;
-            ensure!(executed.exit_code == 0 && executed.text().ends_with("args\na\n"), "{words:?}: {executed:?}");
+            ensure!(
+                executed.exit_code == 0 && executed.text().ends_with("args\na\n"),
+                "{words:?}: {executed:?}"
+            );
         }
         pod.remove()
     })
@@ -72,13 +93,22 @@ fn files_of_a_pod_with_its_own_users_belong_to_them(node: &Node) -> Result<Verdi
         let volume = node.folder()?;
         let inside = volume.display().to_string();
         fs::write(volume.join("given"), "given").context("write into the volume")?;
-        fs::set_permissions(volume.join("given"), std::os::unix::fs::PermissionsExt::from_mode(0o600)).context("close the file")?;
-        let guest = pod.config.container("guest", IMAGE, &["/app.wasm", "sleep", "600"]);
+        fs::set_permissions(
+            volume.join("given"),
+            std::os::unix::fs::PermissionsExt::from_mode(0o600),
+        )
+        .context("close the file")?;
+        let guest = pod
+            .config
+            .container("guest", IMAGE, &["/app.wasm", "sleep", "600"]);
         let guest = pod.run_container(guest.with_volume(&pod.config, &inside, "/made/volume"))?;
         let pid = pod.pid(&guest)?;
         let run = |words: &[&str], text: &str| {
             let executed = cri.exec_sync(&guest, words, 5)?;
-            ensure!(executed.exit_code == 0 && executed.text() == text, "{words:?}: {executed:?}");
+            ensure!(
+                executed.exit_code == 0 && executed.text() == text,
+                "{words:?}: {executed:?}"
+            );
             Ok(())
         };
         run(&["/app.wasm", "read", "/made/volume/given"], "given")?;
@@ -86,20 +116,52 @@ fn files_of_a_pod_with_its_own_users_belong_to_them(node: &Node) -> Result<Verdi
         run(&["/app.wasm", "write", "/made/volume/taken", "x"], "")?;
         run(&["/app.wasm", "write", "/data/x", "x"], "")?;
         // As the image's files are root's in the container, so are a volume's on the node.
-        let owner =
-            |file: &std::path::Path| fs::metadata(file).map(|data| (data.uid(), data.gid())).with_context(|| file.display().to_string());
-        ensure!(owner(&volume.join("taken"))? == (0, 0), "in the volume: {:?}", owner(&volume.join("taken"))?);
-        for file in ["data/x", "app.wasm", "made", "made/volume", "made/volume/given", "dev", "dev/null"] {
+        let owner = |file: &std::path::Path| {
+            fs::metadata(file)
+                .map(|data| (data.uid(), data.gid()))
+                .with_context(|| file.display().to_string())
+        };
+        ensure!(
+            owner(&volume.join("taken"))? == (0, 0),
+            "in the volume: {:?}",
+            owner(&volume.join("taken"))?
+        );
+        for file in [
+            "data/x",
+            "app.wasm",
+            "made",
+            "made/volume",
+            "made/volume/given",
+            "dev",
+            "dev/null",
+        ] {
             let found = owner(&machine.of(pid, &format!("root/{file}")))?;
-            ensure!(found == (ROOT, ROOT), "/{file} belongs to {found:?} on the node");
+            ensure!(
+                found == (ROOT, ROOT),
+                "/{file} belongs to {found:?} on the node"
+            );
         }
         // So it is with those that are not root.
-        fs::set_permissions(&volume, std::os::unix::fs::PermissionsExt::from_mode(0o777)).context("open the volume")?;
-        let other = pod.config.container("other", IMAGE, &["/app.wasm", "write", "/made/volume/others", "x"]).run_as(1000);
+        fs::set_permissions(&volume, std::os::unix::fs::PermissionsExt::from_mode(0o777))
+            .context("open the volume")?;
+        let other = pod
+            .config
+            .container(
+                "other",
+                IMAGE,
+                &["/app.wasm", "write", "/made/volume/others", "x"],
+            )
+            .run_as(1000);
         pod.run_container(other.with_volume(&pod.config, &inside, "/made/volume"))?;
         let written = || Ok(volume.join("others").exists().then_some(()));
-        wait::until("another user's file", LIMIT, written, || format!("{:?}", fs::read_dir(&volume).map(Iterator::count)))?;
-        ensure!(owner(&volume.join("others"))?.0 == 1000, "of another user: {:?}", owner(&volume.join("others"))?);
+        wait::until("another user's file", LIMIT, written, || {
+            format!("{:?}", fs::read_dir(&volume).map(Iterator::count))
+        })?;
+        ensure!(
+            owner(&volume.join("others"))?.0 == 1000,
+            "of another user: {:?}",
+            owner(&volume.join("others"))?
+        );
         pod.remove()
     })
 }
@@ -108,19 +170,35 @@ fn a_pod_with_its_own_users_has_its_own_name_and_network(node: &Node) -> Result<
     with_pods(node, |pods| {
         let (machine, cri) = (pods.machine(), pods.cri());
         let config = pods.default_config().with_users_from(ROOT);
-        let config = config.sysctl("net.ipv4.ip_unprivileged_port_start", "80").sysctl("kernel.msgmax", "9999");
+        let config = config
+            .sysctl("net.ipv4.ip_unprivileged_port_start", "80")
+            .sysctl("kernel.msgmax", "9999");
         let pod = pods.pod(config)?;
-        let (guest, other) = (pod.run("guest", &["/app.wasm", "accept", "80"])?, pod.run("other", &["/app.wasm", "sleep", "600"])?);
+        let (guest, other) = (
+            pod.run("guest", &["/app.wasm", "accept", "80"])?,
+            pod.run("other", &["/app.wasm", "sleep", "600"])?,
+        );
         for kind in ["user", "net", "ipc", "uts"] {
             let of = |id: &str| machine.namespace_of(pod.pid(id)?, kind);
             let shared = of(&pod.id)?;
-            ensure!(of(&guest)? == shared && of(&other)? == shared, "{kind} is not the pod's");
-            ensure!(shared != machine.namespace_of(1, kind)?, "{kind} is the node's");
+            ensure!(
+                of(&guest)? == shared && of(&other)? == shared,
+                "{kind} is not the pod's"
+            );
+            ensure!(
+                shared != machine.namespace_of(1, kind)?,
+                "{kind} is the node's"
+            );
         }
         let seen = |file: &str| {
             let namespaces = machine.of(pod.pid(&pod.id)?, "ns");
-            let enter = ["net", "ipc", "uts"].map(|kind| format!("--{kind}={}", namespaces.join(kind).display()));
-            let output = std::process::Command::new("nsenter").args(enter).args(["cat", file]).output().context("run nsenter")?;
+            let enter = ["net", "ipc", "uts"]
+                .map(|kind| format!("--{kind}={}", namespaces.join(kind).display()));
+            let output = std::process::Command::new("nsenter")
+                .args(enter)
+                .args(["cat", file])
+                .output()
+                .context("run nsenter")?;
             Ok::<_, anyhow::Error>(String::from_utf8_lossy(&output.stdout).trim().to_owned())
         };
         for (file, text) in [
@@ -130,8 +208,15 @@ fn a_pod_with_its_own_users_has_its_own_name_and_network(node: &Node) -> Result<
         ] {
             ensure!(seen(file)? == text, "{file}: {}", seen(file)?);
         }
-        let listens = || Ok(machine.read(pod.pid(&pod.id)?, "net/tcp")?.contains(":0050").then_some(()));
-        wait::until("the guest to listen on port 80", LIMIT, listens, || format!("{:?}", cri.container(&guest)))?;
+        let listens = || {
+            Ok(machine
+                .read(pod.pid(&pod.id)?, "net/tcp")?
+                .contains(":0050")
+                .then_some(()))
+        };
+        wait::until("the guest to listen on port 80", LIMIT, listens, || {
+            format!("{:?}", cri.container(&guest))
+        })?;
         pod.remove()
     })
 }
@@ -139,13 +224,17 @@ fn a_pod_with_its_own_users_has_its_own_name_and_network(node: &Node) -> Result<
 fn a_linux_program_of_a_pod_with_its_own_users_is_refused(node: &Node) -> Result<Verdict> {
     with_pods(node, |pods| {
         let pod = pod(pods)?;
-        let refused = pod.run("sidecar", &["/native", "tick"]).map_or_else(|error| format!("{error:#}"), |id| format!("{id} runs"));
+        let refused = pod
+            .run("sidecar", &["/native", "tick"])
+            .map_or_else(|error| format!("{error:#}"), |id| format!("{id} runs"));
         ensure!(refused.contains("hostUsers"), "{refused}");
         pod.remove()
     })
 }
 
-fn a_pod_with_its_own_users_is_gone_when_it_is_removed_or_its_host_killed(node: &Node) -> Result<Verdict> {
+fn a_pod_with_its_own_users_is_gone_when_it_is_removed_or_its_host_killed(
+    node: &Node,
+) -> Result<Verdict> {
     if node.containerd.install().version.starts_with("1.") {
         return with_pods(node, |_| Ok(()));
     }
@@ -153,28 +242,50 @@ fn a_pod_with_its_own_users_is_gone_when_it_is_removed_or_its_host_killed(node: 
     let gone = || -> Result<()> {
         let machine = pods.machine();
         let removed = pod(&pods)?;
-        let (id, guest) = (removed.id.clone(), removed.run("guest", &["/app.wasm", "spin"])?);
+        let (id, guest) = (
+            removed.id.clone(),
+            removed.run("guest", &["/app.wasm", "spin"])?,
+        );
         let running = [removed.pid(&id)?, removed.pid(&guest)?];
         removed.remove()?;
         let left = pod(&pods)?;
         pods.containerd.restart()?;
-        ensure!(pods.cri().sandbox(&left.id)?.state() == SandboxState::Ready, "a restart of containerd ended the pod");
+        ensure!(
+            pods.cri().sandbox(&left.id)?.state() == SandboxState::Ready,
+            "a restart of containerd ended the pod"
+        );
         let (left_id, left_guest) = (left.id.clone(), left.run("guest", &["/app.wasm", "spin"])?);
         let killed = [left.pid(&left_id)?, left.pid(&left_guest)?];
         machine.kill(machine.host()?)?;
         for pid in running.into_iter().chain(killed) {
             machine.wait_until_dead(pid)?;
         }
-        let not_ready = || Ok((pods.cri().sandbox(&left_id)?.state() == SandboxState::NotReady).then_some(()));
-        wait::until("the pod to be not ready", LIMIT, not_ready, || format!("{:?}", pods.cri().sandbox(&left_id)))?;
-        let exited = || Ok((pods.cri().container(&left_guest)?.state() == ContainerState::Exited).then_some(()));
-        wait::until("the guest to be over", LIMIT, exited, || format!("{:?}", pods.cri().container(&left_guest)))?;
+        let not_ready =
+            || Ok((pods.cri().sandbox(&left_id)?.state() == SandboxState::NotReady).then_some(()));
+        wait::until("the pod to be not ready", LIMIT, not_ready, || {
+            format!("{:?}", pods.cri().sandbox(&left_id))
+        })?;
+        let exited = || {
+            Ok(
+                (pods.cri().container(&left_guest)?.state() == ContainerState::Exited)
+                    .then_some(()),
+            )
+        };
+        wait::until("the guest to be over", LIMIT, exited, || {
+            format!("{:?}", pods.cri().container(&left_guest))
+        })?;
         left.remove()?;
         // Nothing outside needs the host for a pod's process to be missed.
         let ended = pod(&pods)?;
         machine.kill(ended.pid(&ended.id)?)?;
-        let not_ready = || Ok((pods.cri().sandbox(&ended.id)?.state() == SandboxState::NotReady).then_some(()));
-        wait::until("the pod without its process to be not ready", LIMIT, not_ready, || format!("{:?}", pods.cri().sandbox(&ended.id)))?;
+        let not_ready =
+            || Ok((pods.cri().sandbox(&ended.id)?.state() == SandboxState::NotReady).then_some(()));
+        wait::until(
+            "the pod without its process to be not ready",
+            LIMIT,
+            not_ready,
+            || format!("{:?}", pods.cri().sandbox(&ended.id)),
+        )?;
         let ended_id = ended.id.clone();
         ended.remove()?;
         for id in [&id, &guest, &left_id, &left_guest, &ended_id] {

@@ -1,4 +1,5 @@
-//! A containerd that serves CRI, with our runtime as a handler and a network whose pods have a loopback device.
+//! A containerd that serves CRI, with our runtime as a handler and a network whose pods have a
+//! loopback device.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -62,9 +63,18 @@ impl Pods {
     }
 
     /// With lines of the handler's options.
-    pub(crate) fn start_with(install: &Install, prepared: &Prepared, options: &str) -> Result<Self> {
+    pub(crate) fn start_with(
+        install: &Install,
+        prepared: &Prepared,
+        options: &str,
+    ) -> Result<Self> {
         let shim = prepared.shims().join("containerd-shim-wasmedge-v1");
-        let handler = Handler { name: HANDLER.to_owned(), shim, cgroups: Cgroups::Unsaid, options: options.to_owned() };
+        let handler = Handler {
+            name: HANDLER.to_owned(),
+            shim,
+            cgroups: Cgroups::Unsaid,
+            options: options.to_owned(),
+        };
         Self::start_on(install, prepared, vec![handler])
     }
 
@@ -75,12 +85,36 @@ impl Pods {
 
     fn start_on(install: &Install, prepared: &Prepared, handlers: Vec<Handler>) -> Result<Self> {
         let run = Run::start("pods")?;
-        let cell = Cell::start(&run, CellOptions { network: Network::Host, lifetime: Lifetime::Process })?;
-        let containerd = Containerd::start_with_cri(&run, &cell, install, &CriConfig { pause: PAUSE.to_owned(), handlers })?;
+        let cell = Cell::start(
+            &run,
+            CellOptions {
+                network: Network::Host,
+                lifetime: Lifetime::Process,
+            },
+        )?;
+        let containerd = Containerd::start_with_cri(
+            &run,
+            &cell,
+            install,
+            &CriConfig {
+                pause: PAUSE.to_owned(),
+                handlers,
+            },
+        )?;
         let client = Client::in_namespace(&containerd, NAMESPACE)?;
-        let pods = Self { containerd, cell, client, count: AtomicU32::new(0), run };
+        let pods = Self {
+            containerd,
+            cell,
+            client,
+            count: AtomicU32::new(0),
+            run,
+        };
         // Nothing in it is ever run: the host holds pods itself.
-        let pause = RootfsImage { reference: PAUSE.to_owned(), entrypoint: vec!["/nothing".to_owned()], ..RootfsImage::default() };
+        let pause = RootfsImage {
+            reference: PAUSE.to_owned(),
+            entrypoint: vec!["/nothing".to_owned()],
+            ..RootfsImage::default()
+        };
         for image in [pause.pack()?, mixed_image(prepared)?] {
             pods.import(&image)?;
         }
@@ -88,13 +122,22 @@ impl Pods {
         Ok(pods)
     }
 
-    /// Has the image where CRI finds it. `ctr` unpacks an image itself for containerd 1.x, and Debian's takes no Wasm layer:
-    /// CRI unpacks what is not yet when a container is made.
+    /// Has the image where CRI finds it. `ctr` unpacks an image itself for containerd 1.x, and
+    /// Debian's takes no Wasm layer: CRI unpacks what is not yet when a container is made.
     pub(crate) fn import(&self, image: &Packed) -> Result<()> {
-        let archive = self.run.folder().join(format!("image-{}.tar", self.count.fetch_add(1, Ordering::Relaxed)));
+        let archive = self.run.folder().join(format!(
+            "image-{}.tar",
+            self.count.fetch_add(1, Ordering::Relaxed)
+        ));
         image.write_archive(&archive)?;
         if self.containerd.install().version.starts_with("1.7.") {
-            let ctr = self.containerd.ctr().args(["--namespace", NAMESPACE, "images", "import", "--no-unpack"]);
+            let ctr = self.containerd.ctr().args([
+                "--namespace",
+                NAMESPACE,
+                "images",
+                "import",
+                "--no-unpack",
+            ]);
             return ctr.arg(archive).done();
         }
         self.containerd.import_into(NAMESPACE, &archive)
@@ -105,10 +148,22 @@ impl Pods {
         let folder = self.containerd.network_folder();
         self.cell.run("mkdir").arg("-p").arg(&folder).done()?;
         for name in ["address", "loopback"] {
-            self.cell.run("tee").arg(folder.join(name)).input(PLUGIN).done()?;
-            self.cell.run("chmod").arg("755").arg(folder.join(name)).done()?;
+            self.cell
+                .run("tee")
+                .arg(folder.join(name))
+                .input(PLUGIN)
+                .done()?;
+            self.cell
+                .run("chmod")
+                .arg("755")
+                .arg(folder.join(name))
+                .done()?;
         }
-        self.cell.run("tee").arg(folder.join("10-pods.conflist")).input(NETWORK).done()
+        self.cell
+            .run("tee")
+            .arg(folder.join("10-pods.conflist"))
+            .input(NETWORK)
+            .done()
     }
 
     /// Ends it and all that it runs, and says what is left.
@@ -132,7 +187,8 @@ impl Pods {
         Machine::new(&self.containerd, NAMESPACE)
     }
 
-    /// A pod with a network of its own whose containers have their own processes, as kubelet asks by default.
+    /// A pod with a network of its own whose containers have their own processes, as kubelet asks
+    /// by default.
     pub(crate) fn default_config(&self) -> PodConfig {
         self.config(NamespaceMode::Pod, NamespaceMode::Container)
     }
@@ -140,7 +196,12 @@ impl Pods {
     pub(crate) fn config(&self, network: NamespaceMode, pid: NamespaceMode) -> PodConfig {
         let name = format!("pod-{}", self.count.fetch_add(1, Ordering::Relaxed));
         // By its name the end of the run finds what is left in it.
-        config::pod(&name, network, pid, &format!("/{}.pods/{name}", self.run.name()))
+        config::pod(
+            &name,
+            network,
+            pid,
+            &format!("/{}.pods/{name}", self.run.name()),
+        )
     }
 
     pub(crate) fn pod(&self, config: PodConfig) -> Result<Pod<'_>> {
@@ -150,7 +211,11 @@ impl Pods {
     /// A pod of another handler.
     pub(crate) fn pod_of(&self, handler: &str, config: PodConfig) -> Result<Pod<'_>> {
         let id = self.cri().run_sandbox(&config, handler)?;
-        Ok(Pod { id, config, pods: self })
+        Ok(Pod {
+            id,
+            config,
+            pods: self,
+        })
     }
 
     /// The folder of its run, on this machine and inside.
@@ -166,17 +231,28 @@ impl Pod<'_> {
     }
 
     pub(crate) fn run_container(&self, container: ContainerConfig) -> Result<String> {
-        let id = self.pods.cri().create_container(&self.id, &self.config, container)?;
+        let id = self
+            .pods
+            .cri()
+            .create_container(&self.id, &self.config, container)?;
         self.pods.cri().start_container(&id)?;
         Ok(id)
     }
 
     /// The number of a container's process, or of the thread that holds the pod.
     pub(crate) fn pid(&self, id: &str) -> Result<i32> {
-        let ctr = self.pods.containerd.ctr().args(["--namespace", NAMESPACE, "tasks", "ls"]);
+        let ctr = self
+            .pods
+            .containerd
+            .ctr()
+            .args(["--namespace", NAMESPACE, "tasks", "ls"]);
         let list = ctr.text()?;
-        let row = list.lines().map(|line| line.split_whitespace().collect::<Vec<_>>()).find(|row| row.first() == Some(&id));
-        row.and_then(|row| row.get(1)?.parse().ok()).ok_or_else(|| anyhow::anyhow!("no process of {id}:\n{list}"))
+        let row = list
+            .lines()
+            .map(|line| line.split_whitespace().collect::<Vec<_>>())
+            .find(|row| row.first() == Some(&id));
+        row.and_then(|row| row.get(1)?.parse().ok())
+            .ok_or_else(|| anyhow::anyhow!("no process of {id}:\n{list}"))
     }
 
     /// Ends and removes it with all its containers.

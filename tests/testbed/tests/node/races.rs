@@ -27,13 +27,30 @@ fn a_task_that_several_delete_at_once_is_deleted_once(node: &Node) -> Result<Ver
         let id = task.id().to_owned();
         task.wait(LIMIT)?;
         let answers: Vec<_> = std::thread::scope(|scope| {
-            let asking: Vec<_> = (0..4).map(|_| scope.spawn(|| node.tasks().delete(&id))).collect();
-            asking.into_iter().map(|asked| asked.join().expect("asking does not panic")).collect()
+            let asking: Vec<_> = (0..4)
+                .map(|_| scope.spawn(|| node.tasks().delete(&id)))
+                .collect();
+            asking
+                .into_iter()
+                .map(|asked| asked.join().expect("asking does not panic"))
+                .collect()
         });
-        // What they are answered is containerd's affair, which keeps what it heard first and leaves the host meanwhile.
-        node.machine().nothing_left(&id).with_context(|| format!("{answers:?}"))?;
-        let removed = || Ok(node.containerd.ctr().args(["containers", "rm", &id]).done().ok());
-        wait::until("the container to be removed", LIMIT, removed, || node.containerd.evidence())?;
+        // What they are answered is containerd's affair, which keeps what it heard first and leaves
+        // the host meanwhile.
+        node.machine()
+            .nothing_left(&id)
+            .with_context(|| format!("{answers:?}"))?;
+        let removed = || {
+            Ok(node
+                .containerd
+                .ctr()
+                .args(["containers", "rm", &id])
+                .done()
+                .ok())
+        };
+        wait::until("the container to be removed", LIMIT, removed, || {
+            node.containerd.evidence()
+        })?;
         ids.push(id);
     }
     // Events are told in order: what is told twice was told before another container's end.
@@ -45,7 +62,9 @@ fn a_task_that_several_delete_at_once_is_deleted_once(node: &Node) -> Result<Ver
     for id in &ids {
         let lines = events.naming(id)?;
         // What containerd tells itself of a host that it has left names no process.
-        let told = lines.iter().filter(|line| line.contains("/tasks/delete") && line.contains("\"pid\":"));
+        let told = lines
+            .iter()
+            .filter(|line| line.contains("/tasks/delete") && line.contains("\"pid\":"));
         ensure!(told.count() == 1, "{lines:#?}");
     }
     Ok(Verdict::Holds)
@@ -60,7 +79,15 @@ fn what_exec_added_ends_before_its_task_is_deleted(node: &Node) -> Result<Verdic
     task.wait(LIMIT)?;
     task.delete()?;
     let lines = events.until(&id, "delete")?;
-    let expected = ["create", "start", "exec-added", "exec-started", "exit", "exit", "delete"];
+    let expected = [
+        "create",
+        "start",
+        "exec-added",
+        "exec-started",
+        "exit",
+        "exit",
+        "delete",
+    ];
     ensure!(topics(&lines) == expected, "{lines:#?}");
     Ok(Verdict::Holds)
 }
@@ -78,7 +105,9 @@ fn a_task_that_is_killed_while_it_is_paused_does_not_stay_so(node: &Node) -> Res
             node.tasks().kill(&id, "", 9)?;
             // It is paused before or after; or not any more, as it has ended.
             let paused = pausing.join().expect("asking does not panic");
-            let is_expected = |refusal: &Refusal| matches!(refusal.code, Code::NotFound | Code::FailedPrecondition);
+            let is_expected = |refusal: &Refusal| {
+                matches!(refusal.code, Code::NotFound | Code::FailedPrecondition)
+            };
             ensure!(paused.as_ref().err().is_none_or(is_expected), "{paused:?}");
             Ok(())
         })?;

@@ -20,21 +20,34 @@ tests![
 /// A container of `HELLO`'s image that starts `entrypoint` instead.
 fn start(node: &Node, entrypoint: &str) -> Result<testbed::containerd::Finished> {
     let image = node.image_of(&HELLO)?;
-    node.containerd.container(&image, &node.id("refused")).args([entrypoint]).run()
+    node.containerd
+        .container(&image, &node.id("refused"))
+        .args([entrypoint])
+        .run()
 }
 
 fn a_missing_file_is_named(node: &Node) -> Result<Verdict> {
-    expect_refusal(&start(node, "/nowhere.wasm")?, &["/nowhere.wasm", "no file", "check"])
+    expect_refusal(
+        &start(node, "/nowhere.wasm")?,
+        &["/nowhere.wasm", "no file", "check"],
+    )
 }
 
 fn an_image_without_an_entrypoint_is_refused(node: &Node) -> Result<Verdict> {
     let mut image = RootfsImage::of_guest(&reference("no-entrypoint"), HELLO.bytes());
     image.entrypoint.clear();
     let image = node.image(&image.pack()?)?;
-    let finished = node.containerd.container(&image, &node.id("no-entrypoint")).run()?;
+    let finished = node
+        .containerd
+        .container(&image, &node.id("no-entrypoint"))
+        .run()?;
     // containerd's own client refuses some of these before our shim is asked.
-    if finished.stderr.contains("no command specified") || finished.stderr.contains("args must not be empty") {
-        return Ok(Verdict::Skipped("this containerd refuses such an image by itself".to_owned()));
+    if finished.stderr.contains("no command specified")
+        || finished.stderr.contains("args must not be empty")
+    {
+        return Ok(Verdict::Skipped(
+            "this containerd refuses such an image by itself".to_owned(),
+        ));
     }
     expect_refusal(&finished, &["entrypoint"])
 }
@@ -44,11 +57,17 @@ fn a_folder_is_no_guest(node: &Node) -> Result<Verdict> {
 }
 
 fn a_file_that_is_no_module_is_refused(node: &Node) -> Result<Verdict> {
-    expect_refusal(&node.guest(&NOT_WASM)?.run()?, &["/app.wasm", "no WebAssembly module", "build"])
+    expect_refusal(
+        &node.guest(&NOT_WASM)?.run()?,
+        &["/app.wasm", "no WebAssembly module", "build"],
+    )
 }
 
 fn an_import_that_nothing_provides_is_named(node: &Node) -> Result<Verdict> {
-    expect_refusal(&node.guest(&UNKNOWN_IMPORT)?.run()?, &["/app.wasm", "nowhere", "nothing"])
+    expect_refusal(
+        &node.guest(&UNKNOWN_IMPORT)?.run()?,
+        &["/app.wasm", "nowhere", "nothing"],
+    )
 }
 
 fn a_module_without_start_is_refused(node: &Node) -> Result<Verdict> {
@@ -57,10 +76,17 @@ fn a_module_without_start_is_refused(node: &Node) -> Result<Verdict> {
 
 fn a_function_that_the_guest_does_not_export_is_named(node: &Node) -> Result<Verdict> {
     let image = node.image_of(&FUNCTION)?;
-    let finished = node.containerd.container(&image, &node.id("no-function")).args(["/app.wasm#absent"]).run()?;
+    let finished = node
+        .containerd
+        .container(&image, &node.id("no-function"))
+        .args(["/app.wasm#absent"])
+        .run()?;
     expect_refusal(&finished, &["/app.wasm", "absent"])
 }
 
 fn a_component_is_refused_clearly(node: &Node) -> Result<Verdict> {
-    expect_refusal(&node.guest(&COMPONENT)?.run()?, &["/app.wasm", "component", "wasip1"])
+    expect_refusal(
+        &node.guest(&COMPONENT)?.run()?,
+        &["/app.wasm", "component", "wasip1"],
+    )
 }

@@ -44,17 +44,30 @@ fn every_exit_code_of_one_byte_arrives(node: &Node) -> Result<Verdict> {
 fn a_trap_is_134_and_the_log_says_which(node: &Node) -> Result<Verdict> {
     let finished = node.guest(&TRAP)?.run()?;
     expect(&finished, 134, "")?;
-    ensure!(finished.stderr.contains("unreachable"), "standard error does not say which trap:\n{}", finished.stderr);
+    ensure!(
+        finished.stderr.contains("unreachable"),
+        "standard error does not say which trap:\n{}",
+        finished.stderr
+    );
     Ok(Verdict::Holds)
 }
 
-fn the_hosts_lines_name_a_guest_of_the_root_by_the_digest_of_its_bytes(node: &Node) -> Result<Verdict> {
+fn the_hosts_lines_name_a_guest_of_the_root_by_the_digest_of_its_bytes(
+    node: &Node,
+) -> Result<Verdict> {
     let id = node.id("named-guest");
     let container = node.containerd.container(&node.image_of(&EXIT_42)?, &id);
     expect(&container.run()?, 42, "")?;
-    let named = format!("guest=\"{}\"", Blob::new("application/wasm", EXIT_42.bytes().into_owned()).digest());
+    let named = format!(
+        "guest=\"{}\"",
+        Blob::new("application/wasm", EXIT_42.bytes().into_owned()).digest()
+    );
     let there = || Ok(node.containerd.log_of(&id)?.contains(&named).then_some(()));
-    let evidence = || node.containerd.log_of(&id).unwrap_or_else(|error| format!("{error:#}"));
+    let evidence = || {
+        node.containerd
+            .log_of(&id)
+            .unwrap_or_else(|error| format!("{error:#}"))
+    };
     wait::until(format_args!("a line with {named}"), LIMIT, there, evidence)?;
     Ok(Verdict::Holds)
 }
@@ -63,28 +76,60 @@ fn a_named_function_is_called_in_place_of_start(node: &Node) -> Result<Verdict> 
     let mut image = RootfsImage::of_guest(&reference("named-function"), FUNCTION.bytes());
     image.entrypoint = vec!["/app.wasm#greet".to_owned()];
     let image = node.image(&image.pack()?)?;
-    expect(&node.containerd.container(&image, &node.id("greet")).run()?, 0, "greet\n")?;
+    expect(
+        &node.containerd.container(&image, &node.id("greet")).run()?,
+        0,
+        "greet\n",
+    )?;
     expect(&node.guest(&FUNCTION)?.run()?, 0, "start\n")
 }
 
 fn arguments_arrive_in_order_and_argument_0_is_the_entrypoint(node: &Node) -> Result<Verdict> {
-    expect(&node.probe(&["args", "b", "a", "", "--c"])?.run()?, 0, "/app.wasm\nargs\nb\na\n\n--c\n")
+    expect(
+        &node.probe(&["args", "b", "a", "", "--c"])?.run()?,
+        0,
+        "/app.wasm\nargs\nb\na\n\n--c\n",
+    )
 }
 
 fn an_argument_with_blanks_and_other_alphabets_arrives_unchanged(node: &Node) -> Result<Verdict> {
-    expect(&node.probe(&["args", "two words", "日本語", "\"'$HOME\\"])?.run()?, 0, "/app.wasm\nargs\ntwo words\n日本語\n\"'$HOME\\\n")
+    expect(
+        &node
+            .probe(&["args", "two words", "日本語", "\"'$HOME\\"])?
+            .run()?,
+        0,
+        "/app.wasm\nargs\ntwo words\n日本語\n\"'$HOME\\\n",
+    )
 }
 
 fn the_environment_is_the_specs_and_nothing_else(node: &Node) -> Result<Verdict> {
-    let container = node.probe(&["env"])?.env("FROM_CTR", "2").env("EMPTY", "").env("EQUALS", "a=b");
-    expect(&container.run()?, 0, "EMPTY=\nEQUALS=a=b\nFROM_CTR=2\nIMAGE=1\n")
+    let container = node
+        .probe(&["env"])?
+        .env("FROM_CTR", "2")
+        .env("EMPTY", "")
+        .env("EQUALS", "a=b");
+    expect(
+        &container.run()?,
+        0,
+        "EMPTY=\nEQUALS=a=b\nFROM_CTR=2\nIMAGE=1\n",
+    )
 }
 
 fn standard_input_arrives_and_ends(node: &Node) -> Result<Verdict> {
     let input: Vec<u8> = pattern(200_000);
     let finished = node.probe(&["cat"])?.input(input.clone()).run()?;
-    ensure!(finished.code == 0, "exit code {}; standard error:\n{}", finished.code, finished.stderr);
-    ensure!(finished.stdout == input, "{} bytes went in, {} came out", input.len(), finished.stdout.len());
+    ensure!(
+        finished.code == 0,
+        "exit code {}; standard error:\n{}",
+        finished.code,
+        finished.stderr
+    );
+    ensure!(
+        finished.stdout == input,
+        "{} bytes went in, {} came out",
+        input.len(),
+        finished.stdout.len()
+    );
     Ok(Verdict::Holds)
 }
 
@@ -94,28 +139,62 @@ fn a_guest_without_input_reads_its_end_at_once(node: &Node) -> Result<Verdict> {
 
 fn ten_megabytes_of_output_arrive_complete_and_in_order(node: &Node) -> Result<Verdict> {
     let finished = node.guest(&BIG_STDOUT)?.run()?;
-    ensure!(finished.code == 0, "exit code {}; standard error:\n{}", finished.code, finished.stderr);
-    ensure!(finished.stdout.len() == BIG_STDOUT_LENGTH, "{} of {BIG_STDOUT_LENGTH} bytes arrived", finished.stdout.len());
+    ensure!(
+        finished.code == 0,
+        "exit code {}; standard error:\n{}",
+        finished.code,
+        finished.stderr
+    );
+    ensure!(
+        finished.stdout.len() == BIG_STDOUT_LENGTH,
+        "{} of {BIG_STDOUT_LENGTH} bytes arrived",
+        finished.stdout.len()
+    );
     let expected = pattern(BIG_STDOUT_LENGTH);
-    let differs = finished.stdout.iter().zip(&expected).position(|(found, expected)| found != expected);
-    ensure!(differs.is_none(), "the output differs at byte {}", differs.unwrap_or_default());
+    let differs = finished
+        .stdout
+        .iter()
+        .zip(&expected)
+        .position(|(found, expected)| found != expected);
+    ensure!(
+        differs.is_none(),
+        "the output differs at byte {}",
+        differs.unwrap_or_default()
+    );
     Ok(Verdict::Holds)
 }
 
 fn standard_error_is_apart_from_standard_output(node: &Node) -> Result<Verdict> {
     let finished = node.probe(&["stderr", "a complaint"])?.run()?;
     expect(&finished, 0, "")?;
-    ensure!(finished.stderr.contains("a complaint\n"), "standard error is {:?}", finished.stderr);
+    ensure!(
+        finished.stderr.contains("a complaint\n"),
+        "standard error is {:?}",
+        finished.stderr
+    );
     Ok(Verdict::Holds)
 }
 
 fn the_clock_and_randomness_are_there(node: &Node) -> Result<Verdict> {
     let first = node.probe(&["random", "16"])?.run()?;
     let second = node.probe(&["random", "16"])?.run()?;
-    ensure!(first.code == 0 && first.stdout.len() == 33, "{} {:?}", first.code, first.text());
-    ensure!(first.stdout != second.stdout, "twice the same random bytes: {}", first.text());
+    ensure!(
+        first.code == 0 && first.stdout.len() == 33,
+        "{} {:?}",
+        first.code,
+        first.text()
+    );
+    ensure!(
+        first.stdout != second.stdout,
+        "twice the same random bytes: {}",
+        first.text()
+    );
     let slept = node.probe(&["sleep", "0.2"])?.run()?;
     expect(&slept, 0, "sleeping\n")?;
-    ensure!(slept.took.as_millis() >= 200, "it slept 0.2 s in {:?}", slept.took);
+    ensure!(
+        slept.took.as_millis() >= 200,
+        "it slept 0.2 s in {:?}",
+        slept.took
+    );
     Ok(Verdict::Holds)
 }

@@ -1,5 +1,5 @@
-//! Images with one configuration and different modules, which CRI calls by one id: a container runs the module of the image
-//! that it names, or is refused.
+//! Images with one configuration and different modules, which CRI calls by one id: a container runs
+//! the module of the image that it names, or is refused.
 
 use anyhow::{Result, bail, ensure};
 use cri_calls::config::ContainerConfig;
@@ -22,7 +22,8 @@ tests![
 /// A module that ends with `code`.
 fn exits(code: u8) -> Result<Vec<u8>> {
     let text = format!(
-        "(module (import \"wasi_snapshot_preview1\" \"proc_exit\" (func $exit (param i32))) (memory (export \"memory\") 1) \
+        "(module (import \"wasi_snapshot_preview1\" \"proc_exit\" (func $exit (param i32))) \
+         (memory (export \"memory\") 1) \
          (func (export \"_start\") (call $exit (i32.const {code}))))"
     );
     Ok(compile_if_text(text.as_bytes())?.into_owned())
@@ -31,13 +32,25 @@ fn exits(code: u8) -> Result<Vec<u8>> {
 /// An image `name` that ends with `code`; images of one `family` have one configuration.
 fn image(family: &str, name: &str, code: u8) -> Result<Packed> {
     let entrypoint = vec!["/app.wasm".to_owned(), family.to_owned()];
-    WasmImage { reference: format!("registry.test/{name}"), guest: exits(code)?, entrypoint, ..WasmImage::default() }.pack()
+    WasmImage {
+        reference: format!("registry.test/{name}"),
+        guest: exits(code)?,
+        entrypoint,
+        ..WasmImage::default()
+    }
+    .pack()
 }
 
 /// The same with the configuration `{}`, as tools for artifacts push modules.
 fn artifact(name: &str, code: u8) -> Result<Packed> {
     let (media_type, file) = ("application/wasm".to_owned(), "app.wasm".to_owned());
-    FileArtifact { reference: format!("registry.test/{name}"), media_type, name: file, bytes: exits(code)? }.pack()
+    FileArtifact {
+        reference: format!("registry.test/{name}"),
+        media_type,
+        name: file,
+        bytes: exits(code)?,
+    }
+    .pack()
 }
 
 /// The image's id: the digest of its configuration.
@@ -47,13 +60,18 @@ fn id(image: &Packed) -> String {
 
 /// A container as kubelet asks for it: by the image's id, beside it the name in the pod.
 fn as_kubelet(pod: &Pod<'_>, name: &str, image: &Packed) -> ContainerConfig {
-    pod.config.container(name, &id(image), &["/app.wasm"]).of_image_named(&image.reference())
+    pod.config
+        .container(name, &id(image), &["/app.wasm"])
+        .of_image_named(&image.reference())
 }
 
 fn must_exit(pods: &Pods, container: &str, code: u8) -> Result<()> {
     is(pods, container, ContainerState::Exited)?;
     let found = pods.cri().container(container)?.exit_code;
-    ensure!(found == i32::from(code), "it ended with {found} in place of {code}");
+    ensure!(
+        found == i32::from(code),
+        "it ended with {found} in place of {code}"
+    );
     Ok(())
 }
 
@@ -62,7 +80,10 @@ fn must_be_refused(pod: &Pod<'_>, container: ContainerConfig, words: &[&str]) ->
         Ok(id) => bail!("container {id} was started"),
         Err(error) => {
             let text = format!("{error:#}");
-            ensure!(words.iter().all(|word| text.contains(word)), "the refusal does not hold {words:?}: {text}");
+            ensure!(
+                words.iter().all(|word| text.contains(word)),
+                "the refusal does not hold {words:?}: {text}"
+            );
             Ok(())
         }
     }
@@ -72,7 +93,10 @@ fn must_be_refused(pod: &Pod<'_>, container: ContainerConfig, words: &[&str]) ->
 fn with_pods(node: &Node, body: impl FnOnce(&Pods) -> Result<()>) -> Result<Verdict> {
     let install = node.containerd.install();
     if !install.takes_artifacts()? {
-        return Ok(Verdict::Skipped(format!("containerd {} unpacks every layer as a file system, Wasm or not", install.version)));
+        return Ok(Verdict::Skipped(format!(
+            "containerd {} unpacks every layer as a file system, Wasm or not",
+            install.version
+        )));
     }
     body(&*node.pods()?)?;
     Ok(Verdict::Holds)
@@ -84,20 +108,38 @@ fn pod_runs_the_module_of_the_image_that_it_names(node: &Node) -> Result<Verdict
         // Whichever sorts first, and whichever came first.
         let pairs = [
             (image("pair", "a-pair:1", 3)?, image("pair", "b-pair:1", 4)?),
-            (image("again", "d-pair:1", 3)?, image("again", "c-pair:1", 4)?),
-            (artifact("team-a/f-pair:1", 3)?, artifact("team-b/e-pair:1", 4)?),
+            (
+                image("again", "d-pair:1", 3)?,
+                image("again", "c-pair:1", 4)?,
+            ),
+            (
+                artifact("team-a/f-pair:1", 3)?,
+                artifact("team-b/e-pair:1", 4)?,
+            ),
         ];
         for (number, (three, four)) in pairs.iter().enumerate() {
             ensure!(id(three) == id(four), "the images have two ids");
             for (code, image) in [(3, three), (4, four)] {
                 pods.import(image)?;
                 let name = format!("c{number}-{code}");
-                must_exit(pods, &pod.run_container(as_kubelet(&pod, &name, image))?, code)?;
+                must_exit(
+                    pods,
+                    &pod.run_container(as_kubelet(&pod, &name, image))?,
+                    code,
+                )?;
             }
             for (code, image) in [(3, three), (4, four)] {
                 let name = format!("again{number}-{code}");
-                must_exit(pods, &pod.run_container(as_kubelet(&pod, &name, image))?, code)?;
-                let by_name = pod.config.container(&format!("{name}-by-name"), &image.reference(), &["/app.wasm"]);
+                must_exit(
+                    pods,
+                    &pod.run_container(as_kubelet(&pod, &name, image))?,
+                    code,
+                )?;
+                let by_name = pod.config.container(
+                    &format!("{name}-by-name"),
+                    &image.reference(),
+                    &["/app.wasm"],
+                );
                 must_exit(pods, &pod.run_container(by_name)?, code)?;
             }
         }
@@ -105,7 +147,9 @@ fn pod_runs_the_module_of_the_image_that_it_names(node: &Node) -> Result<Verdict
     })
 }
 
-fn pod_that_gives_an_image_id_alone_is_refused_where_two_images_have_it(node: &Node) -> Result<Verdict> {
+fn pod_that_gives_an_image_id_alone_is_refused_where_two_images_have_it(
+    node: &Node,
+) -> Result<Verdict> {
     with_pods(node, |pods| {
         let pod = pods.pod(pods.default_config())?;
         let (three, four) = (image("id", "a-id:1", 3)?, image("id", "b-id:1", 4)?);
@@ -113,7 +157,13 @@ fn pod_that_gives_an_image_id_alone_is_refused_where_two_images_have_it(node: &N
         pods.import(&three)?;
         must_exit(pods, &pod.run_container(by_id("one"))?, 3)?;
         pods.import(&four)?;
-        let words = [three.reference(), four.reference(), three.root().digest().to_owned(), id(&three), "remove all but one".to_owned()];
+        let words = [
+            three.reference(),
+            four.reference(),
+            three.root().digest().to_owned(),
+            id(&three),
+            "remove all but one".to_owned(),
+        ];
         must_be_refused(&pod, by_id("two"), &words.each_ref().map(String::as_str))?;
         // As long as containerd has not collected it, the manifest is there without a name.
         remove(pods, &four.reference())?;
@@ -122,30 +172,61 @@ fn pod_that_gives_an_image_id_alone_is_refused_where_two_images_have_it(node: &N
     })
 }
 
-fn container_runs_its_own_module_again_after_another_image_with_its_id_was_pulled(node: &Node) -> Result<Verdict> {
+fn container_runs_its_own_module_again_after_another_image_with_its_id_was_pulled(
+    node: &Node,
+) -> Result<Verdict> {
     with_pods(node, |pods| {
         let pod = pods.pod(pods.default_config())?;
-        let (own, other) = (image("restart", "b-restart:1", 3)?, image("restart", "a-restart:1", 4)?);
+        let (own, other) = (
+            image("restart", "b-restart:1", 3)?,
+            image("restart", "a-restart:1", 4)?,
+        );
         pods.import(&own)?;
-        must_exit(pods, &pod.run_container(as_kubelet(&pod, "first", &own))?, 3)?;
+        must_exit(
+            pods,
+            &pod.run_container(as_kubelet(&pod, "first", &own))?,
+            3,
+        )?;
         pods.import(&other)?;
-        must_exit(pods, &pod.run_container(as_kubelet(&pod, "second", &own))?, 3)?;
+        must_exit(
+            pods,
+            &pod.run_container(as_kubelet(&pod, "second", &own))?,
+            3,
+        )?;
         pod.remove()
     })
 }
 
-fn pod_runs_what_its_tag_or_digest_leads_to_after_the_tag_was_pulled_again(node: &Node) -> Result<Verdict> {
+fn pod_runs_what_its_tag_or_digest_leads_to_after_the_tag_was_pulled_again(
+    node: &Node,
+) -> Result<Verdict> {
     with_pods(node, |pods| {
         let pod = pods.pod(pods.default_config())?;
         let (old, new) = (image("tag", "tag:1", 3)?, image("tag", "tag:1", 4)?);
         pods.import(&old)?;
         let by_digest = format!("registry.test/tag@{}", old.root().digest());
-        pods.containerd.ctr().args(["--namespace", NAMESPACE, "images", "tag", &old.reference(), &by_digest]).done()?;
+        pods.containerd
+            .ctr()
+            .args([
+                "--namespace",
+                NAMESPACE,
+                "images",
+                "tag",
+                &old.reference(),
+                &by_digest,
+            ])
+            .done()?;
         must_exit(pods, &pod.run_container(as_kubelet(&pod, "old", &old))?, 3)?;
         pods.import(&new)?;
         must_exit(pods, &pod.run_container(as_kubelet(&pod, "new", &new))?, 4)?;
-        for (number, name) in [by_digest.clone(), by_digest.replace('@', ":1@")].iter().enumerate() {
-            let container = pod.config.container(&format!("digest-{number}"), &id(&old), &["/app.wasm"]).of_image_named(name);
+        for (number, name) in [by_digest.clone(), by_digest.replace('@', ":1@")]
+            .iter()
+            .enumerate()
+        {
+            let container = pod
+                .config
+                .container(&format!("digest-{number}"), &id(&old), &["/app.wasm"])
+                .of_image_named(name);
             must_exit(pods, &pod.run_container(container)?, 3)?;
         }
         pod.remove()
@@ -159,52 +240,86 @@ fn pod_whose_image_was_removed_is_refused_by_the_images_name(node: &Node) -> Res
         pods.import(&gone)?;
         pods.import(&stays)?;
         let cri = pods.cri();
-        let container = cri.create_container(&pod.id, &pod.config, as_kubelet(&pod, "gone", &gone))?;
+        let container =
+            cri.create_container(&pod.id, &pod.config, as_kubelet(&pod, "gone", &gone))?;
         remove(pods, &gone.reference())?;
         match cri.start_container(&container) {
             Ok(()) => bail!("it was started"),
-            Err(error) => ensure!(format!("{error:#}").contains(&format!("image {} is not in", gone.reference())), "{error:#}"),
+            Err(error) => ensure!(
+                format!("{error:#}").contains(&format!("image {} is not in", gone.reference())),
+                "{error:#}"
+            ),
         }
-        must_exit(pods, &pod.run_container(as_kubelet(&pod, "stays", &stays))?, 4)?;
+        must_exit(
+            pods,
+            &pod.run_container(as_kubelet(&pod, "stays", &stays))?,
+            4,
+        )?;
         pod.remove()
     })
 }
 
 fn container_of_ctr_runs_the_module_of_the_image_that_it_names(node: &Node) -> Result<Verdict> {
     if !node.containerd.install().takes_artifacts()? {
-        return Ok(Verdict::Skipped("it unpacks every layer as a file system, Wasm or not".to_owned()));
+        return Ok(Verdict::Skipped(
+            "it unpacks every layer as a file system, Wasm or not".to_owned(),
+        ));
     }
-    let images = [(3, image("ctr", "b-ctr:1", 3)?), (4, image("ctr", "a-ctr:1", 4)?)];
+    let images = [
+        (3, image("ctr", "b-ctr:1", 3)?),
+        (4, image("ctr", "a-ctr:1", 4)?),
+    ];
     for (_, image) in &images {
         node.image(image)?;
     }
     for (code, image) in &images {
-        expect(&node.containerd.container(&image.reference(), &node.id("ctr-config")).run()?, *code, "")?;
+        expect(
+            &node
+                .containerd
+                .container(&image.reference(), &node.id("ctr-config"))
+                .run()?,
+            *code,
+            "",
+        )?;
     }
     Ok(Verdict::Holds)
 }
 
 fn remove(pods: &Pods, image: &str) -> Result<()> {
-    pods.containerd.ctr().args(["--namespace", NAMESPACE, "images", "rm", "--sync", image]).done()
+    pods.containerd
+        .ctr()
+        .args(["--namespace", NAMESPACE, "images", "rm", "--sync", image])
+        .done()
 }
 
-/// What a containerd makes of the names in pods: all pass on what another client of CRI names, and 2.0 and later what kubelet
-/// says beside an id.
+/// What a containerd makes of the names in pods: all pass on what another client of CRI names, and
+/// 2.0 and later what kubelet says beside an id.
 pub(crate) fn names_are_followed_or_the_pod_refused(pods: &Pods) -> Result<()> {
     let passes_names_on = !pods.containerd.install().version.starts_with("1.");
     let pod = pods.pod(pods.default_config())?;
-    let images = [(3, image("each", "b-each:1", 3)?), (4, image("each", "a-each:1", 4)?)];
+    let images = [
+        (3, image("each", "b-each:1", 3)?),
+        (4, image("each", "a-each:1", 4)?),
+    ];
     for (_, image) in &images {
         pods.import(image)?;
     }
     for (code, image) in &images {
-        let by_name = pod.config.container(&format!("by-name-{code}"), &image.reference(), &["/app.wasm"]);
+        let by_name = pod.config.container(
+            &format!("by-name-{code}"),
+            &image.reference(),
+            &["/app.wasm"],
+        );
         must_exit(pods, &pod.run_container(by_name)?, *code)?;
         let by_kubelet = as_kubelet(&pod, &format!("by-kubelet-{code}"), image);
         if passes_names_on {
             must_exit(pods, &pod.run_container(by_kubelet)?, *code)?;
         } else {
-            must_be_refused(&pod, by_kubelet, &["registry.test/a-each:1", "registry.test/b-each:1"])?;
+            must_be_refused(
+                &pod,
+                by_kubelet,
+                &["registry.test/a-each:1", "registry.test/b-each:1"],
+            )?;
         }
     }
     pod.remove()

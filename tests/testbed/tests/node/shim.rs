@@ -9,13 +9,19 @@ use testbed::teardown::Run;
 
 use crate::node::{Node, Verdict, tests};
 
-tests![information_is_given_at_once, information_has_no_side_effect, the_version_is_given_at_once, an_unknown_command_is_refused];
+tests![
+    information_is_given_at_once,
+    information_has_no_side_effect,
+    the_version_is_given_at_once,
+    an_unknown_command_is_refused
+];
 
 const LAUNCHER: &str = "containerd-shim-wasmedge-v1";
 /// containerd 2.2 and later ask with every task.
 const AT_ONCE: Duration = Duration::from_millis(50);
 
-/// What the launcher prints, and the best time of a few: the machine may be busy, the program must not be.
+/// What the launcher prints, and the best time of a few: the machine may be busy, the program must
+/// not be.
 fn ask(node: &Node, words: &[&str]) -> Result<(Vec<u8>, Duration)> {
     let launcher = node.prepared.shims().join(LAUNCHER);
     let mut best = Duration::MAX;
@@ -24,7 +30,12 @@ fn ask(node: &Node, words: &[&str]) -> Result<(Vec<u8>, Duration)> {
         let started = Instant::now();
         let output = testbed::command::Run::new(&launcher).args(words).output()?;
         best = best.min(started.elapsed());
-        ensure!(output.status.success(), "{LAUNCHER} {words:?}: {}: {}", output.status, String::from_utf8_lossy(&output.stderr));
+        ensure!(
+            output.status.success(),
+            "{LAUNCHER} {words:?}: {}: {}",
+            output.status,
+            String::from_utf8_lossy(&output.stderr)
+        );
         said = output.stdout;
     }
     Ok((said, best))
@@ -33,7 +44,11 @@ fn ask(node: &Node, words: &[&str]) -> Result<(Vec<u8>, Duration)> {
 fn information_is_given_at_once(node: &Node) -> Result<Verdict> {
     let (said, took) = ask(node, &["-info"])?;
     let name = b"io.containerd.wasmedge.v1";
-    ensure!(said.windows(name.len()).any(|window| window == name), "its name is not in {:?}", String::from_utf8_lossy(&said));
+    ensure!(
+        said.windows(name.len()).any(|window| window == name),
+        "its name is not in {:?}",
+        String::from_utf8_lossy(&said)
+    );
     ensure!(took < AT_ONCE, "it took {took:?}");
     Ok(Verdict::Holds)
 }
@@ -41,19 +56,45 @@ fn information_is_given_at_once(node: &Node) -> Result<Verdict> {
 fn information_has_no_side_effect(node: &Node) -> Result<Verdict> {
     // A cell shows every process that is left, and its own /run every file and socket.
     let run = Run::start("info")?;
-    let cell = Cell::start(&run, CellOptions { network: Network::Host, lifetime: Lifetime::Process })?;
+    let cell = Cell::start(
+        &run,
+        CellOptions {
+            network: Network::Host,
+            lifetime: Lifetime::Process,
+        },
+    )?;
     for folder in ["/tmp", "/run", "/var/lib"] {
         cell.mount_memory(Path::new(folder))?;
     }
     let launcher = node.prepared.shims().join(LAUNCHER);
-    let files = || cell.run("find").args(["/tmp", "/run", "/var/lib", "-mindepth", "1"]).text();
+    let files = || {
+        cell.run("find")
+            .args(["/tmp", "/run", "/var/lib", "-mindepth", "1"])
+            .text()
+    };
     let before = files()?;
-    let output = cell.run("env").arg("-i").arg(&launcher).arg("-info").output()?;
-    ensure!(output.status.success() && output.stderr.is_empty(), "{}: {}", output.status, String::from_utf8_lossy(&output.stderr));
+    let output = cell
+        .run("env")
+        .arg("-i")
+        .arg(&launcher)
+        .arg("-info")
+        .output()?;
+    ensure!(
+        output.status.success() && output.stderr.is_empty(),
+        "{}: {}",
+        output.status,
+        String::from_utf8_lossy(&output.stderr)
+    );
     let after = files()?;
     ensure!(after == before, "it left files:\n{after}");
-    let processes = cell.run("sh").args(["-c", "cat /proc/[0-9]*/comm"]).text()?;
-    let stray: Vec<&str> = processes.lines().filter(|name| !matches!(*name, "cat" | "sh")).collect();
+    let processes = cell
+        .run("sh")
+        .args(["-c", "cat /proc/[0-9]*/comm"])
+        .text()?;
+    let stray: Vec<&str> = processes
+        .lines()
+        .filter(|name| !matches!(*name, "cat" | "sh"))
+        .collect();
     ensure!(stray.is_empty(), "it left processes: {stray:?}");
     run.finish()?;
     Ok(Verdict::Holds)
@@ -62,14 +103,23 @@ fn information_has_no_side_effect(node: &Node) -> Result<Verdict> {
 fn the_version_is_given_at_once(node: &Node) -> Result<Verdict> {
     let (said, took) = ask(node, &["-v"])?;
     let said = String::from_utf8_lossy(&said);
-    ensure!(said.contains(env!("CARGO_PKG_VERSION")), "its version is not in {said:?}");
+    ensure!(
+        said.contains(env!("CARGO_PKG_VERSION")),
+        "its version is not in {said:?}"
+    );
     ensure!(took < AT_ONCE, "it took {took:?}");
     Ok(Verdict::Holds)
 }
 
 fn an_unknown_command_is_refused(node: &Node) -> Result<Verdict> {
-    let output = testbed::command::Run::new(node.prepared.shims().join(LAUNCHER)).arg("frobnicate").output()?;
+    let output = testbed::command::Run::new(node.prepared.shims().join(LAUNCHER))
+        .arg("frobnicate")
+        .output()?;
     let said = String::from_utf8_lossy(&output.stderr);
-    ensure!(!output.status.success() && said.contains("frobnicate"), "{}: {said:?}", output.status);
+    ensure!(
+        !output.status.success() && said.contains("frobnicate"),
+        "{}: {said:?}",
+        output.status
+    );
     Ok(Verdict::Holds)
 }

@@ -1,4 +1,5 @@
-//! Ends that come from outside, in every state that a guest can be in; from memory's limit; and from the guest's own mistakes.
+//! Ends that come from outside, in every state that a guest can be in; from memory's limit; and
+//! from the guest's own mistakes.
 
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -41,11 +42,21 @@ fn ends(node: &Node, id: &str, signal: &str, code: u32) -> Result<()> {
         _ => 9,
     };
     let started = Instant::now();
-    node.tasks().kill(id, "", number).with_context(|| format!("{signal} to {id}"))?;
-    let end = node.tasks().wait(id, "").with_context(|| format!("wait for {id}"))?;
+    node.tasks()
+        .kill(id, "", number)
+        .with_context(|| format!("{signal} to {id}"))?;
+    let end = node
+        .tasks()
+        .wait(id, "")
+        .with_context(|| format!("wait for {id}"))?;
     let took = started.elapsed();
     ensure!(took < AT_ONCE, "{signal} took {took:?} to end {id}");
-    ensure!(end.code == code, "{signal} gave {} and not {code}:\n{}", end.code, node.containerd.log_of(id)?);
+    ensure!(
+        end.code == code,
+        "{signal} gave {} and not {code}:\n{}",
+        end.code,
+        node.containerd.log_of(id)?
+    );
     Ok(())
 }
 
@@ -55,7 +66,10 @@ fn each_signal(node: &Node, start: impl Fn() -> Result<Task>) -> Result<Verdict>
         let id = task.id().to_owned();
         ends(node, &id, signal, code)?;
         let deleted = task.delete()?;
-        ensure!(u32::try_from(deleted).ok() == Some(code), "deleting {id} gave {deleted}, not {code}");
+        ensure!(
+            u32::try_from(deleted).ok() == Some(code),
+            "deleting {id} gave {deleted}, not {code}"
+        );
         node.machine().nothing_left(&id)?;
     }
     Ok(Verdict::Holds)
@@ -69,35 +83,66 @@ fn a_sleeping_guest_ends_by_each_signal_within_a_second(node: &Node) -> Result<V
     each_signal(node, || node.probe(&["sleep", "600"])?.start())
 }
 
-fn a_guest_that_was_never_started_ends_by_each_signal_within_a_second(node: &Node) -> Result<Verdict> {
+fn a_guest_that_was_never_started_ends_by_each_signal_within_a_second(
+    node: &Node,
+) -> Result<Verdict> {
     each_signal(node, || node.guest(&SPIN)?.create())
 }
 
-/// Runs it with an input that stays open, and ends it once it waits in the system call `call` (x86-64's numbers).
-fn while_it_waits(node: &Node, container: impl Fn() -> Result<Container>, calls: &[&str]) -> Result<Verdict> {
+/// Runs it with an input that stays open, and ends it once it waits in the system call `call`
+/// (x86-64's numbers).
+fn while_it_waits(
+    node: &Node,
+    container: impl Fn() -> Result<Container>,
+    calls: &[&str],
+) -> Result<Verdict> {
     for &(signal, code) in SIGNALS {
         let container = container()?;
         let id = container.id().to_owned();
-        let mut ctr = container.run_command()?.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().context("start ctr")?;
+        let mut ctr = container
+            .run_command()?
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()
+            .context("start ctr")?;
         let state = || node.tasks().state(&id, "").map_err(anyhow::Error::from);
         let waits = || {
             let Ok(state) = state() else { return Ok(None) };
             let pid = i32::try_from(state.pid).context("a number of no process")?;
             let call = node.machine().read(pid, "syscall").unwrap_or_default();
-            Ok(call.split_whitespace().next().is_some_and(|call| calls.contains(&call)).then_some(()))
+            Ok(call
+                .split_whitespace()
+                .next()
+                .is_some_and(|call| calls.contains(&call))
+                .then_some(()))
         };
         let evidence = || {
-            let Ok(state) = state() else { return format!("no task {id}") };
+            let Ok(state) = state() else {
+                return format!("no task {id}");
+            };
             let pid = i32::try_from(state.pid).unwrap_or_default();
-            format!("{state:?} {}", node.machine().read(pid, "syscall").unwrap_or_default())
+            format!(
+                "{state:?} {}",
+                node.machine().read(pid, "syscall").unwrap_or_default()
+            )
         };
         let waited = wait::until(format_args!("{id} to wait"), LIMIT, waits, evidence);
         let ended = waited.and_then(|()| {
             let started = Instant::now();
-            node.containerd.ctr().args(["tasks", "kill", "--signal", signal, &id]).done()?;
+            node.containerd
+                .ctr()
+                .args(["tasks", "kill", "--signal", signal, &id])
+                .done()?;
             let status = ctr.wait().context("wait for ctr")?;
-            ensure!(started.elapsed() < AT_ONCE, "{signal} took {:?}", started.elapsed());
-            ensure!(status.code().and_then(|code| u32::try_from(code).ok()) == Some(code), "{signal} gave {status}, not {code}");
+            ensure!(
+                started.elapsed() < AT_ONCE,
+                "{signal} took {:?}",
+                started.elapsed()
+            );
+            ensure!(
+                status.code().and_then(|code| u32::try_from(code).ok()) == Some(code),
+                "{signal} gave {status}, not {code}"
+            );
             Ok(())
         });
         if ended.is_err() {
@@ -117,7 +162,11 @@ fn a_guest_that_reads_ends_by_each_signal_within_a_second(node: &Node) -> Result
 
 fn a_guest_that_accepts_ends_by_each_signal_within_a_second(node: &Node) -> Result<Verdict> {
     // accept, accept4, poll, ppoll, epoll_wait.
-    while_it_waits(node, || node.probe(&["accept", "8080"]), &["43", "288", "7", "271", "232"])
+    while_it_waits(
+        node,
+        || node.probe(&["accept", "8080"]),
+        &["43", "288", "7", "271", "232"],
+    )
 }
 
 fn a_paused_guest_ends_by_sigkill_within_a_second(node: &Node) -> Result<Verdict> {
@@ -134,7 +183,10 @@ fn a_paused_guest_ends_by_sigkill_within_a_second(node: &Node) -> Result<Verdict
 fn a_guest_that_somebody_stopped_ends_by_sigkill_within_a_second(node: &Node) -> Result<Verdict> {
     let task = node.guest(&SPIN)?.start()?;
     let id = task.id().to_owned();
-    node.cell.run("sh").args(["-c", &format!("kill -STOP {}", task.pid()?)]).done()?;
+    node.cell
+        .run("sh")
+        .args(["-c", &format!("kill -STOP {}", task.pid()?)])
+        .done()?;
     ends(node, &id, "SIGKILL", 137)?;
     task.delete()?;
     Ok(Verdict::Holds)
@@ -144,12 +196,23 @@ fn a_native_program_gets_the_signal_itself(node: &Node) -> Result<Verdict> {
     // It asks for SIGTERM, and ends by itself.
     let task = node.native(&["tick"])?.start()?;
     let id = task.id().to_owned();
-    let running = || Ok((node.tasks().state(&id, "")?.status == crate::tasks::Phase::Running).then_some(()));
+    let running =
+        || Ok((node.tasks().state(&id, "")?.status == crate::tasks::Phase::Running).then_some(()));
     wait::until("it to run", LIMIT, running, || node.containerd.evidence())?;
-    // Before it has asked for the signal, it has none to get: a container's first process ignores what it did not ask for.
-    let caught = || Ok(node.machine().read(task.pid()?, "status")?.lines().any(|line| line == "SigCgt:\t0000000000004000").then_some(()));
+    // Before it has asked for the signal, it has none to get: a container's first process ignores
+    // what it did not ask for.
+    let caught = || {
+        Ok(node
+            .machine()
+            .read(task.pid()?, "status")?
+            .lines()
+            .any(|line| line == "SigCgt:\t0000000000004000")
+            .then_some(()))
+    };
     wait::until("it to have asked for SIGTERM", LIMIT, caught, || {
-        node.machine().read(task.pid().unwrap_or(1), "status").unwrap_or_default()
+        node.machine()
+            .read(task.pid().unwrap_or(1), "status")
+            .unwrap_or_default()
     })?;
     ends(node, &id, "SIGTERM", 0)?;
     task.delete()?;
@@ -173,14 +236,28 @@ fn a_signal_to_all_processes_reaches_each_once(node: &Node) -> Result<Verdict> {
     let task = node.native(&["count"])?.start()?;
     let id = task.id().to_owned();
     let status = || node.machine().read(task.pid()?, "status");
-    let caught = || Ok(status()?.lines().any(|line| line == "SigCgt:\t0000001000004000").then_some(()));
-    wait::until("it to have asked for its signals", LIMIT, caught, || status().unwrap_or_default())?;
+    let caught = || {
+        Ok(status()?
+            .lines()
+            .any(|line| line == "SigCgt:\t0000001000004000")
+            .then_some(()))
+    };
+    wait::until("it to have asked for its signals", LIMIT, caught, || {
+        status().unwrap_or_default()
+    })?;
     for _ in 0..SENT {
         task.kill_all(&STOP_SYSTEMD.to_string())?;
     }
     // A signal is handled before a later one of a lower number only if it has arrived.
-    let none_waits = || Ok(status()?.lines().any(|line| line == "ShdPnd:\t0000000000000000").then_some(()));
-    wait::until("it to have got them", LIMIT, none_waits, || status().unwrap_or_default())?;
+    let none_waits = || {
+        Ok(status()?
+            .lines()
+            .any(|line| line == "ShdPnd:\t0000000000000000")
+            .then_some(()))
+    };
+    wait::until("it to have got them", LIMIT, none_waits, || {
+        status().unwrap_or_default()
+    })?;
     node.tasks().kill(&id, "", 15)?;
     let end = node.tasks().wait(&id, "")?;
     ensure!(end.code == SENT, "of {SENT} signals it got {}", end.code);
@@ -192,7 +269,12 @@ fn a_number_that_is_no_signal_is_refused(node: &Node) -> Result<Verdict> {
     let task = node.guest(&SPIN)?.start()?;
     for number in [0, 65, u32::MAX] {
         let answer = node.tasks().kill(task.id(), "", number);
-        ensure!(answer.as_ref().is_err_and(|refusal| refusal.code == tonic::Code::InvalidArgument), "signal {number} gave {answer:?}");
+        ensure!(
+            answer
+                .as_ref()
+                .is_err_and(|refusal| refusal.code == tonic::Code::InvalidArgument),
+            "signal {number} gave {answer:?}"
+        );
     }
     ensure!(task.status()? == "RUNNING", "it is {}", task.status()?);
     ends(node, task.id(), "SIGKILL", 137)?;
@@ -211,25 +293,43 @@ fn events_of(node: &Node, container: Container) -> Result<(i32, Vec<String>)> {
 }
 
 fn memory_beyond_the_limit_is_137_and_told_as_such(node: &Node) -> Result<Verdict> {
-    let (code, lines) = events_of(node, node.probe(&["oom"])?.flag("--memory-limit").flag("33554432"))?;
+    let (code, lines) = events_of(
+        node,
+        node.probe(&["oom"])?
+            .flag("--memory-limit")
+            .flag("33554432"),
+    )?;
     ensure!(code == 137, "exit code {code}; {lines:#?}");
-    ensure!(topics(&lines) == ["create", "start", "oom", "exit", "delete"], "{lines:#?}");
+    ensure!(
+        topics(&lines) == ["create", "start", "oom", "exit", "delete"],
+        "{lines:#?}"
+    );
     Ok(Verdict::Holds)
 }
 
 fn a_kill_is_not_told_as_a_lack_of_memory(node: &Node) -> Result<Verdict> {
     let events = Followed::of(node)?;
-    let task = node.guest(&SPIN)?.flag("--memory-limit").flag("67108864").start()?;
+    let task = node
+        .guest(&SPIN)?
+        .flag("--memory-limit")
+        .flag("67108864")
+        .start()?;
     let id = task.id().to_owned();
     ends(node, &id, "SIGKILL", 137)?;
     task.delete()?;
     let lines = events.until(&id, "delete")?;
-    ensure!(topics(&lines) == ["create", "start", "exit", "delete"], "{lines:#?}");
+    ensure!(
+        topics(&lines) == ["create", "start", "exit", "delete"],
+        "{lines:#?}"
+    );
     Ok(Verdict::Holds)
 }
 
 fn a_trap_is_134_and_no_kill(node: &Node) -> Result<Verdict> {
     let (code, lines) = events_of(node, node.probe(&["trap"])?)?;
-    ensure!(code == 134 && topics(&lines) == ["create", "start", "exit", "delete"], "exit code {code}; {lines:#?}");
+    ensure!(
+        code == 134 && topics(&lines) == ["create", "start", "exit", "delete"],
+        "exit code {code}; {lines:#?}"
+    );
     Ok(Verdict::Holds)
 }

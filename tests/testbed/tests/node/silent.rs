@@ -1,5 +1,5 @@
-//! A FUSE file system whose server stops answering: a look-up in it never ends, and one that was handed to the server ends
-//! by no signal either.
+//! A FUSE file system whose server stops answering: a look-up in it never ends, and one that was
+//! handed to the server ends by no signal either.
 
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read as _, Write as _};
@@ -24,7 +24,8 @@ const INIT: u32 = 26;
 const LONGEST: usize = 1 << 20;
 const PAUSE: Duration = Duration::from_millis(5);
 
-/// A file system that is mounted in a cell, until this is dropped. Its server answers what a mount needs, and nothing else.
+/// A file system that is mounted in a cell, until this is dropped. Its server answers what a mount
+/// needs, and nothing else.
 #[derive(Debug)]
 pub(crate) struct Silent {
     folder: PathBuf,
@@ -37,18 +38,44 @@ pub(crate) struct Silent {
 impl Silent {
     /// Mounts one on `folder`; the error is the reason why this machine cannot.
     pub(crate) fn mount(cell: &Cell, folder: &Path) -> Result<std::result::Result<Self, String>> {
-        let device = match fs::OpenOptions::new().read(true).write(true).custom_flags(nix::libc::O_NONBLOCK).open(DEVICE) {
+        let device = match fs::OpenOptions::new()
+            .read(true)
+            .write(true)
+            .custom_flags(nix::libc::O_NONBLOCK)
+            .open(DEVICE)
+        {
             Ok(device) => device,
             Err(error) => return Ok(Err(format!("this machine has no {DEVICE}: {error}"))),
         };
         let namespace = PathBuf::from(format!("/proc/{}/ns/mnt", cell.init_pid()));
-        let data = format!("fd={},rootmode=40000,user_id=0,group_id=0,allow_other", device.as_raw_fd());
+        let data = format!(
+            "fd={},rootmode=40000,user_id=0,group_id=0,allow_other",
+            device.as_raw_fd()
+        );
         let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
-        within(&namespace, || mount(Some("silent"), folder, Some("fuse"), flags, Some(data.as_str())).context("mount a FUSE file system"))?;
-        let (is_over, unanswered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+        within(&namespace, || {
+            mount(
+                Some("silent"),
+                folder,
+                Some("fuse"),
+                flags,
+                Some(data.as_str()),
+            )
+            .context("mount a FUSE file system")
+        })?;
+        let (is_over, unanswered) = (
+            Arc::new(AtomicBool::new(false)),
+            Arc::new(AtomicUsize::new(0)),
+        );
         let (of_server, count) = (Arc::clone(&is_over), Arc::clone(&unanswered));
         let server = std::thread::spawn(move || serve(device, &of_server, &count));
-        Ok(Ok(Self { folder: folder.to_owned(), namespace, is_over, unanswered, server: Some(server) }))
+        Ok(Ok(Self {
+            folder: folder.to_owned(),
+            namespace,
+            is_over,
+            unanswered,
+            server: Some(server),
+        }))
     }
 
     /// How many requests wait for an answer that never comes.
@@ -62,7 +89,9 @@ impl Drop for Silent {
         // The end of the server fails all that waits.
         self.is_over.store(true, Ordering::Relaxed);
         let _ = self.server.take().map(JoinHandle::join);
-        let _ = within(&self.namespace, || umount2(&self.folder, MntFlags::MNT_DETACH).context("unmount it"));
+        let _ = within(&self.namespace, || {
+            umount2(&self.folder, MntFlags::MNT_DETACH).context("unmount it")
+        });
     }
 }
 
@@ -71,7 +100,8 @@ fn within(namespace: &Path, work: impl FnOnce() -> Result<()> + Send) -> Result<
     std::thread::scope(|scope| {
         let thread = scope.spawn(|| {
             unshare(CloneFlags::CLONE_FS).context("have a root of the thread's own")?;
-            setns(File::open(namespace)?, CloneFlags::CLONE_NEWNS).context("enter the cell's mount namespace")?;
+            setns(File::open(namespace)?, CloneFlags::CLONE_NEWNS)
+                .context("enter the cell's mount namespace")?;
             work()
         });
         thread.join().map_err(|_| anyhow!("a thread panicked"))?
@@ -83,7 +113,9 @@ fn serve(mut device: File, is_over: &AtomicBool, unanswered: &AtomicUsize) {
     while !is_over.load(Ordering::Relaxed) {
         match device.read(&mut request) {
             Ok(read) if read >= 40 => {
-                let number = |at: usize| u32::from_ne_bytes(request[at..at + 4].try_into().expect("four bytes"));
+                let number = |at: usize| {
+                    u32::from_ne_bytes(request[at..at + 4].try_into().expect("four bytes"))
+                };
                 let body = match number(4) {
                     INIT => hello(),
                     GETATTR => attributes_of_root(),
@@ -92,7 +124,10 @@ fn serve(mut device: File, is_over: &AtomicBool, unanswered: &AtomicUsize) {
                         continue;
                     }
                 };
-                let mut answer = u32::try_from(16 + body.len()).expect("it is short").to_ne_bytes().to_vec();
+                let mut answer = u32::try_from(16 + body.len())
+                    .expect("it is short")
+                    .to_ne_bytes()
+                    .to_vec();
                 answer.extend([0; 4]);
                 answer.extend(&request[8..16]);
                 answer.extend(body);
@@ -116,6 +151,10 @@ fn hello() -> Vec<u8> {
 /// `fuse_attr_out`: a folder of root's, valid for a second.
 fn attributes_of_root() -> Vec<u8> {
     let mut body = [1_u64, 0, 1, 0, 0, 0, 0, 0].map(u64::to_ne_bytes).concat();
-    body.extend([0_u32, 0, 0, 0o040_755, 2, 0, 0, 0, 4096, 0].map(u32::to_ne_bytes).concat());
+    body.extend(
+        [0_u32, 0, 0, 0o040_755, 2, 0, 0, 0, 4096, 0]
+            .map(u32::to_ne_bytes)
+            .concat(),
+    );
     body
 }

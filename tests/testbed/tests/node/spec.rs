@@ -1,5 +1,6 @@
-//! Fields of an OCI spec on a guest that runs: what the kernel shows of its process, and what the guest itself sees. What
-//! a plan is made of each field is told by the tests beside the code; here it is carried out.
+//! Fields of an OCI spec on a guest that runs: what the kernel shows of its process, and what the
+//! guest itself sees. What a plan is made of each field is told by the tests beside the code; here
+//! it is carried out.
 
 use std::fs;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _, symlink};
@@ -30,7 +31,8 @@ tests![
     a_root_is_put_together_from_several_mounts_inside_itself,
 ];
 
-/// A container of the probe, by a spec that a test changes. Its root is a folder of the machine, which the test looks at.
+/// A container of the probe, by a spec that a test changes. Its root is a folder of the machine,
+/// which the test looks at.
 pub(crate) struct Ground<'a> {
     node: &'a Node,
     id: String,
@@ -41,22 +43,33 @@ pub(crate) struct Ground<'a> {
 impl<'a> Ground<'a> {
     pub(crate) fn new(node: &'a Node) -> Result<Self> {
         let (id, root) = (node.id("spec"), node.folder()?);
-        fs::write(root.join("app.wasm"), read(&node.prepared.guests.probe)?).context("write the guest")?;
+        fs::write(root.join("app.wasm"), read(&node.prepared.guests.probe)?)
+            .context("write the guest")?;
         fs::create_dir(root.join("data")).context("make a folder")?;
-        let namespaces = ["pid", "ipc", "uts", "mount", "network"].map(|kind| json!({ "type": kind }));
+        let namespaces =
+            ["pid", "ipc", "uts", "mount", "network"].map(|kind| json!({ "type": kind }));
         let spec = json!({
             "ociVersion": "1.1.0",
-            "process": { "args": ["/app.wasm"], "env": [], "cwd": "/", "user": { "uid": 0, "gid": 0 }, "noNewPrivileges": true },
+            "process": { "args": ["/app.wasm"], "env": [], "cwd": "/", "user": { "uid": 0,
+            "gid": 0 }, "noNewPrivileges": true },
             "root": { "path": root },
             "mounts": [],
-            "linux": { "cgroupsPath": format!("/{}/{id}", node.containerd.namespace()), "namespaces": namespaces },
+            "linux": { "cgroupsPath": format!("/{}/{id}", node.containerd.namespace()),
+            "namespaces": namespaces },
         });
-        Ok(Self { node, id, root, spec })
+        Ok(Self {
+            node,
+            id,
+            root,
+            spec,
+        })
     }
 
     /// The container, told `words`.
     pub(crate) fn container(&self, words: &[&str]) -> Result<Container> {
-        let args: Vec<&str> = std::iter::once("/app.wasm").chain(words.iter().copied()).collect();
+        let args: Vec<&str> = std::iter::once("/app.wasm")
+            .chain(words.iter().copied())
+            .collect();
         let mut spec = self.spec.clone();
         spec["process"]["args"] = json!(args);
         let file = self.node.folder()?.join("config.json");
@@ -74,8 +87,12 @@ impl<'a> Ground<'a> {
     }
 
     fn mount(&mut self, source: &Path, destination: &str, options: &[&str]) {
-        let mount = json!({ "type": "bind", "source": source, "destination": destination, "options": options });
-        self.spec["mounts"].as_array_mut().expect("it is a list").push(mount);
+        let mount = json!({ "type": "bind", "source": source, "destination": destination,
+            "options": options });
+        self.spec["mounts"]
+            .as_array_mut()
+            .expect("it is a list")
+            .push(mount);
     }
 
     fn end(&self, task: Task) -> Result<()> {
@@ -88,23 +105,33 @@ impl<'a> Ground<'a> {
     /// The line of a running guest's mount at `place`.
     fn mount_at(&self, pid: i32, place: &str) -> Result<String> {
         let all = self.node.machine().read(pid, "mountinfo")?;
-        let line = all.lines().find(|line| line.split(' ').nth(4) == Some(place));
-        line.map(str::to_owned).with_context(|| format!("no mount at {place}:\n{all}"))
+        let line = all
+            .lines()
+            .find(|line| line.split(' ').nth(4) == Some(place));
+        line.map(str::to_owned)
+            .with_context(|| format!("no mount at {place}:\n{all}"))
     }
 }
 
 fn says(text: &str, line: &str) -> Result<()> {
     // Columns are as wide as the kernel likes.
     let words = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
-    ensure!(text.lines().any(|found| words(found) == line), "no line {line:?} in:\n{text}");
+    ensure!(
+        text.lines().any(|found| words(found) == line),
+        "no line {line:?} in:\n{text}"
+    );
     Ok(())
 }
 
 fn limits_of_resources_are_the_specs(node: &Node) -> Result<Verdict> {
     let mut ground = Ground::new(node)?;
-    let limit = |kind: &str, soft: u64, hard: u64| json!({ "type": kind, "soft": soft, "hard": hard });
-    ground.spec["process"]["rlimits"] =
-        json!([limit("RLIMIT_NOFILE", 100, 200), limit("RLIMIT_CORE", 0, 0), limit("RLIMIT_NPROC", 50, 60)]);
+    let limit =
+        |kind: &str, soft: u64, hard: u64| json!({ "type": kind, "soft": soft, "hard": hard });
+    ground.spec["process"]["rlimits"] = json!([
+        limit("RLIMIT_NOFILE", 100, 200),
+        limit("RLIMIT_CORE", 0, 0),
+        limit("RLIMIT_NPROC", 50, 60)
+    ]);
     let task = ground.start()?;
     let limits = node.machine().read(task.pid()?, "limits")?;
     says(&limits, "Max open files 100 200 files")?;
@@ -126,18 +153,29 @@ fn the_score_by_which_the_kernel_kills_is_the_specs(node: &Node) -> Result<Verdi
 
 fn a_guest_has_the_specs_user_groups_and_umask(node: &Node) -> Result<Verdict> {
     let mut ground = Ground::new(node)?;
-    fs::set_permissions(ground.root.join("data"), fs::Permissions::from_mode(0o777)).context("open the folder to all")?;
-    ground.spec["process"]["user"] = json!({ "uid": 1234, "gid": 5678, "additionalGids": [90, 91], "umask": 0o077 });
+    fs::set_permissions(ground.root.join("data"), fs::Permissions::from_mode(0o777))
+        .context("open the folder to all")?;
+    ground.spec["process"]["user"] =
+        json!({ "uid": 1234, "gid": 5678, "additionalGids": [90, 91], "umask": 0o077 });
     let task = ground.start()?;
     let status = node.machine().read(task.pid()?, "status")?;
-    for line in ["Uid: 1234 1234 1234 1234", "Gid: 5678 5678 5678 5678", "Groups: 90 91", "Umask: 0077"] {
+    for line in [
+        "Uid: 1234 1234 1234 1234",
+        "Gid: 5678 5678 5678 5678",
+        "Groups: 90 91",
+        "Umask: 0077",
+    ] {
         says(&status, line)?;
     }
     ground.end(task)?;
     expect(&ground.run(&["write", "/data/file", "text"])?, 0, "")?;
-    let file = fs::metadata(ground.root.join("data/file")).context("look at what the guest wrote")?;
+    let file =
+        fs::metadata(ground.root.join("data/file")).context("look at what the guest wrote")?;
     let found = (file.uid(), file.gid(), file.mode() & 0o077);
-    ensure!(found == (1234, 5678, 0), "owner, group and others' rights of the guest's file are {found:?}");
+    ensure!(
+        found == (1234, 5678, 0),
+        "owner, group and others' rights of the guest's file are {found:?}"
+    );
     Ok(Verdict::Holds)
 }
 
@@ -153,38 +191,76 @@ fn masked_paths_are_empty_and_read_only_ones_are_not_written(node: &Node) -> Res
     ground.spec["linux"]["readonlyPaths"] = json!(["/settings", "/not/there"]);
     expect(&ground.run(&["ls", "/secret"])?, 0, "")?;
     expect(&ground.run(&["read", "/token"])?, 0, "")?;
-    expect(&ground.run(&["read", "/settings/inner/file"])?, 0, "of the image")?;
+    expect(
+        &ground.run(&["read", "/settings/inner/file"])?,
+        0,
+        "of the image",
+    )?;
     for path in ["/settings/inner/file", "/settings/new", "/secret/new"] {
         let finished = ground.run(&["write", path, "by the guest"])?;
-        ensure!(finished.code == 1, "{path} was written: {} {}", finished.code, finished.stderr);
+        ensure!(
+            finished.code == 1,
+            "{path} was written: {} {}",
+            finished.code,
+            finished.stderr
+        );
     }
     expect(&ground.run(&["write", "/data/file", "x"])?, 0, "")?;
-    let left = fs::read_to_string(ground.root.join("settings/inner/file")).context("look at the file")?;
-    ensure!(left == "of the image" && !ground.root.join("settings/new").exists(), "{left:?}");
+    let left =
+        fs::read_to_string(ground.root.join("settings/inner/file")).context("look at the file")?;
+    ensure!(
+        left == "of the image" && !ground.root.join("settings/new").exists(),
+        "{left:?}"
+    );
     Ok(Verdict::Holds)
 }
 
 fn a_device_of_the_spec_is_there_with_its_mode_and_owner(node: &Node) -> Result<Verdict> {
     let mut ground = Ground::new(node)?;
-    let device =
-        |path: &str, minor: u32| json!({ "path": path, "type": "c", "major": 1, "minor": minor, "fileMode": 0o640, "uid": 7, "gid": 8 });
-    ground.spec["linux"]["devices"] = json!([device("/dev/own/zeros", 5), { "path": "/dev/line", "type": "p", "fileMode": 0o600 }]);
+    let device = |path: &str, minor: u32| {
+        json!({ "path": path, "type": "c", "major": 1,
+        "minor": minor, "fileMode": 0o640, "uid": 7, "gid": 8 })
+    };
+    ground.spec["linux"]["devices"] = json!([device("/dev/own/zeros", 5), { "path": "/dev/line",
+        "type": "p", "fileMode": 0o600 }]);
     let task = ground.start()?;
-    let dev = |name: &str| fs::symlink_metadata(node.machine().of(task.pid()?, &format!("root/dev/{name}"))).context("look at a device");
+    let dev = |name: &str| {
+        fs::symlink_metadata(node.machine().of(task.pid()?, &format!("root/dev/{name}")))
+            .context("look at a device")
+    };
     let zeros = dev("own/zeros")?;
-    let found = (zeros.file_type().is_char_device(), zeros.rdev(), zeros.mode() & 0o7777, zeros.uid(), zeros.gid());
-    ensure!(found == (true, (1 << 8) | 5, 0o640, 7, 8), "kind, number, mode, owner and group are {found:?}");
-    ensure!(dev("line")?.file_type().is_fifo() && dev("null")?.file_type().is_char_device(), "there are others in /dev");
+    let found = (
+        zeros.file_type().is_char_device(),
+        zeros.rdev(),
+        zeros.mode() & 0o7777,
+        zeros.uid(),
+        zeros.gid(),
+    );
+    ensure!(
+        found == (true, (1 << 8) | 5, 0o640, 7, 8),
+        "kind, number, mode, owner and group are {found:?}"
+    );
+    ensure!(
+        dev("line")?.file_type().is_fifo() && dev("null")?.file_type().is_char_device(),
+        "there are others in /dev"
+    );
     ground.end(task)?;
     let seen = ground.run(&["stat", "/dev/own/zeros"])?;
-    ensure!(seen.code == 0 && seen.text().starts_with("character device"), "the guest sees {:?} {}", seen.text(), seen.stderr);
+    ensure!(
+        seen.code == 0 && seen.text().starts_with("character device"),
+        "the guest sees {:?} {}",
+        seen.text(),
+        seen.stderr
+    );
     Ok(Verdict::Holds)
 }
 
 fn a_filter_of_the_spec_holds_for_a_guest_beside_ours(node: &Node) -> Result<Verdict> {
     let mut ground = Ground::new(node)?;
     expect(&ground.run(&["ls", "/data"])?, 0, "")?;
-    let filters = |task: &Task| Ok::<_, anyhow::Error>(node.machine().status(task.pid()?, "Seccomp_filters").ok());
+    let filters = |task: &Task| {
+        Ok::<_, anyhow::Error>(node.machine().status(task.pid()?, "Seccomp_filters").ok())
+    };
     let task = ground.start()?;
     let ours = filters(&task)?;
     ground.end(task)?;
@@ -193,21 +269,36 @@ fn a_filter_of_the_spec_holds_for_a_guest_beside_ours(node: &Node) -> Result<Ver
         "syscalls": [{ "names": ["getdents64"], "action": "SCMP_ACT_ERRNO", "errnoRet": 1 }],
     });
     let finished = ground.run(&["ls", "/"])?;
-    ensure!(!finished.text().contains("app.wasm"), "folders were listed: {}", finished.text());
+    ensure!(
+        !finished.text().contains("app.wasm"),
+        "folders were listed: {}",
+        finished.text()
+    );
     // What the filter lets pass goes on.
     expect(&ground.run(&["write", "/data/file", "x"])?, 0, "")?;
     let task = ground.start()?;
     let both = filters(&task)?;
-    ensure!(both.zip(ours).is_none_or(|(both, ours)| both == ours + 1), "{ours:?} filters became {both:?}");
+    ensure!(
+        both.zip(ours).is_none_or(|(both, ours)| both == ours + 1),
+        "{ours:?} filters became {both:?}"
+    );
     ground.end(task)?;
     Ok(Verdict::Holds)
 }
 
 fn hooks_are_refused_by_name_and_leave_nothing(node: &Node) -> Result<Verdict> {
-    for kind in ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"] {
+    for kind in [
+        "prestart",
+        "createRuntime",
+        "createContainer",
+        "startContainer",
+        "poststart",
+        "poststop",
+    ] {
         let mut ground = Ground::new(node)?;
         let trace = ground.root.join("ran");
-        ground.spec["hooks"] = json!({ kind: [{ "path": "/bin/touch", "args": ["touch", trace] }] });
+        ground.spec["hooks"] =
+            json!({ kind: [{ "path": "/bin/touch", "args": ["touch", trace] }] });
         expect_refusal(&ground.run(&["args"])?, &[&format!("hooks.{kind}")])?;
         ensure!(!trace.exists(), "the hook ran");
         node.machine().nothing_left(&ground.id)?;
@@ -219,28 +310,51 @@ fn hooks_are_refused_by_name_and_leave_nothing(node: &Node) -> Result<Verdict> {
 fn shared_folder(node: &Node) -> Result<PathBuf> {
     let folder = node.folder()?;
     node.cell.mount_memory(&folder)?;
-    node.cell.run("mount").arg("--make-shared").arg(&folder).done()?;
+    node.cell
+        .run("mount")
+        .arg("--make-shared")
+        .arg(&folder)
+        .done()?;
     Ok(folder)
 }
 
 fn a_volume_shows_later_mounts_of_the_node_where_the_spec_says_so(node: &Node) -> Result<Verdict> {
-    for (propagation, mark, sees) in [("rprivate", "", false), ("rslave", "master:", true), ("rshared", "shared:", true), ("", "", false)] {
+    for (propagation, mark, sees) in [
+        ("rprivate", "", false),
+        ("rslave", "master:", true),
+        ("rshared", "shared:", true),
+        ("", "", false),
+    ] {
         let volume = shared_folder(node)?;
         let mut ground = Ground::new(node)?;
-        let options: Vec<&str> = ["rbind", propagation].into_iter().filter(|word| !word.is_empty()).collect();
+        let options: Vec<&str> = ["rbind", propagation]
+            .into_iter()
+            .filter(|word| !word.is_empty())
+            .collect();
         ground.mount(&volume, "/data", &options);
         let task = ground.start()?;
         let pid = task.pid()?;
         let line = ground.mount_at(pid, "/data")?;
-        let marks: Vec<&str> = line.split(' ').skip(6).take_while(|word| *word != "-").collect();
-        let fits = if mark.is_empty() { marks.is_empty() } else { marks.iter().any(|found| found.starts_with(mark)) };
+        let marks: Vec<&str> = line
+            .split(' ')
+            .skip(6)
+            .take_while(|word| *word != "-")
+            .collect();
+        let fits = if mark.is_empty() {
+            marks.is_empty()
+        } else {
+            marks.iter().any(|found| found.starts_with(mark))
+        };
         ensure!(fits, "{propagation:?} gave {line}");
         let late = volume.join("late");
         node.cell.run("mkdir").arg(&late).done()?;
         node.cell.mount_memory(&late)?;
         node.cell.run("touch").arg(late.join("file")).done()?;
         let seen = node.machine().of(pid, "root/data/late/file").exists();
-        ensure!(seen == sees, "{propagation:?}: whether the later mount is seen is {seen}");
+        ensure!(
+            seen == sees,
+            "{propagation:?}: whether the later mount is seen is {seen}"
+        );
         ground.end(task)?;
         // Nothing of the guest's keeps it.
         node.cell.run("umount").args(["-R"]).arg(&volume).done()?;
@@ -248,7 +362,9 @@ fn a_volume_shows_later_mounts_of_the_node_where_the_spec_says_so(node: &Node) -
     Ok(Verdict::Holds)
 }
 
-fn a_read_only_volume_holds_for_what_is_mounted_below_where_the_spec_says_so(node: &Node) -> Result<Verdict> {
+fn a_read_only_volume_holds_for_what_is_mounted_below_where_the_spec_says_so(
+    node: &Node,
+) -> Result<Verdict> {
     for (option, below) in [("ro", 0), ("rro", 1)] {
         let volume = node.folder()?;
         node.cell.mount_memory(&volume)?;
@@ -259,7 +375,10 @@ fn a_read_only_volume_holds_for_what_is_mounted_below_where_the_spec_says_so(nod
         let code = |path: &str| Ok::<_, anyhow::Error>(ground.run(&["write", path, "x"])?.code);
         ensure!(code("/data/file")? == 1, "{option}: the volume was written");
         let found = code("/data/below/file")?;
-        ensure!(found == below, "{option}: writing what is mounted below it gave {found}");
+        ensure!(
+            found == below,
+            "{option}: writing what is mounted below it gave {found}"
+        );
         node.cell.run("umount").args(["-R"]).arg(&volume).done()?;
     }
     Ok(Verdict::Holds)
@@ -267,8 +386,8 @@ fn a_read_only_volume_holds_for_what_is_mounted_below_where_the_spec_says_so(nod
 
 fn a_file_system_in_memory_has_the_specs_size_and_mode(node: &Node) -> Result<Verdict> {
     let mut ground = Ground::new(node)?;
-    let mount =
-        json!({ "type": "tmpfs", "source": "tmpfs", "destination": "/made/scratch", "options": ["noexec", "size=64k", "mode=1750"] });
+    let mount = json!({ "type": "tmpfs", "source": "tmpfs", "destination": "/made/scratch",
+        "options": ["noexec", "size=64k", "mode=1750"] });
     ground.spec["mounts"] = json!([mount]);
     let task = ground.start()?;
     let pid = task.pid()?;
@@ -276,11 +395,17 @@ fn a_file_system_in_memory_has_the_specs_size_and_mode(node: &Node) -> Result<Ve
     for word in ["noexec", "size=64k", "mode=1750"] {
         ensure!(line.contains(word), "no {word}: {line}");
     }
-    let mode = fs::metadata(node.machine().of(pid, "root/made/scratch")).context("look at it")?.mode() & 0o7777;
+    let mode = fs::metadata(node.machine().of(pid, "root/made/scratch"))
+        .context("look at it")?
+        .mode()
+        & 0o7777;
     ensure!(mode == 0o1750, "its mode is {mode:o}");
     ground.end(task)?;
     expect(&ground.run(&["write", "/made/scratch/file", "x"])?, 0, "")?;
-    ensure!(!ground.root.join("made/scratch/file").exists(), "it was written to the root");
+    ensure!(
+        !ground.root.join("made/scratch/file").exists(),
+        "it was written to the root"
+    );
     Ok(Verdict::Holds)
 }
 
@@ -288,12 +413,18 @@ fn a_namespace_of_its_own_has_the_specs_names_and_parameters(node: &Node) -> Res
     let mut ground = Ground::new(node)?;
     ground.spec["hostname"] = json!("guest-1");
     ground.spec["domainname"] = json!("example.org");
-    ground.spec["linux"]["sysctl"] = json!({ "net.ipv4.ip_unprivileged_port_start": "77", "kernel.msgmax": "9999" });
+    ground.spec["linux"]["sysctl"] =
+        json!({ "net.ipv4.ip_unprivileged_port_start": "77", "kernel.msgmax": "9999" });
     let task = ground.start()?;
     let pid = task.pid()?;
     let inside = |file: &str| {
-        let namespaces = ["uts", "net", "ipc"].map(|kind| format!("--{kind}=/proc/{pid}/ns/{kind}"));
-        node.cell.run("nsenter").args(namespaces).args(["cat", &format!("/proc/sys/{file}")]).text()
+        let namespaces =
+            ["uts", "net", "ipc"].map(|kind| format!("--{kind}=/proc/{pid}/ns/{kind}"));
+        node.cell
+            .run("nsenter")
+            .args(namespaces)
+            .args(["cat", &format!("/proc/sys/{file}")])
+            .text()
     };
     for (file, expected) in [
         ("kernel/hostname", "guest-1"),
@@ -313,32 +444,70 @@ fn a_mount_goes_where_links_lead_and_never_out_of_the_root(node: &Node) -> Resul
     fs::write(outside.join("file"), "of the machine").context("write a file")?;
     fs::write(volume.join("file"), "of the volume").context("write a file")?;
     fs::create_dir(volume.join("folder")).context("make a folder")?;
-    let up = PathBuf::from("../".repeat(20)).join(outside.strip_prefix("/").context("an absolute folder")?);
+    let up = PathBuf::from("../".repeat(20))
+        .join(outside.strip_prefix("/").context("an absolute folder")?);
     // Each: a link in the image, where the mount is to go, and where in the root it comes to lie.
     let cases = [
         ("near", "data".into(), "/near/inner", "data/inner"),
         ("far", outside.clone(), "/far/inner", "far-away"),
         ("up", up, "/up/inner", "far-away"),
         // As images have /etc/resolv.conf: the end of the link is missing.
-        ("dangling", "../run/resolve/stub".into(), "/dangling", "run/resolve/stub"),
-        ("around", "data/../data/./".into(), "/around/../around/inner", "data/inner"),
+        (
+            "dangling",
+            "../run/resolve/stub".into(),
+            "/dangling",
+            "run/resolve/stub",
+        ),
+        (
+            "around",
+            "data/../data/./".into(),
+            "/around/../around/inner",
+            "data/inner",
+        ),
     ];
     for (link, leads_to, destination, lies_at) in cases {
         let mut ground = Ground::new(node)?;
         symlink(&leads_to, ground.root.join(link)).context("make a link")?;
-        let place = if lies_at == "far-away" { outside.strip_prefix("/")?.join("inner") } else { PathBuf::from(lies_at) };
+        let place = if lies_at == "far-away" {
+            outside.strip_prefix("/")?.join("inner")
+        } else {
+            PathBuf::from(lies_at)
+        };
         ground.mount(&volume, destination, &["rbind", "ro"]);
-        expect(&ground.run(&["read", &format!("/{}/file", place.display())])?, 0, "of the volume").with_context(|| link.to_owned())?;
-        ensure!(ground.root.join(&place).is_dir(), "{link}: no folder was made at {}", place.display());
-        let left: Vec<_> = fs::read_dir(&outside).context("list the folder outside")?.flatten().map(|entry| entry.file_name()).collect();
-        ensure!(left == ["file"], "{link}: something was made outside: {left:?}");
+        expect(
+            &ground.run(&["read", &format!("/{}/file", place.display())])?,
+            0,
+            "of the volume",
+        )
+        .with_context(|| link.to_owned())?;
+        ensure!(
+            ground.root.join(&place).is_dir(),
+            "{link}: no folder was made at {}",
+            place.display()
+        );
+        let left: Vec<_> = fs::read_dir(&outside)
+            .context("list the folder outside")?
+            .flatten()
+            .map(|entry| entry.file_name())
+            .collect();
+        ensure!(
+            left == ["file"],
+            "{link}: something was made outside: {left:?}"
+        );
     }
     // A file is mounted on a file, which is made.
     let mut ground = Ground::new(node)?;
     symlink("../run/resolve/stub", ground.root.join("conf")).context("make a link")?;
     ground.mount(&volume.join("file"), "/conf", &["bind", "ro"]);
-    expect(&ground.run(&["read", "/run/resolve/stub"])?, 0, "of the volume")?;
-    ensure!(ground.root.join("run/resolve/stub").is_file(), "no file was made");
+    expect(
+        &ground.run(&["read", "/run/resolve/stub"])?,
+        0,
+        "of the volume",
+    )?;
+    ensure!(
+        ground.root.join("run/resolve/stub").is_file(),
+        "no file was made"
+    );
     Ok(Verdict::Holds)
 }
 
@@ -356,12 +525,15 @@ fn links_without_end_fail_the_container_by_name(node: &Node) -> Result<Verdict> 
 fn a_root_is_put_together_from_several_mounts_inside_itself(node: &Node) -> Result<Verdict> {
     let version = &node.containerd.install().version;
     if version.starts_with("1.6") {
-        return Ok(Verdict::Skipped(format!("containerd {version} mounts nothing below a root")));
+        return Ok(Verdict::Skipped(format!(
+            "containerd {version} mounts nothing below a root"
+        )));
     }
     let ground = Ground::new(node)?;
     let (outside, volume) = (node.folder()?, node.folder()?);
     fs::write(volume.join("file"), "of the second mount").context("write a file")?;
-    // In the image, a link that leads out of it, and the folder to which it leads when it is taken for one of the root.
+    // In the image, a link that leads out of it, and the folder to which it leads when it is taken
+    // for one of the root.
     symlink(&outside, ground.root.join("link")).context("make a link")?;
     let inside = ground.root.join(outside.strip_prefix("/")?);
     fs::create_dir_all(&inside).context("make a folder")?;
@@ -372,17 +544,31 @@ fn a_root_is_put_together_from_several_mounts_inside_itself(node: &Node) -> Resu
     task.wait(LIMIT)?;
     tasks.delete(&ground.id)?;
     let text = |path: &Path| path.display().to_string();
-    let mounts = [Mount::bind(&text(&ground.root), ""), Mount::bind(&text(&volume), "/data"), Mount::bind(&text(&volume), "/link")];
+    let mounts = [
+        Mount::bind(&text(&ground.root), ""),
+        Mount::bind(&text(&volume), "/data"),
+        Mount::bind(&text(&volume), "/link"),
+    ];
     tasks.create(&ground.id, &mounts)?;
     let pid = i32::try_from(tasks.state(&ground.id, "")?.pid)?;
     let machine = node.machine();
     let at = |path: &str| machine.of(pid, &format!("root{path}/file")).exists();
-    ensure!(at("/data") && at(&text(&outside)), "the mounts are not in the root:\n{}", machine.read(pid, "mountinfo")?);
-    ensure!(!outside.join("file").exists(), "the second mount is outside");
+    ensure!(
+        at("/data") && at(&text(&outside)),
+        "the mounts are not in the root:\n{}",
+        machine.read(pid, "mountinfo")?
+    );
+    ensure!(
+        !outside.join("file").exists(),
+        "the second mount is outside"
+    );
     tasks.start(&ground.id, "")?;
     let end = tasks.wait(&ground.id, "")?;
     tasks.delete(&ground.id)?;
-    node.containerd.ctr().args(["containers", "rm", &ground.id]).done()?;
+    node.containerd
+        .ctr()
+        .args(["containers", "rm", &ground.id])
+        .done()?;
     ensure!(end.code == 0, "{end:?}");
     machine.nothing_left(&ground.id)?;
     Ok(Verdict::Holds)

@@ -6,24 +6,37 @@ use serde_json::json;
 use crate::node::{Node, Verdict, expect, tests};
 use crate::spec::Ground;
 
-tests![spec_larger_than_a_message_of_grpc_by_default_is_honoured, address_space_that_is_too_small_for_the_engine_is_named];
+tests![
+    spec_larger_than_a_message_of_grpc_by_default_is_honoured,
+    address_space_that_is_too_small_for_the_engine_is_named
+];
 
 fn spec_larger_than_a_message_of_grpc_by_default_is_honoured(node: &Node) -> Result<Verdict> {
     let mut ground = Ground::new(node)?;
-    // containerd's record of the container holds it, and gRPC's clients read 4 MiB unless told otherwise.
+    // containerd's record of the container holds it, and gRPC's clients read 4 MiB unless told
+    // otherwise.
     ground.spec["annotations"] = json!({ "large": "x".repeat(6 << 20) });
-    expect(&ground.container(&["args", "a"])?.run()?, 0, "/app.wasm\nargs\na\n")
+    expect(
+        &ground.container(&["args", "a"])?.run()?,
+        0,
+        "/app.wasm\nargs\na\n",
+    )
 }
 
 fn address_space_that_is_too_small_for_the_engine_is_named(node: &Node) -> Result<Verdict> {
     // Too little for the addresses that the engine reserves for a guest's memory.
     for limit in [64_u64 << 20, 1 << 30] {
         let mut ground = Ground::new(node)?;
-        ground.spec["process"]["rlimits"] = json!([{ "type": "RLIMIT_AS", "soft": limit, "hard": limit }]);
+        ground.spec["process"]["rlimits"] =
+            json!([{ "type": "RLIMIT_AS", "soft": limit, "hard": limit }]);
         let finished = ground.container(&["args", "a"])?.run()?;
         ensure!(finished.code != 0, "it ran in {limit} bytes");
         let words = format!("RLIMIT_AS allows {limit} bytes");
-        ensure!(finished.stderr.contains(&words), "the limit of {limit} is not named: {}", finished.stderr);
+        ensure!(
+            finished.stderr.contains(&words),
+            "the limit of {limit} is not named: {}",
+            finished.stderr
+        );
     }
     Ok(Verdict::Holds)
 }

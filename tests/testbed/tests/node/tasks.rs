@@ -1,7 +1,7 @@
 //! containerd's service of tasks: what it answers itself, with its codes, times and metrics.
 //!
-//! Messages have the fields that are used here and no others. Numbers and meanings: `api/services/tasks/v1/tasks.proto` of
-//! containerd.
+//! Messages have the fields that are used here and no others. Numbers and meanings:
+//! `api/services/tasks/v1/tasks.proto` of containerd.
 
 use anyhow::{Context as _, Result};
 use prost::Message as _;
@@ -40,7 +40,8 @@ pub(crate) enum Phase {
     Pausing = 5,
 }
 
-/// The service of one containerd, for tasks by their ids; an exec process has one of its own, others the empty one.
+/// The service of one containerd, for tasks by their ids; an exec process has one of its own,
+/// others the empty one.
 #[derive(Debug)]
 pub(crate) struct Tasks<'a> {
     client: &'a Client,
@@ -51,46 +52,83 @@ impl<'a> Tasks<'a> {
         Self { client }
     }
 
-    /// Makes a task of a container, with its root as `ctr` has prepared it; its output goes nowhere.
+    /// Makes a task of a container, with its root as `ctr` has prepared it; its output goes
+    /// nowhere.
     pub(crate) fn create(&self, id: &str, rootfs: &[Mount]) -> Result<u32, Refusal> {
-        let request = CreateTask { container_id: id.to_owned(), rootfs: rootfs.to_vec(), stdout: String::new() };
-        self.call::<_, CreatedTask>("Create", request).map(|answer| answer.pid)
+        let request = CreateTask {
+            container_id: id.to_owned(),
+            rootfs: rootfs.to_vec(),
+            stdout: String::new(),
+        };
+        self.call::<_, CreatedTask>("Create", request)
+            .map(|answer| answer.pid)
     }
 
     /// As [`Tasks::create`], with standard output written to a FIFO or file.
-    pub(crate) fn create_with_output(&self, id: &str, rootfs: &[Mount], stdout: &str) -> Result<u32, Refusal> {
-        let request = CreateTask { container_id: id.to_owned(), rootfs: rootfs.to_vec(), stdout: stdout.to_owned() };
-        self.call::<_, CreatedTask>("Create", request).map(|answer| answer.pid)
+    pub(crate) fn create_with_output(
+        &self,
+        id: &str,
+        rootfs: &[Mount],
+        stdout: &str,
+    ) -> Result<u32, Refusal> {
+        let request = CreateTask {
+            container_id: id.to_owned(),
+            rootfs: rootfs.to_vec(),
+            stdout: stdout.to_owned(),
+        };
+        self.call::<_, CreatedTask>("Create", request)
+            .map(|answer| answer.pid)
     }
 
     /// The mounts that a container's root is made of.
     pub(crate) fn rootfs(&self, id: &str) -> Result<Vec<Mount>, Refusal> {
-        let request = SnapshotMounts { snapshotter: "overlayfs".to_owned(), key: id.to_owned() };
-        self.client.call::<_, Mounts>("containerd.services.snapshots.v1.Snapshots/Mounts", request).map(|answer| answer.mounts)
+        let request = SnapshotMounts {
+            snapshotter: "overlayfs".to_owned(),
+            key: id.to_owned(),
+        };
+        self.client
+            .call::<_, Mounts>("containerd.services.snapshots.v1.Snapshots/Mounts", request)
+            .map(|answer| answer.mounts)
     }
 
     pub(crate) fn start(&self, id: &str, exec: &str) -> Result<(), Refusal> {
-        self.call::<_, Empty>("Start", Process::new(id, exec)).map(drop)
+        self.call::<_, Empty>("Start", Process::new(id, exec))
+            .map(drop)
     }
 
     pub(crate) fn state(&self, id: &str, exec: &str) -> Result<State, Refusal> {
         let answer: Got = self.call("Get", Process::new(id, exec))?;
         let found = answer.process.unwrap_or_default();
-        Ok(State { pid: found.pid, status: found.status(), code: found.exit_status })
+        Ok(State {
+            pid: found.pid,
+            status: found.status(),
+            code: found.exit_status,
+        })
     }
 
     pub(crate) fn kill(&self, id: &str, exec: &str, signal: u32) -> Result<(), Refusal> {
-        let request = Kill { container_id: id.to_owned(), exec_id: exec.to_owned(), signal, all: false };
+        let request = Kill {
+            container_id: id.to_owned(),
+            exec_id: exec.to_owned(),
+            signal,
+            all: false,
+        };
         self.call::<_, Empty>("Kill", request).map(drop)
     }
 
     /// Waits for the end of a process.
     pub(crate) fn wait(&self, id: &str, exec: &str) -> Result<End, Refusal> {
-        self.call::<_, Ended>("Wait", Process::new(id, exec)).map(|answer| answer.end(answer.exit_status, answer.exited_at.as_ref()))
+        self.call::<_, Ended>("Wait", Process::new(id, exec))
+            .map(|answer| answer.end(answer.exit_status, answer.exited_at.as_ref()))
     }
 
     pub(crate) fn delete(&self, id: &str) -> Result<End, Refusal> {
-        let answer: Deleted = self.call("Delete", Task { container_id: id.to_owned() })?;
+        let answer: Deleted = self.call(
+            "Delete",
+            Task {
+                container_id: id.to_owned(),
+            },
+        )?;
         Ok(answer.end(answer.exit_status, answer.exited_at.as_ref()))
     }
 
@@ -100,49 +138,114 @@ impl<'a> Tasks<'a> {
     }
 
     /// Adds a process to a task: `spec` is OCI's `process`.
-    pub(crate) fn exec(&self, id: &str, exec: &str, spec: &serde_json::Value) -> Result<(), Refusal> {
-        let spec =
-            Any { type_url: "types.containerd.io/opencontainers/runtime-spec/1/Process".to_owned(), value: spec.to_string().into_bytes() };
-        self.call::<_, Empty>("Exec", ExecProcess { container_id: id.to_owned(), spec: Some(spec), exec_id: exec.to_owned() }).map(drop)
+    pub(crate) fn exec(
+        &self,
+        id: &str,
+        exec: &str,
+        spec: &serde_json::Value,
+    ) -> Result<(), Refusal> {
+        let spec = Any {
+            type_url: "types.containerd.io/opencontainers/runtime-spec/1/Process".to_owned(),
+            value: spec.to_string().into_bytes(),
+        };
+        self.call::<_, Empty>(
+            "Exec",
+            ExecProcess {
+                container_id: id.to_owned(),
+                spec: Some(spec),
+                exec_id: exec.to_owned(),
+            },
+        )
+        .map(drop)
     }
 
     pub(crate) fn pause(&self, id: &str) -> Result<(), Refusal> {
-        self.call::<_, Empty>("Pause", Task { container_id: id.to_owned() }).map(drop)
+        self.call::<_, Empty>(
+            "Pause",
+            Task {
+                container_id: id.to_owned(),
+            },
+        )
+        .map(drop)
     }
 
     pub(crate) fn resume(&self, id: &str) -> Result<(), Refusal> {
-        self.call::<_, Empty>("Resume", Task { container_id: id.to_owned() }).map(drop)
+        self.call::<_, Empty>(
+            "Resume",
+            Task {
+                container_id: id.to_owned(),
+            },
+        )
+        .map(drop)
     }
 
     /// Changes limits: `resources` is OCI's `linux.resources`.
     pub(crate) fn update(&self, id: &str, resources: &serde_json::Value) -> Result<(), Refusal> {
-        let resources = Any { type_url: RESOURCES.to_owned(), value: resources.to_string().into_bytes() };
-        self.call::<_, Empty>("Update", Update { container_id: id.to_owned(), resources: Some(resources) }).map(drop)
+        let resources = Any {
+            type_url: RESOURCES.to_owned(),
+            value: resources.to_string().into_bytes(),
+        };
+        self.call::<_, Empty>(
+            "Update",
+            Update {
+                container_id: id.to_owned(),
+                resources: Some(resources),
+            },
+        )
+        .map(drop)
     }
 
     pub(crate) fn checkpoint(&self, id: &str) -> Result<(), Refusal> {
-        self.call::<_, Empty>("Checkpoint", Task { container_id: id.to_owned() }).map(drop)
+        self.call::<_, Empty>(
+            "Checkpoint",
+            Task {
+                container_id: id.to_owned(),
+            },
+        )
+        .map(drop)
     }
 
     /// Tells an event.
     pub(crate) fn publish(&self, topic: &str, event: Any) -> Result<(), Refusal> {
-        let request = Publish { topic: topic.to_owned(), event: Some(event) };
-        self.client.call::<_, Empty>("containerd.services.events.v1.Events/Publish", request).map(drop)
+        let request = Publish {
+            topic: topic.to_owned(),
+            event: Some(event),
+        };
+        self.client
+            .call::<_, Empty>("containerd.services.events.v1.Events/Publish", request)
+            .map(drop)
     }
 
     /// The numbers of a task's processes.
     pub(crate) fn pids(&self, id: &str) -> Result<Vec<u32>, Refusal> {
-        let answer: Pids = self.call("ListPids", Task { container_id: id.to_owned() })?;
+        let answer: Pids = self.call(
+            "ListPids",
+            Task {
+                container_id: id.to_owned(),
+            },
+        )?;
         Ok(answer.processes.iter().map(|process| process.pid).collect())
     }
 
     /// The metrics of a task: cgroup v1's.
     pub(crate) fn metrics(&self, id: &str) -> Result<Metrics> {
-        let request = MetricsFilters { filters: vec![format!("id=={id}")] };
-        let answer: AllMetrics = self.call("Metrics", request).with_context(|| format!("ask for the metrics of {id}"))?;
-        let one = answer.metrics.into_iter().find(|metric| metric.id == id).with_context(|| format!("no metrics of {id}"))?;
+        let request = MetricsFilters {
+            filters: vec![format!("id=={id}")],
+        };
+        let answer: AllMetrics = self
+            .call("Metrics", request)
+            .with_context(|| format!("ask for the metrics of {id}"))?;
+        let one = answer
+            .metrics
+            .into_iter()
+            .find(|metric| metric.id == id)
+            .with_context(|| format!("no metrics of {id}"))?;
         let data = one.data.with_context(|| format!("empty metrics of {id}"))?;
-        anyhow::ensure!(data.type_url.ends_with("io.containerd.cgroups.v1.Metrics"), "metrics of {id} are a {}", data.type_url);
+        anyhow::ensure!(
+            data.type_url.ends_with("io.containerd.cgroups.v1.Metrics"),
+            "metrics of {id} are a {}",
+            data.type_url
+        );
         Metrics::decode(data.value.as_slice()).with_context(|| format!("read the metrics of {id}"))
     }
 
@@ -151,7 +254,10 @@ impl<'a> Tasks<'a> {
         Q: prost::Message + Send + Sync + 'static,
         A: prost::Message + Default + Send + Sync + 'static,
     {
-        self.client.call(&format!("containerd.services.tasks.v1.Tasks/{method}"), message)
+        self.client.call(
+            &format!("containerd.services.tasks.v1.Tasks/{method}"),
+            message,
+        )
     }
 }
 
@@ -176,7 +282,10 @@ struct Process {
 
 impl Process {
     fn new(id: &str, exec: &str) -> Self {
-        Self { container_id: id.to_owned(), exec_id: exec.to_owned() }
+        Self {
+            container_id: id.to_owned(),
+            exec_id: exec.to_owned(),
+        }
     }
 }
 
@@ -214,7 +323,12 @@ impl Mount {
     /// A folder of the machine's, at `target` in the root; at the root itself if that is empty.
     pub(crate) fn bind(source: &str, target: &str) -> Self {
         let options = vec!["rbind".to_owned(), "rw".to_owned()];
-        Self { r#type: "bind".to_owned(), source: source.to_owned(), target: target.to_owned(), options }
+        Self {
+            r#type: "bind".to_owned(),
+            source: source.to_owned(),
+            target: target.to_owned(),
+            options,
+        }
     }
 }
 
@@ -296,7 +410,10 @@ struct Deleted {
 trait TellsEnd {
     fn end(&self, code: u32, at: Option<&Timestamp>) -> End {
         // Half a microsecond, which is what the number can tell apart, is enough.
-        #[expect(clippy::cast_precision_loss, reason = "seconds since 1970 are far from what such a number cannot hold")]
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "seconds since 1970 are far from what such a number cannot hold"
+        )]
         let at = at.map_or(0.0, |at| at.seconds as f64 + f64::from(at.nanos) / 1e9);
         End { code, at }
     }

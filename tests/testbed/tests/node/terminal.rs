@@ -32,18 +32,32 @@ struct Typist {
 
 impl Typist {
     fn start(command: &Command) -> Result<Self> {
-        let master = rustix::pty::openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).context("make a terminal")?;
+        let master =
+            rustix::pty::openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)
+                .context("make a terminal")?;
         rustix::pty::grantpt(&master).context("make a terminal")?;
         rustix::pty::unlockpt(&master).context("make a terminal")?;
         let name = rustix::pty::ptsname(&master, Vec::new()).context("name the terminal")?;
         let name = name.to_str().context("a terminal whose name is text")?;
         tcsetwinsize(master.as_fd(), size(80, 24)).context("size the terminal")?;
-        let slave = OpenOptions::new().read(true).write(true).open(name).with_context(|| format!("open {name}"))?;
-        // As the terminal's own: then it gets the signals that are typed, and that of a change of size.
+        let slave = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(name)
+            .with_context(|| format!("open {name}"))?;
+        // As the terminal's own: then it gets the signals that are typed, and that of a change of
+        // size.
         let mut own = Command::new("setsid");
-        own.args(["--ctty", "--wait"]).arg(command.get_program()).args(command.get_args());
+        own.args(["--ctty", "--wait"])
+            .arg(command.get_program())
+            .args(command.get_args());
         let copy = || slave.try_clone().context("open the terminal again");
-        let child = own.stdin(Stdio::from(copy()?)).stdout(Stdio::from(copy()?)).stderr(Stdio::from(slave)).spawn().context("start ctr")?;
+        let child = own
+            .stdin(Stdio::from(copy()?))
+            .stdout(Stdio::from(copy()?))
+            .stderr(Stdio::from(slave))
+            .spawn()
+            .context("start ctr")?;
         let keyboard = File::from(master);
         let mut reader = keyboard.try_clone().context("open the terminal again")?;
         let screen = Arc::new(Mutex::new(Vec::new()));
@@ -52,14 +66,22 @@ impl Typist {
             let mut buffer = [0; 4096];
             // It ends with an error when nobody has the other side open any more.
             while let Ok(count @ 1..) = reader.read(&mut buffer) {
-                shown.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(&buffer[..count]);
+                shown
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .extend_from_slice(&buffer[..count]);
             }
         });
-        Ok(Self { child, keyboard, screen })
+        Ok(Self {
+            child,
+            keyboard,
+            screen,
+        })
     }
 
     fn text(&self) -> String {
-        String::from_utf8_lossy(&self.screen.lock().unwrap_or_else(PoisonError::into_inner)).into_owned()
+        String::from_utf8_lossy(&self.screen.lock().unwrap_or_else(PoisonError::into_inner))
+            .into_owned()
     }
 
     fn types(&mut self, text: &str) -> Result<()> {
@@ -67,7 +89,8 @@ impl Typist {
     }
 
     fn resize(&self, columns: u16, rows: u16) -> Result<()> {
-        tcsetwinsize(self.keyboard.as_fd(), size(columns, rows)).context("change the terminal's size")
+        tcsetwinsize(self.keyboard.as_fd(), size(columns, rows))
+            .context("change the terminal's size")
     }
 
     fn shows(&self, text: &str) -> Result<()> {
@@ -82,8 +105,16 @@ impl Typist {
     /// Waits for its end, and gives its exit code.
     fn ends(mut self) -> Result<i32> {
         let screen = Arc::clone(&self.screen);
-        let shown = move || String::from_utf8_lossy(&screen.lock().unwrap_or_else(PoisonError::into_inner)).into_owned();
-        let status = wait::until("ctr to end", LIMIT, || self.child.try_wait().context("ask for the status of ctr"), shown)?;
+        let shown = move || {
+            String::from_utf8_lossy(&screen.lock().unwrap_or_else(PoisonError::into_inner))
+                .into_owned()
+        };
+        let status = wait::until(
+            "ctr to end",
+            LIMIT,
+            || self.child.try_wait().context("ask for the status of ctr"),
+            shown,
+        )?;
         status.code().context("ctr was killed")
     }
 }
@@ -97,7 +128,12 @@ impl Drop for Typist {
 }
 
 fn size(columns: u16, rows: u16) -> Winsize {
-    Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 }
+    Winsize {
+        ws_row: rows,
+        ws_col: columns,
+        ws_xpixel: 0,
+        ws_ypixel: 0,
+    }
 }
 
 fn what_is_typed_is_echoed_and_answered(node: &Node) -> Result<Verdict> {
@@ -106,7 +142,8 @@ fn what_is_typed_is_echoed_and_answered(node: &Node) -> Result<Verdict> {
     let mut typist = Typist::start(&container.run_command()?)?;
     typist.shows("> ")?;
     typist.types("one\r")?;
-    // The terminal echoes what is typed. `ctr` leaves its user's terminal to add a carriage return of its own; kubectl does not.
+    // The terminal echoes what is typed. `ctr` leaves its user's terminal to add a carriage return
+    // of its own; kubectl does not.
     typist.shows("> one\r\r\nyou said one\r\r\n> ")?;
     typist.types("two words\r")?;
     typist.shows("> two words\r\r\nyou said two words\r\r\n> ")?;
@@ -117,7 +154,9 @@ fn what_is_typed_is_echoed_and_answered(node: &Node) -> Result<Verdict> {
     Ok(Verdict::Holds)
 }
 
-fn the_size_of_the_terminal_reaches_a_native_program_and_follows_it(node: &Node) -> Result<Verdict> {
+fn the_size_of_the_terminal_reaches_a_native_program_and_follows_it(
+    node: &Node,
+) -> Result<Verdict> {
     let mut typist = Typist::start(&node.native(&["size"])?.flag("--tty").run_command()?)?;
     typist.shows("80 columns, 24 rows")?;
     for (columns, rows) in [(132, 50), (40, 10)] {
@@ -150,13 +189,21 @@ fn an_interrupt_that_is_typed_ends_a_guest(node: &Node) -> Result<Verdict> {
 
 fn a_guest_without_a_terminal_has_none(node: &Node) -> Result<Verdict> {
     let finished = node.native(&["size"])?.run()?;
-    ensure!(finished.code == 1 && finished.stdout.is_empty(), "{}: {}", finished.code, finished.text());
+    ensure!(
+        finished.code == 1 && finished.stdout.is_empty(),
+        "{}: {}",
+        finished.code,
+        finished.text()
+    );
     Ok(Verdict::Holds)
 }
 
 fn an_exec_process_has_a_terminal_of_its_own(node: &Node) -> Result<Verdict> {
     let task = node.mixed(&["sleep", "600"])?.start()?;
-    for (words, prompt) in [(&["/app.wasm", "repl"][..], "> "), (&["/native", "size"], "80 columns, 24 rows")] {
+    for (words, prompt) in [
+        (&["/app.wasm", "repl"][..], "> "),
+        (&["/native", "size"], "80 columns, 24 rows"),
+    ] {
         let exec = task.exec(&node.id("tty"), words).flag("--tty");
         let mut typist = Typist::start(&exec.command())?;
         typist.shows(prompt)?;
@@ -171,7 +218,11 @@ fn an_exec_process_has_a_terminal_of_its_own(node: &Node) -> Result<Verdict> {
         let code = typist.ends()?;
         ensure!(code == 0, "{words:?}: exit code {code}");
     }
-    ensure!(task.status()? == "RUNNING", "the container is {}", task.status()?);
+    ensure!(
+        task.status()? == "RUNNING",
+        "the container is {}",
+        task.status()?
+    );
     task.kill("SIGKILL")?;
     task.wait(LIMIT)?;
     task.delete()?;

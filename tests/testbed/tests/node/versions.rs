@@ -1,5 +1,5 @@
-//! The containerds between the oldest and the newest: each keeps other things of a running task, and passes on other things
-//! of a pod.
+//! The containerds between the oldest and the newest: each keeps other things of a running task,
+//! and passes on other things of a pod.
 
 use std::os::unix::fs::symlink;
 
@@ -19,26 +19,39 @@ tests![
     names_of_images_with_one_id_are_followed_or_the_pod_refused_on_each_containerd,
 ];
 
-/// The containerds of which only the daemon was made, beside this one's `ctr`; each is about as old as one of the two
-/// that all tests run on, and is tried with that one.
+/// The containerds of which only the daemon was made, beside this one's `ctr`; each is about as old
+/// as one of the two that all tests run on, and is tried with that one.
 fn others(node: &Node) -> Result<Vec<Install>> {
     let install = node.containerd.install();
     let line = |version: &str| version.split('.').next().map(str::to_owned);
-    let daemons = node.prepared.daemons.iter().filter(|(version, _)| line(version) == line(&install.version));
+    let daemons = node
+        .prepared
+        .daemons
+        .iter()
+        .filter(|(version, _)| line(version) == line(&install.version));
     let with_daemon = |(version, program): (&String, &std::path::PathBuf)| -> Result<Install> {
         let bin = node.folder()?;
         symlink(program, bin.join("containerd")).context("link the daemon")?;
         for name in ["ctr", "containerd-shim-runc-v2"] {
-            symlink(install.bin.join(name), bin.join(name)).with_context(|| format!("link {name}"))?;
+            symlink(install.bin.join(name), bin.join(name))
+                .with_context(|| format!("link {name}"))?;
         }
-        Ok(Install { name: format!("v{}", version.replace('.', "-")), version: version.clone(), bin, runc: install.runc.clone() })
+        Ok(Install {
+            name: format!("v{}", version.replace('.', "-")),
+            version: version.clone(),
+            bin,
+            runc: install.runc.clone(),
+        })
     };
     daemons.map(with_daemon).collect()
 }
 
 /// Why there is nothing to see where there are none.
 fn none_of(node: &Node) -> Verdict {
-    Verdict::Skipped(format!("no other daemon was made that is about as old as containerd {}", node.containerd.install().version))
+    Verdict::Skipped(format!(
+        "no other daemon was made that is about as old as containerd {}",
+        node.containerd.install().version
+    ))
 }
 
 fn tasks_outlive_a_restart_of_each_containerd(node: &Node) -> Result<Verdict> {
@@ -48,11 +61,22 @@ fn tasks_outlive_a_restart_of_each_containerd(node: &Node) -> Result<Verdict> {
     }
     for install in others {
         Node::alone_with("version", &install, &node.prepared, |alone| {
-            let (guest, program) = (alone.guest(&SPIN)?.start()?, alone.native(&["tick"])?.start()?);
+            let (guest, program) = (
+                alone.guest(&SPIN)?.start()?,
+                alone.native(&["tick"])?.start()?,
+            );
             let (host, pid) = (alone.machine().host()?, guest.pid()?);
             alone.containerd.restart()?;
-            ensure!(guest.status()? == "RUNNING" && guest.pid()? == pid, "the guest is {}", guest.status()?);
-            ensure!(program.status()? == "RUNNING" && alone.machine().host()? == host, "the program is {}", program.status()?);
+            ensure!(
+                guest.status()? == "RUNNING" && guest.pid()? == pid,
+                "the guest is {}",
+                guest.status()?
+            );
+            ensure!(
+                program.status()? == "RUNNING" && alone.machine().host()? == host,
+                "the program is {}",
+                program.status()?
+            );
             for (task, code) in [(guest, 143), (program, 0)] {
                 let id = task.id().to_owned();
                 task.kill("SIGTERM")?;
@@ -76,13 +100,21 @@ fn pods_outlive_a_restart_of_each_containerd(node: &Node) -> Result<Verdict> {
     for install in others {
         let pods = Pods::start(&install, &node.prepared)?;
         let lived = live_through_a_restart(&pods);
-        lived.map_err(|error| anyhow!("containerd {}: {error:#}\nalone, {}", install.version, pods.containerd.evidence()))?;
+        lived.map_err(|error| {
+            anyhow!(
+                "containerd {}: {error:#}\nalone, {}",
+                install.version,
+                pods.containerd.evidence()
+            )
+        })?;
         pods.finish()?;
     }
     Ok(Verdict::Holds)
 }
 
-fn names_of_images_with_one_id_are_followed_or_the_pod_refused_on_each_containerd(node: &Node) -> Result<Verdict> {
+fn names_of_images_with_one_id_are_followed_or_the_pod_refused_on_each_containerd(
+    node: &Node,
+) -> Result<Verdict> {
     let others = others(node)?;
     if others.is_empty() {
         return Ok(none_of(node));
@@ -90,7 +122,13 @@ fn names_of_images_with_one_id_are_followed_or_the_pod_refused_on_each_container
     for install in others {
         let pods = Pods::start(&install, &node.prepared)?;
         let checked = names_are_followed_or_the_pod_refused(&pods);
-        checked.map_err(|error| anyhow!("containerd {}: {error:#}\nalone, {}", install.version, pods.containerd.evidence()))?;
+        checked.map_err(|error| {
+            anyhow!(
+                "containerd {}: {error:#}\nalone, {}",
+                install.version,
+                pods.containerd.evidence()
+            )
+        })?;
         pods.finish()?;
     }
     Ok(Verdict::Holds)

@@ -10,7 +10,9 @@ tests![volume_that_is_read_only_recursively_is_so_below_its_mounts];
 fn volume_that_is_read_only_recursively_is_so_below_its_mounts(node: &Node) -> Result<Verdict> {
     let version = &node.containerd.install().version;
     if version.starts_with("1.") {
-        return Ok(Verdict::Skipped(format!("containerd {version} knows no volume that is read-only recursively")));
+        return Ok(Verdict::Skipped(format!(
+            "containerd {version} knows no volume that is read-only recursively"
+        )));
     }
     let pods = node.pods()?;
     let pod = pods.pod(pods.default_config())?;
@@ -20,20 +22,50 @@ fn volume_that_is_read_only_recursively_is_so_below_its_mounts(node: &Node) -> R
     pods.cell.mount_memory(&below)?;
     let volume = volume.display().to_string();
     let read_only = |name: &str, words: &[&str]| {
-        pod.run_container(pod.config.container(name, IMAGE, words).with_volume_read_only_recursively(&volume, "/volume"))
+        pod.run_container(
+            pod.config
+                .container(name, IMAGE, words)
+                .with_volume_read_only_recursively(&volume, "/volume"),
+        )
     };
     let write = ["/app.wasm", "write", "/volume/below/x", "x"];
-    let writable = pod.config.container("writable", IMAGE, &["/app.wasm", "sleep", "600"]).with_volume(&pod.config, &volume, "/volume");
-    let executed = pods.cri().exec_sync(&pod.run_container(writable)?, &write, 10)?;
-    ensure!(executed.exit_code == 0, "a guest cannot write where it may: {executed:?}");
-    let executed = pods.cri().exec_sync(&read_only("guest", &["/app.wasm", "sleep", "600"])?, &write, 10)?;
-    ensure!(executed.exit_code != 0, "a guest writes below a mount of a volume that is read-only recursively");
+    let writable = pod
+        .config
+        .container("writable", IMAGE, &["/app.wasm", "sleep", "600"])
+        .with_volume(&pod.config, &volume, "/volume");
+    let executed = pods
+        .cri()
+        .exec_sync(&pod.run_container(writable)?, &write, 10)?;
+    ensure!(
+        executed.exit_code == 0,
+        "a guest cannot write where it may: {executed:?}"
+    );
+    let executed = pods.cri().exec_sync(
+        &read_only("guest", &["/app.wasm", "sleep", "600"])?,
+        &write,
+        10,
+    )?;
+    ensure!(
+        executed.exit_code != 0,
+        "a guest writes below a mount of a volume that is read-only recursively"
+    );
     let mounts = ["/native", "read", "/proc/self/mountinfo"];
-    let mounts = pods.cri().exec_sync(&read_only("native", &["/native", "sleep"])?, &mounts, 10)?.text();
+    let mounts = pods
+        .cri()
+        .exec_sync(&read_only("native", &["/native", "sleep"])?, &mounts, 10)?
+        .text();
     for place in ["/volume", "/volume/below"] {
-        let found = mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>()).find(|line| line.get(4) == Some(&place));
-        let is_read_only = found.and_then(|line| line.get(5).copied()).is_some_and(|options| options.split(',').any(|word| word == "ro"));
-        ensure!(is_read_only, "a native container has {place} writable:\n{mounts}");
+        let found = mounts
+            .lines()
+            .map(|line| line.split(' ').collect::<Vec<_>>())
+            .find(|line| line.get(4) == Some(&place));
+        let is_read_only = found
+            .and_then(|line| line.get(5).copied())
+            .is_some_and(|options| options.split(',').any(|word| word == "ro"));
+        ensure!(
+            is_read_only,
+            "a native container has {place} writable:\n{mounts}"
+        );
     }
     pod.remove()?;
     Ok(Verdict::Holds)

@@ -1,4 +1,5 @@
-//! The cluster with its operator, the runtimes' archives in its registry, and what holds before and after every test.
+//! The cluster with its operator, the runtimes' archives in its registry, and what holds before and
+//! after every test.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -40,12 +41,14 @@ pub(crate) enum Ground {
     Bare,
 }
 
-/// Makes a list of tests from functions, named as these are; `bare` stands before those that begin without the operator.
+/// Makes a list of tests from functions, named as these are; `bare` stands before those that begin
+/// without the operator.
 macro_rules! tests {
     (bare $($test:ident),+ $(,)?) => { crate::bed::tests!(@ Bare: $($test),+); };
     (@ $ground:ident: $($test:ident),+) => {
         pub(crate) const TESTS: &[crate::bed::Test] =
-            &[$(crate::bed::Test { name: stringify!($test), ground: crate::bed::Ground::$ground, body: $test },)+];
+            &[$(crate::bed::Test { name: stringify!($test), ground: crate::bed::Ground::$ground,
+                body: $test },)+];
     };
     ($($test:ident),+ $(,)?) => { crate::bed::tests!(@ Operator: $($test),+); };
 }
@@ -98,38 +101,66 @@ pub(crate) struct Bed {
 impl Bed {
     pub(crate) fn up(run: &Run, prepared: &Prepared) -> Result<Self> {
         let cache = Cache::open()?;
-        let options = ClusterOptions { name: run.name().to_owned(), node_image: NodeImage::Own, lifetime: Lifetime::Process };
+        let options = ClusterOptions {
+            name: run.name().to_owned(),
+            node_image: NodeImage::Own,
+            lifetime: Lifetime::Process,
+        };
         let cluster = Cluster::up(&cache, run, &options)?;
         let helm = Helm::find(&cache)?;
         let images = prepared.images()?.clone();
         let archives = progress::step("pushed images, examples and archives", || {
             cluster.push_images(&images)?;
-            examples::ALL.iter().try_for_each(|example| cluster.push(&example.image(&cache, cluster.registry())?))?;
+            examples::ALL.iter().try_for_each(|example| {
+                cluster.push(&example.image(&cache, cluster.registry())?)
+            })?;
             push(&cluster, prepared)
         })?;
         let witnesses = Mutex::default();
-        let mut bed = Self { cluster, helm, images, archives, before: BTreeMap::new(), classes: Vec::new(), witnesses };
+        let mut bed = Self {
+            cluster,
+            helm,
+            images,
+            archives,
+            before: BTreeMap::new(),
+            classes: Vec::new(),
+            witnesses,
+        };
         // Pods are refused until the controller has made the account that they run under.
         bed.wait_for("serviceaccount/default", "to be there", |_| Ok(Some(())))?;
-        bed.cluster.nodes().iter().try_for_each(|node| bed.revive(node))?;
+        bed.cluster
+            .nodes()
+            .iter()
+            .try_for_each(|node| bed.revive(node))?;
         for node in bed.cluster.nodes() {
             bed.know_witness(node)?;
             nodes::mark(&bed, node)?;
         }
-        bed.before = bed.cluster.nodes().iter().map(|node| Ok((node.clone(), nodes::state(&bed, node)?))).collect::<Result<_>>()?;
+        bed.before = bed
+            .cluster
+            .nodes()
+            .iter()
+            .map(|node| Ok((node.clone(), nodes::state(&bed, node)?)))
+            .collect::<Result<_>>()?;
         bed.classes = bed.classes()?;
         Ok(bed)
     }
 
-    /// Runs a test. Whatever became of it, its runtimes and pods are taken away, and the nodes are looked at.
+    /// Runs a test. Whatever became of it, its runtimes and pods are taken away, and the nodes are
+    /// looked at.
     pub(crate) fn perform(&self, test: &Test) -> Result<(), Failed> {
-        let told = |error: anyhow::Error| Failed::from(format!("{error:#}\n{}", self.cluster.operator_evidence()));
+        let told = |error: anyhow::Error| {
+            Failed::from(format!("{error:#}\n{}", self.cluster.operator_evidence()))
+        };
         let ground = match test.ground {
             Ground::Operator => self.with_operator(),
             Ground::Bare => self.without_operator(),
         };
         let result = ground.and_then(|()| (test.body)(self)).map_err(told);
-        let cleaned = self.clean().and_then(|()| self.is_as_before()).map_err(|error| told(error.context("after the test")));
+        let cleaned = self
+            .clean()
+            .and_then(|()| self.is_as_before())
+            .map_err(|error| told(error.context("after the test")));
         result.and(cleaned)
     }
 
@@ -137,22 +168,36 @@ impl Bed {
     fn with_operator(&self) -> Result<()> {
         if !self.has_operator()? {
             let values = json!({ "runtimes": { operator::RUNTIME: null } });
-            progress::step("installed the operator", || operator::install(&self.cluster, &self.helm, &self.images, &values))?;
+            progress::step("installed the operator", || {
+                operator::install(&self.cluster, &self.helm, &self.images, &values)
+            })?;
         }
         self.wait_for_operator()
     }
 
     fn without_operator(&self) -> Result<()> {
-        if self.has_operator()? { operator::uninstall(&self.cluster, &self.helm) } else { Ok(()) }
+        if self.has_operator()? {
+            operator::uninstall(&self.cluster, &self.helm)
+        } else {
+            Ok(())
+        }
     }
 
     fn has_operator(&self) -> Result<bool> {
-        Ok(self.cluster.get(helm::NAMESPACE, "deployment/wasmedge-operator")?.is_some())
+        Ok(self
+            .cluster
+            .get(helm::NAMESPACE, "deployment/wasmedge-operator")?
+            .is_some())
     }
 
     /// The names of nodes that are no control plane's.
     pub(crate) fn workers(&self) -> Vec<&str> {
-        self.cluster.nodes().iter().map(String::as_str).filter(|node| !node.contains("control-plane")).collect()
+        self.cluster
+            .nodes()
+            .iter()
+            .map(String::as_str)
+            .filter(|node| !node.contains("control-plane"))
+            .collect()
     }
 
     /// The first worker.
@@ -167,24 +212,45 @@ impl Bed {
 
     /// An object that belongs to no namespace, or to the tests' own.
     pub(crate) fn get(&self, object: &str) -> Result<Value> {
-        self.cluster.get(NAMESPACE, object)?.with_context(|| format!("there is no {object}"))
+        self.cluster
+            .get(NAMESPACE, object)?
+            .with_context(|| format!("there is no {object}"))
     }
 
     pub(crate) fn is_there(&self, object: &str) -> Result<bool> {
-        self.cluster.get(NAMESPACE, object).map(|found| found.is_some())
+        self.cluster
+            .get(NAMESPACE, object)
+            .map(|found| found.is_some())
     }
 
     pub(crate) fn apply(&self, object: &Value) -> Result<()> {
         self.cluster.apply(NAMESPACE, &object.to_string())
     }
 
-    /// Waits for what `found` says of `object`, with the operator's own words when it does not come.
-    pub(crate) fn wait_for<T>(&self, object: &str, what: &str, mut found: impl FnMut(&Value) -> Result<Option<T>>) -> Result<T> {
+    /// Waits for what `found` says of `object`, with the operator's own words when it does not
+    /// come.
+    pub(crate) fn wait_for<T>(
+        &self,
+        object: &str,
+        what: &str,
+        mut found: impl FnMut(&Value) -> Result<Option<T>>,
+    ) -> Result<T> {
         wait::until(
             format_args!("{object}: {what}"),
             LIMIT,
-            || self.cluster.get(NAMESPACE, object)?.as_ref().map_or(Ok(None), &mut found),
-            || format!("{}\n{}", self.cluster.evidence(Some(NAMESPACE)), self.cluster.operator_evidence()),
+            || {
+                self.cluster
+                    .get(NAMESPACE, object)?
+                    .as_ref()
+                    .map_or(Ok(None), &mut found)
+            },
+            || {
+                format!(
+                    "{}\n{}",
+                    self.cluster.evidence(Some(NAMESPACE)),
+                    self.cluster.operator_evidence()
+                )
+            },
         )
     }
 
@@ -204,42 +270,71 @@ impl Bed {
     }
 
     pub(crate) fn wait_for_operator(&self) -> Result<()> {
-        let args = ["--namespace", helm::NAMESPACE, "rollout", "status", "--timeout=120s", "deployment"];
+        let args = [
+            "--namespace",
+            helm::NAMESPACE,
+            "rollout",
+            "status",
+            "--timeout=120s",
+            "deployment",
+        ];
         let by_label = ["--selector", "app.kubernetes.io/name=wasmedge-operator"];
-        self.cluster.kubectl().args(args).args(by_label).done().map_err(|error| error.context(self.cluster.operator_evidence()))
+        self.cluster
+            .kubectl()
+            .args(args)
+            .args(by_label)
+            .done()
+            .map_err(|error| error.context(self.cluster.operator_evidence()))
     }
 
-    /// Notes in which container a node's witness runs: it has nothing to do with the runtime, and stays.
+    /// Notes in which container a node's witness runs: it has nothing to do with the runtime, and
+    /// stays.
     fn know_witness(&self, node: &str) -> Result<()> {
         let container = self.running(&witness(node))?;
-        self.witnesses.lock().unwrap_or_else(PoisonError::into_inner).insert(node.to_owned(), container);
+        self.witnesses
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(node.to_owned(), container);
         Ok(())
     }
 
     fn known_witness(&self, node: &str) -> String {
-        self.witnesses.lock().unwrap_or_else(PoisonError::into_inner).get(node).cloned().unwrap_or_default()
+        self.witnesses
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(node)
+            .cloned()
+            .unwrap_or_default()
     }
 
-    /// After a test has restarted a node, or its witness: waits until that runs in another container, which has to stay
-    /// from then on. What a node writes when it starts is no change.
+    /// After a test has restarted a node, or its witness: waits until that runs in another
+    /// container, which has to stay from then on. What a node writes when it starts is no change.
     pub(crate) fn was_restarted(&self, node: &str) -> Result<()> {
         let former = self.known_witness(node);
-        self.wait_for(&format!("pod/{}", witness(node)), "to run in another container", |pod| {
-            Ok(container(pod).filter(|container| *container != former).map(drop))
-        })?;
+        self.wait_for(
+            &format!("pod/{}", witness(node)),
+            "to run in another container",
+            |pod| {
+                Ok(container(pod)
+                    .filter(|container| *container != former)
+                    .map(drop))
+            },
+        )?;
         self.know_witness(node)?;
         nodes::mark(self, node)
     }
 
     /// Starts the witness on a node, unless it is there.
     pub(crate) fn revive(&self, node: &str) -> Result<()> {
-        let container = json!({ "name": "witness", "image": format!("{REGISTRY}/{NATIVE}"), "args": ["sleep"] });
+        let container = json!({ "name": "witness", "image": format!("{REGISTRY}/{NATIVE}"),
+            "args": ["sleep"] });
         let tolerations = json!([{ "operator": "Exists" }]);
         self.apply(&json!({
             "apiVersion": "v1",
             "kind": "Pod",
             "metadata": { "name": witness(node) },
-            "spec": { "nodeName": node, "containers": [container], "terminationGracePeriodSeconds": 1, "tolerations": tolerations },
+            "spec": { "nodeName": node, "containers": [container],
+            "terminationGracePeriodSeconds": 1, "tolerations": tolerations },
         }))
     }
 
@@ -250,37 +345,88 @@ impl Bed {
 
     /// Takes away all that a test made, the runtimes last: pods may still use them.
     fn clean(&self) -> Result<()> {
-        let pods = ["delete", "pods,deployments,jobs", "--selector=made-by=test", "--wait", "--timeout=120s", "--ignore-not-found"];
-        self.cluster.kubectl().args(["--namespace", NAMESPACE]).args(pods).done()?;
+        let pods = [
+            "delete",
+            "pods,deployments,jobs",
+            "--selector=made-by=test",
+            "--wait",
+            "--timeout=120s",
+            "--ignore-not-found",
+        ];
+        self.cluster
+            .kubectl()
+            .args(["--namespace", NAMESPACE])
+            .args(pods)
+            .done()?;
         // Where the chart was never installed there are none.
         if self.is_there(DEFINITION)? {
-            self.cluster.kubectl().args(["delete", "wasmruntimes", "--all", "--wait", "--timeout=240s"]).done()?;
+            self.cluster
+                .kubectl()
+                .args([
+                    "delete",
+                    "wasmruntimes",
+                    "--all",
+                    "--wait",
+                    "--timeout=240s",
+                ])
+                .done()?;
         }
         self.empty_pools()?;
-        if self.has_operator()? { self.wait_for_operator() } else { Ok(()) }
+        if self.has_operator()? {
+            self.wait_for_operator()
+        } else {
+            Ok(())
+        }
     }
 
     /// Takes all nodes out of their pools.
     pub(crate) fn empty_pools(&self) -> Result<()> {
-        self.workers().into_iter().try_for_each(|node| self.cluster.kubectl().args(["label", "node", node, "pool-"]).done())
+        self.workers().into_iter().try_for_each(|node| {
+            self.cluster
+                .kubectl()
+                .args(["label", "node", node, "pool-"])
+                .done()
+        })
     }
 
     /// Nodes and cluster are as they were, but for the operator and its API.
     pub(crate) fn is_as_before(&self) -> Result<()> {
         for (node, before) in &self.before {
             let now = nodes::state(self, node)?;
-            ensure!(now == *before, "{node} is not as it was:\n{}", before.difference(&now));
+            ensure!(
+                now == *before,
+                "{node} is not as it was:\n{}",
+                before.difference(&now)
+            );
             let witness = self.running(&witness(node))?;
-            ensure!(witness == self.known_witness(node), "the witness on {node} was restarted");
+            ensure!(
+                witness == self.known_witness(node),
+                "the witness on {node} was restarted"
+            );
         }
         let classes = self.classes()?;
-        ensure!(classes == self.classes, "the RuntimeClasses were {:?}, are {classes:?}", self.classes);
+        ensure!(
+            classes == self.classes,
+            "the RuntimeClasses were {:?}, are {classes:?}",
+            self.classes
+        );
         if !self.is_there(DEFINITION)? {
             return Ok(());
         }
-        let left = self.cluster.kubectl().args(["get", "wasmruntimes,wasmruntimenodes", "--output=name"]).text()?;
+        let left = self
+            .cluster
+            .kubectl()
+            .args(["get", "wasmruntimes,wasmruntimenodes", "--output=name"])
+            .text()?;
         ensure!(left.is_empty(), "still there: {left}");
-        let jobs = ["--namespace", helm::NAMESPACE, "get", "jobs", "--selector=runtime.wasmedge.dev/runtime", "--output=name"];
+        let jobs = [
+            "--namespace",
+            helm::NAMESPACE,
+            "get",
+            "jobs",
+            "--selector=runtime.wasmedge.dev/runtime",
+            "--output=name",
+        ];
         let left = self.cluster.kubectl().args(jobs).text()?;
         ensure!(left.is_empty(), "still there: {left}");
         Ok(())
@@ -288,14 +434,26 @@ impl Bed {
 
     /// Every RuntimeClass, without what the API server keeps of it.
     fn classes(&self) -> Result<Vec<String>> {
-        let text = self.cluster.kubectl().args(["get", "runtimeclasses", "--output=json"]).text()?;
+        let text = self
+            .cluster
+            .kubectl()
+            .args(["get", "runtimeclasses", "--output=json"])
+            .text()?;
         let list: Value = serde_json::from_str(&text).context("read the RuntimeClasses")?;
         let plain = |class: &Value| {
             let metadata = &class["metadata"];
-            let own = json!({ "name": metadata["name"], "labels": metadata["labels"], "annotations": metadata["annotations"] });
-            json!({ "own": own, "handler": class["handler"], "overhead": class["overhead"], "scheduling": class["scheduling"] }).to_string()
+            let own = json!({ "name": metadata["name"], "labels": metadata["labels"],
+                "annotations": metadata["annotations"] });
+            json!({ "own": own, "handler": class["handler"], "overhead": class["overhead"],
+                "scheduling": class["scheduling"] })
+            .to_string()
         };
-        Ok(list["items"].as_array().into_iter().flatten().map(plain).collect())
+        Ok(list["items"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .map(plain)
+            .collect())
     }
 }
 
@@ -307,22 +465,35 @@ pub(crate) fn witness(node: &str) -> String {
 /// The id of a pod's container, if it runs.
 fn container(pod: &Value) -> Option<String> {
     let container = &pod["status"]["containerStatuses"][0];
-    container["state"]["running"].is_object().then(|| container["containerID"].as_str().unwrap_or_default().to_owned())
+    container["state"]["running"].is_object().then(|| {
+        container["containerID"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned()
+    })
 }
 
 fn push(cluster: &Cluster, prepared: &Prepared) -> Result<Archives> {
     let read = |file: &Path| fs::read(file).with_context(|| format!("read {}", file.display()));
     let reference = |image: &str| format!("{}/{image}", cluster.registry());
-    cluster.push(&RootfsImage::of_guest(&reference(PROBE), read(&prepared.guests.probe)?).pack()?)?;
+    cluster
+        .push(&RootfsImage::of_guest(&reference(PROBE), read(&prepared.guests.probe)?).pack()?)?;
     let native = RootfsImage {
         reference: reference(NATIVE),
         entrypoint: vec!["/native".to_owned()],
-        files: vec![Entry::file("/native", read(&prepared.guests.native)?, 0o755)],
+        files: vec![Entry::file(
+            "/native",
+            read(&prepared.guests.native)?,
+            0o755,
+        )],
         ..RootfsImage::default()
     };
     cluster.push(&native.pack()?)?;
     let current = RuntimeArchive::read(&prepared.archive)?;
-    let broken = current.clone().with_version(&format!("{}-broken", current.version())).with_file("bin/wasmedge-host", "no program");
+    let broken = current
+        .clone()
+        .with_version(&format!("{}-broken", current.version()))
+        .with_file("bin/wasmedge-host", "no program");
     Ok(Archives {
         next: push_archive(cluster, &RuntimeArchive::read(&prepared.next_archive)?)?,
         broken: push_archive(cluster, &broken)?,
@@ -340,8 +511,20 @@ fn push_archive(cluster: &Cluster, archive: &RuntimeArchive) -> Result<Archive> 
         bytes: archive.pack()?,
     };
     let packed = artifact.pack()?;
-    let layer = packed.blobs().last().context("an artifact has a layer")?.digest().to_owned();
+    let layer = packed
+        .blobs()
+        .last()
+        .context("an artifact has a layer")?
+        .digest()
+        .to_owned();
     cluster.push(&packed)?;
     let sha256 = layer.trim_start_matches("sha256:").to_owned();
-    Ok(Archive { url: format!("http://{}/v2/{repository}/blobs/sha256:{sha256}", cluster.registry()), version, sha256 })
+    Ok(Archive {
+        url: format!(
+            "http://{}/v2/{repository}/blobs/sha256:{sha256}",
+            cluster.registry()
+        ),
+        version,
+        sha256,
+    })
 }

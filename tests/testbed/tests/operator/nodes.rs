@@ -1,5 +1,5 @@
-//! What a node is like: the files that an installer can reach, what else of its system has changed, what its Node object
-//! says of it.
+//! What a node is like: the files that an installer can reach, what else of its system has changed,
+//! what its Node object says of it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -13,14 +13,16 @@ use crate::runtimes::NAME;
 /// When what a node was like was written down: whatever has changed since is newer than this file.
 const MARK: &str = "/var/tmp/before-the-tests";
 
-/// Digest, mode and path of each file below the folders that an installer can write to and that stay when the node is
-/// restarted (`an_installer_is_not_privileged_and_sees_only_what_its_table_says` holds which these are), each folder, each
-/// link.
+/// Digest, mode and path of each file below the folders that an installer can write to and that
+/// stay when the node is restarted
+/// (`an_installer_is_not_privileged_and_sees_only_what_its_table_says` holds which these are), each
+/// folder, each link.
 const FILES: &str = r#"cd / && find etc/containerd opt -xdev \( -type f -exec sh -c 'for f; do echo "$(sha256sum <"$f") $(stat -c %a "$f") $f"; done' _ {} + \) -o -type d -printf 'folder %m %p\n' -o -type l -printf 'link %p %l\n'"#;
 
-/// What else of the node's system is newer than the mark. Left out are the kernel's own, what is gone with a restart, the
-/// data of kubelet, containerd and the pods in `/var`, the files that Docker gives a node, and its network's configuration,
-/// which the testbed writes again when a node comes back.
+/// What else of the node's system is newer than the mark. Left out are the kernel's own, what is
+/// gone with a restart, the data of kubelet, containerd and the pods in `/var`, the files that
+/// Docker gives a node, and its network's configuration, which the testbed writes again when a node
+/// comes back.
 const ELSEWHERE: &str = r"find / -xdev \( -path /proc -o -path /sys -o -path /dev -o -path /run -o -path /tmp -o -path /var -o -path /opt -o -path /etc/containerd -o -path /etc/cni -o -path /etc/hosts -o -path /etc/hostname -o -path /etc/resolv.conf \) -prune -o -cnewer ";
 
 /// What of a node has to be the same before and after.
@@ -49,7 +51,10 @@ impl State {
                 let _ = writeln!(text, "{sign} {line}");
             }
         }
-        for (what, before, now) in [("labels", &self.labels, &now.labels), ("annotations", &self.annotations, &now.annotations)] {
+        for (what, before, now) in [
+            ("labels", &self.labels, &now.labels),
+            ("annotations", &self.annotations, &now.annotations),
+        ] {
             if before != now {
                 let _ = writeln!(text, "{what} were {before:?}, are {now:?}");
             }
@@ -67,7 +72,10 @@ impl State {
 
     /// Digests, modes and paths of containerd's configuration alone.
     pub(crate) fn configuration(&self) -> Vec<&String> {
-        self.files.iter().filter(|line| line.contains(" etc/containerd")).collect()
+        self.files
+            .iter()
+            .filter(|line| line.contains(" etc/containerd"))
+            .collect()
     }
 }
 
@@ -79,11 +87,20 @@ pub(crate) fn mark(bed: &Bed, node: &str) -> Result<()> {
 /// What `node` is like now.
 pub(crate) fn state(bed: &Bed, node: &str) -> Result<State> {
     let lines = |script: &str| -> Result<BTreeSet<String>> {
-        Ok(bed.cluster.in_node(node, &["sh", "-c", script]).text()?.lines().map(str::to_owned).collect())
+        Ok(bed
+            .cluster
+            .in_node(node, &["sh", "-c", script])
+            .text()?
+            .lines()
+            .map(str::to_owned)
+            .collect())
     };
     let object = bed.get(&format!("node/{node}"))?;
     let metadata = &object["metadata"];
-    let taints = object["spec"]["taints"].as_array().cloned().unwrap_or_default();
+    let taints = object["spec"]["taints"]
+        .as_array()
+        .cloned()
+        .unwrap_or_default();
     let mut annotations = texts(&metadata["annotations"]);
     // kubeadm writes them once; a Node object that was removed and comes back does without.
     annotations.retain(|key, _| !key.starts_with("kubeadm."));
@@ -96,31 +113,57 @@ pub(crate) fn state(bed: &Bed, node: &str) -> Result<State> {
     })
 }
 
-/// Whether nothing was begun on `node`: the operator does not know it, its files are what they were, and containerd runs
-/// on since `start`.
+/// Whether nothing was begun on `node`: the operator does not know it, its files are what they
+/// were, and containerd runs on since `start`.
 pub(crate) fn is_untouched(bed: &Bed, node: &str, start: &str) -> Result<()> {
-    ensure!(!bed.is_there(&format!("wasmruntimenode/{NAME}.{node}"))?, "{node} was begun");
+    ensure!(
+        !bed.is_there(&format!("wasmruntimenode/{NAME}.{node}"))?,
+        "{node} was begun"
+    );
     let now = state(bed, node)?;
-    ensure!(now.has_files_of(bed.before(node)), "{node} was changed:\n{}", bed.before(node).difference(&now));
-    ensure!(containerd_start(bed, node)? == start, "containerd was restarted on {node}");
+    ensure!(
+        now.has_files_of(bed.before(node)),
+        "{node} was changed:\n{}",
+        bed.before(node).difference(&now)
+    );
+    ensure!(
+        containerd_start(bed, node)? == start,
+        "containerd was restarted on {node}"
+    );
     Ok(())
 }
 
 fn texts(object: &Value) -> BTreeMap<String, String> {
     let entries = object.as_object().into_iter().flatten();
-    entries.map(|(key, value)| (key.clone(), value.as_str().unwrap_or_default().to_owned())).collect()
+    entries
+        .map(|(key, value)| (key.clone(), value.as_str().unwrap_or_default().to_owned()))
+        .collect()
 }
 
 /// When the node's containerd was started, in a form that changes with each start.
 pub(crate) fn containerd_start(bed: &Bed, node: &str) -> Result<String> {
-    bed.cluster.in_node(node, &["systemctl", "show", "--property=ActiveEnterTimestampMonotonic", "containerd"]).text()
+    bed.cluster
+        .in_node(
+            node,
+            &[
+                "systemctl",
+                "show",
+                "--property=ActiveEnterTimestampMonotonic",
+                "containerd",
+            ],
+        )
+        .text()
 }
 
-/// The folder of the runtime that serves a pod's container, by what containerd wrote down when it started it.
+/// The folder of the runtime that serves a pod's container, by what containerd wrote down when it
+/// started it.
 pub(crate) fn runtime_of(bed: &Bed, node: &str, container_id: &str) -> Result<String> {
     let id = container_id.trim_start_matches("containerd://");
     let folder = format!("/run/containerd/io.containerd.runtime.v2.task/k8s.io/{id}");
-    let path = bed.cluster.in_node(node, &["cat", &format!("{folder}/shim-binary-path")]).text();
+    let path = bed
+        .cluster
+        .in_node(node, &["cat", &format!("{folder}/shim-binary-path")])
+        .text();
     path.with_context(|| format!("read which shim serves {id} on {node}"))
 }
 
@@ -131,7 +174,16 @@ pub(crate) fn is_ready(node: &Value) -> bool {
 
 /// Since when a node is Ready without a break; nothing, where it is not.
 pub(crate) fn ready_since(node: &Value) -> Option<String> {
-    let mut conditions = node["status"]["conditions"].as_array().into_iter().flatten();
-    let ready = conditions.find(|condition| condition["type"] == "Ready" && condition["status"] == "True")?;
-    Some(ready["lastTransitionTime"].as_str().unwrap_or_default().to_owned())
+    let mut conditions = node["status"]["conditions"]
+        .as_array()
+        .into_iter()
+        .flatten();
+    let ready = conditions
+        .find(|condition| condition["type"] == "Ready" && condition["status"] == "True")?;
+    Some(
+        ready["lastTransitionTime"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned(),
+    )
 }

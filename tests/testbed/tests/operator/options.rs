@@ -15,25 +15,59 @@ tests![
     the_runtime_may_make_the_sandboxes_and_pods_of_both_kinds_stand_the_change,
 ];
 
-/// The options of the runtime's handler: in the file beside the launcher that containerd executes, and nowhere else.
+/// The options of the runtime's handler: in the file beside the launcher that containerd executes,
+/// and nowhere else.
 fn options(bed: &Bed) -> Result<toml::Table> {
     let handler = handler(bed)?;
-    ensure!(handler.get("options").and_then(toml::Value::as_table).is_none_or(toml::Table::is_empty), "a table: {handler}");
-    let launcher = handler.get("runtime_path").and_then(toml::Value::as_str).context("the handler names no launcher")?;
-    let file = Path::new(launcher).with_file_name("options.toml").display().to_string();
-    bed.cluster.in_node(bed.first(), &["cat", &file]).text()?.parse().with_context(|| format!("read {file}"))
+    ensure!(
+        handler
+            .get("options")
+            .and_then(toml::Value::as_table)
+            .is_none_or(toml::Table::is_empty),
+        "a table: {handler}"
+    );
+    let launcher = handler
+        .get("runtime_path")
+        .and_then(toml::Value::as_str)
+        .context("the handler names no launcher")?;
+    let file = Path::new(launcher)
+        .with_file_name("options.toml")
+        .display()
+        .to_string();
+    bed.cluster
+        .in_node(bed.first(), &["cat", &file])
+        .text()?
+        .parse()
+        .with_context(|| format!("read {file}"))
 }
 
 /// What containerd says of the runtime's handler.
 fn handler(bed: &Bed) -> Result<toml::Table> {
-    let text = bed.cluster.in_node(bed.first(), &["containerd", "config", "dump"]).text()?;
-    let document: toml::Table = text.parse().context("read what containerd's configuration is")?;
-    let path = ["plugins", "io.containerd.cri.v1.runtime", "containerd", "runtimes", NAME];
-    let found = path.iter().try_fold(&document, |table, key| table.get(*key)?.as_table());
-    found.cloned().with_context(|| format!("containerd knows no handler {NAME}: {text}"))
+    let text = bed
+        .cluster
+        .in_node(bed.first(), &["containerd", "config", "dump"])
+        .text()?;
+    let document: toml::Table = text
+        .parse()
+        .context("read what containerd's configuration is")?;
+    let path = [
+        "plugins",
+        "io.containerd.cri.v1.runtime",
+        "containerd",
+        "runtimes",
+        NAME,
+    ];
+    let found = path
+        .iter()
+        .try_fold(&document, |table, key| table.get(*key)?.as_table());
+    found
+        .cloned()
+        .with_context(|| format!("containerd knows no handler {NAME}: {text}"))
 }
 
-fn an_option_comes_to_a_node_with_a_restart_of_containerd_and_leaves_pods_running(bed: &Bed) -> Result<()> {
+fn an_option_comes_to_a_node_with_a_restart_of_containerd_and_leaves_pods_running(
+    bed: &Bed,
+) -> Result<()> {
     bed.pool(bed.first(), "wasm")?;
     bed.apply(&runtime(&json!({})))?;
     bed.up_to_date(NAME, 1)?;
@@ -41,12 +75,23 @@ fn an_option_comes_to_a_node_with_a_restart_of_containerd_and_leaves_pods_runnin
     let container = bed.running("old")?;
     let start = nodes::containerd_start(bed, bed.first())?;
     // A pod's sandbox counts too: one more pod has room, and so has the guest that proves the node.
-    bed.patch(NAME, &json!({ "runtime": { "logLevel": "Debug", "maxContainers": 4 } }))?;
+    bed.patch(
+        NAME,
+        &json!({ "runtime": { "logLevel": "Debug", "maxContainers": 4 } }),
+    )?;
     bed.up_to_date(NAME, 1)?;
-    ensure!(nodes::containerd_start(bed, bed.first())? != start, "containerd was not restarted");
+    ensure!(
+        nodes::containerd_start(bed, bed.first())? != start,
+        "containerd was not restarted"
+    );
     ensure!(bed.running("old")? == container, "the pod was restarted");
     let options = options(bed)?;
-    let found = (options.get("log_level").and_then(toml::Value::as_str), options.get("max_containers").and_then(toml::Value::as_integer));
+    let found = (
+        options.get("log_level").and_then(toml::Value::as_str),
+        options
+            .get("max_containers")
+            .and_then(toml::Value::as_integer),
+    );
     ensure!(found == (Some("debug"), Some(4)), "{options}");
 
     bed.apply(&sleeper("second", NAME, None))?;
@@ -60,28 +105,45 @@ fn an_option_comes_to_a_node_with_a_restart_of_containerd_and_leaves_pods_runnin
     bed.patch(NAME, &json!({ "runtime": null }))?;
     bed.up_to_date(NAME, 1)?;
     let left = self::options(bed)?;
-    ensure!(left.keys().eq(["SystemdCgroup"]), "what is at its default is written down: {left}");
+    ensure!(
+        left.keys().eq(["SystemdCgroup"]),
+        "what is at its default is written down: {left}"
+    );
     ensure!(bed.running("old")? == container, "the pod was restarted");
     Ok(())
 }
 
-fn the_runtime_may_make_the_sandboxes_and_pods_of_both_kinds_stand_the_change(bed: &Bed) -> Result<()> {
+fn the_runtime_may_make_the_sandboxes_and_pods_of_both_kinds_stand_the_change(
+    bed: &Bed,
+) -> Result<()> {
     bed.pool(bed.first(), "wasm")?;
     bed.apply(&runtime(&json!({})))?;
     bed.up_to_date(NAME, 1)?;
     bed.apply(&sleeper("by-containerd", NAME, None))?;
     let mut containers = vec![("by-containerd", bed.running("by-containerd")?)];
-    for (sandboxer, sleeps, ends) in [("Shim", "by-shim", "ends-there"), ("PodSandbox", "by-containerd-again", "ends-here")] {
+    for (sandboxer, sleeps, ends) in [
+        ("Shim", "by-shim", "ends-there"),
+        ("PodSandbox", "by-containerd-again", "ends-here"),
+    ] {
         bed.patch(NAME, &json!({ "containerd": { "sandboxer": sandboxer } }))?;
         bed.up_to_date(NAME, 1)?;
-        let key = handler(bed)?.get("sandboxer").and_then(toml::Value::as_str).map(str::to_owned);
-        ensure!((key.as_deref() == Some("shim")) == (sandboxer == "Shim"), "the sandboxer {sandboxer} is written down as {key:?}");
+        let key = handler(bed)?
+            .get("sandboxer")
+            .and_then(toml::Value::as_str)
+            .map(str::to_owned);
+        ensure!(
+            (key.as_deref() == Some("shim")) == (sandboxer == "Shim"),
+            "the sandboxer {sandboxer} is written down as {key:?}"
+        );
         bed.apply(&sleeper(sleeps, NAME, None))?;
         containers.push((sleeps, bed.running(sleeps)?));
         bed.apply(&pod(ends, NAME, &["args"], None))?;
         bed.succeeded(ends)?;
         for (name, container) in &containers {
-            ensure!(bed.running(name)? == *container, "the pod {name} was restarted");
+            ensure!(
+                bed.running(name)? == *container,
+                "the pod {name} was restarted"
+            );
         }
     }
     Ok(())
@@ -91,10 +153,32 @@ fn the_runtime_may_make_the_sandboxes_and_pods_of_both_kinds_stand_the_change(be
 fn is_told(bed: &Bed, pod: &str, words: &str) -> Result<()> {
     let of_pod = format!("--field-selector=involvedObject.name={pod}");
     let told = || {
-        let events = bed.cluster.kubectl().args(["--namespace", NAMESPACE, "get", "events", &of_pod, "--output=json"]).text()?;
+        let events = bed
+            .cluster
+            .kubectl()
+            .args([
+                "--namespace",
+                NAMESPACE,
+                "get",
+                "events",
+                &of_pod,
+                "--output=json",
+            ])
+            .text()?;
         let events: Value = serde_json::from_str(&events).context("read a pod's Events")?;
-        let mut messages = events["items"].as_array().into_iter().flatten().filter_map(|event| event["message"].as_str());
-        Ok(messages.any(|message| message.contains(words)).then_some(()))
+        let mut messages = events["items"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(|event| event["message"].as_str());
+        Ok(messages
+            .any(|message| message.contains(words))
+            .then_some(()))
     };
-    wait::until(format_args!("the pod {pod} to be told of {words:?}"), LIMIT, told, || bed.cluster.evidence(Some(NAMESPACE)))
+    wait::until(
+        format_args!("the pod {pod} to be told of {words:?}"),
+        LIMIT,
+        told,
+        || bed.cluster.evidence(Some(NAMESPACE)),
+    )
 }

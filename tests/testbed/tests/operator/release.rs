@@ -1,5 +1,5 @@
-//! A release of the chart: README's tour on a cluster that has never seen the runtime, an upgrade and the way back by
-//! Helm, and `helm uninstall`, behind which nothing is left.
+//! A release of the chart: README's tour on a cluster that has never seen the runtime, an upgrade
+//! and the way back by Helm, and `helm uninstall`, behind which nothing is left.
 
 use std::collections::BTreeSet;
 use std::thread;
@@ -25,32 +25,60 @@ tests![bare
 
 /// What `helm test` has to show: the line of the guest in the installer's image.
 const TOLD: &str = "a guest ran: this node has the runtime";
-/// How long what was removed may take to be gone: a host that nobody is sent to any more ends after a while.
+/// How long what was removed may take to be gone: a host that nobody is sent to any more ends after
+/// a while.
 const GONE: Duration = Duration::from_mins(1);
 /// What of a release may be there.
 const KINDS: &str = "deployments,replicasets,pods,jobs,services,configmaps,secrets,serviceaccounts,roles,rolebindings,leases,\
                      poddisruptionbudgets,networkpolicies";
-/// What is in its namespace afterwards, as `docs/operations.md` says: what Kubernetes puts into every one, and the Lease.
-const KEPT: &[&str] = &["configmap/kube-root-ca.crt", "lease.coordination.k8s.io/wasmedge-operator", "serviceaccount/default"];
+/// What is in its namespace afterwards, as `docs/operations.md` says: what Kubernetes puts into
+/// every one, and the Lease.
+const KEPT: &[&str] = &[
+    "configmap/kube-root-ca.crt",
+    "lease.coordination.k8s.io/wasmedge-operator",
+    "serviceaccount/default",
+];
 
 fn the_readmes_tour_works_as_written_and_leaves_the_nodes_as_they_were(bed: &Bed) -> Result<()> {
     let shell = Shell::of(&bed.cluster, &bed.helm)?;
     let hello = &examples::ALL[0];
     let log = tour::run(&bed.cluster, &shell)?;
-    ensure!(log.trim_end() == hello.expected()?.trim_end(), "the log of {} is {log:?}", hello.name);
+    ensure!(
+        log.trim_end() == hello.expected()?.trim_end(),
+        "the log of {} is {log:?}",
+        hello.name
+    );
     bed.up_to_date(NAME, 2)?;
     let tested = tour::go_on(&bed.cluster, &shell, "helm test")?;
     ensure!(tested.contains(TOLD), "helm test said {tested}");
-    let hook = ["--namespace", NAMESPACE, "get", "pods", "--selector=app.kubernetes.io/component=test", "--output=name"];
+    let hook = [
+        "--namespace",
+        NAMESPACE,
+        "get",
+        "pods",
+        "--selector=app.kubernetes.io/component=test",
+        "--output=name",
+    ];
     let there = || bed.cluster.kubectl().args(hook).text();
-    wait::until("the pod of helm test to be gone", GONE, || Ok(there()?.is_empty().then_some(())), || bed.cluster.operator_evidence())?;
+    wait::until(
+        "the pod of helm test to be gone",
+        GONE,
+        || Ok(there()?.is_empty().then_some(())),
+        || bed.cluster.operator_evidence(),
+    )?;
     tour::go_on(&bed.cluster, &shell, "helm uninstall")?;
-    bed.cluster.kubectl().args(["delete", "--filename"]).arg(hello.pod()).done()?;
+    bed.cluster
+        .kubectl()
+        .args(["delete", "--filename"])
+        .arg(hello.pod())
+        .done()?;
     bed.is_as_before()?;
     nothing_is_left(bed)
 }
 
-fn an_upgrade_by_helm_and_the_way_back_change_what_they_say_and_helm_leaves_nothing(bed: &Bed) -> Result<()> {
+fn an_upgrade_by_helm_and_the_way_back_change_what_they_say_and_helm_leaves_nothing(
+    bed: &Bed,
+) -> Result<()> {
     let values = |level: &str, spec: &Value| {
         let mut runtime = json!({ "nodeSelector": { "matchLabels": { "pool": "wasm" } } });
         merge(&mut runtime, spec);
@@ -58,35 +86,61 @@ fn an_upgrade_by_helm_and_the_way_back_change_what_they_say_and_helm_leaves_noth
     };
     let upgrade = |values: &Value| operator::upgrade(&bed.cluster, &bed.helm, &bed.images, values);
     bed.pool(bed.first(), "wasm")?;
-    operator::install(&bed.cluster, &bed.helm, &bed.images, &values("info", &json!({})))?;
+    operator::install(
+        &bed.cluster,
+        &bed.helm,
+        &bed.images,
+        &values("info", &json!({})),
+    )?;
     bed.up_to_date(NAME, 1)?;
     bed.apply(&sleeper("busy", NAME, None))?;
     let container = bed.running("busy")?;
     let is_undisturbed = |after: &str| {
-        ensure!(bed.running("busy")? == container, "the pod has another container after {after}");
-        ensure!(bed.takes_pods(NAME, bed.first())?, "the node takes no pods after {after}");
+        ensure!(
+            bed.running("busy")? == container,
+            "the pod has another container after {after}"
+        );
+        ensure!(
+            bed.takes_pods(NAME, bed.first())?,
+            "the node takes no pods after {after}"
+        );
         anyhow::Ok(())
     };
 
     // The operator alone changes: one of its two replicas is always there, and no node is touched.
     let (node, before) = (bed.on_node(NAME, bed.first())?, starts(bed)?);
     let seen = while_it_runs(bed, || upgrade(&values("debug", &json!({}))))?;
-    ensure!(seen.fewest >= 1, "during the upgrade there were {} available replicas of the operator", seen.fewest);
+    ensure!(
+        seen.fewest >= 1,
+        "during the upgrade there were {} available replicas of the operator",
+        seen.fewest
+    );
     rights::must_be(&seen.hook, &rights::table(bed, "crds-hook-rules.yaml")?)?;
     bed.wait_for_operator()?;
     bed.up_to_date(NAME, 1)?;
-    ensure!(bed.on_node(NAME, bed.first())? == node && starts(bed)? == before, "a node was changed");
+    ensure!(
+        bed.on_node(NAME, bed.first())? == node && starts(bed)? == before,
+        "a node was changed"
+    );
     is_undisturbed("an upgrade of the operator")?;
 
     // The runtime changes, and goes back.
     let version = || anyhow::Ok(bed.on_node(NAME, bed.first())?["version"].clone());
     upgrade(&values("debug", &from_url(&bed.archives.next)))?;
     bed.up_to_date(NAME, 1)?;
-    ensure!(version()? == bed.archives.next.version.as_str(), "after helm upgrade the node has {}", version()?);
+    ensure!(
+        version()? == bed.archives.next.version.as_str(),
+        "after helm upgrade the node has {}",
+        version()?
+    );
     is_undisturbed("an upgrade of the runtime")?;
     operator::rollback(&bed.cluster, &bed.helm)?;
     bed.up_to_date(NAME, 1)?;
-    ensure!(version()? == bed.archives.current.version.as_str(), "after helm rollback the node has {}", version()?);
+    ensure!(
+        version()? == bed.archives.current.version.as_str(),
+        "after helm rollback the node has {}",
+        version()?
+    );
     is_undisturbed("the way back")?;
 
     is_removed_when_its_last_pod_is_gone(bed, &container)?;
@@ -109,8 +163,14 @@ fn is_removed_when_its_last_pod_is_gone(bed: &Bed, container: &str) -> Result<()
             Ok(())
         };
         let waited = waits();
-        let deleted = bed.cluster.kubectl().args(["delete", "pod", "busy", "--wait"]).done();
-        let removed = removal.join().map_err(|_| anyhow::anyhow!("helm uninstall panicked"))?;
+        let deleted = bed
+            .cluster
+            .kubectl()
+            .args(["delete", "pod", "busy", "--wait"])
+            .done();
+        let removed = removal
+            .join()
+            .map_err(|_| anyhow::anyhow!("helm uninstall panicked"))?;
         waited.and(deleted).and(removed)
     })
 }
@@ -125,47 +185,90 @@ struct Meanwhile {
 
 /// Does `work`, and looks at the release until it is done.
 fn while_it_runs(bed: &Bed, work: impl FnOnce() -> Result<()> + Send) -> Result<Meanwhile> {
-    let mut seen = Meanwhile { fewest: u64::MAX, hook: Rights::new() };
+    let mut seen = Meanwhile {
+        fewest: u64::MAX,
+        hook: Rights::new(),
+    };
     thread::scope(|scope| {
         let work = scope.spawn(work);
         let look = || {
-            let deployment = bed.cluster.get(NAMESPACE, "deployment/wasmedge-operator")?.context("there is no operator")?;
-            seen.fewest = seen.fewest.min(deployment["status"]["availableReplicas"].as_u64().unwrap_or(0));
-            seen.hook.extend(rights::may(bed, "wasmedge-operator-crds", NAMESPACE)?);
+            let deployment = bed
+                .cluster
+                .get(NAMESPACE, "deployment/wasmedge-operator")?
+                .context("there is no operator")?;
+            seen.fewest = seen.fewest.min(
+                deployment["status"]["availableReplicas"]
+                    .as_u64()
+                    .unwrap_or(0),
+            );
+            seen.hook
+                .extend(rights::may(bed, "wasmedge-operator-crds", NAMESPACE)?);
             Ok(work.is_finished().then_some(()))
         };
-        let looked = wait::until("helm to end", LIMIT, look, || bed.cluster.operator_evidence());
-        work.join().map_err(|_| anyhow::anyhow!("what was looked at panicked"))?.and(looked)
+        let looked = wait::until("helm to end", LIMIT, look, || {
+            bed.cluster.operator_evidence()
+        });
+        work.join()
+            .map_err(|_| anyhow::anyhow!("what was looked at panicked"))?
+            .and(looked)
     })?;
     Ok(seen)
 }
 
 /// Since when each node's containerd runs.
 fn starts(bed: &Bed) -> Result<Vec<String>> {
-    bed.cluster.nodes().iter().map(|node| nodes::containerd_start(bed, node)).collect()
+    bed.cluster
+        .nodes()
+        .iter()
+        .map(|node| nodes::containerd_start(bed, node))
+        .collect()
 }
 
-/// Of a removed release there is what the documentation names, and no more; on the nodes nothing of it runs.
+/// Of a removed release there is what the documentation names, and no more; on the nodes nothing of
+/// it runs.
 fn nothing_is_left(bed: &Bed) -> Result<()> {
     let names = |words: &[&str]| -> Result<BTreeSet<String>> {
-        Ok(bed.cluster.kubectl().arg("get").args(words).arg("--output=name").text()?.lines().map(str::to_owned).collect())
+        Ok(bed
+            .cluster
+            .kubectl()
+            .arg("get")
+            .args(words)
+            .arg("--output=name")
+            .text()?
+            .lines()
+            .map(str::to_owned)
+            .collect())
     };
     let kept: BTreeSet<String> = KEPT.iter().map(|name| (*name).to_owned()).collect();
     let there = || names(&["--namespace", NAMESPACE, KINDS]);
-    wait::until("the namespace to hold what it may", GONE, || Ok((there()? == kept).then_some(())), || format!("{:?}", there()))?;
+    wait::until(
+        "the namespace to hold what it may",
+        GONE,
+        || Ok((there()? == kept).then_some(())),
+        || format!("{:?}", there()),
+    )?;
     let of_chart = "--selector=app.kubernetes.io/name=wasmedge-operator";
     let roles = names(&["clusterroles,clusterrolebindings", of_chart])?;
     ensure!(roles.is_empty(), "still there: {roles:?}");
     let definitions = names(&["customresourcedefinitions"])?;
-    ensure!(definitions.len() == 2, "of the API there is {definitions:?}");
+    ensure!(
+        definitions.len() == 2,
+        "of the API there is {definitions:?}"
+    );
     for node in bed.cluster.nodes() {
         let left = || bed.cluster.in_node(node, &["sh", "-c", LEFT]).text();
-        wait::until(format_args!("nothing to run on {node}"), GONE, || Ok(left()?.is_empty().then_some(())), || format!("{:?}", left()))?;
+        wait::until(
+            format_args!("nothing to run on {node}"),
+            GONE,
+            || Ok(left()?.is_empty().then_some(())),
+            || format!("{:?}", left()),
+        )?;
     }
     Ok(())
 }
 
-/// What would still run on a node: units of ours, processes from a runtime's folder, what a host writes down of containers.
+/// What would still run on a node: units of ours, processes from a runtime's folder, what a host
+/// writes down of containers.
 const LEFT: &str = "systemctl list-units --all --plain --no-legend 'wasmedge-runtime-*'
 for process in /proc/[0-9]*; do readlink $process/exe 2>/dev/null | grep wasmedge-runtime; done
 find /run/containerd/wasmedge -type f 2>/dev/null

@@ -16,7 +16,10 @@ tests![
 
 fn delete(bed: &Bed, wait: bool) -> Result<()> {
     let wait = if wait { "--wait=true" } else { "--wait=false" };
-    bed.cluster.kubectl().args(["delete", "wasmruntime", NAME, wait, "--timeout=180s"]).done()
+    bed.cluster
+        .kubectl()
+        .args(["delete", "wasmruntime", NAME, wait, "--timeout=180s"])
+        .done()
 }
 
 fn a_runtime_that_pods_use_stays_until_they_are_gone(bed: &Bed) -> Result<()> {
@@ -29,10 +32,19 @@ fn a_runtime_that_pods_use_stays_until_they_are_gone(bed: &Bed) -> Result<()> {
     let message = bed.condition(NAME, "Degraded", "RemovalBlocked")?;
     ensure!(message.contains("InUse"), "{message}");
     ensure!(bed.running("busy")? == container, "the pod was disturbed");
-    ensure!(!bed.takes_pods(NAME, bed.first())?, "a node that is being cleaned takes pods");
-    bed.cluster.kubectl().args(["delete", "pod", "busy", "--wait"]).done()?;
+    ensure!(
+        !bed.takes_pods(NAME, bed.first())?,
+        "a node that is being cleaned takes pods"
+    );
+    bed.cluster
+        .kubectl()
+        .args(["delete", "pod", "busy", "--wait"])
+        .done()?;
     bed.wait_until_gone(&format!("wasmruntime/{NAME}"))?;
-    ensure!(nodes::state(bed, bed.first())?.configuration() == bed.before(bed.first()).configuration(), "the node is not clean");
+    ensure!(
+        nodes::state(bed, bed.first())?.configuration() == bed.before(bed.first()).configuration(),
+        "the node is not clean"
+    );
     Ok(())
 }
 
@@ -40,17 +52,26 @@ fn a_node_that_leaves_the_pool_is_cleaned(bed: &Bed) -> Result<()> {
     for node in bed.workers() {
         bed.pool(node, "wasm")?;
     }
-    bed.apply(&runtime(&json!({ "rollout": { "maxUnavailable": "100%", "canary": 0 } })))?;
+    bed.apply(&runtime(
+        &json!({ "rollout": { "maxUnavailable": "100%", "canary": 0 } }),
+    ))?;
     bed.up_to_date(NAME, 2)?;
-    bed.cluster.kubectl().args(["label", "node", bed.second(), "pool-"]).done()?;
+    bed.cluster
+        .kubectl()
+        .args(["label", "node", bed.second(), "pool-"])
+        .done()?;
     bed.wait_until_gone(&format!("wasmruntimenode/{NAME}.{}", bed.second()))?;
     ensure!(
         nodes::state(bed, bed.second())? == *bed.before(bed.second()),
         "{}",
-        bed.before(bed.second()).difference(&nodes::state(bed, bed.second())?)
+        bed.before(bed.second())
+            .difference(&nodes::state(bed, bed.second())?)
     );
     bed.apply(&pod("still", NAME, &["args"], None))?;
-    ensure!(bed.succeeded("still")? == bed.first(), "it ran on the cleaned node");
+    ensure!(
+        bed.succeeded("still")? == bed.first(),
+        "it ran on the cleaned node"
+    );
     Ok(())
 }
 
@@ -59,7 +80,9 @@ fn a_runtime_can_go_in_the_middle_of_its_rollout(bed: &Bed) -> Result<()> {
         bed.pool(node, "wasm")?;
     }
     bed.apply(&runtime(&json!({ "rollout": { "canary": 0 } })))?;
-    bed.wait_for("wasmruntime/wasmedge", "to have one node", |runtime| Ok((runtime["status"]["nodes"]["updated"] == 1).then_some(())))?;
+    bed.wait_for("wasmruntime/wasmedge", "to have one node", |runtime| {
+        Ok((runtime["status"]["nodes"]["updated"] == 1).then_some(()))
+    })?;
     delete(bed, true)
     // What is looked at after each test tells whether anything is left.
 }

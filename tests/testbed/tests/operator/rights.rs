@@ -17,17 +17,32 @@ tests![
 ];
 
 /// Lines of `kubectl auth can-i --list` that everybody has.
-const EVERYBODYS: &[&str] = &["selfsubject", "[/", "clustertrustbundles", "localsubjectaccessreviews"];
+const EVERYBODYS: &[&str] = &[
+    "selfsubject",
+    "[/",
+    "clustertrustbundles",
+    "localsubjectaccessreviews",
+];
 
 /// What an account may do: resource, the only name that it may do it to (empty: any), verb.
 pub(crate) type Rights = BTreeSet<(String, String, String)>;
 
 fn the_operators_account_may_do_what_the_table_says_and_no_more(bed: &Bed) -> Result<()> {
-    let (cluster, own) = (table(bed, "cluster-rules.yaml")?, table(bed, "namespaced-rules.yaml")?);
+    let (cluster, own) = (
+        table(bed, "cluster-rules.yaml")?,
+        table(bed, "namespaced-rules.yaml")?,
+    );
     must_be(&may(bed, "wasmedge-operator", "default")?, &cluster)?;
-    must_be(&may(bed, "wasmedge-operator", NAMESPACE)?, &(&cluster | &own))?;
+    must_be(
+        &may(bed, "wasmedge-operator", NAMESPACE)?,
+        &(&cluster | &own),
+    )?;
     // The hooks' rights go with the hooks: `release` looks at them while they are there.
-    for hook in ["wasmedge-operator-crds", "wasmedge-operator-remove", "wasmedge-operator-installer"] {
+    for hook in [
+        "wasmedge-operator-crds",
+        "wasmedge-operator-remove",
+        "wasmedge-operator-installer",
+    ] {
         must_be(&may(bed, hook, NAMESPACE)?, &Rights::new())?;
     }
     Ok(())
@@ -35,36 +50,85 @@ fn the_operators_account_may_do_what_the_table_says_and_no_more(bed: &Bed) -> Re
 
 /// Fails unless an account may do what a table says, and no more.
 pub(crate) fn must_be(may: &Rights, table: &Rights) -> Result<()> {
-    ensure!(may == table, "beyond the table: {:?}; missing: {:?}", may.difference(table), table.difference(may));
+    ensure!(
+        may == table,
+        "beyond the table: {:?}; missing: {:?}",
+        may.difference(table),
+        table.difference(may)
+    );
     Ok(())
 }
 
 /// What an account of the chart may do in a namespace, by the API server's word.
 pub(crate) fn may(bed: &Bed, account: &str, namespace: &str) -> Result<Rights> {
     let account = format!("--as=system:serviceaccount:{NAMESPACE}:{account}");
-    let text = bed.cluster.kubectl().args(["auth", "can-i", "--list", "--namespace", namespace, "--no-headers", &account]).text()?;
-    Ok(text.lines().filter(|line| !EVERYBODYS.iter().any(|word| line.contains(word))).flat_map(listed).collect())
+    let text = bed
+        .cluster
+        .kubectl()
+        .args([
+            "auth",
+            "can-i",
+            "--list",
+            "--namespace",
+            namespace,
+            "--no-headers",
+            &account,
+        ])
+        .text()?;
+    Ok(text
+        .lines()
+        .filter(|line| !EVERYBODYS.iter().any(|word| line.contains(word)))
+        .flat_map(listed)
+        .collect())
 }
 
 /// What a file of the chart's tables gives.
 pub(crate) fn table(bed: &Bed, file: &str) -> Result<Rights> {
     let path = testbed::helm::chart().join("files").join(file);
-    let rules = std::fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
-    let rules = bed.cluster.kubectl().args(["create", "--dry-run=client", "--output=json", "--filename=-"]).input(role(&rules)).text()?;
+    let rules =
+        std::fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
+    let rules = bed
+        .cluster
+        .kubectl()
+        .args([
+            "create",
+            "--dry-run=client",
+            "--output=json",
+            "--filename=-",
+        ])
+        .input(role(&rules))
+        .text()?;
     let rules: Value = serde_json::from_str(&rules).context("read the table")?;
-    Ok(rules["rules"].as_array().into_iter().flatten().flat_map(granted).collect())
+    Ok(rules["rules"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .flat_map(granted)
+        .collect())
 }
 
 /// Rules as a role, so that kubectl reads them.
 fn role(rules: &str) -> String {
-    let rules = rules.lines().filter(|line| !line.starts_with('#')).collect::<Vec<_>>().join("\n  ");
-    format!("apiVersion: rbac.authorization.k8s.io/v1\nkind: ClusterRole\nmetadata:\n  name: table\nrules:\n  {rules}\n")
+    let rules = rules
+        .lines()
+        .filter(|line| !line.starts_with('#'))
+        .collect::<Vec<_>>()
+        .join("\n  ");
+    format!(
+        "apiVersion: rbac.authorization.k8s.io/v1\nkind: ClusterRole\nmetadata:\n  name: \
+         table\nrules:\n  {rules}\n"
+    )
 }
 
-/// A line of the list: the resource, then in brackets each: paths that are no resources, names, verbs.
+/// A line of the list: the resource, then in brackets each: paths that are no resources, names,
+/// verbs.
 fn listed(line: &str) -> Rights {
     let resource = line.split_whitespace().next().unwrap_or_default();
-    let lists: Vec<Vec<String>> = line.split('[').skip(1).map(|list| words(list.split(']').next().unwrap_or_default())).collect();
+    let lists: Vec<Vec<String>> = line
+        .split('[')
+        .skip(1)
+        .map(|list| words(list.split(']').next().unwrap_or_default()))
+        .collect();
     let list = |at: usize| lists.get(at).cloned().unwrap_or_default();
     combined(resource, &list(1), &list(2))
 }
@@ -74,20 +138,44 @@ fn words(text: &str) -> Vec<String> {
 }
 
 fn combined(resource: &str, names: &[String], verbs: &[String]) -> Rights {
-    let names = if names.is_empty() { vec![String::new()] } else { names.to_vec() };
-    let of_name = |name: &String| verbs.iter().map(|verb| (resource.to_owned(), name.clone(), verb.clone())).collect::<Vec<_>>();
+    let names = if names.is_empty() {
+        vec![String::new()]
+    } else {
+        names.to_vec()
+    };
+    let of_name = |name: &String| {
+        verbs
+            .iter()
+            .map(|verb| (resource.to_owned(), name.clone(), verb.clone()))
+            .collect::<Vec<_>>()
+    };
     names.iter().flat_map(of_name).collect()
 }
 
 fn granted(rule: &Value) -> Rights {
-    let texts = |key: &str| rule[key].as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect::<Vec<_>>();
+    let texts = |key: &str| {
+        rule[key]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_str)
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
     let (names, verbs) = (texts("resourceNames"), texts("verbs"));
     let mut rights = Rights::new();
     for resource in texts("resources") {
         for group in texts("apiGroups") {
-            // As kubectl writes them: `jobs.batch`, `nodes`, `wasmruntimes.runtime.wasmedge.dev/status`.
-            let (name, part) = resource.split_once('/').map_or((resource.as_str(), None), |(name, part)| (name, Some(part)));
-            let full = if group.is_empty() { name.to_owned() } else { format!("{name}.{group}") };
+            // As kubectl writes them: `jobs.batch`, `nodes`,
+            // `wasmruntimes.runtime.wasmedge.dev/status`.
+            let (name, part) = resource
+                .split_once('/')
+                .map_or((resource.as_str(), None), |(name, part)| (name, Some(part)));
+            let full = if group.is_empty() {
+                name.to_owned()
+            } else {
+                format!("{name}.{group}")
+            };
             let full = part.map_or(full.clone(), |part| format!("{full}/{part}"));
             rights.extend(combined(&full, &names, &verbs));
         }
@@ -97,30 +185,65 @@ fn granted(rule: &Value) -> Rights {
 
 fn installers_have_no_account(bed: &Bed) -> Result<()> {
     let pod = installer_pod(bed)?;
-    ensure!(pod["spec"]["automountServiceAccountToken"] == false, "its pod mounts a token");
-    let volumes = pod["spec"]["volumes"].as_array().cloned().unwrap_or_default();
-    ensure!(volumes.iter().all(|volume| volume["projected"].is_null()), "its pod has a projected volume: {volumes:?}");
+    ensure!(
+        pod["spec"]["automountServiceAccountToken"] == false,
+        "its pod mounts a token"
+    );
+    let volumes = pod["spec"]["volumes"]
+        .as_array()
+        .cloned()
+        .unwrap_or_default();
+    ensure!(
+        volumes.iter().all(|volume| volume["projected"].is_null()),
+        "its pod has a projected volume: {volumes:?}"
+    );
     Ok(())
 }
 
 fn an_installer_is_not_privileged_and_sees_only_what_its_table_says(bed: &Bed) -> Result<()> {
     let pod = installer_pod(bed)?;
     let spec = &pod["spec"];
-    ensure!(spec["hostPID"].is_null() && spec["hostNetwork"].is_null() && spec["hostIPC"].is_null(), "it shares the host's namespaces");
+    ensure!(
+        spec["hostPID"].is_null() && spec["hostNetwork"].is_null() && spec["hostIPC"].is_null(),
+        "it shares the host's namespaces"
+    );
     let container = &spec["containers"][0];
     let context = &container["securityContext"];
-    ensure!(context["privileged"] == false && context["readOnlyRootFilesystem"] == true, "{context}");
-    ensure!(context["capabilities"]["drop"] == serde_json::json!(["ALL"]), "{context}");
+    ensure!(
+        context["privileged"] == false && context["readOnlyRootFilesystem"] == true,
+        "{context}"
+    );
+    ensure!(
+        context["capabilities"]["drop"] == serde_json::json!(["ALL"]),
+        "{context}"
+    );
     let listed = |list: &Value| list.as_array().cloned().unwrap_or_default();
     let mounts = listed(&container["volumeMounts"]);
     let sees = listed(&spec["volumes"]).into_iter().filter_map(|volume| {
         let path = volume["hostPath"]["path"].as_str()?.to_owned();
-        let mount = mounts.iter().find(|mount| mount["name"] == volume["name"])?;
-        Some((path, if mount["readOnly"] == true { Access::Read } else { Access::Write }))
+        let mount = mounts
+            .iter()
+            .find(|mount| mount["name"] == volume["name"])?;
+        Some((
+            path,
+            if mount["readOnly"] == true {
+                Access::Read
+            } else {
+                Access::Write
+            },
+        ))
     });
     let sees: BTreeSet<(String, Access)> = sees.collect();
-    let table: BTreeSet<_> = Distribution::Systemd.layout().mounts().into_iter().map(|mount| (mount.path, mount.access)).collect();
-    ensure!(sees == table, "it sees {sees:?} of its node, and the table says {table:?}");
+    let table: BTreeSet<_> = Distribution::Systemd
+        .layout()
+        .mounts()
+        .into_iter()
+        .map(|mount| (mount.path, mount.access))
+        .collect();
+    ensure!(
+        sees == table,
+        "it sees {sees:?} of its node, and the table says {table:?}"
+    );
     Ok(())
 }
 
@@ -128,13 +251,23 @@ fn an_installer_is_not_privileged_and_sees_only_what_its_table_says(bed: &Bed) -
 fn installer_pod(bed: &Bed) -> Result<Value> {
     bed.pool(bed.first(), "wasm")?;
     bed.apply(&crate::runtimes::runtime(&serde_json::json!({})))?;
-    let list = ["--namespace", NAMESPACE, "get", "pods", "--selector=app.kubernetes.io/component=installer", "--output=json"];
+    let list = [
+        "--namespace",
+        NAMESPACE,
+        "get",
+        "pods",
+        "--selector=app.kubernetes.io/component=installer",
+        "--output=json",
+    ];
     let pod = testbed::wait::until(
         "an installer's pod",
         crate::bed::LIMIT,
         || {
-            let pods: Value = serde_json::from_str(&bed.cluster.kubectl().args(list).text()?).context("read the pods")?;
-            Ok(pods["items"].as_array().and_then(|pods| pods.first().cloned()))
+            let pods: Value = serde_json::from_str(&bed.cluster.kubectl().args(list).text()?)
+                .context("read the pods")?;
+            Ok(pods["items"]
+                .as_array()
+                .and_then(|pods| pods.first().cloned()))
         },
         || bed.cluster.operator_evidence(),
     )?;

@@ -21,7 +21,8 @@ pub(crate) fn named(name: &str, pool: &str, more: &Value) -> Value {
         "runtimeClass": { "name": name, "handler": name },
     });
     merge(&mut spec, more);
-    json!({ "apiVersion": "runtime.wasmedge.dev/v1alpha1", "kind": "WasmRuntime", "metadata": { "name": name }, "spec": spec })
+    json!({ "apiVersion": "runtime.wasmedge.dev/v1alpha1", "kind": "WasmRuntime",
+        "metadata": { "name": name }, "spec": spec })
 }
 
 /// Puts `more` into `into`, key by key.
@@ -38,12 +39,17 @@ pub(crate) fn merge(into: &mut Value, more: &Value) {
 
 /// The part of a spec that says: this archive.
 pub(crate) fn from_url(archive: &Archive) -> Value {
-    json!({ "artifact": { "platforms": [{ "arch": arch(), "url": archive.url, "sha256": archive.sha256 }] } })
+    json!({ "artifact": { "platforms": [{ "arch": arch(), "url": archive.url,
+        "sha256": archive.sha256 }] } })
 }
 
 /// This machine's architecture, as Kubernetes names it.
 pub(crate) fn arch() -> &'static str {
-    if std::env::consts::ARCH == "aarch64" { "arm64" } else { "amd64" }
+    if std::env::consts::ARCH == "aarch64" {
+        "arm64"
+    } else {
+        "amd64"
+    }
 }
 
 /// A pod of the class `class` that runs until it is deleted.
@@ -71,35 +77,68 @@ pub(crate) fn pod(name: &str, class: &str, args: &[&str], node: Option<&str>) ->
 impl Bed {
     /// Puts a node into a pool.
     pub(crate) fn pool(&self, node: &str, pool: &str) -> Result<()> {
-        self.cluster.kubectl().args(["label", "--overwrite", "node", node, &format!("pool={pool}")]).done()
+        self.cluster
+            .kubectl()
+            .args([
+                "label",
+                "--overwrite",
+                "node",
+                node,
+                &format!("pool={pool}"),
+            ])
+            .done()
     }
 
     /// Changes a runtime's spec.
     pub(crate) fn patch(&self, runtime: &str, spec: &Value) -> Result<()> {
         let patch = json!({ "spec": spec }).to_string();
-        self.cluster.kubectl().args(["patch", "wasmruntime", runtime, "--type=merge", "--patch", &patch]).done()
+        self.cluster
+            .kubectl()
+            .args([
+                "patch",
+                "wasmruntime",
+                runtime,
+                "--type=merge",
+                "--patch",
+                &patch,
+            ])
+            .done()
     }
 
     /// Waits until every node of the runtime's pool is up to date, and there are `nodes` of them.
     pub(crate) fn up_to_date(&self, runtime: &str, nodes: u64) -> Result<()> {
-        self.wait_for(&format!("wasmruntime/{runtime}"), &format!("to be up to date on {nodes} nodes"), |runtime| {
-            let status = &runtime["status"];
-            let counts = &status["nodes"];
-            let seen = status["observedGeneration"] == runtime["metadata"]["generation"];
-            let done = counts["desired"] == nodes && counts["updated"] == nodes && counts["removing"] == 0;
-            Ok((seen && done).then_some(()))
-        })
+        self.wait_for(
+            &format!("wasmruntime/{runtime}"),
+            &format!("to be up to date on {nodes} nodes"),
+            |runtime| {
+                let status = &runtime["status"];
+                let counts = &status["nodes"];
+                let seen = status["observedGeneration"] == runtime["metadata"]["generation"];
+                let done = counts["desired"] == nodes
+                    && counts["updated"] == nodes
+                    && counts["removing"] == 0;
+                Ok((seen && done).then_some(()))
+            },
+        )
     }
 
     /// Waits for a condition's reason, and gives its message.
     pub(crate) fn condition(&self, runtime: &str, kind: &str, reason: &str) -> Result<String> {
-        self.wait_for(&format!("wasmruntime/{runtime}"), &format!("{kind} because of {reason}"), |runtime| {
-            let status = &runtime["status"];
-            let seen = status["observedGeneration"] == runtime["metadata"]["generation"];
-            let found =
-                status["conditions"].as_array().and_then(|list| list.iter().find(|one| one["type"] == kind && one["reason"] == reason));
-            Ok(found.filter(|_| seen).map(|one| one["message"].as_str().unwrap_or_default().to_owned()))
-        })
+        self.wait_for(
+            &format!("wasmruntime/{runtime}"),
+            &format!("{kind} because of {reason}"),
+            |runtime| {
+                let status = &runtime["status"];
+                let seen = status["observedGeneration"] == runtime["metadata"]["generation"];
+                let found = status["conditions"].as_array().and_then(|list| {
+                    list.iter()
+                        .find(|one| one["type"] == kind && one["reason"] == reason)
+                });
+                Ok(found
+                    .filter(|_| seen)
+                    .map(|one| one["message"].as_str().unwrap_or_default().to_owned()))
+            },
+        )
     }
 
     /// What the operator says of a runtime on a node.
@@ -116,8 +155,14 @@ impl Bed {
     /// Waits until a pod has ended well, and gives the node that it ran on.
     pub(crate) fn succeeded(&self, pod: &str) -> Result<String> {
         let end = self.cluster.end_of(NAMESPACE, pod)?;
-        anyhow::ensure!(end == testbed::cluster::End::Succeeded, "the pod {pod} failed");
+        anyhow::ensure!(
+            end == testbed::cluster::End::Succeeded,
+            "the pod {pod} failed"
+        );
         let object = self.get(&format!("pod/{pod}"))?;
-        Ok(object["spec"]["nodeName"].as_str().context("a pod that ran has a node")?.to_owned())
+        Ok(object["spec"]["nodeName"]
+            .as_str()
+            .context("a pod that ran has a node")?
+            .to_owned())
     }
 }

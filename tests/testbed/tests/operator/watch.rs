@@ -1,4 +1,5 @@
-//! Every state of nodes that the API server tells of, in its order: what a look now and then could miss.
+//! Every state of nodes that the API server tells of, in its order: what a look now and then could
+//! miss.
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
@@ -43,7 +44,12 @@ impl Watch {
         let mut kubectl = Command::new(cluster.kubectl_program())
             .arg("--kubeconfig")
             .arg(cluster.kubeconfig())
-            .args(["get", "wasmruntimenodes", "--watch", &format!("--output=jsonpath={COLUMNS}")])
+            .args([
+                "get",
+                "wasmruntimenodes",
+                "--watch",
+                &format!("--output=jsonpath={COLUMNS}"),
+            ])
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()
@@ -53,7 +59,10 @@ impl Watch {
         let filled = Arc::clone(&seen);
         std::thread::spawn(move || {
             for line in BufReader::new(output).lines().map_while(Result::ok) {
-                filled.lock().unwrap_or_else(PoisonError::into_inner).push(Seen::parse(&line));
+                filled
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .push(Seen::parse(&line));
             }
         });
         Ok(Self { kubectl, seen })
@@ -61,22 +70,43 @@ impl Watch {
 
     /// All that was told so far.
     pub(crate) fn seen(&self) -> Vec<Seen> {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.seen
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// Waits until `found` gives a value for what was told.
-    pub(crate) fn wait_for<T>(&self, bed: &Bed, what: &str, mut found: impl FnMut(&[Seen]) -> Option<T>) -> Result<T> {
+    pub(crate) fn wait_for<T>(
+        &self,
+        bed: &Bed,
+        what: &str,
+        mut found: impl FnMut(&[Seen]) -> Option<T>,
+    ) -> Result<T> {
         let evidence = || format!("{:#?}\n{}", self.seen(), bed.cluster.operator_evidence());
-        wait::until(format_args!("the watch to tell of {what}"), LIMIT, || Ok(found(&self.seen())), evidence)
+        wait::until(
+            format_args!("the watch to tell of {what}"),
+            LIMIT,
+            || Ok(found(&self.seen())),
+            evidence,
+        )
     }
 
-    /// Waits until `count` nodes have been changed, and gives their changes in the order of their ends. Fails where one node
-    /// was begun before the one before was done, by their times: one decision of the operator ends the one and begins the
-    /// other, and its two writes may be told in either order.
+    /// Waits until `count` nodes have been changed, and gives their changes in the order of their
+    /// ends. Fails where one node was begun before the one before was done, by their times: one
+    /// decision of the operator ends the one and begins the other, and its two writes may be told
+    /// in either order.
     pub(crate) fn one_by_one(&self, bed: &Bed, count: usize) -> Result<Vec<Change>> {
-        let changes = self.wait_for(bed, &format!("{count} changed nodes"), |seen| Some(changes(seen)).filter(|all| all.len() == count))?;
+        let changes = self.wait_for(bed, &format!("{count} changed nodes"), |seen| {
+            Some(changes(seen)).filter(|all| all.len() == count)
+        })?;
         for pair in changes.windows(2) {
-            ensure!(pair[0].ended <= pair[1].began, "{} was begun before {} was done: {changes:?}", pair[1].node, pair[0].node);
+            ensure!(
+                pair[0].ended <= pair[1].began,
+                "{} was begun before {} was done: {changes:?}",
+                pair[1].node,
+                pair[0].node
+            );
         }
         Ok(changes)
     }
@@ -94,7 +124,12 @@ impl Seen {
     fn parse(line: &str) -> Self {
         let mut words = line.split(' ').map(str::to_owned);
         let mut next = || words.next().unwrap_or_default();
-        Self { node: next(), phase: next(), since: next(), reason: next() }
+        Self {
+            node: next(),
+            phase: next(),
+            since: next(),
+            reason: next(),
+        }
     }
 }
 
@@ -102,13 +137,20 @@ impl Seen {
 fn changes(seen: &[Seen]) -> Vec<Change> {
     let mut changes: Vec<Change> = Vec::new();
     let mut open: Vec<(String, String)> = Vec::new();
-    for Seen { node, phase, since, .. } in seen {
+    for Seen {
+        node, phase, since, ..
+    } in seen
+    {
         let at = open.iter().position(|(name, _)| name == node);
         match (phase.as_str(), at) {
             ("Installing", None) => open.push((node.clone(), since.clone())),
             ("Ready", Some(at)) => {
                 let (node, began) = open.remove(at);
-                changes.push(Change { node, began, ended: since.clone() });
+                changes.push(Change {
+                    node,
+                    began,
+                    ended: since.clone(),
+                });
             }
             _ => {}
         }

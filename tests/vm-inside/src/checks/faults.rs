@@ -7,7 +7,10 @@ use crate::containerd::NAMESPACE;
 use crate::ground::{Driver, Ground, nothing_left};
 use crate::{machine, wait};
 
-checks![a_guest_survives_a_restart_of_containerd, a_killed_host_leaves_nothing_and_the_next_container_runs];
+checks![
+    a_guest_survives_a_restart_of_containerd,
+    a_killed_host_leaves_nothing_and_the_next_container_runs
+];
 
 const TERM: u32 = 15;
 
@@ -18,17 +21,31 @@ fn a_guest_survives_a_restart_of_containerd(ground: &Ground, driver: Driver) -> 
     machine::output("systemctl", &["restart", "containerd"])?;
     // It listens again before it has found its tasks again.
     let same = || Ok(container.pid().ok());
-    let found = wait::until("containerd to know the guest again", same, machine::containerds_words)?;
-    ensure!(found == pid && machine::is_alive(pid), "its process was {pid} and is {found}");
+    let found = wait::until(
+        "containerd to know the guest again",
+        same,
+        machine::containerds_words,
+    )?;
+    ensure!(
+        found == pid && machine::is_alive(pid),
+        "its process was {pid} and is {found}"
+    );
     ground.containerd.follow()?;
     let length = container.text().len();
-    wait::until("it to go on", || Ok((container.text().len() > length).then_some(())), || container.text())?;
+    wait::until(
+        "it to go on",
+        || Ok((container.text().len() > length).then_some(())),
+        || container.text(),
+    )?;
     let code = container.end(TERM)?;
     ensure!(code == 143, "exit code {code}");
     nothing_left(NAMESPACE, &container.id)
 }
 
-fn a_killed_host_leaves_nothing_and_the_next_container_runs(ground: &Ground, driver: Driver) -> Result<()> {
+fn a_killed_host_leaves_nothing_and_the_next_container_runs(
+    ground: &Ground,
+    driver: Driver,
+) -> Result<()> {
     let guest = ground.run(driver, &["/app.wasm", "sleep", "600"])?;
     let native = ground.run(driver, &["/native", "sleep"])?;
     guest.until_it_prints("sleeping")?;
@@ -36,11 +53,20 @@ fn a_killed_host_leaves_nothing_and_the_next_container_runs(ground: &Ground, dri
     let pids = [guest.pid()?, native.pid()?];
     machine::kill(machine::host_of(pids[0])?)?;
     for (container, pid) in [&guest, &native].into_iter().zip(pids) {
-        // containerd notices, has what is left removed, tells that the process was killed, and forgets the task.
+        // containerd notices, has what is left removed, tells that the process was killed, and
+        // forgets the task.
         let told = || Ok(ground.containerd.told_exit_of(&container.id));
-        let code = wait::until(format_args!("the end of {} to be told", container.id), told, machine::containerds_words)?;
+        let code = wait::until(
+            format_args!("the end of {} to be told", container.id),
+            told,
+            machine::containerds_words,
+        )?;
         ensure!(code == 137, "{}: exit code {code}", container.id);
-        wait::until(format_args!("process {pid} to be dead"), || Ok((!machine::is_alive(pid)).then_some(())), String::new)?;
+        wait::until(
+            format_args!("process {pid} to be dead"),
+            || Ok((!machine::is_alive(pid)).then_some(())),
+            String::new,
+        )?;
         nothing_left(NAMESPACE, &container.id)?;
     }
     let next = ground.run(driver, &["/app.wasm", "exit", "5"])?;

@@ -26,35 +26,65 @@ fn limits_stand_in_the_cgroup(ground: &Ground, driver: Driver) -> Result<()> {
     });
     let container = ground.run_limited(driver, &["/app.wasm", "sleep", "600"], &limits)?;
     let weight = container.cgroup("cpu.weight")?;
-    ensure!(weight.parse::<u32>().is_ok_and(|weight| (1..100).contains(&weight)), "half of the usual share is the weight {weight}");
-    for (file, expected) in [("memory.max", "100663296"), ("cpu.max", "50000 100000"), ("pids.max", "77")] {
+    ensure!(
+        weight
+            .parse::<u32>()
+            .is_ok_and(|weight| (1..100).contains(&weight)),
+        "half of the usual share is the weight {weight}"
+    );
+    for (file, expected) in [
+        ("memory.max", "100663296"),
+        ("cpu.max", "50000 100000"),
+        ("pids.max", "77"),
+    ] {
         let found = container.cgroup(file)?;
-        ensure!(found == expected, "{file} says {found}, expected {expected}");
+        ensure!(
+            found == expected,
+            "{file} says {found}, expected {expected}"
+        );
     }
     if driver == Driver::Systemd {
         // What systemd does not know of, it would undo when it is reloaded.
         let found = machine::property(&format!("wasm-{}.scope", container.id), "MemoryMax")?;
-        ensure!(found == "100663296", "systemd has {found} as the scope's limit");
+        ensure!(
+            found == "100663296",
+            "systemd has {found} as the scope's limit"
+        );
     }
     container.end(KILL).map(drop)
 }
 
 fn memory_beyond_the_limit_is_137_and_told_as_such(ground: &Ground, driver: Driver) -> Result<()> {
-    let container = ground.run_limited(driver, &["/app.wasm", "oom"], &json!({ "memory": { "limit": 32 << 20, "swap": 32 << 20 } }))?;
+    let container = ground.run_limited(
+        driver,
+        &["/app.wasm", "oom"],
+        &json!({ "memory": { "limit": 32 << 20, "swap": 32 << 20 } }),
+    )?;
     let code = container.wait()?;
-    ensure!(code == 137, "exit code {code}; it printed {:?}", container.text());
+    ensure!(
+        code == 137,
+        "exit code {code}; it printed {:?}",
+        container.text()
+    );
     container.delete()?;
     let told = || {
         let topics = ground.containerd.topics_of(&container.id);
-        Ok(topics.last().is_some_and(|topic| topic == "/tasks/delete").then_some(topics))
+        Ok(topics
+            .last()
+            .is_some_and(|topic| topic == "/tasks/delete")
+            .then_some(topics))
     };
-    let topics = wait::until("its last event", told, || format!("{:?}", ground.containerd.topics_of(&container.id)))?;
-    let expected = ["create", "start", "oom", "exit", "delete"].map(|topic| format!("/tasks/{topic}"));
+    let topics = wait::until("its last event", told, || {
+        format!("{:?}", ground.containerd.topics_of(&container.id))
+    })?;
+    let expected =
+        ["create", "start", "oom", "exit", "delete"].map(|topic| format!("/tasks/{topic}"));
     ensure!(topics == expected, "its events were {topics:?}");
     Ok(())
 }
 
-/// A container's use of the machine: the fields of containerd's `cgroup2/stats/metrics.proto` that are looked at here.
+/// A container's use of the machine: the fields of containerd's `cgroup2/stats/metrics.proto` that
+/// are looked at here.
 #[derive(Clone, PartialEq, prost::Message)]
 struct Metrics {
     #[prost(message, optional, tag = "1")]
@@ -96,31 +126,66 @@ fn metrics_are_those_of_cgroup_v2(ground: &Ground, driver: Driver) -> Result<()>
     container.until_it_prints("spinning")?;
     let ask = || {
         let data = ground.containerd.metrics(&container.id)?;
-        ensure!(data.type_url.ends_with("io.containerd.cgroups.v2.Metrics"), "its metrics are a {}", data.type_url);
+        ensure!(
+            data.type_url.ends_with("io.containerd.cgroups.v2.Metrics"),
+            "its metrics are a {}",
+            data.type_url
+        );
         Ok(Metrics::decode(data.value.as_slice())?)
     };
     let first = ask()?;
-    let (pids, cpu, memory) = (first.pids.unwrap_or_default(), first.cpu.unwrap_or_default(), first.memory.unwrap_or_default());
-    ensure!((1..50).contains(&pids.current) && pids.limit == 50, "processes: {pids:?}");
-    ensure!(memory.limit == LIMIT && (1..LIMIT).contains(&memory.usage) && (1..LIMIT).contains(&memory.anonymous), "memory: {memory:?}");
+    let (pids, cpu, memory) = (
+        first.pids.unwrap_or_default(),
+        first.cpu.unwrap_or_default(),
+        first.memory.unwrap_or_default(),
+    );
+    ensure!(
+        (1..50).contains(&pids.current) && pids.limit == 50,
+        "processes: {pids:?}"
+    );
+    ensure!(
+        memory.limit == LIMIT
+            && (1..LIMIT).contains(&memory.usage)
+            && (1..LIMIT).contains(&memory.anonymous),
+        "memory: {memory:?}"
+    );
     // It computes all the time.
-    let more = || Ok((ask()?.cpu.unwrap_or_default().microseconds > cpu.microseconds + 100_000).then_some(()));
-    wait::until("its use of a processor to grow", more, || format!("at first it was {cpu:?}"))?;
+    let more = || {
+        Ok(
+            (ask()?.cpu.unwrap_or_default().microseconds > cpu.microseconds + 100_000)
+                .then_some(()),
+        )
+    };
+    wait::until("its use of a processor to grow", more, || {
+        format!("at first it was {cpu:?}")
+    })?;
     container.end(KILL).map(drop)
 }
 
 fn a_paused_guest_is_frozen_until_it_is_resumed(ground: &Ground, driver: Driver) -> Result<()> {
     let container = ground.run(driver, &["/app.wasm", "tick"])?;
     container.until_it_prints("tick 2\n")?;
-    let frozen = || container.cgroup("cgroup.events").map(|text| text.contains("frozen 1"));
+    let frozen = || {
+        container
+            .cgroup("cgroup.events")
+            .map(|text| text.contains("frozen 1"))
+    };
     ground.containerd.pause(&container.id)?;
     ensure!(frozen()?, "it was paused and is not frozen");
     let state = ground.containerd.state(&container.id, "")?;
-    ensure!(state.status == 4, "containerd's number of its state is {}, expected 4: paused", state.status);
+    ensure!(
+        state.status == 4,
+        "containerd's number of its state is {}, expected 4: paused",
+        state.status
+    );
     ground.containerd.resume(&container.id)?;
     ensure!(!frozen()?, "it was resumed and is still frozen");
     let length = container.text().len();
-    wait::until("it to go on", || Ok((container.text().len() > length).then_some(())), || container.text())?;
+    wait::until(
+        "it to go on",
+        || Ok((container.text().len() > length).then_some(())),
+        || container.text(),
+    )?;
     // A signal reaches it while it is frozen, too.
     ground.containerd.pause(&container.id)?;
     let code = container.end(KILL)?;
@@ -129,15 +194,23 @@ fn a_paused_guest_is_frozen_until_it_is_resumed(ground: &Ground, driver: Driver)
 }
 
 fn an_update_changes_limits_and_they_stay(ground: &Ground, driver: Driver) -> Result<()> {
-    let container = ground.run_limited(driver, &["/app.wasm", "sleep", "600"], &json!({ "memory": { "limit": 64 << 20 } }))?;
-    let change = json!({ "memory": { "limit": 80 << 20 }, "cpu": { "quota": 30_000, "period": 100_000 } });
+    let container = ground.run_limited(
+        driver,
+        &["/app.wasm", "sleep", "600"],
+        &json!({ "memory": { "limit": 64 << 20 } }),
+    )?;
+    let change =
+        json!({ "memory": { "limit": 80 << 20 }, "cpu": { "quota": 30_000, "period": 100_000 } });
     ground.containerd.update(&container.id, &change)?;
     if driver == Driver::Systemd {
         machine::output("systemctl", &["daemon-reload"])?;
     }
     for (file, expected) in [("memory.max", "83886080"), ("cpu.max", "30000 100000")] {
         let found = container.cgroup(file)?;
-        ensure!(found == expected, "{file} says {found}, expected {expected}");
+        ensure!(
+            found == expected,
+            "{file} says {found}, expected {expected}"
+        );
     }
     container.end(KILL).map(drop)
 }

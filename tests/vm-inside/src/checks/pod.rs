@@ -16,10 +16,18 @@ const NAMESPACE: &str = "k8s.io";
 /// Seconds that an exec may take: the machine is emulated.
 const EXEC: i64 = 30;
 
-fn a_pod_is_held_without_a_process_and_removed_without_a_trace(ground: &Ground, driver: Driver) -> Result<()> {
+fn a_pod_is_held_without_a_process_and_removed_without_a_trace(
+    ground: &Ground,
+    driver: Driver,
+) -> Result<()> {
     let cri = Cri::new(&ground.containerd);
     let name = ground.id(driver, "pod");
-    let config = config::pod(&name, NamespaceMode::Node, NamespaceMode::Container, &driver.pods_parent(&name));
+    let config = config::pod(
+        &name,
+        NamespaceMode::Node,
+        NamespaceMode::Container,
+        &driver.pods_parent(&name),
+    );
     let sandbox = cri.run_sandbox(&config, &format!("wasmedge-{}", driver.name()))?;
     let checked = look(&cri, &sandbox, &config);
     // Removed whatever was seen, so that the next test does not find it.
@@ -31,21 +39,43 @@ fn a_pod_is_held_without_a_process_and_removed_without_a_trace(ground: &Ground, 
 
 /// Looks at a pod with one guest; the guest's id.
 fn look(cri: &Cri<'_, Containerd>, sandbox: &str, config: &PodConfig) -> Result<String> {
-    let guest = cri.create_container(sandbox, config, config.container("guest", IMAGE, &["/app.wasm", "sleep", "600"]))?;
+    let guest = cri.create_container(
+        sandbox,
+        config,
+        config.container("guest", IMAGE, &["/app.wasm", "sleep", "600"]),
+    )?;
     cri.start_container(&guest)?;
-    for (words, said) in [(&["/native", "args", "a b"][..], "/native\nargs\na b\n"), (&["/hello.wasm"], "hello from wasm\n")] {
+    for (words, said) in [
+        (&["/native", "args", "a b"][..], "/native\nargs\na b\n"),
+        (&["/hello.wasm"], "hello from wasm\n"),
+    ] {
         let answer = cri.exec_sync(&guest, words, EXEC)?;
-        ensure!(answer.exit_code == 0 && answer.text() == said, "exec of {words:?} ended as {answer:?}");
+        ensure!(
+            answer.exit_code == 0 && answer.text() == said,
+            "exec of {words:?} ended as {answer:?}"
+        );
     }
     let memory = cri.stats(&guest)?.memory();
-    ensure!((1 << 16..1 << 30).contains(&memory), "it uses {memory} bytes");
-    // The image of pods' first containers holds a name and no program: one that were started would have failed above.
+    ensure!(
+        (1 << 16..1 << 30).contains(&memory),
+        "it uses {memory} bytes"
+    );
+    // The image of pods' first containers holds a name and no program: one that were started would
+    // have failed above.
     for id in [sandbox, &guest] {
         let cgroups = machine::cgroups_naming(id);
         ensure!(!cgroups.is_empty(), "no cgroup bears the id {id}");
     }
     let processes = machine::processes()?;
-    let named: Vec<_> = processes.iter().filter(|seen| seen.command.split(' ').any(|word| word == sandbox)).collect();
-    ensure!(named.iter().all(|seen| seen.command.contains("wasmedge-host")), "processes of the sandbox: {named:?}");
+    let named: Vec<_> = processes
+        .iter()
+        .filter(|seen| seen.command.split(' ').any(|word| word == sandbox))
+        .collect();
+    ensure!(
+        named
+            .iter()
+            .all(|seen| seen.command.contains("wasmedge-host")),
+        "processes of the sandbox: {named:?}"
+    );
     Ok(guest)
 }

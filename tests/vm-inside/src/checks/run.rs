@@ -1,4 +1,5 @@
-//! Containers that end by themselves or by a signal, further processes in them, and what the journal says.
+//! Containers that end by themselves or by a signal, further processes in them, and what the
+//! journal says.
 
 use anyhow::{Result, ensure};
 use serde_json::Value;
@@ -26,8 +27,23 @@ const KILL: u32 = 9;
 fn a_hello_is_run_by_ctr(ground: &Ground, driver: Driver) -> Result<()> {
     let id = ground.id(driver, "hello");
     let (options, cgroup) = (driver.options_file()?, driver.cgroups_path(&id));
-    let first = ["--namespace", NAMESPACE, "run", "--rm", "--runtime", RUNTIME, "--runtime-config-path", &options];
-    let text = ground::ctr(&[&first[..], &["--cgroup", &cgroup, IMAGE, &id, "/hello.wasm"]].concat())?;
+    let first = [
+        "--namespace",
+        NAMESPACE,
+        "run",
+        "--rm",
+        "--runtime",
+        RUNTIME,
+        "--runtime-config-path",
+        &options,
+    ];
+    let text = ground::ctr(
+        &[
+            &first[..],
+            &["--cgroup", &cgroup, IMAGE, &id, "/hello.wasm"],
+        ]
+        .concat(),
+    )?;
     ensure!(text == "hello from wasm\n", "it printed {text:?}");
     nothing_left(NAMESPACE, &id)
 }
@@ -43,7 +59,11 @@ fn a_native_container_is_in_its_cgroup(ground: &Ground, driver: Driver) -> Resul
     let container = ground.run(driver, &["/native", "sleep"])?;
     container.until_it_prints("sleeping")?;
     let cgroup = machine::cgroup_of(container.pid()?)?;
-    ensure!(cgroup == driver.cgroup(&container.id), "it is in {}", cgroup.display());
+    ensure!(
+        cgroup == driver.cgroup(&container.id),
+        "it is in {}",
+        cgroup.display()
+    );
     // It asks for the signal, and ends by itself.
     let code = container.end(TERM)?;
     ensure!(code == 0, "exit code {code}");
@@ -58,14 +78,24 @@ fn sigterm_ends_a_guest_with_143(ground: &Ground, driver: Driver) -> Result<()> 
     Ok(())
 }
 
-fn a_container_is_in_its_cgroup_and_deleted_leaves_nothing(ground: &Ground, driver: Driver) -> Result<()> {
+fn a_container_is_in_its_cgroup_and_deleted_leaves_nothing(
+    ground: &Ground,
+    driver: Driver,
+) -> Result<()> {
     let container = ground.run(driver, &["/app.wasm", "sleep", "600"])?;
     container.until_it_prints("sleeping")?;
     let pid = container.pid()?;
     let cgroup = machine::cgroup_of(pid)?;
-    ensure!(cgroup == driver.cgroup(&container.id), "it is in {}", cgroup.display());
+    ensure!(
+        cgroup == driver.cgroup(&container.id),
+        "it is in {}",
+        cgroup.display()
+    );
     let units = machine::units(&format!("wasm-{}.scope", container.id))?;
-    ensure!(units.len() == usize::from(driver == Driver::Systemd), "systemd has these units of it: {units:?}");
+    ensure!(
+        units.len() == usize::from(driver == Driver::Systemd),
+        "systemd has these units of it: {units:?}"
+    );
     let code = container.end(KILL)?;
     ensure!(code == 137, "exit code {code}");
     ensure!(!machine::is_alive(pid), "process {pid} lives");
@@ -76,43 +106,78 @@ fn a_native_program_and_a_guest_can_be_added(ground: &Ground, driver: Driver) ->
     let container = ground.run(driver, &["/app.wasm", "sleep", "600"])?;
     container.exec("guest", &["/hello.wasm"])?;
     let guest = container.end_of("guest")?;
-    ensure!(guest == ("hello from wasm\n".to_owned(), 0), "the guest ended as {guest:?}");
+    ensure!(
+        guest == ("hello from wasm\n".to_owned(), 0),
+        "the guest ended as {guest:?}"
+    );
     container.exec("native", &["/native", "sleep"])?;
     let pid = ground.containerd.state(&container.id, "native")?.pid;
     let cgroup = machine::cgroup_of(pid)?;
-    ensure!(cgroup.starts_with(driver.cgroup(&container.id)), "the native program is in {}", cgroup.display());
+    ensure!(
+        cgroup.starts_with(driver.cgroup(&container.id)),
+        "the native program is in {}",
+        cgroup.display()
+    );
     machine::kill(pid)?;
     let (text, code) = container.end_of("native")?;
-    ensure!(code == 137, "the native program ended with {code}, and printed {text:?}");
+    ensure!(
+        code == 137,
+        "the native program ended with {code}, and printed {text:?}"
+    );
     container.end(KILL).map(drop)
 }
 
 fn guest_does(container: &Container<'_>, exec: &str, words: &[&str]) -> Result<()> {
-    let words: Vec<&str> = std::iter::once("/app.wasm").chain(words.iter().copied()).collect();
+    let words: Vec<&str> = std::iter::once("/app.wasm")
+        .chain(words.iter().copied())
+        .collect();
     container.exec(exec, &words)?;
     let end = container.end_of(exec)?;
     ensure!(end.1 == 0, "{words:?} ended as {end:?}");
     Ok(())
 }
 
-fn exec_refuses_a_root_whose_proc_is_a_symbolic_link(ground: &Ground, driver: Driver) -> Result<()> {
+fn exec_refuses_a_root_whose_proc_is_a_symbolic_link(
+    ground: &Ground,
+    driver: Driver,
+) -> Result<()> {
     let container = ground.run(driver, &["/app.wasm", "sleep", "600"])?;
-    for (exec, words) in [("a", &["mkdir", "/p"][..]), ("b", &["mkdir", "/p/x"]), ("c", &["link", "p/x/..", "/proc"])] {
+    for (exec, words) in [
+        ("a", &["mkdir", "/p"][..]),
+        ("b", &["mkdir", "/p/x"]),
+        ("c", &["link", "p/x/..", "/proc"]),
+    ] {
         guest_does(&container, exec, words)?;
     }
     let attack = container.exec("attack", &["/native", "open", "/p/sys/kernel/core_pattern"]);
-    let error = attack.err().map(|error| format!("{error:#}")).unwrap_or_default();
-    ensure!(error.contains("/proc in the container: it is a symbolic link"), "the error is {error:?}");
+    let error = attack
+        .err()
+        .map(|error| format!("{error:#}"))
+        .unwrap_or_default();
+    ensure!(
+        error.contains("/proc in the container: it is a symbolic link"),
+        "the error is {error:?}"
+    );
     container.end(KILL).map(drop)
 }
 
-fn masked_files_are_the_null_device_after_a_guest_replaced_its_own(ground: &Ground, driver: Driver) -> Result<()> {
+fn masked_files_are_the_null_device_after_a_guest_replaced_its_own(
+    ground: &Ground,
+    driver: Driver,
+) -> Result<()> {
     let container = ground.run(driver, &["/app.wasm", "sleep", "600"])?;
     guest_does(&container, "a", &["remove", "/dev/null"])?;
-    guest_does(&container, "b", &["link", "../proc/sys/kernel/core_pattern", "/dev/null"])?;
+    guest_does(
+        &container,
+        "b",
+        &["link", "../proc/sys/kernel/core_pattern", "/dev/null"],
+    )?;
     container.exec("masked", &["/native", "device", "/proc/timer_list"])?;
     let masked = container.end_of("masked")?;
-    ensure!(masked == ("1:3\n".to_owned(), 0), "a masked file is {masked:?}");
+    ensure!(
+        masked == ("1:3\n".to_owned(), 0),
+        "a masked file is {masked:?}"
+    );
     container.end(KILL).map(drop)
 }
 
@@ -121,11 +186,23 @@ fn the_journal_has_the_hosts_lines(ground: &Ground, driver: Driver) -> Result<()
     let host = machine::host_of(container.pid()?)?.to_string();
     container.end(KILL)?;
     let there = || Ok(Some(machine::journal_of(&container.id)?).filter(|lines| lines.len() >= 2));
-    let lines = wait::until("the host's lines in the journal", there, || String::from("there are none, or only one"))?;
+    let lines = wait::until("the host's lines in the journal", there, || {
+        String::from("there are none, or only one")
+    })?;
     for (name, expected) in [("CONTAINERD_NAMESPACE", NAMESPACE), ("_PID", &host)] {
-        ensure!(lines.iter().any(|line| line[name] == expected), "no line has {expected} as its {name}: {lines:#?}");
+        ensure!(
+            lines.iter().any(|line| line[name] == expected),
+            "no line has {expected} as its {name}: {lines:#?}"
+        );
     }
-    let names_guest = |line: &Value| line["GUEST_DIGEST"].as_str().is_some_and(|digest| digest.starts_with("sha256:"));
-    ensure!(lines.iter().any(names_guest), "no line names the guest: {lines:#?}");
+    let names_guest = |line: &Value| {
+        line["GUEST_DIGEST"]
+            .as_str()
+            .is_some_and(|digest| digest.starts_with("sha256:"))
+    };
+    ensure!(
+        lines.iter().any(names_guest),
+        "no line names the guest: {lines:#?}"
+    );
     Ok(())
 }

@@ -10,10 +10,12 @@ use super::table;
 use crate::Generated;
 
 const INTRODUCTION: &str = "\
-What a cluster's API server stores and fills in, and what it refuses. `kubectl explain wasmruntime.spec` says the same
-of the cluster that it asks. Manifests to begin with lie in [docs/samples](../samples).
+What a cluster's API server stores and fills in, and what it refuses. `kubectl explain
+wasmruntime.spec` says the same of the cluster that it asks. Manifests to begin with lie in
+[docs/samples](../samples).
 
-A field that stands without a default may be left out, unless it is required. In a path `[]` stands for each item of a
+A field that stands without a default may be left out, unless it is required. In a path `[]` stands
+for each item of a
 list.";
 
 pub(super) fn page() -> Result<Generated> {
@@ -58,22 +60,51 @@ fn kind(text: &mut String, definition: &Value) {
         text.push_str(&table(&["field", "type", "default", "meaning"], rows));
         text.push('\n');
     }
-    let columns = version["additionalPrinterColumns"].as_array().into_iter().flatten();
+    let columns = version["additionalPrinterColumns"]
+        .as_array()
+        .into_iter()
+        .flatten();
     let column = |column: &Value| {
-        let description = column["description"].as_str().map(|description| format!(": {description}")).unwrap_or_default();
+        let description = column["description"]
+            .as_str()
+            .map(|description| format!(": {description}"))
+            .unwrap_or_default();
         format!("- {}{description}\n", word(&column["name"]))
     };
-    let _ = write!(text, "### {}: columns of `kubectl get`\n\n{}\n", word(&names["kind"]), columns.map(column).collect::<String>());
+    let _ = write!(
+        text,
+        "### {}: columns of `kubectl get`\n\n{}\n",
+        word(&names["kind"]),
+        columns.map(column).collect::<String>()
+    );
 }
 
 /// The rows of everything within `schema`, whose own path is `path`.
 fn fields(rows: &mut Vec<Vec<String>>, path: &str, schema: &Value) {
-    let required: Vec<&str> = schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
-    let mut properties: Vec<(&String, &Value)> = schema["properties"].as_object().into_iter().flatten().collect();
+    let required: Vec<&str> = schema["required"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .collect();
+    let mut properties: Vec<(&String, &Value)> = schema["properties"]
+        .as_object()
+        .into_iter()
+        .flatten()
+        .collect();
     properties.sort_by_key(|(name, _)| *name);
     for (name, field) in properties {
-        let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
-        rows.push(vec![format!("`{path}`"), shape(field), default(field, required.contains(&name.as_str())), meaning(field)]);
+        let path = if path.is_empty() {
+            name.clone()
+        } else {
+            format!("{path}.{name}")
+        };
+        rows.push(vec![
+            format!("`{path}`"),
+            shape(field),
+            default(field, required.contains(&name.as_str())),
+            meaning(field),
+        ]);
         fields(rows, &path, field);
         fields(rows, &format!("{path}[]"), &field["items"]);
     }
@@ -84,7 +115,11 @@ fn default(field: &Value, required: bool) -> String {
         Value::Null if required => "required".to_owned(),
         Value::Null => String::new(),
         // What an object is by default is said by the rows of its fields.
-        Value::Object(_) if field["properties"].as_object().is_some_and(|inner| inner.values().any(|one| !one["default"].is_null())) => {
+        Value::Object(_)
+            if field["properties"]
+                .as_object()
+                .is_some_and(|inner| inner.values().any(|one| !one["default"].is_null())) =>
+        {
             String::new()
         }
         Value::Object(empty) if empty.is_empty() => String::new(),
@@ -102,7 +137,10 @@ fn meaning(field: &Value) -> String {
 
 /// What the schema's rules say when they are broken.
 fn messages(schema: &Value) -> Vec<&str> {
-    let rules = schema["x-kubernetes-validations"].as_array().into_iter().flatten();
+    let rules = schema["x-kubernetes-validations"]
+        .as_array()
+        .into_iter()
+        .flatten();
     rules.filter_map(|rule| rule["message"].as_str()).collect()
 }
 
@@ -111,7 +149,11 @@ fn shape(field: &Value) -> String {
     let bound = |name: &str| field[name].as_f64();
     let mut parts = vec![type_of(field)];
     if let Some(words) = field["enum"].as_array() {
-        let words: Vec<String> = words.iter().filter_map(Value::as_str).map(|word| format!("`{word}`")).collect();
+        let words: Vec<String> = words
+            .iter()
+            .filter_map(Value::as_str)
+            .map(|word| format!("`{word}`"))
+            .collect();
         parts = vec![words.join(", ")];
     }
     match (bound("minimum"), bound("maximum")) {
@@ -122,7 +164,11 @@ fn shape(field: &Value) -> String {
     }
     parts.extend(bound("maxLength").map(|most| format!("at most {most} characters")));
     parts.extend(bound("maxItems").map(|most| format!("at most {most}")));
-    parts.extend(field["pattern"].as_str().map(|pattern| format!("`{pattern}`")));
+    parts.extend(
+        field["pattern"]
+            .as_str()
+            .map(|pattern| format!("`{pattern}`")),
+    );
     if let Some(keys) = field["x-kubernetes-list-map-keys"].as_array() {
         let keys: Vec<&str> = keys.iter().filter_map(Value::as_str).collect();
         parts.push(format!("each `{}` once", keys.join(", ")));
@@ -137,7 +183,10 @@ fn type_of(field: &Value) -> String {
     match field["type"].as_str().unwrap_or("any") {
         "array" => format!("list of {}", plural(&type_of(&field["items"]))),
         "object" if field["additionalProperties"].is_object() => {
-            format!("map of {}", plural(&type_of(&field["additionalProperties"])))
+            format!(
+                "map of {}",
+                plural(&type_of(&field["additionalProperties"]))
+            )
         }
         "string" if field["format"] == "date-time" => "time".to_owned(),
         other => other.to_owned(),
@@ -157,11 +206,23 @@ mod tests {
     #[test]
     fn a_type_says_its_bounds() {
         for (field, expected) in [
-            (json!({"type": "integer", "minimum": 0.0, "maximum": 10.0}), "integer; 0 to 10"),
+            (
+                json!({"type": "integer", "minimum": 0.0, "maximum": 10.0}),
+                "integer; 0 to 10",
+            ),
             (json!({"type": "string", "enum": ["A", "B"]}), "`A`, `B`"),
-            (json!({"type": "array", "items": {"type": "string"}, "maxItems": 2}), "list of strings; at most 2"),
-            (json!({"x-kubernetes-int-or-string": true, "pattern": "^a|b$"}), "number or string; `^a|b$`"),
-            (json!({"type": "object", "additionalProperties": {"type": "string"}}), "map of strings"),
+            (
+                json!({"type": "array", "items": {"type": "string"}, "maxItems": 2}),
+                "list of strings; at most 2",
+            ),
+            (
+                json!({"x-kubernetes-int-or-string": true, "pattern": "^a|b$"}),
+                "number or string; `^a|b$`",
+            ),
+            (
+                json!({"type": "object", "additionalProperties": {"type": "string"}}),
+                "map of strings",
+            ),
         ] {
             assert_eq!(shape(&field), expected);
         }
@@ -170,11 +231,24 @@ mod tests {
     #[test]
     fn a_row_is_made_of_every_field_however_deep() {
         let schema = json!({"required": ["a"], "properties": {
-            "a": {"type": "array", "items": {"type": "object", "properties": {"b": {"type": "string", "description": "x"}}}},
-            "c": {"type": "object", "default": {"d": 1}, "properties": {"d": {"type": "integer", "default": 1}}}}});
+            "a": {"type": "array", "items": {"type": "object",
+            "properties": {"b": {"type": "string", "description": "x"}}}},
+            "c": {"type": "object", "default": {"d": 1}, "properties": {"d": {"type": "integer",
+            "default": 1}}}}});
         let mut rows = Vec::new();
         fields(&mut rows, "", &schema);
-        let told: Vec<(&str, &str)> = rows.iter().map(|row| (row[0].as_str(), row[2].as_str())).collect();
-        assert_eq!(told, [("`a`", "required"), ("`a[].b`", ""), ("`c`", ""), ("`c.d`", "`1`")]);
+        let told: Vec<(&str, &str)> = rows
+            .iter()
+            .map(|row| (row[0].as_str(), row[2].as_str()))
+            .collect();
+        assert_eq!(
+            told,
+            [
+                ("`a`", "required"),
+                ("`a[].b`", ""),
+                ("`c`", ""),
+                ("`c.d`", "`1`")
+            ]
+        );
     }
 }

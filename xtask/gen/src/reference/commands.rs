@@ -1,4 +1,5 @@
-//! `docs/reference/operator-cli.md` and `installer-cli.md`: every command and option of each program.
+//! `docs/reference/operator-cli.md` and `installer-cli.md`: every command and option of each
+//! program.
 
 use std::fmt::Write as _;
 
@@ -9,12 +10,27 @@ use crate::Generated;
 
 pub(super) fn operator() -> Generated {
     let introduction = "The operator's program. The chart starts it with all that its values say.";
-    super::page("operator-cli", "wasmedge-operator", &format!("{introduction}\n\n{}", describe(wasmedge_operator::cli::command())))
+    super::page(
+        "operator-cli",
+        "wasmedge-operator",
+        &format!(
+            "{introduction}\n\n{}",
+            describe(wasmedge_operator::cli::command())
+        ),
+    )
 }
 
 pub(super) fn installer() -> Generated {
-    let introduction = "The installer's program. The operator starts it on a node, with a request that it writes itself.";
-    super::page("installer-cli", "node-installer", &format!("{introduction}\n\n{}", describe(node_installer::program::command())))
+    let introduction = "The installer's program. The operator starts it on a node, with a request \
+                        that it writes itself.";
+    super::page(
+        "installer-cli",
+        "node-installer",
+        &format!(
+            "{introduction}\n\n{}",
+            describe(node_installer::program::command())
+        ),
+    )
 }
 
 /// What the command and all below it say of themselves.
@@ -28,33 +44,81 @@ fn describe(command: Command) -> String {
 
 fn write(text: &mut String, above: &str, command: &Command) {
     let name = format!("{above}{}", command.get_name());
-    let about = command.get_long_about().or(command.get_about()).map(ToString::to_string).unwrap_or_default();
+    let about = command
+        .get_long_about()
+        .or(command.get_about())
+        .map(ToString::to_string)
+        .unwrap_or_default();
     let _ = write!(text, "## {name}\n\n{}\n\n", sentence(&about));
-    let options: Vec<&Arg> = command.get_arguments().filter(|arg| !matches!(arg.get_id().as_str(), "help" | "version")).collect();
+    let options: Vec<&Arg> = command
+        .get_arguments()
+        .filter(|arg| !matches!(arg.get_id().as_str(), "help" | "version"))
+        .collect();
     if options.iter().any(|option| option.is_global_set()) {
         text.push_str("These options stand before or after any command below:\n\n");
     }
     if !options.is_empty() {
-        let _ = writeln!(text, "{}", table(&["option", "variable", "default", "meaning"], options.into_iter().map(row)));
+        let _ = writeln!(
+            text,
+            "{}",
+            table(
+                &["option", "variable", "default", "meaning"],
+                options.into_iter().map(row)
+            )
+        );
     }
-    for inner in command.get_subcommands().filter(|inner| !inner.is_hide_set()) {
+    for inner in command
+        .get_subcommands()
+        .filter(|inner| !inner.is_hide_set())
+    {
         write(text, &format!("{name} "), inner);
     }
 }
 
 fn row(arg: &Arg) -> Vec<String> {
-    let values: Vec<String> = arg.get_value_names().into_iter().flatten().map(|name| format!(" {name}")).collect();
+    let values: Vec<String> = arg
+        .get_value_names()
+        .into_iter()
+        .flatten()
+        .map(|name| format!(" {name}"))
+        .collect();
     let takes_value = arg.get_action().takes_values();
     let option = format!(
         "`{}{}`",
-        arg.get_long().map(|long| format!("--{long}")).unwrap_or_default(),
-        if takes_value { values.concat() } else { String::new() }
+        arg.get_long()
+            .map(|long| format!("--{long}"))
+            .unwrap_or_default(),
+        if takes_value {
+            values.concat()
+        } else {
+            String::new()
+        }
     );
-    let variable = arg.get_env().map(|name| format!("`{}`", name.display())).unwrap_or_default();
-    let defaults: Vec<String> = arg.get_default_values().iter().map(|value| format!("`{}`", value.display())).collect();
-    let default = if arg.is_required_set() { "required".to_owned() } else { defaults.join(", ") };
-    let help = arg.get_long_help().or(arg.get_help()).map(ToString::to_string).unwrap_or_default();
-    vec![option, variable, if takes_value { default } else { String::new() }, format!("{}{}", sentence(&help), possible(arg))]
+    let variable = arg
+        .get_env()
+        .map(|name| format!("`{}`", name.display()))
+        .unwrap_or_default();
+    let defaults: Vec<String> = arg
+        .get_default_values()
+        .iter()
+        .map(|value| format!("`{}`", value.display()))
+        .collect();
+    let default = if arg.is_required_set() {
+        "required".to_owned()
+    } else {
+        defaults.join(", ")
+    };
+    let help = arg
+        .get_long_help()
+        .or(arg.get_help())
+        .map(ToString::to_string)
+        .unwrap_or_default();
+    vec![
+        option,
+        variable,
+        if takes_value { default } else { String::new() },
+        format!("{}{}", sentence(&help), possible(arg)),
+    ]
 }
 
 /// The values that there are, if they are few and worth telling.
@@ -67,12 +131,20 @@ fn possible(arg: &Arg) -> String {
         None => format!("`{}`", value.get_name()),
     };
     let values: Vec<String> = arg.get_possible_values().into_iter().map(value).collect();
-    if values.is_empty() { String::new() } else { format!(" One of {}.", values.join(", ")) }
+    if values.is_empty() {
+        String::new()
+    } else {
+        format!(" One of {}.", values.join(", "))
+    }
 }
 
 /// clap takes the last full stop off.
 fn sentence(text: &str) -> String {
-    if text.is_empty() || text.ends_with(['.', ':']) { text.to_owned() } else { format!("{text}.") }
+    if text.is_empty() || text.ends_with(['.', ':']) {
+        text.to_owned()
+    } else {
+        format!("{text}.")
+    }
 }
 
 #[cfg(test)]
@@ -83,10 +155,27 @@ mod tests {
 
     #[test]
     fn every_command_and_every_option_is_described() {
-        let level = Arg::new("level").long("level").value_name("LEVEL").value_parser(["high", "low"]).default_value("low").global(true);
-        let path = Arg::new("path").long("path").value_name("PATH").env("PATH").required(true).help("Where it lies");
-        let quiet = Arg::new("quiet").long("quiet").action(ArgAction::SetTrue).help("Says nothing");
-        let text = describe(Command::new("outer").arg(level).subcommand(Command::new("inner").about("Does it").arg(path).arg(quiet)));
+        let level = Arg::new("level")
+            .long("level")
+            .value_name("LEVEL")
+            .value_parser(["high", "low"])
+            .default_value("low")
+            .global(true);
+        let path = Arg::new("path")
+            .long("path")
+            .value_name("PATH")
+            .env("PATH")
+            .required(true)
+            .help("Where it lies");
+        let quiet = Arg::new("quiet")
+            .long("quiet")
+            .action(ArgAction::SetTrue)
+            .help("Says nothing");
+        let text = describe(
+            Command::new("outer")
+                .arg(level)
+                .subcommand(Command::new("inner").about("Does it").arg(path).arg(quiet)),
+        );
         for line in [
             "## outer",
             "| `--level LEVEL` |  | `low` | One of `high`, `low`. |",
@@ -95,7 +184,10 @@ mod tests {
             "| `--path PATH` | `PATH` | required | Where it lies. |",
             "| `--quiet` |  |  | Says nothing. |",
         ] {
-            assert!(text.lines().any(|found| found == line), "no {line:?} in {text}");
+            assert!(
+                text.lines().any(|found| found == line),
+                "no {line:?} in {text}"
+            );
         }
     }
 

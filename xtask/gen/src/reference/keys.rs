@@ -1,4 +1,5 @@
-//! `docs/reference/keys.md`: every name that the operator writes or reads, and every word that it says.
+//! `docs/reference/keys.md`: every name that the operator writes or reads, and every word that it
+//! says.
 
 use std::fmt::Write as _;
 
@@ -16,14 +17,19 @@ const STATUS: &str = include_str!("../../../../operator/src/crd/status.rs");
 const REPORT: &str = include_str!("../../../../installer/protocol/src/report.rs");
 
 const INTRODUCTION: &str = "\
-Every label, annotation and finalizer of the operator, and every word that its objects say of themselves. What scripts and
+Every label, annotation and finalizer of the operator, and every word that its objects say of
+themselves. What scripts and
 alerts may rely on stands here.";
 
 pub(super) fn page() -> Result<Generated> {
     let mut text = format!("{INTRODUCTION}\n\n");
     let _ = write!(text, "## Labels, annotations, finalizers\n\n{}\n", names());
     let conditions = variants(STATUS, "ConditionType");
-    let _ = write!(text, "## Conditions of a WasmRuntime\n\n{}\n", words("condition", &conditions));
+    let _ = write!(
+        text,
+        "## Conditions of a WasmRuntime\n\n{}\n",
+        words("condition", &conditions)
+    );
     let reasons = variants(STATUS, "ConditionReason");
     let _ = write!(
         text,
@@ -33,8 +39,10 @@ pub(super) fn page() -> Result<Generated> {
     );
     let _ = write!(
         text,
-        "## Reasons of installers\n\nWhy an installer ended as it did, in `status.reason` of a WasmRuntimeNode, in Events and in \
-         conditions. What passes by itself is tried again by itself; for everything else the spec or the node has to change, or \
+        "## Reasons of installers\n\nWhy an installer ended as it did, in `status.reason` of a \
+         WasmRuntimeNode, in Events and in \
+         conditions. What passes by itself is tried again by itself; for everything else the spec \
+         or the node has to change, or \
          the annotation `{}` to be set.\n\n{}",
         wasmedge_operator::names::RETRY_ANNOTATION,
         installer_reasons()?
@@ -43,14 +51,18 @@ pub(super) fn page() -> Result<Generated> {
 }
 
 fn names() -> String {
-    let mut rows: Vec<Vec<String>> =
-        constants(NAMES).into_iter().filter(is_key).map(|Constant { value, comment, .. }| vec![format!("`{value}`"), comment]).collect();
+    let mut rows: Vec<Vec<String>> = constants(NAMES)
+        .into_iter()
+        .filter(is_key)
+        .map(|Constant { value, comment, .. }| vec![format!("`{value}`"), comment])
+        .collect();
     let ready = wasmedge_operator::names::ready_label("NAME");
     rows.insert(
         0,
         vec![
             format!("`{ready}: {}`", wasmedge_operator::names::READY),
-            "Label of nodes on which the WasmRuntime NAME works; its RuntimeClass selects it.".to_owned(),
+            "Label of nodes on which the WasmRuntime NAME works; its RuntimeClass selects it."
+                .to_owned(),
         ],
     );
     table(&["key", "meaning"], rows)
@@ -62,20 +74,31 @@ fn is_key(constant: &Constant) -> bool {
 }
 
 fn words(head: &str, variants: &[Variant]) -> String {
-    table(&[head, "meaning"], variants.iter().map(|Variant { name, comment }| vec![name.clone(), comment.clone()]))
+    table(
+        &[head, "meaning"],
+        variants
+            .iter()
+            .map(|Variant { name, comment }| vec![name.clone(), comment.clone()]),
+    )
 }
 
 fn phases() -> Result<Vec<Variant>> {
     let found = variants(NODE, "Phase");
     let names: Vec<&str> = Phase::ALL.iter().map(|phase| phase.as_str()).collect();
-    ensure!(found.iter().map(|phase| phase.name.as_str()).eq(names), "the phases in the code are other ones than it knows: {found:?}");
+    ensure!(
+        found.iter().map(|phase| phase.name.as_str()).eq(names),
+        "the phases in the code are other ones than it knows: {found:?}"
+    );
     Ok(found)
 }
 
 fn installer_reasons() -> Result<String> {
     let found = variants(REPORT, "Reason");
     let names: Vec<&str> = Reason::ALL.iter().map(|reason| reason.as_str()).collect();
-    ensure!(found.iter().map(|reason| reason.name.as_str()).eq(names), "the reasons in the code are other ones than it knows: {found:?}");
+    ensure!(
+        found.iter().map(|reason| reason.name.as_str()).eq(names),
+        "the reasons in the code are other ones than it knows: {found:?}"
+    );
     let row = |(Variant { name, comment }, reason): (Variant, &Reason)| {
         let retry = match (reason, reason.retry()) {
             (Reason::Done, _) => "",
@@ -84,5 +107,8 @@ fn installer_reasons() -> Result<String> {
         };
         vec![name, comment, retry.to_owned()]
     };
-    Ok(table(&["reason", "meaning", "tried again"], found.into_iter().zip(Reason::ALL).map(row)))
+    Ok(table(
+        &["reason", "meaning", "tried again"],
+        found.into_iter().zip(Reason::ALL).map(row),
+    ))
 }

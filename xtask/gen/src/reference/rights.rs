@@ -8,7 +8,8 @@ use super::table;
 use crate::Generated;
 
 const INTRODUCTION: &str = "\
-What each account of the chart may do at the API server; the chart's roles are made of the same tables. Installers, which
+What each account of the chart may do at the API server; the chart's roles are made of the same
+tables. Installers, which
 are root on their node, have no rights and no token.";
 
 pub(super) fn page() -> Generated {
@@ -16,9 +17,15 @@ pub(super) fn page() -> Generated {
     for (title, rights) in [
         ("The operator", OPERATOR),
         ("The hook that applies the CRDs", CRDS_HOOK),
-        ("The hook that removes the runtimes before `helm uninstall`", REMOVE_HOOK),
+        (
+            "The hook that removes the runtimes before `helm uninstall`",
+            REMOVE_HOOK,
+        ),
     ] {
-        let rights = table(&["where", "group", "resource", "verbs", "for"], rights.iter().map(row));
+        let rights = table(
+            &["where", "group", "resource", "verbs", "for"],
+            rights.iter().map(row),
+        );
         let _ = write!(text, "## {title}\n\n{rights}\n");
     }
     super::page("rights", "Rights", &text)
@@ -29,8 +36,27 @@ fn row(right: &Right) -> Vec<String> {
         Scope::Cluster => "cluster",
         Scope::Namespace => "its namespace",
     };
-    let only = right.names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
-    let resource = if only.is_empty() { right.resource.to_owned() } else { format!("{}: {only}", right.resource) };
-    let group = if right.group.is_empty() { "core" } else { right.group };
-    vec![place.to_owned(), group.to_owned(), resource, right.verbs.join(", "), right.why.to_owned()]
+    let only = right
+        .names
+        .iter()
+        .map(|name| format!("`{name}`"))
+        .collect::<Vec<_>>()
+        .join(", ");
+    let resource = if only.is_empty() {
+        right.resource.to_owned()
+    } else {
+        format!("{}: {only}", right.resource)
+    };
+    let group = if right.group.is_empty() {
+        "core"
+    } else {
+        right.group
+    };
+    vec![
+        place.to_owned(),
+        group.to_owned(),
+        resource,
+        right.verbs.join(", "),
+        right.why.to_owned(),
+    ]
 }

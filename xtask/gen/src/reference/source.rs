@@ -1,4 +1,5 @@
-//! Comments read out of Rust code, for pages that say what they say. Only of the form that rustfmt leaves.
+//! Comments read out of Rust code, for pages that say what they say. Only of the form that rustfmt
+//! leaves.
 
 /// A constant that is a text.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,20 +20,38 @@ pub(super) struct Variant {
 pub(super) fn constants(source: &str) -> Vec<Constant> {
     let constant = |(comment, line): (String, &str)| {
         let (name, value) = line.strip_prefix("pub const ")?.split_once(": &str = \"")?;
-        Some(Constant { name: name.to_owned(), value: value.strip_suffix("\";")?.to_owned(), comment })
+        Some(Constant {
+            name: name.to_owned(),
+            value: value.strip_suffix("\";")?.to_owned(),
+            comment,
+        })
     };
-    commented(source.lines()).into_iter().filter_map(constant).collect()
+    commented(source.lines())
+        .into_iter()
+        .filter_map(constant)
+        .collect()
 }
 
 /// Every variant of the enum `name` in `source`.
 pub(super) fn variants(source: &str, name: &str) -> Vec<Variant> {
     let opening = format!("pub enum {name} {{");
-    let body = source.lines().skip_while(|line| *line != opening).skip(1).take_while(|line| *line != "}");
+    let body = source
+        .lines()
+        .skip_while(|line| *line != opening)
+        .skip(1)
+        .take_while(|line| *line != "}");
     // The variants stand four columns in; what stands deeper is theirs.
-    let body = body.filter_map(|line| line.strip_prefix("    ")).filter(|line| !line.starts_with([' ', '}']));
+    let body = body
+        .filter_map(|line| line.strip_prefix("    "))
+        .filter(|line| !line.starts_with([' ', '}']));
     let variant = |(comment, line): (String, &str)| {
-        let name = line.split(|letter: char| !letter.is_ascii_alphanumeric()).next()?;
-        (!name.is_empty()).then(|| Variant { name: name.to_owned(), comment })
+        let name = line
+            .split(|letter: char| !letter.is_ascii_alphanumeric())
+            .next()?;
+        (!name.is_empty()).then(|| Variant {
+            name: name.to_owned(),
+            comment,
+        })
     };
     commented(body).into_iter().filter_map(variant).collect()
 }
@@ -47,7 +66,10 @@ fn commented<'a>(lines: impl Iterator<Item = &'a str>) -> Vec<(String, &'a str)>
             // Attributes stand between a comment and what it speaks of.
             None if line.starts_with("#[") || line.starts_with("//") => {}
             None if comment.is_empty() => {}
-            None => found.push((std::mem::take(&mut comment).join(" ").trim().to_owned(), line)),
+            None => found.push((
+                std::mem::take(&mut comment).join(" ").trim().to_owned(),
+                line,
+            )),
         }
     }
     found
@@ -92,14 +114,28 @@ pub enum Other {
 
     #[test]
     fn a_text_is_found_with_its_comment() {
-        let expected = Constant { name: "A".to_owned(), value: "a.example/b".to_owned(), comment: "First line and second.".to_owned() };
+        let expected = Constant {
+            name: "A".to_owned(),
+            value: "a.example/b".to_owned(),
+            comment: "First line and second.".to_owned(),
+        };
         assert_eq!(constants(SOURCE), [expected]);
     }
 
     #[test]
     fn variants_are_found_without_their_fields() {
-        let found: Vec<(String, String)> = variants(SOURCE, "Word").into_iter().map(|variant| (variant.name, variant.comment)).collect();
-        let expected = [("One", "The first."), ("Two", "The second, with a field."), ("Three", "The third.")];
-        assert_eq!(found, expected.map(|(name, comment)| (name.to_owned(), comment.to_owned())));
+        let found: Vec<(String, String)> = variants(SOURCE, "Word")
+            .into_iter()
+            .map(|variant| (variant.name, variant.comment))
+            .collect();
+        let expected = [
+            ("One", "The first."),
+            ("Two", "The second, with a field."),
+            ("Three", "The third."),
+        ];
+        assert_eq!(
+            found,
+            expected.map(|(name, comment)| (name.to_owned(), comment.to_owned()))
+        );
     }
 }

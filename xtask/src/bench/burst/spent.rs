@@ -1,4 +1,5 @@
-//! Who took the processors' time: differences between two moments, of the machine's clocks and of processes.
+//! Who took the processors' time: differences between two moments, of the machine's clocks and of
+//! processes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -21,7 +22,13 @@ pub(super) enum Share {
 }
 
 impl Share {
-    pub(super) const ALL: [Self; 5] = [Self::Kubelet, Self::Containerd, Self::Started, Self::Pods, Self::Rest];
+    pub(super) const ALL: [Self; 5] = [
+        Self::Kubelet,
+        Self::Containerd,
+        Self::Started,
+        Self::Pods,
+        Self::Rest,
+    ];
 
     /// Its row in the table.
     pub(super) fn title(self) -> &'static str {
@@ -38,7 +45,13 @@ impl Share {
         match process.name.as_str() {
             "kubelet" => Self::Kubelet,
             "containerd" => Self::Containerd,
-            name if process.pid == root || name.starts_with("systemd") || name.starts_with("(sd-") || name == "dbus-daemon" => Self::Rest,
+            name if process.pid == root
+                || name.starts_with("systemd")
+                || name.starts_with("(sd-")
+                || name == "dbus-daemon" =>
+            {
+                Self::Rest
+            }
             _ => Self::Pods,
         }
     }
@@ -74,42 +87,77 @@ impl Clock {
     pub(super) fn now(root: i32, per_second: f64) -> Result<Self> {
         let text = fs::read_to_string("/proc/stat").context("read /proc/stat")?;
         let machine = busy(&text).context("/proc/stat has no line of all processors")?;
-        Ok(Self { machine, shares: shares(&Table::now()?, root), per_second })
+        Ok(Self {
+            machine,
+            shares: shares(&Table::now()?, root),
+            per_second,
+        })
     }
 
     /// What was spent since `before`.
     pub(super) fn since(&self, before: &Self) -> Spent {
-        let seconds = |ticks: u64| f64::from(u32::try_from(ticks).unwrap_or(u32::MAX)) / self.per_second;
+        let seconds =
+            |ticks: u64| f64::from(u32::try_from(ticks).unwrap_or(u32::MAX)) / self.per_second;
         let earlier = |share: &Share| before.shares.get(share).copied().unwrap_or_default();
-        let shares: BTreeMap<Share, f64> =
-            self.shares.iter().map(|(share, ticks)| (*share, seconds(ticks.saturating_sub(earlier(share))))).collect();
-        Spent { machine: seconds(self.machine.saturating_sub(before.machine)), worker: shares.values().sum(), shares }
+        let shares: BTreeMap<Share, f64> = self
+            .shares
+            .iter()
+            .map(|(share, ticks)| (*share, seconds(ticks.saturating_sub(earlier(share)))))
+            .collect();
+        Spent {
+            machine: seconds(self.machine.saturating_sub(before.machine)),
+            worker: shares.values().sum(),
+            shares,
+        }
     }
 }
 
 /// The numbers of the shims, hosts and containers of the node whose first process is `root`.
 pub(super) fn of_pods(table: &Table, root: i32) -> BTreeSet<i32> {
     let all = table.descendants(&[root]);
-    all.into_iter().filter(|pid| table.get(*pid).is_some_and(|process| Share::of(process, root) == Share::Pods)).collect()
+    all.into_iter()
+        .filter(|pid| {
+            table
+                .get(*pid)
+                .is_some_and(|process| Share::of(process, root) == Share::Pods)
+        })
+        .collect()
 }
 
 /// The ticks of each share. A process that has ended is counted by who waited for it.
 fn shares(table: &Table, root: i32) -> BTreeMap<Share, u64> {
     let mut shares = BTreeMap::new();
     let mut add = |share, ticks| *shares.entry(share).or_default() += ticks;
-    for process in table.descendants(&[root]).iter().chain([&root]).filter_map(|pid| table.get(*pid)) {
+    for process in table
+        .descendants(&[root])
+        .iter()
+        .chain([&root])
+        .filter_map(|pid| table.get(*pid))
+    {
         let share = Share::of(process, root);
         add(share, process.own);
-        add(if share == Share::Containerd { Share::Started } else { share }, process.ended);
+        add(
+            if share == Share::Containerd {
+                Share::Started
+            } else {
+                share
+            },
+            process.ended,
+        );
     }
     shares
 }
 
-/// The ticks that the processors were busy: not idle, not waiting for disks, not taken by the machine's host.
+/// The ticks that the processors were busy: not idle, not waiting for disks, not taken by the
+/// machine's host.
 fn busy(text: &str) -> Option<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix("cpu "))?;
-    let ticks: Vec<u64> = line.split_whitespace().map_while(|word| word.parse().ok()).collect();
-    // user, nice, system, idle, iowait, irq, softirq; what stands behind is stolen, or counted as user's already.
+    let ticks: Vec<u64> = line
+        .split_whitespace()
+        .map_while(|word| word.parse().ok())
+        .collect();
+    // user, nice, system, idle, iowait, irq, softirq; what stands behind is stolen, or counted as
+    // user's already.
     let all = ticks.get(..7)?;
     Some(all.iter().sum::<u64>() - all[3] - all[4])
 }
@@ -119,7 +167,14 @@ mod tests {
     use super::*;
 
     fn process(pid: i32, parent: i32, name: &str, own: u64, ended: u64) -> Process {
-        Process { pid, parent, name: name.to_owned(), threads: 1, own, ended }
+        Process {
+            pid,
+            parent,
+            name: name.to_owned(),
+            threads: 1,
+            own,
+            ended,
+        }
     }
 
     fn node() -> Table {
@@ -135,7 +190,13 @@ mod tests {
 
     #[test]
     fn time_goes_to_who_took_it_and_that_of_the_ended_to_who_waited() {
-        let expected = [(Share::Kubelet, 102), (Share::Containerd, 50), (Share::Started, 30), (Share::Pods, 16), (Share::Rest, 6)];
+        let expected = [
+            (Share::Kubelet, 102),
+            (Share::Containerd, 50),
+            (Share::Started, 30),
+            (Share::Pods, 16),
+            (Share::Rest, 6),
+        ];
         assert_eq!(shares(&node(), 10), BTreeMap::from(expected));
     }
 
@@ -146,15 +207,28 @@ mod tests {
 
     #[test]
     fn waiting_and_stolen_time_is_not_busy() {
-        assert_eq!(busy("cpu  1 2 3 1000 1000 4 5 1000 1000 0\ncpu0 9 9\n"), Some(15));
+        assert_eq!(
+            busy("cpu  1 2 3 1000 1000 4 5 1000 1000 0\ncpu0 9 9\n"),
+            Some(15)
+        );
         assert_eq!(busy("cpu0 1 2 3\n"), None);
     }
 
     #[test]
     fn what_was_spent_lies_between_two_moments() {
-        let clock = |machine, kubelet| Clock { machine, shares: BTreeMap::from([(Share::Kubelet, kubelet)]), per_second: 100.0 };
+        let clock = |machine, kubelet| Clock {
+            machine,
+            shares: BTreeMap::from([(Share::Kubelet, kubelet)]),
+            per_second: 100.0,
+        };
         let spent = clock(900, 250).since(&clock(400, 50));
-        assert!((spent.machine - 5.0).abs() < 1e-9 && (spent.worker - 2.0).abs() < 1e-9, "{spent:?}");
-        assert!((spent.of(Share::Kubelet) - 2.0).abs() < 1e-9 && spent.of(Share::Pods).abs() < 1e-9, "{spent:?}");
+        assert!(
+            (spent.machine - 5.0).abs() < 1e-9 && (spent.worker - 2.0).abs() < 1e-9,
+            "{spent:?}"
+        );
+        assert!(
+            (spent.of(Share::Kubelet) - 2.0).abs() < 1e-9 && spent.of(Share::Pods).abs() < 1e-9,
+            "{spent:?}"
+        );
     }
 }

@@ -39,20 +39,39 @@ pub(super) struct Worker {
 impl Worker {
     /// Brings up a cluster whose worker has `subjects`, and has each of them run a pod there.
     pub(super) fn start(cache: &Cache, run: &Run, subjects: &[Subject]) -> Result<Self> {
-        let options = ClusterOptions { name: run.name().to_owned(), node_image: NodeImage::Own, lifetime: Lifetime::Process };
+        let options = ClusterOptions {
+            name: run.name().to_owned(),
+            node_image: NodeImage::Own,
+            lifetime: Lifetime::Process,
+        };
         let cluster = Cluster::up(cache, run, &options)?;
         progress::step("pushed the images", || {
-            programs::images(cache, cluster.registry(), &subject::workloads(subjects))?.iter().try_for_each(|image| cluster.push(image))
+            programs::images(cache, cluster.registry(), &subject::workloads(subjects))?
+                .iter()
+                .try_for_each(|image| cluster.push(image))
         })?;
         let root = root(&cluster)?;
-        let per_second = Command::new("getconf").arg("CLK_TCK").text()?.parse().context("read how many ticks a second has")?;
-        let worker = Self { cluster, root, per_second };
-        progress::step("brought the runtimes to the worker", || worker.bring(subjects))?;
+        let per_second = Command::new("getconf")
+            .arg("CLK_TCK")
+            .text()?
+            .parse()
+            .context("read how many ticks a second has")?;
+        let worker = Self {
+            cluster,
+            root,
+            per_second,
+        };
+        progress::step("brought the runtimes to the worker", || {
+            worker.bring(subjects)
+        })?;
         for subject in subjects {
-            progress::step(format_args!("ran the first pod of {}", subject.name), || {
-                worker.scale_up(subject, 1)?;
-                worker.delete()
-            })?;
+            progress::step(
+                format_args!("ran the first pod of {}", subject.name),
+                || {
+                    worker.scale_up(subject, 1)?;
+                    worker.delete()
+                },
+            )?;
         }
         Ok(worker)
     }
@@ -69,20 +88,36 @@ impl Worker {
 
     /// Makes a Deployment of that many pods and waits until all are ready.
     pub(super) fn scale_up(&self, subject: &Subject, pods: usize) -> Result<()> {
-        self.cluster.apply(NAMESPACE, &deployment(subject, pods, self.cluster.worker()).to_string())?;
+        self.cluster.apply(
+            NAMESPACE,
+            &deployment(subject, pods, self.cluster.worker()).to_string(),
+        )?;
         let ready = format!("--for=jsonpath={{.status.readyReplicas}}={pods}");
         self.kubectl(&["wait", &ready, &format!("deployment/{NAME}")])
     }
 
     /// Deletes it and waits until its pods are gone.
     pub(super) fn delete(&self) -> Result<()> {
-        self.kubectl(&["delete", "deployment", NAME, "--cascade=foreground", "--wait"])
+        self.kubectl(&[
+            "delete",
+            "deployment",
+            NAME,
+            "--cascade=foreground",
+            "--wait",
+        ])
     }
 
     /// Runs `kubectl`, which waits itself for at most [`PODS`].
     fn kubectl(&self, words: &[&str]) -> Result<()> {
-        let run = self.cluster.kubectl().args(["--namespace", NAMESPACE]).args(words).arg(format!("--timeout={}s", PODS.as_secs()));
-        run.deadline(PODS + Duration::from_secs(30)).done().map_err(|error| error.context(self.cluster.evidence(Some(NAMESPACE))))
+        let run = self
+            .cluster
+            .kubectl()
+            .args(["--namespace", NAMESPACE])
+            .args(words)
+            .arg(format!("--timeout={}s", PODS.as_secs()));
+        run.deadline(PODS + Duration::from_secs(30))
+            .done()
+            .map_err(|error| error.context(self.cluster.evidence(Some(NAMESPACE))))
     }
 
     /// Gives the node every subject: the folders, containerd's handlers, and the runtime classes.
@@ -91,32 +126,66 @@ impl Worker {
         let mut handlers = String::new();
         for subject in subjects {
             let name = &subject.name;
-            let class = json!({ "apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass", "metadata": { "name": name }, "handler": name });
+            let class = json!({ "apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass",
+                "metadata": { "name": name }, "handler": name });
             self.cluster.apply(NAMESPACE, &class.to_string())?;
             let place = Path::new(PLACE).join(name.as_str());
-            let Some(shim) = self.copy(subject, &place)? else { continue };
+            let Some(shim) = self.copy(subject, &place)? else {
+                continue;
+            };
             write!(handlers, "\n{}", handler(name.as_str(), &shim)).context("write a handler")?;
         }
-        self.cluster.in_node(node, &["sh", "-c", "cat >> /etc/containerd/config.toml"]).input(handlers).done()?;
-        self.cluster.in_node(node, &["systemctl", "restart", "containerd"]).deadline(NODE).done()?;
-        let ready = ["wait", "--for=condition=Ready", &format!("node/{node}"), &format!("--timeout={}s", NODE.as_secs())];
+        self.cluster
+            .in_node(node, &["sh", "-c", "cat >> /etc/containerd/config.toml"])
+            .input(handlers)
+            .done()?;
+        self.cluster
+            .in_node(node, &["systemctl", "restart", "containerd"])
+            .deadline(NODE)
+            .done()?;
+        let ready = [
+            "wait",
+            "--for=condition=Ready",
+            &format!("node/{node}"),
+            &format!("--timeout={}s", NODE.as_secs()),
+        ];
         self.cluster.kubectl().args(ready).deadline(NODE * 2).done()
     }
 
-    /// Copies a subject's files into the folder `place` of the node; returns the shim's path there. None if the node's
-    /// containerd came with the shim.
+    /// Copies a subject's files into the folder `place` of the node; returns the shim's path there.
+    /// None if the node's containerd came with the shim.
     fn copy(&self, subject: &Subject, place: &Path) -> Result<Option<PathBuf>> {
-        let Some(Copied { folder, entry, shim }) = copied(subject)? else { return Ok(None) };
+        let Some(Copied {
+            folder,
+            entry,
+            shim,
+        }) = copied(subject)?
+        else {
+            return Ok(None);
+        };
         let draft = tempfile::tempdir().context("make a folder for an archive")?;
         let archive = draft.path().join("subject.tar");
-        // A bundle keeps its links, and what only compiles stays here. An executable may be a link to its file.
-        let options =
-            ["--create", "--exclude=./compile"].into_iter().chain((subject.files == Files::Executable).then_some("--dereference"));
-        Command::new("tar").args(options).arg("--file").arg(&archive).arg("--directory").arg(folder).arg(entry).done()?;
+        // A bundle keeps its links, and what only compiles stays here. An executable may be a link
+        // to its file.
+        let options = ["--create", "--exclude=./compile"]
+            .into_iter()
+            .chain((subject.files == Files::Executable).then_some("--dereference"));
+        Command::new("tar")
+            .args(options)
+            .arg("--file")
+            .arg(&archive)
+            .arg("--directory")
+            .arg(folder)
+            .arg(entry)
+            .done()?;
         let bytes = fs::read(&archive).with_context(|| format!("read {}", archive.display()))?;
         let unpack = "mkdir -p \"$0\" && tar --extract --directory \"$0\" --no-same-owner --file -";
         let node = self.cluster.worker();
-        self.cluster.in_node(node, &["sh", "-c", unpack, &place.display().to_string()]).input(bytes).deadline(NODE).done()?;
+        self.cluster
+            .in_node(node, &["sh", "-c", unpack, &place.display().to_string()])
+            .input(bytes)
+            .deadline(NODE)
+            .done()?;
         Ok(Some(place.join(shim)))
     }
 }
@@ -136,12 +205,25 @@ fn copied(subject: &Subject) -> Result<Option<Copied<'_>>> {
     Ok(match &subject.files {
         Files::WithContainerd => None,
         Files::Bundle(folder) => {
-            let shim = shim.strip_prefix(folder).context("the shim lies outside its bundle")?;
-            Some(Copied { folder, entry: Path::new("."), shim })
+            let shim = shim
+                .strip_prefix(folder)
+                .context("the shim lies outside its bundle")?;
+            Some(Copied {
+                folder,
+                entry: Path::new("."),
+                shim,
+            })
         }
         Files::Executable => {
-            let (folder, name) = shim.parent().zip(shim.file_name()).with_context(|| format!("{} is not a file", shim.display()))?;
-            Some(Copied { folder, entry: Path::new(name), shim: Path::new(name) })
+            let (folder, name) = shim
+                .parent()
+                .zip(shim.file_name())
+                .with_context(|| format!("{} is not a file", shim.display()))?;
+            Some(Copied {
+                folder,
+                entry: Path::new(name),
+                shim: Path::new(name),
+            })
         }
     })
 }
@@ -167,7 +249,8 @@ fn deployment(subject: &Subject, pods: usize, node: &str) -> Value {
                 "spec": {
                     "runtimeClassName": subject.name,
                     "nodeSelector": { "kubernetes.io/hostname": node },
-                    "containers": [{ "name": "idle", "image": format!("{REGISTRY}/{}", program.image), "command": program.words }],
+                    "containers": [{ "name": "idle", "image": format!("{REGISTRY}/{}",
+                    program.image), "command": program.words }],
                 },
             },
         },
@@ -177,8 +260,14 @@ fn deployment(subject: &Subject, pods: usize, node: &str) -> Value {
 /// The machine's number of the process that is the first one in the worker.
 fn root(cluster: &Cluster) -> Result<i32> {
     let node = cluster.worker();
-    let namespace = cluster.in_node(node, &["readlink", "/proc/1/ns/pid"]).text()?;
-    let is_first = |status: &str| status.lines().any(|line| line.starts_with("NSpid:") && line.split_whitespace().next_back() == Some("1"));
+    let namespace = cluster
+        .in_node(node, &["readlink", "/proc/1/ns/pid"])
+        .text()?;
+    let is_first = |status: &str| {
+        status.lines().any(|line| {
+            line.starts_with("NSpid:") && line.split_whitespace().next_back() == Some("1")
+        })
+    };
     let entries = fs::read_dir("/proc").context("list the machine's processes")?;
     let first = entries.flatten().find_map(|entry| {
         let pid = entry.file_name().to_str()?.parse::<i32>().ok()?;
@@ -196,7 +285,12 @@ mod tests {
     use crate::bench::subject::name::SubjectName;
 
     fn subject(files: Files) -> Subject {
-        Subject { name: SubjectName::Ours, shim: "/b/bin/shim".into(), files, workload: Workload::Rootfs }
+        Subject {
+            name: SubjectName::Ours,
+            shim: "/b/bin/shim".into(),
+            files,
+            workload: Workload::Rootfs,
+        }
     }
 
     #[test]
@@ -216,7 +310,14 @@ mod tests {
             (Files::Bundle("/b".into()), Some(["/b", ".", "bin/shim"])),
             (Files::Executable, Some(["/b/bin", "shim", "shim"])),
         ] {
-            let expected = expected.map(|parts| parts.map(Path::new)).map(|[folder, entry, shim]| Copied { folder, entry, shim });
+            let expected =
+                expected
+                    .map(|parts| parts.map(Path::new))
+                    .map(|[folder, entry, shim]| Copied {
+                        folder,
+                        entry,
+                        shim,
+                    });
             assert_eq!(copied(&subject(files)).unwrap(), expected);
         }
     }
@@ -224,6 +325,9 @@ mod tests {
     #[test]
     fn a_handler_names_the_shim_by_its_path() {
         let text = handler("ours", Path::new("/opt/bench/ours/bin/shim"));
-        assert!(text.contains("runtimes.ours]\nruntime_type = \"/opt/bench/ours/bin/shim\"\n"), "{text}");
+        assert!(
+            text.contains("runtimes.ours]\nruntime_type = \"/opt/bench/ours/bin/shim\"\n"),
+            "{text}"
+        );
     }
 }

@@ -16,7 +16,12 @@ pub(crate) fn lines(report: &Report) -> Vec<String> {
     let mut lines = vec![row(&head), row(&vec!["---".to_owned(); head.len()])];
     for figure in &report.figures {
         let mut cells = vec![figure.name.clone()];
-        cells.extend(names.iter().map(|name| figure.series.get(name).map_or_else(|| "–".to_owned(), |series| value(series, figure.unit))));
+        cells.extend(names.iter().map(|name| {
+            figure
+                .series
+                .get(name)
+                .map_or_else(|| "–".to_owned(), |series| value(series, figure.unit))
+        }));
         cells.extend(others.iter().map(|name| ratio(figure.series.get(name))));
         cells.push(target(figure));
         lines.push(row(&cells));
@@ -30,17 +35,41 @@ fn row(cells: &[String]) -> String {
 
 /// The median, and in brackets the quartiles where there is more than one sample.
 fn value(series: &Series, unit: Unit) -> String {
-    let Summary { count, low, median, high, .. } = series.summary;
+    let Summary {
+        count,
+        low,
+        median,
+        high,
+        ..
+    } = series.summary;
     let sign = unit.sign();
     if count == 1 {
         return format!("{}{sign}", number(median));
     }
-    format!("{}{sign} ({}–{})", number(median), number(low), number(high))
+    format!(
+        "{}{sign} ({}–{})",
+        number(median),
+        number(low),
+        number(high)
+    )
 }
 
 fn ratio(series: Option<&Series>) -> String {
-    let Some(Summary { count, low, median, high, .. }) = series.and_then(|series| series.to_runc) else { return "–".to_owned() };
-    if count == 1 { format!("{median:.2}") } else { format!("{median:.2} ({low:.2}–{high:.2})") }
+    let Some(Summary {
+        count,
+        low,
+        median,
+        high,
+        ..
+    }) = series.and_then(|series| series.to_runc)
+    else {
+        return "–".to_owned();
+    };
+    if count == 1 {
+        format!("{median:.2}")
+    } else {
+        format!("{median:.2} ({low:.2}–{high:.2})")
+    }
 }
 
 fn target(figure: &Figure) -> String {

@@ -5,10 +5,12 @@ use std::fmt;
 use anyhow::{Error, Result, bail};
 use serde::{Deserialize, Serialize};
 
-/// A name becomes part of container ids, of a containerd handler and of a RuntimeClass, which are labels of DNS.
+/// A name becomes part of container ids, of a containerd handler and of a RuntimeClass, which are
+/// labels of DNS.
 const MAX_LENGTH: usize = 32;
 
-/// The name of a subject in samples, tables and ids. runc, to which ratios are taken, is the first in order.
+/// The name of a subject in samples, tables and ids. runc, to which ratios are taken, is the first
+/// in order.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub(in crate::bench) enum SubjectName {
@@ -34,15 +36,21 @@ impl PeerName {
         let is_label = text.starts_with(is_letter)
             && !text.ends_with('-')
             && text.len() <= MAX_LENGTH
-            && text.chars().all(|c| is_letter(c) || c.is_ascii_digit() || c == '-');
+            && text
+                .chars()
+                .all(|c| is_letter(c) || c.is_ascii_digit() || c == '-');
         if !is_label {
             bail!(
-                "the name {text:?} is not valid: expected a letter, then at most {} letters, digits and hyphens, all in lower case, \
+                "the name {text:?} is not valid: expected a letter, then at most {} letters, \
+                 digits and hyphens, all in lower case, \
                  without a hyphen at the end",
                 MAX_LENGTH - 1
             );
         }
-        if [SubjectName::Runc, SubjectName::Ours].iter().any(|name| name.as_str() == text) {
+        if [SubjectName::Runc, SubjectName::Ours]
+            .iter()
+            .any(|name| name.as_str() == text)
+        {
             bail!("the name {text:?} is that of a built-in subject: expected another name");
         }
         Ok(Self(text.to_owned()))
@@ -81,7 +89,10 @@ impl TryFrom<String> for SubjectName {
     type Error = Error;
 
     fn try_from(text: String) -> Result<Self> {
-        [Self::Runc, Self::Ours].into_iter().find(|name| name.as_str() == text).map_or_else(|| PeerName::parse(&text).map(Self::Peer), Ok)
+        [Self::Runc, Self::Ours]
+            .into_iter()
+            .find(|name| name.as_str() == text)
+            .map_or_else(|| PeerName::parse(&text).map(Self::Peer), Ok)
     }
 }
 
@@ -94,9 +105,25 @@ mod tests {
         for name in ["foo", "f", "foo-2", &"a".repeat(32)] {
             assert_eq!(PeerName::parse(name).unwrap().0, name);
         }
-        for name in ["", "2foo", "Foo", "foo-", "-foo", "foo.2", "foo_2", "foo bar", "föö", &"a".repeat(33), "runc", "ours"] {
+        for name in [
+            "",
+            "2foo",
+            "Foo",
+            "foo-",
+            "-foo",
+            "foo.2",
+            "foo_2",
+            "foo bar",
+            "föö",
+            &"a".repeat(33),
+            "runc",
+            "ours",
+        ] {
             let error = PeerName::parse(name).unwrap_err().to_string();
-            assert!(error.contains(&format!("{name:?}")) && error.contains("expected"), "{error}");
+            assert!(
+                error.contains(&format!("{name:?}")) && error.contains("expected"),
+                "{error}"
+            );
         }
     }
 
@@ -105,7 +132,10 @@ mod tests {
         for (text, name) in [
             ("\"runc\"", SubjectName::Runc),
             ("\"ours\"", SubjectName::Ours),
-            ("\"foo\"", SubjectName::Peer(PeerName::parse("foo").unwrap())),
+            (
+                "\"foo\"",
+                SubjectName::Peer(PeerName::parse("foo").unwrap()),
+            ),
         ] {
             assert_eq!(serde_json::to_string(&name).unwrap(), text);
             assert_eq!(serde_json::from_str::<SubjectName>(text).unwrap(), name);

@@ -27,12 +27,21 @@ pub(in crate::bench) struct Peer {
 pub(super) struct RuntimeType(String);
 
 impl RuntimeType {
-    /// Returns the type of the shim in the file `path`; none if containerd would not take the file's name for a shim's.
+    /// Returns the type of the shim in the file `path`; none if containerd would not take the
+    /// file's name for a shim's.
     fn of_shim(path: &Path) -> Option<Self> {
-        let (name, version) = path.file_name()?.to_str()?.strip_prefix("containerd-shim-")?.rsplit_once('-')?;
+        let (name, version) = path
+            .file_name()?
+            .to_str()?
+            .strip_prefix("containerd-shim-")?
+            .rsplit_once('-')?;
         let number = version.strip_prefix('v')?;
-        // containerd makes the file's name of the last two parts of the type, between which there is a dot.
-        let is_name = !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_');
+        // containerd makes the file's name of the last two parts of the type, between which there
+        // is a dot.
+        let is_name = !name.is_empty()
+            && name
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_');
         let is_version = !number.is_empty() && number.chars().all(|c| c.is_ascii_digit());
         (is_name && is_version).then(|| Self(format!("io.containerd.{name}.{version}")))
     }
@@ -56,9 +65,17 @@ impl Peer {
             None => (rest, Workload::default()),
         };
         let Some(runtime_type) = RuntimeType::of_shim(Path::new(path)) else {
-            bail!("the path {path:?} is not that of a shim: expected an executable whose name is containerd-shim-NAME-vN")
+            bail!(
+                "the path {path:?} is not that of a shim: expected an executable whose name is \
+                 containerd-shim-NAME-vN"
+            )
         };
-        Ok(Self { name: PeerName::parse(name)?, shim: path.into(), runtime_type, workload })
+        Ok(Self {
+            name: PeerName::parse(name)?,
+            shim: path.into(),
+            runtime_type,
+            workload,
+        })
     }
 
     /// Returns the absolute path of the executable: containerd takes no other one.
@@ -66,10 +83,20 @@ impl Peer {
     /// # Errors
     /// When there is no executable file.
     pub(super) fn executable(&self) -> Result<PathBuf> {
-        let shim = std::path::absolute(&self.shim).with_context(|| format!("--peer: find {}", self.shim.display()))?;
-        let found = fs::metadata(&shim).with_context(|| format!("--peer: look at {}: expected a shim's executable", shim.display()))?;
+        let shim = std::path::absolute(&self.shim)
+            .with_context(|| format!("--peer: find {}", self.shim.display()))?;
+        let found = fs::metadata(&shim).with_context(|| {
+            format!(
+                "--peer: look at {}: expected a shim's executable",
+                shim.display()
+            )
+        })?;
         let is_executable = found.is_file() && found.permissions().mode() & 0o111 != 0;
-        ensure!(is_executable, "--peer: {} is not an executable file: expected a shim's executable", shim.display());
+        ensure!(
+            is_executable,
+            "--peer: {} is not an executable file: expected a shim's executable",
+            shim.display()
+        );
         Ok(shim)
     }
 }
@@ -81,12 +108,17 @@ impl Peer {
 pub(super) fn check_names(peers: &[Peer]) -> Result<()> {
     for (index, Peer { name, .. }) in peers.iter().enumerate() {
         let is_twice = peers[..index].iter().any(|other| other.name == *name);
-        ensure!(!is_twice, "--peer: the name {:?} is given twice: expected a name of its own for each peer", name.as_str());
+        ensure!(
+            !is_twice,
+            "--peer: the name {:?} is given twice: expected a name of its own for each peer",
+            name.as_str()
+        );
     }
     Ok(())
 }
 
-/// Returns the words of a command line as reports show them. Paths of peers are those of one machine: file names stay.
+/// Returns the words of a command line as reports show them. Paths of peers are those of one
+/// machine: file names stay.
 pub(in crate::bench) fn without_paths(words: impl IntoIterator<Item = String>) -> Vec<String> {
     let mut is_value = false;
     let shorten = |word: String| {
@@ -96,7 +128,9 @@ pub(in crate::bench) fn without_paths(words: impl IntoIterator<Item = String>) -
             None if was_flag => ("", word.as_str()),
             None => return word,
         };
-        let shortened = value.split_once('=').map(|(name, path)| format!("{flag}{name}={}", path.rsplit('/').next().unwrap_or(path)));
+        let shortened = value.split_once('=').map(|(name, path)| {
+            format!("{flag}{name}={}", path.rsplit('/').next().unwrap_or(path))
+        });
         shortened.unwrap_or(word)
     };
     words.into_iter().map(shorten).collect()
@@ -108,19 +142,53 @@ mod tests {
 
     fn peer(name: &str, shim: &str, runtime_type: &str, workload: Workload) -> Peer {
         let name = PeerName::parse(name).unwrap();
-        Peer { name, shim: shim.into(), runtime_type: RuntimeType(runtime_type.to_owned()), workload }
+        Peer {
+            name,
+            shim: shim.into(),
+            runtime_type: RuntimeType(runtime_type.to_owned()),
+            workload,
+        }
     }
 
     #[test]
     fn peer_flag_has_a_name_a_path_and_perhaps_a_workload() {
         for (text, expected) in [
-            ("foo=/x/containerd-shim-foo-v1", peer("foo", "/x/containerd-shim-foo-v1", "io.containerd.foo.v1", Workload::Rootfs)),
-            ("a=containerd-shim-foo-bar-v12,layer", peer("a", "containerd-shim-foo-bar-v12", "io.containerd.foo-bar.v12", Workload::Layer)),
+            (
+                "foo=/x/containerd-shim-foo-v1",
+                peer(
+                    "foo",
+                    "/x/containerd-shim-foo-v1",
+                    "io.containerd.foo.v1",
+                    Workload::Rootfs,
+                ),
+            ),
+            (
+                "a=containerd-shim-foo-bar-v12,layer",
+                peer(
+                    "a",
+                    "containerd-shim-foo-bar-v12",
+                    "io.containerd.foo-bar.v12",
+                    Workload::Layer,
+                ),
+            ),
             (
                 "a=/x=1,2/containerd-shim-runc-v2,native",
-                peer("a", "/x=1,2/containerd-shim-runc-v2", "io.containerd.runc.v2", Workload::Native),
+                peer(
+                    "a",
+                    "/x=1,2/containerd-shim-runc-v2",
+                    "io.containerd.runc.v2",
+                    Workload::Native,
+                ),
             ),
-            ("a=/containerd-shim-a-v1,rootfs", peer("a", "/containerd-shim-a-v1", "io.containerd.a.v1", Workload::Rootfs)),
+            (
+                "a=/containerd-shim-a-v1,rootfs",
+                peer(
+                    "a",
+                    "/containerd-shim-a-v1",
+                    "io.containerd.a.v1",
+                    Workload::Rootfs,
+                ),
+            ),
         ] {
             assert_eq!(Peer::parse(text).unwrap(), expected, "{text}");
         }
@@ -138,34 +206,67 @@ mod tests {
             ("foo=/x/runc", "\"/x/runc\""),
             ("foo=/x/containerd-shim-v1", "containerd-shim-NAME-vN"),
             ("foo=/x/containerd-shim-foo-v", "containerd-shim-NAME-vN"),
-            ("foo=/x/containerd-shim-foo.bar-v1", "containerd-shim-NAME-vN"),
+            (
+                "foo=/x/containerd-shim-foo.bar-v1",
+                "containerd-shim-NAME-vN",
+            ),
             ("foo=/x/containerd-shim-foo-v1,wasm", "\"wasm\""),
             ("foo=/x/containerd-shim-foo-v1,", "rootfs, layer, native"),
         ] {
             let error = Peer::parse(text).unwrap_err().to_string();
-            assert!(error.contains(part) && error.contains("expected"), "{text}: {error}");
+            assert!(
+                error.contains(part) && error.contains("expected"),
+                "{text}: {error}"
+            );
         }
     }
 
     #[test]
     fn two_peers_of_one_name_are_refused_by_the_name() {
         let peers = |names: &[&str]| -> Vec<Peer> {
-            names.iter().map(|name| peer(name, "/containerd-shim-a-v1", "io.containerd.a.v1", Workload::Rootfs)).collect()
+            names
+                .iter()
+                .map(|name| {
+                    peer(
+                        name,
+                        "/containerd-shim-a-v1",
+                        "io.containerd.a.v1",
+                        Workload::Rootfs,
+                    )
+                })
+                .collect()
         };
         check_names(&peers(&["foo", "bar"])).unwrap();
-        let error = check_names(&peers(&["foo", "bar", "foo"])).unwrap_err().to_string();
-        assert!(error.contains("--peer") && error.contains("\"foo\""), "{error}");
+        let error = check_names(&peers(&["foo", "bar", "foo"]))
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("--peer") && error.contains("\"foo\""),
+            "{error}"
+        );
     }
 
     #[test]
     fn peer_that_is_not_an_executable_file_is_refused_by_its_path() {
         let folder = tempfile::tempdir().unwrap();
         let shim = folder.path().join("containerd-shim-foo-v1");
-        let found = || Peer::parse(&format!("foo={}", shim.display())).unwrap().executable();
+        let found = || {
+            Peer::parse(&format!("foo={}", shim.display()))
+                .unwrap()
+                .executable()
+        };
         let refused = || format!("{:#}", found().unwrap_err());
-        assert!(refused().contains(&format!("--peer: look at {}", shim.display())), "{}", refused());
+        assert!(
+            refused().contains(&format!("--peer: look at {}", shim.display())),
+            "{}",
+            refused()
+        );
         fs::write(&shim, "").unwrap();
-        assert!(refused().contains("is not an executable file"), "{}", refused());
+        assert!(
+            refused().contains("is not an executable file"),
+            "{}",
+            refused()
+        );
         fs::set_permissions(&shim, fs::Permissions::from_mode(0o755)).unwrap();
         assert_eq!(found().unwrap(), shim);
     }
@@ -175,8 +276,14 @@ mod tests {
         let words = |text: &str| without_paths(text.split(' ').map(str::to_owned)).join(" ");
         for (text, expected) in [
             ("bench start --rounds 3", "bench start --rounds 3"),
-            ("--peer a=/x/containerd-shim-a-v1,layer start", "--peer a=containerd-shim-a-v1,layer start"),
-            ("--peer=a=/x/containerd-shim-a-v1 /y", "--peer=a=containerd-shim-a-v1 /y"),
+            (
+                "--peer a=/x/containerd-shim-a-v1,layer start",
+                "--peer a=containerd-shim-a-v1,layer start",
+            ),
+            (
+                "--peer=a=/x/containerd-shim-a-v1 /y",
+                "--peer=a=containerd-shim-a-v1 /y",
+            ),
             ("--peer a=/x/c --peer b=/y/d", "--peer a=c --peer b=d"),
         ] {
             assert_eq!(words(text), expected);

@@ -72,12 +72,23 @@ impl Front {
         let (time, fate) = {
             let mut state = self.line.state();
             let faults = state.faults.clone();
-            let judged = faults.judge(&mut state.chance, matches!(target.verb, Verb::Update | Verb::Patch | Verb::Delete));
+            let judged = faults.judge(
+                &mut state.chance,
+                matches!(target.verb, Verb::Update | Verb::Patch | Verb::Delete),
+            );
             let (verb, plural) = (target.verb.as_str(), target.resource.plural);
-            if faults.forbidden.contains(&(verb, plural)) { (judged.0, Fate::Refused(Refusal::forbidden(verb, plural))) } else { judged }
+            if faults.forbidden.contains(&(verb, plural)) {
+                (judged.0, Fate::Refused(Refusal::forbidden(verb, plural)))
+            } else {
+                judged
+            }
         };
         sleep(time).await;
-        let cut = if target.verb.writes() { self.line.count_write() } else { None };
+        let cut = if target.verb.writes() {
+            self.line.count_write()
+        } else {
+            None
+        };
         if cut != Some(Moment::After) {
             self.line.stay_connected().await;
         }
@@ -113,12 +124,23 @@ impl Front {
 
     fn note(&self, target: &Target, options: &Options, code: u16) {
         let manager = options.value("fieldManager").unwrap_or_default().to_owned();
-        let call = Call { at: self.clock.now(), by: self.line.name().clone(), manager, target: target.clone(), code };
-        self.calls.lock().expect("nothing fails while it holds the calls").push(call);
+        let call = Call {
+            at: self.clock.now(),
+            by: self.line.name().clone(),
+            manager,
+            target: target.clone(),
+            code,
+        };
+        self.calls
+            .lock()
+            .expect("nothing fails while it holds the calls")
+            .push(call);
     }
 
     fn store(&self) -> MutexGuard<'_, Store> {
-        self.store.lock().expect("no test fails while it holds the store")
+        self.store
+            .lock()
+            .expect("no test fails while it holds the store")
     }
 
     fn perform(&self, target: &Target, options: &Options, body: &[u8]) -> Result<Outcome, Refusal> {
@@ -126,23 +148,40 @@ impl Front {
             if body.is_empty() {
                 Ok(json!({}))
             } else {
-                serde_json::from_slice(body).map_err(|error| Refusal::bad_request(error.to_string()))
+                serde_json::from_slice(body)
+                    .map_err(|error| Refusal::bad_request(error.to_string()))
             }
         };
         let writer = Writer {
             by: self.line.name().clone(),
-            manager: options.value("fieldManager").unwrap_or(self.line.name()).to_owned(),
+            manager: options
+                .value("fieldManager")
+                .unwrap_or(self.line.name())
+                .to_owned(),
             subresource: target.subresource.clone(),
         };
         if !["", "status"].contains(&target.subresource.as_str()) {
-            return Err(Refusal::no_such_path(&format!("{}/{}", target.resource, target.subresource)));
+            return Err(Refusal::no_such_path(&format!(
+                "{}/{}",
+                target.resource, target.subresource
+            )));
         }
         let dry_run = options.dry_run();
-        let done = |code: u16, object: &Value| Ok(Outcome::Whole(code, shown(object, options.form()).to_string().into_bytes()));
+        let done = |code: u16, object: &Value| {
+            Ok(Outcome::Whole(
+                code,
+                shown(object, options.form()).to_string().into_bytes(),
+            ))
+        };
         match target.verb {
             Verb::Get => done(200, &*self.store().get(&target.key(&Value::Null))?),
             Verb::List => self.list(target, options),
-            Verb::Watch => Ok(Outcome::Watch(Box::new(Watching::begin(&self.store, &self.line, target, options)?))),
+            Verb::Watch => Ok(Outcome::Watch(Box::new(Watching::begin(
+                &self.store,
+                &self.line,
+                target,
+                options,
+            )?))),
             Verb::Create => {
                 let mut object = value()?;
                 let mut store = self.store();
@@ -150,8 +189,18 @@ impl Front {
                 let created = store.create(&target.key(&object), object, &writer, dry_run)?;
                 done(201, &created)
             }
-            Verb::Update => done(200, &*self.store().update(&target.key(&Value::Null), value()?, &writer, dry_run)?),
-            Verb::Patch => match self.store().patch(&target.key(&Value::Null), options.patch(body)?, &writer, dry_run)? {
+            Verb::Update => done(
+                200,
+                &*self
+                    .store()
+                    .update(&target.key(&Value::Null), value()?, &writer, dry_run)?,
+            ),
+            Verb::Patch => match self.store().patch(
+                &target.key(&Value::Null),
+                options.patch(body)?,
+                &writer,
+                dry_run,
+            )? {
                 Written::Created(object) => done(201, &object),
                 Written::Changed(object) => done(200, &object),
             },
@@ -159,7 +208,8 @@ impl Front {
                 let key = target.key(&Value::Null);
                 let mut store = self.store();
                 let object = store.delete(&key, &value()?, &writer, dry_run)?;
-                // Kubernetes shows what goes on to be there, and pods; of the rest it says only that they are gone.
+                // Kubernetes shows what goes on to be there, and pods; of the rest it says only
+                // that they are gone.
                 if store.stored(&key).is_some() || key.resource == resource::POD {
                     done(200, &object)
                 } else {
@@ -170,14 +220,17 @@ impl Front {
                 let selector = options.selector(target)?;
                 let wants = value()?;
                 let mut store = self.store();
-                let all = store.all(target.resource).filter(|(_, object)| selector.matches(object));
+                let all = store
+                    .all(target.resource)
+                    .filter(|(_, object)| selector.matches(object));
                 let keys: Vec<Key> = all.map(|(key, _)| key.clone()).collect();
                 for key in &keys {
                     store.delete(key, &wants, &writer, dry_run)?;
                 }
                 done(
                     200,
-                    &json!({ "kind": format!("{}List", target.resource.kind), "apiVersion": target.resource.api_version(),
+                    &json!({ "kind": format!("{}List", target.resource.kind),
+                        "apiVersion": target.resource.api_version(),
                     "metadata": {}, "items": [] }),
                 )
             }
@@ -186,21 +239,37 @@ impl Front {
 
     fn list(&self, target: &Target, options: &Options) -> Result<Outcome, Refusal> {
         let selector = options.selector(target)?;
-        let limit = options.number("limit").and_then(|limit| usize::try_from(limit).ok());
-        let stale = if options.says("resourceVersion", "0") { self.line.faults().stale } else { 0 };
+        let limit = options
+            .number("limit")
+            .and_then(|limit| usize::try_from(limit).ok());
+        let stale = if options.says("resourceVersion", "0") {
+            self.line.faults().stale
+        } else {
+            0
+        };
         let mut store = self.store();
         let page = match options.value("continue") {
             Some(token) => store.list_on(token, limit)?,
-            None if stale > 0 => store.list_stale(target.resource, |object| selector.matches(object), limit, stale),
+            None if stale > 0 => store.list_stale(
+                target.resource,
+                |object| selector.matches(object),
+                limit,
+                stale,
+            ),
             None => store.list(target.resource, |object| selector.matches(object), limit),
         };
-        Ok(Outcome::Whole(200, list_body(target, &page, options.form()).into_bytes()))
+        Ok(Outcome::Whole(
+            200,
+            list_body(target, &page, options.form()).into_bytes(),
+        ))
     }
 }
 
 fn success(key: &Key, object: &Value) -> Value {
-    let details = json!({ "name": key.name, "group": key.resource.group, "kind": key.resource.plural, "uid": object["metadata"]["uid"] });
-    json!({ "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details })
+    let details = json!({ "name": key.name, "group": key.resource.group,
+        "kind": key.resource.plural, "uid": object["metadata"]["uid"] });
+    json!({ "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success",
+        "details": details })
 }
 
 /// Gives an object a name that has only the beginning of one.
@@ -215,15 +284,23 @@ fn complete(store: &mut Store, object: &mut Value) {
 
 fn list_body(target: &Target, page: &Page, form: Form) -> String {
     let (version, kind) = match form {
-        Form::Whole => (target.resource.api_version(), format!("{}List", target.resource.kind)),
-        Form::Metadata => ("meta.k8s.io/v1".to_owned(), "PartialObjectMetadataList".to_owned()),
+        Form::Whole => (
+            target.resource.api_version(),
+            format!("{}List", target.resource.kind),
+        ),
+        Form::Metadata => (
+            "meta.k8s.io/v1".to_owned(),
+            "PartialObjectMetadataList".to_owned(),
+        ),
     };
     let mut metadata = json!({ "resourceVersion": page.version.to_string() });
     if let Some(next) = &page.next {
         metadata["continue"] = next.clone().into();
         metadata["remainingItemCount"] = page.remaining.into();
     }
-    let mut body = format!("{{\"kind\":\"{kind}\",\"apiVersion\":\"{version}\",\"metadata\":{metadata},\"items\":[");
+    let mut body = format!(
+        "{{\"kind\":\"{kind}\",\"apiVersion\":\"{version}\",\"metadata\":{metadata},\"items\":["
+    );
     for (n, item) in page.items.iter().enumerate() {
         let comma = if n == 0 { "" } else { "," };
         write!(body, "{comma}{}", shown(item, form)).expect("a string takes every text");
@@ -233,13 +310,22 @@ fn list_body(target: &Target, page: &Page, form: Form) -> String {
 }
 
 fn broken_connection() -> BoxError {
-    Box::new(std::io::Error::new(std::io::ErrorKind::ConnectionReset, "the connection broke"))
+    Box::new(std::io::Error::new(
+        std::io::ErrorKind::ConnectionReset,
+        "the connection broke",
+    ))
 }
 
 fn whole(code: u16, body: Vec<u8>) -> Answer {
-    let body = Full::new(Bytes::from(body)).map_err(|never| match never {}).boxed_unsync();
-    let answer = Response::builder().status(code).header("content-type", "application/json");
-    answer.body(body).expect("a status and a header that are valid")
+    let body = Full::new(Bytes::from(body))
+        .map_err(|never| match never {})
+        .boxed_unsync();
+    let answer = Response::builder()
+        .status(code)
+        .header("content-type", "application/json");
+    answer
+        .body(body)
+        .expect("a status and a header that are valid")
 }
 
 fn refused(refusal: &Refusal) -> Answer {

@@ -34,7 +34,11 @@ pub(super) async fn run(fleet: Shared, job: Key, object: Arc<Value>, request: Re
             sleep(Duration::from_secs(seconds)).await;
             let uid = |job: &Value| job["metadata"]["uid"].clone();
             // Somebody else may have removed it, and there may be another one by its name.
-            if fleet.cluster.get(&job).is_some_and(|found| uid(&found) == uid(&object) && object::has_ended(&found)) {
+            if fleet
+                .cluster
+                .get(&job)
+                .is_some_and(|found| uid(&found) == uid(&object) && object::has_ended(&found))
+            {
                 let _ = fleet.cluster.delete(&job);
             }
         });
@@ -43,19 +47,30 @@ pub(super) async fn run(fleet: Shared, job: Key, object: Arc<Value>, request: Re
 
 async fn attempt(fleet: &Shared, job: &Key, object: &Value, request: &Request) {
     let spec = &object["spec"];
-    let node = spec["template"]["spec"]["nodeName"].as_str().unwrap_or_default().to_owned();
-    let deadline = spec["activeDeadlineSeconds"].as_u64().map_or(Duration::MAX, Duration::from_secs);
+    let node = spec["template"]["spec"]["nodeName"]
+        .as_str()
+        .unwrap_or_default()
+        .to_owned();
+    let deadline = spec["activeDeadlineSeconds"]
+        .as_u64()
+        .map_or(Duration::MAX, Duration::from_secs);
     let Some(machine) = fleet.state().machines.get(&node).cloned() else {
         fleet.fault(format!("{job} is for a node that never was: {node}"));
         return;
     };
     if next_script(fleet, &node) == Script::IsNotAdmitted {
         begin(fleet, &node);
-        let cause = "Error creating: pods \"installer\" is forbidden: violates PodSecurity \"restricted:latest\"";
+        let cause = "Error creating: pods \"installer\" is forbidden: violates PodSecurity \
+                     \"restricted:latest\"";
         object::warn(&fleet.cluster, job, "FailedCreate", cause);
         // An object without an end would keep the fleet from coming to rest.
         sleep(deadline).await;
-        return object::fail_job(&fleet.cluster, job, "DeadlineExceeded", "Job was active longer than specified deadline");
+        return object::fail_job(
+            &fleet.cluster,
+            job,
+            "DeadlineExceeded",
+            "Job was active longer than specified deadline",
+        );
     }
     if fleet.cluster.create(object::pod(job, object)).is_err() {
         // The Job was deleted before its pod was made, and made again by the same name.
@@ -65,20 +80,42 @@ async fn attempt(fleet: &Shared, job: &Key, object: &Value, request: &Request) {
         sleep(POD_COLLECTION).await;
         // Collected by somebody else.
         let _ = fleet.cluster.delete(&object::pod_key(job));
-        return object::fail_job(&fleet.cluster, job, "BackoffLimitExceeded", "Job has reached the specified backoff limit");
+        return object::fail_job(
+            &fleet.cluster,
+            job,
+            "BackoffLimitExceeded",
+            "Job has reached the specified backoff limit",
+        );
     }
     match timeout(deadline, container(fleet, job, &node, request)).await {
         Ok(End::Reported(report)) => finish(fleet, job, &node, &report).await,
         Ok(End::Unstarted) => {
-            let message = "failed to create containerd task: failed to create shim task: exec format error";
-            object::end_pod(&fleet.cluster, job, 128, "StartError", Some(message.to_owned()));
+            let message =
+                "failed to create containerd task: failed to create shim task: exec format error";
+            object::end_pod(
+                &fleet.cluster,
+                job,
+                128,
+                "StartError",
+                Some(message.to_owned()),
+            );
             sleep(machine.pace.notice).await;
-            object::fail_job(&fleet.cluster, job, "BackoffLimitExceeded", "Job has reached the specified backoff limit");
+            object::fail_job(
+                &fleet.cluster,
+                job,
+                "BackoffLimitExceeded",
+                "Job has reached the specified backoff limit",
+            );
         }
         Ok(End::Killed) => {
             object::end_pod(&fleet.cluster, job, 137, "OOMKilled", None);
             sleep(machine.pace.notice).await;
-            object::fail_job(&fleet.cluster, job, "BackoffLimitExceeded", "Job has reached the specified backoff limit");
+            object::fail_job(
+                &fleet.cluster,
+                job,
+                "BackoffLimitExceeded",
+                "Job has reached the specified backoff limit",
+            );
         }
         Ok(End::Vanished) => {}
         Err(_) => exceed_deadline(fleet, job, &node).await,
@@ -87,8 +124,15 @@ async fn attempt(fleet: &Shared, job: &Key, object: &Value, request: &Request) {
 
 /// Kubernetes kills what takes too long; on a machine that answers no more, it waits for it.
 async fn exceed_deadline(fleet: &Shared, job: &Key, node: &str) {
-    let (reason, message) = ("DeadlineExceeded", "Job was active longer than specified deadline");
-    let dead = fleet.state().machines.get(node).is_none_or(|machine| machine.is_dead || machine.is_gone);
+    let (reason, message) = (
+        "DeadlineExceeded",
+        "Job was active longer than specified deadline",
+    );
+    let dead = fleet
+        .state()
+        .machines
+        .get(node)
+        .is_none_or(|machine| machine.is_dead || machine.is_gone);
     if dead {
         return object::doom_job(&fleet.cluster, job, reason, message);
     }
@@ -102,18 +146,29 @@ async fn exceed_deadline(fleet: &Shared, job: &Key, node: &str) {
 async fn finish(fleet: &Shared, job: &Key, node: &str, report: &Report) {
     let good = matches!(report.outcome, Outcome::Installed | Outcome::Removed);
     let (code, reason) = if good { (0, "Completed") } else { (1, "Error") };
-    let pace = fleet.state().machines.get(node).map_or_else(Pace::default, |machine| machine.pace);
+    let pace = fleet
+        .state()
+        .machines
+        .get(node)
+        .map_or_else(Pace::default, |machine| machine.pace);
     object::end_pod(&fleet.cluster, job, code, reason, Some(report.to_message()));
     sleep(pace.notice).await;
     if good {
         object::complete_job(&fleet.cluster, job);
     } else {
-        object::fail_job(&fleet.cluster, job, "BackoffLimitExceeded", "Job has reached the specified backoff limit");
+        object::fail_job(
+            &fleet.cluster,
+            job,
+            "BackoffLimitExceeded",
+            "Job has reached the specified backoff limit",
+        );
     }
 }
 
 async fn container(fleet: &Shared, job: &Key, node: &str, request: &Request) -> End {
-    let Some((script, pace)) = begin(fleet, node) else { return future::pending().await };
+    let Some((script, pace)) = begin(fleet, node) else {
+        return future::pending().await;
+    };
     wait_until_ready(fleet, node).await;
     if script.makes_no_container() {
         // As the Job controller does with each pod: it stays until its end was counted.
@@ -123,19 +178,35 @@ async fn container(fleet: &Shared, job: &Key, node: &str, request: &Request) -> 
     match script {
         Script::NeverStarts => {
             let message = format!("Back-off pulling image {}: not found", request.image);
-            object::set_pod(&fleet.cluster, job, "Pending", &json!({ "waiting": { "reason": "ImagePullBackOff", "message": message } }));
+            object::set_pod(
+                &fleet.cluster,
+                job,
+                "Pending",
+                &json!({ "waiting": { "reason": "ImagePullBackOff", "message": message } }),
+            );
             return future::pending().await;
         }
         Script::CannotMount => {
-            object::set_pod(&fleet.cluster, job, "Pending", &json!({ "waiting": { "reason": "ContainerCreating" } }));
-            let cause = "MountVolume.SetUp failed for volume \"host-0\" : hostPath type check failed: /etc/containerd is not a directory";
+            object::set_pod(
+                &fleet.cluster,
+                job,
+                "Pending",
+                &json!({ "waiting": { "reason": "ContainerCreating" } }),
+            );
+            let cause = "MountVolume.SetUp failed for volume \"host-0\" : hostPath type check \
+                         failed: /etc/containerd is not a directory";
             object::warn(&fleet.cluster, &object::pod_key(job), "FailedMount", cause);
             return future::pending().await;
         }
         Script::FailsToStart => return End::Unstarted,
         _ => {}
     }
-    object::set_pod(&fleet.cluster, job, "Running", &json!({ "running": { "startedAt": fleet.cluster.now().to_string() } }));
+    object::set_pod(
+        &fleet.cluster,
+        job,
+        "Running",
+        &json!({ "running": { "startedAt": fleet.cluster.now().to_string() } }),
+    );
     enter(fleet, job, node, request);
     let end = work(fleet, node, request, &script, pace).await;
     if !matches!(end, End::Vanished) {
@@ -146,33 +217,50 @@ async fn container(fleet: &Shared, job: &Key, node: &str, request: &Request) -> 
 
 fn next_script(fleet: &Shared, node: &str) -> Script {
     let state = fleet.state();
-    state.machines.get(node).and_then(|machine| machine.scripts.front().cloned()).unwrap_or(Script::Works)
+    state
+        .machines
+        .get(node)
+        .and_then(|machine| machine.scripts.front().cloned())
+        .unwrap_or(Script::Works)
 }
 
 fn begin(fleet: &Shared, node: &str) -> Option<(Script, Pace)> {
     let mut state = fleet.state();
     let machine = state.machines.get_mut(node)?;
-    Some((machine.scripts.pop_front().unwrap_or(Script::Works), machine.pace))
+    Some((
+        machine.scripts.pop_front().unwrap_or(Script::Works),
+        machine.pace,
+    ))
 }
 
 /// A kubelet that does not answer starts nothing.
 async fn wait_until_ready(fleet: &Shared, node: &str) {
-    while !fleet.state().machines.get(node).is_some_and(|machine| machine.is_ready && !machine.is_dead) {
+    while !fleet
+        .state()
+        .machines
+        .get(node)
+        .is_some_and(|machine| machine.is_ready && !machine.is_dead)
+    {
         sleep(Duration::from_secs(1)).await;
     }
 }
 
-/// The installer is at work from here on. Two of them at a time are what the lock on a node is for, and what an operator
-/// must not cause.
+/// The installer is at work from here on. Two of them at a time are what the lock on a node is for,
+/// and what an operator must not cause.
 fn enter(fleet: &Shared, job: &Key, node: &str, request: &Request) {
     let mut other = None;
     fleet.with_machine(node, |machine| {
         other = machine.installer.replace(job.name.clone());
         machine.runs += 1;
-        machine.touched.insert(request.runtime.clone(), Touch::Begun);
+        machine
+            .touched
+            .insert(request.runtime.clone(), Touch::Begun);
     });
     if let Some(other) = other {
-        fleet.fault(format!("{} began on {node} while {other} was at work", job.name));
+        fleet.fault(format!(
+            "{} began on {node} while {other} was at work",
+            job.name
+        ));
     }
 }
 
@@ -198,7 +286,11 @@ async fn work(fleet: &Shared, node: &str, request: &Request, script: &Script, pa
     sleep(pace.work / 2).await;
     if let Script::Fails(outcome, reason) = script {
         if *outcome == Outcome::Broken {
-            fleet.with_machine(node, |machine| machine.handlers.retain(|_, runtime| *runtime != request.runtime));
+            fleet.with_machine(node, |machine| {
+                machine
+                    .handlers
+                    .retain(|_, runtime| *runtime != request.runtime);
+            });
             fleet.tell_handlers(node);
         }
         return End::Reported(Box::new(report(fleet, node, request, *outcome, *reason)));
@@ -229,11 +321,26 @@ async fn work(fleet: &Shared, node: &str, request: &Request, script: &Script, pa
         }
         fleet.tell_handlers(node);
     });
-    let outcome = if request.verb == Verb::Install { Outcome::Installed } else { Outcome::Removed };
-    End::Reported(Box::new(report(fleet, node, request, outcome, Reason::Done)))
+    let outcome = if request.verb == Verb::Install {
+        Outcome::Installed
+    } else {
+        Outcome::Removed
+    };
+    End::Reported(Box::new(report(
+        fleet,
+        node,
+        request,
+        outcome,
+        Reason::Done,
+    )))
 }
 
-fn later(fleet: &Shared, node: &str, time: Duration, what: impl FnOnce(&Shared, &str) + Send + 'static) {
+fn later(
+    fleet: &Shared,
+    node: &str,
+    time: Duration,
+    what: impl FnOnce(&Shared, &str) + Send + 'static,
+) {
     let (fleet, node) = (fleet.clone(), node.to_owned());
     tokio::spawn(async move {
         sleep(time).await;
@@ -242,13 +349,19 @@ fn later(fleet: &Shared, node: &str, time: Duration, what: impl FnOnce(&Shared, 
 }
 
 fn carry_out(machine: &mut Machine, request: &Request, script: &Script) {
-    machine.handlers.retain(|_, runtime| *runtime != request.runtime);
+    machine
+        .handlers
+        .retain(|_, runtime| *runtime != request.runtime);
     match request.verb {
         Verb::Install => {
-            machine.installed.insert(request.runtime.clone(), installed(request));
+            machine
+                .installed
+                .insert(request.runtime.clone(), installed(request));
             machine.touched.insert(request.runtime.clone(), Touch::Done);
             if *script != Script::WorksWithoutHandler {
-                machine.handlers.insert(request.handler.clone(), request.runtime.clone());
+                machine
+                    .handlers
+                    .insert(request.handler.clone(), request.runtime.clone());
                 machine.sabotaged.remove(&request.handler);
             }
         }
@@ -262,27 +375,52 @@ fn carry_out(machine: &mut Machine, request: &Request, script: &Script) {
 /// The runtime that a request brings: an image's or archive's name tells its version.
 fn installed(request: &Request) -> Installed {
     let (version, sha256) = match &request.artifact {
-        Some(Artifact::Url { url, sha256 }) => (url.rsplit('/').next().unwrap_or_default().to_owned(), sha256.clone()),
+        Some(Artifact::Url { url, sha256 }) => (
+            url.rsplit('/').next().unwrap_or_default().to_owned(),
+            sha256.clone(),
+        ),
         Some(Artifact::Image { reference, sha256 }) => (tag(reference), sha256.clone()),
         Some(Artifact::Bundled) | None => (tag(&request.image), "0".repeat(64)),
     };
     let path = format!("/opt/wasmedge-runtime/{version}-{}", &sha256[..12]);
-    Installed { version, sha256, path }
+    Installed {
+        version,
+        sha256,
+        path,
+    }
 }
 
 fn tag(reference: &str) -> String {
     reference.rsplit(':').next().unwrap_or_default().to_owned()
 }
 
-fn report(fleet: &Shared, node: &str, request: &Request, outcome: Outcome, reason: Reason) -> Report {
+fn report(
+    fleet: &Shared,
+    node: &str,
+    request: &Request,
+    outcome: Outcome,
+    reason: Reason,
+) -> Report {
     let machine = fleet.state().machines.get(node).cloned();
-    let containerd = machine.as_ref().map(|machine| machine.containerd.clone()).unwrap_or_default();
+    let containerd = machine
+        .as_ref()
+        .map(|machine| machine.containerd.clone())
+        .unwrap_or_default();
     Report {
         outcome,
         stage: Stage::Clean,
         reason,
-        message: if reason == Reason::Done { String::new() } else { format!("{} on {node}", reason.as_str()) },
-        host: HostFacts { containerd, config_version: 3, config_path: "/etc/containerd/conf.d/x.toml".to_owned(), systemd_cgroup: true },
+        message: if reason == Reason::Done {
+            String::new()
+        } else {
+            format!("{} on {node}", reason.as_str())
+        },
+        host: HostFacts {
+            containerd,
+            config_version: 3,
+            config_path: "/etc/containerd/conf.d/x.toml".to_owned(),
+            systemd_cgroup: true,
+        },
         installed: machine.and_then(|machine| machine.installed.get(&request.runtime).cloned()),
         restart: Restart::Done,
     }

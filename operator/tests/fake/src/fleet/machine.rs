@@ -16,7 +16,8 @@ pub struct Machine {
     pub handlers: BTreeMap<String, String>,
     /// What is installed, by the names of `WasmRuntime`s.
     pub installed: BTreeMap<String, Installed>,
-    /// What it has not come back from yet, by the names of `WasmRuntime`s: a handler that is not told, a node not Ready.
+    /// What it has not come back from yet, by the names of `WasmRuntime`s: a handler that is not
+    /// told, a node not Ready.
     pub settling: BTreeMap<String, usize>,
     /// Handlers that somebody took away behind the operator's back, which it cannot know at once.
     pub sabotaged: BTreeSet<String>,
@@ -63,7 +64,12 @@ impl Machine {
     /// The handlers as the kubelet tells them; none where containerd is too old to tell.
     pub(super) fn listed(&self) -> Option<Vec<String>> {
         let old = self.containerd.starts_with("1.");
-        (!old).then(|| [String::new(), "runc".to_owned()].into_iter().chain(self.handlers.keys().cloned()).collect())
+        (!old).then(|| {
+            [String::new(), "runc".to_owned()]
+                .into_iter()
+                .chain(self.handlers.keys().cloned())
+                .collect()
+        })
     }
 
     /// It has something to come back from.
@@ -81,7 +87,8 @@ impl Machine {
 
     /// Whether pods of a runtime would run here now.
     pub fn works(&self, runtime: &str) -> bool {
-        self.installed.contains_key(runtime) && self.handlers.values().any(|leads_to| leads_to == runtime)
+        self.installed.contains_key(runtime)
+            && self.handlers.values().any(|leads_to| leads_to == runtime)
     }
 }
 
@@ -104,13 +111,30 @@ impl Joining {
             is_gone: false,
         };
         let mut labels = Map::new();
-        for (label, value) in [("kubernetes.io/os", "linux"), ("kubernetes.io/arch", "amd64")] {
+        for (label, value) in [
+            ("kubernetes.io/os", "linux"),
+            ("kubernetes.io/arch", "amd64"),
+        ] {
             labels.insert(label.to_owned(), value.into());
         }
         // A node's name may be longer than a label's value.
-        labels.insert("kubernetes.io/hostname".to_owned(), name.get(..63).unwrap_or(name).trim_end_matches(['-', '.']).into());
+        labels.insert(
+            "kubernetes.io/hostname".to_owned(),
+            name.get(..63)
+                .unwrap_or(name)
+                .trim_end_matches(['-', '.'])
+                .into(),
+        );
         let (kubelet, arch) = ("v1.34.2".to_owned(), "amd64".to_owned());
-        Self { name: name.to_owned(), machine, labels, taints: Vec::new(), images: 0, kubelet, arch }
+        Self {
+            name: name.to_owned(),
+            machine,
+            labels,
+            taints: Vec::new(),
+            images: 0,
+            kubelet,
+            arch,
+        }
     }
 
     /// With a label.
@@ -123,7 +147,8 @@ impl Joining {
     /// With a taint that keeps pods away.
     #[must_use]
     pub fn taint(mut self, key: &str) -> Self {
-        self.taints.push(json!({ "key": key, "effect": "NoSchedule" }));
+        self.taints
+            .push(json!({ "key": key, "effect": "NoSchedule" }));
         self
     }
 
@@ -138,7 +163,8 @@ impl Joining {
     #[must_use]
     pub fn arch(mut self, arch: &str) -> Self {
         arch.clone_into(&mut self.arch);
-        self.labels.insert("kubernetes.io/arch".to_owned(), arch.into());
+        self.labels
+            .insert("kubernetes.io/arch".to_owned(), arch.into());
         self
     }
 
@@ -173,25 +199,36 @@ impl Joining {
     pub(super) fn object(&self, boot: &str) -> Value {
         let image = |n: usize| {
             let digest = format!("registry.example.org/some/team/image-{n}@sha256:{n:064}");
-            json!({ "names": [digest, format!("registry.example.org/some/team/image-{n}:v1.{n}.0")], "sizeBytes": 10_000_000 + n })
+            json!({ "names": [digest,
+                format!("registry.example.org/some/team/image-{n}:v1.{n}.0")],
+                    "sizeBytes": 10_000_000 + n })
         };
         let mut node = json!({
             "apiVersion": "v1",
             "kind": "Node",
-            "metadata": { "name": self.name, "labels": self.labels, "annotations": { "volumes.kubernetes.io/controller-managed-attach-detach": "true" } },
+            "metadata": { "name": self.name, "labels": self.labels,
+            "annotations": { "volumes.kubernetes.io/controller-managed-attach-detach": "true" } },
             "spec": { "podCIDR": "10.244.0.0/24" },
             "status": {
                 "capacity": { "cpu": "8", "memory": "32Gi", "pods": "110" },
                 "conditions": [
-                    { "type": "MemoryPressure", "status": "False", "reason": "KubeletHasSufficientMemory", "message": "kubelet has sufficient memory available" },
-                    { "type": "DiskPressure", "status": "False", "reason": "KubeletHasNoDiskPressure", "message": "kubelet has no disk pressure" },
-                    { "type": "Ready", "status": "True", "reason": "KubeletReady", "message": "kubelet is posting ready status" },
+                    { "type": "MemoryPressure", "status": "False",
+                    "reason": "KubeletHasSufficientMemory",
+                    "message": "kubelet has sufficient memory available" },
+                    { "type": "DiskPressure", "status": "False",
+                    "reason": "KubeletHasNoDiskPressure",
+                    "message": "kubelet has no disk pressure" },
+                    { "type": "Ready", "status": "True", "reason": "KubeletReady",
+                    "message": "kubelet is posting ready status" },
                 ],
                 "images": (0..self.images).map(image).collect::<Vec<_>>(),
                 "nodeInfo": {
-                    "architecture": self.arch, "bootID": boot, "containerRuntimeVersion": format!("containerd://{}", self.machine.containerd),
-                    "kernelVersion": "6.12.0", "kubeProxyVersion": self.kubelet, "kubeletVersion": self.kubelet, "machineID": "m",
-                    "operatingSystem": "linux", "osImage": "Debian GNU/Linux 13 (trixie)", "systemUUID": "s",
+                    "architecture": self.arch, "bootID": boot,
+                    "containerRuntimeVersion": format!("containerd://{}", self.machine.containerd),
+                    "kernelVersion": "6.12.0", "kubeProxyVersion": self.kubelet,
+                    "kubeletVersion": self.kubelet, "machineID": "m",
+                    "operatingSystem": "linux", "osImage": "Debian GNU/Linux 13 (trixie)",
+                    "systemUUID": "s",
                 },
             },
         });

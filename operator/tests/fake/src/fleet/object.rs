@@ -14,7 +14,10 @@ pub(super) fn pod(job: &Key, object: &Value) -> Value {
     let template = &object["spec"]["template"];
     let (metadata, uid) = (&template["metadata"], &object["metadata"]["uid"]);
     let mut labels = metadata["labels"].as_object().cloned().unwrap_or_default();
-    for (label, value) in [("job-name", json!(job.name)), ("controller-uid", uid.clone())] {
+    for (label, value) in [
+        ("job-name", json!(job.name)),
+        ("controller-uid", uid.clone()),
+    ] {
         labels.insert(label.to_owned(), value.clone());
         labels.insert(format!("batch.kubernetes.io/{label}"), value);
     }
@@ -22,8 +25,10 @@ pub(super) fn pod(job: &Key, object: &Value) -> Value {
         "apiVersion": "v1",
         "kind": "Pod",
         "metadata": {
-            "name": pod_key(job).name, "namespace": job.namespace, "labels": labels, "annotations": metadata["annotations"],
-            "ownerReferences": [{ "apiVersion": "batch/v1", "kind": "Job", "name": job.name, "uid": uid, "controller": true, "blockOwnerDeletion": true }],
+            "name": pod_key(job).name, "namespace": job.namespace, "labels": labels,
+            "annotations": metadata["annotations"],
+            "ownerReferences": [{ "apiVersion": "batch/v1", "kind": "Job", "name": job.name,
+            "uid": uid, "controller": true, "blockOwnerDeletion": true }],
         },
         "spec": template["spec"],
     })
@@ -38,13 +43,18 @@ pub(super) fn pod_key(job: &Key) -> Key {
 pub(super) fn job_of(pod: &Value) -> Key {
     let metadata = &pod["metadata"];
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    Key::new(JOB, &text(&metadata["namespace"]), &text(&metadata["labels"]["batch.kubernetes.io/job-name"]))
+    Key::new(
+        JOB,
+        &text(&metadata["namespace"]),
+        &text(&metadata["labels"]["batch.kubernetes.io/job-name"]),
+    )
 }
 
 /// The container of a Job's pod runs, or waits for this reason.
 pub(super) fn set_pod(cluster: &Cluster, job: &Key, phase: &str, state: &Value) {
     let status = json!({ "phase": phase, "containerStatuses": [
-        { "name": "installer", "image": "i", "imageID": "", "ready": phase == "Running", "restartCount": 0, "state": state }] });
+        { "name": "installer", "image": "i", "imageID": "", "ready": phase == "Running",
+        "restartCount": 0, "state": state }] });
     // The pod of a Job that was deleted is gone.
     let _ = cluster.edit(&pod_key(job), |pod| pod["status"] = status);
 }
@@ -52,21 +62,26 @@ pub(super) fn set_pod(cluster: &Cluster, job: &Key, phase: &str, state: &Value) 
 /// The pod of a Job stays until its end was counted.
 pub(super) fn hold_pod(cluster: &Cluster, job: &Key) {
     // The pod of a Job that was deleted is gone.
-    let _ = cluster.edit(&pod_key(job), |pod| pod["metadata"]["finalizers"] = json!([TRACKING]));
+    let _ = cluster.edit(&pod_key(job), |pod| {
+        pod["metadata"]["finalizers"] = json!([TRACKING]);
+    });
 }
 
 /// Whether a pod is held that was deleted.
 pub(super) fn is_to_end(pod: &Value) -> bool {
     let metadata = &pod["metadata"];
-    metadata["deletionTimestamp"].is_string() && metadata["finalizers"].to_string().contains(TRACKING)
+    metadata["deletionTimestamp"].is_string()
+        && metadata["finalizers"].to_string().contains(TRACKING)
 }
 
 /// A pod that was deleted before its container was made has ended, and is let go.
 pub(super) fn end_unstarted_pod(cluster: &Cluster, pod: &Key) {
     let message = "The container could not be located when the pod was terminated";
-    let state = json!({ "terminated": { "exitCode": 137, "reason": "ContainerStatusUnknown", "message": message } });
+    let state = json!({ "terminated": { "exitCode": 137, "reason": "ContainerStatusUnknown",
+        "message": message } });
     let status = json!({ "phase": "Failed", "containerStatuses": [
-        { "name": "installer", "image": "i", "imageID": "", "ready": false, "restartCount": 0, "state": state }] });
+        { "name": "installer", "image": "i", "imageID": "", "ready": false, "restartCount": 0,
+        "state": state }] });
     // Somebody else may have removed it.
     let _ = cluster.edit(pod, |pod| pod["status"] = status);
     let _ = cluster.update(pod, |pod| pod["metadata"]["finalizers"] = json!([]));
@@ -75,20 +90,31 @@ pub(super) fn end_unstarted_pod(cluster: &Cluster, pod: &Key) {
 /// Something of an object went wrong.
 pub(super) fn warn(cluster: &Cluster, object: &Key, reason: &str, note: &str) {
     let event = json!({
-        "apiVersion": "events.k8s.io/v1", "kind": "Event", "type": "Warning", "reason": reason, "note": note,
-        "metadata": { "name": format!("{}.{}", object.name, reason.to_lowercase()), "namespace": object.namespace },
-        "regarding": { "kind": object.resource.kind, "namespace": object.namespace, "name": object.name },
-        "eventTime": cluster.now().to_string(), "action": "Run", "reportingController": "kubernetes", "reportingInstance": "kubernetes",
+        "apiVersion": "events.k8s.io/v1", "kind": "Event", "type": "Warning", "reason": reason,
+        "note": note,
+        "metadata": { "name": format!("{}.{}", object.name, reason.to_lowercase()),
+        "namespace": object.namespace },
+        "regarding": { "kind": object.resource.kind, "namespace": object.namespace,
+        "name": object.name },
+        "eventTime": cluster.now().to_string(), "action": "Run",
+        "reportingController": "kubernetes", "reportingInstance": "kubernetes",
     });
     // The same one was there before.
     let _ = cluster.create(event);
 }
 
 /// The container of a Job's pod has ended.
-pub(super) fn end_pod(cluster: &Cluster, job: &Key, code: i64, reason: &str, message: Option<String>) {
+pub(super) fn end_pod(
+    cluster: &Cluster,
+    job: &Key,
+    code: i64,
+    reason: &str,
+    message: Option<String>,
+) {
     let phase = if code == 0 { "Succeeded" } else { "Failed" };
     let now = cluster.now().to_string();
-    let mut end = json!({ "exitCode": code, "reason": reason, "startedAt": now, "finishedAt": now });
+    let mut end =
+        json!({ "exitCode": code, "reason": reason, "startedAt": now, "finishedAt": now });
     if let Some(message) = message {
         end["message"] = message.into();
     }
@@ -98,11 +124,14 @@ pub(super) fn end_pod(cluster: &Cluster, job: &Key, code: i64, reason: &str, mes
 /// A Job has succeeded.
 pub(super) fn complete_job(cluster: &Cluster, job: &Key) {
     let now = cluster.now().to_string();
-    let condition = |kind: &str| json!({ "type": kind, "status": "True", "lastTransitionTime": now, "reason": "CompletionsReached", "message": "Reached expected number of succeeded pods" });
+    let condition = |kind: &str| {
+        json!({ "type": kind, "status": "True", "lastTransitionTime": now,
+        "reason": "CompletionsReached", "message": "Reached expected number of succeeded pods" })
+    };
     // A Job that was deleted has no status.
     let _ = cluster.edit(job, |job| {
-        job["status"] =
-            json!({ "succeeded": 1, "completionTime": now, "conditions": [condition("SuccessCriteriaMet"), condition("Complete")] });
+        job["status"] = json!({ "succeeded": 1, "completionTime": now,
+                "conditions": [condition("SuccessCriteriaMet"), condition("Complete")] });
     });
 }
 
@@ -118,23 +147,37 @@ pub(super) fn doom_job(cluster: &Cluster, job: &Key, reason: &str, message: &str
 
 fn end_job(cluster: &Cluster, job: &Key, kinds: &[&str], reason: &str, message: &str) {
     let now = cluster.now().to_string();
-    let condition =
-        |kind: &&str| json!({ "type": kind, "status": "True", "lastTransitionTime": now, "reason": reason, "message": message });
+    let condition = |kind: &&str| {
+        json!({ "type": kind, "status": "True",
+        "lastTransitionTime": now, "reason": reason, "message": message })
+    };
     let conditions: Vec<Value> = kinds.iter().map(condition).collect();
     // As above.
-    let _ = cluster.edit(job, |job| job["status"] = json!({ "failed": 1, "conditions": conditions }));
+    let _ = cluster.edit(job, |job| {
+        job["status"] = json!({ "failed": 1, "conditions": conditions });
+    });
 }
 
 /// Whether a Job has ended.
 pub(crate) fn has_ended(job: &Value) -> bool {
     let conditions = job["status"]["conditions"].as_array().into_iter().flatten();
-    conditions.into_iter().any(|condition| condition["type"] == "Complete" || condition["type"] == "Failed")
+    conditions
+        .into_iter()
+        .any(|condition| condition["type"] == "Complete" || condition["type"] == "Failed")
 }
 
 /// The node is Ready, or nobody knows.
 pub(super) fn set_ready(node: &mut Value, ready: bool) {
-    let (status, reason) = if ready { ("True", "KubeletReady") } else { ("Unknown", "NodeStatusUnknown") };
-    for condition in node["status"]["conditions"].as_array_mut().into_iter().flatten() {
+    let (status, reason) = if ready {
+        ("True", "KubeletReady")
+    } else {
+        ("Unknown", "NodeStatusUnknown")
+    };
+    for condition in node["status"]["conditions"]
+        .as_array_mut()
+        .into_iter()
+        .flatten()
+    {
         if condition["type"] == "Ready" {
             condition["status"] = status.into();
             condition["reason"] = reason.into();
@@ -144,7 +187,10 @@ pub(super) fn set_ready(node: &mut Value, ready: bool) {
 
 /// The node lists these handlers, or none at all.
 pub(super) fn set_handlers(node: &mut Value, handlers: Option<&[String]>) {
-    let entry = |name: &String| json!({ "name": name, "features": { "recursiveReadOnlyMounts": true, "userNamespaces": false } });
+    let entry = |name: &String| {
+        json!({ "name": name,
+        "features": { "recursiveReadOnlyMounts": true, "userNamespaces": false } })
+    };
     match handlers {
         Some(handlers) => node["status"]["runtimeHandlers"] = handlers.iter().map(entry).collect(),
         None => {

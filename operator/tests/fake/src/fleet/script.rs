@@ -9,8 +9,8 @@ use installer_protocol::{Outcome, Reason};
 pub enum Script {
     /// It does what it is asked for.
     Works,
-    /// It fails, and says why. The node is as before, unless the outcome is [`Outcome::Broken`]: then the runtime's
-    /// handler works no more.
+    /// It fails, and says why. The node is as before, unless the outcome is [`Outcome::Broken`]:
+    /// then the runtime's handler works no more.
     Fails(Outcome, Reason),
     /// Its container is killed after half of its time, and says nothing.
     Dies,
@@ -50,7 +50,12 @@ pub struct Pace {
 impl Default for Pace {
     fn default() -> Self {
         let seconds = Duration::from_secs;
-        Self { start: seconds(2), work: seconds(15), notice: seconds(1), tell: seconds(5) }
+        Self {
+            start: seconds(2),
+            work: seconds(15),
+            notice: seconds(1),
+            tell: seconds(5),
+        }
     }
 }
 
@@ -62,7 +67,10 @@ impl Script {
 
     /// Whether its container is never made.
     pub(super) fn makes_no_container(&self) -> bool {
-        matches!(self, Self::NeverStarts | Self::CannotMount | Self::IsNotAdmitted)
+        matches!(
+            self,
+            Self::NeverStarts | Self::CannotMount | Self::IsNotAdmitted
+        )
     }
 
     /// An installer whose smoke guest failed, and that put everything back.

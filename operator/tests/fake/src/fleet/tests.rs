@@ -22,16 +22,24 @@ fn request(verb: Verb) -> Request {
 
 fn start_job(cluster: &Cluster, name: &str, node: &str, verb: Verb) {
     let container = json!({ "name": "installer", "args": ["--request", request(verb).to_json()] });
-    let template = json!({ "metadata": { "labels": { "a": "b" } }, "spec": { "nodeName": node, "containers": [container] } });
-    let job = json!({ "apiVersion": "batch/v1", "kind": "Job", "metadata": { "name": name, "namespace": "s" },
+    let template = json!({ "metadata": { "labels": { "a": "b" } }, "spec": { "nodeName": node,
+        "containers": [container] } });
+    let job = json!({ "apiVersion": "batch/v1", "kind": "Job", "metadata": { "name": name,
+        "namespace": "s" },
         "spec": { "activeDeadlineSeconds": 600, "template": template } });
     cluster.create(job).unwrap();
 }
 
 fn conditions(cluster: &Cluster, job: &str) -> Vec<String> {
     let job = cluster.get(&Key::new(JOB, "s", job)).unwrap();
-    let conditions = job["status"]["conditions"].as_array().cloned().unwrap_or_default();
-    conditions.iter().map(|condition| condition["type"].as_str().unwrap().to_owned()).collect()
+    let conditions = job["status"]["conditions"]
+        .as_array()
+        .cloned()
+        .unwrap_or_default();
+    conditions
+        .iter()
+        .map(|condition| condition["type"].as_str().unwrap().to_owned())
+        .collect()
 }
 
 fn report(cluster: &Cluster) -> Report {
@@ -51,8 +59,17 @@ async fn an_installer_reports_and_its_node_lists_the_handler_a_while_later() {
     fleet.join(Joining::new("a"));
     start_job(&cluster, "j", "a", Verb::Install);
     sleep(Duration::from_secs(20)).await;
-    assert_eq!(conditions(&cluster, "j"), ["SuccessCriteriaMet", "Complete"]);
-    assert_eq!((report(&cluster).outcome, report(&cluster).installed.unwrap().version), (Outcome::Installed, "1.2.3".to_owned()));
+    assert_eq!(
+        conditions(&cluster, "j"),
+        ["SuccessCriteriaMet", "Complete"]
+    );
+    assert_eq!(
+        (
+            report(&cluster).outcome,
+            report(&cluster).installed.unwrap().version
+        ),
+        (Outcome::Installed, "1.2.3".to_owned())
+    );
     assert!(fleet.machine("a").works("r") && !handlers(&cluster, "a").contains("\"h\""));
     sleep(Duration::from_secs(5)).await;
     assert!(handlers(&cluster, "a").contains("\"h\""));
@@ -63,11 +80,19 @@ async fn a_script_decides_how_an_installer_ends() {
     let cluster = Cluster::start();
     let fleet = Fleet::start(&cluster);
     for (name, script, ends) in [
-        ("fails", Script::rolls_back(), &["FailureTarget", "Failed"][..]),
+        (
+            "fails",
+            Script::rolls_back(),
+            &["FailureTarget", "Failed"][..],
+        ),
         ("dies", Script::Dies, &["FailureTarget", "Failed"]),
         ("hangs", Script::Hangs, &["FailureTarget", "Failed"]),
         ("never", Script::NeverStarts, &["FailureTarget", "Failed"]),
-        ("vanishes", Script::NodeVanishes, &["FailureTarget", "Failed"]),
+        (
+            "vanishes",
+            Script::NodeVanishes,
+            &["FailureTarget", "Failed"],
+        ),
         ("answers-no-more", Script::NodeDies, &["FailureTarget"]),
     ] {
         fleet.join(Joining::new(name).script([script]));
@@ -99,9 +124,21 @@ async fn a_deleted_job_kills_its_installer_unless_its_pod_stays() {
         fleet.join(Joining::new("a"));
         start_job(&cluster, "j", "a", Verb::Install);
         sleep(Duration::from_secs(5)).await;
-        let writer = crate::write::Writer { by: "x".into(), manager: "x".to_owned(), subresource: String::new() };
+        let writer = crate::write::Writer {
+            by: "x".into(),
+            manager: "x".to_owned(),
+            subresource: String::new(),
+        };
         let options = json!({ "propagationPolicy": policy });
-        cluster.store().delete(&Key::new(JOB, "s", "j"), &options, &writer, crate::write::DryRun::No).unwrap();
+        cluster
+            .store()
+            .delete(
+                &Key::new(JOB, "s", "j"),
+                &options,
+                &writer,
+                crate::write::DryRun::No,
+            )
+            .unwrap();
         sleep(Duration::from_mins(1)).await;
         assert_eq!(fleet.machine("a").works("r"), works, "{policy}");
     }

@@ -1,5 +1,5 @@
-//! Against real cgroups of either version, in folders of the tests' own. They need root, as a launcher does:
-//! `cargo xtask test` runs them where it is that.
+//! Against real cgroups of either version, in folders of the tests' own. They need root, as a
+//! launcher does: `cargo xtask test` runs them where it is that.
 
 use std::process::{Child, Command};
 
@@ -8,8 +8,12 @@ use super::*;
 /// Where the machine has a hierarchy of this kind.
 fn hierarchy(fits: impl Fn(&str, &str) -> bool) -> Option<PathBuf> {
     let mounts = fs::read_to_string("/proc/mounts").unwrap();
-    let mut mounts = mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>());
-    mounts.find(|mount| fits(mount[2], mount[3])).map(|mount| PathBuf::from(mount[1]))
+    let mut mounts = mounts
+        .lines()
+        .map(|line| line.split(' ').collect::<Vec<_>>());
+    mounts
+        .find(|mount| fits(mount[2], mount[3]))
+        .map(|mount| PathBuf::from(mount[1]))
 }
 
 fn version_2() -> Option<PathBuf> {
@@ -17,7 +21,9 @@ fn version_2() -> Option<PathBuf> {
 }
 
 fn version_1(controller: &str) -> Option<PathBuf> {
-    hierarchy(|kind, options| kind == "cgroup" && options.split(',').any(|option| option == controller))
+    hierarchy(|kind, options| {
+        kind == "cgroup" && options.split(',').any(|option| option == controller)
+    })
 }
 
 /// A cgroup that is gone after the test, and so are its processes.
@@ -70,8 +76,14 @@ fn processes_are_killed_and_their_cgroups_removed_in_either_version() {
 #[test]
 #[ignore = "needs root"]
 fn a_process_in_several_hierarchies_is_removed_from_all() {
-    let hierarchies: Vec<PathBuf> = ["pids", "memory", "cpu"].into_iter().filter_map(version_1).collect();
-    let cgroups: Vec<Cgroup> = hierarchies.iter().map(|hierarchy| Cgroup::make(hierarchy, "several")).collect();
+    let hierarchies: Vec<PathBuf> = ["pids", "memory", "cpu"]
+        .into_iter()
+        .filter_map(version_1)
+        .collect();
+    let cgroups: Vec<Cgroup> = hierarchies
+        .iter()
+        .map(|hierarchy| Cgroup::make(hierarchy, "several"))
+        .collect();
     let Some(_) = cgroups.first() else { return };
     let child = Command::new("sleep").arg("1000").spawn().unwrap();
     for Cgroup(folder) in &cgroups {
@@ -86,7 +98,10 @@ fn a_process_in_several_hierarchies_is_removed_from_all() {
 #[test]
 #[ignore = "needs root"]
 fn a_stopped_container_ends() {
-    let stopped = [(version_1("freezer"), "freezer.state", "FROZEN"), (version_2(), "cgroup.freeze", "1")];
+    let stopped = [
+        (version_1("freezer"), "freezer.state", "FROZEN"),
+        (version_2(), "cgroup.freeze", "1"),
+    ];
     for (hierarchy, file, word) in stopped {
         let Some(hierarchy) = hierarchy else { continue };
         let cgroup = Cgroup::make(&hierarchy, "stopped");
@@ -100,7 +115,9 @@ fn a_stopped_container_ends() {
 #[test]
 #[ignore = "needs root"]
 fn two_at_once_both_succeed() {
-    let Some(hierarchy) = version_1("pids").or_else(version_2) else { panic!("this machine has no cgroups") };
+    let Some(hierarchy) = version_1("pids").or_else(version_2) else {
+        panic!("this machine has no cgroups")
+    };
     for round in 0..20 {
         let cgroup = Cgroup::make(&hierarchy, &format!("twice-{round}"));
         let children: Vec<Child> = (0..5).map(|_| cgroup.sleeper()).collect();

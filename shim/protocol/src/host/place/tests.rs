@@ -1,4 +1,5 @@
-//! The files of a key, used by threads in place of launchers and hosts: each opens the lock anew, as a process would.
+//! The files of a key, used by threads in place of launchers and hosts: each opens the lock anew,
+//! as a process would.
 
 use std::collections::HashSet;
 use std::os::unix::net::UnixStream;
@@ -9,7 +10,13 @@ use super::*;
 use crate::host::Group;
 
 fn key() -> HostKey {
-    HostKey::of("k8s.io", "/run/containerd/containerd.sock", Path::new("/opt/runtime"), "1", &Group::Node)
+    HostKey::of(
+        "k8s.io",
+        "/run/containerd/containerd.sock",
+        Path::new("/opt/runtime"),
+        "1",
+        &Group::Node,
+    )
 }
 
 fn place() -> (tempfile::TempDir, Place) {
@@ -19,7 +26,10 @@ fn place() -> (tempfile::TempDir, Place) {
 }
 
 fn files(place: &Place) -> Vec<String> {
-    let mut names: Vec<_> = fs::read_dir(&place.folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    let mut names: Vec<_> = fs::read_dir(&place.folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
     names.sort();
     names
 }
@@ -40,7 +50,10 @@ fn the_pointer_leads_to_who_listens_and_to_nobody_else() {
 fn a_socket_is_open_to_its_owner_alone() {
     let (_folder, place) = place();
     let (socket, _listener) = place.lock().unwrap().listen().unwrap();
-    assert_eq!(fs::metadata(&socket).unwrap().permissions().mode() & 0o777, 0o600);
+    assert_eq!(
+        fs::metadata(&socket).unwrap().permissions().mode() & 0o777,
+        0o600
+    );
     UnixStream::connect(&socket).unwrap();
 }
 
@@ -48,7 +61,12 @@ fn a_socket_is_open_to_its_owner_alone() {
 fn files_of_a_place_are_open_to_their_owner_alone() {
     let (_folder, place) = place();
     let (_socket, _listener) = place.lock().unwrap().listen().unwrap();
-    let mode = |name: String| (fs::metadata(place.folder.join(&name)).unwrap().mode() & 0o777, name);
+    let mode = |name: String| {
+        (
+            fs::metadata(place.folder.join(&name)).unwrap().mode() & 0o777,
+            name,
+        )
+    };
     let modes: Vec<_> = files(&place).into_iter().map(mode).collect();
     assert_eq!(modes.len(), 3);
     assert!(modes.iter().all(|(mode, _)| *mode == 0o600), "{modes:?}");
@@ -93,7 +111,13 @@ fn a_host_that_is_busy_listens() {
     let folder = tempfile::tempdir().unwrap();
     let socket = folder.path().join("s");
     let address = SocketAddrUnix::new(&socket).unwrap();
-    let listener = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None).unwrap();
+    let listener = rustix::net::socket_with(
+        AddressFamily::UNIX,
+        SocketType::STREAM,
+        SocketFlags::CLOEXEC,
+        None,
+    )
+    .unwrap();
     rustix::net::bind(&listener, &address).unwrap();
     rustix::net::listen(&listener, 0).unwrap();
     let _waiting = UnixStream::connect(&socket).unwrap();
@@ -106,20 +130,29 @@ fn a_host_that_is_busy_listens() {
 fn a_host_that_is_seen_to_die_is_dead_and_one_that_lives_on_is_not() {
     let folder = tempfile::tempdir().unwrap();
     let long = Duration::from_secs(10);
-    // The connection that is watched was accepted, or waits still, when its host's last descriptors are closed.
+    // The connection that is watched was accepted, or waits still, when its host's last descriptors
+    // are closed.
     for accepts in [true, false] {
         let socket = folder.path().join(format!("s{accepts}"));
         let listener = UnixListener::bind(&socket).unwrap();
-        assert_eq!(liveness_after(&socket, Duration::from_millis(1)).unwrap(), Liveness::Listens);
+        assert_eq!(
+            liveness_after(&socket, Duration::from_millis(1)).unwrap(),
+            Liveness::Listens
+        );
         let dying = std::thread::spawn(move || {
             // What the first question left, then the one that is watched.
-            let taken: Vec<_> = (0..if accepts { 2 } else { 0 }).map(|_| listener.accept().unwrap()).collect();
+            let taken: Vec<_> = (0..if accepts { 2 } else { 0 })
+                .map(|_| listener.accept().unwrap())
+                .collect();
             drop((listener, taken));
         });
         assert_eq!(liveness_after(&socket, long).unwrap(), Liveness::Dead);
         dying.join().unwrap();
     }
-    assert_eq!(liveness_after(Path::new("/nowhere/s"), long).unwrap(), Liveness::Dead);
+    assert_eq!(
+        liveness_after(Path::new("/nowhere/s"), long).unwrap(),
+        Liveness::Dead
+    );
 }
 
 #[test]
@@ -139,10 +172,27 @@ fn a_host_to_which_a_container_was_sent_meanwhile_stays() {
     while place.touched().unwrap() == idle_since {
         place.lock().unwrap().touch().unwrap();
     }
-    assert_eq!(place.lock().unwrap().retire_unless_touched(&socket, idle_since).unwrap(), Retired::No);
-    assert_eq!(place.lock().unwrap().current().unwrap().as_ref(), Some(&socket));
+    assert_eq!(
+        place
+            .lock()
+            .unwrap()
+            .retire_unless_touched(&socket, idle_since)
+            .unwrap(),
+        Retired::No
+    );
+    assert_eq!(
+        place.lock().unwrap().current().unwrap().as_ref(),
+        Some(&socket)
+    );
     let now = place.touched().unwrap();
-    assert_eq!(place.lock().unwrap().retire_unless_touched(&socket, now).unwrap(), Retired::Yes);
+    assert_eq!(
+        place
+            .lock()
+            .unwrap()
+            .retire_unless_touched(&socket, now)
+            .unwrap(),
+        Retired::Yes
+    );
     assert_eq!(place.lock().unwrap().pointed().unwrap(), None);
     assert!(socket.exists(), "who is connected may connect again");
 }
@@ -153,7 +203,14 @@ fn a_host_that_was_replaced_takes_nothing_of_its_successor() {
     let (old, _old) = place.lock().unwrap().listen().unwrap();
     place.lock().unwrap().retire(&old).unwrap();
     let (new, _new) = place.lock().unwrap().listen().unwrap();
-    assert_eq!(place.lock().unwrap().retire_unless_touched(&old, None).unwrap(), Retired::Yes);
+    assert_eq!(
+        place
+            .lock()
+            .unwrap()
+            .retire_unless_touched(&old, None)
+            .unwrap(),
+        Retired::Yes
+    );
     place.lock().unwrap().remove(&old).unwrap();
     assert_eq!(place.lock().unwrap().current().unwrap(), Some(new));
     assert!(!old.exists());
@@ -219,5 +276,8 @@ fn many_at_once_find_one_host() {
             });
         }
     });
-    assert_eq!((hosts.lock().unwrap().len(), found.lock().unwrap().len()), (1, 1));
+    assert_eq!(
+        (hosts.lock().unwrap().len(), found.lock().unwrap().len()),
+        (1, 1)
+    );
 }

@@ -11,7 +11,8 @@ fn in_namespaces(kinds: &[&str]) -> Value {
 fn in_a_pod() -> Value {
     json!({"linux": {"namespaces": [
         {"type": "pid"}, {"type": "mount"},
-        {"type": "network", "path": "/proc/7/ns/net"}, {"type": "ipc", "path": "/proc/7/ns/ipc"}, {"type": "uts", "path": "/proc/7/ns/uts"},
+        {"type": "network", "path": "/proc/7/ns/net"}, {"type": "ipc", "path": "/proc/7/ns/ipc"},
+        {"type": "uts", "path": "/proc/7/ns/uts"},
     ]}})
 }
 
@@ -22,25 +23,60 @@ fn with(mut base: Value, says: Value) -> Value {
 
 #[test]
 fn namespaces_are_made_joined_or_the_hosts() {
-    let new = plan(in_namespaces(&["network", "ipc", "uts", "cgroup", "mount", "pid"])).namespaces;
-    assert_eq!(new, Namespaces { net: Namespace::New, ipc: Namespace::New, uts: Namespace::New, cgroup: Namespace::New });
+    let new = plan(in_namespaces(&[
+        "network", "ipc", "uts", "cgroup", "mount", "pid",
+    ]))
+    .namespaces;
+    assert_eq!(
+        new,
+        Namespaces {
+            net: Namespace::New,
+            ipc: Namespace::New,
+            uts: Namespace::New,
+            cgroup: Namespace::New
+        }
+    );
     let host = plan(json!({})).namespaces;
-    assert_eq!(host, Namespaces { net: Namespace::Host, ipc: Namespace::Host, uts: Namespace::Host, cgroup: Namespace::Host });
+    assert_eq!(
+        host,
+        Namespaces {
+            net: Namespace::Host,
+            ipc: Namespace::Host,
+            uts: Namespace::Host,
+            cgroup: Namespace::Host
+        }
+    );
     let join = |name: &str| Namespace::Join(PathBuf::from(format!("/proc/7/ns/{name}")));
     let joined = plan(in_a_pod()).namespaces;
-    assert_eq!(joined, Namespaces { net: join("net"), ipc: join("ipc"), uts: join("uts"), cgroup: Namespace::Host });
+    assert_eq!(
+        joined,
+        Namespaces {
+            net: join("net"),
+            ipc: join("ipc"),
+            uts: join("uts"),
+            cgroup: Namespace::Host
+        }
+    );
 }
 
 #[test]
 fn mounts_and_processes_are_always_in_namespaces_of_their_own() {
     let listed = plan(in_namespaces(&["mount", "pid"]));
-    assert_eq!(plan(json!({})), listed, "the plan has no way to say otherwise");
-    assert_eq!(plan(json!({"linux": {"namespaces": [{"type": "pid", "path": "/proc/7/ns/pid"}]}})), listed);
+    assert_eq!(
+        plan(json!({})),
+        listed,
+        "the plan has no way to say otherwise"
+    );
+    assert_eq!(
+        plan(json!({"linux": {"namespaces": [{"type": "pid", "path": "/proc/7/ns/pid"}]}})),
+        listed
+    );
 }
 
 #[test]
 fn namespaces_that_are_not_served_are_refused() {
-    let refused = |namespace: Value| refusal(json!({"linux": {"namespaces": [{"type": "pid"}, namespace]}}));
+    let refused =
+        |namespace: Value| refusal(json!({"linux": {"namespaces": [{"type": "pid"}, namespace]}}));
     for namespace in [
         json!({"type": "user"}),
         json!({"type": "user", "path": "users"}),
@@ -49,7 +85,11 @@ fn namespaces_that_are_not_served_are_refused() {
         json!({"type": "network", "path": "netns/a"}),
         json!({"type": "pid"}),
     ] {
-        assert_eq!(refused(namespace.clone()).0, "linux.namespaces[1]", "{namespace}");
+        assert_eq!(
+            refused(namespace.clone()).0,
+            "linux.namespaces[1]",
+            "{namespace}"
+        );
     }
     let (_, message) = refused(json!({"type": "user"}));
     assert!(message.contains("hostUsers"), "{message}");
@@ -57,10 +97,23 @@ fn namespaces_that_are_not_served_are_refused() {
 
 #[test]
 fn names_are_set_in_a_namespace_of_the_containers_own_only() {
-    for (field, of) in [("hostname", (|plan| plan.hostname) as fn(Plan) -> Option<String>), ("domainname", |plan| plan.domainname)] {
+    for (field, of) in [
+        (
+            "hostname",
+            (|plan| plan.hostname) as fn(Plan) -> Option<String>,
+        ),
+        ("domainname", |plan| plan.domainname),
+    ] {
         let named = json!({field: "a"});
-        assert_eq!(of(plan(with(in_namespaces(&["uts"]), named.clone()))).as_deref(), Some("a"));
-        assert_eq!(of(plan(with(in_a_pod(), named.clone()))), None, "the pod's sandbox named it");
+        assert_eq!(
+            of(plan(with(in_namespaces(&["uts"]), named.clone()))).as_deref(),
+            Some("a")
+        );
+        assert_eq!(
+            of(plan(with(in_a_pod(), named.clone()))),
+            None,
+            "the pod's sandbox named it"
+        );
         assert_eq!(refusal(named).0, field);
         assert_eq!(of(plan(json!({field: ""}))), None);
     }
@@ -69,11 +122,16 @@ fn names_are_set_in_a_namespace_of_the_containers_own_only() {
 #[test]
 fn sysctls_are_those_of_namespaces_of_its_own() {
     let sysctls = json!({"linux": {"sysctl": {
-        "net.core.somaxconn": "1024", "net/ipv4/conf/eth0.100/forwarding": "1", "net.ipv4.conf.eth0/100.forwarding": "0",
+        "net.core.somaxconn": "1024", "net/ipv4/conf/eth0.100/forwarding": "1",
+        "net.ipv4.conf.eth0/100.forwarding": "0",
         "kernel.shmmax": "68719476736", "fs.mqueue.msg_max": "20",
     }}});
     let plan = plan(with(in_namespaces(&["network", "ipc"]), sysctls));
-    let written: Vec<_> = plan.sysctls.iter().map(|sysctl| (sysctl.file.to_str().unwrap(), sysctl.value.as_str())).collect();
+    let written: Vec<_> = plan
+        .sysctls
+        .iter()
+        .map(|sysctl| (sysctl.file.to_str().unwrap(), sysctl.value.as_str()))
+        .collect();
     let expected = [
         ("fs/mqueue/msg_max", "20"),
         ("kernel/shmmax", "68719476736"),
@@ -92,8 +150,16 @@ fn sysctls_of_others_are_refused() {
         message
     };
     let own = || in_namespaces(&["network", "ipc", "uts"]);
-    for name in ["vm.swappiness", "kernel.panic", "fs.file-max", "kernel.hostname", "kernel.domainname", "net/../vm/swappiness", "", "/net"]
-    {
+    for name in [
+        "vm.swappiness",
+        "kernel.panic",
+        "fs.file-max",
+        "kernel.hostname",
+        "kernel.domainname",
+        "net/../vm/swappiness",
+        "",
+        "/net",
+    ] {
         refused(own(), name);
     }
     assert!(refused(in_a_pod(), "net.core.somaxconn").contains("sandbox"));

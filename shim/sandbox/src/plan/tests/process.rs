@@ -14,29 +14,67 @@ fn process(says: &Value) -> ProcessPlan {
 /// The process of an `exec` of a Linux program.
 fn native(says: &Value) -> ProcessPlan {
     let spec = spec(json!({"process": says}));
-    ProcessPlan::of(spec.process().as_ref().unwrap(), None, Program::Native, HARDENED, &FILTERS).unwrap()
+    ProcessPlan::of(
+        spec.process().as_ref().unwrap(),
+        None,
+        Program::Native,
+        HARDENED,
+        &FILTERS,
+    )
+    .unwrap()
 }
 
 fn capabilities(bounding: &[&str], effective: &[&str], ambient: &[&str]) -> Value {
-    json!({"bounding": bounding, "effective": effective, "permitted": effective, "inheritable": ambient, "ambient": ambient})
+    json!({"bounding": bounding, "effective": effective, "permitted": effective,
+        "inheritable": ambient, "ambient": ambient})
 }
 
 #[test]
 fn the_process_has_the_specs_identity() {
-    let plan = process(&json!({"user": {"uid": 1000, "gid": 1001, "additionalGids": [7, 8], "umask": 0o077}}));
-    assert_eq!((plan.uid, plan.gid, plan.groups, plan.umask), (1000, 1001, vec![7, 8], 0o077));
+    let plan = process(
+        &json!({"user": {"uid": 1000, "gid": 1001, "additionalGids": [7, 8], "umask": 0o077}}),
+    );
+    assert_eq!(
+        (plan.uid, plan.gid, plan.groups, plan.umask),
+        (1000, 1001, vec![7, 8], 0o077)
+    );
     let plan = process(&json!({}));
-    assert_eq!((plan.uid, plan.gid, plan.groups, plan.umask), (0, 0, vec![], 0o022));
+    assert_eq!(
+        (plan.uid, plan.gid, plan.groups, plan.umask),
+        (0, 0, vec![], 0o022)
+    );
 }
 
 #[test]
 fn a_guest_keeps_only_capabilities_that_are_of_use_to_it() {
-    let all = ["CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_NET_BIND_SERVICE", "CAP_SYS_ADMIN", "CAP_CHOWN", "CAP_NET_RAW", "CAP_SETUID"];
+    let all = [
+        "CAP_DAC_OVERRIDE",
+        "CAP_FOWNER",
+        "CAP_NET_BIND_SERVICE",
+        "CAP_SYS_ADMIN",
+        "CAP_CHOWN",
+        "CAP_NET_RAW",
+        "CAP_SETUID",
+    ];
     let kept = DAC_OVERRIDE | FOWNER | NET_BIND_SERVICE;
     let sets = process(&json!({"capabilities": capabilities(&all, &all, &[])})).capabilities;
-    assert_eq!(sets, CapabilitySets { bounding: kept, effective: kept, permitted: kept, inheritable: 0, ambient: 0 });
-    let fewer = process(&json!({"capabilities": capabilities(&["CAP_FOWNER"], &all, &[])})).capabilities;
-    assert_eq!((fewer.bounding, fewer.effective, fewer.permitted), (FOWNER, FOWNER, FOWNER), "never beyond what is bounding");
+    assert_eq!(
+        sets,
+        CapabilitySets {
+            bounding: kept,
+            effective: kept,
+            permitted: kept,
+            inheritable: 0,
+            ambient: 0
+        }
+    );
+    let fewer =
+        process(&json!({"capabilities": capabilities(&["CAP_FOWNER"], &all, &[])})).capabilities;
+    assert_eq!(
+        (fewer.bounding, fewer.effective, fewer.permitted),
+        (FOWNER, FOWNER, FOWNER),
+        "never beyond what is bounding"
+    );
     assert_eq!(process(&json!({})).capabilities, CapabilitySets::default());
 }
 
@@ -44,27 +82,51 @@ fn a_guest_keeps_only_capabilities_that_are_of_use_to_it() {
 fn a_guest_that_is_not_root_has_ambient_capabilities_only() {
     let usual = ["CAP_DAC_OVERRIDE", "CAP_NET_BIND_SERVICE"];
     let user = json!({"uid": 1000, "gid": 1000});
-    let none = process(&json!({"user": user, "capabilities": capabilities(&usual, &usual, &[])})).capabilities;
-    assert_eq!(none, CapabilitySets::default(), "execve would have taken them");
-    let ambient = process(&json!({"user": user, "capabilities": capabilities(&usual, &usual, &["CAP_NET_BIND_SERVICE"])})).capabilities;
-    assert_eq!((ambient.effective, ambient.permitted), (NET_BIND_SERVICE, NET_BIND_SERVICE));
+    let none = process(&json!({"user": user, "capabilities": capabilities(&usual, &usual, &[])}))
+        .capabilities;
+    assert_eq!(
+        none,
+        CapabilitySets::default(),
+        "execve would have taken them"
+    );
+    let ambient = process(
+        &json!({"user": user, "capabilities": capabilities(&usual, &usual,
+        &["CAP_NET_BIND_SERVICE"])}),
+    )
+    .capabilities;
+    assert_eq!(
+        (ambient.effective, ambient.permitted),
+        (NET_BIND_SERVICE, NET_BIND_SERVICE)
+    );
 }
 
 #[test]
 fn a_linux_program_gets_the_capabilities_of_the_spec() {
-    let sets = native(&json!({"capabilities": capabilities(&["CAP_SYS_ADMIN", "CAP_FOWNER"], &["CAP_SYS_ADMIN"], &["CAP_FOWNER"])}));
-    let expected =
-        CapabilitySets { bounding: SYS_ADMIN | FOWNER, effective: SYS_ADMIN, permitted: SYS_ADMIN, inheritable: FOWNER, ambient: FOWNER };
+    let sets = native(
+        &json!({"capabilities": capabilities(&["CAP_SYS_ADMIN", "CAP_FOWNER"], &["CAP_SYS_ADMIN"],
+            &["CAP_FOWNER"])}),
+    );
+    let expected = CapabilitySets {
+        bounding: SYS_ADMIN | FOWNER,
+        effective: SYS_ADMIN,
+        permitted: SYS_ADMIN,
+        inheritable: FOWNER,
+        ambient: FOWNER,
+    };
     assert_eq!(sets.capabilities, expected);
 }
 
 #[test]
 fn every_capability_has_the_kernels_number() {
     // From linux/capability.h, in the order of the numbers.
-    let names = "CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID KILL SETGID SETUID SETPCAP LINUX_IMMUTABLE NET_BIND_SERVICE \
-                 NET_BROADCAST NET_ADMIN NET_RAW IPC_LOCK IPC_OWNER SYS_MODULE SYS_RAWIO SYS_CHROOT SYS_PTRACE SYS_PACCT SYS_ADMIN \
-                 SYS_BOOT SYS_NICE SYS_RESOURCE SYS_TIME SYS_TTY_CONFIG MKNOD LEASE AUDIT_WRITE AUDIT_CONTROL SETFCAP MAC_OVERRIDE \
-                 MAC_ADMIN SYSLOG WAKE_ALARM BLOCK_SUSPEND AUDIT_READ PERFMON BPF CHECKPOINT_RESTORE";
+    let names = "CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID KILL SETGID SETUID SETPCAP \
+                 LINUX_IMMUTABLE NET_BIND_SERVICE \
+                 NET_BROADCAST NET_ADMIN NET_RAW IPC_LOCK IPC_OWNER SYS_MODULE SYS_RAWIO \
+                 SYS_CHROOT SYS_PTRACE SYS_PACCT SYS_ADMIN \
+                 SYS_BOOT SYS_NICE SYS_RESOURCE SYS_TIME SYS_TTY_CONFIG MKNOD LEASE AUDIT_WRITE \
+                 AUDIT_CONTROL SETFCAP MAC_OVERRIDE \
+                 MAC_ADMIN SYSLOG WAKE_ALARM BLOCK_SUSPEND AUDIT_READ PERFMON BPF \
+                 CHECKPOINT_RESTORE";
     for (number, name) in names.split_whitespace().enumerate() {
         let name = format!("CAP_{name}");
         let sets = native(&json!({"capabilities": capabilities(&[&name], &[], &[])})).capabilities;
@@ -75,9 +137,18 @@ fn every_capability_has_the_kernels_number() {
 #[test]
 fn a_guest_never_gets_new_privileges() {
     assert_eq!(process(&json!({})).no_new_privileges, NoNewPrivileges::Set);
-    assert_eq!(process(&json!({"noNewPrivileges": false})).no_new_privileges, NoNewPrivileges::Set);
-    assert_eq!(native(&json!({"noNewPrivileges": false})).no_new_privileges, NoNewPrivileges::Unset);
-    assert_eq!(native(&json!({"noNewPrivileges": true})).no_new_privileges, NoNewPrivileges::Set);
+    assert_eq!(
+        process(&json!({"noNewPrivileges": false})).no_new_privileges,
+        NoNewPrivileges::Set
+    );
+    assert_eq!(
+        native(&json!({"noNewPrivileges": false})).no_new_privileges,
+        NoNewPrivileges::Unset
+    );
+    assert_eq!(
+        native(&json!({"noNewPrivileges": true})).no_new_privileges,
+        NoNewPrivileges::Set
+    );
 }
 
 #[test]
@@ -100,7 +171,10 @@ fn every_limit_of_the_spec_is_taken() {
         "RTPRIO",
         "RTTIME",
     ];
-    let limits: Vec<_> = names.iter().map(|name| json!({"type": format!("RLIMIT_{name}"), "soft": 1, "hard": u64::MAX})).collect();
+    let limits: Vec<_> = names
+        .iter()
+        .map(|name| json!({"type": format!("RLIMIT_{name}"), "soft": 1, "hard": u64::MAX}))
+        .collect();
     let taken = process(&json!({"rlimits": limits})).rlimits;
     // The order above is that of the kernel's numbers.
     for (number, limit) in taken.iter().enumerate() {
@@ -114,24 +188,47 @@ fn every_limit_of_the_spec_is_taken() {
 fn limits_that_contradict_are_refused() {
     let limit = |soft: u64, hard: u64| json!({"type": "RLIMIT_NOFILE", "soft": soft, "hard": hard});
     let refused = |limits: Value| refusal(json!({"process": {"rlimits": limits}})).0;
-    assert_eq!(refused(json!([limit(1, 1), limit(2, 2)])), "process.rlimits[1]");
+    assert_eq!(
+        refused(json!([limit(1, 1), limit(2, 2)])),
+        "process.rlimits[1]"
+    );
     assert_eq!(refused(json!([limit(2, 1)])), "process.rlimits[0]");
 }
 
 #[test]
 fn an_oom_score_is_taken_or_refused() {
     assert_eq!(process(&json!({})).oom_score_adj, None);
-    assert_eq!(process(&json!({"oomScoreAdj": -997})).oom_score_adj, Some(-997));
-    assert_eq!(refusal(json!({"process": {"oomScoreAdj": 1001}})).0, "process.oomScoreAdj");
+    assert_eq!(
+        process(&json!({"oomScoreAdj": -997})).oom_score_adj,
+        Some(-997)
+    );
+    assert_eq!(
+        refusal(json!({"process": {"oomScoreAdj": 1001}})).0,
+        "process.oomScoreAdj"
+    );
 }
 
 #[test]
 fn a_profile_needs_a_host_with_apparmor() {
     let says = |profile: &str| json!({"process": {"apparmorProfile": profile}});
-    assert_eq!(plan(says("cri-containerd.apparmor.d")).process.apparmor.as_deref(), Some("cri-containerd.apparmor.d"));
-    assert_eq!(plan_on(PLAIN, says("unconfined")).unwrap().process.apparmor, None);
+    assert_eq!(
+        plan(says("cri-containerd.apparmor.d"))
+            .process
+            .apparmor
+            .as_deref(),
+        Some("cri-containerd.apparmor.d")
+    );
+    assert_eq!(
+        plan_on(PLAIN, says("unconfined")).unwrap().process.apparmor,
+        None
+    );
     assert_eq!(plan_on(PLAIN, says("")).unwrap().process.apparmor, None);
-    assert_eq!(plan_on(PLAIN, says("cri-containerd.apparmor.d")).unwrap_err().field, "process.apparmorProfile");
+    assert_eq!(
+        plan_on(PLAIN, says("cri-containerd.apparmor.d"))
+            .unwrap_err()
+            .field,
+        "process.apparmorProfile"
+    );
 }
 
 #[test]
@@ -143,7 +240,10 @@ fn a_guest_has_our_filter_and_then_the_specs() {
     assert_eq!(plan(json!({})).process.filters, [FILTERS.engine()]);
     assert_eq!(native(&json!({})).filters, []);
 
-    let without = HostFacts { seccomp: Support::Absent, ..PLAIN };
+    let without = HostFacts {
+        seccomp: Support::Absent,
+        ..PLAIN
+    };
     assert_eq!(plan_on(without, json!({})).unwrap().process.filters, []);
     assert_eq!(plan_on(without, says).unwrap_err().field, "linux.seccomp");
 }
@@ -153,7 +253,8 @@ fn notifications_are_refused() {
     for profile in [
         json!({"defaultAction": "SCMP_ACT_NOTIFY"}),
         json!({"defaultAction": "SCMP_ACT_ALLOW", "listenerPath": "/run/agent.sock"}),
-        json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["mkdir"], "action": "SCMP_ACT_NOTIFY"}]}),
+        json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["mkdir"],
+            "action": "SCMP_ACT_NOTIFY"}]}),
     ] {
         let (field, message) = refusal(json!({"linux": {"seccomp": profile}}));
         assert_eq!(field, "linux.seccomp");

@@ -7,7 +7,8 @@ use super::*;
 /// Where the page lies, from this crate's folder.
 const PAGE: &str = "../../docs/reference/oci-spec.md";
 
-/// A spec with every field that the crate `oci-spec` knows for Linux, and each other platform by name.
+/// A spec with every field that the crate `oci-spec` knows for Linux, and each other platform by
+/// name.
 fn every_field() -> Value {
     serde_json::from_str(include_str!("every_field.json")).unwrap()
 }
@@ -17,17 +18,29 @@ fn fields(value: &Value, path: &str, found: &mut BTreeSet<String>) {
     match value {
         Value::Object(members) if !members.is_empty() => {
             for (name, member) in members {
-                fields(member, &if path.is_empty() { name.clone() } else { format!("{path}.{name}") }, found);
+                fields(
+                    member,
+                    &if path.is_empty() {
+                        name.clone()
+                    } else {
+                        format!("{path}.{name}")
+                    },
+                    found,
+                );
             }
         }
-        Value::Array(items) if items.first().is_some_and(Value::is_object) => fields(&items[0], &format!("{path}[]"), found),
+        Value::Array(items) if items.first().is_some_and(Value::is_object) => {
+            fields(&items[0], &format!("{path}[]"), found);
+        }
         _ => drop(found.insert(path.to_owned())),
     }
 }
 
 /// Whether `field` is `whole` or lies in it.
 fn lies_in(field: &str, whole: &str) -> bool {
-    field.strip_prefix(whole).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+    field
+        .strip_prefix(whole)
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
 }
 
 #[test]
@@ -35,10 +48,17 @@ fn every_field_that_is_known_has_a_row() {
     let mut all = BTreeSet::new();
     fields(&every_field(), "", &mut all);
     for field in &all {
-        assert!(ROWS.iter().any(|row| lies_in(field, row.field)), "{field} has no row");
+        assert!(
+            ROWS.iter().any(|row| lies_in(field, row.field)),
+            "{field} has no row"
+        );
     }
     for row in ROWS {
-        assert!(all.iter().any(|field| lies_in(field, row.field)), "there is no field {}", row.field);
+        assert!(
+            all.iter().any(|field| lies_in(field, row.field)),
+            "there is no field {}",
+            row.field
+        );
     }
 }
 
@@ -46,14 +66,32 @@ fn every_field_that_is_known_has_a_row() {
 fn every_field_of_the_crate_is_in_that_spec() {
     let mut spec: Spec = serde_json::from_value(every_field()).unwrap();
     // Other platforms are refused as a whole.
-    spec.set_windows(None).set_vm(None).set_solaris(None).set_zos(None);
-    let unset: Vec<_> = format!("{spec:#?}").lines().filter(|line| line.ends_with(": None,")).map(|line| line.trim().to_owned()).collect();
+    spec.set_windows(None)
+        .set_vm(None)
+        .set_solaris(None)
+        .set_zos(None);
+    let unset: Vec<_> = format!("{spec:#?}")
+        .lines()
+        .filter(|line| line.ends_with(": None,"))
+        .map(|line| line.trim().to_owned())
+        .collect();
     // The last two are fields of the crate that the runtime spec does not have.
-    let known = ["solaris: None,", "windows: None,", "vm: None,", "zos: None,", "uid_mappings: None,", "gid_mappings: None,"];
-    assert_eq!(unset, known, "the crate knows fields that `every_field` does not set");
+    let known = [
+        "solaris: None,",
+        "windows: None,",
+        "vm: None,",
+        "zos: None,",
+        "uid_mappings: None,",
+        "gid_mappings: None,",
+    ];
+    assert_eq!(
+        unset, known,
+        "the crate knows fields that `every_field` does not set"
+    );
 }
 
 /// What each refusal looks like: the row's field, a spec, the field that the message names.
+#[expect(clippy::too_many_lines, reason = "one table")]
 fn refusals() -> Vec<(&'static str, Value, &'static str)> {
     let mapping = json!([{"containerID": 0, "hostID": 1, "size": 1}]);
     let mount = |says: Value| {
@@ -65,40 +103,160 @@ fn refusals() -> Vec<(&'static str, Value, &'static str)> {
     let linux = |says: Value| json!({"linux": says});
     let hook = |name: &str| json!({"hooks": {name: [{"path": "/bin/hook"}]}});
     vec![
-        ("mounts[].destination", mount(json!({"destination": "/"})), "mounts[0].destination"),
-        ("mounts[].type", mount(json!({"type": "nfs"})), "mounts[0].type"),
-        ("mounts[].type", mount(json!({"type": "proc", "destination": "/other"})), "mounts[0].type"),
-        ("mounts[].type", mount(json!({"type": "overlay"})), "mounts[0].type"),
-        ("mounts[].options", mount(json!({"options": ["sync"]})), "mounts[0].options"),
-        ("mounts[].options", mount(json!({"options": ["remount"]})), "mounts[0].options"),
-        ("mounts[].options", mount(json!({"options": ["size=1m"]})), "mounts[0].options"),
-        ("mounts[].options", mount(json!({"type": "tmpfs", "options": ["tmpcopyup"]})), "mounts[0].options"),
-        ("mounts[].options", mount(json!({"options": ["idmap"]})), "mounts[0].options"),
-        ("mounts[].options", mount(json!({"type": "tmpfs", "destination": "/dev", "options": ["ro"]})), "mounts[0].options"),
-        ("mounts[].uidMappings", mount(json!({"uidMappings": mapping})), "mounts[0].uidMappings"),
-        ("mounts[].gidMappings", mount(json!({"gidMappings": mapping})), "mounts[0].gidMappings"),
-        ("mounts[].uidMappings", mount(json!({"type": "tmpfs", "uidMappings": mapping})), "mounts[0].uidMappings"),
-        ("linux.uidMappings", linux(json!({"uidMappings": mapping})), "linux.uidMappings"),
-        ("linux.gidMappings", linux(json!({"gidMappings": mapping})), "linux.gidMappings"),
-        ("linux.timeOffsets", linux(json!({"timeOffsets": {"boottime": {"secs": 1}}})), "linux.timeOffsets"),
-        ("linux.netDevices", linux(json!({"netDevices": {"eth0": {}}})), "linux.netDevices"),
-        ("linux.personality", linux(json!({"personality": {"domain": "LINUX32"}})), "linux.personality.domain"),
-        ("linux.personality", linux(json!({"personality": {"domain": "LINUX", "flags": ["a"]}})), "linux.personality.flags"),
-        ("linux.memoryPolicy", linux(json!({"memoryPolicy": {"mode": "MPOL_BIND", "nodes": "0"}})), "linux.memoryPolicy"),
-        ("linux.intelRdt", linux(json!({"intelRdt": {"closID": "a"}})), "linux.intelRdt"),
-        ("process.user.username", process(json!({"user": {"username": "a"}})), "process.user.username"),
-        ("process.commandLine", process(json!({"commandLine": "a"})), "process.commandLine"),
-        ("process.ioPriority", process(json!({"ioPriority": {"class": "IOPRIO_CLASS_BE", "priority": 1}})), "process.ioPriority"),
-        ("process.scheduler", process(json!({"scheduler": {"policy": "SCHED_BATCH"}})), "process.scheduler"),
-        ("process.execCPUAffinity", process(json!({"execCPUAffinity": {"initial": "0"}})), "process.execCPUAffinity"),
+        (
+            "mounts[].destination",
+            mount(json!({"destination": "/"})),
+            "mounts[0].destination",
+        ),
+        (
+            "mounts[].type",
+            mount(json!({"type": "nfs"})),
+            "mounts[0].type",
+        ),
+        (
+            "mounts[].type",
+            mount(json!({"type": "proc", "destination": "/other"})),
+            "mounts[0].type",
+        ),
+        (
+            "mounts[].type",
+            mount(json!({"type": "overlay"})),
+            "mounts[0].type",
+        ),
+        (
+            "mounts[].options",
+            mount(json!({"options": ["sync"]})),
+            "mounts[0].options",
+        ),
+        (
+            "mounts[].options",
+            mount(json!({"options": ["remount"]})),
+            "mounts[0].options",
+        ),
+        (
+            "mounts[].options",
+            mount(json!({"options": ["size=1m"]})),
+            "mounts[0].options",
+        ),
+        (
+            "mounts[].options",
+            mount(json!({"type": "tmpfs", "options": ["tmpcopyup"]})),
+            "mounts[0].options",
+        ),
+        (
+            "mounts[].options",
+            mount(json!({"options": ["idmap"]})),
+            "mounts[0].options",
+        ),
+        (
+            "mounts[].options",
+            mount(json!({"type": "tmpfs", "destination": "/dev", "options": ["ro"]})),
+            "mounts[0].options",
+        ),
+        (
+            "mounts[].uidMappings",
+            mount(json!({"uidMappings": mapping})),
+            "mounts[0].uidMappings",
+        ),
+        (
+            "mounts[].gidMappings",
+            mount(json!({"gidMappings": mapping})),
+            "mounts[0].gidMappings",
+        ),
+        (
+            "mounts[].uidMappings",
+            mount(json!({"type": "tmpfs", "uidMappings": mapping})),
+            "mounts[0].uidMappings",
+        ),
+        (
+            "linux.uidMappings",
+            linux(json!({"uidMappings": mapping})),
+            "linux.uidMappings",
+        ),
+        (
+            "linux.gidMappings",
+            linux(json!({"gidMappings": mapping})),
+            "linux.gidMappings",
+        ),
+        (
+            "linux.timeOffsets",
+            linux(json!({"timeOffsets": {"boottime": {"secs": 1}}})),
+            "linux.timeOffsets",
+        ),
+        (
+            "linux.netDevices",
+            linux(json!({"netDevices": {"eth0": {}}})),
+            "linux.netDevices",
+        ),
+        (
+            "linux.personality",
+            linux(json!({"personality": {"domain": "LINUX32"}})),
+            "linux.personality.domain",
+        ),
+        (
+            "linux.personality",
+            linux(json!({"personality": {"domain": "LINUX", "flags": ["a"]}})),
+            "linux.personality.flags",
+        ),
+        (
+            "linux.memoryPolicy",
+            linux(json!({"memoryPolicy": {"mode": "MPOL_BIND", "nodes": "0"}})),
+            "linux.memoryPolicy",
+        ),
+        (
+            "linux.intelRdt",
+            linux(json!({"intelRdt": {"closID": "a"}})),
+            "linux.intelRdt",
+        ),
+        (
+            "process.user.username",
+            process(json!({"user": {"username": "a"}})),
+            "process.user.username",
+        ),
+        (
+            "process.commandLine",
+            process(json!({"commandLine": "a"})),
+            "process.commandLine",
+        ),
+        (
+            "process.ioPriority",
+            process(json!({"ioPriority": {"class": "IOPRIO_CLASS_BE", "priority": 1}})),
+            "process.ioPriority",
+        ),
+        (
+            "process.scheduler",
+            process(json!({"scheduler": {"policy": "SCHED_BATCH"}})),
+            "process.scheduler",
+        ),
+        (
+            "process.execCPUAffinity",
+            process(json!({"execCPUAffinity": {"initial": "0"}})),
+            "process.execCPUAffinity",
+        ),
         ("hooks.prestart", hook("prestart"), "hooks.prestart"),
-        ("hooks.createRuntime", hook("createRuntime"), "hooks.createRuntime"),
-        ("hooks.createContainer", hook("createContainer"), "hooks.createContainer"),
-        ("hooks.startContainer", hook("startContainer"), "hooks.startContainer"),
+        (
+            "hooks.createRuntime",
+            hook("createRuntime"),
+            "hooks.createRuntime",
+        ),
+        (
+            "hooks.createContainer",
+            hook("createContainer"),
+            "hooks.createContainer",
+        ),
+        (
+            "hooks.startContainer",
+            hook("startContainer"),
+            "hooks.startContainer",
+        ),
         ("hooks.poststart", hook("poststart"), "hooks.poststart"),
         ("hooks.poststop", hook("poststop"), "hooks.poststop"),
         ("solaris", json!({"solaris": {}}), "solaris"),
-        ("windows", json!({"windows": {"layerFolders": []}}), "windows"),
+        (
+            "windows",
+            json!({"windows": {"layerFolders": []}}),
+            "windows",
+        ),
         ("vm", json!({"vm": {"kernel": {"path": "/a"}}}), "vm"),
         ("zos", json!({"zos": {}}), "zos"),
     ]
@@ -109,10 +267,18 @@ fn what_is_not_served_is_refused_by_its_field() {
     let here = "what_is_not_served_is_refused_by_its_field";
     for (row, says, names) in refusals() {
         assert_eq!(refusal(says).0, names);
-        assert!(ROWS.iter().any(|known| known.field == row && known.verdict == Verdict::Refused), "{row} is not refused in the table");
+        assert!(
+            ROWS.iter()
+                .any(|known| known.field == row && known.verdict == Verdict::Refused),
+            "{row} is not refused in the table"
+        );
     }
     for row in ROWS.iter().filter(|row| row.tests.contains(&here)) {
-        assert!(refusals().iter().any(|(field, ..)| *field == row.field), "{} has no example", row.field);
+        assert!(
+            refusals().iter().any(|(field, ..)| *field == row.field),
+            "{} has no example",
+            row.field
+        );
     }
 }
 
@@ -135,7 +301,11 @@ fn functions(folder: &Path, found: &mut BTreeSet<String>) {
             functions(&path, found);
         } else if path.extension().is_some_and(|extension| extension == "rs") {
             let text = std::fs::read_to_string(&path).unwrap();
-            found.extend(text.lines().filter_map(|line| Some(line.split_once("fn ")?.1.split_once('(')?.0.to_owned())));
+            found.extend(
+                text.lines().filter_map(|line| {
+                    Some(line.split_once("fn ")?.1.split_once('(')?.0.to_owned())
+                }),
+            );
         }
     }
 }
@@ -144,29 +314,56 @@ fn functions(folder: &Path, found: &mut BTreeSet<String>) {
 fn every_row_has_a_test_that_exists() {
     let mut found = BTreeSet::new();
     // The host and the crates beside this one have theirs, and so has who runs them all.
-    functions(&Path::new(env!("CARGO_MANIFEST_DIR")).join(".."), &mut found);
-    functions(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/testbed/tests/node"), &mut found);
+    functions(
+        &Path::new(env!("CARGO_MANIFEST_DIR")).join(".."),
+        &mut found,
+    );
+    functions(
+        &Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/testbed/tests/node"),
+        &mut found,
+    );
     for row in ROWS {
         assert!(!row.tests.is_empty(), "{} has no test", row.field);
         for test in row.tests {
-            assert!(found.contains(*test), "{}: there is no test {test}", row.field);
+            assert!(
+                found.contains(*test),
+                "{}: there is no test {test}",
+                row.field
+            );
         }
     }
 }
 
 fn page() -> String {
-    let head = "<!-- Generated from `shim/sandbox/src/plan/rows.rs`: change it there, then run\n     \
-         `UPDATE_REFERENCE=1 cargo test --package guest-sandbox --lib the_reference_page_is_the_table`. -->\n\n\
+    let head = "<!-- Generated from `shim/sandbox/src/plan/rows.rs`: change it there, then \
+                run\n     \
+         `UPDATE_REFERENCE=1 cargo test --package guest-sandbox --lib \
+         the_reference_page_is_the_table`. -->\n\n\
          # The OCI runtime spec and guests\n\n\
-         What a guest's sandbox makes of each field of the spec that containerd hands over (`config.json`). A field that is refused fails the \
-         creation of the container, and the message names it. A field of a spec newer than 1.3 is lost when the spec is read, as if it \
-         were not there. Linux programs in the same pod are set up by libcontainer, and this page is not about them.\n\n\
+         What a guest's sandbox makes of each field of the spec that containerd hands over \
+         (`config.json`). A field that is refused fails the \
+         creation of the container, and the message names it. A field of a spec newer than 1.3 is \
+         lost when the spec is read, as if it \
+         were not there. Linux programs in the same pod are set up by libcontainer, and this page \
+         is not about them.\n\n\
          | field | values | verdict | how | tests |\n|---|---|---|---|---|\n";
-    let row = |Row { field, values, verdict, how, tests }: &Row| {
-        let tests = tests.iter().map(|test| format!("`{test}`")).collect::<Vec<_>>().join(", ");
+    let row = |Row {
+                   field,
+                   values,
+                   verdict,
+                   how,
+                   tests,
+               }: &Row| {
+        let tests = tests
+            .iter()
+            .map(|test| format!("`{test}`"))
+            .collect::<Vec<_>>()
+            .join(", ");
         format!("| `{field}` | {values} | {verdict} | {how} | {tests} |\n")
     };
-    std::iter::once(head.to_owned()).chain(ROWS.iter().map(row)).collect()
+    std::iter::once(head.to_owned())
+        .chain(ROWS.iter().map(row))
+        .collect()
 }
 
 #[test]
@@ -176,5 +373,10 @@ fn the_reference_page_is_the_table() {
         std::fs::write(&file, page()).unwrap();
     }
     let found = std::fs::read_to_string(&file).unwrap();
-    assert_eq!(found, page(), "{} is not what ROWS says: its first lines tell how to write it anew", file.display());
+    assert_eq!(
+        found,
+        page(),
+        "{} is not what ROWS says: its first lines tell how to write it anew",
+        file.display()
+    );
 }

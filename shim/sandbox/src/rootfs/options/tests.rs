@@ -1,10 +1,19 @@
-//! How the options of a mount are told apart: flags of the mount, and parameters of the file system.
+//! How the options of a mount are told apart: flags of the mount, and parameters of the file
+//! system.
 
 use super::*;
 
 fn of(fs_type: &str, options: &[&str]) -> Result<Prepared, Failure> {
     let options = options.iter().map(|&option| option.to_owned()).collect();
-    Prepared::of(&Mount { fs_type: fs_type.to_owned(), source: "source".to_owned(), target: String::new(), options }, None)
+    Prepared::of(
+        &Mount {
+            fs_type: fs_type.to_owned(),
+            source: "source".to_owned(),
+            target: String::new(),
+            options,
+        },
+        None,
+    )
 }
 
 fn new(fs_type: &str, options: &[&str]) -> (MountFlags, String) {
@@ -16,7 +25,11 @@ fn new(fs_type: &str, options: &[&str]) -> (MountFlags, String) {
 
 fn bind(fs_type: &str, options: &[&str]) -> (Reach, AttributeChange) {
     match of(fs_type, options).unwrap().how {
-        How::Bind { reach, attributes, owners: _ } => (reach, attributes),
+        How::Bind {
+            reach,
+            attributes,
+            owners: _,
+        } => (reach, attributes),
         how => panic!("it is {how:?}"),
     }
 }
@@ -25,9 +38,15 @@ fn bind(fs_type: &str, options: &[&str]) -> (Reach, AttributeChange) {
 fn words_that_mount_knows_become_flags_and_the_others_the_file_systems_options() {
     assert_eq!(
         new("ext4", &["ro", "nosuid", "errors=continue", "noload"]),
-        (MountFlags::RDONLY | MountFlags::NOSUID, "errors=continue,noload".to_owned())
+        (
+            MountFlags::RDONLY | MountFlags::NOSUID,
+            "errors=continue,noload".to_owned()
+        )
     );
-    assert_eq!(new("ext4", &["ro", "rw", "defaults"]), (MountFlags::empty(), String::new()));
+    assert_eq!(
+        new("ext4", &["ro", "rw", "defaults"]),
+        (MountFlags::empty(), String::new())
+    );
 }
 
 #[test]
@@ -40,10 +59,31 @@ fn a_bind_mount_is_told_by_its_type_or_by_an_option() {
 
 #[test]
 fn a_bind_mounts_words_change_attributes_and_the_last_one_counts() {
-    assert_eq!(bind("bind", &["ro", "nodev"]).1, AttributeChange { set: libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NODEV, clear: 0 });
-    assert_eq!(bind("bind", &["ro", "rw"]).1, AttributeChange { set: 0, clear: libc::MOUNT_ATTR_RDONLY });
-    assert_eq!(bind("bind", &["rw", "ro"]).1, AttributeChange { set: libc::MOUNT_ATTR_RDONLY, clear: 0 });
-    let noatime = AttributeChange { set: libc::MOUNT_ATTR_NOATIME, clear: libc::MOUNT_ATTR__ATIME };
+    assert_eq!(
+        bind("bind", &["ro", "nodev"]).1,
+        AttributeChange {
+            set: libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NODEV,
+            clear: 0
+        }
+    );
+    assert_eq!(
+        bind("bind", &["ro", "rw"]).1,
+        AttributeChange {
+            set: 0,
+            clear: libc::MOUNT_ATTR_RDONLY
+        }
+    );
+    assert_eq!(
+        bind("bind", &["rw", "ro"]).1,
+        AttributeChange {
+            set: libc::MOUNT_ATTR_RDONLY,
+            clear: 0
+        }
+    );
+    let noatime = AttributeChange {
+        set: libc::MOUNT_ATTR_NOATIME,
+        clear: libc::MOUNT_ATTR__ATIME,
+    };
     assert_eq!(bind("bind", &["strictatime", "noatime"]).1, noatime);
 }
 
@@ -64,13 +104,31 @@ fn what_cannot_be_done_is_refused_by_name() {
 #[test]
 fn an_overlay_is_made_by_its_parameters_where_the_kernel_takes_them_one_by_one() {
     let detached = |options: &[&str]| match of("overlay", options).unwrap().how {
-        How::Overlay { parameters, attributes } => Some((parameters, attributes)),
+        How::Overlay {
+            parameters,
+            attributes,
+        } => Some((parameters, attributes)),
         _ => None,
     };
-    let usual = ["index=off", "userxattr", "workdir=/s/3/work", "upperdir=/s/3/fs", "lowerdir=/s/2/fs:/s/1/fs"];
-    assert_eq!(detached(&usual).unwrap(), (usual.map(str::to_owned).to_vec(), 0));
+    let usual = [
+        "index=off",
+        "userxattr",
+        "workdir=/s/3/work",
+        "upperdir=/s/3/fs",
+        "lowerdir=/s/2/fs:/s/1/fs",
+    ];
+    assert_eq!(
+        detached(&usual).unwrap(),
+        (usual.map(str::to_owned).to_vec(), 0)
+    );
     let read_only = detached(&["ro", "nodev", "lowerdir=/s/2/fs:/s/1/fs"]).unwrap();
-    assert_eq!(read_only, (vec!["lowerdir=/s/2/fs:/s/1/fs".to_owned()], libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NODEV));
+    assert_eq!(
+        read_only,
+        (
+            vec!["lowerdir=/s/2/fs:/s/1/fs".to_owned()],
+            libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NODEV
+        )
+    );
     let long = format!("lowerdir=/{}", "x".repeat(MOST_VALUE - 1));
     assert!(detached(&[&long]).is_some());
     for odd in [&*format!("{long}x"), "upperdir=/a\\,b", "dirsync"] {
@@ -80,24 +138,86 @@ fn an_overlay_is_made_by_its_parameters_where_the_kernel_takes_them_one_by_one()
 
 fn mapped(fs_type: &str, options: &[&str], users: Option<&Users>) -> Result<Prepared, Failure> {
     let options = options.iter().map(|&option| option.to_owned()).collect();
-    Prepared::of(&Mount { fs_type: fs_type.to_owned(), source: "source".to_owned(), target: String::new(), options }, users)
+    Prepared::of(
+        &Mount {
+            fs_type: fs_type.to_owned(),
+            source: "source".to_owned(),
+            target: String::new(),
+            options,
+        },
+        users,
+    )
 }
 
 #[test]
 fn files_are_mapped_where_containerd_says_so_by_the_users_of_the_container() {
-    let range = |outside| vec![crate::plan::IdRange { inside: 0, outside, size: 9 }];
-    let users = Users { path: "/users".into(), uids: range(70), gids: range(80) };
+    let range = |outside| {
+        vec![crate::plan::IdRange {
+            inside: 0,
+            outside,
+            size: 9,
+        }]
+    };
+    let users = Users {
+        path: "/users".into(),
+        uids: range(70),
+        gids: range(80),
+    };
     let says = ["uidmap=0:70:9", "gidmap=0:80:9"];
-    let overlay = mapped("overlay", &[&["lowerdir=/s/2/fs:/s/1/fs", "upperdir=/s/3/fs"][..], &says].concat(), Some(&users)).unwrap();
+    let overlay = mapped(
+        "overlay",
+        &[&["lowerdir=/s/2/fs:/s/1/fs", "upperdir=/s/3/fs"][..], &says].concat(),
+        Some(&users),
+    )
+    .unwrap();
     assert_eq!(overlay.start, Some(Start::Mapped("/s".into())));
-    let How::New { data, .. } = overlay.how else { panic!("it is no bind mount") };
-    assert_eq!(data.to_str().unwrap(), "lowerdir=2/fs:1/fs,upperdir=/s/3/fs");
-    let bind = mapped("bind", &[&["rbind", "ro"][..], &says].concat(), Some(&users)).unwrap();
-    assert!(matches!(bind.how, How::Bind { owners: Owners::Mapped, .. }), "{bind:?}");
+    let How::New { data, .. } = overlay.how else {
+        panic!("it is no bind mount")
+    };
+    assert_eq!(
+        data.to_str().unwrap(),
+        "lowerdir=2/fs:1/fs,upperdir=/s/3/fs"
+    );
+    let bind = mapped(
+        "bind",
+        &[&["rbind", "ro"][..], &says].concat(),
+        Some(&users),
+    )
+    .unwrap();
+    assert!(
+        matches!(
+            bind.how,
+            How::Bind {
+                owners: Owners::Mapped,
+                ..
+            }
+        ),
+        "{bind:?}"
+    );
 
-    assert!(mapped("bind", &says, None).is_err(), "there is no user namespace");
-    assert!(mapped("bind", &says[..1], Some(&users)).is_err(), "groups are not said");
-    assert!(mapped("bind", &["uidmap=0:71:9", says[1]], Some(&users)).is_err(), "they are others");
-    assert!(mapped("ext4", &says, Some(&users)).is_err(), "its files are nobody's to map");
-    assert!(mapped("overlay", &[&["lowerdir=a:b"][..], &says].concat(), Some(&users)).is_err(), "its layers share no folder");
+    assert!(
+        mapped("bind", &says, None).is_err(),
+        "there is no user namespace"
+    );
+    assert!(
+        mapped("bind", &says[..1], Some(&users)).is_err(),
+        "groups are not said"
+    );
+    assert!(
+        mapped("bind", &["uidmap=0:71:9", says[1]], Some(&users)).is_err(),
+        "they are others"
+    );
+    assert!(
+        mapped("ext4", &says, Some(&users)).is_err(),
+        "its files are nobody's to map"
+    );
+    assert!(
+        mapped(
+            "overlay",
+            &[&["lowerdir=a:b"][..], &says].concat(),
+            Some(&users)
+        )
+        .is_err(),
+        "its layers share no folder"
+    );
 }

@@ -26,7 +26,11 @@ fn gate_lets_its_calls_pass_with_the_pass_alone_and_a_closed_one_none() {
         let (gated, closed) = (filter.behind_gate(pass), Program::closing_gate(pass));
         for call in calls_of_gate(pass.argument()) {
             assert_eq!(decide(&gated, call), Decision::Allow, "{call:?}");
-            assert_eq!(decide(&closed, call), Decision::Errno(libc::EPERM), "{call:?}");
+            assert_eq!(
+                decide(&closed, call),
+                Decision::Errno(libc::EPERM),
+                "{call:?}"
+            );
         }
         for wrong in [0, pass.argument() ^ 1, pass.argument() ^ (1 << 63)] {
             for call in calls_of_gate(wrong) {
@@ -54,19 +58,39 @@ fn gate_does_not_open_to_another_architecture() {
     let pass = Pass::new().unwrap();
     let nothing = made(json!({ "defaultAction": "SCMP_ACT_ERRNO", "defaultErrnoRet": 1 }));
     for call in calls_of_gate(pass.argument()) {
-        let foreign = Call { arch: 0x4000_0003, ..call };
-        assert_ne!(decide(&nothing.behind_gate(pass), foreign), Decision::Allow, "{call:?}");
+        let foreign = Call {
+            arch: 0x4000_0003,
+            ..call
+        };
+        assert_ne!(
+            decide(&nothing.behind_gate(pass), foreign),
+            Decision::Allow,
+            "{call:?}"
+        );
     }
 }
 
 #[test]
 fn gate_is_the_kernels_too() {
     let pass = Pass::new().unwrap();
-    let nothing = made(json!({ "defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{ "names": ["prctl"], "action": "SCMP_ACT_ERRNO" }] }));
+    let nothing = made(
+        json!({ "defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{ "names": ["prctl"],
+            "action": "SCMP_ACT_ERRNO" }] }),
+    );
     let death_signal = |last: u64| {
         #[expect(unsafe_code, reason = "the safe wrapper has no last argument")]
         // SAFETY: PR_SET_PDEATHSIG takes a number, and 0 clears the signal.
-        let result = unsafe { libc::syscall(libc::SYS_prctl, libc::PR_SET_PDEATHSIG, 0_u64, 0_u64, 0_u64, 0_u64, last) };
+        let result = unsafe {
+            libc::syscall(
+                libc::SYS_prctl,
+                libc::PR_SET_PDEATHSIG,
+                0_u64,
+                0_u64,
+                0_u64,
+                0_u64,
+                last,
+            )
+        };
         result == 0
     };
     let (with, without, closed) = std::thread::scope(|scope| {

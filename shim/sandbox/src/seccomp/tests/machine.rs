@@ -1,5 +1,6 @@
-//! The machine that filters are programs for (the part of classic BPF that libseccomp makes use of), so that what a
-//! filter decides can be asked for any system call of any architecture without making it.
+//! The machine that filters are programs for (the part of classic BPF that libseccomp makes use
+//! of), so that what a filter decides can be asked for any system call of any architecture without
+//! making it.
 
 use super::super::Program;
 
@@ -19,12 +20,22 @@ const NATIVE: u32 = 0xc000_00b7;
 
 impl Call {
     pub(super) fn native(number: i32, args: [u64; 6]) -> Self {
-        Self { number, arch: NATIVE, args }
+        Self {
+            number,
+            arch: NATIVE,
+            args,
+        }
     }
 
     /// `struct seccomp_data`, one word of it.
     fn word(&self, offset: u32) -> u32 {
-        let halves = |value: u64| if cfg!(target_endian = "little") { [value, value >> 32] } else { [value >> 32, value] };
+        let halves = |value: u64| {
+            if cfg!(target_endian = "little") {
+                [value, value >> 32]
+            } else {
+                [value >> 32, value]
+            }
+        };
         match offset / 4 {
             0 => self.number.cast_unsigned(),
             1 => self.arch,
