@@ -1,4 +1,5 @@
-//! What the API server makes of objects over their life: defaults, what cannot be changed, status, columns.
+//! What the API server makes of objects over their life: defaults, what cannot be changed, status,
+//! columns.
 
 use serde_json::{Value, json};
 
@@ -12,12 +13,27 @@ fn change(name: &str, before: &Value, after: &Value) -> Result<Value, String> {
 
 fn refuses(name: &str, before: &Value, after: &Value, words: &str) {
     let answer = change(name, before, after);
-    assert!(answer.as_ref().is_err_and(|refusal| refusal.contains(words)), "not refused with {words:?}: {answer:?}");
+    assert!(
+        answer
+            .as_ref()
+            .is_err_and(|refusal| refusal.contains(words)),
+        "not refused with {words:?}: {answer:?}"
+    );
 }
 
 fn set_status(kind: &str, name: &str, status: &Value) -> Result<Value, String> {
     let patch = json!({"status": status}).to_string();
-    answer(kubectl().args(["patch", kind, name, "--subresource=status", "--type=merge", "-o", "json", "-p", &patch]))
+    answer(kubectl().args([
+        "patch",
+        kind,
+        name,
+        "--subresource=status",
+        "--type=merge",
+        "-o",
+        "json",
+        "-p",
+        &patch,
+    ]))
 }
 
 #[test]
@@ -32,9 +48,11 @@ fn what_is_not_said_is_filled_in() {
             "adoptExisting": false,
         },
         "artifact": {},
-        "containerd": {"mode": "Auto", "systemdCgroup": "Auto", "sandboxer": "PodSandbox", "paths": {}},
+        "containerd": {"mode": "Auto", "systemdCgroup": "Auto", "sandboxer": "PodSandbox",
+        "paths": {}},
         "runtime": {"grouping": "Node", "logLevel": "Info"},
-        "rollout": {"canary": 1, "maxUnavailable": 1, "failureThreshold": 1, "paused": false, "nodeTimeoutSeconds": 1200},
+        "rollout": {"canary": 1, "maxUnavailable": 1, "failureThreshold": 1, "paused": false,
+        "nodeTimeoutSeconds": 1200},
         "uninstallPolicy": "Remove",
     });
     assert_eq!(stored["spec"], expected);
@@ -42,7 +60,8 @@ fn what_is_not_said_is_filled_in() {
 
 #[test]
 fn what_is_said_in_part_is_completed() {
-    let spec = json!({"runtimeClass": {"handler": "wasm"}, "rollout": {"paused": true}, "containerd": {"mode": "DropIn"}});
+    let spec = json!({"runtimeClass": {"handler": "wasm"}, "rollout": {"paused": true},
+        "containerd": {"mode": "DropIn"}});
     let stored = try_create(&runtime("partly", &spec)).unwrap();
     assert_eq!(stored["spec"]["runtimeClass"]["name"], "wasmedge");
     assert_eq!(stored["spec"]["runtimeClass"]["overhead"]["cpu"], "10m");
@@ -66,9 +85,24 @@ fn a_null_is_as_good_as_nothing() {
 #[test]
 fn names_that_pods_and_nodes_rely_on_cannot_be_changed() {
     let class = |field: &str, value: &str| json!({"runtimeClass": {field: value}});
-    refuses("rename-class", &class("name", "a"), &class("name", "b"), "the RuntimeClass's name cannot be changed");
-    refuses("forget-class", &class("name", "a"), &json!({}), "the RuntimeClass's name cannot be changed");
-    refuses("rename-handler", &class("handler", "a"), &class("handler", "b"), "the handler cannot be changed");
+    refuses(
+        "rename-class",
+        &class("name", "a"),
+        &class("name", "b"),
+        "the RuntimeClass's name cannot be changed",
+    );
+    refuses(
+        "forget-class",
+        &class("name", "a"),
+        &json!({}),
+        "the RuntimeClass's name cannot be changed",
+    );
+    refuses(
+        "rename-handler",
+        &class("handler", "a"),
+        &class("handler", "b"),
+        "the handler cannot be changed",
+    );
 }
 
 #[test]
@@ -76,15 +110,31 @@ fn paths_that_something_was_written_to_cannot_be_changed() {
     let paths = |field: &str, path: &str| json!({"containerd": {"paths": {field: path}}});
     for field in ["config", "install"] {
         let words = format!("{field} cannot be changed");
-        refuses(&format!("move-{field}"), &paths(field, "/opt/a"), &paths(field, "/opt/b"), &words);
-        refuses(&format!("move-{field}-away"), &json!({}), &paths(field, "/opt/b"), &words);
-        refuses(&format!("move-{field}-back"), &paths(field, "/opt/a"), &json!({}), &words);
+        refuses(
+            &format!("move-{field}"),
+            &paths(field, "/opt/a"),
+            &paths(field, "/opt/b"),
+            &words,
+        );
+        refuses(
+            &format!("move-{field}-away"),
+            &json!({}),
+            &paths(field, "/opt/b"),
+            &words,
+        );
+        refuses(
+            &format!("move-{field}-back"),
+            &paths(field, "/opt/a"),
+            &json!({}),
+            &words,
+        );
     }
 }
 
 #[test]
 fn everything_else_can_be_changed() {
-    let before = json!({"runtimeClass": {"name": "a", "handler": "a"}, "containerd": {"paths": {"install": "/opt"}}});
+    let before = json!({"runtimeClass": {"name": "a", "handler": "a"},
+        "containerd": {"paths": {"install": "/opt"}}});
     let mut after = before.clone();
     after["runtimeClass"]["overhead"] = json!({"cpu": "20m"});
     after["runtimeClass"]["adoptExisting"] = json!(true);
@@ -100,8 +150,13 @@ fn everything_else_can_be_changed() {
 
 #[test]
 fn a_runtimes_columns_tell_its_state_at_a_glance() {
-    create(&runtime("columns", &json!({"runtimeClass": {"name": "wasm"}}))).unwrap();
-    let condition = json!({"type": "Available", "status": "True", "reason": "NodesReady", "message": "",
+    create(&runtime(
+        "columns",
+        &json!({"runtimeClass": {"name": "wasm"}}),
+    ))
+    .unwrap();
+    let condition = json!({"type": "Available", "status": "True", "reason": "NodesReady",
+        "message": "",
         "lastTransitionTime": "2026-01-01T00:00:00Z"});
     let status = json!({
         "observedGeneration": 1,
@@ -113,32 +168,105 @@ fn a_runtimes_columns_tell_its_state_at_a_glance() {
     });
     let stored = set_status("wasmruntime", "columns", &status).unwrap();
     assert_eq!(stored["status"]["nodes"]["unsupported"], 0);
-    let table = text(&kubectl().args(["get", "wrt", "columns"]).output().unwrap().stdout);
-    let lines: Vec<Vec<&str>> =
-        table.lines().map(|line| line.split("   ").map(str::trim).filter(|cell| !cell.is_empty()).collect()).collect();
-    assert_eq!(lines[0], ["NAME", "VERSION", "CLASS", "NODES", "READY", "UPDATED", "FAILED", "STATE", "AGE"]);
-    assert_eq!(lines[1][..8], ["columns", "0.1.0", "wasm", "4", "3", "2", "1", "rolling out"]);
+    let table = text(
+        &kubectl()
+            .args(["get", "wrt", "columns"])
+            .output()
+            .unwrap()
+            .stdout,
+    );
+    let lines: Vec<Vec<&str>> = table
+        .lines()
+        .map(|line| {
+            line.split("   ")
+                .map(str::trim)
+                .filter(|cell| !cell.is_empty())
+                .collect()
+        })
+        .collect();
+    assert_eq!(
+        lines[0],
+        [
+            "NAME", "VERSION", "CLASS", "NODES", "READY", "UPDATED", "FAILED", "STATE", "DELETING",
+            "AGE"
+        ]
+    );
+    assert_eq!(
+        lines[1][..8],
+        [
+            "columns",
+            "0.1.0",
+            "wasm",
+            "4",
+            "3",
+            "2",
+            "1",
+            "rolling out"
+        ]
+    );
     let twice = json!({"conditions": [condition, condition]});
-    assert!(set_status("wasmruntime", "columns", &twice).unwrap_err().contains("Duplicate value"));
+    assert!(
+        set_status("wasmruntime", "columns", &twice)
+            .unwrap_err()
+            .contains("Duplicate value")
+    );
 }
 
 #[test]
 fn a_nodes_columns_tell_its_state_at_a_glance() {
     let node = |node: &str| {
-        json!({"apiVersion": "runtime.wasmedge.dev/v1alpha1", "kind": "WasmRuntimeNode", "metadata": {"name": "wasmedge.worker"},
+        json!({"apiVersion": "runtime.wasmedge.dev/v1alpha1", "kind": "WasmRuntimeNode",
+            "metadata": {"name": "wasmedge.worker"},
             "spec": {"runtime": "wasmedge", "node": node}})
     };
     create(&node("worker")).unwrap();
-    let status = json!({"phase": "Failed", "version": "0.1.0", "reason": "SmokeFailed", "attempts": 2, "since": "2026-01-01T00:00:00Z"});
+    let status = json!({"phase": "Failed", "version": "0.1.0", "reason": "SmokeFailed",
+        "attempts": 2, "since": "2026-01-01T00:00:00Z"});
     set_status("wasmruntimenode", "wasmedge.worker", &status).unwrap();
-    let table = text(&kubectl().args(["get", "wrn", "wasmedge.worker"]).output().unwrap().stdout);
-    let lines: Vec<Vec<&str>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
-    assert_eq!(lines[0], ["NAME", "RUNTIME", "NODE", "PHASE", "VERSION", "REASON", "ATTEMPTS", "SINCE"]);
-    assert_eq!(lines[1][..7], ["wasmedge.worker", "wasmedge", "worker", "Failed", "0.1.0", "SmokeFailed", "2"]);
+    let table = text(
+        &kubectl()
+            .args(["get", "wrn", "wasmedge.worker"])
+            .output()
+            .unwrap()
+            .stdout,
+    );
+    let lines: Vec<Vec<&str>> = table
+        .lines()
+        .map(|line| line.split_whitespace().collect())
+        .collect();
+    assert_eq!(
+        lines[0],
+        [
+            "NAME", "RUNTIME", "NODE", "PHASE", "VERSION", "REASON", "ATTEMPTS", "SINCE"
+        ]
+    );
+    assert_eq!(
+        lines[1][..7],
+        [
+            "wasmedge.worker",
+            "wasmedge",
+            "worker",
+            "Failed",
+            "0.1.0",
+            "SmokeFailed",
+            "2"
+        ]
+    );
     let refusal = try_replace(&node("another")).unwrap_err();
-    assert!(refusal.contains("what a WasmRuntimeNode belongs to cannot be changed"), "{refusal}");
-    let refusal = set_status("wasmruntimenode", "wasmedge.worker", &json!({"phase": "Lost"})).unwrap_err();
-    assert!(refusal.contains("status.phase: Unsupported value"), "{refusal}");
+    assert!(
+        refusal.contains("what a WasmRuntimeNode belongs to cannot be changed"),
+        "{refusal}"
+    );
+    let refusal = set_status(
+        "wasmruntimenode",
+        "wasmedge.worker",
+        &json!({"phase": "Lost"}),
+    )
+    .unwrap_err();
+    assert!(
+        refusal.contains("status.phase: Unsupported value"),
+        "{refusal}"
+    );
 }
 
 #[test]
@@ -152,16 +280,36 @@ fn only_the_status_subresource_sets_the_status() {
 fn every_field_is_explained() {
     let explained = |what: &str| text(&kubectl().args(["explain", what]).output().unwrap().stdout);
     let rollout = explained("wasmruntime.spec.rollout");
-    assert!(rollout.contains("maxUnavailable") && rollout.contains("In which order and how fast nodes are changed."), "{rollout}");
+    assert!(
+        rollout.contains("maxUnavailable")
+            && rollout.contains("In which order and how fast nodes are changed."),
+        "{rollout}"
+    );
     assert!(explained("wrn.status.retryAt").contains("When the next try may begin"));
-    let definitions = answer(kubectl().args(["get", "customresourcedefinitions", "-o", "json"])).unwrap();
-    assert!(!definitions.to_string().contains("NonStructuralSchema"), "{definitions}");
+    let definitions =
+        answer(kubectl().args(["get", "customresourcedefinitions", "-o", "json"])).unwrap();
+    assert!(
+        !definitions.to_string().contains("NonStructuralSchema"),
+        "{definitions}"
+    );
 }
 
 #[test]
 fn every_kind_is_found_by_its_category() {
-    let found = text(&kubectl().args(["api-resources", "--categories=wasmedge", "-o", "name"]).output().unwrap().stdout);
+    let found = text(
+        &kubectl()
+            .args(["api-resources", "--categories=wasmedge", "-o", "name"])
+            .output()
+            .unwrap()
+            .stdout,
+    );
     let mut names: Vec<&str> = found.lines().collect();
     names.sort_unstable();
-    assert_eq!(names, ["wasmruntimenodes.runtime.wasmedge.dev", "wasmruntimes.runtime.wasmedge.dev"]);
+    assert_eq!(
+        names,
+        [
+            "wasmruntimenodes.runtime.wasmedge.dev",
+            "wasmruntimes.runtime.wasmedge.dev"
+        ]
+    );
 }
