@@ -130,7 +130,7 @@ mod tests {
 
     fn page() -> String {
         let head = "<!-- Generated from `shim/src/outcome.rs`: change it there, then run\n     \
-             `UPDATE_REFERENCE=1 cargo test --package containerd-shim-wasmedge --lib \
+             `UPDATE_REFERENCE=1 cargo test --package wasmedge-host --lib \
              the_reference_page_is_the_table`. -->\n\n\
              # Exit codes\n\n\
              What Kubernetes shows as the exit code of a container that ran on this runtime.\n\n\

@@ -21,7 +21,7 @@ pub(super) struct Executables {
 
 /// Builds both.
 pub(super) fn build(libraries: &Libraries) -> Result<Executables> {
-    let launcher = fully_static("wasmedge-launcher", LAUNCHER)?;
+    let launcher = fully_static("containerd-shim-wasmedge-v1", LAUNCHER)?;
     let host = setup::executable(HOST)?;
     libraries::must_hold_all_of(&libraries.run(), &host)?;
     let target = host

@@ -101,11 +101,8 @@ pub(super) fn installer(
     all.add_debian(&Versions::pinned()?.cluster.debian, &certificates.packages);
     let runtime = bundle.packages()?;
     all.add_debian(&runtime.suite, &runtime.packages);
-    all.add_crates(parts::crates("wasmedge-launcher", Built::Alone)?);
-    all.add_crates(parts::crates(
-        "containerd-shim-wasmedge",
-        Built::WithWorkspace,
-    )?);
+    all.add_crates(parts::crates("containerd-shim-wasmedge-v1", Built::Alone)?);
+    all.add_crates(parts::crates("wasmedge-host", Built::WithWorkspace)?);
     let parts = all.text()?;
     let digest = format!("{}  runtime.tar.gz\n", archive.sha256);
     let mut own = vec![program("/node-installer", &programs.installer)?];

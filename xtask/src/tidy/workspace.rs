@@ -19,42 +19,42 @@ const MANIFEST: &str = "Cargo.toml";
 /// other but what they tell each other. Tests may use the test guests.
 const ARROWS: &[Arrow] = &[
     Arrow {
-        from: "containerd-shim-wasmedge",
+        from: "wasmedge-host",
         to: "container-cgroup",
         kind: Kind::Normal,
     },
     Arrow {
-        from: "containerd-shim-wasmedge",
+        from: "wasmedge-host",
         to: "container-io",
         kind: Kind::Normal,
     },
     Arrow {
-        from: "containerd-shim-wasmedge",
+        from: "wasmedge-host",
         to: "guest-sandbox",
         kind: Kind::Normal,
     },
     Arrow {
-        from: "containerd-shim-wasmedge",
+        from: "wasmedge-host",
         to: "host-reports",
         kind: Kind::Normal,
     },
     Arrow {
-        from: "containerd-shim-wasmedge",
+        from: "wasmedge-host",
         to: "native-container",
         kind: Kind::Normal,
     },
     Arrow {
-        from: "containerd-shim-wasmedge",
+        from: "wasmedge-host",
         to: "pod-sandbox",
         kind: Kind::Normal,
     },
     Arrow {
-        from: "containerd-shim-wasmedge",
+        from: "wasmedge-host",
         to: "shim-protocol",
         kind: Kind::Normal,
     },
     Arrow {
-        from: "containerd-shim-wasmedge",
+        from: "wasmedge-host",
         to: "test-guests",
         kind: Kind::Dev,
     },
@@ -94,7 +94,7 @@ const ARROWS: &[Arrow] = &[
         kind: Kind::Normal,
     },
     Arrow {
-        from: "wasmedge-launcher",
+        from: "containerd-shim-wasmedge-v1",
         to: "shim-protocol",
         kind: Kind::Normal,
     },
@@ -343,7 +343,7 @@ mod tests {
     fn workspace(dependencies: &str) -> Workspace {
         let text = format!(
             r#"{{"workspace_root":"/here","packages":[
-                {{"name":"containerd-shim-wasmedge","dependencies":[{dependencies}],"targets":[{{"src_path":"/here/shim/src/lib.rs"}}]}},
+                {{"name":"wasmedge-host","dependencies":[{dependencies}],"targets":[{{"src_path":"/here/shim/src/lib.rs"}}]}},
                 {{"name":"test-guests","dependencies":[],"targets":[]}},{{"name":"testbed","dependencies":[],"targets":[]}}]}}"#
         );
         serde_json::from_str(&text).unwrap()
