@@ -9,8 +9,8 @@ use oci_spec::runtime::{Mount, Spec};
 use pod_sandbox::files::{Completed, PodFiles};
 
 use crate::error::CreateError;
-use crate::guest::Command;
-use crate::paths::HostPath;
+use crate::paths::NodePath;
+use crate::workload::CommandLine;
 
 /// The file in a bundle that holds the OCI spec.
 pub(crate) const CONFIG: &str = "config.json";
@@ -49,7 +49,7 @@ impl Bundle {
     pub fn load(folder: &Path) -> Result<Self, CreateError> {
         let file = folder.join(CONFIG);
         let spec = Spec::load(&file).map_err(|source| CreateError::Spec {
-            file: HostPath::new(file),
+            file: NodePath::new(file),
             source,
         })?;
         Ok(Self {
@@ -67,7 +67,7 @@ impl Bundle {
         if files.complete(&mut self.spec)? == Completed::Changed {
             let file = self.folder.join(CONFIG);
             self.spec.save(&file).map_err(|source| CreateError::Spec {
-                file: HostPath::new(file),
+                file: NodePath::new(file),
                 source,
             })?;
         }
@@ -89,7 +89,7 @@ impl Bundle {
             .and_then(|mut file| file.write_all(launcher.as_os_str().as_bytes()));
         match written {
             Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(CreateError::Bundle {
-                file: HostPath::new(file),
+                file: NodePath::new(file),
                 source: error,
             }),
             _ => Ok(()),
@@ -111,13 +111,13 @@ impl Bundle {
 
     /// The container's root file system on the node; `root.path` may be relative to the bundle (OCI
     /// runtime spec, "Root").
-    pub fn rootfs(&self) -> HostPath {
+    pub fn rootfs(&self) -> NodePath {
         let root = self
             .spec
             .root()
             .as_ref()
             .map_or(Path::new("rootfs"), |root| root.path().as_path());
-        HostPath::new(self.folder.join(root))
+        NodePath::new(self.folder.join(root))
     }
 
     /// `process.args`; empty when there are none.
@@ -147,8 +147,8 @@ impl Bundle {
     }
 
     /// The command line of the first process.
-    pub fn command(&self) -> Command<'_> {
-        Command {
+    pub fn command(&self) -> CommandLine<'_> {
+        CommandLine {
             args: self.args(),
             env: self.env(),
             cwd: self.cwd(),
@@ -219,11 +219,11 @@ mod tests {
     fn the_root_may_be_relative_to_the_bundle_or_absolute() {
         assert_eq!(
             bundle(r#"{"ociVersion":"1.0.2","root":{"path":"rootfs"}}"#).rootfs(),
-            HostPath::new("/bundle/rootfs")
+            NodePath::new("/bundle/rootfs")
         );
         assert_eq!(
             bundle(r#"{"ociVersion":"1.0.2","root":{"path":"/elsewhere"}}"#).rootfs(),
-            HostPath::new("/elsewhere")
+            NodePath::new("/elsewhere")
         );
     }
 

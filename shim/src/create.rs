@@ -21,7 +21,7 @@ use std::sync::{Arc, Mutex};
 
 use container_cgroup::{Cgroup, Driver};
 use container_io::{Io, Streams};
-use guest_sandbox::plan::{Plan, Refused, Users};
+use guest_sandbox::plan::{Plan, Refused, UserNamespace};
 use guest_sandbox::rootfs::{self, Mount};
 use guest_sandbox::{ForkedGuest, NewGuest, Pending};
 use native_container::{NewContainer, Processes};
@@ -34,19 +34,19 @@ use shim_protocol::record::Record;
 use crate::bundle::{Bundle, Role};
 use crate::engine::Wasm;
 use crate::error::CreateError;
-use crate::guest::hints::{Hint, Key};
-use crate::guest::image::wasm_layer;
-use crate::guest::lookup::{self, Owner};
-use crate::guest::rootfs::planned;
-use crate::guest::{self, Entrypoint, Guest, Workload};
 use crate::host::Host;
 use crate::mounted;
 use crate::process::{self, Process};
-use crate::program::{Digest, Program};
+use crate::program::{Digest, GuestProgram};
 use crate::streams::{self, for_guest, for_native};
 use crate::task::{Body, GuestBody, PodBody, Task};
 use crate::wait::{CREATE_SETUP_TIMEOUT, until_ready};
 use crate::wasi::WasiContext;
+use crate::workload::hints::{Hint, Key};
+use crate::workload::image::wasm_layer;
+use crate::workload::lookup::{self, LookupOwner};
+use crate::workload::rootfs::planned;
+use crate::workload::{self, Entrypoint, GuestModule, Workload};
 
 /// What a container is created from, beside its bundle.
 #[derive(Debug)]
@@ -160,7 +160,7 @@ async fn container(host: &Arc<Host>, bundle: Bundle, new: NewTask) -> Result<Tas
     let (begun, early) = begun?;
     let workload = match (layer, early) {
         (Ok(Some(layer)), _) => {
-            guest::of_layer(bundle.command(), &layer).map_err(CreateError::from)
+            workload::of_layer(bundle.command(), &layer).map_err(CreateError::from)
         }
         (Ok(None), Some(early)) => early,
         (Ok(None), None) => of_file(host, &bundle, &begun).await,
@@ -192,7 +192,7 @@ enum Built {
 struct GuestContainer {
     bundle: Arc<Bundle>,
     new: NewTask,
-    guest: Guest,
+    guest: GuestModule,
     cgroup: NewCgroup,
     io: Io,
     sandbox: Option<Arc<Task>>,
@@ -244,7 +244,7 @@ fn begin(
     new: NewTask,
     hint: Hint,
 ) -> Result<Begun, CreateError> {
-    let users = Users::of(bundle.spec().linux().as_ref())?;
+    let users = UserNamespace::of(bundle.spec().linux().as_ref())?;
     let root = rootfs::mount(&new.rootfs, bundle.rootfs().as_path(), users.as_ref())
         .map_err(CreateError::Rootfs)?;
     let forked = hint.forks_early().then(|| fork_guest(host, bundle, &new));
@@ -263,11 +263,11 @@ async fn of_file(
         bundle,
         begun.root.try_clone().map_err(CreateError::Descriptors)?,
     );
-    let owner = Owner {
+    let owner = LookupOwner {
         container: id,
         pod: bundle.sandbox(),
     };
-    Ok(guest::of_file(
+    Ok(workload::of_file(
         entrypoint.clone(),
         lookup::find(host, owner, files, command, &entrypoint.path).await??,
     )?)
@@ -282,7 +282,7 @@ fn finish(
     let Begun { new, root, forked } = begun;
     let sandbox = bundle.sandbox().and_then(|sandbox| host.task(sandbox).ok());
     match workload? {
-        Workload::Wasm(guest) => {
+        Workload::Guest(guest) => {
             let forked = forked.unwrap_or_else(|| fork_guest(host, &bundle, &new))?;
             guest_container(bundle, new, root, guest, forked, sandbox)
         }
@@ -323,12 +323,17 @@ fn refuse_users(bundle: &Bundle) -> Result<(), CreateError> {
 /// this is dropped.
 struct Forked {
     // First: a cgroup with a process in it cannot be removed.
-    process: ForkedGuest<Program<Wasm>>,
+    process: ForkedGuest<GuestProgram<Wasm>>,
     cgroup: NewCgroup,
 }
 
 fn fork_guest(host: &Arc<Host>, bundle: &Bundle, new: &NewTask) -> Result<Forked, CreateError> {
-    let plan = Plan::of(bundle.spec(), bundle.folder(), host.facts, &host.filters)?;
+    let plan = Plan::of(
+        bundle.spec(),
+        bundle.folder(),
+        host.kernel_features,
+        &host.filters,
+    )?;
     let cgroup = NewCgroup::make(host, bundle, new.options)?;
     let (entrance, adopt) = (cgroup.entrance()?, |pid| {
         cgroup.adopt(pid).map_err(|error| error.to_string())
@@ -341,7 +346,7 @@ fn guest_container(
     bundle: Arc<Bundle>,
     new: NewTask,
     rootfs: OwnedFd,
-    guest: Guest,
+    guest: GuestModule,
     forked: Forked,
     sandbox: Option<Arc<Task>>,
 ) -> Result<Built, CreateError> {
@@ -352,7 +357,7 @@ fn guest_container(
     } else {
         Digest::Unasked
     };
-    let workload = Program::<Wasm>::new(&guest, wasi, digest)?;
+    let workload = GuestProgram::<Wasm>::new(&guest, wasi, digest)?;
     let (stdio, io) = streams::open(&new.streams, bundle.spec().process().as_ref())?;
     let Forked { process, cgroup } = forked;
     let pending = process.prepare(NewGuest {

@@ -18,10 +18,10 @@ mod text;
 
 pub use text::{chain, presentable, presentable_name};
 
-use crate::guest::GuestError;
-use crate::guest::image::ImageError;
-use crate::paths::HostPath;
+use crate::paths::NodePath;
 use crate::process::Name;
+use crate::workload::WorkloadError;
+use crate::workload::image::ImageError;
 
 /// Why a container, or a process in one, could not be made or changed. Each text names the object,
 /// what is wrong with it, and the next step.
@@ -34,7 +34,7 @@ pub enum CreateError {
     )]
     Spec {
         /// The file.
-        file: HostPath,
+        file: NodePath,
         /// Why.
         source: oci_spec::OciSpecError,
     },
@@ -42,7 +42,7 @@ pub enum CreateError {
     #[error("cannot write {file}")]
     Bundle {
         /// The file.
-        file: HostPath,
+        file: NodePath,
         /// Why.
         source: io::Error,
     },
@@ -65,7 +65,7 @@ pub enum CreateError {
     Image(#[from] ImageError),
     /// The image holds nothing that can be run.
     #[error(transparent)]
-    Guest(#[from] GuestError),
+    Workload(#[from] WorkloadError),
     /// The spec asks for what a guest cannot have.
     #[error(transparent)]
     Refused(#[from] Refused),
@@ -171,14 +171,14 @@ impl CreateError {
             | Self::Options(_)
             | Self::NulByte { .. }
             | Self::Io(IoError::Kind { .. } | IoError::NoTerminal) => Code::INVALID_ARGUMENT,
-            Self::Guest(GuestError::NotAnswered { .. })
+            Self::Workload(WorkloadError::NotAnswered { .. })
             | Self::Sandbox(SandboxError::TimedOut { .. }) => Code::DEADLINE_EXCEEDED,
-            Self::Guest(GuestError::LookUpGivenUp { .. })
+            Self::Workload(WorkloadError::LookUpGivenUp { .. })
             | Self::Sandbox(SandboxError::Cancelled { .. })
             | Self::Cancelled { .. } => Code::CANCELLED,
             Self::Sandbox(SandboxError::Refused(_))
             | Self::Native(NativeError::Program(_))
-            | Self::Guest(_)
+            | Self::Workload(_)
             | Self::Image(_)
             | Self::Refused(_)
             | Self::Gone { .. } => Code::FAILED_PRECONDITION,
@@ -448,11 +448,11 @@ mod tests {
                 Code::INVALID_ARGUMENT,
             ),
             (
-                CreateError::Guest(GuestError::NoEntrypoint).into(),
+                CreateError::Workload(WorkloadError::NoEntrypoint).into(),
                 Code::FAILED_PRECONDITION,
             ),
             (
-                CreateError::Guest(GuestError::NotAnswered {
+                CreateError::Workload(WorkloadError::NotAnswered {
                     entrypoint: id(),
                     seconds: 1,
                     on: id(),

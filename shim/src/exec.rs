@@ -14,16 +14,16 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use crate::engine::Wasm;
 use crate::error::{CreateError, TaskError};
-use crate::guest::lookup::{self, Owner};
-use crate::guest::{self, Command, Entrypoint, Workload};
 use crate::host::Host;
 use crate::process;
-use crate::program::{Digest, Program};
+use crate::program::{Digest, GuestProgram};
 use crate::streams::{self, for_guest, for_native};
-use crate::task::{Body, Exec, GuestBody, MAX_EXEC_SETUPS, Task};
+use crate::task::{Body, ExecProcess, GuestBody, MAX_EXEC_SETUPS, Task};
 use crate::verbs::blocking;
 use crate::wait::{EXEC_SETUP_TIMEOUT, until_ready};
 use crate::wasi::WasiContext;
+use crate::workload::lookup::{self, LookupOwner};
+use crate::workload::{self, CommandLine, Entrypoint, Workload};
 
 /// A process that runs now.
 pub struct Started {
@@ -42,7 +42,7 @@ pub struct Started {
 pub async fn start(
     host: &Arc<Host>,
     task: &Arc<Task>,
-    exec: &Arc<Exec>,
+    exec: &Arc<ExecProcess>,
     cancelled: impl Future<Output = ()>,
 ) -> Result<Started, TaskError> {
     tokio::pin!(cancelled);
@@ -78,7 +78,7 @@ async fn permit(
     }
 }
 
-fn in_native(task: &Task, exec: &Exec) -> Result<Started, TaskError> {
+fn in_native(task: &Task, exec: &ExecProcess) -> Result<Started, TaskError> {
     let Body::Native(container) = &task.body else {
         return Err(TaskError::NoProcess {
             id: task.id.clone(),
@@ -102,7 +102,7 @@ async fn look_up(
     host: &Arc<Host>,
     task: &Task,
     body: &GuestBody,
-    exec: &Exec,
+    exec: &ExecProcess,
 ) -> Result<Workload, CreateError> {
     let command = command(&exec.spec);
     let entrypoint = Entrypoint::parse(command.args)?;
@@ -119,19 +119,19 @@ async fn look_up(
     let files = Files::Running {
         root: WireFd::new(root),
     };
-    let owner = Owner {
+    let owner = LookupOwner {
         container: &task.id,
         pod: task.sandbox.as_deref(),
     };
     let found = lookup::find(host, owner, files, command, &entrypoint.path).await?;
-    Ok(guest::of_exec(entrypoint, found, &body.guest)?)
+    Ok(workload::of_exec(entrypoint, found, &body.guest)?)
 }
 
 /// Forks the process, and gives it its orders.
 fn set_up(
     host: &Host,
     task: &Task,
-    exec: &Exec,
+    exec: &ExecProcess,
     workload: Workload,
 ) -> Result<(Pending, Io), CreateError> {
     let Body::Guest(body) = &task.body else {
@@ -146,10 +146,10 @@ fn set_up(
     // Where systemd made the cgroup, a process can only be moved into it.
     let join = |pid| task.cgroup.add(pid).map_err(|error| error.to_string());
     let pending = match workload {
-        Workload::Wasm(guest) => {
-            let process = plan_of(host, body, exec, plan::Program::Guest)?;
+        Workload::Guest(guest) => {
+            let process = plan_of(host, body, exec, plan::WorkloadKind::Guest)?;
             let wasi = WasiContext::of(command, &guest.entrypoint)?;
-            let workload = Program::<Wasm>::new(&guest, wasi, Digest::Unasked)?;
+            let workload = GuestProgram::<Wasm>::new(&guest, wasi, Digest::Unasked)?;
             guest_sandbox::exec(
                 &host.zygote,
                 &body.process,
@@ -164,7 +164,7 @@ fn set_up(
             )?
         }
         Workload::Native => {
-            let process = plan_of(host, body, exec, plan::Program::Native)?;
+            let process = plan_of(host, body, exec, plan::WorkloadKind::Native)?;
             let (args, env, cwd) = (
                 command.args.to_vec(),
                 command.env.to_vec(),
@@ -202,20 +202,20 @@ fn run(process: &Guest, io: Io) -> Result<Started, CreateError> {
 fn plan_of(
     host: &Host,
     body: &GuestBody,
-    exec: &Exec,
-    runs: plan::Program,
+    exec: &ExecProcess,
+    runs: plan::WorkloadKind,
 ) -> Result<ProcessPlan, CreateError> {
     Ok(ProcessPlan::of(
         &exec.spec,
         body.seccomp.as_ref(),
         runs,
-        host.facts,
+        host.kernel_features,
         &host.filters,
     )?)
 }
 
-fn command(process: &ProcessSpec) -> Command<'_> {
-    Command {
+fn command(process: &ProcessSpec) -> CommandLine<'_> {
+    CommandLine {
         args: process.args().as_deref().unwrap_or_default(),
         env: process.env().as_deref().unwrap_or_default(),
         cwd: process.cwd().as_path(),

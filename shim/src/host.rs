@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use container_cgroup::Hierarchies;
 use guest_sandbox::Zygote;
-use guest_sandbox::plan::HostFacts;
+use guest_sandbox::plan::KernelFeatures;
 use guest_sandbox::seccomp::FilterCache;
 use host_reports::events::Events;
 use host_reports::logs::Logs;
@@ -20,10 +20,10 @@ use shim_protocol::host::{Place, Retired};
 use shim_protocol::record::Records;
 
 use crate::error::TaskError;
-use crate::guest::hints::Hints;
-use crate::guest::image::{Containerd, Kept};
-use crate::guest::lookup::Lookups;
 use crate::task::Task;
+use crate::workload::hints::Hints;
+use crate::workload::image::{Containerd, Kept};
+use crate::workload::lookup::Lookups;
 use tasks::{Closed, Reservation, Tasks};
 
 pub mod tasks;
@@ -56,7 +56,7 @@ pub struct Host {
     /// Where cgroups are.
     pub hierarchies: Hierarchies,
     /// What this node has.
-    pub facts: HostFacts,
+    pub kernel_features: KernelFeatures,
     /// Filters of system calls that were made.
     pub filters: FilterCache,
     /// The launcher of this host's bundle.

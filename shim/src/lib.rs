@@ -12,7 +12,7 @@
 //! | `options` | request, bundle and pod → runtime options |
 //! | [`create`] | bundle → container |
 //! | [`bundle`] | bundle folder → the OCI spec and what Kubernetes says in annotations |
-//! | [`guest`] | command line, image and files → what to run |
+//! | [`workload`] | command line, image and files → what to run |
 //! | [`wasi`] | command line → what the guest sees of the world |
 //! | [`program`] | guest → what crosses into the process that runs it |
 //! | [`engine`] | guest and world → [`outcome`]; in the guest's process |
@@ -40,7 +40,7 @@ pub mod lifecycle;
 pub mod create;
 mod options;
 pub mod bundle;
-pub mod guest;
+pub mod workload;
 pub mod wasi;
 pub mod program;
 pub mod engine;

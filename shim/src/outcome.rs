@@ -54,7 +54,7 @@ impl fmt::Display for Outcome {
 
 /// One row of the reference page.
 #[derive(Debug, Clone, Copy)]
-pub struct Row {
+pub struct ExitRow {
     /// The code, or a formula for it.
     pub code: &'static str,
     /// What happened.
@@ -64,41 +64,41 @@ pub struct Row {
 }
 
 /// Every exit code that a container of this runtime can have.
-pub const TABLE: &[Row] = &[
-    Row {
+pub const TABLE: &[ExitRow] = &[
+    ExitRow {
         code: "0",
         when: "the guest returned from its entry function, or called `proc_exit(0)`",
         see: "",
     },
-    Row {
+    ExitRow {
         code: "1-255",
         when: "the guest called `proc_exit` with this code; a code above 255 is given as 255",
         see: "the guest's own log",
     },
-    Row {
+    ExitRow {
         code: "126",
         when: "the engine could not link or start the guest, or the kernel could not execute a \
                native program",
         see: "the container's log; most such guests are refused at Create already",
     },
-    Row {
+    ExitRow {
         code: "134",
         when: "the guest trapped (128 + SIGABRT), or its calls were nested too deep (`call stack \
                exhausted`)",
         see: "the container's log says which trap",
     },
-    Row {
+    ExitRow {
         code: "137",
         when: "SIGKILL, sent by Kubernetes after the grace period or by the kernel when memory ran \
                out; also given when the host was lost",
         see: "`kubectl describe pod`",
     },
-    Row {
+    ExitRow {
         code: "143",
         when: "SIGTERM: a guest cannot handle signals, so it ends at once",
         see: "",
     },
-    Row {
+    ExitRow {
         code: "128 + n",
         when: "another signal n ended the guest",
         see: "",
@@ -137,7 +137,7 @@ mod tests {
              | code | when | more |\n|---|---|---|\n";
         let rows = TABLE
             .iter()
-            .map(|Row { code, when, see }| format!("| {code} | {when} | {see} |\n"));
+            .map(|ExitRow { code, when, see }| format!("| {code} | {when} | {see} |\n"));
         std::iter::once(head.to_owned()).chain(rows).collect()
     }
 

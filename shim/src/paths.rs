@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 
 /// A path on the node.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HostPath(PathBuf);
+pub struct NodePath(PathBuf);
 
-impl HostPath {
+impl NodePath {
     /// Names `path` as the node sees it.
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self(path.into())
@@ -19,7 +19,7 @@ impl HostPath {
     }
 }
 
-impl fmt::Display for HostPath {
+impl fmt::Display for NodePath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.display().fmt(f)
     }

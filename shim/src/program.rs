@@ -9,10 +9,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::engine::{Engine, NotRunnable};
 use crate::error::{CreateError, presentable};
-use crate::guest::kind::without_byte_order_mark;
-use crate::guest::{Bytes, Form, Guest, digest, read_all};
 use crate::outcome::Outcome;
 use crate::wasi::WasiContext;
+use crate::workload::kind::without_byte_order_mark;
+use crate::workload::{Bytes, Form, GuestModule, digest, read_all};
 
 /// Whether the host is to be told a guest's digest. It has no use for that of an exec, which a
 /// probe makes every few seconds.
@@ -27,7 +27,7 @@ pub enum Digest {
 /// A guest for engine `E`.
 #[derive(Serialize, Deserialize)]
 #[serde(bound = "")]
-pub struct Program<E> {
+pub struct GuestProgram<E> {
     file: Source,
     form: Form,
     origin: String,
@@ -52,12 +52,16 @@ pub struct Ready<E: Engine> {
     digest: Option<String>,
 }
 
-impl<E: Engine> Program<E> {
+impl<E: Engine> GuestProgram<E> {
     /// `guest` in the world of `wasi`.
     ///
     /// # Errors
     /// When this process may open no more files.
-    pub fn new(guest: &Guest, wasi: WasiContext, digest: Digest) -> Result<Self, CreateError> {
+    pub fn new(
+        guest: &GuestModule,
+        wasi: WasiContext,
+        digest: Digest,
+    ) -> Result<Self, CreateError> {
         let file = match &guest.bytes {
             Bytes::Memory(file) => Source::Memory(WireFd::new(
                 file.try_clone().map_err(CreateError::Descriptors)?,
@@ -80,7 +84,7 @@ impl<E: Engine> Program<E> {
     }
 }
 
-impl<E: Engine> Workload for Program<E> {
+impl<E: Engine> Workload for GuestProgram<E> {
     type Ready = Ready<E>;
 
     fn prepare(self) -> Result<Ready<E>, String> {

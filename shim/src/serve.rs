@@ -18,7 +18,7 @@ use containerd_shim_protos::shim_async::create_task;
 use containerd_shim_protos::ttrpc::r#async::Server;
 use containerd_shim_protos::ttrpc::r#async::transport::Listener;
 use guest_sandbox::Zygote;
-use guest_sandbox::plan::HostFacts;
+use guest_sandbox::plan::KernelFeatures;
 use guest_sandbox::seccomp::FilterCache;
 use host_reports::events::Events;
 use host_reports::logs::{self, Identity, Logs};
@@ -30,14 +30,14 @@ use tokio::runtime::Handle;
 use tracing::level_filters::LevelFilter;
 
 use crate::engine::{Engine as _, Wasm};
-use crate::guest::hints::Hints;
-use crate::guest::image::{Containerd, Kept};
-use crate::guest::lookup::Lookups;
 use crate::host::Host;
 use crate::host::tasks::Tasks;
 use crate::process;
 use crate::service::Service;
 use crate::service::sandbox::Sandboxes;
+use crate::workload::hints::Hints;
+use crate::workload::image::{Containerd, Kept};
+use crate::workload::lookup::Lookups;
 
 /// The name under which containerd knows this runtime.
 const RUNTIME: &str = "io.containerd.wasmedge.v1";
@@ -160,7 +160,7 @@ async fn host(
         logs,
         zygote,
         hierarchies: Hierarchies::find()?,
-        facts: HostFacts::read(),
+        kernel_features: KernelFeatures::read(),
         filters: FilterCache::new()
             .context("make the filter of system calls that every guest is under")?,
         launcher: launcher().context("find the launcher of this runtime bundle")?,

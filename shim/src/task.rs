@@ -14,8 +14,8 @@ use tokio::sync::{RwLock, Semaphore};
 
 use crate::bundle::Bundle;
 use crate::error::TaskError;
-use crate::guest::Guest;
 use crate::process::Process;
+use crate::workload::GuestModule;
 
 /// Most processes of exec that are set up at a time in the containers of one pod. What a set-up
 /// blocks on is the pod's own: its file systems, its limits. More wait for their turn without a
@@ -45,7 +45,7 @@ pub struct Task {
     pub kills: Arc<RwLock<()>>,
     /// One permit for each process of exec that is set up. All containers of a pod share them.
     pub exec_setups: Arc<Semaphore>,
-    execs: Mutex<HashMap<String, Arc<Exec>>>,
+    execs: Mutex<HashMap<String, Arc<ExecProcess>>>,
 }
 
 /// How many of a container's processes the kernel had killed for want of memory when that was last
@@ -86,13 +86,13 @@ pub struct GuestBody {
     /// Its process.
     pub process: guest_sandbox::Guest,
     /// What it runs.
-    pub guest: Guest,
+    pub guest: GuestModule,
     /// The spec's filter of system calls, which holds for its further processes too.
     pub seccomp: Option<LinuxSeccomp>,
 }
 
 /// A process that exec added.
-pub struct Exec {
+pub struct ExecProcess {
     /// The process.
     pub process: Arc<Process>,
     /// What it shall run.
@@ -140,7 +140,7 @@ impl Task {
     }
 
     /// Its guest, if it is one.
-    pub fn guest(&self) -> Option<&Guest> {
+    pub fn guest(&self) -> Option<&GuestModule> {
         match &self.body {
             Body::Guest(body) => Some(&body.guest),
             Body::Native(_) | Body::Pod(_) => None,
@@ -163,7 +163,7 @@ impl Task {
     ///
     /// # Errors
     /// When there is none.
-    pub fn exec(&self, exec: &str) -> Result<Arc<Exec>, TaskError> {
+    pub fn exec(&self, exec: &str) -> Result<Arc<ExecProcess>, TaskError> {
         self.execs()
             .get(exec)
             .cloned()
@@ -174,7 +174,7 @@ impl Task {
     }
 
     /// All that exec added and nobody deleted.
-    pub fn all_execs(&self) -> Vec<Arc<Exec>> {
+    pub fn all_execs(&self) -> Vec<Arc<ExecProcess>> {
         self.execs().values().cloned().collect()
     }
 
@@ -182,7 +182,7 @@ impl Task {
     ///
     /// # Errors
     /// When there is one of that name.
-    pub fn add_exec(&self, exec: Exec) -> Result<(), TaskError> {
+    pub fn add_exec(&self, exec: ExecProcess) -> Result<(), TaskError> {
         let name = exec.process.id.exec.clone();
         let mut execs = self.execs();
         if execs.contains_key(&name) {
@@ -200,7 +200,7 @@ impl Task {
         self.execs().remove(exec);
     }
 
-    fn execs(&self) -> MutexGuard<'_, HashMap<String, Arc<Exec>>> {
+    fn execs(&self) -> MutexGuard<'_, HashMap<String, Arc<ExecProcess>>> {
         // Every change is one insert or remove, so the map is whole even if its last holder
         // panicked.
         self.execs.lock().unwrap_or_else(PoisonError::into_inner)

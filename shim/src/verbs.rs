@@ -29,7 +29,7 @@ use crate::host::Host;
 use crate::lifecycle::{State, Verb};
 use crate::options;
 use crate::process::{Exit, Process};
-use crate::task::{Body, Exec, Task};
+use crate::task::{Body, ExecProcess, Task};
 use end::watch;
 
 mod end;
@@ -316,7 +316,7 @@ pub(crate) async fn exec(
         request.terminal,
     );
     let process = Arc::new(Process::new(&request.id, &request.exec_id, streams));
-    task.add_exec(Exec { process, spec })?;
+    task.add_exec(ExecProcess { process, spec })?;
     host.events.send(&TaskExecAdded {
         container_id: request.id,
         exec_id: request.exec_id,

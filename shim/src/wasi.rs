@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::error::CreateError;
-use crate::guest::{Command, Entrypoint};
+use crate::workload::{CommandLine, Entrypoint};
 
 /// The WASI preview 1 context of one guest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,7 +27,7 @@ impl WasiContext {
     ///
     /// # Errors
     /// When an argument or a variable holds a NUL byte: WASI, like C, cannot carry it.
-    pub fn of(command: Command<'_>, entrypoint: &Entrypoint) -> Result<Self, CreateError> {
+    pub fn of(command: CommandLine<'_>, entrypoint: &Entrypoint) -> Result<Self, CreateError> {
         let args: Vec<String> = std::iter::once(entrypoint.path.clone())
             .chain(command.args.iter().skip(1).cloned())
             .collect();

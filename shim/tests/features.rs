@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use guest_sandbox::plan::{HostFacts, Plan};
+use guest_sandbox::plan::{KernelFeatures, Plan};
 use guest_sandbox::seccomp::FilterCache;
 use oci_spec::runtime::Spec;
 use shim_protocol::features::MOUNT_OPTIONS;
@@ -22,7 +22,13 @@ fn mount_options_in_the_features_are_those_that_a_guest_can_have() {
             "mounts": [mount],
         });
         let spec: Spec = serde_json::from_value(spec).unwrap();
-        Plan::of(&spec, Path::new("/bundle"), HostFacts::read(), &filters).map(drop)
+        Plan::of(
+            &spec,
+            Path::new("/bundle"),
+            KernelFeatures::read(),
+            &filters,
+        )
+        .map(drop)
     };
     for option in MOUNT_OPTIONS {
         plan(option).unwrap();

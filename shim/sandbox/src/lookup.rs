@@ -109,7 +109,7 @@ pub trait Inspect: Serialize + DeserializeOwned {
 
 /// The result of a look-up. Candidates are named by their index.
 #[derive(Debug, Serialize, Deserialize)]
-pub enum Answer<I> {
+pub enum LookupReply<I> {
     /// A program.
     Found {
         /// Which.
@@ -313,7 +313,7 @@ impl<I: Inspect> PendingAnswer<I> {
     ///
     /// # Errors
     /// When the process ended without one.
-    pub fn receive(self) -> Result<Answer<I>, SandboxError> {
+    pub fn receive(self) -> Result<LookupReply<I>, SandboxError> {
         let answer = Message::receive(&self.socket, LONGEST_ANSWER).and_then(Message::value);
         answer.map_err(|error| {
             let how = format!("the process that looks for its program did not answer ({error})");

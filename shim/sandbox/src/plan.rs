@@ -2,7 +2,7 @@
 //! done.
 //!
 //! ```text
-//! Spec + HostFacts ── Plan::of ──► Plan ── crosses into the zygote's fork ──► carried out there, step by step
+//! Spec + KernelFeatures ── Plan::of ──► Plan ── crosses into the zygote's fork ──► carried out there, step by step
 //!                        └───────► Refused: the spec's field, and why
 //! ```
 //!
@@ -17,7 +17,7 @@
 //! | `plan/process.rs` | what a process of the container is allowed: identity, limits, labels, filters |
 //! | `plan/capabilities.rs` | which of root's powers it keeps |
 //! | `plan/refusals.rs` | fields that are refused as soon as they say anything |
-//! | `plan/facts.rs` | what the host's kernel can do |
+//! | `plan/kernel_features.rs` | what the host's kernel can do |
 //! | `plan/row.rs`, `plan/rows.rs` | the table of every field of the spec: docs/reference/oci-spec.md |
 //!
 //! What it cannot see: a field that the crate `oci-spec` does not know is gone before the spec
@@ -33,7 +33,7 @@ use crate::seccomp::FilterCache;
 
 mod capabilities;
 mod devices;
-mod facts;
+mod kernel_features;
 mod mounts;
 mod namespaces;
 mod options;
@@ -46,7 +46,7 @@ mod users;
 
 pub use capabilities::CapabilitySets;
 pub use devices::{Device, DeviceKind, Devices};
-pub use facts::{HostFacts, Support};
+pub use kernel_features::{KernelFeatures, Support};
 pub use mounts::{
     AttributeChange, Attributes, Bind, GuestMount, Propagation, PropagationKind, Reach, Root,
     Tmpfs, TmpfsOption,
@@ -54,10 +54,10 @@ pub use mounts::{
 pub use namespaces::{Namespace, Namespaces, Sysctl};
 pub(crate) use proc::PROC;
 pub use proc::Proc;
-pub use process::{NoNewPrivileges, ProcessPlan, Program, Resource, Rlimit};
-pub use row::{Row, Verdict};
+pub use process::{NoNewPrivileges, ProcessPlan, Resource, Rlimit, WorkloadKind};
+pub use row::{Handling, SpecField};
 pub use rows::ROWS;
-pub use users::{IdRange, Owners, Users};
+pub use users::{IdRange, Owners, UserNamespace};
 
 /// Everything that the set-up of a container's first process does. No descriptors: they travel
 /// beside it.
@@ -66,7 +66,7 @@ pub struct Plan {
     /// Namespaces to make or to join. Those of mounts and of processes are always new.
     pub namespaces: Namespaces,
     /// The pod's user namespace, joined when the set-up is done; none: the node's users.
-    pub users: Option<Users>,
+    pub users: Option<UserNamespace>,
     /// The host's name to set, in a UTS namespace of the container's own.
     pub hostname: Option<String>,
     /// The NIS domain's name to set, likewise.
@@ -92,7 +92,7 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Decides what `spec` comes to on a host with these `facts`; paths in it may be relative to
+    /// Decides what `spec` comes to on a host with these `kernel_features`; paths in it may be relative to
     /// `bundle`, the folder that it lies in. Reads nothing: `filters` makes programs from profiles,
     /// always the same from the same.
     ///
@@ -101,7 +101,7 @@ impl Plan {
     pub fn of(
         spec: &Spec,
         bundle: &Path,
-        facts: HostFacts,
+        kernel_features: KernelFeatures,
         filters: &FilterCache,
     ) -> Result<Self, Refused> {
         refusals::of_spec(spec)?;
@@ -111,8 +111,8 @@ impl Plan {
             .as_ref()
             .ok_or_else(|| Refused::new("process", "a container without one cannot start"))?;
         let namespaces = Namespaces::of(linux)?;
-        let users = Users::of(linux)?;
-        let mut mounts = mounts::Mounts::of(spec, bundle, users.as_ref(), facts)?;
+        let users = UserNamespace::of(linux)?;
+        let mut mounts = mounts::Mounts::of(spec, bundle, users.as_ref(), kernel_features)?;
         let devices = linux
             .and_then(|linux| linux.devices().as_deref())
             .unwrap_or_default();
@@ -151,8 +151,8 @@ impl Plan {
             process: ProcessPlan::of(
                 process,
                 linux.and_then(|linux| linux.seccomp().as_ref()),
-                Program::Guest,
-                facts,
+                WorkloadKind::Guest,
+                kernel_features,
                 filters,
             )?,
         })

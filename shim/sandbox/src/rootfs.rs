@@ -15,12 +15,12 @@ use rustix::mount::{
 use crate::error::{Failure, Step as _};
 use crate::guest::sources;
 use crate::kernel;
-use crate::plan::Users;
+use crate::plan::UserNamespace;
 
 mod options;
 mod overlay;
 
-use options::{Prepared, Start};
+use options::{PreparedMount, Start};
 
 const FROM: MoveMountFlags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
 
@@ -46,13 +46,17 @@ pub struct Mount {
 ///
 /// # Errors
 /// When a mount fails: the error names its source, its target and its options.
-pub fn mount(mounts: &[Mount], folder: &Path, users: Option<&Users>) -> Result<OwnedFd, Failure> {
+pub fn mount(
+    mounts: &[Mount],
+    folder: &Path,
+    users: Option<&UserNamespace>,
+) -> Result<OwnedFd, Failure> {
     if mounts.is_empty() {
         return clone(folder);
     }
-    let prepared: Vec<Prepared> = mounts
+    let prepared: Vec<PreparedMount> = mounts
         .iter()
-        .map(|mount| Prepared::of(mount, users))
+        .map(|mount| PreparedMount::of(mount, users))
         .collect::<Result<_, _>>()?;
     let users = users.map(sources::users).transpose()?;
     let users = users.as_ref();
@@ -97,7 +101,7 @@ fn clone(folder: &Path) -> Result<OwnedFd, Failure> {
         .step(|| format!("take the root file system at {}", folder.display()))
 }
 
-fn mount_one(mount: &Prepared, folder: &Path, users: Option<&OwnedFd>) -> Result<(), Failure> {
+fn mount_one(mount: &PreparedMount, folder: &Path, users: Option<&OwnedFd>) -> Result<(), Failure> {
     let step = || format!("mount {mount} on {}", folder.display());
     // A target is looked up in the root alone: an image may hold links.
     let open = OFlags::PATH | OFlags::CLOEXEC;

@@ -23,7 +23,7 @@ mod program;
 
 pub use cache::FilterCache;
 pub(crate) use gate::{FORK, Pass};
-pub use program::Program;
+pub use program::SeccompFilter;
 
 /// A filter cannot be made.
 #[derive(Debug, thiserror::Error)]

@@ -5,7 +5,7 @@ use wasmparser::{ExternalKind, Parser, Payload, TypeRef};
 
 use super::NotRunnable;
 use crate::error::presentable_name;
-use crate::guest::START;
+use crate::workload::START;
 
 /// How many names a message shows.
 const SHOWN: usize = 8;

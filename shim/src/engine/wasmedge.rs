@@ -44,7 +44,7 @@ pub struct WasmEdge;
 
 /// A guest that WasmEdge has loaded and validated.
 #[derive(Debug)]
-pub struct Prepared {
+pub struct PreparedGuest {
     config: Config,
     module: Module,
     wasi: WasiModule,
@@ -55,7 +55,7 @@ pub struct Prepared {
 }
 
 impl Engine for WasmEdge {
-    type Prepared = Prepared;
+    type Prepared = PreparedGuest;
 
     fn version() -> String {
         // SAFETY: takes nothing, changes nothing.
@@ -85,7 +85,11 @@ impl Engine for WasmEdge {
         *READY_MADE.lock().unwrap_or_else(PoisonError::into_inner) = ready_made;
     }
 
-    fn prepare(guest: &[u8], function: &str, wasi: &WasiContext) -> Result<Prepared, NotRunnable> {
+    fn prepare(
+        guest: &[u8],
+        function: &str,
+        wasi: &WasiContext,
+    ) -> Result<PreparedGuest, NotRunnable> {
         log::capture();
         let shape = Shape::of(guest)?;
         shape.check_function(function)?;
@@ -97,7 +101,7 @@ impl Engine for WasmEdge {
         let initialize =
             (shape.is_reactor() && function != "_initialize").then(|| "_initialize".to_owned());
         let starts = shape.has_start();
-        Ok(Prepared {
+        Ok(PreparedGuest {
             config,
             module,
             wasi,
@@ -110,11 +114,11 @@ impl Engine for WasmEdge {
     }
 
     fn run(
-        prepared: Prepared,
+        prepared: PreparedGuest,
         instantiated: impl FnOnce(),
         end: impl FnOnce(Outcome) + Send + 'static,
     ) -> Outcome {
-        let Prepared {
+        let PreparedGuest {
             config,
             module,
             mut wasi,

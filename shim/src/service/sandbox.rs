@@ -53,7 +53,7 @@ use crate::error::{CreateError, TaskError};
 use crate::host::Host;
 use crate::lifecycle::State;
 use crate::options::handed_over;
-use crate::paths::HostPath;
+use crate::paths::NodePath;
 use crate::process::{Process, SIGKILL};
 use crate::service::{answered, answered_or_undone, awaited};
 use crate::verbs;
@@ -152,7 +152,7 @@ impl Sandboxes {
     async fn make(&self, id: &str, bundle: &Path, made: &Made) -> Result<(), TaskError> {
         let file = bundle.join(CONFIG);
         made.spec.save(&file).map_err(|source| CreateError::Spec {
-            file: HostPath::new(file),
+            file: NodePath::new(file),
             source,
         })?;
         let limit = handed_over(bundle)

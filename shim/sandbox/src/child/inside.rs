@@ -28,7 +28,7 @@ use super::{
 use crate::error::{Failure, Step as _};
 use crate::kernel;
 use crate::plan::{NoNewPrivileges, ProcessPlan};
-use crate::seccomp::{Pass, Program};
+use crate::seccomp::{Pass, SeccompFilter};
 use crate::wire::WireFd;
 
 /// A process that is allowed no more than what it is to run, but for what the pass lets through.
@@ -40,7 +40,7 @@ pub(super) struct Confined<P> {
     tid_address: Option<u64>,
     /// The filter that the process takes when it needs the pass no more; none where it executes a
     /// program, which does not know the pass.
-    closing: Option<Program>,
+    closing: Option<SeccompFilter>,
 }
 
 /// The life of both processes.
@@ -151,10 +151,10 @@ fn enter<P>(orders: ExecOrders<P>) -> Result<Confined<P>, Failure> {
     })
 }
 
-fn closing(process: &ProcessPlan, pass: Pass) -> Option<Program> {
+fn closing(process: &ProcessPlan, pass: Pass) -> Option<SeccompFilter> {
     // Without it a process may install no filter once its privileges are gone.
     let can = process.no_new_privileges == NoNewPrivileges::Set && !process.filters.is_empty();
-    can.then(|| Program::closing_gate(pass))
+    can.then(|| SeccompFilter::closing_gate(pass))
 }
 
 /// Joins a container; its pid namespace is for the children alone.

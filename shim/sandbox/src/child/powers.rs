@@ -12,7 +12,7 @@ use rustix::thread::{
 use super::{die_with_host, place, users};
 use crate::error::{Failure, Step as _};
 use crate::plan::{CapabilitySets, NoNewPrivileges, ProcessPlan};
-use crate::seccomp::{Pass, Program};
+use crate::seccomp::{Pass, SeccompFilter};
 use crate::wire::WireFd;
 
 /// Takes from the process all that it is not to have. The order is that of need: what a later step
@@ -98,7 +98,7 @@ pub(super) fn become_user(uid: u32, gid: u32, groups: &[u32]) -> Result<(), Fail
     set_thread_res_uid(uid, uid, uid).step(|| format!("become user {uid}"))
 }
 
-fn install(filters: &[Program], pass: Option<Pass>) -> Result<(), Failure> {
+fn install(filters: &[SeccompFilter], pass: Option<Pass>) -> Result<(), Failure> {
     for (number, filter) in filters.iter().enumerate() {
         pass.map_or_else(
             || filter.install(),

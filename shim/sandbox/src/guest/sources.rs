@@ -10,7 +10,9 @@ use rustix::mount::{OpenTreeFlags, open_tree};
 use crate::child::orders::Joined;
 use crate::error::{Failure, Step as _};
 use crate::kernel;
-use crate::plan::{Bind, GuestMount, Namespace, Namespaces, Owners, ProcessPlan, Reach, Users};
+use crate::plan::{
+    Bind, GuestMount, Namespace, Namespaces, Owners, ProcessPlan, Reach, UserNamespace,
+};
 use crate::procfs;
 use crate::wire::WireFd;
 
@@ -121,7 +123,7 @@ fn clone(bind: &Bind, users: Option<BorrowedFd<'_>>) -> std::io::Result<OwnedFd>
 }
 
 /// Opens the user namespace of a container.
-pub(crate) fn users(users: &Users) -> Result<OwnedFd, Failure> {
+pub(crate) fn users(users: &UserNamespace) -> Result<OwnedFd, Failure> {
     namespace("user", &users.path)
 }
 

@@ -8,8 +8,8 @@ use rustix::io::Errno;
 use rustix::process::{Signal, set_parent_process_death_signal};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
-use super::tree::{Entry, Tree};
-use super::{Answer, Files, Inspect, LookupRequest, NotAProgram, from_root, reopened};
+use super::tree::{MountTree, TreeEntry};
+use super::{Files, Inspect, LookupReply, LookupRequest, NotAProgram, from_root, reopened};
 use crate::error::{Failure, Step as _};
 use crate::kernel;
 use crate::wire::{LONGEST_ORDERS, Message, WireFd};
@@ -22,7 +22,7 @@ use crate::wire::{LONGEST_ORDERS, Message, WireFd};
 pub(super) fn live<I: Inspect>(control: OwnedFd) -> u8 {
     let answer = receive(&control)
         .and_then(search::<I>)
-        .unwrap_or_else(|failure| Answer::Failed(failure.fitting()));
+        .unwrap_or_else(|failure| LookupReply::Failed(failure.fitting()));
     let sent = Message::of(&answer).and_then(|message| message.send(&control));
     u8::from(sent.is_err())
 }
@@ -40,7 +40,7 @@ fn receive(control: &OwnedFd) -> Result<LookupRequest, Failure> {
     Ok(request)
 }
 
-fn search<I: Inspect>(request: LookupRequest) -> Result<Answer<I>, Failure> {
+fn search<I: Inspect>(request: LookupRequest) -> Result<LookupReply<I>, Failure> {
     let LookupRequest {
         node,
         proc,
@@ -49,11 +49,11 @@ fn search<I: Inspect>(request: LookupRequest) -> Result<Answer<I>, Failure> {
         candidates,
     } = request;
     let tree = match files {
-        Files::Running { root } => Tree::of_running(root.into_inner()),
+        Files::Running { root } => MountTree::of_running(root.into_inner()),
         Files::Planned { root, mounts } => {
             move_into_link_name_space(node.as_fd(), Some(LinkNameSpaceType::Mount))
                 .step(|| "enter the node's mount namespace")?;
-            Tree::of_planned(root.into_inner(), &mounts)?
+            MountTree::of_planned(root.into_inner(), &mounts)?
         }
     };
     drop(node);
@@ -68,7 +68,7 @@ fn search<I: Inspect>(request: LookupRequest) -> Result<Answer<I>, Failure> {
                 inspection,
             }) => {
                 if is_only_one || !inspection.is_executed() || mode & 0o111 != 0 {
-                    return Ok(Answer::Found {
+                    return Ok(LookupReply::Found {
                         candidate: index,
                         file: WireFd::new(file),
                         size,
@@ -80,18 +80,18 @@ fn search<I: Inspect>(request: LookupRequest) -> Result<Answer<I>, Failure> {
             Ok(Seen::Other(what)) => what,
             Err(Errno::NOENT | Errno::NOTDIR) => continue,
             Err(errno) => {
-                return Ok(Answer::Unreadable {
+                return Ok(LookupReply::Unreadable {
                     candidate: index,
                     errno: errno.raw_os_error(),
                 });
             }
         };
-        refused.get_or_insert(Answer::Refused {
+        refused.get_or_insert(LookupReply::Refused {
             candidate: index,
             what,
         });
     }
-    Ok(refused.unwrap_or(Answer::NotFound))
+    Ok(refused.unwrap_or(LookupReply::NotFound))
 }
 
 enum Seen<I> {
@@ -104,10 +104,10 @@ enum Seen<I> {
     Other(NotAProgram),
 }
 
-fn look_at<I: Inspect>(tree: &Tree, path: &Path, proc: &WireFd) -> Result<Seen<I>, Errno> {
+fn look_at<I: Inspect>(tree: &MountTree, path: &Path, proc: &WireFd) -> Result<Seen<I>, Errno> {
     let file = match tree.open(path)? {
-        Entry::EmptyFolder => return Ok(Seen::Other(NotAProgram::Folder)),
-        Entry::Opened(file) => file,
+        TreeEntry::EmptyFolder => return Ok(Seen::Other(NotAProgram::Folder)),
+        TreeEntry::Opened(file) => file,
     };
     let stat = rustix::fs::fstat(&file)?;
     let other = match FileType::from_raw_mode(stat.st_mode) {

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use rustix::fs::{FileType, Mode, OFlags, fstat};
 use rustix::io::Errno;
 
-use super::tree::{Entry, Tree};
+use super::tree::{MountTree, TreeEntry};
 use super::*;
 
 fn bind(source: &Path, destination: &str) -> PlannedMount {
@@ -44,10 +44,10 @@ fn seen(entry: Result<OwnedFd, Errno>) -> Led {
 }
 
 fn resolved(root: &Path, mounts: &[PlannedMount], paths: &[String]) -> Vec<Led> {
-    let tree = Tree::of_planned(File::open(root).unwrap().into(), mounts).unwrap();
+    let tree = MountTree::of_planned(File::open(root).unwrap().into(), mounts).unwrap();
     let one = |path: &String| match tree.open(Path::new(path)) {
-        Ok(Entry::EmptyFolder) => Led::Folder,
-        Ok(Entry::Opened(fd)) => seen(Ok(fd)),
+        Ok(TreeEntry::EmptyFolder) => Led::Folder,
+        Ok(TreeEntry::Opened(fd)) => seen(Ok(fd)),
         Err(errno) => Led::Nowhere(errno),
     };
     paths.iter().map(one).collect()
@@ -336,12 +336,12 @@ fn plant(root: &Path, tree: &[(String, Made)]) {
 /// behind a file or a loop of links has none, a folder is not mounted on a file, and nothing is
 /// mounted over the root.
 fn is_possible(root: &Path, before: &[PlannedMount], mount: &PlannedMount) -> bool {
-    let Ok(tree) = Tree::of_planned(File::open(root).unwrap().into(), before) else {
+    let Ok(tree) = MountTree::of_planned(File::open(root).unwrap().into(), before) else {
         return false;
     };
     match tree.open(&mount.destination) {
-        Ok(Entry::EmptyFolder) | Err(Errno::NOENT) => {}
-        Ok(Entry::Opened(fd)) => {
+        Ok(TreeEntry::EmptyFolder) | Err(Errno::NOENT) => {}
+        Ok(TreeEntry::Opened(fd)) => {
             let (found, top) = (
                 fstat(&fd).unwrap(),
                 fstat(File::open(root).unwrap()).unwrap(),
@@ -355,7 +355,7 @@ fn is_possible(root: &Path, before: &[PlannedMount], mount: &PlannedMount) -> bo
         Err(_) => return false,
     }
     let with: Vec<PlannedMount> = before.iter().chain([mount]).cloned().collect();
-    Tree::of_planned(File::open(root).unwrap().into(), &with).is_ok()
+    MountTree::of_planned(File::open(root).unwrap().into(), &with).is_ok()
 }
 
 proptest! {

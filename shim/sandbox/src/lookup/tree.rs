@@ -30,21 +30,21 @@ const PATH: OFlags = OFlags::PATH.union(OFlags::CLOEXEC);
 
 /// A container's files.
 #[derive(Debug)]
-pub(super) enum Tree {
+pub(super) enum MountTree {
     Planned(Planned),
     Running(OwnedFd),
 }
 
 /// What a path leads to.
 #[derive(Debug)]
-pub(super) enum Entry {
+pub(super) enum TreeEntry {
     /// An `O_PATH` descriptor.
     Opened(OwnedFd),
     /// A folder that is not there yet.
     EmptyFolder,
 }
 
-impl Tree {
+impl MountTree {
     /// Of a running container, by the root of its first process.
     pub(super) fn of_running(root: OwnedFd) -> Self {
         Self::Running(root)
@@ -74,19 +74,21 @@ impl Tree {
     }
 
     /// Opens `path` with `O_PATH`, which acts on nothing.
-    pub(super) fn open(&self, path: &Path) -> Result<Entry, Errno> {
+    pub(super) fn open(&self, path: &Path) -> Result<TreeEntry, Errno> {
         match self {
             Self::Running(root) => loop {
                 // EAGAIN: something was renamed while the kernel walked the path (openat2(2)).
                 let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
                 match rustix::fs::openat2(root, path, PATH, Mode::empty(), resolve) {
                     Err(Errno::AGAIN | Errno::INTR) => {}
-                    result => return result.map(Entry::Opened),
+                    result => return result.map(TreeEntry::Opened),
                 }
             },
             Self::Planned(tree) => match &*tree.walk(path, |_| Err(Errno::NOENT))?.1 {
-                Node::Empty => Ok(Entry::EmptyFolder),
-                Node::Real { fd, .. } => Ok(Entry::Opened(rustix::io::fcntl_dupfd_cloexec(fd, 3)?)),
+                Node::Empty => Ok(TreeEntry::EmptyFolder),
+                Node::Real { fd, .. } => {
+                    Ok(TreeEntry::Opened(rustix::io::fcntl_dupfd_cloexec(fd, 3)?))
+                }
             },
         }
     }

@@ -4,7 +4,7 @@ use oci_spec::runtime::{Capability, LinuxCapabilities};
 use rustix::thread::CapabilitySet as Bits;
 use serde::{Deserialize, Serialize};
 
-use super::Program;
+use super::WorkloadKind;
 
 /// Sets of capabilities, one bit for each: `1 << CAP_*` (linux/capability.h).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,7 +35,7 @@ impl CapabilitySets {
     /// the program. A guest is executed by nobody, so what the kernel would have left of them is
     /// worked out here (capabilities(7), "Transformation of capabilities during execve()"): root
     /// keeps what it has, any other user what is ambient.
-    pub fn of(sets: Option<&LinuxCapabilities>, uid: u32, runs: Program) -> Self {
+    pub fn of(sets: Option<&LinuxCapabilities>, uid: u32, runs: WorkloadKind) -> Self {
         let Some(sets) = sets else {
             return Self::default();
         };
@@ -45,14 +45,14 @@ impl CapabilitySets {
         let inheritable = bits(sets.inheritable().iter().flatten());
         let ambient = bits(sets.ambient().iter().flatten());
         match runs {
-            Program::Native => Self {
+            WorkloadKind::Native => Self {
                 bounding,
                 effective,
                 permitted,
                 inheritable,
                 ambient,
             },
-            Program::Guest => {
+            WorkloadKind::Guest => {
                 let kept = if uid == 0 { effective } else { ambient };
                 let holds = kept & permitted & bounding & OF_USE.bits();
                 Self {

@@ -6,7 +6,7 @@ use oci_spec::runtime::{Mount, Spec};
 use serde::{Deserialize, Serialize};
 
 use super::options::{self, Options, PRIVATE};
-use super::{HostFacts, Owners, Refused, Users, process};
+use super::{KernelFeatures, Owners, Refused, UserNamespace, process};
 
 /// How the container's root is mounted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -154,7 +154,7 @@ pub(super) struct Mounts {
 }
 
 /// What one of the spec's mounts comes to.
-enum Verdict {
+enum MountHandling {
     Made(GuestMount),
     /// A default mount that a guest has no use for.
     LeftOut,
@@ -186,23 +186,23 @@ impl Mounts {
     pub(super) fn of(
         spec: &Spec,
         bundle: &Path,
-        users: Option<&Users>,
-        facts: HostFacts,
+        users: Option<&UserNamespace>,
+        kernel_features: KernelFeatures,
     ) -> Result<Self, Refused> {
         let label = spec
             .linux()
             .as_ref()
             .and_then(|linux| linux.mount_label().as_deref());
-        let label = process::selinux("linux.mountLabel", label, facts)?;
+        let label = process::selinux("linux.mountLabel", label, kernel_features)?;
         let mut all = Self::default();
         for (index, mount) in spec.mounts().iter().flatten().enumerate() {
-            match Verdict::of(&format!("mounts[{index}]"), mount, bundle, users)? {
-                Verdict::Made(mut mount) => {
+            match MountHandling::of(&format!("mounts[{index}]"), mount, bundle, users)? {
+                MountHandling::Made(mut mount) => {
                     mount.label(label.as_deref());
                     all.made.push(mount);
                 }
-                Verdict::LeftOut => {}
-                Verdict::Dev(options) => all.dev = options,
+                MountHandling::LeftOut => {}
+                MountHandling::Dev(options) => all.dev = options,
             }
         }
         all.dev.extend(label.as_deref().map(context));
@@ -210,12 +210,12 @@ impl Mounts {
     }
 }
 
-impl Verdict {
+impl MountHandling {
     fn of(
         field: &str,
         mount: &Mount,
         bundle: &Path,
-        users: Option<&Users>,
+        users: Option<&UserNamespace>,
     ) -> Result<Self, Refused> {
         let destination = within(mount.destination());
         let kind = mount.typ().as_deref().unwrap_or_default();

@@ -84,7 +84,7 @@ fn place(field: &str, namespace: &LinuxNamespace) -> Result<Namespace, Refused> 
                 path.display()
             ),
         )),
-        // What else is to be said of it is for `Users`. The process namespace of a pod whose
+        // What else is to be said of it is for `UserNamespace`. The process namespace of a pod whose
         // containers share theirs is the host's, since a thread of the host stands for its sandbox;
         // and a guest cannot see processes.
         (Kind::Pid, _) | (_, None) => Ok(Namespace::New),

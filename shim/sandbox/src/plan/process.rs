@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use oci_spec::runtime::{LinuxSeccomp, PosixRlimit, PosixRlimitType, Process};
 use serde::{Deserialize, Serialize};
 
-use super::{CapabilitySets, HostFacts, Refused, Support};
+use super::{CapabilitySets, KernelFeatures, Refused, Support};
 use crate::seccomp::{self, FilterCache};
 
 /// What new files do not get when the spec does not say (as runc).
@@ -13,7 +13,7 @@ const UMASK: u32 = 0o022;
 
 /// What runs in the process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Program {
+pub enum WorkloadKind {
     /// A guest in an engine of ours: it gets what means something to it.
     Guest,
     /// A Linux program of the container's root (`exec` only): it gets what the spec says.
@@ -47,7 +47,7 @@ pub struct ProcessPlan {
     pub no_new_privileges: NoNewPrivileges,
     /// Filters of system calls, installed one after the other, last of all. The first lets the next
     /// be installed.
-    pub filters: Vec<seccomp::Program>,
+    pub filters: Vec<seccomp::SeccompFilter>,
 }
 
 /// One limit.
@@ -146,8 +146,8 @@ impl ProcessPlan {
     pub fn of(
         process: &Process,
         seccomp: Option<&LinuxSeccomp>,
-        runs: Program,
-        facts: HostFacts,
+        runs: WorkloadKind,
+        kernel_features: KernelFeatures,
         filters: &FilterCache,
     ) -> Result<Self, Refused> {
         super::refusals::of_process(process)?;
@@ -155,11 +155,11 @@ impl ProcessPlan {
         Ok(Self {
             oom_score_adj: oom_score_adj(process)?,
             rlimits: rlimits(process.rlimits().as_deref().unwrap_or_default())?,
-            apparmor: apparmor(process, facts)?,
+            apparmor: apparmor(process, kernel_features)?,
             selinux: selinux(
                 "process.selinuxLabel",
                 process.selinux_label().as_deref(),
-                facts,
+                kernel_features,
             )?,
             uid: user.uid(),
             gid: user.gid(),
@@ -167,10 +167,12 @@ impl ProcessPlan {
             umask: user.umask().unwrap_or(UMASK),
             capabilities: CapabilitySets::of(process.capabilities().as_ref(), user.uid(), runs),
             no_new_privileges: match (runs, process.no_new_privileges()) {
-                (Program::Guest, _) | (Program::Native, Some(true)) => NoNewPrivileges::Set,
-                (Program::Native, _) => NoNewPrivileges::Unset,
+                (WorkloadKind::Guest, _) | (WorkloadKind::Native, Some(true)) => {
+                    NoNewPrivileges::Set
+                }
+                (WorkloadKind::Native, _) => NoNewPrivileges::Unset,
             },
-            filters: programs(seccomp, runs, facts, filters)?,
+            filters: programs(seccomp, runs, kernel_features, filters)?,
         })
     }
 }
@@ -209,10 +211,12 @@ fn rlimits(limits: &[PosixRlimit]) -> Result<Vec<Rlimit>, Refused> {
     limits.iter().enumerate().map(limit).collect()
 }
 
-fn apparmor(process: &Process, facts: HostFacts) -> Result<Option<String>, Refused> {
+fn apparmor(process: &Process, kernel_features: KernelFeatures) -> Result<Option<String>, Refused> {
     match process.apparmor_profile().as_deref() {
         None | Some("" | "unconfined") => Ok(None),
-        Some(profile) if facts.apparmor == Support::Present => Ok(Some(profile.to_owned())),
+        Some(profile) if kernel_features.apparmor == Support::Present => {
+            Ok(Some(profile.to_owned()))
+        }
         Some(profile) => Err(Refused::new(
             "process.apparmorProfile",
             format!("{profile}: this host has no AppArmor, or has it off"),
@@ -224,11 +228,11 @@ fn apparmor(process: &Process, facts: HostFacts) -> Result<Option<String>, Refus
 pub(super) fn selinux(
     field: &str,
     label: Option<&str>,
-    facts: HostFacts,
+    kernel_features: KernelFeatures,
 ) -> Result<Option<String>, Refused> {
     match label {
         None | Some("") => Ok(None),
-        Some(label) if facts.selinux == Support::Present => Ok(Some(label.to_owned())),
+        Some(label) if kernel_features.selinux == Support::Present => Ok(Some(label.to_owned())),
         Some(label) => Err(Refused::new(
             field,
             format!("{label}: this host has no SELinux, or has it off"),
@@ -238,20 +242,20 @@ pub(super) fn selinux(
 
 fn programs(
     profile: Option<&LinuxSeccomp>,
-    runs: Program,
-    facts: HostFacts,
+    runs: WorkloadKind,
+    kernel_features: KernelFeatures,
     filters: &FilterCache,
-) -> Result<Vec<seccomp::Program>, Refused> {
-    let ours = match (runs, facts.seccomp) {
-        (Program::Guest, Support::Present) => Some(filters.engine()),
+) -> Result<Vec<seccomp::SeccompFilter>, Refused> {
+    let ours = match (runs, kernel_features.seccomp) {
+        (WorkloadKind::Guest, Support::Present) => Some(filters.engine()),
         // A host without filters has no other confinement less for it; who asks for a filter is
         // told so below.
-        (Program::Guest, Support::Absent) | (Program::Native, _) => None,
+        (WorkloadKind::Guest, Support::Absent) | (WorkloadKind::Native, _) => None,
     };
     let refuse = |reason: String| Refused::new("linux.seccomp", reason);
     let theirs = match profile {
         None => None,
-        Some(_) if facts.seccomp == Support::Absent => {
+        Some(_) if kernel_features.seccomp == Support::Absent => {
             return Err(refuse(
                 "this host's kernel has no seccomp filters".to_owned(),
             ));

@@ -4,7 +4,7 @@ use std::fmt;
 
 /// What becomes of a field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
+pub enum Handling {
     /// What it says holds.
     Honoured,
     /// It says nothing that a guest could notice, and is passed over.
@@ -13,7 +13,7 @@ pub enum Verdict {
     Refused,
 }
 
-impl fmt::Display for Verdict {
+impl fmt::Display for Handling {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Honoured => "honoured",
@@ -25,13 +25,13 @@ impl fmt::Display for Verdict {
 
 /// One row of the reference page.
 #[derive(Debug, Clone, Copy)]
-pub struct Row {
+pub struct SpecField {
     /// The field, from the spec's top; `[]` stands for each item of a list.
     pub field: &'static str,
     /// Which of its values the row is about; empty: all.
     pub values: &'static str,
     /// What becomes of it.
-    pub verdict: Verdict,
+    pub handling: Handling,
     /// How, or why not.
     pub how: &'static str,
     /// The tests that hold it.
@@ -39,11 +39,11 @@ pub struct Row {
 }
 
 /// The row of a field that is refused whatever it says.
-pub(super) const fn refused(field: &'static str, how: &'static str) -> Row {
-    Row {
+pub(super) const fn refused(field: &'static str, how: &'static str) -> SpecField {
+    SpecField {
         field,
         values: "",
-        verdict: Verdict::Refused,
+        handling: Handling::Refused,
         how,
         tests: &["what_is_not_served_is_refused_by_its_field"],
     }
@@ -54,11 +54,11 @@ pub(super) const fn refused_in_part(
     field: &'static str,
     values: &'static str,
     how: &'static str,
-) -> Row {
-    Row {
+) -> SpecField {
+    SpecField {
         field,
         values,
-        verdict: Verdict::Refused,
+        handling: Handling::Refused,
         how,
         tests: &["what_is_not_served_is_refused_by_its_field"],
     }
@@ -70,22 +70,22 @@ pub(super) const fn by_the_host(
     field: &'static str,
     how: &'static str,
     tests: &'static [&'static str],
-) -> Row {
-    Row {
+) -> SpecField {
+    SpecField {
         field,
         values: "",
-        verdict: Verdict::Honoured,
+        handling: Handling::Honoured,
         how,
         tests,
     }
 }
 
 /// The row of the mappings of a bind mount.
-pub(super) const fn mapped(field: &'static str) -> Row {
-    Row {
+pub(super) const fn mapped(field: &'static str) -> SpecField {
+    SpecField {
         field,
         values: "of a bind mount: those of `linux`",
-        verdict: Verdict::Honoured,
+        handling: Handling::Honoured,
         how: "an idmapped mount of the user namespace; what is mounted below it keeps its owners",
         tests: &[
             "files_are_mapped_as_the_containers_users_are",
@@ -95,11 +95,11 @@ pub(super) const fn mapped(field: &'static str) -> Row {
 }
 
 /// The row of the mappings of the user namespace.
-pub(super) const fn users(field: &'static str) -> Row {
-    Row {
+pub(super) const fn users(field: &'static str) -> SpecField {
+    SpecField {
         field,
         values: "beside a `user` namespace",
-        verdict: Verdict::Honoured,
+        handling: Handling::Honoured,
         how: "whose the device nodes and files are that the set-up makes; the namespace has its \
               own from who made it",
         tests: &["what_is_made_for_users_of_a_namespace_belongs_to_them"],

@@ -1,16 +1,16 @@
 //! Every field of the OCI runtime spec, and what a guest's sandbox makes of it. This table is
 //! `docs/reference/oci-spec.md`.
 
-use super::row::Verdict::{Honoured, LeftOut, Refused};
-use super::row::{Row, by_the_host, mapped, refused, refused_in_part, users};
+use super::row::Handling::{Honoured, LeftOut, Refused};
+use super::row::{SpecField, by_the_host, mapped, refused, refused_in_part, users};
 
 /// Every field that the crate `oci-spec` knows. One that it does not know is lost when the spec is
 /// read.
-pub const ROWS: &[Row] = &[
-    Row {
+pub const ROWS: &[SpecField] = &[
+    SpecField {
         field: "ociVersion",
         values: "",
-        verdict: LeftOut,
+        handling: LeftOut,
         how: "every version is read the same way",
         tests: &["what_the_host_serves_changes_nothing_in_the_plan"],
     },
@@ -26,56 +26,56 @@ pub const ROWS: &[Row] = &[
         "mounted in a mount namespace of the guest's own, of which it becomes the root",
         &["the_root_may_be_relative_to_the_bundle_or_absolute"],
     ),
-    Row {
+    SpecField {
         field: "root.readonly",
         values: "",
-        verdict: Honoured,
+        handling: Honoured,
         how: "set on the root's mount, after all mounts below it are made",
         tests: &["a_root_is_read_only_when_the_spec_says_so"],
     },
-    Row {
+    SpecField {
         field: "mounts[].destination",
         values: "",
-        verdict: Honoured,
+        handling: Honoured,
         how: "in the order of the list; resolved inside the container's root, whatever symbolic \
               links lie there; made where it is missing",
         tests: &["a_destination_never_leads_above_the_root"],
     },
-    Row {
+    SpecField {
         field: "mounts[].destination",
         values: "`/`",
-        verdict: Refused,
+        handling: Refused,
         how: "the root is what `root.path` says",
         tests: &["what_is_not_served_is_refused_by_its_field"],
     },
-    Row {
+    SpecField {
         field: "mounts[].type",
         values: "`bind`, or an option `bind` or `rbind`",
-        verdict: Honoured,
+        handling: Honoured,
         how: "a file or folder of the node, with what is mounted below it for `rbind`; a relative \
               source lies in the bundle",
         tests: &["a_bind_mount_has_its_source_its_reach_and_its_place"],
     },
-    Row {
+    SpecField {
         field: "mounts[].type",
         values: "`tmpfs`",
-        verdict: Honoured,
+        handling: Honoured,
         how: "with the parameters of tmpfs(5)",
         tests: &["a_file_system_in_memory_has_its_parameters"],
     },
-    Row {
+    SpecField {
         field: "mounts[].type",
         values: "`tmpfs` at `/dev`",
-        verdict: Honoured,
+        handling: Honoured,
         how: "every container gets a `/dev`, made before all mounts: nosuid, noexec, strictatime. \
               This mount gives it the parameters of tmpfs(5); an option that would restrict it \
               further is refused",
         tests: &["the_tmpfs_at_dev_gives_its_parameters_to_the_one_that_is_made"],
     },
-    Row {
+    SpecField {
         field: "mounts[].type",
         values: "`proc` at `/proc`",
-        verdict: LeftOut,
+        handling: LeftOut,
         how: "a guest that saw it could write into its own engine. A Linux program that `exec` \
               starts beside the guest gets one, in a mount namespace of its own and with the \
               spec's masked and read-only paths; not where the root is read-only and has no folder \
@@ -85,72 +85,72 @@ pub const ROWS: &[Row] = &[
             "linux_programs_see_a_proc_where_the_spec_has_one_with_what_it_masks_there",
         ],
     },
-    Row {
+    SpecField {
         field: "mounts[].type",
         values: "`sysfs` at `/sys`, `cgroup` or `cgroup2` at `/sys/fs/cgroup`, `mqueue` at \
                  `/dev/mqueue`, `devpts` at `/dev/pts`",
-        verdict: LeftOut,
+        handling: LeftOut,
         how: "a guest has no use for them: WASI shows no kernel objects, cgroups, queues or \
               terminals",
         tests: &["default_mounts_of_no_use_are_left_out"],
     },
-    Row {
+    SpecField {
         field: "mounts[].type",
         values: "others",
-        verdict: Refused,
+        handling: Refused,
         how: "mount it on the node, and bind it",
         tests: &["what_is_not_served_is_refused_by_its_field"],
     },
-    Row {
+    SpecField {
         field: "mounts[].source",
         values: "",
-        verdict: Honoured,
+        handling: Honoured,
         how: "of a bind mount; no other mount has one",
         tests: &["a_bind_mount_has_its_source_its_reach_and_its_place"],
     },
-    Row {
+    SpecField {
         field: "mounts[].options",
         values: "`ro`, `nosuid`, `nodev`, `noexec`, `nodiratime`, `nosymfollow` (Linux 5.14), and \
                  their opposites",
-        verdict: Honoured,
+        handling: Honoured,
         how: "on the mount itself. An opposite takes the word back; it does not loosen a mount \
               that is restricted on the node",
         tests: &["options_restrict_a_mount_and_an_opposite_takes_the_word_back"],
     },
-    Row {
+    SpecField {
         field: "mounts[].options",
         values: "the same with `r` before them, as `rro`",
-        verdict: Honoured,
+        handling: Honoured,
         how: "on the mount and all that is mounted below it",
         tests: &["options_with_an_r_hold_for_all_mounts_below"],
     },
-    Row {
+    SpecField {
         field: "mounts[].options",
         values: "`relatime`, `noatime`, `strictatime`, and their opposites; with `r` before them",
-        verdict: Honoured,
+        handling: Honoured,
         how: "the last one holds",
         tests: &["modes_of_access_times_replace_one_another"],
     },
-    Row {
+    SpecField {
         field: "mounts[].options",
         values: "`private`, `slave`, `shared`, `unbindable`; with `r` before them",
-        verdict: Honoured,
+        handling: Honoured,
         how: "`rprivate` when none is said. `HostToContainer` of Kubernetes is `rslave`, \
               `Bidirectional` is `rshared`",
         tests: &["a_mount_is_private_unless_its_options_say_otherwise"],
     },
-    Row {
+    SpecField {
         field: "mounts[].options",
         values: "`defaults`, `async`, `loud`, `silent`, `nomand`, `noiversion`, `nolazytime`, \
                  `noacl`",
-        verdict: LeftOut,
+        handling: LeftOut,
         how: "so it is anyway",
         tests: &["options_that_ask_for_what_is_so_change_nothing"],
     },
-    Row {
+    SpecField {
         field: "mounts[].options",
         values: "others, as `remount`, `sync`, `mand`, `tmpcopyup`, `idmap`",
-        verdict: Refused,
+        handling: Refused,
         how: "the message names the word",
         tests: &["what_is_not_served_is_refused_by_its_field"],
     },
@@ -166,81 +166,81 @@ pub const ROWS: &[Row] = &[
         "others; any of a file system in memory, or without a user namespace",
         "it has the owners of the container's users, or those that it has on the node",
     ),
-    Row {
+    SpecField {
         field: "linux.rootfsPropagation",
         values: "",
-        verdict: Honoured,
+        handling: Honoured,
         how: "of the root's mount; private when it is not said",
         tests: &["the_root_has_the_propagation_of_the_spec"],
     },
-    Row {
+    SpecField {
         field: "linux.mountLabel",
         values: "",
-        verdict: Honoured,
+        handling: Honoured,
         how: "on every tmpfs, `/dev` too; refused on a host without SELinux",
         tests: &["labels_need_a_host_with_selinux"],
     },
-    Row {
+    SpecField {
         field: "linux.maskedPaths",
         values: "",
-        verdict: Honoured,
+        handling: Honoured,
         how: "of paths that exist in the container, hidden behind an empty folder or the null \
               device. No link is followed on the way to one: such a container is refused. Those \
               that Kubernetes lists lie in `/proc` and `/sys`, which a guest does not have",
         tests: &["masked_and_read_only_paths_are_those_of_the_spec"],
     },
-    Row {
+    SpecField {
         field: "linux.readonlyPaths",
         values: "",
-        verdict: Honoured,
+        handling: Honoured,
         how: "of paths that exist in the container, with all below them",
         tests: &["masked_and_read_only_paths_are_those_of_the_spec"],
     },
-    Row {
+    SpecField {
         field: "linux.devices[]",
         values: "",
-        verdict: Honoured,
+        handling: Honoured,
         how: "besides `null`, `zero`, `full`, `random`, `urandom` and `tty`, which are always \
               there; of types `c`, `u`, `b` and `p`, below `/dev`. `fd`, `stdin`, `stdout` and \
               `stderr` are links into `/proc`, so they lead to something only for Linux programs \
               that `exec` starts",
         tests: &["the_default_devices_are_there_and_the_specs_replace_them"],
     },
-    Row {
+    SpecField {
         field: "linux.devices[]",
         values: "a path outside `/dev`, type `a`",
-        verdict: Refused,
+        handling: Refused,
         how: "no device",
         tests: &["devices_outside_dev_are_refused"],
     },
     // Namespaces.
-    Row {
+    SpecField {
         field: "linux.namespaces[]",
         values: "`network`, `ipc`, `uts`, `cgroup`",
-        verdict: Honoured,
+        handling: Honoured,
         how: "new without a path (a new network has its loopback up), joined with one, the node's \
               when not listed",
         tests: &["namespaces_are_made_joined_or_the_hosts"],
     },
-    Row {
+    SpecField {
         field: "linux.namespaces[]",
         values: "`pid`",
-        verdict: LeftOut,
+        handling: LeftOut,
         how: "always a new one, also where the pod shares its processes or asks for the node's: a \
               guest cannot see processes",
         tests: &["mounts_and_processes_are_always_in_namespaces_of_their_own"],
     },
-    Row {
+    SpecField {
         field: "linux.namespaces[]",
         values: "`mount` without a path",
-        verdict: Honoured,
+        handling: Honoured,
         how: "always a new one, also when it is not listed",
         tests: &["mounts_and_processes_are_always_in_namespaces_of_their_own"],
     },
-    Row {
+    SpecField {
         field: "linux.namespaces[]",
         values: "`user` with a path",
-        verdict: Honoured,
+        handling: Honoured,
         how: "entered by the guest's process when its set-up is done, before it takes its \
               identity: identity, groups and capabilities are those of that namespace. What the \
               set-up makes belongs to its root",
@@ -249,10 +249,10 @@ pub const ROWS: &[Row] = &[
             "root_of_a_pod_with_its_own_users_is_nobody_on_the_node",
         ],
     },
-    Row {
+    SpecField {
         field: "linux.namespaces[]",
         values: "`mount` with a path, `user` without one, `time`, a second one of a type",
-        verdict: Refused,
+        handling: Refused,
         how: "containerd makes a pod's user namespace (`hostUsers: false`), unless the pod is on \
               the node's network; such a pod is refused",
         tests: &["namespaces_that_are_not_served_are_refused"],
@@ -274,33 +274,33 @@ pub const ROWS: &[Row] = &[
         "linux.netDevices",
         "interfaces of the node are not moved; that is for a CNI plugin",
     ),
-    Row {
+    SpecField {
         field: "hostname",
         values: "",
-        verdict: Honoured,
+        handling: Honoured,
         how: "in a UTS namespace of the container's own. One that is joined is named by the pod's \
               sandbox; with the node's it is refused",
         tests: &["names_are_set_in_a_namespace_of_the_containers_own_only"],
     },
-    Row {
+    SpecField {
         field: "domainname",
         values: "",
-        verdict: Honoured,
+        handling: Honoured,
         how: "as `hostname`",
         tests: &["names_are_set_in_a_namespace_of_the_containers_own_only"],
     },
-    Row {
+    SpecField {
         field: "linux.sysctl",
         values: "`net.*` and those of IPC, in a namespace of the container's own",
-        verdict: Honoured,
+        handling: Honoured,
         how: "written before the guest gets its identity. For a pod, Kubernetes sets them on its \
               sandbox",
         tests: &["sysctls_are_those_of_namespaces_of_its_own"],
     },
-    Row {
+    SpecField {
         field: "linux.sysctl",
         values: "others",
-        verdict: Refused,
+        handling: Refused,
         how: "they would change the pod or the node",
         tests: &["sysctls_of_others_are_refused"],
     },
@@ -330,18 +330,18 @@ pub const ROWS: &[Row] = &[
         "the terminal's first size",
         &["a_terminal_has_the_size_that_its_spec_says"],
     ),
-    Row {
+    SpecField {
         field: "process.user",
         values: "`uid`, `gid`, `umask`, `additionalGids`",
-        verdict: Honoured,
+        handling: Honoured,
         how: "the engine's process has them; umask 0022 when none is said",
         tests: &["the_process_has_the_specs_identity"],
     },
     refused("process.user.username", "for Windows"),
-    Row {
+    SpecField {
         field: "process.capabilities",
         values: "",
-        verdict: Honoured,
+        handling: Honoured,
         how: "cut to what means something to a guest: DAC_OVERRIDE, DAC_READ_SEARCH, FOWNER, \
               NET_BIND_SERVICE. Root has those of them that are effective, permitted and bounding; \
               any other user those that are ambient too, as execve(2) would leave them",
@@ -350,42 +350,42 @@ pub const ROWS: &[Row] = &[
             "a_guest_that_is_not_root_has_ambient_capabilities_only",
         ],
     },
-    Row {
+    SpecField {
         field: "process.noNewPrivileges",
         values: "",
-        verdict: Honoured,
+        handling: Honoured,
         how: "always on for a guest; as the spec says for a Linux program that `exec` starts",
         tests: &["a_guest_never_gets_new_privileges"],
     },
-    Row {
+    SpecField {
         field: "process.rlimits[]",
         values: "",
-        verdict: Honoured,
+        handling: Honoured,
         how: "all sixteen; a second limit of a type, or a soft one above its hard one, is refused",
         tests: &[
             "every_limit_of_the_spec_is_taken",
             "limits_that_contradict_are_refused",
         ],
     },
-    Row {
+    SpecField {
         field: "process.oomScoreAdj",
         values: "",
-        verdict: Honoured,
+        handling: Honoured,
         how: "-1000 to 1000",
         tests: &["an_oom_score_is_taken_or_refused"],
     },
-    Row {
+    SpecField {
         field: "process.apparmorProfile",
         values: "",
-        verdict: Honoured,
+        handling: Honoured,
         how: "the profile is entered while the process still has the right to; `unconfined` is \
               none. Refused on a host without AppArmor",
         tests: &["a_profile_needs_a_host_with_apparmor"],
     },
-    Row {
+    SpecField {
         field: "process.selinuxLabel",
         values: "",
-        verdict: Honoured,
+        handling: Honoured,
         how: "entered by a dynamic transition, which the host's policy must allow from the \
               runtime's domain. Refused on a host without SELinux",
         tests: &["labels_need_a_host_with_selinux"],
@@ -397,41 +397,41 @@ pub const ROWS: &[Row] = &[
         "process.execCPUAffinity",
         "not set; `linux.resources.cpu.cpus` holds",
     ),
-    Row {
+    SpecField {
         field: "linux.seccomp",
         values: "",
-        verdict: Honoured,
+        handling: Honoured,
         how: "over a filter of our own, which all guests have: a system call passes when both let \
               it. System calls that libseccomp does not know are skipped. Other architectures are \
               refused already by our filter, TSYNC is without effect in a process with one thread, \
               WAIT_KILLABLE_RECV without a listener",
         tests: &["a_profile_of_the_spec_holds", "both_filters_hold_together"],
     },
-    Row {
+    SpecField {
         field: "linux.seccomp.listenerPath",
         values: "and `SCMP_ACT_NOTIFY`",
-        verdict: Refused,
+        handling: Refused,
         how: "nobody would answer",
         tests: &["notifications_are_refused"],
     },
-    Row {
+    SpecField {
         field: "linux.seccomp.listenerMetadata",
         values: "",
-        verdict: LeftOut,
+        handling: LeftOut,
         how: "it is for a listener",
         tests: &["what_the_host_serves_changes_nothing_in_the_plan"],
     },
-    Row {
+    SpecField {
         field: "linux.personality",
         values: "`LINUX` without flags",
-        verdict: LeftOut,
+        handling: LeftOut,
         how: "so it is anyway",
         tests: &["what_the_host_serves_changes_nothing_in_the_plan"],
     },
-    Row {
+    SpecField {
         field: "linux.personality",
         values: "others",
-        verdict: Refused,
+        handling: Refused,
         how: "the engine is a program of the machine's own kind",
         tests: &["what_is_not_served_is_refused_by_its_field"],
     },

@@ -14,12 +14,12 @@ mod process;
 mod table;
 mod users;
 
-const HARDENED: HostFacts = HostFacts {
+const HARDENED: KernelFeatures = KernelFeatures {
     apparmor: Support::Present,
     selinux: Support::Present,
     seccomp: Support::Present,
 };
-const PLAIN: HostFacts = HostFacts {
+const PLAIN: KernelFeatures = KernelFeatures {
     apparmor: Support::Absent,
     selinux: Support::Absent,
     seccomp: Support::Present,
@@ -54,8 +54,8 @@ fn spec(says: Value) -> Spec {
     serde_json::from_value(whole).unwrap()
 }
 
-fn plan_on(facts: HostFacts, says: Value) -> Result<Plan, Refused> {
-    Plan::of(&spec(says), Path::new("/bundle"), facts, &FILTERS)
+fn plan_on(kernel_features: KernelFeatures, says: Value) -> Result<Plan, Refused> {
+    Plan::of(&spec(says), Path::new("/bundle"), kernel_features, &FILTERS)
 }
 
 fn plan(says: Value) -> Plan {

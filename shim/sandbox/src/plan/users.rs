@@ -10,10 +10,10 @@ use super::{GuestMount, Refused, TmpfsOption};
 
 /// A user namespace, which is the pod's: what its users are called outside.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Users {
+pub struct UserNamespace {
     /// The file of the host's that refers to it. The host opens it.
     pub path: PathBuf,
-    /// Users.
+    /// UserNamespace.
     pub uids: Vec<IdRange>,
     /// Groups.
     pub gids: Vec<IdRange>,
@@ -30,10 +30,10 @@ pub struct IdRange {
     pub size: u32,
 }
 
-/// Users or groups: what a number is looked up in.
-type Ids = fn(&Users) -> &[IdRange];
+/// UserNamespace or groups: what a number is looked up in.
+type Ids = fn(&UserNamespace) -> &[IdRange];
 
-impl Users {
+impl UserNamespace {
     /// What `linux.namespaces` and the mappings beside it say; none: the node's users.
     ///
     /// # Errors
@@ -141,7 +141,7 @@ impl Users {
         Ok(())
     }
 
-    /// As [`Users::own_files`], of what is mounted.
+    /// As [`UserNamespace::own_files`], of what is mounted.
     pub(super) fn own_mounts(&self, mounts: &mut [GuestMount]) -> Result<(), Refused> {
         for mount in mounts {
             if let GuestMount::Tmpfs(tmpfs) = mount {
@@ -166,7 +166,7 @@ impl Owners {
     /// What a mount's own mappings say: none, or those of the container's user namespace.
     pub(super) fn of(
         mount: &Mount,
-        users: Option<&Users>,
+        users: Option<&UserNamespace>,
     ) -> Result<Self, (&'static str, &'static str)> {
         let (uids, gids) = (
             ranges(mount.uid_mappings().as_deref()),

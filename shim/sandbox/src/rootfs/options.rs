@@ -10,7 +10,7 @@ use rustix::mount::{MountFlags, MoveMountFlags, OpenTreeFlags, move_mount, open_
 
 use super::{Mount, overlay};
 use crate::error::{Failure, Step as _};
-use crate::plan::{AttributeChange, Owners, Reach, Users};
+use crate::plan::{AttributeChange, Owners, Reach, UserNamespace};
 use crate::{detached, kernel};
 
 /// A word, and what it means to mount(2) and to mount_setattr(2).
@@ -81,7 +81,7 @@ const ACCESS_TIMES: &[&str] = &["noatime", "relatime", "strictatime", "atime"];
 
 /// A mount, understood.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Prepared {
+pub(super) struct PreparedMount {
     source: String,
     /// Where in the root; empty for the root itself.
     pub(super) target: String,
@@ -120,9 +120,9 @@ enum How {
     },
 }
 
-impl Prepared {
+impl PreparedMount {
     /// Understands `mount`.
-    pub(super) fn of(mount: &Mount, users: Option<&Users>) -> Result<Self, Failure> {
+    pub(super) fn of(mount: &Mount, users: Option<&UserNamespace>) -> Result<Self, Failure> {
         let Mount {
             fs_type,
             source,
@@ -288,7 +288,7 @@ impl Prepared {
     }
 }
 
-impl fmt::Display for Prepared {
+impl fmt::Display for PreparedMount {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.how {
             How::Bind { .. } => write!(f, "{}", self.source),
@@ -306,7 +306,7 @@ impl fmt::Display for Prepared {
 }
 
 /// Whether containerd wants files to be those of the container's users.
-fn owners(options: &[String], users: Option<&Users>) -> Result<Owners, &'static str> {
+fn owners(options: &[String], users: Option<&UserNamespace>) -> Result<Owners, &'static str> {
     let find = |prefix: &str| {
         options
             .iter()

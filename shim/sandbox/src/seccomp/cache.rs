@@ -4,8 +4,8 @@ use std::sync::{Mutex, PoisonError};
 
 use oci_spec::runtime::LinuxSeccomp;
 
-use super::{FilterError, Program, engine, profile};
-use crate::plan::Program as Runs;
+use super::{FilterError, SeccompFilter, engine, profile};
+use crate::plan::WorkloadKind;
 
 /// How many profiles are kept. A node has a few: the runtime's default one, and those that its
 /// admin wrote.
@@ -14,7 +14,7 @@ const KEPT: usize = 16;
 /// Makes filters, and keeps the ones that were used last.
 #[derive(Debug)]
 pub struct FilterCache {
-    engine: Program,
+    engine: SeccompFilter,
     /// The one used last comes last.
     profiles: Mutex<Vec<Entry>>,
 }
@@ -22,8 +22,8 @@ pub struct FilterCache {
 #[derive(Debug)]
 struct Entry {
     profile: LinuxSeccomp,
-    runs: Runs,
-    program: Program,
+    runs: WorkloadKind,
+    program: SeccompFilter,
 }
 
 impl FilterCache {
@@ -39,7 +39,7 @@ impl FilterCache {
     }
 
     /// The filter of every guest's process.
-    pub fn engine(&self) -> Program {
+    pub fn engine(&self) -> SeccompFilter {
         self.engine.clone()
     }
 
@@ -47,7 +47,11 @@ impl FilterCache {
     ///
     /// # Errors
     /// When the profile asks for what cannot be given.
-    pub fn profile(&self, profile: &LinuxSeccomp, runs: Runs) -> Result<Program, FilterError> {
+    pub fn profile(
+        &self,
+        profile: &LinuxSeccomp,
+        runs: WorkloadKind,
+    ) -> Result<SeccompFilter, FilterError> {
         // The whole profile is its key: to compare it costs less than to take its digest.
         if let Some(program) = self.used(|entry| entry.runs == runs && entry.profile == *profile) {
             return Ok(program);
@@ -81,7 +85,7 @@ impl FilterCache {
             .any(|entry| entry.profile == *profile)
     }
 
-    fn used(&self, is_it: impl Fn(&Entry) -> bool) -> Option<Program> {
+    fn used(&self, is_it: impl Fn(&Entry) -> bool) -> Option<SeccompFilter> {
         let mut kept = self.profiles.lock().unwrap_or_else(PoisonError::into_inner);
         let at = kept.iter().rposition(is_it)?;
         let entry = kept.remove(at);

@@ -9,10 +9,10 @@
 use libseccomp::{ScmpAction, ScmpArgCompare, ScmpCompareOp, ScmpFilterContext, ScmpSyscall};
 
 use super::calls::{ALLOWED, ALLOWED_IF, FORBIDDEN, Test};
-use super::{FilterError, Program, profile};
+use super::{FilterError, SeccompFilter, profile};
 
 /// The program.
-pub(super) fn program() -> Result<Program, FilterError> {
+pub(super) fn program() -> Result<SeccompFilter, FilterError> {
     let mut filter = profile::context(ScmpAction::Errno(libc::ENOSYS))?;
     filter
         .set_act_badarch(ScmpAction::KillProcess)

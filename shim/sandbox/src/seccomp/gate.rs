@@ -7,7 +7,7 @@
 //! with the pass in an argument that the kernel does not read: a random number that nothing in the
 //! container knows.
 
-use super::Program;
+use super::SeccompFilter;
 use super::program::Instruction;
 use crate::kernel;
 
@@ -62,7 +62,7 @@ impl Pass {
     }
 }
 
-impl Program {
+impl SeccompFilter {
     /// The same filter behind a gate: the calls of the gate pass, and of all others the filter
     /// decides.
     pub(crate) fn behind_gate(&self, pass: Pass) -> Self {

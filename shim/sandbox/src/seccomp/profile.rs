@@ -14,8 +14,8 @@ use oci_spec::runtime::{
 };
 use rustix::fs::MemfdFlags;
 
-use super::{FilterError, Program};
-use crate::plan::Program as Runs;
+use super::{FilterError, SeccompFilter};
+use crate::plan::WorkloadKind;
 
 /// The program for `profile`.
 ///
@@ -26,7 +26,10 @@ use crate::plan::Program as Runs;
 /// # Errors
 /// When the profile asks for what cannot be given. System calls that libseccomp does not know are
 /// skipped, as runc does: profiles name calls of newer kernels.
-pub(super) fn program(profile: &LinuxSeccomp, runs: Runs) -> Result<Program, FilterError> {
+pub(super) fn program(
+    profile: &LinuxSeccomp,
+    runs: WorkloadKind,
+) -> Result<SeccompFilter, FilterError> {
     let calls = profile.syscalls().as_deref().unwrap_or_default();
     let asks = profile.listener_path().is_some()
         || calls
@@ -37,7 +40,7 @@ pub(super) fn program(profile: &LinuxSeccomp, runs: Runs) -> Result<Program, Fil
     }
     let default = action(profile.default_action(), profile.default_errno_ret());
     let mut filter = context(default)?;
-    if runs == Runs::Native {
+    if runs == WorkloadKind::Native {
         for name in profile
             .architectures()
             .iter()
@@ -75,7 +78,7 @@ pub(super) fn context(default: ScmpAction) -> Result<ScmpFilterContext, FilterEr
 }
 
 /// The filter as a program.
-pub(super) fn export(filter: &ScmpFilterContext, flags: u32) -> Result<Program, FilterError> {
+pub(super) fn export(filter: &ScmpFilterContext, flags: u32) -> Result<SeccompFilter, FilterError> {
     let read = || -> io::Result<Result<Vec<u8>, FilterError>> {
         let mut file = File::from(rustix::fs::memfd_create("seccomp", MemfdFlags::CLOEXEC)?);
         if let Err(source) = filter.export_bpf(&file) {
@@ -86,7 +89,10 @@ pub(super) fn export(filter: &ScmpFilterContext, flags: u32) -> Result<Program, 
         file.read_to_end(&mut instructions)?;
         Ok(Ok(instructions))
     };
-    Ok(Program::new(flags, read().map_err(FilterError::Export)??))
+    Ok(SeccompFilter::new(
+        flags,
+        read().map_err(FilterError::Export)??,
+    ))
 }
 
 fn add(

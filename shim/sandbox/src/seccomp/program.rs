@@ -11,7 +11,7 @@ const INSTRUCTION: usize = 8;
 
 /// A filter of system calls, ready to be installed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Program {
+pub struct SeccompFilter {
     /// `SECCOMP_FILTER_FLAG_*`.
     flags: u32,
     /// Instructions, one after the other, in the machine's byte order.
@@ -62,7 +62,7 @@ impl Instruction {
     }
 }
 
-impl Program {
+impl SeccompFilter {
     /// A filter of these instructions.
     pub(super) fn of(instructions: &[Instruction]) -> Self {
         Self::new(

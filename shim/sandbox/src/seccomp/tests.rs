@@ -12,14 +12,14 @@ use serde_json::{Value, json};
 use super::calls::{ALLOWED, ALLOWED_IF, FORBIDDEN, Test};
 use super::engine::names;
 use super::*;
-use crate::plan::Program as Runs;
+use crate::plan::WorkloadKind;
 
 mod gate;
 mod machine;
 
 use machine::{Call, Decision, decide};
 
-fn engine() -> Program {
+fn engine() -> SeccompFilter {
     FilterCache::new().unwrap().engine()
 }
 
@@ -27,10 +27,10 @@ fn profile(says: Value) -> LinuxSeccomp {
     serde_json::from_value(says).unwrap()
 }
 
-fn made(says: Value) -> Program {
+fn made(says: Value) -> SeccompFilter {
     FilterCache::new()
         .unwrap()
-        .profile(&profile(says), Runs::Guest)
+        .profile(&profile(says), WorkloadKind::Guest)
         .unwrap()
 }
 
@@ -47,7 +47,7 @@ fn call(name: &str, args: [u64; 6]) -> Call {
 }
 
 /// Runs `work` in a thread of its own that is under `filters`, and gives what it gives.
-fn confined<T: Send>(filters: &[Program], work: impl FnOnce() -> T + Send) -> T {
+fn confined<T: Send>(filters: &[SeccompFilter], work: impl FnOnce() -> T + Send) -> T {
     std::thread::scope(|scope| {
         let thread = scope.spawn(|| {
             rustix::thread::set_no_new_privs(true).unwrap();
@@ -370,7 +370,7 @@ fn a_linux_program_may_be_of_every_architecture_of_its_profile() {
     let profile = profile(runtime_default());
     let filter = FilterCache::new()
         .unwrap()
-        .profile(&profile, Runs::Native)
+        .profile(&profile, WorkloadKind::Native)
         .unwrap();
     // read(2) is number 3 of 32-bit x86.
     assert_eq!(
@@ -432,7 +432,7 @@ fn what_libseccomp_cannot_do_is_named() {
     let filters = FilterCache::new().unwrap();
     let refused = |says: Value| {
         filters
-            .profile(&profile(says), Runs::Guest)
+            .profile(&profile(says), WorkloadKind::Guest)
             .unwrap_err()
             .to_string()
     };
@@ -465,11 +465,16 @@ fn a_profile_is_made_once_and_the_ones_used_last_are_kept() {
     let filters = FilterCache::new().unwrap();
     let numbered =
         |errno: u32| profile(json!({"defaultAction": "SCMP_ACT_ERRNO", "defaultErrnoRet": errno}));
-    let first = filters.profile(&numbered(1), Runs::Guest).unwrap();
+    let first = filters.profile(&numbered(1), WorkloadKind::Guest).unwrap();
     for errno in 2..40 {
-        filters.profile(&numbered(errno), Runs::Guest).unwrap();
+        filters
+            .profile(&numbered(errno), WorkloadKind::Guest)
+            .unwrap();
         // Used again and again, so it stays.
-        assert_eq!(filters.profile(&numbered(1), Runs::Guest).unwrap(), first);
+        assert_eq!(
+            filters.profile(&numbered(1), WorkloadKind::Guest).unwrap(),
+            first
+        );
     }
     assert_eq!(filters.kept(), 16);
     assert!(
@@ -481,7 +486,10 @@ fn a_profile_is_made_once_and_the_ones_used_last_are_kept() {
 fn a_filter_travels_as_its_bytes() {
     let program = engine();
     let text = serde_json::to_vec(&program).unwrap();
-    assert_eq!(serde_json::from_slice::<Program>(&text).unwrap(), program);
+    assert_eq!(
+        serde_json::from_slice::<SeccompFilter>(&text).unwrap(),
+        program
+    );
     assert!(
         program.len() > 100 && program.len() < 4096,
         "{}: the kernel takes 4096 instructions",
@@ -491,7 +499,7 @@ fn a_filter_travels_as_its_bytes() {
 
 #[test]
 fn a_filter_without_instructions_is_refused_by_the_kernel() {
-    let empty = Program::new(0, Vec::new());
+    let empty = SeccompFilter::new(0, Vec::new());
     assert!(empty.is_empty());
     let refused = std::thread::spawn(move || {
         rustix::thread::set_no_new_privs(true).unwrap();

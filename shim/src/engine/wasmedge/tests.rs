@@ -4,7 +4,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::*;
-use crate::guest::START;
+use crate::workload::START;
 
 /// An engine lives once in a process, in one thread: what it logs and how it catches traps is the
 /// process's. Two tests at a time brought it down once in a hundred runs.
@@ -21,7 +21,7 @@ fn context() -> WasiContext {
     }
 }
 
-fn prepare(text: &str, function: &str) -> Result<Prepared, NotRunnable> {
+fn prepare(text: &str, function: &str) -> Result<PreparedGuest, NotRunnable> {
     WasmEdge::prepare(&wat::parse_str(text).unwrap(), function, &context())
 }
 

@@ -17,7 +17,7 @@ fn native(says: &Value) -> ProcessPlan {
     ProcessPlan::of(
         spec.process().as_ref().unwrap(),
         None,
-        Program::Native,
+        WorkloadKind::Native,
         HARDENED,
         &FILTERS,
     )
@@ -240,7 +240,7 @@ fn a_guest_has_our_filter_and_then_the_specs() {
     assert_eq!(plan(json!({})).process.filters, [FILTERS.engine()]);
     assert_eq!(native(&json!({})).filters, []);
 
-    let without = HostFacts {
+    let without = KernelFeatures {
         seccomp: Support::Absent,
         ..PLAIN
     };

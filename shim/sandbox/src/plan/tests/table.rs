@@ -269,7 +269,7 @@ fn what_is_not_served_is_refused_by_its_field() {
         assert_eq!(refusal(says).0, names);
         assert!(
             ROWS.iter()
-                .any(|known| known.field == row && known.verdict == Verdict::Refused),
+                .any(|known| known.field == row && known.handling == Handling::Refused),
             "{row} is not refused in the table"
         );
     }
@@ -346,20 +346,20 @@ fn page() -> String {
          lost when the spec is read, as if it \
          were not there. Linux programs in the same pod are set up by libcontainer, and this page \
          is not about them.\n\n\
-         | field | values | verdict | how | tests |\n|---|---|---|---|---|\n";
-    let row = |Row {
+         | field | values | handling | how | tests |\n|---|---|---|---|---|\n";
+    let row = |SpecField {
                    field,
                    values,
-                   verdict,
+                   handling,
                    how,
                    tests,
-               }: &Row| {
+               }: &SpecField| {
         let tests = tests
             .iter()
             .map(|test| format!("`{test}`"))
             .collect::<Vec<_>>()
             .join(", ");
-        format!("| `{field}` | {values} | {verdict} | {how} | {tests} |\n")
+        format!("| `{field}` | {values} | {handling} | {how} | {tests} |\n")
     };
     std::iter::once(head.to_owned())
         .chain(ROWS.iter().map(row))

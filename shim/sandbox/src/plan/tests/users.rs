@@ -26,7 +26,7 @@ fn a_user_namespace_that_is_there_is_the_containers() {
     let users = plan(in_users(json!({}))).users.unwrap();
     assert_eq!(
         users,
-        Users {
+        UserNamespace {
             path: "/proc/7/ns/user".into(),
             uids: range(1 << 20),
             gids: range(1 << 21)

@@ -3,9 +3,9 @@
 
 use super::*;
 
-fn of(fs_type: &str, options: &[&str]) -> Result<Prepared, Failure> {
+fn of(fs_type: &str, options: &[&str]) -> Result<PreparedMount, Failure> {
     let options = options.iter().map(|&option| option.to_owned()).collect();
-    Prepared::of(
+    PreparedMount::of(
         &Mount {
             fs_type: fs_type.to_owned(),
             source: "source".to_owned(),
@@ -136,9 +136,13 @@ fn an_overlay_is_made_by_its_parameters_where_the_kernel_takes_them_one_by_one()
     }
 }
 
-fn mapped(fs_type: &str, options: &[&str], users: Option<&Users>) -> Result<Prepared, Failure> {
+fn mapped(
+    fs_type: &str,
+    options: &[&str],
+    users: Option<&UserNamespace>,
+) -> Result<PreparedMount, Failure> {
     let options = options.iter().map(|&option| option.to_owned()).collect();
-    Prepared::of(
+    PreparedMount::of(
         &Mount {
             fs_type: fs_type.to_owned(),
             source: "source".to_owned(),
@@ -158,7 +162,7 @@ fn files_are_mapped_where_containerd_says_so_by_the_users_of_the_container() {
             size: 9,
         }]
     };
-    let users = Users {
+    let users = UserNamespace {
         path: "/users".into(),
         uids: range(70),
         gids: range(80),

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::super::{FORK, Pass, Program};
+use super::super::{FORK, Pass, SeccompFilter};
 use super::machine::{Call, Decision, decide};
 use super::{call, engine, made};
 
@@ -23,7 +23,7 @@ fn gate_lets_its_calls_pass_with_the_pass_alone_and_a_closed_one_none() {
     let nothing = made(json!({ "defaultAction": "SCMP_ACT_ERRNO", "defaultErrnoRet": 1 }));
     for filter in [engine(), nothing] {
         let pass = Pass::new().unwrap();
-        let (gated, closed) = (filter.behind_gate(pass), Program::closing_gate(pass));
+        let (gated, closed) = (filter.behind_gate(pass), SeccompFilter::closing_gate(pass));
         for call in calls_of_gate(pass.argument()) {
             assert_eq!(decide(&gated, call), Decision::Allow, "{call:?}");
             assert_eq!(
@@ -98,7 +98,9 @@ fn gate_is_the_kernels_too() {
             rustix::thread::set_no_new_privs(true).unwrap();
             nothing.behind_gate(pass).install().unwrap();
             let open = (death_signal(pass.argument()), death_signal(0));
-            Program::closing_gate(pass).install_with(pass).unwrap();
+            SeccompFilter::closing_gate(pass)
+                .install_with(pass)
+                .unwrap();
             (open.0, open.1, death_signal(pass.argument()))
         });
         thread.join().unwrap()

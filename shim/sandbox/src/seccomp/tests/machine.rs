@@ -2,7 +2,7 @@
 //! of), so that what a filter decides can be asked for any system call of any architecture without
 //! making it.
 
-use super::super::Program;
+use super::super::SeccompFilter;
 
 /// A system call, as a filter sees it.
 #[derive(Debug, Clone, Copy)]
@@ -78,7 +78,7 @@ impl Decision {
 }
 
 /// Runs `filter` on `call`.
-pub(super) fn decide(filter: &Program, call: Call) -> Decision {
+pub(super) fn decide(filter: &SeccompFilter, call: Call) -> Decision {
     let program = filter.instructions();
     let (mut at, mut accumulator) = (0, 0);
     loop {

@@ -4,7 +4,7 @@ use std::path::Path;
 
 /// What the host's kernel can do. Everything else that a plan needs is there from Linux 5.12 on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct HostFacts {
+pub struct KernelFeatures {
     /// AppArmor.
     pub apparmor: Support,
     /// SELinux.
@@ -22,7 +22,7 @@ pub enum Support {
     Absent,
 }
 
-impl HostFacts {
+impl KernelFeatures {
     /// Asks the kernel, through `/sys` and `/proc`.
     pub fn read() -> Self {
         Self::below(Path::new("/"))
@@ -54,12 +54,12 @@ mod tests {
     #[test]
     fn a_host_has_what_its_kernel_shows() {
         let root = tempfile::tempdir().unwrap();
-        let all_absent = HostFacts {
+        let all_absent = KernelFeatures {
             apparmor: Support::Absent,
             selinux: Support::Absent,
             seccomp: Support::Absent,
         };
-        assert_eq!(HostFacts::below(root.path()), all_absent);
+        assert_eq!(KernelFeatures::below(root.path()), all_absent);
         let write = |path: &str, text: &str| {
             let file = root.path().join(path);
             std::fs::create_dir_all(file.parent().unwrap()).unwrap();
@@ -67,18 +67,18 @@ mod tests {
         };
         write("sys/module/apparmor/parameters/enabled", "N\n");
         assert_eq!(
-            HostFacts::below(root.path()),
+            KernelFeatures::below(root.path()),
             all_absent,
             "AppArmor is built in, and off"
         );
         write("sys/module/apparmor/parameters/enabled", "Y\n");
         write("sys/fs/selinux/enforce", "0");
         write("proc/sys/kernel/seccomp/actions_avail", "kill_process");
-        let all = HostFacts {
+        let all = KernelFeatures {
             apparmor: Support::Present,
             selinux: Support::Present,
             seccomp: Support::Present,
         };
-        assert_eq!(HostFacts::below(root.path()), all);
+        assert_eq!(KernelFeatures::below(root.path()), all);
     }
 }

@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 
 use guest_sandbox::rootfs::Mount;
 
-use super::{Bytes, Command, Workload, is_named_as_guest};
+use super::{Bytes, CommandLine, Workload, is_named_as_guest};
 
 /// Maximum number of hints.
 const MAX_HINTS: usize = 512;
@@ -51,7 +51,7 @@ pub struct Key(String, String);
 
 impl Key {
     /// None if the files are the container's alone: those of an overlay below are its image's.
-    pub fn of(rootfs: &[Mount], command: Command<'_>) -> Option<Self> {
+    pub fn of(rootfs: &[Mount], command: CommandLine<'_>) -> Option<Self> {
         let options = rootfs.iter().flat_map(|mount| &mount.options);
         let below = options
             .into_iter()
@@ -66,7 +66,7 @@ pub struct Hints(Mutex<Vec<(Key, Hint)>>);
 
 impl Hints {
     /// The hint for a container.
-    pub fn get(&self, key: Option<&Key>, command: Command<'_>) -> Hint {
+    pub fn get(&self, key: Option<&Key>, command: CommandLine<'_>) -> Hint {
         // Every change leaves the list whole, also if its last holder panicked.
         let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let known = key.and_then(|key| all.iter().rev().find(|(known, _)| known == key));
@@ -83,7 +83,7 @@ impl Hints {
         let Some(key) = key else { return };
         let hint = match workload {
             Workload::Native => Hint::Native,
-            Workload::Wasm(guest) => match guest.bytes {
+            Workload::Guest(guest) => match guest.bytes {
                 Bytes::Memory(_) => Hint::Layer,
                 Bytes::File(_) => Hint::File,
             },
@@ -109,7 +109,7 @@ mod tests {
         };
         Key::of(
             &[mount],
-            Command {
+            CommandLine {
                 args: &[entrypoint.to_owned()],
                 env: &[],
                 cwd: std::path::Path::new("/"),
@@ -124,7 +124,7 @@ mod tests {
             let args = [entrypoint.to_owned()];
             hints.get(
                 key(below, entrypoint).as_ref(),
-                Command {
+                CommandLine {
                     args: &args,
                     env: &[],
                     cwd: std::path::Path::new("/"),
@@ -163,7 +163,7 @@ mod tests {
         assert_eq!(
             Key::of(
                 &[Mount::default()],
-                Command {
+                CommandLine {
                     args: &["/a".to_owned()],
                     env: &[],
                     cwd: std::path::Path::new("/")

@@ -2,11 +2,11 @@
 
 use super::*;
 
-fn found(name: &str, bytes: &[u8]) -> Found {
+fn found(name: &str, bytes: &[u8]) -> FoundFile {
     let mut file = tempfile::tempfile().unwrap();
     std::io::Write::write_all(&mut file, bytes).unwrap();
     let inspection = Inspection::inspect(&file, bytes.len() as u64).unwrap();
-    Found {
+    FoundFile {
         file: file.into(),
         path: format!("/{name}").into(),
         size: bytes.len() as u64,
@@ -14,7 +14,7 @@ fn found(name: &str, bytes: &[u8]) -> Found {
     }
 }
 
-fn select_file(name: &str, bytes: &[u8]) -> Result<Workload, GuestError> {
+fn select_file(name: &str, bytes: &[u8]) -> Result<Workload, WorkloadError> {
     of_file(
         Entrypoint::parse(&[format!("/{name}")])?,
         found(name, bytes),
@@ -32,7 +32,7 @@ fn the_bytes_decide_and_the_name_does_not() {
         ("app.wat", b"#!/bin/sh", None),
     ] {
         let form = match select_file(name, bytes).unwrap() {
-            Workload::Wasm(guest) => Some(guest.form),
+            Workload::Guest(guest) => Some(guest.form),
             Workload::Native => None,
         };
         assert_eq!(form, expected, "{name} {}", bytes.escape_ascii());
@@ -63,7 +63,7 @@ fn exec_runs_the_containers_layer_where_no_file_has_its_name() {
             path: "/app.wasm".to_owned(),
             function: START.to_owned(),
         };
-        Guest {
+        GuestModule {
             bytes,
             size: 8,
             form: Form::Binary,
@@ -74,15 +74,15 @@ fn exec_runs_the_containers_layer_where_no_file_has_its_name() {
     };
     let layer = own(Bytes::Memory(Arc::new(null())));
     let missing = |path: &str| {
-        Err(GuestError::NotFound {
+        Err(WorkloadError::NotFound {
             entrypoint: path.to_owned(),
             looked_at: path.to_owned(),
         })
     };
-    let select = |word: &str, found, own: &Guest| {
+    let select = |word: &str, found, own: &GuestModule| {
         of_exec(Entrypoint::parse(&[word.to_owned()]).unwrap(), found, own).map(|workload| {
             match workload {
-                Workload::Wasm(guest) => (guest.origin, guest.entrypoint.function),
+                Workload::Guest(guest) => (guest.origin, guest.entrypoint.function),
                 Workload::Native => ("native".to_owned(), String::new()),
             }
         })
@@ -98,13 +98,13 @@ fn exec_runs_the_containers_layer_where_no_file_has_its_name() {
     );
     assert!(matches!(
         select("/none.wasm", missing("/none.wasm"), &layer),
-        Err(GuestError::NotFound { .. })
+        Err(WorkloadError::NotFound { .. })
     ));
     // The file of a container's guest may have been replaced or removed since.
     let file = own(Bytes::File(Arc::new(null().into())));
     assert!(matches!(
         select("/app.wasm", missing("/app.wasm"), &file),
-        Err(GuestError::NotFound { .. })
+        Err(WorkloadError::NotFound { .. })
     ));
 }
 
@@ -123,7 +123,7 @@ fn file_that_grew_above_the_limit_is_not_read() {
 #[test]
 fn only_names_of_guests_have_a_process_forked_early() {
     let is_named = |word: &str| {
-        is_named_as_guest(Command {
+        is_named_as_guest(CommandLine {
             args: &[word.to_owned()],
             env: &[],
             cwd: Path::new("/"),
@@ -162,11 +162,11 @@ fn an_entrypoint_is_a_path_and_perhaps_a_function() {
     );
     assert!(matches!(
         parse("/app.wasm#"),
-        Err(GuestError::NoFunction { .. })
+        Err(WorkloadError::NoFunction { .. })
     ));
-    assert!(matches!(parse(""), Err(GuestError::NoEntrypoint)));
+    assert!(matches!(parse(""), Err(WorkloadError::NoEntrypoint)));
     assert!(matches!(
         Entrypoint::parse(&[]),
-        Err(GuestError::NoEntrypoint)
+        Err(WorkloadError::NoEntrypoint)
     ));
 }

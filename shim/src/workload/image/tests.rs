@@ -148,7 +148,7 @@ fn entry((digest, size): (String, usize), architecture: &str, os: &str) -> serde
 fn bytes(layer: Option<Arc<Layer>>) -> Option<Vec<u8>> {
     let layer = layer?;
     assert!(layer.origin.contains("sha256:"), "{}", layer.origin);
-    Some(crate::guest::read_all(&layer.file, u64::MAX).unwrap())
+    Some(crate::workload::read_all(&layer.file, u64::MAX).unwrap())
 }
 
 #[test]

@@ -22,7 +22,7 @@ const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// What a file is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Kind {
+pub enum ContentKind {
     /// A WebAssembly core module.
     Module,
     /// A WebAssembly component.
@@ -41,7 +41,7 @@ pub enum Kind {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Inspection {
     /// What it is.
-    pub kind: Kind,
+    pub kind: ContentKind,
     /// Its first bytes, for messages.
     pub starts: Vec<u8>,
 }
@@ -55,14 +55,14 @@ impl Inspect for Inspection {
         let mut head = read(HEAD as u64)?;
         let kind = match Start::of(&head) {
             Start::Is(kind) => kind,
-            Start::Open if size <= HEAD as u64 => Kind::Other,
+            Start::Open if size <= HEAD as u64 => ContentKind::Other,
             Start::Open => {
                 head = read(MAX_TEXT)?;
                 match Start::of(&head) {
                     Start::Is(kind) => kind,
                     // It can only be text, and is refused by its size.
-                    Start::Open if size > MAX_TEXT => Kind::Text,
-                    Start::Open => Kind::Other,
+                    Start::Open if size > MAX_TEXT => ContentKind::Text,
+                    Start::Open => ContentKind::Other,
                 }
             }
         };
@@ -71,7 +71,7 @@ impl Inspect for Inspection {
     }
 
     fn is_executed(&self) -> bool {
-        self.kind == Kind::Native
+        self.kind == ContentKind::Native
     }
 }
 
@@ -79,7 +79,7 @@ impl Inspect for Inspection {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Start {
     /// It is this, whatever follows.
-    Is(Kind),
+    Is(ContentKind),
     /// It depends on what follows; if nothing does, it is nothing known.
     Open,
 }
@@ -87,14 +87,14 @@ enum Start {
 impl Start {
     fn of(head: &[u8]) -> Self {
         Self::Is(match head {
-            [0, b'a', b's', b'm', 1, 0, 0, 0, ..] => Kind::Module,
+            [0, b'a', b's', b'm', 1, 0, 0, 0, ..] => ContentKind::Module,
             // The component model splits the version field: 16 bits version, 16 bits layer, layer 1
             // is a component.
-            [0, b'a', b's', b'm', _, _, 1, 0, ..] => Kind::Component,
+            [0, b'a', b's', b'm', _, _, 1, 0, ..] => ContentKind::Component,
             [0, b'a', b's', b'm', a, b, c, d, ..] => {
-                Kind::UnknownVersion(u32::from_le_bytes([*a, *b, *c, *d]))
+                ContentKind::UnknownVersion(u32::from_le_bytes([*a, *b, *c, *d]))
             }
-            [0x7f, b'E', b'L', b'F', ..] | [b'#', b'!', ..] => Kind::Native,
+            [0x7f, b'E', b'L', b'F', ..] | [b'#', b'!', ..] => ContentKind::Native,
             text => return Self::of_text(without_byte_order_mark(text)),
         })
     }
@@ -127,9 +127,9 @@ impl Start {
             None => (rest.is_empty() || rest == b";", false),
         };
         match (is_text, is_whole) {
-            (true, true) => Self::Is(Kind::Text),
+            (true, true) => Self::Is(ContentKind::Text),
             (true, false) => Self::Open,
-            (false, _) => Self::Is(Kind::Other),
+            (false, _) => Self::Is(ContentKind::Other),
         }
     }
 }
@@ -158,7 +158,7 @@ mod tests {
 
     use super::*;
 
-    fn kind(bytes: &[u8]) -> Kind {
+    fn kind(bytes: &[u8]) -> ContentKind {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(bytes).unwrap();
         Inspection::inspect(&file, bytes.len() as u64).unwrap().kind
@@ -167,25 +167,28 @@ mod tests {
     #[test]
     fn bytes_decide() {
         for (bytes, expected) in [
-            (&b"\0asm\x01\0\0\0"[..], Kind::Module),
-            (b"\0asm\x0d\0\x01\0", Kind::Component),
-            (b"\0asm\x02\0\0\0", Kind::UnknownVersion(2)),
-            (b"\0asm", Kind::Other),
-            (b"\x7fELF\x02\x01", Kind::Native),
-            (b"#!/bin/sh\n", Kind::Native),
-            (b"(module)", Kind::Text),
-            (b"  ;; a comment\n(; another ;)\n( module $m", Kind::Text),
-            (b";; ends like on old machines\r(module)", Kind::Text),
-            (b"(; a (; nested ;) comment ;)(module)", Kind::Text),
-            (b"\xef\xbb\xbf(module)", Kind::Text),
-            (b"(module)\xef\xbb\xbf", Kind::Text),
-            (b"(; never closed (module)", Kind::Other),
-            (b"(; (; closed once ;) (module)", Kind::Other),
-            (b"(mod", Kind::Other),
-            (b"(component)", Kind::Other),
-            (b"hello", Kind::Other),
-            (b"\xff\xfe(\0m\0", Kind::Other),
-            (b"", Kind::Other),
+            (&b"\0asm\x01\0\0\0"[..], ContentKind::Module),
+            (b"\0asm\x0d\0\x01\0", ContentKind::Component),
+            (b"\0asm\x02\0\0\0", ContentKind::UnknownVersion(2)),
+            (b"\0asm", ContentKind::Other),
+            (b"\x7fELF\x02\x01", ContentKind::Native),
+            (b"#!/bin/sh\n", ContentKind::Native),
+            (b"(module)", ContentKind::Text),
+            (
+                b"  ;; a comment\n(; another ;)\n( module $m",
+                ContentKind::Text,
+            ),
+            (b";; ends like on old machines\r(module)", ContentKind::Text),
+            (b"(; a (; nested ;) comment ;)(module)", ContentKind::Text),
+            (b"\xef\xbb\xbf(module)", ContentKind::Text),
+            (b"(module)\xef\xbb\xbf", ContentKind::Text),
+            (b"(; never closed (module)", ContentKind::Other),
+            (b"(; (; closed once ;) (module)", ContentKind::Other),
+            (b"(mod", ContentKind::Other),
+            (b"(component)", ContentKind::Other),
+            (b"hello", ContentKind::Other),
+            (b"\xff\xfe(\0m\0", ContentKind::Other),
+            (b"", ContentKind::Other),
         ] {
             assert_eq!(kind(bytes), expected, "{}", bytes.escape_ascii());
         }
@@ -200,11 +203,11 @@ mod tests {
                 format!("(;{filler};)(module)"),
                 format!("{}(module)", " ".repeat(length)),
             ] {
-                assert_eq!(kind(text.as_bytes()), Kind::Text, "{length}");
+                assert_eq!(kind(text.as_bytes()), ContentKind::Text, "{length}");
             }
             assert_eq!(
                 kind(format!(";;{filler}\n(func)").as_bytes()),
-                Kind::Other,
+                ContentKind::Other,
                 "{length}"
             );
         }
@@ -216,7 +219,7 @@ mod tests {
         file.write_all_at(&vec![b' '; 9 << 20], 0).unwrap();
         assert_eq!(
             Inspection::inspect(&file, 9 << 20).unwrap().kind,
-            Kind::Text
+            ContentKind::Text
         );
     }
 }

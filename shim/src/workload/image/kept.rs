@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use rustix::fs::{MemfdFlags, SealFlags};
 
 use super::ImageError;
-use crate::guest::{digest, kind};
+use crate::workload::{digest, kind};
 
 /// Most bytes of layers that are kept. A larger layer is read for each of its containers.
 const LAYERS: u64 = 64 << 20;
@@ -171,7 +171,7 @@ fn sealed(bytes: &[u8]) -> io::Result<File> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::guest::read_all;
+    use crate::workload::read_all;
 
     #[test]
     fn sealed_bytes_cannot_be_changed() {

@@ -13,11 +13,11 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `guest/image.rs` | the layers of an image |
-//! | `guest/rootfs.rs` | where an entrypoint is looked for, and what was found |
-//! | `guest/lookup.rs` | the look-up itself, in a process that may never answer |
-//! | `guest/hints.rs` | what ran before, so that it is begun early |
-//! | `guest/kind.rs`, `guest/digest.rs` | what some bytes are, and their digest |
+//! | `workload/image.rs` | the layers of an image |
+//! | `workload/rootfs.rs` | where an entrypoint is looked for, and what was found |
+//! | `workload/lookup.rs` | the look-up itself, in a process that may never answer |
+//! | `workload/hints.rs` | what ran before, so that it is begun early |
+//! | `workload/kind.rs`, `workload/digest.rs` | what some bytes are, and their digest |
 //!
 //! A failure is never an answer: an image that cannot be read fails Create, it does not fall back
 //! to the rootfs.
@@ -42,8 +42,8 @@ pub mod lookup;
 pub mod rootfs;
 
 use image::Layer;
-use kind::{Inspection, Kind};
-use rootfs::Found;
+use kind::{ContentKind, Inspection};
+use rootfs::FoundFile;
 
 /// The function that a WASI command exports, and the one to call when the entrypoint names no
 /// other.
@@ -51,7 +51,7 @@ pub const START: &str = "_start";
 
 /// A command line with what its words are understood by.
 #[derive(Debug, Clone, Copy)]
-pub struct Command<'a> {
+pub struct CommandLine<'a> {
     /// The words, the first of which names what to run.
     pub args: &'a [String],
     /// The environment, each entry as `NAME=value`.
@@ -66,12 +66,12 @@ pub enum Workload {
     /// An ordinary Linux program.
     Native,
     /// A guest; the engine runs it.
-    Wasm(Guest),
+    Guest(GuestModule),
 }
 
 /// A guest, found but not yet looked into.
 #[derive(Debug, Clone)]
-pub struct Guest {
+pub struct GuestModule {
     /// Its bytes.
     pub bytes: Bytes,
     /// How many they are.
@@ -96,7 +96,7 @@ pub enum Bytes {
     File(Arc<OwnedFd>),
 }
 
-impl Guest {
+impl GuestModule {
     /// The same, with the digest that its process says, if none is known.
     #[must_use]
     pub fn told_by(self, process: &guest_sandbox::Guest) -> Self {
@@ -146,17 +146,17 @@ impl Entrypoint {
     ///
     /// # Errors
     /// When there is none, or nothing follows the `#`.
-    pub fn parse(args: &[String]) -> Result<Self, GuestError> {
+    pub fn parse(args: &[String]) -> Result<Self, WorkloadError> {
         let first = args
             .first()
             .filter(|arg| !arg.is_empty())
-            .ok_or(GuestError::NoEntrypoint)?;
+            .ok_or(WorkloadError::NoEntrypoint)?;
         match first.split_once('#') {
             None => Ok(Self {
                 path: first.clone(),
                 function: START.to_owned(),
             }),
-            Some((_, "")) => Err(GuestError::NoFunction {
+            Some((_, "")) => Err(WorkloadError::NoFunction {
                 entrypoint: first.clone(),
             }),
             Some((path, function)) => Ok(Self {
@@ -169,7 +169,7 @@ impl Entrypoint {
 
 /// Why an image holds nothing that can be run.
 #[derive(Debug, Error)]
-pub enum GuestError {
+pub enum WorkloadError {
     /// `process.args` is empty.
     #[error(
         "the container has no entrypoint: set `command` in the pod, or `ENTRYPOINT` in the image, \
@@ -296,10 +296,10 @@ pub enum GuestError {
 ///
 /// # Errors
 /// When the layer cannot be run.
-pub fn of_layer(command: Command<'_>, layer: &Layer) -> Result<Workload, GuestError> {
+pub fn of_layer(command: CommandLine<'_>, layer: &Layer) -> Result<Workload, WorkloadError> {
     let entrypoint = Entrypoint::parse(command.args)?;
     let origin = layer.origin.clone();
-    let read = |source| GuestError::Read {
+    let read = |source| WorkloadError::Read {
         origin: origin.clone(),
         source,
     };
@@ -310,7 +310,7 @@ pub fn of_layer(command: Command<'_>, layer: &Layer) -> Result<Workload, GuestEr
         Bytes::Memory(Arc::clone(&layer.file)),
         Some(layer.digest.clone()),
     );
-    Ok(Workload::Wasm(Guest {
+    Ok(Workload::Guest(GuestModule {
         bytes,
         size: layer.size,
         form,
@@ -324,8 +324,8 @@ pub fn of_layer(command: Command<'_>, layer: &Layer) -> Result<Workload, GuestEr
 ///
 /// # Errors
 /// When the file cannot be run.
-pub fn of_file(entrypoint: Entrypoint, found: Found) -> Result<Workload, GuestError> {
-    let Found {
+pub fn of_file(entrypoint: Entrypoint, found: FoundFile) -> Result<Workload, WorkloadError> {
+    let FoundFile {
         file,
         path,
         size,
@@ -333,7 +333,7 @@ pub fn of_file(entrypoint: Entrypoint, found: Found) -> Result<Workload, GuestEr
     } = found;
     let origin = path.display().to_string();
     Ok(match runnable_form(&inspection, &origin, size)? {
-        Some(form) => Workload::Wasm(Guest {
+        Some(form) => Workload::Guest(GuestModule {
             bytes: Bytes::File(Arc::new(file)),
             size,
             form,
@@ -351,16 +351,16 @@ pub fn of_file(entrypoint: Entrypoint, found: Found) -> Result<Workload, GuestEr
 /// When there is nothing that can be run.
 pub fn of_exec(
     entrypoint: Entrypoint,
-    found: Result<Found, GuestError>,
-    own: &Guest,
-) -> Result<Workload, GuestError> {
+    found: Result<FoundFile, WorkloadError>,
+    own: &GuestModule,
+) -> Result<Workload, WorkloadError> {
     match (found, &own.bytes) {
         // A guest that is a layer of its image is no file of the root; its name is what the image
         // calls it.
-        (Err(GuestError::NotFound { .. }), Bytes::Memory(_))
+        (Err(WorkloadError::NotFound { .. }), Bytes::Memory(_))
             if entrypoint.path == own.entrypoint.path =>
         {
-            Ok(Workload::Wasm(Guest {
+            Ok(Workload::Guest(GuestModule {
                 entrypoint,
                 ..own.clone()
             }))
@@ -371,7 +371,7 @@ pub fn of_exec(
 
 /// Whether the entrypoint's name is one that guests usually have. It decides nothing but whether a
 /// guest's process is forked before its bytes are known.
-pub fn is_named_as_guest(command: Command<'_>) -> bool {
+pub fn is_named_as_guest(command: CommandLine<'_>) -> bool {
     let entrypoint = Entrypoint::parse(command.args);
     entrypoint.is_ok_and(|entrypoint| {
         Path::new(&entrypoint.path)
@@ -385,23 +385,23 @@ fn runnable_form(
     inspection: &Inspection,
     origin: &str,
     size: u64,
-) -> Result<Option<Form>, GuestError> {
+) -> Result<Option<Form>, WorkloadError> {
     let owned = || origin.to_owned();
     let form = match inspection.kind {
-        Kind::Module => Form::Binary,
-        Kind::Text => Form::Text,
-        Kind::Native => return Ok(None),
-        Kind::Component => return Err(GuestError::Component { origin: owned() }),
-        Kind::UnknownVersion(version) => {
-            return Err(GuestError::Version {
+        ContentKind::Module => Form::Binary,
+        ContentKind::Text => Form::Text,
+        ContentKind::Native => return Ok(None),
+        ContentKind::Component => return Err(WorkloadError::Component { origin: owned() }),
+        ContentKind::UnknownVersion(version) => {
+            return Err(WorkloadError::Version {
                 origin: owned(),
                 version,
             });
         }
-        Kind::Other => return Err(not_wasm(origin, inspection)),
+        ContentKind::Other => return Err(not_wasm(origin, inspection)),
     };
     if size > form.most() {
-        return Err(GuestError::TooLarge {
+        return Err(WorkloadError::TooLarge {
             origin: owned(),
             size,
             limit: form.most(),
@@ -410,12 +410,12 @@ fn runnable_form(
     Ok(Some(form))
 }
 
-fn not_wasm(origin: &str, inspection: &Inspection) -> GuestError {
+fn not_wasm(origin: &str, inspection: &Inspection) -> WorkloadError {
     let starts = match &*inspection.starts {
         [] => "nothing: it is empty".to_owned(),
         starts => format!("{:?}", starts.escape_ascii().to_string()),
     };
-    GuestError::NotWasm {
+    WorkloadError::NotWasm {
         origin: origin.to_owned(),
         starts,
     }

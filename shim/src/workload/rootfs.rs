@@ -6,11 +6,13 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use guest_sandbox::WireFd;
-use guest_sandbox::lookup::{Answer, Files, MountSource, NotAProgram, PlannedMount, from_root};
+use guest_sandbox::lookup::{
+    Files, LookupReply, MountSource, NotAProgram, PlannedMount, from_root,
+};
 use oci_spec::runtime::Mount;
 
 use super::kind::Inspection;
-use super::{Command, GuestError};
+use super::{CommandLine, WorkloadError};
 use crate::bundle::Bundle;
 
 /// The folders in which a program without a slash is looked for if the environment has no `PATH`,
@@ -21,7 +23,7 @@ const SHOWN: usize = 8;
 
 /// A file of the container.
 #[derive(Debug)]
-pub struct Found {
+pub struct FoundFile {
     /// An `O_PATH` descriptor of it.
     pub file: OwnedFd,
     /// Its path in the container, links not followed.
@@ -38,7 +40,7 @@ pub struct Found {
 ///
 /// Of two variables with one name the last counts: it alone is in the environment that a Linux
 /// program gets. An empty folder of `PATH` is the working folder, as for execvp(3).
-pub fn candidates(command: Command<'_>, entrypoint: &str) -> Vec<PathBuf> {
+pub fn candidates(command: CommandLine<'_>, entrypoint: &str) -> Vec<PathBuf> {
     if entrypoint.contains('/') {
         return vec![entrypoint.into()];
     }
@@ -96,11 +98,11 @@ fn planned_mount(bundle: &Path, mount: &Mount) -> PlannedMount {
 /// # Errors
 /// When there is no such file, or it is not a regular one, or it cannot be read.
 pub fn found(
-    command: Command<'_>,
+    command: CommandLine<'_>,
     entrypoint: &str,
     candidates: &[PathBuf],
-    answer: Answer<Inspection>,
-) -> Result<Found, GuestError> {
+    answer: LookupReply<Inspection>,
+) -> Result<FoundFile, WorkloadError> {
     let place = |candidate: usize| {
         let candidate = candidates
             .get(candidate)
@@ -111,38 +113,38 @@ pub fn found(
             .collect::<PathBuf>()
     };
     match answer {
-        Answer::Found {
+        LookupReply::Found {
             candidate,
             file,
             size,
             inspection,
-        } => Ok(Found {
+        } => Ok(FoundFile {
             file: file.into_inner(),
             path: place(candidate),
             size,
             inspection,
         }),
-        Answer::NotFound => {
+        LookupReply::NotFound => {
             let mut looked_at: Vec<String> = (0..candidates.len().min(SHOWN))
                 .map(|index| place(index).display().to_string())
                 .collect();
             if candidates.len() > SHOWN {
                 looked_at.push(format!("and {} more", candidates.len() - SHOWN));
             }
-            Err(GuestError::NotFound {
+            Err(WorkloadError::NotFound {
                 entrypoint: entrypoint.to_owned(),
                 looked_at: looked_at.join(", "),
             })
         }
-        Answer::Refused { candidate, what } => Err(GuestError::NotAFile {
+        LookupReply::Refused { candidate, what } => Err(WorkloadError::NotAFile {
             path: place(candidate),
             what: words(what),
         }),
-        Answer::Unreadable { candidate, errno } => Err(GuestError::Read {
+        LookupReply::Unreadable { candidate, errno } => Err(WorkloadError::Read {
             origin: place(candidate).display().to_string(),
             source: io::Error::from_raw_os_error(errno),
         }),
-        Answer::Failed(failure) => Err(GuestError::LookUp {
+        LookupReply::Failed(failure) => Err(WorkloadError::LookUp {
             entrypoint: entrypoint.to_owned(),
             source: failure,
         }),
@@ -167,7 +169,7 @@ mod tests {
 
     fn at(cwd: &str, env: &[&str], entrypoint: &str) -> Vec<String> {
         let env: Vec<String> = env.iter().map(|entry| (*entry).to_owned()).collect();
-        let command = Command {
+        let command = CommandLine {
             args: &[],
             env: &env,
             cwd: Path::new(cwd),
@@ -227,7 +229,7 @@ mod tests {
                     .collect::<Vec<_>>()
                     .join(":")
             )];
-            let command = Command {
+            let command = CommandLine {
                 args: &[],
                 env: &env,
                 cwd: Path::new("/data"),
@@ -236,7 +238,7 @@ mod tests {
                 command,
                 "none.wasm",
                 &candidates(command, "none.wasm"),
-                Answer::NotFound,
+                LookupReply::NotFound,
             )
             .unwrap_err()
             .to_string()
@@ -258,7 +260,7 @@ mod tests {
 
     #[test]
     fn what_is_not_a_regular_file_is_refused_by_its_type() {
-        let command = Command {
+        let command = CommandLine {
             args: &[],
             env: &[],
             cwd: Path::new("/"),
@@ -270,7 +272,7 @@ mod tests {
             (NotAProgram::CharacterDevice, "a character device"),
             (NotAProgram::BlockDevice, "a block device"),
         ] {
-            let answer = Answer::Refused { candidate: 0, what };
+            let answer = LookupReply::Refused { candidate: 0, what };
             let error = found(command, "/dev/x", &["/dev/x".into()], answer)
                 .unwrap_err()
                 .to_string();

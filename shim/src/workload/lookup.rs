@@ -9,13 +9,13 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
-use guest_sandbox::lookup::{Answer, Files, LookupProcess, NewLookup, look_up};
+use guest_sandbox::lookup::{Files, LookupProcess, LookupReply, NewLookup, look_up};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
 
 use super::kind::Inspection;
-use super::rootfs::{self, Found};
-use super::{Command, GuestError};
+use super::rootfs::{self, FoundFile};
+use super::{CommandLine, WorkloadError};
 use crate::error::CreateError;
 use crate::host::Host;
 use crate::process;
@@ -31,7 +31,7 @@ const MAX_PER_POD: usize = 8;
 
 /// Whose look-ups count together.
 #[derive(Debug, Clone, Copy)]
-pub struct Owner<'a> {
+pub struct LookupOwner<'a> {
     /// The container's id.
     pub container: &'a str,
     /// The id of its pod's sandbox; none if CRI did not make it.
@@ -59,7 +59,7 @@ struct Slot {
 
 impl Lookups {
     /// Waits until the container and its pod may have another process.
-    async fn slot(&self, owner: Owner<'_>) -> Slot {
+    async fn slot(&self, owner: LookupOwner<'_>) -> Slot {
         let container = acquire(self.semaphore(
             Key::Container(owner.container.to_owned()),
             MAX_PER_CONTAINER,
@@ -102,11 +102,11 @@ async fn acquire(semaphore: Arc<Semaphore>) -> OwnedSemaphorePermit {
 /// containerd gave the request up.
 pub async fn find(
     host: &Arc<Host>,
-    owner: Owner<'_>,
+    owner: LookupOwner<'_>,
     files: Files,
-    command: Command<'_>,
+    command: CommandLine<'_>,
     entrypoint: &str,
-) -> Result<Result<Found, GuestError>, CreateError> {
+) -> Result<Result<FoundFile, WorkloadError>, CreateError> {
     let deadline = Instant::now() + LOOKUP_TIMEOUT;
     let candidates = rootfs::candidates(command, entrypoint);
     let slot = match wait(deadline, host.lookups.slot(owner)).await {
@@ -132,7 +132,7 @@ pub async fn find(
         Waited::Done(ready) => drop(ready.map_err(CreateError::Descriptors)?),
         waited => return Err(unanswered(entrypoint, &waited, process.waits_in())),
     }
-    let answer: Answer<Inspection> = answer.receive()?;
+    let answer: LookupReply<Inspection> = answer.receive()?;
     Ok(rootfs::found(command, entrypoint, &candidates, answer))
 }
 
@@ -165,8 +165,8 @@ async fn wait<T>(deadline: Instant, event: impl Future<Output = T>) -> Waited<T>
 fn unanswered<T>(entrypoint: &str, waited: &Waited<T>, on: String) -> CreateError {
     let entrypoint = entrypoint.to_owned();
     match waited {
-        Waited::GivenUp => GuestError::LookUpGivenUp { entrypoint }.into(),
-        Waited::Done(_) | Waited::TimedOut => GuestError::NotAnswered {
+        Waited::GivenUp => WorkloadError::LookUpGivenUp { entrypoint }.into(),
+        Waited::Done(_) | Waited::TimedOut => WorkloadError::NotAnswered {
             entrypoint,
             seconds: LOOKUP_TIMEOUT.as_secs(),
             on,
@@ -227,7 +227,7 @@ mod tests {
     #[tokio::test]
     async fn container_and_pod_have_a_maximum_of_look_ups_that_unended_ones_count_for() {
         let lookups = Lookups::default();
-        let owner = |container| Owner {
+        let owner = |container| LookupOwner {
             container,
             pod: Some("pod"),
         };
