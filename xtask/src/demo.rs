@@ -8,9 +8,9 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
 use testbed::cache::Cache;
-use testbed::cell::{Cell, CellOptions, Lifetime, Network};
 use testbed::containerd::{Containerd, Form, Install};
 use testbed::image::{self, Artifact, Packed, RootfsImage, Transport};
+use testbed::isolated_namespace::{IsolatedNamespace, Lifetime, NamespaceOptions, Network};
 use testbed::progress::{self, step};
 use testbed::teardown::Run;
 use testbed::{examples, host};
@@ -100,9 +100,9 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let containerd = step(
         format_args!("started containerd {}", install.version),
         || {
-            let cell = Cell::start(
+            let isolated = IsolatedNamespace::start(
                 &run,
-                CellOptions {
+                NamespaceOptions {
                     network: Network::Host,
                     lifetime: Lifetime::Process,
                 },
@@ -110,7 +110,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
             let shims = bundle.launcher();
             Containerd::start(
                 &run,
-                &cell,
+                &isolated,
                 &install,
                 &[shims.parent().context("the launcher lies in no folder")?],
             )

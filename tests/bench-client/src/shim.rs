@@ -38,8 +38,8 @@ const CALL: Duration = Duration::from_mins(1);
 const LIFE: Duration = Duration::from_mins(2);
 /// How long a shim may take from its answer until it listens.
 const CONNECT: Duration = Duration::from_secs(10);
-/// Where shims have their sockets, and bundles theirs here: nothing of a cell is seen there from
-/// outside.
+/// Where shims have their sockets, and bundles theirs here: nothing of an isolated namespace is
+/// seen there from outside.
 const BUNDLES: &str = "/run/containerd";
 
 pub(crate) async fn run(containerd: &Containerd, plan: &Plan) -> Result<Samples> {

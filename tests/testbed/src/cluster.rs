@@ -1,14 +1,14 @@
-//! Kind clusters: Docker in a cell, a node image of our own, a network for pods, a registry, and
-//! the runtime as the operator brings it.
+//! Kind clusters: Docker in an isolated namespace, a node image of our own, a network for pods, a
+//! registry, and the runtime as the operator brings it.
 //!
 //! ```text
-//! this machine ── kubectl ──► 169.254.N.2 ─┐ cell (pids, mounts, network)
+//! this machine ── kubectl ──► 169.254.N.2 ─┐ namespace (pids, mounts, network)
 //!              ── push ─────► :5000 registry│ dockerd ── kind's network ──┬─ NAME-control-plane
 //!                                          │                             ├─ NAME-worker
 //!                                          └                             └─ NAME-worker2
 //! ```
 //!
-//! Everything lives in the cell of a run: when the run ends, so does the cluster, with every
+//! Everything lives in the namespace of a run: when the run ends, so does the cluster, with every
 //! bridge, rule, mount and process. With the stock node image it is the user's Docker that holds
 //! the cluster, and kind that removes it.
 
@@ -16,9 +16,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 
-use crate::cell::Lifetime;
 use crate::command;
 use crate::image::{Credentials, Packed, Registry as Access, Transport};
+use crate::isolated_namespace::Lifetime;
 
 mod up;
 mod config;

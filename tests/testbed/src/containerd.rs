@@ -1,4 +1,4 @@
-//! A private containerd in a cell, and `ctr` to talk to it.
+//! A private containerd in an isolated namespace, and `ctr` to talk to it.
 //!
 //! * [`install`]: which containerd: Debian's, or the pinned one built from its Go module.
 //! * [`config`]: its configuration file, in the form of its version.
@@ -6,8 +6,8 @@
 //! * [`container`]: running a container to its end, or starting it.
 //! * [`task`]: a container that was started: watched, signalled, joined by further processes.
 //!
-//! Root and state lie in memory inside the cell, and so does `/run/containerd`, where shims have
-//! their sockets whatever the configuration says; `ctr` therefore runs inside too.
+//! Root and state lie in memory inside the namespace, and so does `/run/containerd`, where shims
+//! have their sockets whatever the configuration says; `ctr` therefore runs inside too.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -19,8 +19,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::cell::{Cell, Service};
 use crate::command;
+use crate::isolated_namespace::{IsolatedNamespace, Service};
 use crate::teardown::Run;
 use crate::wait;
 
@@ -48,7 +48,7 @@ pub struct Containerd {
 
 #[derive(Debug)]
 struct Inner {
-    cell: Cell,
+    isolated: IsolatedNamespace,
     install: Install,
     folder: PathBuf,
     namespace: String,
@@ -58,48 +58,58 @@ struct Inner {
 }
 
 impl Containerd {
-    /// Starts `install` in `cell` and waits until it answers. Shims are found in `shims`, then
+    /// Starts `install` in `isolated` and waits until it answers. Shims are found in `shims`, then
     /// beside containerd.
     ///
     /// # Errors
     /// When it does not come up; the error carries its log.
-    pub fn start(run: &Run, cell: &Cell, install: &Install, shims: &[&Path]) -> Result<Self> {
-        Self::start_configured(run, cell, install, shims, None)
+    pub fn start(
+        run: &Run,
+        isolated: &IsolatedNamespace,
+        install: &Install,
+        shims: &[&Path],
+    ) -> Result<Self> {
+        Self::start_configured(run, isolated, install, shims, None)
     }
 
     /// As [`Containerd::start`], with CRI.
     ///
     /// # Errors
     /// When it does not come up; the error carries its log.
-    pub fn start_with_cri(run: &Run, cell: &Cell, install: &Install, cri: &Cri) -> Result<Self> {
-        Self::start_configured(run, cell, install, &[], Some(cri))
+    pub fn start_with_cri(
+        run: &Run,
+        isolated: &IsolatedNamespace,
+        install: &Install,
+        cri: &Cri,
+    ) -> Result<Self> {
+        Self::start_configured(run, isolated, install, &[], Some(cri))
     }
 
     fn start_configured(
         run: &Run,
-        cell: &Cell,
+        isolated: &IsolatedNamespace,
         install: &Install,
         shims: &[&Path],
         cri: Option<&Cri>,
     ) -> Result<Self> {
         let folder = run.folder().join(&install.name);
         fs::create_dir_all(&folder).with_context(|| format!("make {}", folder.display()))?;
-        cell.mount_memory(&folder)?;
-        cell.mount_memory(Path::new("/run/containerd"))?;
+        isolated.mount_memory(&folder)?;
+        isolated.mount_memory(Path::new("/run/containerd"))?;
         let file = run.folder().join(format!("{}.toml", install.name));
         fs::write(&file, config::text(install.schema()?, &folder, cri))
             .with_context(|| format!("write {}", file.display()))?;
         let path = search_path(install, shims)?;
-        let service = cell.spawn(
+        let service = isolated.spawn(
             &format!("containerd-{}", install.name),
-            daemon(cell, install, &path, &file),
+            daemon(isolated, install, &path, &file),
         )?;
         // The name of the namespace becomes that of the containers' cgroups, by which the run's end
         // finds them.
         let namespace = format!("{}.{}", run.name(), install.name);
         let service = Mutex::new(service);
         let inner = Inner {
-            cell: cell.clone(),
+            isolated: isolated.clone(),
             install: install.clone(),
             folder,
             namespace,
@@ -146,15 +156,15 @@ impl Containerd {
     /// When it does not come up again.
     pub fn start_again(&self) -> Result<()> {
         let Inner {
-            cell,
+            isolated,
             install,
             path,
             config,
             ..
         } = &*self.inner;
-        *self.service() = cell.spawn(
+        *self.service() = isolated.spawn(
             &format!("containerd-{}-again", install.name),
-            daemon(cell, install, path, config),
+            daemon(isolated, install, path, config),
         )?;
         self.wait_until_it_answers()
     }
@@ -166,7 +176,7 @@ impl Containerd {
     pub fn signal(&self, signal: &str) -> Result<()> {
         let line = format!("containerd --config {}$", self.inner.config.display());
         self.inner
-            .cell
+            .isolated
             .run("pkill")
             .args(["--signal", signal, "--full", "--", &line])
             .done()
@@ -177,9 +187,9 @@ impl Containerd {
         &self.inner.install
     }
 
-    /// The cell that it is in.
-    pub fn cell(&self) -> &Cell {
-        &self.inner.cell
+    /// The namespace that it is in.
+    pub fn isolated(&self) -> &IsolatedNamespace {
+        &self.inner.isolated
     }
 
     /// Its main configuration file, on this machine.
@@ -187,18 +197,18 @@ impl Containerd {
         &self.inner.config
     }
 
-    /// Where it listens, inside the cell.
+    /// Where it listens, inside the namespace.
     pub fn address(&self) -> PathBuf {
         self.inner.folder.join("containerd.sock")
     }
 
-    /// Where, inside the cell, the containerd of CRI finds network plugins and what tells it to use
-    /// them.
+    /// Where, inside the namespace, the containerd of CRI finds network plugins and what tells it
+    /// to use them.
     pub fn network_folder(&self) -> PathBuf {
         self.inner.folder.join("cni")
     }
 
-    /// Where, inside the cell, each task has a folder with its spec and its shim's address.
+    /// Where, inside the namespace, each task has a folder with its spec and its shim's address.
     pub fn tasks_folder(&self) -> PathBuf {
         self.inner
             .folder
@@ -214,13 +224,13 @@ impl Containerd {
     /// A `ctr` command without its arguments.
     pub fn ctr(&self) -> command::Run {
         let (program, words) = self.ctr_words();
-        self.inner.cell.run(program).args(words)
+        self.inner.isolated.run(program).args(words)
     }
 
     /// As [`Containerd::ctr`], for a caller who wants the process itself.
     pub fn ctr_command(&self) -> Command {
         let (program, words) = self.ctr_words();
-        let mut command = self.inner.cell.command(program);
+        let mut command = self.inner.isolated.command(program);
         command.args(words);
         command
     }
@@ -301,7 +311,7 @@ impl Containerd {
         let mut command = self.ctr_command();
         command.arg("events");
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        self.inner.cell.spawn(
+        self.inner.isolated.spawn(
             &format!("events-{}-{number}", self.inner.install.name),
             command,
         )
@@ -397,8 +407,8 @@ impl Containerd {
 }
 
 /// The command that starts the daemon.
-fn daemon(cell: &Cell, install: &Install, path: &str, config: &Path) -> Command {
-    let mut command = cell.command("env");
+fn daemon(isolated: &IsolatedNamespace, install: &Install, path: &str, config: &Path) -> Command {
+    let mut command = isolated.command("env");
     command
         .arg(format!("PATH={path}"))
         .arg(install.bin.join("containerd"))

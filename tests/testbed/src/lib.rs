@@ -9,7 +9,7 @@
 //!   from.
 //! * [`runtime_archive`]: the runtime as nodes download it, and broken ones for tests.
 //! * [`examples`]: the programs in `examples/`, built, packed, and what their pods must print.
-//! * [`teardown`], [`cell`]: how a run leaves nothing behind.
+//! * [`teardown`], [`isolated_namespace`]: how a run leaves nothing behind.
 //! * [`containerd`], [`cluster`]: the real thing that tests talk to.
 //! * [`vm`]: a machine with systemd and cgroup v2, emulated.
 //! * [`apiserver`]: a Kubernetes API server alone.
@@ -33,7 +33,7 @@ pub mod registry;
 pub mod runtime_archive;
 pub mod examples;
 pub mod teardown;
-pub mod cell;
+pub mod isolated_namespace;
 pub mod containerd;
 pub mod cluster;
 pub mod vm;

@@ -9,7 +9,7 @@
 //!
 //! Each run has a name of its own (`wr-<what>-<pid>`) that its cgroups, namespaces and interfaces
 //! bear, so that whatever is left can be laid at its door. A run is alive while its lock file is
-//! locked, or, when it was kept, while a cell that it recorded lives.
+//! locked, or, when it was kept, while an isolated namespace that it recorded lives.
 
 use std::fmt::{self, Display};
 use std::fs::{self, File};
@@ -38,8 +38,8 @@ const DISKS: &str = "/var/lib/wasmedge-runtime";
 const LOCK: &str = "lock";
 /// In a run's folder: the run was told to outlive its process.
 const KEPT: &str = "kept";
-/// In a run's folder: one file for each cell, naming its first process.
-const CELLS: &str = "cells";
+/// In a run's folder: one file for each namespace, naming its first process.
+const NAMESPACES: &str = "cells";
 /// In the folder of all runs: held while a run comes into being, is swept, or picks something
 /// unique.
 const GATE: &str = ".gate";
@@ -105,20 +105,21 @@ impl Run {
         }
     }
 
-    /// Records the first process of a cell, for a sweep to kill should this process die by SIGKILL.
+    /// Records the first process of an isolated namespace, for a sweep to kill should this process
+    /// die by SIGKILL.
     ///
     /// # Errors
     /// When `process` is gone already, or the record cannot be written.
     pub(crate) fn record(&self, process: &Process) -> Result<()> {
-        let folder = self.folder().join(CELLS);
+        let folder = self.folder().join(NAMESPACES);
         fs::create_dir_all(&folder).with_context(|| format!("make {}", folder.display()))?;
         let file = folder.join(process.pid().to_string());
         fs::write(&file, process.to_text()).with_context(|| format!("write {}", file.display()))
     }
 
-    /// The first processes of this run's cells, living or not.
-    pub(crate) fn cells(&self) -> Vec<Process> {
-        sweep::cells(self.folder())
+    /// The first processes of this run's namespaces, living or not.
+    pub(crate) fn first_processes(&self) -> Vec<Process> {
+        sweep::first_processes(self.folder())
     }
 
     /// Ends the run and reports what could not be undone (dropping a run only prints it).

@@ -18,8 +18,8 @@ use anyhow::{Context as _, Result, bail};
 use serde::{Deserialize, Serialize};
 
 use crate::cache::Cache;
-use crate::cell::{Cell, CellOptions, Lifetime, Network, Service};
 use crate::host::{self, Need};
+use crate::isolated_namespace::{IsolatedNamespace, Lifetime, NamespaceOptions, Network, Service};
 use crate::progress::Heartbeat;
 use crate::teardown::Run;
 use crate::versions::Versions;
@@ -93,25 +93,25 @@ impl Machine {
         let folder = run.disk_folder()?;
         let parts = disk::parts(&folder, parts)?;
         let told = folder.join("report");
-        let cell = Cell::start(
+        let isolated = IsolatedNamespace::start(
             run,
-            CellOptions {
+            NamespaceOptions {
                 network: Network::Host,
                 lifetime: Lifetime::Process,
             },
         )?;
-        let mut command = cell.command("env");
+        let mut command = isolated.command("env");
         // What the machine writes goes to a file there that has no name.
         command
             .arg(format!("TMPDIR={}", folder.display()))
             .arg(EMULATOR)
             .args(self.arguments(&parts, &told));
-        let service = cell.spawn("machine", command)?;
+        let service = isolated.spawn("machine", command)?;
         let status = power_off(&service, &told);
         let text = fs::read(&told).unwrap_or_default();
         let status = status
             .with_context(|| format!("the report so far:\n{}", String::from_utf8_lossy(&text)))?;
-        cell.stop()?;
+        isolated.stop()?;
         if !status.success() {
             bail!("{EMULATOR}: {status}\n{}", service.last_words());
         }

@@ -12,8 +12,8 @@ use anyhow::Result;
 use libtest_mimic::{Arguments, Completion};
 use testbed::program;
 
-#[path = "cluster/bed.rs"]
-mod bed;
+#[path = "cluster/fixture.rs"]
+mod fixture;
 #[path = "cluster/manifest.rs"]
 mod manifest;
 #[path = "cluster/life.rs"]
@@ -35,7 +35,7 @@ mod placement;
 #[path = "cluster/examples.rs"]
 mod examples;
 
-use bed::{Bed, Test};
+use fixture::{Fixture, Test};
 
 /// How many tests run at a time: most of a test's time is waiting for the cluster's own loops.
 const THREADS: usize = 3;
@@ -61,8 +61,8 @@ fn main() -> Result<ExitCode> {
         program::on(
             &args,
             named,
-            || Bed::up(run, &prepared),
-            |bed: &Bed, test: &Test| bed.perform(test).map(|()| Completion::Completed),
+            || Fixture::up(run, &prepared),
+            |fixture: &Fixture, test: &Test| fixture.perform(test).map(|()| Completion::Completed),
         )
     })
 }

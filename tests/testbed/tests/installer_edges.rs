@@ -17,9 +17,9 @@ use libtest_mimic::{Arguments, Completion, Failed};
 use node_installer::cri::{Cri, CriError};
 use node_installer::smoke::{self, Logs, Smoke, SmokeError};
 use test_guests::{EXIT_42, Guest, HELLO, SPIN};
-use testbed::cell::{Cell, CellOptions, Lifetime, Network};
 use testbed::containerd::{Cgroups, Containerd, Cri as CriConfig, Handler, Install};
 use testbed::image::{Entry, RootfsImage, compile_if_text};
+use testbed::isolated_namespace::{IsolatedNamespace, Lifetime, NamespaceOptions, Network};
 use testbed::prepared::Prepared;
 use testbed::program;
 use testbed::teardown::Run;
@@ -96,7 +96,7 @@ fn main() -> Result<ExitCode> {
     })
 }
 
-/// One containerd in a cell of its own.
+/// One containerd in an isolated namespace of its own.
 struct Node {
     containerd: Containerd,
     /// The socket as this process reaches it.
@@ -109,9 +109,9 @@ struct Node {
 
 impl Node {
     fn start(run: &Run, install: &Install, prepared: &Prepared) -> Result<Self> {
-        let cell = Cell::start(
+        let isolated = IsolatedNamespace::start(
             run,
-            CellOptions {
+            NamespaceOptions {
                 network: Network::Host,
                 lifetime: Lifetime::Process,
             },
@@ -140,7 +140,7 @@ impl Node {
             pause: pause.reference.clone(),
             handlers,
         };
-        let containerd = Containerd::start_with_cri(run, &cell, install, &cri)?;
+        let containerd = Containerd::start_with_cri(run, &isolated, install, &cri)?;
         let folder = run.folder().join(format!("{}-edges", install.name));
         fs::create_dir_all(&folder).with_context(|| format!("make {}", folder.display()))?;
         let smoke = RootfsImage {
@@ -164,10 +164,10 @@ impl Node {
             image.pack()?.write_archive(&archive)?;
             containerd.import_into(NAMESPACE, &archive)?;
         }
-        // The cell's mounts are seen through its first process.
+        // The namespace's mounts are seen through its first process.
         let socket = PathBuf::from(format!(
             "/proc/{}/root{}",
-            cell.init_pid(),
+            isolated.init_pid(),
             containerd.address().display()
         ));
         let runtime = tokio::runtime::Builder::new_current_thread()

@@ -9,8 +9,8 @@
 //! [`descriptors`] and [`launcher`]; pods of CRI in [`pods`], with [`volumes`], when a part of them
 //! is lost in [`pod_faults`], with users of their own in [`pod_users`], debugged in [`debug`], with
 //! guests that memory cannot hold in [`memory`], with hosts of their own in [`grouping`]; restarts
-//! of more containerds in [`versions`]; many containers in [`endurance`]; and [`ground`] for what
-//! the tests themselves stand on.
+//! of more containerds in [`versions`]; many containers in [`endurance`]; and [`isolation`] for
+//! what the tests themselves stand on.
 //!
 //! They ask containerd through `ctr`, and where that cannot ask or does not tell, through its own
 //! services ([`grpc`]: [`tasks`], [`cri`]); they look at processes, mounts and cgroups from outside
@@ -25,8 +25,8 @@ use testbed::program;
 
 #[path = "node/node.rs"]
 mod node;
-#[path = "node/ground.rs"]
-mod ground;
+#[path = "node/isolation.rs"]
+mod isolation;
 #[path = "node/machine.rs"]
 mod machine;
 #[path = "node/grpc.rs"]
@@ -37,8 +37,8 @@ mod tasks;
 mod metrics;
 #[path = "node/events.rs"]
 mod events;
-#[path = "node/pods_ground.rs"]
-mod pods_ground;
+#[path = "node/pods_fixture.rs"]
+mod pods_fixture;
 #[path = "node/run.rs"]
 mod run;
 #[path = "node/files.rs"]
@@ -110,7 +110,7 @@ use node::{Node, Test};
 const THREADS: usize = 4;
 
 const THEMES: &[&[Test]] = &[
-    ground::TESTS,
+    isolation::TESTS,
     run::TESTS,
     files::TESTS,
     spec::TESTS,

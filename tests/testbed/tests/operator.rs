@@ -12,8 +12,8 @@ use anyhow::Result;
 use libtest_mimic::{Arguments, Completion};
 use testbed::program;
 
-#[path = "operator/bed.rs"]
-mod bed;
+#[path = "operator/fixture.rs"]
+mod fixture;
 #[path = "operator/nodes.rs"]
 mod nodes;
 #[path = "operator/runtimes.rs"]
@@ -39,7 +39,7 @@ mod removal;
 #[path = "operator/rights.rs"]
 mod rights;
 
-use bed::{Bed, Test};
+use fixture::{Fixture, Test};
 
 /// The releases come first: how long the first pod takes counts on a cluster that has never seen
 /// the runtime.
@@ -62,9 +62,9 @@ fn main() -> Result<ExitCode> {
     let all = tests().map(|test| test.name);
     program::run(&args, "operator", all, |run, prepared| {
         let named = tests().map(|test| (test.name.to_owned(), test));
-        let up = || Bed::up(run, &prepared);
-        program::on(&args, named, up, |bed: &Bed, test: &Test| {
-            bed.perform(test).map(|()| Completion::Completed)
+        let up = || Fixture::up(run, &prepared);
+        program::on(&args, named, up, |fixture: &Fixture, test: &Test| {
+            fixture.perform(test).map(|()| Completion::Completed)
         })
     })
 }

@@ -7,7 +7,7 @@
 
 use anyhow::Result;
 
-use crate::ground::{Driver, Ground};
+use crate::fixture::{Driver, Fixture};
 
 mod run;
 mod limits;
@@ -18,7 +18,7 @@ mod pod;
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Check {
     pub(crate) name: &'static str,
-    pub(crate) body: fn(&Ground, Driver) -> Result<()>,
+    pub(crate) body: fn(&Fixture, Driver) -> Result<()>,
 }
 
 /// Makes a list of tests from functions, named as these are.

@@ -3,7 +3,7 @@
 //! to a serial line, as one line of JSON for each test (`testbed::vm::report` reads them).
 //!
 //! * [`checks`]: the tests.
-//! * [`ground`]: what they stand on: containers of one driver, and how to see that nothing is left
+//! * [`fixture`]: what they stand on: containers of one driver, and how to see that nothing is left
 //!   of them.
 //! * [`containerd`], [`cri`]: containerd's API.
 //! * [`machine`]: processes, cgroups, systemd's units and the journal.
@@ -22,10 +22,10 @@ mod wait;
 mod machine;
 mod containerd;
 mod cri;
-mod ground;
+mod fixture;
 mod checks;
 
-use ground::{Driver, Ground};
+use fixture::{Driver, Fixture};
 
 /// The line that the outcomes are told on.
 const REPORT: &str = "/dev/ttyS1";
@@ -48,14 +48,14 @@ fn main() -> Result<ExitCode> {
 }
 
 /// Every test with its name, for each driver.
-fn all() -> impl Iterator<Item = (String, impl Fn(&Ground) -> Result<()>)> {
+fn all() -> impl Iterator<Item = (String, impl Fn(&Fixture) -> Result<()>)> {
     [Driver::Cgroupfs, Driver::Systemd]
         .into_iter()
         .flat_map(|driver| {
             let of_driver = move |check: &'static checks::Check| {
                 (
                     format!("{}::{}", driver.name(), check.name),
-                    move |ground: &Ground| (check.body)(ground, driver),
+                    move |fixture: &Fixture| (check.body)(fixture, driver),
                 )
             };
             checks::themes().map(of_driver)
@@ -73,14 +73,13 @@ fn run(wanted: &Path, report: &Path) -> Result<()> {
     let mut tell = |value: serde_json::Value| {
         writeln!(line, "{value}").with_context(|| format!("write to {}", report.display()))
     };
-    let ground = Ground::prepare();
+    let fixture = Fixture::prepare();
     let mut count = 0;
     for (name, body) in all().filter(|(name, _)| wanted.lines().any(|line| line == name)) {
         let started = Instant::now();
-        let outcome = match &ground {
-            Ok(ground) => {
-                body(ground).map_err(|error| format!("{error:#}\n{}", machine::containerds_words()))
-            }
+        let outcome = match &fixture {
+            Ok(fixture) => body(fixture)
+                .map_err(|error| format!("{error:#}\n{}", machine::containerds_words())),
             Err(error) => Err(format!(
                 "nothing could be prepared: {error:#}\n{}",
                 machine::containerds_words()

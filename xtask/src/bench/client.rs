@@ -52,7 +52,7 @@ impl Client {
     pub(super) fn run(&self, what: &str, plan: &Value) -> Result<Samples> {
         let run = self
             .containerd
-            .cell()
+            .isolated()
             .run("env")
             .arg(format!("PATH={}", self.path))
             .arg(&self.program);

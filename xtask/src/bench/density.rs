@@ -157,7 +157,7 @@ fn settled(ground: &Ground, is_expected: impl Fn(&Held) -> bool) -> Result<Held>
 
 fn look(ground: &Ground) -> Result<Held> {
     let table = Table::now()?;
-    let first = ground.cell.init_pid();
+    let first = ground.isolated.init_pid();
     let containerd = containerd(&table, first)?;
     let ours: Vec<_> = table
         .descendants(&[first, containerd])
@@ -175,16 +175,16 @@ fn look(ground: &Ground) -> Result<Held> {
     })
 }
 
-/// The number of the containerd whose processes are numbered as the cell's first one is.
+/// The number of the containerd whose processes are numbered as the namespace's first one is.
 fn containerd(table: &Table, first: i32) -> Result<i32> {
     let numbers = |pid: i32| fs::read_link(format!("/proc/{pid}/ns/pid"));
-    let cell = numbers(first).context("read how the cell's processes are numbered")?;
+    let isolated = numbers(first).context("read how the namespace's processes are numbered")?;
     let found = table.iter().find(|process| {
-        process.name == "containerd" && numbers(process.pid).is_ok_and(|found| found == cell)
+        process.name == "containerd" && numbers(process.pid).is_ok_and(|found| found == isolated)
     });
     found
         .map(|process| process.pid)
-        .context("the cell has no containerd")
+        .context("the namespace has no containerd")
 }
 
 /// The rows of one form: at each step what one container holds, and what one more takes; `held`

@@ -1,4 +1,5 @@
-//! A containerd in a cell, with every subject as a handler, the images, and a network plugin.
+//! A containerd in an isolated namespace, with every subject as a handler, the images, and a
+//! network plugin.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,8 +8,8 @@ use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 use testbed::apt::{self, Dependencies, Request};
 use testbed::cache::Cache;
-use testbed::cell::{Cell, CellOptions, Lifetime, Network};
 use testbed::containerd::{Cgroups as Driver, Containerd, Cri, Handler, Install};
+use testbed::isolated_namespace::{IsolatedNamespace, Lifetime, NamespaceOptions, Network};
 use testbed::progress;
 use testbed::teardown::Run;
 use testbed::versions::Versions;
@@ -21,7 +22,8 @@ use super::subject::{self, Files, Subject};
 const CGROUPS: &str = "/sys/fs/cgroup";
 /// Where containerd keeps the network namespaces of pods.
 const NETWORKS: &str = "/run/netns";
-/// A bridge of the cell's own. Its range is one for documentation, and nothing leaves the cell.
+/// A bridge of the namespace's own. Its range is one for documentation, and nothing leaves the
+/// namespace.
 const NETWORK: &str = r#"{"cniVersion":"1.0.0","name":"pods","plugins":[{"type":"bridge","bridge":"cni0","isGateway":true,
 "ipam":{"type":"host-local","dataDir":"@DATA@","ranges":[[{"subnet":"198.18.0.0/16"}]],"routes":[{"dst":"0.0.0.0/0"}]}}]}"#;
 /// What the bridge needs, and the loopback that containerd itself asks for.
@@ -49,7 +51,7 @@ pub(super) enum Net {
 /// All that the benches of one machine stand on.
 #[derive(Debug)]
 pub(super) struct Ground {
-    pub(super) cell: Cell,
+    pub(super) isolated: IsolatedNamespace,
     pub(super) containerd: Containerd,
     pub(super) client: Client,
     pub(super) subjects: Vec<Subject>,
@@ -57,7 +59,7 @@ pub(super) struct Ground {
 }
 
 impl Ground {
-    /// Starts containerd in a cell with a network of its own.
+    /// Starts containerd in an isolated namespace with a network of its own.
     pub(super) fn start(
         cache: &Cache,
         run: &Run,
@@ -65,18 +67,22 @@ impl Ground {
         subjects: &[Subject],
         cgroups: Cgroups,
     ) -> Result<Self> {
-        let cell = Cell::start(
+        let isolated = IsolatedNamespace::start(
             run,
-            CellOptions {
+            NamespaceOptions {
                 network: Network::Private,
                 lifetime: Lifetime::Process,
             },
         )?;
-        hide_networks(run, &cell)?;
+        hide_networks(run, &isolated)?;
         if cgroups == Cgroups::Unified {
             // The others would still be in the table of mounts, which tells runtimes what there is.
-            cell.run("umount").args(["--recursive", CGROUPS]).done()?;
-            cell.run("mount")
+            isolated
+                .run("umount")
+                .args(["--recursive", CGROUPS])
+                .done()?;
+            isolated
+                .run("mount")
                 .args(["-t", "cgroup2", "cgroup2", CGROUPS])
                 .done()?;
         }
@@ -100,10 +106,10 @@ impl Ground {
             pause: format!("{NOWHERE}/{PAUSE}"),
             handlers: others.map(handler).collect(),
         };
-        let containerd = Containerd::start_with_cri(run, &cell, install, &cri)?;
+        let containerd = Containerd::start_with_cri(run, &isolated, install, &cri)?;
         let client = Client::build(&containerd)?;
         let ground = Self {
-            cell,
+            isolated,
             containerd,
             client,
             subjects: subjects.to_vec(),
@@ -223,14 +229,14 @@ impl Ground {
             .parent()
             .context("containerd's socket lies in no folder")?
             .join("cni");
-        self.cell.run("mkdir").arg("-p").arg(&own).done()?;
+        self.isolated.run("mkdir").arg("-p").arg(&own).done()?;
         let files = PLUGINS
             .iter()
             .map(|name| plugins.join(name))
             .collect::<Vec<PathBuf>>();
-        self.cell.run("cp").args(files).arg(&own).done()?;
+        self.isolated.run("cp").args(files).arg(&own).done()?;
         let network = NETWORK.replace("@DATA@", &own.join("addresses").display().to_string());
-        self.cell
+        self.isolated
             .run("tee")
             .arg(own.join("10-pods.conflist"))
             .input(network)
@@ -251,8 +257,9 @@ fn template(subject: &Subject, does: Does, net: Net) -> String {
     format!("template-{}-{what}-{net}", subject.name)
 }
 
-/// Has the cell keep network namespaces to itself, and leaves no folder on a machine that had none.
-fn hide_networks(run: &Run, cell: &Cell) -> Result<()> {
+/// Has the namespace keep network namespaces to itself, and leaves no folder on a machine that had
+/// none.
+fn hide_networks(run: &Run, isolated: &IsolatedNamespace) -> Result<()> {
     let folder = Path::new(NETWORKS);
     if !folder.exists() {
         run.on_end(format!("remove {NETWORKS}"), || {
@@ -265,5 +272,5 @@ fn hide_networks(run: &Run, cell: &Cell) -> Result<()> {
             }
         });
     }
-    cell.mount_memory(folder)
+    isolated.mount_memory(folder)
 }

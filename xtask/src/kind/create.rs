@@ -5,9 +5,9 @@ use std::time::Instant;
 
 use anyhow::{Result, bail};
 use testbed::cache::Cache;
-use testbed::cell::Lifetime;
 use testbed::cluster::{Cluster, ClusterOptions, NodeImage};
 use testbed::helm::Helm;
+use testbed::isolated_namespace::Lifetime;
 use testbed::teardown::Run;
 use testbed::{examples, progress};
 

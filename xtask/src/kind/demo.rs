@@ -4,8 +4,8 @@ use std::time::Instant;
 
 use anyhow::Result;
 use testbed::cache::Cache;
-use testbed::cell::Lifetime;
 use testbed::cluster::NodeImage;
+use testbed::isolated_namespace::Lifetime;
 use testbed::progress::{self, step};
 use testbed::teardown::Run;
 use testbed::tour::{self, Shell};

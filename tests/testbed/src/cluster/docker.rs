@@ -1,5 +1,5 @@
-//! The Docker engine under a cluster: one of the run's own, inside a cell, or the one that the user
-//! has.
+//! The Docker engine under a cluster: one of the run's own, inside an isolated namespace, or the
+//! one that the user has.
 
 use std::ffi::OsString;
 use std::fs;
@@ -14,9 +14,9 @@ use serde_json::json;
 use super::capabilities;
 use crate::apt::{self, Dependencies, Request};
 use crate::cache::Cache;
-use crate::cell::{Cell, Service};
 use crate::command;
 use crate::host::{self, Need};
+use crate::isolated_namespace::{IsolatedNamespace, Service};
 use crate::teardown::Run;
 use crate::wait;
 
@@ -33,7 +33,7 @@ const PACKAGES: &[&str] = &[
     "libdevmapper1.02.1",
 ];
 
-/// Gives the cell a `/run` and an `/etc` of its own: Docker and the shims that it starts write
+/// Gives the namespace a `/run` and an `/etc` of its own: Docker and the shims that it starts write
 /// there, whatever folders they are told. `$0`, the run's own folder, stays where it is; `$1` is a
 /// place on disk.
 const HIDE: &str = r#"
@@ -55,10 +55,11 @@ pub(super) enum Docker {
     Users,
 }
 
-/// An engine in a cell: its bridges, rules, mounts and processes die with the cell.
+/// An engine in an isolated namespace: its bridges, rules, mounts and processes die with the
+/// namespace.
 #[derive(Debug, Clone)]
 pub(super) struct Private {
-    cell: Cell,
+    isolated: IsolatedNamespace,
     folder: PathBuf,
     path: OsString,
     libraries: PathBuf,
@@ -71,7 +72,9 @@ impl Docker {
     pub(super) fn run(&self, program: impl AsRef<std::ffi::OsStr>) -> command::Run {
         match self {
             Self::Users => command::Run::new(program),
-            Self::Private(private) => private.environment(private.cell.run("env")).arg(program),
+            Self::Private(private) => private
+                .environment(private.isolated.run("env"))
+                .arg(program),
         }
     }
 
@@ -124,17 +127,18 @@ impl Docker {
 }
 
 impl Private {
-    /// Starts an engine in `cell`.
-    pub(super) fn start(cache: &Cache, run: &Run, cell: &Cell) -> Result<Self> {
+    /// Starts an engine in `isolated`.
+    pub(super) fn start(cache: &Cache, run: &Run, isolated: &IsolatedNamespace) -> Result<Self> {
         host::install(&[Need {
             package: "iptables",
             provides: "iptables",
         }])?;
-        let mut engine = Self::known(cache, run, cell)?;
+        let mut engine = Self::known(cache, run, isolated)?;
         let folder = engine.folder.clone();
         fs::create_dir_all(folder.join("client"))
             .with_context(|| format!("make {}", folder.display()))?;
-        cell.run("sh")
+        isolated
+            .run("sh")
             .args(["-euc", HIDE])
             .arg(run.folder())
             .arg(run.disk_folder()?.join("hidden"))
@@ -143,19 +147,19 @@ impl Private {
         let file = folder.join("docker.json");
         fs::write(&file, serde_json::to_vec_pretty(&settings)?)
             .with_context(|| format!("write {}", file.display()))?;
-        let mut daemon = cell.command("env");
+        let mut daemon = isolated.command("env");
         engine.assignments().into_iter().for_each(|word| {
             daemon.arg(word);
         });
         daemon.arg(library_path(&engine.libraries));
         daemon.arg("dockerd").arg("--config-file").arg(&file);
-        engine.service = Some(Arc::new(cell.spawn("dockerd", daemon)?));
+        engine.service = Some(Arc::new(isolated.spawn("dockerd", daemon)?));
         engine.wait()?;
         Ok(engine)
     }
 
     /// The engine of a run that was kept.
-    pub(super) fn known(cache: &Cache, run: &Run, cell: &Cell) -> Result<Self> {
+    pub(super) fn known(cache: &Cache, run: &Run, isolated: &IsolatedNamespace) -> Result<Self> {
         let suite = debian_suite()?;
         let unpacked = apt::fetch(
             cache,
@@ -182,7 +186,7 @@ impl Private {
             .chain(always);
         let path = std::env::join_paths(folders).context("put Docker's programs on PATH")?;
         Ok(Self {
-            cell: cell.clone(),
+            isolated: isolated.clone(),
             folder: run.folder().join("docker"),
             path,
             libraries: unpacked.root,
@@ -192,12 +196,12 @@ impl Private {
 
     /// The address at which this machine reaches what the engine publishes.
     pub(super) fn address(&self) -> Ipv4Addr {
-        self.cell.address()
+        self.isolated.address()
     }
 
-    /// The cell that it runs in.
-    pub(super) fn cell(&self) -> &Cell {
-        &self.cell
+    /// The namespace that it runs in.
+    pub(super) fn isolated(&self) -> &IsolatedNamespace {
+        &self.isolated
     }
 
     fn settings(&self, run: &Run) -> Result<serde_json::Value> {
@@ -266,7 +270,7 @@ impl Private {
             || {
                 service.must_be_up()?;
                 let answer = self
-                    .environment(self.cell.run("env"))
+                    .environment(self.isolated.run("env"))
                     .args(["docker", "version"])
                     .output()?;
                 Ok(answer.status.success().then_some(()))

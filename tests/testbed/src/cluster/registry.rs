@@ -28,8 +28,8 @@ pub(super) struct Place {
 }
 
 impl Place {
-    /// The registry of a cluster in a cell.
-    pub(super) fn in_cell(private: &Private) -> Self {
+    /// The registry of a cluster in an isolated namespace.
+    pub(super) fn isolated(private: &Private) -> Self {
         let here = format!("{}:{PORT}", private.address());
         Self {
             nodes: format!("http://{here}"),
@@ -38,17 +38,17 @@ impl Place {
     }
 }
 
-/// Starts a registry in the cell.
-pub(super) fn start_in_cell(cache: &Cache, run: &Run, private: &Private) -> Result<Place> {
-    let place = Place::in_cell(private);
+/// Starts a registry in the namespace.
+pub(super) fn start_isolated(cache: &Cache, run: &Run, private: &Private) -> Result<Place> {
+    let place = Place::isolated(private);
     let prepared = registry::prepare(cache, &run.disk_folder()?.join("registry"), &place.here)?;
-    let mut command = private.cell().command("env");
+    let mut command = private.isolated().command("env");
     // The registry would take some variables for settings.
     command
         .arg("--ignore-environment")
         .arg(prepared.program)
         .args(prepared.arguments);
-    let service = private.cell().spawn("registry", command)?;
+    let service = private.isolated().spawn("registry", command)?;
     let address = SocketAddr::from((private.address(), PORT));
     wait::until(
         "the registry to listen",

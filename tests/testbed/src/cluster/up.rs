@@ -12,9 +12,9 @@ use super::{
     Cluster, ClusterOptions, NodeImage, Programs, config, evidence, network, node_image, registry,
 };
 use crate::cache::Cache;
-use crate::cell::{Cell, CellOptions, Lifetime, Network};
 use crate::command;
 use crate::go::{self, modules};
+use crate::isolated_namespace::{IsolatedNamespace, Lifetime, NamespaceOptions, Network};
 use crate::progress;
 use crate::teardown::Run;
 use crate::versions::Versions;
@@ -58,14 +58,14 @@ impl Cluster {
     /// The cluster of a run that was kept.
     ///
     /// # Errors
-    /// When its cell is gone.
+    /// When its namespace is gone.
     pub fn kept(cache: &Cache, run: &Run, name: &str) -> Result<Self> {
-        let private = Private::known(cache, run, &Cell::of(run)?)?;
+        let private = Private::known(cache, run, &IsolatedNamespace::of(run)?)?;
         let mut cluster = Self {
             name: name.to_owned(),
             programs: Programs::build(cache, &Versions::pinned()?)?,
             kubeconfig: run.folder().join("kubeconfig"),
-            registry: Place::in_cell(&private),
+            registry: Place::isolated(&private),
             engine: Docker::Private(private),
             nodes: Vec::new(),
             worker: String::new(),
@@ -125,18 +125,18 @@ impl Cluster {
         programs: Programs,
     ) -> Result<Self> {
         let image = node_image::make(cache, &Versions::pinned()?)?;
-        let private = progress::step("started Docker in a cell", || {
-            let cell = Cell::start(
+        let private = progress::step("started Docker in an isolated namespace", || {
+            let isolated = IsolatedNamespace::start(
                 run,
-                CellOptions {
+                NamespaceOptions {
                     network: Network::Private,
                     lifetime: options.lifetime,
                 },
             )?;
-            Private::start(cache, run, &cell)
+            Private::start(cache, run, &isolated)
         })?;
         let place = progress::step("started a registry", || {
-            registry::start_in_cell(cache, run, &private)
+            registry::start_isolated(cache, run, &private)
         })?;
         let file = config::with_additions(
             config::FILE,

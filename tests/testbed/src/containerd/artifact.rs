@@ -25,11 +25,11 @@ pub(super) fn create(
     let default = containerd.ctr().args(["oci", "spec"]).text()?;
     let spec: Value = serde_json::from_str(&default).context("read containerd's default spec")?;
     let spec = spec_for(spec, &format!("/{}/{id}", containerd.namespace()), args);
-    // The socket lies on a file system that only the cell has; the kernel shows it under the cell's
-    // first process.
+    // The socket lies on a file system that only the namespace has; the kernel shows it under the
+    // namespace's first process.
     let socket = format!(
         "/proc/{}/root{}",
-        containerd.cell().init_pid(),
+        containerd.isolated().init_pid(),
         containerd.address().display()
     );
     let run = Run::new(program()?).args([

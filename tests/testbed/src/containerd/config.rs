@@ -114,7 +114,7 @@ fn cri_text(schema: Schema, folder: &Path, cri: &Cri) -> String {
         Schema::Three => format!("bin_dirs = [{cni:?}]"),
     };
     // Machines may lack the right to lower a process' score, and a controller for huge pages.
-    // Network namespaces lie where the cell alone has them.
+    // Network namespaces lie where the namespace alone has them.
     let mut text = format!(
         "\n{sandbox}restrict_oom_score_adj = true\ntolerate_missing_hugetlb_controller = true\n\
          netns_mounts_under_state_dir = true\n\

@@ -27,7 +27,7 @@ impl Task {
         &self.id
     }
 
-    /// The number of its process inside the cell.
+    /// The number of its process inside the namespace.
     ///
     /// # Errors
     /// When containerd has no such task.

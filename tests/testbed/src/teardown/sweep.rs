@@ -11,10 +11,10 @@ use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use nix::mount::{MntFlags, umount2};
 
-use super::{CELLS, KEPT, LOCK, Places, Process, cgroups};
+use super::{KEPT, LOCK, NAMESPACES, Places, Process, cgroups};
 use crate::wait;
 
-/// How long the processes of a killed cell may take to be gone.
+/// How long the processes of a killed namespace may take to be gone.
 const LIMIT: Duration = Duration::from_secs(20);
 
 /// Clears every run whose owner is dead, and returns their names. The caller holds the gate.
@@ -29,13 +29,13 @@ pub(super) fn dead_runs(places: &Places) -> Result<Vec<String>> {
     Ok(swept)
 }
 
-/// Whether the run's process lives, or the run was kept and one of its cells lives.
+/// Whether the run's process lives, or the run was kept and one of its namespaces lives.
 pub(super) fn is_alive(places: &Places, name: &str) -> Result<bool> {
     let folder = places.run(name);
     if try_lock(&folder.join(LOCK))?.is_none() {
         return Ok(true);
     }
-    Ok(folder.join(KEPT).exists() && cells(&folder).iter().any(Process::is_alive))
+    Ok(folder.join(KEPT).exists() && first_processes(&folder).iter().any(Process::is_alive))
 }
 
 /// Takes the lock at `path` unless another process holds it.
@@ -52,13 +52,13 @@ pub(super) fn try_lock(path: &Path) -> Result<Option<Flock<File>>> {
 /// Removes all that bears the name of this run.
 pub(super) fn clear(places: &Places, name: &str) -> Result<()> {
     let (folder, disk) = (places.run(name), places.disk(name));
-    let cells = cells(&folder);
-    cells.iter().for_each(Process::kill);
+    let first_processes = first_processes(&folder);
+    first_processes.iter().for_each(Process::kill);
     wait::until(
         format_args!("the processes of {name} to be gone"),
         LIMIT,
-        || Ok((!cells.iter().any(Process::is_alive)).then_some(())),
-        || format!("first processes of its cells: {cells:?}"),
+        || Ok((!first_processes.iter().any(Process::is_alive)).then_some(())),
+        || format!("first processes of its namespaces: {first_processes:?}"),
     )?;
     cgroups::remove(name)?;
     for folder in [&folder, &disk] {
@@ -78,8 +78,8 @@ pub(super) fn clear(places: &Places, name: &str) -> Result<()> {
 }
 
 /// The processes that the run with this folder has recorded.
-pub(super) fn cells(folder: &Path) -> Vec<Process> {
-    let Ok(entries) = fs::read_dir(folder.join(CELLS)) else {
+pub(super) fn first_processes(folder: &Path) -> Vec<Process> {
+    let Ok(entries) = fs::read_dir(folder.join(NAMESPACES)) else {
         return Vec::new();
     };
     entries

@@ -63,8 +63,8 @@ fn a_sweep_leaves_living_runs_alone_and_removes_dead_ones() {
 #[test]
 fn a_kept_run_lives_as_long_as_its_cell_and_is_found_again() {
     let (_folder, places) = places();
-    let mut cell = Command::new("sleep").arg("600").spawn().unwrap();
-    let process = Process::of(i32::try_from(cell.id()).unwrap()).unwrap();
+    let mut child = Command::new("sleep").arg("600").spawn().unwrap();
+    let process = Process::of(i32::try_from(child.id()).unwrap()).unwrap();
     let run = Run::start_in(&places, "kept-a").unwrap();
     let folder = run.folder().to_owned();
     run.record(&process).unwrap();
@@ -78,20 +78,20 @@ fn a_kept_run_lives_as_long_as_its_cell_and_is_found_again() {
     assert_eq!(again.folder(), folder);
     again.finish().unwrap();
     assert!(!folder.exists() && !process.is_alive());
-    cell.wait().unwrap();
+    child.wait().unwrap();
 }
 
 #[test]
 fn a_kept_run_whose_cell_died_is_swept() {
     let (_folder, places) = places();
-    let mut cell = Command::new("sleep").arg("600").spawn().unwrap();
+    let mut child = Command::new("sleep").arg("600").spawn().unwrap();
     let run = Run::start_in(&places, "gone").unwrap();
     let folder = run.folder().to_owned();
-    run.record(&Process::of(i32::try_from(cell.id()).unwrap()).unwrap())
+    run.record(&Process::of(i32::try_from(child.id()).unwrap()).unwrap())
         .unwrap();
     run.keep().unwrap();
-    cell.kill().unwrap();
-    cell.wait().unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
     let _other = Run::start_in(&places, "other").unwrap();
     assert!(!folder.exists());
 }

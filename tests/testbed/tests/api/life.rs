@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use crate::bed::{answer, create, kubectl, runtime, text, try_create, try_replace};
+use crate::fixture::{answer, create, kubectl, runtime, text, try_create, try_replace};
 
 /// Makes a runtime with this spec, and tries to give it the other one.
 fn change(name: &str, before: &Value, after: &Value) -> Result<Value, String> {
@@ -254,7 +254,7 @@ fn a_nodes_columns_tell_its_state_at_a_glance() {
     );
     let refusal = try_replace(&node("another")).unwrap_err();
     assert!(
-        refusal.contains("what a WasmRuntimeNode belongs to cannot be changed"),
+        refusal.contains("runtime and node of a WasmRuntimeNode cannot be changed"),
         "{refusal}"
     );
     let refusal = set_status(

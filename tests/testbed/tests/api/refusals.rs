@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use crate::bed::{accepted, refused, runtime, try_create};
+use crate::fixture::{accepted, refused, runtime, try_create};
 
 const SHA256: &str = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
 
@@ -192,7 +192,7 @@ fn a_preinstalled_runtime_has_the_options_of_its_image() {
         with(json!({})),
         with(json!({"runtime": {"grouping": "Node", "logLevel": "Info"}})),
     ]);
-    let words = "leave runtime and containerd.sandboxer as they are by default";
+    let words = "leave runtime and containerd.sandboxer at their defaults";
     refused([
         (with(json!({"runtime": {"grouping": "Pod"}})), words),
         (with(json!({"runtime": {"logLevel": "Debug"}})), words),
@@ -382,7 +382,7 @@ fn tolerations_are_those_that_a_runtime_class_may_have() {
 
 #[test]
 fn a_node_selector_is_a_label_selector() {
-    let words = "In and NotIn want values, Exists and DoesNotExist want none";
+    let words = "In and NotIn need values, Exists and DoesNotExist take none";
     accepted([
         json!({"nodeSelector": {"matchLabels": {"pool": "wasm", "example.org/a": ""}}}),
         expression(&json!({"key": "pool", "operator": "In", "values": ["a", "b"]})),

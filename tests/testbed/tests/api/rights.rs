@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::bed::{crds, kubectl, text};
+use crate::fixture::{crds, kubectl, text};
 
 const NAMESPACE: &str = "default";
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use crate::bed::{answer, kubectl, repository};
+use crate::fixture::{answer, kubectl, repository};
 
 fn samples() -> Vec<PathBuf> {
     let entries = fs::read_dir(repository().join("docs/samples")).expect("there are samples");

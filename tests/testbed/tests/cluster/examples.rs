@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, ensure};
 use testbed::cluster::End;
 use testbed::examples::{ALL, Example};
 
-use crate::bed::{Namespace, tests};
+use crate::fixture::{Namespace, tests};
 
 tests![every_example_prints_what_it_promises];
 

@@ -4,7 +4,7 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::json;
 use testbed::cluster::End;
 
-use crate::bed::{Namespace, PROBE, PROBE_ARTIFACT, in_pods, tests};
+use crate::fixture::{Namespace, PROBE, PROBE_ARTIFACT, in_pods, tests};
 use crate::manifest::pod_of;
 
 tests![

@@ -10,7 +10,7 @@ use serde_json::json;
 use testbed::cluster::End;
 use testbed::wait;
 
-use crate::bed::{Namespace, PROBE, tests};
+use crate::fixture::{Namespace, PROBE, tests};
 use crate::manifest::{deployment_of, pod_of};
 
 tests![

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use testbed::cluster::operator::RUNTIME;
 
-use crate::bed::in_pods;
+use crate::fixture::in_pods;
 
 /// A container that runs `image` of the cluster's registry with these arguments.
 pub(crate) fn container(name: &str, image: &str, args: &[&str]) -> Value {

@@ -7,7 +7,7 @@ use serde_json::json;
 use testbed::cluster::End;
 use testbed::wait;
 
-use crate::bed::{Namespace, PROBE, tests};
+use crate::fixture::{Namespace, PROBE, tests};
 use crate::manifest::pod_of;
 
 tests![

@@ -3,7 +3,7 @@
 use anyhow::{Context as _, Result, ensure};
 use serde_json::json;
 
-use crate::bed::{Namespace, PROBE, tests};
+use crate::fixture::{Namespace, PROBE, tests};
 use crate::manifest::pod_of;
 
 tests![

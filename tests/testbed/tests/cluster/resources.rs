@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 use testbed::{progress, wait};
 
-use crate::bed::{Namespace, PROBE, tests};
+use crate::fixture::{Namespace, PROBE, tests};
 use crate::manifest::{deployment_of, pod_of};
 
 tests![

@@ -4,7 +4,7 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::json;
 use testbed::cluster::End;
 
-use crate::bed::{NATIVE, Namespace, PROBE, tests};
+use crate::fixture::{NATIVE, Namespace, PROBE, tests};
 use crate::manifest::{container, pod};
 
 tests![

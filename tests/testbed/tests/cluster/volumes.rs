@@ -4,7 +4,7 @@ use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 use testbed::cluster::End;
 
-use crate::bed::{Namespace, PROBE, tests};
+use crate::fixture::{Namespace, PROBE, tests};
 use crate::manifest::{container, pod};
 
 tests![

@@ -6,7 +6,7 @@ use cri_calls::message::Executed;
 
 use crate::node::{Node, Verdict, tests};
 use crate::pods::succeeds;
-use crate::pods_ground::{IMAGE, Pod, Pods};
+use crate::pods_fixture::{IMAGE, Pod, Pods};
 
 tests![
     debugging_container_joins_the_pid_namespace_of_any_container_with_its_cgroup_mounted,
@@ -34,7 +34,7 @@ fn use_free_number(pods: &Pods, pid: i32) -> Result<()> {
         .find(is_free)
         .context("all numbers are in use")?;
     let command = format!("echo {} >/proc/sys/kernel/ns_last_pid", free - 1);
-    pods.cell
+    pods.isolated
         .run("nsenter")
         .args(["--target", &pid.to_string(), "--pid", "sh", "-c", &command])
         .done()
@@ -152,7 +152,7 @@ fn native_programs_have_keyrings_of_their_own(node: &Node) -> Result<Verdict> {
     let guest = pod.run("guest", &["/app.wasm", "sleep", "600"])?;
     let sidecar = pod.run("sidecar", &["/native", "tick"])?;
     let own = pods
-        .cell
+        .isolated
         .run(node.prepared.guests.native.display().to_string())
         .arg("keyring")
         .text()?;

@@ -38,7 +38,7 @@ impl Size {
     fn of(node: &Node, host: i32) -> Result<Self> {
         let machine = node.machine();
         let count = |arguments: &[&str]| -> Result<usize> {
-            let found = node.cell.run("find").args(arguments).output()?;
+            let found = node.isolated.run("find").args(arguments).output()?;
             Ok(String::from_utf8_lossy(&found.stdout).lines().count())
         };
         Ok(Self {

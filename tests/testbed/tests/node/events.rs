@@ -4,7 +4,7 @@ use std::fs;
 
 use anyhow::{Context as _, Result};
 use prost::Message as _;
-use testbed::cell::Service;
+use testbed::isolated_namespace::Service;
 use testbed::wait;
 
 use crate::machine::LIMIT;

@@ -350,9 +350,9 @@ fn the_end_of_a_guest_is_told_after_half_a_minute_without_containerd(
         // Follows from the first moment at which containerd answers: the host may tell at once.
         let follower = r#"until "$@" events; do sleep 0.02; done"#;
         let ctr = alone.containerd.ctr_command();
-        let mut command = alone.cell.command("sh");
-        // What `ctr` is started by inside the cell stands behind the first of its words that is
-        // none of nsenter's.
+        let mut command = alone.isolated.command("sh");
+        // What `ctr` is started by inside the namespace stands behind the first of its words that
+        // is none of nsenter's.
         let inside = ctr.get_args().skip_while(|word| *word != "--").skip(1);
         command.args(["-c", follower, "follow"]).args(inside);
         // The time is what this is about: the host is to keep the news for so long.
@@ -360,7 +360,7 @@ fn the_end_of_a_guest_is_told_after_half_a_minute_without_containerd(
         wait::until("half a minute to pass", LIMIT * 3, passed, || {
             alone.containerd.evidence()
         })?;
-        let follower = alone.cell.spawn("late-events", command)?;
+        let follower = alone.isolated.spawn("late-events", command)?;
         alone.containerd.start_again()?;
         let told = || {
             let text = std::fs::read_to_string(follower.log()).context("read the events")?;
@@ -383,7 +383,7 @@ fn a_full_state_folder_fails_one_create_and_nothing_else(node: &Node) -> Result<
     node.alone("full", |alone| {
         let machine = alone.machine();
         let task = alone.guest(&SPIN)?.start()?;
-        let shell = |script: &str| alone.cell.run("sh").args(["-c", script]).output();
+        let shell = |script: &str| alone.isolated.run("sh").args(["-c", script]).output();
         // A file system that has room for the records that are there, and for nothing more.
         let records = format!("$(echo {RECORDS}/*/{})", alone.containerd.namespace());
         shell(&format!(

@@ -7,7 +7,7 @@ use testbed::wait;
 
 use crate::machine::LIMIT;
 use crate::node::{Node, Verdict, tests};
-use crate::pods_ground::{Pod, Pods};
+use crate::pods_fixture::{Pod, Pods};
 
 tests![
     each_namespace_has_a_host_of_its_own,

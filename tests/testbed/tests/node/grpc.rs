@@ -36,11 +36,11 @@ impl Client {
 
     /// As [`Client::of`], in another namespace than that of `ctr`.
     pub(crate) fn in_namespace(containerd: &Containerd, namespace: &str) -> Result<Self> {
-        // The socket lies on a file system that only the cell has; the kernel shows it under the
-        // cell's first process.
+        // The socket lies on a file system that only the namespace has; the kernel shows it under
+        // the namespace's first process.
         let socket = PathBuf::from(format!(
             "/proc/{}/root{}",
-            containerd.cell().init_pid(),
+            containerd.isolated().init_pid(),
             containerd.address().display()
         ));
         let runtime = tokio::runtime::Builder::new_multi_thread()

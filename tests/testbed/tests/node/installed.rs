@@ -14,7 +14,7 @@ use node_installer::entry::Entry;
 use node_installer::host::HostPath;
 
 use crate::node::{Node, Verdict, tests};
-use crate::pods_ground::{Pod, Pods};
+use crate::pods_fixture::{Pod, Pods};
 
 tests![
     pod_of_an_installed_handler_has_users_of_its_own,
@@ -34,7 +34,7 @@ const RUNTIME: &str = "0.1.0-test";
 /// What root of a pod with users of its own is on the node.
 const ROOT: u32 = 1 << 20;
 
-/// The files of this machine, which containerd's cell shares.
+/// The files of this machine, which containerd's namespace shares.
 struct Disk;
 
 impl Files for Disk {

@@ -198,7 +198,7 @@ fn local_user_cannot_hold_the_lock_that_launchers_wait_for(node: &Node) -> Resul
     node.alone("lock", |alone| {
         let task = alone.guest(&SPIN)?.start()?;
         let list = alone
-            .cell
+            .isolated
             .run("find")
             .args(["/run/containerd/s", "-name", "*.lock"])
             .text()?;
@@ -214,7 +214,7 @@ fn local_user_cannot_hold_the_lock_that_launchers_wait_for(node: &Node) -> Resul
             locks[0],
             "true",
         ];
-        let output = alone.cell.run("setpriv").args(as_nobody).output()?;
+        let output = alone.isolated.run("setpriv").args(as_nobody).output()?;
         let said = String::from_utf8_lossy(&output.stderr);
         ensure!(
             !output.status.success() && said.contains("Permission denied"),

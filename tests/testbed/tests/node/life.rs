@@ -149,7 +149,7 @@ fn a_guest_dies_with_its_host(node: &Node) -> Result<Verdict> {
     let guest = task.pid()?;
     // The host is older than the processes that it forks, which have its command line.
     let killed = alone
-        .cell
+        .isolated
         .run("pkill")
         .args(["-KILL", "--oldest", "--full", "--", "wasmedge-host"])
         .output()?;
@@ -159,7 +159,7 @@ fn a_guest_dies_with_its_host(node: &Node) -> Result<Verdict> {
         LIMIT,
         || {
             Ok((!alone
-                .cell
+                .isolated
                 .run("test")
                 .args(["-d", &format!("/proc/{guest}")])
                 .output()?

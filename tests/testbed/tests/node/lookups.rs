@@ -229,7 +229,7 @@ fn file_system_that_never_answers_holds_up_no_other_container(node: &Node) -> Re
     let mut skipped = None;
     let verdict = node.alone("silent", |node| {
         let folder = node.folder()?;
-        match Silent::mount(&node.cell, &folder)? {
+        match Silent::mount(&node.isolated, &folder)? {
             Ok(silent) => stalled(node, silent, &folder),
             Err(reason) => {
                 skipped = Some(reason);

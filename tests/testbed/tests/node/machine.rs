@@ -1,24 +1,24 @@
-//! What the machine shows of a cell: its processes, their namespaces and descriptors, and
-//! containers' remains.
+//! What the machine shows of an isolated namespace: its processes, their namespaces and
+//! descriptors, and containers' remains.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use testbed::cell::Cell;
 use testbed::containerd::Containerd;
+use testbed::isolated_namespace::IsolatedNamespace;
 use testbed::wait;
 
 /// How long things that happen by themselves may take on a busy machine.
 pub(crate) const LIMIT: Duration = Duration::from_secs(15);
-/// Where a node's containers have their records, inside the cell.
+/// Where a node's containers have their records, inside the namespace.
 pub(crate) const RECORDS: &str = "/run/containerd/wasmedge";
 
 /// CRI's namespace, whose containers have ids that nobody else has.
 const K8S: &str = "k8s.io";
 
-/// A process in a cell, by its number there.
+/// A process in an isolated namespace, by its number there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Seen {
     pub(crate) pid: i32,
@@ -27,10 +27,10 @@ pub(crate) struct Seen {
     pub(crate) command: String,
 }
 
-/// A cell with one containerd, seen from outside.
+/// An isolated namespace with one containerd, seen from outside.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Machine<'a> {
-    cell: &'a Cell,
+    isolated: &'a IsolatedNamespace,
     namespace: &'a str,
 }
 
@@ -38,16 +38,16 @@ impl<'a> Machine<'a> {
     /// `namespace` is containerd's namespace of the containers in question.
     pub(crate) fn new(containerd: &'a Containerd, namespace: &'a str) -> Self {
         Self {
-            cell: containerd.cell(),
+            isolated: containerd.isolated(),
             namespace,
         }
     }
 
-    /// A file of the cell, as this process reaches it.
+    /// A file of the namespace, as this process reaches it.
     pub(crate) fn path(self, inside: impl AsRef<Path>) -> PathBuf {
         PathBuf::from(format!(
             "/proc/{}/root{}",
-            self.cell.init_pid(),
+            self.isolated.init_pid(),
             inside.as_ref().display()
         ))
     }
@@ -71,7 +71,7 @@ impl<'a> Machine<'a> {
         })
     }
 
-    /// All processes of the cell.
+    /// All processes of the namespace.
     pub(crate) fn processes(self) -> Result<Vec<Seen>> {
         let folder = self.path("/proc");
         let entries =
@@ -157,10 +157,10 @@ impl<'a> Machine<'a> {
             .with_context(|| format!("no {name} among {children:?}"))
     }
 
-    /// The number that a process of the cell has outside of it.
+    /// The number that a process of the namespace has outside of it.
     pub(crate) fn outside(self, pid: i32) -> Result<i32> {
         let namespace = |process: i32| fs::read_link(format!("/proc/{process}/ns/pid")).ok();
-        let own = namespace(self.cell.init_pid());
+        let own = namespace(self.isolated.init_pid());
         let is_it = |process: &i32| {
             let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
             let numbers = status
@@ -175,7 +175,7 @@ impl<'a> Machine<'a> {
             .flatten()
             .filter_map(|entry| entry.file_name().to_str()?.parse().ok());
         all.find(is_it)
-            .with_context(|| format!("no process is {pid} in the cell"))
+            .with_context(|| format!("no process is {pid} in the namespace"))
     }
 
     /// How many children of a process have ended and were not waited for.
@@ -189,7 +189,7 @@ impl<'a> Machine<'a> {
 
     /// Kills one process.
     pub(crate) fn kill(self, pid: i32) -> Result<()> {
-        self.cell
+        self.isolated
             .run("sh")
             .args(["-c", &format!("kill -KILL {pid}")])
             .done()
@@ -243,7 +243,7 @@ impl<'a> Machine<'a> {
     /// The folders of cgroups that bear a container's id.
     pub(crate) fn cgroups(self, id: &str) -> Result<Vec<PathBuf>> {
         let text = self
-            .cell
+            .isolated
             .run("find")
             .args(["/sys/fs/cgroup", "-type", "d", "-name", id])
             .output()?;

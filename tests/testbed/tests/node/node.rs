@@ -9,15 +9,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use anyhow::{Context as _, Result, anyhow, ensure};
 use libtest_mimic::{Completion, Failed};
 use test_guests::{EXIT_42, Guest, HELLO};
-use testbed::cell::{Cell, CellOptions, Lifetime, Network};
 use testbed::containerd::{Container, Containerd, Finished, Install};
 use testbed::image::{Entry, Packed, RootfsImage};
+use testbed::isolated_namespace::{IsolatedNamespace, Lifetime, NamespaceOptions, Network};
 use testbed::prepared::Prepared;
 use testbed::teardown::Run;
 
 use crate::grpc::Client;
 use crate::machine::Machine;
-use crate::pods_ground::Pods;
+use crate::pods_fixture::Pods;
 use crate::tasks::Tasks;
 
 /// A rule, and how to see that it holds.
@@ -44,11 +44,11 @@ pub(crate) enum Verdict {
     Skipped(String),
 }
 
-/// One containerd in a cell of its own.
+/// One containerd in an isolated namespace of its own.
 #[derive(Debug)]
 pub(crate) struct Node {
     pub(crate) containerd: Containerd,
-    pub(crate) cell: Cell,
+    pub(crate) isolated: IsolatedNamespace,
     pub(crate) prepared: Arc<Prepared>,
     folder: PathBuf,
     count: AtomicU32,
@@ -59,20 +59,20 @@ pub(crate) struct Node {
 
 impl Node {
     pub(crate) fn start(run: &Run, install: &Install, prepared: Arc<Prepared>) -> Result<Self> {
-        let cell = Cell::start(
+        let isolated = IsolatedNamespace::start(
             run,
-            CellOptions {
+            NamespaceOptions {
                 network: Network::Host,
                 lifetime: Lifetime::Process,
             },
         )?;
-        let containerd = Containerd::start(run, &cell, install, &[&prepared.shims()])?;
+        let containerd = Containerd::start(run, &isolated, install, &[&prepared.shims()])?;
         let folder = run.folder().join(format!("{}-tests", install.name));
         fs::create_dir_all(&folder).with_context(|| format!("make {}", folder.display()))?;
         let client = Client::of(&containerd)?;
         Ok(Self {
             containerd,
-            cell,
+            isolated,
             prepared,
             folder,
             count: AtomicU32::new(0),
@@ -82,8 +82,8 @@ impl Node {
         })
     }
 
-    /// Has `body` use another containerd of the same version, in a cell of its own: what would
-    /// disturb other tests.
+    /// Has `body` use another containerd of the same version, in an isolated namespace of its own:
+    /// what would disturb other tests.
     pub(crate) fn alone(
         &self,
         what: &str,

@@ -57,7 +57,7 @@ fn host_of(node: &Node, task: &Task) -> Result<String> {
         node.containerd.tasks_folder().display(),
         task.id()
     );
-    node.cell.run("cat").arg(file).text()
+    node.isolated.run("cat").arg(file).text()
 }
 
 fn end(tasks: impl IntoIterator<Item = Task>) -> Result<()> {

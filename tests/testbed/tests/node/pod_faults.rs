@@ -10,7 +10,7 @@ use testbed::wait;
 use crate::machine::LIMIT;
 use crate::node::{Node, Verdict, tests};
 use crate::pods::{is, succeeds};
-use crate::pods_ground::Pods;
+use crate::pods_fixture::Pods;
 
 tests![
     pods_outlive_a_restart_of_containerd,

@@ -9,7 +9,7 @@ use testbed::wait;
 
 use crate::machine::LIMIT;
 use crate::node::{Node, Verdict, tests};
-use crate::pods_ground::{IMAGE, Pod, Pods};
+use crate::pods_fixture::{IMAGE, Pod, Pods};
 
 tests![
     root_of_a_pod_with_its_own_users_is_nobody_on_the_node,

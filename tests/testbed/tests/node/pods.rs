@@ -11,7 +11,7 @@ use testbed::wait;
 use crate::grpc::Refusal;
 use crate::machine::LIMIT;
 use crate::node::{Node, Verdict, tests};
-use crate::pods_ground::{IMAGE, Pod, Pods};
+use crate::pods_fixture::{IMAGE, Pod, Pods};
 
 tests![
     a_pods_sandbox_is_a_thread_and_no_process,

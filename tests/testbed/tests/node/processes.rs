@@ -122,7 +122,7 @@ fn a_guest_has_namespaces_of_its_own(node: &Node) -> Result<Verdict> {
             "shared namespaces of kind {kind}: {all:?}"
         );
     }
-    // The first number is that in the cell, the last that in its own namespace.
+    // The first number is that in the namespace, the last that in its own namespace.
     let text = machine.read(one.pid()?, "status")?;
     let numbers = text
         .lines()
@@ -227,7 +227,7 @@ fn a_host_that_nobody_needs_ends_and_leaves_nothing(node: &Node) -> Result<Verdi
             machine.wait_until_dead(child.pid)?;
         }
         let files = alone
-            .cell
+            .isolated
             .run("find")
             .args([
                 "/run/containerd",

@@ -8,7 +8,7 @@ use testbed::image::{FileArtifact, Packed, WasmImage, compile_if_text};
 
 use crate::node::{Node, Verdict, expect, tests};
 use crate::pods::is;
-use crate::pods_ground::{NAMESPACE, Pod, Pods};
+use crate::pods_fixture::{NAMESPACE, Pod, Pods};
 
 tests![
     pod_runs_the_module_of_the_image_that_it_names,

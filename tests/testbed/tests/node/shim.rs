@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use testbed::cell::{Cell, CellOptions, Lifetime, Network};
+use testbed::isolated_namespace::{IsolatedNamespace, Lifetime, NamespaceOptions, Network};
 use testbed::teardown::Run;
 
 use crate::node::{Node, Verdict, tests};
@@ -54,26 +54,28 @@ fn information_is_given_at_once(node: &Node) -> Result<Verdict> {
 }
 
 fn information_has_no_side_effect(node: &Node) -> Result<Verdict> {
-    // A cell shows every process that is left, and its own /run every file and socket.
+    // An isolated namespace shows every process that is left, and its own /run every file and
+    // socket.
     let run = Run::start("info")?;
-    let cell = Cell::start(
+    let isolated = IsolatedNamespace::start(
         &run,
-        CellOptions {
+        NamespaceOptions {
             network: Network::Host,
             lifetime: Lifetime::Process,
         },
     )?;
     for folder in ["/tmp", "/run", "/var/lib"] {
-        cell.mount_memory(Path::new(folder))?;
+        isolated.mount_memory(Path::new(folder))?;
     }
     let launcher = node.prepared.shims().join(LAUNCHER);
     let files = || {
-        cell.run("find")
+        isolated
+            .run("find")
             .args(["/tmp", "/run", "/var/lib", "-mindepth", "1"])
             .text()
     };
     let before = files()?;
-    let output = cell
+    let output = isolated
         .run("env")
         .arg("-i")
         .arg(&launcher)
@@ -87,7 +89,7 @@ fn information_has_no_side_effect(node: &Node) -> Result<Verdict> {
     );
     let after = files()?;
     ensure!(after == before, "it left files:\n{after}");
-    let processes = cell
+    let processes = isolated
         .run("sh")
         .args(["-c", "cat /proc/[0-9]*/comm"])
         .text()?;

@@ -183,7 +183,7 @@ fn a_paused_guest_ends_by_sigkill_within_a_second(node: &Node) -> Result<Verdict
 fn a_guest_that_somebody_stopped_ends_by_sigkill_within_a_second(node: &Node) -> Result<Verdict> {
     let task = node.guest(&SPIN)?.start()?;
     let id = task.id().to_owned();
-    node.cell
+    node.isolated
         .run("sh")
         .args(["-c", &format!("kill -STOP {}", task.pid()?)])
         .done()?;

@@ -14,7 +14,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, anyhow};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, setns, unshare};
-use testbed::cell::Cell;
+use testbed::isolated_namespace::IsolatedNamespace;
 
 const DEVICE: &str = "/dev/fuse";
 /// Requests, from linux/fuse.h.
@@ -24,8 +24,8 @@ const INIT: u32 = 26;
 const LONGEST: usize = 1 << 20;
 const PAUSE: Duration = Duration::from_millis(5);
 
-/// A file system that is mounted in a cell, until this is dropped. Its server answers what a mount
-/// needs, and nothing else.
+/// A file system that is mounted in an isolated namespace, until this is dropped. Its server
+/// answers what a mount needs, and nothing else.
 #[derive(Debug)]
 pub(crate) struct Silent {
     folder: PathBuf,
@@ -37,7 +37,10 @@ pub(crate) struct Silent {
 
 impl Silent {
     /// Mounts one on `folder`; the error is the reason why this machine cannot.
-    pub(crate) fn mount(cell: &Cell, folder: &Path) -> Result<std::result::Result<Self, String>> {
+    pub(crate) fn mount(
+        isolated: &IsolatedNamespace,
+        folder: &Path,
+    ) -> Result<std::result::Result<Self, String>> {
         let device = match fs::OpenOptions::new()
             .read(true)
             .write(true)
@@ -47,7 +50,7 @@ impl Silent {
             Ok(device) => device,
             Err(error) => return Ok(Err(format!("this machine has no {DEVICE}: {error}"))),
         };
-        let namespace = PathBuf::from(format!("/proc/{}/ns/mnt", cell.init_pid()));
+        let namespace = PathBuf::from(format!("/proc/{}/ns/mnt", isolated.init_pid()));
         let data = format!(
             "fd={},rootmode=40000,user_id=0,group_id=0,allow_other",
             device.as_raw_fd()
@@ -101,7 +104,7 @@ fn within(namespace: &Path, work: impl FnOnce() -> Result<()> + Send) -> Result<
         let thread = scope.spawn(|| {
             unshare(CloneFlags::CLONE_FS).context("have a root of the thread's own")?;
             setns(File::open(namespace)?, CloneFlags::CLONE_NEWNS)
-                .context("enter the cell's mount namespace")?;
+                .context("enter the namespace's mount namespace")?;
             work()
         });
         thread.join().map_err(|_| anyhow!("a thread panicked"))?

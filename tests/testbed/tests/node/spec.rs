@@ -33,14 +33,14 @@ tests![
 
 /// A container of the probe, by a spec that a test changes. Its root is a folder of the machine,
 /// which the test looks at.
-pub(crate) struct Ground<'a> {
+pub(crate) struct Fixture<'a> {
     node: &'a Node,
     id: String,
     root: PathBuf,
     pub(crate) spec: Value,
 }
 
-impl<'a> Ground<'a> {
+impl<'a> Fixture<'a> {
     pub(crate) fn new(node: &'a Node) -> Result<Self> {
         let (id, root) = (node.id("spec"), node.folder()?);
         fs::write(root.join("app.wasm"), read(&node.prepared.guests.probe)?)
@@ -124,40 +124,40 @@ fn says(text: &str, line: &str) -> Result<()> {
 }
 
 fn limits_of_resources_are_the_specs(node: &Node) -> Result<Verdict> {
-    let mut ground = Ground::new(node)?;
+    let mut fixture = Fixture::new(node)?;
     let limit =
         |kind: &str, soft: u64, hard: u64| json!({ "type": kind, "soft": soft, "hard": hard });
-    ground.spec["process"]["rlimits"] = json!([
+    fixture.spec["process"]["rlimits"] = json!([
         limit("RLIMIT_NOFILE", 100, 200),
         limit("RLIMIT_CORE", 0, 0),
         limit("RLIMIT_NPROC", 50, 60)
     ]);
-    let task = ground.start()?;
+    let task = fixture.start()?;
     let limits = node.machine().read(task.pid()?, "limits")?;
     says(&limits, "Max open files 100 200 files")?;
     says(&limits, "Max core file size 0 0 bytes")?;
     says(&limits, "Max processes 50 60 processes")?;
-    ground.end(task)?;
+    fixture.end(task)?;
     Ok(Verdict::Holds)
 }
 
 fn the_score_by_which_the_kernel_kills_is_the_specs(node: &Node) -> Result<Verdict> {
-    let mut ground = Ground::new(node)?;
-    ground.spec["process"]["oomScoreAdj"] = json!(777);
-    let task = ground.start()?;
+    let mut fixture = Fixture::new(node)?;
+    fixture.spec["process"]["oomScoreAdj"] = json!(777);
+    let task = fixture.start()?;
     let score = node.machine().read(task.pid()?, "oom_score_adj")?;
     ensure!(score.trim() == "777", "it is {score:?}");
-    ground.end(task)?;
+    fixture.end(task)?;
     Ok(Verdict::Holds)
 }
 
 fn a_guest_has_the_specs_user_groups_and_umask(node: &Node) -> Result<Verdict> {
-    let mut ground = Ground::new(node)?;
-    fs::set_permissions(ground.root.join("data"), fs::Permissions::from_mode(0o777))
+    let mut fixture = Fixture::new(node)?;
+    fs::set_permissions(fixture.root.join("data"), fs::Permissions::from_mode(0o777))
         .context("open the folder to all")?;
-    ground.spec["process"]["user"] =
+    fixture.spec["process"]["user"] =
         json!({ "uid": 1234, "gid": 5678, "additionalGids": [90, 91], "umask": 0o077 });
-    let task = ground.start()?;
+    let task = fixture.start()?;
     let status = node.machine().read(task.pid()?, "status")?;
     for line in [
         "Uid: 1234 1234 1234 1234",
@@ -167,10 +167,10 @@ fn a_guest_has_the_specs_user_groups_and_umask(node: &Node) -> Result<Verdict> {
     ] {
         says(&status, line)?;
     }
-    ground.end(task)?;
-    expect(&ground.run(&["write", "/data/file", "text"])?, 0, "")?;
+    fixture.end(task)?;
+    expect(&fixture.run(&["write", "/data/file", "text"])?, 0, "")?;
     let file =
-        fs::metadata(ground.root.join("data/file")).context("look at what the guest wrote")?;
+        fs::metadata(fixture.root.join("data/file")).context("look at what the guest wrote")?;
     let found = (file.uid(), file.gid(), file.mode() & 0o077);
     ensure!(
         found == (1234, 5678, 0),
@@ -180,24 +180,24 @@ fn a_guest_has_the_specs_user_groups_and_umask(node: &Node) -> Result<Verdict> {
 }
 
 fn masked_paths_are_empty_and_read_only_ones_are_not_written(node: &Node) -> Result<Verdict> {
-    let mut ground = Ground::new(node)?;
+    let mut fixture = Fixture::new(node)?;
     for folder in ["secret", "settings/inner"] {
-        fs::create_dir_all(ground.root.join(folder)).context("make a folder")?;
+        fs::create_dir_all(fixture.root.join(folder)).context("make a folder")?;
     }
     for file in ["secret/key", "token", "settings/inner/file"] {
-        fs::write(ground.root.join(file), "of the image").context("write a file")?;
+        fs::write(fixture.root.join(file), "of the image").context("write a file")?;
     }
-    ground.spec["linux"]["maskedPaths"] = json!(["/secret", "/token", "/not/there"]);
-    ground.spec["linux"]["readonlyPaths"] = json!(["/settings", "/not/there"]);
-    expect(&ground.run(&["ls", "/secret"])?, 0, "")?;
-    expect(&ground.run(&["read", "/token"])?, 0, "")?;
+    fixture.spec["linux"]["maskedPaths"] = json!(["/secret", "/token", "/not/there"]);
+    fixture.spec["linux"]["readonlyPaths"] = json!(["/settings", "/not/there"]);
+    expect(&fixture.run(&["ls", "/secret"])?, 0, "")?;
+    expect(&fixture.run(&["read", "/token"])?, 0, "")?;
     expect(
-        &ground.run(&["read", "/settings/inner/file"])?,
+        &fixture.run(&["read", "/settings/inner/file"])?,
         0,
         "of the image",
     )?;
     for path in ["/settings/inner/file", "/settings/new", "/secret/new"] {
-        let finished = ground.run(&["write", path, "by the guest"])?;
+        let finished = fixture.run(&["write", path, "by the guest"])?;
         ensure!(
             finished.code == 1,
             "{path} was written: {} {}",
@@ -205,25 +205,25 @@ fn masked_paths_are_empty_and_read_only_ones_are_not_written(node: &Node) -> Res
             finished.stderr
         );
     }
-    expect(&ground.run(&["write", "/data/file", "x"])?, 0, "")?;
+    expect(&fixture.run(&["write", "/data/file", "x"])?, 0, "")?;
     let left =
-        fs::read_to_string(ground.root.join("settings/inner/file")).context("look at the file")?;
+        fs::read_to_string(fixture.root.join("settings/inner/file")).context("look at the file")?;
     ensure!(
-        left == "of the image" && !ground.root.join("settings/new").exists(),
+        left == "of the image" && !fixture.root.join("settings/new").exists(),
         "{left:?}"
     );
     Ok(Verdict::Holds)
 }
 
 fn a_device_of_the_spec_is_there_with_its_mode_and_owner(node: &Node) -> Result<Verdict> {
-    let mut ground = Ground::new(node)?;
+    let mut fixture = Fixture::new(node)?;
     let device = |path: &str, minor: u32| {
         json!({ "path": path, "type": "c", "major": 1,
         "minor": minor, "fileMode": 0o640, "uid": 7, "gid": 8 })
     };
-    ground.spec["linux"]["devices"] = json!([device("/dev/own/zeros", 5), { "path": "/dev/line",
+    fixture.spec["linux"]["devices"] = json!([device("/dev/own/zeros", 5), { "path": "/dev/line",
         "type": "p", "fileMode": 0o600 }]);
-    let task = ground.start()?;
+    let task = fixture.start()?;
     let dev = |name: &str| {
         fs::symlink_metadata(node.machine().of(task.pid()?, &format!("root/dev/{name}")))
             .context("look at a device")
@@ -244,8 +244,8 @@ fn a_device_of_the_spec_is_there_with_its_mode_and_owner(node: &Node) -> Result<
         dev("line")?.file_type().is_fifo() && dev("null")?.file_type().is_char_device(),
         "there are others in /dev"
     );
-    ground.end(task)?;
-    let seen = ground.run(&["stat", "/dev/own/zeros"])?;
+    fixture.end(task)?;
+    let seen = fixture.run(&["stat", "/dev/own/zeros"])?;
     ensure!(
         seen.code == 0 && seen.text().starts_with("character device"),
         "the guest sees {:?} {}",
@@ -256,33 +256,33 @@ fn a_device_of_the_spec_is_there_with_its_mode_and_owner(node: &Node) -> Result<
 }
 
 fn a_filter_of_the_spec_holds_for_a_guest_beside_ours(node: &Node) -> Result<Verdict> {
-    let mut ground = Ground::new(node)?;
-    expect(&ground.run(&["ls", "/data"])?, 0, "")?;
+    let mut fixture = Fixture::new(node)?;
+    expect(&fixture.run(&["ls", "/data"])?, 0, "")?;
     let filters = |task: &Task| {
         Ok::<_, anyhow::Error>(node.machine().status(task.pid()?, "Seccomp_filters").ok())
     };
-    let task = ground.start()?;
+    let task = fixture.start()?;
     let ours = filters(&task)?;
-    ground.end(task)?;
-    ground.spec["linux"]["seccomp"] = json!({
+    fixture.end(task)?;
+    fixture.spec["linux"]["seccomp"] = json!({
         "defaultAction": "SCMP_ACT_ALLOW",
         "syscalls": [{ "names": ["getdents64"], "action": "SCMP_ACT_ERRNO", "errnoRet": 1 }],
     });
-    let finished = ground.run(&["ls", "/"])?;
+    let finished = fixture.run(&["ls", "/"])?;
     ensure!(
         !finished.text().contains("app.wasm"),
         "folders were listed: {}",
         finished.text()
     );
     // What the filter lets pass goes on.
-    expect(&ground.run(&["write", "/data/file", "x"])?, 0, "")?;
-    let task = ground.start()?;
+    expect(&fixture.run(&["write", "/data/file", "x"])?, 0, "")?;
+    let task = fixture.start()?;
     let both = filters(&task)?;
     ensure!(
         both.zip(ours).is_none_or(|(both, ours)| both == ours + 1),
         "{ours:?} filters became {both:?}"
     );
-    ground.end(task)?;
+    fixture.end(task)?;
     Ok(Verdict::Holds)
 }
 
@@ -295,13 +295,13 @@ fn hooks_are_refused_by_name_and_leave_nothing(node: &Node) -> Result<Verdict> {
         "poststart",
         "poststop",
     ] {
-        let mut ground = Ground::new(node)?;
-        let trace = ground.root.join("ran");
-        ground.spec["hooks"] =
+        let mut fixture = Fixture::new(node)?;
+        let trace = fixture.root.join("ran");
+        fixture.spec["hooks"] =
             json!({ kind: [{ "path": "/bin/touch", "args": ["touch", trace] }] });
-        expect_refusal(&ground.run(&["args"])?, &[&format!("hooks.{kind}")])?;
+        expect_refusal(&fixture.run(&["args"])?, &[&format!("hooks.{kind}")])?;
         ensure!(!trace.exists(), "the hook ran");
-        node.machine().nothing_left(&ground.id)?;
+        node.machine().nothing_left(&fixture.id)?;
     }
     Ok(Verdict::Holds)
 }
@@ -309,8 +309,8 @@ fn hooks_are_refused_by_name_and_leave_nothing(node: &Node) -> Result<Verdict> {
 /// A folder of the machine in which what is mounted later is told to who asked for it.
 fn shared_folder(node: &Node) -> Result<PathBuf> {
     let folder = node.folder()?;
-    node.cell.mount_memory(&folder)?;
-    node.cell
+    node.isolated.mount_memory(&folder)?;
+    node.isolated
         .run("mount")
         .arg("--make-shared")
         .arg(&folder)
@@ -326,15 +326,15 @@ fn a_volume_shows_later_mounts_of_the_node_where_the_spec_says_so(node: &Node) -
         ("", "", false),
     ] {
         let volume = shared_folder(node)?;
-        let mut ground = Ground::new(node)?;
+        let mut fixture = Fixture::new(node)?;
         let options: Vec<&str> = ["rbind", propagation]
             .into_iter()
             .filter(|word| !word.is_empty())
             .collect();
-        ground.mount(&volume, "/data", &options);
-        let task = ground.start()?;
+        fixture.mount(&volume, "/data", &options);
+        let task = fixture.start()?;
         let pid = task.pid()?;
-        let line = ground.mount_at(pid, "/data")?;
+        let line = fixture.mount_at(pid, "/data")?;
         let marks: Vec<&str> = line
             .split(' ')
             .skip(6)
@@ -347,17 +347,21 @@ fn a_volume_shows_later_mounts_of_the_node_where_the_spec_says_so(node: &Node) -
         };
         ensure!(fits, "{propagation:?} gave {line}");
         let late = volume.join("late");
-        node.cell.run("mkdir").arg(&late).done()?;
-        node.cell.mount_memory(&late)?;
-        node.cell.run("touch").arg(late.join("file")).done()?;
+        node.isolated.run("mkdir").arg(&late).done()?;
+        node.isolated.mount_memory(&late)?;
+        node.isolated.run("touch").arg(late.join("file")).done()?;
         let seen = node.machine().of(pid, "root/data/late/file").exists();
         ensure!(
             seen == sees,
             "{propagation:?}: whether the later mount is seen is {seen}"
         );
-        ground.end(task)?;
+        fixture.end(task)?;
         // Nothing of the guest's keeps it.
-        node.cell.run("umount").args(["-R"]).arg(&volume).done()?;
+        node.isolated
+            .run("umount")
+            .args(["-R"])
+            .arg(&volume)
+            .done()?;
     }
     Ok(Verdict::Holds)
 }
@@ -367,31 +371,38 @@ fn a_read_only_volume_holds_for_what_is_mounted_below_where_the_spec_says_so(
 ) -> Result<Verdict> {
     for (option, below) in [("ro", 0), ("rro", 1)] {
         let volume = node.folder()?;
-        node.cell.mount_memory(&volume)?;
-        node.cell.run("mkdir").arg(volume.join("below")).done()?;
-        node.cell.mount_memory(&volume.join("below"))?;
-        let mut ground = Ground::new(node)?;
-        ground.mount(&volume, "/data", &["rbind", option]);
-        let code = |path: &str| Ok::<_, anyhow::Error>(ground.run(&["write", path, "x"])?.code);
+        node.isolated.mount_memory(&volume)?;
+        node.isolated
+            .run("mkdir")
+            .arg(volume.join("below"))
+            .done()?;
+        node.isolated.mount_memory(&volume.join("below"))?;
+        let mut fixture = Fixture::new(node)?;
+        fixture.mount(&volume, "/data", &["rbind", option]);
+        let code = |path: &str| Ok::<_, anyhow::Error>(fixture.run(&["write", path, "x"])?.code);
         ensure!(code("/data/file")? == 1, "{option}: the volume was written");
         let found = code("/data/below/file")?;
         ensure!(
             found == below,
             "{option}: writing what is mounted below it gave {found}"
         );
-        node.cell.run("umount").args(["-R"]).arg(&volume).done()?;
+        node.isolated
+            .run("umount")
+            .args(["-R"])
+            .arg(&volume)
+            .done()?;
     }
     Ok(Verdict::Holds)
 }
 
 fn a_file_system_in_memory_has_the_specs_size_and_mode(node: &Node) -> Result<Verdict> {
-    let mut ground = Ground::new(node)?;
+    let mut fixture = Fixture::new(node)?;
     let mount = json!({ "type": "tmpfs", "source": "tmpfs", "destination": "/made/scratch",
         "options": ["noexec", "size=64k", "mode=1750"] });
-    ground.spec["mounts"] = json!([mount]);
-    let task = ground.start()?;
+    fixture.spec["mounts"] = json!([mount]);
+    let task = fixture.start()?;
     let pid = task.pid()?;
-    let line = ground.mount_at(pid, "/made/scratch")?;
+    let line = fixture.mount_at(pid, "/made/scratch")?;
     for word in ["noexec", "size=64k", "mode=1750"] {
         ensure!(line.contains(word), "no {word}: {line}");
     }
@@ -400,27 +411,27 @@ fn a_file_system_in_memory_has_the_specs_size_and_mode(node: &Node) -> Result<Ve
         .mode()
         & 0o7777;
     ensure!(mode == 0o1750, "its mode is {mode:o}");
-    ground.end(task)?;
-    expect(&ground.run(&["write", "/made/scratch/file", "x"])?, 0, "")?;
+    fixture.end(task)?;
+    expect(&fixture.run(&["write", "/made/scratch/file", "x"])?, 0, "")?;
     ensure!(
-        !ground.root.join("made/scratch/file").exists(),
+        !fixture.root.join("made/scratch/file").exists(),
         "it was written to the root"
     );
     Ok(Verdict::Holds)
 }
 
 fn a_namespace_of_its_own_has_the_specs_names_and_parameters(node: &Node) -> Result<Verdict> {
-    let mut ground = Ground::new(node)?;
-    ground.spec["hostname"] = json!("guest-1");
-    ground.spec["domainname"] = json!("example.org");
-    ground.spec["linux"]["sysctl"] =
+    let mut fixture = Fixture::new(node)?;
+    fixture.spec["hostname"] = json!("guest-1");
+    fixture.spec["domainname"] = json!("example.org");
+    fixture.spec["linux"]["sysctl"] =
         json!({ "net.ipv4.ip_unprivileged_port_start": "77", "kernel.msgmax": "9999" });
-    let task = ground.start()?;
+    let task = fixture.start()?;
     let pid = task.pid()?;
     let inside = |file: &str| {
         let namespaces =
             ["uts", "net", "ipc"].map(|kind| format!("--{kind}=/proc/{pid}/ns/{kind}"));
-        node.cell
+        node.isolated
             .run("nsenter")
             .args(namespaces)
             .args(["cat", &format!("/proc/sys/{file}")])
@@ -435,7 +446,7 @@ fn a_namespace_of_its_own_has_the_specs_names_and_parameters(node: &Node) -> Res
         let found = inside(file)?;
         ensure!(found.trim() == expected, "{file} is {found:?}");
     }
-    ground.end(task)?;
+    fixture.end(task)?;
     Ok(Verdict::Holds)
 }
 
@@ -466,22 +477,22 @@ fn a_mount_goes_where_links_lead_and_never_out_of_the_root(node: &Node) -> Resul
         ),
     ];
     for (link, leads_to, destination, lies_at) in cases {
-        let mut ground = Ground::new(node)?;
-        symlink(&leads_to, ground.root.join(link)).context("make a link")?;
+        let mut fixture = Fixture::new(node)?;
+        symlink(&leads_to, fixture.root.join(link)).context("make a link")?;
         let place = if lies_at == "far-away" {
             outside.strip_prefix("/")?.join("inner")
         } else {
             PathBuf::from(lies_at)
         };
-        ground.mount(&volume, destination, &["rbind", "ro"]);
+        fixture.mount(&volume, destination, &["rbind", "ro"]);
         expect(
-            &ground.run(&["read", &format!("/{}/file", place.display())])?,
+            &fixture.run(&["read", &format!("/{}/file", place.display())])?,
             0,
             "of the volume",
         )
         .with_context(|| link.to_owned())?;
         ensure!(
-            ground.root.join(&place).is_dir(),
+            fixture.root.join(&place).is_dir(),
             "{link}: no folder was made at {}",
             place.display()
         );
@@ -496,29 +507,29 @@ fn a_mount_goes_where_links_lead_and_never_out_of_the_root(node: &Node) -> Resul
         );
     }
     // A file is mounted on a file, which is made.
-    let mut ground = Ground::new(node)?;
-    symlink("../run/resolve/stub", ground.root.join("conf")).context("make a link")?;
-    ground.mount(&volume.join("file"), "/conf", &["bind", "ro"]);
+    let mut fixture = Fixture::new(node)?;
+    symlink("../run/resolve/stub", fixture.root.join("conf")).context("make a link")?;
+    fixture.mount(&volume.join("file"), "/conf", &["bind", "ro"]);
     expect(
-        &ground.run(&["read", "/run/resolve/stub"])?,
+        &fixture.run(&["read", "/run/resolve/stub"])?,
         0,
         "of the volume",
     )?;
     ensure!(
-        ground.root.join("run/resolve/stub").is_file(),
+        fixture.root.join("run/resolve/stub").is_file(),
         "no file was made"
     );
     Ok(Verdict::Holds)
 }
 
 fn links_without_end_fail_the_container_by_name(node: &Node) -> Result<Verdict> {
-    let mut ground = Ground::new(node)?;
+    let mut fixture = Fixture::new(node)?;
     let volume = node.folder()?;
-    symlink("two", ground.root.join("one")).context("make a link")?;
-    symlink("one", ground.root.join("two")).context("make a link")?;
-    ground.mount(&volume, "/one/inner", &["rbind"]);
-    expect_refusal(&ground.run(&["args"])?, &["/one/inner", "symbolic links"])?;
-    node.machine().nothing_left(&ground.id)?;
+    symlink("two", fixture.root.join("one")).context("make a link")?;
+    symlink("one", fixture.root.join("two")).context("make a link")?;
+    fixture.mount(&volume, "/one/inner", &["rbind"]);
+    expect_refusal(&fixture.run(&["args"])?, &["/one/inner", "symbolic links"])?;
+    node.machine().nothing_left(&fixture.id)?;
     Ok(Verdict::Holds)
 }
 
@@ -529,28 +540,28 @@ fn a_root_is_put_together_from_several_mounts_inside_itself(node: &Node) -> Resu
             "containerd {version} mounts nothing below a root"
         )));
     }
-    let ground = Ground::new(node)?;
+    let fixture = Fixture::new(node)?;
     let (outside, volume) = (node.folder()?, node.folder()?);
     fs::write(volume.join("file"), "of the second mount").context("write a file")?;
     // In the image, a link that leads out of it, and the folder to which it leads when it is taken
     // for one of the root.
-    symlink(&outside, ground.root.join("link")).context("make a link")?;
-    let inside = ground.root.join(outside.strip_prefix("/")?);
+    symlink(&outside, fixture.root.join("link")).context("make a link")?;
+    let inside = fixture.root.join(outside.strip_prefix("/")?);
     fs::create_dir_all(&inside).context("make a folder")?;
     // Its task is made anew, with mounts of its own.
-    let task = ground.container(&["read", "/data/file"])?.create()?;
+    let task = fixture.container(&["read", "/data/file"])?.create()?;
     let tasks = node.tasks();
-    tasks.kill(&ground.id, "", 9)?;
+    tasks.kill(&fixture.id, "", 9)?;
     task.wait(LIMIT)?;
-    tasks.delete(&ground.id)?;
+    tasks.delete(&fixture.id)?;
     let text = |path: &Path| path.display().to_string();
     let mounts = [
-        Mount::bind(&text(&ground.root), ""),
+        Mount::bind(&text(&fixture.root), ""),
         Mount::bind(&text(&volume), "/data"),
         Mount::bind(&text(&volume), "/link"),
     ];
-    tasks.create(&ground.id, &mounts)?;
-    let pid = i32::try_from(tasks.state(&ground.id, "")?.pid)?;
+    tasks.create(&fixture.id, &mounts)?;
+    let pid = i32::try_from(tasks.state(&fixture.id, "")?.pid)?;
     let machine = node.machine();
     let at = |path: &str| machine.of(pid, &format!("root{path}/file")).exists();
     ensure!(
@@ -562,14 +573,14 @@ fn a_root_is_put_together_from_several_mounts_inside_itself(node: &Node) -> Resu
         !outside.join("file").exists(),
         "the second mount is outside"
     );
-    tasks.start(&ground.id, "")?;
-    let end = tasks.wait(&ground.id, "")?;
-    tasks.delete(&ground.id)?;
+    tasks.start(&fixture.id, "")?;
+    let end = tasks.wait(&fixture.id, "")?;
+    tasks.delete(&fixture.id)?;
     node.containerd
         .ctr()
-        .args(["containers", "rm", &ground.id])
+        .args(["containers", "rm", &fixture.id])
         .done()?;
     ensure!(end.code == 0, "{end:?}");
-    machine.nothing_left(&ground.id)?;
+    machine.nothing_left(&fixture.id)?;
     Ok(Verdict::Holds)
 }

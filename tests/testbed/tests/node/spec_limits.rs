@@ -4,7 +4,7 @@ use anyhow::{Result, ensure};
 use serde_json::json;
 
 use crate::node::{Node, Verdict, expect, tests};
-use crate::spec::Ground;
+use crate::spec::Fixture;
 
 tests![
     spec_larger_than_a_message_of_grpc_by_default_is_honoured,
@@ -12,12 +12,12 @@ tests![
 ];
 
 fn spec_larger_than_a_message_of_grpc_by_default_is_honoured(node: &Node) -> Result<Verdict> {
-    let mut ground = Ground::new(node)?;
+    let mut fixture = Fixture::new(node)?;
     // containerd's record of the container holds it, and gRPC's clients read 4 MiB unless told
     // otherwise.
-    ground.spec["annotations"] = json!({ "large": "x".repeat(6 << 20) });
+    fixture.spec["annotations"] = json!({ "large": "x".repeat(6 << 20) });
     expect(
-        &ground.container(&["args", "a"])?.run()?,
+        &fixture.container(&["args", "a"])?.run()?,
         0,
         "/app.wasm\nargs\na\n",
     )
@@ -26,10 +26,10 @@ fn spec_larger_than_a_message_of_grpc_by_default_is_honoured(node: &Node) -> Res
 fn address_space_that_is_too_small_for_the_engine_is_named(node: &Node) -> Result<Verdict> {
     // Too little for the addresses that the engine reserves for a guest's memory.
     for limit in [64_u64 << 20, 1 << 30] {
-        let mut ground = Ground::new(node)?;
-        ground.spec["process"]["rlimits"] =
+        let mut fixture = Fixture::new(node)?;
+        fixture.spec["process"]["rlimits"] =
             json!([{ "type": "RLIMIT_AS", "soft": limit, "hard": limit }]);
-        let finished = ground.container(&["args", "a"])?.run()?;
+        let finished = fixture.container(&["args", "a"])?.run()?;
         ensure!(finished.code != 0, "it ran in {limit} bytes");
         let words = format!("RLIMIT_AS allows {limit} bytes");
         ensure!(

@@ -10,7 +10,7 @@ use testbed::containerd::Install;
 use crate::machine::LIMIT;
 use crate::node::{Node, Verdict, tests};
 use crate::pod_faults::live_through_a_restart;
-use crate::pods_ground::Pods;
+use crate::pods_fixture::Pods;
 use crate::same_config::names_are_followed_or_the_pod_refused;
 
 tests![

@@ -3,7 +3,7 @@
 use anyhow::{Context as _, Result, ensure};
 
 use crate::node::{Node, Verdict, tests};
-use crate::pods_ground::IMAGE;
+use crate::pods_fixture::IMAGE;
 
 tests![volume_that_is_read_only_recursively_is_so_below_its_mounts];
 
@@ -19,7 +19,7 @@ fn volume_that_is_read_only_recursively_is_so_below_its_mounts(node: &Node) -> R
     let volume = node.folder()?;
     let below = volume.join("below");
     std::fs::create_dir(&below).with_context(|| format!("make {}", below.display()))?;
-    pods.cell.mount_memory(&below)?;
+    pods.isolated.mount_memory(&below)?;
     let volume = volume.display().to_string();
     let read_only = |name: &str, words: &[&str]| {
         pod.run_container(

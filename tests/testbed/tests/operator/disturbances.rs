@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::json;
 use testbed::wait;
 
-use crate::bed::{Bed, LIMIT, tests, witness};
+use crate::fixture::{Fixture, LIMIT, tests, witness};
 use crate::nodes;
 use crate::runtimes::{NAME, from_url, pod, runtime};
 use crate::watch::Watch;
@@ -20,8 +20,8 @@ tests![
 ];
 
 /// The Job of the installer at work on a node, as soon as there is one.
-fn installer_on(bed: &Bed, node: &str) -> Result<String> {
-    bed.wait_for(
+fn installer_on(fixture: &Fixture, node: &str) -> Result<String> {
+    fixture.wait_for(
         &format!("wasmruntimenode/{NAME}.{node}"),
         "to have an installer",
         |object| Ok(object["status"]["job"].as_str().map(str::to_owned)),
@@ -47,13 +47,13 @@ const STAGES: &[(&str, &str)] = &[
     ),
 ];
 
-fn an_installer_that_is_killed_at_any_stage_is_sent_again(bed: &Bed) -> Result<()> {
-    bed.pool(bed.first(), "wasm")?;
-    bed.apply(&runtime(&json!({})))?;
+fn an_installer_that_is_killed_at_any_stage_is_sent_again(fixture: &Fixture) -> Result<()> {
+    fixture.pool(fixture.first(), "wasm")?;
+    fixture.apply(&runtime(&json!({})))?;
     for (number, (stage, sign)) in STAGES.iter().enumerate() {
-        kill_an_installer(bed, stage, sign)?;
-        bed.wait_for(
-            &format!("wasmruntimenode/{NAME}.{}", bed.first()),
+        kill_an_installer(fixture, stage, sign)?;
+        fixture.wait_for(
+            &format!("wasmruntimenode/{NAME}.{}", fixture.first()),
             &format!("to tell that it was killed at {stage}"),
             |object| {
                 let status = &object["status"];
@@ -65,14 +65,15 @@ fn an_installer_that_is_killed_at_any_stage_is_sent_again(bed: &Bed) -> Result<(
         )?;
         // The operator waits longer after each; a person need not.
         let annotation = format!("runtime.wasmedge.dev/retry=after-{stage}");
-        bed.cluster
+        fixture
+            .cluster
             .kubectl()
             .args(["annotate", "--overwrite", "wasmruntime", NAME, &annotation])
             .done()?;
     }
-    bed.up_to_date(NAME, 1)?;
-    bed.apply(&pod("after", NAME, &["args"], None))?;
-    bed.succeeded("after")?;
+    fixture.up_to_date(NAME, 1)?;
+    fixture.apply(&pod("after", NAME, &["args"], None))?;
+    fixture.succeeded("after")?;
     let pods = [
         "--namespace",
         testbed::helm::NAMESPACE,
@@ -80,38 +81,45 @@ fn an_installer_that_is_killed_at_any_stage_is_sent_again(bed: &Bed) -> Result<(
         "pods",
         "--selector=app.kubernetes.io/component=installer",
     ];
-    let left = || bed.cluster.kubectl().args(pods).arg("--output=name").text();
+    let left = || {
+        fixture
+            .cluster
+            .kubectl()
+            .args(pods)
+            .arg("--output=name")
+            .text()
+    };
     wait::until(
         "the installers' pods to be gone",
         LIMIT,
         || Ok(left()?.is_empty().then_some(())),
-        || bed.cluster.operator_evidence(),
+        || fixture.cluster.operator_evidence(),
     )
 }
 
 /// Kills an installer on the first node as soon as there is one and `sign` is to be seen. It is
 /// looked for on the node itself: from here a stage would be over before it is seen.
-fn kill_an_installer(bed: &Bed, stage: &str, sign: &str) -> Result<()> {
+fn kill_an_installer(fixture: &Fixture, stage: &str, sign: &str) -> Result<()> {
     let script = format!(
         "until pgrep --exact node-installer >/dev/null && {sign} >/dev/null 2>&1 && pkill -KILL \
          --exact node-installer; do sleep 0.01; done"
     );
     let limit = LIMIT.as_secs().to_string();
-    let killed = bed
+    let killed = fixture
         .cluster
-        .in_node(bed.first(), &["timeout", &limit, "sh", "-c", &script])
+        .in_node(fixture.first(), &["timeout", &limit, "sh", "-c", &script])
         .done();
     killed.with_context(|| {
         format!(
             "kill an installer at its stage {stage}\n{}",
-            bed.cluster.operator_evidence()
+            fixture.cluster.operator_evidence()
         )
     })
 }
 
 /// The name of the pod that leads.
-fn leader(bed: &Bed) -> Result<String> {
-    let lease = bed
+fn leader(fixture: &Fixture) -> Result<String> {
+    let lease = fixture
         .cluster
         .get(testbed::helm::NAMESPACE, "lease/wasmedge-operator")?
         .context("there is no Lease")?;
@@ -123,9 +131,9 @@ fn leader(bed: &Bed) -> Result<String> {
 
 /// Sends a signal to the leader's process, past everything that would let it end in good order.
 /// Returns its pod.
-fn signal_leader(bed: &Bed, signal: &str) -> Result<String> {
-    let name = leader(bed)?;
-    let pod = bed
+fn signal_leader(fixture: &Fixture, signal: &str) -> Result<String> {
+    let name = leader(fixture)?;
+    let pod = fixture
         .cluster
         .get(testbed::helm::NAMESPACE, &format!("pod/{name}"))?
         .with_context(|| format!("no pod {name} leads"))?;
@@ -136,7 +144,7 @@ fn signal_leader(bed: &Bed, signal: &str) -> Result<String> {
         .as_str()
         .unwrap_or_default()
         .trim_start_matches("containerd://");
-    let tasks = bed
+    let tasks = fixture
         .cluster
         .in_node(node, &["ctr", "--namespace", "k8s.io", "tasks", "list"])
         .text()?;
@@ -145,20 +153,21 @@ fn signal_leader(bed: &Bed, signal: &str) -> Result<String> {
         .find_map(|line| line.strip_prefix(id)?.split_whitespace().next());
     let process =
         process.with_context(|| format!("{name} has no process {id} on {node}:\n{tasks}"))?;
-    bed.cluster
+    fixture
+        .cluster
         .in_node(node, &["kill", signal, process])
         .done()?;
     Ok(name)
 }
 
-fn an_operator_that_is_killed_goes_on_where_it_was(bed: &Bed) -> Result<()> {
-    let watch = Watch::start(bed)?;
-    bed.pool(bed.first(), "wasm")?;
-    bed.apply(&runtime(&json!({})))?;
-    installer_on(bed, bed.first())?;
-    signal_leader(bed, "-KILL")?;
-    bed.up_to_date(NAME, 1)?;
-    watch.one_by_one(bed, 1)?;
+fn an_operator_that_is_killed_goes_on_where_it_was(fixture: &Fixture) -> Result<()> {
+    let watch = Watch::start(fixture)?;
+    fixture.pool(fixture.first(), "wasm")?;
+    fixture.apply(&runtime(&json!({})))?;
+    installer_on(fixture, fixture.first())?;
+    signal_leader(fixture, "-KILL")?;
+    fixture.up_to_date(NAME, 1)?;
+    watch.one_by_one(fixture, 1)?;
     let begun = watch
         .seen()
         .into_iter()
@@ -166,29 +175,30 @@ fn an_operator_that_is_killed_goes_on_where_it_was(bed: &Bed) -> Result<()> {
         .map(|seen| seen.since)
         .collect::<BTreeSet<_>>();
     ensure!(begun.len() == 1, "the node was begun {} times", begun.len());
-    bed.cluster
+    fixture
+        .cluster
         .kubectl()
         .args(["delete", "wasmruntime", NAME, "--wait=false"])
         .done()?;
-    watch.wait_for(bed, "a removal", |seen| {
+    watch.wait_for(fixture, "a removal", |seen| {
         seen.iter()
             .any(|seen| seen.phase == "Removing")
             .then_some(())
     })?;
-    signal_leader(bed, "-KILL")?;
-    bed.wait_until_gone(&format!("wasmruntime/{NAME}"))
+    signal_leader(fixture, "-KILL")?;
+    fixture.wait_until_gone(&format!("wasmruntime/{NAME}"))
     // What is looked at after each test tells whether anything is left.
 }
 
-fn the_other_operator_goes_on_when_the_leader_freezes_and_is_lost(bed: &Bed) -> Result<()> {
-    for node in bed.workers() {
-        bed.pool(node, "wasm")?;
+fn the_other_operator_goes_on_when_the_leader_freezes_and_is_lost(fixture: &Fixture) -> Result<()> {
+    for node in fixture.workers() {
+        fixture.pool(node, "wasm")?;
     }
-    bed.apply(&runtime(&json!({ "rollout": { "canary": 0 } })))?;
-    installer_on(bed, bed.first())?;
+    fixture.apply(&runtime(&json!({ "rollout": { "canary": 0 } })))?;
+    installer_on(fixture, fixture.first())?;
     // A process that does not run can neither renew the Lease nor let go of it, whatever Kubernetes
     // then asks of it.
-    let former = signal_leader(bed, "-STOP")?;
+    let former = signal_leader(fixture, "-STOP")?;
     let delete = [
         "--namespace",
         testbed::helm::NAMESPACE,
@@ -198,72 +208,75 @@ fn the_other_operator_goes_on_when_the_leader_freezes_and_is_lost(bed: &Bed) -> 
         "--grace-period=0",
         "--force",
     ];
-    bed.cluster.kubectl().args(delete).done()?;
+    fixture.cluster.kubectl().args(delete).done()?;
     ensure!(
-        leader(bed)? == former,
+        leader(fixture)? == former,
         "{former} has let go of the Lease, so nobody had to take it over"
     );
-    bed.up_to_date(NAME, 2)?;
-    let now = leader(bed)?;
+    fixture.up_to_date(NAME, 2)?;
+    let now = leader(fixture)?;
     ensure!(now != former, "{former} still leads");
     Ok(())
 }
 
 fn a_node_that_is_removed_in_the_middle_is_forgotten_and_gets_it_when_it_comes_back(
-    bed: &Bed,
+    fixture: &Fixture,
 ) -> Result<()> {
-    for node in bed.workers() {
-        bed.pool(node, "wasm")?;
+    for node in fixture.workers() {
+        fixture.pool(node, "wasm")?;
     }
-    bed.apply(&runtime(
+    fixture.apply(&runtime(
         &json!({ "rollout": { "maxUnavailable": 2, "canary": 0 } }),
     ))?;
-    bed.up_to_date(NAME, 2)?;
-    bed.patch(NAME, &from_url(&bed.archives.next))?;
-    installer_on(bed, bed.second())?;
+    fixture.up_to_date(NAME, 2)?;
+    fixture.patch(NAME, &from_url(&fixture.archives.next))?;
+    installer_on(fixture, fixture.second())?;
     let kubelet = |verb: &str| {
-        bed.cluster
-            .in_node(bed.second(), &["systemctl", verb, "kubelet"])
+        fixture
+            .cluster
+            .in_node(fixture.second(), &["systemctl", verb, "kubelet"])
             .done()
     };
     kubelet("stop")?;
-    bed.cluster
+    fixture
+        .cluster
         .kubectl()
-        .args(["delete", "node", bed.second()])
+        .args(["delete", "node", fixture.second()])
         .done()?;
     // Its pods go with it, sooner or later; the witness now, so that it is another one that comes
     // back.
-    bed.cluster
+    fixture
+        .cluster
         .kubectl()
         .args([
             "delete",
             "pod",
-            &witness(bed.second()),
+            &witness(fixture.second()),
             "--grace-period=0",
             "--force",
         ])
         .done()?;
-    bed.up_to_date(NAME, 1)?;
-    bed.wait_until_gone(&format!("wasmruntimenode/{NAME}.{}", bed.second()))?;
+    fixture.up_to_date(NAME, 1)?;
+    fixture.wait_until_gone(&format!("wasmruntimenode/{NAME}.{}", fixture.second()))?;
     kubelet("start")?;
-    bed.wait_for(
-        &format!("node/{}", bed.second()),
+    fixture.wait_for(
+        &format!("node/{}", fixture.second()),
         "to be Ready again",
         |node| Ok(nodes::is_ready(node).then_some(())),
     )?;
-    bed.revive(bed.second())?;
-    bed.was_restarted(bed.second())?;
-    bed.pool(bed.second(), "wasm")?;
-    bed.up_to_date(NAME, 2)
+    fixture.revive(fixture.second())?;
+    fixture.was_restarted(fixture.second())?;
+    fixture.pool(fixture.second(), "wasm")?;
+    fixture.up_to_date(NAME, 2)
 }
 
-fn a_node_that_is_restarted_in_the_middle_gets_it_all_the_same(bed: &Bed) -> Result<()> {
-    bed.pool(bed.second(), "wasm")?;
-    bed.apply(&runtime(&json!({})))?;
-    installer_on(bed, bed.second())?;
-    bed.cluster.restart_node(bed.second())?;
-    bed.was_restarted(bed.second())?;
-    bed.up_to_date(NAME, 1)?;
-    bed.apply(&pod("after", NAME, &["args"], None))?;
-    bed.succeeded("after").map(drop)
+fn a_node_that_is_restarted_in_the_middle_gets_it_all_the_same(fixture: &Fixture) -> Result<()> {
+    fixture.pool(fixture.second(), "wasm")?;
+    fixture.apply(&runtime(&json!({})))?;
+    installer_on(fixture, fixture.second())?;
+    fixture.cluster.restart_node(fixture.second())?;
+    fixture.was_restarted(fixture.second())?;
+    fixture.up_to_date(NAME, 1)?;
+    fixture.apply(&pod("after", NAME, &["args"], None))?;
+    fixture.succeeded("after").map(drop)
 }

@@ -3,7 +3,7 @@
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 
-use crate::bed::{Bed, tests};
+use crate::fixture::{Fixture, tests};
 use crate::nodes;
 use crate::runtimes::{NAME, from_url, pod, runtime, sleeper};
 
@@ -19,95 +19,101 @@ tests![
 ];
 
 /// The node works: Ready, containerd answers, and its configuration is what it was.
-fn is_unharmed(bed: &Bed, node: &str) -> Result<()> {
-    let now = nodes::state(bed, node)?;
+fn is_unharmed(fixture: &Fixture, node: &str) -> Result<()> {
+    let now = nodes::state(fixture, node)?;
     ensure!(
-        now.configuration() == bed.before(node).configuration(),
+        now.configuration() == fixture.before(node).configuration(),
         "containerd's configuration:\n{}",
-        bed.before(node).difference(&now)
+        fixture.before(node).difference(&now)
     );
     ensure!(
-        nodes::is_ready(&bed.get(&format!("node/{node}"))?),
+        nodes::is_ready(&fixture.get(&format!("node/{node}"))?),
         "{node} is not Ready"
     );
-    bed.cluster.in_node(node, &["ctr", "version"]).done()
+    fixture.cluster.in_node(node, &["ctr", "version"]).done()
 }
 
-fn an_archive_with_another_digest_is_not_used_and_stops_the_rollout(bed: &Bed) -> Result<()> {
-    for node in bed.workers() {
-        bed.pool(node, "wasm")?;
+fn an_archive_with_another_digest_is_not_used_and_stops_the_rollout(
+    fixture: &Fixture,
+) -> Result<()> {
+    for node in fixture.workers() {
+        fixture.pool(node, "wasm")?;
     }
-    let mut spec = from_url(&bed.archives.next);
+    let mut spec = from_url(&fixture.archives.next);
     spec["artifact"]["platforms"][0]["sha256"] = json!("0".repeat(64));
-    bed.apply(&runtime(&spec))?;
-    let message = bed.condition(NAME, "Degraded", "RolloutStopped")?;
+    fixture.apply(&runtime(&spec))?;
+    let message = fixture.condition(NAME, "Degraded", "RolloutStopped")?;
     ensure!(message.contains("DigestMismatch"), "{message}");
-    is_unharmed(bed, bed.first())?;
+    is_unharmed(fixture, fixture.first())?;
     let (first, second) = (
-        bed.takes_pods(NAME, bed.first())?,
-        bed.takes_pods(NAME, bed.second())?,
+        fixture.takes_pods(NAME, fixture.first())?,
+        fixture.takes_pods(NAME, fixture.second())?,
     );
     ensure!(!first && !second, "a node without the runtime takes pods");
     ensure!(
-        !bed.is_there(&format!("wasmruntimenode/{NAME}.{}", bed.second()))?,
+        !fixture.is_there(&format!("wasmruntimenode/{NAME}.{}", fixture.second()))?,
         "the second node was begun after the first had failed"
     );
     // Put right, it goes on by itself.
-    bed.patch(NAME, &from_url(&bed.archives.next))?;
-    bed.up_to_date(NAME, 2)
+    fixture.patch(NAME, &from_url(&fixture.archives.next))?;
+    fixture.up_to_date(NAME, 2)
 }
 
-fn a_version_that_does_not_work_is_rolled_back_byte_for_byte(bed: &Bed) -> Result<()> {
-    bed.pool(bed.first(), "wasm")?;
-    bed.apply(&runtime(&json!({})))?;
-    bed.up_to_date(NAME, 1)?;
-    bed.apply(&sleeper("old", NAME, None))?;
-    let container = bed.running("old")?;
-    let before = nodes::state(bed, bed.first())?;
-    bed.patch(NAME, &from_url(&bed.archives.broken))?;
-    let message = bed.condition(NAME, "Degraded", "RolloutStopped")?;
+fn a_version_that_does_not_work_is_rolled_back_byte_for_byte(fixture: &Fixture) -> Result<()> {
+    fixture.pool(fixture.first(), "wasm")?;
+    fixture.apply(&runtime(&json!({})))?;
+    fixture.up_to_date(NAME, 1)?;
+    fixture.apply(&sleeper("old", NAME, None))?;
+    let container = fixture.running("old")?;
+    let before = nodes::state(fixture, fixture.first())?;
+    fixture.patch(NAME, &from_url(&fixture.archives.broken))?;
+    let message = fixture.condition(NAME, "Degraded", "RolloutStopped")?;
     ensure!(message.contains("SmokeFailed"), "{message}");
-    let after = nodes::state(bed, bed.first())?;
+    let after = nodes::state(fixture, fixture.first())?;
     ensure!(
         after.configuration() == before.configuration(),
         "containerd's configuration:\n{}",
         before.difference(&after)
     );
     ensure!(
-        bed.running("old")? == container,
+        fixture.running("old")? == container,
         "a running pod was restarted"
     );
     // What worked before works on.
     ensure!(
-        bed.takes_pods(NAME, bed.first())?,
+        fixture.takes_pods(NAME, fixture.first())?,
         "the node takes no pods any more"
     );
-    bed.apply(&pod("new", NAME, &["args"], None))?;
-    bed.succeeded("new").map(drop)
+    fixture.apply(&pod("new", NAME, &["args"], None))?;
+    fixture.succeeded("new").map(drop)
 }
 
-fn a_first_version_that_does_not_work_leaves_the_node_as_it_was(bed: &Bed) -> Result<()> {
-    bed.pool(bed.first(), "wasm")?;
-    bed.apply(&runtime(&from_url(&bed.archives.broken)))?;
-    let message = bed.condition(NAME, "Degraded", "RolloutStopped")?;
+fn a_first_version_that_does_not_work_leaves_the_node_as_it_was(fixture: &Fixture) -> Result<()> {
+    fixture.pool(fixture.first(), "wasm")?;
+    fixture.apply(&runtime(&from_url(&fixture.archives.broken)))?;
+    let message = fixture.condition(NAME, "Degraded", "RolloutStopped")?;
     ensure!(message.contains("SmokeFailed"), "{message}");
-    is_unharmed(bed, bed.first())?;
-    ensure!(!bed.takes_pods(NAME, bed.first())?, "the node takes pods");
+    is_unharmed(fixture, fixture.first())?;
+    ensure!(
+        !fixture.takes_pods(NAME, fixture.first())?,
+        "the node takes pods"
+    );
     Ok(())
 }
 
-fn a_configuration_that_containerd_does_not_take_is_left_alone(bed: &Bed) -> Result<()> {
+fn a_configuration_that_containerd_does_not_take_is_left_alone(fixture: &Fixture) -> Result<()> {
     let config = "/etc/containerd/config.toml";
-    for node in bed.workers() {
-        bed.pool(node, "wasm")?;
+    for node in fixture.workers() {
+        fixture.pool(node, "wasm")?;
     }
     let starts = [
-        nodes::containerd_start(bed, bed.first())?,
-        nodes::containerd_start(bed, bed.second())?,
+        nodes::containerd_start(fixture, fixture.first())?,
+        nodes::containerd_start(fixture, fixture.second())?,
     ];
     let shell = |script: &str| {
-        bed.cluster
-            .in_node(bed.first(), &["sh", "-c", script])
+        fixture
+            .cluster
+            .in_node(fixture.first(), &["sh", "-c", script])
             .done()
     };
     shell(&format!("cp -p {config} /var/tmp/config.toml"))?;
@@ -118,20 +124,21 @@ fn a_configuration_that_containerd_does_not_take_is_left_alone(bed: &Bed) -> Res
             "cp -p /var/tmp/config.toml {config} && printf '{lines}\\n' >> {config}"
         ))?;
         let digest = || {
-            bed.cluster
-                .in_node(bed.first(), &["sha256sum", config])
+            fixture
+                .cluster
+                .in_node(fixture.first(), &["sha256sum", config])
                 .text()
         };
         let written = digest()?;
         let token = format!("try-{number}");
         if number == 0 {
-            bed.apply(&runtime(&json!({})))?;
+            fixture.apply(&runtime(&json!({})))?;
         } else {
-            retry(bed, &token)?;
+            retry(fixture, &token)?;
         }
         let status = failed_with(
-            bed,
-            bed.first(),
+            fixture,
+            fixture.first(),
             (number > 0).then_some(token.as_str()),
             words,
         )?;
@@ -149,23 +156,25 @@ fn a_configuration_that_containerd_does_not_take_is_left_alone(bed: &Bed) -> Res
         "cp -p /var/tmp/config.toml {config} && rm /var/tmp/config.toml"
     ))?;
     unreadable.and(unusable)?;
-    bed.condition(NAME, "Degraded", "RolloutStopped")?;
+    fixture.condition(NAME, "Degraded", "RolloutStopped")?;
     ensure!(
-        nodes::containerd_start(bed, bed.first())? == starts[0],
+        nodes::containerd_start(fixture, fixture.first())? == starts[0],
         "containerd was restarted"
     );
-    nodes::is_untouched(bed, bed.second(), &starts[1])?;
-    is_unharmed(bed, bed.first())
+    nodes::is_untouched(fixture, fixture.second(), &starts[1])?;
+    is_unharmed(fixture, fixture.first())
 }
 
-fn a_containerd_that_does_not_start_with_the_handler_gets_its_bytes_back(bed: &Bed) -> Result<()> {
-    for node in bed.workers() {
-        bed.pool(node, "wasm")?;
+fn a_containerd_that_does_not_start_with_the_handler_gets_its_bytes_back(
+    fixture: &Fixture,
+) -> Result<()> {
+    for node in fixture.workers() {
+        fixture.pool(node, "wasm")?;
     }
-    let start = nodes::containerd_start(bed, bed.second())?;
-    let node = || bed.get(&format!("node/{}", bed.first()));
+    let start = nodes::containerd_start(fixture, fixture.second())?;
+    let node = || fixture.get(&format!("node/{}", fixture.first()));
     let (restarts, ready) = (
-        nodes::containerd_start(bed, bed.first())?,
+        nodes::containerd_start(fixture, fixture.first())?,
         nodes::ready_since(&node()?),
     );
     // `config dump` is content, the unit is not. What is below /run is no part of the
@@ -173,17 +182,18 @@ fn a_containerd_that_does_not_start_with_the_handler_gets_its_bytes_back(bed: &B
     let folder = "/run/systemd/system/containerd.service.d";
     let check = r#"/bin/sh -c "! grep -rqs io.containerd.wasmedge.v1 /etc/containerd""#;
     let shell = |script: &str| {
-        bed.cluster
-            .in_node(bed.first(), &["sh", "-euc", script])
+        fixture
+            .cluster
+            .in_node(fixture.first(), &["sh", "-euc", script])
             .done()
     };
     shell(&format!(
         "mkdir -p {folder}; printf '%s\\n' '[Service]' 'ExecStartPre={check}' > \
          {folder}/check.conf; systemctl daemon-reload"
     ))?;
-    bed.apply(&runtime(&json!({})))?;
-    let message = bed.condition(NAME, "Degraded", "RolloutStopped");
-    let status = bed.on_node(NAME, bed.first());
+    fixture.apply(&runtime(&json!({})))?;
+    let message = fixture.condition(NAME, "Degraded", "RolloutStopped");
+    let status = fixture.on_node(NAME, fixture.first());
     shell(&format!("rm -r {folder}; systemctl daemon-reload"))?;
     let (message, status) = (message?, status?);
     ensure!(message.contains("ContainerdRestart"), "{message}");
@@ -193,9 +203,9 @@ fn a_containerd_that_does_not_start_with_the_handler_gets_its_bytes_back(bed: &B
             .is_some_and(|text| text.contains("the node is as it was before")),
         "{status}"
     );
-    is_unharmed(bed, bed.first())?;
+    is_unharmed(fixture, fixture.first())?;
     ensure!(
-        nodes::containerd_start(bed, bed.first())? != restarts,
+        nodes::containerd_start(fixture, fixture.first())? != restarts,
         "containerd was not restarted, so nothing was tried"
     );
     let now = nodes::ready_since(&node()?);
@@ -203,11 +213,14 @@ fn a_containerd_that_does_not_start_with_the_handler_gets_its_bytes_back(bed: &B
         now == ready,
         "the node was Ready since {ready:?}, and is since {now:?}"
     );
-    ensure!(!bed.takes_pods(NAME, bed.first())?, "the node takes pods");
-    let left = bed
+    ensure!(
+        !fixture.takes_pods(NAME, fixture.first())?,
+        "the node takes pods"
+    );
+    let left = fixture
         .cluster
         .in_node(
-            bed.first(),
+            fixture.first(),
             &["sh", "-c", "ls /opt/wasmedge-runtime 2>&1 || true"],
         )
         .text()?;
@@ -215,26 +228,27 @@ fn a_containerd_that_does_not_start_with_the_handler_gets_its_bytes_back(bed: &B
         left.contains("No such file"),
         "of what was tried there is still {left}"
     );
-    nodes::is_untouched(bed, bed.second(), &start)
+    nodes::is_untouched(fixture, fixture.second(), &start)
 }
 
-fn a_full_disk_leaves_the_node_as_it_was(bed: &Bed) -> Result<()> {
-    bed.pool(bed.first(), "wasm")?;
+fn a_full_disk_leaves_the_node_as_it_was(fixture: &Fixture) -> Result<()> {
+    fixture.pool(fixture.first(), "wasm")?;
     let shell = |script: &str| {
-        bed.cluster
-            .in_node(bed.first(), &["sh", "-euc", script])
+        fixture
+            .cluster
+            .in_node(fixture.first(), &["sh", "-euc", script])
             .done()
     };
     shell(
         "mkdir -p /opt/wasmedge-runtime; mount -t tmpfs -o size=4m,mode=755 tmpfs \
          /opt/wasmedge-runtime",
     )?;
-    bed.apply(&runtime(&json!({})))?;
-    let message = bed.condition(NAME, "Degraded", "RolloutStopped");
-    let left = bed
+    fixture.apply(&runtime(&json!({})))?;
+    let message = fixture.condition(NAME, "Degraded", "RolloutStopped");
+    let left = fixture
         .cluster
         .in_node(
-            bed.first(),
+            fixture.first(),
             &["find", "/opt/wasmedge-runtime", "-size", "+100k"],
         )
         .text();
@@ -242,7 +256,7 @@ fn a_full_disk_leaves_the_node_as_it_was(bed: &Bed) -> Result<()> {
     let message = message?;
     ensure!(message.contains("HostFiles"), "{message}");
     ensure!(left?.is_empty(), "what did not fit was left half done");
-    is_unharmed(bed, bed.first())?;
+    is_unharmed(fixture, fixture.first())?;
     // The disk of the configuration is full: there is room for the files that are there, and for no
     // other.
     shell(
@@ -251,12 +265,18 @@ fn a_full_disk_leaves_the_node_as_it_was(bed: &Bed) -> Result<()> {
          cp -a /var/tmp/configuration/. /etc/containerd; dd if=/dev/zero of=/etc/containerd/filler \
          bs=4k 2>/dev/null || true",
     )?;
-    let status = retry(bed, "full")
-        .and_then(|()| failed_with(bed, bed.first(), Some("full"), "No space left on device"));
-    let differs = bed
+    let status = retry(fixture, "full").and_then(|()| {
+        failed_with(
+            fixture,
+            fixture.first(),
+            Some("full"),
+            "No space left on device",
+        )
+    });
+    let differs = fixture
         .cluster
         .in_node(
-            bed.first(),
+            fixture.first(),
             &["diff", "-r", "/var/tmp/configuration", "/etc/containerd"],
         )
         .output();
@@ -267,16 +287,17 @@ fn a_full_disk_leaves_the_node_as_it_was(bed: &Bed) -> Result<()> {
         differs.trim() == "Only in /etc/containerd: filler",
         "the configuration was changed: {differs}"
     );
-    is_unharmed(bed, bed.first())?;
+    is_unharmed(fixture, fixture.first())?;
     // With room again, a person asks for another try.
-    retry(bed, "room")?;
-    bed.up_to_date(NAME, 1)
+    retry(fixture, "room")?;
+    fixture.up_to_date(NAME, 1)
 }
 
 /// Asks for another try on the nodes that failed.
-fn retry(bed: &Bed, token: &str) -> Result<()> {
+fn retry(fixture: &Fixture, token: &str) -> Result<()> {
     let annotation = format!("runtime.wasmedge.dev/retry={token}");
-    bed.cluster
+    fixture
+        .cluster
         .kubectl()
         .args(["annotate", "--overwrite", "wasmruntime", NAME, &annotation])
         .done()
@@ -284,8 +305,8 @@ fn retry(bed: &Bed, token: &str) -> Result<()> {
 
 /// Waits until the runtime has failed on a node with these words, after it was asked for by
 /// `token`; gives what the operator says of it.
-fn failed_with(bed: &Bed, node: &str, token: Option<&str>, words: &str) -> Result<Value> {
-    bed.wait_for(
+fn failed_with(fixture: &Fixture, node: &str, token: Option<&str>, words: &str) -> Result<Value> {
+    fixture.wait_for(
         &format!("wasmruntimenode/{NAME}.{node}"),
         &format!("to have failed with {words:?}"),
         |object| {
@@ -301,44 +322,50 @@ fn failed_with(bed: &Bed, node: &str, token: Option<&str>, words: &str) -> Resul
     )
 }
 
-fn a_handler_of_somebody_else_is_not_taken_over(bed: &Bed) -> Result<()> {
-    bed.pool(bed.first(), "wasm")?;
+fn a_handler_of_somebody_else_is_not_taken_over(fixture: &Fixture) -> Result<()> {
+    fixture.pool(fixture.first(), "wasm")?;
     // The node image's containerd knows this one by its own configuration.
     let mut object = runtime(&json!({}));
     object["spec"]["runtimeClass"] = json!({ "name": "not-ours", "handler": "runc" });
-    bed.apply(&object)?;
-    let message = bed.condition(NAME, "Degraded", "RolloutStopped")?;
+    fixture.apply(&object)?;
+    let message = fixture.condition(NAME, "Degraded", "RolloutStopped")?;
     ensure!(message.contains("HandlerTaken"), "{message}");
-    is_unharmed(bed, bed.first())
+    is_unharmed(fixture, fixture.first())
 }
 
-fn a_class_of_somebody_else_blocks_until_it_may_be_adopted_and_comes_back(bed: &Bed) -> Result<()> {
+fn a_class_of_somebody_else_blocks_until_it_may_be_adopted_and_comes_back(
+    fixture: &Fixture,
+) -> Result<()> {
     let class = json!({
         "apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass", "handler": NAME,
         "metadata": { "name": NAME, "labels": { "theirs": "yes" } },
     });
-    bed.pool(bed.first(), "wasm")?;
-    bed.apply(&class)?;
-    bed.apply(&runtime(&json!({})))?;
-    bed.condition(NAME, "Degraded", "RuntimeClassNotOurs")?;
+    fixture.pool(fixture.first(), "wasm")?;
+    fixture.apply(&class)?;
+    fixture.apply(&runtime(&json!({})))?;
+    fixture.condition(NAME, "Degraded", "RuntimeClassNotOurs")?;
     ensure!(
-        nodes::state(bed, bed.first())?.configuration() == bed.before(bed.first()).configuration(),
+        nodes::state(fixture, fixture.first())?.configuration()
+            == fixture.before(fixture.first()).configuration(),
         "the node was begun"
     );
-    bed.patch(NAME, &json!({ "runtimeClass": { "adoptExisting": true } }))?;
-    bed.up_to_date(NAME, 1)?;
-    bed.apply(&pod("adopted", NAME, &["args"], None))?;
-    bed.succeeded("adopted")?;
-    bed.cluster
+    fixture.patch(NAME, &json!({ "runtimeClass": { "adoptExisting": true } }))?;
+    fixture.up_to_date(NAME, 1)?;
+    fixture.apply(&pod("adopted", NAME, &["args"], None))?;
+    fixture.succeeded("adopted")?;
+    fixture
+        .cluster
         .kubectl()
         .args(["delete", "pod", "adopted", "--wait"])
         .done()?;
-    bed.cluster
+    fixture
+        .cluster
         .kubectl()
         .args(["delete", "wasmruntime", NAME, "--wait", "--timeout=180s"])
         .done()?;
-    let left = bed.get("runtimeclass/wasmedge")?;
-    bed.cluster
+    let left = fixture.get("runtimeclass/wasmedge")?;
+    fixture
+        .cluster
         .kubectl()
         .args(["delete", "runtimeclass", NAME])
         .done()?;

@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
-use crate::bed::Bed;
+use crate::fixture::Fixture;
 use crate::runtimes::NAME;
 
 /// When what a node was like was written down: whatever has changed since is newer than this file.
@@ -80,14 +80,14 @@ impl State {
 }
 
 /// Sets the mark: what is on `node` now is how it was before.
-pub(crate) fn mark(bed: &Bed, node: &str) -> Result<()> {
-    bed.cluster.in_node(node, &["touch", MARK]).done()
+pub(crate) fn mark(fixture: &Fixture, node: &str) -> Result<()> {
+    fixture.cluster.in_node(node, &["touch", MARK]).done()
 }
 
 /// What `node` is like now.
-pub(crate) fn state(bed: &Bed, node: &str) -> Result<State> {
+pub(crate) fn state(fixture: &Fixture, node: &str) -> Result<State> {
     let lines = |script: &str| -> Result<BTreeSet<String>> {
-        Ok(bed
+        Ok(fixture
             .cluster
             .in_node(node, &["sh", "-c", script])
             .text()?
@@ -95,7 +95,7 @@ pub(crate) fn state(bed: &Bed, node: &str) -> Result<State> {
             .map(str::to_owned)
             .collect())
     };
-    let object = bed.get(&format!("node/{node}"))?;
+    let object = fixture.get(&format!("node/{node}"))?;
     let metadata = &object["metadata"];
     let taints = object["spec"]["taints"]
         .as_array()
@@ -115,19 +115,19 @@ pub(crate) fn state(bed: &Bed, node: &str) -> Result<State> {
 
 /// Whether nothing was begun on `node`: the operator does not know it, its files are what they
 /// were, and containerd runs on since `start`.
-pub(crate) fn is_untouched(bed: &Bed, node: &str, start: &str) -> Result<()> {
+pub(crate) fn is_untouched(fixture: &Fixture, node: &str, start: &str) -> Result<()> {
     ensure!(
-        !bed.is_there(&format!("wasmruntimenode/{NAME}.{node}"))?,
+        !fixture.is_there(&format!("wasmruntimenode/{NAME}.{node}"))?,
         "{node} was begun"
     );
-    let now = state(bed, node)?;
+    let now = state(fixture, node)?;
     ensure!(
-        now.has_files_of(bed.before(node)),
+        now.has_files_of(fixture.before(node)),
         "{node} was changed:\n{}",
-        bed.before(node).difference(&now)
+        fixture.before(node).difference(&now)
     );
     ensure!(
-        containerd_start(bed, node)? == start,
+        containerd_start(fixture, node)? == start,
         "containerd was restarted on {node}"
     );
     Ok(())
@@ -141,8 +141,9 @@ fn texts(object: &Value) -> BTreeMap<String, String> {
 }
 
 /// When the node's containerd was started, in a form that changes with each start.
-pub(crate) fn containerd_start(bed: &Bed, node: &str) -> Result<String> {
-    bed.cluster
+pub(crate) fn containerd_start(fixture: &Fixture, node: &str) -> Result<String> {
+    fixture
+        .cluster
         .in_node(
             node,
             &[
@@ -157,10 +158,10 @@ pub(crate) fn containerd_start(bed: &Bed, node: &str) -> Result<String> {
 
 /// The folder of the runtime that serves a pod's container, by what containerd wrote down when it
 /// started it.
-pub(crate) fn runtime_of(bed: &Bed, node: &str, container_id: &str) -> Result<String> {
+pub(crate) fn runtime_of(fixture: &Fixture, node: &str, container_id: &str) -> Result<String> {
     let id = container_id.trim_start_matches("containerd://");
     let folder = format!("/run/containerd/io.containerd.runtime.v2.task/k8s.io/{id}");
-    let path = bed
+    let path = fixture
         .cluster
         .in_node(node, &["cat", &format!("{folder}/shim-binary-path")])
         .text();

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 use testbed::wait;
 
-use crate::bed::{Bed, LIMIT, NAMESPACE, tests};
+use crate::fixture::{Fixture, LIMIT, NAMESPACE, tests};
 use crate::nodes;
 use crate::runtimes::{NAME, pod, runtime, sleeper};
 
@@ -17,8 +17,8 @@ tests![
 
 /// The options of the runtime's handler: in the file beside the launcher that containerd executes,
 /// and nowhere else.
-fn options(bed: &Bed) -> Result<toml::Table> {
-    let handler = handler(bed)?;
+fn options(fixture: &Fixture) -> Result<toml::Table> {
+    let handler = handler(fixture)?;
     ensure!(
         handler
             .get("options")
@@ -34,18 +34,19 @@ fn options(bed: &Bed) -> Result<toml::Table> {
         .with_file_name("options.toml")
         .display()
         .to_string();
-    bed.cluster
-        .in_node(bed.first(), &["cat", &file])
+    fixture
+        .cluster
+        .in_node(fixture.first(), &["cat", &file])
         .text()?
         .parse()
         .with_context(|| format!("read {file}"))
 }
 
 /// What containerd says of the runtime's handler.
-fn handler(bed: &Bed) -> Result<toml::Table> {
-    let text = bed
+fn handler(fixture: &Fixture) -> Result<toml::Table> {
+    let text = fixture
         .cluster
-        .in_node(bed.first(), &["containerd", "config", "dump"])
+        .in_node(fixture.first(), &["containerd", "config", "dump"])
         .text()?;
     let document: toml::Table = text
         .parse()
@@ -66,26 +67,29 @@ fn handler(bed: &Bed) -> Result<toml::Table> {
 }
 
 fn an_option_comes_to_a_node_with_a_restart_of_containerd_and_leaves_pods_running(
-    bed: &Bed,
+    fixture: &Fixture,
 ) -> Result<()> {
-    bed.pool(bed.first(), "wasm")?;
-    bed.apply(&runtime(&json!({})))?;
-    bed.up_to_date(NAME, 1)?;
-    bed.apply(&sleeper("old", NAME, None))?;
-    let container = bed.running("old")?;
-    let start = nodes::containerd_start(bed, bed.first())?;
+    fixture.pool(fixture.first(), "wasm")?;
+    fixture.apply(&runtime(&json!({})))?;
+    fixture.up_to_date(NAME, 1)?;
+    fixture.apply(&sleeper("old", NAME, None))?;
+    let container = fixture.running("old")?;
+    let start = nodes::containerd_start(fixture, fixture.first())?;
     // A pod's sandbox counts too: one more pod has room, and so has the guest that proves the node.
-    bed.patch(
+    fixture.patch(
         NAME,
         &json!({ "runtime": { "logLevel": "Debug", "maxContainers": 4 } }),
     )?;
-    bed.up_to_date(NAME, 1)?;
+    fixture.up_to_date(NAME, 1)?;
     ensure!(
-        nodes::containerd_start(bed, bed.first())? != start,
+        nodes::containerd_start(fixture, fixture.first())? != start,
         "containerd was not restarted"
     );
-    ensure!(bed.running("old")? == container, "the pod was restarted");
-    let options = options(bed)?;
+    ensure!(
+        fixture.running("old")? == container,
+        "the pod was restarted"
+    );
+    let options = options(fixture)?;
     let found = (
         options.get("log_level").and_then(toml::Value::as_str),
         options
@@ -94,40 +98,43 @@ fn an_option_comes_to_a_node_with_a_restart_of_containerd_and_leaves_pods_runnin
     );
     ensure!(found == (Some("debug"), Some(4)), "{options}");
 
-    bed.apply(&sleeper("second", NAME, None))?;
-    bed.running("second")?;
-    bed.apply(&sleeper("third", NAME, None))?;
-    is_told(bed, "third", "which is what max_containers allows")?;
-    bed.patch(NAME, &json!({ "runtime": { "maxContainers": 100 } }))?;
-    bed.running("third")?;
-    bed.up_to_date(NAME, 1)?;
+    fixture.apply(&sleeper("second", NAME, None))?;
+    fixture.running("second")?;
+    fixture.apply(&sleeper("third", NAME, None))?;
+    is_told(fixture, "third", "which is what max_containers allows")?;
+    fixture.patch(NAME, &json!({ "runtime": { "maxContainers": 100 } }))?;
+    fixture.running("third")?;
+    fixture.up_to_date(NAME, 1)?;
 
-    bed.patch(NAME, &json!({ "runtime": null }))?;
-    bed.up_to_date(NAME, 1)?;
-    let left = self::options(bed)?;
+    fixture.patch(NAME, &json!({ "runtime": null }))?;
+    fixture.up_to_date(NAME, 1)?;
+    let left = self::options(fixture)?;
     ensure!(
         left.keys().eq(["SystemdCgroup"]),
         "what is at its default is written down: {left}"
     );
-    ensure!(bed.running("old")? == container, "the pod was restarted");
+    ensure!(
+        fixture.running("old")? == container,
+        "the pod was restarted"
+    );
     Ok(())
 }
 
 fn the_runtime_may_make_the_sandboxes_and_pods_of_both_kinds_stand_the_change(
-    bed: &Bed,
+    fixture: &Fixture,
 ) -> Result<()> {
-    bed.pool(bed.first(), "wasm")?;
-    bed.apply(&runtime(&json!({})))?;
-    bed.up_to_date(NAME, 1)?;
-    bed.apply(&sleeper("by-containerd", NAME, None))?;
-    let mut containers = vec![("by-containerd", bed.running("by-containerd")?)];
+    fixture.pool(fixture.first(), "wasm")?;
+    fixture.apply(&runtime(&json!({})))?;
+    fixture.up_to_date(NAME, 1)?;
+    fixture.apply(&sleeper("by-containerd", NAME, None))?;
+    let mut containers = vec![("by-containerd", fixture.running("by-containerd")?)];
     for (sandboxer, sleeps, ends) in [
         ("Shim", "by-shim", "ends-there"),
         ("PodSandbox", "by-containerd-again", "ends-here"),
     ] {
-        bed.patch(NAME, &json!({ "containerd": { "sandboxer": sandboxer } }))?;
-        bed.up_to_date(NAME, 1)?;
-        let key = handler(bed)?
+        fixture.patch(NAME, &json!({ "containerd": { "sandboxer": sandboxer } }))?;
+        fixture.up_to_date(NAME, 1)?;
+        let key = handler(fixture)?
             .get("sandboxer")
             .and_then(toml::Value::as_str)
             .map(str::to_owned);
@@ -135,13 +142,13 @@ fn the_runtime_may_make_the_sandboxes_and_pods_of_both_kinds_stand_the_change(
             (key.as_deref() == Some("shim")) == (sandboxer == "Shim"),
             "the sandboxer {sandboxer} is written down as {key:?}"
         );
-        bed.apply(&sleeper(sleeps, NAME, None))?;
-        containers.push((sleeps, bed.running(sleeps)?));
-        bed.apply(&pod(ends, NAME, &["args"], None))?;
-        bed.succeeded(ends)?;
+        fixture.apply(&sleeper(sleeps, NAME, None))?;
+        containers.push((sleeps, fixture.running(sleeps)?));
+        fixture.apply(&pod(ends, NAME, &["args"], None))?;
+        fixture.succeeded(ends)?;
         for (name, container) in &containers {
             ensure!(
-                bed.running(name)? == *container,
+                fixture.running(name)? == *container,
                 "the pod {name} was restarted"
             );
         }
@@ -150,10 +157,10 @@ fn the_runtime_may_make_the_sandboxes_and_pods_of_both_kinds_stand_the_change(
 }
 
 /// Waits until an Event of a pod says `words`.
-fn is_told(bed: &Bed, pod: &str, words: &str) -> Result<()> {
+fn is_told(fixture: &Fixture, pod: &str, words: &str) -> Result<()> {
     let of_pod = format!("--field-selector=involvedObject.name={pod}");
     let told = || {
-        let events = bed
+        let events = fixture
             .cluster
             .kubectl()
             .args([
@@ -179,6 +186,6 @@ fn is_told(bed: &Bed, pod: &str, words: &str) -> Result<()> {
         format_args!("the pod {pod} to be told of {words:?}"),
         LIMIT,
         told,
-        || bed.cluster.evidence(Some(NAMESPACE)),
+        || fixture.cluster.evidence(Some(NAMESPACE)),
     )
 }

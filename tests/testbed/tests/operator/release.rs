@@ -13,7 +13,7 @@ use testbed::helm::NAMESPACE;
 use testbed::tour::{self, Shell};
 use testbed::wait;
 
-use crate::bed::{Bed, LIMIT, tests};
+use crate::fixture::{Fixture, LIMIT, tests};
 use crate::nodes;
 use crate::rights::{self, Rights};
 use crate::runtimes::{NAME, from_url, merge, sleeper};
@@ -39,17 +39,19 @@ const KEPT: &[&str] = &[
     "serviceaccount/default",
 ];
 
-fn the_readmes_tour_works_as_written_and_leaves_the_nodes_as_they_were(bed: &Bed) -> Result<()> {
-    let shell = Shell::of(&bed.cluster, &bed.helm)?;
+fn the_readmes_tour_works_as_written_and_leaves_the_nodes_as_they_were(
+    fixture: &Fixture,
+) -> Result<()> {
+    let shell = Shell::of(&fixture.cluster, &fixture.helm)?;
     let hello = &examples::ALL[0];
-    let log = tour::run(&bed.cluster, &shell)?;
+    let log = tour::run(&fixture.cluster, &shell)?;
     ensure!(
         log.trim_end() == hello.expected()?.trim_end(),
         "the log of {} is {log:?}",
         hello.name
     );
-    bed.up_to_date(NAME, 2)?;
-    let tested = tour::go_on(&bed.cluster, &shell, "helm test")?;
+    fixture.up_to_date(NAME, 2)?;
+    let tested = tour::go_on(&fixture.cluster, &shell, "helm test")?;
     ensure!(tested.contains(TOLD), "helm test said {tested}");
     let hook = [
         "--namespace",
@@ -59,111 +61,117 @@ fn the_readmes_tour_works_as_written_and_leaves_the_nodes_as_they_were(bed: &Bed
         "--selector=app.kubernetes.io/component=test",
         "--output=name",
     ];
-    let there = || bed.cluster.kubectl().args(hook).text();
+    let there = || fixture.cluster.kubectl().args(hook).text();
     wait::until(
         "the pod of helm test to be gone",
         GONE,
         || Ok(there()?.is_empty().then_some(())),
-        || bed.cluster.operator_evidence(),
+        || fixture.cluster.operator_evidence(),
     )?;
-    tour::go_on(&bed.cluster, &shell, "helm uninstall")?;
-    bed.cluster
+    tour::go_on(&fixture.cluster, &shell, "helm uninstall")?;
+    fixture
+        .cluster
         .kubectl()
         .args(["delete", "--filename"])
         .arg(hello.pod())
         .done()?;
-    bed.is_as_before()?;
-    nothing_is_left(bed)
+    fixture.is_as_before()?;
+    nothing_is_left(fixture)
 }
 
 fn an_upgrade_by_helm_and_the_way_back_change_what_they_say_and_helm_leaves_nothing(
-    bed: &Bed,
+    fixture: &Fixture,
 ) -> Result<()> {
     let values = |level: &str, spec: &Value| {
         let mut runtime = json!({ "nodeSelector": { "matchLabels": { "pool": "wasm" } } });
         merge(&mut runtime, spec);
         json!({ "log": { "level": level }, "runtimes": { NAME: runtime } })
     };
-    let upgrade = |values: &Value| operator::upgrade(&bed.cluster, &bed.helm, &bed.images, values);
-    bed.pool(bed.first(), "wasm")?;
+    let upgrade = |values: &Value| {
+        operator::upgrade(&fixture.cluster, &fixture.helm, &fixture.images, values)
+    };
+    fixture.pool(fixture.first(), "wasm")?;
     operator::install(
-        &bed.cluster,
-        &bed.helm,
-        &bed.images,
+        &fixture.cluster,
+        &fixture.helm,
+        &fixture.images,
         &values("info", &json!({})),
     )?;
-    bed.up_to_date(NAME, 1)?;
-    bed.apply(&sleeper("busy", NAME, None))?;
-    let container = bed.running("busy")?;
+    fixture.up_to_date(NAME, 1)?;
+    fixture.apply(&sleeper("busy", NAME, None))?;
+    let container = fixture.running("busy")?;
     let is_undisturbed = |after: &str| {
         ensure!(
-            bed.running("busy")? == container,
+            fixture.running("busy")? == container,
             "the pod has another container after {after}"
         );
         ensure!(
-            bed.takes_pods(NAME, bed.first())?,
+            fixture.takes_pods(NAME, fixture.first())?,
             "the node takes no pods after {after}"
         );
         anyhow::Ok(())
     };
 
     // The operator alone changes: one of its two replicas is always there, and no node is touched.
-    let (node, before) = (bed.on_node(NAME, bed.first())?, starts(bed)?);
-    let seen = while_it_runs(bed, || upgrade(&values("debug", &json!({}))))?;
+    let (node, before) = (fixture.on_node(NAME, fixture.first())?, starts(fixture)?);
+    let seen = while_it_runs(fixture, || upgrade(&values("debug", &json!({}))))?;
     ensure!(
         seen.fewest >= 1,
         "during the upgrade there were {} available replicas of the operator",
         seen.fewest
     );
-    rights::must_be(&seen.hook, &rights::table(bed, "crds-hook-rules.yaml")?)?;
-    bed.wait_for_operator()?;
-    bed.up_to_date(NAME, 1)?;
+    rights::must_be(&seen.hook, &rights::table(fixture, "crds-hook-rules.yaml")?)?;
+    fixture.wait_for_operator()?;
+    fixture.up_to_date(NAME, 1)?;
     ensure!(
-        bed.on_node(NAME, bed.first())? == node && starts(bed)? == before,
+        fixture.on_node(NAME, fixture.first())? == node && starts(fixture)? == before,
         "a node was changed"
     );
     is_undisturbed("an upgrade of the operator")?;
 
     // The runtime changes, and goes back.
-    let version = || anyhow::Ok(bed.on_node(NAME, bed.first())?["version"].clone());
-    upgrade(&values("debug", &from_url(&bed.archives.next)))?;
-    bed.up_to_date(NAME, 1)?;
+    let version = || anyhow::Ok(fixture.on_node(NAME, fixture.first())?["version"].clone());
+    upgrade(&values("debug", &from_url(&fixture.archives.next)))?;
+    fixture.up_to_date(NAME, 1)?;
     ensure!(
-        version()? == bed.archives.next.version.as_str(),
+        version()? == fixture.archives.next.version.as_str(),
         "after helm upgrade the node has {}",
         version()?
     );
     is_undisturbed("an upgrade of the runtime")?;
-    operator::rollback(&bed.cluster, &bed.helm)?;
-    bed.up_to_date(NAME, 1)?;
+    operator::rollback(&fixture.cluster, &fixture.helm)?;
+    fixture.up_to_date(NAME, 1)?;
     ensure!(
-        version()? == bed.archives.current.version.as_str(),
+        version()? == fixture.archives.current.version.as_str(),
         "after helm rollback the node has {}",
         version()?
     );
     is_undisturbed("the way back")?;
 
-    is_removed_when_its_last_pod_is_gone(bed, &container)?;
-    bed.empty_pools()?;
-    bed.is_as_before()?;
-    nothing_is_left(bed)
+    is_removed_when_its_last_pod_is_gone(fixture, &container)?;
+    fixture.empty_pools()?;
+    fixture.is_as_before()?;
+    nothing_is_left(fixture)
 }
 
 /// `helm uninstall` waits for a pod of the runtime, and takes everything when that is gone.
-fn is_removed_when_its_last_pod_is_gone(bed: &Bed, container: &str) -> Result<()> {
+fn is_removed_when_its_last_pod_is_gone(fixture: &Fixture, container: &str) -> Result<()> {
     thread::scope(|scope| {
-        let removal = scope.spawn(|| operator::uninstall(&bed.cluster, &bed.helm));
+        let removal = scope.spawn(|| operator::uninstall(&fixture.cluster, &fixture.helm));
         let waits = || {
-            let message = bed.condition(NAME, "Degraded", "RemovalBlocked")?;
+            let message = fixture.condition(NAME, "Degraded", "RemovalBlocked")?;
             ensure!(message.contains("InUse"), "{message}");
-            let may = rights::may(bed, "wasmedge-operator-remove", NAMESPACE)?;
-            rights::must_be(&may, &rights::table(bed, "remove-hook-rules.yaml")?)?;
-            ensure!(bed.running("busy")? == container, "the pod was disturbed");
+            let may = rights::may(fixture, "wasmedge-operator-remove", NAMESPACE)?;
+            rights::must_be(&may, &rights::table(fixture, "remove-hook-rules.yaml")?)?;
+            ensure!(
+                fixture.running("busy")? == container,
+                "the pod was disturbed"
+            );
             ensure!(!removal.is_finished(), "helm did not wait for the pod");
             Ok(())
         };
         let waited = waits();
-        let deleted = bed
+        let deleted = fixture
             .cluster
             .kubectl()
             .args(["delete", "pod", "busy", "--wait"])
@@ -184,7 +192,7 @@ struct Meanwhile {
 }
 
 /// Does `work`, and looks at the release until it is done.
-fn while_it_runs(bed: &Bed, work: impl FnOnce() -> Result<()> + Send) -> Result<Meanwhile> {
+fn while_it_runs(fixture: &Fixture, work: impl FnOnce() -> Result<()> + Send) -> Result<Meanwhile> {
     let mut seen = Meanwhile {
         fewest: u64::MAX,
         hook: Rights::new(),
@@ -192,7 +200,7 @@ fn while_it_runs(bed: &Bed, work: impl FnOnce() -> Result<()> + Send) -> Result<
     thread::scope(|scope| {
         let work = scope.spawn(work);
         let look = || {
-            let deployment = bed
+            let deployment = fixture
                 .cluster
                 .get(NAMESPACE, "deployment/wasmedge-operator")?
                 .context("there is no operator")?;
@@ -202,11 +210,11 @@ fn while_it_runs(bed: &Bed, work: impl FnOnce() -> Result<()> + Send) -> Result<
                     .unwrap_or(0),
             );
             seen.hook
-                .extend(rights::may(bed, "wasmedge-operator-crds", NAMESPACE)?);
+                .extend(rights::may(fixture, "wasmedge-operator-crds", NAMESPACE)?);
             Ok(work.is_finished().then_some(()))
         };
         let looked = wait::until("helm to end", LIMIT, look, || {
-            bed.cluster.operator_evidence()
+            fixture.cluster.operator_evidence()
         });
         work.join()
             .map_err(|_| anyhow::anyhow!("what was looked at panicked"))?
@@ -216,19 +224,20 @@ fn while_it_runs(bed: &Bed, work: impl FnOnce() -> Result<()> + Send) -> Result<
 }
 
 /// Since when each node's containerd runs.
-fn starts(bed: &Bed) -> Result<Vec<String>> {
-    bed.cluster
+fn starts(fixture: &Fixture) -> Result<Vec<String>> {
+    fixture
+        .cluster
         .nodes()
         .iter()
-        .map(|node| nodes::containerd_start(bed, node))
+        .map(|node| nodes::containerd_start(fixture, node))
         .collect()
 }
 
 /// Of a removed release there is what the documentation names, and no more; on the nodes nothing of
 /// it runs.
-fn nothing_is_left(bed: &Bed) -> Result<()> {
+fn nothing_is_left(fixture: &Fixture) -> Result<()> {
     let names = |words: &[&str]| -> Result<BTreeSet<String>> {
-        Ok(bed
+        Ok(fixture
             .cluster
             .kubectl()
             .arg("get")
@@ -255,8 +264,8 @@ fn nothing_is_left(bed: &Bed) -> Result<()> {
         definitions.len() == 2,
         "of the API there is {definitions:?}"
     );
-    for node in bed.cluster.nodes() {
-        let left = || bed.cluster.in_node(node, &["sh", "-c", LEFT]).text();
+    for node in fixture.cluster.nodes() {
+        let left = || fixture.cluster.in_node(node, &["sh", "-c", LEFT]).text();
         wait::until(
             format_args!("nothing to run on {node}"),
             GONE,

@@ -8,7 +8,7 @@ use installer_protocol::layout::Access;
 use serde_json::Value;
 use testbed::helm::NAMESPACE;
 
-use crate::bed::{Bed, tests};
+use crate::fixture::{Fixture, tests};
 
 tests![
     the_operators_account_may_do_what_the_table_says_and_no_more,
@@ -27,14 +27,14 @@ const EVERYBODYS: &[&str] = &[
 /// What an account may do: resource, the only name that it may do it to (empty: any), verb.
 pub(crate) type Rights = BTreeSet<(String, String, String)>;
 
-fn the_operators_account_may_do_what_the_table_says_and_no_more(bed: &Bed) -> Result<()> {
+fn the_operators_account_may_do_what_the_table_says_and_no_more(fixture: &Fixture) -> Result<()> {
     let (cluster, own) = (
-        table(bed, "cluster-rules.yaml")?,
-        table(bed, "namespaced-rules.yaml")?,
+        table(fixture, "cluster-rules.yaml")?,
+        table(fixture, "namespaced-rules.yaml")?,
     );
-    must_be(&may(bed, "wasmedge-operator", "default")?, &cluster)?;
+    must_be(&may(fixture, "wasmedge-operator", "default")?, &cluster)?;
     must_be(
-        &may(bed, "wasmedge-operator", NAMESPACE)?,
+        &may(fixture, "wasmedge-operator", NAMESPACE)?,
         &(&cluster | &own),
     )?;
     // The hooks' rights go with the hooks: `release` looks at them while they are there.
@@ -43,7 +43,7 @@ fn the_operators_account_may_do_what_the_table_says_and_no_more(bed: &Bed) -> Re
         "wasmedge-operator-remove",
         "wasmedge-operator-installer",
     ] {
-        must_be(&may(bed, hook, NAMESPACE)?, &Rights::new())?;
+        must_be(&may(fixture, hook, NAMESPACE)?, &Rights::new())?;
     }
     Ok(())
 }
@@ -60,9 +60,9 @@ pub(crate) fn must_be(may: &Rights, table: &Rights) -> Result<()> {
 }
 
 /// What an account of the chart may do in a namespace, by the API server's word.
-pub(crate) fn may(bed: &Bed, account: &str, namespace: &str) -> Result<Rights> {
+pub(crate) fn may(fixture: &Fixture, account: &str, namespace: &str) -> Result<Rights> {
     let account = format!("--as=system:serviceaccount:{NAMESPACE}:{account}");
-    let text = bed
+    let text = fixture
         .cluster
         .kubectl()
         .args([
@@ -83,11 +83,11 @@ pub(crate) fn may(bed: &Bed, account: &str, namespace: &str) -> Result<Rights> {
 }
 
 /// What a file of the chart's tables gives.
-pub(crate) fn table(bed: &Bed, file: &str) -> Result<Rights> {
+pub(crate) fn table(fixture: &Fixture, file: &str) -> Result<Rights> {
     let path = testbed::helm::chart().join("files").join(file);
     let rules =
         std::fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
-    let rules = bed
+    let rules = fixture
         .cluster
         .kubectl()
         .args([
@@ -183,8 +183,8 @@ fn granted(rule: &Value) -> Rights {
     rights
 }
 
-fn installers_have_no_account(bed: &Bed) -> Result<()> {
-    let pod = installer_pod(bed)?;
+fn installers_have_no_account(fixture: &Fixture) -> Result<()> {
+    let pod = installer_pod(fixture)?;
     ensure!(
         pod["spec"]["automountServiceAccountToken"] == false,
         "its pod mounts a token"
@@ -200,8 +200,10 @@ fn installers_have_no_account(bed: &Bed) -> Result<()> {
     Ok(())
 }
 
-fn an_installer_is_not_privileged_and_sees_only_what_its_table_says(bed: &Bed) -> Result<()> {
-    let pod = installer_pod(bed)?;
+fn an_installer_is_not_privileged_and_sees_only_what_its_table_says(
+    fixture: &Fixture,
+) -> Result<()> {
+    let pod = installer_pod(fixture)?;
     let spec = &pod["spec"];
     ensure!(
         spec["hostPID"].is_null() && spec["hostNetwork"].is_null() && spec["hostIPC"].is_null(),
@@ -248,9 +250,9 @@ fn an_installer_is_not_privileged_and_sees_only_what_its_table_says(bed: &Bed) -
 }
 
 /// A pod of an installer, seen while it is there.
-fn installer_pod(bed: &Bed) -> Result<Value> {
-    bed.pool(bed.first(), "wasm")?;
-    bed.apply(&crate::runtimes::runtime(&serde_json::json!({})))?;
+fn installer_pod(fixture: &Fixture) -> Result<Value> {
+    fixture.pool(fixture.first(), "wasm")?;
+    fixture.apply(&crate::runtimes::runtime(&serde_json::json!({})))?;
     let list = [
         "--namespace",
         NAMESPACE,
@@ -261,16 +263,16 @@ fn installer_pod(bed: &Bed) -> Result<Value> {
     ];
     let pod = testbed::wait::until(
         "an installer's pod",
-        crate::bed::LIMIT,
+        crate::fixture::LIMIT,
         || {
-            let pods: Value = serde_json::from_str(&bed.cluster.kubectl().args(list).text()?)
+            let pods: Value = serde_json::from_str(&fixture.cluster.kubectl().args(list).text()?)
                 .context("read the pods")?;
             Ok(pods["items"]
                 .as_array()
                 .and_then(|pods| pods.first().cloned()))
         },
-        || bed.cluster.operator_evidence(),
+        || fixture.cluster.operator_evidence(),
     )?;
-    bed.up_to_date(crate::runtimes::NAME, 1)?;
+    fixture.up_to_date(crate::runtimes::NAME, 1)?;
     Ok(pod)
 }

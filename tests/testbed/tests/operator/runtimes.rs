@@ -4,7 +4,7 @@ use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 use testbed::cluster::REGISTRY;
 
-use crate::bed::{Archive, Bed, NAMESPACE, PROBE};
+use crate::fixture::{Archive, Fixture, NAMESPACE, PROBE};
 
 /// The runtime of most tests, its class and its handler.
 pub(crate) const NAME: &str = "wasmedge";
@@ -74,7 +74,7 @@ pub(crate) fn pod(name: &str, class: &str, args: &[&str], node: Option<&str>) ->
     })
 }
 
-impl Bed {
+impl Fixture {
     /// Puts a node into a pool.
     pub(crate) fn pool(&self, node: &str, pool: &str) -> Result<()> {
         self.cluster

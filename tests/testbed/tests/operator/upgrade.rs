@@ -3,7 +3,7 @@
 use anyhow::{Result, ensure};
 use serde_json::json;
 
-use crate::bed::{Bed, tests};
+use crate::fixture::{Fixture, tests};
 use crate::nodes;
 use crate::runtimes::{NAME, from_url, pod, runtime, sleeper};
 use crate::watch::Watch;
@@ -15,33 +15,36 @@ tests![
 ];
 
 /// The pool's nodes, with a runtime on each and a pod that runs there; the pods' containers.
-fn two_nodes_with_pods(bed: &Bed) -> Result<Vec<String>> {
-    for node in bed.workers() {
-        bed.pool(node, "wasm")?;
+fn two_nodes_with_pods(fixture: &Fixture) -> Result<Vec<String>> {
+    for node in fixture.workers() {
+        fixture.pool(node, "wasm")?;
     }
-    bed.apply(&runtime(&json!({ "rollout": { "canary": 0 } })))?;
-    bed.up_to_date(NAME, 2)?;
-    for node in bed.workers() {
-        bed.apply(&sleeper(&format!("old-{node}"), NAME, Some(node)))?;
+    fixture.apply(&runtime(&json!({ "rollout": { "canary": 0 } })))?;
+    fixture.up_to_date(NAME, 2)?;
+    for node in fixture.workers() {
+        fixture.apply(&sleeper(&format!("old-{node}"), NAME, Some(node)))?;
     }
-    bed.workers()
+    fixture
+        .workers()
         .iter()
-        .map(|node| bed.running(&format!("old-{node}")))
+        .map(|node| fixture.running(&format!("old-{node}")))
         .collect()
 }
 
 /// The version in the folder from which a pod's container is served.
-fn version_of(bed: &Bed, node: &str, pod: &str) -> Result<String> {
-    nodes::runtime_of(bed, node, &bed.running(pod)?)
+fn version_of(fixture: &Fixture, node: &str, pod: &str) -> Result<String> {
+    nodes::runtime_of(fixture, node, &fixture.running(pod)?)
 }
 
-fn an_upgrade_goes_from_node_to_node_and_leaves_pods_running(bed: &Bed) -> Result<()> {
-    let containers = two_nodes_with_pods(bed)?;
-    let watch = Watch::start(bed)?;
-    watch.wait_for(bed, "both nodes", |seen| (seen.len() >= 2).then_some(()))?;
-    bed.patch(NAME, &from_url(&bed.archives.next))?;
+fn an_upgrade_goes_from_node_to_node_and_leaves_pods_running(fixture: &Fixture) -> Result<()> {
+    let containers = two_nodes_with_pods(fixture)?;
+    let watch = Watch::start(fixture)?;
+    watch.wait_for(fixture, "both nodes", |seen| {
+        (seen.len() >= 2).then_some(())
+    })?;
+    fixture.patch(NAME, &from_url(&fixture.archives.next))?;
     // Seen at every look while it lasts.
-    bed.wait_for("wasmruntime/wasmedge", "to be up to date", |runtime| {
+    fixture.wait_for("wasmruntime/wasmedge", "to be up to date", |runtime| {
         let counts = &runtime["status"]["nodes"];
         ensure!(counts["changing"].as_u64().unwrap_or(0) <= 1, "{counts}");
         ensure!(
@@ -52,47 +55,47 @@ fn an_upgrade_goes_from_node_to_node_and_leaves_pods_running(bed: &Bed) -> Resul
         Ok((seen && counts["updated"] == 2).then_some(()))
     })?;
     // And of every state of the nodes, by its time.
-    let changes = watch.one_by_one(bed, 2)?;
+    let changes = watch.one_by_one(fixture, 2)?;
     ensure!(
         changes[0].node != changes[1].node,
         "one node was changed twice: {changes:?}"
     );
-    for (node, before) in bed.workers().into_iter().zip(&containers) {
-        let status = bed.on_node(NAME, node)?;
+    for (node, before) in fixture.workers().into_iter().zip(&containers) {
+        let status = fixture.on_node(NAME, node)?;
         ensure!(
-            status["version"] == bed.archives.next.version.as_str(),
+            status["version"] == fixture.archives.next.version.as_str(),
             "{node} has {status}"
         );
         ensure!(
-            bed.running(&format!("old-{node}"))? == *before,
+            fixture.running(&format!("old-{node}"))? == *before,
             "the pod on {node} was restarted"
         );
         ensure!(
-            !version_of(bed, node, &format!("old-{node}"))?.contains("-next"),
+            !version_of(fixture, node, &format!("old-{node}"))?.contains("-next"),
             "a running pod changed its runtime"
         );
-        bed.apply(&sleeper(&format!("new-{node}"), NAME, Some(node)))?;
-        let path = version_of(bed, node, &format!("new-{node}"))?;
+        fixture.apply(&sleeper(&format!("new-{node}"), NAME, Some(node)))?;
+        let path = version_of(fixture, node, &format!("new-{node}"))?;
         ensure!(
-            path.contains(&bed.archives.next.version),
+            path.contains(&fixture.archives.next.version),
             "a new pod is served by {path}"
         );
     }
     Ok(())
 }
 
-fn a_rollout_that_is_paused_in_the_middle_waits_and_goes_on(bed: &Bed) -> Result<()> {
-    let containers = two_nodes_with_pods(bed)?;
-    let start = |node| nodes::containerd_start(bed, node);
-    let starts = [start(bed.first())?, start(bed.second())?];
-    bed.patch(NAME, &from_url(&bed.archives.next))?;
-    let object = format!("wasmruntimenode/{NAME}.{}", bed.first());
-    bed.wait_for(&object, "to be begun", |node| {
+fn a_rollout_that_is_paused_in_the_middle_waits_and_goes_on(fixture: &Fixture) -> Result<()> {
+    let containers = two_nodes_with_pods(fixture)?;
+    let start = |node| nodes::containerd_start(fixture, node);
+    let starts = [start(fixture.first())?, start(fixture.second())?];
+    fixture.patch(NAME, &from_url(&fixture.archives.next))?;
+    let object = format!("wasmruntimenode/{NAME}.{}", fixture.first());
+    fixture.wait_for(&object, "to be begun", |node| {
         Ok((node["status"]["phase"] == "Installing").then_some(()))
     })?;
-    bed.patch(NAME, &json!({ "rollout": { "paused": true } }))?;
+    fixture.patch(NAME, &json!({ "rollout": { "paused": true } }))?;
     // What was begun is finished, and nothing else is begun.
-    bed.wait_for(
+    fixture.wait_for(
         "wasmruntime/wasmedge",
         "to be paused behind its first node",
         |runtime| {
@@ -100,35 +103,34 @@ fn a_rollout_that_is_paused_in_the_middle_waits_and_goes_on(bed: &Bed) -> Result
             Ok((counts["updated"] == 1 && counts["changing"] == 0).then_some(()))
         },
     )?;
-    bed.condition(NAME, "Progressing", "Paused")?;
+    fixture.condition(NAME, "Progressing", "Paused")?;
     ensure!(
-        start(bed.first())? != starts[0],
+        start(fixture.first())? != starts[0],
         "the new version came without a restart of containerd"
     );
     ensure!(
-        start(bed.second())? == starts[1],
+        start(fixture.second())? == starts[1],
         "a paused rollout went on"
     );
     let versions = [
-        bed.on_node(NAME, bed.first())?["version"].clone(),
-        bed.on_node(NAME, bed.second())?["version"].clone(),
+        fixture.on_node(NAME, fixture.first())?["version"].clone(),
+        fixture.on_node(NAME, fixture.second())?["version"].clone(),
     ];
     ensure!(
         versions
             == [
-                bed.archives.next.version.as_str(),
-                bed.archives.current.version.as_str()
+                fixture.archives.next.version.as_str(),
+                fixture.archives.current.version.as_str()
             ],
         "the nodes have {versions:?}"
     );
     // Both versions take pods meanwhile.
-    for (node, version) in bed
-        .workers()
-        .into_iter()
-        .zip([&bed.archives.next.version, &bed.archives.current.version])
-    {
-        bed.apply(&sleeper(&format!("meanwhile-{node}"), NAME, Some(node)))?;
-        let path = version_of(bed, node, &format!("meanwhile-{node}"))?;
+    for (node, version) in fixture.workers().into_iter().zip([
+        &fixture.archives.next.version,
+        &fixture.archives.current.version,
+    ]) {
+        fixture.apply(&sleeper(&format!("meanwhile-{node}"), NAME, Some(node)))?;
+        let path = version_of(fixture, node, &format!("meanwhile-{node}"))?;
         let is_next = path.contains("-next");
         ensure!(
             path.contains(&format!("/{version}-")) && is_next == version.contains("-next"),
@@ -136,37 +138,37 @@ fn a_rollout_that_is_paused_in_the_middle_waits_and_goes_on(bed: &Bed) -> Result
         );
     }
     ensure!(
-        start(bed.second())? == starts[1],
+        start(fixture.second())? == starts[1],
         "a paused rollout went on"
     );
-    bed.patch(NAME, &json!({ "rollout": { "paused": false } }))?;
-    bed.up_to_date(NAME, 2)?;
+    fixture.patch(NAME, &json!({ "rollout": { "paused": false } }))?;
+    fixture.up_to_date(NAME, 2)?;
     ensure!(
-        start(bed.second())? != starts[1],
+        start(fixture.second())? != starts[1],
         "the new version came without a restart of containerd"
     );
-    for (node, before) in bed.workers().into_iter().zip(&containers) {
+    for (node, before) in fixture.workers().into_iter().zip(&containers) {
         ensure!(
-            bed.running(&format!("old-{node}"))? == *before,
+            fixture.running(&format!("old-{node}"))? == *before,
             "the pod on {node} was restarted"
         );
     }
     Ok(())
 }
 
-fn going_back_to_the_former_version_is_an_upgrade_like_any_other(bed: &Bed) -> Result<()> {
-    bed.pool(bed.first(), "wasm")?;
-    bed.apply(&runtime(&from_url(&bed.archives.next)))?;
-    bed.up_to_date(NAME, 1)?;
-    bed.patch(NAME, &json!({ "artifact": { "platforms": [] } }))?;
-    bed.up_to_date(NAME, 1)?;
-    bed.apply(&pod("back", NAME, &["args"], None))?;
-    bed.succeeded("back")?;
+fn going_back_to_the_former_version_is_an_upgrade_like_any_other(fixture: &Fixture) -> Result<()> {
+    fixture.pool(fixture.first(), "wasm")?;
+    fixture.apply(&runtime(&from_url(&fixture.archives.next)))?;
+    fixture.up_to_date(NAME, 1)?;
+    fixture.patch(NAME, &json!({ "artifact": { "platforms": [] } }))?;
+    fixture.up_to_date(NAME, 1)?;
+    fixture.apply(&pod("back", NAME, &["args"], None))?;
+    fixture.succeeded("back")?;
     // Nothing uses the other version any more, so it is gone.
-    let kept = bed
+    let kept = fixture
         .cluster
         .in_node(
-            bed.first(),
+            fixture.first(),
             &["find", "/opt/wasmedge-runtime", "-maxdepth", "3"],
         )
         .text()?;

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use anyhow::{Context as _, Result, ensure};
 use testbed::wait;
 
-use crate::bed::{Bed, LIMIT};
+use crate::fixture::{Fixture, LIMIT};
 
 /// What is told of each state; times are in UTC, so that the earlier one is the smaller text.
 const COLUMNS: &str = r#"{.spec.node} {.status.phase} {.status.since} {.status.reason}{"\n"}"#;
@@ -39,8 +39,8 @@ pub(crate) struct Change {
 
 impl Watch {
     /// Begins with what the objects say now.
-    pub(crate) fn start(bed: &Bed) -> Result<Self> {
-        let cluster = &bed.cluster;
+    pub(crate) fn start(fixture: &Fixture) -> Result<Self> {
+        let cluster = &fixture.cluster;
         let mut kubectl = Command::new(cluster.kubectl_program())
             .arg("--kubeconfig")
             .arg(cluster.kubeconfig())
@@ -79,11 +79,17 @@ impl Watch {
     /// Waits until `found` gives a value for what was told.
     pub(crate) fn wait_for<T>(
         &self,
-        bed: &Bed,
+        fixture: &Fixture,
         what: &str,
         mut found: impl FnMut(&[Seen]) -> Option<T>,
     ) -> Result<T> {
-        let evidence = || format!("{:#?}\n{}", self.seen(), bed.cluster.operator_evidence());
+        let evidence = || {
+            format!(
+                "{:#?}\n{}",
+                self.seen(),
+                fixture.cluster.operator_evidence()
+            )
+        };
         wait::until(
             format_args!("the watch to tell of {what}"),
             LIMIT,
@@ -96,8 +102,8 @@ impl Watch {
     /// ends. Fails where one node was begun before the one before was done, by their times: one
     /// decision of the operator ends the one and begins the other, and its two writes may be told
     /// in either order.
-    pub(crate) fn one_by_one(&self, bed: &Bed, count: usize) -> Result<Vec<Change>> {
-        let changes = self.wait_for(bed, &format!("{count} changed nodes"), |seen| {
+    pub(crate) fn one_by_one(&self, fixture: &Fixture, count: usize) -> Result<Vec<Change>> {
+        let changes = self.wait_for(fixture, &format!("{count} changed nodes"), |seen| {
             Some(changes(seen)).filter(|all| all.len() == count)
         })?;
         for pair in changes.windows(2) {

@@ -9,7 +9,7 @@ use testbed::cluster::{REGISTRY, operator};
 use testbed::helm::{self, NAMESPACE, RELEASE};
 use testbed::wait;
 
-use crate::bed::{Bed, LIMIT, tests};
+use crate::fixture::{Fixture, LIMIT, tests};
 use crate::nodes;
 use crate::runtimes::{NAME, merge, pod};
 
@@ -31,14 +31,14 @@ fn values(more: &Value) -> Value {
 }
 
 /// Helm with the values of a release that cannot have its images, without waiting for pods.
-fn with_wrong_registry(bed: &Bed, verb: &str, more: &[&str]) -> Result<()> {
+fn with_wrong_registry(fixture: &Fixture, verb: &str, more: &[&str]) -> Result<()> {
     let folder = tempfile::tempdir().context("make a folder for values")?;
     let file = folder.path().join("values.json");
     let wrong = json!({ "global": { "registry": format!("{REGISTRY}/absent") } });
     std::fs::write(&file, values(&wrong).to_string()).context("write values")?;
-    let run = bed
+    let run = fixture
         .helm
-        .on(&bed.cluster)
+        .on(&fixture.cluster)
         .args([verb, RELEASE, "--namespace", NAMESPACE])
         .args(more)
         .arg("--values")
@@ -46,18 +46,20 @@ fn with_wrong_registry(bed: &Bed, verb: &str, more: &[&str]) -> Result<()> {
     run.arg(helm::chart()).deadline(LIMIT).done()
 }
 
-fn uninstall_without_hooks(bed: &Bed) -> Result<()> {
-    bed.helm
-        .on(&bed.cluster)
+fn uninstall_without_hooks(fixture: &Fixture) -> Result<()> {
+    fixture
+        .helm
+        .on(&fixture.cluster)
         .args(["uninstall", RELEASE, "--namespace", NAMESPACE, "--no-hooks"])
         .deadline(LIMIT)
         .done()
 }
 
 /// Waits until a pod of these labels cannot pull its image.
-fn cannot_pull(bed: &Bed, selector: &str) -> Result<()> {
+fn cannot_pull(fixture: &Fixture, selector: &str) -> Result<()> {
     let pods = || {
-        bed.cluster
+        fixture
+            .cluster
             .kubectl()
             .args([
                 "--namespace",
@@ -74,34 +76,34 @@ fn cannot_pull(bed: &Bed, selector: &str) -> Result<()> {
         format_args!("pods of {selector} to lack their image"),
         LIMIT,
         shown,
-        || bed.cluster.operator_evidence(),
+        || fixture.cluster.operator_evidence(),
     )
 }
 
-fn release_with_a_wrong_image_says_so_and_is_mended_or_removed(bed: &Bed) -> Result<()> {
+fn release_with_a_wrong_image_says_so_and_is_mended_or_removed(fixture: &Fixture) -> Result<()> {
     let operators = "app.kubernetes.io/component=operator";
-    bed.pool(bed.first(), "wasm")?;
+    fixture.pool(fixture.first(), "wasm")?;
     // The installation itself comes up, and its pods say what they lack.
-    with_wrong_registry(bed, "install", &["--create-namespace"])?;
-    cannot_pull(bed, operators)?;
-    uninstall_without_hooks(bed)?;
-    bed.wait_until_gone(&format!("wasmruntime/{NAME}"))?;
+    with_wrong_registry(fixture, "install", &["--create-namespace"])?;
+    cannot_pull(fixture, operators)?;
+    uninstall_without_hooks(fixture)?;
+    fixture.wait_until_gone(&format!("wasmruntime/{NAME}"))?;
 
     // Mended by an upgrade, first but for the installer's image.
-    with_wrong_registry(bed, "install", &[])?;
-    cannot_pull(bed, operators)?;
+    with_wrong_registry(fixture, "install", &[])?;
+    cannot_pull(fixture, operators)?;
     let wrong_installer = json!({ "installer": { "image": { "repository": "absent" } } });
     operator::upgrade(
-        &bed.cluster,
-        &bed.helm,
-        &bed.images,
+        &fixture.cluster,
+        &fixture.helm,
+        &fixture.images,
         &values(&wrong_installer),
     )?;
-    let object = format!("wasmruntimenode/{NAME}.{}", bed.first());
-    let since = bed.wait_for(&object, "to be installed", |node| {
+    let object = format!("wasmruntimenode/{NAME}.{}", fixture.first());
+    let since = fixture.wait_for(&object, "to be installed", |node| {
         Ok((node["status"]["phase"] == "Installing").then(Instant::now))
     })?;
-    let message = bed.wait_for(&object, "to say why it is not", |node| {
+    let message = fixture.wait_for(&object, "to say why it is not", |node| {
         Ok((node["status"]["reason"] == "NotStarted").then(|| {
             node["status"]["message"]
                 .as_str()
@@ -119,16 +121,22 @@ fn release_with_a_wrong_image_says_so_and_is_mended_or_removed(bed: &Bed) -> Res
         "{message}"
     );
     ensure!(
-        bed.condition(NAME, "Degraded", "InstallersWaiting")?
+        fixture
+            .condition(NAME, "Degraded", "InstallersWaiting")?
             .contains("absent"),
         "the image is not named"
     );
-    operator::upgrade(&bed.cluster, &bed.helm, &bed.images, &values(&json!({})))?;
-    bed.up_to_date(NAME, 1)?;
+    operator::upgrade(
+        &fixture.cluster,
+        &fixture.helm,
+        &fixture.images,
+        &values(&json!({})),
+    )?;
+    fixture.up_to_date(NAME, 1)?;
 
     // The image of the hook is gone: the runtimes go without it, and then the release.
-    with_wrong_registry(bed, "upgrade", &["--set=crds.apply=false"])?;
-    let uninstall = bed.helm.on(&bed.cluster).args([
+    with_wrong_registry(fixture, "upgrade", &["--set=crds.apply=false"])?;
+    let uninstall = fixture.helm.on(&fixture.cluster).args([
         "uninstall",
         RELEASE,
         "--namespace",
@@ -139,13 +147,14 @@ fn release_with_a_wrong_image_says_so_and_is_mended_or_removed(bed: &Bed) -> Res
         !uninstall.deadline(LIMIT).output()?.status.success(),
         "a hook without an image succeeded"
     );
-    cannot_pull(bed, "app.kubernetes.io/component=hook")?;
-    bed.cluster
+    cannot_pull(fixture, "app.kubernetes.io/component=hook")?;
+    fixture
+        .cluster
         .kubectl()
         .args(["delete", "wasmruntimes", "--all", "--timeout=180s"])
         .deadline(LIMIT * 2)
         .done()?;
-    uninstall_without_hooks(bed)?;
+    uninstall_without_hooks(fixture)?;
     let kinds = "jobs,serviceaccounts,clusterroles,clusterrolebindings";
     let of_hook = [
         "delete",
@@ -154,64 +163,92 @@ fn release_with_a_wrong_image_says_so_and_is_mended_or_removed(bed: &Bed) -> Res
         "--namespace",
         NAMESPACE,
     ];
-    bed.cluster.kubectl().args(of_hook).done()?;
-    bed.empty_pools()?;
-    bed.is_as_before()
+    fixture.cluster.kubectl().args(of_hook).done()?;
+    fixture.empty_pools()?;
+    fixture.is_as_before()
 }
 
-fn removal_that_lost_its_operator_is_finished_by_the_next_installation(bed: &Bed) -> Result<()> {
-    let install = || operator::install(&bed.cluster, &bed.helm, &bed.images, &values(&json!({})));
+fn removal_that_lost_its_operator_is_finished_by_the_next_installation(
+    fixture: &Fixture,
+) -> Result<()> {
+    let install = || {
+        operator::install(
+            &fixture.cluster,
+            &fixture.helm,
+            &fixture.images,
+            &values(&json!({})),
+        )
+    };
     let runtime = format!("wasmruntime/{NAME}");
-    bed.pool(bed.first(), "wasm")?;
+    fixture.pool(fixture.first(), "wasm")?;
     install()?;
-    bed.up_to_date(NAME, 1)?;
-    uninstall_without_hooks(bed)?;
-    let deleted = bed.get(&runtime)?["metadata"]["deletionTimestamp"].clone();
+    fixture.up_to_date(NAME, 1)?;
+    uninstall_without_hooks(fixture)?;
+    let deleted = fixture.get(&runtime)?["metadata"]["deletionTimestamp"].clone();
     ensure!(deleted.is_string(), "the runtime is not being deleted");
-    let table = bed.cluster.kubectl().args(["get", "wasmruntimes"]).text()?;
+    let table = fixture
+        .cluster
+        .kubectl()
+        .args(["get", "wasmruntimes"])
+        .text()?;
     ensure!(table.contains("DELETING"), "{table}");
     install()?;
-    bed.wait_until_gone(&runtime)?;
-    let (now, before) = (nodes::state(bed, bed.first())?, bed.before(bed.first()));
+    fixture.wait_until_gone(&runtime)?;
+    let (now, before) = (
+        nodes::state(fixture, fixture.first())?,
+        fixture.before(fixture.first()),
+    );
     ensure!(
         now.configuration() == before.configuration(),
         "{}",
         before.difference(&now)
     );
-    operator::upgrade(&bed.cluster, &bed.helm, &bed.images, &values(&json!({})))?;
-    bed.up_to_date(NAME, 1)?;
+    operator::upgrade(
+        &fixture.cluster,
+        &fixture.helm,
+        &fixture.images,
+        &values(&json!({})),
+    )?;
+    fixture.up_to_date(NAME, 1)?;
 
     // The namespace is deleted, and the runtime is not.
-    bed.cluster
+    fixture
+        .cluster
         .kubectl()
         .args(["delete", "namespace", NAMESPACE, "--timeout=120s"])
         .deadline(LIMIT)
         .done()?;
     ensure!(
-        bed.takes_pods(NAME, bed.first())?,
+        fixture.takes_pods(NAME, fixture.first())?,
         "the node was changed without an operator"
     );
     install()?;
-    bed.up_to_date(NAME, 1)?;
-    operator::uninstall(&bed.cluster, &bed.helm)?;
-    bed.empty_pools()?;
-    bed.is_as_before()
+    fixture.up_to_date(NAME, 1)?;
+    operator::uninstall(&fixture.cluster, &fixture.helm)?;
+    fixture.empty_pools()?;
+    fixture.is_as_before()
 }
 
-fn pods_are_taken_right_after_helm_uninstall_and_install(bed: &Bed) -> Result<()> {
-    bed.pool(bed.first(), "wasm")?;
+fn pods_are_taken_right_after_helm_uninstall_and_install(fixture: &Fixture) -> Result<()> {
+    fixture.pool(fixture.first(), "wasm")?;
     for number in 0..2 {
-        operator::install(&bed.cluster, &bed.helm, &bed.images, &values(&json!({})))?;
+        operator::install(
+            &fixture.cluster,
+            &fixture.helm,
+            &fixture.images,
+            &values(&json!({})),
+        )?;
         // Refused where the RuntimeClass is not there.
         let name = format!("at-once-{number}");
-        bed.apply(&pod(&name, NAME, &["args"], None))?;
-        bed.succeeded(&name)?;
-        bed.cluster
+        fixture.apply(&pod(&name, NAME, &["args"], None))?;
+        fixture.succeeded(&name)?;
+        fixture
+            .cluster
             .kubectl()
             .args(["delete", "pod", &name, "--wait"])
             .done()?;
-        operator::uninstall(&bed.cluster, &bed.helm)?;
+        operator::uninstall(&fixture.cluster, &fixture.helm)?;
     }
-    bed.empty_pools()?;
-    bed.is_as_before()
+    fixture.empty_pools()?;
+    fixture.is_as_before()
 }

@@ -4,7 +4,7 @@ use anyhow::{Result, ensure};
 
 use super::checks;
 use crate::containerd::NAMESPACE;
-use crate::ground::{Driver, Ground, nothing_left};
+use crate::fixture::{Driver, Fixture, nothing_left};
 use crate::{machine, wait};
 
 checks![
@@ -14,8 +14,8 @@ checks![
 
 const TERM: u32 = 15;
 
-fn a_guest_survives_a_restart_of_containerd(ground: &Ground, driver: Driver) -> Result<()> {
-    let container = ground.run(driver, &["/app.wasm", "tick"])?;
+fn a_guest_survives_a_restart_of_containerd(fixture: &Fixture, driver: Driver) -> Result<()> {
+    let container = fixture.run(driver, &["/app.wasm", "tick"])?;
     container.until_it_prints("tick 1\n")?;
     let pid = container.pid()?;
     machine::output("systemctl", &["restart", "containerd"])?;
@@ -30,7 +30,7 @@ fn a_guest_survives_a_restart_of_containerd(ground: &Ground, driver: Driver) -> 
         found == pid && machine::is_alive(pid),
         "its process was {pid} and is {found}"
     );
-    ground.containerd.follow()?;
+    fixture.containerd.follow()?;
     let length = container.text().len();
     wait::until(
         "it to go on",
@@ -43,11 +43,11 @@ fn a_guest_survives_a_restart_of_containerd(ground: &Ground, driver: Driver) -> 
 }
 
 fn a_killed_host_leaves_nothing_and_the_next_container_runs(
-    ground: &Ground,
+    fixture: &Fixture,
     driver: Driver,
 ) -> Result<()> {
-    let guest = ground.run(driver, &["/app.wasm", "sleep", "600"])?;
-    let native = ground.run(driver, &["/native", "sleep"])?;
+    let guest = fixture.run(driver, &["/app.wasm", "sleep", "600"])?;
+    let native = fixture.run(driver, &["/native", "sleep"])?;
     guest.until_it_prints("sleeping")?;
     native.until_it_prints("sleeping")?;
     let pids = [guest.pid()?, native.pid()?];
@@ -55,7 +55,7 @@ fn a_killed_host_leaves_nothing_and_the_next_container_runs(
     for (container, pid) in [&guest, &native].into_iter().zip(pids) {
         // containerd notices, has what is left removed, tells that the process was killed, and
         // forgets the task.
-        let told = || Ok(ground.containerd.told_exit_of(&container.id));
+        let told = || Ok(fixture.containerd.told_exit_of(&container.id));
         let code = wait::until(
             format_args!("the end of {} to be told", container.id),
             told,
@@ -69,7 +69,7 @@ fn a_killed_host_leaves_nothing_and_the_next_container_runs(
         )?;
         nothing_left(NAMESPACE, &container.id)?;
     }
-    let next = ground.run(driver, &["/app.wasm", "exit", "5"])?;
+    let next = fixture.run(driver, &["/app.wasm", "exit", "5"])?;
     let code = next.wait()?;
     ensure!(code == 5, "on the next host the exit code is {code}");
     next.delete().map(drop)

@@ -5,7 +5,7 @@ use prost::Message as _;
 use serde_json::json;
 
 use super::checks;
-use crate::ground::{Driver, Ground};
+use crate::fixture::{Driver, Fixture};
 use crate::{machine, wait};
 
 checks![
@@ -18,13 +18,13 @@ checks![
 
 const KILL: u32 = 9;
 
-fn limits_stand_in_the_cgroup(ground: &Ground, driver: Driver) -> Result<()> {
+fn limits_stand_in_the_cgroup(fixture: &Fixture, driver: Driver) -> Result<()> {
     let limits = json!({
         "memory": { "limit": 96 << 20 },
         "cpu": { "quota": 50_000, "period": 100_000, "shares": 512 },
         "pids": { "limit": 77 },
     });
-    let container = ground.run_limited(driver, &["/app.wasm", "sleep", "600"], &limits)?;
+    let container = fixture.run_limited(driver, &["/app.wasm", "sleep", "600"], &limits)?;
     let weight = container.cgroup("cpu.weight")?;
     ensure!(
         weight
@@ -54,8 +54,11 @@ fn limits_stand_in_the_cgroup(ground: &Ground, driver: Driver) -> Result<()> {
     container.end(KILL).map(drop)
 }
 
-fn memory_beyond_the_limit_is_137_and_told_as_such(ground: &Ground, driver: Driver) -> Result<()> {
-    let container = ground.run_limited(
+fn memory_beyond_the_limit_is_137_and_told_as_such(
+    fixture: &Fixture,
+    driver: Driver,
+) -> Result<()> {
+    let container = fixture.run_limited(
         driver,
         &["/app.wasm", "oom"],
         &json!({ "memory": { "limit": 32 << 20, "swap": 32 << 20 } }),
@@ -68,14 +71,14 @@ fn memory_beyond_the_limit_is_137_and_told_as_such(ground: &Ground, driver: Driv
     );
     container.delete()?;
     let told = || {
-        let topics = ground.containerd.topics_of(&container.id);
+        let topics = fixture.containerd.topics_of(&container.id);
         Ok(topics
             .last()
             .is_some_and(|topic| topic == "/tasks/delete")
             .then_some(topics))
     };
     let topics = wait::until("its last event", told, || {
-        format!("{:?}", ground.containerd.topics_of(&container.id))
+        format!("{:?}", fixture.containerd.topics_of(&container.id))
     })?;
     let expected =
         ["create", "start", "oom", "exit", "delete"].map(|topic| format!("/tasks/{topic}"));
@@ -119,13 +122,13 @@ struct Memory {
     limit: u64,
 }
 
-fn metrics_are_those_of_cgroup_v2(ground: &Ground, driver: Driver) -> Result<()> {
+fn metrics_are_those_of_cgroup_v2(fixture: &Fixture, driver: Driver) -> Result<()> {
     const LIMIT: u64 = 128 << 20;
     let limits = json!({ "memory": { "limit": LIMIT }, "pids": { "limit": 50 } });
-    let container = ground.run_limited(driver, &["/app.wasm", "spin"], &limits)?;
+    let container = fixture.run_limited(driver, &["/app.wasm", "spin"], &limits)?;
     container.until_it_prints("spinning")?;
     let ask = || {
-        let data = ground.containerd.metrics(&container.id)?;
+        let data = fixture.containerd.metrics(&container.id)?;
         ensure!(
             data.type_url.ends_with("io.containerd.cgroups.v2.Metrics"),
             "its metrics are a {}",
@@ -162,23 +165,23 @@ fn metrics_are_those_of_cgroup_v2(ground: &Ground, driver: Driver) -> Result<()>
     container.end(KILL).map(drop)
 }
 
-fn a_paused_guest_is_frozen_until_it_is_resumed(ground: &Ground, driver: Driver) -> Result<()> {
-    let container = ground.run(driver, &["/app.wasm", "tick"])?;
+fn a_paused_guest_is_frozen_until_it_is_resumed(fixture: &Fixture, driver: Driver) -> Result<()> {
+    let container = fixture.run(driver, &["/app.wasm", "tick"])?;
     container.until_it_prints("tick 2\n")?;
     let frozen = || {
         container
             .cgroup("cgroup.events")
             .map(|text| text.contains("frozen 1"))
     };
-    ground.containerd.pause(&container.id)?;
+    fixture.containerd.pause(&container.id)?;
     ensure!(frozen()?, "it was paused and is not frozen");
-    let state = ground.containerd.state(&container.id, "")?;
+    let state = fixture.containerd.state(&container.id, "")?;
     ensure!(
         state.status == 4,
         "containerd's number of its state is {}, expected 4: paused",
         state.status
     );
-    ground.containerd.resume(&container.id)?;
+    fixture.containerd.resume(&container.id)?;
     ensure!(!frozen()?, "it was resumed and is still frozen");
     let length = container.text().len();
     wait::until(
@@ -187,21 +190,21 @@ fn a_paused_guest_is_frozen_until_it_is_resumed(ground: &Ground, driver: Driver)
         || container.text(),
     )?;
     // A signal reaches it while it is frozen, too.
-    ground.containerd.pause(&container.id)?;
+    fixture.containerd.pause(&container.id)?;
     let code = container.end(KILL)?;
     ensure!(code == 137, "exit code {code}");
     Ok(())
 }
 
-fn an_update_changes_limits_and_they_stay(ground: &Ground, driver: Driver) -> Result<()> {
-    let container = ground.run_limited(
+fn an_update_changes_limits_and_they_stay(fixture: &Fixture, driver: Driver) -> Result<()> {
+    let container = fixture.run_limited(
         driver,
         &["/app.wasm", "sleep", "600"],
         &json!({ "memory": { "limit": 64 << 20 } }),
     )?;
     let change =
         json!({ "memory": { "limit": 80 << 20 }, "cpu": { "quota": 30_000, "period": 100_000 } });
-    ground.containerd.update(&container.id, &change)?;
+    fixture.containerd.update(&container.id, &change)?;
     if driver == Driver::Systemd {
         machine::output("systemctl", &["daemon-reload"])?;
     }

@@ -6,7 +6,7 @@ use cri_calls::config::{self, NamespaceMode, PodConfig};
 
 use super::checks;
 use crate::containerd::Containerd;
-use crate::ground::{Driver, Ground, IMAGE, nothing_left};
+use crate::fixture::{Driver, Fixture, IMAGE, nothing_left};
 use crate::machine;
 
 checks![a_pod_is_held_without_a_process_and_removed_without_a_trace];
@@ -17,11 +17,11 @@ const NAMESPACE: &str = "k8s.io";
 const EXEC: i64 = 30;
 
 fn a_pod_is_held_without_a_process_and_removed_without_a_trace(
-    ground: &Ground,
+    fixture: &Fixture,
     driver: Driver,
 ) -> Result<()> {
-    let cri = Cri::new(&ground.containerd);
-    let name = ground.id(driver, "pod");
+    let cri = Cri::new(&fixture.containerd);
+    let name = fixture.id(driver, "pod");
     let config = config::pod(
         &name,
         NamespaceMode::Node,

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::checks;
 use crate::containerd::NAMESPACE;
-use crate::ground::{self, Container, Driver, Ground, IMAGE, RUNTIME, nothing_left};
+use crate::fixture::{self, Container, Driver, Fixture, IMAGE, RUNTIME, nothing_left};
 use crate::{machine, wait};
 
 checks![
@@ -24,8 +24,8 @@ checks![
 const TERM: u32 = 15;
 const KILL: u32 = 9;
 
-fn a_hello_is_run_by_ctr(ground: &Ground, driver: Driver) -> Result<()> {
-    let id = ground.id(driver, "hello");
+fn a_hello_is_run_by_ctr(fixture: &Fixture, driver: Driver) -> Result<()> {
+    let id = fixture.id(driver, "hello");
     let (options, cgroup) = (driver.options_file()?, driver.cgroups_path(&id));
     let first = [
         "--namespace",
@@ -37,7 +37,7 @@ fn a_hello_is_run_by_ctr(ground: &Ground, driver: Driver) -> Result<()> {
         "--runtime-config-path",
         &options,
     ];
-    let text = ground::ctr(
+    let text = fixture::ctr(
         &[
             &first[..],
             &["--cgroup", &cgroup, IMAGE, &id, "/hello.wasm"],
@@ -48,15 +48,15 @@ fn a_hello_is_run_by_ctr(ground: &Ground, driver: Driver) -> Result<()> {
     nothing_left(NAMESPACE, &id)
 }
 
-fn an_exit_code_arrives(ground: &Ground, driver: Driver) -> Result<()> {
-    let container = ground.run(driver, &["/app.wasm", "exit", "7"])?;
+fn an_exit_code_arrives(fixture: &Fixture, driver: Driver) -> Result<()> {
+    let container = fixture.run(driver, &["/app.wasm", "exit", "7"])?;
     let codes = (container.wait()?, container.delete()?);
     ensure!(codes == (7, 7), "its end was told as {codes:?}");
     Ok(())
 }
 
-fn a_native_container_is_in_its_cgroup(ground: &Ground, driver: Driver) -> Result<()> {
-    let container = ground.run(driver, &["/native", "sleep"])?;
+fn a_native_container_is_in_its_cgroup(fixture: &Fixture, driver: Driver) -> Result<()> {
+    let container = fixture.run(driver, &["/native", "sleep"])?;
     container.until_it_prints("sleeping")?;
     let cgroup = machine::cgroup_of(container.pid()?)?;
     ensure!(
@@ -70,8 +70,8 @@ fn a_native_container_is_in_its_cgroup(ground: &Ground, driver: Driver) -> Resul
     nothing_left(NAMESPACE, &container.id)
 }
 
-fn sigterm_ends_a_guest_with_143(ground: &Ground, driver: Driver) -> Result<()> {
-    let container = ground.run(driver, &["/app.wasm", "sleep", "600"])?;
+fn sigterm_ends_a_guest_with_143(fixture: &Fixture, driver: Driver) -> Result<()> {
+    let container = fixture.run(driver, &["/app.wasm", "sleep", "600"])?;
     container.until_it_prints("sleeping")?;
     let code = container.end(TERM)?;
     ensure!(code == 143, "exit code {code}");
@@ -79,10 +79,10 @@ fn sigterm_ends_a_guest_with_143(ground: &Ground, driver: Driver) -> Result<()> 
 }
 
 fn a_container_is_in_its_cgroup_and_deleted_leaves_nothing(
-    ground: &Ground,
+    fixture: &Fixture,
     driver: Driver,
 ) -> Result<()> {
-    let container = ground.run(driver, &["/app.wasm", "sleep", "600"])?;
+    let container = fixture.run(driver, &["/app.wasm", "sleep", "600"])?;
     container.until_it_prints("sleeping")?;
     let pid = container.pid()?;
     let cgroup = machine::cgroup_of(pid)?;
@@ -102,8 +102,8 @@ fn a_container_is_in_its_cgroup_and_deleted_leaves_nothing(
     nothing_left(NAMESPACE, &container.id)
 }
 
-fn a_native_program_and_a_guest_can_be_added(ground: &Ground, driver: Driver) -> Result<()> {
-    let container = ground.run(driver, &["/app.wasm", "sleep", "600"])?;
+fn a_native_program_and_a_guest_can_be_added(fixture: &Fixture, driver: Driver) -> Result<()> {
+    let container = fixture.run(driver, &["/app.wasm", "sleep", "600"])?;
     container.exec("guest", &["/hello.wasm"])?;
     let guest = container.end_of("guest")?;
     ensure!(
@@ -111,7 +111,7 @@ fn a_native_program_and_a_guest_can_be_added(ground: &Ground, driver: Driver) ->
         "the guest ended as {guest:?}"
     );
     container.exec("native", &["/native", "sleep"])?;
-    let pid = ground.containerd.state(&container.id, "native")?.pid;
+    let pid = fixture.containerd.state(&container.id, "native")?.pid;
     let cgroup = machine::cgroup_of(pid)?;
     ensure!(
         cgroup.starts_with(driver.cgroup(&container.id)),
@@ -138,10 +138,10 @@ fn guest_does(container: &Container<'_>, exec: &str, words: &[&str]) -> Result<(
 }
 
 fn exec_refuses_a_root_whose_proc_is_a_symbolic_link(
-    ground: &Ground,
+    fixture: &Fixture,
     driver: Driver,
 ) -> Result<()> {
-    let container = ground.run(driver, &["/app.wasm", "sleep", "600"])?;
+    let container = fixture.run(driver, &["/app.wasm", "sleep", "600"])?;
     for (exec, words) in [
         ("a", &["mkdir", "/p"][..]),
         ("b", &["mkdir", "/p/x"]),
@@ -162,10 +162,10 @@ fn exec_refuses_a_root_whose_proc_is_a_symbolic_link(
 }
 
 fn masked_files_are_the_null_device_after_a_guest_replaced_its_own(
-    ground: &Ground,
+    fixture: &Fixture,
     driver: Driver,
 ) -> Result<()> {
-    let container = ground.run(driver, &["/app.wasm", "sleep", "600"])?;
+    let container = fixture.run(driver, &["/app.wasm", "sleep", "600"])?;
     guest_does(&container, "a", &["remove", "/dev/null"])?;
     guest_does(
         &container,
@@ -181,8 +181,8 @@ fn masked_files_are_the_null_device_after_a_guest_replaced_its_own(
     container.end(KILL).map(drop)
 }
 
-fn the_journal_has_the_hosts_lines(ground: &Ground, driver: Driver) -> Result<()> {
-    let container = ground.run(driver, &["/app.wasm", "sleep", "600"])?;
+fn the_journal_has_the_hosts_lines(fixture: &Fixture, driver: Driver) -> Result<()> {
+    let container = fixture.run(driver, &["/app.wasm", "sleep", "600"])?;
     let host = machine::host_of(container.pid()?)?.to_string();
     container.end(KILL)?;
     let there = || Ok(Some(machine::journal_of(&container.id)?).filter(|lines| lines.len() >= 2));

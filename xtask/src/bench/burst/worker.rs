@@ -8,9 +8,9 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 use testbed::cache::Cache;
-use testbed::cell::Lifetime;
 use testbed::cluster::{Cluster, ClusterOptions, NodeImage, REGISTRY};
 use testbed::command::Run as Command;
+use testbed::isolated_namespace::Lifetime;
 use testbed::progress;
 use testbed::teardown::Run;
 

@@ -25,7 +25,8 @@ each run writes all samples to `target/bench`.
 Take them again with `cargo run --release --package xtask -- bench`, which measures what is
 published, or with `cargo xtask bench`, which measures what tests run on and compiles less; `--help`
 lists what can be made shorter. `--peer` adds a shim of another project as a subject. It runs as
-root, has everything in a cell of its own and removes it, and never fails for a figure.
+root, has everything in an isolated namespace of its own and removes it, and never fails for a
+figure.
 ";
 
 /// The page for these reports.

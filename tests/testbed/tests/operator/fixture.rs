@@ -11,11 +11,11 @@ use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Failed;
 use serde_json::{Value, json};
 use testbed::cache::Cache;
-use testbed::cell::Lifetime;
 use testbed::cluster::{Cluster, ClusterOptions, NodeImage, REGISTRY, operator};
 use testbed::examples;
 use testbed::helm::{self, Helm};
 use testbed::image::{Entry, FileArtifact, RootfsImage};
+use testbed::isolated_namespace::Lifetime;
 use testbed::prepared::{Images, Prepared};
 use testbed::progress;
 use testbed::runtime_archive::RuntimeArchive;
@@ -28,13 +28,13 @@ use crate::nodes::{self, State};
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Test {
     pub(crate) name: &'static str,
-    pub(crate) ground: Ground,
-    pub(crate) body: fn(&Bed) -> Result<()>,
+    pub(crate) setup: Setup,
+    pub(crate) body: fn(&Fixture) -> Result<()>,
 }
 
 /// What a test begins with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Ground {
+pub(crate) enum Setup {
     /// The operator, without a runtime.
     Operator,
     /// A cluster without the release.
@@ -44,13 +44,13 @@ pub(crate) enum Ground {
 /// Makes a list of tests from functions, named as these are; `bare` stands before those that begin
 /// without the operator.
 macro_rules! tests {
-    (bare $($test:ident),+ $(,)?) => { crate::bed::tests!(@ Bare: $($test),+); };
-    (@ $ground:ident: $($test:ident),+) => {
-        pub(crate) const TESTS: &[crate::bed::Test] =
-            &[$(crate::bed::Test { name: stringify!($test), ground: crate::bed::Ground::$ground,
+    (bare $($test:ident),+ $(,)?) => { crate::fixture::tests!(@ Bare: $($test),+); };
+    (@ $setup:ident: $($test:ident),+) => {
+        pub(crate) const TESTS: &[crate::fixture::Test] =
+            &[$(crate::fixture::Test { name: stringify!($test), setup: crate::fixture::Setup::$setup,
                 body: $test },)+];
     };
-    ($($test:ident),+ $(,)?) => { crate::bed::tests!(@ Operator: $($test),+); };
+    ($($test:ident),+ $(,)?) => { crate::fixture::tests!(@ Operator: $($test),+); };
 }
 pub(crate) use tests;
 
@@ -86,7 +86,7 @@ pub(crate) struct Archives {
 
 /// The cluster of this test run.
 #[derive(Debug)]
-pub(crate) struct Bed {
+pub(crate) struct Fixture {
     pub(crate) cluster: Cluster,
     pub(crate) helm: Helm,
     pub(crate) images: Images,
@@ -98,7 +98,7 @@ pub(crate) struct Bed {
     witnesses: Mutex<BTreeMap<String, String>>,
 }
 
-impl Bed {
+impl Fixture {
     pub(crate) fn up(run: &Run, prepared: &Prepared) -> Result<Self> {
         let cache = Cache::open()?;
         let options = ClusterOptions {
@@ -117,7 +117,7 @@ impl Bed {
             push(&cluster, prepared)
         })?;
         let witnesses = Mutex::default();
-        let mut bed = Self {
+        let mut fixture = Self {
             cluster,
             helm,
             images,
@@ -127,23 +127,24 @@ impl Bed {
             witnesses,
         };
         // Pods are refused until the controller has made the account that they run under.
-        bed.wait_for("serviceaccount/default", "to be there", |_| Ok(Some(())))?;
-        bed.cluster
-            .nodes()
-            .iter()
-            .try_for_each(|node| bed.revive(node))?;
-        for node in bed.cluster.nodes() {
-            bed.know_witness(node)?;
-            nodes::mark(&bed, node)?;
-        }
-        bed.before = bed
+        fixture.wait_for("serviceaccount/default", "to be there", |_| Ok(Some(())))?;
+        fixture
             .cluster
             .nodes()
             .iter()
-            .map(|node| Ok((node.clone(), nodes::state(&bed, node)?)))
+            .try_for_each(|node| fixture.revive(node))?;
+        for node in fixture.cluster.nodes() {
+            fixture.know_witness(node)?;
+            nodes::mark(&fixture, node)?;
+        }
+        fixture.before = fixture
+            .cluster
+            .nodes()
+            .iter()
+            .map(|node| Ok((node.clone(), nodes::state(&fixture, node)?)))
             .collect::<Result<_>>()?;
-        bed.classes = bed.classes()?;
-        Ok(bed)
+        fixture.classes = fixture.classes()?;
+        Ok(fixture)
     }
 
     /// Runs a test. Whatever became of it, its runtimes and pods are taken away, and the nodes are
@@ -152,11 +153,11 @@ impl Bed {
         let told = |error: anyhow::Error| {
             Failed::from(format!("{error:#}\n{}", self.cluster.operator_evidence()))
         };
-        let ground = match test.ground {
-            Ground::Operator => self.with_operator(),
-            Ground::Bare => self.without_operator(),
+        let setup = match test.setup {
+            Setup::Operator => self.with_operator(),
+            Setup::Bare => self.without_operator(),
         };
-        let result = ground.and_then(|()| (test.body)(self)).map_err(told);
+        let result = setup.and_then(|()| (test.body)(self)).map_err(told);
         let cleaned = self
             .clean()
             .and_then(|()| self.is_as_before())

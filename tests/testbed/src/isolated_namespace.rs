@@ -3,8 +3,8 @@
 //!
 //! The first process reads a pipe whose other end we hold: when we end, however that happens, the
 //! pipe closes, the first process ends, and the kernel kills everything inside and drops every
-//! mount. What runs inside is entered with `nsenter`. A kept cell waits forever instead, and is
-//! killed by the number that its run has recorded.
+//! mount. What runs inside is entered with `nsenter`. A kept namespace waits forever instead, and
+//! is killed by the number that its run has recorded.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -24,19 +24,20 @@ use crate::wait;
 
 mod network;
 
-/// How long a cell may take to come up, and how long to be gone.
+/// How long an isolated namespace may take to come up, and how long to be gone.
 const LIMIT: Duration = Duration::from_secs(20);
 
-/// Whose network a cell has.
+/// Whose network an isolated namespace has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Network {
     /// The machine's.
     Host,
-    /// Its own: `lo`, and `eth0` at [`Cell::address`], which only this machine reaches.
+    /// Its own: `lo`, and `eth0` at [`IsolatedNamespace::address`], which only this machine
+    /// reaches.
     Private,
 }
 
-/// How long a cell lives.
+/// How long an isolated namespace lives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lifetime {
     /// Until its run ends or this process dies.
@@ -45,18 +46,18 @@ pub enum Lifetime {
     Kept,
 }
 
-/// What a cell shall be like.
+/// What an isolated namespace shall be like.
 #[derive(Debug, Clone, Copy)]
-pub struct CellOptions {
+pub struct NamespaceOptions {
     /// Whose network it has.
     pub network: Network,
     /// How long it lives.
     pub lifetime: Lifetime,
 }
 
-/// A cell; copies are the same cell. It is stopped when its run ends.
+/// An isolated namespace; copies are the same namespace. It is stopped when its run ends.
 #[derive(Debug, Clone)]
-pub struct Cell {
+pub struct IsolatedNamespace {
     inner: Arc<Inner>,
 }
 
@@ -66,17 +67,17 @@ struct Inner {
     mounts: PathBuf,
     network: Option<network::Link>,
     folder: PathBuf,
-    /// The program that made the namespaces, with our end of the pipe; none in a cell that was
-    /// found again.
+    /// The program that made the namespaces, with our end of the pipe; none in an isolated
+    /// namespace that was found again.
     keeper: Mutex<Option<Child>>,
 }
 
-impl Cell {
-    /// Starts a cell that belongs to `run`.
+impl IsolatedNamespace {
+    /// Starts an isolated namespace that belongs to `run`.
     ///
     /// # Errors
     /// When the namespaces cannot be made.
-    pub fn start(run: &Run, options: CellOptions) -> Result<Self> {
+    pub fn start(run: &Run, options: NamespaceOptions) -> Result<Self> {
         host::install(&[
             Need {
                 package: "util-linux",
@@ -95,7 +96,7 @@ impl Cell {
                 provides: "ip",
             },
         ])?;
-        let log = run.folder().join("cell.log");
+        let log = run.folder().join("namespace.log");
         let mut keeper = keeper(options, &log)?;
         let first = match first_process(&mut keeper, &log) {
             Ok(first) => first,
@@ -106,7 +107,7 @@ impl Cell {
             }
         };
         let mounts = fs::read_link(format!("/proc/{}/ns/mnt", first.pid()))
-            .context("read which mount namespace the cell has")?;
+            .context("read which mount namespace the namespace has")?;
         let folder = run.folder().to_owned();
         let mut inner = Inner {
             first,
@@ -129,24 +130,24 @@ impl Cell {
         if let Some(link) = &inner.network {
             link.record(run.folder())?;
         }
-        let cell = Self {
+        let isolated = Self {
             inner: Arc::new(inner),
         };
-        let handle = cell.clone();
-        run.on_end("stop the cell", move || handle.stop());
-        Ok(cell)
+        let handle = isolated.clone();
+        run.on_end("stop the namespace", move || handle.stop());
+        Ok(isolated)
     }
 
-    /// The living cell of a run that was kept.
+    /// The living namespace of a run that was kept.
     ///
     /// # Errors
-    /// When none of its cells lives.
+    /// When none of its namespaces lives.
     pub fn of(run: &Run) -> Result<Self> {
-        let Some(first) = run.cells().into_iter().find(Process::is_alive) else {
-            bail!("{}: its cell is gone", run.name());
+        let Some(first) = run.first_processes().into_iter().find(Process::is_alive) else {
+            bail!("{}: its namespace is gone", run.name());
         };
         let mounts = fs::read_link(format!("/proc/{}/ns/mnt", first.pid()))
-            .context("read which mount namespace the cell has")?;
+            .context("read which mount namespace the namespace has")?;
         let network = network::Link::recorded(run.folder());
         let inner = Inner {
             first,
@@ -160,7 +161,7 @@ impl Cell {
         })
     }
 
-    /// The number, outside, of the cell's first process.
+    /// The number, outside, of the namespace's first process.
     pub fn init_pid(&self) -> i32 {
         self.inner.first.pid()
     }
@@ -184,7 +185,8 @@ impl Cell {
     /// A command whose process runs inside, with an empty standard input unless another is set.
     ///
     /// Its folder is `/`; the environment is ours unless cleared. The child's own number is that of
-    /// `nsenter`, which hands on the status but no signals: end it from inside, or with the cell.
+    /// `nsenter`, which hands on the status but no signals: end it from inside, or with the
+    /// namespace.
     pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new("nsenter");
         command.args(self.entry()).arg(program).stdin(Stdio::null());
@@ -265,19 +267,19 @@ impl Inner {
             .unwrap_or_else(PoisonError::into_inner)
             .take()
         {
-            keeper.wait().context("wait for the cell to end")?;
+            keeper.wait().context("wait for the namespace to end")?;
         }
         // The kernel reaps a namespace's processes before its first one; `nsenter` outside follows
         // a moment later.
         wait::until(
-            "everything in the cell to be gone",
+            "everything in the namespace to be gone",
             LIMIT,
             || Ok((!self.first.is_alive() && self.inhabitants().is_empty()).then_some(())),
             || format!("processes left: {:?}", self.inhabitants()),
         )
     }
 
-    /// The processes that still hold the cell's mounts.
+    /// The processes that still hold the namespace's mounts.
     fn inhabitants(&self) -> Vec<String> {
         let Ok(processes) = fs::read_dir("/proc") else {
             return Vec::new();
@@ -294,7 +296,7 @@ impl Inner {
     }
 }
 
-/// A server inside a cell.
+/// A server inside an isolated namespace.
 #[derive(Debug)]
 pub struct Service {
     name: String,
@@ -343,7 +345,7 @@ impl Service {
 }
 
 /// Starts the program that makes the namespaces and, inside, the first process.
-fn keeper(options: CellOptions, log: &Path) -> Result<Child> {
+fn keeper(options: NamespaceOptions, log: &Path) -> Result<Child> {
     let log = File::create(log).with_context(|| format!("make {}", log.display()))?;
     let mut command = Command::new("unshare");
     command.args([
@@ -372,11 +374,11 @@ fn keeper(options: CellOptions, log: &Path) -> Result<Child> {
         .context("start unshare")
 }
 
-/// Waits until the child of `keeper` is the program that shall be first in the cell.
+/// Waits until the child of `keeper` is the program that shall be first in the namespace.
 fn first_process(keeper: &mut Child, log: &Path) -> Result<Process> {
     let parent = i32::try_from(keeper.id()).context("a process number that is none")?;
     wait::until(
-        "the cell's first process",
+        "the namespace's first process",
         LIMIT,
         || {
             if let Some(status) = keeper.try_wait().context("ask for the status of unshare")? {

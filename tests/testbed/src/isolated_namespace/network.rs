@@ -1,7 +1,7 @@
-//! The link between this machine and a cell with a network of its own: a veth pair with link-local
-//! addresses.
+//! The link between this machine and an isolated namespace with a network of its own: a veth pair
+//! with link-local addresses.
 //!
-//! The pair vanishes with the cell's namespace, so nothing needs undoing.
+//! The pair vanishes with the namespace's namespace, so nothing needs undoing.
 
 use std::fs;
 use std::net::Ipv4Addr;

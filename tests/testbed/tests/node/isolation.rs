@@ -1,12 +1,13 @@
-//! What the tests themselves stand on: cells, and containerd with the runtime that comes with it.
+//! What the tests themselves stand on: namespaces, and containerd with the runtime that comes with
+//! it.
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, ensure};
-use testbed::cell::{Cell, CellOptions, Lifetime, Network};
 use testbed::containerd::Runtime;
+use testbed::isolated_namespace::{IsolatedNamespace, Lifetime, NamespaceOptions, Network};
 use testbed::teardown::Run;
 use testbed::wait;
 
@@ -24,15 +25,15 @@ tests![
 const LIMIT: Duration = Duration::from_secs(10);
 
 fn a_cell_sees_only_its_own_processes(node: &Node) -> Result<Verdict> {
-    let first = node.cell.run("cat").arg("/proc/1/comm").text()?;
+    let first = node.isolated.run("cat").arg("/proc/1/comm").text()?;
     ensure!(first == "cat", "the first process inside is {first}");
     Ok(Verdict::Holds)
 }
 
 fn a_mount_in_a_cell_is_not_seen_outside(node: &Node) -> Result<Verdict> {
     let folder = node.folder()?;
-    node.cell.mount_memory(&folder)?;
-    node.cell.run("touch").arg(folder.join("file")).done()?;
+    node.isolated.mount_memory(&folder)?;
+    node.isolated.run("touch").arg(folder.join("file")).done()?;
     ensure!(
         !folder.join("file").exists(),
         "{} is mounted outside too",
@@ -43,18 +44,18 @@ fn a_mount_in_a_cell_is_not_seen_outside(node: &Node) -> Result<Verdict> {
 
 fn stopping_a_cell_ends_what_runs_inside(_node: &Node) -> Result<Verdict> {
     let run = Run::start("stop")?;
-    let cell = Cell::start(
+    let isolated = IsolatedNamespace::start(
         &run,
-        CellOptions {
+        NamespaceOptions {
             network: Network::Host,
             lifetime: Lifetime::Process,
         },
     )?;
-    let mut command = cell.command("sleep");
+    let mut command = isolated.command("sleep");
     command.arg("600");
-    let service = cell.spawn("sleep", command)?;
+    let service = isolated.spawn("sleep", command)?;
     service.must_be_up()?;
-    cell.stop()?;
+    isolated.stop()?;
     wait::until(
         "what ran inside to be gone",
         LIMIT,
@@ -66,15 +67,18 @@ fn stopping_a_cell_ends_what_runs_inside(_node: &Node) -> Result<Verdict> {
 }
 
 fn an_orphan_in_a_cell_leaves_no_zombie(node: &Node) -> Result<Verdict> {
-    node.cell.run("sh").args(["-c", "(sleep 0.01 &)"]).done()?;
+    node.isolated
+        .run("sh")
+        .args(["-c", "(sleep 0.01 &)"])
+        .done()?;
     let zombies = || {
-        node.cell
+        node.isolated
             .run("sh")
             .args(["-c", "grep -l '^State:.Z' /proc/[0-9]*/status || true"])
             .text()
     };
     wait::until(
-        "no zombie in the cell",
+        "no zombie in the namespace",
         LIMIT,
         || Ok(zombies()?.is_empty().then_some(())),
         || zombies().unwrap_or_else(|error| format!("{error:#}")),
@@ -84,21 +88,24 @@ fn an_orphan_in_a_cell_leaves_no_zombie(node: &Node) -> Result<Verdict> {
 
 fn a_cell_with_a_network_of_its_own_is_reached_by_its_address(_node: &Node) -> Result<Verdict> {
     let run = Run::start("net")?;
-    let cell = Cell::start(
+    let isolated = IsolatedNamespace::start(
         &run,
-        CellOptions {
+        NamespaceOptions {
             network: Network::Private,
             lifetime: Lifetime::Process,
         },
     )?;
-    let listener = TcpListener::bind((cell.gateway(), 0))
+    let listener = TcpListener::bind((isolated.gateway(), 0))
         .context("listen on the machine's end of the link")?;
     let port = listener.local_addr()?.port();
     let server =
         std::thread::spawn(move || -> Result<()> { Ok(listener.accept()?.0.write_all(b"hello")?) });
-    let text = cell
+    let text = isolated
         .run("bash")
-        .args(["-c", &format!("cat </dev/tcp/{}/{port}", cell.gateway())])
+        .args([
+            "-c",
+            &format!("cat </dev/tcp/{}/{port}", isolated.gateway()),
+        ])
         .text()?;
     server
         .join()
@@ -106,7 +113,7 @@ fn a_cell_with_a_network_of_its_own_is_reached_by_its_address(_node: &Node) -> R
     ensure!(text == "hello", "the way out gave {text:?}");
     // Nothing listens inside. That the kernel inside refuses, at once, shows that the way in leads
     // there.
-    let refused = TcpStream::connect_timeout(&(cell.address(), 9).into(), LIMIT)
+    let refused = TcpStream::connect_timeout(&(isolated.address(), 9).into(), LIMIT)
         .and_then(|mut stream| stream.read(&mut [0]));
     ensure!(
         refused

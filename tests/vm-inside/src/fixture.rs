@@ -82,13 +82,13 @@ impl Driver {
 
 /// One containerd with what tests ask of it.
 #[derive(Debug)]
-pub(crate) struct Ground {
+pub(crate) struct Fixture {
     pub(crate) containerd: Containerd,
     spec: Value,
     count: AtomicU32,
 }
 
-impl Ground {
+impl Fixture {
     /// Waits for containerd and gives it the images.
     pub(crate) fn prepare() -> Result<Self> {
         ensure!(
@@ -153,7 +153,7 @@ impl Ground {
             spec["linux"]["resources"][key] = value.clone();
         }
         let container = Container {
-            ground: self,
+            fixture: self,
             driver,
             output: format!("{FOLDER}/{id}.out"),
             process: spec["process"].clone(),
@@ -209,7 +209,7 @@ pub(crate) fn ctr(words: &[&str]) -> Result<String> {
 /// A container that was started. When it is dropped, what is left of it is removed.
 #[derive(Debug)]
 pub(crate) struct Container<'a> {
-    ground: &'a Ground,
+    fixture: &'a Fixture,
     driver: Driver,
     pub(crate) id: String,
     output: String,
@@ -218,7 +218,7 @@ pub(crate) struct Container<'a> {
 
 impl Container<'_> {
     fn start(&self, spec: &Value) -> Result<()> {
-        let containerd = &self.ground.containerd;
+        let containerd = &self.fixture.containerd;
         containerd.make(&self.id, RUNTIME, self.driver.options(), spec)?;
         let own = format!("{FOLDER}/{}", self.id);
         let folders = ["upper", "work"].map(|name| format!("{own}/{name}"));
@@ -248,7 +248,7 @@ impl Container<'_> {
     }
 
     pub(crate) fn pid(&self) -> Result<u32> {
-        self.ground
+        self.fixture
             .containerd
             .state(&self.id, "")
             .map(|state| state.pid)
@@ -264,17 +264,17 @@ impl Container<'_> {
 
     /// Waits for its end; its exit code.
     pub(crate) fn wait(&self) -> Result<u32> {
-        self.ground.containerd.wait(&self.id, "")
+        self.fixture.containerd.wait(&self.id, "")
     }
 
     /// Adds the process `exec` of this command line, and starts it.
     pub(crate) fn exec(&self, exec: &str, words: &[&str]) -> Result<()> {
         let mut process = self.process.clone();
         process["args"] = json!(words);
-        self.ground
+        self.fixture
             .containerd
             .exec(&self.id, exec, &process, &self.output_of(exec))?;
-        self.ground.containerd.start(&self.id, exec)
+        self.fixture.containerd.start(&self.id, exec)
     }
 
     /// Where a further process writes.
@@ -284,8 +284,8 @@ impl Container<'_> {
 
     /// Waits for the end of a further process: what it printed, and its exit code.
     pub(crate) fn end_of(&self, exec: &str) -> Result<(String, u32)> {
-        let code = self.ground.containerd.wait(&self.id, exec)?;
-        self.ground.containerd.delete_exec(&self.id, exec)?;
+        let code = self.fixture.containerd.wait(&self.id, exec)?;
+        self.fixture.containerd.delete_exec(&self.id, exec)?;
         Ok((
             fs::read_to_string(self.output_of(exec)).unwrap_or_default(),
             code,
@@ -294,14 +294,14 @@ impl Container<'_> {
 
     /// Ends it with a signal, waits for that, and removes its task; its exit code.
     pub(crate) fn end(&self, signal: u32) -> Result<u32> {
-        self.ground.containerd.kill(&self.id, signal)?;
+        self.fixture.containerd.kill(&self.id, signal)?;
         self.wait()?;
         self.delete()
     }
 
     /// Removes the task, which has ended; its exit code.
     pub(crate) fn delete(&self) -> Result<u32> {
-        self.ground.containerd.delete(&self.id)
+        self.fixture.containerd.delete(&self.id)
     }
 }
 
@@ -309,7 +309,7 @@ impl Drop for Container<'_> {
     fn drop(&mut self) {
         // After a failure these undo what is left; otherwise there is no task any more, which they
         // say.
-        let containerd = &self.ground.containerd;
+        let containerd = &self.fixture.containerd;
         if containerd.state(&self.id, "").is_ok() {
             let _ = containerd
                 .kill(&self.id, 9)

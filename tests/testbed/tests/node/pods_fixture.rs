@@ -7,9 +7,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use anyhow::Result;
 use cri_calls::Cri;
 use cri_calls::config::{self, ContainerConfig, NamespaceMode, PodConfig};
-use testbed::cell::{Cell, CellOptions, Lifetime, Network};
 use testbed::containerd::{Cgroups, Containerd, Cri as CriConfig, Handler, Install};
 use testbed::image::{Packed, RootfsImage};
+use testbed::isolated_namespace::{IsolatedNamespace, Lifetime, NamespaceOptions, Network};
 use testbed::prepared::Prepared;
 use testbed::teardown::Run;
 
@@ -38,11 +38,11 @@ ADD)
 esac
 "#;
 
-/// A containerd with CRI in a cell of its own.
+/// A containerd with CRI in an isolated namespace of its own.
 #[derive(Debug)]
 pub(crate) struct Pods {
     pub(crate) containerd: Containerd,
-    pub(crate) cell: Cell,
+    pub(crate) isolated: IsolatedNamespace,
     client: Client,
     count: AtomicU32,
     // Last: what it ends is used by the others.
@@ -85,16 +85,16 @@ impl Pods {
 
     fn start_on(install: &Install, prepared: &Prepared, handlers: Vec<Handler>) -> Result<Self> {
         let run = Run::start("pods")?;
-        let cell = Cell::start(
+        let isolated = IsolatedNamespace::start(
             &run,
-            CellOptions {
+            NamespaceOptions {
                 network: Network::Host,
                 lifetime: Lifetime::Process,
             },
         )?;
         let containerd = Containerd::start_with_cri(
             &run,
-            &cell,
+            &isolated,
             install,
             &CriConfig {
                 pause: PAUSE.to_owned(),
@@ -104,7 +104,7 @@ impl Pods {
         let client = Client::in_namespace(&containerd, NAMESPACE)?;
         let pods = Self {
             containerd,
-            cell,
+            isolated,
             client,
             count: AtomicU32::new(0),
             run,
@@ -146,20 +146,20 @@ impl Pods {
     /// Gives pods a network. containerd itself asks for a plugin that is called `loopback`.
     fn plug_in(&self) -> Result<()> {
         let folder = self.containerd.network_folder();
-        self.cell.run("mkdir").arg("-p").arg(&folder).done()?;
+        self.isolated.run("mkdir").arg("-p").arg(&folder).done()?;
         for name in ["address", "loopback"] {
-            self.cell
+            self.isolated
                 .run("tee")
                 .arg(folder.join(name))
                 .input(PLUGIN)
                 .done()?;
-            self.cell
+            self.isolated
                 .run("chmod")
                 .arg("755")
                 .arg(folder.join(name))
                 .done()?;
         }
-        self.cell
+        self.isolated
             .run("tee")
             .arg(folder.join("10-pods.conflist"))
             .input(NETWORK)

@@ -7,11 +7,11 @@ use std::sync::{PoisonError, RwLock};
 use anyhow::{Context as _, Result};
 use libtest_mimic::Failed;
 use testbed::cache::Cache;
-use testbed::cell::Lifetime;
 use testbed::cluster::{Cluster, ClusterOptions, NodeImage, REGISTRY, operator};
 use testbed::examples;
 use testbed::helm::Helm;
 use testbed::image::{Artifact, Entry, RootfsImage, WasmLayer};
+use testbed::isolated_namespace::Lifetime;
 use testbed::prepared::Prepared;
 use testbed::progress;
 use testbed::teardown::Run;
@@ -38,10 +38,10 @@ pub(crate) enum Company {
 /// measure time.
 macro_rules! tests {
     ($($any:ident),+ $(,)? $(; alone $($alone:ident),+ $(,)?)?) => {
-        pub(crate) const TESTS: &[crate::bed::Test] = &[
-            $(crate::bed::Test { name: stringify!($any), company: crate::bed::Company::Any,
+        pub(crate) const TESTS: &[crate::fixture::Test] = &[
+            $(crate::fixture::Test { name: stringify!($any), company: crate::fixture::Company::Any,
                 body: $any },)+
-            $($(crate::bed::Test { name: stringify!($alone), company: crate::bed::Company::Alone,
+            $($(crate::fixture::Test { name: stringify!($alone), company: crate::fixture::Company::Alone,
                 body: $alone },)+)?
         ];
     };
@@ -65,12 +65,12 @@ pub(crate) fn in_pods(image: &str) -> String {
 
 /// The cluster of this test run.
 #[derive(Debug)]
-pub(crate) struct Bed {
+pub(crate) struct Fixture {
     cluster: Cluster,
     company: RwLock<()>,
 }
 
-impl Bed {
+impl Fixture {
     pub(crate) fn up(run: &Run, prepared: &Prepared) -> Result<Self> {
         let cache = Cache::open()?;
         let options = ClusterOptions {
@@ -137,7 +137,7 @@ impl Bed {
     }
 }
 
-impl Bed {
+impl Fixture {
     /// Namespaces are deleted while the next test runs; one that measures time has to wait until
     /// their pods are gone.
     fn wait_for_quiet(&self) -> Result<()> {
