@@ -335,8 +335,8 @@ fn fork_guest(host: &Arc<Host>, bundle: &Bundle, new: &NewTask) -> Result<Forked
         &host.filters,
     )?;
     let cgroup = NewCgroup::make(host, bundle, new.options)?;
-    let (entrance, adopt) = (cgroup.entrance()?, |pid| {
-        cgroup.adopt(pid).map_err(|error| error.to_string())
+    let (entrance, adopt) = (cgroup.join_method()?, |pid| {
+        cgroup.join_scope(pid).map_err(|error| error.to_string())
     });
     let process = guest_sandbox::fork(&host.zygote, new.id.clone(), plan, entrance, adopt)?;
     Ok(Forked { process, cgroup })

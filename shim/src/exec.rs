@@ -140,7 +140,7 @@ fn set_up(
         ));
     };
     let command = command(&exec.spec);
-    let entrance = task.cgroup.entrance()?;
+    let entrance = task.cgroup.join_method()?;
     let (stdio, io) = streams::open(&exec.process.streams, Some(&exec.spec))?;
     let name = exec.process.id.exec.clone();
     // Where systemd made the cgroup, a process can only be moved into it.

@@ -1,4 +1,4 @@
-//! One container's cgroup, and what is done with it.
+//! One container's cgroup and its operations.
 
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -8,15 +8,15 @@ use containerd_shim_protos::protobuf::well_known_types::any::Any;
 use oci_spec::runtime::LinuxResources;
 
 use crate::hierarchies::Tree;
-use crate::place::Place;
-use crate::{CgroupError, Driver, Hierarchies, Version, files, limits, metrics, place, scope};
+use crate::location::Location;
+use crate::{CgroupError, Driver, Hierarchies, Version, files, limits, location, metrics, scope};
 
-use kills::Kills;
+use oom_counter::OomCounter;
 
 mod freezer;
 pub(crate) mod join;
-mod kills;
 pub(crate) mod make;
+mod oom_counter;
 mod processes;
 mod remove;
 
@@ -25,39 +25,38 @@ pub use processes::signal;
 #[cfg(test)]
 mod tests;
 
-/// The first process, whose own cgroup shows where systemd keeps its units.
+/// PID 1, whose cgroup shows where systemd keeps its units.
 const FIRST_PROCESS: &str = "/proc/1/cgroup";
 
 /// The cgroup of one container, in every hierarchy.
 #[derive(Debug)]
 pub struct Cgroup {
     hierarchies: Hierarchies,
-    place: Place,
-    /// Limits that wait for the scope to be there.
+    location: Location,
+    /// Limits to set when the scope exists.
     pending: Option<LinuxResources>,
-    /// What is known of a scope's kills when systemd has removed it.
-    kills: OnceLock<Kills>,
+    /// Counts OOM kills in the scope, so that the count survives the scope's removal by systemd.
+    oom_counter: OnceLock<OomCounter>,
 }
 
-/// How a new process comes into a cgroup.
+/// The way a new process joins a cgroup.
 #[derive(Debug)]
-pub enum Entrance {
-    /// cgroup v1: a file of each hierarchy. The process, while it has a single thread, writes `0`
-    /// to each. Joining so costs 0.3 ms; a process number in `cgroup.procs`, written by another
-    /// process, costs 11 ms, because the kernel then takes the lock of all thread groups and waits
-    /// for a grace period.
+pub enum JoinMethod {
+    /// cgroup v1: a `tasks` file of each hierarchy. The process, while it has a single thread,
+    /// writes `0` to each. This takes 0.3 ms; another process that writes a process id to
+    /// `cgroup.procs` needs 11 ms, because the kernel then takes the lock of all thread groups and
+    /// waits for a grace period.
     Tasks(Vec<OwnedFd>),
-    /// cgroup v2: the folder, for clone3's `CLONE_INTO_CGROUP`. The process is born in it.
+    /// cgroup v2: the folder, for clone3's `CLONE_INTO_CGROUP`. The process is created in it.
     Folder(OwnedFd),
-    /// systemd: the process is started anywhere, waits, and is given to [`Cgroup::adopt`]
-    /// meanwhile.
-    Afterwards,
+    /// systemd: the process is started anywhere and waits while [`Cgroup::join_scope`] moves it.
+    Scope,
 }
 
 impl Cgroup {
-    /// Makes the cgroup that `cgroups_path` (`linux.cgroupsPath`) names and sets its limits, so
+    /// Creates the cgroup that `cgroups_path` (`linux.cgroupsPath`) names and sets its limits, so
     /// that no process is ever in it without them. After an error nothing of it is left. With
-    /// systemd both happen in [`Self::adopt`]: there is no scope without a process.
+    /// systemd both happen in [`Self::join_scope`]: a scope needs a process.
     pub fn create(
         hierarchies: &Hierarchies,
         driver: Driver,
@@ -72,149 +71,146 @@ impl Cgroup {
         Ok(cgroup)
     }
 
-    /// The cgroup that `cgroups_path` names, which somebody else has made or will make.
+    /// Returns the cgroup that `cgroups_path` names, without creating it.
     pub fn open(
         hierarchies: &Hierarchies,
         driver: Driver,
         cgroups_path: &str,
     ) -> Result<Self, CgroupError> {
-        let place = match driver {
-            Driver::Cgroupfs => Place::folder(cgroups_path)?,
+        let location = match driver {
+            Driver::Cgroupfs => Location::folder(cgroups_path)?,
             Driver::Systemd => {
                 let memberships = files::read(Path::new(FIRST_PROCESS))?;
-                Place::scope(cgroups_path, &place::control_group(&memberships))?
+                Location::scope(cgroups_path, &location::control_group(&memberships))?
             }
         };
         Ok(Self {
             hierarchies: hierarchies.clone(),
-            place,
+            location,
             pending: None,
-            kills: OnceLock::new(),
+            oom_counter: OnceLock::new(),
         })
     }
 
-    /// How a new process comes in.
-    pub fn entrance(&self) -> Result<Entrance, CgroupError> {
-        join::entrance(self)
+    /// Returns how a new process joins the cgroup.
+    pub fn join_method(&self) -> Result<JoinMethod, CgroupError> {
+        join::join_method(self)
     }
 
-    /// Gives a waiting process to systemd, which puts it into the container's scope; then the
-    /// limits are set. Where systemd does not make the cgroups there is nothing to do.
-    pub fn adopt(&self, process: u32) -> Result<(), CgroupError> {
-        match &self.place.scope {
+    /// Has systemd put a waiting process into the container's scope, then sets the limits. Does
+    /// nothing with the cgroupfs driver.
+    pub fn join_scope(&self, process: u32) -> Result<(), CgroupError> {
+        match &self.location.scope {
             Some(unit) => scope::start(self, unit, process, self.pending.as_ref())?,
             None => return Ok(()),
         }
-        // A cgroup of v1 stays until its task is deleted: systemd removes what it has made alone,
-        // which is not all.
+        // A cgroup of v1 exists until its task is deleted: systemd removes only what it created
+        // itself, which is not everything.
         if self.hierarchies.version() == Version::V2
             && let Some(folder) = self.folder_of("memory")
-            && let Some(kills) = Kills::in_file(folder.join(metrics::V2_MEMORY_EVENTS))
+            && let Some(counter) = OomCounter::watch(folder.join(metrics::V2_MEMORY_EVENTS))
         {
-            // One that was set before is that of the same scope.
-            let _ = self.kills.set(kills);
+            // A counter that is already set is of the same scope.
+            let _ = self.oom_counter.set(counter);
         }
         Ok(())
     }
 
-    /// Makes the folders of a cgroup that no process will ever be in: that of a pod which a thread
-    /// holds, by which cAdvisor knows pods. systemd has no scope without a process and leaves a
-    /// folder alone that it has not made. Without systemd they are there already.
-    pub fn keep_empty(&self) -> Result<(), CgroupError> {
-        match &self.place.scope {
+    /// Creates the folders of a cgroup that no process joins: that of a pod which a thread holds.
+    /// cAdvisor knows pods by it. systemd has no scope without a process and leaves folders alone
+    /// that it did not create. With the cgroupfs driver the folders exist already.
+    pub fn create_empty(&self) -> Result<(), CgroupError> {
+        match &self.location.scope {
             Some(_) => make::missing_folders(self),
             None => Ok(()),
         }
     }
 
-    /// Puts a process of ours or of anybody's into the cgroup, with all of its threads. It costs
-    /// some 10 ms.
+    /// Moves any process into the cgroup, with all of its threads. This takes some 10 ms.
     pub fn add(&self, process: u32) -> Result<(), CgroupError> {
         join::add(self, process)
     }
 
-    /// The folders that it is made of, absolute, one for each hierarchy. Whoever finds them after
-    /// our death removes what is left with them.
+    /// Returns the absolute paths of its folders, one for each hierarchy. A later clean-up finds
+    /// what is left of the cgroup by them.
     pub fn folders(&self) -> Vec<PathBuf> {
         self.hierarchies
             .mounts()
             .into_iter()
-            .map(|mount| mount.join(&self.place.path))
+            .map(|mount| mount.join(&self.location.path))
             .collect()
     }
 
-    /// Changes the limits that `resources` has; the others stay. Access to devices stays too, as
-    /// with runc: a list that is set anew would first take everything away from a running
-    /// container.
+    /// Changes the limits that `resources` has; others stay. Device access stays too, as with runc:
+    /// setting a new list would first revoke all access of a running container.
     pub fn update(&self, resources: &LinuxResources) -> Result<(), CgroupError> {
-        match &self.place.scope {
+        match &self.location.scope {
             Some(unit) => scope::update(self, unit, resources),
             None => limits::apply(self, resources, limits::Occasion::Update),
         }
     }
 
-    /// Stops every process of the cgroup and waits until they have stopped.
+    /// Freezes all processes of the cgroup and waits until they are frozen.
     pub fn freeze(&self) -> Result<(), CgroupError> {
         freezer::freeze(self)
     }
 
-    /// Lets every process go on.
+    /// Thaws all processes.
     pub fn thaw(&self) -> Result<(), CgroupError> {
         freezer::thaw(self)
     }
 
-    /// The processes in it and in cgroups below it, as the caller's pid namespace numbers them.
-    /// None if it is gone.
+    /// Lists the processes in it and in cgroups below it, as numbered in the caller's pid
+    /// namespace. A cgroup that does not exist has none.
     pub fn processes(&self) -> Result<Vec<u32>, CgroupError> {
         processes::all(self)
     }
 
-    /// Sends a signal to every process in it. `SIGKILL` also reaches processes that are forked
-    /// meanwhile, and frozen ones.
+    /// Sends a signal to every process in it. `SIGKILL` also reaches frozen processes, and those
+    /// forked meanwhile.
     pub fn kill(&self, signal: u32) -> Result<(), CgroupError> {
         processes::kill(self, signal)
     }
 
-    /// How many processes of it the kernel has killed for want of memory. 0 where memory has no
+    /// Counts the processes of the cgroup that the kernel's OOM killer killed. 0 without a memory
     /// controller.
     pub fn oom_kills(&self) -> Result<u64, CgroupError> {
-        let seen = self.kills.get().map_or(0, Kills::count);
-        metrics::oom_kills(self).map(|kills| kills.max(seen))
+        let counted = self.oom_counter.get().map_or(0, OomCounter::count);
+        metrics::oom_kills(self).map(|kills| kills.max(counted))
     }
 
-    /// What it uses, as containerd's Stats wants it: `io.containerd.cgroups.v1.Metrics` or
-    /// `io.containerd.cgroups.v2.Metrics`. What a missing controller would have counted is left
-    /// out.
+    /// Returns its resource usage as the message of containerd's Stats:
+    /// `io.containerd.cgroups.v1.Metrics` or `io.containerd.cgroups.v2.Metrics`. Values of missing
+    /// controllers are left out.
     pub fn metrics(&self) -> Result<Any, CgroupError> {
         metrics::all(self)
     }
 
-    /// Removes it and the cgroups below it. One whose last processes are just ending is waited for;
-    /// one that is gone is fine. Parents stay, as with runc.
+    /// Removes it and the cgroups below it, and waits until processes that are exiting are gone. A
+    /// missing cgroup is not an error. Parents stay, as with runc.
     pub fn remove(&self) -> Result<(), CgroupError> {
-        if let Some(unit) = &self.place.scope {
+        if let Some(unit) = &self.location.scope {
             scope::stop(unit)?;
         }
         remove::folders(self)
     }
 
-    /// Its folder in the hierarchy of `controller`; on v2 the one there is.
+    /// Returns its folder in the hierarchy of `controller`; v2 has one folder for all.
     pub(crate) fn folder_of(&self, controller: &str) -> Option<PathBuf> {
         self.hierarchies
             .mount_of(controller)
-            .map(|mount| mount.join(&self.place.path))
+            .map(|mount| mount.join(&self.location.path))
     }
 
-    /// The folder that stands for the cgroup in messages, and that is asked for its processes: any
-    /// hierarchy knows them, but those of the container's own limits are the least likely to be
-    /// joined by something else.
+    /// Returns the folder that is named in messages and read for processes. Every hierarchy lists
+    /// them, but other programs are least likely to join those with the container's own limits.
     pub(crate) fn main_folder(&self) -> PathBuf {
         let preferred = ["pids", "memory", "freezer", "devices"]
             .iter()
             .find_map(|controller| self.folder_of(controller));
         preferred
             .or_else(|| self.folders().into_iter().next())
-            .unwrap_or_else(|| self.place.path.clone())
+            .unwrap_or_else(|| self.location.path.clone())
     }
 
     pub(crate) fn hierarchies(&self) -> &Hierarchies {

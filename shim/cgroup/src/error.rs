@@ -1,128 +1,128 @@
-//! What can go wrong with a cgroup.
+//! Errors of cgroup operations.
 
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Why a cgroup could not be made, limited, read, or removed.
+/// An error of creating, limiting, reading or removing a cgroup.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CgroupError {
-    /// The machine has no cgroups that containers could be put into.
+    /// No cgroup hierarchy for containers is mounted.
     #[error("no cgroup hierarchy is mounted; mount cgroup2 on /sys/fs/cgroup")]
     NotMounted,
-    /// `linux.cgroupsPath` cannot be used.
+    /// `linux.cgroupsPath` is not usable.
     #[error("linux.cgroupsPath {path:?} {problem}")]
     Path {
-        /// The path as the spec has it.
+        /// The path from the spec.
         path: String,
-        /// What is wrong with it.
+        /// The problem, as a predicate of the path.
         problem: &'static str,
     },
-    /// A limit that this version of cgroups has no means for, or whose value means nothing.
+    /// A limit that this cgroup version does not support, or whose value is not valid.
     #[error("{field} cannot be honoured: {reason}")]
     Refused {
         /// The field of the OCI spec.
         field: String,
-        /// Why not.
+        /// The reason.
         reason: String,
     },
-    /// A limit's controller is not there.
+    /// The controller of a limit is not available.
     #[error("{field} needs the cgroup controller {controller}, which is not available")]
     MissingController {
         /// The field of the OCI spec.
         field: String,
-        /// The controller, as the kernel names it.
+        /// The controller's kernel name.
         controller: String,
     },
-    /// Another container's processes are in the cgroup that is to be made.
+    /// Processes of another container are in the cgroup that is to be created.
     #[error("the cgroup {} is in use by processes {processes:?}", folder.display())]
     InUse {
         /// The cgroup's folder.
         folder: PathBuf,
-        /// The processes in it.
+        /// The processes in the cgroup.
         processes: Vec<u32>,
     },
-    /// A file or a folder could not be read, made, or removed.
+    /// A file or folder could not be read, created or removed.
     #[error("{operation} {}", path.display())]
     Io {
-        /// What was tried: "read", "make".
+        /// The operation: "read", "make".
         operation: &'static str,
-        /// With what.
+        /// The path of the file or folder.
         path: PathBuf,
-        /// Why not.
+        /// The I/O error.
         source: io::Error,
     },
-    /// The kernel does not take a value.
+    /// The kernel refused a value.
     #[error("write {value:?} to {} for {field}", path.display())]
     Set {
-        /// The field of the OCI spec, or what it is written for.
+        /// The field of the OCI spec, or the purpose of the write.
         field: String,
-        /// The file.
+        /// The file that was written to.
         path: PathBuf,
-        /// What was written.
+        /// The value that was written.
         value: String,
-        /// The kernel's answer.
+        /// The I/O error.
         source: io::Error,
     },
-    /// A file of the kernel's does not say what it should.
-    #[error("{} holds {text:?}, which was not understood", path.display())]
+    /// A kernel file has content of an unknown form.
+    #[error("{} holds {text:?}, which is not understood", path.display())]
     Malformed {
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
-        /// What it holds.
+        /// Its content.
         text: String,
     },
-    /// Something did not come to be in time.
-    #[error("{} was not {state} within {limit:?}: {evidence}", folder.display())]
+    /// A cgroup did not reach a state before the timeout.
+    #[error("{} was not {state} within {timeout:?}: {evidence}", folder.display())]
     TimedOut {
-        /// The cgroup.
+        /// The cgroup's folder.
         folder: PathBuf,
-        /// What was waited for: "frozen".
+        /// The awaited state: "frozen".
         state: &'static str,
-        /// For how long.
-        limit: Duration,
-        /// What was seen last.
+        /// The timeout.
+        timeout: Duration,
+        /// The state at the timeout.
         evidence: String,
     },
-    /// A signal's number is none.
+    /// The number is not a signal's.
     #[error("there is no signal {0}")]
     NoSuchSignal(u32),
     /// A process could not be signalled.
     #[error("signal {signal} to process {process}")]
     Signal {
-        /// Its number.
+        /// The signal's number.
         signal: u32,
-        /// The process.
+        /// The process id.
         process: u32,
-        /// Why not.
+        /// The error of kill(2).
         source: io::Error,
     },
-    /// systemd did not do what it was asked.
+    /// A request to systemd failed.
     #[error("{operation} {unit}")]
     Systemd {
-        /// What it was asked for.
+        /// The operation: "start", "stop".
         operation: &'static str,
-        /// For which unit.
+        /// The unit's name.
         unit: String,
-        /// Its answer.
+        /// The error of the connection, or systemd's reply.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// The metrics could not be written as a message.
+    /// The metrics message could not be encoded.
     #[error("encode the metrics of {}", folder.display())]
     Encode {
-        /// The cgroup.
+        /// The cgroup's folder.
         folder: PathBuf,
-        /// Why not.
+        /// The encoder's error.
         source: containerd_shim_protos::protobuf::Error,
     },
 }
 
 impl CgroupError {
-    /// Whether the cgroup is not there (any more).
+    /// Returns whether the error means that the cgroup does not exist.
     pub fn is_gone(&self) -> bool {
         match self {
-            // A cgroup that is removed while a file of it is open answers ENODEV.
+            // Files of a removed cgroup that are still open return ENODEV.
             Self::Io { source, .. } | Self::Set { source, .. } => {
                 source.kind() == io::ErrorKind::NotFound
                     || source.raw_os_error() == Some(rustix::io::Errno::NODEV.raw_os_error())

@@ -1,4 +1,4 @@
-//! The kernel's files, read and written whole.
+//! Whole reads and writes of the kernel's files.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write as _;
@@ -10,7 +10,7 @@ pub(crate) fn read(path: &Path) -> Result<String, CgroupError> {
     fs::read_to_string(path).map_err(CgroupError::io("read", path))
 }
 
-/// What a file holds, if there is such a file.
+/// Reads a file; returns None if it does not exist.
 pub(crate) fn read_if_there(path: &Path) -> Result<Option<String>, CgroupError> {
     match read(path) {
         Ok(text) => Ok(Some(text)),
@@ -19,7 +19,7 @@ pub(crate) fn read_if_there(path: &Path) -> Result<Option<String>, CgroupError> 
     }
 }
 
-/// Opens for writing what must be there: the kernel's files are not made by opening them.
+/// Opens an existing file for writing: opening does not create the kernel's files.
 pub(crate) fn open(path: &Path) -> Result<File, CgroupError> {
     OpenOptions::new()
         .write(true)
@@ -27,12 +27,12 @@ pub(crate) fn open(path: &Path) -> Result<File, CgroupError> {
         .map_err(CgroupError::io("open", path))
 }
 
-/// Writes `value` in one call, as the kernel wants it.
+/// Writes `value` in one call, as the kernel requires.
 pub(crate) fn write(path: &Path, value: &str, field: &str) -> Result<(), CgroupError> {
     put(&mut open(path)?, path, value, field)
 }
 
-/// As [`write()`], into a file that is open already.
+/// Writes as [`write()`] does, to an open file.
 pub(crate) fn put(
     file: &mut File,
     path: &Path,
@@ -48,7 +48,7 @@ pub(crate) fn put(
         })
 }
 
-/// The folders in a folder. A folder that is gone has none.
+/// Lists the subfolders of a folder. A missing folder has none.
 pub(crate) fn folders(path: &Path) -> Result<Vec<PathBuf>, CgroupError> {
     let entries = match fs::read_dir(path).map_err(CgroupError::io("read", path)) {
         Ok(entries) => entries,
@@ -57,7 +57,7 @@ pub(crate) fn folders(path: &Path) -> Result<Vec<PathBuf>, CgroupError> {
     };
     let mut found = Vec::new();
     for entry in entries {
-        // What vanishes while the folder is listed is no folder any more.
+        // Entries that vanish while the folder is listed are skipped.
         let Ok(entry) = entry else { continue };
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
             found.push(entry.path());
@@ -66,7 +66,7 @@ pub(crate) fn folders(path: &Path) -> Result<Vec<PathBuf>, CgroupError> {
     Ok(found)
 }
 
-/// A number of the kernel's; `max` is [`u64::MAX`].
+/// Parses a number of the kernel; `max` becomes [`u64::MAX`].
 pub(crate) fn parse(text: &str) -> Option<u64> {
     match text.trim() {
         "max" => Some(u64::MAX),
@@ -74,7 +74,7 @@ pub(crate) fn parse(text: &str) -> Option<u64> {
     }
 }
 
-/// The value of `key` in lines of `key value`.
+/// Finds the value of `key` in lines of `key value`.
 pub(crate) fn keyed(text: &str, key: &str) -> Option<u64> {
     text.lines()
         .find_map(|line| line.strip_prefix(key)?.strip_prefix(' '))

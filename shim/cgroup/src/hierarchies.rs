@@ -1,4 +1,4 @@
-//! Where cgroups are mounted on this machine.
+//! The mounted cgroup hierarchies.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,10 +10,10 @@ use crate::files;
 mod tests;
 
 const MOUNTS: &str = "/proc/self/mountinfo";
-/// Where a machine's cgroups are; mounts elsewhere are somebody's own.
+/// The usual root of cgroup mounts; other mounts are private to some program.
 const USUAL_ROOT: &str = "/sys/fs/cgroup";
 
-/// Which of the kernel's two interfaces containers are limited through.
+/// The kernel interface through which containers are limited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Version {
     /// One hierarchy for each controller.
@@ -26,7 +26,7 @@ pub enum Version {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hierarchies(Arc<Tree>);
 
-/// The hierarchies as they are used.
+/// The mounts by version.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Tree {
     V1(Vec<Hierarchy>),
@@ -36,22 +36,23 @@ pub(crate) enum Tree {
 /// One hierarchy of cgroup v1.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Hierarchy {
-    /// The controllers bound to it, or `name=…` of one that has none.
+    /// The controllers bound to it, or `name=…` if it has none.
     pub(crate) controllers: Vec<String>,
-    /// Where it is mounted.
+    /// The mount point.
     pub(crate) mount: PathBuf,
 }
 
 impl Hierarchies {
-    /// Finds the machine's hierarchies. Mounts do not change while a host lives: once is enough.
+    /// Finds the mounted hierarchies. Mounts do not change in a node host's lifetime, so one call
+    /// is enough.
     pub fn find() -> Result<Self, CgroupError> {
         let tree = tree(&files::read(Path::new(MOUNTS))?).ok_or(CgroupError::NotMounted)?;
         Ok(Self(Arc::new(tree)))
     }
 
-    /// The hierarchies below `root`: cgroup v2 if it holds `cgroup.controllers`; otherwise each
-    /// folder is a hierarchy of cgroup v1 that is named after its controllers (`cpu,cpuacct`), and
-    /// `systemd` is the one without.
+    /// Returns the hierarchies below `root`: cgroup v2 if it holds `cgroup.controllers`; otherwise
+    /// each folder is a hierarchy of cgroup v1 that is named after its controllers (`cpu,cpuacct`),
+    /// and `systemd` is the one without controllers.
     pub fn at(root: &Path) -> Result<Self, CgroupError> {
         if root.join("cgroup.controllers").exists() {
             return Ok(Self(Arc::new(Tree::V2(root.to_owned()))));
@@ -77,7 +78,7 @@ impl Hierarchies {
         }
     }
 
-    /// Which interface containers are limited through.
+    /// Returns the kernel interface through which containers are limited.
     pub fn version(&self) -> Version {
         match *self.0 {
             Tree::V1(_) => Version::V1,
@@ -89,7 +90,7 @@ impl Hierarchies {
         &self.0
     }
 
-    /// The mount points of all of them.
+    /// Returns the mount points of all hierarchies.
     pub(crate) fn mounts(&self) -> Vec<&Path> {
         match self.tree() {
             Tree::V1(hierarchies) => hierarchies
@@ -100,7 +101,7 @@ impl Hierarchies {
         }
     }
 
-    /// Where `controller` is mounted. On cgroup v2 every one is in the one tree, whether enabled or
+    /// Returns the mount point of `controller`. On cgroup v2 it is the same for all, enabled or
     /// not.
     pub(crate) fn mount_of(&self, controller: &str) -> Option<&Path> {
         match self.tree() {
@@ -122,9 +123,9 @@ impl Hierarchy {
     }
 }
 
-/// Finds the hierarchies in the lines of mountinfo (proc_pid_mountinfo(5)). A machine that has
-/// controllers mounted as v1 is one of v1, also when a v2 tree without controllers is mounted
-/// beside them ("hybrid").
+/// Finds the hierarchies in the lines of mountinfo (proc_pid_mountinfo(5)). With controllers
+/// mounted as v1 the version is v1, even when a v2 tree without controllers is mounted beside them
+/// ("hybrid").
 fn tree(mounts: &str) -> Option<Tree> {
     let mut v1: Vec<Hierarchy> = Vec::new();
     let mut v2: Option<PathBuf> = None;
@@ -162,7 +163,7 @@ fn tree(mounts: &str) -> Option<Tree> {
     }
 }
 
-/// Type, mount point and super options of a line of mountinfo.
+/// Returns type, mount point and super options of a line of mountinfo.
 fn mount(line: &str) -> Option<(&str, PathBuf, &str)> {
     let (before, after) = line.split_once(" - ")?;
     let mut after = after.split(' ');
@@ -173,7 +174,7 @@ fn mount(line: &str) -> Option<(&str, PathBuf, &str)> {
     ))
 }
 
-/// Blanks and the like are written in octal.
+/// Decodes the octal escapes of blanks and the like.
 fn unescape(text: &str) -> PathBuf {
     let replaced = [
         ("\\040", " "),
@@ -190,8 +191,8 @@ fn unescape(text: &str) -> PathBuf {
     )
 }
 
-/// Of a hierarchy's super options, those that are no options of a mount (cgroups(7), "Mounting v1
-/// controllers").
+/// Returns whether a super option names a controller and is not a mount option (cgroups(7),
+/// "Mounting v1 controllers").
 fn is_controller(option: &str) -> bool {
     let ordinary = [
         "rw",

@@ -1,17 +1,17 @@
-//! The cgroup of a container: made, limited, frozen, measured, removed, on cgroup v1 and v2, by our
-//! own hand (cgroupfs) or by systemd's.
+//! Cgroups of containers on cgroup v1 and v2: created, limited, frozen, measured and removed,
+//! either directly (cgroupfs) or through systemd.
 //!
-//! In the order in which a container meets them:
-//! - [`Hierarchies`]: where cgroups are mounted, found once per host;
-//! - `place`: what `linux.cgroupsPath` means, in both of its forms;
-//! - [`Cgroup`]: the container's cgroup, its verbs in `cgroup/`;
-//! - `limits`: `linux.resources` as writes to files, decided without touching one;
-//! - `scope`: the cgroup as a scope of systemd;
-//! - `metrics`: what containerd's Stats says.
+//! In the order of a container's life:
+//! - [`Hierarchies`]: the mounted hierarchies, found once per node host;
+//! - `location`: the cgroup that `linux.cgroupsPath` names, in both of its forms;
+//! - [`Cgroup`]: the container's cgroup, its operations in `cgroup/`;
+//! - `limits`: `linux.resources` as writes to files, decided without I/O;
+//! - `scope`: the cgroup as a systemd scope;
+//! - `metrics`: the message of containerd's Stats.
 //!
-//! Everything blocks and nothing here starts a process, nor a thread but for scopes
-//! (`cgroup/kills.rs`). Whatever cannot be set is an error that names the field of the spec;
-//! nothing is left out in silence but what `docs/reference` says is ignored.
+//! All calls block. The crate starts no process, and one thread at most (`cgroup/oom_counter.rs`).
+//! A value that cannot be set is an error that names the field of the spec. Only what
+//! `docs/reference` lists is ignored.
 
 mod cgroup;
 mod error;
@@ -19,11 +19,11 @@ mod files;
 mod hierarchies;
 mod limits;
 mod metrics;
-mod place;
+mod location;
 mod scope;
 mod wait;
 
-pub use cgroup::{Cgroup, Entrance, signal};
+pub use cgroup::{Cgroup, JoinMethod, signal};
 pub use error::CgroupError;
 pub use hierarchies::{Hierarchies, Version};
-pub use place::Driver;
+pub use location::Driver;

@@ -1,9 +1,9 @@
-//! A container's cgroup as a scope of systemd's.
+//! A container's cgroup as a systemd scope.
 //!
-//! systemd makes the cgroup around a process that is there already. It is told the limits that it
-//! knows, because it writes its own again whenever it reads its unit files again; then all of them
-//! are written as without systemd, which is the exact value also where systemd rounds or has no
-//! word.
+//! systemd creates the cgroup around an existing process. Limits that systemd supports are set as
+//! unit properties, because systemd writes its own values again whenever it reloads unit files.
+//! Then all limits are written to the files as without systemd, which makes them exact where
+//! systemd rounds or has no property.
 
 use std::path::Path;
 use std::time::Duration;
@@ -13,19 +13,19 @@ use systemd_client::{Limit, Scope as Unit, Systemd, SystemdError};
 
 use crate::cgroup::{Cgroup, join, make};
 use crate::limits::{self, Occasion, Setting};
-use crate::place::Scope;
+use crate::location::Scope;
 use crate::{CgroupError, Version, files};
 
 #[cfg(test)]
 mod tests;
 
-/// Where systemd answers root, with or without a D-Bus daemon.
+/// systemd's private socket for root, which needs no D-Bus daemon.
 const SOCKET: &str = "/run/systemd/private";
-/// How long a scope may take to stop. What is in it was killed before.
-const STOP: Duration = Duration::from_secs(10);
+/// How long stopping a scope may take. Its processes were killed before.
+const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 const MICROSECONDS: u64 = 1_000_000;
 
-/// Makes the scope with a process in it, and sets the limits.
+/// Creates the scope with a process in it, and sets the limits.
 pub(crate) fn start(
     cgroup: &Cgroup,
     scope: &Scope,
@@ -41,23 +41,26 @@ pub(crate) fn start(
         process,
     };
     systemd.start_scope(&unit).map_err(failed("start", scope))?;
-    let limited = within(cgroup, process).and_then(|()| match resources {
-        Some(resources) => limit(&mut systemd, cgroup, scope, resources, Occasion::Creation),
+    let limited = join_all_hierarchies(cgroup, process).and_then(|()| match resources {
+        Some(resources) => apply_limits(&mut systemd, cgroup, scope, resources, Occasion::Creation),
         None => Ok(()),
     });
     if limited.is_err() {
-        // The process is the caller's, who ends it now that it cannot be contained; the scope goes
-        // with it.
-        if let Err(error) = systemd.stop_scope(&scope.unit, STOP) {
-            tracing::warn!(unit = scope.unit, %error, "a scope that was made in vain stays");
+        // The caller kills the process, because it cannot be contained; the scope ends with it.
+        if let Err(error) = systemd.stop_scope(&scope.unit, STOP_TIMEOUT) {
+            tracing::warn!(
+                unit = scope.unit,
+                %error,
+                "cannot stop a scope after its limits could not be set"
+            );
         }
     }
     limited
 }
 
-/// Sees that the process came where the container's cgroup is expected, and into the hierarchies
-/// that systemd leaves alone.
-fn within(cgroup: &Cgroup, process: u32) -> Result<(), CgroupError> {
+/// Checks that the process is in the expected cgroup of each hierarchy, and moves it in the
+/// hierarchies that systemd does not manage.
+fn join_all_hierarchies(cgroup: &Cgroup, process: u32) -> Result<(), CgroupError> {
     make::missing_folders(cgroup)?;
     for folder in cgroup.folders() {
         if !files::read(&folder.join(join::PROCESSES))?
@@ -75,7 +78,7 @@ pub(crate) fn update(
     scope: &Scope,
     resources: &LinuxResources,
 ) -> Result<(), CgroupError> {
-    limit(
+    apply_limits(
         &mut connect(scope)?,
         cgroup,
         scope,
@@ -84,8 +87,8 @@ pub(crate) fn update(
     )
 }
 
-/// Tells systemd what it knows of these limits, then writes all of them.
-fn limit(
+/// Sets the limits that systemd supports as properties, then writes all of them to the files.
+fn apply_limits(
     systemd: &mut Systemd,
     cgroup: &Cgroup,
     scope: &Scope,
@@ -102,10 +105,10 @@ fn limit(
     limits::write(cgroup, settings)
 }
 
-/// Stops the scope; one that went with its last process is stopped.
+/// Stops the scope. A scope that ended with its last process is not an error.
 pub(crate) fn stop(scope: &Scope) -> Result<(), CgroupError> {
     connect(scope)?
-        .stop_scope(&scope.unit, STOP)
+        .stop_scope(&scope.unit, STOP_TIMEOUT)
         .map_err(failed("stop", scope))
 }
 
@@ -121,7 +124,7 @@ fn failed(operation: &'static str, scope: &Scope) -> impl FnOnce(SystemdError) -
     }
 }
 
-/// What is written, in systemd's words. Of a file that is written twice the last value counts.
+/// Converts writes to systemd properties. If a file is written twice, the last value counts.
 fn properties(settings: &[Setting], version: Version) -> Vec<Limit> {
     let mut properties: Vec<Limit> = Vec::new();
     let of_files = settings
@@ -140,7 +143,7 @@ fn name(limit: &Limit) -> &'static str {
     }
 }
 
-/// The properties that stand for a file's value.
+/// Returns the properties for a file's value.
 fn property(file: &str, value: &str, version: Version) -> Vec<Limit> {
     let name = match (version, file) {
         (_, "cpuset.cpus") => return set("AllowedCPUs", value),
@@ -169,7 +172,8 @@ fn property(file: &str, value: &str, version: Version) -> Vec<Limit> {
         .collect()
 }
 
-/// `cpu.max` in time per second, rounded up so that no quota becomes smaller, and the period.
+/// Converts `cpu.max` to time per second, rounded up so that no quota becomes smaller, and the
+/// period.
 fn quota(value: &str) -> Vec<Limit> {
     let mut words = value.split_whitespace().map(files::parse);
     let (Some(Some(quota)), Some(Some(period))) = (words.next(), words.next()) else {
@@ -185,7 +189,7 @@ fn quota(value: &str) -> Vec<Limit> {
     ]
 }
 
-/// The quota of cgroup v1, which is in two files.
+/// Converts the quota of cgroup v1, which is in two files.
 fn v1_quota(settings: &[Setting]) -> Vec<Limit> {
     let value = |file: &str| {
         settings
@@ -199,15 +203,15 @@ fn v1_quota(settings: &[Setting]) -> Vec<Limit> {
     let quota = if quota == "-1" { "max" } else { quota };
     self::quota(&format!(
         "{quota} {}",
-        value("cpu.cfs_period_us").unwrap_or(KERNELS_PERIOD)
+        value("cpu.cfs_period_us").unwrap_or(DEFAULT_PERIOD)
     ))
 }
 
 /// In µs.
-const KERNELS_PERIOD: &str = "100000";
+const DEFAULT_PERIOD: &str = "100000";
 
-/// A list such as `0,2-3` as a set. One that cannot be read is left to the kernel, which refuses it
-/// by its file.
+/// Parses a list such as `0,2-3` as a set. One that is not valid is left out: the kernel refuses it
+/// with an error that names its file.
 fn set(name: &'static str, list: &str) -> Vec<Limit> {
     let mut bits: Vec<u8> = Vec::new();
     for range in list.trim().split(',') {
@@ -215,7 +219,7 @@ fn set(name: &'static str, list: &str) -> Vec<Limit> {
         let (Ok(from), Ok(to)) = (from.trim().parse::<usize>(), to.trim().parse::<usize>()) else {
             return Vec::new();
         };
-        if from > to || to >= MOST {
+        if from > to || to >= MAX_CPUS {
             return Vec::new();
         }
         bits.resize(bits.len().max(to / 8 + 1), 0);
@@ -226,6 +230,5 @@ fn set(name: &'static str, list: &str) -> Vec<Limit> {
     vec![Limit::Set(name, bits)]
 }
 
-/// More processors than any kernel is built for: a list from a spec must not make us allocate what
-/// it likes.
-const MOST: usize = 1 << 16;
+/// More processors than any kernel supports: a list from a spec must not cause large allocations.
+const MAX_CPUS: usize = 1 << 16;

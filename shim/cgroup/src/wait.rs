@@ -1,4 +1,4 @@
-//! Waiting for the kernel, until a deadline.
+//! Polling for a state of the kernel, with a timeout.
 
 use std::path::Path;
 use std::thread;
@@ -6,41 +6,41 @@ use std::time::{Duration, Instant};
 
 use crate::CgroupError;
 
-/// The first pause between two looks. Each is twice as long as the one before it.
-const FIRST: Duration = Duration::from_micros(200);
-/// The longest: what is not over by then is not over soon.
-const LONGEST: Duration = Duration::from_millis(10);
+/// The interval between the first two probes. Each following interval is twice as long.
+const INITIAL_INTERVAL: Duration = Duration::from_micros(200);
+/// The longest interval.
+const MAX_INTERVAL: Duration = Duration::from_millis(10);
 
-/// What a look at something shows.
-pub(crate) enum Look<T> {
-    /// It is as it should be.
+/// The result of one probe.
+pub(crate) enum Probe<T> {
+    /// The state is reached.
     Done(T),
-    /// It is not yet, and this is how it is.
+    /// The state is not reached; the text describes the present state.
     NotYet(String),
 }
 
-/// Looks until it is as it should be, at most for `limit`.
+/// Probes until the state is reached, at most for `timeout`.
 pub(crate) fn until<T>(
-    limit: Duration,
+    timeout: Duration,
     folder: &Path,
     state: &'static str,
-    mut look: impl FnMut() -> Result<Look<T>, CgroupError>,
+    mut probe: impl FnMut() -> Result<Probe<T>, CgroupError>,
 ) -> Result<T, CgroupError> {
-    let deadline = Instant::now() + limit;
-    let mut pause = FIRST;
+    let deadline = Instant::now() + timeout;
+    let mut interval = INITIAL_INTERVAL;
     loop {
-        match look()? {
-            Look::Done(done) => return Ok(done),
-            Look::NotYet(evidence) if Instant::now() >= deadline => {
+        match probe()? {
+            Probe::Done(done) => return Ok(done),
+            Probe::NotYet(evidence) if Instant::now() >= deadline => {
                 return Err(CgroupError::TimedOut {
                     folder: folder.to_owned(),
                     state,
-                    limit,
+                    timeout,
                     evidence,
                 });
             }
-            Look::NotYet(_) => thread::sleep(pause),
+            Probe::NotYet(_) => thread::sleep(interval),
         }
-        pause = LONGEST.min(pause * 2);
+        interval = MAX_INTERVAL.min(interval * 2);
     }
 }

@@ -28,7 +28,7 @@ enum Holder {
 pub fn hold(new: NewPod, zygote: &Zygote, cgroup: &Cgroup) -> Result<Pod, PodError> {
     Ok(Pod(match new.users() {
         Users::Node => {
-            cgroup.keep_empty()?;
+            cgroup.create_empty()?;
             Holder::Thread(thread::hold(new)?)
         }
         Users::Join(_) => Holder::Process(process::hold(new, zygote, cgroup)?),

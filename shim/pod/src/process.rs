@@ -59,7 +59,7 @@ pub(crate) fn hold(new: NewPod, zygote: &Zygote, cgroup: &Cgroup) -> Result<Gues
             value: sysctl.value,
         })
         .collect();
-    let entrance = cgroup.entrance()?;
+    let join_method = cgroup.join_method()?;
     let new = NewHolder {
         name: id,
         users,
@@ -68,10 +68,10 @@ pub(crate) fn hold(new: NewPod, zygote: &Zygote, cgroup: &Cgroup) -> Result<Gues
         domainname,
         sysctls,
         oom_score_adj,
-        entrance,
+        entrance: join_method,
     };
     let process = guest_sandbox::hold(zygote, new, |pid| {
-        cgroup.adopt(pid).map_err(|error| error.to_string())
+        cgroup.join_scope(pid).map_err(|error| error.to_string())
     })?;
     process.start()?;
     Ok(process)

@@ -25,7 +25,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use container_cgroup::Entrance;
+use container_cgroup::JoinMethod;
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use serde::Serialize;
@@ -110,7 +110,7 @@ pub struct Guest {
 
 /// Forks a container's first process, called `name`: the container's id. What `plan` says of it is
 /// done when it is prepared. `adopt` is called with its number while it waits, outside its cgroup
-/// still, when `entrance` is [`Entrance::Afterwards`].
+/// still, when `entrance` is [`JoinMethod::Scope`].
 ///
 /// # Errors
 /// When the zygote cannot fork it or is lost, or `adopt` fails: then nothing of the process is
@@ -119,7 +119,7 @@ pub fn fork<W: Workload>(
     zygote: &Zygote,
     name: String,
     plan: Plan,
-    entrance: Entrance,
+    entrance: JoinMethod,
     adopt: impl FnOnce(u32) -> Result<(), String>,
 ) -> Result<ForkedGuest<W>, SandboxError> {
     let (entry, namespaces) = (
@@ -222,7 +222,7 @@ struct Birth {
     name: String,
     entry: Entry,
     namespaces: u64,
-    entrance: Entrance,
+    entrance: JoinMethod,
     oom_score_adj: Option<i32>,
 }
 
@@ -254,12 +254,12 @@ impl Birth {
             .map_err(host)?;
         let mut request = Request::new(entry, theirs, namespaces);
         let (cgroup_files, adoption) = match entrance {
-            Entrance::Tasks(files) => (files, Adoption::Itself),
-            Entrance::Folder(folder) => {
+            JoinMethod::Tasks(files) => (files, Adoption::Itself),
+            JoinMethod::Folder(folder) => {
                 request = request.in_cgroup(folder);
                 (Vec::new(), Adoption::Itself)
             }
-            Entrance::Afterwards => (Vec::new(), Adoption::ByHost),
+            JoinMethod::Scope => (Vec::new(), Adoption::ByHost),
         };
         let newborn = Unready::new(zygote.fork(&request)?);
         // This end must be the child's alone, so that its end is seen.

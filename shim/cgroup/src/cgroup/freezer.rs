@@ -1,22 +1,22 @@
-//! Stopping and continuing a whole cgroup.
+//! Freezing and thawing a whole cgroup.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{Cgroup, processes};
 use crate::hierarchies::Tree;
-use crate::wait::{self, Look};
+use crate::wait::{self, Probe};
 use crate::{CgroupError, files};
 
-/// How long processes have to come to a stop. One that the kernel keeps in an uninterruptible wait
-/// never does.
-const LIMIT: Duration = Duration::from_secs(10);
+/// How long freezing or thawing may take. A process in an uninterruptible wait of the kernel never
+/// freezes.
+const FREEZE_TIMEOUT: Duration = Duration::from_secs(10);
 const FIELD: &str = "the container's pause";
 const V1: &str = "freezer.state";
 const V2: &str = "cgroup.freeze";
 const V2_EVENTS: &str = "cgroup.events";
 
-/// The file that freezes, and how it says what the cgroup is.
+/// The file that freezes a cgroup, and the values of its cgroup version.
 struct Freezer {
     folder: PathBuf,
     file: PathBuf,
@@ -36,27 +36,27 @@ enum State {
 
 pub(super) fn freeze(cgroup: &Cgroup) -> Result<(), CgroupError> {
     let freezer = Freezer::of(cgroup)?;
-    let frozen = freezer.set(State::Frozen, LIMIT);
+    let frozen = freezer.set(State::Frozen, FREEZE_TIMEOUT);
     if let Err(error @ CgroupError::TimedOut { .. }) = frozen {
-        // Half of a container stopped is worse than none of it.
-        freezer.set(State::Thawed, LIMIT)?;
+        // A partly frozen container is worse than a running one.
+        freezer.set(State::Thawed, FREEZE_TIMEOUT)?;
         return Err(error);
     }
     frozen
 }
 
 pub(super) fn thaw(cgroup: &Cgroup) -> Result<(), CgroupError> {
-    Freezer::of(cgroup)?.set(State::Thawed, LIMIT)
+    Freezer::of(cgroup)?.set(State::Thawed, FREEZE_TIMEOUT)
 }
 
-/// Thaws what is frozen, where there is a freezer at all.
+/// Thaws a frozen cgroup, if the freezer controller is available.
 pub(super) fn thaw_if_frozen(cgroup: &Cgroup) -> Result<(), CgroupError> {
     let Ok(freezer) = Freezer::of(cgroup) else {
         return Ok(());
     };
     match files::read_if_there(&freezer.file)? {
         Some(state) if ["THAWED", "0"].contains(&state.trim()) => Ok(()),
-        Some(_) => freezer.set(State::Thawed, LIMIT),
+        Some(_) => freezer.set(State::Thawed, FREEZE_TIMEOUT),
         None => Ok(()),
     }
 }
@@ -82,8 +82,8 @@ impl Freezer {
         })
     }
 
-    /// Asks for a state and waits for it.
-    fn set(&self, state: State, limit: Duration) -> Result<(), CgroupError> {
+    /// Requests a state and waits for it.
+    fn set(&self, state: State, timeout: Duration) -> Result<(), CgroupError> {
         let (asked, awaited, name) = match (&self.values, state) {
             (Values::V1, State::Frozen) => ("FROZEN", "FROZEN", "frozen"),
             (Values::V1, State::Thawed) => ("THAWED", "THAWED", "thawed"),
@@ -91,25 +91,25 @@ impl Freezer {
             (Values::V2, State::Thawed) => ("0", "frozen 0", "thawed"),
         };
         files::write(&self.file, asked, FIELD)?;
-        wait::until(limit, &self.folder, name, || {
+        wait::until(timeout, &self.folder, name, || {
             let now = files::read(&self.state())?;
             if now.lines().any(|line| line == awaited) {
-                return Ok(Look::Done(()));
+                return Ok(Probe::Done(()));
             }
             if let Values::V1 = self.values {
-                // The kernel of v1 does not stop by itself what is forked while it stops the
+                // The v1 kernel does not freeze processes that are forked while it freezes the
                 // others.
                 files::write(&self.file, asked, FIELD)?;
             }
             let processes = processes::described(&processes::below(&self.folder)?);
-            Ok(Look::NotYet(format!(
+            Ok(Probe::NotYet(format!(
                 "it is {:?}, with {processes}",
                 now.trim()
             )))
         })
     }
 
-    /// Where the state can be seen.
+    /// Returns the file that shows the state.
     fn state(&self) -> PathBuf {
         match self.values {
             Values::V1 => self.file.clone(),

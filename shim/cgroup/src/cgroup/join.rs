@@ -1,28 +1,28 @@
-//! Ways into a cgroup.
+//! Ways for a process to join a cgroup.
 
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use rustix::fs::{Mode, OFlags};
 
-use super::{Cgroup, Entrance};
+use super::{Cgroup, JoinMethod};
 use crate::hierarchies::Tree;
 use crate::{CgroupError, files};
 
-/// Joined by whole processes.
+/// Moves whole processes.
 pub(crate) const PROCESSES: &str = "cgroup.procs";
-/// Joined by single threads; cgroup v1 alone has it.
+/// Moves single threads; cgroup v1 only.
 const TASKS: &str = "tasks";
 
-pub(super) fn entrance(cgroup: &Cgroup) -> Result<Entrance, CgroupError> {
-    if cgroup.place.scope.is_some() {
-        return Ok(Entrance::Afterwards);
+pub(super) fn join_method(cgroup: &Cgroup) -> Result<JoinMethod, CgroupError> {
+    if cgroup.location.scope.is_some() {
+        return Ok(JoinMethod::Scope);
     }
     match cgroup.tree() {
         Tree::V1(_) => {
             let open =
                 |folder: &std::path::PathBuf| files::open(&folder.join(TASKS)).map(OwnedFd::from);
-            Ok(Entrance::Tasks(
+            Ok(JoinMethod::Tasks(
                 cgroup
                     .folders()
                     .iter()
@@ -30,7 +30,7 @@ pub(super) fn entrance(cgroup: &Cgroup) -> Result<Entrance, CgroupError> {
                     .collect::<Result<_, _>>()?,
             ))
         }
-        Tree::V2(root) => folder(&root.join(&cgroup.place.path)).map(Entrance::Folder),
+        Tree::V2(root) => folder(&root.join(&cgroup.location.path)).map(JoinMethod::Folder),
     }
 }
 
@@ -41,7 +41,7 @@ pub(super) fn add(cgroup: &Cgroup, process: u32) -> Result<(), CgroupError> {
         .try_for_each(|folder| enter(folder, process))
 }
 
-/// Puts a process into one hierarchy's part of a cgroup.
+/// Moves a process into a cgroup of one hierarchy.
 pub(crate) fn enter(folder: &Path, process: u32) -> Result<(), CgroupError> {
     files::write(
         &folder.join(PROCESSES),

@@ -1,4 +1,4 @@
-//! Making a cgroup.
+//! Creation of a cgroup.
 
 use std::fs;
 use std::io;
@@ -11,23 +11,22 @@ use crate::hierarchies::Tree;
 use crate::limits::{self, Occasion};
 use crate::{CgroupError, files};
 
-/// The controllers that a cgroup passes to those below it.
+/// The controllers that a cgroup enables for its children.
 const SUBTREE: &str = "cgroup.subtree_control";
-/// The controllers that a cgroup has.
+/// The controllers that are enabled for a cgroup.
 const CONTROLLERS: &str = "cgroup.controllers";
-/// How often a parent may go away again that was just made. Each time somebody else's creation
-/// failed at that moment.
+/// How often to create a parent again that was removed right after its creation, by another
+/// creation that failed at that moment.
 const ATTEMPTS: u32 = 16;
-/// What a cgroup of v1 must have before a process can join it, and does not inherit.
+/// Files of v1 that must be set before a process can join and are not inherit_cpuset.
 const CPUSET: [&str; 2] = ["cpuset.cpus", "cpuset.mems"];
 
-/// Makes the folders of the cgroup and sets its limits. After an error, what was made is removed
-/// again.
+/// Creates the folders of the cgroup and sets its limits. Removes what it created after an error.
 pub(super) fn folders_with_limits(
     cgroup: &Cgroup,
     resources: Option<&LinuxResources>,
 ) -> Result<(), CgroupError> {
-    let mut made = Made::default();
+    let mut made = Created::default();
     let done = folders(cgroup, &mut made).and_then(|()| match resources {
         Some(resources) => limits::apply(cgroup, resources, Occasion::Creation),
         None => Ok(()),
@@ -38,9 +37,9 @@ pub(super) fn folders_with_limits(
     done
 }
 
-/// Makes the folders that are not there: systemd makes some of a scope's on v1.
+/// Creates the missing folders: systemd creates some of a scope's on v1.
 pub(crate) fn missing_folders(cgroup: &Cgroup) -> Result<(), CgroupError> {
-    let mut made = Made::default();
+    let mut made = Created::default();
     let done = in_tree(cgroup, &mut made);
     if done.is_err() {
         made.remove();
@@ -48,18 +47,18 @@ pub(crate) fn missing_folders(cgroup: &Cgroup) -> Result<(), CgroupError> {
     done
 }
 
-fn folders(cgroup: &Cgroup, made: &mut Made) -> Result<(), CgroupError> {
+fn folders(cgroup: &Cgroup, made: &mut Created) -> Result<(), CgroupError> {
     in_tree(cgroup, made)?;
     for folder in cgroup.folders() {
         if !made.0.contains(&folder) {
-            unused(&folder)?;
+            check_empty(&folder)?;
         }
     }
     Ok(())
 }
 
-fn in_tree(cgroup: &Cgroup, made: &mut Made) -> Result<(), CgroupError> {
-    let path = &cgroup.place.path;
+fn in_tree(cgroup: &Cgroup, made: &mut Created) -> Result<(), CgroupError> {
+    let path = &cgroup.location.path;
     match cgroup.tree() {
         Tree::V1(hierarchies) => {
             for hierarchy in hierarchies {
@@ -67,7 +66,7 @@ fn in_tree(cgroup: &Cgroup, made: &mut Made) -> Result<(), CgroupError> {
                 made.folder(&folder)?;
                 if hierarchy.has("cpuset") {
                     for file in CPUSET {
-                        inherited(&folder, &hierarchy.mount, file)?;
+                        inherit_cpuset(&folder, &hierarchy.mount, file)?;
                     }
                 }
             }
@@ -75,17 +74,17 @@ fn in_tree(cgroup: &Cgroup, made: &mut Made) -> Result<(), CgroupError> {
         }
         Tree::V2(root) => {
             made.folder(&root.join(path))?;
-            pass_controllers(root, path)
+            enable_controllers(root, path)
         }
     }
 }
 
-/// What we have made, in this order.
+/// The created folders, in order of creation.
 #[derive(Default)]
-struct Made(Vec<PathBuf>);
+struct Created(Vec<PathBuf>);
 
-impl Made {
-    /// Makes a folder, and its parents where they are missing. One that is there is fine.
+impl Created {
+    /// Creates a folder and its missing parents. An existing folder is not an error.
     fn folder(&mut self, folder: &Path) -> Result<(), CgroupError> {
         let mut attempts = ATTEMPTS;
         loop {
@@ -96,8 +95,8 @@ impl Made {
                     return Ok(());
                 }
                 (Err(error), _) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
-                // Others make the same parents, and take theirs back when they fail, at the same
-                // time.
+                // Other creations make the same parents, and remove them when they fail, at the
+                // same time.
                 (Err(error), Some(parent))
                     if error.kind() == io::ErrorKind::NotFound && attempts > 0 =>
                 {
@@ -111,16 +110,16 @@ impl Made {
     fn remove(&self) {
         for folder in self.0.iter().rev() {
             if let Err(error) = fs::remove_dir(folder) {
-                tracing::warn!(cgroup = %folder.display(), %error, "a cgroup that was made in vain \
-                                                            stays");
+                tracing::warn!(cgroup = %folder.display(), %error, "cannot remove a cgroup \
+                 after its creation failed");
             }
         }
     }
 }
 
-/// That nobody is in a cgroup which was there before. An empty one is what a former container left,
-/// and is taken over.
-fn unused(folder: &Path) -> Result<(), CgroupError> {
+/// Checks that an existing cgroup is empty. An empty one is a leftover of an earlier container, and
+/// is reused.
+fn check_empty(folder: &Path) -> Result<(), CgroupError> {
     let processes = processes::below(folder)?;
     if processes.is_empty() {
         Ok(())
@@ -132,13 +131,13 @@ fn unused(folder: &Path) -> Result<(), CgroupError> {
     }
 }
 
-/// Fills one of [`CPUSET`] with what the parent has, and the parent's before it.
-fn inherited(folder: &Path, mount: &Path, file: &str) -> Result<String, CgroupError> {
+/// Fills one of [`CPUSET`] with the parent's value, and the parent's first if that is empty.
+fn inherit_cpuset(folder: &Path, mount: &Path, file: &str) -> Result<String, CgroupError> {
     let path = folder.join(file);
     let own = files::read(&path)?;
     match folder.parent() {
         Some(parent) if own.trim().is_empty() && folder != mount => {
-            let from_parent = inherited(parent, mount, file)?;
+            let from_parent = inherit_cpuset(parent, mount, file)?;
             files::write(&path, from_parent.trim(), "what a cpuset must have")?;
             Ok(from_parent)
         }
@@ -146,29 +145,29 @@ fn inherited(folder: &Path, mount: &Path, file: &str) -> Result<String, CgroupEr
     }
 }
 
-/// Has every parent pass every controller of the root down, as runc does: stats need them, not
-/// limits alone. A controller that a parent does not pass is an error when a limit needs it.
-fn pass_controllers(root: &Path, path: &Path) -> Result<(), CgroupError> {
+/// Enables every controller of the root in every parent, as runc does: stats need them too, not
+/// only limits. A controller that cannot be enabled is an error only when a limit needs it.
+fn enable_controllers(root: &Path, path: &Path) -> Result<(), CgroupError> {
     let wanted = files::read(&root.join(CONTROLLERS))?;
     let parents = path.parent().unwrap_or(Path::new(""));
     let missing_at = |folder: &Path, wanted: &str| {
         Ok::<_, CgroupError>(missing(wanted, &files::read(&folder.join(SUBTREE))?))
     };
-    // Nearly always somebody has done it for the pod.
+    // Another container of the pod has nearly always done it.
     if missing_at(&root.join(parents), &wanted)?.is_empty() {
         return Ok(());
     }
     let mut folder = root.to_owned();
-    pass(&folder, &missing_at(&folder, &wanted)?);
+    enable(&folder, &missing_at(&folder, &wanted)?);
     for part in parents {
         folder.push(part);
         let available = files::read(&folder.join(CONTROLLERS))?;
-        pass(&folder, &missing_at(&folder, &available)?);
+        enable(&folder, &missing_at(&folder, &available)?);
     }
     Ok(())
 }
 
-/// The wanted controllers that are not passed.
+/// Lists the wanted controllers that are not enabled.
 fn missing(wanted: &str, passed: &str) -> Vec<String> {
     wanted
         .split_whitespace()
@@ -177,9 +176,9 @@ fn missing(wanted: &str, passed: &str) -> Vec<String> {
         .collect()
 }
 
-/// Passes controllers one by one: one that cannot be passed (the cpu controller, while real-time
-/// processes run outside) must not keep the others away.
-fn pass(folder: &Path, controllers: &[String]) {
+/// Enables controllers one by one: one that cannot be enabled (the cpu controller, while real-time
+/// processes run outside) must not keep the others disabled.
+fn enable(folder: &Path, controllers: &[String]) {
     for controller in controllers {
         if let Err(error) = files::write(
             &folder.join(SUBTREE),
@@ -189,8 +188,8 @@ fn pass(folder: &Path, controllers: &[String]) {
             let cause = std::error::Error::source(&error)
                 .map(ToString::to_string)
                 .unwrap_or_default();
-            tracing::debug!(cgroup = %folder.display(), controller, cause, "a controller is not \
-                                                            passed to containers");
+            tracing::debug!(cgroup = %folder.display(), controller, cause, "cannot enable \
+                 a cgroup controller for containers");
         }
     }
 }

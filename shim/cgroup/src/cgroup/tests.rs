@@ -1,5 +1,5 @@
-//! Cgroups in folders that stand for mounted hierarchies. What the kernel alone does with them is
-//! for the node class.
+//! Cgroups in folders that stand for mounted hierarchies. Behaviour of the kernel itself is tested
+//! in the node class.
 
 use std::fs;
 
@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::*;
 
-/// A machine whose cgroups are in a folder.
+/// Hierarchies in a temporary folder.
 struct Machine {
     root: tempfile::TempDir,
     hierarchies: Hierarchies,
@@ -50,7 +50,7 @@ impl Machine {
         )
     }
 
-    /// The folders that there are, below the hierarchies.
+    /// Lists the existing folders below the hierarchies.
     fn folders(&self) -> Vec<String> {
         let mut found = Vec::new();
         let mut ahead: Vec<PathBuf> = self
@@ -75,7 +75,7 @@ impl Machine {
         found
     }
 
-    /// Gives a folder the file that says who is in it.
+    /// Writes a folder's list of processes.
     fn occupy(&self, folder: &str, processes: &str) {
         fs::create_dir_all(self.root.path().join(folder)).unwrap();
         fs::write(
@@ -87,7 +87,7 @@ impl Machine {
 }
 
 #[test]
-fn a_cgroup_is_a_folder_in_every_hierarchy_and_is_removed_from_each() {
+fn cgroup_is_created_in_every_hierarchy_and_removed_from_each() {
     let machine = Machine::v1();
     let cgroup = machine.create("/pod/c1", None).unwrap();
     assert_eq!(
@@ -109,7 +109,7 @@ fn a_cgroup_is_a_folder_in_every_hierarchy_and_is_removed_from_each() {
             .join(hierarchy)
             .join("pod/c1"))
     );
-    // What a container made below its own goes too; the pod's stays.
+    // Cgroups that the container created below its own are removed too; the pod's stays.
     fs::create_dir_all(machine.root.path().join("pids/pod/c1/own/inner")).unwrap();
     cgroup.remove().unwrap();
     assert_eq!(machine.folders(), ["memory/pod", "pids/pod", "systemd/pod"]);
@@ -117,14 +117,14 @@ fn a_cgroup_is_a_folder_in_every_hierarchy_and_is_removed_from_each() {
 }
 
 #[test]
-fn a_limit_that_cannot_be_set_leaves_no_folder() {
-    // No kernel is here to make the file of the limit.
+fn failed_limit_leaves_no_folder() {
+    // No kernel creates the file of the limit here.
     let machine = Machine::v1();
     machine
         .create("/pod/c1", Some(json!({"pids": {"limit": 7}})))
         .unwrap_err();
     assert_eq!(machine.folders(), Vec::<String>::new());
-    // A parent that was there before is somebody else's.
+    // A parent that existed before is not removed.
     fs::create_dir(machine.root.path().join("memory/pod")).unwrap();
     machine
         .create("/pod/c1", Some(json!({"pids": {"limit": 7}})))
@@ -133,7 +133,7 @@ fn a_limit_that_cannot_be_set_leaves_no_folder() {
 }
 
 #[test]
-fn a_hierarchy_that_cannot_be_written_to_leaves_nothing_in_the_others() {
+fn failure_in_one_hierarchy_leaves_nothing_in_the_others() {
     let machine = Machine::v1();
     fs::write(machine.root.path().join("pids/pod"), "in the way").unwrap();
     let error = machine.create("/pod/c1", None).unwrap_err().to_string();
@@ -142,7 +142,7 @@ fn a_hierarchy_that_cannot_be_written_to_leaves_nothing_in_the_others() {
 }
 
 #[test]
-fn a_cgroup_that_somebody_is_in_is_not_taken_over_and_an_empty_one_is() {
+fn occupied_cgroup_is_refused_and_empty_one_is_reused() {
     let machine = Machine::v1();
     machine.occupy("memory/pod/c1", "");
     machine.create("/pod/c1", None).unwrap();
@@ -159,7 +159,7 @@ fn a_cgroup_that_somebody_is_in_is_not_taken_over_and_an_empty_one_is() {
             .path()
             .join("pids/pod/c2/cgroup.procs")
             .exists(),
-        "somebody else's cgroup is as it was"
+        "the other container's cgroup is unchanged"
     );
     assert!(
         !machine.folders().contains(&"memory/pod/c2".to_owned()),
@@ -169,16 +169,16 @@ fn a_cgroup_that_somebody_is_in_is_not_taken_over_and_an_empty_one_is() {
 }
 
 #[test]
-fn every_parent_of_v2_passes_what_it_has_to_those_below() {
+fn every_v2_parent_enables_its_controllers_for_its_children() {
     let machine = Machine::v2();
     let root = machine.root.path();
     fs::create_dir_all(root.join("pod")).unwrap();
-    // As the kernel has it: both pass one of two.
+    // As the kernel has it: both enable one of two.
     fs::write(root.join("cgroup.subtree_control"), "pids\n").unwrap();
     fs::write(root.join("pod/cgroup.controllers"), "memory pids\n").unwrap();
     fs::write(root.join("pod/cgroup.subtree_control"), "pids\n").unwrap();
     machine.create("/pod/c1", None).unwrap();
-    // No kernel is here to add what is written to what was there.
+    // No kernel adds the written value to the former one here.
     assert_eq!(
         fs::read_to_string(root.join("cgroup.subtree_control")).unwrap(),
         "+memory"
@@ -191,7 +191,7 @@ fn every_parent_of_v2_passes_what_it_has_to_those_below() {
 }
 
 #[test]
-fn a_cgroup_below_one_that_passes_all_leaves_its_parents_alone() {
+fn parents_that_enable_all_controllers_are_not_written() {
     let machine = Machine::v2();
     let root = machine.root.path();
     fs::create_dir_all(root.join("pod")).unwrap();
@@ -201,7 +201,7 @@ fn a_cgroup_below_one_that_passes_all_leaves_its_parents_alone() {
 }
 
 #[test]
-fn processes_of_a_cgroup_are_those_of_all_below_it_and_none_when_it_is_gone() {
+fn processes_include_those_of_cgroups_below_and_are_none_after_removal() {
     let machine = Machine::v1();
     let cgroup = machine.create("/pod/c1", None).unwrap();
     machine.occupy("pids/pod/c1", "12\n");
@@ -214,7 +214,7 @@ fn processes_of_a_cgroup_are_those_of_all_below_it_and_none_when_it_is_gone() {
 }
 
 #[test]
-fn a_pause_without_a_freezer_is_refused_by_name() {
+fn freeze_without_freezer_controller_is_refused_by_name() {
     let machine = Machine::v1();
     let error = machine
         .create("/pod/c1", None)

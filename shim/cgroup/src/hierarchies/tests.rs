@@ -1,4 +1,4 @@
-//! Where hierarchies are found.
+//! Tests of finding hierarchies.
 
 use super::*;
 
@@ -11,7 +11,7 @@ fn v1(hierarchies: &[(&str, &str)]) -> Tree {
 }
 
 #[test]
-fn each_controller_of_v1_is_found_where_it_is_mounted() {
+fn each_v1_controller_is_found_at_its_mount() {
     let mounts = "\
 25 30 0:23 / /sys rw,nosuid shared:7 - sysfs sysfs rw
 33 31 0:30 / /sys/fs/cgroup/cpu,cpuacct rw,nosuid shared:10 - cgroup cgroup rw,cpu,cpuacct
@@ -27,7 +27,7 @@ fn each_controller_of_v1_is_found_where_it_is_mounted() {
 }
 
 #[test]
-fn a_machine_with_controllers_on_v1_is_one_of_v1_whatever_else_is_mounted() {
+fn version_is_v1_if_any_controller_is_mounted_as_v1() {
     let mounts = "\
 34 31 0:31 / /sys/fs/cgroup/memory rw,relatime - cgroup cgroup rw,memory
 41 31 0:38 / /sys/fs/cgroup/unified rw,relatime - cgroup2 cgroup2 rw
@@ -39,7 +39,7 @@ fn a_machine_with_controllers_on_v1_is_one_of_v1_whatever_else_is_mounted() {
 }
 
 #[test]
-fn a_machine_without_controllers_on_v1_is_one_of_v2() {
+fn version_is_v2_without_v1_controllers() {
     let mounts = "\
 30 23 0:26 / /run/mine rw,relatime - cgroup2 cgroup2 rw
 31 23 0:26 / /sys/fs/cgroup rw,nosuid,nodev,noexec shared:4 - cgroup2 cgroup2 rw,nsdelegate
@@ -52,7 +52,7 @@ fn a_machine_without_controllers_on_v1_is_one_of_v2() {
 }
 
 #[test]
-fn of_two_mounts_the_usual_one_is_taken() {
+fn mount_at_the_usual_root_is_preferred() {
     let mounts = "\
 34 31 0:31 / /mnt/my\\040cgroups rw,relatime - cgroup cgroup rw,memory
 35 31 0:31 /docker/c1 /sys/fs/cgroup/memory rw,relatime - cgroup cgroup rw,memory
@@ -69,7 +69,7 @@ fn of_two_mounts_the_usual_one_is_taken() {
 }
 
 #[test]
-fn a_machine_without_cgroups_is_told() {
+fn missing_hierarchies_are_reported() {
     assert_eq!(
         tree("25 30 0:23 / /sys rw,nosuid shared:7 - sysfs sysfs rw\n"),
         None
@@ -78,7 +78,7 @@ fn a_machine_without_cgroups_is_told() {
 }
 
 #[test]
-fn a_tree_of_another_root_is_told_by_what_it_holds() {
+fn version_of_another_root_follows_from_its_files() {
     let root = tempfile::tempdir().unwrap();
     assert!(matches!(
         Hierarchies::at(root.path()),
@@ -103,7 +103,7 @@ fn a_tree_of_another_root_is_told_by_what_it_holds() {
 }
 
 #[test]
-fn the_hierarchies_of_this_machine_are_found() {
+fn hierarchies_of_this_machine_are_found() {
     let hierarchies = Hierarchies::find().unwrap();
     for mount in hierarchies.mounts() {
         assert!(mount.join("cgroup.procs").exists(), "{}", mount.display());

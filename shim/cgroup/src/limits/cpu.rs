@@ -2,7 +2,8 @@
 
 use oci_spec::runtime::LinuxCpu;
 
-use super::{Draft, Now, convert, given};
+use super::convert;
+use super::draft::{CurrentFiles, Draft, given};
 use crate::CgroupError;
 
 const CPU: &str = "cpu";
@@ -13,10 +14,14 @@ const PERIOD: &str = "linux.resources.cpu.period";
 const BURST: &str = "linux.resources.cpu.burst";
 const REALTIME_RUNTIME: &str = "linux.resources.cpu.realtimeRuntime";
 const REALTIME_PERIOD: &str = "linux.resources.cpu.realtimePeriod";
-/// The kernel's own, in µs.
+/// The kernel's default, in µs.
 const DEFAULT_PERIOD: u64 = 100_000;
 
-pub(super) fn v1(cpu: &LinuxCpu, now: &dyn Now, draft: &mut Draft) -> Result<(), CgroupError> {
+pub(super) fn v1(
+    cpu: &LinuxCpu,
+    now: &dyn CurrentFiles,
+    draft: &mut Draft,
+) -> Result<(), CgroupError> {
     let idle = idle(cpu)?;
     shared(idle, draft, |draft| {
         if let Some(shares) = given(cpu.shares()) {
@@ -47,7 +52,11 @@ pub(super) fn v1(cpu: &LinuxCpu, now: &dyn Now, draft: &mut Draft) -> Result<(),
     Ok(())
 }
 
-pub(super) fn v2(cpu: &LinuxCpu, now: &dyn Now, draft: &mut Draft) -> Result<(), CgroupError> {
+pub(super) fn v2(
+    cpu: &LinuxCpu,
+    now: &dyn CurrentFiles,
+    draft: &mut Draft,
+) -> Result<(), CgroupError> {
     if given(cpu.realtime_runtime()).is_some() {
         return Err(CgroupError::refused(
             REALTIME_RUNTIME,
@@ -88,14 +97,14 @@ pub(super) fn v2(cpu: &LinuxCpu, now: &dyn Now, draft: &mut Draft) -> Result<(),
     Ok(())
 }
 
-/// `cpu.max` of cgroup v2.
+/// The content of `cpu.max` of cgroup v2.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Maximum {
     pub(super) quota: String,
     pub(super) period: u64,
 }
 
-/// What the file holds; what it holds in a new cgroup if it cannot be read.
+/// Parses the file; unreadable content counts as the default of a new cgroup.
 pub(super) fn maximum(text: Option<&str>) -> Maximum {
     let mut words = text.unwrap_or_default().split_whitespace();
     let quota = words.next().unwrap_or("max").to_owned();
@@ -108,16 +117,17 @@ pub(super) fn maximum(text: Option<&str>) -> Maximum {
     }
 }
 
-/// Time per period, as v1 has it in two files.
+/// CPU time per period, which v1 has in two files.
 struct Bandwidth {
     time: (&'static str, &'static str, Option<i64>),
     period: (&'static str, &'static str, Option<u64>),
 }
 
 impl Bandwidth {
-    /// Of a change of both, the one first that makes the share smaller: the share in between must
-    /// be one that the parent allows, and that is known only of the old and of the new one.
-    fn set(&self, now: &dyn Now, draft: &mut Draft) -> Result<(), CgroupError> {
+    /// When both values change, first writes the one that makes the share smaller: the share in
+    /// between must be one that the parent allows, and only the old and the new share are known to
+    /// be.
+    fn set(&self, now: &dyn CurrentFiles, draft: &mut Draft) -> Result<(), CgroupError> {
         let (time_field, time_file, time) = self.time;
         let (period_field, period_file, period) = self.period;
         let before = if time.is_some() && period.is_some() {
@@ -141,11 +151,11 @@ impl Bandwidth {
     }
 }
 
-/// Sets the burst before or after the quota: it may never be more than the quota.
+/// Sets the burst before or after the quota: it may never exceed the quota.
 fn around_burst(
     cpu: &LinuxCpu,
     file: &'static str,
-    now: &dyn Now,
+    now: &dyn CurrentFiles,
     draft: &mut Draft,
     quota: impl FnOnce(&mut Draft) -> Result<(), CgroupError>,
 ) -> Result<(), CgroupError> {
@@ -153,7 +163,7 @@ fn around_burst(
         return quota(draft);
     };
     let before = now.number(CPU, file)?;
-    // Without the file there are no bursts, and none is what 0 asks for.
+    // A kernel without the file has no bursts, which is what 0 requests.
     let wanted = burst > 0 || before.is_some();
     let shrinks = before.is_some_and(|before| burst < before);
     if wanted && shrinks {
@@ -166,12 +176,12 @@ fn around_burst(
     Ok(())
 }
 
-/// The quota; anything negative is none, which is written as -1.
+/// Returns the quota; a negative one means no quota and is written as -1.
 fn quota(cpu: &LinuxCpu) -> Option<i64> {
     given(cpu.quota()).map(|quota| quota.max(-1))
 }
 
-/// Whether the cgroup gets only time that nobody else wants.
+/// Whether the cgroup gets only CPU time that no other cgroup wants.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Idle {
     Unsaid,
@@ -191,7 +201,7 @@ fn idle(cpu: &LinuxCpu) -> Result<Idle, CgroupError> {
     }
 }
 
-/// Sets a weight, which an idle cgroup does not have and the kernel refuses for one.
+/// Sets a weight, unless the cgroup is idle: the kernel refuses weights for idle cgroups.
 fn shared(idle: Idle, draft: &mut Draft, weight: impl FnOnce(&mut Draft)) {
     match idle {
         Idle::Yes => {}

@@ -1,17 +1,17 @@
-//! Rules for devices, as cgroup v1 takes them.
+//! Device rules of cgroup v1.
 //!
-//! cgroup v2 has no files for them: they would be a program for the kernel (BPF), and we load none.
-//! A guest's rules hold all the same: its `/dev` has the default devices alone, whose use no rule
-//! takes away, and without `CAP_MKNOD` it makes no others. The rules are read on v2 too, so that a
-//! malformed one is refused on both.
+//! cgroup v2 has no files for them: they would be a kernel program (BPF), and this crate loads
+//! none. A guest's rules hold all the same: its `/dev` has the default devices alone, which no rule
+//! forbids, and without `CAP_MKNOD` it cannot create others. The rules are parsed on v2 too, so
+//! that a malformed one is refused on both versions.
 
 use oci_spec::runtime::{LinuxDeviceCgroup, LinuxDeviceType};
 
 use crate::CgroupError;
 
 const FIELD: &str = "linux.resources.devices";
-/// What every container may use whatever its rules say, as with runc: making nodes, and null, zero,
-/// full, random, urandom, tty, ptmx and the terminals of devpts.
+/// Devices that every container may use whatever its rules, as with runc: creating nodes, and null,
+/// zero, full, random, urandom, tty, ptmx and the terminals of devpts.
 pub(super) const DEFAULTS: [&str; 10] = [
     "c *:* m",
     "b *:* m",
@@ -25,11 +25,11 @@ pub(super) const DEFAULTS: [&str; 10] = [
     "c 136:* rwm",
 ];
 
-/// A rule: the file it is written to, and what is written.
+/// A rule: the file that is written, and the value.
 pub(super) type Rule = (&'static str, String);
 
-/// The rules of a spec in their order, and the default devices. No rules at all leave what the
-/// parent allows.
+/// Returns the rules of a spec in order, then the default devices. Without rules the parent's
+/// access applies.
 pub(super) fn rules(listed: &[LinuxDeviceCgroup]) -> Result<Vec<Rule>, CgroupError> {
     if listed.is_empty() {
         return Ok(Vec::new());
@@ -52,12 +52,12 @@ fn rule(listed: &LinuxDeviceCgroup) -> Result<Rule, CgroupError> {
         LinuxDeviceType::A => 'a',
         LinuxDeviceType::B => 'b',
         LinuxDeviceType::C | LinuxDeviceType::U => 'c',
-        LinuxDeviceType::P => return Err(malformed("is for a pipe, which is no device")),
+        LinuxDeviceType::P => return Err(malformed("is for a pipe, which is not a device")),
     };
     let major = number(listed.major()).ok_or_else(|| malformed("has no major number"))?;
     let minor = number(listed.minor()).ok_or_else(|| malformed("has no minor number"))?;
     if kind == 'a' {
-        // The kernel takes `a` for everything, whatever else is written.
+        // The kernel takes `a` for everything, regardless of the rest.
         let everything =
             major == ANY && minor == ANY && ["r", "w", "m"].iter().all(|one| access.contains(one));
         return if everything {
@@ -73,7 +73,7 @@ fn rule(listed: &LinuxDeviceCgroup) -> Result<Rule, CgroupError> {
 
 const ANY: &str = "*";
 
-/// A device's number, -1 and nothing being any.
+/// Formats a device number; -1 and absence mean any.
 fn number(value: Option<i64>) -> Option<String> {
     match value {
         None | Some(-1) => Some(ANY.to_owned()),

@@ -2,11 +2,12 @@
 
 use oci_spec::runtime::LinuxMemory;
 
-use super::{Draft, Now, convert, given};
+use super::convert;
+use super::draft::{CurrentFiles, Draft, given};
 use crate::{CgroupError, files};
 
 const MEMORY: &str = "memory";
-const LIMIT: &str = "linux.resources.memory.limit";
+const MEMORY_LIMIT: &str = "linux.resources.memory.limit";
 const RESERVATION: &str = "linux.resources.memory.reservation";
 const SWAP: &str = "linux.resources.memory.swap";
 const KERNEL_TCP: &str = "linux.resources.memory.kernelTCP";
@@ -21,15 +22,15 @@ const V2_SWAP: &str = "memory.swap.max";
 
 pub(super) fn v1(
     memory: &LinuxMemory,
-    now: &dyn Now,
+    now: &dyn CurrentFiles,
     draft: &mut Draft,
 ) -> Result<(), CgroupError> {
     hierarchical(memory)?;
-    room(memory, "memory.usage_in_bytes", now)?;
-    let limit = bytes(LIMIT, memory.limit())?;
+    check_usage(memory, "memory.usage_in_bytes", now)?;
+    let limit = bytes(MEMORY_LIMIT, memory.limit())?;
     let mut swap = bytes(SWAP, memory.swap())?;
     if limit == Some(-1) && swap.is_none() && now.has(MEMORY, V1_SWAP)? {
-        // The sum may not be less than the part.
+        // The sum may not be less than its part.
         swap = Some(-1);
     }
     let swap_first = match (limit, swap) {
@@ -39,7 +40,7 @@ pub(super) fn v1(
             .is_some_and(|before| u64::try_from(swap).is_ok_and(|swap| swap > before)),
         _ => false,
     };
-    let both = [(LIMIT, V1_LIMIT, limit), (SWAP, V1_SWAP, swap)];
+    let both = [(MEMORY_LIMIT, V1_LIMIT, limit), (SWAP, V1_SWAP, swap)];
     let order = if swap_first { [1, 0] } else { [0, 1] };
     for (field, file, value) in order.map(|index| both[index]) {
         if let Some(value) = value {
@@ -62,7 +63,7 @@ pub(super) fn v1(
     }
     match memory.disable_oom_killer() {
         Some(true) => draft.set(OOM_KILLER, MEMORY, V1_OOM, 1),
-        // A new cgroup has it on.
+        // It is enabled in a new cgroup.
         Some(false)
             if now
                 .text(MEMORY, V1_OOM)?
@@ -77,7 +78,7 @@ pub(super) fn v1(
 
 pub(super) fn v2(
     memory: &LinuxMemory,
-    now: &dyn Now,
+    now: &dyn CurrentFiles,
     draft: &mut Draft,
 ) -> Result<(), CgroupError> {
     hierarchical(memory)?;
@@ -94,20 +95,20 @@ pub(super) fn v2(
             "cgroup v2 cannot switch it off",
         ));
     }
-    room(memory, "memory.current", now)?;
-    let limit = bytes(LIMIT, memory.limit())?;
+    check_usage(memory, "memory.current", now)?;
+    let limit = bytes(MEMORY_LIMIT, memory.limit())?;
     let swap = convert::swap(bytes(SWAP, memory.swap())?, limit)
         .map_err(|problem| CgroupError::refused(SWAP, problem))?;
     if let Some(swap) = swap {
-        // A kernel that counts no swap has no file for it; it gives neither none of it nor all of
-        // it any other meaning.
+        // A kernel without swap accounting has no file for it. A limit of no swap and one of
+        // unlimited swap need no write there.
         let nothing_to_say = swap == "0" || swap == "max";
         if !nothing_to_say || now.has(MEMORY, V2_SWAP)? {
             draft.set(SWAP, MEMORY, V2_SWAP, swap);
         }
     }
     for (field, file, value) in [
-        (LIMIT, "memory.max", limit),
+        (MEMORY_LIMIT, "memory.max", limit),
         (
             RESERVATION,
             "memory.low",
@@ -121,12 +122,12 @@ pub(super) fn v2(
     Ok(())
 }
 
-/// A number of bytes, or -1 for no limit.
+/// Parses a number of bytes; -1 means no limit.
 fn bytes(field: &'static str, value: Option<i64>) -> Result<Option<i64>, CgroupError> {
     match given(value) {
         Some(value) if value < -1 => Err(CgroupError::refused(
             field,
-            format!("{value} is no number of bytes"),
+            format!("{value} is not a number of bytes"),
         )),
         value => Ok(value),
     }
@@ -134,7 +135,7 @@ fn bytes(field: &'static str, value: Option<i64>) -> Result<Option<i64>, CgroupE
 
 fn swappiness(memory: &LinuxMemory) -> Result<Option<u64>, CgroupError> {
     match memory.swappiness() {
-        // How clients write -1, "as the parent", into an unsigned field.
+        // Clients write -1 ("as the parent") into an unsigned field like this.
         None | Some(u64::MAX) => Ok(None),
         Some(value) if value <= 100 => Ok(Some(value)),
         Some(value) => Err(CgroupError::refused(
@@ -144,7 +145,7 @@ fn swappiness(memory: &LinuxMemory) -> Result<Option<u64>, CgroupError> {
     }
 }
 
-/// Kernels since 5.11 count what is below a cgroup always.
+/// Kernels since 5.11 always count what is below a cgroup.
 fn hierarchical(memory: &LinuxMemory) -> Result<(), CgroupError> {
     if memory.use_hierarchy() == Some(false) {
         return Err(CgroupError::refused(
@@ -155,8 +156,13 @@ fn hierarchical(memory: &LinuxMemory) -> Result<(), CgroupError> {
     Ok(())
 }
 
-/// `checkBeforeUpdate`: a limit below what is in use is refused rather than enforced by killing.
-fn room(memory: &LinuxMemory, file: &str, now: &dyn Now) -> Result<(), CgroupError> {
+/// Refuses a limit below the current usage if `checkBeforeUpdate` is set, instead of enforcing it
+/// by OOM kills.
+fn check_usage(
+    memory: &LinuxMemory,
+    file: &str,
+    now: &dyn CurrentFiles,
+) -> Result<(), CgroupError> {
     if memory.check_before_update() != Some(true) {
         return Ok(());
     }
@@ -165,7 +171,7 @@ fn room(memory: &LinuxMemory, file: &str, now: &dyn Now) -> Result<(), CgroupErr
     };
     match now.number(MEMORY, file)? {
         Some(used) if used > limit => Err(CgroupError::refused(
-            LIMIT,
+            MEMORY_LIMIT,
             format!("{used} bytes are in use, {limit} is less"),
         )),
         _ => Ok(()),

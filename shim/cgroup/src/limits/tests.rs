@@ -1,4 +1,4 @@
-//! What is written for which field, on both versions.
+//! The writes for each field, on both versions.
 
 use std::collections::BTreeMap;
 
@@ -6,13 +6,14 @@ use oci_spec::runtime::LinuxResources;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
+use super::draft::CurrentFiles;
 use super::*;
 
-/// Files of a cgroup as they are before: `controller/file`.
+/// Content of a cgroup's files, by file name.
 #[derive(Default)]
 struct Files(BTreeMap<String, String>);
 
-impl Now for Files {
+impl CurrentFiles for Files {
     fn text(&self, _: &str, file: &str) -> Result<Option<String>, CgroupError> {
         Ok(self.0.get(file).cloned())
     }
@@ -52,7 +53,7 @@ fn on_v2(spec: Value, before: &[(&str, &str)]) -> Written {
     written(v2::settings(&resources(spec), &with(before)))
 }
 
-/// A rule of the table: the spec, what the cgroup's files say before, and what is written.
+/// A row of the table: the spec, the files' content before, and the expected writes.
 type Row<'a> = (Value, &'a [(&'a str, &'a str)], &'a [&'a str]);
 
 fn check(on: fn(Value, &[(&str, &str)]) -> Written, rows: &[Row<'_>]) {
@@ -83,7 +84,7 @@ fn refused(on: fn(Value, &[(&str, &str)]) -> Written, rows: &[(Value, &str)]) {
 const UNLIMITED: &str = "9223372036854771712\n";
 
 #[test]
-fn processor_time_is_written_on_v1() {
+fn cpu_time_is_written_on_v1() {
     check(
         on_v1,
         &[
@@ -124,7 +125,7 @@ fn processor_time_is_written_on_v1() {
 }
 
 #[test]
-fn processor_time_is_written_on_v2() {
+fn cpu_time_is_written_on_v2() {
     check(
         on_v2,
         &[
@@ -165,7 +166,7 @@ fn processor_time_is_written_on_v2() {
 }
 
 #[test]
-fn a_change_of_the_quota_is_never_more_in_between_than_before_and_after() {
+fn quota_change_never_exceeds_old_and_new_share_in_between() {
     let both = json!({"cpu": {"quota": 5000, "period": 50000}});
     check(
         on_v1,
@@ -185,7 +186,7 @@ fn a_change_of_the_quota_is_never_more_in_between_than_before_and_after() {
 }
 
 #[test]
-fn a_burst_is_at_no_time_more_than_the_quota() {
+fn burst_never_exceeds_the_quota() {
     let spec = |burst: u64| json!({"cpu": {"quota": 50000, "period": 100_000, "burst": burst}});
     check(
         on_v2,
@@ -350,7 +351,7 @@ fn memory_is_written_on_v2() {
 }
 
 #[test]
-fn memory_in_use_is_not_taken_away_where_the_spec_says_so() {
+fn limit_below_usage_is_refused_with_check_before_update() {
     let spec = json!({"memory": {"limit": 4096, "checkBeforeUpdate": true}});
     let message =
         "linux.resources.memory.limit cannot be honoured: 5000 bytes are in use, 4096 is less";
@@ -369,7 +370,7 @@ fn memory_in_use_is_not_taken_away_where_the_spec_says_so() {
 }
 
 #[test]
-fn numbers_of_processes_and_huge_pages_are_written() {
+fn process_and_huge_page_limits_are_written() {
     for on in [on_v1, on_v2] {
         check(
             on,
@@ -396,7 +397,7 @@ fn numbers_of_processes_and_huge_pages_are_written() {
 }
 
 #[test]
-fn block_devices_are_written() {
+fn block_io_limits_are_written() {
     let weights = json!({"blockIO": {"weight": 500, "weightDevice": [{"major": 8, "minor": 0,
         "weight": 100}]}});
     let throttles = json!({"blockIO": {
@@ -463,7 +464,7 @@ fn block_devices_are_written() {
 }
 
 #[test]
-fn what_is_rare_is_written() {
+fn rdma_network_and_unified_are_written() {
     let rdma = json!({"rdma": {"b0": {"hcaHandles": 3}, "a0": {"hcaHandles": 1, "hcaObjects": 2}}});
     for on in [on_v1, on_v2] {
         check(
@@ -507,7 +508,7 @@ fn what_is_rare_is_written() {
 }
 
 #[test]
-fn devices_of_v1_are_the_listed_ones_and_the_default_ones() {
+fn v1_devices_are_the_listed_and_the_default_ones() {
     let listed = json!({"devices": [
         {"allow": false, "access": "rwm"},
         {"allow": true, "type": "c", "major": 10, "minor": 229, "access": "rw"},
@@ -525,7 +526,7 @@ fn devices_of_v1_are_the_listed_ones_and_the_default_ones() {
     );
     assert_eq!(on_v1(listed.clone(), &[]), Ok(expected));
     assert_eq!(on_v1(json!({"devices": []}), &[]), Ok(Vec::new()));
-    // A running container's access is not taken away in order to give it back.
+    // Access of a running container is not revoked and granted again.
     assert_eq!(
         written(v1::settings(
             &resources(listed.clone()),
@@ -534,12 +535,12 @@ fn devices_of_v1_are_the_listed_ones_and_the_default_ones() {
         )),
         Ok(Vec::new())
     );
-    // A guest's /dev has the default devices alone, so there is nothing to be kept from it.
+    // A guest's /dev has the default devices alone, so no rule is needed.
     assert_eq!(on_v2(listed, &[]), Ok(Vec::new()));
 }
 
 #[test]
-fn what_no_version_can_honour_is_refused_by_its_name() {
+fn values_that_no_version_supports_are_refused_by_field() {
     for on in [on_v1, on_v2] {
         refused(
             on,
@@ -587,7 +588,7 @@ fn what_no_version_can_honour_is_refused_by_its_name() {
 }
 
 #[test]
-fn what_only_the_other_version_has_is_refused_by_its_name() {
+fn values_of_the_other_version_are_refused_by_field() {
     refused(
         on_v1,
         &[(
@@ -667,8 +668,8 @@ fn what_only_the_other_version_has_is_refused_by_its_name() {
 }
 
 #[test]
-fn weights_of_v1_have_their_places_on_v2() {
-    // runc 1.3.2's table.
+fn v1_weights_convert_to_v2_weights() {
+    // The table of runc 1.3.2.
     for (shares, weight) in [
         (0, 1),
         (1, 1),
@@ -694,21 +695,21 @@ fn weights_of_v1_have_their_places_on_v2() {
 
 proptest! {
     #[test]
-    fn more_shares_are_never_less_weight(one in any::<u64>(), other in 0..300_000_u64) {
+    fn more_shares_never_give_less_weight(one in any::<u64>(), other in 0..300_000_u64) {
         let (less, more) = (one.min(other), one.max(other));
         prop_assert!(convert::weight(less) <= convert::weight(more));
         prop_assert!((1..=10_000).contains(&convert::weight(one)));
     }
 
     #[test]
-    fn more_weight_of_v1_is_never_less_on_v2(one in 10..=1000_u16, other in 10..=1000_u16) {
+    fn more_v1_weight_never_gives_less_v2_weight(one in 10..=1000_u16, other in 10..=1000_u16) {
         let (less, more) = (one.min(other), one.max(other));
         prop_assert!(convert::io_weight(less) <= convert::io_weight(more));
     }
 
-    /// Memory and swap together stay what the spec says, wherever it says both.
+    /// Where the spec has both, memory and swap together stay its sum.
     #[test]
-    fn swap_is_what_memory_leaves_of_the_sum(limit in 1..i64::MAX, sum in 1..i64::MAX) {
+    fn swap_is_the_sum_minus_memory(limit in 1..i64::MAX, sum in 1..i64::MAX) {
         match convert::swap(Some(sum), Some(limit)) {
             Ok(Some(swap)) => prop_assert_eq!(swap.parse::<i64>().unwrap() + limit, sum),
             Ok(None) => prop_assert!(false, "a given swap must be written"),
@@ -716,9 +717,9 @@ proptest! {
         }
     }
 
-    /// No spec makes the planner panic, and what it plans is a file of one controller.
+    /// No spec makes the conversion panic, and every write is to a file of its controller.
     #[test]
-    fn no_numbers_make_a_plan_that_leaves_the_cgroup(
+    fn no_values_cause_writes_outside_the_cgroup(
         limit in any::<i64>(), swap in any::<i64>(), quota in any::<i64>(), period in any::<u64>(),
             burst in any::<u64>(),
         shares in any::<u64>(), pids in any::<i64>(), key in ".{0,12}",

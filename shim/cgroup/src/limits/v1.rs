@@ -1,18 +1,18 @@
 //! Limits on cgroup v1.
 
-use oci_spec::runtime::{
-    LinuxBlockIo, LinuxCpu, LinuxHugepageLimit, LinuxNetwork, LinuxResources, LinuxThrottleDevice,
-};
+use oci_spec::runtime::{LinuxBlockIo, LinuxHugepageLimit, LinuxNetwork, LinuxResources};
 
-use super::{Draft, Now, Occasion, Setting, cpu, devices, given, memory, v2};
+use super::draft::{CurrentFiles, Draft, Occasion, Setting, given};
+use super::fields::{HUGE_PAGES, cpuset, page_size, processes, rdma, throttles};
+use super::{cpu, devices, memory};
 use crate::CgroupError;
 
 const BLKIO: &str = "blkio";
 
-/// The writes for `resources`.
+/// Returns the writes for `resources`.
 pub(super) fn settings(
     resources: &LinuxResources,
-    now: &dyn Now,
+    now: &dyn CurrentFiles,
     occasion: Occasion,
 ) -> Result<Vec<Setting>, CgroupError> {
     if resources
@@ -22,7 +22,7 @@ pub(super) fn settings(
     {
         return Err(CgroupError::refused(
             "linux.resources.unified",
-            "its keys are files of cgroup v2, and this machine has v1",
+            "its keys are files of cgroup v2, and this node has v1",
         ));
     }
     let mut draft = Draft::default();
@@ -45,7 +45,7 @@ pub(super) fn settings(
     if let Some(network) = resources.network() {
         self::network(network, &mut draft);
     }
-    v2::rdma(resources, &mut draft);
+    rdma(resources, &mut draft);
     if occasion == Occasion::Creation {
         for (file, rule) in devices::rules(resources.devices().as_deref().unwrap_or_default())? {
             draft.set("linux.resources.devices", "devices", file, rule);
@@ -54,31 +54,9 @@ pub(super) fn settings(
     Ok(draft.0)
 }
 
-/// Processors and memory nodes; the files are the same on both versions.
-pub(super) fn cpuset(cpu: &LinuxCpu, draft: &mut Draft) {
-    let fields = [
-        ("linux.resources.cpu.cpus", "cpuset.cpus", cpu.cpus()),
-        ("linux.resources.cpu.mems", "cpuset.mems", cpu.mems()),
-    ];
-    for (field, file, value) in fields {
-        if let Some(value) = value.as_ref().filter(|value| !value.is_empty()) {
-            draft.set(field, "cpuset", file, value);
-        }
-    }
-}
-
-/// The number of processes; the file is the same on both versions.
-pub(super) fn processes(limit: i64, draft: &mut Draft) {
-    if let Some(limit) = given(Some(limit)) {
-        let value =
-            u64::try_from(limit).map_or_else(|_| "max".to_owned(), |limit| limit.to_string());
-        draft.set("linux.resources.pids.limit", "pids", "pids.max", value);
-    }
-}
-
 fn huge_pages(
     limit: &LinuxHugepageLimit,
-    now: &dyn Now,
+    now: &dyn CurrentFiles,
     draft: &mut Draft,
 ) -> Result<(), CgroupError> {
     let size = page_size(limit)?;
@@ -95,22 +73,12 @@ fn huge_pages(
     Ok(())
 }
 
-pub(super) const HUGE_PAGES: &str = "linux.resources.hugepageLimits";
-
-/// A size as the kernel names its files: `2MB`. It becomes part of a path.
-pub(super) fn page_size(limit: &LinuxHugepageLimit) -> Result<&str, CgroupError> {
-    let size = limit.page_size();
-    if size.is_empty() || !size.chars().all(|letter| letter.is_ascii_alphanumeric()) {
-        return Err(CgroupError::refused(
-            HUGE_PAGES,
-            format!("{size:?} is no size of pages"),
-        ));
-    }
-    Ok(size)
-}
-
-fn block_io(block_io: &LinuxBlockIo, now: &dyn Now, draft: &mut Draft) -> Result<(), CgroupError> {
-    // The scheduler that takes weights is CFQ in old kernels and BFQ in new ones.
+fn block_io(
+    block_io: &LinuxBlockIo,
+    now: &dyn CurrentFiles,
+    draft: &mut Draft,
+) -> Result<(), CgroupError> {
+    // The I/O scheduler with weights is CFQ in old kernels and BFQ in new ones.
     let named = |plain: &'static str, bfq: &'static str| {
         Ok::<_, CgroupError>(if now.has(BLKIO, plain)? { plain } else { bfq })
     };
@@ -162,47 +130,6 @@ fn block_io(block_io: &LinuxBlockIo, now: &dyn Now, draft: &mut Draft) -> Result
         }
     }
     Ok(())
-}
-
-/// A field, its file on v1 and its key on v2, and the devices.
-type Throttle<'a> = (&'static str, [&'static str; 2], &'a [LinuxThrottleDevice]);
-
-/// The four kinds of throttles.
-pub(super) fn throttles(block_io: &LinuxBlockIo) -> [Throttle<'_>; 4] {
-    [
-        (
-            "linux.resources.blockIO.throttleReadBpsDevice",
-            ["blkio.throttle.read_bps_device", "rbps"],
-            block_io
-                .throttle_read_bps_device()
-                .as_deref()
-                .unwrap_or_default(),
-        ),
-        (
-            "linux.resources.blockIO.throttleWriteBpsDevice",
-            ["blkio.throttle.write_bps_device", "wbps"],
-            block_io
-                .throttle_write_bps_device()
-                .as_deref()
-                .unwrap_or_default(),
-        ),
-        (
-            "linux.resources.blockIO.throttleReadIOPSDevice",
-            ["blkio.throttle.read_iops_device", "riops"],
-            block_io
-                .throttle_read_iops_device()
-                .as_deref()
-                .unwrap_or_default(),
-        ),
-        (
-            "linux.resources.blockIO.throttleWriteIOPSDevice",
-            ["blkio.throttle.write_iops_device", "wiops"],
-            block_io
-                .throttle_write_iops_device()
-                .as_deref()
-                .unwrap_or_default(),
-        ),
-    ]
 }
 
 fn network(network: &LinuxNetwork, draft: &mut Draft) {

@@ -4,12 +4,13 @@ use std::collections::HashMap;
 
 use oci_spec::runtime::{LinuxBlockIo, LinuxHugepageLimit, LinuxNetwork, LinuxResources};
 
-use super::v1::{HUGE_PAGES, cpuset, page_size, processes, throttles};
-use super::{Draft, Now, Setting, convert, cpu, devices, given, memory};
+use super::draft::{CurrentFiles, Draft, Setting, given};
+use super::fields::{HUGE_PAGES, cpuset, page_size, processes, rdma, sorted, throttles};
+use super::{convert, cpu, devices, memory};
 use crate::CgroupError;
 
 const IO: &str = "io";
-/// What the files of every cgroup begin with, whatever its controllers.
+/// The prefix of files that every cgroup has, whatever its controllers.
 pub(super) const CORE: &str = "cgroup";
 /// Files of every cgroup that are limits; the others are commands.
 const CORE_LIMITS: [&str; 3] = [
@@ -18,11 +19,11 @@ const CORE_LIMITS: [&str; 3] = [
     "cgroup.pressure",
 ];
 
-/// The writes for `resources`. `unified` comes last: it says more exactly what the other fields say
-/// in terms of v1.
+/// Returns the writes for `resources`. `unified` comes last, because it is more exact than the
+/// other fields, which use v1 terms.
 pub(super) fn settings(
     resources: &LinuxResources,
-    now: &dyn Now,
+    now: &dyn CurrentFiles,
 ) -> Result<Vec<Setting>, CgroupError> {
     let mut draft = Draft::default();
     if let Some(cpu) = resources.cpu() {
@@ -54,14 +55,14 @@ pub(super) fn settings(
 
 fn huge_pages(
     limit: &LinuxHugepageLimit,
-    now: &dyn Now,
+    now: &dyn CurrentFiles,
     draft: &mut Draft,
 ) -> Result<(), CgroupError> {
     let size = page_size(limit)?;
     let value = convert::limit(limit.limit()).ok_or_else(|| {
         CgroupError::refused(
             HUGE_PAGES,
-            format!("{} is no number of bytes", limit.limit()),
+            format!("{} is not a number of bytes", limit.limit()),
         )
     })?;
     draft.set(
@@ -77,7 +78,11 @@ fn huge_pages(
     Ok(())
 }
 
-fn block_io(block_io: &LinuxBlockIo, now: &dyn Now, draft: &mut Draft) -> Result<(), CgroupError> {
+fn block_io(
+    block_io: &LinuxBlockIo,
+    now: &dyn CurrentFiles,
+    draft: &mut Draft,
+) -> Result<(), CgroupError> {
     const BFQ: &str = "io.bfq.weight";
     if given(block_io.leaf_weight()).is_some() {
         return Err(CgroupError::refused(
@@ -99,14 +104,11 @@ fn block_io(block_io: &LinuxBlockIo, now: &dyn Now, draft: &mut Draft) -> Result
     for device in block_io.weight_device().iter().flatten() {
         const FIELD: &str = "linux.resources.blockIO.weightDevice";
         if given(device.leaf_weight()).is_some() {
-            return Err(CgroupError::refused(
-                FIELD,
-                "cgroup v2 has no weight of leaves",
-            ));
+            return Err(CgroupError::refused(FIELD, "cgroup v2 has no leaf weights"));
         }
         if let Some(weight) = given(device.weight()) {
-            // Weights of single devices are BFQ's; a kernel without it is an error that names the
-            // file.
+            // Weights of single devices are BFQ's; a kernel without it returns an error that names
+            // the file.
             draft.set(
                 FIELD,
                 IO,
@@ -117,7 +119,7 @@ fn block_io(block_io: &LinuxBlockIo, now: &dyn Now, draft: &mut Draft) -> Result
     }
     for (field, [_, key], devices) in throttles(block_io) {
         for device in devices {
-            // No limit is 0 in the spec and a word here.
+            // No limit is 0 in the spec and `max` here.
             let rate = given(Some(device.rate()))
                 .map_or_else(|| "max".to_owned(), |rate| rate.to_string());
             draft.set(
@@ -151,27 +153,7 @@ fn no_network(network: &LinuxNetwork) -> Result<(), CgroupError> {
     Ok(())
 }
 
-/// Devices of remote direct memory access; the file is the same on both versions.
-pub(super) fn rdma(resources: &LinuxResources, draft: &mut Draft) {
-    for (device, limit) in sorted(resources.rdma().as_ref()) {
-        let handles = limit
-            .hca_handles()
-            .map(|handles| format!(" hca_handle={handles}"));
-        let objects = limit
-            .hca_objects()
-            .map(|objects| format!(" hca_object={objects}"));
-        if handles.is_some() || objects.is_some() {
-            let value = format!(
-                "{device}{}{}",
-                handles.unwrap_or_default(),
-                objects.unwrap_or_default()
-            );
-            draft.set("linux.resources.rdma", "rdma", "rdma.max", value);
-        }
-    }
-}
-
-/// `unified`: files and what is written to them.
+/// Writes the files that `unified` names.
 fn unified(unified: &HashMap<String, String>, draft: &mut Draft) -> Result<(), CgroupError> {
     for (key, value) in sorted(Some(unified)) {
         let field = format!("linux.resources.unified[{key:?}]");
@@ -179,10 +161,13 @@ fn unified(unified: &HashMap<String, String>, draft: &mut Draft) -> Result<(), C
             return Err(CgroupError::refused(field, "it names no controller"));
         };
         if controller.is_empty() || rest.is_empty() || key.contains('/') {
-            return Err(CgroupError::refused(field, "it is no file of a controller"));
+            return Err(CgroupError::refused(
+                field,
+                "it is not a file of a controller",
+            ));
         }
         if controller == CORE && !CORE_LIMITS.contains(&key.as_str()) {
-            return Err(CgroupError::refused(field, "it is no limit"));
+            return Err(CgroupError::refused(field, "it is not a limit"));
         }
         // Several lines are several writes: the kernel takes one device at a time.
         for line in value.lines().filter(|line| !line.is_empty()) {
@@ -190,11 +175,4 @@ fn unified(unified: &HashMap<String, String>, draft: &mut Draft) -> Result<(), C
         }
     }
     Ok(())
-}
-
-/// A map in the order of its keys, so that the same spec is always set in the same order.
-fn sorted<T>(map: Option<&HashMap<String, T>>) -> Vec<(&String, &T)> {
-    let mut entries: Vec<_> = map.into_iter().flatten().collect();
-    entries.sort_by_key(|(key, _)| *key);
-    entries
 }

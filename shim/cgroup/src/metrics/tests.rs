@@ -1,4 +1,4 @@
-//! Metrics of files as kernels write them, below folders that stand for mounted hierarchies.
+//! Metrics from files as kernels write them, below folders that stand for mounted hierarchies.
 
 use containerd_shim_protos::cgroups::metrics::Metrics as MetricsV1;
 use containerd_shim_protos::cgroups_v2::metrics::Metrics as MetricsV2;
@@ -6,7 +6,7 @@ use containerd_shim_protos::cgroups_v2::metrics::Metrics as MetricsV2;
 use super::*;
 use crate::{Driver, Hierarchies};
 
-/// A container's cgroup, with files of controllers.
+/// A container's cgroup with files of controllers.
 struct Scene {
     root: tempfile::TempDir,
     cgroup: Cgroup,
@@ -56,7 +56,7 @@ impl Scene {
 }
 
 #[test]
-fn what_v1_counts_is_told_in_the_message_of_v1() {
+fn v1_metrics_are_read_from_all_controllers() {
     let scene = Scene::v1(&[
         ("cpuacct", "cpuacct.usage", "1234567890\n"),
         ("cpuacct", "cpuacct.stat", "user 70\nsystem 30\n"),
@@ -131,7 +131,7 @@ fn what_v1_counts_is_told_in_the_message_of_v1() {
         (entry.usage, entry.max, entry.limit, entry.failcnt),
         (16384, 32768, 67_108_864, 3)
     );
-    assert!(memory.swap.is_none(), "the kernel counts no swap");
+    assert!(memory.swap.is_none(), "the kernel does not count swap");
     let oom = metrics.memory_oom_control.as_ref().unwrap();
     assert_eq!(
         (oom.oom_kill_disable, oom.under_oom, oom.oom_kill),
@@ -147,7 +147,7 @@ fn what_v1_counts_is_told_in_the_message_of_v1() {
     assert_eq!(
         block,
         [("Read", 4096), ("Write", 512), ("Total", 4608)],
-        "and the sum of all devices is none"
+        "the sum of all devices is skipped"
     );
     let [pages] = &metrics.hugetlb[..] else {
         panic!("{:?}", metrics.hugetlb)
@@ -170,11 +170,11 @@ fn what_v1_counts_is_told_in_the_message_of_v1() {
     );
 }
 
-/// As the table of files needs it.
+/// For the table of files.
 const OOM_V1: &str = v1::OOM;
 
 #[test]
-fn what_v2_counts_is_told_in_the_message_of_v2() {
+fn v2_metrics_are_read_from_all_controllers() {
     let scene = Scene::v2(&[
         (
             "cpu.stat",
@@ -270,7 +270,7 @@ fn what_v2_counts_is_told_in_the_message_of_v2() {
 }
 
 #[test]
-fn what_is_not_counted_is_left_out_and_no_limit_of_processes_is_none() {
+fn missing_controllers_are_left_out_and_unlimited_processes_are_zero() {
     let metrics: MetricsV1 = Scene::v1(&[
         ("pids", "pids.current", "1\n"),
         ("pids", "pids.max", "max\n"),
@@ -285,7 +285,7 @@ fn what_is_not_counted_is_left_out_and_no_limit_of_processes_is_none() {
     assert_eq!(
         (metrics.pids.current, metrics.pids.limit),
         (1, 0),
-        "containerd takes 0 for no limit"
+        "0 means no limit to containerd"
     );
     let metrics: MetricsV2 = Scene::v2(&[]).metrics(V2);
     assert!(
@@ -297,7 +297,7 @@ fn what_is_not_counted_is_left_out_and_no_limit_of_processes_is_none() {
 }
 
 #[test]
-fn a_cgroup_that_is_gone_is_an_error_and_not_one_that_uses_nothing() {
+fn metrics_of_a_removed_cgroup_are_an_error() {
     for scene in [Scene::v1(&[]), Scene::v2(&[])] {
         for folder in scene.cgroup.folders() {
             fs::remove_dir(folder).unwrap();
@@ -311,7 +311,7 @@ fn a_cgroup_that_is_gone_is_an_error_and_not_one_that_uses_nothing() {
 }
 
 #[test]
-fn the_kernels_kills_are_counted_where_memory_has_a_controller() {
+fn oom_kills_are_counted_if_the_memory_controller_is_enabled() {
     assert_eq!(
         Scene::v1(&[("memory", OOM_V1, "oom_kill_disable 0\noom_kill 3\n")])
             .cgroup
@@ -330,7 +330,7 @@ fn the_kernels_kills_are_counted_where_memory_has_a_controller() {
 }
 
 #[test]
-fn lines_of_another_form_are_none() {
+fn malformed_lines_are_skipped() {
     for line in ["", "Total 4608", "8:0 Read", "8 Read 1", "8:0 Read many"] {
         assert!(v1::block_io_entry(line).is_none(), "{line:?}");
     }

@@ -8,10 +8,10 @@ use containerd_shim_protos::cgroups::metrics::{
 };
 use containerd_shim_protos::protobuf::MessageField;
 
-use super::{Keyed, Source, device};
+use super::source::{self, Keyed, Source, device};
 use crate::CgroupError;
 
-/// Where the kernel counts the processes it killed for want of memory.
+/// The file in which the kernel counts OOM kills.
 pub(super) const OOM: &str = "memory.oom_control";
 const NANOSECONDS: u64 = 1_000_000_000;
 
@@ -61,7 +61,7 @@ fn pids(source: &Source<'_>) -> Result<Option<PidsStat>, CgroupError> {
     let Some(current) = source.number("pids", "pids.current")? else {
         return Ok(None);
     };
-    // containerd takes 0 for no limit.
+    // In containerd's message 0 means no limit.
     let limit = source
         .number("pids", "pids.max")?
         .filter(|limit| *limit != u64::MAX)
@@ -130,7 +130,7 @@ fn memory(source: &Source<'_>) -> Result<Option<MemoryStat>, CgroupError> {
     }))
 }
 
-/// What memory.stat says: of the cgroup alone, and of all below it.
+/// Converts memory.stat: values of the cgroup alone, and of all below it.
 fn memory_of(stat: &Keyed) -> MemoryStat {
     MemoryStat {
         cache: stat.at("cache"),
@@ -169,7 +169,7 @@ fn memory_of(stat: &Keyed) -> MemoryStat {
     }
 }
 
-/// One kind of memory: limit, use, the most that was used, and how often the limit was met.
+/// Reads one kind of memory: limit, usage, maximum usage, and how often the limit was hit.
 fn memory_entry(source: &Source<'_>, prefix: &str) -> Result<Option<MemoryEntry>, CgroupError> {
     let number = |what: &str| source.number("memory", &format!("{prefix}{what}"));
     let Some(usage) = number("usage_in_bytes")? else {
@@ -201,7 +201,7 @@ fn block_io(source: &Source<'_>) -> Result<BlkIOStat, CgroupError> {
     })
 }
 
-/// A line such as `8:0 Read 4096`. The sum of all devices, `Total 4096`, is none.
+/// Parses a line such as `8:0 Read 4096`. `Total 4096`, the sum of all devices, is skipped.
 pub(super) fn block_io_entry(line: &str) -> Option<BlkIOEntry> {
     let [numbers, operation, value] = line.split_whitespace().collect::<Vec<_>>()[..] else {
         return None;
@@ -235,7 +235,7 @@ fn rdma(source: &Source<'_>) -> Result<Option<RdmaStat>, CgroupError> {
 }
 
 fn rdma_entry(line: &str) -> Option<RdmaEntry> {
-    let (device, hca_handles, hca_objects) = super::rdma(line)?;
+    let (device, hca_handles, hca_objects) = source::rdma(line)?;
     Some(RdmaEntry {
         device,
         hca_handles,

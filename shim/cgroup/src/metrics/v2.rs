@@ -5,10 +5,10 @@ use containerd_shim_protos::cgroups_v2::metrics::{
     PidsStat, RdmaEntry, RdmaStat,
 };
 
-use super::{Keyed, Source, device};
+use super::source::{self, Keyed, Source, device};
 use crate::{CgroupError, files};
 
-/// What happened for want of memory, in the cgroup and below.
+/// Memory events, including OOM kills, in the cgroup and below.
 pub(super) const MEMORY_EVENTS: &str = "memory.events";
 
 pub(super) fn metrics(source: &Source<'_>) -> Result<Metrics, CgroupError> {
@@ -71,7 +71,7 @@ fn memory(source: &Source<'_>) -> Result<Option<MemoryStat>, CgroupError> {
     }))
 }
 
-/// What memory.stat says.
+/// Converts memory.stat.
 fn memory_of(stat: &Keyed) -> MemoryStat {
     MemoryStat {
         anon: stat.at("anon"),
@@ -93,7 +93,7 @@ fn memory_of(stat: &Keyed) -> MemoryStat {
         slab_unreclaimable: stat.at("slab_unreclaimable"),
         pgfault: stat.at("pgfault"),
         pgmajfault: stat.at("pgmajfault"),
-        // Since Linux 5.9 counted for anonymous memory and for files.
+        // Since Linux 5.9 counted separately for anonymous memory and for files.
         workingset_refault: stat.at("workingset_refault")
             + stat.at("workingset_refault_anon")
             + stat.at("workingset_refault_file"),
@@ -128,8 +128,8 @@ fn memory_events(source: &Source<'_>) -> Result<Option<MemoryEvents>, CgroupErro
         }))
 }
 
-/// How long the container waited for something. Kernels without the accounting answer with an error
-/// of their own, which is one more way of not counting.
+/// Reads pressure stall information. Kernels without the accounting return an error of their own,
+/// which counts as a missing file.
 fn pressure(
     source: &Source<'_>,
     controller: &str,
@@ -231,7 +231,7 @@ fn rdma(source: &Source<'_>) -> Result<Option<RdmaStat>, CgroupError> {
 }
 
 fn rdma_entry(line: &str) -> Option<RdmaEntry> {
-    let (device, hca_handles, hca_objects) = super::rdma(line)?;
+    let (device, hca_handles, hca_objects) = source::rdma(line)?;
     Some(RdmaEntry {
         device,
         hca_handles,

@@ -1,4 +1,4 @@
-//! What systemd is told of limits.
+//! Tests of limits as systemd properties.
 
 use std::borrow::Cow;
 
@@ -15,7 +15,7 @@ fn settings(files: &[(&'static str, &str)]) -> Vec<Setting> {
 }
 
 #[test]
-fn limits_of_v2_are_told_in_systemds_words() {
+fn v2_limits_become_systemd_properties() {
     let settings = settings(&[
         ("cpu.weight", "100"),
         ("cpu.max", "50000 20000"),
@@ -40,7 +40,7 @@ fn limits_of_v2_are_told_in_systemds_words() {
 }
 
 #[test]
-fn limits_of_v1_are_told_in_systemds_words() {
+fn v1_limits_become_systemd_properties() {
     let files = [
         ("cpu.shares", "512"),
         ("cpu.cfs_period_us", "20000"),
@@ -57,7 +57,7 @@ fn limits_of_v1_are_told_in_systemds_words() {
 }
 
 #[test]
-fn of_a_file_that_is_written_twice_the_last_value_is_told() {
+fn last_value_counts_if_a_file_is_written_twice() {
     let settings = settings(&[("memory.max", "4096"), ("memory.max", "max")]);
     assert_eq!(
         properties(&settings, Version::V2),
@@ -66,7 +66,7 @@ fn of_a_file_that_is_written_twice_the_last_value_is_told() {
 }
 
 #[test]
-fn a_quota_is_not_rounded_down() {
+fn quota_is_not_rounded_down() {
     let told = |value| properties(&settings(&[("cpu.max", value)]), Version::V2);
     assert_eq!(told("1 3000")[0], Limit::Number("CPUQuotaPerSecUSec", 334));
     assert_eq!(
@@ -76,7 +76,7 @@ fn a_quota_is_not_rounded_down() {
 }
 
 #[test]
-fn what_is_no_set_is_left_to_the_kernel() {
+fn malformed_set_is_left_to_the_kernel() {
     for list in ["", "a", "3-1", "1-", "-1", "0-99999999999", "70000"] {
         assert_eq!(set("AllowedCPUs", list), [], "{list}");
     }

@@ -4,7 +4,7 @@
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
-use container_cgroup::Entrance;
+use container_cgroup::JoinMethod;
 
 use super::{Birth, Guest, Pending, Stdio, sources};
 use crate::child;
@@ -27,7 +27,7 @@ pub struct NewExec<W> {
     /// Its standard streams.
     pub stdio: Stdio,
     /// How it comes into the container's cgroup.
-    pub entrance: Entrance,
+    pub entrance: JoinMethod,
 }
 
 /// A Linux program in a guest's container.
@@ -47,7 +47,7 @@ pub struct NewNativeExec {
     /// Its standard streams.
     pub stdio: Stdio,
     /// How it comes into the container's cgroup.
-    pub entrance: Entrance,
+    pub entrance: JoinMethod,
 }
 
 /// Forks another guest's process for the container of `inside`; it is ready to start when the
@@ -112,7 +112,12 @@ pub fn exec_native(
     Ok(birth.fork(zygote, adopt)?.obey(&orders)?.outside())
 }
 
-fn birth(name: &str, entry: fn(OwnedFd) -> u8, entrance: Entrance, process: &ProcessPlan) -> Birth {
+fn birth(
+    name: &str,
+    entry: fn(OwnedFd) -> u8,
+    entrance: JoinMethod,
+    process: &ProcessPlan,
+) -> Birth {
     Birth {
         name: name.to_owned(),
         entry,

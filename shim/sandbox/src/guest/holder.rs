@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use container_cgroup::Entrance;
+use container_cgroup::JoinMethod;
 
 use super::{Birth, Guest, sources};
 use crate::child;
@@ -34,7 +34,7 @@ pub struct NewHolder {
     /// -1000 to 1000, for `/proc/self/oom_score_adj`; none: as inherited.
     pub oom_score_adj: Option<i32>,
     /// How the process comes into its cgroup.
-    pub entrance: Entrance,
+    pub entrance: JoinMethod,
 }
 
 /// Forks a process that has the namespaces when it is started, and does nothing then. `adopt` is as

@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use container_cgroup::Entrance;
+use container_cgroup::JoinMethod;
 use rustix::fs::{CWD, Mode, OFlags, openat};
 
 use super::Birth;
@@ -77,7 +77,7 @@ fn make(
         entry: child::view,
         namespaces: u64::from(libc::CLONE_NEWNS.unsigned_abs()),
         // Beside the zygote: it ends at once.
-        entrance: Entrance::Tasks(Vec::new()),
+        entrance: JoinMethod::Tasks(Vec::new()),
         oom_score_adj: None,
     };
     let orders = ViewOrders {

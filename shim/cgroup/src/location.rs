@@ -1,4 +1,4 @@
-//! Where a container's cgroup is: what `linux.cgroupsPath` means.
+//! The location of a container's cgroup, parsed from `linux.cgroupsPath`.
 
 use std::path::{Component, Path, PathBuf};
 
@@ -7,41 +7,41 @@ use crate::CgroupError;
 #[cfg(test)]
 mod tests;
 
-/// Who makes the cgroups of containers; containerd's `SystemdCgroup` option says which.
+/// The cgroup driver; containerd's `SystemdCgroup` option selects it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Driver {
-    /// We do, as folders.
+    /// The runtime creates cgroups as folders.
     Cgroupfs,
-    /// systemd does, as scopes.
+    /// systemd creates cgroups as scopes.
     Systemd,
 }
 
-/// A cgroup's place in every hierarchy.
+/// A cgroup's location in every hierarchy.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Place {
-    /// Below the mount points, without a leading slash.
+pub(crate) struct Location {
+    /// The path below the mount points, without a leading slash.
     pub(crate) path: PathBuf,
-    /// The scope that it is, if systemd makes it.
+    /// The scope, with the systemd driver.
     pub(crate) scope: Option<Scope>,
 }
 
-/// A scope of systemd's.
+/// A systemd scope.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Scope {
-    /// Its unit's name: `cri-containerd-1234.scope`.
+    /// The unit's name: `cri-containerd-1234.scope`.
     pub(crate) unit: String,
-    /// The slice it is in: `kubepods-burstable.slice`.
+    /// Its slice: `kubepods-burstable.slice`.
     pub(crate) slice: String,
 }
 
-/// Where system services live: the slice of a scope that names none.
+/// The slice of system services, for a scope that names none.
 const DEFAULT_SLICE: &str = "system.slice";
-/// The ending of a slice's name.
+/// The suffix of a slice's name.
 const SLICE: &str = ".slice";
 
-impl Place {
-    /// A path. The spec leaves a relative one to the runtime: below the mount points, like an
-    /// absolute one.
+impl Location {
+    /// Parses a path. The spec leaves the meaning of a relative one to the runtime: it is below the
+    /// mount points, like an absolute one.
     pub(crate) fn folder(cgroups_path: &str) -> Result<Self, CgroupError> {
         let problem = |problem| CgroupError::Path {
             path: cgroups_path.to_owned(),
@@ -66,7 +66,7 @@ impl Place {
         Ok(Self { path, scope: None })
     }
 
-    /// `slice:prefix:name`, below systemd's own root of its units.
+    /// Parses `slice:prefix:name`, located below the root of systemd's units.
     pub(crate) fn scope(cgroups_path: &str, control_group: &Path) -> Result<Self, CgroupError> {
         let problem = |problem| CgroupError::Path {
             path: cgroups_path.to_owned(),
@@ -84,15 +84,17 @@ impl Place {
                 "names a slice, which cannot hold a container's processes",
             ));
         }
-        if !format!("{prefix}{name}").chars().all(is_of_a_unit_name) {
-            return Err(problem("has characters that no unit's name has"));
+        if !format!("{prefix}{name}").chars().all(is_unit_name_char) {
+            return Err(problem(
+                "has characters that are not valid in a unit's name",
+            ));
         }
         let slice = if slice.is_empty() {
             DEFAULT_SLICE
         } else {
             slice
         };
-        let below = expanded(slice).ok_or_else(|| problem("names no slice"))?;
+        let below = slice_folder(slice).ok_or_else(|| problem("does not name a slice"))?;
         let unit = format!("{prefix}-{name}.scope");
         let root = control_group.strip_prefix("/").unwrap_or(control_group);
         Ok(Self {
@@ -105,13 +107,14 @@ impl Place {
     }
 }
 
-/// What a unit may be called (systemd.unit(5)).
-fn is_of_a_unit_name(letter: char) -> bool {
+/// Returns whether a unit's name may contain the character (systemd.unit(5)).
+fn is_unit_name_char(letter: char) -> bool {
     letter.is_ascii_alphanumeric() || ":-_.\\@".contains(letter)
 }
 
-/// The folder of a slice: a dash is a level (systemd.slice(5)), `a-b.slice` is `a.slice/a-b.slice`.
-fn expanded(slice: &str) -> Option<PathBuf> {
+/// Returns the folder of a slice: a dash is a level (systemd.slice(5)), `a-b.slice` is
+/// `a.slice/a-b.slice`.
+fn slice_folder(slice: &str) -> Option<PathBuf> {
     let name = slice.strip_suffix(SLICE)?;
     if name == "-" {
         return Some(PathBuf::new());
@@ -119,7 +122,7 @@ fn expanded(slice: &str) -> Option<PathBuf> {
     let mut path = PathBuf::new();
     let mut so_far = String::new();
     for part in name.split('-') {
-        if part.is_empty() || !part.chars().all(is_of_a_unit_name) {
+        if part.is_empty() || !part.chars().all(is_unit_name_char) {
             return None;
         }
         so_far.push_str(part);
@@ -129,8 +132,8 @@ fn expanded(slice: &str) -> Option<PathBuf> {
     Some(path)
 }
 
-/// systemd's root of its units, from `/proc/1/cgroup`: systemd itself is in the `init.scope` of it.
-/// A first process elsewhere says nothing, and then it is the hierarchy's root.
+/// Returns the root of systemd's units, from `/proc/1/cgroup`: systemd itself is in its
+/// `init.scope`. If PID 1 is elsewhere, it is the hierarchy's root.
 pub(crate) fn control_group(memberships: &str) -> PathBuf {
     let paths = memberships
         .lines()
@@ -139,7 +142,7 @@ pub(crate) fn control_group(memberships: &str) -> PathBuf {
         controllers.is_empty() || *controllers == crate::hierarchies::SYSTEMD
     });
     let roots = systemds.filter_map(|(_, path)| path.strip_suffix("/init.scope"));
-    // On v1 both lines are there; they agree where systemd keeps both.
+    // v1 has both lines; they agree where systemd uses both.
     roots
         .map(|root| Path::new("/").join(root.trim_start_matches('/')))
         .next()

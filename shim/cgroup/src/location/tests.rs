@@ -1,18 +1,18 @@
-//! Where a cgroup is.
+//! Tests of parsing cgroup locations.
 
 use proptest::prelude::*;
 
 use super::*;
 
-fn path_of(place: Result<Place, CgroupError>) -> Result<String, String> {
-    place
-        .map(|place| place.path.to_str().unwrap().to_owned())
+fn path_of(location: Result<Location, CgroupError>) -> Result<String, String> {
+    location
+        .map(|location| location.path.to_str().unwrap().to_owned())
         .map_err(|error| error.to_string())
 }
 
 #[test]
-fn a_path_is_below_the_mount_points() {
-    let folder = |path| path_of(Place::folder(path));
+fn path_is_below_the_mount_points() {
+    let folder = |path| path_of(Location::folder(path));
     assert_eq!(
         folder("/kubepods/burstable/pod1/c1").as_deref(),
         Ok("kubepods/burstable/pod1/c1")
@@ -22,7 +22,7 @@ fn a_path_is_below_the_mount_points() {
 }
 
 #[test]
-fn a_path_that_is_no_cgroup_of_a_container_is_refused() {
+fn path_that_cannot_be_a_containers_cgroup_is_refused() {
     for (path, problem) in [
         ("", "names no cgroup below the root"),
         ("/", "names no cgroup below the root"),
@@ -31,15 +31,15 @@ fn a_path_that_is_no_cgroup_of_a_container_is_refused() {
         ("/a\0b", "has a zero byte"),
     ] {
         assert_eq!(
-            path_of(Place::folder(path)),
+            path_of(Location::folder(path)),
             Err(format!("linux.cgroupsPath {path:?} {problem}"))
         );
     }
 }
 
 #[test]
-fn a_scope_is_below_the_slices_that_its_slices_name_says() {
-    let scope = |path, root| path_of(Place::scope(path, Path::new(root)));
+fn scope_is_below_the_parents_of_its_slice() {
+    let scope = |path, root| path_of(Location::scope(path, Path::new(root)));
     let expected = "kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod1.slice/cri-containerd-c1.scope";
     assert_eq!(
         scope("kubepods-burstable-pod1.slice:cri-containerd:c1", "/").as_deref(),
@@ -57,10 +57,10 @@ fn a_scope_is_below_the_slices_that_its_slices_name_says() {
 }
 
 #[test]
-fn a_scope_keeps_the_names_that_systemd_is_told() {
-    let place = Place::scope("a-b.slice:cri-containerd:c1", Path::new("/")).unwrap();
+fn scope_keeps_unit_and_slice_names() {
+    let location = Location::scope("a-b.slice:cri-containerd:c1", Path::new("/")).unwrap();
     assert_eq!(
-        place.scope,
+        location.scope,
         Some(Scope {
             unit: "cri-containerd-c1.scope".to_owned(),
             slice: "a-b.slice".to_owned()
@@ -69,7 +69,7 @@ fn a_scope_keeps_the_names_that_systemd_is_told() {
 }
 
 #[test]
-fn what_names_no_scope_is_refused() {
+fn malformed_scope_is_refused() {
     for path in [
         "",
         "/kubepods/c1",
@@ -87,7 +87,7 @@ fn what_names_no_scope_is_refused() {
     ] {
         assert!(
             matches!(
-                Place::scope(path, Path::new("/")),
+                Location::scope(path, Path::new("/")),
                 Err(CgroupError::Path { .. })
             ),
             "{path}"
@@ -96,7 +96,7 @@ fn what_names_no_scope_is_refused() {
 }
 
 #[test]
-fn the_root_of_units_is_where_systemd_has_its_own_scope() {
+fn root_of_units_is_the_parent_of_init_scope() {
     let root = |memberships| control_group(memberships).to_str().unwrap().to_owned();
     assert_eq!(root("0::/init.scope\n"), "/");
     assert_eq!(root("0::/docker/c1/init.scope\n"), "/docker/c1");
@@ -109,14 +109,14 @@ fn the_root_of_units_is_where_systemd_has_its_own_scope() {
 }
 
 proptest! {
-    /// Whatever a spec says, nothing is ever written above the mount points, or to their roots.
+    /// No spec leads above the mount points, or to their roots.
     #[test]
     fn no_path_leaves_the_mount_points(text in ".{0,40}|([a-c./:-]|\\.slice){0,20}") {
-        for place in [Place::folder(&text), Place::scope(&text,
+        for location in [Location::folder(&text), Location::scope(&text,
             Path::new("/"))].into_iter().flatten() {
-            prop_assert!(place.path.components().all(|component| matches!(component,
+            prop_assert!(location.path.components().all(|component| matches!(component,
                 Component::Normal(_))));
-            prop_assert!(place.path.components().count() > 0);
+            prop_assert!(location.path.components().count() > 0);
         }
     }
 }
