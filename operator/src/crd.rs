@@ -1,8 +1,8 @@
 //! The API `runtime.wasmedge.dev/v1alpha1`. The schema that clusters enforce is generated from
 //! these types.
 //!
-//! * [`WasmRuntime`]: a runtime, the nodes it belongs on, and how it gets there.
-//! * [`WasmRuntimeNode`]: how far it is on one node; written by the operator alone.
+//! * [`WasmRuntime`]: a runtime, the nodes that get it, and its rollout.
+//! * [`WasmRuntimeNode`]: the state of one runtime on one node; only the operator writes it.
 
 use std::collections::BTreeMap;
 
@@ -26,7 +26,7 @@ pub use node::{Phase, WasmRuntimeNode, WasmRuntimeNodeSpec, WasmRuntimeNodeStatu
 pub use options::{Grouping, LogLevel, OptionsSpec, Sandboxer};
 pub use status::{ConditionReason, ConditionType, Counts, WasmRuntimeStatus};
 
-/// A WebAssembly runtime, the nodes that it belongs on, and how it gets there.
+/// A WebAssembly runtime, the nodes that get it, and its rollout.
 #[derive(CustomResource, KubeSchema, Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[kube(
     group = "runtime.wasmedge.dev",
@@ -37,19 +37,19 @@ pub use status::{ConditionReason, ConditionType, Counts, WasmRuntimeStatus};
     category = "wasmedge",
     status = "WasmRuntimeStatus",
     derive = "PartialEq",
-    doc = "A WebAssembly runtime, the nodes that it belongs on, and how it gets there.",
+    doc = "A WebAssembly runtime, the nodes that get it, and its rollout.",
     validation = ("self.metadata.name.matches('^[a-z]([-a-z0-9]{0,38}[a-z0-9])?$')", "the name is \
                                                             a DNS label of at most 40 letters, \
                                                             digits and dashes that begins with a \
                                                             letter"),
     printcolumn = r#"{"name": "Version", "type": "string", "jsonPath": ".status.version", "description": "Version of the runtime that nodes get"}"#,
     printcolumn = r#"{"name": "Class", "type": "string", "jsonPath": ".spec.runtimeClass.name", "description": "RuntimeClass that pods name"}"#,
-    printcolumn = r#"{"name": "Nodes", "type": "integer", "jsonPath": ".status.nodes.desired", "description": "Nodes that shall have it"}"#,
+    printcolumn = r#"{"name": "Nodes", "type": "integer", "jsonPath": ".status.nodes.desired", "description": "Nodes that the selector selects"}"#,
     printcolumn = r#"{"name": "Ready", "type": "integer", "jsonPath": ".status.nodes.ready", "description": "Nodes that take pods"}"#,
-    printcolumn = r#"{"name": "Updated", "type": "integer", "jsonPath": ".status.nodes.updated", "description": "Nodes that have what the spec says"}"#,
-    printcolumn = r#"{"name": "Failed", "type": "integer", "jsonPath": ".status.nodes.failed", "description": "Nodes on which it failed"}"#,
-    printcolumn = r#"{"name": "State", "type": "string", "jsonPath": ".status.state", "description": "What the operator is doing, or waiting for"}"#,
-    printcolumn = r#"{"name": "Deleting", "type": "date", "jsonPath": ".metadata.deletionTimestamp", "description": "Since when it is being deleted"}"#,
+    printcolumn = r#"{"name": "Updated", "type": "integer", "jsonPath": ".status.nodes.updated", "description": "Nodes that have the current spec"}"#,
+    printcolumn = r#"{"name": "Failed", "type": "integer", "jsonPath": ".status.nodes.failed", "description": "Nodes on which the current spec failed"}"#,
+    printcolumn = r#"{"name": "State", "type": "string", "jsonPath": ".status.state", "description": "Current activity of the operator, or the reason why it waits"}"#,
+    printcolumn = r#"{"name": "Deleting", "type": "date", "jsonPath": ".metadata.deletionTimestamp", "description": "Time since its deletion was requested"}"#,
     printcolumn = r#"{"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"}"#
 )]
 #[serde(rename_all = "camelCase")]
@@ -60,44 +60,44 @@ pub use status::{ConditionReason, ConditionType, Counts, WasmRuntimeStatus};
 #[x_kube(validation = ("self.containerd.mode != 'Preinstalled' || (self.containerd.sandboxer == \
                         'PodSandbox' && self.runtime.grouping == 'Node' && self.runtime.logLevel \
                         == 'Info' && !has(self.runtime.maxContainers))", "in mode Preinstalled the \
-                                                                          node's image says the \
+                                                                          node's image sets the \
                                                                           runtime's options: leave \
                                                                           runtime and \
-                                                                          containerd.sandboxer as \
-                                                                          they are by default"))]
+                                                                          containerd.sandboxer at \
+                                                                          their defaults"))]
 pub struct WasmRuntimeSpec {
-    /// Which nodes shall have the runtime, by their labels: the pool. Empty selects every Linux
-    /// node that is not a control plane's. Pods land only on nodes of the pool on which the runtime
-    /// was seen to work.
+    /// Label selector of the pool: the nodes that get the runtime. An empty selector selects every
+    /// Linux node that is not a control-plane node. Pods are scheduled only to nodes of the pool
+    /// on which a guest has run.
     #[serde(default)]
     #[schemars(schema_with = "schema::label_selector")]
     pub node_selector: LabelSelector,
-    /// The RuntimeClass that pods name.
+    /// RuntimeClass that pods name.
     #[serde(default)]
     pub runtime_class: RuntimeClassSpec,
-    /// Where the runtime comes from.
+    /// Source of the runtime.
     #[serde(default)]
     pub artifact: ArtifactSpec,
-    /// How the nodes' containerd learns of the runtime.
+    /// Configuration of the nodes' containerd.
     #[serde(default)]
     pub containerd: ContainerdSpec,
-    /// Options of the runtime. A change of them comes to nodes like a new version.
+    /// Options of the runtime. A change is rolled out like a new version.
     #[serde(default)]
     pub runtime: OptionsSpec,
-    /// In which order and how fast nodes are changed.
+    /// Order and speed of changes to nodes.
     #[serde(default)]
     pub rollout: RolloutSpec,
-    /// Taints that the operator takes off a node as soon as the runtime works there. Node pools
-    /// that scale up give them to new nodes, so that nothing lands there too early.
+    /// Taints that the operator removes from a node as soon as the runtime works there. A node
+    /// pool that scales up sets them on new nodes, so that no pod is scheduled there too early.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     pub startup_taints: Vec<StartupTaint>,
-    /// What happens to nodes when this object is deleted.
+    /// Treatment of the nodes when this object is deleted.
     #[serde(default)]
     pub uninstall_policy: UninstallPolicy,
 }
 
-/// The RuntimeClass that pods name, and containerd's name for it.
+/// RuntimeClass that pods name, and its handler in containerd.
 #[derive(KubeSchema, Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RuntimeClassSpec {
@@ -105,26 +105,27 @@ pub struct RuntimeClassSpec {
     #[serde(default = "wasmedge")]
     #[schemars(length(max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
     #[x_kube(validation = ("self == oldSelf", "the RuntimeClass's name cannot be changed: pods \
-                                               name it; make another WasmRuntime"))]
+                                               name it; create another WasmRuntime"))]
     pub name: String,
-    /// Name that containerd knows the runtime by. Two WasmRuntimes may not share one.
+    /// Name of the handler in containerd's configuration. Two WasmRuntimes cannot share a handler.
     #[serde(default = "wasmedge")]
     #[schemars(length(max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
-    #[x_kube(validation = ("self == oldSelf", "the handler cannot be changed: nodes serve it; make \
-                                               another WasmRuntime"))]
+    #[x_kube(validation = ("self == oldSelf", "the handler cannot be changed: nodes serve it; \
+                                               create another WasmRuntime"))]
     pub handler: String,
-    /// Resources that a pod takes beside what its containers ask for, as `podFixed` of a
-    /// RuntimeClass. The default is a hundredth of a processor, and more memory than a pod of a
-    /// small program was measured to take in all, which was below 3 MiB (docs/benchmarks.md).
+    /// Resources of a pod in addition to the requests of its containers: `podFixed` of a
+    /// RuntimeClass. The default is a hundredth of a CPU, and more memory than a pod of a small
+    /// program used in total when it was measured, which was below 3 MiB (docs/benchmarks.md).
     #[serde(default = "overhead", deserialize_with = "schema::quantities")]
     #[schemars(schema_with = "schema::overhead")]
     pub overhead: BTreeMap<String, Quantity>,
-    /// Tolerations that every pod of the class gets, for pools with a taint of their own.
+    /// Tolerations that every pod of the class gets, for pools with a taint.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::tolerations")]
     pub tolerations: Vec<Toleration>,
-    /// Whether a RuntimeClass of that name which somebody else made may be taken over (k3s and RKE2
-    /// bring one called `wasmedge`). It is put back as it was when this object is deleted.
+    /// Allows the operator to take over an existing RuntimeClass of that name which it did not
+    /// create (k3s and RKE2 ship one called `wasmedge`). The operator restores it when this object
+    /// is deleted.
     #[serde(default)]
     pub adopt_existing: bool,
 }
@@ -152,12 +153,12 @@ impl Default for RuntimeClassSpec {
     }
 }
 
-/// Where the runtime comes from: the installer's image, unless platforms are given.
+/// Source of the runtime: the installer's image, unless `platforms` lists archives.
 #[derive(JsonSchema, Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ArtifactSpec {
-    /// One archive for each architecture of the pool's nodes. Empty: the runtime in the installer's
-    /// image.
+    /// One archive for each architecture of the pool's nodes. If empty, nodes get the runtime of
+    /// the installer's image.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(
         length(max = 2),
@@ -166,23 +167,23 @@ pub struct ArtifactSpec {
     pub platforms: Vec<Platform>,
 }
 
-/// The runtime's archive for one architecture.
+/// Archive of the runtime for one architecture.
 #[derive(KubeSchema, Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = ("has(self.url) != has(self.image)", "an archive has either a url or an \
                                                             image"))]
 pub struct Platform {
-    /// The architecture, as `kubernetes.io/arch` has it.
+    /// Architecture, as in the node label `kubernetes.io/arch`.
     pub arch: Arch,
-    /// Where to download it from.
+    /// URL of the archive.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 2048), regex(pattern = r"^https?://[^\s/]+/\S*$"))]
     pub url: Option<String>,
-    /// The OCI artifact that has it as a layer.
+    /// OCI artifact that holds the archive as a layer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 512), regex(pattern = r"^\S+/\S+$"))]
     pub image: Option<String>,
-    /// SHA-256 of the archive. Nothing reads it before this is proven.
+    /// SHA-256 of the archive. The installer compares it before it reads the archive.
     #[schemars(regex(pattern = r"^[0-9a-f]{64}$"))]
     pub sha256: String,
 }
@@ -203,7 +204,7 @@ impl Arch {
     /// Every architecture.
     pub const ALL: &'static [Self] = &[Self::Amd64, Self::Arm64];
 
-    /// The word, as `kubernetes.io/arch` has it.
+    /// Returns the value of the node label `kubernetes.io/arch`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Amd64 => "amd64",
@@ -212,69 +213,68 @@ impl Arch {
     }
 }
 
-/// How containerd learns of the runtime.
+/// Configuration of containerd on the nodes.
 #[derive(KubeSchema, Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ContainerdSpec {
-    /// Which of containerd's files is written.
+    /// Configuration file that the installer edits.
     #[serde(default)]
     pub mode: Mode,
-    /// Whether systemd sets up the cgroups of pods of this class. It has to be what the kubelet's
-    /// `cgroupDriver` says.
+    /// Selects whether systemd sets up the cgroups of pods of this class. It must agree with the
+    /// kubelet's `cgroupDriver`.
     #[serde(default)]
     pub systemd_cgroup: SystemdCgroup,
-    /// Who makes the sandboxes of pods: containerd, with a container for each, which the runtime
-    /// serves without a process (`PodSandbox`), or the runtime through containerd's Sandbox API
-    /// (`Shim`). That needs containerd 2.4 or later, a node with an older one is refused; and of
-    /// its pods kubelet tells no network metrics.
+    /// Creator of pod sandboxes: containerd, with one container for each, which the runtime serves
+    /// without a process (`PodSandbox`), or the runtime through containerd's Sandbox API (`Shim`).
+    /// `Shim` needs containerd 2.4 or later; nodes with an older one are refused. The kubelet
+    /// reports no network metrics for these pods.
     #[serde(default)]
     pub sandboxer: Sandboxer,
-    /// What lies elsewhere on these nodes than their distribution puts it. What was written to one
-    /// place could not be found from another, so the two paths that something is written to cannot
-    /// be changed.
+    /// Paths that differ from the defaults of the nodes' distribution. `config` and `install`
+    /// cannot be changed later, because the installer would not find the files that it wrote.
     #[serde(default)]
     #[x_kube(validation = ("has(self.config) == has(oldSelf.config) && (!has(self.config) || \
-                            self.config == oldSelf.config)", "config cannot be changed: the \
-                                                              handler stands there; make another \
-                                                              WasmRuntime"))]
+                            self.config == oldSelf.config)", "config cannot be changed: this \
+                                                              file holds the handler; create \
+                                                              another WasmRuntime"))]
     #[x_kube(validation = ("has(self.install) == has(oldSelf.install) && (!has(self.install) || \
-                            self.install == oldSelf.install)", "install cannot be changed: the \
-                                                                runtime lies there; make another \
-                                                                WasmRuntime"))]
-    pub paths: HostPaths,
+                            self.install == oldSelf.install)", "install cannot be changed: this \
+                                                                folder holds the runtime; create \
+                                                                another WasmRuntime"))]
+    pub paths: NodePaths,
 }
 
-/// Which of containerd's files is written.
+/// Configuration file of containerd that the installer edits.
 #[derive(JsonSchema, Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Mode {
-    /// A drop-in where the node's containerd merges those rightly, else its main file.
+    /// A drop-in file if the node's containerd merges drop-ins correctly, else the main file.
     #[default]
     Auto,
-    /// A drop-in, or nothing.
+    /// A drop-in file; a node whose containerd cannot merge it is refused.
     DropIn,
     /// The main file.
     InPlace,
-    /// None: the node's image brings runtime and handler, and the operator only proves that they
-    /// work.
+    /// No file: the node's image holds the runtime and the handler, and the operator only verifies
+    /// that they work.
     Preinstalled,
 }
 
-/// Whether systemd sets up the cgroups of pods of a class.
+/// Cgroup driver for pods of the class.
 #[derive(JsonSchema, Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum SystemdCgroup {
-    /// As the node's pods are seen to do it.
+    /// As the node's existing pods show.
     #[default]
     Auto,
-    /// It does.
+    /// systemd sets up the cgroups.
     Enabled,
-    /// The runtime itself does.
+    /// The runtime sets up the cgroups.
     Disabled,
 }
 
-/// Paths on nodes, where they differ from the distribution's.
+/// Paths on the nodes that differ from the defaults of their distribution.
 #[derive(JsonSchema, Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct HostPaths {
+pub struct NodePaths {
     /// containerd's main configuration file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 256), regex(pattern = r"^/[^/\s][^\s]*/[^/\s]+$"))]
@@ -283,45 +283,45 @@ pub struct HostPaths {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 256), regex(pattern = r"^/[^/\s][^\s]*/[^/\s]+$"))]
     pub socket: Option<String>,
-    /// The systemd unit that is restarted.
+    /// systemd unit of containerd, which the installer restarts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 256), regex(pattern = r"^[A-Za-z0-9:_.@\\-]+\.service$"))]
     pub unit: Option<String>,
-    /// The folder that the runtime's folder `wasmedge-runtime` is made in.
+    /// Parent of the runtime's folder `wasmedge-runtime`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 256), regex(pattern = r"^/[^/\s][^\s]*$"))]
     pub install: Option<String>,
 }
 
-/// In which order and how fast nodes are changed.
+/// Order and speed of changes to nodes.
 #[derive(KubeSchema, Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RolloutSpec {
-    /// How many nodes have to work with a new version before the others get it.
+    /// Number of nodes on which a new version must work before the others get it.
     #[serde(default = "one")]
     #[schemars(range(min = 0, max = 1000))]
     pub canary: u32,
-    /// How many nodes, or which share of the pool ("25%", at least one), are changed at the same
-    /// time.
+    /// Number of nodes, or percentage of the pool ("25%", at least one node), that are changed at
+    /// the same time.
     #[serde(default = "one_node")]
     #[x_kube(validation = ("type(self) == int ? self > 0 && self <= 100000 : \
                             self.matches('^([1-9][0-9]?|100)%$')", "maxUnavailable is a number \
                                                                     from 1 to 100000 or a \
                                                                     percentage from 1% to 100%"))]
     pub max_unavailable: IntOrString,
-    /// After how many nodes that failed the rollout stops, and after how many that could not be
-    /// cleaned no further one is begun to be cleaned. A node whose pods still use the runtime does
-    /// not count.
+    /// Number of failed nodes after which the rollout stops. A removal begins no further node after
+    /// this number of nodes could not be cleaned; a node whose pods still use the runtime does not
+    /// count.
     #[serde(default = "one")]
     #[schemars(range(min = 1, max = 1000))]
     pub failure_threshold: u32,
-    /// Begins no further node; those that were begun are finished.
+    /// Pauses the rollout: no further node is begun, and nodes in progress are finished.
     #[serde(default)]
     pub paused: bool,
-    /// How long one node may take, in seconds. The least is what an installer needs that has to
-    /// wait, and to go back.
+    /// Timeout for one node, in seconds. The minimum covers an installer that waits for a lock and
+    /// then rolls back.
     #[serde(default = "node_timeout")]
-    #[schemars(range(min = SHORTEST_TIMEOUT, max = 7200))]
+    #[schemars(range(min = MIN_NODE_TIMEOUT, max = 7200))]
     pub node_timeout_seconds: u32,
 }
 
@@ -333,16 +333,16 @@ fn one_node() -> IntOrString {
     IntOrString::Int(1)
 }
 
-/// An installer waits for another one's lock (60 s), and then, there and back, for the unit's
-/// restart (180 s), for containerd to be ready (60 s) and for the guest (90 s): the limits in
-/// `installer/src/stage.rs`, `services.rs` and `stage/verify.rs`. A deadline below their sum would
-/// kill it on its way back.
-const SHORTEST_TIMEOUT: u32 = 60 + 2 * (180 + 60 + 90);
+/// Sum of an installer's own timeouts in seconds: the lock (60), and then, forward and in a
+/// rollback, the unit's restart (180), containerd's readiness (60) and the guest (90). They are
+/// in `installer/src/stage.rs`, `services.rs` and `stage/verify.rs`. A shorter deadline would kill
+/// an installer during its rollback.
+const MIN_NODE_TIMEOUT: u32 = 60 + 2 * (180 + 60 + 90);
 
-/// The least, and what comes before it: the installer's image is pulled (3 min), and an archive
-/// downloaded (5 min).
+/// The minimum, plus the pull of the installer's image (3 min) and the download of an archive
+/// (5 min).
 fn node_timeout() -> u32 {
-    SHORTEST_TIMEOUT + 180 + 300
+    MIN_NODE_TIMEOUT + 180 + 300
 }
 
 impl Default for RolloutSpec {
@@ -357,40 +357,40 @@ impl Default for RolloutSpec {
     }
 }
 
-/// A taint that a node starts with. Its value does not matter.
+/// A taint that new nodes start with. Its value is ignored.
 #[derive(JsonSchema, Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct StartupTaint {
-    /// The taint's key.
+    /// Key of the taint.
     #[schemars(length(max = 316), regex(pattern = schema::QUALIFIED))]
     pub key: String,
-    /// The taint's effect; none means any.
+    /// Effect of the taint; if left out, any effect.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub effect: Option<TaintEffect>,
 }
 
-/// What a taint does; none means any of it.
+/// Effect of a taint.
 #[derive(JsonSchema, Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum TaintEffect {
-    /// Keeps pods away that are not there yet.
+    /// Pods that do not tolerate the taint are not scheduled to the node.
     NoSchedule,
-    /// Keeps pods away if there are other nodes.
+    /// The scheduler prefers other nodes.
     PreferNoSchedule,
-    /// Drives pods away that are there.
+    /// As `NoSchedule`, and running pods are evicted.
     NoExecute,
 }
 
-/// What happens to nodes when a `WasmRuntime` is deleted.
+/// Treatment of the nodes when a `WasmRuntime` is deleted.
 #[derive(JsonSchema, Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum UninstallPolicy {
-    /// Each is brought back to what it was; the object stays until all are.
+    /// Each node is restored to its former state; the object stays until all are.
     #[default]
     Remove,
-    /// Nodes, labels and RuntimeClass stay as they are, and nobody looks after them any more.
+    /// Nodes, labels and RuntimeClass stay as they are, and the operator no longer manages them.
     Retain,
 }
 
-impl From<Mode> for request::Mode {
+impl From<Mode> for request::ConfigMode {
     fn from(mode: Mode) -> Self {
         match mode {
             Mode::Auto => Self::Auto,
@@ -411,9 +411,9 @@ impl From<SystemdCgroup> for request::CgroupDriver {
     }
 }
 
-impl From<&HostPaths> for request::Paths {
-    fn from(paths: &HostPaths) -> Self {
-        let HostPaths {
+impl From<&NodePaths> for request::Paths {
+    fn from(paths: &NodePaths) -> Self {
+        let NodePaths {
             config,
             socket,
             unit,

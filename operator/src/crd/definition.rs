@@ -1,4 +1,4 @@
-//! The CustomResourceDefinitions of the API, as clusters get them.
+//! The CustomResourceDefinitions of the API.
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinition, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
@@ -9,7 +9,7 @@ use sha2::{Digest as _, Sha256};
 use super::{WasmRuntime, WasmRuntimeNode};
 use crate::names;
 
-/// The API's definitions: the chart holds them, and `crds apply` applies them.
+/// Returns the definitions of the API: the chart holds them, and `crds apply` applies them.
 pub fn definitions() -> [CustomResourceDefinition; 2] {
     [WasmRuntime::crd(), WasmRuntimeNode::crd()].map(|mut definition| {
         for version in &mut definition.spec.versions {
@@ -22,7 +22,7 @@ pub fn definitions() -> [CustomResourceDefinition; 2] {
             }
         }
         let spec = serde_json::to_string(&definition.spec)
-            .expect("a definition holds texts and numbers only");
+            .expect("a definition holds only text and numbers");
         let digest = format!("{:x}", Sha256::digest(spec));
         definition.annotations_mut().insert(
             names::DEFINITION_ANNOTATION.to_owned(),
@@ -32,12 +32,11 @@ pub fn definitions() -> [CustomResourceDefinition; 2] {
     })
 }
 
-/// Brings what Rust's types say into the form in which the API server means the same.
+/// Rewrites a schema that was derived from Rust types so that the API server reads it as meant.
 fn tidy(schema: &mut JSONSchemaProps) {
-    // Without this a null is as good as nothing: the API server drops it, and puts the default
-    // there if there is one.
+    // Without `nullable` the API server drops a null, and sets the default if there is one.
     schema.nullable = None;
-    // The API server knows no unsigned formats, and warns of them.
+    // The API server warns of formats that it does not know, such as unsigned ones.
     if schema.format.as_deref() == Some("uint32") {
         schema.format = Some("int32".to_owned());
     }
@@ -61,7 +60,7 @@ fn tidy(schema: &mut JSONSchemaProps) {
     }
 }
 
-/// The lines of each paragraph as one: source code breaks them where `kubectl explain` does not.
+/// Joins the lines of each paragraph: line breaks of the source are wrong in `kubectl explain`.
 fn joined(text: &str) -> String {
     let paragraphs: Vec<String> = text
         .split("\n\n")
@@ -74,7 +73,7 @@ fn joined(text: &str) -> String {
 mod tests {
     use super::*;
 
-    /// Every schema within `schema`, itself included, with its path.
+    /// Collects `schema` and every schema within it, with their paths.
     fn walk<'a>(
         path: &str,
         schema: &'a JSONSchemaProps,
@@ -131,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn no_schema_takes_null_or_has_a_format_that_the_api_server_does_not_know() {
+    fn no_schema_is_nullable_or_has_a_format_that_the_api_server_does_not_know() {
         for definition in definitions() {
             for (path, schema) in schemas(&definition) {
                 assert_eq!(schema.nullable, None, "{path}");
@@ -147,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_given_is_the_default_of_the_type() {
+    fn empty_spec_has_the_defaults_of_the_types() {
         let spec = serde_json::from_str::<super::super::WasmRuntimeSpec>("{}").unwrap();
         assert_eq!(spec.rollout, super::super::RolloutSpec::default());
         assert_eq!(
@@ -157,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn a_quantity_may_be_written_as_a_number() {
+    fn quantity_can_be_a_number() {
         let text = r#"{"overhead": {"cpu": 1, "memory": "16Mi"}}"#;
         let class = serde_json::from_str::<super::super::RuntimeClassSpec>(text).unwrap();
         let overhead: Vec<(&str, &str)> = class
@@ -169,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_are_joined_and_paragraphs_kept() {
+    fn joined_text_keeps_its_paragraphs() {
         assert_eq!(joined("a\nb\n\nc"), "a b\n\nc");
     }
 }

@@ -1,11 +1,11 @@
-//! How far a runtime is on one node. Written by the operator alone; people read it.
+//! State of one runtime on one node. Only the operator writes it; it is for people to read.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// A runtime on a node. The operator makes, keeps and removes these objects.
+/// One runtime on one node. The operator creates, updates and deletes these objects.
 #[derive(CustomResource, KubeSchema, Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[kube(
     group = "runtime.wasmedge.dev",
@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
     category = "wasmedge",
     status = "WasmRuntimeNodeStatus",
     derive = "PartialEq",
-    doc = "How far a runtime is on one node. The operator makes, keeps and removes these objects.",
+    doc = "State of a runtime on one node. The operator creates, updates and deletes these objects.",
     printcolumn = r#"{"name": "Runtime", "type": "string", "jsonPath": ".spec.runtime"}"#,
     printcolumn = r#"{"name": "Node", "type": "string", "jsonPath": ".spec.node"}"#,
     printcolumn = r#"{"name": "Phase", "type": "string", "jsonPath": ".status.phase"}"#,
@@ -27,7 +27,7 @@ use serde::{Deserialize, Serialize};
     printcolumn = r#"{"name": "Message", "type": "string", "jsonPath": ".status.message", "priority": 1}"#
 )]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = ("self == oldSelf", "what a WasmRuntimeNode belongs to cannot be changed"))]
+#[x_kube(validation = ("self == oldSelf", "runtime and node of a WasmRuntimeNode cannot be changed"))]
 pub struct WasmRuntimeNodeSpec {
     /// Name of the `WasmRuntime`.
     #[schemars(length(min = 1, max = 40))]
@@ -37,66 +37,66 @@ pub struct WasmRuntimeNodeSpec {
     pub node: String,
 }
 
-/// How far the runtime is on the node.
+/// State of the runtime on the node.
 #[derive(JsonSchema, Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct WasmRuntimeNodeStatus {
-    /// Where the node stands.
+    /// Phase of the node.
     #[serde(default)]
     pub phase: Phase,
-    /// Since when it stands there.
+    /// Time of the last change of the phase.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<Time>,
-    /// Digest of the spec that the node is being brought to, or was last tried with.
+    /// Digest of the spec that is being applied to the node, or that was tried last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<String>,
-    /// Digest of the spec that the node is known to have; none where it has none, or nobody knows.
+    /// Digest of the spec that the node has; left out if it has none or if that is unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub installed: Option<String>,
-    /// Version of the runtime that the handler leads to.
+    /// Version of the runtime that the handler uses.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
-    /// SHA-256 of the archive that it came in.
+    /// SHA-256 of the runtime's archive.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sha256: Option<String>,
-    /// containerd's version on the node.
+    /// Version of the node's containerd.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub containerd: Option<String>,
-    /// The file in which the handler stands.
+    /// Configuration file that holds the handler.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub config_path: Option<String>,
-    /// Tries with this target, the running one included.
+    /// Attempts with this target, the current one included.
     #[serde(default)]
     pub attempts: u32,
-    /// Name of the running installer's Job.
+    /// Name of the current installer Job.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub job: Option<String>,
-    /// Whether that Job was taken back because it could not start, and its pod has not been seen to
-    /// end.
+    /// Whether that Job was deleted because it could not start, and the end of its pod has not been
+    /// observed.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub withdrawn: bool,
-    /// Whether no installer's container has started on the node so far, the running Job's not
-    /// counted: such a node needs no cleaning.
+    /// Whether no installer's container has started on the node so far, except for the current
+    /// Job's. Such a node needs no clean-up.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub untouched: bool,
-    /// When the next try may begin, if there is to be one.
+    /// Earliest time of the next attempt, if there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_at: Option<Time>,
-    /// Value of the retry annotation that was last obeyed.
+    /// Value of the retry annotation that was handled last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_token: Option<String>,
-    /// Why the node stands where it stands, in a word.
+    /// Reason for the phase, as one word.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// Why, for people.
+    /// Reason for the phase, as text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
-    /// Boot of the node that the runtime was last proven in.
+    /// Boot ID of the node at the last successful verification.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub boot_id: Option<String>,
 }
 
-/// Where a node stands.
+/// Phase of a node.
 #[derive(
     JsonSchema,
     Debug,
@@ -112,20 +112,20 @@ pub struct WasmRuntimeNodeStatus {
     Deserialize,
 )]
 pub enum Phase {
-    /// It was claimed: from now on it counts as touched.
+    /// Reserved for a change; from now on the node counts as touched.
     #[default]
     Claimed,
-    /// An installer is at work.
+    /// An installer is running.
     Installing,
-    /// The installer is done; the cluster has not seen the handler yet, or the node is not Ready.
+    /// The installer has finished; the node does not report the handler yet, or is not Ready.
     Verifying,
-    /// Pods can land.
+    /// Pods can be scheduled to the node.
     Ready,
-    /// What the spec says failed here. Pods can land if an older version works.
+    /// The current spec failed. Pods can be scheduled to the node if an older version works.
     Failed,
-    /// The node cannot have the runtime.
+    /// The runtime does not support the node.
     Unsupported,
-    /// The runtime is being taken off.
+    /// The runtime is being removed.
     Removing,
 }
 
@@ -141,7 +141,7 @@ impl Phase {
         Self::Removing,
     ];
 
-    /// The word in the status.
+    /// Returns the text in the status.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Claimed => "Claimed",

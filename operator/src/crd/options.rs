@@ -1,4 +1,4 @@
-//! What is chosen of a runtime: its own options, and who makes the sandboxes of its pods.
+//! Options of a runtime, and the creator of its pods' sandboxes.
 
 use installer_protocol::settings;
 use schemars::JsonSchema;
@@ -6,30 +6,31 @@ use serde::{Deserialize, Serialize};
 
 use super::WasmRuntimeSpec;
 
-/// Options of the runtime. A change of them comes to nodes like a new version: pods that run keep
-/// the former ones.
+/// Options of the runtime. A change is rolled out like a new version; running pods keep the former
+/// options.
 #[derive(JsonSchema, Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct OptionsSpec {
-    /// Which containers share a host, the process that serves them: all of the node, those of a
-    /// namespace, or those of a pod. What ends a host ends all containers that share it; each host
-    /// costs memory.
+    /// Containers that share a node host, the process that serves them: all of the node, those of
+    /// a namespace, or those of a pod. If a host dies, all its containers die. Each host costs
+    /// memory.
     #[serde(default)]
     pub grouping: Grouping,
-    /// What hosts log: this, and what is graver. A host that runs already keeps its level.
+    /// Lowest severity that hosts log. A running host keeps its level.
     #[serde(default)]
     pub log_level: LogLevel,
-    /// The most containers that one host serves at once; a pod counts as one more than it has
-    /// containers. Beyond it none is made, and Kubernetes tries again later. None means no limit.
+    /// Maximum number of containers that one host serves at a time; a pod counts as one more than
+    /// its containers. Further containers are refused, and Kubernetes retries them. If left out,
+    /// there is no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1_000_000))]
     pub max_containers: Option<u32>,
 }
 
-/// Which containers share a host.
+/// Containers that share a node host.
 #[derive(JsonSchema, Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Grouping {
-    /// All of the node: least memory.
+    /// All of the node: uses the least memory.
     #[default]
     Node,
     /// Those of one namespace.
@@ -38,14 +39,14 @@ pub enum Grouping {
     Pod,
 }
 
-/// What hosts log.
+/// Lowest severity that hosts log.
 #[derive(JsonSchema, Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum LogLevel {
-    /// What failed.
+    /// Failures.
     Error,
-    /// What will need attention.
+    /// Conditions that need attention soon.
     Warn,
-    /// What happened to containers and to the host.
+    /// Starts, exits and other events of containers and of the host.
     #[default]
     Info,
     /// Each request.
@@ -54,19 +55,19 @@ pub enum LogLevel {
     Trace,
 }
 
-/// Who makes the sandboxes of pods.
+/// Creator of pod sandboxes.
 #[derive(JsonSchema, Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Sandboxer {
-    /// containerd, with the runtime's help: on every containerd.
+    /// containerd, with a container for each sandbox; works with every containerd.
     #[default]
     PodSandbox,
-    /// The runtime, through containerd's Sandbox API: on containerd 2.4 and later only. A node with
-    /// an older one is refused.
+    /// The runtime, through containerd's Sandbox API. Needs containerd 2.4 or later; nodes with an
+    /// older one are refused.
     Shim,
 }
 
 impl WasmRuntimeSpec {
-    /// What is chosen of the handler, as installers are told.
+    /// Returns the settings of the handler, as an installer's request holds them.
     pub fn settings(&self) -> settings::Settings {
         let OptionsSpec {
             grouping,
@@ -120,7 +121,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn installers_are_told_what_the_spec_says() {
+    fn settings_hold_every_option_of_the_spec() {
         let spec = |spec| {
             serde_json::from_value::<WasmRuntimeSpec>(spec)
                 .unwrap()

@@ -1,5 +1,5 @@
-//! Schemas written by hand, where Kubernetes' own types say less than its API server asks for: what
-//! cannot be used is refused when it is written, not when it is needed.
+//! Hand-written schemas, where the types of `k8s_openapi` are looser than the API server: unusable
+//! values are refused when they are written, not when the operator uses them.
 
 use std::collections::BTreeMap;
 
@@ -16,28 +16,28 @@ pub(super) fn label_selector(_: &mut SchemaGenerator) -> Schema {
         "type": "object",
         "properties": {
             "matchLabels": {
-                "description": "Labels that a node has, with their values.",
+                "description": "Labels that a node must have, with their values.",
                 "type": "object",
                 "additionalProperties": {"type": "string", "maxLength": 63},
                 "maxProperties": 32
             },
             "matchExpressions": {
-                "description": "What else holds of a node's labels. All of it has to.",
+                "description": "Requirements on a node's labels; all of them must hold.",
                 "type": "array",
                 "maxItems": 32,
                 "items": {
                     "type": "object",
                     "required": ["key", "operator"],
                     "properties": {
-                        "key": {"description": "The label's key.", "type": "string",
+                        "key": {"description": "Key of the label.", "type": "string",
                         "maxLength": 316, "pattern": QUALIFIED},
                         "operator": {
-                            "description": "How the label and the values relate.",
+                            "description": "Relation between the label and the values.",
                             "type": "string",
                             "enum": ["In", "NotIn", "Exists", "DoesNotExist"]
                         },
                         "values": {
-                            "description": "The values, for `In` and `NotIn`.",
+                            "description": "Values, for `In` and `NotIn`.",
                             "type": "array",
                             "maxItems": 64,
                             "items": {"type": "string", "maxLength": 63}
@@ -46,7 +46,7 @@ pub(super) fn label_selector(_: &mut SchemaGenerator) -> Schema {
                     "x-kubernetes-validations": [{
                         "rule": "(self.operator in ['In', 'NotIn']) == (has(self.values) && \
                                  self.values.size() > 0)",
-                        "message": "In and NotIn want values, Exists and DoesNotExist want none"
+                        "message": "In and NotIn need values, Exists and DoesNotExist take none"
                     }]
                 }
             }
@@ -61,23 +61,23 @@ pub(super) fn tolerations(_: &mut SchemaGenerator) -> Schema {
         "items": {
             "type": "object",
             "properties": {
-                "key": {"description": "The taint's key; none means every taint.",
+                "key": {"description": "Key of the taint; if left out, every taint.",
                 "type": "string", "maxLength": 316, "pattern": QUALIFIED},
                 "operator": {
-                    "description": "Whether the taint's value has to be the one given; `Equal` if \
-                                    it does not say.",
+                    "description": "`Equal` compares the taint's value, `Exists` does not. The \
+                                    default is `Equal`.",
                     "type": "string",
                     "enum": ["Exists", "Equal"]
                 },
-                "value": {"description": "The taint's value.", "type": "string", "maxLength": 63},
+                "value": {"description": "Value of the taint.", "type": "string", "maxLength": 63},
                 "effect": {
-                    "description": "The taint's effect; none means any.",
+                    "description": "Effect of the taint; if left out, any effect.",
                     "type": "string",
                     "enum": ["NoSchedule", "PreferNoSchedule", "NoExecute"]
                 },
                 "tolerationSeconds": {
-                    "description": "For how long a taint that drives pods away is tolerated; for \
-                                    ever if it does not say.",
+                    "description": "Time in seconds for which a taint with effect NoExecute is \
+                                    tolerated; if left out, forever.",
                     "type": "integer",
                     "format": "int64"
                 }
@@ -102,7 +102,7 @@ pub(super) fn tolerations(_: &mut SchemaGenerator) -> Schema {
     })
 }
 
-/// A RuntimeClass may hold other resources as well, which no pod of this one takes.
+/// Returns the schema of `overhead`: only the resources that pods of this runtime use.
 pub(super) fn overhead(_: &mut SchemaGenerator) -> Schema {
     let quantity = |what: &str| {
         json_schema!({
@@ -131,22 +131,22 @@ pub(super) fn conditions(_: &mut SchemaGenerator) -> Schema {
             "type": "object",
             "required": ["type", "status", "reason", "message", "lastTransitionTime"],
             "properties": {
-                "type": {"description": "What the condition is about.", "type": "string",
+                "type": {"description": "Type of the condition.", "type": "string",
                 "maxLength": 316},
-                "status": {"description": "Whether it holds.", "type": "string", "enum": ["True",
+                "status": {"description": "Status of the condition.", "type": "string", "enum": ["True",
                 "False", "Unknown"]},
                 "reason": {
-                    "description": "Why, in a word.",
+                    "description": "Reason for the status, as one word.",
                     "type": "string",
                     "maxLength": 1024,
                     "pattern": "^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$"
                 },
-                "message": {"description": "Why, for people.", "type": "string",
+                "message": {"description": "Reason for the status, as text.", "type": "string",
                 "maxLength": 32768},
-                "lastTransitionTime": {"description": "Since when the status is what it is.",
+                "lastTransitionTime": {"description": "Time of the last change of the status.",
                 "type": "string", "format": "date-time"},
                 "observedGeneration": {
-                    "description": "The generation of the spec that the condition speaks of.",
+                    "description": "Generation of the spec that the condition is based on.",
                     "type": "integer",
                     "format": "int64",
                     "minimum": 0
@@ -156,7 +156,8 @@ pub(super) fn conditions(_: &mut SchemaGenerator) -> Schema {
     })
 }
 
-/// Quantities as people write them: Kubernetes stores a number in a custom object as a number.
+/// Reads quantities that are numbers or text: the API server stores a number in a custom object as
+/// a number.
 pub(super) fn quantities<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<BTreeMap<String, Quantity>, D::Error> {

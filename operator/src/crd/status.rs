@@ -1,27 +1,27 @@
-//! What the operator says of a [`super::WasmRuntime`].
+//! Status of a [`super::WasmRuntime`].
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// How a runtime is doing.
+/// Status of a runtime.
 #[derive(JsonSchema, Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct WasmRuntimeStatus {
-    /// The generation of the spec that this status speaks of.
+    /// Generation of the spec that this status is based on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// What the operator is doing, or waiting for, in a few words.
+    /// Current activity of the operator, or the reason why it waits, in a few words.
     #[serde(default)]
     pub state: String,
-    /// Digest over all of the spec that a node has to be changed for. Nodes that have it are up to
-    /// date.
+    /// Digest of the part of the spec that requires a change of nodes. Nodes with this digest are
+    /// up to date.
     #[serde(default)]
     pub hash: String,
-    /// Version of the runtime that nodes get, once the first one has it.
+    /// Version of the runtime that nodes get; known as soon as the first node has it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
-    /// Numbers of nodes.
+    /// Node counts.
     #[serde(default)]
     pub nodes: Counts,
     /// `Available`, `Progressing` and `Degraded`.
@@ -30,46 +30,46 @@ pub struct WasmRuntimeStatus {
     pub conditions: Vec<Condition>,
 }
 
-/// Numbers of nodes. A node may be counted in several of them.
+/// Node counts. A node can be part of several.
 #[derive(JsonSchema, Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Counts {
     /// Nodes that the selector selects.
     #[serde(default)]
     pub desired: u32,
-    /// Of these, nodes that have what the spec says.
+    /// Selected nodes that have the current spec.
     #[serde(default)]
     pub updated: u32,
-    /// Nodes that take pods, whichever version they have.
+    /// Nodes that accept pods, with any version.
     #[serde(default)]
     pub ready: u32,
-    /// Nodes that an installer is at work on, or that have not come back from it.
+    /// Nodes that an installer is changing, or that are not Ready again after a change.
     #[serde(default)]
     pub changing: u32,
-    /// Nodes on which what the spec says failed.
+    /// Nodes on which the current spec failed.
     #[serde(default)]
     pub failed: u32,
-    /// Nodes that cannot have the runtime.
+    /// Nodes that the runtime does not support.
     #[serde(default)]
     pub unsupported: u32,
-    /// Nodes that are being cleaned, or wait for it.
+    /// Nodes from which the runtime is being removed, or that wait for it.
     #[serde(default)]
     pub removing: u32,
 }
 
-/// The types of a runtime's conditions.
+/// Types of a runtime's conditions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ConditionType {
-    /// Pods of the class can run: at least one node takes them.
+    /// Pods of the class can run: at least one node accepts them.
     Available,
-    /// Nodes are being changed, or wait for their turn.
+    /// Nodes are being changed or wait to be changed.
     Progressing,
-    /// Something needs a person.
+    /// An administrator has to act.
     Degraded,
 }
 
 impl ConditionType {
-    /// The word in the status.
+    /// Returns the text in the status.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Available => "Available",
@@ -79,48 +79,48 @@ impl ConditionType {
     }
 }
 
-/// The reasons of a runtime's conditions that are not an installer's own
-/// ([`installer_protocol::Reason`] are the others).
+/// Reasons of a runtime's conditions. Reasons of installers are apart:
+/// [`installer_protocol::Reason`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ConditionReason {
-    /// Every node has what the spec says.
+    /// Every node has the current spec.
     UpToDate,
-    /// Some nodes take pods.
+    /// Some nodes accept pods.
     NodesReady,
-    /// No node takes pods yet.
+    /// No node accepts pods yet.
     NoNodesReady,
     /// The selector selects no node.
     NoNodesSelected,
     /// Nodes are being changed.
     RollingOut,
-    /// The first nodes are being tried.
+    /// The canary nodes are being changed.
     Canary,
-    /// The spec says so.
+    /// The spec pauses the rollout.
     Paused,
-    /// Too many nodes failed.
+    /// The number of failed nodes has reached the threshold.
     RolloutStopped,
-    /// Installers' pods cannot start on some nodes.
+    /// The pods of some installers cannot start.
     InstallersWaiting,
-    /// Some nodes failed, not enough to stop.
+    /// Some nodes failed, fewer than the threshold.
     NodesFailed,
-    /// Some nodes cannot have the runtime.
+    /// The runtime does not support some nodes.
     NodesUnsupported,
-    /// Nodes are being cleaned.
+    /// The runtime is being removed from nodes.
     Removing,
-    /// Nodes could not be cleaned.
+    /// Some nodes could not be cleaned.
     RemovalBlocked,
-    /// The RuntimeClass belongs to somebody else.
+    /// The RuntimeClass exists, and the operator did not create it.
     RuntimeClassNotOurs,
     /// An older `WasmRuntime` has the same handler or RuntimeClass.
     NameTaken,
-    /// The API server does not do what it is asked for.
+    /// The API server refused or failed a request of the operator.
     ApiError,
-    /// All is well.
+    /// Nothing is wrong.
     AsExpected,
 }
 
 impl ConditionReason {
-    /// The word in the status.
+    /// Returns the text in the status.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::UpToDate => "UpToDate",
