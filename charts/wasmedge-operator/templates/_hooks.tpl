@@ -1,8 +1,9 @@
-{{/* Jobs that Helm runs before it does something itself. */}}
+{{/* Jobs that Helm runs as hooks. */}}
 
 {{/*
-A Job of the operator's own program, and the account and rights that exist only while it runs. Takes:
-root, name (suffix), events (of Helm), args, retries, rules (the file of a ClusterRole's), deadline (seconds, if it has one).
+A Job that runs the operator's program, with a service account and rights that exist only while it runs.
+Parameters: root, name (suffix), events (of Helm), args, retries, rules (file with the rules of a ClusterRole),
+deadline (optional, in seconds).
 */}}
 {{- define "wasmedge-operator.hook" -}}
 {{- $root := .root -}}
@@ -50,13 +51,13 @@ metadata:
   labels: {{- $labels | nindent 4 }}
   annotations:
     {{- include "wasmedge-operator.hookAnnotations" (dict "events" .events "weight" "0") | nindent 4 }}
-    # Why it failed is then said by Helm, too.
+    # Helm prints the log of a failed hook.
     helm.sh/hook-output-log-policy: hook-failed
 spec:
-  # Each try is a pod of its own: the log of the one before stays.
+  # Each attempt is a separate pod, so that the log of a failed one is kept.
   backoffLimit: {{ .retries }}
   {{- with .deadline }}
-  # A pod whose image cannot be pulled never ends by itself.
+  # Without a deadline, a pod whose image cannot be pulled would never end.
   activeDeadlineSeconds: {{ . }}
   {{- end }}
   template:
@@ -96,7 +97,7 @@ spec:
           {{- end }}
 {{- end }}
 
-{{/* When the CRDs are applied: also before an installation, where an earlier one left others than the chart has. */}}
+{{/* Events at which the CRDs are applied. If the cluster has CRDs of another version, installation is one of them. */}}
 {{- define "wasmedge-operator.crdsEvents" -}}
 {{- $events := list "pre-upgrade" -}}
 {{- range $file := list "crds/wasmruntimes.yaml" "crds/wasmruntimenodes.yaml" -}}

@@ -1,18 +1,18 @@
-{{/* Names, labels and image references that several templates need. */}}
+{{/* Names, labels and image references that several templates use. */}}
 
-{{/* The name of all objects. */}}
+{{/* Name of all objects. */}}
 {{- define "wasmedge-operator.name" -}}
 {{ .Values.fullnameOverride | default "wasmedge-operator" }}
 {{- end }}
 
-{{/* What the operator's pods are known by; may never change, a Deployment's selector cannot be. */}}
+{{/* Selector of the operator's pods. It must not change: the selector of a Deployment is immutable. */}}
 {{- define "wasmedge-operator.selector" -}}
 app.kubernetes.io/name: wasmedge-operator
 app.kubernetes.io/instance: {{ .Release.Name }}
 app.kubernetes.io/component: operator
 {{- end }}
 
-{{/* Labels of an object; takes the root and a component. */}}
+{{/* Labels of an object. Parameters: root, component. */}}
 {{- define "wasmedge-operator.labels" -}}
 app.kubernetes.io/name: wasmedge-operator
 app.kubernetes.io/instance: {{ .root.Release.Name }}
@@ -25,7 +25,7 @@ helm.sh/chart: {{ .root.Chart.Name }}-{{ .root.Chart.Version | replace "+" "_" }
 {{- end }}
 {{- end }}
 
-{{/* Reference of an image; takes the root and the image's values. */}}
+{{/* Reference of an image. Parameters: root, image (its values). */}}
 {{- define "wasmedge-operator.image" -}}
 {{- $name := printf "%s/%s" (.root.Values.global.registry | default .image.registry) .image.repository -}}
 {{- if .image.digest -}}
@@ -43,12 +43,12 @@ helm.sh/chart: {{ .root.Chart.Name }}-{{ .root.Chart.Version | replace "+" "_" }
 {{- end -}}
 {{- end }}
 
-{{/* The account of installers: it has no rights, and its token is not given to them. */}}
+{{/* Service account of installers. It has no rights, and installers get no token. */}}
 {{- define "wasmedge-operator.installerAccount" -}}
 {{ include "wasmedge-operator.name" . }}-installer
 {{- end }}
 
-{{/* What a pod may do: nothing that it does not need. Holds in namespaces of level `restricted`. */}}
+{{/* Security context of a pod, allowed in namespaces of level `restricted`. */}}
 {{- define "wasmedge-operator.podSecurity" -}}
 runAsNonRoot: true
 runAsUser: 65532
@@ -63,7 +63,7 @@ capabilities: {drop: [ALL]}
 {{- end }}
 
 {{/*
-Says "true" where a runtime of that name is being deleted: the operator finishes that first. Takes the root and a name.
+Returns "true" if a runtime of that name is being deleted: the operator completes the removal first. Parameters: root, name.
 */}}
 {{- define "wasmedge-operator.isLeaving" -}}
 {{- if .root.Capabilities.APIVersions.Has "runtime.wasmedge.dev/v1alpha1/WasmRuntime" -}}
@@ -72,7 +72,7 @@ Says "true" where a runtime of that name is being deleted: the operator finishes
 {{- end -}}
 {{- end }}
 
-{{/* The rules of a role, from a generated file; takes the root and the file. */}}
+{{/* Rules of a role, from a generated file. Parameters: root, file. */}}
 {{- define "wasmedge-operator.rules" -}}
 {{- $text := .root.Files.Get (printf "files/%s" .file) | required (printf "the chart lacks files/%s" .file) -}}
 {{- regexReplaceAll "^# Generated[^\n]*\n" $text "" | trim -}}

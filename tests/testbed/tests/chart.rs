@@ -1,9 +1,10 @@
-//! The chart: what it renders, that each of its values does something, what its schema refuses, and
-//! that a cluster which has the last release can take this one.
+//! The chart: its rendered objects, the effect of each value, the refusals of its schema, and the
+//! upgrade from the last release.
 //!
-//! Each file of the chart's `tests/cases` holds values; [`golden`] compares what comes of them with
-//! `tests/golden`, and writes that anew where `UPDATE_GOLDEN=1` is set. [`behaviour`], [`schema`],
-//! [`dependency`], [`accepted`] (on a real API server) and [`upgrade`] are the other themes.
+//! Each file of the chart's `tests/cases` holds values. [`golden`] compares the rendered objects with
+//! `tests/golden`, or writes these files if `UPDATE_GOLDEN=1` is set: the default case whole, every
+//! other case as its [`difference`] from that. [`behaviour`], [`schema`], [`dependency`],
+//! [`accepted`] (on a real API server) and [`upgrade`] are the other themes.
 
 use std::process::ExitCode;
 
@@ -14,6 +15,8 @@ use libtest_mimic::{Arguments, Completion, Failed, Trial};
 mod subject;
 #[path = "chart/golden.rs"]
 mod golden;
+#[path = "chart/difference.rs"]
+mod difference;
 #[path = "chart/behaviour.rs"]
 mod behaviour;
 #[path = "chart/schema.rs"]
@@ -27,22 +30,22 @@ mod upgrade;
 
 use subject::Subject;
 
-/// A rule, and how to see that it holds.
+/// A rule with its test.
 #[derive(Debug, Clone, Copy)]
 struct Test {
     name: &'static str,
     body: fn(&Subject) -> Result<Verdict>,
 }
 
-/// What came of a test that did not fail.
+/// Result of a test that did not fail.
 #[derive(Debug)]
 enum Verdict {
     Holds,
-    /// There is nothing to try it on; why.
+    /// The test cannot run here, for this reason.
     Ignored(String),
 }
 
-/// Makes a list of tests from functions, named as these are.
+/// Makes a list of tests from functions; each test has the name of its function.
 macro_rules! tests {
     ($($name:ident),+ $(,)?) => {
         pub(crate) const TESTS: &[crate::Test] = &[$(crate::Test { name: stringify!($name),
@@ -53,6 +56,7 @@ use tests;
 
 const THEMES: &[&[Test]] = &[
     golden::TESTS,
+    difference::TESTS,
     behaviour::TESTS,
     schema::TESTS,
     dependency::TESTS,

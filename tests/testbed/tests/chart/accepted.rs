@@ -58,7 +58,7 @@ fn start(subject: &Subject) -> Result<ApiServer> {
             .then_some(()))
     };
     wait::until("both kinds to be served", LIMIT, ready, || {
-        server.last_words()
+        server.log_tail()
     })?;
     // The operator would have made them by the time that `helm test` runs.
     for name in ["wasmedge", "wasmedge-edge"] {

@@ -1,24 +1,28 @@
-//! What the chart renders, case by case.
+//! The rendered chart, case by case, beside golden files.
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::path::Path;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use testbed::helm::{NAMESPACE, RELEASE};
 
 use crate::subject::{Case, Subject};
-use crate::{Verdict, tests};
+use crate::{Verdict, difference, tests};
 
 tests!(
-    the_chart_passes_helms_own_check_with_every_case,
-    every_case_renders_what_its_golden_file_says,
+    chart_passes_helm_lint_with_every_case,
+    every_case_renders_its_golden_file,
     every_golden_file_has_a_case,
     every_file_of_rules_is_in_a_role,
-    the_chart_is_for_the_images_of_this_version,
-    what_is_said_after_an_installation_names_the_next_steps,
+    chart_names_the_images_of_this_version,
+    notes_after_an_installation_name_the_next_steps,
 );
 
-fn the_chart_passes_helms_own_check_with_every_case(subject: &Subject) -> Result<Verdict> {
+/// The case whose golden file is whole.
+const DEFAULT: &str = "default";
+
+fn chart_passes_helm_lint_with_every_case(subject: &Subject) -> Result<Verdict> {
     for case in subject.cases()? {
         let lint = subject
             .helm
@@ -31,36 +35,47 @@ fn the_chart_passes_helms_own_check_with_every_case(subject: &Subject) -> Result
     Ok(Verdict::Holds)
 }
 
-fn every_case_renders_what_its_golden_file_says(subject: &Subject) -> Result<Verdict> {
+fn every_case_renders_its_golden_file(subject: &Subject) -> Result<Verdict> {
     let mut different = Vec::new();
-    for case in subject.cases()? {
+    let mut cases = subject.cases()?;
+    // The other golden files are differences from the default one, so that is written first.
+    cases.sort_by_key(|case| case.name != DEFAULT);
+    for case in cases {
         different.extend(compare(subject, &case)?);
     }
     ensure!(
         different.is_empty(),
-        "{}\nsee that it is meant, then run this with UPDATE_GOLDEN=1",
+        "{}\nif this is intended, run the test with UPDATE_GOLDEN=1",
         different.join("\n")
     );
     Ok(Verdict::Holds)
 }
 
+/// Compares one case with its golden file, or writes that; returns the first difference.
 fn compare(subject: &Subject, case: &Case) -> Result<Option<String>> {
-    let mut rendered = subject.render(&case.file)? + "\n";
-    // Rules are generated, and change with the operator's code: a golden file says only which of
-    // them a role has.
-    for (name, text) in rules(subject)? {
-        rendered = rendered.replace(&text, &format!("  # files/{name}\n"));
-    }
-    let golden = subject
-        .chart
-        .join("tests/golden")
-        .join(format!("{}.yaml", case.name));
+    let rendered = render(subject, case)?;
+    let golden = subject.chart.join(golden_file(&case.name));
+    let default = subject.chart.join(golden_file(DEFAULT));
+    let read =
+        |file: &Path| fs::read_to_string(file).with_context(|| format!("read {}", file.display()));
     if std::env::var_os("UPDATE_GOLDEN").is_some_and(|value| value == "1") {
-        fs::write(&golden, rendered).with_context(|| format!("write {}", golden.display()))?;
+        let text = if case.name == DEFAULT {
+            rendered
+        } else {
+            difference::make(&read(&default)?, &rendered)
+                .with_context(|| format!("case {}", case.name))?
+        };
+        fs::write(&golden, text).with_context(|| format!("write {}", golden.display()))?;
         return Ok(None);
     }
-    let expected =
-        fs::read_to_string(&golden).with_context(|| format!("read {}", golden.display()))?;
+    let expected = if case.name == DEFAULT {
+        read(&golden)?
+    } else {
+        match difference::apply(&read(&default)?, &read(&golden)?) {
+            Ok(expected) => expected,
+            Err(error) => return Ok(Some(format!("case {}: {error:#}", case.name))),
+        }
+    };
     if rendered == expected {
         return Ok(None);
     }
@@ -71,7 +86,7 @@ fn compare(subject: &Subject, case: &Case) -> Result<Option<String>> {
     let at = lines.unwrap_or_else(|| rendered.lines().count().min(expected.lines().count()));
     let line = |text: &str| text.lines().nth(at).unwrap_or("(the end)").to_owned();
     Ok(Some(format!(
-        "case {}, line {}: expected {:?}, rendered {:?}",
+        "case {}, rendered line {}: expected {:?}, rendered {:?}",
         case.name,
         at + 1,
         line(&expected),
@@ -79,7 +94,24 @@ fn compare(subject: &Subject, case: &Case) -> Result<Option<String>> {
     )))
 }
 
-/// The generated rules as they stand in a role, by the name of their file.
+/// Renders a case. Rules are generated and change with the operator's code, so only the name of
+/// their file remains.
+fn render(subject: &Subject, case: &Case) -> Result<String> {
+    let mut rendered = subject.render(&case.file)? + "\n";
+    for (name, text) in rules(subject)? {
+        rendered = rendered.replace(&text, &format!("  # files/{name}\n"));
+    }
+    Ok(rendered)
+}
+
+/// Returns the path of a case's golden file within the chart: the default case whole, every other
+/// as its difference from that.
+fn golden_file(case: &str) -> String {
+    let kind = if case == DEFAULT { "yaml" } else { "diff" };
+    format!("tests/golden/{case}.{kind}")
+}
+
+/// Returns the generated rules as a role contains them, with the name of their file.
 fn rules(subject: &Subject) -> Result<Vec<(String, String)>> {
     let folder = subject.chart.join("files");
     let mut found = Vec::new();
@@ -91,7 +123,7 @@ fn rules(subject: &Subject) -> Result<Vec<(String, String)>> {
             .unwrap_or_default()
             .to_string_lossy()
             .into_owned();
-        // The first line tells where the file is from.
+        // The first line marks the file as generated.
         let lines: Vec<String> = text
             .lines()
             .skip(1)
@@ -117,17 +149,20 @@ fn every_golden_file_has_a_case(subject: &Subject) -> Result<Verdict> {
     let names: BTreeSet<String> = subject
         .cases()?
         .into_iter()
-        .map(|case| format!("{}.yaml", case.name))
+        .map(|case| golden_file(&case.name))
         .collect();
     let folder = subject.chart.join("tests/golden");
     for entry in fs::read_dir(&folder).with_context(|| format!("list {}", folder.display()))? {
         let name = entry?.file_name().to_string_lossy().into_owned();
-        ensure!(names.contains(&name), "{name} has no case in tests/cases");
+        ensure!(
+            names.contains(&format!("tests/golden/{name}")),
+            "{name} is not the golden file of a case in tests/cases"
+        );
     }
     Ok(Verdict::Holds)
 }
 
-fn the_chart_is_for_the_images_of_this_version(subject: &Subject) -> Result<Verdict> {
+fn chart_names_the_images_of_this_version(subject: &Subject) -> Result<Verdict> {
     let chart = fs::read_to_string(subject.chart.join("Chart.yaml")).context("read Chart.yaml")?;
     let version = env!("CARGO_PKG_VERSION");
     for line in [
@@ -136,13 +171,13 @@ fn the_chart_is_for_the_images_of_this_version(subject: &Subject) -> Result<Verd
     ] {
         ensure!(
             chart.lines().any(|there| there == line),
-            "Chart.yaml does not say {line}"
+            "Chart.yaml has no line {line:?}"
         );
     }
     Ok(Verdict::Holds)
 }
 
-fn what_is_said_after_an_installation_names_the_next_steps(subject: &Subject) -> Result<Verdict> {
+fn notes_after_an_installation_name_the_next_steps(subject: &Subject) -> Result<Verdict> {
     for (case, expected) in [
         (
             "default",
@@ -155,14 +190,14 @@ fn what_is_said_after_an_installation_names_the_next_steps(subject: &Subject) ->
         (
             "no-runtime",
             [
-                "No runtime was asked for",
+                "The values define no runtime",
                 "kubectl explain wasmruntime.spec",
                 "enforce=privileged",
             ],
         ),
         (
             "single",
-            ["enforce=privileged", "waits 20m", "The CRDs stay"],
+            ["enforce=privileged", "waits at most 20m", "The CRDs stay"],
         ),
     ] {
         let values = subject
