@@ -304,7 +304,7 @@ impl Process {
     pub async fn drained(&self) {
         let io = lock(&self.side).io.clone();
         if let Some(io) = io {
-            io.drained().await;
+            io.drain().await;
         }
     }
 }

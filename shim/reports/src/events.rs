@@ -1,19 +1,17 @@
-//! Task events to containerd, in the order in which they happened, also across a restart of
-//! containerd.
+//! Delivery of task events to containerd, in order, also across a restart of containerd.
 //!
 //! ```text
-//!  send ──► queue (bounded) ──► one task: one event at a time ──► containerd (ttrpc, Events.Forward)
-//!                                  ▲                  │ away: pause, connect anew, same event again
+//!  send ──► queue (bounded) ──► one task: one event at a time ──► containerd (ttrpc, Forward)
+//!                                  ▲                  │ away: backoff, reconnect, same event again
 //!                                  └──────────────────┘
 //! ```
 //!
-//! An event is sent again when the connection broke before containerd's answer. If it broke between
-//! containerd's taking the event and its answer, containerd gets it twice, but it was that
-//! containerd which went away.
+//! An event is sent again if the connection breaks before containerd's reply. If containerd had
+//! taken the event by then, it gets it twice, but that containerd is the one that went away.
 
 mod topic;
 mod queue;
-mod post;
+mod publisher;
 #[cfg(test)]
 mod tests;
 
@@ -22,69 +20,69 @@ use std::time::Duration;
 
 use tokio::runtime::Handle;
 
-use post::Post;
-use queue::{Letter, Queue};
+use publisher::Publisher;
+use queue::{PendingEvent, Queue};
 pub use topic::TaskEvent;
 
-/// Bounds within which events wait for containerd.
+/// Bounds of the queue and of the delivery.
 #[derive(Debug, Clone, Copy)]
 struct Limits {
-    /// How long an event is kept for a containerd that is away. One that comes back later asks for
+    /// How long an event is kept while containerd is away. A containerd that returns later requests
     /// the state of each task anyway.
-    patience: Duration,
-    /// The longest pause between two attempts to reach it.
-    longest_pause: Duration,
-    /// How many events are kept. A pod's life is about ten, each of a few hundred bytes.
+    retry_timeout: Duration,
+    /// The longest backoff between two connection attempts.
+    max_backoff: Duration,
+    /// The queue's capacity. A pod's life has about ten events of a few hundred bytes each.
     capacity: usize,
 }
 
-/// Bounds of a host that serves a node.
-const LIMITS: Limits = Limits {
-    patience: Duration::from_mins(5),
-    longest_pause: Duration::from_secs(1),
+/// The bounds for a node host.
+const HOST_LIMITS: Limits = Limits {
+    retry_timeout: Duration::from_mins(5),
+    max_backoff: Duration::from_secs(1),
     capacity: 8192,
 };
 
-/// Where a host's events go. Cheap to clone.
+/// The events of a node host. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Events(Arc<Queue>);
 
-/// What [`Events::flush`] came to.
+/// The result of [`Events::flush`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Flushed {
-    /// All that was sent before has left, or was given up and said so.
+    /// All earlier events were delivered, or were given up and logged.
     All,
-    /// So many events still wait for containerd.
-    Left(usize),
+    /// This many events still wait for containerd.
+    Pending(usize),
 }
 
 impl Events {
-    /// Starts to send events of containerd's `namespace` to the ttrpc socket at `address`
-    /// (`TTRPC_ADDRESS` in a launcher's environment: a path, or a `unix://` URI), by a task on
-    /// `runtime`. Does not connect yet.
+    /// Starts a task on `runtime` that sends the events of containerd's `namespace` to the ttrpc
+    /// socket at `address` (`TTRPC_ADDRESS` in a launcher's environment: a path, or a `unix://`
+    /// URI). Does not connect yet.
     pub fn start(namespace: String, address: &str, runtime: &Handle) -> Self {
-        Self::within(LIMITS, namespace, address, runtime)
+        Self::with_limits(HOST_LIMITS, namespace, address, runtime)
     }
 
-    fn within(limits: Limits, namespace: String, address: &str, runtime: &Handle) -> Self {
+    fn with_limits(limits: Limits, namespace: String, address: &str, runtime: &Handle) -> Self {
         let queue = Arc::new(Queue::new(namespace, limits.capacity));
-        runtime.spawn(Post::new(limits, address).deliver(Arc::clone(&queue)));
+        runtime.spawn(Publisher::new(limits, address).run(Arc::clone(&queue)));
         Self(queue)
     }
 
-    /// Sends `event` after all that were sent before, with the time of now. Never blocks.
+    /// Queues `event` behind all earlier ones, with the present time. Never blocks.
     pub fn send<E: TaskEvent>(&self, event: &E) {
-        self.0.push(Letter::new(self.0.namespace(), event));
+        self.0.push(PendingEvent::new(self.0.namespace(), event));
     }
 
-    /// Waits until all that was sent before has left, but no longer than `limit`.
-    pub async fn flush(&self, limit: Duration) -> Flushed {
+    /// Waits until all earlier events are delivered, at most for `timeout`.
+    pub async fn flush(&self, timeout: Duration) -> Flushed {
         let mut waiting = self.0.waiting();
-        // An error is a queue that is gone, and this is one of its owners.
-        let _ = tokio::time::timeout(limit, waiting.wait_for(|count| *count == 0)).await;
+        // An error would mean that the queue is gone, but `self` holds it.
+        let _ = tokio::time::timeout(timeout, waiting.wait_for(|count| *count == 0)).await;
         match *waiting.borrow() {
             0 => Flushed::All,
-            left => Flushed::Left(left),
+            left => Flushed::Pending(left),
         }
     }
 }

@@ -1,11 +1,11 @@
-//! What the host tells: events to containerd, lines to its logs.
+//! The reports of the node host: events to containerd, and log lines.
 //!
-//! Neither may ever hold the host up: what containerd or the journal does not take in time waits in
-//! bounded memory, and what finds no room there is counted, and the count is told.
+//! Neither may ever block the host. What containerd or the journal does not take in time waits in
+//! bounded memory; what does not fit is dropped and counted, and the count is logged.
 //!
-//! | module | what |
+//! | module | contents |
 //! |---|---|
-//! | [`events`] | task events, in the order in which they happened, also across a restart of containerd |
+//! | [`events`] | task events, in order, also across a restart of containerd |
 //! | [`logs`] | a subscriber for `tracing`: lines to containerd's log and to the journal |
 
 #![forbid(unsafe_code)]

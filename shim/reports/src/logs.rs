@@ -1,21 +1,20 @@
-//! A subscriber for `tracing`: lines to containerd's log and to the journal.
+//! A subscriber for `tracing` that writes lines to containerd's log and to the journal.
 //!
-//! A line is about a container if the event, or a span around it, has the field `container`. It
-//! then carries the pod and the guest of that container too ([`Logs::describe`]), and goes to the
-//! FIFO `log` in the container's bundle, from which containerd copies it into its own log; so lines
-//! are written as containerd's own shims write theirs. A line about no container goes to the bundle
-//! that came last, or waits for the next. Where the journal runs, it gets each line as well, in
-//! fields that can be searched for (`journalctl CONTAINER_ID=…`).
+//! A line belongs to a container if the event, or a span around it, has the field `container`. It
+//! then also has the pod and the guest of that container ([`Logs::describe`]), and goes to the FIFO
+//! `log` in the container's bundle. containerd copies that FIFO into its own log, so lines have the
+//! format of containerd's own shims. Lines without a container go to the newest bundle, or wait for
+//! the next one. If the journal runs, it gets each line too, in fields that can be searched for
+//! (`journalctl CONTAINER_ID=…`).
 //!
-//! | module | what |
+//! | module | contents |
 //! |---|---|
-//! | `layer` | what `tracing` tells, as lines |
-//! | `line` | a line, and how containerd's log wants it |
+//! | `layer` | events and spans of `tracing` as lines |
+//! | `line` | a line, in the format of containerd's log |
 //! | `fifo` | the `log` FIFO of one bundle |
 //! | `journal` | the journal's socket |
 //!
-//! Not for the children of a fork: they have the locks of these modules as they were at that
-//! moment.
+//! Not for forked children: there these modules' locks are in the state of the moment of the fork.
 
 mod layer;
 mod line;
@@ -39,89 +38,89 @@ use journal::Journal;
 use layer::LineLayer;
 use line::Line;
 
-/// How many lines wait for the first bundle, or for the next one while there is none.
-const EARLY_LINES: usize = 64;
+/// The number of lines that are kept for the first bundle, or for the next one while there is none.
+const EARLY_LINE_CAPACITY: usize = 64;
 
-/// What is the same on every line of a host.
+/// Fields that all lines of a node host share.
 #[derive(Debug, Clone)]
 pub struct Identity {
-    /// The runtime, as containerd names it (`io.containerd.wasmedge.v1`).
+    /// The runtime's name in containerd (`io.containerd.wasmedge.v1`).
     pub runtime: String,
     /// containerd's namespace.
     pub namespace: String,
 }
 
-/// What is known of a container beside its id; each line about it says it.
+/// Fields that every line about a container has beside the container's id.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct About {
-    /// Its pod, as `namespace/name`.
+pub struct ContainerInfo {
+    /// The pod as `namespace/name`.
     pub pod: Option<String>,
-    /// The digest of its guest.
+    /// The digest of the guest.
     pub guest: Option<String>,
 }
 
-/// A host's logs. Cheap to clone.
+/// The logs of a node host. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Logs {
-    places: Arc<Places>,
+    router: Arc<Router>,
     level: reload::Handle<LevelFilter, Registry>,
 }
 
-/// Makes this process's `tracing` events lines of its logs, down to `level`.
+/// Installs the subscriber of this process, for lines down to `level`.
 ///
 /// # Errors
-/// When the process has a subscriber already.
+/// If the process already has a subscriber.
 pub fn init(identity: Identity, level: LevelFilter) -> Result<Logs, TryInitError> {
-    let places = Arc::new(Places::new(identity, Journal::of_this_system()));
+    let router = Arc::new(Router::new(identity, Journal::open()));
     let (filter, level) = reload::Layer::new(level);
     tracing_subscriber::registry()
         .with(filter)
-        .with(LineLayer::new(Arc::clone(&places)))
+        .with(LineLayer::new(Arc::clone(&router)))
         .try_init()?;
-    Ok(Logs { places, level })
+    Ok(Logs { router, level })
 }
 
 impl Logs {
-    /// From now on, writes lines down to `level`.
+    /// Sets the lowest level to log.
     pub fn set_level(&self, level: LevelFilter) {
-        // Fails only when the subscriber is gone, and nobody is left to be told.
+        // Fails only if the subscriber is gone, and then there is nothing to set.
         let _ = self.level.reload(level);
     }
 
-    /// Lines about `container` go to the FIFO `log` in the folder `bundle` from now on, until
-    /// [`Logs::detach`]. Without such a FIFO they go where lines about no container go.
+    /// Sends lines about `container` to the FIFO `log` in the folder `bundle`, until
+    /// [`Logs::detach`]. Without that FIFO they go where lines without a container go.
     pub fn attach(&self, container: &str, bundle: &Path) {
-        match self.places.attach(container, bundle) {
+        match self.router.attach(container, bundle) {
             Ok(()) => {}
-            // As it is for further containers of a pod: containerd starts no launcher for them, and
-            // so opens none.
+            // Normal for further containers of a pod: containerd starts no launcher for them, and
+            // so opens no FIFO.
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                tracing::debug!(container, bundle = %bundle.display(), "the container has no log \
-                                                            FIFO");
+                tracing::debug!(container, bundle = %bundle.display(), "the container has \
+                    no log FIFO");
             }
             Err(error) => {
-                tracing::warn!(container, bundle = %bundle.display(), %error, "the container's log \
-                                                            FIFO cannot be opened");
+                tracing::warn!(container, bundle = %bundle.display(), %error, "cannot open \
+                    the container's log FIFO");
             }
         }
     }
 
-    /// Lines about `container` say what is known of it. It must be attached; what is `None` stays
-    /// as it was.
-    pub fn describe(&self, container: &str, about: About) {
-        self.places.describe(container, about);
+    /// Adds fields to all later lines about `container`, which must be attached. Fields that are
+    /// `None` keep their value.
+    pub fn describe(&self, container: &str, info: ContainerInfo) {
+        self.router.describe(container, info);
     }
 
-    /// Closes the FIFO of `container`, whose bundle is about to go. Write the last line about it
+    /// Closes the FIFO of `container` before its bundle is removed. Log the last line about it
     /// before.
     pub fn detach(&self, container: &str) {
-        self.places.detach(container);
+        self.router.detach(container);
     }
 }
 
-/// Where lines go.
+/// Routes lines to FIFOs and the journal.
 #[derive(Debug)]
-struct Places {
+struct Router {
     identity: Identity,
     state: Mutex<State>,
 }
@@ -129,9 +128,9 @@ struct Places {
 #[derive(Debug, Default)]
 struct State {
     bundles: HashMap<String, Bundle>,
-    /// How many bundles were attached so far; tells which came last.
+    /// The number of bundles attached so far; orders bundles by age.
     attached: u64,
-    /// Lines that have found no bundle yet.
+    /// Lines that wait for a bundle.
     early: VecDeque<Vec<u8>>,
     journal: Option<Journal>,
 }
@@ -140,10 +139,10 @@ struct State {
 struct Bundle {
     number: u64,
     fifo: Option<Fifo>,
-    about: About,
+    info: ContainerInfo,
 }
 
-impl Places {
+impl Router {
     fn new(identity: Identity, journal: Option<Journal>) -> Self {
         Self {
             identity,
@@ -164,7 +163,7 @@ impl Places {
         let mut bundle = Bundle {
             number: state.attached,
             fifo,
-            about: About::default(),
+            info: ContainerInfo::default(),
         };
         if let Some(fifo) = &mut bundle.fifo {
             state.early.drain(..).for_each(|line| fifo.write(&line));
@@ -173,10 +172,10 @@ impl Places {
         outcome
     }
 
-    fn describe(&self, container: &str, about: About) {
+    fn describe(&self, container: &str, info: ContainerInfo) {
         if let Some(bundle) = self.state().bundles.get_mut(container) {
-            bundle.about.pod = about.pod.or(bundle.about.pod.take());
-            bundle.about.guest = about.guest.or(bundle.about.guest.take());
+            bundle.info.pod = info.pod.or(bundle.info.pod.take());
+            bundle.info.guest = info.guest.or(bundle.info.guest.take());
         }
     }
 
@@ -184,7 +183,7 @@ impl Places {
         self.state().bundles.remove(container);
     }
 
-    /// Completes `line`, and writes it to where it belongs.
+    /// Completes `line` and writes it to its destinations.
     fn write(&self, mut line: Line) {
         let mut state = self.state();
         let State {
@@ -198,8 +197,8 @@ impl Places {
             .as_ref()
             .and_then(|container| bundles.get(container))
         {
-            line.add_missing("pod", bundle.about.pod.as_deref());
-            line.add_missing("guest", bundle.about.guest.as_deref());
+            line.add_missing("pod", bundle.info.pod.as_deref());
+            line.add_missing("guest", bundle.info.guest.as_deref());
         }
         line.add_missing("runtime", Some(&self.identity.runtime));
         line.add_missing("namespace", Some(&self.identity.namespace));
@@ -211,19 +210,19 @@ impl Places {
             fifo.write(&text);
             return;
         }
-        if early.len() >= EARLY_LINES {
+        if early.len() >= EARLY_LINE_CAPACITY {
             early.pop_front();
         }
         early.push_back(text);
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        // A line more or less is all that a panic within could have cost.
+        // After a panic inside, at most one line is lost or repeated.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// The FIFO for a line about `container`: its own, or else that of the bundle that came last.
+/// Returns the FIFO for a line about `container`: its own, else that of the newest bundle.
 fn destination<'a>(
     bundles: &'a mut HashMap<String, Bundle>,
     container: Option<&str>,

@@ -1,10 +1,10 @@
-//! Standard input: the FIFO that is held open, and the task that copies from it.
+//! Standard input: a FIFO that is kept open, and the task that copies from it.
 //!
-//! Input cannot be passed on as a FIFO: one that is opened for reading says "end of file" until its
-//! writer comes, and again between two writers. So the host holds a writing end itself, until
-//! containerd says `CloseIO`. From then on the FIFO ends when its last writer has closed it and all
-//! that was written is read: bytes that lie in it when `CloseIO` comes, and those that a client
-//! writes after it, still arrive. containerd's own shim for runc does the same.
+//! The FIFO itself cannot be the process's input: a FIFO that is opened for reading is at end of
+//! file until its writer comes, and again between two writers. So the host keeps a write end open
+//! until containerd's `CloseIO`. From then on the FIFO ends when its last writer has closed it and
+//! all bytes are read: bytes in it at `CloseIO`, and those that a client writes later, still
+//! arrive. containerd's own shim for runc does the same.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -16,7 +16,7 @@ use rustix::pipe::PipeFlags;
 use tokio::net::unix::pipe;
 use tokio::task::JoinHandle;
 
-/// Our end of a container's standard input. The copying ends with it.
+/// The host's end of a container's standard input. Dropping it ends the copying.
 #[derive(Debug)]
 pub(crate) struct Input {
     held_open: Mutex<Option<File>>,
@@ -24,7 +24,7 @@ pub(crate) struct Input {
 }
 
 impl Input {
-    /// Lets go of our writing end.
+    /// Closes the host's write end.
     pub(crate) fn close(&self) {
         self.held_open
             .lock()
@@ -32,7 +32,7 @@ impl Input {
             .take();
     }
 
-    /// Copies from the FIFO at `path` into a pipe, whose reading end is returned.
+    /// Copies from the FIFO at `path` into a pipe, and returns the pipe's read end.
     pub(crate) fn into_pipe(path: &Path) -> io::Result<(OwnedFd, Self)> {
         let (read_end, write_end) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
         let mut write_end = pipe::Sender::from_owned_fd(write_end)?;
@@ -42,24 +42,23 @@ impl Input {
         Ok((read_end, input))
     }
 
-    /// Hands the FIFO at `path` to a task that runs `copy`.
+    /// Passes the FIFO at `path` to a task that runs `copy`.
     pub(crate) fn into_task<C, F>(path: &Path, copy: C) -> io::Result<Self>
     where
         C: FnOnce(pipe::Receiver) -> F,
         F: Future<Output = io::Result<()>> + Send + 'static,
     {
         let fifo = pipe::OpenOptions::new().open_receiver(path)?;
-        // Does not block: the line above opened the reading end.
+        // Does not block: the line above opened the read end.
         let held_open = OpenOptions::new().write(true).open(path)?;
         let copying = copy(fifo);
         let name = path.display().to_string();
         let pump = tokio::spawn(async move {
             match copying.await {
                 Ok(()) => {}
-                // A process that reads no more, or is no more; what it did not read concerns
-                // nobody.
+                // The process has exited or does not read; its unread input does not matter.
                 Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
-                Err(error) => tracing::warn!(stdin = name, "standard input was cut off: {error}"),
+                Err(error) => tracing::warn!(stdin = name, %error, "standard input was cut off"),
             }
         });
         Ok(Self {

@@ -1,10 +1,10 @@
-//! Standard output and error: opening them, and waiting until they are read.
+//! Standard output and error: opening, and waiting until the output is read.
 //!
-//! A FIFO forgets what it holds when its last descriptor is closed, and a client stops reading as
-//! soon as it hears that the process has ended: that of containerd 1.7 and later closes its ends on
-//! `Delete`, which it asks for upon the exit event, whatever they still hold. Each of the two cost
-//! the tail of an output now and then, up to the 64 KiB of a FIFO. So the host keeps every FIFO
-//! alive, and tells of an exit when its output is read ([`Fifo::drained`]).
+//! A FIFO loses its content when its last descriptor is closed, and a client stops reading when it
+//! learns of the exit: that of containerd 1.7 and later closes its ends on `Delete`, which it calls
+//! after the exit event, whatever they still hold. Each of the two could lose the tail of an
+//! output, up to the 64 KiB of a FIFO. So the host keeps every FIFO open, and reports an exit when
+//! the output is read ([`Fifo::drain`]).
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -17,47 +17,47 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::OFlags;
 use tokio::time::Instant;
 
-/// How long a reader may read nothing before the end of its process is told all the same.
-pub(crate) const READER_PATIENCE: Duration = Duration::from_millis(300);
-/// How long a reader that does read, but slowly, may keep that back.
-pub(crate) const DRAIN_LIMIT: Duration = Duration::from_secs(3);
-/// The first pause between two looks at how much is left; each is twice as long as the one before,
-/// up to the next.
-const FIRST_LOOK: Duration = Duration::from_millis(1);
-/// The longest such pause while somebody waits.
-const LAST_LOOK: Duration = Duration::from_millis(20);
-/// Between two looks for a reader that comes late, when nobody waits.
-const LATE_READER_LOOK: Duration = Duration::from_millis(100);
+/// How long a reader may read nothing before the exit is reported all the same.
+pub(crate) const READER_IDLE_TIMEOUT: Duration = Duration::from_millis(300);
+/// How long a slow reader may delay the report of an exit.
+pub(crate) const DRAIN_TIMEOUT: Duration = Duration::from_secs(3);
+/// The first interval between two probes of the unread bytes; each following one is twice as long,
+/// up to the next constant.
+const INITIAL_PROBE_INTERVAL: Duration = Duration::from_millis(1);
+/// The longest such interval while the exit is delayed.
+const MAX_PROBE_INTERVAL: Duration = Duration::from_millis(20);
+/// The interval between two probes for a late reader, when nothing waits.
+const LATE_READER_INTERVAL: Duration = Duration::from_millis(100);
 
-/// A FIFO that a container's output goes to, kept alive whether or not somebody writes or reads it.
+/// A FIFO for a container's output, kept open with or without writers and readers.
 #[derive(Debug)]
 pub(crate) struct Fifo {
     path: PathBuf,
-    /// For reading, so that it keeps no reader from seeing the end.
+    /// A read end, so that readers still see the end of file.
     keeper: File,
 }
 
-/// What a FIFO's readers did with it.
+/// The result of waiting for a FIFO's readers.
 #[derive(Debug)]
 pub(crate) enum Drained {
-    /// Nothing is left in it that will not be read.
+    /// The FIFO is empty, or a reader has it open.
     Yes,
-    /// Bytes are left, and nobody reads: containerd is away, perhaps. Holds the FIFO open for the
-    /// reader that comes.
-    Unread(Late),
+    /// Bytes are left without a reader; containerd may be away. Keeps the FIFO open for a later
+    /// reader.
+    Unread(UnreadFifo),
 }
 
 impl Fifo {
     /// Opens the FIFO at `path` for a process to write to.
     ///
-    /// It is opened for reading as well: a process then survives a restart of containerd, whose end
-    /// is gone for a while, instead of dying of SIGPIPE.
+    /// It is opened for reading as well: a process then survives a restart of containerd, while
+    /// containerd's end is closed, instead of dying of SIGPIPE.
     pub(crate) fn open(path: &Path) -> io::Result<(OwnedFd, Self)> {
         let end = OpenOptions::new().read(true).append(true).open(path)?;
         Ok((end.into(), Self::keep(path)?))
     }
 
-    /// Keeps the FIFO at `path` alive.
+    /// Keeps the FIFO at `path` open.
     pub(crate) fn keep(path: &Path) -> io::Result<Self> {
         let keeper = OpenOptions::new()
             .read(true)
@@ -75,31 +75,32 @@ impl Fifo {
         })
     }
 
-    /// Waits until what was written is read, or nobody seems to read. The process has ended.
-    pub(crate) async fn drained(self) -> io::Result<Drained> {
-        let limit = Instant::now() + DRAIN_LIMIT;
-        let mut patience = Instant::now() + READER_PATIENCE;
-        let mut pause = FIRST_LOOK;
+    /// Waits until the output of an exited process is read, or its reader does not read for a
+    /// while.
+    pub(crate) async fn drain(self) -> io::Result<Drained> {
+        let deadline = Instant::now() + DRAIN_TIMEOUT;
+        let mut idle_deadline = Instant::now() + READER_IDLE_TIMEOUT;
+        let mut interval = INITIAL_PROBE_INTERVAL;
         let mut left = rustix::io::ioctl_fionread(&self.keeper)?;
-        while left > 0 && Instant::now() < patience.min(limit) {
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(LAST_LOOK);
+        while left > 0 && Instant::now() < idle_deadline.min(deadline) {
+            tokio::time::sleep(interval).await;
+            interval = (interval * 2).min(MAX_PROBE_INTERVAL);
             let now = rustix::io::ioctl_fionread(&self.keeper)?;
             if now < left {
-                patience = Instant::now() + READER_PATIENCE;
+                idle_deadline = Instant::now() + READER_IDLE_TIMEOUT;
             }
             left = now;
         }
         if left == 0 {
             return Ok(Drained::Yes);
         }
-        // There is a reader while this is opened: the keeper.
+        // Opening succeeds because the keeper is a reader.
         let end = OpenOptions::new()
             .write(true)
             .custom_flags(flags(OFlags::NONBLOCK))
             .open(&self.path)?;
         drop(self.keeper);
-        let late = Late {
+        let late = UnreadFifo {
             path: self.path,
             end,
             left,
@@ -112,35 +113,35 @@ impl Fifo {
     }
 }
 
-/// A FIFO with output that nobody has read yet.
+/// A FIFO with unread output and no reader.
 #[derive(Debug)]
-pub(crate) struct Late {
+pub(crate) struct UnreadFifo {
     path: PathBuf,
-    /// For writing, which is what a reader has to find: opening a FIFO waits for the other side.
+    /// A write end, because opening a FIFO for reading waits for a writer.
     end: File,
     left: u64,
 }
 
-impl Late {
-    /// Holds the FIFO open until a reader comes, however long that takes: ends when it is dropped.
+impl UnreadFifo {
+    /// Keeps the FIFO open until a reader comes, without a timeout; dropping the future ends the
+    /// wait.
     pub(crate) async fn await_reader(self) {
         let fifo = self.path.display();
         tracing::info!(%fifo, left = self.left, "output waits for its reader");
         loop {
             match self.has_reader() {
                 Ok(true) => break,
-                Ok(false) => tokio::time::sleep(LATE_READER_LOOK).await,
+                Ok(false) => tokio::time::sleep(LATE_READER_INTERVAL).await,
                 Err(error) => {
-                    tracing::warn!(%fifo, left = self.left, "output is lost, for its FIFO cannot \
-                                                            be watched: {error}");
+                    tracing::warn!(%fifo, left = self.left, %error, "output is lost: cannot watch its FIFO");
                     break;
                 }
             }
         }
     }
 
-    /// Whether somebody has it open for reading: a pipe whose last reader is gone is in error for
-    /// its writers.
+    /// Returns whether a reader has it open: a pipe without readers is in error state for its
+    /// writers.
     fn has_reader(&self) -> io::Result<bool> {
         let mut ends = [PollFd::from_borrowed_fd(
             self.end.as_fd(),
@@ -151,12 +152,12 @@ impl Late {
     }
 }
 
-/// Opens the file at `path` to append to, and makes it if need be.
+/// Opens the file at `path` for appending; creates it if it is missing.
 pub(crate) fn file(path: &Path) -> io::Result<File> {
     OpenOptions::new().create(true).append(true).open(path)
 }
 
-/// Flags as the standard library takes them.
+/// Converts flags for the standard library.
 pub(crate) fn flags(flags: OFlags) -> i32 {
     flags.bits().cast_signed()
 }

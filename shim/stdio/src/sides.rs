@@ -1,4 +1,4 @@
-//! Both sides of a container's streams: the process's descriptors, and what the host keeps.
+//! Both sides of a container's streams: the process's descriptors, and the host's half.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -13,7 +13,7 @@ use crate::output::{self, Drained, Fifo};
 use crate::streams::{IoError, Location, Stream, Streams};
 use crate::terminal::{Sink, Terminal};
 
-/// What becomes 0, 1 and 2 of the container's process; `None` is `/dev/null`.
+/// The descriptors that become 0, 1 and 2 of the container's process; `None` is `/dev/null`.
 ///
 /// Close the host's copies as soon as the process has its own, or its streams will not end with it.
 #[derive(Debug, Default)]
@@ -25,25 +25,26 @@ pub struct Stdio {
     /// Standard error.
     pub stderr: Option<OwnedFd>,
     /// The process's side of its terminal, which becomes all three, and its controlling terminal.
-    /// The other three are `None` then.
+    /// The other three are `None` in this case.
     pub terminal: Option<OwnedFd>,
 }
 
-/// The host's side of a container's streams. What it copies, it copies until it is dropped: keep it
-/// until the container is deleted.
+/// The host's side of a container's streams. It copies until it is dropped: keep it until the
+/// container is deleted.
 #[derive(Debug)]
 pub struct Io {
     input: Option<Input>,
     terminal: Option<Terminal>,
     outputs: Mutex<Vec<Fifo>>,
-    /// Tasks that hold a FIFO open for a reader that has not come yet.
+    /// Tasks that keep a FIFO open for a reader that has not come yet.
     late: Mutex<Vec<JoinHandle<()>>>,
 }
 
-/// Opens `streams`. Does not block; must be called inside a tokio runtime, which goes on to copy.
+/// Opens `streams`. Does not block. Must be called inside a tokio runtime, which then does the
+/// copying.
 ///
 /// # Errors
-/// When a stream cannot be opened, or is of a kind that is not served.
+/// If a stream cannot be opened, or its kind is not supported.
 pub fn open(streams: &Streams) -> Result<(Stdio, Io), IoError> {
     if streams.terminal {
         with_terminal(streams)
@@ -53,18 +54,18 @@ pub fn open(streams: &Streams) -> Result<(Stdio, Io), IoError> {
 }
 
 impl Io {
-    /// Lets the standard input end (containerd's `CloseIO`): the process sees its end once those
-    /// who write to it have closed it too, and it has read all of it.
+    /// Ends the standard input (containerd's `CloseIO`): the process sees end of file once all
+    /// other writers have closed it, and it has read everything.
     pub fn close_input(&self) {
         if let Some(input) = &self.input {
             input.close();
         }
     }
 
-    /// Tells the terminal its size, in characters.
+    /// Sets the terminal's size, in characters.
     ///
     /// # Errors
-    /// When there is no terminal, or it refuses.
+    /// If there is no terminal, or it refuses the size.
     pub fn resize(&self, columns: u16, rows: u16) -> Result<(), IoError> {
         let terminal = self.terminal.as_ref().ok_or(IoError::NoTerminal)?;
         terminal
@@ -77,26 +78,26 @@ impl Io {
             })
     }
 
-    /// Waits until what the process wrote has been read. Call it when the process has ended, before
-    /// that is told (the `TaskExit` event, the answer to `Wait`): clients stop reading when they
-    /// hear of it.
+    /// Waits until the process's output has been read. Call it after the process has exited, before
+    /// the exit is reported (the `TaskExit` event, the reply to `Wait`): clients stop reading when
+    /// they learn of it.
     ///
-    /// Ends without that when nobody reads for a while: 0.3 seconds without any progress, 3 at
-    /// most; each of them twice with a terminal. What nobody has read then is kept for a reader
-    /// that comes before this value is dropped. A second call returns at once.
-    pub async fn drained(&self) {
+    /// Gives up if the output is not read for a while: 0.3 seconds without any progress, 3 at most;
+    /// each of them twice with a terminal. Unread output is then kept for a reader that comes
+    /// before this value is dropped. A second call returns at once.
+    pub async fn drain(&self) {
         if let Some(terminal) = &self.terminal {
             terminal.copied().await;
         }
         let outputs = std::mem::take(&mut *lock(&self.outputs));
-        let mut waits: JoinSet<_> = outputs.into_iter().map(Fifo::drained).collect();
+        let mut waits: JoinSet<_> = outputs.into_iter().map(Fifo::drain).collect();
         while let Some(wait) = waits.join_next().await {
             match wait.map_err(io::Error::from).flatten() {
                 Ok(Drained::Yes) => {}
                 Ok(Drained::Unread(late)) => {
                     lock(&self.late).push(tokio::spawn(late.await_reader()));
                 }
-                Err(error) => tracing::warn!("cannot see whether output was read: {error}"),
+                Err(error) => tracing::warn!(%error, "cannot check whether output was read"),
             }
         }
     }
@@ -139,7 +140,7 @@ fn without_terminal(streams: &Streams) -> Result<(Stdio, Io), IoError> {
     ))
 }
 
-/// Opens one output; a FIFO's keeper goes to `outputs`.
+/// Opens one output; keeps its FIFO in `outputs`.
 fn output(stream: Stream, uri: &str, outputs: &mut Vec<Fifo>) -> Result<Option<OwnedFd>, IoError> {
     match Location::of(stream, uri)? {
         Location::None => Ok(None),
@@ -182,8 +183,8 @@ fn with_terminal(streams: &Streams) -> Result<(Stdio, Io), IoError> {
     ))
 }
 
-/// What a terminal's output goes to. Without a place for it, it is still taken from the terminal,
-/// which would block its process otherwise.
+/// Opens the destination of a terminal's output. Without one, the output is still read from the
+/// terminal, because its process would block otherwise.
 fn sink(uri: &str) -> Result<(Sink, Vec<Fifo>), IoError> {
     match Location::of(Stream::Stdout, uri)? {
         Location::None => Ok((Box::new(tokio::io::sink()), Vec::new())),
@@ -195,7 +196,7 @@ fn sink(uri: &str) -> Result<(Sink, Vec<Fifo>), IoError> {
         Location::Fifo(path) => {
             let failed = |source| failed(Stream::Stdout, &path, source);
             let fifo = Fifo::keep(&path).map_err(failed)?;
-            // For reading as well, so that a restart of containerd is no error, as without a
+            // For reading as well, so that a restart of containerd is not an error, as without a
             // terminal.
             let sender = pipe::OpenOptions::new()
                 .read_write(true)
@@ -215,6 +216,6 @@ fn failed(stream: Stream, path: &Path, source: io::Error) -> IoError {
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // What the lock guards is whole after each of its uses: a panic elsewhere does not change that.
+    // Each use leaves the value consistent, so a panic elsewhere does no harm.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,4 +1,4 @@
-//! What containerd names as a container's standard streams, and what of it is served.
+//! The names that containerd gives to a container's standard streams, and the supported kinds.
 
 use std::fmt;
 use std::io;
@@ -6,14 +6,14 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
-/// What containerd names as a container's standard streams: paths or URIs; empty means none.
+/// The standard streams of a container as containerd names them: paths or URIs; empty means none.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Streams {
     /// Standard input.
     pub stdin: String,
-    /// Standard output; of a container with a terminal, all that the terminal shows.
+    /// Standard output; with a terminal, all that the terminal shows.
     pub stdout: String,
-    /// Standard error; not looked at if there is a terminal, for that has one output.
+    /// Standard error; ignored with a terminal, which has one output.
     pub stderr: String,
     /// Whether the process gets a terminal.
     pub terminal: bool,
@@ -40,30 +40,30 @@ impl fmt::Display for Stream {
     }
 }
 
-/// Why a container's streams could not be opened, or its terminal not be resized.
+/// An error of opening a container's streams, or of resizing its terminal.
 #[derive(Debug, Error)]
 pub enum IoError {
     /// A stream could not be opened.
     #[error("cannot open {stream} ({path})")]
     Open {
-        /// Which.
+        /// The stream.
         stream: Stream,
-        /// What containerd named.
+        /// Its path.
         path: String,
-        /// Why.
+        /// The I/O error.
         source: io::Error,
     },
-    /// A stream of a kind that this runtime does not serve.
-    #[error("{stream} is {uri}: {served}; use containerd's default logging")]
+    /// The kind of a stream is not supported.
+    #[error("{stream} is {uri}: {supported}; use containerd's default logging")]
     Kind {
-        /// Which.
+        /// The stream.
         stream: Stream,
-        /// What containerd named.
+        /// Its URI.
         uri: String,
-        /// What could be named in its place.
-        served: &'static str,
+        /// The kinds that are supported.
+        supported: &'static str,
     },
-    /// There is no terminal to be had.
+    /// A terminal could not be created.
     #[error("cannot make a terminal")]
     Terminal(#[source] io::Error),
     /// The container was created without a terminal.
@@ -72,46 +72,46 @@ pub enum IoError {
          definition)"
     )]
     NoTerminal,
-    /// The terminal does not take this size.
-    #[error("cannot make the terminal {columns} columns wide and {rows} rows high")]
+    /// The terminal refuses this size.
+    #[error("cannot resize the terminal to {columns} columns wide and {rows} rows high")]
     Resize {
-        /// Its width, in characters.
+        /// The width, in characters.
         columns: u16,
-        /// Its height, in lines.
+        /// The height, in lines.
         rows: u16,
-        /// Why.
+        /// The I/O error.
         source: io::Error,
     },
 }
 
-/// Where a stream leads.
+/// The destination or source of a stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Location {
-    /// Nowhere: the process gets `/dev/null`.
+    /// None: the process gets `/dev/null`.
     None,
-    /// A FIFO that containerd or its client has made.
+    /// A FIFO that containerd or its client has created.
     Fifo(PathBuf),
-    /// A file that is appended to, and made if need be.
+    /// A file, appended to, and created if it is missing.
     File(PathBuf),
 }
 
 impl Location {
-    /// Where `uri` leads: a plain path or a `fifo://` URI, a `file://` URI for output, or empty.
+    /// Parses `uri`: a plain path or a `fifo://` URI, a `file://` URI for output, or empty.
     pub(crate) fn of(stream: Stream, uri: &str) -> Result<Self, IoError> {
-        let refused = |served| {
+        let refused = |supported| {
             Err(IoError::Kind {
                 stream,
                 uri: uri.to_owned(),
-                served,
+                supported,
             })
         };
         match (stream, uri.split_once("://")) {
             _ if uri.is_empty() => Ok(Self::None),
             (_, None) => Ok(Self::Fifo(PathBuf::from(uri))),
             (_, Some(("fifo", path))) => Ok(Self::Fifo(PathBuf::from(path))),
-            (Stream::Stdin, Some(_)) => refused("only FIFOs are served"),
+            (Stream::Stdin, Some(_)) => refused("only FIFOs are supported"),
             (_, Some(("file", path))) => Ok(Self::File(PathBuf::from(path))),
-            (_, Some(_)) => refused("only FIFOs and files are served"),
+            (_, Some(_)) => refused("only FIFOs and files are supported"),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The pair of a pseudoterminal, and the copying to and from it.
+//! A pseudoterminal, and copying to and from it.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -14,13 +14,13 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use crate::output::{DRAIN_LIMIT, READER_PATIENCE};
+use crate::output::{DRAIN_TIMEOUT, READER_IDLE_TIMEOUT};
 
-/// How much is copied at once: what a terminal holds for its reader.
+/// The size of one read: what a terminal holds for its reader.
 const CHUNK: usize = 4096;
 
-/// The host's side of a container's terminal. The copying ends with it, and what still runs there
-/// is hung up.
+/// The host's side of a container's terminal. Dropping it ends the copying and hangs up processes
+/// that still use the terminal.
 #[derive(Debug)]
 pub(crate) struct Terminal {
     master: Master,
@@ -28,37 +28,37 @@ pub(crate) struct Terminal {
     progress: watch::Receiver<Progress>,
 }
 
-/// How far the copying of what a terminal shows has come.
+/// The progress of copying a terminal's output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Progress {
-    /// So many pieces were copied, and there may be more.
+    /// The number of copied pieces; more may follow.
     Pieces(u64),
-    /// All is copied, and no process has the terminal any more.
+    /// All is copied, and no process has the terminal open.
     Done,
 }
 
-/// What a terminal's output is written to.
+/// The destination of a terminal's output.
 pub(crate) type Sink = Box<dyn AsyncWrite + Send + Unpin>;
 
 impl Terminal {
-    /// Makes a pair, copies what it shows to `sink`, and returns the process's side with ours.
+    /// Makes a pair, copies its output to `sink`, and returns the process's side and the host's.
     pub(crate) fn open(sink: Sink) -> io::Result<(OwnedFd, Self)> {
         let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
         let master = rustix::pty::openpt(flags)?;
         rustix::pty::unlockpt(&master)?;
-        // Through the master: its name leads to another terminal, or to none, in another mount
-        // namespace.
+        // Through the master: in another mount namespace the name leads to another terminal, or to
+        // none.
         let slave = rustix::pty::ioctl_tiocgptpeer(&master, flags)?;
-        // Its modes stay the kernel's: a new line is shown with a carriage return, as under runc.
-        // kubectl has the user's own terminal add none, and without it each line would begin where
-        // the last one ended.
+        // The kernel's default modes stay: a new line is shown with a carriage return, as under
+        // runc. kubectl sets the user's own terminal to add none, so without it each line would
+        // begin where the last one ended.
         rustix::io::ioctl_fionbio(&master, true)?;
         let master = Master(Arc::new(watched(master)?));
-        let (told, progress) = watch::channel(Progress::Pieces(0));
+        let (progress_sender, progress) = watch::channel(Progress::Pieces(0));
         let source = master.clone();
         let copying = tokio::spawn(async move {
-            source.copy_to(sink, &told).await;
-            told.send_replace(Progress::Done);
+            source.copy_to(sink, &progress_sender).await;
+            progress_sender.send_replace(Progress::Done);
         });
         Ok((
             slave,
@@ -70,20 +70,20 @@ impl Terminal {
         ))
     }
 
-    /// The side that is written to and resized.
+    /// Returns the master side, for writing and resizing.
     pub(crate) fn master(&self) -> &Master {
         &self.master
     }
 
-    /// Waits until all that the process wrote is copied, or nothing has been for a while: its
-    /// reader may read nothing, and a process that it left behind may keep the terminal open.
+    /// Waits until all output is copied, or nothing was copied for a while: its reader may not
+    /// read, and a process left in the background may keep the terminal open.
     pub(crate) async fn copied(&self) {
-        let limit = Instant::now() + DRAIN_LIMIT;
+        let deadline = Instant::now() + DRAIN_TIMEOUT;
         let mut progress = self.progress.clone();
-        while *progress.borrow_and_update() != Progress::Done && Instant::now() < limit {
-            let patience = Instant::now() + READER_PATIENCE;
+        while *progress.borrow_and_update() != Progress::Done && Instant::now() < deadline {
+            let idle_deadline = Instant::now() + READER_IDLE_TIMEOUT;
             if !matches!(
-                tokio::time::timeout_at(patience, progress.changed()).await,
+                tokio::time::timeout_at(idle_deadline, progress.changed()).await,
                 Ok(Ok(()))
             ) {
                 break;
@@ -103,7 +103,7 @@ impl Drop for Terminal {
 pub(crate) struct Master(Arc<AsyncFd<OwnedFd>>);
 
 impl Master {
-    /// Tells the terminal its size; the kernel tells the process (SIGWINCH).
+    /// Sets the terminal's size; the kernel notifies the process (SIGWINCH).
     pub(crate) fn resize(&self, columns: u16, rows: u16) -> io::Result<()> {
         let size = Winsize {
             ws_col: columns,
@@ -114,10 +114,9 @@ impl Master {
         Ok(rustix::termios::tcsetwinsize(self.0.get_ref(), size)?)
     }
 
-    /// Writes what comes through `fifo`, as if it were typed.
+    /// Writes the content of `fifo` to the terminal, as if it were typed.
     ///
-    /// The end of the FIFO ends nothing: a terminal has no end of input, and who wants one types it
-    /// (`^D`).
+    /// The end of the FIFO ends nothing: a terminal has no end of input; users type it (`^D`).
     pub(crate) async fn copy_from(self, mut fifo: pipe::Receiver) -> io::Result<()> {
         let mut buffer = [0; CHUNK];
         loop {
@@ -137,8 +136,8 @@ impl Master {
         }
     }
 
-    /// Copies all that the terminal shows to `sink`, until no process has it open any more.
-    async fn copy_to(self, mut sink: Sink, told: &watch::Sender<Progress>) {
+    /// Copies the terminal's output to `sink`, until no process has it open any more.
+    async fn copy_to(self, mut sink: Sink, progress_sender: &watch::Sender<Progress>) {
         let mut buffer = [0; CHUNK];
         let mut pieces = 0;
         let mut lost = 0_usize;
@@ -151,18 +150,15 @@ impl Master {
                 .await;
             match read {
                 Ok(0) => break Ok(()),
-                // Read on after an error: a process whose terminal is full would wait for ever.
+                // Read on after an error: a process would block forever on a full terminal.
                 Ok(length) if lost > 0 => lost += length,
                 Ok(length) => {
                     if let Err(error) = sink.write_all(&buffer[..length]).await {
-                        tracing::warn!(
-                            "the output of a terminal cannot be passed on, what follows is lost: \
-                             {error}"
-                        );
+                        tracing::warn!(%error, "cannot write the output of a terminal; the rest is lost");
                         lost += length;
                     }
                     pieces += 1;
-                    told.send_replace(Progress::Pieces(pieces));
+                    progress_sender.send_replace(Progress::Pieces(pieces));
                 }
                 Err(error) if is_hang_up(&error) => break Ok(()),
                 Err(error) => break Err(error),
@@ -170,26 +166,26 @@ impl Master {
         };
         let flushed = sink.flush().await;
         if let Err(error) = end.and(flushed) {
-            tracing::warn!("the output of a terminal was cut off: {error}");
+            tracing::warn!(%error, "the output of a terminal was cut off");
         }
         if lost > 0 {
-            tracing::warn!(lost, "bytes that a terminal showed were lost");
+            tracing::warn!(lost, "output of a terminal was lost");
         }
     }
 }
 
-/// `fd`, watched by the runtime.
+/// Registers `fd` with the async runtime.
 #[expect(
     unsafe_code,
     reason = "the runtime has no safe call for a descriptor that is neither a socket nor a pipe"
 )]
 fn watched(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     // SAFETY: an `OwnedFd` is open for as long as it lives, always has the same number, and moves
-    // into what is returned.
+    // into the returned value.
     Ok(unsafe { AsyncFd::register(fd) }?)
 }
 
-/// Whether no process has the other side of the terminal open any more.
+/// Returns whether no process has the other side of the terminal open any more.
 fn is_hang_up(error: &io::Error) -> bool {
     error.raw_os_error() == Some(Errno::IO.raw_os_error())
 }

@@ -1,4 +1,4 @@
-//! Rules of the standard streams, on real FIFOs and terminals.
+//! Tests of the standard streams on real FIFOs and terminals.
 
 mod input;
 mod output;
@@ -13,10 +13,10 @@ use rustix::fs::{CWD, FileType, Mode};
 use super::*;
 use crate::streams::Location;
 
-/// Longer than anything here takes, shorter than a test run that hangs.
-const LIMIT: Duration = Duration::from_secs(20);
+/// Longer than any step here, shorter than a test run that hangs.
+const TEST_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// A folder with FIFOs, as a client of containerd makes it for each container.
+/// A folder with FIFOs, as a client of containerd creates it for each container.
 struct Folder(tempfile::TempDir);
 
 impl Folder {
@@ -35,21 +35,21 @@ fn name(path: &Path) -> String {
     path.to_str().unwrap().to_owned()
 }
 
-/// Runs what blocks on a thread for it; panics if it does not end.
+/// Runs blocking work on its own thread; panics if it does not end.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    tokio::time::timeout(LIMIT, tokio::task::spawn_blocking(work))
+    tokio::time::timeout(TEST_TIMEOUT, tokio::task::spawn_blocking(work))
         .await
         .expect("it blocks")
         .unwrap()
 }
 
-/// What `fifo` holds.
+/// Returns the number of unread bytes in `fifo`.
 fn held(fifo: &File) -> u64 {
     rustix::io::ioctl_fionread(fifo).unwrap()
 }
 
 #[test]
-fn no_name_means_no_stream_and_unknown_kinds_are_refused_by_name() {
+fn empty_name_means_no_stream_and_unsupported_kinds_are_refused() {
     assert_eq!(Location::of(Stream::Stdout, "").unwrap(), Location::None);
     assert_eq!(
         Location::of(Stream::Stdout, "/run/fifo").unwrap(),
@@ -77,7 +77,7 @@ fn no_name_means_no_stream_and_unknown_kinds_are_refused_by_name() {
 }
 
 #[tokio::test]
-async fn a_stream_that_is_not_there_is_named() {
+async fn missing_stream_is_named_in_the_error() {
     let streams = Streams {
         stderr: "/nowhere/stderr".to_owned(),
         ..Streams::default()
@@ -87,7 +87,7 @@ async fn a_stream_that_is_not_there_is_named() {
 }
 
 #[tokio::test]
-async fn a_container_without_streams_has_nothing_to_wait_for() {
+async fn container_without_streams_has_nothing_to_wait_for() {
     let (stdio, io) = open(&Streams::default()).unwrap();
     assert!(
         stdio.stdin.is_none()
@@ -96,7 +96,7 @@ async fn a_container_without_streams_has_nothing_to_wait_for() {
             && stdio.terminal.is_none()
     );
     io.close_input();
-    tokio::time::timeout(Duration::from_millis(100), io.drained())
+    tokio::time::timeout(Duration::from_millis(100), io.drain())
         .await
         .unwrap();
 }

@@ -139,7 +139,7 @@ impl Watch {
                 }
             }) {
                 Ok(Some(event)) => {
-                    drop(recent.insert(event.wd(), Instant::now() + RECHECK_DURATION))
+                    recent.insert(event.wd(), Instant::now() + RECHECK_DURATION);
                 }
                 Ok(None) | Err(Errno::INTR) => {}
                 Err(error) => return log_watch_failure(&error.into()),

@@ -3,6 +3,7 @@
 use containerd_shim_protos::cgroups::metrics::Metrics as MetricsV1;
 use containerd_shim_protos::cgroups_v2::metrics::Metrics as MetricsV2;
 
+use super::source::{device, rdma};
 use super::*;
 use crate::{Driver, Hierarchies};
 

@@ -1,4 +1,4 @@
-//! Events that wait for containerd: first in, first out, and no more than there is room for.
+//! A bounded FIFO queue of events for containerd.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -12,22 +12,22 @@ use tokio::time::Instant;
 
 use super::TaskEvent;
 
-/// An event as containerd takes it, and since when it waits.
+/// An event in containerd's form, and when it was queued.
 #[derive(Debug)]
-pub(super) struct Letter {
+pub(super) struct PendingEvent {
     pub(super) envelope: Envelope,
     pub(super) since: Instant,
 }
 
-impl Letter {
+impl PendingEvent {
     pub(super) fn new<E: TaskEvent>(namespace: &str, event: &E) -> Self {
         let event = Any {
-            // containerd knows types by their full names, without the prefix that protobuf's own
-            // libraries put there.
+            // containerd looks types up by their full names, without the prefix of protobuf's own
+            // libraries.
             type_url: E::descriptor().full_name().to_owned(),
             value: event
                 .write_to_bytes()
-                .expect("a message without required fields can be written"),
+                .expect("a message without required fields can be encoded"),
             ..Any::default()
         };
         let envelope = Envelope {
@@ -44,20 +44,20 @@ impl Letter {
     }
 }
 
-/// The queue between those who send and the one task that delivers.
+/// The queue between the senders and the publishing task.
 #[derive(Debug)]
 pub(super) struct Queue {
     namespace: String,
     capacity: usize,
     state: Mutex<State>,
     arrived: Notify,
-    /// How many events have not left yet, the one on its way among them.
+    /// The number of undelivered events, including the one that is being sent.
     waiting: watch::Sender<usize>,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    letters: VecDeque<Letter>,
+    events: VecDeque<PendingEvent>,
     dropped: u64,
 }
 
@@ -76,12 +76,12 @@ impl Queue {
         &self.namespace
     }
 
-    /// Appends `letter`. The oldest one goes where there is no room left: what it tells can be
-    /// asked for, and the end of a task, which is told last, matters most.
-    pub(super) fn push(&self, letter: Letter) {
+    /// Appends an event. A full queue drops the oldest: its content can be requested as state, and
+    /// a task's exit, which comes last, matters most.
+    pub(super) fn push(&self, event: PendingEvent) {
         let mut state = self.state();
-        if state.letters.len() >= self.capacity
-            && let Some(oldest) = state.letters.pop_front()
+        if state.events.len() >= self.capacity
+            && let Some(oldest) = state.events.pop_front()
         {
             state.dropped += 1;
             if state.dropped == 1 {
@@ -89,44 +89,45 @@ impl Queue {
                 tracing::error!(
                     topic,
                     waiting = self.capacity,
-                    "an event was dropped, for too many wait for containerd"
+                    "an event was dropped: the queue for containerd is full"
                 );
             }
         } else {
             self.waiting.send_modify(|count| *count += 1);
         }
-        state.letters.push_back(letter);
+        state.events.push_back(event);
         drop(state);
         self.arrived.notify_one();
     }
 
-    /// The oldest event, once there is one. It counts as waiting until [`Queue::has_left`].
-    pub(super) async fn next(&self) -> Letter {
+    /// Waits for the oldest event and takes it out. It stays counted until
+    /// [`Queue::mark_delivered`].
+    pub(super) async fn next(&self) -> PendingEvent {
         loop {
-            if let Some(letter) = self.state().letters.pop_front() {
-                return letter;
+            if let Some(event) = self.state().events.pop_front() {
+                return event;
             }
             self.arrived.notified().await;
         }
     }
 
-    /// The event that was taken last has been delivered, or was given up.
-    pub(super) fn has_left(&self) {
+    /// Marks the event that was taken last as delivered, or given up.
+    pub(super) fn mark_delivered(&self) {
         self.waiting.send_modify(|count| *count -= 1);
     }
 
-    /// How many were dropped since this was asked last.
+    /// Returns the number of dropped events since the last call.
     pub(super) fn take_dropped(&self) -> u64 {
         std::mem::take(&mut self.state().dropped)
     }
 
-    /// How many have not left yet, as it changes.
+    /// Returns the number of undelivered events, as it changes.
     pub(super) fn waiting(&self) -> watch::Receiver<usize> {
         self.waiting.subscribe()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        // Each use leaves it whole: a panic elsewhere does not change that.
+        // Each use leaves the state consistent, so a panic elsewhere does no harm.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,4 +1,4 @@
-//! Rules of the events, against a containerd that comes and goes.
+//! Tests of events against a containerd that comes and goes.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -17,10 +17,10 @@ use containerd_shim_protos::ttrpc::{self, Code, get_status};
 
 use super::*;
 
-/// Longer than anything here takes, shorter than a test run that hangs.
-const LIMIT: Duration = Duration::from_secs(20);
+/// Longer than any step here, shorter than a test run that hangs.
+const TEST_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// What a containerd received, over all its lives.
+/// The events that all instances of containerd received.
 #[derive(Clone, Default)]
 struct Received(Arc<Mutex<Vec<Envelope>>>);
 
@@ -34,7 +34,7 @@ impl Received {
             .collect()
     }
 
-    /// The process ids of the start events, which these tests number them by.
+    /// The process ids of the start events, by which these tests number them.
     fn numbers(&self) -> Vec<u32> {
         let envelopes = self.0.lock().unwrap();
         envelopes
@@ -63,7 +63,7 @@ impl containerd_shim_protos::shim_async::Events for Received {
     }
 }
 
-/// A containerd that answers, until it is told to go.
+/// Starts a containerd that replies until it is shut down.
 async fn containerd(socket: &Path, received: &Received) -> Server {
     let _ = std::fs::remove_file(socket);
     let service = create_events(Arc::new(received.clone()));
@@ -85,7 +85,7 @@ struct Scene {
 fn scene(limits: Limits) -> Scene {
     let folder = tempfile::tempdir().unwrap();
     let socket = folder.path().join("containerd.sock.ttrpc");
-    let events = Events::within(
+    let events = Events::with_limits(
         limits,
         "k8s.io".to_owned(),
         socket.to_str().unwrap(),
@@ -108,13 +108,13 @@ fn start(number: u32) -> TaskStart {
 }
 
 #[tokio::test]
-async fn an_event_is_told_as_containerd_knows_it() {
+async fn event_has_containerds_topic_type_and_namespace() {
     let Scene {
         socket,
         received,
         events,
         _folder,
-    } = scene(LIMITS);
+    } = scene(HOST_LIMITS);
     let _server = containerd(&socket, &received).await;
     let before = SystemTime::now();
     events.send(&TaskExit {
@@ -124,7 +124,7 @@ async fn an_event_is_told_as_containerd_knows_it() {
         exit_status: 137,
         ..TaskExit::default()
     });
-    assert_eq!(events.flush(LIMIT).await, Flushed::All);
+    assert_eq!(events.flush(TEST_TIMEOUT).await, Flushed::All);
     let envelope = received.0.lock().unwrap().pop().unwrap();
     assert_eq!(
         (envelope.namespace.as_str(), envelope.topic.as_str()),
@@ -148,55 +148,55 @@ async fn events_arrive_in_order_and_once() {
         received,
         events,
         _folder,
-    } = scene(LIMITS);
+    } = scene(HOST_LIMITS);
     let _server = containerd(&socket, &received).await;
     (0..500).for_each(|number| events.send(&start(number)));
-    assert_eq!(events.flush(LIMIT).await, Flushed::All);
+    assert_eq!(events.flush(TEST_TIMEOUT).await, Flushed::All);
     assert_eq!(received.numbers(), (0..500).collect::<Vec<_>>());
 }
 
 #[tokio::test]
-async fn events_wait_for_a_containerd_that_is_away_and_arrive_in_order() {
+async fn events_wait_while_containerd_is_away_and_arrive_in_order() {
     let Scene {
         socket,
         received,
         events,
         _folder,
     } = scene(Limits {
-        longest_pause: Duration::from_millis(50),
-        ..LIMITS
+        max_backoff: Duration::from_millis(50),
+        ..HOST_LIMITS
     });
     let mut server = containerd(&socket, &received).await;
     events.send(&start(0));
-    assert_eq!(events.flush(LIMIT).await, Flushed::All);
+    assert_eq!(events.flush(TEST_TIMEOUT).await, Flushed::All);
     server.shutdown().await.unwrap();
     drop(server);
     (1..100).for_each(|number| events.send(&start(number)));
     assert_eq!(
         events.flush(Duration::from_millis(300)).await,
-        Flushed::Left(99)
+        Flushed::Pending(99)
     );
     let _server = containerd(&socket, &received).await;
     (100..110).for_each(|number| events.send(&start(number)));
-    assert_eq!(events.flush(LIMIT).await, Flushed::All);
+    assert_eq!(events.flush(TEST_TIMEOUT).await, Flushed::All);
     assert_eq!(received.numbers(), (0..110).collect::<Vec<_>>());
 }
 
 #[tokio::test]
-async fn an_event_that_containerd_took_and_did_not_answer_is_waited_for() {
+async fn event_without_reply_is_waited_for_and_not_sent_twice() {
     let Scene {
         socket,
         received,
         events,
         _folder,
-    } = scene(LIMITS);
-    // It takes connections, and says nothing: as one that is stopped, or very busy.
+    } = scene(HOST_LIMITS);
+    // It accepts connections and never replies, like one that is stopped or very busy.
     let listener = tokio::net::UnixListener::bind(&socket).unwrap();
     events.send(&start(0));
     let (connection, _) = listener.accept().await.unwrap();
     assert_eq!(
         events.flush(Duration::from_millis(200)).await,
-        Flushed::Left(1)
+        Flushed::Pending(1)
     );
     assert!(
         tokio::time::timeout(Duration::from_millis(200), listener.accept())
@@ -206,27 +206,27 @@ async fn an_event_that_containerd_took_and_did_not_answer_is_waited_for() {
     );
     drop((connection, listener));
     let _server = containerd(&socket, &received).await;
-    assert_eq!(events.flush(LIMIT).await, Flushed::All);
+    assert_eq!(events.flush(TEST_TIMEOUT).await, Flushed::All);
     assert_eq!(received.numbers(), [0]);
 }
 
 #[tokio::test]
-async fn an_event_that_containerd_refuses_holds_no_other_up() {
+async fn refused_event_does_not_delay_others() {
     let Scene {
         socket,
         received,
         events,
         _folder,
-    } = scene(LIMITS);
+    } = scene(HOST_LIMITS);
     let _server = containerd(&socket, &received).await;
     events.send(&TaskOOM::default());
     events.send(&start(0));
-    assert_eq!(events.flush(LIMIT).await, Flushed::All);
+    assert_eq!(events.flush(TEST_TIMEOUT).await, Flushed::All);
     assert_eq!(received.topics(), ["/tasks/start"]);
 }
 
 #[tokio::test]
-async fn the_oldest_events_go_when_there_is_no_room_left() {
+async fn full_queue_drops_the_oldest_events() {
     let Scene {
         socket,
         received,
@@ -234,30 +234,30 @@ async fn the_oldest_events_go_when_there_is_no_room_left() {
         _folder,
     } = scene(Limits {
         capacity: 10,
-        ..LIMITS
+        ..HOST_LIMITS
     });
     (0..100).for_each(|number| events.send(&start(number)));
-    assert_eq!(events.flush(Duration::ZERO).await, Flushed::Left(10));
+    assert_eq!(events.flush(Duration::ZERO).await, Flushed::Pending(10));
     let _server = containerd(&socket, &received).await;
-    assert_eq!(events.flush(LIMIT).await, Flushed::All);
+    assert_eq!(events.flush(TEST_TIMEOUT).await, Flushed::All);
     assert_eq!(received.numbers(), (90..100).collect::<Vec<_>>());
 }
 
 #[tokio::test]
-async fn an_event_is_given_up_after_a_while() {
+async fn event_is_dropped_after_the_retry_timeout() {
     let Scene {
         socket,
         received,
         events,
         _folder,
     } = scene(Limits {
-        patience: Duration::from_millis(100),
-        ..LIMITS
+        retry_timeout: Duration::from_millis(100),
+        ..HOST_LIMITS
     });
     events.send(&start(0));
-    assert_eq!(events.flush(LIMIT).await, Flushed::All);
+    assert_eq!(events.flush(TEST_TIMEOUT).await, Flushed::All);
     let _server = containerd(&socket, &received).await;
     events.send(&start(1));
-    assert_eq!(events.flush(LIMIT).await, Flushed::All);
+    assert_eq!(events.flush(TEST_TIMEOUT).await, Flushed::All);
     assert_eq!(received.numbers(), [1]);
 }

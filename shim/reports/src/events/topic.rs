@@ -1,4 +1,4 @@
-//! Which events there are, and their topics.
+//! The event types and their topics.
 
 use containerd_shim_protos::events::task::{
     TaskCreate, TaskDelete, TaskExecAdded, TaskExecStarted, TaskExit, TaskOOM, TaskPaused,
@@ -9,7 +9,7 @@ use containerd_shim_protos::topics;
 
 /// An event about a task, as containerd's API defines it.
 pub trait TaskEvent: MessageFull {
-    /// The topic under which containerd's subscribers look for it.
+    /// The topic for containerd's subscribers.
     const TOPIC: &'static str;
 }
 

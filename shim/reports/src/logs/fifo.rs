@@ -10,7 +10,7 @@ use tracing::Level;
 
 use super::line::{Fields, Line};
 
-/// A FIFO that is never waited for: what it has no room for is dropped, and counted.
+/// A FIFO that is written without blocking: what does not fit is dropped and counted.
 #[derive(Debug)]
 pub(super) struct Fifo {
     file: File,
@@ -18,10 +18,10 @@ pub(super) struct Fifo {
 }
 
 impl Fifo {
-    /// Opens the FIFO at `path`, which is containerd's to make.
+    /// Opens the FIFO at `path`, which containerd creates.
     ///
-    /// It is opened for reading as well: it then needs no reader, and what is written while
-    /// containerd restarts waits in it, up to its size.
+    /// It is opened for reading as well, so that it needs no other reader. What is written while
+    /// containerd restarts waits in it, up to its capacity.
     pub(super) fn open(path: &Path) -> io::Result<Self> {
         let flags = OFlags::NONBLOCK.bits().cast_signed();
         let file = OpenOptions::new()
@@ -38,7 +38,7 @@ impl Fifo {
         Ok(Self { file, dropped: 0 })
     }
 
-    /// Writes `line`, after one about those that were dropped before it.
+    /// Writes `line`, after a line about those that were dropped before it.
     pub(super) fn write(&mut self, line: &[u8]) {
         if self.dropped > 0 && self.try_write(&dropped(self.dropped)) {
             self.dropped = 0;
@@ -48,7 +48,8 @@ impl Fifo {
         }
     }
 
-    /// Whether `line` was taken. A line is short enough for a FIFO to take all or nothing of it.
+    /// Returns whether `line` was written. A line is short enough for a FIFO to take all or nothing
+    /// of it.
     fn try_write(&mut self, line: &[u8]) -> bool {
         self.file
             .write(line)
@@ -56,12 +57,12 @@ impl Fifo {
     }
 }
 
-/// The line that tells of lost lines.
+/// Formats the line that reports dropped lines.
 fn dropped(count: u64) -> Vec<u8> {
     let mut fields = Fields::default();
     fields.set(
         "message",
-        "lines of the log were dropped, for nobody read them".to_owned(),
+        "log lines were dropped: the log FIFO was not read".to_owned(),
     );
     fields.set("dropped", count.to_string());
     Line::now(Level::WARN, fields).logfmt()

@@ -1,5 +1,5 @@
-//! The journal's socket: one datagram a line, in the journal's own protocol, so that every field
-//! can be searched for.
+//! The journal's socket. Each line is one datagram in the journal's native protocol, so that every
+//! field can be searched for.
 
 use std::io;
 use std::os::unix::net::UnixDatagram;
@@ -9,15 +9,14 @@ use tracing::Level;
 
 use super::line::Line;
 
-/// Where the journal listens. systemd holds the socket, also while the journal restarts.
+/// The journal's socket. systemd holds it, also while the journal restarts.
 const SOCKET: &str = "/run/systemd/journal/socket";
-/// How long a value may be, in bytes: a line then fits into a datagram of any system's default
-/// size.
-const VALUE_LIMIT: usize = 16 * 1024;
-/// What `journalctl -t` takes.
+/// The maximum length of a value, so that a line fits into a datagram of any system's default size.
+const MAX_VALUE: usize = 16 * 1024;
+/// The value for `journalctl -t`.
 const IDENTIFIER: &str = "containerd-shim-wasmedge";
 
-/// The journal. Never waited for: what it has no room for is dropped, and counted.
+/// The journal, written without blocking: what does not fit is dropped and counted.
 #[derive(Debug)]
 pub(super) struct Journal {
     socket: UnixDatagram,
@@ -26,8 +25,8 @@ pub(super) struct Journal {
 }
 
 impl Journal {
-    /// The journal of this system, if it has one.
-    pub(super) fn of_this_system() -> Option<Self> {
+    /// Returns the journal of this system, if it has one.
+    pub(super) fn open() -> Option<Self> {
         let path = Path::new(SOCKET);
         path.exists().then(|| Self::at(path).ok()).flatten()
     }
@@ -42,7 +41,7 @@ impl Journal {
         })
     }
 
-    /// Writes `line`; the first one that is taken after others were not says how many were not.
+    /// Writes `line`. The first line after dropped ones has their number.
     pub(super) fn write(&mut self, line: &Line) {
         let mut datagram = datagram(line);
         if self.dropped > 0 {
@@ -55,10 +54,10 @@ impl Journal {
     }
 }
 
-/// `line` in the journal's native protocol.
+/// Encodes `line` in the journal's native protocol.
 fn datagram(line: &Line) -> Vec<u8> {
     let mut out = Vec::new();
-    // As syslog numbers severities.
+    // syslog's numbers of severities.
     let priority = match line.level() {
         Level::ERROR => "3",
         Level::WARN => "4",
@@ -74,8 +73,8 @@ fn datagram(line: &Line) -> Vec<u8> {
     out
 }
 
-/// The journal's name for the field `name`: capitals, digits and underscores, beginning with a
-/// letter. Those that other programs may write too say whose they are.
+/// Converts the field `name` to the journal's form: capitals, digits and underscores, beginning
+/// with a letter. Names that other programs may use too get a prefix.
 fn field_name(name: &str) -> String {
     match name {
         "container" => "CONTAINER_ID".to_owned(),
@@ -105,10 +104,10 @@ fn field_name(name: &str) -> String {
     }
 }
 
-/// Appends one field: `NAME=value`, or with the value's length in front of it where the value has
-/// lines of its own.
+/// Appends one field: `NAME=value`, or with the value's length in front of it if the value has
+/// several lines.
 fn append(out: &mut Vec<u8>, name: &str, value: &str) {
-    let value = &value[..value.floor_char_boundary(VALUE_LIMIT)];
+    let value = &value[..value.floor_char_boundary(MAX_VALUE)];
     out.extend_from_slice(name.as_bytes());
     if value.contains('\n') {
         out.push(b'\n');

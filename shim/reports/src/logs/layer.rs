@@ -1,4 +1,4 @@
-//! What `tracing` tells, as lines: an event with the fields of the spans around it.
+//! A `tracing` layer that makes one line of each event, with the fields of the spans around it.
 
 use std::error::Error;
 use std::fmt::{Debug, Write as _};
@@ -11,16 +11,16 @@ use tracing_subscriber::Layer;
 use tracing_subscriber::layer::Context;
 use tracing_subscriber::registry::{LookupSpan, Scope};
 
-use super::Places;
+use super::Router;
 use super::line::{Fields, Line};
 
-/// Makes lines of events.
+/// A layer that turns events into lines.
 #[derive(Debug)]
-pub(super) struct LineLayer(Arc<Places>);
+pub(super) struct LineLayer(Arc<Router>);
 
 impl LineLayer {
-    pub(super) fn new(places: Arc<Places>) -> Self {
-        Self(places)
+    pub(super) fn new(router: Arc<Router>) -> Self {
+        Self(router)
     }
 }
 

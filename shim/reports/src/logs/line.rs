@@ -1,4 +1,4 @@
-//! A line of the log, and how containerd's log wants it: `time="…" level=info msg="…" key=value`.
+//! A log line in the format of containerd's log: `time="…" level=info msg="…" key=value`.
 
 use std::fmt::Write as _;
 
@@ -6,15 +6,15 @@ use tracing::Level;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{FormatTime as _, SystemTime};
 
-/// How long a line may be, in bytes: what a FIFO takes at once or not at all (`PIPE_BUF`).
-const LINE_LIMIT: usize = 4096;
-/// How much of that the message may take, so that the fields, which come after it, are not cut off
-/// with it.
-const MESSAGE_LIMIT: usize = 3072;
-/// What stands where something was cut off.
+/// The maximum length of a line in bytes: what a FIFO takes at once or not at all (`PIPE_BUF`).
+const MAX_LINE: usize = 4096;
+/// The maximum length of the message, so that the fields, which come after it, are not cut off with
+/// it.
+const MAX_MESSAGE: usize = 3072;
+/// The mark of a cut.
 const CUT: &str = "…";
 
-/// Names and values in the order in which they came. A name comes once; its last value counts.
+/// Fields in order. A name occurs once, with its last value.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Fields(Vec<(&'static str, String)>);
 
@@ -38,7 +38,6 @@ impl Fields {
     }
 }
 
-/// A line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Line {
     time: String,
@@ -48,7 +47,8 @@ pub(super) struct Line {
 }
 
 impl Line {
-    /// A line of now; its message is the field `message`, which `tracing` makes of an event's text.
+    /// Makes a line with the present time. Its message is the field `message`, in which `tracing`
+    /// has an event's text.
     pub(super) fn now(level: Level, fields: Fields) -> Self {
         let mut time = String::new();
         // Writing to a string does not fail.
@@ -86,7 +86,7 @@ impl Line {
             .find_map(|(known, value)| (known == name).then_some(value))
     }
 
-    /// Adds a field, unless the line has it or there is nothing to say.
+    /// Adds a field, unless the line has it already or the value is empty.
     pub(super) fn add_missing(&mut self, name: &'static str, value: Option<&str>) {
         if let Some(value) = value
             && self.get(name).is_none()
@@ -95,8 +95,8 @@ impl Line {
         }
     }
 
-    /// The line as logrus writes it for containerd, with its end, no longer than a FIFO takes at
-    /// once.
+    /// Encodes the line with its end in logrus's format for containerd, no longer than a FIFO takes
+    /// at once.
     pub(super) fn logfmt(&self) -> Vec<u8> {
         let level = match self.level {
             Level::TRACE => "trace",
@@ -106,7 +106,7 @@ impl Line {
             Level::ERROR => "error",
         };
         let mut text = format!("time=\"{}\" level={level} msg=\"", self.time);
-        text.push_str(&cut(escaped(&self.message), MESSAGE_LIMIT));
+        text.push_str(&cut(escaped(&self.message), MAX_MESSAGE));
         text.push('"');
         let mut fields: Vec<_> = self.fields().collect();
         fields.sort_unstable();
@@ -118,13 +118,13 @@ impl Line {
                 write!(text, " {name}=\"{}\"", escaped(value))
             };
         }
-        let mut line = cut(text, LINE_LIMIT - 1).into_bytes();
+        let mut line = cut(text, MAX_LINE - 1).into_bytes();
         line.push(b'\n');
         line
     }
 }
 
-/// Whether a value needs no quotes (logrus's rule).
+/// Returns whether a value needs no quotes (logrus's rule).
 fn is_plain(value: &str) -> bool {
     !value.is_empty()
         && value
@@ -132,7 +132,7 @@ fn is_plain(value: &str) -> bool {
             .all(|c| c.is_ascii_alphanumeric() || "-._/@^+".contains(c))
 }
 
-/// `text` as it stands between quotes, in the escapes that Go reads.
+/// Escapes `text` for Go's quotes.
 fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
@@ -150,7 +150,7 @@ fn escaped(text: &str) -> String {
     out
 }
 
-/// `text`, cut to `limit` bytes.
+/// Cuts `text` to at most `limit` bytes.
 fn cut(mut text: String, limit: usize) -> String {
     if text.len() > limit {
         text.truncate(text.floor_char_boundary(limit - CUT.len()));

@@ -1,4 +1,4 @@
-//! Rules of the logs, on real FIFOs and a socket that stands in for the journal's.
+//! Tests of the logs on real FIFOs, and on a socket in place of the journal's.
 
 use std::fs::File;
 use std::io::Read as _;
@@ -13,7 +13,7 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use super::line::{Fields, Line};
 use super::*;
 
-/// A folder with bundles, and logs that know of none of them yet.
+/// A folder for bundles, and logs without any bundle yet.
 struct Scene {
     folder: tempfile::TempDir,
     logs: Logs,
@@ -25,26 +25,26 @@ impl Scene {
         Self::with_journal(None)
     }
 
-    /// Logs that this thread's events go to.
+    /// Makes logs that get this thread's events.
     fn with_journal(journal: Option<Journal>) -> Self {
         let identity = Identity {
             runtime: "io.containerd.wasmedge.v1".to_owned(),
             namespace: "k8s.io".to_owned(),
         };
-        let places = Arc::new(Places::new(identity, journal));
+        let router = Arc::new(Router::new(identity, journal));
         let (filter, level) = reload::Layer::new(LevelFilter::INFO);
         let subscriber = tracing_subscriber::registry()
             .with(filter)
-            .with(LineLayer::new(Arc::clone(&places)));
+            .with(LineLayer::new(Arc::clone(&router)));
         let default = tracing::subscriber::set_default(subscriber);
         Self {
             folder: tempfile::tempdir().unwrap(),
-            logs: Logs { places, level },
+            logs: Logs { router, level },
             _default: default,
         }
     }
 
-    /// Makes the bundle of `container` and its FIFO, and opens that as containerd does.
+    /// Creates the bundle of `container` and its FIFO, and opens the FIFO as containerd does.
     fn bundle(&self, container: &str) -> (PathBuf, File) {
         let bundle = self.folder.path().join(container);
         std::fs::create_dir(&bundle).unwrap();
@@ -65,21 +65,21 @@ impl Scene {
     }
 }
 
-/// What is in the FIFO.
+/// Reads the FIFO's content.
 fn read(mut reader: &File) -> String {
     let mut text = Vec::new();
-    // Ends with an error, for there is a writer that could write more.
+    // Ends with an error, because a writer could write more.
     reader.read_to_end(&mut text).unwrap_err();
     String::from_utf8(text).unwrap()
 }
 
-/// A line without its time.
+/// Removes the time from a line.
 fn timeless(line: &str) -> &str {
     line.split_once("Z\" ").unwrap().1
 }
 
 #[test]
-fn a_line_is_written_as_containerds_own_shims_write_theirs() {
+fn line_has_the_format_of_containerds_own_shims() {
     let mut fields = Fields::default();
     fields.set("message", "it said \"no\"\nand left".to_owned());
     fields.set("pod", "default/web".to_owned());
@@ -99,7 +99,7 @@ fn a_line_is_written_as_containerds_own_shims_write_theirs() {
 }
 
 #[test]
-fn a_long_line_keeps_its_fields_and_fits_into_a_fifo_at_once() {
+fn long_line_keeps_its_fields_and_fits_into_a_fifo_at_once() {
     let mut fields = Fields::default();
     fields.set("message", "ä".repeat(5000));
     fields.set("container", "c".to_owned());
@@ -110,19 +110,19 @@ fn a_long_line_keeps_its_fields_and_fits_into_a_fifo_at_once() {
 }
 
 #[test]
-fn a_line_about_a_container_names_its_pod_and_guest_and_goes_to_its_bundle() {
+fn line_about_a_container_has_pod_and_guest_and_goes_to_its_bundle() {
     let scene = Scene::new();
     let (one, two) = (scene.attached("one"), scene.attached("two"));
     scene.logs.describe(
         "one",
-        About {
+        ContainerInfo {
             pod: Some("default/web".to_owned()),
             guest: None,
         },
     );
     scene.logs.describe(
         "one",
-        About {
+        ContainerInfo {
             pod: None,
             guest: Some("sha256:1234".to_owned()),
         },
@@ -138,7 +138,7 @@ fn a_line_about_a_container_names_its_pod_and_guest_and_goes_to_its_bundle() {
 }
 
 #[test]
-fn a_line_is_about_the_container_of_the_span_around_it() {
+fn line_belongs_to_the_container_of_the_span_around_it() {
     let scene = Scene::new();
     let (one, _two) = (scene.attached("one"), scene.attached("two"));
     let span = tracing::info_span!("request", container = tracing::field::Empty, verb = "kill");
@@ -156,7 +156,7 @@ fn a_line_is_about_the_container_of_the_span_around_it() {
 }
 
 #[test]
-fn an_error_is_written_with_its_causes() {
+fn error_is_written_with_its_causes() {
     #[derive(Debug)]
     struct Outer(std::fmt::Error);
     impl std::fmt::Display for Outer {
@@ -184,7 +184,7 @@ fn an_error_is_written_with_its_causes() {
 }
 
 #[test]
-fn a_line_about_no_container_goes_to_the_bundle_that_came_last_and_is_there() {
+fn line_without_container_goes_to_the_newest_attached_bundle() {
     let scene = Scene::new();
     let (one, two) = (scene.attached("one"), scene.attached("two"));
     tracing::info!("first");
@@ -200,13 +200,13 @@ fn a_line_about_no_container_goes_to_the_bundle_that_came_last_and_is_there() {
 #[test]
 fn lines_without_any_bundle_wait_for_the_next() {
     let scene = Scene::new();
-    for number in 0..=EARLY_LINES {
+    for number in 0..=EARLY_LINE_CAPACITY {
         tracing::info!(number, "early");
     }
     let reader = scene.attached("one");
     tracing::info!("late");
     let text = read(&reader);
-    assert_eq!(text.lines().count(), EARLY_LINES + 1);
+    assert_eq!(text.lines().count(), EARLY_LINE_CAPACITY + 1);
     assert!(
         text.lines().next().unwrap().contains("number=1 ")
             && text.lines().last().unwrap().contains("late"),
@@ -215,7 +215,7 @@ fn lines_without_any_bundle_wait_for_the_next() {
 }
 
 #[test]
-fn a_bundle_without_a_log_is_no_news_and_harms_nobody() {
+fn bundle_without_log_fifo_is_not_reported_and_does_no_harm() {
     let scene = Scene::new();
     let one = scene.attached("one");
     scene
@@ -234,7 +234,7 @@ fn a_bundle_without_a_log_is_no_news_and_harms_nobody() {
 }
 
 #[test]
-fn a_log_that_cannot_be_written_to_is_said() {
+fn unusable_log_fifo_is_reported() {
     let scene = Scene::new();
     let one = scene.attached("one");
     let bundle = scene.folder.path().join("two");
@@ -243,13 +243,13 @@ fn a_log_that_cannot_be_written_to_is_said() {
     scene.logs.attach("two", &bundle);
     let text = read(&one);
     assert!(
-        text.contains("level=warning") && text.contains("cannot be opened"),
+        text.contains("level=warning") && text.contains("cannot open"),
         "{text}"
     );
 }
 
 #[test]
-fn a_fifo_that_nobody_reads_holds_nobody_up_and_what_is_lost_is_counted() {
+fn unread_fifo_does_not_block_and_dropped_lines_are_counted() {
     let scene = Scene::new();
     let reader = scene.attached("one");
     for number in 0..2000 {
@@ -276,7 +276,7 @@ fn a_fifo_that_nobody_reads_holds_nobody_up_and_what_is_lost_is_counted() {
 }
 
 #[test]
-fn the_level_can_be_changed_while_the_host_runs() {
+fn level_can_be_changed_at_run_time() {
     let scene = Scene::new();
     let reader = scene.attached("one");
     tracing::debug!("not yet");
@@ -288,7 +288,7 @@ fn the_level_can_be_changed_while_the_host_runs() {
 }
 
 #[test]
-fn the_journal_gets_each_line_in_fields_of_its_own() {
+fn journal_gets_each_line_as_fields() {
     let folder = tempfile::tempdir().unwrap();
     let address = folder.path().join("socket");
     let journal = UnixDatagram::bind(&address).unwrap();
@@ -296,7 +296,7 @@ fn the_journal_gets_each_line_in_fields_of_its_own() {
     let _reader = scene.attached("one");
     scene.logs.describe(
         "one",
-        About {
+        ContainerInfo {
             pod: Some("default/web".to_owned()),
             guest: Some("sha256:1234".to_owned()),
         },
@@ -313,16 +313,16 @@ fn the_journal_gets_each_line_in_fields_of_its_own() {
 }
 
 #[test]
-fn a_journal_that_is_stuck_or_gone_holds_nobody_up() {
+fn stuck_or_missing_journal_does_not_block() {
     let folder = tempfile::tempdir().unwrap();
     let address = folder.path().join("socket");
     let journal = UnixDatagram::bind(&address).unwrap();
     let _scene = Scene::with_journal(Some(Journal::at(&address).unwrap()));
     for number in 0..2000 {
-        tracing::info!(number, "nobody reads");
+        tracing::info!(number, "not read");
     }
     drop(journal);
-    tracing::info!("nobody is there");
+    tracing::info!("no journal");
     std::fs::remove_file(&address).unwrap();
     let journal = UnixDatagram::bind(&address).unwrap();
     tracing::info!("back");
@@ -336,7 +336,7 @@ fn a_journal_that_is_stuck_or_gone_holds_nobody_up() {
 }
 
 #[test]
-fn the_journal_is_given_no_value_that_a_datagram_cannot_hold() {
+fn journal_values_are_cut_to_fit_a_datagram() {
     let folder = tempfile::tempdir().unwrap();
     let address = folder.path().join("socket");
     let journal = UnixDatagram::bind(&address).unwrap();

@@ -1,10 +1,10 @@
-//! Rules of standard input.
+//! Tests of standard input.
 
 use std::io::{Read as _, Write as _};
 
 use super::*;
 
-/// More than the FIFO, the pipe behind it and the copying between them hold together.
+/// More than the FIFO, the pipe behind it and the copying task hold together.
 const LENGTH: usize = 200_000;
 
 fn pattern() -> Vec<u8> {
@@ -13,7 +13,7 @@ fn pattern() -> Vec<u8> {
         .collect()
 }
 
-/// The process's end, our side, and the client's end of a new container's standard input.
+/// The process's end, the host's side, and the client's end of a new container's standard input.
 fn opened(folder: &Folder) -> (File, Io, File) {
     let path = folder.fifo("stdin");
     let (stdio, io) = open(&Streams {
@@ -35,7 +35,7 @@ fn rest(mut end: File) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn input_ends_when_both_ends_are_closed_and_not_before() {
+async fn input_ends_when_client_and_host_have_closed_it() {
     let folder = Folder::new();
     let (mut end, io, mut client) = opened(&folder);
     client.write_all(b"to be read").unwrap();
@@ -49,7 +49,7 @@ async fn input_ends_when_both_ends_are_closed_and_not_before() {
     assert_eq!(
         (&end).read(&mut [0; 1]).unwrap_err().kind(),
         std::io::ErrorKind::WouldBlock,
-        "its writer is gone, ours is not"
+        "the host's write end is still open"
     );
     rustix::io::ioctl_fionbio(&end, false).unwrap();
     io.close_input();
@@ -57,7 +57,7 @@ async fn input_ends_when_both_ends_are_closed_and_not_before() {
 }
 
 #[tokio::test]
-async fn input_that_is_written_after_close_io_still_arrives() {
+async fn input_written_after_close_io_still_arrives() {
     let folder = Folder::new();
     let (end, io, mut client) = opened(&folder);
     io.close_input();
@@ -67,25 +67,25 @@ async fn input_that_is_written_after_close_io_still_arrives() {
 }
 
 #[tokio::test]
-async fn input_that_lies_in_the_fifo_when_all_its_writers_are_gone_still_arrives() {
+async fn input_in_the_fifo_without_writers_still_arrives() {
     let folder = Folder::new();
     let (mut end, io, mut client) = opened(&folder);
-    let (written, told) = tokio::sync::oneshot::channel();
+    let (written, progress_sender) = tokio::sync::oneshot::channel();
     let writer = std::thread::spawn(move || {
         client.write_all(&pattern()).unwrap();
         drop(client);
         written.send(()).unwrap();
     });
-    // The process has read just so much that the client could write the rest.
+    // The process has read just enough for the client to write the rest.
     let mut first = vec![0; 65_536];
     let (mut seen, end) = blocking(move || {
         end.read_exact(&mut first).unwrap();
         (first, end)
     })
     .await;
-    tokio::time::timeout(LIMIT, told)
+    tokio::time::timeout(TEST_TIMEOUT, progress_sender)
         .await
-        .expect("what is left fits into the FIFO and the pipe")
+        .expect("the rest fits into the FIFO and the pipe")
         .unwrap();
     io.close_input();
     seen.extend(blocking(move || rest(end)).await);
@@ -98,7 +98,7 @@ async fn input_that_lies_in_the_fifo_when_all_its_writers_are_gone_still_arrives
 }
 
 #[tokio::test]
-async fn input_ends_without_any_writer_once_it_is_closed() {
+async fn closed_input_without_writers_ends() {
     let folder = Folder::new();
     let (end, io, client) = opened(&folder);
     drop(client);
@@ -107,12 +107,12 @@ async fn input_ends_without_any_writer_once_it_is_closed() {
 }
 
 #[tokio::test]
-async fn a_client_sees_that_the_container_is_gone() {
+async fn client_sees_that_the_container_is_gone() {
     let folder = Folder::new();
     let (end, io, mut client) = opened(&folder);
     drop((end, io));
     let refused = blocking(move || {
-        // The task that copies lets go of the FIFO when it is next looked at.
+        // The copying task closes the FIFO when it is next polled.
         loop {
             if let Err(error) = client.write_all(&[0; 4096]) {
                 break error;

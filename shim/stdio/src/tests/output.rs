@@ -1,4 +1,4 @@
-//! Rules of standard output and error.
+//! Tests of standard output and error.
 
 use std::io::{Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use super::*;
 
-/// What a client once did not get.
+/// The size of a tail that a client once lost.
 const TAIL: usize = 36_160;
 
 fn opened(path: &Path) -> (File, Io) {
@@ -18,7 +18,7 @@ fn opened(path: &Path) -> (File, Io) {
     (stdio.stdout.unwrap().into(), io)
 }
 
-/// A client's end, without the wait for a writer.
+/// Opens a client's end without waiting for a writer.
 fn reader(path: &Path) -> File {
     File::options()
         .read(true)
@@ -35,7 +35,7 @@ async fn output_needs_no_reader() {
 }
 
 #[tokio::test]
-async fn an_exit_is_told_only_when_the_output_is_read() {
+async fn exit_is_reported_only_after_the_output_is_read() {
     let folder = Folder::new();
     let path = folder.fifo("stdout");
     let mut client = reader(&path);
@@ -49,13 +49,13 @@ async fn an_exit_is_told_only_when_the_output_is_read() {
             std::thread::sleep(Duration::from_millis(5));
         }
     });
-    io.drained().await;
-    assert_eq!(held(&watched), 0, "its client would close it now");
+    io.drain().await;
+    assert_eq!(held(&watched), 0, "a client would close it now");
     slow.join().unwrap();
 }
 
 #[tokio::test]
-async fn a_reader_that_reads_nothing_holds_an_exit_back_for_a_moment_only() {
+async fn idle_reader_delays_an_exit_only_briefly() {
     let folder = Folder::new();
     let path = folder.fifo("stdout");
     let mut client = reader(&path);
@@ -63,7 +63,7 @@ async fn a_reader_that_reads_nothing_holds_an_exit_back_for_a_moment_only() {
     out.write_all(&vec![7; TAIL]).unwrap();
     drop(out);
     let started = Instant::now();
-    io.drained().await;
+    io.drain().await;
     assert!(
         started.elapsed() < Duration::from_secs(2),
         "{:?}",
@@ -71,11 +71,7 @@ async fn a_reader_that_reads_nothing_holds_an_exit_back_for_a_moment_only() {
     );
     let mut seen = Vec::new();
     client.read_to_end(&mut seen).unwrap();
-    assert_eq!(
-        seen.len(),
-        TAIL,
-        "what it did not read in time is still there"
-    );
+    assert_eq!(seen.len(), TAIL, "unread output is kept");
 }
 
 #[tokio::test]
@@ -85,7 +81,7 @@ async fn output_waits_for_a_reader_that_comes_after_the_exit() {
     let (mut out, io) = opened(&path);
     out.write_all(b"last words").unwrap();
     drop(out);
-    io.drained().await;
+    io.drain().await;
     let seen = blocking(move || {
         let mut seen = String::new();
         File::open(path).unwrap().read_to_string(&mut seen).unwrap();
@@ -96,7 +92,7 @@ async fn output_waits_for_a_reader_that_comes_after_the_exit() {
 }
 
 #[tokio::test]
-async fn a_reader_sees_the_end_with_that_of_the_process() {
+async fn reader_sees_end_of_file_when_the_process_exits() {
     let folder = Folder::new();
     let path = folder.fifo("stdout");
     let mut client = reader(&path);
@@ -109,7 +105,7 @@ async fn a_reader_sees_the_end_with_that_of_the_process() {
     assert_eq!(
         client.read(&mut [0; 1]).unwrap(),
         0,
-        "whether or not anybody waits for it"
+        "whether or not drain was called"
     );
 }
 
@@ -128,12 +124,12 @@ async fn output_and_error_to_one_file_are_appended() {
     for (end, line) in [(stdio.stdout, "out\n"), (stdio.stderr, "err\n")] {
         File::from(end.unwrap()).write_all(line.as_bytes()).unwrap();
     }
-    io.drained().await;
+    io.drain().await;
     assert_eq!(std::fs::read_to_string(path).unwrap(), "before\nout\nerr\n");
 }
 
 #[tokio::test]
-async fn a_file_that_is_named_as_a_fifo_is_refused() {
+async fn file_that_is_named_as_a_fifo_is_refused() {
     let folder = Folder::new();
     let path = folder.0.path().join("log");
     std::fs::write(&path, "").unwrap();

@@ -1,11 +1,11 @@
-//! Rules of terminals.
+//! Tests of terminals.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::os::fd::OwnedFd;
 
 use super::*;
 
-/// A container's terminal: the process's side, ours, and the client's ends.
+/// A container's terminal: the process's side, the host's, and the client's ends.
 struct Opened {
     slave: OwnedFd,
     io: Io,
@@ -42,7 +42,7 @@ fn line(file: File) -> String {
 }
 
 #[tokio::test]
-async fn what_is_typed_arrives_and_is_echoed() {
+async fn typed_input_arrives_and_is_echoed() {
     let folder = Folder::new();
     let Opened {
         slave,
@@ -57,7 +57,7 @@ async fn what_is_typed_arrives_and_is_echoed() {
 }
 
 #[tokio::test]
-async fn the_end_of_the_input_types_nothing() {
+async fn end_of_input_types_nothing() {
     let folder = Folder::new();
     let Opened {
         slave,
@@ -85,7 +85,7 @@ async fn the_end_of_the_input_types_nothing() {
 }
 
 #[tokio::test]
-async fn all_that_a_process_wrote_is_shown_and_then_ends() {
+async fn all_output_is_shown_before_the_end() {
     const LENGTH: usize = 150_000;
     let folder = Folder::new();
     let Opened {
@@ -100,15 +100,18 @@ async fn all_that_a_process_wrote_is_shown_and_then_ends() {
         shown.len()
     });
     blocking(move || File::from(slave).write_all(&vec![b'x'; LENGTH]).unwrap()).await;
-    io.drained().await;
+    io.drain().await;
     assert_eq!(
-        tokio::time::timeout(LIMIT, reader).await.unwrap().unwrap(),
+        tokio::time::timeout(TEST_TIMEOUT, reader)
+            .await
+            .unwrap()
+            .unwrap(),
         LENGTH
     );
 }
 
 #[tokio::test]
-async fn what_a_process_wrote_waits_for_a_reader_that_comes_after_the_exit() {
+async fn terminal_output_waits_for_a_reader_that_comes_after_the_exit() {
     let folder = Folder::new();
     let path = folder.fifo("stdout");
     let (stdio, io) = open(&Streams {
@@ -120,7 +123,7 @@ async fn what_a_process_wrote_waits_for_a_reader_that_comes_after_the_exit() {
     File::from(stdio.terminal.unwrap())
         .write_all(b"bye\n")
         .unwrap();
-    io.drained().await;
+    io.drain().await;
     assert_eq!(
         blocking(move || line(File::open(path).unwrap())).await,
         "bye\r\n"
@@ -128,7 +131,7 @@ async fn what_a_process_wrote_waits_for_a_reader_that_comes_after_the_exit() {
 }
 
 #[tokio::test]
-async fn a_terminal_whose_screen_nobody_reads_stalls_no_other() {
+async fn unread_terminal_does_not_block_others() {
     let folder = Folder::new();
     let full = opened(&folder, "full");
     let slave = full.slave.try_clone().unwrap();
@@ -156,7 +159,7 @@ async fn a_terminal_whose_screen_nobody_reads_stalls_no_other() {
 }
 
 #[tokio::test]
-async fn a_terminal_has_the_size_that_it_is_told() {
+async fn terminal_has_the_size_that_was_set() {
     let folder = Folder::new();
     let Opened { slave, io, .. } = opened(&folder, "a");
     io.resize(132, 43).unwrap();
@@ -165,7 +168,7 @@ async fn a_terminal_has_the_size_that_it_is_told() {
 }
 
 #[tokio::test]
-async fn without_a_terminal_there_is_no_size_to_change() {
+async fn resize_without_a_terminal_is_refused() {
     let (_stdio, io) = open(&Streams::default()).unwrap();
     let error = io.resize(80, 25).unwrap_err();
     assert!(matches!(error, IoError::NoTerminal));
@@ -173,7 +176,7 @@ async fn without_a_terminal_there_is_no_size_to_change() {
 }
 
 #[tokio::test]
-async fn a_terminal_that_goes_nowhere_is_still_emptied() {
+async fn terminal_without_destination_is_still_read() {
     let (stdio, io) = open(&Streams {
         terminal: true,
         ..Streams::default()
@@ -181,12 +184,13 @@ async fn a_terminal_that_goes_nowhere_is_still_emptied() {
     .unwrap();
     let mut slave = File::from(stdio.terminal.unwrap());
     blocking(move || slave.write_all(&vec![b'x'; 100_000]).unwrap()).await;
-    tokio::time::timeout(LIMIT, io.drained()).await.unwrap();
+    tokio::time::timeout(TEST_TIMEOUT, io.drain())
+        .await
+        .unwrap();
 }
 
 #[tokio::test]
-async fn a_process_that_was_left_behind_with_the_terminal_holds_the_exit_of_its_parent_back_for_a_moment_only()
- {
+async fn background_process_on_the_terminal_delays_an_exit_only_briefly() {
     let folder = Folder::new();
     let Opened {
         slave,
@@ -202,7 +206,7 @@ async fn a_process_that_was_left_behind_with_the_terminal_holds_the_exit_of_its_
     let watcher = std::sync::Arc::clone(&io);
     tokio::time::timeout(
         Duration::from_secs(2),
-        tokio::spawn(async move { watcher.drained().await }),
+        tokio::spawn(async move { watcher.drain().await }),
     )
     .await
     .unwrap()

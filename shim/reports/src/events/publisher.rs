@@ -1,4 +1,4 @@
-//! The task that delivers: one event at a time, again and again while containerd is away.
+//! The task that publishes events: one at a time, with retries while containerd is away.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,32 +12,32 @@ use tokio::net::UnixStream;
 use tokio::time::Instant;
 
 use super::Limits;
-use super::queue::{Letter, Queue};
+use super::queue::{PendingEvent, Queue};
 
-/// The pause before the second attempt; each is twice as long as the one before.
-const FIRST_PAUSE: Duration = Duration::from_millis(20);
-/// What an attempt may take even if the event has waited for long: a containerd that has just come
-/// back is slow.
-const SHORTEST_ATTEMPT: Duration = Duration::from_secs(5);
+/// The backoff before the second attempt; each following one is twice as long.
+const INITIAL_BACKOFF: Duration = Duration::from_millis(20);
+/// The shortest timeout of an attempt, also for an event that has waited long: a containerd that
+/// has just returned is slow.
+const MIN_ATTEMPT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Delivers a queue's events to one containerd.
-pub(super) struct Post {
+/// Publishes the events of a queue to one containerd.
+pub(super) struct Publisher {
     limits: Limits,
     address: String,
     client: Option<EventsClient>,
     away_since: Option<Instant>,
 }
 
-/// Why an event did not arrive.
+/// The reason why an event was not delivered.
 #[derive(Debug)]
 enum Failure {
-    /// containerd is away, or was while it had the event: try again.
+    /// containerd is away, or went away while it had the event: retry.
     Away(String),
-    /// It took the event and said no; it would say so again.
+    /// containerd refused the event, and would refuse it again.
     Refused(String),
 }
 
-impl Post {
+impl Publisher {
     pub(super) fn new(limits: Limits, address: &str) -> Self {
         let address = address
             .strip_prefix("unix://")
@@ -51,12 +51,12 @@ impl Post {
         }
     }
 
-    /// Delivers for ever.
-    pub(super) async fn deliver(mut self, queue: Arc<Queue>) {
+    /// Publishes events forever.
+    pub(super) async fn run(mut self, queue: Arc<Queue>) {
         loop {
-            let letter = queue.next().await;
-            self.deliver_one(letter).await;
-            queue.has_left();
+            let event = queue.next().await;
+            self.publish(event).await;
+            queue.mark_delivered();
             if self.away_since.is_none() {
                 let dropped = queue.take_dropped();
                 if dropped > 0 {
@@ -66,22 +66,22 @@ impl Post {
         }
     }
 
-    async fn deliver_one(&mut self, letter: Letter) {
-        let Letter { envelope, since } = letter;
+    async fn publish(&mut self, event: PendingEvent) {
+        let PendingEvent { envelope, since } = event;
         let topic = envelope.topic.clone();
         let request = ForwardRequest {
             envelope: MessageField::some(envelope),
             ..ForwardRequest::default()
         };
-        let limit = since + self.limits.patience;
-        let mut pause = FIRST_PAUSE;
+        let deadline = since + self.limits.retry_timeout;
+        let mut backoff = INITIAL_BACKOFF;
         loop {
-            match self.attempt(&request, limit).await {
+            match self.attempt(&request, deadline).await {
                 Ok(()) => {
                     if let Some(since) = self.away_since.take() {
                         tracing::info!(
                             address = self.address,
-                            "containerd takes events again, after {:?}",
+                            "containerd accepts events again after {:?}",
                             since.elapsed()
                         );
                     }
@@ -98,30 +98,34 @@ impl Post {
                         tracing::warn!(
                             address = self.address,
                             error,
-                            "containerd takes no events now, they wait for it"
+                            "containerd accepts no events; they are kept and retried"
                         );
                     }
-                    if Instant::now() >= limit {
+                    if Instant::now() >= deadline {
                         tracing::error!(
                             topic,
                             error,
-                            "an event could not be sent for {:?}, given up",
-                            self.limits.patience
+                            "an event was dropped after retries for {:?}",
+                            self.limits.retry_timeout
                         );
                         return;
                     }
                 }
             }
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(self.limits.longest_pause);
+            tokio::time::sleep(backoff).await;
+            backoff = (backoff * 2).min(self.limits.max_backoff);
         }
     }
 
-    /// One attempt. It waits for a containerd that holds the event and does not answer, for that
-    /// one may still take it.
-    async fn attempt(&mut self, request: &ForwardRequest, limit: Instant) -> Result<(), Failure> {
-        let limit = limit.max(Instant::now() + SHORTEST_ATTEMPT);
-        let sent = tokio::time::timeout_at(limit, async {
+    /// Makes one attempt. If containerd holds the event without a reply, it waits until the
+    /// timeout, because containerd may still take it.
+    async fn attempt(
+        &mut self,
+        request: &ForwardRequest,
+        deadline: Instant,
+    ) -> Result<(), Failure> {
+        let deadline = deadline.max(Instant::now() + MIN_ATTEMPT_TIMEOUT);
+        let sent = tokio::time::timeout_at(deadline, async {
             let client = match self.client.take() {
                 Some(client) => client,
                 None => connect(&self.address)
@@ -133,10 +137,10 @@ impl Post {
                 .forward(context::Context::default(), request)
                 .await
                 .map(drop)
-                .map_err(|error| failure(&error))
+                .map_err(|error| classify(&error))
         });
         sent.await
-            .unwrap_or_else(|_| Err(Failure::Away("it does not answer".to_owned())))
+            .unwrap_or_else(|_| Err(Failure::Away("timed out".to_owned())))
     }
 }
 
@@ -145,11 +149,11 @@ async fn connect(address: &str) -> std::io::Result<EventsClient> {
     Ok(EventsClient::new(Client::new(Socket::from(stream))))
 }
 
-/// Whether an event that met `error` is worth another attempt.
-fn failure(error: &ttrpc::Error) -> Failure {
+/// Classifies an error: whether to retry.
+fn classify(error: &ttrpc::Error) -> Failure {
     match error {
         ttrpc::Error::RpcStatus(status) => match status.code() {
-            // What a server says that is on its way down or up.
+            // Codes of a server that is starting or shutting down.
             Code::UNAVAILABLE | Code::CANCELLED | Code::ABORTED | Code::DEADLINE_EXCEEDED => {
                 Failure::Away(error.to_string())
             }
