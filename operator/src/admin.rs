@@ -101,9 +101,9 @@ mod tests {
     fn a_leader_is_ready_when_its_watches_are() {
         let metrics = Metrics::new();
         assert_eq!(status(&Method::GET, "/readyz", &metrics), 503);
-        metrics.stands_by();
+        metrics.set_standby();
         assert_eq!(status(&Method::GET, "/readyz", &metrics), 200);
-        metrics.leads(true);
+        metrics.set_leader(true);
         assert_eq!(
             (
                 status(&Method::GET, "/readyz", &metrics),
@@ -111,7 +111,7 @@ mod tests {
             ),
             (503, 200)
         );
-        metrics.synced();
+        metrics.set_synced();
         assert_eq!(status(&Method::GET, "/readyz", &metrics), 200);
     }
 

@@ -109,8 +109,8 @@ pub async fn apply(
             job,
             node,
             request,
-            limit,
-        } => job::start(context, runtime, job, node, request, *limit).await,
+            timeout,
+        } => job::start(context, runtime, job, node, request, *timeout).await,
         Action::DeleteJob { job, .. } => job::delete(context, job).await,
         Action::Label { node, uid } => node::label(context, &name, node, uid).await,
         Action::Unlabel { node, uid } => node::unlabel(context, &name, node, uid).await,
@@ -118,7 +118,7 @@ pub async fn apply(
             node::remove_taints(context, node, uid, taints).await
         }
     }?;
-    context.metrics.acted(observed, action);
+    context.metrics.record_action(observed, action);
     Ok(applied)
 }
 
@@ -130,7 +130,7 @@ pub(crate) async fn ask<T>(
     let (category, source) = match tokio::time::timeout(PATIENCE, call).await {
         Ok(Ok(answer)) => return Ok(answer),
         Ok(Err(error)) => (Category::of(&error), Cause::from(error)),
-        Err(_) => (Category::Unavailable, Cause::Silence(PATIENCE)),
+        Err(_) => (Category::Unavailable, Cause::Timeout(PATIENCE)),
     };
     Err(ApplyError::Api {
         operation: operation(),

@@ -1,26 +1,26 @@
-//! What time it is. Simulations have a time of their own, in which hours pass in no time.
+//! The clock. Simulations have simulated time.
 
 use std::fmt;
 use std::sync::Arc;
 
 use k8s_openapi::jiff::Timestamp;
 
-/// Tells the time.
+/// A source of the present time.
 #[derive(Clone)]
 pub struct Clock(Arc<dyn Fn() -> Timestamp + Send + Sync>);
 
 impl Clock {
-    /// The machine's clock.
+    /// Creates a clock with the system's time.
     pub fn wall() -> Self {
-        Self::telling(Timestamp::now)
+        Self::from_fn(Timestamp::now)
     }
 
-    /// A clock that tells what `now` says.
-    pub fn telling(now: impl Fn() -> Timestamp + Send + Sync + 'static) -> Self {
+    /// Creates a clock that returns what `now` does.
+    pub fn from_fn(now: impl Fn() -> Timestamp + Send + Sync + 'static) -> Self {
         Self(Arc::new(now))
     }
 
-    /// The time.
+    /// Returns the present time.
     pub fn now(&self) -> Timestamp {
         (self.0)()
     }

@@ -1,4 +1,4 @@
-//! What every part that talks to the cluster shares.
+//! The context that all parts with API calls share: client, settings, metrics, Events, clock.
 
 use std::sync::Arc;
 
@@ -6,22 +6,21 @@ use kube::Client;
 
 use crate::cli::Settings;
 use crate::clock::Clock;
-use crate::events::Herald;
+use crate::events::EventRecorder;
 use crate::metrics::Metrics;
 
-/// What every part that talks to the cluster shares. Cheap to clone.
+/// What all parts with API calls share. Cheap to clone.
 #[derive(Clone)]
 pub struct Context {
-    /// The API server. Without the client's own retries: whoever calls knows better how long to
-    /// wait.
+    /// The client of the API server. It does not retry: the callers have backoffs of their own.
     pub client: Client,
-    /// How the operator runs.
+    /// The options of the command line.
     pub settings: Arc<Settings>,
-    /// What is counted.
+    /// The metrics.
     pub metrics: Arc<Metrics>,
-    /// Who tells people.
-    pub herald: Herald,
-    /// What time it is.
+    /// Publishes Events.
+    pub recorder: EventRecorder,
+    /// The clock.
     pub clock: Clock,
 }
 
@@ -34,20 +33,19 @@ impl std::fmt::Debug for Context {
 }
 
 impl Context {
-    /// A context for an operator with these settings. To be called inside of tokio's runtime:
-    /// Events are published by a task of their own.
+    /// Creates a context. It needs a tokio runtime: a task publishes the Events.
     pub fn new(client: Client, settings: Arc<Settings>, metrics: Arc<Metrics>) -> Self {
-        let herald = Herald::start(client.clone(), settings.identity.clone());
+        let recorder = EventRecorder::start(client.clone(), settings.identity.clone());
         Self {
             client,
             settings,
             metrics,
-            herald,
+            recorder,
             clock: Clock::wall(),
         }
     }
 
-    /// The same context with another clock.
+    /// Returns the context with another clock.
     #[must_use]
     pub fn with_clock(self, clock: Clock) -> Self {
         Self { clock, ..self }

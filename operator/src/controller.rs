@@ -1,12 +1,12 @@
-//! Watches the cluster, and reconciles each runtime when something changed: observe, plan, apply,
-//! status.
+//! The controller: watches the cluster, and reconciles each runtime when something changed:
+//! observe, plan, apply, status.
 //!
-//! One task feeds [`World`] from the watches and decides for every runtime with all of it: a budget
-//! is kept by one that sees all nodes at once. Runtimes are few, and a plan is no more than a walk
-//! over the nodes.
+//! One task applies watch events to [`ClusterState`] and plans for every runtime: to keep a budget,
+//! a plan needs all nodes. Runtimes are few, and a plan is one pass over the nodes.
 //!
-//! * `watch`: the watches, as one stream. * `act`: the actions of a plan, carried out. * `pace`:
-//!   when to look again.
+//! * `watch`: the watches, as one stream.
+//! * `carry_out`: the actions of a plan, applied to the cluster.
+//! * `requeue`: the requeue schedule.
 
 use std::future::Future;
 use std::pin::pin;
@@ -22,136 +22,143 @@ use crate::crd::{ConditionReason, WasmRuntime};
 use crate::error::{ApplyError, Category};
 use crate::events::bounded;
 use crate::objects::installer_job;
-use crate::observe::{Change, News, World};
+use crate::observe::{Change, ClusterState, WatchEvent};
 use crate::plan::{Action, Observed, Plan, plan};
 use crate::status::status;
 
 mod watch;
-mod act;
-mod pace;
+mod carry_out;
+mod requeue;
 
-use pace::Pace;
+use requeue::RequeueSchedule;
 
-/// How long an event waits for others: nodes that are changed side by side tell of it side by side,
-/// and one decision serves them all.
-const GATHERING: Duration = Duration::from_millis(50);
+/// How long a watch event waits for further ones: nodes that are changed at the same time cause
+/// events at the same time, and one plan covers them all.
+const EVENT_BATCH_INTERVAL: Duration = Duration::from_millis(50);
 
-/// How often in a row something may fail that passes by itself, before it is told.
-const PASSING: u32 = 3;
+/// How many transient failures in a row are not reported in the status.
+const MAX_UNREPORTED_FAILURES: u32 = 3;
 
-/// Watches and reconciles until `shutdown` is done. What was begun is finished first.
+/// Watches and reconciles until `shutdown` is done. A reconcile that was started is completed.
 ///
 /// # Errors
 /// When a watch ends for good.
 pub async fn run(context: Context, shutdown: impl Future<Output = ()> + Send) -> Result<()> {
-    let mut news = watch::all(&context);
+    let mut events = watch::start_all(&context);
     let mut controller = Controller {
         context,
-        world: World::default(),
-        pace: Pace::default(),
+        cluster: ClusterState::default(),
+        schedule: RequeueSchedule::default(),
     };
     let mut shutdown = pin!(shutdown);
     loop {
-        let wake = controller.pace.next();
+        let wake = controller.schedule.next_due();
         tokio::select! {
             biased;
             () = &mut shutdown => return Ok(()),
-            first = news.recv() => {
+            first = events.recv() => {
                 let first = first.context("the watches have ended")?;
-                tokio::time::sleep(GATHERING).await;
-                controller.hear_all(first, &mut news);
+                tokio::time::sleep(EVENT_BATCH_INTERVAL).await;
+                controller.apply_events(first, &mut events);
             }
             () = tokio::time::sleep_until(wake) => {}
         }
-        // A reconcile is not cut short: each of its steps is one call with a deadline of its own.
+        // A reconcile is not cancelled: each of its steps is one call with its own timeout.
         controller.reconcile_all().await;
     }
 }
 
 struct Controller {
     context: Context,
-    world: World,
-    pace: Pace,
+    cluster: ClusterState,
+    schedule: RequeueSchedule,
 }
 
 impl Controller {
-    /// Takes in all that was said up to now, so that a burst of events is one decision.
-    fn hear_all(&mut self, first: News, more: &mut mpsc::Receiver<News>) {
+    /// Applies all waiting events, so that a burst of events causes one plan.
+    fn apply_events(&mut self, first: WatchEvent, more: &mut mpsc::Receiver<WatchEvent>) {
         let mut next = Some(first);
-        while let Some(news) = next {
-            if self.world.hear(news) == Change::Some {
-                self.pace.all_changed();
+        while let Some(event) = next {
+            if self.cluster.apply_event(event) == Change::Some {
+                self.schedule.mark_all_changed();
             }
             next = more.try_recv().ok();
         }
     }
 
     async fn reconcile_all(&mut self) {
-        if !self.world.is_complete() {
+        if !self.cluster.is_complete() {
             return;
         }
-        let runtimes: Vec<WasmRuntime> = self.world.runtimes.values().cloned().collect();
-        for gone in self.pace.keep(&runtimes) {
-            self.context.metrics.forget(&gone);
+        let runtimes: Vec<WasmRuntime> = self.cluster.runtimes.values().cloned().collect();
+        for gone in self.schedule.sync(&runtimes) {
+            self.context.metrics.remove_runtime(&gone);
         }
         for runtime in &runtimes {
             let name = runtime.name_any();
-            if !self.pace.is_due(&name) {
+            if !self.schedule.is_due(&name) {
                 continue;
             }
             let began = Instant::now();
             let outcome = self.reconcile(runtime).await;
             self.context
                 .metrics
-                .reconciled(began.elapsed(), outcome.as_ref().err());
+                .record_reconcile(began.elapsed(), outcome.as_ref().err());
             match outcome {
-                Ok(plan) if plan.actions.is_empty() => self.pace.done(&name, plan.again),
-                // What was done is no news when a watch tells of it, and the next step may follow
-                // from it: of this runtime, or of one that waited for a node.
-                Ok(_) => self.pace.acted(&name),
+                Ok(plan) if plan.actions.is_empty() => {
+                    self.schedule.mark_done(&name, plan.requeue_after);
+                }
+                // The watch events of our own writes are no changes, so the next steps are scheduled
+                // here: of this runtime, or of one that waited for a node.
+                Ok(_) => self.schedule.mark_acted(&name),
                 Err(error) => {
                     tracing::warn!(
                         runtime = name,
                         category = error.category().as_str(),
                         error = error.chain(),
-                        "reconcile failed"
+                        "cannot reconcile the WasmRuntime; it is tried again"
                     );
-                    self.pace.failed(&name, &error);
+                    self.schedule.mark_failed(&name, &error);
                 }
             }
         }
-        self.context.metrics.synced();
+        self.context.metrics.set_synced();
     }
 
     /// Observe, plan, apply, status.
     async fn reconcile(&mut self, runtime: &WasmRuntime) -> Result<Plan, ApplyError> {
-        act::resolve_doubts(&self.context, &mut self.world).await?;
+        carry_out::read_unconfirmed_writes(&self.context, &mut self.cluster).await?;
         let (observed, plan) = self.decide(runtime);
-        let applied = act::all(&self.context, &mut self.world, &observed, &plan).await;
-        // A runtime that was let go has nobody left to be told.
+        let applied =
+            carry_out::apply_all(&self.context, &mut self.cluster, &observed, &plan).await;
+        // A runtime whose finalizer was removed has no status any more.
         if applied.is_ok() && plan.actions.contains(&Action::ReleaseFinalizer) {
             return Ok(plan);
         }
-        let told = match &applied {
-            Ok(()) => self.tell(&observed, &plan, None).await,
+        let written = match &applied {
+            Ok(()) => self.write_status(&observed, &plan, None).await,
             Err(error) => {
-                let trouble = self.trouble(runtime, error);
-                // Some of it was done and some was not: told is what now is.
+                let error = self.error_to_report(runtime, error);
+                // Some actions were done and some were not: the status shows what is now.
                 let (observed, plan) = self.decide(runtime);
-                self.tell(&observed, &plan.undone(&observed), trouble.as_deref())
-                    .await
+                self.write_status(
+                    &observed,
+                    &plan.without_actions(&observed),
+                    error.as_deref(),
+                )
+                .await
             }
         };
-        applied.and(told).map(|()| plan)
+        applied.and(written).map(|()| plan)
     }
 
     fn decide(&self, runtime: &WasmRuntime) -> (Observed, Plan) {
         let newest = self
-            .world
+            .cluster
             .runtimes
             .get(&runtime.name_any())
             .unwrap_or(runtime);
-        let observed = self.world.observed(
+        let observed = self.cluster.observed(
             newest,
             self.context.clock.now(),
             &installer_job::facts(&self.context.settings),
@@ -160,42 +167,42 @@ impl Controller {
         (observed, plan)
     }
 
-    /// What is said of a failure, if it is.
-    fn trouble(&self, runtime: &WasmRuntime, error: &ApplyError) -> Option<String> {
+    /// Returns the text of a failure, if it is to be reported in the status.
+    fn error_to_report(&self, runtime: &WasmRuntime, error: &ApplyError) -> Option<String> {
         let mut conditions = runtime.status.iter().flat_map(|status| &status.conditions);
-        let was_told =
+        let is_shown =
             conditions.any(|condition| condition.reason == ConditionReason::ApiError.as_str());
-        is_told(
+        is_reported(
             error.category(),
-            self.pace.failures(&runtime.name_any()),
-            was_told,
+            self.schedule.failures(&runtime.name_any()),
+            is_shown,
         )
         .then(|| bounded(error.chain()))
     }
 
-    async fn tell(
+    async fn write_status(
         &mut self,
         observed: &Observed,
         plan: &Plan,
-        trouble: Option<&str>,
+        error: Option<&str>,
     ) -> Result<(), ApplyError> {
         self.context
             .metrics
-            .nodes(&observed.runtime.name_any(), &plan.after);
-        act::tell(
+            .set_nodes(&observed.runtime.name_any(), &plan.after);
+        carry_out::write_status(
             &self.context,
-            &mut self.world,
+            &mut self.cluster,
             observed,
-            &status(observed, plan, trouble),
+            &status(observed, plan, error),
         )
         .await
     }
 }
 
-/// Whether a failure that comes after so many others in a row is told. What is likely to pass is
-/// not, at first; what was told stands until all goes well.
-fn is_told(category: Category, before: u32, was_told: bool) -> bool {
-    category.is_for_a_person() || was_told || before >= PASSING
+/// Whether a failure after `before` others in a row is reported. A transient one is not at first; a
+/// status that shows a failure does so until a reconcile succeeds.
+fn is_reported(category: Category, before: u32, is_shown: bool) -> bool {
+    category.needs_intervention() || is_shown || before >= MAX_UNREPORTED_FAILURES
 }
 
 #[cfg(test)]
@@ -203,8 +210,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_likely_to_pass_is_told_when_it_does_not() {
-        for (category, before, was_told, expected) in [
+    fn transient_failure_is_reported_if_it_persists() {
+        for (category, before, is_shown, expected) in [
             (Category::Forbidden, 0, false, true),
             (Category::Invalid, 0, false, true),
             (Category::Foreign, 0, false, true),
@@ -215,7 +222,7 @@ mod tests {
             (Category::Conflict, 0, true, true),
         ] {
             assert_eq!(
-                is_told(category, before, was_told),
+                is_reported(category, before, is_shown),
                 expected,
                 "{category:?} after {before} failures"
             );

@@ -1,4 +1,4 @@
-//! What can go wrong at the API server, in classes, and how long to wait after each.
+//! Errors of API calls: their categories, and the backoff after each.
 
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::sync::Arc;
@@ -9,73 +9,73 @@ use kube::core::Status;
 /// Why an action was not done.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum ApplyError {
-    /// The API server did not do it.
+    /// An API call failed.
     #[error("cannot {operation}")]
     Api {
-        /// What was to be done, to which object.
+        /// The operation and the object.
         operation: String,
-        /// The class of what went wrong.
+        /// The category.
         category: Category,
-        /// What it said.
+        /// The cause.
         source: Cause,
     },
-    /// The object is somebody else's.
+    /// The object has another owner.
     #[error("{object} belongs to {owner}: {next}")]
     Foreign {
         /// The object.
         object: String,
-        /// Whose it is, as far as it tells.
+        /// Its owner, as far as it is known.
         owner: String,
-        /// What somebody can do about it.
+        /// The next step for the user.
         next: &'static str,
     },
-    /// Something that the operator wrote itself cannot be read.
-    #[error("cannot read {what} of {object}: remove it, then the operator goes on without it")]
+    /// A value that the operator wrote cannot be parsed.
+    #[error("cannot parse {what} of {object}: remove it, and the operator continues without it")]
     Unreadable {
-        /// Which part.
+        /// The field.
         what: &'static str,
         /// The object.
         object: String,
-        /// What is wrong with it.
+        /// The parse error.
         source: Arc<serde_json::Error>,
     },
 }
 
-/// What the API server said.
+/// The cause of a failed API call.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Cause {
-    /// It refused.
-    #[error("the API server says: {} ({} {})", .0.message, .0.code, .0.reason)]
+    /// The API server refused it.
+    #[error("the API server answered: {} ({} {})", .0.message, .0.code, .0.reason)]
     Refusal(Box<Status>),
-    /// It could not be asked, or its answer could not be read.
+    /// The API server was not reached, or its answer could not be parsed.
     #[error(transparent)]
     Transport(Arc<kube::Error>),
-    /// It did not answer in time.
+    /// The API server did not answer in time.
     #[error("no answer within {} s", .0.as_secs())]
-    Silence(Duration),
+    Timeout(Duration),
 }
 
-/// Classes of errors, for metrics and for how long to wait.
+/// Categories of errors, for metrics and backoff.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Category {
-    /// Somebody else was quicker: look again.
+    /// Another client changed the object: read it again.
     Conflict,
-    /// The API server has too much to do.
+    /// The API server limits our rate.
     Throttled,
-    /// It is not there, or in trouble.
+    /// The API server is not reachable, or failed.
     Unavailable,
     /// The operator lacks a right.
     Forbidden,
-    /// The object is not one that the API server takes.
+    /// The object is not valid.
     Invalid,
-    /// The object is somebody else's.
+    /// The object has another owner.
     Foreign,
     /// The object is gone.
     Gone,
 }
 
 impl Category {
-    /// Every one, for tables and metrics.
+    /// Every category, for tables and metrics.
     pub const ALL: &'static [Self] = &[
         Self::Conflict,
         Self::Throttled,
@@ -86,7 +86,7 @@ impl Category {
         Self::Gone,
     ];
 
-    /// The word in metrics.
+    /// Returns the label value in metrics.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Conflict => "conflict",
@@ -99,7 +99,7 @@ impl Category {
         }
     }
 
-    /// The class of an error of the client's.
+    /// Returns the category of an error of the client.
     pub fn of(error: &kube::Error) -> Self {
         let kube::Error::Api(status) = error else {
             return Self::Unavailable;
@@ -109,52 +109,52 @@ impl Category {
             409 => Self::Conflict,
             429 => Self::Throttled,
             401 | 403 => Self::Forbidden,
-            // A uid that was named and is not the object's: it is a later one of that name.
+            // The uid in the request is not the object's: the object is a later one of that name.
             422 if status.message.contains("metadata.uid") => Self::Conflict,
             400..=499 => Self::Invalid,
             _ => Self::Unavailable,
         }
     }
 
-    /// Whether it may pass by itself, soon.
-    pub fn passes(self) -> bool {
+    /// Whether it may pass without intervention, soon.
+    pub fn is_transient(self) -> bool {
         matches!(self, Self::Conflict | Self::Throttled | Self::Unavailable)
     }
 
-    /// Whether it does not pass before a person acts.
-    pub fn is_for_a_person(self) -> bool {
+    /// Whether a user has to act before it passes.
+    pub fn needs_intervention(self) -> bool {
         matches!(self, Self::Forbidden | Self::Invalid | Self::Foreign)
     }
 
-    /// The first pause, and the longest one.
-    fn bounds(self) -> (Duration, Duration) {
+    /// Returns the first backoff and the longest one.
+    fn backoff_bounds(self) -> (Duration, Duration) {
         match self {
-            // The next look is likely to be right.
+            // The next reconcile is likely to succeed.
             Self::Conflict | Self::Gone => (Duration::from_millis(100), Duration::from_secs(5)),
             Self::Throttled => (Duration::from_secs(1), Duration::from_mins(1)),
             Self::Unavailable => (Duration::from_millis(500), Duration::from_secs(30)),
-            // A person has to act; what he does to objects wakes the operator up, what he does to
-            // roles does not.
+            // A user has to act; a change of objects triggers a reconcile, a change of roles does
+            // not.
             Self::Forbidden | Self::Invalid | Self::Foreign => {
                 (Duration::from_secs(5), Duration::from_mins(5))
             }
         }
     }
 
-    /// How long to wait after the `attempt`th failure in a row, the first being 0: doubled each
-    /// time up to a bound, and of that a random part between half and all, so that not everybody
-    /// comes back at the same time. `luck` is between 0 and 1.
-    pub fn delay(self, attempt: u32, luck: f64) -> Duration {
-        let (first, longest) = self.bounds();
+    /// Returns the backoff after the `attempt`th failure in a row, the first being 0: doubled each
+    /// time up to a bound, with jitter between half of it and all of it. `jitter` is between 0 and
+    /// 1.
+    pub fn backoff(self, attempt: u32, jitter: f64) -> Duration {
+        let (first, longest) = self.backoff_bounds();
         let whole = first
             .saturating_mul(2_u32.saturating_pow(attempt.min(20)))
             .min(longest);
-        whole.mul_f64(0.5 + luck.clamp(0.0, 1.0) / 2.0)
+        whole.mul_f64(0.5 + jitter.clamp(0.0, 1.0) / 2.0)
     }
 }
 
 impl ApplyError {
-    /// The class of what went wrong.
+    /// Returns the category.
     pub fn category(&self) -> Category {
         match self {
             Self::Api { category, .. } => *category,
@@ -163,12 +163,12 @@ impl ApplyError {
         }
     }
 
-    /// How long to wait after the `attempt`th failure in a row, the first being 0.
-    pub fn delay(&self, attempt: u32) -> Duration {
-        self.category().delay(attempt, luck())
+    /// Returns the backoff after the `attempt`th failure in a row, the first being 0.
+    pub fn backoff(&self, attempt: u32) -> Duration {
+        self.category().backoff(attempt, jitter())
     }
 
-    /// The error and what caused it, in one line for people.
+    /// Returns the error and its causes in one line.
     pub fn chain(&self) -> String {
         let mut text = self.to_string();
         let mut source = std::error::Error::source(self);
@@ -189,8 +189,8 @@ impl From<kube::Error> for Cause {
     }
 }
 
-/// A number between 0 and 1 that two replicas do not share.
-pub fn luck() -> f64 {
+/// Returns a random number between 0 and 1.
+pub fn jitter() -> f64 {
     // The standard library's hasher has random keys: enough to spread retries, and no dependency.
     let bits = u32::try_from(RandomState::new().build_hasher().finish() >> 32).unwrap_or_default();
     f64::from(bits) / f64::from(u32::MAX)
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_has_the_class_of_its_code() {
+    fn answer_has_the_category_of_its_code() {
         for (code, expected) in [
             (404, Category::Gone),
             (410, Category::Gone),
@@ -236,39 +236,39 @@ mod tests {
     }
 
     #[test]
-    fn pauses_grow_to_a_bound() {
+    fn backoff_doubles_up_to_a_bound() {
         for category in Category::ALL {
-            let (first, longest) = category.bounds();
-            assert_eq!(category.delay(0, 1.0), first, "{category:?}");
-            assert_eq!(category.delay(1, 1.0), first * 2, "{category:?}");
-            assert_eq!(category.delay(u32::MAX, 1.0), longest, "{category:?}");
+            let (first, longest) = category.backoff_bounds();
+            assert_eq!(category.backoff(0, 1.0), first, "{category:?}");
+            assert_eq!(category.backoff(1, 1.0), first * 2, "{category:?}");
+            assert_eq!(category.backoff(u32::MAX, 1.0), longest, "{category:?}");
         }
     }
 
     #[test]
-    fn luck_takes_at_most_half_of_a_pause() {
-        assert_eq!(Category::Throttled.delay(2, 0.0), Duration::from_secs(2));
-        assert_eq!(Category::Throttled.delay(2, 0.5), Duration::from_secs(3));
-        assert_eq!(Category::Throttled.delay(2, 1.0), Duration::from_secs(4));
-        assert!((0.0..=1.0).contains(&luck()));
+    fn jitter_takes_at_most_half_of_the_backoff() {
+        assert_eq!(Category::Throttled.backoff(2, 0.0), Duration::from_secs(2));
+        assert_eq!(Category::Throttled.backoff(2, 0.5), Duration::from_secs(3));
+        assert_eq!(Category::Throttled.backoff(2, 1.0), Duration::from_secs(4));
+        assert!((0.0..=1.0).contains(&jitter()));
     }
 
     #[test]
-    fn what_only_a_person_can_change_is_not_tried_often() {
+    fn errors_that_need_intervention_are_retried_rarely() {
         for category in Category::ALL
             .iter()
-            .filter(|category| category.is_for_a_person())
+            .filter(|category| category.needs_intervention())
         {
-            assert!(!category.passes(), "{category:?}");
+            assert!(!category.is_transient(), "{category:?}");
             assert!(
-                category.delay(0, 0.0) >= Duration::from_secs(2),
+                category.backoff(0, 0.0) >= Duration::from_secs(2),
                 "{category:?}"
             );
         }
     }
 
     #[test]
-    fn an_error_tells_operation_object_and_cause_once() {
+    fn error_chain_has_operation_object_and_cause_once() {
         let error = ApplyError::Api {
             operation: "label Node a".to_owned(),
             category: Category::Forbidden,
@@ -276,7 +276,7 @@ mod tests {
         };
         assert_eq!(
             error.chain(),
-            "cannot label Node a: the API server says: no (403 Reason)"
+            "cannot label Node a: the API server answered: no (403 Reason)"
         );
     }
 }

@@ -1,7 +1,7 @@
-//! What people are told as it happens: Events on the runtime and on the node.
+//! Kubernetes Events on the runtime and on the node.
 //!
-//! What is to be told is a table over what a node was and what it is now. Telling is a task of its
-//! own: nobody waits for it, and what cannot be told is logged.
+//! The content of an Event follows from the node's status before and after an action. A task
+//! publishes the Events: callers do not wait for it, and Events that are not published are logged.
 
 use std::time::Duration;
 
@@ -11,40 +11,39 @@ use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use kube::{Client, Resource as _, ResourceExt as _};
 use tokio::sync::mpsc;
 
-use crate::context::Context;
 use crate::crd::{Phase, WasmRuntimeNodeStatus};
 use crate::names;
 use crate::plan::{Action, Observed};
 
-/// How long one Event may take.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// Events that wait to be told; what comes on top is only logged.
-const ROOM: usize = 512;
-/// Bytes of a note that the API server takes.
-const NOTE_LIMIT: usize = 1024;
+/// How long the publication of one Event may take.
+const PUBLISH_TIMEOUT: Duration = Duration::from_secs(10);
+/// Events that wait to be published; further ones are only logged.
+const QUEUE_CAPACITY: usize = 512;
+/// Maximum length of a note in the API, in bytes.
+const MAX_NOTE_BYTES: usize = 1024;
 
-/// What is told.
+/// The content of an Event.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Word {
-    /// Whether somebody should look.
+pub struct EventContent {
+    /// Warning, if a user should look at it.
     pub kind: EventType,
-    /// In a word. Events of one reason about one object are counted, and keep the first one's note
-    /// for a while.
+    /// The reason, in CamelCase. Events with one reason about one object are counted as one series,
+    /// which keeps the first note for a while.
     pub reason: String,
-    /// What was done.
+    /// The action that was taken.
     pub action: &'static str,
-    /// For people.
+    /// The message for users.
     pub note: String,
 }
 
-/// Who tells people. Cheap to clone.
+/// Publishes Events. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Herald {
+pub struct EventRecorder {
     queue: mpsc::Sender<(Event, ObjectReference)>,
 }
 
-impl Herald {
-    /// Begins to tell in the name of this replica. To be called inside of tokio's runtime.
+impl EventRecorder {
+    /// Starts the task that publishes Events in the name of this replica. It needs a tokio runtime.
     pub fn start(client: Client, identity: String) -> Self {
         let recorder = Recorder::new(
             client,
@@ -53,37 +52,65 @@ impl Herald {
                 instance: Some(identity),
             },
         );
-        let (queue, mut waiting) = mpsc::channel::<(Event, ObjectReference)>(ROOM);
+        let (queue, mut waiting) = mpsc::channel::<(Event, ObjectReference)>(QUEUE_CAPACITY);
         tokio::spawn(async move {
             while let Some((event, regarding)) = waiting.recv().await {
                 let failure = match tokio::time::timeout(
-                    PATIENCE,
+                    PUBLISH_TIMEOUT,
                     recorder.publish(&event, &regarding),
                 )
                 .await
                 {
                     Ok(Ok(())) => continue,
                     Ok(Err(error)) => error.to_string(),
-                    Err(_) => format!("no answer within {} s", PATIENCE.as_secs()),
+                    Err(_) => format!("no answer within {} s", PUBLISH_TIMEOUT.as_secs()),
                 };
                 tracing::warn!(
                     reason = event.reason,
                     note = event.note,
                     error = failure,
-                    "an Event was not published"
+                    "cannot publish an Event"
                 );
             }
         });
         Self { queue }
     }
 
-    fn publish(&self, word: Word, regarding: ObjectReference, related: Option<ObjectReference>) {
-        let Word {
+    /// Publishes the Event of `action`, which was planned for `observed` and is done.
+    pub fn publish_action(&self, observed: &Observed, action: &Action) {
+        let runtime = observed.runtime.object_ref(&());
+        let node = action
+            .node()
+            .and_then(|name| Some(node_reference(name, &observed.nodes.get(name)?.uid)));
+        let Some(content) = event_of_action(observed, action) else {
+            return;
+        };
+        let EventContent { reason, note, .. } = &content;
+        tracing::info!(
+            runtime = observed.runtime.name_any(),
+            node = action.node(),
+            reason,
+            note,
+            "event"
+        );
+        if let Some(node) = &node {
+            self.publish(content.clone(), node.clone(), Some(runtime.clone()));
+        }
+        self.publish(content, runtime, node);
+    }
+
+    fn publish(
+        &self,
+        content: EventContent,
+        regarding: ObjectReference,
+        related: Option<ObjectReference>,
+    ) {
+        let EventContent {
             kind,
             reason,
             action,
             note,
-        } = word;
+        } = content;
         let event = Event {
             type_: kind,
             reason,
@@ -98,39 +125,14 @@ impl Herald {
             tracing::warn!(
                 reason = event.reason,
                 note = event.note,
-                "an Event was not published: too many wait"
+                "cannot publish an Event: the queue is full"
             );
         }
     }
 }
 
-/// Tells of `action`, which was decided on `observed` and is done.
-pub fn tell(context: &Context, observed: &Observed, action: &Action) {
-    let runtime = observed.runtime.object_ref(&());
-    let node = action
-        .node()
-        .and_then(|name| Some(node_reference(name, &observed.nodes.get(name)?.uid)));
-    let Some(word) = word(observed, action) else {
-        return;
-    };
-    let Word { reason, note, .. } = &word;
-    tracing::info!(
-        runtime = observed.runtime.name_any(),
-        node = action.node(),
-        reason,
-        note,
-        "told"
-    );
-    if let Some(node) = &node {
-        context
-            .herald
-            .publish(word.clone(), node.clone(), Some(runtime.clone()));
-    }
-    context.herald.publish(word, runtime, node);
-}
-
-/// What there is to tell of `action`.
-pub fn word(observed: &Observed, action: &Action) -> Option<Word> {
+/// Returns the Event of `action`, if it has one.
+pub fn event_of_action(observed: &Observed, action: &Action) -> Option<EventContent> {
     let runtime = observed.runtime.name_any();
     match action {
         Action::SetNode { node, status } => {
@@ -147,7 +149,7 @@ pub fn word(observed: &Observed, action: &Action) -> Option<Word> {
             Some(normal(
                 "StartupTaintsRemoved",
                 "RemoveTaints",
-                format!("{runtime} works on {node}: took off {keys}"),
+                format!("removed startup taints of {node}, where {runtime} works: {keys}"),
             ))
         }
         Action::ApplyRuntimeClass => {
@@ -157,9 +159,9 @@ pub fn word(observed: &Observed, action: &Action) -> Option<Word> {
                 .as_ref()
                 .map(|found| crate::objects::runtime_class::is_ours(found, &runtime));
             let (reason, what) = match was_ours {
-                None => ("RuntimeClassCreated", "made"),
+                None => ("RuntimeClassCreated", "created"),
                 Some(true) => ("RuntimeClassChanged", "changed"),
-                Some(false) => ("RuntimeClassAdopted", "took over"),
+                Some(false) => ("RuntimeClassAdopted", "adopted"),
             };
             Some(normal(
                 reason,
@@ -171,34 +173,31 @@ pub fn word(observed: &Observed, action: &Action) -> Option<Word> {
     }
 }
 
-/// What there is to tell of a node that was `before` and is `after` now. Nothing, where only times
-/// and counts changed.
+/// Returns the Event of a node whose status changed from `before` to `after`; none if only times and
+/// counts changed.
 pub fn transition(
     runtime: &str,
     node: &str,
     before: Option<&WasmRuntimeNodeStatus>,
     after: &WasmRuntimeNodeStatus,
-) -> Option<Word> {
+) -> Option<EventContent> {
     let was = before.map(|before| before.phase);
-    let has_news = before
+    let has_new_reason = before
         .is_none_or(|before| (&before.reason, &before.message) != (&after.reason, &after.message));
     let why = || {
         after
             .message
             .clone()
-            .unwrap_or_else(|| "no more is known".to_owned())
+            .unwrap_or_else(|| "no reason given".to_owned())
     };
     let reason = || after.reason.clone().unwrap_or_else(|| "Failed".to_owned());
-    let version = after
-        .version
-        .as_deref()
-        .unwrap_or("a version that it did not tell");
+    let version = after.version.as_deref().unwrap_or("of unknown version");
     match (was, after.phase) {
         (Some(Phase::Installing), Phase::Installing)
             if before.is_some_and(|before| before.job == after.job) =>
         {
-            let says_why = has_news && after.message.is_some();
-            says_why.then(|| {
+            let has_message = has_new_reason && after.message.is_some();
+            has_message.then(|| {
                 warning(
                     "InstallerWaiting",
                     "Install",
@@ -209,7 +208,7 @@ pub fn transition(
         (_, Phase::Installing) => Some(normal(
             "Installing",
             "Install",
-            format!("installing {runtime} on {node}, try {}", after.attempts),
+            format!("installing {runtime} on {node}, attempt {}", after.attempts),
         )),
         (Some(Phase::Verifying), Phase::Verifying)
         | (Some(Phase::Ready), Phase::Ready)
@@ -217,23 +216,23 @@ pub fn transition(
         (_, Phase::Verifying) => Some(normal(
             "Installed",
             "Install",
-            format!("{runtime} {version} is on {node}, and a guest ran there"),
+            format!("installed {runtime} {version} on {node}, and ran a guest there"),
         )),
         (_, Phase::Ready) => Some(normal(
             "Ready",
             "Label",
-            format!("pods of {runtime} can land on {node}"),
+            format!("pods of {runtime} can be scheduled on {node}"),
         )),
         (Some(Phase::Failed), Phase::Failed) | (Some(Phase::Unsupported), Phase::Unsupported)
-            if !has_news =>
+            if !has_new_reason =>
         {
             None
         }
         (_, Phase::Failed) => {
             let next = match &after.retry_at {
-                Some(time) => format!("it is tried again at {}", time.0),
+                Some(time) => format!("next attempt at {}", time.0),
                 None => format!(
-                    "it is not tried again before the spec changes or the annotation {} does",
+                    "no further attempt before the spec or the annotation {} changes",
                     names::RETRY_ANNOTATION
                 ),
             };
@@ -249,7 +248,7 @@ pub fn transition(
             format!("{node} cannot have {runtime}: {}", why()),
         )),
         (Some(Phase::Removing), Phase::Removing) if after.job.is_some() && is_waiting(after) => {
-            has_news.then(|| {
+            has_new_reason.then(|| {
                 warning(
                     "InstallerWaiting",
                     "Remove",
@@ -258,19 +257,22 @@ pub fn transition(
             })
         }
         (Some(Phase::Removing), Phase::Removing) => {
-            let failed = after.job.is_none() && after.reason.is_some() && has_news;
+            let failed = after.job.is_none() && after.reason.is_some() && has_new_reason;
             failed.then(|| {
                 warning(
                     &reason(),
                     "Remove",
-                    format!("{runtime} is still on {node}: {}; it is tried again", why()),
+                    format!(
+                        "cannot remove {runtime} from {node}: {}; it is tried again",
+                        why()
+                    ),
                 )
             })
         }
         (_, Phase::Removing) => Some(normal(
             "Removing",
             "Remove",
-            format!("taking {runtime} off {node}"),
+            format!("removing {runtime} from {node}"),
         )),
     }
 }
@@ -280,26 +282,26 @@ fn is_waiting(status: &WasmRuntimeNodeStatus) -> bool {
     status.reason.as_deref() == Some(Reason::NotStarted.as_str())
 }
 
-fn forgotten(observed: &Observed, runtime: &str, node: &str) -> Option<Word> {
+fn forgotten(observed: &Observed, runtime: &str, node: &str) -> Option<EventContent> {
     let was = observed.states.get(node)?.status.phase;
     if !observed.nodes.contains_key(node) {
         return Some(normal(
             "NodeGone",
             "Forget",
-            format!("{node} is gone, and {runtime} with it"),
+            format!("{node} was deleted, and {runtime} with it"),
         ));
     }
     (was == Phase::Removing).then(|| {
         normal(
             "Removed",
             "Remove",
-            format!("nothing of {runtime} is left on {node}"),
+            format!("removed {runtime} from {node}"),
         )
     })
 }
 
-fn normal(reason: &str, action: &'static str, note: String) -> Word {
-    Word {
+fn normal(reason: &str, action: &'static str, note: String) -> EventContent {
+    EventContent {
         kind: EventType::Normal,
         reason: reason.to_owned(),
         action,
@@ -307,8 +309,8 @@ fn normal(reason: &str, action: &'static str, note: String) -> Word {
     }
 }
 
-fn warning(reason: &str, action: &'static str, note: String) -> Word {
-    Word {
+fn warning(reason: &str, action: &'static str, note: String) -> EventContent {
+    EventContent {
         kind: EventType::Warning,
         reason: reason.to_owned(),
         action,
@@ -326,12 +328,12 @@ fn node_reference(name: &str, uid: &str) -> ObjectReference {
     }
 }
 
-/// A text for people that is not longer than Kubernetes takes one: its end says what to do, its
-/// beginning what it is about, so the middle goes.
+/// Shortens a text to the maximum length of a note. The middle is cut: the beginning names the
+/// object, and the end the next step.
 pub(crate) fn bounded(mut note: String) -> String {
     const GAP: &str = " … ";
-    if note.len() > NOTE_LIMIT {
-        let half = (NOTE_LIMIT - GAP.len()) / 2;
+    if note.len() > MAX_NOTE_BYTES {
+        let half = (MAX_NOTE_BYTES - GAP.len()) / 2;
         let head = note.floor_char_boundary(half);
         let tail = note.ceil_char_boundary(note.len() - half);
         note.replace_range(head..tail, GAP);

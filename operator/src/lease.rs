@@ -1,17 +1,17 @@
-//! One operator leads: the one that holds a Lease.
+//! Leader election: the replica that holds the Lease leads.
 //!
 //! ```text
 //!   wait ──► acquire ──► renew ──► … ──► release (shutdown)
 //!    ▲          │           │
-//!    └──────────┘           └─► lost: the process ends, and its pod begins anew
-//!    somebody was quicker
+//!    └──────────┘           └─► lost: the process exits, and its pod restarts
+//!    another replica was faster
 //! ```
 //!
-//! Clocks of replicas may differ: a time in the Lease is for people. A replica that waits counts,
-//! by its own clock, how long the Lease has not changed, and takes it over after as long as the
-//! holder promised; a holder counts from before it asked. It gives up after [`Pace::deadline`],
-//! which is before anybody takes over after [`Pace::promise`]. Every write names the version that
-//! it replaces, so of two only one succeeds.
+//! The clocks of replicas may differ: times in the Lease are for users only. A waiting replica
+//! measures with its own clock how long the Lease has not changed, and takes it over after the
+//! holder's [`LeaseTimings::lease_duration`]. The holder measures from before its request, and stops
+//! to lead after [`LeaseTimings::renew_deadline`], which is shorter. Every write names the version
+//! that it replaces, so that only one of two succeeds.
 
 use std::time::Duration;
 
@@ -24,105 +24,104 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-use crate::error::{Category, luck};
+use crate::error::{Category, jitter};
 use crate::names;
 
-/// How often, and how long.
+/// The timings of leader election, as in client-go.
 #[derive(Debug, Clone, Copy)]
-pub struct Pace {
-    /// After how long without a renewal others may take over.
-    pub promise: Duration,
-    /// After how long without a renewal the holder gives up by itself.
-    pub deadline: Duration,
-    /// Between two looks.
-    pub retry: Duration,
+pub struct LeaseTimings {
+    /// After how long without a renewal another replica may take over.
+    pub lease_duration: Duration,
+    /// After how long without a renewal the holder stops to lead.
+    pub renew_deadline: Duration,
+    /// The interval between two requests.
+    pub retry_period: Duration,
 }
 
-/// That of Kubernetes' own components.
-pub const PACE: Pace = Pace {
-    promise: Duration::from_secs(15),
-    deadline: Duration::from_secs(10),
-    retry: Duration::from_secs(2),
+/// The timings of Kubernetes' own components.
+pub const TIMINGS: LeaseTimings = LeaseTimings {
+    lease_duration: Duration::from_secs(15),
+    renew_deadline: Duration::from_secs(10),
+    retry_period: Duration::from_secs(2),
 };
 
-/// Which Lease it is, and who asks for it.
+/// The Lease and the replica that requests it.
 #[derive(Debug, Clone)]
-pub struct Seat {
-    /// Its namespace.
+pub struct Election {
+    /// Namespace of the Lease.
     pub namespace: String,
     /// Name of this replica.
     pub identity: String,
-    /// How often, and how long.
-    pub pace: Pace,
+    /// The timings.
+    pub timings: LeaseTimings,
 }
 
-/// What a Lease says, and since when.
+/// The observed state of the Lease.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Seen<'a> {
-    /// Who holds it; none if it was given up.
+pub struct ObservedLease<'a> {
+    /// The holder; none if it was released.
     pub holder: Option<&'a str>,
     /// After how long without a change it may be taken over.
-    pub promise: Duration,
+    pub lease_duration: Duration,
     /// For how long it has not changed, by our clock.
     pub unchanged: Duration,
 }
 
-/// Whether this replica holds the Lease, as far as it knows.
+/// The role of this replica, as far as it knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
-    /// It does.
+    /// It holds the Lease.
     Leader,
-    /// It does not.
+    /// It waits for the Lease.
     Waiting,
 }
 
-/// What to do.
+/// The next step of a replica.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Decision {
-    /// Write ourselves in.
+    /// Write this replica as holder.
     Acquire,
-    /// Write that we are still there.
+    /// Renew the Lease.
     Renew,
-    /// Look again later.
+    /// Read it again later.
     Wait,
-    /// Somebody else has it now.
+    /// Another replica holds it now.
     Lost,
 }
 
-/// What to do for `identity` in `role`, with what was seen; nothing, where there is no Lease.
-pub fn decide(role: Role, seen: Option<Seen<'_>>, identity: &str) -> Decision {
-    let Some(Seen {
+/// Decides the next step of `identity` in `role`. `seen` is none if there is no Lease.
+pub fn decide(role: Role, seen: Option<ObservedLease<'_>>, identity: &str) -> Decision {
+    let Some(ObservedLease {
         holder: Some(holder),
-        promise,
+        lease_duration,
         unchanged,
     }) = seen
     else {
-        // Also a leader whose Lease somebody deleted: nobody else has it, and whoever is quicker
-        // gets it.
+        // Also a leader whose Lease was deleted: no replica holds it, and the first write wins.
         return Decision::Acquire;
     };
     match role {
         Role::Leader if holder == identity => Decision::Renew,
         Role::Leader => Decision::Lost,
-        // An identity is a pod's name, so this is what an earlier container of our pod left behind.
+        // The identity is the pod's name: an earlier container of this pod held the Lease.
         Role::Waiting if holder == identity => Decision::Acquire,
-        Role::Waiting if unchanged > promise => Decision::Acquire,
+        Role::Waiting if unchanged > lease_duration => Decision::Acquire,
         Role::Waiting => Decision::Wait,
     }
 }
 
-/// The Lease is ours, until [`Leadership::lost`] says otherwise.
+/// The leadership of this replica, until [`Leadership::lost`] returns.
 #[derive(Debug)]
 pub struct Leadership {
     lost: JoinHandle<()>,
     release: oneshot::Sender<()>,
 }
 
-/// Waits until this replica leads. Calls `stand_by` once another replica is seen to lead: a Lease
-/// that is not renewed may belong to a replica that is gone.
-pub async fn lead(client: Client, seat: Seat, stand_by: impl Fn()) -> Leadership {
-    let mut candidate = Candidate::new(client, seat);
-    let mut silent = false;
+/// Waits until this replica leads. Calls `stand_by` once another replica is seen to renew the Lease:
+/// a Lease that is not renewed may belong to a replica that is gone.
+pub async fn lead(client: Client, election: Election, stand_by: impl Fn()) -> Leadership {
+    let mut candidate = Candidate::new(client, election);
+    let mut is_logged = false;
     loop {
         let stepped = candidate.step(Role::Waiting).await;
         if candidate.has_live_rival {
@@ -131,105 +130,112 @@ pub async fn lead(client: Client, seat: Seat, stand_by: impl Fn()) -> Leadership
         match stepped {
             Ok(Some(since)) => {
                 let (release, released) = oneshot::channel();
-                tracing::info!(identity = candidate.seat.identity, "this replica leads");
+                tracing::info!(identity = candidate.election.identity, "this replica leads");
                 return Leadership {
                     lost: tokio::spawn(candidate.hold(since, released)),
                     release,
                 };
             }
-            Ok(None) => silent = false,
-            Err(error) if !silent => {
-                tracing::warn!(error = %error,
-                    "the Lease cannot be asked for; this is tried again");
-                silent = true;
+            Ok(None) => is_logged = false,
+            Err(error) if !is_logged => {
+                tracing::warn!(%error, "cannot acquire the Lease; it is tried again");
+                is_logged = true;
             }
             Err(_) => {}
         }
-        // Not all at the same time.
-        sleep(candidate.seat.pace.retry.mul_f64(1.0 + 0.2 * luck())).await;
+        // Jitter, so that replicas do not ask at the same time.
+        sleep(
+            candidate
+                .election
+                .timings
+                .retry_period
+                .mul_f64(1.0 + 0.2 * jitter()),
+        )
+        .await;
     }
 }
 
 impl Leadership {
-    /// Waits until this replica leads no longer. Whoever sees it has to end at once: another one
-    /// may lead already.
+    /// Waits until this replica does not lead any more. The process has to exit then: another
+    /// replica may lead already.
     pub async fn lost(&mut self) {
-        // A task that panicked renews nothing either.
+        // A task that panicked does not renew the Lease either.
         let _ended = (&mut self.lost).await;
     }
 
-    /// Gives the Lease up, so that another replica need not wait. To be called when all work has
-    /// ended.
+    /// Releases the Lease, so that another replica need not wait. All work has to be done before.
     pub async fn release(self) {
         let Self { lost, release } = self;
-        // It is not there if the Lease is lost, and then there is nothing to give up.
+        // The receiver is gone if the Lease is lost, and then there is nothing to release.
         let _lost = release.send(());
         let _ended = lost.await;
     }
 }
 
-/// A replica and what it last saw.
+/// A replica and the Lease that it last saw.
 struct Candidate {
     api: Api<Lease>,
-    seat: Seat,
+    election: Election,
     last: Option<Lease>,
     changed: Instant,
-    /// Whether another replica renewed the Lease while this one was looking.
+    /// Whether another replica was seen to renew the Lease.
     has_live_rival: bool,
 }
 
 impl Candidate {
-    fn new(client: Client, seat: Seat) -> Self {
+    fn new(client: Client, election: Election) -> Self {
         Self {
-            api: Api::namespaced(client, &seat.namespace),
-            seat,
+            api: Api::namespaced(client, &election.namespace),
+            election,
             last: None,
             changed: Instant::now(),
             has_live_rival: false,
         }
     }
 
-    /// Renews until it is lost or released.
+    /// Renews the Lease until it is lost or released.
     async fn hold(mut self, mut renewed: Instant, mut released: oneshot::Receiver<()>) {
         loop {
-            let end = renewed + self.seat.pace.deadline;
+            let end = renewed + self.election.timings.renew_deadline;
             tokio::select! {
                 biased;
-                _ = &mut released => return self.give_up().await,
-                () = sleep(self.seat.pace.retry) => {}
+                _ = &mut released => return self.write_release().await,
+                () = sleep(self.election.timings.retry_period) => {}
             }
             match timeout_at(end, self.step(Role::Leader)).await {
                 Ok(Ok(Some(since))) => renewed = since,
                 Ok(Ok(None)) => {
-                    tracing::error!(identity = self.seat.identity, "another replica leads now");
+                    tracing::error!(
+                        identity = self.election.identity,
+                        "lost the Lease: another replica leads"
+                    );
                     return;
                 }
                 Ok(Err(error)) => {
-                    tracing::warn!(%error, "the Lease was not renewed; this is tried again");
+                    tracing::warn!(%error, "cannot renew the Lease; it is tried again");
                 }
                 Err(_) => {}
             }
-            if Instant::now() >= renewed + self.seat.pace.deadline {
+            if Instant::now() >= renewed + self.election.timings.renew_deadline {
                 tracing::error!(
-                    identity = self.seat.identity,
-                    "the Lease could not be renewed in time"
+                    identity = self.election.identity,
+                    "lost the Lease: it was not renewed within the renew deadline"
                 );
                 return;
             }
         }
     }
 
-    /// One look, and one write if it is our turn: since when the Lease is ours, or that it is not.
+    /// Reads the Lease and writes it if it is our turn. Returns since when it is ours, if it is.
     async fn step(&mut self, role: Role) -> kube::Result<Option<Instant>> {
         let began = Instant::now();
-        // What we wrote last is what there is, as long as nobody else writes: a renewal is one
-        // call.
+        // Our last write is the present state unless another replica wrote: a renewal is one call.
         if role == Role::Waiting || self.last.is_none() {
-            self.look().await?;
+            self.read().await?;
         }
-        let lease = match decide(role, self.seen(), &self.seat.identity) {
+        let lease = match decide(role, self.observed(), &self.election.identity) {
             Decision::Wait | Decision::Lost => return Ok(None),
-            Decision::Acquire | Decision::Renew => self.written(),
+            Decision::Acquire | Decision::Renew => self.renewed_lease(),
         };
         let write = async {
             match lease.resource_version() {
@@ -241,17 +247,17 @@ impl Candidate {
                 None => self.api.create(&PostParams::default(), &lease).await,
             }
         };
-        match timeout(self.seat.pace.retry, write).await {
+        match timeout(self.election.timings.retry_period, write).await {
             Ok(Ok(lease)) => {
-                self.note(Some(lease));
+                self.observe(Some(lease));
                 Ok(Some(began))
             }
-            // Somebody was quicker, or took it away: what is there now has to be looked at first.
+            // Another client changed or deleted it: read what is there now.
             Ok(Err(error))
                 if matches!(Category::of(&error), Category::Conflict | Category::Gone) =>
             {
-                self.look().await?;
-                match decide(role, self.seen(), &self.seat.identity) {
+                self.read().await?;
+                match decide(role, self.observed(), &self.election.identity) {
                     Decision::Lost => Ok(None),
                     _ if role == Role::Waiting => Ok(None),
                     _ => Err(error),
@@ -262,24 +268,28 @@ impl Candidate {
                 Err(error)
             }
             Err(_) => {
-                // It may have been written all the same.
+                // It may have been written.
                 self.last = None;
                 Err(kube::Error::Service(
-                    "no answer to a write of the Lease".into(),
+                    "no answer to the write of the Lease".into(),
                 ))
             }
         }
     }
 
-    async fn look(&mut self) -> kube::Result<()> {
-        let lease = timeout(self.seat.pace.retry, self.api.get_opt(names::LEASE)).await;
+    async fn read(&mut self) -> kube::Result<()> {
+        let lease = timeout(
+            self.election.timings.retry_period,
+            self.api.get_opt(names::LEASE),
+        )
+        .await;
         let lease = lease
-            .map_err(|_| kube::Error::Service("no answer to a look at the Lease".into()))??;
-        self.note(lease);
+            .map_err(|_| kube::Error::Service("no answer to the read of the Lease".into()))??;
+        self.observe(lease);
         Ok(())
     }
 
-    fn note(&mut self, lease: Option<Lease>) {
+    fn observe(&mut self, lease: Option<Lease>) {
         let version = |lease: &Option<Lease>| {
             lease
                 .as_ref()
@@ -287,26 +297,28 @@ impl Candidate {
         };
         if version(&lease) != version(&self.last) {
             self.changed = Instant::now();
-            let is_held = holder(lease.as_ref()).is_some_and(|holder| holder != self.seat.identity);
+            let is_held =
+                holder(lease.as_ref()).is_some_and(|holder| holder != self.election.identity);
             self.has_live_rival |= is_held && self.last.is_some();
         }
         self.last = lease;
     }
 
-    fn seen(&self) -> Option<Seen<'_>> {
+    fn observed(&self) -> Option<ObservedLease<'_>> {
         let spec = self.last.as_ref()?.spec.as_ref()?;
         let seconds = spec
             .lease_duration_seconds
             .and_then(|seconds| u64::try_from(seconds).ok());
-        Some(Seen {
+        Some(ObservedLease {
             holder: holder(self.last.as_ref()),
-            promise: seconds.map_or(self.seat.pace.promise, Duration::from_secs),
+            lease_duration: seconds
+                .map_or(self.election.timings.lease_duration, Duration::from_secs),
             unchanged: self.changed.elapsed(),
         })
     }
 
-    /// The Lease with us in it.
-    fn written(&self) -> Lease {
+    /// Returns the Lease with this replica as holder.
+    fn renewed_lease(&self) -> Lease {
         let now = MicroTime(Timestamp::now());
         let mut lease = self.last.clone().unwrap_or_else(|| Lease {
             metadata: ObjectMeta {
@@ -316,11 +328,11 @@ impl Candidate {
             ..Lease::default()
         });
         let before = lease.spec.take().unwrap_or_default();
-        let is_ours = before.holder_identity.as_deref() == Some(&self.seat.identity);
+        let is_ours = before.holder_identity.as_deref() == Some(&self.election.identity);
         lease.spec = Some(LeaseSpec {
-            holder_identity: Some(self.seat.identity.clone()),
+            holder_identity: Some(self.election.identity.clone()),
             lease_duration_seconds: Some(
-                i32::try_from(self.seat.pace.promise.as_secs()).unwrap_or(i32::MAX),
+                i32::try_from(self.election.timings.lease_duration.as_secs()).unwrap_or(i32::MAX),
             ),
             acquire_time: if is_ours {
                 before.acquire_time
@@ -339,7 +351,7 @@ impl Candidate {
         lease
     }
 
-    async fn give_up(mut self) {
+    async fn write_release(mut self) {
         let Some(mut lease) = self.last.take() else {
             return;
         };
@@ -348,25 +360,27 @@ impl Candidate {
             spec.renew_time = Some(MicroTime(Timestamp::now()));
         }
         match timeout(
-            self.seat.pace.retry,
+            self.election.timings.retry_period,
             self.api
                 .replace(names::LEASE, &PostParams::default(), &lease),
         )
         .await
         {
-            Ok(Ok(_)) => tracing::info!(identity = self.seat.identity, "gave the Lease up"),
+            Ok(Ok(_)) => tracing::info!(identity = self.election.identity, "released the Lease"),
             Ok(Err(error)) => {
-                tracing::warn!(error = %error, "the Lease was not given up; another replica takes \
-                                                it over when it runs out");
+                tracing::warn!(
+                    %error,
+                    "cannot release the Lease; another replica takes it over when it expires"
+                );
             }
             Err(_) => tracing::warn!(
-                "the Lease was not given up in time; another replica takes it over when it runs out"
+                "cannot release the Lease in time; another replica takes it over when it expires"
             ),
         }
     }
 }
 
-/// Who holds a Lease.
+/// Returns the holder of a Lease.
 fn holder(lease: Option<&Lease>) -> Option<&str> {
     lease?
         .spec

@@ -1,4 +1,4 @@
-//! What is counted, in the form of Prometheus. [`describe`] is the reference page's source.
+//! The metrics, in the form of Prometheus. The reference page is generated from [`describe`].
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,19 +20,19 @@ use crate::error::{ApplyError, Category};
 use crate::plan::{Action, Began, JobFacts, Observed};
 
 type Labels<const N: usize> = [(&'static str, String); N];
-/// Seconds: a reconcile that has nothing to do, up to one that waits for an API server in trouble.
+/// Seconds: from a reconcile without work to one that waits for a failing API server.
 const RECONCILE_BUCKETS: [f64; 10] = [0.001, 0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 5.0, 15.0, 60.0];
-/// Seconds: an installer that finds all done, up to the longest time that a spec can give a node.
+/// Seconds: from an installer without work to the longest timeout that a spec can set.
 const INSTALLER_BUCKETS: [f64; 10] = [
     5.0, 10.0, 20.0, 40.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 7200.0,
 ];
 
-/// A metric's name in Prometheus, its kind, and what it says.
+/// A metric: its name in Prometheus, its kind, and its help text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Description {
-    /// As it is registered.
+    /// The name as it is registered.
     name: &'static str,
-    /// What the text format puts behind that.
+    /// The suffix that the text format appends.
     suffix: &'static str,
     kind: &'static str,
     help: &'static str,
@@ -71,42 +71,42 @@ const RECONCILES: Description = counter(
 );
 const RECONCILE_SECONDS: Description = histogram(
     "wasmedge_operator_reconcile_seconds",
-    "How long reconciles took",
+    "Duration of reconciles",
 );
 const ERRORS: Description = counter(
     "wasmedge_operator_errors",
-    "Reconciles that failed, by category of the first error",
+    "Failed reconciles, by category of the first error",
 );
 const NODES: Description = gauge(
     "wasmedge_operator_nodes",
-    "Nodes that a runtime was brought to or is on its way to, by runtime and phase",
+    "Nodes with a WasmRuntimeNode, by runtime and phase",
 );
 const INSTALLERS: Description = counter(
     "wasmedge_operator_installers",
-    "Installers that ended, by runtime, outcome and reason; the outcome is Lost where one left no \
+    "Installers that ended, by runtime, outcome and reason; the outcome is Lost if there is no \
      report",
 );
 const ROLLBACKS: Description = counter(
     "wasmedge_operator_rollbacks",
-    "Installers that put a node back to what it was, by runtime",
+    "Installers that rolled a node back, by runtime",
 );
 const INSTALLER_SECONDS: Description = histogram(
     "wasmedge_operator_installer_seconds",
-    "From an installer's grant to its report, by outcome",
+    "Time from the start of an installer to its report, by outcome",
 );
 const LEADER: Description = gauge(
     "wasmedge_operator_leader",
-    "Whether this replica leads: 1 or 0",
+    "Whether this replica is the leader: 1 or 0",
 );
 const SYNCED: Description = gauge(
     "wasmedge_operator_synced",
-    "Whether this replica knows all of the cluster that it watches: 1 or 0",
+    "Whether the watch caches of this replica are complete: 1 or 0",
 );
 const BUILD: Description = Description {
     name: "wasmedge_operator_build",
     suffix: "_info",
     kind: "info",
-    help: "Which operator this is, by version",
+    help: "The version of the operator",
 };
 
 const ALL: [Description; 10] = [
@@ -122,14 +122,14 @@ const ALL: [Description; 10] = [
     BUILD,
 ];
 
-/// Every metric: its name as Prometheus sees it, its kind, and what it says.
+/// Returns the name in Prometheus, the kind and the help text of every metric.
 pub fn describe() -> Vec<(String, &'static str, &'static str)> {
     ALL.iter()
         .map(|one| (format!("{}{}", one.name, one.suffix), one.kind, one.help))
         .collect()
 }
 
-/// What is counted.
+/// The metrics of the operator.
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
@@ -142,9 +142,9 @@ pub struct Metrics {
     installer_seconds: Family<Labels<1>, Histogram, fn() -> Histogram>,
     leader: Gauge,
     synced: Gauge,
-    leads: AtomicBool,
+    is_leader: AtomicBool,
     is_synced: AtomicBool,
-    stands_by: AtomicBool,
+    is_standby: AtomicBool,
 }
 
 impl Default for Metrics {
@@ -154,7 +154,7 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// All metrics, with nothing counted yet.
+    /// Creates all metrics, at zero.
     pub fn new() -> Self {
         let mut metrics = Self {
             registry: Registry::default(),
@@ -167,9 +167,9 @@ impl Metrics {
             installer_seconds: Family::new_with_constructor(|| Histogram::new(INSTALLER_BUCKETS)),
             leader: Gauge::default(),
             synced: Gauge::default(),
-            leads: AtomicBool::new(false),
+            is_leader: AtomicBool::new(false),
             is_synced: AtomicBool::new(false),
-            stands_by: AtomicBool::new(false),
+            is_standby: AtomicBool::new(false),
         };
         metrics.register(RECONCILES, metrics.reconciles.clone());
         metrics.register(RECONCILE_SECONDS, metrics.reconcile_seconds.clone());
@@ -207,8 +207,8 @@ impl Metrics {
             .register(description.name, description.help, metric);
     }
 
-    /// A reconcile ended.
-    pub fn reconciled(&self, took: Duration, error: Option<&ApplyError>) {
+    /// Records a reconcile.
+    pub fn record_reconcile(&self, took: Duration, error: Option<&ApplyError>) {
         let result = if error.is_none() { "ok" } else { "error" };
         self.reconciles
             .get_or_create(&[("result", result.to_owned())])
@@ -221,18 +221,18 @@ impl Metrics {
         }
     }
 
-    /// An action was done. That an installer's Job is removed means that it was heard: each is
-    /// counted once.
-    pub fn acted(&self, observed: &Observed, action: &Action) {
+    /// Records an action. An installer is counted when its Job is deleted, which happens once its
+    /// result is recorded: each is counted once.
+    pub fn record_action(&self, observed: &Observed, action: &Action) {
         let runtime = observed.runtime.name_any();
         match action {
-            Action::DeleteJob { job, .. } => self.heard(observed, &runtime, job),
-            Action::ReleaseFinalizer => self.forget(&runtime),
+            Action::DeleteJob { job, .. } => self.record_installer(observed, &runtime, job),
+            Action::ReleaseFinalizer => self.remove_runtime(&runtime),
             _ => {}
         }
     }
 
-    fn heard(&self, observed: &Observed, runtime: &str, job: &str) {
+    fn record_installer(&self, observed: &Observed, runtime: &str, job: &str) {
         let (outcome, reason) = match observed.jobs.get(job) {
             Some(JobFacts::Reported(report)) => {
                 (format!("{:?}", report.outcome), report.reason.as_str())
@@ -245,7 +245,7 @@ impl Metrics {
                 began: Began::Never,
                 ..
             }) => ("Lost".to_owned(), Reason::NotStarted.as_str()),
-            // It is ended before it could say anything.
+            // It is deleted before it ended.
             Some(JobFacts::Running { .. } | JobFacts::Ending) | None => return,
         };
         let labels = [
@@ -271,8 +271,8 @@ impl Metrics {
         }
     }
 
-    /// Where a runtime's nodes stand.
-    pub fn nodes(&self, runtime: &str, states: &BTreeMap<String, WasmRuntimeNodeStatus>) {
+    /// Sets the number of a runtime's nodes in each phase.
+    pub fn set_nodes(&self, runtime: &str, states: &BTreeMap<String, WasmRuntimeNodeStatus>) {
         for phase in Phase::ALL {
             let count = states
                 .values()
@@ -284,45 +284,45 @@ impl Metrics {
         }
     }
 
-    /// A runtime is gone: its nodes are counted no more.
-    pub fn forget(&self, runtime: &str) {
+    /// Removes the node counts of a runtime that is gone.
+    pub fn remove_runtime(&self, runtime: &str) {
         for phase in Phase::ALL {
             self.nodes.remove(&phase_labels(runtime, *phase));
         }
     }
 
-    /// This replica leads from now on, or does no longer.
-    pub fn leads(&self, leads: bool) {
-        self.leads.store(leads, Ordering::Relaxed);
+    /// Sets whether this replica is the leader.
+    pub fn set_leader(&self, leads: bool) {
+        self.is_leader.store(leads, Ordering::Relaxed);
         self.leader.set(leads.into());
     }
 
-    /// Another replica leads: it was seen to renew the Lease.
-    pub fn stands_by(&self) {
-        self.stands_by.store(true, Ordering::Relaxed);
+    /// Marks that another replica is the leader: it was seen to renew the Lease.
+    pub fn set_standby(&self) {
+        self.is_standby.store(true, Ordering::Relaxed);
     }
 
-    /// Every watch has said all that there is, and every runtime was looked at once.
-    pub fn synced(&self) {
+    /// Marks that every watch cache is complete and every runtime was reconciled once.
+    pub fn set_synced(&self) {
         self.is_synced.store(true, Ordering::Relaxed);
         self.synced.set(1);
     }
 
-    /// Whether this replica does its part: it leads and has looked at every runtime, or waits to
-    /// take over. With every replica ready, what was installed with the operator is being brought
-    /// to nodes, and its RuntimeClass is there.
+    /// Whether this replica is the leader and has reconciled every runtime, or stands by. If every
+    /// replica is ready, the rollouts of runtimes that were created together with the operator have
+    /// started, and their RuntimeClasses exist.
     pub fn is_ready(&self) -> bool {
-        if self.leads.load(Ordering::Relaxed) {
+        if self.is_leader.load(Ordering::Relaxed) {
             self.is_synced.load(Ordering::Relaxed)
         } else {
-            self.stands_by.load(Ordering::Relaxed)
+            self.is_standby.load(Ordering::Relaxed)
         }
     }
 
-    /// Everything, as OpenMetrics text.
+    /// Returns all metrics as OpenMetrics text.
     pub fn text(&self) -> String {
         let mut text = String::new();
-        encode(&mut text, &self.registry).expect("a String takes all that is written to it");
+        encode(&mut text, &self.registry).expect("writing to a String does not fail");
         text
     }
 }
@@ -339,10 +339,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_metric_of_the_reference_is_there_and_no_other() {
+    fn served_metrics_are_those_of_the_reference() {
         let metrics = Metrics::new();
-        // Families are there with their first member.
-        metrics.nodes("wasmedge", &BTreeMap::new());
+        // A family is served once it has a member.
+        metrics.set_nodes("wasmedge", &BTreeMap::new());
         let of_runtime = [("runtime", "wasmedge".to_owned())];
         drop(metrics.rollbacks.get_or_create(&of_runtime));
         let text = |name: &'static str| (name, String::new());
@@ -372,9 +372,9 @@ mod tests {
     }
 
     #[test]
-    fn names_of_the_reference_are_those_that_are_served() {
+    fn served_names_have_the_suffixes_of_the_reference() {
         let metrics = Metrics::new();
-        metrics.reconciled(Duration::from_secs(1), None);
+        metrics.record_reconcile(Duration::from_secs(1), None);
         let text = metrics.text();
         assert!(
             text.contains("wasmedge_operator_reconciles_total{result=\"ok\"} 1\n"),
@@ -392,13 +392,13 @@ mod tests {
     }
 
     #[test]
-    fn a_phase_without_nodes_is_zero_and_a_runtime_that_is_gone_is_absent() {
+    fn phase_without_nodes_is_zero_and_removed_runtime_is_absent() {
         let metrics = Metrics::new();
         let ready = WasmRuntimeNodeStatus {
             phase: Phase::Ready,
             ..WasmRuntimeNodeStatus::default()
         };
-        metrics.nodes("wasmedge", &BTreeMap::from([("a".to_owned(), ready)]));
+        metrics.set_nodes("wasmedge", &BTreeMap::from([("a".to_owned(), ready)]));
         let count = |phase: &str| {
             format!("wasmedge_operator_nodes{{runtime=\"wasmedge\",phase=\"{phase}\"}}")
         };
@@ -407,13 +407,13 @@ mod tests {
             "{}",
             metrics.text()
         );
-        metrics.nodes("wasmedge", &BTreeMap::new());
+        metrics.set_nodes("wasmedge", &BTreeMap::new());
         assert!(
             metrics.text().contains(&format!("{} 0\n", count("Ready"))),
             "{}",
             metrics.text()
         );
-        metrics.forget("wasmedge");
+        metrics.remove_runtime("wasmedge");
         assert!(
             !metrics.text().contains("runtime=\"wasmedge\""),
             "{}",
@@ -422,14 +422,14 @@ mod tests {
     }
 
     #[test]
-    fn a_replica_that_waits_for_the_lead_is_ready_and_one_that_leads_needs_to_know_the_cluster() {
+    fn standby_replica_is_ready_and_leader_is_ready_once_synced() {
         let metrics = Metrics::new();
         assert!(!metrics.is_ready());
-        metrics.stands_by();
+        metrics.set_standby();
         assert!(metrics.is_ready());
-        metrics.leads(true);
+        metrics.set_leader(true);
         assert!(!metrics.is_ready());
-        metrics.synced();
+        metrics.set_synced();
         assert!(metrics.is_ready());
     }
 }

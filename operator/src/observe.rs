@@ -1,11 +1,12 @@
-//! Watched objects as values: what decisions are made of, and nothing else of them.
+//! The observed cluster state: the facts of watched objects that plans depend on.
 //!
-//! [`World`] holds what watches said, and what this operator wrote itself: an answer to a write is
-//! newer than any watch event that is still on its way, and a decision made on the older one would
-//! be made twice.
+//! [`ClusterState`] has the objects of the watches, and those that this operator wrote: the answer to
+//! a write is newer than a watch event that is under way, and a plan with the older object would
+//! repeat the write.
 //!
-//! * `node`: what matters of a node. * `distribution`: what it seems to be. * `job`: how far an
-//!   installer is. * `complaint`: what Events say of its pod.
+//! * `cache`: the objects of one kind.
+//! * `node`: the facts of a node. `distribution`: its Kubernetes distribution.
+//! * `job`: the state of an installer. `warning`: Events about its pod.
 
 use std::collections::BTreeSet;
 
@@ -21,100 +22,101 @@ use crate::crd::{Phase, WasmRuntime, WasmRuntimeNode};
 use crate::names;
 use crate::plan::{InstallerFacts, JobFacts, NodeFacts, NodeState, Observed, Obstacle};
 
-mod complaint;
+mod warning;
 mod distribution;
 mod job;
-mod kept;
+mod cache;
 mod node;
 
 pub use distribution::of_node;
-pub use job::{JobEnd, PodEnd, end_of_job, end_of_pod};
+pub use job::{JobState, PodState, job_state, pod_state};
+
+pub use cache::{Cache, Change};
+pub use node::facts;
 
 /// How many Jobs are remembered whose pod ended before it started: more than nodes are changed at a
 /// time.
-const REMEMBERED: usize = 4096;
-pub use kept::{Change, Kept};
-pub use node::facts;
+const MAX_UNSTARTED_JOBS: usize = 4096;
 
-/// All that the operator knows of the cluster.
+/// The observed state of the cluster.
 #[derive(Debug, Default)]
-pub struct World {
+pub struct ClusterState {
     /// The runtimes, by name.
-    pub runtimes: Kept<WasmRuntime>,
-    /// How far runtimes are on nodes, by the objects' names.
-    pub runtime_nodes: Kept<WasmRuntimeNode>,
-    /// What matters of each node, by name.
-    pub nodes: Kept<NodeFacts>,
+    pub runtimes: Cache<WasmRuntime>,
+    /// The WasmRuntimeNodes, by name.
+    pub runtime_nodes: Cache<WasmRuntimeNode>,
+    /// The facts of each node, by name.
+    pub nodes: Cache<NodeFacts>,
     /// Installer Jobs, by name.
-    pub jobs: Kept<job::JobEnd>,
-    /// What installers' pods say, by the pods' names.
-    pub pods: Kept<job::PodEnd>,
-    /// Jobs that are gone, and whose pod is known to have ended before its container started.
+    pub jobs: Cache<job::JobState>,
+    /// Installers' pods, by name.
+    pub pods: Cache<job::PodState>,
+    /// Jobs that are gone and whose pod ended before its container started.
     unstarted: BTreeSet<String>,
-    /// Warnings about objects of the operator's namespace, by the Events' names. Nothing waits for
-    /// them.
-    complaints: Kept<complaint::Complaint>,
+    /// Warnings about objects of the operator's namespace, by the Events' names. The state is
+    /// complete without them.
+    warnings: Cache<warning::Warning>,
     /// RuntimeClasses, by name.
-    pub classes: Kept<RuntimeClass>,
-    /// Names of the objects in [`Self::runtime_nodes`] that were written without an answer: nothing
-    /// is decided before it is known which installer they name.
-    pub doubts: BTreeSet<String>,
+    pub classes: Cache<RuntimeClass>,
+    /// Names of the objects in [`Self::runtime_nodes`] whose last write got no answer. They are read
+    /// before the next plan, because they may name an installer.
+    pub unconfirmed_writes: BTreeSet<String>,
 }
 
-/// What a watch, or a write of our own, says.
+/// An event of a watch.
 #[derive(Debug)]
 #[expect(
     clippy::large_enum_variant,
-    reason = "it goes through a channel once and is taken apart there"
+    reason = "it is sent through a channel once and matched there"
 )]
-pub enum News {
-    /// Of a runtime.
+pub enum WatchEvent {
+    /// A WasmRuntime.
     Runtime(watcher::Event<WasmRuntime>),
-    /// Of how far a runtime is on a node.
+    /// A WasmRuntimeNode.
     RuntimeNode(watcher::Event<WasmRuntimeNode>),
-    /// Of a node.
+    /// A Node.
     Node(watcher::Event<Node>),
-    /// Of an installer's Job.
+    /// An installer's Job.
     Job(watcher::Event<Job>),
-    /// Of an installer's pod.
+    /// An installer's pod.
     Pod(watcher::Event<Pod>),
-    /// Of something that went wrong in the operator's namespace.
+    /// A warning in the operator's namespace.
     Event(watcher::Event<Event>),
-    /// Of a RuntimeClass.
+    /// A RuntimeClass.
     Class(watcher::Event<RuntimeClass>),
 }
 
-impl World {
-    /// Takes in what was said; whether it matters.
-    pub fn hear(&mut self, news: News) -> Change {
-        match news {
-            News::Runtime(event) => self.runtimes.hear(event, |runtime| runtime),
-            News::RuntimeNode(event) => self.runtime_nodes.hear(event, |state| state),
-            News::Node(event) => self.nodes.hear(event, |node| facts(&node)),
-            News::Job(event) => {
+impl ClusterState {
+    /// Applies a watch event. Returns whether it changes the state.
+    pub fn apply_event(&mut self, event: WatchEvent) -> Change {
+        match event {
+            WatchEvent::Runtime(event) => self.runtimes.apply_event(event, |runtime| runtime),
+            WatchEvent::RuntimeNode(event) => self.runtime_nodes.apply_event(event, |state| state),
+            WatchEvent::Node(event) => self.nodes.apply_event(event, |node| facts(&node)),
+            WatchEvent::Job(event) => {
                 if let watcher::Event::Delete(job) = &event {
-                    self.note_end_of_job(&job.name_any());
+                    self.record_job_end(&job.name_any());
                 }
-                self.jobs.hear(event, |job| job::end_of_job(&job))
+                self.jobs.apply_event(event, |job| job::job_state(&job))
             }
-            News::Pod(event) => {
-                // The last that is heard of a pod says how it ended.
+            WatchEvent::Pod(event) => {
+                // The last state of a pod shows how it ended.
                 if let watcher::Event::Delete(pod) = &event {
-                    let end = job::end_of_pod(pod);
+                    let end = job::pod_state(pod);
                     if end.never_began() {
                         self.remember_unstarted(end.job);
                     }
                 }
-                self.pods.hear(event, |pod| job::end_of_pod(&pod))
+                self.pods.apply_event(event, |pod| job::pod_state(&pod))
             }
-            News::Event(event) => self
-                .complaints
-                .hear(event, |event| complaint::of_event(&event)),
-            News::Class(event) => self.classes.hear(event, |class| class),
+            WatchEvent::Event(event) => self
+                .warnings
+                .apply_event(event, |event| warning::of_event(&event)),
+            WatchEvent::Class(event) => self.classes.apply_event(event, |class| class),
         }
     }
 
-    /// Whether every watch has said all that there is.
+    /// Whether every watch has listed all objects.
     pub fn is_complete(&self) -> bool {
         self.runtimes.is_complete()
             && self.runtime_nodes.is_complete()
@@ -124,65 +126,59 @@ impl World {
             && self.classes.is_complete()
     }
 
-    /// Takes out a Job that we removed.
+    /// Removes a Job that this operator deleted.
     pub fn remove_job(&mut self, name: &str) {
-        self.note_end_of_job(name);
+        self.record_job_end(name);
         self.jobs.remove(name);
     }
 
-    /// A Job is gone. If its pod was refused each time that it was to be made, nothing has happened
-    /// on the node.
-    fn note_end_of_job(&mut self, name: &str) {
-        let had_pods = self.jobs.get(name).is_none_or(JobEnd::had_pods)
+    /// Records that a Job is gone. If its pod was never created, the node was not touched.
+    fn record_job_end(&mut self, name: &str) {
+        let had_pods = self.jobs.get(name).is_none_or(JobState::had_pods)
             || self.pods.values().any(|pod| pod.job == name);
-        if !had_pods && self.complaint("Job", name).is_some() {
+        if !had_pods && self.warning("Job", name).is_some() {
             self.remember_unstarted(name.to_owned());
         }
     }
 
     fn remember_unstarted(&mut self, job: String) {
-        if self.unstarted.len() >= REMEMBERED {
+        if self.unstarted.len() >= MAX_UNSTARTED_JOBS {
             self.unstarted.pop_first();
         }
         self.unstarted.insert(job);
     }
 
-    /// The newest warning about an object of the operator's namespace.
-    fn complaint(&self, kind: &str, name: &str) -> Option<Obstacle> {
+    /// Returns the newest warning about an object of the operator's namespace.
+    fn warning(&self, kind: &str, name: &str) -> Option<Obstacle> {
         let about = self
-            .complaints
+            .warnings
             .values()
-            .filter(|complaint| complaint.is_about(kind, name));
+            .filter(|warning| warning.is_about(kind, name));
         about
-            .max_by_key(|complaint| complaint.last)
-            .map(|complaint| complaint.obstacle.clone())
+            .max_by_key(|warning| warning.last)
+            .map(|warning| warning.obstacle.clone())
     }
 
-    /// What is known of an installer, whose Job may be gone.
+    /// Returns the facts of an installer, whose Job may be gone.
     fn installer(&self, name: &str) -> Option<JobFacts> {
-        let pods: Vec<(&String, &PodEnd)> = self
+        let pods: Vec<(&String, &PodState)> = self
             .pods
             .iter()
             .filter(|(_, pod)| pod.job == name)
             .collect();
-        let of_pod = || pods.iter().find_map(|(pod, _)| self.complaint("Pod", pod));
-        let complaint = || {
-            of_pod().or_else(|| {
-                pods.is_empty()
-                    .then(|| self.complaint("Job", name))
-                    .flatten()
-            })
-        };
-        let ends: Vec<&PodEnd> = pods.iter().map(|(_, pod)| *pod).collect();
+        let of_pod = || pods.iter().find_map(|(pod, _)| self.warning("Pod", pod));
+        let warning =
+            || of_pod().or_else(|| pods.is_empty().then(|| self.warning("Job", name)).flatten());
+        let ends: Vec<&PodState> = pods.iter().map(|(_, pod)| *pod).collect();
         job::facts(
             self.jobs.get(name),
             &ends,
             self.unstarted.contains(name),
-            complaint,
+            warning,
         )
     }
 
-    /// What a decision about `runtime` is made of.
+    /// Returns the input of a plan for `runtime`.
     pub fn observed(
         &self,
         runtime: &WasmRuntime,
@@ -194,7 +190,7 @@ impl World {
             .runtime_nodes
             .values()
             .partition(|state| state.spec.runtime == name);
-        let ours_at_work: BTreeSet<String> = ours
+        let our_jobs: BTreeSet<String> = ours
             .iter()
             .filter_map(|state| state.status.as_ref()?.job.clone())
             .collect();
@@ -202,18 +198,18 @@ impl World {
             .into_iter()
             .map(|state| (state.spec.node.clone(), state_of(state)))
             .collect();
-        let at_work = |other: &&&WasmRuntimeNode| {
+        let has_installer = |other: &&&WasmRuntimeNode| {
             other.status.as_ref().is_some_and(|status| {
                 status.job.is_some() && matches!(status.phase, Phase::Installing | Phase::Removing)
             })
         };
         let mut busy: BTreeSet<String> = others
             .iter()
-            .filter(at_work)
+            .filter(has_installer)
             .map(|state| state.spec.node.clone())
             .collect();
-        // An installer that was given up for lost may be at work all the same.
-        let is_known = |job: &String| ours_at_work.contains(job);
+        // An abandoned installer may still run.
+        let is_known = |job: &String| our_jobs.contains(job);
         busy.extend(
             self.jobs
                 .iter()
@@ -223,7 +219,7 @@ impl World {
         busy.extend(
             self.pods
                 .values()
-                .filter(|pod| pod.is_at_work() && !is_known(&pod.job))
+                .filter(|pod| pod.may_run() && !is_known(&pod.job))
                 .map(|pod| pod.node.clone()),
         );
         let jobs = self
@@ -231,7 +227,7 @@ impl World {
             .iter()
             .filter(|(_, job)| job.runtime == name)
             .map(|(name, _)| name);
-        let jobs: BTreeSet<&String> = jobs.chain(&ours_at_work).collect();
+        let jobs: BTreeSet<&String> = jobs.chain(&our_jobs).collect();
         Observed {
             now,
             runtime: runtime.clone(),
@@ -271,7 +267,7 @@ fn state_of(state: &WasmRuntimeNode) -> NodeState {
     }
 }
 
-/// Which installer Jobs and pods are this operator's, as a label selector.
+/// Returns the label selector of this operator's installer Jobs and pods.
 pub fn installers() -> String {
     format!(
         "{}={},{}",

@@ -231,7 +231,7 @@ fn progressing(observed: &Observed, plan: &Plan, counts: Counts) -> Verdict {
             ConditionReason::Canary,
             format!("{done}; the others wait until the first work"),
         ),
-        Rollout::Going => verdict(true, ConditionReason::RollingOut, done),
+        Rollout::Progressing => verdict(true, ConditionReason::RollingOut, done),
         Rollout::Settled if removing > 0 => verdict(
             true,
             ConditionReason::Removing,
@@ -400,7 +400,7 @@ fn state(observed: &Observed, plan: &Plan, counts: Counts) -> String {
         removing,
         ..
     } = counts;
-    if Direction::of(&observed.runtime) != Direction::In {
+    if Direction::of(&observed.runtime) != Direction::Install {
         return format!("Removing, {removing} left");
     }
     match plan.rollout {
@@ -408,7 +408,7 @@ fn state(observed: &Observed, plan: &Plan, counts: Counts) -> String {
         Rollout::Paused => format!("Paused, {updated}/{desired}"),
         Rollout::Stopped { failed } => format!("Stopped, {failed} failed"),
         Rollout::Canary => format!("Canary, {updated}/{desired}"),
-        Rollout::Preparing | Rollout::Going => format!("Rolling out, {updated}/{desired}"),
+        Rollout::Preparing | Rollout::Progressing => format!("Rolling out, {updated}/{desired}"),
         Rollout::RemovalStopped { failed } => format!("Removal stopped, {failed} failed"),
         Rollout::Settled if desired == 0 => "No nodes".to_owned(),
         Rollout::Settled if updated == desired => "Up to date".to_owned(),

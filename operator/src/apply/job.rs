@@ -20,9 +20,9 @@ pub(super) async fn start(
     name: &str,
     node: &str,
     request: &Request,
-    limit: Duration,
+    timeout: Duration,
 ) -> Result<Applied, ApplyError> {
-    let job = installer_job(&context.settings, runtime, name, node, request, limit);
+    let job = installer_job(&context.settings, runtime, name, node, request, timeout);
     let api = Api::<Job>::namespaced(context.client.clone(), &context.settings.namespace);
     let params = PostParams {
         field_manager: Some(names::MANAGER.to_owned()),

@@ -14,7 +14,7 @@ use crate::context::Context;
 use crate::crd::WasmRuntime;
 use crate::error::Category;
 use crate::names;
-use crate::objects::runtime_class::{self, Farewell};
+use crate::objects::runtime_class::{self, RemovalAction};
 
 pub(super) async fn apply(
     context: &Context,
@@ -71,19 +71,20 @@ pub(super) async fn remove(
     if !runtime_class::is_ours(found, &runtime.name_any()) {
         return Err(foreign(found, "it is left alone"));
     }
-    let farewell = runtime_class::farewell(found).map_err(|source| ApplyError::Unreadable {
-        what: names::ADOPTED_ANNOTATION,
-        object: format!("RuntimeClass {name}"),
-        source: std::sync::Arc::new(source),
-    })?;
+    let removal_action =
+        runtime_class::removal_action(found).map_err(|source| ApplyError::Unreadable {
+            what: names::ADOPTED_ANNOTATION,
+            object: format!("RuntimeClass {name}"),
+            source: std::sync::Arc::new(source),
+        })?;
     let gone = Applied::Gone(Gone {
         kind: Kind::Class,
         name: name.clone(),
         uid: found.uid(),
     });
-    let done = match farewell {
-        Farewell::Restore(former) => patch(context, found, &former, "put back").await,
-        Farewell::Delete => {
+    let done = match removal_action {
+        RemovalAction::Restore(former) => patch(context, found, &former, "put back").await,
+        RemovalAction::Delete => {
             let api = Api::<RuntimeClass>::all(context.client.clone());
             let params = DeleteParams {
                 preconditions: Some(Preconditions {

@@ -138,7 +138,7 @@ impl Stage {
             handler: "wasmedge".to_owned(),
             distribution: Distribution::Systemd,
             artifact: None,
-            mode: request::Mode::Auto,
+            mode: request::ConfigMode::Auto,
             cgroup_driver: request::CgroupDriver::Auto,
             settings: installer_protocol::Settings::default(),
             paths: Paths::default(),
@@ -148,7 +148,7 @@ impl Stage {
             job: "installer-1".to_owned(),
             node: "node-a".to_owned(),
             request: Box::new(request),
-            limit: Duration::from_mins(10),
+            timeout: Duration::from_mins(10),
         }
     }
 

@@ -1,5 +1,5 @@
-//! `run`: serves the admin port, waits for the lead, and runs the controller until it is told to
-//! end.
+//! `run`: serves the admin port, waits until it leads, and runs the controller until it gets SIGTERM
+//! or SIGINT.
 
 use std::sync::Arc;
 
@@ -12,13 +12,13 @@ use crate::admin;
 use crate::cli::Settings;
 use crate::context::Context;
 use crate::controller;
-use crate::lease::{self, Seat};
+use crate::lease::{self, Election};
 use crate::metrics::Metrics;
 
 /// Runs the operator until it gets SIGTERM or SIGINT.
 ///
 /// # Errors
-/// When it cannot go on, above all because another replica leads now.
+/// If it cannot continue, mostly because another replica leads now.
 pub(super) async fn run(settings: Settings) -> Result<()> {
     let shutdown = shutdown()?;
     let client = super::client().await?;
@@ -28,54 +28,54 @@ pub(super) async fn run(settings: Settings) -> Result<()> {
         .await
         .with_context(|| format!("listen on {}", settings.listen))?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), identity = settings.identity,
-        listen = %settings.listen, "the operator begins");
+        listen = %settings.listen, "the operator starts");
     let served = admin::serve(listener, Arc::clone(&metrics));
     let work = work(Context::new(client, settings, metrics), shutdown);
     tokio::select! {
-        ended = served => Err(ended.err().map_or_else(|| anyhow!("it ended"),
+        ended = served => Err(ended.err().map_or_else(|| anyhow!("the listener was closed"),
             Into::into)).context("serve the admin port"),
         worked = work => worked,
     }
 }
 
-/// Waits for the lead, where there is an election, and runs the controller until `shutdown` is
-/// told.
+/// Waits until this replica leads, if there is leader election, and runs the controller until
+/// `shutdown` changes.
 ///
 /// # Errors
-/// When another replica leads now, or the controller fails.
+/// If another replica leads now, or the controller fails.
 pub async fn work(context: Context, shutdown: watch::Receiver<()>) -> Result<()> {
     if !context.settings.leader_election {
-        context.metrics.leads(true);
-        return controller::run(context, told(shutdown)).await;
+        context.metrics.set_leader(true);
+        return controller::run(context, stopped(shutdown)).await;
     }
-    let seat = Seat {
+    let election = Election {
         namespace: context.settings.namespace.clone(),
         identity: context.settings.identity.clone(),
-        pace: lease::PACE,
+        timings: lease::TIMINGS,
     };
     let metrics = Arc::clone(&context.metrics);
     let mut leadership = tokio::select! {
-        leadership = lease::lead(context.client.clone(), seat,
-            || metrics.stands_by()) => leadership,
-        () = told(shutdown.clone()) => return Ok(()),
+        leadership = lease::lead(context.client.clone(), election,
+            || metrics.set_standby()) => leadership,
+        () = stopped(shutdown.clone()) => return Ok(()),
     };
-    metrics.leads(true);
+    metrics.set_leader(true);
     let outcome = tokio::select! {
         biased;
         () = leadership.lost() => None,
-        outcome = controller::run(context, told(shutdown)) => Some(outcome),
+        outcome = controller::run(context, stopped(shutdown)) => Some(outcome),
     };
-    metrics.leads(false);
+    metrics.set_leader(false);
     let Some(outcome) = outcome else {
         return Err(anyhow!(
-            "this replica does not lead any more: it ends, so that nothing is done twice"
+            "lost the leadership: this replica exits, so that two do not act at once"
         ));
     };
     leadership.release().await;
     outcome
 }
 
-/// Is told when the process is to end.
+/// Returns a channel that changes when the process gets SIGTERM or SIGINT.
 fn shutdown() -> Result<watch::Receiver<()>> {
     let (sender, receiver) = watch::channel(());
     let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
@@ -85,14 +85,14 @@ fn shutdown() -> Result<watch::Receiver<()>> {
             _ = terminate.recv() => "SIGTERM",
             _ = interrupt.recv() => "SIGINT",
         };
-        tracing::info!(signal = name, "the operator ends");
+        tracing::info!(signal = name, "the operator stops");
         sender.send_replace(());
     });
     Ok(receiver)
 }
 
-/// Waits until the process is to end.
-async fn told(mut shutdown: watch::Receiver<()>) {
-    // The sender is dropped only after it has told.
-    let _told = shutdown.changed().await;
+/// Waits until the process has to stop.
+async fn stopped(mut shutdown: watch::Receiver<()>) {
+    // The sender is dropped only after a change.
+    let _changed = shutdown.changed().await;
 }

@@ -34,7 +34,7 @@ pub async fn remove(client: Client, patience: Duration) -> Result<()> {
                 return Ok(());
             }
             Ok(Some(evidence)) => format!("there is still {evidence}"),
-            Err(error) if error.category().passes() => {
+            Err(error) if error.category().is_transient() => {
                 format!("it is not known what is left: {}", error.chain())
             }
             Err(error) => return Err(error.into()),

@@ -1,4 +1,4 @@
-//! The watches, as one stream of news. A watch that fails is begun again, by and by.
+//! The watches, as one stream of events. A watch that fails is restarted with backoff.
 
 use std::fmt::Debug;
 
@@ -13,15 +13,14 @@ use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 
 use crate::context::Context;
-use crate::observe::{News, installers};
+use crate::observe::{WatchEvent, installers};
 
-/// More than a list of a large cluster says at once would be kept nowhere else either: the watch
-/// waits.
-const ROOM: usize = 1024;
+/// Watch events that are buffered; when the channel is full, the watches wait.
+const CHANNEL_CAPACITY: usize = 1024;
 
-/// Begins every watch.
-pub(super) fn all(context: &Context) -> mpsc::Receiver<News> {
-    let (sender, receiver) = mpsc::channel(ROOM);
+/// Starts every watch.
+pub(super) fn start_all(context: &Context) -> mpsc::Receiver<WatchEvent> {
+    let (sender, receiver) = mpsc::channel(CHANNEL_CAPACITY);
     let client = &context.client;
     let everything = watcher::Config::default();
     let ours = watcher::Config::default().labels(&installers());
@@ -30,50 +29,55 @@ pub(super) fn all(context: &Context) -> mpsc::Receiver<News> {
         Api::all(client.clone()),
         everything.clone(),
         &sender,
-        News::Runtime,
+        WatchEvent::Runtime,
     );
     feed(
         Api::all(client.clone()),
         everything.clone(),
         &sender,
-        News::RuntimeNode,
+        WatchEvent::RuntimeNode,
     );
     feed(
         Api::<Node>::all(client.clone()),
         everything.clone(),
         &sender,
-        News::Node,
+        WatchEvent::Node,
     );
-    feed(Api::all(client.clone()), everything, &sender, News::Class);
+    feed(
+        Api::all(client.clone()),
+        everything,
+        &sender,
+        WatchEvent::Class,
+    );
     feed(
         Api::<Job>::namespaced(client.clone(), namespace),
         ours.clone(),
         &sender,
-        News::Job,
+        WatchEvent::Job,
     );
     feed(
         Api::<Pod>::namespaced(client.clone(), namespace),
         ours,
         &sender,
-        News::Pod,
+        WatchEvent::Pod,
     );
-    // What keeps a pod from being made or mounted stands nowhere else.
+    // Only Events say why a pod is not created or a volume is not mounted.
     let warnings = watcher::Config::default().fields("type=Warning");
     feed(
         Api::<Event>::namespaced(client.clone(), namespace),
         warnings,
         &sender,
-        News::Event,
+        WatchEvent::Event,
     );
     receiver
 }
 
-/// Passes on what a watch says until nobody listens.
+/// Sends the events of a watch to `sender` until the receiver is dropped.
 fn feed<K>(
     api: Api<K>,
     config: watcher::Config,
-    sender: &mpsc::Sender<News>,
-    news: fn(watcher::Event<K>) -> News,
+    sender: &mpsc::Sender<WatchEvent>,
+    wrap: fn(watcher::Event<K>) -> WatchEvent,
 ) where
     K: Resource + Clone + Debug + DeserializeOwned + Send + 'static,
 {
@@ -84,13 +88,16 @@ fn feed<K>(
         while let Some(event) = events.next().await {
             match event {
                 Ok(event) => {
-                    if sender.send(news(event)).await.is_err() {
+                    if sender.send(wrap(event)).await.is_err() {
                         return;
                     }
                 }
                 Err(error) => {
-                    tracing::warn!(kind = std::any::type_name::<K>(), error = %error, "a watch \
-                                                            failed and is begun again");
+                    tracing::warn!(
+                        kind = std::any::type_name::<K>(),
+                        %error,
+                        "a watch failed; it is restarted"
+                    );
                 }
             }
         }

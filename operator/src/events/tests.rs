@@ -20,14 +20,14 @@ fn because(phase: Phase, reason: &str, message: &str) -> WasmRuntimeNodeStatus {
     }
 }
 
-fn told(before: Option<&WasmRuntimeNodeStatus>, after: &WasmRuntimeNodeStatus) -> String {
-    transition("wasmedge", "node-a", before, after).map_or_else(String::new, |word| {
-        format!("{:?} {}", word.kind, word.reason)
+fn event(before: Option<&WasmRuntimeNodeStatus>, after: &WasmRuntimeNodeStatus) -> String {
+    transition("wasmedge", "node-a", before, after).map_or_else(String::new, |content| {
+        format!("{:?} {}", content.kind, content.reason)
     })
 }
 
 #[test]
-fn every_step_of_a_node_is_told_once() {
+fn each_phase_of_a_node_has_one_event() {
     let failed = because(Phase::Failed, "SmokeFailed", "it said nothing");
     let unsupported = because(Phase::Unsupported, "Unsupported", "no containerd");
     for (before, after, expected) in [
@@ -79,7 +79,7 @@ fn every_step_of_a_node_is_told_once() {
         ),
     ] {
         assert_eq!(
-            told(before.as_ref(), &after),
+            event(before.as_ref(), &after),
             expected,
             "{:?} -> {:?}",
             before.map(|before| before.phase),
@@ -89,7 +89,7 @@ fn every_step_of_a_node_is_told_once() {
 }
 
 #[test]
-fn another_try_is_told_and_a_word_about_the_same_try_only_if_it_says_why() {
+fn new_attempt_has_event_and_same_attempt_only_with_a_new_reason() {
     let job = |name: &str| WasmRuntimeNodeStatus {
         job: Some(name.to_owned()),
         attempts: 1,
@@ -99,24 +99,23 @@ fn another_try_is_told_and_a_word_about_the_same_try_only_if_it_says_why() {
         message: Some("ErrImagePull".to_owned()),
         ..job("one")
     };
-    assert_eq!(told(Some(&job("one")), &job("two")), "Normal Installing");
+    assert_eq!(event(Some(&job("one")), &job("two")), "Normal Installing");
     assert_eq!(
-        told(Some(&job("one")), &waiting),
+        event(Some(&job("one")), &waiting),
         "Warning InstallerWaiting"
     );
-    assert_eq!(told(Some(&waiting), &waiting), "");
-    assert_eq!(told(Some(&waiting), &job("one")), "");
+    assert_eq!(event(Some(&waiting), &waiting), "");
+    assert_eq!(event(Some(&waiting), &job("one")), "");
 }
 
 #[test]
-fn a_failure_says_what_comes_next() {
+fn event_of_failure_has_next_step() {
     let gone = because(Phase::Failed, "DigestMismatch", "it is another archive");
     let note = |status: &WasmRuntimeNodeStatus| {
         transition("wasmedge", "node-a", None, status).unwrap().note
     };
     assert!(
-        note(&gone)
-            .contains("it is another archive; it is not tried again before the spec changes"),
+        note(&gone).contains("it is another archive; no further attempt before the spec"),
         "{}",
         note(&gone)
     );
@@ -126,15 +125,15 @@ fn a_failure_says_what_comes_next() {
         ..gone
     };
     assert!(
-        note(&later).ends_with("it is tried again at 1970-01-01T00:00:00Z"),
+        note(&later).ends_with("next attempt at 1970-01-01T00:00:00Z"),
         "{}",
         note(&later)
     );
 }
 
 #[test]
-fn a_note_is_cut_to_what_the_api_server_takes() {
+fn note_is_cut_to_maximum_length() {
     let note = bounded(format!("begin{}end", "é".repeat(2000)));
-    assert!(note.len() <= NOTE_LIMIT && note.starts_with("begin") && note.ends_with("end"));
+    assert!(note.len() <= MAX_NOTE_BYTES && note.starts_with("begin") && note.ends_with("end"));
     assert_eq!(bounded("short".to_owned()), "short");
 }

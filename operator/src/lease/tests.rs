@@ -7,18 +7,18 @@ use serde_json::{Value, json};
 
 use super::*;
 
-const NAMESPACE: &str = "wasmedge-system";
+const NAMESTIMINGS: &str = "wasmedge-system";
 
-fn seat(identity: &str) -> Seat {
-    Seat {
-        namespace: NAMESPACE.to_owned(),
+fn election(identity: &str) -> Election {
+    Election {
+        namespace: NAMESTIMINGS.to_owned(),
         identity: identity.to_owned(),
-        pace: PACE,
+        timings: TIMINGS,
     }
 }
 
 fn key() -> Key {
-    Key::new(LEASE, NAMESPACE, names::LEASE)
+    Key::new(LEASE, NAMESTIMINGS, names::LEASE)
 }
 
 fn spec(cluster: &Cluster) -> Value {
@@ -36,16 +36,16 @@ fn holder(cluster: &Cluster) -> Option<String> {
 /// Leads at once.
 async fn leader(cluster: &Cluster, identity: &str) -> (Connection, Leadership) {
     let connection = cluster.connect(identity);
-    let leadership = lead(connection.client(), seat(identity), || ()).await;
+    let leadership = lead(connection.client(), election(identity), || ()).await;
     (connection, leadership)
 }
 
 #[test]
 fn what_is_done_follows_from_who_holds_the_lease_and_since_when() {
     let seen = |holder: Option<&'static str>, unchanged: u64| {
-        Some(Seen {
+        Some(ObservedLease {
             holder,
-            promise: PACE.promise,
+            lease_duration: TIMINGS.lease_duration,
             unchanged: Duration::from_secs(unchanged),
         })
     };
@@ -68,7 +68,7 @@ fn what_is_done_follows_from_who_holds_the_lease_and_since_when() {
 #[test]
 fn a_holder_gives_up_before_anybody_may_take_over() {
     // The last write may take as long as a look and a write may, and still has to be over in time.
-    assert!(PACE.deadline + PACE.retry * 2 < PACE.promise);
+    assert!(TIMINGS.renew_deadline + TIMINGS.retry_period * 2 < TIMINGS.lease_duration);
 }
 
 #[tokio::test(start_paused = true)]
@@ -78,7 +78,7 @@ async fn whoever_comes_first_leads_and_the_other_waits_however_long() {
     let other = cluster.connect("two");
     timeout(
         Duration::from_hours(1),
-        lead(other.client(), seat("two"), || ()),
+        lead(other.client(), election("two"), || ()),
     )
     .await
     .unwrap_err();
@@ -94,13 +94,13 @@ async fn a_lease_that_is_given_up_is_taken_at_once() {
     let cluster = Cluster::start();
     let (_line, leadership) = leader(&cluster, "one").await;
     let other = cluster.connect("two");
-    let waiting = tokio::spawn(lead(other.client(), seat("two"), || ()));
+    let waiting = tokio::spawn(lead(other.client(), election("two"), || ()));
     sleep(Duration::from_mins(1)).await;
     let given_up = Instant::now();
     leadership.release().await;
     let _leadership = waiting.await.unwrap();
     assert!(
-        given_up.elapsed() < PACE.retry * 2,
+        given_up.elapsed() < TIMINGS.retry_period * 2,
         "{:?}",
         given_up.elapsed()
     );
@@ -113,7 +113,7 @@ async fn a_leader_that_reaches_nobody_gives_up_before_the_next_one_leads() {
     let (line, mut leadership) = leader(&cluster, "one").await;
     let other = cluster.connect("two");
     let waiting = tokio::spawn(async move {
-        let leadership = lead(other.client(), seat("two"), || ()).await;
+        let leadership = lead(other.client(), election("two"), || ()).await;
         (leadership, Instant::now())
     });
     sleep(Duration::from_mins(1)).await;
@@ -127,9 +127,13 @@ async fn a_leader_that_reaches_nobody_gives_up_before_the_next_one_leads() {
         "the first one gave up {:?} after the next one led",
         lost - led
     );
-    assert!(lost - cut <= PACE.deadline + PACE.retry, "{:?}", lost - cut);
     assert!(
-        led - cut <= PACE.promise + PACE.retry * 2,
+        lost - cut <= TIMINGS.renew_deadline + TIMINGS.retry_period,
+        "{:?}",
+        lost - cut
+    );
+    assert!(
+        led - cut <= TIMINGS.lease_duration + TIMINGS.retry_period * 2,
         "{:?}",
         led - cut
     );
@@ -163,7 +167,7 @@ async fn clocks_that_differ_by_hours_change_nothing() {
     let other = cluster.connect("two");
     timeout(
         Duration::from_mins(5),
-        lead(other.client(), seat("two"), || ()),
+        lead(other.client(), election("two"), || ()),
     )
     .await
     .unwrap_err();
@@ -183,7 +187,11 @@ async fn a_leader_whose_lease_somebody_else_wrote_in_his_name_has_lost() {
         .unwrap();
     let seen = Instant::now();
     leadership.lost().await;
-    assert!(seen.elapsed() < PACE.retry * 2, "{:?}", seen.elapsed());
+    assert!(
+        seen.elapsed() < TIMINGS.retry_period * 2,
+        "{:?}",
+        seen.elapsed()
+    );
     assert_eq!(holder(&cluster).as_deref(), Some("thief"));
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use installer_protocol::Request;
-use installer_protocol::layout::{Absent, Access, Mount};
+use installer_protocol::layout::{Absent, Mount, MountAccess};
 use k8s_openapi::api::batch::v1::{Job, JobSpec};
 use k8s_openapi::api::core::v1::{
     Capabilities, Container, EmptyDirVolumeSource, EnvVar, HostPathVolumeSource, KeyToPath,
@@ -68,14 +68,14 @@ pub fn facts(settings: &Settings) -> InstallerFacts {
     }
 }
 
-/// The Job `name` that does what `request` says on `node`, for at most `limit`.
+/// The Job `name` that does what `request` says on `node`, for at most `timeout`.
 pub fn installer_job(
     settings: &Settings,
     runtime: &WasmRuntime,
     name: &str,
     node: &str,
     request: &Request,
-    limit: Duration,
+    timeout: Duration,
 ) -> Job {
     let runtime_name = runtime.name_any();
     let labels = labels(&runtime_name);
@@ -104,7 +104,7 @@ pub fn installer_job(
         spec: Some(JobSpec {
             // The operator tries again, and knows when that is of use.
             backoff_limit: Some(0),
-            active_deadline_seconds: Some(i64::try_from(limit.as_secs()).unwrap_or(i64::MAX)),
+            active_deadline_seconds: Some(i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX)),
             ttl_seconds_after_finished: Some(KEPT_SECONDS),
             template: PodTemplateSpec {
                 metadata: Some(ObjectMeta {
@@ -272,7 +272,7 @@ fn volumes(host: &[Mount], pull_secret: Option<&String>) -> Vec<Volume> {
 
 fn mounts(host: &[Mount], pull_secret: Option<&String>) -> Vec<VolumeMount> {
     let host = host.iter().enumerate().map(|(number, mount)| {
-        let looks_only = mount.access == Access::Read;
+        let looks_only = mount.access == MountAccess::Read;
         VolumeMount {
             name: volume_name(number),
             mount_path: format!("{HOST}{}", mount.path),

@@ -19,7 +19,7 @@ const OWN_LABELS: [&str; 2] = [names::MANAGED_BY, names::RUNTIME_LABEL];
 /// What a RuntimeClass was before it was taken over; kept in an annotation of it.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Former {
+pub struct OriginalClass {
     /// Where its pods might run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scheduling: Option<Scheduling>,
@@ -33,7 +33,7 @@ pub struct Former {
 
 /// What becomes of a RuntimeClass when its runtime goes.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Farewell {
+pub enum RemovalAction {
     /// It goes too.
     Delete,
     /// It was there before, and becomes this again.
@@ -91,8 +91,8 @@ pub fn matches(desired: &RuntimeClass, found: &RuntimeClass) -> bool {
 pub fn changed(desired: &RuntimeClass, found: &RuntimeClass, runtime: &str) -> RuntimeClass {
     let mut class = found.clone();
     if !is_ours(found, runtime) {
-        let former =
-            serde_json::to_string(&Former::of(found)).expect("a RuntimeClass was read from JSON");
+        let former = serde_json::to_string(&OriginalClass::of(found))
+            .expect("a RuntimeClass was read from JSON");
         class
             .annotations_mut()
             .insert(names::ADOPTED_ANNOTATION.to_owned(), former);
@@ -107,11 +107,11 @@ pub fn changed(desired: &RuntimeClass, found: &RuntimeClass, runtime: &str) -> R
 ///
 /// # Errors
 /// When the note of what it was cannot be read.
-pub fn farewell(found: &RuntimeClass) -> Result<Farewell, serde_json::Error> {
+pub fn removal_action(found: &RuntimeClass) -> Result<RemovalAction, serde_json::Error> {
     let Some(note) = found.annotations().get(names::ADOPTED_ANNOTATION) else {
-        return Ok(Farewell::Delete);
+        return Ok(RemovalAction::Delete);
     };
-    let Former {
+    let OriginalClass {
         scheduling,
         overhead,
         labels,
@@ -124,7 +124,7 @@ pub fn farewell(found: &RuntimeClass) -> Result<Farewell, serde_json::Error> {
     class.labels_mut().extend(labels);
     class.scheduling = scheduling;
     class.overhead = overhead;
-    Ok(Farewell::Restore(Box::new(class)))
+    Ok(RemovalAction::Restore(Box::new(class)))
 }
 
 /// Whose a RuntimeClass is that is not ours, as far as it tells.
@@ -149,7 +149,7 @@ pub fn owner(class: &RuntimeClass) -> String {
         .unwrap_or_else(|| "somebody who left no name".to_owned())
 }
 
-impl Former {
+impl OriginalClass {
     fn of(class: &RuntimeClass) -> Self {
         let kept = OWN_LABELS
             .iter()

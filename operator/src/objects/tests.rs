@@ -12,7 +12,9 @@ use k8s_openapi::api::node::v1::RuntimeClass;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::runtime_class::{Farewell, changed, desired, farewell, is_ours, matches, owner};
+use super::runtime_class::{
+    RemovalAction, changed, desired, is_ours, matches, owner, removal_action,
+};
 use super::*;
 use crate::cli::{Cli, Command, Settings};
 use crate::crd::WasmRuntime;
@@ -69,7 +71,7 @@ fn request(distribution: Distribution) -> Request {
         handler: "wasmedge".to_owned(),
         distribution,
         artifact: Some(Artifact::Bundled),
-        mode: request::Mode::Auto,
+        mode: request::ConfigMode::Auto,
         cgroup_driver: request::CgroupDriver::Auto,
         settings: installer_protocol::Settings::default(),
         paths: Paths::default(),
@@ -279,7 +281,7 @@ fn a_class_that_was_taken_over_and_put_back_is_as_before() {
         );
         // Changed again: what it was first is what counts.
         taken = changed(&desired, &taken, "wasmedge");
-        let Farewell::Restore(back) = farewell(&taken).unwrap() else {
+        let RemovalAction::Restore(back) = removal_action(&taken).unwrap() else {
             panic!("it was there before")
         };
         let plain = |class: &RuntimeClass| {
@@ -299,8 +301,8 @@ fn a_class_that_was_taken_over_and_put_back_is_as_before() {
 #[test]
 fn a_class_of_our_own_goes_with_its_runtime() {
     assert_eq!(
-        farewell(&desired(&runtime(&json!({})))).unwrap(),
-        Farewell::Delete
+        removal_action(&desired(&runtime(&json!({})))).unwrap(),
+        RemovalAction::Delete
     );
 }
 
@@ -309,7 +311,7 @@ fn a_note_that_somebody_spoiled_is_not_guessed_at() {
     let mut found = desired(&runtime(&json!({})));
     found.metadata.annotations =
         Some([(names::ADOPTED_ANNOTATION.to_owned(), "{".to_owned())].into());
-    assert!(farewell(&found).is_err());
+    assert!(removal_action(&found).is_err());
 }
 
 #[test]

@@ -1,11 +1,11 @@
-//! What a node seems to be, from what its kubelet says. The installer looks at the host and refuses
-//! if this was wrong.
+//! The distribution of a node, from the facts that its kubelet reports. The installer checks it on
+//! the node and refuses if it is wrong.
 
 use installer_protocol::Distribution;
 use k8s_openapi::api::core::v1::Node;
 use kube::ResourceExt as _;
 
-/// What `node` seems to be.
+/// Returns the detected distribution of `node`.
 pub fn of_node(node: &Node) -> Distribution {
     let info = node
         .status
@@ -51,7 +51,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_nodes_own_words_tell_its_distribution() {
+    fn node_status_shows_its_distribution() {
         let containerd = "containerd://2.1.4";
         let plain = json!({});
         let microk8s = json!({ "microk8s.io/cluster": "true" });

@@ -1,4 +1,4 @@
-//! How far an installer is: from its Job, and from the state of its pod's container.
+//! The state of an installer: from its Job, and from the state of its pod's container.
 
 use installer_protocol::Report;
 use k8s_openapi::api::batch::v1::{Job, JobStatus};
@@ -11,55 +11,55 @@ use crate::events::bounded;
 use crate::names;
 use crate::plan::{Began, JobFacts, Obstacle, Start};
 
-/// The label by which Kubernetes tells a pod's Job.
+/// The label with the name of a pod's Job.
 const JOB_LABEL: &str = "batch.kubernetes.io/job-name";
 
-/// What a Job says.
+/// The state of a Job.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct JobEnd {
+pub struct JobState {
     /// The runtime that it is for.
     pub runtime: String,
     /// The node that it is for.
     pub node: String,
-    /// When it was made.
-    made: Option<Timestamp>,
-    /// Digest of the template that it was made of.
+    /// When it was created.
+    created: Option<Timestamp>,
+    /// Digest of its template.
     template: Option<String>,
-    /// Whether a pod was made for it.
+    /// Whether a pod was created for it.
     had_pods: bool,
     /// Whether it is being deleted.
     deleted: bool,
-    /// Whether it ended, and how.
+    /// How it ended, if it did.
     ended: Option<String>,
 }
 
-/// What an installer's pod says.
+/// The state of an installer's pod.
 #[derive(Debug, Clone, PartialEq)]
-pub struct PodEnd {
+pub struct PodState {
     /// Its Job.
     pub job: String,
     /// Its node.
     pub node: String,
-    state: State,
+    container: Container,
 }
 
 #[derive(Debug, Clone, PartialEq)]
-enum State {
-    /// Its container does not run yet, and why if that is known.
+enum Container {
+    /// It does not run yet, and why if that is known.
     Unstarted(Option<Obstacle>),
     Running,
     Reported(Box<Report>),
     Lost(String, Began),
 }
 
-/// What `job` says.
-pub fn end_of_job(job: &Job) -> JobEnd {
+/// Returns the state of `job`.
+pub fn job_state(job: &Job) -> JobState {
     let status = job.status.clone().unwrap_or_default();
     let conditions = status.conditions.as_deref().unwrap_or_default();
     let over = conditions.iter().find(|condition| {
         matches!(condition.type_.as_str(), "Complete" | "Failed") && condition.status == "True"
     });
-    JobEnd {
+    JobState {
         runtime: job
             .labels()
             .get(names::RUNTIME_LABEL)
@@ -70,7 +70,7 @@ pub fn end_of_job(job: &Job) -> JobEnd {
             .get(names::NODE_ANNOTATION)
             .cloned()
             .unwrap_or_default(),
-        made: job
+        created: job
             .meta()
             .creation_timestamp
             .as_ref()
@@ -102,21 +102,21 @@ fn counts_pods(status: &JobStatus) -> bool {
         .any(|count| count > 0)
 }
 
-/// What `pod` says.
-pub fn end_of_pod(pod: &Pod) -> PodEnd {
+/// Returns the state of `pod`.
+pub fn pod_state(pod: &Pod) -> PodState {
     let status = pod.status.clone().unwrap_or_default();
-    PodEnd {
+    PodState {
         job: pod.labels().get(JOB_LABEL).cloned().unwrap_or_default(),
         node: pod
             .spec
             .as_ref()
             .and_then(|spec| spec.node_name.clone())
             .unwrap_or_default(),
-        state: state_of(&status),
+        container: container(&status),
     }
 }
 
-fn state_of(status: &PodStatus) -> State {
+fn container(status: &PodStatus) -> Container {
     let container = status
         .container_statuses
         .as_deref()
@@ -126,15 +126,15 @@ fn state_of(status: &PodStatus) -> State {
         .and_then(|container| container.state.clone())
         .unwrap_or_default();
     if let (Some(container), Some(ended)) = (container, &state.terminated) {
-        return end_of_container(status, container, ended);
+        return ended_container(status, container, ended);
     }
     if matches!(status.phase.as_deref(), Some("Failed" | "Succeeded")) {
-        return refused(status);
+        return ended_without_container(status);
     }
     if state.running.is_some() {
-        return State::Running;
+        return Container::Running;
     }
-    // These two are every container's first reasons.
+    // Every container has these reasons first.
     let is_first = |reason: &str| matches!(reason, "ContainerCreating" | "PodInitializing");
     let waiting = state.waiting.filter(|waiting| {
         waiting
@@ -142,21 +142,22 @@ fn state_of(status: &PodStatus) -> State {
             .as_deref()
             .is_some_and(|reason| !is_first(reason))
     });
-    State::Unstarted(waiting.map(|waiting| Obstacle {
+    Container::Unstarted(waiting.map(|waiting| Obstacle {
         reason: waiting.reason.unwrap_or_default(),
         message: waiting.message.unwrap_or_default(),
     }))
 }
 
-/// How a pod ended whose container has no end: the kubelet refused the pod, or it was evicted.
-fn refused(status: &PodStatus) -> State {
+/// Returns the end of a pod whose container has none: the kubelet rejected the pod, or it was
+/// evicted.
+fn ended_without_container(status: &PodStatus) -> Container {
     let why = joined([status.reason.as_ref(), status.message.as_ref()]);
-    // The kubelet's words where a pod does not pass its own admission.
+    // The kubelet's message for a pod that its admission rejects.
     let was_rejected = status
         .message
         .as_deref()
         .is_some_and(|message| message.starts_with("Pod was rejected"));
-    State::Lost(
+    Container::Lost(
         bounded(format!("its pod ended without running: {why}")),
         if was_rejected {
             Began::Never
@@ -166,25 +167,25 @@ fn refused(status: &PodStatus) -> State {
     )
 }
 
-fn end_of_container(
+fn ended_container(
     status: &PodStatus,
     container: &ContainerStatus,
     ended: &ContainerStateTerminated,
-) -> State {
+) -> Container {
     let message = ended.message.as_deref().unwrap_or_default().trim();
     if let Ok(report) = Report::from_message(message) {
-        return State::Reported(Box::new(report));
+        return Container::Reported(Box::new(report));
     }
     let reason = ended.reason.as_deref().unwrap_or("no reason given");
     let end = format!("exit code {}, {reason}", ended.exit_code);
-    // What the pod itself says: that it was evicted, or exceeded its deadline.
+    // The reason of the pod: it was evicted, or exceeded its deadline.
     let of_pod = joined([status.reason.as_ref(), status.message.as_ref()]);
     let why = [end.as_str(), message, of_pod.as_str()]
         .into_iter()
         .filter(|text| !text.is_empty())
         .collect::<Vec<_>>()
         .join(": ");
-    State::Lost(bounded(why), began(container, ended))
+    Container::Lost(bounded(why), began(container, ended))
 }
 
 /// Whether a container that ended without a report may have run.
@@ -193,9 +194,9 @@ fn began(container: &ContainerStatus, ended: &ContainerStateTerminated) -> Began
         ended.reason.as_deref(),
         Some("StartError" | "ContainerCannotRun")
     );
-    // What the kubelet says of a container that it never made, when its pod ends. Of one that it
-    // made and lost it says something else, or names its id.
-    let was_not_made = ended.reason.as_deref() == Some("ContainerStatusUnknown")
+    // The kubelet's status of a container that it never created, when its pod ends. The status of a
+    // container that it created and lost has another message, or its id.
+    let was_not_created = ended.reason.as_deref() == Some("ContainerStatusUnknown")
         && container
             .container_id
             .as_deref()
@@ -205,7 +206,7 @@ fn began(container: &ContainerStatus, ended: &ContainerStateTerminated) -> Began
         && ended.message.as_deref().is_some_and(|message| {
             message.ends_with("could not be located when the pod was terminated")
         });
-    if failed_to_start || was_not_made {
+    if failed_to_start || was_not_created {
         Began::Never
     } else {
         Began::Perhaps
@@ -222,43 +223,42 @@ fn joined<'a>(texts: impl IntoIterator<Item = Option<&'a String>>) -> String {
         .join(": ")
 }
 
-impl PodEnd {
-    /// Whether its container may still be at work: also a pod that was deleted has some time to
-    /// end.
-    pub fn is_at_work(&self) -> bool {
-        matches!(self.state, State::Unstarted(_) | State::Running)
+impl PodState {
+    /// Whether its container may still run: a deleted pod has some time to end, too.
+    pub fn may_run(&self) -> bool {
+        matches!(self.container, Container::Unstarted(_) | Container::Running)
     }
 
     /// Whether it ended before its container started.
     pub fn never_began(&self) -> bool {
-        matches!(self.state, State::Lost(_, Began::Never))
+        matches!(self.container, Container::Lost(_, Began::Never))
     }
 }
 
-impl JobEnd {
+impl JobState {
     /// Whether it has not ended.
     pub fn is_open(&self) -> bool {
         self.ended.is_none() && !self.deleted
     }
 
-    /// Whether a pod was made for it.
+    /// Whether a pod was created for it.
     pub fn had_pods(&self) -> bool {
         self.had_pods
     }
 }
 
-/// What is known of an installer: from its Job, if that is there, from its pods, from a pod that
-/// ended before it started, and from warnings about them.
+/// Returns the facts of an installer: from its Job, if that exists, from its pods, and from warnings
+/// about them. `unstarted` is whether a pod of it ended before its container started.
 pub(super) fn facts(
-    job: Option<&JobEnd>,
-    pods: &[&PodEnd],
+    job: Option<&JobState>,
+    pods: &[&PodState],
     unstarted: bool,
-    complaint: impl Fn() -> Option<Obstacle>,
+    warning: impl Fn() -> Option<Obstacle>,
 ) -> Option<JobFacts> {
-    let states = || pods.iter().map(|pod| &pod.state);
-    let open = || pods.iter().any(|pod| pod.is_at_work());
+    let states = || pods.iter().map(|pod| &pod.container);
+    let open = || pods.iter().any(|pod| pod.may_run());
     if let Some(report) = states().find_map(|state| {
-        if let State::Reported(report) = state {
+        if let Container::Reported(report) = state {
             Some(report)
         } else {
             None
@@ -267,7 +267,7 @@ pub(super) fn facts(
         return Some(JobFacts::Reported(report.clone()));
     }
     if let Some((why, began)) = states().find_map(|state| {
-        if let State::Lost(why, began) = state {
+        if let Container::Lost(why, began) = state {
             Some((why, *began))
         } else {
             None
@@ -292,18 +292,18 @@ pub(super) fn facts(
     };
     let obstacle = || {
         let waiting = states().find_map(|state| {
-            if let State::Unstarted(waiting) = state {
+            if let Container::Unstarted(waiting) = state {
                 waiting.clone()
             } else {
                 None
             }
         });
-        waiting.or_else(&complaint)
+        waiting.or_else(&warning)
     };
     if let Some(why) = &job.ended {
-        let starts = states().any(|state| matches!(state, State::Unstarted(_)));
+        let starts = states().any(|state| matches!(state, Container::Unstarted(_)));
         if starts {
-            // The Job controller deletes it; whether it started is known when it has ended.
+            // The Job controller deletes the pod; its end shows whether it started.
             return Some(JobFacts::Ending);
         }
         let (obstacle, was_refused) = (obstacle(), pods.is_empty() && !job.had_pods);
@@ -324,13 +324,13 @@ pub(super) fn facts(
             gone("its Job was deleted", unstarted)
         });
     }
-    let start = if states().any(|state| *state == State::Running) {
+    let start = if states().any(|state| *state == Container::Running) {
         Start::Started
     } else {
         obstacle().map_or(Start::Pending, Start::Blocked)
     };
     Some(JobFacts::Running {
-        made: job.made,
+        created: job.created,
         template: job.template.clone(),
         start,
     })

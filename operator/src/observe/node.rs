@@ -1,4 +1,4 @@
-//! What matters of a node; its heartbeats and its list of images do not.
+//! The facts of a node that plans depend on, without heartbeats and images.
 
 use k8s_openapi::api::core::v1::Node;
 use kube::{Resource as _, ResourceExt as _};
@@ -7,7 +7,7 @@ use super::distribution;
 use crate::crd::Arch;
 use crate::plan::{Handlers, NodeFacts, Readiness};
 
-/// What matters of `node`.
+/// Returns the facts of `node`.
 pub fn facts(node: &Node) -> NodeFacts {
     let status = node.status.clone().unwrap_or_default();
     let info = status.node_info.clone();
@@ -43,8 +43,8 @@ pub fn facts(node: &Node) -> NodeFacts {
             .map(|info| info.operating_system.clone())
             .unwrap_or_default(),
         handlers: match status.runtime_handlers {
-            None => Handlers::Unanswerable,
-            Some(list) if list.is_empty() => Handlers::Unanswerable,
+            None => Handlers::Unknown,
+            Some(list) if list.is_empty() => Handlers::Unknown,
             Some(list) => Handlers::Listed(
                 list.into_iter()
                     .filter_map(|handler| handler.name)
@@ -75,11 +75,11 @@ mod tests {
     }
 
     #[test]
-    fn a_node_that_lists_no_handlers_cannot_say_which_it_serves() {
-        assert_eq!(of(&json!({})).handlers, Handlers::Unanswerable);
+    fn handlers_of_node_without_list_are_unknown() {
+        assert_eq!(of(&json!({})).handlers, Handlers::Unknown);
         assert_eq!(
             of(&json!({ "runtimeHandlers": [] })).handlers,
-            Handlers::Unanswerable
+            Handlers::Unknown
         );
         let listed =
             of(&json!({ "runtimeHandlers": [{ "name": "" }, { "name": "wasmedge" }] })).handlers;
@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn a_node_of_which_nobody_heard_is_not_ready() {
+    fn node_of_unknown_readiness_is_not_ready() {
         let condition =
             |status: &str| json!({ "conditions": [{ "type": "Ready", "status": status }] });
         assert_eq!(of(&condition("True")).readiness, Readiness::Ready);

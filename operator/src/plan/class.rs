@@ -1,44 +1,47 @@
-//! Whose the RuntimeClass is, who may use the runtime's names, and what has to be there before
-//! nodes are begun.
+//! The owner of the RuntimeClass and of the runtime's names, and what has to exist before nodes
+//! are changed.
 
 use kube::{Resource as _, ResourceExt as _};
 
-use super::{Action, Direction, Observed};
+use super::action::Action;
+use super::direction::Direction;
+use super::observed::Observed;
 use crate::crd::WasmRuntime;
 use crate::names;
 use crate::objects::runtime_class;
 
-/// What is to become of the RuntimeClass.
+/// What has to be done about the RuntimeClass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ClassVerdict {
     /// It is as the spec says.
     AsDesired,
-    /// It is absent, or ours and different, or somebody's that may be taken over.
+    /// It is absent, or ours and different, or another owner's that may be adopted.
     ToApply,
-    /// It is ours, and has to go.
+    /// It is ours, and has to be removed.
     ToRemove,
-    /// There is none, and none is wanted.
+    /// It does not exist, and is not wanted.
     Absent,
-    /// It is somebody else's: nothing is begun.
+    /// It has another owner: no node is changed.
     Foreign,
-    /// It is somebody else's and has another handler, which cannot be changed: nothing is begun.
+    /// It has another handler, which cannot be changed: no node is changed.
     OtherHandler,
-    /// An older runtime has this one's handler or class: nothing is begun.
+    /// An older runtime has this one's handler or class: no node is changed.
     NameTaken,
 }
 
 impl ClassVerdict {
-    /// Whether nodes may be begun.
+    /// Whether nodes may be changed.
     pub fn permits(self) -> bool {
         matches!(self, Self::AsDesired | Self::ToApply)
     }
 }
 
-pub(super) fn judge(observed: &Observed, direction: Direction) -> ClassVerdict {
+/// Returns what has to be done about the RuntimeClass.
+pub(super) fn class_verdict(observed: &Observed, direction: Direction) -> ClassVerdict {
     let runtime = &observed.runtime;
     let found = observed.class.as_ref();
     let ours = found.is_some_and(|class| runtime_class::is_ours(class, &runtime.name_any()));
-    if direction != Direction::In {
+    if direction != Direction::Install {
         return if ours {
             ClassVerdict::ToRemove
         } else {
@@ -64,8 +67,9 @@ pub(super) fn judge(observed: &Observed, direction: Direction) -> ClassVerdict {
     }
 }
 
-/// What has to be there before anything is begun on a node. A plan that asks for it begins nothing,
-/// the next one does; what takes back, hears or cleans waits for none of it.
+/// Returns the action that has to be done before a node is changed. A plan with such an action
+/// starts no installer, the next one does. Recording results, taking labels off and cleaning do not
+/// wait for it.
 pub(super) fn preparation(
     observed: &Observed,
     class: ClassVerdict,
@@ -77,8 +81,8 @@ pub(super) fn preparation(
         .iter()
         .any(|name| name == names::RUNTIME_FINALIZER);
     match (direction, class) {
-        (Direction::In, _) if !is_kept => Some(Action::AddFinalizer),
-        (Direction::In, ClassVerdict::ToApply) => Some(Action::ApplyRuntimeClass),
+        (Direction::Install, _) if !is_kept => Some(Action::AddFinalizer),
+        (Direction::Install, ClassVerdict::ToApply) => Some(Action::ApplyRuntimeClass),
         _ => None,
     }
 }
@@ -88,7 +92,7 @@ fn share_a_name(one: &WasmRuntime, other: &WasmRuntime) -> bool {
     one.name == other.name || one.handler == other.handler
 }
 
-/// The older one keeps a name; of two that are equally old the first by name does.
+/// The older runtime keeps a name; of two of the same age, the first by name does.
 fn is_before(one: &WasmRuntime, other: &WasmRuntime) -> bool {
     let key = |runtime: &WasmRuntime| {
         (

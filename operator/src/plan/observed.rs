@@ -1,4 +1,4 @@
-//! What a decision is made of: the runtime, its nodes, and how far it is on each.
+//! The input of a plan: the runtime, its nodes, and the status of the runtime on each.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,10 +8,10 @@ use k8s_openapi::jiff::Timestamp;
 
 use crate::crd::{Arch, WasmRuntime, WasmRuntimeNodeStatus};
 
-/// Everything that a decision is made of.
+/// The input of a plan.
 #[derive(Debug, Clone)]
 pub struct Observed {
-    /// The time of looking.
+    /// The time of the observation.
     pub now: Timestamp,
     /// The runtime.
     pub runtime: WasmRuntime,
@@ -19,52 +19,62 @@ pub struct Observed {
     pub peers: Vec<WasmRuntime>,
     /// Every node of the cluster, by name.
     pub nodes: BTreeMap<String, NodeFacts>,
-    /// How far this runtime is on nodes, by the nodes' names.
+    /// The WasmRuntimeNodes of this runtime, by the nodes' names.
     pub states: BTreeMap<String, NodeState>,
-    /// Nodes on which an installer is at work that this runtime does not know of: another
-    /// runtime's, or one of its own that was given up for lost.
+    /// Nodes on which an installer runs that no WasmRuntimeNode of this runtime names: another
+    /// runtime's, or an abandoned one of its own.
     pub busy: BTreeSet<String>,
     /// Installer Jobs of this runtime, by name.
     pub jobs: BTreeMap<String, JobFacts>,
-    /// The RuntimeClass of the runtime's name.
+    /// The RuntimeClass that the spec names.
     pub class: Option<RuntimeClass>,
-    /// What installers are made of.
+    /// The settings of installers.
     pub installer: InstallerFacts,
 }
 
-/// What matters of the settings by which installer Jobs are made.
+impl Observed {
+    /// Returns the present status of each node.
+    pub(super) fn statuses(&self) -> BTreeMap<String, WasmRuntimeNodeStatus> {
+        self.states
+            .iter()
+            .map(|(name, state)| (name.clone(), state.status.clone()))
+            .collect()
+    }
+}
+
+/// The settings of installer Jobs that a plan depends on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InstallerFacts {
     /// The image that installers run from.
     pub image: String,
     /// The architectures that the image is for.
     pub architectures: Vec<Arch>,
-    /// Digest over every setting that stands in a Job's template.
+    /// Digest of every setting in a Job's template.
     pub digest: String,
 }
 
-/// What matters of a node.
+/// The facts of a node that a plan depends on.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NodeFacts {
-    /// Tells it from a later node of the same name.
+    /// Distinguishes it from a later node of the same name.
     pub uid: String,
     /// Its labels.
     pub labels: BTreeMap<String, String>,
     /// Key and effect of each of its taints.
     pub taints: Vec<(String, String)>,
-    /// Whether the kubelet says that it can run pods.
+    /// Whether the kubelet reports that it can run pods.
     pub readiness: Readiness,
-    /// Whether it is about to go.
+    /// Whether it is being deleted.
     pub leaving: bool,
-    /// `kubernetes.io/arch`, if it is one that there are runtimes for.
+    /// `kubernetes.io/arch`, if there are runtimes for it.
     pub arch: Option<Arch>,
-    /// `linux`, or another.
+    /// The operating system, such as `linux`.
     pub os: String,
-    /// Which handlers its containerd serves.
+    /// The handlers that its containerd serves.
     pub handlers: Handlers,
     /// Changes with each boot.
     pub boot_id: String,
-    /// What it seems to be.
+    /// The detected distribution.
     pub distribution: Distribution,
 }
 
@@ -73,51 +83,52 @@ pub struct NodeFacts {
 pub enum Readiness {
     /// It can.
     Ready,
-    /// It cannot, or nobody knows.
+    /// It cannot, or that is unknown.
     NotReady,
 }
 
-/// Which handlers a node serves.
+/// The handlers that a node serves.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Handlers {
     /// These.
     Listed(BTreeSet<String>),
-    /// Its containerd (before 2.0) does not tell the kubelet. The installer asked it on the node.
-    Unanswerable,
+    /// Its containerd (before 2.0) does not report them to the kubelet. The installer checked on
+    /// the node.
+    Unknown,
 }
 
-/// How far the runtime is on a node.
+/// The WasmRuntimeNode of a node.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NodeState {
-    /// Tells the object from a later one of the same name.
+    /// Distinguishes the object from a later one of the same name.
     pub uid: String,
-    /// The node that it was made for; a later node of that name is another one.
+    /// The uid of the node that it was created for; a later node of that name has another one.
     pub node_uid: String,
-    /// Whether somebody deleted the object.
+    /// Whether the object is being deleted.
     pub deleting: bool,
-    /// What was last written down.
+    /// The last written status.
     pub status: WasmRuntimeNodeStatus,
 }
 
-/// An installer Job.
+/// The facts of an installer Job.
 #[derive(Debug, Clone, PartialEq)]
 pub enum JobFacts {
     /// It has not ended.
     Running {
-        /// When it was made.
-        made: Option<Timestamp>,
-        /// Digest of the template that it was made of; none where an older operator made it.
+        /// When it was created.
+        created: Option<Timestamp>,
+        /// Digest of its template; none if an older operator created it.
         template: Option<String>,
         /// Whether its container runs.
         start: Start,
     },
     /// The Job is deleted, and its pod has not ended.
     Ending,
-    /// It ended, and said so.
+    /// It ended and left a report.
     Reported(Box<Report>),
     /// It ended without a report.
     Lost {
-        /// What Kubernetes says of its end.
+        /// What Kubernetes reports of its end.
         why: String,
         /// Whether its container may have run.
         began: Began,
@@ -127,20 +138,20 @@ pub enum JobFacts {
 /// Whether an installer's container runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Start {
-    /// It runs.
+    /// It runs, or has run.
     Started,
     /// It does not run yet, and Kubernetes gives no reason.
     Pending,
-    /// It cannot start, for this reason. Kubernetes tries it again and again.
+    /// It cannot start, for this reason. Kubernetes keeps trying.
     Blocked(Obstacle),
 }
 
 /// What keeps an installer's container from starting.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Obstacle {
-    /// In Kubernetes' word, such as `ErrImagePull`, `FailedMount` or `FailedCreate`.
+    /// Kubernetes' reason, such as `ErrImagePull`, `FailedMount` or `FailedCreate`.
     pub reason: String,
-    /// For people.
+    /// The message for users.
     pub message: String,
 }
 

@@ -1,71 +1,52 @@
-//! Which nodes may begin: canary first, never more at a time than the budget, none after too many
-//! failures; and which may begin to be cleaned.
+//! The rollout: starts installers on candidates. Canaries come first, never more nodes at a time
+//! than the budget allows, and none after too many failures.
 
 use std::collections::BTreeSet;
 
 use installer_protocol::Reason;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::ResourceExt as _;
 
-use super::node::unlabel;
-use super::pace::limit;
-use super::target::digest;
-use super::{Action, ClassVerdict, Direction, Draft, Target};
+use super::action::Action;
+use super::candidate::{Candidate, Why};
+use super::class::ClassVerdict;
+use super::direction::Direction;
+use super::draft::{Draft, is_changing};
+use super::target::{Target, digest};
+use super::timing::installer_timeout;
 use crate::crd::{Phase, WasmRuntimeNodeStatus};
 use crate::names;
 
-/// A node that could be begun.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Candidate {
-    pub(super) node: String,
-    pub(super) why: Why,
-}
-
-/// Why a node could be begun. In the order in which they are: what is half done first, then nodes
-/// without pods of the runtime, so that a new version is tried where it can harm least.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Why {
-    /// It failed at what may pass.
-    Retry,
-    /// It was rebooted, or lost the handler.
-    Reverify,
-    /// The runtime has to go from it.
-    Remove,
-    /// It never had the runtime.
-    Fresh,
-    /// It has something else, or failed at something else.
-    Upgrade,
-}
-
-/// What holds the rollout, or that nothing does.
+/// The state of the rollout.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rollout {
-    /// Nothing is left to be begun.
+    /// No candidate is left.
     Settled,
-    /// Nodes are begun as the budget allows.
-    Going,
-    /// The finalizer and the RuntimeClass come first.
+    /// Installers are started as the budget allows.
+    Progressing,
+    /// The finalizer or the RuntimeClass is not there yet.
     Preparing,
-    /// The others wait for the first nodes.
+    /// The other nodes wait for the canaries.
     Canary,
-    /// The spec says so.
+    /// `rollout.paused` is set.
     Paused,
-    /// So many nodes failed.
+    /// Too many nodes failed.
     Stopped {
         /// Their number.
         failed: usize,
     },
-    /// So many nodes could not be cleaned.
+    /// Too many nodes could not be cleaned.
     RemovalStopped {
         /// Their number.
         failed: usize,
     },
-    /// A name or the RuntimeClass is somebody else's.
+    /// A name or the RuntimeClass has another owner.
     Blocked,
 }
 
-/// Begins what may be begun.
-pub(super) fn begin(
+/// Starts installers on the candidates that may be started.
+pub(super) fn start_installers(
     draft: &mut Draft<'_>,
     target: &Target,
     desired: &BTreeSet<String>,
@@ -75,7 +56,7 @@ pub(super) fn begin(
 ) -> Rollout {
     candidates.sort_by(|one, other| (one.why, &one.node).cmp(&(other.why, &other.node)));
     let spec = draft.observed.runtime.spec.rollout.clone();
-    let pool = if direction == Direction::In {
+    let pool = if direction == Direction::Install {
         desired.len()
     } else {
         draft.after.len()
@@ -94,17 +75,18 @@ pub(super) fn begin(
         hold: hold(draft, target, desired, class, direction),
     };
     let mut waiting = None;
-    // Counted anew only after a beginning: there are as many candidates as nodes, and few begin.
-    let mut tally = Tally::of(draft, target, desired);
+    // Counted again only after a start: there are as many candidates as nodes, and few are
+    // started.
+    let mut counts = NodeCounts::of(draft, target, desired);
     for candidate in candidates {
         if draft.observed.busy.contains(&candidate.node) {
-            // Another runtime's installer is at work there, and its end is an event.
+            // Another installer runs there; its end triggers another plan.
             continue;
         }
-        match budget.judge(draft, target, tally, &candidate) {
+        match budget.check(draft, target, counts, &candidate) {
             Ok(()) => {
                 start(draft, target, &candidate);
-                tally = Tally::of(draft, target, desired);
+                counts = NodeCounts::of(draft, target, desired);
             }
             Err(why) => waiting = waiting.or(Some(why)),
         }
@@ -113,12 +95,12 @@ pub(super) fn begin(
     match (budget.hold, waiting) {
         (Some(hold), _) => hold,
         (None, Some(why)) => why,
-        (None, None) if changing => Rollout::Going,
+        (None, None) if changing => Rollout::Progressing,
         (None, None) => Rollout::Settled,
     }
 }
 
-/// What holds every node that is not half done.
+/// Returns what holds every node that was not started.
 fn hold(
     draft: &Draft<'_>,
     target: &Target,
@@ -126,7 +108,7 @@ fn hold(
     class: ClassVerdict,
     direction: Direction,
 ) -> Option<Rollout> {
-    if direction != Direction::In {
+    if direction != Direction::Install {
         return None;
     }
     if !class.permits() {
@@ -145,27 +127,15 @@ fn hold(
         .then_some(Rollout::Stopped { failed })
 }
 
-/// Whether a node failed for good at what it is to be brought to.
+/// Whether a node failed at the target and is not retried automatically.
 pub(crate) fn has_failed(status: &WasmRuntimeNodeStatus, target: &Target) -> bool {
     status.phase == Phase::Failed
         && status.retry_at.is_none()
         && status.target.as_ref() == Some(&target.hash)
 }
 
-/// Whether a node is being changed: it counts against the budget.
-pub(crate) fn is_changing(status: &WasmRuntimeNodeStatus) -> bool {
-    match status.phase {
-        Phase::Installing | Phase::Verifying => true,
-        // It will be tried again by itself, and until then nobody knows what it is like. One that
-        // lost its handler was not begun yet.
-        Phase::Failed => status.retry_at.is_some() && status.attempts > 0,
-        Phase::Removing => status.job.is_some(),
-        Phase::Claimed | Phase::Ready | Phase::Unsupported => false,
-    }
-}
-
-/// Whether a node could not be cleaned, the last time that it was tried. One whose pods still use
-/// the runtime is as it was.
+/// Whether the last attempt to clean a node failed. A node whose pods still use the runtime is
+/// unchanged and does not count.
 fn is_stuck(status: &WasmRuntimeNodeStatus) -> bool {
     status.phase == Phase::Removing
         && status
@@ -177,7 +147,7 @@ fn is_stuck(status: &WasmRuntimeNodeStatus) -> bool {
 struct Budget {
     slots: usize,
     canary: usize,
-    /// How many nodes may fail.
+    /// How many failed nodes stop the rollout.
     threshold: usize,
     /// How many nodes could not be cleaned.
     stuck: usize,
@@ -185,42 +155,50 @@ struct Budget {
 }
 
 impl Budget {
-    /// Whether the candidate may begin now, or what it waits for.
-    fn judge(
+    /// Returns what the candidate waits for, if it may not be started now.
+    fn check(
         &self,
         draft: &Draft<'_>,
         target: &Target,
-        tally: Tally,
+        counts: NodeCounts,
         candidate: &Candidate,
     ) -> Result<(), Rollout> {
         let has_slot = draft.after.get(&candidate.node).is_some_and(is_changing);
-        let free = has_slot || tally.changing < self.slots;
-        let slot = || if free { Ok(()) } else { Err(Rollout::Going) };
-        // One that has a slot holds it until it goes on, and others may need it.
-        let is_half_off = has_slot
+        let free = has_slot || counts.changing < self.slots;
+        let slot = || {
+            if free {
+                Ok(())
+            } else {
+                Err(Rollout::Progressing)
+            }
+        };
+        // A node keeps its slot until it is done, and others may need that slot.
+        let is_started = has_slot
             || draft
                 .after
                 .get(&candidate.node)
                 .is_some_and(|status| status.phase == Phase::Removing);
         match (candidate.why, self.hold) {
             (why, _) if !draft.prepared && why != Why::Remove => Err(Rollout::Preparing),
-            // What is half done is finished, whatever holds the others; it has its slot.
+            // Interrupted work is completed, whatever holds the others; it has its slot.
             (Why::Retry, _) => slot(),
             (_, Some(hold @ (Rollout::Paused | Rollout::Blocked))) => Err(hold),
-            // A removal that does harm does not go from node to node.
-            (Why::Remove, _) if !is_half_off && self.stuck >= self.threshold => {
+            // A removal that fails is not started on further nodes.
+            (Why::Remove, _) if !is_started && self.stuck >= self.threshold => {
                 Err(Rollout::RemovalStopped { failed: self.stuck })
             }
-            // Nodes that failed at an installation do not keep others from being healed or cleaned.
+            // Failed installations do not keep other nodes from being repaired or cleaned.
             (Why::Reverify | Why::Remove, _) => slot(),
-            (Why::Fresh | Why::Upgrade, Some(hold)) if !asked_again(draft, target, candidate) => {
+            (Why::Fresh | Why::Upgrade, Some(hold))
+                if !is_retry_requested(draft, target, candidate) =>
+            {
                 Err(hold)
             }
-            (Why::Fresh | Why::Upgrade, _) => self.after_canary(tally).and_then(|()| slot()),
+            (Why::Fresh | Why::Upgrade, _) => self.after_canary(counts).and_then(|()| slot()),
         }
     }
 
-    fn after_canary(&self, Tally { good, tried, .. }: Tally) -> Result<(), Rollout> {
+    fn after_canary(&self, NodeCounts { good, tried, .. }: NodeCounts) -> Result<(), Rollout> {
         if good >= self.canary || good + tried < self.canary {
             Ok(())
         } else {
@@ -229,18 +207,18 @@ impl Budget {
     }
 }
 
-/// Numbers of nodes that decide whether another one may begin.
+/// Numbers of nodes that decide whether another one may be started.
 #[derive(Debug, Clone, Copy)]
-struct Tally {
-    /// Nodes that are being changed, wherever to.
+struct NodeCounts {
+    /// Nodes that are being changed, to any target.
     changing: usize,
-    /// Nodes that work with what the spec says.
+    /// Nodes on which the target works.
     good: usize,
-    /// Nodes that are being brought to it.
+    /// Nodes that are being changed to the target.
     tried: usize,
 }
 
-impl Tally {
+impl NodeCounts {
     fn of(draft: &Draft<'_>, target: &Target, desired: &BTreeSet<String>) -> Self {
         let on_target =
             |status: &&WasmRuntimeNodeStatus| status.target.as_ref() == Some(&target.hash);
@@ -264,22 +242,22 @@ impl Tally {
     }
 }
 
-/// Whether a person asked for another try of this very node: it is what failed, so failures do not
-/// hold it.
-fn asked_again(draft: &Draft<'_>, target: &Target, candidate: &Candidate) -> bool {
+/// Whether a user requested another attempt on this node: it is one of the failed ones, so
+/// failures do not hold it.
+fn is_retry_requested(draft: &Draft<'_>, target: &Target, candidate: &Candidate) -> bool {
     let status = draft.after.get(&candidate.node);
-    let asked = draft
+    let requested = draft
         .observed
         .runtime
         .annotations()
         .get(names::RETRY_ANNOTATION);
-    asked.is_some()
+    requested.is_some()
         && status.is_some_and(|status| {
-            has_failed(status, target) && status.retry_token.as_ref() != asked
+            has_failed(status, target) && status.retry_token.as_ref() != requested
         })
 }
 
-/// How many nodes of a pool may be changed at a time; one always may.
+/// Returns how many nodes of a pool may be changed at a time, at least one.
 pub(super) fn slots(max_unavailable: &IntOrString, pool: usize) -> usize {
     let count = match max_unavailable {
         IntOrString::Int(count) => usize::try_from(*count).unwrap_or(0),
@@ -300,12 +278,12 @@ fn start(draft: &mut Draft<'_>, target: &Target, candidate: &Candidate) {
         return;
     };
     let (phase, request) = if *why == Why::Remove {
-        unlabel(draft, name, node);
+        draft.unlabel(name, node);
         (Phase::Removing, target.uninstall(node))
     } else {
         match target.install(node) {
             Ok(request) => (Phase::Installing, request),
-            // Who asked to begin had seen that it can.
+            // The node was checked before it became a candidate.
             Err(_) => return,
         }
     };
@@ -338,27 +316,27 @@ fn start(draft: &mut Draft<'_>, target: &Target, candidate: &Candidate) {
         } else {
             1
         };
-        status.since = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(now));
+        status.since = Some(Time(now));
         status.target = (phase == Phase::Installing).then(|| target.hash.clone());
         status.job = Some(job.clone());
         status.retry_at = None;
         status.retry_token = token;
         if !was_removing {
-            // What keeps a node from being clean is said until it is.
+            // The reason why a node is not clean stays until it is.
             status.reason = None;
             status.message = None;
         }
     });
-    let limit = limit(draft);
+    let timeout = installer_timeout(draft.observed);
     draft.act(Action::StartInstaller {
         job,
         node: name.clone(),
         request: Box::new(request),
-        limit,
+        timeout,
     });
 }
 
-/// A name of at most 63 letters that no other try has.
+/// Returns a name of at most 63 letters that no other attempt has.
 fn job_name(draft: &Draft<'_>, node: &str) -> String {
     let runtime = draft.observed.runtime.name_any();
     let state = draft

@@ -1,5 +1,4 @@
-//! What nodes are brought to: the part of the spec that a node has to be changed for, and its
-//! digest.
+//! The target of a rollout: the part of the spec that requires a change of nodes, and its digest.
 
 use std::collections::BTreeMap;
 
@@ -11,34 +10,34 @@ use kube::core::{Selector, SelectorExt as _};
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
-use super::{InstallerFacts, NodeFacts, Observed};
+use super::observed::{InstallerFacts, NodeFacts, Observed};
 use crate::crd::{Arch, ContainerdSpec, Mode, Platform, WasmRuntimeSpec};
 use crate::names;
 
-/// What nodes are brought to.
+/// The state to which a rollout brings its nodes.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Target {
-    /// Digest of it. Nodes that have it are up to date.
+    /// Digest of the target. Nodes with this digest are up to date.
     pub hash: String,
     runtime: String,
     spec: WasmRuntimeSpec,
     installer: InstallerFacts,
 }
 
-/// Why a node cannot have the runtime, known without asking the node.
+/// Why a node cannot have the runtime, known without running an installer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unfit {
-    /// In a word.
+    /// The reason, in CamelCase.
     pub reason: Reason,
-    /// For people.
+    /// The message for users.
     pub message: String,
 }
 
 impl Target {
     pub(super) fn of(observed: &Observed) -> Self {
         let spec = observed.runtime.spec.clone();
-        // Only what changes a node: a new image matters where the runtime comes in it. Tolerations,
-        // overhead, budget and selector change no node.
+        // Only what requires a change of nodes: a new image does where it holds the runtime.
+        // Tolerations, overhead, budget and selector do not.
         let image = spec
             .artifact
             .platforms
@@ -57,8 +56,8 @@ impl Target {
             containerd,
             json!(image),
         ];
-        // What is not chosen was not there to be chosen once, and a new operator alone changes no
-        // node.
+        // Default settings are left out: a new version of the operator with more settings must not
+        // change the digest, and with it nodes.
         let settings = spec.settings();
         facts.extend((!settings.is_default()).then(|| json!(settings)));
         let facts = json!(facts);
@@ -75,22 +74,22 @@ impl Target {
         &self.spec.runtime_class.handler
     }
 
-    /// What an installer is asked that brings `node` here.
+    /// Returns the request that installs the target on `node`.
     ///
     /// # Errors
     /// When the node cannot have the runtime.
     pub fn install(&self, node: &NodeFacts) -> Result<Request, Unfit> {
         support(node, self.spec.containerd.mode)?;
         self.runs_installers(node)?;
-        Ok(self.ask(Verb::Install, self.artifact(node)?, node))
+        Ok(self.request(Verb::Install, self.artifact(node)?, node))
     }
 
-    /// What an installer is asked that takes the runtime off `node`.
+    /// Returns the request that removes the runtime from `node`.
     pub fn uninstall(&self, node: &NodeFacts) -> Request {
-        self.ask(Verb::Uninstall, None, node)
+        self.request(Verb::Uninstall, None, node)
     }
 
-    fn ask(&self, verb: Verb, artifact: Option<Artifact>, node: &NodeFacts) -> Request {
+    fn request(&self, verb: Verb, artifact: Option<Artifact>, node: &NodeFacts) -> Request {
         Request {
             verb,
             runtime: self.runtime.clone(),
@@ -105,27 +104,26 @@ impl Target {
         }
     }
 
-    /// Digest of what the Job with this request is made of.
+    /// Returns the digest of the template of a Job with this request.
     pub fn template(&self, request: &Request) -> String {
         template(&self.installer.digest, request)
     }
 
-    /// Whether installers run on the node's architecture. Whatever brings the runtime, an installer
-    /// proves it.
+    /// Checks that the installer's image is for the node's architecture: wherever the runtime comes
+    /// from, an installer verifies it.
     fn runs_installers(&self, node: &NodeFacts) -> Result<(), Unfit> {
         let known = &self.installer.architectures;
         if node.arch.is_some_and(|arch| known.contains(&arch)) {
             return Ok(());
         }
-        let word = |arch: &Arch| arch.as_str();
+        let name = |arch: &Arch| arch.as_str();
         let (known, arch) = (
-            known.iter().map(word).collect::<Vec<_>>().join(" and "),
-            node.arch.as_ref().map_or("another one", word),
+            known.iter().map(name).collect::<Vec<_>>().join(" and "),
+            node.arch.as_ref().map_or("another one", name),
         );
         let message = format!(
             "the installer's image is for {known}, the node's architecture is {arch}: leave such \
-             nodes out with nodeSelector, or \
-             bring an image for it and name it in the chart's installer.architectures"
+             nodes out with nodeSelector, or bring an image for it and name it in the chart's installer.architectures"
         );
         Err(Unfit {
             reason: Reason::Unsupported,
@@ -155,8 +153,8 @@ impl Target {
             url, image, sha256, ..
         } = platform.cloned().ok_or_else(|| {
             unfit(format!(
-                "artifact.platforms names no archive for {arch:?}: add one, or leave \
-                           such nodes out of the pool"
+                "artifact.platforms names no archive for {arch:?}: add one, or leave such \
+                 nodes out with nodeSelector"
             ))
         })?;
         match (url, image) {
@@ -165,19 +163,18 @@ impl Target {
             // The schema refuses these.
             _ => Err(Unfit {
                 reason: Reason::InvalidRequest,
-                message: format!("artifact.platforms: {arch:?} has not one of url and image"),
+                message: format!("artifact.platforms: {arch:?} needs exactly one of url and image"),
             }),
         }
     }
 }
 
-/// Digest of what a Job is made of: what stands in its template by the operator's settings, and its
-/// request.
+/// Returns the digest of a Job's template: of the operator's settings in it, and of the request.
 pub fn template(settings: &str, request: &Request) -> String {
     digest(&format!("{settings} {}", request.to_json()), 16)
 }
 
-/// The first `letters` of the SHA-256 of `text`.
+/// Returns the first `letters` of the SHA-256 of `text`.
 pub(super) fn digest(text: &str, letters: usize) -> String {
     let mut digest = format!("{:x}", Sha256::digest(text));
     digest.truncate(letters);
@@ -195,8 +192,8 @@ fn support(node: &NodeFacts, mode: Mode) -> Result<(), Unfit> {
     }
 }
 
-/// Whether a selector selects a node's labels. An empty one selects all but the control plane's
-/// nodes.
+/// Whether a selector selects a node's labels. An empty one selects all nodes except those of the
+/// control plane.
 pub(super) fn selects(selector: &LabelSelector, labels: &BTreeMap<String, String>) -> bool {
     let empty = |list: Option<bool>| list.unwrap_or(true);
     if empty(selector.match_labels.as_ref().map(BTreeMap::is_empty))
@@ -204,6 +201,6 @@ pub(super) fn selects(selector: &LabelSelector, labels: &BTreeMap<String, String
     {
         return !labels.contains_key(names::CONTROL_PLANE_LABEL);
     }
-    // An expression that cannot be read selects nothing: nodes are rather left alone.
+    // An expression that is not valid selects nothing, so that nodes stay as they are.
     Selector::try_from(selector.clone()).is_ok_and(|selector| selector.matches(labels))
 }

@@ -2,15 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use installer_protocol::report::{HostFacts, Installed, Restart};
-use installer_protocol::{Distribution, Outcome, Reason, Report, Stage, Verb};
+use installer_protocol::report::{ContainerdFacts, Installed, Restart};
+use installer_protocol::{Distribution, Outcome, Reason, Report, Request, Stage, Verb};
 use k8s_openapi::api::node::v1::RuntimeClass;
 use k8s_openapi::jiff::Timestamp;
-use kube::ResourceExt as _;
+use kube::{Resource as _, ResourceExt as _};
 use serde_json::{Value, json};
 
 use super::*;
-use crate::crd::Arch;
+use crate::crd::{Arch, Phase, WasmRuntime};
 use crate::names;
 use crate::objects::runtime_class;
 
@@ -65,7 +65,7 @@ fn report(outcome: Outcome, reason: Reason, kept: Option<&str>) -> Report {
         stage: Stage::Verify,
         reason,
         message: format!("because of {}", reason.as_str()),
-        host: HostFacts::default(),
+        containerd: ContainerdFacts::default(),
         installed: kept.map(|version| Installed {
             version: version.to_owned(),
             sha256: "0".repeat(64),

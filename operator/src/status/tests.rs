@@ -177,7 +177,7 @@ fn what_the_api_server_does_not_do_is_told_before_all_else() {
     let status = status(
         &observed,
         &plan(&observed),
-        Some("cannot create Job j for Node b: the API server says: exceeded quota"),
+        Some("cannot create Job j for Node b: the API server answered: exceeded quota"),
     );
     let (holds, why, message) = reason(&status, ConditionType::Degraded);
     assert_eq!((holds, why), ("True", "ApiError"));
@@ -190,7 +190,7 @@ fn as_long_as_nothing_of_a_plan_is_done_nothing_of_it_is_told_as_done() {
     let plan = plan(&observed);
     assert_eq!(status(&observed, &plan, None).nodes.changing, 1);
     assert_eq!(
-        status(&observed, &plan.undone(&observed), None)
+        status(&observed, &plan.without_actions(&observed), None)
             .nodes
             .changing,
         0

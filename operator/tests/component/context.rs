@@ -39,5 +39,5 @@ pub(crate) fn context(
         Arc::new(*settings),
         Arc::new(Metrics::new()),
     );
-    context.with_clock(Clock::telling(move || clock.now()))
+    context.with_clock(Clock::from_fn(move || clock.now()))
 }

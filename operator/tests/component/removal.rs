@@ -290,7 +290,7 @@ async fn whoever_may_not_remove_runtimes_is_told_at_once_and_whoever_gets_no_ans
     hook.set_faults(Faults::forbidding("delete", "wasmruntimes"));
     let told = runtimes::remove(hook.client(), limit).await.unwrap_err();
     assert!(
-        format!("{told:#}").contains("cannot delete WasmRuntime wasmedge: the API server says"),
+        format!("{told:#}").contains("cannot delete WasmRuntime wasmedge: the API server answered"),
         "{told:#}"
     );
     assert!(began.elapsed() < Duration::from_secs(5));

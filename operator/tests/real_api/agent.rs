@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use installer_protocol::report::{HostFacts, Installed, Restart};
+use installer_protocol::report::{ContainerdFacts, Installed, Restart};
 use installer_protocol::{Outcome, Reason, Report, Request, Stage, Verb};
 use serde_json::{Value, json};
 
@@ -122,7 +122,7 @@ fn report(verb: Verb, node: &str) -> Report {
         stage,
         reason,
         message: "all is told".to_owned(),
-        host: HostFacts::default(),
+        containerd: ContainerdFacts::default(),
         installed,
         restart: Restart::Done,
     }

@@ -1,14 +1,14 @@
 //! Rules of what is known of an installer.
 
-use installer_protocol::report::{HostFacts, Restart};
+use installer_protocol::report::{ContainerdFacts, Restart};
 use installer_protocol::{Outcome, Reason, Stage};
 use serde_json::{Value, json};
 
 use super::*;
 
-fn job(status: &Value) -> JobEnd {
+fn job(status: &Value) -> JobState {
     let labels = json!({ names::RUNTIME_LABEL: "wasmedge" });
-    end_of_job(
+    job_state(
         &serde_json::from_value(
             json!({ "metadata": { "name": "j", "labels": labels }, "status": status }),
         )
@@ -16,8 +16,8 @@ fn job(status: &Value) -> JobEnd {
     )
 }
 
-fn pod_with(status: &Value) -> PodEnd {
-    end_of_pod(
+fn pod_with(status: &Value) -> PodState {
+    pod_state(
         &serde_json::from_value(
             json!({ "metadata": { "labels": { JOB_LABEL: "j" } }, "status": status }),
         )
@@ -25,13 +25,13 @@ fn pod_with(status: &Value) -> PodEnd {
     )
 }
 
-fn pod(state: &Value) -> PodEnd {
+fn pod(state: &Value) -> PodState {
     pod_with(&json!({ "containerStatuses": [
         { "name": "installer", "image": "i", "imageID": "", "ready": false, "restartCount": 0,
         "state": state }] }))
 }
 
-fn facts_of(job: &JobEnd, pods: &[&PodEnd]) -> JobFacts {
+fn facts_of(job: &JobState, pods: &[&PodState]) -> JobFacts {
     facts(Some(job), pods, false, || None).unwrap()
 }
 
@@ -55,7 +55,7 @@ fn report() -> Report {
         stage: Stage::Clean,
         reason: Reason::Done,
         message: String::new(),
-        host: HostFacts::default(),
+        containerd: ContainerdFacts::default(),
         installed: None,
         restart: Restart::Done,
     }
@@ -123,7 +123,7 @@ fn container_that_was_made_and_lost_may_have_run() {
         "containerID": "containerd://1", "ready": false, "restartCount": 0,
         "state": { "terminated": ended } }] }),
     );
-    assert!(!pod.never_began() && !pod.is_at_work());
+    assert!(!pod.never_began() && !pod.may_run());
 }
 
 #[test]
@@ -141,7 +141,7 @@ fn end_of_pod_without_container_is_its_end() {
         ),
     ] {
         let pod = pod_with(&status);
-        assert!(!pod.is_at_work());
+        assert!(!pod.may_run());
         let JobFacts::Lost { why, began } = facts_of(&job(&json!({})), &[&pod]) else {
             panic!("it has ended")
         };

@@ -63,7 +63,7 @@ fn node_object_says_after_a_minute_that_installer_has_not_started_without_a_reas
     }
     let plan = world.reconcile("wasmedge", usize::MAX);
     assert_eq!(message(&world), (None, None));
-    assert!(plan.again.unwrap().as_secs() < 60);
+    assert!(plan.requeue_after.unwrap().as_secs() < 60);
     world.seconds += 60;
     world.reconcile("wasmedge", usize::MAX);
     assert_eq!(message(&world).0, Some("NotStarted"));

@@ -126,10 +126,10 @@ fn what_may_pass_is_tried_again_later_and_later_and_then_a_person_is_asked() {
     let mut world = world(&json!({}), 2);
     let mut waits = Vec::new();
     world.reconcile("wasmedge", usize::MAX);
-    for attempt in 1..=pace::ATTEMPTS {
+    for attempt in 1..=timing::MAX_ATTEMPTS {
         assert_eq!(world.status("wasmedge", "node-00").attempts, attempt);
         end_all(&mut world, Outcome::Refused, Reason::Download, None);
-        let Some(wait) = plan(&world.observed("wasmedge")).again else {
+        let Some(wait) = plan(&world.observed("wasmedge")).requeue_after else {
             break;
         };
         assert!(
@@ -293,7 +293,7 @@ fn the_label_waits_for_the_node_to_list_the_handler() {
 #[test]
 fn a_containerd_that_cannot_say_is_believed_the_installer() {
     let mut world = world(&json!({}), 1);
-    world.nodes.get_mut("node-00").unwrap().handlers = Handlers::Unanswerable;
+    world.nodes.get_mut("node-00").unwrap().handlers = Handlers::Unknown;
     world.settle();
     assert!(world.is_labelled("wasmedge", "node-00"));
 }

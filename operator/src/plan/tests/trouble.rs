@@ -94,7 +94,7 @@ fn an_installer_that_cannot_be_sent_is_given_up_after_its_time_and_at_last_a_per
     world.jobs.clear();
     world.reconcile_without("wasmedge", is_start);
     assert_eq!(world.status("wasmedge", "node-00").phase, Phase::Installing);
-    for _ in 0..2 * pace::ATTEMPTS {
+    for _ in 0..2 * timing::MAX_ATTEMPTS {
         world.seconds += LATE;
         world.reconcile_without("wasmedge", is_start);
     }
@@ -107,7 +107,7 @@ fn an_installer_that_cannot_be_sent_is_given_up_after_its_time_and_at_last_a_per
         status
             .message
             .as_ref()
-            .is_some_and(|message| message.contains("could not be made")),
+            .is_some_and(|message| message.contains("could not be created")),
         "{:?}",
         status.message
     );
@@ -191,7 +191,7 @@ fn a_proof_after_a_reboot_that_fails_on_a_preinstalled_node_takes_the_label_off(
         node.handlers = if says {
             Handlers::Listed(BTreeSet::from(["wasmedge".to_owned()]))
         } else {
-            Handlers::Unanswerable
+            Handlers::Unknown
         };
         world.settle();
         assert!(world.is_labelled("wasmedge", "node-00"));

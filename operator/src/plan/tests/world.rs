@@ -203,7 +203,7 @@ impl World {
                     handler,
                     hash: hash.to_owned(),
                     facts: JobFacts::Running {
-                        made: Some(self.now()),
+                        created: Some(self.now()),
                         template,
                         start: Start::Started,
                     },
@@ -339,7 +339,7 @@ impl World {
             if acted == 0 && running.is_empty() && ending.is_empty() {
                 let waits = names
                     .iter()
-                    .filter_map(|name| plan(&self.observed(name)).again)
+                    .filter_map(|name| plan(&self.observed(name)).requeue_after)
                     .min();
                 match waits {
                     Some(wait) => self.seconds += i64::try_from(wait.as_secs()).unwrap() + 1,

@@ -4,7 +4,7 @@ use std::future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use installer_protocol::report::{HostFacts, Installed, Restart};
+use installer_protocol::report::{ContainerdFacts, Installed, Restart};
 use installer_protocol::{Artifact, Outcome, Reason, Report, Request, Stage, Verb};
 use serde_json::{Value, json};
 use tokio::time::{sleep, timeout};
@@ -415,8 +415,8 @@ fn report(
         } else {
             format!("{} on {node}", reason.as_str())
         },
-        host: HostFacts {
-            containerd,
+        containerd: ContainerdFacts {
+            version: containerd,
             config_version: 3,
             config_path: "/etc/containerd/conf.d/x.toml".to_owned(),
             systemd_cgroup: true,

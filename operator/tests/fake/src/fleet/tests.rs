@@ -1,6 +1,8 @@
 //! What a fleet's nodes make of Jobs.
 
-use installer_protocol::{CgroupDriver, Distribution, Mode, Outcome, Paths, Report, Request, Verb};
+use installer_protocol::{
+    CgroupDriver, ConfigMode, Distribution, Outcome, Paths, Report, Request, Verb,
+};
 use tokio::time::Duration;
 
 use super::*;
@@ -12,7 +14,7 @@ fn request(verb: Verb) -> Request {
         handler: "h".to_owned(),
         distribution: Distribution::Systemd,
         artifact: None,
-        mode: Mode::Auto,
+        mode: ConfigMode::Auto,
         cgroup_driver: CgroupDriver::Auto,
         settings: installer_protocol::Settings::default(),
         paths: Paths::default(),

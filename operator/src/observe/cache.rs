@@ -1,30 +1,30 @@
-//! What is kept of the objects of one kind, from watch events and from answers to writes.
+//! The cache of the objects of one kind, from watch events and from answers to writes.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use kube::runtime::watcher::Event;
 use kube::{Resource, ResourceExt as _};
 
-/// How many removed objects are remembered: more than there are events on their way.
-const REMEMBERED: usize = 4096;
+/// How many removed objects are remembered: more than there are events under way.
+const MAX_REMOVED: usize = 4096;
 
-/// Whether what was said changes anything.
+/// Whether an event changes the cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Change {
     /// It does.
     Some,
-    /// It was known, or does not matter.
+    /// The value is the same, or the event is old.
     None,
 }
 
-/// Values of type `V`, each made of an object, by the objects' names.
+/// Values of type `V`, each derived from an object, by the objects' names.
 #[derive(Debug)]
-pub struct Kept<V> {
+pub struct Cache<V> {
     values: BTreeMap<String, Entry<V>>,
-    /// Set while a watch lists anew: what it does not name is gone.
+    /// Names in a list that is under way: objects that it does not name are gone.
     listed: Option<BTreeSet<String>>,
     complete: bool,
-    /// Objects that we removed ourselves: late events about them are no news.
+    /// Uids of objects that this operator removed: late events about them are ignored.
     removed: BTreeSet<String>,
 }
 
@@ -35,7 +35,7 @@ struct Entry<V> {
     value: V,
 }
 
-impl<V> Default for Kept<V> {
+impl<V> Default for Cache<V> {
     fn default() -> Self {
         Self {
             values: BTreeMap::new(),
@@ -46,41 +46,41 @@ impl<V> Default for Kept<V> {
     }
 }
 
-impl<V: PartialEq> Kept<V> {
-    /// The value of a name.
+impl<V: PartialEq> Cache<V> {
+    /// Returns the value of a name.
     pub fn get(&self, name: &str) -> Option<&V> {
         self.values.get(name).map(|entry| &entry.value)
     }
 
-    /// Names and values, in the order of the names.
+    /// Returns names and values, in the order of the names.
     pub fn iter(&self) -> impl Iterator<Item = (&String, &V)> {
         self.values.iter().map(|(name, entry)| (name, &entry.value))
     }
 
-    /// The values, in the order of their names.
+    /// Returns the values, in the order of their names.
     pub fn values(&self) -> impl Iterator<Item = &V> {
         self.values.values().map(|entry| &entry.value)
     }
 
-    /// Whether a watch has listed everything once.
+    /// Whether the watch has listed all objects once.
     pub fn is_complete(&self) -> bool {
         self.complete
     }
 
-    /// Takes in an event of a watch.
-    pub fn hear<K: Resource>(&mut self, event: Event<K>, value: impl Fn(K) -> V) -> Change {
+    /// Applies a watch event.
+    pub fn apply_event<K: Resource>(&mut self, event: Event<K>, value: impl Fn(K) -> V) -> Change {
         match event {
             Event::Init => {
                 self.listed = Some(BTreeSet::new());
                 Change::None
             }
             Event::InitApply(object) | Event::Apply(object) => self.put(object, value),
-            Event::InitDone => self.end_of_list(),
-            Event::Delete(object) => self.take(&object.name_any(), object.uid().as_deref()),
+            Event::InitDone => self.finish_list(),
+            Event::Delete(object) => self.apply_delete(&object.name_any(), object.uid().as_deref()),
         }
     }
 
-    /// Takes in an object that somebody, or we ourselves, wrote.
+    /// Stores an object that was written, by this operator or another client.
     pub fn put<K: Resource>(&mut self, object: K, value: impl Fn(K) -> V) -> Change {
         let (name, uid, version) = (
             object.name_any(),
@@ -90,7 +90,7 @@ impl<V: PartialEq> Kept<V> {
         if self.removed.contains(&uid) {
             return Change::None;
         }
-        // What we write while a list is being told is not in it, and there all the same.
+        // An object that this operator writes during a list is not in the list, and exists.
         if let Some(listed) = &mut self.listed {
             listed.insert(name.clone());
         }
@@ -112,19 +112,18 @@ impl<V: PartialEq> Kept<V> {
         change
     }
 
-    /// Takes out an object that we removed: events about it that are still on their way are no
-    /// news.
+    /// Removes an object that this operator deleted: later events about it are ignored.
     pub fn remove(&mut self, name: &str) {
         if let Some(entry) = self.values.remove(name) {
-            if self.removed.len() >= REMEMBERED {
+            if self.removed.len() >= MAX_REMOVED {
                 self.removed.pop_first();
             }
             self.removed.insert(entry.uid);
         }
     }
 
-    fn take(&mut self, name: &str, uid: Option<&str>) -> Change {
-        // The end of a former object of that name says nothing of the present one.
+    fn apply_delete(&mut self, name: &str, uid: Option<&str>) -> Change {
+        // The deletion of an earlier object of that name does not concern the present one.
         if self
             .values
             .get(name)
@@ -136,7 +135,7 @@ impl<V: PartialEq> Kept<V> {
         Change::Some
     }
 
-    fn end_of_list(&mut self) -> Change {
+    fn finish_list(&mut self) -> Change {
         let first = !std::mem::replace(&mut self.complete, true);
         let listed = self.listed.take().unwrap_or_default();
         let before = self.values.len();
@@ -149,8 +148,8 @@ impl<V: PartialEq> Kept<V> {
     }
 }
 
-/// Resource versions are numbers that grow with each write, as Kubernetes promises since 1.35 and
-/// etcd ever did.
+/// Returns the resource version: a number that grows with each write, which Kubernetes guarantees
+/// since 1.35 and etcd always provided.
 fn version<K: Resource>(object: &K) -> Option<u64> {
     object
         .resource_version()
@@ -169,66 +168,69 @@ mod tests {
         serde_json::from_value(text).unwrap()
     }
 
-    fn versions(kept: &Kept<String>) -> Vec<&str> {
-        kept.values().map(String::as_str).collect()
+    fn versions(cache: &Cache<String>) -> Vec<&str> {
+        cache.values().map(String::as_str).collect()
     }
 
     #[expect(
         clippy::needless_pass_by_value,
-        reason = "what is kept is made of an object that is given away"
+        reason = "the value is derived from an owned object"
     )]
     fn value(node: Node) -> String {
         node.resource_version().unwrap_or_default()
     }
 
     #[test]
-    fn a_late_event_does_not_undo_what_we_wrote() {
-        let mut kept = Kept::default();
-        kept.hear(Event::Apply(node("a", "1", 5)), value);
-        assert_eq!(kept.put(node("a", "1", 9), value), Change::Some);
+    fn late_event_does_not_replace_own_write() {
+        let mut cache = Cache::default();
+        cache.apply_event(Event::Apply(node("a", "1", 5)), value);
+        assert_eq!(cache.put(node("a", "1", 9), value), Change::Some);
         assert_eq!(
-            kept.hear(Event::Apply(node("a", "1", 7)), value),
+            cache.apply_event(Event::Apply(node("a", "1", 7)), value),
             Change::None
         );
-        assert_eq!(versions(&kept), ["9"]);
+        assert_eq!(versions(&cache), ["9"]);
     }
 
     #[test]
-    fn a_later_object_of_the_same_name_is_another_one() {
-        let mut kept = Kept::default();
-        kept.put(node("a", "1", 9), value);
-        kept.remove("a");
+    fn later_object_of_same_name_is_another_one() {
+        let mut cache = Cache::default();
+        cache.put(node("a", "1", 9), value);
+        cache.remove("a");
         assert_eq!(
-            kept.hear(Event::Apply(node("a", "1", 8)), value),
+            cache.apply_event(Event::Apply(node("a", "1", 8)), value),
             Change::None
         );
         assert_eq!(
-            kept.hear(Event::Apply(node("a", "2", 12)), value),
+            cache.apply_event(Event::Apply(node("a", "2", 12)), value),
             Change::Some
         );
         assert_eq!(
-            kept.hear(Event::Delete(node("a", "1", 10)), value),
+            cache.apply_event(Event::Delete(node("a", "1", 10)), value),
             Change::None
         );
-        assert_eq!(versions(&kept), ["12"]);
+        assert_eq!(versions(&cache), ["12"]);
     }
 
     #[test]
-    fn what_a_new_list_does_not_name_is_gone() {
-        let mut kept = Kept::default();
-        assert!(!kept.is_complete());
+    fn object_that_new_list_does_not_name_is_gone() {
+        let mut cache = Cache::default();
+        assert!(!cache.is_complete());
         for event in [
             Event::Init,
             Event::InitApply(node("a", "1", 1)),
             Event::InitApply(node("b", "2", 1)),
             Event::InitDone,
         ] {
-            kept.hear(event, value);
+            cache.apply_event(event, value);
         }
-        assert!(kept.is_complete());
-        kept.hear(Event::Init, value);
-        kept.hear(Event::InitApply(node("b", "2", 1)), value);
-        assert_eq!(kept.hear(Event::<Node>::InitDone, value), Change::Some);
-        assert_eq!(versions(&kept), ["1"]);
+        assert!(cache.is_complete());
+        cache.apply_event(Event::Init, value);
+        cache.apply_event(Event::InitApply(node("b", "2", 1)), value);
+        assert_eq!(
+            cache.apply_event(Event::<Node>::InitDone, value),
+            Change::Some
+        );
+        assert_eq!(versions(&cache), ["1"]);
     }
 }

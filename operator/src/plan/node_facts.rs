@@ -1,29 +1,27 @@
-//! What a node shows of itself: the handlers that it serves, the taints that it has.
+//! Questions about a node's facts: whether it serves a handler, and which startup taints it has.
 
-use super::{Handlers, NodeFacts};
+use super::observed::{Handlers, NodeFacts};
 use crate::crd::{StartupTaint, TaintEffect};
 
 /// Whether a node serves a handler.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Served {
-    /// It does.
     Yes,
-    /// It does not.
     No,
-    /// The installer asked on the node, nobody else can.
-    CannotSay,
+    /// Its kubelet does not report handlers; only the installer can ask containerd.
+    Unknown,
 }
 
-/// Whether `node` serves `handler`.
+/// Returns whether `node` serves `handler`.
 pub(super) fn serves(node: &NodeFacts, handler: &str) -> Served {
     match &node.handlers {
-        Handlers::Unanswerable => Served::CannotSay,
+        Handlers::Unknown => Served::Unknown,
         Handlers::Listed(handlers) if handlers.contains(handler) => Served::Yes,
         Handlers::Listed(_) => Served::No,
     }
 }
 
-/// The startup taints that a node still has.
+/// Returns the startup taints of `spec` that the node still has.
 pub(super) fn startup_taints(spec: &[StartupTaint], node: &NodeFacts) -> Vec<StartupTaint> {
     let effect = |taint: &StartupTaint| match taint.effect {
         Some(TaintEffect::NoSchedule) => Some("NoSchedule"),

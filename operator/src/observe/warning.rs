@@ -1,5 +1,4 @@
-//! Warnings of Kubernetes about an installer's Job or pod, from Events: what its status does not
-//! say.
+//! Warnings about an installer's Job or pod, from Events: causes that its status does not have.
 
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, Time};
@@ -9,19 +8,19 @@ use crate::plan::Obstacle;
 
 /// A warning about an object.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Complaint {
+pub(super) struct Warning {
     kind: String,
     name: String,
-    /// What it says.
+    /// Reason and message.
     pub(super) obstacle: Obstacle,
-    /// When it was last said.
+    /// When it was last reported.
     pub(super) last: Option<Timestamp>,
 }
 
-/// What `event` says.
-pub(super) fn of_event(event: &Event) -> Complaint {
+/// Returns the warning of `event`.
+pub(super) fn of_event(event: &Event) -> Warning {
     let regarding = event.regarding.clone().unwrap_or_default();
-    // Events of the older API have the deprecated times.
+    // Events of the older API have the deprecated fields.
     let times = [
         event
             .series
@@ -39,7 +38,7 @@ pub(super) fn of_event(event: &Event) -> Complaint {
             .as_ref()
             .map(|Time(time)| *time),
     ];
-    Complaint {
+    Warning {
         kind: regarding.kind.unwrap_or_default(),
         name: regarding.name.unwrap_or_default(),
         obstacle: Obstacle {
@@ -50,7 +49,7 @@ pub(super) fn of_event(event: &Event) -> Complaint {
     }
 }
 
-impl Complaint {
+impl Warning {
     /// Whether it is about this object.
     pub(super) fn is_about(&self, kind: &str, name: &str) -> bool {
         self.kind == kind && self.name == name

@@ -1,5 +1,5 @@
-//! Carries out a plan: the actions of a node in their order, nodes beside each other, and what came
-//! of it kept at once.
+//! Carries out a plan: the actions of a node in their order, nodes concurrently. The results are
+//! applied to the cluster state at once.
 
 use futures::future::BoxFuture;
 use futures::{FutureExt as _, StreamExt as _, stream};
@@ -9,33 +9,31 @@ use crate::apply::{self, Applied, ApplyError, Gone, Kind};
 use crate::context::Context;
 use crate::crd::WasmRuntimeStatus;
 use crate::error::Category;
-use crate::events;
 use crate::names;
-use crate::observe::{World, end_of_job, facts};
+use crate::observe::{ClusterState, facts, job_state};
 use crate::plan::{Action, Observed, Plan};
 
-/// Calls at a time: enough for a large cluster's first look, few beside what the API server gives
-/// everybody.
-const CALLS: usize = 8;
+/// Maximum number of concurrent API calls.
+const MAX_CONCURRENT_CALLS: usize = 8;
 
-/// What one node's actions led to, and the one that failed.
+/// The results of one node's actions, and the action that failed.
 type Outcome<'a> = (Vec<(&'a Action, Applied)>, Option<(&'a Action, ApplyError)>);
 
-/// Carries out every action.
+/// Applies every action.
 ///
 /// # Errors
-/// The first failure, or the first one that only a person can mend. A node whose action failed
-/// keeps its further ones for later; other nodes go on, and so they do where an action of the
-/// runtime as a whole failed: what is not to be begun without it is not in the same plan.
-pub(super) async fn all(
+/// The most severe failure. If an action of a node fails, its further actions are skipped; other
+/// nodes continue. They also continue if an action of the runtime as a whole fails: actions that
+/// depend on it are not in the same plan.
+pub(super) async fn apply_all(
     context: &Context,
-    world: &mut World,
+    cluster: &mut ClusterState,
     observed: &Observed,
     plan: &Plan,
 ) -> Result<(), ApplyError> {
     let mut result = Ok(());
     for group in groups(&plan.actions) {
-        // The runtime's object stands for all that should have been done by now.
+        // The runtime's object stays until all actions succeeded.
         if result.is_err()
             && group
                 .iter()
@@ -44,32 +42,34 @@ pub(super) async fn all(
         {
             break;
         }
-        // In boxes, because without them the compiler takes the whole future for one that cannot
-        // change threads.
+        // Boxed, because otherwise the compiler does not see that the future is Send.
         let calls: Vec<BoxFuture<'_, Outcome<'_>>> = group
             .into_iter()
-            .map(|actions| one_after_the_other(context, observed, actions).boxed())
+            .map(|actions| apply_in_order(context, observed, actions).boxed())
             .collect();
-        let outcomes: Vec<Outcome<'_>> = stream::iter(calls).buffered(CALLS).collect().await;
+        let outcomes: Vec<Outcome<'_>> = stream::iter(calls)
+            .buffered(MAX_CONCURRENT_CALLS)
+            .collect()
+            .await;
         for (done, failed) in outcomes {
             for (action, applied) in done {
-                note(world, applied);
-                events::tell(context, observed, action);
+                record_applied(cluster, applied);
+                context.recorder.publish_action(observed, action);
             }
             if let Some((action, error)) = failed {
-                doubt(world, observed, action, &error);
-                result = Err(weightier(result.err(), error));
+                record_unconfirmed_write(cluster, observed, action, &error);
+                result = Err(more_severe(result.err(), error));
             }
         }
     }
     result
 }
 
-/// Of two failures the one that is told.
-fn weightier(before: Option<ApplyError>, error: ApplyError) -> ApplyError {
+/// Returns the more severe of two failures: one that needs intervention, or else the first.
+fn more_severe(before: Option<ApplyError>, error: ApplyError) -> ApplyError {
     match before {
         Some(before)
-            if before.category().is_for_a_person() || !error.category().is_for_a_person() =>
+            if before.category().needs_intervention() || !error.category().needs_intervention() =>
         {
             before
         }
@@ -77,13 +77,13 @@ fn weightier(before: Option<ApplyError>, error: ApplyError) -> ApplyError {
     }
 }
 
-/// Writes what the runtime says of itself, if that changed.
+/// Writes the status of the WasmRuntime, if it changed.
 ///
 /// # Errors
-/// When it could not be written.
-pub(super) async fn tell(
+/// If it was not written.
+pub(super) async fn write_status(
     context: &Context,
-    world: &mut World,
+    cluster: &mut ClusterState,
     observed: &Observed,
     status: &WasmRuntimeStatus,
 ) -> Result<(), ApplyError> {
@@ -92,22 +92,22 @@ pub(super) async fn tell(
     }
     apply::write_status(context, &observed.runtime, status)
         .await
-        .map(|applied| note(world, applied))
+        .map(|applied| record_applied(cluster, applied))
 }
 
-/// The actions in groups that follow each other; a group holds lists that do not concern each
-/// other.
+/// Returns the actions in groups that are applied one after the other; the lists in a group are
+/// independent of each other.
 ///
-/// What ends on one node is written before another one begins: who watches the nodes never sees
-/// more of them in change than the budget allows.
+/// The end of an installer on one node is written before another one is started: an observer never
+/// sees more nodes in change than the budget allows.
 fn groups(actions: &[Action]) -> Vec<Vec<Vec<&Action>>> {
     let both_of_nodes =
         |one: &Action, other: &Action| one.node().is_some() && other.node().is_some();
     let in_two = |group| {
-        let (beginning, others): (Vec<_>, Vec<_>) = by_node(group)
+        let (starting, others): (Vec<_>, Vec<_>) = by_node(group)
             .into_iter()
-            .partition(|list| list.iter().copied().any(begins));
-        [others, beginning]
+            .partition(|list| list.iter().copied().any(starts_installer));
+        [others, starting]
     };
     actions
         .chunk_by(both_of_nodes)
@@ -116,7 +116,7 @@ fn groups(actions: &[Action]) -> Vec<Vec<Vec<&Action>>> {
         .collect()
 }
 
-fn begins(action: &Action) -> bool {
+fn starts_installer(action: &Action) -> bool {
     matches!(action, Action::StartInstaller { .. })
 }
 
@@ -134,7 +134,7 @@ fn by_node(group: &[Action]) -> Vec<Vec<&Action>> {
     nodes
 }
 
-async fn one_after_the_other<'a>(
+async fn apply_in_order<'a>(
     context: &Context,
     observed: &Observed,
     actions: Vec<&'a Action>,
@@ -149,47 +149,55 @@ async fn one_after_the_other<'a>(
     (done, None)
 }
 
-/// A write that got no answer may have been made all the same.
-fn doubt(world: &mut World, observed: &Observed, action: &Action, error: &ApplyError) {
+/// Records a write without an answer: it may have been done.
+fn record_unconfirmed_write(
+    cluster: &mut ClusterState,
+    observed: &Observed,
+    action: &Action,
+    error: &ApplyError,
+) {
     if let Action::SetNode { node, .. } = action
         && error.category() == Category::Unavailable
     {
-        world
-            .doubts
+        cluster
+            .unconfirmed_writes
             .insert(names::runtime_node(&observed.runtime.name_any(), node));
     }
 }
 
-/// Reads what may have been written: a decision made without it could start a second installer on a
+/// Reads the objects of unconfirmed writes: a plan without them could start a second installer on a
 /// node.
 ///
 /// # Errors
-/// When it cannot be read.
-pub(super) async fn resolve_doubts(context: &Context, world: &mut World) -> Result<(), ApplyError> {
-    while let Some(name) = world.doubts.first().cloned() {
+/// If one cannot be read.
+pub(super) async fn read_unconfirmed_writes(
+    context: &Context,
+    cluster: &mut ClusterState,
+) -> Result<(), ApplyError> {
+    while let Some(name) = cluster.unconfirmed_writes.first().cloned() {
         match apply::read_runtime_node(context, &name).await? {
-            Some(state) => note(world, Applied::RuntimeNode(Box::new(state))),
-            None => world.runtime_nodes.remove(&name),
+            Some(state) => record_applied(cluster, Applied::RuntimeNode(Box::new(state))),
+            None => cluster.runtime_nodes.remove(&name),
         }
-        world.doubts.remove(&name);
+        cluster.unconfirmed_writes.remove(&name);
     }
     Ok(())
 }
 
-/// Takes what was written into what is known. Watches tell of it later, and a decision made before
-/// that would be made on what was.
-fn note(world: &mut World, applied: Applied) {
+/// Applies the result of a write to the cluster state. The watch event comes later, and a plan
+/// before it would use the old object.
+fn record_applied(cluster: &mut ClusterState, applied: Applied) {
     match applied {
-        Applied::Runtime(runtime) => drop(world.runtimes.put(*runtime, |runtime| runtime)),
-        Applied::RuntimeNode(state) => drop(world.runtime_nodes.put(*state, |state| state)),
-        Applied::Node(node) => drop(world.nodes.put(*node, |node| facts(&node))),
-        Applied::Job(job) => drop(world.jobs.put(*job, |job| end_of_job(&job))),
-        Applied::Class(class) => drop(world.classes.put(*class, |class| class)),
+        Applied::Runtime(runtime) => drop(cluster.runtimes.put(*runtime, |runtime| runtime)),
+        Applied::RuntimeNode(state) => drop(cluster.runtime_nodes.put(*state, |state| state)),
+        Applied::Node(node) => drop(cluster.nodes.put(*node, |node| facts(&node))),
+        Applied::Job(job) => drop(cluster.jobs.put(*job, |job| job_state(&job))),
+        Applied::Class(class) => drop(cluster.classes.put(*class, |class| class)),
         Applied::Gone(Gone { kind, name, .. }) => match kind {
-            Kind::Runtime => world.runtimes.remove(&name),
-            Kind::RuntimeNode => world.runtime_nodes.remove(&name),
-            Kind::Job => world.remove_job(&name),
-            Kind::Class => world.classes.remove(&name),
+            Kind::Runtime => cluster.runtimes.remove(&name),
+            Kind::RuntimeNode => cluster.runtime_nodes.remove(&name),
+            Kind::Job => cluster.remove_job(&name),
+            Kind::Class => cluster.classes.remove(&name),
         },
     }
 }
@@ -201,7 +209,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nodes_go_on_beside_each_other_and_what_concerns_all_comes_in_between() {
+    fn actions_of_nodes_are_grouped_between_those_of_the_runtime() {
         let label = |node: &str| Action::Label {
             node: node.to_owned(),
             uid: String::new(),
@@ -226,19 +234,20 @@ mod tests {
     }
 
     #[test]
-    fn a_node_begins_after_another_one_has_ended() {
+    fn installers_start_after_other_actions_of_nodes() {
         let set = |node: &str| Action::SetNode {
             node: node.to_owned(),
             status: Box::default(),
         };
-        let request = json!({ "verb": "Install", "runtime": "r", "handler": "r", "distribution": "Systemd", "image": "installer" });
+        let request = json!({ "verb": "Install", "runtime": "r", "handler": "r",
+            "distribution": "Systemd", "image": "installer" });
         let request = serde_json::from_value(request).unwrap();
-        let limit = std::time::Duration::from_secs(1);
+        let timeout = std::time::Duration::from_secs(1);
         let start = Action::StartInstaller {
             job: "job".to_owned(),
             node: "a".to_owned(),
             request,
-            limit,
+            timeout,
         };
         let actions = [set("a"), start, set("b")];
         let nodes: Vec<Vec<_>> = groups(&actions)
