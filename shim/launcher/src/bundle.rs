@@ -1,4 +1,4 @@
-//! The runtime bundle that this executable belongs to, and the host in it.
+//! The runtime bundle of this executable, and the host in it.
 //!
 //! The host runs on the loader and C library of its own bundle, found beside this executable, so
 //! that a bundle works on any distribution and wherever it is unpacked.
@@ -17,8 +17,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use shim_protocol::host::{HostArguments, READY, SOCKET_FD};
 
-/// Variables that a host needs of containerd's environment. The rest is not its business; `LD_*`
-/// least of all.
+/// The environment variables that a host needs from containerd. No others are passed on, least of
+/// all `LD_*`.
 const ENVIRONMENT: &[&str] = &["TTRPC_ADDRESS", "PATH"];
 
 #[cfg(target_arch = "x86_64")]
@@ -26,11 +26,11 @@ const LOADER: &str = "ld-linux-x86-64.so.2";
 #[cfg(target_arch = "aarch64")]
 const LOADER: &str = "ld-linux-aarch64.so.1";
 
-/// How long a host may take until it serves: a large engine on a slow disk, on a node that is
+/// How long a host may take to become ready: a large engine on a slow disk, on a node that is
 /// starting hundreds of pods.
-const PATIENCE: Duration = Duration::from_mins(1);
-/// More words than any error has.
-const MOST_WORDS: usize = 8 << 10;
+const READY_TIMEOUT: Duration = Duration::from_mins(1);
+/// Longer than any error text of a host.
+const MAX_ERROR_TEXT: usize = 8 << 10;
 
 /// An unpacked runtime bundle.
 #[derive(Debug)]
@@ -39,12 +39,12 @@ pub(crate) struct Bundle {
 }
 
 impl Bundle {
-    pub(crate) fn around_this_executable() -> Result<Self> {
+    pub(crate) fn of_this_executable() -> Result<Self> {
         let executable = fs::read_link("/proc/self/exe").context("read /proc/self/exe")?;
         let root = executable.parent().and_then(Path::parent);
         Ok(Self {
             root: root
-                .with_context(|| format!("{} lies in no runtime bundle", executable.display()))?
+                .with_context(|| format!("{} is not in a runtime bundle", executable.display()))?
                 .to_owned(),
         })
     }
@@ -53,11 +53,11 @@ impl Bundle {
         &self.root
     }
 
-    /// The command that starts a host on the bundle's own loader and libraries, whatever the node
-    /// has.
+    /// Returns the command that starts a host on the bundle's own loader and libraries, regardless
+    /// of the node's.
     ///
     /// # Errors
-    /// When part of it is missing.
+    /// If a file of the bundle is missing.
     pub(crate) fn host(&self) -> Result<Command> {
         let (host, libraries) = (self.root.join("bin/wasmedge-host"), self.root.join("lib"));
         let loader = libraries.join(LOADER);
@@ -82,12 +82,11 @@ impl Bundle {
     }
 }
 
-/// Runs `command`, which [`Bundle::host`] made, as a host with these arguments that accepts
-/// connections of `listener`, and waits until it serves: who cannot serve could tell nobody else
-/// why.
+/// Runs `command`, which [`Bundle::host`] made, as a host with these arguments on the socket
+/// `listener`, and waits until it is ready: only its launcher can report cause a host cannot serve.
 ///
-/// It stays in containerd's control group, as shims do: containerd's service leaves them running
-/// when it is stopped.
+/// The host stays in containerd's control group, as shims do: containerd's service leaves them
+/// running when it is stopped.
 pub(crate) fn spawn(
     mut command: Command,
     arguments: &HostArguments,
@@ -100,9 +99,9 @@ pub(crate) fn spawn(
             .iter()
             .filter_map(|name| Some((name, std::env::var_os(name)?))),
     );
-    // Not the container's bundle, which containerd removes while the host goes on.
+    // Not the container's bundle, which containerd removes while the host runs.
     command.current_dir("/");
-    let (said, stderr) = std::io::pipe().context("make a pipe to the host")?;
+    let (output, stderr) = std::io::pipe().context("create a pipe for the host's output")?;
     command
         .stdin(Stdio::null())
         .stdout(Stdio::null())
@@ -112,30 +111,30 @@ pub(crate) fn spawn(
             parent_fd: OwnedFd::from(listener),
             child_fd: SOCKET_FD,
         }])
-        .context("hand the socket to the host")?;
+        .context("pass the socket to the host")?;
     let host = command
         .spawn()
         .with_context(|| format!("start {}", command.get_program().display()))?;
-    // It has our end of what the host writes to.
+    // It holds the write end of the host's output.
     drop(command);
-    await_ready(host, said, PATIENCE)
+    await_ready(host, output, READY_TIMEOUT)
 }
 
-/// Waits until `host` says that it serves. One that does not is ended, and its words are the error.
-fn await_ready(mut host: Child, mut said: PipeReader, patience: Duration) -> Result<()> {
-    let deadline = Instant::now() + patience;
+/// Waits until `host` writes [`READY`]. Otherwise kills it; its output is then the error.
+fn await_ready(mut host: Child, mut output: PipeReader, timeout: Duration) -> Result<()> {
+    let deadline = Instant::now() + timeout;
     let mut text = Vec::new();
-    let why = loop {
+    let cause = loop {
         if text.ends_with(READY.as_bytes()) {
             return Ok(());
         }
         let left = Timespec::try_from(deadline.saturating_duration_since(Instant::now()))
-            .context("count seconds")?;
+            .context("convert the timeout")?;
         let mut part = [0; 4 << 10];
-        match poll(&mut [PollFd::new(&said, PollFlags::IN)], Some(&left)) {
-            Ok(0) => break Some(format!("it is not ready after {} s", patience.as_secs())),
-            Ok(_) if text.len() > MOST_WORDS => break None,
-            Ok(_) => match said.read(&mut part).context("listen to the host")? {
+        match poll(&mut [PollFd::new(&output, PollFlags::IN)], Some(&left)) {
+            Ok(0) => break Some(format!("it is not ready after {} s", timeout.as_secs())),
+            Ok(_) if text.len() > MAX_ERROR_TEXT => break None,
+            Ok(_) => match output.read(&mut part).context("read the host's output")? {
                 0 => break None,
                 length => text.extend_from_slice(&part[..length]),
             },
@@ -143,14 +142,14 @@ fn await_ready(mut host: Child, mut said: PipeReader, patience: Duration) -> Res
             Err(error) => return Err(error).context("wait for the host"),
         }
     };
-    // It may have ended by itself.
+    // It may have exited by itself.
     let _ = host.kill();
-    let status = host.wait().context("wait for the end of the host")?;
+    let status = host.wait().context("wait for the host to exit")?;
     let text = String::from_utf8_lossy(&text);
-    match (why, text.trim()) {
-        (Some(why), words) => bail!("the host did not start: {why} {words}"),
-        (None, "") => bail!("the host did not start, and did not say why ({status})"),
-        (None, words) => bail!("the host did not start: {words}"),
+    match (cause, text.trim()) {
+        (Some(cause), text) => bail!("the host did not start: {cause} {text}"),
+        (None, "") => bail!("the host did not start and wrote no error ({status})"),
+        (None, text) => bail!("the host did not start: {text}"),
     }
 }
 
@@ -159,7 +158,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_incomplete_bundle_is_named() {
+    fn incomplete_bundle_is_named_in_the_error() {
         let folder = tempfile::tempdir().unwrap();
         let error = Bundle {
             root: folder.path().to_owned(),
@@ -170,9 +169,9 @@ mod tests {
         assert!(error.contains("bin/wasmedge-host is missing"), "{error}");
     }
 
-    /// What is said of a host that does what this script says.
+    /// Awaits a host that runs this script.
     fn awaited(script: &str) -> Result<()> {
-        let (said, stderr) = std::io::pipe().unwrap();
+        let (output, stderr) = std::io::pipe().unwrap();
         let mut command = Command::new("sh");
         command
             .args(["-c", script])
@@ -181,17 +180,17 @@ mod tests {
             .stderr(stderr);
         let host = command.spawn().unwrap();
         drop(command);
-        await_ready(host, said, Duration::from_millis(500))
+        await_ready(host, output, Duration::from_millis(500))
     }
 
     #[test]
-    fn a_host_is_waited_for_until_it_serves_or_says_why_not() {
+    fn launcher_waits_until_host_is_ready_or_reports_its_error() {
         awaited(&format!(
             "echo a warning >&2; printf '{}' >&2; exec 2>&-; exec sleep 5",
             READY.escape_default()
         ))
         .unwrap();
-        for (script, words) in [
+        for (script, text) in [
             ("echo 'no cgroups here' >&2; exit 1", "no cgroups here"),
             ("exit 7", "exit status: 7"),
             (
@@ -202,7 +201,7 @@ mod tests {
         ] {
             let error = awaited(script).unwrap_err().to_string();
             assert!(
-                error.starts_with("the host did not start") && error.contains(words),
+                error.starts_with("the host did not start") && error.contains(text),
                 "{script}: {}",
                 &error[..error.len().min(200)]
             );

@@ -1,60 +1,60 @@
-//! `delete`: asked for when a connection to a host has ended, to learn how its task ended and to
-//! clean up behind it. containerd asks after each ordinary end of a container as well, and
+//! `delete`: containerd runs it when a connection to a host has ended, to get the exit status of
+//! the task and to clean up. It runs it after each ordinary exit of a container as well, and
 //! sometimes twice at once.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Result;
-use shim_protocol::host::{Liveness, Place, liveness_after};
+use shim_protocol::host::{HostFiles, Liveness, liveness_after};
 use shim_protocol::record::{Record, Records};
 use shim_protocol::wire::Message;
 
+use crate::cleanup;
 use crate::flags::Flags;
-use crate::remains;
 
-/// As if killed: nobody saw how the task ended.
-const LOST: u64 = 137;
-/// How long a host may take to die. Only a host that lives on, although containerd gave up a
-/// container that it has a record of, is watched for so long.
-const DYING: Duration = Duration::from_secs(3);
+/// SIGKILL's exit status, because the real one is unknown.
+const UNKNOWN_STATUS: u64 = 137;
+/// How long a dying host may take. The full time passes only if a host lives on although containerd
+/// has given up a container of which the host has a record.
+const HOST_DEATH_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Answers with the status of a lost task, after removing what it left. What has a host that lives
-/// is that host's.
+/// Cleans up what a lost task left, and returns its exit status. Containers of a live host are left
+/// to it.
 pub(crate) fn delete(flags: &Flags) -> Result<Vec<u8>> {
-    let records = Records::of(&flags.address);
+    let records = Records::new(&flags.address);
     match records.read(&flags.namespace, &flags.id)? {
-        Some(record) if liveness_after(&record.host, DYING)? == Liveness::Dead => {
-            remains::remove(&record, &flags.bundle.join("rootfs"))?;
-            // Before the record, by which this would be done again.
+        Some(record) if liveness_after(&record.host, HOST_DEATH_TIMEOUT)? == Liveness::Dead => {
+            cleanup::remove(&record, &flags.bundle.join("rootfs"))?;
+            // Before the record, because a later `delete` repeats all this by it.
             remove_host(&record)?;
             records.remove(&flags.namespace, &flags.id)?;
         }
         Some(_) => {}
-        // Whoever removed it may have been killed before its folder was gone.
+        // The launcher that removed the record may have been killed before it removed the folder.
         None => records.remove_empty(&flags.namespace, &flags.id)?,
     }
-    Ok(lost(SystemTime::now()))
+    Ok(response(SystemTime::now()))
 }
 
-/// Removes the dead host's own files, with the first of its containers.
+/// Removes the dead host's own files, once for all of its containers.
 fn remove_host(record: &Record) -> Result<()> {
-    if let Some(place) = Place::of_any_socket(&record.host)
+    if let Some(files) = HostFiles::from_any_socket(&record.host)
         && record.host.exists()
     {
-        place.lock()?.remove(&record.host)?;
+        files.lock()?.remove(&record.host)?;
     }
     Ok(())
 }
 
-/// containerd's `DeleteResponse { exit_status = 2, Timestamp { seconds = 1, nanos = 2 } exited_at =
-/// 3 }`.
-fn lost(at: SystemTime) -> Vec<u8> {
+/// Encodes containerd's `DeleteResponse { exit_status = 2, Timestamp { seconds = 1, nanos = 2 }
+/// exited_at = 3 }`.
+fn response(at: SystemTime) -> Vec<u8> {
     let since_1970 = at.duration_since(UNIX_EPOCH).unwrap_or_default();
     let timestamp = Message::default()
         .number(1, since_1970.as_secs())
         .number(2, u64::from(since_1970.subsec_nanos()));
     Message::default()
-        .number(2, LOST)
+        .number(2, UNKNOWN_STATUS)
         .message(3, &timestamp)
         .into_bytes()
 }
@@ -69,9 +69,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn containerd_reads_status_and_time() {
+    fn delete_response_has_status_and_time() {
         let response =
-            DeleteResponse::parse_from_bytes(&lost(UNIX_EPOCH + Duration::new(5, 7))).unwrap();
+            DeleteResponse::parse_from_bytes(&response(UNIX_EPOCH + Duration::new(5, 7))).unwrap();
         assert_eq!((response.pid, response.exit_status), (0, 137));
         assert_eq!(
             (response.exited_at.seconds, response.exited_at.nanos),

@@ -1,12 +1,12 @@
-//! containerd's command line for shims, written in the manner of Go's `flag` package: `-name
-//! value`, `-name=value`, `--name …`, switches without a value, then the verb.
+//! containerd's command line for shims, in the form of Go's `flag` package: `-name value`,
+//! `-name=value`, `--name …`, switches without a value, then the verb.
 
 use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 use shim_protocol::identifier;
 
-/// What the launcher is asked to do.
+/// The requested operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Verb {
     Start,
@@ -15,7 +15,7 @@ pub(crate) enum Verb {
     Version,
 }
 
-/// The command line, read.
+/// The parsed command line.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Flags {
     pub(crate) verb: Verb,
@@ -25,10 +25,9 @@ pub(crate) struct Flags {
     pub(crate) id: String,
     /// containerd's own socket.
     pub(crate) address: String,
-    /// The container's bundle. The working directory if it is not named: that is where `start`
-    /// runs.
+    /// The container's bundle; by default the working directory, in which containerd runs `start`.
     pub(crate) bundle: PathBuf,
-    /// Log more.
+    /// Whether to log debug messages.
     pub(crate) debug: bool,
 }
 
@@ -66,7 +65,7 @@ impl Flags {
                 "id" => flags.id = value()?,
                 "address" => flags.address = value()?,
                 "bundle" => flags.bundle = PathBuf::from(value()?),
-                // Part of containerd's contract; events go over ttrpc.
+                // Part of containerd's contract, unused: events go over ttrpc.
                 "publish-binary" | "socket" => drop(value()?),
                 "debug" => flags.debug = inline.as_deref() != Some("false"),
                 "info" => verb = Some("-info".to_owned()),
@@ -82,7 +81,7 @@ impl Flags {
             Some("delete") => Verb::Delete,
             Some("-info") => Verb::Info,
             Some("-v") => Verb::Version,
-            Some(other) => bail!("unknown verb {other:?}: containerd asks for start or delete"),
+            Some(other) => bail!("unknown verb {other:?}: the verbs are start and delete"),
             None => bail!(
                 "no verb: this program is started by containerd, with start or delete; -v tells \
                  its version"
@@ -108,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn the_command_lines_of_containerd_1_and_2_are_understood() {
+    fn command_lines_of_containerd_1_and_2_are_parsed() {
         let line = "-namespace k8s.io -address /run/containerd/containerd.sock -publish-binary \
                     /usr/bin/containerd -id abc -debug start";
         let flags = parse(line).unwrap();
@@ -132,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_said() {
+    fn invalid_command_lines_are_refused_with_the_cause() {
         for (line, words) in [
             ("", "no verb"),
             ("-namespace", "needs a value"),

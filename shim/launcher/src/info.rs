@@ -1,5 +1,5 @@
-//! Name, version and features, answered before anything else is touched: containerd 2.2 and later
-//! ask with every task, and a shim that stumbles here makes each start three times slower.
+//! Name, version and features, returned before anything else is done: containerd 2.2 and later
+//! request them with every task, and a shim that fails here makes each start three times slower.
 
 use anyhow::{Context as _, Result};
 use shim_protocol::features::MOUNT_OPTIONS;
@@ -8,25 +8,24 @@ use shim_protocol::wire::{Message, fields};
 /// The runtime's name in containerd.
 const RUNTIME: &str = "io.containerd.wasmedge.v1";
 const VERSION: &str = env!("CARGO_PKG_VERSION");
-/// The commit that a build for a bundle was made from.
+/// The commit of a build for a bundle.
 const REVISION: Option<&str> = option_env!("WASMEDGE_RUNTIME_REVISION");
 
-/// By what name containerd knows the type of [`FEATURES`], which it reads as JSON.
+/// The type name by which containerd parses [`FEATURES`], as JSON.
 const FEATURES_TYPE: &str = "types.containerd.io/opencontainers/runtime-spec/1/features/Features";
-/// What the runtime can do, as the OCI runtime spec words it (its "Features Structure"). Without
-/// the user namespace and the idmapped mounts kubelet runs no pod with `hostUsers: false`, and
-/// containerd maps the owners of no volume.
+/// The features of the runtime in the form of the OCI runtime spec ("Features Structure"). Without
+/// the user namespace and idmapped mounts kubelet runs no pod with `hostUsers: false`, and
+/// containerd does not map the owners of volumes.
 const FEATURES: &str = r#"{"ociVersionMin":"1.0.0","ociVersionMax":"1.3.0","linux":{"namespaces":["cgroup","ipc","mount","network","pid","user","uts"],"mountExtensions":{"idmap":{"enabled":true}}}}"#;
-/// The same, without users.
+/// The features without user namespaces.
 const FEATURES_WITHOUT_USERS: &str = r#"{"ociVersionMin":"1.0.0","ociVersionMax":"1.3.0","linux":{"namespaces":["cgroup","ipc","mount","network","pid","uts"],"mountExtensions":{"idmap":{"enabled":false}}}}"#;
 /// The type of the options of a handler that has any. containerd 2.4 creates no container with a
-/// user namespace for such a handler: it wants to tell the owner of the streams in options of
-/// runc's.
+/// user namespace for such a handler: it passes the owner of the streams only in runc's options.
 const OPTIONS_TYPE: &str = "runtimeoptions.v1.Options";
 
-/// containerd's `RuntimeInfo { name = 1, RuntimeVersion { version = 1, revision = 2 } version = 2,
-/// Any features = 4 }`. `input` is the `Any { type_url = 1, value = 2 }` of the handler's options,
-/// empty when it has none.
+/// Encodes containerd's `RuntimeInfo { name = 1, RuntimeVersion { version = 1, revision = 2 }
+/// version = 2, Any features = 4 }`. `input` is the `Any { type_url = 1, value = 2 }` of the
+/// handler's options, empty if it has none.
 pub(crate) fn for_containerd(input: &[u8]) -> Result<Vec<u8>> {
     let given = fields(input).context("read the runtime options on standard input")?;
     let has_options = given
@@ -50,14 +49,14 @@ pub(crate) fn for_containerd(input: &[u8]) -> Result<Vec<u8>> {
         .into_bytes())
 }
 
-/// `features` with the mount options that containers of either kind can have. Without `rro` among
-/// them, containerd and kubelet refuse volumes with `recursiveReadOnly: Enabled`.
+/// Adds the mount options that guests and native containers support. Without `rro` among them,
+/// containerd and kubelet refuse volumes with `recursiveReadOnly: Enabled`.
 fn with_mount_options(features: &str) -> String {
     let options = MOUNT_OPTIONS.map(|option| format!("{option:?}")).join(",");
     features.replacen('{', &format!(r#"{{"mountOptions":[{options}],"#), 1)
 }
 
-/// Three lines.
+/// Returns three lines for `-v`.
 pub(crate) fn for_people() -> Vec<u8> {
     format!(
         "containerd-shim-wasmedge-v1:\n  Version:  {VERSION}\n  Revision: {}\n",
@@ -66,7 +65,7 @@ pub(crate) fn for_people() -> Vec<u8> {
     .into_bytes()
 }
 
-/// Differs between builds that must not share a host.
+/// Returns a text that differs between builds that must not share a host.
 pub(crate) fn build() -> String {
     format!("{VERSION} {}", REVISION.unwrap_or_default())
 }
@@ -79,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn containerd_reads_name_version_and_features() {
+    fn runtime_info_has_name_version_and_features() {
         let info = RuntimeInfo::parse_from_bytes(&for_containerd(&[]).unwrap()).unwrap();
         assert_eq!(
             (info.name.as_str(), info.version.version.as_str()),
@@ -105,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn a_handler_has_users_of_pods_own_where_containerd_can_make_them() {
+    fn user_namespaces_are_a_feature_only_without_an_options_table() {
         let said = |options: Message| {
             let info =
                 RuntimeInfo::parse_from_bytes(&for_containerd(&options.into_bytes()).unwrap())
@@ -122,8 +121,8 @@ mod tests {
                     .unwrap(),
             )
         };
-        // What a handler with a table of options gives, and what containerd gives with a container
-        // of a pod with users.
+        // The options of a handler with a table, and those that containerd sends with a container
+        // of a pod with a user namespace.
         let table = Message::default()
             .text(1, OPTIONS_TYPE)
             .text(2, "SystemdCgroup = true");

@@ -1,4 +1,4 @@
-//! Standard input, read to its end and never waited for without end.
+//! Standard input, read to its end with a timeout.
 
 use std::fs::File;
 use std::io::{IsTerminal as _, Read as _};
@@ -8,12 +8,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail, ensure};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-/// containerd writes at once, and closes its end. This is for whoever starts a launcher by hand.
-const LIMIT: Duration = Duration::from_secs(5);
-/// More than any options table has; containerd's own shim takes ten times as much.
-const MOST: usize = 1 << 20;
+/// containerd writes at once and closes its end. The timeout is for a launcher that is started by
+/// hand.
+const READ_TIMEOUT: Duration = Duration::from_secs(5);
+/// More than any options table has; containerd's own shim accepts ten times as much.
+const MAX_INPUT: usize = 1 << 20;
 
-/// All of it; nothing when it is a terminal.
+/// Reads all of standard input; nothing if it is a terminal.
 pub(crate) fn read() -> Result<Vec<u8>> {
     let input = std::io::stdin();
     if input.is_terminal() {
@@ -22,24 +23,24 @@ pub(crate) fn read() -> Result<Vec<u8>> {
     let input = input
         .as_fd()
         .try_clone_to_owned()
-        .context("take standard input")?;
-    read_all(&mut File::from(input), LIMIT)
+        .context("duplicate standard input")?;
+    read_all(&mut File::from(input), READ_TIMEOUT)
 }
 
-fn read_all(input: &mut File, limit: Duration) -> Result<Vec<u8>> {
+fn read_all(input: &mut File, timeout: Duration) -> Result<Vec<u8>> {
     let started = Instant::now();
     let mut read = Vec::new();
     let mut part = vec![0; 16 << 10];
     loop {
-        let left = limit.saturating_sub(started.elapsed());
-        let left = Timespec::try_from(left).context("count seconds")?;
+        let left = timeout.saturating_sub(started.elapsed());
+        let left = Timespec::try_from(left).context("convert the timeout")?;
         if poll(&mut [PollFd::new(input, PollFlags::IN)], Some(&left))
             .context("wait for standard input")?
             == 0
         {
             bail!(
                 "standard input has no end after {} s and {} bytes: containerd closes it",
-                limit.as_secs(),
+                timeout.as_secs(),
                 read.len()
             );
         }
@@ -48,8 +49,8 @@ fn read_all(input: &mut File, limit: Duration) -> Result<Vec<u8>> {
             length => read.extend_from_slice(&part[..length]),
         }
         ensure!(
-            read.len() <= MOST,
-            "standard input has more than {MOST} bytes: containerd writes a message with the \
+            read.len() <= MAX_INPUT,
+            "standard input has more than {MAX_INPUT} bytes: containerd writes a message with the \
              runtime options there"
         );
     }
@@ -71,23 +72,26 @@ mod tests {
     }
 
     #[test]
-    fn a_pipe_is_read_to_its_end() {
+    fn pipe_is_read_to_its_end() {
         let (mut reader, mut writer) = pipe();
         let writing = std::thread::spawn(move || writer.write_all(&vec![7; 100_000]).unwrap());
-        assert_eq!(read_all(&mut reader, LIMIT).unwrap(), vec![7; 100_000]);
+        assert_eq!(
+            read_all(&mut reader, READ_TIMEOUT).unwrap(),
+            vec![7; 100_000]
+        );
         writing.join().unwrap();
     }
 
     #[test]
-    fn nothing_is_nothing() {
+    fn empty_input_is_empty() {
         assert_eq!(
-            read_all(&mut File::open("/dev/null").unwrap(), LIMIT).unwrap(),
+            read_all(&mut File::open("/dev/null").unwrap(), READ_TIMEOUT).unwrap(),
             Vec::<u8>::new()
         );
     }
 
     #[test]
-    fn a_pipe_that_nobody_closes_is_given_up() {
+    fn open_pipe_times_out() {
         let (mut reader, mut writer) = pipe();
         writer.write_all(b"abc").unwrap();
         let error = read_all(&mut reader, Duration::from_millis(20))
@@ -97,8 +101,8 @@ mod tests {
     }
 
     #[test]
-    fn more_than_any_message_is_refused() {
-        let error = read_all(&mut File::open("/dev/zero").unwrap(), LIMIT)
+    fn too_long_input_is_refused() {
+        let error = read_all(&mut File::open("/dev/zero").unwrap(), READ_TIMEOUT)
             .unwrap_err()
             .to_string();
         assert!(error.contains("more than"), "{error}");

@@ -1,10 +1,10 @@
-//! `containerd-shim-wasmedge-v1`: what containerd executes. It links neither an engine nor, when
-//! built for a bundle, a C library, so each of its verbs costs a process start and no more.
+//! `containerd-shim-wasmedge-v1`, the launcher that containerd executes. It links neither an engine
+//! nor, in a bundle, a C library, so each of its verbs costs only a process start.
 //!
-//! | verb | module | does |
+//! | verb | module | effect |
 //! |---|---|---|
-//! | `start` | [`start`], [`spec`], [`bundle`] | finds or spawns the host of the container and prints its address |
-//! | `delete` | [`delete`], [`remains`] | tells containerd how a task ended whose host is gone, and removes what it left |
+//! | `start` | [`start`], [`spec`], [`bundle`] | finds or spawns the container's host and prints its address |
+//! | `delete` | [`delete`], [`cleanup`] | returns the exit status of a task whose host died, and cleans up |
 //! | `-info` | [`info`] | name and version, for containerd |
 //! | `-v` | [`info`] | the same, for people |
 #![forbid(unsafe_code)]
@@ -18,7 +18,7 @@ mod spec;
 mod start;
 mod bundle;
 mod delete;
-mod remains;
+mod cleanup;
 mod info;
 
 use flags::{Flags, Verb};
@@ -27,7 +27,7 @@ fn main() -> ExitCode {
     match run() {
         Ok(output) => match std::io::stdout().write_all(&output) {
             Ok(()) => ExitCode::SUCCESS,
-            // Whoever asked is gone.
+            // The caller has closed its end.
             Err(_) => ExitCode::FAILURE,
         },
         Err(error) => {

@@ -1,4 +1,4 @@
-//! What the bundle's OCI spec says of the pod that a container belongs to.
+//! The pod of a container, read from the bundle's OCI spec.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -22,8 +22,8 @@ struct Annotations {
     namespace: Option<String>,
 }
 
-/// The pod; `None` for a bundle without a spec, which is what containerd's Sandbox API makes for a
-/// sandbox.
+/// Returns the pod; `None` for a bundle without a spec, which containerd's Sandbox API creates for
+/// a sandbox.
 pub(crate) fn pod(bundle: &Path) -> Result<Option<Pod>> {
     let file = bundle.join("config.json");
     let text = match fs::read(&file) {
@@ -31,7 +31,7 @@ pub(crate) fn pod(bundle: &Path) -> Result<Option<Pod>> {
         result => result.with_context(|| format!("read {}", file.display()))?,
     };
     let spec: Spec = serde_json::from_slice(&text)
-        .with_context(|| format!("{} is no OCI runtime spec", file.display()))?;
+        .with_context(|| format!("{} is not a valid OCI runtime spec", file.display()))?;
     let Annotations { sandbox, namespace } = spec.annotations;
     Ok(Some(Pod { sandbox, namespace }))
 }
@@ -47,7 +47,7 @@ mod tests {
     }
 
     #[test]
-    fn the_annotations_of_cri_say_which_pod() {
+    fn pod_is_read_from_cri_annotations() {
         let cri = r#"{"ociVersion":"1.1.0","annotations":{"io.kubernetes.cri.container-type":"container",
             "io.kubernetes.cri.sandbox-id":"s1","io.kubernetes.cri.sandbox-namespace":"shop"}}"#;
         let pod = Pod {
@@ -59,11 +59,11 @@ mod tests {
     }
 
     #[test]
-    fn a_bundle_without_a_spec_is_a_sandboxs_and_one_that_cannot_be_read_is_named() {
+    fn bundle_without_spec_is_a_sandbox_and_malformed_spec_is_named() {
         assert_eq!(pod(Path::new("/nowhere")).unwrap(), None);
         let error = format!("{:#}", of("[").unwrap_err());
         assert!(
-            error.contains("config.json is no OCI runtime spec"),
+            error.contains("config.json is not a valid OCI runtime spec"),
             "{error}"
         );
     }

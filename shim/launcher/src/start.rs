@@ -1,11 +1,11 @@
-//! `start`: finds the host that serves this container, or spawns it, and prints its address.
+//! `start`: finds the host for this container, or spawns it, and prints its address.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use shim_protocol::host::{
-    Group, HostArguments, HostKey, Liveness, Locked, Place, Pod, SOCKETS, liveness,
+    Group, HostArguments, HostFiles, HostKey, Liveness, LockedFiles, Pod, SOCKETS, liveness,
 };
 use shim_protocol::options::{LogLevel, OptionsFile, RuntimeOptions};
 use shim_protocol::record::Records;
@@ -21,21 +21,25 @@ pub(crate) fn start(flags: &Flags) -> Result<Vec<u8>> {
     let folder = Path::new(".");
     let input = StartInput::decode(&input::read()?, &flags.namespace, &flags.id)?;
     let pod = spec::pod(folder)?;
-    let socket = match pods_host(&Records::of(&flags.address), flags, pod.as_ref())? {
+    let socket = match find_host_of_pod(&Records::new(&flags.address), flags, pod.as_ref())? {
         Some(socket) => socket,
-        None => nodes_host(flags, &input, pod.as_ref(), folder)?,
+        None => find_or_spawn_host(flags, &input, pod.as_ref(), folder)?,
     };
     let address = format!("unix://{}", socket.display());
-    // containerd 1.6 and 1.7 look for it there when they are started anew; 2.x keeps the printed
-    // answer itself.
+    // containerd 1.6 and 1.7 read this file after their restart; 2.x stores the printed reply
+    // itself.
     fs::write(folder.join("address"), &address)
         .with_context(|| format!("write the file address for container {}", flags.id))?;
-    Ok(input.answer.encode(&address))
+    Ok(input.reply.encode(&address))
 }
 
-/// The host that holds the pod's sandbox, if it lives: a pod stays with it when a newer bundle was
-/// installed meanwhile. Such a host is not idle, so there is nobody to agree with.
-fn pods_host(records: &Records, flags: &Flags, pod: Option<&Pod>) -> Result<Option<PathBuf>> {
+/// Returns the host of the pod's sandbox, if it is alive: a pod stays with it when a newer bundle
+/// is installed meanwhile. Such a host is not idle, so no lock is needed.
+fn find_host_of_pod(
+    records: &Records,
+    flags: &Flags,
+    pod: Option<&Pod>,
+) -> Result<Option<PathBuf>> {
     let Some(sandbox) = pod
         .and_then(|pod| pod.sandbox.as_deref())
         .filter(|&sandbox| sandbox != flags.id)
@@ -51,23 +55,22 @@ fn pods_host(records: &Records, flags: &Flags, pod: Option<&Pod>) -> Result<Opti
     })
 }
 
-/// The host for new containers of this one's group, spawned if there is none. The container gets
-/// the handler's options: its host learns of them by the file in the container's bundle, `folder`,
-/// if they are in a file.
-fn nodes_host(
+/// Returns the host for new containers of this one's group; spawns it if there is none. Options
+/// from a file are copied to `folder`, the container's bundle, for the host.
+fn find_or_spawn_host(
     flags: &Flags,
     input: &StartInput,
     pod: Option<&Pod>,
     folder: &Path,
 ) -> Result<PathBuf> {
-    let bundle = Bundle::around_this_executable()?;
+    let bundle = Bundle::of_this_executable()?;
     let file = options_file()?;
     let options = input.options.with_file(file.as_ref())?;
     if let Some(file) = &file {
-        file.hand_over(folder)?;
+        file.copy_to_bundle(folder)?;
     }
     let group = Group::of(options.grouping, pod, &flags.id);
-    let key = HostKey::of(
+    let key = HostKey::new(
         &flags.namespace,
         &flags.address,
         bundle.root(),
@@ -75,8 +78,8 @@ fn nodes_host(
         &group,
     );
     let folder = input.socket_folder.as_deref().unwrap_or(Path::new(SOCKETS));
-    let place = Place::new(folder, key.clone());
-    let locked = place.lock()?;
+    let files = HostFiles::new(folder, key.clone());
+    let locked = files.lock()?;
     if let Some(socket) = locked.current()? {
         locked.touch()?;
         return Ok(socket);
@@ -84,8 +87,8 @@ fn nodes_host(
     spawn(flags, options, key, &bundle, locked)
 }
 
-/// The options file beside the launcher, by the path with which containerd started it: a handler's
-/// `runtime_path` may be a link in a folder that has this file.
+/// Reads the options file beside the path by which containerd started the launcher: a handler's
+/// `runtime_path` may be a link in a folder with its own file.
 fn options_file() -> Result<Option<OptionsFile>> {
     let launcher = std::env::args_os().next().unwrap_or_default();
     Ok(OptionsFile::beside(Path::new(&launcher))?)
@@ -96,9 +99,9 @@ fn spawn(
     options: RuntimeOptions,
     key: HostKey,
     bundle: &Bundle,
-    locked: Locked<'_>,
+    locked: LockedFiles<'_>,
 ) -> Result<PathBuf> {
-    // Before there is a socket to which nobody would listen.
+    // Checked before a socket exists that would have no listener.
     let command = bundle.host()?;
     let (socket, listener) = locked.listen()?;
     let arguments = HostArguments {
@@ -143,15 +146,15 @@ mod tests {
     }
 
     #[test]
-    fn a_container_goes_to_the_host_of_its_pods_sandbox_while_that_lives() {
+    fn container_goes_to_the_host_of_its_pods_sandbox_while_it_lives() {
         let folder = tempfile::tempdir().unwrap();
-        let records = Records::below(folder.path().join("records"), "/s");
+        let records = Records::at(folder.path().join("records"), "/s");
         let host = folder.path().join("s");
         let pod = Pod {
             sandbox: Some("s1".to_owned()),
             namespace: None,
         };
-        let of = |id: &str, pod: Option<&Pod>| pods_host(&records, &flags(id), pod).unwrap();
+        let of = |id: &str, pod: Option<&Pod>| find_host_of_pod(&records, &flags(id), pod).unwrap();
         assert_eq!(of("c1", Some(&pod)), None, "a sandbox of another runtime");
         let (namespace, id) = ("k8s.io".to_owned(), "s1".to_owned());
         records

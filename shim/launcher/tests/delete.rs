@@ -1,9 +1,9 @@
-//! `delete`, with records, cgroups and mounts of the tests' own. Needs root; without, each test is
-//! reported as ignored.
+//! Tests of `delete` with records, cgroups and mounts of their own. They need root; without it each
+//! test is reported as ignored.
 #![expect(
     clippy::unwrap_used,
     clippy::panic,
-    reason = "it is a test, and no harness of the compiler's says so"
+    reason = "it is a test without the compiler's harness"
 )]
 
 use std::fs;
@@ -14,7 +14,7 @@ use std::process::{Child, Command, ExitCode, Stdio};
 
 use containerd_shim_protos::api::DeleteResponse;
 use containerd_shim_protos::protobuf::Message as _;
-use shim_protocol::host::{Group, HostKey, Place};
+use shim_protocol::host::{Group, HostFiles, HostKey};
 use shim_protocol::record::{Record, Records};
 
 use libtest_mimic::{Arguments, Trial};
@@ -28,32 +28,32 @@ use killed::{Fate, INPUT, kill_before};
 
 const TESTS: &[(&str, fn())] = &[
     (
-        "everything_that_a_dead_host_left_is_removed",
-        everything_that_a_dead_host_left_is_removed,
+        "everything_of_a_dead_hosts_container_is_removed",
+        everything_of_a_dead_hosts_container_is_removed,
     ),
     (
-        "what_a_host_serves_is_left_alone",
-        what_a_host_serves_is_left_alone,
+        "container_of_a_live_host_is_left_alone",
+        container_of_a_live_host_is_left_alone,
     ),
     (
-        "what_another_containerd_has_under_the_same_name_is_left_alone",
-        what_another_containerd_has_under_the_same_name_is_left_alone,
+        "container_of_another_containerd_with_the_same_id_is_left_alone",
+        container_of_another_containerd_with_the_same_id_is_left_alone,
     ),
     (
-        "a_container_without_a_record_has_nothing_to_remove",
-        a_container_without_a_record_has_nothing_to_remove,
+        "container_without_a_record_has_nothing_to_remove",
+        container_without_a_record_has_nothing_to_remove,
     ),
-    ("two_at_once_both_succeed", two_at_once_both_succeed),
+    ("concurrent_deletes_succeed", concurrent_deletes_succeed),
     (
-        "one_killed_at_any_step_leaves_the_rest_to_the_next",
-        one_killed_at_any_step_leaves_the_rest_to_the_next,
+        "next_delete_finishes_after_one_was_killed_at_any_step",
+        next_delete_finishes_after_one_was_killed_at_any_step,
     ),
 ];
 
 fn main() -> ExitCode {
     let root = nix::unistd::geteuid().is_root();
     if root {
-        have_records_of_our_own();
+        mount_private_records();
     }
     let trials = TESTS.iter().map(|&(name, test)| {
         let name = if root {
@@ -70,9 +70,9 @@ fn main() -> ExitCode {
     libtest_mimic::run(&Arguments::from_args(), trials.collect()).exit_code()
 }
 
-/// The launcher knows one place for records: here it is in memory, and seen by these tests and what
-/// they start alone.
-fn have_records_of_our_own() {
+/// Mounts a private folder in memory on the launcher's only folder for records, for these tests and
+/// the processes that they start.
+fn mount_private_records() {
     unshare(CloneFlags::CLONE_NEWNS).unwrap();
     let nothing = None::<&str>;
     nix::mount::mount(
@@ -93,7 +93,7 @@ fn have_records_of_our_own() {
     .unwrap();
 }
 
-/// A container whose host is gone, with everything that a container can leave.
+/// A container whose host is dead, with everything that a container can leave behind.
 struct Left {
     folder: tempfile::TempDir,
     record: Record,
@@ -109,7 +109,7 @@ fn hierarchy() -> PathBuf {
         mount[2] == "cgroup2"
             || (mount[2] == "cgroup" && mount[3].split(',').any(|option| option == "pids"))
     };
-    PathBuf::from(mounts.find(fits).expect("the machine has cgroups")[1])
+    PathBuf::from(mounts.find(fits).expect("cgroups are mounted")[1])
 }
 
 fn mount(args: &[&str], at: &Path) {
@@ -141,8 +141,8 @@ impl Left {
                 &folder.path().join("bundle/rootfs"),
             );
         }
-        let key = HostKey::of("test", "/c.sock", folder.path(), test, &Group::Node);
-        let (host, _) = Place::new(folder.path().join("s"), key)
+        let key = HostKey::new("test", "/c.sock", folder.path(), test, &Group::Node);
+        let (host, _) = HostFiles::new(folder.path().join("s"), key)
             .lock()
             .unwrap()
             .listen()
@@ -158,7 +158,7 @@ impl Left {
             ],
             native: Some(folder.path().join("native/state")),
         };
-        Records::of("/c.sock").write(&record).unwrap();
+        Records::new("/c.sock").write(&record).unwrap();
         Self {
             folder,
             record,
@@ -170,7 +170,7 @@ impl Left {
         self.delete_for("/c.sock")
     }
 
-    /// `delete`, asked for by the containerd at `address`.
+    /// Returns the command `delete` of the containerd at `address`.
     fn delete_for(&self, address: &str) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_containerd-shim-wasmedge-v1"));
         let bundle = self.folder.path().join("bundle");
@@ -192,7 +192,7 @@ impl Left {
         command
     }
 
-    /// What is still there of it.
+    /// Returns what still exists of it.
     fn rest(&self) -> Vec<PathBuf> {
         let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
         let mounted = mounts
@@ -202,7 +202,7 @@ impl Left {
         let mut rest: Vec<PathBuf> = mounted
             .filter(|mount| mount.starts_with(self.folder.path()))
             .collect();
-        let record = Records::of("/c.sock")
+        let record = Records::new("/c.sock")
             .folder(&self.record.namespace, &self.record.id)
             .unwrap();
         let files = [record, self.record.native.clone().unwrap()]
@@ -220,14 +220,14 @@ impl Left {
 
 impl Drop for Left {
     fn drop(&mut self) {
-        // Of a test that failed.
+        // Cleans up after a failed test.
         let _ = self.process.kill();
         let _ = self.process.wait();
         let _ = self.delete().output();
     }
 }
 
-fn everything_that_a_dead_host_left_is_removed() {
+fn everything_of_a_dead_hosts_container_is_removed() {
     let mut left = Left::by_dead_host("all");
     let output = left.delete().output().unwrap();
     assert!(
@@ -245,7 +245,7 @@ fn everything_that_a_dead_host_left_is_removed() {
     assert_eq!(left.process.wait().unwrap().signal(), Some(9));
 }
 
-fn what_a_host_serves_is_left_alone() {
+fn container_of_a_live_host_is_left_alone() {
     let mut left = Left::by_dead_host("served");
     fs::remove_file(&left.record.host).unwrap();
     let listener = UnixListener::bind(&left.record.host).unwrap();
@@ -262,7 +262,7 @@ fn what_a_host_serves_is_left_alone() {
     drop(listener);
 }
 
-fn what_another_containerd_has_under_the_same_name_is_left_alone() {
+fn container_of_another_containerd_with_the_same_id_is_left_alone() {
     let mut left = Left::by_dead_host("foreign");
     let before = left.rest();
     assert!(
@@ -276,18 +276,18 @@ fn what_another_containerd_has_under_the_same_name_is_left_alone() {
     assert_eq!(left.process.try_wait().unwrap(), None);
 }
 
-fn a_container_without_a_record_has_nothing_to_remove() {
+fn container_without_a_record_has_nothing_to_remove() {
     let left = Left::by_dead_host("unrecorded");
-    Records::of("/c.sock")
+    Records::new("/c.sock")
         .remove(&left.record.namespace, &left.record.id)
         .unwrap();
     let before = left.rest();
     assert!(left.delete().output().unwrap().status.success());
     assert_eq!(left.rest(), before);
-    Records::of("/c.sock").write(&left.record).unwrap();
+    Records::new("/c.sock").write(&left.record).unwrap();
 }
 
-fn two_at_once_both_succeed() {
+fn concurrent_deletes_succeed() {
     for round in 0..10 {
         let left = Left::by_dead_host(&format!("twice-{round}"));
         for child in [(); 2].map(|()| left.delete().spawn().unwrap()) {
@@ -302,7 +302,7 @@ fn two_at_once_both_succeed() {
     }
 }
 
-fn one_killed_at_any_step_leaves_the_rest_to_the_next() {
+fn next_delete_finishes_after_one_was_killed_at_any_step() {
     let mut call = 0;
     loop {
         let left = Left::by_dead_host(&format!("killed-{call}"));

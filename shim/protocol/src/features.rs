@@ -1,6 +1,6 @@
-//! What the launcher says of the runtime's features and the host fulfils.
+//! Features of the runtime that the launcher reports and the host implements.
 
-/// The mount options that guests and native containers can have, in the order of the alphabet.
+/// The mount options that guests and native containers can have, in alphabetical order.
 pub const MOUNT_OPTIONS: [&str; 47] = [
     "async",
     "atime",

@@ -1,11 +1,11 @@
-//! Errors of file operations, and the few operations that several modules share.
+//! Errors of file operations, and the operations that several modules share.
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
-/// A file operation that failed: what was done, and to which file.
+/// A failed file operation: the operation and the file.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot {operation} {}", path.display())]
 pub struct FileError {
@@ -23,13 +23,13 @@ impl FileError {
         }
     }
 
-    /// The kind of the system's error, for a caller that branches on it.
+    /// Returns the kind of the system's error, for callers that branch on it.
     pub fn kind(&self) -> ErrorKind {
         self.source.kind()
     }
 }
 
-/// `None` for what is not there.
+/// Turns a "not found" error into `None`.
 pub(crate) fn if_found<T>(result: io::Result<T>) -> io::Result<Option<T>> {
     match result {
         Ok(value) => Ok(Some(value)),
@@ -38,16 +38,16 @@ pub(crate) fn if_found<T>(result: io::Result<T>) -> io::Result<Option<T>> {
     }
 }
 
-/// Removes `path`; what is gone already is fine.
+/// Removes `path`; a missing file is not an error.
 pub(crate) fn remove(path: &Path) -> Result<(), FileError> {
     if_found(fs::remove_file(path))
         .map(drop)
         .map_err(|error| FileError::new("remove", path, error))
 }
 
-/// Gives `path` this content at once: a reader sees what was there before, or all of `content`.
-/// Only the owner can open the file. Not for use by two at a time. It need not outlive the
-/// machine's next start, so it is not forced to a disk.
+/// Replaces the content of `path` atomically: a reader sees the old content or all of `content`.
+/// Only the owner can open the file. Not for concurrent use on one path. The content need not
+/// survive a reboot, so it is not synced to disk.
 pub(crate) fn replace(path: &Path, content: &[u8]) -> Result<(), FileError> {
     let draft = path.with_extension("new");
     let open = || {
@@ -65,7 +65,7 @@ pub(crate) fn replace(path: &Path, content: &[u8]) -> Result<(), FileError> {
         fs::rename(&draft, path).map_err(|error| FileError::new("replace", path, error))
     });
     if replaced.is_err() {
-        // The first error says more than one about what it left.
+        // The first error matters more than one of the clean-up.
         let _ = fs::remove_file(&draft);
     }
     replaced

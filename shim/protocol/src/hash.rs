@@ -1,12 +1,13 @@
-//! Short names for what is too long for the name of a file, or holds what none may.
+//! Short names for texts that are too long for a file name, or contain characters that file names
+//! cannot have.
 
 use sha2::{Digest as _, Sha256};
 
-/// The first `bytes` of a hash of `parts`, in hexadecimal digits.
+/// Returns the first `bytes` of a hash of `parts`, in hexadecimal digits.
 pub(crate) fn name_of<'a>(parts: impl IntoIterator<Item = &'a [u8]>, bytes: usize) -> String {
     let mut hash = Sha256::new();
     for part in parts {
-        // With its length before it, so that no two lists of parts hash alike.
+        // Each part is prefixed with its length, so that no two lists of parts hash alike.
         hash.update((part.len() as u64).to_le_bytes());
         hash.update(part);
     }

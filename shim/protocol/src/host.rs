@@ -1,22 +1,22 @@
-//! Which containers share a host, where it listens, and who may start or end it.
+//! The containers that share a node host, its socket, and the rules of its start and end.
 //!
 //! * [`HostKey`]: containers with the same key share a host.
-//! * [`Place`]: the files of a key: a lock, a pointer to the host that new containers go to, and
+//! * [`HostFiles`]: the files of a key: a lock, a pointer to the host for new containers, and
 //!   sockets.
 //! * [`HostArguments`]: the command line with which a launcher starts a host.
 
 mod key;
 mod lock;
-mod place;
+mod files;
 mod arguments;
 
 pub use arguments::{ArgumentsError, HostArguments};
+pub use files::{HostFiles, Liveness, LockedFiles, Retired, SOCKETS, liveness, liveness_after};
 pub use key::{Group, HostKey, Pod};
-pub use place::{Liveness, Locked, Place, Retired, SOCKETS, liveness, liveness_after};
 
-/// The descriptor on which a host finds its listening socket (containerd's shim contract).
+/// The descriptor of a host's listening socket (containerd's shim contract).
 pub const SOCKET_FD: i32 = 3;
 
-/// What a host says on standard error once it serves: the last that it says there. What it says
-/// without this is why it cannot serve.
+/// The last line that a host writes to standard error, when it is ready to serve. Earlier text
+/// without this line is the cause of a failed start.
 pub const READY: &str = "wasmedge-host serves\n";

@@ -1,5 +1,6 @@
 //! Identifiers of containers and namespaces, which become parts of paths. The rules are those of
-//! containerd's package `identifiers`, so nothing that containerd accepts is refused here.
+//! containerd's package `identifiers`, so every identifier that containerd accepts is accepted
+//! here.
 
 /// The longest identifier.
 const MAX_LENGTH: usize = 76;
@@ -16,10 +17,10 @@ pub struct IdentifierError {
     text: String,
 }
 
-/// Checks that `text` is an identifier; `what` is its meaning.
+/// Checks that `text` is an identifier; `what` names its meaning.
 ///
 /// # Errors
-/// When it is not.
+/// If it is not.
 pub fn validate(what: &'static str, text: &str) -> Result<(), IdentifierError> {
     let is_word =
         |word: &str| !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_alphanumeric());

@@ -1,15 +1,15 @@
-//! What the launcher and the host agree on. The launcher runs for a millisecond, so this crate
-//! decides in plain functions, touches files with plain calls, and depends on little.
+//! The agreement between the launcher and the node host. The launcher runs for a millisecond, so
+//! this crate decides in plain functions, uses plain file calls, and has few dependencies.
 //!
 //! | module | holds |
 //! |---|---|
 //! | [`options`] | the runtime options of a handler in containerd's configuration |
-//! | [`start_input`] | what containerd writes to the launcher, in each of its versions |
-//! | [`host`] | which containers share a host, where that listens, and who may start or end it |
-//! | [`record`] | what of a container must be removed when its host died |
-//! | [`features`] | what the runtime can do, as far as both say it |
-//! | [`identifier`] | which texts are ids of containers and names of namespaces |
-//! | [`wire`] | the little of protobuf that these messages need |
+//! | [`start_input`] | the launcher's standard input, in each version of containerd |
+//! | [`host`] | the containers that share a host, its socket, and the rules of its start and end |
+//! | [`record`] | what to remove of a container after its host died |
+//! | [`features`] | features that both programs report |
+//! | [`identifier`] | the syntax of container ids and namespaces |
+//! | [`wire`] | the part of protobuf that these messages need |
 #![forbid(unsafe_code)]
 
 pub mod wire;

@@ -17,27 +17,27 @@ pub use given::Given;
 /// Every option, with its value or its default.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct RuntimeOptions {
-    /// Who sets up cgroups; must be what kubelet's `cgroupDriver` says.
+    /// The cgroup driver; must match kubelet's `cgroupDriver`.
     pub cgroups: CgroupDriver,
-    /// Which containers share a host.
+    /// The containers that share a host.
     pub grouping: Grouping,
-    /// What the host logs.
+    /// The host's log level.
     pub log_level: LogLevel,
-    /// The most containers that one host serves at once. Create beyond it is refused.
+    /// The maximum number of containers of one host. Create beyond it is refused.
     pub max_containers: Option<NonZeroU32>,
 }
 
-/// Who sets up cgroups.
+/// The creator of cgroups.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum CgroupDriver {
     /// The runtime itself, in the cgroup file systems.
     #[default]
     Cgroupfs,
-    /// systemd, asked over D-Bus.
+    /// systemd, through its private socket.
     Systemd,
 }
 
-/// Which containers share a host, and with it the fate of that process.
+/// The containers that share a host, and die with it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Grouping {
     /// All of the node: least memory.
@@ -49,25 +49,25 @@ pub enum Grouping {
     Pod,
 }
 
-/// What is logged: this, and what is graver.
+/// The lowest severity that is logged.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum LogLevel {
-    /// What failed.
+    /// Failures.
     Error,
-    /// What will need attention.
+    /// Conditions that will need attention.
     Warn,
-    /// What happened to containers and to the host.
+    /// Changes of containers and of the host.
     #[default]
     Info,
-    /// Each request.
+    /// Requests.
     Debug,
-    /// Each step.
+    /// Single steps.
     Trace,
 }
 
-/// An option that has one of a few names as its value.
+/// An option with a few named values.
 trait Named: Copy + Sized + 'static {
-    /// Every value with its name, in the order of the documentation.
+    /// Every value with its name, in the documentation's order.
     const NAMES: &'static [(&'static str, Self)];
 
     fn named(name: &str) -> Option<Self> {
@@ -97,7 +97,7 @@ impl Named for LogLevel {
 }
 
 impl Grouping {
-    /// As it is written in the options table.
+    /// Returns the name in the options table.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Node => "node",
@@ -106,14 +106,14 @@ impl Grouping {
         }
     }
 
-    /// The value that has this name.
-    pub fn of_name(name: &str) -> Option<Self> {
+    /// Returns the value of this name.
+    pub fn from_name(name: &str) -> Option<Self> {
         Self::named(name)
     }
 }
 
 impl LogLevel {
-    /// As it is written in the options table.
+    /// Returns the name in the options table.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Error => "error",
@@ -124,8 +124,8 @@ impl LogLevel {
         }
     }
 
-    /// The value that has this name.
-    pub fn of_name(name: &str) -> Option<Self> {
+    /// Returns the value of this name.
+    pub fn from_name(name: &str) -> Option<Self> {
         Self::named(name)
     }
 }
@@ -135,11 +135,11 @@ impl LogLevel {
 pub struct OptionRow {
     /// The key in the options table.
     pub key: &'static str,
-    /// What its value may be, as error messages say it.
+    /// The possible values, as error messages name them.
     pub values: &'static str,
-    /// What holds without it.
+    /// The value of a missing key.
     pub default: &'static str,
-    /// What it does.
+    /// The effect.
     pub meaning: &'static str,
 }
 
@@ -158,66 +158,66 @@ pub const OPTIONS: &[OptionRow] = &[
         default: "\"node\"",
         meaning: "which containers share one host process: all of the node, those of a Kubernetes \
                   namespace, or those of a pod. \
-                  What ends a host ends all containers that share it; each host costs memory",
+                  If a host dies, all containers that share it die; each host costs memory",
     },
     OptionRow {
         key: "log_level",
         values: "\"error\", \"warn\", \"info\", \"debug\" or \"trace\"",
         default: "\"info\"",
-        meaning: "what a host logs: this, and what is graver. `debug` also when containerd itself \
+        meaning: "the lowest severity that a host logs. `debug` also when containerd itself \
                   logs that much",
     },
     OptionRow {
         key: "max_containers",
         values: "a number from 1 to 4294967295",
         default: "no limit",
-        meaning: "the most containers that one host serves at once; Create beyond it is refused, \
-                  and Kubernetes tries again later",
+        meaning: "the maximum number of containers that one host serves at once; Create beyond it \
+                  is refused, and Kubernetes tries again later",
     },
 ];
 
-/// Why options were not accepted.
+/// An error of runtime options.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum OptionsError {
     /// A key that [`OPTIONS`] does not have.
     #[error("unknown runtime option {key:?}: known are {}", known_keys())]
     UnknownKey {
-        /// As it was written.
+        /// The key.
         key: String,
     },
-    /// A value that the key cannot have.
+    /// A value that is not possible for the key.
     #[error("runtime option {key} = {value} is not possible: it is {values}")]
     BadValue {
         /// The key.
         key: &'static str,
-        /// As it was written.
+        /// The value.
         value: String,
-        /// What its value may be.
+        /// The possible values.
         values: &'static str,
     },
-    /// The table is no TOML.
-    #[error("the runtime options are no TOML: {reason}")]
+    /// The table is not valid TOML.
+    #[error("the runtime options are not valid TOML: {reason}")]
     NoToml {
-        /// What is wrong, and where.
+        /// The position and the cause.
         reason: String,
     },
-    /// The message that carries the options.
+    /// The message with the options is malformed.
     #[error("the runtime options cannot be read")]
     Malformed(#[from] Malformed),
-    /// The file that the handler names instead of a table.
+    /// The file that the handler names instead of a table cannot be read.
     #[error("the runtime options are in the file {path}, which cannot be read: {reason}")]
     File {
-        /// Its path.
+        /// The file's path.
         path: String,
-        /// What the system said.
+        /// The system's error.
         reason: String,
     },
-    /// Options of the file beside the launcher, or of its copy.
+    /// An error in the options of the file beside the launcher, or of its copy.
     #[error("runtime options in {path}: {error}")]
     InFile {
-        /// Its path.
+        /// The file's path.
         path: String,
-        /// Why they were not accepted.
+        /// The error.
         error: Box<OptionsError>,
     },
     /// A file that another user could have written.
@@ -226,20 +226,20 @@ pub enum OptionsError {
          can write, of at most 64 KiB"
     )]
     UnsafeFile {
-        /// Its path.
+        /// The file's path.
         path: String,
-        /// What is wrong with it.
+        /// The problem, as a predicate of the file.
         problem: &'static str,
     },
-    /// The launcher could not hand the file over.
+    /// The launcher could not copy the file to the bundle.
     #[error("write the runtime options into the container's bundle: {path}: {reason}")]
     HandOver {
-        /// Where to.
+        /// The path of the copy.
         path: String,
-        /// What the system said.
+        /// The system's error.
         reason: String,
     },
-    /// Two places with options.
+    /// Options are in two places.
     #[error(
         "the handler has runtime options in the file {path} and in its options table in \
          containerd's configuration: remove one of both, and \
@@ -252,18 +252,18 @@ pub enum OptionsError {
     /// Options of another runtime.
     #[error("the runtime options are of type {type_url:?}: known are {GENERIC} and {RUNC}")]
     UnknownType {
-        /// As it was sent.
+        /// The type in the request.
         type_url: String,
     },
 }
 
-/// What containerd sends for a handler with an options table of a runtime that it does not know.
+/// The type of an options table of a runtime that containerd does not know.
 const GENERIC: &str = "runtimeoptions.v1.Options";
-/// What containerd sends for a handler without one.
+/// The type for a handler without a table.
 const RUNC: &str = "containerd.runc.v1.Options";
 
-/// Go's registry leaves out what stands before the name, protobuf's own libraries write a host
-/// there.
+/// Returns the name of a type. Go's registry omits the prefix; protobuf's own libraries write a
+/// host name there.
 fn message_name(type_url: &str) -> &str {
     type_url.rsplit('/').next().unwrap_or_default()
 }
@@ -277,16 +277,16 @@ fn known_keys() -> String {
 }
 
 impl RuntimeOptions {
-    /// Whether [`Given::decode`] knows the type.
+    /// Returns whether [`Given::decode`] supports the type.
     pub fn has_type(type_url: &str) -> bool {
         matches!(message_name(type_url), GENERIC | RUNC)
     }
 
-    /// Reads an options table.
+    /// Parses an options table.
     ///
     /// # Errors
-    /// When it is not TOML, or holds an unknown key or a value that the key cannot have.
-    pub fn of_toml(text: &str) -> Result<Self, OptionsError> {
+    /// If it is not valid TOML, or has an unknown key or a value that is not possible.
+    pub fn from_toml(text: &str) -> Result<Self, OptionsError> {
         let table: Table = text
             .parse()
             .map_err(|error: toml::de::Error| OptionsError::NoToml {
@@ -309,7 +309,7 @@ impl RuntimeOptions {
         Ok(options)
     }
 
-    /// `None` when the key cannot have this value.
+    /// Sets an option. `None` if the key cannot have this value.
     fn set(&mut self, key: &str, value: &Toml) -> Option<()> {
         match key {
             "SystemdCgroup" => {
@@ -319,8 +319,8 @@ impl RuntimeOptions {
                     CgroupDriver::Cgroupfs
                 }
             }
-            "grouping" => self.grouping = Grouping::of_name(value.as_str()?)?,
-            "log_level" => self.log_level = LogLevel::of_name(value.as_str()?)?,
+            "grouping" => self.grouping = Grouping::from_name(value.as_str()?)?,
+            "log_level" => self.log_level = LogLevel::from_name(value.as_str()?)?,
             "max_containers" => {
                 self.max_containers =
                     Some(NonZeroU32::new(u32::try_from(value.as_integer()?).ok()?)?);
@@ -330,10 +330,10 @@ impl RuntimeOptions {
         Some(())
     }
 
-    /// `runtimeoptions.v1.Options { type_url = 1, config_path = 2, config_body = 3 }`. The path is
-    /// for containerd 1.6, which does not pass the table itself, and for `ctr run
-    /// --runtime-config-path`. None for an empty table.
-    fn of_generic(message: &[u8]) -> Result<Option<Self>, OptionsError> {
+    /// Decodes `runtimeoptions.v1.Options { type_url = 1, config_path = 2, config_body = 3 }`. The
+    /// path is for containerd 1.6, which does not pass the table itself, and for `ctr run
+    /// --runtime-config-path`. `None` for an empty table.
+    fn decode_generic(message: &[u8]) -> Result<Option<Self>, OptionsError> {
         let (mut path, mut body) = ("", "");
         for field in wire::fields(message)? {
             match (field.number, field.value.text()) {
@@ -341,7 +341,7 @@ impl RuntimeOptions {
                 (3, Some(text)) => body = text,
                 (3, None) => {
                     return Err(OptionsError::NoToml {
-                        reason: "it is no UTF-8".to_owned(),
+                        reason: "it is not valid UTF-8".to_owned(),
                     });
                 }
                 _ => {}
@@ -351,19 +351,19 @@ impl RuntimeOptions {
             return if body.trim().is_empty() {
                 Ok(None)
             } else {
-                Self::of_toml(body).map(Some)
+                Self::from_toml(body).map(Some)
             };
         }
         let text = std::fs::read_to_string(path);
-        Self::of_toml(&text.map_err(|error| OptionsError::File {
+        Self::from_toml(&text.map_err(|error| OptionsError::File {
             path: path.to_owned(),
             reason: error.to_string(),
         })?)
         .map(Some)
     }
 
-    /// `containerd.runc.v1.Options { …, systemd_cgroup = 9, … }`.
-    fn of_runc(message: &[u8]) -> Result<Self, OptionsError> {
+    /// Decodes `containerd.runc.v1.Options { …, systemd_cgroup = 9, … }`.
+    fn decode_runc(message: &[u8]) -> Result<Self, OptionsError> {
         let systemd = wire::fields(message)?
             .iter()
             .any(|field| field.number == 9 && field.value == Value::Varint(1));

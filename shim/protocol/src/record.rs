@@ -1,9 +1,8 @@
-//! What of a container must be removed when its host died. The host writes it before anything of
-//! the container exists, and removes it after everything else; the launcher's `delete` cleans up by
-//! it alone.
+//! Records of what to remove of a container after its host died. The host writes a record before
+//! anything of the container exists, and removes it after everything else; the launcher's `delete`
+//! cleans up from the record alone.
 //!
-//! Who is not root sees nothing of it: beside the record lies what a container was given, its
-//! environment and what a process in it was told.
+//! Only root can read it: beside the record are the container's environment and inputs.
 
 use std::fs::{self, DirBuilder, Permissions};
 use std::io::ErrorKind;
@@ -16,7 +15,7 @@ use crate::file::{FileError, if_found, replace};
 use crate::hash;
 use crate::identifier::{self, IdentifierError};
 
-/// Where the records of a node lie: a folder for each containerd, in it one for each of its
+/// The folder of the node's records: a folder for each containerd, in it one for each of its
 /// namespaces, in that one for each container.
 pub const RECORDS: &str = "/run/containerd/wasmedge";
 /// The mode of all of these folders.
@@ -30,36 +29,36 @@ pub struct Record {
     pub namespace: String,
     /// The container's id.
     pub id: String,
-    /// The socket of the host that serves it.
+    /// The socket of its host.
     pub host: PathBuf,
-    /// The folders of every cgroup that it may have, absolute.
+    /// The absolute paths of all cgroup folders that it may have.
     pub cgroups: Vec<PathBuf>,
-    /// The mount points on the node that it may have, in the order in which they are mounted.
+    /// The mount points on the node that it may have, in the order of mounting.
     pub mounts: Vec<PathBuf>,
-    /// The folder of libcontainer's state, if it is a native container.
+    /// The folder of libcontainer's state, for a native container.
     pub native: Option<PathBuf>,
 }
 
-/// Why a record cannot be had.
+/// An error of reading or writing a record.
 #[derive(Debug, thiserror::Error)]
 pub enum RecordError {
-    /// A namespace or id that is not an identifier.
+    /// A namespace or id that is not valid.
     #[error(transparent)]
     Identifier(#[from] IdentifierError),
     /// A file operation.
     #[error(transparent)]
     File(#[from] FileError),
-    /// What is no record.
-    #[error("{} is no container's record", path.display())]
+    /// A file that is not a record.
+    #[error("{} is not a container's record", path.display())]
     NoRecord {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The parse error.
         source: serde_json::Error,
     },
 }
 
-/// The records of one containerd: another one on the node may have the same namespaces and ids.
+/// The records of one containerd. Another one on the node may use the same namespaces and ids.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Records {
     base: PathBuf,
@@ -67,37 +66,36 @@ pub struct Records {
 }
 
 impl Records {
-    /// Bytes of the hash that names a containerd: a node has a handful.
+    /// The number of hash bytes that name a containerd: a node has a handful.
     const BYTES: usize = 8;
 
-    /// Those of the containerd that listens on `address`.
-    pub fn of(address: &str) -> Self {
-        Self::below(RECORDS, address)
+    /// Returns the records of the containerd that listens on `address`.
+    pub fn new(address: &str) -> Self {
+        Self::at(RECORDS, address)
     }
 
-    /// The same, below another folder than the node's.
-    pub fn below(base: impl Into<PathBuf>, address: &str) -> Self {
+    /// Returns the records below another folder than the node's.
+    pub fn at(base: impl Into<PathBuf>, address: &str) -> Self {
         let base = base.into();
         let root = base.join(hash::name_of([address.as_bytes()], Self::BYTES));
         Self { base, root }
     }
 
-    /// The container's own folder. Others may keep state of it here too: it is removed with the
-    /// record.
+    /// Returns the container's folder. Other modules may keep state in it too: it is removed with
+    /// the record.
     ///
     /// # Errors
-    /// When namespace or id would lead elsewhere.
+    /// If the namespace or id is not valid as part of a path.
     pub fn folder(&self, namespace: &str, id: &str) -> Result<PathBuf, RecordError> {
         identifier::validate("namespace", namespace)?;
         identifier::validate("container id", id)?;
         Ok(self.root.join(namespace).join(id))
     }
 
-    /// Writes the record, in place of the one before it. Not for use by two at a time for one
-    /// container.
+    /// Writes the record, replacing an earlier one. Not for concurrent use on one container.
     ///
     /// # Errors
-    /// When it cannot be written; the record before it, if any, is then still there.
+    /// If it cannot be written; an earlier record then still exists.
     pub fn write(&self, record: &Record) -> Result<(), RecordError> {
         let folder = self.folder(&record.namespace, &record.id)?;
         for folder in [
@@ -116,10 +114,10 @@ impl Records {
         Ok(replace(&path, &text)?)
     }
 
-    /// The container's record; `None` when it has none: then nothing of it exists.
+    /// Reads the container's record. `None` if it has none: then nothing of the container exists.
     ///
     /// # Errors
-    /// When it cannot be read.
+    /// If it cannot be read.
     pub fn read(&self, namespace: &str, id: &str) -> Result<Option<Record>, RecordError> {
         let path = file(&self.folder(namespace, id)?);
         let Some(text) =
@@ -132,11 +130,10 @@ impl Records {
             .map_err(|source| RecordError::NoRecord { path, source })
     }
 
-    /// Removes the container's folder with all that is in it: the last that is done for a
-    /// container.
+    /// Removes the container's folder with all its content: the last step of a container's removal.
     ///
     /// # Errors
-    /// When something of it stays. What is gone already is fine.
+    /// If something cannot be removed. A missing folder is not an error.
     pub fn remove(&self, namespace: &str, id: &str) -> Result<(), RecordError> {
         let folder = self.folder(namespace, id)?;
         if_found(fs::remove_dir_all(&folder))
@@ -144,10 +141,10 @@ impl Records {
             .map_err(|error| FileError::new("remove", &folder, error).into())
     }
 
-    /// Removes the folder of a container without a record, unless there is something in it.
+    /// Removes the folder of a container without a record, if it is empty.
     ///
     /// # Errors
-    /// When it cannot be removed. That there is none, or that it is in use, is no error.
+    /// If it cannot be removed. A missing folder, or one in use, is not an error.
     pub fn remove_empty(&self, namespace: &str, id: &str) -> Result<(), RecordError> {
         let folder = self.folder(namespace, id)?;
         match fs::remove_dir(&folder) {
@@ -159,7 +156,7 @@ impl Records {
     }
 }
 
-/// Makes `folder`, and keeps from it who is not root, also where it was there before.
+/// Creates `folder` for root alone, or makes an existing one private.
 fn make_private(folder: &Path) -> Result<(), FileError> {
     let made = DirBuilder::new()
         .recursive(true)

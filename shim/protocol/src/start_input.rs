@@ -1,39 +1,39 @@
-//! What containerd writes to the launcher's standard input. Its versions differ (all were recorded,
-//! see the tests):
+//! The launcher's standard input, which containerd writes. It differs by version (all were
+//! recorded, see the tests):
 //!
-//! | containerd | standard input of `start` | answer |
+//! | containerd | standard input of `start` | reply |
 //! |---|---|---|
 //! | 1.6 to 2.2 | a `google.protobuf.Any` with the runtime options, or nothing | the address, or JSON |
 //! | 2.3 and later | a `BootstrapParams` with the container's id and namespace, and the options as an extension | a `BootstrapResult` |
 //!
-//! Both are protobuf messages, and neither bears its type; one can be read as the other. What tells
-//! them apart is who they speak of: a `BootstrapParams` begins with the id and the namespace of the
-//! container that is on the command line.
+//! Both are protobuf messages without a type; one can be parsed as the other. They differ in their
+//! content: a `BootstrapParams` begins with the id and the namespace of the container that is on
+//! the command line.
 
 use std::path::{Path, PathBuf};
 
 use crate::options::{Given, OptionsError, RuntimeOptions};
 use crate::wire::{self, Malformed, Message, Value};
 
-/// What was on standard input.
+/// The parsed standard input.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StartInput {
-    /// How containerd wants the answer.
-    pub answer: Answer,
-    /// The options that containerd gives.
+    /// The form of the reply.
+    pub reply: ReplyFormat,
+    /// The options in it.
     pub options: Given,
-    /// Where containerd wants the host's socket, if not in the usual folder.
+    /// The folder for the host's socket, if containerd names one.
     pub socket_folder: Option<PathBuf>,
 }
 
-/// How containerd wants to be told the host's address.
+/// The form in which containerd reads the host's address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Answer {
-    /// The address and nothing else, which means version 2 of the Task API: understood by every
-    /// containerd.
+pub enum ReplyFormat {
+    /// The address and nothing else, which means version 2 of the Task API: every containerd
+    /// supports it.
     ///
-    /// containerd 1.7 and later also read JSON with a version, but 1.7 fails on version 3, and
-    /// nothing that a launcher sees tells it from 2.0 to 2.2 (all set `MAX_SHIM_VERSION=2`). With
+    /// containerd 1.7 and later also read JSON with a version, but 1.7 fails on version 3, and no
+    /// input of a launcher distinguishes it from 2.0 to 2.2 (all set `MAX_SHIM_VERSION=2`). With
     /// version 2, these call the launcher once more per container.
     Address,
     /// A `BootstrapResult` message with version 3 of the Task API: containerd calls no launcher for
@@ -41,8 +41,8 @@ pub enum Answer {
     Bootstrap,
 }
 
-impl Answer {
-    /// What `start` writes for a host at `address`.
+impl ReplyFormat {
+    /// Encodes the reply of `start` for a host at `address`.
     pub fn encode(self, address: &str) -> Vec<u8> {
         match self {
             Self::Address => address.as_bytes().to_vec(),
@@ -56,33 +56,33 @@ impl Answer {
     }
 }
 
-/// Why standard input was not understood.
+/// An error of parsing standard input.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StartInputError {
-    /// It is no protobuf message.
-    #[error("standard input is none of containerd's messages")]
+    /// It is not a protobuf message.
+    #[error("standard input is not one of containerd's messages")]
     Malformed(#[from] Malformed),
-    /// It is one, but neither of those that containerd sends.
+    /// It is a message that containerd does not send.
     #[error(
         "standard input is neither runtime options nor bootstrap parameters of container {id} in \
          namespace {namespace}"
     )]
     Unknown {
-        /// The container's id, as the command line has it.
+        /// The container's id on the command line.
         id: String,
-        /// containerd's namespace, likewise.
+        /// containerd's namespace on the command line.
         namespace: String,
     },
-    /// The options in it.
+    /// The options in it are not accepted.
     #[error(transparent)]
     Options(#[from] OptionsError),
 }
 
 impl StartInput {
-    /// Reads what was written for container `id` in containerd's namespace `namespace`.
+    /// Parses what was written for container `id` in containerd's namespace `namespace`.
     ///
     /// # Errors
-    /// When it is none of the messages above, or the options in it are not accepted.
+    /// If it is none of the messages above, or its options are not accepted.
     pub fn decode(input: &[u8], namespace: &str, id: &str) -> Result<Self, StartInputError> {
         let fields = wire::fields(input)?;
         let says = |number: u32, text: &str| {
@@ -91,7 +91,7 @@ impl StartInput {
                 .any(|field| field.number == number && field.value.text() == Some(text))
         };
         if says(1, id) && says(2, namespace) {
-            return Self::of_bootstrap(&fields);
+            return Self::from_bootstrap(&fields);
         }
         // An Any has a type and a value, and no third field.
         if fields
@@ -104,16 +104,17 @@ impl StartInput {
             });
         }
         Ok(Self {
-            answer: Answer::Address,
+            reply: ReplyFormat::Address,
             options: Any::of(&fields).options()?,
             socket_folder: None,
         })
     }
 
-    /// `BootstrapParams { …, repeated Extension extensions = 8, optional string socket_dir = 9 }`.
-    fn of_bootstrap(fields: &[wire::Field<'_>]) -> Result<Self, StartInputError> {
+    /// Parses `BootstrapParams { …, repeated Extension extensions = 8, optional string socket_dir =
+    /// 9 }`.
+    fn from_bootstrap(fields: &[wire::Field<'_>]) -> Result<Self, StartInputError> {
         let mut input = Self {
-            answer: Answer::Bootstrap,
+            reply: ReplyFormat::Bootstrap,
             options: Given::Nothing,
             socket_folder: None,
         };
@@ -124,7 +125,7 @@ impl StartInput {
                     for field in wire::fields(extension)? {
                         if let (1, Value::Bytes(any)) = (field.number, field.value) {
                             let any = Any::of(&wire::fields(any)?);
-                            // Other extensions are none of ours: containerd may add what it likes.
+                            // Other extensions are ignored: containerd may add any.
                             if RuntimeOptions::has_type(any.type_url) {
                                 input.options = any.options()?;
                             }
@@ -137,7 +138,7 @@ impl StartInput {
                         .filter(|text| !text.is_empty())
                         .map(|text| Path::new(text).to_owned());
                 }
-                // The rest stands on the command line too.
+                // The rest is on the command line too.
                 _ => {}
             }
         }

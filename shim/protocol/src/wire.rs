@@ -1,37 +1,37 @@
-//! The wire format of protobuf, as far as the messages that pass through the launcher use it
-//! (<https://protobuf.dev/programming-guides/encoding/>). The library that reads every message
-//! there is would be most of the launcher.
+//! The part of protobuf's wire format that the launcher's messages use
+//! (<https://protobuf.dev/programming-guides/encoding/>). The full library would be most of the
+//! launcher.
 
 /// One field of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Field<'a> {
-    /// The number that the message's definition gives it.
+    /// The field number of the message's definition.
     pub number: u32,
     /// Its value.
     pub value: Value<'a>,
 }
 
-/// A field's value, as far as the wire tells.
+/// A field's value by wire type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Value<'a> {
     /// A number, a boolean, an enumeration.
     Varint(u64),
     /// A string, bytes, a message.
     Bytes(&'a [u8]),
-    /// A number of fixed size; no message here has one that matters.
+    /// A number of fixed size; no message here has one that is used.
     Fixed,
 }
 
-/// These bytes are no protobuf message.
+/// The bytes are not a protobuf message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("malformed protobuf message at byte {at}")]
 pub struct Malformed {
-    /// Where reading failed, from the message's start.
+    /// The position of the error, from the message's start.
     pub at: usize,
 }
 
 impl<'a> Value<'a> {
-    /// The text of a string field; `None` when it is of another type, or no UTF-8.
+    /// Returns the text of a string field; `None` if it has another type, or is not valid UTF-8.
     pub fn text(self) -> Option<&'a str> {
         match self {
             Self::Bytes(bytes) => std::str::from_utf8(bytes).ok(),
@@ -40,7 +40,7 @@ impl<'a> Value<'a> {
     }
 }
 
-/// The fields of a message, in the order in which they stand.
+/// Parses the fields of a message, in order.
 pub fn fields(message: &[u8]) -> Result<Vec<Field<'_>>, Malformed> {
     let mut reader = Reader { message, at: 0 };
     let mut fields = Vec::new();
@@ -103,12 +103,12 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// A message that is written field by field.
+/// A message that is encoded field by field.
 #[derive(Debug, Default)]
 pub struct Message(Vec<u8>);
 
 impl Message {
-    /// With this number. proto3 leaves out a zero.
+    /// Adds a number. proto3 omits a zero.
     #[must_use]
     pub fn number(mut self, field: u32, value: u64) -> Self {
         if value != 0 {
@@ -118,7 +118,7 @@ impl Message {
         self
     }
 
-    /// With this text. proto3 leaves out an empty one.
+    /// Adds a text. proto3 omits an empty one.
     #[must_use]
     pub fn text(self, field: u32, value: &str) -> Self {
         if value.is_empty() {
@@ -128,13 +128,13 @@ impl Message {
         }
     }
 
-    /// With this message in it, be it empty.
+    /// Adds a message, even if it is empty.
     #[must_use]
     pub fn message(self, field: u32, value: &Self) -> Self {
         self.bytes(field, &value.0)
     }
 
-    /// The message as it is sent.
+    /// Returns the encoded message.
     pub fn into_bytes(self) -> Vec<u8> {
         self.0
     }

@@ -11,7 +11,7 @@ fn read(settings: Settings) -> options::RuntimeOptions {
         .iter()
         .map(|(key, value)| format!("{key} = {value}\n"))
         .collect();
-    options::RuntimeOptions::of_toml(&lines.concat())
+    options::RuntimeOptions::from_toml(&lines.concat())
         .unwrap_or_else(|error| panic!("{settings:?}: {error}"))
 }
 

@@ -1,4 +1,4 @@
-//! A runtime bundle whose host does nothing but keep its socket, and the launcher in it.
+//! A runtime bundle with the launcher and a stand-in for the host, which only keeps its socket.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -18,10 +18,10 @@ use shim_protocol::wire::Message;
 const LOADER: &str = "ld-linux-x86-64.so.2";
 #[cfg(target_arch = "aarch64")]
 const LOADER: &str = "ld-linux-aarch64.so.1";
-/// Far longer than anything here takes.
-pub(crate) const LIMIT: Duration = Duration::from_secs(20);
+/// Longer than any step here.
+pub(crate) const TEST_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// The bundle; its hosts end with it.
+/// The bundle; dropping it ends its hosts.
 pub(crate) struct Bundle {
     folder: tempfile::TempDir,
 }
@@ -40,7 +40,7 @@ impl Bundle {
         );
         fs::write(bundle.path("bin/wasmedge-host"), "").unwrap();
         fs::write(bundle.path("container/config.json"), "{}").unwrap();
-        // Waits at a pipe that nobody opens, without a child that would outlive it.
+        // Waits at a pipe that is never opened, without a child that would outlive it.
         assert!(
             Command::new("mkfifo")
                 .arg(bundle.path("never"))
@@ -74,7 +74,7 @@ impl Bundle {
         self.path("lib").join(LOADER)
     }
 
-    /// What containerd 2.4 would write: with it, sockets are in this bundle's own folder.
+    /// The input that containerd 2.4 would write: with it, sockets are in this bundle's own folder.
     pub(crate) fn input(&self, id: &str) -> PathBuf {
         let file = self.path(&format!("input-{id}"));
         let message = Message::default()
@@ -98,7 +98,7 @@ impl Bundle {
         .map(str::to_owned)
     }
 
-    /// `start` for container `id`, not yet run.
+    /// Returns the command `start` for container `id`.
     pub(crate) fn command(&self, id: &str) -> Command {
         let mut command = Command::new(self.launcher());
         command
@@ -116,25 +116,25 @@ impl Bundle {
         socket(&self.command(id).output().unwrap())
     }
 
-    /// The processes that run this bundle's loader.
+    /// Returns the processes that run this bundle's loader.
     pub(crate) fn hosts(&self) -> Vec<Pid> {
         running(&self.loader())
     }
 
-    /// Waits until one host runs. While a stand-in starts, it forks, and the fork looks like
+    /// Waits until exactly one host runs. A stand-in forks while it starts, and the fork looks like
     /// itself.
-    pub(crate) fn has_one_host(&self, when: &str) {
+    pub(crate) fn wait_for_one_host(&self, when: &str) {
         eventually(&format!("there is one host {when}"), || {
             (self.hosts().len() == 1).then_some(())
         });
     }
 
-    /// What the one host there is found when it was started, as soon as it says so.
-    pub(crate) fn said_by_host(&self) -> Vec<String> {
-        self.has_one_host("that says something");
+    /// Returns what the only host found at its start, once it has written it.
+    pub(crate) fn report_of_host(&self) -> Vec<String> {
+        self.wait_for_one_host("that writes its report");
         let pid = self.hosts()[0];
         let file = self.path(&format!("host-{pid}"));
-        eventually("the host says what it found", || {
+        eventually("the host writes its report", || {
             fs::read_to_string(&file).ok()
         })
         .lines()
@@ -142,10 +142,10 @@ impl Bundle {
         .collect()
     }
 
-    /// Ends the hosts, and waits until they have.
+    /// Kills the hosts, and waits until they have exited.
     pub(crate) fn kill_hosts(&self) {
         for pid in self.hosts() {
-            // One that has just ended is what is wanted.
+            // A host that has just exited is fine.
             let _ = kill(pid, Signal::SIGKILL);
         }
         eventually("the hosts end", || self.hosts().is_empty().then_some(()));
@@ -170,8 +170,8 @@ impl Drop for Bundle {
     }
 }
 
-/// Copies a program. Not by this process, whose other tests fork: a fork that has a program open
-/// for writing keeps it from being executed.
+/// Copies a program, in another process: other tests of this process fork, and a fork that has a
+/// program open for writing keeps it from being executed.
 fn copy(from: &Path, to: &Path) {
     assert!(
         Command::new("cp")
@@ -182,7 +182,7 @@ fn copy(from: &Path, to: &Path) {
     );
 }
 
-/// The processes that have `file` as an argument.
+/// Returns the processes that have `file` as an argument.
 pub(crate) fn running(file: &Path) -> Vec<Pid> {
     let name = file.to_str().unwrap().as_bytes();
     let pids = fs::read_dir("/proc")
@@ -196,7 +196,7 @@ pub(crate) fn running(file: &Path) -> Vec<Pid> {
     .collect()
 }
 
-/// The socket that `start` printed, on which somebody listens.
+/// Returns the socket that `start` printed, after checking that a process listens on it.
 pub(crate) fn socket(output: &Output) -> PathBuf {
     assert!(
         output.status.success(),
@@ -206,7 +206,7 @@ pub(crate) fn socket(output: &Output) -> PathBuf {
     assert_eq!(
         String::from_utf8_lossy(&output.stderr),
         "",
-        "containerd takes it for part of the answer"
+        "containerd takes it for part of the reply"
     );
     let result = BootstrapResult::parse_from_bytes(&output.stdout).unwrap();
     assert_eq!((result.version, result.protocol.as_str()), (3, "ttrpc"));
@@ -215,13 +215,15 @@ pub(crate) fn socket(output: &Output) -> PathBuf {
     socket
 }
 
-/// Asks until there is an answer.
+/// Polls until there is a result.
 pub(crate) fn eventually<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
     let started = Instant::now();
     loop {
         match ask() {
             Some(answer) => return answer,
-            None if started.elapsed() > LIMIT => panic!("{what}: not within {} s", LIMIT.as_secs()),
+            None if started.elapsed() > TEST_TIMEOUT => {
+                panic!("{what}: not within {} s", TEST_TIMEOUT.as_secs())
+            }
             None => std::thread::sleep(Duration::from_millis(2)),
         }
     }

@@ -1,4 +1,4 @@
-//! A program that is killed at one of its system calls.
+//! Running a program that is killed at one of its system calls.
 
 use std::fs;
 use std::process::{Command, Stdio};
@@ -8,12 +8,12 @@ use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
 
-/// How far the program came.
+/// The end of the program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fate {
     /// It was killed before the system call of that number.
     Killed,
-    /// It ended by itself before.
+    /// It exited before.
     Ended,
 }
 
@@ -21,7 +21,7 @@ pub(crate) enum Fate {
 /// and kills it there. `command` has a program, arguments, a working directory and a standard
 /// input.
 pub(crate) fn kill_before(call: usize, command: &mut Command) -> Fate {
-    // A shell that waits to be let go, and then becomes the program.
+    // A shell that waits for a signal to continue, and then becomes the program.
     let folder = tempfile::tempdir().unwrap();
     let gate = folder.path().join("gate");
     assert!(
@@ -51,7 +51,7 @@ pub(crate) fn kill_before(call: usize, command: &mut Command) -> Fate {
     let mut child = shell.spawn().unwrap();
     let pid = Pid::from_raw(i32::try_from(child.id()).unwrap());
     ptrace::attach(pid).unwrap();
-    // It may be becoming the shell still, which a tracer is told of as well.
+    // It may still be becoming the shell, which is reported to a tracer as well.
     while waitpid(pid, None).unwrap() != WaitStatus::Stopped(pid, Signal::SIGSTOP) {
         ptrace::cont(pid, None).unwrap();
     }
@@ -60,7 +60,7 @@ pub(crate) fn kill_before(call: usize, command: &mut Command) -> Fate {
         Options::PTRACE_O_TRACESYSGOOD | Options::PTRACE_O_TRACEEXEC | Options::PTRACE_O_EXITKILL,
     )
     .unwrap();
-    // Held open for both directions, it neither waits for the shell nor loses what it wrote.
+    // Opened for both directions, it neither waits for the shell nor loses what was written.
     let mut opened = fs::File::options()
         .read(true)
         .write(true)
@@ -68,14 +68,15 @@ pub(crate) fn kill_before(call: usize, command: &mut Command) -> Fate {
         .unwrap();
     std::io::Write::write_all(&mut opened, b"go\n").unwrap();
     let fate = step(pid, call);
-    // One that has ended was waited for: then both do nothing, or say that there is no such
-    // process.
+    // A process that has exited was waited for: then both do nothing, or return that there is no
+    // such process.
     let _ = child.kill();
     let _ = child.wait();
     fate
 }
 
-/// Where [`kill_before`] finds the file for standard input: a `Command` does not tell its own.
+/// The variable in which [`kill_before`] finds the file for standard input, which a `Command` does
+/// not expose.
 pub(crate) const INPUT: &str = "STANDARD_INPUT";
 
 fn step(pid: Pid, call: usize) -> Fate {

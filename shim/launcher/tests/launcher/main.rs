@@ -1,6 +1,5 @@
-//! The launcher as containerd runs it, in a bundle of the test's own with a stand-in for the host:
-//! what it leaves when it is killed at any of its steps, when many run at once, and when a host is
-//! gone.
+//! Tests of the launcher as containerd runs it, in a bundle of their own with a stand-in for the
+//! host: killed at each of its steps, run concurrently, and after the death of a host.
 //!
 //! `delete` works on cgroups and mounts: its tests, which need root, are a program of their own.
 

@@ -1,4 +1,4 @@
-//! `start`, which must lead to exactly one host whatever happens to launchers and hosts.
+//! `start` leads to exactly one host whatever happens to launchers and hosts.
 
 use std::collections::HashSet;
 use std::fs;
@@ -12,7 +12,7 @@ use crate::bundle::{Bundle, eventually, running, socket};
 use crate::killed::{Fate, INPUT, kill_before};
 
 #[test]
-fn launchers_at_once_make_one_host() {
+fn concurrent_launchers_make_one_host() {
     let bundle = Bundle::unpack();
     let started: Vec<Child> = (0..16)
         .map(|id| bundle.command(&format!("c{id}")).spawn().unwrap())
@@ -22,11 +22,11 @@ fn launchers_at_once_make_one_host() {
         .map(|child| socket(&child.wait_with_output().unwrap()))
         .collect();
     assert_eq!(sockets.len(), 1);
-    bundle.has_one_host("of sixteen launchers");
+    bundle.wait_for_one_host("of sixteen launchers");
 }
 
 #[test]
-fn a_host_is_told_whom_it_serves_and_gets_nothing_else() {
+fn host_gets_its_arguments_and_a_minimal_environment() {
     let bundle = Bundle::unpack();
     let mut command = bundle.command("c1");
     let socket = socket(
@@ -37,9 +37,9 @@ fn a_host_is_told_whom_it_serves_and_gets_nothing_else() {
             .output()
             .unwrap(),
     );
-    let said = bundle.said_by_host();
-    assert_eq!(said[0], "/", "its working directory");
-    let variables: Vec<&str> = said
+    let report = bundle.report_of_host();
+    assert_eq!(report[0], "/", "its working directory");
+    let variables: Vec<&str> = report
         .iter()
         .filter_map(|line| line.split_once('='))
         .map(|(name, _)| name)
@@ -48,11 +48,11 @@ fn a_host_is_told_whom_it_serves_and_gets_nothing_else() {
         variables.contains(&"TTRPC_ADDRESS")
             && !variables.contains(&"SECRET")
             && !variables.contains(&"LD_PRELOAD"),
-        "{said:?}"
+        "{report:?}"
     );
-    let from = said.iter().position(|line| line == "-namespace").unwrap();
+    let from = report.iter().position(|line| line == "-namespace").unwrap();
     let arguments =
-        HostArguments::parse(said[from..said.len() - 2].iter().map(Into::into)).unwrap();
+        HostArguments::parse(report[from..report.len() - 2].iter().map(Into::into)).unwrap();
     assert_eq!(
         (
             arguments.namespace.as_str(),
@@ -66,8 +66,11 @@ fn a_host_is_told_whom_it_serves_and_gets_nothing_else() {
         (Grouping::Node, LogLevel::Info)
     );
     assert_eq!(arguments.socket, socket);
-    assert_eq!(said[said.len() - 2], "/dev/null");
-    assert!(said[said.len() - 1].starts_with("socket:"), "{said:?}");
+    assert_eq!(report[report.len() - 2], "/dev/null");
+    assert!(
+        report[report.len() - 1].starts_with("socket:"),
+        "{report:?}"
+    );
     assert_eq!(
         fs::read_to_string(bundle.path("container/address")).unwrap(),
         format!("unix://{}", socket.display())
@@ -75,14 +78,14 @@ fn a_host_is_told_whom_it_serves_and_gets_nothing_else() {
 }
 
 #[test]
-fn a_host_that_died_is_replaced_and_leaves_no_file() {
+fn dead_host_is_replaced_and_leaves_no_file() {
     let bundle = Bundle::unpack();
     let first = bundle.start("c1");
     assert_eq!(bundle.start("c2"), first);
     bundle.kill_hosts();
     let second = bundle.start("c3");
     assert_ne!(first, second);
-    bundle.has_one_host("in place of the dead one");
+    bundle.wait_for_one_host("in files of the dead one");
     assert_eq!(
         bundle.files_of_sockets().len(),
         3,
@@ -91,7 +94,7 @@ fn a_host_that_died_is_replaced_and_leaves_no_file() {
 }
 
 #[test]
-fn another_bundle_has_another_host() {
+fn each_bundle_has_its_own_host() {
     let (old, new) = (Bundle::unpack(), Bundle::unpack());
     // Both on one node: in one folder of sockets.
     let mut command = new.command("c2");
@@ -106,20 +109,20 @@ fn another_bundle_has_another_host() {
         ),
     ];
     assert_ne!(sockets[0], sockets[1]);
-    old.has_one_host("of the old bundle");
-    new.has_one_host("of the new bundle");
+    old.wait_for_one_host("of the old bundle");
+    new.wait_for_one_host("of the new bundle");
 }
 
 #[test]
-fn a_bundle_without_a_spec_is_a_sandboxs() {
+fn bundle_without_a_spec_is_a_sandbox() {
     let bundle = Bundle::unpack();
     fs::remove_file(bundle.path("container/config.json")).unwrap();
     bundle.start("s1");
-    bundle.has_one_host("of the sandbox");
+    bundle.wait_for_one_host("of the sandbox");
 }
 
 #[test]
-fn a_host_that_cannot_be_started_leaves_no_file() {
+fn failed_spawn_leaves_no_socket() {
     let bundle = Bundle::unpack();
     fs::set_permissions(bundle.loader(), fs::Permissions::from_mode(0o644)).unwrap();
     let output = bundle.command("c1").output().unwrap();
@@ -134,7 +137,7 @@ fn a_host_that_cannot_be_started_leaves_no_file() {
 }
 
 #[test]
-fn a_host_that_ends_at_once_says_why_and_leaves_no_file() {
+fn host_that_exits_at_once_is_reported_and_leaves_no_file() {
     let bundle = Bundle::unpack();
     fs::write(
         bundle.loader(),
@@ -152,7 +155,7 @@ fn a_host_that_ends_at_once_says_why_and_leaves_no_file() {
 }
 
 #[test]
-fn bad_options_are_said_before_anything_is_started() {
+fn bad_options_are_reported_before_a_host_is_started() {
     let bundle = Bundle::unpack();
     let input = bundle.path("old-input");
     fs::write(
@@ -174,7 +177,7 @@ fn bad_options_are_said_before_anything_is_started() {
 }
 
 #[test]
-fn a_launcher_killed_at_any_step_leaves_one_host_to_the_next() {
+fn launcher_killed_at_any_step_leaves_at_most_one_host() {
     let mut call = 0;
     loop {
         let bundle = Bundle::unpack();
@@ -183,11 +186,11 @@ fn a_launcher_killed_at_any_step_leaves_one_host_to_the_next() {
             break;
         }
         let found = bundle.start("c2");
-        // Of the one that was killed, a fork may be left that is about to become a host.
-        eventually("what the launcher forked becomes a host", || {
+        // A fork of the killed launcher may be left that is about to become a host.
+        eventually("the launcher's fork becomes a host", || {
             running(&bundle.launcher()).is_empty().then_some(())
         });
-        bundle.has_one_host(&format!(
+        bundle.wait_for_one_host(&format!(
             "after a launcher that was killed before its system call {call}"
         ));
         assert_eq!(

@@ -1,4 +1,4 @@
-//! The command line with which a launcher starts a host: one type writes it and reads it.
+//! The command line with which a launcher starts a host: one type writes and parses it.
 
 use std::ffi::{OsStr, OsString};
 use std::num::NonZeroU32;
@@ -7,35 +7,35 @@ use std::path::PathBuf;
 use super::HostKey;
 use crate::options::{Grouping, LogLevel};
 
-/// What a host is told at its start.
+/// The parameters of a host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostArguments {
     /// containerd's namespace.
     pub namespace: String,
     /// containerd's own socket.
     pub address: String,
-    /// The container for which it is started.
+    /// The container for which the host is started.
     pub id: String,
-    /// Whom it serves.
+    /// The key of the containers that it serves.
     pub key: HostKey,
-    /// The path of the socket that it finds on descriptor [`super::SOCKET_FD`].
+    /// The path of the socket on descriptor [`super::SOCKET_FD`].
     pub socket: PathBuf,
-    /// Which containers share it.
+    /// The grouping of containers by hosts.
     pub grouping: Grouping,
-    /// What it logs.
+    /// The log level.
     pub log_level: LogLevel,
-    /// The most containers that it serves at once, pods of the Sandbox API among them: containerd
-    /// says nothing of it when it makes those.
+    /// The maximum number of containers that it serves at once, including pods of the Sandbox API:
+    /// containerd does not pass options when it creates those.
     pub max_containers: Option<NonZeroU32>,
 }
 
 /// A command line that no launcher wrote.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ArgumentsError {
-    /// An argument that is none of ours.
+    /// An unknown argument.
     #[error("unknown argument {0:?}: this program is started by the launcher")]
     Unknown(OsString),
-    /// An argument without a value, or with one that it cannot have.
+    /// An argument without a value, or with a value that is not valid.
     #[error(
         "argument {0} is missing or has a value that it cannot have: this program is started by \
          the launcher"
@@ -53,7 +53,7 @@ const LOG_LEVEL: &str = "--log-level";
 const MAX_CONTAINERS: &str = "--max-containers";
 
 impl HostArguments {
-    /// The arguments, without the program's name.
+    /// Returns the arguments, without the program's name.
     pub fn to_args(&self) -> Vec<OsString> {
         let Self {
             namespace,
@@ -85,10 +85,10 @@ impl HostArguments {
             .collect()
     }
 
-    /// Reads what [`HostArguments::to_args`] wrote.
+    /// Parses the result of [`HostArguments::to_args`].
     ///
     /// # Errors
-    /// When it did not.
+    /// If the arguments have another form.
     pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Self, ArgumentsError> {
         let mut given = Given(Vec::new());
         let mut args = args.into_iter();
@@ -113,10 +113,10 @@ impl HostArguments {
             namespace: given.text(NAMESPACE, |text| Some(text.to_owned()))?,
             address: given.text(ADDRESS, |text| Some(text.to_owned()))?,
             id: given.text(ID, |text| Some(text.to_owned()))?,
-            key: given.text(KEY, HostKey::of_name)?,
+            key: given.text(KEY, HostKey::from_name)?,
             socket: PathBuf::from(given.value(SOCKET)?),
-            grouping: given.text(GROUPING, Grouping::of_name)?,
-            log_level: given.text(LOG_LEVEL, LogLevel::of_name)?,
+            grouping: given.text(GROUPING, Grouping::from_name)?,
+            log_level: given.text(LOG_LEVEL, LogLevel::from_name)?,
             max_containers: match given.value(MAX_CONTAINERS) {
                 Ok(_) => Some(given.text(MAX_CONTAINERS, |text| text.parse().ok())?),
                 Err(_) => None,
@@ -158,7 +158,7 @@ mod tests {
             namespace: "k8s.io".to_owned(),
             address: "/run/containerd/containerd.sock".to_owned(),
             id: "-debug".to_owned(),
-            key: HostKey::of("a", "b", Path::new("c"), "d", &Group::Node),
+            key: HostKey::new("a", "b", Path::new("c"), "d", &Group::Node),
             socket: PathBuf::from("/run/containerd/s/x"),
             grouping: Grouping::Pod,
             log_level: LogLevel::Debug,
@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn a_host_reads_what_the_launcher_wrote() {
+    fn host_parses_what_the_launcher_wrote() {
         for max_containers in [None, NonZeroU32::new(250)] {
             let arguments = HostArguments {
                 max_containers,
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn a_command_line_by_hand_is_refused_by_name() {
+    fn unknown_or_incomplete_arguments_are_refused_by_name() {
         let parse = |args: &[&str]| {
             HostArguments::parse(args.iter().map(OsString::from))
                 .unwrap_err()

@@ -1,4 +1,4 @@
-//! Containers with the same key share a host.
+//! Keys of hosts: containers with the same key share a host.
 
 use std::fmt;
 use std::path::Path;
@@ -6,7 +6,7 @@ use std::path::Path;
 use crate::hash;
 use crate::options::Grouping;
 
-/// What the bundle's annotations say of the pod that a container belongs to.
+/// The pod of a container, from the bundle's annotations.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Pod {
     /// The id of the pod's sandbox: `io.kubernetes.cri.sandbox-id`.
@@ -18,18 +18,18 @@ pub struct Pod {
 /// The containers that share a host, among those of one containerd namespace.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Group {
-    /// All of the node.
+    /// All containers of the node.
     Node,
-    /// Those of this Kubernetes namespace; empty: those that no Kubernetes started.
+    /// Those of this Kubernetes namespace; empty: those without Kubernetes.
     Namespace(String),
     /// Those of the pod with this sandbox, or the one container with this id.
     Pod(String),
 }
 
 impl Group {
-    /// Where container `id` belongs. `pod` is `None` for a sandbox that has no spec: containerd's
-    /// Sandbox API tells its namespace too late, when the host runs already. Such a pod gets a host
-    /// of its own where namespaces must not mix.
+    /// Returns the group of container `id`. `pod` is `None` for a sandbox without a spec:
+    /// containerd's Sandbox API passes its namespace too late, when the host already runs. Such a
+    /// pod gets its own host if namespaces must not share one.
     pub fn of(grouping: Grouping, pod: Option<&Pod>, id: &str) -> Self {
         match (grouping, pod) {
             (Grouping::Node, _) => Self::Node,
@@ -56,19 +56,19 @@ impl Group {
     }
 }
 
-/// A short name for everything that decides which host serves a container. Part of file names.
+/// A short name for everything that decides which host serves a container; part of file names.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct HostKey(String);
 
 impl HostKey {
-    /// Bytes of the hash that are kept: few enough for a socket's path (108 bytes), too many to
-    /// meet by chance.
+    /// The number of hash bytes in the name: few enough for a socket's path (108 bytes), enough to
+    /// avoid collisions.
     const BYTES: usize = 16;
 
-    /// `namespace` and `address` are containerd's; `bundle` is the root folder of the runtime
-    /// bundle and `build` its version and revision, so that a newer bundle serves new pods with its
-    /// own host while the older one's host drains.
-    pub fn of(namespace: &str, address: &str, bundle: &Path, build: &str, group: &Group) -> Self {
+    /// Makes the key. `namespace` and `address` are containerd's; `bundle` is the root folder of
+    /// the runtime bundle and `build` its version and revision, so that a newer bundle serves new
+    /// pods with its own host while the older host drains.
+    pub fn new(namespace: &str, address: &str, bundle: &Path, build: &str, group: &Group) -> Self {
         let [grouping, name] = group.parts();
         let parts = [
             namespace.as_bytes(),
@@ -84,8 +84,8 @@ impl HostKey {
         ))
     }
 
-    /// The key that has this name; `None` when no key looks like it.
-    pub fn of_name(name: &str) -> Option<Self> {
+    /// Parses a key's name; `None` if it is not one.
+    pub fn from_name(name: &str) -> Option<Self> {
         let fits = name.len() == 2 * Self::BYTES
             && name
                 .bytes()
@@ -93,7 +93,7 @@ impl HostKey {
         fits.then(|| Self(name.to_owned()))
     }
 
-    /// The name.
+    /// Returns the name.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn the_grouping_decides_who_shares_a_host() {
+    fn grouping_decides_which_containers_share_a_host() {
         let alone = Pod::default();
         for (grouping, of, expected) in [
             (Grouping::Node, Some(&pod("s1", "shop")), Group::Node),
@@ -150,9 +150,9 @@ mod tests {
     }
 
     #[test]
-    fn a_key_differs_when_any_part_does_and_else_never() {
+    fn keys_differ_exactly_if_a_part_differs() {
         let key = |namespace: &str, address: &str, bundle: &str, build: &str, group: &Group| {
-            HostKey::of(namespace, address, Path::new(bundle), build, group)
+            HostKey::new(namespace, address, Path::new(bundle), build, group)
         };
         let pod = Group::Pod("x".to_owned());
         let namespace = Group::Namespace("x".to_owned());
@@ -172,16 +172,16 @@ mod tests {
     }
 
     #[test]
-    fn only_a_keys_name_is_a_key() {
-        let key = HostKey::of("a", "b", Path::new("c"), "d", &Group::Node);
-        assert_eq!(HostKey::of_name(key.as_str()), Some(key));
+    fn only_the_name_of_a_key_is_parsed_as_one() {
+        let key = HostKey::new("a", "b", Path::new("c"), "d", &Group::Node);
+        assert_eq!(HostKey::from_name(key.as_str()), Some(key));
         for name in [
             "",
             "../../etc/passwd",
             "ABCDEF0123456789ABCDEF0123456789",
             "0123",
         ] {
-            assert_eq!(HostKey::of_name(name), None, "{name}");
+            assert_eq!(HostKey::from_name(name), None, "{name}");
         }
     }
 }

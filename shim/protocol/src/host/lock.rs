@@ -1,5 +1,5 @@
-//! The lock of a host's place: a file that only root can open, so that only root can hold it, and a
-//! wait with a limit.
+//! The lock of a host's files: only root can open its file, so only root can hold it. Waiting has a
+//! timeout.
 
 use std::fs::{self, File, Permissions, TryLockError};
 use std::io::{self, ErrorKind};
@@ -13,21 +13,21 @@ use rustix::fs::OFlags;
 
 use crate::file::{FileError, if_found};
 
-/// Longer than a launcher holds the lock: it waits a minute at most for the host that it started.
+/// Longer than a launcher holds the lock: it waits at most a minute for the host that it started.
 pub(super) const LOCK_TIMEOUT: Duration = Duration::from_secs(90);
-/// The mode of the lock file. Whoever can open a file, even for reading, can lock it.
+/// The mode of the lock file. A process that can open a file, even for reading, can lock it.
 const MODE: u32 = 0o600;
 /// The kernel's list of file locks.
 const LOCKS: &str = "/proc/locks";
 
-/// Locks the file at `path`, which is made if it is missing. Dropping the answer unlocks it.
+/// Locks the file at `path`; creates it if it is missing. Dropping the result unlocks it.
 pub(super) fn lock(path: &Path, timeout: Duration) -> Result<File, FileError> {
     let failed = |error: io::Error| FileError::new("lock", path, error);
     let deadline = Instant::now() + timeout;
     loop {
         let file = wait(open(path).map_err(failed)?, deadline, timeout).map_err(failed)?;
-        // The former holder may have removed the file: then the name stands for another file by
-        // now, or for none.
+        // The former holder may have removed the file; the name then stands for another file, or
+        // for none.
         let ours = file.metadata().map_err(failed)?;
         match if_found(fs::symlink_metadata(path)).map_err(failed)? {
             Some(named) if (named.dev(), named.ino()) == (ours.dev(), ours.ino()) => {
@@ -51,14 +51,14 @@ fn open(path: &Path) -> io::Result<File> {
     if !found.is_file() {
         return Err(io::Error::other("it is not a regular file: remove it"));
     }
-    // Earlier builds made files that everybody could read.
+    // Earlier builds created files that every user could read.
     if found.mode() & 0o777 != MODE {
         file.set_permissions(Permissions::from_mode(MODE))?;
     }
     Ok(file)
 }
 
-/// Waits in a thread: a launcher that waits for a busy lock continues as soon as the lock is free.
+/// Waits in a thread, so that a launcher continues as soon as the lock is free.
 fn wait(file: File, deadline: Instant, timeout: Duration) -> io::Result<File> {
     match file.try_lock() {
         Ok(()) => return Ok(file),
@@ -69,7 +69,7 @@ fn wait(file: File, deadline: Instant, timeout: Duration) -> io::Result<File> {
     let (sender, receiver) = mpsc::channel();
     let waiter = move || {
         let locked = file.lock().map(|()| file);
-        // After a timeout the receiver is gone, and the file is unlocked when it is dropped here.
+        // After a timeout the receiver is gone; dropping the file here unlocks it.
         let _ = sender.send(locked);
     };
     thread::Builder::new()
@@ -102,8 +102,8 @@ fn wait(file: File, deadline: Instant, timeout: Duration) -> io::Result<File> {
         })
 }
 
-/// The process that holds the lock on a file, by the kernel's list: `1: FLOCK ADVISORY WRITE 123
-/// 00:1a:456 0 EOF`. The lines of waiters have an arrow after the number.
+/// Finds the process that holds the lock on a file in the kernel's list: `1: FLOCK ADVISORY WRITE
+/// 123 00:1a:456 0 EOF`. Lines of waiters have an arrow after the number.
 fn holder(locks: &str, device: u64, inode: u64) -> Option<i32> {
     let file = format!(
         "{:02x}:{:02x}:{inode}",
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn lock_file_is_closed_to_others_also_where_an_earlier_build_made_it() {
+    fn lock_file_is_private_even_if_an_earlier_build_created_it() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x.lock");
         drop(lock(&path, LOCK_TIMEOUT).unwrap());
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn wait_for_the_lock_ends_with_the_name_of_its_holder() {
+    fn lock_timeout_names_the_holder() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x.lock");
         let held = lock(&path, LOCK_TIMEOUT).unwrap();
@@ -156,12 +156,12 @@ mod tests {
             "{cause}"
         );
         drop(held);
-        // The thread that still waits lets the lock go at once.
+        // The thread that still waits unlocks the file at once.
         drop(lock(&path, LOCK_TIMEOUT).unwrap());
     }
 
     #[test]
-    fn lock_follows_no_link_and_opens_no_fifo() {
+    fn lock_does_not_follow_links_or_open_fifos() {
         let folder = tempfile::tempdir().unwrap();
         let link = folder.path().join("link.lock");
         std::os::unix::fs::symlink(folder.path().join("elsewhere"), &link).unwrap();
@@ -187,7 +187,7 @@ mod tests {
                      00:1a:456 0 EOF\n";
         assert_eq!(holder(locks, rustix::fs::makedev(0, 0x1a), 456), Some(33));
         assert_eq!(holder(locks, rustix::fs::makedev(8, 1), 456), None);
-        // A process that this one's pid namespace does not show has no number there.
+        // A process outside this pid namespace has the number 0 there.
         assert_eq!(
             holder(
                 "1: FLOCK  ADVISORY  WRITE 0 00:1a:456 0 EOF",

@@ -3,8 +3,8 @@
 //!
 //! containerd 2.4 cannot create a user namespace for a handler that has a table. The launcher looks
 //! for the file in the folder of the path by which containerd started it, so a link in a folder of
-//! its own is a handler with options of its own. It hands the file to the host in the container's
-//! bundle, because the host knows nothing of handlers.
+//! its own is a handler with options of its own. It copies the file into the container's bundle for
+//! the host, which does not know handlers.
 
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Read as _, Write as _};
@@ -17,49 +17,49 @@ use super::{OptionsError, RuntimeOptions};
 
 /// The file's name beside the launcher.
 pub const OPTIONS_FILE: &str = "options.toml";
-/// Its name in a container's bundle.
+/// The file's name in a container's bundle.
 const IN_BUNDLE: &str = "wasmedge-options.toml";
-/// Largest size of the file.
+/// The maximum size of the file.
 const MAX_SIZE: u64 = 64 << 10;
 
 /// A file with runtime options.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OptionsFile {
-    /// Its path.
+    /// The file's path.
     pub path: PathBuf,
-    /// What it says.
+    /// Its content.
     pub text: String,
-    /// The options in it.
+    /// Its options.
     pub options: RuntimeOptions,
 }
 
 impl OptionsFile {
-    /// Reads the file beside the launcher that containerd started by the path `launcher`; none if
+    /// Reads the file beside the launcher that containerd started by the path `launcher`; `None` if
     /// there is no such file.
     ///
     /// # Errors
-    /// When it is not a file that only root and this process's user can write, or its options are
-    /// not accepted.
+    /// If users other than root and this process's user can write the file, or its options are not
+    /// accepted.
     pub fn beside(launcher: &Path) -> Result<Option<Self>, OptionsError> {
-        // A bare name was looked up along PATH, by a shell.
+        // A bare name was looked up in PATH, by a shell.
         let folder = launcher.parent().filter(|folder| folder.is_absolute());
         folder.map_or(Ok(None), |folder| Self::read(folder.join(OPTIONS_FILE)))
     }
 
-    /// Reads the file that a launcher handed over in a container's bundle; none if there is no such
+    /// Reads the file that a launcher copied into a container's bundle; `None` if there is no such
     /// file.
     ///
     /// # Errors
     /// As [`OptionsFile::beside`].
-    pub fn of_bundle(bundle: &Path) -> Result<Option<Self>, OptionsError> {
+    pub fn in_bundle(bundle: &Path) -> Result<Option<Self>, OptionsError> {
         Self::read(bundle.join(IN_BUNDLE))
     }
 
-    /// Hands the file over in a container's bundle.
+    /// Copies the file into a container's bundle.
     ///
     /// # Errors
-    /// When it cannot be written.
-    pub fn hand_over(&self, bundle: &Path) -> Result<(), OptionsError> {
+    /// If it cannot be written.
+    pub fn copy_to_bundle(&self, bundle: &Path) -> Result<(), OptionsError> {
         let path = bundle.join(IN_BUNDLE);
         let written = OpenOptions::new()
             .write(true)
@@ -98,7 +98,7 @@ impl OptionsFile {
         let mut text = String::new();
         file.read_to_string(&mut text)
             .map_err(|error| unreadable(&path, error.to_string()))?;
-        let options = RuntimeOptions::of_toml(&text);
+        let options = RuntimeOptions::from_toml(&text);
         let options = options.map_err(|error| OptionsError::InFile {
             path: path.display().to_string(),
             error: Box::new(error),
@@ -111,7 +111,7 @@ impl OptionsFile {
     }
 }
 
-/// Refuses a file by which another user than root could choose options.
+/// Refuses a file through which a user other than root could choose options.
 fn must_be_safe(path: &Path, file: &File) -> Result<(), OptionsError> {
     let facts = file.metadata().map_err(|error| OptionsError::File {
         path: path.display().to_string(),
@@ -151,7 +151,7 @@ mod tests {
     use crate::options::CgroupDriver;
 
     #[test]
-    fn options_file_is_read_beside_the_path_of_the_launcher_and_handed_over() {
+    fn options_file_is_read_beside_the_launcher_and_copied_to_the_bundle() {
         let folder = tempfile::tempdir().unwrap();
         let launcher = folder.path().join("containerd-shim-wasmedge-v1");
         symlink("/elsewhere/bin/containerd-shim-wasmedge-v1", &launcher).unwrap();
@@ -174,18 +174,18 @@ mod tests {
         }
 
         let bundle = tempfile::tempdir().unwrap();
-        assert_eq!(OptionsFile::of_bundle(bundle.path()), Ok(None));
-        file.hand_over(bundle.path()).unwrap();
+        assert_eq!(OptionsFile::in_bundle(bundle.path()), Ok(None));
+        file.copy_to_bundle(bundle.path()).unwrap();
         assert_eq!(
-            OptionsFile::of_bundle(bundle.path())
+            OptionsFile::in_bundle(bundle.path())
                 .unwrap()
                 .unwrap()
                 .options,
             file.options
         );
-        file.hand_over(bundle.path()).unwrap();
+        file.copy_to_bundle(bundle.path()).unwrap();
         assert!(
-            file.hand_over(Path::new("/nowhere"))
+            file.copy_to_bundle(Path::new("/nowhere"))
                 .unwrap_err()
                 .to_string()
                 .contains(IN_BUNDLE)

@@ -1,8 +1,8 @@
-//! The options that containerd gives with a request, and how they combine with an options file.
+//! The options of a request, and their combination with an options file.
 
 use super::{GENERIC, OptionsError, RUNC, RuntimeOptions, file::OptionsFile, message_name};
 
-/// The options that containerd gives with a request.
+/// The options of a request.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Given {
     /// None: the handler has no options table, or an empty one.
@@ -10,41 +10,42 @@ pub enum Given {
     Nothing,
     /// The handler's options table.
     Table(RuntimeOptions),
-    /// Options of runc's. For a pod with a user namespace containerd sends them for a handler
-    /// without a table too, to name the owner of the streams.
+    /// runc's options. For a pod with a user namespace containerd sends them for a handler without
+    /// a table too, with the owner of the streams.
     Runc(RuntimeOptions),
 }
 
 impl Given {
-    /// Decodes what a `google.protobuf.Any` with runtime options holds: the table, or the path of a
-    /// file with it. An empty type stands for no options at all. From runc's options only the
-    /// cgroup driver is taken.
+    /// Decodes a `google.protobuf.Any` with runtime options: the table, or the path of a file with
+    /// it. An empty type means no options. From runc's options only the cgroup driver is used.
     ///
     /// # Errors
-    /// When they are of another type, hold an unknown key or a value that the key cannot have, or
-    /// their file cannot be read.
+    /// If they are of another type, have an unknown key or a value that is not possible, or their
+    /// file cannot be read.
     pub fn decode(type_url: &str, value: &[u8]) -> Result<Self, OptionsError> {
         match message_name(type_url) {
             "" => Ok(Self::Nothing),
-            GENERIC => Ok(RuntimeOptions::of_generic(value)?.map_or(Self::Nothing, Self::Table)),
-            RUNC => RuntimeOptions::of_runc(value).map(Self::Runc),
+            GENERIC => {
+                Ok(RuntimeOptions::decode_generic(value)?.map_or(Self::Nothing, Self::Table))
+            }
+            RUNC => RuntimeOptions::decode_runc(value).map(Self::Runc),
             _ => Err(OptionsError::UnknownType {
                 type_url: type_url.to_owned(),
             }),
         }
     }
 
-    /// Returns the options for a new container of a handler with this options file, if there is
+    /// Returns the options for a new container of a handler, whose options file is `file` if it has
     /// one.
     ///
     /// # Errors
-    /// When options are in both places. Neither is preferred: nobody would notice that the other
-    /// does nothing.
+    /// If both places have options. Neither takes precedence, because the other would have no
+    /// effect without notice.
     pub fn with_file(self, file: Option<&OptionsFile>) -> Result<RuntimeOptions, OptionsError> {
         match (self, file) {
             (Self::Nothing, None) => Ok(RuntimeOptions::default()),
             (Self::Table(options) | Self::Runc(options), None) => Ok(options),
-            // The owner of the streams alone.
+            // Only the owner of the streams.
             (Self::Nothing, Some(file)) => Ok(file.options),
             (Self::Runc(options), Some(file)) if options == RuntimeOptions::default() => {
                 Ok(file.options)
@@ -55,8 +56,8 @@ impl Given {
         }
     }
 
-    /// Returns the options for a container that is created: its own table counts, then the file
-    /// that the launcher read for it, then what its pod's sandbox was created with.
+    /// Returns the options for a container that is created: from its own table, else from the file
+    /// that the launcher copied for it, else from its pod's sandbox.
     #[must_use]
     pub fn for_container(
         self,
@@ -128,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn container_has_its_own_options_before_those_of_its_pod() {
+    fn own_options_of_a_container_take_precedence_over_its_pods() {
         for (given, file, pod, expected) in [
             (Given::Nothing, None, None, PLAIN),
             (Given::Nothing, None, Some(SYSTEMD), SYSTEMD),

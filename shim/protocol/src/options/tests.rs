@@ -6,7 +6,7 @@ use containerd_shim_protos::shim::oci::Options as RuncOptions;
 use super::*;
 use crate::wire::Message;
 
-/// `runtimeoptions.v1.Options` with this table.
+/// Encodes `runtimeoptions.v1.Options` with this table.
 fn generic(table: &str) -> Vec<u8> {
     Message::default()
         .text(1, "io.containerd.wasmedge.v1")
@@ -19,7 +19,7 @@ fn decode(table: &str) -> Result<Given, String> {
 }
 
 #[test]
-fn without_options_the_defaults_hold() {
+fn defaults_apply_without_options() {
     let defaults = RuntimeOptions {
         cgroups: CgroupDriver::Cgroupfs,
         grouping: Grouping::Node,
@@ -59,7 +59,7 @@ fn every_key_is_read() {
 }
 
 #[test]
-fn of_runcs_options_only_the_cgroup_driver_is_taken() {
+fn only_the_cgroup_driver_is_used_from_runcs_options() {
     let runc = RuncOptions {
         systemd_cgroup: true,
         no_pivot_root: true,
@@ -77,7 +77,7 @@ fn of_runcs_options_only_the_cgroup_driver_is_taken() {
 }
 
 #[test]
-fn what_is_wrong_is_refused_with_what_would_be_right() {
+fn bad_options_are_refused_with_the_possible_values() {
     for (table, words) in [
         (
             "Colour = 1",
@@ -125,7 +125,7 @@ fn options_of_another_runtime_are_refused() {
 }
 
 #[test]
-fn options_may_be_in_a_file_that_is_there() {
+fn options_are_read_from_the_file_of_config_path() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("options.toml");
     let message = Message::default()
@@ -149,9 +149,9 @@ fn options_may_be_in_a_file_that_is_there() {
 }
 
 #[test]
-fn every_row_is_an_option_and_every_name_is_its_values() {
+fn every_row_is_an_option_with_its_values() {
     for row in OPTIONS {
-        let error = RuntimeOptions::of_toml(&format!("{} = [[1]]", row.key)).unwrap_err();
+        let error = RuntimeOptions::from_toml(&format!("{} = [[1]]", row.key)).unwrap_err();
         assert!(
             matches!(error, OptionsError::BadValue { key, .. } if key == row.key),
             "{error}"
@@ -159,11 +159,11 @@ fn every_row_is_an_option_and_every_name_is_its_values() {
     }
     for (name, value) in Grouping::NAMES {
         assert_eq!(
-            (value.as_str(), Grouping::of_name(name)),
+            (value.as_str(), Grouping::from_name(name)),
             (*name, Some(*value))
         );
         assert_eq!(
-            RuntimeOptions::of_toml(&format!("grouping = '{name}'"))
+            RuntimeOptions::from_toml(&format!("grouping = '{name}'"))
                 .unwrap()
                 .grouping,
             *value
@@ -171,11 +171,11 @@ fn every_row_is_an_option_and_every_name_is_its_values() {
     }
     for (name, value) in LogLevel::NAMES {
         assert_eq!(
-            (value.as_str(), LogLevel::of_name(name)),
+            (value.as_str(), LogLevel::from_name(name)),
             (*name, Some(*value))
         );
         assert_eq!(
-            RuntimeOptions::of_toml(&format!("log_level = '{name}'"))
+            RuntimeOptions::from_toml(&format!("log_level = '{name}'"))
                 .unwrap()
                 .log_level,
             *value
@@ -183,14 +183,14 @@ fn every_row_is_an_option_and_every_name_is_its_values() {
     }
 }
 
-/// Where the page lies, from this crate's folder.
+/// The page's path, from this crate's folder.
 const PAGE: &str = "../../docs/reference/runtime-options.md";
 
 fn page() -> String {
     let head = "<!-- Generated from `shim/protocol/src/options.rs`: change it there, then \
                 run\n     \
          `UPDATE_REFERENCE=1 cargo test --package shim-protocol --lib \
-         the_reference_page_is_the_table`. -->\n\n\
+         reference_page_matches_the_table`. -->\n\n\
          # Runtime options\n\n\
          Keys of the handler's `options` table in containerd's configuration: \
          `[plugins.\"io.containerd.cri.v1.runtime\".containerd.runtimes.wasmedge.options]` in \
@@ -220,7 +220,7 @@ fn page() -> String {
 }
 
 #[test]
-fn the_reference_page_is_the_table() {
+fn reference_page_matches_the_table() {
     let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(PAGE);
     if std::env::var_os("UPDATE_REFERENCE").is_some() {
         std::fs::write(&file, page()).unwrap();
@@ -229,7 +229,7 @@ fn the_reference_page_is_the_table() {
     assert_eq!(
         found,
         page(),
-        "{} is not what OPTIONS says: its first lines tell how to write it anew",
+        "{} differs from OPTIONS: its first lines have the command that updates it",
         file.display()
     );
 }

@@ -1,4 +1,4 @@
-//! Records in folders of the tests' own.
+//! Records in temporary folders.
 
 use std::os::unix::fs::symlink;
 
@@ -17,12 +17,12 @@ fn record() -> Record {
 
 fn records() -> (tempfile::TempDir, Records) {
     let folder = tempfile::tempdir().unwrap();
-    let records = Records::below(folder.path().join("records"), "/c.sock");
+    let records = Records::at(folder.path().join("records"), "/c.sock");
     (folder, records)
 }
 
 #[test]
-fn what_was_written_last_is_read_until_it_is_removed() {
+fn last_written_record_is_read_until_it_is_removed() {
     let (_folder, records) = records();
     assert_eq!(records.read("k8s.io", "c1").unwrap(), None);
     records.write(&record()).unwrap();
@@ -44,7 +44,7 @@ fn what_was_written_last_is_read_until_it_is_removed() {
 }
 
 #[test]
-fn record_of_a_name_that_leads_elsewhere_is_refused() {
+fn name_that_leads_to_another_folder_is_refused() {
     let (_folder, records) = records();
     for (namespace, id) in [
         ("..", "c1"),
@@ -74,7 +74,7 @@ fn record_of_a_name_that_leads_elsewhere_is_refused() {
 }
 
 #[test]
-fn what_is_no_record_is_named() {
+fn malformed_record_is_named_in_the_error() {
     let (_folder, records) = records();
     records.write(&record()).unwrap();
     let file = records.folder("k8s.io", "c1").unwrap().join("record.json");
@@ -84,10 +84,10 @@ fn what_is_no_record_is_named() {
 }
 
 #[test]
-fn a_full_disk_is_said_with_the_file_and_leaves_the_record_before() {
+fn failed_write_names_the_file_and_keeps_the_earlier_record() {
     let (_folder, records) = records();
     records.write(&record()).unwrap();
-    // Writing there fails as on a full disk, and needs none.
+    // Writing there fails as on a full disk, without one.
     let folder = records.folder("k8s.io", "c1").unwrap();
     symlink("/dev/full", folder.join("record.new")).unwrap();
     let error = records
@@ -107,7 +107,7 @@ fn a_full_disk_is_said_with_the_file_and_leaves_the_record_before() {
 }
 
 #[test]
-fn nobody_but_root_sees_what_a_container_was_given() {
+fn only_root_can_read_records() {
     let (_folder, records) = records();
     let folder = records.folder("k8s.io", "c1").unwrap();
     let all = |folder: &Path| {
@@ -134,13 +134,13 @@ fn nobody_but_root_sees_what_a_container_was_given() {
 }
 
 #[test]
-fn the_same_container_of_two_containerds_has_two_records() {
+fn containers_of_two_containerds_have_separate_records() {
     let folder = tempfile::tempdir().unwrap();
     let [one, other] = [
         "/run/containerd/containerd.sock",
         "/run/k3s/containerd/containerd.sock",
     ]
-    .map(|address| Records::below(folder.path(), address));
+    .map(|address| Records::at(folder.path(), address));
     one.write(&record()).unwrap();
     assert_eq!(other.read("k8s.io", "c1").unwrap(), None);
     let others = Record {

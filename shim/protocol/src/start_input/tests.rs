@@ -1,5 +1,5 @@
-//! What real containerds wrote to a program in the launcher's place, byte for byte, and what stands
-//! there by mistake.
+//! Inputs that real containerds wrote to a program in the launcher's place, byte for byte, and
+//! malformed ones.
 
 use std::num::NonZeroU32;
 
@@ -33,7 +33,7 @@ const TABLE: RuntimeOptions = RuntimeOptions {
 
 fn old(options: Given) -> StartInput {
     StartInput {
-        answer: Answer::Address,
+        reply: ReplyFormat::Address,
         options,
         socket_folder: None,
     }
@@ -41,14 +41,14 @@ fn old(options: Given) -> StartInput {
 
 fn new(options: Given) -> StartInput {
     StartInput {
-        answer: Answer::Bootstrap,
+        reply: ReplyFormat::Bootstrap,
         options,
         socket_folder: Some(PathBuf::from("/run/containerd/s")),
     }
 }
 
 #[test]
-fn what_each_containerd_writes_is_understood() {
+fn input_of_each_containerd_is_parsed() {
     for Recorded {
         by,
         namespace,
@@ -66,7 +66,7 @@ fn what_each_containerd_writes_is_understood() {
 }
 
 #[test]
-fn of_new_messages_what_is_unknown_is_left_alone_and_bad_options_are_refused() {
+fn unknown_extensions_are_ignored_and_bad_options_are_refused() {
     let message = |type_url: &str, value: &[u8]| {
         let any = ProtoAny {
             type_url: type_url.to_owned(),
@@ -88,7 +88,7 @@ fn of_new_messages_what_is_unknown_is_left_alone_and_bad_options_are_refused() {
     };
     let read = |input: &[u8]| StartInput::decode(input, "n", "c1");
     let plain = StartInput {
-        answer: Answer::Bootstrap,
+        reply: ReplyFormat::Bootstrap,
         options: Given::Nothing,
         socket_folder: None,
     };
@@ -104,7 +104,7 @@ fn of_new_messages_what_is_unknown_is_left_alone_and_bad_options_are_refused() {
 }
 
 #[test]
-fn what_is_neither_message_is_refused() {
+fn other_messages_are_refused() {
     let params = BootstrapParams {
         instance_id: "other".to_owned(),
         namespace: "n".to_owned(),
@@ -135,10 +135,11 @@ fn what_is_neither_message_is_refused() {
 }
 
 #[test]
-fn the_answer_is_what_that_containerd_reads() {
+fn reply_has_the_form_that_each_containerd_reads() {
     let address = "unix:///run/containerd/s/x-1";
-    assert_eq!(Answer::Address.encode(address), address.as_bytes());
-    let result = BootstrapResult::parse_from_bytes(&Answer::Bootstrap.encode(address)).unwrap();
+    assert_eq!(ReplyFormat::Address.encode(address), address.as_bytes());
+    let result =
+        BootstrapResult::parse_from_bytes(&ReplyFormat::Bootstrap.encode(address)).unwrap();
     let expected = BootstrapResult {
         version: 3,
         address: address.to_owned(),

@@ -1,4 +1,4 @@
-//! Against the library that reads and writes every message.
+//! Comparison with the full protobuf library.
 
 use containerd_shim_protos::protobuf::well_known_types::any::Any;
 use containerd_shim_protos::protobuf::{Message as _, MessageField};
@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use super::*;
 
 #[test]
-fn the_library_reads_what_is_written_here() {
+fn library_reads_what_is_encoded_here() {
     let version = Message::default().text(1, "1.2").text(2, "");
     let bytes = Message::default()
         .text(1, "name")
@@ -31,7 +31,7 @@ fn the_library_reads_what_is_written_here() {
 }
 
 #[test]
-fn what_is_cut_off_or_no_message_is_malformed() {
+fn truncated_and_other_bytes_are_malformed() {
     for (bytes, at) in [
         (&[0x0a][..], 1),                 // a string without its length
         (&[0x0a, 5, b'x'], 2),            // a string shorter than its length
@@ -67,7 +67,7 @@ proptest! {
     }
 
     #[test]
-    fn no_bytes_make_the_reader_fail_otherwise(bytes: Vec<u8>) {
+    fn any_bytes_are_parsed_or_malformed(bytes: Vec<u8>) {
         if let Err(Malformed { at }) = fields(&bytes) {
             prop_assert!(at <= bytes.len());
         }

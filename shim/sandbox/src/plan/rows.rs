@@ -24,7 +24,7 @@ pub const ROWS: &[SpecField] = &[
     by_the_host(
         "root.path",
         "mounted in a mount namespace of the guest's own, of which it becomes the root",
-        &["the_root_may_be_relative_to_the_bundle_or_absolute"],
+        &["root_may_be_relative_to_the_bundle_or_absolute"],
     ),
     SpecField {
         field: "root.readonly",
@@ -246,7 +246,7 @@ pub const ROWS: &[SpecField] = &[
               set-up makes belongs to its root",
         tests: &[
             "a_user_namespace_that_is_there_is_the_containers",
-            "root_of_a_pod_with_its_own_users_is_nobody_on_the_node",
+            "root_of_a_pod_with_its_own_users_is_unprivileged_on_the_node",
         ],
     },
     SpecField {
@@ -318,17 +318,17 @@ pub const ROWS: &[SpecField] = &[
     by_the_host(
         "process.cwd",
         "where a relative entry is looked for; WASI has no working directory",
-        &["an_entrypoint_is_a_path_and_perhaps_a_function"],
+        &["entrypoint_is_a_path_with_an_optional_function"],
     ),
     by_the_host(
         "process.terminal",
         "the guest's three streams are one terminal",
-        &["a_terminal_that_goes_nowhere_is_still_emptied"],
+        &["terminal_without_destination_is_still_read"],
     ),
     by_the_host(
         "process.consoleSize",
         "the terminal's first size",
-        &["a_terminal_has_the_size_that_its_spec_says"],
+        &["terminal_has_the_size_of_its_spec"],
     ),
     SpecField {
         field: "process.user",
@@ -445,25 +445,25 @@ pub const ROWS: &[SpecField] = &[
         "linux.cgroupsPath",
         "made by the host, and removed with the container; both drivers",
         &[
-            "a_path_is_below_the_mount_points",
-            "a_scope_is_below_the_slices_that_its_slices_name_says",
-            "a_path_that_is_no_cgroup_of_a_container_is_refused",
+            "path_is_below_the_mount_points",
+            "scope_is_below_the_parents_of_its_slice",
+            "path_that_cannot_be_a_containers_cgroup_is_refused",
         ],
     ),
     by_the_host(
         "linux.resources",
         "on cgroup v1 and v2; what the node's version does not have is refused by its name",
         &[
-            "processor_time_is_written_on_v1",
-            "processor_time_is_written_on_v2",
+            "cpu_time_is_written_on_v1",
+            "cpu_time_is_written_on_v2",
             "memory_is_written_on_v1",
             "memory_is_written_on_v2",
-            "numbers_of_processes_and_huge_pages_are_written",
-            "block_devices_are_written",
-            "what_is_rare_is_written",
-            "devices_of_v1_are_the_listed_ones_and_the_default_ones",
-            "what_no_version_can_honour_is_refused_by_its_name",
-            "what_only_the_other_version_has_is_refused_by_its_name",
+            "process_and_huge_page_limits_are_written",
+            "block_io_limits_are_written",
+            "rdma_network_and_unified_are_written",
+            "v1_devices_are_the_listed_and_the_default_ones",
+            "values_that_no_version_supports_are_refused_by_field",
+            "values_of_the_other_version_are_refused_by_field",
         ],
     ),
     // Programs of the node.

@@ -338,7 +338,7 @@ fn page() -> String {
     let head = "<!-- Generated from `shim/sandbox/src/plan/rows.rs`: change it there, then \
                 run\n     \
          `UPDATE_REFERENCE=1 cargo test --package guest-sandbox --lib \
-         the_reference_page_is_the_table`. -->\n\n\
+         reference_page_matches_the_table`. -->\n\n\
          # The OCI runtime spec and guests\n\n\
          What a guest's sandbox makes of each field of the spec that containerd hands over \
          (`config.json`). A field that is refused fails the \
@@ -367,7 +367,7 @@ fn page() -> String {
 }
 
 #[test]
-fn the_reference_page_is_the_table() {
+fn reference_page_matches_the_table() {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(PAGE);
     if std::env::var_os("UPDATE_REFERENCE").is_some() {
         std::fs::write(&file, page()).unwrap();

@@ -1,10 +1,10 @@
-//! The files of a key, and who may change them.
+//! The files of a host's key, and the rules for changing them.
 //!
-//! | file | holds |
+//! | file | contents |
 //! |---|---|
-//! | `<key>.lock` | nothing; a process that changes one of the others has it locked |
-//! | `<key>.host` | the pointer: the path of the socket that new containers go to; its time says when one was last sent there |
-//! | `<key>-<number>` | a host's socket; no two hosts ever have the same |
+//! | `<key>.lock` | nothing; locked by a process that changes one of the others |
+//! | `<key>.host` | the pointer: the path of the socket for new containers; its time is that of the last new container |
+//! | `<key>-<number>` | a host's socket; never reused |
 //!
 //! ```text
 //! launcher                                        host
@@ -16,11 +16,11 @@
 //!   unlock
 //! ```
 //!
-//! A launcher that is killed leaves a pointer to a socket on which nobody listens, or none: the
-//! next one starts over. One that is killed after its fork leaves a host with a pointer to it. So
-//! there is one host that new containers go to.
+//! A launcher that is killed may leave a pointer to a socket without a listener, or none: the next
+//! launcher starts over. A launcher that is killed after its fork leaves a host with a pointer to
+//! it. So there is always one host for new containers.
 //!
-//! Only root can open any of the files, or put one into the folder.
+//! Only root can open any of the files, or create files in the folder.
 
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, ErrorKind};
@@ -39,51 +39,50 @@ use super::HostKey;
 use super::lock::{self, LOCK_TIMEOUT};
 use crate::file::{FileError, if_found, remove, replace};
 
-/// Where containerd's shims keep their sockets, if it does not say otherwise.
+/// The default folder of containerd's shim sockets.
 pub const SOCKETS: &str = "/run/containerd/s";
-/// Connections that may wait for a host to accept them: the most that the kernel allows.
+/// The backlog of the host's socket: the kernel's maximum.
 const BACKLOG: i32 = 4096;
 
 /// Whether a process serves a socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Liveness {
-    /// One does, or will: it may be busy.
+    /// A process listens, or will; it may be busy.
     Listens,
-    /// Nobody ever will: the socket is gone, or whoever listened is.
+    /// No process ever will: the socket or its listener is gone.
     Dead,
 }
 
-/// Asks without waiting whether a process listens on `socket`.
+/// Checks without waiting whether a process listens on `socket`.
 ///
 /// # Errors
-/// When the kernel will not say.
+/// If the kernel's answer is inconclusive.
 pub fn liveness(socket: &Path) -> Result<Liveness, FileError> {
     Ok(match connect(socket)? {
-        Answer::Connected(_) | Answer::Crowded => Liveness::Listens,
-        Answer::Refused => Liveness::Dead,
+        ConnectResult::Connected(_) | ConnectResult::BacklogFull => Liveness::Listens,
+        ConnectResult::Refused => Liveness::Dead,
     })
 }
 
-/// As [`liveness`], where there is reason to believe that the host has died: one that was killed
-/// closes its connections, by which others learn of its death, before it closes the socket that it
-/// listens on, and what it forked may hold that a little longer. So a connection that is made is
-/// watched for its end, for `patience` at most.
+/// Checks like [`liveness`], for a host that has probably died. A killed host closes its
+/// connections, from which others learn of its death, before its listening socket, and its forked
+/// children may hold that a little longer. So an accepted connection is watched for its end, at
+/// most for `timeout`.
 ///
 /// # Errors
-/// When the kernel will not say.
-pub fn liveness_after(socket: &Path, patience: Duration) -> Result<Liveness, FileError> {
-    let deadline = Instant::now() + patience;
+/// If the kernel's answer is inconclusive.
+pub fn liveness_after(socket: &Path, timeout: Duration) -> Result<Liveness, FileError> {
+    let deadline = Instant::now() + timeout;
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
         let ended = match connect(socket)? {
-            Answer::Refused => return Ok(Liveness::Dead),
-            Answer::Connected(connection) => {
-                ends(&connection, left).map_err(|error| FileError::new("watch", socket, error))?
-            }
-            Answer::Crowded => {
-                // Nobody accepts, so there is nothing to watch.
-                std::thread::sleep(AGAIN.min(left));
-                left > AGAIN
+            ConnectResult::Refused => return Ok(Liveness::Dead),
+            ConnectResult::Connected(connection) => closes_within(&connection, left)
+                .map_err(|error| FileError::new("watch", socket, error))?,
+            ConnectResult::BacklogFull => {
+                // Nothing is accepted, so there is nothing to watch.
+                std::thread::sleep(CONNECT_RETRY_INTERVAL.min(left));
+                left > CONNECT_RETRY_INTERVAL
             }
         };
         if !ended || left.is_zero() {
@@ -92,49 +91,50 @@ pub fn liveness_after(socket: &Path, patience: Duration) -> Result<Liveness, Fil
     }
 }
 
-/// Between two tries to connect where others wait already.
-const AGAIN: Duration = Duration::from_millis(10);
+/// The interval between connection attempts while the backlog is full.
+const CONNECT_RETRY_INTERVAL: Duration = Duration::from_millis(10);
 
-enum Answer {
+enum ConnectResult {
     Connected(OwnedFd),
-    /// So many wait already that the kernel takes no more: they wait for somebody.
-    Crowded,
+    /// The backlog is full, so a process listens.
+    BacklogFull,
     Refused,
 }
 
-fn connect(socket: &Path) -> Result<Answer, FileError> {
+fn connect(socket: &Path) -> Result<ConnectResult, FileError> {
     let asked = |error: Errno| FileError::new("connect to", socket, error);
     let address = SocketAddrUnix::new(socket).map_err(asked)?;
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let client = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)
         .map_err(asked)?;
     match rustix::net::connect(&client, &address) {
-        Ok(()) => Ok(Answer::Connected(client)),
-        Err(Errno::AGAIN) => Ok(Answer::Crowded),
-        Err(Errno::CONNREFUSED | Errno::NOENT) => Ok(Answer::Refused),
+        Ok(()) => Ok(ConnectResult::Connected(client)),
+        Err(Errno::AGAIN) => Ok(ConnectResult::BacklogFull),
+        Err(Errno::CONNREFUSED | Errno::NOENT) => Ok(ConnectResult::Refused),
         Err(error) => Err(asked(error)),
     }
 }
 
-/// Whether the other side of `connection` goes away within `patience`. It says nothing unasked.
-fn ends(connection: &OwnedFd, patience: Duration) -> Result<bool, Errno> {
+/// Returns whether the other side of `connection` closes it within `timeout`. It sends nothing on
+/// its own.
+fn closes_within(connection: &OwnedFd, timeout: Duration) -> Result<bool, Errno> {
     let mut watched = [PollFd::new(connection, PollFlags::RDHUP)];
-    let patience = Timespec::try_from(patience).map_err(|_| Errno::INVAL)?;
-    match poll(&mut watched, Some(&patience)) {
+    let timeout = Timespec::try_from(timeout).map_err(|_| Errno::INVAL)?;
+    match poll(&mut watched, Some(&timeout)) {
         // Interrupted: the caller connects and watches again, until its own deadline.
         Err(Errno::INTR) => Ok(true),
         result => Ok(result? > 0),
     }
 }
 
-/// The files of a key.
+/// The files of a host's key.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
+pub struct HostFiles {
     folder: PathBuf,
     key: HostKey,
 }
 
-/// What became of a wish to end.
+/// The result of retiring a host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Retired {
     /// No new container will be sent to this host.
@@ -143,7 +143,7 @@ pub enum Retired {
     No,
 }
 
-/// Who can put files into a folder.
+/// The users that can create files in a folder.
 #[derive(Debug, PartialEq, Eq)]
 enum Access {
     /// Root and this process alone.
@@ -153,7 +153,7 @@ enum Access {
 }
 
 /// Decides by a folder's owner and mode, for a process of user `own`. A sticky bit does not help:
-/// it lets others in.
+/// it still allows others to create files.
 fn access(owner: u32, mode: u32, own: u32) -> Access {
     if (owner == own || owner == 0) && mode & 0o022 == 0 {
         Access::Own
@@ -162,8 +162,8 @@ fn access(owner: u32, mode: u32, own: u32) -> Access {
     }
 }
 
-impl Place {
-    /// The files of `key` in `folder`, which is made when it is first locked.
+impl HostFiles {
+    /// Returns the files of `key` in `folder`, which is created when it is first locked.
     pub fn new(folder: impl Into<PathBuf>, key: HostKey) -> Self {
         Self {
             folder: folder.into(),
@@ -171,41 +171,41 @@ impl Place {
         }
     }
 
-    /// Of the host that listens on `socket`.
-    pub fn of_socket(socket: &Path, key: HostKey) -> Self {
+    /// Returns the files of the host that listens on `socket`.
+    pub fn from_socket(socket: &Path, key: HostKey) -> Self {
         Self::new(socket.parent().unwrap_or(Path::new("/")), key)
     }
 
-    /// Of whichever host listens, or listened, on `socket`; `None` for a path that no launcher
-    /// made.
-    pub fn of_any_socket(socket: &Path) -> Option<Self> {
+    /// Returns the files of any host that listens or listened on `socket`; `None` for a path that
+    /// no launcher made.
+    pub fn from_any_socket(socket: &Path) -> Option<Self> {
         let (key, _) = socket.file_name()?.to_str()?.split_once('-')?;
-        Some(Self::of_socket(socket, HostKey::of_name(key)?))
+        Some(Self::from_socket(socket, HostKey::from_name(key)?))
     }
 
-    /// When a container was last sent to the host that the pointer points to; `None` without a
-    /// pointer. Compare it with an earlier answer only for being the same: clocks are set.
+    /// Returns when a container was last sent to the host of the pointer; `None` without a pointer.
+    /// Compare the result with an earlier one only for equality, because clocks can be set back.
     pub fn touched(&self) -> Result<Option<SystemTime>, FileError> {
         let pointer = self.pointer();
         if_found(fs::metadata(&pointer).and_then(|facts| facts.modified()))
             .map_err(|error| FileError::new("look at", &pointer, error))
     }
 
-    /// Waits until no other process changes these files. Dropping the answer lets the next one in.
+    /// Waits until no other process changes these files. Dropping the result unlocks them.
     ///
     /// # Errors
-    /// When the folder is open to other users, the lock cannot be opened, or another process holds
+    /// If other users can write to the folder, the lock cannot be opened, or another process holds
     /// it for too long.
-    pub fn lock(&self) -> Result<Locked<'_>, FileError> {
+    pub fn lock(&self) -> Result<LockedFiles<'_>, FileError> {
         self.prepare_folder()?;
-        Ok(Locked {
-            place: self,
+        Ok(LockedFiles {
+            files: self,
             _file: lock::lock(&self.lock_file(), LOCK_TIMEOUT)?,
         })
     }
 
-    /// Makes the folder, or checks that no other user can put files into it: a pointer of theirs
-    /// would lead containerd to their socket.
+    /// Creates the folder, or checks that no other user can create files in it: their pointer would
+    /// lead containerd to their socket.
     fn prepare_folder(&self) -> Result<(), FileError> {
         let looked = |error: io::Error| FileError::new("look at", &self.folder, error);
         let Some(found) = if_found(fs::metadata(&self.folder)).map_err(looked)? else {
@@ -246,25 +246,25 @@ impl Place {
     }
 }
 
-/// The files of a key while nobody else changes them.
+/// The files of a key, locked.
 #[derive(Debug)]
-pub struct Locked<'a> {
-    place: &'a Place,
+pub struct LockedFiles<'a> {
+    files: &'a HostFiles,
     _file: File,
 }
 
-impl Locked<'_> {
-    /// The socket that the pointer points to, be it alive or not.
-    pub fn pointed(&self) -> Result<Option<PathBuf>, FileError> {
-        let pointer = self.place.pointer();
+impl LockedFiles<'_> {
+    /// Returns the socket of the pointer, with or without a listener.
+    pub fn pointed_socket(&self) -> Result<Option<PathBuf>, FileError> {
+        let pointer = self.files.pointer();
         let text = if_found(fs::read(&pointer))
             .map_err(|error| FileError::new("read", &pointer, error))?;
         Ok(text.map(|text| PathBuf::from(std::ffi::OsString::from_vec(text))))
     }
 
-    /// The socket of the host that new containers go to, if it lives.
+    /// Returns the socket of the host for new containers, if it is alive.
     pub fn current(&self) -> Result<Option<PathBuf>, FileError> {
-        let Some(socket) = self.pointed()? else {
+        let Some(socket) = self.pointed_socket()? else {
             return Ok(None);
         };
         Ok(match liveness(&socket)? {
@@ -273,15 +273,14 @@ impl Locked<'_> {
         })
     }
 
-    /// Points to a socket that no host had before, and listens on it: from now on, new containers
-    /// go there. Only root can connect. Removes the socket that was pointed to before, if nobody
-    /// listens on it.
+    /// Points to a new socket and listens on it, so that new containers go there. Only root can
+    /// connect. Removes the former socket of the pointer if it has no listener.
     pub fn listen(&self) -> Result<(PathBuf, UnixListener), FileError> {
-        let before = self.pointed()?;
+        let before = self.pointed_socket()?;
         let socket = self.unused_socket()?;
-        let pointer = self.place.pointer();
-        // Before the socket is there: whoever is killed between the two leaves no socket that
-        // nothing points to.
+        let pointer = self.files.pointer();
+        // Before the socket exists: a process killed between the two leaves no socket without a
+        // pointer.
         replace(&pointer, socket.as_os_str().as_bytes())?;
         let listener =
             listen_on(&socket).map_err(|error| FileError::new("listen on", &socket, error))?;
@@ -293,24 +292,24 @@ impl Locked<'_> {
     }
 
     fn unused_socket(&self) -> Result<PathBuf, FileError> {
-        // The number need only differ from those before it: two launchers are never here at once.
+        // The number need only differ from earlier ones: two launchers are never here at once.
         let since_1970 = SystemTime::now()
             .duration_since(SystemTime::UNIX_EPOCH)
             .unwrap_or_default();
         let mut number = since_1970.as_nanos();
         loop {
-            let socket = self.place.file(&format!("-{number:x}"));
+            let socket = self.files.file(&format!("-{number:x}"));
             if !fs::exists(&socket).map_err(|error| FileError::new("look at", &socket, error))? {
                 return Ok(socket);
             }
-            // The clock was set back to the very moment at which another host was started.
+            // The clock was set back to the very moment of another host's start.
             number += 1;
         }
     }
 
-    /// Says that a container is being sent to the host that the pointer points to.
+    /// Records that a container is being sent to the host of the pointer.
     pub fn touch(&self) -> Result<(), FileError> {
-        let pointer = self.place.pointer();
+        let pointer = self.files.pointer();
         let file = File::options()
             .write(true)
             .open(&pointer)
@@ -318,39 +317,40 @@ impl Locked<'_> {
         file.map_err(|error| FileError::new("touch", &pointer, error))
     }
 
-    /// Sends no further containers to `socket`: removes the pointer if it points there. Who is
-    /// connected stays, and containerd can connect again: the socket itself is removed with
-    /// [`Locked::remove`].
+    /// Sends no further containers to `socket`: removes the pointer if it points there. Existing
+    /// connections stay, and containerd can connect again: [`LockedFiles::remove`] removes the
+    /// socket itself.
     pub fn retire(&self, socket: &Path) -> Result<(), FileError> {
-        if self.pointed()?.as_deref() == Some(socket) {
-            remove(&self.place.pointer())
+        if self.pointed_socket()?.as_deref() == Some(socket) {
+            remove(&self.files.pointer())
         } else {
             Ok(())
         }
     }
 
-    /// As [`Locked::retire`], unless a container was sent to `socket` since [`Place::touched`] said
-    /// `seen`.
+    /// Retires like [`LockedFiles::retire`], unless a container was sent to `socket` since
+    /// [`HostFiles::touched`] returned `seen`.
     pub fn retire_unless_touched(
         &self,
         socket: &Path,
         seen: Option<SystemTime>,
     ) -> Result<Retired, FileError> {
-        if self.pointed()?.as_deref() == Some(socket) && self.place.touched()? != seen {
+        if self.pointed_socket()?.as_deref() == Some(socket) && self.files.touched()? != seen {
             return Ok(Retired::No);
         }
         self.retire(socket).map(|()| Retired::Yes)
     }
 
-    /// Removes everything of a host that ends, or has died: the pointer if it points to `socket`,
-    /// the socket, and the lock when nothing else is left that it guards.
+    /// Removes all files of a host that ends or has died: the pointer if it points to `socket`, the
+    /// socket, and the lock if it guards nothing else.
     pub fn remove(self, socket: &Path) -> Result<(), FileError> {
         self.retire(socket)?;
-        if self.pointed()?.is_none() {
-            // Whoever waits for the lock finds its file gone, and makes a new one.
-            remove(&self.place.lock_file())?;
+        if self.pointed_socket()?.is_none() {
+            // Processes that wait for the lock see that its file is gone, and create a new one.
+            remove(&self.files.lock_file())?;
         }
-        // Last: as long as it is there, whoever was killed before is made up for.
+        // Remove the socket last: while it exists, a later launcher can finish an interrupted
+        // clean-up.
         remove(socket)
     }
 }
@@ -364,7 +364,7 @@ fn listen_on(socket: &Path) -> rustix::io::Result<UnixListener> {
         None,
     )?;
     rustix::net::bind(&listener, &address)?;
-    // Before anybody can connect.
+    // Set before any process can connect.
     fs::set_permissions(socket, fs::Permissions::from_mode(0o600))
         .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
     rustix::net::listen(&listener, BACKLOG)?;

@@ -1,5 +1,5 @@
-//! A dead container's cgroups: their processes are killed, then they are removed. For version 1,
-//! where a container has a folder in each hierarchy, and for version 2, where it has one.
+//! Removal of a dead container's cgroups after killing their processes. On version 1 a container
+//! has a folder in each hierarchy, on version 2 it has one.
 
 use std::collections::HashSet;
 use std::fs;
@@ -14,11 +14,11 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, getpid, pidfd_open, pidfd_send_signal};
 
-/// How long killed processes may take to end: longer than any process needs that can be killed.
-const LIMIT: Duration = Duration::from_secs(5);
-/// Between attempts to remove a cgroup whose last process ended a moment ago: the kernel lets go of
-/// it a little later, and tells nobody on version 1.
-const PAUSE: Duration = Duration::from_millis(1);
+/// How long killed processes may take to exit: longer than any process that can be killed needs.
+const EXIT_TIMEOUT: Duration = Duration::from_secs(5);
+/// The interval between attempts to remove a cgroup after its last process exited: the kernel
+/// releases it a little later, without a notification on version 1.
+const REMOVE_INTERVAL: Duration = Duration::from_millis(1);
 
 /// Kills every process in these cgroups and in those below, and removes all of them.
 pub(super) fn remove(cgroups: &[PathBuf]) -> Result<()> {
@@ -31,24 +31,24 @@ pub(super) fn remove(cgroups: &[PathBuf]) -> Result<()> {
                 "the record names {}, which is the root of a hierarchy",
                 cgroup.display()
             );
-            // A parent follows those below it.
+            // A parent comes after its children.
             below(cgroup, &mut left)?;
         }
-        kill(&left, LIMIT.saturating_sub(started.elapsed()))?;
+        kill(&left, EXIT_TIMEOUT.saturating_sub(started.elapsed()))?;
         let Some(busy) = try_remove(&left)? else {
             return Ok(());
         };
-        if started.elapsed() > LIMIT {
+        if started.elapsed() > EXIT_TIMEOUT {
             let file = busy.join("cgroup.procs");
             let pids = fs::read_to_string(&file).unwrap_or_default();
             bail!(
                 "processes {:?} in {} did not end within {} s of being killed",
                 pids.trim(),
                 busy.display(),
-                LIMIT.as_secs()
+                EXIT_TIMEOUT.as_secs()
             );
         }
-        std::thread::sleep(PAUSE);
+        std::thread::sleep(REMOVE_INTERVAL);
     }
 }
 
@@ -56,7 +56,7 @@ fn is_cgroup(folder: &Path) -> bool {
     folder.join("cgroup.procs").exists()
 }
 
-/// Whether a hierarchy is mounted right there: then processes of the whole node are in it.
+/// Returns whether the cgroup is the root of a hierarchy, which holds processes of the whole node.
 fn is_root(cgroup: &Path) -> bool {
     let device = |path: &Path| fs::metadata(path).map(|facts| facts.dev());
     match (
@@ -69,7 +69,7 @@ fn is_root(cgroup: &Path) -> bool {
     }
 }
 
-/// Adds the cgroups below `cgroup`, then itself. A container may have made some.
+/// Adds the cgroups below `cgroup`, then itself. A container may have created some.
 fn below(cgroup: &Path, all: &mut Vec<PathBuf>) -> Result<()> {
     let Some(entries) =
         if_there(fs::read_dir(cgroup)).with_context(|| format!("list {}", cgroup.display()))?
@@ -86,12 +86,11 @@ fn below(cgroup: &Path, all: &mut Vec<PathBuf>) -> Result<()> {
     Ok(())
 }
 
-/// Kills what is in the cgroups, and waits until it has ended, `limit` at most.
-fn kill(cgroups: &[PathBuf], limit: Duration) -> Result<()> {
+/// Kills all processes in the cgroups, and waits until they have exited, at most for `timeout`.
+fn kill(cgroups: &[PathBuf], timeout: Duration) -> Result<()> {
     for cgroup in cgroups {
-        // A stopped process of version 1 does not even die. On version 2, one write kills all at
-        // once, also those of other pid namespaces, which have no number here; it came with Linux
-        // 5.14.
+        // A frozen process of version 1 does not die. On version 2 one write kills all at once,
+        // including those of other pid namespaces, which have no number here; it needs Linux 5.14.
         for (file, word) in [("freezer.state", "THAWED"), ("cgroup.kill", "1")] {
             let file = cgroup.join(file);
             if file.exists() {
@@ -111,8 +110,8 @@ fn kill(cgroups: &[PathBuf], limit: Duration) -> Result<()> {
             }
         }
     }
-    // Between reading and opening, a process may have ended and another one got its number: only
-    // who is still listed is one of ours.
+    // Between reading and opening, a process may have exited and its number been reused: only
+    // processes that are still listed belong to the container.
     let still = processes(cgroups)?;
     let ours: Vec<OwnedFd> = opened
         .into_iter()
@@ -125,10 +124,10 @@ fn kill(cgroups: &[PathBuf], limit: Duration) -> Result<()> {
             Err(error) => return Err(error).context("kill a process of the container"),
         }
     }
-    await_end(&ours, Instant::now() + limit)
+    await_exit(&ours, Instant::now() + timeout)
 }
 
-/// The processes in these cgroups. Never this one: it would not live to tell.
+/// Returns the processes in these cgroups without this one, which must not kill itself.
 fn processes(cgroups: &[PathBuf]) -> Result<HashSet<Pid>> {
     let mut pids = HashSet::new();
     for cgroup in cgroups {
@@ -145,17 +144,17 @@ fn processes(cgroups: &[PathBuf]) -> Result<HashSet<Pid>> {
     Ok(pids)
 }
 
-fn await_end(processes: &[OwnedFd], deadline: Instant) -> Result<()> {
+fn await_exit(processes: &[OwnedFd], deadline: Instant) -> Result<()> {
     for process in processes {
         let left = deadline.saturating_duration_since(Instant::now());
-        let left = Timespec::try_from(left).context("count seconds")?;
+        let left = Timespec::try_from(left).context("convert the timeout")?;
         poll(&mut [PollFd::new(process, PollFlags::IN)], Some(&left))
-            .context("wait for the end of a killed process")?;
+            .context("wait for a killed process to exit")?;
     }
     Ok(())
 }
 
-/// Removes the cgroups, which stand with those below before them; returns one that is still in use.
+/// Removes the cgroups, children before parents; returns one that is still in use.
 fn try_remove(cgroups: &[PathBuf]) -> Result<Option<&Path>> {
     for cgroup in cgroups {
         match if_there(fs::remove_dir(cgroup)) {
@@ -168,7 +167,7 @@ fn try_remove(cgroups: &[PathBuf]) -> Result<Option<&Path>> {
     Ok(None)
 }
 
-/// `None` for what is gone: ENODEV is what a file of a removed cgroup says that was opened before.
+/// Turns "not found" into `None`: files of a removed cgroup that are still open return ENODEV.
 fn if_there<T>(result: io::Result<T>) -> io::Result<Option<T>> {
     match result {
         Ok(value) => Ok(Some(value)),

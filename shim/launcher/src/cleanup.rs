@@ -1,13 +1,13 @@
-//! What a container leaves behind when its host dies: its record names it all.
+//! Clean-up of a container whose host died: its record lists everything to remove.
 //!
-//! | what | module |
+//! | part | module |
 //! |---|---|
 //! | processes and cgroups | [`cgroups`] |
 //! | mounts | here |
 //! | libcontainer's state | here |
 //!
-//! What is gone already is fine: a launcher may have been killed half way, and another may be at it
-//! now.
+//! Missing parts are not an error: an earlier launcher may have been killed half-way, and another
+//! one may be running now.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -20,13 +20,12 @@ use shim_protocol::record::Record;
 
 mod cgroups;
 
-/// More mounts than any container has on top of one another.
-const STACKED: usize = 64;
+/// More mounts than any container has on one mount point.
+const MAX_STACKED_MOUNTS: usize = 64;
 
-/// Ends every process of the container, and removes its cgroups, its mounts and libcontainer's
-/// state of it.
+/// Kills every process of the container, and removes its cgroups, mounts and libcontainer state.
 pub(crate) fn remove(record: &Record, rootfs: &Path) -> Result<()> {
-    // Processes first: they keep the rest busy.
+    // Processes first, because they keep the rest busy.
     cgroups::remove(&record.cgroups)
         .with_context(|| format!("remove the cgroups of container {}", record.id))?;
     for mount in record
@@ -48,18 +47,18 @@ pub(crate) fn remove(record: &Record, rootfs: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Unmounts whatever is mounted at `path`, and never where a link at its end leads.
+/// Unmounts everything that is mounted at `path`, without following a link there.
 fn unmount_all(path: &Path) -> Result<()> {
-    for _ in 0..STACKED {
+    for _ in 0..MAX_STACKED_MOUNTS {
         match unmount(path, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW) {
             Ok(()) => {}
-            // Nothing is mounted there, or nothing is there.
+            // There is no mount, or no such path.
             Err(Errno::INVAL | Errno::NOENT | Errno::NOTDIR) => return Ok(()),
             Err(error) => return Err(error).with_context(|| format!("unmount {}", path.display())),
         }
     }
     bail!(
-        "unmount {}: there are more than {STACKED} mounts on top of one another",
+        "unmount {}: there are more than {MAX_STACKED_MOUNTS} mounts on top of one another",
         path.display()
     )
 }

@@ -1,4 +1,4 @@
-//! The files of a key, used by threads in place of launchers and hosts: each opens the lock anew,
+//! The files of a key, used by threads in files of launchers and hosts: each opens the lock anew,
 //! as a process would.
 
 use std::collections::HashSet;
@@ -10,7 +10,7 @@ use super::*;
 use crate::host::Group;
 
 fn key() -> HostKey {
-    HostKey::of(
+    HostKey::new(
         "k8s.io",
         "/run/containerd/containerd.sock",
         Path::new("/opt/runtime"),
@@ -19,14 +19,14 @@ fn key() -> HostKey {
     )
 }
 
-fn place() -> (tempfile::TempDir, Place) {
+fn host_files() -> (tempfile::TempDir, HostFiles) {
     let folder = tempfile::tempdir().unwrap();
-    let place = Place::new(folder.path().join("s"), key());
-    (folder, place)
+    let files = HostFiles::new(folder.path().join("s"), key());
+    (folder, files)
 }
 
-fn files(place: &Place) -> Vec<String> {
-    let mut names: Vec<_> = fs::read_dir(&place.folder)
+fn names(files: &HostFiles) -> Vec<String> {
+    let mut names: Vec<_> = fs::read_dir(&files.folder)
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .collect();
@@ -35,21 +35,21 @@ fn files(place: &Place) -> Vec<String> {
 }
 
 #[test]
-fn the_pointer_leads_to_who_listens_and_to_nobody_else() {
-    let (_folder, place) = place();
-    let locked = place.lock().unwrap();
+fn pointer_leads_only_to_a_listening_host() {
+    let (_folder, files) = host_files();
+    let locked = files.lock().unwrap();
     assert_eq!(locked.current().unwrap(), None);
     let (socket, listener) = locked.listen().unwrap();
     assert_eq!(locked.current().unwrap().as_ref(), Some(&socket));
     drop(listener);
     assert_eq!(locked.current().unwrap(), None);
-    assert_eq!(locked.pointed().unwrap(), Some(socket));
+    assert_eq!(locked.pointed_socket().unwrap(), Some(socket));
 }
 
 #[test]
-fn a_socket_is_open_to_its_owner_alone() {
-    let (_folder, place) = place();
-    let (socket, _listener) = place.lock().unwrap().listen().unwrap();
+fn only_its_owner_can_connect_to_a_socket() {
+    let (_folder, files) = host_files();
+    let (socket, _listener) = files.lock().unwrap().listen().unwrap();
     assert_eq!(
         fs::metadata(&socket).unwrap().permissions().mode() & 0o777,
         0o600
@@ -58,22 +58,22 @@ fn a_socket_is_open_to_its_owner_alone() {
 }
 
 #[test]
-fn files_of_a_place_are_open_to_their_owner_alone() {
-    let (_folder, place) = place();
-    let (_socket, _listener) = place.lock().unwrap().listen().unwrap();
+fn only_their_owner_can_open_the_files() {
+    let (_folder, files) = host_files();
+    let (_socket, _listener) = files.lock().unwrap().listen().unwrap();
     let mode = |name: String| {
         (
-            fs::metadata(place.folder.join(&name)).unwrap().mode() & 0o777,
+            fs::metadata(files.folder.join(&name)).unwrap().mode() & 0o777,
             name,
         )
     };
-    let modes: Vec<_> = files(&place).into_iter().map(mode).collect();
+    let modes: Vec<_> = names(&files).into_iter().map(mode).collect();
     assert_eq!(modes.len(), 3);
     assert!(modes.iter().all(|(mode, _)| *mode == 0o600), "{modes:?}");
 }
 
 #[test]
-fn folder_into_which_others_can_put_files_is_refused() {
+fn folder_that_others_can_write_to_is_refused() {
     for (owner, mode, own, expected) in [
         (0, 0o711, 0, Access::Own),
         (0, 0o755, 0, Access::Own),
@@ -84,18 +84,18 @@ fn folder_into_which_others_can_put_files_is_refused() {
     ] {
         assert_eq!(access(owner, mode, own), expected, "{owner} {mode:o} {own}");
     }
-    let (_folder, place) = place();
-    fs::create_dir(&place.folder).unwrap();
-    fs::set_permissions(&place.folder, fs::Permissions::from_mode(0o1777)).unwrap();
-    let error = place.lock().unwrap_err();
+    let (_folder, files) = host_files();
+    fs::create_dir(&files.folder).unwrap();
+    fs::set_permissions(&files.folder, fs::Permissions::from_mode(0o1777)).unwrap();
+    let error = files.lock().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::PermissionDenied);
-    assert_eq!(files(&place), Vec::<String>::new());
+    assert_eq!(names(&files), Vec::<String>::new());
 }
 
 #[test]
-fn a_dead_hosts_socket_goes_when_the_next_host_comes_and_a_draining_ones_stays() {
-    let (_folder, place) = place();
-    let locked = place.lock().unwrap();
+fn new_host_removes_the_socket_of_a_dead_host_and_not_of_a_draining_one() {
+    let (_folder, files) = host_files();
+    let locked = files.lock().unwrap();
     let (dead, listener) = locked.listen().unwrap();
     drop(listener);
     let (draining, _listener) = locked.listen().unwrap();
@@ -107,7 +107,7 @@ fn a_dead_hosts_socket_goes_when_the_next_host_comes_and_a_draining_ones_stays()
 }
 
 #[test]
-fn a_host_that_is_busy_listens() {
+fn busy_host_is_alive() {
     let folder = tempfile::tempdir().unwrap();
     let socket = folder.path().join("s");
     let address = SocketAddrUnix::new(&socket).unwrap();
@@ -127,11 +127,11 @@ fn a_host_that_is_busy_listens() {
 }
 
 #[test]
-fn a_host_that_is_seen_to_die_is_dead_and_one_that_lives_on_is_not() {
+fn dying_host_is_dead_and_living_host_is_not() {
     let folder = tempfile::tempdir().unwrap();
     let long = Duration::from_secs(10);
-    // The connection that is watched was accepted, or waits still, when its host's last descriptors
-    // are closed.
+    // The watched connection was accepted, or is still in the backlog, when its host's last
+    // descriptors are closed.
     for accepts in [true, false] {
         let socket = folder.path().join(format!("s{accepts}"));
         let listener = UnixListener::bind(&socket).unwrap();
@@ -140,7 +140,7 @@ fn a_host_that_is_seen_to_die_is_dead_and_one_that_lives_on_is_not() {
             Liveness::Listens
         );
         let dying = std::thread::spawn(move || {
-            // What the first question left, then the one that is watched.
+            // One connection is left from the first check, then the watched one.
             let taken: Vec<_> = (0..if accepts { 2 } else { 0 })
                 .map(|_| listener.accept().unwrap())
                 .collect();
@@ -156,24 +156,24 @@ fn a_host_that_is_seen_to_die_is_dead_and_one_that_lives_on_is_not() {
 }
 
 #[test]
-fn what_was_never_there_is_dead_and_what_is_too_long_is_said() {
+fn missing_socket_is_dead_and_too_long_path_is_an_error() {
     assert_eq!(liveness(Path::new("/nowhere/s")).unwrap(), Liveness::Dead);
-    let long = Place::new(format!("/tmp/{}", "x".repeat(100)), key());
+    let long = HostFiles::new(format!("/tmp/{}", "x".repeat(100)), key());
     let error = liveness(&long.file("-1")).unwrap_err();
     assert!(error.to_string().contains("xxx"), "{error}");
 }
 
 #[test]
-fn a_host_to_which_a_container_was_sent_meanwhile_stays() {
-    let (_folder, place) = place();
-    let (socket, _listener) = place.lock().unwrap().listen().unwrap();
-    let idle_since = place.touched().unwrap();
+fn host_stays_if_a_container_was_sent_to_it_meanwhile() {
+    let (_folder, files) = host_files();
+    let (socket, _listener) = files.lock().unwrap().listen().unwrap();
+    let idle_since = files.touched().unwrap();
     // The file system's clock ticks every few milliseconds.
-    while place.touched().unwrap() == idle_since {
-        place.lock().unwrap().touch().unwrap();
+    while files.touched().unwrap() == idle_since {
+        files.lock().unwrap().touch().unwrap();
     }
     assert_eq!(
-        place
+        files
             .lock()
             .unwrap()
             .retire_unless_touched(&socket, idle_since)
@@ -181,71 +181,75 @@ fn a_host_to_which_a_container_was_sent_meanwhile_stays() {
         Retired::No
     );
     assert_eq!(
-        place.lock().unwrap().current().unwrap().as_ref(),
+        files.lock().unwrap().current().unwrap().as_ref(),
         Some(&socket)
     );
-    let now = place.touched().unwrap();
+    let now = files.touched().unwrap();
     assert_eq!(
-        place
+        files
             .lock()
             .unwrap()
             .retire_unless_touched(&socket, now)
             .unwrap(),
         Retired::Yes
     );
-    assert_eq!(place.lock().unwrap().pointed().unwrap(), None);
-    assert!(socket.exists(), "who is connected may connect again");
+    assert_eq!(files.lock().unwrap().pointed_socket().unwrap(), None);
+    assert!(socket.exists(), "clients may connect again");
 }
 
 #[test]
-fn a_host_that_was_replaced_takes_nothing_of_its_successor() {
-    let (_folder, place) = place();
-    let (old, _old) = place.lock().unwrap().listen().unwrap();
-    place.lock().unwrap().retire(&old).unwrap();
-    let (new, _new) = place.lock().unwrap().listen().unwrap();
+fn replaced_host_removes_nothing_of_its_successor() {
+    let (_folder, files) = host_files();
+    let (old, _old) = files.lock().unwrap().listen().unwrap();
+    files.lock().unwrap().retire(&old).unwrap();
+    let (new, _new) = files.lock().unwrap().listen().unwrap();
     assert_eq!(
-        place
+        files
             .lock()
             .unwrap()
             .retire_unless_touched(&old, None)
             .unwrap(),
         Retired::Yes
     );
-    place.lock().unwrap().remove(&old).unwrap();
-    assert_eq!(place.lock().unwrap().current().unwrap(), Some(new));
+    files.lock().unwrap().remove(&old).unwrap();
+    assert_eq!(files.lock().unwrap().current().unwrap(), Some(new));
     assert!(!old.exists());
 }
 
 #[test]
-fn the_last_host_leaves_no_file() {
-    let (_folder, place) = place();
-    let (socket, _listener) = place.lock().unwrap().listen().unwrap();
-    assert_eq!(files(&place).len(), 3);
-    place.lock().unwrap().remove(&socket).unwrap();
-    assert_eq!(files(&place), Vec::<String>::new());
+fn last_host_leaves_no_file() {
+    let (_folder, files) = host_files();
+    let (socket, _listener) = files.lock().unwrap().listen().unwrap();
+    assert_eq!(names(&files).len(), 3);
+    files.lock().unwrap().remove(&socket).unwrap();
+    assert_eq!(names(&files), Vec::<String>::new());
 }
 
 #[test]
-fn the_place_of_a_host_is_known_by_its_socket() {
-    let (_folder, place) = place();
-    let (socket, _listener) = place.lock().unwrap().listen().unwrap();
-    assert_eq!(Place::of_any_socket(&socket), Some(place.clone()));
-    assert_eq!(Place::of_socket(&socket, key()), place);
+fn files_of_a_host_are_found_by_its_socket() {
+    let (_folder, files) = host_files();
+    let (socket, _listener) = files.lock().unwrap().listen().unwrap();
+    assert_eq!(HostFiles::from_any_socket(&socket), Some(files.clone()));
+    assert_eq!(HostFiles::from_socket(&socket, key()), files);
     for other in ["/run/containerd/s/0123", "/", "/run/containerd/s/x-1"] {
-        assert_eq!(Place::of_any_socket(Path::new(other)), None, "{other}");
+        assert_eq!(
+            HostFiles::from_any_socket(Path::new(other)),
+            None,
+            "{other}"
+        );
     }
 }
 
 #[test]
-fn one_at_a_time_has_the_lock_while_its_file_comes_and_goes() {
-    let (_folder, place) = place();
+fn lock_is_exclusive_while_its_file_is_recreated() {
+    let (_folder, files) = host_files();
     let inside = Mutex::new(());
     thread::scope(|scope| {
         for _ in 0..8 {
             scope.spawn(|| {
                 for _ in 0..50 {
-                    let locked = place.lock().unwrap();
-                    let alone = inside.try_lock().expect("the lock lets one in");
+                    let locked = files.lock().unwrap();
+                    let alone = inside.try_lock().expect("the lock is exclusive");
                     let (socket, listener) = locked.listen().unwrap();
                     drop(listener);
                     drop(alone);
@@ -254,18 +258,18 @@ fn one_at_a_time_has_the_lock_while_its_file_comes_and_goes() {
             });
         }
     });
-    assert_eq!(files(&place), Vec::<String>::new());
+    assert_eq!(names(&files), Vec::<String>::new());
 }
 
 #[test]
-fn many_at_once_find_one_host() {
-    let (_folder, place) = place();
+fn concurrent_launchers_find_one_host() {
+    let (_folder, files) = host_files();
     let hosts = Mutex::new(Vec::new());
     let found = Mutex::new(HashSet::new());
     thread::scope(|scope| {
         for _ in 0..16 {
             scope.spawn(|| {
-                let locked = place.lock().unwrap();
+                let locked = files.lock().unwrap();
                 let socket = locked.current().unwrap().unwrap_or_else(|| {
                     let (socket, listener) = locked.listen().unwrap();
                     hosts.lock().unwrap().push(listener);

@@ -1,11 +1,11 @@
-//! Against real cgroups of either version, in folders of the tests' own. They need root, as a
-//! launcher does: `cargo xtask test` runs them where it is that.
+//! Tests on real cgroups of either version, in folders of their own. They need root, as a launcher
+//! does: `cargo xtask test` runs them if it is root.
 
 use std::process::{Child, Command};
 
 use super::*;
 
-/// Where the machine has a hierarchy of this kind.
+/// Returns the mount point of a hierarchy of this kind.
 fn hierarchy(fits: impl Fn(&str, &str) -> bool) -> Option<PathBuf> {
     let mounts = fs::read_to_string("/proc/mounts").unwrap();
     let mut mounts = mounts
@@ -26,7 +26,7 @@ fn version_1(controller: &str) -> Option<PathBuf> {
     })
 }
 
-/// A cgroup that is gone after the test, and so are its processes.
+/// A cgroup that is removed after the test with its processes.
 struct Cgroup(PathBuf);
 
 impl Cgroup {
@@ -57,7 +57,7 @@ fn was_killed(mut child: Child) {
 
 #[test]
 #[ignore = "needs root"]
-fn processes_are_killed_and_their_cgroups_removed_in_either_version() {
+fn processes_are_killed_and_cgroups_removed_on_either_version() {
     for hierarchy in [version_1("pids"), version_2()].into_iter().flatten() {
         let cgroup = Cgroup::make(&hierarchy, "kill");
         let inner = cgroup.0.join("made-by-the-container");
@@ -75,7 +75,7 @@ fn processes_are_killed_and_their_cgroups_removed_in_either_version() {
 
 #[test]
 #[ignore = "needs root"]
-fn a_process_in_several_hierarchies_is_removed_from_all() {
+fn cgroups_of_several_hierarchies_are_removed() {
     let hierarchies: Vec<PathBuf> = ["pids", "memory", "cpu"]
         .into_iter()
         .filter_map(version_1)
@@ -97,7 +97,7 @@ fn a_process_in_several_hierarchies_is_removed_from_all() {
 
 #[test]
 #[ignore = "needs root"]
-fn a_stopped_container_ends() {
+fn frozen_container_is_killed() {
     let stopped = [
         (version_1("freezer"), "freezer.state", "FROZEN"),
         (version_2(), "cgroup.freeze", "1"),
@@ -114,9 +114,9 @@ fn a_stopped_container_ends() {
 
 #[test]
 #[ignore = "needs root"]
-fn two_at_once_both_succeed() {
+fn concurrent_removals_succeed() {
     let Some(hierarchy) = version_1("pids").or_else(version_2) else {
-        panic!("this machine has no cgroups")
+        panic!("no cgroups are mounted")
     };
     for round in 0..20 {
         let cgroup = Cgroup::make(&hierarchy, &format!("twice-{round}"));
@@ -134,7 +134,7 @@ fn two_at_once_both_succeed() {
 
 #[test]
 #[ignore = "needs root"]
-fn the_root_of_a_hierarchy_is_never_touched() {
+fn root_of_a_hierarchy_is_never_removed() {
     for hierarchy in [version_1("pids"), version_2()].into_iter().flatten() {
         let error = remove(&[hierarchy]).unwrap_err().to_string();
         assert!(error.contains("root of a hierarchy"), "{error}");
@@ -143,7 +143,7 @@ fn the_root_of_a_hierarchy_is_never_touched() {
 
 #[test]
 #[ignore = "needs root"]
-fn what_is_no_cgroup_is_left_alone() {
+fn folder_that_is_not_a_cgroup_is_left_alone() {
     let folder = tempfile::tempdir().unwrap();
     remove(&[folder.path().to_owned(), PathBuf::from("/nowhere")]).unwrap();
     assert!(folder.path().exists());
