@@ -1,9 +1,9 @@
-//! Links whatever uses the engine so that tests run on the runtime bundle's own loader and
+//! Links every target that uses the engine so that tests run on the runtime bundle's own loader and
 //! libraries.
 //!
-//! `WASMEDGE_LOADER` and `WASMEDGE_RUN_DIR` (`.cargo/config.toml`) name them. The host itself
-//! carries neither path: in the bundle its launcher starts it through the loader beside it, and
-//! says where the libraries are.
+//! `WASMEDGE_LOADER` and `WASMEDGE_RUN_DIR` (`.cargo/config.toml`) name them. The host's executable
+//! carries neither path: the launcher starts it through the loader beside it in the bundle, and
+//! passes the libraries' folder.
 
 use std::env;
 use std::os::unix::fs::symlink;
@@ -13,9 +13,9 @@ fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-env-changed=WASMEDGE_LOADER");
     println!("cargo::rerun-if-env-changed=WASMEDGE_RUN_DIR");
-    // The engine asks for versions of the C library that the linking machine's does not have.
+    // The engine needs versions of the C library that the linking machine's does not have.
     link("--allow-shlib-undefined");
-    // The engine is to find ours (src/engine/wasmedge/stack.rs).
+    // The engine must find our symbol (src/engine/wasmedge/stack.rs).
     link("--export-dynamic-symbol=_Znwm");
     let (Some(loader), Some(run)) = (path("WASMEDGE_LOADER"), path("WASMEDGE_RUN_DIR")) else {
         return;
@@ -27,14 +27,14 @@ fn main() {
         );
         return;
     }
-    // A test lies in `deps` of its profile's folder and finds the libraries as `lib` beside that.
-    // The search path is relative because cargo gives it to the host too, where the same words mean
-    // the bundle's `lib`.
+    // A test is in `deps` of its profile's folder and finds the libraries as `lib` beside that. The
+    // search path is relative because cargo applies it to the host too, where it means the bundle's
+    // `lib`.
     if let Some(profile) = profile_folder() {
         let beside = profile.join("lib");
         if beside.read_link().ok().as_ref() != Some(&run) {
-            // Absent the first time; what is not a link is none of ours, and the next line then
-            // says so.
+            // It does not exist the first time. A real folder is not removed, and the next line
+            // reports it.
             let _ = std::fs::remove_file(&beside);
             if let Err(error) = symlink(&run, &beside) {
                 println!(
@@ -47,7 +47,7 @@ fn main() {
     }
     link("--disable-new-dtags,-rpath,$ORIGIN/../lib");
     link(&format!("--dynamic-linker,{}", loader.display()));
-    // The last one counts: the host names no folder of the machine that built it.
+    // The last option wins: the host names no folder of the machine that built it.
     if let Some(name) = loader
         .canonicalize()
         .ok()

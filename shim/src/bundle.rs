@@ -14,10 +14,10 @@ use crate::workload::CommandLine;
 
 /// The file in a bundle that holds the OCI spec.
 pub(crate) const CONFIG: &str = "config.json";
-/// The file in a bundle in which containerd notes what it started for the container (its own name
-/// for it).
+/// The file in a bundle in which containerd records the executable that it started for the
+/// container. The name is containerd's.
 const LAUNCHER: &str = "shim-binary-path";
-/// Annotation by which CRI tells the sandbox (pause) container from the others.
+/// Annotation by which CRI marks the sandbox (pause) container.
 const CONTAINER_TYPE: &str = "io.kubernetes.cri.container-type";
 /// Annotation by which CRI names the pod sandbox that a container belongs to.
 const SANDBOX_ID: &str = "io.kubernetes.cri.sandbox-id";
@@ -25,16 +25,16 @@ const SANDBOX_ID: &str = "io.kubernetes.cri.sandbox-id";
 const POD_NAMESPACE: &str = "io.kubernetes.cri.sandbox-namespace";
 const POD_NAME: &str = "io.kubernetes.cri.sandbox-name";
 
-/// What kind of container CRI asks for.
+/// The kind of container that CRI requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
-    /// The pod's sandbox: holds its namespaces, and runs nothing.
+    /// The pod's sandbox, which holds its namespaces and runs nothing.
     Sandbox,
     /// A container of the pod, or one that was started without CRI.
     Container,
 }
 
-/// A bundle, read once.
+/// A bundle in memory.
 #[derive(Debug, Clone)]
 pub struct Bundle {
     folder: PathBuf,
@@ -45,7 +45,7 @@ impl Bundle {
     /// Reads `config.json` in `folder`.
     ///
     /// # Errors
-    /// When it is missing or no OCI runtime spec.
+    /// If it is missing or not a valid OCI runtime spec.
     pub fn load(folder: &Path) -> Result<Self, CreateError> {
         let file = folder.join(CONFIG);
         let spec = Spec::load(&file).map_err(|source| CreateError::Spec {
@@ -58,11 +58,11 @@ impl Bundle {
         })
     }
 
-    /// Gives the container what its pod's containers share, if that is not containerd's work but
-    /// was made here. The file changes too, as it is what libcontainer reads.
+    /// Adds the files that the pod's containers share, if this host made them in place of
+    /// containerd. Changes `config.json` too, which libcontainer reads.
     ///
     /// # Errors
-    /// When the pod's files cannot be looked at, or the spec cannot be written.
+    /// If the pod's files cannot be read, or the spec cannot be written.
     pub fn complete(&mut self, files: &PodFiles) -> Result<(), CreateError> {
         if files.complete(&mut self.spec)? == Completed::Changed {
             let file = self.folder.join(CONFIG);
@@ -74,15 +74,14 @@ impl Bundle {
         Ok(())
     }
 
-    /// Writes down which executable containerd has to start for this container, unless it did so
-    /// itself.
+    /// Records the executable that containerd must start for this container, unless containerd did.
     ///
     /// For further containers of a pod containerd 2 does not start the launcher, and so does not
-    /// note it either. Started anew, it would look for an executable of the runtime's name along
-    /// `PATH`, find none and forget the container.
+    /// record it. After a restart it would look for an executable of the runtime's name along
+    /// `PATH`, find none and lose the container.
     ///
     /// # Errors
-    /// When it cannot be written.
+    /// If it cannot be written.
     pub fn name_launcher(&self, launcher: &Path) -> Result<(), CreateError> {
         let file = self.folder.join(LAUNCHER);
         let written = File::create_new(&file)
@@ -96,7 +95,7 @@ impl Bundle {
         }
     }
 
-    /// A bundle whose spec is already known.
+    /// Creates a bundle of a known spec.
     pub fn new(folder: impl Into<PathBuf>, spec: Spec) -> Self {
         Self {
             folder: folder.into(),
@@ -104,13 +103,13 @@ impl Bundle {
         }
     }
 
-    /// The bundle's folder.
+    /// Returns the bundle's folder.
     pub fn folder(&self) -> &Path {
         &self.folder
     }
 
-    /// The container's root file system on the node; `root.path` may be relative to the bundle (OCI
-    /// runtime spec, "Root").
+    /// Returns the container's root file system on the node; `root.path` may be relative to the
+    /// bundle (OCI runtime spec, "Root").
     pub fn rootfs(&self) -> NodePath {
         let root = self
             .spec
@@ -120,7 +119,7 @@ impl Bundle {
         NodePath::new(self.folder.join(root))
     }
 
-    /// `process.args`; empty when there are none.
+    /// Returns `process.args`; empty if there are none.
     pub fn args(&self) -> &[String] {
         self.spec
             .process()
@@ -129,7 +128,7 @@ impl Bundle {
             .unwrap_or_default()
     }
 
-    /// `process.env`, each entry as `NAME=value`.
+    /// Returns `process.env`, each entry as `NAME=value`.
     pub fn env(&self) -> &[String] {
         self.spec
             .process()
@@ -138,7 +137,7 @@ impl Bundle {
             .unwrap_or_default()
     }
 
-    /// `process.cwd`.
+    /// Returns `process.cwd`.
     pub fn cwd(&self) -> &Path {
         self.spec
             .process()
@@ -146,7 +145,7 @@ impl Bundle {
             .map_or(Path::new("/"), |process| process.cwd().as_path())
     }
 
-    /// The command line of the first process.
+    /// Returns the command line of the first process.
     pub fn command(&self) -> CommandLine<'_> {
         CommandLine {
             args: self.args(),
@@ -155,12 +154,12 @@ impl Bundle {
         }
     }
 
-    /// The whole spec.
+    /// Returns the spec.
     pub fn spec(&self) -> &Spec {
         &self.spec
     }
 
-    /// Where the container's cgroup is to be, as containerd wrote it; empty when it did not.
+    /// Returns the path of the container's cgroup as containerd wrote it; empty if it did not.
     pub fn cgroups_path(&self) -> String {
         let path = self
             .spec
@@ -171,12 +170,12 @@ impl Bundle {
             .unwrap_or_default()
     }
 
-    /// The spec's mounts, in the order in which they are made.
+    /// Returns the spec's mounts, in the order in which they are made.
     pub fn mounts(&self) -> &[Mount] {
         self.spec.mounts().as_deref().unwrap_or_default()
     }
 
-    /// Whether this is the pod's sandbox.
+    /// Returns the kind of container.
     pub fn role(&self) -> Role {
         match self.annotation(CONTAINER_TYPE) {
             Some("sandbox") => Role::Sandbox,
@@ -184,12 +183,12 @@ impl Bundle {
         }
     }
 
-    /// The pod sandbox this container belongs to, if CRI started it.
+    /// Returns the id of the pod's sandbox, if CRI created the container.
     pub fn sandbox(&self) -> Option<&str> {
         self.annotation(SANDBOX_ID)
     }
 
-    /// The pod this container belongs to, as `namespace/name`, if CRI started it.
+    /// Returns the pod as `namespace/name`, if CRI created the container.
     pub fn pod(&self) -> Option<String> {
         Some(format!(
             "{}/{}",
@@ -216,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn the_root_may_be_relative_to_the_bundle_or_absolute() {
+    fn root_may_be_relative_to_the_bundle_or_absolute() {
         assert_eq!(
             bundle(r#"{"ociVersion":"1.0.2","root":{"path":"rootfs"}}"#).rootfs(),
             NodePath::new("/bundle/rootfs")
@@ -228,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn what_containerd_noted_itself_is_not_changed() {
+    fn executable_that_containerd_recorded_is_not_changed() {
         let folder = tempfile::tempdir().unwrap();
         let bundle = Bundle::new(
             folder.path(),

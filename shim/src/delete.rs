@@ -1,4 +1,4 @@
-//! Delete: what is left of a container goes, its record last.
+//! Delete: removes everything of a container, its record last.
 
 use std::sync::Arc;
 
@@ -9,10 +9,10 @@ use crate::host::Host;
 use crate::mounted;
 use crate::task::{Body, Task};
 
-/// Removes the container, whose first process has ended.
+/// Removes the container, whose first process has exited.
 ///
 /// # Errors
-/// When something of it cannot be removed: then its record stays, and containerd may ask again.
+/// If a part cannot be removed: its record stays then, and containerd may repeat the request.
 pub fn delete(host: &Arc<Host>, task: &Task) -> Result<(), TaskError> {
     let failed = |what: &'static str| {
         move |error: Box<dyn std::error::Error + Send + Sync>| TaskError::Remove {
@@ -21,7 +21,7 @@ pub fn delete(host: &Arc<Host>, task: &Task) -> Result<(), TaskError> {
             source: error,
         }
     };
-    // Processes that were started beside the first one and share no pid namespace with it.
+    // Processes beside the first one that do not share its pid namespace.
     task.cgroup
         .kill(Signal::KILL.as_raw().unsigned_abs())
         .map_err(|error| failed("processes")(error.into()))?;

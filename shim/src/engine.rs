@@ -1,9 +1,8 @@
-//! The engine: the only place that knows which WebAssembly runtime it is.
+//! The WebAssembly engine. Only the files below know which one it is.
 //!
-//! An engine works in two steps, because two things can go wrong at two times: [`Engine::prepare`]
-//! runs while the container is being created, so that a guest which can never run fails Create with
-//! a reason; [`Engine::run`] runs once the container is started. No code of the guest runs in the
-//! first step.
+//! An engine works in two steps. [`Engine::prepare`] runs while the container is created, so that a
+//! guest that can never run fails Create with a reason; no code of the guest runs in it.
+//! [`Engine::run`] runs once the container is started.
 
 use thiserror::Error;
 
@@ -16,33 +15,33 @@ mod wasmedge;
 
 pub use wasmedge::WasmEdge as Wasm;
 
-/// A WebAssembly engine. Lives in the container's process: one guest, then the process ends.
+/// A WebAssembly engine. It lives in the container's process: one guest, then the process ends.
 pub trait Engine {
     /// A guest that is loaded and checked.
     type Prepared;
 
-    /// Name and version, as `-info` and logs show them.
+    /// Returns name and version, for `-info` and logs.
     fn version() -> String;
 
-    /// Does once what every guest's process would do again. Runs in the process that those are
-    /// forked from, which has one thread: it may leave memory behind, no threads and no open files.
+    /// Does once what would be repeated in every guest's process. It runs in the zygote, which has
+    /// one thread: it may leave memory behind, no threads and no open files.
     fn warm();
 
-    /// Loads and validates a binary `guest` and checks that all it needs exists. Runs nothing of
-    /// it.
+    /// Loads and validates a binary `guest` and checks that everything it needs exists. Runs no
+    /// code of it.
     ///
     /// # Errors
-    /// When the guest cannot run on this engine.
+    /// If the guest cannot run on this engine.
     fn prepare(
         guest: &[u8],
         function: &str,
         wasi: &WasiContext,
     ) -> Result<Self::Prepared, NotRunnable>;
 
-    /// Runs the guest to its end. `instantiated` is called in between, when nothing is held any
-    /// more of what only making the instance took. The guest's call stack is bounded: exhausting it
-    /// is [`Outcome::stack_exhausted`]. An engine that cannot return from there calls `end` with
-    /// the outcome, which ends the process.
+    /// Runs the guest until it ends. Calls `instantiated` once the memory that only instantiation
+    /// needs is free. The guest's call stack is bounded: exhausting it is
+    /// [`Outcome::stack_exhausted`]. An engine that cannot return from there calls `end` with the
+    /// outcome, which ends the process.
     fn run(
         prepared: Self::Prepared,
         instantiated: impl FnOnce(),
@@ -50,7 +49,7 @@ pub trait Engine {
     ) -> Outcome;
 }
 
-/// Why a guest cannot run.
+/// The reason why a guest cannot run.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum NotRunnable {
     /// The text form does not parse.
@@ -62,7 +61,7 @@ pub enum NotRunnable {
          again if it was cut off"
     )]
     Invalid {
-        /// What the engine says.
+        /// The engine's reason.
         reason: String,
     },
     /// The engine failed although the module is valid, in a process whose address space is limited.
@@ -74,10 +73,10 @@ pub enum NotRunnable {
     AddressSpace {
         /// The limit in bytes.
         limit: u64,
-        /// What the engine says.
+        /// The engine's reason.
         reason: String,
     },
-    /// A needed import that WASI preview 1 does not have.
+    /// An import that WASI preview 1 does not have.
     #[error(
         "the guest imports {imports}, which this runtime does not provide: it provides WASI \
          preview 1 (module wasi_snapshot_preview1); \
@@ -90,11 +89,11 @@ pub enum NotRunnable {
     /// The entry function is not exported.
     #[error("the guest exports no function `{function}` (it exports: {exports}): {hint}")]
     NoFunction {
-        /// The function asked for.
+        /// The requested function.
         function: String,
         /// The exported functions.
         exports: String,
-        /// What to do.
+        /// The next step.
         hint: &'static str,
     },
     /// The entry function needs arguments.
@@ -103,7 +102,7 @@ pub enum NotRunnable {
          (arguments reach the guest through WASI)"
     )]
     Parameters {
-        /// The function asked for.
+        /// The requested function.
         function: String,
     },
     /// The engine failed to set itself up.

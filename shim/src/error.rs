@@ -1,4 +1,4 @@
-//! Why a request failed, and the code that containerd gets for it.
+//! Errors of requests, and the code that containerd gets for each.
 
 use std::io;
 
@@ -23,8 +23,8 @@ use crate::process::Name;
 use crate::workload::WorkloadError;
 use crate::workload::image::ImageError;
 
-/// Why a container, or a process in one, could not be made or changed. Each text names the object,
-/// what is wrong with it, and the next step.
+/// A container, or a process in one, could not be made or changed. Each text names the object, what
+/// is wrong with it, and the next step.
 #[derive(Debug, Error)]
 pub enum CreateError {
     /// The bundle's `config.json` cannot be used.
@@ -35,7 +35,7 @@ pub enum CreateError {
     Spec {
         /// The file.
         file: NodePath,
-        /// Why.
+        /// The cause.
         source: oci_spec::OciSpecError,
     },
     /// A file of the bundle cannot be written.
@@ -43,7 +43,7 @@ pub enum CreateError {
     Bundle {
         /// The file.
         file: NodePath,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
     /// The handler's options cannot be used.
@@ -57,19 +57,19 @@ pub enum CreateError {
     NulByte {
         /// The field of the spec.
         field: &'static str,
-        /// Which of its entries.
+        /// The index of the entry.
         index: usize,
     },
-    /// What the image holds could not be found out.
+    /// The image's layers could not be resolved.
     #[error(transparent)]
     Image(#[from] ImageError),
     /// The image holds nothing that can be run.
     #[error(transparent)]
     Workload(#[from] WorkloadError),
-    /// The spec asks for what a guest cannot have.
+    /// The spec requests what a guest cannot have.
     #[error(transparent)]
     Refused(#[from] Refused),
-    /// A standard stream could not be opened, or is of a kind that is not served.
+    /// A standard stream could not be opened, or its kind is not supported.
     #[error(transparent)]
     Io(#[from] IoError),
     /// The container's record could not be written.
@@ -81,44 +81,44 @@ pub enum CreateError {
     /// It could not be mounted where libcontainer looks for it.
     #[error("cannot mount the root file system at {}", place.display())]
     Attach {
-        /// Where.
+        /// The mount point.
         place: std::path::PathBuf,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
     /// The cgroup could not be made or changed.
     #[error(transparent)]
     Cgroup(#[from] CgroupError),
-    /// A guest's process could not be set up, or did not do what it was asked to.
+    /// A guest's process could not be set up or controlled.
     #[error(transparent)]
     Sandbox(#[from] SandboxError),
-    /// A native container could not be set up, or did not do what it was asked to.
+    /// A native container could not be set up or controlled.
     #[error(transparent)]
     Native(#[from] NativeError),
     /// A pod's namespaces cannot be held.
     #[error(transparent)]
     Pod(#[from] PodError),
-    /// The container ended in the middle.
+    /// The container exited during the operation.
     #[error("container {id} has just ended")]
     Gone {
         /// The container's id.
         id: String,
-        /// What was seen of it.
+        /// The observation that shows it.
         source: io::Error,
     },
-    /// This process may open no more files.
+    /// The host has no file descriptor left.
     #[error(
         "the host can open no more files: raise LimitNOFILE of containerd's service, or spread the \
          pods with the option `grouping`"
     )]
     Descriptors(#[source] io::Error),
-    /// As many containers as the options allow.
+    /// The host has as many containers as the options allow.
     #[error(
         "the host serves {limit} containers, which is what max_containers allows: raise it in the \
          runtime's options"
     )]
     Full {
-        /// The most that are allowed.
+        /// The maximum.
         limit: u32,
     },
     /// The host takes no more containers.
@@ -129,20 +129,19 @@ pub enum CreateError {
     Draining,
     /// The host is about to end.
     #[error(
-        "nobody needed this host, so it ends and takes no more containers: delete the pod, its \
+        "this host was idle, so it ends and takes no more containers: delete the pod, its \
          replacement gets a new host"
     )]
     Ending,
-    /// Too many processes of exec are set up in the pod at once.
+    /// Too many exec processes are set up in the pod at once.
     #[error(
-        "container {id}: {limit} processes of exec are being set up in its pod, which is the most \
-         at a time: does something in the pod stop \
-         them, or does a file system not answer?"
+        "container {id}: {limit} processes of exec are being set up in its pod, which is the \
+         maximum: does something in the pod stop them, or does a file system not answer?"
     )]
     ExecBusy {
         /// The container's id.
         id: String,
-        /// How many.
+        /// The maximum.
         limit: usize,
     },
     /// containerd cancelled the request.
@@ -151,14 +150,14 @@ pub enum CreateError {
         /// The container's id.
         id: String,
     },
-    /// A mistake of ours.
-    #[error("the host made a mistake, please report it: {0}")]
+    /// A bug of ours.
+    #[error("internal error of the host, please report it: {0}")]
     Panicked(String),
 }
 
 impl CreateError {
-    /// Whether this host can make no more containers of some kind.
-    pub fn is_end_of_forks(&self) -> bool {
+    /// Returns whether this host can make no more containers of some kind.
+    pub fn needs_new_host(&self) -> bool {
         matches!(
             self,
             Self::Sandbox(SandboxError::ZygoteLost(_)) | Self::Native(NativeError::ZygoteLost(_))
@@ -171,9 +170,9 @@ impl CreateError {
             | Self::Options(_)
             | Self::NulByte { .. }
             | Self::Io(IoError::Kind { .. } | IoError::NoTerminal) => Code::INVALID_ARGUMENT,
-            Self::Workload(WorkloadError::NotAnswered { .. })
+            Self::Workload(WorkloadError::LookUpTimedOut { .. })
             | Self::Sandbox(SandboxError::TimedOut { .. }) => Code::DEADLINE_EXCEEDED,
-            Self::Workload(WorkloadError::LookUpGivenUp { .. })
+            Self::Workload(WorkloadError::LookUpCancelled { .. })
             | Self::Sandbox(SandboxError::Cancelled { .. })
             | Self::Cancelled { .. } => Code::CANCELLED,
             Self::Sandbox(SandboxError::Refused(_))
@@ -205,13 +204,13 @@ impl CreateError {
     }
 }
 
-/// Why a request about a task failed.
+/// A request about a task failed.
 #[derive(Debug, Error)]
 pub enum TaskError {
-    /// It could not be created, or its process did not do what it was asked to.
+    /// The container could not be created, or its process could not be controlled.
     #[error(transparent)]
     Create(#[from] CreateError),
-    /// Its streams did not do what they were asked to.
+    /// Its streams could not be controlled.
     #[error(transparent)]
     Io(#[from] IoError),
     /// No such task.
@@ -242,29 +241,29 @@ pub enum TaskError {
         /// The exec's id.
         exec: String,
     },
-    /// It has ended, so there is nothing to send a signal to.
+    /// It has exited, so it cannot be signalled.
     #[error("{process} has ended: process already finished")]
     Gone {
-        /// Which.
+        /// The process.
         process: Name,
     },
-    /// Not in this state.
+    /// The verb is not allowed in this state.
     #[error("{process} is not in a state for that: {why}")]
     WrongState {
-        /// Which.
+        /// The process.
         process: Name,
-        /// In which state it is, and what to do.
+        /// The state, and the next step.
         why: &'static str,
     },
     /// An exec that was not started has no terminal yet.
     #[error("{process} was not started yet, so it has no terminal; start it first")]
     NotStarted {
-        /// Which.
+        /// The process.
         process: Name,
     },
-    /// The sandbox container of a pod is no process.
+    /// The sandbox container of a pod has no process.
     #[error(
-        "{id} is the sandbox of a pod, which is no process of its own: name one of the pod's \
+        "{id} is the sandbox of a pod, which has no process of its own: name one of the pod's \
          containers"
     )]
     NoProcess {
@@ -280,65 +279,65 @@ pub enum TaskError {
     /// A signal could not be sent.
     #[error("cannot send signal {signal} to {process}")]
     Signal {
-        /// To which process.
+        /// The process.
         process: Name,
-        /// Its number.
+        /// The signal's number.
         signal: u32,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
-    /// What exec shall run cannot be read.
-    #[error("the process {exec} that shall run in task {id} is no OCI process")]
+    /// The process that Exec adds cannot be decoded.
+    #[error("the spec of process {exec} of task {id} is not a valid OCI process")]
     ExecSpec {
         /// The container's id.
         id: String,
         /// The exec's id.
         exec: String,
-        /// Why.
+        /// The cause.
         source: serde_json::Error,
     },
-    /// A pod that cannot be read.
-    #[error("what CRI says of the pod cannot be read")]
+    /// The pod configuration cannot be decoded.
+    #[error("cannot decode CRI's configuration of the pod")]
     PodConfig {
-        /// Why.
+        /// The cause.
         source: Malformed,
     },
-    /// New limits that cannot be read.
-    #[error("the new limits of task {id} are no OCI resources")]
+    /// New limits cannot be decoded.
+    #[error("the new limits of task {id} are not valid OCI resources")]
     Resources {
         /// The container's id.
         id: String,
-        /// Why.
+        /// The cause.
         source: serde_json::Error,
     },
-    /// Part of containerd's API that this runtime does not have.
-    #[error("{what} is not served by this runtime")]
-    Unserved {
-        /// What was asked for.
+    /// A part of containerd's API that this runtime does not have.
+    #[error("{what} is not supported by this runtime")]
+    Unsupported {
+        /// The requested feature.
         what: &'static str,
     },
-    /// Something of a container cannot be removed.
+    /// A part of a container cannot be removed.
     #[error("cannot remove the {what} of task {id}")]
     Remove {
         /// The container's id.
         id: String,
-        /// What.
+        /// The part.
         what: &'static str,
-        /// Why.
+        /// The cause.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// A mistake of ours.
-    #[error("the host made a mistake in {verb}, please report it: {said}")]
+    /// A bug of ours.
+    #[error("internal error of the host in {verb}, please report it: {message}")]
     Panicked {
-        /// What was asked for.
+        /// The request.
         verb: &'static str,
-        /// The panic's words.
-        said: String,
+        /// The panic's message.
+        message: String,
     },
 }
 
 impl TaskError {
-    /// The one table from our errors to containerd's codes.
+    /// Maps our errors to containerd's codes.
     fn code(&self) -> Code {
         match self {
             Self::NotFound { .. } | Self::NoExec { .. } | Self::Gone { .. } => Code::NOT_FOUND,
@@ -351,7 +350,7 @@ impl TaskError {
             | Self::PodConfig { .. }
             | Self::Resources { .. }
             | Self::Io(IoError::Kind { .. } | IoError::NoTerminal) => Code::INVALID_ARGUMENT,
-            Self::Unserved { .. } => Code::UNIMPLEMENTED,
+            Self::Unsupported { .. } => Code::UNIMPLEMENTED,
             Self::Io(_) | Self::Signal { .. } | Self::Remove { .. } | Self::Panicked { .. } => {
                 Code::INTERNAL
             }
@@ -361,7 +360,7 @@ impl TaskError {
 }
 
 impl From<TaskError> for ttrpc::Error {
-    /// containerd shows the text to the user, so the whole chain goes into it.
+    /// containerd shows the text to the user, so it has the whole chain.
     fn from(error: TaskError) -> Self {
         Self::RpcStatus(ttrpc::get_status(error.code(), chain(&error)))
     }
@@ -431,11 +430,11 @@ mod tests {
                 },
                 Code::INVALID_ARGUMENT,
             ),
-            (TaskError::Unserved { what: "x" }, Code::UNIMPLEMENTED),
+            (TaskError::Unsupported { what: "x" }, Code::UNIMPLEMENTED),
             (
                 TaskError::Panicked {
                     verb: "create",
-                    said: id(),
+                    message: id(),
                 },
                 Code::INTERNAL,
             ),
@@ -452,7 +451,7 @@ mod tests {
                 Code::FAILED_PRECONDITION,
             ),
             (
-                CreateError::Workload(WorkloadError::NotAnswered {
+                CreateError::Workload(WorkloadError::LookUpTimedOut {
                     entrypoint: id(),
                     seconds: 1,
                     on: id(),
@@ -495,7 +494,7 @@ mod tests {
     }
 
     #[test]
-    fn the_whole_chain_reaches_the_user() {
+    fn whole_chain_reaches_the_user() {
         let process = Name {
             container: "c1".to_owned(),
             exec: "e1".to_owned(),

@@ -1,8 +1,9 @@
-//! The host: what all its containers share, and how long it lives.
+//! The node host: the state that all its containers share, and the decision when it ends.
 //!
 //! One host serves every container of a node (or namespace, or pod: the `grouping` option). It ends
-//! when its last container is gone and nobody was sent to it for a while, or, once its zygote is
-//! lost, as soon as its last container is gone: then a new host has taken its place already.
+//! some seconds after its last container is gone if no launcher pointed to it meanwhile. Once its
+//! zygote is lost it ends as soon as its last container is gone: a new host has replaced it by
+//! then.
 
 use std::num::NonZeroU32;
 use std::path::PathBuf;
@@ -16,85 +17,86 @@ use guest_sandbox::seccomp::FilterCache;
 use host_reports::events::Events;
 use host_reports::logs::Logs;
 use shim_protocol::FileError;
-use shim_protocol::host::{Place, Retired};
+use shim_protocol::host::{HostFiles, Retired};
 use shim_protocol::record::Records;
 
 use crate::error::TaskError;
 use crate::task::Task;
 use crate::workload::hints::Hints;
-use crate::workload::image::{Containerd, Kept};
+use crate::workload::image::{Containerd, ImageCache};
 use crate::workload::lookup::Lookups;
 use tasks::{Closed, Reservation, Tasks};
 
 pub mod tasks;
 
 /// How long a host without containers waits for another.
-const IDLE: Duration = Duration::from_secs(10);
-/// How long a host that nobody is sent to stays after its last container is gone.
-const LINGER: Duration = Duration::from_secs(1);
-/// How long events may take to leave a host that ends.
-const FAREWELL: Duration = Duration::from_secs(5);
+const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a draining host stays after its last container is gone, so that the last response is
+/// sent.
+const SHUTDOWN_DELAY: Duration = Duration::from_secs(1);
+/// How long a host that ends waits until its events are sent.
+const EVENT_FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What the containers of one host share.
+/// The state that the containers of one host share.
 pub struct Host {
     /// containerd's namespace.
     pub namespace: String,
-    /// Where images are asked for.
+    /// containerd's image and content stores.
     pub store: Containerd,
-    /// What was learned of images.
-    pub kept: Kept,
-    /// Where things are told to containerd.
+    /// Wasm layers of images that were resolved before.
+    pub kept: ImageCache,
+    /// The queue of events for containerd.
     pub events: Events,
-    /// Where lines about containers go.
+    /// The log files of containers.
     pub logs: Logs,
-    /// What containers ran before.
+    /// The kinds of workload that containers ran before.
     pub hints: Hints,
-    /// Look-ups of programs in containers' files.
+    /// Running look-ups of programs in containers' files.
     pub lookups: Lookups,
     /// Forks guests.
     pub zygote: Zygote,
-    /// Where cgroups are.
+    /// The node's cgroup hierarchies.
     pub hierarchies: Hierarchies,
-    /// What this node has.
+    /// Features of the running kernel.
     pub kernel_features: KernelFeatures,
-    /// Filters of system calls that were made.
+    /// Compiled system call filters.
     pub filters: FilterCache,
     /// The launcher of this host's bundle.
     pub launcher: PathBuf,
-    /// Where this host listens.
+    /// The socket on which this host listens.
     pub socket: PathBuf,
-    /// Where containers' records are.
+    /// The records of containers.
     pub records: Records,
-    /// The most containers at once, for those that come without options of their own.
+    /// Maximum number of containers, for requests without options of their own.
     pub max_containers: Option<NonZeroU32>,
-    /// Where launchers look for it.
-    pub place: Place,
-    /// Its containers.
+    /// The files by which launchers find this host.
+    pub place: HostFiles,
+    /// The containers of this host.
     pub tasks: Tasks<Task>,
 }
 
 impl Host {
-    /// The container's task.
+    /// Returns the task of container `id`.
     ///
     /// # Errors
-    /// When there is none.
+    /// If there is none.
     pub fn task(&self, id: &str) -> Result<Arc<Task>, TaskError> {
         self.tasks.get(id)
     }
 
-    /// The same, after its Create if that is under way.
+    /// Returns the task of container `id`; waits for a Create of it that is under way.
     ///
     /// # Errors
-    /// When there is none, or it could not be created.
-    pub async fn task_once_made(&self, id: &str) -> Result<Arc<Task>, TaskError> {
-        self.tasks.once_made(id).await
+    /// If there is none, or it could not be created.
+    pub async fn task_when_created(&self, id: &str) -> Result<Arc<Task>, TaskError> {
+        self.tasks.get_when_created(id).await
     }
 
-    /// Takes `id` for a container that is about to be made; `limit` is the most that this host may
-    /// serve.
+    /// Reserves `id` for a container that is about to be created; `limit` is the maximum number of
+    /// containers of this host.
     ///
     /// # Errors
-    /// When the id is taken, the host is full, or it takes no more containers.
+    /// If the id is in use, the host is full, or it takes no more containers.
     pub fn reserve(
         &self,
         id: &str,
@@ -103,64 +105,66 @@ impl Host {
         self.tasks.reserve(id, limit)
     }
 
-    /// The container is gone.
-    pub fn forget(&self, id: &str) {
-        self.tasks.forget(id);
+    /// Removes the task of a deleted container.
+    pub fn remove_task(&self, id: &str) {
+        self.tasks.remove(id);
     }
 
-    /// Takes no more containers: a launcher that comes now starts another host. Those that are here
-    /// stay.
+    /// Takes no more containers: the next launcher starts another host. Existing containers stay.
     pub async fn drain(self: &Arc<Self>) {
         self.tasks.close(Closed::Draining);
         if let Err(error) = self
-            .in_place(|host| host.place.lock()?.retire(&host.socket))
+            .with_place(|host| host.place.lock()?.retire(&host.socket))
             .await
         {
             tracing::error!("cannot make room for another host: {error:#}");
         }
     }
 
-    /// Waits until this host is not needed any more, and leaves its place.
+    /// Waits until this host can end, and removes its socket.
     pub async fn until_unneeded(self: &Arc<Self>) {
         let mut count = self.tasks.count();
         loop {
-            // Fails only when the sender is gone, and that is this host's.
+            // Fails only if the sender is gone, and this host owns it.
             let _ = count.wait_for(|count| *count == 0).await;
             if self.tasks.is_closed() {
-                // The answer to the last request is still on its way.
-                tokio::time::sleep(LINGER).await;
+                // The response to the last request is still to be sent.
+                tokio::time::sleep(SHUTDOWN_DELAY).await;
                 break;
             }
             let seen = self.place.touched();
-            if tokio::time::timeout(IDLE, count.changed()).await.is_err() {
+            if tokio::time::timeout(IDLE_TIMEOUT, count.changed())
+                .await
+                .is_err()
+            {
                 match self
-                    .in_place(|host| {
+                    .with_place(|host| {
                         host.place
                             .lock()?
                             .retire_unless_touched(&host.socket, seen?)
                     })
                     .await
                 {
-                    // Whoever comes now by a connection that he has is refused, and comes again by
-                    // a launcher.
+                    // From now on a Create over an open connection is refused, and containerd
+                    // executes a launcher again.
                     Ok(Retired::Yes) if self.tasks.close(Closed::Idle) == 0 => break,
                     Ok(_) => {}
-                    Err(error) => tracing::error!("cannot leave the place of this host: {error:#}"),
+                    Err(error) => tracing::error!("cannot retire this host: {error:#}"),
                 }
             }
         }
-        self.events.flush(FAREWELL).await;
+        self.events.flush(EVENT_FLUSH_TIMEOUT).await;
         if let Err(error) = self
-            .in_place(|host| host.place.lock()?.remove(&host.socket))
+            .with_place(|host| host.place.lock()?.remove(&host.socket))
             .await
         {
             tracing::warn!("cannot remove the socket of this host: {error:#}");
         }
     }
 
-    /// Does `work` where it may block: launchers have the lock of this host's place while they
-    /// start another.
-    async fn in_place<T: Send + 'static>(
+    /// Runs `work` where it may block: a launcher holds the lock of this host's place while it
+    /// starts another host.
+    async fn with_place<T: Send + 'static>(
         self: &Arc<Self>,
         work: impl FnOnce(&Self) -> Result<T, FileError> + Send + 'static,
     ) -> anyhow::Result<T> {

@@ -1,69 +1,69 @@
-//! What may be asked of a process in which state; decided here, done elsewhere.
+//! The state machine of a process: which verb is allowed in which state. It decides and does no
+//! I/O.
 //!
 //! ```text
-//!               start                       its end
+//!               start                        exit
 //! Created ────────────────► Running ───────────────────► Exited ──delete──► (gone)
 //!    │                     pause │ ▲ resume                ▲ ▲
 //!    │                           ▼ │                       │ │
-//!    │                         Paused ───── its end ───────┘ │
-//!    └────────────── its end, or delete ends it ─────────────┘
+//!    │                         Paused ──────── exit ───────┘ │
+//!    └──────────────── exit, or delete kills it ─────────────┘
 //! ```
 //!
-//! A container's first process and its exec processes live the same life; only the first can be
-//! paused, and only beside it, while it runs, can others be started.
+//! A container's first process and its exec processes have the same states. Only the first can be
+//! paused, and an exec is started only while the first one runs.
 
-/// Where a process is in its life.
+/// The state of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
-    /// It waits to be started.
+    /// It is set up and not started.
     Created,
     /// It runs.
     Running,
     /// It is frozen.
     Paused,
-    /// It has ended.
+    /// It has exited.
     Exited,
 }
 
-/// What containerd asks for.
+/// An operation that containerd requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verb {
-    /// Let it run.
+    /// Run the process.
     Start,
-    /// Send it a signal that it may handle.
+    /// Send a signal that the process may handle.
     Signal,
-    /// Send it the signal that nothing survives.
+    /// Send SIGKILL.
     Kill,
     /// Freeze the container.
     Pause,
-    /// Let the frozen container go on.
+    /// Thaw the container.
     Resume,
     /// Change the container's limits.
     Update,
     /// Add another process to the container.
     Exec,
-    /// Remove what is left of it.
+    /// Remove the container or the exec.
     Delete,
 }
 
-/// The answer to a verb.
+/// The decision on a verb.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
     /// Do it.
     Do,
-    /// Do it, then let the container go on: a frozen process dies only when it thaws.
+    /// Do it, then thaw the container: a frozen process dies only after that.
     DoAndThaw,
-    /// End the process first, then do it.
+    /// Kill the process first, then do it.
     EndFirst,
-    /// Not in this state; the text says which it is, and what to do.
+    /// Refuse it in this state; the text names the state and the next step.
     Refuse(&'static str),
-    /// What it is meant for has ended; callers take this as success (containerd's own shims answer
-    /// so).
+    /// The process has exited already; callers treat this as success, as containerd's own shims do.
     AlreadyGone,
 }
 
 impl State {
-    /// Decides.
+    /// Decides on `verb`.
     pub fn verdict(self, verb: Verb) -> Verdict {
         match (self, verb) {
             (Self::Created, Verb::Start)
@@ -91,8 +91,8 @@ impl State {
         }
     }
 
-    /// Where it is once `verb`, which was not refused, is done. That a signal ended it shows later,
-    /// by its end.
+    /// Returns the state after `verb`, which was not refused, is done. A signal changes it later,
+    /// by the exit of the process.
     #[must_use]
     pub fn after(self, verb: Verb) -> Self {
         match (self, verb) {

@@ -1,4 +1,4 @@
-//! `wasmedge-host`: serves the containers of a node. Started by the launcher, never by hand.
+//! `wasmedge-host`, the node host. The launcher starts it; it is not meant to be started by hand.
 
 fn main() -> std::process::ExitCode {
     shim::serve::run()

@@ -1,5 +1,5 @@
-//! The root file system of a native container, where libcontainer looks for it: mounted at the
-//! bundle's `rootfs`. A guest's root is never mounted where others see it.
+//! Mounts of native containers' root file systems: libcontainer expects them at the bundle's
+//! `rootfs`. A guest's root is never mounted where other processes see it.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -10,10 +10,10 @@ use rustix::mount::{MoveMountFlags, UnmountFlags, move_mount, unmount};
 
 use crate::error::CreateError;
 
-/// Mounts `root`, which is mounted nowhere yet, at `place`.
+/// Mounts `root`, a detached mount, at `place`.
 ///
 /// # Errors
-/// When the kernel refuses.
+/// If the kernel refuses.
 pub fn attach(root: &OwnedFd, place: &Path) -> Result<(), CreateError> {
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
     let moved = move_mount(root, "", CWD, place, flags);
@@ -23,8 +23,8 @@ pub fn attach(root: &OwnedFd, place: &Path) -> Result<(), CreateError> {
     })
 }
 
-/// Unmounts what is mounted at `place`. containerd, which unmounts too before it removes the
-/// bundle, may have been faster: then nothing is mounted there (EINVAL) or the folder is gone.
+/// Unmounts everything at `place`. containerd, which unmounts too before it removes the bundle, may
+/// have been faster: then nothing is mounted there (EINVAL) or the folder is gone.
 pub fn detach(place: &Path) {
     while unmount(place, UnmountFlags::DETACH).is_ok() {}
 }

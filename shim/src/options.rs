@@ -1,4 +1,4 @@
-//! Which runtime options a container is created with.
+//! The runtime options of a new container.
 
 use containerd_shim_protos::api::CreateTaskRequest;
 use shim_protocol::options::{Given, OptionsError, OptionsFile, RuntimeOptions};
@@ -41,7 +41,7 @@ pub(crate) fn for_container(
 pub(crate) fn handed_over(
     bundle: &std::path::Path,
 ) -> Result<Option<RuntimeOptions>, OptionsError> {
-    Ok(OptionsFile::of_bundle(bundle)?.map(|file| file.options))
+    Ok(OptionsFile::in_bundle(bundle)?.map(|file| file.options))
 }
 
 /// Returns the options of the sandbox of the container's pod, if this host has it.

@@ -1,21 +1,21 @@
-//! How a guest ended, and the exit code that Kubernetes sees for it. This table is
+//! Outcomes of guests, and the exit codes that Kubernetes sees for them. The table is
 //! `docs/reference/exit-codes.md`.
 
 use std::fmt;
 
-/// The guest could not be run (as a shell says of a file that it cannot execute).
+/// The guest could not be run: the code that a shell uses for a file that it cannot execute.
 pub const NOT_RUNNABLE: u8 = 126;
 /// The guest trapped: 128 + SIGABRT.
 pub const TRAPPED: u8 = 134;
 /// Added to a signal's number when the signal ended the guest.
 pub const SIGNAL_BASE: u8 = 128;
 
-/// How a guest ended.
+/// The outcome of a guest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
     /// It returned from its entry function, or called `proc_exit` with this code.
     Exited(u32),
-    /// It did what WebAssembly forbids; the text says what, and where.
+    /// It did what WebAssembly forbids; the text names the trap and the place.
     Trapped(String),
     /// The engine refused to run it: a type of an import that does not match, a start function that
     /// failed to link.
@@ -23,18 +23,18 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    /// The trap of a guest whose calls are nested deeper than `limit` allows, whichever engine runs
-    /// it.
+    /// Returns the outcome of a guest whose calls are nested deeper than `limit` allows, with any
+    /// engine.
     pub fn stack_exhausted(limit: &str) -> Self {
         Self::Trapped(format!(
             "call stack exhausted: the limit is {limit}; look for a recursion that does not end"
         ))
     }
 
-    /// The exit code of the container's process.
+    /// Returns the exit code of the container's process.
     pub fn exit_code(&self) -> u8 {
         match self {
-            // An exit status has eight bits. Cutting off the others would turn 256 into success.
+            // An exit status has eight bits. Dropping the others would turn 256 into success.
             Self::Exited(code) => u8::try_from(*code).unwrap_or(u8::MAX),
             Self::Trapped(_) => TRAPPED,
             Self::NotRunnable(_) => NOT_RUNNABLE,
@@ -52,18 +52,18 @@ impl fmt::Display for Outcome {
     }
 }
 
-/// One row of the reference page.
+/// A row of the reference page.
 #[derive(Debug, Clone, Copy)]
 pub struct ExitRow {
     /// The code, or a formula for it.
     pub code: &'static str,
-    /// What happened.
+    /// The cause.
     pub when: &'static str,
-    /// Where one sees more.
+    /// Where to find details.
     pub see: &'static str,
 }
 
-/// Every exit code that a container of this runtime can have.
+/// All exit codes of this runtime's containers.
 pub const TABLE: &[ExitRow] = &[
     ExitRow {
         code: "0",
@@ -85,7 +85,7 @@ pub const TABLE: &[ExitRow] = &[
         code: "134",
         when: "the guest trapped (128 + SIGABRT), or its calls were nested too deep (`call stack \
                exhausted`)",
-        see: "the container's log says which trap",
+        see: "the container's log names the trap",
     },
     ExitRow {
         code: "137",
@@ -125,15 +125,15 @@ mod tests {
         }
     }
 
-    /// Where the page lies, from this crate's folder.
+    /// The page's path, from this crate's folder.
     const PAGE: &str = "../docs/reference/exit-codes.md";
 
     fn page() -> String {
         let head = "<!-- Generated from `shim/src/outcome.rs`: change it there, then run\n     \
              `UPDATE_REFERENCE=1 cargo test --package wasmedge-host --lib \
-             the_reference_page_is_the_table`. -->\n\n\
+             reference_page_matches_the_table`. -->\n\n\
              # Exit codes\n\n\
-             What Kubernetes shows as the exit code of a container that ran on this runtime.\n\n\
+             The exit codes that Kubernetes shows for containers of this runtime.\n\n\
              | code | when | more |\n|---|---|---|\n";
         let rows = TABLE
             .iter()
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn the_reference_page_is_the_table() {
+    fn reference_page_matches_the_table() {
         let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(PAGE);
         if std::env::var_os("UPDATE_REFERENCE").is_some() {
             std::fs::write(&file, page()).unwrap();
@@ -151,13 +151,13 @@ mod tests {
         assert_eq!(
             found,
             page(),
-            "{} is not what TABLE says: its first lines tell how to write it anew",
+            "{} differs from TABLE: its first lines name the command that writes it",
             file.display()
         );
     }
 
     #[test]
-    fn the_table_names_the_code_of_every_outcome() {
+    fn table_has_the_code_of_every_outcome() {
         for code in [NOT_RUNNABLE, TRAPPED] {
             assert!(
                 TABLE.iter().any(|row| row.code == code.to_string()),

@@ -1,19 +1,19 @@
-//! A path of the node, so that it is not mixed up with a path in a container.
+//! Node paths as a type, so that they are not mixed up with paths in a container.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-/// A path on the node.
+/// A path in the node's file system.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NodePath(PathBuf);
 
 impl NodePath {
-    /// Names `path` as the node sees it.
+    /// Marks `path` as a path of the node.
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self(path.into())
     }
 
-    /// The path, for a call into the node's file system.
+    /// Returns the path, for a call into the node's file system.
     pub fn as_path(&self) -> &Path {
         &self.0
     }

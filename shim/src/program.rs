@@ -1,4 +1,4 @@
-//! A guest as it crosses into the process that runs it.
+//! A guest as it is sent to the process that runs it.
 
 use std::fs::File;
 use std::marker::PhantomData;
@@ -14,13 +14,13 @@ use crate::wasi::WasiContext;
 use crate::workload::kind::without_byte_order_mark;
 use crate::workload::{Bytes, Form, GuestModule, digest, read_all};
 
-/// Whether the host is to be told a guest's digest. It has no use for that of an exec, which a
-/// probe makes every few seconds.
+/// Whether the guest's process reports the digest of its bytes. The host has no use for that of an
+/// exec, which a probe starts every few seconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Digest {
-    /// It is.
+    /// It reports the digest.
     Asked,
-    /// It is not.
+    /// It does not compute the digest.
     Unasked,
 }
 
@@ -38,7 +38,7 @@ pub struct GuestProgram<E> {
     engine: PhantomData<E>,
 }
 
-/// A guest's bytes on their way.
+/// The source of a guest's bytes.
 #[derive(Serialize, Deserialize)]
 enum Source {
     Memory(WireFd),
@@ -53,10 +53,10 @@ pub struct Ready<E: Engine> {
 }
 
 impl<E: Engine> GuestProgram<E> {
-    /// `guest` in the world of `wasi`.
+    /// Describes `guest`, which is to run in the context `wasi`.
     ///
     /// # Errors
-    /// When this process may open no more files.
+    /// If this process has no file descriptor left.
     pub fn new(
         guest: &GuestModule,
         wasi: WasiContext,
@@ -97,7 +97,7 @@ impl<E: Engine> Workload for GuestProgram<E> {
             wasi,
             engine: _,
         } = self;
-        // An error may hold a line of the guest's text, and a line may be all of it.
+        // An error may quote a line of the guest's text, and that may be the whole text.
         let refused = |error: String| {
             format!(
                 "cannot run {}: {}",
@@ -106,7 +106,7 @@ impl<E: Engine> Workload for GuestProgram<E> {
             )
         };
         let bytes = read(file, form).map_err(|error| refused(error.to_string()))?;
-        // In here, because the host does not read what a user may have written.
+        // Computed in this process, because the host does not read files that a user can write.
         let digest = (digest == Digest::Asked).then(|| digest::of(&bytes));
         let binary = binary(form, bytes).map_err(|error| refused(error.to_string()))?;
         let prepared =
@@ -130,17 +130,17 @@ impl<E: Engine> Workload for GuestProgram<E> {
         } = ready;
         let name = origin.clone();
         let end = move |outcome: Outcome| guest_sandbox::exit(report(&name, &outcome));
-        // Half of what the guest's code took, which the container would hold as long as the guest
-        // runs.
+        // Instantiation used as much memory again as the guest's code; the container would hold it
+        // as long as the guest runs.
         let outcome = E::run(prepared, guest_sandbox::trim_memory, end);
         report(&origin, &outcome)
     }
 }
 
-/// Tells the container's user of an outcome that the guest has not chosen; the exit code.
+/// Writes an outcome other than an exit to the container's log; returns the exit code.
 #[expect(
     clippy::print_stderr,
-    reason = "standard error is the container's, the only place where its user looks"
+    reason = "standard error is the container's, where its user looks"
 )]
 fn report(origin: &str, outcome: &Outcome) -> u8 {
     if !matches!(outcome, Outcome::Exited(_)) {
@@ -154,7 +154,7 @@ fn read(file: Source, form: Form) -> std::io::Result<Vec<u8>> {
         Source::Memory(file) => File::from(file.into_inner()),
         Source::File(file) => file.into_file()?,
     };
-    read_all(&file, form.most())
+    read_all(&file, form.max_bytes())
 }
 
 fn binary(form: Form, bytes: Vec<u8>) -> Result<Vec<u8>, NotRunnable> {

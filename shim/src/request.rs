@@ -1,7 +1,7 @@
-//! Whether containerd still waits for the answer to a request.
+//! Cancellation of requests: whether containerd still waits for the response.
 //!
-//! A request that was begun is run to completion even if containerd gives it up: stopping half-way
-//! would leak resources. What only waits, and has changed nothing yet, ends then.
+//! A request runs to completion even if containerd cancels it: stopping half-way would leak
+//! resources. Only a wait that has changed nothing yet ends then.
 
 use std::future;
 
@@ -11,18 +11,18 @@ tokio::task_local! {
     static CALLER: watch::Receiver<()>;
 }
 
-/// The caller's side of a request. Dropped when it waits no longer.
+/// The caller's side of a request. It is dropped when the caller cancels.
 #[derive(Debug)]
-pub struct Caller(#[expect(dead_code, reason = "its end is what is watched")] watch::Sender<()>);
+pub struct Caller(#[expect(dead_code, reason = "its drop is what is watched")] watch::Sender<()>);
 
-/// A caller, and `work` done for it.
-pub fn on_behalf<W: Future>(work: W) -> (Caller, impl Future<Output = W::Output>) {
+/// Returns a caller, and `work` in whose task [`cancelled`] follows that caller.
+pub fn with_caller<W: Future>(work: W) -> (Caller, impl Future<Output = W::Output>) {
     let (caller, waits) = watch::channel(());
     (Caller(caller), CALLER.scope(waits, work))
 }
 
-/// Waits until the caller of this task's request has given it up; for ever where there is none.
-pub async fn given_up() {
+/// Waits until the caller of this task's request cancels it; forever if there is no caller.
+pub async fn cancelled() {
     match CALLER.try_with(Clone::clone) {
         Ok(mut caller) => while caller.changed().await.is_ok() {},
         Err(_) => future::pending().await,
@@ -34,8 +34,8 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn request_is_given_up_when_its_caller_is_dropped() {
-        let (caller, work) = on_behalf(given_up());
+    async fn request_is_cancelled_when_its_caller_is_dropped() {
+        let (caller, work) = with_caller(cancelled());
         let work = tokio::spawn(work);
         tokio::task::yield_now().await;
         assert!(!work.is_finished());

@@ -1,4 +1,4 @@
-//! From the command line to the running services, and to their end.
+//! The node host's start: from the command line to running services, until it shuts down.
 #![expect(
     clippy::print_stdout,
     reason = "the engine's version is asked for on the command line"
@@ -23,7 +23,7 @@ use guest_sandbox::seccomp::FilterCache;
 use host_reports::events::Events;
 use host_reports::logs::{self, Identity, Logs};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use shim_protocol::host::{HostArguments, Place, READY, SOCKET_FD};
+use shim_protocol::host::{HostArguments, HostFiles, READY, SOCKET_FD};
 use shim_protocol::options::LogLevel;
 use shim_protocol::record::Records;
 use tokio::runtime::Handle;
@@ -36,24 +36,23 @@ use crate::process;
 use crate::service::Service;
 use crate::service::sandbox::Sandboxes;
 use crate::workload::hints::Hints;
-use crate::workload::image::{Containerd, Kept};
+use crate::workload::image::{Containerd, ImageCache};
 use crate::workload::lookup::Lookups;
 
 /// The name under which containerd knows this runtime.
 const RUNTIME: &str = "io.containerd.wasmedge.v1";
-/// The name of the Task API before containerd 2.0; its words are the same.
+/// The name of the Task API before containerd 2.0; its messages are the same.
 const TASK_V2: &str = "containerd.task.v2.Task";
-/// The name that the crate serves it under.
+/// The name under which the protocol crate serves it.
 const TASK_V3: &str = "containerd.task.v3.Task";
-/// Where containerd takes events (containerd's shim contract).
+/// The variable with the address to which events are sent (containerd's shim contract).
 const TTRPC_ADDRESS: &str = "TTRPC_ADDRESS";
-/// Threads that answer requests. What blocks runs in others, which come and go.
+/// Threads that serve requests. Blocking work runs in threads of its own.
 const WORKERS: usize = 2;
 
-/// Serves until no container is left and none is to be expected.
+/// Runs the host until it has no container and expects none.
 pub fn run() -> ExitCode {
-    // Asked by the installer and by tests: proves that the engine's libraries load where this
-    // bundle stands.
+    // For the installer and tests: proves that the engine's libraries load where this bundle is.
     if std::env::args().nth(1).as_deref() == Some("--engine-version") {
         println!("{}", Wasm::version());
         return ExitCode::SUCCESS;
@@ -62,7 +61,7 @@ pub fn run() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("the host ends: {error:#}");
-            // The launcher waits for it, unless it was killed.
+            // The launcher reads it, unless it was killed.
             let _ = writeln!(std::io::stderr(), "{error:#}");
             ExitCode::FAILURE
         }
@@ -72,19 +71,19 @@ pub fn run() -> ExitCode {
 fn serve() -> Result<()> {
     let arguments = HostArguments::parse(std::env::args_os().skip(1))?;
     let listener = listener();
-    // While there is one thread: what is forked from a zygote later sees no lock that another
-    // thread holds. This thread is the parent of all that they fork, and lives as long as the
-    // process: they die with it.
+    // The zygotes fork while this process has one thread, so that no copied lock is held by another
+    // thread. This thread is the parent of everything that they fork, and lives as long as the
+    // process: all of it dies with the host.
     native_container::init().context("start the process that forks native containers")?;
     let zygote = Zygote::start(Wasm::warm).context("start the process that forks guests")?;
-    // After the forks, so that containers do not inherit it: each costs us up to a dozen
-    // descriptors.
-    let most = getrlimit(Resource::Nofile).maximum;
+    // After the forks, so that containers do not inherit it: each container costs the host up to a
+    // dozen descriptors.
+    let max = getrlimit(Resource::Nofile).maximum;
     setrlimit(
         Resource::Nofile,
         Rlimit {
-            current: most,
-            maximum: most,
+            current: max,
+            maximum: max,
         },
     )
     .context("raise the limit of open files")?;
@@ -115,10 +114,10 @@ fn level(level: LogLevel) -> LevelFilter {
 
 #[expect(
     unsafe_code,
-    reason = "a descriptor that another process left is a number"
+    reason = "a descriptor that another process passes on is a number"
 )]
 fn listener() -> UnixListener {
-    // SAFETY: the launcher leaves the listening socket on this descriptor, and nothing else in this
+    // SAFETY: the launcher passes the listening socket on this descriptor, and nothing else in this
     // process takes it.
     UnixListener::from(unsafe { OwnedFd::from_raw_fd(SOCKET_FD) })
 }
@@ -129,7 +128,7 @@ fn launcher() -> Result<PathBuf> {
     let root = loader
         .parent()
         .and_then(Path::parent)
-        .with_context(|| format!("{} lies in no runtime bundle", loader.display()))?;
+        .with_context(|| format!("{} is not in a runtime bundle", loader.display()))?;
     Ok(root.join("bin/containerd-shim-wasmedge-v1"))
 }
 
@@ -153,7 +152,7 @@ async fn host(
         &Handle::current(),
     );
     let host = Arc::new(Host {
-        records: Records::of(&address),
+        records: Records::new(&address),
         store: Containerd::new(address, namespace.clone()),
         namespace,
         events,
@@ -162,30 +161,34 @@ async fn host(
         hierarchies: Hierarchies::find()?,
         kernel_features: KernelFeatures::read(),
         filters: FilterCache::new()
-            .context("make the filter of system calls that every guest is under")?,
+            .context("make the system call filter that every guest is under")?,
         launcher: launcher().context("find the launcher of this runtime bundle")?,
         max_containers,
-        place: Place::of_socket(&socket, key),
+        place: HostFiles::from_socket(&socket, key),
         socket,
-        kept: Kept::default(),
+        kept: ImageCache::default(),
         hints: Hints::default(),
         lookups: Lookups::default(),
         tasks: Tasks::default(),
     });
     let mut server = server(listener, &host)?;
     server.start().await.context("serve")?;
-    say_ready().context("take leave of the launcher")?;
-    tracing::info!(version = env!("CARGO_PKG_VERSION"), socket = %host.socket.display(), "the host \
-                                                            serves");
+    report_ready().context("report to the launcher that this host is ready")?;
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        socket = %host.socket.display(),
+        "the host serves"
+    );
     tokio::spawn(watch_zygote(Arc::clone(&host)));
     host.until_unneeded().await;
-    tracing::info!("the host ends: nobody needs it");
+    tracing::info!("the host ends: it has no container and expects none");
     Ok(())
 }
 
-/// Lets the launcher go, which waits to tell containerd why this host cannot serve.
-fn say_ready() -> std::io::Result<()> {
-    // It may have been killed.
+/// Reports to the launcher that this host serves, and closes standard error. Until then the
+/// launcher waits for the reason why the host cannot serve, which it returns to containerd.
+fn report_ready() -> std::io::Result<()> {
+    // The launcher may have been killed.
     let _ = std::io::stderr().write_all(READY.as_bytes());
     Ok(rustix::stdio::dup2_stderr(
         std::fs::File::options()
@@ -201,21 +204,22 @@ fn server(listener: UnixListener, host: &Arc<Host>) -> Result<Server> {
         .context("prepare the socket")?;
     let listener = tokio::net::UnixListener::from_std(listener).context("prepare the socket")?;
     let service = || create_task(Arc::new(Service::new(Arc::clone(host))));
-    let mut former = service();
-    let v2 = former
+    let mut task_v2 = service();
+    let methods = task_v2
         .remove(TASK_V3)
         .context("the crate of containerd's protocol serves the Task API under another name")?;
-    former.insert(TASK_V2.to_owned(), v2);
+    task_v2.insert(TASK_V2.to_owned(), methods);
     let sandboxes = create_sandbox(Arc::new(Sandboxes::new(Arc::clone(host))));
     let server = Server::new().add_listener(Listener::from(listener));
     Ok(server
         .register_service(service())
-        .register_service(former)
+        .register_service(task_v2)
         .register_service(sandboxes))
 }
 
-/// A zygote that is lost has another in its place before somebody asks for it. Where there can be
-/// none, the host makes no more guests; those that it has are its own children and go on.
+/// Replaces a lost zygote before the next request needs it. If none can be started, the host
+/// drains: it creates no more containers. Its running guests are children of the host itself and go
+/// on.
 async fn watch_zygote(host: Arc<Host>) {
     loop {
         let asked = Arc::clone(&host);

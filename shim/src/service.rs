@@ -1,5 +1,4 @@
-//! The Task service (containerd's task API, version 3 and, word for word the same, version 2):
-//! requests in, tasks moved, responses and events out.
+//! The Task service: containerd's task API, version 3 and, with the same messages, version 2.
 
 use std::any::Any;
 use std::convert::Infallible;
@@ -33,56 +32,56 @@ pub struct Service {
 }
 
 impl Service {
-    /// The service of `host`.
+    /// Creates the service of `host`.
     pub fn new(host: Arc<Host>) -> Self {
         Self { host }
     }
 }
 
-/// Does what one request asks for, to its end, also when containerd gives it up before: a deed that
-/// stops in the middle would leave what nobody knows of. A panic is the failure of that request
-/// alone: containerd gets an answer, and the host's other containers go on.
-pub(crate) async fn answered<T: Send + 'static>(
+/// Runs a request to completion even if containerd cancels it: stopping half-way would leak
+/// resources. A panic fails that request alone: containerd gets a response, and the host's other
+/// containers go on.
+pub(crate) async fn run_to_completion<T: Send + 'static>(
     verb: &'static str,
     work: impl Future<Output = Result<T, TaskError>> + Send + 'static,
 ) -> TtrpcResult<T> {
-    answered_or_undone(verb, work, async {}).await
+    run_or_undo(verb, work, async {}).await
 }
 
-/// The same, and `undo` if the deed succeeded when nobody was there any more to be told.
-pub(crate) async fn answered_or_undone<T: Send + 'static>(
+/// Runs a request to completion, and then `undo` if it succeeded after containerd had cancelled it.
+pub(crate) async fn run_or_undo<T: Send + 'static>(
     verb: &'static str,
     work: impl Future<Output = Result<T, TaskError>> + Send + 'static,
     undo: impl Future<Output = ()> + Send + 'static,
 ) -> TtrpcResult<T> {
-    let (tell, told) = oneshot::channel();
-    let (_caller, work) = request::on_behalf(work);
-    let deed = tokio::spawn(async move {
-        if let Err(Ok(_)) = tell.send(work.await) {
-            tracing::warn!(verb, "done when containerd had given it up");
+    let (reply, replied) = oneshot::channel();
+    let (_caller, work) = request::with_caller(work);
+    let running = tokio::spawn(async move {
+        if let Err(Ok(_)) = reply.send(work.await) {
+            tracing::warn!(verb, "completed after containerd had cancelled the request");
             undo.await;
         }
     });
-    let outcome = match told.await {
+    let outcome = match replied.await {
         Ok(result) => Ok(result),
-        Err(_) => Err(deed
+        Err(_) => Err(running
             .await
             .err()
             .and_then(|error| error.try_into_panic().ok())
             .unwrap_or_else(|| Box::new("it was stopped"))),
     };
-    answer(verb, outcome)
+    respond(verb, outcome)
 }
 
-/// Waits for what changes nothing, no longer than containerd does.
-pub(crate) async fn awaited<T>(
+/// Runs a request that changes nothing; it ends when containerd cancels it.
+pub(crate) async fn run_until_cancelled<T>(
     verb: &'static str,
     wait: impl Future<Output = Result<T, TaskError>>,
 ) -> TtrpcResult<T> {
-    answer(verb, AssertUnwindSafe(wait).catch_unwind().await)
+    respond(verb, AssertUnwindSafe(wait).catch_unwind().await)
 }
 
-fn answer<T>(
+fn respond<T>(
     verb: &'static str,
     outcome: Result<Result<T, TaskError>, Box<dyn Any + Send>>,
 ) -> TtrpcResult<T> {
@@ -92,13 +91,13 @@ fn answer<T>(
             error.into()
         }),
         Err(panic) => {
-            let said = panic
+            let message = panic
                 .downcast_ref::<String>()
                 .map(String::as_str)
                 .or_else(|| panic.downcast_ref::<&str>().copied());
-            let said = said.unwrap_or("without a word").to_owned();
-            tracing::error!(verb, "panicked: {said}");
-            Err(TaskError::Panicked { verb, said }.into())
+            let message = message.unwrap_or("no message").to_owned();
+            tracing::error!(verb, "panicked: {message}");
+            Err(TaskError::Panicked { verb, message }.into())
         }
     }
 }
@@ -111,24 +110,24 @@ macro_rules! serve {
                 request: CreateTaskRequest) -> TtrpcResult<CreateTaskResponse> {
                 let (host, of_undo, id) = (Arc::clone(&self.host), Arc::clone(&self.host),
                     request.id.clone());
-                let undo = async move { verbs::take_back(&of_undo, &id).await };
-                answered_or_undone("create", async move { verbs::create(&host, request).await },
+                let undo = async move { verbs::undo_create(&of_undo, &id).await };
+                run_or_undo("create", async move { verbs::create(&host, request).await },
                     undo).await
             }
 
             async fn start(&self, _: &TtrpcContext,
                 request: StartRequest) -> TtrpcResult<StartResponse> {
                 let host = Arc::clone(&self.host);
-                // Its other end is dropped with this request, also when containerd cancels that.
+                // Its other end is dropped with this request, also if containerd cancels that.
                 let (_request, ended) = oneshot::channel::<Infallible>();
                 let cancelled = async { drop(ended.await) };
-                answered("start", async move { verbs::start(&host, request,
+                run_to_completion("start", async move { verbs::start(&host, request,
                     cancelled).await }).await
             }
 
             async fn wait(&self, _: &TtrpcContext,
                 request: WaitRequest) -> TtrpcResult<WaitResponse> {
-                awaited("wait", verbs::wait(&self.host, request)).await
+                run_until_cancelled("wait", verbs::wait(&self.host, request)).await
             }
 
             async fn kill(&self, _: &TtrpcContext, request: KillRequest) -> TtrpcResult<Empty> {
@@ -137,12 +136,13 @@ macro_rules! serve {
                     Ok(task) => Some(Arc::clone(&task.kills).read_owned().await),
                     Err(_) => None,
                 };
-                answered("kill", async move { verbs::kill(&host, request).await }).await
+                run_to_completion("kill", async move { verbs::kill(&host, request).await }).await
             }
 
             $(async fn $verb(&self, _: &TtrpcContext, request: $request) -> TtrpcResult<$response> {
                 let host = Arc::clone(&self.host);
-                answered(stringify!($verb), async move { verbs::$verb(&host, request).await }).await
+                run_to_completion(stringify!($verb),
+                    async move { verbs::$verb(&host, request).await }).await
             })*
         }
     };

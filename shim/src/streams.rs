@@ -1,12 +1,12 @@
-//! The descriptors of a process's streams, as each way to make a process takes them.
+//! The standard streams of a process, opened and handed to the crate that makes the process.
 
 use container_io::{Io, IoError, Stdio, Streams};
 use oci_spec::runtime::Process;
 
-/// Opens the streams of `process`. A terminal has the size that its spec says from the start.
+/// Opens the streams of `process`. A terminal gets its spec's size before the process starts.
 ///
 /// # Errors
-/// When a stream cannot be opened, or is of a kind that is not served.
+/// If a stream cannot be opened, or its kind is not supported.
 pub fn open(streams: &Streams, process: Option<&Process>) -> Result<(Stdio, Io), IoError> {
     let (stdio, io) = container_io::open(streams)?;
     if let (true, Some(size)) = (streams.terminal, process.and_then(Process::console_size)) {
@@ -16,7 +16,7 @@ pub fn open(streams: &Streams, process: Option<&Process>) -> Result<(Stdio, Io),
     Ok((stdio, io))
 }
 
-/// For a process that libcontainer sets up.
+/// Converts the streams for a process that libcontainer sets up.
 pub fn for_native(stdio: Stdio) -> native_container::Stdio {
     let Stdio {
         stdin,
@@ -32,7 +32,7 @@ pub fn for_native(stdio: Stdio) -> native_container::Stdio {
     }
 }
 
-/// For a process in a sandbox of our own.
+/// Converts the streams for a process that guest-sandbox sets up.
 pub fn for_guest(stdio: Stdio) -> guest_sandbox::Stdio {
     let Stdio {
         stdin,
@@ -59,7 +59,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_terminal_has_the_size_that_its_spec_says() {
+    async fn terminal_has_the_size_of_its_spec() {
         let sized = process(
             r#"{"cwd": "/", "user": {"uid": 0, "gid": 0}, "consoleSize": {"height": 24, "width": 80}}"#,
         );
@@ -77,7 +77,7 @@ mod tests {
             let size = rustix::termios::tcgetwinsize(stdio.terminal.unwrap()).unwrap();
             assert_eq!((size.ws_col, size.ws_row), expected);
         }
-        // Without a terminal it says nothing.
+        // Without a terminal the size has no effect.
         open(&Streams::default(), Some(&sized)).unwrap();
     }
 }

@@ -1,4 +1,4 @@
-//! One task: a container with its processes, from Create to Delete.
+//! A task: a container with its processes, from Create to Delete.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -17,90 +17,88 @@ use crate::error::TaskError;
 use crate::process::Process;
 use crate::workload::GuestModule;
 
-/// Most processes of exec that are set up at a time in the containers of one pod. What a set-up
-/// blocks on is the pod's own: its file systems, its limits. More wait for their turn without a
-/// thread.
+/// Maximum number of exec processes that are set up at the same time in one pod. A set-up blocks on
+/// the pod's own file systems and limits; further set-ups wait without a thread.
 pub const MAX_EXEC_SETUPS: usize = 16;
 
 /// A container.
 pub struct Task {
-    /// Its id.
+    /// The container's id.
     pub id: String,
     /// The bundle's folder.
     pub bundle: PathBuf,
-    /// What makes it up.
+    /// The kind of container, with what is particular to it.
     pub body: Body,
-    /// Its cgroup.
+    /// The container's cgroup.
     pub cgroup: Cgroup,
-    /// Its first process.
+    /// The container's first process.
     pub init: Arc<Process>,
-    /// Its pod, as `namespace/name`; none if CRI did not make it.
+    /// The pod, as `namespace/name`; none if CRI did not create the container.
     pub pod: Option<String>,
-    /// The id of its pod's sandbox; none if CRI did not make it.
+    /// The id of the pod's sandbox; none if CRI did not create the container.
     pub sandbox: Option<String>,
-    /// What was told of its processes that the kernel killed for want of memory.
+    /// The OOM kills that were reported.
     pub oom_kills: OomKills,
-    /// Shared by each Kill until its answer is there, and waited for by Delete: containerd hangs up
-    /// once a task is deleted, and would fail a Kill that it asked for itself.
+    /// Each Kill holds it for reading until its response is sent, and Delete for writing:
+    /// containerd closes the connection once a task is deleted, and its own Kill would fail.
     pub kills: Arc<RwLock<()>>,
-    /// One permit for each process of exec that is set up. All containers of a pod share them.
+    /// One permit for each exec process that is set up. All containers of a pod share them.
     pub exec_setups: Arc<Semaphore>,
     execs: Mutex<HashMap<String, Arc<ExecProcess>>>,
 }
 
-/// How many of a container's processes the kernel had killed for want of memory when that was last
-/// told.
+/// The count of OOM kills in a container when they were last reported.
 #[derive(Debug, Default)]
 pub struct OomKills(AtomicU64);
 
 impl OomKills {
-    /// Whether there are more of them now than were told, which `counted` are from now on.
-    pub fn are_new(&self, counted: u64) -> bool {
+    /// Records the current count; returns whether it is above the last one.
+    pub fn record(&self, counted: u64) -> bool {
         self.0.fetch_max(counted, Ordering::Relaxed) < counted
     }
 }
 
-/// What makes up a container.
+/// The kinds of containers.
 pub enum Body {
-    /// A guest in the sandbox of our own.
+    /// A guest in guest-sandbox.
     Guest(Box<GuestBody>),
     /// A Linux program, set up by libcontainer.
     Native(Native),
-    /// A pod's namespaces, held by a thread.
+    /// A pod's namespaces, held by a thread or a process.
     Pod(PodBody),
 }
 
-/// A pod's sandbox.
+/// The sandbox of a pod.
 pub struct PodBody {
     /// None once it was killed.
     pub held: Mutex<Option<Pod>>,
-    /// Whose processes its containers see.
+    /// The pid namespace that its containers see.
     pub processes: Processes,
     /// The options that it was created with, which its containers have unless they come with their
     /// own.
     pub options: RuntimeOptions,
 }
 
-/// A guest's container.
+/// The container of a guest.
 pub struct GuestBody {
-    /// Its process.
+    /// The guest's process.
     pub process: guest_sandbox::Guest,
-    /// What it runs.
+    /// The program that it runs.
     pub guest: GuestModule,
-    /// The spec's filter of system calls, which holds for its further processes too.
+    /// The spec's system call filter, which applies to its exec processes too.
     pub seccomp: Option<LinuxSeccomp>,
 }
 
-/// A process that exec added.
+/// A process that Exec added.
 pub struct ExecProcess {
-    /// The process.
+    /// Its state.
     pub process: Arc<Process>,
-    /// What it shall run.
+    /// The program that it is to run.
     pub spec: ProcessSpec,
 }
 
 impl Task {
-    /// A container that was just made.
+    /// Creates the task of a container that was just set up.
     pub fn new(id: String, bundle: &Bundle, body: Body, cgroup: Cgroup, init: Process) -> Self {
         let sandbox = bundle.sandbox().map(str::to_owned);
         let (bundle, pod) = (bundle.folder().to_owned(), bundle.pod());
@@ -126,7 +124,7 @@ impl Task {
         }
     }
 
-    /// A container of the pod whose sandbox is `sandbox`.
+    /// Joins the pod whose sandbox is `sandbox`: the task shares its permits for exec set-ups.
     #[must_use]
     pub fn of_pod(self, sandbox: Option<&Self>) -> Self {
         let exec_setups = sandbox.map_or_else(
@@ -139,7 +137,7 @@ impl Task {
         }
     }
 
-    /// Its guest, if it is one.
+    /// Returns the guest's program; none for other kinds of containers.
     pub fn guest(&self) -> Option<&GuestModule> {
         match &self.body {
             Body::Guest(body) => Some(&body.guest),
@@ -147,10 +145,10 @@ impl Task {
         }
     }
 
-    /// The process that a request means: an empty `exec` names the first one.
+    /// Returns the process that a request means: an empty `exec` names the first one.
     ///
     /// # Errors
-    /// When there is none of that name.
+    /// If there is none of that name.
     pub fn process(&self, exec: &str) -> Result<Arc<Process>, TaskError> {
         if exec.is_empty() {
             Ok(Arc::clone(&self.init))
@@ -159,10 +157,10 @@ impl Task {
         }
     }
 
-    /// The exec of that name.
+    /// Returns the exec process of that name.
     ///
     /// # Errors
-    /// When there is none.
+    /// If there is none.
     pub fn exec(&self, exec: &str) -> Result<Arc<ExecProcess>, TaskError> {
         self.execs()
             .get(exec)
@@ -173,15 +171,15 @@ impl Task {
             })
     }
 
-    /// All that exec added and nobody deleted.
+    /// Returns all exec processes that were not deleted.
     pub fn all_execs(&self) -> Vec<Arc<ExecProcess>> {
         self.execs().values().cloned().collect()
     }
 
-    /// Adds an exec.
+    /// Adds an exec process.
     ///
     /// # Errors
-    /// When there is one of that name.
+    /// If there is one of that name.
     pub fn add_exec(&self, exec: ExecProcess) -> Result<(), TaskError> {
         let name = exec.process.id.exec.clone();
         let mut execs = self.execs();
@@ -195,13 +193,13 @@ impl Task {
         Ok(())
     }
 
-    /// The exec is gone.
-    pub fn forget_exec(&self, exec: &str) {
+    /// Removes a deleted exec process.
+    pub fn remove_exec(&self, exec: &str) {
         self.execs().remove(exec);
     }
 
     fn execs(&self) -> MutexGuard<'_, HashMap<String, Arc<ExecProcess>>> {
-        // Every change is one insert or remove, so the map is whole even if its last holder
+        // Every change is one insert or remove, so the map is consistent even if its last holder
         // panicked.
         self.execs.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -212,12 +210,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_kill_for_want_of_memory_is_told_once() {
+    fn each_oom_kill_is_reported_once() {
         let kills = OomKills::default();
-        // As a process after another is killed; by whom, the counter tells.
-        let told: Vec<bool> = [0, 1, 1, 3, 3, 2]
-            .map(|counted| kills.are_new(counted))
+        // The counter is read after each killed process, and may lag or cover several kills.
+        let reported: Vec<bool> = [0, 1, 1, 3, 3, 2]
+            .map(|counted| kills.record(counted))
             .into();
-        assert_eq!(told, [false, true, false, true, false, false]);
+        assert_eq!(reported, [false, true, false, true, false, false]);
     }
 }

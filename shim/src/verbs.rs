@@ -1,5 +1,5 @@
-//! What each verb of the Task service does: the request's words, the state machine's verdict, the
-//! deed, the event.
+//! The verbs of the Task service: each checks its request against the state machine, acts, and
+//! publishes the event.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use containerd_shim_protos::protobuf::MessageField;
 use containerd_shim_protos::protobuf::well_known_types::timestamp::Timestamp;
 use containerd_shim_protos::types::task::ProcessInfo;
 use guest_sandbox::rootfs::Mount;
-use host_reports::logs::About;
+use host_reports::logs::ContainerInfo;
 use oci_spec::runtime::{LinuxResources, Process as ProcessSpec};
 
 use crate::bundle::Bundle;
@@ -35,7 +35,7 @@ use end::watch;
 mod end;
 mod kill;
 
-pub(crate) use end::{delete, take_back};
+pub(crate) use end::{delete, undo_create};
 pub(crate) use kill::{kill, pause, resume};
 
 pub(crate) async fn create(
@@ -43,7 +43,7 @@ pub(crate) async fn create(
     request: CreateTaskRequest,
 ) -> Result<CreateTaskResponse, TaskError> {
     if !request.checkpoint.is_empty() || !request.parent_checkpoint.is_empty() {
-        return Err(TaskError::Unserved {
+        return Err(TaskError::Unsupported {
             what: "starting from a checkpoint",
         });
     }
@@ -62,8 +62,8 @@ pub(crate) async fn create(
         ),
         options,
     };
-    // On the heap: every request that waits would hold its room, tens of kilobytes for containerd's
-    // client alone.
+    // On the heap: every waiting request would hold space for it, tens of kilobytes for
+    // containerd's client alone.
     let task = match Box::pin(create::create(host, bundle, new)).await {
         Ok(task) => Arc::new(task),
         Err(error) => {
@@ -73,7 +73,7 @@ pub(crate) async fn create(
                 crate::error::chain(&error)
             );
             host.logs.detach(&request.id);
-            if error.is_end_of_forks() {
+            if error.needs_new_host() {
                 host.drain().await;
             }
             return Err(error.into());
@@ -82,7 +82,7 @@ pub(crate) async fn create(
     let pid = task.init.pid();
     host.logs.describe(
         &task.id,
-        About {
+        ContainerInfo {
             pod: task.pod.clone(),
             guest: task.guest().map(|guest| guest.name().to_owned()),
         },
@@ -143,8 +143,8 @@ fn timestamp(exit: Exit) -> MessageField<Timestamp> {
     MessageField::some(Timestamp::from(exit.at))
 }
 
-/// Starts a process. `cancelled` is ready when containerd has cancelled the request: a process of
-/// exec is given up then.
+/// Starts a process. `cancelled` resolves when containerd cancels the request: the set-up of an
+/// exec process is stopped then.
 pub(crate) async fn start(
     host: &Arc<Host>,
     request: StartRequest,
@@ -154,7 +154,7 @@ pub(crate) async fn start(
     if !request.exec_id.is_empty() {
         return start_exec(host, &task, &request.exec_id, cancelled).await;
     }
-    // Held over both, so that the exit of a guest that ends at once is told after its start.
+    // Held until both are sent, so that the exit event of a short guest follows its start event.
     let _turn = task.init.turn.lock().await;
     task.init.allows(Verb::Start)?;
     let running = Arc::clone(&task);
@@ -190,7 +190,7 @@ async fn start_exec(
     let started = Box::pin(exec::start(host, task, &added, cancelled))
         .await
         .inspect_err(|_| {
-            // It will never end by itself, and whoever wants to be rid of it waits for its end.
+            // It will never exit by itself, and Delete waits for its exit.
             added.process.is_over();
             added.process.tell(Exit::of_the_unrunnable());
         })?;
@@ -212,7 +212,7 @@ async fn start_exec(
     })
 }
 
-/// Runs `work` where it may block.
+/// Runs `work` in a thread that may block.
 pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, TaskError> + Send + 'static,
 ) -> Result<T, TaskError> {
@@ -256,10 +256,10 @@ pub(crate) async fn pids(
 ) -> Result<PidsResponse, TaskError> {
     let task = host.task(&request.id)?;
     let listed = match (&task.body, task.init.state()) {
-        // No list is empty: containerd, which asks when it restarts, would take the task for one
-        // that never was.
+        // The list is never empty: containerd, which requests it when it restarts, would take an
+        // empty one for a task that never existed.
         (_, State::Exited) | (Body::Pod(_), _) => vec![task.init.pid()],
-        // An error would make containerd, which asks when it restarts, give up a running task.
+        // An error would make containerd, which requests it when it restarts, drop a running task.
         _ => task.cgroup.processes().unwrap_or_else(|error| {
             tracing::warn!(container = task.id, "cannot list processes: {error}");
             vec![task.init.pid()]
@@ -395,13 +395,13 @@ pub(crate) async fn checkpoint(
     request: CheckpointTaskRequest,
 ) -> Result<Empty, TaskError> {
     host.task(&request.id)?;
-    Err(TaskError::Unserved {
+    Err(TaskError::Unsupported {
         what: "a checkpoint",
     })
 }
 
-/// containerd asks after each deleted task. This host serves others, and ends by itself when it is
-/// not needed.
+/// Does nothing: containerd requests a shutdown after each deleted task, but this host serves
+/// others and ends by itself when it is idle.
 pub(crate) async fn shutdown(_: &Arc<Host>, _: ShutdownRequest) -> Result<Empty, TaskError> {
     Ok(Empty::new())
 }

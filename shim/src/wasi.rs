@@ -1,5 +1,5 @@
-//! What a guest sees of the world: its arguments, its environment, its files. Nothing else, and
-//! nothing of ours.
+//! The WASI context of a guest: its arguments, its environment and its files, and nothing of the
+//! host's.
 
 use serde::{Deserialize, Serialize};
 
@@ -16,17 +16,17 @@ pub struct WasiContext {
     pub env: Vec<String>,
     /// Folders opened for the guest, each as `guest path:path in the container's mount namespace`.
     ///
-    /// Always the container's own root and only that: mounts are part of it, the kernel enforces
-    /// which are read-only, and guests built by Go resolve no path at all when the folder has
-    /// another name than `/`.
+    /// Always the container's own root alone: mounts are part of it, the kernel enforces which are
+    /// read-only, and guests built by Go resolve no path at all if the folder has another name than
+    /// `/`.
     pub preopens: Vec<String>,
 }
 
 impl WasiContext {
-    /// The context that `command` asks for.
+    /// Creates the context of `command`.
     ///
     /// # Errors
-    /// When an argument or a variable holds a NUL byte: WASI, like C, cannot carry it.
+    /// If an argument or a variable holds a NUL byte: WASI, like C, cannot pass it.
     pub fn of(command: CommandLine<'_>, entrypoint: &Entrypoint) -> Result<Self, CreateError> {
         let args: Vec<String> = std::iter::once(entrypoint.path.clone())
             .chain(command.args.iter().skip(1).cloned())
@@ -73,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn a_nul_byte_is_refused_with_its_place() {
+    fn nul_byte_is_refused_with_its_place() {
         let error = context(r#""args":["a.wasm"],"env":["A=1","B=\u0000"]"#).unwrap_err();
         assert_eq!(
             error.to_string(),
@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn the_guest_is_given_its_root_and_nothing_else() {
+    fn guest_gets_its_root_and_nothing_else() {
         assert_eq!(context(r#""args":["a.wasm"]"#).unwrap().preopens, ["/:/"]);
     }
 }

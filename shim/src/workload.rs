@@ -1,5 +1,5 @@
-//! What a process of a container is to run, decided from facts: the image's layers first, then the
-//! file that the entrypoint names.
+//! The workload of a process: a guest or a native program, chosen from the image's layers first,
+//! then from the file that the entrypoint names.
 //!
 //! ```text
 //! image has one Wasm layer ───────────────────────► guest from the layer
@@ -8,19 +8,19 @@
 //!     "\0asm" module, or WebAssembly text ────────► guest from the file
 //!     ELF or "#!" ────────────────────────────────► native
 //!     component, anything else, no file ──────────► refused
-//! exec: the file in the running container; the container's own layer where there is no such file
+//! exec: the file in the running container; the container's own layer if there is no such file
 //! ```
 //!
-//! | file | what |
+//! | file | content |
 //! |---|---|
-//! | `workload/image.rs` | the layers of an image |
-//! | `workload/rootfs.rs` | where an entrypoint is looked for, and what was found |
-//! | `workload/lookup.rs` | the look-up itself, in a process that may never answer |
-//! | `workload/hints.rs` | what ran before, so that it is begun early |
-//! | `workload/kind.rs`, `workload/digest.rs` | what some bytes are, and their digest |
+//! | `workload/image.rs` | the Wasm layer of an image |
+//! | `workload/rootfs.rs` | the paths that an entrypoint may mean, and the result of a look-up |
+//! | `workload/lookup.rs` | the look-up, in a process that may block forever |
+//! | `workload/hints.rs` | the workloads of earlier containers, to start work early |
+//! | `workload/kind.rs`, `workload/digest.rs` | the kind of a file's content, and its digest |
 //!
-//! A failure is never an answer: an image that cannot be read fails Create, it does not fall back
-//! to the rootfs.
+//! An error is never a reason to try something else: an image that cannot be read fails Create, and
+//! the root file system is not used in its place.
 
 use std::fs::File;
 use std::io;
@@ -45,75 +45,74 @@ use image::Layer;
 use kind::{ContentKind, Inspection};
 use rootfs::FoundFile;
 
-/// The function that a WASI command exports, and the one to call when the entrypoint names no
-/// other.
+/// The function that a WASI command exports, and the default if the entrypoint names none.
 pub const START: &str = "_start";
 
-/// A command line with what its words are understood by.
+/// The command line of a process.
 #[derive(Debug, Clone, Copy)]
 pub struct CommandLine<'a> {
-    /// The words, the first of which names what to run.
+    /// The arguments; the first is the entrypoint.
     pub args: &'a [String],
     /// The environment, each entry as `NAME=value`.
     pub env: &'a [String],
-    /// The folder from which relative names lead.
+    /// The working folder, at which relative paths start.
     pub cwd: &'a Path,
 }
 
-/// What to run.
+/// The program of a process.
 #[derive(Debug)]
 pub enum Workload {
     /// An ordinary Linux program.
     Native,
-    /// A guest; the engine runs it.
+    /// A guest, which the engine runs.
     Guest(GuestModule),
 }
 
-/// A guest, found but not yet looked into.
+/// A guest that was found and is not parsed.
 #[derive(Debug, Clone)]
 pub struct GuestModule {
     /// Its bytes.
     pub bytes: Bytes,
-    /// How many they are.
+    /// The number of bytes.
     pub size: u64,
     /// Binary or text.
     pub form: Form,
-    /// Where it was found, for messages: an image layer or a path.
+    /// Its origin for messages: an image layer or a path.
     pub origin: String,
-    /// The digest of its bytes: an image names it, and of a file its own process tells it once it
-    /// has read it.
+    /// The digest of its bytes: an image names that of a layer; that of a file is reported by the
+    /// guest's process, which reads it.
     pub digest: Option<String>,
-    /// What to call in it.
+    /// The function to call.
     pub entrypoint: Entrypoint,
 }
 
-/// Where the bytes of a guest are.
+/// The source of a guest's bytes.
 #[derive(Debug, Clone)]
 pub enum Bytes {
-    /// In memory that nothing writes to. Shared: it is read at given places only.
+    /// Sealed memory. Shared between processes, so it is read at explicit offsets.
     Memory(Arc<File>),
     /// In a file of the container, by an `O_PATH` descriptor: the guest's process opens it.
     File(Arc<OwnedFd>),
 }
 
 impl GuestModule {
-    /// The same, with the digest that its process says, if none is known.
+    /// Sets the digest that the guest's process reported, if none is known.
     #[must_use]
     pub fn told_by(self, process: &guest_sandbox::Guest) -> Self {
-        let told = || process.told().and_then(digest::claimed).map(str::to_owned);
+        let told = || process.told().and_then(digest::checked).map(str::to_owned);
         Self {
             digest: self.digest.or_else(told),
             ..self
         }
     }
 
-    /// What logs call it: its digest, or as long as that is not known its path in the container.
+    /// Returns the name for logs: the digest, or the origin while that is not known.
     pub fn name(&self) -> &str {
         self.digest.as_deref().unwrap_or(&self.origin)
     }
 }
 
-/// In which form a guest's bytes are.
+/// The encoding of a guest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Form {
     /// WebAssembly binary.
@@ -123,8 +122,8 @@ pub enum Form {
 }
 
 impl Form {
-    /// Maximum bytes of a guest in this form.
-    pub fn most(self) -> u64 {
+    /// Returns the maximum size of a guest in this form.
+    pub fn max_bytes(self) -> u64 {
         match self {
             Self::Binary => kind::MAX_BINARY,
             Self::Text => kind::MAX_TEXT,
@@ -132,7 +131,7 @@ impl Form {
     }
 }
 
-/// `path#function`, as the first of `process.args` writes it.
+/// The first of `process.args`, which is `path` or `path#function`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entrypoint {
     /// The path before the first `#`, as written.
@@ -142,10 +141,10 @@ pub struct Entrypoint {
 }
 
 impl Entrypoint {
-    /// Reads the first of `args`.
+    /// Parses the first of `args`.
     ///
     /// # Errors
-    /// When there is none, or nothing follows the `#`.
+    /// If there is none, or nothing follows the `#`.
     pub fn parse(args: &[String]) -> Result<Self, WorkloadError> {
         let first = args
             .first()
@@ -167,7 +166,7 @@ impl Entrypoint {
     }
 }
 
-/// Why an image holds nothing that can be run.
+/// The workload cannot be determined, or cannot be run.
 #[derive(Debug, Error)]
 pub enum WorkloadError {
     /// `process.args` is empty.
@@ -204,7 +203,7 @@ pub enum WorkloadError {
     NotAFile {
         /// The path in the container.
         path: PathBuf,
-        /// What it is.
+        /// The kind of object.
         what: &'static str,
     },
     /// The look-up itself failed.
@@ -221,40 +220,40 @@ pub enum WorkloadError {
          (waiting for {on}); check the servers of \
          the pod's volumes (FUSE, NFS)"
     )]
-    NotAnswered {
+    LookUpTimedOut {
         /// The entrypoint as written.
         entrypoint: String,
-        /// How long it was waited for.
+        /// The time limit.
         seconds: u64,
-        /// What the look-up waits for.
+        /// The place in the kernel, or the earlier look-ups, that it waits for.
         on: String,
     },
-    /// containerd gave the request up.
+    /// containerd cancelled the request.
     #[error(
-        "cannot look for {entrypoint:?} in the container's files: containerd gave the request up \
+        "cannot look for {entrypoint:?} in the container's files: containerd cancelled the request \
          before the file system answered"
     )]
-    LookUpGivenUp {
+    LookUpCancelled {
         /// The entrypoint as written.
         entrypoint: String,
     },
     /// It cannot be read.
     #[error("cannot read {origin}")]
     Read {
-        /// Where the guest lies.
+        /// The guest's origin.
         origin: String,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
     /// Neither WebAssembly nor a native program.
     #[error(
-        "{origin} is no WebAssembly module (it starts with {starts}): build the guest for \
+        "{origin} is not a WebAssembly module (it starts with {starts}): build the guest for \
          wasm32-wasip1, or run it under the default RuntimeClass"
     )]
     NotWasm {
-        /// Where it lies.
+        /// The guest's origin.
         origin: String,
-        /// Its first bytes, for a person.
+        /// Its first bytes, escaped.
         starts: String,
     },
     /// A component.
@@ -263,39 +262,39 @@ pub enum WorkloadError {
          guest for wasm32-wasip1 (not wasip2)"
     )]
     Component {
-        /// Where it lies.
+        /// The guest's origin.
         origin: String,
     },
-    /// A version of the binary format that is not known.
+    /// An unknown version of the binary format.
     #[error(
-        "{origin} has version {version} of the WebAssembly binary format; known is version 1: \
+        "{origin} has version {version} of the WebAssembly binary format; the known version is 1: \
          rebuild it with a current toolchain"
     )]
     Version {
-        /// Where it lies.
+        /// The guest's origin.
         origin: String,
         /// The four bytes after the magic number.
         version: u32,
     },
-    /// Larger than anything sensible.
+    /// A guest above the size limit.
     #[error(
         "{origin} has {size} bytes; at most {limit} are read: shrink the guest (`wasm-opt -Oz`, \
          `strip`)"
     )]
     TooLarge {
-        /// Where it lies.
+        /// The guest's origin.
         origin: String,
-        /// Its size.
+        /// Its size in bytes.
         size: u64,
-        /// The limit for its form.
+        /// The maximum for its form.
         limit: u64,
     },
 }
 
-/// What the first process of a container runs whose image has the Wasm layer `layer`.
+/// Returns the workload of a container whose image has the Wasm layer `layer`.
 ///
 /// # Errors
-/// When the layer cannot be run.
+/// If the layer cannot be run.
 pub fn of_layer(command: CommandLine<'_>, layer: &Layer) -> Result<Workload, WorkloadError> {
     let entrypoint = Entrypoint::parse(command.args)?;
     let origin = layer.origin.clone();
@@ -320,10 +319,11 @@ pub fn of_layer(command: CommandLine<'_>, layer: &Layer) -> Result<Workload, Wor
     }))
 }
 
-/// What a container runs whose image has no Wasm layer: the file that its entrypoint names.
+/// Returns the workload of a container whose image has no Wasm layer, from the file that its
+/// entrypoint names.
 ///
 /// # Errors
-/// When the file cannot be run.
+/// If the file cannot be run.
 pub fn of_file(entrypoint: Entrypoint, found: FoundFile) -> Result<Workload, WorkloadError> {
     let FoundFile {
         file,
@@ -345,18 +345,17 @@ pub fn of_file(entrypoint: Entrypoint, found: FoundFile) -> Result<Workload, Wor
     })
 }
 
-/// What a further process of a container runs, whose first one runs `own`.
+/// Returns the workload of an exec process in a container whose first process runs `own`.
 ///
 /// # Errors
-/// When there is nothing that can be run.
+/// If it cannot be run.
 pub fn of_exec(
     entrypoint: Entrypoint,
     found: Result<FoundFile, WorkloadError>,
     own: &GuestModule,
 ) -> Result<Workload, WorkloadError> {
     match (found, &own.bytes) {
-        // A guest that is a layer of its image is no file of the root; its name is what the image
-        // calls it.
+        // A guest from a layer is not a file of the root. Its name is the image's entrypoint.
         (Err(WorkloadError::NotFound { .. }), Bytes::Memory(_))
             if entrypoint.path == own.entrypoint.path =>
         {
@@ -369,8 +368,8 @@ pub fn of_exec(
     }
 }
 
-/// Whether the entrypoint's name is one that guests usually have. It decides nothing but whether a
-/// guest's process is forked before its bytes are known.
+/// Returns whether the entrypoint has a usual name of guests. This only decides whether a guest's
+/// process is forked before its bytes are known.
 pub fn is_named_as_guest(command: CommandLine<'_>) -> bool {
     let entrypoint = Entrypoint::parse(command.args);
     entrypoint.is_ok_and(|entrypoint| {
@@ -380,7 +379,7 @@ pub fn is_named_as_guest(command: CommandLine<'_>) -> bool {
     })
 }
 
-/// The form of a guest of this kind; `None` for a native program.
+/// Returns the form of a guest of this kind; none for a native program.
 fn runnable_form(
     inspection: &Inspection,
     origin: &str,
@@ -400,11 +399,11 @@ fn runnable_form(
         }
         ContentKind::Other => return Err(not_wasm(origin, inspection)),
     };
-    if size > form.most() {
+    if size > form.max_bytes() {
         return Err(WorkloadError::TooLarge {
             origin: owned(),
             size,
-            limit: form.most(),
+            limit: form.max_bytes(),
         });
     }
     Ok(Some(form))
@@ -421,16 +420,16 @@ fn not_wasm(origin: &str, inspection: &Inspection) -> WorkloadError {
     }
 }
 
-/// All bytes of a guest's file, `most` at most: it may have grown since it was inspected. Its
-/// position is neither used nor moved: other processes share it.
+/// Reads all bytes of a guest's file, at most `max`: it may have grown since it was inspected. Does
+/// not use or move the file's position, which other processes share.
 ///
 /// # Errors
-/// When it cannot be read, or has more bytes.
-pub fn read_all(file: &File, most: u64) -> io::Result<Vec<u8>> {
+/// If it cannot be read, or has more bytes.
+pub fn read_all(file: &File, max: u64) -> io::Result<Vec<u8>> {
     let size = file.metadata()?.len();
-    if size > most {
+    if size > max {
         return Err(io::Error::other(format!(
-            "it has {size} bytes by now; at most {most} are read"
+            "it has {size} bytes by now; at most {max} are read"
         )));
     }
     let mut bytes = vec![0; usize::try_from(size).map_err(io::Error::other)?];

@@ -1,17 +1,17 @@
-//! A limit of the address space (RLIMIT_AS) that is too small for the engine: it reports that as an
-//! invalid module.
+//! A limit of the address space (RLIMIT_AS) that is too small for the engine, which reports it as
+//! an invalid module.
 
 use rustix::process::{Resource, getrlimit};
 use wasmparser::Validator;
 
 use super::NotRunnable;
 
-/// The limit of this process.
+/// Returns the limit of this process.
 pub(super) fn limit() -> Option<u64> {
     getrlimit(Resource::As).current
 }
 
-/// Why the engine did not load `module`: for `reason`, in a process with this `limit`.
+/// Returns the error of a `module` that the engine did not load in a process with this `limit`.
 pub(super) fn not_loaded(module: &[u8], reason: String, limit: Option<u64>) -> NotRunnable {
     match limit {
         Some(limit) if Validator::new().validate_all(module).is_ok() => {
@@ -21,7 +21,7 @@ pub(super) fn not_loaded(module: &[u8], reason: String, limit: Option<u64>) -> N
     }
 }
 
-/// Why the engine did not instantiate a module: for `reason`, in a process with this `limit`.
+/// Extends the `reason` why the engine did not instantiate a module in a process with this `limit`.
 pub(super) fn not_instantiated(reason: String, limit: Option<u64>) -> String {
     match limit {
         Some(limit) => {

@@ -1,5 +1,5 @@
-//! What a module imports and exports, read without running anything: enough to refuse, in words,
-//! what cannot run.
+//! Imports and exports of a module, read without running it: enough to refuse a module that cannot
+//! run with a clear reason.
 
 use wasmparser::{ExternalKind, Parser, Payload, TypeRef};
 
@@ -7,8 +7,8 @@ use super::NotRunnable;
 use crate::error::presentable_name;
 use crate::workload::START;
 
-/// How many names a message shows.
-const SHOWN: usize = 8;
+/// Maximum number of names in a message.
+const MAX_SHOWN: usize = 8;
 
 /// The imports and exported functions of a module.
 #[derive(Debug, Default)]
@@ -21,10 +21,10 @@ pub struct Shape {
 }
 
 impl Shape {
-    /// Reads the sections before a module's code; the code itself is the engine's to validate.
+    /// Reads the sections before a module's code; the engine validates the code.
     ///
     /// # Errors
-    /// When a section is malformed.
+    /// If a section is malformed.
     pub fn of(module: &[u8]) -> Result<Self, NotRunnable> {
         Self::read(module).map_err(|error| NotRunnable::Invalid {
             reason: error.to_string(),
@@ -88,10 +88,10 @@ impl Shape {
         Ok(shape)
     }
 
-    /// Refuses imports that do not exist: `exists` knows of a module's items by their names.
+    /// Refuses imports that do not exist; `exists` is called with module and name.
     ///
     /// # Errors
-    /// When an import does not exist.
+    /// If an import does not exist.
     pub fn check_imports(&self, exists: impl Fn(&str, &str) -> bool) -> Result<(), NotRunnable> {
         let unknown = self
             .imports
@@ -109,10 +109,10 @@ impl Shape {
         }
     }
 
-    /// Refuses an entry function that is not there or cannot be called.
+    /// Refuses an entry function that is missing or cannot be called.
     ///
     /// # Errors
-    /// When it is not exported or takes parameters.
+    /// If it is not exported or takes parameters.
     pub fn check_function(&self, function: &str) -> Result<(), NotRunnable> {
         match self.functions.iter().find(|(name, _)| name == function) {
             Some((_, 0)) => Ok(()),
@@ -140,29 +140,30 @@ impl Shape {
         }
     }
 
-    /// Whether the module has a start function, which runs as soon as there is an instance.
+    /// Returns whether the module has a start function, which instantiation runs.
     pub fn has_start(&self) -> bool {
         self.has_start
     }
 
-    /// Whether the guest wants `_initialize` called before any other function (WASI reactor).
+    /// Returns whether `_initialize` must be called before any other function (WASI reactor).
     pub fn is_reactor(&self) -> bool {
         let exports = |wanted: &str| self.functions.iter().any(|(name, _)| name == wanted);
         exports("_initialize") && !exports(START)
     }
 }
 
-/// Names as a message shows them: a guest chooses them freely, line ends and escape sequences
-/// included.
+/// Lists names for a message: a guest chooses them freely, line ends and escape sequences included.
 fn listed(names: &[String]) -> String {
     let shown: Vec<String> = names
         .iter()
-        .take(SHOWN)
+        .take(MAX_SHOWN)
         .map(|name| presentable_name(name))
         .collect();
     match names.len() {
         0 => "none".to_owned(),
-        count if count > SHOWN => format!("{} and {} more", shown.join(", "), count - SHOWN),
+        count if count > MAX_SHOWN => {
+            format!("{} and {} more", shown.join(", "), count - MAX_SHOWN)
+        }
         _ => shown.join(", "),
     }
 }
@@ -176,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_import_is_named() {
+    fn unknown_import_is_named() {
         let shape = shape(
             r#"(module (import "wasi_snapshot_preview1" "proc_exit" (func (param i32))) (import "env" "mystery" (func)))"#,
         );
@@ -210,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn a_library_is_told_from_a_wrong_name() {
+    fn library_and_wrong_name_get_different_hints() {
         let shape =
             shape(r#"(module (func (export "_initialize")) (func (export "add") (param i32)))"#);
         assert!(shape.is_reactor());
@@ -235,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cut_off_module_is_refused_with_the_place() {
+    fn cut_off_module_is_refused_with_the_place() {
         let whole = wat::parse_str(r#"(module (func (export "_start")))"#).unwrap();
         let error = Shape::of(&whole[..whole.len() / 2]).unwrap_err();
         assert!(

@@ -1,5 +1,5 @@
-//! WasmEdge behind [`Engine`]. The only file that calls into libwasmedge; what that calls is in
-//! `wasmedge/stack.rs`.
+//! WasmEdge as an [`Engine`]. Only this file calls libwasmedge, and only `wasmedge/stack.rs` is
+//! called by it.
 #![expect(
     unsafe_code,
     reason = "the SDK wraps neither the library's version nor its log"
@@ -25,12 +25,12 @@ mod stack;
 /// The module that WASI preview 1 guests import from.
 const WASI: &str = "wasi_snapshot_preview1";
 
-/// What the engine logs when it cannot reserve the addresses of a guest's memory. Its error is that
+/// The engine's log line if it cannot reserve the addresses of a guest's memory. Its error is that
 /// of a trap.
 const NO_ADDRESS_SPACE: &str = "Unable to find usable memory address";
 
-/// WASI's module with no words in it, for the one guest of a process: made in the process that
-/// those of guests are forked from, so that its functions are made once and shared.
+/// A WASI module without arguments, for the one guest of a process. The zygote makes it, so that
+/// its functions are made once and shared.
 static READY_MADE: Mutex<Option<WasiModule>> = Mutex::new(None);
 
 /// `(module (func (export "_start")))`
@@ -48,7 +48,7 @@ pub struct PreparedGuest {
     config: Config,
     module: Module,
     wasi: WasiModule,
-    /// Whether making an instance runs code of the guest.
+    /// Whether instantiation runs code of the guest.
     starts: bool,
     /// Functions to call, in this order.
     calls: Vec<String>,
@@ -67,8 +67,8 @@ impl Engine for WasmEdge {
 
     fn warm() {
         log::capture();
-        // The first module that is loaded, instantiated and run makes the library resolve what it
-        // calls, and fills the allocator: pages that all guests then share.
+        // The first module that is loaded, instantiated and run makes the library resolve its
+        // symbols, and fills the allocator: all guests share these pages.
         let nothing = WasiContext {
             args: Vec::new(),
             env: Vec::new(),
@@ -77,7 +77,7 @@ impl Engine for WasmEdge {
         if let Ok(prepared) = Self::prepare(EMPTY, "_start", &nothing) {
             let _ = Self::run(prepared, || {}, |_| {});
         }
-        // None: each guest's process makes its own, and says why not.
+        // None: each guest's process makes its own, and reports the error.
         let ready_made = WasiModule::create(None, None, None).ok();
         if let Some(module) = &ready_made {
             provided(module);
@@ -154,7 +154,7 @@ fn call(
     let mut instances = HashMap::new();
     instances.insert(WASI.to_owned(), wasi.as_mut());
     let mut vm = Vm::new(Store::new(Some(config), instances)?);
-    // The instance has copies of the module's code, and the module ends here.
+    // The instance has copies of the module's code; the module is dropped here.
     if starts {
         stack::bounded_at_start(|| vm.register_module(None, module))?;
     } else {
@@ -177,7 +177,7 @@ fn config() -> Result<Config, NotRunnable> {
 }
 
 fn wasi_module(wasi: &WasiContext) -> Result<WasiModule, NotRunnable> {
-    fn words(list: &[String]) -> Vec<&str> {
+    fn strs(list: &[String]) -> Vec<&str> {
         list.iter().map(String::as_str).collect()
     }
     let ready_made = READY_MADE
@@ -191,19 +191,19 @@ fn wasi_module(wasi: &WasiContext) -> Result<WasiModule, NotRunnable> {
         env,
         preopens,
     } = wasi;
-    module.init_wasi(Some(words(args)), Some(words(env)), Some(words(preopens)));
+    module.init_wasi(Some(strs(args)), Some(strs(env)), Some(strs(preopens)));
     Ok(module)
 }
 
-/// The names of all that a guest can import from WASI: the same in every module that is made of it.
+/// Returns the names of all items that a guest can import from WASI: the same for every module.
 fn provided(wasi: &WasiModule) -> &'static BTreeSet<String> {
     static NAMES: OnceLock<BTreeSet<String>> = OnceLock::new();
     NAMES.get_or_init(|| wasi.func_names().into_iter().flatten().collect())
 }
 
-/// What went wrong, with the lines that the engine logged about it.
+/// Returns the engine's error with the lines that it logged.
 fn reason(error: &WasmEdgeError) -> String {
-    let logged = log::taken();
+    let logged = log::take();
     if logged.is_empty() {
         error.to_string()
     } else {
@@ -211,16 +211,16 @@ fn reason(error: &WasmEdgeError) -> String {
     }
 }
 
-/// WasmEdge's own log. It would go to standard output, where the guest's output belongs.
+/// WasmEdge's own log. It would go to standard output, which belongs to the guest.
 mod log {
     use super::{Mutex, PoisonError, ffi};
 
-    /// What was logged since it was last asked for.
+    /// Lines that were not taken yet.
     static LINES: Mutex<String> = Mutex::new(String::new());
-    /// A guest that fails again and again must not fill our memory.
-    const LIMIT: usize = 16 << 10;
+    /// Bounds the log of a guest that fails again and again.
+    const MAX_LOG_BYTES: usize = 16 << 10;
 
-    /// From now on keeps what WasmEdge logs as errors.
+    /// Starts to keep the errors that WasmEdge logs.
     pub(super) fn capture() {
         // SAFETY: sets a level inside the library; no arguments.
         unsafe { ffi::WasmEdge_LogSetErrorLevel() };
@@ -229,8 +229,8 @@ mod log {
         unsafe { ffi::WasmEdge_LogSetCallback(Some(keep)) };
     }
 
-    /// What was logged since the last call.
-    pub(super) fn taken() -> String {
+    /// Takes the lines that were logged since the last call.
+    pub(super) fn take() -> String {
         std::mem::take(&mut *LINES.lock().unwrap_or_else(PoisonError::into_inner))
             .trim_end()
             .to_owned()
@@ -252,7 +252,7 @@ mod log {
             )
         };
         let mut lines = LINES.lock().unwrap_or_else(PoisonError::into_inner);
-        if lines.len() + bytes.len() < LIMIT {
+        if lines.len() + bytes.len() < MAX_LOG_BYTES {
             lines.push_str("  ");
             lines.push_str(String::from_utf8_lossy(bytes).trim_end());
             lines.push('\n');

@@ -1,5 +1,5 @@
-//! Error texts as they leave the host: on one line, without what a terminal would obey, and of a
-//! bounded length.
+//! Error texts as they leave the host: on one line, without escape sequences, and of a bounded
+//! length.
 //!
 //! They hold names that users and guests choose. containerd's protocol refuses messages above 4
 //! MiB, and then the cause is lost; the kubelet shows the first kilobyte.
@@ -10,63 +10,63 @@ const MAX_PART: usize = 2 << 10;
 const MAX_TEXT: usize = 8 << 10;
 /// Maximum bytes of one name within a text.
 const MAX_NAME: usize = 128;
-/// Bytes that the note on what was left out takes at most.
-const NOTE: usize = 48;
+/// Maximum bytes of the note on omitted text.
+const MAX_NOTE: usize = 48;
 
-/// An error and its sources, outermost first.
+/// Returns the texts of an error and its sources, outermost first.
 pub fn chain(error: &dyn std::error::Error) -> String {
-    let mut said = error.to_string();
-    let mut text = presentable(&said);
+    let mut last = error.to_string();
+    let mut text = presentable(&last);
     let mut source = error.source();
     while let Some(inner) = source {
         let inner_text = inner.to_string();
-        // A source that a transparent wrapper already shows is not said twice.
-        if !said.ends_with(&inner_text) {
+        // A source that a transparent wrapper shows already is not repeated.
+        if !last.ends_with(&inner_text) {
             text = format!("{text}: {}", presentable(&inner_text));
         }
-        said = inner_text;
+        last = inner_text;
         source = inner.source();
     }
     shortened(text, MAX_TEXT)
 }
 
-/// `text` on one line and of a bounded length, both ends kept.
+/// Returns `text` on one line and of a bounded length; both ends are kept.
 pub fn presentable(text: &str) -> String {
     within(text, MAX_PART)
 }
 
-/// A name that a guest or a user chose, as part of a text.
+/// Returns a name that a guest or a user chose, as part of a text.
 pub fn presentable_name(name: &str) -> String {
     within(name, MAX_NAME)
 }
 
-fn within(text: &str, most: usize) -> String {
-    // Before it is escaped, so that a text of any length costs little.
-    let text = shortened(text.to_owned(), most);
+fn within(text: &str, max: usize) -> String {
+    // Shortened before it is escaped, so that a text of any length costs little.
+    let text = shortened(text.to_owned(), max);
     let mut shown = String::with_capacity(text.len());
     for letter in text.chars() {
-        if is_obeyed(letter) {
+        if is_unsafe(letter) {
             shown.extend(letter.escape_default());
         } else {
             shown.push(letter);
         }
     }
-    shortened(shown, most)
+    shortened(shown, max)
 }
 
-/// Control characters, and those that change the direction of text or break lines.
-fn is_obeyed(letter: char) -> bool {
+/// Returns whether it is a control character, or changes the direction of text or breaks lines.
+fn is_unsafe(letter: char) -> bool {
     letter.is_control()
         || matches!(letter,
             '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' |
                 '\u{2066}'..='\u{2069}' | '\u{feff}')
 }
 
-fn shortened(text: String, most: usize) -> String {
-    if text.len() <= most {
+fn shortened(text: String, max: usize) -> String {
+    if text.len() <= max {
         return text;
     }
-    let kept = most - NOTE;
+    let kept = max - MAX_NOTE;
     let head = &text[..text.floor_char_boundary(kept * 3 / 4)];
     let tail = &text[text.ceil_char_boundary(text.len() - kept / 4)..];
     format!(
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn chain_says_what_a_wrapper_shows_once() {
+    fn chain_shows_the_text_of_a_wrapper_once() {
         assert_eq!(chain(&linked(&["a: b", "b", "c"])), "a: b: c");
     }
 }

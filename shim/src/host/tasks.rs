@@ -1,4 +1,4 @@
-//! Which containers a host has, by id, from the moment their Create begins.
+//! The containers of a host by id, from the moment their Create begins.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,35 +11,35 @@ use crate::error::{CreateError, TaskError};
 #[derive(Debug)]
 pub struct Tasks<T> {
     inner: Mutex<Inner<T>>,
-    /// How many there are; told at each change.
+    /// The number of containers; a change wakes receivers.
     count: watch::Sender<usize>,
 }
 
 #[derive(Debug)]
 struct Inner<T> {
     slots: HashMap<String, Slot<T>>,
-    /// None while more are taken.
+    /// None while containers are taken.
     closed: Option<Closed>,
 }
 
 #[derive(Debug)]
 enum Slot<T> {
-    Making,
-    Made(Arc<T>),
+    Creating,
+    Created(Arc<T>),
 }
 
-/// Why a host takes no more containers.
+/// The reason why a host takes no more containers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Closed {
     /// A process that forks containers was lost.
     Draining,
-    /// Nobody was sent to it for a while.
+    /// No launcher pointed to it for a while.
     Idle,
 }
 
-/// Keeps an id from being used twice while its container is made.
+/// Keeps an id from being used twice while its container is created.
 #[derive(Debug)]
-#[must_use = "the id is free again when this is dropped"]
+#[must_use = "dropping this releases the id"]
 pub struct Reservation<'a, T> {
     tasks: &'a Tasks<T>,
     id: String,
@@ -59,40 +59,41 @@ impl<T> Default for Tasks<T> {
 
 impl<T> Tasks<T> {
     fn lock(&self) -> MutexGuard<'_, Inner<T>> {
-        // Every change is one insert, remove or assignment, so all is whole even if its last holder
-        // panicked.
+        // Every change is one insert, remove or assignment, so the state is consistent even if its
+        // last holder panicked.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The container's task.
+    /// Returns the task of container `id`.
     ///
     /// # Errors
-    /// When there is none.
+    /// If there is none.
     pub fn get(&self, id: &str) -> Result<Arc<T>, TaskError> {
         match self.lock().slots.get(id) {
-            Some(Slot::Made(task)) => Ok(Arc::clone(task)),
+            Some(Slot::Created(task)) => Ok(Arc::clone(task)),
             _ => Err(TaskError::NotFound { id: id.to_owned() }),
         }
     }
 
-    /// The same, after its Create if that is under way: whoever gave that up wants what comes of it
-    /// gone.
+    /// Returns the task of container `id`; waits for a Create of it that is under way: a Delete
+    /// that follows a cancelled Create must remove the result.
     ///
     /// # Errors
-    /// When there is none, or it could not be created.
-    pub async fn once_made(&self, id: &str) -> Result<Arc<T>, TaskError> {
+    /// If there is none, or it could not be created.
+    pub async fn get_when_created(&self, id: &str) -> Result<Arc<T>, TaskError> {
         let mut changed = self.count.subscribe();
-        while matches!(self.lock().slots.get(id), Some(Slot::Making)) {
-            // Fails only when the sender is gone, and that is `self`'s.
+        while matches!(self.lock().slots.get(id), Some(Slot::Creating)) {
+            // Fails only if the sender is gone, and `self` owns it.
             let _ = changed.changed().await;
         }
         self.get(id)
     }
 
-    /// Takes `id` for a container that is about to be made; `limit` is the most that there may be.
+    /// Reserves `id` for a container that is about to be created; `limit` is the maximum number of
+    /// containers.
     ///
     /// # Errors
-    /// When the id is taken, the host is full, or it takes no more containers.
+    /// If the id is in use, the host is full, or it takes no more containers.
     pub fn reserve(&self, id: &str, limit: Option<u32>) -> Result<Reservation<'_, T>, TaskError> {
         let mut inner = self.lock();
         match inner.closed {
@@ -108,7 +109,7 @@ impl<T> Tasks<T> {
         {
             return Err(CreateError::Full { limit }.into());
         }
-        inner.slots.insert(id.to_owned(), Slot::Making);
+        inner.slots.insert(id.to_owned(), Slot::Creating);
         self.count.send_replace(inner.slots.len());
         Ok(Reservation {
             tasks: self,
@@ -116,48 +117,48 @@ impl<T> Tasks<T> {
         })
     }
 
-    /// The container is gone.
-    pub fn forget(&self, id: &str) {
+    /// Removes a container.
+    pub fn remove(&self, id: &str) {
         let mut inner = self.lock();
         inner.slots.remove(id);
         self.count.send_replace(inner.slots.len());
     }
 
-    /// Takes no more containers; tells how many there are.
+    /// Takes no more containers; returns the number of existing ones.
     pub fn close(&self, why: Closed) -> usize {
         let mut inner = self.lock();
-        // The first reason is the one that explains what comes after it.
+        // The first reason explains what follows.
         inner.closed.get_or_insert(why);
-        // Wakes who waits for the last container, too.
+        // Wakes a waiter for the last container, too.
         self.count.send_replace(inner.slots.len());
         inner.slots.len()
     }
 
-    /// Whether no more are taken.
+    /// Returns whether no more containers are taken.
     pub fn is_closed(&self) -> bool {
         self.lock().closed.is_some()
     }
 
-    /// How many there are, told at each change.
+    /// Returns the number of containers as a value to watch.
     pub fn count(&self) -> watch::Receiver<usize> {
         self.count.subscribe()
     }
 }
 
 impl<T> Reservation<'_, T> {
-    /// The container exists.
+    /// Completes the reservation with the created container.
     pub fn fill(self, task: Arc<T>) {
         self.tasks
             .lock()
             .slots
-            .insert(self.id.clone(), Slot::Made(task));
+            .insert(self.id.clone(), Slot::Created(task));
     }
 }
 
 impl<T> Drop for Reservation<'_, T> {
     fn drop(&mut self) {
         let mut inner = self.tasks.lock();
-        if matches!(inner.slots.get(&self.id), Some(Slot::Making)) {
+        if matches!(inner.slots.get(&self.id), Some(Slot::Creating)) {
             inner.slots.remove(&self.id);
         }
         self.tasks.count.send_replace(inner.slots.len());
@@ -169,7 +170,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_id_is_taken_once_and_free_again_after_a_failure() {
+    fn id_is_reserved_once_and_free_again_after_a_failure() {
         let tasks = Tasks::<u8>::default();
         let reservation = tasks.reserve("c1", None).unwrap();
         assert!(matches!(
@@ -184,12 +185,12 @@ mod tests {
             tasks.reserve("c2", Some(1)),
             Err(TaskError::Create(CreateError::Full { limit: 1 }))
         ));
-        tasks.forget("c1");
+        tasks.remove("c1");
         assert_eq!(*tasks.count().borrow(), 0);
     }
 
     #[test]
-    fn a_host_that_is_about_to_end_takes_no_container() {
+    fn host_that_is_about_to_end_takes_no_container() {
         for (why, is_expected) in [
             (
                 Closed::Idle,
@@ -204,7 +205,7 @@ mod tests {
             assert_eq!(
                 tasks.close(why),
                 1,
-                "one came at the last moment, and is served"
+                "a container that came at the last moment is served"
             );
             assert!(
                 matches!(tasks.reserve("c2", None),
@@ -216,17 +217,17 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_deletes_what_is_being_created_waits_for_what_comes_of_it() {
+    async fn delete_waits_for_a_create_that_is_under_way() {
         let tasks = Arc::new(Tasks::<u8>::default());
         assert!(matches!(
-            tasks.once_made("c1").await,
+            tasks.get_when_created("c1").await,
             Err(TaskError::NotFound { .. })
         ));
         for made in [Some(1), None] {
             let reservation = tasks.reserve("c1", None).unwrap();
             let in_task = Arc::clone(&tasks);
-            let waits = tokio::spawn(async move { in_task.once_made("c1").await });
-            // Of another container: no reason to stop waiting.
+            let waits = tokio::spawn(async move { in_task.get_when_created("c1").await });
+            // A change of another container does not end the wait.
             drop(tasks.reserve("c2", None).unwrap());
             tokio::task::yield_now().await;
             assert!(!waits.is_finished());
@@ -235,7 +236,7 @@ mod tests {
                 None => drop(reservation),
             }
             assert_eq!(waits.await.unwrap().ok().as_deref().copied(), made);
-            tasks.forget("c1");
+            tasks.remove("c1");
         }
     }
 }

@@ -1,21 +1,21 @@
-//! The Sandbox service (containerd's `runtime.sandbox.v1` API, for handlers with `sandboxer =
-//! "shim"`): containerd 2.4 and later has a pod made by the runtime, without an image or a
-//! container for it.
+//! The Sandbox service: containerd's `runtime.sandbox.v1` API, for handlers with `sandboxer =
+//! "shim"`. With it containerd 2.4 and later has the runtime make pods, without an image or a
+//! container for them.
 //!
-//! A pod is the same here as in containerd's default mode: a task without a process. What that mode
-//! is given in a spec is derived from what kubelet said of the pod, and each verb is one or two of
-//! the Task service's:
+//! A pod is the same here as in containerd's default mode: a task without a process. The spec that
+//! the default mode passes is derived from kubelet's pod configuration, and each verb is one or two
+//! of the Task service's:
 //!
-//! | asked for | done |
+//! | request | action |
 //! |---|---|
-//! | CreateSandbox | a spec is written into the bundle, then Create; the files that the pod's containers share are made |
-//! | StartSandbox | Start; answers the thread that holds the namespaces, and the spec with their paths |
+//! | CreateSandbox | writes a spec into the bundle, then Create; makes the files that the pod's containers share |
+//! | StartSandbox | Start; returns the id of the thread that holds the namespaces, and the spec with their paths |
 //! | StopSandbox, WaitSandbox | Kill, Wait |
-//! | ShutdownSandbox | Kill if need be, Delete; the host stays, as it serves other pods |
+//! | ShutdownSandbox | Kill if needed, Delete; the host stays, as it serves other pods |
 //! | SandboxStatus, PingSandbox | from memory |
-//! | SandboxMetrics | what the pod's cgroup counts, which kubelet made |
+//! | SandboxMetrics | the counters of the pod's cgroup, which kubelet made |
 //!
-//! UpdateSandbox is not in the protocol that we have; containerd is told so, and goes on without.
+//! UpdateSandbox is not in our protocol crate; containerd gets Unimplemented and goes on without.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -55,14 +55,14 @@ use crate::lifecycle::State;
 use crate::options::handed_over;
 use crate::paths::NodePath;
 use crate::process::{Process, SIGKILL};
-use crate::service::{answered, answered_or_undone, awaited};
+use crate::service::{run_or_undo, run_to_completion, run_until_cancelled};
 use crate::verbs;
 
-/// The message by which CRI describes a pod.
+/// The type URL of CRI's pod configuration.
 const POD_SANDBOX_CONFIG: &str = "runtime.v1.PodSandboxConfig";
-/// What containerd's type registry calls an OCI runtime spec.
+/// The type URL of an OCI runtime spec in containerd's registry.
 const SPEC: &str = "types.containerd.io/opencontainers/runtime-spec/1/Spec";
-/// CRI's own names of a pod's states, which containerd compares letter by letter.
+/// CRI's names of a pod's states, which containerd compares literally.
 const READY: &str = "SANDBOX_READY";
 const NOT_READY: &str = "SANDBOX_NOTREADY";
 
@@ -70,20 +70,20 @@ const NOT_READY: &str = "SANDBOX_NOTREADY";
 #[derive(Clone)]
 pub struct Sandboxes {
     host: Arc<Host>,
-    pods: Arc<Mutex<HashMap<String, Arc<Made>>>>,
+    pods: Arc<Mutex<HashMap<String, Arc<PodState>>>>,
 }
 
-/// What is known of a pod beside its task.
-struct Made {
+/// The state of a pod beside its task.
+struct PodState {
     config: PodConfig,
     spec: Spec,
-    at: SystemTime,
-    /// Held while it is made or removed.
+    created_at: SystemTime,
+    /// Held while the pod is created or removed.
     turn: tokio::sync::Mutex<()>,
 }
 
 impl Sandboxes {
-    /// The service of `host`.
+    /// Creates the service of `host`.
     pub fn new(host: Arc<Host>) -> Self {
         Self {
             host,
@@ -91,21 +91,20 @@ impl Sandboxes {
         }
     }
 
-    fn pods(&self) -> MutexGuard<'_, HashMap<String, Arc<Made>>> {
-        // Every change is one insert or remove, so the map is whole even if its last holder
+    fn pods(&self) -> MutexGuard<'_, HashMap<String, Arc<PodState>>> {
+        // Every change is one insert or remove, so the map is consistent even if its last holder
         // panicked.
         self.pods.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A pod that was made here.
-    fn pod(&self, id: &str) -> Result<Arc<Made>, TaskError> {
+    fn pod(&self, id: &str) -> Result<Arc<PodState>, TaskError> {
         self.pods()
             .get(id)
             .cloned()
             .ok_or_else(|| TaskError::NotFound { id: id.to_owned() })
     }
 
-    /// Its task's process, which is the thread that holds its namespaces.
+    /// Returns the process of the pod's task: the thread that holds its namespaces.
     fn process(&self, id: &str) -> Result<Arc<Process>, TaskError> {
         self.pod(id)?;
         Ok(Arc::clone(&self.host.task(id)?.init))
@@ -115,43 +114,42 @@ impl Sandboxes {
         &self,
         request: CreateSandboxRequest,
     ) -> Result<CreateSandboxResponse, TaskError> {
-        let mut config = described(request.options.as_ref())?;
+        let mut config = pod_config(request.options.as_ref())?;
         if config.cgroup_parent.is_empty() {
-            // As containerd does for containers that have no other place.
+            // As containerd does for containers without a parent.
             config.cgroup_parent = format!("/{}", self.host.namespace);
         }
         let (id, bundle) = (request.sandbox_id, PathBuf::from(request.bundle_path));
         let spec = config.spec(&id, &request.netns_path);
-        let made = Arc::new(Made {
+        let pod = Arc::new(PodState {
             config,
             spec,
-            at: SystemTime::now(),
+            created_at: SystemTime::now(),
             turn: tokio::sync::Mutex::default(),
         });
-        // Before anybody can know of it: a shutdown that comes meanwhile waits for what comes of
-        // this.
-        let _turn = made.turn.lock().await;
-        self.add(&id, &made)?;
-        let done = self.make(&id, &bundle, &made).await;
+        // Taken before the pod can be found: a shutdown that comes meanwhile waits for the result.
+        let _turn = pod.turn.lock().await;
+        self.add(&id, &pod)?;
+        let done = self.make(&id, &bundle, &pod).await;
         if done.is_err() {
             self.pods().remove(&id);
         }
         done.map(|()| CreateSandboxResponse::default())
     }
 
-    fn add(&self, id: &str, made: &Arc<Made>) -> Result<(), TaskError> {
+    fn add(&self, id: &str, pod: &Arc<PodState>) -> Result<(), TaskError> {
         match self.pods().entry(id.to_owned()) {
             Entry::Occupied(_) => Err(TaskError::Exists { id: id.to_owned() }),
             Entry::Vacant(place) => {
-                place.insert(Arc::clone(made));
+                place.insert(Arc::clone(pod));
                 Ok(())
             }
         }
     }
 
-    async fn make(&self, id: &str, bundle: &Path, made: &Made) -> Result<(), TaskError> {
+    async fn make(&self, id: &str, bundle: &Path, pod: &PodState) -> Result<(), TaskError> {
         let file = bundle.join(CONFIG);
-        made.spec.save(&file).map_err(|source| CreateError::Spec {
+        pod.spec.save(&file).map_err(|source| CreateError::Spec {
             file: NodePath::new(file),
             source,
         })?;
@@ -161,17 +159,17 @@ impl Sandboxes {
         let create = CreateTaskRequest {
             id: id.to_owned(),
             bundle: bundle.display().to_string(),
-            options: MessageField::some(options(&made.config, limit)),
+            options: MessageField::some(options(&pod.config, limit)),
             ..Default::default()
         };
         verbs::create(&self.host, create).await?;
-        let files = self.make_files(id, &made.config).await;
+        let files = self.make_files(id, &pod.config).await;
         if files.is_err()
             && let Err(error) = self.remove(id).await
         {
             tracing::warn!(
                 pod = id,
-                "cannot take back the pod: {}",
+                "cannot remove the pod after a failed Create: {}",
                 crate::error::chain(&error)
             );
         }
@@ -188,8 +186,8 @@ impl Sandboxes {
         ))
     }
 
-    /// Makes the files that the pod's containers share. What is mounted is written into the pod's
-    /// record first.
+    /// Makes the files that the pod's containers share. The mount is written into the pod's record
+    /// first.
     async fn make_files(&self, id: &str, config: &PodConfig) -> Result<(), TaskError> {
         let (host, id, config, files) = (
             Arc::clone(&self.host),
@@ -212,7 +210,7 @@ impl Sandboxes {
 
     async fn start(&self, request: StartSandboxRequest) -> Result<StartSandboxResponse, TaskError> {
         let id = request.sandbox_id;
-        let made = self.pod(&id)?;
+        let pod = self.pod(&id)?;
         let pid = verbs::start(
             &self.host,
             StartRequest {
@@ -223,7 +221,7 @@ impl Sandboxes {
         )
         .await?
         .pid;
-        let mut spec = made.spec.clone();
+        let mut spec = pod.spec.clone();
         name_namespaces(&mut spec, pid);
         let value =
             serde_json::to_vec(&spec).map_err(|error| CreateError::Panicked(error.to_string()))?;
@@ -234,7 +232,7 @@ impl Sandboxes {
         });
         Ok(StartSandboxResponse {
             pid,
-            created_at: timestamp(made.at),
+            created_at: timestamp(pod.created_at),
             spec,
             ..Default::default()
         })
@@ -254,7 +252,7 @@ impl Sandboxes {
         )
         .await
         {
-            // Somebody was faster.
+            // Another request was faster.
             Ok(_) | Err(TaskError::Gone { .. }) => Ok(()),
             Err(error) => Err(error),
         }
@@ -280,7 +278,7 @@ impl Sandboxes {
 
     fn status(&self, request: SandboxStatusRequest) -> Result<SandboxStatusResponse, TaskError> {
         let sandbox_id = request.sandbox_id;
-        let (made, process) = (self.pod(&sandbox_id)?, self.process(&sandbox_id)?);
+        let (pod, process) = (self.pod(&sandbox_id)?, self.process(&sandbox_id)?);
         let state = if process.state() == State::Running {
             READY
         } else {
@@ -295,24 +293,24 @@ impl Sandboxes {
             sandbox_id,
             pid: process.pid(),
             state,
-            created_at: timestamp(made.at),
+            created_at: timestamp(pod.created_at),
             exited_at,
             ..Default::default()
         })
     }
 
-    /// Removes the pod. containerd may ask twice.
+    /// Removes the pod. containerd may repeat the request.
     async fn shutdown(&self, id: &str) -> Result<(), TaskError> {
-        let Ok(made) = self.pod(id) else {
+        let Ok(pod) = self.pod(id) else {
             return Ok(());
         };
-        let _turn = made.turn.lock().await;
-        // It could not be made, or somebody else removed it meanwhile.
-        if !self.pod(id).is_ok_and(|now| Arc::ptr_eq(&now, &made)) {
+        let _turn = pod.turn.lock().await;
+        // Its Create failed, or another request removed it meanwhile.
+        if !self.pod(id).is_ok_and(|now| Arc::ptr_eq(&now, &pod)) {
             return Ok(());
         }
         match self.stop(id).await {
-            // Its task was deleted by itself.
+            // Its task was deleted separately.
             Ok(()) | Err(TaskError::NotFound { .. }) => {}
             Err(error) => return Err(error),
         }
@@ -344,20 +342,20 @@ impl Sandboxes {
         request: SandboxMetricsRequest,
     ) -> Result<SandboxMetricsResponse, TaskError> {
         let id = request.sandbox_id;
-        let (made, host) = (self.pod(&id)?, Arc::clone(&self.host));
-        // The pod's own cgroup is a folder, whoever made it.
+        let (pod, host) = (self.pod(&id)?, Arc::clone(&self.host));
+        // The pod's own cgroup is a folder with either driver.
         let data = verbs::blocking(move || {
             let cgroup = Cgroup::open(
                 &host.hierarchies,
                 Driver::Cgroupfs,
-                &made.config.cgroup_parent,
+                &pod.config.cgroup_parent,
             )
             .map_err(CreateError::from)?;
             Ok(cgroup.metrics().map_err(CreateError::from)?)
         })
         .await?;
         let mut response = SandboxMetricsResponse::default();
-        // The crate of the protocol does not let us name this message.
+        // The protocol crate does not export the name of this message's type.
         let metrics = response.metrics.mut_or_insert_default();
         metrics.timestamp = timestamp(SystemTime::now());
         metrics.id = id;
@@ -378,12 +376,12 @@ impl SandboxService for Sandboxes {
             if let Err(error) = of_undo.shutdown(&id).await {
                 tracing::warn!(
                     pod = id,
-                    "cannot take back the pod: {}",
+                    "cannot remove the pod of a cancelled Create: {}",
                     crate::error::chain(&error)
                 );
             }
         };
-        answered_or_undone(
+        run_or_undo(
             "create_sandbox",
             async move { Box::pin(this.create(request)).await },
             undo,
@@ -397,7 +395,7 @@ impl SandboxService for Sandboxes {
         request: StartSandboxRequest,
     ) -> TtrpcResult<StartSandboxResponse> {
         let this = self.clone();
-        answered("start_sandbox", async move { this.start(request).await }).await
+        run_to_completion("start_sandbox", async move { this.start(request).await }).await
     }
 
     async fn platform(
@@ -406,7 +404,7 @@ impl SandboxService for Sandboxes {
         request: PlatformRequest,
     ) -> TtrpcResult<PlatformResponse> {
         let platform = async { self.pod(&request.sandbox_id).map(|_| own_platform()) };
-        let platform = awaited("platform", platform).await?;
+        let platform = run_until_cancelled("platform", platform).await?;
         Ok(PlatformResponse {
             platform: MessageField::some(platform),
             ..Default::default()
@@ -419,7 +417,7 @@ impl SandboxService for Sandboxes {
         request: StopSandboxRequest,
     ) -> TtrpcResult<StopSandboxResponse> {
         let this = self.clone();
-        let stopped = answered("stop_sandbox", async move {
+        let stopped = run_to_completion("stop_sandbox", async move {
             this.stop(&request.sandbox_id).await
         });
         stopped.await.map(|()| StopSandboxResponse::default())
@@ -430,7 +428,7 @@ impl SandboxService for Sandboxes {
         _: &TtrpcContext,
         request: WaitSandboxRequest,
     ) -> TtrpcResult<WaitSandboxResponse> {
-        awaited("wait_sandbox", self.wait(request)).await
+        run_until_cancelled("wait_sandbox", self.wait(request)).await
     }
 
     async fn sandbox_status(
@@ -438,7 +436,7 @@ impl SandboxService for Sandboxes {
         _: &TtrpcContext,
         request: SandboxStatusRequest,
     ) -> TtrpcResult<SandboxStatusResponse> {
-        awaited("sandbox_status", async { self.status(request) }).await
+        run_until_cancelled("sandbox_status", async { self.status(request) }).await
     }
 
     async fn ping_sandbox(
@@ -446,7 +444,7 @@ impl SandboxService for Sandboxes {
         _: &TtrpcContext,
         request: PingRequest,
     ) -> TtrpcResult<PingResponse> {
-        awaited("ping_sandbox", async { self.pod(&request.sandbox_id) })
+        run_until_cancelled("ping_sandbox", async { self.pod(&request.sandbox_id) })
             .await
             .map(|_| PingResponse::default())
     }
@@ -457,7 +455,7 @@ impl SandboxService for Sandboxes {
         request: ShutdownSandboxRequest,
     ) -> TtrpcResult<ShutdownSandboxResponse> {
         let this = self.clone();
-        let shut = answered("shutdown_sandbox", async move {
+        let shut = run_to_completion("shutdown_sandbox", async move {
             this.shutdown(&request.sandbox_id).await
         });
         shut.await.map(|()| ShutdownSandboxResponse::default())
@@ -468,25 +466,25 @@ impl SandboxService for Sandboxes {
         _: &TtrpcContext,
         request: SandboxMetricsRequest,
     ) -> TtrpcResult<SandboxMetricsResponse> {
-        awaited("sandbox_metrics", self.metrics(request)).await
+        run_until_cancelled("sandbox_metrics", self.metrics(request)).await
     }
 }
 
-/// What CRI says of the pod.
-fn described(options: Option<&Any>) -> Result<PodConfig, TaskError> {
+/// Decodes CRI's pod configuration.
+fn pod_config(options: Option<&Any>) -> Result<PodConfig, TaskError> {
     let options = options.filter(|any| any.type_url.rsplit('/').next() == Some(POD_SANDBOX_CONFIG));
-    let options = options.ok_or(TaskError::Unserved {
-        what: "a sandbox that CRI does not describe",
+    let options = options.ok_or(TaskError::Unsupported {
+        what: "a sandbox without CRI's pod configuration",
     })?;
     PodConfig::decode(&options.value).map_err(|source| TaskError::PodConfig { source })
 }
 
-/// The runtime options that Create gets. containerd gave the handler's to the launcher alone, which
-/// passed `max_containers` to the host at its start, or hands it over in the bundle; the cgroup
-/// driver is recognized by the pod's cgroup.
+/// Returns the runtime options for Create. containerd passed the handler's options to the launcher
+/// alone, which passed `max_containers` to the host at its start, or hands it over in the bundle;
+/// the cgroup driver is derived from the pod's cgroup.
 fn options(config: &PodConfig, max_containers: Option<NonZeroU32>) -> Any {
     let limit = max_containers
-        .map(|most| format!("max_containers = {most}\n"))
+        .map(|max| format!("max_containers = {max}\n"))
         .unwrap_or_default();
     let table = format!("SystemdCgroup = {}\n{limit}", config.slice().is_some());
     // runtimeoptions.v1.Options { type_url = 1, config_path = 2, config_body = 3 }
@@ -498,8 +496,8 @@ fn options(config: &PodConfig, max_containers: Option<NonZeroU32>) -> Any {
     }
 }
 
-/// Says in the spec where the namespaces are that `thread` holds, for those who look for them
-/// there.
+/// Sets the paths of the namespaces that `thread` holds in the spec, where containerd's clients
+/// look for them.
 fn name_namespaces(spec: &mut Spec, thread: u32) {
     let Some(linux) = spec.linux_mut() else {
         return;
@@ -520,7 +518,7 @@ fn name_namespaces(spec: &mut Spec, thread: u32) {
     }
 }
 
-/// By the names that images have for platforms.
+/// Names the platform as images do.
 fn own_platform() -> Platform {
     let architecture = match std::env::consts::ARCH {
         "x86_64" => "amd64",

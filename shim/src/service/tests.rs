@@ -1,4 +1,4 @@
-//! What becomes of a request, whatever happens to it and to whoever sent it.
+//! Requests that panic, fail or are cancelled.
 
 use std::time::Duration;
 
@@ -8,20 +8,21 @@ use tokio::time::timeout;
 
 use super::*;
 
-/// Far more than what is waited for takes.
-const LIMIT: Duration = Duration::from_secs(20);
+/// A multiple of what the awaited steps take.
+const TEST_TIMEOUT: Duration = Duration::from_secs(20);
 
 fn code<T: std::fmt::Debug>(result: TtrpcResult<T>) -> (Code, String) {
     match result {
         Err(Error::RpcStatus(status)) => (status.code(), status.message),
-        other => panic!("{other:?} is no answer with a code"),
+        other => panic!("{other:?} is not a status with a code"),
     }
 }
 
 #[tokio::test]
-async fn a_panic_fails_one_request_and_says_which() {
-    let deed = answered::<()>("pids", async { panic!("no list of {}", "processes") }).await;
-    let wait = awaited::<()>("pids", async { panic!("no list of processes") }).await;
+async fn panic_fails_one_request_and_names_it() {
+    let deed =
+        run_to_completion::<()>("pids", async { panic!("no list of {}", "processes") }).await;
+    let wait = run_until_cancelled::<()>("pids", async { panic!("no list of processes") }).await;
     for failed in [deed, wait] {
         let (failed_code, text) = code(failed);
         assert_eq!(failed_code, Code::INTERNAL);
@@ -30,13 +31,13 @@ async fn a_panic_fails_one_request_and_says_which() {
             "{text}"
         );
     }
-    assert_eq!(answered("pids", async { Ok(1) }).await.unwrap(), 1);
+    assert_eq!(run_to_completion("pids", async { Ok(1) }).await.unwrap(), 1);
 }
 
 #[tokio::test]
-async fn an_answer_has_the_errors_code_and_words() {
+async fn response_has_the_code_and_text_of_the_error() {
     let (code, text) = code(
-        answered::<()>("state", async {
+        run_to_completion::<()>("state", async {
             Err(TaskError::NotFound {
                 id: "c1".to_owned(),
             })
@@ -49,9 +50,9 @@ async fn an_answer_has_the_errors_code_and_words() {
     );
 }
 
-/// A request that is given up in the middle of its deed, which then ends with `result`; whether it
-/// was done, and undone.
-async fn given_up(result: Result<(), TaskError>) -> (bool, bool) {
+/// Cancels a request half-way, which then ends with `result`. Returns whether it was completed, and
+/// whether it was undone.
+async fn cancelled_half_way(result: Result<(), TaskError>) -> (bool, bool) {
     let (begun, go_on) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let (done, is_done) = oneshot::channel();
     let (undone, is_undone) = oneshot::channel();
@@ -64,28 +65,28 @@ async fn given_up(result: Result<(), TaskError>) -> (bool, bool) {
             result
         }
     };
-    let request = tokio::spawn(answered_or_undone("start", work, async move {
+    let request = tokio::spawn(run_or_undo("start", work, async move {
         let _ = undone.send(());
     }));
-    timeout(LIMIT, begun.notified()).await.unwrap();
+    timeout(TEST_TIMEOUT, begun.notified()).await.unwrap();
     request.abort();
     assert!(request.await.unwrap_err().is_cancelled());
     go_on.notify_one();
     (
-        timeout(LIMIT, is_done).await.unwrap().is_ok(),
-        timeout(LIMIT, is_undone).await.unwrap().is_ok(),
+        timeout(TEST_TIMEOUT, is_done).await.unwrap().is_ok(),
+        timeout(TEST_TIMEOUT, is_undone).await.unwrap().is_ok(),
     )
 }
 
 #[tokio::test]
-async fn what_was_begun_is_done_also_when_nobody_waits_for_it_any_more() {
+async fn cancelled_request_runs_to_completion_and_is_undone() {
     assert_eq!(
-        given_up(Ok(())).await,
+        cancelled_half_way(Ok(())).await,
         (true, true),
-        "what nobody knows of is undone"
+        "a result that containerd does not know is undone"
     );
     assert_eq!(
-        given_up(Err(TaskError::NotFound {
+        cancelled_half_way(Err(TaskError::NotFound {
             id: "c1".to_owned()
         }))
         .await,
@@ -95,16 +96,16 @@ async fn what_was_begun_is_done_also_when_nobody_waits_for_it_any_more() {
 }
 
 #[tokio::test]
-async fn a_wait_ends_with_whoever_waits() {
+async fn wait_ends_when_its_request_is_cancelled() {
     let (held, is_dropped) = oneshot::channel::<()>();
     let wait = async move {
         let _held = held;
         std::future::pending::<Result<(), TaskError>>().await
     };
     assert!(
-        timeout(Duration::from_millis(1), awaited("wait", wait))
+        timeout(Duration::from_millis(1), run_until_cancelled("wait", wait))
             .await
             .is_err()
     );
-    assert!(timeout(LIMIT, is_dropped).await.unwrap().is_err());
+    assert!(timeout(TEST_TIMEOUT, is_dropped).await.unwrap().is_err());
 }

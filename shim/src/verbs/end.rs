@@ -1,4 +1,4 @@
-//! The end of a process: seen, told once, and what is left of it removed.
+//! The exit of a process: detected, published once; Delete removes what remains.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,13 +16,13 @@ use crate::lifecycle::{Verb, Verdict};
 use crate::process::{self, Exit, Process};
 use crate::task::{Body, Task};
 
-/// How long processes that were killed with their container may take to be told of. Who takes
-/// longer keeps the cgroup from being removed, which says why.
-const DYING: Duration = Duration::from_secs(10);
+/// How long the exit of an exec process that was killed with its container may take. A process that
+/// takes longer keeps the cgroup from being removed, and that error names the reason.
+const EXEC_EXIT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Waits for the end of `process` beside everything else, and tells of it once.
+/// Waits for the exit of `process` in a task of its own, and publishes it once.
 pub(super) fn watch(host: &Arc<Host>, task: &Arc<Task>, process: &Arc<Process>) {
-    // A thread holds a pod's namespaces: who lets them go tells of the end.
+    // A pod's namespaces may be held by a thread: its release publishes the exit.
     let Some(pidfd) = process.pidfd().map(Arc::clone) else {
         return;
     };
@@ -40,18 +40,18 @@ pub(super) fn watch(host: &Arc<Host>, task: &Arc<Task>, process: &Arc<Process>) 
     });
 }
 
-/// `process` has ended: its output leaves, the event goes, and those who wait are told.
+/// Handles the exit of `process`: drains its output, publishes the events and notifies waiters.
 pub(super) async fn ended(host: &Host, task: &Task, process: &Process, exit: Exit) {
     process.is_over();
     let _turn = process.turn.lock().await;
     process.drained().await;
-    // The counter is the whole container's: what was killed may be the first process or one that it
-    // started.
+    // The counter covers the whole container: the killed process may be the first one or one that
+    // it started.
     if exit.is_kill()
         && task
             .cgroup
             .oom_kills()
-            .is_ok_and(|kills| task.oom_kills.are_new(kills))
+            .is_ok_and(|kills| task.oom_kills.record(kills))
     {
         host.events.send(&TaskOOM {
             container_id: task.id.clone(),
@@ -85,7 +85,7 @@ pub(crate) async fn delete(
     host: &Arc<Host>,
     request: DeleteRequest,
 ) -> Result<DeleteResponse, TaskError> {
-    let task = host.task_once_made(&request.id).await?;
+    let task = host.task_when_created(&request.id).await?;
     let process = task.process(&request.exec_id)?;
     if process.allows(Verb::Delete)? == Verdict::EndFirst {
         end_unstarted(host, &task, &process).await?;
@@ -93,7 +93,7 @@ pub(crate) async fn delete(
     let exit = process.wait().await;
     drop(task.kills.write().await);
     let _turn = process.turn.lock().await;
-    // Somebody who asked for the same may have been faster, and the id be another's by now.
+    // Another Delete may have been faster, and the id be in use by a new container.
     if !Arc::ptr_eq(
         &host.task(&request.id)?.process(&request.exec_id)?,
         &process,
@@ -114,10 +114,10 @@ pub(crate) async fn delete(
             exited_at,
             ..Default::default()
         });
-        // Last: a host that waits for its last container's end has nothing more to say then.
-        host.forget(&id);
+        // Last: a host that waits for its last container ends after this.
+        host.remove_task(&id);
     } else {
-        task.forget_exec(&request.exec_id);
+        task.remove_exec(&request.exec_id);
     }
     Ok(DeleteResponse {
         pid: process.pid(),
@@ -127,8 +127,8 @@ pub(crate) async fn delete(
     })
 }
 
-/// Deletes a container that was made when whoever had asked for it had given up.
-pub(crate) async fn take_back(host: &Arc<Host>, id: &str) {
+/// Deletes a container whose Create completed after containerd had cancelled it.
+pub(crate) async fn undo_create(host: &Arc<Host>, id: &str) {
     match delete(
         host,
         DeleteRequest {
@@ -142,13 +142,13 @@ pub(crate) async fn take_back(host: &Arc<Host>, id: &str) {
         Ok(_) | Err(TaskError::NotFound { .. }) => {}
         Err(error) => tracing::warn!(
             container = id,
-            "cannot take it back: {}",
+            "cannot delete the container of a cancelled Create: {}",
             crate::error::chain(&error)
         ),
     }
 }
 
-/// Ends a process that was never started.
+/// Kills a process that was never started.
 async fn end_unstarted(
     host: &Arc<Host>,
     task: &Arc<Task>,
@@ -158,30 +158,30 @@ async fn end_unstarted(
         Body::Pod(pod) if process.id.exec.is_empty() => {
             release(host, task, &pod.held, Signal::KILL).await.map(drop)
         }
-        // An exec comes to be when it is started.
+        // An exec process comes into being when it is started.
         _ if process.pidfd().is_none() => kill_unstarted(process, Verb::Kill).map(drop),
         _ => process.signal(Signal::KILL),
     }
 }
 
-/// Ends what exec added and outlived the container's first process, so that the container's
-/// deletion is the last that is told of it.
+/// Kills exec processes that outlived the container's first process, so that the container's
+/// deletion is its last event.
 async fn end_execs(task: &Arc<Task>) -> Result<(), TaskError> {
     let execs = task.all_execs();
     for exec in &execs {
-        // Its start may be under way. After this none begins: the first process has ended.
+        // Its start may be under way. None begins after this: the first process has exited.
         drop(exec.process.turn.lock().await);
     }
     for exec in execs.iter().filter(|exec| exec.process.pidfd().is_some()) {
         exec.process.signal(Signal::KILL)?;
-        if tokio::time::timeout(DYING, exec.process.wait())
+        if tokio::time::timeout(EXEC_EXIT_TIMEOUT, exec.process.wait())
             .await
             .is_err()
         {
             tracing::warn!(
                 container = task.id,
                 exec = exec.process.id.exec,
-                "it was killed and has not ended after {DYING:?}"
+                "it was killed and has not exited after {EXEC_EXIT_TIMEOUT:?}"
             );
         }
     }

@@ -1,4 +1,4 @@
-//! Signals, and what keeps processes from them: Kill, Pause and Resume.
+//! Kill, Pause and Resume: signals, and the freezer, which delays them.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -35,7 +35,7 @@ pub(crate) async fn kill(host: &Arc<Host>, request: KillRequest) -> Result<Empty
         return release(host, &task, &pod.held, signal).await;
     }
     if process.pidfd().is_none() {
-        // Its start may be under way: then there is somebody to signal once that is done.
+        // Its start may be under way: once that is done there is a process to signal.
         let _turn = process.turn.lock().await;
         if process.pidfd().is_none() {
             return kill_unstarted(&process, verb);
@@ -45,7 +45,7 @@ pub(crate) async fn kill(host: &Arc<Host>, request: KillRequest) -> Result<Empty
         process.is_doomed();
     }
     if request.all && request.exec_id.is_empty() {
-        // The first process among them.
+        // This includes the first process.
         let this = Arc::clone(&task);
         blocking(move || {
             Ok(this
@@ -57,14 +57,14 @@ pub(crate) async fn kill(host: &Arc<Host>, request: KillRequest) -> Result<Empty
     } else {
         process.signal(signal)?;
     }
-    // Asked only now: a freezing that was under way is done or sees that the process is doomed.
+    // Checked only now: a pause that was under way is done, or sees that a kill is pending.
     if process.state().verdict(verb) == Verdict::DoAndThaw {
         thaw_killed(&task, &process).await?;
     }
     Ok(Empty::new())
 }
 
-/// A frozen process dies only when it thaws. One that is gone needs that no more.
+/// Thaws a killed process: it dies only after that. It may be gone already.
 async fn thaw_killed(task: &Arc<Task>, process: &Process) -> Result<(), TaskError> {
     let this = Arc::clone(task);
     blocking(move || match this.cgroup.thaw() {
@@ -76,8 +76,8 @@ async fn thaw_killed(task: &Arc<Task>, process: &Process) -> Result<(), TaskErro
     Ok(())
 }
 
-/// An exec that was not started yet: nothing is there that a signal could reach, but it can be kept
-/// from ever being.
+/// Kills an exec process that was not started: there is no process to signal, but its start is
+/// refused from now on.
 pub(super) fn kill_unstarted(process: &Process, verb: Verb) -> Result<Empty, TaskError> {
     match process.allows(verb)? {
         Verdict::Do if verb == Verb::Kill => {
@@ -92,7 +92,7 @@ pub(super) fn kill_unstarted(process: &Process, verb: Verb) -> Result<Empty, Tas
 }
 
 /// Ends a pod's sandbox. A pause program ends by each signal that Kubernetes sends, and so does the
-/// thread in its place.
+/// thread that replaces it.
 pub(super) async fn release(
     host: &Arc<Host>,
     task: &Arc<Task>,
@@ -106,8 +106,8 @@ pub(super) async fn release(
             Ok(())
         });
         let released = released.await;
-        // The end of a process is seen by who waits for it. That of a thread is told in any case:
-        // nobody can ask again.
+        // The watcher of a process reports its exit. The end of a thread is reported here even if
+        // the release failed: the request cannot be repeated.
         if task.init.pidfd().is_none() {
             ended(host, task, &task.init, Exit::by_signal(signal)).await;
         }
@@ -117,7 +117,7 @@ pub(super) async fn release(
 }
 
 pub(crate) async fn pause(host: &Arc<Host>, request: PauseRequest) -> Result<Empty, TaskError> {
-    let task = frozen_or_thawed(host, &request.id, Verb::Pause).await?;
+    let task = freeze_or_thaw(host, &request.id, Verb::Pause).await?;
     host.events.send(&TaskPaused {
         container_id: task.id.clone(),
         ..Default::default()
@@ -126,7 +126,7 @@ pub(crate) async fn pause(host: &Arc<Host>, request: PauseRequest) -> Result<Emp
 }
 
 pub(crate) async fn resume(host: &Arc<Host>, request: ResumeRequest) -> Result<Empty, TaskError> {
-    let task = frozen_or_thawed(host, &request.id, Verb::Resume).await?;
+    let task = freeze_or_thaw(host, &request.id, Verb::Resume).await?;
     host.events.send(&TaskResumed {
         container_id: task.id.clone(),
         ..Default::default()
@@ -134,7 +134,7 @@ pub(crate) async fn resume(host: &Arc<Host>, request: ResumeRequest) -> Result<E
     Ok(Empty::new())
 }
 
-async fn frozen_or_thawed(host: &Arc<Host>, id: &str, verb: Verb) -> Result<Arc<Task>, TaskError> {
+async fn freeze_or_thaw(host: &Arc<Host>, id: &str, verb: Verb) -> Result<Arc<Task>, TaskError> {
     let task = host.task(id)?;
     if matches!(task.body, Body::Pod(_)) {
         return Err(TaskError::NoProcess { id: id.to_owned() });

@@ -1,18 +1,18 @@
-//! The digest of a guest's bytes, as OCI writes it: `sha256:` and 64 hexadecimal digits
-//! (image-spec, descriptor, digests).
+//! Digests of guests in OCI's form: `sha256:` and 64 hexadecimal digits (image-spec, descriptor,
+//! digests).
 
 use sha2::{Digest as _, Sha256, Sha384, Sha512};
 
 const ALGORITHM: &str = "sha256:";
 const DIGITS: usize = 64;
 
-/// The digest of `bytes`.
+/// Returns the digest of `bytes`.
 pub fn of(bytes: &[u8]) -> String {
     format!("{ALGORITHM}{:x}", Sha256::digest(bytes))
 }
 
-/// The digest of `bytes` by the algorithm of `like`: OCI registers three. By the usual one if that
-/// is not known.
+/// Returns the digest of `bytes` by the algorithm of `like`, which is one of OCI's three; by
+/// SHA-256 if it is none of them.
 pub fn of_same_algorithm(like: &str, bytes: &[u8]) -> String {
     match like.split_once(':') {
         Some(("sha384", _)) => format!("sha384:{:x}", Sha384::digest(bytes)),
@@ -21,9 +21,9 @@ pub fn of_same_algorithm(like: &str, bytes: &[u8]) -> String {
     }
 }
 
-/// `text`, if it has the form of a digest. What a guest's process says is not taken on trust: it
+/// Returns `text` if it has the form of a digest. A guest's process is not trusted, and its text
 /// goes into logs.
-pub fn claimed(text: &str) -> Option<&str> {
+pub fn checked(text: &str) -> Option<&str> {
     let digits = text.strip_prefix(ALGORITHM)?;
     let is_digit = |byte: u8| byte.is_ascii_digit() || matches!(byte, b'a'..=b'f');
     (digits.len() == DIGITS && digits.bytes().all(is_digit)).then_some(text)
@@ -34,17 +34,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_digest_has_the_form_that_is_asked_of_a_claimed_one() {
+    fn computed_digest_passes_the_check() {
         let digest = of(b"");
         assert_eq!(
             digest,
             "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
         );
-        assert_eq!(claimed(&digest), Some(&*digest));
+        assert_eq!(checked(&digest), Some(&*digest));
     }
 
     #[test]
-    fn digest_is_made_by_the_algorithm_of_another() {
+    fn digest_is_computed_by_the_algorithm_of_another() {
         for (like, length) in [
             ("sha256:0", 71),
             ("sha384:0", 103),
@@ -60,7 +60,7 @@ mod tests {
     }
 
     #[test]
-    fn what_else_a_process_claims_is_no_digest() {
+    fn text_in_another_form_is_not_a_digest() {
         let digest = of(b"");
         for text in [
             "",
@@ -71,7 +71,7 @@ mod tests {
             &digest.replace('e', "\n"),
             &digest[7..],
         ] {
-            assert_eq!(claimed(text), None, "{text:?}");
+            assert_eq!(checked(text), None, "{text:?}");
         }
     }
 }

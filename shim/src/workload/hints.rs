@@ -1,5 +1,5 @@
-//! What containers with the same files and entrypoint ran before. It decides how early things are
-//! begun, and never what is run: a look-up starts while containerd is asked for the image, and a
+//! Workloads of earlier containers with the same files and entrypoint. A hint decides how early
+//! work starts, and never what runs: a look-up starts while containerd resolves the image, and a
 //! guest's process is forked before its bytes are known.
 
 use std::sync::{Mutex, PoisonError};
@@ -11,7 +11,7 @@ use super::{Bytes, CommandLine, Workload, is_named_as_guest};
 /// Maximum number of hints.
 const MAX_HINTS: usize = 512;
 
-/// What ran.
+/// The workload of an earlier container.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Hint {
     /// A guest of a Wasm layer.
@@ -20,16 +20,16 @@ pub enum Hint {
     File,
     /// A Linux program.
     Native,
-    /// Not known; the entrypoint is named as guests are, or not.
+    /// Not known.
     Unknown {
-        /// Whether it is.
+        /// Whether the entrypoint has a usual name of guests.
         is_named_as_guest: bool,
     },
 }
 
 impl Hint {
-    /// Whether a guest's process is to be forked before the workload is known. libcontainer forks a
-    /// Linux program itself.
+    /// Returns whether to fork a guest's process before the workload is known. libcontainer forks
+    /// Linux programs itself.
     pub fn forks_early(self) -> bool {
         match self {
             Self::Layer | Self::File => true,
@@ -38,7 +38,7 @@ impl Hint {
         }
     }
 
-    /// Whether the entrypoint is to be looked up before containerd has answered for the image's
+    /// Returns whether to look up the entrypoint before containerd has answered for the image's
     /// layers.
     pub fn looks_up_early(self) -> bool {
         matches!(self, Self::File | Self::Native)
@@ -50,7 +50,7 @@ impl Hint {
 pub struct Key(String, String);
 
 impl Key {
-    /// None if the files are the container's alone: those of an overlay below are its image's.
+    /// Returns the key; none if the files are the container's alone: an overlay has its image's.
     pub fn of(rootfs: &[Mount], command: CommandLine<'_>) -> Option<Self> {
         let options = rootfs.iter().flat_map(|mount| &mount.options);
         let below = options
@@ -60,14 +60,14 @@ impl Key {
     }
 }
 
-/// What was seen of containers; the latest at the end.
+/// The hints of a host; the latest at the end.
 #[derive(Debug, Default)]
 pub struct Hints(Mutex<Vec<(Key, Hint)>>);
 
 impl Hints {
-    /// The hint for a container.
+    /// Returns the hint for a container.
     pub fn get(&self, key: Option<&Key>, command: CommandLine<'_>) -> Hint {
-        // Every change leaves the list whole, also if its last holder panicked.
+        // Every change leaves the list consistent, also if its last holder panicked.
         let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let known = key.and_then(|key| all.iter().rev().find(|(known, _)| known == key));
         known.map_or_else(
@@ -78,7 +78,7 @@ impl Hints {
         )
     }
 
-    /// Notes what a container runs.
+    /// Records the workload of a container.
     pub fn put(&self, key: Option<Key>, workload: &Workload) {
         let Some(key) = key else { return };
         let hint = match workload {
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn hint_is_what_ran_last_with_the_same_files_and_entrypoint() {
+    fn hint_is_the_last_workload_with_the_same_files_and_entrypoint() {
         let hints = Hints::default();
         let get = |below, entrypoint: &str| {
             let args = [entrypoint.to_owned()];

@@ -1,18 +1,18 @@
 //! The Wasm layer of a container's image, read from containerd's content store.
 //!
-//! Understood are: an OCI image or CNCF Wasm artifact that has one layer of a Wasm media type, and
-//! an index whose entries are such; everything else is left to the root file system, which
-//! containerd unpacked.
+//! A layer is found in an OCI image or CNCF Wasm artifact with one layer of a Wasm media type, and
+//! in an index of such. For every other image the root file system is used, which containerd
+//! unpacked.
 //!
 //! ```text
 //! containerd's record of the container ─► Claim
-//!     a name, from a client of containerd ────────────► what the name leads to
-//!     CRI: the image's id and the name in the pod ────► of what the name leads to, the manifest with this id
-//!     CRI: the image's id alone ──────────────────────► the manifests with this id, if all have the same layer
+//!     a name, from a client of containerd ──► the image with this name
+//!     CRI: image id and the pod's name ─────► of the image with this name, the manifest with this id
+//!     CRI: image id alone ──────────────────► the manifests with this id, if all have the same layer
 //! ```
 //!
 //! An image's id is the digest of its configuration, and images with different layers can have the
-//! same configuration. So an id alone never selects a layer where a second one exists: Create is
+//! same configuration. So an id alone never selects a layer if a second one exists: Create is
 //! refused.
 
 use std::sync::Arc;
@@ -22,39 +22,39 @@ use thiserror::Error;
 
 mod candidates;
 mod claim;
-mod kept;
+mod cache;
 mod store;
 
+pub use cache::{ImageCache, Layer};
 pub use claim::{Claim, ClaimError, ContainerRecord};
-pub use kept::{Kept, Layer};
 pub use store::{Containerd, StoreError};
 
-/// Media types of a layer that is a guest: CNCF's, the component layer type of the Bytecode
-/// Alliance, and the one that `wasm-to-oci` and early registries used.
+/// Media types of layers that hold a guest: CNCF's, the Bytecode Alliance's for components, and
+/// that of `wasm-to-oci` and early registries.
 pub const WASM_LAYERS: &[&str] = &[
     "application/wasm",
     "application/vnd.bytecodealliance.wasm.component.layer.v0+wasm",
     "application/vnd.wasm.content.layer.v1+wasm",
 ];
 
-/// Why an image's layers could not be told.
+/// An image's Wasm layer cannot be determined.
 #[derive(Debug, Error)]
 pub enum ImageError {
-    /// containerd did not answer, or not with what was asked for.
+    /// containerd did not answer, or not with the requested object.
     #[error("cannot ask containerd for {what}")]
     Store {
-        /// What was asked for.
+        /// The requested object.
         what: String,
-        /// Why it failed.
+        /// The cause.
         #[source]
         source: StoreError,
     },
-    /// containerd's record of the container does not say which image it has.
-    #[error("cannot find out the image of container {id}")]
+    /// containerd's record of the container does not name its image.
+    #[error("cannot determine the image of container {id}")]
     Claim {
         /// The container.
         id: String,
-        /// Why.
+        /// The cause.
         #[source]
         source: ClaimError,
     },
@@ -64,17 +64,17 @@ pub enum ImageError {
         /// The image's name.
         image: String,
     },
-    /// A manifest or index that cannot be read.
+    /// A manifest or index that cannot be decoded.
     #[error(
-        "{digest} of image {image} is no OCI manifest: pull the image again, or push it again if \
-         that does not help"
+        "{digest} of image {image} is not a valid OCI manifest: pull the image again, or push it \
+         again if that does not help"
     )]
     Manifest {
         /// The image's name.
         image: String,
         /// The manifest's digest.
         digest: String,
-        /// Why.
+        /// The cause.
         source: serde_json::Error,
     },
     /// An index none of whose manifests was pulled.
@@ -85,7 +85,7 @@ pub enum ImageError {
     NoManifest {
         /// The image's name.
         image: String,
-        /// How many manifests the index names.
+        /// The number of manifests in the index.
         entries: usize,
     },
     /// An index within an index.
@@ -99,7 +99,7 @@ pub enum ImageError {
         /// The inner index.
         digest: String,
     },
-    /// The name leads to another image than the one that the container was created from.
+    /// The name now refers to another image than the one that the container was created from.
     #[error(
         "image {image} has changed since the container was created from it (image id {config}): it \
          was pulled again; create the container \
@@ -146,7 +146,7 @@ pub enum ImageError {
     SeveralLayers {
         /// The image's name.
         image: String,
-        /// How many.
+        /// The number of layers.
         count: usize,
     },
     /// A layer too large to be a guest.
@@ -157,24 +157,24 @@ pub enum ImageError {
     LayerTooLarge {
         /// The image's name.
         image: String,
-        /// The layer.
+        /// The layer's digest.
         digest: String,
-        /// Its size.
+        /// Its size in bytes.
         size: u64,
-        /// The limit.
+        /// The maximum.
         limit: u64,
     },
-    /// No memory for a layer.
+    /// A layer that does not fit in memory.
     #[error("cannot keep layer {digest} of image {image} in memory")]
     Memory {
         /// The image's name.
         image: String,
-        /// The layer.
+        /// The layer's digest.
         digest: String,
-        /// Why.
+        /// The cause.
         source: std::io::Error,
     },
-    /// A layer whose bytes are not those that its digest names.
+    /// A layer whose bytes do not match its digest.
     #[error(
         "layer {digest} of image {image} is damaged on this node (its bytes have digest {found}): \
          remove the image and pull it again"
@@ -189,28 +189,28 @@ pub enum ImageError {
     },
 }
 
-/// The part of containerd that this module asks.
+/// The part of containerd's API that image resolution needs.
 pub trait ContentStore: Sync {
-    /// What containerd knows of the image of container `id`.
+    /// Returns containerd's record of container `id`.
     fn container(
         &self,
         id: &str,
     ) -> impl Future<Output = Result<ContainerRecord, StoreError>> + Send;
-    /// The descriptor that the image's name stands for; `None` if there is no such image.
+    /// Returns the descriptor of the image with this name; none if there is no such image.
     fn target(
         &self,
         image: &str,
     ) -> impl Future<Output = Result<Option<Descriptor>, StoreError>> + Send;
-    /// Every image's name, with the descriptor that it stands for.
+    /// Returns the names of all images, with their descriptors.
     fn images(&self) -> impl Future<Output = Result<Vec<(String, Descriptor)>, StoreError>> + Send;
-    /// The digests of the manifests on this node that have this configuration.
+    /// Returns the digests of the manifests on this node that have this configuration.
     fn manifests_of(
         &self,
         config: &str,
     ) -> impl Future<Output = Result<Vec<String>, StoreError>> + Send;
-    /// Whether the content is present on this node.
+    /// Returns whether the content is on this node.
     fn has(&self, digest: &str) -> impl Future<Output = Result<bool, StoreError>> + Send;
-    /// The content, at most `limit` bytes of it.
+    /// Reads the content, at most `limit` bytes of it.
     fn read(
         &self,
         digest: &str,
@@ -218,26 +218,26 @@ pub trait ContentStore: Sync {
     ) -> impl Future<Output = Result<Vec<u8>, StoreError>> + Send;
 }
 
-/// The Wasm layer of the image that container `id` was made from; `None` when the guest, if there
-/// is one, is in the root file system: the image has no Wasm layer, or the container has no image.
+/// Returns the Wasm layer of the image of container `id`; none if the image has no Wasm layer, or
+/// the container has no image.
 ///
 /// # Errors
-/// When containerd does not answer, the image is damaged, or it is ambiguous.
+/// If containerd does not answer, or the image is damaged or ambiguous.
 pub async fn wasm_layer(
     id: &str,
     store: &impl ContentStore,
-    kept: &Kept,
+    cache: &ImageCache,
 ) -> Result<Option<Arc<Layer>>, ImageError> {
-    let asked = |what: String| move |source| ImageError::Store { what, source };
+    let failed = |what: String| move |source| ImageError::Store { what, source };
     let record = store
         .container(id)
         .await
-        .map_err(asked(format!("container {id}")))?;
+        .map_err(failed(format!("container {id}")))?;
     let claim = Claim::of(record).map_err(|source| ImageError::Claim {
         id: id.to_owned(),
         source,
     })?;
-    let Some((image, layer)) = candidates::layer(claim, store, kept).await? else {
+    let Some((image, layer)) = candidates::layer(claim, store, cache).await? else {
         return Ok(None);
     };
     let (digest, size, limit) = (
@@ -245,7 +245,7 @@ pub async fn wasm_layer(
         layer.size(),
         super::kind::MAX_BINARY,
     );
-    if let Some(layer) = kept.layer(&image, &digest) {
+    if let Some(layer) = cache.layer(&image, &digest) {
         return Ok(Some(layer));
     }
     if size > limit {
@@ -259,11 +259,11 @@ pub async fn wasm_layer(
     let bytes = store
         .read(&digest, limit)
         .await
-        .map_err(asked(format!("layer {digest} of image {image}")))?;
-    Ok(Some(kept.keep_layer(image, digest, &bytes)?))
+        .map_err(failed(format!("layer {digest} of image {image}")))?;
+    Ok(Some(cache.insert_layer(image, digest, &bytes)?))
 }
 
-/// The one Wasm layer of `manifest`, if it has any.
+/// Returns the Wasm layer of `manifest`; none if it has none.
 fn select_layer(image: &str, manifest: &ImageManifest) -> Result<Option<Descriptor>, ImageError> {
     let mut layers = manifest
         .layers()

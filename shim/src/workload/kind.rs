@@ -1,4 +1,4 @@
-//! What some bytes are. Decided by the bytes; a file's name says nothing.
+//! Kinds of files, by their bytes and never by their names.
 
 use std::fs::File;
 use std::io;
@@ -7,20 +7,18 @@ use std::os::unix::fs::FileExt as _;
 use guest_sandbox::lookup::Inspect;
 use serde::{Deserialize, Serialize};
 
-/// How many of a file's first bytes the decision needs, unless they end within white space or a
-/// comment.
-pub const HEAD: usize = 4096;
-/// Largest binary guest that is read. CPython, the largest guest seen, has 26 MB.
+/// Number of first bytes that the decision needs, unless they end within white space or a comment.
+const HEAD: usize = 4096;
+/// Maximum size of a binary guest. CPython, the largest guest seen, has 26 MB.
 pub const MAX_BINARY: u64 = 512 << 20;
-/// Largest text guest that is read: text is written by hand, and costs many times its size to
-/// parse.
+/// Maximum size of a text guest: text is written by hand, and costs many times its size to parse.
 pub const MAX_TEXT: u64 = 8 << 20;
-/// How many of a file's first bytes a message shows.
+/// Number of first bytes that a message shows.
 const SHOWN: usize = 8;
-/// What editors of other systems put before UTF-8 text.
+/// The mark that some editors put before UTF-8 text.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// What a file is.
+/// The kind of a file's content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ContentKind {
     /// A WebAssembly core module.
@@ -37,10 +35,10 @@ pub enum ContentKind {
     Other,
 }
 
-/// What a file's first bytes say of it.
+/// The kind of a file, with its first bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Inspection {
-    /// What it is.
+    /// The kind.
     pub kind: ContentKind,
     /// Its first bytes, for messages.
     pub starts: Vec<u8>,
@@ -48,8 +46,8 @@ pub struct Inspection {
 
 impl Inspect for Inspection {
     fn inspect(file: &File, size: u64) -> io::Result<Self> {
-        let read = |most: u64| {
-            let mut bytes = vec![0; usize::try_from(size.min(most)).map_err(io::Error::other)?];
+        let read = |max: u64| {
+            let mut bytes = vec![0; usize::try_from(size.min(max)).map_err(io::Error::other)?];
             file.read_exact_at(&mut bytes, 0).map(|()| bytes)
         };
         let mut head = read(HEAD as u64)?;
@@ -60,7 +58,7 @@ impl Inspect for Inspection {
                 head = read(MAX_TEXT)?;
                 match Start::of(&head) {
                     Start::Is(kind) => kind,
-                    // It can only be text, and is refused by its size.
+                    // It can only be text; its size is refused later.
                     Start::Open if size > MAX_TEXT => ContentKind::Text,
                     Start::Open => ContentKind::Other,
                 }
@@ -75,12 +73,12 @@ impl Inspect for Inspection {
     }
 }
 
-/// What the first bytes of a file say.
+/// A decision by the first bytes of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Start {
-    /// It is this, whatever follows.
+    /// This kind, whatever follows.
     Is(ContentKind),
-    /// It depends on what follows; if nothing does, it is nothing known.
+    /// It depends on the following bytes; at the end of the file it is an unknown kind.
     Open,
 }
 
@@ -99,7 +97,7 @@ impl Start {
         })
     }
 
-    /// Whether the first token after white space and comments opens a WebAssembly text module.
+    /// Decides whether the first token after white space and comments opens a text module.
     fn of_text(head: &[u8]) -> Self {
         let mut rest = head.trim_ascii_start();
         loop {
@@ -134,7 +132,7 @@ impl Start {
     }
 }
 
-/// Where a block comment, whose opening is not in `comment`, ends. Such comments nest.
+/// Returns the end of a block comment whose opening is not in `comment`. Such comments nest.
 fn end_of_block(comment: &[u8]) -> Option<usize> {
     let (mut depth, mut at) = (1_usize, 0);
     while depth > 0 {
@@ -147,7 +145,7 @@ fn end_of_block(comment: &[u8]) -> Option<usize> {
     Some(at)
 }
 
-/// `text` without a byte-order mark at its beginning.
+/// Returns `text` without a byte-order mark at its start.
 pub fn without_byte_order_mark(text: &[u8]) -> &[u8] {
     text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text)
 }
@@ -165,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_decide() {
+    fn bytes_decide_the_kind() {
         for (bytes, expected) in [
             (&b"\0asm\x01\0\0\0"[..], ContentKind::Module),
             (b"\0asm\x0d\0\x01\0", ContentKind::Component),
@@ -214,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn file_of_white_space_above_the_limit_of_text_is_refused_by_its_size() {
+    fn file_of_white_space_above_the_limit_of_text_counts_as_text() {
         let file = tempfile::tempfile().unwrap();
         file.write_all_at(&vec![b' '; 9 << 20], 0).unwrap();
         assert_eq!(

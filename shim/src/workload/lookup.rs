@@ -1,9 +1,9 @@
-//! The host's side of a look-up in a container's files: started, waited for without a thread, given
-//! up.
+//! Look-ups in a container's files, from the host's side: started, awaited without a thread, and
+//! cancelled.
 //!
 //! A look-up process may never end ([`guest_sandbox::lookup`]), and each holds memory and a process
-//! number. So a container, and a pod, have a maximum number of them, which counts those too that
-//! were killed and have not ended.
+//! id. So a container and a pod have a maximum number of them, which includes processes that were
+//! killed and have not exited.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -21,7 +21,7 @@ use crate::host::Host;
 use crate::process;
 use crate::request;
 
-/// How long a look-up may take: less than the kubelet waits for any request, and enough for a slow
+/// The time limit of a look-up: less than the kubelet's for any request, and enough for a slow
 /// network.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(20);
 /// Maximum number of look-up processes of one container.
@@ -29,12 +29,12 @@ const MAX_PER_CONTAINER: usize = 4;
 /// Maximum number of look-up processes of the containers of one pod.
 const MAX_PER_POD: usize = 8;
 
-/// Whose look-ups count together.
+/// The container and pod that a look-up counts for.
 #[derive(Debug, Clone, Copy)]
 pub struct LookupOwner<'a> {
     /// The container's id.
     pub container: &'a str,
-    /// The id of its pod's sandbox; none if CRI did not make it.
+    /// The id of its pod's sandbox; none if CRI did not create the container.
     pub pod: Option<&'a str>,
 }
 
@@ -50,7 +50,7 @@ enum Key {
     Pod(String),
 }
 
-/// The right to one look-up process.
+/// The permits for one look-up process.
 #[derive(Debug)]
 struct Slot {
     _container: OwnedSemaphorePermit,
@@ -58,7 +58,7 @@ struct Slot {
 }
 
 impl Lookups {
-    /// Waits until the container and its pod may have another process.
+    /// Waits for the permits of a look-up process.
     async fn slot(&self, owner: LookupOwner<'_>) -> Slot {
         let container = acquire(self.semaphore(
             Key::Container(owner.container.to_owned()),
@@ -75,14 +75,14 @@ impl Lookups {
         }
     }
 
-    fn semaphore(&self, key: Key, most: usize) -> Arc<Semaphore> {
-        // Every change leaves the map whole, also if its last holder panicked.
+    fn semaphore(&self, key: Key, max: usize) -> Arc<Semaphore> {
+        // Every change leaves the map consistent, also if its last holder panicked.
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
         slots.retain(|_, semaphore| semaphore.strong_count() > 0);
         if let Some(semaphore) = slots.get(&key).and_then(Weak::upgrade) {
             return semaphore;
         }
-        let semaphore = Arc::new(Semaphore::new(most));
+        let semaphore = Arc::new(Semaphore::new(max));
         slots.insert(key, Arc::downgrade(&semaphore));
         semaphore
     }
@@ -98,8 +98,8 @@ async fn acquire(semaphore: Arc<Semaphore>) -> OwnedSemaphorePermit {
 /// Looks for the file that `entrypoint` names in a container's `files`.
 ///
 /// # Errors
-/// When there is no such file or it is not a program, when the file system does not answer, or
-/// containerd gave the request up.
+/// If there is no such file, it is not a program, the file system does not answer, or containerd
+/// cancelled the request.
 pub async fn find(
     host: &Arc<Host>,
     owner: LookupOwner<'_>,
@@ -125,15 +125,15 @@ pub async fn find(
         cwd: command.cwd.to_owned(),
         candidates: candidates.clone(),
     };
-    let (process, answer) = start(host, new).await?;
-    let process = Held(Some((process, slot)));
-    let socket = process::readable(answer.socket()).map_err(CreateError::Descriptors)?;
+    let (process, reply) = start(host, new).await?;
+    let process = Running(Some((process, slot)));
+    let socket = process::readable(reply.socket()).map_err(CreateError::Descriptors)?;
     match wait(deadline, socket.readable()).await {
         Waited::Done(ready) => drop(ready.map_err(CreateError::Descriptors)?),
-        waited => return Err(unanswered(entrypoint, &waited, process.waits_in())),
+        waited => return Err(unanswered(entrypoint, &waited, process.wait_channel())),
     }
-    let answer: LookupReply<Inspection> = answer.receive()?;
-    Ok(rootfs::found(command, entrypoint, &candidates, answer))
+    let reply: LookupReply<Inspection> = reply.receive()?;
+    Ok(rootfs::found(command, entrypoint, &candidates, reply))
 }
 
 type Started = (
@@ -148,25 +148,24 @@ async fn start(host: &Arc<Host>, new: NewLookup) -> Result<Started, CreateError>
     Ok(started.map_err(|error| CreateError::Panicked(error.to_string()))??)
 }
 
-/// How a wait ended.
 enum Waited<T> {
     Done(T),
     TimedOut,
-    GivenUp,
+    Cancelled,
 }
 
 async fn wait<T>(deadline: Instant, event: impl Future<Output = T>) -> Waited<T> {
     tokio::select! {
         waited = timeout_at(deadline, event) => waited.map_or(Waited::TimedOut, Waited::Done),
-        () = request::given_up() => Waited::GivenUp,
+        () = request::cancelled() => Waited::Cancelled,
     }
 }
 
 fn unanswered<T>(entrypoint: &str, waited: &Waited<T>, on: String) -> CreateError {
     let entrypoint = entrypoint.to_owned();
     match waited {
-        Waited::GivenUp => WorkloadError::LookUpGivenUp { entrypoint }.into(),
-        Waited::Done(_) | Waited::TimedOut => WorkloadError::NotAnswered {
+        Waited::Cancelled => WorkloadError::LookUpCancelled { entrypoint }.into(),
+        Waited::Done(_) | Waited::TimedOut => WorkloadError::LookUpTimedOut {
             entrypoint,
             seconds: LOOKUP_TIMEOUT.as_secs(),
             on,
@@ -175,12 +174,12 @@ fn unanswered<T>(entrypoint: &str, waited: &Waited<T>, on: String) -> CreateErro
     }
 }
 
-/// A process with its slot. When this is dropped, the process is killed; the slot is free again
-/// when it has ended.
-struct Held(Option<(LookupProcess, Slot)>);
+/// A process with its permits. Dropping it kills the process; the permits are released when it has
+/// exited.
+struct Running(Option<(LookupProcess, Slot)>);
 
-impl Held {
-    fn waits_in(&self) -> String {
+impl Running {
+    fn wait_channel(&self) -> String {
         let function = self
             .0
             .as_ref()
@@ -197,7 +196,7 @@ impl Held {
     }
 }
 
-impl Drop for Held {
+impl Drop for Running {
     fn drop(&mut self) {
         if let Some((process, slot)) = self.0.take() {
             tokio::spawn(reap(process, slot));
@@ -215,7 +214,7 @@ async fn reap(process: LookupProcess, slot: Slot) {
         process.reap()
     };
     if let Err(error) = ended.await {
-        tracing::warn!("cannot wait for the end of a look-up process: {error}");
+        tracing::warn!("cannot wait for the exit of a look-up process: {error}");
     }
     drop(slot);
 }
@@ -225,7 +224,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn container_and_pod_have_a_maximum_of_look_ups_that_unended_ones_count_for() {
+    async fn look_ups_of_a_container_and_a_pod_are_limited_until_they_have_exited() {
         let lookups = Lookups::default();
         let owner = |container| LookupOwner {
             container,

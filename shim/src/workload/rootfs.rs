@@ -1,4 +1,4 @@
-//! Where the program of a container is looked for, and what a look-up found.
+//! Paths at which the program of a container is looked for, and the result of a look-up.
 
 use std::collections::HashSet;
 use std::io;
@@ -15,31 +15,30 @@ use super::kind::Inspection;
 use super::{CommandLine, WorkloadError};
 use crate::bundle::Bundle;
 
-/// The folders in which a program without a slash is looked for if the environment has no `PATH`,
-/// as containerd sets it.
+/// The search path if the environment has no `PATH`, as containerd sets it.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-/// How many candidates a message names.
-const SHOWN: usize = 8;
+/// Maximum number of candidates in a message.
+const MAX_SHOWN: usize = 8;
 
 /// A file of the container.
 #[derive(Debug)]
 pub struct FoundFile {
     /// An `O_PATH` descriptor of it.
     pub file: OwnedFd,
-    /// Its path in the container, links not followed.
+    /// Its path in the container, symbolic links not resolved.
     pub path: PathBuf,
     /// Its size in bytes.
     pub size: u64,
-    /// What its first bytes say.
+    /// The kind of its content.
     pub inspection: Inspection,
 }
 
-/// The paths that `entrypoint` may mean, in order: one from the working folder if it has a slash,
-/// else those along `PATH` and at last one in the working folder (images of plain modules set no
+/// Returns the paths that `entrypoint` may mean, in order: relative to the working folder if it has
+/// a slash, else along `PATH` and at last in the working folder (images of plain modules set no
 /// `PATH`).
 ///
-/// Of two variables with one name the last counts: it alone is in the environment that a Linux
-/// program gets. An empty folder of `PATH` is the working folder, as for execvp(3).
+/// Of two variables with one name the last counts: a Linux program gets that one alone. An empty
+/// folder of `PATH` is the working folder, as for execvp(3).
 pub fn candidates(command: CommandLine<'_>, entrypoint: &str) -> Vec<PathBuf> {
     if entrypoint.contains('/') {
         return vec![entrypoint.into()];
@@ -58,7 +57,7 @@ pub fn candidates(command: CommandLine<'_>, entrypoint: &str) -> Vec<PathBuf> {
         .collect()
 }
 
-/// The files of a container that is being created: `root` with the mounts of its spec.
+/// Returns the files of a container that is being created: `root` with the mounts of its spec.
 pub fn planned(bundle: &Bundle, root: OwnedFd) -> Files {
     let mounts = bundle
         .mounts()
@@ -93,15 +92,15 @@ fn planned_mount(bundle: &Path, mount: &Mount) -> PlannedMount {
     }
 }
 
-/// What came of looking for `entrypoint` at `candidates`.
+/// Converts the result of looking for `entrypoint` at `candidates`.
 ///
 /// # Errors
-/// When there is no such file, or it is not a regular one, or it cannot be read.
+/// If there is no such file, it is not a regular one, or it cannot be read.
 pub fn found(
     command: CommandLine<'_>,
     entrypoint: &str,
     candidates: &[PathBuf],
-    answer: LookupReply<Inspection>,
+    reply: LookupReply<Inspection>,
 ) -> Result<FoundFile, WorkloadError> {
     let place = |candidate: usize| {
         let candidate = candidates
@@ -112,7 +111,7 @@ pub fn found(
             .components()
             .collect::<PathBuf>()
     };
-    match answer {
+    match reply {
         LookupReply::Found {
             candidate,
             file,
@@ -125,11 +124,11 @@ pub fn found(
             inspection,
         }),
         LookupReply::NotFound => {
-            let mut looked_at: Vec<String> = (0..candidates.len().min(SHOWN))
+            let mut looked_at: Vec<String> = (0..candidates.len().min(MAX_SHOWN))
                 .map(|index| place(index).display().to_string())
                 .collect();
-            if candidates.len() > SHOWN {
-                looked_at.push(format!("and {} more", candidates.len() - SHOWN));
+            if candidates.len() > MAX_SHOWN {
+                looked_at.push(format!("and {} more", candidates.len() - MAX_SHOWN));
             }
             Err(WorkloadError::NotFound {
                 entrypoint: entrypoint.to_owned(),
@@ -138,7 +137,7 @@ pub fn found(
         }
         LookupReply::Refused { candidate, what } => Err(WorkloadError::NotAFile {
             path: place(candidate),
-            what: words(what),
+            what: description(what),
         }),
         LookupReply::Unreadable { candidate, errno } => Err(WorkloadError::Read {
             origin: place(candidate).display().to_string(),
@@ -151,7 +150,7 @@ pub fn found(
     }
 }
 
-fn words(what: NotAProgram) -> &'static str {
+fn description(what: NotAProgram) -> &'static str {
     match what {
         NotAProgram::Folder => "a folder, not a file",
         NotAProgram::Fifo => "a FIFO, not a file",
@@ -159,7 +158,7 @@ fn words(what: NotAProgram) -> &'static str {
         NotAProgram::CharacterDevice => "a character device, not a file",
         NotAProgram::BlockDevice => "a block device, not a file",
         NotAProgram::Unknown => "not a regular file",
-        NotAProgram::NotExecutable => "a Linux program that nobody may execute",
+        NotAProgram::NotExecutable => "a Linux program without execute permission",
     }
 }
 
@@ -259,25 +258,25 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_a_regular_file_is_refused_by_its_type() {
+    fn irregular_file_is_refused_by_its_type() {
         let command = CommandLine {
             args: &[],
             env: &[],
             cwd: Path::new("/"),
         };
-        for (what, words) in [
+        for (what, text) in [
             (NotAProgram::Folder, "/dev/x in the container is a folder"),
             (NotAProgram::Fifo, "a FIFO"),
             (NotAProgram::Socket, "a socket"),
             (NotAProgram::CharacterDevice, "a character device"),
             (NotAProgram::BlockDevice, "a block device"),
         ] {
-            let answer = LookupReply::Refused { candidate: 0, what };
-            let error = found(command, "/dev/x", &["/dev/x".into()], answer)
+            let reply = LookupReply::Refused { candidate: 0, what };
+            let error = found(command, "/dev/x", &["/dev/x".into()], reply)
                 .unwrap_err()
                 .to_string();
             assert!(
-                error.contains(words) && error.contains("not a file"),
+                error.contains(text) && error.contains("not a file"),
                 "{error}"
             );
         }

@@ -22,7 +22,7 @@ fn select_file(name: &str, bytes: &[u8]) -> Result<Workload, WorkloadError> {
 }
 
 #[test]
-fn the_bytes_decide_and_the_name_does_not() {
+fn bytes_decide_and_the_name_does_not() {
     let module = b"\0asm\x01\0\0\0";
     for (name, bytes, expected) in [
         ("app.wasm", &module[..], Some(Form::Binary)),
@@ -40,11 +40,11 @@ fn the_bytes_decide_and_the_name_does_not() {
 }
 
 #[test]
-fn what_cannot_run_is_refused_with_a_next_step() {
+fn unusable_file_is_refused_with_a_next_step() {
     for (bytes, words) in [
         (&b"\0asm\x0d\0\x01\0"[..], "component"),
         (b"\0asm\x05\0\0\0", "version 5"),
-        (b"hello", "no WebAssembly module"),
+        (b"hello", "not a WebAssembly module"),
         (b"", "it is empty"),
     ] {
         let error = select_file("app.wasm", bytes).unwrap_err().to_string();
@@ -79,8 +79,8 @@ fn exec_runs_the_containers_layer_where_no_file_has_its_name() {
             looked_at: path.to_owned(),
         })
     };
-    let select = |word: &str, found, own: &GuestModule| {
-        of_exec(Entrypoint::parse(&[word.to_owned()]).unwrap(), found, own).map(|workload| {
+    let select = |arg: &str, found, own: &GuestModule| {
+        of_exec(Entrypoint::parse(&[arg.to_owned()]).unwrap(), found, own).map(|workload| {
             match workload {
                 Workload::Guest(guest) => (guest.origin, guest.entrypoint.function),
                 Workload::Native => ("native".to_owned(), String::new()),
@@ -100,7 +100,7 @@ fn exec_runs_the_containers_layer_where_no_file_has_its_name() {
         select("/none.wasm", missing("/none.wasm"), &layer),
         Err(WorkloadError::NotFound { .. })
     ));
-    // The file of a container's guest may have been replaced or removed since.
+    // The file of a container's guest may have been replaced or removed meanwhile.
     let file = own(Bytes::File(Arc::new(null().into())));
     assert!(matches!(
         select("/app.wasm", missing("/app.wasm"), &file),
@@ -121,15 +121,15 @@ fn file_that_grew_above_the_limit_is_not_read() {
 }
 
 #[test]
-fn only_names_of_guests_have_a_process_forked_early() {
-    let is_named = |word: &str| {
+fn process_is_forked_early_only_for_names_of_guests() {
+    let is_named = |arg: &str| {
         is_named_as_guest(CommandLine {
-            args: &[word.to_owned()],
+            args: &[arg.to_owned()],
             env: &[],
             cwd: Path::new("/"),
         })
     };
-    for (word, expected) in [
+    for (arg, expected) in [
         ("/app.wasm", true),
         ("app.wat#run", true),
         ("/bin/sh", false),
@@ -137,12 +137,12 @@ fn only_names_of_guests_have_a_process_forked_early() {
         ("", false),
         ("/app.wasm/", true),
     ] {
-        assert_eq!(is_named(word), expected, "{word}");
+        assert_eq!(is_named(arg), expected, "{arg}");
     }
 }
 
 #[test]
-fn an_entrypoint_is_a_path_and_perhaps_a_function() {
+fn entrypoint_is_a_path_with_an_optional_function() {
     let parse = |text: &str| Entrypoint::parse(&[text.to_owned()]);
     let entrypoint = |path: &str, function: &str| Entrypoint {
         path: path.to_owned(),

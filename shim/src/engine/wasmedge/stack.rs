@@ -1,10 +1,10 @@
-//! The bound of a guest's call stack.
+//! The limit of a guest's call stack.
 //!
 //! WasmEdge (0.17) has no setting for it. Its interpreter keeps values and frames of a guest in two
-//! vectors of C++, which double when they are full, so that an endless recursion takes all memory
-//! there is. A vector gets its memory from `operator new`, which a program may replace with its
-//! own: here one that lets a vector grow up to [`MAX_VECTOR_BYTES`]. The interpreter cannot be left
-//! from within an allocation, so the process ends there.
+//! C++ vectors, which double when they are full, so that an endless recursion takes all memory. A
+//! vector gets its memory from `operator new`, which a program may replace: the one below lets a
+//! vector grow up to [`MAX_VECTOR_BYTES`]. The interpreter cannot be left from within an
+//! allocation, so the process ends there.
 
 use std::ffi::{c_char, c_void};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,10 +12,10 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 
 use crate::outcome::Outcome;
 
-/// The largest vector that a guest's stack may take: a value is 16 bytes, a frame 56. So a guest
-/// may be [`MAX_FRAMES`] calls deep, with four values each at that depth.
+/// Maximum size of a vector of the guest's stack: a value is 16 bytes, a frame 56. So a guest may
+/// be [`MAX_FRAMES`] calls deep, with four values each at that depth.
 const MAX_VECTOR_BYTES: usize = 32 << 20;
-/// The same while the instance is made, which has vectors of its own: tables and the code of
+/// Maximum size during instantiation, which has vectors of its own: tables and the code of
 /// functions.
 const MAX_BYTES_AT_START: usize = 256 << 20;
 /// The capacity of the vector of frames after its last growth: 16 frames, doubled 15 times.
@@ -23,12 +23,12 @@ const MAX_FRAMES: usize = 16 << 15;
 
 type EndGuest = Box<dyn FnOnce(Outcome) + Send>;
 
-/// What an allocation may take at present.
+/// Maximum size of an allocation at present.
 static LIMIT: AtomicUsize = AtomicUsize::new(usize::MAX);
 /// Reports the outcome of a guest whose stack is exhausted, and ends the process.
 static END: Mutex<Option<EndGuest>> = Mutex::new(None);
 
-/// The outcome of a guest that called too deep.
+/// Returns the outcome of a guest whose stack is exhausted.
 pub(super) fn exhausted() -> Outcome {
     Outcome::stack_exhausted(&format!(
         "{MAX_FRAMES} calls, or {} MiB of their values",
@@ -36,17 +36,17 @@ pub(super) fn exhausted() -> Outcome {
     ))
 }
 
-/// From now on `end` is called when a stack is exhausted. It must not return.
+/// Sets the function that is called when a stack is exhausted. It must not return.
 pub(super) fn on_exhaustion(end: impl FnOnce(Outcome) + Send + 'static) {
     *END.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(end));
 }
 
-/// Runs what calls a guest.
+/// Runs `guest`, which calls a guest's functions.
 pub(super) fn bounded<T>(guest: impl FnOnce() -> T) -> T {
     within(MAX_VECTOR_BYTES, guest)
 }
 
-/// Makes an instance of a guest with a start function, which runs meanwhile.
+/// Runs `guest`, which instantiates a guest whose start function runs meanwhile.
 pub(super) fn bounded_at_start<T>(guest: impl FnOnce() -> T) -> T {
     within(MAX_BYTES_AT_START, guest)
 }
@@ -58,12 +58,12 @@ fn within<T>(limit: usize, guest: impl FnOnce() -> T) -> T {
     result
 }
 
-/// `operator new(size_t)`: that of the C++ library within the limit.
+/// `operator new(size_t)`: calls that of the C++ library within the limit.
 #[unsafe(export_name = "_Znwm")]
 #[expect(unsafe_code, reason = "C++ looks for it by its name")]
 extern "C-unwind" fn operator_new(size: usize) -> *mut c_void {
     if size > LIMIT.load(Ordering::Relaxed) {
-        // What is reported takes memory, which is not a guest's.
+        // The report allocates memory, which is not the guest's.
         LIMIT.store(usize::MAX, Ordering::Relaxed);
         if let Some(end) = END.lock().unwrap_or_else(PoisonError::into_inner).take() {
             end(exhausted());
@@ -74,14 +74,14 @@ extern "C-unwind" fn operator_new(size: usize) -> *mut c_void {
 
 type OperatorNew = extern "C-unwind" fn(usize) -> *mut c_void;
 
-/// The one of the C++ library.
+/// Returns `operator new` of the C++ library.
 fn original() -> OperatorNew {
     static ORIGINAL: OnceLock<OperatorNew> = OnceLock::new();
     *ORIGINAL.get_or_init(|| {
         let name: *const c_char = c"_Znwm".as_ptr();
         #[expect(
             unsafe_code,
-            reason = "the next function of a name is found by the dynamic linker alone"
+            reason = "only the dynamic linker finds the next function of a name"
         )]
         // SAFETY: the name is a C string.
         let found = unsafe { libc::dlsym(libc::RTLD_NEXT, name) };
@@ -106,7 +106,7 @@ mod tests {
     fn engine_allocates_through_this_operator_new() {
         #[expect(
             unsafe_code,
-            reason = "what the engine's library finds is found by the dynamic linker alone"
+            reason = "only the dynamic linker shows what the engine's library finds"
         )]
         // SAFETY: the name is a C string.
         let found = unsafe { libc::dlsym(libc::RTLD_DEFAULT, c"_Znwm".as_ptr()) };

@@ -1,13 +1,13 @@
-//! What the engine says of guests that cannot run. Guests that do run end their process's streams
-//! and are tested on containerd; here only those run that print nothing.
+//! Errors of guests that cannot run. Guests that print are tested on containerd; here only those
+//! run that print nothing.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::*;
 use crate::workload::START;
 
-/// An engine lives once in a process, in one thread: what it logs and how it catches traps is the
-/// process's. Two tests at a time brought it down once in a hundred runs.
+/// Returns a lock: an engine lives once in a process, in one thread, and its log and its trap
+/// handler are the process's. Two tests at the same time crashed it once in a hundred runs.
 fn alone() -> MutexGuard<'static, ()> {
     static ENGINE: Mutex<()> = Mutex::new(());
     ENGINE.lock().unwrap_or_else(PoisonError::into_inner)
@@ -37,7 +37,7 @@ fn unexpected(outcome: Outcome) {
 const EXIT: &str = r#"(import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))"#;
 
 #[test]
-fn outcomes() {
+fn each_end_of_a_guest_has_its_outcome() {
     let _alone = alone();
     assert!(WasmEdge::version().starts_with("WasmEdge 0."));
     assert_eq!(
@@ -81,7 +81,7 @@ fn outcomes() {
 }
 
 #[test]
-fn a_guest_that_can_never_run_is_refused_before_it_starts() {
+fn guest_that_can_never_run_is_refused_before_it_starts() {
     let _alone = alone();
     let unknown = r#"(module (import "env" "mystery" (func)) (func (export "_start")))"#;
     assert!(matches!(
@@ -99,8 +99,7 @@ fn a_guest_that_can_never_run_is_refused_before_it_starts() {
         prepare("(module)", START).unwrap_err(),
         NotRunnable::NoFunction { .. }
     ));
-    // Well-formed, so that only validation can refuse it: a function that promises a result and
-    // gives none.
+    // Well-formed, so that only validation can refuse it: an operand has the wrong type.
     let invalid = wat::parse_str(
         r#"(module (func (export "_start") (drop (i32.add (i64.const 1) (i32.const 1)))))"#,
     )
@@ -118,8 +117,8 @@ fn native_code_within_a_guest_is_not_loaded() {
         r#"(module {EXIT} (func (export "_start") (call $exit (i32.const 5))))"#
     ))
     .unwrap();
-    // A custom section named `wasmedge`, where a compiled guest carries machine code; this one is
-    // no code at all.
+    // A custom section named `wasmedge`, where a compiled guest has machine code; this one has
+    // arbitrary bytes.
     module.extend_from_slice(b"\0\x0d\x08wasmedgejunk");
     assert_eq!(
         WasmEdge::run(

@@ -1,4 +1,4 @@
-//! What is decided without a pod.
+//! The parts of the Sandbox service that need no pod.
 
 use serde_json::{Value, json};
 use shim_protocol::options::{CgroupDriver, Given};
@@ -6,7 +6,7 @@ use shim_protocol::options::{CgroupDriver, Given};
 use super::*;
 
 #[test]
-fn a_pod_is_read_from_cris_message_alone() {
+fn pod_is_read_from_the_message_of_cri_alone() {
     let any = |type_url: &str, value: Vec<u8>| Any {
         type_url: type_url.to_owned(),
         value,
@@ -18,25 +18,28 @@ fn a_pod_is_read_from_cris_message_alone() {
         "type.googleapis.com/runtime.v1.PodSandboxConfig",
     ] {
         assert_eq!(
-            described(Some(&any(type_url, message.clone())))
+            pod_config(Some(&any(type_url, message.clone())))
                 .unwrap()
                 .hostname,
             "web-0"
         );
     }
-    assert!(matches!(described(None), Err(TaskError::Unserved { .. })));
     assert!(matches!(
-        described(Some(&any("runtime.v1.Other", message))),
-        Err(TaskError::Unserved { .. })
+        pod_config(None),
+        Err(TaskError::Unsupported { .. })
     ));
     assert!(matches!(
-        described(Some(&any(POD_SANDBOX_CONFIG, vec![0xff]))),
+        pod_config(Some(&any("runtime.v1.Other", message))),
+        Err(TaskError::Unsupported { .. })
+    ));
+    assert!(matches!(
+        pod_config(Some(&any(POD_SANDBOX_CONFIG, vec![0xff]))),
         Err(TaskError::PodConfig { .. })
     ));
 }
 
 #[test]
-fn a_pods_cgroup_tells_who_sets_up_cgroups() {
+fn cgroup_driver_is_derived_from_the_pods_cgroup() {
     for (cgroup_parent, driver) in [
         ("/kubepods/pod1", CgroupDriver::Cgroupfs),
         ("/kubepods.slice/kubepods-pod1.slice", CgroupDriver::Systemd),
@@ -62,7 +65,7 @@ fn a_pods_cgroup_tells_who_sets_up_cgroups() {
 }
 
 #[test]
-fn a_pod_counts_for_the_limit_of_its_host() {
+fn sandbox_counts_against_the_limit_of_its_host() {
     for limit in [None, NonZeroU32::new(7)] {
         let any = options(&PodConfig::default(), limit);
         assert_eq!(
@@ -77,7 +80,7 @@ fn a_pod_counts_for_the_limit_of_its_host() {
 }
 
 #[test]
-fn the_spec_that_containerd_keeps_says_where_the_namespaces_are() {
+fn returned_spec_has_the_paths_of_the_namespaces() {
     let mut spec = PodConfig::default().spec("s1", "/run/netns/a");
     name_namespaces(&mut spec, 7);
     let spec: Value = serde_json::to_value(spec).unwrap();
@@ -92,7 +95,7 @@ fn the_spec_that_containerd_keeps_says_where_the_namespaces_are() {
 }
 
 #[test]
-fn the_platform_has_the_name_that_images_use() {
+fn platform_is_named_as_images_name_it() {
     let platform = own_platform();
     assert_eq!(platform.os, "linux");
     assert!(

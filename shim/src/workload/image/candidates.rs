@@ -1,4 +1,4 @@
-//! From a [`Claim`] to the Wasm layer of one image, or to a refusal.
+//! Resolution of a [`Claim`] to the Wasm layer of one image, or to a refusal.
 
 use std::collections::BTreeMap;
 
@@ -6,18 +6,18 @@ use oci_spec::image::{Arch, Descriptor, ImageIndex, ImageManifest, MediaType, Pl
 use serde::de::DeserializeOwned;
 
 use super::claim::{Claim, CriImage};
-use super::{ContentStore, ImageError, Kept, select_layer};
+use super::{ContentStore, ImageCache, ImageError, select_layer};
 
-/// Manifests and indexes are small; containerd itself refuses larger ones.
+/// Maximum size of a manifest or index; containerd refuses larger ones.
 const MAX_MANIFEST: u64 = 4 << 20;
 
-/// The image's name and its Wasm layer; `None` if there is no image, or it has no such layer.
+/// Returns the image's name and its Wasm layer; none if there is no image, or it has no such layer.
 pub(super) async fn layer(
     claim: Claim,
     store: &impl ContentStore,
-    kept: &Kept,
+    cache: &ImageCache,
 ) -> Result<Option<(String, Descriptor)>, ImageError> {
-    let images = Images { store, kept };
+    let images = Images { store, cache };
     let (image, layer) = match claim {
         Claim::Nothing => return Ok(None),
         Claim::Name(image) => {
@@ -35,11 +35,11 @@ pub(super) async fn layer(
     Ok(layer.map(|layer| (image, layer)))
 }
 
-/// A manifest that an image may be.
+/// A manifest that may be the image's.
 #[derive(Debug)]
 struct Candidate {
     digest: String,
-    /// Its Wasm layer, or why it has not one.
+    /// Its Wasm layer, or the error.
     layer: Result<Option<Descriptor>, ImageError>,
 }
 
@@ -51,7 +51,7 @@ impl Candidate {
         }
     }
 
-    /// What a container of it runs.
+    /// Returns the program of a container of this image.
     fn program(&self) -> CandidateProgram {
         match &self.layer {
             Ok(Some(layer)) => CandidateProgram::Layer(layer.digest().to_string()),
@@ -61,25 +61,25 @@ impl Candidate {
     }
 }
 
-/// What a container of a candidate runs.
+/// The program of a container of a candidate.
 #[derive(Debug, PartialEq, Eq)]
 enum CandidateProgram {
-    /// The Wasm layer of this digest.
+    /// The Wasm layer with this digest.
     Layer(String),
     /// A file of its root file system.
     FileOfRoot,
-    /// It cannot be run.
+    /// None: it cannot be run.
     Refused,
 }
 
-/// What several candidates have in common.
+/// The result of comparing candidates.
 #[derive(Debug)]
 enum Choice {
-    /// There is none.
+    /// There are none.
     Nothing,
-    /// One, or several that run the same.
+    /// There is one, or all have the same program.
     One(Box<Candidate>),
-    /// They differ.
+    /// Their programs differ.
     Several(Vec<Candidate>),
 }
 
@@ -102,7 +102,7 @@ fn choose(mut candidates: Vec<Candidate>) -> Choice {
 
 struct Images<'a, S> {
     store: &'a S,
-    kept: &'a Kept,
+    cache: &'a ImageCache,
 }
 
 impl<S: ContentStore> Images<'_, S> {
@@ -134,8 +134,8 @@ impl<S: ContentStore> Images<'_, S> {
         }
     }
 
-    /// The layer of the only image with this id. What tools have left without a name does not
-    /// count.
+    /// Returns the layer of the only image with this id. Manifests without an image's name, which
+    /// tools leave behind, are ignored.
     async fn layer_by_id(&self, cri: CriImage) -> Result<(String, Option<Descriptor>), ImageError> {
         let CriImage {
             config,
@@ -179,7 +179,7 @@ impl<S: ContentStore> Images<'_, S> {
             })
     }
 
-    /// The manifests with this configuration that `target` is or, if it is an index, leads to.
+    /// Returns the manifests with this configuration: `target` or, if it is an index, its entries.
     async fn candidates(
         &self,
         image: &str,
@@ -212,8 +212,8 @@ impl<S: ContentStore> Images<'_, S> {
         }
     }
 
-    /// Every manifest on this node that has this configuration. containerd finds those that it
-    /// stored itself by their labels; the container's own image may be the work of another tool.
+    /// Returns every manifest on this node with this configuration. containerd's labels name those
+    /// that it stored itself; the container's own image may be stored by another tool.
     async fn candidates_by_id(
         &self,
         image: &str,
@@ -247,8 +247,8 @@ impl<S: ContentStore> Images<'_, S> {
         Ok(candidates)
     }
 
-    /// The names of each candidate. One without a name is left out. The id is a name of CRI's own
-    /// for the image that came last, and counts where there is no other.
+    /// Returns the names of each candidate; one without a name is omitted. CRI names the image that
+    /// came last by its id, which counts if there is no other name.
     async fn names(
         &self,
         candidates: &[Candidate],
@@ -288,7 +288,7 @@ impl<S: ContentStore> Images<'_, S> {
         Ok(if names.is_empty() { by_id } else { names })
     }
 
-    /// The manifest that `target` is or, if it is an index, leads to.
+    /// Returns the manifest: `target` or, if it is an index, an entry of it.
     async fn manifest(&self, image: &str, target: Descriptor) -> Result<ImageManifest, ImageError> {
         let mut target = target;
         if is_index(&target) {
@@ -308,7 +308,7 @@ impl<S: ContentStore> Images<'_, S> {
         self.read_json(image, target.digest().as_ref()).await
     }
 
-    /// The entries of an index that are on this node, and how many it has.
+    /// Returns the entries of an index that are on this node, and the number of all entries.
     async fn present(
         &self,
         image: &str,
@@ -339,7 +339,7 @@ impl<S: ContentStore> Images<'_, S> {
         digest: &str,
     ) -> Result<T, ImageError> {
         let digest = digest.to_owned();
-        let bytes = if let Some(bytes) = self.kept.manifest(&digest) {
+        let bytes = if let Some(bytes) = self.cache.manifest(&digest) {
             bytes
         } else {
             let bytes = self.store.read(&digest, MAX_MANIFEST).await;
@@ -347,7 +347,7 @@ impl<S: ContentStore> Images<'_, S> {
                 what: format!("manifest {digest} of image {image}"),
                 source,
             })?;
-            self.kept.keep_manifest(digest.clone(), bytes)
+            self.cache.insert_manifest(digest.clone(), bytes)
         };
         serde_json::from_slice(&bytes).map_err(|source| ImageError::Manifest {
             image: image.to_owned(),
@@ -371,8 +371,8 @@ fn is_index(descriptor: &Descriptor) -> bool {
     }
 }
 
-/// Of the manifests on this node: one for WebAssembly before one for this machine before any other
-/// that names a platform a container can have (build attestations name the platform `unknown`).
+/// Selects from the manifests on this node: WebAssembly before this machine's platform before any
+/// other that a container can have (build attestations have the platform `unknown`).
 fn select_manifest(present: &[Descriptor]) -> Option<&Descriptor> {
     let rank = |descriptor: &Descriptor| match descriptor
         .platform()

@@ -1,9 +1,9 @@
-//! Which image a container is to run, by containerd's record of the container.
+//! The image that a container is to run, from containerd's record of the container.
 //!
-//! The record's field `image` is the name that `ctr` and nerdctl were given. CRI writes there
-//! whichever of the image's names sorts first, so for its containers its own metadata counts, which
-//! no pod can write: the image's id, and the name in the pod where kubelet passes it on. The
-//! annotation `io.kubernetes.cri.image-name` is no better source: containerd 1.x writes the first
+//! The field `image` of the record is the name that `ctr` and nerdctl were given. CRI writes the
+//! first of the image's names there, in sorted order. So for CRI's containers its own metadata
+//! counts, which no pod can write: the image's id, and the name in the pod if kubelet passes it on.
+//! The annotation `io.kubernetes.cri.image-name` is not better: containerd 1.x writes the first
 //! name there, and plugins can change a spec's annotations.
 
 use serde::Deserialize;
@@ -11,7 +11,7 @@ use thiserror::Error;
 
 const DEFAULT_REGISTRY: &str = "docker.io";
 
-/// What containerd knows of a container's image.
+/// The part of containerd's record of a container that names its image.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ContainerRecord {
     /// The field `image`; empty if there is no image.
@@ -22,21 +22,21 @@ pub struct ContainerRecord {
     pub metadata: Option<Vec<u8>>,
 }
 
-/// Which image a container is to run.
+/// The image that a container is to run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Claim {
-    /// None: it was made from a root file system.
+    /// None: the container has a root file system only.
     Nothing,
-    /// The one with exactly this name.
+    /// The image with exactly this name.
     Name(String),
-    /// The one of a pod.
+    /// The image of a pod's container.
     Cri(CriImage),
 }
 
 /// The image of a pod's container.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CriImage {
-    /// The name in the pod, in the form in which CRI stores names; `None` if the request holds the
+    /// The name in the pod, in the form in which CRI stores names; none if the request has the
     /// image's id alone.
     pub name: Option<String>,
     /// The image's id: the digest of its configuration.
@@ -45,10 +45,10 @@ pub struct CriImage {
     pub any_name: String,
 }
 
-/// Why containerd's record does not say which image a container has.
+/// containerd's record does not name the container's image.
 #[derive(Debug, Error)]
 pub enum ClaimError {
-    /// CRI made the container and no metadata is there.
+    /// CRI created the container, and there is no metadata.
     #[error(
         "containerd's record has no CRI metadata: this version of containerd is not supported, \
          please report it"
@@ -72,7 +72,7 @@ impl Claim {
     /// Reads the record.
     ///
     /// # Errors
-    /// When CRI made the container, and its metadata is not there or has another form.
+    /// If CRI created the container, and its metadata is missing or has another form.
     pub fn of(record: ContainerRecord) -> Result<Self, ClaimError> {
         if !record.is_cri {
             return Ok(if record.image.is_empty() {
@@ -107,7 +107,7 @@ impl Claim {
 }
 
 impl CriImage {
-    /// Whether `name` is the beginning of the image's id, which CRI accepts in place of a name.
+    /// Returns whether `name` is a prefix of the image's id, which CRI accepts in place of a name.
     pub fn is_abbreviated_by(&self, name: &str) -> bool {
         let name = name
             .strip_prefix("docker.io/library/")
@@ -157,8 +157,8 @@ fn is_digest(text: &str) -> bool {
     }
 }
 
-/// `name` as CRI stores it: with its registry, and with either a tag or a digest. The rules are
-/// those of the module github.com/distribution/reference.
+/// Returns `name` as CRI stores it: with its registry, and with either a tag or a digest. The rules
+/// are those of the module github.com/distribution/reference.
 fn normalized(name: &str) -> String {
     let (rest, digest) = name
         .split_once('@')
@@ -200,7 +200,7 @@ mod tests {
 
     const ID: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
-    /// Of a container of CRI whose request has these images.
+    /// The claim of a CRI container whose request has these images.
     fn claim(image: &str, user_specified: Option<&str>) -> Result<Claim, ClaimError> {
         let mut spec = serde_json::json!({"image": image});
         if let Some(name) = user_specified {
@@ -281,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_written_as_cri_stores_them() {
+    fn names_are_normalized_as_cri_stores_them() {
         let digest = format!("@{ID}");
         for (name, expected) in [
             ("app", "docker.io/library/app:latest"),
@@ -313,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn an_id_may_be_abbreviated() {
+    fn id_may_be_abbreviated() {
         let image = CriImage {
             name: None,
             config: ID.to_owned(),

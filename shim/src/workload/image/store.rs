@@ -1,4 +1,4 @@
-//! containerd's image and content services.
+//! A client of containerd's image and content services.
 
 use std::path::PathBuf;
 use std::str::FromStr as _;
@@ -19,21 +19,21 @@ use tokio::sync::OnceCell;
 
 use super::{ContainerRecord, ContentStore};
 
-/// The label by which CRI marks what it made, and its value for a container.
+/// The label by which CRI marks its objects, and its value for a container.
 const CRI_KIND: (&str, &str) = ("io.cri-containerd.kind", "container");
-/// The extension of a container in which CRI keeps what it was made from.
+/// The extension of a container with CRI's metadata.
 const CRI_METADATA: &str = "io.cri-containerd.container.metadata";
-/// The labels by which a manifest keeps its configuration: of a type that containerd knows, and of
-/// any other type, or as BuildKit writes it.
+/// The labels of a manifest that hold the digest of its configuration: for types that containerd
+/// knows, and for other types, or as BuildKit writes it.
 const CONFIG_LABELS: [&str; 2] = [
     "containerd.io/gc.ref.content.config",
     "containerd.io/gc.ref.content.0",
 ];
-/// The largest answer that is read. A container's record holds its spec, and containerd takes
-/// requests of 16 MiB at most.
-const MAX_ANSWER: usize = 32 << 20;
+/// Maximum size of a response. A container's record holds its spec, and containerd takes requests
+/// of 16 MiB at most.
+const MAX_RESPONSE: usize = 32 << 20;
 
-/// Why containerd could not be asked.
+/// A request to containerd failed.
 #[derive(Debug, Error)]
 pub enum StoreError {
     /// No connection.
@@ -41,10 +41,10 @@ pub enum StoreError {
     Connect {
         /// The socket.
         address: String,
-        /// Why.
+        /// The cause.
         source: transport::Error,
     },
-    /// containerd's own words.
+    /// containerd returned an error.
     #[error("containerd answers {code:?}: {message}")]
     Refused {
         /// The gRPC code.
@@ -52,10 +52,10 @@ pub enum StoreError {
         /// The text.
         message: String,
     },
-    /// containerd's answer has no descriptor, or one that cannot be read.
+    /// containerd's answer has no descriptor, or an invalid one.
     #[error("containerd's answer has no usable descriptor: {0}")]
     Descriptor(String),
-    /// Content is larger than it says.
+    /// Content is larger than allowed.
     #[error("the content has more than {0} bytes")]
     TooLarge(u64),
 }
@@ -69,8 +69,8 @@ impl From<Status> for StoreError {
     }
 }
 
-/// A containerd, as seen from one of its namespaces. Connects at the first question: a sandbox
-/// container asks none.
+/// A client for one namespace of a containerd. It connects at the first request: a sandbox
+/// container makes none.
 #[derive(Debug)]
 pub struct Containerd {
     address: PathBuf,
@@ -79,7 +79,7 @@ pub struct Containerd {
 }
 
 impl Containerd {
-    /// The containerd that listens at `address`.
+    /// Creates a client of the containerd that listens at `address`.
     pub fn new(address: impl Into<PathBuf>, namespace: impl Into<String>) -> Self {
         Self {
             address: address.into(),
@@ -104,7 +104,7 @@ impl ContentStore for Containerd {
     async fn container(&self, id: &str) -> Result<ContainerRecord, StoreError> {
         let request = GetContainerRequest { id: id.to_owned() };
         let mut client =
-            ContainersClient::new(self.channel().await?).max_decoding_message_size(MAX_ANSWER);
+            ContainersClient::new(self.channel().await?).max_decoding_message_size(MAX_RESPONSE);
         let answer = client
             .get(with_namespace!(request, self.namespace))
             .await?
@@ -145,7 +145,7 @@ impl ContentStore for Containerd {
     async fn images(&self) -> Result<Vec<(String, Descriptor)>, StoreError> {
         let request = ListImagesRequest::default();
         let mut client =
-            ImagesClient::new(self.channel().await?).max_decoding_message_size(MAX_ANSWER);
+            ImagesClient::new(self.channel().await?).max_decoding_message_size(MAX_RESPONSE);
         let answer = client
             .list(with_namespace!(request, self.namespace))
             .await?
@@ -164,7 +164,7 @@ impl ContentStore for Containerd {
                 .to_vec(),
         };
         let mut client =
-            ContentClient::new(self.channel().await?).max_decoding_message_size(MAX_ANSWER);
+            ContentClient::new(self.channel().await?).max_decoding_message_size(MAX_RESPONSE);
         let mut stream = client
             .list(with_namespace!(request, self.namespace))
             .await?

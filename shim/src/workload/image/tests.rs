@@ -122,7 +122,7 @@ fn guest(images: &Images) -> Result<Option<Arc<Layer>>, ImageError> {
     tokio::runtime::Builder::new_current_thread()
         .build()
         .unwrap()
-        .block_on(wasm_layer("c1", images, &Kept::default()))
+        .block_on(wasm_layer("c1", images, &ImageCache::default()))
 }
 
 fn with_layers(layers: &[(&str, &[u8])]) -> Images {
@@ -163,7 +163,7 @@ fn one_wasm_layer_of_any_known_type_is_the_guest() {
 }
 
 #[test]
-fn an_image_without_a_wasm_layer_is_left_to_its_root_file_system() {
+fn image_without_a_wasm_layer_runs_from_its_root_file_system() {
     assert!(guest(&with_layers(&[(TAR, b"tar")])).unwrap().is_none());
 }
 
@@ -181,7 +181,7 @@ fn two_wasm_layers_are_ambiguous() {
 }
 
 #[test]
-fn an_index_leads_to_the_wasm_manifest_that_is_present() {
+fn index_selects_the_wasm_manifest_that_is_present() {
     let mut images = Images::default();
     let native = images.add_manifest(&[(TAR, b"tar")]);
     let wasm = images.add_manifest(&[("application/wasm", b"guest")]);
@@ -199,7 +199,7 @@ fn an_index_leads_to_the_wasm_manifest_that_is_present() {
 }
 
 #[test]
-fn an_index_of_which_nothing_was_pulled_is_refused() {
+fn index_without_a_pulled_manifest_is_refused() {
     let mut images = Images::default();
     let absent = serde_json::json!({"mediaType": MANIFEST, "digest": format!("sha256:{:064}", 7),
         "size": 3});
@@ -212,7 +212,7 @@ fn an_index_of_which_nothing_was_pulled_is_refused() {
 }
 
 #[test]
-fn damage_is_an_error_and_never_a_reason_to_look_elsewhere() {
+fn damaged_image_is_an_error_without_fallback() {
     let mut missing_layer = with_layers(&[("application/wasm", b"guest")]);
     missing_layer.content.retain(|_, bytes| bytes != b"guest");
     assert!(matches!(
@@ -247,12 +247,12 @@ fn damage_is_an_error_and_never_a_reason_to_look_elsewhere() {
 }
 
 #[test]
-fn a_container_without_an_image_has_no_layer() {
+fn container_without_an_image_has_no_layer() {
     assert!(guest(&Images::default()).unwrap().is_none());
 }
 
 #[test]
-fn a_pod_runs_the_layer_of_the_image_that_it_names_whatever_else_has_its_configuration() {
+fn pod_runs_the_named_image_whatever_else_has_its_configuration() {
     let named = |name: &str| {
         let layer = guest(&with_twins().of_pod(name)).unwrap().unwrap();
         assert!(
@@ -269,7 +269,7 @@ fn a_pod_runs_the_layer_of_the_image_that_it_names_whatever_else_has_its_configu
 }
 
 #[test]
-fn a_pod_runs_the_manifest_that_a_digest_names() {
+fn pod_runs_the_manifest_that_a_digest_names() {
     let mut images = with_twins();
     let digest = images.names[APP].digest().to_string();
     let name = format!("registry.example/app@{digest}");
@@ -286,7 +286,7 @@ fn a_pod_runs_the_manifest_that_a_digest_names() {
 }
 
 #[test]
-fn an_image_id_selects_no_layer_where_two_images_have_it() {
+fn image_id_selects_no_layer_if_two_images_have_it() {
     for id in ["", &config(0)] {
         let error = guest(&with_twins().of_pod(id)).unwrap_err();
         assert!(matches!(error, ImageError::Ambiguous { .. }), "{error}");
@@ -298,7 +298,7 @@ fn an_image_id_selects_no_layer_where_two_images_have_it() {
 }
 
 #[test]
-fn an_image_id_is_enough_where_all_images_that_have_it_run_the_same() {
+fn image_id_is_enough_if_all_its_images_run_the_same() {
     let alone = with_layers(&[(WASM, b"guest")]).of_pod("");
     assert_eq!(
         bytes(guest(&alone).unwrap()).as_deref(),
@@ -322,7 +322,7 @@ fn an_image_id_is_enough_where_all_images_that_have_it_run_the_same() {
 }
 
 #[test]
-fn an_image_id_is_a_name_only_where_there_is_no_other() {
+fn image_id_counts_as_a_name_only_if_there_is_no_other() {
     let mut images = with_twins();
     let other = images.names.remove(OTHER).unwrap();
     images.names.insert(config(0), other);
@@ -341,7 +341,7 @@ fn an_image_id_is_a_name_only_where_there_is_no_other() {
 }
 
 #[test]
-fn an_image_without_a_wasm_layer_is_told_from_one_with_the_same_id() {
+fn image_without_a_wasm_layer_differs_from_one_with_the_same_id() {
     for layers in [
         &[][..],
         &[(TAR, &b"tar"[..])],
@@ -356,7 +356,7 @@ fn an_image_without_a_wasm_layer_is_told_from_one_with_the_same_id() {
 }
 
 #[test]
-fn an_image_behind_an_index_is_named_where_two_have_one_id() {
+fn image_of_an_index_is_named_if_two_have_one_id() {
     let mut images = with_twins();
     let manifest = images.names[APP].digest().to_string();
     let index = images.add_index(&[entry((manifest, 3), "amd64", "linux")]);
@@ -369,7 +369,7 @@ fn an_image_behind_an_index_is_named_where_two_have_one_id() {
 }
 
 #[test]
-fn a_name_that_leads_elsewhere_by_now_is_refused() {
+fn name_that_moved_to_another_image_is_refused() {
     let mut images = Images::default();
     let other = images.add_manifest_of(&config(1), &[(WASM, b"other")]);
     images.name(APP, MANIFEST, other);
@@ -381,7 +381,7 @@ fn a_name_that_leads_elsewhere_by_now_is_refused() {
 }
 
 #[test]
-fn a_name_that_was_removed_is_refused_though_another_has_the_id() {
+fn removed_name_is_refused_though_another_has_the_id() {
     let mut images = with_twins();
     images.names.remove(APP);
     let error = guest(&images.of_pod(APP)).unwrap_err();
@@ -392,7 +392,7 @@ fn a_name_that_was_removed_is_refused_though_another_has_the_id() {
 }
 
 #[test]
-fn of_an_index_a_pod_runs_the_manifest_with_its_image_id() {
+fn pod_runs_the_manifest_of_an_index_with_its_image_id() {
     let index = |first: u8, second: u8| {
         let mut images = Images::default();
         let wasm = images.add_manifest_of(&config(first), &[(WASM, b"other")]);

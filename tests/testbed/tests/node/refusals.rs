@@ -7,11 +7,11 @@ use testbed::image::RootfsImage;
 use crate::node::{Node, Verdict, expect_refusal, reference, tests};
 
 tests![
-    a_missing_file_is_named,
+    missing_entrypoint_is_named,
     an_image_without_an_entrypoint_is_refused,
-    a_folder_is_no_guest,
-    a_file_that_is_no_module_is_refused,
-    an_import_that_nothing_provides_is_named,
+    folder_as_entrypoint_is_refused,
+    file_that_is_not_a_module_is_refused,
+    unknown_import_is_named,
     a_module_without_start_is_refused,
     a_function_that_the_guest_does_not_export_is_named,
     a_component_is_refused_clearly,
@@ -26,7 +26,7 @@ fn start(node: &Node, entrypoint: &str) -> Result<testbed::containerd::Finished>
         .run()
 }
 
-fn a_missing_file_is_named(node: &Node) -> Result<Verdict> {
+fn missing_entrypoint_is_named(node: &Node) -> Result<Verdict> {
     expect_refusal(
         &start(node, "/nowhere.wasm")?,
         &["/nowhere.wasm", "no file", "check"],
@@ -52,18 +52,18 @@ fn an_image_without_an_entrypoint_is_refused(node: &Node) -> Result<Verdict> {
     expect_refusal(&finished, &["entrypoint"])
 }
 
-fn a_folder_is_no_guest(node: &Node) -> Result<Verdict> {
+fn folder_as_entrypoint_is_refused(node: &Node) -> Result<Verdict> {
     expect_refusal(&start(node, "/")?, &["not a file"])
 }
 
-fn a_file_that_is_no_module_is_refused(node: &Node) -> Result<Verdict> {
+fn file_that_is_not_a_module_is_refused(node: &Node) -> Result<Verdict> {
     expect_refusal(
         &node.guest(&NOT_WASM)?.run()?,
-        &["/app.wasm", "no WebAssembly module", "build"],
+        &["/app.wasm", "not a WebAssembly module", "build"],
     )
 }
 
-fn an_import_that_nothing_provides_is_named(node: &Node) -> Result<Verdict> {
+fn unknown_import_is_named(node: &Node) -> Result<Verdict> {
     expect_refusal(
         &node.guest(&UNKNOWN_IMPORT)?.run()?,
         &["/app.wasm", "nowhere", "nothing"],

@@ -1,7 +1,7 @@
-//! What a host remembers of images: sixty pods of one image ask containerd for its layer once.
+//! A cache of layers and manifests: sixty pods of one image read its layer from containerd once.
 //!
-//! Everything here is named by the digest of its bytes, so it is true for ever; it is bounded, and
-//! what was not asked for longest goes first.
+//! Entries are named by the digest of their bytes, so they are never stale. The cache is bounded
+//! and evicts the least recently used entry first.
 
 use std::fs::File;
 use std::io::{self, Write as _};
@@ -10,14 +10,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use rustix::fs::{MemfdFlags, SealFlags};
 
 use super::ImageError;
-use crate::workload::{digest, kind};
+use crate::workload::digest;
 
-/// Most bytes of layers that are kept. A larger layer is read for each of its containers.
-const LAYERS: u64 = 64 << 20;
-/// Most bytes of manifests and indexes that are kept; one has about 1 KiB.
-const MANIFESTS: u64 = 1 << 20;
+/// Capacity for layers in bytes. A larger layer is read for each of its containers.
+const LAYER_CAPACITY: u64 = 64 << 20;
+/// Capacity for manifests and indexes in bytes; one has about 1 KiB.
+const MANIFEST_CAPACITY: u64 = 1 << 20;
 
-/// A Wasm layer, checked.
+/// A Wasm layer whose bytes match its digest.
 #[derive(Debug)]
 pub struct Layer {
     /// Digest of its bytes, as the manifest names it.
@@ -26,45 +26,39 @@ pub struct Layer {
     pub origin: String,
     /// Its size in bytes.
     pub size: u64,
-    /// Its first bytes: as many as tell what it is.
-    pub head: Vec<u8>,
-    /// Its bytes, in memory that nobody can change.
+    /// Its first bytes: as many as decide its kind.
+    /// Its bytes, in sealed memory.
     pub file: Arc<File>,
 }
 
-/// Layers and manifests of images.
+/// The cached layers and manifests of images.
 #[derive(Debug, Default)]
-pub struct Kept {
-    layers: Mutex<Shelf<Arc<Layer>>>,
-    manifests: Mutex<Shelf<Arc<[u8]>>>,
+pub struct ImageCache {
+    layers: Mutex<LruCache<Arc<Layer>>>,
+    manifests: Mutex<LruCache<Arc<[u8]>>>,
 }
 
-impl Kept {
-    /// The layer with this digest, as one of `image`: several images can have it.
+impl ImageCache {
+    /// Returns the layer with this digest, as a layer of `image`: several images can have it.
     pub(super) fn layer(&self, image: &str, digest: &str) -> Option<Arc<Layer>> {
-        let layer = lock(&self.layers).take(digest)?;
+        let layer = lock(&self.layers).get(digest)?;
         let origin = origin(image, digest);
         if layer.origin == origin {
             return Some(layer);
         }
         let Layer {
-            digest,
-            size,
-            head,
-            file,
-            ..
+            digest, size, file, ..
         } = &*layer;
         Some(Arc::new(Layer {
             digest: digest.clone(),
             origin,
             size: *size,
-            head: head.clone(),
             file: Arc::clone(file),
         }))
     }
 
-    /// Checks the bytes of a layer and keeps them.
-    pub(super) fn keep_layer(
+    /// Checks the bytes of a layer and caches them.
+    pub(super) fn insert_layer(
         &self,
         image: String,
         digest: String,
@@ -88,28 +82,27 @@ impl Kept {
             }
             Ok(file) => Arc::new(file),
         };
-        let head = bytes[..bytes.len().min(kind::HEAD)].to_owned();
         let origin = origin(&image, &digest);
         let layer = Arc::new(Layer {
             digest: digest.clone(),
             origin,
             size: bytes.len() as u64,
-            head,
             file,
         });
-        lock(&self.layers).put(digest, Arc::clone(&layer), layer.size, LAYERS);
+        lock(&self.layers).insert(digest, Arc::clone(&layer), layer.size, LAYER_CAPACITY);
         Ok(layer)
     }
 
-    /// The manifest or index with this digest.
+    /// Returns the manifest or index with this digest.
     pub(super) fn manifest(&self, digest: &str) -> Option<Arc<[u8]>> {
-        lock(&self.manifests).take(digest)
+        lock(&self.manifests).get(digest)
     }
 
-    /// Keeps the bytes of a manifest or index.
-    pub(super) fn keep_manifest(&self, digest: String, bytes: Vec<u8>) -> Arc<[u8]> {
+    /// Caches the bytes of a manifest or index.
+    pub(super) fn insert_manifest(&self, digest: String, bytes: Vec<u8>) -> Arc<[u8]> {
         let bytes: Arc<[u8]> = bytes.into();
-        lock(&self.manifests).put(digest, Arc::clone(&bytes), bytes.len() as u64, MANIFESTS);
+        let (value, size) = (Arc::clone(&bytes), bytes.len() as u64);
+        lock(&self.manifests).insert(digest, value, size, MANIFEST_CAPACITY);
         bytes
     }
 }
@@ -118,18 +111,18 @@ fn origin(image: &str, digest: &str) -> String {
     format!("layer {digest} of image {image}")
 }
 
-/// Values by digest, the one that was asked for last at the end.
+/// Values by digest, the most recently used at the end.
 #[derive(Debug)]
-struct Shelf<T>(Vec<(String, T, u64)>);
+struct LruCache<T>(Vec<(String, T, u64)>);
 
-impl<T> Default for Shelf<T> {
+impl<T> Default for LruCache<T> {
     fn default() -> Self {
         Self(Vec::new())
     }
 }
 
-impl<T: Clone> Shelf<T> {
-    fn take(&mut self, digest: &str) -> Option<T> {
+impl<T: Clone> LruCache<T> {
+    fn get(&mut self, digest: &str) -> Option<T> {
         let place = self.0.iter().position(|(kept, ..)| kept == digest)?;
         let entry = self.0.remove(place);
         let value = entry.1.clone();
@@ -137,24 +130,24 @@ impl<T: Clone> Shelf<T> {
         Some(value)
     }
 
-    fn put(&mut self, digest: String, value: T, size: u64, limit: u64) {
-        if size > limit {
+    fn insert(&mut self, digest: String, value: T, size: u64, capacity: u64) {
+        if size > capacity {
             return;
         }
         self.0.retain(|(kept, ..)| *kept != digest);
         self.0.push((digest, value, size));
-        while self.0.iter().map(|(.., size)| size).sum::<u64>() > limit {
+        while self.0.iter().map(|(.., size)| size).sum::<u64>() > capacity {
             self.0.remove(0);
         }
     }
 }
 
-/// A lock whose holder panicked guards a list that is whole after every step.
+/// Locks; every step leaves the list consistent, so a panic of the last holder does no harm.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A file in memory that holds `bytes` and that nobody can change any more.
+/// Returns a sealed file in memory that holds `bytes`.
 fn sealed(bytes: &[u8]) -> io::Result<File> {
     let mut file = File::from(rustix::fs::memfd_create(
         "guest",
@@ -181,10 +174,10 @@ mod tests {
     }
 
     #[test]
-    fn a_kept_layer_bears_the_name_of_the_image_that_is_run() {
-        let kept = Kept::default();
+    fn cached_layer_has_the_name_of_the_image_that_runs() {
+        let kept = ImageCache::default();
         let digest = digest::of(b"guest");
-        kept.keep_layer("first:1".to_owned(), digest.clone(), b"guest")
+        kept.insert_layer("first:1".to_owned(), digest.clone(), b"guest")
             .unwrap();
         for image in ["second:1", "first:1"] {
             assert_eq!(
@@ -195,29 +188,29 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_asked_for_longest_goes_first() {
-        let mut shelf = Shelf::default();
+    fn least_recently_used_entry_is_evicted_first() {
+        let mut cache = LruCache::default();
         for name in ["a", "b", "c"] {
-            shelf.put(name.to_owned(), name, 4, 12);
+            cache.insert(name.to_owned(), name, 4, 12);
         }
-        assert_eq!(shelf.take("a"), Some("a"));
-        shelf.put("d".to_owned(), "d", 4, 12);
+        assert_eq!(cache.get("a"), Some("a"));
+        cache.insert("d".to_owned(), "d", 4, 12);
         assert_eq!(
             (
-                shelf.take("b"),
-                shelf.take("a"),
-                shelf.take("c"),
-                shelf.take("d")
+                cache.get("b"),
+                cache.get("a"),
+                cache.get("c"),
+                cache.get("d")
             ),
             (None, Some("a"), Some("c"), Some("d"))
         );
     }
 
     #[test]
-    fn what_is_larger_than_all_room_is_not_kept_and_drives_nothing_out() {
-        let mut shelf = Shelf::default();
-        shelf.put("a".to_owned(), 1, 4, 12);
-        shelf.put("b".to_owned(), 2, 13, 12);
-        assert_eq!((shelf.take("a"), shelf.take("b")), (Some(1), None));
+    fn entry_above_the_capacity_is_not_cached_and_evicts_nothing() {
+        let mut cache = LruCache::default();
+        cache.insert("a".to_owned(), 1, 4, 12);
+        cache.insert("b".to_owned(), 2, 13, 12);
+        assert_eq!((cache.get("a"), cache.get("b")), (Some(1), None));
     }
 }
