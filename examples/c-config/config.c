@@ -1,12 +1,12 @@
-// Prints what a pod can tell its program, from the three places where Kubernetes puts it: arguments, environment and a
-// ConfigMap mounted as files. It is plain C: nothing in it knows that it becomes WebAssembly.
+// Prints the configuration that a pod gives to its program: arguments, environment, and a ConfigMap
+// that is mounted as files. It is plain C, without any code for WebAssembly.
 
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-// Prints `key = value` lines of the file at `path`, without comments and empty lines.
+// Prints the `key = value` lines of the file at `path`, without comments and empty lines.
 static int print_settings(const char *path) {
     FILE *file = fopen(path, "r");
     if (file == NULL) {
@@ -16,7 +16,9 @@ static int print_settings(const char *path) {
     char line[256];
     while (fgets(line, sizeof line, file) != NULL) {
         char key[64], value[128];
-        if (line[0] != '#' && sscanf(line, " %63[^= ] = %127[^\n]", key, value) == 2) printf("setting %s: %s\n", key, value);
+        if (line[0] != '#' && sscanf(line, " %63[^= ] = %127[^\n]", key, value) == 2) {
+            printf("setting %s: %s\n", key, value);
+        }
     }
     int failed = ferror(file);
     fclose(file);

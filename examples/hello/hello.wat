@@ -1,6 +1,7 @@
-;; The smallest program that says something: it writes one line to standard output.
+;; The smallest guest with an output: it writes one line to standard output.
 (module
-  ;; WASI's write: which file, where the list of buffers is, how many there are, where to put the number of bytes written.
+  ;; WASI's write. Parameters: descriptor, address of the list of buffers, number of buffers, address
+  ;; for the number of written bytes.
   (import "wasi_snapshot_preview1" "fd_write" (func $fd_write (param i32 i32 i32 i32) (result i32)))
 
   (memory (export "memory") 1)
@@ -10,6 +11,6 @@
     ;; One buffer: 23 bytes from address 16.
     (i32.store (i32.const 0) (i32.const 16))
     (i32.store (i32.const 4) (i32.const 23))
-    ;; A guest that cannot write its line fails, instead of ending as if it had.
+    ;; A failed write traps, so that the guest does not exit with success.
     (if (call $fd_write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8))
       (then unreachable))))

@@ -1,16 +1,16 @@
 //! Counts the words of a text file, writes the whole table to a second file and prints the most
 //! frequent ones.
 //!
-//! Plain Rust with its standard library. In the example's pod the text is a ConfigMap, the table
-//! goes to an emptyDir.
+//! It uses only the standard library. In the example's pod the text is a ConfigMap, and the table is
+//! written to an emptyDir.
 
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::process::ExitCode;
 use std::{env, fs};
 
-/// How many words are printed.
-const SHOWN: usize = 3;
+/// Number of words that are printed.
+const PRINTED_WORDS: usize = 3;
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = env::args().skip(1).collect();
@@ -36,14 +36,14 @@ fn run(text: &str, table: &str) -> Result<(), Box<dyn Error>> {
 
     let total: usize = counted.iter().map(|(_, times)| times).sum();
     println!("{total} words, {} different, table of {written} bytes", counted.len());
-    for (word, times) in counted.iter().take(SHOWN) {
+    for (word, times) in counted.iter().take(PRINTED_WORDS) {
         println!("{times} {word}");
     }
     Ok(())
 }
 
-/// The words of `text` in lower case with how often each occurs: the most frequent first, equals by
-/// the alphabet.
+/// Counts the words of `text` in lower case: the most frequent first, words of equal count in
+/// alphabetical order.
 fn count(text: &str) -> Vec<(String, usize)> {
     let mut counts = BTreeMap::<String, usize>::new();
     for word in text.split(|letter: char| !letter.is_alphanumeric()).filter(|word|
@@ -51,7 +51,7 @@ fn count(text: &str) -> Vec<(String, usize)> {
         *counts.entry(word.to_lowercase()).or_default() += 1;
     }
     let mut counted: Vec<_> = counts.into_iter().collect();
-    // A stable sort keeps the map's alphabetical order among equals.
+    // The sort is stable, so it keeps the alphabetical order of the map.
     counted.sort_by_key(|(_, times)| std::cmp::Reverse(*times));
     counted
 }
