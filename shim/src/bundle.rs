@@ -170,6 +170,13 @@ impl Bundle {
             .unwrap_or_default()
     }
 
+    /// Returns the container's memory limit in bytes, if it has one.
+    pub fn memory_limit(&self) -> Option<u64> {
+        let resources = self.spec.linux().as_ref()?.resources().as_ref()?;
+        let limit = resources.memory().as_ref()?.limit()?;
+        u64::try_from(limit).ok().filter(|&limit| limit > 0)
+    }
+
     /// Returns the spec's mounts, in the order in which they are made.
     pub fn mounts(&self) -> &[Mount] {
         self.spec.mounts().as_deref().unwrap_or_default()

@@ -15,7 +15,6 @@
 //! The record comes first, so that the launcher can clean up if this process dies at any later
 //! point. When a step fails, what came before it is taken back, and the record goes last.
 
-use std::ops::Deref;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex};
 
@@ -23,12 +22,12 @@ use container_cgroup::{Cgroup, Driver};
 use container_io::{Io, Streams};
 use guest_sandbox::plan::{Plan, Refused, UserNamespace};
 use guest_sandbox::rootfs::{self, Mount};
-use guest_sandbox::{ForkedGuest, NewGuest, Pending};
+use guest_sandbox::{ForkedGuest, NewGuest, Pending, SandboxError};
 use native_container::{NewContainer, Processes};
 use oci_spec::runtime::LinuxNamespaceType;
 use pod_sandbox::files::PodFiles;
 use pod_sandbox::{NewPod, PodError};
-use shim_protocol::options::{CgroupDriver, RuntimeOptions};
+use shim_protocol::options::RuntimeOptions;
 use shim_protocol::record::Record;
 
 use crate::bundle::{Bundle, Role};
@@ -36,6 +35,7 @@ use crate::engine::Wasm;
 use crate::error::CreateError;
 use crate::host::Host;
 use crate::mounted;
+use crate::oom::Loading;
 use crate::process::{self, Process};
 use crate::program::{Digest, GuestProgram};
 use crate::streams::{self, for_guest, for_native};
@@ -47,6 +47,9 @@ use crate::workload::image::wasm_layer;
 use crate::workload::lookup::{self, LookupOwner};
 use crate::workload::rootfs::planned;
 use crate::workload::{self, Entrypoint, GuestModule, Workload};
+use cgroup::{NewCgroup, driver};
+
+mod cgroup;
 
 /// What a container is created from, beside its bundle.
 #[derive(Debug)]
@@ -177,7 +180,7 @@ async fn container(host: &Arc<Host>, bundle: Bundle, new: NewTask) -> Result<Tas
         };
     // What is made of the rest, or undone of it, may block.
     let ready = until_ready(*pending, CREATE_SETUP_TIMEOUT, std::future::pending()).await;
-    blocking(host, move |_| guest.complete(ready?)).await
+    blocking(host, move |_| guest.complete(ready)).await
 }
 
 /// What the blocking part of Create makes.
@@ -196,10 +199,14 @@ struct GuestContainer {
     cgroup: NewCgroup,
     io: Io,
     sandbox: Option<Arc<Task>>,
+    loading: Loading,
 }
 
 impl GuestContainer {
-    fn complete(self, process: guest_sandbox::Guest) -> Result<Task, CreateError> {
+    fn complete(
+        self,
+        ready: Result<guest_sandbox::Guest, CreateError>,
+    ) -> Result<Task, CreateError> {
         let Self {
             bundle,
             new,
@@ -207,8 +214,18 @@ impl GuestContainer {
             cgroup,
             io,
             sandbox,
+            loading,
         } = self;
+        let process = match ready {
+            Err(CreateError::Sandbox(SandboxError::Killed(killed))) => {
+                loading.report_oom(killed, &cgroup)?
+            }
+            ready => ready?,
+        };
         let init = Process::new(&new.id, "", new.streams);
+        if process.was_killed() {
+            init.hold_exit();
+        }
         init.exists(
             process.pid(),
             Some(process::claim(process.pidfd())?),
@@ -359,6 +376,7 @@ fn guest_container(
     };
     let workload = GuestProgram::<Wasm>::new(&guest, wasi, digest)?;
     let (stdio, io) = streams::open(&new.streams, bundle.spec().process().as_ref())?;
+    let loading = Loading::new(&guest, bundle.memory_limit(), &stdio)?;
     let Forked { process, cgroup } = forked;
     let pending = process.prepare(NewGuest {
         workload,
@@ -372,6 +390,7 @@ fn guest_container(
         cgroup,
         io,
         sandbox,
+        loading,
     };
     Ok(Built::Guest(Box::new(pending), Box::new(rest)))
 }
@@ -480,61 +499,5 @@ fn pods_processes(host: &Host, bundle: &Bundle) -> Processes {
     {
         Some(Body::Pod(pod)) => pod.processes,
         _ => Processes::Own,
-    }
-}
-
-fn driver(options: RuntimeOptions) -> Driver {
-    match options.cgroups {
-        CgroupDriver::Cgroupfs => Driver::Cgroupfs,
-        CgroupDriver::Systemd => Driver::Systemd,
-    }
-}
-
-/// A container's cgroup that was just made. It goes again unless it is kept.
-struct NewCgroup(Option<Cgroup>);
-
-impl NewCgroup {
-    fn make(
-        host: &Arc<Host>,
-        bundle: &Bundle,
-        options: RuntimeOptions,
-    ) -> Result<Self, CreateError> {
-        let resources = bundle
-            .spec()
-            .linux()
-            .as_ref()
-            .and_then(|linux| linux.resources().as_ref());
-        Ok(Self(Some(Cgroup::create(
-            &host.hierarchies,
-            driver(options),
-            &bundle.cgroups_path(),
-            resources,
-        )?)))
-    }
-
-    fn keep(mut self) -> Cgroup {
-        self.0
-            .take()
-            .expect("it is taken out only here and at its end")
-    }
-}
-
-impl Deref for NewCgroup {
-    type Target = Cgroup;
-
-    fn deref(&self) -> &Cgroup {
-        self.0
-            .as_ref()
-            .expect("it is taken out only when this is given up")
-    }
-}
-
-impl Drop for NewCgroup {
-    fn drop(&mut self) {
-        if let Some(Err(error)) = self.0.take().map(|cgroup| cgroup.remove()) {
-            tracing::warn!(
-                "cannot remove the cgroup of a container that could not be created: {error}"
-            );
-        }
     }
 }

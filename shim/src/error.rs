@@ -106,6 +106,15 @@ pub enum CreateError {
         /// The observation that shows it.
         source: io::Error,
     },
+    /// The kernel killed the process for lack of memory before it was ready.
+    #[error(
+        "cannot start {process}: out of memory: the kernel killed it while it was loaded, because \
+         the container's memory limit leaves too little for it; raise resources.limits.memory"
+    )]
+    OutOfMemory {
+        /// Which process.
+        process: Name,
+    },
     /// The host has no file descriptor left.
     #[error(
         "the host can open no more files: raise LimitNOFILE of containerd's service, or spread the \
@@ -181,9 +190,10 @@ impl CreateError {
             | Self::Image(_)
             | Self::Refused(_)
             | Self::Gone { .. } => Code::FAILED_PRECONDITION,
-            Self::Descriptors(_) | Self::Full { .. } | Self::ExecBusy { .. } => {
-                Code::RESOURCE_EXHAUSTED
-            }
+            Self::Descriptors(_)
+            | Self::OutOfMemory { .. }
+            | Self::Full { .. }
+            | Self::ExecBusy { .. } => Code::RESOURCE_EXHAUSTED,
             Self::Draining
             | Self::Ending
             | Self::Sandbox(SandboxError::ZygoteLost(_) | SandboxError::ZygoteEnded(_))

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use container_io::Io;
 use guest_sandbox::lookup::Files;
 use guest_sandbox::plan::{self, ProcessPlan};
-use guest_sandbox::{Guest, NewExec, NewNativeExec, Pending, WireFd};
+use guest_sandbox::{Guest, NewExec, NewNativeExec, Pending, SandboxError, WireFd};
 use oci_spec::runtime::Process as ProcessSpec;
 use rustix::fs::{Mode, OFlags};
 use tokio::sync::OwnedSemaphorePermit;
@@ -53,7 +53,9 @@ pub async fn start(
             let workload = look_up(host, task, body, exec).await?;
             let (pending, io) =
                 blocking(move || Ok(set_up(&in_host, &in_task, &this, workload)?)).await?;
-            let process = until_ready(pending, EXEC_SETUP_TIMEOUT, cancelled).await?;
+            let process = until_ready(pending, EXEC_SETUP_TIMEOUT, cancelled)
+                .await
+                .map_err(|error| name_oom(task, exec, error))?;
             blocking(move || Ok(run(&process, io)?)).await
         }
         Body::Native(_) => blocking(move || in_native(&in_task, &this)).await,
@@ -183,6 +185,24 @@ fn set_up(
         }
     };
     Ok((pending, io))
+}
+
+/// Names OOM as the cause if the kernel killed the process for lack of memory before it was ready.
+fn name_oom(task: &Task, exec: &ExecProcess, error: CreateError) -> CreateError {
+    match error {
+        // Counted as reported: a later exit by SIGKILL is not taken for this one.
+        CreateError::Sandbox(SandboxError::Killed(_))
+            if task
+                .cgroup
+                .oom_kills()
+                .is_ok_and(|kills| task.oom_kills.are_new(kills)) =>
+        {
+            CreateError::OutOfMemory {
+                process: exec.process.id.clone(),
+            }
+        }
+        error => error,
+    }
 }
 
 /// Lets a process run that is ready.

@@ -11,6 +11,7 @@
 //! | [`lifecycle`] | (state, verb) → verdict |
 //! | `options` | request, bundle and pod → runtime options |
 //! | [`create`] | bundle → container |
+//! | [`oom`] | a guest that the kernel killed for memory while it was loaded → a container that ends by it |
 //! | [`bundle`] | bundle folder → the OCI spec and what Kubernetes says in annotations |
 //! | [`workload`] | command line, image and files → what to run |
 //! | [`wasi`] | command line → what the guest sees of the world |
@@ -39,6 +40,7 @@ mod verbs;
 pub mod lifecycle;
 pub mod create;
 mod options;
+pub mod oom;
 pub mod bundle;
 pub mod workload;
 pub mod wasi;

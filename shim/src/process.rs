@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::SystemTime;
 
@@ -11,7 +12,7 @@ use rustix::io::Errno;
 use rustix::process::{Signal, WaitId, WaitIdOptions, WaitIdStatus};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use crate::error::{CreateError, TaskError};
 use crate::lifecycle::{State, Verb, Verdict};
@@ -87,6 +88,9 @@ pub struct Process {
     running: OnceLock<Running>,
     side: Mutex<Side>,
     ended: watch::Sender<Option<Exit>>,
+    /// Whether its exit is not to be reported yet.
+    exit_is_held: AtomicBool,
+    exit_released: Notify,
     /// Held while something about this process is made true and told, so that events leave in the
     /// order of what happened.
     pub turn: tokio::sync::Mutex<()>,
@@ -168,6 +172,8 @@ impl Process {
             running: OnceLock::new(),
             side: Mutex::default(),
             ended: watch::Sender::new(None),
+            exit_is_held: AtomicBool::new(false),
+            exit_released: Notify::new(),
             turn: tokio::sync::Mutex::new(()),
         }
     }
@@ -220,6 +226,29 @@ impl Process {
     pub fn did(&self, verb: Verb) {
         let mut life = lock(&self.life);
         life.state = life.state.after(verb);
+        drop(life);
+        if verb == Verb::Start {
+            self.release_exit();
+        }
+    }
+
+    /// Holds the report of its exit back until it is started or signalled. It was killed while it
+    /// was created, and containerd takes a container that exits before its start for one that could
+    /// not be started.
+    pub fn hold_exit(&self) {
+        self.exit_is_held.store(true, Ordering::Release);
+    }
+
+    /// Lets its exit be reported.
+    pub fn release_exit(&self) {
+        self.exit_released.notify_one();
+    }
+
+    /// Waits until its exit may be reported.
+    pub async fn exit_may_be_reported(&self) {
+        if self.exit_is_held.load(Ordering::Acquire) {
+            self.exit_released.notified().await;
+        }
     }
 
     /// It is about to be sent what nothing survives. Said before that is sent: whoever freezes it
@@ -238,6 +267,7 @@ impl Process {
     /// # Errors
     /// When the kernel refuses. A process that has just ended is no error: it is what was wanted.
     pub fn signal(&self, signal: Signal) -> Result<(), TaskError> {
+        self.release_exit();
         let Some(pidfd) = self.pidfd() else {
             return Ok(());
         };

@@ -262,8 +262,14 @@ pub(crate) async fn pids(
         // An error would make containerd, which requests it when it restarts, drop a running task.
         _ => task.cgroup.processes().unwrap_or_else(|error| {
             tracing::warn!(container = task.id, "cannot list processes: {error}");
-            vec![task.init.pid()]
+            Vec::new()
         }),
+    };
+    // A process that was killed while it was created is in no cgroup until its exit is reported.
+    let listed = if listed.is_empty() {
+        vec![task.init.pid()]
+    } else {
+        listed
     };
     let processes = listed
         .into_iter()

@@ -179,6 +179,12 @@ impl Cgroup {
         metrics::oom_kills(self).map(|kills| kills.max(counted))
     }
 
+    /// Returns the most memory that it used at a time, in bytes. None if the kernel does not count
+    /// it, or the cgroup is gone.
+    pub fn memory_peak(&self) -> Result<Option<u64>, CgroupError> {
+        metrics::memory_peak(self)
+    }
+
     /// Returns its resource usage as the message of containerd's Stats:
     /// `io.containerd.cgroups.v1.Metrics` or `io.containerd.cgroups.v2.Metrics`. Values of missing
     /// controllers are left out.

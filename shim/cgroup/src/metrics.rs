@@ -53,3 +53,11 @@ pub(crate) fn oom_kills(cgroup: &Cgroup) -> Result<u64, CgroupError> {
         .keyed("memory", file)?
         .map_or(0, |events| events.at("oom_kill")))
 }
+
+pub(crate) fn memory_peak(cgroup: &Cgroup) -> Result<Option<u64>, CgroupError> {
+    let file = match cgroup.hierarchies().version() {
+        Version::V1 => "memory.max_usage_in_bytes",
+        Version::V2 => "memory.peak",
+    };
+    Source { cgroup }.number("memory", file)
+}

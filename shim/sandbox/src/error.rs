@@ -4,6 +4,7 @@ use std::fmt::Display;
 
 use serde::{Deserialize, Serialize};
 
+use crate::guest::Killed;
 use crate::wire::fitting;
 
 /// Why there is no process, or why it does not run.
@@ -37,6 +38,9 @@ pub enum SandboxError {
         /// How it ended.
         how: String,
     },
+    /// SIGKILL ended the process before it was ready, and this process did not send it.
+    #[error("{0}")]
+    Killed(Killed),
     /// The process took too long, and was killed.
     #[error(
         "{name}: it was not ready after {seconds} s, and was killed (waiting in the kernel: \

@@ -50,7 +50,7 @@ mod view;
 
 pub use exec::{NewExec, NewNativeExec, exec, exec_native};
 pub use holder::{NewHolder, hold};
-pub use pending::{Pending, Progress};
+pub use pending::{Killed, Pending, Progress};
 
 /// How long a process may take to read its orders, which begin with the way into its cgroup.
 const SEND_TIMEOUT: Duration = Duration::from_secs(10);
@@ -106,6 +106,8 @@ pub struct Guest {
     users: Option<OwnedFd>,
     /// The `/proc` that Linux programs beside it see; none: they see none.
     view: Option<View>,
+    /// Whether SIGKILL ended it before it was ready.
+    was_killed: bool,
 }
 
 /// Forks a container's first process, called `name`: the container's id. What `plan` says of it is
@@ -202,11 +204,20 @@ impl Guest {
         .end(Duration::ZERO);
     }
 
+    /// Whether SIGKILL ended it before it was ready.
+    pub fn was_killed(&self) -> bool {
+        self.was_killed
+    }
+
     /// Lets it run.
     ///
     /// # Errors
-    /// When it was started before, or has ended.
+    /// When it was started before, or has ended. One that [was killed](Self::was_killed) counts as
+    /// started.
     pub fn start(&self) -> Result<(), SandboxError> {
+        if self.was_killed {
+            return Ok(());
+        }
         let control = self
             .control
             .lock()

@@ -36,8 +36,8 @@ mod zygote;
 
 pub use error::{Failure, SandboxError, ZygoteError};
 pub use guest::{
-    ForkedGuest, Guest, NewExec, NewGuest, NewHolder, NewNativeExec, Pending, Progress, Stdio,
-    exec, exec_native, fork, hold,
+    ForkedGuest, Guest, Killed, NewExec, NewGuest, NewHolder, NewNativeExec, Pending, Progress,
+    Stdio, exec, exec_native, fork, hold,
 };
 pub use kernel::{exit, trim_memory};
 pub use wire::WireFd;

@@ -36,6 +36,7 @@ pub(super) fn watch(host: &Arc<Host>, task: &Arc<Task>, process: &Arc<Process>) 
             );
             Exit::by_signal(Signal::KILL)
         });
+        process.exit_may_be_reported().await;
         ended(&host, &task, &process, exit).await;
     });
 }

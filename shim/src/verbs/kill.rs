@@ -54,6 +54,7 @@ pub(crate) async fn kill(host: &Arc<Host>, request: KillRequest) -> Result<Empty
                 .map_err(CreateError::from)?)
         })
         .await?;
+        process.release_exit();
     } else {
         process.signal(signal)?;
     }

@@ -4,6 +4,7 @@
 //! bytes may have taken it over. Its user waits for the socket to be readable, as long as suits it,
 //! and has the process advance.
 
+use std::fmt;
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::{Arc, Mutex};
@@ -246,6 +247,7 @@ impl Pending {
             told,
             users,
             view,
+            was_killed: false,
         }
     }
 
@@ -257,11 +259,11 @@ impl Pending {
                 | io::ErrorKind::ConnectionReset
                 | io::ErrorKind::BrokenPipe
         );
+        if gone && self.newborn.was_killed(EXIT_TIMEOUT) {
+            return SandboxError::Killed(Killed(Box::new(self)));
+        }
         let name = self.name.clone();
-        let how = match self
-            .newborn
-            .end(if gone { EXIT_TIMEOUT } else { Duration::ZERO })
-        {
+        let how = match self.newborn.end(Duration::ZERO) {
             _ if !gone => format!("its answer makes no sense ({error})"),
             Some(end) => end,
             None => "it ended".to_owned(),
@@ -283,5 +285,31 @@ impl Pending {
             None => format!("its orders could not be sent ({why})"),
         };
         SandboxError::Died { name, how }
+    }
+}
+
+/// A process that SIGKILL ended before it was ready: the kernel did for lack of memory, or another
+/// process did. It is reaped when this is dropped.
+#[derive(Debug)]
+pub struct Killed(Box<Pending>);
+
+impl Killed {
+    /// Returns the process as one that can be started, and whose exit the caller waits for.
+    pub fn into_guest(self) -> Guest {
+        Guest {
+            control: Mutex::default(),
+            was_killed: true,
+            ..self.0.ready(None)
+        }
+    }
+}
+
+impl fmt::Display for Killed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{}: it was ended by signal 9 before it was ready",
+            self.0.name
+        )
     }
 }

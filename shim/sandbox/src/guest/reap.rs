@@ -82,6 +82,22 @@ impl Unready {
         kill(newborn, self.kin)
     }
 
+    /// Whether SIGKILL has ended it, or does within `timeout`. It is not reaped.
+    pub(super) fn was_killed(&self, timeout: Duration) -> bool {
+        let Some(newborn) = &self.newborn else {
+            return false;
+        };
+        wait_for(newborn, timeout);
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        let status =
+            rustix::io::retry_on_intr(|| waitid(WaitId::PidFd(newborn.pidfd.as_fd()), options));
+        status
+            .ok()
+            .flatten()
+            .and_then(|status| status.terminating_signal())
+            == Some(Signal::KILL.as_raw())
+    }
+
     fn take(&mut self) -> Newborn {
         self.newborn
             .take()

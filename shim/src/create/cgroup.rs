@@ -1,0 +1,67 @@
+//! The cgroup of a container that is being created.
+
+use std::ops::Deref;
+use std::sync::Arc;
+
+use container_cgroup::{Cgroup, Driver};
+use shim_protocol::options::{CgroupDriver, RuntimeOptions};
+
+use crate::bundle::Bundle;
+use crate::error::CreateError;
+use crate::host::Host;
+
+pub(super) fn driver(options: RuntimeOptions) -> Driver {
+    match options.cgroups {
+        CgroupDriver::Cgroupfs => Driver::Cgroupfs,
+        CgroupDriver::Systemd => Driver::Systemd,
+    }
+}
+
+/// A container's cgroup that was just made. It goes again unless it is kept.
+pub(super) struct NewCgroup(Option<Cgroup>);
+
+impl NewCgroup {
+    pub(super) fn make(
+        host: &Arc<Host>,
+        bundle: &Bundle,
+        options: RuntimeOptions,
+    ) -> Result<Self, CreateError> {
+        let resources = bundle
+            .spec()
+            .linux()
+            .as_ref()
+            .and_then(|linux| linux.resources().as_ref());
+        Ok(Self(Some(Cgroup::create(
+            &host.hierarchies,
+            driver(options),
+            &bundle.cgroups_path(),
+            resources,
+        )?)))
+    }
+
+    pub(super) fn keep(mut self) -> Cgroup {
+        self.0
+            .take()
+            .expect("it is taken out only here and at its end")
+    }
+}
+
+impl Deref for NewCgroup {
+    type Target = Cgroup;
+
+    fn deref(&self) -> &Cgroup {
+        self.0
+            .as_ref()
+            .expect("it is taken out only when this is given up")
+    }
+}
+
+impl Drop for NewCgroup {
+    fn drop(&mut self) {
+        if let Some(Err(error)) = self.0.take().map(|cgroup| cgroup.remove()) {
+            tracing::warn!(
+                "cannot remove the cgroup of a container that could not be created: {error}"
+            );
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! Guests that the kernel kills for lack of memory while they are loaded.
+//!
+//! Create succeeds all the same. The container exits when it is started, by SIGKILL and with an OOM
+//! event, so Kubernetes shows `OOMKilled`. If Create failed, Kubernetes would show `StartError`.
+
+use std::os::fd::OwnedFd;
+
+use container_cgroup::Cgroup;
+use container_io::Stdio;
+use guest_sandbox::{Guest, Killed, SandboxError};
+
+use crate::error::{CreateError, presentable_name};
+use crate::workload::GuestModule;
+
+/// What a report needs to name of a guest that is being loaded.
+#[derive(Debug)]
+pub struct Loading {
+    origin: String,
+    /// The size of the guest's file, in bytes.
+    size: u64,
+    /// The container's memory limit, in bytes.
+    limit: Option<u64>,
+    /// The container's standard error.
+    stderr: Option<OwnedFd>,
+}
+
+impl Loading {
+    /// `guest`, in a container with this memory limit and the streams `stdio`.
+    ///
+    /// # Errors
+    /// When this process may open no more files.
+    pub fn new(
+        guest: &GuestModule,
+        limit: Option<u64>,
+        stdio: &Stdio,
+    ) -> Result<Self, CreateError> {
+        let stderr = stdio.stderr.as_ref().or(stdio.terminal.as_ref());
+        let stderr = stderr.map(OwnedFd::try_clone).transpose();
+        Ok(Self {
+            origin: guest.origin.clone(),
+            size: guest.size,
+            limit,
+            stderr: stderr.map_err(CreateError::Descriptors)?,
+        })
+    }
+
+    /// Returns the guest of a killed process and writes the cause to the container's standard
+    /// error, if the kernel killed it for lack of memory.
+    ///
+    /// # Errors
+    /// When another process killed it.
+    pub fn report_oom(self, killed: Killed, cgroup: &Cgroup) -> Result<Guest, SandboxError> {
+        if !cgroup.oom_kills().is_ok_and(|kills| kills > 0) {
+            return Err(SandboxError::Killed(killed));
+        }
+        let peak = cgroup.memory_peak().ok().flatten();
+        let text = report(&self.origin, self.size, self.limit, peak);
+        tracing::warn!("{text}");
+        if let Some(stderr) = &self.stderr {
+            // Nothing else was written to this stream, so a line fits in. If its reader is gone,
+            // there is nothing to report to.
+            let _ = rustix::io::write(stderr, format!("{text}\n").as_bytes());
+        }
+        Ok(killed.into_guest())
+    }
+}
+
+fn report(origin: &str, size: u64, limit: Option<u64>, peak: Option<u64>) -> String {
+    let exceeded = match limit {
+        Some(limit) => format!("the container's memory limit of {}", in_units(limit)),
+        None => "the memory that its pod or the node has".to_owned(),
+    };
+    let peak = peak.map_or_else(String::new, |peak| {
+        format!(" ({} were in use)", in_units(peak))
+    });
+    format!(
+        "{}: out of memory: the kernel killed the process that was loading the guest: to load {} \
+         takes more than {exceeded}{peak}; raise resources.limits.memory, or make the guest \
+         smaller (`wasm-opt -Oz`, `strip`)",
+        presentable_name(origin),
+        in_units(size)
+    )
+}
+
+/// A number of bytes in the largest unit of which it has one.
+fn in_units(bytes: u64) -> String {
+    const KIB: u64 = 1 << 10;
+    const MIB: u64 = 1 << 20;
+    match bytes {
+        0..KIB => format!("{bytes} bytes"),
+        KIB..MIB => format!("{} KiB", bytes / KIB),
+        _ => format!("{}.{} MiB", bytes / MIB, bytes % MIB * 10 / MIB),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn oom_report_names_guest_limit_and_memory_in_use() {
+        let limited = report("/app.wasm", 57 << 10, Some(1 << 20), Some(0xf_8000));
+        let expected = "to load 57 KiB takes more than the container's memory limit of 1.0 MiB \
+                        (992 KiB were in use); raise";
+        assert!(
+            limited.starts_with("/app.wasm: out of memory: "),
+            "{limited}"
+        );
+        assert!(limited.contains(expected), "{limited}");
+        let unlimited = report("/app.wasm", 12, None, None);
+        let expected = "to load 12 bytes takes more than the memory that its pod or the node has;";
+        assert!(unlimited.contains(expected), "{unlimited}");
+    }
+}
