@@ -127,7 +127,7 @@ async fn blocking<T: Send + 'static>(
 /// The sandbox container of a pod: no root file system, and no process but for a pod with a user
 /// namespace.
 fn pod(host: &Arc<Host>, bundle: &Bundle, new: NewTask) -> Result<Task, CreateError> {
-    let plan = NewPod::of(&new.id, bundle.spec())?;
+    let plan = NewPod::from_spec(&new.id, bundle.spec())?;
     let cgroup = NewCgroup::make(host, bundle, new.options)?;
     let pod = pod_sandbox::hold(plan, &host.zygote, &cgroup).map_err(|error| match error {
         // One text for each process that cannot be forked, and what the host does then.

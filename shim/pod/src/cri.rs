@@ -1,10 +1,9 @@
-//! A pod as CRI describes it, for containerd's Sandbox API, in which the runtime makes the pod
-//! itself.
+//! A pod in CRI's form, for containerd's Sandbox API, in which the runtime itself creates the pod.
 //!
-//! Of the message `PodSandboxConfig` the fields are read that a pod of this runtime has a use for;
-//! labels, port mappings, log folder and what describes the process of a pause image are not.
-//! Numbers and meanings: `k8s.io/cri-api`, `pkg/apis/runtime/v1/api.proto`, as of Kubernetes 1.37;
-//! a number never changes its meaning.
+//! Of the message `PodSandboxConfig` only the fields that a pod of this runtime uses are parsed;
+//! labels, port mappings, the log folder and the process of a pause image are skipped. Numbers and
+//! meanings: `k8s.io/cri-api`, `pkg/apis/runtime/v1/api.proto`, as of Kubernetes 1.37; the meaning
+//! of a number never changes.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +11,7 @@ use shim_protocol::wire::{self, Field, Malformed, Value};
 
 mod spec;
 
-/// A pod as CRI describes it.
+/// A pod in CRI's form.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PodConfig {
     /// The pod's name in Kubernetes.
@@ -21,49 +20,50 @@ pub struct PodConfig {
     pub namespace: String,
     /// The pod's uid in Kubernetes.
     pub uid: String,
-    /// Its host name; empty when it has the node's.
+    /// Its host name; empty if it has the node's.
     pub hostname: String,
-    /// What its `/etc/resolv.conf` says; `None` when that is the node's.
+    /// The content of its `/etc/resolv.conf`; `None` if that is the node's.
     pub dns: Option<Dns>,
-    /// The cgroup that kubelet made for it: a path, or a slice's name if systemd sets up cgroups.
+    /// The cgroup that kubelet created for it: a path, or a slice's name if systemd sets up
+    /// cgroups.
     pub cgroup_parent: String,
     /// Sysctls by name.
     pub sysctls: BTreeMap<String, String>,
-    /// Whose network it sees.
+    /// The network namespace.
     pub network: Scope,
-    /// Whose processes it sees.
+    /// The pid namespace.
     pub pid: Scope,
-    /// Whose IPC objects it sees.
+    /// The IPC namespace.
     pub ipc: Scope,
-    /// Whether it has user ids of its own (`hostUsers: false`).
+    /// Whether it has its own user namespace (`hostUsers: false`).
     pub own_users: bool,
 }
 
-/// What a pod's name resolution asks, and how.
+/// A pod's name resolution.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Dns {
     /// Addresses of name servers.
     pub servers: Vec<String>,
     /// Domains in which short names are looked up.
     pub searches: Vec<String>,
-    /// Options as resolv.conf(5) has them.
+    /// Options in the form of resolv.conf(5).
     pub options: Vec<String>,
 }
 
-/// How far a namespace reaches.
+/// The sharing of a namespace.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Scope {
-    /// It is shared by the pod's containers.
+    /// Shared by the pod's containers.
     #[default]
     Pod,
     /// Each container has its own, or another container's.
     Container,
-    /// It is the node's.
+    /// The node's.
     Node,
 }
 
 impl PodConfig {
-    /// Reads a `runtime.v1.PodSandboxConfig`.
+    /// Decodes a `runtime.v1.PodSandboxConfig`.
     pub fn decode(message: &[u8]) -> Result<Self, Malformed> {
         let mut config = Self::default();
         for Field { number, value } in wire::fields(message)? {
@@ -90,7 +90,7 @@ impl PodConfig {
         Ok(())
     }
 
-    /// A `LinuxPodSandboxConfig`.
+    /// Decodes a `LinuxPodSandboxConfig`.
     fn read_linux(&mut self, message: &[u8]) -> Result<(), Malformed> {
         for Field { number, value } in wire::fields(message)? {
             match (number, value) {
@@ -110,14 +110,14 @@ impl PodConfig {
         Ok(())
     }
 
-    /// A `NamespaceOption`.
+    /// Decodes a `NamespaceOption`.
     fn read_namespaces(&mut self, message: &[u8]) -> Result<(), Malformed> {
         for Field { number, value } in wire::fields(message)? {
             match (number, value) {
                 (1, Value::Varint(mode)) => self.network = Scope::of_mode(mode),
                 (2, Value::Varint(mode)) => self.pid = Scope::of_mode(mode),
                 (3, Value::Varint(mode)) => self.ipc = Scope::of_mode(mode),
-                // The mode of a `UserNamespace` that is the pod's is 0, which is not sent.
+                // The mode of the pod's own `UserNamespace` is 0, which is not sent.
                 (5, Value::Bytes(users)) => {
                     let mode = wire::fields(users)?
                         .into_iter()
@@ -157,7 +157,7 @@ impl Scope {
     }
 }
 
-/// A string field; protobuf promises UTF-8, and what breaks that promise is no name of anything.
+/// Returns a string field; protobuf guarantees UTF-8, and other bytes count as an empty text.
 fn text(value: Value<'_>) -> String {
     value.text().unwrap_or_default().to_owned()
 }
@@ -172,7 +172,7 @@ fn submessages(message: &[u8], number: u32) -> Result<Vec<&[u8]>, Malformed> {
     Ok(found)
 }
 
-/// A map's entry is a message of its key and its value.
+/// Decodes a map's entry, a message of its key and its value.
 fn entry_of_map(message: &[u8]) -> Result<(String, String), Malformed> {
     let (mut key, mut content) = (String::new(), String::new());
     for Field { number, value } in wire::fields(message)? {

@@ -1,12 +1,12 @@
-//! Why a pod's namespaces cannot be held. Each text names the object and, where there is one, the
-//! next step.
+//! Errors of holding a pod's namespaces. Each text names the object and, if there is one, the next
+//! step.
 
 use std::io;
 use std::path::PathBuf;
 
 use thiserror::Error;
 
-/// Why a pod's namespaces cannot be held.
+/// An error of holding a pod's namespaces.
 #[derive(Debug, Error)]
 pub enum PodError {
     /// The spec is not one of a Linux container.
@@ -15,8 +15,8 @@ pub enum PodError {
          has"
     )]
     NotLinux,
-    /// A user namespace that nobody has made (`hostUsers: false` with `hostNetwork: true`, or with
-    /// the Sandbox API).
+    /// A user namespace that containerd did not create (`hostUsers: false` with `hostNetwork:
+    /// true`, or with the Sandbox API).
     #[error(
         "the pod asks for a user namespace (hostUsers: false), and containerd has made none: it \
          makes one for a pod with a network of \
@@ -24,10 +24,10 @@ pub enum PodError {
          run it with another RuntimeClass"
     )]
     NewUserNamespace,
-    /// Its cgroup cannot be made or entered.
-    #[error("cannot make or enter the cgroup of what holds the pod's namespaces")]
+    /// The pod's cgroup cannot be created or joined.
+    #[error("cannot create or join the cgroup of the holder of the pod's namespaces")]
     Cgroup(#[from] container_cgroup::CgroupError),
-    /// The process that holds the pod's namespaces could not be made.
+    /// The process that holds the pod's namespaces could not be started.
     #[error("cannot start the process that holds the pod's namespaces")]
     Holder(#[from] guest_sandbox::SandboxError),
     /// A kind of namespace that pods do not have.
@@ -36,10 +36,10 @@ pub enum PodError {
          remove it from the handler's configuration"
     )]
     Namespace {
-        /// `time` is the only one that the OCI runtime spec knows beside those that are served.
+        /// `time` is the only kind of the OCI runtime spec that is not supported.
         kind: &'static str,
     },
-    /// A namespace that the pod should have to itself is given by path.
+    /// A namespace that must be the pod's own is given by path.
     #[error(
         "the sandbox joins the {kind} namespace {path}, but this runtime makes a pod's own one or \
          uses the node's"
@@ -58,35 +58,35 @@ pub enum PodError {
     NameOfNode {
         /// `hostname` or `domainname`.
         field: &'static str,
-        /// The name asked for.
+        /// The requested name.
         value: String,
     },
     /// A sysctl that cannot be set for this pod.
     #[error("sysctl {name} cannot be set for a pod: {reason}")]
     Sysctl {
-        /// As it stands in the pod.
+        /// The name in the pod's spec.
         name: String,
-        /// Why, and what to do.
+        /// The reason and the next step.
         reason: &'static str,
     },
-    /// The thread could not be made.
+    /// The thread could not be started.
     #[error("cannot start the thread that holds the pod's namespaces")]
     Spawn {
-        /// Why.
+        /// The system's error.
         source: io::Error,
     },
-    /// A step of the thread failed.
+    /// A step of the thread's set-up failed.
     #[error("cannot {step}")]
     Step {
-        /// What was done to which object.
+        /// The operation and its object.
         step: String,
-        /// Why.
+        /// The system's error.
         source: io::Error,
     },
     /// The thread panicked before it held the namespaces.
     #[error("the thread that holds the pod's namespaces panicked: {message}")]
     Panicked {
-        /// The panic's own text.
+        /// The panic's text.
         message: String,
     },
 }

@@ -1,10 +1,9 @@
 //! The files that a pod's containers share: `/etc/hostname`, `/etc/hosts`, `/etc/resolv.conf` and
 //! `/dev/shm`.
 //!
-//! With containerd's own sandbox controller they are containerd's work. In the Sandbox API they are
-//! the runtime's: they are made with the pod, in a folder of our own (containerd removes what it
-//! does not know from its folders when it restarts), and each container's spec gets a mount of them
-//! when it is created.
+//! containerd's own sandbox controller creates them itself. With the Sandbox API the runtime does:
+//! it creates them with the pod, in a folder of its own (containerd removes unknown files from its
+//! folders when it restarts), and adds a mount of them to each container's spec at Create.
 
 use std::fs;
 use std::io;
@@ -17,10 +16,10 @@ use rustix::mount::{MountFlags, UnmountFlags};
 use crate::cri::{Dns, PodConfig, Scope};
 use crate::error::PodError;
 
-/// Size of a pod's `/dev/shm`, in bytes: what containerd gives one.
+/// The size of a pod's `/dev/shm` in bytes, as with containerd.
 const SHM_SIZE: u32 = 64 * 1024 * 1024;
 
-/// What lies in the folder, and where a container has it. The last one is a folder.
+/// The files in the folder, and their paths in containers. The last one is a folder.
 const SHARED: [(&str, &str); 4] = [
     ("hostname", "/etc/hostname"),
     ("hosts", "/etc/hosts"),
@@ -36,23 +35,23 @@ pub struct PodFiles {
 }
 
 impl PodFiles {
-    /// Below `folder`, which is the pod's own.
+    /// Returns the files below `folder`, which is the pod's own.
     pub fn below(folder: &Path) -> Self {
         Self {
             folder: folder.join("files"),
         }
     }
 
-    /// Where its `/dev/shm` is mounted. Write it down before [`make`](Self::make): it must be
-    /// unmounted if we are not there.
+    /// Returns the mount point of its `/dev/shm`. Record it before [`make`](Self::make): it must be
+    /// unmounted if the host dies.
     pub fn mount_point(&self) -> PathBuf {
         self.folder.join("shm")
     }
 
-    /// Makes them. A pod that uses the node's IPC has the node's `/dev/shm`.
+    /// Creates the files. A pod that uses the node's IPC has the node's `/dev/shm`.
     ///
     /// # Errors
-    /// When one cannot be made; [`remove`](Self::remove) then takes back what was.
+    /// If one cannot be created; [`remove`](Self::remove) then removes the others.
     pub fn make(&self, config: &PodConfig) -> Result<(), PodError> {
         let failed = |step: &'static str, path: &Path| {
             let path = path.display().to_string();
@@ -96,11 +95,11 @@ impl PodFiles {
             .map_err(|errno| failed("mount the pod's /dev/shm at", &shm)(errno.into()))
     }
 
-    /// Gives a container of the pod what its spec does not have yet; says whether the spec has
-    /// changed. Does nothing when containerd has made the files.
+    /// Adds mounts of the files that a container's spec does not have yet, and returns whether it
+    /// changed. Does nothing if containerd created the files.
     ///
     /// # Errors
-    /// When the files cannot be looked at.
+    /// If the files cannot be accessed.
     pub fn complete(&self, spec: &mut Spec) -> Result<Completed, PodError> {
         let shared = |name: &str| fs::canonicalize(self.folder.join(name));
         let shm = match shared("shm") {
@@ -133,8 +132,7 @@ impl PodFiles {
                 .iter_mut()
                 .find(|mount| mount.destination() == Path::new(destination))
             {
-                // What every container has that was not given another: a memory file system of its
-                // own.
+                // The default mount of every container: a memory file system of its own.
                 Some(mount) if is_shm && mount.typ().as_deref() == Some("tmpfs") => *mount = wanted,
                 Some(_) => {}
                 None => mounts.push(wanted),
@@ -147,11 +145,11 @@ impl PodFiles {
         Ok(Completed::Changed)
     }
 
-    /// Removes them, be they whole, in part or not there. A container that still has them keeps
-    /// them.
+    /// Removes the files, whether all, some or none exist. A container that still has them mounted
+    /// keeps them.
     ///
     /// # Errors
-    /// When one stays.
+    /// If one cannot be removed.
     pub fn remove(&self) -> Result<(), PodError> {
         let failed = |source: io::Error| PodError::Step {
             step: format!("remove the pod's files {}", self.folder.display()),
@@ -161,7 +159,7 @@ impl PodFiles {
             self.mount_point(),
             UnmountFlags::DETACH | UnmountFlags::NOFOLLOW,
         ) {
-            // Not mounted, not there.
+            // It is not mounted, or does not exist.
             Ok(()) | Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOENT) => {}
             Err(errno) => return Err(failed(errno.into())),
         }
@@ -172,12 +170,12 @@ impl PodFiles {
     }
 }
 
-/// Whether a spec was changed.
+/// The result of completing a spec.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Completed {
-    /// It has mounts that it did not have.
+    /// Mounts were added.
     Changed,
-    /// It is as it was.
+    /// Nothing was added.
     Unchanged,
 }
 
@@ -193,7 +191,7 @@ fn bind(source: &Path, destination: &str, read_only: bool) -> Mount {
     mount.expect("a mount needs a destination alone")
 }
 
-/// As resolv.conf(5) has it.
+/// Formats the name resolution for resolv.conf(5).
 fn resolv_conf(dns: &Dns) -> String {
     let mut text = String::new();
     if !dns.searches.is_empty() {

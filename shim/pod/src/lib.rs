@@ -2,27 +2,27 @@
 //!
 //! containerd lets a runtime run a container for the pod itself, whose only use is to keep the
 //! namespaces that the pod's containers share: its network, its System V and POSIX IPC, its host
-//! name. A namespace lives as long as any thread is in it, so one parked thread of the host does
-//! that work: no process, no binary, no root file system. What containerd and Kubernetes look at,
-//! `/proc/<pid>/ns/*` and `/proc/<pid>/net/dev`, resolves for a thread's id as it does for a
-//! process'.
+//! name. A namespace lives as long as any thread is in it, so one parked thread of the node host is
+//! enough: no process, no binary, no root file system. containerd and Kubernetes read
+//! `/proc/<pid>/ns/*` and `/proc/<pid>/net/dev`, which resolve for a thread's id as for a
+//! process's.
 //!
-//! | file | what | touches the system |
+//! | file | contents | does I/O |
 //! |---|---|---|
-//! | `new_pod` | OCI spec, or a list of namespaces → [`NewPod`]: what the thread will do | no |
+//! | `new_pod` | OCI spec, or a list of namespaces → [`NewPod`], the thread's set-up | no |
 //! | `sysctl` | a sysctl's name → its file, and the namespace that it belongs to | no |
-//! | [`cri`] | a pod as CRI describes it → the OCI spec of its sandbox, for containerd's Sandbox API | no |
+//! | [`cri`] | a pod in CRI's form → the OCI spec of its sandbox, for containerd's Sandbox API | no |
 //! | [`files`] | the files that a pod's containers share, for that API too | yes |
 //! | `thread` | [`NewPod`] → the parked thread | yes |
 //! | `process` | [`NewPod`] → a process in its place, for a pod with a user namespace | yes |
 //! | `pod` | [`Pod`]: either of them | yes |
-//! | `error` | why not | no |
+//! | `error` | errors | no |
 //!
-//! Three things that a pause process had are not there, and callers have to know:
-//! - **No pid namespace.** A thread shares its process' one, so `/proc/<tid>/ns/pid` is the node's.
-//!   Never join it for a container whose pod shares its process namespace.
-//! - **No user namespace.** The kernel lets single-threaded processes alone enter one: such a pod
-//!   has a process, a fork of the one that forks guests.
+//! Three differences to a pause process matter to callers:
+//! - **No pid namespace.** A thread shares that of its process, so `/proc/<tid>/ns/pid` is the
+//!   node's. Never join it for a container of a pod with a shared process namespace.
+//! - **No user namespace.** Only single-threaded processes can enter one: such a pod has a process,
+//!   forked like those of guests.
 //! - **Signals go to the whole host.** `kill <tid>` from outside reaches the process that the
 //!   thread belongs to.
 #![forbid(unsafe_code)]

@@ -1,9 +1,8 @@
-//! What the thread of a pod has to do, decided from the sandbox container's OCI spec; nothing is
-//! done here.
+//! The set-up of a pod's thread, decided from the sandbox container's OCI spec without I/O.
 //!
-//! Of the spec only the namespaces, the names and the sysctls count. The rest describes the process
-//! of a pause image (its arguments, mounts, capabilities, seccomp filter, devices), and there is no
-//! such process.
+//! Only the namespaces, names and sysctls of the spec are used. The rest describes the process of a
+//! pause image (its arguments, mounts, capabilities, seccomp filter, devices), and there is no such
+//! process.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
@@ -13,7 +12,7 @@ use oci_spec::runtime::{LinuxNamespace, LinuxNamespaceType, Spec};
 use crate::error::PodError;
 use crate::sysctl::{Owner, Sysctl};
 
-/// A pod's namespaces as they shall be. Whatever a value of this type says can be done.
+/// The namespaces of a new pod. Every value of this type can be carried out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewPod {
     pub(crate) id: String,
@@ -26,41 +25,41 @@ pub struct NewPod {
     pub(crate) sysctls: Vec<Sysctl>,
 }
 
-/// The network that a pod's containers see.
+/// The network of a pod's containers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Network {
-    /// The namespace at this path, which containerd made and connected before.
+    /// The namespace at this path, which containerd created and connected.
     Join(PathBuf),
-    /// A new one in which no interface is up, for sandboxes that nobody makes a network for (`ctr`;
-    /// CRI always joins).
+    /// A new namespace without an interface that is up, for sandboxes without a prepared network
+    /// (`ctr`; CRI always joins).
     Own,
     /// The node's.
     Host,
 }
 
-/// Whose users a pod's containers have.
+/// The user namespace of a pod's containers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Users {
     /// The node's.
     Node,
-    /// Those of the user namespace at this path, which containerd made before, with the pod's
-    /// network (`hostUsers: false`).
+    /// The user namespace at this path, which containerd created with the pod's network
+    /// (`hostUsers: false`).
     Join(PathBuf),
 }
 
-/// Where a pod's System V and POSIX message queues, semaphores and shared memory live.
+/// The namespace of a pod's System V and POSIX message queues, semaphores and shared memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ipc {
-    /// In a namespace of the pod's own.
+    /// The pod's own.
     Own,
-    /// In the node's (`hostIPC: true`).
+    /// The node's (`hostIPC: true`).
     Host,
 }
 
-/// Whose host name a pod's containers see.
+/// The host name of a pod's containers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Uts {
-    /// The pod's own; a name that is not given stays as the node's is.
+    /// The pod's own; a name that is not given stays the node's.
     Own {
         /// The host name.
         hostname: Option<String>,
@@ -72,8 +71,8 @@ pub enum Uts {
 }
 
 impl NewPod {
-    /// From the spec of the sandbox container `id`. Pure.
-    pub fn of(id: &str, spec: &Spec) -> Result<Self, PodError> {
+    /// Parses the spec of the sandbox container `id`, without I/O.
+    pub fn from_spec(id: &str, spec: &Spec) -> Result<Self, PodError> {
         let linux = spec.linux().as_ref().ok_or(PodError::NotLinux)?;
         let mut network = Network::Host;
         let mut ipc = Ipc::Host;
@@ -91,8 +90,9 @@ impl NewPod {
                         Users::Join(namespace.path().clone().ok_or(PodError::NewUserNamespace)?);
                 }
                 LinuxNamespaceType::Time => return Err(PodError::Namespace { kind: "time" }),
-                // Of the pause process alone: no container joins them, but for the pid namespace of
-                // pods that share it, which a thread cannot give (see the crate's description).
+                // Used by the pause process alone: containers do not join them, except for the pid
+                // namespace of pods that share it, which a thread cannot provide (see the crate's
+                // description).
                 LinuxNamespaceType::Pid
                 | LinuxNamespaceType::Mount
                 | LinuxNamespaceType::Cgroup => {}
@@ -136,12 +136,12 @@ impl NewPod {
         })
     }
 
-    /// Whose users its containers have.
+    /// Returns the user namespace of its containers.
     pub fn users(&self) -> &Users {
         &self.users
     }
 
-    /// From the namespaces that a pod shall have; `sysctls` maps names to values. Pure.
+    /// Makes a pod from its namespaces; `sysctls` maps names to values. Does no I/O.
     ///
     /// Fails for a sysctl of a namespace that is not the pod's own: its value would be the node's.
     pub fn new(
@@ -186,7 +186,7 @@ impl NewPod {
     }
 }
 
-/// Fails for a namespace that is somebody else's.
+/// Fails if the namespace is not a new one.
 fn own(kind: &'static str, namespace: &LinuxNamespace) -> Result<(), PodError> {
     match namespace.path() {
         None => Ok(()),
@@ -197,8 +197,8 @@ fn own(kind: &'static str, namespace: &LinuxNamespace) -> Result<(), PodError> {
     }
 }
 
-/// What `ps -L` shows for the thread: as much of the id as fits into Linux' 15 bytes. NULs, which
-/// no name can hold, go.
+/// Returns the thread's name for `ps -L`: as much of the id as fits into Linux' 15 bytes, without
+/// NULs, which no name can have.
 fn thread_name(id: &str) -> String {
     let mut name = "pod-".to_owned();
     for c in id.chars().filter(|c| *c != '\0') {

@@ -10,7 +10,7 @@ use crate::new_pod::{NewPod, Users};
 use crate::thread::ParkedThread;
 use crate::{process, thread};
 
-/// A pod's namespaces, held. Dropping it lets them go without waiting for it.
+/// A pod's namespaces, held. Dropping it releases them without waiting.
 #[derive(Debug)]
 pub struct Pod(Holder);
 
@@ -20,11 +20,11 @@ enum Holder {
     Process(Guest),
 }
 
-/// Has everything that `new` asks for held. A process for it is forked by `zygote`, and goes into
+/// Holds everything that `new` requests. If it takes a process, `zygote` forks it, and it joins
 /// `cgroup`, which stays empty otherwise.
 ///
-/// Blocks for the time of a few system calls (measured for a thread: a tenth of a millisecond). On
-/// an error nothing stays behind, and its text names the step.
+/// Blocks for the time of a few system calls (measured for a thread: a tenth of a millisecond).
+/// After an error nothing is left, and its text names the step.
 pub fn hold(new: NewPod, zygote: &Zygote, cgroup: &Cgroup) -> Result<Pod, PodError> {
     Ok(Pod(match new.users() {
         Users::Node => {
@@ -36,8 +36,8 @@ pub fn hold(new: NewPod, zygote: &Zygote, cgroup: &Cgroup) -> Result<Pod, PodErr
 }
 
 impl Pod {
-    /// What containerd and Kubernetes take as the sandbox' process id: a thread's, or a process'.
-    /// It names nothing else while `self` lives.
+    /// Returns the process id of the sandbox for containerd and Kubernetes: a thread's, or a
+    /// process's. It is not reused while `self` lives.
     pub fn pid(&self) -> u32 {
         match &self.0 {
             Holder::Thread(thread) => thread.tid(),
@@ -45,8 +45,8 @@ impl Pod {
         }
     }
 
-    /// By which the end of the process is waited for: a child of the calling process. None for a
-    /// thread.
+    /// Returns the pidfd of the process, a child of the calling process, to wait for its exit.
+    /// `None` for a thread.
     pub fn pidfd(&self) -> Option<BorrowedFd<'_>> {
         match &self.0 {
             Holder::Thread(_) => None,
@@ -54,8 +54,8 @@ impl Pod {
         }
     }
 
-    /// Lets the namespaces go. Returns when a thread is gone; a process is told to end, and who
-    /// waits for it learns when it has.
+    /// Releases the namespaces. Returns when a thread has ended; a process is only killed, and its
+    /// waiter learns when it has exited.
     pub fn release(self) {
         match self.0 {
             Holder::Thread(thread) => thread.release(),

@@ -1,4 +1,4 @@
-//! The process that holds a pod's namespaces in place of a thread, where one of them is a user
+//! The process that holds a pod's namespaces in place of a thread, if one of them is a user
 //! namespace.
 
 use std::path::Path;
@@ -77,8 +77,8 @@ pub(crate) fn hold(new: NewPod, zygote: &Zygote, cgroup: &Cgroup) -> Result<Gues
     Ok(process)
 }
 
-/// Tells the process to end.
+/// Kills the process.
 pub(crate) fn end(process: &Guest) {
-    // It may have ended before: that is what was wanted.
+    // It may have exited before.
     let _ = pidfd_send_signal(process.pidfd(), Signal::KILL);
 }

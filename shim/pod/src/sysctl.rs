@@ -1,8 +1,8 @@
-//! A sysctl's name, read: which file it is, and which namespace it belongs to.
+//! Parsing of a sysctl's name: its file, and the namespace that it belongs to.
 //!
-//! A pod may set only what its own namespaces keep to themselves; anything else would change the
-//! node. Files of such sysctls show the values of whoever opens them, so the pod's thread writes
-//! them after it is in its namespaces.
+//! A pod may set only sysctls that belong to its own namespaces; any other would change the node.
+//! Files of such sysctls show the values of the opening process's namespaces, so the pod's thread
+//! writes them after it has joined its namespaces.
 
 use std::path::PathBuf;
 
@@ -11,17 +11,17 @@ use crate::error::PodError;
 /// A sysctl that is safe to write from inside the namespace it belongs to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Sysctl {
-    /// As the pod names it, for messages.
+    /// The name in the pod's spec, for messages.
     pub(crate) name: String,
-    /// Below `/proc/sys`.
+    /// The path below `/proc/sys`.
     pub(crate) file: PathBuf,
-    /// What is written.
+    /// The value to write.
     pub(crate) value: String,
-    /// Whose it is.
+    /// The namespace that it belongs to.
     pub(crate) owner: Owner,
 }
 
-/// The namespace that keeps a sysctl.
+/// The namespace that a sysctl belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Owner {
     Network,
@@ -43,7 +43,7 @@ const OF_IPC: [&str; 8] = [
 ];
 
 impl Sysctl {
-    /// Reads a name as sysctl(8) does, and refuses what is not a pod's to set.
+    /// Parses a name as sysctl(8) does, and refuses sysctls that a pod cannot set.
     pub(crate) fn parse(name: &str, value: &str) -> Result<Self, PodError> {
         let refuse = |reason| PodError::Sysctl {
             name: name.to_owned(),
@@ -73,8 +73,8 @@ impl Sysctl {
     }
 }
 
-/// The name with slashes between its parts. The first separator decides which of `.` and `/`
-/// separates; the other one is then a dot inside a part, as in an interface's name:
+/// Returns the name with slashes between its parts. The first separator decides which of `.` and
+/// `/` separates; the other one is then a dot inside a part, as in an interface's name:
 /// `net.ipv4.conf.eth0/100.forwarding` is about `eth0.100`.
 fn slashed(name: &str) -> String {
     match name.find(['.', '/']) {
@@ -99,7 +99,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_is_read_with_dots_or_slashes() {
+    fn name_is_parsed_with_dots_or_slashes() {
         for (name, file, owner) in [
             (
                 "net.ipv4.ip_unprivileged_port_start",
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn what_belongs_to_the_node_or_leaves_the_folder_is_refused() {
+    fn sysctl_of_the_node_or_outside_the_folder_is_refused() {
         for name in [
             "vm.overcommit_memory",
             "kernel.pid_max",

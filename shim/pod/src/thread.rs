@@ -1,9 +1,9 @@
-//! The parked thread: the only thing of a pod's sandbox that runs.
+//! The parked thread: the only running part of a pod's sandbox.
 //!
 //! It is a thread of the operating system and never one of the async runtime's, because namespaces
 //! belong to a thread: a worker that entered a pod's network would serve the next request from
-//! there. It changes nothing that its process' threads share (working directory, umask, mounts,
-//! descriptors).
+//! there. It changes nothing that the threads of its process share (working directory, umask,
+//! mounts, descriptors).
 
 use std::any::Any;
 use std::convert::Infallible;
@@ -20,64 +20,64 @@ use nix::sys::signal::SigSet;
 use crate::error::PodError;
 use crate::new_pod::{Ipc, Network, NewPod, Uts};
 
-/// Address space of a thread's stack, in bytes. Only the pages that it touches are memory
-/// (measured: 15 KiB for each pod with the thread's bookkeeping, and the kernel's own stack of 16
-/// KiB); the rest is there so that a panic with a backtrace does not run over the end, which would
-/// take the whole host along.
-const STACK: usize = 128 * 1024;
+/// The size of a thread's stack in bytes of address space. Only touched pages use memory (measured:
+/// 15 KiB for each pod with the thread's bookkeeping, and the kernel's own stack of 16 KiB); the
+/// rest prevents that a panic with a backtrace overflows the stack, which would kill the whole
+/// host.
+const STACK_BYTES: usize = 128 * 1024;
 
-/// How long the kernel gets between the end of a thread and the end of its entry in `/proc`. It
+/// How long the kernel may take from the end of a thread to the removal of its entry in `/proc`. It
 /// takes microseconds.
-const GONE: Duration = Duration::from_secs(2);
+const EXIT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// A thread that holds a pod's namespaces. Dropping it lets them go without waiting for it.
+/// A thread that holds a pod's namespaces. Dropping it releases them without waiting.
 #[derive(Debug)]
 pub(crate) struct ParkedThread {
     tid: u32,
     thread: JoinHandle<()>,
-    /// The thread waits for this to be dropped.
+    /// The thread runs until this is dropped.
     hold: mpsc::Sender<Infallible>,
 }
 
-/// Starts the thread and waits until it holds everything that `new` asks for.
+/// Starts the thread and waits until it holds everything that `new` requests.
 ///
-/// Blocks for the time of a few system calls (measured: a tenth of a millisecond). On an error
-/// nothing stays behind, and its text names the step.
+/// Blocks for the time of a few system calls (measured: a tenth of a millisecond). After an error
+/// nothing is left, and its text names the step.
 pub(crate) fn hold(new: NewPod) -> Result<ParkedThread, PodError> {
     let name = new.name.clone();
     park_after(name, move || enter(&new))
 }
 
 impl ParkedThread {
-    /// The thread's id: what containerd and Kubernetes take as the sandbox' process id. It names no
-    /// other thread while `self` lives.
+    /// Returns the thread's id, which is the sandbox's process id for containerd and Kubernetes. It
+    /// is not reused while `self` lives.
     pub(crate) fn tid(&self) -> u32 {
         self.tid
     }
 
-    /// Ends the thread and returns when it is gone, with its hold on the namespaces.
+    /// Ends the thread, and returns when it has left the namespaces.
     pub(crate) fn release(self) {
         let Self { tid, thread, hold } = self;
         drop(hold);
-        // It parks and returns: there is no panic to report.
+        // It parks and returns, so there is no panic to report.
         let _ = thread.join();
-        // A join returns when the thread has left the process' memory, which is before it leaves
+        // A join returns when the thread has left the process's memory, which is before it leaves
         // its namespaces.
         let entry = format!("/proc/self/task/{tid}");
-        let deadline = Instant::now() + GONE;
+        let deadline = Instant::now() + EXIT_TIMEOUT;
         while Path::new(&entry).exists() && Instant::now() < deadline {
             std::thread::yield_now();
         }
     }
 }
 
-/// Runs `set_up` in a new thread, which stays after it has succeeded.
+/// Runs `set_up` in a new thread, which parks if that succeeds.
 fn park_after(
     name: String,
     set_up: impl FnOnce() -> Result<(), PodError> + Send + 'static,
 ) -> Result<ParkedThread, PodError> {
-    let (tell, told) = mpsc::sync_channel(1);
-    let (hold, let_go) = mpsc::channel();
+    let (sender, receiver) = mpsc::sync_channel(1);
+    let (hold, released) = mpsc::channel();
     let body = move || {
         let outcome = set_up().map(|()| {
             rustix::thread::gettid()
@@ -86,20 +86,20 @@ fn park_after(
                 .unsigned_abs()
         });
         let stay = outcome.is_ok();
-        // The caller waits for this in any case.
-        let _ = tell.send(outcome);
-        drop(tell);
+        // The caller always waits for this.
+        let _ = sender.send(outcome);
+        drop(sender);
         if stay {
             // Nothing can be received: this returns when the sender is dropped.
-            let _: Result<Infallible, _> = let_go.recv();
+            let _: Result<Infallible, _> = released.recv();
         }
     };
     let thread = std::thread::Builder::new()
         .name(name)
-        .stack_size(STACK)
+        .stack_size(STACK_BYTES)
         .spawn(body)
         .map_err(|source| PodError::Spawn { source })?;
-    match told.recv() {
+    match receiver.recv() {
         Ok(Ok(tid)) => Ok(ParkedThread { tid, thread, hold }),
         Ok(Err(error)) => {
             let _ = thread.join();
@@ -107,16 +107,16 @@ fn park_after(
         }
         Err(mpsc::RecvError) => {
             let message = thread.join().map_or_else(
-                |payload| said(payload.as_ref()),
-                |()| "it ended without a word".to_owned(),
+                |payload| panic_text(payload.as_ref()),
+                |()| "it ended without a result".to_owned(),
             );
             Err(PodError::Panicked { message })
         }
     }
 }
 
-/// A panic's own text.
-fn said(payload: &(dyn Any + Send)) -> String {
+/// Returns a panic's text.
+fn panic_text(payload: &(dyn Any + Send)) -> String {
     let text = payload
         .downcast_ref::<&str>()
         .copied()
@@ -124,9 +124,9 @@ fn said(payload: &(dyn Any + Send)) -> String {
     text.unwrap_or("a panic without a text").to_owned()
 }
 
-/// Takes the calling thread into the pod's namespaces and sets what is set in them.
+/// Moves the calling thread into the pod's namespaces and sets names and sysctls.
 fn enter(pod: &NewPod) -> Result<(), PodError> {
-    // A signal to the host must not be handled by a thread that sees a pod's network.
+    // A thread in a pod's network must not handle a signal to the host.
     SigSet::all()
         .thread_block()
         .map_err(failed(|| "block signals in the pod's thread".to_owned()))?;
@@ -156,8 +156,8 @@ fn enter(pod: &NewPod) -> Result<(), PodError> {
     }
     for sysctl in &pod.sysctls {
         let step = || format!("set the pod's sysctl {} to {:?}", sysctl.name, sysctl.value);
-        // Not created: for a sysctl that this kernel has not, the answer shall be that there is no
-        // such file.
+        // Not created: for a sysctl that this kernel does not have, the error must be that there is
+        // no such file.
         let mut file = File::options()
             .write(true)
             .open(&sysctl.file)
@@ -168,7 +168,7 @@ fn enter(pod: &NewPod) -> Result<(), PodError> {
     Ok(())
 }
 
-/// Gives an error of the system its step.
+/// Adds the step to a system error.
 fn failed<E: Into<io::Error>>(step: impl Fn() -> String) -> impl Fn(E) -> PodError {
     move |source| PodError::Step {
         step: step(),

@@ -1,6 +1,6 @@
-//! The OCI spec of a pod's sandbox, as containerd's own sandbox controller would write it: so a pod
-//! is made in one way, whoever asks for it, and containerd can keep the spec with what else it
-//! knows of the pod.
+//! The OCI spec of a pod's sandbox, in the form of containerd's own sandbox controller: so pods are
+//! created in one way through either API, and containerd can store the spec with its other data of
+//! the pod.
 
 use std::path::Path;
 
@@ -9,15 +9,15 @@ use serde_json::{Value, json};
 
 use super::{PodConfig, Scope};
 
-/// What containerd sets in each pod's network unless its configuration says otherwise: any user may
-/// open any port, and may ping. The Sandbox API does not tell the configuration.
+/// The sysctls that containerd sets in each pod's network by default: any user may open any port,
+/// and may ping. The Sandbox API does not pass containerd's configuration of them.
 const DEFAULT_SYSCTLS: [(&str, &str); 2] = [
     ("net.ipv4.ip_unprivileged_port_start", "0"),
     ("net.ipv4.ping_group_range", "0 2147483647"),
 ];
 
 impl PodConfig {
-    /// The spec of the sandbox `id` whose network is at `netns`. Pure.
+    /// Returns the spec of the sandbox `id` with the network namespace `netns`, without I/O.
     pub fn spec(&self, id: &str, netns: &str) -> Spec {
         let mut spec = json!({
             "ociVersion": "1.2.0",
@@ -48,7 +48,7 @@ impl PodConfig {
     fn namespaces(&self, netns: &str) -> Vec<Value> {
         let mut namespaces = vec![json!({"type": "mount"})];
         if self.network != Scope::Node {
-            // Without a path there is none that containerd made: the pod gets an empty one.
+            // Without a path containerd made none, and the pod gets an empty one.
             namespaces.push(if netns.is_empty() {
                 json!({"type": "network"})
             } else {
@@ -80,8 +80,8 @@ impl PodConfig {
         json!(sysctls)
     }
 
-    /// Below the pod's own cgroup. A slice has its children as systemd names them: slice, prefix,
-    /// name.
+    /// Returns the sandbox's cgroup below the pod's. Children of a slice are named in systemd's
+    /// form: slice, prefix, name.
     fn cgroup_of(&self, id: &str) -> String {
         match self.slice() {
             Some(slice) => format!("{slice}:cri-containerd:{id}"),
@@ -92,7 +92,7 @@ impl PodConfig {
         }
     }
 
-    /// The name of the slice that is the pod's cgroup, if systemd sets up cgroups.
+    /// Returns the slice that is the pod's cgroup, if systemd sets up cgroups.
     pub fn slice(&self) -> Option<&str> {
         let name = self.cgroup_parent.rsplit('/').next().unwrap_or_default();
         name.strip_suffix(".slice")

@@ -1,4 +1,4 @@
-//! Pods as kubelet describes them, and what becomes of each.
+//! Tests of pods in CRI's form and their specs.
 
 use serde_json::{Value as Json, json};
 use shim_protocol::wire::Message;
@@ -10,7 +10,7 @@ fn entry(name: &str, value: &str) -> Message {
     Message::default().text(1, name).text(2, value)
 }
 
-/// The pod `web-0` with these namespace options.
+/// Encodes the pod `web-0` with these namespace options.
 fn message(cgroup_parent: &str, options: &Message) -> Vec<u8> {
     let metadata = Message::default()
         .text(1, "web-0")
@@ -47,7 +47,7 @@ fn spec(config: &PodConfig, netns: &str) -> Json {
 }
 
 #[test]
-fn a_pods_description_is_read() {
+fn pod_sandbox_config_is_decoded() {
     let config = pod("/kubepods/pod1", &Message::default());
     let strings = |texts: &[&str]| {
         texts
@@ -74,7 +74,7 @@ fn a_pods_description_is_read() {
 }
 
 #[test]
-fn the_namespaces_modes_are_read() {
+fn namespace_modes_are_decoded() {
     let config = pod(
         "",
         &Message::default().number(1, 2).number(2, 1).number(3, 2),
@@ -94,13 +94,13 @@ fn the_namespaces_modes_are_read() {
 }
 
 #[test]
-fn a_message_that_is_cut_off_is_refused() {
+fn truncated_message_is_refused() {
     let whole = message("/p", &Message::default());
     PodConfig::decode(&whole[..whole.len() - 1]).unwrap_err();
 }
 
 #[test]
-fn an_ordinary_pod_becomes_what_the_sandbox_container_would_be() {
+fn spec_of_an_ordinary_pod_matches_containerds_sandbox_container() {
     let spec = spec(&pod("/kubepods/pod1", &Message::default()), "/run/netns/a");
     let linux = json!({
         "cgroupsPath": "/kubepods/pod1/s1",
@@ -125,7 +125,7 @@ fn an_ordinary_pod_becomes_what_the_sandbox_container_would_be() {
 }
 
 #[test]
-fn a_pods_own_sysctls_win_over_containerds_defaults() {
+fn pods_sysctls_override_containerds_defaults() {
     let sysctls = BTreeMap::from([(
         "net.ipv4.ip_unprivileged_port_start".to_owned(),
         "80".to_owned(),
@@ -141,8 +141,8 @@ fn a_pods_own_sysctls_win_over_containerds_defaults() {
 }
 
 #[test]
-fn a_pod_is_planned_alike_through_either_api() {
-    let plan = |config: &PodConfig, netns| NewPod::of("s1", &config.spec("s1", netns));
+fn pod_is_planned_alike_through_either_api() {
+    let plan = |config: &PodConfig, netns| NewPod::from_spec("s1", &config.spec("s1", netns));
     let ordinary = plan(&pod("/p", &Message::default()), "/run/netns/a").unwrap();
     assert_eq!(
         (ordinary.network, ordinary.ipc),
@@ -175,7 +175,7 @@ fn a_pod_is_planned_alike_through_either_api() {
 }
 
 #[test]
-fn a_slice_has_its_children_by_systemds_names() {
+fn children_of_a_slice_have_systemds_names() {
     let config = pod("/kubepods.slice/kubepods-pod1.slice", &Message::default());
     assert_eq!(
         spec(&config, "/n")["linux"]["cgroupsPath"],

@@ -1,5 +1,5 @@
-//! A pod's files in folders of the tests' own. The mount needs root: `cargo xtask test` runs such
-//! tests where it is that.
+//! Tests with a pod's files in temporary folders. The mount needs root: `cargo xtask test` runs
+//! such tests if it is root.
 
 use std::os::unix::fs::PermissionsExt as _;
 
@@ -25,7 +25,7 @@ fn mounts(spec: &Spec) -> Vec<(String, String)> {
 }
 
 #[test]
-fn name_resolution_is_written_as_the_c_library_reads_it() {
+fn resolv_conf_has_the_c_librarys_form() {
     let strings = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
     let dns = Dns {
         servers: strings(&["10.0.0.1", "::1"]),
@@ -41,7 +41,7 @@ fn name_resolution_is_written_as_the_c_library_reads_it() {
 
 #[test]
 #[ignore = "needs root"]
-fn a_pods_files_are_made_mounted_into_its_containers_and_removed() {
+fn pod_files_are_created_mounted_into_containers_and_removed() {
     let folder = tempfile::tempdir().unwrap();
     let files = PodFiles::below(folder.path());
     let config = PodConfig {
@@ -100,7 +100,7 @@ fn a_pods_files_are_made_mounted_into_its_containers_and_removed() {
 
 #[test]
 #[ignore = "needs root"]
-fn a_memory_volume_of_the_users_own_stays() {
+fn users_memory_volume_at_dev_shm_stays() {
     let folder = tempfile::tempdir().unwrap();
     let files = PodFiles::below(folder.path());
     files.make(&PodConfig::default()).unwrap();
@@ -114,7 +114,7 @@ fn a_memory_volume_of_the_users_own_stays() {
 }
 
 #[test]
-fn a_pod_of_the_nodes_ipc_has_the_nodes_shared_memory() {
+fn pod_with_the_nodes_ipc_has_the_nodes_shared_memory() {
     let folder = tempfile::tempdir().unwrap();
     let files = PodFiles::below(folder.path());
     files
@@ -135,7 +135,7 @@ fn a_pod_of_the_nodes_ipc_has_the_nodes_shared_memory() {
 }
 
 #[test]
-fn a_pod_whose_files_containerd_made_is_left_alone() {
+fn spec_with_containerds_files_is_unchanged() {
     let folder = tempfile::tempdir().unwrap();
     let mut container = spec(&json!([]), false);
     assert_eq!(
@@ -148,7 +148,7 @@ fn a_pod_whose_files_containerd_made_is_left_alone() {
 }
 
 #[test]
-fn a_file_that_cannot_be_written_is_named() {
+fn unwritable_file_is_named_in_the_error() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("files"), "in the way").unwrap();
     let error = PodFiles::below(folder.path())

@@ -1,4 +1,4 @@
-//! Sandbox containers' specs, as containerd's CRI plugin writes them, and what becomes of each.
+//! Tests of sandbox containers' specs as containerd's CRI plugin writes them.
 
 use serde_json::{Value, json};
 
@@ -7,7 +7,7 @@ use super::*;
 fn of(hostname: &str, namespaces: &Value, sysctl: &Value) -> Result<NewPod, PodError> {
     let spec = json!({"ociVersion": "1.2.0", "hostname": hostname,
         "linux": {"namespaces": namespaces, "sysctl": sysctl}});
-    NewPod::of("0123456789abcdef", &serde_json::from_value(spec).unwrap())
+    NewPod::from_spec("0123456789abcdef", &serde_json::from_value(spec).unwrap())
 }
 
 fn refusal(hostname: &str, namespaces: &Value, sysctl: &Value) -> String {
@@ -15,7 +15,7 @@ fn refusal(hostname: &str, namespaces: &Value, sysctl: &Value) -> String {
 }
 
 #[test]
-fn an_ordinary_pod_joins_its_network_and_owns_the_rest() {
+fn ordinary_pod_joins_its_network_and_owns_the_rest() {
     let namespaces = json!([{"type": "pid"}, {"type": "ipc"}, {"type": "uts"}, {"type": "mount"},
         {"type": "cgroup"}, {"type": "network", "path": "/run/netns/a"}]);
     let pod = of(
@@ -49,7 +49,7 @@ fn an_ordinary_pod_joins_its_network_and_owns_the_rest() {
 }
 
 #[test]
-fn a_pod_of_the_nodes_network_has_the_nodes_names_too() {
+fn pod_with_the_nodes_network_has_the_nodes_names_too() {
     let pod = of(
         "",
         &json!([{"type": "pid"}, {"type": "ipc"}, {"type": "mount"}]),
@@ -63,7 +63,7 @@ fn a_pod_of_the_nodes_network_has_the_nodes_names_too() {
 }
 
 #[test]
-fn a_pod_may_use_the_nodes_ipc() {
+fn pod_can_use_the_nodes_ipc() {
     let pod = of(
         "x",
         &json!([{"type": "uts"}, {"type": "network", "path": "/n"}]),
@@ -74,7 +74,7 @@ fn a_pod_may_use_the_nodes_ipc() {
 }
 
 #[test]
-fn a_network_that_nobody_made_is_a_new_one() {
+fn network_without_path_is_a_new_one() {
     let pod = of(
         "",
         &json!([{"type": "network"}]),
@@ -85,7 +85,7 @@ fn a_network_that_nobody_made_is_a_new_one() {
 }
 
 #[test]
-fn a_user_namespace_is_joined() {
+fn user_namespace_with_path_is_joined() {
     let pod = of(
         "",
         &json!([{"type": "user", "path": "/pinned/user"}, {"type": "ipc"}]),
@@ -105,12 +105,12 @@ fn a_user_namespace_is_joined() {
 }
 
 #[test]
-fn a_user_namespace_that_is_not_there_is_refused_by_the_name_that_users_know() {
+fn user_namespace_without_path_is_refused_as_hostusers() {
     assert!(refusal("", &json!([{"type": "user"}]), &json!({})).contains("hostUsers: false"));
 }
 
 #[test]
-fn other_namespaces_than_a_pods_are_refused_by_name() {
+fn unsupported_namespaces_are_refused_by_name() {
     assert!(refusal("", &json!([{"type": "time"}]), &json!({})).contains("a time namespace"));
     assert!(
         refusal("", &json!([{"type": "ipc", "path": "/i"}]), &json!({}))
@@ -123,18 +123,21 @@ fn other_namespaces_than_a_pods_are_refused_by_name() {
 }
 
 #[test]
-fn a_spec_without_namespaces_for_linux_is_refused() {
+fn spec_without_linux_section_is_refused() {
     let spec = serde_json::from_value(json!({"ociVersion": "1.2.0"})).unwrap();
-    assert!(matches!(NewPod::of("a", &spec), Err(PodError::NotLinux)));
+    assert!(matches!(
+        NewPod::from_spec("a", &spec),
+        Err(PodError::NotLinux)
+    ));
 }
 
 #[test]
-fn the_nodes_names_are_not_changed() {
+fn host_name_for_a_pod_with_the_nodes_names_is_refused() {
     assert!(refusal("mine", &json!([]), &json!({})).contains("sets hostname to \"mine\""));
 }
 
 #[test]
-fn a_sysctl_of_a_namespace_that_is_the_nodes_is_refused_by_name() {
+fn sysctl_of_a_node_namespace_is_refused_by_name() {
     for (name, why) in [
         ("net.ipv4.ip_forward", "hostNetwork"),
         ("kernel.shmmax", "hostIPC"),
@@ -147,7 +150,7 @@ fn a_sysctl_of_a_namespace_that_is_the_nodes_is_refused_by_name() {
 }
 
 #[test]
-fn a_threads_name_fits_and_is_cut_between_letters() {
+fn thread_name_fits_and_is_cut_between_characters() {
     assert_eq!(thread_name("short"), "pod-short");
     assert_eq!(thread_name("0123456789öö"), "pod-0123456789");
     assert_eq!(thread_name("a\0b"), "pod-ab");

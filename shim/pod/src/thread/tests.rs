@@ -1,5 +1,5 @@
-//! Real threads in real namespaces: these tests need root, and `cargo xtask test` runs them where
-//! it is that.
+//! Tests with real threads in real namespaces. They need root: `cargo xtask test` runs them if it
+//! is root.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,7 +11,7 @@ use rustix::mount::{UnmountFlags, mount_bind, unmount};
 
 use super::*;
 
-/// Tests that look at the whole process run one at a time.
+/// Tests that inspect the whole process run one at a time.
 static ALONE: Mutex<()> = Mutex::new(());
 
 fn alone() -> MutexGuard<'static, ()> {
@@ -67,7 +67,7 @@ impl Drop for Netns {
     }
 }
 
-/// A namespace of a thread of this process, as `/proc` identifies it.
+/// Identifies a namespace of a thread of this process by `/proc`.
 fn namespace(tid: u32, kind: &str) -> String {
     fs::read_link(format!("/proc/{tid}/ns/{kind}"))
         .unwrap()
@@ -76,7 +76,7 @@ fn namespace(tid: u32, kind: &str) -> String {
         .to_owned()
 }
 
-/// What a program prints that runs in the pod's namespaces.
+/// Returns the output of a program that runs in the pod's namespaces.
 fn inside(pod: &ParkedThread, program: &[&str]) -> String {
     let ns = |kind| format!("--{kind}=/proc/{}/ns/{kind}", pod.tid());
     let output = Command::new("nsenter")
@@ -88,7 +88,7 @@ fn inside(pod: &ParkedThread, program: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
 
-/// The threads of this process that hold pods whose names begin so.
+/// Counts the threads of this process that hold pods with this name prefix.
 fn threads(name: &str) -> usize {
     let name = format!("pod-{name}");
     let tasks = fs::read_dir("/proc/self/task").unwrap();
@@ -100,8 +100,7 @@ fn threads(name: &str) -> usize {
         .count()
 }
 
-/// Waits until no thread holds such a pod: a thread that has been joined may still be seen for a
-/// moment.
+/// Waits until no thread holds such a pod: a joined thread may be listed for a moment longer.
 fn until_no_thread_of(name: &str) {
     let deadline = Instant::now() + Duration::from_secs(5);
     while threads(name) > 0 {
@@ -114,7 +113,7 @@ fn until_no_thread_of(name: &str) {
     }
 }
 
-/// The descriptors of this process that are namespaces.
+/// Counts the descriptors of this process that are namespaces.
 fn namespaces_open() -> usize {
     let descriptors = fs::read_dir("/proc/self/fd").unwrap();
     descriptors
@@ -125,7 +124,7 @@ fn namespaces_open() -> usize {
         .count()
 }
 
-/// Everything that an error and its sources say.
+/// Formats an error with its sources.
 fn chain(error: &PodError) -> String {
     let source = std::error::Error::source(error)
         .map(ToString::to_string)
@@ -135,7 +134,7 @@ fn chain(error: &PodError) -> String {
 
 #[test]
 #[ignore = "needs root"]
-fn a_pod_joins_its_network_and_has_ipc_and_names_of_its_own() {
+fn pod_joins_its_network_and_has_its_own_ipc_and_names() {
     let _alone = alone();
     let network = Netns::new();
     let pod = hold(network.pod("web-0", &[])).unwrap();
@@ -163,7 +162,7 @@ fn a_pod_joins_its_network_and_has_ipc_and_names_of_its_own() {
 
 #[test]
 #[ignore = "needs root"]
-fn a_child_that_joins_sees_the_pods_names() {
+fn child_that_joins_sees_the_pods_names() {
     let _alone = alone();
     let network = Netns::new();
     let before = fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
@@ -217,7 +216,7 @@ fn sysctls_are_set_inside_and_not_outside() {
 
 #[test]
 #[ignore = "needs root"]
-fn a_pod_of_the_node_has_the_nodes_namespaces() {
+fn pod_with_node_namespaces_has_those_of_the_node() {
     let _alone = alone();
     let new = |ipc| NewPod::new("host", Network::Host, ipc, Uts::Host, &BTreeMap::new()).unwrap();
     let (pod, all) = (hold(new(Ipc::Own)).unwrap(), hold(new(Ipc::Host)).unwrap());
@@ -233,7 +232,7 @@ fn a_pod_of_the_node_has_the_nodes_namespaces() {
 
 #[test]
 #[ignore = "needs root"]
-fn a_pod_without_a_network_gets_an_empty_one() {
+fn pod_without_a_network_gets_an_empty_one() {
     let _alone = alone();
     let new = NewPod::new("empty", Network::Own, Ipc::Own, Uts::Host, &BTreeMap::new()).unwrap();
     let pod = hold(new).unwrap();
@@ -246,7 +245,7 @@ fn a_pod_without_a_network_gets_an_empty_one() {
 
 #[test]
 #[ignore = "needs root"]
-fn a_failed_step_is_named_and_leaves_no_thread() {
+fn failed_step_is_named_and_leaves_no_thread() {
     let _alone = alone();
     let network = Netns::new();
     let gone = NewPod::new(
@@ -300,7 +299,7 @@ fn a_failed_step_is_named_and_leaves_no_thread() {
 }
 
 #[test]
-fn a_panic_in_the_thread_is_an_error_of_hold() {
+fn panic_in_the_thread_is_an_error_of_hold() {
     let error = park_after("pod-panic".to_owned(), || panic!("of the {}", "test")).unwrap_err();
     assert!(
         error.to_string().ends_with("panicked: of the test"),
@@ -311,7 +310,7 @@ fn a_panic_in_the_thread_is_an_error_of_hold() {
 
 #[test]
 #[ignore = "needs root"]
-fn a_pod_that_is_dropped_ends_too() {
+fn dropped_pod_ends_its_thread() {
     let _alone = alone();
     let network = Netns::new();
     let pod = hold(network.pod("dropped", &[])).unwrap();
@@ -322,7 +321,7 @@ fn a_pod_that_is_dropped_ends_too() {
 
 #[test]
 #[ignore = "needs root"]
-fn pods_are_held_at_the_same_time_by_several_requests() {
+fn pods_can_be_held_concurrently() {
     let _alone = alone();
     let network = Netns::new();
     std::thread::scope(|scope| {
