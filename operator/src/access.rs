@@ -1,36 +1,35 @@
-//! Every right that the operator has in the cluster, and that the chart's hooks have: one table
-//! each.
+//! The rights of the operator and of the chart's hooks in the cluster: one table each.
 //!
-//! The chart's roles are generated from these tables, and a test fails on a call of the operator's
-//! that stands in none.
+//! The chart's roles are generated from these tables, and a test fails on a call of the operator that
+//! is in none.
 
 use k8s_openapi::api::rbac::v1::PolicyRule;
 
 use crate::names::{GROUP, LEASE};
 
-/// A right, and what it is for.
+/// A right, and its purpose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Right {
-    /// Where it holds.
+    /// The scope.
     pub scope: Scope,
     /// Group of the API; empty is the core group.
     pub group: &'static str,
     /// The resource, in the plural, with its subresource behind a slash if it has one.
     pub resource: &'static str,
-    /// What may be done.
+    /// The allowed verbs.
     pub verbs: &'static [&'static str],
-    /// The only objects that it may be done to; none named means any.
+    /// The names of the objects; empty means all.
     pub names: &'static [&'static str],
-    /// What it is for.
+    /// The purpose.
     pub why: &'static str,
 }
 
-/// Where a right holds.
+/// The scope of a right.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scope {
-    /// In the whole cluster.
+    /// The whole cluster.
     Cluster,
-    /// In the namespace that the operator runs in.
+    /// The namespace of the operator.
     Namespace,
 }
 
@@ -43,11 +42,11 @@ pub struct Call<'a> {
     pub group: &'a str,
     /// The resource, in the plural.
     pub resource: &'a str,
-    /// The subresource, empty if it is the object itself.
+    /// The subresource; empty for the object itself.
     pub subresource: &'a str,
-    /// The object's namespace, empty if it has none or if the call speaks of all.
+    /// The object's namespace; empty if it has none, or for all namespaces.
     pub namespace: &'a str,
-    /// The object's name, empty where the call names none: `list`, `watch`, `create` with a POST.
+    /// The object's name; empty if the call names none: `list`, `watch`, `create` with a POST.
     pub name: &'a str,
 }
 
@@ -64,40 +63,40 @@ const NAMESPACE: Right = Right {
     ..CLUSTER
 };
 
-/// What the operator does.
+/// The rights of the operator.
 pub const OPERATOR: &[Right] = &[
     Right {
         group: GROUP,
         resource: "wasmruntimes",
         verbs: &["list", "watch", "patch"],
-        why: "reads what is wanted, and keeps its finalizer there",
+        why: "reads the spec, and sets its finalizer",
         ..CLUSTER
     },
     Right {
         group: GROUP,
         resource: "wasmruntimes/status",
         verbs: &["patch"],
-        why: "says how a runtime is doing",
+        why: "writes the status of runtimes",
         ..CLUSTER
     },
     Right {
         group: GROUP,
         resource: "wasmruntimenodes",
         verbs: &["get", "list", "watch", "create", "patch", "delete"],
-        why: "keeps one object for each node that it touches",
+        why: "keeps one object for each node that it changes",
         ..CLUSTER
     },
     Right {
         group: GROUP,
         resource: "wasmruntimenodes/status",
         verbs: &["patch"],
-        why: "says how far a node is",
+        why: "writes the status of nodes",
         ..CLUSTER
     },
     Right {
         resource: "nodes",
         verbs: &["get", "list", "watch", "patch"],
-        why: "sets the readiness label, and takes startup taints off",
+        why: "sets the readiness label, and removes startup taints",
         ..CLUSTER
     },
     Right {
@@ -111,14 +110,14 @@ pub const OPERATOR: &[Right] = &[
         group: "events.k8s.io",
         resource: "events",
         verbs: &["create", "patch"],
-        why: "tells of runtimes and nodes, whose Events lie in the namespace default",
+        why: "publishes Events about runtimes and nodes, in the namespace default",
         ..CLUSTER
     },
     Right {
         group: "events.k8s.io",
         resource: "events",
         verbs: &["list", "watch"],
-        why: "reads why an installer's pod is not made or not started",
+        why: "reads why an installer's pod is not created or not started",
         ..NAMESPACE
     },
     Right {
@@ -134,7 +133,7 @@ pub const OPERATOR: &[Right] = &[
         why: "reads what installers report",
         ..NAMESPACE
     },
-    // A right to create cannot be limited to a name that does not exist yet.
+    // The right to create cannot be limited to a name.
     Right {
         group: "coordination.k8s.io",
         resource: "leases",
@@ -147,12 +146,12 @@ pub const OPERATOR: &[Right] = &[
         resource: "leases",
         verbs: &["get", "update"],
         names: &[LEASE],
-        why: "renews, gives up and takes over the leader's Lease",
+        why: "renews, releases and takes over the leader's Lease",
         ..NAMESPACE
     },
 ];
 
-/// What the chart's hook that brings the CRDs up to date does: `wasmedge-operator crds apply`.
+/// The rights of the chart's hook that updates the CRDs: `wasmedge-operator crds apply`.
 pub const CRDS_HOOK: &[Right] = &[Right {
     group: "apiextensions.k8s.io",
     resource: "customresourcedefinitions",
@@ -165,7 +164,7 @@ pub const CRDS_HOOK: &[Right] = &[Right {
     ..CLUSTER
 }];
 
-/// What the chart's hook that clears the nodes before an uninstallation does: `wasmedge-operator
+/// The rights of the chart's hook that cleans the nodes before an uninstallation: `wasmedge-operator
 /// runtimes remove`.
 pub const REMOVE_HOOK: &[Right] = &[
     Right {
@@ -185,12 +184,12 @@ pub const REMOVE_HOOK: &[Right] = &[
 ];
 
 impl Right {
-    /// The right as a rule of a role.
+    /// Returns the right as a rule of a role.
     pub fn rule(&self) -> PolicyRule {
-        let owned = |words: &[&str]| {
-            words
+        let owned = |values: &[&str]| {
+            values
                 .iter()
-                .map(|word| (*word).to_owned())
+                .map(|value| (*value).to_owned())
                 .collect::<Vec<_>>()
         };
         PolicyRule {
@@ -217,12 +216,12 @@ impl Right {
     }
 }
 
-/// The rights of `table` that hold in `scope`.
+/// Returns the rights of `table` in `scope`.
 pub fn within(table: &'static [Right], scope: Scope) -> impl Iterator<Item = &'static Right> {
     table.iter().filter(move |right| right.scope == scope)
 }
 
-/// Whether `table` gives the right to `call`, for an operator that runs in `own_namespace`.
+/// Whether `table` allows `call`, for an operator in `own_namespace`.
 pub fn allows(table: &[Right], call: &Call<'_>, own_namespace: &str) -> bool {
     table.iter().any(|right| right.covers(call, own_namespace))
 }
@@ -234,7 +233,7 @@ mod tests {
     const OWN: &str = "wasmedge-system";
 
     #[test]
-    fn a_call_outside_the_table_is_not_allowed() {
+    fn call_that_is_not_in_the_table_is_not_allowed() {
         let label = Call {
             verb: "patch",
             resource: "nodes",
@@ -265,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn jobs_and_pods_of_other_namespaces_are_out_of_reach() {
+    fn jobs_and_pods_of_other_namespaces_are_not_allowed() {
         let create = Call {
             verb: "create",
             group: "batch",
@@ -294,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_leaders_lease_can_be_taken_over() {
+    fn only_the_operators_lease_can_be_updated() {
         let call = Call {
             verb: "update",
             group: "coordination.k8s.io",
@@ -307,7 +306,7 @@ mod tests {
         assert!(!allows(
             OPERATOR,
             &Call {
-                name: "somebody-elses",
+                name: "another-lease",
                 ..call
             },
             OWN
@@ -315,15 +314,15 @@ mod tests {
     }
 
     #[test]
-    fn no_right_reaches_further_than_it_is_written() {
+    fn no_right_has_wildcards_or_sensitive_resources() {
         for right in [OPERATOR, CRDS_HOOK, REMOVE_HOOK].concat() {
             assert!(
                 !right.verbs.is_empty() && !right.why.is_empty(),
                 "{right:?}"
             );
-            let words = [right.verbs, right.names, &[right.group, right.resource]].concat();
+            let values = [right.verbs, right.names, &[right.group, right.resource]].concat();
             assert!(
-                !words.contains(&"*") && !right.resource.contains('*'),
+                !values.contains(&"*") && !right.resource.contains('*'),
                 "{right:?}"
             );
             assert!(
@@ -340,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rule_says_what_the_right_says() {
+    fn rule_has_the_fields_of_the_right() {
         let rule = CRDS_HOOK[0].rule();
         assert_eq!(
             rule.api_groups,

@@ -1,4 +1,4 @@
-//! What the kubelet and Prometheus ask: `/livez`, `/readyz`, `/metrics`.
+//! The admin port, for the kubelet and Prometheus: `/livez`, `/readyz`, `/metrics`.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -15,27 +15,27 @@ use tokio::sync::Semaphore;
 
 use crate::metrics::Metrics;
 
-/// How long a request's head may take.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// Connections at a time: the kubelet, a few that read metrics, and no room for a flood.
-const CONNECTIONS: usize = 64;
-/// OpenMetrics, which Prometheus reads by this name only.
+/// How long a client may take to send the head of a request.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// Maximum number of concurrent connections: more than the kubelet and Prometheus need.
+const MAX_CONNECTIONS: usize = 64;
+/// The content type by which Prometheus recognizes OpenMetrics.
 const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// Answers until the listener breaks.
+/// Serves requests until the listener fails.
 ///
 /// # Errors
-/// Why no further connection can be taken.
+/// The error of the listener.
 pub async fn serve(listener: TcpListener, metrics: Arc<Metrics>) -> std::io::Result<()> {
-    let room = Arc::new(Semaphore::new(CONNECTIONS));
+    let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
-        let place = Arc::clone(&room)
+        let permit = Arc::clone(&permits)
             .acquire_owned()
             .await
-            .expect("nobody closes it");
+            .expect("the semaphore is never closed");
         let (stream, _) = match listener.accept().await {
             Ok(connection) => connection,
-            // The peer gave up before it was its turn.
+            // The client closed the connection before it was accepted.
             Err(error) if error.kind() == std::io::ErrorKind::ConnectionAborted => continue,
             Err(error) => return Err(error),
         };
@@ -48,11 +48,11 @@ pub async fn serve(listener: TcpListener, metrics: Arc<Metrics>) -> std::io::Res
             let mut server = http1::Builder::new();
             server
                 .timer(TokioTimer::new())
-                .header_read_timeout(PATIENCE);
+                .header_read_timeout(HEADER_TIMEOUT);
             if let Err(error) = server.serve_connection(TokioIo::new(stream), service).await {
-                tracing::debug!(%error, "a connection to the admin port broke");
+                tracing::debug!(%error, "a connection to the admin port failed");
             }
-            drop(place);
+            drop(permit);
         });
     }
 }
@@ -62,20 +62,20 @@ fn answer(method: &Method, path: &str, metrics: &Metrics) -> Response<Full<Bytes
         "/livez" | "/readyz" | "/metrics" if !matches!(*method, Method::GET | Method::HEAD) => (
             StatusCode::METHOD_NOT_ALLOWED,
             "text/plain",
-            "only GET is answered\n".to_owned(),
+            "only GET and HEAD are supported\n".to_owned(),
         ),
         "/livez" => (StatusCode::OK, "text/plain", "ok\n".to_owned()),
         "/readyz" if metrics.is_ready() => (StatusCode::OK, "text/plain", "ok\n".to_owned()),
         "/readyz" => (
             StatusCode::SERVICE_UNAVAILABLE,
             "text/plain",
-            "the watches have not said all that there is yet\n".to_owned(),
+            "the watch caches are not complete yet, or no replica leads\n".to_owned(),
         ),
         "/metrics" => (StatusCode::OK, METRICS_TYPE, metrics.text()),
         _ => (
             StatusCode::NOT_FOUND,
             "text/plain",
-            "there are /livez, /readyz and /metrics\n".to_owned(),
+            "not found: use /livez, /readyz or /metrics\n".to_owned(),
         ),
     };
     let mut response = Response::new(Full::new(Bytes::from(text)));
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn a_leader_is_ready_when_its_watches_are() {
+    fn leader_is_ready_when_it_is_synced() {
         let metrics = Metrics::new();
         assert_eq!(status(&Method::GET, "/readyz", &metrics), 503);
         metrics.set_standby();
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_there_is_said_so() {
+    fn unknown_paths_and_methods_are_refused() {
         let metrics = Metrics::new();
         assert_eq!(status(&Method::GET, "/", &metrics), 404);
         assert_eq!(status(&Method::POST, "/metrics", &metrics), 405);

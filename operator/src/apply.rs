@@ -1,8 +1,7 @@
-//! One action, one call to the API server, or two where one does not do.
+//! The application of an action: one API call, or two if one is not enough.
 //!
-//! Every write says which object it means: by uid, and by resource version where somebody else
-//! writes the same field. An object that is not ours is refused, not changed. What was deleted and
-//! is not there is as good as deleted now.
+//! Every write names its object by uid, and by resource version if other clients write the same
+//! field. An object of another owner is not changed. Deleting an object that is gone is a success.
 
 use std::future::Future;
 use std::time::Duration;
@@ -31,11 +30,10 @@ mod tests;
 pub use runtime_node::read_runtime_node;
 pub use status::write_status;
 
-/// How long an answer may take. A reconcile that hangs would hold its runtime until the connection
-/// breaks.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// Timeout of an API call. A call that hangs would block the runtime until the connection breaks.
+const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What an action led to: the object as it is now, newer than what any watch has said.
+/// The result of an action: the object as it is now, newer than that of any watch.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Applied {
     /// A runtime was written.
@@ -44,7 +42,7 @@ pub enum Applied {
     RuntimeNode(Box<WasmRuntimeNode>),
     /// A node was written.
     Node(Box<Node>),
-    /// A Job was made, or is on its way out.
+    /// A Job was created, or is being deleted.
     Job(Box<Job>),
     /// A RuntimeClass was written.
     Class(Box<RuntimeClass>),
@@ -55,15 +53,15 @@ pub enum Applied {
 /// An object that is no longer there: its kind, its name, and its uid where it is known.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Gone {
-    /// What it was.
+    /// The kind.
     pub kind: Kind,
-    /// How it was called.
+    /// The name.
     pub name: String,
-    /// Tells it from a later one of the same name.
+    /// Distinguishes it from a later object of the same name.
     pub uid: Option<String>,
 }
 
-/// Kinds of objects that actions remove.
+/// Kinds of objects that actions delete.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// A runtime.
@@ -76,10 +74,10 @@ pub enum Kind {
     Class,
 }
 
-/// Does `action`, which was decided on `observed`.
+/// Applies `action`, which was planned for `observed`.
 ///
 /// # Errors
-/// When it was not done. It can be tried again after another look.
+/// If it was not applied. Another plan can repeat it.
 pub async fn apply(
     context: &Context,
     observed: &Observed,
@@ -122,15 +120,15 @@ pub async fn apply(
     Ok(applied)
 }
 
-/// Waits for an answer, and says of an error what was to be done.
-pub(crate) async fn ask<T>(
+/// Waits for the answer to an API call, and adds the operation to an error.
+pub(crate) async fn call<T>(
     operation: impl FnOnce() -> String,
-    call: impl Future<Output = kube::Result<T>>,
+    request: impl Future<Output = kube::Result<T>>,
 ) -> Result<T, ApplyError> {
-    let (category, source) = match tokio::time::timeout(PATIENCE, call).await {
+    let (category, source) = match tokio::time::timeout(CALL_TIMEOUT, request).await {
         Ok(Ok(answer)) => return Ok(answer),
         Ok(Err(error)) => (Category::of(&error), Cause::from(error)),
-        Err(_) => (Category::Unavailable, Cause::Timeout(PATIENCE)),
+        Err(_) => (Category::Unavailable, Cause::Timeout(CALL_TIMEOUT)),
     };
     Err(ApplyError::Api {
         operation: operation(),
@@ -139,13 +137,12 @@ pub(crate) async fn ask<T>(
     })
 }
 
-/// As [`ask`], for a JSON patch: that one is "invalid" says that one of its tests failed, so
-/// somebody was quicker.
-async fn ask_patch<T>(
+/// As [`call`], for a JSON patch: "invalid" means that one of its tests failed, which is a conflict.
+async fn call_patch<T>(
     operation: impl FnOnce() -> String,
-    call: impl Future<Output = kube::Result<T>>,
+    request: impl Future<Output = kube::Result<T>>,
 ) -> Result<T, ApplyError> {
-    ask(operation, call).await.map_err(|error| match error {
+    call(operation, request).await.map_err(|error| match error {
         ApplyError::Api {
             operation,
             category: Category::Invalid,
@@ -159,15 +156,15 @@ async fn ask_patch<T>(
     })
 }
 
-/// A JSON patch made of its operations.
+/// Returns the JSON patch of these operations.
 fn json_patch(operations: &serde_json::Value) -> Patch<()> {
     Patch::Json(
         serde_json::from_value(operations.clone())
-            .expect("the operations are written out in this crate"),
+            .expect("the operations are constants of this crate"),
     )
 }
 
-/// A part of a JSON pointer.
+/// Escapes a part of a JSON pointer.
 fn escaped(key: &str) -> String {
     key.replace('~', "~0").replace('/', "~1")
 }

@@ -1,4 +1,4 @@
-//! The command line. Every option of `run` may also be given as an environment variable.
+//! The command line. Every option of `run` can also be set by an environment variable.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -9,49 +9,49 @@ use k8s_openapi::jiff::SignedDuration;
 
 use crate::crd::Arch;
 
-/// Puts the WasmEdge runtime on the nodes of a cluster, one by one, and lets pods land only where
-/// it works.
+/// Installs the WasmEdge runtime on the nodes of a cluster, a few at a time, and lets pods be
+/// scheduled only where it works.
 #[derive(Debug, Parser)]
 #[command(name = "wasmedge-operator", version, arg_required_else_help = true)]
 pub struct Cli {
-    /// What is to be done.
+    /// The subcommand.
     #[command(subcommand)]
     pub command: Command,
-    /// How messages are written.
+    /// The options of logging.
     #[command(flatten)]
     pub log: Log,
 }
 
-/// What is to be done.
+/// The subcommands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Runs the operator.
     Run(Box<Settings>),
-    /// The definitions of the API: WasmRuntime and WasmRuntimeNode.
+    /// Manages the definitions of the API: WasmRuntime and WasmRuntimeNode.
     #[command(subcommand)]
     Crds(Crds),
-    /// The runtimes of the cluster.
+    /// Manages the runtimes of the cluster.
     #[command(subcommand)]
     Runtimes(Runtimes),
 }
 
-/// What is to be done with the definitions of the API.
+/// The subcommands of `crds`.
 #[derive(Debug, Subcommand)]
 pub enum Crds {
-    /// Brings the cluster's definitions up to date, and waits until it serves them.
+    /// Applies the definitions to the cluster, and waits until they are served.
     Apply,
     /// Prints them as JSON, for `kubectl apply --server-side -f -`.
     Print,
 }
 
-/// What is to be done with the cluster's runtimes.
+/// The subcommands of `runtimes`.
 #[derive(Debug, Subcommand)]
 pub enum Runtimes {
     /// Deletes every WasmRuntime, and waits until every node is clean.
     Remove(Remove),
 }
 
-/// How runtimes are removed.
+/// The options of `runtimes remove`.
 #[derive(Debug, Args)]
 pub struct Remove {
     /// How long to wait for the nodes: 90s, 10m, 1h.
@@ -59,10 +59,10 @@ pub struct Remove {
     pub timeout: Duration,
 }
 
-/// How messages are written.
+/// The options of logging.
 #[derive(Debug, Clone, Copy, Args)]
 pub struct Log {
-    /// How messages are written.
+    /// Format of log messages.
     #[arg(
         long = "log-format",
         global = true,
@@ -71,7 +71,7 @@ pub struct Log {
         default_value_t = LogFormat::Text
     )]
     pub format: LogFormat,
-    /// The least urgent messages that are written.
+    /// Lowest severity of the messages that are logged.
     #[arg(
         long = "log-level",
         global = true,
@@ -82,34 +82,34 @@ pub struct Log {
     pub level: LogLevel,
 }
 
-/// How messages are written.
+/// A format of log messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
-    /// For people.
+    /// Plain text.
     Text,
 }
 
-/// How urgent messages are.
+/// A severity of log messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum LogLevel {
-    /// Somebody has to act.
+    /// Failures that need a user.
     Error,
-    /// Somebody should look.
+    /// Failures that are retried.
     Warn,
-    /// What the operator does.
+    /// Actions of the operator.
     Info,
-    /// Why it does it.
+    /// Reasons for these actions.
     Debug,
-    /// All of it.
+    /// Everything, including libraries.
     Trace,
 }
 
-/// How the operator runs.
+/// The options of `run`.
 #[derive(Debug, Clone, Args)]
 pub struct Settings {
-    /// Namespace that the operator runs in; installers and the leader's Lease lie there.
+    /// Namespace of the operator, of its installers and of the leader election's Lease.
     #[arg(
         long,
         value_name = "NAMESPACE",
@@ -117,10 +117,10 @@ pub struct Settings {
         value_parser = label
     )]
     pub namespace: String,
-    /// What installers are made of.
+    /// The options of installers.
     #[command(flatten)]
     pub installer: Installer,
-    /// Where /livez, /readyz and /metrics are served.
+    /// Address that serves /livez, /readyz and /metrics.
     #[arg(
         long,
         value_name = "ADDRESS",
@@ -128,10 +128,10 @@ pub struct Settings {
         default_value = "0.0.0.0:8080"
     )]
     pub listen: SocketAddr,
-    /// Name of this replica, which no other has: its pod's name.
+    /// Unique name of this replica: its pod's name.
     #[arg(long, value_name = "POD", env = "WASMEDGE_OPERATOR_IDENTITY", value_parser = text)]
     pub identity: String,
-    /// Whether a Lease decides which replica leads; without it there may be one replica only.
+    /// Whether replicas elect a leader; without leader election there may be only one replica.
     #[arg(
         long,
         value_name = "BOOL",
@@ -144,16 +144,16 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// What installer Jobs are made of.
+    /// Returns the options of installers.
     pub fn installer(&self) -> &Installer {
         &self.installer
     }
 }
 
-/// What installer Jobs are made of.
+/// The options of installers.
 #[derive(Debug, Clone, Args)]
 pub struct Installer {
-    /// The installer's image. It holds the runtime too.
+    /// Image of installers. It also contains the runtime.
     #[arg(
         id = "installer-image",
         long = "installer-image",
@@ -162,8 +162,8 @@ pub struct Installer {
         value_parser = text
     )]
     pub image: String,
-    /// Architecture that the image is for; repeatable, or separated by commas. Nodes of others are
-    /// left alone.
+    /// Architecture of the image; repeatable, or separated by commas. Nodes of other architectures
+    /// are unsupported.
     #[arg(
         id = "installer-architecture",
         long = "installer-architecture",
@@ -174,7 +174,7 @@ pub struct Installer {
         value_parser = architecture
     )]
     pub architectures: Vec<Arch>,
-    /// When nodes pull it.
+    /// Pull policy of the image.
     #[arg(
         id = "installer-image-pull-policy",
         long = "installer-image-pull-policy",
@@ -184,8 +184,8 @@ pub struct Installer {
         default_value_t = PullPolicy::IfNotPresent
     )]
     pub pull_policy: PullPolicy,
-    /// Secret of the namespace with which nodes pull it; repeatable, or separated by commas.
-    /// Installers pull runtimes that are OCI artifacts with the first one.
+    /// Pull secret for the image, in the namespace; repeatable, or separated by commas. Installers
+    /// use the first one to pull runtimes that are OCI artifacts.
     #[arg(
         id = "installer-image-pull-secret",
         long = "installer-image-pull-secret",
@@ -195,7 +195,7 @@ pub struct Installer {
         value_parser = object_name
     )]
     pub pull_secrets: Vec<String>,
-    /// Service account of installers' pods. They get no token of it.
+    /// Service account of installers' pods. Its token is not mounted.
     #[arg(
         id = "installer-service-account",
         long = "installer-service-account",
@@ -205,7 +205,7 @@ pub struct Installer {
         value_parser = object_name
     )]
     pub service_account: String,
-    /// Environment variable of installers: a proxy; repeatable, or one a line.
+    /// Environment variable of installers, such as a proxy; repeatable, or one per line.
     #[arg(
         id = "installer-env",
         long = "installer-env",
@@ -235,20 +235,20 @@ pub struct Installer {
     pub resources: Option<ResourceRequirements>,
 }
 
-/// When nodes pull an image.
+/// The pull policy of an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 #[value(rename_all = "PascalCase")]
 pub enum PullPolicy {
-    /// At each start.
+    /// Pull at each start.
     Always,
-    /// Where it is not.
+    /// Pull if the image is not on the node.
     IfNotPresent,
-    /// Never: it is brought there in another way.
+    /// Never pull: the image is on the node already.
     Never,
 }
 
 impl PullPolicy {
-    /// The word in a pod's spec.
+    /// Returns the value in a pod's spec.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Always => "Always",
@@ -258,20 +258,22 @@ impl PullPolicy {
     }
 }
 
-/// The command line as a value, for the reference that is generated from it.
+/// Returns the command line as a value, for the generated reference.
 pub fn command() -> clap::Command {
     <Cli as clap::CommandFactory>::command()
 }
 
 fn text(value: &str) -> Result<String, String> {
     match value {
-        "" => Err("it is empty".to_owned()),
-        value if value.chars().any(char::is_whitespace) => Err("it has spaces in it".to_owned()),
+        "" => Err("must not be empty".to_owned()),
+        value if value.chars().any(char::is_whitespace) => {
+            Err("must not contain spaces".to_owned())
+        }
         value => Ok(value.to_owned()),
     }
 }
 
-/// A DNS label.
+/// Parses a DNS label.
 fn label(value: &str) -> Result<String, String> {
     let inner =
         |letter: char| letter.is_ascii_lowercase() || letter.is_ascii_digit() || letter == '-';
@@ -282,11 +284,11 @@ fn label(value: &str) -> Result<String, String> {
     if good {
         Ok(value.to_owned())
     } else {
-        Err("a name has 1 to 63 lower-case letters, digits and dashes between them".to_owned())
+        Err("must have 1 to 63 lower-case letters, digits, and dashes between them".to_owned())
     }
 }
 
-/// Labels with dots between them.
+/// Parses DNS labels with dots between them.
 fn object_name(value: &str) -> Result<String, String> {
     value
         .split('.')
@@ -306,18 +308,18 @@ fn architecture(value: &str) -> Result<Arch, String> {
         .iter()
         .copied()
         .find(|arch| arch.as_str() == value)
-        .ok_or_else(|| format!("the architectures are {}", known()))
+        .ok_or_else(|| format!("must be one of {}", known()))
 }
 
 fn variable(value: &str) -> Result<EnvVar, String> {
-    let (name, value) = value.split_once('=').ok_or("there is no = in it")?;
+    let (name, value) = value.split_once('=').ok_or("must contain =")?;
     let good = name.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_')
         && name
             .chars()
             .all(|letter| letter.is_ascii_alphanumeric() || letter == '_');
     if !good {
         return Err(format!(
-            "{name:?} is no name of a variable: letters, digits and _"
+            "{name:?} is not a valid name of a variable: use letters, digits and _"
         ));
     }
     Ok(EnvVar {
@@ -329,13 +331,13 @@ fn variable(value: &str) -> Result<EnvVar, String> {
 
 fn resources(value: &str) -> Result<ResourceRequirements, String> {
     let object: serde_json::Map<String, serde_json::Value> =
-        serde_json::from_str(value).map_err(|error| format!("no JSON object: {error}"))?;
+        serde_json::from_str(value).map_err(|error| format!("not a valid JSON object: {error}"))?;
     if let Some(unknown) = object
         .keys()
         .find(|key| !matches!(key.as_str(), "requests" | "limits" | "claims"))
     {
         return Err(format!(
-            "{unknown:?} is none of requests, limits and claims"
+            "{unknown:?} is not one of requests, limits and claims"
         ));
     }
     serde_json::from_value(serde_json::Value::Object(object)).map_err(|error| error.to_string())
@@ -345,7 +347,7 @@ fn duration(value: &str) -> Result<Duration, String> {
     let duration: SignedDuration = value
         .parse()
         .map_err(|error| format!("{error}; write 90s, 10m or 1h30m"))?;
-    Duration::try_from(duration).map_err(|_| "a duration is not below zero".to_owned())
+    Duration::try_from(duration).map_err(|_| "must not be negative".to_owned())
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! What the command line can do, one file each.
+//! The subcommands, one file each.
 
 use anyhow::{Context as _, Result};
 use kube::{Client, Config};
@@ -9,10 +9,10 @@ pub mod crds;
 pub mod run;
 pub mod runtimes;
 
-/// Does what the command line says.
+/// Executes a subcommand.
 ///
 /// # Errors
-/// When it could not be done.
+/// If it fails.
 pub async fn execute(command: Command) -> Result<()> {
     match command {
         Command::Run(settings) => Box::pin(run::run(*settings)).await,
@@ -24,17 +24,17 @@ pub async fn execute(command: Command) -> Result<()> {
     }
 }
 
-/// A client of the cluster that the process runs in, or of that which the kubeconfig names.
+/// Creates a client of the cluster in which the process runs, or of the kubeconfig's.
 async fn client() -> Result<Client> {
-    // Where the whole workspace is built at once, more than one implementation is linked, and
-    // rustls would not choose. Who chose before us has chosen the same.
+    // A build of the whole workspace links more than one implementation, and rustls does not choose
+    // then. An error means that one is installed already: the same.
     let _chosen = rustls::crypto::ring::default_provider().install_default();
     let mut config = Config::infer()
         .await
-        .context("find out which cluster to talk to")?;
-    // A call that was refused is repeated by whoever made it, after as long as makes sense there.
-    // The client's own retries would hold a Lease's renewal for minutes.
+        .context("find the cluster's configuration")?;
+    // Callers retry with backoffs of their own. The client's retries could delay the renewal of the
+    // Lease for minutes.
     config.default_retry = false;
     let cluster = config.cluster_url.to_string();
-    Client::try_from(config).with_context(|| format!("make a client for {cluster}"))
+    Client::try_from(config).with_context(|| format!("create a client for {cluster}"))
 }

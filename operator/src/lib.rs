@@ -1,20 +1,20 @@
-//! Puts the runtime on the nodes of a cluster, one by one, and lets pods land only where it works.
+//! The operator: installs the runtime on the nodes of a cluster, a few at a time, and lets pods be
+//! scheduled only where it works.
 //!
-//! In the order in which an event passes through:
+//! The modules in the order in which a node event becomes a status condition:
 //!
-//! 1. [`cli`], [`commands`]: the command line, and what it can do. [`crd`]: the API. [`names`]:
-//!    every label, annotation and finalizer. [`access`]: every right that is needed, and why.
-//! 2. [`lease`]: one operator leads; [`controller`] watches and calls, for each runtime, the four
-//!    steps below.
-//! 3. [`observe`]: watched objects as a value.
-//! 4. [`plan`]: from that value to a list of actions. No client, no clock: all of it is tested as a
-//!    function.
-//! 5. [`objects`]: the objects that actions make; [`apply`]: one action, one call; [`error`]: what
-//!    can go wrong there.
-//! 6. [`status`]: what the runtime's object says of itself; [`events`]: what people are told as it
-//!    happens.
-//! 7. [`context`]: what all of these share; [`clock`]; [`admin`], [`metrics`]: `/livez`, `/readyz`,
-//!    `/metrics`; [`telemetry`]: logs.
+//! 1. [`cli`], [`commands`]: the command line and its subcommands. [`crd`]: the API. [`names`]:
+//!    labels, annotations and finalizers. [`access`]: the rights in the cluster.
+//! 2. [`lease`]: leader election. [`controller`]: watches the cluster, and runs the steps below for
+//!    each runtime.
+//! 3. [`observe`]: applies watch events to the cluster state, and derives the input of a plan.
+//! 4. [`plan`]: from that input to a list of actions. It has no client and no clock, so that it is
+//!    tested as a pure function.
+//! 5. [`objects`]: the objects that actions create. [`apply`]: one action, one API call. [`error`]:
+//!    the errors of these calls, and their backoff.
+//! 6. [`status`]: the status of the WasmRuntime with its conditions. [`events`]: Kubernetes Events.
+//! 7. [`context`]: what all of these share. [`clock`]. [`admin`], [`metrics`]: `/livez`, `/readyz`,
+//!    `/metrics`. [`telemetry`]: logs.
 #![forbid(unsafe_code)]
 
 pub mod cli;

@@ -1,4 +1,4 @@
-//! The operator's program.
+//! The executable of the operator.
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -12,7 +12,7 @@ fn main() -> ExitCode {
     match run(Cli::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // Nobody is left to be told that this failed too.
+            // A failed write to stderr cannot be reported.
             let _written = writeln!(std::io::stderr(), "error: {error:#}");
             ExitCode::FAILURE
         }
@@ -20,8 +20,8 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> Result<()> {
-    telemetry::start(cli.log).context("begin to write messages")?;
-    // Two threads are enough for the cluster's events, and leave the node's other processors alone.
+    telemetry::start(cli.log).context("set up logging")?;
+    // Two threads are enough for the cluster's events.
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()

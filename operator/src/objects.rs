@@ -1,7 +1,9 @@
-//! The objects that actions make, as values.
+//! The objects that actions create, as values.
 //!
-//! * [`mod@installer_job`]: the Job that changes a node. * [`runtime_class`]: what pods name. *
-//!   [`runtime_node`]: how far a runtime is on a node.
+//! * [`mod@installer_job`]: the Job that changes a node.
+//! * [`runtime_class`]: the RuntimeClass that pods name.
+//! * [`runtime_node`]: the status of a runtime on a node.
+//! * [`quantity`]: comparison of resource quantities.
 
 pub mod installer_job;
 pub mod quantity;

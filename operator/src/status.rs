@@ -1,4 +1,4 @@
-//! What a runtime's object says of itself: counts, conditions, and a few words.
+//! The status of a WasmRuntime: counts, conditions, and the state column.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -17,45 +17,49 @@ use crate::plan::{Action, ClassVerdict, Direction, NodeFacts, Observed, Plan, Ro
 #[cfg(test)]
 mod tests;
 
-/// How many nodes a condition names; the objects of the others can be listed.
-const NAMED: usize = 3;
+/// How many nodes a condition names; the others can be listed.
+const MAX_NAMED_NODES: usize = 3;
 
-/// The status that follows from what was observed and planned, and from what the API server did not
-/// do. What did not change keeps its time.
-pub fn status(observed: &Observed, plan: &Plan, trouble: Option<&str>) -> WasmRuntimeStatus {
+/// Returns the status that follows from the observation and the plan, and from `error`, the text of
+/// a failed API call. Conditions that did not change keep their time.
+pub fn status(observed: &Observed, plan: &Plan, error: Option<&str>) -> WasmRuntimeStatus {
     let runtime = &observed.runtime;
-    let former = runtime.status.clone().unwrap_or_default();
+    let previous = runtime.status.clone().unwrap_or_default();
     let counts = count(observed, plan);
-    let verdicts = [
+    let conditions = [
         available(plan, counts),
         progressing(observed, plan, counts),
-        degraded(observed, plan, counts, trouble),
+        degraded(observed, plan, counts, error),
     ];
     WasmRuntimeStatus {
         observed_generation: runtime.meta().generation,
         state: state(observed, plan, counts),
         hash: plan.target.hash.clone(),
-        version: version(plan).or(former.version),
+        version: version(plan).or(previous.version),
         nodes: counts,
-        conditions: verdicts
+        conditions: conditions
             .into_iter()
-            .map(|verdict| {
-                verdict.condition(&former.conditions, runtime.meta().generation, observed.now)
+            .map(|content| {
+                content.condition(
+                    &previous.conditions,
+                    runtime.meta().generation,
+                    observed.now,
+                )
             })
             .collect(),
     }
 }
 
-/// What a condition is to say.
+/// The content of a condition.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Verdict {
+struct Content {
     kind: ConditionType,
     holds: bool,
     reason: ConditionReason,
     message: String,
 }
 
-impl Verdict {
+impl Content {
     fn new(
         kind: ConditionType,
         holds: bool,
@@ -70,9 +74,14 @@ impl Verdict {
         }
     }
 
-    fn condition(self, former: &[Condition], generation: Option<i64>, now: Timestamp) -> Condition {
+    fn condition(
+        self,
+        previous: &[Condition],
+        generation: Option<i64>,
+        now: Timestamp,
+    ) -> Condition {
         let status = if self.holds { "True" } else { "False" };
-        let same = former
+        let same = previous
             .iter()
             .find(|condition| condition.type_ == self.kind.as_str() && condition.status == status);
         Condition {
@@ -158,32 +167,32 @@ fn count(observed: &Observed, plan: &Plan) -> Counts {
     }
 }
 
-fn available(plan: &Plan, counts: Counts) -> Verdict {
-    let verdict = |holds, reason, message: String| {
-        Verdict::new(ConditionType::Available, holds, reason, message)
+fn available(plan: &Plan, counts: Counts) -> Content {
+    let content = |holds, reason, message: String| {
+        Content::new(ConditionType::Available, holds, reason, message)
     };
     match (counts.ready, plan.desired.len()) {
-        (0, 0) => verdict(
+        (0, 0) => content(
             false,
             ConditionReason::NoNodesSelected,
             "nodeSelector selects no node".to_owned(),
         ),
-        (0, _) => verdict(
+        (0, _) => content(
             false,
             ConditionReason::NoNodesReady,
-            "pods of the class wait: no node takes them yet".to_owned(),
+            "no node accepts pods of the class yet: they stay pending".to_owned(),
         ),
-        (ready, desired) => verdict(
+        (ready, desired) => content(
             true,
             ConditionReason::NodesReady,
-            format!("{ready} of {desired} nodes take pods of the class"),
+            format!("{ready} of {desired} nodes accept pods of the class"),
         ),
     }
 }
 
-fn progressing(observed: &Observed, plan: &Plan, counts: Counts) -> Verdict {
-    let verdict = |holds, reason, message: String| {
-        Verdict::new(ConditionType::Progressing, holds, reason, message)
+fn progressing(observed: &Observed, plan: &Plan, counts: Counts) -> Content {
+    let content = |holds, reason, message: String| {
+        Content::new(ConditionType::Progressing, holds, reason, message)
     };
     let Counts {
         updated,
@@ -193,87 +202,87 @@ fn progressing(observed: &Observed, plan: &Plan, counts: Counts) -> Verdict {
         ..
     } = counts;
     if observed.runtime.meta().deletion_timestamp.is_some() {
-        return verdict(
+        return content(
             true,
             ConditionReason::Removing,
-            format!("{removing} nodes are still to be cleaned"),
+            format!("{removing} nodes wait to be cleaned"),
         );
     }
     let done = format!("{updated} of {desired} nodes are up to date, {changing} being changed");
     match plan.rollout {
-        Rollout::Paused => verdict(
+        Rollout::Paused => content(
             false,
             ConditionReason::Paused,
             format!("{done}; rollout.paused is set"),
         ),
-        Rollout::Stopped { failed } => verdict(
+        Rollout::Stopped { failed } => content(
             false,
             ConditionReason::RolloutStopped,
-            format!("{done}; {failed} failed, so no further node is begun"),
+            format!("{done}; {failed} failed: no further node is changed"),
         ),
-        Rollout::Blocked => verdict(
+        Rollout::Blocked => content(
             false,
             blocked(plan.class).0,
             format!("{done}; {}", blocked(plan.class).1),
         ),
-        Rollout::Preparing => verdict(
+        Rollout::Preparing => content(
             true,
             ConditionReason::RollingOut,
-            format!("{done}; finalizer and RuntimeClass come first"),
+            format!("{done}; waits for the finalizer and the RuntimeClass"),
         ),
-        Rollout::RemovalStopped { failed } => verdict(
+        Rollout::RemovalStopped { failed } => content(
             true,
             ConditionReason::Removing,
-            format!("{done}; {failed} could not be cleaned, so no further one is begun to be"),
+            format!("{done}; {failed} could not be cleaned: no further removal is started"),
         ),
-        Rollout::Canary => verdict(
+        Rollout::Canary => content(
             true,
             ConditionReason::Canary,
-            format!("{done}; the others wait until the first work"),
+            format!("{done}; the others wait for the canary nodes"),
         ),
-        Rollout::Progressing => verdict(true, ConditionReason::RollingOut, done),
-        Rollout::Settled if removing > 0 => verdict(
+        Rollout::Progressing => content(true, ConditionReason::RollingOut, done),
+        Rollout::Settled if removing > 0 => content(
             true,
             ConditionReason::Removing,
-            format!("{removing} nodes that left the pool are still to be cleaned"),
+            format!("{removing} nodes that left the pool wait to be cleaned"),
         ),
-        Rollout::Settled if updated + counts.failed + counts.unsupported < desired => verdict(
+        Rollout::Settled if updated + counts.failed + counts.unsupported < desired => content(
             true,
             ConditionReason::RollingOut,
             format!(
                 "{done}; the others are not Ready, or another runtime is being installed there"
             ),
         ),
-        Rollout::Settled => verdict(false, ConditionReason::UpToDate, done),
+        Rollout::Settled => content(false, ConditionReason::UpToDate, done),
     }
 }
 
-fn degraded(observed: &Observed, plan: &Plan, counts: Counts, trouble: Option<&str>) -> Verdict {
-    let verdict =
-        |reason, message: String| Verdict::new(ConditionType::Degraded, true, reason, message);
-    if let Some(trouble) = trouble {
-        return verdict(
+fn degraded(observed: &Observed, plan: &Plan, counts: Counts, error: Option<&str>) -> Content {
+    let content =
+        |reason, message: String| Content::new(ConditionType::Degraded, true, reason, message);
+    if let Some(error) = error {
+        return content(
             ConditionReason::ApiError,
-            format!("{trouble}; it is tried again"),
+            format!("{error}; it is tried again"),
         );
     }
     if plan.rollout == Rollout::Blocked {
         let (reason, message) = blocked(plan.class);
-        return verdict(reason, message.to_owned());
+        return content(reason, message.to_owned());
     }
     let removal = named(plan, |name, status| {
         !plan.desired.contains(name) && status.phase == Phase::Removing && status.reason.is_some()
     });
     if !removal.is_empty() {
         let held = if let Rollout::RemovalStopped { .. } = plan.rollout {
-            "; until then no further node is begun to be cleaned"
+            "; no further removal is started until it is resolved"
         } else {
             ""
         };
-        return verdict(ConditionReason::RemovalBlocked, format!("{removal}{held}"));
+        return content(ConditionReason::RemovalBlocked, format!("{removal}{held}"));
     }
     if let Some(waiting) = not_ready(observed, plan) {
-        return verdict(ConditionReason::RemovalBlocked, waiting);
+        return content(ConditionReason::RemovalBlocked, waiting);
     }
     let blocked = |status: &WasmRuntimeNodeStatus| {
         status.phase == Phase::Installing && is_not_started(status)
@@ -282,7 +291,7 @@ fn degraded(observed: &Observed, plan: &Plan, counts: Counts, trouble: Option<&s
         plan.desired.contains(name) && blocked(status)
     });
     if !waiting.is_empty() {
-        return verdict(ConditionReason::InstallersWaiting, waiting);
+        return content(ConditionReason::InstallersWaiting, waiting);
     }
     if counts.failed > 0 {
         let stopped = matches!(plan.rollout, Rollout::Stopped { .. });
@@ -291,7 +300,7 @@ fn degraded(observed: &Observed, plan: &Plan, counts: Counts, trouble: Option<&s
         } else {
             ConditionReason::NodesFailed
         };
-        return verdict(
+        return content(
             reason,
             named(plan, |name, status| {
                 plan.desired.contains(name) && status.phase == Phase::Failed
@@ -299,12 +308,12 @@ fn degraded(observed: &Observed, plan: &Plan, counts: Counts, trouble: Option<&s
         );
     }
     if counts.unsupported > 0 {
-        return verdict(
+        return content(
             ConditionReason::NodesUnsupported,
             named(plan, |_, status| status.phase == Phase::Unsupported),
         );
     }
-    Verdict::new(
+    Content::new(
         ConditionType::Degraded,
         false,
         ConditionReason::AsExpected,
@@ -316,7 +325,7 @@ fn is_not_started(status: &WasmRuntimeNodeStatus) -> bool {
     status.reason.as_deref() == Some(Reason::NotStarted.as_str())
 }
 
-/// Nodes that have to be cleaned and cannot be, because they are not Ready.
+/// Returns the message about nodes that cannot be cleaned because they are not Ready.
 fn not_ready(observed: &Observed, plan: &Plan) -> Option<String> {
     let is_down = |name: &&String| {
         let node = observed.nodes.get(*name);
@@ -328,11 +337,11 @@ fn not_ready(observed: &Observed, plan: &Plan) -> Option<String> {
         .keys()
         .filter(is_down)
         .map(String::as_str)
-        .take(NAMED)
+        .take(MAX_NAMED_NODES)
         .collect();
     (!down.is_empty()).then(|| {
         format!(
-            "{} cannot be cleaned while not Ready: bring them back, or delete the Node objects",
+            "cannot clean {}: not Ready; repair them, or delete the Node objects",
             down.join(", ")
         )
     })
@@ -347,34 +356,38 @@ fn blocked(class: ClassVerdict) -> (ConditionReason, &'static str) {
         ),
         ClassVerdict::OtherHandler => (
             ConditionReason::RuntimeClassNotOurs,
-            "the RuntimeClass is there with another handler, which cannot be changed: remove it, \
+            "the RuntimeClass exists with another handler, which cannot be changed: delete it, \
              or choose another runtimeClass.name",
         ),
         _ => (
             ConditionReason::RuntimeClassNotOurs,
-            "the RuntimeClass is there and was not made by this operator: set \
-             runtimeClass.adoptExisting, remove it, or choose another name",
+            "the RuntimeClass exists and was not created by this operator: set \
+             runtimeClass.adoptExisting, delete it, or choose another name",
         ),
     }
 }
 
-/// The nodes of a kind, and what each has to say.
-fn named(plan: &Plan, is_it: impl Fn(&String, &WasmRuntimeNodeStatus) -> bool) -> String {
+/// Returns the nodes that `matches` selects, with reason and message.
+fn named(plan: &Plan, matches: impl Fn(&String, &WasmRuntimeNodeStatus) -> bool) -> String {
     let found: Vec<String> = plan
         .after
         .iter()
-        .filter(|(name, status)| is_it(name, status))
-        .map(|(name, status)| said(name, status))
+        .filter(|(name, status)| matches(name, status))
+        .map(|(name, status)| reason_of(name, status))
         .collect();
-    let more = found.len().saturating_sub(NAMED);
-    let mut text = found.into_iter().take(NAMED).collect::<Vec<_>>().join("; ");
+    let more = found.len().saturating_sub(MAX_NAMED_NODES);
+    let mut text = found
+        .into_iter()
+        .take(MAX_NAMED_NODES)
+        .collect::<Vec<_>>()
+        .join("; ");
     if more > 0 {
         let _ = write!(text, "; and {more} more: kubectl get wasmruntimenodes");
     }
     text
 }
 
-fn said(name: &str, status: &WasmRuntimeNodeStatus) -> String {
+fn reason_of(name: &str, status: &WasmRuntimeNodeStatus) -> String {
     let reason = status.reason.as_deref().unwrap_or("no reason given");
     format!(
         "{name}: {reason}: {}",
@@ -382,7 +395,7 @@ fn said(name: &str, status: &WasmRuntimeNodeStatus) -> String {
     )
 }
 
-/// The version that up to date nodes have.
+/// Returns the version of up to date nodes.
 fn version(plan: &Plan) -> Option<String> {
     let up_to_date =
         |status: &&WasmRuntimeNodeStatus| status.installed.as_ref() == Some(&plan.target.hash);
@@ -392,7 +405,7 @@ fn version(plan: &Plan) -> Option<String> {
         .find_map(|status| status.version.clone())
 }
 
-/// A few words for a table.
+/// Returns the text of the state column.
 fn state(observed: &Observed, plan: &Plan, counts: Counts) -> String {
     let Counts {
         updated,

@@ -1,25 +1,26 @@
-//! Messages: on the standard error, as JSON or for people.
+//! Logging, to stderr, as JSON or text.
 
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::util::{SubscriberInitExt as _, TryInitError};
 
 use crate::cli::{Log, LogFormat, LogLevel};
 
-/// Begins to write messages.
+/// Sets up logging.
 ///
 /// # Errors
-/// When somebody began before.
+/// If logging is set up already.
 pub fn start(log: Log) -> Result<(), TryInitError> {
-    let messages = tracing_subscriber::fmt()
+    let subscriber = tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::new(filter(log.level)))
         .with_writer(std::io::stderr);
     match log.format {
-        LogFormat::Json => messages.json().flatten_event(true).finish().try_init(),
-        LogFormat::Text => messages.with_ansi(false).finish().try_init(),
+        LogFormat::Json => subscriber.json().flatten_event(true).finish().try_init(),
+        LogFormat::Text => subscriber.with_ansi(false).finish().try_init(),
     }
 }
 
-/// What is written: of what others made only what matters, unless somebody wants to see all.
+/// Returns the filter of a level. Messages of other crates are written from the level warn, or with
+/// the level trace.
 fn filter(level: LogLevel) -> &'static str {
     match level {
         LogLevel::Error => "error",

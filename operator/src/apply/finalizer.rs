@@ -1,10 +1,10 @@
-//! The finalizer of a runtime: it keeps the object until every node that has the runtime is clean.
+//! The finalizer of a WasmRuntime: it keeps the object until every node with the runtime is clean.
 
 use kube::api::PatchParams;
 use kube::{Api, Resource as _, ResourceExt as _};
 use serde_json::json;
 
-use super::{Applied, ApplyError, Gone, Kind, ask_patch, json_patch};
+use super::{Applied, ApplyError, Gone, Kind, call_patch, json_patch};
 use crate::context::Context;
 use crate::crd::WasmRuntime;
 use crate::names;
@@ -17,8 +17,7 @@ pub(super) async fn add(context: &Context, runtime: &WasmRuntime) -> Result<Appl
     {
         return Ok(Applied::Runtime(Box::new(runtime.clone())));
     }
-    // The API server keeps a finalizer twice that is added twice, so the list has to be the one
-    // that was seen.
+    // The API server accepts duplicates, so the patch tests that the list is the one that was read.
     let change = if runtime.finalizers().is_empty() {
         json!([
             { "op": "test", "path": "/metadata/uid", "value": runtime.uid() },
@@ -53,7 +52,7 @@ pub(super) async fn release(
         { "op": "remove", "path": path },
     ]);
     match patch(context, runtime, "remove the finalizer from", change).await {
-        // The object was there until now for the finalizer's sake only.
+        // The object was kept only by this finalizer.
         Ok(Applied::Runtime(left))
             if left.meta().deletion_timestamp.is_some() && left.finalizers().is_empty() =>
         {
@@ -82,7 +81,7 @@ async fn patch(
         },
         json_patch(&change),
     );
-    let written = ask_patch(
+    let written = call_patch(
         || format!("{verb} WasmRuntime {name}"),
         api.patch(&name, &params, &change),
     )

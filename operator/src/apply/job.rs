@@ -1,4 +1,4 @@
-//! Installer Jobs: made once, removed when they were heard.
+//! Installer Jobs: created once, deleted when their result was recorded.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use k8s_openapi::api::batch::v1::Job;
 use kube::api::{DeleteParams, PostParams};
 use kube::{Api, ResourceExt as _};
 
-use super::{Applied, ApplyError, Gone, Kind, ask};
+use super::{Applied, ApplyError, Gone, Kind, call};
 use crate::context::Context;
 use crate::crd::WasmRuntime;
 use crate::error::Category;
@@ -28,7 +28,7 @@ pub(super) async fn start(
         field_manager: Some(names::MANAGER.to_owned()),
         ..PostParams::default()
     };
-    match ask(
+    match call(
         || format!("create Job {name} for Node {node}"),
         api.create(&params, &job),
     )
@@ -38,8 +38,8 @@ pub(super) async fn start(
             category: Category::Conflict,
             ..
         }) => {
-            // Made before, by an operator that ended before it could take note.
-            let found = ask(|| format!("read Job {name}"), api.get(name)).await?;
+            // It was created before, by an operator that stopped before it recorded that.
+            let found = call(|| format!("read Job {name}"), api.get(name)).await?;
             if is_same(&job, &found) {
                 Ok(Applied::Job(Box::new(found)))
             } else {
@@ -52,14 +52,14 @@ pub(super) async fn start(
 
 pub(super) async fn delete(context: &Context, name: &str) -> Result<Applied, ApplyError> {
     let api = Api::<Job>::namespaced(context.client.clone(), &context.settings.namespace);
-    // Its pod goes after it; nobody waits for that.
-    let left = match ask(
+    // Its pod is deleted after it, in the background.
+    let left = match call(
         || format!("delete Job {name}"),
         api.delete(name, &DeleteParams::background()),
     )
     .await
     {
-        // One with finalizers stays until those are off; one without is in the answer, and gone.
+        // A Job with finalizers stays until they are removed; one without is in the answer, and gone.
         Ok(answer) => answer.left().filter(|job| !job.finalizers().is_empty()),
         Err(ApplyError::Api {
             category: Category::Gone,
@@ -77,7 +77,7 @@ pub(super) async fn delete(context: &Context, name: &str) -> Result<Applied, App
     Ok(left.map_or_else(gone, |job| Applied::Job(Box::new(job))))
 }
 
-/// Whether two Jobs are for the same runtime, not only one of its name, on the same node.
+/// Whether two Jobs are for the same runtime, by uid, on the same node.
 fn is_same(one: &Job, other: &Job) -> bool {
     let label = |job: &Job, key: &str| job.labels().get(key).cloned();
     let annotation = |job: &Job, key: &str| job.annotations().get(key).cloned();
@@ -94,7 +94,7 @@ fn foreign(name: &str, found: &Job) -> ApplyError {
         .labels()
         .get(names::MANAGED_BY)
         .cloned()
-        .unwrap_or_else(|| "somebody who left no name".to_owned());
+        .unwrap_or_else(|| "an unknown owner".to_owned());
     ApplyError::Foreign {
         object: format!("Job {name}"),
         owner,

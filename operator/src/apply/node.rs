@@ -1,12 +1,12 @@
-//! Labels and taints of nodes. Many others write nodes too, so every write names the node by uid
-//! and changes one thing.
+//! Labels and taints of nodes. Other clients write nodes too, so every write names the node by uid
+//! and changes one field.
 
 use k8s_openapi::api::core::v1::{Node, Taint};
 use kube::api::PatchParams;
 use kube::{Api, ResourceExt as _};
 use serde_json::{Value, json};
 
-use super::{Applied, ApplyError, ask, ask_patch, escaped, json_patch};
+use super::{Applied, ApplyError, call, call_patch, escaped, json_patch};
 use crate::context::Context;
 use crate::crd::{StartupTaint, TaintEffect};
 use crate::error::{Category, Cause};
@@ -35,11 +35,11 @@ pub(super) async fn unlabel(
     let path = format!("/metadata/labels/{}", escaped(&names::ready_label(runtime)));
     let change = json!([
         { "op": "test", "path": "/metadata/uid", "value": uid },
-        // To remove what is not there is an error; what was just added is there.
+        // Removing a field that does not exist is an error, so it is added first.
         { "op": "add", "path": path, "value": "" },
         { "op": "remove", "path": path },
     ]);
-    patch(context, node, "take the label off", &change).await
+    patch(context, node, "remove the readiness label from", &change).await
 }
 
 pub(super) async fn remove_taints(
@@ -49,9 +49,9 @@ pub(super) async fn remove_taints(
     taints: &[StartupTaint],
 ) -> Result<Applied, ApplyError> {
     let api = Api::<Node>::all(context.client.clone());
-    let found = ask(|| format!("read Node {node}"), api.get(node)).await?;
+    let found = call(|| format!("read Node {node}"), api.get(node)).await?;
     if found.uid().as_deref() != Some(uid) {
-        return Err(another(node));
+        return Err(replaced(node));
     }
     let before = found
         .spec
@@ -60,22 +60,21 @@ pub(super) async fn remove_taints(
         .unwrap_or_default();
     let after: Vec<&Taint> = before
         .iter()
-        .filter(|taint| !taints.iter().any(|startup| is_meant(startup, taint)))
+        .filter(|taint| !taints.iter().any(|startup| matches(startup, taint)))
         .collect();
     if after.len() == before.len() {
         return Ok(Applied::Node(Box::new(found)));
     }
-    // A list has no names for its members: the whole of it is what was read, or the patch is
-    // refused.
+    // Members of a list have no names: the patch tests and replaces the whole list.
     let change = json!([
         { "op": "test", "path": "/metadata/uid", "value": uid },
         { "op": "test", "path": "/spec/taints", "value": before },
         { "op": "replace", "path": "/spec/taints", "value": after },
     ]);
-    patch(context, node, "take startup taints off", &change).await
+    patch(context, node, "remove startup taints from", &change).await
 }
 
-fn is_meant(startup: &StartupTaint, taint: &Taint) -> bool {
+fn matches(startup: &StartupTaint, taint: &Taint) -> bool {
     let effect = startup.effect.map(|effect| match effect {
         TaintEffect::NoSchedule => "NoSchedule",
         TaintEffect::PreferNoSchedule => "PreferNoSchedule",
@@ -84,11 +83,14 @@ fn is_meant(startup: &StartupTaint, taint: &Taint) -> bool {
     startup.key == taint.key && effect.is_none_or(|effect| effect == taint.effect)
 }
 
-fn another(node: &str) -> ApplyError {
-    let status = kube::core::Status::failure("there is another node of that name now", "Conflict")
-        .with_code(409);
+fn replaced(node: &str) -> ApplyError {
+    let status = kube::core::Status::failure(
+        "the node was replaced by another one of that name",
+        "Conflict",
+    )
+    .with_code(409);
     ApplyError::Api {
-        operation: format!("take startup taints off Node {node}"),
+        operation: format!("remove startup taints from Node {node}"),
         category: Category::Conflict,
         source: Cause::Refusal(status.boxed()),
     }
@@ -108,7 +110,7 @@ async fn patch(
         },
         json_patch(change),
     );
-    let written = ask_patch(
+    let written = call_patch(
         || format!("{verb} Node {node}"),
         api.patch(node, &params, &change),
     )

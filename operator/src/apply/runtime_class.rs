@@ -1,15 +1,15 @@
-//! The RuntimeClass: made, changed, taken over, put back, removed.
+//! The RuntimeClass: creates, changes, adopts, restores and deletes it.
 //!
-//! Others may have made it, and its amounts and tolerations lie in maps and lists that server-side
-//! apply merges with theirs. So it is created with POST, which fails where one is, and changed by a
-//! JSON patch that replaces whole fields of exactly the version that was looked at.
+//! Another client may have created it, and its quantities and tolerations are maps and lists, which
+//! server-side apply would merge. So it is created with POST, which fails if it exists, and changed
+//! by a JSON patch that replaces whole fields of the version that was read.
 
 use k8s_openapi::api::node::v1::RuntimeClass;
 use kube::api::{DeleteParams, PatchParams, PostParams, Preconditions};
 use kube::{Api, ResourceExt as _};
 use serde_json::{Value, json};
 
-use super::{Applied, ApplyError, Gone, Kind, ask, ask_patch, json_patch};
+use super::{Applied, ApplyError, Gone, Kind, call, call_patch, json_patch};
 use crate::context::Context;
 use crate::crd::WasmRuntime;
 use crate::error::Category;
@@ -29,7 +29,7 @@ pub(super) async fn apply(
             field_manager: Some(names::MANAGER.to_owned()),
             ..PostParams::default()
         };
-        let created = ask(
+        let created = call(
             || format!("create RuntimeClass {name}"),
             api.create(&params, &desired),
         )
@@ -69,7 +69,7 @@ pub(super) async fn remove(
         }));
     };
     if !runtime_class::is_ours(found, &runtime.name_any()) {
-        return Err(foreign(found, "it is left alone"));
+        return Err(foreign(found, "the operator does not change it"));
     }
     let removal_action =
         runtime_class::removal_action(found).map_err(|source| ApplyError::Unreadable {
@@ -83,7 +83,7 @@ pub(super) async fn remove(
         uid: found.uid(),
     });
     let done = match removal_action {
-        RemovalAction::Restore(former) => patch(context, found, &former, "put back").await,
+        RemovalAction::Restore(original) => patch(context, found, &original, "restore").await,
         RemovalAction::Delete => {
             let api = Api::<RuntimeClass>::all(context.client.clone());
             let params = DeleteParams {
@@ -93,7 +93,7 @@ pub(super) async fn remove(
                 }),
                 ..DeleteParams::default()
             };
-            ask(
+            call(
                 || format!("delete RuntimeClass {name}"),
                 api.delete(&name, &params),
             )
@@ -123,7 +123,7 @@ async fn patch(
         ..PatchParams::default()
     };
     let change = json_patch(&Value::Array(operations(found, wanted)));
-    let written = ask_patch(
+    let written = call_patch(
         || format!("{verb} RuntimeClass {name}"),
         api.patch(&name, &params, &change),
     )
@@ -131,7 +131,7 @@ async fn patch(
     Ok(Applied::Class(Box::new(written)))
 }
 
-/// What makes `found`, in exactly this version, what is wanted.
+/// Returns the patch from `found`, in this version, to `wanted`.
 fn operations(found: &RuntimeClass, wanted: &RuntimeClass) -> Vec<Value> {
     let mut operations = vec![
         json!({ "op": "test", "path": "/metadata/uid", "value": found.uid() }),
@@ -157,7 +157,7 @@ fn operations(found: &RuntimeClass, wanted: &RuntimeClass) -> Vec<Value> {
         match (before == after, after.is_null()) {
             (true, _) => {}
             (false, true) => operations.push(json!({ "op": "remove", "path": path })),
-            // Added to what is there already, it takes its place.
+            // Adding a field that exists replaces it.
             (false, false) => operations.push(json!({ "op": "add", "path": path, "value": after })),
         }
     }

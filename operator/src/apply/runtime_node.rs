@@ -1,11 +1,11 @@
-//! The object that says how far a runtime is on a node. The operator alone makes, writes and
-//! removes these.
+//! The WasmRuntimeNode: the status of a runtime on a node. Only the operator creates, writes and
+//! deletes these.
 
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::{Api, Resource as _, ResourceExt as _};
 use serde_json::json;
 
-use super::{Applied, ApplyError, Gone, Kind, ask, ask_patch, json_patch};
+use super::{Applied, ApplyError, Gone, Kind, call, call_patch, json_patch};
 use crate::context::Context;
 use crate::crd::{WasmRuntimeNode, WasmRuntimeNodeStatus};
 use crate::error::Category;
@@ -25,7 +25,7 @@ pub(super) async fn claim(
         field_manager: Some(names::MANAGER.to_owned()),
         ..PostParams::default()
     };
-    match ask(
+    match call(
         || format!("create WasmRuntimeNode {name}"),
         api.create(&params, &object),
     )
@@ -37,13 +37,13 @@ pub(super) async fn claim(
                 ..
             },
         ) => {
-            let found = ask(|| format!("read WasmRuntimeNode {name}"), api.get(&name)).await?;
+            let found = call(|| format!("read WasmRuntimeNode {name}"), api.get(&name)).await?;
             let is_same = found.spec == object.spec
                 && found
                     .owner_references()
                     .iter()
                     .any(|owner| owner.uid == node_uid);
-            // That of an earlier node of the name, or one on its way out, has to be gone first.
+            // An object of an earlier node, or one that is being deleted, has to be gone first.
             if is_same && found.meta().deletion_timestamp.is_none() {
                 Ok(written(found))
             } else {
@@ -75,7 +75,7 @@ pub(super) async fn set(
     });
     let params = PatchParams::apply(names::MANAGER).force();
     let change = Patch::Apply(&object);
-    let object = ask_patch(
+    let object = call_patch(
         || format!("write the status of WasmRuntimeNode {name}"),
         api.patch_status(&name, &params, &change),
     )
@@ -83,16 +83,16 @@ pub(super) async fn set(
     Ok(written(object))
 }
 
-/// What the API server has under `name` now.
+/// Reads the object of this name; none if it does not exist.
 ///
 /// # Errors
-/// When it did not say.
+/// If it was not read.
 pub async fn read_runtime_node(
     context: &Context,
     name: &str,
 ) -> Result<Option<WasmRuntimeNode>, ApplyError> {
     let api = Api::<WasmRuntimeNode>::all(context.client.clone());
-    ask(|| format!("read WasmRuntimeNode {name}"), api.get_opt(name)).await
+    call(|| format!("read WasmRuntimeNode {name}"), api.get_opt(name)).await
 }
 
 pub(super) async fn forget(
@@ -117,8 +117,8 @@ pub(super) async fn forget(
         }),
         ..DeleteParams::background()
     };
-    // Deleted first, then let go: in between nobody takes it for one that is in use.
-    let left = match ask(
+    // Deleted first, then released: in between it is visibly being deleted.
+    let left = match call(
         || format!("delete WasmRuntimeNode {name}"),
         api.delete(&name, &params),
     )
@@ -153,7 +153,7 @@ pub(super) async fn forget(
         field_manager: Some(names::MANAGER.to_owned()),
         ..PatchParams::default()
     };
-    match ask_patch(
+    match call_patch(
         || format!("remove the finalizer from WasmRuntimeNode {name}"),
         api.patch(&name, &params, &change),
     )

@@ -1,18 +1,18 @@
-//! What a runtime's object says of itself, written as a whole.
+//! The status of a WasmRuntime, written as a whole.
 
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Resource as _, ResourceExt as _};
 use serde_json::json;
 
-use super::{Applied, ApplyError, ask_patch};
+use super::{Applied, ApplyError, call_patch};
 use crate::context::Context;
 use crate::crd::{WasmRuntime, WasmRuntimeStatus};
 use crate::names;
 
-/// Writes `status` to `runtime`, if it is still the same object.
+/// Writes `status` to `runtime`, unless it was replaced by another object.
 ///
 /// # Errors
-/// When it was not written.
+/// If it was not written.
 pub async fn write_status(
     context: &Context,
     runtime: &WasmRuntime,
@@ -30,8 +30,8 @@ pub async fn write_status(
         PatchParams::apply(names::MANAGER).force(),
         Patch::Apply(&object),
     );
-    // That it is "invalid" says that the object of that uid is gone.
-    let written = ask_patch(
+    // "Invalid" means that the object of that uid is gone.
+    let written = call_patch(
         || format!("write the status of WasmRuntime {name}"),
         api.patch_status(&name, &params, &change),
     )

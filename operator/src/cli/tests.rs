@@ -99,12 +99,12 @@ fn every_option_reaches_the_settings() {
 }
 
 #[test]
-fn what_cannot_be_is_refused_and_named() {
-    for (option, words) in [
+fn invalid_option_is_refused_with_its_name() {
+    for (option, text) in [
         ("--namespace=Wasm", "lower-case"),
         ("--installer-image=", "empty"),
-        ("--installer-env=A", "there is no ="),
-        ("--installer-env=1A=b", "no name of a variable"),
+        ("--installer-env=A", "must contain ="),
+        ("--installer-env=1A=b", "not a valid name of a variable"),
         (
             "--installer-image-pull-policy=Sometimes",
             "Always, IfNotPresent, Never",
@@ -112,9 +112,9 @@ fn what_cannot_be_is_refused_and_named() {
         ("--installer-image-pull-secret=a/b", "lower-case"),
         (
             r#"--installer-resources={"limit":{}}"#,
-            "none of requests, limits and claims",
+            "not one of requests, limits and claims",
         ),
-        ("--installer-resources=1", "no JSON object"),
+        ("--installer-resources=1", "not a valid JSON object"),
         ("--listen=8080", "invalid"),
         ("--leader-election=perhaps", "invalid"),
     ] {
@@ -126,14 +126,14 @@ fn what_cannot_be_is_refused_and_named() {
             .collect();
         let error = Cli::try_parse_from(needed).unwrap_err().to_string();
         assert!(
-            error.contains(words) && error.contains(name),
+            error.contains(text) && error.contains(name),
             "{option}: {error}"
         );
     }
 }
 
 #[test]
-fn a_timeout_is_written_as_people_write_it() {
+fn timeout_accepts_units() {
     for (text, seconds) in [("90s", 90), ("10m", 600), ("4m30s", 270), ("1h", 3600)] {
         assert_eq!(
             duration(text).unwrap(),

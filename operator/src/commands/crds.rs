@@ -13,15 +13,14 @@ use tokio::time::{Instant, sleep};
 use crate::crd::definitions;
 use crate::names;
 
-/// For the API server to serve a definition.
-const PATIENCE: Duration = Duration::from_mins(1);
-/// Between two looks.
-const PAUSE: Duration = Duration::from_millis(250);
+/// How long the API server may take to serve a definition.
+const SERVE_TIMEOUT: Duration = Duration::from_mins(1);
+const POLL_INTERVAL: Duration = Duration::from_millis(250);
 
-/// Brings the cluster's definitions up to date, and waits until it serves them.
+/// Applies the definitions to the cluster, and waits until they are served.
 ///
 /// # Errors
-/// When the API server does not take one, or does not serve it in time.
+/// If the API server refuses one, or does not serve it in time.
 pub async fn apply(client: Client) -> Result<()> {
     let api = Api::<CustomResourceDefinition>::all(client);
     let params = PatchParams::apply(names::MANAGER).force();
@@ -30,19 +29,19 @@ pub async fn apply(client: Client) -> Result<()> {
         api.patch(&name, &params, &Patch::Apply(&definition))
             .await
             .with_context(|| format!("apply CustomResourceDefinition {name}"))?;
-        tracing::info!(name, "applied");
+        tracing::info!(name, "applied the CustomResourceDefinition");
     }
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + SERVE_TIMEOUT;
     for definition in definitions() {
         wait(&api, &definition.name_any(), deadline).await?;
     }
     Ok(())
 }
 
-/// Prints the definitions, as one object that `kubectl apply` takes.
+/// Prints the definitions as one object for `kubectl apply`.
 ///
 /// # Errors
-/// When nobody reads it.
+/// If the output is closed.
 pub fn print(output: &mut impl Write) -> Result<()> {
     let list = json!({ "apiVersion": "v1", "kind": "List", "items": definitions() });
     serde_json::to_writer_pretty(&mut *output, &list).context("print the definitions")?;
@@ -56,20 +55,20 @@ async fn wait(api: &Api<CustomResourceDefinition>, name: &str, deadline: Instant
             .await
             .with_context(|| format!("read CustomResourceDefinition {name}"))?;
         let Some(obstacle) = obstacle(&found) else {
-            tracing::info!(name, "served");
+            tracing::info!(name, "the CustomResourceDefinition is served");
             return Ok(());
         };
         if Instant::now() >= deadline {
             bail!(
                 "CustomResourceDefinition {name} is not served after {} s: {obstacle}",
-                PATIENCE.as_secs()
+                SERVE_TIMEOUT.as_secs()
             );
         }
-        sleep(PAUSE).await;
+        sleep(POLL_INTERVAL).await;
     }
 }
 
-/// What keeps a definition from being served, if there is anything.
+/// Returns what keeps a definition from being served, if it is not.
 fn obstacle(definition: &CustomResourceDefinition) -> Option<String> {
     let conditions = definition
         .status
@@ -95,7 +94,7 @@ fn obstacle(definition: &CustomResourceDefinition) -> Option<String> {
     } else {
         text("Established")
     };
-    Some(evidence.unwrap_or_else(|| "the API server has not said anything of it".to_owned()))
+    Some(evidence.unwrap_or_else(|| "its status has no conditions yet".to_owned()))
 }
 
 #[cfg(test)]
@@ -111,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn a_definition_is_served_when_it_is_established() {
+    fn definition_is_served_when_it_is_established() {
         assert_eq!(
             obstacle(&definition(
                 &json!([{ "type": "Established", "status": "True" }])
@@ -120,15 +119,15 @@ mod tests {
         );
         assert_eq!(
             obstacle(&definitions()[0]).unwrap(),
-            "the API server has not said anything of it"
+            "its status has no conditions yet"
         );
     }
 
     #[test]
-    fn a_name_that_is_taken_is_what_is_told() {
+    fn name_conflict_of_definition_is_reported() {
         let taken = json!([
-            { "type": "Established", "status": "False", "reason": "NotAccepted", "message": "not \
-                                                            all names are accepted" },
+            { "type": "Established", "status": "False", "reason": "NotAccepted",
+            "message": "not all names are accepted" },
             { "type": "NamesAccepted", "status": "False", "reason": "ShortNamesConflict",
             "message": "\"wrt\" is already in use" },
         ]);
@@ -139,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_printed_can_be_applied() {
+    fn printed_definitions_are_a_list_object() {
         let mut text = Vec::new();
         print(&mut text).unwrap();
         let list: serde_json::Value = serde_json::from_slice(&text).unwrap();

@@ -8,65 +8,63 @@ use kube::api::{DeleteParams, ListParams};
 use kube::{Api, Client, ResourceExt as _};
 use tokio::time::{Instant, sleep};
 
-use crate::apply::ask;
+use crate::apply::call;
 use crate::crd::{Phase, WasmRuntime, WasmRuntimeNode};
 use crate::error::{ApplyError, Category};
 
-/// Between two looks.
-const PAUSE: Duration = Duration::from_secs(1);
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
 /// How many nodes a message names.
-const NAMED: usize = 10;
+const MAX_NAMED_NODES: usize = 10;
 
-/// Deletes every runtime, and waits up to `patience` until all are gone.
+/// Deletes every runtime, and waits up to `timeout` until all are gone.
 ///
 /// # Errors
-/// When some are not gone in time: which nodes they wait for, and why. And when the API server
-/// refuses what does not pass.
-pub async fn remove(client: Client, patience: Duration) -> Result<()> {
+/// If some are not gone in time: the error names the nodes that they wait for, and why. Also on an
+/// API error that is not transient.
+pub async fn remove(client: Client, timeout: Duration) -> Result<()> {
     let runtimes = Api::<WasmRuntime>::all(client.clone());
     let nodes = Api::<WasmRuntimeNode>::all(client);
-    let deadline = Instant::now() + patience;
-    let mut told = String::new();
+    let deadline = Instant::now() + timeout;
+    let mut logged = String::new();
     loop {
-        let left = match look(&runtimes, &nodes).await {
+        let left = match delete_and_report(&runtimes, &nodes).await {
             Ok(None) => {
-                tracing::info!("no runtime is left");
+                tracing::info!("all runtimes are removed");
                 return Ok(());
             }
-            Ok(Some(evidence)) => format!("there is still {evidence}"),
+            Ok(Some(evidence)) => format!("not removed yet: {evidence}"),
             Err(error) if error.category().is_transient() => {
-                format!("it is not known what is left: {}", error.chain())
+                format!("cannot check what is left: {}", error.chain())
             }
             Err(error) => return Err(error.into()),
         };
         if Instant::now() >= deadline {
             bail!(
-                "after {} s {left}. The operator goes on while it runs: give it more time with \
-                 --timeout, or see \
-                 `kubectl get wasmruntimenodes`. With spec.uninstallPolicy: Retain a runtime lets \
-                 its nodes go as they are",
-                patience.as_secs()
+                "timeout after {} s: {left}. The operator continues while it runs: allow more time \
+                 with --timeout, or see `kubectl get wasmruntimenodes`. With \
+                 spec.uninstallPolicy: Retain, nodes keep what is installed",
+                timeout.as_secs()
             );
         }
-        if left != told {
-            tracing::info!("waiting: {left}");
-            told = left;
+        if left != logged {
+            tracing::info!(left, "waiting for runtimes to be removed");
+            logged = left;
         }
-        sleep(PAUSE.min(deadline.saturating_duration_since(Instant::now()))).await;
+        sleep(POLL_INTERVAL.min(deadline.saturating_duration_since(Instant::now()))).await;
     }
 }
 
-/// Deletes what is there, and says what waits for what; nothing where nothing is left.
-async fn look(
+/// Deletes all runtimes. Returns what is left and what it waits for; none if nothing is left.
+async fn delete_and_report(
     runtimes: &Api<WasmRuntime>,
     nodes: &Api<WasmRuntimeNode>,
 ) -> Result<Option<String>, ApplyError> {
-    // Deleted again each time: one may have been made in the meantime.
+    // Repeated each time: a runtime may have been created in the meantime.
     let left = delete_all(runtimes).await?;
     if left.is_empty() {
         return Ok(None);
     }
-    let nodes = ask(
+    let nodes = call(
         || "list WasmRuntimeNodes".to_owned(),
         nodes.list(&ListParams::default()),
     )
@@ -74,16 +72,16 @@ async fn look(
     Ok(Some(evidence(&left, &nodes.items)))
 }
 
-/// Deletes every runtime that is not on its way out, and names all that are there.
+/// Deletes every runtime that is not being deleted yet. Returns the names of all that exist.
 async fn delete_all(api: &Api<WasmRuntime>) -> Result<Vec<String>, ApplyError> {
-    let found = match ask(
+    let found = match call(
         || "list WasmRuntimes".to_owned(),
         api.list(&ListParams::default()),
     )
     .await
     {
         Ok(found) => found.items,
-        // The API is not there, so its objects are not either.
+        // Without the definitions there are no objects.
         Err(error) if error.category() == Category::Gone => return Ok(Vec::new()),
         Err(error) => return Err(error),
     };
@@ -92,13 +90,13 @@ async fn delete_all(api: &Api<WasmRuntime>) -> Result<Vec<String>, ApplyError> {
         .filter(|runtime| runtime.metadata.deletion_timestamp.is_none())
     {
         let name = runtime.name_any();
-        match ask(
+        match call(
             || format!("delete WasmRuntime {name}"),
             api.delete(&name, &DeleteParams::background()),
         )
         .await
         {
-            Ok(_) => tracing::info!(name, "deleted; its nodes are being cleaned"),
+            Ok(_) => tracing::info!(name, "deleted the WasmRuntime; its nodes are being cleaned"),
             Err(error) if error.category() == Category::Gone => {}
             Err(error) => return Err(error),
         }
@@ -106,7 +104,7 @@ async fn delete_all(api: &Api<WasmRuntime>) -> Result<Vec<String>, ApplyError> {
     Ok(found.iter().map(kube::ResourceExt::name_any).collect())
 }
 
-/// What is still there, and which nodes it waits for and why.
+/// Describes the runtimes that are left, and the nodes that they wait for.
 fn evidence(runtimes: &[String], nodes: &[WasmRuntimeNode]) -> String {
     let waiting: Vec<String> = nodes
         .iter()
@@ -120,13 +118,13 @@ fn evidence(runtimes: &[String], nodes: &[WasmRuntimeNode]) -> String {
     }
     let named = waiting
         .iter()
-        .take(NAMED)
+        .take(MAX_NAMED_NODES)
         .map(String::as_str)
         .collect::<Vec<_>>()
         .join("; ");
     let _ = write!(text, " on {} nodes: {named}", waiting.len());
-    if waiting.len() > NAMED {
-        let _ = write!(text, "; and {} more", waiting.len() - NAMED);
+    if waiting.len() > MAX_NAMED_NODES {
+        let _ = write!(text, "; and {} more", waiting.len() - MAX_NAMED_NODES);
     }
     text
 }
@@ -140,7 +138,7 @@ fn obstacle(node: &WasmRuntimeNode) -> String {
             format!("{name} ({}, {reason}: {message})", phase.as_str())
         }
         (Phase::Removing, _, _) => format!("{name} (being cleaned)"),
-        (phase, _, _) => format!("{name} ({}, waits for its turn)", phase.as_str()),
+        (phase, _, _) => format!("{name} ({}, not started yet)", phase.as_str()),
     }
 }
 
@@ -158,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_waits_is_told_for_which_nodes_and_why() {
+    fn remaining_nodes_are_named_with_reason() {
         let removing = WasmRuntimeNodeStatus {
             phase: Phase::Removing,
             ..WasmRuntimeNodeStatus::default()
@@ -176,12 +174,12 @@ mod tests {
         assert_eq!(
             evidence(&["wasmedge".to_owned()], &nodes),
             "WasmRuntime wasmedge on 3 nodes: a (being cleaned); b (InUse: 2 containers use it); c \
-             (Ready, waits for its turn)"
+             (Ready, not started yet)"
         );
     }
 
     #[test]
-    fn a_runtime_that_waits_for_no_node_waits_for_the_operator() {
+    fn runtime_without_nodes_hints_at_the_operator() {
         let others = [node("a", WasmRuntimeNodeStatus::default())];
         assert!(evidence(&["other".to_owned()], &others).ends_with("is the operator running?"));
     }

@@ -1,5 +1,5 @@
-//! The Job of an installer: one try on one node, with the host's paths that it needs and nothing
-//! else of the host.
+//! The Job of an installer: one attempt on one node, with the node paths that it needs and no
+//! others.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -23,22 +23,22 @@ use crate::crd::WasmRuntime;
 use crate::names;
 use crate::plan::{InstallerFacts, template};
 
-/// Where the host's paths are, each under its own path.
-const HOST: &str = "/host";
-/// Where the first pull secret lies, as `config.json`.
+/// Where the node root is mounted, each node path under its own path.
+const NODE_ROOT: &str = "/host";
+/// Where the first pull secret is mounted, as `config.json`.
 const PULL_SECRET: &str = "/pull-secret";
-/// Where archives are downloaded to. A runtime's archive is far below this; more is no runtime.
+/// Where archives are downloaded, and the maximum size, far above that of a runtime's archive.
 const SCRATCH: (&str, &str) = ("/tmp", "1Gi");
-/// For an installer that is stopped to put the node back: containerd's restart, and a look whether
-/// it answers.
+/// How long a stopped installer may take to roll the node back: containerd's restart, and a check
+/// that it answers.
 const GRACE_SECONDS: i64 = 90;
-/// How long Kubernetes keeps a Job that the operator did not remove.
-const KEPT_SECONDS: i32 = 3600;
-/// What root in the container may still do: enter the host's paths as a root folder, and write
-/// files there whoever owns them. Not to mount, to trace, to load modules, or to reach devices.
+/// How long Kubernetes keeps a Job that the operator did not delete.
+const TTL_SECONDS: i32 = 3600;
+/// The capabilities of root in the container: to use the node root as root folder, and to write files
+/// of any owner there. Not to mount, trace, load modules, or access devices.
 const CAPABILITIES: [&str; 4] = ["CHOWN", "DAC_OVERRIDE", "FOWNER", "SYS_CHROOT"];
 
-/// What a decision needs to know of the settings.
+/// Returns the settings that plans depend on.
 pub fn facts(settings: &Settings) -> InstallerFacts {
     let installer = settings.installer();
     let Installer {
@@ -68,7 +68,7 @@ pub fn facts(settings: &Settings) -> InstallerFacts {
     }
 }
 
-/// The Job `name` that does what `request` says on `node`, for at most `timeout`.
+/// Returns the Job `name` that executes `request` on `node`, for at most `timeout`.
 pub fn installer_job(
     settings: &Settings,
     runtime: &WasmRuntime,
@@ -96,20 +96,25 @@ pub fn installer_job(
             namespace: Some(settings.namespace.clone()),
             labels: Some(labels.clone()),
             annotations: Some(annotations.clone().into_iter().chain([template]).collect()),
-            // No owner: whoever deletes a WasmRuntime with its dependents first would end every
-            // installer half way, the ones that clean nodes included. Its deadline ends it, and its
-            // time to live removes it.
+            // No owner: a foreground deletion of the WasmRuntime would stop every running
+            // installer, also those that clean nodes. The Job's deadline ends it, and its time to
+            // live deletes it.
             ..ObjectMeta::default()
         },
         spec: Some(JobSpec {
-            // The operator tries again, and knows when that is of use.
+            // The operator retries, because it knows whether that is useful.
             backoff_limit: Some(0),
             active_deadline_seconds: Some(i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX)),
-            ttl_seconds_after_finished: Some(KEPT_SECONDS),
+            ttl_seconds_after_finished: Some(TTL_SECONDS),
             template: PodTemplateSpec {
                 metadata: Some(ObjectMeta {
                     labels: Some(labels),
-                    annotations: Some(annotations.into_iter().chain(undisturbed()).collect()),
+                    annotations: Some(
+                        annotations
+                            .into_iter()
+                            .chain(autoscaler_annotations())
+                            .collect(),
+                    ),
                     ..ObjectMeta::default()
                 }),
                 spec: Some(pod(settings, node, request)),
@@ -133,8 +138,8 @@ fn labels(runtime: &str) -> BTreeMap<String, String> {
         .into()
 }
 
-/// Autoscalers leave the node alone while its containerd is being changed.
-fn undisturbed() -> [(String, String); 2] {
+/// Returns the annotations that keep autoscalers from removing the node during the change.
+fn autoscaler_annotations() -> [(String, String); 2] {
     [
         (names::SAFE_TO_EVICT_ANNOTATION, "false"),
         (names::DO_NOT_DISRUPT_ANNOTATION, "true"),
@@ -149,10 +154,9 @@ fn pod(settings: &Settings, node: &str, request: &Request) -> PodSpec {
         .iter()
         .map(|name| LocalObjectReference { name: name.clone() })
         .collect::<Vec<_>>();
-    let host = request.layout().mounts();
+    let node_mounts = request.layout().mounts();
     PodSpec {
-        // The scheduler is passed by: the operator chose the node, and nothing else may come in
-        // between.
+        // The scheduler is bypassed: the operator chose the node.
         node_name: Some(node.to_owned()),
         tolerations: Some(vec![Toleration {
             operator: Some("Exists".to_owned()),
@@ -165,13 +169,13 @@ fn pod(settings: &Settings, node: &str, request: &Request) -> PodSpec {
         termination_grace_period_seconds: Some(GRACE_SECONDS),
         priority_class_name: installer.priority_class.clone(),
         image_pull_secrets: (!secrets.is_empty()).then_some(secrets),
-        volumes: Some(volumes(&host, installer.pull_secrets.first())),
-        containers: vec![container(settings, request, &host)],
+        volumes: Some(volumes(&node_mounts, installer.pull_secrets.first())),
+        containers: vec![container(settings, request, &node_mounts)],
         ..PodSpec::default()
     }
 }
 
-fn container(settings: &Settings, request: &Request, host: &[Mount]) -> Container {
+fn container(settings: &Settings, request: &Request, node_mounts: &[Mount]) -> Container {
     let installer = settings.installer();
     let env: Vec<EnvVar> = installer
         .env
@@ -189,16 +193,14 @@ fn container(settings: &Settings, request: &Request, host: &[Mount]) -> Containe
         env: (!env.is_empty()).then_some(env),
         resources: installer.resources.clone(),
         security_context: Some(security()),
-        // The report is what the installer writes there, and nothing else: the end of its log is no
-        // report.
+        // Only what the installer writes to the file is a report; the end of its log is not.
         termination_message_policy: Some("File".to_owned()),
-        volume_mounts: Some(mounts(host, installer.pull_secrets.first())),
+        volume_mounts: Some(mounts(node_mounts, installer.pull_secrets.first())),
         ..Container::default()
     }
 }
 
-/// Kubernetes replaces `$(NAME)` in arguments and variables; with two dollars it leaves the text
-/// alone.
+/// Escapes `$(NAME)`, which Kubernetes replaces in arguments and variables.
 fn literal(text: &str) -> String {
     text.replace("$(", "$$(")
 }
@@ -219,8 +221,8 @@ fn security() -> SecurityContext {
             type_: "RuntimeDefault".to_owned(),
             localhost_profile: None,
         }),
-        // Where SELinux enforces, no container's domain but this one may touch the host's files;
-        // elsewhere it means nothing. It is what other node agents use that are not privileged.
+        // If SELinux enforces, only this domain of a container may access files of the node;
+        // otherwise it has no effect. Other unprivileged node agents use it, too.
         se_linux_options: Some(SELinuxOptions {
             type_: Some("spc_t".to_owned()),
             ..SELinuxOptions::default()
@@ -229,21 +231,24 @@ fn security() -> SecurityContext {
     }
 }
 
-fn volumes(host: &[Mount], pull_secret: Option<&String>) -> Vec<Volume> {
-    let host = host.iter().enumerate().map(|(number, mount)| Volume {
-        name: volume_name(number),
-        host_path: Some(HostPathVolumeSource {
-            path: mount.path.clone(),
-            type_: Some(
-                match mount.absent {
-                    Absent::Refused => "Directory",
-                    Absent::Made => "DirectoryOrCreate",
-                }
-                .to_owned(),
-            ),
-        }),
-        ..Volume::default()
-    });
+fn volumes(node_mounts: &[Mount], pull_secret: Option<&String>) -> Vec<Volume> {
+    let node_mounts = node_mounts
+        .iter()
+        .enumerate()
+        .map(|(number, mount)| Volume {
+            name: volume_name(number),
+            host_path: Some(HostPathVolumeSource {
+                path: mount.path.clone(),
+                type_: Some(
+                    match mount.absent {
+                        Absent::Refused => "Directory",
+                        Absent::Made => "DirectoryOrCreate",
+                    }
+                    .to_owned(),
+                ),
+            }),
+            ..Volume::default()
+        });
     let scratch = Volume {
         name: "scratch".to_owned(),
         empty_dir: Some(EmptyDirVolumeSource {
@@ -262,24 +267,24 @@ fn volumes(host: &[Mount], pull_secret: Option<&String>) -> Vec<Volume> {
                 mode: None,
             }]),
             default_mode: Some(0o400),
-            // As with image pulls: a secret that is not there is no reason not to try.
+            // As with image pulls: a missing secret is not an error.
             optional: Some(true),
         }),
         ..Volume::default()
     });
-    host.chain([scratch]).chain(secret).collect()
+    node_mounts.chain([scratch]).chain(secret).collect()
 }
 
-fn mounts(host: &[Mount], pull_secret: Option<&String>) -> Vec<VolumeMount> {
-    let host = host.iter().enumerate().map(|(number, mount)| {
-        let looks_only = mount.access == MountAccess::Read;
+fn mounts(node_mounts: &[Mount], pull_secret: Option<&String>) -> Vec<VolumeMount> {
+    let node_mounts = node_mounts.iter().enumerate().map(|(number, mount)| {
+        let is_read_only = mount.access == MountAccess::Read;
         VolumeMount {
             name: volume_name(number),
-            mount_path: format!("{HOST}{}", mount.path),
-            read_only: Some(looks_only),
-            // A bind mount takes the mounts below it along, and they would stay writable. Kubelets
-            // and runtimes that cannot make those read-only too do as before.
-            recursive_read_only: looks_only.then(|| "IfPossible".to_owned()),
+            mount_path: format!("{NODE_ROOT}{}", mount.path),
+            read_only: Some(is_read_only),
+            // A bind mount includes the mounts below it, which would stay writable. Kubelets and
+            // runtimes without recursive read-only mounts ignore this.
+            recursive_read_only: is_read_only.then(|| "IfPossible".to_owned()),
             ..VolumeMount::default()
         }
     });
@@ -290,12 +295,13 @@ fn mounts(host: &[Mount], pull_secret: Option<&String>) -> Vec<VolumeMount> {
         ..VolumeMount::default()
     };
     let secret = pull_secret.map(|_| own("pull-secret", PULL_SECRET, Some(true)));
-    host.chain([own("scratch", SCRATCH.0, None)])
+    node_mounts
+        .chain([own("scratch", SCRATCH.0, None)])
         .chain(secret)
         .collect()
 }
 
-/// Paths are longer than a volume's name may be.
+/// Returns the name of a volume. A path may be longer than a name.
 fn volume_name(number: usize) -> String {
     format!("host-{number}")
 }

@@ -1,9 +1,9 @@
-//! Amounts of resources: two texts may mean the same one, and the API server writes them in its own
-//! way.
+//! Comparison of resource quantities: several texts have the same value, and the API server
+//! normalizes them.
 
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
-/// Whether two amounts are the same.
+/// Whether two quantities have the same value.
 pub fn same(one: &Quantity, other: &Quantity) -> bool {
     match (nanos(&one.0), nanos(&other.0)) {
         (Some(one), Some(other)) => one == other,
@@ -11,7 +11,7 @@ pub fn same(one: &Quantity, other: &Quantity) -> bool {
     }
 }
 
-/// A billionth is the smallest amount there is; none if the text is no amount.
+/// Returns the value in billionths, the smallest unit; none if the text is not a valid quantity.
 fn nanos(text: &str) -> Option<i128> {
     let end = text
         .find(|letter: char| !matches!(letter, '0'..='9' | '.' | '+' | '-'))
@@ -30,7 +30,7 @@ fn nanos(text: &str) -> Option<i128> {
     let scaled = digits.checked_mul(factor)?;
     let exponent = exponent + 9 - i32::try_from(fraction.len()).ok()?;
     let power = 10_i128.checked_pow(exponent.unsigned_abs())?;
-    // What is smaller than a billionth is rounded up, as Kubernetes does.
+    // Smaller values are rounded up, as in Kubernetes.
     let amount = if exponent < 0 {
         scaled.div_euclid(power) + i128::from(scaled.rem_euclid(power) != 0)
     } else {
@@ -39,7 +39,7 @@ fn nanos(text: &str) -> Option<i128> {
     Some(if negative { -amount } else { amount })
 }
 
-/// What a suffix multiplies by: a factor and a power of ten.
+/// Returns the factor and the power of ten of a suffix.
 fn scale(suffix: &str) -> Option<(i128, i32)> {
     let binary = |power: u32| Some((1024_i128.pow(power), 0));
     match suffix {
@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn one_amount_may_be_written_in_many_ways() {
+    fn same_value_in_different_texts_is_equal() {
         for (one, other) in [
             ("10m", "0.01"),
             ("1", "1000m"),
@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn different_amounts_are_told_apart() {
+    fn different_values_are_not_equal() {
         for (one, other) in [
             ("16Mi", "16M"),
             ("1", "-1"),
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_amount_is_only_like_itself() {
+    fn invalid_quantities_are_compared_as_text() {
         assert!(same(&quantity("many"), &quantity("many")));
         assert!(!same(&quantity("many"), &quantity("more")));
     }

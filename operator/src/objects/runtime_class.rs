@@ -1,5 +1,5 @@
-//! The RuntimeClass that pods name: as the spec wants it, whose one is, and how one that was there
-//! before is put back.
+//! The RuntimeClass that pods name: its desired state, its owner, and the restoration of an adopted
+//! one.
 
 use std::collections::BTreeMap;
 
@@ -13,35 +13,35 @@ use super::quantity;
 use crate::crd::WasmRuntime;
 use crate::names;
 
-/// Labels of ours that a RuntimeClass has.
+/// The labels that the operator sets on a RuntimeClass.
 const OWN_LABELS: [&str; 2] = [names::MANAGED_BY, names::RUNTIME_LABEL];
 
-/// What a RuntimeClass was before it was taken over; kept in an annotation of it.
+/// The original fields of an adopted RuntimeClass, kept in an annotation of it.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct OriginalClass {
-    /// Where its pods might run.
+    /// Its scheduling.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scheduling: Option<Scheduling>,
-    /// What its pods took.
+    /// Its overhead.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub overhead: Option<Overhead>,
-    /// What it had for labels that are ours now.
+    /// Its values of the labels that the operator sets.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
 }
 
-/// What becomes of a RuntimeClass when its runtime goes.
+/// What happens to a RuntimeClass when its runtime is deleted.
 #[derive(Debug, Clone, PartialEq)]
 pub enum RemovalAction {
-    /// It goes too.
+    /// It is deleted.
     Delete,
-    /// It was there before, and becomes this again.
+    /// It was adopted, and gets its original fields back.
     Restore(Box<RuntimeClass>),
 }
 
-/// The RuntimeClass as the runtime's spec wants it. It selects nodes by readiness, not by pool:
-/// pods land only where the runtime was seen to work.
+/// Returns the RuntimeClass that the spec describes. It selects nodes by the readiness label: pods
+/// are scheduled only where the runtime was verified.
 pub fn desired(runtime: &WasmRuntime) -> RuntimeClass {
     let name = runtime.name_any();
     let spec = &runtime.spec.runtime_class;
@@ -68,14 +68,14 @@ pub fn desired(runtime: &WasmRuntime) -> RuntimeClass {
     }
 }
 
-/// Whether a RuntimeClass was made, or taken over, for the runtime of this name.
+/// Whether a RuntimeClass was created or adopted for the runtime of this name.
 pub fn is_ours(class: &RuntimeClass, runtime: &str) -> bool {
     let label = |key: &str| class.labels().get(key).map(String::as_str);
     label(names::MANAGED_BY) == Some(names::MANAGER) && label(names::RUNTIME_LABEL) == Some(runtime)
 }
 
-/// Whether a RuntimeClass is as `desired`, however its texts are written. What else stands in its
-/// metadata is not ours.
+/// Whether a RuntimeClass has the fields of `desired`, whatever the form of its quantities. Other
+/// metadata is ignored.
 pub fn matches(desired: &RuntimeClass, found: &RuntimeClass) -> bool {
     let has_labels = OWN_LABELS
         .iter()
@@ -86,16 +86,16 @@ pub fn matches(desired: &RuntimeClass, found: &RuntimeClass) -> bool {
         && same_scheduling(desired, found)
 }
 
-/// `found` with all that `desired` says, and a note of what it was if it was somebody else's.
-/// Everything else of it stays.
+/// Returns `found` with the fields of `desired`, and with an annotation of its original fields if it
+/// had another owner. Everything else stays.
 pub fn changed(desired: &RuntimeClass, found: &RuntimeClass, runtime: &str) -> RuntimeClass {
     let mut class = found.clone();
     if !is_ours(found, runtime) {
-        let former = serde_json::to_string(&OriginalClass::of(found))
-            .expect("a RuntimeClass was read from JSON");
+        let original = serde_json::to_string(&OriginalClass::of(found))
+            .expect("a RuntimeClass that was read from JSON can be written");
         class
             .annotations_mut()
-            .insert(names::ADOPTED_ANNOTATION.to_owned(), former);
+            .insert(names::ADOPTED_ANNOTATION.to_owned(), original);
     }
     class.labels_mut().extend(desired.labels().clone());
     class.overhead.clone_from(&desired.overhead);
@@ -103,19 +103,19 @@ pub fn changed(desired: &RuntimeClass, found: &RuntimeClass, runtime: &str) -> R
     class
 }
 
-/// What becomes of `found`, which is ours, when its runtime goes.
+/// Returns what happens to `found`, which is ours, when its runtime is deleted.
 ///
 /// # Errors
-/// When the note of what it was cannot be read.
+/// If the annotation with its original fields cannot be parsed.
 pub fn removal_action(found: &RuntimeClass) -> Result<RemovalAction, serde_json::Error> {
-    let Some(note) = found.annotations().get(names::ADOPTED_ANNOTATION) else {
+    let Some(original) = found.annotations().get(names::ADOPTED_ANNOTATION) else {
         return Ok(RemovalAction::Delete);
     };
     let OriginalClass {
         scheduling,
         overhead,
         labels,
-    } = serde_json::from_str(note)?;
+    } = serde_json::from_str(original)?;
     let mut class = found.clone();
     class.annotations_mut().remove(names::ADOPTED_ANNOTATION);
     for key in OWN_LABELS {
@@ -127,7 +127,7 @@ pub fn removal_action(found: &RuntimeClass) -> Result<RemovalAction, serde_json:
     Ok(RemovalAction::Restore(Box::new(class)))
 }
 
-/// Whose a RuntimeClass is that is not ours, as far as it tells.
+/// Returns the owner of a RuntimeClass that is not ours, as far as its metadata shows.
 pub fn owner(class: &RuntimeClass) -> String {
     if let Some(runtime) = class.labels().get(names::RUNTIME_LABEL) {
         return format!("WasmRuntime {runtime}");
@@ -146,7 +146,7 @@ pub fn owner(class: &RuntimeClass) -> String {
     release
         .or_else(manager)
         .or_else(writer)
-        .unwrap_or_else(|| "somebody who left no name".to_owned())
+        .unwrap_or_else(|| "an unknown owner".to_owned())
 }
 
 impl OriginalClass {
@@ -197,7 +197,7 @@ fn same_scheduling(one: &RuntimeClass, other: &RuntimeClass) -> bool {
     parts(one) == parts(other)
 }
 
-/// The API server leaves out what is empty.
+/// The API server drops empty fields.
 fn without_empty_texts(toleration: Toleration) -> Toleration {
     let filled = |text: Option<String>| text.filter(|text| !text.is_empty());
     let Toleration {

@@ -1,4 +1,4 @@
-//! The object that says how far a runtime is on a node.
+//! The WasmRuntimeNode: the status of a runtime on a node.
 
 use std::collections::BTreeMap;
 
@@ -7,8 +7,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference}
 use crate::crd::{WasmRuntimeNode, WasmRuntimeNodeSpec};
 use crate::names;
 
-/// The object of `runtime` on the node of this name and uid. It goes when the node goes, and not
-/// before the operator lets it go.
+/// Returns the object of `runtime` on the node of this name and uid. The Node owns it, and a
+/// finalizer of the operator keeps it.
 pub fn runtime_node(runtime: &str, node: &str, node_uid: &str) -> WasmRuntimeNode {
     WasmRuntimeNode {
         metadata: ObjectMeta {
@@ -23,8 +23,8 @@ pub fn runtime_node(runtime: &str, node: &str, node_uid: &str) -> WasmRuntimeNod
                 kind: "Node".to_owned(),
                 name: node.to_owned(),
                 uid: node_uid.to_owned(),
-                // To block the owner's deletion needs a right on nodes' finalizers, and would keep
-                // nodes from going.
+                // Blocking the owner's deletion needs a right on nodes' finalizers, and would keep
+                // nodes from being deleted.
                 block_owner_deletion: None,
                 controller: None,
             }]),

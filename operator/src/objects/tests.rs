@@ -328,7 +328,7 @@ fn the_owner_of_a_class_is_named_as_well_as_it_can_be() {
             "WasmRuntime other",
         ),
         (json!({ "managedFields": [{ "manager": "k3s" }] }), "k3s"),
-        (json!({}), "somebody who left no name"),
+        (json!({}), "an unknown owner"),
     ] {
         assert_eq!(
             owner(&class(

@@ -53,7 +53,7 @@ fn observed(spec: &Value, states: &[(&str, Value)]) -> Observed {
     }
 }
 
-fn told(observed: &Observed) -> WasmRuntimeStatus {
+fn status_of(observed: &Observed) -> WasmRuntimeStatus {
     status(observed, &plan(observed), None)
 }
 
@@ -72,8 +72,8 @@ fn hash(spec: &Value) -> String {
 }
 
 #[test]
-fn a_pool_without_nodes_is_not_available_and_nothing_is_wrong() {
-    let status = told(&observed(&json!({}), &[]));
+fn runtime_without_nodes_is_not_available_and_not_degraded() {
+    let status = status_of(&observed(&json!({}), &[]));
     assert_eq!(
         reason(&status, ConditionType::Available).1,
         "NoNodesSelected"
@@ -86,13 +86,17 @@ fn a_pool_without_nodes_is_not_available_and_nothing_is_wrong() {
 }
 
 #[test]
-fn a_pool_that_has_everything_is_available_and_at_rest() {
+fn runtime_with_all_nodes_ready_is_available_and_not_progressing() {
     let ready = json!({ "phase": "Ready", "installed": hash(&json!({})),
         "target": hash(&json!({})), "version": "1.2.3", "bootId": "boot" });
-    let status = told(&observed(&json!({}), &[("a", ready.clone()), ("b", ready)]));
+    let status = status_of(&observed(&json!({}), &[("a", ready.clone()), ("b", ready)]));
     assert_eq!(
         reason(&status, ConditionType::Available),
-        ("True", "NodesReady", "2 of 2 nodes take pods of the class")
+        (
+            "True",
+            "NodesReady",
+            "2 of 2 nodes accept pods of the class"
+        )
     );
     assert_eq!(reason(&status, ConditionType::Progressing).1, "UpToDate");
     assert_eq!(
@@ -110,10 +114,10 @@ fn a_pool_that_has_everything_is_available_and_at_rest() {
 }
 
 #[test]
-fn a_failure_is_told_with_its_node_and_its_reason() {
+fn degraded_condition_names_failed_node_and_reason() {
     let failed = json!({ "phase": "Failed", "target": hash(&json!({})), "reason": "DigestMismatch",
         "message": "it is another file", "attempts": 1 });
-    let status = told(&observed(&json!({}), &[("a", failed), ("b", Value::Null)]));
+    let status = status_of(&observed(&json!({}), &[("a", failed), ("b", Value::Null)]));
     let (holds, why, message) = reason(&status, ConditionType::Degraded);
     assert_eq!(
         (holds, why, message),
@@ -131,13 +135,13 @@ fn a_failure_is_told_with_its_node_and_its_reason() {
 }
 
 #[test]
-fn a_first_node_is_a_canary_and_a_pause_is_one() {
-    let status = told(&observed(
+fn progressing_condition_shows_canary_and_pause() {
+    let status = status_of(&observed(
         &json!({}),
         &[("a", Value::Null), ("b", Value::Null)],
     ));
     assert_eq!(reason(&status, ConditionType::Progressing).1, "Canary");
-    let status = told(&observed(
+    let status = status_of(&observed(
         &json!({ "rollout": { "paused": true } }),
         &[("a", Value::Null)],
     ));
@@ -145,12 +149,12 @@ fn a_first_node_is_a_canary_and_a_pause_is_one() {
 }
 
 #[test]
-fn many_failures_are_told_by_the_first_few() {
+fn degraded_condition_names_few_of_many_nodes() {
     let failed = json!({ "phase": "Failed", "target": hash(&json!({})), "reason": "SmokeFailed",
         "message": "x" });
     let names = ["a", "b", "c", "d", "e"];
     let nodes: Vec<(&str, Value)> = names.iter().map(|name| (*name, failed.clone())).collect();
-    let status = told(&observed(&json!({}), &nodes));
+    let status = status_of(&observed(&json!({}), &nodes));
     let message = reason(&status, ConditionType::Degraded).2;
     assert!(
         message.contains("c: SmokeFailed")
@@ -161,16 +165,16 @@ fn many_failures_are_told_by_the_first_few() {
 }
 
 #[test]
-fn a_condition_that_stays_keeps_its_time() {
+fn unchanged_condition_keeps_its_time() {
     let mut observed = observed(&json!({}), &[]);
-    observed.runtime.status = Some(told(&observed));
+    observed.runtime.status = Some(status_of(&observed));
     observed.now = Timestamp::from_second(1_800_000_100).unwrap();
-    let status = told(&observed);
+    let status = status_of(&observed);
     assert_eq!(Some(&status), observed.runtime.status.as_ref());
 }
 
 #[test]
-fn what_the_api_server_does_not_do_is_told_before_all_else() {
+fn api_error_comes_before_other_reasons() {
     let failed = json!({ "phase": "Failed", "target": hash(&json!({})), "reason": "SmokeFailed",
         "message": "x" });
     let observed = observed(&json!({}), &[("a", failed)]);
@@ -185,7 +189,7 @@ fn what_the_api_server_does_not_do_is_told_before_all_else() {
 }
 
 #[test]
-fn as_long_as_nothing_of_a_plan_is_done_nothing_of_it_is_told_as_done() {
+fn status_ignores_actions_that_are_not_done() {
     let observed = observed(&json!({}), &[("a", Value::Null)]);
     let plan = plan(&observed);
     assert_eq!(status(&observed, &plan, None).nodes.changing, 1);
@@ -198,19 +202,19 @@ fn as_long_as_nothing_of_a_plan_is_done_nothing_of_it_is_told_as_done() {
 }
 
 #[test]
-fn a_removal_that_stopped_says_so_with_what_it_stopped_at() {
+fn stopped_removal_names_the_failed_node() {
     let runtime = json!({ "nodeSelector": { "matchLabels": { "pool": "wasm" } } });
     let stuck = json!({ "phase": "Removing", "reason": "HostFiles", "message": "read-only",
         "retryAt": "2100-01-01T00:00:00Z" });
     let ready = json!({ "phase": "Ready", "installed": "x" });
-    let status = told(&observed(&runtime, &[("a", stuck), ("b", ready)]));
+    let status = status_of(&observed(&runtime, &[("a", stuck), ("b", ready)]));
     assert_eq!(status.state, "Removal stopped, 1 failed");
     let (_, why, message) = reason(&status, ConditionType::Degraded);
     assert_eq!(
         (why, message),
         (
             "RemovalBlocked",
-            "a: HostFiles: read-only; until then no further node is begun to be cleaned"
+            "a: HostFiles: read-only; no further removal is started until it is resolved"
         )
     );
 }
