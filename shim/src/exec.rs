@@ -195,7 +195,7 @@ fn name_oom(task: &Task, exec: &ExecProcess, error: CreateError) -> CreateError 
             if task
                 .cgroup
                 .oom_kills()
-                .is_ok_and(|kills| task.oom_kills.are_new(kills)) =>
+                .is_ok_and(|kills| task.oom_kills.record(kills)) =>
         {
             CreateError::OutOfMemory {
                 process: exec.process.id.clone(),
