@@ -66,7 +66,7 @@ mod tests {
     }
 
     #[test]
-    fn the_environment_is_exactly_the_specs() {
+    fn environment_is_exactly_the_specs() {
         let wasi = context(r#""args":["a.wasm"],"env":["B=2","A=1=x","EMPTY="]"#).unwrap();
         assert_eq!(wasi.env, ["B=2", "A=1=x", "EMPTY="]);
         assert!(context(r#""args":["a.wasm"]"#).unwrap().env.is_empty());

@@ -7,7 +7,7 @@ use guest_sandbox::seccomp::FilterCache;
 use oci_spec::runtime::Spec;
 use shim_protocol::features::MOUNT_OPTIONS;
 
-/// libcontainer's part: `volume_that_is_read_only_recursively_is_so_below_its_mounts` of the node
+/// libcontainer's part: `recursively_read_only_volume_is_read_only_below_its_mounts` of the node
 /// class.
 #[test]
 fn mount_options_in_the_features_are_those_that_a_guest_can_have() {

@@ -1,28 +1,27 @@
-//! What the set-up of a guest's process does: decided once, from the OCI spec, before anything is
-//! done.
+//! The plan of a guest's process: everything that its set-up does, decided from the OCI spec before
+//! anything is done.
 //!
 //! ```text
-//! Spec + KernelFeatures ── Plan::of ──► Plan ── crosses into the zygote's fork ──► carried out there, step by step
-//!                        └───────► Refused: the spec's field, and why
+//! Spec + KernelFeatures ── Plan::of ──► Plan ── sent to the zygote's fork ──► applied there
+//!                        └───────► Refused: the spec's field, and the reason
 //! ```
 //!
-//! | file | what |
+//! | file | content |
 //! |---|---|
-//! | `plan/namespaces.rs` | which namespaces are made and which are joined, the names in them, their sysctls |
-//! | `plan/users.rs` | the user namespace that its users are of |
-//! | `plan/mounts.rs` | the root and what is mounted below it |
-//! | `plan/options.rs` | the words of a mount's options |
-//! | `plan/proc.rs` | what Linux programs beside the guest see of processes |
+//! | `plan/namespaces.rs` | namespaces to make and to join, the names in them, their sysctls |
+//! | `plan/users.rs` | the user namespace, and owners of files |
+//! | `plan/mounts.rs` | the root and the mounts below it |
+//! | `plan/options.rs` | the options of a mount |
+//! | `plan/proc.rs` | the `/proc` of Linux programs beside the guest |
 //! | `plan/devices.rs` | the nodes and links of `/dev` |
-//! | `plan/process.rs` | what a process of the container is allowed: identity, limits, labels, filters |
-//! | `plan/capabilities.rs` | which of root's powers it keeps |
-//! | `plan/refusals.rs` | fields that are refused as soon as they say anything |
-//! | `plan/kernel_features.rs` | what the host's kernel can do |
+//! | `plan/process.rs` | privileges of a process: identity, limits, labels, filters |
+//! | `plan/capabilities.rs` | the capabilities that it keeps |
+//! | `plan/refusals.rs` | fields that are refused if they have a value |
+//! | `plan/kernel_features.rs` | features of the running kernel |
 //! | `plan/row.rs`, `plan/rows.rs` | the table of every field of the spec: docs/reference/oci-spec.md |
 //!
-//! What it cannot see: a field that the crate `oci-spec` does not know is gone before the spec
-//! comes here, as it is in every runtime that reads the spec into types. The reference page says
-//! so.
+//! A field that the crate `oci-spec` does not know is lost before the spec comes here, as in every
+//! runtime that reads the spec into types. The reference page mentions it.
 
 use std::path::{Path, PathBuf};
 
@@ -59,19 +58,19 @@ pub use row::{Handling, SpecField};
 pub use rows::ROWS;
 pub use users::{IdRange, Owners, UserNamespace};
 
-/// Everything that the set-up of a container's first process does. No descriptors: they travel
-/// beside it.
+/// Everything that the set-up of a container's first process does. It has no descriptors: they are
+/// sent beside it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Plan {
-    /// Namespaces to make or to join. Those of mounts and of processes are always new.
+    /// Namespaces to make or to join. Mount and pid namespaces are always new.
     pub namespaces: Namespaces,
-    /// The pod's user namespace, joined when the set-up is done; none: the node's users.
+    /// The pod's user namespace, joined at the end of the set-up; none: the node's users.
     pub users: Option<UserNamespace>,
-    /// The host's name to set, in a UTS namespace of the container's own.
+    /// The host name, in a UTS namespace of the container's own.
     pub hostname: Option<String>,
-    /// The NIS domain's name to set, likewise.
+    /// The NIS domain name, likewise.
     pub domainname: Option<String>,
-    /// Kernel parameters to write, of namespaces of the container's own.
+    /// Kernel parameters of the container's own namespaces.
     pub sysctls: Vec<Sysctl>,
     /// How the root file system is mounted.
     pub root: Root,
@@ -79,25 +78,24 @@ pub struct Plan {
     pub devices: Devices,
     /// Mounts below the root, in the order in which they are made.
     pub mounts: Vec<GuestMount>,
-    /// Paths in the container of which nothing is to be seen; those that do not exist there are
-    /// skipped.
+    /// Paths in the container to hide; those that do not exist are skipped.
     pub masked: Vec<PathBuf>,
-    /// Paths in the container that are made read-only, with all below them; those that do not exist
-    /// there are skipped.
+    /// Paths in the container to make read-only, with everything below them; those that do not
+    /// exist are skipped.
     pub readonly: Vec<PathBuf>,
-    /// What Linux programs that are started beside the guest see of processes; none: nothing.
+    /// The `/proc` of Linux programs that are started beside the guest; none: they have none.
     pub proc: Option<Proc>,
-    /// What the process itself is allowed.
+    /// The privileges of the process.
     pub process: ProcessPlan,
 }
 
 impl Plan {
-    /// Decides what `spec` comes to on a host with these `kernel_features`; paths in it may be relative to
-    /// `bundle`, the folder that it lies in. Reads nothing: `filters` makes programs from profiles,
-    /// always the same from the same.
+    /// Makes the plan for `spec` on a node with these `kernel_features`; paths in it may be
+    /// relative to `bundle`, its folder. Reads nothing: `filters` compiles profiles, always to the
+    /// same filters.
     ///
     /// # Errors
-    /// When the spec asks for what a guest does not get, or for what the host does not have.
+    /// If the spec requests what a guest does not get, or what the node's kernel does not have.
     pub fn of(
         spec: &Spec,
         bundle: &Path,
@@ -159,18 +157,18 @@ impl Plan {
     }
 }
 
-/// The spec asks for what this runtime does not do for a guest.
+/// The spec requests what this runtime does not do for a guest.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{field}: {reason}")]
 pub struct Refused {
     /// The field of the OCI spec, as in `linux.personality` or `mounts[3].options`.
     pub field: String,
-    /// Why, and what to do instead where that is known.
+    /// The reason, with an alternative if there is one.
     pub reason: String,
 }
 
 impl Refused {
-    /// A refusal of `field`.
+    /// Creates a refusal of `field`.
     pub(crate) fn new(field: impl Into<String>, reason: impl Into<String>) -> Self {
         Self {
             field: field.into(),

@@ -1,4 +1,4 @@
-//! Every verb in every state, and what holds for any order of them.
+//! Every verb in every state, and invariants for any order of them.
 
 use proptest::prelude::*;
 
@@ -47,7 +47,7 @@ fn each_verb_in_each_state() {
 }
 
 #[test]
-fn a_refusal_says_what_to_do() {
+fn refusal_names_the_next_step() {
     for (state, verb) in STATES
         .into_iter()
         .flat_map(|state| VERBS.map(|verb| (state, verb)))
@@ -61,32 +61,32 @@ fn a_refusal_says_what_to_do() {
     }
 }
 
-/// What happens to a process: it is asked for something, or it ends by itself.
+/// An event of a process: a request, or its exit.
 #[derive(Debug, Clone, Copy)]
-enum Happening {
-    Asked(Verb),
-    Ended,
+enum ProcessEvent {
+    Requested(Verb),
+    Exited,
 }
 
-fn happening() -> impl Strategy<Value = Happening> {
-    prop_oneof![4 => prop::sample::select(VERBS.to_vec()).prop_map(Happening::Asked),
-        1 => Just(Happening::Ended)]
+fn process_event() -> impl Strategy<Value = ProcessEvent> {
+    prop_oneof![4 => prop::sample::select(VERBS.to_vec()).prop_map(ProcessEvent::Requested),
+        1 => Just(ProcessEvent::Exited)]
 }
 
 proptest! {
     #[test]
-    fn in_any_order_a_process_starts_once_ends_once_and_is_deleted_last(
-        happenings in prop::collection::vec(happening(), 0..64),
+    fn process_starts_once_exits_once_and_is_deleted_last_in_any_order(
+        events in prop::collection::vec(process_event(), 0..64),
     ) {
         let (mut state, mut starts, mut ends, mut deleted) = (State::Created, 0, 0, false);
-        for happening in happenings {
-            match happening {
-                Happening::Ended if state != State::Exited => {
+        for event in events {
+            match event {
+                ProcessEvent::Exited if state != State::Exited => {
                     ends += 1;
                     state = State::Exited;
                 }
-                Happening::Ended => {}
-                Happening::Asked(verb) => match state.verdict(verb) {
+                ProcessEvent::Exited => {}
+                ProcessEvent::Requested(verb) => match state.verdict(verb) {
                     Verdict::Refuse(_) |
                         Verdict::AlreadyGone => prop_assert_eq!(state.after(Verb::Update), state),
                     Verdict::EndFirst => {
@@ -112,7 +112,7 @@ proptest! {
     }
 
     #[test]
-    fn nothing_but_its_end_leads_to_exited_and_nothing_leads_back(
+    fn only_the_exit_leads_to_exited_and_nothing_leads_back(
         state in prop::sample::select(STATES.to_vec()),
         verb in prop::sample::select(VERBS.to_vec()),
     ) {

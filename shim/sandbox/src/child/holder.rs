@@ -36,7 +36,7 @@ pub(super) fn enter(orders: HolderOrders, _: &OwnedFd) -> Result<(), Failure> {
     unshare(own).step(|| "make the pod's own namespaces")?;
     place::name(hostname.as_deref(), domainname.as_deref())?;
     place::set(&sysctls, proc.as_ref())?;
-    powers::reduce(&ProcessPlan::without_powers(), proc, None, None)
+    powers::reduce(&ProcessPlan::without_privileges(), proc, None, None)
 }
 
 /// Stays until a signal ends it.

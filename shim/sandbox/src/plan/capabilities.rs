@@ -1,4 +1,4 @@
-//! Which of root's powers a process keeps.
+//! Capabilities that a process keeps.
 
 use oci_spec::runtime::{Capability, LinuxCapabilities};
 use rustix::thread::CapabilitySet as Bits;
@@ -9,32 +9,32 @@ use super::WorkloadKind;
 /// Sets of capabilities, one bit for each: `1 << CAP_*` (linux/capability.h).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CapabilitySets {
-    /// What no program of the process can ever get beyond.
+    /// The maximum for every program of the process.
     pub bounding: u64,
-    /// What holds.
+    /// The capabilities in effect.
     pub effective: u64,
-    /// What the process may make effective.
+    /// The capabilities that the process may make effective.
     pub permitted: u64,
-    /// What a program that it executes may inherit.
+    /// The capabilities that an executed program may inherit.
     pub inheritable: u64,
-    /// What a program that it executes does inherit.
+    /// The capabilities that an executed program inherits.
     pub ambient: u64,
 }
 
-/// What means something to a guest: to open and change files of other owners, and to listen on
+/// Capabilities that a guest can use: to open and change files of other owners, and to listen on
 /// ports below 1024. WASI has no call for anything else that a capability allows.
-const OF_USE: Bits = Bits::DAC_OVERRIDE
+const GUEST_CAPABILITIES: Bits = Bits::DAC_OVERRIDE
     .union(Bits::DAC_READ_SEARCH)
     .union(Bits::FOWNER)
     .union(Bits::NET_BIND_SERVICE);
 
 impl CapabilitySets {
-    /// The sets of a process of user `uid` that runs a `runs`.
+    /// Returns the sets of a process of user `uid`.
     ///
-    /// A Linux program gets them as they are, and the kernel works out what holds when it executes
-    /// the program. A guest is executed by nobody, so what the kernel would have left of them is
-    /// worked out here (capabilities(7), "Transformation of capabilities during execve()"): root
-    /// keeps what it has, any other user what is ambient.
+    /// A Linux program gets the spec's sets, and the kernel computes the effective ones in
+    /// execve(). A guest is not executed, so what the kernel would have left is computed here
+    /// (capabilities(7), "Transformation of capabilities during execve()"): root keeps its
+    /// effective set, any other user the ambient one.
     pub fn of(sets: Option<&LinuxCapabilities>, uid: u32, runs: WorkloadKind) -> Self {
         let Some(sets) = sets else {
             return Self::default();
@@ -54,7 +54,7 @@ impl CapabilitySets {
             },
             WorkloadKind::Guest => {
                 let kept = if uid == 0 { effective } else { ambient };
-                let holds = kept & permitted & bounding & OF_USE.bits();
+                let holds = kept & permitted & bounding & GUEST_CAPABILITIES.bits();
                 Self {
                     bounding: holds,
                     effective: holds,

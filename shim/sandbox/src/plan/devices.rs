@@ -7,33 +7,33 @@ use serde::{Deserialize, Serialize};
 
 use super::{Refused, TmpfsOption};
 
-/// `/dev`: a file system in memory (nosuid, noexec, strictatime) with these in it.
+/// The content of `/dev`, a tmpfs (nosuid, noexec, strictatime).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Devices {
     /// Parameters of the file system.
     pub options: Vec<TmpfsOption>,
-    /// Nodes, each path once. Folders on the way are made, with mode 0755.
+    /// Nodes, each path once. Missing parent folders are made with mode 0755.
     pub nodes: Vec<Device>,
-    /// Symbolic links, below `/dev`: what each is called, and what it says.
+    /// Symbolic links below `/dev`: name and target.
     pub links: Vec<(PathBuf, PathBuf)>,
 }
 
-/// One device node.
+/// A device node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Device {
     /// Below `/dev`: relative, without `..`.
     pub path: PathBuf,
-    /// What it is.
+    /// The kind of node.
     pub kind: DeviceKind,
-    /// Permission bits, whatever the umask.
+    /// Permission bits, independent of the umask.
     pub mode: u32,
-    /// Owner.
+    /// The user id of the owner.
     pub uid: u32,
-    /// Group.
+    /// The group id.
     pub gid: u32,
 }
 
-/// What a node is.
+/// The kinds of nodes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum DeviceKind {
     /// A character device.
@@ -54,9 +54,8 @@ pub enum DeviceKind {
     Fifo,
 }
 
-/// What is always there (runtime spec, "Default Devices"): name and minor number, of major number 1
-/// but for `tty`.
-const ALWAYS: &[(&str, u32, u32)] = &[
+/// The default devices (runtime spec, "Default Devices"): name, major and minor number.
+const DEFAULT_DEVICES: &[(&str, u32, u32)] = &[
     ("null", 1, 3),
     ("zero", 1, 5),
     ("full", 1, 7),
@@ -64,7 +63,7 @@ const ALWAYS: &[(&str, u32, u32)] = &[
     ("urandom", 1, 9),
     ("tty", 5, 0),
 ];
-/// What programs expect there beside the nodes. They lead to nothing while nothing is mounted on
+/// Links that programs expect beside the nodes. They are dangling while nothing is mounted on
 /// `/proc`.
 const LINKS: &[(&str, &str)] = &[
     ("fd", "/proc/self/fd"),
@@ -72,29 +71,29 @@ const LINKS: &[(&str, &str)] = &[
     ("stdout", "/proc/self/fd/1"),
     ("stderr", "/proc/self/fd/2"),
 ];
-/// Permissions of a node when the spec does not say.
-const MODE: u32 = 0o666;
+/// Permissions of a node if the spec has none.
+const DEFAULT_MODE: u32 = 0o666;
 
 impl Devices {
-    /// The default devices, and the spec's `linux.devices` over them.
+    /// Merges the default devices with the spec's `linux.devices`, which win.
     pub(super) fn of(devices: &[LinuxDevice], options: Vec<TmpfsOption>) -> Result<Self, Refused> {
         let default = |&(name, major, minor): &(&str, u32, u32)| Device {
             path: PathBuf::from(name),
             kind: DeviceKind::Char { major, minor },
-            mode: MODE,
+            mode: DEFAULT_MODE,
             uid: 0,
             gid: 0,
         };
-        let mut nodes: Vec<Device> = ALWAYS.iter().map(default).collect();
+        let mut nodes: Vec<Device> = DEFAULT_DEVICES.iter().map(default).collect();
         for (index, device) in devices.iter().enumerate() {
             let device = Device::of(&format!("linux.devices[{index}]"), device)?;
             nodes.retain(|other| other.path != device.path);
             nodes.push(device);
         }
-        let free = |name: &str| nodes.iter().all(|node| !node.path.starts_with(name));
+        let is_free = |name: &str| nodes.iter().all(|node| !node.path.starts_with(name));
         let links = LINKS
             .iter()
-            .filter(|(name, _)| free(name))
+            .filter(|(name, _)| is_free(name))
             .map(|(name, target)| (PathBuf::from(name), PathBuf::from(target)));
         Ok(Self {
             options,
@@ -120,8 +119,7 @@ impl Device {
             return Err(refuse("not a path below /dev"));
         }
         let number = |number: i64| {
-            u32::try_from(number)
-                .map_err(|_| refuse("a device has no negative number, nor one so large"))
+            u32::try_from(number).map_err(|_| refuse("a device number is negative or too large"))
         };
         let kind = match device.typ() {
             LinuxDeviceType::C | LinuxDeviceType::U => DeviceKind::Char {
@@ -134,13 +132,13 @@ impl Device {
             },
             LinuxDeviceType::P => DeviceKind::Fifo,
             LinuxDeviceType::A => {
-                return Err(refuse("type `a` is for rules about devices, and no device"));
+                return Err(refuse("type `a` is for device rules and names no device"));
             }
         };
         Ok(Self {
             path: path.to_owned(),
             kind,
-            mode: device.file_mode().unwrap_or(MODE) & 0o7777,
+            mode: device.file_mode().unwrap_or(DEFAULT_MODE) & 0o7777,
             uid: device.uid().unwrap_or(0),
             gid: device.gid().unwrap_or(0),
         })

@@ -1,29 +1,29 @@
-//! What the host's kernel can do, read once.
+//! Features of the running kernel, read once.
 
 use std::path::Path;
 
-/// What the host's kernel can do. Everything else that a plan needs is there from Linux 5.12 on.
+/// Features of the running kernel. Everything else that a plan needs is there since Linux 5.12.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KernelFeatures {
     /// AppArmor.
     pub apparmor: Support,
     /// SELinux.
     pub selinux: Support,
-    /// Filters of system calls.
+    /// System call filters.
     pub seccomp: Support,
 }
 
-/// Whether the kernel has something, switched on.
+/// Whether the kernel has a feature, switched on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Support {
     /// It has.
     Present,
-    /// It has not.
+    /// It has not, or has it off.
     Absent,
 }
 
 impl KernelFeatures {
-    /// Asks the kernel, through `/sys` and `/proc`.
+    /// Reads the features from `/sys` and `/proc`.
     pub fn read() -> Self {
         Self::below(Path::new("/"))
     }
@@ -34,7 +34,7 @@ impl KernelFeatures {
         let there = |path: &str| Support::when(root.join(path).exists());
         Self {
             apparmor: Support::when(enabled.starts_with(b"Y")),
-            // The file system is mounted where a policy can be loaded.
+            // This file system is mounted if a policy can be loaded.
             selinux: there("sys/fs/selinux/enforce"),
             seccomp: there("proc/sys/kernel/seccomp/actions_avail"),
         }
@@ -52,7 +52,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_host_has_what_its_kernel_shows() {
+    fn features_are_read_from_the_kernels_files() {
         let root = tempfile::tempdir().unwrap();
         let all_absent = KernelFeatures {
             apparmor: Support::Absent,

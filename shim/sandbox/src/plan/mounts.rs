@@ -1,4 +1,4 @@
-//! The root file system of a container, and what is mounted below it.
+//! The root file system of a container, and the mounts below it.
 
 use std::path::{Component, Path, PathBuf};
 
@@ -8,91 +8,90 @@ use serde::{Deserialize, Serialize};
 use super::options::{self, Options, PRIVATE};
 use super::{KernelFeatures, Owners, Refused, UserNamespace, process};
 
-/// How the container's root is mounted.
+/// The mount of the container's root.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Root {
     /// Set on the root's mount alone, after everything below it is mounted.
     pub attributes: AttributeChange,
-    /// Given to the root's mount, and to none below it, after `pivot_root` (which refuses a shared
-    /// one).
+    /// Set on the root's mount alone after `pivot_root`, which refuses a shared one.
     pub propagation: Propagation,
 }
 
-/// One mount below the root.
+/// A mount below the root.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum GuestMount {
-    /// A file or folder of the host's.
+    /// A file or folder of the node.
     Bind(Bind),
     /// A new file system in memory.
     Tmpfs(Tmpfs),
 }
 
-/// A file or folder of the host's, shown in the container.
+/// A file or folder of the node, shown in the container.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Bind {
-    /// On the host: absolute.
+    /// The path on the node: absolute.
     pub source: PathBuf,
-    /// In the container: absolute, without `.` and `..`. Made where it is missing: a folder for a
-    /// folder, else a file.
+    /// The path in the container: absolute, without `.` and `..`. Made if it is missing: a folder
+    /// for a folder, else a file.
     pub destination: PathBuf,
-    /// Whether what is mounted below the source comes along.
+    /// Whether mounts below the source are included.
     pub reach: Reach,
     /// Changes of the mounts' attributes.
     pub attributes: Attributes,
-    /// How later mounts on either side reach the other.
+    /// The propagation of later mounts between the sides.
     pub propagation: Propagation,
-    /// Whose its files are.
+    /// The owners of its files.
     pub owners: Owners,
 }
 
 /// A new file system in memory.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tmpfs {
-    /// In the container: absolute, without `.` and `..`. Made where it is missing.
+    /// The path in the container: absolute, without `.` and `..`. Made if it is missing.
     pub destination: PathBuf,
     /// Parameters of the file system, in order.
     pub options: Vec<TmpfsOption>,
     /// Attributes of its mount.
     pub attributes: AttributeChange,
-    /// How later mounts on either side reach the other.
+    /// The propagation of later mounts between the sides.
     pub propagation: Propagation,
 }
 
-/// One parameter of a file system, as fsconfig(2) takes it.
+/// A parameter of a file system, as fsconfig(2) takes it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TmpfsOption {
-    /// As in `size`.
+    /// The name, such as `size`.
     pub key: String,
-    /// As in `64m`; none for a flag such as `noswap`.
+    /// The value, such as `64m`; none for a flag such as `noswap`.
     pub value: Option<String>,
 }
 
 /// Changes of mount attributes: first those of the mount itself, then those of it and everything
-/// below.
+/// below it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attributes {
     /// Of the mount itself.
     pub top: AttributeChange,
-    /// Of the mount and all that is mounted below it (`AT_RECURSIVE`).
+    /// Of the mount and everything below it (`AT_RECURSIVE`).
     pub tree: AttributeChange,
 }
 
-/// What mount_setattr(2) sets and clears: bits `MOUNT_ATTR_*`.
+/// The bits `MOUNT_ATTR_*` that mount_setattr(2) sets and clears.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AttributeChange {
     /// `attr_set`.
     pub set: u64,
-    /// `attr_clear`; holds `MOUNT_ATTR__ATIME` when a mode of access times is set.
+    /// `attr_clear`; has `MOUNT_ATTR__ATIME` if a mode of access times is set.
     pub clear: u64,
 }
 
 impl AttributeChange {
-    /// Whether there is nothing to do.
+    /// Returns whether there is nothing to change.
     pub fn is_empty(self) -> bool {
         self == Self::default()
     }
 
-    /// Both changes.
+    /// Combines both changes.
     fn and(self, other: Self) -> Self {
         Self {
             set: self.set | other.set,
@@ -101,39 +100,39 @@ impl AttributeChange {
     }
 }
 
-/// One mount, or it and all below it.
+/// The mounts that a change affects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Reach {
     /// The mount alone.
     Single,
-    /// With all that is mounted below it.
+    /// The mount with everything below it.
     Recursive,
 }
 
-/// How mounts that appear later on one side are seen on the other (mount_namespaces(7)).
+/// How later mounts on one side appear on the other (mount_namespaces(7)).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Propagation {
     /// The kind.
     pub kind: PropagationKind,
-    /// Of the mount alone, or of all below it too.
+    /// The affected mounts.
     pub reach: Reach,
 }
 
 /// A kind of propagation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum PropagationKind {
-    /// Neither sees the other's later mounts.
+    /// Neither side sees later mounts of the other.
     Private,
-    /// The container sees the host's.
+    /// The container sees later mounts of the node.
     Slave,
-    /// Both see each other's.
+    /// Both sides see later mounts of the other.
     Shared,
     /// As private, and cannot be bind-mounted.
     Unbindable,
 }
 
 impl PropagationKind {
-    /// The bit `MS_*` for mount(2) and for `mount_attr.propagation`.
+    /// Returns the bit `MS_*` for mount(2) and for `mount_attr.propagation`.
     pub fn flag(self) -> u64 {
         match self {
             Self::Private => libc::MS_PRIVATE,
@@ -144,16 +143,16 @@ impl PropagationKind {
     }
 }
 
-/// What the spec's `mounts` come to.
+/// The spec's `mounts`.
 #[derive(Debug, Default)]
 pub(super) struct Mounts {
-    /// What is mounted, in order.
+    /// The mounts to make, in order.
     pub(super) made: Vec<GuestMount>,
     /// Parameters of the file system that the set-up makes at `/dev`.
     pub(super) dev: Vec<TmpfsOption>,
 }
 
-/// What one of the spec's mounts comes to.
+/// The handling of one of the spec's mounts.
 enum MountHandling {
     Made(GuestMount),
     /// A default mount that a guest has no use for.
@@ -162,10 +161,9 @@ enum MountHandling {
     Dev(Vec<TmpfsOption>),
 }
 
-/// Default mounts of a Linux container that a guest has no use for: their type, and where they lie.
-/// WASI shows no processes, kernel objects, cgroups, queues or terminals, and what is not there
-/// cannot be attacked.
-const OF_NO_USE: &[(&str, &str)] = &[
+/// Default mounts of Linux containers that a guest cannot use: type and destination. WASI shows no
+/// processes, kernel objects, cgroups, queues or terminals, and a missing mount cannot be attacked.
+const UNUSED_MOUNTS: &[(&str, &str)] = &[
     ("proc", "/proc"),
     ("sysfs", "/sys"),
     ("cgroup", "/sys/fs/cgroup"),
@@ -174,15 +172,15 @@ const OF_NO_USE: &[(&str, &str)] = &[
     ("devpts", "/dev/pts"),
 ];
 
-/// Attributes that a spec may ask for at `/dev`: what is made there has them anyway, or it makes no
+/// Attributes that a spec may request at `/dev`: that mount has them anyway, or they make no
 /// difference.
-const ON_DEV: u64 = libc::MOUNT_ATTR_NOSUID
+const DEV_ATTRIBUTES: u64 = libc::MOUNT_ATTR_NOSUID
     | libc::MOUNT_ATTR_NOEXEC
     | libc::MOUNT_ATTR__ATIME
     | libc::MOUNT_ATTR_NODIRATIME;
 
 impl Mounts {
-    /// All of the spec's mounts; sources of bind mounts may be relative to `bundle`.
+    /// Returns all of the spec's mounts; sources of bind mounts may be relative to `bundle`.
     pub(super) fn of(
         spec: &Spec,
         bundle: &Path,
@@ -219,7 +217,7 @@ impl MountHandling {
     ) -> Result<Self, Refused> {
         let destination = within(mount.destination());
         let kind = mount.typ().as_deref().unwrap_or_default();
-        if OF_NO_USE
+        if UNUSED_MOUNTS
             .iter()
             .any(|(of, at)| *of == kind && Path::new(at) == destination)
         {
@@ -233,7 +231,7 @@ impl MountHandling {
             return Err(refuse("destination", "nothing is mounted over the root"));
         }
         let owners = Owners::of(mount, users).map_err(|(part, reason)| refuse(part, reason))?;
-        let unknown = |word: &str| refuse("options", &format!("`{word}` is not served"));
+        let unknown = |word: &str| refuse("options", &format!("`{word}` is not supported"));
         let options =
             Options::read(mount.options().as_deref().unwrap_or_default()).map_err(unknown)?;
         match (kind, options.bind) {
@@ -259,12 +257,14 @@ impl MountHandling {
                 "a new file system has no owners to map",
             )),
             ("tmpfs", None) if destination == Path::new("/dev") => {
-                let further = options.attributes.top.and(options.attributes.tree).set & !ON_DEV;
+                let further =
+                    options.attributes.top.and(options.attributes.tree).set & !DEV_ATTRIBUTES;
                 let dev = (further == 0).then_some(Self::Dev(options.parameters));
                 dev.ok_or_else(|| {
                     refuse(
                         "options",
-                        "it is nosuid and noexec, and nothing else: devices would not work on it",
+                        "`/dev` is nosuid and noexec, and cannot have other restrictions: devices \
+                         would not work on it",
                     )
                 })
             }
@@ -283,7 +283,7 @@ impl MountHandling {
 }
 
 impl Root {
-    /// What `root.readonly` and `linux.rootfsPropagation` say.
+    /// Decides from `root.readonly` and `linux.rootfsPropagation`.
     pub(super) fn of(spec: &Spec) -> Result<Self, Refused> {
         let readonly = spec
             .root()
@@ -300,7 +300,7 @@ impl Root {
             Some(word) => options::propagation(word).ok_or_else(|| {
                 Refused::new(
                     "linux.rootfsPropagation",
-                    format!("`{word}` is no kind of propagation"),
+                    format!("`{word}` is not a kind of propagation"),
                 )
             })?,
         };
@@ -312,7 +312,7 @@ impl Root {
 }
 
 impl GuestMount {
-    /// Where it lies in the container.
+    /// Returns its path in the container.
     pub fn destination(&self) -> &Path {
         match self {
             Self::Bind(bind) => &bind.destination,
@@ -320,8 +320,7 @@ impl GuestMount {
         }
     }
 
-    /// Gives the files of a file system of our own SELinux's label. Those of a bind mount keep
-    /// theirs.
+    /// Sets SELinux's label of the files of a new file system. Files of a bind mount keep theirs.
     fn label(&mut self, label: Option<&str>) {
         if let Self::Tmpfs(tmpfs) = self {
             tmpfs.options.extend(label.map(context));
@@ -336,8 +335,8 @@ fn context(label: &str) -> TmpfsOption {
     }
 }
 
-/// A path in a container, from its root: `.` and `..` taken by the letter, and never above the
-/// root.
+/// Returns a path in a container, from its root: `.` and `..` are resolved without symbolic links,
+/// and never above the root.
 pub(super) fn within(path: &Path) -> PathBuf {
     let mut inside = PathBuf::from("/");
     for component in path.components() {

@@ -1,4 +1,4 @@
-//! Which namespaces are made and which are joined.
+//! Namespaces to make and to join, and their parameters.
 
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
@@ -8,18 +8,18 @@ use serde::{Deserialize, Serialize};
 
 use super::Refused;
 
-/// Where a container's process stands in one kind of namespace.
+/// A namespace of a container's process.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Namespace {
-    /// In the one that this file of the host's refers to. The host opens it.
+    /// The one to which this file of the node refers. The host opens it.
     Join(PathBuf),
-    /// In one of its own. A new network namespace gets its loopback interface up.
+    /// A new one. The loopback interface of a new network namespace is brought up.
     New,
-    /// In the host's.
+    /// The node's.
     Host,
 }
 
-/// Where a container's process stands. Its mount and process namespaces are always its own.
+/// The namespaces of a container's process. Its mount and pid namespaces are always new.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Namespaces {
     /// Network.
@@ -28,21 +28,21 @@ pub struct Namespaces {
     pub ipc: Namespace,
     /// Host and domain name.
     pub uts: Namespace,
-    /// The root of what is seen of cgroups.
+    /// The root of the visible cgroups.
     pub cgroup: Namespace,
 }
 
-/// One kernel parameter.
+/// A kernel parameter.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sysctl {
     /// Its file, below `/proc/sys`: relative, without `..`.
     pub file: PathBuf,
-    /// What is written to it.
+    /// The value to write.
     pub value: String,
 }
 
 impl Namespaces {
-    /// What `linux.namespaces` says. A kind that is not listed is the host's.
+    /// Decides from `linux.namespaces`. A kind that is not listed is the node's.
     pub(super) fn of(linux: Option<&Linux>) -> Result<Self, Refused> {
         let mut listed = BTreeMap::new();
         for (index, namespace) in linux
@@ -52,8 +52,8 @@ impl Namespaces {
             .enumerate()
         {
             let field = format!("linux.namespaces[{index}]");
-            let place = place(&field, namespace)?;
-            if listed.insert(namespace.typ().to_string(), place).is_some() {
+            let parsed = parse(&field, namespace)?;
+            if listed.insert(namespace.typ().to_string(), parsed).is_some() {
                 return Err(Refused::new(
                     field,
                     format!("a second namespace of type {}", namespace.typ()),
@@ -70,12 +70,12 @@ impl Namespaces {
     }
 }
 
-fn place(field: &str, namespace: &LinuxNamespace) -> Result<Namespace, Refused> {
+fn parse(field: &str, namespace: &LinuxNamespace) -> Result<Namespace, Refused> {
     let kind = namespace.typ();
     match (kind, namespace.path()) {
         (Kind::Time, _) => Err(Refused::new(
             field,
-            "time namespaces are not served: a guest has the node's clocks",
+            "time namespaces are not supported: a guest has the node's clocks",
         )),
         (Kind::Mount, Some(path)) => Err(Refused::new(
             field,
@@ -84,9 +84,9 @@ fn place(field: &str, namespace: &LinuxNamespace) -> Result<Namespace, Refused> 
                 path.display()
             ),
         )),
-        // What else is to be said of it is for `UserNamespace`. The process namespace of a pod whose
-        // containers share theirs is the host's, since a thread of the host stands for its sandbox;
-        // and a guest cannot see processes.
+        // `UserNamespace` handles the rest. If the containers of a pod share a pid namespace, that
+        // is the node's, since a thread of the host holds the pod's sandbox; and a guest cannot see
+        // processes.
         (Kind::Pid, _) | (_, None) => Ok(Namespace::New),
         (_, Some(path)) if path.is_absolute() => Ok(Namespace::Join(path.clone())),
         (_, Some(path)) => Err(Refused::new(
@@ -96,8 +96,8 @@ fn place(field: &str, namespace: &LinuxNamespace) -> Result<Namespace, Refused> 
     }
 }
 
-/// `hostname` or `domainname`: named in a UTS namespace of the container's own. One that is joined
-/// has its name from whoever made it.
+/// Returns `hostname` or `domainname`, to be set in a UTS namespace of the container's own. A
+/// joined one has its name already.
 pub(super) fn name(
     field: &str,
     name: Option<&str>,
@@ -117,7 +117,7 @@ pub(super) fn name(
 }
 
 impl Sysctl {
-    /// `linux.sysctl`, in the order of their names.
+    /// Returns `linux.sysctl`, sorted by name.
     pub(super) fn all(spec: &Spec, namespaces: &Namespaces) -> Result<Vec<Self>, Refused> {
         let named = spec
             .linux()
@@ -139,11 +139,15 @@ impl Sysctl {
         {
             return Err(refuse("not the name of a kernel parameter"));
         }
-        let namespace = match holder(&file) {
-            Holder::Net => &namespaces.net,
-            Holder::Ipc => &namespaces.ipc,
-            Holder::UtsName => return Err(refuse("set `hostname` or `domainname` in its place")),
-            Holder::Node => return Err(refuse("belongs to the whole node and not to a container")),
+        let namespace = match owner(&file) {
+            SysctlOwner::Net => &namespaces.net,
+            SysctlOwner::Ipc => &namespaces.ipc,
+            SysctlOwner::UtsName => {
+                return Err(refuse("set `hostname` or `domainname` in its place"));
+            }
+            SysctlOwner::Node => {
+                return Err(refuse("belongs to the whole node and not to a container"));
+            }
         };
         match namespace {
             Namespace::New => Ok(Self {
@@ -153,12 +157,13 @@ impl Sysctl {
             Namespace::Join(_) => Err(refuse(
                 "belongs to a namespace that the container shares: set it on the pod's sandbox",
             )),
-            Namespace::Host => Err(refuse("belongs to a namespace that is the host's")),
+            Namespace::Host => Err(refuse("belongs to a namespace that is the node's")),
         }
     }
 }
 
-/// A name has either `/` between its parts, and dots in them, or the other way round (sysctl(8)).
+/// Returns the file of a parameter. A name has `/` between its parts and dots in them, or the other
+/// way round (sysctl(8)).
 fn sysctl_file(name: &str) -> PathBuf {
     let slashes = match name.find(['.', '/']) {
         Some(at) if name[at..].starts_with('.') => name
@@ -178,16 +183,16 @@ fn sysctl_file(name: &str) -> PathBuf {
     PathBuf::from(slashes)
 }
 
-/// Whose a kernel parameter is.
-enum Holder {
+/// The namespace of a kernel parameter.
+enum SysctlOwner {
     Net,
     Ipc,
-    /// Of a UTS namespace, with a field of its own in the spec.
+    /// A UTS namespace; the spec has a field of its own for it.
     UtsName,
     Node,
 }
 
-fn holder(file: &Path) -> Holder {
+fn owner(file: &Path) -> SysctlOwner {
     const IPC: &[&str] = &[
         "msgmax",
         "msgmnb",
@@ -204,10 +209,10 @@ fn holder(file: &Path) -> Holder {
     ];
     let kernel = file.strip_prefix("kernel").ok().and_then(Path::to_str);
     match kernel {
-        Some("hostname" | "domainname") => Holder::UtsName,
-        Some(name) if IPC.contains(&name) => Holder::Ipc,
-        _ if file.starts_with("fs/mqueue") => Holder::Ipc,
-        _ if file.starts_with("net") => Holder::Net,
-        _ => Holder::Node,
+        Some("hostname" | "domainname") => SysctlOwner::UtsName,
+        Some(name) if IPC.contains(&name) => SysctlOwner::Ipc,
+        _ if file.starts_with("fs/mqueue") => SysctlOwner::Ipc,
+        _ if file.starts_with("net") => SysctlOwner::Net,
+        _ => SysctlOwner::Node,
     }
 }

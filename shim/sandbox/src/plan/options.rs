@@ -1,13 +1,13 @@
-//! The options of a mount: words, as mount(8) has them.
+//! Options of a mount, as mount(8) has them.
 
 use super::mounts::{
     AttributeChange, Attributes, Propagation, PropagationKind, Reach, TmpfsOption,
 };
 
-/// What a mount's options say.
+/// The parsed options of a mount.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Options {
-    /// Set when they make the mount a bind mount.
+    /// Set if they make the mount a bind mount.
     pub(super) bind: Option<Reach>,
     pub(super) attributes: Attributes,
     pub(super) propagation: Propagation,
@@ -15,13 +15,13 @@ pub(super) struct Options {
     pub(super) parameters: Vec<TmpfsOption>,
 }
 
-/// What nobody said: neither side sees the other's later mounts.
+/// The default propagation: neither side sees later mounts of the other.
 pub(super) const PRIVATE: Propagation = Propagation {
     kind: PropagationKind::Private,
     reach: Reach::Recursive,
 };
 
-/// Words that restrict a mount, and the attribute that each sets.
+/// Options that restrict a mount, with their attributes.
 const RESTRICT: &[(&str, u64)] = &[
     ("ro", libc::MOUNT_ATTR_RDONLY),
     ("nosuid", libc::MOUNT_ATTR_NOSUID),
@@ -31,9 +31,9 @@ const RESTRICT: &[(&str, u64)] = &[
     ("nosymfollow", libc::MOUNT_ATTR_NOSYMFOLLOW),
 ];
 
-/// Words that take back one of the list before them. They loosen nothing that the source itself
-/// has: a mount that is read-only on the node stays so, whatever a pod says.
-const TAKE_BACK: &[(&str, u64)] = &[
+/// Options that undo an earlier one of the list above. They do not loosen the source's own
+/// restrictions: a mount that is read-only on the node stays so.
+const UNDO: &[(&str, u64)] = &[
     ("rw", libc::MOUNT_ATTR_RDONLY),
     ("suid", libc::MOUNT_ATTR_NOSUID),
     ("dev", libc::MOUNT_ATTR_NODEV),
@@ -42,15 +42,15 @@ const TAKE_BACK: &[(&str, u64)] = &[
     ("symfollow", libc::MOUNT_ATTR_NOSYMFOLLOW),
 ];
 
-/// When the time of access is written. One mode replaces another.
+/// Modes of access times. The last one wins.
 const ACCESS_TIMES: &[(&str, u64)] = &[
     ("relatime", libc::MOUNT_ATTR_RELATIME),
     ("noatime", libc::MOUNT_ATTR_NOATIME),
     ("strictatime", libc::MOUNT_ATTR_STRICTATIME),
 ];
 
-/// Words that take back a mode of access times.
-const TAKE_BACK_ACCESS_TIMES: &[(&str, u64)] = &[
+/// Options that undo a mode of access times.
+const UNDO_ACCESS_TIMES: &[(&str, u64)] = &[
     ("norelatime", libc::MOUNT_ATTR_RELATIME),
     ("atime", libc::MOUNT_ATTR_NOATIME),
     ("nostrictatime", libc::MOUNT_ATTR_STRICTATIME),
@@ -109,8 +109,8 @@ const PROPAGATION: &[(&str, Propagation)] = &[
     ),
 ];
 
-/// Words that ask for what is so anyway.
-const ALREADY_SO: &[&str] = &[
+/// Options for what is the case anyway.
+const WITHOUT_EFFECT: &[&str] = &[
     "defaults",
     "async",
     "loud",
@@ -136,17 +136,16 @@ const TMPFS: &[&str] = &[
     "inode64",
 ];
 
-/// The propagation that `word` names.
+/// Returns the propagation that `word` names.
 pub(super) fn propagation(word: &str) -> Option<Propagation> {
     find(PROPAGATION, word)
 }
 
 impl Options {
-    /// Reads all words. What none of them says is as `mount` gives it: no bind mount, no change,
-    /// private.
+    /// Parses all options. The defaults are mount(8)'s: no bind mount, no change, private.
     ///
     /// # Errors
-    /// The word that means nothing here.
+    /// The first option that is not supported.
     pub(super) fn read(words: &[String]) -> Result<Self, &str> {
         let mut options = Self {
             bind: None,
@@ -164,7 +163,7 @@ impl Options {
         match word {
             "bind" => self.bind = Some(Reach::Single),
             "rbind" => self.bind = Some(Reach::Recursive),
-            _ if ALREADY_SO.contains(&word) => {}
+            _ if WITHOUT_EFFECT.contains(&word) => {}
             _ => {
                 if let Some(propagation) = propagation(word) {
                     self.propagation = propagation;
@@ -193,17 +192,17 @@ impl Options {
     }
 }
 
-/// Changes `attributes` as `word` says, if it is about attributes.
+/// Changes `attributes` if `word` is an option of attributes.
 fn change(attributes: &mut AttributeChange, word: &str) -> Option<()> {
     if let Some(bit) = find(RESTRICT, word) {
         attributes.set |= bit;
-    } else if let Some(bit) = find(TAKE_BACK, word) {
+    } else if let Some(bit) = find(UNDO, word) {
         attributes.set &= !bit;
     } else if let Some(mode) = find(ACCESS_TIMES, word) {
         attributes.set = attributes.set & !libc::MOUNT_ATTR__ATIME | mode;
         attributes.clear |= libc::MOUNT_ATTR__ATIME;
     } else {
-        let mode = find(TAKE_BACK_ACCESS_TIMES, word)?;
+        let mode = find(UNDO_ACCESS_TIMES, word)?;
         if attributes.set & libc::MOUNT_ATTR__ATIME == mode {
             attributes.set &= !libc::MOUNT_ATTR__ATIME;
             attributes.clear &= !libc::MOUNT_ATTR__ATIME;

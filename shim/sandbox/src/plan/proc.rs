@@ -1,6 +1,5 @@
-//! What Linux programs that `exec` starts in a guest's container see of processes. The guest sees
-//! nothing of them: with a `/proc` below its root it could write into the memory of the engine that
-//! runs it.
+//! The `/proc` of Linux programs that `exec` starts in a guest's container. The guest has none:
+//! with a `/proc` below its root it could write into the memory of its engine.
 
 use std::path::{Path, PathBuf};
 
@@ -9,20 +8,21 @@ use serde::{Deserialize, Serialize};
 
 use super::mounts;
 
-/// Where it is.
+/// Its path.
 pub(crate) const PROC: &str = "/proc";
 
 /// A `/proc` in a mount namespace of the program's own.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Proc {
-    /// Paths in it of which nothing is to be seen.
+    /// Paths in it to hide.
     pub masked: Vec<PathBuf>,
     /// Paths in it that are made read-only.
     pub readonly: Vec<PathBuf>,
 }
 
 impl Proc {
-    /// None if the spec does not mount it. `masked` and `readonly` are the whole container's.
+    /// Returns none if the spec does not mount it. `masked` and `readonly` are the whole
+    /// container's.
     pub(super) fn of(spec: &Spec, masked: &[PathBuf], readonly: &[PathBuf]) -> Option<Self> {
         let mounted = |mount: &Mount| {
             mount.typ().as_deref() == Some("proc")

@@ -1,4 +1,4 @@
-//! What one process of a container is allowed: its first, or one that `exec` adds.
+//! Privileges of a process of a container: its first one, or an exec.
 
 use std::collections::BTreeSet;
 
@@ -8,60 +8,60 @@ use serde::{Deserialize, Serialize};
 use super::{CapabilitySets, KernelFeatures, Refused, Support};
 use crate::seccomp::{self, FilterCache};
 
-/// What new files do not get when the spec does not say (as runc).
-const UMASK: u32 = 0o022;
+/// The umask if the spec has none (as runc).
+const DEFAULT_UMASK: u32 = 0o022;
 
-/// What runs in the process.
+/// The kind of program that runs in the process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WorkloadKind {
-    /// A guest in an engine of ours: it gets what means something to it.
+    /// A guest in our engine: it gets the privileges that it can use.
     Guest,
-    /// A Linux program of the container's root (`exec` only): it gets what the spec says.
+    /// A Linux program of the container's root (`exec` only): it gets the spec's privileges.
     Native,
 }
 
-/// What a process is allowed. Carried out in the order of the fields, after the mounts.
+/// The privileges of a process. Applied in the order of the fields, after the mounts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProcessPlan {
     /// -1000 to 1000, for `/proc/self/oom_score_adj`; none: as inherited.
     pub oom_score_adj: Option<i32>,
     /// Limits, each resource once.
     pub rlimits: Vec<Rlimit>,
-    /// AppArmor's profile, entered at once (`changeprofile` to
+    /// The AppArmor profile, entered at once (`changeprofile` to
     /// `/proc/thread-self/attr/apparmor/current`).
     pub apparmor: Option<String>,
-    /// SELinux's label, entered at once (`/proc/thread-self/attr/current`); the host's policy must
-    /// allow that transition.
+    /// The SELinux label, entered at once (`/proc/thread-self/attr/current`); the node's policy
+    /// must allow that transition.
     pub selinux: Option<String>,
-    /// User.
+    /// The user id.
     pub uid: u32,
-    /// Group.
+    /// The group id.
     pub gid: u32,
-    /// All additional groups.
+    /// The supplementary groups.
     pub groups: Vec<u32>,
-    /// Bits that new files do not get.
+    /// The permission bits that new files do not get.
     pub umask: u32,
-    /// What it keeps of root's powers.
+    /// The capabilities that it keeps.
     pub capabilities: CapabilitySets,
-    /// Whether set-user-id files and the like can give it more.
+    /// Whether set-user-id files and the like can add privileges.
     pub no_new_privileges: NoNewPrivileges,
-    /// Filters of system calls, installed one after the other, last of all. The first lets the next
-    /// be installed.
+    /// System call filters, installed last, in this order. The first allows the installation of the
+    /// next.
     pub filters: Vec<seccomp::SeccompFilter>,
 }
 
-/// One limit.
+/// A resource limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rlimit {
-    /// Of what.
+    /// The resource.
     pub resource: Resource,
-    /// What holds; `u64::MAX` is no limit.
+    /// The current limit; `u64::MAX` is unlimited.
     pub soft: u64,
-    /// How far the process can raise it.
+    /// The maximum to which the process can raise it.
     pub hard: u64,
 }
 
-/// What setrlimit(2) limits.
+/// The resources of setrlimit(2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[expect(
     missing_docs,
@@ -87,7 +87,7 @@ pub enum Resource {
 }
 
 impl Resource {
-    /// As the kernel names it.
+    /// Returns rustix's name of the resource.
     pub fn kernel(self) -> rustix::process::Resource {
         use rustix::process::Resource as Kernel;
         match self {
@@ -114,15 +114,15 @@ impl Resource {
 /// `PR_SET_NO_NEW_PRIVS`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum NoNewPrivileges {
-    /// Set: no program that the process executes has more powers than it.
+    /// Set: no program that the process executes has more privileges than the process.
     Set,
     /// Left as it is.
     Unset,
 }
 
 impl ProcessPlan {
-    /// That of a process of ours which has nothing left to do.
-    pub(crate) fn without_powers() -> Self {
+    /// Returns the privileges of a process that only waits.
+    pub(crate) fn without_privileges() -> Self {
         Self {
             oom_score_adj: None,
             rlimits: Vec::new(),
@@ -131,18 +131,18 @@ impl ProcessPlan {
             uid: 0,
             gid: 0,
             groups: Vec::new(),
-            umask: UMASK,
+            umask: DEFAULT_UMASK,
             capabilities: CapabilitySets::default(),
             no_new_privileges: NoNewPrivileges::Set,
             filters: Vec::new(),
         }
     }
 
-    /// What the spec's `process` (of a container, or of an `exec` in it) and its container's
-    /// `linux.seccomp` say.
+    /// Decides from the spec's `process` (of a container, or of an `exec` in it) and its
+    /// container's `linux.seccomp`.
     ///
     /// # Errors
-    /// When they ask for what is not served, or what the host does not have.
+    /// If they request what is not supported, or what the node's kernel does not have.
     pub fn of(
         process: &Process,
         seccomp: Option<&LinuxSeccomp>,
@@ -164,7 +164,7 @@ impl ProcessPlan {
             uid: user.uid(),
             gid: user.gid(),
             groups: user.additional_gids().clone().unwrap_or_default(),
-            umask: user.umask().unwrap_or(UMASK),
+            umask: user.umask().unwrap_or(DEFAULT_UMASK),
             capabilities: CapabilitySets::of(process.capabilities().as_ref(), user.uid(), runs),
             no_new_privileges: match (runs, process.no_new_privileges()) {
                 (WorkloadKind::Guest, _) | (WorkloadKind::Native, Some(true)) => {
@@ -172,7 +172,7 @@ impl ProcessPlan {
                 }
                 (WorkloadKind::Native, _) => NoNewPrivileges::Unset,
             },
-            filters: programs(seccomp, runs, kernel_features, filters)?,
+            filters: seccomp_filters(seccomp, runs, kernel_features, filters)?,
         })
     }
 }
@@ -219,12 +219,12 @@ fn apparmor(process: &Process, kernel_features: KernelFeatures) -> Result<Option
         }
         Some(profile) => Err(Refused::new(
             "process.apparmorProfile",
-            format!("{profile}: this host has no AppArmor, or has it off"),
+            format!("{profile}: this node's kernel has no AppArmor, or has it off"),
         )),
     }
 }
 
-/// A label that is asked for in `field`.
+/// Returns the label that `field` requests.
 pub(super) fn selinux(
     field: &str,
     label: Option<&str>,
@@ -235,12 +235,12 @@ pub(super) fn selinux(
         Some(label) if kernel_features.selinux == Support::Present => Ok(Some(label.to_owned())),
         Some(label) => Err(Refused::new(
             field,
-            format!("{label}: this host has no SELinux, or has it off"),
+            format!("{label}: this node's kernel has no SELinux, or has it off"),
         )),
     }
 }
 
-fn programs(
+fn seccomp_filters(
     profile: Option<&LinuxSeccomp>,
     runs: WorkloadKind,
     kernel_features: KernelFeatures,
@@ -248,8 +248,8 @@ fn programs(
 ) -> Result<Vec<seccomp::SeccompFilter>, Refused> {
     let ours = match (runs, kernel_features.seccomp) {
         (WorkloadKind::Guest, Support::Present) => Some(filters.engine()),
-        // A host without filters has no other confinement less for it; who asks for a filter is
-        // told so below.
+        // Without filters the other confinement still applies. A profile in the spec is refused
+        // below.
         (WorkloadKind::Guest, Support::Absent) | (WorkloadKind::Native, _) => None,
     };
     let refuse = |reason: String| Refused::new("linux.seccomp", reason);
@@ -257,7 +257,7 @@ fn programs(
         None => None,
         Some(_) if kernel_features.seccomp == Support::Absent => {
             return Err(refuse(
-                "this host's kernel has no seccomp filters".to_owned(),
+                "this node's kernel has no seccomp filters".to_owned(),
             ));
         }
         Some(profile) => Some(

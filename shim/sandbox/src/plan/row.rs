@@ -1,13 +1,13 @@
-//! What a row of the reference page says of a field of the OCI runtime spec.
+//! Rows of the reference page on fields of the OCI runtime spec.
 
 use std::fmt;
 
-/// What becomes of a field.
+/// The handling of a field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Handling {
-    /// What it says holds.
+    /// Its value takes effect.
     Honoured,
-    /// It says nothing that a guest could notice, and is passed over.
+    /// It is ignored: a guest could not notice it.
     LeftOut,
     /// A container that uses it is not created; the message names the field.
     Refused,
@@ -28,28 +28,28 @@ impl fmt::Display for Handling {
 pub struct SpecField {
     /// The field, from the spec's top; `[]` stands for each item of a list.
     pub field: &'static str,
-    /// Which of its values the row is about; empty: all.
+    /// The values that the row is about; empty: all.
     pub values: &'static str,
-    /// What becomes of it.
+    /// The handling.
     pub handling: Handling,
-    /// How, or why not.
+    /// Details, or the reason.
     pub how: &'static str,
-    /// The tests that hold it.
+    /// The tests that prove it.
     pub tests: &'static [&'static str],
 }
 
-/// The row of a field that is refused whatever it says.
+/// Makes the row of a field that is refused with any value.
 pub(super) const fn refused(field: &'static str, how: &'static str) -> SpecField {
     SpecField {
         field,
         values: "",
         handling: Handling::Refused,
         how,
-        tests: &["what_is_not_served_is_refused_by_its_field"],
+        tests: &["unsupported_fields_are_refused_by_name"],
     }
 }
 
-/// The row of some values of a field, which are refused.
+/// Makes the row of some values of a field, which are refused.
 pub(super) const fn refused_in_part(
     field: &'static str,
     values: &'static str,
@@ -60,12 +60,12 @@ pub(super) const fn refused_in_part(
         values,
         handling: Handling::Refused,
         how,
-        tests: &["what_is_not_served_is_refused_by_its_field"],
+        tests: &["unsupported_fields_are_refused_by_name"],
     }
 }
 
-/// The row of a field that the host serves, beside the sandbox. That it changes nothing in the plan
-/// is tested too, by `what_the_host_serves_changes_nothing_in_the_plan`.
+/// Makes the row of a field that the host handles outside the sandbox. The test
+/// `fields_that_the_host_handles_change_nothing_in_the_plan` covers it too.
 pub(super) const fn by_the_host(
     field: &'static str,
     how: &'static str,
@@ -80,13 +80,13 @@ pub(super) const fn by_the_host(
     }
 }
 
-/// The row of the mappings of a bind mount.
+/// Makes the row of the mappings of a bind mount.
 pub(super) const fn mapped(field: &'static str) -> SpecField {
     SpecField {
         field,
         values: "of a bind mount: those of `linux`",
         handling: Handling::Honoured,
-        how: "an idmapped mount of the user namespace; what is mounted below it keeps its owners",
+        how: "an idmapped mount of the user namespace; mounts below it keep their owners",
         tests: &[
             "files_are_mapped_as_the_containers_users_are",
             "files_of_a_pod_with_its_own_users_belong_to_them",
@@ -94,14 +94,14 @@ pub(super) const fn mapped(field: &'static str) -> SpecField {
     }
 }
 
-/// The row of the mappings of the user namespace.
+/// Makes the row of the mappings of the user namespace.
 pub(super) const fn users(field: &'static str) -> SpecField {
     SpecField {
         field,
         values: "beside a `user` namespace",
         handling: Handling::Honoured,
-        how: "whose the device nodes and files are that the set-up makes; the namespace has its \
-              own from who made it",
-        tests: &["what_is_made_for_users_of_a_namespace_belongs_to_them"],
+        how: "they give the owners of the device nodes and files that the set-up makes; the \
+              namespace has its mappings already",
+        tests: &["files_made_by_the_set_up_belong_to_users_of_the_namespace"],
     }
 }

@@ -69,7 +69,7 @@ fn refusal(says: Value) -> (String, String) {
 }
 
 #[test]
-fn what_the_host_serves_changes_nothing_in_the_plan() {
+fn fields_that_the_host_handles_change_nothing_in_the_plan() {
     let without = plan(json!({}));
     let with = plan(json!({
         "ociVersion": "1.0.2",
@@ -96,7 +96,7 @@ fn what_the_host_serves_changes_nothing_in_the_plan() {
 }
 
 #[test]
-fn a_plan_crosses_into_another_process_unchanged() {
+fn plan_survives_serialization_unchanged() {
     let plan = plan(json!({
         "linux": {"namespaces": [{"type": "network", "path": "/run/netns/a"}],
         "seccomp": {"defaultAction": "SCMP_ACT_LOG"}},
@@ -108,7 +108,7 @@ fn a_plan_crosses_into_another_process_unchanged() {
 }
 
 #[test]
-fn a_container_without_a_process_is_refused() {
+fn container_without_a_process_is_refused() {
     let spec =
         serde_json::from_value(json!({"ociVersion": "1.2.0", "root": {"path": "rootfs"}})).unwrap();
     assert_eq!(
@@ -133,7 +133,7 @@ fn masked_and_read_only_paths_are_those_of_the_spec() {
 }
 
 #[test]
-fn the_default_devices_are_there_and_the_specs_replace_them() {
+fn default_devices_exist_and_the_specs_replace_them() {
     let names = |plan: &Plan| {
         plan.devices
             .nodes

@@ -1,4 +1,4 @@
-//! Whose users a container has: the node's, or those of a user namespace.
+//! User namespaces, and owners of files in them.
 
 use std::path::{Path, PathBuf};
 
@@ -8,38 +8,38 @@ use serde::{Deserialize, Serialize};
 use super::devices::Device;
 use super::{GuestMount, Refused, TmpfsOption};
 
-/// A user namespace, which is the pod's: what its users are called outside.
+/// The user namespace of a pod, with its id mappings.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UserNamespace {
-    /// The file of the host's that refers to it. The host opens it.
+    /// The node's file that refers to it. The host opens it.
     pub path: PathBuf,
-    /// UserNamespace.
+    /// The mapping of users.
     pub uids: Vec<IdRange>,
-    /// Groups.
+    /// The mapping of groups.
     pub gids: Vec<IdRange>,
 }
 
-/// Numbers that follow each other on both sides.
+/// A range of ids, consecutive on both sides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IdRange {
-    /// The first one, in the namespace.
+    /// The first id in the namespace.
     pub inside: u32,
-    /// What that one is on the node.
+    /// The first id on the node.
     pub outside: u32,
-    /// How many.
+    /// The number of ids.
     pub size: u32,
 }
 
-/// UserNamespace or groups: what a number is looked up in.
+/// Selects the mapping of users or of groups.
 type Ids = fn(&UserNamespace) -> &[IdRange];
 
 impl UserNamespace {
-    /// What `linux.namespaces` and the mappings beside it say; none: the node's users.
+    /// Decides from `linux.namespaces` and its mappings; none: the node's users.
     ///
     /// # Errors
-    /// When the namespace would have to be made: it is the pod's, and exists before its containers.
-    /// When its mappings are missing, or root is not among them: somebody must own what is made for
-    /// the container.
+    /// If the namespace would have to be made: it is the pod's, and exists before its containers.
+    /// If its mappings are missing, or do not include root, which owns what is made for the
+    /// container.
     pub fn of(linux: Option<&Linux>) -> Result<Option<Self>, Refused> {
         let Some(linux) = linux else { return Ok(None) };
         let uids = ranges(linux.uid_mappings().as_deref());
@@ -52,11 +52,11 @@ impl UserNamespace {
             .find(|(_, namespace)| namespace.typ() == Kind::User);
         let mapped = [("linux.uidMappings", &uids), ("linux.gidMappings", &gids)];
         let Some((index, namespace)) = listed else {
-            let said = mapped.iter().find(|(_, ranges)| !ranges.is_empty());
-            return said.map_or(Ok(None), |(field, _)| {
+            let used = mapped.iter().find(|(_, ranges)| !ranges.is_empty());
+            return used.map_or(Ok(None), |(field, _)| {
                 Err(Refused::new(
                     *field,
-                    "there is no user namespace that they could be of",
+                    "there is no user namespace to which they belong",
                 ))
             });
         };
@@ -64,15 +64,14 @@ impl UserNamespace {
             return Err(Refused::new(
                 format!("linux.namespaces[{index}]"),
                 "a user namespace is joined, by an absolute path, and never made: containerd makes \
-                 one for a pod with `hostUsers: false`, \
-                 unless it is on the node's network",
+                 one for a pod with `hostUsers: false`, unless it is on the node's network",
             ));
         };
         for (field, ranges) in mapped {
             if outside(ranges, 0).is_none() {
                 return Err(Refused::new(
                     field,
-                    "they must say who root of the user namespace is on the node",
+                    "they must map root of the user namespace to the node",
                 ));
             }
         }
@@ -83,24 +82,24 @@ impl UserNamespace {
         }))
     }
 
-    /// Who root of the namespace is on the node: user and group.
+    /// Returns the user and group id of the namespace's root on the node.
     pub fn root(&self) -> (u32, u32) {
-        let root = |ranges| outside(ranges, 0).expect("it is checked when this is made");
+        let root = |ranges| outside(ranges, 0).expect("the constructor checks it");
         (root(&self.uids), root(&self.gids))
     }
 
-    /// Whether `uidmap` and `gidmap`, options of containerd's for a root file system, are of this
-    /// namespace.
-    pub(crate) fn are_said_by(&self, uidmap: &str, gidmap: &str) -> bool {
-        let words = |ranges: &[IdRange]| {
-            let word =
+    /// Returns whether `uidmap` and `gidmap`, containerd's options of a root file system, are the
+    /// mappings of this namespace.
+    pub(crate) fn matches(&self, uidmap: &str, gidmap: &str) -> bool {
+        let option = |ranges: &[IdRange]| {
+            let part =
                 |range: &IdRange| format!("{}:{}:{}", range.inside, range.outside, range.size);
-            ranges.iter().map(word).collect::<Vec<_>>().join(",")
+            ranges.iter().map(part).collect::<Vec<_>>().join(",")
         };
-        uidmap == words(&self.uids) && gidmap == words(&self.gids)
+        uidmap == option(&self.uids) && gidmap == option(&self.gids)
     }
 
-    /// Gives device nodes the owners that they have outside.
+    /// Maps the owners of device nodes to the node's ids.
     pub(super) fn own_devices(&self, nodes: &mut [Device]) -> Result<(), Refused> {
         for node in nodes {
             let refuse = |what: &str, id: u32| {
@@ -118,20 +117,20 @@ impl UserNamespace {
         Ok(())
     }
 
-    /// Gives a file system in memory the owners that it has outside.
+    /// Maps the owner of a new file system to the node's ids.
     pub(super) fn own_files(&self, at: &Path, options: &mut [TmpfsOption]) -> Result<(), Refused> {
         let kinds: [(&str, Ids); 2] = [("uid", |users| &users.uids), ("gid", |users| &users.gids)];
         for TmpfsOption { key, value } in options {
             let Some((_, ids)) = kinds.iter().find(|(kind, _)| kind == key) else {
                 continue;
             };
-            let said = value.as_deref().unwrap_or_default();
-            let found = said.parse().ok().and_then(|id| outside(ids(self), id));
+            let id = value.as_deref().unwrap_or_default();
+            let found = id.parse().ok().and_then(|id| outside(ids(self), id));
             let refuse = || {
                 Refused::new(
                     "mounts[].options",
                     format!(
-                        "{}: the pod's user namespace has no {key} {said}",
+                        "{}: the pod's user namespace has no {key} {id}",
                         at.display()
                     ),
                 )
@@ -141,7 +140,7 @@ impl UserNamespace {
         Ok(())
     }
 
-    /// As [`UserNamespace::own_files`], of what is mounted.
+    /// Maps the owners of all new file systems among the mounts.
     pub(super) fn own_mounts(&self, mounts: &mut [GuestMount]) -> Result<(), Refused> {
         for mount in mounts {
             if let GuestMount::Tmpfs(tmpfs) = mount {
@@ -152,18 +151,18 @@ impl UserNamespace {
     }
 }
 
-/// Whose the files of a bind mount are in the container.
+/// The owners of a bind mount's files in the container.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Owners {
-    /// Who they belong to on the node.
+    /// The owners on the node.
     Kept,
-    /// Whoever has the same number in the container's user namespace. Of the mount alone, not of
-    /// what is mounted below it.
+    /// The owners with the same ids in the container's user namespace. For the mount alone, not for
+    /// mounts below it.
     Mapped,
 }
 
 impl Owners {
-    /// What a mount's own mappings say: none, or those of the container's user namespace.
+    /// Decides from a mount's own mappings: none, or those of the container's user namespace.
     pub(super) fn of(
         mount: &Mount,
         users: Option<&UserNamespace>,
@@ -179,7 +178,7 @@ impl Owners {
         let Some(users) = users else {
             return Err((
                 field(!uids.is_empty()),
-                "the container has no user namespace whose they could be",
+                "the container has no user namespace to which they belong",
             ));
         };
         if (&uids, &gids) == (&users.uids, &users.gids) {
@@ -187,7 +186,7 @@ impl Owners {
         }
         Err((
             field(uids != users.uids),
-            "files are mapped as the container's user namespace is, or not at all",
+            "they must equal those of the container's user namespace, or be left out",
         ))
     }
 }
@@ -201,7 +200,7 @@ fn ranges(mappings: Option<&[LinuxIdMapping]>) -> Vec<IdRange> {
     mappings.unwrap_or_default().iter().map(range).collect()
 }
 
-/// What `inside` is on the node.
+/// Returns the node's id for the id `inside` the namespace.
 fn outside(ranges: &[IdRange], inside: u32) -> Option<u32> {
     ranges.iter().find_map(|range| {
         let from_first = inside

@@ -315,7 +315,7 @@ fn owners(options: &[String], users: Option<&UserNamespace>) -> Result<Owners, &
     match (find(UIDMAP), find(GIDMAP)) {
         (None, None) => Ok(Owners::Kept),
         (Some(uidmap), Some(gidmap))
-            if users.is_some_and(|users| users.are_said_by(uidmap, gidmap)) =>
+            if users.is_some_and(|users| users.matches(uidmap, gidmap)) =>
         {
             Ok(Owners::Mapped)
         }

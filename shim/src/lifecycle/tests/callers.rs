@@ -1,35 +1,35 @@
-//! What holds when several ask at the same time, in whatever order their steps fall.
+//! Invariants under concurrent requests, for any interleaving of their steps.
 //!
-//! A container with a first process (0) and two that exec added, and callers that do what `verbs`
-//! does, one step at a time: who is next is drawn. Two things are told apart: what is so (a process
-//! lives, is frozen) and what we know (its state).
+//! A container with a first process (0) and two exec processes, and callers that do what `verbs`
+//! does, one step at a time, in random order. Facts (a process lives, is frozen) are kept apart
+//! from the host's knowledge (its state).
 
 use super::*;
 
 const FIRST: usize = 0;
 const PROCESSES: usize = 3;
 
-/// An event, of a process.
+/// A published event of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Told {
-    Started(usize),
-    Ended(usize),
-    Deleted(usize),
+enum Published {
+    Start(usize),
+    Exit(usize),
+    Delete(usize),
 }
 
 #[derive(Debug, Clone, Copy)]
 #[expect(
     clippy::struct_excessive_bools,
-    reason = "what is so and what is known of it are to be seen apart"
+    reason = "facts and knowledge are separate fields"
 )]
 struct Process {
     state: State,
-    /// Whether it can still be asked for.
-    is_there: bool,
-    /// Whether who waits was told of its end.
-    end_is_told: bool,
+    /// Whether a request finds it.
+    is_listed: bool,
+    /// Whether waiters were notified of its exit.
+    is_exit_published: bool,
     has_turn: bool,
-    is_doomed: bool,
+    is_kill_pending: bool,
     exists: bool,
     lives: bool,
     is_frozen: bool,
@@ -37,15 +37,15 @@ struct Process {
 }
 
 #[derive(Debug)]
-struct World {
+struct Model {
     processes: Vec<Process>,
-    told: Vec<Told>,
+    published: Vec<Published>,
 }
 
-/// What somebody is about to do.
+/// The next step of a caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Step {
-    Ask(Verb),
+    Request(Verb),
     TakeTurn(Verb),
     /// With the turn.
     Decide(Verb),
@@ -54,32 +54,32 @@ enum Step {
     Signal,
     ThawIfFrozen,
     /// Of a deletion.
-    AwaitEnd,
+    AwaitExit,
     EndExec(usize),
-    /// Of who waits for the process.
-    SeeEnd,
-    TakeTurnToTell,
-    TellEnd,
-    /// It ends by itself.
-    End,
+    /// Of the watcher of the process.
+    DetectExit,
+    TakeTurnToPublish,
+    PublishExit,
+    /// The process exits by itself.
+    Exit,
     Done,
 }
 
-/// Somebody, what of, and what next.
+/// A caller, its process and its next step.
 #[derive(Debug, Clone, Copy)]
 struct Caller {
     process: usize,
     step: Step,
 }
 
-impl World {
+impl Model {
     fn new() -> Self {
         let process = |exists: bool| Process {
             state: State::Created,
-            is_there: true,
-            end_is_told: false,
+            is_listed: true,
+            is_exit_published: false,
             has_turn: false,
-            is_doomed: false,
+            is_kill_pending: false,
             exists,
             lives: exists,
             is_frozen: false,
@@ -89,7 +89,7 @@ impl World {
             processes: (0..PROCESSES)
                 .map(|number| process(number == FIRST))
                 .collect(),
-            told: Vec::new(),
+            published: Vec::new(),
         }
     }
 
@@ -113,7 +113,7 @@ impl World {
         )
     }
 
-    /// Does the step and says which comes next; the same one while it has to wait.
+    /// Does the step and returns the next one, or the same one while it has to wait.
     fn step(
         &mut self,
         Caller {
@@ -122,8 +122,8 @@ impl World {
         }: Caller,
     ) -> Step {
         match step {
-            Step::Ask(verb) => self.ask(number, verb),
-            Step::TakeTurn(_) | Step::TakeTurnToTell if self.processes[number].has_turn => step,
+            Step::Request(verb) => self.request(number, verb),
+            Step::TakeTurn(_) | Step::TakeTurnToPublish if self.processes[number].has_turn => step,
             Step::TakeTurn(verb) => {
                 self.processes[number].has_turn = true;
                 Step::Decide(verb)
@@ -140,33 +140,35 @@ impl World {
                 }
                 Step::Done
             }
-            Step::AwaitEnd if !self.processes[number].end_is_told => step,
-            Step::AwaitEnd => Step::TakeTurn(Verb::Delete),
+            Step::AwaitExit if !self.processes[number].is_exit_published => step,
+            Step::AwaitExit => Step::TakeTurn(Verb::Delete),
             Step::EndExec(PROCESSES) => Step::Act(Verb::Delete),
             Step::EndExec(exec) if self.processes[exec].has_turn => step,
             Step::EndExec(exec)
-                if self.processes[exec].exists && !self.processes[exec].end_is_told =>
+                if self.processes[exec].exists && !self.processes[exec].is_exit_published =>
             {
                 self.kill(exec);
                 step
             }
             Step::EndExec(exec) => Step::EndExec(exec + 1),
-            Step::SeeEnd if self.processes[number].lives || !self.processes[number].exists => step,
-            Step::SeeEnd => {
+            Step::DetectExit if self.processes[number].lives || !self.processes[number].exists => {
+                step
+            }
+            Step::DetectExit => {
                 self.processes[number].state = State::Exited;
-                Step::TakeTurnToTell
+                Step::TakeTurnToPublish
             }
-            Step::TakeTurnToTell => {
+            Step::TakeTurnToPublish => {
                 self.processes[number].has_turn = true;
-                Step::TellEnd
+                Step::PublishExit
             }
-            Step::TellEnd => {
+            Step::PublishExit => {
                 self.processes[number].has_turn = false;
-                self.processes[number].end_is_told = true;
-                self.told.push(Told::Ended(number));
+                self.processes[number].is_exit_published = true;
+                self.published.push(Published::Exit(number));
                 Step::Done
             }
-            Step::End => {
+            Step::Exit => {
                 let process = &mut self.processes[number];
                 process.lives &= process.is_frozen || process.state == State::Created;
                 Step::Done
@@ -175,29 +177,29 @@ impl World {
         }
     }
 
-    fn is_there(&self, number: usize) -> bool {
-        self.processes[FIRST].is_there && self.processes[number].is_there
+    fn is_listed(&self, number: usize) -> bool {
+        self.processes[FIRST].is_listed && self.processes[number].is_listed
     }
 
-    fn ask(&mut self, number: usize, verb: Verb) -> Step {
-        let is_there = self.is_there(number);
+    fn request(&mut self, number: usize, verb: Verb) -> Step {
+        let is_listed = self.is_listed(number);
         let process = &mut self.processes[number];
         match (verb, process.state.verdict(verb)) {
-            _ if !is_there || verb == Verb::Pause && number != FIRST => Step::Done,
+            _ if !is_listed || verb == Verb::Pause && number != FIRST => Step::Done,
             (Verb::Kill, Verdict::AlreadyGone) => Step::Done,
             (Verb::Kill, _) if process.exists => {
-                process.is_doomed = true;
+                process.is_kill_pending = true;
                 Step::Signal
             }
-            (Verb::Delete, Verdict::Do) => Step::AwaitEnd,
+            (Verb::Delete, Verdict::Do) => Step::AwaitExit,
             (Verb::Delete, Verdict::EndFirst) if process.exists => {
                 self.kill(number);
-                Step::AwaitEnd
+                Step::AwaitExit
             }
             (Verb::Delete, Verdict::EndFirst) => {
                 process.state = State::Exited;
-                process.end_is_told = true;
-                Step::AwaitEnd
+                process.is_exit_published = true;
+                Step::AwaitExit
             }
             (Verb::Delete, _) => Step::Done,
             _ => Step::TakeTurn(verb),
@@ -210,7 +212,7 @@ impl World {
                 self.may(number, Verb::Start) && (number == FIRST || self.may(FIRST, Verb::Exec))
             }
             Verb::Pause => self.may(number, Verb::Pause),
-            Verb::Delete => self.is_there(number),
+            Verb::Delete => self.is_listed(number),
             _ => true,
         };
         let process = &mut self.processes[number];
@@ -218,7 +220,7 @@ impl World {
         match verb {
             _ if !goes_on => Step::Done,
             Verb::Delete if number == FIRST => Step::EndExec(FIRST + 1),
-            // At once.
+            // In the same step.
             Verb::Delete => self.act(number, Verb::Delete),
             Verb::Pause => {
                 process.is_frozen = process.lives;
@@ -236,22 +238,22 @@ impl World {
                 process.lives |= !process.exists;
                 process.exists = true;
                 process.state = process.state.after(Verb::Start);
-                self.told.push(Told::Started(number));
+                self.published.push(Published::Start(number));
             }
             Verb::Pause => {
                 process.state = process.state.after(Verb::Pause);
-                if process.is_doomed {
+                if process.is_kill_pending {
                     self.thaw(number);
                 }
             }
             Verb::Delete => {
-                process.is_there = false;
-                self.told.push(Told::Deleted(number));
+                process.is_listed = false;
+                self.published.push(Published::Delete(number));
             }
-            // A kill: its start was under way; or there is nobody to signal, and never will be.
-            _ if process.exists => return Step::Ask(Verb::Kill),
+            // A kill: the start was under way, or there is no process to signal and never will be.
+            _ if process.exists => return Step::Request(Verb::Kill),
             _ => {
-                process.end_is_told |= process.state == State::Created;
+                process.is_exit_published |= process.state == State::Created;
                 process.state = State::Exited;
             }
         }
@@ -260,7 +262,7 @@ impl World {
 }
 
 fn caller() -> impl Strategy<Value = Caller> {
-    let asked = prop::sample::select(vec![
+    let requested = prop::sample::select(vec![
         Verb::Start,
         Verb::Start,
         Verb::Kill,
@@ -268,52 +270,60 @@ fn caller() -> impl Strategy<Value = Caller> {
         Verb::Delete,
         Verb::Delete,
     ]);
-    let step = prop_oneof![6 => asked.prop_map(Step::Ask), 1 => Just(Step::End)];
+    let step = prop_oneof![6 => requested.prop_map(Step::Request), 1 => Just(Step::Exit)];
     (0..PROCESSES, step).prop_map(|(process, step)| Caller { process, step })
 }
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2048))]
     #[test]
-    fn whoever_asks_at_the_same_time_each_thing_is_told_once_and_the_deletion_last(
-        asking in prop::collection::vec(caller(), 1..10),
+    fn concurrent_requests_publish_each_event_once_and_the_deletion_last(
+        requesting in prop::collection::vec(caller(), 1..10),
         order in prop::collection::vec(any::<prop::sample::Index>(), 0..80),
     ) {
-        let watchers = (0..PROCESSES).map(|process| Caller { process, step: Step::SeeEnd });
-        let mut callers: Vec<Caller> = watchers.chain(asking).collect();
-        let mut world = World::new();
-        let who = order.iter().map(|next| next.index(callers.len())).collect::<Vec<_>>();
-        // Then all in turn, until nobody can do anything any more.
+        let watchers = (0..PROCESSES).map(|process| Caller { process, step: Step::DetectExit });
+        let mut callers: Vec<Caller> = watchers.chain(requesting).collect();
+        let mut model = Model::new();
+        let drawn = order.iter().map(|next| next.index(callers.len())).collect::<Vec<_>>();
+        // Then all in turn, until none can make a step.
         let rest = (0..callers.len()).cycle().take(callers.len() * 40);
-        for next in who.into_iter().chain(rest) {
-            let doomed_exec = callers[next].process != FIRST &&
-                world.processes[FIRST].state == State::Exited;
-            let before = world.told.len();
+        for next in drawn.into_iter().chain(rest) {
+            let is_late_exec = callers[next].process != FIRST &&
+                model.processes[FIRST].state == State::Exited;
+            let before = model.published.len();
             let step = callers[next].step;
-            callers[next].step = world.step(callers[next]);
-            if doomed_exec && step == Step::Decide(Verb::Start) {
-                prop_assert_eq!(callers[next].step, Step::Done, "an exec after the end of the \
-                                                            first process");
+            callers[next].step = model.step(callers[next]);
+            if is_late_exec && step == Step::Decide(Verb::Start) {
+                prop_assert_eq!(callers[next].step, Step::Done,
+                    "an exec after the exit of the first process");
             }
-            let is_over = world.told[..before].contains(&Told::Deleted(FIRST));
-            prop_assert!(!is_over || world.told.len() == before, "told after the deletion: {:?}",
-                world.told);
+            let is_over = model.published[..before].contains(&Published::Delete(FIRST));
+            prop_assert!(!is_over || model.published.len() == before,
+                "published after the deletion: {:?}", model.published);
         }
-        let times = |event: Told| world.told.iter().filter(|told| **told == event).count();
-        let place = |event: Told| world.told.iter().position(|told| *told == event);
-        for (number, process) in world.processes.iter().enumerate() {
-            for event in [Told::Started(number), Told::Ended(number), Told::Deleted(number)] {
-                prop_assert!(times(event) <= 1, "{:?}", world.told);
+        let times = |event: Published| {
+            model.published.iter().filter(|published| **published == event).count()
+        };
+        let place = |event: Published| {
+            model.published.iter().position(|published| *published == event)
+        };
+        for (number, process) in model.processes.iter().enumerate() {
+            for event in [
+                Published::Start(number),
+                Published::Exit(number),
+                Published::Delete(number),
+            ] {
+                prop_assert!(times(event) <= 1, "{:?}", model.published);
             }
-            if let (Some(started), Some(ended)) = (place(Told::Started(number)),
-                place(Told::Ended(number))) {
-                prop_assert!(started < ended, "{:?}", world.told);
+            if let (Some(started), Some(ended)) = (place(Published::Start(number)),
+                place(Published::Exit(number))) {
+                prop_assert!(started < ended, "{:?}", model.published);
             }
-            prop_assert!(!process.is_doomed || process.state == State::Exited, "killed, and \
-                                                            {process:?}");
+            prop_assert!(!process.is_kill_pending || process.state == State::Exited,
+                "killed, and {process:?}");
         }
-        for caller in callers.iter().filter(|caller| caller.step != Step::SeeEnd) {
-            prop_assert_eq!(caller.step, Step::Done, "{:?} waits for ever in {:?}", caller, world);
+        for caller in callers.iter().filter(|caller| caller.step != Step::DetectExit) {
+            prop_assert_eq!(caller.step, Step::Done, "{:?} waits forever in {:?}", caller, model);
         }
     }
 }

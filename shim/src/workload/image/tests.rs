@@ -1,4 +1,4 @@
-//! Which layer is the guest, and what is refused, over an image store in memory.
+//! Selection and refusal of layers, over an image store in memory.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -13,7 +13,7 @@ const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 const TAR: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 const WASM: &str = "application/wasm";
 
-/// A store in which nothing is removed from memory; `container` is the one container.
+/// A store that evicts nothing; `container` is its only container.
 #[derive(Default)]
 struct Images {
     container: ContainerRecord,
@@ -59,14 +59,14 @@ impl Images {
             .insert(name.to_owned(), serde_json::from_value(descriptor).unwrap());
     }
 
-    /// With a container that a client of containerd made of what `APP` now names.
+    /// Adds a container that a client of containerd created from what `APP` now names.
     fn target(mut self, media_type: &str, target: (String, usize)) -> Self {
         self.name(APP, media_type, target);
         self.container.image = APP.to_owned();
         self
     }
 
-    /// With a container that kubelet made through CRI, of the image with configuration 0.
+    /// Adds a container that kubelet created through CRI, of the image with configuration 0.
     fn of_pod(mut self, user_specified: &str) -> Self {
         let image = serde_json::json!({"image": config(0), "user_specified_image": user_specified});
         let metadata = serde_json::json!({"Version": "v1", "Metadata": {"Config": {"image": image},
@@ -113,7 +113,7 @@ impl ContentStore for Images {
     }
 }
 
-/// The digest of a configuration.
+/// Returns the digest of a configuration.
 fn config(number: u8) -> String {
     format!("sha256:{number:064}")
 }
@@ -131,8 +131,8 @@ fn with_layers(layers: &[(&str, &[u8])]) -> Images {
     images.target(MANIFEST, manifest)
 }
 
-/// With two images that have one configuration: `APP`, whose layer is "guest", and `OTHER`, which
-/// sorts first.
+/// Returns a store of two images with one configuration: `APP`, whose layer is "guest", and
+/// `OTHER`, which sorts first.
 fn with_twins() -> Images {
     let mut images = with_layers(&[(WASM, b"guest")]);
     let other = images.add_manifest(&[(WASM, b"other")]);
@@ -275,7 +275,7 @@ fn pod_runs_the_manifest_that_a_digest_names() {
     let name = format!("registry.example/app@{digest}");
     let manifest = (digest, 3);
     images.name(&name, MANIFEST, manifest);
-    // The tag has moved since.
+    // The tag was moved meanwhile.
     let moved = images.names[OTHER].clone();
     images.names.insert(APP.to_owned(), moved);
     let user_specified = name.replace('@', ":1@");

@@ -30,7 +30,7 @@ fn propagation(kind: PropagationKind, reach: Reach) -> Propagation {
 }
 
 #[test]
-fn a_root_is_read_only_when_the_spec_says_so() {
+fn root_is_read_only_if_the_spec_requests_it() {
     assert!(plan(json!({})).root.attributes.is_empty());
     assert!(
         plan(json!({"root": {"readonly": false}}))
@@ -45,7 +45,7 @@ fn a_root_is_read_only_when_the_spec_says_so() {
 }
 
 #[test]
-fn the_root_has_the_propagation_of_the_spec() {
+fn root_has_the_propagation_of_the_spec() {
     let of = |word: &str| {
         plan(json!({"linux": {"rootfsPropagation": word}}))
             .root
@@ -70,7 +70,7 @@ fn the_root_has_the_propagation_of_the_spec() {
 }
 
 #[test]
-fn a_bind_mount_has_its_source_its_reach_and_its_place() {
+fn bind_mount_has_source_reach_and_destination_of_the_spec() {
     let plan = plan(json!({"mounts": [
         {"destination": "/data", "type": "bind", "source": "/srv", "options": ["rbind", "rprivate",
         "rw"]},
@@ -100,7 +100,7 @@ fn a_bind_mount_has_its_source_its_reach_and_its_place() {
 }
 
 #[test]
-fn a_destination_never_leads_above_the_root() {
+fn destination_never_leads_above_the_root() {
     for (says, means) in [
         ("/a/./b", "/a/b"),
         ("/../../etc", "/etc"),
@@ -120,7 +120,7 @@ fn a_destination_never_leads_above_the_root() {
 }
 
 #[test]
-fn options_restrict_a_mount_and_an_opposite_takes_the_word_back() {
+fn options_restrict_a_mount_and_opposites_undo_them() {
     let top = |options: &[&str]| {
         let attributes = bind_with(options).attributes;
         assert!(attributes.tree.is_empty());
@@ -147,7 +147,7 @@ fn options_restrict_a_mount_and_an_opposite_takes_the_word_back() {
 }
 
 #[test]
-fn options_with_an_r_hold_for_all_mounts_below() {
+fn options_with_an_r_apply_to_all_mounts_below() {
     let attributes = bind_with(&["rbind", "rro", "rnosuid", "noexec"]).attributes;
     assert_eq!(
         attributes,
@@ -184,7 +184,7 @@ fn modes_of_access_times_replace_one_another() {
 }
 
 #[test]
-fn a_mount_is_private_unless_its_options_say_otherwise() {
+fn mount_is_private_by_default() {
     let of = |options: &[&str]| bind_with(options).propagation;
     assert_eq!(
         of(&["rbind", "ro"]),
@@ -209,7 +209,7 @@ fn a_mount_is_private_unless_its_options_say_otherwise() {
 }
 
 #[test]
-fn options_that_ask_for_what_is_so_change_nothing() {
+fn options_without_effect_change_nothing() {
     assert_eq!(
         bind_with(&["defaults", "async", "silent", "nomand"]),
         bind_with(&[])
@@ -217,7 +217,7 @@ fn options_that_ask_for_what_is_so_change_nothing() {
 }
 
 #[test]
-fn a_file_system_in_memory_has_its_parameters() {
+fn tmpfs_has_its_parameters() {
     let plan = plan(json!({"mounts": [
         {"destination": "/dev/shm", "type": "tmpfs", "source": "shm", "options": ["nosuid",
         "noexec", "rnodev", "mode=1777", "size=65536k", "noswap"]},
@@ -240,7 +240,7 @@ fn a_file_system_in_memory_has_its_parameters() {
 }
 
 #[test]
-fn default_mounts_of_no_use_are_left_out() {
+fn default_mounts_that_a_guest_cannot_use_are_left_out() {
     let plan = plan(json!({"mounts": [
         {"destination": "/proc", "type": "proc", "source": "proc", "options": ["nosuid", "noexec",
         "nodev"]},
@@ -256,7 +256,7 @@ fn default_mounts_of_no_use_are_left_out() {
 }
 
 #[test]
-fn linux_programs_see_a_proc_where_the_spec_has_one_with_what_it_masks_there() {
+fn linux_programs_have_the_specs_proc_with_its_masked_paths() {
     assert_eq!(plan(json!({})).proc, None);
     let plan = plan(json!({
         "mounts": [{"destination": "/proc/", "type": "proc", "source": "proc"}],
@@ -273,7 +273,7 @@ fn linux_programs_see_a_proc_where_the_spec_has_one_with_what_it_masks_there() {
 }
 
 #[test]
-fn the_tmpfs_at_dev_gives_its_parameters_to_the_one_that_is_made() {
+fn tmpfs_at_dev_sets_the_parameters_of_the_containers_dev() {
     assert_eq!(plan(json!({})).devices.options, []);
     let plan = plan(json!({"mounts": [
         {"destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid",
@@ -290,7 +290,7 @@ fn the_tmpfs_at_dev_gives_its_parameters_to_the_one_that_is_made() {
 }
 
 #[test]
-fn labels_need_a_host_with_selinux() {
+fn labels_need_a_kernel_with_selinux() {
     let label = "system_u:object_r:container_file_t:s0:c1,c2";
     let says = json!({
         "linux": {"mountLabel": label},
@@ -347,7 +347,7 @@ proptest::proptest! {
     }
 
     #[test]
-    fn a_mount_is_never_loosened(words in words()) {
+    fn mount_is_never_loosened(words in words()) {
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
         let says = json!({"mounts": [{"destination": "/data", "type": "bind", "source": "/srv",
             "options": words}]});

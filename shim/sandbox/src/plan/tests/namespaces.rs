@@ -22,7 +22,7 @@ fn with(mut base: Value, says: Value) -> Value {
 }
 
 #[test]
-fn namespaces_are_made_joined_or_the_hosts() {
+fn namespaces_are_new_joined_or_the_nodes() {
     let new = plan(in_namespaces(&[
         "network", "ipc", "uts", "cgroup", "mount", "pid",
     ]))
@@ -60,7 +60,7 @@ fn namespaces_are_made_joined_or_the_hosts() {
 }
 
 #[test]
-fn mounts_and_processes_are_always_in_namespaces_of_their_own() {
+fn mount_and_pid_namespaces_are_always_new() {
     let listed = plan(in_namespaces(&["mount", "pid"]));
     assert_eq!(
         plan(json!({})),
@@ -74,7 +74,7 @@ fn mounts_and_processes_are_always_in_namespaces_of_their_own() {
 }
 
 #[test]
-fn namespaces_that_are_not_served_are_refused() {
+fn unsupported_namespaces_are_refused() {
     let refused =
         |namespace: Value| refusal(json!({"linux": {"namespaces": [{"type": "pid"}, namespace]}}));
     for namespace in [
@@ -96,7 +96,7 @@ fn namespaces_that_are_not_served_are_refused() {
 }
 
 #[test]
-fn names_are_set_in_a_namespace_of_the_containers_own_only() {
+fn host_and_domain_name_need_a_uts_namespace_of_the_container() {
     for (field, of) in [
         (
             "hostname",
@@ -120,7 +120,7 @@ fn names_are_set_in_a_namespace_of_the_containers_own_only() {
 }
 
 #[test]
-fn sysctls_are_those_of_namespaces_of_its_own() {
+fn sysctls_of_the_containers_own_namespaces_are_set() {
     let sysctls = json!({"linux": {"sysctl": {
         "net.core.somaxconn": "1024", "net/ipv4/conf/eth0.100/forwarding": "1",
         "net.ipv4.conf.eth0/100.forwarding": "0",
@@ -143,7 +143,7 @@ fn sysctls_are_those_of_namespaces_of_its_own() {
 }
 
 #[test]
-fn sysctls_of_others_are_refused() {
+fn other_sysctls_are_refused() {
     let refused = |base: Value, name: &str| {
         let (field, message) = refusal(with(base, json!({"linux": {"sysctl": {name: "1"}}})));
         assert_eq!(field, format!("linux.sysctl[{name}]"));

@@ -30,7 +30,7 @@ fn capabilities(bounding: &[&str], effective: &[&str], ambient: &[&str]) -> Valu
 }
 
 #[test]
-fn the_process_has_the_specs_identity() {
+fn process_has_the_ids_of_the_spec() {
     let plan = process(
         &json!({"user": {"uid": 1000, "gid": 1001, "additionalGids": [7, 8], "umask": 0o077}}),
     );
@@ -46,7 +46,7 @@ fn the_process_has_the_specs_identity() {
 }
 
 #[test]
-fn a_guest_keeps_only_capabilities_that_are_of_use_to_it() {
+fn guest_keeps_only_capabilities_that_it_can_use() {
     let all = [
         "CAP_DAC_OVERRIDE",
         "CAP_FOWNER",
@@ -79,7 +79,7 @@ fn a_guest_keeps_only_capabilities_that_are_of_use_to_it() {
 }
 
 #[test]
-fn a_guest_that_is_not_root_has_ambient_capabilities_only() {
+fn guest_that_is_not_root_has_ambient_capabilities_only() {
     let usual = ["CAP_DAC_OVERRIDE", "CAP_NET_BIND_SERVICE"];
     let user = json!({"uid": 1000, "gid": 1000});
     let none = process(&json!({"user": user, "capabilities": capabilities(&usual, &usual, &[])}))
@@ -101,7 +101,7 @@ fn a_guest_that_is_not_root_has_ambient_capabilities_only() {
 }
 
 #[test]
-fn a_linux_program_gets_the_capabilities_of_the_spec() {
+fn linux_program_gets_the_capabilities_of_the_spec() {
     let sets = native(
         &json!({"capabilities": capabilities(&["CAP_SYS_ADMIN", "CAP_FOWNER"], &["CAP_SYS_ADMIN"],
             &["CAP_FOWNER"])}),
@@ -135,7 +135,7 @@ fn every_capability_has_the_kernels_number() {
 }
 
 #[test]
-fn a_guest_never_gets_new_privileges() {
+fn guest_never_gets_new_privileges() {
     assert_eq!(process(&json!({})).no_new_privileges, NoNewPrivileges::Set);
     assert_eq!(
         process(&json!({"noNewPrivileges": false})).no_new_privileges,
@@ -152,7 +152,7 @@ fn a_guest_never_gets_new_privileges() {
 }
 
 #[test]
-fn every_limit_of_the_spec_is_taken() {
+fn every_limit_of_the_spec_is_set() {
     let names = [
         "CPU",
         "FSIZE",
@@ -185,7 +185,7 @@ fn every_limit_of_the_spec_is_taken() {
 }
 
 #[test]
-fn limits_that_contradict_are_refused() {
+fn contradicting_limits_are_refused() {
     let limit = |soft: u64, hard: u64| json!({"type": "RLIMIT_NOFILE", "soft": soft, "hard": hard});
     let refused = |limits: Value| refusal(json!({"process": {"rlimits": limits}})).0;
     assert_eq!(
@@ -196,7 +196,7 @@ fn limits_that_contradict_are_refused() {
 }
 
 #[test]
-fn an_oom_score_is_taken_or_refused() {
+fn oom_score_is_set_or_refused() {
     assert_eq!(process(&json!({})).oom_score_adj, None);
     assert_eq!(
         process(&json!({"oomScoreAdj": -997})).oom_score_adj,
@@ -209,7 +209,7 @@ fn an_oom_score_is_taken_or_refused() {
 }
 
 #[test]
-fn a_profile_needs_a_host_with_apparmor() {
+fn profile_needs_a_kernel_with_apparmor() {
     let says = |profile: &str| json!({"process": {"apparmorProfile": profile}});
     assert_eq!(
         plan(says("cri-containerd.apparmor.d"))
@@ -232,7 +232,7 @@ fn a_profile_needs_a_host_with_apparmor() {
 }
 
 #[test]
-fn a_guest_has_our_filter_and_then_the_specs() {
+fn guest_has_our_filter_and_then_the_specs() {
     let says = json!({"linux": {"seccomp": {"defaultAction": "SCMP_ACT_ALLOW"}}});
     let filters = plan(says.clone()).process.filters;
     assert_eq!(filters.len(), 2);

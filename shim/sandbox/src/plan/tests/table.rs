@@ -44,7 +44,7 @@ fn lies_in(field: &str, whole: &str) -> bool {
 }
 
 #[test]
-fn every_field_that_is_known_has_a_row() {
+fn every_known_field_has_a_row() {
     let mut all = BTreeSet::new();
     fields(&every_field(), "", &mut all);
     for field in &all {
@@ -63,7 +63,7 @@ fn every_field_that_is_known_has_a_row() {
 }
 
 #[test]
-fn every_field_of_the_crate_is_in_that_spec() {
+fn every_field_of_the_crate_is_in_the_spec_of_all_fields() {
     let mut spec: Spec = serde_json::from_value(every_field()).unwrap();
     // Other platforms are refused as a whole.
     spec.set_windows(None)
@@ -263,8 +263,8 @@ fn refusals() -> Vec<(&'static str, Value, &'static str)> {
 }
 
 #[test]
-fn what_is_not_served_is_refused_by_its_field() {
-    let here = "what_is_not_served_is_refused_by_its_field";
+fn unsupported_fields_are_refused_by_name() {
+    let here = "unsupported_fields_are_refused_by_name";
     for (row, says, names) in refusals() {
         assert_eq!(refusal(says).0, names);
         assert!(
@@ -283,7 +283,7 @@ fn what_is_not_served_is_refused_by_its_field() {
 }
 
 #[test]
-fn what_says_nothing_is_not_refused() {
+fn empty_fields_are_not_refused() {
     let nothing = json!({
         "hooks": {"prestart": []},
         "mounts": [{"destination": "/a", "type": "bind", "source": "/a", "uidMappings": []}],

@@ -22,7 +22,7 @@ fn range(outside: u32) -> Vec<IdRange> {
 }
 
 #[test]
-fn a_user_namespace_that_is_there_is_the_containers() {
+fn existing_user_namespace_is_joined() {
     let users = plan(in_users(json!({}))).users.unwrap();
     assert_eq!(
         users,
@@ -41,7 +41,7 @@ fn a_user_namespace_that_is_there_is_the_containers() {
 }
 
 #[test]
-fn a_user_namespace_without_root_is_refused() {
+fn user_namespace_without_root_is_refused() {
     for field in ["uidMappings", "gidMappings"] {
         for mapping in [
             json!([]),
@@ -57,7 +57,7 @@ fn a_user_namespace_without_root_is_refused() {
 }
 
 #[test]
-fn what_is_made_for_users_of_a_namespace_belongs_to_them() {
+fn files_made_by_the_set_up_belong_to_users_of_the_namespace() {
     let made = plan(in_users(json!({
         "linux": {"devices": [{"path": "/dev/x", "type": "c", "major": 1, "minor": 3, "uid": 7,
         "gid": 8}]},
@@ -90,7 +90,7 @@ fn what_is_made_for_users_of_a_namespace_belongs_to_them() {
 }
 
 #[test]
-fn owners_that_a_namespace_does_not_have_are_refused() {
+fn owners_outside_the_user_namespace_are_refused() {
     let device = json!([{"path": "/dev/x", "type": "c", "major": 1, "minor": 3, "uid": 65536}]);
     assert_eq!(
         refusal(in_users(json!({"linux": {"devices": device}}))).0,
@@ -139,8 +139,8 @@ fn files_are_mapped_as_the_containers_users_are() {
 }
 
 #[test]
-fn root_file_systems_are_mapped_by_the_containers_own_mapping_alone() {
+fn root_file_system_is_mapped_by_the_containers_own_mapping_alone() {
     let users = plan(in_users(json!({}))).users.unwrap();
-    assert!(users.are_said_by("0:1048576:65536", "0:2097152:65536"));
-    assert!(!users.are_said_by("0:1048576:65536", "0:1048576:65536"));
+    assert!(users.matches("0:1048576:65536", "0:2097152:65536"));
+    assert!(!users.matches("0:1048576:65536", "0:1048576:65536"));
 }
