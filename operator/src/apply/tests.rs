@@ -1,4 +1,4 @@
-//! Each action on an API server: what it writes, whom it refuses, and that it can be done twice.
+//! Tests of each action on a fake API server: its writes, its refusals, and that it is idempotent.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use crate::plan::NodeState;
 
 const NAMESPACE: &str = "wasmedge-system";
 
-/// A cluster with a runtime and a node, and what is observed of it.
+/// A cluster with a runtime and a node.
 struct Stage {
     cluster: Cluster,
     line: fake_cluster::Connection,
@@ -172,7 +172,7 @@ impl Stage {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_finalizer_is_added_once_and_released_from_between_others() {
+async fn finalizer_is_added_once_and_removed_from_between_others() {
     let stage = Stage::plain();
     stage.act(Action::AddFinalizer).await.unwrap();
     stage.act(Action::AddFinalizer).await.unwrap();
@@ -192,7 +192,7 @@ async fn the_finalizer_is_added_once_and_released_from_between_others() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_runtime_that_was_deleted_goes_with_its_finalizer() {
+async fn deleted_runtime_is_gone_with_its_finalizer() {
     let stage = Stage::plain();
     stage.act(Action::AddFinalizer).await.unwrap();
     stage
@@ -218,7 +218,7 @@ async fn a_runtime_that_was_deleted_goes_with_its_finalizer() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_finalizer_is_not_added_to_a_list_that_somebody_changed() {
+async fn finalizer_is_not_added_to_a_changed_list() {
     let stage = Stage::plain();
     let observed = stage.observed();
     let key = Key::new(WASM_RUNTIME, "", "wasmedge");
@@ -235,7 +235,7 @@ async fn a_finalizer_is_not_added_to_a_list_that_somebody_changed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_node_is_claimed_once_written_as_a_whole_and_forgotten() {
+async fn runtime_node_is_created_once_written_whole_and_deleted() {
     let stage = Stage::plain();
     stage.act(stage.claim()).await.unwrap();
     stage.act(stage.claim()).await.unwrap();
@@ -248,7 +248,7 @@ async fn a_node_is_claimed_once_written_as_a_whole_and_forgotten() {
         panic!("{applied:?}")
     };
     let status = written.status.clone().unwrap();
-    // What is not said any more is gone.
+    // Fields that are not applied any more are removed.
     assert_eq!((status.phase, status.message), (Phase::Ready, None));
     assert_eq!(
         (
@@ -289,7 +289,7 @@ async fn a_node_is_claimed_once_written_as_a_whole_and_forgotten() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_object_of_an_earlier_node_of_the_name_is_not_taken_for_this_ones() {
+async fn runtime_node_of_earlier_node_is_a_conflict() {
     let stage = Stage::plain();
     stage
         .act(Action::Claim {
@@ -303,7 +303,7 @@ async fn an_object_of_an_earlier_node_of_the_name_is_not_taken_for_this_ones() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_status_is_for_the_object_that_was_looked_at() {
+async fn node_status_is_written_only_to_the_observed_object() {
     let stage = Stage::plain();
     stage.act(stage.claim()).await.unwrap();
     let mut observed = stage.observed();
@@ -315,7 +315,7 @@ async fn a_status_is_for_the_object_that_was_looked_at() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_label_is_set_and_taken_off_and_both_can_be_done_twice() {
+async fn label_and_unlabel_are_idempotent() {
     let stage = Stage::plain();
     let label = names::ready_label("wasmedge");
     let named = || ("node-a".to_owned(), stage.node_uid());
@@ -336,7 +336,7 @@ async fn a_label_is_set_and_taken_off_and_both_can_be_done_twice() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_later_node_of_the_name_is_not_touched() {
+async fn later_node_of_same_name_is_not_changed() {
     let stage = Stage::plain();
     let (node, uid) = ("node-a".to_owned(), "earlier".to_owned());
     let taints = vec![StartupTaint {
@@ -366,7 +366,7 @@ async fn a_later_node_of_the_name_is_not_touched() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_node_that_is_gone_is_gone() {
+async fn action_on_deleted_node_is_gone() {
     let stage = Stage::plain();
     let uid = stage.node_uid();
     stage.cluster.delete(&Key::new(NODE, "", "node-a")).unwrap();
@@ -381,7 +381,7 @@ async fn a_node_that_is_gone_is_gone() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn startup_taints_go_and_others_stay() {
+async fn only_startup_taints_are_removed() {
     for (effect, left) in [
         (None, vec!["gpu"]),
         (Some(TaintEffect::NoExecute), vec!["starting", "gpu"]),
@@ -413,7 +413,7 @@ async fn startup_taints_go_and_others_stay() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_job_is_made_once_and_removed_once() {
+async fn job_creation_and_deletion_are_idempotent() {
     let stage = Stage::plain();
     let Applied::Job(first) = stage.act(Stage::start()).await.unwrap() else {
         panic!("it is a Job")
@@ -444,7 +444,7 @@ async fn a_job_is_made_once_and_removed_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_job_that_was_not_made_for_this_runtime_is_not_taken_for_ours() {
+async fn job_of_another_runtime_is_foreign() {
     let stage = Stage::plain();
     stage.act(Stage::start()).await.unwrap();
     let key = Key::new(JOB, NAMESPACE, "installer-1");
@@ -459,7 +459,7 @@ async fn a_job_that_was_not_made_for_this_runtime_is_not_taken_for_ours() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_class_of_ours_is_made_changed_and_removed() {
+async fn own_runtime_class_is_created_changed_and_deleted() {
     let stage = Stage::plain();
     stage.act(Action::ApplyRuntimeClass).await.unwrap();
     let key = Key::new(RUNTIME_CLASS, "", "wasmedge");
@@ -492,7 +492,7 @@ async fn a_class_of_ours_is_made_changed_and_removed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_class_of_somebody_else_is_refused_with_a_way_out() {
+async fn foreign_runtime_class_is_refused_with_next_step() {
     let stage = Stage::plain();
     stage.class(&json!({ "metadata": { "name": "wasmedge",
         "annotations": { "meta.helm.sh/release-name": "kwasm" } } }));
@@ -517,7 +517,7 @@ async fn a_class_of_somebody_else_is_refused_with_a_way_out() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_class_that_was_there_is_taken_over_changed_and_put_back_as_it_was() {
+async fn adopted_runtime_class_is_changed_and_restored() {
     let stage = Stage::new(&json!({ "runtimeClass": { "adoptExisting": true } }));
     stage.class(&json!({
         "metadata": { "name": "wasmedge", "labels": { names::MANAGED_BY: "k3s",
@@ -554,7 +554,7 @@ async fn a_class_that_was_there_is_taken_over_changed_and_put_back_as_it_was() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_class_that_changed_since_it_was_looked_at_is_looked_at_again() {
+async fn runtime_class_that_changed_since_observation_is_a_conflict() {
     let stage = Stage::plain();
     stage.act(Action::ApplyRuntimeClass).await.unwrap();
     let observed = stage.observed();
@@ -580,7 +580,7 @@ async fn a_class_that_changed_since_it_was_looked_at_is_looked_at_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_status_of_a_runtime_is_for_the_object_that_was_looked_at() {
+async fn runtime_status_is_written_only_to_the_observed_object() {
     let stage = Stage::plain();
     let status = WasmRuntimeStatus {
         state: "Up to date".to_owned(),
@@ -602,7 +602,7 @@ async fn the_status_of_a_runtime_is_for_the_object_that_was_looked_at() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_api_server_in_trouble_is_told_from_one_that_refuses() {
+async fn api_errors_are_categorized() {
     let stage = Stage::plain();
     for (faults, expected) in [
         (

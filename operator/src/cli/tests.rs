@@ -1,4 +1,4 @@
-//! What the command line takes, and what it refuses with which words.
+//! Tests of the command line: defaults, options and refusals.
 
 use super::*;
 
@@ -20,12 +20,12 @@ fn run(further: &[&str]) -> Result<Settings, String> {
 }
 
 #[test]
-fn the_definition_of_the_command_line_contradicts_itself_nowhere() {
+fn command_line_definition_is_consistent() {
     command().debug_assert();
 }
 
 #[test]
-fn what_is_not_given_has_a_default() {
+fn missing_options_have_defaults() {
     let settings = run(&[]).unwrap();
     assert_eq!(settings.listen.port(), 8080);
     assert!(settings.leader_election);

@@ -1,4 +1,4 @@
-//! What is told of a node, and what is not.
+//! Tests of the Events of a node.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;

@@ -1,5 +1,5 @@
-//! Who leads, and when: as a table, and with two replicas on an API server whose time passes as
-//! fast as it can.
+//! Tests of leader election: the decision as a table, and two replicas on a fake API server with
+//! simulated time.
 
 use fake_cluster::resource::LEASE;
 use fake_cluster::{Cluster, Connection, Key};
@@ -33,7 +33,7 @@ fn holder(cluster: &Cluster) -> Option<String> {
         .map(ToOwned::to_owned)
 }
 
-/// Leads at once.
+/// Starts a replica, which leads at once.
 async fn leader(cluster: &Cluster, identity: &str) -> (Connection, Leadership) {
     let connection = cluster.connect(identity);
     let leadership = lead(connection.client(), election(identity), || ()).await;
@@ -41,7 +41,7 @@ async fn leader(cluster: &Cluster, identity: &str) -> (Connection, Leadership) {
 }
 
 #[test]
-fn what_is_done_follows_from_who_holds_the_lease_and_since_when() {
+fn decision_follows_from_holder_and_age_of_lease() {
     let seen = |holder: Option<&'static str>, unchanged: u64| {
         Some(ObservedLease {
             holder,
@@ -66,13 +66,13 @@ fn what_is_done_follows_from_who_holds_the_lease_and_since_when() {
 }
 
 #[test]
-fn a_holder_gives_up_before_anybody_may_take_over() {
-    // The last write may take as long as a look and a write may, and still has to be over in time.
+fn renew_deadline_ends_before_lease_duration() {
+    // The last step may take a read and a write, and has to end in time.
     assert!(TIMINGS.renew_deadline + TIMINGS.retry_period * 2 < TIMINGS.lease_duration);
 }
 
 #[tokio::test(start_paused = true)]
-async fn whoever_comes_first_leads_and_the_other_waits_however_long() {
+async fn first_replica_leads_and_second_waits() {
     let cluster = Cluster::start();
     let (_line, mut leadership) = leader(&cluster, "one").await;
     let other = cluster.connect("two");
@@ -90,7 +90,7 @@ async fn whoever_comes_first_leads_and_the_other_waits_however_long() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lease_that_is_given_up_is_taken_at_once() {
+async fn released_lease_is_acquired_at_once() {
     let cluster = Cluster::start();
     let (_line, leadership) = leader(&cluster, "one").await;
     let other = cluster.connect("two");
@@ -108,7 +108,7 @@ async fn a_lease_that_is_given_up_is_taken_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_leader_that_reaches_nobody_gives_up_before_the_next_one_leads() {
+async fn disconnected_leader_stops_before_next_one_leads() {
     let cluster = Cluster::start();
     let (line, mut leadership) = leader(&cluster, "one").await;
     let other = cluster.connect("two");
@@ -140,7 +140,7 @@ async fn a_leader_that_reaches_nobody_gives_up_before_the_next_one_leads() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_short_trouble_costs_nobody_the_lead() {
+async fn leader_keeps_lease_through_short_disconnection() {
     let cluster = Cluster::start();
     let (line, mut leadership) = leader(&cluster, "one").await;
     for _ in 0..10 {
@@ -155,10 +155,10 @@ async fn a_short_trouble_costs_nobody_the_lead() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn clocks_that_differ_by_hours_change_nothing() {
+async fn replicas_with_different_clocks_elect_one_leader() {
     let cluster = Cluster::start();
     let (_line, mut leadership) = leader(&cluster, "one").await;
-    // As a leader whose clock is far behind would write it, with each of its renewals.
+    // A leader whose clock is far behind writes this with each renewal.
     cluster
         .edit(&key(), |lease| {
             lease["spec"]["renewTime"] = json!("2001-01-01T00:00:00.000000Z");
@@ -177,7 +177,7 @@ async fn clocks_that_differ_by_hours_change_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_leader_whose_lease_somebody_else_wrote_in_his_name_has_lost() {
+async fn leader_loses_when_another_holder_is_written() {
     let cluster = Cluster::start();
     let (_line, mut leadership) = leader(&cluster, "one").await;
     cluster
@@ -196,7 +196,7 @@ async fn a_leader_whose_lease_somebody_else_wrote_in_his_name_has_lost() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_container_that_begins_anew_takes_over_from_itself() {
+async fn restarted_container_acquires_its_own_lease() {
     let cluster = Cluster::start();
     let (line, leadership) = leader(&cluster, "one").await;
     line.cut();
@@ -212,7 +212,7 @@ async fn a_container_that_begins_anew_takes_over_from_itself() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lease_that_is_held_costs_a_call_every_other_second() {
+async fn held_lease_costs_one_call_per_retry_period() {
     let cluster = Cluster::start();
     let (_line, _leadership) = leader(&cluster, "one").await;
     cluster.forget_calls();

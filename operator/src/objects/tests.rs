@@ -1,5 +1,5 @@
-//! The objects as the API server gets them: JSON files beside this one, written anew where
-//! `UPDATE_SNAPSHOTS` is set.
+//! Tests of objects: snapshots are JSON files beside this one, rewritten if `UPDATE_SNAPSHOTS` is
+//! set.
 
 use std::path::Path;
 use std::time::Duration;
@@ -20,12 +20,12 @@ use crate::cli::{Cli, Command, Settings};
 use crate::crd::WasmRuntime;
 use crate::names;
 
-/// Compares with the file of this name.
+/// Compares an object with the snapshot of this name.
 fn assert_snapshot(name: &str, object: &impl Serialize) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("src/objects/tests")
         .join(format!("{name}.json"));
-    // Through a value, so that keys stand in one order.
+    // Through a value, so that keys are sorted.
     let mut text = serde_json::to_string_pretty(&serde_json::to_value(object).unwrap()).unwrap();
     text.push('\n');
     if std::env::var_os("UPDATE_SNAPSHOTS").is_some() {
@@ -99,7 +99,7 @@ fn class(object: Value) -> RuntimeClass {
 }
 
 #[test]
-fn a_job_with_defaults() {
+fn installer_job_with_defaults_matches_snapshot() {
     assert_snapshot(
         "job-defaults",
         &job(&settings(&[]), &request(Distribution::Systemd)),
@@ -107,7 +107,7 @@ fn a_job_with_defaults() {
 }
 
 #[test]
-fn a_job_with_every_setting() {
+fn installer_job_with_every_setting_matches_snapshot() {
     let settings = settings(&[
         "--installer-image-pull-policy=Always",
         "--installer-image-pull-secret=first",
@@ -122,14 +122,14 @@ fn a_job_with_every_setting() {
 }
 
 #[test]
-fn a_runtime_class() {
+fn runtime_class_matches_snapshot() {
     let spec = json!({ "runtimeClass": { "name": "wasm", "handler": "wasm-handler",
         "tolerations": [{ "key": "wasm", "operator": "Exists" }] } });
     assert_snapshot("runtime-class", &desired(&runtime(&spec)));
 }
 
 #[test]
-fn a_nodes_object() {
+fn runtime_node_matches_snapshot() {
     assert_snapshot(
         "runtime-node",
         &runtime_node::runtime_node("wasmedge", "node-a.example", "4-5-6"),
@@ -137,7 +137,7 @@ fn a_nodes_object() {
 }
 
 #[test]
-fn an_installer_gets_no_credentials_and_no_more_of_the_host_than_its_request_needs() {
+fn installer_job_has_no_credentials_and_only_required_node_paths() {
     for distribution in Distribution::ALL {
         let request = request(*distribution);
         let pod = pod(&job(&settings(&[]), &request));
@@ -176,7 +176,7 @@ fn an_installer_gets_no_credentials_and_no_more_of_the_host_than_its_request_nee
 }
 
 #[test]
-fn what_is_only_looked_at_cannot_be_written_by_way_of_a_mount_below_it() {
+fn read_only_node_paths_are_mounted_recursively_read_only() {
     let pod = pod(&job(&settings(&[]), &request(Distribution::K3s)));
     for mount in pod.containers[0]
         .volume_mounts
@@ -192,13 +192,13 @@ fn what_is_only_looked_at_cannot_be_written_by_way_of_a_mount_below_it() {
             "{}",
             mount.mount_path
         );
-        // The other way, Kubernetes refuses it.
+        // Kubernetes refuses the opposite.
         assert_eq!(mount.mount_propagation, None, "{}", mount.mount_path);
     }
 }
 
 #[test]
-fn kubernetes_replaces_nothing_in_a_request() {
+fn request_is_escaped_for_kubernetes() {
     let paths = Paths {
         install: Some("/opt/$(HOSTNAME)".to_owned()),
         ..Paths::default()
@@ -216,7 +216,7 @@ fn kubernetes_replaces_nothing_in_a_request() {
 }
 
 #[test]
-fn names_of_nodes_that_are_too_long_for_a_label_are_none() {
+fn long_node_name_is_an_annotation_and_not_a_label() {
     let node = "n".repeat(253);
     let job = installer_job(
         &settings(&[]),
@@ -235,7 +235,7 @@ fn names_of_nodes_that_are_too_long_for_a_label_are_none() {
 }
 
 #[test]
-fn a_class_is_as_desired_however_the_api_server_writes_it() {
+fn runtime_class_matches_after_normalization_by_api_server() {
     let spec = json!({ "runtimeClass": { "overhead": { "cpu": "0.01", "memory": "16384Ki" },
         "tolerations": [{ "key": "wasm", "operator": "Exists", "value": "" }] } });
     let desired = desired(&runtime(&spec));
@@ -262,7 +262,7 @@ fn a_class_is_as_desired_however_the_api_server_writes_it() {
 }
 
 #[test]
-fn a_class_that_was_taken_over_and_put_back_is_as_before() {
+fn adopted_runtime_class_is_restored_unchanged() {
     let runtime = runtime(&json!({}));
     let desired = desired(&runtime);
     for found in [
@@ -279,7 +279,7 @@ fn a_class_that_was_taken_over_and_put_back_is_as_before() {
                 && !is_ours(&found, "wasmedge")
                 && matches(&desired, &taken)
         );
-        // Changed again: what it was first is what counts.
+        // Changed again: the first original counts.
         taken = changed(&desired, &taken, "wasmedge");
         let RemovalAction::Restore(back) = removal_action(&taken).unwrap() else {
             panic!("it was there before")
@@ -299,7 +299,7 @@ fn a_class_that_was_taken_over_and_put_back_is_as_before() {
 }
 
 #[test]
-fn a_class_of_our_own_goes_with_its_runtime() {
+fn own_runtime_class_is_deleted_with_its_runtime() {
     assert_eq!(
         removal_action(&desired(&runtime(&json!({})))).unwrap(),
         RemovalAction::Delete
@@ -307,7 +307,7 @@ fn a_class_of_our_own_goes_with_its_runtime() {
 }
 
 #[test]
-fn a_note_that_somebody_spoiled_is_not_guessed_at() {
+fn invalid_adoption_annotation_is_an_error() {
     let mut found = desired(&runtime(&json!({})));
     found.metadata.annotations =
         Some([(names::ADOPTED_ANNOTATION.to_owned(), "{".to_owned())].into());
@@ -315,7 +315,7 @@ fn a_note_that_somebody_spoiled_is_not_guessed_at() {
 }
 
 #[test]
-fn the_owner_of_a_class_is_named_as_well_as_it_can_be() {
+fn owner_of_runtime_class_is_derived_from_its_metadata() {
     for (metadata, expected) in [
         (
             json!({ "labels": { names::MANAGED_BY: "Helm" },

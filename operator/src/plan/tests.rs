@@ -1,4 +1,4 @@
-//! Rules of the plan: single steps as tables, whole rollouts as properties over random worlds.
+//! Tests of the plan: single steps as tables, whole rollouts as properties of random clusters.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,18 +14,18 @@ use crate::crd::{Arch, Phase, WasmRuntime};
 use crate::names;
 use crate::objects::runtime_class;
 
-#[path = "tests/world.rs"]
-mod world;
+#[path = "tests/model.rs"]
+mod model;
 #[path = "tests/steps.rs"]
 mod steps;
-#[path = "tests/trouble.rs"]
-mod trouble;
+#[path = "tests/failures.rs"]
+mod failures;
 #[path = "tests/blocked.rs"]
 mod blocked;
 #[path = "tests/properties.rs"]
 mod properties;
 
-/// A runtime `name` of this spec, as a cluster would have it.
+/// Returns a runtime `name` with this spec, as a cluster has it.
 fn runtime(name: &str, spec: &Value) -> WasmRuntime {
     let object = json!({
         "apiVersion": "runtime.wasmedge.dev/v1alpha1",
@@ -37,7 +37,7 @@ fn runtime(name: &str, spec: &Value) -> WasmRuntime {
     serde_json::from_value(object).unwrap()
 }
 
-/// A Ready node on which containerd serves `handlers`.
+/// Returns a Ready node on which containerd serves `handlers`.
 fn node(handlers: &[&str]) -> NodeFacts {
     NodeFacts {
         uid: "uid".to_owned(),
@@ -58,7 +58,7 @@ fn node(handlers: &[&str]) -> NodeFacts {
     }
 }
 
-/// A report with this end; of success or of a node that is as it was, `kept` being what it has.
+/// Returns a report; `kept` is the version that the node has.
 fn report(outcome: Outcome, reason: Reason, kept: Option<&str>) -> Report {
     Report {
         outcome,
@@ -75,7 +75,7 @@ fn report(outcome: Outcome, reason: Reason, kept: Option<&str>) -> Report {
     }
 }
 
-/// What installers are made of.
+/// Returns the settings of installers.
 pub(crate) fn installer() -> InstallerFacts {
     InstallerFacts {
         image: "installer:1".to_owned(),
@@ -84,7 +84,7 @@ pub(crate) fn installer() -> InstallerFacts {
     }
 }
 
-/// The time `seconds` after the tests' beginning.
+/// Returns the time `seconds` after the start of the tests.
 fn at(seconds: i64) -> Timestamp {
     Timestamp::from_second(1_800_000_000 + seconds).unwrap()
 }

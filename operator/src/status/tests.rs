@@ -1,4 +1,4 @@
-//! What a status says of each kind of plan.
+//! Tests of the status for each kind of plan.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -66,7 +66,7 @@ fn reason(status: &WasmRuntimeStatus, kind: ConditionType) -> (&str, &str, &str)
     (&condition.status, &condition.reason, &condition.message)
 }
 
-/// The digest of the spec, found out by asking.
+/// Returns the digest of the spec.
 fn hash(spec: &Value) -> String {
     plan(&observed(spec, &[])).target.hash
 }

@@ -102,7 +102,7 @@ async fn a_paused_and_a_stopped_rollout_can_be_deleted() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_node_that_leaves_the_pool_is_cleaned_and_may_come_back() {
+async fn node_that_leaves_the_pool_is_cleaned_and_can_return() {
     let stage = Stage::with_nodes(2);
     let _operator = Operator::start(&stage, "a");
     stage.install("wasmedge", &json!({}));

@@ -1,4 +1,4 @@
-//! Rules of what is known of an installer.
+//! Tests of the facts of an installer.
 
 use installer_protocol::report::{ContainerdFacts, Restart};
 use installer_protocol::{Outcome, Reason, Stage};
@@ -114,7 +114,7 @@ fn end_of_container_without_report_names_exit_code_reason_and_message() {
 }
 
 #[test]
-fn container_that_was_made_and_lost_may_have_run() {
+fn container_that_was_created_and_lost_may_have_run() {
     let ended = json!({ "exitCode": 137, "reason": "ContainerStatusUnknown",
         "message": "The container could not be located when the pod was terminated" });
     let pod = pod_with(
@@ -192,7 +192,7 @@ fn obstacle_of_container_counts_before_warning_of_event() {
 }
 
 #[test]
-fn job_that_could_make_no_pod_never_began() {
+fn job_without_pod_never_began() {
     let forbidden = || Some(obstacle("FailedCreate", "violates PodSecurity"));
     let condition = json!([{ "type": "Failed", "status": "True", "reason": "DeadlineExceeded",
         "message": "too long" }]);

@@ -1,22 +1,22 @@
-//! Rules that hold in every world, whatever happens and wherever an operator ends.
+//! Properties of random clusters, with random events and operators that stop at any action.
 
 use proptest::prelude::*;
 
-use super::world::World;
+use super::model::Model;
 use super::*;
 
-/// Something that happens to a cluster.
+/// An event in a cluster.
 #[derive(Debug, Clone)]
 enum Event {
-    /// An operator reconciles a runtime, and ends after so many actions.
+    /// An operator reconciles a runtime, and stops after so many actions.
     Reconcile(usize, usize),
     /// A running installer ends.
     End(usize, usize),
-    /// A running installer's pod cannot start, as it turns out.
+    /// The pod of a running installer turns out not to start.
     Block(usize),
-    /// The pod of a Job that was deleted ends, with or without its container having run.
+    /// The pod of a deleted Job ends; its container has run or not.
     Leave(usize, bool),
-    /// The operator makes installers of something else.
+    /// The template of installers changes.
     Template(usize),
     /// Time passes.
     Pass(i64),
@@ -24,11 +24,11 @@ enum Event {
     Pool(usize),
     /// A node reboots, and is not Ready until the next such event.
     Reboot(usize),
-    /// A node vanishes, or a new one of its name comes.
+    /// A node is deleted, or replaced by one of the same name.
     Vanish(usize),
     /// A runtime's spec changes.
     Spec(usize),
-    /// A rollout is paused, or goes on.
+    /// A rollout is paused or resumed.
     Pause(usize),
     /// A runtime is deleted.
     Delete(usize),
@@ -56,7 +56,7 @@ fn event() -> impl Strategy<Value = Event> {
 
 const NAMES: [&str; 2] = ["blue", "green"];
 
-fn cluster(max: usize, canary: usize, nodes: usize) -> World {
+fn cluster(max: usize, canary: usize, nodes: usize) -> Model {
     let spec = |handler: &str| {
         json!({
             "nodeSelector": { "matchExpressions": [{ "key": "outside",
@@ -65,7 +65,7 @@ fn cluster(max: usize, canary: usize, nodes: usize) -> World {
             "rollout": { "maxUnavailable": max, "canary": canary, "failureThreshold": 2 },
         })
     };
-    World::new(
+    Model::new(
         NAMES
             .iter()
             .map(|name| runtime(name, &spec(name)))
@@ -74,16 +74,16 @@ fn cluster(max: usize, canary: usize, nodes: usize) -> World {
     )
 }
 
-/// How the installer that is told `end` ends.
-fn ending(world: &World, job: &str, end: usize) -> JobFacts {
-    let kept = |job: &world::Job| {
-        world
-            .hosts
+/// Returns the result of an installer for the random number `end`.
+fn ending(model: &Model, job: &str, end: usize) -> JobFacts {
+    let kept = |job: &model::Job| {
+        model
+            .installed
             .contains_key(&(job.runtime.clone(), job.node.clone()))
             .then_some("1")
     };
     let failed = |outcome, reason| {
-        JobFacts::Reported(Box::new(report(outcome, reason, kept(&world.jobs[job]))))
+        JobFacts::Reported(Box::new(report(outcome, reason, kept(&model.jobs[job]))))
     };
     match end {
         0 => failed(Outcome::RolledBack, Reason::SmokeFailed),
@@ -93,67 +93,67 @@ fn ending(world: &World, job: &str, end: usize) -> JobFacts {
             Reason::ContainerdRestart,
             None,
         ))),
-        3 => world::lost("exit code 255"),
+        3 => model::lost("exit code 255"),
         4 => failed(Outcome::Refused, Reason::InUse),
-        5 => world::never_began(),
-        _ => world.success(job),
+        5 => model::never_began(),
+        _ => model.success(job),
     }
 }
 
-fn happen(world: &mut World, event: &Event) {
-    let node = |world: &World, number: usize| {
-        world
+fn apply_event(model: &mut Model, event: &Event) {
+    let node = |model: &Model, number: usize| {
+        model
             .nodes
             .keys()
-            .nth(number % world.nodes.len().max(1))
+            .nth(number % model.nodes.len().max(1))
             .cloned()
     };
     match *event {
-        Event::Reconcile(number, limit) if world.runtimes.contains_key(NAMES[number]) => {
-            drop(world.reconcile(NAMES[number], limit));
+        Event::Reconcile(number, limit) if model.runtimes.contains_key(NAMES[number]) => {
+            drop(model.reconcile(NAMES[number], limit));
         }
         Event::End(number, end) => {
-            let running = world.running();
+            let running = model.running();
             if let Some(job) = running.get(number % running.len().max(1)) {
-                let facts = ending(world, job, end);
-                world.end(job, facts);
+                let facts = ending(model, job, end);
+                model.end(job, facts);
             }
         }
         Event::Block(number) => {
-            let running = world.running();
+            let running = model.running();
             if let Some(job) = running.get(number % running.len().max(1)) {
-                world.block(job);
+                model.block(job);
             }
         }
         Event::Leave(number, began) => {
-            let ending = world.ending();
+            let ending = model.ending();
             if let Some(job) = ending.get(number % ending.len().max(1)) {
-                world.end(
+                model.end(
                     job,
                     if began {
-                        world::lost("exit code 143")
+                        model::lost("exit code 143")
                     } else {
-                        world::never_began()
+                        model::never_began()
                     },
                 );
             }
         }
-        Event::Template(number) => world.installer.digest = number.to_string(),
-        Event::Pass(seconds) => world.seconds += seconds,
+        Event::Template(number) => model.installer.digest = number.to_string(),
+        Event::Pass(seconds) => model.seconds += seconds,
         Event::Pool(number) => {
-            let Some(name) = node(world, number) else {
+            let Some(name) = node(model, number) else {
                 return;
             };
-            let labels = &mut world.nodes.get_mut(&name).unwrap().labels;
+            let labels = &mut model.nodes.get_mut(&name).unwrap().labels;
             if labels.remove("outside").is_none() {
                 labels.insert("outside".to_owned(), String::new());
             }
         }
         Event::Reboot(number) => {
-            let Some(name) = node(world, number) else {
+            let Some(name) = node(model, number) else {
                 return;
             };
-            let facts = world.nodes.get_mut(&name).unwrap();
+            let facts = model.nodes.get_mut(&name).unwrap();
             facts.readiness = if facts.readiness == Readiness::Ready {
                 Readiness::NotReady
             } else {
@@ -162,41 +162,41 @@ fn happen(world: &mut World, event: &Event) {
             facts.boot_id.push('+');
         }
         Event::Vanish(number) => {
-            if let Some(name) = node(world, number) {
-                vanish(world, &name);
+            if let Some(name) = node(model, number) {
+                replace_node(model, &name);
             }
         }
         Event::Spec(number) => {
-            let Some(runtime) = world.runtimes.get_mut(NAMES[number]) else {
+            let Some(runtime) = model.runtimes.get_mut(NAMES[number]) else {
                 return;
             };
-            runtime.spec.containerd.paths.unit = Some(format!("unit-{}.service", world.seconds));
+            runtime.spec.containerd.paths.unit = Some(format!("unit-{}.service", model.seconds));
         }
         Event::Pause(number) => {
-            let Some(runtime) = world.runtimes.get_mut(NAMES[number]) else {
+            let Some(runtime) = model.runtimes.get_mut(NAMES[number]) else {
                 return;
             };
             runtime.spec.rollout.paused = !runtime.spec.rollout.paused;
         }
         Event::Delete(number)
-            if number < NAMES.len() && world.runtimes.contains_key(NAMES[number]) =>
+            if number < NAMES.len() && model.runtimes.contains_key(NAMES[number]) =>
         {
-            world.delete(NAMES[number]);
+            model.delete(NAMES[number]);
         }
         Event::Reconcile(..) | Event::Delete(_) => {}
     }
 }
 
-/// A node vanishes with all that is on it, and a new one of its name comes.
-fn vanish(world: &mut World, name: &str) {
-    world.hosts.retain(|(_, node), _| *node != *name);
-    world.touched.retain(|(_, node)| *node != *name);
-    world.dirty.retain(|(_, node)| *node != *name);
-    for job in world.jobs.values_mut().filter(|job| job.node == *name) {
-        job.facts = world::lost("its pod is gone");
+/// Replaces a node by a new one of the same name.
+fn replace_node(model: &mut Model, name: &str) {
+    model.installed.retain(|(_, node), _| *node != *name);
+    model.touched.retain(|(_, node)| *node != *name);
+    model.dirty.retain(|(_, node)| *node != *name);
+    for job in model.jobs.values_mut().filter(|job| job.node == *name) {
+        job.facts = model::lost("its pod is gone");
     }
-    let uid = format!("{}+", world.nodes[name].uid);
-    *world.nodes.get_mut(name).unwrap() = NodeFacts {
+    let uid = format!("{}+", model.nodes[name].uid);
+    *model.nodes.get_mut(name).unwrap() = NodeFacts {
         uid,
         ..node_facts()
     };
@@ -206,16 +206,16 @@ fn node_facts() -> NodeFacts {
     node(&["runc"])
 }
 
-/// What must never be seen, whatever happened.
-fn check(world: &World, budget: usize) -> Result<(), TestCaseError> {
+/// Checks the invariants.
+fn check(model: &Model, budget: usize) -> Result<(), TestCaseError> {
     prop_assert!(
-        world.leaks.is_empty(),
-        "forgotten, and not clean: {:?}",
-        world.leaks
+        model.leaks.is_empty(),
+        "forgotten although not clean: {:?}",
+        model.leaks
     );
     for name in NAMES {
         let states = || {
-            world
+            model
                 .states
                 .iter()
                 .filter(|((runtime, _), _)| runtime == name)
@@ -228,58 +228,61 @@ fn check(world: &World, budget: usize) -> Result<(), TestCaseError> {
             "{name} changes {changing} nodes, {budget} are allowed"
         );
         for ((_, node), state) in states() {
-            // A host that took pods and lost the runtime by our own doing has no label.
-            let has = world.hosts.contains_key(&(name.to_owned(), node.clone()));
-            let labelled = world.is_labelled(name, node);
+            // A node that lost the runtime by an installer has no label.
+            let has = model
+                .installed
+                .contains_key(&(name.to_owned(), node.clone()));
+            let labelled = model.is_labelled(name, node);
             let heard = state.status.job.is_none();
             prop_assert!(
                 !(labelled && heard && !has),
-                "{node} takes pods of {name} and does not have it: {:?}",
+                "{node} accepts pods of {name} without having it: {:?}",
                 state.status
             );
-            // What a node is said to have is what its installer was sent. One that is on its way
-            // off is not asked for it.
+            // The installed target is that of the installer's request. A node in removal is not
+            // checked.
             let heard = heard && state.status.phase != Phase::Removing;
-            let is_this = world
+            let is_this = model
                 .nodes
                 .get(node)
                 .is_some_and(|facts| facts.uid == state.node_uid);
             if let (Some(installed), true, true) = (&state.status.installed, heard, is_this) {
                 prop_assert_eq!(
                     Some(installed),
-                    world.hosts.get(&(name.to_owned(), node.clone())),
+                    model.installed.get(&(name.to_owned(), node.clone())),
                     "{}: {:?}",
                     node,
                     state.status
                 );
             }
         }
-        for (runtime, node) in world.touched.iter().filter(|(runtime, _)| runtime == name) {
-            let known = world.states.contains_key(&(runtime.clone(), node.clone()));
-            let has = world.hosts.contains_key(&(runtime.clone(), node.clone()));
-            prop_assert!(known || !has, "{node} has {runtime} and nobody knows");
+        for (runtime, node) in model.touched.iter().filter(|(runtime, _)| runtime == name) {
+            let known = model.states.contains_key(&(runtime.clone(), node.clone()));
+            let has = model
+                .installed
+                .contains_key(&(runtime.clone(), node.clone()));
+            prop_assert!(
+                known || !has,
+                "{node} has {runtime} without a WasmRuntimeNode"
+            );
         }
     }
-    for node in world.nodes.keys() {
-        let at_work = world.jobs.values().filter(|job| {
+    for node in model.nodes.keys() {
+        let at_work = model.jobs.values().filter(|job| {
             job.node == *node && matches!(job.facts, JobFacts::Running { .. } | JobFacts::Ending)
         });
         let owners: BTreeSet<&str> = at_work.map(|job| job.runtime.as_str()).collect();
-        prop_assert!(
-            owners.len() <= 1,
-            "installers of {owners:?} are at work on {node}"
-        );
+        prop_assert!(owners.len() <= 1, "installers of {owners:?} run on {node}");
     }
     Ok(())
 }
 
-/// The cluster after trouble has ended: every node is Ready, nothing is paused, and failures were
-/// looked at.
-fn heal(world: &mut World) {
-    for facts in world.nodes.values_mut() {
+/// Repairs the cluster: every node is Ready, no rollout is paused, and retries are requested.
+fn repair(model: &mut Model) {
+    for facts in model.nodes.values_mut() {
         facts.readiness = Readiness::Ready;
     }
-    for (name, runtime) in &mut world.runtimes {
+    for (name, runtime) in &mut model.runtimes {
         runtime.spec.rollout.paused = false;
         let token = BTreeMap::from([(names::RETRY_ANNOTATION.to_owned(), format!("heal {name}"))]);
         runtime.meta_mut().annotations = Some(token);
@@ -290,38 +293,38 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
 
     #[test]
-    fn the_budget_holds_and_pods_land_only_where_the_runtime_is(
+    fn rollout_keeps_budget_and_labels_only_nodes_with_the_runtime(
         (budget, canary, nodes) in (1..4usize, 0..3usize, 1..7usize),
         events in proptest::collection::vec(event(), 1..80),
     ) {
-        let mut world = cluster(budget, canary, nodes);
+        let mut model = cluster(budget, canary, nodes);
         for event in &events {
-            happen(&mut world, event);
-            check(&world, budget)?;
+            apply_event(&mut model, event);
+            check(&model, budget)?;
         }
     }
 
     #[test]
-    fn after_all_trouble_every_node_of_the_pool_has_it_and_no_other(
+    fn after_recovery_exactly_the_selected_nodes_have_the_runtime(
         (budget, canary, nodes) in (1..4usize, 0..3usize, 1..7usize),
         events in proptest::collection::vec(event(), 1..80),
     ) {
-        let mut world = cluster(budget, canary, nodes);
+        let mut model = cluster(budget, canary, nodes);
         for event in &events {
-            happen(&mut world, event);
+            apply_event(&mut model, event);
         }
-        heal(&mut world);
-        world.settle();
+        repair(&mut model);
+        model.settle();
         for name in NAMES {
-            let alive = world.runtimes.contains_key(name);
-            for (node, facts) in &world.nodes {
+            let alive = model.runtimes.contains_key(name);
+            for (node, facts) in &model.nodes {
                 let wanted = alive && !facts.labels.contains_key("outside");
-                prop_assert_eq!(world.is_labelled(name, node), wanted, "{} on {}: {:?}", name,
-                    node, world.states);
-                prop_assert_eq!(world.hosts.contains_key(&(name.to_owned(), node.clone())), wanted);
+                prop_assert_eq!(model.is_labelled(name, node), wanted, "{} on {}: {:?}", name,
+                    node, model.states);
+                prop_assert_eq!(model.installed.contains_key(&(name.to_owned(), node.clone())), wanted);
             }
-            prop_assert_eq!(world.classes.contains_key(name), alive);
+            prop_assert_eq!(model.classes.contains_key(name), alive);
         }
-        prop_assert!(world.jobs.is_empty(), "Jobs are left: {:?}", world.jobs);
+        prop_assert!(model.jobs.is_empty(), "leftover Jobs: {:?}", model.jobs);
     }
 }

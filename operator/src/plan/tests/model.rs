@@ -1,12 +1,12 @@
-//! A model of a cluster: plans are carried out on it at once, installers end when the test says so.
+//! A model of a cluster: actions apply at once, and installers end when the test ends them.
 
 use super::*;
 
-/// A cluster.
+/// A model of a cluster.
 #[derive(Debug, Clone)]
-pub(super) struct World {
+pub(super) struct Model {
     pub(super) seconds: i64,
-    /// How often it was planned: a clock never shows the same time twice.
+    /// Number of plans: the clock never shows the same time twice.
     plans: i64,
     pub(super) runtimes: BTreeMap<String, WasmRuntime>,
     pub(super) nodes: BTreeMap<String, NodeFacts>,
@@ -14,15 +14,15 @@ pub(super) struct World {
     pub(super) states: BTreeMap<(String, String), NodeState>,
     pub(super) jobs: BTreeMap<String, Job>,
     pub(super) classes: BTreeMap<String, RuntimeClass>,
-    /// What is really on nodes: by runtime and node, the target's digest.
-    pub(super) hosts: BTreeMap<(String, String), String>,
-    /// Every node that an installer was ever sent to, by runtime.
+    /// What is installed on nodes: the target's digest, by runtime and node.
+    pub(super) installed: BTreeMap<(String, String), String>,
+    /// Every node on which an installer was started, by runtime.
     pub(super) touched: BTreeSet<(String, String)>,
     /// Nodes on which an installer's container has run since they were clean, by runtime.
     pub(super) dirty: BTreeSet<(String, String)>,
-    /// Nodes that were forgotten while they were dirty: none may be.
+    /// Nodes that were forgotten while they were dirty; there must be none.
     pub(super) leaks: Vec<(String, String)>,
-    /// What the operator makes installers of.
+    /// The settings of installers.
     pub(super) installer: InstallerFacts,
 }
 
@@ -37,7 +37,7 @@ pub(super) struct Job {
     pub(super) facts: JobFacts,
 }
 
-impl World {
+impl Model {
     pub(super) fn new(runtimes: Vec<WasmRuntime>, nodes: usize) -> Self {
         let name = |number: usize| format!("node-{number:02}");
         Self {
@@ -61,7 +61,7 @@ impl World {
             states: BTreeMap::new(),
             jobs: BTreeMap::new(),
             classes: BTreeMap::new(),
-            hosts: BTreeMap::new(),
+            installed: BTreeMap::new(),
             touched: BTreeSet::new(),
             dirty: BTreeSet::new(),
             leaks: Vec::new(),
@@ -120,26 +120,26 @@ impl World {
         }
     }
 
-    /// Plans, and carries out the first `limit` actions: an operator may end after any. What is
-    /// only prepared by a plan is begun by the next one, and that is made at once.
-    pub(super) fn reconcile(&mut self, runtime: &str, limit: usize) -> Plan {
+    /// Plans, and applies the first `actions` actions: an operator may stop after any. If the plan
+    /// only prepares, the next one follows at once.
+    pub(super) fn reconcile(&mut self, runtime: &str, actions: usize) -> Plan {
         self.plans += 1;
         let plan = plan(&self.observed(runtime));
-        for action in plan.actions.iter().take(limit) {
+        for action in plan.actions.iter().take(actions) {
             self.carry_out(runtime, action, &plan.target.hash);
         }
         let prepares = plan
             .actions
             .iter()
             .any(|action| matches!(action, Action::AddFinalizer | Action::ApplyRuntimeClass));
-        match limit.checked_sub(plan.actions.len()) {
+        match actions.checked_sub(plan.actions.len()) {
             Some(left) if prepares => self.reconcile(runtime, left),
             _ => plan,
         }
     }
 
-    /// Plans, and carries out all that is not `forbidden`, as an operator does whose call failed:
-    /// the node keeps its further actions for later, and others go on.
+    /// Plans, and applies all actions that are not `forbidden`, like an operator whose call failed:
+    /// the node's further actions are skipped, and other nodes continue.
     pub(super) fn reconcile_without(
         &mut self,
         runtime: &str,
@@ -250,7 +250,7 @@ impl World {
         }
     }
 
-    /// Keeps the installer of a Job from starting.
+    /// Keeps the pod of a Job from starting.
     pub(super) fn block(&mut self, job: &str) {
         if let JobFacts::Running { start, .. } = &mut self.jobs.get_mut(job).unwrap().facts {
             *start = Start::Blocked(Obstacle {
@@ -269,7 +269,7 @@ impl World {
             .collect()
     }
 
-    /// Ends a running Job, with what that does to its node.
+    /// Ends a running Job, and applies the effect to its node.
     pub(super) fn end(&mut self, job: &str, facts: JobFacts) {
         let job = self.jobs.get_mut(job).unwrap();
         let key = (job.runtime.clone(), job.node.clone());
@@ -293,8 +293,8 @@ impl World {
                 }
             }
             match report.outcome {
-                Outcome::Installed => drop(self.hosts.insert(key, job.hash.clone())),
-                Outcome::Removed | Outcome::Broken => drop(self.hosts.remove(&key)),
+                Outcome::Installed => drop(self.installed.insert(key, job.hash.clone())),
+                Outcome::Removed | Outcome::Broken => drop(self.installed.remove(&key)),
                 Outcome::Refused | Outcome::RolledBack => {}
             }
         }
@@ -309,7 +309,7 @@ impl World {
             .collect()
     }
 
-    /// The report that an installer gives that does what it was asked.
+    /// Returns the report of a successful installer.
     pub(super) fn success(&self, job: &str) -> JobFacts {
         let (outcome, kept) = if self.jobs[job].verb == Verb::Install {
             (Outcome::Installed, Some("1"))
@@ -319,7 +319,7 @@ impl World {
         JobFacts::Reported(Box::new(report(outcome, Reason::Done, kept)))
     }
 
-    /// Lets every installer succeed until nothing is left to do.
+    /// Lets every installer succeed until the plan is empty.
     pub(super) fn settle(&mut self) {
         for _ in 0..200 {
             let names: Vec<String> = self.runtimes.keys().cloned().collect();
@@ -380,7 +380,7 @@ fn is_blocked(facts: &JobFacts) -> bool {
     )
 }
 
-/// The end of an installer whose container did not start.
+/// Returns the facts of an installer whose container did not start.
 pub(super) fn never_began() -> JobFacts {
     JobFacts::Lost {
         why: "its Job was deleted".to_owned(),
@@ -388,7 +388,7 @@ pub(super) fn never_began() -> JobFacts {
     }
 }
 
-/// The end of an installer whose container may have run.
+/// Returns the facts of an installer whose container may have run.
 pub(super) fn lost(why: &str) -> JobFacts {
     JobFacts::Lost {
         why: why.to_owned(),
