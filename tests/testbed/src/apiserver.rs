@@ -1,8 +1,8 @@
-//! A Kubernetes API server with nothing behind it: no node, no scheduler, no controller. It stores
-//! and refuses as a cluster's does, within seconds.
+//! A Kubernetes API server alone: no node, no scheduler, no controller. It stores and refuses
+//! objects as a cluster's API server does, and starts within seconds.
 //!
-//! A shell stands between us and its processes and reads a pipe that we hold: when we end, however
-//! that happens, the pipe closes, and the shell ends them and removes their folder.
+//! A shell supervises the server and etcd. It reads a pipe that this process holds: when this
+//! process ends for any reason, the pipe closes, and the shell stops both and removes their folder.
 
 use std::fs::{self, File};
 use std::net::TcpListener;
@@ -20,17 +20,17 @@ use crate::go::{self, modules};
 use crate::versions::Versions;
 use crate::wait;
 
-/// How long the API server may take until it is ready: on two idle cores it takes five seconds.
-const START_LIMIT: Duration = Duration::from_mins(2);
-/// How long one call of `kubectl` may take.
-const CALL_LIMIT: Duration = Duration::from_mins(1);
+/// Timeout of the start: on two idle cores the API server takes five seconds.
+const START_TIMEOUT: Duration = Duration::from_mins(2);
+/// Timeout of one `kubectl` call.
+const CALL_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// Who may do everything.
+/// The user with all rights.
 const ADMIN: &str = "admin";
 
-/// What the shell does, in the servers' folder: `$0` is etcd, the arguments are the API server's.
-/// Nothing of their data is wanted afterwards, so that they need not end in order.
-const KEEPER: &str = r#"
+/// The supervising shell's script, run in the servers' folder: `$0` is etcd, the arguments are the
+/// API server's. The data is thrown away, so the servers need not shut down in order.
+const SUPERVISOR_SCRIPT: &str = r#"
 "$0" --name=alone --data-dir=etcd --unsafe-no-fsync --log-level=warn \
     --listen-client-urls=unix://client.sock --advertise-client-urls=unix://client.sock \
     --listen-peer-urls=unix://peer.sock --initial-advertise-peer-urls=unix://peer.sock \
@@ -41,17 +41,17 @@ kill -KILL "$apiserver" "$etcd"; wait
 folder=$PWD; cd / && rm -rf "$folder"
 "#;
 
-/// A running API server; it ends when this value is dropped, and with this process at the latest.
+/// A running API server; it stops when this value is dropped, and with this process at the latest.
 #[derive(Debug)]
 pub struct ApiServer {
-    keeper: Child,
+    supervisor: Child,
     folder: PathBuf,
     kubectl: PathBuf,
     port: u16,
 }
 
 impl ApiServer {
-    /// Starts one on a port of its own, and waits until it answers.
+    /// Starts an API server on a port of its own, and waits until it answers.
     ///
     /// # Errors
     /// When its programs cannot be built, or it does not become ready; then the error carries its
@@ -77,51 +77,52 @@ impl ApiServer {
             &folder.path().join("kubeconfig"),
             &kubeconfig(folder.path(), port, ADMIN, token),
         )?;
-        let keeper = Command::new("sh")
-            .args(["-c", KEEPER])
+        let supervisor = Command::new("sh")
+            .args(["-c", SUPERVISOR_SCRIPT])
             .arg(etcd)
             .arg(kubernetes.join("kube-apiserver"))
             .args(flags(port))
             .current_dir(folder.path())
-            // Ctrl-C in a terminal is for us: the shell has yet to tidy up when we have ended.
+            // Ctrl-C in a terminal is for this process only: the shell cleans up after this process
+            // has ended.
             .process_group(0)
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(log(folder.path())?)
             .spawn()
             .context("start an API server")?;
-        // From here on the keeper removes it.
+        // From here on the supervisor removes the folder.
         let server = Self {
-            keeper,
+            supervisor,
             folder: folder.keep(),
             kubectl: kubernetes.join("kubectl"),
             port,
         };
         wait::until(
             "the API server to be ready",
-            START_LIMIT,
-            || server.look(),
-            || server.last_words(),
+            START_TIMEOUT,
+            || server.poll_ready(),
+            || server.log_tail(),
         )?;
         Ok(server)
     }
 
-    /// A run of `kubectl` as somebody who may do everything.
+    /// Returns a run of `kubectl` with all rights.
     pub fn kubectl(&self) -> Run {
         Run::new(&self.kubectl)
             .env("KUBECONFIG", self.kubeconfig())
             .env("KUBECACHEDIR", self.folder.join("discovery"))
             .current_dir(&self.folder)
-            .deadline(CALL_LIMIT)
+            .deadline(CALL_TIMEOUT)
     }
 
-    /// The file that lets a client in, as somebody who may do everything.
+    /// Returns the kubeconfig file of a client with all rights.
     pub fn kubeconfig(&self) -> PathBuf {
         self.folder.join("kubeconfig")
     }
 
-    /// A file that lets a client in with a token that the API server has given `name`. It goes with
-    /// the server.
+    /// Writes a kubeconfig file for the token that the API server issued to `name`. It is removed
+    /// with the server.
     ///
     /// # Errors
     /// When it cannot be written.
@@ -131,24 +132,24 @@ impl ApiServer {
         Ok(path)
     }
 
-    /// What the API server has said of itself last.
-    pub fn last_words(&self) -> String {
-        let said = |name: &str| {
+    /// Returns the last lines of the servers' logs.
+    pub fn log_tail(&self) -> String {
+        let log_of = |name: &str| {
             fs::read_to_string(self.folder.join(name))
                 .map_or_else(|error| error.to_string(), |text| last_lines(&text, 20))
         };
         format!(
             "etcd:\n{}\nkube-apiserver:\n{}",
-            said("etcd.log"),
-            said("apiserver.log")
+            log_of("etcd.log"),
+            log_of("apiserver.log")
         )
     }
 
-    fn look(&self) -> Result<Option<()>> {
+    fn poll_ready(&self) -> Result<Option<()>> {
         if fs::read_to_string(self.folder.join("apiserver.log"))
             .is_ok_and(|log| log.contains("address already in use"))
         {
-            bail!("somebody else took the API server's port meanwhile");
+            bail!("another process took the API server's port");
         }
         let answer = self.kubectl().args(["get", "--raw", "/readyz"]).output()?;
         Ok(answer.status.success().then_some(()))
@@ -157,13 +158,13 @@ impl ApiServer {
 
 impl Drop for ApiServer {
     fn drop(&mut self) {
-        drop(self.keeper.stdin.take());
-        // It ends once both servers have; there is nobody to tell if it cannot be waited for.
-        let _ = self.keeper.wait();
+        drop(self.supervisor.stdin.take());
+        // The supervisor ends after both servers; a failed wait has no effect on the test.
+        let _ = self.supervisor.wait();
     }
 }
 
-/// The API server's arguments; it runs in its folder.
+/// Returns the API server's arguments; it runs in its folder.
 fn flags(port: u16) -> Vec<String> {
     let fixed = [
         "--etcd-servers=unix://client.sock",
@@ -176,7 +177,7 @@ fn flags(port: u16) -> Vec<String> {
         "--service-account-issuer=https://localhost",
         "--service-account-key-file=sa.pub",
         "--service-account-signing-key-file=sa.key",
-        // There is no controller that would make namespaces' service accounts.
+        // No controller creates service accounts for namespaces here.
         "--disable-admission-plugins=ServiceAccount",
     ];
     fixed
@@ -186,9 +187,9 @@ fn flags(port: u16) -> Vec<String> {
         .collect()
 }
 
-/// Writes `sa.key` and `sa.pub`, which an API server wants for accounts' tokens.
+/// Writes `sa.key` and `sa.pub`, which an API server needs to sign tokens of service accounts.
 fn make_account_keys(kubernetes: &Path, version: &str, folder: &Path) -> Result<()> {
-    // Without a version kubeadm asks the internet for one.
+    // Without a version kubeadm looks one up on the internet.
     let configuration = json!({
         "apiVersion": "kubeadm.k8s.io/v1beta4",
         "kind": "ClusterConfiguration",
@@ -206,7 +207,7 @@ fn make_account_keys(kubernetes: &Path, version: &str, folder: &Path) -> Result<
 fn kubeconfig(folder: &Path, port: u16, user: &str, token: &str) -> String {
     let cluster = json!({
         "server": format!("https://127.0.0.1:{port}"),
-        // The API server makes a certificate for itself when it starts.
+        // The API server writes this certificate when it starts.
         "certificate-authority": folder.join("apiserver.crt"),
     });
     let config = json!({
@@ -220,7 +221,7 @@ fn kubeconfig(folder: &Path, port: u16, user: &str, token: &str) -> String {
     config.to_string()
 }
 
-/// A port that nobody listens on.
+/// Returns a port on which no process listens.
 fn free_port() -> Result<u16> {
     let listener = TcpListener::bind("127.0.0.1:0").context("look for a free port")?;
     Ok(listener

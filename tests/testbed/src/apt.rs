@@ -1,10 +1,10 @@
-//! Debian packages fetched through apt's signed indexes into the cache, without touching the
-//! system's own apt state.
+//! Debian packages that are fetched into the cache through apt's signed indexes. The system's own
+//! apt state is not touched.
 //!
-//! Used for what must not be installed: libraries of a newer Debian than this machine's, and
-//! packages that would start a service. apt itself does the work (indexes, signatures, hashes,
-//! dependencies), with sources, lists, status and cache of its own per suite; each answer is kept
-//! as one cache entry: the unpacked tree and the record of its packages.
+//! For packages that must not be installed: libraries of a newer Debian release, and packages that
+//! would start a service. apt does the work (indexes, signatures, hashes, dependencies) with
+//! separate sources, lists, status and cache for each suite. Each result is one cache entry: the
+//! unpacked tree and the record of its packages.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -19,58 +19,56 @@ use crate::progress;
 mod mirror;
 mod suite;
 
-/// Part of each entry's key: raised when what an entry holds changes its form.
+/// Part of each entry's key: increase it when the form of an entry changes.
 const FORMAT: &str = "1";
 
-/// Whether packages come with what they depend on.
+/// Dependencies to fetch with a package.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Dependencies {
-    /// Everything that they depend on, on a system that has no package at all: down to the C
-    /// library.
+    /// All dependencies, as on a system without any package: down to the C library.
     Follow,
-    /// The named packages alone.
+    /// None: the named packages alone.
     Leave,
 }
 
-/// What to fetch.
+/// Packages to fetch.
 #[derive(Debug, Clone, Copy)]
 pub struct Request<'a> {
-    /// The Debian suite, such as `bookworm`, `sid` or `trixie-backports`. It is asked alone: what a
-    /// backport needs of its base suite is not found.
+    /// The Debian suite, such as `bookworm`, `sid` or `trixie-backports`. Only this suite is
+    /// searched: a backport's dependencies in its base suite are not found.
     pub suite: &'a str,
-    /// Names of packages.
+    /// The packages' names.
     pub packages: &'a [&'a str],
-    /// What to do about their dependencies.
+    /// Whether to fetch their dependencies.
     pub dependencies: Dependencies,
 }
 
-/// One package that was fetched.
+/// A fetched package.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Package {
     /// Its name.
     pub name: String,
     /// Its full Debian version.
     pub version: String,
-    /// SHA-256 of its `.deb`, as the suite's signed index states it and as it was found in the
-    /// file.
+    /// SHA-256 of its `.deb`, the same in the suite's signed index and in the file.
     pub sha256: String,
 }
 
 /// Packages unpacked into the cache.
 #[derive(Debug, Clone)]
 pub struct Extracted {
-    /// The folder that takes the place of `/`. Shared with others: never write into it.
+    /// The folder that takes the place of `/`. It is shared: never write into it.
     pub root: PathBuf,
-    /// What it was unpacked from, sorted by name.
+    /// The unpacked packages, sorted by name.
     pub packages: Vec<Package>,
 }
 
-/// Fetches and unpacks what `request` names. Once fetched, it is found again without apt and
-/// without a network, in the versions of the first time.
+/// Fetches and unpacks the packages of `request`. Later calls find the same versions in the cache,
+/// without apt and without a network.
 ///
 /// # Errors
-/// When apt cannot reach or verify the suite, a package is not in it, or a file is not what the
-/// index says.
+/// When apt cannot reach or verify the suite, a package is not in it, or a file differs from the
+/// index.
 pub fn fetch(cache: &Cache, request: &Request<'_>) -> Result<Extracted> {
     let mut inputs = vec![
         FORMAT,
@@ -106,8 +104,8 @@ pub fn fetch(cache: &Cache, request: &Request<'_>) -> Result<Extracted> {
     })
 }
 
-/// The version of `package` that `suite` offers for this machine's architecture; asks the network
-/// each time.
+/// Returns the version of `package` that `suite` offers for this machine's architecture. Each call
+/// uses the network.
 ///
 /// # Errors
 /// When apt cannot reach or verify the suite.
@@ -115,7 +113,7 @@ pub fn offered(cache: &Cache, suite: &str, package: &str) -> Result<Option<Strin
     suite::Suite::open(cache, suite)?.version_of(package)
 }
 
-/// The address of the Debian archive that this machine's own apt uses.
+/// Returns the address of the Debian archive that this machine's apt uses.
 ///
 /// # Errors
 /// When its configuration names none.
@@ -135,7 +133,7 @@ impl Dependencies {
     }
 }
 
-/// Makes the entry: `root` and the record. The `.deb` files lie beside them only until they are
+/// Fills the entry with `root` and the record. The `.deb` files lie beside them until they are
 /// unpacked.
 fn fill(cache: &Cache, request: &Request<'_>, draft: &Path) -> Result<()> {
     let suite = suite::Suite::open(cache, request.suite)?;
@@ -166,21 +164,21 @@ fn fill(cache: &Cache, request: &Request<'_>, draft: &Path) -> Result<()> {
         .with_context(|| format!("write {}", record.display()))
 }
 
-/// Compares the file with the index, and reads from the file which package it is.
+/// Compares the file with the index, and reads the package's name and version from the file.
 fn check(archive: &suite::Archive) -> Result<Package> {
     let found = cache::sha256_of_file(&archive.file)?;
     ensure!(
         found == archive.sha256,
-        "{}: SHA-256 is {found}, the suite's index says {}: fetch it again, and distrust the \
+        "{}: SHA-256 is {found}, the suite's index has {}: fetch it again, and distrust the \
          mirror if it stays so",
         archive.file.display(),
         archive.sha256
     );
-    let said = Run::new("dpkg-deb")
+    let printed = Run::new("dpkg-deb")
         .args(["--show", "--showformat", "${Package} ${Version}"])
         .arg(&archive.file)
         .text()?;
-    let (name, version) = said
+    let (name, version) = printed
         .split_once(' ')
         .with_context(|| format!("{} names no package and version", archive.file.display()))?;
     Ok(Package {
@@ -195,7 +193,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_that_the_index_does_not_vouch_for_is_refused() {
+    fn file_that_differs_from_the_index_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("a_1_all.deb");
         fs::write(&file, "not what the index says").unwrap();
@@ -206,13 +204,13 @@ mod tests {
         .unwrap_err()
         .to_string();
         assert!(
-            error.contains("a_1_all.deb") && error.contains("index says 0000"),
+            error.contains("a_1_all.deb") && error.contains("index has 0000"),
             "{error}"
         );
     }
 
     #[test]
-    fn what_is_in_the_cache_is_found_without_apt() {
+    fn cached_packages_are_found_without_apt() {
         let folder = tempfile::tempdir().unwrap();
         let cache = Cache::at(folder.path().to_owned()).unwrap();
         let request = Request {

@@ -1,8 +1,9 @@
-//! What is fetched or built once for all checkouts of this machine, found again by its inputs.
+//! A cache of fetched and built files, shared by all checkouts on this machine and keyed by the
+//! inputs.
 //!
-//! Each entry is a folder `<kind>/<key>`, its key a digest over everything that decides its
-//! content. An entry is built in a temporary folder beside its place and renamed, so a half-built
-//! one is never found; two processes that want the same entry build it once, the second waits on a
+//! Each entry is a folder `<kind>/<key>`; the key is a digest over all inputs that decide its
+//! content. An entry is built in a temporary folder beside its place and renamed, so an incomplete
+//! one is never found. If two processes need the same entry, one builds it and the other waits on a
 //! lock file.
 
 use std::fs::{self, File};
@@ -20,7 +21,7 @@ pub struct Cache {
 }
 
 impl Cache {
-    /// Opens (and makes) the user's cache folder.
+    /// Opens the user's cache folder and creates it if it is missing.
     ///
     /// # Errors
     /// When neither `XDG_CACHE_HOME` nor `HOME` is set, or the folder cannot be made.
@@ -36,7 +37,7 @@ impl Cache {
         Self::at(base.join("wasmedge-runtime"))
     }
 
-    /// A cache in `root`.
+    /// Opens a cache in `root`.
     ///
     /// # Errors
     /// When the folder cannot be made.
@@ -46,12 +47,12 @@ impl Cache {
         Ok(Self { root })
     }
 
-    /// The cache folder itself.
+    /// Returns the cache folder.
     pub fn root(&self) -> &Path {
         &self.root
     }
 
-    /// A folder that a tool manages by itself (Go's module cache, cargo's target folder).
+    /// Returns a folder that a tool manages itself (Go's module cache, cargo's target folder).
     ///
     /// # Errors
     /// When it cannot be made.
@@ -61,10 +62,10 @@ impl Cache {
         Ok(folder)
     }
 
-    /// The entry `kind/key`, built by `build` (which gets an empty folder) if it is not there yet.
+    /// Returns the entry `kind/key`. If it is missing, `build` fills an empty folder for it.
     ///
     /// # Errors
-    /// When `build` fails; then nothing is kept.
+    /// When `build` fails; then nothing is cached.
     pub fn entry(
         &self,
         kind: &str,
@@ -97,7 +98,7 @@ impl Cache {
 pub struct Key(String);
 
 impl Key {
-    /// The key of these inputs: order and boundaries count.
+    /// Computes the key of these inputs; order and boundaries matter.
     pub fn of<T: AsRef<[u8]>>(inputs: impl IntoIterator<Item = T>) -> Self {
         let mut hash = Sha256::new();
         for input in inputs {
@@ -108,14 +109,13 @@ impl Key {
         Self(hex(&hash.finalize())[..32].to_owned())
     }
 
-    /// The key as text, usable in a file name.
+    /// Returns the key as text that is valid in a file name.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
-/// Waits for and takes the lock file at `path`; it is free again when the returned value is
-/// dropped.
+/// Waits for the lock file at `path` and takes it. Dropping the returned value releases it.
 ///
 /// # Errors
 /// When the file cannot be made or locked.
@@ -127,7 +127,7 @@ pub fn lock(path: &Path) -> Result<Flock<File>> {
         .with_context(|| format!("lock {}", path.display()))
 }
 
-/// Lower-case hexadecimal digits of `bytes`.
+/// Formats `bytes` as lower-case hexadecimal digits.
 pub fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write as _;
     bytes
@@ -139,7 +139,7 @@ pub fn hex(bytes: &[u8]) -> String {
         })
 }
 
-/// SHA-256 of the file at `path`, in hexadecimal digits.
+/// Computes the SHA-256 of the file at `path`, in hexadecimal digits.
 ///
 /// # Errors
 /// When it cannot be read.
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_is_built_once() {
+    fn entry_is_built_once() {
         let (_folder, cache) = cache();
         let key = Key::of(["a"]);
         let first = cache
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_build_leaves_nothing_to_find() {
+    fn failed_build_leaves_no_entry() {
         let (_folder, cache) = cache();
         let key = Key::of(["a"]);
         cache
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn the_boundary_between_two_inputs_counts() {
+    fn boundary_between_two_inputs_changes_the_key() {
         assert_ne!(Key::of(["ab", "c"]), Key::of(["a", "bc"]));
     }
 }

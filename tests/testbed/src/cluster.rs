@@ -1,5 +1,5 @@
-//! Kind clusters: Docker in an isolated namespace, a node image of our own, a network for pods, a
-//! registry, and the runtime as the operator brings it.
+//! Kind clusters: Docker in an isolated namespace, this project's node image, a pod network, a
+//! registry, and the runtime as the operator installs it.
 //!
 //! ```text
 //! this machine ── kubectl ──► 169.254.N.2 ─┐ namespace (pids, mounts, network)
@@ -8,9 +8,9 @@
 //!                                          └                             └─ NAME-worker2
 //! ```
 //!
-//! Everything lives in the namespace of a run: when the run ends, so does the cluster, with every
-//! bridge, rule, mount and process. With the stock node image it is the user's Docker that holds
-//! the cluster, and kind that removes it.
+//! Everything lives in the isolated namespace of a run and is removed with the run: every bridge,
+//! rule, mount and process. With the stock node image, the user's Docker holds the cluster and kind
+//! removes it.
 
 use std::path::{Path, PathBuf};
 
@@ -38,29 +38,29 @@ pub use pods::End;
 use registry::Place;
 pub use registry::REGISTRY;
 
-/// Which image the nodes are made of.
+/// The image of the nodes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NodeImage {
-    /// Ours, in a Docker of our own: needs neither Docker nor the internet.
+    /// This project's image, in a private Docker: needs neither Docker nor the internet.
     Own,
-    /// The one that this release of kind names, in the user's Docker.
+    /// The image that this release of kind names, in the user's Docker.
     Stock,
-    /// This one, in the user's Docker.
+    /// This image, in the user's Docker.
     Named(String),
 }
 
-/// What a cluster shall be like.
+/// Options of a cluster.
 #[derive(Debug, Clone)]
 pub struct ClusterOptions {
-    /// Its name, which its nodes' names begin with.
+    /// The cluster's name, and the prefix of its nodes' names.
     pub name: String,
-    /// What its nodes are made of.
+    /// The nodes' image.
     pub node_image: NodeImage,
-    /// How long it lives, if its Docker is our own.
+    /// Its lifetime in a private Docker.
     pub lifetime: Lifetime,
 }
 
-/// A cluster that is up.
+/// A running cluster.
 #[derive(Debug)]
 pub struct Cluster {
     name: String,
@@ -72,7 +72,7 @@ pub struct Cluster {
     worker: String,
 }
 
-/// What talks to a cluster, and what makes it.
+/// The programs that create a cluster and talk to it.
 #[derive(Debug, Clone)]
 struct Programs {
     kubectl: PathBuf,
@@ -80,56 +80,56 @@ struct Programs {
 }
 
 impl Cluster {
-    /// `kubectl` for this cluster.
+    /// Returns a run of `kubectl` on this cluster.
     pub fn kubectl(&self) -> command::Run {
         command::Run::new(&self.programs.kubectl)
             .arg("--kubeconfig")
             .arg(&self.kubeconfig)
     }
 
-    /// Where the `kubectl` program lies.
+    /// Returns the path of the `kubectl` program.
     pub fn kubectl_program(&self) -> &Path {
         &self.programs.kubectl
     }
 
-    /// The file that leads `kubectl` here.
+    /// Returns the cluster's kubeconfig file.
     pub fn kubeconfig(&self) -> &Path {
         &self.kubeconfig
     }
 
-    /// The names of all nodes.
+    /// Returns the names of all nodes.
     pub fn nodes(&self) -> &[String] {
         &self.nodes
     }
 
-    /// The first worker by name.
+    /// Returns the first worker by name.
     pub fn worker(&self) -> &str {
         &self.worker
     }
 
-    /// A program in the node `node`.
+    /// Returns a run of a program in the node `node`.
     pub fn in_node(&self, node: &str, arguments: &[&str]) -> command::Run {
         self.engine.in_node(node, arguments)
     }
 
-    /// Restarts the node `node`, as if its machine were: everything on it ends, and systemd brings
-    /// it up again.
+    /// Restarts the node `node` as a reboot of its machine would: all its processes end, and
+    /// systemd starts it again.
     ///
     /// # Errors
-    /// When Docker cannot, or the node's network cannot be connected again.
+    /// When Docker cannot restart it, or the node's network cannot be connected again.
     pub fn restart_node(&self, node: &str) -> Result<()> {
         self.engine.docker(&["restart", node]).done()?;
-        // Routes to the other nodes' pods are the kernel's, and gone.
+        // The kernel dropped the routes to other nodes' pods.
         network::connect(self)
     }
 
-    /// The cluster's registry, `host:port`, as this machine reaches it. Pods call the same one
-    /// [`REGISTRY`].
+    /// Returns the cluster's registry, `host:port`, as this machine reaches it. Pods reach the same
+    /// registry as [`REGISTRY`].
     pub fn registry(&self) -> &str {
         &self.registry.here
     }
 
-    /// Pushes an image that is named for [`Cluster::registry`].
+    /// Pushes an image with a reference that begins with [`Cluster::registry`].
     ///
     /// # Errors
     /// When the registry cannot be reached or refuses.
@@ -142,7 +142,7 @@ impl Cluster {
             .map(drop)
     }
 
-    /// Asks kind for the nodes.
+    /// Lists the nodes with kind.
     fn find_nodes(&mut self) -> Result<()> {
         let list = self
             .engine

@@ -1,4 +1,4 @@
-//! Running other programs: output kept, failures explained, long ones seen to be alive.
+//! Runs of other programs: captured output, explained failures, and progress lines for long runs.
 
 use std::ffi::OsStr;
 use std::io::{Read, Write as _};
@@ -11,12 +11,12 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::progress::Heartbeat;
 
-/// How many of a failed program's last lines its error carries.
-const LINES_IN_ERROR: usize = 30;
+/// Number of a failed program's last lines in its error.
+const MAX_ERROR_LINES: usize = 30;
 
-/// A program and its arguments, run to its end. Standard input is empty unless given.
+/// A program and its arguments, run to completion. Standard input is empty unless given.
 #[derive(Debug)]
-#[must_use = "nothing runs before it is asked for output"]
+#[must_use = "the program runs only when its output is requested"]
 pub struct Run {
     command: Command,
     input: Option<Vec<u8>>,
@@ -24,7 +24,7 @@ pub struct Run {
 }
 
 impl Run {
-    /// A run of `program`, found on `PATH` or given as a path.
+    /// Creates a run of `program`, found on `PATH` or given as a path.
     pub fn new(program: impl AsRef<OsStr>) -> Self {
         let mut command = Command::new(program);
         command.stdin(Stdio::null());
@@ -53,13 +53,13 @@ impl Run {
         self
     }
 
-    /// Takes one variable out of the program's environment.
+    /// Removes one variable from the program's environment.
     pub fn without_env(mut self, name: impl AsRef<OsStr>) -> Self {
         self.command.env_remove(name);
         self
     }
 
-    /// Runs in `folder`.
+    /// Sets the working directory.
     pub fn current_dir(mut self, folder: impl AsRef<Path>) -> Self {
         self.command.current_dir(folder);
         self
@@ -71,13 +71,13 @@ impl Run {
         self
     }
 
-    /// Kills the program and fails once it has run for `limit`.
-    pub fn deadline(mut self, limit: Duration) -> Self {
-        self.deadline = Some(limit);
+    /// Kills the program and fails after `timeout`.
+    pub fn deadline(mut self, timeout: Duration) -> Self {
+        self.deadline = Some(timeout);
         self
     }
 
-    /// Runs to the end and returns output and status, whatever the status is.
+    /// Runs to completion and returns output and status, also if it failed.
     ///
     /// # Errors
     /// When the program cannot be started, or its deadline passes.
@@ -96,11 +96,10 @@ impl Run {
         let stdout = Drain::of(child.stdout.take());
         let stderr = Drain::of(child.stderr.take());
         if let (Some(bytes), Some(mut pipe)) = (self.input.take(), child.stdin.take()) {
-            // On a thread of its own: a program that prints before it reads would otherwise block
-            // us both.
+            // On a separate thread: a program that prints before it reads would block both sides.
             std::thread::spawn(move || pipe.write_all(&bytes));
         }
-        // Fine steps at first, so that a quick program costs its own time and no more.
+        // Short intervals at first, so that a quick program is not delayed.
         let mut pause = Duration::from_micros(500);
         let status = loop {
             if let Some(status) = child
@@ -109,7 +108,10 @@ impl Run {
             {
                 break status;
             }
-            if self.deadline.is_some_and(|limit| started.elapsed() > limit) {
+            if self
+                .deadline
+                .is_some_and(|timeout| started.elapsed() > timeout)
+            {
                 child.kill().with_context(|| format!("kill {line}"))?;
                 child.wait().with_context(|| format!("wait for {line}"))?;
                 bail!(
@@ -130,8 +132,8 @@ impl Run {
         })
     }
 
-    /// Runs to the end, fails unless the status is 0, and returns standard output without its last
-    /// newline.
+    /// Runs to completion, fails unless the status is 0, and returns standard output without its
+    /// last newline.
     ///
     /// # Errors
     /// As [`Run::output`], and when the status is not 0: then the error carries the last lines of
@@ -143,17 +145,17 @@ impl Run {
             .trim_end_matches('\n')
             .to_owned();
         if !output.status.success() {
-            let said = format!("{text}\n{}", String::from_utf8_lossy(&output.stderr));
+            let printed = format!("{text}\n{}", String::from_utf8_lossy(&output.stderr));
             bail!(
                 "{line}: {}\n{}",
                 output.status,
-                last_lines(&said, LINES_IN_ERROR)
+                last_lines(&printed, MAX_ERROR_LINES)
             );
         }
         Ok(text)
     }
 
-    /// Runs to the end and fails unless the status is 0.
+    /// Runs to completion and fails unless the status is 0.
     ///
     /// # Errors
     /// As [`Run::text`].
@@ -178,7 +180,7 @@ impl Run {
     }
 }
 
-/// A pipe read to its end by a thread, so that a talkative program never blocks.
+/// A thread that reads a pipe to its end, so that a program with much output never blocks.
 struct Drain {
     seen: Arc<Mutex<Vec<u8>>>,
     thread: Option<std::thread::JoinHandle<()>>,
@@ -214,20 +216,20 @@ impl Drain {
 
     fn tail(&self) -> String {
         let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        last_lines(&String::from_utf8_lossy(&seen), LINES_IN_ERROR)
+        last_lines(&String::from_utf8_lossy(&seen), MAX_ERROR_LINES)
     }
 
     fn finish(mut self) -> Vec<u8> {
         if let Some(thread) = self.thread.take() {
-            // A reader thread cannot panic on anything but a full memory; what was read still
-            // counts then.
+            // The reader thread can panic only when memory is exhausted; what it has read is still
+            // used then.
             let _ = thread.join();
         }
         std::mem::take(&mut self.seen.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
-/// The last `count` lines of `text`.
+/// Returns the last `count` lines of `text`.
 pub fn last_lines(text: &str, count: usize) -> String {
     let lines: Vec<&str> = text.trim_end().lines().collect();
     lines[lines.len().saturating_sub(count)..].join("\n")
@@ -238,7 +240,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_failed_program_is_named_with_its_status_and_last_words() {
+    fn error_of_a_failed_program_has_its_status_and_output() {
         let error = Run::new("sh")
             .args(["-c", "echo out; echo reason >&2; exit 3"])
             .text()
@@ -251,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn a_program_past_its_deadline_is_killed() {
+    fn program_past_its_deadline_is_killed() {
         let error = Run::new("sleep")
             .arg("60")
             .deadline(Duration::from_millis(50))
@@ -262,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn input_reaches_the_program() {
+    fn program_reads_the_given_input() {
         assert_eq!(Run::new("cat").input("hello\n").text().unwrap(), "hello");
     }
 }

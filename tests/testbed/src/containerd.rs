@@ -1,13 +1,13 @@
-//! A private containerd in an isolated namespace, and `ctr` to talk to it.
+//! A private containerd in an isolated namespace, and `ctr` as its client.
 //!
-//! * [`install`]: which containerd: Debian's, or the pinned one built from its Go module.
-//! * [`config`]: its configuration file, in the form of its version.
-//! * [`artifact`]: containers of Wasm artifacts, which `ctr` cannot make.
-//! * [`container`]: running a container to its end, or starting it.
-//! * [`task`]: a container that was started: watched, signalled, joined by further processes.
+//! * [`install`]: the containerd to use: Debian's, or the pinned one built from its Go module.
+//! * [`config`]: its configuration file, in the schema of its version.
+//! * [`artifact`]: containers of Wasm artifacts, which `ctr` cannot create.
+//! * [`container`]: a container that runs to completion or is started as a task.
+//! * [`task`]: a started container: status, signals, further processes.
 //!
-//! Root and state lie in memory inside the namespace, and so does `/run/containerd`, where shims
-//! have their sockets whatever the configuration says; `ctr` therefore runs inside too.
+//! Root and state are in a tmpfs inside the namespace, and so is `/run/containerd`, where shims
+//! have their sockets regardless of the configuration. `ctr` therefore runs inside too.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -35,12 +35,12 @@ pub use container::{Container, Finished, Form, Runtime};
 pub use install::Install;
 pub use task::{Exec, Task};
 
-/// How long containerd may take until it answers.
-const START_LIMIT: Duration = Duration::from_secs(30);
-/// How long one `ctr` command may take that runs no guest.
-const CTR_LIMIT: Duration = Duration::from_mins(1);
+/// Timeout for containerd to answer after its start.
+const START_TIMEOUT: Duration = Duration::from_secs(30);
+/// Timeout of a `ctr` command that runs no guest.
+const CTR_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// A containerd that belongs to a run; copies are the same one.
+/// A containerd that belongs to a run; clones refer to the same one.
 #[derive(Debug, Clone)]
 pub struct Containerd {
     inner: Arc<Inner>,
@@ -58,8 +58,8 @@ struct Inner {
 }
 
 impl Containerd {
-    /// Starts `install` in `isolated` and waits until it answers. Shims are found in `shims`, then
-    /// beside containerd.
+    /// Starts `install` in `isolated` and waits until it answers. Shims are searched in `shims`,
+    /// then beside containerd.
     ///
     /// # Errors
     /// When it does not come up; the error carries its log.
@@ -104,8 +104,8 @@ impl Containerd {
             &format!("containerd-{}", install.name),
             daemon(isolated, install, &path, &file),
         )?;
-        // The name of the namespace becomes that of the containers' cgroups, by which the run's end
-        // finds them.
+        // The containerd namespace becomes the name of the containers' cgroups, by which the run's
+        // end finds them.
         let namespace = format!("{}.{}", run.name(), install.name);
         let service = Mutex::new(service);
         let inner = Inner {
@@ -124,37 +124,37 @@ impl Containerd {
         Ok(containerd)
     }
 
-    /// Ends the daemon, starts it again and waits until it answers. Tasks and their shims are left
-    /// alone.
+    /// Stops the daemon, starts it again and waits until it answers. Tasks and their shims keep
+    /// running.
     ///
     /// # Errors
-    /// When it does not end, or does not come up again.
+    /// When it does not stop, or does not come up again.
     pub fn restart(&self) -> Result<()> {
-        self.end()?;
-        self.start_again()
+        self.stop()?;
+        self.start_stopped()
     }
 
-    /// Ends the daemon. Tasks and their shims are left alone.
+    /// Stops the daemon. Tasks and their shims keep running.
     ///
     /// # Errors
-    /// When it does not end.
-    pub fn end(&self) -> Result<()> {
+    /// When it does not stop.
+    pub fn stop(&self) -> Result<()> {
         self.signal("TERM")?;
         let service = self.service();
         wait::until(
-            "containerd to end",
-            START_LIMIT,
-            || service.ended(),
-            || service.last_words(),
+            "containerd to stop",
+            START_TIMEOUT,
+            || service.exit_status(),
+            || service.log_tail(),
         )?;
         Ok(())
     }
 
-    /// Starts the daemon that was ended, and waits until it answers.
+    /// Starts the stopped daemon, and waits until it answers.
     ///
     /// # Errors
     /// When it does not come up again.
-    pub fn start_again(&self) -> Result<()> {
+    pub fn start_stopped(&self) -> Result<()> {
         let Inner {
             isolated,
             install,
@@ -172,7 +172,7 @@ impl Containerd {
     /// Sends the daemon a signal.
     ///
     /// # Errors
-    /// When it does not run.
+    /// When it is not running.
     pub fn signal(&self, signal: &str) -> Result<()> {
         let line = format!("containerd --config {}$", self.inner.config.display());
         self.inner
@@ -182,33 +182,34 @@ impl Containerd {
             .done()
     }
 
-    /// Which one it is.
+    /// Returns the installation that it runs.
     pub fn install(&self) -> &Install {
         &self.inner.install
     }
 
-    /// The namespace that it is in.
+    /// Returns its isolated namespace.
     pub fn isolated(&self) -> &IsolatedNamespace {
         &self.inner.isolated
     }
 
-    /// Its main configuration file, on this machine.
+    /// Returns its main configuration file, on this machine.
     pub fn config_file(&self) -> &Path {
         &self.inner.config
     }
 
-    /// Where it listens, inside the namespace.
+    /// Returns its socket, inside the namespace.
     pub fn address(&self) -> PathBuf {
         self.inner.folder.join("containerd.sock")
     }
 
-    /// Where, inside the namespace, the containerd of CRI finds network plugins and what tells it
-    /// to use them.
+    /// Returns the folder, inside the namespace, where CRI looks for network plugins and their
+    /// configuration.
     pub fn network_folder(&self) -> PathBuf {
         self.inner.folder.join("cni")
     }
 
-    /// Where, inside the namespace, each task has a folder with its spec and its shim's address.
+    /// Returns the folder, inside the namespace, where each task has its spec and its shim's
+    /// address.
     pub fn tasks_folder(&self) -> PathBuf {
         self.inner
             .folder
@@ -216,20 +217,20 @@ impl Containerd {
             .join(&self.inner.namespace)
     }
 
-    /// The containerd namespace of everything that `ctr` does here.
+    /// Returns the containerd namespace that `ctr` uses here.
     pub fn namespace(&self) -> &str {
         &self.inner.namespace
     }
 
-    /// A `ctr` command without its arguments.
+    /// Returns a run of `ctr` without arguments.
     pub fn ctr(&self) -> command::Run {
-        let (program, words) = self.ctr_words();
+        let (program, words) = self.ctr_command_line();
         self.inner.isolated.run(program).args(words)
     }
 
-    /// As [`Containerd::ctr`], for a caller who wants the process itself.
+    /// As [`Containerd::ctr`], for a caller that needs the process itself.
     pub fn ctr_command(&self) -> Command {
-        let (program, words) = self.ctr_words();
+        let (program, words) = self.ctr_command_line();
         let mut command = self.inner.isolated.command(program);
         command.args(words);
         command
@@ -248,7 +249,7 @@ impl Containerd {
     /// # Errors
     /// When containerd refuses it.
     pub fn import_into(&self, namespace: &str, archive: &Path) -> Result<()> {
-        // Of two namespaces the later one counts.
+        // If `--namespace` is given twice, the later one counts.
         let mut ctr = self.ctr().args([
             "--namespace",
             namespace,
@@ -257,17 +258,17 @@ impl Containerd {
             "--all-platforms",
         ]);
         if self.inner.install.has_local_import()? {
-            // The transfer service, its default since 2.1, unpacks for the machine's own platform
+            // The transfer service, the default since 2.1, unpacks for the machine's own platform
             // only.
             ctr = ctr.arg("--local");
         }
         ctr.arg(archive)
-            .deadline(CTR_LIMIT)
+            .deadline(CTR_TIMEOUT)
             .done()
             .with_context(|| format!("import {}", archive.display()))
     }
 
-    /// The names of all images.
+    /// Returns the names of all images.
     ///
     /// # Errors
     /// When `ctr` fails.
@@ -275,19 +276,19 @@ impl Containerd {
         Ok(self
             .ctr()
             .args(["images", "ls", "-q"])
-            .deadline(CTR_LIMIT)
+            .deadline(CTR_TIMEOUT)
             .text()?
             .lines()
             .map(str::to_owned)
             .collect())
     }
 
-    /// A container of `image`, to be named `id`.
+    /// Describes a container of `image` with the id `id`.
     pub fn container(&self, image: &str, id: &str) -> Container {
         Container::new(self.clone(), image, id)
     }
 
-    /// The ids of all containers.
+    /// Returns the ids of all containers.
     ///
     /// # Errors
     /// When `ctr` fails.
@@ -295,14 +296,14 @@ impl Containerd {
         Ok(self
             .ctr()
             .args(["containers", "ls", "-q"])
-            .deadline(CTR_LIMIT)
+            .deadline(CTR_TIMEOUT)
             .text()?
             .lines()
             .map(str::to_owned)
             .collect())
     }
 
-    /// Has every event, as one line each, written to a log from now on.
+    /// Starts to write every event, one line each, to a log.
     ///
     /// # Errors
     /// When `ctr` cannot be started.
@@ -317,16 +318,16 @@ impl Containerd {
         )
     }
 
-    /// What helps to understand a failure: the log's last lines, and the tasks there are.
+    /// Returns evidence for a failure: the log's last lines, and the existing tasks.
     pub fn evidence(&self) -> String {
         let tasks = self
             .ctr()
             .args(["tasks", "ls"])
-            .deadline(CTR_LIMIT)
+            .deadline(CTR_TIMEOUT)
             .text()
             .unwrap_or_else(|error| format!("{error:#}"));
         let log = self.log().unwrap_or_else(|error| format!("{error:#}"));
-        // What every start says hides what this one has to say.
+        // Lines that each start logs would hide those of this one.
         let lines: Vec<&str> = log
             .lines()
             .filter(|line| !line.contains("loading plugin"))
@@ -338,7 +339,7 @@ impl Containerd {
         )
     }
 
-    /// All that containerd and its shims have logged.
+    /// Returns the log of containerd and its shims.
     ///
     /// # Errors
     /// When the log cannot be read.
@@ -350,14 +351,14 @@ impl Containerd {
     }
 
     fn service(&self) -> MutexGuard<'_, Service> {
-        // Replaced whole, so it is whole even if its last holder panicked.
+        // The value is replaced as a whole, so it is valid even if its last holder panicked.
         self.inner
             .service
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The lines of the log that name `id`.
+    /// Returns the lines of the log that contain `id`.
     ///
     /// # Errors
     /// When the log cannot be read.
@@ -370,7 +371,7 @@ impl Containerd {
             .join("\n"))
     }
 
-    fn ctr_words(&self) -> (&'static str, Vec<std::ffi::OsString>) {
+    fn ctr_command_line(&self) -> (&'static str, Vec<std::ffi::OsString>) {
         let Inner {
             install,
             namespace,
@@ -391,22 +392,22 @@ impl Containerd {
     fn wait_until_it_answers(&self) -> Result<()> {
         wait::until(
             format_args!("containerd {} to answer", self.inner.install.name),
-            START_LIMIT,
+            START_TIMEOUT,
             || {
-                self.service().must_be_up()?;
+                self.service().ensure_running()?;
                 let output = self
                     .ctr()
                     .args(["--connect-timeout", "1s", "version"])
-                    .deadline(START_LIMIT)
+                    .deadline(START_TIMEOUT)
                     .output()?;
                 Ok(output.status.success().then_some(()))
             },
-            || self.service().last_words(),
+            || self.service().log_tail(),
         )
     }
 }
 
-/// The command that starts the daemon.
+/// Returns the command that starts the daemon.
 fn daemon(isolated: &IsolatedNamespace, install: &Install, path: &str, config: &Path) -> Command {
     let mut command = isolated.command("env");
     command
@@ -417,7 +418,7 @@ fn daemon(isolated: &IsolatedNamespace, install: &Install, path: &str, config: &
     command
 }
 
-/// Where containerd looks for shims, and shims for runc.
+/// Returns the `PATH` on which containerd looks for shims, and shims look for runc.
 fn search_path(install: &Install, shims: &[&Path]) -> Result<String> {
     let system = ["/usr/sbin", "/usr/bin", "/sbin", "/bin"].map(Path::new);
     let folders = shims
@@ -426,11 +427,11 @@ fn search_path(install: &Install, shims: &[&Path]) -> Result<String> {
         .chain([install.bin.as_path(), install.runc.as_path()])
         .chain(system);
     let path = std::env::join_paths(folders)
-        .context("a folder with a colon in its name cannot stand on PATH")?;
+        .context("a folder with a colon in its name cannot be part of PATH")?;
     match path.to_str().map(OsStr::new) {
         Some(text) => Ok(text.to_string_lossy().into_owned()),
         None => bail!(
-            "a folder whose name is not UTF-8 cannot be handed to containerd: {}",
+            "a folder with a name that is not UTF-8 cannot be passed to containerd: {}",
             path.display()
         ),
     }

@@ -1,8 +1,8 @@
-//! File descriptors that this process inherited and that no server of a run may keep.
+//! File descriptors that this process inherited and that a run's servers must not keep.
 //!
-//! A run's servers outlive the program that started them (`cargo xtask kind create`). With an
-//! inherited descriptor they would keep a lock of the caller's (`flock FILE cargo xtask …`) or the
-//! write end of its pipe for as long as they live.
+//! A run's servers outlive the program that started them (`cargo xtask kind create`). An inherited
+//! descriptor would keep a lock of the caller (`flock FILE cargo xtask …`) or the write end of its
+//! pipe open for the servers' lifetime.
 
 use std::fs;
 use std::os::fd::RawFd;
@@ -10,9 +10,9 @@ use std::os::fd::RawFd;
 use anyhow::{Context as _, Result};
 use nix::errno::Errno;
 
-/// Closes every descriptor but standard input, output and error. Must be called before this process
-/// opens its first one: those of its own are closed too. What it opens itself later is not
-/// inherited, as Rust opens files.
+/// Closes every descriptor except standard input, output and error. Must be called before this
+/// process opens its first one, which would be closed too. Rust opens files with close-on-exec, so
+/// later ones are not inherited.
 ///
 /// # Errors
 /// When the descriptors cannot be listed or closed.
@@ -27,7 +27,7 @@ pub fn close_inherited() -> Result<()> {
         .filter_map(|name| name.to_str()?.parse::<RawFd>().ok());
     for descriptor in descriptors.filter(|&descriptor| descriptor > 2) {
         match nix::unistd::close(descriptor) {
-            // The list's own.
+            // The descriptor of the listing itself.
             Ok(()) | Err(Errno::EBADF) => {}
             Err(error) => {
                 return Err(error)
@@ -43,11 +43,11 @@ mod tests {
     use super::*;
     use crate::command::Run;
 
-    /// Set for the process that closes what it inherited.
+    /// Set for the child process that closes its inherited descriptors.
     const CHILD: &str = "TESTBED_DESCRIPTORS_CHILD";
 
     #[test]
-    fn programs_inherit_no_descriptor_of_our_caller() {
+    fn programs_inherit_no_descriptor_of_the_caller() {
         if std::env::var_os(CHILD).is_some() {
             close_inherited().unwrap();
             println!(
@@ -60,22 +60,23 @@ mod tests {
             );
             return;
         }
-        let test = "descriptors::tests::programs_inherit_no_descriptor_of_our_caller";
+        let test = "descriptors::tests::programs_inherit_no_descriptor_of_the_caller";
         let script = "exec 7</dev/null; exec 23</dev/null; exec \"$0\" --exact \"$1\" --nocapture \
                       --test-threads=1";
         let program = std::env::current_exe().unwrap();
-        let said = Run::new("bash")
+        let printed = Run::new("bash")
             .args(["-c", script])
             .arg(program)
             .arg(test)
             .env(CHILD, "1")
             .text()
             .unwrap();
-        // The last one is the list's own.
+        // The last one is that of the listing itself.
         assert!(
-            said.lines()
+            printed
+                .lines()
                 .any(|line| line.ends_with("inherited: 0 1 2 3")),
-            "{said}"
+            "{printed}"
         );
     }
 }

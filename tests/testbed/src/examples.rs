@@ -1,4 +1,4 @@
-//! The programs in `examples/`: built, packed as their README says, and what their pods must print.
+//! The programs in `examples/`: build, packing as in their README, and their pods' expected output.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,8 +9,8 @@ use crate::cache::Cache;
 use crate::image::{Packed, RootfsImage};
 use crate::toolchain;
 
-/// The registry in the examples' `pod.yaml`. Whoever runs them there makes the name lead to a
-/// registry that has them.
+/// The registry in the examples' `pod.yaml`. Clusters map this name to a registry that has the
+/// images.
 pub const REGISTRY: &str = "registry.local:5000";
 
 /// One example.
@@ -21,7 +21,7 @@ pub struct Example {
     source: Source,
 }
 
-/// What an example is written in: a file within its folder, or the folder as a Rust package.
+/// An example's source: a file within its folder, or the folder as a Rust package.
 #[derive(Debug, Clone, Copy)]
 enum Source {
     Text(&'static str),
@@ -29,7 +29,7 @@ enum Source {
     Rust,
 }
 
-/// Every example, the simplest first.
+/// All examples, the simplest first.
 pub const ALL: &[Example] = &[
     Example {
         name: "hello",
@@ -46,17 +46,17 @@ pub const ALL: &[Example] = &[
 ];
 
 impl Example {
-    /// Its folder.
+    /// Returns its folder.
     pub fn folder(&self) -> PathBuf {
         examples_folder().join(self.name)
     }
 
-    /// The file that `kubectl apply` takes.
+    /// Returns the manifest for `kubectl apply`.
     pub fn pod(&self) -> PathBuf {
         self.folder().join("pod.yaml")
     }
 
-    /// What its pod's log holds once it has completed.
+    /// Returns the log of its pod after completion.
     ///
     /// # Errors
     /// When `expected.txt` cannot be read.
@@ -65,10 +65,10 @@ impl Example {
         fs::read_to_string(&file).with_context(|| format!("read {}", file.display()))
     }
 
-    /// Its program, compiled.
+    /// Compiles its program.
     ///
     /// # Errors
-    /// When the toolchain cannot be had, or the program does not compile.
+    /// When the toolchain cannot be installed, or the program does not compile.
     pub fn guest(&self, cache: &Cache) -> Result<PathBuf> {
         let folder = self.folder();
         match self.source {
@@ -78,7 +78,7 @@ impl Example {
         }
     }
 
-    /// Its image as `cargo xtask pack --image` makes it, named for `registry` (`host:port`).
+    /// Packs its image as `cargo xtask pack --image` does, with a name in `registry` (`host:port`).
     ///
     /// # Errors
     /// As [`Example::guest`].
@@ -88,13 +88,13 @@ impl Example {
         RootfsImage::of_guest(&format!("{registry}/{}", self.repository()), guest).pack()
     }
 
-    /// Its repository and tag.
+    /// Returns its repository and tag.
     pub fn repository(&self) -> String {
         format!("examples/{}:1", self.name)
     }
 }
 
-/// The folder `examples` of this source tree.
+/// Returns the folder `examples` of this source tree.
 pub fn examples_folder() -> PathBuf {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples"))
         .components()
@@ -106,7 +106,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_folder_is_an_example_and_is_complete() {
+    fn every_examples_folder_is_listed_and_complete() {
         let folder = examples_folder();
         let mut found: Vec<_> = fs::read_dir(&folder)
             .unwrap()
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn every_pod_runs_its_own_image_under_its_own_name() {
+    fn every_example_pod_has_its_own_image_and_name() {
         for example in ALL {
             let pod = fs::read_to_string(example.pod()).unwrap();
             for line in [

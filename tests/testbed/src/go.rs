@@ -1,11 +1,11 @@
 //! The Go toolchain, and programs built from pinned Go modules.
 //!
-//! * [`toolchain`]: the machine's Go where it is new enough, otherwise one fetched into the cache.
-//! * [`modules`]: which programs this project builds, at which versions.
+//! * [`toolchain`]: the machine's Go if it is new enough, otherwise one fetched into the cache.
+//! * [`modules`]: the programs that this project builds, and their versions.
 //!
-//! A program of a module is built from a module of our own that requires exactly that one: `go
-//! install` would refuse Kubernetes, whose staging modules exist only by way of replacements, and
-//! there is one way for all.
+//! A program is built from a generated module that requires exactly the program's module: `go
+//! install` refuses Kubernetes, as its staging modules exist only by way of replacements, and one
+//! way serves all.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -26,11 +26,11 @@ pub mod toolchain;
 
 pub use toolchain::Toolchain;
 
-/// The longest build (all of Kubernetes, nothing cached) takes a quarter of an hour on two slow
-/// cores.
-const BUILD_LIMIT: Duration = Duration::from_mins(75);
+/// Timeout of a build. The longest one (all of Kubernetes, nothing cached) takes a quarter of an
+/// hour on two slow cores.
+const BUILD_TIMEOUT: Duration = Duration::from_mins(75);
 
-/// What cgo needs: a C compiler and the C library's headers.
+/// Build requirements of cgo: a C compiler and the C library's headers.
 const CGO_NEEDS: &[Need] = &[
     Need {
         package: "gcc",
@@ -45,55 +45,55 @@ const CGO_NEEDS: &[Need] = &[
 /// Programs of one Go module at one version.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Module {
-    /// What people call it.
+    /// Its name in messages.
     pub name: &'static str,
     /// The module path.
     pub module: &'static str,
     /// Its version, without the leading `v`.
     pub version: String,
-    /// What is built of it.
+    /// Its programs.
     pub programs: Vec<Program>,
-    /// Variables set by the linker, as `importpath.name=value`.
+    /// Variables that the linker sets, as `importpath.name=value`.
     pub stamps: Vec<String>,
-    /// Whether C code takes part.
+    /// Whether the build uses cgo.
     pub cgo: Cgo,
     /// How its requirements are resolved.
     pub requirements: Requirements,
 }
 
-/// A main package and the file that it becomes.
+/// A main package and the name of its executable.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Program {
     /// Import path of the main package.
     pub package: String,
-    /// File name of the program.
+    /// File name of the executable.
     pub file: &'static str,
 }
 
-/// Whether C code takes part in a build.
+/// Whether a build uses cgo.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cgo {
-    /// It does: the program is linked to the C library where it resolves names.
+    /// It does: the program is linked to the C library and resolves names through it.
     Enabled,
     /// It does not: the program is static.
     Disabled,
 }
 
-/// How a module's own requirements are resolved.
+/// Resolution of a module's own requirements.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Requirements {
-    /// As its go.mod says.
+    /// As in its go.mod.
     AsWritten,
     /// Kubernetes requires its staging modules at v0.0.0 and replaces them by folders of its own
-    /// repository, which the module proxy does not carry. Each is published as `v0.<minor>.<patch>`
-    /// as well, so that is what stands in for them.
+    /// repository, which the module proxy does not carry. Each is also published as
+    /// `v0.<minor>.<patch>`; these versions replace the folders.
     KubernetesStaging,
 }
 
-/// The folder that holds the programs of `module`, built now unless an earlier run did.
+/// Returns the folder with the programs of `module`, which are built unless they are cached.
 ///
 /// # Errors
-/// When there is no Go toolchain to be had, or the module cannot be fetched or built.
+/// When no Go toolchain can be found or fetched, or the module cannot be fetched or built.
 pub fn build(cache: &Cache, module: &Module) -> Result<PathBuf> {
     let go = Toolchain::find(cache, &Versions::pinned()?.go)?;
     cache.entry("programs", &key(module, &go), |place| {
@@ -120,7 +120,8 @@ pub fn build(cache: &Cache, module: &Module) -> Result<PathBuf> {
     })
 }
 
-/// The folder that holds `containerd`, `ctr` and `containerd-shim-runc-v2` of containerd `version`.
+/// Returns the folder with `containerd`, `ctr` and `containerd-shim-runc-v2` of containerd
+/// `version`.
 ///
 /// # Errors
 /// As [`build`].
@@ -128,7 +129,7 @@ pub fn containerd(cache: &Cache, version: &str) -> Result<PathBuf> {
     build(cache, &modules::containerd(version))
 }
 
-/// The daemon's program of containerd `version`, alone.
+/// Returns the folder with the daemon of containerd `version` alone.
 ///
 /// # Errors
 /// As [`build`].
@@ -144,7 +145,7 @@ fn key(module: &Module, go: &Toolchain) -> Key {
     ])
 }
 
-/// One build of one module.
+/// The build of one module.
 struct Build<'a> {
     go: &'a Toolchain,
     cache: &'a Cache,
@@ -177,7 +178,7 @@ impl Build<'_> {
             .args(["build", "-ldflags", &self.linker_flags(), "-o"])
             .arg(format!("{}/", place.display()))
             .args(packages)
-            .deadline(BUILD_LIMIT)
+            .deadline(BUILD_TIMEOUT)
             .done()?;
         for program in &self.module.programs {
             let built = place.join(default_file(&program.package));
@@ -204,7 +205,8 @@ impl Build<'_> {
         format!("module {}\n\ngo {}\n", self.module.name, self.go.language())
     }
 
-    /// A file that no build includes; it makes `go mod tidy` keep what our programs import.
+    /// Returns a source file that no build includes; it makes `go mod tidy` keep the programs'
+    /// imports.
     fn imports(&self) -> String {
         let mut text = "//go:build never\n\npackage programs\n\nimport (\n".to_owned();
         for program in &self.module.programs {
@@ -228,7 +230,7 @@ impl Build<'_> {
             .args(["mod", "download", "-json", &format!("{module}@v{version}")])
             .text()?;
         let Downloaded { go_mod } = serde_json::from_str(&answer)
-            .with_context(|| format!("read go's answer about {module}"))?;
+            .with_context(|| format!("read go's output about {module}"))?;
         let upstream =
             fs::read_to_string(&go_mod).with_context(|| format!("read {}", go_mod.display()))?;
         Ok(format!(
@@ -247,7 +249,7 @@ impl Build<'_> {
     }
 }
 
-/// The `replace` block that gives each module required at v0.0.0 its published version.
+/// Returns the `replace` block that gives each module required at v0.0.0 its published version.
 fn staging_replacements(go_mod: &str, version: &str) -> Result<String> {
     let staging = version
         .strip_prefix("1.")
@@ -264,8 +266,8 @@ fn staging_replacements(go_mod: &str, version: &str) -> Result<String> {
     Ok(block + ")\n")
 }
 
-/// The file name that `go build` gives a main package: its last element, or the one before a
-/// version suffix.
+/// Returns the file name that `go build` gives a main package: its last element, or the one before
+/// a version suffix.
 fn default_file(package: &str) -> &str {
     let mut elements = package.rsplit('/');
     let last = elements.next().unwrap_or(package);
@@ -288,7 +290,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_staging_module_is_replaced_by_its_published_version_and_no_other_is() {
+    fn only_staging_modules_are_replaced_by_published_versions() {
         let go_mod = "module k8s.io/kubernetes\n\nrequire (\n\tk8s.io/api v0.0.0\n\tk8s.io/klog/v2 \
                       v2.140.0\n)\nrequire k8s.io/kms v0.0.0\n";
         let block = staging_replacements(go_mod, "1.37.2").unwrap();
@@ -299,14 +301,14 @@ mod tests {
     }
 
     #[test]
-    fn a_version_suffix_is_not_a_file_name() {
+    fn version_suffix_is_not_a_file_name() {
         assert_eq!(default_file("go.etcd.io/etcd/server/v3"), "server");
         assert_eq!(default_file("k8s.io/kubernetes/cmd/kubeadm"), "kubeadm");
         assert_eq!(default_file("example.test/vet"), "vet");
     }
 
     #[test]
-    fn the_version_is_part_of_the_key() {
+    fn version_is_part_of_the_key() {
         let go = Toolchain::at(PathBuf::from("/go/bin/go"), "1.26.6");
         assert_ne!(
             key(&modules::containerd("2.4.2"), &go),

@@ -1,4 +1,4 @@
-//! Helm, and this project's chart: rendered for tests, installed on clusters.
+//! Helm and this project's chart: rendered for tests, installed on clusters.
 
 use std::path::{Path, PathBuf};
 
@@ -10,12 +10,12 @@ use crate::command::Run;
 use crate::go::{self, modules};
 use crate::versions::Versions;
 
-/// What a release of the chart is called in tests, demos and the documentation.
+/// Name of the chart's release in tests, demos and the documentation.
 pub const RELEASE: &str = "wasmedge";
-/// The namespace that it lives in there.
+/// Namespace of that release.
 pub const NAMESPACE: &str = "wasmedge-system";
 
-/// A Helm that knows nothing of its user's settings, repositories and plugins.
+/// A Helm without the user's settings, repositories and plugins.
 #[derive(Debug, Clone)]
 pub struct Helm {
     program: PathBuf,
@@ -23,7 +23,7 @@ pub struct Helm {
 }
 
 impl Helm {
-    /// The pinned Helm, built now unless an earlier run did.
+    /// Finds the pinned Helm, which is built unless it is cached.
     ///
     /// # Errors
     /// When it cannot be built.
@@ -35,12 +35,12 @@ impl Helm {
         })
     }
 
-    /// Where the program lies.
+    /// Returns the program's path.
     pub fn program(&self) -> &Path {
         &self.program
     }
 
-    /// A run of `helm` that has no cluster.
+    /// Returns a run of `helm` without a cluster.
     pub fn run(&self) -> Run {
         let mut run = Run::new(&self.program);
         for (name, folder) in [
@@ -63,13 +63,12 @@ impl Helm {
         run
     }
 
-    /// A run of `helm` on `cluster`.
+    /// Returns a run of `helm` on `cluster`.
     pub fn on(&self, cluster: &Cluster) -> Run {
         self.run().env("KUBECONFIG", cluster.kubeconfig())
     }
 
-    /// Every object that `chart` makes with `values`, as YAML; a pinned version of Kubernetes
-    /// stands in for a cluster's.
+    /// Renders all objects of `chart` with `values` as YAML, for a pinned version of Kubernetes.
     ///
     /// # Errors
     /// When the values are refused, or a template fails.
@@ -96,7 +95,7 @@ fn shown(values: Option<&Path>) -> String {
     )
 }
 
-/// The folder of this project's chart.
+/// Returns the folder of this project's chart.
 pub fn chart() -> PathBuf {
     Path::new(concat!(
         env!("CARGO_MANIFEST_DIR"),

@@ -1,5 +1,5 @@
-//! What this machine must have, checked before anything starts; a refusal says what is missing and
-//! what to do.
+//! Requirements for this machine, checked before anything starts. Errors name each missing thing
+//! and its remedy.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -10,11 +10,11 @@ use anyhow::{Context as _, Result, bail};
 use crate::command::Run;
 use crate::progress;
 
-/// What a demo or test run needs of the kernel, beyond root.
+/// File systems that a demo or test run needs.
 const FILE_SYSTEMS: &[&str] = &["overlay", "proc", "tmpfs"];
 
-/// Fails at once, with the remedy, unless this process may do what `task` does: root, namespaces,
-/// overlayfs, cgroups.
+/// Fails with the remedy unless this process may do what `task` needs: root, namespaces, overlayfs,
+/// cgroups.
 ///
 /// # Errors
 /// When something is missing; the message names each missing thing and its remedy.
@@ -30,7 +30,7 @@ pub fn require_root_and_kernel(task: &str) -> Result<()> {
     );
 }
 
-/// What was found on this machine, as values.
+/// Facts about this machine.
 #[derive(Debug, Clone)]
 struct Facts {
     root: bool,
@@ -97,7 +97,7 @@ impl Facts {
     }
 }
 
-/// Where `program` lies on `PATH`, or in the system folders that a root shell may lack.
+/// Finds `program` on `PATH`, or in the system folders that a root shell may lack.
 pub fn find_program(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let system = [
@@ -114,13 +114,13 @@ pub fn find_program(program: &str) -> Option<PathBuf> {
         .find(|file| file.is_file())
 }
 
-/// Something that a Debian package provides, and how one sees that it is there.
+/// A file that a Debian package provides.
 #[derive(Debug, Clone, Copy)]
 pub struct Need {
     /// The Debian package.
     pub package: &'static str,
     /// A program on `PATH`, or an absolute path (one `*` in its last but one part is allowed), that
-    /// it provides.
+    /// the package provides.
     pub provides: &'static str,
 }
 
@@ -153,8 +153,8 @@ impl Need {
     }
 }
 
-/// Installs, with apt, the packages of those `needs` that are not met. Does nothing, and needs no
-/// network, when all are.
+/// Installs with apt the packages of those `needs` that are not met. If all are met, it does
+/// nothing and needs no network.
 ///
 /// # Errors
 /// When apt fails, or a need is still not met afterwards.
@@ -169,9 +169,7 @@ pub fn install(needs: &[Need]) -> Result<()> {
     }
     let list = packages.iter().copied().collect::<Vec<_>>().join(" ");
     if find_program("apt-get").is_none() {
-        bail!(
-            "this machine has no apt-get: install by hand what provides {list}, then run this again"
-        );
+        bail!("this machine has no apt-get: install {list} by hand, then run this again");
     }
     progress::step(format_args!("installed {list}"), || {
         let apt = || Run::new("apt-get").env("DEBIAN_FRONTEND", "noninteractive");
@@ -183,7 +181,7 @@ pub fn install(needs: &[Need]) -> Result<()> {
     })?;
     if let Some(need) = needs.iter().find(|need| !need.is_met()) {
         bail!(
-            "package {} is installed, yet {} is not there",
+            "package {} is installed, but {} is missing",
             need.package,
             need.provides
         );
@@ -207,12 +205,12 @@ mod tests {
     }
 
     #[test]
-    fn a_machine_that_has_everything_misses_nothing() {
+    fn complete_machine_lacks_nothing() {
         assert!(good().missing().is_empty());
     }
 
     #[test]
-    fn each_missing_thing_is_named_with_its_remedy() {
+    fn each_missing_requirement_is_named_with_its_remedy() {
         let facts = Facts {
             root: false,
             file_systems: BTreeSet::new(),
@@ -226,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn a_need_may_name_one_varying_folder() {
+    fn need_matches_one_varying_folder() {
         let folder = tempfile::tempdir().unwrap();
         fs::create_dir_all(folder.path().join("llvm-14/lib")).unwrap();
         fs::write(folder.path().join("llvm-14/lib/libclang.so"), "").unwrap();

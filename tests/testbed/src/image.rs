@@ -1,10 +1,10 @@
-//! Packing images: rootfs images, images with a Wasm layer, CNCF Wasm artifacts; to OCI layouts,
-//! archives and registries.
+//! Image packing: rootfs images, images with a Wasm layer, CNCF Wasm artifacts; output to OCI
+//! layouts, archives and registries.
 //!
-//! [`RootfsImage`], [`LayeredImage`], [`WasmImage`], [`Artifact`] and [`FileArtifact`] describe
-//! what to pack; each packs to one [`Packed`], which is all blobs in memory with their digests. A
+//! [`RootfsImage`], [`LayeredImage`], [`WasmImage`], [`Artifact`] and [`FileArtifact`] describe the
+//! content; each packs to one [`Packed`], which holds all blobs with their digests in memory. A
 //! `Packed` is then written or pushed. The same input gives the same bytes: times are zero, entries
-//! sorted as given, keys of JSON objects in a fixed order.
+//! keep their given order, keys of JSON objects have a fixed order.
 
 mod binary;
 mod credentials;
@@ -37,14 +37,14 @@ pub const IMAGE_CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 /// Media type of a CNCF Wasm artifact's configuration.
 pub const WASM_CONFIG: &str = "application/vnd.wasm.config.v0+json";
 
-/// When everything was created: packing the same thing twice must give the same digest.
+/// The creation time in every image: the same input must give the same digest.
 const CREATED: &str = "1970-01-01T00:00:00Z";
 
-/// An image or artifact, packed: every blob of it, and what its reference names.
+/// A packed image or artifact: all its blobs, and the blob that its reference names.
 #[derive(Debug, Clone)]
 pub struct Packed {
     reference: Reference,
-    /// The manifest, or the index before it.
+    /// The manifest, or the index in front of it.
     root: Blob,
     /// The manifest behind an index.
     manifests: Vec<Blob>,
@@ -53,7 +53,7 @@ pub struct Packed {
 }
 
 impl Packed {
-    /// A manifest over `config` and `layers`, named `reference`.
+    /// Makes a manifest over `config` and `layers`, named `reference`.
     fn manifest(reference: &str, config: Blob, layers: Vec<Blob>) -> Result<Self> {
         let manifest = json!({
             "schemaVersion": 2,
@@ -68,7 +68,7 @@ impl Packed {
         )
     }
 
-    /// A manifest that is there already, over `blobs`: configuration and layers, in its order.
+    /// Takes an existing manifest over `blobs`: configuration and layers, in its order.
     fn of(reference: &str, root: Blob, blobs: Vec<Blob>) -> Result<Self> {
         Ok(Self {
             reference: parse_reference(reference)?,
@@ -78,10 +78,10 @@ impl Packed {
         })
     }
 
-    /// The same bytes under another name.
+    /// Renames the image; its bytes stay the same.
     ///
     /// # Errors
-    /// When `reference` is none.
+    /// When `reference` is not a valid reference.
     pub fn named(self, reference: &str) -> Result<Self> {
         Ok(Self {
             reference: parse_reference(reference)?,
@@ -89,7 +89,7 @@ impl Packed {
         })
     }
 
-    /// The same image behind an image index, as multi-platform builds make it.
+    /// Puts the image behind an image index, as multi-platform builds do.
     #[must_use]
     pub fn behind_index(self) -> Self {
         let entry = Descriptor {
@@ -105,28 +105,28 @@ impl Packed {
         }
     }
 
-    /// The full reference, as containerd stores it.
+    /// Returns the full reference, as containerd stores it.
     pub fn reference(&self) -> String {
         self.reference.whole()
     }
 
-    /// What the reference names: the manifest or the index.
+    /// Returns the blob that the reference names: the manifest or the index.
     pub fn root(&self) -> &Blob {
         &self.root
     }
 
-    /// Configuration and layers, in the manifest's order.
+    /// Returns configuration and layers, in the manifest's order.
     pub fn blobs(&self) -> &[Blob] {
         &self.blobs
     }
 
-    /// Bytes of all blobs together.
+    /// Returns the size of all blobs.
     pub fn size(&self) -> usize {
         self.all().map(|blob| blob.bytes().len()).sum()
     }
 
-    /// Every blob, what is referred to before what refers to it: the order in which a registry
-    /// takes them.
+    /// Iterates over all blobs, each before the blobs that refer to it: the order in which a
+    /// registry accepts them.
     fn all(&self) -> impl Iterator<Item = &Blob> {
         self.blobs
             .iter()
@@ -135,14 +135,14 @@ impl Packed {
     }
 }
 
-/// `text` as an image reference with its registry, repository and tag.
+/// Parses an image reference with its registry, repository and tag.
 fn parse_reference(text: &str) -> Result<Reference> {
     text.parse()
-        .with_context(|| format!("{text:?} is no image reference (registry/repository:tag)"))
+        .with_context(|| format!("{text:?} is not an image reference (registry/repository:tag)"))
 }
 
-/// The registry that `text` names, if it is an image reference that begins with one: what stands
-/// before its first slash has a dot or a port, or is `localhost`.
+/// Returns the registry in an image reference, if it begins with one: the part before the first
+/// slash then has a dot or a port, or is `localhost`.
 pub fn registry_in(text: &str) -> Option<String> {
     let (first, _) = text.split_once('/')?;
     let is_registry = first == "localhost" || first.contains(['.', ':']);

@@ -1,10 +1,10 @@
-//! A private pid, mount and (if asked) network namespace, whose processes and mounts die with its
+//! Private pid, mount and optional network namespaces. Processes and mounts die with their
 //! first process.
 //!
-//! The first process reads a pipe whose other end we hold: when we end, however that happens, the
-//! pipe closes, the first process ends, and the kernel kills everything inside and drops every
-//! mount. What runs inside is entered with `nsenter`. A kept namespace waits forever instead, and
-//! is killed by the number that its run has recorded.
+//! The first process reads a pipe from this process: when this process ends for
+//! any reason, the pipe closes, the first process ends, and the kernel kills all processes inside
+//! and drops every mount. Commands enter with `nsenter`. The first process of a kept namespace
+//! waits forever instead, and is killed by the pid that its run has recorded.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -24,20 +24,20 @@ use crate::wait;
 
 mod network;
 
-/// How long an isolated namespace may take to come up, and how long to be gone.
-const LIMIT: Duration = Duration::from_secs(20);
+/// Timeout for a namespace to come up, and for its processes to be gone.
+const NAMESPACE_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Whose network an isolated namespace has.
+/// The network of an isolated namespace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Network {
-    /// The machine's.
+    /// The machine's network.
     Host,
-    /// Its own: `lo`, and `eth0` at [`IsolatedNamespace::address`], which only this machine
-    /// reaches.
+    /// A private network: `lo`, and `eth0` at [`IsolatedNamespace::address`], which only this
+    /// machine reaches.
     Private,
 }
 
-/// How long an isolated namespace lives.
+/// The lifetime of an isolated namespace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lifetime {
     /// Until its run ends or this process dies.
@@ -46,16 +46,16 @@ pub enum Lifetime {
     Kept,
 }
 
-/// What an isolated namespace shall be like.
+/// Options of an isolated namespace.
 #[derive(Debug, Clone, Copy)]
 pub struct NamespaceOptions {
-    /// Whose network it has.
+    /// Its network.
     pub network: Network,
-    /// How long it lives.
+    /// Its lifetime.
     pub lifetime: Lifetime,
 }
 
-/// An isolated namespace; copies are the same namespace. It is stopped when its run ends.
+/// An isolated namespace; clones refer to the same one. It is stopped when its run ends.
 #[derive(Debug, Clone)]
 pub struct IsolatedNamespace {
     inner: Arc<Inner>,
@@ -67,9 +67,9 @@ struct Inner {
     mounts: PathBuf,
     network: Option<network::Link>,
     folder: PathBuf,
-    /// The program that made the namespaces, with our end of the pipe; none in an isolated
-    /// namespace that was found again.
-    keeper: Mutex<Option<Child>>,
+    /// The `unshare` process with this process's end of the pipe; none in a namespace that was
+    /// reopened.
+    unshare: Mutex<Option<Child>>,
 }
 
 impl IsolatedNamespace {
@@ -97,12 +97,12 @@ impl IsolatedNamespace {
             },
         ])?;
         let log = run.folder().join("namespace.log");
-        let mut keeper = keeper(options, &log)?;
-        let first = match first_process(&mut keeper, &log) {
+        let mut unshare = spawn_unshare(options, &log)?;
+        let first = match first_process(&mut unshare, &log) {
             Ok(first) => first,
             Err(error) => {
-                let _ = keeper.kill();
-                let _ = keeper.wait();
+                let _ = unshare.kill();
+                let _ = unshare.wait();
                 return Err(error);
             }
         };
@@ -114,7 +114,7 @@ impl IsolatedNamespace {
             mounts,
             network: None,
             folder,
-            keeper: Mutex::new(Some(keeper)),
+            unshare: Mutex::new(Some(unshare)),
         };
         let linked = run.record(&first).and_then(|()| match options.network {
             Network::Host => Ok(None),
@@ -138,10 +138,10 @@ impl IsolatedNamespace {
         Ok(isolated)
     }
 
-    /// The living namespace of a run that was kept.
+    /// Reopens the live namespace of a kept run.
     ///
     /// # Errors
-    /// When none of its namespaces lives.
+    /// When none of the run's namespaces is alive.
     pub fn of(run: &Run) -> Result<Self> {
         let Some(first) = run.first_processes().into_iter().find(Process::is_alive) else {
             bail!("{}: its namespace is gone", run.name());
@@ -154,19 +154,19 @@ impl IsolatedNamespace {
             mounts,
             network,
             folder: run.folder().to_owned(),
-            keeper: Mutex::new(None),
+            unshare: Mutex::new(None),
         };
         Ok(Self {
             inner: Arc::new(inner),
         })
     }
 
-    /// The number, outside, of the namespace's first process.
+    /// Returns the pid, outside, of the namespace's first process.
     pub fn init_pid(&self) -> i32 {
         self.inner.first.pid()
     }
 
-    /// Where this machine reaches servers inside: the private address, or the loopback address.
+    /// Returns the address at which this machine reaches servers inside: private or loopback.
     pub fn address(&self) -> Ipv4Addr {
         self.inner
             .network
@@ -174,7 +174,7 @@ impl IsolatedNamespace {
             .map_or(Ipv4Addr::LOCALHOST, |link| link.inside)
     }
 
-    /// Where what runs inside reaches servers of this machine.
+    /// Returns the address at which processes inside reach servers of this machine.
     pub fn gateway(&self) -> Ipv4Addr {
         self.inner
             .network
@@ -182,23 +182,24 @@ impl IsolatedNamespace {
             .map_or(Ipv4Addr::LOCALHOST, |link| link.outside)
     }
 
-    /// A command whose process runs inside, with an empty standard input unless another is set.
+    /// Returns a command that runs inside, with an empty standard input unless another is
+    /// set.
     ///
-    /// Its folder is `/`; the environment is ours unless cleared. The child's own number is that of
-    /// `nsenter`, which hands on the status but no signals: end it from inside, or with the
-    /// namespace.
+    /// Its working directory is `/`; it inherits the environment unless that is cleared. The
+    /// child's pid is that of `nsenter`, which passes on the exit status but no signals: end the
+    /// process from inside, or stop the namespace.
     pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new("nsenter");
         command.args(self.entry()).arg(program).stdin(Stdio::null());
         command
     }
 
-    /// A run, to its end, of a program inside.
+    /// Returns a run of a program inside.
     pub fn run(&self, program: impl AsRef<OsStr>) -> command::Run {
         command::Run::new("nsenter").args(self.entry()).arg(program)
     }
 
-    /// Starts a server inside; what it prints goes to `<name>.log` in the run's folder.
+    /// Starts a server inside; its output goes to `<name>.log` in the run's folder.
     ///
     /// # Errors
     /// When it cannot be started.
@@ -208,7 +209,8 @@ impl IsolatedNamespace {
         let copy = file
             .try_clone()
             .with_context(|| format!("open {} twice", log.display()))?;
-        // A group of its own: Ctrl-C is for us, who stop it in order.
+        // A process group of its own: Ctrl-C reaches this process only, which stops the server in
+        // order.
         let child = command
             .stdout(file)
             .stderr(copy)
@@ -222,7 +224,7 @@ impl IsolatedNamespace {
         })
     }
 
-    /// Mounts a file system in memory over `folder`, inside only.
+    /// Mounts a tmpfs over `folder`, inside only.
     ///
     /// # Errors
     /// When it cannot be mounted.
@@ -234,10 +236,10 @@ impl IsolatedNamespace {
             .done()
     }
 
-    /// Kills everything inside and waits until all of it is gone. Does nothing the second time.
+    /// Kills all processes inside and waits until they are gone. A second call does nothing.
     ///
     /// # Errors
-    /// When something is still there after a while.
+    /// When a process is still there after the timeout.
     pub fn stop(&self) -> Result<()> {
         self.inner.stop()
     }
@@ -261,26 +263,26 @@ impl IsolatedNamespace {
 impl Inner {
     fn stop(&self) -> Result<()> {
         self.first.kill();
-        if let Some(mut keeper) = self
-            .keeper
+        if let Some(mut unshare) = self
+            .unshare
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .take()
         {
-            keeper.wait().context("wait for the namespace to end")?;
+            unshare.wait().context("wait for the namespace to end")?;
         }
-        // The kernel reaps a namespace's processes before its first one; `nsenter` outside follows
-        // a moment later.
+        // The kernel reaps a namespace's processes before its first one; `nsenter` outside ends
+        // shortly after.
         wait::until(
             "everything in the namespace to be gone",
-            LIMIT,
-            || Ok((!self.first.is_alive() && self.inhabitants().is_empty()).then_some(())),
-            || format!("processes left: {:?}", self.inhabitants()),
+            NAMESPACE_TIMEOUT,
+            || Ok((!self.first.is_alive() && self.processes().is_empty()).then_some(())),
+            || format!("processes left: {:?}", self.processes()),
         )
     }
 
-    /// The processes that still hold the namespace's mounts.
-    fn inhabitants(&self) -> Vec<String> {
+    /// Returns the processes that still hold the namespace's mounts.
+    fn processes(&self) -> Vec<String> {
         let Ok(processes) = fs::read_dir("/proc") else {
             return Vec::new();
         };
@@ -305,13 +307,13 @@ pub struct Service {
 }
 
 impl Service {
-    /// Where its output is.
+    /// Returns the file with its output.
     pub fn log(&self) -> &Path {
         &self.log
     }
 
-    /// The last lines of its output, as evidence.
-    pub fn last_words(&self) -> String {
+    /// Returns the last lines of its output, as evidence.
+    pub fn log_tail(&self) -> String {
         let text = fs::read(&self.log).unwrap_or_default();
         format!(
             "the last lines of {}:\n{}",
@@ -320,11 +322,11 @@ impl Service {
         )
     }
 
-    /// Its status, if it has ended.
+    /// Returns its exit status if it has ended.
     ///
     /// # Errors
-    /// When that cannot be asked.
-    pub fn ended(&self) -> Result<Option<ExitStatus>> {
+    /// When the status cannot be read.
+    pub fn exit_status(&self) -> Result<Option<ExitStatus>> {
         self.child
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -332,20 +334,20 @@ impl Service {
             .with_context(|| format!("ask for the status of {}", self.name))
     }
 
-    /// Fails, with its last words, if it has ended.
+    /// Fails with the end of its log if it has ended.
     ///
     /// # Errors
     /// When it has ended.
-    pub fn must_be_up(&self) -> Result<()> {
-        match self.ended()? {
+    pub fn ensure_running(&self) -> Result<()> {
+        match self.exit_status()? {
             None => Ok(()),
-            Some(status) => bail!("{} has ended: {status}\n{}", self.name, self.last_words()),
+            Some(status) => bail!("{} has ended: {status}\n{}", self.name, self.log_tail()),
         }
     }
 }
 
-/// Starts the program that makes the namespaces and, inside, the first process.
-fn keeper(options: NamespaceOptions, log: &Path) -> Result<Child> {
+/// Starts `unshare`, which makes the namespaces and the first process inside.
+fn spawn_unshare(options: NamespaceOptions, log: &Path) -> Result<Child> {
     let log = File::create(log).with_context(|| format!("make {}", log.display()))?;
     let mut command = Command::new("unshare");
     command.args([
@@ -359,8 +361,7 @@ fn keeper(options: NamespaceOptions, log: &Path) -> Result<Child> {
     if options.network == Network::Private {
         command.arg("--net");
     }
-    // A process that ignores SIGCHLD leaves no zombies: the kernel reaps its adopted children
-    // itself.
+    // A process that ignores SIGCHLD leaves no zombies: the kernel reaps its adopted children.
     command.args(["--", "env", "--ignore-signal=CHLD"]);
     match options.lifetime {
         Lifetime::Process => command.arg("cat").stdin(Stdio::piped()),
@@ -374,14 +375,17 @@ fn keeper(options: NamespaceOptions, log: &Path) -> Result<Child> {
         .context("start unshare")
 }
 
-/// Waits until the child of `keeper` is the program that shall be first in the namespace.
-fn first_process(keeper: &mut Child, log: &Path) -> Result<Process> {
-    let parent = i32::try_from(keeper.id()).context("a process number that is none")?;
+/// Waits until the child of `unshare` has executed the program that is first in the namespace.
+fn first_process(unshare: &mut Child, log: &Path) -> Result<Process> {
+    let parent = i32::try_from(unshare.id()).context("the pid of unshare is out of range")?;
     wait::until(
         "the namespace's first process",
-        LIMIT,
+        NAMESPACE_TIMEOUT,
         || {
-            if let Some(status) = keeper.try_wait().context("ask for the status of unshare")? {
+            if let Some(status) = unshare
+                .try_wait()
+                .context("ask for the status of unshare")?
+            {
                 bail!(
                     "unshare has ended: {status}\n{}",
                     fs::read_to_string(log).unwrap_or_default()
@@ -397,7 +401,7 @@ fn first_process(keeper: &mut Child, log: &Path) -> Result<Process> {
                 return Ok(None);
             };
             let program = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-            // By the time it bears this name, its own /proc is mounted and SIGCHLD is ignored.
+            // When the process has this name, its own /proc is mounted and SIGCHLD is ignored.
             if matches!(program.trim(), "cat" | "sleep") {
                 Process::of(pid).map(Some)
             } else {

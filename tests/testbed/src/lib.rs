@@ -1,21 +1,21 @@
-//! What a demo or a test needs of the outside world, in the order in which a run meets it.
+//! The test environment of demos and tests, in the order in which a run uses it.
 //!
-//! * [`progress`], [`command`], [`wait`]: how every step is shown, run and waited for;
-//!   [`descriptors`]: what no step inherits.
-//! * [`host`]: what this machine must have, checked before anything starts.
-//! * [`versions`], [`cache`], [`apt`], [`go`], [`toolchain`]: what is fetched or built once, and
-//!   which version of it.
-//! * [`image`], [`registry`]: guests packed as OCI images and artifacts, and where they are pulled
-//!   from.
-//! * [`runtime_archive`]: the runtime as nodes download it, and broken ones for tests.
-//! * [`examples`]: the programs in `examples/`, built, packed, and what their pods must print.
-//! * [`teardown`], [`isolated_namespace`]: how a run leaves nothing behind.
-//! * [`containerd`], [`cluster`]: the real thing that tests talk to.
-//! * [`vm`]: a machine with systemd and cgroup v2, emulated.
+//! * [`progress`], [`command`], [`wait`]: display, execution and timeouts of every step;
+//!   [`descriptors`]: closes inherited descriptors.
+//! * [`host`]: requirements for this machine, checked before anything starts.
+//! * [`versions`], [`cache`], [`apt`], [`go`], [`toolchain`]: pinned versions, and everything that
+//!   is fetched or built once.
+//! * [`image`], [`registry`]: guests packed as OCI images and artifacts, and the registry that
+//!   serves them.
+//! * [`runtime_archive`]: the runtime archive that nodes download, and broken ones for tests.
+//! * [`examples`]: the programs in `examples/`, their images and expected output.
+//! * [`teardown`], [`isolated_namespace`]: clean-up after a run.
+//! * [`containerd`], [`cluster`]: the real containerd and clusters that tests use.
+//! * [`vm`]: an emulated machine with systemd and cgroup v2.
 //! * [`apiserver`]: a Kubernetes API server alone.
 //! * [`helm`]: the chart, rendered and installed; [`tour`]: README's commands on a cluster.
-//! * [`prepared`]: what `cargo xtask test` hands to the test programs; [`program`]: how these begin
-//!   and end.
+//! * [`prepared`]: artifacts that `cargo xtask test` passes to the test programs; [`program`]:
+//!   start and end of these programs.
 #![forbid(unsafe_code)]
 
 pub mod progress;

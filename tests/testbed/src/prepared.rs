@@ -1,5 +1,5 @@
-//! What `cargo xtask test` prepares once and hands to the test programs of the node, vm and cluster
-//! classes.
+//! Artifacts that `cargo xtask test` prepares once and passes to the test programs of the node, vm
+//! and cluster classes.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -12,30 +12,30 @@ use serde::{Deserialize, Serialize};
 use crate::containerd::Install;
 use crate::vm;
 
-/// The variable that names the file in which [`Prepared`] is written down.
+/// The variable with the path of the file that holds [`Prepared`].
 pub const VARIABLE: &str = "TESTBED_PREPARED";
 
-/// Things that take long to make and that every test program needs.
+/// Artifacts that take long to make and that every test program needs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Prepared {
-    /// The runtime bundle's folder, with `bin`, `lib` and `share`.
+    /// The folder of the runtime bundle, with `bin`, `lib` and `share`.
     pub bundle: PathBuf,
-    /// The runtime's archive (`.tar.gz`), made of that bundle; its digest lies beside it, with
-    /// `.sha256` behind its name.
+    /// The runtime archive (`.tar.gz`) of that bundle; its digest lies beside it in a file with the
+    /// suffix `.sha256`.
     pub archive: PathBuf,
     /// The same files as another version, for upgrades.
     pub next_archive: PathBuf,
-    /// The project's images; only the cluster class has them.
+    /// The project's images; for the cluster class only.
     pub images: Option<Images>,
     /// Every containerd that the node class runs on.
     pub containerds: Vec<Install>,
-    /// Programs of more containerds, by their versions: they are asked what they make of
-    /// configurations, and restarted under running containers.
+    /// Programs of more containerd versions: tests check configurations with them, and restart them
+    /// under running containers.
     pub daemons: BTreeMap<String, PathBuf>,
-    /// Guests and programs that a compiler made.
+    /// Compiled guests and programs.
     pub guests: Guests,
-    /// The emulated machine; only the vm class has it.
+    /// The emulated machine; for the vm class only.
     pub vm: Option<Vm>,
 }
 
@@ -43,22 +43,22 @@ pub struct Prepared {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Vm {
-    /// What it is made of.
+    /// The parts of the machine.
     pub machine: vm::Machine,
     /// The program with the tests, `vm-inside`: it needs no C library.
     pub inside: PathBuf,
 }
 
-/// The project's images as OCI archives:
-/// [`Packed::read_archive`](crate::image::Packed::read_archive) reads them.
+/// The project's images as OCI archives, which
+/// [`Packed::read_archive`](crate::image::Packed::read_archive) reads.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Images {
-    /// The operator's.
+    /// The operator's image.
     pub operator: PathBuf,
-    /// The installer's, with the runtime in it.
+    /// The installer's image, with the runtime in it.
     pub installer: PathBuf,
-    /// The runtime's archive as an OCI artifact.
+    /// The runtime archive as an OCI artifact.
     pub runtime: PathBuf,
 }
 
@@ -66,23 +66,23 @@ pub struct Images {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Guests {
-    /// The probe: a Wasm module whose first argument says what it does.
+    /// The probe: a Wasm module; its first argument selects the action.
     pub probe: PathBuf,
-    /// The static Linux program that stands for a sidecar.
+    /// The static Linux program that serves as a sidecar.
     pub native: PathBuf,
 }
 
-/// Whether a test program was started by `cargo xtask test`.
+/// Whether `cargo xtask test` started a test program.
 #[derive(Debug)]
 pub enum Preparation {
-    /// It was; here is what it may use.
+    /// It did, with these artifacts.
     Done(Box<Prepared>),
-    /// It was not: its tests cannot run, for this reason.
+    /// It did not: the tests cannot run, for this reason.
     Missing(String),
 }
 
 impl Preparation {
-    /// Reads what was prepared, from the file that the variable names.
+    /// Reads the artifacts from the file that the variable names.
     ///
     /// # Errors
     /// When the variable names a file that cannot be read.
@@ -98,12 +98,12 @@ impl Preparation {
 }
 
 impl Prepared {
-    /// Writes it down in `file`.
+    /// Writes the artifacts to `file`.
     ///
     /// # Errors
     /// When the file cannot be written.
     pub fn write(&self, file: &Path) -> Result<()> {
-        let text = serde_json::to_vec_pretty(self).context("write down what was prepared")?;
+        let text = serde_json::to_vec_pretty(self).context("serialize the prepared artifacts")?;
         fs::write(file, text).with_context(|| format!("write {}", file.display()))
     }
 
@@ -119,27 +119,27 @@ impl Prepared {
         })
     }
 
-    /// The project's images.
+    /// Returns the project's images.
     ///
     /// # Errors
-    /// When the tests of another class ask for them.
+    /// When a test of another class asks for them.
     pub fn images(&self) -> Result<&Images> {
         self.images
             .as_ref()
-            .context("the images are made for the cluster class alone: put the test there")
+            .context("the images are made for the cluster class only: put the test there")
     }
 
-    /// The emulated machine.
+    /// Returns the emulated machine.
     ///
     /// # Errors
-    /// When the tests of another class ask for it.
+    /// When a test of another class asks for it.
     pub fn vm(&self) -> Result<&Vm> {
         self.vm
             .as_ref()
-            .context("the emulated machine is made for the vm class alone: put the test there")
+            .context("the emulated machine is made for the vm class only: put the test there")
     }
 
-    /// The folder in the bundle that holds the shim.
+    /// Returns the folder in the bundle that holds the shim.
     pub fn shims(&self) -> PathBuf {
         self.bundle.join("bin")
     }
@@ -150,7 +150,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_written_is_read_back() {
+    fn written_artifacts_are_read_back() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("prepared.json");
         let install = Install {
@@ -183,8 +183,8 @@ mod tests {
     }
 
     #[test]
-    fn without_the_variable_the_reason_names_the_command() {
-        // The unit tests themselves are run without it.
+    fn reason_names_the_command_if_the_variable_is_not_set() {
+        // `cargo test` runs the unit tests without it.
         let Preparation::Missing(reason) = Preparation::from_environment().unwrap() else {
             panic!("prepared, in a unit test")
         };

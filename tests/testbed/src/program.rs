@@ -1,8 +1,8 @@
-//! Test programs that need what `cargo xtask test` prepares: how they begin and end.
+//! Main functions of test programs that need the artifacts of `cargo xtask test`.
 //!
-//! Without it every test is reported as ignored, with the reason. What tests share is made only
-//! where one of them is wanted: listing, and a filter that none passes, must not bring up a
-//! containerd or a cluster.
+//! Without them every test is reported as ignored, with the reason. A shared fixture is made only
+//! if a test that needs it is selected: a listing, or a filter that matches no test, must not start
+//! a containerd or a cluster.
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -13,12 +13,11 @@ use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use crate::prepared::{Preparation, Prepared};
 use crate::teardown::Run;
 
-/// Runs the trials that `make` makes of what was prepared, in a run of this name; without it, tests
-/// of these names are ignored.
+/// Runs the trials that `make` builds from the prepared artifacts, in a run of this name. Without
+/// artifacts, tests of these names are ignored.
 ///
 /// # Errors
-/// When what was prepared cannot be read, the trials cannot be made, or not all of the run is gone
-/// afterwards.
+/// When the artifacts cannot be read, the trials cannot be made, or the run's clean-up fails.
 pub fn run<'a>(
     args: &Arguments,
     name: &str,
@@ -42,10 +41,11 @@ pub fn run<'a>(
     Ok(conclusion.exit_code())
 }
 
-/// The trials of tests that share one subject, which is made only where one of them is wanted.
+/// Builds the trials of tests that share one fixture, which is made only if one of them is
+/// selected.
 ///
 /// # Errors
-/// When the subject cannot be made.
+/// When the fixture cannot be made.
 pub fn on<S, T>(
     args: &Arguments,
     tests: impl IntoIterator<Item = (String, T)>,
@@ -71,7 +71,7 @@ where
     Ok(tests.into_iter().map(trial).collect())
 }
 
-/// A test that cannot be run here, and why.
+/// Returns an ignored test with the reason.
 fn ignored(name: &str, reason: &str) -> Trial {
     let reason = reason.to_owned();
     Trial::ignorable_test(name, move || Ok(Completion::ignored_with(reason)))
@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_test_is_wanted_of_is_not_made() {
+    fn fixture_without_selected_tests_is_not_made() {
         for args in [
             Arguments {
                 list: true,
@@ -112,13 +112,13 @@ mod tests {
                 ..Arguments::default()
             },
         ] {
-            let trials = of(&args, || panic!("made for nobody")).unwrap();
+            let trials = of(&args, || panic!("made without a selected test")).unwrap();
             assert_eq!(trials.len(), 2, "{args:?}");
         }
     }
 
     #[test]
-    fn what_one_test_is_wanted_of_is_made_once() {
+    fn fixture_of_selected_tests_is_made_once() {
         let args = Arguments {
             filter: Some("one".to_owned()),
             ..Arguments::default()
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_made_is_an_error_of_the_program() {
+    fn fixture_that_cannot_be_made_fails_the_program() {
         assert!(of(&Arguments::default(), || anyhow::bail!("no root")).is_err());
     }
 }

@@ -1,4 +1,4 @@
-//! One line for each thing that happens, with the time it took.
+//! Progress lines: one line for each step, with its duration.
 
 use std::fmt::Display;
 use std::io::{IsTerminal as _, Write as _};
@@ -6,24 +6,25 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-/// Runs `work` and prints one line that names it and its duration; on failure the line says so.
+/// Runs `work` and prints one line with its name, duration and, on failure, the fact that it
+/// failed.
 pub fn step<T>(what: impl Display, work: impl FnOnce() -> Result<T>) -> Result<T> {
     let started = Instant::now();
     let result = work();
     let mark = if result.is_ok() { "✓" } else { "✗" };
-    say(format_args!("{mark} {what} {}", seconds(started.elapsed())));
+    print_line(format_args!("{mark} {what} {}", seconds(started.elapsed())));
     result
 }
 
-/// Prints one line.
-pub fn say(line: impl Display) {
+/// Prints one line to standard output.
+pub fn print_line(line: impl Display) {
     let mut out = std::io::stdout().lock();
-    // A closed standard output (`| head`) is no reason to stop half-way through a cleanup.
+    // A closed standard output (`| head`) must not stop a clean-up half-way.
     let _ = writeln!(out, "{line}");
     let _ = out.flush();
 }
 
-/// `duration` as people read it: `(0.34 s)`, `(12.3 s)`, `(4 min 05 s)`.
+/// Formats `duration` for readers: `(0.34 s)`, `(12.3 s)`, `(4 min 05 s)`.
 pub fn seconds(duration: Duration) -> String {
     let s = duration.as_secs_f64();
     match duration.as_secs() {
@@ -33,7 +34,7 @@ pub fn seconds(duration: Duration) -> String {
     }
 }
 
-/// Says now and then that a long step is still alive; silent when it ends within the first
+/// Reports at intervals that a long step is still running; silent if the step ends within the first
 /// interval.
 #[derive(Debug)]
 pub struct Heartbeat {
@@ -45,7 +46,7 @@ pub struct Heartbeat {
 impl Heartbeat {
     const INTERVAL: Duration = Duration::from_secs(15);
 
-    /// Starts to watch over the step named `what`.
+    /// Starts the heartbeat of the step `what`.
     pub fn new(what: impl Display) -> Self {
         Self {
             what: what.to_string(),
@@ -54,8 +55,8 @@ impl Heartbeat {
         }
     }
 
-    /// Called often; prints at most one line per interval, with `detail` (the command's last line
-    /// of output).
+    /// Prints at most one line per interval, with `detail` (the command's last line of output),
+    /// however often it is called.
     pub fn beat(&mut self, detail: &str) {
         let elapsed = self.started.elapsed();
         if elapsed < self.next {
@@ -63,7 +64,7 @@ impl Heartbeat {
         }
         self.next = elapsed + Self::INTERVAL;
         let detail: String = detail.trim().chars().take(width()).collect();
-        say(format_args!(
+        print_line(format_args!(
             "  … {} {} {detail}",
             self.what,
             seconds(elapsed)
@@ -71,7 +72,7 @@ impl Heartbeat {
     }
 }
 
-/// Room for the detail of a heartbeat: a narrow column in a log, a wide one before a person.
+/// Returns the width of a heartbeat's detail: narrow in a log, wide in a terminal.
 fn width() -> usize {
     if std::io::stdout().is_terminal() {
         60
@@ -85,7 +86,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn durations_read_as_people_say_them() {
+    fn durations_are_formatted_in_seconds_or_minutes() {
         assert_eq!(seconds(Duration::from_millis(340)), "(0.34 s)");
         assert_eq!(seconds(Duration::from_millis(12_340)), "(12.3 s)");
         assert_eq!(seconds(Duration::from_secs(245)), "(4 min 05 s)");

@@ -1,8 +1,7 @@
-//! An OCI registry of a run's own: Debian's docker-registry with its own configuration, folder and
-//! port.
+//! An OCI registry of a run: Debian's docker-registry with its own configuration, folder and port.
 //!
-//! A shell stands between us and the registry and reads a pipe that we hold: when we end, however
-//! that happens, the pipe closes and the shell ends the registry.
+//! A shell supervises the registry. It reads a pipe that this process holds: when this process ends
+//! for any reason, the pipe closes and the shell stops the registry.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -17,22 +16,22 @@ use crate::command::last_lines;
 use crate::image::{Credentials, Registry as Access, Transport};
 use crate::wait;
 
-/// How long the registry may take until it listens.
-const START_LIMIT: Duration = Duration::from_secs(30);
+/// Timeout for the registry to listen after its start.
+const START_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What the shell does: `$0` is the registry's program, `$1` its configuration.
-const KEEPER: &str =
+/// The supervising shell's script: `$0` is the registry's program, `$1` its configuration.
+const SUPERVISOR_SCRIPT: &str =
     r#""$0" serve "$1" & registry=$!; read -r _; kill "$registry"; wait "$registry""#;
 
-/// A running registry; it ends when this value is dropped.
+/// A running registry; it stops when this value is dropped.
 #[derive(Debug)]
 pub struct Registry {
-    keeper: Child,
+    supervisor: Child,
     address: String,
     log: PathBuf,
 }
 
-/// A registry's program and arguments, for who starts it by other means.
+/// A registry's program and arguments, for callers that start it themselves.
 #[derive(Debug, Clone)]
 pub struct Prepared {
     /// The program.
@@ -41,11 +40,11 @@ pub struct Prepared {
     pub arguments: Vec<String>,
 }
 
-/// Fetches the registry's program and writes its configuration into `folder`, where it will also
-/// keep its blobs. `address` is where it shall listen, `host:port`; with port 0 it chooses one.
+/// Fetches the registry's program and writes its configuration into `folder`, which will also hold
+/// its blobs. It will listen on `address`, `host:port`; with port 0 it chooses one.
 ///
 /// # Errors
-/// When the program cannot be fetched, or the configuration not be written.
+/// When the program cannot be fetched, or the configuration cannot be written.
 pub fn prepare(cache: &Cache, folder: &Path, address: &str) -> Result<Prepared> {
     let package = Request {
         suite: "bookworm",
@@ -66,7 +65,7 @@ pub fn prepare(cache: &Cache, folder: &Path, address: &str) -> Result<Prepared> 
 }
 
 fn configuration(blobs: &Path, address: &str) -> String {
-    // Printed with Rust's quotes and escapes, which YAML reads as its own.
+    // Formatted with Rust's quotes and escapes, which are valid YAML.
     let blobs = blobs.display().to_string();
     format!(
         "version: 0.1\n\
@@ -77,7 +76,7 @@ fn configuration(blobs: &Path, address: &str) -> String {
 }
 
 impl Registry {
-    /// Starts a registry that keeps everything in `folder` and listens on `address` (`127.0.0.1:0`
+    /// Starts a registry with all its data in `folder` that listens on `address` (`127.0.0.1:0`
     /// chooses a free port).
     ///
     /// # Errors
@@ -92,47 +91,47 @@ impl Registry {
         let copy = out
             .try_clone()
             .with_context(|| format!("open {} again", log.display()))?;
-        let keeper = Command::new("sh")
-            .args(["-c", KEEPER])
+        let supervisor = Command::new("sh")
+            .args(["-c", SUPERVISOR_SCRIPT])
             .arg(&program)
             .arg(configuration)
             .stdin(Stdio::piped())
             .stdout(out)
             .stderr(copy)
-            // The registry would take such variables for settings.
+            // The registry would read such variables as settings.
             .env_clear()
             .spawn()
             .with_context(|| format!("start {}", program.display()))?;
         let mut registry = Self {
-            keeper,
+            supervisor,
             address: String::new(),
             log,
         };
         registry.address = wait::until(
             "the registry to listen",
-            START_LIMIT,
-            || registry.look(),
-            || registry.last_words(),
+            START_TIMEOUT,
+            || registry.poll_address(),
+            || registry.log_tail(),
         )?;
         Ok(registry)
     }
 
-    /// Where it listens: `host:port`, which is how image references begin.
+    /// Returns its address, `host:port`, which is the prefix of image references.
     pub fn address(&self) -> &str {
         &self.address
     }
 
-    /// Where it listens, as a URL.
+    /// Returns its address as a URL.
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// Its log file.
+    /// Returns its log file.
     pub fn log(&self) -> &Path {
         &self.log
     }
 
-    /// How one talks to it.
+    /// Returns the access settings for its clients.
     pub fn access(&self) -> Access {
         Access {
             transport: Transport::Http,
@@ -140,8 +139,8 @@ impl Registry {
         }
     }
 
-    /// The address that its log names, once it is there.
-    fn look(&self) -> Result<Option<String>> {
+    /// Returns the address in its log, once it is logged.
+    fn poll_address(&self) -> Result<Option<String>> {
         let text = fs::read_to_string(&self.log)
             .with_context(|| format!("read {}", self.log.display()))?;
         if let Some(line) = text
@@ -157,7 +156,7 @@ impl Registry {
         Ok(address)
     }
 
-    fn last_words(&self) -> String {
+    fn log_tail(&self) -> String {
         fs::read_to_string(&self.log).map_or_else(
             |error| format!("its log cannot be read: {error}"),
             |text| last_lines(&text, 20),
@@ -167,10 +166,9 @@ impl Registry {
 
 impl Drop for Registry {
     fn drop(&mut self) {
-        drop(self.keeper.stdin.take());
-        // The keeper ends once the registry has; there is nobody to tell if it cannot be waited
-        // for.
-        let _ = self.keeper.wait();
+        drop(self.supervisor.stdin.take());
+        // The supervisor ends after the registry; a failed wait has no effect on the test.
+        let _ = self.supervisor.wait();
     }
 }
 
@@ -179,7 +177,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_configuration_keeps_everything_in_the_folder_it_was_given() {
+    fn config_keeps_all_data_in_the_given_folder() {
         let text = configuration(Path::new("/some where/blobs"), "127.0.0.1:0");
         assert!(
             text.contains(r#"rootdirectory: "/some where/blobs""#),

@@ -1,10 +1,10 @@
-//! The runtime's archive, `wasmedge-runtime-<version>-<architecture>.tar.gz`: made of a bundle's
-//! folder, and changed.
+//! The runtime archive, `wasmedge-runtime-<version>-<architecture>.tar.gz`: made of a bundle's
+//! folder, and modified for tests.
 //!
-//! It holds `wasmedge-runtime/<version>` with `bin`, `lib` and `share`. `compile` is left out:
-//! nothing on a node uses it, and it is four fifths of a bundle. The manifest comes first, so that
-//! a reader knows early what it has before it. The same files give the same bytes. Tests make their
-//! broken archives of whole ones: the manifest follows a change.
+//! It holds `wasmedge-runtime/<version>` with `bin`, `lib` and `share`. `compile` is left out: no
+//! node uses it, and it is four fifths of a bundle. The manifest comes first, so that a reader can
+//! check the rest against it. The same files give the same bytes. Tests derive broken archives from
+//! valid ones; the manifest is updated with each change.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -18,17 +18,17 @@ use sha2::{Digest as _, Sha256};
 
 use crate::cache::hex;
 
-/// Where the manifest lies in a runtime's folder.
+/// Path of the manifest in a runtime's folder.
 const MANIFEST: &str = "share/manifest.json";
 /// The folders of a bundle that go into an archive.
 const FOLDERS: &[&str] = &["bin", "lib", "share"];
-/// The one folder at an archive's top.
+/// The only top-level folder of an archive.
 const TOP: &str = "wasmedge-runtime";
 
-/// What an archive holds, in memory.
+/// The content of an archive, in memory.
 #[derive(Debug, Clone)]
 pub struct RuntimeArchive {
-    /// The manifest, but for the files, which are told when it is packed.
+    /// The manifest without its files, which are added when the archive is packed.
     manifest: Value,
     files: BTreeMap<String, Item>,
 }
@@ -39,11 +39,10 @@ struct Item {
     bytes: Vec<u8>,
 }
 
-/// An archive that was written.
+/// A written archive.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Written {
-    /// The file. Beside it lies another one of this name with `.sha256`, as `sha256sum` writes and
-    /// checks it.
+    /// The file. Its digest lies beside it with the suffix `.sha256`, in the format of `sha256sum`.
     pub file: PathBuf,
     /// Its SHA-256, in hexadecimal digits.
     pub sha256: String,
@@ -52,22 +51,22 @@ pub struct Written {
 }
 
 impl RuntimeArchive {
-    /// What the bundle in `root` gives.
+    /// Collects the archive's content from the bundle in `root`.
     ///
     /// # Errors
-    /// When it is no bundle, or holds anything but files and folders there.
+    /// When `root` is not a bundle, or one of its folders holds anything but files and folders.
     pub fn of_bundle(root: &Path) -> Result<Self> {
         let mut files = BTreeMap::new();
         for folder in FOLDERS {
             collect(root, &root.join(folder), &mut files)?;
         }
-        Self::of_files(files).with_context(|| format!("{} is no runtime bundle", root.display()))
+        Self::of_files(files).with_context(|| format!("{} is not a runtime bundle", root.display()))
     }
 
-    /// Reads an archive back, to make another one of it.
+    /// Reads an archive, to derive another one from it.
     ///
     /// # Errors
-    /// When it is none.
+    /// When it is not a runtime archive.
     pub fn read(archive: &Path) -> Result<Self> {
         let file =
             fs::File::open(archive).with_context(|| format!("open {}", archive.display()))?;
@@ -93,7 +92,8 @@ impl RuntimeArchive {
             entry.read_to_end(&mut bytes).with_context(context)?;
             files.insert(name, Item { mode, bytes });
         }
-        Self::of_files(files).with_context(|| format!("{} is no runtime", archive.display()))
+        Self::of_files(files)
+            .with_context(|| format!("{} is not a runtime archive", archive.display()))
     }
 
     fn of_files(mut files: BTreeMap<String, Item>) -> Result<Self> {
@@ -102,31 +102,31 @@ impl RuntimeArchive {
         Ok(Self { manifest, files })
     }
 
-    /// The runtime's version.
+    /// Returns the runtime's version.
     pub fn version(&self) -> &str {
         self.manifest["version"].as_str().unwrap_or_default()
     }
 
-    /// The processor that its programs are for.
+    /// Returns the processor architecture of its programs.
     pub fn architecture(&self) -> &str {
         self.manifest["architecture"].as_str().unwrap_or_default()
     }
 
-    /// The same files as another version.
+    /// Returns the same files as another version.
     #[must_use]
     pub fn with_version(mut self, version: &str) -> Self {
         self.manifest["version"] = json!(version);
         self
     }
 
-    /// The same files, said to be for another processor.
+    /// Returns the same files, marked as built for another processor.
     #[must_use]
     pub fn with_architecture(mut self, architecture: &str) -> Self {
         self.manifest["architecture"] = json!(architecture);
         self
     }
 
-    /// With other bytes in the file `path`, which keeps its mode; a new one can be executed.
+    /// Replaces the bytes of the file `path`, which keeps its mode; a new file is executable.
     #[must_use]
     pub fn with_file(mut self, path: &str, bytes: impl Into<Vec<u8>>) -> Self {
         let mode = self.files.get(path).map_or(0o755, |item| item.mode);
@@ -140,24 +140,24 @@ impl RuntimeArchive {
         self
     }
 
-    /// Without the file `path`.
+    /// Removes the file `path`.
     #[must_use]
     pub fn without_file(mut self, path: &str) -> Self {
         self.files.remove(path);
         self
     }
 
-    /// The bytes of the file `path`.
+    /// Returns the bytes of the file `path`.
     pub fn file(&self, path: &str) -> Option<&[u8]> {
         self.files.get(path).map(|item| item.bytes.as_slice())
     }
 
-    /// The name that releases give it.
+    /// Returns its file name in releases.
     pub fn file_name(&self) -> String {
         format!("{TOP}-{}-{}.tar.gz", self.version(), self.architecture())
     }
 
-    /// The manifest with the digest of each file.
+    /// Formats the manifest with the digest of each file.
     fn manifest_text(&self) -> Result<Vec<u8>> {
         let mut manifest = self.manifest.clone();
         let digests = self
@@ -165,10 +165,10 @@ impl RuntimeArchive {
             .iter()
             .map(|(path, item)| (path.clone(), json!(hex(&Sha256::digest(&item.bytes)))));
         manifest["files"] = Value::Object(digests.collect());
-        serde_json::to_vec_pretty(&manifest).context("write down the manifest")
+        serde_json::to_vec_pretty(&manifest).context("serialize the manifest")
     }
 
-    /// The archive's bytes.
+    /// Returns the archive's bytes.
     ///
     /// # Errors
     /// When a path is too long for a plain tar header.
@@ -191,8 +191,8 @@ impl RuntimeArchive {
             .context("finish the archive")
     }
 
-    /// Writes it and its digest into `folder`, under its usual name. What lies there with the same
-    /// content is left.
+    /// Writes the archive and its digest into `folder`, under its usual name. An existing file with
+    /// the same content is kept.
     ///
     /// # Errors
     /// When a file cannot be written.
@@ -252,7 +252,7 @@ fn collect(root: &Path, folder: &Path, files: &mut BTreeMap<String, Item>) -> Re
     Ok(())
 }
 
-/// Adds a file in the plainest form of tar: readers on nodes refuse extensions.
+/// Adds a file in the plain tar format: readers on nodes refuse extensions.
 fn append(tar: &mut tar::Builder<impl std::io::Write>, path: &str, item: &Item) -> Result<()> {
     let mut header = tar::Header::new_ustar();
     header
@@ -294,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn an_archive_holds_what_its_manifest_names_and_no_compiler() {
+    fn archive_holds_the_manifests_files_and_no_compiler() {
         let (bundle, out) = (bundle(), tempfile::tempdir().unwrap());
         let written = RuntimeArchive::of_bundle(bundle.path())
             .unwrap()
@@ -320,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_files_give_the_same_bytes_whenever_they_were_made() {
+    fn same_files_give_the_same_bytes_at_any_time() {
         let archives = [bundle(), bundle()].map(|bundle| {
             RuntimeArchive::of_bundle(bundle.path())
                 .unwrap()
@@ -331,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn the_manifest_follows_a_change() {
+    fn manifest_is_updated_with_a_change() {
         let archive = RuntimeArchive::of_bundle(bundle().path())
             .unwrap()
             .with_version("2.0")

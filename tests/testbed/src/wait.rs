@@ -1,34 +1,32 @@
-//! Waiting for a condition: a deadline always, evidence when it passes.
+//! Waiting for a condition with a timeout, and with evidence when it expires.
 
 use std::fmt::Display;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
-/// Asks `ready` again and again until it gives a value; past `limit` fails with what `evidence` has
-/// to say.
+/// Polls `ready` until it returns a value. After `timeout` it fails with `evidence`.
 ///
-/// The condition is what ends the wait; the pause between two looks only bounds how busy the wait
-/// is.
+/// The condition ends the wait; the interval between two polls only limits the load.
 ///
 /// # Errors
-/// When `ready` fails, or `limit` passes.
+/// When `ready` fails, or `timeout` expires.
 pub fn until<T>(
     what: impl Display,
-    limit: Duration,
+    timeout: Duration,
     mut ready: impl FnMut() -> Result<Option<T>>,
     evidence: impl FnOnce() -> String,
 ) -> Result<T> {
     let started = Instant::now();
-    let mut pause = Duration::from_millis(2);
+    let mut interval = Duration::from_millis(2);
     loop {
         if let Some(value) = ready()? {
             return Ok(value);
         }
-        if started.elapsed() > limit {
-            bail!("waited {limit:?} for {what}\n{}", evidence());
+        if started.elapsed() > timeout {
+            bail!("waited {timeout:?} for {what}\n{}", evidence());
         }
-        std::thread::sleep(pause);
-        pause = (pause * 2).min(Duration::from_millis(100));
+        std::thread::sleep(interval);
+        interval = (interval * 2).min(Duration::from_millis(100));
     }
 }

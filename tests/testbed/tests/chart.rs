@@ -1,9 +1,9 @@
 //! The chart: its rendered objects, the effect of each value, the refusals of its schema, and the
 //! upgrade from the last release.
 //!
-//! Each file of the chart's `tests/cases` holds values. [`golden`] compares the rendered objects with
-//! `tests/golden`, or writes these files if `UPDATE_GOLDEN=1` is set: the default case whole, every
-//! other case as its [`difference`] from that. [`behaviour`], [`schema`], [`dependency`],
+//! Each file of the chart's `tests/cases` holds values. [`golden`] compares the rendered objects
+//! with `tests/golden`, or writes these files if `UPDATE_GOLDEN=1` is set: the default case whole,
+//! every other case as its [`difference`] from that. [`behaviour`], [`schema`], [`dependency`],
 //! [`accepted`] (on a real API server) and [`upgrade`] are the other themes.
 
 use std::process::ExitCode;

@@ -16,6 +16,8 @@ use testbed::program;
 mod daemon;
 #[path = "containerd_config/edits.rs"]
 mod edits;
+#[path = "containerd_config/machine_files.rs"]
+mod machine_files;
 #[path = "containerd_config/mains.rs"]
 mod mains;
 #[path = "containerd_config/traps.rs"]

@@ -128,7 +128,7 @@ impl Node {
         };
         let handlers = vec![
             handler(HANDLER, &shim, Cgroups::Cgroupfs),
-            handler(PLAIN, &shim, Cgroups::Unsaid),
+            handler(PLAIN, &shim, Cgroups::Unset),
             handler(
                 BROKEN,
                 Path::new("/nowhere/containerd-shim-wasmedge-v1"),

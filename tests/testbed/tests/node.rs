@@ -1,20 +1,20 @@
 //! The node class: real containerds, the bundle's shim, real guests. Each test runs on each
 //! containerd.
 //!
-//! `cargo xtask test --class node` prepares what is needed and says where; without that, every test
-//! is reported as ignored, with the reason. Themes, one file each: [`run`], [`files`], [`spec`],
-//! [`spec_limits`], [`images`], [`same_config`], [`refusals`], [`lookups`], [`life`], [`pod`],
-//! [`shim`]; the Task service, in [`exec`], [`exec_attacks`], [`verbs`], [`races`], [`signals`],
-//! [`terminal`]; [`processes`], and what happens when one is lost or has no room, in [`faults`],
-//! [`descriptors`] and [`launcher`]; pods of CRI in [`pods`], with [`volumes`], when a part of them
-//! is lost in [`pod_faults`], with users of their own in [`pod_users`], debugged in [`debug`], with
-//! guests that memory cannot hold in [`memory`], with hosts of their own in [`grouping`]; restarts
-//! of more containerds in [`versions`]; many containers in [`endurance`]; and [`isolation`] for
-//! what the tests themselves stand on.
+//! `cargo xtask test --class node` prepares the artifacts and passes their paths; without that,
+//! every test is reported as ignored, with the reason. One file for each theme: [`run`], [`files`],
+//! [`spec`], [`spec_limits`], [`images`], [`same_config`], [`refusals`], [`lookups`], [`life`],
+//! [`pod`], [`shim`]; the Task service in [`exec`], [`exec_attacks`], [`verbs`], [`races`],
+//! [`signals`], [`terminal`]; [`processes`], and their loss or lack of resources in [`faults`],
+//! [`descriptors`] and [`launcher`]; pods of CRI in [`pods`], with [`volumes`], after the loss of a
+//! part in [`pod_faults`], with user namespaces in [`pod_users`], debugged in [`debug`], with
+//! guests that exceed memory in [`memory`], with separate hosts in [`grouping`]; restarts of more
+//! containerds in [`versions`]; many containers in [`endurance`]; and the test environment itself
+//! in [`isolation`].
 //!
-//! They ask containerd through `ctr`, and where that cannot ask or does not tell, through its own
-//! services ([`grpc`]: [`tasks`], [`cri`]); they look at processes, mounts and cgroups from outside
-//! ([`machine`]).
+//! Tests use `ctr`, and containerd's services ([`grpc`]: [`tasks`], [`cri`]) for requests that
+//! `ctr` cannot send or replies that it does not show. They inspect processes, mounts and cgroups
+//! from outside ([`machine`]).
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -53,8 +53,8 @@ mod images;
 mod same_config;
 #[path = "node/refusals.rs"]
 mod refusals;
-#[path = "node/silent.rs"]
-mod silent;
+#[path = "node/stalled_fs.rs"]
+mod stalled_fs;
 #[path = "node/lookups.rs"]
 mod lookups;
 #[path = "node/life.rs"]
@@ -89,6 +89,8 @@ mod volumes;
 mod pod_faults;
 #[path = "node/pod_users.rs"]
 mod pod_users;
+#[path = "containerd_config/machine_files.rs"]
+mod machine_files;
 #[path = "node/installed.rs"]
 mod installed;
 #[path = "node/debug.rs"]
@@ -106,7 +108,7 @@ mod endurance;
 
 use node::{Node, Test};
 
-/// How many tests run at a time on one containerd: enough that they meet each other, on two cores.
+/// Number of tests that run at a time on one containerd: enough to interact, on two cores.
 const THREADS: usize = 4;
 
 const THEMES: &[&[Test]] = &[

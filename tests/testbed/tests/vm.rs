@@ -65,7 +65,7 @@ fn in_a_machine(args: &Arguments, prepared: &Prepared) -> Result<ExitCode> {
 
 fn verdict(outcome: Option<Outcome>) -> Result<(), Failed> {
     let outcome = outcome.ok_or("the machine did not run it")?;
-    progress::say(format_args!(
+    progress::print_line(format_args!(
         "  {} took {}",
         outcome.name,
         progress::seconds(outcome.took).trim_matches(['(', ')'])

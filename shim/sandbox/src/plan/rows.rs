@@ -401,7 +401,7 @@ pub const ROWS: &[SpecField] = &[
               System calls that libseccomp does not know are skipped. Other architectures are \
               refused by our filter already, TSYNC has no effect in a process with one thread, \
               WAIT_KILLABLE_RECV none without a listener",
-        tests: &["a_profile_of_the_spec_holds", "both_filters_hold_together"],
+        tests: &["profile_of_the_spec_applies", "both_filters_apply_together"],
     },
     SpecField {
         field: "linux.seccomp.listenerPath",

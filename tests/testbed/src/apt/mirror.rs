@@ -1,12 +1,12 @@
-//! Which Debian mirror this machine uses, read from its own apt configuration: both forms of a
-//! sources file.
+//! The Debian mirror of this machine, read from its apt configuration in both forms of a sources
+//! file.
 
 use std::fs;
 use std::path::Path;
 
 use anyhow::{Result, bail};
 
-/// The address of the Debian archive in the apt configuration under `etc` (`/etc/apt`).
+/// Returns the address of the Debian archive in the apt configuration under `etc` (`/etc/apt`).
 pub(super) fn of_machine(etc: &Path) -> Result<String> {
     let mut files = vec![etc.join("sources.list")];
     if let Ok(entries) = fs::read_dir(etc.join("sources.list.d")) {
@@ -28,13 +28,13 @@ pub(super) fn of_machine(etc: &Path) -> Result<String> {
     }
     bail!(
         "no Debian mirror stands in {0}/sources.list or {0}/sources.list.d: add one there (a `deb` \
-         line whose address ends in /debian), \
+         line with an address that ends in /debian), \
          then run this again",
         etc.display()
     );
 }
 
-/// The first Debian archive in one-line form: `deb [options] ADDRESS SUITE COMPONENT…`.
+/// Finds the first Debian archive in one-line form: `deb [options] ADDRESS SUITE COMPONENT…`.
 fn in_lines(text: &str) -> Option<String> {
     text.lines()
         .filter_map(|line| line.trim().strip_prefix("deb "))
@@ -47,8 +47,7 @@ fn in_lines(text: &str) -> Option<String> {
         .map(str::to_owned)
 }
 
-/// The first Debian archive in stanza form (deb822), of the stanzas that are enabled and hold
-/// binary packages.
+/// Finds the first Debian archive in stanza form (deb822) in an enabled stanza of binary packages.
 fn in_stanzas(text: &str) -> Option<String> {
     let text = text
         .lines()
@@ -79,7 +78,7 @@ fn in_stanzas(text: &str) -> Option<String> {
     })
 }
 
-/// Whether `address` is that of Debian's main archive: neither its security archive nor another
+/// Returns whether `address` is that of Debian's main archive, not its security archive or another
 /// vendor's. `debian.list` is the mirror list of Debian's cloud images.
 fn is_debian(address: &str) -> bool {
     address.contains(':')
@@ -93,14 +92,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_may_carry_options() {
+    fn line_with_options_is_read() {
         let text = "# deb http://a.example/debian x main\ndeb-src http://b.example/debian x main\n\
                     deb [arch=amd64 signed-by=/k] http://c.example/debian/ x main\n";
         assert_eq!(in_lines(text).as_deref(), Some("http://c.example/debian/"));
     }
 
     #[test]
-    fn other_archives_than_debians_main_one_are_passed_over() {
+    fn only_debians_main_archive_is_taken() {
         assert_eq!(
             in_lines(
                 "deb http://a.example/debian-security x main\ndeb http://b.example/apt y main\n"
@@ -110,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stanza_counts_when_it_is_enabled_and_binary() {
+    fn stanza_is_read_if_it_is_enabled_and_binary() {
         let text = "Types: deb-src\nURIs: http://a.example/debian\n\nEnabled: no\nTypes: \
                     deb\nURIs: http://b.example/debian\n\n\
                     Types: deb\n# why\nURIs:\n http://c.example/other\n \
@@ -119,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn a_machine_without_a_mirror_is_told_where_to_put_one() {
+    fn missing_mirror_error_names_the_file_to_edit() {
         let folder = tempfile::tempdir().unwrap();
         let error = of_machine(folder.path()).unwrap_err().to_string();
         assert!(
@@ -129,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn both_forms_are_found_in_their_files() {
+    fn both_forms_of_sources_files_are_read() {
         let folder = tempfile::tempdir().unwrap();
         fs::create_dir(folder.path().join("sources.list.d")).unwrap();
         fs::write(

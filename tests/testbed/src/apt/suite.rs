@@ -1,4 +1,4 @@
-//! apt with one Debian suite as its only source and a state of its own, in which no package is
+//! apt with one Debian suite as its only source and a separate state, in which no package is
 //! installed.
 
 use std::fmt::Write as _;
@@ -15,28 +15,28 @@ use crate::command::Run;
 /// The keys that Debian signs its suites with.
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
-/// One suite, its index fresh and verified. Held by one process at a time: apt refuses where it
-/// would have to wait.
+/// One suite with a fresh, verified index. One process holds it at a time: apt fails where it would
+/// have to wait.
 pub(super) struct Suite {
     name: String,
     config: PathBuf,
     _lock: Flock<File>,
 }
 
-/// A downloaded package and what the suite's index says about it.
+/// A downloaded package and its entry in the suite's index.
 pub(super) struct Archive {
     pub(super) file: PathBuf,
     pub(super) sha256: String,
 }
 
 impl Suite {
-    /// Opens the suite's state in `cache` and brings its index up to date.
+    /// Opens the suite's state in `cache` and updates its index.
     pub(super) fn open(cache: &Cache, name: &str) -> Result<Self> {
         ensure!(
             name.bytes()
                 .all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte))
                 && !name.starts_with('.'),
-            "{name:?} is no name of a Debian suite"
+            "{name:?} is not a valid name of a Debian suite"
         );
         ensure!(
             Path::new(KEYRING).exists(),
@@ -67,7 +67,7 @@ impl Suite {
         Ok(suite)
     }
 
-    /// `name=version` of `packages` and of all that they need.
+    /// Returns `name=version` of `packages` and of all their dependencies.
     pub(super) fn closure(&self, packages: &[&str]) -> Result<Vec<String>> {
         let listing = self
             .apt("apt-get")
@@ -80,7 +80,7 @@ impl Suite {
             .collect()
     }
 
-    /// The version of `package` that the suite offers.
+    /// Returns the version of `package` that the suite offers.
     pub(super) fn version_of(&self, package: &str) -> Result<Option<String>> {
         let table = self.apt("apt-cache").args(["madison", package]).text()?;
         Ok(table
@@ -131,7 +131,7 @@ impl Suite {
     }
 }
 
-/// apt's whole configuration: nothing of the machine's but its way to the network.
+/// Returns apt's whole configuration: of the machine's own settings only the network ones.
 fn configuration(state: &Path) -> Result<String> {
     let state = state
         .to_str()
@@ -171,8 +171,8 @@ Acquire::Retries "3";
     Ok(text)
 }
 
-/// Proxies, certificates and time checks are the machine's own affair and kept; whether signatures
-/// count is not.
+/// Returns whether a setting concerns access to the network. The machine's proxies, certificates
+/// and time checks are kept; its settings for signatures are not.
 fn is_way_to_the_network(line: &str) -> bool {
     let kept = [
         "Acquire::http::",
@@ -183,7 +183,7 @@ fn is_way_to_the_network(line: &str) -> bool {
     kept.iter().any(|prefix| line.starts_with(prefix)) && !line.ends_with(" \"\";")
 }
 
-/// The file name in a line of `--print-uris`: `'ADDRESS' FILE SIZE HASH`.
+/// Returns the file name in a line of `--print-uris`: `'ADDRESS' FILE SIZE HASH`.
 fn listed_file(line: &str) -> Result<&str> {
     line.rsplit_once("' ")
         .and_then(|(_, rest)| rest.split(' ').next())
@@ -196,7 +196,7 @@ fn listed_file(line: &str) -> Result<&str> {
         .with_context(|| format!("apt listed something else than a package: {line}"))
 }
 
-/// `name=version` of a package file; a colon in a version stands there as `%3a`.
+/// Returns `name=version` of a package file; a colon of the version is `%3a` in the file name.
 fn name_and_version(file: &str) -> Result<String> {
     let mut parts = file.split('_');
     match (parts.next(), parts.next(), parts.next(), parts.next()) {
@@ -218,7 +218,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_listed_file_is_read_with_its_epoch() {
+    fn listed_file_is_read_with_its_epoch() {
         let line = "'http://m.example/pool/z/zlib1g_1.3%2b2-3_amd64.deb' \
                     zlib1g_1%3a1.3+2-3_amd64.deb 90912 SHA256:67b9";
         assert_eq!(
@@ -228,12 +228,12 @@ mod tests {
     }
 
     #[test]
-    fn a_listed_file_cannot_leave_its_folder() {
+    fn listed_file_outside_its_folder_is_refused() {
         listed_file("'http://m.example/x.deb' ../x.deb 1 SHA256:0").unwrap_err();
     }
 
     #[test]
-    fn of_the_machines_settings_only_the_way_to_the_network_is_kept() {
+    fn only_network_settings_of_the_machine_are_kept() {
         assert!(is_way_to_the_network(
             "Acquire::http::Proxy \"http://p.example:3128\";"
         ));
@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn a_suite_is_a_name_and_no_path() {
+    fn path_is_not_a_suite_name() {
         let folder = tempfile::tempdir().unwrap();
         let cache = Cache::at(folder.path().to_owned()).unwrap();
         for name in ["../x", "a b", "a/b"] {

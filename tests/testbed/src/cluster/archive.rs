@@ -1,4 +1,4 @@
-//! Images as `docker load` and `ctr images import` read them: layers, a configuration for each
+//! Image archives for `docker load` and `ctr images import`: layers, a configuration for each
 //! image, a list of images.
 
 use std::fs;
@@ -11,25 +11,25 @@ use crate::cache::{self, hex};
 use crate::command::Run;
 use sha2::{Digest as _, Sha256};
 
-/// A layer that lies in an archive's folder.
+/// A layer in an archive's folder.
 #[derive(Debug, Clone)]
 pub(super) struct Layer {
     file: String,
     digest: String,
 }
 
-/// What a container of an image executes.
+/// The program that a container of an image executes.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Program<'a> {
     /// Program and first arguments.
     pub(super) entrypoint: &'a [&'a str],
     /// `NAME=value`, beside `PATH`.
     pub(super) env: &'a [&'a str],
-    /// What asks it to end; SIGTERM unless given.
+    /// The stop signal; SIGTERM unless given.
     pub(super) stop_signal: Option<&'a str>,
 }
 
-/// An archive in the making, in a folder of its own.
+/// An archive under construction, in a folder of its own.
 #[derive(Debug)]
 pub(super) struct Archive {
     folder: PathBuf,
@@ -38,7 +38,7 @@ pub(super) struct Archive {
 }
 
 impl Archive {
-    /// An archive without images.
+    /// Creates an archive without images.
     pub(super) fn new(folder: PathBuf) -> Result<Self> {
         fs::create_dir_all(&folder).with_context(|| format!("make {}", folder.display()))?;
         Ok(Self {
@@ -48,7 +48,7 @@ impl Archive {
         })
     }
 
-    /// Adds a layer that holds what lies in `tree`, owned by root.
+    /// Adds a layer with the content of `tree`, owned by root.
     pub(super) fn layer_of(&mut self, tree: &Path) -> Result<Layer> {
         let draft = self.folder.join(".layer");
         Run::new("tar")
@@ -72,7 +72,7 @@ impl Archive {
         Ok(Layer { file, digest })
     }
 
-    /// Adds a layer that is a file already; it may not lie on another file system.
+    /// Adds a layer that is already a tar file, on the same file system.
     pub(super) fn layer_from(&mut self, tar: &Path) -> Result<Layer> {
         let digest = cache::sha256_of_file(tar)?;
         let file = format!("{digest}.tar");
@@ -111,7 +111,7 @@ impl Archive {
         Run::new("tar")
             .arg("--create")
             .arg(format!("--file={}", file.display()))
-            // Two images may share a layer; it must not be stored as a link to itself.
+            // Two images may share a layer, which must not be stored as a hard link to itself.
             .args([
                 "--hard-dereference",
                 "--mtime=@0",
@@ -165,7 +165,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_archive_lists_its_images_with_their_layers() {
+    fn archive_lists_its_images_with_their_layers() {
         let folder = tempfile::tempdir().unwrap();
         let tree = folder.path().join("tree");
         fs::create_dir(&tree).unwrap();

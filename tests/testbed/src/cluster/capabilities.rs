@@ -1,8 +1,8 @@
-//! Which capabilities this machine lacks, and a runc that does not ask for them.
+//! The capabilities that this machine lacks, and a runc that does not request them.
 //!
-//! A privileged container asks for every capability the kernel knows. Where the machine is itself
-//! confined (a virtual machine's agent, a container), some are not to be had, and runc fails
-//! instead of doing without.
+//! A privileged container requests every capability that the kernel knows. On a confined machine (a
+//! virtual machine's agent, a container) some are not available, and runc fails instead of dropping
+//! them.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -55,8 +55,8 @@ const NAMES: &[&str] = &[
     "CHECKPOINT_RESTORE",
 ];
 
-/// The names (`CAP_…`) of the capabilities that the kernel knows and this machine does not give to
-/// anyone.
+/// Returns the names (`CAP_…`) of the capabilities that the kernel knows and that are not in this
+/// machine's bounding set.
 pub(super) fn missing() -> Result<Vec<String>> {
     let status = fs::read_to_string("/proc/self/status").context("read /proc/self/status")?;
     let last = fs::read_to_string("/proc/sys/kernel/cap_last_cap")
@@ -85,8 +85,8 @@ fn absent(status: &str, last: usize) -> Result<Vec<String>> {
         .collect())
 }
 
-/// Writes, in `folder`, a program that takes `missing` out of what a container asks for and then is
-/// `runc`.
+/// Writes to `folder` a program that removes `missing` from the requested capabilities and then
+/// executes `runc`.
 pub(super) fn write_runc(folder: &Path, runc: &Path, missing: &[String]) -> Result<PathBuf> {
     let place = folder.join("runc-within-this-machine");
     fs::write(&place, script(runc, missing))
@@ -100,7 +100,7 @@ fn script(runc: &Path, missing: &[String]) -> String {
     let list = missing.join("\\|");
     format!(
         r#"#!/bin/sh
-# Takes capabilities that this machine lacks out of what is asked for, then is runc.
+# Removes the capabilities that this machine lacks from the request, then executes runc.
 set -eu
 before=
 for word in "$@"; do
@@ -127,7 +127,7 @@ mod tests {
     use crate::command::Run;
 
     #[test]
-    fn what_the_bounding_set_lacks_is_missing_and_what_the_kernel_does_not_know_is_not() {
+    fn missing_capabilities_are_known_to_the_kernel_but_not_in_the_bounding_set() {
         assert_eq!(
             absent("CapEff:\t0\nCapBnd:\t000001fffeffffff\n", 40).unwrap(),
             ["CAP_SYS_RESOURCE"]
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_loses_the_missing_capability_wherever_it_stands() {
+    fn missing_capability_is_removed_at_any_place_of_the_request() {
         let folder = tempfile::tempdir().unwrap();
         let runc =
             write_runc(folder.path(), Path::new("/bin/true"), &["CAP_B".to_owned()]).unwrap();

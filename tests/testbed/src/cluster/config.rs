@@ -1,15 +1,15 @@
-//! kind's configuration: the project's file, and what our node image and this machine need beside
-//! it.
+//! kind's configuration: the project's file, and additions for this project's node image and this
+//! machine.
 
 use std::net::Ipv4Addr;
 use std::path::Path;
 
 use anyhow::{Result, bail};
 
-/// The file that users give to kind as it stands.
+/// The file that users pass to kind unchanged.
 pub(super) const FILE: &str = include_str!("../../../../kind-config.yaml");
 
-/// Which version of control groups a machine has.
+/// The cgroup version of a machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Cgroups {
     /// One hierarchy per controller.
@@ -19,7 +19,7 @@ pub(super) enum Cgroups {
 }
 
 impl Cgroups {
-    /// Those of this machine.
+    /// Returns the version on this machine.
     pub(super) fn of_machine() -> Self {
         if Path::new("/sys/fs/cgroup/cgroup.controllers").exists() {
             Self::V2
@@ -29,10 +29,10 @@ impl Cgroups {
     }
 }
 
-/// The configuration for our node image on this machine: `file` with additions.
+/// Returns the configuration for this project's node image on this machine: `file` with additions.
 ///
-/// They are appended as text, so `file` may not have the same keys: the file that everybody reads
-/// stays the plain one.
+/// They are appended as text, so `file` must not have the same keys: the file for users stays
+/// simple.
 pub(super) fn with_additions(file: &str, address: Ipv4Addr, cgroups: Cgroups) -> Result<String> {
     for key in ["networking", "kubeadmConfigPatches"] {
         if file.lines().any(|line| line.starts_with(key)) {
@@ -42,7 +42,7 @@ pub(super) fn with_additions(file: &str, address: Ipv4Addr, cgroups: Cgroups) ->
             );
         }
     }
-    // kubelet has given up cgroup v1 and wants to be told that one knows.
+    // kubelet does not support cgroup v1 any more and needs an explicit opt-in.
     let v1 = match cgroups {
         Cgroups::V1 => "\n  failCgroupV1: false",
         Cgroups::V2 => "",
@@ -66,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_projects_file_takes_the_additions() {
+    fn project_file_accepts_the_additions() {
         let text = with_additions(FILE, Ipv4Addr::new(169, 254, 7, 2), Cgroups::V1).unwrap();
         assert!(
             text.starts_with(FILE)
@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn cgroup_v2_needs_no_excuse() {
+    fn cgroup_v2_needs_no_opt_in() {
         assert!(
             !with_additions(FILE, Ipv4Addr::LOCALHOST, Cgroups::V2)
                 .unwrap()
@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_both_set_is_an_error_and_not_a_silent_override() {
+    fn duplicate_key_of_file_and_additions_is_an_error() {
         assert!(with_additions("networking:\n  x: y\n", Ipv4Addr::LOCALHOST, Cgroups::V2).is_err());
     }
 }

@@ -1,5 +1,4 @@
-//! The Docker engine under a cluster: one of the run's own, inside an isolated namespace, or the
-//! one that the user has.
+//! The Docker engine of a cluster: a private one in an isolated namespace, or the user's.
 
 use std::ffi::OsString;
 use std::fs;
@@ -20,11 +19,11 @@ use crate::isolated_namespace::{IsolatedNamespace, Service};
 use crate::teardown::Run;
 use crate::wait;
 
-/// How long an engine may take to answer.
-const LIMIT: Duration = Duration::from_mins(1);
+/// Timeout for an engine to answer.
+const ENGINE_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// Docker and what it starts. Their packages would start services, so they are unpacked, not
-/// installed.
+/// Docker and the programs that it starts. Their packages would start services, so they are
+/// unpacked, not installed.
 const PACKAGES: &[&str] = &[
     "docker.io",
     "containerd",
@@ -33,10 +32,9 @@ const PACKAGES: &[&str] = &[
     "libdevmapper1.02.1",
 ];
 
-/// Gives the namespace a `/run` and an `/etc` of its own: Docker and the shims that it starts write
-/// there, whatever folders they are told. `$0`, the run's own folder, stays where it is; `$1` is a
-/// place on disk.
-const HIDE: &str = r#"
+/// Gives the namespace a private `/run` and `/etc`: Docker and its shims write there, whatever
+/// folders are configured. `$0`, the run's folder, stays where it is; `$1` is a folder on disk.
+const PRIVATE_FOLDERS_SCRIPT: &str = r#"
 mkdir -p "$1/run" "$1/etc" "$1/work"
 mount --bind "$0" "$1/run"
 mount -t tmpfs -o mode=755 tmpfs /run
@@ -49,9 +47,9 @@ mount -t overlay -o "lowerdir=/etc,upperdir=$1/etc,workdir=$1/work" overlay /etc
 /// A Docker engine.
 #[derive(Debug, Clone)]
 pub(super) enum Docker {
-    /// The run's own.
+    /// The run's private engine.
     Private(Private),
-    /// Whatever `docker` on `PATH` talks to.
+    /// The engine that `docker` on `PATH` talks to.
     Users,
 }
 
@@ -63,12 +61,12 @@ pub(super) struct Private {
     folder: PathBuf,
     path: OsString,
     libraries: PathBuf,
-    /// None in an engine that was found again.
+    /// None in an engine that was reopened.
     service: Option<Arc<Service>>,
 }
 
 impl Docker {
-    /// Runs `program` (docker, kind) where the engine is.
+    /// Returns a run of `program` (docker, kind) in the engine's namespace.
     pub(super) fn run(&self, program: impl AsRef<std::ffi::OsStr>) -> command::Run {
         match self {
             Self::Users => command::Run::new(program),
@@ -78,19 +76,19 @@ impl Docker {
         }
     }
 
-    /// `docker` with these arguments.
+    /// Returns a run of `docker` with these arguments.
     pub(super) fn docker(&self, arguments: &[&str]) -> command::Run {
         self.run("docker").args(arguments)
     }
 
-    /// A program in the node `node`.
+    /// Returns a run of a program in the node `node`.
     pub(super) fn in_node(&self, node: &str, arguments: &[&str]) -> command::Run {
         self.run("docker")
             .args(["exec", "--interactive", node])
             .args(arguments)
     }
 
-    /// Writes `text` to `path` in `node`, making its folder.
+    /// Writes `text` to `path` in `node` and creates its folder.
     pub(super) fn write_in_node(&self, node: &str, path: &str, text: &str) -> Result<()> {
         let script = r#"mkdir -p "$(dirname "$0")" && cat > "$0""#;
         self.in_node(node, &["sh", "-c", script, path])
@@ -99,19 +97,19 @@ impl Docker {
             .with_context(|| format!("write {path} in {node}"))
     }
 
-    /// What the engine last said, as evidence.
-    pub(super) fn last_words(&self) -> String {
+    /// Returns the end of the engine's log, as evidence.
+    pub(super) fn log_tail(&self) -> String {
         match self {
             Self::Private(Private {
                 service: Some(service),
                 ..
-            }) => service.last_words(),
+            }) => service.log_tail(),
             Self::Private(_) | Self::Users => String::new(),
         }
     }
 
-    /// Fails, with what to do, unless the user's engine answers.
-    pub(super) fn users() -> Result<Self> {
+    /// Checks that the user's engine answers; the error names the remedy.
+    pub(super) fn of_user() -> Result<Self> {
         match Self::Users.docker(&["info"]).output() {
             Ok(output) if output.status.success() => Ok(Self::Users),
             Ok(output) => bail!(
@@ -133,13 +131,13 @@ impl Private {
             package: "iptables",
             provides: "iptables",
         }])?;
-        let mut engine = Self::known(cache, run, isolated)?;
+        let mut engine = Self::reopen(cache, run, isolated)?;
         let folder = engine.folder.clone();
         fs::create_dir_all(folder.join("client"))
             .with_context(|| format!("make {}", folder.display()))?;
         isolated
             .run("sh")
-            .args(["-euc", HIDE])
+            .args(["-euc", PRIVATE_FOLDERS_SCRIPT])
             .arg(run.folder())
             .arg(run.disk_folder()?.join("hidden"))
             .done()?;
@@ -158,8 +156,8 @@ impl Private {
         Ok(engine)
     }
 
-    /// The engine of a run that was kept.
-    pub(super) fn known(cache: &Cache, run: &Run, isolated: &IsolatedNamespace) -> Result<Self> {
+    /// Reopens the engine of a kept run.
+    pub(super) fn reopen(cache: &Cache, run: &Run, isolated: &IsolatedNamespace) -> Result<Self> {
         let suite = debian_suite()?;
         let unpacked = apt::fetch(
             cache,
@@ -194,12 +192,12 @@ impl Private {
         })
     }
 
-    /// The address at which this machine reaches what the engine publishes.
+    /// Returns the address at which this machine reaches the engine's published ports.
     pub(super) fn address(&self) -> Ipv4Addr {
         self.isolated.address()
     }
 
-    /// The namespace that it runs in.
+    /// Returns the engine's isolated namespace.
     pub(super) fn isolated(&self) -> &IsolatedNamespace {
         &self.isolated
     }
@@ -211,7 +209,7 @@ impl Private {
             "pidfile": self.folder.join("pid"),
             "hosts": [self.socket()],
             "exec-opts": ["native.cgroupdriver=cgroupfs"],
-            // By this name the end of the run finds every cgroup.
+            // The end of the run finds every cgroup by this name.
             "cgroup-parent": format!("/{}", run.name()),
             "log-level": "warn",
         });
@@ -245,7 +243,7 @@ impl Private {
             word
         };
         [
-            // A proxy of this machine's is of no use to a cluster that reaches nothing outside.
+            // The cluster reaches no outside address, so a proxy would only do harm.
             OsString::from("--ignore-environment"),
             assign("PATH", &self.path),
             assign("HOME", self.folder.as_os_str()),
@@ -263,24 +261,25 @@ impl Private {
         let service = self
             .service
             .clone()
-            .context("an engine that was just started")?;
+            .context("the engine has no service although it was just started")?;
         wait::until(
             "Docker's answer",
-            LIMIT,
+            ENGINE_TIMEOUT,
             || {
-                service.must_be_up()?;
+                service.ensure_running()?;
                 let answer = self
                     .environment(self.isolated.run("env"))
                     .args(["docker", "version"])
                     .output()?;
                 Ok(answer.status.success().then_some(()))
             },
-            || service.last_words(),
+            || service.log_tail(),
         )
     }
 }
 
-/// Debian's Docker needs a library that a bare Debian lacks; it lies beside it.
+/// Returns the folder of a library that Docker needs and a minimal Debian lacks; it lies beside
+/// Docker.
 fn library_path(root: &Path) -> OsString {
     let triplet = format!("{}-linux-gnu", std::env::consts::ARCH);
     let folders = [
@@ -292,7 +291,7 @@ fn library_path(root: &Path) -> OsString {
     word
 }
 
-/// The Debian suite of this machine: Docker's packages run on its C library.
+/// Returns the Debian suite of this machine: Docker's packages run on its C library.
 fn debian_suite() -> Result<String> {
     let text = fs::read_to_string("/etc/os-release").context("read /etc/os-release")?;
     let name = text

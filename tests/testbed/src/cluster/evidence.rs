@@ -1,28 +1,28 @@
-//! What a cluster can tell when something did not come to pass.
+//! Evidence from a cluster for failures.
 
 use super::Cluster;
 use crate::command::{Run, last_lines};
 
-/// How much of each journal is shown.
-const LINES: usize = 40;
+/// Number of lines of each journal.
+const JOURNAL_LINES: usize = 40;
 
 impl Cluster {
-    /// Pods, events and descriptions in `namespace` (all, unless given), then what nodes and engine
-    /// say.
+    /// Returns pods, events and descriptions in `namespace` (all, unless given), then journals of
+    /// nodes and the engine's log.
     pub fn evidence(&self, namespace: Option<&str>) -> String {
         let scope = match namespace {
             Some(name) => vec!["--namespace", name],
             None => vec!["--all-namespaces"],
         };
         let mut parts = vec![
-            said("nodes", self.kubectl().args(["get", "nodes", "-o", "wide"])),
-            said(
+            output_of("nodes", self.kubectl().args(["get", "nodes", "-o", "wide"])),
+            output_of(
                 "pods",
                 self.kubectl()
                     .args(["get", "pods", "-o", "wide"])
                     .args(&scope),
             ),
-            said(
+            output_of(
                 "events",
                 self.kubectl()
                     .args(["get", "events", "--sort-by=.lastTimestamp"])
@@ -30,19 +30,19 @@ impl Cluster {
             ),
         ];
         if namespace.is_some() {
-            parts.push(said(
+            parts.push(output_of(
                 "descriptions",
                 self.kubectl().args(["describe", "pods"]).args(&scope),
             ));
         }
         parts.extend(self.nodes.iter().map(|node| self.journal(node)));
-        parts.push(self.engine.last_words());
+        parts.push(self.engine.log_tail());
         parts.join("\n")
     }
 
-    /// The end of a node's journals: containerd's (and the shims'), then kubelet's.
+    /// Returns the end of a node's journals: containerd's (with the shims'), then kubelet's.
     pub(super) fn journal(&self, node: &str) -> String {
-        let lines = format!("--lines={LINES}");
+        let lines = format!("--lines={JOURNAL_LINES}");
         let of = |unit: &str| {
             let journal = [
                 "journalctl",
@@ -52,7 +52,7 @@ impl Cluster {
                 "--unit",
                 unit,
             ];
-            said(
+            output_of(
                 &format!("journal of {unit} on {node}"),
                 self.engine.in_node(node, &journal),
             )
@@ -61,8 +61,8 @@ impl Cluster {
     }
 }
 
-/// A title and what the program printed, or why it could not.
-pub(super) fn said(title: &str, run: Run) -> String {
+/// Returns a title and the program's output, or the error.
+pub(super) fn output_of(title: &str, run: Run) -> String {
     let text = match run.output() {
         Ok(output) => format!(
             "{}{}",
@@ -71,5 +71,5 @@ pub(super) fn said(title: &str, run: Run) -> String {
         ),
         Err(error) => format!("{error:#}"),
     };
-    format!("--- {title}\n{}", last_lines(&text, LINES * 3))
+    format!("--- {title}\n{}", last_lines(&text, JOURNAL_LINES * 3))
 }

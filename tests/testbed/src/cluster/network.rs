@@ -1,5 +1,5 @@
-//! The pods' network of a cluster without a network plugin of its own: a bridge on each node, a
-//! route to each other.
+//! The pod network of a cluster without a network plugin of its own: a bridge on each node, and
+//! routes between nodes.
 
 use anyhow::{Context as _, Result};
 
@@ -8,16 +8,16 @@ use super::Cluster;
 const CONFLIST: &str = include_str!("../../node-image/bridge.conflist");
 const POD_NETWORK: &str = "@POD_NETWORK@";
 
-/// What a node has for pods.
+/// The addresses of a node.
 struct Place {
     node: String,
     /// The node's own address.
     address: String,
-    /// The network that its pods' addresses are from.
+    /// The network of its pods' addresses.
     pods: String,
 }
 
-/// Gives every node a bridge for its pods and routes to the other nodes' pods.
+/// Configures on every node a bridge for its pods and routes to the other nodes' pods.
 pub(super) fn connect(cluster: &Cluster) -> Result<()> {
     let places = places(cluster)?;
     for place in &places {
@@ -65,8 +65,8 @@ fn place(line: &str) -> Option<Place> {
     })
 }
 
-/// Has the cluster's DNS answer for the cluster alone: no server lies upstream, and without this it
-/// would ask itself, notice the loop and end.
+/// Restricts the cluster's DNS to the cluster: there is no upstream server, and CoreDNS would query
+/// itself, detect the loop and exit.
 pub(super) fn seal_dns(cluster: &Cluster) -> Result<()> {
     let dns = || cluster.kubectl().args(["--namespace", "kube-system"]);
     let settings = dns()
@@ -89,8 +89,8 @@ pub(super) fn seal_dns(cluster: &Cluster) -> Result<()> {
             &patch.to_string(),
         ])
         .done()?;
-    // Pods that have not started yet find the new settings; those that have would reload only after
-    // a while.
+    // Pods that have not started yet use the new settings; running ones would reload only after a
+    // while.
     dns()
         .args([
             "delete",
@@ -101,7 +101,7 @@ pub(super) fn seal_dns(cluster: &Cluster) -> Result<()> {
         .done()
 }
 
-/// The settings without the plugins `forward` and `loop`.
+/// Returns the settings without the plugins `forward` and `loop`.
 fn sealed(settings: &str) -> String {
     let mut kept = String::new();
     let mut in_forward = false;
@@ -112,7 +112,7 @@ fn sealed(settings: &str) -> String {
             kept.push_str(line);
             kept.push('\n');
         }
-        // A forward without a block ends where it begins.
+        // A forward without a block ends on its own line.
         in_forward &= !(first == "}" || (first == "forward" && !line.trim_end().ends_with('{')));
     }
     kept
@@ -123,7 +123,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sealed_settings_have_no_way_out_and_all_else() {
+    fn sealed_dns_settings_lack_only_forward_and_loop() {
         let settings = ".:53 \
                         {\n    errors\n    \
                         forward . /etc/resolv.conf {\n       max_concurrent 1000\n    }\n    \
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn a_node_without_a_pod_network_is_noticed() {
+    fn node_without_a_pod_network_is_detected() {
         assert!(place("worker 172.18.0.2 10.244.1.0/24").is_some());
         assert!(place("worker 172.18.0.2").is_none());
     }

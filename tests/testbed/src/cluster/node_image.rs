@@ -1,5 +1,4 @@
-//! The node image: Debian, containerd, kubelet, kubeadm, and inside it the images of the control
-//! plane.
+//! The node image: Debian, containerd, kubelet, kubeadm, and the images of the control plane.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
@@ -16,10 +15,10 @@ use crate::host::{self, Need};
 use crate::progress;
 use crate::versions::Versions;
 
-/// Part of the key: raised when this file makes another image of the same inputs.
+/// Part of the key: increase it when this file makes another image from the same inputs.
 const FORMAT: &str = "2";
 
-/// Small files of the image: where, with which rights, what.
+/// Small files of the image: path, mode, content.
 const FILES: &[(&str, u32, &str)] = &[
     (
         "usr/local/bin/entrypoint",
@@ -63,7 +62,7 @@ const FILES: &[(&str, u32, &str)] = &[
     ),
 ];
 
-/// Stands in containerd's settings for the name of the pause image, which kubeadm decides.
+/// Placeholder in containerd's settings for the name of the pause image, which kubeadm decides.
 const PAUSE: &str = "@PAUSE@";
 const PAUSE_SOURCE: &str = include_str!("../../node-image/pause.c");
 
@@ -74,8 +73,8 @@ const STARTED_UNITS: &[&str] = &[
     "load-control-plane-images.service",
 ];
 
-/// What of systemd has no place in a container, or would fight over devices and networks with the
-/// machine.
+/// Units of systemd that do not work in a container, or would compete with the machine for devices
+/// and networks.
 const MASKED_UNITS: &[&str] = &[
     "console-getty.service",
     "getty.target",
@@ -96,7 +95,7 @@ pub(super) struct NodeImage {
     pub(super) name: String,
 }
 
-/// Folders of the programs that go into the image.
+/// Folders of the programs in the image.
 struct Programs {
     kubernetes: PathBuf,
     containerd: PathBuf,
@@ -104,7 +103,7 @@ struct Programs {
     coredns: PathBuf,
 }
 
-/// The node image of these versions, made now unless an earlier run did.
+/// Returns the node image of these versions, which is made unless it is cached.
 pub(super) fn make(cache: &Cache, versions: &Versions) -> Result<NodeImage> {
     let programs = Programs {
         kubernetes: go::build(cache, &modules::kubernetes(&versions.cluster))?,
@@ -148,8 +147,8 @@ pub(super) fn make(cache: &Cache, versions: &Versions) -> Result<NodeImage> {
     })
 }
 
-/// The programs' and the root file system's places are named by the digest of what they were made
-/// from.
+/// Computes the image's key. The paths of the programs and of the root file system contain the
+/// digests of their inputs.
 fn key(programs: &Programs, rootfs: &Rootfs) -> Key {
     let places = [
         &programs.kubernetes,
@@ -202,7 +201,7 @@ impl Build<'_> {
         let program = Program {
             entrypoint: &["/usr/local/bin/entrypoint", "/sbin/init"],
             env: &["container=docker"],
-            // To systemd: shut down.
+            // The stop signal of systemd: shut down.
             stop_signal: Some("SIGRTMIN+3"),
         };
         archive.image(name, &[&base, &layer], &program)?;
@@ -258,7 +257,7 @@ impl Build<'_> {
         archive.finish(file)
     }
 
-    /// Lays out what the node image adds to Debian.
+    /// Lays out the node image's additions to Debian.
     fn node_tree(&self, tree: &Path, pause: &str) -> Result<()> {
         for (path, mode, text) in FILES {
             let path = tree.join(path);
@@ -297,9 +296,9 @@ impl Build<'_> {
             tree,
             &units.join("default.target"),
         )?;
-        // kind's documentation and the operator's users look for plugins there.
+        // kind's documentation and the operator's users expect plugins there.
         point(Path::new("/usr/lib/cni"), tree, Path::new("/opt/cni/bin"))?;
-        // kubelet complains every second of a folder for static pods that is not there.
+        // kubelet logs an error every second if the folder for static pods is missing.
         for folder in ["kind/manifests", "etc/kubernetes/manifests"] {
             fs::create_dir_all(tree.join(folder))
                 .with_context(|| format!("make {folder} of the node image"))?;
@@ -309,12 +308,12 @@ impl Build<'_> {
     }
 }
 
-/// Whether only control planes run this image.
+/// Returns whether only control planes run this image.
 fn is_control_planes(name: &str) -> bool {
     !matches!(program_of(name), "pause" | "coredns" | "kube-proxy")
 }
 
-/// `kube-proxy` of `registry/kube-proxy:v1`.
+/// Returns the program of an image: `kube-proxy` of `registry/kube-proxy:v1`.
 fn program_of(image: &str) -> &str {
     let last = image.rsplit('/').next().unwrap_or(image);
     last.split(':').next().unwrap_or(last)
@@ -333,12 +332,12 @@ fn make_folder_of(path: &Path) -> Result<()> {
     fs::create_dir_all(folder).with_context(|| format!("make {}", folder.display()))
 }
 
-/// Another name for a file of the cache: hundreds of megabytes that need not be copied.
+/// Hard-links a file of the cache, because copying hundreds of megabytes takes long.
 fn link(from: &Path, to: &Path) -> Result<()> {
     fs::hard_link(from, to).with_context(|| format!("link {} to {}", to.display(), from.display()))
 }
 
-/// Makes the symbolic link `place`, which stands in `tree`, lead to `target`, as seen inside.
+/// Makes the symbolic link `place`, which lies in `tree`, point to `target`, as seen inside.
 fn point(target: &Path, tree: &Path, place: &Path) -> Result<()> {
     let place = tree.join(place.strip_prefix("/").unwrap_or(place));
     make_folder_of(&place)?;
@@ -350,7 +349,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn workers_carry_only_what_runs_on_them() {
+    fn worker_image_has_no_control_plane_images() {
         assert_eq!(
             program_of("registry.k8s.io/coredns/coredns:v1.14.0"),
             "coredns"
@@ -360,7 +359,7 @@ mod tests {
     }
 
     #[test]
-    fn every_started_unit_is_among_the_files() {
+    fn every_started_unit_is_a_file_of_the_image() {
         for unit in STARTED_UNITS {
             assert!(
                 FILES.iter().any(|(path, _, _)| path.ends_with(unit)),

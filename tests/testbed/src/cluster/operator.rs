@@ -1,5 +1,5 @@
-//! The runtime as users get it: this project's images in the cluster's registry, the chart
-//! installed by Helm, and waiting for what the operator says.
+//! The runtime as users install it: this project's images in the cluster's registry, the chart
+//! through Helm, and waits for the operator's status.
 
 use std::fs;
 use std::path::Path;
@@ -14,29 +14,29 @@ use crate::image::Packed;
 use crate::prepared::Images;
 use crate::wait;
 
-/// The runtime that the chart makes unless told otherwise.
+/// Name of the chart's default runtime.
 pub const RUNTIME: &str = "wasmedge";
-/// The label of nodes on which [`RUNTIME`] works; its value is `ready`.
+/// Label of nodes on which [`RUNTIME`] works; its value is `ready`.
 pub const READY_LABEL: &str = "runtime.wasmedge.dev/wasmedge";
-/// Tag of the images, which is the chart's appVersion.
+/// Tag of the images: the chart's appVersion.
 const TAG: &str = env!("CARGO_PKG_VERSION");
-/// Names of the images, as the chart has them.
+/// Names of the images in the chart.
 const OPERATOR: &str = "wasmedge-operator";
 const INSTALLER: &str = "node-installer";
-/// How long Helm may wait for its hooks.
-const HOOKS_LIMIT: &str = "--timeout=5m";
+/// Timeout of Helm's hooks.
+const HOOKS_TIMEOUT: &str = "--timeout=5m";
 
-/// The digests of images that a cluster's registry has.
+/// The digests of images in a cluster's registry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pushed {
-    /// The operator's.
+    /// Of the operator's image.
     pub operator: String,
-    /// The installer's.
+    /// Of the installer's image.
     pub installer: String,
 }
 
 impl Pushed {
-    /// The chart's values that lead to these images and to no others.
+    /// Returns the chart's values that select exactly these images.
     pub fn values(&self) -> Value {
         json!({
             "global": { "registry": REGISTRY },
@@ -48,11 +48,10 @@ impl Pushed {
 }
 
 impl Cluster {
-    /// Puts the project's images into the cluster's registry, under the names that the chart gives
-    /// them there.
+    /// Pushes the project's images to the cluster's registry, under their names in the chart.
     ///
     /// # Errors
-    /// When an archive cannot be read, or the registry refuses.
+    /// When an archive cannot be read, or the registry refuses an image.
     pub fn push_images(&self, images: &Images) -> Result<Pushed> {
         let push = |archive: &Path, name: &str| {
             let image = Packed::read_archive(archive)?
@@ -66,22 +65,22 @@ impl Cluster {
         })
     }
 
-    /// Waits until `found` gives a value for an object that belongs to no namespace, such as
+    /// Waits until `found` returns a value for a cluster-scoped object, such as
     /// `wasmruntime/wasmedge`.
     ///
     /// # Errors
-    /// When `found` fails, or it does not come to pass within `limit`; the error carries what
-    /// cluster and operator say.
+    /// When `found` fails, or returns nothing within `timeout`; the error carries evidence of
+    /// cluster and operator.
     pub fn wait_for_object<T>(
         &self,
         object: &str,
         what: &str,
-        limit: Duration,
+        timeout: Duration,
         mut found: impl FnMut(&Value) -> Result<Option<T>>,
     ) -> Result<T> {
         wait::until(
             format_args!("{object}: {what}"),
-            limit,
+            timeout,
             || {
                 self.get(helm::NAMESPACE, object)?
                     .as_ref()
@@ -91,7 +90,7 @@ impl Cluster {
         )
     }
 
-    /// Waits until the runtime's condition `kind` has this status for the spec that it has now.
+    /// Waits until the runtime's condition `kind` has this status for the current spec.
     ///
     /// # Errors
     /// As [`Cluster::wait_for_object`].
@@ -100,17 +99,20 @@ impl Cluster {
         runtime: &str,
         kind: &str,
         status: &str,
-        limit: Duration,
+        timeout: Duration,
     ) -> Result<()> {
         let what = format!("{kind} to be {status}");
-        self.wait_for_object(&format!("wasmruntime/{runtime}"), &what, limit, |runtime| {
-            Ok((condition(runtime, kind) == Some(status)).then_some(()))
-        })
+        self.wait_for_object(
+            &format!("wasmruntime/{runtime}"),
+            &what,
+            timeout,
+            |runtime| Ok((condition(runtime, kind) == Some(status)).then_some(())),
+        )
     }
 
-    /// What operator, installers and nodes have to say, beside what [`Cluster::evidence`] tells.
+    /// Returns evidence of operator, installers and nodes, in addition to [`Cluster::evidence`].
     pub fn operator_evidence(&self) -> String {
-        let said = super::evidence::said;
+        use super::evidence::output_of;
         let operator = [
             "--namespace",
             helm::NAMESPACE,
@@ -124,17 +126,17 @@ impl Cluster {
             "--all-containers",
         ];
         [
-            said(
+            output_of(
                 "runtimes",
                 self.kubectl()
                     .args(["get", "wasmruntimes", "--output=yaml"]),
             ),
-            said(
+            output_of(
                 "nodes of runtimes",
                 self.kubectl()
                     .args(["get", "wasmruntimenodes", "--output=wide"]),
             ),
-            said(
+            output_of(
                 "log of the operator and of hooks",
                 self.kubectl().args(operator).args(last),
             ),
@@ -144,8 +146,8 @@ impl Cluster {
     }
 }
 
-/// Installs the chart from `images`, which are pushed first, with `values` over its own. Helm waits
-/// for its hooks, not for nodes.
+/// Pushes `images` and installs the chart with them and with `values` over its own. Helm waits for
+/// its hooks, not for nodes.
 ///
 /// # Errors
 /// When an image cannot be pushed, or Helm or a hook fails.
@@ -154,7 +156,7 @@ pub fn install(cluster: &Cluster, helm: &Helm, images: &Images, values: &Value) 
     apply(cluster, helm, "install", &pushed, values)
 }
 
-/// Brings a release that [`install`] made to these images and values.
+/// Upgrades a release that [`install`] made to these images and values.
 ///
 /// # Errors
 /// As [`install`].
@@ -163,7 +165,7 @@ pub fn upgrade(cluster: &Cluster, helm: &Helm, images: &Images, values: &Value) 
     apply(cluster, helm, "upgrade", &pushed, values)
 }
 
-/// Goes back to what the release was before its last change.
+/// Rolls the release back to its previous revision.
 ///
 /// # Errors
 /// When Helm fails.
@@ -174,13 +176,13 @@ pub fn rollback(cluster: &Cluster, helm: &Helm) -> Result<()> {
         "--namespace",
         helm::NAMESPACE,
         "--wait",
-        HOOKS_LIMIT,
+        HOOKS_TIMEOUT,
     ]);
     run.done()
         .map_err(|error| error.context(cluster.operator_evidence()))
 }
 
-/// Removes what [`install`] made. Helm waits until the hook has seen every node clean.
+/// Uninstalls the release. Helm waits until the hook has found every node clean.
 ///
 /// # Errors
 /// When the nodes are not clean in time.
@@ -190,7 +192,7 @@ pub fn uninstall(cluster: &Cluster, helm: &Helm) -> Result<()> {
         helm::RELEASE,
         "--namespace",
         helm::NAMESPACE,
-        HOOKS_LIMIT,
+        HOOKS_TIMEOUT,
     ]);
     run.done()
         .map_err(|error| error.context(cluster.operator_evidence()))
@@ -208,7 +210,7 @@ fn apply(
         .on(cluster)
         .args([verb, helm::RELEASE])
         .arg(helm::chart());
-    run = run.args(["--namespace", helm::NAMESPACE, "--wait", HOOKS_LIMIT]);
+    run = run.args(["--namespace", helm::NAMESPACE, "--wait", HOOKS_TIMEOUT]);
     if verb == "install" {
         run = run.arg("--create-namespace");
     }
@@ -222,7 +224,7 @@ fn apply(
         .map_err(|error| error.context(cluster.operator_evidence()))
 }
 
-/// This machine's architecture, which images are made for, as Kubernetes names it.
+/// Returns this machine's architecture, for which the images are built, by Kubernetes' name.
 fn architecture() -> &'static str {
     if std::env::consts::ARCH == "aarch64" {
         "arm64"
@@ -231,7 +233,7 @@ fn architecture() -> &'static str {
     }
 }
 
-/// A condition's status, if it speaks of the spec that the object has now.
+/// Returns a condition's status if it refers to the object's current generation.
 fn condition<'a>(object: &'a Value, kind: &str) -> Option<&'a str> {
     let status = &object["status"];
     let conditions = status["conditions"]
@@ -248,7 +250,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_condition_of_an_older_spec_says_nothing() {
+    fn condition_of_an_older_generation_is_ignored() {
         let object = |observed: u32| {
             json!({
                 "metadata": { "generation": 2 },
@@ -266,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn images_are_named_by_digest() {
+    fn chart_values_name_images_by_digest() {
         let pushed = Pushed {
             operator: "sha256:1".into(),
             installer: "sha256:2".into(),

@@ -1,4 +1,4 @@
-//! Pods as tests and people meet them: applied, waited for with evidence, their logs read.
+//! Pods of tests: applied, awaited with evidence, their logs read.
 
 use std::time::Duration;
 
@@ -8,15 +8,15 @@ use serde_json::Value;
 use super::Cluster;
 use crate::wait;
 
-/// How long a pod may take for what is asked of it, first pull included.
-const LIMIT: Duration = Duration::from_mins(2);
+/// Timeout for a pod to reach a state, first pull included.
+const POD_TIMEOUT: Duration = Duration::from_mins(2);
 
-/// How a pod ended.
+/// The end of a pod.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {
     /// Every container ended with exit code 0.
     Succeeded,
-    /// One did not.
+    /// A container ended with another exit code.
     Failed,
 }
 
@@ -32,7 +32,7 @@ impl Cluster {
             .done()
     }
 
-    /// An object as the API server has it, `pod/hello` for example; none if it is not there.
+    /// Returns an object of the API server, `pod/hello` for example; none if it does not exist.
     ///
     /// # Errors
     /// When the API server does not answer.
@@ -54,11 +54,10 @@ impl Cluster {
             .with_context(|| format!("read {object} in {namespace}"))
     }
 
-    /// Waits until `found` gives a value for `object`, which may come into being only now.
+    /// Waits until `found` returns a value for `object`, which need not exist yet.
     ///
     /// # Errors
-    /// When `found` fails, or it does not come to pass in time; the error carries what the cluster
-    /// says.
+    /// When `found` fails, or returns nothing in time; the error carries evidence of the cluster.
     pub fn wait_for<T>(
         &self,
         namespace: &str,
@@ -68,7 +67,7 @@ impl Cluster {
     ) -> Result<T> {
         wait::until(
             format_args!("{object} in {namespace}: {what}"),
-            LIMIT,
+            POD_TIMEOUT,
             || {
                 self.get(namespace, object)?
                     .as_ref()
@@ -92,10 +91,10 @@ impl Cluster {
         })
     }
 
-    /// The log of a container of a pod.
+    /// Returns the log of a pod's container.
     ///
     /// # Errors
-    /// When there is none.
+    /// When there is no log.
     pub fn log(&self, namespace: &str, pod: &str, container: &str) -> Result<String> {
         let output = self
             .kubectl()

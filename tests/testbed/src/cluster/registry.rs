@@ -1,4 +1,4 @@
-//! The registry that a cluster's nodes pull from, under the same name in every cluster.
+//! The registry that a cluster's nodes pull from, with the same name in every cluster.
 
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
@@ -11,14 +11,14 @@ use crate::registry;
 use crate::teardown::Run;
 use crate::wait;
 
-/// What image references in pods begin with.
+/// The registry in image references of pods.
 pub const REGISTRY: &str = "registry.local:5000";
 const PORT: u16 = 5000;
-/// What runs beside the stock node image; that needs the internet anyway.
+/// The registry image beside the stock node image; that setup needs the internet anyway.
 const STOCK: &str = "registry:2";
-const LIMIT: Duration = Duration::from_secs(30);
+const START_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Where a cluster's registry is.
+/// The addresses of a cluster's registry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Place {
     /// `host:port`, seen from this machine.
@@ -28,7 +28,7 @@ pub(super) struct Place {
 }
 
 impl Place {
-    /// The registry of a cluster in an isolated namespace.
+    /// Returns the place of the registry in the engine's isolated namespace.
     pub(super) fn isolated(private: &Private) -> Self {
         let here = format!("{}:{PORT}", private.address());
         Self {
@@ -38,12 +38,12 @@ impl Place {
     }
 }
 
-/// Starts a registry in the namespace.
+/// Starts a registry in the engine's isolated namespace.
 pub(super) fn start_isolated(cache: &Cache, run: &Run, private: &Private) -> Result<Place> {
     let place = Place::isolated(private);
     let prepared = registry::prepare(cache, &run.disk_folder()?.join("registry"), &place.here)?;
     let mut command = private.isolated().command("env");
-    // The registry would take some variables for settings.
+    // The registry would read some variables as settings.
     command
         .arg("--ignore-environment")
         .arg(prepared.program)
@@ -52,21 +52,21 @@ pub(super) fn start_isolated(cache: &Cache, run: &Run, private: &Private) -> Res
     let address = SocketAddr::from((private.address(), PORT));
     wait::until(
         "the registry to listen",
-        LIMIT,
+        START_TIMEOUT,
         || {
-            service.must_be_up().map(|()| {
-                TcpStream::connect_timeout(&address, LIMIT)
+            service.ensure_running().map(|()| {
+                TcpStream::connect_timeout(&address, START_TIMEOUT)
                     .is_ok()
                     .then_some(())
             })
         },
-        || service.last_words(),
+        || service.log_tail(),
     )?;
     Ok(place)
 }
 
-/// Starts a registry beside the nodes in the user's Docker; it bears the cluster's name and is
-/// removed with it.
+/// Starts a registry beside the nodes in the user's Docker; its name contains the cluster's, and it
+/// is removed with the cluster.
 pub(super) fn start_beside(engine: &Docker, cluster: &str) -> Result<Place> {
     let publish = format!("127.0.0.1::{PORT}");
     let name = container(cluster);
@@ -86,7 +86,7 @@ pub(super) fn start_beside(engine: &Docker, cluster: &str) -> Result<Place> {
     find_beside(engine, cluster)
 }
 
-/// The registry that was started beside the nodes.
+/// Finds the registry that was started beside the nodes.
 pub(super) fn find_beside(engine: &Docker, cluster: &str) -> Result<Place> {
     let name = container(cluster);
     let here = engine.docker(&["port", &name, &PORT.to_string()]).text()?;
@@ -101,13 +101,13 @@ pub(super) fn find_beside(engine: &Docker, cluster: &str) -> Result<Place> {
     })
 }
 
-/// The container that holds the registry of `cluster` in the user's Docker.
+/// Returns the name of the registry's container for `cluster` in the user's Docker.
 pub(super) fn container(cluster: &str) -> String {
     format!("{cluster}-registry")
 }
 
-/// Tells containerd on `nodes` where [`REGISTRY`] really is. It looks at each pull, so nothing
-/// needs a restart.
+/// Configures containerd on `nodes` with the real address of [`REGISTRY`]. containerd reads the
+/// file at each pull, so no restart is needed.
 pub(super) fn make_known(engine: &Docker, nodes: &[String], place: &Place) -> Result<()> {
     let url = &place.nodes;
     let text =

@@ -1,4 +1,4 @@
-//! The Debian root file system that the cluster's nodes stand on.
+//! The Debian root file system of the cluster's nodes.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,8 +12,8 @@ use crate::command::Run;
 use crate::host::{self, Need};
 use crate::progress;
 
-/// What a node needs of Debian: an init, networking tools that kubelet and kube-proxy call, runc,
-/// CNI plugins.
+/// Packages of a node: an init, networking tools that kubelet and kube-proxy call, runc, CNI
+/// plugins.
 const PACKAGES: &[&str] = &[
     "ca-certificates",
     "conntrack",
@@ -33,7 +33,7 @@ const PACKAGES: &[&str] = &[
     "util-linux",
 ];
 
-/// What a node never reads.
+/// Files that a node never reads.
 const NEVER_READ: &[&str] = &[
     "var/cache/apt",
     "var/lib/apt/lists",
@@ -42,11 +42,11 @@ const NEVER_READ: &[&str] = &[
     "usr/share/locale",
 ];
 
-/// The C library and the name resolution that a program linked to it loads.
+/// The C library and the resolver library that its name resolution loads.
 const C_LIBRARY: &[&str] = &["libc.so.6", "libresolv.so.2"];
 
-/// What kube-proxy calls, with what these are linked to; all else of Debian would only make its
-/// image slow to unpack.
+/// The programs that kube-proxy calls, with their libraries; more of Debian would only slow down
+/// the unpacking of its image.
 const PACKET_FILTER: &[&str] = &[
     "conntrack",
     "iptables",
@@ -60,24 +60,24 @@ const PACKET_FILTER: &[&str] = &[
     "libxtables12",
 ];
 
-/// Part of the key: raised when this file makes another thing of the same packages.
+/// Part of the key: increase it when this file makes another result from the same packages.
 const FORMAT: &str = "2";
 
-/// Fetching and configuring a few dozen packages.
-const LIMIT: Duration = Duration::from_mins(20);
+/// Timeout to fetch and configure a few dozen packages.
+const BUILD_TIMEOUT: Duration = Duration::from_mins(20);
 
 /// A root file system in the cache.
 #[derive(Debug, Clone)]
 pub(crate) struct Rootfs {
-    /// All of it, as a layer.
+    /// The whole file system, as a layer.
     pub(crate) layer: PathBuf,
-    /// A folder that holds the C library and its loader alone, for images of one program.
+    /// A folder with the C library and its loader alone, for images of one program.
     pub(super) c_library: PathBuf,
     /// iptables and conntrack, as a layer.
     pub(super) packet_filter: PathBuf,
 }
 
-/// The root file system made of `suite`, made now unless an earlier run did.
+/// Returns the root file system of `suite`, which is made unless it is cached.
 pub(crate) fn make(cache: &Cache, suite: &str) -> Result<Rootfs> {
     let inputs = [FORMAT, suite, std::env::consts::ARCH]
         .into_iter()
@@ -107,7 +107,7 @@ pub(crate) fn make(cache: &Cache, suite: &str) -> Result<Rootfs> {
 
 fn fill(suite: &str, draft: &Path) -> Result<()> {
     let root = draft.join("rootfs");
-    // debootstrap mounts /proc in the new root; in a namespace of its own that mount cannot outlive
+    // debootstrap mounts /proc in the new root; in a separate namespace that mount cannot outlive
     // it.
     Run::new("unshare")
         .args([
@@ -123,7 +123,7 @@ fn fill(suite: &str, draft: &Path) -> Result<()> {
         .arg(suite)
         .arg(&root)
         .arg(apt::mirror()?)
-        .deadline(LIMIT)
+        .deadline(BUILD_TIMEOUT)
         .done()?;
     for folder in NEVER_READ {
         let folder = root.join(folder);
@@ -156,14 +156,14 @@ fn pack(root: &Path, tar: &Path) -> Run {
         .arg(format!("--directory={}", root.display()))
 }
 
-/// The paths in `root`, relative to it, of what kube-proxy's image needs of it.
+/// Returns the paths in `root`, relative to it, of the files in kube-proxy's image.
 fn files_of_packet_filter(root: &Path) -> Result<Vec<String>> {
     let list = Run::new("chroot")
         .arg(root)
         .args(["dpkg-query", "--listfiles"])
         .args(PACKET_FILTER)
         .text()?;
-    // Debian's packages still list /sbin and /lib, which are links by now; the links themselves are
+    // Debian's packages still list /sbin and /lib, which are now links; the links themselves are
     // needed too.
     let mut names: Vec<String> = ["bin", "sbin", "lib", "lib64"].map(str::to_owned).into();
     names.extend(
@@ -185,7 +185,7 @@ fn files_of_packet_filter(root: &Path) -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// Where a path lies since /bin, /sbin and /lib are links into /usr.
+/// Returns the real path of a file, as /bin, /sbin and /lib are links into /usr.
 fn merged(path: &str) -> String {
     let top = path.split('/').next().unwrap_or(path);
     if path != top && matches!(top, "bin" | "sbin" | "lib" | "lib64") {
@@ -195,7 +195,7 @@ fn merged(path: &str) -> String {
     }
 }
 
-/// Copies the C library under the paths where programs look for it.
+/// Copies the C library to the paths where programs look for it.
 fn take_c_library(root: &Path, place: &Path) -> Result<()> {
     let triplet = format!("{}-linux-gnu", std::env::consts::ARCH);
     let libraries = Path::new("lib").join(triplet);
@@ -222,7 +222,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn paths_below_the_old_folders_are_found_in_usr_and_the_links_stay() {
+    fn paths_below_old_folders_are_resolved_to_usr() {
         assert_eq!(merged("sbin/iptables"), "usr/sbin/iptables");
         assert_eq!(merged("lib64"), "lib64");
         assert_eq!(

@@ -1,4 +1,4 @@
-//! From nothing to a cluster that is ready, and finding one again.
+//! Creation of a cluster, and reopening an existing one.
 
 use std::fs;
 use std::path::PathBuf;
@@ -19,10 +19,10 @@ use crate::progress;
 use crate::teardown::Run;
 use crate::versions::Versions;
 
-/// From `kind create` to nodes that can be talked to.
-const CREATE_LIMIT: Duration = Duration::from_mins(10);
-/// For nodes and system pods to become ready.
-const READY_LIMIT: &str = "--timeout=180s";
+/// Timeout of `kind create`, until nodes can be reached.
+const CREATE_TIMEOUT: Duration = Duration::from_mins(10);
+/// Timeout for nodes and system pods to become ready.
+const READY_TIMEOUT: &str = "--timeout=180s";
 
 impl Programs {
     fn build(cache: &Cache, versions: &Versions) -> Result<Self> {
@@ -34,11 +34,11 @@ impl Programs {
 }
 
 impl Cluster {
-    /// Brings up a cluster that belongs to `run`.
+    /// Creates a cluster that belongs to `run`.
     ///
     /// # Errors
-    /// When a part of it cannot be made or does not become ready; the error carries what the
-    /// cluster says.
+    /// When a part of it cannot be made or does not become ready; the error carries evidence of the
+    /// cluster.
     pub fn up(cache: &Cache, run: &Run, options: &ClusterOptions) -> Result<Self> {
         let programs = Programs::build(cache, &Versions::pinned()?)?;
         let cluster = match &options.node_image {
@@ -55,12 +55,12 @@ impl Cluster {
         Ok(cluster)
     }
 
-    /// The cluster of a run that was kept.
+    /// Reopens the cluster of a kept run.
     ///
     /// # Errors
-    /// When its namespace is gone.
+    /// When its isolated namespace is gone.
     pub fn kept(cache: &Cache, run: &Run, name: &str) -> Result<Self> {
-        let private = Private::known(cache, run, &IsolatedNamespace::of(run)?)?;
+        let private = Private::reopen(cache, run, &IsolatedNamespace::of(run)?)?;
         let mut cluster = Self {
             name: name.to_owned(),
             programs: Programs::build(cache, &Versions::pinned()?)?,
@@ -74,12 +74,12 @@ impl Cluster {
         Ok(cluster)
     }
 
-    /// The cluster `name` in the user's Docker, if there is a Docker and it holds one.
+    /// Returns the cluster `name` in the user's Docker, if Docker is available and has it.
     ///
     /// # Errors
-    /// When it holds one without workers, or without our registry.
+    /// When the cluster has no workers, or lacks our registry.
     pub fn in_users_docker(cache: &Cache, name: &str) -> Result<Option<Self>> {
-        let Ok(engine) = Docker::users() else {
+        let Ok(engine) = Docker::of_user() else {
             return Ok(None);
         };
         let programs = Programs::build(cache, &Versions::pinned()?)?;
@@ -106,7 +106,7 @@ impl Cluster {
     /// Removes a cluster from the user's Docker.
     ///
     /// # Errors
-    /// When kind or Docker cannot.
+    /// When kind or Docker fails.
     pub fn delete_from_users_docker(&self) -> Result<()> {
         delete(&self.engine, &self.programs.kind, &self.name)?;
         match fs::remove_file(&self.kubeconfig) {
@@ -117,7 +117,7 @@ impl Cluster {
         }
     }
 
-    /// Our node image in a Docker of the run's own.
+    /// Creates a cluster of this project's node image in a private Docker.
     fn of_own_nodes(
         cache: &Cache,
         run: &Run,
@@ -168,8 +168,8 @@ impl Cluster {
         Ok(cluster)
     }
 
-    /// kind's own node image, or `image`, in the user's Docker, with the project's configuration as
-    /// it stands.
+    /// Creates a cluster of kind's own node image, or of `image`, in the user's Docker, with the
+    /// project's configuration unchanged.
     fn of_stock_nodes(
         cache: &Cache,
         run: &Run,
@@ -177,12 +177,12 @@ impl Cluster {
         programs: Programs,
         image: Option<&str>,
     ) -> Result<Self> {
-        let engine = Docker::users()?;
+        let engine = Docker::of_user()?;
         let kubeconfig = match options.lifetime {
             Lifetime::Process => run.folder().join("kubeconfig"),
             Lifetime::Kept => users_kubeconfig(cache, &options.name)?,
         };
-        // The user's Docker keeps what is not taken from it.
+        // The user's Docker keeps every container that is not removed.
         let (remover, kind, name) = (engine.clone(), programs.kind.clone(), options.name.clone());
         run.on_end(format!("delete the cluster {name}"), move || {
             delete(&remover, &kind, &name)
@@ -224,8 +224,8 @@ impl Cluster {
         if let Some(image) = image {
             create = create.args(["--image", image]);
         }
-        if let Err(error) = create.deadline(CREATE_LIMIT).done() {
-            // Whatever nodes there are can say why.
+        if let Err(error) = create.deadline(CREATE_TIMEOUT).done() {
+            // The nodes that exist may have logged the reason.
             let _ = self.find_nodes();
             let nodes: Vec<String> = self
                 .nodes
@@ -235,14 +235,14 @@ impl Cluster {
             bail!(
                 "{error:#}\n{}\n{}",
                 nodes.join("\n"),
-                self.engine.last_words()
+                self.engine.log_tail()
             );
         }
         self.find_nodes()
     }
 
     fn console_and_journal(&self, node: &str) -> String {
-        let console = evidence::said(
+        let console = evidence::output_of(
             &format!("console of {node}"),
             self.engine.docker(&["logs", "--tail", "40", node]),
         );
@@ -257,7 +257,7 @@ impl Cluster {
                     "--for=condition=Ready",
                     "node",
                     "--all",
-                    READY_LIMIT,
+                    READY_TIMEOUT,
                 ])
                 .done()?;
             let system = || {
@@ -266,7 +266,7 @@ impl Cluster {
                     "kube-system",
                     "rollout",
                     "status",
-                    READY_LIMIT,
+                    READY_TIMEOUT,
                 ])
             };
             system().arg("daemonset/kube-proxy").done()?;
@@ -276,7 +276,7 @@ impl Cluster {
     }
 }
 
-/// Removes a cluster and its registry from a Docker that does not die with us.
+/// Removes a cluster and its registry from a Docker that outlives this process.
 fn delete(engine: &Docker, kind: &PathBuf, name: &str) -> Result<()> {
     let registry = engine
         .docker(&["rm", "--force", "--volumes", &registry::container(name)])
@@ -287,7 +287,7 @@ fn delete(engine: &Docker, kind: &PathBuf, name: &str) -> Result<()> {
     registry.map(drop)
 }
 
-/// A cluster in the user's Docker outlives every run, and so does the file that leads to it.
+/// Returns the kubeconfig file of a cluster in the user's Docker: both outlive every run.
 fn users_kubeconfig(cache: &Cache, name: &str) -> Result<PathBuf> {
     Ok(cache.managed("kind")?.join(format!("{name}.kubeconfig")))
 }

@@ -1,6 +1,6 @@
-//! Containers of Wasm artifacts. `ctr` makes none: it wants the configuration of a Linux image. CRI
-//! does, from the pod alone; the program `create-container` makes one as CRI does, and `ctr` then
-//! runs it.
+//! Containers of Wasm artifacts. `ctr` cannot create one: it needs the configuration of a Linux
+//! image. CRI creates one from the pod alone. The program `create-container` does so as CRI does,
+//! and `ctr` then runs the container.
 
 use std::path::PathBuf;
 
@@ -10,10 +10,10 @@ use serde_json::{Value, json};
 use super::{Containerd, Runtime};
 use crate::command::Run;
 
-/// The program, which cargo builds into the folder that it builds us into.
+/// The program's name; cargo builds it into the folder of this executable.
 const PROGRAM: &str = "create-container";
 
-/// Makes the container `id` of the artifact `image`, with an empty root that is its own.
+/// Creates the container `id` of the artifact `image`, with an empty root of its own.
 pub(super) fn create(
     containerd: &Containerd,
     image: &str,
@@ -25,8 +25,8 @@ pub(super) fn create(
     let default = containerd.ctr().args(["oci", "spec"]).text()?;
     let spec: Value = serde_json::from_str(&default).context("read containerd's default spec")?;
     let spec = spec_for(spec, &format!("/{}/{id}", containerd.namespace()), args);
-    // The socket lies on a file system that only the namespace has; the kernel shows it under the
-    // namespace's first process.
+    // The socket is on a file system of the namespace; the kernel shows it under the namespace's
+    // first process.
     let socket = format!(
         "/proc/{}/root{}",
         containerd.isolated().init_pid(),
@@ -46,9 +46,9 @@ pub(super) fn create(
         .done()
 }
 
-/// Beside this executable, or beside the folder `deps` in which test programs lie.
+/// Finds the program beside this executable, or beside the folder `deps` of test programs.
 fn program() -> Result<PathBuf> {
-    let own = std::env::current_exe().context("find out where this program lies")?;
+    let own = std::env::current_exe().context("find the path of this program")?;
     let Some(found) = own
         .ancestors()
         .skip(1)
@@ -64,7 +64,7 @@ fn program() -> Result<PathBuf> {
     Ok(found)
 }
 
-/// The default spec with what a pod's container says.
+/// Returns the default spec with the additions of a pod's container.
 fn spec_for(mut spec: Value, cgroup: &str, args: &[String]) -> Value {
     spec["process"]["args"] = json!(args);
     spec["linux"]["cgroupsPath"] = json!(cgroup);
@@ -76,7 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_spec_keeps_what_the_default_says() {
+    fn spec_keeps_the_defaults() {
         let spec = spec_for(
             json!({"process": {"cwd": "/"}, "linux": {"cgroupsPath": "/default"}}),
             "/ns/id",

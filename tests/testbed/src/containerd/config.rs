@@ -1,43 +1,43 @@
-//! The configuration file of a private containerd: its own folders and socket, CRI if it is asked
-//! for, nothing shared with the machine.
+//! The configuration file of a private containerd: separate folders and socket, CRI if requested,
+//! nothing shared with the machine.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use super::install::Schema;
 
-/// What a containerd with CRI is to know.
+/// Configuration of CRI.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cri {
-    /// Name of the image of a pod's first container. It has to be there, in the namespace `k8s.io`.
+    /// Image of the pause container. It must be present in the namespace `k8s.io`.
     pub pause: String,
     /// Handlers beside runc, which is the default one.
     pub handlers: Vec<Handler>,
 }
 
-/// A handler of CRI.
+/// A runtime handler of CRI.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Handler {
     /// Its name.
     pub name: String,
     /// The shim.
     pub shim: PathBuf,
-    /// What its options say of cgroups.
+    /// The cgroup option of its runtime options.
     pub cgroups: Cgroups,
-    /// What they say beside that: lines of a table.
+    /// Its other runtime options: lines of a table.
     pub options: String,
 }
 
-/// What a handler's options say of cgroups.
+/// The cgroup option of a handler.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cgroups {
-    /// That the runtime itself sets them up.
+    /// The runtime itself sets up cgroups.
     Cgroupfs,
-    /// Nothing: it has no options.
-    Unsaid,
+    /// No option.
+    Unset,
 }
 
-/// The file's text, for a containerd that keeps all it has in `folder`.
+/// Returns the file's text for a containerd with all files in `folder`.
 pub(super) fn text(schema: Schema, folder: &Path, cri: Option<&Cri>) -> String {
     let (version, disabled) = disabled(schema, cri);
     let rest = cri
@@ -53,8 +53,8 @@ pub(super) fn text(schema: Schema, folder: &Path, cri: Option<&Cri>) -> String {
     )
 }
 
-/// The schema's number, and what is left out: plugins that would touch folders of the machine, and
-/// CRI where no test asks.
+/// Returns the schema's number and the disabled plugins: those that would touch folders of the
+/// machine, and CRI unless a test requests it.
 fn disabled(schema: Schema, cri: Option<&Cri>) -> (u32, Vec<&'static str>) {
     let (version, mut disabled, without_cri) = match schema {
         Schema::Two => (
@@ -86,8 +86,8 @@ fn disabled(schema: Schema, cri: Option<&Cri>) -> (u32, Vec<&'static str>) {
     (version, disabled)
 }
 
-/// CRI's part. Network plugins are looked for in the folder `cni`, which is empty at first: pods
-/// have the machine's network.
+/// Returns CRI's part. Network plugins are searched in the folder `cni`, which is empty at first:
+/// pods use the machine's network.
 fn cri_text(schema: Schema, folder: &Path, cri: &Cri) -> String {
     let Cri { pause, handlers } = cri;
     let cni = folder.join("cni").display().to_string();
@@ -108,13 +108,13 @@ fn cri_text(schema: Schema, folder: &Path, cri: &Cri) -> String {
             ),
         ),
     };
-    // 2.1 and later have defaults of the second, which count before the first.
+    // 2.1 and later have defaults for the second key, which takes precedence over the first.
     let plugins = match schema {
         Schema::Two => format!("bin_dir = {cni:?}"),
         Schema::Three => format!("bin_dirs = [{cni:?}]"),
     };
-    // Machines may lack the right to lower a process' score, and a controller for huge pages.
-    // Network namespaces lie where the namespace alone has them.
+    // The machine may not be allowed to lower a process's OOM score, and may lack the hugetlb
+    // controller. Network namespaces are kept in a folder of the isolated namespace.
     let mut text = format!(
         "\n{sandbox}restrict_oom_score_adj = true\ntolerate_missing_hugetlb_controller = true\n\
          netns_mounts_under_state_dir = true\n\
@@ -131,12 +131,12 @@ fn cri_text(schema: Schema, folder: &Path, cri: &Cri) -> String {
     } in handlers
     {
         let table = format!("plugins.\"{plugin}\".containerd.runtimes.{name}");
-        // A path is a type that every version knows.
+        // Every version has a runtime type that is a path.
         writeln!(text, "[{table}]\nruntime_type = \"{}\"", shim.display())
             .expect("a text takes all that is written");
         let driver = match cgroups {
             Cgroups::Cgroupfs => "SystemdCgroup = false\n",
-            Cgroups::Unsaid => "",
+            Cgroups::Unset => "",
         };
         if !(driver.is_empty() && options.is_empty()) {
             writeln!(text, "[{table}.options]\n{driver}{options}")
@@ -151,7 +151,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_text_is_toml_of_the_schemas_version() {
+    fn config_text_is_toml_of_the_schemas_version() {
         for (schema, version) in [(Schema::Two, 2), (Schema::Three, 3)] {
             let parsed: toml::Table = text(schema, Path::new("/run/x"), None).parse().unwrap();
             assert_eq!(parsed["version"].as_integer(), Some(version));
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn a_containerd_with_cri_leaves_no_part_of_it_out() {
+    fn config_with_cri_disables_no_part_of_it() {
         let handler = Handler {
             name: "wasm".to_owned(),
             shim: "/x/shim".into(),

@@ -1,4 +1,4 @@
-//! One container: described by a builder, then run to its end or started as a task
+//! A container: described by a builder, then run to completion or started as a task
 //! ([`super::task`]).
 
 use std::path::{Path, PathBuf};
@@ -10,22 +10,22 @@ use super::task::Task;
 use super::{Containerd, artifact};
 use crate::command;
 
-/// How long a guest may run before its test gives up on it.
-pub(super) const RUN_LIMIT: Duration = Duration::from_mins(1);
-/// How long `ctr` may take for what runs no guest.
-pub(super) const CTR_LIMIT: Duration = Duration::from_secs(30);
+/// Timeout of a guest's run.
+pub(super) const RUN_TIMEOUT: Duration = Duration::from_mins(1);
+/// Timeout of a `ctr` command that runs no guest.
+pub(super) const CTR_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Which runtime a container is for.
+/// The runtime of a container.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Runtime {
-    /// Ours.
+    /// This project's runtime.
     Wasmedge,
-    /// The one that comes with containerd.
+    /// runc, which comes with containerd.
     Runc,
 }
 
 impl Runtime {
-    /// The name by which containerd finds the shim.
+    /// Returns the runtime type by which containerd finds the shim.
     pub fn name(self) -> &'static str {
         match self {
             Self::Wasmedge => "io.containerd.wasmedge.v1",
@@ -34,16 +34,16 @@ impl Runtime {
     }
 }
 
-/// What kind of thing a container's image is.
+/// The kind of a container's image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Form {
-    /// A Linux image, whatever its layers.
+    /// A Linux image, with any layers.
     Image,
     /// A CNCF Wasm artifact: options of `ctr run` do not apply to its containers.
     Artifact,
 }
 
-/// A container that is yet to be run.
+/// The description of a container.
 #[derive(Debug, Clone)]
 #[must_use]
 pub struct Container {
@@ -58,22 +58,22 @@ pub struct Container {
     input: Vec<u8>,
 }
 
-/// How a container ended, and what it printed.
+/// The result of a container's run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finished {
-    /// The exit code; 1 also when containerd or the shim refused to create it (then standard error
-    /// says so).
+    /// The exit code; also 1 when containerd or the shim refused to create it (standard error then
+    /// has the reason).
     pub code: i32,
     /// Standard output.
     pub stdout: Vec<u8>,
-    /// Standard error, of the guest and of `ctr`.
+    /// Standard error of the guest and of `ctr`.
     pub stderr: String,
-    /// From `ctr`'s start to its end.
+    /// Duration of `ctr`'s run.
     pub took: Duration,
 }
 
 impl Finished {
-    /// Standard output as text.
+    /// Returns standard output as text.
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.stdout).into_owned()
     }
@@ -95,18 +95,18 @@ impl Container {
         }
     }
 
-    /// Its id.
+    /// Returns the container's id.
     pub fn id(&self) -> &str {
         &self.id
     }
 
-    /// Says what its image is; a Linux image unless said otherwise.
+    /// Sets the kind of its image; the default is a Linux image.
     pub fn form(mut self, form: Form) -> Self {
         self.form = form;
         self
     }
 
-    /// Whether its task was started, and is there still.
+    /// Returns whether its task was started and still exists.
     ///
     /// # Errors
     /// When `ctr` fails.
@@ -115,7 +115,7 @@ impl Container {
             .containerd
             .ctr()
             .args(["tasks", "ls"])
-            .deadline(CTR_LIMIT)
+            .deadline(CTR_TIMEOUT)
             .text()?;
         let mut rows = list
             .lines()
@@ -126,35 +126,35 @@ impl Container {
         }))
     }
 
-    /// Takes another runtime than ours.
+    /// Sets the runtime; the default is this project's.
     pub fn runtime(mut self, runtime: Runtime) -> Self {
         self.runtime = runtime;
         self
     }
 
-    /// Takes the whole OCI spec from `file`, in place of what its image and the other options make
-    /// of one. Its root is what the spec says.
+    /// Uses the whole OCI spec in `file` instead of one made of the image and the other options.
+    /// Its root is the one in the spec.
     pub fn spec(mut self, file: &Path) -> Self {
         self.spec = Some(file.to_owned());
         self
     }
 
-    /// Sets a variable of its environment.
+    /// Sets an environment variable.
     pub fn env(self, name: &str, value: &str) -> Self {
         self.option("--env", &format!("{name}={value}"))
     }
 
-    /// Sets an annotation of its spec.
+    /// Sets an annotation of the spec.
     pub fn annotation(self, name: &str, value: &str) -> Self {
         self.option("--annotation", &format!("{name}={value}"))
     }
 
-    /// Mounts `source` of the machine, writable, at `destination`.
+    /// Bind-mounts `source` of the machine, writable, at `destination`.
     pub fn mount(self, source: &Path, destination: &str) -> Self {
         self.bind(source, destination, "rw")
     }
 
-    /// Mounts `source` of the machine, read-only, at `destination`.
+    /// Bind-mounts `source` of the machine, read-only, at `destination`.
     pub fn mount_read_only(self, source: &Path, destination: &str) -> Self {
         self.bind(source, destination, "ro")
     }
@@ -164,44 +164,45 @@ impl Container {
         self.option("--cwd", folder)
     }
 
-    /// Any other option of `ctr run`.
+    /// Adds any other option of `ctr run`.
     pub fn flag(mut self, flag: &str) -> Self {
         self.options.push(flag.to_owned());
         self
     }
 
-    /// The whole command line, argument 0 first, in place of the image's.
+    /// Sets the whole command line, argument 0 first, in place of the image's.
     pub fn args(mut self, args: impl IntoIterator<Item = impl Into<String>>) -> Self {
         self.args.extend(args.into_iter().map(Into::into));
         self
     }
 
-    /// What it reads on standard input; nothing unless given.
+    /// Sets the standard input; empty unless given.
     pub fn input(mut self, bytes: impl Into<Vec<u8>>) -> Self {
         self.input = bytes.into();
         self
     }
 
-    /// Runs it to its end and removes it.
+    /// Runs the container to completion and removes it.
     ///
     /// # Errors
-    /// When `ctr` cannot be started or does not end in time; a container that fails is no error.
+    /// When `ctr` cannot be started or does not end in time. A container that fails is not an
+    /// error.
     pub fn run(self) -> Result<Finished> {
         let started = Instant::now();
-        let words = self.prepare_run()?;
+        let arguments = self.prepare_run()?;
         let ctr = self
             .containerd
             .ctr()
-            .args(words)
+            .args(arguments)
             .input(self.input.clone())
-            .deadline(RUN_LIMIT);
+            .deadline(RUN_TIMEOUT);
         let output = ctr.output().map_err(|error| self.explain(error))?;
         let took = started.elapsed();
         if self.form == Form::Artifact {
             self.containerd
                 .ctr()
                 .args(["containers", "rm", &self.id])
-                .deadline(CTR_LIMIT)
+                .deadline(CTR_TIMEOUT)
                 .done()?;
         }
         let code = output
@@ -216,20 +217,20 @@ impl Container {
         })
     }
 
-    /// A process that runs it to its end, for output that is shown as it comes.
+    /// Returns the command that runs it to completion, for output that is shown as it comes.
     ///
     /// # Errors
-    /// When the container of an artifact cannot be made.
+    /// When the container of an artifact cannot be created.
     pub fn run_command(&self) -> Result<std::process::Command> {
         let mut command = self.containerd.ctr_command();
         command.args(self.prepare_run()?);
         Ok(command)
     }
 
-    /// The arguments with which `ctr` runs it.
+    /// Returns the arguments of `ctr run`.
     fn prepare_run(&self) -> Result<Vec<String>> {
         match self.form {
-            Form::Image => Ok(self.words(&["--rm"])),
+            Form::Image => Ok(self.arguments(&["--rm"])),
             Form::Artifact => {
                 artifact::create(
                     &self.containerd,
@@ -243,35 +244,35 @@ impl Container {
         }
     }
 
-    /// Starts it and leaves it running; its output goes nowhere.
+    /// Starts it and leaves it running; its output is discarded.
     ///
     /// # Errors
     /// When it cannot be created or started.
     pub fn start(self) -> Result<Task> {
         self.command(&["--detach", "--null-io"])
-            .deadline(CTR_LIMIT)
+            .deadline(CTR_TIMEOUT)
             .done()
             .map_err(|error| self.explain(error))?;
         Ok(Task::new(self.containerd, self.id))
     }
 
-    /// Creates its task and does not start it.
+    /// Creates its task without starting it.
     ///
     /// # Errors
     /// When it cannot be created.
     pub fn create(self) -> Result<Task> {
-        let mut words = vec!["containers", "create", "--runtime", self.runtime.name()];
-        words.extend(self.options.iter().map(String::as_str));
+        let mut arguments = vec!["containers", "create", "--runtime", self.runtime.name()];
+        arguments.extend(self.options.iter().map(String::as_str));
         let what = self.what();
-        words.extend(what.iter().map(String::as_str));
+        arguments.extend(what.iter().map(String::as_str));
         self.containerd
             .ctr()
-            .args(words)
-            .deadline(CTR_LIMIT)
+            .args(arguments)
+            .deadline(CTR_TIMEOUT)
             .done()
             .map_err(|error| self.explain(error))?;
-        // `ctr` has no command that only creates a task. One that then cannot write down its number
-        // stops there.
+        // `ctr` has no command that only creates a task, but stops after that if it cannot write
+        // its pid file.
         let nowhere = "/proc/none/";
         let output = self.containerd.ctr().args([
             "tasks",
@@ -282,28 +283,28 @@ impl Container {
             "/proc/none/pid",
             &self.id,
         ]);
-        let output = output.deadline(CTR_LIMIT).output()?;
-        let said = String::from_utf8_lossy(&output.stderr);
-        if !said.contains(nowhere) {
-            return Err(self.explain(anyhow::anyhow!("create the task of {}: {said}", self.id)));
+        let output = output.deadline(CTR_TIMEOUT).output()?;
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        if !stderr.contains(nowhere) {
+            return Err(self.explain(anyhow::anyhow!("create the task of {}: {stderr}", self.id)));
         }
         Ok(Task::new(self.containerd, self.id))
     }
 
     fn command(&self, first: &[&str]) -> command::Run {
-        self.containerd.ctr().args(self.words(first))
+        self.containerd.ctr().args(self.arguments(first))
     }
 
-    fn words(&self, first: &[&str]) -> Vec<String> {
-        let mut words = vec!["run".to_owned()];
-        words.extend(first.iter().map(|word| (*word).to_owned()));
-        words.extend(["--runtime".to_owned(), self.runtime.name().to_owned()]);
-        words.extend(self.options.iter().cloned());
-        words.extend(self.what());
-        words
+    fn arguments(&self, first: &[&str]) -> Vec<String> {
+        let mut arguments = vec!["run".to_owned()];
+        arguments.extend(first.iter().map(|word| (*word).to_owned()));
+        arguments.extend(["--runtime".to_owned(), self.runtime.name().to_owned()]);
+        arguments.extend(self.options.iter().cloned());
+        arguments.extend(self.what());
+        arguments
     }
 
-    /// The last words of its command line: what it is made of, and its id.
+    /// Returns the last arguments of its command line: what it is made of, and its id.
     fn what(&self) -> Vec<String> {
         match &self.spec {
             Some(file) => vec![

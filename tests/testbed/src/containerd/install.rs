@@ -1,5 +1,5 @@
-//! Which containerd: Debian's, unpacked into the cache, or the pinned one, built from its Go
-//! module.
+//! The containerd under test: Debian's, unpacked into the cache, or the pinned one, built from its
+//! Go module.
 
 use std::path::PathBuf;
 
@@ -11,10 +11,10 @@ use crate::go;
 use crate::host::{self, Need};
 use crate::versions::Versions;
 
-/// The Debian release whose containerd is tested.
+/// The Debian release of the tested containerd.
 const SUITE: &str = "bookworm";
 
-/// The form of containerd's configuration file.
+/// The schema of containerd's configuration file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Schema {
     /// containerd 1.x.
@@ -23,10 +23,10 @@ pub(super) enum Schema {
     Three,
 }
 
-/// A containerd that can be started: its programs and runc.
+/// A containerd installation: its programs and runc.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Install {
-    /// A short name, part of test names: `debian` or `current`.
+    /// A short name that is part of test names: `debian` or `current`.
     pub name: String,
     /// Its version.
     pub version: String,
@@ -37,13 +37,13 @@ pub struct Install {
 }
 
 impl Install {
-    /// Debian's containerd: needs no Go.
+    /// Finds Debian's containerd: needs no Go.
     ///
     /// # Errors
-    /// When its packages cannot be had.
+    /// When its packages cannot be fetched.
     pub fn debian(cache: &Cache) -> Result<Self> {
-        // runc is linked to it; unlike containerd's own packages, this one starts nothing when it
-        // is installed.
+        // runc is linked to this library; unlike containerd's own packages, its package starts no
+        // service.
         host::install(&[Need {
             package: "libseccomp2",
             provides: "/usr/lib/*/libseccomp.so.2",
@@ -70,7 +70,7 @@ impl Install {
         })
     }
 
-    /// The newest containerd that is pinned, with Debian's runc: built with Go the first time.
+    /// Builds the newest pinned containerd, unless it is cached, with Debian's runc.
     ///
     /// # Errors
     /// When it cannot be built.
@@ -86,8 +86,8 @@ impl Install {
         })
     }
 
-    /// Whether it pulls and imports Wasm artifacts, whose layers are no file systems (1.6.25,
-    /// 1.7.7, 2.0).
+    /// Returns whether it pulls and imports Wasm artifacts: their layers are not file systems
+    /// (since 1.6.25, 1.7.7, 2.0).
     ///
     /// # Errors
     /// When the version does not start with three numbers.
@@ -121,7 +121,7 @@ impl Install {
         match digits[..] {
             [major, minor, patch] => Ok((major, minor, patch)),
             _ => Err(anyhow::anyhow!(
-                "{} is no version of containerd",
+                "{} is not a version of containerd",
                 self.version
             )),
         }
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn artifacts_are_taken_since_the_release_that_learnt_it() {
+    fn artifacts_are_supported_since_1_6_25_1_7_7_and_2_0() {
         for (version, takes) in [
             ("1.6.20~ds1-1+b1", false),
             ("1.6.25", true),
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn the_configuration_changed_its_form_with_the_second_major_version() {
+    fn config_has_a_new_schema_since_containerd_2() {
         assert_eq!(install("1.6.20~ds1").schema().unwrap(), Schema::Two);
         assert_eq!(install("2.4.2").schema().unwrap(), Schema::Three);
         install("trunk").schema().unwrap_err();

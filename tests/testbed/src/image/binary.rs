@@ -1,5 +1,4 @@
-//! Telling modules from components and both from anything else, by bytes and never by a file's
-//! name.
+//! Recognition of modules and components by their bytes, never by a file's name.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -28,20 +27,20 @@ impl fmt::Display for Binary {
     }
 }
 
-/// What a component asks of its host and offers to it.
+/// The imports and exports of a component.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct World {
-    /// Names of the interfaces and functions it imports.
+    /// Names of the imported interfaces and functions.
     pub imports: Vec<String>,
-    /// Names of those it exports.
+    /// Names of the exported ones.
     pub exports: Vec<String>,
 }
 
-/// Which format `bytes` have. All of them are validated, with every proposal switched on: whether a
-/// runtime knows a proposal is for the runtime to say.
+/// Returns the format of `bytes`. They are validated with every proposal enabled: whether a runtime
+/// supports a proposal is for the runtime to check.
 ///
 /// # Errors
-/// When they are not WebAssembly, truncated or invalid; the message says where.
+/// When they are not WebAssembly, truncated or invalid; the message has the offset.
 pub fn classify(bytes: &[u8]) -> Result<Binary> {
     if !bytes.starts_with(MAGIC) {
         let start = &bytes[..bytes.len().min(MAGIC.len())];
@@ -53,7 +52,7 @@ pub fn classify(bytes: &[u8]) -> Result<Binary> {
     Validator::new_with_features(WasmFeatures::all())
         .validate_all(bytes)
         .context("not valid WebAssembly")?;
-    // The validator accepts nothing but these two after the magic bytes.
+    // After the magic bytes the validator accepts only these two.
     Ok(if Parser::is_component(bytes) {
         Binary::Component
     } else {
@@ -61,10 +60,10 @@ pub fn classify(bytes: &[u8]) -> Result<Binary> {
     })
 }
 
-/// `source` itself if it is binary; compiled, if it is WebAssembly text.
+/// Returns `source` itself if it is binary, or compiles it if it is WebAssembly text.
 ///
 /// # Errors
-/// When it is neither: text that does not compile, with line and column.
+/// When it is neither: the error for text has line and column.
 pub fn compile_if_text(source: &[u8]) -> Result<Cow<'_, [u8]>> {
     let is_text =
         std::str::from_utf8(source).is_ok_and(|text| text.trim_start().starts_with(['(', ';']));
@@ -75,7 +74,7 @@ pub fn compile_if_text(source: &[u8]) -> Result<Cow<'_, [u8]>> {
     }
 }
 
-/// The imports and exports of the component in `bytes`, outermost level only.
+/// Returns the imports and exports of the component in `bytes`, outermost level only.
 ///
 /// # Errors
 /// When the bytes cannot be parsed.
@@ -119,24 +118,24 @@ mod tests {
     }
 
     #[test]
-    fn modules_and_components_are_told_apart() {
+    fn modules_and_components_are_distinguished() {
         assert_eq!(classify(&wasm("(module)")).unwrap(), Binary::Module);
         assert_eq!(classify(&wasm("(component)")).unwrap(), Binary::Component);
     }
 
     #[test]
-    fn what_is_not_wasm_is_refused_by_its_first_bytes() {
+    fn non_wasm_bytes_are_refused_by_their_magic() {
         let error = classify(b"\x7fELF and so on").unwrap_err().to_string();
         assert!(error.contains("7f, 45, 4c, 46"), "{error}");
         classify(b"").unwrap_err();
     }
 
     #[test]
-    fn a_truncated_module_is_refused_with_its_offset() {
+    fn truncated_module_is_refused_with_its_offset() {
         let bytes = wasm("(module (func (export \"_start\") (drop (i32.const 1))))");
         for length in 5..bytes.len() {
-            // A cut between two sections can leave a valid, smaller module only where no code is
-            // owed.
+            // A cut between two sections gives a valid, smaller module only if no code section is
+            // expected.
             if let Err(error) = classify(&bytes[..length]) {
                 assert!(format!("{error:#}").contains("offset 0x"), "{error:#}");
             }
@@ -145,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn an_invalid_module_is_refused_with_its_offset() {
+    fn invalid_module_is_refused_with_its_offset() {
         let error = format!(
             "{:#}",
             classify(&wasm("(module (func (result i32)))")).unwrap_err()
@@ -154,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn text_is_compiled_and_binaries_stay_as_they_are() {
+    fn wat_text_is_compiled_and_binaries_are_unchanged() {
         assert_eq!(compile_if_text(b"  (module)").unwrap(), wasm("(module)"));
         assert_eq!(
             compile_if_text(b";; a comment\n(module)").unwrap(),
@@ -169,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn the_world_of_a_component_is_its_outermost_level() {
+    fn world_of_a_component_is_its_outermost_level() {
         let bytes = wasm(
             r#"(component
                 (import "wasi:cli/environment@0.2.0" (instance))

@@ -1,4 +1,4 @@
-//! Who we are to a registry: what `docker login` wrote, or nobody.
+//! Registry credentials from `docker login`, or anonymous access.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -26,7 +26,7 @@ impl std::fmt::Debug for Credentials {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Anonymous => f.write_str("Anonymous"),
-            // A password must not reach a log by way of a debug print.
+            // A password must not reach a log through a debug print.
             Self::Basic { user, .. } => f
                 .debug_struct("Basic")
                 .field("user", user)
@@ -36,12 +36,12 @@ impl std::fmt::Debug for Credentials {
 }
 
 impl Credentials {
-    /// What the docker configuration of this user (`$DOCKER_CONFIG/config.json` or
-    /// `~/.docker/config.json`) has for `registry`; anonymous if there is no such file or no entry.
+    /// Reads the credentials for `registry` from the user's docker configuration
+    /// (`$DOCKER_CONFIG/config.json` or `~/.docker/config.json`); anonymous if there is no such
+    /// file or no entry.
     ///
     /// # Errors
-    /// When the file cannot be read, or keeps the registry's credentials in a form that we do not
-    /// read.
+    /// When the file cannot be read, or holds the credentials in an unsupported form.
     pub fn of_docker(registry: &str) -> Result<Self> {
         let folder = match std::env::var_os("DOCKER_CONFIG").filter(|value| !value.is_empty()) {
             Some(folder) => PathBuf::from(folder),
@@ -59,7 +59,7 @@ impl Credentials {
             .with_context(|| format!("find credentials for {registry} in {}", file.display()))
     }
 
-    /// What the docker configuration `text` has for `registry`.
+    /// Reads the credentials for `registry` from the docker configuration `text`.
     fn in_docker_config(text: &str, registry: &str) -> Result<Self> {
         let config: Value = serde_json::from_str(text).context("read it as JSON")?;
         let keys = keys_of(registry);
@@ -70,8 +70,8 @@ impl Credentials {
             .iter()
             .map(|key| &config["auths"][key])
             .find(|entry| entry.is_object());
-        // A helper counts only where it is named for this registry, or `docker login` left its
-        // empty mark for it.
+        // A helper is used only if it is configured for this registry, or if `docker login` left
+        // its empty entry for it.
         let store = config["credsStore"].as_str().filter(|_| {
             entry.is_some_and(|entry| entry["auth"].as_str().is_none_or(str::is_empty))
         });
@@ -106,7 +106,7 @@ impl Credentials {
         })
     }
 
-    /// As the registry client takes them.
+    /// Converts to the registry client's type.
     pub(super) fn as_auth(&self) -> RegistryAuth {
         match self {
             Self::Anonymous => RegistryAuth::Anonymous,
@@ -115,7 +115,7 @@ impl Credentials {
     }
 }
 
-/// Under which keys docker files credentials for `registry`.
+/// Returns the keys under which docker stores credentials for `registry`.
 fn keys_of(registry: &str) -> Vec<String> {
     let mut keys = vec![
         registry.to_owned(),
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn a_login_is_found_by_its_registry() {
+    fn login_is_found_by_its_registry() {
         let text =
             r#"{"auths": {"registry.example:5000": {"auth": "bWU6c2VjcmV0OndpdGg6Y29sb25z"}}}"#;
         let expected = Credentials::Basic {
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn no_entry_means_nobody() {
+    fn registry_without_an_entry_is_anonymous() {
         assert_eq!(find("{}").unwrap(), Credentials::Anonymous);
         assert_eq!(
             find(r#"{"credsStore": "desktop"}"#).unwrap(),
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn a_credential_helper_is_refused_by_name() {
+    fn credential_helper_is_refused_by_name() {
         for text in [
             r#"{"credHelpers": {"registry.example:5000": "gcloud"}}"#,
             r#"{"credsStore": "gcloud", "auths": {"registry.example:5000": {}}}"#,
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn a_password_is_not_printed() {
+    fn password_is_not_printed() {
         let secret = Credentials::Basic {
             user: "me".into(),
             password: "secret".into(),

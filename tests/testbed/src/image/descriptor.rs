@@ -1,4 +1,4 @@
-//! Blobs and how manifests point at them.
+//! Blobs, and the descriptors by which manifests refer to them.
 
 use std::collections::BTreeMap;
 
@@ -7,25 +7,25 @@ use sha2::{Digest as _, Sha256};
 
 use crate::cache::hex;
 
-/// How a manifest or an index points at a blob.
+/// A reference from a manifest or an index to a blob.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Descriptor {
-    /// What the blob is.
+    /// The blob's media type.
     pub media_type: String,
     /// `sha256:` and 64 hexadecimal digits.
     pub digest: String,
     /// Its length in bytes.
     pub size: u64,
-    /// Which machines it is for; only in an index.
+    /// The platform that it is for; only in an index.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub platform: Option<Platform>,
-    /// Further facts, among them the name of an image in a layout.
+    /// Annotations, among them the name of an image in a layout.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
 }
 
-/// Operating system and processor, as OCI names them.
+/// Operating system and processor, by OCI's names.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Platform {
     /// The processor.
@@ -35,7 +35,7 @@ pub struct Platform {
 }
 
 impl Platform {
-    /// Linux on this machine's processor.
+    /// Returns Linux on this machine's processor.
     pub fn host() -> Self {
         let architecture = match std::env::consts::ARCH {
             "x86_64" => "amd64",
@@ -58,7 +58,7 @@ pub struct Blob {
 }
 
 impl Blob {
-    /// A blob of these bytes.
+    /// Creates a blob of these bytes.
     pub fn new(media_type: &str, bytes: Vec<u8>) -> Self {
         Self {
             media_type: media_type.to_owned(),
@@ -67,27 +67,27 @@ impl Blob {
         }
     }
 
-    /// A blob of this JSON value.
+    /// Creates a blob of this JSON value.
     pub(super) fn json(media_type: &str, value: &serde_json::Value) -> Self {
         Self::new(media_type, value.to_string().into_bytes())
     }
 
-    /// What it is.
+    /// Returns its media type.
     pub fn media_type(&self) -> &str {
         &self.media_type
     }
 
-    /// `sha256:` and 64 hexadecimal digits.
+    /// Returns its digest: `sha256:` and 64 hexadecimal digits.
     pub fn digest(&self) -> &str {
         &self.digest
     }
 
-    /// Its content.
+    /// Returns its content.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
     }
 
-    /// How a manifest points at it.
+    /// Returns a descriptor that refers to it.
     pub fn descriptor(&self) -> Descriptor {
         Descriptor {
             media_type: self.media_type.clone(),
@@ -99,7 +99,7 @@ impl Blob {
     }
 }
 
-/// The digest of `bytes` as OCI writes it.
+/// Computes the digest of `bytes` in OCI's form.
 pub(super) fn digest(bytes: &[u8]) -> String {
     format!("sha256:{}", hex(&Sha256::digest(bytes)))
 }

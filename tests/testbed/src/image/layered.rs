@@ -1,5 +1,5 @@
-//! Linux images of several layers, as the project's own programs are shipped: what changes together
-//! lies together.
+//! Linux images of several layers, as for the project's own programs: files that change together
+//! are in one layer.
 
 use std::collections::BTreeMap;
 
@@ -14,22 +14,22 @@ use super::{Blob, Compression, Entry, IMAGE_CONFIG, Packed};
 pub struct LayeredImage {
     /// `registry/repository:tag`.
     pub reference: String,
-    /// What the root holds, layer by layer.
+    /// The root's content, layer by layer.
     pub layers: Vec<FileLayer>,
     /// Program and first arguments.
     pub entrypoint: Vec<String>,
-    /// Who runs it, as `uid:gid`; root if empty.
+    /// The user, as `uid:gid`; root if empty.
     pub user: String,
-    /// Facts about the image, as `org.opencontainers.image.*` names them.
+    /// Annotations, such as `org.opencontainers.image.*`.
     pub labels: BTreeMap<String, String>,
 }
 
 /// The files of one layer.
 #[derive(Debug, Clone, Default)]
 pub struct FileLayer {
-    /// What it adds. Parent folders are made as needed.
+    /// Its entries. Missing parent folders are added.
     pub files: Vec<Entry>,
-    /// How it is stored.
+    /// Its compression.
     pub compression: Compression,
 }
 
@@ -66,14 +66,14 @@ impl LayeredImage {
     }
 }
 
-/// One file as an OCI artifact: its layer's digest is the file's.
+/// One file as an OCI artifact: its layer's digest is that of the file.
 #[derive(Debug, Clone)]
 pub struct FileArtifact {
     /// `registry/repository:tag`.
     pub reference: String,
-    /// Media type of the file, and of what the artifact is.
+    /// Media type of the file, and type of the artifact.
     pub media_type: String,
-    /// The file's name, for those who pull it to a folder.
+    /// The file's name, for clients that pull it to a folder.
     pub name: String,
     /// Its bytes.
     pub bytes: Vec<u8>,

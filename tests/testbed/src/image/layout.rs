@@ -1,4 +1,4 @@
-//! OCI image layouts, as a folder or as one tar archive: written, and read back with every digest
+//! OCI image layouts as a folder or a tar archive: written, and read back with every digest
 //! checked.
 
 use std::collections::{BTreeMap, HashMap};
@@ -13,17 +13,17 @@ use serde_json::json;
 use super::descriptor::digest;
 use super::{Blob, Descriptor, INDEX, MANIFEST, Packed};
 
-/// The name under which containerd imports an image: the full reference.
+/// Annotation with the name under which containerd imports an image: the full reference.
 const CONTAINERD_NAME: &str = "io.containerd.image.name";
-/// The name of an image within its layout: the tag.
+/// Annotation with the name of an image within its layout: the tag.
 const REF_NAME: &str = "org.opencontainers.image.ref.name";
 
 impl Packed {
-    /// Writes an OCI image layout into `folder`, which is made if it is missing. A layout that is
-    /// there already is replaced: its index then names this image alone.
+    /// Writes an OCI image layout into `folder`, which is created if it is missing. An existing
+    /// layout is replaced: its index then names this image alone.
     ///
     /// # Errors
-    /// When `folder` holds something else, or a file cannot be written.
+    /// When `folder` has other content, or a file cannot be written.
     pub fn write_layout(&self, folder: &Path) -> Result<()> {
         if !folder.join("oci-layout").is_file()
             && fs::read_dir(folder).is_ok_and(|mut entries| {
@@ -65,8 +65,8 @@ impl Packed {
             .with_context(|| format!("finish {}", file.display()))
     }
 
-    /// Reads the one image of the archive `file` back, to name or push it. An index is not
-    /// understood.
+    /// Reads the one image of the archive `file`, to rename or push it. Image indexes are not
+    /// supported.
     ///
     /// # Errors
     /// As [`read_archive`].
@@ -81,7 +81,7 @@ impl Packed {
         .with_context(|| format!("read the OCI archive {}", file.display()))?;
         let reference = found
             .reference
-            .with_context(|| format!("{} does not say its image's name", file.display()))?;
+            .with_context(|| format!("{} has no image name", file.display()))?;
         let bytes = files
             .remove(&blob_path(&found.root.digest))
             .with_context(|| format!("{} has no manifest", file.display()))?;
@@ -94,7 +94,7 @@ impl Packed {
         Self::of(&reference, Blob::new(MANIFEST, bytes), blobs)
     }
 
-    /// Paths and contents of the layout's files.
+    /// Returns paths and contents of the layout's files.
     fn layout(&self) -> BTreeMap<String, Vec<u8>> {
         let tag = self.reference.tag().unwrap_or("latest").to_owned();
         let annotations = BTreeMap::from([
@@ -121,12 +121,12 @@ impl Packed {
     }
 }
 
-/// An image as it was found in a layout or a registry, every digest and size checked.
+/// An image read from a layout or a registry, every digest and size checked.
 #[derive(Debug, Clone)]
 pub struct Found {
-    /// Its full reference, where the place of finding knows it.
+    /// Its full reference, if the source has it.
     pub reference: Option<String>,
-    /// What the reference names: the manifest or the index.
+    /// The blob that the reference names: the manifest or the index.
     pub root: Descriptor,
     /// The configuration.
     pub config: Blob,
@@ -137,7 +137,7 @@ pub struct Found {
 /// Reads the one image of the layout in `folder`.
 ///
 /// # Errors
-/// When it is no layout of one image, or a blob is not what its digest says.
+/// When it is not a layout of one image, or a blob does not match its digest.
 pub fn read_layout(folder: &Path) -> Result<Found> {
     read(|path| {
         let file = folder.join(path);
@@ -160,7 +160,7 @@ pub fn read_archive(file: &Path) -> Result<Found> {
     .with_context(|| format!("read the OCI archive {}", file.display()))
 }
 
-/// The files of a tar archive, by their paths.
+/// Returns the files of a tar archive, by their paths.
 fn files_of(file: &Path) -> Result<HashMap<String, Vec<u8>>> {
     let tar = fs::File::open(file).with_context(|| format!("open {}", file.display()))?;
     let mut files = HashMap::new();
@@ -198,7 +198,7 @@ fn read(mut file: impl FnMut(&str) -> Result<Vec<u8>>) -> Result<Found> {
     Ok(Found { reference, ..found })
 }
 
-/// Follows `root` to the configuration and the layers, with `blob` to get at each.
+/// Follows `root` to the configuration and the layers; `blob` loads each.
 pub(super) fn resolve(
     root: Descriptor,
     mut blob: impl FnMut(&Descriptor) -> Result<Vec<u8>>,
@@ -213,7 +213,7 @@ pub(super) fn resolve(
         );
         ensure!(
             bytes.len() as u64 == descriptor.size,
-            "blob {is} has {} bytes, its descriptor says {}",
+            "blob {is} has {} bytes, its descriptor has {}",
             bytes.len(),
             descriptor.size
         );

@@ -1,4 +1,4 @@
-//! Registries: pushing what was packed, pulling it back.
+//! Registry access: push and pull of images.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -11,7 +11,7 @@ use tokio::runtime::Runtime;
 use super::layout::resolve;
 use super::{Credentials, Descriptor, Found, INDEX, MANIFEST, Packed, parse_reference};
 
-/// How one talks to a registry.
+/// The transport of requests to a registry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Transport {
     /// HTTPS.
@@ -21,8 +21,8 @@ pub enum Transport {
 }
 
 impl Transport {
-    /// The usual transport for `registry` (`host` or `host:port`): plain HTTP on this machine
-    /// itself, else HTTPS.
+    /// Returns the usual transport for `registry` (`host` or `host:port`): plain HTTP on this
+    /// machine, otherwise HTTPS.
     pub fn usual_for(registry: &str) -> Self {
         let host = registry.rsplit_once(':').map_or(registry, |(host, _)| host);
         let is_loopback = host == "localhost"
@@ -34,20 +34,20 @@ impl Transport {
     }
 }
 
-/// Who asks a registry, and how.
+/// Transport and credentials for a registry.
 #[derive(Debug, Clone)]
 pub struct Registry {
-    /// How.
+    /// The transport.
     pub transport: Transport,
-    /// Who.
+    /// The credentials.
     pub credentials: Credentials,
 }
 
 impl Registry {
-    /// Anonymous access over the usual transport for the registry of `reference`.
+    /// Returns anonymous access over the usual transport for the registry of `reference`.
     ///
     /// # Errors
-    /// When `reference` is none.
+    /// When `reference` is not a valid reference.
     pub fn anonymous(reference: &str) -> Result<Self> {
         let transport = Transport::usual_for(parse_reference(reference)?.resolve_registry());
         Ok(Self {
@@ -75,10 +75,10 @@ impl Registry {
 }
 
 impl Packed {
-    /// Pushes it to the registry that its reference names; returns the reference by digest.
+    /// Pushes the image to the registry in its reference; returns the reference by digest.
     ///
     /// # Errors
-    /// When the registry cannot be reached or refuses.
+    /// When the registry cannot be reached or refuses it.
     pub fn push(&self, registry: &Registry) -> Result<String> {
         let (runtime, client) = registry.client()?;
         let host = self.reference.resolve_registry().to_owned();
@@ -132,10 +132,10 @@ impl Packed {
     }
 }
 
-/// Pulls the image that `reference` names, every digest checked.
+/// Pulls the image `reference` and checks every digest.
 ///
 /// # Errors
-/// When the registry cannot be reached or refuses, or a blob is not what its digest says.
+/// When the registry cannot be reached or refuses, or a blob does not match its digest.
 pub fn pull(reference: &str, registry: &Registry) -> Result<Found> {
     let parsed = parse_reference(reference)?;
     let (runtime, client) = registry.client()?;
@@ -149,7 +149,7 @@ pub fn pull(reference: &str, registry: &Registry) -> Result<Found> {
     let kind: serde_json::Value = serde_json::from_slice(&bytes)
         .with_context(|| format!("read the manifest of {reference}"))?;
     let Some(media_type) = kind["mediaType"].as_str() else {
-        bail!("the manifest of {reference} does not say its mediaType")
+        bail!("the manifest of {reference} has no mediaType")
     };
     let root = Descriptor {
         media_type: media_type.to_owned(),

@@ -1,5 +1,5 @@
-//! Ordinary Linux images `FROM scratch`: one layer with the files, a configuration that says how to
-//! start.
+//! Ordinary Linux images `FROM scratch`: one layer with the files, and a configuration with the
+//! entrypoint.
 
 use std::collections::BTreeSet;
 use std::io::Write as _;
@@ -10,32 +10,32 @@ use serde_json::{Value, json};
 
 use super::{Blob, CREATED, IMAGE_CONFIG, Packed, Platform, descriptor};
 
-/// An image whose root file system holds what it runs.
+/// An image with its program in the root file system.
 #[derive(Debug, Clone, Default)]
 pub struct RootfsImage {
     /// `registry/repository:tag`.
     pub reference: String,
     /// Program and first arguments.
     pub entrypoint: Vec<String>,
-    /// Arguments that a container's own replace.
+    /// Default arguments, which a container's own replace.
     pub cmd: Vec<String>,
     /// `NAME=value` each.
     pub env: Vec<String>,
-    /// Where the program starts; `/` if empty.
+    /// The working directory; `/` if empty.
     pub working_dir: String,
-    /// What the root holds. Parent folders are made as needed.
+    /// The root's entries. Missing parent folders are added.
     pub files: Vec<Entry>,
-    /// How the layer is stored.
+    /// Compression of the layer.
     pub compression: Compression,
 }
 
-/// How a layer is stored.
+/// Compression of a layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Compression {
-    /// As plain tar.
+    /// None: plain tar.
     #[default]
     None,
-    /// As gzipped tar, the usual form in registries.
+    /// gzip, the usual form in registries.
     Gzip,
 }
 
@@ -55,7 +55,7 @@ enum Content {
 }
 
 impl Entry {
-    /// A file with permission bits `mode`.
+    /// Creates a file with permission bits `mode`.
     pub fn file(path: &str, bytes: impl Into<Vec<u8>>, mode: u32) -> Self {
         Self {
             path: path.to_owned(),
@@ -64,7 +64,7 @@ impl Entry {
         }
     }
 
-    /// An empty folder with permission bits `mode`.
+    /// Creates an empty folder with permission bits `mode`.
     pub fn folder(path: &str, mode: u32) -> Self {
         Self {
             path: path.to_owned(),
@@ -73,7 +73,7 @@ impl Entry {
         }
     }
 
-    /// A symbolic link to `target`.
+    /// Creates a symbolic link to `target`.
     pub fn link(path: &str, target: &str) -> Self {
         Self {
             path: path.to_owned(),
@@ -84,7 +84,7 @@ impl Entry {
 }
 
 impl RootfsImage {
-    /// The plainest image of a guest: `/app.wasm`, which is also the entrypoint.
+    /// Creates the simplest image of a guest: `/app.wasm`, which is also the entrypoint.
     pub fn of_guest(reference: &str, wasm: impl Into<Vec<u8>>) -> Self {
         Self {
             reference: reference.to_owned(),
@@ -116,8 +116,8 @@ impl RootfsImage {
     }
 }
 
-/// A file system layer: its blob as stored, and the digest of its plain tar, by which runtimes know
-/// it.
+/// A file system layer: its blob as stored, and the digest of its plain tar, by which runtimes
+/// identify it.
 pub(super) struct Layer {
     pub(super) blob: Blob,
     diff_id: String,
@@ -137,7 +137,7 @@ impl Layer {
     }
 }
 
-/// An image configuration over `layers`.
+/// Creates an image configuration over `layers`.
 pub(super) fn config(
     layers: &[&Layer],
     entrypoint: &[String],
@@ -166,7 +166,7 @@ pub(super) fn config(
 }
 
 fn gzip(bytes: &[u8]) -> Result<Vec<u8>> {
-    // The encoder's own header has no time in it.
+    // The encoder's default header has no time.
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
     encoder.write_all(bytes).context("compress the layer")?;
     encoder.finish().context("compress the layer")
@@ -196,7 +196,7 @@ fn append(
     mode: u32,
     content: &Content,
 ) -> Result<()> {
-    // A new header's times and owners are zero.
+    // A new header has zero times and owners.
     let mut header = tar::Header::new_gnu();
     header.set_mode(mode);
     header.set_mtime(0);
@@ -221,7 +221,7 @@ fn append(
     added.with_context(|| format!("add {} to the layer", path.display()))
 }
 
-/// `path` without its leading slash; refuses one that would lead out of the root.
+/// Returns `path` without its leading slash; refuses one that leads out of the root.
 fn inside_root(path: &str) -> Result<PathBuf> {
     let mut inside = PathBuf::new();
     for component in Path::new(path).components() {
@@ -234,12 +234,12 @@ fn inside_root(path: &str) -> Result<PathBuf> {
         }
     }
     if inside.as_os_str().is_empty() {
-        bail!("{path:?} names no entry of an image");
+        bail!("{path:?} is not a path of an image entry");
     }
     Ok(inside)
 }
 
-/// The folders above `path`, outermost first.
+/// Returns the folders above `path`, outermost first.
 fn parents(path: &Path) -> Vec<PathBuf> {
     let mut parents: Vec<_> = path
         .ancestors()

@@ -1,4 +1,4 @@
-//! Packing and reading back, in memory and in temporary folders.
+//! Tests of packing and reading back, in memory and in temporary folders.
 
 use std::collections::BTreeMap;
 use std::io::Read as _;
@@ -62,7 +62,7 @@ fn hello() -> Vec<u8> {
 }
 
 #[test]
-fn a_rootfs_image_holds_its_files_and_says_how_to_start() {
+fn rootfs_image_holds_its_files_and_entrypoint() {
     for compression in [Compression::None, Compression::Gzip] {
         let image = RootfsImage {
             env: vec!["A=1".into()],
@@ -103,7 +103,7 @@ fn a_rootfs_image_holds_its_files_and_says_how_to_start() {
 }
 
 #[test]
-fn a_diff_id_names_the_plain_tar_whatever_the_compression() {
+fn diff_id_is_the_plain_tars_digest_for_any_compression() {
     let diff_ids = |compression| {
         let image = RootfsImage {
             compression,
@@ -120,7 +120,7 @@ fn a_diff_id_names_the_plain_tar_whatever_the_compression() {
 }
 
 #[test]
-fn a_path_out_of_the_root_is_refused() {
+fn entry_path_out_of_the_root_is_refused() {
     for path in ["../etc/passwd", "/a/../../b", "/"] {
         let image = RootfsImage {
             files: vec![Entry::file(path, "x", 0o644)],
@@ -132,7 +132,7 @@ fn a_path_out_of_the_root_is_refused() {
 }
 
 #[test]
-fn an_image_of_layers_says_who_runs_it_and_what_it_is() {
+fn layered_image_has_user_and_annotations() {
     let layer = |path: &str, compression| FileLayer {
         files: vec![Entry::file(path, "x", 0o644)],
         compression,
@@ -162,7 +162,7 @@ fn an_image_of_layers_says_who_runs_it_and_what_it_is() {
         "app"
     );
     assert_eq!(config["rootfs"]["diff_ids"].as_array().unwrap().len(), 2);
-    // Another program leaves the layer below as it is.
+    // Another program does not change the layer below.
     let other = LayeredImage {
         layers: vec![image.layers[0].clone(), layer("/other", Compression::Gzip)],
         ..image
@@ -173,7 +173,7 @@ fn an_image_of_layers_says_who_runs_it_and_what_it_is() {
 }
 
 #[test]
-fn a_file_is_the_one_layer_of_its_artifact() {
+fn file_is_the_only_layer_of_its_artifact() {
     let artifact = FileArtifact {
         reference: "registry.example/file:1".into(),
         media_type: "application/gzip".into(),
@@ -188,7 +188,7 @@ fn a_file_is_the_one_layer_of_its_artifact() {
 }
 
 #[test]
-fn an_image_out_of_an_archive_is_the_one_that_went_in() {
+fn image_read_from_an_archive_is_the_one_written() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("image.tar");
     let packed = RootfsImage::of_guest("registry.example/app:1", hello())
@@ -208,7 +208,7 @@ fn an_image_out_of_an_archive_is_the_one_that_went_in() {
 }
 
 #[test]
-fn an_artifact_lists_its_layer_in_its_configuration() {
+fn artifact_lists_its_layer_in_its_configuration() {
     let packed = Artifact {
         reference: "registry.example/app:1".into(),
         guest: hello(),
@@ -228,7 +228,7 @@ fn an_artifact_lists_its_layer_in_its_configuration() {
 }
 
 #[test]
-fn an_artifact_of_a_component_says_what_it_exports() {
+fn artifact_of_a_component_lists_its_exports() {
     let guest = test_guests::COMPONENT.bytes().into_owned();
     let packed = Artifact {
         reference: "registry.example/app:1".into(),
@@ -244,7 +244,7 @@ fn an_artifact_of_a_component_says_what_it_exports() {
 }
 
 #[test]
-fn an_artifact_of_anything_else_is_refused() {
+fn artifact_of_a_non_wasm_file_is_refused() {
     let guest = test_guests::NOT_WASM.bytes().into_owned();
     Artifact {
         reference: "registry.example/app:1".into(),
@@ -256,7 +256,7 @@ fn an_artifact_of_anything_else_is_refused() {
 }
 
 #[test]
-fn a_wasm_layer_is_no_part_of_the_root_file_system() {
+fn wasm_layer_is_not_part_of_the_root_file_system() {
     for layer in WasmLayer::ALL {
         let image = WasmImage {
             reference: "registry.example/app:1".into(),
@@ -295,7 +295,7 @@ fn a_wasm_layer_is_no_part_of_the_root_file_system() {
 }
 
 #[test]
-fn an_index_leads_to_the_same_image() {
+fn index_leads_to_the_same_image() {
     let plain = RootfsImage::of_guest("registry.example/app:1", hello())
         .pack()
         .unwrap();
@@ -308,7 +308,7 @@ fn an_index_leads_to_the_same_image() {
 }
 
 #[test]
-fn packing_twice_gives_the_same_bytes() {
+fn image_packed_twice_has_the_same_bytes() {
     let image = RootfsImage {
         compression: Compression::Gzip,
         ..RootfsImage::of_guest("registry.example/app:1", hello())
@@ -320,7 +320,7 @@ fn packing_twice_gives_the_same_bytes() {
 }
 
 #[test]
-fn a_folder_with_other_things_is_left_alone() {
+fn layout_is_not_written_into_a_folder_with_other_files() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("thesis.txt"), "x").unwrap();
     let packed = RootfsImage::of_guest("registry.example/app:1", hello())
@@ -331,7 +331,7 @@ fn a_folder_with_other_things_is_left_alone() {
 }
 
 #[test]
-fn a_damaged_blob_is_noticed() {
+fn damaged_blob_is_detected() {
     let folder = tempfile::tempdir().unwrap();
     let packed = RootfsImage::of_guest("registry.example/app:1", hello())
         .pack()
@@ -344,7 +344,7 @@ fn a_damaged_blob_is_noticed() {
 }
 
 #[test]
-fn only_registries_of_this_machine_are_spoken_to_in_the_clear() {
+fn plain_http_is_used_only_for_local_registries() {
     for (registry, transport) in [
         ("localhost:5000", Transport::Http),
         ("127.0.0.1:5000", Transport::Http),

@@ -1,10 +1,9 @@
-//! Images that carry their guest as a layer of its own: CNCF Wasm artifacts, and images with a Wasm
-//! layer.
+//! Images with the guest in a layer of its own: CNCF Wasm artifacts, and images with a Wasm layer.
 //!
-//! Tried with containerd: 2.4.2 takes both, and leaves Wasm layers out when it unpacks. `ctr` 2.4.2
-//! imports an artifact but makes no container from its configuration ("unknown image config media
-//! type"); only CRI does. Debian 12's 1.6 refuses both, behind an index or not ("mismatched image
-//! rootfs and manifest layers"): there a guest needs a [`RootfsImage`](super::RootfsImage).
+//! Tried with containerd: 2.4.2 accepts both, and skips Wasm layers when it unpacks. `ctr` 2.4.2
+//! imports an artifact but cannot create a container from its configuration ("unknown image config
+//! media type"); only CRI can. Debian 12's 1.6 refuses both, behind an index or not ("mismatched
+//! image rootfs and manifest layers"): there a guest needs a [`RootfsImage`](super::RootfsImage).
 
 use anyhow::{Context as _, Result};
 use serde_json::json;
@@ -12,23 +11,23 @@ use serde_json::json;
 use super::rootfs::{Compression, Entry, Layer, config};
 use super::{Binary, Blob, CREATED, IMAGE_CONFIG, Packed, WASM_CONFIG, classify, world};
 
-/// The media types under which guests lie in registries.
+/// The media types of guests in registries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum WasmLayer {
-    /// `application/wasm`, the one that the CNCF's artifact format asks for.
+    /// `application/wasm`, which the CNCF's artifact format requires.
     #[default]
     Wasm,
-    /// The type that runwasi's first images used, for modules as well as components.
+    /// The type of runwasi's first images, for modules as well as components.
     Component,
     /// The type of the oldest tools.
     Content,
 }
 
 impl WasmLayer {
-    /// All of them.
+    /// All media types.
     pub const ALL: [Self; 3] = [Self::Wasm, Self::Component, Self::Content];
 
-    /// The media type itself.
+    /// Returns the media type.
     pub fn media_type(self) -> &'static str {
         match self {
             Self::Wasm => "application/wasm",
@@ -38,7 +37,7 @@ impl WasmLayer {
     }
 }
 
-/// A CNCF Wasm artifact: a configuration of its own kind and the guest as the only layer.
+/// A CNCF Wasm artifact: a configuration of its own type and the guest as the only layer.
 #[derive(Debug, Clone, Default)]
 pub struct Artifact {
     /// `registry/repository:tag`.
@@ -79,22 +78,22 @@ impl Artifact {
 /// A Linux image with the guest in a Wasm layer, after a file system layer if there are files.
 ///
 /// `rootfs.diff_ids` names the file system layer alone: containerd unpacks every layer listed
-/// there, finds that a Wasm layer is none, and then has no snapshot to start from.
+/// there, and a Wasm layer would fail, which leaves no snapshot to start from.
 #[derive(Debug, Clone, Default)]
 pub struct WasmImage {
     /// `registry/repository:tag`.
     pub reference: String,
-    /// The guest, as it is: tests also pack what is none.
+    /// The guest, unchecked: tests also pack invalid ones.
     pub guest: Vec<u8>,
     /// The layer's media type.
     pub layer: WasmLayer,
-    /// The guest's arguments, its own name first.
+    /// The guest's arguments, argument 0 first.
     pub entrypoint: Vec<String>,
     /// `NAME=value` each.
     pub env: Vec<String>,
-    /// Where the program starts; `/` if empty.
+    /// The working directory; `/` if empty.
     pub working_dir: String,
-    /// What the root file system holds besides.
+    /// Further entries of the root file system.
     pub files: Vec<Entry>,
 }
 

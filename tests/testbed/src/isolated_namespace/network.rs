@@ -1,7 +1,7 @@
-//! The link between this machine and an isolated namespace with a network of its own: a veth pair
-//! with link-local addresses.
+//! The link between this machine and an isolated namespace with a private network: a veth pair with
+//! link-local addresses.
 //!
-//! The pair vanishes with the namespace's namespace, so nothing needs undoing.
+//! The pair vanishes with the namespace, so it needs no clean-up.
 
 use std::fs;
 use std::net::Ipv4Addr;
@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result};
 use crate::command::Run;
 use crate::teardown;
 
-/// In a run's folder: the last byte but one of the link's addresses.
+/// File in a run's folder: the last byte but one of the link's addresses.
 const RECORD: &str = "link";
 
 /// The two ends of the link.
@@ -30,14 +30,14 @@ impl Link {
         }
     }
 
-    /// Writes down which link this is.
+    /// Records the link's number in `folder`.
     pub(super) fn record(&self, folder: &Path) -> Result<()> {
         let file = folder.join(RECORD);
         fs::write(&file, self.inside.octets()[2].to_string())
             .with_context(|| format!("write {}", file.display()))
     }
 
-    /// The link written down in `folder`, if there is one.
+    /// Reads the link that is recorded in `folder`, if any.
     pub(super) fn recorded(folder: &Path) -> Option<Self> {
         fs::read_to_string(folder.join(RECORD))
             .ok()?
@@ -50,8 +50,8 @@ impl Link {
 
 /// Connects this machine with the network namespace of process `pid`.
 pub(super) fn connect(pid: i32) -> Result<Link> {
-    // Held until the address is taken, so that no other run takes it too.
-    let _gate = teardown::gate()?;
+    // Held until the address is assigned, so that no other run picks it too.
+    let _lock = teardown::lock_runs()?;
     let taken = Run::new("ip").args(["-oneline", "-4", "address"]).text()?;
     let link = free(&taken)
         .context("every link-local network 169.254.N.0/30 of this machine is in use")?;
@@ -92,7 +92,7 @@ pub(super) fn connect(pid: i32) -> Result<Link> {
     Ok(link)
 }
 
-/// A link whose addresses do not stand among those that the machine has.
+/// Finds a link with addresses that the machine does not have.
 fn free(taken: &str) -> Option<Link> {
     (1..=254)
         .find(|number| !taken.contains(&format!(" 169.254.{number}.")))
@@ -104,7 +104,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_in_use_is_not_taken_again() {
+    fn address_in_use_is_not_picked() {
         let taken = "2: lo inet 127.0.0.1/8\n7: wr1    inet 169.254.1.1/30 scope global wr1\n";
         assert_eq!(free(taken), Some(Link::number(2)));
     }

@@ -11,10 +11,10 @@ use nix::unistd::Pid;
 
 use crate::wait;
 
-/// How long the kernel may take to let go of a cgroup whose processes were killed.
-const LIMIT: Duration = Duration::from_secs(10);
+/// Timeout for the kernel to release a cgroup of killed processes.
+const REMOVE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Kills what lives in the cgroups of the run `name` and removes them.
+/// Kills the processes in the cgroups of the run `name` and removes the cgroups.
 ///
 /// # Errors
 /// When one cannot be removed in time.
@@ -26,7 +26,7 @@ pub(super) fn remove(name: &str) -> Result<()> {
             continue;
         };
         for entry in entries.flatten() {
-            if bears(&entry.file_name().to_string_lossy(), name) && entry.path().is_dir() {
+            if belongs_to_run(&entry.file_name().to_string_lossy(), name) && entry.path().is_dir() {
                 remove_tree(&entry.path())?;
             }
         }
@@ -34,7 +34,7 @@ pub(super) fn remove(name: &str) -> Result<()> {
     Ok(())
 }
 
-/// Where cgroup hierarchies of either version are mounted.
+/// Returns the mount points of cgroup hierarchies of either version.
 fn hierarchies(mountinfo: &str) -> Vec<PathBuf> {
     let is_cgroup = |line: &&str| {
         line.split_once(" - ")
@@ -48,9 +48,9 @@ fn hierarchies(mountinfo: &str) -> Vec<PathBuf> {
         .collect()
 }
 
-/// Whether a cgroup's own name is `name`, or `name` and more that is not part of another run's
-/// name.
-fn bears(cgroup: &str, name: &str) -> bool {
+/// Returns whether a cgroup's name is `name`, or `name` with a suffix that does not make it another
+/// run's name.
+fn belongs_to_run(cgroup: &str, name: &str) -> bool {
     cgroup
         .strip_prefix(name)
         .is_some_and(|rest| !rest.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '-'))
@@ -59,9 +59,9 @@ fn bears(cgroup: &str, name: &str) -> bool {
 fn remove_tree(root: &Path) -> Result<()> {
     wait::until(
         format_args!("cgroup {} to be empty", root.display()),
-        LIMIT,
+        REMOVE_TIMEOUT,
         || {
-            // Children were listed after their parents, so that the reverse takes the deepest
+            // Children were listed after their parents, so the reverse order removes the deepest
             // first.
             let tree = list(root);
             for folder in &tree {
@@ -132,15 +132,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_longer_run_name_is_another_run() {
-        assert!(bears("wr-node-12", "wr-node-12"));
-        assert!(bears("wr-node-12.slice", "wr-node-12"));
-        assert!(!bears("wr-node-123", "wr-node-12"));
-        assert!(!bears("wr-node-12-1", "wr-node-12"));
+    fn longer_run_name_is_another_run() {
+        assert!(belongs_to_run("wr-node-12", "wr-node-12"));
+        assert!(belongs_to_run("wr-node-12.slice", "wr-node-12"));
+        assert!(!belongs_to_run("wr-node-123", "wr-node-12"));
+        assert!(!belongs_to_run("wr-node-12-1", "wr-node-12"));
     }
 
     #[test]
-    fn hierarchies_of_both_versions_are_found() {
+    fn cgroup_hierarchies_of_both_versions_are_found() {
         let mountinfo = "30 20 0:25 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu\n31 20 0:26 / \
                          /sys/fs/cgroup/unified rw - cgroup2 none rw\n\
                          32 20 0:27 / /proc rw - proc proc rw\n";

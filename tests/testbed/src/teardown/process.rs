@@ -1,4 +1,4 @@
-//! A process that cannot be mistaken for a later one with the same number.
+//! A process that cannot be confused with a later one of the same pid.
 
 use std::fs;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use nix::unistd::Pid;
 
 use crate::wait;
 
-/// A process, known by its number and by when it started.
+/// A process, identified by its pid and start time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Process {
     pid: i32,
@@ -17,7 +17,7 @@ pub struct Process {
 }
 
 impl Process {
-    /// The process that has the number `pid` now.
+    /// Returns the process that has the pid `pid` now.
     ///
     /// # Errors
     /// When there is none.
@@ -26,28 +26,28 @@ impl Process {
         Ok(Self { pid, started })
     }
 
-    /// Its number.
+    /// Returns its pid.
     pub fn pid(&self) -> i32 {
         self.pid
     }
 
-    /// Whether it lives; a process that is dead but not yet reaped does not.
+    /// Returns whether it is alive; a dead process that is not yet reaped is not.
     pub fn is_alive(&self) -> bool {
         started(self.pid) == Some(self.started)
     }
 
-    /// Kills it; that it is gone already is as good.
+    /// Kills it; a process that is already gone is not an error.
     pub fn kill(&self) {
         if self.is_alive() {
             let _ = kill(Pid::from_raw(self.pid), Signal::SIGKILL);
         }
     }
 
-    /// Ends the group of processes that it leads: SIGTERM, and SIGKILL for what is still there
+    /// Ends the process group that it leads: SIGTERM, and SIGKILL for processes that are alive
     /// after `grace`.
     ///
     /// # Errors
-    /// When something of it survives even that.
+    /// When a process survives SIGKILL.
     pub fn end_group(&self, grace: Duration) -> Result<()> {
         let group = Pid::from_raw(-self.pid);
         let is_gone = || kill(group, None).is_err();
@@ -88,10 +88,10 @@ impl Process {
     }
 }
 
-/// When the living process `pid` started, in the kernel's clock ticks.
+/// Returns the start time of the live process `pid`, in the kernel's clock ticks.
 fn started(pid: i32) -> Option<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The program's name, in parentheses, may itself hold spaces and parentheses.
+    // The program's name, in parentheses, may contain spaces and parentheses.
     let (_, fields) = stat.rsplit_once(") ")?;
     let mut fields = fields.split(' ');
     let state = fields.next()?;
@@ -107,14 +107,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_process_is_read_back_as_it_was_written() {
+    fn process_record_is_read_back_as_written() {
         let this = Process::of(i32::try_from(std::process::id()).unwrap()).unwrap();
         assert!(this.is_alive());
         assert_eq!(Process::from_text(&this.to_text()), Some(this));
     }
 
     #[test]
-    fn another_process_with_the_same_number_is_not_it() {
+    fn process_with_a_reused_pid_is_another_process() {
         let this = Process::of(i32::try_from(std::process::id()).unwrap()).unwrap();
         assert!(
             !Process {

@@ -1,5 +1,5 @@
-//! SIGINT, SIGTERM and SIGHUP end a run in order: a thread waits for them, undoes every run and
-//! exits with 130.
+//! Clean-up on SIGINT, SIGTERM and SIGHUP: a thread waits for them, ends every run and exits with
+//! 130.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, Once, PoisonError, Weak};
@@ -11,14 +11,14 @@ use signal_hook::iterator::Signals;
 use super::Shared;
 use crate::progress;
 
-/// What a shell reports for a program that Ctrl-C ended.
+/// The shell's exit status of a program that Ctrl-C ended.
 const INTERRUPTED_STATUS: i32 = 130;
 
 static RUNS: Mutex<Vec<Weak<Shared>>> = Mutex::new(Vec::new());
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
-/// Has `run` end when a signal comes.
-pub(super) fn watch_over(run: &Arc<Shared>) -> Result<()> {
+/// Registers `run` to be ended by a signal.
+pub(super) fn end_on_signal(run: &Arc<Shared>) -> Result<()> {
     static STARTED: Once = Once::new();
     let mut result = Ok(());
     STARTED.call_once(|| {
@@ -34,7 +34,7 @@ pub(super) fn watch_over(run: &Arc<Shared>) -> Result<()> {
     result
 }
 
-/// Never returns once a signal has come: the process is about to end.
+/// Blocks forever after a signal: the process is about to end.
 pub(super) fn wait_if_interrupted() {
     while INTERRUPTED.load(Ordering::SeqCst) {
         std::thread::park();
@@ -47,17 +47,18 @@ pub(super) fn wait_if_interrupted() {
 )]
 fn wait(mut signals: Signals) {
     for signal in &mut signals {
-        // Whatever comes now must not break the cleanup; SIGKILL remains, and the next run's sweep.
+        // Further signals must not interrupt the clean-up; SIGKILL can, and the next run's sweep
+        // then cleans up.
         if INTERRUPTED.swap(true, Ordering::SeqCst) {
             continue;
         }
         let name = signal_hook::low_level::signal_name(signal).unwrap_or("a signal");
-        progress::say(format_args!("{name}: cleaning up"));
+        progress::print_line(format_args!("{name}: cleaning up"));
         std::thread::spawn(|| {
             let runs = std::mem::take(&mut *RUNS.lock().unwrap_or_else(PoisonError::into_inner));
             for run in runs.iter().rev().filter_map(Weak::upgrade) {
                 if let Err(error) = run.end() {
-                    progress::say(format_args!("warning: {error:#}"));
+                    progress::print_line(format_args!("warning: {error:#}"));
                 }
             }
             std::process::exit(INTERRUPTED_STATUS);

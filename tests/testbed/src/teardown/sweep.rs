@@ -1,5 +1,5 @@
-//! Which runs are dead, and removing all that a run's name stands on: processes, mounts, cgroups,
-//! folders.
+//! Detection of dead runs, and removal of everything that bears a run's name: processes, mounts,
+//! cgroups, folders.
 
 use std::fs::{self, File};
 use std::os::unix::ffi::OsStringExt as _;
@@ -14,10 +14,11 @@ use nix::mount::{MntFlags, umount2};
 use super::{KEPT, LOCK, NAMESPACES, Places, Process, cgroups};
 use crate::wait;
 
-/// How long the processes of a killed namespace may take to be gone.
-const LIMIT: Duration = Duration::from_secs(20);
+/// Timeout for the processes of a killed namespace to be gone.
+const EXIT_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Clears every run whose owner is dead, and returns their names. The caller holds the gate.
+/// Clears every run of a dead owner, and returns their names. The caller holds the lock of all
+/// runs.
 pub(super) fn dead_runs(places: &Places) -> Result<Vec<String>> {
     let mut swept = Vec::new();
     for name in places.names()? {
@@ -29,7 +30,8 @@ pub(super) fn dead_runs(places: &Places) -> Result<Vec<String>> {
     Ok(swept)
 }
 
-/// Whether the run's process lives, or the run was kept and one of its namespaces lives.
+/// Returns whether the run's process is alive, or the run was kept and one of its namespaces is
+/// alive.
 pub(super) fn is_alive(places: &Places, name: &str) -> Result<bool> {
     let folder = places.run(name);
     if try_lock(&folder.join(LOCK))?.is_none() {
@@ -49,14 +51,14 @@ pub(super) fn try_lock(path: &Path) -> Result<Option<Flock<File>>> {
     }
 }
 
-/// Removes all that bears the name of this run.
+/// Removes everything that bears the name of this run.
 pub(super) fn clear(places: &Places, name: &str) -> Result<()> {
     let (folder, disk) = (places.run(name), places.disk(name));
     let first_processes = first_processes(&folder);
     first_processes.iter().for_each(Process::kill);
     wait::until(
         format_args!("the processes of {name} to be gone"),
-        LIMIT,
+        EXIT_TIMEOUT,
         || Ok((!first_processes.iter().any(Process::is_alive)).then_some(())),
         || format!("first processes of its namespaces: {first_processes:?}"),
     )?;
@@ -71,13 +73,13 @@ pub(super) fn clear(places: &Places, name: &str) -> Result<()> {
             }
         }
     }
-    // Only the last of several runs succeeds; an empty folder for things on disk would be a
+    // Succeeds only for the last of several runs; an empty parent folder on disk would be a
     // leftover too.
     let _ = fs::remove_dir(&places.disks);
     Ok(())
 }
 
-/// The processes that the run with this folder has recorded.
+/// Returns the processes that the run with this folder has recorded.
 pub(super) fn first_processes(folder: &Path) -> Vec<Process> {
     let Ok(entries) = fs::read_dir(folder.join(NAMESPACES)) else {
         return Vec::new();
@@ -95,7 +97,7 @@ fn unmount_below(folder: &Path) -> Result<()> {
         umount2(mount, MntFlags::MNT_DETACH)
             .with_context(|| format!("unmount {}", mount.display()))?;
     }
-    // Removing a folder with something still mounted in it would delete what is mounted there.
+    // Removing a folder below a mount point would delete the mounted files.
     match mounts_below(folder)?.first() {
         None => Ok(()),
         Some(left) => bail!(
@@ -116,7 +118,7 @@ fn mounts_below(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(points.filter(|point| point.starts_with(folder)).collect())
 }
 
-/// mountinfo writes blanks and backslashes as three octal digits.
+/// Decodes blanks and backslashes, which mountinfo writes as three octal digits.
 fn unescape(text: &str) -> PathBuf {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
@@ -141,7 +143,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_blank_in_a_mount_point_is_read_back() {
+    fn blank_in_a_mount_point_is_decoded() {
         assert_eq!(unescape(r"/mnt/a\040b"), PathBuf::from("/mnt/a b"));
         assert_eq!(unescape("/mnt/plain"), PathBuf::from("/mnt/plain"));
     }

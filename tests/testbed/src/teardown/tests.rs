@@ -1,4 +1,4 @@
-//! What a run undoes, in which order, and what a sweep may touch.
+//! Tests of clean-up: its order, and the scope of a sweep.
 
 use std::process::Command;
 use std::sync::mpsc;
@@ -15,7 +15,7 @@ fn places() -> (tempfile::TempDir, Places) {
 }
 
 #[test]
-fn the_last_thing_done_is_the_first_undone() {
+fn last_registered_action_is_undone_first() {
     let (_folder, places) = places();
     let run = Run::start_in(&places, "order").unwrap();
     let (send, order) = mpsc::channel();
@@ -28,7 +28,7 @@ fn the_last_thing_done_is_the_first_undone() {
 }
 
 #[test]
-fn what_cannot_be_undone_does_not_keep_the_rest_from_being_undone() {
+fn failed_undo_does_not_skip_the_others() {
     let (_folder, places) = places();
     let run = Run::start_in(&places, "fail").unwrap();
     let (send, order) = mpsc::channel();
@@ -39,7 +39,7 @@ fn what_cannot_be_undone_does_not_keep_the_rest_from_being_undone() {
 }
 
 #[test]
-fn the_folders_of_a_run_go_with_it() {
+fn folders_of_a_run_are_removed_with_it() {
     let (_folder, places) = places();
     let run = Run::start_in(&places, "folders").unwrap();
     fs::write(run.folder().join("file"), "x").unwrap();
@@ -50,7 +50,7 @@ fn the_folders_of_a_run_go_with_it() {
 }
 
 #[test]
-fn a_sweep_leaves_living_runs_alone_and_removes_dead_ones() {
+fn sweep_removes_dead_runs_only() {
     let (_folder, places) = places();
     let living = Run::start_in(&places, "living").unwrap();
     let dead = places.run("wr-dead-1");
@@ -61,7 +61,7 @@ fn a_sweep_leaves_living_runs_alone_and_removes_dead_ones() {
 }
 
 #[test]
-fn a_kept_run_lives_as_long_as_its_cell_and_is_found_again() {
+fn kept_run_is_found_while_its_namespace_is_alive() {
     let (_folder, places) = places();
     let mut child = Command::new("sleep").arg("600").spawn().unwrap();
     let process = Process::of(i32::try_from(child.id()).unwrap()).unwrap();
@@ -82,7 +82,7 @@ fn a_kept_run_lives_as_long_as_its_cell_and_is_found_again() {
 }
 
 #[test]
-fn a_kept_run_whose_cell_died_is_swept() {
+fn kept_run_with_a_dead_namespace_is_swept() {
     let (_folder, places) = places();
     let mut child = Command::new("sleep").arg("600").spawn().unwrap();
     let run = Run::start_in(&places, "gone").unwrap();

@@ -1,8 +1,8 @@
-//! Rust guests: with the standard library that rustup installed, or with Debian's compiler and a
-//! library built from its sources. Those two must be of one version, so both come from one suite;
-//! sources for rustup's compiler are not to be had there.
+//! Rust guests: compiled with the standard library that rustup installed, or with Debian's compiler
+//! and a library built from its sources. Those two must have the same version, so both come from
+//! one suite, which has no sources for rustup's compiler.
 //!
-//! Which of the two is decided by what lies in rustc's own folder, before anything is built.
+//! The files in rustc's own folder decide between the two before anything is built.
 
 use std::fmt;
 use std::fs;
@@ -21,7 +21,7 @@ use crate::versions::Versions;
 
 const TARGET: &str = "wasm32-wasip1";
 
-/// What Debian's LLVM is linked to, beside what every system has.
+/// Libraries of Debian's LLVM that not every system has.
 const LLVM_NEEDS: &[Need] = &[
     Need {
         package: "libedit2",
@@ -37,8 +37,8 @@ const LLVM_NEEDS: &[Need] = &[
     },
 ];
 
-/// Variables of the cargo that runs us. They are meant for our own build and would change a
-/// guest's.
+/// Variables of the cargo that runs this program. They are meant for its own build and would change
+/// a guest's.
 const OURS: &[&str] = &[
     "CARGO_BUILD_RUSTFLAGS",
     "CARGO_BUILD_TARGET",
@@ -53,7 +53,7 @@ const OURS: &[&str] = &[
 /// its own.
 ///
 /// # Errors
-/// When there is no standard library for it, or it does not compile.
+/// When it has no standard library, or does not compile.
 pub fn guest(cache: &Cache, folder: &Path) -> Result<PathBuf> {
     let rustc = Rustc::of(folder)?;
     let mut inputs = vec![
@@ -64,7 +64,7 @@ pub fn guest(cache: &Cache, folder: &Path) -> Result<PathBuf> {
     let library = StandardLibrary::find(cache, &rustc)?;
     inputs.push(library.identity().into_bytes());
     let place = cache.entry("guests", &Key::of(inputs), |draft| {
-        progress::say(format_args!("  Rust guests use {library}"));
+        progress::print_line(format_args!("  Rust guests use {library}"));
         let name = folder.file_name().unwrap_or_default().to_string_lossy();
         progress::step(format_args!("compiled {name}"), || {
             let built = build(cache, folder, &library)?;
@@ -80,7 +80,7 @@ pub fn guest(cache: &Cache, folder: &Path) -> Result<PathBuf> {
 
 const GUEST: &str = "guest.wasm";
 
-/// The compiler that cargo will use in a folder.
+/// The compiler that cargo uses in a folder.
 struct Rustc {
     sysroot: PathBuf,
     version: String,
@@ -103,7 +103,7 @@ impl Rustc {
     }
 }
 
-/// Where a guest's standard library comes from.
+/// The source of a guest's standard library.
 enum StandardLibrary {
     /// It is installed beside rustc's own.
     Installed,
@@ -145,7 +145,7 @@ impl StandardLibrary {
         }
     }
 
-    /// What `cargo build` gets beside its usual arguments.
+    /// Adds the arguments and variables that `cargo build` needs for it.
     fn prepare(&self, run: Run) -> Result<Run> {
         let Self::Built { debian, linker } = self else {
             return Ok(run);
@@ -162,8 +162,8 @@ impl StandardLibrary {
         Ok(run
             .env("RUSTC", usr.join("bin/rustc"))
             .env("LD_LIBRARY_PATH", compiler_libraries(&usr)?)
-            // Building a standard library is not stable in cargo; this is how a stable one is asked
-            // to do it.
+            // Building a standard library is unstable in cargo; this variable enables it in a
+            // stable one.
             .env("RUSTC_BOOTSTRAP", "1")
             .env(
                 "__CARGO_TESTS_ONLY_SRC_ROOT",
@@ -195,7 +195,7 @@ impl fmt::Display for StandardLibrary {
     }
 }
 
-/// The folder with the libraries of the compiler below `usr`.
+/// Returns the folder with the libraries of the compiler below `usr`.
 fn compiler_libraries(usr: &Path) -> Result<PathBuf> {
     let entries =
         fs::read_dir(usr.join("lib")).with_context(|| format!("read {}/lib", usr.display()))?;
@@ -214,7 +214,7 @@ fn compiler_libraries(usr: &Path) -> Result<PathBuf> {
         .with_context(|| format!("find librustc_driver below {}/lib", usr.display()))
 }
 
-/// The folder `library` among unpacked sources of Rust, whose path has the version in it.
+/// Returns the folder `library` in unpacked Rust sources; its path contains the version.
 fn library_sources(root: &Path) -> Result<PathBuf> {
     let sources = root.join("usr/src");
     let entries = fs::read_dir(&sources).with_context(|| format!("read {}", sources.display()))?;
@@ -225,7 +225,7 @@ fn library_sources(root: &Path) -> Result<PathBuf> {
     found.with_context(|| format!("find Rust's standard library below {}", sources.display()))
 }
 
-/// Builds and returns the one `.wasm` that cargo says it has made.
+/// Builds the package and returns the one `.wasm` file that cargo reports.
 fn build(cache: &Cache, folder: &Path, library: &StandardLibrary) -> Result<PathBuf> {
     let target = cache.managed("cargo-guests")?;
     let run = OURS.iter().fold(Run::new("cargo"), Run::without_env);
@@ -279,7 +279,7 @@ fn sources(root: &Path, folder: &Path, inputs: &mut Vec<Vec<u8>>) -> Result<()> 
             .to_string_lossy()
             .into_owned();
         if path.is_dir() {
-            // Both may lie there when a person has built the package by hand.
+            // Both may exist if the package was built by hand.
             if !matches!(inside.as_str(), "target" | ".git") {
                 sources(root, &path, inputs)?;
             }
@@ -299,7 +299,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_sources_decide_whether_a_package_is_compiled_again() {
+    fn rust_guest_is_compiled_again_only_if_sources_change() {
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path();
         fs::create_dir_all(root.join("src")).unwrap();

@@ -1,5 +1,4 @@
-//! What commands on a cluster need around them: the way to it, and the `kubectl` and `helm` that
-//! fit.
+//! The environment of commands on a cluster: its kubeconfig, and the matching `kubectl` and `helm`.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -10,32 +9,31 @@ use crate::cluster::Cluster;
 use crate::command::Run;
 use crate::helm::Helm;
 
-/// The variable that holds the address to push images to; pods pull them from
-/// `registry.local:5000`.
+/// The variable with the address to push images to; pods pull them from `registry.local:5000`.
 pub const REGISTRY_VARIABLE: &str = "KIND_REGISTRY";
 
-/// The surroundings of commands on a cluster.
+/// The environment of commands on a cluster.
 #[derive(Debug, Clone)]
 pub struct Shell {
     kubeconfig: PathBuf,
     /// The cluster's registry, `host:port`, as this machine reaches it.
     registry: String,
-    /// Folders that are searched before all others.
+    /// Folders that are searched first.
     programs: Vec<PathBuf>,
 }
 
 impl Shell {
-    /// Those of `cluster`.
+    /// Returns the environment for `cluster`.
     ///
     /// # Errors
-    /// When a program lies in no folder.
+    /// When a program's path has no parent folder.
     pub fn of(cluster: &Cluster, helm: &Helm) -> Result<Self> {
         let folders = [cluster.kubectl_program(), helm.program()]
             .map(|program| program.parent().map(ToOwned::to_owned));
         let programs = folders
             .into_iter()
             .collect::<Option<_>>()
-            .context("kubectl and helm lie in folders")?;
+            .context("find the folders of kubectl and helm")?;
         Ok(Self {
             kubeconfig: cluster.kubeconfig().to_owned(),
             registry: cluster.registry().to_owned(),
@@ -43,7 +41,7 @@ impl Shell {
         })
     }
 
-    /// A line as one types it, at the root of this checkout.
+    /// Returns a run of a shell line at the root of this checkout.
     ///
     /// # Errors
     /// When a folder cannot be put on `PATH`.
@@ -63,7 +61,7 @@ impl Shell {
             .env("PATH", path))
     }
 
-    /// The lines that bring another shell into these surroundings.
+    /// Returns the lines that set this environment in another shell.
     pub fn exports(&self) -> String {
         let folders: Vec<String> = self
             .programs
@@ -79,7 +77,7 @@ impl Shell {
     }
 }
 
-/// The root of this checkout.
+/// Returns the root of this checkout.
 pub(super) fn repository() -> PathBuf {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
         .components()
@@ -91,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn another_shell_gets_the_same_surroundings() {
+    fn exports_give_another_shell_the_same_environment() {
         let shell = Shell {
             kubeconfig: "/run/x y/kubeconfig".into(),
             registry: "10.0.0.1:5000".into(),

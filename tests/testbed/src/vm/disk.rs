@@ -1,4 +1,4 @@
-//! The machine's disks: a root that is made once, and one with what a run wants to have tested.
+//! The machine's disks: a root that is made once, and one with the parts under test.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -11,15 +11,15 @@ use crate::cluster::rootfs;
 use crate::command::Run;
 use crate::progress;
 
-/// Where the second disk is mounted in the machine.
+/// Mount point of the second disk in the machine.
 pub const PARTS: &str = "/parts";
-/// Part of the key: raised when this file makes another disk of the same inputs.
+/// Part of the key: increase it when this file makes another disk from the same inputs.
 const FORMAT: &str = "1";
-/// Room for what is imported and run, in mebibytes. It is no room on this machine's disk until it
-/// is used.
+/// Size of the root in mebibytes, with space for imports and runs. The image is sparse and takes
+/// space only when it is used.
 const ROOT_SIZE: u64 = 2048;
-/// What a file system itself takes, of which a twentieth is for what it says of files.
-const SLACK: u64 = 32 << 20;
+/// Overhead of a file system; a twentieth is for inodes.
+const FILE_SYSTEM_OVERHEAD: u64 = 32 << 20;
 
 /// Small files of the root.
 const FILES: &[(&str, &str)] = &[
@@ -37,7 +37,7 @@ const FILES: &[(&str, &str)] = &[
     ),
 ];
 const STARTED_UNITS: &[&str] = &["containerd.service", "inside.service"];
-/// What would wait for devices that nobody announces here, or do work that no test asks for.
+/// Units that would wait for devices without udev, or do work that no test needs.
 const MASKED_UNITS: &[&str] = &[
     "apt-daily.timer",
     "apt-daily-upgrade.timer",
@@ -46,17 +46,17 @@ const MASKED_UNITS: &[&str] = &[
     "fstrim.timer",
 ];
 
-/// Something on the second disk.
+/// A file or folder on the second disk.
 #[derive(Debug, Clone)]
 pub struct Part {
-    /// Where, below [`PARTS`].
+    /// Its path below [`PARTS`].
     pub name: String,
-    /// A file or folder of this machine, which is copied.
+    /// The file or folder of this machine that is copied.
     pub source: PathBuf,
 }
 
 impl Part {
-    /// `source` under `name`.
+    /// Creates a part from `source` with the name `name`.
     pub fn new(name: &str, source: impl Into<PathBuf>) -> Self {
         Self {
             name: name.to_owned(),
@@ -65,8 +65,8 @@ impl Part {
     }
 }
 
-/// The image of the root: Debian `suite` as the nodes of clusters have it, with containerd's unit
-/// and that of the program that is run.
+/// Returns the image of the root: Debian `suite` as on the nodes of clusters, with the units of
+/// containerd and of the program inside.
 pub(super) fn root(cache: &Cache, suite: &str) -> Result<PathBuf> {
     let layer = rootfs::make(cache, suite)?.layer;
     let mut inputs: Vec<String> = vec![
@@ -103,7 +103,7 @@ pub(super) fn root(cache: &Cache, suite: &str) -> Result<PathBuf> {
     Ok(place.join("root.img"))
 }
 
-/// The image of the second disk, in `folder`.
+/// Makes the image of the second disk in `folder`.
 pub(super) fn parts(folder: &Path, parts: &[Part]) -> Result<PathBuf> {
     let tree = folder.join("parts");
     for part in parts {
@@ -118,12 +118,12 @@ pub(super) fn parts(folder: &Path, parts: &[Part]) -> Result<PathBuf> {
     }
     let size = size(&tree)?;
     let file = folder.join("parts.img");
-    image(&tree, &file, size + size / 10 + SLACK)?;
+    image(&tree, &file, size + size / 10 + FILE_SYSTEM_OVERHEAD)?;
     fs::remove_dir_all(&tree).with_context(|| format!("remove {}", tree.display()))?;
     Ok(file)
 }
 
-/// What the root has beside Debian.
+/// Lays out the root's additions to Debian.
 fn lay_out(tree: &Path) -> Result<()> {
     for (path, text) in FILES {
         let path = tree.join(path);
@@ -153,9 +153,9 @@ fn lay_out(tree: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Makes the file system `file` of `size` bytes that holds what `tree` holds.
+/// Makes the file system `file` of `size` bytes with the content of `tree`.
 fn image(tree: &Path, file: &Path, size: u64) -> Result<()> {
-    // No journal: what is on it is thrown away when the machine is off.
+    // No journal: the content is discarded when the machine is off.
     let options = ["-q", "-t", "ext4", "-O", "^has_journal", "-m", "0", "-d"];
     Run::new("mke2fs")
         .args(options)
@@ -165,7 +165,7 @@ fn image(tree: &Path, file: &Path, size: u64) -> Result<()> {
         .done()
 }
 
-/// Bytes that everything below `folder` takes, in whole blocks.
+/// Returns the size of everything below `folder`, in whole blocks.
 fn size(folder: &Path) -> Result<u64> {
     const BLOCK: u64 = 4096;
     let mut sum = BLOCK;
@@ -183,7 +183,7 @@ fn size(folder: &Path) -> Result<u64> {
     Ok(sum)
 }
 
-/// Makes the symbolic link `place`, which stands in `tree`, lead to `target`, as seen inside.
+/// Makes the symbolic link `place`, which lies in `tree`, point to `target`, as seen inside.
 fn point(target: &Path, tree: &Path, place: &Path) -> Result<()> {
     let place = tree.join(inside(place));
     make_folder_of(&place)?;
@@ -207,14 +207,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_started_unit_is_among_the_files() {
+    fn every_started_unit_is_a_file_of_the_disk() {
         for unit in STARTED_UNITS {
             assert!(FILES.iter().any(|(path, _)| path.ends_with(unit)), "{unit}");
         }
     }
 
     #[test]
-    fn a_unit_that_debian_starts_can_be_replaced() {
+    fn unit_that_debian_starts_can_be_replaced() {
         let folder = tempfile::tempdir().unwrap();
         for _ in 0..2 {
             lay_out(folder.path()).unwrap();

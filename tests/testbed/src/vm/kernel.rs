@@ -1,5 +1,5 @@
-//! Debian's kernel for machines that are emulated, and the file system in memory that it starts
-//! with: a shell, and the modules without which it reaches no disk.
+//! Debian's kernel for emulated machines, and its initial file system: a shell, and the modules
+//! that it needs to reach the disks.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -12,10 +12,10 @@ use crate::cache::{Cache, Key};
 use crate::command::Run;
 use crate::host::{self, Need};
 
-/// The package that stands for the newest kernel of its kind.
+/// The package that depends on the newest kernel of its kind.
 const PACKAGE: &str = "linux-image-cloud-amd64";
-/// In the order in which they need each other: the way to the disks, then what containerd stacks
-/// images with.
+/// The modules in the order of their dependencies: those for the disks, then overlayfs for
+/// containerd.
 const MODULES: &[&str] = &[
     "virtio_ring",
     "virtio",
@@ -25,24 +25,24 @@ const MODULES: &[&str] = &[
     "virtio_blk",
     "overlay",
 ];
-/// The first program.
+/// The init script.
 const INIT: &str = include_str!("../../vm/init");
-/// Stands in it for the names of the modules.
+/// Placeholder in it for the names of the modules.
 const NAMES: &str = "@MODULES@";
-/// Part of the key: raised when this file makes another thing of the same inputs.
+/// Part of the key: increase it when this file makes another result from the same inputs.
 const FORMAT: &str = "1";
 
-/// A kernel that was unpacked.
+/// An unpacked kernel.
 #[derive(Debug)]
 pub(super) struct Kernel {
     pub(super) image: PathBuf,
     modules: PathBuf,
 }
 
-/// The kernel of `suite`.
+/// Fetches the kernel of `suite`.
 pub(super) fn fetch(cache: &Cache, suite: &str) -> Result<Kernel> {
-    // The package that has the kernel bears its version in its name: only what depends on it always
-    // has the same.
+    // The package that holds the kernel has its version in its name; the package that depends on it
+    // always has the same name.
     let extracted = apt::fetch(
         cache,
         &Request {
@@ -70,7 +70,7 @@ pub(super) fn fetch(cache: &Cache, suite: &str) -> Result<Kernel> {
     })
 }
 
-/// The file system in memory.
+/// Returns the initial file system.
 pub(super) fn initial(cache: &Cache, suite: &str, kernel: &Kernel) -> Result<PathBuf> {
     let shell = apt::fetch(
         cache,
@@ -108,7 +108,7 @@ pub(super) fn initial(cache: &Cache, suite: &str, kernel: &Kernel) -> Result<Pat
     Ok(place.join("initial"))
 }
 
-/// Lays out the file system in `tree`, and returns the names of all that is in it, folders first.
+/// Lays out the file system in `tree`, and returns the names of all its entries, folders first.
 fn fill(tree: &Path, shell: &Path, kernel: &Kernel) -> Result<Vec<String>> {
     let mut names = Vec::new();
     for folder in ["bin", "proc", "sys", "dev", "new", "modules"] {
@@ -145,7 +145,7 @@ fn fill(tree: &Path, shell: &Path, kernel: &Kernel) -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// The file of this name somewhere below `folder`.
+/// Finds the file of this name below `folder`.
 fn find(folder: &Path, name: &str) -> Result<Option<PathBuf>> {
     for entry in fs::read_dir(folder).with_context(|| format!("list {}", folder.display()))? {
         let path = entry
@@ -174,7 +174,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_module_is_found_wherever_it_lies_and_one_of_the_kernel_itself_is_not_loaded() {
+    fn modules_are_found_in_any_folder_and_built_in_ones_skipped() {
         let folder = tempfile::tempdir().unwrap();
         let modules = folder.path().join("modules");
         for (number, name) in MODULES.iter().enumerate().skip(1) {

@@ -1,4 +1,4 @@
-//! What the program inside the machine tells on its serial line: one line of JSON for each test,
+//! The report of the program inside the machine on its serial line: one line of JSON for each test,
 //! and one at the end.
 
 use std::time::Duration;
@@ -6,25 +6,25 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use serde::Deserialize;
 
-/// What became of the tests inside.
+/// The results of the tests inside.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Report {
-    /// In the order in which they were run.
+    /// In the order of execution.
     pub outcomes: Vec<Outcome>,
 }
 
-/// What became of one test.
+/// The result of one test.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outcome {
     /// Its name.
     pub name: String,
-    /// Why it failed, if it did.
+    /// The error, if it failed.
     pub failure: Option<String>,
-    /// How long it took, as the machine itself counts.
+    /// Its duration on the machine's own clock.
     pub took: Duration,
 }
 
-/// A line, as `vm-inside` writes it.
+/// A line of the report, as `vm-inside` writes it.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "snake_case")]
 enum Line {
@@ -39,11 +39,11 @@ enum Line {
 }
 
 impl Report {
-    /// Reads the whole report.
+    /// Parses the whole report.
     pub(super) fn read(text: &str) -> Result<Self> {
         let mut outcomes = Vec::new();
         let mut end = None;
-        // The line's driver may end lines with a carriage return, too.
+        // The terminal driver may add a carriage return to lines.
         for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
             match serde_json::from_str(line)
                 .with_context(|| format!("read this line of the machine's report: {line}"))?
@@ -80,7 +80,7 @@ mod tests {
     const TEST: &str = "{\"test\":{\"name\":\"a\",\"failure\":null,\"milliseconds\":1200}}\r\n";
 
     #[test]
-    fn each_line_is_a_test() {
+    fn each_report_line_is_a_test() {
         let report = Report::read(&format!("{TEST}{{\"end\":{{\"tests\":1}}}}\r\n")).unwrap();
         assert_eq!(
             report.outcomes,
@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn a_report_that_was_cut_off_is_none() {
+    fn incomplete_report_is_an_error() {
         for text in [TEST, "", "{\"end\":{\"tests\":1}}\n", "{\"test\":{\"na"] {
             Report::read(text).unwrap_err();
         }

@@ -39,7 +39,7 @@ static SERVER: LazyLock<ApiServer> = LazyLock::new(|| {
         "both kinds to be served",
         Duration::from_secs(30),
         served,
-        || server.last_words(),
+        || server.log_tail(),
     )
     .expect("the CRDs are served");
     server

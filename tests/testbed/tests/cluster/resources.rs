@@ -152,7 +152,7 @@ fn pods_come_back_on_a_new_host_when_theirs_is_killed(namespace: &Namespace<'_>)
         .in_node(cluster.worker(), &["kill", "-KILL", host.trim()])
         .done()?;
     running("the three guests to run again", 1)?;
-    progress::say(format_args!(
+    progress::print_line(format_args!(
         "three pods were back {} after their host was killed",
         progress::seconds(killed.elapsed())
     ));

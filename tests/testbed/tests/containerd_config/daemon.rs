@@ -7,11 +7,15 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, Result, bail, ensure};
-use installer_protocol::Mode;
+use installer_protocol::ConfigMode;
 use installer_protocol::layout::{Configuration, Distribution, Layout, parent};
-use node_installer::containerd::{Dump, Dumped, Facts, FileChange, Files, Record, Version};
+use node_installer::containerd::{
+    ConfigDump, ConfigFacts, ConfigFiles, DumpOutput, FileChange, Version, WrittenHandler,
+};
 use testbed::prepared::Prepared;
 use toml::Table;
+
+use crate::machine_files::MachineFiles;
 
 /// A containerd that is asked about configurations.
 pub(crate) struct Daemon {
@@ -117,14 +121,18 @@ impl Tree<'_> {
     }
 
     /// What the installer knows of it.
-    pub(crate) fn facts(&self, mode: Mode, record: Option<&Record>) -> Result<Facts> {
+    pub(crate) fn facts(
+        &self,
+        mode: ConfigMode,
+        record: Option<&WrittenHandler>,
+    ) -> Result<ConfigFacts> {
         let layout = Layout {
             config: self.main.clone(),
             configuration: self.configuration.clone(),
             ..Distribution::Systemd.layout()
         };
-        Ok(Facts::gather(
-            &Disk,
+        Ok(ConfigFacts::gather(
+            &MachineFiles,
             &layout,
             mode,
             self.daemon.version,
@@ -143,7 +151,7 @@ impl Tree<'_> {
         {
             ensure!(path.starts_with(&inside), "{path} is not of this host");
             ensure!(
-                Disk.read(path)? == *before,
+                MachineFiles.read(path)? == *before,
                 "{path} is not what the proposal takes it to be"
             );
             match after {
@@ -180,14 +188,14 @@ impl Tree<'_> {
     /// What containerd makes of the files as they are.
     pub(crate) fn settings(&self) -> Result<Settings> {
         let nothing = self.path("nothing");
-        let is_absent = Disk.read(&self.main)?.is_none();
+        let is_absent = MachineFiles.read(&self.main)?.is_none();
         // Asked about a file that is not there, containerd 1.x fails; started without one, it has
         // its defaults.
         let main = if is_absent { &nothing } else { &self.main };
         if is_absent {
             self.write("nothing", "")?;
         }
-        let Dumped {
+        let DumpOutput {
             code,
             stdout,
             stderr,
@@ -211,7 +219,7 @@ impl Tree<'_> {
     /// Writes the merged configuration back as the main file, as `containerd config dump >
     /// config.toml` does.
     pub(crate) fn write_back(&self) -> Result<()> {
-        let Dumped {
+        let DumpOutput {
             code,
             stdout,
             stderr,
@@ -222,13 +230,13 @@ impl Tree<'_> {
         fs::write(&self.main, stdout).with_context(|| format!("write {}", self.main))
     }
 
-    fn run(&self, main: &str) -> io::Result<Dumped> {
+    fn run(&self, main: &str) -> io::Result<DumpOutput> {
         let output = Command::new(&self.daemon.program)
             .args(["-c", main, "config", "dump"])
             .current_dir("/")
             .output()?;
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        Ok(Dumped {
+        Ok(DumpOutput {
             code: output.status.code(),
             stdout: text(&output.stdout),
             stderr: text(&output.stderr),
@@ -236,8 +244,8 @@ impl Tree<'_> {
     }
 }
 
-impl Dump for Tree<'_> {
-    fn dump(&self, main: &str, files: &[(String, Vec<u8>)]) -> io::Result<Dumped> {
+impl ConfigDump for Tree<'_> {
+    fn dump(&self, main: &str, files: &[(String, Vec<u8>)]) -> io::Result<DumpOutput> {
         for (path, bytes) in files {
             fs::create_dir_all(parent(path))?;
             fs::write(path, bytes)?;
@@ -317,29 +325,5 @@ impl Settings {
             only_in(&is, &should),
             only_in(&should, &is)
         )
-    }
-}
-
-/// This machine's files.
-struct Disk;
-
-impl Files for Disk {
-    fn read(&self, path: &str) -> io::Result<Option<Vec<u8>>> {
-        match fs::read(path) {
-            Ok(bytes) => Ok(Some(bytes)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
-        }
-    }
-
-    fn list(&self, folder: &str) -> io::Result<Option<Vec<String>>> {
-        match fs::read_dir(folder) {
-            Ok(entries) => entries
-                .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
-                .collect::<io::Result<_>>()
-                .map(Some),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
-        }
     }
 }

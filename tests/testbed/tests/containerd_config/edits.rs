@@ -3,9 +3,9 @@
 use anyhow::{Context as _, Result, bail, ensure};
 use installer_protocol::layout::Configuration;
 use installer_protocol::settings::{Grouping, LogLevel, OptionValue, Sandboxer};
-use installer_protocol::{Mode, Settings};
+use installer_protocol::{ConfigMode, Settings};
 use node_installer::containerd::{
-    ConfigError, Handler, Record, Version, propose, prove, prove_removal, revert,
+    ConfigError, Handler, Version, WrittenHandler, propose, prove, prove_removal, revert,
 };
 use toml::Value;
 
@@ -31,10 +31,10 @@ pub(crate) fn handler(name: &str, version: &str) -> Handler {
 /// Proposes, proves and writes a handler, and proposes again: nothing.
 pub(crate) fn install(
     tree: &Tree<'_>,
-    mode: Mode,
+    mode: ConfigMode,
     handler: &Handler,
-    record: Option<&Record>,
-) -> Result<Record> {
+    record: Option<&WrittenHandler>,
+) -> Result<WrittenHandler> {
     let facts = tree.facts(mode, record)?;
     let proposal = propose(&facts, handler, record)?;
     let former = tree.bytes()?;
@@ -56,7 +56,7 @@ pub(crate) fn install(
 }
 
 /// Proves and does what takes a handler back.
-pub(crate) fn uninstall(tree: &Tree<'_>, mode: Mode, record: &Record) -> Result<()> {
+pub(crate) fn uninstall(tree: &Tree<'_>, mode: ConfigMode, record: &WrittenHandler) -> Result<()> {
     let facts = tree.facts(mode, Some(record))?;
     let changes = revert(&facts, record)?;
     prove_removal(tree, &facts, &changes, &record.handler)?;
@@ -154,12 +154,12 @@ enum First {
 }
 
 /// Two handlers come, one is upgraded, and they go in either order.
-fn come_and_go(tree: &Tree<'_>, mode: Mode) -> Result<()> {
+fn come_and_go(tree: &Tree<'_>, mode: ConfigMode) -> Result<()> {
     come_and_go_in(tree, mode, First::Older)?;
     come_and_go_in(tree, mode, First::Newer)
 }
 
-fn come_and_go_in(tree: &Tree<'_>, mode: Mode, order: First) -> Result<()> {
+fn come_and_go_in(tree: &Tree<'_>, mode: ConfigMode, order: First) -> Result<()> {
     let (bytes, former) = (tree.bytes()?, tree.settings()?);
     let (one, other, newer) = (
         handler("wasmedge", "1-aaa"),
@@ -186,17 +186,17 @@ fn come_and_go_in(tree: &Tree<'_>, mode: Mode, order: First) -> Result<()> {
 }
 
 pub(crate) fn a_handler_without_a_main_file_comes_and_goes(daemon: &Daemon) -> Result<()> {
-    come_and_go(&daemon.tree("absent", &[])?, Mode::Auto)
+    come_and_go(&daemon.tree("absent", &[])?, ConfigMode::Auto)
 }
 
 pub(crate) fn a_handler_beside_kinds_settings_comes_and_goes(daemon: &Daemon) -> Result<()> {
     come_and_go(
         &daemon.tree("kind", &[("config.toml", mains::KIND.to_owned())])?,
-        Mode::Auto,
+        ConfigMode::Auto,
     )?;
     come_and_go_in(
         &daemon.tree("test-cluster", &[("config.toml", mains::test_cluster())])?,
-        Mode::Auto,
+        ConfigMode::Auto,
         First::Newer,
     )
 }
@@ -206,7 +206,7 @@ pub(crate) fn a_handler_beside_all_defaults_written_out_comes_and_goes(
 ) -> Result<()> {
     come_and_go_in(
         &daemon.tree("defaults", &[("config.toml", daemon.defaults()?)])?,
-        Mode::Auto,
+        ConfigMode::Auto,
         First::Newer,
     )
 }
@@ -223,13 +223,13 @@ pub(crate) fn a_handler_beside_imported_settings_comes_and_goes(daemon: &Daemon)
             imported.clone(),
         ],
     )?;
-    come_and_go_in(&tree, Mode::Auto, First::Older).context("imported as a file")?;
+    come_and_go_in(&tree, ConfigMode::Auto, First::Older).context("imported as a file")?;
     let tree = daemon.tree("absolute", &[imported])?;
     tree.write(
         "config.toml",
         &mains::importing(daemon, &tree.path("conf.d/*.toml")),
     )?;
-    come_and_go_in(&tree, Mode::Auto, First::Newer).context("imported by an absolute pattern")
+    come_and_go_in(&tree, ConfigMode::Auto, First::Newer).context("imported by an absolute pattern")
 }
 
 pub(crate) fn a_relative_pattern_is_read_as_containerd_does(daemon: &Daemon) -> Result<()> {
@@ -252,7 +252,7 @@ pub(crate) fn a_relative_pattern_is_read_as_containerd_does(daemon: &Daemon) -> 
         "{} reads it: {is_read}",
         daemon.version
     );
-    come_and_go_in(&tree, Mode::Auto, First::Older)
+    come_and_go_in(&tree, ConfigMode::Auto, First::Older)
 }
 
 pub(crate) fn a_handler_in_the_main_file_itself_comes_and_goes(daemon: &Daemon) -> Result<()> {
@@ -265,7 +265,7 @@ pub(crate) fn a_handler_in_the_main_file_itself_comes_and_goes(daemon: &Daemon) 
     ] {
         come_and_go_in(
             &daemon.tree(name, &[("config.toml", text)])?,
-            Mode::InPlace,
+            ConfigMode::InPlace,
             First::Older,
         )
         .context(name)?;
@@ -297,7 +297,7 @@ pub(crate) fn a_handler_beside_imports_and_line_ends_of_all_forms_comes_and_goes
                 ("more.toml", other("warn")),
             ],
         )?;
-        come_and_go_in(&tree, Mode::Auto, First::Older).context(name)?;
+        come_and_go_in(&tree, ConfigMode::Auto, First::Older).context(name)?;
     }
     Ok(())
 }
@@ -322,10 +322,10 @@ pub(crate) fn a_handler_beside_a_rendered_main_file_comes_and_goes(daemon: &Daem
         ),
     )?;
     if daemon.version.major >= 2 {
-        return come_and_go(&tree, Mode::Auto);
+        return come_and_go(&tree, ConfigMode::Auto);
     }
     match propose(
-        &tree.facts(Mode::Auto, None)?,
+        &tree.facts(ConfigMode::Auto, None)?,
         &handler("wasmedge", "1-aaa"),
         None,
     ) {
@@ -351,10 +351,10 @@ pub(crate) fn a_handler_that_the_distribution_merges_is_proven_beforehand(
         &format!("# k0s_managed=true\nversion = {schema}\nimports = [\"{generated}\"]\n"),
     )?;
     let (bytes, former) = (tree.bytes()?, tree.settings()?);
-    let record = install(&tree, Mode::Auto, &handler("wasmedge", "1-aaa"), None)?;
+    let record = install(&tree, ConfigMode::Auto, &handler("wasmedge", "1-aaa"), None)?;
     // Nobody but the distribution changes what is in force.
     must_have(&tree, &former, &[])?;
-    uninstall(&tree, Mode::Auto, &record)?;
+    uninstall(&tree, ConfigMode::Auto, &record)?;
     ensure!(tree.bytes()? == bytes, "something is left");
     Ok(())
 }
@@ -363,7 +363,7 @@ pub(crate) fn what_is_chosen_of_a_handler_is_what_containerd_reads(daemon: &Daem
     let tree = daemon.tree("chosen", &[("config.toml", mains::own(daemon).to_owned())])?;
     let (bytes, former) = (tree.bytes()?, tree.settings()?);
     let plain = handler("wasmedge", "1-aaa");
-    let mut record = install(&tree, Mode::Auto, &plain, None)?;
+    let mut record = install(&tree, ConfigMode::Auto, &plain, None)?;
     let all = Settings {
         grouping: Grouping::Pod,
         log_level: LogLevel::Debug,
@@ -386,7 +386,7 @@ pub(crate) fn what_is_chosen_of_a_handler_is_what_containerd_reads(daemon: &Daem
             ..plain.clone()
         };
         let is_refused = match propose(
-            &tree.facts(Mode::Auto, Some(&record))?,
+            &tree.facts(ConfigMode::Auto, Some(&record))?,
             &chosen,
             Some(&record),
         ) {
@@ -394,16 +394,16 @@ pub(crate) fn what_is_chosen_of_a_handler_is_what_containerd_reads(daemon: &Daem
             Err(ConfigError::SandboxerTooOld { version }) => version < Version::parse("2.4.0")?,
             Err(error) => return Err(error.into()),
             Ok(_) => {
-                record = install(&tree, Mode::Auto, &chosen, Some(&record))?;
+                record = install(&tree, ConfigMode::Auto, &chosen, Some(&record))?;
                 must_have(&tree, &former, &[&chosen])?;
                 continue;
             }
         };
         ensure!(is_refused, "{settings:?} is refused");
     }
-    record = install(&tree, Mode::Auto, &plain, Some(&record))?;
+    record = install(&tree, ConfigMode::Auto, &plain, Some(&record))?;
     must_have(&tree, &former, &[&plain])?;
-    uninstall(&tree, Mode::Auto, &record)?;
+    uninstall(&tree, ConfigMode::Auto, &record)?;
     ensure!(tree.bytes()? == bytes, "something is left");
     Ok(())
 }
@@ -412,10 +412,10 @@ pub(crate) fn an_admins_own_settings_are_as_before_while_a_handler_is_there(
     daemon: &Daemon,
 ) -> Result<()> {
     let tree = daemon.tree("later", &[("config.toml", mains::own(daemon).to_owned())])?;
-    let record = install(&tree, Mode::Auto, &handler("wasmedge", "1-aaa"), None)?;
+    let record = install(&tree, ConfigMode::Auto, &handler("wasmedge", "1-aaa"), None)?;
     let text = std::fs::read_to_string(&tree.main)?;
     tree.write("config.toml", &text.replace("test-handler", "renamed"))?;
-    uninstall(&tree, Mode::Auto, &record)?;
+    uninstall(&tree, ConfigMode::Auto, &record)?;
     let left = std::fs::read_to_string(&tree.main)?;
     ensure!(
         left == mains::own(daemon).replace("test-handler", "renamed"),

@@ -2,9 +2,9 @@
 //! ours are none.
 
 use anyhow::{Result, bail, ensure};
-use installer_protocol::Mode;
+use installer_protocol::ConfigMode;
 use node_installer::containerd::{
-    ConfigError, FileChange, Handler, Proposal, Record, Restart, propose, prove,
+    ConfigError, FileChange, Handler, Proposal, RequiredRestart, WrittenHandler, propose, prove,
 };
 
 use crate::daemon::{Daemon, Tree};
@@ -56,14 +56,14 @@ fn unwary(tree: &Tree<'_>, handler: &Handler, first_line: &str, plugin: &str) ->
                 format!("imports = [\"{path}\"]\n{main}"),
             ),
         ],
-        record: Record {
+        record: WrittenHandler {
             handler: name.clone(),
             settings: handler.settings,
             files: Vec::new(),
             made_folders: Vec::new(),
         },
         config_path: path,
-        restart: Restart::Installer,
+        restart: RequiredRestart::Installer,
     })
 }
 
@@ -73,7 +73,7 @@ fn verdict(daemon: &Daemon, main: &str, first_line: &str, plugin: &str) -> Resul
     let tree = daemon.tree(&name, &[("config.toml", main.to_owned())])?;
     let handler = handler("wasmedge", "1-aaa");
     let proposal = unwary(&tree, &handler, first_line, plugin)?;
-    let facts = tree.facts(Mode::Auto, None)?;
+    let facts = tree.facts(ConfigMode::Auto, None)?;
     let verdict = match prove(&tree, &facts, &proposal, &handler) {
         Ok(()) => Verdict::Right,
         Err(ConfigError::Changes { .. }) => Verdict::Changes,
@@ -84,11 +84,11 @@ fn verdict(daemon: &Daemon, main: &str, first_line: &str, plugin: &str) -> Resul
     let mut former = tree.settings()?.handlers()?;
     former.push("wasmedge".to_owned());
     former.sort();
-    let record = install(&tree, Mode::Auto, &handler, None)?;
+    let record = install(&tree, ConfigMode::Auto, &handler, None)?;
     let mut present = tree.settings()?.handlers()?;
     present.sort();
     ensure!(present == former, "{present:?} instead of {former:?}");
-    uninstall(&tree, Mode::Auto, &record)?;
+    uninstall(&tree, ConfigMode::Auto, &record)?;
     Ok(verdict)
 }
 
@@ -156,13 +156,14 @@ pub(crate) fn what_a_drop_in_that_names_its_form_does_is_known(daemon: &Daemon) 
 pub(crate) fn a_drop_in_on_an_old_containerd_is_refused(daemon: &Daemon) -> Result<()> {
     let tree = daemon.tree("asked", &[("config.toml", mains::KIND.to_owned())])?;
     let proposed = propose(
-        &tree.facts(Mode::DropIn, None)?,
+        &tree.facts(ConfigMode::DropIn, None)?,
         &handler("wasmedge", "1-aaa"),
         None,
     );
     match proposed {
         Err(ConfigError::Mode {
-            mode: Mode::DropIn, ..
+            mode: ConfigMode::DropIn,
+            ..
         }) if daemon.version.major < 2 => Ok(()),
         Ok(_) if daemon.version.major >= 2 => Ok(()),
         other => bail!("{other:?}"),
@@ -172,7 +173,7 @@ pub(crate) fn a_drop_in_on_an_old_containerd_is_refused(daemon: &Daemon) -> Resu
 pub(crate) fn a_main_file_without_the_default_handler_is_never_left(daemon: &Daemon) -> Result<()> {
     // The first handler that is named takes the place of the default one on containerd 1.x.
     let tree = daemon.tree("bare", &[("config.toml", "version = 2\n".to_owned())])?;
-    let record = install(&tree, Mode::Auto, &handler("wasmedge", "1-aaa"), None)?;
+    let record = install(&tree, ConfigMode::Auto, &handler("wasmedge", "1-aaa"), None)?;
     let mut settings = tree.settings()?;
     let default = settings.value(&["default_runtime_name"]);
     ensure!(
@@ -184,7 +185,7 @@ pub(crate) fn a_main_file_without_the_default_handler_is_never_left(daemon: &Dae
         "{:?}",
         settings.handlers()?
     );
-    uninstall(&tree, Mode::Auto, &record)
+    uninstall(&tree, ConfigMode::Auto, &record)
 }
 
 pub(crate) fn a_broken_main_file_is_left_alone(daemon: &Daemon) -> Result<()> {
@@ -192,7 +193,7 @@ pub(crate) fn a_broken_main_file_is_left_alone(daemon: &Daemon) -> Result<()> {
         "broken",
         &[("config.toml", "version = 2\n[plugins\n".to_owned())],
     )?;
-    let facts = broken.facts(Mode::Auto, None);
+    let facts = broken.facts(ConfigMode::Auto, None);
     ensure!(facts.is_err(), "{:?}", facts.ok());
     let off = daemon.tree(
         "off",
@@ -202,7 +203,7 @@ pub(crate) fn a_broken_main_file_is_left_alone(daemon: &Daemon) -> Result<()> {
         )],
     )?;
     match propose(
-        &off.facts(Mode::Auto, None)?,
+        &off.facts(ConfigMode::Auto, None)?,
         &handler("wasmedge", "1-aaa"),
         None,
     ) {

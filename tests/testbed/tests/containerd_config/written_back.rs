@@ -2,7 +2,7 @@
 //! ours by their content.
 
 use anyhow::{Context as _, Result, bail, ensure};
-use installer_protocol::Mode;
+use installer_protocol::ConfigMode;
 use node_installer::containerd::{ConfigError, propose, revert};
 
 use crate::daemon::{Daemon, Settings, Tree};
@@ -51,7 +51,7 @@ pub(crate) fn a_handler_in_a_merged_file_that_was_written_back_is_upgraded_and_r
     daemon: &Daemon,
 ) -> Result<()> {
     for (name, main) in mains(daemon) {
-        for mode in [Mode::Auto, Mode::InPlace] {
+        for mode in [ConfigMode::Auto, ConfigMode::InPlace] {
             let tree = daemon.tree(
                 &format!("back-{name}-{mode:?}"),
                 &[("config.toml", main.clone())],
@@ -80,9 +80,9 @@ pub(crate) fn a_handler_in_a_merged_file_that_was_written_back_is_removed(
     for (name, main) in mains(daemon) {
         let former = written_back(daemon, &format!("gone-{name}"), &main)?;
         let tree = daemon.tree(&format!("gone-{name}"), &[("config.toml", main)])?;
-        let record = install(&tree, Mode::Auto, &handler("wasmedge", "1-aaa"), None)?;
+        let record = install(&tree, ConfigMode::Auto, &handler("wasmedge", "1-aaa"), None)?;
         tree.write_back()?;
-        uninstall(&tree, Mode::Auto, &record).context(name)?;
+        uninstall(&tree, ConfigMode::Auto, &record).context(name)?;
         tree.settings()?.must_be(&former, "after the removal")?;
         must_be_clean(&tree)?;
     }
@@ -96,12 +96,12 @@ pub(crate) fn two_handlers_in_a_merged_file_that_was_written_back_go_one_by_one(
         let former = written_back(daemon, &format!("pair-{name}"), &main)?;
         let tree = daemon.tree(&format!("pair-{name}"), &[("config.toml", main)])?;
         let (one, other) = (handler("wasmedge", "1-aaa"), handler("second", "1-aaa"));
-        let first = install(&tree, Mode::Auto, &one, None)?;
-        let second = install(&tree, Mode::Auto, &other, None)?;
+        let first = install(&tree, ConfigMode::Auto, &one, None)?;
+        let second = install(&tree, ConfigMode::Auto, &other, None)?;
         tree.write_back()?;
-        uninstall(&tree, Mode::Auto, &first).context(name)?;
+        uninstall(&tree, ConfigMode::Auto, &first).context(name)?;
         must_have(&tree, &former, &[&other])?;
-        uninstall(&tree, Mode::Auto, &second).context(name)?;
+        uninstall(&tree, ConfigMode::Auto, &second).context(name)?;
         tree.settings()?.must_be(&former, "after both removals")?;
         must_be_clean(&tree)?;
     }
@@ -113,14 +113,14 @@ pub(crate) fn a_handler_that_leads_elsewhere_since_is_named_with_its_lines(
 ) -> Result<()> {
     let tree = daemon.tree("foreign", &[("config.toml", mains::own(daemon).to_owned())])?;
     let ours = handler("wasmedge", "1-aaa");
-    let record = install(&tree, Mode::Auto, &ours, None)?;
+    let record = install(&tree, ConfigMode::Auto, &ours, None)?;
     tree.write_back()?;
     let merged = std::fs::read_to_string(&tree.main)?;
     tree.write(
         "config.toml",
         &merged.replace(&ours.launcher, "/usr/local/bin/containerd-shim-wasmedge-v1"),
     )?;
-    let facts = tree.facts(Mode::Auto, Some(&record))?;
+    let facts = tree.facts(ConfigMode::Auto, Some(&record))?;
     let told = match (
         propose(&facts, &ours, Some(&record)),
         revert(&facts, &record),

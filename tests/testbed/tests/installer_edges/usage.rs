@@ -5,8 +5,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
-use node_installer::detect::{Bundles, Running, Usage, usage};
-use node_installer::host::HostPath;
+use node_installer::detect::{Bundles, RunningWorkloads, Usage, usage};
+use node_installer::node_root::NodePath;
 use node_installer::smoke::{self, Smoke};
 use test_guests::SPIN;
 
@@ -82,8 +82,8 @@ pub(crate) fn what_runs_by_a_launcher_is_known_without_containerds_state_folder(
             .all(|pod| pod.handler.as_deref() == Some(HANDLER)),
         "{running:?}"
     );
-    let used = |running: Running, folder: &Path| -> Result<Vec<String>> {
-        let folder = HostPath::new(folder.to_str().context("a path that is text")?)?;
+    let used = |running: RunningWorkloads, folder: &Path| -> Result<Vec<String>> {
+        let folder = NodePath::new(folder.to_str().context("a path that is text")?)?;
         match usage(
             Bundles::Hidden("not looked at".to_owned()),
             Ok(running),

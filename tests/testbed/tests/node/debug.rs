@@ -1,5 +1,5 @@
-//! Containers that look at others: in another's pid namespace, as `kubectl debug --target` makes
-//! them; and what a Linux program of a pod must not reach.
+//! Containers that inspect others: in another's pid namespace, as `kubectl debug --target` creates
+//! them; and accesses that a Linux program of a pod must not have.
 
 use anyhow::{Context as _, Result, ensure};
 use cri_calls::message::Executed;
@@ -15,24 +15,23 @@ tests![
     native_programs_have_keyrings_of_their_own,
 ];
 
-/// What `/native` gives for the words in a container.
-fn native(pods: &Pods, id: &str, words: &[&str]) -> Result<Executed> {
-    let words: Vec<&str> = std::iter::once("/native")
-        .chain(words.iter().copied())
+/// Runs `/native` with `args` in a container.
+fn native(pods: &Pods, id: &str, args: &[&str]) -> Result<Executed> {
+    let args: Vec<&str> = std::iter::once("/native")
+        .chain(args.iter().copied())
         .collect();
-    pods.cri().exec_sync(id, &words, 10)
+    pods.cri().exec_sync(id, &args, 10)
 }
 
-/// Sets the number that the next process of a container's pid namespace gets to one that no process
-/// of the node has: what looks for the new process in the node's `/proc` by that number finds
-/// nothing.
+/// Makes the next pid of a container's pid namespace one that no process of the node has: a search
+/// for the new process in the node's `/proc` by that pid then finds nothing.
 fn use_free_number(pods: &Pods, pid: i32) -> Result<()> {
     let machine = pods.machine();
     let is_free = |number: &i32| (0..40).all(|more| !machine.of(number + more, "").exists());
     let free = (20_000..30_000)
         .step_by(40)
         .find(is_free)
-        .context("all numbers are in use")?;
+        .context("all pids are in use")?;
     let command = format!("echo {} >/proc/sys/kernel/ns_last_pid", free - 1);
     pods.isolated
         .run("nsenter")
@@ -46,14 +45,14 @@ fn debugging_container_joins_the_pid_namespace_of_any_container_with_its_cgroup_
     let pods = node.pods()?;
     let machine = pods.machine();
     let pod = pods.pod(pods.default_config())?;
-    for words in [&["/native", "tick"][..], &["/app.wasm", "sleep", "600"]] {
-        let target = pod.run(&format!("target{}", words.len()), words)?;
+    for args in [&["/native", "tick"][..], &["/app.wasm", "sleep", "600"]] {
+        let target = pod.run(&format!("target{}", args.len()), args)?;
         let inside = pod.pid(&target)?;
         use_free_number(&pods, inside)?;
         let config = pod
             .config
             .container(
-                &format!("debugger{}", words.len()),
+                &format!("debugger{}", args.len()),
                 IMAGE,
                 &["/native", "tick"],
             )
@@ -62,12 +61,12 @@ fn debugging_container_joins_the_pid_namespace_of_any_container_with_its_cgroup_
         ensure!(
             machine.namespace_of(pod.pid(&debugger)?, "pid")?
                 == machine.namespace_of(inside, "pid")?,
-            "{words:?}: the debugger has other processes"
+            "{args:?}: the debugger has other processes"
         );
         let seen = native(&pods, &debugger, &["processes"])?.text();
         ensure!(
             seen.lines().any(|line| line == "1"),
-            "{words:?}: the target's first process is not seen: {seen:?}"
+            "{args:?}: the target's first process is not seen: {seen:?}"
         );
         let own = machine.cgroup("memory", &debugger, "memory.limit_in_bytes")?;
         succeeds(
@@ -129,14 +128,15 @@ fn native_container_cannot_raise_its_own_limits(node: &Node) -> Result<Verdict> 
             &sidecar,
             &["write", &format!("/sys/fs/cgroup/{path}"), text],
         )?;
-        let said = String::from_utf8_lossy(&written.stderr).into_owned();
+        let printed = String::from_utf8_lossy(&written.stderr).into_owned();
         ensure!(
-            written.exit_code == 1 && said.contains("Read-only file system"),
-            "{path}: {} {said:?}",
+            written.exit_code == 1 && printed.contains("Read-only file system"),
+            "{path}: {} {printed:?}",
             written.exit_code
         );
     }
-    // Of a hierarchy in which it has no cgroup it sees nothing, least of all the node's.
+    // It sees nothing of a hierarchy in which it has no cgroup, in particular not the node's
+    // cgroups.
     let names = native(&pods, &sidecar, &["list", "/sys/fs/cgroup"])?.text();
     ensure!(
         !names.lines().any(|name| name == "systemd"),

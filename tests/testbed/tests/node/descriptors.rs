@@ -1,4 +1,4 @@
-//! A host that may open no more files: what it cannot make leaves nothing.
+//! A host at its limit of open files: a failed Create leaves nothing.
 
 use std::time::Duration;
 
@@ -8,18 +8,18 @@ use testbed::command::Run;
 use testbed::containerd::Container;
 use testbed::wait;
 
-use crate::machine::LIMIT;
+use crate::machine::SETTLE_TIMEOUT;
 use crate::node::{Node, Verdict, expect, tests};
 
-tests![a_create_for_which_no_files_can_be_opened_leaves_nothing];
+tests![create_without_free_descriptors_leaves_nothing];
 
 /// More files than a Create opens at once.
-const ROOM: usize = 48;
-/// Longer than a Create takes. Then there is room again, also for a connection that waits to be
+const MAX_CREATE_FILES: usize = 48;
+/// Longer than a Create takes. The limit is then raised, also for a connection that waits to be
 /// accepted.
-const SHORTAGE: Duration = Duration::from_millis(400);
+const SHORTAGE_DURATION: Duration = Duration::from_millis(400);
 
-fn a_create_for_which_no_files_can_be_opened_leaves_nothing(node: &Node) -> Result<Verdict> {
+fn create_without_free_descriptors_leaves_nothing(node: &Node) -> Result<Verdict> {
     node.alone("descriptors", |alone| {
         let stays = alone.guest(&SPIN)?.start()?;
         for template in [alone.guest(&HELLO)?, alone.native(&["args"])?] {
@@ -35,7 +35,7 @@ fn a_create_for_which_no_files_can_be_opened_leaves_nothing(node: &Node) -> Resu
     })
 }
 
-/// Creates a container again and again, each time with room for one more file.
+/// Creates a container repeatedly, each time with one more free descriptor.
 fn each_shortage(alone: &Node, template: Container) -> Result<()> {
     let (machine, tasks) = (alone.machine(), alone.tasks());
     let host = machine.host()?;
@@ -43,19 +43,19 @@ fn each_shortage(alone: &Node, template: Container) -> Result<()> {
     let id = template.id().to_owned();
     let task = template.create()?;
     tasks.kill(&id, "", 9)?;
-    task.wait(LIMIT)?;
+    task.wait(SETTLE_TIMEOUT)?;
     tasks.delete(&id)?;
     let rootfs = tasks.rootfs(&id)?;
     let children = machine.children(host)?.len();
     let (mut made, mut failed) = (0, 0);
-    for room in 1..ROOM {
+    for room in 1..MAX_CREATE_FILES {
         let used = machine.descriptors(host)?.len();
         let created = std::thread::scope(|scope| {
             limit(outside, Some(used + room))?;
             let creating = scope.spawn(|| tasks.create(&id, &rootfs));
             let is_done = wait::until(
                 "the Create",
-                SHORTAGE,
+                SHORTAGE_DURATION,
                 || Ok(creating.is_finished().then_some(())),
                 String::new,
             );
@@ -75,11 +75,14 @@ fn each_shortage(alone: &Node, template: Container) -> Result<()> {
         }
         machine
             .nothing_left(&id)
-            .with_context(|| format!("with room for {room} files: {created:?}"))?;
+            .with_context(|| format!("with {room} free descriptors: {created:?}"))?;
         let waited_for = || Ok((machine.children(host)?.len() == children).then_some(()));
-        wait::until("no child more than before", LIMIT, waited_for, || {
-            format!("{created:?}, {:?}", machine.children(host))
-        })?;
+        wait::until(
+            "no more children than before",
+            SETTLE_TIMEOUT,
+            waited_for,
+            || format!("{created:?}, {:?}", machine.children(host)),
+        )?;
     }
     ensure!(
         made > 0 && failed > 3,
@@ -92,7 +95,7 @@ fn each_shortage(alone: &Node, template: Container) -> Result<()> {
         .done()
 }
 
-/// Lets a process have files of numbers below `most`, or all that it may ever have.
+/// Limits the descriptors of a process to numbers below `most`, or removes the limit.
 fn limit(pid: i32, most: Option<usize>) -> Result<()> {
     let prlimit = || Run::new("prlimit").args(["--pid", &pid.to_string()]);
     let all = || {

@@ -1,4 +1,4 @@
-//! Many containers, a few at a time: the host must be as it was.
+//! Many containers, a few at a time: the host must not grow.
 
 use std::time::Instant;
 
@@ -6,23 +6,23 @@ use anyhow::{Context as _, Result, anyhow, ensure};
 use test_guests::HELLO;
 use testbed::wait;
 
-use crate::machine::{LIMIT, Machine};
+use crate::machine::{Machine, SETTLE_TIMEOUT};
 use crate::node::{Node, Verdict, tests};
 use crate::tasks::Tasks;
 
 tests![five_hundred_containers_leave_the_host_as_it_was];
 
-/// Containers that live at a time.
-const LANES: u32 = 4;
-/// Lives of each: five hundred in all.
-const CYCLES: u32 = 125;
-/// After these of each, whatever is made once has been made.
-const WARM_UP: u32 = 25;
-/// By how many KiB the host may grow over all cycles: what its allocator keeps comes and goes. It
-/// is 4 KiB for each.
-const GROWTH: u64 = 2048;
+/// Number of concurrent containers.
+const CONCURRENT_CONTAINERS: u32 = 4;
+/// Cycles of each: five hundred in all.
+const CYCLES_PER_CONTAINER: u32 = 125;
+/// After these cycles of each container, everything that is made once exists.
+const WARM_UP_CYCLES: u32 = 25;
+/// Growth of the host in KiB over all cycles that is allowed, as its allocator's free memory
+/// varies: 4 KiB for each.
+const MAX_GROWTH_KIB: u64 = 2048;
 
-/// What may not grow.
+/// Resources that must not grow.
 #[derive(Debug, Clone, Copy)]
 struct Size {
     descriptors: usize,
@@ -59,10 +59,10 @@ impl Size {
 
 fn five_hundred_containers_leave_the_host_as_it_was(node: &Node) -> Result<Verdict> {
     node.alone("many", |alone| {
-        let lanes = (0..LANES)
+        let lanes = (0..CONCURRENT_CONTAINERS)
             .map(|_| Lane::of(alone))
             .collect::<Result<Vec<_>>>()?;
-        // One that stays, so that the host does.
+        // Keeps the host alive.
         let stays = alone.probe(&["sleep", "600"])?.start()?;
         let host = alone.machine().host()?;
         let cycle = |times: u32| -> Result<()> {
@@ -79,37 +79,37 @@ fn five_hundred_containers_leave_the_host_as_it_was(node: &Node) -> Result<Verdi
                 })
             })
         };
-        cycle(WARM_UP)?;
+        cycle(WARM_UP_CYCLES)?;
         let before = settled(alone, host)?;
         let started = Instant::now();
-        cycle(CYCLES)?;
+        cycle(CYCLES_PER_CONTAINER)?;
         let after = settled(alone, host)?;
-        let told = format!(
+        let growth = format!(
             "after {} containers in {:?}: {before:?} became {after:?}",
-            LANES * CYCLES,
+            CONCURRENT_CONTAINERS * CYCLES_PER_CONTAINER,
             started.elapsed()
         );
         ensure!(
             after.descriptors <= before.descriptors && after.mounts <= before.mounts,
-            "{told}"
+            "{growth}"
         );
         ensure!(
             after.files <= before.files
                 && after.cgroups <= before.cgroups
                 && after.processes <= before.processes,
-            "{told}"
+            "{growth}"
         );
-        // Threads that may block come and go.
-        ensure!(after.threads <= before.threads + 4, "{told}");
-        ensure!(after.memory <= before.memory + GROWTH, "{told}");
+        // The runtime's blocking threads come and go.
+        ensure!(after.threads <= before.threads + 4, "{growth}");
+        ensure!(after.memory <= before.memory + MAX_GROWTH_KIB, "{growth}");
         stays.kill("SIGKILL")?;
-        stays.wait(LIMIT)?;
+        stays.wait(SETTLE_TIMEOUT)?;
         stays.delete()?;
         Ok(())
     })
 }
 
-/// A container whose task is made again and again.
+/// A container whose task is created repeatedly.
 struct Lane {
     id: String,
     rootfs: Vec<crate::tasks::Mount>,
@@ -120,7 +120,7 @@ impl Lane {
         let template = node.guest(&HELLO)?;
         let id = template.id().to_owned();
         let task = template.start()?;
-        task.wait(LIMIT)?;
+        task.wait(SETTLE_TIMEOUT)?;
         node.tasks().delete(&id)?;
         let rootfs = node.tasks().rootfs(&id)?;
         Ok(Self { id, rootfs })
@@ -136,7 +136,7 @@ fn live(tasks: &Tasks<'_>, id: &str, rootfs: &[crate::tasks::Mount]) -> Result<(
     Ok(())
 }
 
-/// Its size once what ends with the last container has ended: launchers, connections.
+/// Returns the host's size after launchers and connections of the last container have ended.
 fn settled(node: &Node, host: i32) -> Result<Size> {
     let launchers = |machine: Machine<'_>| -> Result<usize> {
         Ok(machine
@@ -146,7 +146,7 @@ fn settled(node: &Node, host: i32) -> Result<Size> {
             .count())
     };
     let quiet = || Ok((launchers(node.machine())? == 0).then_some(()));
-    wait::until("the launchers to end", LIMIT, quiet, || {
+    wait::until("the launchers to end", SETTLE_TIMEOUT, quiet, || {
         format!("{:?}", node.machine().processes())
     })?;
     Size::of(node, host)

@@ -1,4 +1,4 @@
-//! containerd's events, followed from a moment that is known.
+//! containerd's events, followed from a known moment.
 
 use std::fs;
 
@@ -7,27 +7,27 @@ use prost::Message as _;
 use testbed::isolated_namespace::Service;
 use testbed::wait;
 
-use crate::machine::LIMIT;
+use crate::machine::SETTLE_TIMEOUT;
 use crate::node::Node;
 use crate::tasks::Any;
 
-/// The topic of the event by which it is seen that events are seen.
-const TOPIC: &str = "/test/followed";
+/// Topic of the event that shows that the subscription is active.
+const PROBE_TOPIC: &str = "/test/followed";
 
-/// Every event since it was made, as `ctr events` writes them: one line each.
+/// Every event since its creation, as `ctr events` writes them: one line each.
 #[derive(Debug)]
-pub(crate) struct Followed {
+pub(crate) struct EventLog {
     service: Service,
 }
 
-impl Followed {
-    /// Follows the events of `node`; when this returns, none is missed any more.
-    pub(crate) fn of(node: &Node) -> Result<Self> {
+impl EventLog {
+    /// Follows the events of `node`; when this returns, no event is missed.
+    pub(crate) fn follow(node: &Node) -> Result<Self> {
         let followed = Self {
             service: node.containerd.events()?,
         };
-        // Nothing says when the subscription is made: so an event is told until it is seen. `ctr`
-        // prints those of known types.
+        // The start of the subscription is not reported, so an event is published until it is seen.
+        // `ctr` prints events of known types.
         let value = OfContainer {
             container_id: node.id("followed"),
         };
@@ -36,25 +36,25 @@ impl Followed {
             value: value.encode_to_vec(),
         };
         let seen = || {
-            node.tasks().publish(TOPIC, event.clone())?;
+            node.tasks().publish(PROBE_TOPIC, event.clone())?;
             Ok(followed.text()?.contains(&value.container_id).then_some(()))
         };
-        wait::until("events to be followed", LIMIT, seen, || {
-            followed.service.last_words()
+        wait::until("events to be followed", SETTLE_TIMEOUT, seen, || {
+            followed.service.log_tail()
         })?;
         Ok(followed)
     }
 
-    /// All of them.
+    /// Returns all events.
     pub(crate) fn text(&self) -> Result<String> {
         fs::read(self.service.log())
             .map(|text| String::from_utf8_lossy(&text).into_owned())
             .context("read the log of events")
     }
 
-    /// Those that have `word`, an id, as a whole value.
-    pub(crate) fn naming(&self, word: &str) -> Result<Vec<String>> {
-        let mark = format!("\"{word}\"");
+    /// Returns the events that have `id` as a whole value.
+    pub(crate) fn mentioning(&self, id: &str) -> Result<Vec<String>> {
+        let mark = format!("\"{id}\"");
         Ok(self
             .text()?
             .lines()
@@ -63,25 +63,26 @@ impl Followed {
             .collect())
     }
 
-    /// Waits until one of `topic` that names `word` is there, and gives all that do.
-    pub(crate) fn until(&self, word: &str, topic: &str) -> Result<Vec<String>> {
-        let there = || Ok(Some(self.naming(word)?).filter(|lines| topics(lines).contains(&topic)));
+    /// Waits for an event of `topic` that has `id`, and returns all that have it.
+    pub(crate) fn until(&self, id: &str, topic: &str) -> Result<Vec<String>> {
+        let there =
+            || Ok(Some(self.mentioning(id)?).filter(|lines| topics(lines).contains(&topic)));
         wait::until(
-            format_args!("the event {topic} of {word}"),
-            LIMIT,
+            format_args!("the event {topic} of {id}"),
+            SETTLE_TIMEOUT,
             there,
-            || self.service.last_words(),
+            || self.service.log_tail(),
         )
     }
 }
 
-/// The topics of lines, without what all tasks' topics begin with.
+/// Returns the topics of lines, without the common prefix of all tasks' topics.
 pub(crate) fn topics(lines: &[String]) -> Vec<&str> {
     lines
         .iter()
         .filter_map(|line| {
             line.split_whitespace()
-                .find_map(|word| word.strip_prefix("/tasks/"))
+                .find_map(|id| id.strip_prefix("/tasks/"))
         })
         .collect()
 }

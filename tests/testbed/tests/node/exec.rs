@@ -1,31 +1,31 @@
-//! Further processes in a container: what `kubectl exec` and exec probes start.
+//! Further processes in a container, as for `kubectl exec` and exec probes.
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::json;
 use testbed::containerd::Task;
 use tonic::Code;
 
-use crate::events::{Followed, topics};
-use crate::machine::LIMIT;
+use crate::events::{EventLog, topics};
+use crate::machine::SETTLE_TIMEOUT;
 use crate::node::{Node, Verdict, expect, tests};
 use crate::tasks::Phase;
 
 tests![
-    a_linux_program_of_the_containers_files_is_executed,
-    another_guest_of_the_containers_files_is_executed,
-    the_guest_that_the_container_runs_is_executed_again,
-    a_guest_is_found_by_a_relative_path,
-    the_exit_code_of_an_exec_process_arrives,
+    exec_runs_a_linux_program_of_the_containers_files,
+    exec_runs_another_guest_of_the_containers_files,
+    exec_runs_the_containers_own_guest_again,
+    exec_finds_a_guest_by_a_relative_path,
+    exit_code_of_an_exec_process_is_reported,
     an_exec_process_reads_its_input,
     a_linux_program_finds_its_streams_in_dev,
     a_linux_program_sees_the_containers_processes_and_a_guest_does_not,
     an_exec_process_has_its_own_environment,
-    a_program_that_is_missing_is_named_and_harms_nothing,
-    an_exec_process_that_never_ran_has_an_end_and_can_be_deleted,
-    a_program_is_executed_in_a_native_container,
+    missing_exec_program_is_named_and_the_container_keeps_running,
+    exec_process_that_failed_to_start_has_an_exit_and_is_deleted,
+    exec_runs_a_program_in_a_native_container,
     exec_processes_share_the_containers_namespaces_and_cgroup,
-    an_exec_process_is_told_of_by_events_once,
-    an_exec_process_lives_and_is_removed_by_itself,
+    exec_process_publishes_each_event_once,
+    exec_process_is_killed_and_deleted_without_its_container,
     exec_processes_die_with_their_container,
     twelve_exec_processes_run_at_once,
 ];
@@ -36,42 +36,40 @@ fn container(node: &Node) -> Result<Task> {
         .start()
 }
 
-fn end(node: &Node, task: Task) -> Result<Verdict> {
-    let id = task.id().to_owned();
+/// Checks that the container is still running, then kills and deletes it.
+fn finish(node: &Node, task: Task) -> Result<Verdict> {
+    let status = task.status()?;
     ensure!(
-        task.status()? == "RUNNING",
-        "the container is {} now:\n{}",
-        task.status()?,
-        node.containerd.log_of(&id)?
+        status == "RUNNING",
+        "the container is {status}:
+{}",
+        node.containerd.log_of(task.id())?
     );
-    task.kill("SIGKILL")?;
-    task.wait(LIMIT)?;
-    task.delete()?;
-    node.machine().nothing_left(&id)?;
+    node.kill_and_delete(task)?;
     Ok(Verdict::Holds)
 }
 
-fn a_linux_program_of_the_containers_files_is_executed(node: &Node) -> Result<Verdict> {
+fn exec_runs_a_linux_program_of_the_containers_files(node: &Node) -> Result<Verdict> {
     let task = container(node)?;
     expect(
         &task.exec("native", &["/native", "args", "a b"]).run()?,
         0,
         "/native\nargs\na b\n",
     )?;
-    end(node, task)
+    finish(node, task)
 }
 
-fn another_guest_of_the_containers_files_is_executed(node: &Node) -> Result<Verdict> {
+fn exec_runs_another_guest_of_the_containers_files(node: &Node) -> Result<Verdict> {
     let task = container(node)?;
     expect(
         &task.exec("hello", &["/hello.wasm"]).run()?,
         0,
         "hello from wasm\n",
     )?;
-    end(node, task)
+    finish(node, task)
 }
 
-fn the_guest_that_the_container_runs_is_executed_again(node: &Node) -> Result<Verdict> {
+fn exec_runs_the_containers_own_guest_again(node: &Node) -> Result<Verdict> {
     let task = container(node)?;
     expect(
         &task.exec("again", &["/app.wasm", "args", "x"]).run()?,
@@ -92,10 +90,10 @@ fn the_guest_that_the_container_runs_is_executed_again(node: &Node) -> Result<Ve
         0,
         "of an exec process",
     )?;
-    end(node, task)
+    finish(node, task)
 }
 
-fn a_guest_is_found_by_a_relative_path(node: &Node) -> Result<Verdict> {
+fn exec_finds_a_guest_by_a_relative_path(node: &Node) -> Result<Verdict> {
     let task = container(node)?;
     let finished = task
         .exec("relative", &["exit.wasm"])
@@ -103,10 +101,10 @@ fn a_guest_is_found_by_a_relative_path(node: &Node) -> Result<Verdict> {
         .flag("/bin")
         .run()?;
     expect(&finished, 42, "")?;
-    end(node, task)
+    finish(node, task)
 }
 
-fn the_exit_code_of_an_exec_process_arrives(node: &Node) -> Result<Verdict> {
+fn exit_code_of_an_exec_process_is_reported(node: &Node) -> Result<Verdict> {
     let task = container(node)?;
     expect(&task.exec("guest", &["/bin/exit.wasm"]).run()?, 42, "")?;
     expect(
@@ -121,28 +119,29 @@ fn the_exit_code_of_an_exec_process_arrives(node: &Node) -> Result<Verdict> {
         trapped.code,
         trapped.stderr
     );
-    end(node, task)
+    finish(node, task)
 }
 
 fn an_exec_process_reads_its_input(node: &Node) -> Result<Verdict> {
     let task = container(node)?;
     let input = test_guests::pattern(100_000);
-    for words in [&["/app.wasm", "cat"][..], &["/native", "read", "-"]] {
+    for args in [&["/app.wasm", "cat"][..], &["/native", "read", "-"]] {
         let finished = task
-            .exec(words[0].trim_start_matches('/'), words)
+            .exec(args[0].trim_start_matches('/'), args)
             .input(input.clone())
             .run()?;
         ensure!(
             finished.code == 0 && finished.stdout == input,
-            "{words:?}: {}, {} bytes",
+            "{args:?}: {}, {} bytes",
             finished.code,
             finished.stdout.len()
         );
     }
-    end(node, task)
+    finish(node, task)
 }
 
-/// The links in `/dev` that OCI's runtime specification asks for (config-linux, default devices).
+/// Checks the default links in `/dev` of OCI's runtime specification (config-linux, default
+/// devices).
 fn a_linux_program_finds_its_streams_in_dev(node: &Node) -> Result<Verdict> {
     for task in [container(node)?, node.native(&["tick"])?.start()?] {
         for path in ["/dev/stdin", "/dev/fd/0"] {
@@ -152,7 +151,7 @@ fn a_linux_program_finds_its_streams_in_dev(node: &Node) -> Result<Verdict> {
                 .run()?;
             expect(&finished, 0, "typed")?;
         }
-        end(node, task)?;
+        finish(node, task)?;
     }
     Ok(Verdict::Holds)
 }
@@ -171,7 +170,7 @@ fn a_linux_program_sees_the_containers_processes_and_a_guest_does_not(
         seen.text(),
         seen.stderr
     );
-    // What the spec masks is masked, and what it makes read-only cannot change the node.
+    // Masked paths of the spec stay masked, and read-only ones cannot change the node.
     expect(
         &task
             .exec("masked", &["/native", "read", "/proc/keys"])
@@ -187,12 +186,12 @@ fn a_linux_program_sees_the_containers_processes_and_a_guest_does_not(
         "a guest reads {}",
         hidden.text()
     );
-    end(node, task)
+    finish(node, task)
 }
 
 fn an_exec_process_has_its_own_environment(node: &Node) -> Result<Verdict> {
     let task = container(node)?;
-    // `ctr` gives it the container's.
+    // `ctr` gives it the container's environment.
     expect(
         &task.exec("env", &["/app.wasm", "env"]).run()?,
         0,
@@ -208,10 +207,10 @@ fn an_exec_process_has_its_own_environment(node: &Node) -> Result<Verdict> {
         own == ["IMAGE=mixed", "OF=container"],
         "its environment is {text:?}"
     );
-    end(node, task)
+    finish(node, task)
 }
 
-fn a_program_that_is_missing_is_named_and_harms_nothing(node: &Node) -> Result<Verdict> {
+fn missing_exec_program_is_named_and_the_container_keeps_running(node: &Node) -> Result<Verdict> {
     let task = container(node)?;
     for missing in ["/nowhere", "/nowhere.wasm", "nothing"] {
         let finished = task.exec("missing", &[missing]).run()?;
@@ -227,16 +226,17 @@ fn a_program_that_is_missing_is_named_and_harms_nothing(node: &Node) -> Result<V
         );
     }
     expect(&task.exec("then", &["/native", "exit", "0"]).run()?, 0, "")?;
-    end(node, task)
+    finish(node, task)
 }
 
-fn an_exec_process_that_never_ran_has_an_end_and_can_be_deleted(node: &Node) -> Result<Verdict> {
+fn exec_process_that_failed_to_start_has_an_exit_and_is_deleted(node: &Node) -> Result<Verdict> {
     let tasks = node.tasks();
     let task = container(node)?;
     let id = task.id();
-    let words = |word: &str| json!({ "user": { "uid": 0, "gid": 0 }, "args": [word], "cwd": "/" });
-    tasks.exec(id, "vain", &words("/nowhere"))?;
-    tasks.exec(id, "unwanted", &words("/native"))?;
+    let process =
+        |program: &str| json!({ "user": { "uid": 0, "gid": 0 }, "args": [program], "cwd": "/" });
+    tasks.exec(id, "vain", &process("/nowhere"))?;
+    tasks.exec(id, "unwanted", &process("/native"))?;
     ensure!(
         tasks.start(id, "vain").is_err(),
         "a program that is not there was started"
@@ -246,7 +246,7 @@ fn an_exec_process_that_never_ran_has_an_end_and_can_be_deleted(node: &Node) -> 
         early
             .as_ref()
             .is_err_and(|refusal| refusal.code == Code::FailedPrecondition),
-        "there is nobody to signal: {early:?}"
+        "an exec process that is not started gets a signal: {early:?}"
     );
     tasks.kill(id, "unwanted", 9)?;
     for (exec, code) in [("vain", 126), ("unwanted", 137)] {
@@ -261,10 +261,10 @@ fn an_exec_process_that_never_ran_has_an_end_and_can_be_deleted(node: &Node) -> 
         );
         tasks.delete_exec(id, exec)?;
     }
-    end(node, task)
+    finish(node, task)
 }
 
-fn a_program_is_executed_in_a_native_container(node: &Node) -> Result<Verdict> {
+fn exec_runs_a_program_in_a_native_container(node: &Node) -> Result<Verdict> {
     let task = node.native(&["tick"])?.start()?;
     expect(
         &task.exec("one", &["/native", "args", "x"]).run()?,
@@ -279,32 +279,32 @@ fn a_program_is_executed_in_a_native_container(node: &Node) -> Result<Verdict> {
         missing.code,
         missing.stderr
     );
-    end(node, task)
+    finish(node, task)
 }
 
-/// An exec process that stays: its task, its own id, its number.
-fn staying(node: &Node, task: &Task, exec: &str, words: &[&str]) -> Result<i32> {
+/// Starts an exec process that keeps running, and returns its pid.
+fn staying(node: &Node, task: &Task, exec: &str, args: &[&str]) -> Result<i32> {
     let tasks = node.tasks();
     tasks.exec(
         task.id(),
         exec,
-        &json!({ "user": { "uid": 0, "gid": 0 }, "args": words, "env": [], "cwd": "/" }),
+        &json!({ "user": { "uid": 0, "gid": 0 }, "args": args, "env": [], "cwd": "/" }),
     )?;
     tasks.start(task.id(), exec)?;
     let state = tasks.state(task.id(), exec)?;
     ensure!(state.status == Phase::Running, "{exec} is {state:?}");
-    i32::try_from(state.pid).context("a number of no process")
+    i32::try_from(state.pid).context("the pid is out of range")
 }
 
 fn exec_processes_share_the_containers_namespaces_and_cgroup(node: &Node) -> Result<Verdict> {
     let task = container(node)?;
     let machine = node.machine();
     let first = task.pid()?;
-    for (exec, words) in [
+    for (exec, args) in [
         ("guest", &["/app.wasm", "sleep", "600"][..]),
         ("program", &["/native", "sleep"]),
     ] {
-        let pid = staying(node, &task, exec, words)?;
+        let pid = staying(node, &task, exec, args)?;
         // A Linux program has a `/proc` that the guest must not see.
         let shared = if exec == "guest" {
             &["pid", "mnt", "ipc", "uts", "net"][..]
@@ -331,28 +331,28 @@ fn exec_processes_share_the_containers_namespaces_and_cgroup(node: &Node) -> Res
         );
         machine.has_no_foreign_descriptors(pid)?;
     }
-    end(node, task)
+    finish(node, task)
 }
 
-fn an_exec_process_is_told_of_by_events_once(node: &Node) -> Result<Verdict> {
+fn exec_process_publishes_each_event_once(node: &Node) -> Result<Verdict> {
     let task = container(node)?;
-    let events = Followed::of(node)?;
-    for (words, code) in [
+    let events = EventLog::follow(node)?;
+    for (args, code) in [
         (&["/native", "exit", "7"][..], 7),
         (&["/bin/exit.wasm"], 42),
     ] {
-        let exec = node.id("told");
-        expect(&task.exec(&exec, words).run()?, code, "")?;
+        let exec = node.id("exit");
+        expect(&task.exec(&exec, args).run()?, code, "")?;
         let lines = events.until(&exec, "exit")?;
         ensure!(
             topics(&lines) == ["exec-added", "exec-started", "exit"],
             "{lines:#?}"
         );
     }
-    end(node, task)
+    finish(node, task)
 }
 
-fn an_exec_process_lives_and_is_removed_by_itself(node: &Node) -> Result<Verdict> {
+fn exec_process_is_killed_and_deleted_without_its_container(node: &Node) -> Result<Verdict> {
     let task = container(node)?;
     let (tasks, machine, id) = (node.tasks(), node.machine(), task.id().to_owned());
     let pid = staying(node, &task, "long", &["/app.wasm", "sleep", "600"])?;
@@ -368,13 +368,13 @@ fn an_exec_process_lives_and_is_removed_by_itself(node: &Node) -> Result<Verdict
     let deleted = tasks.delete_exec(&id, "long")?;
     ensure!(
         deleted == end_of,
-        "wait says {end_of:?}, delete {deleted:?}"
+        "wait returned {end_of:?}, delete {deleted:?}"
     );
     let again = tasks.state(&id, "long").map_err(|refusal| refusal.code);
     ensure!(again == Err(Code::NotFound), "it is still there: {again:?}");
-    // The name is free again.
+    // The id is free again.
     staying(node, &task, "long", &["/native", "sleep"])?;
-    end(node, task)
+    finish(node, task)
 }
 
 fn exec_processes_die_with_their_container(node: &Node) -> Result<Verdict> {
@@ -383,7 +383,7 @@ fn exec_processes_die_with_their_container(node: &Node) -> Result<Verdict> {
     let program = staying(node, &task, "program", &["/native", "family"])?;
     let id = task.id().to_owned();
     task.kill("SIGKILL")?;
-    task.wait(LIMIT)?;
+    task.wait(SETTLE_TIMEOUT)?;
     for pid in [guest, program] {
         node.machine().wait_until_dead(pid)?;
     }
@@ -421,5 +421,5 @@ fn twelve_exec_processes_run_at_once(node: &Node) -> Result<Verdict> {
             finished.stderr
         );
     }
-    end(node, task)
+    finish(node, task)
 }

@@ -1,5 +1,5 @@
-//! Attacks on exec: what a guest, an image or a program in the container prepares for the next
-//! process that is started there.
+//! Attacks on exec: a guest, an image or a program in the container prepares files or processes for
+//! the next process that is started there.
 
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,7 @@ use testbed::containerd::Task;
 use testbed::image::Entry;
 use testbed::wait;
 
-use crate::machine::LIMIT;
+use crate::machine::SETTLE_TIMEOUT;
 use crate::node::{Node, Verdict, expect, expect_refusal, mixed_image_with, tests};
 
 tests![
@@ -20,28 +20,20 @@ tests![
     exec_returns_while_a_program_stops_every_process_of_the_container,
 ];
 
-/// A kernel parameter of the node: root on the node is whoever writes it.
+/// A kernel parameter of the node: a write to it gives root on the node.
 const CORE_PATTERN: &str = "sys/kernel/core_pattern";
 
-fn end(node: &Node, task: Task) -> Result<()> {
-    let id = task.id().to_owned();
-    task.kill("SIGKILL")?;
-    task.wait(LIMIT)?;
-    task.delete()?;
-    node.machine().nothing_left(&id)
-}
-
-/// Has a guest in the container do something to its files.
-fn guest_does(node: &Node, task: &Task, words: &[&str]) -> Result<()> {
-    let words: Vec<&str> = std::iter::once("/app.wasm")
-        .chain(words.iter().copied())
+/// Runs a guest in the container that changes its files.
+fn guest_does(node: &Node, task: &Task, args: &[&str]) -> Result<()> {
+    let args: Vec<&str> = std::iter::once("/app.wasm")
+        .chain(args.iter().copied())
         .collect();
-    expect(&task.exec(&node.id("guest"), &words).run()?, 0, "").map(drop)
+    expect(&task.exec(&node.id("guest"), &args).run()?, 0, "").map(drop)
 }
 
 fn exec_refuses_a_root_whose_proc_is_a_symbolic_link(node: &Node) -> Result<Verdict> {
     let task = node.mixed(&["sleep", "600"])?.start()?;
-    // The first program finds its folder, or has it made.
+    // The first program finds its folder, or creates it.
     expect(
         &task
             .exec("first", &["/native", "read", "/proc/keys"])
@@ -49,13 +41,13 @@ fn exec_refuses_a_root_whose_proc_is_a_symbolic_link(node: &Node) -> Result<Verd
         0,
         "",
     )?;
-    for words in [
+    for args in [
         &["remove", "/proc"][..],
         &["mkdir", "/p"],
         &["mkdir", "/p/x"],
         &["link", "p/x/..", "/proc"],
     ] {
-        guest_does(node, &task, words)?;
+        guest_does(node, &task, args)?;
     }
     for path in ["/p", "/proc"].map(|folder| format!("{folder}/{CORE_PATTERN}")) {
         let finished = task
@@ -74,9 +66,9 @@ fn exec_refuses_a_root_whose_proc_is_a_symbolic_link(node: &Node) -> Result<Verd
             finished.stderr
         );
     }
-    // Put right again, it is served again.
-    for words in [&["remove", "/proc"][..], &["mkdir", "/proc"]] {
-        guest_does(node, &task, words)?;
+    // After the folder is restored, exec works again.
+    for args in [&["remove", "/proc"][..], &["mkdir", "/proc"]] {
+        guest_does(node, &task, args)?;
     }
     expect(
         &task
@@ -85,7 +77,7 @@ fn exec_refuses_a_root_whose_proc_is_a_symbolic_link(node: &Node) -> Result<Verd
         0,
         "",
     )?;
-    end(node, task)?;
+    node.kill_and_delete(task)?;
     Ok(Verdict::Holds)
 }
 
@@ -127,7 +119,7 @@ fn masked_files_are_the_null_device_after_a_guest_replaced_its_own(node: &Node) 
             &task,
             &["link", &format!("../proc/{CORE_PATTERN}"), "/dev/null"],
         )?;
-        // What the guest made of its device is there, and hides nothing.
+        // The guest's replacement of its device exists, and masks nothing.
         let finished = task
             .exec("own", &["/native", "device", "/dev/null"])
             .run()?;
@@ -155,21 +147,21 @@ fn masked_files_are_the_null_device_after_a_guest_replaced_its_own(node: &Node) 
             "{root}: a parameter of the node can be written: {}",
             finished.text()
         );
-        end(node, task)?;
+        node.kill_and_delete(task)?;
     }
     Ok(Verdict::Holds)
 }
 
-/// The capabilities in a line of the attacker's, and whether the process is under a filter.
+/// Parses the capabilities in a line of the attacker's, and whether the process has a filter.
 fn allowed(line: &str) -> Result<(u64, bool)> {
-    let word = |key: &str| {
+    let field = |key: &str| {
         line.split_once(key)
             .and_then(|(_, rest)| rest.split_whitespace().next())
     };
-    let bounding = word("CapBnd:").with_context(|| format!("no capabilities in {line:?}"))?;
+    let bounding = field("CapBnd:").with_context(|| format!("no capabilities in {line:?}"))?;
     Ok((
         u64::from_str_radix(bounding, 16)?,
-        word("Seccomp:") == Some("2"),
+        field("Seccomp:") == Some("2"),
     ))
 }
 
@@ -190,17 +182,17 @@ fn process_of_exec_is_confined_before_a_program_can_attach_to_it(node: &Node) ->
     let begun = || Ok(seen()?.lines().next().map(str::to_owned));
     let (own, filtered) = allowed(&wait::until(
         "the attacker to begin",
-        LIMIT,
+        SETTLE_TIMEOUT,
         begun,
         evidence,
     )?)?;
     ensure!(filtered, "the attacker is under no filter: {}", evidence());
     for _ in 0..15 {
-        for words in [&["/native", "exit", "7"][..], &["/bin/exit.wasm"]] {
-            let finished = task.exec(&node.id("prey"), words).run()?;
+        for args in [&["/native", "exit", "7"][..], &["/bin/exit.wasm"]] {
+            let finished = task.exec(&node.id("prey"), args).run()?;
             ensure!(
                 [7, 42].contains(&finished.code),
-                "{words:?} ended with {}: {}",
+                "{args:?} ended with {}: {}",
                 finished.code,
                 finished.stderr
             );
@@ -215,7 +207,7 @@ fn process_of_exec_is_confined_before_a_program_can_attach_to_it(node: &Node) ->
         .collect();
     ensure!(
         !attached.is_empty(),
-        "the attacker attached to nothing, so this shows nothing: {lines}"
+        "the attacker attached to no process, so the test proves nothing: {lines}"
     );
     for line in attached {
         let (capabilities, filtered) = allowed(line)?;
@@ -225,13 +217,13 @@ fn process_of_exec_is_confined_before_a_program_can_attach_to_it(node: &Node) ->
         );
         ensure!(filtered, "it attached to a process without filters: {line}");
     }
-    end(node, task)?;
+    node.kill_and_delete(task)?;
     Ok(Verdict::Holds)
 }
 
-/// More than the host lets a process of exec wait for its turn and then for its set-up
+/// More than the host's timeouts for an exec process to get its turn and to be set up
 /// (`EXEC_SETUP_TIMEOUT` each), on a busy machine.
-const SETUP_LIMIT: Duration = Duration::from_secs(90);
+const SETUP_TIMEOUT: Duration = Duration::from_secs(90);
 
 fn exec_returns_while_a_program_stops_every_process_of_the_container(
     node: &Node,
@@ -242,7 +234,7 @@ fn exec_returns_while_a_program_stops_every_process_of_the_container(
     std::thread::scope(|scope| {
         let mut started = Vec::new();
         for number in 0..24 {
-            let words = if number % 2 == 0 {
+            let args = if number % 2 == 0 {
                 json!(["/native", "exit", "0"])
             } else {
                 json!(["/hello.wasm"])
@@ -251,18 +243,18 @@ fn exec_returns_while_a_program_stops_every_process_of_the_container(
             tasks.exec(
                 id,
                 &exec,
-                &json!({ "user": { "uid": 0, "gid": 0 }, "args": words, "env": [], "cwd": "/" }),
+                &json!({ "user": { "uid": 0, "gid": 0 }, "args": args, "env": [], "cwd": "/" }),
             )?;
             started.push(scope.spawn(move || {
                 let began = Instant::now();
-                // Whether the attacker was fast enough does not matter.
+                // Whether the attacker was fast enough is irrelevant.
                 let result = tasks
                     .start(id, &exec)
                     .map_err(|refusal| refusal.to_string());
                 (exec, began.elapsed(), result)
             }));
         }
-        // Meanwhile others are served.
+        // Other containers are served meanwhile.
         expect(
             &node.probe(&["args", "x"])?.run()?,
             0,
@@ -273,7 +265,7 @@ fn exec_returns_while_a_program_stops_every_process_of_the_container(
                 .join()
                 .map_err(|_| anyhow::anyhow!("a thread panicked"))?;
             ensure!(
-                took < SETUP_LIMIT,
+                took < SETUP_TIMEOUT,
                 "the start of {exec} took {took:?}: {result:?}"
             );
             let fits = result
@@ -284,6 +276,6 @@ fn exec_returns_while_a_program_stops_every_process_of_the_container(
         }
         Ok(())
     })?;
-    end(node, task)?;
+    node.kill_and_delete(task)?;
     Ok(Verdict::Holds)
 }

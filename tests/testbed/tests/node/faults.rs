@@ -1,5 +1,5 @@
-//! What happens when a part dies, is away, or has no room: the others go on, nothing is left
-//! behind, and it is told.
+//! Failures of a part (crash, outage, full disk): the others keep running, nothing is left behind,
+//! and the failure is reported.
 
 use std::time::{Duration, Instant};
 
@@ -8,54 +8,46 @@ use test_guests::{HELLO, SPIN};
 use testbed::containerd::Task;
 use testbed::wait;
 
-use crate::events::{Followed, topics};
-use crate::machine::{LIMIT, RECORDS};
+use crate::events::{EventLog, topics};
+use crate::machine::{RECORDS, SETTLE_TIMEOUT};
 use crate::node::{Node, Verdict, expect, tests};
 
 tests![
-    a_guest_that_is_killed_from_outside_is_137_and_harms_no_other,
-    another_process_takes_the_place_of_one_that_forks,
-    without_any_process_that_forks_guests_running_ones_go_on_and_a_new_host_takes_over,
-    a_host_that_is_killed_in_the_middle_of_a_create_leaves_nothing,
-    a_zygote_that_is_killed_in_the_middle_of_a_create_leaves_nothing,
+    guest_killed_from_outside_exits_137_and_others_keep_running,
+    lost_forking_process_is_replaced,
+    guests_run_on_and_a_new_host_takes_over_when_all_zygotes_are_lost,
+    host_killed_during_a_create_leaves_nothing,
+    zygote_killed_during_a_create_leaves_nothing,
     a_killed_host_leaves_nothing_of_any_container,
-    a_guest_outlives_containerd_and_its_end_is_reported_afterwards,
-    the_end_of_a_guest_is_told_after_half_a_minute_without_containerd,
-    a_full_state_folder_fails_one_create_and_nothing_else,
-    a_reader_that_never_reads_stalls_nobody_else,
+    guest_exit_during_a_containerd_outage_is_reported_afterwards,
+    guest_exit_is_reported_after_half_a_minute_without_containerd,
+    full_state_folder_fails_only_the_create,
+    container_with_a_stalled_reader_does_not_stall_others,
 ];
 
-fn end(node: &Node, task: Task) -> Result<()> {
-    let id = task.id().to_owned();
-    task.kill("SIGKILL")?;
-    task.wait(LIMIT)?;
-    task.delete()?;
-    node.machine().nothing_left(&id)
-}
-
-fn a_guest_that_is_killed_from_outside_is_137_and_harms_no_other(node: &Node) -> Result<Verdict> {
+fn guest_killed_from_outside_exits_137_and_others_keep_running(node: &Node) -> Result<Verdict> {
     let (one, other) = (node.guest(&SPIN)?.start()?, node.guest(&SPIN)?.start()?);
-    let events = Followed::of(node)?;
+    let events = EventLog::follow(node)?;
     node.machine().kill(one.pid()?)?;
-    one.wait(LIMIT)?;
+    one.wait(SETTLE_TIMEOUT)?;
     let id = one.id().to_owned();
     let code = one.delete()?;
     ensure!(code == 137, "exit code {code}");
     ensure!(
         topics(&events.until(&id, "delete")?) == ["exit", "delete"],
         "{:#?}",
-        events.naming(&id)?
+        events.mentioning(&id)?
     );
     ensure!(
         other.status()? == "RUNNING",
         "the other one is {}",
         other.status()?
     );
-    end(node, other)?;
+    node.kill_and_delete(other)?;
     Ok(Verdict::Holds)
 }
 
-fn another_process_takes_the_place_of_one_that_forks(node: &Node) -> Result<Verdict> {
+fn lost_forking_process_is_replaced(node: &Node) -> Result<Verdict> {
     node.alone("heir", |alone| {
         let (guest, program) = (
             alone.mixed(&["sleep", "600"])?.start()?,
@@ -69,7 +61,7 @@ fn another_process_takes_the_place_of_one_that_forks(node: &Node) -> Result<Verd
                 machine.kill(lost)?;
                 machine.wait_until_dead(lost)?;
             }
-            // In what runs, and beside it: no request pays for the loss.
+            // In the running containers and beside them: no request fails because of the loss.
             expect(
                 &guest
                     .exec(&format!("guest-{round}"), &["/hello.wasm"])
@@ -101,23 +93,23 @@ fn another_process_takes_the_place_of_one_that_forks(node: &Node) -> Result<Verd
             alone.containerd.evidence()
         );
         wait::until(
-            "the lost ones to be waited for",
-            LIMIT,
+            "the killed processes to be reaped",
+            SETTLE_TIMEOUT,
             || Ok((machine.zombies(host)? == 0).then_some(())),
             || format!("{:?}", machine.children(host)),
         )?;
-        end(alone, guest)?;
-        end(alone, program)
+        alone.kill_and_delete(guest)?;
+        alone.kill_and_delete(program)
     })
 }
 
-/// How many moments there are from before a Create until it is surely done, and how far they are
-/// apart: most of them are the launcher's.
-const MOMENTS: u32 = 12;
-const APART: Duration = Duration::from_millis(4);
+/// Number of delays at which a process is killed, from before a Create until it is surely done, and
+/// the interval between them: the launcher takes most of that time.
+const KILL_STEPS: u32 = 12;
+const KILL_STEP_INTERVAL: Duration = Duration::from_millis(4);
 
-/// Starts containers one after the other and has `victim` killed, each time a little later; a
-/// container that fails, which `fewest` do, leaves nothing, and the next one runs.
+/// Starts containers one after the other and kills `victim`, each time a little later. A container
+/// that fails (at least `fewest` do) leaves nothing, and the next one runs.
 fn killed_in_the_middle(
     node: &Node,
     what: &str,
@@ -128,15 +120,15 @@ fn killed_in_the_middle(
         expect(&alone.guest(&HELLO)?.run()?, 0, "hello from wasm\n")?;
         let template = alone.guest(&HELLO)?;
         let id = template.id().to_owned();
-        // Containers without `ctr`, which takes longer than all moments.
+        // Containers without `ctr`, which takes longer than all delays.
         let task = template.create()?;
         alone.tasks().kill(&id, "", 9)?;
-        task.wait(LIMIT)?;
+        task.wait(SETTLE_TIMEOUT)?;
         alone.tasks().delete(&id)?;
         let rootfs = alone.tasks().rootfs(&id)?;
         let mut failed = 0;
-        for moment in 0..MOMENTS {
-            // Whoever starts a host on the way is not what is looked at.
+        for moment in 0..KILL_STEPS {
+            // The start of a new host is not part of the test.
             expect(&alone.guest(&HELLO)?.run()?, 0, "hello from wasm\n")?;
             let machine = alone.machine();
             let lost = victim(alone)?;
@@ -144,7 +136,7 @@ fn killed_in_the_middle(
             let created = std::thread::scope(|scope| {
                 let killer = scope.spawn(move || {
                     let since = Instant::now();
-                    while since.elapsed() < APART * moment {
+                    while since.elapsed() < KILL_STEP_INTERVAL * moment {
                         std::thread::yield_now();
                     }
                     nix::sys::signal::kill(outside, nix::sys::signal::Signal::SIGKILL)
@@ -158,7 +150,7 @@ fn killed_in_the_middle(
             })?;
             machine.wait_until_dead(lost)?;
             failed += u32::from(created.is_err());
-            // It may have been quick enough, or have outlived the loss.
+            // The container may have been started in time, or have survived the loss.
             let gone = || {
                 let _ = alone.tasks().kill(&id, "", 9);
                 let deleted = alone
@@ -168,7 +160,7 @@ fn killed_in_the_middle(
                     .is_none_or(|refusal| refusal.code == tonic::Code::NotFound);
                 Ok(deleted.then_some(()))
             };
-            wait::until("the container to be gone", LIMIT, gone, || {
+            wait::until("the container to be gone", SETTLE_TIMEOUT, gone, || {
                 alone.containerd.evidence()
             })?;
             machine
@@ -176,48 +168,49 @@ fn killed_in_the_middle(
                 .with_context(|| format!("killed at moment {moment}"))?;
             for host in machine.hosts()? {
                 let waited_for = || Ok((machine.zombies(host)? == 0).then_some(()));
-                wait::until("what ended to be waited for", LIMIT, waited_for, || {
-                    format!("{:?}", machine.children(host))
-                })?;
+                wait::until(
+                    "ended processes to be reaped",
+                    SETTLE_TIMEOUT,
+                    waited_for,
+                    || format!("{:?}", machine.children(host)),
+                )?;
             }
         }
         expect(&alone.guest(&HELLO)?.run()?, 0, "hello from wasm\n")?;
-        ensure!(failed >= fewest, "{failed} of {MOMENTS} were under way");
+        ensure!(failed >= fewest, "{failed} of {KILL_STEPS} failed");
         Ok(())
     })
 }
 
-fn a_host_that_is_killed_in_the_middle_of_a_create_leaves_nothing(node: &Node) -> Result<Verdict> {
+fn host_killed_during_a_create_leaves_nothing(node: &Node) -> Result<Verdict> {
     killed_in_the_middle(node, "host-middle", 1, |alone| alone.machine().host())
 }
 
-fn a_zygote_that_is_killed_in_the_middle_of_a_create_leaves_nothing(
-    node: &Node,
-) -> Result<Verdict> {
-    // Before and after the moment at which it forks nobody misses it.
+fn zygote_killed_during_a_create_leaves_nothing(node: &Node) -> Result<Verdict> {
+    // Before and after the fork its loss has no effect.
     killed_in_the_middle(node, "zygote-middle", 0, |alone| alone.machine().zygote())
 }
 
-fn without_any_process_that_forks_guests_running_ones_go_on_and_a_new_host_takes_over(
+fn guests_run_on_and_a_new_host_takes_over_when_all_zygotes_are_lost(
     node: &Node,
 ) -> Result<Verdict> {
     node.alone("zygote", |alone| {
         let task = alone.guest(&SPIN)?.start()?;
         let machine = alone.machine();
         let host = machine.host()?;
-        // What would fork another goes first.
+        // The process that would fork a replacement is killed first.
         let (spare, zygote) = (machine.child_called("wasmedge-spare")?, machine.zygote()?);
         machine.kill(spare)?;
         machine.wait_until_dead(spare)?;
         machine.kill(zygote)?;
-        let told = || {
+        let reported = || {
             Ok(alone
                 .containerd
                 .log()?
                 .contains("this host takes no more containers")
                 .then_some(()))
         };
-        wait::until("the loss to be told", LIMIT, told, || {
+        wait::until("the loss to be reported", SETTLE_TIMEOUT, reported, || {
             alone.containerd.evidence()
         })?;
         ensure!(
@@ -236,10 +229,10 @@ fn without_any_process_that_forks_guests_running_ones_go_on_and_a_new_host_takes
             machine.parent_of(other.pid()?)? != host,
             "the new guest is the first host's"
         );
-        end(alone, task)?;
+        alone.kill_and_delete(task)?;
         // The first host has nothing left to do.
         machine.wait_until_dead(host)?;
-        end(alone, other)?;
+        alone.kill_and_delete(other)?;
         Ok(())
     })
 }
@@ -254,14 +247,14 @@ fn a_killed_host_leaves_nothing_of_any_container(node: &Node) -> Result<Verdict>
         ];
         let machine = alone.machine();
         let pids = tasks.iter().map(Task::pid).collect::<Result<Vec<_>>>()?;
-        let events = Followed::of(alone)?;
+        let events = EventLog::follow(alone)?;
         machine.kill(machine.host()?)?;
         for pid in pids {
             machine.wait_until_dead(pid)?;
         }
         for task in tasks {
             let id = task.id().to_owned();
-            // containerd has the launcher clean up, and tells the end itself.
+            // containerd has the launcher clean up, and reports the exit itself.
             let lines = events.until(&id, "exit")?;
             ensure!(
                 lines
@@ -277,7 +270,7 @@ fn a_killed_host_leaves_nothing_of_any_container(node: &Node) -> Result<Verdict>
             };
             wait::until(
                 format_args!("task {id} to be stopped or gone"),
-                LIMIT,
+                SETTLE_TIMEOUT,
                 stopped,
                 || alone.containerd.evidence(),
             )?;
@@ -295,7 +288,7 @@ fn a_killed_host_leaves_nothing_of_any_container(node: &Node) -> Result<Verdict>
     })
 }
 
-fn a_guest_outlives_containerd_and_its_end_is_reported_afterwards(node: &Node) -> Result<Verdict> {
+fn guest_exit_during_a_containerd_outage_is_reported_afterwards(node: &Node) -> Result<Verdict> {
     node.alone("away", |alone| {
         let (stays, ends, program) = (
             alone.guest(&SPIN)?.start()?,
@@ -305,10 +298,10 @@ fn a_guest_outlives_containerd_and_its_end_is_reported_afterwards(node: &Node) -
         let machine = alone.machine();
         let (pid, dies) = (stays.pid()?, ends.pid()?);
         let host = machine.host()?;
-        alone.containerd.end()?;
+        alone.containerd.stop()?;
         machine.kill(dies)?;
         machine.wait_until_dead(dies)?;
-        alone.containerd.start_again()?;
+        alone.containerd.start_stopped()?;
         ensure!(machine.host()? == host, "there is another host now");
         ensure!(
             stays.status()? == "RUNNING" && stays.pid()? == pid,
@@ -332,45 +325,44 @@ fn a_guest_outlives_containerd_and_its_end_is_reported_afterwards(node: &Node) -
             0,
             "",
         )?;
-        end(alone, stays)?;
-        end(alone, program)?;
+        alone.kill_and_delete(stays)?;
+        alone.kill_and_delete(program)?;
         Ok(())
     })
 }
 
-fn the_end_of_a_guest_is_told_after_half_a_minute_without_containerd(
-    node: &Node,
-) -> Result<Verdict> {
+fn guest_exit_is_reported_after_half_a_minute_without_containerd(node: &Node) -> Result<Verdict> {
     node.alone("late", |alone| {
         let task = alone.guest(&SPIN)?.start()?;
         let (id, pid) = (task.id().to_owned(), task.pid()?);
-        alone.containerd.end()?;
+        alone.containerd.stop()?;
         let since = Instant::now();
         alone.machine().kill(pid)?;
-        // Follows from the first moment at which containerd answers: the host may tell at once.
+        // The subscription must start at the first moment at which containerd answers: the host may
+        // publish at once.
         let follower = r#"until "$@" events; do sleep 0.02; done"#;
         let ctr = alone.containerd.ctr_command();
         let mut command = alone.isolated.command("sh");
-        // What `ctr` is started by inside the namespace stands behind the first of its words that
-        // is none of nsenter's.
+        // The arguments of `ctr` inside the namespace begin after the first `--`, which ends those
+        // of `nsenter`.
         let inside = ctr.get_args().skip_while(|word| *word != "--").skip(1);
         command.args(["-c", follower, "follow"]).args(inside);
-        // The time is what this is about: the host is to keep the news for so long.
+        // The duration is the subject of the test: the host must keep the events for that long.
         let passed = || Ok((since.elapsed() > Duration::from_secs(30)).then_some(()));
-        wait::until("half a minute to pass", LIMIT * 3, passed, || {
+        wait::until("half a minute to pass", SETTLE_TIMEOUT * 3, passed, || {
             alone.containerd.evidence()
         })?;
         let follower = alone.isolated.spawn("late-events", command)?;
-        alone.containerd.start_again()?;
-        let told = || {
+        alone.containerd.start_stopped()?;
+        let reported = || {
             let text = std::fs::read_to_string(follower.log()).context("read the events")?;
             Ok(text
                 .lines()
                 .find(|line| line.contains("/tasks/exit") && line.contains(&format!("\"{id}\"")))
                 .map(str::to_owned))
         };
-        let line = wait::until("the end to be told", LIMIT, told, || {
-            format!("{}\n{}", follower.last_words(), alone.containerd.evidence())
+        let line = wait::until("the exit to be published", SETTLE_TIMEOUT, reported, || {
+            format!("{}\n{}", follower.log_tail(), alone.containerd.evidence())
         })?;
         ensure!(line.contains("137"), "{line}");
         let code = task.delete()?;
@@ -379,12 +371,12 @@ fn the_end_of_a_guest_is_told_after_half_a_minute_without_containerd(
     })
 }
 
-fn a_full_state_folder_fails_one_create_and_nothing_else(node: &Node) -> Result<Verdict> {
+fn full_state_folder_fails_only_the_create(node: &Node) -> Result<Verdict> {
     node.alone("full", |alone| {
         let machine = alone.machine();
         let task = alone.guest(&SPIN)?.start()?;
         let shell = |script: &str| alone.isolated.run("sh").args(["-c", script]).output();
-        // A file system that has room for the records that are there, and for nothing more.
+        // A file system that has space for the existing records and for nothing more.
         let records = format!("$(echo {RECORDS}/*/{})", alone.containerd.namespace());
         shell(&format!(
             "cp -a {records} /run/t2-kept; mount -t tmpfs -o size=64k tmpfs {records}; cp -a \
@@ -415,14 +407,14 @@ fn a_full_state_folder_fails_one_create_and_nothing_else(node: &Node) -> Result<
         shell(&format!("rm {records}/filler"))?;
         machine.nothing_left(&id)?;
         expect(&alone.guest(&HELLO)?.run()?, 0, "hello from wasm\n")?;
-        end(alone, task)?;
+        alone.kill_and_delete(task)?;
         Ok(())
     })
 }
 
-fn a_reader_that_never_reads_stalls_nobody_else(node: &Node) -> Result<Verdict> {
+fn container_with_a_stalled_reader_does_not_stall_others(node: &Node) -> Result<Verdict> {
     node.alone("reader", |alone| {
-        // Its output goes into a FIFO that somebody has open and never reads.
+        // Its output goes into a FIFO with a reader that never reads.
         let fifo = node.folder()?.join("never-read");
         testbed::command::Run::new("mkfifo").arg(&fifo).done()?;
         let held = std::fs::OpenOptions::new()
@@ -434,7 +426,7 @@ fn a_reader_that_never_reads_stalls_nobody_else(node: &Node) -> Result<Verdict> 
         let stalled = template.id().to_owned();
         let image = template.create()?;
         alone.tasks().kill(&stalled, "", 9)?;
-        image.wait(LIMIT)?;
+        image.wait(SETTLE_TIMEOUT)?;
         alone.tasks().delete(&stalled)?;
         alone.tasks().create_with_output(
             &stalled,
@@ -451,7 +443,7 @@ fn a_reader_that_never_reads_stalls_nobody_else(node: &Node) -> Result<Verdict> 
             )?;
         }
         ensure!(
-            started.elapsed() < LIMIT,
+            started.elapsed() < SETTLE_TIMEOUT,
             "five containers took {:?}",
             started.elapsed()
         );
@@ -460,10 +452,10 @@ fn a_reader_that_never_reads_stalls_nobody_else(node: &Node) -> Result<Verdict> 
             state.status == crate::tasks::Phase::Running,
             "the stalled one is {state:?}"
         );
-        // It can be ended all the same.
+        // It can still be killed.
         let started = Instant::now();
         image.kill("SIGTERM")?;
-        image.wait(LIMIT)?;
+        image.wait(SETTLE_TIMEOUT)?;
         ensure!(
             started.elapsed() < Duration::from_secs(6),
             "it took {:?} to end",

@@ -1,4 +1,4 @@
-//! What a guest sees of files: its root, its mounts, its devices, and nothing of the machine.
+//! A guest's view of files: its root, mounts and devices, and nothing of the node.
 
 use std::fs;
 
@@ -9,20 +9,20 @@ use testbed::image::{Entry, RootfsImage};
 use crate::node::{Node, Verdict, expect, expect_refusal, reference, tests};
 
 tests![
-    the_root_is_the_images,
+    guest_root_is_the_images,
     relative_paths_of_a_guest_start_at_its_root,
     an_entrypoint_relative_to_the_working_directory_is_found,
-    the_default_devices_are_there,
+    guest_has_the_default_devices,
     a_mount_is_read_and_written,
     a_read_only_mount_is_not_written,
     a_read_only_root_is_not_written,
     a_guest_in_a_mounted_volume_runs,
-    a_file_of_the_machine_is_not_there,
-    a_link_out_of_the_root_leads_nowhere,
+    guest_cannot_read_a_file_of_the_node,
+    link_out_of_the_root_is_not_followed,
     a_link_within_the_root_is_followed,
 ];
 
-fn the_root_is_the_images(node: &Node) -> Result<Verdict> {
+fn guest_root_is_the_images(node: &Node) -> Result<Verdict> {
     let finished = node.probe(&["ls", "/"])?.run()?;
     ensure!(
         finished.code == 0,
@@ -53,9 +53,9 @@ fn the_root_is_the_images(node: &Node) -> Result<Verdict> {
     Ok(Verdict::Holds)
 }
 
-/// WASI preview 1 has no working directory: a C library starts each guest at `/` and nobody can
-/// tell it otherwise. The spec's working directory counts where it can: for finding the entrypoint
-/// (the next test).
+/// Shows that WASI preview 1 has no working directory: a C library starts each guest at `/`, and no
+/// interface changes that. The spec's working directory is used to find the entrypoint (the next
+/// test).
 fn relative_paths_of_a_guest_start_at_its_root(node: &Node) -> Result<Verdict> {
     expect(&node.probe(&["cwd"])?.cwd("/data").run()?, 0, "/\n")?;
     let finished = node.probe(&["ls", "."])?.cwd("/data").run()?;
@@ -89,7 +89,7 @@ fn an_entrypoint_relative_to_the_working_directory_is_found(node: &Node) -> Resu
     Ok(Verdict::Holds)
 }
 
-fn the_default_devices_are_there(node: &Node) -> Result<Verdict> {
+fn guest_has_the_default_devices(node: &Node) -> Result<Verdict> {
     for device in [
         "/dev/null",
         "/dev/zero",
@@ -143,15 +143,15 @@ fn a_read_only_mount_is_not_written(node: &Node) -> Result<Verdict> {
         0,
         "as it was",
     )?;
-    for words in [
+    for args in [
         ["write", "/mnt/file", "changed"],
         ["write", "/mnt/new", "made"],
         ["append", "/mnt/file", "more"],
     ] {
-        let finished = node.probe(&words)?.mount_read_only(&folder, "/mnt").run()?;
+        let finished = node.probe(&args)?.mount_read_only(&folder, "/mnt").run()?;
         ensure!(
             finished.code == 1,
-            "{words:?}: exit code {}; standard error:\n{}",
+            "{args:?}: exit code {}; standard error:\n{}",
             finished.code,
             finished.stderr
         );
@@ -195,7 +195,7 @@ fn a_guest_in_a_mounted_volume_runs(node: &Node) -> Result<Verdict> {
     expect(&container.run()?, 0, "hello from wasm\n")
 }
 
-fn a_file_of_the_machine_is_not_there(node: &Node) -> Result<Verdict> {
+fn guest_cannot_read_a_file_of_the_node(node: &Node) -> Result<Verdict> {
     let folder = node.folder()?;
     let secret = folder.join("secret");
     fs::write(&secret, "of the machine").context("write the file that must not be seen")?;
@@ -214,7 +214,7 @@ fn a_file_of_the_machine_is_not_there(node: &Node) -> Result<Verdict> {
     Ok(Verdict::Holds)
 }
 
-fn a_link_out_of_the_root_leads_nowhere(node: &Node) -> Result<Verdict> {
+fn link_out_of_the_root_is_not_followed(node: &Node) -> Result<Verdict> {
     let folder = node.folder()?;
     let outside = folder.join("outside.wasm");
     fs::write(&outside, HELLO.bytes()).context("write the guest that must not be found")?;

@@ -1,11 +1,10 @@
-//! Hosts for fewer than all containers of a node: one for each Kubernetes namespace, or for each
-//! pod.
+//! Hosts for a part of a node's containers: one for each Kubernetes namespace, or for each pod.
 
 use anyhow::{Result, anyhow, ensure};
 use cri_calls::message::ContainerState;
 use testbed::wait;
 
-use crate::machine::LIMIT;
+use crate::machine::SETTLE_TIMEOUT;
 use crate::node::{Node, Verdict, tests};
 use crate::pods_fixture::{Pod, Pods};
 
@@ -14,8 +13,8 @@ tests![
     each_pod_has_a_host_of_its_own
 ];
 
-/// The words of a guest that stays.
-const STAYS: &[&str] = &["/app.wasm", "sleep", "600"];
+/// Arguments of a guest that keeps running.
+const SLEEP_COMMAND: &[&str] = &["/app.wasm", "sleep", "600"];
 
 fn with_grouping(
     node: &Node,
@@ -25,7 +24,7 @@ fn with_grouping(
     let install = node.containerd.install();
     if install.version.starts_with("1.6") {
         return Ok(Verdict::Skipped(format!(
-            "containerd {} gives a handler's options to no runtime but runc",
+            "containerd {} passes a handler's options only to runc",
             install.version
         )));
     }
@@ -34,7 +33,7 @@ fn with_grouping(
     pods.finish()
 }
 
-/// The host of a pod's guest and sidecar.
+/// Returns the host of a pod's guest and sidecar.
 fn host_of(pods: &Pods, pod: &Pod<'_>, containers: &[&String]) -> Result<i32> {
     let hosts = containers
         .iter()
@@ -54,7 +53,7 @@ fn host_of(pods: &Pods, pod: &Pod<'_>, containers: &[&String]) -> Result<i32> {
     Ok(host)
 }
 
-/// Kills `host`, and sees that the containers in `gone` end with it and those in `stay` do not.
+/// Kills `host`, and checks that the containers in `gone` end with it and those in `stay` do not.
 fn kill(pods: &Pods, host: i32, gone: &[&String], stay: &[&String]) -> Result<()> {
     pods.machine().kill(host)?;
     let state = |id: &String| Ok::<_, anyhow::Error>(pods.cri().container(id)?.state());
@@ -62,7 +61,7 @@ fn kill(pods: &Pods, host: i32, gone: &[&String], stay: &[&String]) -> Result<()
         let ended = || Ok((state(id)? == ContainerState::Exited).then_some(()));
         wait::until(
             format_args!("{id} to end with its host"),
-            LIMIT,
+            SETTLE_TIMEOUT,
             ended,
             || pods.containerd.evidence(),
         )?;
@@ -82,7 +81,8 @@ fn each_namespace_has_a_host_of_its_own(node: &Node) -> Result<Verdict> {
     with_grouping(node, "namespace", |pods| {
         let pod = |namespace: &str| pods.pod(pods.default_config().in_namespace(namespace));
         let (one, same, other) = (pod("shop")?, pod("shop")?, pod("office")?);
-        let [first, second, third] = [&one, &same, &other].map(|pod| pod.run("guest", STAYS));
+        let [first, second, third] =
+            [&one, &same, &other].map(|pod| pod.run("guest", SLEEP_COMMAND));
         let (first, second, third) = (first?, second?, third?);
         let host = host_of(pods, &one, &[&first])?;
         ensure!(
@@ -92,11 +92,11 @@ fn each_namespace_has_a_host_of_its_own(node: &Node) -> Result<Verdict> {
         let foreign = host_of(pods, &other, &[&third])?;
         ensure!(foreign != host, "two namespaces have one host");
         kill(pods, host, &[&first, &second], &[&third])?;
-        // The namespace gets another one.
+        // The namespace gets a new host.
         one.remove()?;
         same.remove()?;
         let next = pod("shop")?;
-        let guest = next.run("guest", STAYS)?;
+        let guest = next.run("guest", SLEEP_COMMAND)?;
         let replaced = host_of(pods, &next, &[&guest])?;
         ensure!(
             replaced != host && replaced != foreign,
@@ -114,10 +114,10 @@ fn each_pod_has_a_host_of_its_own(node: &Node) -> Result<Verdict> {
             pods.pod(pods.default_config())?,
         );
         let (guest, sidecar) = (
-            one.run("guest", STAYS)?,
+            one.run("guest", SLEEP_COMMAND)?,
             one.run("sidecar", &["/native", "tick"])?,
         );
-        let foreign = other.run("guest", STAYS)?;
+        let foreign = other.run("guest", SLEEP_COMMAND)?;
         let host = host_of(pods, &one, &[&guest, &sidecar])?;
         ensure!(
             host_of(pods, &other, &[&foreign])? != host,

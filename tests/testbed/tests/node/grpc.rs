@@ -1,4 +1,5 @@
-//! A client of the services that a containerd serves, for what `ctr` cannot ask or does not tell.
+//! A client of containerd's services, for requests that `ctr` cannot send or replies that it does
+//! not show.
 
 use std::fmt;
 use std::io;
@@ -17,11 +18,11 @@ use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::{Channel, Endpoint, Uri};
 use tonic::{Code, Request, Status};
 
-/// How long a call may take: more than the host lets an exec wait for its turn and its set-up
-/// together.
+/// Timeout of a call: more than the host's timeouts for an exec process to get its turn and to be
+/// set up.
 const CALL_TIMEOUT: Duration = Duration::from_mins(2);
 
-/// A client of one containerd and one of its namespaces; containerd may be restarted under it.
+/// A client of one containerd and one of its namespaces. It works across restarts of containerd.
 #[derive(Debug)]
 pub(crate) struct Client {
     runtime: Runtime,
@@ -34,10 +35,10 @@ impl Client {
         Self::in_namespace(containerd, containerd.namespace())
     }
 
-    /// As [`Client::of`], in another namespace than that of `ctr`.
+    /// As [`Client::of`], for another namespace than that of `ctr`.
     pub(crate) fn in_namespace(containerd: &Containerd, namespace: &str) -> Result<Self> {
-        // The socket lies on a file system that only the namespace has; the kernel shows it under
-        // the namespace's first process.
+        // The socket is on a file system of the namespace; the kernel shows it under the
+        // namespace's first process.
         let socket = PathBuf::from(format!(
             "/proc/{}/root{}",
             containerd.isolated().init_pid(),
@@ -52,13 +53,13 @@ impl Client {
             let socket = socket.clone();
             async move { Ok::<_, io::Error>(TokioIo::new(UnixStream::connect(socket).await?)) }
         });
-        // The address is never looked up: the connector knows where to go.
+        // The address is never resolved: the connector uses the socket's path.
         let channel = runtime.block_on(async {
             Endpoint::from_static("http://containerd").connect_with_connector_lazy(connector)
         });
         let namespace = namespace
             .parse()
-            .context("a namespace that fits in no header")?;
+            .context("the namespace is not a valid header value")?;
         Ok(Self {
             runtime,
             channel,
@@ -66,7 +67,7 @@ impl Client {
         })
     }
 
-    /// Calls `method`, written `package.Service/Method`.
+    /// Calls `method`, written as `package.Service/Method`.
     pub(crate) fn call<Q, A>(&self, method: &str, message: Q) -> Result<A, Refusal>
     where
         Q: prost::Message + Send + Sync + 'static,
@@ -75,7 +76,7 @@ impl Client {
         self.runtime.block_on(async {
             let path: PathAndQuery = format!("/{method}")
                 .parse()
-                .expect("a method's name is a path");
+                .expect("a method's name is a valid path");
             let mut client = Grpc::new(self.channel.clone());
             client.ready().await.map_err(|error| Refusal {
                 code: Code::Unavailable,
@@ -104,7 +105,7 @@ impl cri_calls::Caller for Client {
     }
 }
 
-/// An answer that is an error.
+/// An error reply.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Refusal {
     pub(crate) code: Code,

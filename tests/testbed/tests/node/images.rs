@@ -1,4 +1,4 @@
-//! The forms in which a guest is shipped: root file system, Wasm layer, artifact, index, text.
+//! The image forms of a guest: root file system, Wasm layer, artifact, index, text.
 
 use std::fs;
 
@@ -114,7 +114,8 @@ fn a_wasm_layer_behind_an_index_is_the_guest(node: &Node) -> Result<Verdict> {
     )
 }
 
-/// Why this containerd cannot have an image with a layer that is no file system, if it cannot.
+/// Returns the reason if this containerd does not support images with a layer that is not a file
+/// system.
 fn cannot(node: &Node) -> Result<Option<Verdict>> {
     let install = node.containerd.install();
     let reason = || {
@@ -168,7 +169,7 @@ fn foreign_native_code_in_a_guest_is_not_executed(node: &Node) -> Result<Verdict
     let finished = node.guest(&HELLO_WITH_NATIVE_SECTION)?.run()?;
     ensure!(
         !finished.stderr.to_lowercase().contains("load aot"),
-        "the engine looked at it:\n{}",
+        "the engine examined it:\n{}",
         finished.stderr
     );
     expect(&finished, 0, "hello from wasm\n")

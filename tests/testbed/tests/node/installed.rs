@@ -1,18 +1,19 @@
-//! Handlers as the installer makes them: their options are in a file beside a link to the launcher.
+//! Handlers as the installer configures them: their options are in a file beside a link to the
+//! launcher.
 
 use std::fs;
-use std::io;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
 use anyhow::{Context as _, Result, anyhow, ensure};
 use installer_protocol::layout::{Distribution, Layout};
 use installer_protocol::settings::{Grouping, LogLevel};
-use installer_protocol::{Mode, Settings};
-use node_installer::containerd::{self, Facts, FileChange, Files, Version};
-use node_installer::entry::Entry;
-use node_installer::host::HostPath;
+use installer_protocol::{ConfigMode, Settings};
+use node_installer::containerd::{self, ConfigFacts, FileChange, Version};
+use node_installer::entry::HandlerEntry;
+use node_installer::node_root::NodePath;
 
+use crate::machine_files::MachineFiles;
 use crate::node::{Node, Verdict, tests};
 use crate::pods_fixture::{Pod, Pods};
 
@@ -27,59 +28,35 @@ tests![
 
 /// The handler's name.
 const HANDLER: &str = "wasmedge";
-/// The words of a guest that stays.
-const STAYS: &[&str] = &["/app.wasm", "sleep", "600"];
-/// The runtime's folder on the shelf.
-const RUNTIME: &str = "0.1.0-test";
-/// What root of a pod with users of its own is on the node.
-const ROOT: u32 = 1 << 20;
+/// Arguments of a guest that keeps running.
+const SLEEP_COMMAND: &[&str] = &["/app.wasm", "sleep", "600"];
+/// The version folder of the runtime.
+const RUNTIME_VERSION: &str = "0.1.0-test";
+/// The node's user id of root in a pod with a user namespace.
+const MAPPED_ROOT: u32 = 1 << 20;
 
-/// The files of this machine, which containerd's namespace shares.
-struct Disk;
-
-impl Files for Disk {
-    fn read(&self, path: &str) -> io::Result<Option<Vec<u8>>> {
-        match fs::read(path) {
-            Ok(bytes) => Ok(Some(bytes)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
-        }
-    }
-
-    fn list(&self, folder: &str) -> io::Result<Option<Vec<String>>> {
-        match fs::read_dir(folder) {
-            Ok(entries) => entries
-                .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
-                .collect::<io::Result<_>>()
-                .map(Some),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
-        }
-    }
-}
-
-/// A containerd of the node's version, without a handler at first.
+/// Runs `body` on a containerd of the node's version, without a handler at first.
 fn alone(node: &Node, body: impl FnOnce(&Pods) -> Result<()>) -> Result<Verdict> {
     let pods = Pods::start_bare(node.containerd.install(), &node.prepared)?;
     body(&pods).map_err(|error| anyhow!("{error:#}\nalone, {}", pods.containerd.evidence()))?;
     pods.finish()
 }
 
-/// Makes the handler as the installer does, and restarts containerd. Returns what containerd
-/// executes.
+/// Configures the handler as the installer does, and restarts containerd. Returns the runtime path
+/// in containerd's configuration.
 fn install(node: &Node, pods: &Pods, handler: &str, settings: Settings) -> Result<String> {
     let shelf = pods.folder().join("shelf");
-    let runtime = shelf.join(RUNTIME);
+    let runtime = shelf.join(RUNTIME_VERSION);
     if !runtime.exists() {
         fs::create_dir_all(&shelf)
             .and_then(|()| symlink(&node.prepared.bundle, &runtime))
             .context("make the shelf")?;
     }
-    let entry = Entry::new(RUNTIME, false, settings);
-    entry.make(&shelf).context("make the entry")?;
+    let entry = HandlerEntry::new(RUNTIME_VERSION, false, settings);
+    entry.make(&shelf).context("make the handler's entry")?;
     let launcher = entry
-        .launcher(&HostPath::new(
-            shelf.to_str().context("a path that is text")?,
+        .launcher(&NodePath::new(
+            shelf.to_str().context("the path is not UTF-8")?,
         )?)
         .as_str()
         .to_owned();
@@ -89,7 +66,7 @@ fn install(node: &Node, pods: &Pods, handler: &str, settings: Settings) -> Resul
         ..Distribution::Systemd.layout()
     };
     let version = Version::parse(&pods.containerd.install().version)?;
-    let facts = Facts::gather(&Disk, &layout, Mode::InPlace, version, None)?;
+    let facts = ConfigFacts::gather(&MachineFiles, &layout, ConfigMode::InPlace, version, None)?;
     let handler = containerd::Handler {
         name: handler.to_owned(),
         launcher: launcher.clone(),
@@ -104,14 +81,14 @@ fn install(node: &Node, pods: &Pods, handler: &str, settings: Settings) -> Resul
     Ok(launcher)
 }
 
-/// Writes an options table for the handler behind the installer's lines, and restarts containerd.
+/// Appends an options table for the handler after the installer's lines, and restarts containerd.
 fn add_table(pods: &Pods, options: &str) -> Result<()> {
     let main = pods.containerd.config_file();
     let text = fs::read_to_string(main).context("read the configuration")?;
     let table = text
         .lines()
         .find(|line| line.ends_with(&format!(".runtimes.{HANDLER}]")))
-        .context("the handler's table")?;
+        .context("find the handler's table")?;
     let table = table.replace(']', ".options]");
     fs::write(main, format!("{text}\n{table}\n{options}\n")).context("write the configuration")?;
     pods.containerd.restart()
@@ -124,7 +101,7 @@ fn limited(max_containers: u32) -> Settings {
     }
 }
 
-/// The text of a refusal to make a container.
+/// Returns the error text of a refused container.
 fn refusal(result: Result<impl std::fmt::Debug>) -> String {
     result.map_or_else(
         |error| format!("{error:#}"),
@@ -136,7 +113,7 @@ fn pod_of_an_installed_handler_has_users_of_its_own(node: &Node) -> Result<Verdi
     let version = &node.containerd.install().version;
     if version.starts_with("1.") {
         return Ok(Verdict::Skipped(format!(
-            "containerd {version} gives no pod users of its own"
+            "containerd {version} does not support user namespaces"
         )));
     }
     alone(node, |pods| {
@@ -149,42 +126,43 @@ fn pod_of_an_installed_handler_has_users_of_its_own(node: &Node) -> Result<Verdi
                 ..limited(100)
             },
         )?;
-        // By this kubelet decides whether a pod with hostUsers: false may come.
+        // kubelet decides by this whether a pod with hostUsers: false may run.
         let features = pods.cri().features(HANDLER)?;
         ensure!(
             features
                 .as_ref()
                 .is_some_and(|features| features.user_namespaces),
-            "kubelet is told of {features:?}"
+            "the reported features are {features:?}"
         );
-        let pod = pods.pod(pods.default_config().with_users_from(ROOT))?;
-        let guest = pod.run("guest", STAYS)?;
+        let pod = pods.pod(pods.default_config().with_users_from(MAPPED_ROOT))?;
+        let guest = pod.run("guest", SLEEP_COMMAND)?;
         let map = pods.machine().read(pod.pid(&guest)?, "uid_map")?;
         ensure!(
             map.split_whitespace()
-                .eq(format!("0 {ROOT} 65536").split(' ')),
+                .eq(format!("0 {MAPPED_ROOT} 65536").split(' ')),
             "users of the guest: {map}"
         );
-        for words in [&["/app.wasm", "args", "a"][..], &["/native", "args", "a"]] {
-            let executed = pods.cri().exec_sync(&guest, words, 5)?;
+        for args in [&["/app.wasm", "args", "a"][..], &["/native", "args", "a"]] {
+            let executed = pods.cri().exec_sync(&guest, args, 5)?;
             ensure!(
                 executed.exit_code == 0 && executed.text().ends_with("args\na\n"),
-                "{words:?}: {executed:?}"
+                "{args:?}: {executed:?}"
             );
         }
         pod.remove()
     })
 }
 
-/// A pod of two containers beside its sandbox takes no fourth container, and a new pod takes one.
+/// Checks that a pod of two containers beside its sandbox refuses a fourth container, and that a
+/// new pod accepts one.
 fn is_limited_to_three(pods: &Pods, old: &Pod<'_>) -> Result<()> {
-    old.run("second", STAYS)
-        .context("the pod has room for another container")?;
+    old.run("second", SLEEP_COMMAND)
+        .context("run another container in the pod")?;
     let new = pods
         .pod(pods.default_config())
-        .context("a new pod has the new options")?;
-    new.run("guest", STAYS)?;
-    let refused = refusal(old.run("third", STAYS));
+        .context("run a container in a pod with the new options")?;
+    new.run("guest", SLEEP_COMMAND)?;
+    let refused = refusal(old.run("third", SLEEP_COMMAND));
     ensure!(
         refused.contains("which is what max_containers allows"),
         "the pod has the new options: {refused}"
@@ -196,7 +174,7 @@ fn options_of_an_installed_handler_reach_new_pods_alone(node: &Node) -> Result<V
     alone(node, |pods| {
         let before = install(node, pods, HANDLER, limited(3))?;
         let old = pods.pod(pods.default_config())?;
-        let guest = old.run("guest", STAYS)?;
+        let guest = old.run("guest", SLEEP_COMMAND)?;
         let host = pods.machine().parent_of(old.pid(&guest)?)?;
         let after = install(node, pods, HANDLER, limited(100))?;
         ensure!(
@@ -221,14 +199,14 @@ fn pod_made_with_an_options_table_keeps_its_options_when_the_handler_gets_a_file
     );
     if version.starts_with("1.6") {
         return Ok(Verdict::Skipped(format!(
-            "containerd {version} gives a handler's table to no runtime but runc"
+            "containerd {version} passes a handler's table only to runc"
         )));
     }
     let pods = Pods::start_bare(install_of, &node.prepared)?;
     let body = || {
         install(node, &pods, HANDLER, Settings::default())?;
-        // As an installer of before the options file wrote it: the launcher in its bundle, and a
-        // table.
+        // Options as installers before the options file wrote them: the launcher in its bundle, and
+        // a table.
         let main = pods.containerd.config_file();
         let with_file = fs::read_to_string(main).context("read the configuration")?;
         let launcher = node.prepared.shims().join("containerd-shim-wasmedge-v1");
@@ -242,9 +220,9 @@ fn pod_made_with_an_options_table_keeps_its_options_when_the_handler_gets_a_file
             .context("write the configuration")?;
         add_table(&pods, "SystemdCgroup = false\nmax_containers = 3")?;
         let old = pods.pod(pods.default_config())?;
-        let guest = old.run("guest", STAYS)?;
+        let guest = old.run("guest", SLEEP_COMMAND)?;
         let host = pods.machine().parent_of(old.pid(&guest)?)?;
-        fs::write(main, with_file).context("take the table away again")?;
+        fs::write(main, with_file).context("remove the table")?;
         install(node, &pods, HANDLER, limited(100))?;
         is_limited_to_three(&pods, &old)?;
         ensure!(
@@ -271,7 +249,7 @@ fn handlers_of_one_runtime_have_options_of_their_own(node: &Node) -> Result<Verd
         )?;
         let host_of = |handler: &str| {
             let pod = pods.pod_of(handler, pods.default_config())?;
-            let guest = pod.run("guest", STAYS)?;
+            let guest = pod.run("guest", SLEEP_COMMAND)?;
             Ok::<_, anyhow::Error>((pods.machine().parent_of(pod.pid(&guest)?)?, pod))
         };
         let (one, same) = (host_of(HANDLER)?, host_of(HANDLER)?);
@@ -294,7 +272,7 @@ fn handler_with_options_in_a_table_and_in_a_file_is_refused(node: &Node) -> Resu
     let version = &node.containerd.install().version;
     if version.starts_with("1.6") {
         return Ok(Verdict::Skipped(format!(
-            "containerd {version} gives a handler's table to no runtime but runc"
+            "containerd {version} passes a handler's table only to runc"
         )));
     }
     alone(node, |pods| {

@@ -1,5 +1,4 @@
-//! What the tests themselves stand on: namespaces, and containerd with the runtime that comes with
-//! it.
+//! Tests of the test environment: isolated namespaces, and containerd with runc.
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -14,23 +13,23 @@ use testbed::wait;
 use crate::node::{Node, Verdict, expect, tests};
 
 tests![
-    a_cell_sees_only_its_own_processes,
-    a_mount_in_a_cell_is_not_seen_outside,
-    stopping_a_cell_ends_what_runs_inside,
-    an_orphan_in_a_cell_leaves_no_zombie,
-    a_cell_with_a_network_of_its_own_is_reached_by_its_address,
-    a_native_container_runs_on_the_runtime_that_comes_with_containerd,
+    isolated_namespace_sees_only_its_own_processes,
+    mount_in_an_isolated_namespace_is_not_seen_outside,
+    stopped_isolated_namespace_ends_its_processes,
+    orphan_in_an_isolated_namespace_leaves_no_zombie,
+    isolated_namespace_with_a_private_network_is_reached_by_its_address,
+    native_container_runs_on_runc,
 ];
 
-const LIMIT: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 
-fn a_cell_sees_only_its_own_processes(node: &Node) -> Result<Verdict> {
+fn isolated_namespace_sees_only_its_own_processes(node: &Node) -> Result<Verdict> {
     let first = node.isolated.run("cat").arg("/proc/1/comm").text()?;
     ensure!(first == "cat", "the first process inside is {first}");
     Ok(Verdict::Holds)
 }
 
-fn a_mount_in_a_cell_is_not_seen_outside(node: &Node) -> Result<Verdict> {
+fn mount_in_an_isolated_namespace_is_not_seen_outside(node: &Node) -> Result<Verdict> {
     let folder = node.folder()?;
     node.isolated.mount_memory(&folder)?;
     node.isolated.run("touch").arg(folder.join("file")).done()?;
@@ -42,7 +41,7 @@ fn a_mount_in_a_cell_is_not_seen_outside(node: &Node) -> Result<Verdict> {
     Ok(Verdict::Holds)
 }
 
-fn stopping_a_cell_ends_what_runs_inside(_node: &Node) -> Result<Verdict> {
+fn stopped_isolated_namespace_ends_its_processes(_node: &Node) -> Result<Verdict> {
     let run = Run::start("stop")?;
     let isolated = IsolatedNamespace::start(
         &run,
@@ -54,19 +53,19 @@ fn stopping_a_cell_ends_what_runs_inside(_node: &Node) -> Result<Verdict> {
     let mut command = isolated.command("sleep");
     command.arg("600");
     let service = isolated.spawn("sleep", command)?;
-    service.must_be_up()?;
+    service.ensure_running()?;
     isolated.stop()?;
     wait::until(
-        "what ran inside to be gone",
-        LIMIT,
-        || service.ended(),
+        "the processes inside to be gone",
+        TIMEOUT,
+        || service.exit_status(),
         || "its process is still there".to_owned(),
     )?;
     run.finish()?;
     Ok(Verdict::Holds)
 }
 
-fn an_orphan_in_a_cell_leaves_no_zombie(node: &Node) -> Result<Verdict> {
+fn orphan_in_an_isolated_namespace_leaves_no_zombie(node: &Node) -> Result<Verdict> {
     node.isolated
         .run("sh")
         .args(["-c", "(sleep 0.01 &)"])
@@ -79,14 +78,16 @@ fn an_orphan_in_a_cell_leaves_no_zombie(node: &Node) -> Result<Verdict> {
     };
     wait::until(
         "no zombie in the namespace",
-        LIMIT,
+        TIMEOUT,
         || Ok(zombies()?.is_empty().then_some(())),
         || zombies().unwrap_or_else(|error| format!("{error:#}")),
     )?;
     Ok(Verdict::Holds)
 }
 
-fn a_cell_with_a_network_of_its_own_is_reached_by_its_address(_node: &Node) -> Result<Verdict> {
+fn isolated_namespace_with_a_private_network_is_reached_by_its_address(
+    _node: &Node,
+) -> Result<Verdict> {
     let run = Run::start("net")?;
     let isolated = IsolatedNamespace::start(
         &run,
@@ -110,24 +111,22 @@ fn a_cell_with_a_network_of_its_own_is_reached_by_its_address(_node: &Node) -> R
     server
         .join()
         .map_err(|_| anyhow!("the server panicked"))??;
-    ensure!(text == "hello", "the way out gave {text:?}");
-    // Nothing listens inside. That the kernel inside refuses, at once, shows that the way in leads
-    // there.
-    let refused = TcpStream::connect_timeout(&(isolated.address(), 9).into(), LIMIT)
+    ensure!(text == "hello", "the outgoing connection returned {text:?}");
+    // Nothing listens inside. An immediate refusal by the kernel inside shows that the address is
+    // reached.
+    let refused = TcpStream::connect_timeout(&(isolated.address(), 9).into(), TIMEOUT)
         .and_then(|mut stream| stream.read(&mut [0]));
     ensure!(
         refused
             .as_ref()
             .is_err_and(|error| error.kind() == std::io::ErrorKind::ConnectionRefused),
-        "the way in: {refused:?}"
+        "the incoming connection: {refused:?}"
     );
     run.finish()?;
     Ok(Verdict::Holds)
 }
 
-fn a_native_container_runs_on_the_runtime_that_comes_with_containerd(
-    node: &Node,
-) -> Result<Verdict> {
+fn native_container_runs_on_runc(node: &Node) -> Result<Verdict> {
     let finished = node
         .native(&["env"])?
         .runtime(Runtime::Runc)

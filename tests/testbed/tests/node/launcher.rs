@@ -1,4 +1,4 @@
-//! A launcher that is killed or fails in the middle: nothing is left, and the next one does its
+//! Launchers that are killed or fail half-way: nothing is left, and the next launcher finishes the
 //! work.
 
 use std::fs;
@@ -11,22 +11,21 @@ use test_guests::{HELLO, SPIN};
 use testbed::containerd::Task;
 use testbed::prepared::Prepared;
 
-use crate::machine::LIMIT;
+use crate::machine::SETTLE_TIMEOUT;
 use crate::node::{Node, Verdict, expect, tests};
 
 tests![
-    a_launcher_that_is_killed_before_it_did_anything_fails_one_container,
-    a_launcher_that_is_killed_at_any_moment_leaves_one_host_at_most,
-    a_launcher_that_is_killed_after_its_work_fails_one_container,
-    a_launcher_that_is_killed_while_it_cleans_up_is_made_up_for,
-    local_user_cannot_hold_the_lock_that_launchers_wait_for,
+    launcher_killed_before_its_work_fails_one_container,
+    launcher_killed_at_any_moment_leaves_at_most_one_host,
+    launcher_killed_after_its_work_fails_one_container,
+    clean_up_of_a_killed_launcher_is_finished_by_the_next_one,
+    local_user_cannot_take_the_lock_of_launchers,
 ];
 
 const LAUNCHER: &str = "containerd-shim-wasmedge-v1";
 
-/// Runs `body` on a containerd that finds, in place of the launcher, a script of `sh`: `$REAL` is
-/// the launcher, `$VERB` what it is asked for, and the script does what it says only while the file
-/// `$ARMED` is there.
+/// Runs `body` on a containerd with the launcher replaced by a script of `sh`: `$REAL` is the
+/// launcher, `$VERB` its command, and `script` runs only while the file `$ARMED` exists.
 fn with_script(
     node: &Node,
     what: &str,
@@ -34,7 +33,7 @@ fn with_script(
     body: impl FnOnce(&Node, &dyn Fn(bool) -> Result<()>) -> Result<()>,
 ) -> Result<Verdict> {
     let bundle = node.folder()?;
-    // The launcher finds its bundle by where it lies itself, so only its own name is another one.
+    // The launcher finds its bundle by its own path, so only its file name differs.
     let bin = bundle.join("bin");
     fs::create_dir(&bin).with_context(|| format!("make {}", bin.display()))?;
     let armed = bundle.join("armed");
@@ -67,15 +66,7 @@ fn with_script(
     })
 }
 
-fn end(node: &Node, task: Task) -> Result<()> {
-    let id = task.id().to_owned();
-    task.kill("SIGKILL")?;
-    task.wait(LIMIT)?;
-    task.delete()?;
-    node.machine().nothing_left(&id)
-}
-
-/// That a container fails now, and that everything is well afterwards.
+/// Checks that one container fails now, and that later ones run.
 fn one_fails(alone: &Node, arm: &dyn Fn(bool) -> Result<()>) -> Result<()> {
     let stays = alone.guest(&SPIN)?.start()?;
     let host = alone.machine().host()?;
@@ -96,12 +87,10 @@ fn one_fails(alone: &Node, arm: &dyn Fn(bool) -> Result<()>) -> Result<()> {
         "what ran before is {}",
         stays.status()?
     );
-    end(alone, stays)
+    alone.kill_and_delete(stays)
 }
 
-fn a_launcher_that_is_killed_before_it_did_anything_fails_one_container(
-    node: &Node,
-) -> Result<Verdict> {
+fn launcher_killed_before_its_work_fails_one_container(node: &Node) -> Result<Verdict> {
     with_script(
         node,
         "before",
@@ -110,7 +99,7 @@ fn a_launcher_that_is_killed_before_it_did_anything_fails_one_container(
     )
 }
 
-fn a_launcher_that_is_killed_after_its_work_fails_one_container(node: &Node) -> Result<Verdict> {
+fn launcher_killed_after_its_work_fails_one_container(node: &Node) -> Result<Verdict> {
     with_script(
         node,
         "after",
@@ -119,7 +108,7 @@ fn a_launcher_that_is_killed_after_its_work_fails_one_container(node: &Node) -> 
     )
 }
 
-fn a_launcher_that_is_killed_at_any_moment_leaves_one_host_at_most(node: &Node) -> Result<Verdict> {
+fn launcher_killed_at_any_moment_leaves_at_most_one_host(node: &Node) -> Result<Verdict> {
     // Killed after 0 to 9 milliseconds: before, while and after it starts the host.
     let script = "[ $VERB = start ] && \
                   { $REAL \"$@\" & child=$!; sleep 0.00$(cat $0.step); kill -KILL $child; \
@@ -130,11 +119,11 @@ fn a_launcher_that_is_killed_at_any_moment_leaves_one_host_at_most(node: &Node) 
                 alone.prepared.shims().join(format!("{LAUNCHER}.step")),
                 step.to_string(),
             )
-            .context("say when to kill")?;
+            .context("write the delay")?;
             arm(true)?;
             let container = alone.guest(&HELLO)?;
             let id = container.id().to_owned();
-            // Where it was quick enough, only its status tells that it was killed.
+            // If it was quick enough, only its status shows that it was killed.
             let finished = container.run()?;
             ensure!(
                 finished.code != 0,
@@ -146,7 +135,7 @@ fn a_launcher_that_is_killed_at_any_moment_leaves_one_host_at_most(node: &Node) 
             alone.machine().nothing_left(&id)?;
             let hosts = alone.machine().hosts()?;
             ensure!(hosts.len() == 1, "step {step}: the hosts are {hosts:?}");
-            // The next step begins without one in half of the cases.
+            // In half of the cases the next step begins without a host.
             if step % 2 == 0 {
                 let host = alone.machine().host()?;
                 alone.machine().kill(host)?;
@@ -157,7 +146,7 @@ fn a_launcher_that_is_killed_at_any_moment_leaves_one_host_at_most(node: &Node) 
     })
 }
 
-fn a_launcher_that_is_killed_while_it_cleans_up_is_made_up_for(node: &Node) -> Result<Verdict> {
+fn clean_up_of_a_killed_launcher_is_finished_by_the_next_one(node: &Node) -> Result<Verdict> {
     with_script(
         node,
         "cleaning",
@@ -175,12 +164,15 @@ fn a_launcher_that_is_killed_while_it_cleans_up_is_made_up_for(node: &Node) -> R
                     .map_or(true, |status| status == "STOPPED")
                     .then_some(()))
             };
-            testbed::wait::until("containerd to know of the end", LIMIT, stopped, || {
-                alone.containerd.evidence()
-            })?;
+            testbed::wait::until(
+                "containerd to report the exit",
+                SETTLE_TIMEOUT,
+                stopped,
+                || alone.containerd.evidence(),
+            )?;
             arm(false)?;
-            // containerd asks once more when the task is deleted or when it is started again,
-            // whichever its version does.
+            // Depending on its version, containerd repeats the command when the task is deleted or
+            // when containerd is started again.
             let _ = task.delete();
             alone
                 .containerd
@@ -194,7 +186,7 @@ fn a_launcher_that_is_killed_while_it_cleans_up_is_made_up_for(node: &Node) -> R
     )
 }
 
-fn local_user_cannot_hold_the_lock_that_launchers_wait_for(node: &Node) -> Result<Verdict> {
+fn local_user_cannot_take_the_lock_of_launchers(node: &Node) -> Result<Verdict> {
     node.alone("lock", |alone| {
         let task = alone.guest(&SPIN)?.start()?;
         let list = alone
@@ -215,13 +207,13 @@ fn local_user_cannot_hold_the_lock_that_launchers_wait_for(node: &Node) -> Resul
             "true",
         ];
         let output = alone.isolated.run("setpriv").args(as_nobody).output()?;
-        let said = String::from_utf8_lossy(&output.stderr);
+        let printed = String::from_utf8_lossy(&output.stderr);
         ensure!(
-            !output.status.success() && said.contains("Permission denied"),
-            "nobody locks {}: {said}",
+            !output.status.success() && printed.contains("Permission denied"),
+            "no process locks {}: {printed}",
             locks[0]
         );
         expect(&alone.guest(&HELLO)?.run()?, 0, "hello from wasm\n")?;
-        end(alone, task)
+        alone.kill_and_delete(task)
     })
 }

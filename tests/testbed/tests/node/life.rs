@@ -1,4 +1,4 @@
-//! A container's life: signals, deletion, many at once, and that nothing of it is left.
+//! A container's life cycle: signals, deletion, many at once, and complete clean-up.
 
 use std::fs;
 use std::sync::Arc;
@@ -10,6 +10,7 @@ use testbed::containerd::Task;
 use testbed::teardown::Run;
 use testbed::wait;
 
+use crate::machine::SETTLE_TIMEOUT;
 use crate::node::{Node, Verdict, expect, tests};
 
 tests![
@@ -18,14 +19,11 @@ tests![
     sigkill_ends_a_guest,
     a_guest_that_was_never_started_is_deleted,
     twenty_containers_run_at_once,
-    a_container_exits_exactly_once,
-    nothing_of_a_container_is_left,
+    container_publishes_exactly_one_exit_event,
+    deleted_container_leaves_nothing,
     a_guest_dies_with_its_host,
     a_guest_outlives_a_restart_of_containerd,
 ];
-
-/// How long things that happen by themselves may take on a busy machine.
-const LIMIT: Duration = Duration::from_secs(15);
 
 fn signalled(node: &Node, task: Task, signal: &str, code: i32) -> Result<Verdict> {
     ensure!(
@@ -35,7 +33,7 @@ fn signalled(node: &Node, task: Task, signal: &str, code: i32) -> Result<Verdict
     );
     task.kill(signal)?;
     let started = Instant::now();
-    task.wait(LIMIT)?;
+    task.wait(SETTLE_TIMEOUT)?;
     let took = started.elapsed();
     ensure!(took < Duration::from_secs(1), "{signal} took {took:?}");
     let id = task.id().to_owned();
@@ -99,21 +97,21 @@ fn twenty_containers_run_at_once(node: &Node) -> Result<Verdict> {
     Ok(Verdict::Holds)
 }
 
-fn a_container_exits_exactly_once(node: &Node) -> Result<Verdict> {
+fn container_publishes_exactly_one_exit_event(node: &Node) -> Result<Verdict> {
     let events = node.containerd.events()?;
     let seen = || fs::read_to_string(events.log()).context("read the log of events");
-    // Only what runs after the subscription is seen, and nothing says when that is made.
+    // Only containers after the subscription are seen, and its start is not reported.
     let id = wait::until(
         "an exit to be seen",
-        LIMIT,
+        SETTLE_TIMEOUT,
         || {
             let task = node.probe(&["exit", "7"])?.start()?;
             let id = task.id().to_owned();
-            task.wait(LIMIT)?;
+            task.wait(SETTLE_TIMEOUT)?;
             task.delete()?;
             Ok(seen()?.contains(&id).then_some(id))
         },
-        || events.last_words(),
+        || events.log_tail(),
     )?;
     let of_task = |text: &str, topic: &str| {
         text.lines()
@@ -122,26 +120,26 @@ fn a_container_exits_exactly_once(node: &Node) -> Result<Verdict> {
     };
     let all = wait::until(
         "its deletion to be seen",
-        LIMIT,
+        SETTLE_TIMEOUT,
         || Ok(Some(seen()?).filter(|text| of_task(text, "/tasks/delete") > 0)),
-        || events.last_words(),
+        || events.log_tail(),
     )?;
     let exits = of_task(&all, "/tasks/exit");
     ensure!(exits == 1, "{exits} exits of {id}:\n{all}");
     Ok(Verdict::Holds)
 }
 
-fn nothing_of_a_container_is_left(node: &Node) -> Result<Verdict> {
+fn deleted_container_leaves_nothing(node: &Node) -> Result<Verdict> {
     let task = node.guest(&SPIN)?.start()?;
     let id = task.id().to_owned();
     task.kill("SIGKILL")?;
-    task.wait(LIMIT)?;
+    task.wait(SETTLE_TIMEOUT)?;
     task.delete()?;
     nothing_left(node, &id)
 }
 
 fn a_guest_dies_with_its_host(node: &Node) -> Result<Verdict> {
-    // A containerd, and with it a host, of its own: the other tests' guests must live.
+    // A separate containerd with its own host: the other tests' guests must keep running.
     let run = Run::start("host")?;
     let alone = Node::start(&run, node.containerd.install(), Arc::clone(&node.prepared))?;
     let task = alone.guest(&SPIN)?.start()?;
@@ -156,7 +154,7 @@ fn a_guest_dies_with_its_host(node: &Node) -> Result<Verdict> {
     ensure!(killed.status.success(), "there is no host");
     wait::until(
         format_args!("guest {guest} of {id} to be dead"),
-        LIMIT,
+        SETTLE_TIMEOUT,
         || {
             Ok((!alone
                 .isolated
@@ -169,10 +167,10 @@ fn a_guest_dies_with_its_host(node: &Node) -> Result<Verdict> {
         },
         || alone.containerd.evidence(),
     )?;
-    // containerd has the launcher clean up; what is left of the container is its own entry.
+    // containerd has the launcher clean up; only containerd's own record of the container remains.
     wait::until(
         format_args!("task {id} to be stopped or gone"),
-        LIMIT,
+        SETTLE_TIMEOUT,
         || {
             Ok(task
                 .status()
@@ -194,7 +192,7 @@ fn a_guest_dies_with_its_host(node: &Node) -> Result<Verdict> {
 }
 
 fn a_guest_outlives_a_restart_of_containerd(node: &Node) -> Result<Verdict> {
-    // A containerd of its own: the other tests' must stay up.
+    // A separate containerd: the other tests' one must keep running.
     let run = Run::start("restart")?;
     let alone = Node::start(&run, node.containerd.install(), Arc::clone(&node.prepared))?;
     let task = alone.guest(&SPIN)?.start()?;

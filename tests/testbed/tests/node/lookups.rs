@@ -1,6 +1,6 @@
-//! What a container's entrypoint, and exec's program, are looked up in: the container's own tree
-//! with all its mounts. What the look-up finds there is not touched unless it is a file, and a file
-//! system that never answers holds up nothing else.
+//! Look-ups of a container's entrypoint and of exec's program: in the container's own tree with all
+//! its mounts. A look-up opens nothing but regular files, and an unresponsive file system delays
+//! nothing else.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -16,20 +16,20 @@ use testbed::containerd::{Container, Finished};
 use testbed::image::{Entry, RootfsImage};
 use testbed::wait;
 
-use crate::machine::LIMIT;
+use crate::machine::SETTLE_TIMEOUT;
 use crate::node::{Node, Verdict, expect, expect_refusal, reference, tests};
-use crate::silent::Silent;
+use crate::stalled_fs::StalledFs;
 
 tests![
     entrypoint_is_resolved_through_links_and_mounts_together,
     exec_resolves_its_program_through_links_and_mounts_together,
-    what_is_not_a_regular_file_is_refused_by_its_type_and_never_opened,
-    file_system_that_never_answers_holds_up_no_other_container,
+    entrypoint_that_is_not_a_regular_file_is_refused_and_never_opened,
+    unresponsive_file_system_delays_no_other_container,
     text_module_behind_a_byte_order_mark_and_a_long_comment_runs,
     names_of_a_guest_reach_an_error_text_on_one_line,
 ];
 
-/// An image with a link into `/data`, and a file that a volume there covers.
+/// Packs an image with a link into `/data`, and a file that a volume there covers.
 fn linked(node: &Node) -> Result<String> {
     let mut image = RootfsImage::of_guest(&reference("linked"), HELLO.bytes());
     image.files.push(Entry::link("/app", "/data"));
@@ -39,7 +39,7 @@ fn linked(node: &Node) -> Result<String> {
     node.image(&image.pack()?)
 }
 
-/// A volume with a guest, and with an absolute link to a folder that holds it too.
+/// Makes a volume with a guest, and with an absolute link to a folder that holds it too.
 fn volume(node: &Node) -> Result<PathBuf> {
     let folder = node.folder()?;
     fs::create_dir(folder.join("v1")).context("make a folder")?;
@@ -120,8 +120,8 @@ fn exec_resolves_its_program_through_links_and_mounts_together(node: &Node) -> R
     Ok(Verdict::Holds)
 }
 
-/// Counts how often files of a folder are opened. Opening with `O_PATH` does not count, as it acts
-/// on nothing.
+/// Counts how often files of a folder were opened. `O_PATH` is not counted, as it has no effect on
+/// the file.
 fn opened(watch: &rustix::fd::OwnedFd) -> Result<usize> {
     let mut room = [std::mem::MaybeUninit::uninit(); 4096];
     let mut events = inotify::Reader::new(watch, &mut room);
@@ -135,7 +135,7 @@ fn opened(watch: &rustix::fd::OwnedFd) -> Result<usize> {
     }
 }
 
-fn what_is_not_a_regular_file_is_refused_by_its_type_and_never_opened(
+fn entrypoint_that_is_not_a_regular_file_is_refused_and_never_opened(
     node: &Node,
 ) -> Result<Verdict> {
     let folder = node.folder()?;
@@ -149,8 +149,8 @@ fn what_is_not_a_regular_file_is_refused_by_its_type_and_never_opened(
         .with_context(|| format!("make {name}"))
     };
     make("fifo", SFlag::S_IFIFO, 0)?;
-    // The number of /dev/fuse: whoever opens it has a new file system's end. And one of a block
-    // device that is not there.
+    // The device number of /dev/fuse, which opens a new file system connection, and that
+    // of a block device that does not exist.
     make("device", SFlag::S_IFCHR, makedev(10, 229))?;
     make("disk", SFlag::S_IFBLK, makedev(240, 0))?;
     let _socket =
@@ -172,7 +172,7 @@ fn what_is_not_a_regular_file_is_refused_by_its_type_and_never_opened(
         .mount(&folder, "/odd")
         .start()?;
     let image = node.image_of(&HELLO)?;
-    for (name, words) in [
+    for (name, kind) in [
         ("fifo", "is a FIFO"),
         ("device", "is a character device"),
         ("disk", "is a block device"),
@@ -184,13 +184,13 @@ fn what_is_not_a_regular_file_is_refused_by_its_type_and_never_opened(
             .container(&image, &node.id("odd"))
             .args([&*path])
             .mount(&folder, "/odd");
-        expect_refusal(&container.run()?, &[&path, words])?;
+        expect_refusal(&container.run()?, &[&path, kind])?;
         let exec = task.exec(&format!("odd-{name}"), &[&path]).run()?;
         ensure!(
             exec.code != 0
                 && exec
                     .stderr
-                    .contains(&format!("{path} in the container {words}")),
+                    .contains(&format!("{path} in the container {kind}")),
             "{name}: {}",
             exec.stderr
         );
@@ -199,12 +199,12 @@ fn what_is_not_a_regular_file_is_refused_by_its_type_and_never_opened(
     let count = opened(&watch)?;
     ensure!(
         count == 0,
-        "{count} times something was opened that is no regular file"
+        "{count} times a file was opened that is not regular"
     );
     Ok(Verdict::Holds)
 }
 
-/// Look-up processes that there are, also those that were killed and do not end.
+/// Counts look-up processes, including killed ones that cannot end.
 fn lookups(node: &Node) -> Result<usize> {
     let machine = node.machine();
     Ok(machine
@@ -218,19 +218,19 @@ fn in_background(container: Container) -> thread::JoinHandle<Result<Finished>> {
     thread::spawn(move || container.run())
 }
 
-/// More than one container may have look-ups.
-const EXECS: usize = 7;
-/// The limit of one container's look-ups.
-const MAX_PER_CONTAINER: usize = 4;
-/// Longer than a look-up may take.
-const UNANSWERED: Duration = Duration::from_secs(90);
+/// Number of execs, more than one container's limit of look-ups.
+const STALLED_EXECS: usize = 7;
+/// Limit of concurrent look-ups of one container.
+const MAX_LOOKUPS_PER_CONTAINER: usize = 4;
+/// Longer than the host's timeout of a look-up.
+const LOOKUP_TIMEOUT: Duration = Duration::from_secs(90);
 
-fn file_system_that_never_answers_holds_up_no_other_container(node: &Node) -> Result<Verdict> {
+fn unresponsive_file_system_delays_no_other_container(node: &Node) -> Result<Verdict> {
     let mut skipped = None;
     let verdict = node.alone("silent", |node| {
         let folder = node.folder()?;
-        match Silent::mount(&node.isolated, &folder)? {
-            Ok(silent) => stalled(node, silent, &folder),
+        match StalledFs::mount(&node.isolated, &folder)? {
+            Ok(stalled_fs) => stalled(node, stalled_fs, &folder),
             Err(reason) => {
                 skipped = Some(reason);
                 Ok(())
@@ -240,7 +240,7 @@ fn file_system_that_never_answers_holds_up_no_other_container(node: &Node) -> Re
     Ok(skipped.map_or(verdict, Verdict::Skipped))
 }
 
-fn stalled(node: &Node, silent: Silent, folder: &Path) -> Result<()> {
+fn stalled(node: &Node, stalled_fs: StalledFs, folder: &Path) -> Result<()> {
     let image = node.image_of(&HELLO)?;
     let task = node
         .mixed(&["sleep", "600"])?
@@ -253,28 +253,28 @@ fn stalled(node: &Node, silent: Silent, folder: &Path) -> Result<()> {
             .args(["/stuck/app.wasm"])
             .mount(folder, "/stuck"),
     );
-    let execs: Vec<_> = (0..EXECS)
+    let execs: Vec<_> = (0..STALLED_EXECS)
         .map(|number| {
             let exec = task.exec(&format!("stuck-{number}"), &["/stuck/app.wasm"]);
             thread::spawn(move || exec.run())
         })
         .collect();
-    let expected = MAX_PER_CONTAINER + 1;
+    let expected = MAX_LOOKUPS_PER_CONTAINER + 1;
     let evidence = || {
         format!(
             "{:?} look-ups, {} requests without an answer",
             lookups(node),
-            silent.unanswered()
+            stalled_fs.unanswered()
         )
     };
     wait::until(
         "look-ups to wait for the file system",
-        LIMIT,
+        SETTLE_TIMEOUT,
         || Ok((lookups(node)? == expected).then_some(())),
         evidence,
     )?;
-    // Meanwhile others are created and executed, also in the container whose look-ups wait for
-    // their turn.
+    // Other containers are created and executed meanwhile, also in the container with look-ups that
+    // wait for their turn.
     let healthy = node.mixed(&["sleep", "600"])?.start()?;
     expect(
         &healthy.exec("healthy", &["/native", "args"]).run()?,
@@ -297,7 +297,7 @@ fn stalled(node: &Node, silent: Silent, folder: &Path) -> Result<()> {
         &["/stuck/app.wasm", "no answer within", "check the servers"],
     )?;
     ensure!(
-        started.elapsed() < UNANSWERED,
+        started.elapsed() < LOOKUP_TIMEOUT,
         "it took {:?}",
         started.elapsed()
     );
@@ -305,10 +305,10 @@ fn stalled(node: &Node, silent: Silent, folder: &Path) -> Result<()> {
     let count = lookups(node)?;
     ensure!(count <= expected, "{count} look-up processes are left");
     expect(&node.guest(&HELLO)?.run()?, 0, "hello from wasm\n")?;
-    drop(silent);
+    drop(stalled_fs);
     wait::until(
         "look-up processes to end",
-        LIMIT,
+        SETTLE_TIMEOUT,
         || Ok((lookups(node)? == 0).then_some(())),
         || format!("{:?}", lookups(node)),
     )?;
@@ -341,7 +341,7 @@ fn names_of_a_guest_reach_an_error_text_on_one_line(node: &Node) -> Result<Verdi
         .containerd
         .container(&image, &node.id("odd-names"))
         .run()?;
-    // containerd quotes the text once more in some versions.
+    // Some versions of containerd quote the text once more.
     ensure!(
         !finished.stderr.contains("\nlevel=fatal") && !finished.stderr.contains('\u{1b}'),
         "{}",

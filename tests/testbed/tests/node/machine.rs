@@ -1,5 +1,5 @@
-//! What the machine shows of an isolated namespace: its processes, their namespaces and
-//! descriptors, and containers' remains.
+//! Inspection of an isolated namespace from outside: its processes, their namespaces and
+//! descriptors, and containers' resources.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,17 +10,17 @@ use testbed::containerd::Containerd;
 use testbed::isolated_namespace::IsolatedNamespace;
 use testbed::wait;
 
-/// How long things that happen by themselves may take on a busy machine.
-pub(crate) const LIMIT: Duration = Duration::from_secs(15);
-/// Where a node's containers have their records, inside the namespace.
+/// Timeout of changes that are asynchronous, on a busy machine.
+pub(crate) const SETTLE_TIMEOUT: Duration = Duration::from_secs(15);
+/// The folder of the containers' records, inside the namespace.
 pub(crate) const RECORDS: &str = "/run/containerd/wasmedge";
 
-/// CRI's namespace, whose containers have ids that nobody else has.
+/// CRI's namespace; its container ids are unique on the machine.
 const K8S: &str = "k8s.io";
 
-/// A process in an isolated namespace, by its number there.
+/// A process in an isolated namespace, by its pid there.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Seen {
+pub(crate) struct ProcessInfo {
     pub(crate) pid: i32,
     pub(crate) parent: i32,
     pub(crate) name: String,
@@ -35,7 +35,7 @@ pub(crate) struct Machine<'a> {
 }
 
 impl<'a> Machine<'a> {
-    /// `namespace` is containerd's namespace of the containers in question.
+    /// Inspects containers of containerd's namespace `namespace`.
     pub(crate) fn new(containerd: &'a Containerd, namespace: &'a str) -> Self {
         Self {
             isolated: containerd.isolated(),
@@ -43,7 +43,7 @@ impl<'a> Machine<'a> {
         }
     }
 
-    /// A file of the namespace, as this process reaches it.
+    /// Returns the path of a file of the namespace for this process.
     pub(crate) fn path(self, inside: impl AsRef<Path>) -> PathBuf {
         PathBuf::from(format!(
             "/proc/{}/root{}",
@@ -52,7 +52,7 @@ impl<'a> Machine<'a> {
         ))
     }
 
-    /// A file below `/proc` of the process `pid`.
+    /// Returns the path of a file below `/proc` of the process `pid`.
     pub(crate) fn of(self, pid: i32, file: &str) -> PathBuf {
         self.path(format!("/proc/{pid}/{file}"))
     }
@@ -71,30 +71,30 @@ impl<'a> Machine<'a> {
         })
     }
 
-    /// All processes of the namespace.
-    pub(crate) fn processes(self) -> Result<Vec<Seen>> {
+    /// Lists all processes of the namespace.
+    pub(crate) fn processes(self) -> Result<Vec<ProcessInfo>> {
         let folder = self.path("/proc");
         let entries =
             fs::read_dir(&folder).with_context(|| format!("list {}", folder.display()))?;
         let pids = entries
             .flatten()
             .filter_map(|entry| entry.file_name().to_string_lossy().parse().ok());
-        // One that ends between the list and the look is none.
-        Ok(pids.filter_map(|pid| self.look(pid).ok()).collect())
+        // A process that ends between the listing and the read is skipped.
+        Ok(pids.filter_map(|pid| self.read_process(pid).ok()).collect())
     }
 
-    fn look(self, pid: i32) -> Result<Seen> {
+    fn read_process(self, pid: i32) -> Result<ProcessInfo> {
         let stat = self.read(pid, "stat")?;
         let (name, rest) = stat
             .split_once('(')
             .and_then(|(_, rest)| rest.rsplit_once(") "))
-            .context("a line of another form")?;
+            .context("the stat line has an unexpected form")?;
         let parent = rest
             .split_whitespace()
             .nth(1)
-            .and_then(|word| word.parse().ok())
-            .context("a process without a parent")?;
-        Ok(Seen {
+            .and_then(|part| part.parse().ok())
+            .context("the stat line has no parent")?;
+        Ok(ProcessInfo {
             pid,
             parent,
             name: name.to_owned(),
@@ -102,12 +102,12 @@ impl<'a> Machine<'a> {
         })
     }
 
-    /// Whose child a process is.
+    /// Returns the pid of a process's parent.
     pub(crate) fn parent_of(self, pid: i32) -> Result<i32> {
-        self.look(pid).map(|seen| seen.parent)
+        self.read_process(pid).map(|seen| seen.parent)
     }
 
-    pub(crate) fn children(self, pid: i32) -> Result<Vec<Seen>> {
+    pub(crate) fn children(self, pid: i32) -> Result<Vec<ProcessInfo>> {
         Ok(self
             .processes()?
             .into_iter()
@@ -115,14 +115,15 @@ impl<'a> Machine<'a> {
             .collect())
     }
 
-    /// The hosts that live: what they fork has their command line, but they alone have another
+    /// Returns the live hosts. The processes that they fork have the same command line, but another
     /// parent.
     pub(crate) fn hosts(self) -> Result<Vec<i32>> {
         let all = self.processes()?;
         let marks = format!("-namespace {} ", self.namespace);
-        let of_host =
-            |seen: &&Seen| seen.command.contains("wasmedge-host") && seen.command.contains(&marks);
-        let is_forked = |seen: &Seen| {
+        let of_host = |seen: &&ProcessInfo| {
+            seen.command.contains("wasmedge-host") && seen.command.contains(&marks)
+        };
+        let is_forked = |seen: &ProcessInfo| {
             all.iter()
                 .filter(of_host)
                 .any(|other| other.pid == seen.parent)
@@ -135,7 +136,7 @@ impl<'a> Machine<'a> {
             .collect())
     }
 
-    /// The one host.
+    /// Returns the only host.
     pub(crate) fn host(self) -> Result<i32> {
         match self.hosts()?[..] {
             [host] => Ok(host),
@@ -143,12 +144,12 @@ impl<'a> Machine<'a> {
         }
     }
 
-    /// The process that forks guests.
+    /// Returns the zygote, which forks guests.
     pub(crate) fn zygote(self) -> Result<i32> {
         self.child_called("wasmedge-zygote")
     }
 
-    /// The host's child of this name.
+    /// Returns the host's child of this name.
     pub(crate) fn child_called(self, name: &str) -> Result<i32> {
         let children = self.children(self.host()?)?;
         let found = children.iter().find(|child| child.name == name);
@@ -157,7 +158,7 @@ impl<'a> Machine<'a> {
             .with_context(|| format!("no {name} among {children:?}"))
     }
 
-    /// The number that a process of the namespace has outside of it.
+    /// Returns the outer pid of a process of the namespace.
     pub(crate) fn outside(self, pid: i32) -> Result<i32> {
         let namespace = |process: i32| fs::read_link(format!("/proc/{process}/ns/pid")).ok();
         let own = namespace(self.isolated.init_pid());
@@ -175,10 +176,10 @@ impl<'a> Machine<'a> {
             .flatten()
             .filter_map(|entry| entry.file_name().to_str()?.parse().ok());
         all.find(is_it)
-            .with_context(|| format!("no process is {pid} in the namespace"))
+            .with_context(|| format!("no process has the pid {pid} in the namespace"))
     }
 
-    /// How many children of a process have ended and were not waited for.
+    /// Counts the children of a process that have ended and were not reaped.
     pub(crate) fn zombies(self, parent: i32) -> Result<usize> {
         Ok(self
             .children(parent)?
@@ -199,13 +200,13 @@ impl<'a> Machine<'a> {
         let state = || self.read(pid, "status").unwrap_or_default();
         wait::until(
             format_args!("process {pid} to be dead"),
-            LIMIT,
+            SETTLE_TIMEOUT,
             || Ok((!self.is_alive(pid)).then_some(())),
             state,
         )
     }
 
-    /// Which namespace of a kind a process is in.
+    /// Returns the namespace of a kind that a process is in.
     pub(crate) fn namespace_of(self, pid: i32, kind: &str) -> Result<String> {
         let link = self.of(pid, &format!("ns/{kind}"));
         fs::read_link(&link)
@@ -213,7 +214,7 @@ impl<'a> Machine<'a> {
             .with_context(|| format!("read {}", link.display()))
     }
 
-    /// What the descriptors of a process are, by their numbers.
+    /// Returns the descriptors of a process, by their numbers.
     pub(crate) fn descriptors(self, pid: i32) -> Result<Vec<(u32, String)>> {
         let folder = self.of(pid, "fd");
         let entries =
@@ -230,7 +231,7 @@ impl<'a> Machine<'a> {
         Ok(all)
     }
 
-    /// A number of `/proc/<pid>/status`.
+    /// Returns a number of `/proc/<pid>/status`.
     pub(crate) fn status(self, pid: i32, field: &str) -> Result<u64> {
         let text = self.read(pid, "status")?;
         let line = text
@@ -240,15 +241,15 @@ impl<'a> Machine<'a> {
             .with_context(|| format!("no {field} in the status of {pid}"))
     }
 
-    /// The folders of cgroups that bear a container's id.
+    /// Returns the cgroup folders with a container's id in the name.
     pub(crate) fn cgroups(self, id: &str) -> Result<Vec<PathBuf>> {
         let text = self
             .isolated
             .run("find")
             .args(["/sys/fs/cgroup", "-type", "d", "-name", id])
             .output()?;
-        // A folder of another test may go while it is listed, and another containerd may have the
-        // same id.
+        // A folder of another test may vanish during the listing, and another containerd may have
+        // the same id.
         let all = String::from_utf8_lossy(&text.stdout).into_owned();
         Ok(all
             .lines()
@@ -257,7 +258,7 @@ impl<'a> Machine<'a> {
             .collect())
     }
 
-    /// A file of a container's cgroup v1.
+    /// Reads a file of a container's cgroup v1.
     pub(crate) fn cgroup(self, controller: &str, id: &str, file: &str) -> Result<String> {
         let all = self.cgroups(id)?;
         let found = all
@@ -271,21 +272,21 @@ impl<'a> Machine<'a> {
             .with_context(|| format!("read {}", path.display()))
     }
 
-    /// What there is of a container: processes that name it, mounts, cgroups, its record and its
-    /// bundle.
-    pub(crate) fn remains(self, id: &str) -> Result<Vec<String>> {
+    /// Returns the resources of a container: processes with its id, mounts, cgroups, its record and
+    /// its bundle.
+    pub(crate) fn resources_of(self, id: &str) -> Result<Vec<String>> {
         let mut left: Vec<String> = self
             .cgroups(id)?
             .iter()
             .map(|path| path.display().to_string())
             .collect();
-        // The host bears the name of the container for which it was started; what it forks bears
-        // that of its own container.
-        let is_of_host = |seen: &Seen| seen.command.contains("wasmedge-host");
+        // The host has the id of the container for which it was started; the processes that it
+        // forks have the ids of their own containers.
+        let is_of_host = |seen: &ProcessInfo| seen.command.contains("wasmedge-host");
         let own_name: String = format!("wasm:{id}").chars().take(15).collect();
-        let names_it = |seen: &&Seen| {
+        let names_it = |seen: &&ProcessInfo| {
             seen.name == own_name
-                || !is_of_host(seen) && seen.command.split(' ').any(|word| word == id)
+                || !is_of_host(seen) && seen.command.split(' ').any(|part| part == id)
         };
         left.extend(
             self.processes()?
@@ -294,7 +295,7 @@ impl<'a> Machine<'a> {
                 .map(|seen| format!("{seen:?}")),
         );
         for pid in self.hosts()?.into_iter().chain([1]) {
-            // A host that ends has nothing any more.
+            // A host that is exiting has released everything.
             let mounts = self.read(pid, "mountinfo").unwrap_or_default();
             left.extend(
                 mounts
@@ -307,8 +308,8 @@ impl<'a> Machine<'a> {
         Ok(left)
     }
 
-    /// The folder of a container's record, in which others keep what they know of it: in a folder
-    /// of its containerd's.
+    /// Returns the folder of a container's record, which contains the data of other components: in
+    /// a folder of its containerd.
     pub(crate) fn record(self, id: &str) -> Option<PathBuf> {
         let containerds = fs::read_dir(self.path(RECORDS))
             .into_iter()
@@ -318,22 +319,22 @@ impl<'a> Machine<'a> {
         records.into_iter().find(|folder| folder.exists())
     }
 
-    /// Waits until nothing is left of a container.
+    /// Waits until nothing of a container is left.
     pub(crate) fn nothing_left(self, id: &str) -> Result<()> {
         let left = || {
-            self.remains(id)
+            self.resources_of(id)
                 .map_or_else(|error| format!("{error:#}"), |left| left.join("\n"))
         };
         wait::until(
             format_args!("nothing of {id} to be left"),
-            LIMIT,
-            || Ok(self.remains(id)?.is_empty().then_some(())),
+            SETTLE_TIMEOUT,
+            || Ok(self.resources_of(id)?.is_empty().then_some(())),
             left,
         )
     }
 
-    /// Waits until a process holds nothing that is not its own: it lets go of some things just
-    /// before its program runs.
+    /// Waits until a process holds only its own descriptors: it closes some just before its program
+    /// runs.
     pub(crate) fn has_no_foreign_descriptors(self, pid: i32) -> Result<()> {
         let foreign = || {
             Ok(self
@@ -349,15 +350,15 @@ impl<'a> Machine<'a> {
             )
         };
         wait::until(
-            format_args!("{pid} to hold only what is its own"),
-            LIMIT,
+            format_args!("{pid} to hold only its own descriptors"),
+            SETTLE_TIMEOUT,
             || Ok(foreign()?.is_empty().then_some(())),
             evidence,
         )
     }
 }
 
-/// Whether something does not belong to a guest: the engine itself has what no one else sees.
+/// Returns whether a descriptor does not belong to a guest: the engine also has some of its own.
 fn is_foreign(what: &str) -> bool {
     !(what.starts_with("anon_inode:")
         || what == "/"

@@ -1,7 +1,6 @@
-//! A container's use of the machine, as containerd hands it on.
+//! A container's metrics, as containerd passes them on.
 
-/// A container's use of the machine, as cgroup v1 tells it (`stats/metrics.proto` of
-/// containerd/cgroups).
+/// A container's metrics in the form of cgroup v1 (`stats/metrics.proto` of containerd/cgroups).
 #[derive(Clone, PartialEq, prost::Message)]
 pub(crate) struct Metrics {
     #[prost(message, optional, tag = "2")]
@@ -13,12 +12,12 @@ pub(crate) struct Metrics {
 }
 
 impl Metrics {
-    /// Processes and threads.
+    /// Returns the number of processes and threads.
     pub(crate) fn pids(&self) -> u64 {
         self.pids.as_ref().map_or(0, |pids| pids.current)
     }
 
-    /// Nanoseconds of a processor.
+    /// Returns the CPU time in nanoseconds.
     pub(crate) fn cpu(&self) -> u64 {
         self.cpu
             .as_ref()
@@ -26,7 +25,7 @@ impl Metrics {
             .map_or(0, |usage| usage.total)
     }
 
-    /// Bytes that are in use, and the most that may be.
+    /// Returns the memory in use and its limit, in bytes.
     pub(crate) fn memory(&self) -> (u64, u64) {
         self.memory
             .as_ref()

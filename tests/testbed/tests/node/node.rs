@@ -1,4 +1,4 @@
-//! One containerd with what tests ask of it: images of guests, containers with ids of their own.
+//! The fixture of the node class: one containerd, images of guests, containers with unique ids.
 
 use std::collections::HashSet;
 use std::fs;
@@ -9,25 +9,25 @@ use std::sync::{Arc, Mutex, PoisonError};
 use anyhow::{Context as _, Result, anyhow, ensure};
 use libtest_mimic::{Completion, Failed};
 use test_guests::{EXIT_42, Guest, HELLO};
-use testbed::containerd::{Container, Containerd, Finished, Install};
+use testbed::containerd::{Container, Containerd, Finished, Install, Task};
 use testbed::image::{Entry, Packed, RootfsImage};
 use testbed::isolated_namespace::{IsolatedNamespace, Lifetime, NamespaceOptions, Network};
 use testbed::prepared::Prepared;
 use testbed::teardown::Run;
 
 use crate::grpc::Client;
-use crate::machine::Machine;
+use crate::machine::{Machine, SETTLE_TIMEOUT};
 use crate::pods_fixture::Pods;
 use crate::tasks::Tasks;
 
-/// A rule, and how to see that it holds.
+/// A test: a rule and the function that checks it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Test {
     pub(crate) name: &'static str,
     pub(crate) body: fn(&Node) -> Result<Verdict>,
 }
 
-/// Makes a list of tests from functions, named as these are.
+/// Makes a list of tests from functions with these names.
 macro_rules! tests {
     ($($name:ident),+ $(,)?) => {
         pub(crate) const TESTS: &[crate::node::Test] = &[$(crate::node::Test { name:
@@ -36,11 +36,11 @@ macro_rules! tests {
 }
 pub(crate) use tests;
 
-/// What became of a test that did not fail.
+/// The result of a test that did not fail.
 #[derive(Debug)]
 pub(crate) enum Verdict {
     Holds,
-    /// This containerd cannot show it, for this reason.
+    /// This containerd cannot show the rule, for this reason.
     Skipped(String),
 }
 
@@ -82,8 +82,8 @@ impl Node {
         })
     }
 
-    /// Has `body` use another containerd of the same version, in an isolated namespace of its own:
-    /// what would disturb other tests.
+    /// Runs `body` on a separate containerd of the same version, in an isolated namespace of its
+    /// own, for tests that would disturb others.
     pub(crate) fn alone(
         &self,
         what: &str,
@@ -108,17 +108,17 @@ impl Node {
         Ok(Verdict::Holds)
     }
 
-    /// What the machine shows of it.
+    /// Returns the inspection of its machine.
     pub(crate) fn machine(&self) -> Machine<'_> {
         Machine::new(&self.containerd, self.containerd.namespace())
     }
 
-    /// containerd's service of tasks.
+    /// Returns containerd's service of tasks.
     pub(crate) fn tasks(&self) -> Tasks<'_> {
         Tasks::new(&self.client)
     }
 
-    /// A containerd of the same version that serves CRI, started when it is first asked for.
+    /// Returns a containerd of the same version that serves CRI, which is started on first use.
     pub(crate) fn pods(&self) -> Result<Arc<Pods>> {
         let mut pods = self.pods.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(pods) = &*pods {
@@ -129,7 +129,7 @@ impl Node {
         Ok(started)
     }
 
-    /// Runs a test; a failure comes with what containerd has to say.
+    /// Runs a test; a failure carries containerd's evidence.
     pub(crate) fn perform(&self, test: &Test) -> Result<Completion, Failed> {
         match (test.body)(self) {
             Ok(Verdict::Holds) => Ok(Completion::Completed),
@@ -148,22 +148,31 @@ impl Node {
             .map_or_else(String::new, |pods| pods.containerd.evidence())
     }
 
-    /// An id that no other container has.
+    /// Kills and deletes the task with its container, and waits until nothing of it is left.
+    pub(crate) fn kill_and_delete(&self, task: Task) -> Result<()> {
+        let id = task.id().to_owned();
+        task.kill("SIGKILL")?;
+        task.wait(SETTLE_TIMEOUT)?;
+        task.delete()?;
+        self.machine().nothing_left(&id)
+    }
+
+    /// Returns a unique container id.
     pub(crate) fn id(&self, what: &str) -> String {
         format!("{what}-{}", self.count.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// An empty folder of the machine, for a test to mount.
+    /// Makes an empty folder of the machine, for a test to mount.
     pub(crate) fn folder(&self) -> Result<PathBuf> {
         let folder = self.folder.join(self.id("folder"));
         fs::create_dir(&folder).with_context(|| format!("make {}", folder.display()))?;
         Ok(folder)
     }
 
-    /// Has the image in containerd, and returns its name.
+    /// Imports the image into containerd, and returns its name.
     pub(crate) fn image(&self, packed: &Packed) -> Result<String> {
         let reference = packed.reference();
-        // Held while importing: two tests may want the same image at once.
+        // Held during the import: two tests may need the same image at once.
         let mut imported = self.imported.lock().unwrap_or_else(PoisonError::into_inner);
         if imported.insert(reference.clone()) {
             let archive = self.folder.join(format!("{}.tar", self.id("image")));
@@ -173,45 +182,46 @@ impl Node {
         Ok(reference)
     }
 
-    /// An image `FROM scratch` whose entrypoint is `guest` at `/app.wasm`.
+    /// Imports an image `FROM scratch` with the entrypoint `guest` at `/app.wasm`, and returns its
+    /// name.
     pub(crate) fn image_of(&self, guest: &Guest) -> Result<String> {
         self.image(&RootfsImage::of_guest(&reference(guest.name), guest.bytes()).pack()?)
     }
 
-    /// A container of `guest`.
+    /// Describes a container of `guest`.
     pub(crate) fn guest(&self, guest: &Guest) -> Result<Container> {
         Ok(self
             .containerd
             .container(&self.image_of(guest)?, &self.id(guest.name)))
     }
 
-    /// A container of the probe, told `words`. Its image's only variable is `IMAGE=1`; it has an
-    /// empty folder `/data`.
-    pub(crate) fn probe(&self, words: &[&str]) -> Result<Container> {
+    /// Describes a container of the probe with `args`. Its image's only variable is `IMAGE=1`; it
+    /// has an empty folder `/data`.
+    pub(crate) fn probe(&self, args: &[&str]) -> Result<Container> {
         let image = self.image(&probe_image(&self.prepared)?)?;
         Ok(self
             .containerd
             .container(&image, &self.id("probe"))
-            .args(std::iter::once("/app.wasm").chain(words.iter().copied())))
+            .args(std::iter::once("/app.wasm").chain(args.iter().copied())))
     }
 
-    /// A container with several guests and a Linux program in its files, that runs the probe, told
-    /// `words`.
-    pub(crate) fn mixed(&self, words: &[&str]) -> Result<Container> {
+    /// Describes a container with several guests and a Linux program in its files that runs the
+    /// probe with `args`.
+    pub(crate) fn mixed(&self, args: &[&str]) -> Result<Container> {
         let image = self.image(&mixed_image(&self.prepared)?)?;
         Ok(self
             .containerd
             .container(&image, &self.id("mixed"))
-            .args(std::iter::once("/app.wasm").chain(words.iter().copied())))
+            .args(std::iter::once("/app.wasm").chain(args.iter().copied())))
     }
 
-    /// A container of the static Linux program, told `words`.
-    pub(crate) fn native(&self, words: &[&str]) -> Result<Container> {
+    /// Describes a container of the static Linux program with `args`.
+    pub(crate) fn native(&self, args: &[&str]) -> Result<Container> {
         let image = self.image(&native_image(&self.prepared)?)?;
         Ok(self
             .containerd
             .container(&image, &self.id("native"))
-            .args(std::iter::once("/native").chain(words.iter().copied())))
+            .args(std::iter::once("/native").chain(args.iter().copied())))
     }
 }
 
@@ -237,13 +247,13 @@ fn native_image(prepared: &Prepared) -> Result<Packed> {
     image.pack()
 }
 
-/// An image with three guests and a Linux program: what exec processes can be in one container. It
+/// Packs an image with three guests and a Linux program, for exec processes in one container. It
 /// starts the probe.
 pub(crate) fn mixed_image(prepared: &Prepared) -> Result<Packed> {
     mixed_image_with(prepared, "mixed", Vec::new())
 }
 
-/// The same, with more files.
+/// As [`mixed_image`], with more files.
 pub(crate) fn mixed_image_with(
     prepared: &Prepared,
     name: &str,
@@ -266,12 +276,12 @@ pub(crate) fn read(file: &Path) -> Result<Vec<u8>> {
     fs::read(file).with_context(|| format!("read {}", file.display()))
 }
 
-/// The name of a test's image.
+/// Returns the name of a test's image.
 pub(crate) fn reference(name: &str) -> String {
     format!("registry.test/{}:1", name.replace('_', "-"))
 }
 
-/// Fails unless the container ended with `code` and printed exactly `text`.
+/// Fails unless the container exited with `code` and printed exactly `text`.
 pub(crate) fn expect(finished: &Finished, code: i32, text: &str) -> Result<Verdict> {
     ensure!(
         finished.code == code && finished.stdout == text.as_bytes(),
@@ -283,9 +293,9 @@ pub(crate) fn expect(finished: &Finished, code: i32, text: &str) -> Result<Verdi
     Ok(Verdict::Holds)
 }
 
-/// Fails unless the container was refused, before any guest ran, with a message that holds each of
-/// `words`.
-pub(crate) fn expect_refusal(finished: &Finished, words: &[&str]) -> Result<Verdict> {
+/// Fails unless the container was refused, before any guest ran, with a message that contains each
+/// of `fragments`.
+pub(crate) fn expect_refusal(finished: &Finished, fragments: &[&str]) -> Result<Verdict> {
     ensure!(
         finished.code != 0,
         "it ran, and printed {:?}",
@@ -296,16 +306,16 @@ pub(crate) fn expect_refusal(finished: &Finished, words: &[&str]) -> Result<Verd
         "it was refused, yet printed {:?}",
         finished.text()
     );
-    let said = finished.stderr.to_lowercase();
+    let printed = finished.stderr.to_lowercase();
     ensure!(
-        said.contains("failed to create"),
-        "it was not Create that refused it:\n{}",
+        printed.contains("failed to create"),
+        "it was not refused by Create:\n{}",
         finished.stderr
     );
-    for word in words {
+    for fragment in fragments {
         ensure!(
-            said.contains(&word.to_lowercase()),
-            "the message does not say {word:?}:\n{}",
+            printed.contains(&fragment.to_lowercase()),
+            "the message does not contain {fragment:?}:\n{}",
             finished.stderr
         );
     }

@@ -1,4 +1,5 @@
-//! Containers as CRI makes them: one pod, its sandbox, guests and native sidecars side by side.
+//! Containers with CRI's annotations: one pod, its sandbox, guests and native sidecars side by
+//! side.
 
 use anyhow::{Result, ensure};
 use test_guests::SPIN;
@@ -8,7 +9,7 @@ use crate::node::{Node, Verdict, expect, tests};
 
 tests![
     a_native_container_runs_with_its_own_environment,
-    a_native_container_gets_its_arguments_and_its_exit_code_arrives,
+    native_container_gets_its_arguments_and_reports_its_exit_code,
     containers_of_a_pod_share_a_host,
     containers_of_different_pods_share_a_host_as_well,
 ];
@@ -22,7 +23,7 @@ fn a_native_container_runs_with_its_own_environment(node: &Node) -> Result<Verdi
         finished.code,
         finished.stderr
     );
-    // HOME is what OCI runtimes add; nothing else may be there.
+    // OCI runtimes add HOME; nothing else may be there.
     let own: Vec<&str> = text
         .lines()
         .filter(|line| !line.starts_with("HOME="))
@@ -34,7 +35,7 @@ fn a_native_container_runs_with_its_own_environment(node: &Node) -> Result<Verdi
     Ok(Verdict::Holds)
 }
 
-fn a_native_container_gets_its_arguments_and_its_exit_code_arrives(node: &Node) -> Result<Verdict> {
+fn native_container_gets_its_arguments_and_reports_its_exit_code(node: &Node) -> Result<Verdict> {
     expect(
         &node.native(&["args", "a b"])?.run()?,
         0,
@@ -43,14 +44,14 @@ fn a_native_container_gets_its_arguments_and_its_exit_code_arrives(node: &Node) 
     expect(&node.native(&["exit", "3"])?.run()?, 3, "")
 }
 
-/// As CRI marks a container of the pod `sandbox`.
+/// Annotates a container as CRI does for the pod `sandbox`.
 fn of_pod(container: Container, kind: &str, sandbox: &str) -> Container {
     container
         .annotation("io.kubernetes.cri.container-type", kind)
         .annotation("io.kubernetes.cri.sandbox-id", sandbox)
 }
 
-/// The address of the host that serves a task.
+/// Returns the address of the host that serves a task.
 fn host_of(node: &Node, task: &Task) -> Result<String> {
     let file = format!(
         "{}/{}/address",

@@ -1,4 +1,4 @@
-//! Pods of which a part is lost, or away for a while: containerd, a process that forks, the host.
+//! Pods after the loss or an outage of a part: containerd, a forking process, the host.
 
 use std::time::{Duration, Instant};
 
@@ -7,26 +7,26 @@ use cri_calls::config::NamespaceMode;
 use cri_calls::message::{ContainerState, SandboxState};
 use testbed::wait;
 
-use crate::machine::LIMIT;
+use crate::machine::SETTLE_TIMEOUT;
 use crate::node::{Node, Verdict, tests};
 use crate::pods::{is, succeeds};
 use crate::pods_fixture::Pods;
 
 tests![
     pods_outlive_a_restart_of_containerd,
-    the_containers_of_a_pod_are_replaced_in_it_when_a_process_that_forks_is_lost,
-    a_killed_host_takes_its_pods_along_and_new_ones_run,
+    containers_of_a_pod_are_replaced_after_a_forking_process_is_lost,
+    pods_of_a_killed_host_end_and_new_ones_run,
 ];
 
 fn pods_outlive_a_restart_of_containerd(node: &Node) -> Result<Verdict> {
-    // Of its own: the other tests' pods must have a containerd.
+    // A separate containerd: the other tests' pods need theirs.
     let pods = Pods::start(node.containerd.install(), &node.prepared)?;
     live_through_a_restart(&pods)
         .map_err(|error| anyhow!("{error:#}\nalone, {}", pods.containerd.evidence()))?;
     pods.finish()
 }
 
-/// That pods are as before after a restart of containerd, and that new ones can be made.
+/// Checks that pods are unchanged after a restart of containerd, and that new ones can be created.
 pub(crate) fn live_through_a_restart(pods: &Pods) -> Result<()> {
     let (machine, cri) = (pods.machine(), pods.cri());
     let pod = pods.pod(pods.default_config())?;
@@ -38,7 +38,7 @@ pub(crate) fn live_through_a_restart(pods: &Pods) -> Result<()> {
     let created = cri.sandbox(&pod.id)?.created_at;
     pods.containerd.restart()?;
     let serves = || Ok(cri.sandbox(&pod.id).is_ok().then_some(()));
-    wait::until("CRI to answer again", LIMIT, serves, || {
+    wait::until("CRI to answer again", SETTLE_TIMEOUT, serves, || {
         pods.containerd.evidence()
     })?;
     for id in [&pod.id, &on_node.id] {
@@ -50,7 +50,7 @@ pub(crate) fn live_through_a_restart(pods: &Pods) -> Result<()> {
     }
     ensure!(
         cri.sandbox(&pod.id)?.created_at == created,
-        "the pod's age is another now: {:?}",
+        "the pod's age changed: {:?}",
         cri.sandbox(&pod.id)?
     );
     for id in [&guest, &sidecar, &third] {
@@ -60,7 +60,7 @@ pub(crate) fn live_through_a_restart(pods: &Pods) -> Result<()> {
         machine.host()? == host && pod.pid(&pod.id)? == thread && pod.pid(&guest)? == pid,
         "other processes serve the pod now"
     );
-    // The pod is used further: a probe, an end, another container, another pod.
+    // The pod stays usable: a probe, an exit, another container, another pod.
     succeeds(
         "a probe",
         &cri.exec_sync(&guest, &["/hello.wasm"], 5)?,
@@ -74,7 +74,7 @@ pub(crate) fn live_through_a_restart(pods: &Pods) -> Result<()> {
     );
     cri.remove_container(&guest)?;
     pod.run("guest", &["/app.wasm", "sleep", "600"])?;
-    // Before the others go: a host without pods ends after a while.
+    // Before the other pods are removed: a host without pods exits after a while.
     let next = pods.pod(pods.default_config())?;
     next.run("guest", &["/app.wasm", "sleep", "600"])?;
     ensure!(machine.host()? == host, "a new pod has another host");
@@ -88,10 +88,10 @@ pub(crate) fn live_through_a_restart(pods: &Pods) -> Result<()> {
     Ok(())
 }
 
-fn the_containers_of_a_pod_are_replaced_in_it_when_a_process_that_forks_is_lost(
+fn containers_of_a_pod_are_replaced_after_a_forking_process_is_lost(
     node: &Node,
 ) -> Result<Verdict> {
-    // Of its own: what it kills forks for all pods of a containerd.
+    // A separate containerd: the killed process forks for all pods of a containerd.
     let pods = Pods::start(node.containerd.install(), &node.prepared)?;
     let replaced = || -> Result<()> {
         let (machine, cri) = (pods.machine(), pods.cri());
@@ -104,7 +104,7 @@ fn the_containers_of_a_pod_are_replaced_in_it_when_a_process_that_forks_is_lost(
             machine.kill(lost)?;
             machine.wait_until_dead(lost)?;
         }
-        // No probe fails for it.
+        // No probe fails for this reason.
         for id in [&guest, &sidecar] {
             succeeds(
                 "a probe",
@@ -116,11 +116,11 @@ fn the_containers_of_a_pod_are_replaced_in_it_when_a_process_that_forks_is_lost(
             cri.stop_container(id, Duration::from_secs(1))?;
             cri.remove_container(id)?;
         }
-        for (name, words) in [
+        for (name, args) in [
             ("guest", &["/app.wasm", "sleep", "600"][..]),
             ("sidecar", &["/native", "tick"]),
         ] {
-            let id = pod.run(name, words)?;
+            let id = pod.run(name, args)?;
             is(&pods, &id, ContainerState::Running)?;
             ensure!(
                 machine.parent_of(pod.pid(&id)?)? == host,
@@ -134,7 +134,7 @@ fn the_containers_of_a_pod_are_replaced_in_it_when_a_process_that_forks_is_lost(
     pods.finish()
 }
 
-fn a_killed_host_takes_its_pods_along_and_new_ones_run(node: &Node) -> Result<Verdict> {
+fn pods_of_a_killed_host_end_and_new_ones_run(node: &Node) -> Result<Verdict> {
     let pods = Pods::start(node.containerd.install(), &node.prepared)?;
     let replaced = || -> Result<()> {
         let (machine, cri) = (pods.machine(), pods.cri());
@@ -154,10 +154,10 @@ fn a_killed_host_takes_its_pods_along_and_new_ones_run(node: &Node) -> Result<Ve
         }
         let not_ready =
             || Ok((cri.sandbox(&pod.id)?.state() == SandboxState::NotReady).then_some(()));
-        wait::until("the pod to be not ready", LIMIT, not_ready, || {
+        wait::until("the pod to be not ready", SETTLE_TIMEOUT, not_ready, || {
             format!("{:?}", cri.sandbox(&pod.id))
         })?;
-        // What kubelet does then.
+        // Then as kubelet does.
         let id = pod.id.clone();
         pod.remove()?;
         let next = pods.pod(pods.default_config())?;

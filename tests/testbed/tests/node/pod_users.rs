@@ -1,4 +1,4 @@
-//! Pods with users of their own (`hostUsers: false`): root in them is nobody on the node.
+//! Pods with a user namespace (`hostUsers: false`): their root is an unprivileged user on the node.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
@@ -7,27 +7,27 @@ use anyhow::{Context as _, Result, anyhow, ensure};
 use cri_calls::message::{ContainerState, SandboxState};
 use testbed::wait;
 
-use crate::machine::LIMIT;
+use crate::machine::SETTLE_TIMEOUT;
 use crate::node::{Node, Verdict, tests};
 use crate::pods_fixture::{IMAGE, Pod, Pods};
 
 tests![
-    root_of_a_pod_with_its_own_users_is_nobody_on_the_node,
+    root_of_a_pod_with_its_own_users_is_unprivileged_on_the_node,
     files_of_a_pod_with_its_own_users_belong_to_them,
     a_pod_with_its_own_users_has_its_own_name_and_network,
     a_linux_program_of_a_pod_with_its_own_users_is_refused,
     a_pod_with_its_own_users_is_gone_when_it_is_removed_or_its_host_killed,
 ];
 
-/// What root of the pods is on the node.
-const ROOT: u32 = 1 << 20;
+/// The node's user id of the pods' root.
+const MAPPED_ROOT: u32 = 1 << 20;
 
-/// This containerd's pods, unless it makes none with users of their own.
+/// Runs `body` on this containerd's pods, unless it does not support user namespaces.
 fn with_pods(node: &Node, body: impl FnOnce(&Pods) -> Result<()>) -> Result<Verdict> {
     let version = &node.containerd.install().version;
     if version.starts_with("1.") {
         return Ok(Verdict::Skipped(format!(
-            "containerd {version} gives no pod users of its own"
+            "containerd {version} does not support user namespaces"
         )));
     }
     body(&*node.pods()?)?;
@@ -35,21 +35,21 @@ fn with_pods(node: &Node, body: impl FnOnce(&Pods) -> Result<()>) -> Result<Verd
 }
 
 fn pod(pods: &Pods) -> Result<Pod<'_>> {
-    pods.pod(pods.default_config().with_users_from(ROOT))
+    pods.pod(pods.default_config().with_users_from(MAPPED_ROOT))
 }
 
-fn root_of_a_pod_with_its_own_users_is_nobody_on_the_node(node: &Node) -> Result<Verdict> {
+fn root_of_a_pod_with_its_own_users_is_unprivileged_on_the_node(node: &Node) -> Result<Verdict> {
     with_pods(node, |pods| {
         let (machine, cri) = (pods.machine(), pods.cri());
         let pod = pod(pods)?;
         let guest = pod.run("guest", &["/app.wasm", "sleep", "600"])?;
-        let map = format!("0 {ROOT} 65536");
+        let map = format!("0 {MAPPED_ROOT} 65536");
         let host = machine.host()?;
         for id in [&pod.id, &guest] {
             let pid = pod.pid(id)?;
             ensure!(
                 machine.parent_of(pid)? == host,
-                "{pid} is no child of the host"
+                "{pid} is not a child of the host"
             );
             for file in ["uid_map", "gid_map"] {
                 let text = machine.read(pid, file)?;
@@ -60,7 +60,7 @@ fn root_of_a_pod_with_its_own_users_is_nobody_on_the_node(node: &Node) -> Result
             }
             for field in ["Uid", "Gid"] {
                 ensure!(
-                    machine.status(pid, field)? == u64::from(ROOT),
+                    machine.status(pid, field)? == u64::from(MAPPED_ROOT),
                     "{field} of {id}: {}",
                     machine.read(pid, "status")?
                 );
@@ -75,11 +75,11 @@ fn root_of_a_pod_with_its_own_users_is_nobody_on_the_node(node: &Node) -> Result
             held.iter().all(|(_, name)| name == "/dev/null"),
             "the pod's process has more open than it needs: {held:?}"
         );
-        for words in [&["/app.wasm", "args", "a"][..], &["/native", "args", "a"]] {
-            let executed = cri.exec_sync(&guest, words, 5)?;
+        for args in [&["/app.wasm", "args", "a"][..], &["/native", "args", "a"]] {
+            let executed = cri.exec_sync(&guest, args, 5)?;
             ensure!(
                 executed.exit_code == 0 && executed.text().ends_with("args\na\n"),
-                "{words:?}: {executed:?}"
+                "{args:?}: {executed:?}"
             );
         }
         pod.remove()
@@ -103,11 +103,11 @@ fn files_of_a_pod_with_its_own_users_belong_to_them(node: &Node) -> Result<Verdi
             .container("guest", IMAGE, &["/app.wasm", "sleep", "600"]);
         let guest = pod.run_container(guest.with_volume(&pod.config, &inside, "/made/volume"))?;
         let pid = pod.pid(&guest)?;
-        let run = |words: &[&str], text: &str| {
-            let executed = cri.exec_sync(&guest, words, 5)?;
+        let run = |args: &[&str], text: &str| {
+            let executed = cri.exec_sync(&guest, args, 5)?;
             ensure!(
                 executed.exit_code == 0 && executed.text() == text,
-                "{words:?}: {executed:?}"
+                "{args:?}: {executed:?}"
             );
             Ok(())
         };
@@ -115,7 +115,8 @@ fn files_of_a_pod_with_its_own_users_belong_to_them(node: &Node) -> Result<Verdi
         run(&["/native", "read", "/made/volume/given"], "given")?;
         run(&["/app.wasm", "write", "/made/volume/taken", "x"], "")?;
         run(&["/app.wasm", "write", "/data/x", "x"], "")?;
-        // As the image's files are root's in the container, so are a volume's on the node.
+        // The image's files belong to root in the container, and a volume's files to root on the
+        // node.
         let owner = |file: &std::path::Path| {
             fs::metadata(file)
                 .map(|data| (data.uid(), data.gid()))
@@ -137,11 +138,11 @@ fn files_of_a_pod_with_its_own_users_belong_to_them(node: &Node) -> Result<Verdi
         ] {
             let found = owner(&machine.of(pid, &format!("root/{file}")))?;
             ensure!(
-                found == (ROOT, ROOT),
+                found == (MAPPED_ROOT, MAPPED_ROOT),
                 "/{file} belongs to {found:?} on the node"
             );
         }
-        // So it is with those that are not root.
+        // The same applies to other users than root.
         fs::set_permissions(&volume, std::os::unix::fs::PermissionsExt::from_mode(0o777))
             .context("open the volume")?;
         let other = pod
@@ -154,7 +155,7 @@ fn files_of_a_pod_with_its_own_users_belong_to_them(node: &Node) -> Result<Verdi
             .run_as(1000);
         pod.run_container(other.with_volume(&pod.config, &inside, "/made/volume"))?;
         let written = || Ok(volume.join("others").exists().then_some(()));
-        wait::until("another user's file", LIMIT, written, || {
+        wait::until("another user's file", SETTLE_TIMEOUT, written, || {
             format!("{:?}", fs::read_dir(&volume).map(Iterator::count))
         })?;
         ensure!(
@@ -169,7 +170,7 @@ fn files_of_a_pod_with_its_own_users_belong_to_them(node: &Node) -> Result<Verdi
 fn a_pod_with_its_own_users_has_its_own_name_and_network(node: &Node) -> Result<Verdict> {
     with_pods(node, |pods| {
         let (machine, cri) = (pods.machine(), pods.cri());
-        let config = pods.default_config().with_users_from(ROOT);
+        let config = pods.default_config().with_users_from(MAPPED_ROOT);
         let config = config
             .sysctl("net.ipv4.ip_unprivileged_port_start", "80")
             .sysctl("kernel.msgmax", "9999");
@@ -214,9 +215,12 @@ fn a_pod_with_its_own_users_has_its_own_name_and_network(node: &Node) -> Result<
                 .contains(":0050")
                 .then_some(()))
         };
-        wait::until("the guest to listen on port 80", LIMIT, listens, || {
-            format!("{:?}", cri.container(&guest))
-        })?;
+        wait::until(
+            "the guest to listen on port 80",
+            SETTLE_TIMEOUT,
+            listens,
+            || format!("{:?}", cri.container(&guest)),
+        )?;
         pod.remove()
     })
 }
@@ -262,7 +266,7 @@ fn a_pod_with_its_own_users_is_gone_when_it_is_removed_or_its_host_killed(
         }
         let not_ready =
             || Ok((pods.cri().sandbox(&left_id)?.state() == SandboxState::NotReady).then_some(()));
-        wait::until("the pod to be not ready", LIMIT, not_ready, || {
+        wait::until("the pod to be not ready", SETTLE_TIMEOUT, not_ready, || {
             format!("{:?}", pods.cri().sandbox(&left_id))
         })?;
         let exited = || {
@@ -271,18 +275,18 @@ fn a_pod_with_its_own_users_is_gone_when_it_is_removed_or_its_host_killed(
                     .then_some(()),
             )
         };
-        wait::until("the guest to be over", LIMIT, exited, || {
+        wait::until("the guest to have exited", SETTLE_TIMEOUT, exited, || {
             format!("{:?}", pods.cri().container(&left_guest))
         })?;
         left.remove()?;
-        // Nothing outside needs the host for a pod's process to be missed.
+        // The host detects the loss of a pod's process without a request from outside.
         let ended = pod(&pods)?;
         machine.kill(ended.pid(&ended.id)?)?;
         let not_ready =
             || Ok((pods.cri().sandbox(&ended.id)?.state() == SandboxState::NotReady).then_some(()));
         wait::until(
             "the pod without its process to be not ready",
-            LIMIT,
+            SETTLE_TIMEOUT,
             not_ready,
             || format!("{:?}", pods.cri().sandbox(&ended.id)),
         )?;

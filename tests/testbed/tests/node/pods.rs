@@ -1,5 +1,4 @@
-//! Pods as CRI makes them: sandboxes without a process, shared and private namespaces, probes,
-//! limits.
+//! Pods of CRI: sandboxes without a process, shared and private namespaces, probes, limits.
 
 use std::time::{Duration, Instant};
 
@@ -9,28 +8,28 @@ use cri_calls::message::{ContainerState, Executed, SandboxState};
 use testbed::wait;
 
 use crate::grpc::Refusal;
-use crate::machine::LIMIT;
+use crate::machine::SETTLE_TIMEOUT;
 use crate::node::{Node, Verdict, tests};
 use crate::pods_fixture::{IMAGE, Pod, Pods};
 
 tests![
-    a_pods_sandbox_is_a_thread_and_no_process,
+    sandbox_of_a_pod_is_a_thread_and_not_a_process,
     containers_of_a_pod_share_its_network_and_no_files,
-    a_pod_on_the_nodes_network_has_it,
-    guests_of_a_pod_that_shares_processes_have_their_own_all_the_same,
-    a_pod_with_the_nodes_processes_has_them,
+    pod_with_host_network_has_the_nodes_network,
+    guests_have_private_pid_namespaces_in_a_pod_that_shares_processes,
+    pod_with_host_pid_sees_the_nodes_processes,
     a_pod_has_its_own_name_and_parameters_of_the_kernel,
     an_exec_probe_succeeds_and_fails_by_exit_code,
-    an_exec_probe_that_takes_too_long_is_ended,
-    a_container_that_eats_too_much_memory_is_oom_killed,
+    exec_probe_is_killed_after_its_timeout,
+    container_beyond_its_memory_limit_is_oom_killed,
     limits_of_a_container_are_changed_while_it_runs,
-    the_stats_of_a_container_are_there,
-    the_stats_of_others_are_there_when_one_pod_is_dead,
-    a_sandbox_is_asked_for_its_statistics_as_a_container_is,
-    a_sandbox_is_killed_again_without_harm,
-    stopping_a_container_takes_a_second_and_not_its_grace_period,
-    a_container_that_is_over_is_replaced_in_its_pod,
-    removing_a_pod_leaves_nothing,
+    stats_of_a_container_are_reported,
+    stats_of_other_pods_are_reported_when_one_is_dead,
+    stats_of_a_sandbox_are_reported_like_a_containers,
+    second_kill_of_a_sandbox_is_harmless,
+    container_stops_within_a_second_and_not_after_its_grace_period,
+    exited_container_is_replaced_in_its_pod,
+    removed_pod_leaves_nothing,
 ];
 
 pub(crate) fn is(pods: &Pods, id: &str, state: ContainerState) -> Result<()> {
@@ -40,21 +39,26 @@ pub(crate) fn is(pods: &Pods, id: &str, state: ContainerState) -> Result<()> {
             .map_or_else(|error| format!("{error:#}"), |status| format!("{status:?}"))
     };
     let reached = || Ok((pods.cri().container(id)?.state() == state).then_some(()));
-    wait::until(format_args!("{id} to be {state:?}"), LIMIT, reached, found)
+    wait::until(
+        format_args!("{id} to be {state:?}"),
+        SETTLE_TIMEOUT,
+        reached,
+        found,
+    )
 }
 
 pub(crate) fn succeeds(what: &str, executed: &Executed, text: &str) -> Result<()> {
-    let said = String::from_utf8_lossy(&executed.stderr);
+    let printed = String::from_utf8_lossy(&executed.stderr);
     ensure!(
         executed.exit_code == 0 && executed.text() == text,
-        "{what}: {} {:?} {said:?}",
+        "{what}: {} {:?} {printed:?}",
         executed.exit_code,
         executed.text()
     );
     Ok(())
 }
 
-fn a_pods_sandbox_is_a_thread_and_no_process(node: &Node) -> Result<Verdict> {
+fn sandbox_of_a_pod_is_a_thread_and_not_a_process(node: &Node) -> Result<Verdict> {
     let pods = node.pods()?;
     let machine = pods.machine();
     let pod = pods.pod(pods.default_config())?;
@@ -62,7 +66,7 @@ fn a_pods_sandbox_is_a_thread_and_no_process(node: &Node) -> Result<Verdict> {
     let thread = pod.pid(&pod.id)?;
     ensure!(
         machine.of(host, &format!("task/{thread}")).exists(),
-        "{thread} is no thread of the host {host}"
+        "{thread} is not a thread of the host {host}"
     );
     let processes = machine.processes()?;
     ensure!(
@@ -75,7 +79,7 @@ fn a_pods_sandbox_is_a_thread_and_no_process(node: &Node) -> Result<Verdict> {
             "the pod has the node's {kind}"
         );
     }
-    // What cAdvisor reads for the pod's network, and the cgroup by which it finds the pod.
+    // cAdvisor reads these for the pod's network, and finds the pod by the cgroup.
     ensure!(
         machine.read(thread, "net/dev")?.contains("lo:"),
         "the pod's counters of its network cannot be read"
@@ -129,7 +133,7 @@ fn containers_of_a_pod_share_its_network_and_no_files(node: &Node) -> Result<Ver
             "the containers share {kind}"
         );
     }
-    // A server in one container is reached from the other one, by the loopback address.
+    // The other container reaches a server in this one by the loopback address.
     let server = pod.run("server", &["/app.wasm", "accept", "8081"])?;
     let listens = || {
         Ok(cri
@@ -140,7 +144,7 @@ fn containers_of_a_pod_share_its_network_and_no_files(node: &Node) -> Result<Ver
     };
     wait::until(
         "the server to be seen by the other container",
-        LIMIT,
+        SETTLE_TIMEOUT,
         listens,
         || format!("{:?}", cri.container(&server)),
     )?;
@@ -165,7 +169,7 @@ fn containers_of_a_pod_share_its_network_and_no_files(node: &Node) -> Result<Ver
     Ok(Verdict::Holds)
 }
 
-fn a_pod_on_the_nodes_network_has_it(node: &Node) -> Result<Verdict> {
+fn pod_with_host_network_has_the_nodes_network(node: &Node) -> Result<Verdict> {
     let pods = node.pods()?;
     let machine = pods.machine();
     let pod = pods.pod(pods.config(NamespaceMode::Node, NamespaceMode::Container))?;
@@ -185,7 +189,7 @@ fn a_pod_on_the_nodes_network_has_it(node: &Node) -> Result<Verdict> {
     Ok(Verdict::Holds)
 }
 
-fn guests_of_a_pod_that_shares_processes_have_their_own_all_the_same(
+fn guests_have_private_pid_namespaces_in_a_pod_that_shares_processes(
     node: &Node,
 ) -> Result<Verdict> {
     let pods = node.pods()?;
@@ -202,8 +206,8 @@ fn guests_of_a_pod_that_shares_processes_have_their_own_all_the_same(
         );
     }
     let seen = cri.exec_sync(&sidecar, &["/native", "processes"], 5)?;
-    // The program itself, and the one that asks; in a pod that shares, those of other containers
-    // may be there too.
+    // The program itself, and the one that lists; in a pod that shares processes, those of other
+    // containers may be listed too.
     let count = seen.text().lines().count();
     ensure!(
         (2..=6).contains(&count),
@@ -214,7 +218,7 @@ fn guests_of_a_pod_that_shares_processes_have_their_own_all_the_same(
     Ok(Verdict::Holds)
 }
 
-fn a_pod_with_the_nodes_processes_has_them(node: &Node) -> Result<Verdict> {
+fn pod_with_host_pid_sees_the_nodes_processes(node: &Node) -> Result<Verdict> {
     let pods = node.pods()?;
     let (machine, cri) = (pods.machine(), pods.cri());
     let pod = pods.pod(pods.config(NamespaceMode::Pod, NamespaceMode::Node))?;
@@ -273,12 +277,12 @@ fn an_exec_probe_succeeds_and_fails_by_exit_code(node: &Node) -> Result<Verdict>
         &cri.exec_sync(&guest, &["/hello.wasm"], 5)?,
         "hello from wasm\n",
     )?;
-    for (words, code) in [
+    for (args, code) in [
         (&["/native", "exit", "7"][..], 7),
         (&["/bin/exit.wasm"], 42),
     ] {
-        let executed = cri.exec_sync(&guest, words, 5)?;
-        ensure!(executed.exit_code == code, "{words:?}: {executed:?}");
+        let executed = cri.exec_sync(&guest, args, 5)?;
+        ensure!(executed.exit_code == code, "{args:?}: {executed:?}");
     }
     let error = cri
         .exec_sync(&guest, &["/nowhere"], 5)
@@ -289,7 +293,7 @@ fn an_exec_probe_succeeds_and_fails_by_exit_code(node: &Node) -> Result<Verdict>
             .is_err_and(|error| format!("{error:#}").contains("/nowhere")),
         "a missing program: {error:?}"
     );
-    // As many as kubelet asks for in ten minutes leave nothing. Pods of other tests come and go
+    // As many probes as kubelet sends in ten minutes leave nothing. Pods of other tests come and go
     // meanwhile.
     let before = pods.machine().descriptors(pods.machine().host()?)?.len();
     for _ in 0..60 {
@@ -308,17 +312,17 @@ fn an_exec_probe_succeeds_and_fails_by_exit_code(node: &Node) -> Result<Verdict>
     Ok(Verdict::Holds)
 }
 
-fn an_exec_probe_that_takes_too_long_is_ended(node: &Node) -> Result<Verdict> {
+fn exec_probe_is_killed_after_its_timeout(node: &Node) -> Result<Verdict> {
     let pods = node.pods()?;
     let (cri, machine) = (pods.cri(), pods.machine());
     let pod = pods.pod(pods.default_config())?;
     let guest = pod.run("guest", &["/app.wasm", "sleep", "600"])?;
-    for words in [&["/native", "sleep"][..], &["/app.wasm", "spin"]] {
+    for args in [&["/native", "sleep"][..], &["/app.wasm", "spin"]] {
         let started = Instant::now();
-        let answer = cri.exec_sync(&guest, words, 1);
+        let answer = cri.exec_sync(&guest, args, 1);
         ensure!(
-            answer.is_err() && started.elapsed() < LIMIT,
-            "{words:?} after {:?}: {answer:?}",
+            answer.is_err() && started.elapsed() < SETTLE_TIMEOUT,
+            "{args:?} after {:?}: {answer:?}",
             started.elapsed()
         );
         let alone = || {
@@ -329,16 +333,19 @@ fn an_exec_probe_that_takes_too_long_is_ended(node: &Node) -> Result<Verdict> {
                 == 1)
                 .then_some(()))
         };
-        wait::until(format_args!("{words:?} to be gone"), LIMIT, alone, || {
-            format!("{:?}", machine.cgroup("pids", &guest, "cgroup.procs"))
-        })?;
+        wait::until(
+            format_args!("{args:?} to be gone"),
+            SETTLE_TIMEOUT,
+            alone,
+            || format!("{:?}", machine.cgroup("pids", &guest, "cgroup.procs")),
+        )?;
     }
     is(&pods, &guest, ContainerState::Running)?;
     pod.remove()?;
     Ok(Verdict::Holds)
 }
 
-fn a_container_that_eats_too_much_memory_is_oom_killed(node: &Node) -> Result<Verdict> {
+fn container_beyond_its_memory_limit_is_oom_killed(node: &Node) -> Result<Verdict> {
     let pods = node.pods()?;
     let pod = pods.pod(pods.default_config())?;
     let limits = Resources {
@@ -363,17 +370,17 @@ fn a_container_that_eats_too_much_memory_is_oom_killed(node: &Node) -> Result<Ve
 fn limits_of_a_container_are_changed_while_it_runs(node: &Node) -> Result<Verdict> {
     let pods = node.pods()?;
     let pod = pods.pod(pods.default_config())?;
-    for words in [&["/app.wasm", "sleep", "600"][..], &["/native", "tick"]] {
+    for args in [&["/app.wasm", "sleep", "600"][..], &["/native", "tick"]] {
         let limits = Resources {
             cpu_shares: 256,
             memory_limit_in_bytes: 64 << 20,
         };
-        let name = if words[0] == "/native" {
+        let name = if args[0] == "/native" {
             "sidecar"
         } else {
             "guest"
         };
-        let id = pod.run_container(pod.config.container(name, IMAGE, words).limited_to(limits))?;
+        let id = pod.run_container(pod.config.container(name, IMAGE, args).limited_to(limits))?;
         pods.cri().update(
             &id,
             Resources {
@@ -396,22 +403,25 @@ fn limits_of_a_container_are_changed_while_it_runs(node: &Node) -> Result<Verdic
     Ok(Verdict::Holds)
 }
 
-fn the_stats_of_a_container_are_there(node: &Node) -> Result<Verdict> {
+fn stats_of_a_container_are_reported(node: &Node) -> Result<Verdict> {
     let pods = node.pods()?;
     let pod = pods.pod(pods.default_config())?;
     let id = pod.run("busy", &["/app.wasm", "spin"])?;
     let stats = || pods.cri().stats(&id);
     let first = stats()?.cpu();
     let grows = || Ok((stats()?.cpu() > first).then_some(()));
-    wait::until("a busy guest to use the processor", LIMIT, grows, || {
-        format!("{:?}", stats())
-    })?;
+    wait::until(
+        "a busy guest to use the processor",
+        SETTLE_TIMEOUT,
+        grows,
+        || format!("{:?}", stats()),
+    )?;
     ensure!(stats()?.memory() > 0, "it uses no memory: {:?}", stats()?);
     pod.remove()?;
     Ok(Verdict::Holds)
 }
 
-fn the_stats_of_others_are_there_when_one_pod_is_dead(node: &Node) -> Result<Verdict> {
+fn stats_of_other_pods_are_reported_when_one_is_dead(node: &Node) -> Result<Verdict> {
     let pods = node.pods()?;
     let (dead, lives) = (
         pods.pod(pods.default_config())?,
@@ -423,27 +433,30 @@ fn the_stats_of_others_are_there_when_one_pod_is_dead(node: &Node) -> Result<Ver
     pods.tasks().kill(&dead.id, "", 9)?;
     let not_ready =
         || Ok((pods.cri().sandbox(&dead.id)?.state() == SandboxState::NotReady).then_some(()));
-    wait::until("the pod to be not ready", LIMIT, not_ready, || {
+    wait::until("the pod to be not ready", SETTLE_TIMEOUT, not_ready, || {
         format!("{:?}", pods.cri().sandbox(&dead.id))
     })?;
-    // Pods of other tests come and go, and one that goes at that moment may be an error of
-    // containerd's own.
+    // Pods of other tests come and go, and a pod that is removed at that moment may cause an error
+    // in containerd itself.
     let listed = |what: &str, list: &dyn Fn() -> Result<Vec<String>>, id: &str| {
         let there = || {
             Ok(list()
                 .is_ok_and(|all| all.iter().any(|one| one == id))
                 .then_some(()))
         };
-        wait::until(format_args!("{what} to have {id}"), LIMIT, there, || {
-            format!("{:?}", list())
-        })
+        wait::until(
+            format_args!("{what} to have {id}"),
+            SETTLE_TIMEOUT,
+            there,
+            || format!("{:?}", list()),
+        )
     };
     listed(
         "the statistics of containers",
         &|| pods.cri().all_stats(),
         &guest,
     )?;
-    // containerd 1.6 itself fails for all when it knows of a pod that is not ready.
+    // containerd 1.6 itself fails for all pods when one is not ready.
     if !node.containerd.install().version.starts_with("1.6") {
         listed(
             "the statistics of pods",
@@ -456,7 +469,7 @@ fn the_stats_of_others_are_there_when_one_pod_is_dead(node: &Node) -> Result<Ver
     Ok(Verdict::Holds)
 }
 
-fn a_sandbox_is_asked_for_its_statistics_as_a_container_is(node: &Node) -> Result<Verdict> {
+fn stats_of_a_sandbox_are_reported_like_a_containers(node: &Node) -> Result<Verdict> {
     let pods = node.pods()?;
     let pod = pods.pod(pods.default_config())?;
     let metrics = pods.tasks().metrics(&pod.id)?;
@@ -469,7 +482,7 @@ fn a_sandbox_is_asked_for_its_statistics_as_a_container_is(node: &Node) -> Resul
     Ok(Verdict::Holds)
 }
 
-fn a_sandbox_is_killed_again_without_harm(node: &Node) -> Result<Verdict> {
+fn second_kill_of_a_sandbox_is_harmless(node: &Node) -> Result<Verdict> {
     let pods = node.pods()?;
     let (pod, other) = (
         pods.pod(pods.default_config())?,
@@ -478,8 +491,9 @@ fn a_sandbox_is_killed_again_without_harm(node: &Node) -> Result<Verdict> {
     let guest = other.run("guest", &["/app.wasm", "sleep", "600"])?;
     for signal in [9, 9, 15] {
         let answer = pods.tasks().kill(&pod.id, "", signal);
-        // What callers take for success: it is gone already. containerd, which hears of the end and
-        // removes the task, may hang up while it asks.
+        // Callers accept this code as success: the sandbox is already gone. containerd, which
+        // receives the exit event and removes the task, may close the connection during the
+        // request.
         let is_gone = |refusal: &Refusal| {
             refusal.code == tonic::Code::NotFound || refusal.text.contains("ttrpc: closed")
         };
@@ -487,7 +501,7 @@ fn a_sandbox_is_killed_again_without_harm(node: &Node) -> Result<Verdict> {
     }
     let not_ready =
         || Ok((pods.cri().sandbox(&pod.id)?.state() == SandboxState::NotReady).then_some(()));
-    wait::until("the pod to be not ready", LIMIT, not_ready, || {
+    wait::until("the pod to be not ready", SETTLE_TIMEOUT, not_ready, || {
         format!("{:?}", pods.cri().sandbox(&pod.id))
     })?;
     is(&pods, &guest, ContainerState::Running)?;
@@ -498,7 +512,7 @@ fn a_sandbox_is_killed_again_without_harm(node: &Node) -> Result<Verdict> {
     Ok(Verdict::Holds)
 }
 
-fn stopping_a_container_takes_a_second_and_not_its_grace_period(node: &Node) -> Result<Verdict> {
+fn container_stops_within_a_second_and_not_after_its_grace_period(node: &Node) -> Result<Verdict> {
     let pods = node.pods()?;
     let pod = pods.pod(pods.default_config())?;
     let id = pod.run("busy", &["/app.wasm", "spin"])?;
@@ -512,7 +526,7 @@ fn stopping_a_container_takes_a_second_and_not_its_grace_period(node: &Node) -> 
     Ok(Verdict::Holds)
 }
 
-fn a_container_that_is_over_is_replaced_in_its_pod(node: &Node) -> Result<Verdict> {
+fn exited_container_is_replaced_in_its_pod(node: &Node) -> Result<Verdict> {
     let pods = node.pods()?;
     let pod = pods.pod(pods.default_config())?;
     for _ in 0..3 {
@@ -535,7 +549,7 @@ fn a_container_that_is_over_is_replaced_in_its_pod(node: &Node) -> Result<Verdic
     Ok(Verdict::Holds)
 }
 
-fn removing_a_pod_leaves_nothing(node: &Node) -> Result<Verdict> {
+fn removed_pod_leaves_nothing(node: &Node) -> Result<Verdict> {
     let pods = node.pods()?;
     let pod = pods.pod(pods.default_config())?;
     let guest = pod.run("guest", &["/app.wasm", "spin"])?;

@@ -1,5 +1,5 @@
-//! A containerd that serves CRI, with our runtime as a handler and a network whose pods have a
-//! loopback device.
+//! A containerd that serves CRI, with this project's runtime as a handler and a network that gives
+//! pods a loopback device.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -18,15 +18,15 @@ use crate::machine::Machine;
 use crate::node::{Verdict, mixed_image};
 use crate::tasks::Tasks;
 
-/// The containerd namespace of everything that CRI makes.
+/// The containerd namespace of CRI.
 pub(crate) const NAMESPACE: &str = "k8s.io";
-/// The handler of our runtime.
+/// The handler of this project's runtime.
 const HANDLER: &str = "wasmedge";
-/// What a pod's first container would run if it were a process.
+/// The image of the pause container; its program is never run.
 const PAUSE: &str = "localhost/pause:1";
 /// The image of all containers: guests and a Linux program.
 pub(crate) const IMAGE: &str = "registry.test/mixed:1";
-/// A network, of a plugin that gives each pod the same address and nothing else.
+/// A network of a plugin that gives each pod the same address and does nothing else.
 const NETWORK: &str = r#"{"cniVersion":"1.0.0","name":"pods","plugins":[{"type":"address"}]}"#;
 const PLUGIN: &str = r#"#!/bin/sh
 cat >/dev/null
@@ -45,11 +45,11 @@ pub(crate) struct Pods {
     pub(crate) isolated: IsolatedNamespace,
     client: Client,
     count: AtomicU32,
-    // Last: what it ends is used by the others.
+    // The last field: its end stops what the other fields use.
     run: Run,
 }
 
-/// A pod that was started.
+/// A started pod.
 #[derive(Debug)]
 pub(crate) struct Pod<'a> {
     pub(crate) id: String,
@@ -62,7 +62,7 @@ impl Pods {
         Self::start_with(install, prepared, "")
     }
 
-    /// With lines of the handler's options.
+    /// As [`Pods::start`], with lines of the handler's options.
     pub(crate) fn start_with(
         install: &Install,
         prepared: &Prepared,
@@ -72,13 +72,13 @@ impl Pods {
         let handler = Handler {
             name: HANDLER.to_owned(),
             shim,
-            cgroups: Cgroups::Unsaid,
+            cgroups: Cgroups::Unset,
             options: options.to_owned(),
         };
         Self::start_on(install, prepared, vec![handler])
     }
 
-    /// Without a handler of our runtime.
+    /// As [`Pods::start`], without a handler of this project's runtime.
     pub(crate) fn start_bare(install: &Install, prepared: &Prepared) -> Result<Self> {
         Self::start_on(install, prepared, Vec::new())
     }
@@ -109,7 +109,7 @@ impl Pods {
             count: AtomicU32::new(0),
             run,
         };
-        // Nothing in it is ever run: the host holds pods itself.
+        // Its program is never run: the host holds pods itself.
         let pause = RootfsImage {
             reference: PAUSE.to_owned(),
             entrypoint: vec!["/nothing".to_owned()],
@@ -122,8 +122,8 @@ impl Pods {
         Ok(pods)
     }
 
-    /// Has the image where CRI finds it. `ctr` unpacks an image itself for containerd 1.x, and
-    /// Debian's takes no Wasm layer: CRI unpacks what is not yet when a container is made.
+    /// Imports the image for CRI. For containerd 1.x `ctr` unpacks an image itself, and Debian's
+    /// supports no Wasm layer: CRI unpacks missing layers when a container is created.
     pub(crate) fn import(&self, image: &Packed) -> Result<()> {
         let archive = self.run.folder().join(format!(
             "image-{}.tar",
@@ -143,7 +143,7 @@ impl Pods {
         self.containerd.import_into(NAMESPACE, &archive)
     }
 
-    /// Gives pods a network. containerd itself asks for a plugin that is called `loopback`.
+    /// Configures the pods' network. containerd itself needs a plugin that is called `loopback`.
     fn plug_in(&self) -> Result<()> {
         let folder = self.containerd.network_folder();
         self.isolated.run("mkdir").arg("-p").arg(&folder).done()?;
@@ -166,7 +166,7 @@ impl Pods {
             .done()
     }
 
-    /// Ends it and all that it runs, and says what is left.
+    /// Stops it with all its containers, and returns clean-up errors.
     pub(crate) fn finish(self) -> Result<Verdict> {
         let Self { run, .. } = self;
         run.finish()?;
@@ -177,25 +177,25 @@ impl Pods {
         Cri::new(&self.client)
     }
 
-    /// containerd's service of tasks, for pods and their containers.
+    /// Returns containerd's service of tasks, for pods and their containers.
     pub(crate) fn tasks(&self) -> Tasks<'_> {
         Tasks::new(&self.client)
     }
 
-    /// What the machine shows of it.
+    /// Returns the inspection of its machine.
     pub(crate) fn machine(&self) -> Machine<'_> {
         Machine::new(&self.containerd, NAMESPACE)
     }
 
-    /// A pod with a network of its own whose containers have their own processes, as kubelet asks
-    /// by default.
+    /// Returns a pod with a private network and private pid namespaces, as
+    /// kubelet requests by default.
     pub(crate) fn default_config(&self) -> PodConfig {
         self.config(NamespaceMode::Pod, NamespaceMode::Container)
     }
 
     pub(crate) fn config(&self, network: NamespaceMode, pid: NamespaceMode) -> PodConfig {
         let name = format!("pod-{}", self.count.fetch_add(1, Ordering::Relaxed));
-        // By its name the end of the run finds what is left in it.
+        // The end of the run finds the pod's resources by this name.
         config::pod(
             &name,
             network,
@@ -208,7 +208,7 @@ impl Pods {
         self.pod_of(HANDLER, config)
     }
 
-    /// A pod of another handler.
+    /// Starts a pod of another handler.
     pub(crate) fn pod_of(&self, handler: &str, config: PodConfig) -> Result<Pod<'_>> {
         let id = self.cri().run_sandbox(&config, handler)?;
         Ok(Pod {
@@ -218,16 +218,16 @@ impl Pods {
         })
     }
 
-    /// The folder of its run, on this machine and inside.
+    /// Returns the folder of its run, the same on this machine and inside.
     pub(crate) fn folder(&self) -> &Path {
         self.run.folder()
     }
 }
 
 impl Pod<'_> {
-    /// A container that runs `words` of the image's files, started.
-    pub(crate) fn run(&self, name: &str, words: &[&str]) -> Result<String> {
-        self.run_container(self.config.container(name, IMAGE, words))
+    /// Starts a container that runs `args` of the image's files.
+    pub(crate) fn run(&self, name: &str, args: &[&str]) -> Result<String> {
+        self.run_container(self.config.container(name, IMAGE, args))
     }
 
     pub(crate) fn run_container(&self, container: ContainerConfig) -> Result<String> {
@@ -239,7 +239,7 @@ impl Pod<'_> {
         Ok(id)
     }
 
-    /// The number of a container's process, or of the thread that holds the pod.
+    /// Returns the pid of a container's process, or of the thread that holds the pod.
     pub(crate) fn pid(&self, id: &str) -> Result<i32> {
         let ctr = self
             .pods
@@ -255,7 +255,7 @@ impl Pod<'_> {
             .ok_or_else(|| anyhow::anyhow!("no process of {id}:\n{list}"))
     }
 
-    /// Ends and removes it with all its containers.
+    /// Stops and removes the pod with all its containers.
     pub(crate) fn remove(self) -> Result<()> {
         self.pods.cri().remove_sandbox(&self.id)
     }

@@ -1,4 +1,4 @@
-//! Which processes there are for which containers, what they hold, and how long the host lives.
+//! The processes of containers, their resources, and the lifetime of the host.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::time::{Duration, Instant};
@@ -8,31 +8,23 @@ use test_guests::{HELLO, SPIN};
 use testbed::containerd::Task;
 use testbed::wait;
 
-use crate::machine::LIMIT;
+use crate::machine::SETTLE_TIMEOUT;
 use crate::node::{Node, Verdict, expect, tests};
 
 tests![
     sixteen_first_containers_at_once_make_one_host,
     a_guest_is_one_process_with_one_thread,
-    a_native_container_is_its_own_program_and_nothing_else,
+    native_container_is_only_its_own_process,
     a_guest_has_namespaces_of_its_own,
     a_guest_holds_no_descriptor_that_is_not_its_own,
-    a_guest_has_the_rights_to_files_and_low_ports_at_most,
-    what_a_container_was_given_is_roots_alone,
-    a_host_that_nobody_needs_ends_and_leaves_nothing,
+    guest_has_at_most_capabilities_for_files_and_low_ports,
+    only_root_can_read_a_containers_configuration,
+    idle_host_exits_and_leaves_nothing,
     a_host_stays_while_it_has_a_container,
 ];
 
-/// How long a host without containers waits for another: ten seconds; and then some.
-const IDLE: Duration = Duration::from_secs(20);
-
-fn end(node: &Node, task: Task) -> Result<()> {
-    let id = task.id().to_owned();
-    task.kill("SIGKILL")?;
-    task.wait(LIMIT)?;
-    task.delete()?;
-    node.machine().nothing_left(&id)
-}
+/// A host without containers exits after ten seconds; this timeout is longer.
+const IDLE_EXIT_TIMEOUT: Duration = Duration::from_secs(20);
 
 fn sixteen_first_containers_at_once_make_one_host(node: &Node) -> Result<Verdict> {
     node.alone("first", |alone| {
@@ -60,7 +52,9 @@ fn sixteen_first_containers_at_once_make_one_host(node: &Node) -> Result<Verdict
                 task.id()
             );
         }
-        tasks.into_iter().try_for_each(|task| end(alone, task))?;
+        tasks
+            .into_iter()
+            .try_for_each(|task| alone.kill_and_delete(task))?;
         Ok(())
     })
 }
@@ -85,18 +79,18 @@ fn a_guest_is_one_process_with_one_thread(node: &Node) -> Result<Verdict> {
     );
     let pids = machine.cgroup("pids", task.id(), "cgroup.procs")?;
     ensure!(pids.lines().count() == 1, "its cgroup holds {pids:?}");
-    end(node, task)?;
+    node.kill_and_delete(task)?;
     Ok(Verdict::Holds)
 }
 
-fn a_native_container_is_its_own_program_and_nothing_else(node: &Node) -> Result<Verdict> {
+fn native_container_is_only_its_own_process(node: &Node) -> Result<Verdict> {
     let task = node.native(&["sleep"])?.start()?;
     let pid = task.pid()?;
     let machine = node.machine();
     // A started task may not have executed its program yet.
     wait::until(
         "the container's process to execute its program",
-        LIMIT,
+        SETTLE_TIMEOUT,
         || Ok((machine.read(pid, "cmdline")? == "/native\0sleep\0").then_some(())),
         || format!("its command line is {:?}", machine.read(pid, "cmdline")),
     )?;
@@ -106,7 +100,7 @@ fn a_native_container_is_its_own_program_and_nothing_else(node: &Node) -> Result
     );
     let pids = machine.cgroup("pids", task.id(), "cgroup.procs")?;
     ensure!(pids.lines().count() == 1, "its cgroup holds {pids:?}");
-    end(node, task)?;
+    node.kill_and_delete(task)?;
     Ok(Verdict::Holds)
 }
 
@@ -122,7 +116,7 @@ fn a_guest_has_namespaces_of_its_own(node: &Node) -> Result<Verdict> {
             "shared namespaces of kind {kind}: {all:?}"
         );
     }
-    // The first number is that in the namespace, the last that in its own namespace.
+    // The first number is the pid in the outer namespace, the last one that in its own.
     let text = machine.read(one.pid()?, "status")?;
     let numbers = text
         .lines()
@@ -130,15 +124,15 @@ fn a_guest_has_namespaces_of_its_own(node: &Node) -> Result<Verdict> {
         .unwrap_or_default();
     ensure!(
         numbers.split_whitespace().next_back() == Some("1"),
-        "it is not the first of its namespace: {numbers}"
+        "it is not the first process of its namespace: {numbers}"
     );
     let mounts = machine.read(one.pid()?, "mountinfo")?;
     ensure!(
         !mounts.contains(" /run/wasmedge-runtime") && !mounts.contains("containerd.sock"),
         "it sees mounts of the node:\n{mounts}"
     );
-    end(node, one)?;
-    end(node, other)?;
+    node.kill_and_delete(one)?;
+    node.kill_and_delete(other)?;
     Ok(Verdict::Holds)
 }
 
@@ -152,11 +146,13 @@ fn a_guest_holds_no_descriptor_that_is_not_its_own(node: &Node) -> Result<Verdic
     for task in &tasks {
         node.machine().has_no_foreign_descriptors(task.pid()?)?;
     }
-    tasks.into_iter().try_for_each(|task| end(node, task))?;
+    tasks
+        .into_iter()
+        .try_for_each(|task| node.kill_and_delete(task))?;
     Ok(Verdict::Holds)
 }
 
-fn a_guest_has_the_rights_to_files_and_low_ports_at_most(node: &Node) -> Result<Verdict> {
+fn guest_has_at_most_capabilities_for_files_and_low_ports(node: &Node) -> Result<Verdict> {
     let task = node.guest(&SPIN)?.start()?;
     let text = node.machine().read(task.pid()?, "status")?;
     // DAC_OVERRIDE, FOWNER and NET_BIND_SERVICE of the fourteen that its spec grants.
@@ -176,11 +172,11 @@ fn a_guest_has_the_rights_to_files_and_low_ports_at_most(node: &Node) -> Result<
             "no line {line:?} in its status:\n{text}"
         );
     }
-    end(node, task)?;
+    node.kill_and_delete(task)?;
     Ok(Verdict::Holds)
 }
 
-fn what_a_container_was_given_is_roots_alone(node: &Node) -> Result<Verdict> {
+fn only_root_can_read_a_containers_configuration(node: &Node) -> Result<Verdict> {
     let task = node
         .native(&["sleep"])?
         .env("PASSWORD", "hunter2")
@@ -190,12 +186,12 @@ fn what_a_container_was_given_is_roots_alone(node: &Node) -> Result<Verdict> {
         .record(task.id())
         .context("it has no record")?;
     let config = std::fs::read_to_string(record.join("native/config.json"))
-        .context("read what libcontainer reads")?;
+        .context("read libcontainer's file")?;
     ensure!(
         config.contains("hunter2"),
-        "its environment lies elsewhere now: look for it there"
+        "its environment is stored elsewhere: update this test"
     );
-    // From its own up to the one of all containerds.
+    // From its own folder up to the one of all containerds.
     for folder in record.ancestors().take(4) {
         let mode = std::fs::metadata(folder)
             .with_context(|| format!("look at {}", folder.display()))?
@@ -204,11 +200,11 @@ fn what_a_container_was_given_is_roots_alone(node: &Node) -> Result<Verdict> {
             & 0o777;
         ensure!(mode == 0o700, "{} has mode {mode:o}", folder.display());
     }
-    end(node, task)?;
+    node.kill_and_delete(task)?;
     Ok(Verdict::Holds)
 }
 
-fn a_host_that_nobody_needs_ends_and_leaves_nothing(node: &Node) -> Result<Verdict> {
+fn idle_host_exits_and_leaves_nothing(node: &Node) -> Result<Verdict> {
     node.alone("idle", |alone| {
         expect(&alone.guest(&HELLO)?.run()?, 0, "hello from wasm\n")?;
         let machine = alone.machine();
@@ -220,7 +216,7 @@ fn a_host_that_nobody_needs_ends_and_leaves_nothing(node: &Node) -> Result<Verdi
         );
         let forked = machine.children(host)?;
         let gone = || Ok((!machine.is_alive(host)).then_some(()));
-        wait::until("the host to end", IDLE, gone, || {
+        wait::until("the host to end", IDLE_EXIT_TIMEOUT, gone, || {
             alone.containerd.evidence()
         })?;
         for child in forked {
@@ -239,7 +235,7 @@ fn a_host_that_nobody_needs_ends_and_leaves_nothing(node: &Node) -> Result<Verdi
             ])
             .text()?;
         ensure!(files.is_empty(), "it left files:\n{files}");
-        // The next one starts another.
+        // The next container starts another host.
         expect(&alone.guest(&HELLO)?.run()?, 0, "hello from wasm\n")?;
         Ok(())
     })
@@ -249,7 +245,7 @@ fn a_host_stays_while_it_has_a_container(node: &Node) -> Result<Verdict> {
     node.alone("stays", |alone| {
         let task = alone.guest(&SPIN)?.start()?;
         let host = alone.machine().host()?;
-        // That something does not happen shows in time alone: longer than a host without containers
+        // Only time shows that something does not happen: longer than a host without containers
         // waits.
         let since = Instant::now();
         let stays = || {
@@ -262,11 +258,11 @@ fn a_host_stays_while_it_has_a_container(node: &Node) -> Result<Verdict> {
         };
         wait::until(
             "a host without containers to have ended",
-            IDLE,
+            IDLE_EXIT_TIMEOUT,
             stays,
             || alone.containerd.evidence(),
         )?;
-        end(alone, task)?;
+        alone.kill_and_delete(task)?;
         Ok(())
     })
 }

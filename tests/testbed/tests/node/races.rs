@@ -1,4 +1,4 @@
-//! Requests about one task that come at the same time.
+//! Concurrent requests for one task.
 
 use std::time::{Duration, Instant};
 
@@ -7,36 +7,36 @@ use test_guests::{HELLO, SPIN};
 use testbed::wait;
 use tonic::Code;
 
-use crate::events::{Followed, topics};
+use crate::events::{EventLog, topics};
 use crate::grpc::Refusal;
-use crate::machine::LIMIT;
+use crate::machine::SETTLE_TIMEOUT;
 use crate::node::{Node, Verdict, tests};
 
 tests![
-    a_task_that_several_delete_at_once_is_deleted_once,
-    what_exec_added_ends_before_its_task_is_deleted,
-    a_task_that_is_killed_while_it_is_paused_does_not_stay_so,
+    task_is_deleted_once_by_concurrent_deletes,
+    exec_process_ends_before_its_task_is_deleted,
+    task_killed_during_a_pause_ends,
 ];
 
-fn a_task_that_several_delete_at_once_is_deleted_once(node: &Node) -> Result<Verdict> {
+fn task_is_deleted_once_by_concurrent_deletes(node: &Node) -> Result<Verdict> {
     const ROUNDS: usize = 10;
-    let events = Followed::of(node)?;
+    let events = EventLog::follow(node)?;
     let mut ids = Vec::new();
     for _ in 0..ROUNDS {
         let task = node.guest(&HELLO)?.start()?;
         let id = task.id().to_owned();
-        task.wait(LIMIT)?;
+        task.wait(SETTLE_TIMEOUT)?;
         let answers: Vec<_> = std::thread::scope(|scope| {
             let asking: Vec<_> = (0..4)
                 .map(|_| scope.spawn(|| node.tasks().delete(&id)))
                 .collect();
             asking
                 .into_iter()
-                .map(|asked| asked.join().expect("asking does not panic"))
+                .map(|asked| asked.join().expect("the request does not panic"))
                 .collect()
         });
-        // What they are answered is containerd's affair, which keeps what it heard first and leaves
-        // the host meanwhile.
+        // The replies depend on containerd, which keeps the first one and leaves the host
+        // meanwhile.
         node.machine()
             .nothing_left(&id)
             .with_context(|| format!("{answers:?}"))?;
@@ -48,35 +48,38 @@ fn a_task_that_several_delete_at_once_is_deleted_once(node: &Node) -> Result<Ver
                 .done()
                 .ok())
         };
-        wait::until("the container to be removed", LIMIT, removed, || {
-            node.containerd.evidence()
-        })?;
+        wait::until(
+            "the container to be removed",
+            SETTLE_TIMEOUT,
+            removed,
+            || node.containerd.evidence(),
+        )?;
         ids.push(id);
     }
-    // Events are told in order: what is told twice was told before another container's end.
+    // Events are published in order: a duplicate would come before another container's exit.
     let last = node.guest(&HELLO)?.start()?;
     let id = last.id().to_owned();
-    last.wait(LIMIT)?;
+    last.wait(SETTLE_TIMEOUT)?;
     last.delete()?;
     events.until(&id, "delete")?;
     for id in &ids {
-        let lines = events.naming(id)?;
-        // What containerd tells itself of a host that it has left names no process.
-        let told = lines
+        let lines = events.mentioning(id)?;
+        // The exit events that containerd itself publishes for a host that it left have no pid.
+        let exits = lines
             .iter()
             .filter(|line| line.contains("/tasks/delete") && line.contains("\"pid\":"));
-        ensure!(told.count() == 1, "{lines:#?}");
+        ensure!(exits.count() == 1, "{lines:#?}");
     }
     Ok(Verdict::Holds)
 }
 
-fn what_exec_added_ends_before_its_task_is_deleted(node: &Node) -> Result<Verdict> {
-    let events = Followed::of(node)?;
+fn exec_process_ends_before_its_task_is_deleted(node: &Node) -> Result<Verdict> {
+    let events = EventLog::follow(node)?;
     let task = node.guest(&SPIN)?.start()?;
     let id = task.id().to_owned();
     task.exec("beside", &["/app.wasm"]).start()?;
     task.kill("SIGKILL")?;
-    task.wait(LIMIT)?;
+    task.wait(SETTLE_TIMEOUT)?;
     task.delete()?;
     let lines = events.until(&id, "delete")?;
     let expected = [
@@ -92,7 +95,7 @@ fn what_exec_added_ends_before_its_task_is_deleted(node: &Node) -> Result<Verdic
     Ok(Verdict::Holds)
 }
 
-fn a_task_that_is_killed_while_it_is_paused_does_not_stay_so(node: &Node) -> Result<Verdict> {
+fn task_killed_during_a_pause_ends(node: &Node) -> Result<Verdict> {
     for moment in (0..12).map(|quarter| Duration::from_micros(250 * quarter)) {
         let task = node.guest(&SPIN)?.start()?;
         let id = task.id().to_owned();
@@ -103,15 +106,15 @@ fn a_task_that_is_killed_while_it_is_paused_does_not_stay_so(node: &Node) -> Res
                 std::thread::yield_now();
             }
             node.tasks().kill(&id, "", 9)?;
-            // It is paused before or after; or not any more, as it has ended.
-            let paused = pausing.join().expect("asking does not panic");
+            // It is paused before or after the kill, or the pause fails as the task has ended.
+            let paused = pausing.join().expect("the request does not panic");
             let is_expected = |refusal: &Refusal| {
                 matches!(refusal.code, Code::NotFound | Code::FailedPrecondition)
             };
             ensure!(paused.as_ref().err().is_none_or(is_expected), "{paused:?}");
             Ok(())
         })?;
-        task.wait(LIMIT)?;
+        task.wait(SETTLE_TIMEOUT)?;
         task.delete()?;
         node.machine().nothing_left(&id)?;
     }

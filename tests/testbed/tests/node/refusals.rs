@@ -1,4 +1,4 @@
-//! What cannot run is refused at Create, with a message that names the object and the next step.
+//! Refusals by Create, with a message that has the object and the next step.
 
 use anyhow::Result;
 use test_guests::{COMPONENT, FUNCTION, HELLO, NOT_WASM, REACTOR, UNKNOWN_IMPORT};
@@ -17,7 +17,7 @@ tests![
     a_component_is_refused_clearly,
 ];
 
-/// A container of `HELLO`'s image that starts `entrypoint` instead.
+/// Starts a container of `HELLO`'s image with `entrypoint` instead.
 fn start(node: &Node, entrypoint: &str) -> Result<testbed::containerd::Finished> {
     let image = node.image_of(&HELLO)?;
     node.containerd
@@ -41,7 +41,7 @@ fn an_image_without_an_entrypoint_is_refused(node: &Node) -> Result<Verdict> {
         .containerd
         .container(&image, &node.id("no-entrypoint"))
         .run()?;
-    // containerd's own client refuses some of these before our shim is asked.
+    // containerd's client refuses some of these before the shim is called.
     if finished.stderr.contains("no command specified")
         || finished.stderr.contains("args must not be empty")
     {

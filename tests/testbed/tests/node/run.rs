@@ -1,4 +1,4 @@
-//! Running a guest to its end: exit codes, arguments, environment, standard streams.
+//! Guests that run to completion: exit codes, arguments, environment, standard streams.
 
 use anyhow::{Result, ensure};
 use test_guests::{BIG_STDOUT, BIG_STDOUT_LENGTH, EXIT_42, FUNCTION, HELLO, TRAP, pattern};
@@ -6,24 +6,24 @@ use test_guests::{BIG_STDOUT, BIG_STDOUT_LENGTH, EXIT_42, FUNCTION, HELLO, TRAP,
 use testbed::image::{Blob, RootfsImage};
 use testbed::wait;
 
-use crate::machine::LIMIT;
+use crate::machine::SETTLE_TIMEOUT;
 use crate::node::{Node, Verdict, expect, reference, tests};
 
 tests![
     a_guest_prints_and_succeeds,
     the_exit_code_of_the_guest_is_that_of_the_task,
-    every_exit_code_of_one_byte_arrives,
-    a_trap_is_134_and_the_log_says_which,
-    the_hosts_lines_name_a_guest_of_the_root_by_the_digest_of_its_bytes,
+    every_exit_code_of_one_byte_is_reported,
+    trap_exits_134_and_is_named_on_standard_error,
+    host_log_names_a_guest_of_the_root_by_its_digest,
     a_named_function_is_called_in_place_of_start,
     arguments_arrive_in_order_and_argument_0_is_the_entrypoint,
     an_argument_with_blanks_and_other_alphabets_arrives_unchanged,
-    the_environment_is_the_specs_and_nothing_else,
+    guest_environment_is_exactly_the_specs,
     standard_input_arrives_and_ends,
     a_guest_without_input_reads_its_end_at_once,
     ten_megabytes_of_output_arrive_complete_and_in_order,
-    standard_error_is_apart_from_standard_output,
-    the_clock_and_randomness_are_there,
+    standard_error_is_separate_from_standard_output,
+    guest_has_a_clock_and_randomness,
 ];
 
 fn a_guest_prints_and_succeeds(node: &Node) -> Result<Verdict> {
@@ -34,27 +34,25 @@ fn the_exit_code_of_the_guest_is_that_of_the_task(node: &Node) -> Result<Verdict
     expect(&node.guest(&EXIT_42)?.run()?, 42, "")
 }
 
-fn every_exit_code_of_one_byte_arrives(node: &Node) -> Result<Verdict> {
+fn every_exit_code_of_one_byte_is_reported(node: &Node) -> Result<Verdict> {
     for code in [1, 2, 125, 127, 255] {
         expect(&node.probe(&["exit", &code.to_string()])?.run()?, code, "")?;
     }
     Ok(Verdict::Holds)
 }
 
-fn a_trap_is_134_and_the_log_says_which(node: &Node) -> Result<Verdict> {
+fn trap_exits_134_and_is_named_on_standard_error(node: &Node) -> Result<Verdict> {
     let finished = node.guest(&TRAP)?.run()?;
     expect(&finished, 134, "")?;
     ensure!(
         finished.stderr.contains("unreachable"),
-        "standard error does not say which trap:\n{}",
+        "standard error does not name the trap:\n{}",
         finished.stderr
     );
     Ok(Verdict::Holds)
 }
 
-fn the_hosts_lines_name_a_guest_of_the_root_by_the_digest_of_its_bytes(
-    node: &Node,
-) -> Result<Verdict> {
+fn host_log_names_a_guest_of_the_root_by_its_digest(node: &Node) -> Result<Verdict> {
     let id = node.id("named-guest");
     let container = node.containerd.container(&node.image_of(&EXIT_42)?, &id);
     expect(&container.run()?, 42, "")?;
@@ -68,7 +66,12 @@ fn the_hosts_lines_name_a_guest_of_the_root_by_the_digest_of_its_bytes(
             .log_of(&id)
             .unwrap_or_else(|error| format!("{error:#}"))
     };
-    wait::until(format_args!("a line with {named}"), LIMIT, there, evidence)?;
+    wait::until(
+        format_args!("a line with {named}"),
+        SETTLE_TIMEOUT,
+        there,
+        evidence,
+    )?;
     Ok(Verdict::Holds)
 }
 
@@ -102,7 +105,7 @@ fn an_argument_with_blanks_and_other_alphabets_arrives_unchanged(node: &Node) ->
     )
 }
 
-fn the_environment_is_the_specs_and_nothing_else(node: &Node) -> Result<Verdict> {
+fn guest_environment_is_exactly_the_specs(node: &Node) -> Result<Verdict> {
     let container = node
         .probe(&["env"])?
         .env("FROM_CTR", "2")
@@ -164,7 +167,7 @@ fn ten_megabytes_of_output_arrive_complete_and_in_order(node: &Node) -> Result<V
     Ok(Verdict::Holds)
 }
 
-fn standard_error_is_apart_from_standard_output(node: &Node) -> Result<Verdict> {
+fn standard_error_is_separate_from_standard_output(node: &Node) -> Result<Verdict> {
     let finished = node.probe(&["stderr", "a complaint"])?.run()?;
     expect(&finished, 0, "")?;
     ensure!(
@@ -175,7 +178,7 @@ fn standard_error_is_apart_from_standard_output(node: &Node) -> Result<Verdict> 
     Ok(Verdict::Holds)
 }
 
-fn the_clock_and_randomness_are_there(node: &Node) -> Result<Verdict> {
+fn guest_has_a_clock_and_randomness(node: &Node) -> Result<Verdict> {
     let first = node.probe(&["random", "16"])?.run()?;
     let second = node.probe(&["random", "16"])?.run()?;
     ensure!(

@@ -1,4 +1,4 @@
-//! Images with one configuration and different modules, which CRI calls by one id: a container runs
+//! Images with one configuration and different modules, which have one id in CRI: a container runs
 //! the module of the image that it names, or is refused.
 
 use anyhow::{Result, bail, ensure};
@@ -12,14 +12,14 @@ use crate::pods_fixture::{NAMESPACE, Pod, Pods};
 
 tests![
     pod_runs_the_module_of_the_image_that_it_names,
-    pod_that_gives_an_image_id_alone_is_refused_where_two_images_have_it,
+    pod_with_only_an_image_id_is_refused_if_two_images_have_it,
     container_runs_its_own_module_again_after_another_image_with_its_id_was_pulled,
-    pod_runs_what_its_tag_or_digest_leads_to_after_the_tag_was_pulled_again,
+    pod_runs_the_image_of_its_tag_or_digest_after_the_tag_was_pulled_again,
     pod_whose_image_was_removed_is_refused_by_the_images_name,
     container_of_ctr_runs_the_module_of_the_image_that_it_names,
 ];
 
-/// A module that ends with `code`.
+/// Compiles a module that exits with `code`.
 fn exits(code: u8) -> Result<Vec<u8>> {
     let text = format!(
         "(module (import \"wasi_snapshot_preview1\" \"proc_exit\" (func $exit (param i32))) \
@@ -29,7 +29,7 @@ fn exits(code: u8) -> Result<Vec<u8>> {
     Ok(compile_if_text(text.as_bytes())?.into_owned())
 }
 
-/// An image `name` that ends with `code`; images of one `family` have one configuration.
+/// Packs an image `name` that exits with `code`; images of one `family` have one configuration.
 fn image(family: &str, name: &str, code: u8) -> Result<Packed> {
     let entrypoint = vec!["/app.wasm".to_owned(), family.to_owned()];
     WasmImage {
@@ -41,7 +41,7 @@ fn image(family: &str, name: &str, code: u8) -> Result<Packed> {
     .pack()
 }
 
-/// The same with the configuration `{}`, as tools for artifacts push modules.
+/// As [`image`], with the configuration `{}`, as tools for artifacts push modules.
 fn artifact(name: &str, code: u8) -> Result<Packed> {
     let (media_type, file) = ("application/wasm".to_owned(), "app.wasm".to_owned());
     FileArtifact {
@@ -53,19 +53,19 @@ fn artifact(name: &str, code: u8) -> Result<Packed> {
     .pack()
 }
 
-/// The image's id: the digest of its configuration.
+/// Returns the image's id: the digest of its configuration.
 fn id(image: &Packed) -> String {
     image.blobs()[0].digest().to_owned()
 }
 
-/// A container as kubelet asks for it: by the image's id, beside it the name in the pod.
+/// Describes a container as kubelet does: by the image's id, and with the name in the pod.
 fn as_kubelet(pod: &Pod<'_>, name: &str, image: &Packed) -> ContainerConfig {
     pod.config
         .container(name, &id(image), &["/app.wasm"])
         .of_image_named(&image.reference())
 }
 
-fn must_exit(pods: &Pods, container: &str, code: u8) -> Result<()> {
+fn expect_exit(pods: &Pods, container: &str, code: u8) -> Result<()> {
     is(pods, container, ContainerState::Exited)?;
     let found = pods.cri().container(container)?.exit_code;
     ensure!(
@@ -75,21 +75,21 @@ fn must_exit(pods: &Pods, container: &str, code: u8) -> Result<()> {
     Ok(())
 }
 
-fn must_be_refused(pod: &Pod<'_>, container: ContainerConfig, words: &[&str]) -> Result<()> {
+fn expect_refused(pod: &Pod<'_>, container: ContainerConfig, fragments: &[&str]) -> Result<()> {
     match pod.run_container(container) {
         Ok(id) => bail!("container {id} was started"),
         Err(error) => {
             let text = format!("{error:#}");
             ensure!(
-                words.iter().all(|word| text.contains(word)),
-                "the refusal does not hold {words:?}: {text}"
+                fragments.iter().all(|word| text.contains(word)),
+                "the refusal does not hold {fragments:?}: {text}"
             );
             Ok(())
         }
     }
 }
 
-/// Pods of a containerd that takes images with Wasm layers.
+/// Runs `body` on pods of a containerd that supports images with Wasm layers.
 fn with_pods(node: &Node, body: impl FnOnce(&Pods) -> Result<()>) -> Result<Verdict> {
     let install = node.containerd.install();
     if !install.takes_artifacts()? {
@@ -105,7 +105,7 @@ fn with_pods(node: &Node, body: impl FnOnce(&Pods) -> Result<()>) -> Result<Verd
 fn pod_runs_the_module_of_the_image_that_it_names(node: &Node) -> Result<Verdict> {
     with_pods(node, |pods| {
         let pod = pods.pod(pods.default_config())?;
-        // Whichever sorts first, and whichever came first.
+        // In either order of names and of creation.
         let pairs = [
             (image("pair", "a-pair:1", 3)?, image("pair", "b-pair:1", 4)?),
             (
@@ -122,7 +122,7 @@ fn pod_runs_the_module_of_the_image_that_it_names(node: &Node) -> Result<Verdict
             for (code, image) in [(3, three), (4, four)] {
                 pods.import(image)?;
                 let name = format!("c{number}-{code}");
-                must_exit(
+                expect_exit(
                     pods,
                     &pod.run_container(as_kubelet(&pod, &name, image))?,
                     code,
@@ -130,7 +130,7 @@ fn pod_runs_the_module_of_the_image_that_it_names(node: &Node) -> Result<Verdict
             }
             for (code, image) in [(3, three), (4, four)] {
                 let name = format!("again{number}-{code}");
-                must_exit(
+                expect_exit(
                     pods,
                     &pod.run_container(as_kubelet(&pod, &name, image))?,
                     code,
@@ -140,34 +140,32 @@ fn pod_runs_the_module_of_the_image_that_it_names(node: &Node) -> Result<Verdict
                     &image.reference(),
                     &["/app.wasm"],
                 );
-                must_exit(pods, &pod.run_container(by_name)?, code)?;
+                expect_exit(pods, &pod.run_container(by_name)?, code)?;
             }
         }
         pod.remove()
     })
 }
 
-fn pod_that_gives_an_image_id_alone_is_refused_where_two_images_have_it(
-    node: &Node,
-) -> Result<Verdict> {
+fn pod_with_only_an_image_id_is_refused_if_two_images_have_it(node: &Node) -> Result<Verdict> {
     with_pods(node, |pods| {
         let pod = pods.pod(pods.default_config())?;
         let (three, four) = (image("id", "a-id:1", 3)?, image("id", "b-id:1", 4)?);
         let by_id = |name: &str| pod.config.container(name, &id(&three), &["/app.wasm"]);
         pods.import(&three)?;
-        must_exit(pods, &pod.run_container(by_id("one"))?, 3)?;
+        expect_exit(pods, &pod.run_container(by_id("one"))?, 3)?;
         pods.import(&four)?;
-        let words = [
+        let args = [
             three.reference(),
             four.reference(),
             three.root().digest().to_owned(),
             id(&three),
             "remove all but one".to_owned(),
         ];
-        must_be_refused(&pod, by_id("two"), &words.each_ref().map(String::as_str))?;
-        // As long as containerd has not collected it, the manifest is there without a name.
+        expect_refused(&pod, by_id("two"), &args.each_ref().map(String::as_str))?;
+        // Until containerd garbage-collects it, the manifest exists without a name.
         remove(pods, &four.reference())?;
-        must_exit(pods, &pod.run_container(by_id("three"))?, 3)?;
+        expect_exit(pods, &pod.run_container(by_id("three"))?, 3)?;
         pod.remove()
     })
 }
@@ -182,13 +180,13 @@ fn container_runs_its_own_module_again_after_another_image_with_its_id_was_pulle
             image("restart", "a-restart:1", 4)?,
         );
         pods.import(&own)?;
-        must_exit(
+        expect_exit(
             pods,
             &pod.run_container(as_kubelet(&pod, "first", &own))?,
             3,
         )?;
         pods.import(&other)?;
-        must_exit(
+        expect_exit(
             pods,
             &pod.run_container(as_kubelet(&pod, "second", &own))?,
             3,
@@ -197,7 +195,7 @@ fn container_runs_its_own_module_again_after_another_image_with_its_id_was_pulle
     })
 }
 
-fn pod_runs_what_its_tag_or_digest_leads_to_after_the_tag_was_pulled_again(
+fn pod_runs_the_image_of_its_tag_or_digest_after_the_tag_was_pulled_again(
     node: &Node,
 ) -> Result<Verdict> {
     with_pods(node, |pods| {
@@ -216,9 +214,9 @@ fn pod_runs_what_its_tag_or_digest_leads_to_after_the_tag_was_pulled_again(
                 &by_digest,
             ])
             .done()?;
-        must_exit(pods, &pod.run_container(as_kubelet(&pod, "old", &old))?, 3)?;
+        expect_exit(pods, &pod.run_container(as_kubelet(&pod, "old", &old))?, 3)?;
         pods.import(&new)?;
-        must_exit(pods, &pod.run_container(as_kubelet(&pod, "new", &new))?, 4)?;
+        expect_exit(pods, &pod.run_container(as_kubelet(&pod, "new", &new))?, 4)?;
         for (number, name) in [by_digest.clone(), by_digest.replace('@', ":1@")]
             .iter()
             .enumerate()
@@ -227,7 +225,7 @@ fn pod_runs_what_its_tag_or_digest_leads_to_after_the_tag_was_pulled_again(
                 .config
                 .container(&format!("digest-{number}"), &id(&old), &["/app.wasm"])
                 .of_image_named(name);
-            must_exit(pods, &pod.run_container(container)?, 3)?;
+            expect_exit(pods, &pod.run_container(container)?, 3)?;
         }
         pod.remove()
     })
@@ -250,7 +248,7 @@ fn pod_whose_image_was_removed_is_refused_by_the_images_name(node: &Node) -> Res
                 "{error:#}"
             ),
         }
-        must_exit(
+        expect_exit(
             pods,
             &pod.run_container(as_kubelet(&pod, "stays", &stays))?,
             4,
@@ -292,8 +290,8 @@ fn remove(pods: &Pods, image: &str) -> Result<()> {
         .done()
 }
 
-/// What a containerd makes of the names in pods: all pass on what another client of CRI names, and
-/// 2.0 and later what kubelet says beside an id.
+/// Checks a containerd's handling of image names in pods: all versions pass on the name of a CRI
+/// client, and 2.0 and later also the name that kubelet sends beside an id.
 pub(crate) fn names_are_followed_or_the_pod_refused(pods: &Pods) -> Result<()> {
     let passes_names_on = !pods.containerd.install().version.starts_with("1.");
     let pod = pods.pod(pods.default_config())?;
@@ -310,12 +308,12 @@ pub(crate) fn names_are_followed_or_the_pod_refused(pods: &Pods) -> Result<()> {
             &image.reference(),
             &["/app.wasm"],
         );
-        must_exit(pods, &pod.run_container(by_name)?, *code)?;
+        expect_exit(pods, &pod.run_container(by_name)?, *code)?;
         let by_kubelet = as_kubelet(&pod, &format!("by-kubelet-{code}"), image);
         if passes_names_on {
-            must_exit(pods, &pod.run_container(by_kubelet)?, *code)?;
+            expect_exit(pods, &pod.run_container(by_kubelet)?, *code)?;
         } else {
-            must_be_refused(
+            expect_refused(
                 &pod,
                 by_kubelet,
                 &["registry.test/a-each:1", "registry.test/b-each:1"],

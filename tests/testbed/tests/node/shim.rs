@@ -1,4 +1,4 @@
-//! What the executable answers by itself, before and beside any container.
+//! The launcher's commands that need no container.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -10,52 +10,50 @@ use testbed::teardown::Run;
 use crate::node::{Node, Verdict, tests};
 
 tests![
-    information_is_given_at_once,
-    information_has_no_side_effect,
-    the_version_is_given_at_once,
-    an_unknown_command_is_refused
+    launcher_prints_its_information_within_50_ms,
+    launcher_information_has_no_side_effect,
+    launcher_prints_its_version_within_50_ms,
+    launcher_refuses_an_unknown_command
 ];
 
 const LAUNCHER: &str = "containerd-shim-wasmedge-v1";
-/// containerd 2.2 and later ask with every task.
-const AT_ONCE: Duration = Duration::from_millis(50);
+/// containerd 2.2 and later run the command with every task.
+const ANSWER_TIMEOUT: Duration = Duration::from_millis(50);
 
-/// What the launcher prints, and the best time of a few: the machine may be busy, the program must
-/// not be.
-fn ask(node: &Node, words: &[&str]) -> Result<(Vec<u8>, Duration)> {
+/// Returns the launcher's output and the shortest duration of a few runs: the machine may be busy.
+fn ask(node: &Node, args: &[&str]) -> Result<(Vec<u8>, Duration)> {
     let launcher = node.prepared.shims().join(LAUNCHER);
     let mut best = Duration::MAX;
-    let mut said = Vec::new();
+    let mut printed = Vec::new();
     for _ in 0..5 {
         let started = Instant::now();
-        let output = testbed::command::Run::new(&launcher).args(words).output()?;
+        let output = testbed::command::Run::new(&launcher).args(args).output()?;
         best = best.min(started.elapsed());
         ensure!(
             output.status.success(),
-            "{LAUNCHER} {words:?}: {}: {}",
+            "{LAUNCHER} {args:?}: {}: {}",
             output.status,
             String::from_utf8_lossy(&output.stderr)
         );
-        said = output.stdout;
+        printed = output.stdout;
     }
-    Ok((said, best))
+    Ok((printed, best))
 }
 
-fn information_is_given_at_once(node: &Node) -> Result<Verdict> {
-    let (said, took) = ask(node, &["-info"])?;
+fn launcher_prints_its_information_within_50_ms(node: &Node) -> Result<Verdict> {
+    let (printed, took) = ask(node, &["-info"])?;
     let name = b"io.containerd.wasmedge.v1";
     ensure!(
-        said.windows(name.len()).any(|window| window == name),
+        printed.windows(name.len()).any(|window| window == name),
         "its name is not in {:?}",
-        String::from_utf8_lossy(&said)
+        String::from_utf8_lossy(&printed)
     );
-    ensure!(took < AT_ONCE, "it took {took:?}");
+    ensure!(took < ANSWER_TIMEOUT, "it took {took:?}");
     Ok(Verdict::Holds)
 }
 
-fn information_has_no_side_effect(node: &Node) -> Result<Verdict> {
-    // An isolated namespace shows every process that is left, and its own /run every file and
-    // socket.
+fn launcher_information_has_no_side_effect(node: &Node) -> Result<Verdict> {
+    // An isolated namespace shows every leftover process, and its own /run every file and socket.
     let run = Run::start("info")?;
     let isolated = IsolatedNamespace::start(
         &run,
@@ -102,25 +100,25 @@ fn information_has_no_side_effect(node: &Node) -> Result<Verdict> {
     Ok(Verdict::Holds)
 }
 
-fn the_version_is_given_at_once(node: &Node) -> Result<Verdict> {
-    let (said, took) = ask(node, &["-v"])?;
-    let said = String::from_utf8_lossy(&said);
+fn launcher_prints_its_version_within_50_ms(node: &Node) -> Result<Verdict> {
+    let (printed, took) = ask(node, &["-v"])?;
+    let printed = String::from_utf8_lossy(&printed);
     ensure!(
-        said.contains(env!("CARGO_PKG_VERSION")),
-        "its version is not in {said:?}"
+        printed.contains(env!("CARGO_PKG_VERSION")),
+        "its version is not in {printed:?}"
     );
-    ensure!(took < AT_ONCE, "it took {took:?}");
+    ensure!(took < ANSWER_TIMEOUT, "it took {took:?}");
     Ok(Verdict::Holds)
 }
 
-fn an_unknown_command_is_refused(node: &Node) -> Result<Verdict> {
+fn launcher_refuses_an_unknown_command(node: &Node) -> Result<Verdict> {
     let output = testbed::command::Run::new(node.prepared.shims().join(LAUNCHER))
         .arg("frobnicate")
         .output()?;
-    let said = String::from_utf8_lossy(&output.stderr);
+    let printed = String::from_utf8_lossy(&output.stderr);
     ensure!(
-        !output.status.success() && said.contains("frobnicate"),
-        "{}: {said:?}",
+        !output.status.success() && printed.contains("frobnicate"),
+        "{}: {printed:?}",
         output.status
     );
     Ok(Verdict::Holds)

@@ -1,5 +1,5 @@
-//! Ends that come from outside, in every state that a guest can be in; from memory's limit; and
-//! from the guest's own mistakes.
+//! Exits by external signals in every state of a guest, by the memory limit, and by the guest's own
+//! traps.
 
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -9,8 +9,8 @@ use test_guests::SPIN;
 use testbed::containerd::{Container, Task};
 use testbed::wait;
 
-use crate::events::{Followed, topics};
-use crate::machine::LIMIT;
+use crate::events::{EventLog, topics};
+use crate::machine::SETTLE_TIMEOUT;
 use crate::node::{Node, Verdict, tests};
 
 tests![
@@ -20,22 +20,22 @@ tests![
     a_guest_that_accepts_ends_by_each_signal_within_a_second,
     a_guest_that_was_never_started_ends_by_each_signal_within_a_second,
     a_paused_guest_ends_by_sigkill_within_a_second,
-    a_guest_that_somebody_stopped_ends_by_sigkill_within_a_second,
+    a_guest_stopped_by_sigstop_ends_by_sigkill_within_a_second,
     a_native_program_gets_the_signal_itself,
     a_real_time_signal_ends_a_guest,
     a_signal_to_all_processes_reaches_each_once,
-    a_number_that_is_no_signal_is_refused,
-    memory_beyond_the_limit_is_137_and_told_as_such,
-    a_kill_is_not_told_as_a_lack_of_memory,
-    a_trap_is_134_and_no_kill,
+    invalid_signal_number_is_refused,
+    memory_beyond_the_limit_exits_137_and_is_reported_as_oom,
+    kill_is_not_reported_as_oom,
+    trap_exits_134_and_is_not_reported_as_oom,
 ];
 
-/// What Kubernetes and people send, and the exit codes that shells give to these.
+/// The signals that Kubernetes and users send, and the exit codes that shells assign to them.
 const SIGNALS: &[(&str, u32)] = &[("SIGTERM", 143), ("SIGKILL", 137), ("SIGINT", 130)];
-const AT_ONCE: Duration = Duration::from_secs(1);
+const EXIT_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Kills a task, and measures by containerd's own service of tasks, which waits without looking.
-fn ends(node: &Node, id: &str, signal: &str, code: u32) -> Result<()> {
+/// Kills a task, and measures with containerd's own service of tasks, which waits without polling.
+fn expect_exit(node: &Node, id: &str, signal: &str, code: u32) -> Result<()> {
     let number = match signal {
         "SIGTERM" => 15,
         "SIGINT" => 2,
@@ -50,7 +50,7 @@ fn ends(node: &Node, id: &str, signal: &str, code: u32) -> Result<()> {
         .wait(id, "")
         .with_context(|| format!("wait for {id}"))?;
     let took = started.elapsed();
-    ensure!(took < AT_ONCE, "{signal} took {took:?} to end {id}");
+    ensure!(took < EXIT_TIMEOUT, "{signal} took {took:?} to end {id}");
     ensure!(
         end.code == code,
         "{signal} gave {} and not {code}:\n{}",
@@ -64,7 +64,7 @@ fn each_signal(node: &Node, start: impl Fn() -> Result<Task>) -> Result<Verdict>
     for &(signal, code) in SIGNALS {
         let task = start()?;
         let id = task.id().to_owned();
-        ends(node, &id, signal, code)?;
+        expect_exit(node, &id, signal, code)?;
         let deleted = task.delete()?;
         ensure!(
             u32::try_from(deleted).ok() == Some(code),
@@ -89,8 +89,8 @@ fn a_guest_that_was_never_started_ends_by_each_signal_within_a_second(
     each_signal(node, || node.guest(&SPIN)?.create())
 }
 
-/// Runs it with an input that stays open, and ends it once it waits in the system call `call`
-/// (x86-64's numbers).
+/// Runs the guest with an input that stays open, and kills it once it waits in one of the system
+/// calls `calls` (x86-64's numbers).
 fn while_it_waits(
     node: &Node,
     container: impl Fn() -> Result<Container>,
@@ -108,7 +108,7 @@ fn while_it_waits(
         let state = || node.tasks().state(&id, "").map_err(anyhow::Error::from);
         let waits = || {
             let Ok(state) = state() else { return Ok(None) };
-            let pid = i32::try_from(state.pid).context("a number of no process")?;
+            let pid = i32::try_from(state.pid).context("the pid is out of range")?;
             let call = node.machine().read(pid, "syscall").unwrap_or_default();
             Ok(call
                 .split_whitespace()
@@ -126,7 +126,12 @@ fn while_it_waits(
                 node.machine().read(pid, "syscall").unwrap_or_default()
             )
         };
-        let waited = wait::until(format_args!("{id} to wait"), LIMIT, waits, evidence);
+        let waited = wait::until(
+            format_args!("{id} to wait"),
+            SETTLE_TIMEOUT,
+            waits,
+            evidence,
+        );
         let ended = waited.and_then(|()| {
             let started = Instant::now();
             node.containerd
@@ -135,7 +140,7 @@ fn while_it_waits(
                 .done()?;
             let status = ctr.wait().context("wait for ctr")?;
             ensure!(
-                started.elapsed() < AT_ONCE,
+                started.elapsed() < EXIT_TIMEOUT,
                 "{signal} took {:?}",
                 started.elapsed()
             );
@@ -156,7 +161,7 @@ fn while_it_waits(
 }
 
 fn a_guest_that_reads_ends_by_each_signal_within_a_second(node: &Node) -> Result<Verdict> {
-    // read, readv; the engine may ask by poll or ppoll first.
+    // read, readv; the engine may call poll or ppoll first.
     while_it_waits(node, || node.probe(&["cat"]), &["0", "19", "7", "271"])
 }
 
@@ -174,33 +179,35 @@ fn a_paused_guest_ends_by_sigkill_within_a_second(node: &Node) -> Result<Verdict
     let id = task.id().to_owned();
     task.pause()?;
     ensure!(task.status()? == "PAUSED", "it is {}", task.status()?);
-    ends(node, &id, "SIGKILL", 137)?;
+    expect_exit(node, &id, "SIGKILL", 137)?;
     task.delete()?;
     node.machine().nothing_left(&id)?;
     Ok(Verdict::Holds)
 }
 
-fn a_guest_that_somebody_stopped_ends_by_sigkill_within_a_second(node: &Node) -> Result<Verdict> {
+fn a_guest_stopped_by_sigstop_ends_by_sigkill_within_a_second(node: &Node) -> Result<Verdict> {
     let task = node.guest(&SPIN)?.start()?;
     let id = task.id().to_owned();
     node.isolated
         .run("sh")
         .args(["-c", &format!("kill -STOP {}", task.pid()?)])
         .done()?;
-    ends(node, &id, "SIGKILL", 137)?;
+    expect_exit(node, &id, "SIGKILL", 137)?;
     task.delete()?;
     Ok(Verdict::Holds)
 }
 
 fn a_native_program_gets_the_signal_itself(node: &Node) -> Result<Verdict> {
-    // It asks for SIGTERM, and ends by itself.
+    // It handles SIGTERM, and exits by itself.
     let task = node.native(&["tick"])?.start()?;
     let id = task.id().to_owned();
     let running =
         || Ok((node.tasks().state(&id, "")?.status == crate::tasks::Phase::Running).then_some(()));
-    wait::until("it to run", LIMIT, running, || node.containerd.evidence())?;
-    // Before it has asked for the signal, it has none to get: a container's first process ignores
-    // what it did not ask for.
+    wait::until("it to run", SETTLE_TIMEOUT, running, || {
+        node.containerd.evidence()
+    })?;
+    // Before it has installed its handler, the signal has no effect: a container's first process
+    // ignores signals without a handler.
     let caught = || {
         Ok(node
             .machine()
@@ -209,30 +216,30 @@ fn a_native_program_gets_the_signal_itself(node: &Node) -> Result<Verdict> {
             .any(|line| line == "SigCgt:\t0000000000004000")
             .then_some(()))
     };
-    wait::until("it to have asked for SIGTERM", LIMIT, caught, || {
+    wait::until("it to handle SIGTERM", SETTLE_TIMEOUT, caught, || {
         node.machine()
             .read(task.pid().unwrap_or(1), "status")
             .unwrap_or_default()
     })?;
-    ends(node, &id, "SIGTERM", 0)?;
+    expect_exit(node, &id, "SIGTERM", 0)?;
     task.delete()?;
     Ok(Verdict::Holds)
 }
 
-/// What images of systemd name as their stop signal: SIGRTMIN+3.
-const STOP_SYSTEMD: u32 = 37;
+/// The stop signal in images of systemd: SIGRTMIN+3.
+const SIGRTMIN_3: u32 = 37;
 
 fn a_real_time_signal_ends_a_guest(node: &Node) -> Result<Verdict> {
     let task = node.guest(&SPIN)?.start()?;
-    node.tasks().kill(task.id(), "", STOP_SYSTEMD)?;
+    node.tasks().kill(task.id(), "", SIGRTMIN_3)?;
     let end = node.tasks().wait(task.id(), "")?;
-    ensure!(end.code == 128 + STOP_SYSTEMD, "{end:?}");
+    ensure!(end.code == 128 + SIGRTMIN_3, "{end:?}");
     task.delete()?;
     Ok(Verdict::Holds)
 }
 
 fn a_signal_to_all_processes_reaches_each_once(node: &Node) -> Result<Verdict> {
-    const SENT: u32 = 3;
+    const SIGNALS_SENT: u32 = 3;
     let task = node.native(&["count"])?.start()?;
     let id = task.id().to_owned();
     let status = || node.machine().read(task.pid()?, "status");
@@ -242,11 +249,11 @@ fn a_signal_to_all_processes_reaches_each_once(node: &Node) -> Result<Verdict> {
             .any(|line| line == "SigCgt:\t0000001000004000")
             .then_some(()))
     };
-    wait::until("it to have asked for its signals", LIMIT, caught, || {
+    wait::until("it to handle its signals", SETTLE_TIMEOUT, caught, || {
         status().unwrap_or_default()
     })?;
-    for _ in 0..SENT {
-        task.kill_all(&STOP_SYSTEMD.to_string())?;
+    for _ in 0..SIGNALS_SENT {
+        task.kill_all(&SIGRTMIN_3.to_string())?;
     }
     // A signal is handled before a later one of a lower number only if it has arrived.
     let none_waits = || {
@@ -255,17 +262,24 @@ fn a_signal_to_all_processes_reaches_each_once(node: &Node) -> Result<Verdict> {
             .any(|line| line == "ShdPnd:\t0000000000000000")
             .then_some(()))
     };
-    wait::until("it to have got them", LIMIT, none_waits, || {
-        status().unwrap_or_default()
-    })?;
+    wait::until(
+        "it to have received them",
+        SETTLE_TIMEOUT,
+        none_waits,
+        || status().unwrap_or_default(),
+    )?;
     node.tasks().kill(&id, "", 15)?;
     let end = node.tasks().wait(&id, "")?;
-    ensure!(end.code == SENT, "of {SENT} signals it got {}", end.code);
+    ensure!(
+        end.code == SIGNALS_SENT,
+        "of {SIGNALS_SENT} signals it got {}",
+        end.code
+    );
     task.delete()?;
     Ok(Verdict::Holds)
 }
 
-fn a_number_that_is_no_signal_is_refused(node: &Node) -> Result<Verdict> {
+fn invalid_signal_number_is_refused(node: &Node) -> Result<Verdict> {
     let task = node.guest(&SPIN)?.start()?;
     for number in [0, 65, u32::MAX] {
         let answer = node.tasks().kill(task.id(), "", number);
@@ -277,22 +291,22 @@ fn a_number_that_is_no_signal_is_refused(node: &Node) -> Result<Verdict> {
         );
     }
     ensure!(task.status()? == "RUNNING", "it is {}", task.status()?);
-    ends(node, task.id(), "SIGKILL", 137)?;
+    expect_exit(node, task.id(), "SIGKILL", 137)?;
     task.delete()?;
     Ok(Verdict::Holds)
 }
 
-/// The exit code of a container, and all its events.
+/// Returns the exit code of a container, and all its events.
 fn events_of(node: &Node, container: Container) -> Result<(i32, Vec<String>)> {
-    let events = Followed::of(node)?;
+    let events = EventLog::follow(node)?;
     let task = container.start()?;
     let id = task.id().to_owned();
-    task.wait(LIMIT)?;
+    task.wait(SETTLE_TIMEOUT)?;
     let code = task.delete()?;
     Ok((code, events.until(&id, "delete")?))
 }
 
-fn memory_beyond_the_limit_is_137_and_told_as_such(node: &Node) -> Result<Verdict> {
+fn memory_beyond_the_limit_exits_137_and_is_reported_as_oom(node: &Node) -> Result<Verdict> {
     let (code, lines) = events_of(
         node,
         node.probe(&["oom"])?
@@ -307,15 +321,15 @@ fn memory_beyond_the_limit_is_137_and_told_as_such(node: &Node) -> Result<Verdic
     Ok(Verdict::Holds)
 }
 
-fn a_kill_is_not_told_as_a_lack_of_memory(node: &Node) -> Result<Verdict> {
-    let events = Followed::of(node)?;
+fn kill_is_not_reported_as_oom(node: &Node) -> Result<Verdict> {
+    let events = EventLog::follow(node)?;
     let task = node
         .guest(&SPIN)?
         .flag("--memory-limit")
         .flag("67108864")
         .start()?;
     let id = task.id().to_owned();
-    ends(node, &id, "SIGKILL", 137)?;
+    expect_exit(node, &id, "SIGKILL", 137)?;
     task.delete()?;
     let lines = events.until(&id, "delete")?;
     ensure!(
@@ -325,7 +339,7 @@ fn a_kill_is_not_told_as_a_lack_of_memory(node: &Node) -> Result<Verdict> {
     Ok(Verdict::Holds)
 }
 
-fn a_trap_is_134_and_no_kill(node: &Node) -> Result<Verdict> {
+fn trap_exits_134_and_is_not_reported_as_oom(node: &Node) -> Result<Verdict> {
     let (code, lines) = events_of(node, node.probe(&["trap"])?)?;
     ensure!(
         code == 134 && topics(&lines) == ["create", "start", "exit", "delete"],

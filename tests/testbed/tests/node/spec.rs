@@ -1,6 +1,5 @@
-//! Fields of an OCI spec on a guest that runs: what the kernel shows of its process, and what the
-//! guest itself sees. What a plan is made of each field is told by the tests beside the code; here
-//! it is carried out.
+//! Fields of an OCI spec on a running guest: its process in the kernel, and its own view. Unit
+//! tests beside the code check the plan that is made of each field; these tests check its effect.
 
 use std::fs;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _, symlink};
@@ -10,29 +9,29 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 use testbed::containerd::{Container, Task};
 
-use crate::machine::LIMIT;
+use crate::machine::SETTLE_TIMEOUT;
 use crate::node::{Node, Verdict, expect, expect_refusal, read, tests};
 use crate::tasks::Mount;
 
 tests![
-    limits_of_resources_are_the_specs,
-    the_score_by_which_the_kernel_kills_is_the_specs,
+    rlimits_of_a_guest_are_the_specs,
+    oom_score_adjustment_of_a_guest_is_the_specs,
     a_guest_has_the_specs_user_groups_and_umask,
     masked_paths_are_empty_and_read_only_ones_are_not_written,
-    a_device_of_the_spec_is_there_with_its_mode_and_owner,
-    a_filter_of_the_spec_holds_for_a_guest_beside_ours,
+    device_of_the_spec_has_its_mode_and_owner,
+    seccomp_filter_of_the_spec_applies_beside_the_runtimes,
     hooks_are_refused_by_name_and_leave_nothing,
-    a_volume_shows_later_mounts_of_the_node_where_the_spec_says_so,
-    a_read_only_volume_holds_for_what_is_mounted_below_where_the_spec_says_so,
-    a_file_system_in_memory_has_the_specs_size_and_mode,
-    a_namespace_of_its_own_has_the_specs_names_and_parameters,
-    a_mount_goes_where_links_lead_and_never_out_of_the_root,
-    links_without_end_fail_the_container_by_name,
-    a_root_is_put_together_from_several_mounts_inside_itself,
+    volume_shows_later_mounts_of_the_node_if_the_spec_propagates_them,
+    read_only_volume_covers_mounts_below_it_if_the_spec_is_recursive,
+    tmpfs_has_the_specs_size_and_mode,
+    private_namespaces_have_the_specs_host_name_and_sysctls,
+    mount_follows_links_and_stays_in_the_root,
+    link_loop_at_a_mount_point_is_refused_by_name,
+    root_is_assembled_from_several_mounts,
 ];
 
 /// A container of the probe, by a spec that a test changes. Its root is a folder of the machine,
-/// which the test looks at.
+/// which the test inspects.
 pub(crate) struct Fixture<'a> {
     node: &'a Node,
     id: String,
@@ -65,10 +64,10 @@ impl<'a> Fixture<'a> {
         })
     }
 
-    /// The container, told `words`.
-    pub(crate) fn container(&self, words: &[&str]) -> Result<Container> {
+    /// Describes the container with `args`.
+    pub(crate) fn container(&self, args: &[&str]) -> Result<Container> {
         let args: Vec<&str> = std::iter::once("/app.wasm")
-            .chain(words.iter().copied())
+            .chain(args.iter().copied())
             .collect();
         let mut spec = self.spec.clone();
         spec["process"]["args"] = json!(args);
@@ -77,11 +76,11 @@ impl<'a> Fixture<'a> {
         Ok(self.node.containerd.container("none", &self.id).spec(&file))
     }
 
-    fn run(&self, words: &[&str]) -> Result<testbed::containerd::Finished> {
-        self.container(words)?.run()
+    fn run(&self, args: &[&str]) -> Result<testbed::containerd::Finished> {
+        self.container(args)?.run()
     }
 
-    /// One that stays until it is ended.
+    /// Starts one that keeps running.
     fn start(&self) -> Result<Task> {
         self.container(&["sleep", "600"])?.start()
     }
@@ -95,14 +94,7 @@ impl<'a> Fixture<'a> {
             .push(mount);
     }
 
-    fn end(&self, task: Task) -> Result<()> {
-        task.kill("SIGKILL")?;
-        task.wait(LIMIT)?;
-        task.delete()?;
-        self.node.machine().nothing_left(&self.id)
-    }
-
-    /// The line of a running guest's mount at `place`.
+    /// Returns the line of a running guest's mount at `place`.
     fn mount_at(&self, pid: i32, place: &str) -> Result<String> {
         let all = self.node.machine().read(pid, "mountinfo")?;
         let line = all
@@ -113,17 +105,17 @@ impl<'a> Fixture<'a> {
     }
 }
 
-fn says(text: &str, line: &str) -> Result<()> {
-    // Columns are as wide as the kernel likes.
-    let words = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
+fn expect_line(text: &str, line: &str) -> Result<()> {
+    // The kernel decides the width of columns.
+    let args = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
     ensure!(
-        text.lines().any(|found| words(found) == line),
+        text.lines().any(|found| args(found) == line),
         "no line {line:?} in:\n{text}"
     );
     Ok(())
 }
 
-fn limits_of_resources_are_the_specs(node: &Node) -> Result<Verdict> {
+fn rlimits_of_a_guest_are_the_specs(node: &Node) -> Result<Verdict> {
     let mut fixture = Fixture::new(node)?;
     let limit =
         |kind: &str, soft: u64, hard: u64| json!({ "type": kind, "soft": soft, "hard": hard });
@@ -134,20 +126,20 @@ fn limits_of_resources_are_the_specs(node: &Node) -> Result<Verdict> {
     ]);
     let task = fixture.start()?;
     let limits = node.machine().read(task.pid()?, "limits")?;
-    says(&limits, "Max open files 100 200 files")?;
-    says(&limits, "Max core file size 0 0 bytes")?;
-    says(&limits, "Max processes 50 60 processes")?;
-    fixture.end(task)?;
+    expect_line(&limits, "Max open files 100 200 files")?;
+    expect_line(&limits, "Max core file size 0 0 bytes")?;
+    expect_line(&limits, "Max processes 50 60 processes")?;
+    node.kill_and_delete(task)?;
     Ok(Verdict::Holds)
 }
 
-fn the_score_by_which_the_kernel_kills_is_the_specs(node: &Node) -> Result<Verdict> {
+fn oom_score_adjustment_of_a_guest_is_the_specs(node: &Node) -> Result<Verdict> {
     let mut fixture = Fixture::new(node)?;
     fixture.spec["process"]["oomScoreAdj"] = json!(777);
     let task = fixture.start()?;
     let score = node.machine().read(task.pid()?, "oom_score_adj")?;
     ensure!(score.trim() == "777", "it is {score:?}");
-    fixture.end(task)?;
+    node.kill_and_delete(task)?;
     Ok(Verdict::Holds)
 }
 
@@ -165,9 +157,9 @@ fn a_guest_has_the_specs_user_groups_and_umask(node: &Node) -> Result<Verdict> {
         "Groups: 90 91",
         "Umask: 0077",
     ] {
-        says(&status, line)?;
+        expect_line(&status, line)?;
     }
-    fixture.end(task)?;
+    node.kill_and_delete(task)?;
     expect(&fixture.run(&["write", "/data/file", "text"])?, 0, "")?;
     let file =
         fs::metadata(fixture.root.join("data/file")).context("look at what the guest wrote")?;
@@ -215,7 +207,7 @@ fn masked_paths_are_empty_and_read_only_ones_are_not_written(node: &Node) -> Res
     Ok(Verdict::Holds)
 }
 
-fn a_device_of_the_spec_is_there_with_its_mode_and_owner(node: &Node) -> Result<Verdict> {
+fn device_of_the_spec_has_its_mode_and_owner(node: &Node) -> Result<Verdict> {
     let mut fixture = Fixture::new(node)?;
     let device = |path: &str, minor: u32| {
         json!({ "path": path, "type": "c", "major": 1,
@@ -244,7 +236,7 @@ fn a_device_of_the_spec_is_there_with_its_mode_and_owner(node: &Node) -> Result<
         dev("line")?.file_type().is_fifo() && dev("null")?.file_type().is_char_device(),
         "there are others in /dev"
     );
-    fixture.end(task)?;
+    node.kill_and_delete(task)?;
     let seen = fixture.run(&["stat", "/dev/own/zeros"])?;
     ensure!(
         seen.code == 0 && seen.text().starts_with("character device"),
@@ -255,7 +247,7 @@ fn a_device_of_the_spec_is_there_with_its_mode_and_owner(node: &Node) -> Result<
     Ok(Verdict::Holds)
 }
 
-fn a_filter_of_the_spec_holds_for_a_guest_beside_ours(node: &Node) -> Result<Verdict> {
+fn seccomp_filter_of_the_spec_applies_beside_the_runtimes(node: &Node) -> Result<Verdict> {
     let mut fixture = Fixture::new(node)?;
     expect(&fixture.run(&["ls", "/data"])?, 0, "")?;
     let filters = |task: &Task| {
@@ -263,7 +255,7 @@ fn a_filter_of_the_spec_holds_for_a_guest_beside_ours(node: &Node) -> Result<Ver
     };
     let task = fixture.start()?;
     let ours = filters(&task)?;
-    fixture.end(task)?;
+    node.kill_and_delete(task)?;
     fixture.spec["linux"]["seccomp"] = json!({
         "defaultAction": "SCMP_ACT_ALLOW",
         "syscalls": [{ "names": ["getdents64"], "action": "SCMP_ACT_ERRNO", "errnoRet": 1 }],
@@ -274,7 +266,7 @@ fn a_filter_of_the_spec_holds_for_a_guest_beside_ours(node: &Node) -> Result<Ver
         "folders were listed: {}",
         finished.text()
     );
-    // What the filter lets pass goes on.
+    // System calls that the filter allows still work.
     expect(&fixture.run(&["write", "/data/file", "x"])?, 0, "")?;
     let task = fixture.start()?;
     let both = filters(&task)?;
@@ -282,7 +274,7 @@ fn a_filter_of_the_spec_holds_for_a_guest_beside_ours(node: &Node) -> Result<Ver
         both.zip(ours).is_none_or(|(both, ours)| both == ours + 1),
         "{ours:?} filters became {both:?}"
     );
-    fixture.end(task)?;
+    node.kill_and_delete(task)?;
     Ok(Verdict::Holds)
 }
 
@@ -306,7 +298,7 @@ fn hooks_are_refused_by_name_and_leave_nothing(node: &Node) -> Result<Verdict> {
     Ok(Verdict::Holds)
 }
 
-/// A folder of the machine in which what is mounted later is told to who asked for it.
+/// Makes a folder of the machine with shared mount propagation.
 fn shared_folder(node: &Node) -> Result<PathBuf> {
     let folder = node.folder()?;
     node.isolated.mount_memory(&folder)?;
@@ -318,7 +310,9 @@ fn shared_folder(node: &Node) -> Result<PathBuf> {
     Ok(folder)
 }
 
-fn a_volume_shows_later_mounts_of_the_node_where_the_spec_says_so(node: &Node) -> Result<Verdict> {
+fn volume_shows_later_mounts_of_the_node_if_the_spec_propagates_them(
+    node: &Node,
+) -> Result<Verdict> {
     for (propagation, mark, sees) in [
         ("rprivate", "", false),
         ("rslave", "master:", true),
@@ -355,8 +349,8 @@ fn a_volume_shows_later_mounts_of_the_node_where_the_spec_says_so(node: &Node) -
             seen == sees,
             "{propagation:?}: whether the later mount is seen is {seen}"
         );
-        fixture.end(task)?;
-        // Nothing of the guest's keeps it.
+        node.kill_and_delete(task)?;
+        // Nothing of the guest keeps the mount.
         node.isolated
             .run("umount")
             .args(["-R"])
@@ -366,7 +360,7 @@ fn a_volume_shows_later_mounts_of_the_node_where_the_spec_says_so(node: &Node) -
     Ok(Verdict::Holds)
 }
 
-fn a_read_only_volume_holds_for_what_is_mounted_below_where_the_spec_says_so(
+fn read_only_volume_covers_mounts_below_it_if_the_spec_is_recursive(
     node: &Node,
 ) -> Result<Verdict> {
     for (option, below) in [("ro", 0), ("rro", 1)] {
@@ -395,7 +389,7 @@ fn a_read_only_volume_holds_for_what_is_mounted_below_where_the_spec_says_so(
     Ok(Verdict::Holds)
 }
 
-fn a_file_system_in_memory_has_the_specs_size_and_mode(node: &Node) -> Result<Verdict> {
+fn tmpfs_has_the_specs_size_and_mode(node: &Node) -> Result<Verdict> {
     let mut fixture = Fixture::new(node)?;
     let mount = json!({ "type": "tmpfs", "source": "tmpfs", "destination": "/made/scratch",
         "options": ["noexec", "size=64k", "mode=1750"] });
@@ -411,7 +405,7 @@ fn a_file_system_in_memory_has_the_specs_size_and_mode(node: &Node) -> Result<Ve
         .mode()
         & 0o7777;
     ensure!(mode == 0o1750, "its mode is {mode:o}");
-    fixture.end(task)?;
+    node.kill_and_delete(task)?;
     expect(&fixture.run(&["write", "/made/scratch/file", "x"])?, 0, "")?;
     ensure!(
         !fixture.root.join("made/scratch/file").exists(),
@@ -420,7 +414,7 @@ fn a_file_system_in_memory_has_the_specs_size_and_mode(node: &Node) -> Result<Ve
     Ok(Verdict::Holds)
 }
 
-fn a_namespace_of_its_own_has_the_specs_names_and_parameters(node: &Node) -> Result<Verdict> {
+fn private_namespaces_have_the_specs_host_name_and_sysctls(node: &Node) -> Result<Verdict> {
     let mut fixture = Fixture::new(node)?;
     fixture.spec["hostname"] = json!("guest-1");
     fixture.spec["domainname"] = json!("example.org");
@@ -446,23 +440,23 @@ fn a_namespace_of_its_own_has_the_specs_names_and_parameters(node: &Node) -> Res
         let found = inside(file)?;
         ensure!(found.trim() == expected, "{file} is {found:?}");
     }
-    fixture.end(task)?;
+    node.kill_and_delete(task)?;
     Ok(Verdict::Holds)
 }
 
-fn a_mount_goes_where_links_lead_and_never_out_of_the_root(node: &Node) -> Result<Verdict> {
+fn mount_follows_links_and_stays_in_the_root(node: &Node) -> Result<Verdict> {
     let (outside, volume) = (node.folder()?, node.folder()?);
     fs::write(outside.join("file"), "of the machine").context("write a file")?;
     fs::write(volume.join("file"), "of the volume").context("write a file")?;
     fs::create_dir(volume.join("folder")).context("make a folder")?;
     let up = PathBuf::from("../".repeat(20))
         .join(outside.strip_prefix("/").context("an absolute folder")?);
-    // Each: a link in the image, where the mount is to go, and where in the root it comes to lie.
+    // Each case: a link in the image, the mount point, and the resulting place in the root.
     let cases = [
         ("near", "data".into(), "/near/inner", "data/inner"),
         ("far", outside.clone(), "/far/inner", "far-away"),
         ("up", up, "/up/inner", "far-away"),
-        // As images have /etc/resolv.conf: the end of the link is missing.
+        // As with /etc/resolv.conf in images: the link's target is missing.
         (
             "dangling",
             "../run/resolve/stub".into(),
@@ -506,7 +500,7 @@ fn a_mount_goes_where_links_lead_and_never_out_of_the_root(node: &Node) -> Resul
             "{link}: something was made outside: {left:?}"
         );
     }
-    // A file is mounted on a file, which is made.
+    // A file is mounted on a file, which is created.
     let mut fixture = Fixture::new(node)?;
     symlink("../run/resolve/stub", fixture.root.join("conf")).context("make a link")?;
     fixture.mount(&volume.join("file"), "/conf", &["bind", "ro"]);
@@ -522,7 +516,7 @@ fn a_mount_goes_where_links_lead_and_never_out_of_the_root(node: &Node) -> Resul
     Ok(Verdict::Holds)
 }
 
-fn links_without_end_fail_the_container_by_name(node: &Node) -> Result<Verdict> {
+fn link_loop_at_a_mount_point_is_refused_by_name(node: &Node) -> Result<Verdict> {
     let mut fixture = Fixture::new(node)?;
     let volume = node.folder()?;
     symlink("two", fixture.root.join("one")).context("make a link")?;
@@ -533,26 +527,26 @@ fn links_without_end_fail_the_container_by_name(node: &Node) -> Result<Verdict> 
     Ok(Verdict::Holds)
 }
 
-fn a_root_is_put_together_from_several_mounts_inside_itself(node: &Node) -> Result<Verdict> {
+fn root_is_assembled_from_several_mounts(node: &Node) -> Result<Verdict> {
     let version = &node.containerd.install().version;
     if version.starts_with("1.6") {
         return Ok(Verdict::Skipped(format!(
-            "containerd {version} mounts nothing below a root"
+            "containerd {version} supports no mounts below a root"
         )));
     }
     let fixture = Fixture::new(node)?;
     let (outside, volume) = (node.folder()?, node.folder()?);
     fs::write(volume.join("file"), "of the second mount").context("write a file")?;
-    // In the image, a link that leads out of it, and the folder to which it leads when it is taken
-    // for one of the root.
+    // In the image: a link that leads out of it, and the folder that it points to if it is resolved
+    // in the root.
     symlink(&outside, fixture.root.join("link")).context("make a link")?;
     let inside = fixture.root.join(outside.strip_prefix("/")?);
     fs::create_dir_all(&inside).context("make a folder")?;
-    // Its task is made anew, with mounts of its own.
+    // Its task is created again, with other mounts.
     let task = fixture.container(&["read", "/data/file"])?.create()?;
     let tasks = node.tasks();
     tasks.kill(&fixture.id, "", 9)?;
-    task.wait(LIMIT)?;
+    task.wait(SETTLE_TIMEOUT)?;
     tasks.delete(&fixture.id)?;
     let text = |path: &Path| path.display().to_string();
     let mounts = [

@@ -1,4 +1,4 @@
-//! Specs at the limits of what carries them, and limits in specs at which the engine ends.
+//! Specs at the limits of their transport, and limits in specs that stop the engine.
 
 use anyhow::{Result, ensure};
 use serde_json::json;
@@ -13,8 +13,7 @@ tests![
 
 fn spec_larger_than_a_message_of_grpc_by_default_is_honoured(node: &Node) -> Result<Verdict> {
     let mut fixture = Fixture::new(node)?;
-    // containerd's record of the container holds it, and gRPC's clients read 4 MiB unless told
-    // otherwise.
+    // containerd's record of the container holds it, and gRPC's clients read 4 MiB by default.
     fixture.spec["annotations"] = json!({ "large": "x".repeat(6 << 20) });
     expect(
         &fixture.container(&["args", "a"])?.run()?,
@@ -24,16 +23,16 @@ fn spec_larger_than_a_message_of_grpc_by_default_is_honoured(node: &Node) -> Res
 }
 
 fn address_space_that_is_too_small_for_the_engine_is_named(node: &Node) -> Result<Verdict> {
-    // Too little for the addresses that the engine reserves for a guest's memory.
+    // Too little for the address space that the engine reserves for a guest's memory.
     for limit in [64_u64 << 20, 1 << 30] {
         let mut fixture = Fixture::new(node)?;
         fixture.spec["process"]["rlimits"] =
             json!([{ "type": "RLIMIT_AS", "soft": limit, "hard": limit }]);
         let finished = fixture.container(&["args", "a"])?.run()?;
         ensure!(finished.code != 0, "it ran in {limit} bytes");
-        let words = format!("RLIMIT_AS allows {limit} bytes");
+        let expected = format!("RLIMIT_AS allows {limit} bytes");
         ensure!(
-            finished.stderr.contains(&words),
+            finished.stderr.contains(&expected),
             "the limit of {limit} is not named: {}",
             finished.stderr
         );

@@ -1,6 +1,6 @@
-//! containerd's service of tasks: what it answers itself, with its codes, times and metrics.
+//! containerd's service of tasks: its replies, with their codes, times and metrics.
 //!
-//! Messages have the fields that are used here and no others. Numbers and meanings:
+//! Messages have only the fields that are used here. Numbers and meanings:
 //! `api/services/tasks/v1/tasks.proto` of containerd.
 
 use anyhow::{Context as _, Result};
@@ -9,10 +9,10 @@ use prost::Message as _;
 use crate::grpc::{Client, Refusal};
 use crate::metrics::Metrics;
 
-/// The type of a container's limits, as a client of containerd names it.
+/// The type of a container's limits in requests of containerd's clients.
 const RESOURCES: &str = "types.containerd.io/opencontainers/runtime-spec/1/LinuxResources";
 
-/// How a process ended.
+/// The exit of a process.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct End {
     pub(crate) code: u32,
@@ -20,7 +20,7 @@ pub(crate) struct End {
     pub(crate) at: f64,
 }
 
-/// What containerd tells of a process.
+/// The state of a process in containerd.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct State {
     pub(crate) pid: u32,
@@ -28,7 +28,7 @@ pub(crate) struct State {
     pub(crate) code: u32,
 }
 
-/// How far a process is.
+/// The phase of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, prost::Enumeration)]
 #[repr(i32)]
 pub(crate) enum Phase {
@@ -40,8 +40,8 @@ pub(crate) enum Phase {
     Pausing = 5,
 }
 
-/// The service of one containerd, for tasks by their ids; an exec process has one of its own,
-/// others the empty one.
+/// The service of one containerd, for tasks by their ids. An exec process has an id of its own, the
+/// main process the empty one.
 #[derive(Debug)]
 pub(crate) struct Tasks<'a> {
     client: &'a Client,
@@ -52,8 +52,8 @@ impl<'a> Tasks<'a> {
         Self { client }
     }
 
-    /// Makes a task of a container, with its root as `ctr` has prepared it; its output goes
-    /// nowhere.
+    /// Creates a task of a container, with its root as `ctr` has prepared it; its output is
+    /// discarded.
     pub(crate) fn create(&self, id: &str, rootfs: &[Mount]) -> Result<u32, Refusal> {
         let request = CreateTask {
             container_id: id.to_owned(),
@@ -80,7 +80,7 @@ impl<'a> Tasks<'a> {
             .map(|answer| answer.pid)
     }
 
-    /// The mounts that a container's root is made of.
+    /// Returns the mounts of a container's root.
     pub(crate) fn rootfs(&self, id: &str) -> Result<Vec<Mount>, Refusal> {
         let request = SnapshotMounts {
             snapshotter: "overlayfs".to_owned(),
@@ -116,7 +116,7 @@ impl<'a> Tasks<'a> {
         self.call::<_, Empty>("Kill", request).map(drop)
     }
 
-    /// Waits for the end of a process.
+    /// Waits for the exit of a process.
     pub(crate) fn wait(&self, id: &str, exec: &str) -> Result<End, Refusal> {
         self.call::<_, Ended>("Wait", Process::new(id, exec))
             .map(|answer| answer.end(answer.exit_status, answer.exited_at.as_ref()))
@@ -205,7 +205,7 @@ impl<'a> Tasks<'a> {
         .map(drop)
     }
 
-    /// Tells an event.
+    /// Publishes an event.
     pub(crate) fn publish(&self, topic: &str, event: Any) -> Result<(), Refusal> {
         let request = Publish {
             topic: topic.to_owned(),
@@ -216,7 +216,7 @@ impl<'a> Tasks<'a> {
             .map(drop)
     }
 
-    /// The numbers of a task's processes.
+    /// Returns the pids of a task's processes.
     pub(crate) fn pids(&self, id: &str) -> Result<Vec<u32>, Refusal> {
         let answer: Pids = self.call(
             "ListPids",
@@ -227,14 +227,14 @@ impl<'a> Tasks<'a> {
         Ok(answer.processes.iter().map(|process| process.pid).collect())
     }
 
-    /// The metrics of a task: cgroup v1's.
+    /// Returns the metrics of a task, in the form of cgroup v1.
     pub(crate) fn metrics(&self, id: &str) -> Result<Metrics> {
         let request = MetricsFilters {
             filters: vec![format!("id=={id}")],
         };
         let answer: AllMetrics = self
             .call("Metrics", request)
-            .with_context(|| format!("ask for the metrics of {id}"))?;
+            .with_context(|| format!("request the metrics of {id}"))?;
         let one = answer
             .metrics
             .into_iter()
@@ -264,14 +264,14 @@ impl<'a> Tasks<'a> {
 #[derive(Clone, PartialEq, prost::Message)]
 struct Empty {}
 
-/// Of requests that name a task alone.
+/// A request for a task.
 #[derive(Clone, PartialEq, prost::Message)]
 struct Task {
     #[prost(string, tag = "1")]
     container_id: String,
 }
 
-/// Of requests that name a process of a task.
+/// A request for a process of a task.
 #[derive(Clone, PartialEq, prost::Message)]
 struct Process {
     #[prost(string, tag = "1")]
@@ -320,7 +320,8 @@ pub(crate) struct Mount {
 }
 
 impl Mount {
-    /// A folder of the machine's, at `target` in the root; at the root itself if that is empty.
+    /// Returns a bind mount of a folder of the machine at `target` in the root, or at the root
+    /// itself if that is empty.
     pub(crate) fn bind(source: &str, target: &str) -> Self {
         let options = vec!["rbind".to_owned(), "rw".to_owned()];
         Self {
@@ -406,21 +407,21 @@ struct Deleted {
     exited_at: Option<Timestamp>,
 }
 
-/// Answers that tell an end.
-trait TellsEnd {
+/// Replies with an exit.
+trait ExitReply {
     fn end(&self, code: u32, at: Option<&Timestamp>) -> End {
-        // Half a microsecond, which is what the number can tell apart, is enough.
+        // The float's precision of half a microsecond is enough.
         #[expect(
             clippy::cast_precision_loss,
-            reason = "seconds since 1970 are far from what such a number cannot hold"
+            reason = "seconds since 1970 are far below the limit of exact integers"
         )]
         let at = at.map_or(0.0, |at| at.seconds as f64 + f64::from(at.nanos) / 1e9);
         End { code, at }
     }
 }
 
-impl TellsEnd for Ended {}
-impl TellsEnd for Deleted {}
+impl ExitReply for Ended {}
+impl ExitReply for Deleted {}
 
 #[derive(Clone, PartialEq, prost::Message)]
 struct ExecProcess {

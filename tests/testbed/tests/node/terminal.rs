@@ -1,4 +1,4 @@
-//! Containers with a terminal, used through `ctr` on a terminal of our own, as a person would.
+//! Containers with a terminal, used through `ctr` on a pseudo-terminal, as by a user.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read as _, Write as _};
@@ -11,26 +11,26 @@ use rustix::pty::OpenptFlags;
 use rustix::termios::{Winsize, tcsetwinsize};
 use testbed::wait;
 
-use crate::machine::LIMIT;
+use crate::machine::SETTLE_TIMEOUT;
 use crate::node::{Node, Verdict, tests};
 
 tests![
-    what_is_typed_is_echoed_and_answered,
-    the_size_of_the_terminal_reaches_a_native_program_and_follows_it,
-    the_end_of_input_that_is_typed_ends_a_guest,
-    an_interrupt_that_is_typed_ends_a_guest,
+    typed_input_is_echoed_and_answered,
+    terminal_size_and_its_changes_reach_a_native_program,
+    typed_end_of_input_ends_a_guest,
+    typed_interrupt_ends_a_guest,
     a_guest_without_a_terminal_has_none,
     an_exec_process_has_a_terminal_of_its_own,
 ];
 
-/// A program on a terminal that this process types on.
-struct Typist {
+/// A program on a pseudo-terminal on which this process types.
+struct Terminal {
     child: Child,
     keyboard: File,
     screen: Arc<Mutex<Vec<u8>>>,
 }
 
-impl Typist {
+impl Terminal {
     fn start(command: &Command) -> Result<Self> {
         let master =
             rustix::pty::openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)
@@ -38,15 +38,15 @@ impl Typist {
         rustix::pty::grantpt(&master).context("make a terminal")?;
         rustix::pty::unlockpt(&master).context("make a terminal")?;
         let name = rustix::pty::ptsname(&master, Vec::new()).context("name the terminal")?;
-        let name = name.to_str().context("a terminal whose name is text")?;
+        let name = name.to_str().context("the terminal's name is not UTF-8")?;
         tcsetwinsize(master.as_fd(), size(80, 24)).context("size the terminal")?;
         let slave = OpenOptions::new()
             .read(true)
             .write(true)
             .open(name)
             .with_context(|| format!("open {name}"))?;
-        // As the terminal's own: then it gets the signals that are typed, and that of a change of
-        // size.
+        // As the terminal's controlling process group: it then gets the signals of typed keys and
+        // of a change of size.
         let mut own = Command::new("setsid");
         own.args(["--ctty", "--wait"])
             .arg(command.get_program())
@@ -64,7 +64,7 @@ impl Typist {
         let shown = Arc::clone(&screen);
         std::thread::spawn(move || {
             let mut buffer = [0; 4096];
-            // It ends with an error when nobody has the other side open any more.
+            // It ends with an error when all descriptors of the other side are closed.
             while let Ok(count @ 1..) = reader.read(&mut buffer) {
                 shown
                     .lock()
@@ -84,7 +84,7 @@ impl Typist {
             .into_owned()
     }
 
-    fn types(&mut self, text: &str) -> Result<()> {
+    fn type_text(&mut self, text: &str) -> Result<()> {
         self.keyboard.write_all(text.as_bytes()).context("type")
     }
 
@@ -93,17 +93,17 @@ impl Typist {
             .context("change the terminal's size")
     }
 
-    fn shows(&self, text: &str) -> Result<()> {
+    fn expect_text(&self, text: &str) -> Result<()> {
         wait::until(
             format_args!("the terminal to show {text:?}"),
-            LIMIT,
+            SETTLE_TIMEOUT,
             || Ok(self.text().contains(text).then_some(())),
             || format!("{:?}", self.text()),
         )
     }
 
-    /// Waits for its end, and gives its exit code.
-    fn ends(mut self) -> Result<i32> {
+    /// Waits for its exit, and returns its exit code.
+    fn wait_for_exit(mut self) -> Result<i32> {
         let screen = Arc::clone(&self.screen);
         let shown = move || {
             String::from_utf8_lossy(&screen.lock().unwrap_or_else(PoisonError::into_inner))
@@ -111,17 +111,17 @@ impl Typist {
         };
         let status = wait::until(
             "ctr to end",
-            LIMIT,
-            || self.child.try_wait().context("ask for the status of ctr"),
+            SETTLE_TIMEOUT,
+            || self.child.try_wait().context("read the status of ctr"),
             shown,
         )?;
         status.code().context("ctr was killed")
     }
 }
 
-impl Drop for Typist {
+impl Drop for Terminal {
     fn drop(&mut self) {
-        // A failed test leaves it; one that has ended cannot be killed.
+        // A failed test leaves it running; the kill of an ended one fails harmlessly.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -136,53 +136,51 @@ fn size(columns: u16, rows: u16) -> Winsize {
     }
 }
 
-fn what_is_typed_is_echoed_and_answered(node: &Node) -> Result<Verdict> {
+fn typed_input_is_echoed_and_answered(node: &Node) -> Result<Verdict> {
     let container = node.probe(&["repl"])?.flag("--tty");
     let id = container.id().to_owned();
-    let mut typist = Typist::start(&container.run_command()?)?;
-    typist.shows("> ")?;
-    typist.types("one\r")?;
-    // The terminal echoes what is typed. `ctr` leaves its user's terminal to add a carriage return
-    // of its own; kubectl does not.
-    typist.shows("> one\r\r\nyou said one\r\r\n> ")?;
-    typist.types("two words\r")?;
-    typist.shows("> two words\r\r\nyou said two words\r\r\n> ")?;
-    typist.types("quit\r")?;
-    let code = typist.ends()?;
+    let mut terminal = Terminal::start(&container.run_command()?)?;
+    terminal.expect_text("> ")?;
+    terminal.type_text("one\r")?;
+    // The terminal echoes typed text. `ctr` does not stop its user's terminal from adding a
+    // carriage return; kubectl does.
+    terminal.expect_text("> one\r\r\nyou said one\r\r\n> ")?;
+    terminal.type_text("two words\r")?;
+    terminal.expect_text("> two words\r\r\nyou said two words\r\r\n> ")?;
+    terminal.type_text("quit\r")?;
+    let code = terminal.wait_for_exit()?;
     ensure!(code == 0, "exit code {code}");
     node.machine().nothing_left(&id)?;
     Ok(Verdict::Holds)
 }
 
-fn the_size_of_the_terminal_reaches_a_native_program_and_follows_it(
-    node: &Node,
-) -> Result<Verdict> {
-    let mut typist = Typist::start(&node.native(&["size"])?.flag("--tty").run_command()?)?;
-    typist.shows("80 columns, 24 rows")?;
+fn terminal_size_and_its_changes_reach_a_native_program(node: &Node) -> Result<Verdict> {
+    let mut terminal = Terminal::start(&node.native(&["size"])?.flag("--tty").run_command()?)?;
+    terminal.expect_text("80 columns, 24 rows")?;
     for (columns, rows) in [(132, 50), (40, 10)] {
-        typist.resize(columns, rows)?;
-        typist.shows(&format!("{columns} columns, {rows} rows"))?;
+        terminal.resize(columns, rows)?;
+        terminal.expect_text(&format!("{columns} columns, {rows} rows"))?;
     }
-    typist.types("x\r")?;
-    let code = typist.ends()?;
+    terminal.type_text("x\r")?;
+    let code = terminal.wait_for_exit()?;
     ensure!(code == 0, "exit code {code}");
     Ok(Verdict::Holds)
 }
 
-fn the_end_of_input_that_is_typed_ends_a_guest(node: &Node) -> Result<Verdict> {
-    let mut typist = Typist::start(&node.probe(&["repl"])?.flag("--tty").run_command()?)?;
-    typist.shows("> ")?;
-    typist.types("\u{4}")?;
-    let code = typist.ends()?;
+fn typed_end_of_input_ends_a_guest(node: &Node) -> Result<Verdict> {
+    let mut terminal = Terminal::start(&node.probe(&["repl"])?.flag("--tty").run_command()?)?;
+    terminal.expect_text("> ")?;
+    terminal.type_text("\u{4}")?;
+    let code = terminal.wait_for_exit()?;
     ensure!(code == 0, "exit code {code}");
     Ok(Verdict::Holds)
 }
 
-fn an_interrupt_that_is_typed_ends_a_guest(node: &Node) -> Result<Verdict> {
-    let mut typist = Typist::start(&node.probe(&["repl"])?.flag("--tty").run_command()?)?;
-    typist.shows("> ")?;
-    typist.types("\u{3}")?;
-    let code = typist.ends()?;
+fn typed_interrupt_ends_a_guest(node: &Node) -> Result<Verdict> {
+    let mut terminal = Terminal::start(&node.probe(&["repl"])?.flag("--tty").run_command()?)?;
+    terminal.expect_text("> ")?;
+    terminal.type_text("\u{3}")?;
+    let code = terminal.wait_for_exit()?;
     ensure!(code == 130, "exit code {code}");
     Ok(Verdict::Holds)
 }
@@ -200,23 +198,23 @@ fn a_guest_without_a_terminal_has_none(node: &Node) -> Result<Verdict> {
 
 fn an_exec_process_has_a_terminal_of_its_own(node: &Node) -> Result<Verdict> {
     let task = node.mixed(&["sleep", "600"])?.start()?;
-    for (words, prompt) in [
+    for (args, prompt) in [
         (&["/app.wasm", "repl"][..], "> "),
         (&["/native", "size"], "80 columns, 24 rows"),
     ] {
-        let exec = task.exec(&node.id("tty"), words).flag("--tty");
-        let mut typist = Typist::start(&exec.command())?;
-        typist.shows(prompt)?;
+        let exec = task.exec(&node.id("tty"), args).flag("--tty");
+        let mut terminal = Terminal::start(&exec.command())?;
+        terminal.expect_text(prompt)?;
         if prompt == "> " {
-            typist.types("hello\r")?;
-            typist.shows("> hello\r\r\nyou said hello\r\r\n> ")?;
+            terminal.type_text("hello\r")?;
+            terminal.expect_text("> hello\r\r\nyou said hello\r\r\n> ")?;
         } else {
-            typist.resize(100, 30)?;
-            typist.shows("100 columns, 30 rows")?;
+            terminal.resize(100, 30)?;
+            terminal.expect_text("100 columns, 30 rows")?;
         }
-        typist.types("quit\r")?;
-        let code = typist.ends()?;
-        ensure!(code == 0, "{words:?}: exit code {code}");
+        terminal.type_text("quit\r")?;
+        let code = terminal.wait_for_exit()?;
+        ensure!(code == 0, "{args:?}: exit code {code}");
     }
     ensure!(
         task.status()? == "RUNNING",
@@ -224,7 +222,7 @@ fn an_exec_process_has_a_terminal_of_its_own(node: &Node) -> Result<Verdict> {
         task.status()?
     );
     task.kill("SIGKILL")?;
-    task.wait(LIMIT)?;
+    task.wait(SETTLE_TIMEOUT)?;
     task.delete()?;
     Ok(Verdict::Holds)
 }

@@ -1,39 +1,40 @@
-//! What can be asked of a task beside starting and ending it: pause, update, metrics, processes,
-//! deletion; and how what cannot be done is refused.
+//! Requests for a task beside start and kill: pause, update, metrics, processes, deletion; and
+//! refusals of invalid ones.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::json;
 use test_guests::{EXIT_42, HELLO, SPIN};
+use testbed::containerd::Task;
 use testbed::wait;
 use tonic::Code;
 
-use crate::events::{Followed, topics};
+use crate::events::{EventLog, topics};
 use crate::grpc::Refusal;
-use crate::machine::LIMIT;
+use crate::machine::SETTLE_TIMEOUT;
 use crate::node::{Node, Verdict, expect, tests};
 use crate::tasks::Phase;
 
 tests![
     a_paused_guest_does_nothing_until_it_is_resumed,
-    pausing_and_resuming_are_told_of,
-    a_limit_that_is_changed_holds_for_the_running_guest,
-    a_limit_that_cannot_be_changed_is_refused,
-    the_metrics_are_those_of_the_guest,
+    pause_and_resume_publish_events,
+    updated_limits_apply_to_the_running_guest,
+    limit_that_cannot_be_applied_is_refused,
+    metrics_are_those_of_the_guest,
     the_processes_of_a_guest_are_listed,
-    the_processes_of_a_native_family_are_listed_and_all_are_killed,
-    killing_what_has_ended_is_not_found,
-    deletion_tells_when_and_how_it_ended,
+    all_processes_of_a_native_container_are_listed_and_killed,
+    kill_of_an_ended_process_is_not_found,
+    delete_returns_the_exit_time_and_code,
     a_running_task_is_not_deleted,
     a_task_is_not_started_twice,
     a_task_is_not_created_twice,
-    what_is_not_there_is_not_found,
+    requests_for_a_missing_task_are_not_found,
     a_checkpoint_is_unimplemented,
-    what_is_asked_too_early_or_too_late_is_refused,
+    requests_in_the_wrong_state_are_refused,
 ];
 
-/// The code of an answer.
+/// Returns the code of a reply.
 fn code<T: std::fmt::Debug>(answer: &Result<T, Refusal>) -> Code {
     answer
         .as_ref()
@@ -52,16 +53,13 @@ fn refuses<T: std::fmt::Debug>(
     Ok(())
 }
 
-fn end(node: &Node, task: testbed::containerd::Task) -> Result<Verdict> {
-    let id = task.id().to_owned();
-    task.kill("SIGKILL")?;
-    task.wait(LIMIT)?;
-    task.delete()?;
-    node.machine().nothing_left(&id)?;
+/// Kills and deletes the task; the test has passed.
+fn finish(node: &Node, task: Task) -> Result<Verdict> {
+    node.kill_and_delete(task)?;
     Ok(Verdict::Holds)
 }
 
-/// Nanoseconds of a processor that a task has used.
+/// Returns the CPU time in nanoseconds that a task has used.
 fn used(node: &Node, id: &str) -> Result<u64> {
     Ok(node.tasks().metrics(id)?.cpu())
 }
@@ -79,7 +77,7 @@ fn a_paused_guest_does_nothing_until_it_is_resumed(node: &Node) -> Result<Verdic
             node.tasks().state(&id, "")?
         );
         let before = used(node, &id)?;
-        // While others run, it must not: that takes some time to show.
+        // While other guests run it must not: that takes some time to show.
         expect(&node.probe(&["sleep", "0.3"])?.run()?, 0, "sleeping\n")?;
         ensure!(
             used(node, &id)? == before,
@@ -92,21 +90,21 @@ fn a_paused_guest_does_nothing_until_it_is_resumed(node: &Node) -> Result<Verdic
             node.tasks().state(&id, "")?
         );
         let runs = || Ok((used(node, &id)? > before).then_some(()));
-        wait::until("it to run again", LIMIT, runs, || {
+        wait::until("it to run again", SETTLE_TIMEOUT, runs, || {
             node.containerd.evidence()
         })?;
-        end(node, task)?;
+        finish(node, task)?;
     }
     Ok(Verdict::Holds)
 }
 
-fn pausing_and_resuming_are_told_of(node: &Node) -> Result<Verdict> {
-    let events = Followed::of(node)?;
+fn pause_and_resume_publish_events(node: &Node) -> Result<Verdict> {
+    let events = EventLog::follow(node)?;
     let task = node.guest(&SPIN)?.start()?;
     let id = task.id().to_owned();
     task.pause()?;
     task.resume()?;
-    end(node, task)?;
+    finish(node, task)?;
     let lines = events.until(&id, "delete")?;
     ensure!(
         topics(&lines) == ["create", "start", "paused", "resumed", "exit", "delete"],
@@ -115,7 +113,7 @@ fn pausing_and_resuming_are_told_of(node: &Node) -> Result<Verdict> {
     Ok(Verdict::Holds)
 }
 
-fn a_limit_that_is_changed_holds_for_the_running_guest(node: &Node) -> Result<Verdict> {
+fn updated_limits_apply_to_the_running_guest(node: &Node) -> Result<Verdict> {
     let task = node
         .guest(&SPIN)?
         .flag("--memory-limit")
@@ -139,12 +137,12 @@ fn a_limit_that_is_changed_holds_for_the_running_guest(node: &Node) -> Result<Ve
     }
     ensure!(
         node.tasks().metrics(&id)?.memory().1 == 134_217_728,
-        "the metrics tell another limit"
+        "the metrics have another limit"
     );
-    end(node, task)
+    finish(node, task)
 }
 
-fn a_limit_that_cannot_be_changed_is_refused(node: &Node) -> Result<Verdict> {
+fn limit_that_cannot_be_applied_is_refused(node: &Node) -> Result<Verdict> {
     let task = node.probe(&["sleep", "600"])?.start()?;
     let id = task.id().to_owned();
     let answer = node
@@ -155,12 +153,12 @@ fn a_limit_that_cannot_be_changed_is_refused(node: &Node) -> Result<Verdict> {
         "a limit below what the guest uses was taken"
     );
     let answer = node.tasks().update(&id, &json!("not an object"));
-    refuses("an update that is none", &answer, Code::InvalidArgument)?;
+    refuses("an invalid update", &answer, Code::InvalidArgument)?;
     ensure!(task.status()? == "RUNNING", "it is {}", task.status()?);
-    end(node, task)
+    finish(node, task)
 }
 
-fn the_metrics_are_those_of_the_guest(node: &Node) -> Result<Verdict> {
+fn metrics_are_those_of_the_guest(node: &Node) -> Result<Verdict> {
     let task = node
         .guest(&SPIN)?
         .flag("--memory-limit")
@@ -169,9 +167,12 @@ fn the_metrics_are_those_of_the_guest(node: &Node) -> Result<Verdict> {
     let id = task.id().to_owned();
     let first = used(node, &id)?;
     let grows = || Ok((used(node, &id)? > first).then_some(()));
-    wait::until("a busy guest to use the processor", LIMIT, grows, || {
-        node.containerd.evidence()
-    })?;
+    wait::until(
+        "a busy guest to use the processor",
+        SETTLE_TIMEOUT,
+        grows,
+        || node.containerd.evidence(),
+    )?;
     let metrics = node.tasks().metrics(&id)?;
     let (bytes, limit) = metrics.memory();
     ensure!(
@@ -182,7 +183,7 @@ fn the_metrics_are_those_of_the_guest(node: &Node) -> Result<Verdict> {
         metrics.pids() == 1,
         "one process with one thread, it should be: {metrics:?}"
     );
-    end(node, task)
+    finish(node, task)
 }
 
 fn the_processes_of_a_guest_are_listed(node: &Node) -> Result<Verdict> {
@@ -193,23 +194,25 @@ fn the_processes_of_a_guest_are_listed(node: &Node) -> Result<Verdict> {
         "{pids:?}, and its process is {}",
         task.pid()?
     );
-    end(node, task)
+    finish(node, task)
 }
 
-fn the_processes_of_a_native_family_are_listed_and_all_are_killed(node: &Node) -> Result<Verdict> {
+fn all_processes_of_a_native_container_are_listed_and_killed(node: &Node) -> Result<Verdict> {
     let task = node.native(&["family"])?.start()?;
     let id = task.id().to_owned();
     let two = || Ok(Some(node.tasks().pids(&id)?).filter(|pids| pids.len() == 2));
-    let pids = wait::until("two processes", LIMIT, two, || node.containerd.evidence())?;
-    // The child survives SIGTERM; its parent does not, and takes it along: it is the first of their
-    // namespace.
+    let pids = wait::until("two processes", SETTLE_TIMEOUT, two, || {
+        node.containerd.evidence()
+    })?;
+    // The child survives SIGTERM. The parent does not, and its exit kills the child: it is the
+    // first process of their namespace.
     task.kill_all("SIGKILL")?;
-    task.wait(LIMIT)?;
+    task.wait(SETTLE_TIMEOUT)?;
     for pid in &pids {
         node.machine().wait_until_dead(i32::try_from(*pid)?)?;
     }
-    // Without any, a containerd that is started again would take the ended task for one that never
-    // was.
+    // If no process were left, a containerd that is started again would take the ended task for one
+    // that never existed.
     let left = node.tasks().pids(&id)?;
     ensure!(
         left.len() == 1 && pids.contains(&left[0]),
@@ -220,13 +223,13 @@ fn the_processes_of_a_native_family_are_listed_and_all_are_killed(node: &Node) -
     Ok(Verdict::Holds)
 }
 
-fn killing_what_has_ended_is_not_found(node: &Node) -> Result<Verdict> {
+fn kill_of_an_ended_process_is_not_found(node: &Node) -> Result<Verdict> {
     for container in [node.guest(&HELLO)?, node.native(&["exit", "0"])?] {
         let task = container.start()?;
-        task.wait(LIMIT)?;
+        task.wait(SETTLE_TIMEOUT)?;
         for signal in [15, 9] {
             refuses(
-                "killing what has ended",
+                "killing an ended process",
                 &node.tasks().kill(task.id(), "", signal),
                 Code::NotFound,
             )?;
@@ -243,15 +246,15 @@ fn now() -> Result<f64> {
         .as_secs_f64())
 }
 
-fn deletion_tells_when_and_how_it_ended(node: &Node) -> Result<Verdict> {
+fn delete_returns_the_exit_time_and_code(node: &Node) -> Result<Verdict> {
     let before = now()?;
     let task = node.guest(&EXIT_42)?.start()?;
     let id = task.id().to_owned();
     let waited = node.tasks().wait(&id, "")?;
     let after = now()?;
-    // The time is that of the end, not of the question: it is over when it was asked for again.
+    // The time is that of the exit, not of the request: it was over when it was requested again.
     let later = || Ok((now()? > after + 0.05).then_some(()));
-    wait::until("the clock to go on", LIMIT, later, String::new)?;
+    wait::until("the clock to go on", SETTLE_TIMEOUT, later, String::new)?;
     let (again, state) = (node.tasks().wait(&id, "")?, node.tasks().state(&id, "")?);
     let deleted = node.tasks().delete(&id)?;
     ensure!(
@@ -277,32 +280,32 @@ fn deletion_tells_when_and_how_it_ended(node: &Node) -> Result<Verdict> {
 fn a_running_task_is_not_deleted(node: &Node) -> Result<Verdict> {
     let task = node.guest(&SPIN)?.start()?;
     refuses(
-        "deleting what runs",
+        "deleting a running task",
         &node.tasks().delete(task.id()),
         Code::FailedPrecondition,
     )?;
     ensure!(task.status()? == "RUNNING", "it is {}", task.status()?);
-    end(node, task)
+    finish(node, task)
 }
 
 fn a_task_is_not_started_twice(node: &Node) -> Result<Verdict> {
     let task = node.guest(&SPIN)?.start()?;
     let answer = node.tasks().start(task.id(), "");
-    refuses("starting what runs", &answer, Code::FailedPrecondition)?;
+    refuses("starting a running task", &answer, Code::FailedPrecondition)?;
     ensure!(task.status()? == "RUNNING", "it is {}", task.status()?);
-    end(node, task)
+    finish(node, task)
 }
 
 fn a_task_is_not_created_twice(node: &Node) -> Result<Verdict> {
     let task = node.guest(&SPIN)?.start()?;
     let tasks = node.tasks();
     let answer = tasks.create(task.id(), &tasks.rootfs(task.id())?);
-    refuses("creating what is there", &answer, Code::AlreadyExists)?;
+    refuses("creating an existing task", &answer, Code::AlreadyExists)?;
     ensure!(task.status()? == "RUNNING", "it is {}", task.status()?);
-    end(node, task)
+    finish(node, task)
 }
 
-fn what_is_not_there_is_not_found(node: &Node) -> Result<Verdict> {
+fn requests_for_a_missing_task_are_not_found(node: &Node) -> Result<Verdict> {
     let tasks = node.tasks();
     let task = node.guest(&SPIN)?.start()?;
     let id = task.id().to_owned();
@@ -317,7 +320,7 @@ fn what_is_not_there_is_not_found(node: &Node) -> Result<Verdict> {
         &tasks.delete_exec(&id, "nothing"),
         Code::NotFound,
     )?;
-    end(node, task)?;
+    finish(node, task)?;
     refuses(
         "killing a task that is gone",
         &tasks.kill(&id, "", 9),
@@ -332,28 +335,28 @@ fn a_checkpoint_is_unimplemented(node: &Node) -> Result<Verdict> {
     let answer = node.tasks().checkpoint(task.id());
     refuses("a checkpoint", &answer, Code::Unimplemented)?;
     ensure!(task.status()? == "RUNNING", "it is {}", task.status()?);
-    end(node, task)
+    finish(node, task)
 }
 
-fn what_is_asked_too_early_or_too_late_is_refused(node: &Node) -> Result<Verdict> {
+fn requests_in_the_wrong_state_are_refused(node: &Node) -> Result<Verdict> {
     let tasks = node.tasks();
     let process = json!({ "user": { "uid": 0, "gid": 0 }, "args": ["/app.wasm"], "cwd": "/" });
     let task = node.guest(&HELLO)?.create()?;
     let id = task.id().to_owned();
     refuses(
-        "pausing what was not started",
+        "pausing a task that was not started",
         &tasks.pause(&id),
         Code::FailedPrecondition,
     )?;
     refuses(
-        "exec in what was not started",
+        "exec in a task that was not started",
         &tasks.exec(&id, "early", &process),
         Code::FailedPrecondition,
     )?;
     tasks.start(&id, "")?;
     tasks.wait(&id, "")?;
     refuses(
-        "pausing what has ended",
+        "pausing an ended task",
         &tasks.pause(&id),
         Code::FailedPrecondition,
     )?;

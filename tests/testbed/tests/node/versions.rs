@@ -1,5 +1,5 @@
-//! The containerds between the oldest and the newest: each keeps other things of a running task,
-//! and passes on other things of a pod.
+//! The containerds between the oldest and the newest: each stores other state of a running task,
+//! and passes on other data of a pod.
 
 use std::os::unix::fs::symlink;
 
@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, anyhow, ensure};
 use test_guests::SPIN;
 use testbed::containerd::Install;
 
-use crate::machine::LIMIT;
+use crate::machine::SETTLE_TIMEOUT;
 use crate::node::{Node, Verdict, tests};
 use crate::pod_faults::live_through_a_restart;
 use crate::pods_fixture::Pods;
@@ -19,8 +19,8 @@ tests![
     names_of_images_with_one_id_are_followed_or_the_pod_refused_on_each_containerd,
 ];
 
-/// The containerds of which only the daemon was made, beside this one's `ctr`; each is about as old
-/// as one of the two that all tests run on, and is tried with that one.
+/// Returns the containerds of which only the daemon was built, with this one's `ctr`. Each is about
+/// as old as one of the two that all tests run on, and runs with that one.
 fn others(node: &Node) -> Result<Vec<Install>> {
     let install = node.containerd.install();
     let line = |version: &str| version.split('.').next().map(str::to_owned);
@@ -46,10 +46,10 @@ fn others(node: &Node) -> Result<Vec<Install>> {
     daemons.map(with_daemon).collect()
 }
 
-/// Why there is nothing to see where there are none.
+/// Returns the reason for a skipped test if there are none.
 fn none_of(node: &Node) -> Verdict {
     Verdict::Skipped(format!(
-        "no other daemon was made that is about as old as containerd {}",
+        "no other daemon was built that is about as old as containerd {}",
         node.containerd.install().version
     ))
 }
@@ -80,7 +80,7 @@ fn tasks_outlive_a_restart_of_each_containerd(node: &Node) -> Result<Verdict> {
             for (task, code) in [(guest, 143), (program, 0)] {
                 let id = task.id().to_owned();
                 task.kill("SIGTERM")?;
-                task.wait(LIMIT)?;
+                task.wait(SETTLE_TIMEOUT)?;
                 let found = task.delete()?;
                 ensure!(found == code, "{id} ended with {found}");
                 alone.machine().nothing_left(&id)?;

@@ -5,13 +5,13 @@ use anyhow::{Context as _, Result, ensure};
 use crate::node::{Node, Verdict, tests};
 use crate::pods_fixture::IMAGE;
 
-tests![volume_that_is_read_only_recursively_is_so_below_its_mounts];
+tests![recursively_read_only_volume_is_read_only_below_its_mounts];
 
-fn volume_that_is_read_only_recursively_is_so_below_its_mounts(node: &Node) -> Result<Verdict> {
+fn recursively_read_only_volume_is_read_only_below_its_mounts(node: &Node) -> Result<Verdict> {
     let version = &node.containerd.install().version;
     if version.starts_with("1.") {
         return Ok(Verdict::Skipped(format!(
-            "containerd {version} knows no volume that is read-only recursively"
+            "containerd {version} does not support recursively read-only volumes"
         )));
     }
     let pods = node.pods()?;
@@ -21,10 +21,10 @@ fn volume_that_is_read_only_recursively_is_so_below_its_mounts(node: &Node) -> R
     std::fs::create_dir(&below).with_context(|| format!("make {}", below.display()))?;
     pods.isolated.mount_memory(&below)?;
     let volume = volume.display().to_string();
-    let read_only = |name: &str, words: &[&str]| {
+    let read_only = |name: &str, args: &[&str]| {
         pod.run_container(
             pod.config
-                .container(name, IMAGE, words)
+                .container(name, IMAGE, args)
                 .with_volume_read_only_recursively(&volume, "/volume"),
         )
     };

@@ -51,7 +51,7 @@ fn the_readmes_tour_works_as_written_and_leaves_the_nodes_as_they_were(
         hello.name
     );
     fixture.up_to_date(NAME, 2)?;
-    let tested = tour::go_on(&fixture.cluster, &shell, "helm test")?;
+    let tested = tour::run_further(&fixture.cluster, &shell, "helm test")?;
     ensure!(tested.contains(TOLD), "helm test said {tested}");
     let hook = [
         "--namespace",
@@ -68,7 +68,7 @@ fn the_readmes_tour_works_as_written_and_leaves_the_nodes_as_they_were(
         || Ok(there()?.is_empty().then_some(())),
         || fixture.cluster.operator_evidence(),
     )?;
-    tour::go_on(&fixture.cluster, &shell, "helm uninstall")?;
+    tour::run_further(&fixture.cluster, &shell, "helm uninstall")?;
     fixture
         .cluster
         .kubectl()

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use anyhow::{Context as _, Result, ensure};
 use installer_protocol::Distribution;
-use installer_protocol::layout::Access;
+use installer_protocol::layout::MountAccess;
 use serde_json::Value;
 use testbed::helm::NAMESPACE;
 
@@ -229,13 +229,13 @@ fn an_installer_is_not_privileged_and_sees_only_what_its_table_says(
         Some((
             path,
             if mount["readOnly"] == true {
-                Access::Read
+                MountAccess::Read
             } else {
-                Access::Write
+                MountAccess::Write
             },
         ))
     });
-    let sees: BTreeSet<(String, Access)> = sees.collect();
+    let sees: BTreeSet<(String, MountAccess)> = sees.collect();
     let table: BTreeSet<_> = Distribution::Systemd
         .layout()
         .mounts()

@@ -10,7 +10,7 @@ use crate::{machine, wait};
 
 checks![
     limits_stand_in_the_cgroup,
-    memory_beyond_the_limit_is_137_and_told_as_such,
+    memory_beyond_the_limit_exits_137_and_is_reported_as_oom,
     metrics_are_those_of_cgroup_v2,
     a_paused_guest_is_frozen_until_it_is_resumed,
     an_update_changes_limits_and_they_stay,
@@ -54,7 +54,7 @@ fn limits_stand_in_the_cgroup(fixture: &Fixture, driver: Driver) -> Result<()> {
     container.end(KILL).map(drop)
 }
 
-fn memory_beyond_the_limit_is_137_and_told_as_such(
+fn memory_beyond_the_limit_exits_137_and_is_reported_as_oom(
     fixture: &Fixture,
     driver: Driver,
 ) -> Result<()> {

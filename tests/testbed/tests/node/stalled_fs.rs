@@ -1,5 +1,5 @@
-//! A FUSE file system whose server stops answering: a look-up in it never ends, and one that was
-//! handed to the server ends by no signal either.
+//! A FUSE file system with a server that stops answering: a look-up in it never ends, and after the
+//! request was passed to the server not even by a signal.
 
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read as _, Write as _};
@@ -17,17 +17,17 @@ use nix::sched::{CloneFlags, setns, unshare};
 use testbed::isolated_namespace::IsolatedNamespace;
 
 const DEVICE: &str = "/dev/fuse";
-/// Requests, from linux/fuse.h.
+/// Operation codes of requests, from linux/fuse.h.
 const GETATTR: u32 = 3;
 const INIT: u32 = 26;
-/// More than any request has.
-const LONGEST: usize = 1 << 20;
-const PAUSE: Duration = Duration::from_millis(5);
+/// More than the size of any request.
+const MAX_REQUEST_SIZE: usize = 1 << 20;
+const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
-/// A file system that is mounted in an isolated namespace, until this is dropped. Its server
-/// answers what a mount needs, and nothing else.
+/// A file system that is mounted in an isolated namespace until this is dropped. Its server answers
+/// only the requests of a mount.
 #[derive(Debug)]
-pub(crate) struct Silent {
+pub(crate) struct StalledFs {
     folder: PathBuf,
     namespace: PathBuf,
     is_over: Arc<AtomicBool>,
@@ -35,8 +35,8 @@ pub(crate) struct Silent {
     server: Option<JoinHandle<()>>,
 }
 
-impl Silent {
-    /// Mounts one on `folder`; the error is the reason why this machine cannot.
+impl StalledFs {
+    /// Mounts a file system on `folder`; the error is the reason why this machine cannot.
     pub(crate) fn mount(
         isolated: &IsolatedNamespace,
         folder: &Path,
@@ -81,15 +81,15 @@ impl Silent {
         }))
     }
 
-    /// How many requests wait for an answer that never comes.
+    /// Returns the number of requests that wait for an answer that never comes.
     pub(crate) fn unanswered(&self) -> usize {
         self.unanswered.load(Ordering::Relaxed)
     }
 }
 
-impl Drop for Silent {
+impl Drop for StalledFs {
     fn drop(&mut self) {
-        // The end of the server fails all that waits.
+        // The end of the server fails all waiting requests.
         self.is_over.store(true, Ordering::Relaxed);
         let _ = self.server.take().map(JoinHandle::join);
         let _ = within(&self.namespace, || {
@@ -102,7 +102,7 @@ impl Drop for Silent {
 fn within(namespace: &Path, work: impl FnOnce() -> Result<()> + Send) -> Result<()> {
     std::thread::scope(|scope| {
         let thread = scope.spawn(|| {
-            unshare(CloneFlags::CLONE_FS).context("have a root of the thread's own")?;
+            unshare(CloneFlags::CLONE_FS).context("unshare the thread's file system attributes")?;
             setns(File::open(namespace)?, CloneFlags::CLONE_NEWNS)
                 .context("enter the namespace's mount namespace")?;
             work()
@@ -112,7 +112,7 @@ fn within(namespace: &Path, work: impl FnOnce() -> Result<()> + Send) -> Result<
 }
 
 fn serve(mut device: File, is_over: &AtomicBool, unanswered: &AtomicUsize) {
-    let mut request = vec![0; LONGEST];
+    let mut request = vec![0; MAX_REQUEST_SIZE];
     while !is_over.load(Ordering::Relaxed) {
         match device.read(&mut request) {
             Ok(read) if read >= 40 => {
@@ -128,7 +128,7 @@ fn serve(mut device: File, is_over: &AtomicBool, unanswered: &AtomicUsize) {
                     }
                 };
                 let mut answer = u32::try_from(16 + body.len())
-                    .expect("it is short")
+                    .expect("the reply is short")
                     .to_ne_bytes()
                     .to_vec();
                 answer.extend([0; 4]);
@@ -136,7 +136,9 @@ fn serve(mut device: File, is_over: &AtomicBool, unanswered: &AtomicUsize) {
                 answer.extend(body);
                 let _ = device.write(&answer);
             }
-            Err(error) if error.kind() == ErrorKind::WouldBlock => std::thread::sleep(PAUSE),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                std::thread::sleep(POLL_INTERVAL)
+            }
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             // It was unmounted.
             _ => return,
@@ -144,14 +146,14 @@ fn serve(mut device: File, is_over: &AtomicBool, unanswered: &AtomicUsize) {
     }
 }
 
-/// `fuse_init_out` of version 7.31, without any feature.
+/// Returns a `fuse_init_out` of version 7.31, without any feature.
 fn hello() -> Vec<u8> {
     let mut body = [7_u32, 31, 4096, 0, 0, 4096].map(u32::to_ne_bytes).concat();
     body.resize(64, 0);
     body
 }
 
-/// `fuse_attr_out`: a folder of root's, valid for a second.
+/// Returns a `fuse_attr_out`: a folder of root, valid for a second.
 fn attributes_of_root() -> Vec<u8> {
     let mut body = [1_u64, 0, 1, 0, 0, 0, 0, 0].map(u64::to_ne_bytes).concat();
     body.extend(
