@@ -4,7 +4,7 @@
 //! host                               zygote                look-up process
 //!  │ spawn request ──────────────────► │ clone3 ───────────► │ waits for the lookup request
 //!  │ lookup request ───────────────────────────────────────► │ resolves, checks the type, inspects
-//!  │ ◄──────────────── O_PATH descriptor of the file, verdict│ exits
+//!  │ ◄──────────────── O_PATH descriptor of the file, reply ─│ exits
 //! ```
 //!
 //! A file system that never answers (FUSE without its daemon, NFS without its server) blocks the
@@ -37,17 +37,17 @@ mod tree;
 
 pub use reopened::Reopened;
 
-/// How long the rest of an answer may take after its first byte.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long the rest of a reply may take after its first byte.
+const REPLY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What a look-up is asked for.
+/// A look-up to start.
 #[derive(Debug)]
 pub struct NewLookup {
     /// The container's id, for messages.
     pub name: String,
-    /// Where to look.
+    /// The files to search.
     pub files: Files,
-    /// The folder in the container from which relative candidates lead.
+    /// The folder in the container at which relative candidates start.
     pub cwd: PathBuf,
     /// Paths in the container; the first that names a program is taken.
     pub candidates: Vec<PathBuf>,
@@ -56,15 +56,15 @@ pub struct NewLookup {
 /// A container's files.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Files {
-    /// Of a container that is being created: its root file system, and what will be mounted below
-    /// it, in this order.
+    /// Those of a container that is being created: its root file system, and the mounts that will
+    /// be made below it, in this order.
     Planned {
         /// The root file system.
         root: WireFd,
         /// The mounts.
         mounts: Vec<PlannedMount>,
     },
-    /// Of a running container: the root of its first process.
+    /// Those of a running container: the root of its first process.
     Running {
         /// That root.
         root: WireFd,
@@ -74,36 +74,36 @@ pub enum Files {
 /// A mount that a container will have.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PlannedMount {
-    /// Where, in the container.
+    /// The path in the container.
     pub destination: PathBuf,
-    /// What is mounted there.
+    /// The mounted files.
     pub source: MountSource,
 }
 
-/// What is mounted.
+/// The source of a planned mount.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum MountSource {
     /// A file or folder of the node.
     Bind {
         /// Its absolute path on the node.
         path: PathBuf,
-        /// Whether the mounts below it come along.
+        /// Whether mounts below it are included.
         recursive: bool,
     },
     /// A file system without programs: a new tmpfs, or one of the kernel's (`proc`, `sysfs`, …).
     Empty,
 }
 
-/// What the look-up process reads of a file that it found.
+/// An inspection of the found file, in the look-up process.
 pub trait Inspect: Serialize + DeserializeOwned {
     /// Inspects `file`, a regular file of `size` bytes. Runs in the look-up process.
     ///
     /// # Errors
-    /// When the file cannot be read.
+    /// If the file cannot be read.
     fn inspect(file: &File, size: u64) -> io::Result<Self>;
 
-    /// Whether the kernel executes it. If so, candidates without any permission to execute are
-    /// passed over, as by execvp(3).
+    /// Returns whether the kernel executes it. If so, candidates without any execute permission are
+    /// skipped, as by execvp(3).
     fn is_executed(&self) -> bool;
 }
 
@@ -112,27 +112,27 @@ pub trait Inspect: Serialize + DeserializeOwned {
 pub enum LookupReply<I> {
     /// A program.
     Found {
-        /// Which.
+        /// The candidate.
         candidate: usize,
         /// The file: an `O_PATH` descriptor of exactly the file that was inspected.
         file: WireFd,
         /// Its size in bytes.
         size: u64,
-        /// What was read of it.
+        /// The result of the inspection.
         inspection: I,
     },
-    /// Nothing at any candidate.
+    /// No candidate exists.
     NotFound,
-    /// No program at any candidate; this one exists.
+    /// No candidate is a program; this is the first that exists.
     Refused {
-        /// Which.
+        /// The candidate.
         candidate: usize,
-        /// What it is.
+        /// Its type.
         what: NotAProgram,
     },
     /// A candidate that cannot be looked up or read.
     Unreadable {
-        /// Which.
+        /// The candidate.
         candidate: usize,
         /// The error number.
         errno: i32,
@@ -141,7 +141,7 @@ pub enum LookupReply<I> {
     Failed(Failure),
 }
 
-/// Why a path that exists names no program.
+/// The type of an existing path that is not a program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum NotAProgram {
     /// A folder.
@@ -154,13 +154,13 @@ pub enum NotAProgram {
     CharacterDevice,
     /// A block device.
     BlockDevice,
-    /// Of a type that is unknown.
+    /// An unknown type.
     Unknown,
-    /// A Linux program without permission to execute, which other candidates could have replaced.
+    /// A Linux program without execute permission, when there were other candidates.
     NotExecutable,
 }
 
-/// What the host sends to the look-up process.
+/// The request to the look-up process.
 #[derive(Serialize, Deserialize)]
 struct LookupRequest {
     /// The node's mount namespace: paths of the node are resolved there.
@@ -172,14 +172,14 @@ struct LookupRequest {
     candidates: Vec<PathBuf>,
 }
 
-/// Starts a look-up. The answer arrives later, or never.
+/// Starts a look-up. The reply arrives later, or never.
 ///
 /// # Errors
-/// When its process cannot be forked; nothing of it is left then.
+/// If its process cannot be forked; nothing of it is left then.
 pub fn look_up<I: Inspect>(
     zygote: &Zygote,
     new: NewLookup,
-) -> Result<(LookupProcess, PendingAnswer<I>), SandboxError> {
+) -> Result<(LookupProcess, PendingReply<I>), SandboxError> {
     let NewLookup {
         name,
         files,
@@ -209,7 +209,7 @@ pub fn look_up<I: Inspect>(
         None,
     );
     let (socket, theirs) = pair.step(step).map_err(host)?;
-    set_socket_timeout(&socket, Timeout::Recv, Some(ANSWER_TIMEOUT))
+    set_socket_timeout(&socket, Timeout::Recv, Some(REPLY_TIMEOUT))
         .step(step)
         .map_err(host)?;
     let Newborn { pid, pidfd } = zygote.fork(&Request::new(process::live::<I>, theirs, 0))?;
@@ -217,14 +217,14 @@ pub fn look_up<I: Inspect>(
         pid,
         pidfd: Arc::new(pidfd),
     };
-    // It reads the request before it calls any file system, so this does not block.
+    // The process reads the request before it calls any file system, so this does not block.
     request.send(&socket).step(step).map_err(|failure| {
         process.end();
         host(failure)
     })?;
     Ok((
         process,
-        PendingAnswer {
+        PendingReply {
             name,
             socket: Arc::new(socket),
             inspection: PhantomData,
@@ -232,43 +232,43 @@ pub fn look_up<I: Inspect>(
     ))
 }
 
-/// The process of a look-up, a child of the calling process. It is killed when this is dropped, and
-/// has to be reaped ([`LookupProcess::reap`]) when its pidfd is readable. In an uninterruptible
-/// call that may take for ever.
+/// The process of a look-up, a child of the calling process. Dropping it kills the process, which
+/// must be reaped ([`LookupProcess::reap`]) when its pidfd is readable. In an uninterruptible call
+/// that may take forever.
 #[derive(Debug)]
 pub struct LookupProcess {
     pid: u32,
-    /// Shared, so that a host that may open no more files can wait for it too.
+    /// Shared, so that a host without free descriptors can wait for it too.
     pidfd: Arc<OwnedFd>,
 }
 
 impl LookupProcess {
-    /// Readable when it has ended.
+    /// Returns the pidfd, which is readable when the process has exited.
     pub fn pidfd(&self) -> Arc<OwnedFd> {
         Arc::clone(&self.pidfd)
     }
 
-    /// The kernel function in which it waits, for messages; empty if that is unknown.
-    pub fn waits_in(&self) -> String {
+    /// Returns the kernel function in which it waits, for messages; empty if that is unknown.
+    pub fn wait_channel(&self) -> String {
         std::fs::read_to_string(format!("/proc/{}/wchan", self.pid)).unwrap_or_default()
     }
 
-    /// Kills it.
+    /// Sends SIGKILL.
     pub fn kill(&self) {
         if let Err(error) = pidfd_send_signal(&self.pidfd, Signal::KILL) {
-            tracing::debug!(pid = self.pid, %error, "the look-up process had ended");
+            tracing::debug!(pid = self.pid, %error, "the look-up process had exited");
         }
     }
 
-    /// Reaps it if it has ended. Does not block.
+    /// Reaps it if it has exited. Does not block.
     ///
     /// # Errors
-    /// When it is not a child of this process.
+    /// If it is not a child of this process.
     pub fn reap(&self) -> io::Result<()> {
         self.wait(WaitIdOptions::NOHANG)
     }
 
-    /// Kills and reaps it before it has called any file system, which is at once.
+    /// Kills and reaps it before it has called any file system, so it exits at once.
     fn end(&self) {
         self.kill();
         if let Err(error) = self.wait(WaitIdOptions::empty()) {
@@ -290,32 +290,32 @@ impl LookupProcess {
 impl Drop for LookupProcess {
     fn drop(&mut self) {
         self.kill();
-        // Reaped before, as a rule.
+        // Usually it is reaped already.
         let _ = self.reap();
     }
 }
 
-/// An answer that may arrive.
+/// A reply that may arrive.
 #[derive(Debug)]
-pub struct PendingAnswer<I> {
+pub struct PendingReply<I> {
     name: String,
     socket: Arc<OwnedFd>,
     inspection: PhantomData<fn() -> I>,
 }
 
-impl<I: Inspect> PendingAnswer<I> {
-    /// Readable when the answer has arrived, or none will.
+impl<I: Inspect> PendingReply<I> {
+    /// Returns the socket, which is readable when the reply has arrived, or none will.
     pub fn socket(&self) -> Arc<OwnedFd> {
         Arc::clone(&self.socket)
     }
 
-    /// Takes the answer, once the socket is readable.
+    /// Receives the reply, once the socket is readable.
     ///
     /// # Errors
-    /// When the process ended without one.
+    /// If the process exited without a reply.
     pub fn receive(self) -> Result<LookupReply<I>, SandboxError> {
-        let answer = Message::receive(&self.socket, LONGEST_ANSWER).and_then(Message::value);
-        answer.map_err(|error| {
+        let reply = Message::receive(&self.socket, LONGEST_ANSWER).and_then(Message::value);
+        reply.map_err(|error| {
             let how = format!("the process that looks for its program did not answer ({error})");
             SandboxError::Died {
                 name: self.name.clone(),
@@ -325,7 +325,8 @@ impl<I: Inspect> PendingAnswer<I> {
     }
 }
 
-/// `candidate` as a path from the container's root. `..` stays: what it leads to depends on links.
+/// Returns `candidate` as a path from the container's root. `..` stays: its target depends on
+/// symbolic links.
 pub fn from_root(cwd: &Path, candidate: &Path) -> PathBuf {
     Path::new("/").join(cwd).join(candidate)
 }

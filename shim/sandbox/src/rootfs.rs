@@ -1,7 +1,8 @@
-//! The root file system of a container, mounted as containerd asks, where nobody else sees it.
+//! The root file system of a container, mounted as containerd requests, and visible to no other
+//! process.
 //!
-//! In the host's own mount namespace each container's mount would be seen by systemd and kubelet,
-//! which read the whole table of mounts again whenever it changes; and after a crash it would stay.
+//! In the host's own mount namespace, systemd and kubelet would see each container's mount, and
+//! read the whole table of mounts again at each change; and after a crash the mount would stay.
 
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::path::Path;
@@ -24,28 +25,28 @@ use options::{PreparedMount, Start};
 
 const FROM: MoveMountFlags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
 
-/// One mount that containerd asks for.
+/// A mount that containerd requests.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Mount {
-    /// The file system's type: `overlay`, `bind`, `ext4` …
+    /// The file system's type, such as `overlay`, `bind` or `ext4`.
     pub fs_type: String,
-    /// A folder, a device, or a word that says nothing.
+    /// A folder, a device, or an arbitrary name.
     pub source: String,
-    /// Where in the root; empty for the root itself.
+    /// The path in the root; empty for the root itself.
     pub target: String,
-    /// As in mount(8).
+    /// Options, as in mount(8).
     pub options: Vec<String>,
 }
 
-/// Makes `mounts` one after the other on `folder`, the bundle's root folder, and gives what is
-/// there then, mounted nowhere: it is gone when the last descriptor and the last container with it
-/// are. Without mounts it is the folder itself.
+/// Makes `mounts` one after the other on `folder`, the bundle's root folder, and returns the result
+/// as a detached mount: it is gone with the last descriptor and the last container that has it.
+/// Without mounts it is the folder itself.
 ///
-/// `users` are the container's, if it has a user namespace: containerd says of a mount when its
-/// files are to be theirs.
+/// `users` is the container's user namespace, if it has one: containerd marks the mounts whose
+/// files are to belong to its users.
 ///
 /// # Errors
-/// When a mount fails: the error names its source, its target and its options.
+/// If a mount fails: the error names its source, its target and its options.
 pub fn mount(
     mounts: &[Mount],
     folder: &Path,
@@ -65,8 +66,8 @@ pub fn mount(
     {
         return made;
     }
-    // A thread, because namespace and working folder of the others must stay as they are; it ends
-    // with the mounts.
+    // In a thread of its own, because the others must keep their namespace and working folder. The
+    // namespace ends with the thread.
     std::thread::scope(|scope| {
         let thread = std::thread::Builder::new()
             .name("rootfs".to_owned())
@@ -77,7 +78,7 @@ pub fn mount(
                     "/",
                     MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC,
                 )
-                .step(|| "keep mounts from the host")?;
+                .step(|| "hide mounts from the host")?;
                 for mount in &prepared {
                     mount_one(mount, folder, users)?;
                 }
@@ -103,7 +104,7 @@ fn clone(folder: &Path) -> Result<OwnedFd, Failure> {
 
 fn mount_one(mount: &PreparedMount, folder: &Path, users: Option<&OwnedFd>) -> Result<(), Failure> {
     let step = || format!("mount {mount} on {}", folder.display());
-    // A target is looked up in the root alone: an image may hold links.
+    // A target is resolved within the root: an image may have symbolic links.
     let open = OFlags::PATH | OFlags::CLOEXEC;
     let look = || {
         let root = rustix::fs::open(folder, open | OFlags::DIRECTORY, Mode::empty())?;
@@ -117,7 +118,7 @@ fn mount_one(mount: &PreparedMount, folder: &Path, users: Option<&OwnedFd>) -> R
     let mut place = look().step(step)?;
     match (&mount.start, users) {
         (Some(Start::Mapped(start)), Some(users)) => {
-            // Where the overlay comes to lie over them: they are of use while it is made.
+            // Mounted where the overlay will cover them: they are needed only while it is made.
             let layers = open_tree(
                 CWD,
                 start,

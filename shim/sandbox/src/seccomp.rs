@@ -1,18 +1,17 @@
-//! Filters of system calls: programs for the kernel, made once in the host, installed in the
-//! processes of containers.
+//! System call filters: compiled once in the host, installed in the processes of containers.
 //!
-//! A guest's process is under two of them. The first is ours and the same for all: what the engine
-//! needs, and nothing else. The second is the spec's own (`linux.seccomp`). A system call passes
-//! when both let it pass.
+//! A guest's process is under two of them. The first is ours and the same for all: the calls that
+//! the engine needs. The second is the spec's (`linux.seccomp`). A system call passes if both allow
+//! it.
 //!
-//! | file | what |
+//! | file | content |
 //! |---|---|
-//! | `seccomp/program.rs` | a filter as the kernel takes it, and how a process installs it |
-//! | `seccomp/profile.rs` | the spec's filter, made into a program |
-//! | `seccomp/engine.rs` | our own filter: how it decides |
+//! | `seccomp/program.rs` | a filter in the kernel's form, and its installation |
+//! | `seccomp/profile.rs` | compilation of the spec's filter |
+//! | `seccomp/engine.rs` | our own filter: its rules |
 //! | `seccomp/calls.rs` | our own filter: the system calls that it names |
-//! | `seccomp/gate.rs` | what passes between the confinement of a process that exec adds and its birth |
-//! | `seccomp/cache.rs` | programs kept: making one takes milliseconds, and the containers of a node share a few profiles |
+//! | `seccomp/gate.rs` | the calls that an exec process may make between its confinement and its fork |
+//! | `seccomp/cache.rs` | compiled filters: compilation takes milliseconds, and a node has few profiles |
 
 mod cache;
 mod calls;
@@ -30,20 +29,20 @@ pub use program::SeccompFilter;
 pub enum FilterError {
     /// The profile asks another process about system calls.
     #[error(
-        "SCMP_ACT_NOTIFY and listenerPath are not served: nobody would answer, and the guest would \
-         hang"
+        "SCMP_ACT_NOTIFY and listenerPath are not supported: there is no listener, and the guest \
+         would hang"
     )]
     Notify,
     /// libseccomp refuses a part of it.
     #[error("{part}")]
     Part {
-        /// Which part, in the profile's own words.
+        /// The part, as the profile names it.
         part: String,
-        /// Why.
+        /// The cause.
         source: libseccomp::error::SeccompError,
     },
-    /// The program did not come out of libseccomp.
-    #[error("taking the program out of libseccomp")]
+    /// libseccomp did not export the compiled filter.
+    #[error("export the filter from libseccomp")]
     Export(#[source] std::io::Error),
 }
 

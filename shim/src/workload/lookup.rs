@@ -138,7 +138,7 @@ pub async fn find(
 
 type Started = (
     LookupProcess,
-    guest_sandbox::lookup::PendingAnswer<Inspection>,
+    guest_sandbox::lookup::PendingReply<Inspection>,
 );
 
 async fn start(host: &Arc<Host>, new: NewLookup) -> Result<Started, CreateError> {
@@ -183,7 +183,7 @@ impl Running {
         let function = self
             .0
             .as_ref()
-            .map(|(process, _)| process.waits_in())
+            .map(|(process, _)| process.wait_channel())
             .unwrap_or_default();
         format!(
             "the kernel, in {}",

@@ -1,4 +1,4 @@
-//! The look-up process's own side.
+//! The look-up process.
 
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;
@@ -14,16 +14,16 @@ use crate::error::{Failure, Step as _};
 use crate::kernel;
 use crate::wire::{LONGEST_ORDERS, Message, WireFd};
 
-/// The life of the process.
+/// Runs in the look-up process; returns its exit code.
 #[expect(
     clippy::needless_pass_by_value,
     reason = "the zygote's entries own their sockets"
 )]
 pub(super) fn live<I: Inspect>(control: OwnedFd) -> u8 {
-    let answer = receive(&control)
+    let reply = receive(&control)
         .and_then(search::<I>)
         .unwrap_or_else(|failure| LookupReply::Failed(failure.fitting()));
-    let sent = Message::of(&answer).and_then(|message| message.send(&control));
+    let sent = Message::of(&reply).and_then(|message| message.send(&control));
     u8::from(sent.is_err())
 }
 
@@ -34,8 +34,8 @@ fn receive(control: &OwnedFd) -> Result<LookupRequest, Failure> {
     let request = Message::receive(control, LONGEST_ORDERS)
         .and_then(Message::value)
         .step(|| "receive the lookup request")?;
-    // Out of the zygote's group, before any file system is called: whoever waits for that group
-    // must not wait for one.
+    // Leaves the zygote's process group before it calls any file system: a wait for that group must
+    // not wait for a file system.
     rustix::process::setsid().step(|| "begin a group of processes")?;
     Ok(request)
 }

@@ -1,4 +1,4 @@
-//! A regular file that one process has checked and another one reads.
+//! A regular file that one process checks and another one reads.
 
 use std::fs::File;
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
@@ -11,14 +11,14 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::error::{Failure, Step as _};
 use crate::wire::WireFd;
 
-/// It must neither wait for the end of a lease nor take a terminal.
+/// The open must neither wait for the end of a lease nor take a terminal.
 const FLAGS: OFlags = OFlags::RDONLY
     .union(OFlags::CLOEXEC)
     .union(OFlags::NONBLOCK)
     .union(OFlags::NOCTTY);
 
-/// A file that crosses into another process as an `O_PATH` descriptor and is opened for reading
-/// where it arrives, before that process gives up its privileges. The sender never holds it open
+/// A file that is sent to another process as an `O_PATH` descriptor and is opened for reading
+/// there, before that process gives up its privileges. The sender never holds it open
 /// ([`crate::lookup`]).
 #[derive(Debug)]
 pub struct Reopened(State);
@@ -30,10 +30,10 @@ enum State {
 }
 
 impl Reopened {
-    /// Takes `path`, an `O_PATH` descriptor of a regular file, along.
+    /// Takes `path`, an `O_PATH` descriptor of a regular file, to be sent.
     ///
     /// # Errors
-    /// When `/proc` cannot be opened.
+    /// If `/proc` cannot be opened.
     pub fn new(path: OwnedFd) -> Result<Self, Failure> {
         let proc = File::open("/proc").step(|| "open /proc")?;
         Ok(Self(State::Path {
@@ -42,10 +42,10 @@ impl Reopened {
         }))
     }
 
-    /// The file.
+    /// Returns the file.
     ///
     /// # Errors
-    /// When it has crossed into no other process.
+    /// If it was not sent to this process.
     pub fn into_file(self) -> std::io::Result<File> {
         match self.0 {
             State::Open(file) => Ok(file),
@@ -59,7 +59,7 @@ impl Serialize for Reopened {
         match &self.0 {
             State::Path { path, proc } => (path, proc).serialize(serializer),
             State::Open(_) => Err(serde::ser::Error::custom(
-                "an open file crosses into no other process",
+                "an open file cannot be sent to another process",
             )),
         }
     }
@@ -75,13 +75,13 @@ impl<'de> Deserialize<'de> for Reopened {
     }
 }
 
-/// Opens the regular file that `path` refers to, for reading. Nothing else is opened: opening a
-/// device may act on it.
+/// Opens the regular file that `path` refers to, for reading. Refuses other types: opening a device
+/// may act on it.
 pub(super) fn open(path: BorrowedFd<'_>, proc: BorrowedFd<'_>) -> Result<File, Errno> {
     if FileType::from_raw_mode(rustix::fs::fstat(path)?.st_mode) != FileType::RegularFile {
         return Err(Errno::INVAL);
     }
-    // Not by its path in the container, which may name something else by now.
+    // Not by its path in the container, which may name another file by now.
     rustix::fs::openat(
         proc,
         format!("self/fd/{}", path.as_raw_fd()),

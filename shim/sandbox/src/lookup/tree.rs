@@ -1,12 +1,12 @@
 //! A container's files, resolved as the kernel does in the container's mount namespace.
 //!
 //! A running container has that namespace, and the kernel resolves there. For one that is being
-//! created no mount is made yet, so links and planned mounts are walked together here, one name at
-//! a time: `O_PATH | O_NOFOLLOW` relative to the descriptor of the folder before, never by a whole
-//! path. `..` is a step back on that way and is never asked of the kernel, so no walk leaves the
-//! container's files, whatever is renamed meanwhile.
+//! created no mount is made yet, so symbolic links and planned mounts are walked together here, one
+//! name at a time: `O_PATH | O_NOFOLLOW` relative to the descriptor of the folder before, never by
+//! a whole path. `..` is a step back on that walk and is never resolved by the kernel, so no walk
+//! leaves the container's files, whatever is renamed meanwhile.
 //!
-//! A mount is known by the place where it lies: the path without links. Each place in a mount
+//! A mount is identified by its place: the path without symbolic links. Each place in a mount
 //! namespace has one.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -23,7 +23,7 @@ use rustix::mount::{OpenTreeFlags, open_tree};
 use super::{MountSource, PlannedMount};
 use crate::error::{Failure, Step as _};
 
-/// Links that the kernel follows on the way to one file (path_resolution(7)).
+/// Maximum number of symbolic links on the way to one file (path_resolution(7)).
 const MAX_LINKS: usize = 40;
 
 const PATH: OFlags = OFlags::PATH.union(OFlags::CLOEXEC);
@@ -35,25 +35,26 @@ pub(super) enum MountTree {
     Running(OwnedFd),
 }
 
-/// What a path leads to.
+/// The target of a path.
 #[derive(Debug)]
 pub(super) enum TreeEntry {
     /// An `O_PATH` descriptor.
     Opened(OwnedFd),
-    /// A folder that is not there yet.
+    /// A folder that will be made.
     EmptyFolder,
 }
 
 impl MountTree {
-    /// Of a running container, by the root of its first process.
+    /// Returns the files of a running container, by the root of its first process.
     pub(super) fn of_running(root: OwnedFd) -> Self {
         Self::Running(root)
     }
 
-    /// Of a container that is being created. Paths of sources are the calling process's.
+    /// Returns the files of a container that is being created. Source paths are the calling
+    /// process's.
     pub(super) fn of_planned(root: OwnedFd, mounts: &[PlannedMount]) -> Result<Self, Failure> {
         let mut tree = Planned {
-            root: Rc::new(Node::of(root).step(|| "look at the root file system")?),
+            root: Rc::new(Node::of(root).step(|| "read the type of the root file system")?),
             ..Planned::default()
         };
         for PlannedMount {
@@ -73,7 +74,7 @@ impl MountTree {
         Ok(Self::Planned(tree))
     }
 
-    /// Opens `path` with `O_PATH`, which acts on nothing.
+    /// Opens `path` with `O_PATH`, which has no effect on the file.
     pub(super) fn open(&self, path: &Path) -> Result<TreeEntry, Errno> {
         match self {
             Self::Running(root) => loop {
@@ -94,8 +95,8 @@ impl MountTree {
     }
 }
 
-/// The source of a bind mount. A clone shows what the mounts below the source hide, where those do
-/// not come along.
+/// Opens the source of a bind mount. If mounts below the source are not included, a clone shows
+/// what they hide.
 fn open_source(path: &Path, recursive: bool) -> Result<Node, Errno> {
     Node::of(if recursive {
         rustix::fs::open(path, PATH, Mode::empty())?
@@ -108,12 +109,12 @@ fn open_source(path: &Path, recursive: bool) -> Result<Node, Errno> {
     })
 }
 
-/// What stands at a place.
+/// The file at a place.
 #[derive(Debug, Default)]
 enum Node {
-    /// What exists.
+    /// An existing file.
     Real { fd: OwnedFd, kind: FileType },
-    /// A folder that is empty but for what is mounted or made in it.
+    /// A folder that is empty but for mounts and folders made in it.
     #[default]
     Empty,
 }
@@ -152,14 +153,14 @@ impl Node {
 #[derive(Debug, Default)]
 pub(super) struct Planned {
     root: Rc<Node>,
-    /// What is mounted, by its place.
+    /// Mounts by their place.
     mounts: BTreeMap<PathBuf, Rc<Node>>,
-    /// Folders that the set-up makes on the way to the destinations of mounts.
+    /// Parent folders that the set-up makes for destinations of mounts.
     made: BTreeSet<PathBuf>,
 }
 
 impl Planned {
-    /// Mounts `node`: over all that was mounted or made at that place or below it.
+    /// Mounts `node` over all mounts and made folders at that place and below it.
     fn mount(&mut self, destination: &Path, node: Node) -> Result<(), Errno> {
         let mut made = Vec::new();
         let (place, _) = self.walk(destination, |missing| {
@@ -178,15 +179,14 @@ impl Planned {
         Ok(())
     }
 
-    /// The place that `path` leads to, and what stands there. `missing` decides about what does not
-    /// exist.
+    /// Resolves `path` to a place and the file there. `missing` decides on names that do not exist.
     fn walk(
         &self,
         path: &Path,
         mut missing: impl FnMut(&Path) -> Result<Node, Errno>,
     ) -> Result<(PathBuf, Rc<Node>), Errno> {
         let mut place = PathBuf::from("/");
-        // The folders from the root down to the place; the root itself is not in it.
+        // The folders from the root down to the place, without the root.
         let mut above: Vec<Rc<Node>> = Vec::new();
         let mut ahead = names(path);
         let mut links = 0;
@@ -244,7 +244,7 @@ impl Planned {
     }
 }
 
-/// The names of a path. One that ends with a slash leads to a folder, and so ends with `.` here.
+/// Splits a path into names. One that ends with a slash names a folder, and gets a final `.`.
 fn names(path: &Path) -> VecDeque<OsString> {
     let bytes = path.as_os_str().as_bytes();
     let mut names: VecDeque<OsString> = bytes

@@ -1,4 +1,4 @@
-//! What the fields of the spec come to. `plan/rows.rs` names these tests.
+//! The plans for fields of the spec. `plan/rows.rs` names these tests.
 
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
@@ -27,13 +27,13 @@ const PLAIN: KernelFeatures = KernelFeatures {
 
 static FILTERS: LazyLock<FilterCache> = LazyLock::new(|| FilterCache::new().unwrap());
 
-/// The least that a container's spec says.
+/// Returns a minimal spec.
 fn least() -> Value {
     json!({"ociVersion": "1.2.0", "root": {"path": "rootfs"}, "process": {"user": {"uid": 0,
         "gid": 0}, "cwd": "/"}})
 }
 
-/// Lays `over` over `value`: objects are merged, everything else is replaced (RFC 7396).
+/// Merges `over` into `value`: objects are merged, everything else is replaced (RFC 7396).
 fn merge(value: &mut Value, over: Value) {
     match over {
         Value::Object(fields) => {
@@ -62,7 +62,7 @@ fn plan(says: Value) -> Plan {
     plan_on(HARDENED, says).unwrap()
 }
 
-/// The field that is refused, and the message.
+/// Returns the refused field, and the message.
 fn refusal(says: Value) -> (String, String) {
     let refused = plan_on(HARDENED, says).unwrap_err();
     (refused.field.clone(), refused.to_string())

@@ -1,4 +1,4 @@
-//! What the words of a mount's options mean: decided here, without touching anything.
+//! Options of containerd's mounts: parsed here, without I/O.
 
 use std::ffi::CString;
 use std::fmt;
@@ -13,16 +13,16 @@ use crate::error::{Failure, Step as _};
 use crate::plan::{AttributeChange, Owners, Reach, UserNamespace};
 use crate::{detached, kernel};
 
-/// A word, and what it means to mount(2) and to mount_setattr(2).
+/// An option, with its flag for mount(2) and its attribute for mount_setattr(2).
 type Word = (&'static str, MountFlags, u64);
 
 const NO_ATTRIBUTE: u64 = 0;
 
-/// What containerd says of a root file system whose files are to be those of a user namespace.
+/// containerd's options of a root file system whose files belong to users of a user namespace.
 const UIDMAP: &str = "uidmap=";
 const GIDMAP: &str = "gidmap=";
 
-/// Words that switch something on.
+/// Options that set a flag.
 const ON: &[Word] = &[
     ("dirsync", MountFlags::DIRSYNC, NO_ATTRIBUTE),
     ("noatime", MountFlags::NOATIME, libc::MOUNT_ATTR_NOATIME),
@@ -44,7 +44,7 @@ const ON: &[Word] = &[
     ("sync", MountFlags::SYNCHRONOUS, NO_ATTRIBUTE),
 ];
 
-/// Words that switch the same off again.
+/// Options that clear a flag.
 const OFF: &[Word] = &[
     ("async", MountFlags::SYNCHRONOUS, NO_ATTRIBUTE),
     ("atime", MountFlags::NOATIME, libc::MOUNT_ATTR_NOATIME),
@@ -66,54 +66,54 @@ const OFF: &[Word] = &[
     ("suid", MountFlags::NOSUID, libc::MOUNT_ATTR_NOSUID),
 ];
 
-/// What mount(2) can ask of a file system, and a mount has no attribute for.
+/// Flags of mount(2) that a mount has no attribute for.
 const SYNCHRONOUS: MountFlags = MountFlags::SYNCHRONOUS.union(MountFlags::DIRSYNC);
 
-/// Most bytes of a parameter's value in fsconfig(2).
-const MOST_VALUE: usize = 255;
+/// Maximum length of a parameter's value in fsconfig(2).
+const MAX_VALUE: usize = 255;
 
-/// For a place that is a link of /proc's to what it stands for.
+/// Flags for a destination that is given as a link in /proc.
 const FOLLOW: MoveMountFlags =
     MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH.union(MoveMountFlags::MOVE_MOUNT_T_SYMLINKS);
 
-/// The word for one of the ways in which access times are kept; one excludes the others.
+/// The modes of access times; one excludes the others.
 const ACCESS_TIMES: &[&str] = &["noatime", "relatime", "strictatime", "atime"];
 
-/// A mount, understood.
+/// A parsed mount.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct PreparedMount {
     source: String,
-    /// Where in the root; empty for the root itself.
+    /// The path in the root; empty for the root itself.
     pub(super) target: String,
-    /// What relative paths in `how` start from.
+    /// The folder at which relative paths in `how` start.
     pub(super) start: Option<Start>,
     how: How,
 }
 
-/// Where relative paths start.
+/// The folder at which relative paths start.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Start {
-    /// In this folder.
+    /// This folder.
     Folder(PathBuf),
-    /// In this folder, with its files shown as those of the container's users.
+    /// This folder, with the owners of its files mapped to the container's users.
     Mapped(PathBuf),
 }
 
 #[derive(Debug, PartialEq, Eq)]
 enum How {
-    /// A folder that is there already.
+    /// An existing folder.
     Bind {
         reach: Reach,
         attributes: AttributeChange,
         owners: Owners,
     },
-    /// A file system.
+    /// A new file system.
     New {
         fs_type: String,
         flags: MountFlags,
         data: CString,
     },
-    /// An overlay whose parameters fsconfig(2) takes, which needs no place to be made at.
+    /// An overlay whose parameters fsconfig(2) takes, so that it can be made detached.
     Overlay {
         parameters: Vec<String>,
         attributes: u64,
@@ -121,7 +121,7 @@ enum How {
 }
 
 impl PreparedMount {
-    /// Understands `mount`.
+    /// Parses `mount`.
     pub(super) fn of(mount: &Mount, users: Option<&UserNamespace>) -> Result<Self, Failure> {
         let Mount {
             fs_type,
@@ -146,10 +146,10 @@ impl PreparedMount {
                 "rbind" => reach = Some(Reach::Recursive),
                 "loop" => {
                     return Err(refuse(
-                        "files with a file system in them (option loop) are not supported",
+                        "image files with a file system (option loop) are not supported",
                     ));
                 }
-                "remount" => return Err(refuse("there is nothing to mount again")),
+                "remount" => return Err(refuse("there is no mount to change")),
                 word => match (find(ON, word), find(OFF, word)) {
                     (Some((_, flag, attribute)), _) => {
                         flags.insert(*flag);
@@ -170,15 +170,14 @@ impl PreparedMount {
                     (start.map(Start::Folder), data)
                 }
                 ("overlay", Owners::Mapped) => {
-                    let (start, data) = overlay::from_shared_folder(&data)
-                        .ok_or_else(|| refuse("its layers share no folder to be mapped"))?;
+                    let (start, data) = overlay::from_common_folder(&data)
+                        .ok_or_else(|| refuse("its layers have no common folder to be mapped"))?;
                     (Some(Start::Mapped(start)), data)
                 }
                 (_, Owners::Kept) => (None, data),
                 (_, Owners::Mapped) => {
                     return Err(refuse(
-                        "the owners of files are mapped in an overlay and in a folder, and nowhere \
-                         else",
+                        "owners of files can be mapped in an overlay or a folder only",
                     ));
                 }
             };
@@ -199,10 +198,10 @@ impl PreparedMount {
                 });
             }
             let data = data.join(",");
-            if data.len() > overlay::MOST_DATA {
+            if data.len() > overlay::MAX_DATA {
                 return Err(refuse(&format!(
                     "the options are longer than the {} bytes that the kernel takes",
-                    overlay::MOST_DATA
+                    overlay::MAX_DATA
                 )));
             }
             let data = CString::new(data).map_err(|_| refuse("an option holds a zero byte"))?;
@@ -219,7 +218,7 @@ impl PreparedMount {
             });
         };
         if let Some(unknown) = data.first() {
-            return Err(refuse(&format!("{unknown} means nothing to a bind mount")));
+            return Err(refuse(&format!("a bind mount has no option {unknown}")));
         }
         Ok(Self {
             source: source.clone(),
@@ -233,7 +232,7 @@ impl PreparedMount {
         })
     }
 
-    /// Makes it, mounted nowhere, if that is possible: a folder that becomes the root, or an
+    /// Makes it as a detached mount, if that is possible: a folder that becomes the root, or an
     /// overlay.
     pub(super) fn make_detached(
         &self,
@@ -305,7 +304,7 @@ impl fmt::Display for PreparedMount {
     }
 }
 
-/// Whether containerd wants files to be those of the container's users.
+/// Returns whether containerd requests that files belong to the container's users.
 fn owners(options: &[String], users: Option<&UserNamespace>) -> Result<Owners, &'static str> {
     let find = |prefix: &str| {
         options
@@ -358,16 +357,15 @@ fn clone(
     Ok(tree)
 }
 
-/// Whether fsconfig(2) takes this word of an overlay as mount(2) does, which has a sign of its own
-/// for a comma in a path.
+/// Returns whether fsconfig(2) takes this option of an overlay as mount(2) does, which has an
+/// escape for a comma in a path.
 fn is_a_parameter(word: &str) -> bool {
     let value = word.split_once('=').map_or("", |(_, value)| value);
-    value.len() <= MOST_VALUE && !word.contains(['\\', ',', '\0'])
+    value.len() <= MAX_VALUE && !word.contains(['\\', ',', '\0'])
 }
 
-/// An overlay that is mounted nowhere. To have it made at a place takes a mount namespace that
-/// nobody else sees, a copy of the node's with all that is mounted there, and its end waits for
-/// every processor.
+/// Makes a detached overlay. An attached one needs a private mount namespace, a copy of the node's
+/// with all its mounts, and the end of that waits for every processor.
 fn layered(source: &str, parameters: &[String], attributes: u64) -> rustix::io::Result<OwnedFd> {
     let words = parameters.iter().map(|word| {
         word.split_once('=')

@@ -1,33 +1,34 @@
-//! Options of an overlay with many layers, made to fit into what mount(2) takes.
+//! Options of an overlay with many layers, shortened to fit mount(2).
 
 use std::path::{Path, PathBuf};
 
-/// mount(2) takes one page of options, with a zero byte at its end. Pages of 4096 bytes are the
-/// smallest that there are.
-pub(super) const MOST_DATA: usize = 4095;
+/// Maximum length of mount(2)'s options: one page with a zero byte at its end. The smallest pages
+/// have 4096 bytes.
+pub(super) const MAX_DATA: usize = 4095;
 
 const LOWER: &str = "lowerdir=";
 
-/// Options that are too long, with the layers named from the folder that they share; that folder.
+/// Shortens options that are too long: layers are named relative to their common folder, which is
+/// returned too.
 pub(super) fn shorten(options: Vec<String>) -> (Option<PathBuf>, Vec<String>) {
     let length = options
         .iter()
         .map(|option| option.len() + 1)
         .sum::<usize>()
         .saturating_sub(1);
-    if length <= MOST_DATA {
+    if length <= MAX_DATA {
         return (None, options);
     }
-    match from_shared_folder(&options) {
+    match from_common_folder(&options) {
         Some((start, shortened)) => (Some(start), shortened),
         None => (None, options),
     }
 }
 
-/// The options, with the layers named from the folder that they share; that folder.
-pub(super) fn from_shared_folder(options: &[String]) -> Option<(PathBuf, Vec<String>)> {
+/// Returns the common folder of the layers, and the options with layers relative to it.
+pub(super) fn from_common_folder(options: &[String]) -> Option<(PathBuf, Vec<String>)> {
     let layers = options.iter().find_map(|option| option.strip_prefix(LOWER));
-    let start = layers.and_then(shared_folder)?;
+    let start = layers.and_then(common_folder)?;
     let from_start = |layer: &str| {
         Path::new(layer)
             .strip_prefix(&start)
@@ -50,16 +51,16 @@ pub(super) fn from_shared_folder(options: &[String]) -> Option<(PathBuf, Vec<Str
     Some((start, shortened))
 }
 
-/// The deepest folder above all layers, if they are absolute.
-fn shared_folder(layers: &str) -> Option<PathBuf> {
+/// Returns the deepest folder above all layers, if they are absolute.
+fn common_folder(layers: &str) -> Option<PathBuf> {
     let mut layers = layers.split(':').map(Path::new);
-    let mut shared = layers.next()?.parent()?;
+    let mut common = layers.next()?.parent()?;
     for layer in layers {
-        while !layer.starts_with(shared) || layer == shared {
-            shared = shared.parent()?;
+        while !layer.starts_with(common) || layer == common {
+            common = common.parent()?;
         }
     }
-    shared.is_absolute().then(|| shared.to_owned())
+    common.is_absolute().then(|| common.to_owned())
 }
 
 #[cfg(test)]
@@ -83,12 +84,12 @@ mod tests {
     }
 
     #[test]
-    fn options_that_fit_stay_as_they_are() {
+    fn fitting_options_are_unchanged() {
         assert_eq!(shorten(layers(3)), (None, layers(3)));
     }
 
     #[test]
-    fn layers_that_do_not_fit_are_named_from_the_folder_that_they_share() {
+    fn layers_that_do_not_fit_are_named_from_their_common_folder() {
         let (start, options) = shorten(layers(120));
         assert_eq!(
             start.unwrap(),
@@ -100,11 +101,11 @@ mod tests {
             options[1]
         );
         assert_eq!(options[2], layers(120)[2], "other folders stay absolute");
-        assert!(options.join(",").len() <= MOST_DATA);
+        assert!(options.join(",").len() <= MAX_DATA);
     }
 
     #[test]
-    fn relative_layers_are_left_alone() {
+    fn relative_layers_are_unchanged() {
         let options = vec![format!("{LOWER}{}", vec!["a/b"; 2000].join(":"))];
         assert_eq!(shorten(options.clone()), (None, options));
     }

@@ -1,4 +1,4 @@
-//! Programs kept, so that each profile is made into one once.
+//! A cache of compiled profiles.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -7,15 +7,15 @@ use oci_spec::runtime::LinuxSeccomp;
 use super::{FilterError, SeccompFilter, engine, profile};
 use crate::plan::WorkloadKind;
 
-/// How many profiles are kept. A node has a few: the runtime's default one, and those that its
-/// admin wrote.
-const KEPT: usize = 16;
+/// Maximum number of cached profiles. A node has a few: the runtime's default one, and the
+/// administrator's.
+const MAX_PROFILES: usize = 16;
 
-/// Makes filters, and keeps the ones that were used last.
+/// Compiles filters, and caches the most recently used ones.
 #[derive(Debug)]
 pub struct FilterCache {
     engine: SeccompFilter,
-    /// The one used last comes last.
+    /// The most recently used at the end.
     profiles: Mutex<Vec<Entry>>,
 }
 
@@ -23,61 +23,61 @@ pub struct FilterCache {
 struct Entry {
     profile: LinuxSeccomp,
     runs: WorkloadKind,
-    program: SeccompFilter,
+    filter: SeccompFilter,
 }
 
 impl FilterCache {
-    /// Makes the filter of every guest's process.
+    /// Compiles the filter of every guest's process.
     ///
     /// # Errors
-    /// When libseccomp cannot make it on this machine.
+    /// If libseccomp cannot compile it on this machine.
     pub fn new() -> Result<Self, FilterError> {
         Ok(Self {
-            engine: engine::program()?,
+            engine: engine::compile()?,
             profiles: Mutex::default(),
         })
     }
 
-    /// The filter of every guest's process.
+    /// Returns the filter of every guest's process.
     pub fn engine(&self) -> SeccompFilter {
         self.engine.clone()
     }
 
-    /// The filter that `profile` describes, for a process that runs a `runs`.
+    /// Returns the filter of `profile` for a process of this kind.
     ///
     /// # Errors
-    /// When the profile asks for what cannot be given.
+    /// If the profile requests what is not supported.
     pub fn profile(
         &self,
         profile: &LinuxSeccomp,
         runs: WorkloadKind,
     ) -> Result<SeccompFilter, FilterError> {
-        // The whole profile is its key: to compare it costs less than to take its digest.
-        if let Some(program) = self.used(|entry| entry.runs == runs && entry.profile == *profile) {
-            return Ok(program);
+        // The whole profile is the key: comparing it costs less than hashing it.
+        if let Some(filter) = self.cached(|entry| entry.runs == runs && entry.profile == *profile) {
+            return Ok(filter);
         }
-        // Made without the lock, so that no other container waits for it. Two that make the same
-        // one lose a little time.
-        let program = profile::program(profile, runs)?;
-        let mut kept = self.profiles.lock().unwrap_or_else(PoisonError::into_inner);
-        if kept.len() >= KEPT {
-            kept.remove(0);
+        // Compiled without the lock, so that no other container waits for it. Two that compile the
+        // same profile lose a little time.
+        let filter = profile::compile(profile, runs)?;
+        let mut entries = self.profiles.lock().unwrap_or_else(PoisonError::into_inner);
+        if entries.len() >= MAX_PROFILES {
+            entries.remove(0);
         }
-        kept.push(Entry {
+        entries.push(Entry {
             profile: profile.clone(),
             runs,
-            program: program.clone(),
+            filter: filter.clone(),
         });
-        Ok(program)
+        Ok(filter)
     }
 
     #[cfg(test)]
-    pub(super) fn kept(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.profiles.lock().unwrap().len()
     }
 
     #[cfg(test)]
-    pub(super) fn keeps(&self, profile: &LinuxSeccomp) -> bool {
+    pub(super) fn contains(&self, profile: &LinuxSeccomp) -> bool {
         self.profiles
             .lock()
             .unwrap()
@@ -85,12 +85,12 @@ impl FilterCache {
             .any(|entry| entry.profile == *profile)
     }
 
-    fn used(&self, is_it: impl Fn(&Entry) -> bool) -> Option<SeccompFilter> {
-        let mut kept = self.profiles.lock().unwrap_or_else(PoisonError::into_inner);
-        let at = kept.iter().rposition(is_it)?;
-        let entry = kept.remove(at);
-        let program = entry.program.clone();
-        kept.push(entry);
-        Some(program)
+    fn cached(&self, matches: impl Fn(&Entry) -> bool) -> Option<SeccompFilter> {
+        let mut entries = self.profiles.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = entries.iter().rposition(matches)?;
+        let entry = entries.remove(at);
+        let filter = entry.filter.clone();
+        entries.push(entry);
+        Some(filter)
     }
 }

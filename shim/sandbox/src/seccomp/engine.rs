@@ -1,18 +1,17 @@
-//! Our own filter, for every process that runs a guest: what an engine, WASI and the C library
-//! under them need.
+//! Our own filter, for every process that runs a guest: the calls that an engine, WASI and the C
+//! library need.
 //!
-//! It is a list of what passes. Everything else fails with `ENOSYS`, as on a kernel that does not
-//! have it, so that a library falls back to an older call; what `calls::FORBIDDEN` names fails with
-//! `EPERM`. Code that was made for another architecture, which a process can switch to by itself,
-//! ends the process.
+//! It is an allow list. Every other call fails with `ENOSYS`, as on a kernel without it, so that a
+//! library falls back to an older call; calls in `calls::FORBIDDEN` fail with `EPERM`. System calls
+//! of another architecture, to which a process can switch by itself, kill the process.
 
 use libseccomp::{ScmpAction, ScmpArgCompare, ScmpCompareOp, ScmpFilterContext, ScmpSyscall};
 
 use super::calls::{ALLOWED, ALLOWED_IF, FORBIDDEN, Test};
 use super::{FilterError, SeccompFilter, profile};
 
-/// The program.
-pub(super) fn program() -> Result<SeccompFilter, FilterError> {
+/// Compiles the filter.
+pub(super) fn compile() -> Result<SeccompFilter, FilterError> {
     let mut filter = profile::context(ScmpAction::Errno(libc::ENOSYS))?;
     filter
         .set_act_badarch(ScmpAction::KillProcess)
@@ -34,8 +33,8 @@ pub(super) fn names(lines: &[&'static str]) -> impl Iterator<Item = &'static str
     lines.iter().flat_map(|line| line.split_whitespace())
 }
 
-/// Names that this machine's architecture or this libseccomp does not have need no rule: such a
-/// call gives `ENOSYS`.
+/// Adds a rule. A name that this machine's architecture or this libseccomp does not have needs
+/// none: such a call gives `ENOSYS`.
 fn add(
     filter: &mut ScmpFilterContext,
     action: ScmpAction,

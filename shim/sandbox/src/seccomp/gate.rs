@@ -1,21 +1,21 @@
-//! The gate in the filters of a process that exec adds: the few calls between its confinement and
-//! its birth.
+//! The gate in the filters of an exec process: the few calls between its confinement and its fork
+//! into the container.
 //!
-//! The process is confined before it is born in the container's pid namespace, because a program
-//! there may be allowed to attach to it at once. So its filters must let it be forked, and the fork
-//! call setsid, whatever the spec's profile says. A gate lets exactly these calls pass, and only
-//! with the pass in an argument that the kernel does not read: a random number that nothing in the
-//! container knows.
+//! The process is confined before it enters the container's pid namespace, because a program there
+//! may be allowed to attach to it at once. So its filters must allow the fork, and the fork's calls
+//! such as setsid, whatever the spec's profile is. A gate lets exactly these calls pass, and only
+//! with the pass in an argument that the kernel does not read: a random number that is unknown in
+//! the container.
 
 use super::SeccompFilter;
 use super::program::Instruction;
 use crate::kernel;
 
-/// The number that opens a gate.
+/// The random number that opens a gate.
 #[derive(Clone, Copy)]
 pub(crate) struct Pass(u64);
 
-/// The flags of the one clone(2) that passes: a fork with the caller's parent, and no namespace.
+/// The flags of the one clone(2) that passes: a fork with the caller's parent, without namespaces.
 pub(crate) const FORK: u64 =
     (libc::CLONE_PARENT | libc::CLONE_CHILD_SETTID | libc::SIGCHLD).unsigned_abs() as u64;
 
@@ -29,13 +29,13 @@ const NATIVE: u32 = 0xc000_00b7;
 const NUMBER: u32 = 0;
 const ARCH: u32 = 4;
 const ARGS: u32 = 16;
-/// The argument that holds the pass: the last one, which none of these calls has.
+/// The argument for the pass: the last one, which none of these calls has.
 const PASS: u32 = 5;
 
 const ALLOW: u32 = libc::SECCOMP_RET_ALLOW;
 const REFUSE: u32 = libc::SECCOMP_RET_ERRNO | libc::EPERM.unsigned_abs();
 
-/// Each call of a gate, with the argument that decides what it does.
+/// Returns the calls of a gate, with the argument that decides about each.
 fn calls() -> [(libc::c_long, Option<(u32, u64)>); 5] {
     let number = |number: libc::c_int| u64::from(number.unsigned_abs());
     [
@@ -51,35 +51,35 @@ fn calls() -> [(libc::c_long, Option<(u32, u64)>); 5] {
 }
 
 impl Pass {
-    /// A number that nothing else knows.
+    /// Generates a random number.
     pub(crate) fn new() -> std::io::Result<Self> {
         kernel::random().map(Self)
     }
 
-    /// For the last argument of a call.
+    /// Returns it for the last argument of a call.
     pub(crate) fn argument(self) -> u64 {
         self.0
     }
 }
 
 impl SeccompFilter {
-    /// The same filter behind a gate: the calls of the gate pass, and of all others the filter
-    /// decides.
+    /// Returns this filter behind a gate: the calls of the gate pass, and the filter decides on all
+    /// others.
     pub(crate) fn behind_gate(&self, pass: Pass) -> Self {
         self.after(&gate(pass, ALLOW))
     }
 
-    /// A filter that closes a gate for ever.
+    /// Returns a filter that closes a gate for the rest of the process's life.
     pub(crate) fn closing_gate(pass: Pass) -> Self {
         Self::of(&[gate(pass, REFUSE), vec![Instruction::ret(ALLOW)]].concat())
     }
 }
 
-/// Instructions that end with `verdict` for a call with the pass, and go on behind themselves for
-/// any other.
+/// Returns instructions that end with `verdict` for a call with the pass, and continue after them
+/// for any other.
 ///
-/// The number of the call is looked at before any argument is: the kernel remembers verdicts that
-/// depend on the number alone.
+/// The number of the call is tested before any argument: the kernel caches verdicts that depend on
+/// the number alone.
 fn gate(pass: Pass, verdict: u32) -> Vec<Instruction> {
     let mut made = Vec::new();
     // From the last call to the first one, so that the distance to the end is known.
@@ -100,23 +100,23 @@ fn gate(pass: Pass, verdict: u32) -> Vec<Instruction> {
     assemble(&architecture, made)
 }
 
-/// One instruction whose jumps are not yet distances.
+/// An instruction whose jumps are not resolved.
 #[derive(Clone, Copy)]
 enum Test {
     Load(u32),
-    /// Goes on if the word that was loaded has this value.
+    /// Continues if the loaded word has this value.
     Is(u32, Otherwise),
     Return(u32),
 }
 
-/// Where a test leads that does not hold.
+/// The target of a test that fails.
 #[derive(Clone, Copy)]
 enum Otherwise {
     NextCall,
     End,
 }
 
-/// Tests both halves of an argument.
+/// Returns tests of both halves of an argument.
 fn equals(index: u32, value: u64) -> Vec<Test> {
     let (low, high) = if cfg!(target_endian = "little") {
         (0, 4)
@@ -134,7 +134,7 @@ fn equals(index: u32, value: u64) -> Vec<Test> {
     ]
 }
 
-/// Puts `block` before `rest`.
+/// Resolves the jumps of `block`, before `rest`.
 fn assemble(block: &[Test], rest: Vec<Instruction>) -> Vec<Instruction> {
     let mut made: Vec<Instruction> = Vec::new();
     for (at, test) in block.iter().enumerate() {

@@ -1,4 +1,4 @@
-//! The spec's filter (`linux.seccomp`), made into a program by libseccomp.
+//! Compilation of the spec's filter (`linux.seccomp`) by libseccomp.
 
 use std::collections::HashSet;
 use std::fs::File;
@@ -17,16 +17,16 @@ use rustix::fs::MemfdFlags;
 use super::{FilterError, SeccompFilter};
 use crate::plan::WorkloadKind;
 
-/// The program for `profile`.
+/// Compiles `profile`.
 ///
-/// A guest's process makes system calls of the machine's own architecture only: our own filter ends
-/// it otherwise. So the other architectures of a profile, which would triple the program, are made
-/// for a native program alone.
+/// A guest's process makes system calls of the machine's own architecture only: our own filter
+/// kills it otherwise. So the other architectures of a profile, which would triple the filter, are
+/// included for a native program alone.
 ///
 /// # Errors
-/// When the profile asks for what cannot be given. System calls that libseccomp does not know are
+/// If the profile requests what is not supported. System calls that libseccomp does not know are
 /// skipped, as runc does: profiles name calls of newer kernels.
-pub(super) fn program(
+pub(super) fn compile(
     profile: &LinuxSeccomp,
     runs: WorkloadKind,
 ) -> Result<SeccompFilter, FilterError> {
@@ -53,7 +53,7 @@ pub(super) fn program(
     }
     for call in calls {
         let action = action(call.action(), call.errno_ret());
-        // libseccomp refuses a rule that says what happens anyway.
+        // libseccomp refuses a rule with the default action.
         if action != default {
             add(&mut filter, call, action)?;
         }
@@ -64,20 +64,20 @@ pub(super) fn program(
     )
 }
 
-/// An empty filter with what every filter of ours has.
+/// Creates an empty filter with the settings that all filters have.
 pub(super) fn context(default: ScmpAction) -> Result<ScmpFilterContext, FilterError> {
     let mut filter = ScmpFilterContext::new(default)
         .map_err(FilterError::part(format!("default action {default:?}")))?;
-    // A search tree: the kernel goes through the program once for each of its system calls when it
-    // is installed, and through a list of hundreds of comparisons that takes longer than all else
-    // that a sandbox needs.
+    // A binary tree: the kernel runs the filter once for each of its system calls when it is
+    // installed, and through a list of hundreds of comparisons that takes longer than the rest of a
+    // sandbox's set-up.
     filter
         .set_ctl_optimize(2)
         .map_err(FilterError::part("search tree"))?;
     Ok(filter)
 }
 
-/// The filter as a program.
+/// Exports the filter in the kernel's form.
 pub(super) fn export(filter: &ScmpFilterContext, flags: u32) -> Result<SeccompFilter, FilterError> {
     let read = || -> io::Result<Result<Vec<u8>, FilterError>> {
         let mut file = File::from(rustix::fs::memfd_create("seccomp", MemfdFlags::CLOEXEC)?);
@@ -118,9 +118,9 @@ fn add(
     Ok(())
 }
 
-/// All conditions of one rule must hold. libseccomp takes one condition for each argument; as runc
-/// does, a call with two conditions on one argument becomes a rule for each condition, so that one
-/// of them is enough.
+/// Returns the rules of a call. All conditions of one rule must hold. libseccomp takes one
+/// condition for each argument; as in runc, a call with two conditions on one argument becomes a
+/// rule for each condition, so that one of them is enough.
 fn rules<'a>(
     args: &[LinuxSeccompArg],
     conditions: &'a [ScmpArgCompare],
@@ -141,13 +141,13 @@ fn condition(arg: &LinuxSeccompArg) -> ScmpArgCompare {
         Operator::ScmpCmpEq => (ScmpCompareOp::Equal, arg.value()),
         Operator::ScmpCmpGe => (ScmpCompareOp::GreaterEqual, arg.value()),
         Operator::ScmpCmpGt => (ScmpCompareOp::Greater, arg.value()),
-        // `value` is the mask, and `valueTwo` what must be there (runtime spec, "Seccomp").
+        // `value` is the mask, and `valueTwo` the expected value (runtime spec, "Seccomp").
         Operator::ScmpCmpMaskedEq => (
             ScmpCompareOp::MaskedEqual(arg.value()),
             arg.value_two().unwrap_or(0),
         ),
     };
-    // No system call has an argument of so high an index: libseccomp refuses it.
+    // No system call has an argument of a higher index: libseccomp refuses it.
     ScmpArgCompare::new(
         u32::try_from(arg.index()).unwrap_or(u32::MAX),
         compare,
@@ -171,8 +171,8 @@ fn action(action: Action, errno: Option<u32>) -> ScmpAction {
     }
 }
 
-/// For seccomp(2). Of the others, one is about several threads, where the process has one, and one
-/// about notifications.
+/// Converts the flags for seccomp(2). Of the others, one is about several threads, but the process
+/// has one, and one about notifications.
 fn flags(flags: &[Flag]) -> u32 {
     let bits = flags.iter().map(|flag| match flag {
         Flag::SeccompFilterFlagLog => libc::SECCOMP_FILTER_FLAG_LOG,

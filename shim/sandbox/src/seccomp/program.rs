@@ -1,4 +1,4 @@
-//! A filter of system calls, as the kernel takes it.
+//! A system call filter in the kernel's form.
 
 use std::io;
 
@@ -9,7 +9,7 @@ use super::Pass;
 /// The size of one instruction (`struct sock_filter`).
 const INSTRUCTION: usize = 8;
 
-/// A filter of system calls, ready to be installed.
+/// A system call filter, ready to be installed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SeccompFilter {
     /// `SECCOMP_FILTER_FLAG_*`.
@@ -19,7 +19,7 @@ pub struct SeccompFilter {
     instructions: Vec<u8>,
 }
 
-/// One instruction (`struct sock_filter`).
+/// An instruction (`struct sock_filter`).
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Instruction {
     code: u16,
@@ -37,7 +37,7 @@ impl Instruction {
         }
     }
 
-    /// Leaves out the next `distance` instructions unless the word that was loaded has this value.
+    /// Skips the next `distance` instructions unless the loaded word has this value.
     pub(super) fn jump_unless(value: u32, distance: u8) -> Self {
         Self {
             code: 0x15,
@@ -63,7 +63,7 @@ impl Instruction {
 }
 
 impl SeccompFilter {
-    /// A filter of these instructions.
+    /// Creates a filter of these instructions.
     pub(super) fn of(instructions: &[Instruction]) -> Self {
         Self::new(
             0,
@@ -74,7 +74,7 @@ impl SeccompFilter {
         )
     }
 
-    /// This filter with instructions before it.
+    /// Returns this filter with instructions before it.
     pub(super) fn after(&self, first: &[Instruction]) -> Self {
         let instructions = first
             .iter()
@@ -83,7 +83,7 @@ impl SeccompFilter {
         Self::new(self.flags, instructions.collect())
     }
 
-    /// A filter with these `SECCOMP_FILTER_FLAG_*` and instructions (`struct sock_filter`).
+    /// Creates a filter with these `SECCOMP_FILTER_FLAG_*` and instructions (`struct sock_filter`).
     pub(super) fn new(flags: u32, instructions: Vec<u8>) -> Self {
         Self {
             flags,
@@ -91,27 +91,27 @@ impl SeccompFilter {
         }
     }
 
-    /// How many instructions it has.
+    /// Returns the number of instructions.
     pub fn len(&self) -> usize {
         self.instructions.len() / INSTRUCTION
     }
 
-    /// Whether it has no instruction: such a filter cannot be installed.
+    /// Returns whether it has no instructions: such a filter cannot be installed.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Puts the calling thread, and all that it starts from now on, under this filter, for ever.
+    /// Puts the calling thread, and everything that it starts from now on, under this filter.
     ///
     /// # Errors
-    /// When the thread has neither `no_new_privs` nor `CAP_SYS_ADMIN` (`EACCES`), when an earlier
-    /// filter forbids seccomp(2), or when the kernel does not know a flag or finds the program
+    /// If the thread has neither `no_new_privs` nor `CAP_SYS_ADMIN` (`EACCES`), if an earlier
+    /// filter forbids seccomp(2), or if the kernel does not know a flag or finds the program
     /// invalid (`EINVAL`).
     pub fn install(&self) -> io::Result<()> {
         set_filter(self.flags, &mut self.instructions(), 0)
     }
 
-    /// The same, behind a gate.
+    /// Installs it through the gate of the filters above it.
     pub(crate) fn install_with(&self, pass: Pass) -> io::Result<()> {
         set_filter(self.flags, &mut self.instructions(), pass.argument())
     }
@@ -124,7 +124,7 @@ impl SeccompFilter {
     }
 }
 
-/// `pass` stands in an argument that the kernel does not read.
+/// Calls seccomp(2), with `pass` in an argument that the kernel does not read.
 fn set_filter(flags: u32, instructions: &mut [libc::sock_filter], pass: u64) -> io::Result<()> {
     let len = u16::try_from(instructions.len())
         .map_err(|_| io::Error::from(io::ErrorKind::InvalidData))?;
@@ -160,7 +160,7 @@ fn set_filter(flags: u32, instructions: &mut [libc::sock_filter], pass: u64) -> 
     }
 }
 
-/// One instruction from its eight bytes.
+/// Decodes an instruction from its eight bytes.
 fn instruction(bytes: &[u8]) -> libc::sock_filter {
     libc::sock_filter {
         code: u16::from_ne_bytes([bytes[0], bytes[1]]),
@@ -170,8 +170,8 @@ fn instruction(bytes: &[u8]) -> libc::sock_filter {
     }
 }
 
-/// Bytes as one string of bytes: serde takes a `Vec<u8>` for a list of numbers, each of one or two
-/// bytes.
+/// Serializes bytes as one byte string: serde treats a `Vec<u8>` as a list of numbers of one or two
+/// bytes each.
 mod bytes {
     use std::fmt;
 
@@ -205,7 +205,7 @@ mod bytes {
             Ok(bytes)
         }
 
-        // JSON has no bytes: there they are a list.
+        // JSON has no byte strings: it has a list instead.
         fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
             let mut bytes = Vec::new();
             while let Some(byte) = list.next_element()? {

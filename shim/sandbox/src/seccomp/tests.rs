@@ -1,5 +1,4 @@
-//! What the filters decide: on a machine for their programs (`tests/machine.rs`), and in the
-//! kernel.
+//! Decisions of the filters: in an emulated BPF machine (`tests/machine.rs`), and in the kernel.
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream, ToSocketAddrs as _};
@@ -34,7 +33,7 @@ fn made(says: Value) -> SeccompFilter {
         .unwrap()
 }
 
-/// The number of a system call; none when this machine has no such call.
+/// Returns the number of a system call; none if this machine has no such call.
 fn number(name: &str) -> Option<i32> {
     ScmpSyscall::from_name(name)
         .ok()
@@ -46,7 +45,7 @@ fn call(name: &str, args: [u64; 6]) -> Call {
     Call::native(number(name).unwrap(), args)
 }
 
-/// Runs `work` in a thread of its own that is under `filters`, and gives what it gives.
+/// Runs `work` in a thread of its own under `filters`, and returns its result.
 fn confined<T: Send>(filters: &[SeccompFilter], work: impl FnOnce() -> T + Send) -> T {
     std::thread::scope(|scope| {
         let thread = scope.spawn(|| {
@@ -60,21 +59,21 @@ fn confined<T: Send>(filters: &[SeccompFilter], work: impl FnOnce() -> T + Send)
     })
 }
 
-/// Makes a system call with arguments that the kernel itself would refuse or find harmless, and
-/// gives its error.
+/// Makes a system call with arguments that the kernel itself would refuse or that have no effect,
+/// and returns its error.
 fn errno(name: &str) -> Option<i32> {
     let number = libc::c_long::from(number(name)?);
     let none: libc::c_long = 0;
     #[expect(unsafe_code, reason = "the calls that are refused have no wrappers")]
-    // SAFETY: every argument is zero, so the kernel is given no memory of ours. The calls that
-    // would do something without an argument (fork, vhangup) are the ones that the filter stops:
-    // this is what the test is about.
+    // SAFETY: every argument is zero, so the kernel gets no memory of ours. The calls that would
+    // act without arguments (fork, vhangup) are those that the filter stops, which is the subject
+    // of the test.
     let result = unsafe { libc::syscall(number, none, none, none, none, none, none) };
     (result == -1).then(|| std::io::Error::last_os_error().raw_os_error().unwrap())
 }
 
 #[test]
-fn everything_that_an_engine_needs_passes() {
+fn calls_that_an_engine_needs_pass() {
     let filter = engine();
     for name in names(ALLOWED) {
         let Some(number) = number(name) else { continue };
@@ -104,7 +103,7 @@ fn everything_that_an_engine_needs_passes() {
 }
 
 #[test]
-fn everything_that_is_not_named_is_missing() {
+fn unnamed_call_is_missing() {
     let filter = engine();
     let named: Vec<_> = names(ALLOWED)
         .chain(names(FORBIDDEN))
@@ -126,7 +125,7 @@ fn everything_that_is_not_named_is_missing() {
 }
 
 #[test]
-fn what_would_leave_or_change_the_sandbox_is_refused() {
+fn call_that_would_leave_or_change_the_sandbox_is_refused() {
     let filter = engine();
     for name in names(FORBIDDEN) {
         let Some(number) = number(name) else { continue };
@@ -179,10 +178,10 @@ fn what_would_leave_or_change_the_sandbox_is_refused() {
 }
 
 #[test]
-fn conditions_are_on_the_right_arguments() {
+fn conditions_apply_to_the_right_arguments() {
     let filter = engine();
     let decided = |name: &str, args: [u64; 6]| decide(&filter, call(name, args)) == Decision::Allow;
-    // What the C library asks for when it makes a thread; a process; threads in other namespaces.
+    // The C library's flags for a thread; a process; threads in other namespaces.
     assert!(decided("clone", [0x003d_0f00, 0, 0, 0, 0, 0]));
     assert!(!decided("clone", [0x0120_0011, 0, 0, 0, 0, 0]));
     for namespace in [
@@ -224,7 +223,7 @@ fn conditions_are_on_the_right_arguments() {
 }
 
 #[test]
-fn calls_of_another_architecture_end_the_process() {
+fn call_of_another_architecture_kills_the_process() {
     let filter = engine();
     let getpid = number("getpid").unwrap();
     let ours = Call::native(getpid, [0; 6]);
@@ -247,7 +246,7 @@ fn calls_of_another_architecture_end_the_process() {
 }
 
 #[test]
-fn the_kernel_refuses_what_the_list_names() {
+fn kernel_refuses_the_forbidden_calls() {
     let engine = engine();
     let told = confined(&[engine], || {
         names(FORBIDDEN)
@@ -291,8 +290,7 @@ fn files_threads_sockets_and_names_work_under_the_engines_filter() {
     });
 }
 
-/// The shape of the profile that container runtimes give to containers of Kubernetes
-/// (`RuntimeDefault`).
+/// Returns a profile of the shape that container runtimes use for `RuntimeDefault`.
 fn runtime_default() -> Value {
     json!({
         "defaultAction": "SCMP_ACT_ERRNO", "defaultErrnoRet": 1,
@@ -316,7 +314,7 @@ fn runtime_default() -> Value {
 }
 
 #[test]
-fn a_profile_of_the_spec_holds() {
+fn profile_of_the_spec_applies() {
     let filter = made(runtime_default());
     let decided = |name: &str, args: [u64; 6]| decide(&filter, call(name, args));
     let refused = Decision::Errno(libc::EPERM);
@@ -325,7 +323,7 @@ fn a_profile_of_the_spec_holds() {
     assert_eq!(
         decided("mkdir", [0; 6]),
         refused,
-        "a rule that says the default"
+        "a rule with the default action"
     );
     assert_eq!(decided("clone3", [0; 6]), Decision::Errno(libc::ENOSYS));
     assert_eq!(
@@ -352,7 +350,7 @@ fn a_profile_of_the_spec_holds() {
         refused,
         "conditions on several arguments: all"
     );
-    // libseccomp's answer to an architecture that a profile does not have, as runc gives it.
+    // libseccomp's verdict on an architecture that a profile does not have, as runc gets it.
     assert_eq!(
         decide(
             &filter,
@@ -366,7 +364,7 @@ fn a_profile_of_the_spec_holds() {
 }
 
 #[test]
-fn a_linux_program_may_be_of_every_architecture_of_its_profile() {
+fn linux_program_may_be_of_every_architecture_of_its_profile() {
     let profile = profile(runtime_default());
     let filter = FilterCache::new()
         .unwrap()
@@ -387,7 +385,7 @@ fn a_linux_program_may_be_of_every_architecture_of_its_profile() {
 }
 
 #[test]
-fn every_action_and_comparison_has_its_meaning() {
+fn every_action_and_comparison_is_compiled() {
     let rule = |action: &str, op: &str| {
         made(json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [
             {"names": ["dup2"], "action": action, "errnoRet": 7, "args": [{"index": 1, "value": 5,
@@ -428,7 +426,7 @@ fn every_action_and_comparison_has_its_meaning() {
 }
 
 #[test]
-fn what_libseccomp_cannot_do_is_named() {
+fn unsupported_part_of_a_profile_is_named() {
     let filters = FilterCache::new().unwrap();
     let refused = |says: Value| {
         filters
@@ -447,7 +445,7 @@ fn what_libseccomp_cannot_do_is_named() {
 }
 
 #[test]
-fn both_filters_hold_together() {
+fn both_filters_apply_together() {
     let spec = made(
         json!({"defaultAction": "SCMP_ACT_ALLOW", "flags": ["SECCOMP_FILTER_FLAG_LOG",
             "SECCOMP_FILTER_FLAG_SPEC_ALLOW",
@@ -461,7 +459,7 @@ fn both_filters_hold_together() {
 }
 
 #[test]
-fn a_profile_is_made_once_and_the_ones_used_last_are_kept() {
+fn profile_is_compiled_once_and_the_most_recent_ones_are_cached() {
     let filters = FilterCache::new().unwrap();
     let numbered =
         |errno: u32| profile(json!({"defaultAction": "SCMP_ACT_ERRNO", "defaultErrnoRet": errno}));
@@ -470,20 +468,22 @@ fn a_profile_is_made_once_and_the_ones_used_last_are_kept() {
         filters
             .profile(&numbered(errno), WorkloadKind::Guest)
             .unwrap();
-        // Used again and again, so it stays.
+        // Used again and again, so it is not evicted.
         assert_eq!(
             filters.profile(&numbered(1), WorkloadKind::Guest).unwrap(),
             first
         );
     }
-    assert_eq!(filters.kept(), 16);
+    assert_eq!(filters.len(), 16);
     assert!(
-        filters.keeps(&numbered(1)) && filters.keeps(&numbered(39)) && !filters.keeps(&numbered(2))
+        filters.contains(&numbered(1))
+            && filters.contains(&numbered(39))
+            && !filters.contains(&numbered(2))
     );
 }
 
 #[test]
-fn a_filter_travels_as_its_bytes() {
+fn filter_survives_serialization() {
     let program = engine();
     let text = serde_json::to_vec(&program).unwrap();
     assert_eq!(
@@ -498,7 +498,7 @@ fn a_filter_travels_as_its_bytes() {
 }
 
 #[test]
-fn a_filter_without_instructions_is_refused_by_the_kernel() {
+fn filter_without_instructions_is_refused_by_the_kernel() {
     let empty = SeccompFilter::new(0, Vec::new());
     assert!(empty.is_empty());
     let refused = std::thread::spawn(move || {

@@ -1,4 +1,4 @@
-//! The root, and what is mounted below it.
+//! The root, and the mounts below it.
 
 use super::*;
 
@@ -329,7 +329,7 @@ fn labels_need_a_kernel_with_selinux() {
     );
 }
 
-/// Words as an options list may hold them, whether they mean something or not.
+/// Generates lists of options, valid or not.
 fn words() -> impl proptest::strategy::Strategy<Value = Vec<String>> {
     proptest::collection::vec(
         "r?(ro|rw|nosuid|suid|nodev|dev|noexec|exec|noatime|atime|relatime|strictatime|bind|private|shared|slave)",

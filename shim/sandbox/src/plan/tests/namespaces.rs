@@ -7,7 +7,7 @@ fn in_namespaces(kinds: &[&str]) -> Value {
     json!({"linux": {"namespaces": own}})
 }
 
-/// As for a container of a pod: all joined.
+/// Namespaces of a container of a pod: all joined.
 fn in_a_pod() -> Value {
     json!({"linux": {"namespaces": [
         {"type": "pid"}, {"type": "mount"},

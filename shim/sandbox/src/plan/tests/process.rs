@@ -1,4 +1,4 @@
-//! What the process is allowed.
+//! Privileges of the process.
 
 use super::*;
 
@@ -11,7 +11,7 @@ fn process(says: &Value) -> ProcessPlan {
     plan(json!({"process": says})).process
 }
 
-/// The process of an `exec` of a Linux program.
+/// Returns the plan for an `exec` of a Linux program.
 fn native(says: &Value) -> ProcessPlan {
     let spec = spec(json!({"process": says}));
     ProcessPlan::of(

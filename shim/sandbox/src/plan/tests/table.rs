@@ -1,19 +1,19 @@
-//! The table is whole, true and written down.
+//! The table of fields: complete, true, and equal to the reference page.
 
 use std::collections::BTreeSet;
 
 use super::*;
 
-/// Where the page lies, from this crate's folder.
+/// The page's path, from this crate's folder.
 const PAGE: &str = "../../docs/reference/oci-spec.md";
 
-/// A spec with every field that the crate `oci-spec` knows for Linux, and each other platform by
-/// name.
+/// Returns a spec with every field that the crate `oci-spec` knows for Linux, and each other
+/// platform by name.
 fn every_field() -> Value {
     serde_json::from_str(include_str!("every_field.json")).unwrap()
 }
 
-/// The paths of all fields below `value`.
+/// Collects the paths of all fields below `value`.
 fn fields(value: &Value, path: &str, found: &mut BTreeSet<String>) {
     match value {
         Value::Object(members) if !members.is_empty() => {
@@ -36,7 +36,7 @@ fn fields(value: &Value, path: &str, found: &mut BTreeSet<String>) {
     }
 }
 
-/// Whether `field` is `whole` or lies in it.
+/// Returns whether `field` is `whole` or a part of it.
 fn lies_in(field: &str, whole: &str) -> bool {
     field
         .strip_prefix(whole)
@@ -90,7 +90,7 @@ fn every_field_of_the_crate_is_in_the_spec_of_all_fields() {
     );
 }
 
-/// What each refusal looks like: the row's field, a spec, the field that the message names.
+/// Returns an example for each refusal: the row's field, a spec, the field that the message names.
 #[expect(clippy::too_many_lines, reason = "one table")]
 fn refusals() -> Vec<(&'static str, Value, &'static str)> {
     let mapping = json!([{"containerID": 0, "hostID": 1, "size": 1}]);
@@ -293,7 +293,7 @@ fn empty_fields_are_not_refused() {
     assert_eq!(plan(nothing).mounts.len(), 1);
 }
 
-/// The names of all functions in the sources below `folder`.
+/// Collects the names of all functions in the sources below `folder`.
 fn functions(folder: &Path, found: &mut BTreeSet<String>) {
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
@@ -313,7 +313,7 @@ fn functions(folder: &Path, found: &mut BTreeSet<String>) {
 #[test]
 fn every_row_has_a_test_that_exists() {
     let mut found = BTreeSet::new();
-    // The host and the crates beside this one have theirs, and so has who runs them all.
+    // Tests of the host, of the crates beside this one, and of the test environment count too.
     functions(
         &Path::new(env!("CARGO_MANIFEST_DIR")).join(".."),
         &mut found,
@@ -376,7 +376,7 @@ fn reference_page_matches_the_table() {
     assert_eq!(
         found,
         page(),
-        "{} is not what ROWS says: its first lines tell how to write it anew",
+        "{} differs from ROWS: its first lines name the command that writes it",
         file.display()
     );
 }

@@ -1,8 +1,8 @@
-//! User namespaces: whose the process is, and the files.
+//! User namespaces: ids of the process, and owners of files.
 
 use super::*;
 
-/// As for a container of a pod with `hostUsers: false`; `says` goes over it.
+/// Returns the spec of a container of a pod with `hostUsers: false`, merged with `says`.
 fn in_users(says: Value) -> Value {
     let mapping = |first: u32| json!([{"containerID": 0, "hostID": first, "size": 65536}]);
     let mut users = json!({"linux": {

@@ -1,5 +1,4 @@
-//! How the options of a mount are told apart: flags of the mount, and parameters of the file
-//! system.
+//! Classification of a mount's options: flags of the mount, or parameters of the file system.
 
 use super::*;
 
@@ -35,7 +34,7 @@ fn bind(fs_type: &str, options: &[&str]) -> (Reach, AttributeChange) {
 }
 
 #[test]
-fn words_that_mount_knows_become_flags_and_the_others_the_file_systems_options() {
+fn options_of_mount_become_flags_and_others_parameters_of_the_file_system() {
     assert_eq!(
         new("ext4", &["ro", "nosuid", "errors=continue", "noload"]),
         (
@@ -50,7 +49,7 @@ fn words_that_mount_knows_become_flags_and_the_others_the_file_systems_options()
 }
 
 #[test]
-fn a_bind_mount_is_told_by_its_type_or_by_an_option() {
+fn bind_mount_is_recognized_by_type_or_option() {
     assert_eq!(bind("bind", &[]).0, Reach::Single);
     assert_eq!(bind("bind", &["rbind"]).0, Reach::Recursive);
     assert_eq!(bind("", &["rbind", "rw"]).0, Reach::Recursive);
@@ -58,7 +57,7 @@ fn a_bind_mount_is_told_by_its_type_or_by_an_option() {
 }
 
 #[test]
-fn a_bind_mounts_words_change_attributes_and_the_last_one_counts() {
+fn options_of_a_bind_mount_change_attributes_and_the_last_one_wins() {
     assert_eq!(
         bind("bind", &["ro", "nodev"]).1,
         AttributeChange {
@@ -88,12 +87,12 @@ fn a_bind_mounts_words_change_attributes_and_the_last_one_counts() {
 }
 
 #[test]
-fn what_cannot_be_done_is_refused_by_name() {
+fn unsupported_option_is_refused_by_name() {
     for (fs_type, options, named) in [
         ("erofs", vec!["loop"], "loop"),
-        ("ext4", vec!["remount"], "mount again"),
+        ("ext4", vec!["remount"], "no mount to change"),
         ("bind", vec!["size=1m"], "size=1m"),
-        ("ext4", vec![&*"x".repeat(overlay::MOST_DATA + 1)], "longer"),
+        ("ext4", vec![&*"x".repeat(overlay::MAX_DATA + 1)], "longer"),
     ] {
         let error = of(fs_type, &options).unwrap_err().to_string();
         assert!(error.contains(named), "{error}");
@@ -102,7 +101,7 @@ fn what_cannot_be_done_is_refused_by_name() {
 }
 
 #[test]
-fn an_overlay_is_made_by_its_parameters_where_the_kernel_takes_them_one_by_one() {
+fn overlay_is_made_by_fsconfig_if_that_takes_its_parameters() {
     let detached = |options: &[&str]| match of("overlay", options).unwrap().how {
         How::Overlay {
             parameters,
@@ -129,7 +128,7 @@ fn an_overlay_is_made_by_its_parameters_where_the_kernel_takes_them_one_by_one()
             libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NODEV
         )
     );
-    let long = format!("lowerdir=/{}", "x".repeat(MOST_VALUE - 1));
+    let long = format!("lowerdir=/{}", "x".repeat(MAX_VALUE - 1));
     assert!(detached(&[&long]).is_some());
     for odd in [&*format!("{long}x"), "upperdir=/a\\,b", "dirsync"] {
         assert!(detached(&[odd, "index=off"]).is_none(), "{odd}");
@@ -154,7 +153,7 @@ fn mapped(
 }
 
 #[test]
-fn files_are_mapped_where_containerd_says_so_by_the_users_of_the_container() {
+fn files_are_mapped_to_users_of_the_container_if_containerd_requests_it() {
     let range = |outside| {
         vec![crate::plan::IdRange {
             inside: 0,
@@ -176,7 +175,7 @@ fn files_are_mapped_where_containerd_says_so_by_the_users_of_the_container() {
     .unwrap();
     assert_eq!(overlay.start, Some(Start::Mapped("/s".into())));
     let How::New { data, .. } = overlay.how else {
-        panic!("it is no bind mount")
+        panic!("it is not a bind mount")
     };
     assert_eq!(
         data.to_str().unwrap(),
@@ -205,15 +204,15 @@ fn files_are_mapped_where_containerd_says_so_by_the_users_of_the_container() {
     );
     assert!(
         mapped("bind", &says[..1], Some(&users)).is_err(),
-        "groups are not said"
+        "the mapping of groups is missing"
     );
     assert!(
         mapped("bind", &["uidmap=0:71:9", says[1]], Some(&users)).is_err(),
-        "they are others"
+        "the mappings differ"
     );
     assert!(
         mapped("ext4", &says, Some(&users)).is_err(),
-        "its files are nobody's to map"
+        "files of this file system cannot be mapped"
     );
     assert!(
         mapped(
@@ -222,6 +221,6 @@ fn files_are_mapped_where_containerd_says_so_by_the_users_of_the_container() {
             Some(&users)
         )
         .is_err(),
-        "its layers share no folder"
+        "its layers have no common folder"
     );
 }

@@ -1,4 +1,4 @@
-//! What passes a gate, and what does not.
+//! Calls that pass a gate, and calls that do not.
 
 use serde_json::json;
 
@@ -6,7 +6,7 @@ use super::super::{FORK, Pass, SeccompFilter};
 use super::machine::{Call, Decision, decide};
 use super::{call, engine, made};
 
-/// The calls of a gate, each with the pass in its last argument.
+/// Returns the calls of a gate, each with the pass in its last argument.
 fn calls_of_gate(pass: u64) -> Vec<Call> {
     let with = |name: &str, first: [u64; 2]| call(name, [first[0], first[1], 0, 0, 0, pass]);
     vec![
@@ -19,7 +19,7 @@ fn calls_of_gate(pass: u64) -> Vec<Call> {
 }
 
 #[test]
-fn gate_lets_its_calls_pass_with_the_pass_alone_and_a_closed_one_none() {
+fn open_gate_passes_its_calls_with_the_pass_alone_and_a_closed_gate_none() {
     let nothing = made(json!({ "defaultAction": "SCMP_ACT_ERRNO", "defaultErrnoRet": 1 }));
     for filter in [engine(), nothing] {
         let pass = Pass::new().unwrap();
@@ -71,7 +71,7 @@ fn gate_does_not_open_to_another_architecture() {
 }
 
 #[test]
-fn gate_is_the_kernels_too() {
+fn kernel_applies_the_gate() {
     let pass = Pass::new().unwrap();
     let nothing = made(
         json!({ "defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{ "names": ["prctl"],

@@ -1,10 +1,9 @@
-//! The machine that filters are programs for (the part of classic BPF that libseccomp makes use
-//! of), so that what a filter decides can be asked for any system call of any architecture without
-//! making it.
+//! An emulated BPF machine (the part of classic BPF that libseccomp uses), so that tests get a
+//! filter's decision on any system call of any architecture without making it.
 
 use super::super::SeccompFilter;
 
-/// A system call, as a filter sees it.
+/// A system call in a filter's view.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Call {
     pub(super) number: i32,
@@ -27,7 +26,7 @@ impl Call {
         }
     }
 
-    /// `struct seccomp_data`, one word of it.
+    /// Returns a word of `struct seccomp_data`.
     fn word(&self, offset: u32) -> u32 {
         let halves = |value: u64| {
             if cfg!(target_endian = "little") {
@@ -48,7 +47,7 @@ impl Call {
     }
 }
 
-/// What a filter decides.
+/// The decision of a filter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Decision {
     Allow,
@@ -61,7 +60,7 @@ pub(super) enum Decision {
 }
 
 impl Decision {
-    /// From `SECCOMP_RET_*` (linux/seccomp.h).
+    /// Converts `SECCOMP_RET_*` (linux/seccomp.h).
     fn of(word: u32) -> Self {
         let data = u16::try_from(word & 0xffff).unwrap();
         match word & 0xffff_0000 {
@@ -97,7 +96,7 @@ pub(super) fn decide(filter: &SeccompFilter, call: Call) -> Decision {
             0x45 => at += jump(accumulator & now.k != 0),
             // BPF_RET | BPF_K.
             0x06 => return Decision::of(now.k),
-            code => panic!("an instruction that no filter of libseccomp has had so far: {code:#x}"),
+            code => panic!("an instruction that this machine does not emulate: {code:#x}"),
         }
     }
 }
