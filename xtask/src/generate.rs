@@ -1,5 +1,5 @@
-//! `cargo xtask gen`: writes what is generated from the code, or checks that it was. The package
-//! `generate` does it, so that this one need not link the operator.
+//! `cargo xtask gen`: writes the files that are generated from the code, or checks them. It runs
+//! the package `generate`, so that xtask does not link the operator.
 
 use anyhow::Result;
 use testbed::command::Run;
@@ -19,7 +19,7 @@ pub(crate) struct Args {
 pub(crate) fn run(args: Args) -> Result<()> {
     let Args { check } = args;
     let said = if check { checking()? } else { program()? }.text()?;
-    progress::say(if said.is_empty() {
+    progress::print_line(if said.is_empty() {
         "everything was up to date"
     } else {
         &said
@@ -27,7 +27,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
     Ok(())
 }
 
-/// The command that fails, and names what is stale, if something is.
+/// Returns the command that fails, and names stale files, if there are any.
 pub(crate) fn checking() -> Result<Run> {
     Ok(program()?.arg("--check"))
 }

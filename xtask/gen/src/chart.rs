@@ -1,8 +1,8 @@
-//! The chart's README: its text, and a table of every value made of `values.yaml`.
+//! The chart's README: its text, and a table of all values from `values.yaml`.
 //!
-//! The table takes a value's meaning from the comment above it, so `values.yaml` keeps to a form:
-//! two spaces for each level, comments above their key, every value on its key's line (lists and
-//! small maps in brackets).
+//! The meaning of a value is the comment above it, so `values.yaml` has a fixed form: two spaces for
+//! each level, comments above their key, every value on its key's line (lists and small maps in
+//! brackets).
 
 use std::fmt::Write as _;
 use std::fs;
@@ -12,10 +12,10 @@ use anyhow::{Context as _, Result, ensure};
 use crate::{Generated, NOTICE, repository};
 
 const CHART: &str = "charts/wasmedge-operator";
-/// The line of `README.in` that the table stands for.
+/// Line of `README.in` that the table replaces.
 const MARK: &str = "@values@\n";
 
-/// The chart's README.
+/// Returns the chart's README.
 pub(crate) fn readme() -> Result<Generated> {
     let read = |name: &str| {
         let path = repository().join(CHART).join(name);
@@ -24,16 +24,16 @@ pub(crate) fn readme() -> Result<Generated> {
     let text = read("README.in")?;
     ensure!(
         text.matches(MARK).count() == 1,
-        "README.in has not exactly one line {MARK:?}"
+        "README.in must have exactly one line {MARK:?}"
     );
     let text = text.replace(MARK, &values_table(&read("values.yaml")?));
     Ok(Generated {
         path: format!("{CHART}/README.md"),
-        text: format!("<!-- {NOTICE} Its text lies in README.in. -->\n\n{text}"),
+        text: format!("<!-- {NOTICE} Edit README.in and values.yaml instead. -->\n\n{text}"),
     })
 }
 
-/// A table of every value: its path, its default and what it means.
+/// Returns a table of all values: path, default and meaning.
 pub(crate) fn values_table(values_yaml: &str) -> String {
     let mut table = "| value | default | meaning |\n|---|---|---|\n".to_owned();
     for row in rows(values_yaml) {
@@ -54,7 +54,7 @@ pub(crate) fn values_table(values_yaml: &str) -> String {
     table
 }
 
-/// A value, or a group of values that has a comment of its own; a group has no default.
+/// A value, or a group of values with a comment; a group has no default.
 #[derive(Debug, PartialEq, Eq)]
 struct Row {
     path: String,
@@ -73,7 +73,7 @@ fn rows(values_yaml: &str) -> Vec<Row> {
             continue;
         }
         let Some((key, default)) = text.split_once(':').filter(|_| !text.is_empty()) else {
-            // A comment that an empty line parts from what follows is about the file.
+            // A comment before an empty line belongs to the file.
             comment.clear();
             continue;
         };
@@ -96,7 +96,7 @@ fn rows(values_yaml: &str) -> Vec<Row> {
     rows
 }
 
-/// Text within a cell.
+/// Escapes text for a cell.
 fn cell(text: &str) -> String {
     text.replace('|', "\\|")
 }
@@ -111,7 +111,7 @@ mod tests {
                           x:y\n";
 
     #[test]
-    fn a_value_has_the_comment_above_it_and_a_group_has_no_default() {
+    fn row_has_the_comment_above_its_value_and_group_has_no_default() {
         let expected = [
             ("group", "", "A group of two."),
             ("group.first", "\"\"", "One | two."),
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bar_does_not_end_a_cell() {
+    fn bar_does_not_end_a_cell() {
         assert!(
             values_table(VALUES).contains("| `group.first` | `\"\"` | One \\| two. |\n"),
             "{}",
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn every_value_of_the_chart_says_what_it_means() {
+    fn every_value_of_the_chart_has_a_comment() {
         let values = fs::read_to_string(repository().join(CHART).join("values.yaml")).unwrap();
         let rows = rows(&values);
         assert!(rows.len() > 50, "{}", rows.len());
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn the_readme_holds_the_table_in_place_of_the_mark() {
+    fn readme_has_the_table_in_place_of_the_mark() {
         let readme = readme().unwrap();
         assert!(
             readme.text.contains("| `replicas` | `2` |") && !readme.text.contains(MARK.trim()),

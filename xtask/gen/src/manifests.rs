@@ -1,4 +1,4 @@
-//! What the chart takes from the operator's code: the CRDs, and the rules of its roles.
+//! Files of the chart that are generated from the operator's code: CRDs, and rules of the roles.
 
 use std::fmt::Write as _;
 
@@ -10,8 +10,8 @@ use crate::{Generated, yaml};
 
 const CHART: &str = "charts/wasmedge-operator";
 
-/// One file for each CRD. Helm installs what lies in a chart's folder `crds`, and never touches it
-/// again.
+/// Returns one file for each CRD. Helm installs the files of a chart's folder `crds` once, and never
+/// updates them.
 pub(crate) fn crds() -> Result<Vec<Generated>> {
     let mut files = Vec::new();
     for crd in crd::definitions() {
@@ -19,7 +19,7 @@ pub(crate) fn crds() -> Result<Vec<Generated>> {
             .metadata
             .name
             .as_deref()
-            .context("a derived CRD has a name")?;
+            .context("the derived CRD has no name")?;
         let plural = name.split('.').next().unwrap_or(name);
         let value =
             serde_json::to_value(&crd).with_context(|| format!("write the CRD {name} as JSON"))?;
@@ -31,8 +31,8 @@ pub(crate) fn crds() -> Result<Vec<Generated>> {
     Ok(files)
 }
 
-/// The rules of each role: the operator's in the cluster and in its namespace, and those of the
-/// chart's hooks.
+/// Returns the rules of each role: the operator's in the cluster and in its namespace, and those of
+/// the chart's hooks.
 pub(crate) fn rules() -> Result<Vec<Generated>> {
     let tables = [
         ("cluster", access::OPERATOR, Scope::Cluster),

@@ -1,10 +1,10 @@
-//! Whether what installers write of the runtime's options is what the runtime reads: two crates
-//! that do not know each other have the words.
+//! Test that the runtime reads the options that installers write: two crates that do not depend on
+//! each other define the names.
 
 use installer_protocol::settings::{Grouping, LogLevel, Settings};
 use shim_protocol::options;
 
-/// The options table that an installer writes, as the runtime reads it.
+/// Returns the options table of an installer as the runtime reads it.
 fn read(settings: Settings) -> options::RuntimeOptions {
     let lines: Vec<String> = settings
         .options()
@@ -16,7 +16,7 @@ fn read(settings: Settings) -> options::RuntimeOptions {
 }
 
 #[test]
-fn what_nothing_is_chosen_of_is_the_runtimes_own_default() {
+fn default_settings_are_the_defaults_of_the_runtime() {
     assert_eq!(
         read(Settings::default()),
         options::RuntimeOptions::default()
@@ -32,7 +32,7 @@ fn what_nothing_is_chosen_of_is_the_runtimes_own_default() {
 }
 
 #[test]
-fn every_choice_is_read_as_it_was_meant() {
+fn every_setting_is_read_as_it_was_written() {
     for &grouping in Grouping::ALL {
         assert_eq!(
             read(Settings {
@@ -55,17 +55,17 @@ fn every_choice_is_read_as_it_was_meant() {
             log_level.word()
         );
     }
-    for most in [1, 1_000_000] {
+    for max in [1, 1_000_000] {
         let options = read(Settings {
-            max_containers: Some(most),
+            max_containers: Some(max),
             ..Settings::default()
         });
-        assert_eq!(options.max_containers.map(u32::from), Some(most));
+        assert_eq!(options.max_containers.map(u32::from), Some(max));
     }
 }
 
 #[test]
-fn every_option_of_the_runtime_can_be_chosen() {
+fn every_option_of_the_runtime_has_a_setting() {
     let all = Settings {
         grouping: Grouping::Pod,
         log_level: LogLevel::Error,
@@ -73,7 +73,7 @@ fn every_option_of_the_runtime_can_be_chosen() {
         ..Settings::default()
     };
     let mut keys: Vec<&str> = all.options().iter().map(|(key, _)| *key).collect();
-    // Who sets up cgroups is a question of its own: the kubelet answers it.
+    // The installer detects the cgroup driver from the kubelet.
     keys.push("SystemdCgroup");
     keys.sort_unstable();
     let mut known: Vec<&str> = options::OPTIONS.iter().map(|row| row.key).collect();

@@ -1,11 +1,11 @@
 //! The pages of `docs/reference`.
 //!
-//! * [`api`]: every field of both kinds, from the definitions that clusters get.
+//! * [`api`]: every field of both kinds, from the CRDs.
 //! * [`commands`]: every option of both programs, from the programs' own definitions.
 //! * [`keys`]: every name that the operator writes or reads, from the comments in its code.
 //! * [`metrics`]: every metric, from the operator's own table.
-//! * [`rights`]: every right, from the tables that the roles are made of.
-//! * [`source`]: comments read out of Rust code.
+//! * [`rights`]: every right, from the tables that the roles are generated from.
+//! * [`source`]: comments of Rust code.
 
 use std::fmt::Write as _;
 
@@ -20,7 +20,7 @@ mod metrics;
 mod rights;
 mod source;
 
-/// Every page.
+/// Returns all pages.
 pub(crate) fn pages() -> Result<Vec<Generated>> {
     Ok(vec![
         api::page()?,
@@ -32,7 +32,7 @@ pub(crate) fn pages() -> Result<Vec<Generated>> {
     ])
 }
 
-/// A page with this title.
+/// Returns a page with this title.
 fn page(name: &str, title: &str, text: &str) -> Generated {
     Generated::markdown(
         format!("docs/reference/{name}.md"),
@@ -40,7 +40,7 @@ fn page(name: &str, title: &str, text: &str) -> Generated {
     )
 }
 
-/// Text as a cell of a table: on one line, and without what would end the cell.
+/// Formats text as a cell of a table: on one line, with escaped bars.
 fn cell(text: &str) -> String {
     text.split_whitespace()
         .collect::<Vec<_>>()
@@ -48,7 +48,7 @@ fn cell(text: &str) -> String {
         .replace('|', "\\|")
 }
 
-/// A table of these rows.
+/// Formats rows as a table.
 fn table(head: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
     let line = |cells: &[String]| format!("| {} |\n", cells.join(" | "));
     let mut text = line(&head.iter().map(|&word| word.to_owned()).collect::<Vec<_>>());
@@ -65,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_cell_stays_on_its_line_and_in_its_column() {
+    fn cell_stays_on_its_line_and_in_its_column() {
         let text = table(&["a", "b"], [vec!["x\ny".to_owned(), "p|q".to_owned()]]);
         assert_eq!(text, "| a | b |\n|---|---|\n| x y | p\\|q |\n");
     }

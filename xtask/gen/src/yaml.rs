@@ -1,24 +1,23 @@
-//! JSON values as YAML in blocks, keys in the order of the alphabet: the same text for the same
-//! value, always.
+//! JSON values as block-style YAML with sorted keys, so that equal values give equal text.
 
 use std::fmt::Write as _;
 
 use serde_json::Value;
 
-/// `value` as YAML, with a newline at its end.
+/// Formats `value` as YAML, with a newline at the end.
 pub(crate) fn to_text(value: &Value) -> String {
     let mut text = String::new();
     write(&mut text, value, 0);
     text.trim_start_matches('\n').to_owned()
 }
 
-/// Writes `value` behind a key or a dash that stands at `depth` less one: scalars and empty
-/// collections on the same line, everything else below.
+/// Writes `value` after a key or a dash at `depth` minus one: scalars and empty collections on the
+/// same line, everything else below.
 fn write(text: &mut String, value: &Value, depth: usize) {
     match value {
         Value::Object(fields) if !fields.is_empty() => {
             let mut keys: Vec<&String> = fields.keys().collect();
-            // Sorted here: whether serde_json does it depends on what else is built.
+            // Whether serde_json sorts keys depends on the features of the build.
             keys.sort();
             for key in keys {
                 start_line(text, depth);
@@ -40,14 +39,14 @@ fn write(text: &mut String, value: &Value, depth: usize) {
     }
 }
 
-/// What follows a key or a dash.
+/// Writes the value of a key or of a list item.
 fn entry(text: &mut String, value: &Value, depth: usize) {
     let is_block = match value {
         Value::Object(fields) => !fields.is_empty(),
         Value::Array(items) => !items.is_empty(),
         _ => false,
     };
-    // The first key of an object may stand behind its dash, and does.
+    // The first key of an object is on the line of its dash.
     text.push(if !is_block || (text.ends_with('-') && value.is_object()) {
         ' '
     } else {
@@ -62,20 +61,20 @@ fn start_line(text: &mut String, depth: usize) {
     }
 }
 
-/// A value that holds no others.
+/// Formats a value without children.
 fn flat(value: &Value) -> String {
     match value {
         Value::String(string) => scalar(string),
-        // OpenAPI's numbers are floating: a bound of 1 reads 1.0.
+        // Numbers of OpenAPI are floating-point: a bound of 1 is 1.0.
         Value::Number(number) if number.is_f64() => {
             number.to_string().trim_end_matches(".0").to_owned()
         }
-        // Numbers, words and empty collections are written as in JSON, which YAML reads.
+        // Integers, booleans, null and empty collections are the same in JSON and YAML.
         other => other.to_string(),
     }
 }
 
-/// A text: as it is where no reader can take it for anything else, or in JSON's quotes.
+/// Formats a string: plain if it is unambiguous, else quoted as in JSON.
 fn scalar(text: &str) -> String {
     let mut letters = text.chars();
     let begins = letters
@@ -110,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_that_could_be_something_else_is_quoted() {
+    fn ambiguous_string_is_quoted() {
         for (text, written) in [
             ("plain text, (so) to say.", "plain text, (so) to say."),
             ("io.example/x-y_z", "io.example/x-y_z"),

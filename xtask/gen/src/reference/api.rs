@@ -10,12 +10,10 @@ use super::table;
 use crate::Generated;
 
 const INTRODUCTION: &str = "\
-What a cluster's API server stores and fills in, and what it refuses. `kubectl explain
-wasmruntime.spec` says the same of the cluster that it asks. Manifests to begin with lie in
-[docs/samples](../samples).
+The fields of the API, with defaults and validation. `kubectl explain wasmruntime.spec` shows the
+same for a running cluster. Sample manifests are in [docs/samples](../samples).
 
-A field that stands without a default may be left out, unless it is required. In a path `[]` stands
-for each item of a
+A field without a default is optional, unless it is required. In a path `[]` means each item of a
 list.";
 
 pub(super) fn page() -> Result<Generated> {
@@ -79,7 +77,7 @@ fn kind(text: &mut String, definition: &Value) {
     );
 }
 
-/// The rows of everything within `schema`, whose own path is `path`.
+/// Collects the rows of all fields within `schema`, which has the path `path`.
 fn fields(rows: &mut Vec<Vec<String>>, path: &str, schema: &Value) {
     let required: Vec<&str> = schema["required"]
         .as_array()
@@ -114,7 +112,7 @@ fn default(field: &Value, required: bool) -> String {
     match &field["default"] {
         Value::Null if required => "required".to_owned(),
         Value::Null => String::new(),
-        // What an object is by default is said by the rows of its fields.
+        // The rows of an object's fields show its default.
         Value::Object(_)
             if field["properties"]
                 .as_object()
@@ -135,7 +133,7 @@ fn meaning(field: &Value) -> String {
     text
 }
 
-/// What the schema's rules say when they are broken.
+/// Returns the messages of the schema's rules.
 fn messages(schema: &Value) -> Vec<&str> {
     let rules = schema["x-kubernetes-validations"]
         .as_array()
@@ -144,7 +142,7 @@ fn messages(schema: &Value) -> Vec<&str> {
     rules.filter_map(|rule| rule["message"].as_str()).collect()
 }
 
-/// The type, and what bounds it.
+/// Describes the type and its bounds.
 fn shape(field: &Value) -> String {
     let bound = |name: &str| field[name].as_f64();
     let mut parts = vec![type_of(field)];
@@ -204,7 +202,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_type_says_its_bounds() {
+    fn shape_shows_type_and_bounds() {
         for (field, expected) in [
             (
                 json!({"type": "integer", "minimum": 0.0, "maximum": 10.0}),
@@ -229,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn a_row_is_made_of_every_field_however_deep() {
+    fn every_nested_field_has_a_row() {
         let schema = json!({"required": ["a"], "properties": {
             "a": {"type": "array", "items": {"type": "object",
             "properties": {"b": {"type": "string", "description": "x"}}}},
@@ -237,12 +235,12 @@ mod tests {
             "default": 1}}}}});
         let mut rows = Vec::new();
         fields(&mut rows, "", &schema);
-        let told: Vec<(&str, &str)> = rows
+        let defaults: Vec<(&str, &str)> = rows
             .iter()
             .map(|row| (row[0].as_str(), row[2].as_str()))
             .collect();
         assert_eq!(
-            told,
+            defaults,
             [
                 ("`a`", "required"),
                 ("`a[].b`", ""),

@@ -9,7 +9,8 @@ use super::table;
 use crate::Generated;
 
 pub(super) fn operator() -> Generated {
-    let introduction = "The operator's program. The chart starts it with all that its values say.";
+    let introduction =
+        "The command line of the operator. The chart sets all options from its values.";
     super::page(
         "operator-cli",
         "wasmedge-operator",
@@ -21,8 +22,8 @@ pub(super) fn operator() -> Generated {
 }
 
 pub(super) fn installer() -> Generated {
-    let introduction = "The installer's program. The operator starts it on a node, with a request \
-                        that it writes itself.";
+    let introduction = "The command line of the installer. The operator starts it on a node, and \
+                        writes the request.";
     super::page(
         "installer-cli",
         "node-installer",
@@ -33,9 +34,9 @@ pub(super) fn installer() -> Generated {
     )
 }
 
-/// What the command and all below it say of themselves.
+/// Describes a command and all its subcommands.
 fn describe(command: Command) -> String {
-    // Without the command and the options that print such a text.
+    // The command `help` and the options for help and version are left out.
     let command = command.disable_help_subcommand(true);
     let mut text = String::new();
     write(&mut text, "", &command);
@@ -55,7 +56,7 @@ fn write(text: &mut String, above: &str, command: &Command) {
         .filter(|arg| !matches!(arg.get_id().as_str(), "help" | "version"))
         .collect();
     if options.iter().any(|option| option.is_global_set()) {
-        text.push_str("These options stand before or after any command below:\n\n");
+        text.push_str("These options can be before or after any command below:\n\n");
     }
     if !options.is_empty() {
         let _ = writeln!(
@@ -121,7 +122,7 @@ fn row(arg: &Arg) -> Vec<String> {
     ]
 }
 
-/// The values that there are, if they are few and worth telling.
+/// Describes the possible values, if there is a list of them.
 fn possible(arg: &Arg) -> String {
     if arg.is_hide_possible_values_set() || !arg.get_action().takes_values() {
         return String::new();
@@ -138,7 +139,7 @@ fn possible(arg: &Arg) -> String {
     }
 }
 
-/// clap takes the last full stop off.
+/// Adds the full stop that clap removes.
 fn sentence(text: &str) -> String {
     if text.is_empty() || text.ends_with(['.', ':']) {
         text.to_owned()
@@ -166,23 +167,23 @@ mod tests {
             .value_name("PATH")
             .env("PATH")
             .required(true)
-            .help("Where it lies");
+            .help("Path of the file");
         let quiet = Arg::new("quiet")
             .long("quiet")
             .action(ArgAction::SetTrue)
-            .help("Says nothing");
+            .help("Prints nothing");
         let text = describe(
             Command::new("outer")
                 .arg(level)
-                .subcommand(Command::new("inner").about("Does it").arg(path).arg(quiet)),
+                .subcommand(Command::new("inner").about("Runs it").arg(path).arg(quiet)),
         );
         for line in [
             "## outer",
             "| `--level LEVEL` |  | `low` | One of `high`, `low`. |",
             "## outer inner",
-            "Does it.",
-            "| `--path PATH` | `PATH` | required | Where it lies. |",
-            "| `--quiet` |  |  | Says nothing. |",
+            "Runs it.",
+            "| `--path PATH` | `PATH` | required | Path of the file. |",
+            "| `--quiet` |  |  | Prints nothing. |",
         ] {
             assert!(
                 text.lines().any(|found| found == line),
@@ -192,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_variable_is_set_to_here_is_not_told() {
+    fn value_of_a_variable_on_this_machine_is_not_shown() {
         let path = Arg::new("path").long("path").env("PATH");
         assert!(!describe(Command::new("outer").arg(path)).contains("/bin"));
     }

@@ -1,5 +1,5 @@
-//! `docs/reference/keys.md`: every name that the operator writes or reads, and every word that it
-//! says.
+//! `docs/reference/keys.md`: every name that the operator writes or reads, and every condition,
+//! phase and reason.
 
 use std::fmt::Write as _;
 
@@ -17,9 +17,8 @@ const STATUS: &str = include_str!("../../../../operator/src/crd/status.rs");
 const REPORT: &str = include_str!("../../../../installer/protocol/src/report.rs");
 
 const INTRODUCTION: &str = "\
-Every label, annotation and finalizer of the operator, and every word that its objects say of
-themselves. What scripts and
-alerts may rely on stands here.";
+Every label, annotation and finalizer of the operator, and every condition, phase and reason of its
+objects. Scripts and alerts can rely on these names.";
 
 pub(super) fn page() -> Result<Generated> {
     let mut text = format!("{INTRODUCTION}\n\n");
@@ -39,15 +38,14 @@ pub(super) fn page() -> Result<Generated> {
     );
     let _ = write!(
         text,
-        "## Reasons of installers\n\nWhy an installer ended as it did, in `status.reason` of a \
-         WasmRuntimeNode, in Events and in \
-         conditions. What passes by itself is tried again by itself; for everything else the spec \
-         or the node has to change, or \
-         the annotation `{}` to be set.\n\n{}",
+        "## Reasons of installers\n\nThe result of an installer, in `status.reason` of a \
+         WasmRuntimeNode, in Events and in\nconditions. The operator retries temporary failures. \
+         After any other failure, change the spec or\nthe node, or set the annotation \
+         `{}`.\n\n{}",
         wasmedge_operator::names::RETRY_ANNOTATION,
         installer_reasons()?
     );
-    Ok(super::page("keys", "Keys and words", &text))
+    Ok(super::page("keys", "Labels, conditions and reasons", &text))
 }
 
 fn names() -> String {
@@ -68,7 +66,7 @@ fn names() -> String {
     table(&["key", "meaning"], rows)
 }
 
-/// Names that are no keys: parts of them, and those of objects and programs.
+/// Returns false for names that are not keys: parts of keys, names of objects and of programs.
 fn is_key(constant: &Constant) -> bool {
     constant.value.contains('/') && constant.name != "CONTROLLER"
 }
@@ -87,7 +85,7 @@ fn phases() -> Result<Vec<Variant>> {
     let names: Vec<&str> = Phase::ALL.iter().map(|phase| phase.as_str()).collect();
     ensure!(
         found.iter().map(|phase| phase.name.as_str()).eq(names),
-        "the phases in the code are other ones than it knows: {found:?}"
+        "Phase::ALL is not the list of variants: {found:?}"
     );
     Ok(found)
 }
@@ -97,7 +95,7 @@ fn installer_reasons() -> Result<String> {
     let names: Vec<&str> = Reason::ALL.iter().map(|reason| reason.as_str()).collect();
     ensure!(
         found.iter().map(|reason| reason.name.as_str()).eq(names),
-        "the reasons in the code are other ones than it knows: {found:?}"
+        "Reason::ALL is not the list of variants: {found:?}"
     );
     let row = |(Variant { name, comment }, reason): (Variant, &Reason)| {
         let retry = match (reason, reason.retry()) {
@@ -108,7 +106,7 @@ fn installer_reasons() -> Result<String> {
         vec![name, comment, retry.to_owned()]
     };
     Ok(table(
-        &["reason", "meaning", "tried again"],
+        &["reason", "meaning", "retried"],
         found.into_iter().zip(Reason::ALL).map(row),
     ))
 }

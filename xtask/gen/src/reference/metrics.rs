@@ -6,13 +6,12 @@ use super::table;
 use crate::Generated;
 
 const INTRODUCTION: &str = "\
-What the operator serves at `/metrics`, in the text format of OpenMetrics. Of several replicas only
-the one that leads counts reconciles, nodes and installers. A counter's series is there before it
-counts, as far as its labels are known
-beforehand.";
+The operator serves these metrics at `/metrics`, in the text format of OpenMetrics. If there are
+several replicas, only the leader counts reconciles, nodes and installers. A counter is exposed with
+the value 0 from the start if its labels are known in advance.";
 
 pub(super) fn page() -> Generated {
-    // Without backticks: such a word in them would be taken for the name of a test.
+    // Names are not in backticks: `cargo xtask tidy` would look for tests of these names.
     let rows = metrics::describe()
         .into_iter()
         .map(|(name, kind, help)| vec![name, kind.to_owned(), help.to_owned()]);

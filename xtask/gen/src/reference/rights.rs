@@ -1,4 +1,4 @@
-//! `docs/reference/rights.md`: every right, from the tables that the roles are made of.
+//! `docs/reference/rights.md`: every right, from the tables that the roles are generated from.
 
 use std::fmt::Write as _;
 
@@ -8,9 +8,8 @@ use super::table;
 use crate::Generated;
 
 const INTRODUCTION: &str = "\
-What each account of the chart may do at the API server; the chart's roles are made of the same
-tables. Installers, which
-are root on their node, have no rights and no token.";
+The rights of each service account of the chart at the API server; the chart's roles are generated
+from the same tables. Installers, which are root on their node, have no rights and no token.";
 
 pub(super) fn page() -> Generated {
     let mut text = format!("{INTRODUCTION}\n\n");
@@ -23,7 +22,7 @@ pub(super) fn page() -> Generated {
         ),
     ] {
         let rights = table(
-            &["where", "group", "resource", "verbs", "for"],
+            &["scope", "group", "resource", "verbs", "purpose"],
             rights.iter().map(row),
         );
         let _ = write!(text, "## {title}\n\n{rights}\n");

@@ -1,7 +1,6 @@
-//! Comments read out of Rust code, for pages that say what they say. Only of the form that rustfmt
-//! leaves.
+//! Comments of Rust code, for pages that repeat them. The code must be formatted by rustfmt.
 
-/// A constant that is a text.
+/// A string constant.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Constant {
     pub(super) name: String,
@@ -16,7 +15,7 @@ pub(super) struct Variant {
     pub(super) comment: String,
 }
 
-/// Every public constant of `source` that is a text.
+/// Returns the public string constants of `source`.
 pub(super) fn constants(source: &str) -> Vec<Constant> {
     let constant = |(comment, line): (String, &str)| {
         let (name, value) = line.strip_prefix("pub const ")?.split_once(": &str = \"")?;
@@ -32,7 +31,7 @@ pub(super) fn constants(source: &str) -> Vec<Constant> {
         .collect()
 }
 
-/// Every variant of the enum `name` in `source`.
+/// Returns the variants of the enum `name` in `source`.
 pub(super) fn variants(source: &str, name: &str) -> Vec<Variant> {
     let opening = format!("pub enum {name} {{");
     let body = source
@@ -40,7 +39,7 @@ pub(super) fn variants(source: &str, name: &str) -> Vec<Variant> {
         .skip_while(|line| *line != opening)
         .skip(1)
         .take_while(|line| *line != "}");
-    // The variants stand four columns in; what stands deeper is theirs.
+    // Variants are indented by four columns, their fields by more.
     let body = body
         .filter_map(|line| line.strip_prefix("    "))
         .filter(|line| !line.starts_with([' ', '}']));
@@ -56,14 +55,14 @@ pub(super) fn variants(source: &str, name: &str) -> Vec<Variant> {
     commented(body).into_iter().filter_map(variant).collect()
 }
 
-/// Each line that has a documentation comment, with that comment on one line.
+/// Returns each line that has a doc comment, with the comment joined to one line.
 fn commented<'a>(lines: impl Iterator<Item = &'a str>) -> Vec<(String, &'a str)> {
     let mut found = Vec::new();
     let mut comment: Vec<&str> = Vec::new();
     for line in lines {
         match line.strip_prefix("///") {
             Some(text) => comment.push(text.trim()),
-            // Attributes stand between a comment and what it speaks of.
+            // Attributes are between a comment and its item.
             None if line.starts_with("#[") || line.starts_with("//") => {}
             None if comment.is_empty() => {}
             None => found.push((
@@ -113,7 +112,7 @@ pub enum Other {
 ";
 
     #[test]
-    fn a_text_is_found_with_its_comment() {
+    fn string_constant_is_found_with_its_comment() {
         let expected = Constant {
             name: "A".to_owned(),
             value: "a.example/b".to_owned(),
