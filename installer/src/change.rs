@@ -1,245 +1,277 @@
-//! A change of containerd's configuration, forth and back. Before the first byte is written, the
-//! node's disk holds what every file was, and a guard watches that somebody finishes.
+//! A change of containerd's configuration, and its reversal. Before the first byte is written, the
+//! record on the node's disk has the content of every file, and a guard watches the change.
 
 use installer_protocol::layout::Restarter;
 use installer_protocol::{Reason, Verb};
 
 use crate::containerd::{self, FileChange};
-use crate::detect;
-use crate::files::{self, Access};
-use crate::guard;
-use crate::host::HostPath;
-use crate::record::{Active, Pending, Record, Saved, Touched};
-use crate::stage::check::Facts;
-use crate::stage::{Because as _, Failure, Job};
+use crate::detect::{self, ContainerdService};
+use crate::failure::{Failure, WithReason as _};
+use crate::files::{self, FileAccess};
+use crate::guard_unit;
+use crate::installation::Installation;
+use crate::node_root::NodePath;
+use crate::record::{ActiveRuntime, LastWrite, PendingChange, Record, SavedFile};
 
-mod host;
+mod node_config;
 
-pub use host::{HostDump, HostFiles, remove_candidate};
+pub use node_config::{NodeConfigDump, NodeConfigFiles, remove_candidate};
 
-/// What is to be changed.
+/// A change that is about to begin.
 #[derive(Debug)]
-pub struct Plan<'a> {
-    /// What it is a part of.
+pub struct Transition<'a> {
+    /// The request that it is part of.
     pub verb: Verb,
-    /// The handler that is added, changed or taken away.
+    /// The handler that is added, changed or removed.
     pub handler: &'a str,
-    /// The runtime that is tried.
-    pub tried: Option<Active>,
-    /// The files, in the order in which they are written; none when containerd is only to be
-    /// restarted.
+    /// The runtime that the handler leads to afterwards.
+    pub tried: Option<ActiveRuntime>,
+    /// The files, in the order in which they are written; none if containerd is only restarted.
     pub files: &'a [FileChange],
-    /// Folders that are made for them.
+    /// The folders that are created for the files.
     pub folders: &'a [String],
 }
 
-/// Writes down what is about to be changed, and has a guard watch it.
-///
-/// # Errors
-/// When either cannot be done; nothing was changed then.
-pub fn arm(
-    job: &Job<'_>,
-    record: &mut Record,
-    facts: &Facts,
-    plan: Plan<'_>,
-) -> Result<(), Failure> {
-    let now = job.node.machine.now();
-    let path = |text: &String| {
-        HostPath::new(text).because(Reason::ContainerdConfig, || "plan a change".to_owned())
-    };
-    let mut saved = Vec::new();
-    for change in plan.files {
-        let path = path(&change.path)?;
-        let access = Access::of(&job.locate(&path)?)
-            .because(Reason::HostFiles, || format!("look at {path} of the host"))?;
-        saved.push(
-            Saved::new(change, path, access)
-                .because(Reason::ContainerdConfig, || "plan a change".to_owned())?,
-        );
-    }
-    let attempt = format!("{now:x}-{:x}", std::process::id());
-    record.pending = Some(Pending {
-        attempt: attempt.clone(),
-        verb: plan.verb,
-        began: now,
-        touched_before: record.touched,
-        handler: plan.handler.to_owned(),
-        tried: plan.tried,
-        unit: facts.unit.clone(),
-        containerd: facts.version.to_string(),
-        files: saved,
-        folders: plan.folders.iter().map(path).collect::<Result<_, _>>()?,
-        setback: None,
-    });
-    save(job, record)?;
-    match (guard::start(job, &attempt), job.layout.restarter) {
-        (Ok(()), _) => Ok(()),
-        (Err(failure), Restarter::Installer) => Err(failure),
-        // k0s also runs where there is no systemd.
-        (Err(failure), Restarter::Distribution) => {
-            tracing::warn!(reason = failure.message(), "no guard watches the change");
-            Ok(())
-        }
-    }
-}
-
-/// Writes what was planned and is not written yet. Returns the paths.
-///
-/// # Errors
-/// When a file cannot be written.
-pub fn apply(job: &Job<'_>, record: &mut Record) -> Result<Vec<String>, Failure> {
-    let Some(pending) = record.pending.clone() else {
-        return Ok(Vec::new());
-    };
-    let todo: Vec<(HostPath, Option<String>, Option<Access>)> = pending
-        .files
-        .into_iter()
-        .map(|file| (file.path, file.after, file.access))
-        .collect();
-    let written = write(job, record, &todo)?;
-    if record.touched == Touched::Underway {
-        record.touched = Touched::At(job.node.machine.now());
-        save(job, record)?;
-    }
-    Ok(written)
-}
-
-/// Puts back what was before the pending change, which stays in the record for whoever restarts
-/// containerd then.
-///
-/// # Errors
-/// When a file cannot be written.
-pub fn undo(job: &Job<'_>, record: &mut Record) -> Result<(), Failure> {
-    let Some(pending) = record.pending.clone() else {
-        return Ok(());
-    };
-    remove_candidate(job)?;
-    let contents = former(job, record, &pending)?;
-    let written = write(job, record, &contents)?;
-    remove_folders(job, record, &pending)?;
-    let unread = contents.len() == pending.files.len() && is_unread(job, &pending);
-    record.touched = match (
-        written.is_empty() && record.touched != Touched::Underway,
-        unread,
-    ) {
-        // Nobody has seen what was there in between.
-        (_, true) => pending.touched_before,
-        (true, false) => record.touched,
-        (false, false) => Touched::At(job.node.machine.now()),
-    };
-    // A record that cannot be written now is one that leads back once more.
-    if let Err(failure) = save(job, record) {
-        tracing::warn!(
-            reason = failure.message(),
-            "the way back is not in the record"
-        );
-    }
-    Ok(())
-}
-
-/// Removes the folders that were made for files which are gone now.
-///
-/// # Errors
-/// When an empty one stays.
-pub fn remove_made_folders(job: &Job<'_>, folders: &[HostPath]) -> Result<(), Failure> {
-    for folder in folders.iter().rev() {
-        let place = job.locate(folder)?;
-        job.node
-            .machine
-            .about_to("remove a folder of containerd's configuration");
-        files::remove_empty_folder(&place)
-            .because(Reason::HostFiles, || format!("remove {folder} of the host"))?;
-    }
-    Ok(())
+/// Loads the record of the installation's runtime; an empty one if nothing was done yet.
+pub(crate) fn load(installation: &Installation<'_>) -> Result<Record, Failure> {
+    let loaded = Record::load(installation.node.root, &installation.paths.record);
+    let loaded = loaded.map_err(|error| Failure {
+        reason: Reason::HostFiles,
+        error: error.into(),
+    })?;
+    Ok(loaded.unwrap_or_else(|| Record::new(&installation.request.runtime)))
 }
 
 /// Writes the record.
 ///
 /// # Errors
-/// When it cannot be written.
-pub fn save(job: &Job<'_>, record: &Record) -> Result<(), Failure> {
-    job.node.machine.about_to("write the record");
+/// If it cannot be written.
+pub fn save(installation: &Installation<'_>, record: &Record) -> Result<(), Failure> {
+    installation.node.machine.about_to("write the record");
     record
-        .save(job.node.root, &job.places.record)
+        .save(installation.node.root, &installation.paths.record)
         .map_err(|error| Failure {
             reason: Reason::HostFiles,
             error: error.into(),
         })
 }
 
-type Content = (HostPath, Option<String>, Option<Access>);
+/// Records a change and starts its guard.
+///
+/// # Errors
+/// If either fails; no file was changed then.
+pub fn begin(
+    installation: &Installation<'_>,
+    record: &mut Record,
+    service: &ContainerdService,
+    transition: Transition<'_>,
+) -> Result<(), Failure> {
+    let now = installation.node.machine.now();
+    let path = |text: &String| {
+        NodePath::new(text).with_reason(Reason::ContainerdConfig, || "plan a change".to_owned())
+    };
+    let mut saved = Vec::new();
+    for change in transition.files {
+        let path = path(&change.path)?;
+        saved.push(saved_file(installation, change, path)?);
+    }
+    let attempt = format!("{now:x}-{:x}", std::process::id());
+    record.pending = Some(PendingChange {
+        attempt: attempt.clone(),
+        verb: transition.verb,
+        began: now,
+        last_write_before: record.last_write,
+        handler: transition.handler.to_owned(),
+        tried: transition.tried,
+        unit: service.unit.clone(),
+        containerd: service.version.to_string(),
+        files: saved,
+        folders: transition
+            .folders
+            .iter()
+            .map(path)
+            .collect::<Result<_, _>>()?,
+        failure_record: None,
+    });
+    save(installation, record)?;
+    match (
+        guard_unit::start(installation, &attempt),
+        installation.layout.restarter,
+    ) {
+        (Ok(()), _) => Ok(()),
+        (Err(failure), Restarter::Installer) => Err(failure),
+        // k0s also runs without systemd.
+        (Err(failure), Restarter::Distribution) => {
+            tracing::warn!(cause = failure.message(), "no guard watches the change");
+            Ok(())
+        }
+    }
+}
 
-/// Writes the files that are not as they are to be, and says so in the record before the first one.
-fn write(job: &Job<'_>, record: &mut Record, contents: &[Content]) -> Result<Vec<String>, Failure> {
+/// Writes the files of the pending change that are not written yet. Returns their paths.
+///
+/// # Errors
+/// If a file cannot be written.
+pub fn apply(installation: &Installation<'_>, record: &mut Record) -> Result<Vec<String>, Failure> {
+    let Some(pending) = record.pending.clone() else {
+        return Ok(Vec::new());
+    };
+    let contents: Vec<Content> = pending
+        .files
+        .into_iter()
+        .map(|file| (file.path, file.after, file.access))
+        .collect();
+    let written = write(installation, record, &contents)?;
+    if record.last_write == LastWrite::Underway {
+        record.last_write = LastWrite::At(installation.node.machine.now());
+        save(installation, record)?;
+    }
+    Ok(written)
+}
+
+/// Restores the files of the pending change. The change stays in the record until containerd was
+/// restarted.
+///
+/// # Errors
+/// If a file cannot be written.
+pub fn undo(installation: &Installation<'_>, record: &mut Record) -> Result<(), Failure> {
+    let Some(pending) = record.pending.clone() else {
+        return Ok(());
+    };
+    remove_candidate(installation)?;
+    let contents = former_contents(installation, record, &pending)?;
+    let written = write(installation, record, &contents)?;
+    remove_created_folders(installation, record, &pending)?;
+    let unread = contents.len() == pending.files.len() && is_unread(installation, &pending);
+    record.last_write = match (
+        written.is_empty() && record.last_write != LastWrite::Underway,
+        unread,
+    ) {
+        // containerd did not read the files in between.
+        (_, true) => pending.last_write_before,
+        (true, false) => record.last_write,
+        (false, false) => LastWrite::At(installation.node.machine.now()),
+    };
+    // If the record stays as it is, the next process restores the files once more.
+    if let Err(failure) = save(installation, record) {
+        tracing::warn!(
+            cause = failure.message(),
+            "the rollback is not in the record"
+        );
+    }
+    Ok(())
+}
+
+/// Removes folders that were created for files which are gone now. A folder with other files stays.
+///
+/// # Errors
+/// If an empty folder cannot be removed.
+pub fn remove_empty_folders(
+    installation: &Installation<'_>,
+    folders: &[NodePath],
+) -> Result<(), Failure> {
+    for folder in folders.iter().rev() {
+        let path = installation.locate(folder)?;
+        installation
+            .node
+            .machine
+            .about_to("remove a folder of containerd's configuration");
+        files::remove_empty_folder(&path)
+            .with_reason(Reason::HostFiles, || format!("remove {folder} on the node"))?;
+    }
+    Ok(())
+}
+
+/// A file's path, its content (none if it is to be absent) and its access rights.
+type Content = (NodePath, Option<String>, Option<FileAccess>);
+
+/// Writes the files whose content differs. The record says so before the first one.
+fn write(
+    installation: &Installation<'_>,
+    record: &mut Record,
+    contents: &[Content],
+) -> Result<Vec<String>, Failure> {
     let mut written = Vec::new();
     for (path, content, access) in contents {
-        let read = job
-            .node
-            .root
-            .read(path)
-            .because(Reason::HostFiles, || format!("read {path} of the host"))?;
-        if read.as_deref() == content.as_deref().map(str::as_bytes) {
+        let present = read(installation, path)?;
+        if present.as_deref() == content.as_deref().map(str::as_bytes) {
             continue;
         }
-        if record.touched != Touched::Underway {
-            record.touched = Touched::Underway;
-            // On the way back this may be a full disk; a restart too many is the worst that comes
-            // of it.
-            match (
-                save(job, record),
-                record
-                    .pending
-                    .as_ref()
-                    .is_some_and(|pending| pending.setback.is_some()),
-            ) {
-                (Err(failure), true) => tracing::warn!(
-                    reason = failure.message(),
-                    "the way back is not in the record"
+        if record.last_write != LastWrite::Underway {
+            record.last_write = LastWrite::Underway;
+            let is_rollback = record
+                .pending
+                .as_ref()
+                .is_some_and(|pending| pending.failure_record.is_some());
+            match save(installation, record) {
+                // The disk may be full during a rollback. At worst containerd is restarted once
+                // more than necessary.
+                Err(failure) if is_rollback => tracing::warn!(
+                    cause = failure.message(),
+                    "the rollback is not in the record"
                 ),
-                (result, _) => result?,
+                result => result?,
             }
         }
-        job.node
+        installation
+            .node
             .machine
             .about_to("write a file of containerd's configuration");
-        put(job, path, content.as_deref(), *access)
-            .because(Reason::HostFiles, || format!("write {path} of the host"))?;
+        put(installation, path, content.as_deref(), *access)
+            .with_reason(Reason::HostFiles, || format!("write {path} on the node"))?;
         written.push(path.to_string());
     }
     Ok(written)
 }
 
 fn put(
-    job: &Job<'_>,
-    path: &HostPath,
+    installation: &Installation<'_>,
+    path: &NodePath,
     content: Option<&str>,
-    access: Option<Access>,
+    access: Option<FileAccess>,
 ) -> std::io::Result<()> {
-    let place = job.node.root.locate(path)?;
+    let path = installation.node.root.locate(path)?;
     let Some(content) = content else {
-        return files::remove(&place);
+        return files::remove(&path);
     };
-    files::make_folders(place.parent().unwrap_or(&place))?;
+    files::make_folders(path.parent().unwrap_or(&path))?;
     files::write(
-        &place,
+        &path,
         content.as_bytes(),
-        access.unwrap_or(Access::READABLE),
+        access.unwrap_or(FileAccess::READABLE),
     )
 }
 
-/// What the files of a pending change are to hold without it: the bytes of before, unless somebody
-/// else has written to one of them since; then what is his stays.
-fn former(job: &Job<'_>, record: &Record, pending: &Pending) -> Result<Vec<Content>, Failure> {
+fn read(installation: &Installation<'_>, path: &NodePath) -> Result<Option<Vec<u8>>, Failure> {
+    installation
+        .node
+        .root
+        .read(path)
+        .with_reason(Reason::HostFiles, || format!("read {path} on the node"))
+}
+
+fn saved_file(
+    installation: &Installation<'_>,
+    change: &FileChange,
+    path: NodePath,
+) -> Result<SavedFile, Failure> {
+    let access = FileAccess::of(&installation.locate(&path)?)
+        .with_reason(Reason::HostFiles, || format!("stat {path} on the node"))?;
+    SavedFile::new(change, path, access)
+        .with_reason(Reason::ContainerdConfig, || "plan a change".to_owned())
+}
+
+/// Returns the contents that undo a pending change: the former bytes. If another program has
+/// written one of the files since, only the installer's own parts are taken out.
+fn former_contents(
+    installation: &Installation<'_>,
+    record: &Record,
+    pending: &PendingChange,
+) -> Result<Vec<Content>, Failure> {
     let mut foreign = None;
     for file in &pending.files {
-        let read = job
-            .node
-            .root
-            .read(&file.path)
-            .because(Reason::HostFiles, || {
-                format!("read {} of the host", file.path)
-            })?;
-        let is = |text: &Option<String>| read.as_deref() == text.as_deref().map(str::as_bytes);
+        let present = read(installation, &file.path)?;
+        let is = |text: &Option<String>| present.as_deref() == text.as_deref().map(str::as_bytes);
         if !is(&file.before) && !is(&file.after) {
             foreign = Some(&file.path);
         }
@@ -251,31 +283,27 @@ fn former(job: &Job<'_>, record: &Record, pending: &Pending) -> Result<Vec<Conte
             .map(|file| (file.path.clone(), file.before.clone(), file.access))
             .collect());
     };
-    tracing::warn!(%path, "somebody else has written to the file since: only what is ours is taken \
-                           back");
-    let changes = without(job, record, pending).map_err(|error| Failure {
+    tracing::warn!(%path, "another program wrote the file: only the installer's parts are undone");
+    let changes = changes_to_active(installation, record, pending).map_err(|error| Failure {
         reason: error.reason(),
         error: error.into(),
     })?;
     changes
         .iter()
         .map(|change| {
-            let path = HostPath::new(&change.path)
-                .because(Reason::ContainerdConfig, || "go back".to_owned())?;
-            let access = Access::of(&job.locate(&path)?)
-                .because(Reason::HostFiles, || format!("look at {path} of the host"))?;
-            let saved = Saved::new(change, path, access)
-                .because(Reason::ContainerdConfig, || "go back".to_owned())?;
+            let path = NodePath::new(&change.path)
+                .with_reason(Reason::ContainerdConfig, || "roll back".to_owned())?;
+            let saved = saved_file(installation, change, path)?;
             Ok((saved.path, saved.after, saved.access))
         })
         .collect()
 }
 
-/// The changes that lead from what is there to the record's active runtime, or to none.
-fn without(
-    job: &Job<'_>,
+/// Returns the changes that lead from the present files to the record's active runtime, or to none.
+fn changes_to_active(
+    installation: &Installation<'_>,
     record: &Record,
-    pending: &Pending,
+    pending: &PendingChange,
 ) -> Result<Vec<FileChange>, containerd::ConfigError> {
     let version = containerd::Version::parse(&pending.containerd)?;
     let written = pending
@@ -283,17 +311,17 @@ fn without(
         .as_ref()
         .or(record.active.as_ref())
         .map(|active| &active.config);
-    let facts = containerd::Facts::gather(
-        &HostFiles(job.node.root),
-        &job.layout,
-        job.request.mode,
+    let facts = containerd::ConfigFacts::gather(
+        &NodeConfigFiles(installation.node.root),
+        &installation.layout,
+        installation.request.mode,
         version,
         written,
     )?;
     match (&record.active, written) {
         (Some(active), written) => Ok(containerd::propose(
             &facts,
-            &active.wish.handler(active.config.settings),
+            &active.desired.handler(active.config.settings),
             written,
         )?
         .changes),
@@ -302,28 +330,32 @@ fn without(
     }
 }
 
-/// Removes the folders that were made for a change that is undone.
-fn remove_folders(job: &Job<'_>, record: &Record, pending: &Pending) -> Result<(), Failure> {
+/// Removes the folders that were created for a change that is undone.
+fn remove_created_folders(
+    installation: &Installation<'_>,
+    record: &Record,
+    pending: &PendingChange,
+) -> Result<(), Failure> {
     let kept = record
         .active
         .as_ref()
         .map(|active| active.config.made_folders.as_slice())
         .unwrap_or_default();
-    let folders: Vec<HostPath> = pending
+    let folders: Vec<NodePath> = pending
         .folders
         .iter()
         .filter(|folder| !kept.contains(&folder.to_string()))
         .cloned()
         .collect();
-    remove_made_folders(job, &folders)
+    remove_empty_folders(installation, &folders)
 }
 
-/// Whether containerd still runs as it did before a change began.
-fn is_unread(job: &Job<'_>, pending: &Pending) -> bool {
+/// Returns whether containerd runs since before the change began, so it cannot have read it.
+fn is_unread(installation: &Installation<'_>, pending: &PendingChange) -> bool {
     let Some(unit) = &pending.unit else {
         return false;
     };
-    let asked = job.node.machine.unit(unit);
-    job.layout.restarter == Restarter::Installer
-        && asked.is_ok_and(|unit| detect::is_active(&unit) && unit.active_since <= pending.began)
+    let unit = installation.node.machine.unit(unit);
+    installation.layout.restarter == Restarter::Installer
+        && unit.is_ok_and(|unit| detect::is_active(&unit) && unit.active_since <= pending.began)
 }

@@ -1,100 +1,102 @@
-//! containerd's configuration: what is to be edited so that it knows a handler, the way back, and
-//! the proof that nothing else changes.
+//! The edits of containerd's configuration that add and remove a handler, and the trial run that
+//! shows that nothing else changes.
 //!
-//! Pure, but for [`Facts::gather`], which reads files, and [`prove`], which asks the host's own
-//! containerd; both go through a trait of this module. In the order in which an edit comes about:
+//! Pure, except for [`ConfigFacts::gather`], which reads files, and [`prove`], which runs the
+//! node's own containerd. Both use a trait of this module. A module uses only modules above it:
 //!
-//! * [`version`]: which containerd it is.
-//! * [`facts`]: its main file and all that the file imports, as a value.
-//! * `schema`: the schema version of a file, where handlers stand in it, and which there are.
-//! * `imports`: what a main file imports, and the one entry that we add to it.
-//! * `place`: where a handler is to stand.
-//! * `block`: the handler as text between two marks, put into a file and taken out of it.
-//! * [`unmarked`]: a handler that is ours by its content, where somebody wrote the file anew
-//!   without our marks.
+//! * [`version`]: the version of containerd.
+//! * [`error`]: the reasons why an edit is refused.
+//! * `schema`: the schema version of a file, its handlers, and where they are.
+//! * [`unmarked`]: handlers of ours without marks, after another program has rewritten the file.
+//! * `block`: the handler as text between two marks.
+//! * `imports`: the imports of a main file, and the one entry that we add.
+//! * `drop_in`: the paths of our drop-ins.
+//! * [`written`]: the files that were written for a handler, as the record keeps them.
+//! * [`facts`]: the main file and all files that it imports, as a value.
+//! * `placement`: the file that is to contain a handler.
 //! * `edit`: all files of an edit, before any of them is written.
-//! * [`record`]: what was written, so that it can be taken back.
-//! * `candidate`: the edited configuration, laid out where the running containerd does not see it.
-//! * `judge`: two dumps of a configuration, and what may differ between them.
+//! * `candidate`: the edited configuration in a folder that the running containerd does not read.
+//! * `diff`: the differences between two dumps of the configuration.
 //!
-//! # Why texts are spliced
+//! # Text is spliced
 //!
-//! Two runtimes may be on a node, and either may be taken away first. So nothing that we write
-//! depends on what else is there: each handler is one block of text that begins and ends with a
-//! line of its own, and all handlers share one entry among the imports, which goes with the last of
-//! them. Taking a text out again leaves every other byte as it is. Only where somebody edited
-//! inside a block is the file taken apart as TOML, and then just our table leaves it.
+//! A node may have two runtimes, and either may be removed first. So an edit does not depend on
+//! other edits: each handler is one block of text with a first and a last line of its own, and all
+//! handlers share one entry among the imports, which is removed with the last of them. Removing a
+//! text leaves every other byte as it is. Only if somebody edited inside a block, the file is
+//! parsed as TOML and our table is removed from the document.
 //!
-//! # Where
+//! # Placement
 //!
-//! | containerd | main file | handler stands in |
+//! | containerd | main file | handler's file |
 //! |---|---|---|
-//! | 1.x | any | the main file: an imported file would replace all of CRI's section, and with it runc |
+//! | 1.x | any | the main file: an imported file would replace the whole section of CRI, runc included |
 //! | 1.x | imports a file with a section of CRI | that file, for the same reason |
 //! | 2.0 and later | imports a folder below its own | a drop-in there |
 //! | 2.0 and later | any other | a drop-in in `wasmedge-runtime.d` beside it, and an entry among its imports |
-//! | any | none | as above, and a main file that holds its schema version and no more |
+//! | any | none | as above, and a main file that contains its schema version only |
 //! | 2.0 and later (k3s, RKE2) | is rendered and imports the distribution's folder | a drop-in there |
-//! | any (k0s) | says that k0s manages it | a drop-in in the folder that k0s watches |
+//! | any (k0s) | states that k0s manages it | a drop-in in the folder that k0s watches |
 //! | any (MicroK8s) | is a template | the template |
 //!
 //! A drop-in has the plugin ids of the *main* file's schema: containerd 2.0 to 2.2 converts the
-//! merged whole, not each file, and loses what stands under other ids. Nobody reads
-//! `/etc/containerd/conf.d` unless a main file imports it: also not a containerd 2.2 and later
-//! whose main file is absent, although its default configuration names the folder. On 1.x the first
-//! handler in a main file takes the place of the default one, runc; so that is written with it.
+//! merged configuration, not each file, and loses sections with other ids. `/etc/containerd/conf.d`
+//! is read only if a main file imports it: containerd 2.2 and later names the folder in its default
+//! configuration, but does not read it without a main file. On 1.x the first handler in a main file
+//! replaces the default one, runc, so runc is written with it.
 
 use installer_protocol::layout::{Configuration, Restarter};
 use installer_protocol::settings::Sandboxer;
-use installer_protocol::{Mode, Settings};
+use installer_protocol::{ConfigMode, Settings};
 
 use crate::entry;
 
 pub mod version;
 pub mod error;
-pub mod facts;
-pub mod record;
 mod schema;
-mod imports;
-mod place;
-mod block;
 pub mod unmarked;
+mod block;
+mod imports;
+mod drop_in;
+pub mod written;
+pub mod facts;
+mod placement;
 mod edit;
 mod candidate;
-mod judge;
+mod diff;
 
 pub use candidate::FOLDER as CANDIDATE;
 pub use error::ConfigError;
-pub use facts::{Facts, Files};
-pub use record::Record;
+pub use facts::{ConfigFacts, ConfigFiles};
 pub use version::Version;
+pub use written::WrittenHandler;
 
-use edit::Draft;
-use judge::Expected;
+use diff::ExpectedDiff;
+use edit::ConfigEdit;
 
-/// The runtime's name for containerd.
+/// The runtime type in containerd's configuration.
 const RUNTIME_TYPE: &str = "io.containerd.wasmedge.v1";
-/// The annotations of pods that containers of the handler get to see.
+/// The annotations of pods that are passed to the handler's containers.
 const ANNOTATIONS: &str = "runtime.wasmedge.dev/*";
-/// As much of containerd's complaint as a message has room for.
-const COMPLAINT: usize = 400;
+/// Maximum bytes of containerd's standard error in a message.
+const MAX_STDERR: usize = 400;
 
-/// What containerd is to know.
+/// A handler of containerd.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Handler {
-    /// Its name: what a RuntimeClass says.
+    /// Its name, as in a RuntimeClass.
     pub name: String,
-    /// The launcher's absolute path on the host. A path through an [`entry`] means that the options
-    /// are in its file.
+    /// The launcher's absolute path on the node. If it is the path of an [`entry`], the options are
+    /// in the entry's file.
     pub launcher: String,
     /// Whether systemd sets up the cgroups of its containers.
     pub systemd_cgroup: bool,
-    /// What is chosen of it.
+    /// Its settings.
     pub settings: Settings,
 }
 
 impl Handler {
-    /// The options table in containerd's configuration; none where an entry's file has the options.
+    /// Returns the options table in containerd's configuration; none if an entry's file has them.
     fn options_table(&self) -> Option<Vec<(&'static str, String)>> {
         if entry::is_entry(&self.launcher) {
             return None;
@@ -113,81 +115,80 @@ impl Handler {
     }
 }
 
-/// One file of the host, before and after.
+/// A file of the node, before and after an edit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FileChange {
-    /// Its path on the host.
+    /// Its path on the node.
     pub path: String,
-    /// What it holds now; none where there is no such file.
+    /// Its present content; none if it is absent.
     pub before: Option<Vec<u8>>,
-    /// What it is to hold; none where it is to go.
+    /// Its content after the edit; none if it is to be removed.
     pub after: Option<Vec<u8>>,
 }
 
-/// What has to be done so that containerd knows a handler.
+/// The edit that adds a handler.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Proposal {
-    /// The files to write, in this order: what a main file imports stands before it. Empty where
-    /// all is done. The folders of the files may have to be made.
+    /// The files to write, in this order: imported files before the main file. Empty if nothing has
+    /// to change. The files' folders may have to be created.
     pub changes: Vec<FileChange>,
-    /// What takes it back. To be on disk before the first change is.
-    pub record: Record,
-    /// The file that the handler stands in.
+    /// The files by which the handler is removed again. Record it before the first change.
+    pub written: WrittenHandler,
+    /// The file that contains the handler.
     pub config_path: String,
-    /// What containerd needs to see the changes.
-    pub restart: Restart,
+    /// The restart that makes the changes effective.
+    pub restart: RequiredRestart,
 }
 
-/// What containerd needs to see changes of its configuration.
+/// The restart that makes changes of containerd's configuration effective.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Restart {
-    /// Nothing: there are none. Whether it was restarted since they were made is another question.
+pub enum RequiredRestart {
+    /// None, because there are no changes. Earlier changes may still need a restart.
     NotNeeded,
-    /// The installer restarts it.
+    /// By the installer.
     Installer,
-    /// Its distribution does, when it sees them.
+    /// By the distribution, when it sees the changes.
     Distribution,
 }
 
-/// Runs the host's containerd on a configuration that is not in force.
-pub trait Dump {
-    /// Writes `files` (paths on the host, all in a new folder [`CANDIDATE`] beside the main file,
-    /// and bytes), runs `containerd -c <main> config dump`, and removes the files and their folder
-    /// again, also after a failure. What an earlier process left in that folder may go.
+/// Runs the node's containerd on a configuration that is not in force.
+pub trait ConfigDump {
+    /// Writes `files` (paths on the node, all in a new folder [`CANDIDATE`] beside the main file,
+    /// and bytes), runs `containerd -c <main> config dump`, and removes the files and their folder,
+    /// also after a failure. May remove what an earlier process left in that folder.
     ///
     /// # Errors
-    /// When a file cannot be written or the program cannot be run; that it ends badly is an answer.
-    fn dump(&self, main: &str, files: &[(String, Vec<u8>)]) -> std::io::Result<Dumped>;
+    /// If a file cannot be written or the program cannot be run. An exit code other than 0 is not
+    /// an error.
+    fn dump(&self, main: &str, files: &[(String, Vec<u8>)]) -> std::io::Result<DumpOutput>;
 }
 
-/// How `containerd config dump` ended.
+/// The output of `containerd config dump`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Dumped {
+pub struct DumpOutput {
     /// Its exit code; none after a signal.
     pub code: Option<i32>,
-    /// The configuration.
+    /// The merged configuration.
     pub stdout: String,
-    /// What it complained of.
+    /// Its errors.
     pub stderr: String,
 }
 
-/// What is to be written so that containerd knows `handler`. `record` is the one of an earlier
-/// proposal: what it tells of is taken back where the handler no longer stands, also where it had
-/// another name. With [`Mode::Preinstalled`] nothing is to be written.
+/// Returns the edit that adds `handler`. `written` is from an earlier proposal: what it added is
+/// removed if the handler moves or is renamed. With [`ConfigMode::Preinstalled`] nothing is edited.
 ///
 /// # Errors
-/// When the node's containerd cannot be told so, or knows a handler of that name that we did not
-/// write.
+/// If the node's containerd does not support the handler, or has one of that name that is not ours.
 pub fn propose(
-    facts: &Facts,
+    facts: &ConfigFacts,
     handler: &Handler,
-    record: Option<&Record>,
+    written: Option<&WrittenHandler>,
 ) -> Result<Proposal, ConfigError> {
     check(handler)?;
-    chosen(facts.version, handler)?;
+    check_supported(facts.version, handler)?;
     let name = &handler.name;
-    if facts.mode == Mode::Preinstalled {
-        let record = Record {
+    if facts.mode == ConfigMode::Preinstalled {
+        let written = WrittenHandler {
             handler: name.clone(),
             settings: handler.settings,
             files: Vec::new(),
@@ -195,84 +196,87 @@ pub fn propose(
         };
         return Ok(Proposal {
             changes: Vec::new(),
-            record,
+            written,
             config_path: facts.main.clone(),
-            restart: Restart::NotNeeded,
+            restart: RequiredRestart::NotNeeded,
         });
     }
-    let mut draft = Draft::new(facts);
-    if let Some(record) = record.filter(|record| record.handler != *name) {
-        draft.restore(record)?;
-        draft.uninstall(&record.handler)?;
+    let mut edit = ConfigEdit::new(facts);
+    if let Some(earlier) = written.filter(|written| written.handler != *name) {
+        edit.restore(earlier)?;
+        edit.uninstall(&earlier.handler)?;
     }
-    let place = place::place(facts, name)?;
-    // What the distribution merged of our drop-in into a file of its own is not somebody else's.
-    let merged = matches!(facts.configuration, Configuration::Watched { .. }) && draft.has(name)?;
-    if let Some((path, lines)) = draft.taken(name, |path| merged && path != place.path())? {
+    let place = placement::decide(facts, name)?;
+    // k0s merges our drop-in into a file of its own: that handler is ours too.
+    let merged = matches!(facts.configuration, Configuration::Watched { .. }) && edit.has(name)?;
+    if let Some((path, lines)) = edit.foreign(name, |path| merged && path != place.path())? {
         return Err(ConfigError::HandlerTaken {
             handler: name.clone(),
             path,
             lines,
         });
     }
-    draft.install(handler, &place)?;
-    let changes = draft.changes()?;
+    edit.install(handler, &place)?;
+    let changes = edit.changes()?;
     Ok(Proposal {
-        record: draft.record(handler, &place, record)?,
+        written: edit.written(handler, &place, written)?,
         config_path: place.path().to_owned(),
-        restart: Restart::after(&changes, facts.restarter),
+        restart: RequiredRestart::after(&changes, facts.restarter),
         changes,
     })
 }
 
-/// What is to be written so that containerd no longer knows the handler of `record`, and its files
-/// are as they would be without it. Empty where that is so already.
+/// Returns the edit that removes the handler of `written`, so that all files are as without it.
+/// Empty if they are already.
 ///
 /// # Errors
-/// When a file has a handler of that name that is not ours, or that cannot be taken out of it.
-pub fn revert(facts: &Facts, record: &Record) -> Result<Vec<FileChange>, ConfigError> {
-    let mut draft = Draft::new(facts);
-    draft.restore(record)?;
-    draft.uninstall(&record.handler)?;
-    if let Some((path, lines)) = draft.left(&record.handler)? {
+/// If a file has a handler of that name that is not ours, or from which it cannot be removed.
+pub fn revert(
+    facts: &ConfigFacts,
+    written: &WrittenHandler,
+) -> Result<Vec<FileChange>, ConfigError> {
+    let mut edit = ConfigEdit::new(facts);
+    edit.restore(written)?;
+    edit.uninstall(&written.handler)?;
+    if let Some((path, lines)) = edit.remaining(&written.handler)? {
         return Err(ConfigError::HandlerLeft {
-            handler: record.handler.clone(),
+            handler: written.handler.clone(),
             path,
             lines,
         });
     }
-    draft.changes()
+    edit.changes()
 }
 
-/// Proves, before anything is written, that `proposal` gives containerd the handler and changes
+/// Shows by a trial run, before anything is written, that `proposal` adds the handler and changes
 /// nothing else.
 ///
 /// # Errors
-/// When containerd refuses the configuration, or something else would change.
+/// If containerd refuses the configuration, or something else would change.
 pub fn prove(
-    dump: &dyn Dump,
-    facts: &Facts,
+    dump: &dyn ConfigDump,
+    facts: &ConfigFacts,
     proposal: &Proposal,
     handler: &Handler,
 ) -> Result<(), ConfigError> {
-    compare(dump, facts, &proposal.changes, Expected::With(handler))
+    compare(dump, facts, &proposal.changes, ExpectedDiff::With(handler))
 }
 
-/// Proves, before anything is written, that `changes` take the handler `name` from containerd and
+/// Shows by a trial run, before anything is written, that `changes` remove the handler `name` and
 /// change nothing else.
 ///
 /// # Errors
 /// As [`prove`].
 pub fn prove_removal(
-    dump: &dyn Dump,
-    facts: &Facts,
+    dump: &dyn ConfigDump,
+    facts: &ConfigFacts,
     changes: &[FileChange],
     name: &str,
 ) -> Result<(), ConfigError> {
-    compare(dump, facts, changes, Expected::Without(name))
+    compare(dump, facts, changes, ExpectedDiff::Without(name))
 }
 
-impl Restart {
+impl RequiredRestart {
     fn after(changes: &[FileChange], restarter: Restarter) -> Self {
         match restarter {
             _ if changes.is_empty() => Self::NotNeeded,
@@ -282,10 +286,10 @@ impl Restart {
     }
 }
 
-/// Whether a containerd of this version does what is chosen of a handler.
-fn chosen(version: Version, handler: &Handler) -> Result<(), ConfigError> {
+/// Checks that a containerd of this version supports the handler's settings.
+fn check_supported(version: Version, handler: &Handler) -> Result<(), ConfigError> {
     let is_at_least = |major, minor| (version.major, version.minor) >= (major, minor);
-    // containerd 1.6 passes on a table of runc's alone.
+    // containerd 1.6 passes options to runc only.
     if !handler.settings.options().is_empty()
         && handler.options_table().is_some()
         && !is_at_least(1, 7)
@@ -325,10 +329,10 @@ fn check(handler: &Handler) -> Result<(), ConfigError> {
 }
 
 fn compare(
-    dump: &dyn Dump,
-    facts: &Facts,
+    dump: &dyn ConfigDump,
+    facts: &ConfigFacts,
     changes: &[FileChange],
-    expected: Expected<'_>,
+    expected: ExpectedDiff<'_>,
 ) -> Result<(), ConfigError> {
     let name = expected.name();
     let before = dumped(dump, &candidate::lay_out(facts, &[], name)?, "its present")?;
@@ -337,15 +341,15 @@ fn compare(
         &candidate::lay_out(facts, changes, name)?,
         "the edited",
     )?;
-    judge::judge(&before, &after, expected, facts.version)
+    diff::check(&before, &after, expected, facts.version)
 }
 
 fn dumped(
-    dump: &dyn Dump,
-    candidate: &candidate::Candidate,
+    dump: &dyn ConfigDump,
+    candidate: &candidate::CandidateConfig,
     which: &'static str,
 ) -> Result<String, ConfigError> {
-    let Dumped {
+    let DumpOutput {
         code,
         stdout,
         stderr,
@@ -355,9 +359,9 @@ fn dumped(
     if code == Some(0) {
         return Ok(stdout);
     }
-    // The cause stands at the end.
+    // The cause is at the end.
     let stderr = stderr.trim();
-    let start = stderr.ceil_char_boundary(stderr.len().saturating_sub(COMPLAINT));
+    let start = stderr.ceil_char_boundary(stderr.len().saturating_sub(MAX_STDERR));
     Err(ConfigError::Refused {
         which,
         code,

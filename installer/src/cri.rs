@@ -1,8 +1,7 @@
-//! containerd's CRI, version 1: whether it is served, by which handlers, and the calls that a smoke
-//! test is made of.
+//! containerd's CRI, version 1: its status, its handlers, and the calls of a smoke test.
 //!
-//! The few messages stand in `message` by hand: with their generated forms would come a compiler of
-//! protocol files, or a crate that follows Kubernetes' releases, for a hundred lines.
+//! The few messages are written by hand in `message`: generated ones would need a protobuf
+//! compiler, or a crate that follows Kubernetes' releases, to save a hundred lines.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -25,24 +24,22 @@ mod running;
 mod status;
 
 pub use error::CriError;
-pub use status::{Handlers, Readiness, Served};
+pub use status::{CriStatus, RuntimeReadiness, ServedHandlers};
 
-/// How long a call may take that looks or removes.
-const CALL: Duration = Duration::from_secs(30);
-/// How long a call may take that starts processes: a node's disk may be slow.
-const START: Duration = Duration::from_mins(2);
-/// How long one attempt may take to find out whether containerd is ready.
-const LOOK: Duration = Duration::from_secs(5);
-/// How long a sandbox or a container may refuse to be removed.
-const REMOVAL: Duration = Duration::from_secs(15);
-/// Maximum size of an answer: as much as containerd sends by default. Lists of a full node's
-/// containers are long.
+/// Maximum time of a call that reads or removes.
+const CALL_TIMEOUT: Duration = Duration::from_secs(30);
+/// Maximum time of a call that starts processes: a node's disk may be slow.
+const START_TIMEOUT: Duration = Duration::from_mins(2);
+/// Maximum time of one attempt to read the status while containerd starts.
+const STATUS_TIMEOUT: Duration = Duration::from_secs(5);
+/// Maximum time for which a sandbox or a container refuses its removal.
+const REMOVAL_TIMEOUT: Duration = Duration::from_secs(15);
+/// Maximum size of an answer, containerd's default. Lists of a full node's containers are long.
 const MAX_ANSWER: usize = 16 << 20;
-/// The pause between two looks, or two attempts.
-const PAUSE: Duration = Duration::from_millis(200);
+const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
-/// A client of one containerd. It connects when it is first used, and again when containerd was
-/// restarted.
+/// A client of one containerd. It connects on first use, and reconnects after a restart of
+/// containerd.
 #[derive(Debug, Clone)]
 pub struct Cri {
     socket: PathBuf,
@@ -50,14 +47,14 @@ pub struct Cri {
 }
 
 impl Cri {
-    /// A client of the containerd that listens at `socket`. Must be called inside a tokio runtime.
+    /// Makes a client of the containerd at `socket`. Call it inside a tokio runtime.
     pub fn at(socket: &Path) -> Self {
         let path = socket.to_owned();
         let connector = tower::service_fn(move |_: Uri| {
             let path = path.clone();
             async move { Ok::<_, io::Error>(TokioIo::new(UnixStream::connect(path).await?)) }
         });
-        // The address is never looked up: the connector knows where to go.
+        // The address is not used: the connector connects to the socket.
         let channel =
             Endpoint::from_static("http://containerd").connect_with_connector_lazy(connector);
         Self {
@@ -66,34 +63,33 @@ impl Cri {
         }
     }
 
-    /// Whether containerd runs containers, and by which handlers.
-    pub async fn served(&self) -> Result<Served, CriError> {
-        self.status(CALL)
+    /// Returns whether containerd runs containers, and its handlers.
+    pub async fn served(&self) -> Result<CriStatus, CriError> {
+        self.status(CALL_TIMEOUT)
             .await
             .map(|answer| status::served(&answer))
     }
 
-    /// Who sets up the cgroups of `handler`'s containers, as containerd is configured; none if it
-    /// does not say.
+    /// Returns the cgroup driver of `handler` in containerd's configuration; none if it is not
+    /// published.
     pub async fn driver(&self, handler: &str) -> Result<Option<CgroupDriver>, CriError> {
-        self.status(CALL)
+        self.status(CALL_TIMEOUT)
             .await
             .map(|answer| status::driver(&answer, handler))
     }
 
-    /// Asks until containerd answers that its runtime is ready; after `limit` it is an error that
-    /// says what it last answered. A containerd without CRI is one at once: its plugins are loaded
-    /// before it listens.
-    pub async fn wait_until_ready(&self, limit: Duration) -> Result<Served, CriError> {
+    /// Waits until containerd's runtime is ready. After `timeout` it fails with the last answer. A
+    /// containerd without CRI fails at once: it loads its plugins before it listens.
+    pub async fn wait_until_ready(&self, timeout: Duration) -> Result<CriStatus, CriError> {
         let start = Instant::now();
         loop {
             let last = match self
-                .status(LOOK)
+                .status(STATUS_TIMEOUT)
                 .await
                 .map(|answer| status::served(&answer))
             {
-                Ok(Served {
-                    runtime: Readiness::NotReady(why),
+                Ok(CriStatus {
+                    runtime: RuntimeReadiness::NotReady(why),
                     ..
                 }) => why,
                 Ok(served) => return Ok(served),
@@ -101,14 +97,14 @@ impl Cri {
                 Err(error @ CriError::Unreachable { .. }) => chain(&error),
                 Err(error) => error.to_string(),
             };
-            if start.elapsed() >= limit {
-                return Err(CriError::NotReady { last, limit });
+            if start.elapsed() >= timeout {
+                return Err(CriError::NotReady { last, timeout });
             }
-            tokio::time::sleep(PAUSE).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
     }
 
-    /// Whether the node has an image.
+    /// Returns whether the node has an image.
     pub(crate) async fn has_image(&self, image: &str) -> Result<bool, CriError> {
         let image = Some(message::ImageSpec {
             image: image.to_owned(),
@@ -116,7 +112,7 @@ impl Cri {
         let path = PathAndQuery::from_static("/runtime.v1.ImageService/ImageStatus");
         let answer: message::ImageStatusResponse = self
             .unary(
-                CALL,
+                CALL_TIMEOUT,
                 "ImageStatus",
                 path,
                 Request::new(message::ImageStatusRequest { image }),
@@ -125,7 +121,7 @@ impl Cri {
         Ok(answer.image.is_some_and(|image| !image.id.is_empty()))
     }
 
-    /// Makes a sandbox; its id.
+    /// Makes a sandbox; returns its id.
     pub(crate) async fn run_sandbox(
         &self,
         config: message::PodSandboxConfig,
@@ -135,11 +131,11 @@ impl Cri {
             config: Some(config),
             runtime_handler: handler.to_owned(),
         };
-        let answer: message::SandboxId = self.call(START, "RunPodSandbox", request).await?;
+        let answer: message::SandboxId = self.call(START_TIMEOUT, "RunPodSandbox", request).await?;
         Ok(answer.pod_sandbox_id)
     }
 
-    /// The sandboxes that have these labels.
+    /// Lists the sandboxes with these labels.
     pub(crate) async fn sandboxes(
         &self,
         labels: BTreeMap<String, String>,
@@ -149,7 +145,7 @@ impl Cri {
         });
         let answer: message::ListPodSandboxResponse = self
             .call(
-                CALL,
+                CALL_TIMEOUT,
                 "ListPodSandbox",
                 message::ListPodSandboxRequest { filter },
             )
@@ -157,14 +153,14 @@ impl Cri {
         Ok(answer.items)
     }
 
-    /// Ends everything in a sandbox and removes it. One that is not there is removed. containerd
-    /// refuses to remove what it is just starting, so it is asked again for a while.
+    /// Stops a sandbox and removes it, if it exists. Retries for a while, because containerd
+    /// refuses to remove a sandbox that is starting.
     pub(crate) async fn remove_sandbox(&self, id: &str) -> Result<(), CriError> {
         let start = Instant::now();
         loop {
             match self.try_to_remove_sandbox(id).await {
-                Err(CriError::Answer { .. }) if start.elapsed() < REMOVAL => {
-                    tokio::time::sleep(PAUSE).await;
+                Err(CriError::Answer { .. }) if start.elapsed() < REMOVAL_TIMEOUT => {
+                    tokio::time::sleep(POLL_INTERVAL).await;
                 }
                 ended => return ended,
             }
@@ -176,7 +172,10 @@ impl Cri {
             let request = message::SandboxId {
                 pod_sandbox_id: id.to_owned(),
             };
-            match self.call::<_, message::Empty>(CALL, call, request).await {
+            match self
+                .call::<_, message::Empty>(CALL_TIMEOUT, call, request)
+                .await
+            {
                 Ok(_) => {}
                 Err(error) if error.is_not_found() => {}
                 Err(error) => return Err(error),
@@ -185,7 +184,7 @@ impl Cri {
         Ok(())
     }
 
-    /// The containers that have these labels, also those whose sandbox is gone.
+    /// Lists the containers with these labels, also those whose sandbox is gone.
     pub(crate) async fn containers(
         &self,
         labels: BTreeMap<String, String>,
@@ -195,7 +194,7 @@ impl Cri {
         });
         let answer: message::ListContainersResponse = self
             .call(
-                CALL,
+                CALL_TIMEOUT,
                 "ListContainers",
                 message::ListContainersRequest { filter },
             )
@@ -203,9 +202,8 @@ impl Cri {
         Ok(answer.containers)
     }
 
-    /// Ends a container and removes it. One that is not there is removed. containerd refuses to
-    /// remove what it is just starting, or removing for another caller, so it is asked again for a
-    /// while.
+    /// Stops a container and removes it, if it exists. Retries for a while, because containerd
+    /// refuses to remove a container that is starting or that another caller removes.
     pub(crate) async fn remove_container(&self, id: &str) -> Result<(), CriError> {
         let start = Instant::now();
         loop {
@@ -213,24 +211,25 @@ impl Cri {
                 container_id: id.to_owned(),
             };
             match self
-                .call::<_, message::Empty>(CALL, "RemoveContainer", request)
+                .call::<_, message::Empty>(CALL_TIMEOUT, "RemoveContainer", request)
                 .await
             {
                 Err(error) if error.is_not_found() => return Ok(()),
-                Err(CriError::Answer { .. }) if start.elapsed() < REMOVAL => {
-                    tokio::time::sleep(PAUSE).await;
+                Err(CriError::Answer { .. }) if start.elapsed() < REMOVAL_TIMEOUT => {
+                    tokio::time::sleep(POLL_INTERVAL).await;
                 }
                 ended => return ended.map(drop),
             }
         }
     }
 
-    /// Makes a container in a sandbox; its id.
+    /// Makes a container in a sandbox; returns its id.
     pub(crate) async fn create_container(
         &self,
         request: message::CreateContainerRequest,
     ) -> Result<String, CriError> {
-        let answer: message::ContainerId = self.call(START, "CreateContainer", request).await?;
+        let answer: message::ContainerId =
+            self.call(START_TIMEOUT, "CreateContainer", request).await?;
         Ok(answer.container_id)
     }
 
@@ -239,30 +238,30 @@ impl Cri {
         let request = message::ContainerId {
             container_id: id.to_owned(),
         };
-        self.call::<_, message::Empty>(START, "StartContainer", request)
+        self.call::<_, message::Empty>(START_TIMEOUT, "StartContainer", request)
             .await
             .map(drop)
     }
 
-    /// How far a container is.
+    /// Returns a container's status.
     pub(crate) async fn container(&self, id: &str) -> Result<message::ContainerStatus, CriError> {
         let request = message::ContainerId {
             container_id: id.to_owned(),
         };
         let answer: message::ContainerStatusResponse =
-            self.call(CALL, "ContainerStatus", request).await?;
+            self.call(CALL_TIMEOUT, "ContainerStatus", request).await?;
         Ok(answer.status.unwrap_or_default())
     }
 
-    async fn status(&self, limit: Duration) -> Result<message::StatusResponse, CriError> {
-        self.call(limit, "Status", message::StatusRequest { verbose: true })
+    async fn status(&self, timeout: Duration) -> Result<message::StatusResponse, CriError> {
+        self.call(timeout, "Status", message::StatusRequest { verbose: true })
             .await
     }
 
     /// Calls a method of the runtime service.
     async fn call<Q, A>(
         &self,
-        limit: Duration,
+        timeout: Duration,
         call: &'static str,
         request: Q,
     ) -> Result<A, CriError>
@@ -273,12 +272,12 @@ impl Cri {
         let path = format!("/runtime.v1.RuntimeService/{call}")
             .parse()
             .expect("a method's name is a word");
-        self.unary(limit, call, path, Request::new(request)).await
+        self.unary(timeout, call, path, Request::new(request)).await
     }
 
     async fn unary<Q, A>(
         &self,
-        limit: Duration,
+        timeout: Duration,
         call: &'static str,
         path: PathAndQuery,
         request: Request<Q>,
@@ -299,14 +298,14 @@ impl Cri {
                 .await
                 .map_err(|status| failed(&status))
         };
-        match tokio::time::timeout(limit, answer).await {
+        match tokio::time::timeout(timeout, answer).await {
             Ok(answer) => answer.map(tonic::Response::into_inner),
-            Err(_) => Err(CriError::TimedOut { call, limit }),
+            Err(_) => Err(CriError::TimedOut { call, timeout }),
         }
     }
 }
 
-/// An error with its cause.
+/// Formats an error with its cause.
 fn chain(error: &dyn std::error::Error) -> String {
     error
         .source()

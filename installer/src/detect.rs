@@ -1,6 +1,5 @@
-//! What a host is: its distribution, its kernel, its containerd, who sets up its cgroups, which
-//! runtimes are in use. Looking is done here; what it means is decided by pure functions of what
-//! was seen.
+//! The distribution, the containerd and the cgroup driver of a node. Functions here read the node;
+//! the decisions are pure functions in the submodules.
 
 use std::collections::BTreeSet;
 
@@ -9,22 +8,31 @@ use installer_protocol::{Distribution, Layout};
 use systemd_client::{ActiveState, Unit};
 
 use crate::containerd::Version;
-use crate::host::{HostPath, HostRoot};
 use crate::machine::Machine;
+use crate::node_root::{NodePath, NodeRoot};
 
 mod distribution;
-mod kernel;
 mod command;
 mod cgroup;
-mod containers;
 
-pub use cgroup::{Driver, driver};
-pub use command::{Command, DEFAULT_CONFIG, Flag};
-pub use containers::{Bundles, Container, Pod, Running, Settings, Usage, bundles, usage};
-pub use distribution::{Seen, distribution};
-pub use kernel::{Kernel, KernelLack};
+pub use cgroup::{PodCgroupDriver, driver};
+pub use command::{DEFAULT_CONFIG, Flag, StartCommand};
+pub use distribution::{DistributionHints, distribution};
 
-/// The unit of every distribution that may run containerd, or another runtime.
+/// The containerd of a node, and the unit that runs it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ContainerdService {
+    /// The unit; none if systemd runs none and the distribution restarts containerd.
+    pub unit: Option<String>,
+    /// The command of the unit.
+    pub command: StartCommand,
+    /// containerd's program.
+    pub program: NodePath,
+    /// Its version.
+    pub version: Version,
+}
+
+/// Returns the units of all distributions that may run a container runtime.
 pub fn units(layout: &Layout) -> BTreeSet<String> {
     let known = Distribution::ALL
         .iter()
@@ -35,30 +43,34 @@ pub fn units(layout: &Layout) -> BTreeSet<String> {
         .collect()
 }
 
-/// What is seen of a host of which nothing is known yet.
+/// Reads the node's OS and its active units.
 ///
 /// # Errors
-/// When systemd, which is there, does not say which units are active.
-pub fn look(root: &HostRoot, machine: &dyn Machine, layout: &Layout) -> Result<Seen> {
-    // Not below /etc, which is not mounted; distributions keep the file itself here.
+/// If systemd runs and does not return the state of a unit.
+pub fn distribution_hints(
+    root: &NodeRoot,
+    machine: &dyn Machine,
+    layout: &Layout,
+) -> Result<DistributionHints> {
+    // /etc is not mounted; distributions keep the file itself here.
     let os_release = root
-        .read(&HostPath::new("/usr/lib/os-release")?)
-        .context("read /usr/lib/os-release of the host")?;
+        .read(&NodePath::new("/usr/lib/os-release")?)
+        .context("read /usr/lib/os-release on the node")?;
     let os = os_release
         .map(|bytes| distribution::os_of(&String::from_utf8_lossy(&bytes)))
         .unwrap_or_default();
     let mut active = BTreeSet::new();
-    if root.has(&HostPath::new("/run/systemd/private")?) {
+    if root.has(&NodePath::new("/run/systemd/private")?) {
         for name in units(layout) {
             if is_active(&machine.unit(&name)?) {
                 active.insert(name);
             }
         }
     }
-    Ok(Seen { os, active })
+    Ok(DistributionHints { os, active })
 }
 
-/// Whether a unit runs, or is about to.
+/// Returns whether a unit runs or is being started.
 pub fn is_active(unit: &Unit) -> bool {
     matches!(
         unit.active,
@@ -66,10 +78,10 @@ pub fn is_active(unit: &Unit) -> bool {
     )
 }
 
-/// The unit of `layout` that runs containerd; none where systemd runs none of them.
+/// Returns the unit of `layout` that runs containerd; none if systemd runs none of them.
 ///
 /// # Errors
-/// When systemd does not say.
+/// If systemd does not return the state of a unit.
 pub fn unit(machine: &dyn Machine, layout: &Layout) -> Result<Option<Unit>> {
     for name in &layout.units {
         let unit = machine.unit(name)?;
@@ -80,12 +92,12 @@ pub fn unit(machine: &dyn Machine, layout: &Layout) -> Result<Option<Unit>> {
     Ok(None)
 }
 
-/// containerd's program: what its unit starts, else where the distribution puts it.
+/// Finds containerd's program: the one that its unit starts, else the distribution's.
 ///
 /// # Errors
-/// When it is nowhere.
-pub fn program(root: &HostRoot, layout: &Layout, unit: Option<&Unit>) -> Result<HostPath> {
-    // A unit of k3s starts k3s, which starts containerd.
+/// If there is none.
+pub fn program(root: &NodeRoot, layout: &Layout, unit: Option<&Unit>) -> Result<NodePath> {
+    // The unit of k3s starts k3s, which starts containerd.
     let started = unit
         .and_then(|unit| unit.program.clone())
         .filter(|program| program.ends_with("/containerd"));
@@ -94,46 +106,46 @@ pub fn program(root: &HostRoot, layout: &Layout, unit: Option<&Unit>) -> Result<
         .chain(layout.programs.iter().cloned())
         .collect();
     for candidate in &candidates {
-        let path = HostPath::new(candidate)?;
+        let path = NodePath::new(candidate)?;
         if root.has(&path) {
             return Ok(path);
         }
     }
     bail!(
-        "containerd's program is at none of {} on the host: which one does the node's containerd \
+        "containerd's program is at none of {} on the node: which one does the node's containerd \
          run from?",
         candidates.join(", ")
     )
 }
 
-/// What containerd's program says its version is.
+/// Asks containerd's program for its version.
 ///
 /// # Errors
-/// When it does not run, or says none.
-pub fn version(machine: &dyn Machine, program: &HostPath) -> Result<Version> {
+/// If it does not run, or prints no version.
+pub fn version(machine: &dyn Machine, program: &NodePath) -> Result<Version> {
     let output = machine
         .run(program, &["--version"])
-        .with_context(|| format!("run {program} --version on the host"))?;
-    let said = String::from_utf8_lossy(&output.stdout);
+        .with_context(|| format!("run {program} --version on the node"))?;
+    let printed = String::from_utf8_lossy(&output.stdout);
     ensure!(
         output.status.success(),
-        "{program} --version ended with {} on the host: {}",
+        "{program} --version ended with {} on the node: {}",
         output.status,
         String::from_utf8_lossy(&output.stderr).trim()
     );
-    Version::parse(&said).with_context(|| format!("ask {program} of the host for its version"))
+    Version::parse(&printed).with_context(|| format!("read the version of {program} on the node"))
 }
 
-/// Which of the folders that the kubelet makes for pods are there.
+/// Detects the cgroup driver by the cgroups that the kubelet made for pods.
 ///
 /// # Errors
-/// When they do not say who sets up the node's cgroups.
-pub fn cgroup_driver(root: &HostRoot) -> Result<Driver> {
-    let folder = HostPath::new("/sys/fs/cgroup")?;
+/// If they do not show the driver.
+pub fn cgroup_driver(root: &NodeRoot) -> Result<PodCgroupDriver> {
+    let folder = NodePath::new("/sys/fs/cgroup")?;
     let place = root
         .locate(&folder)
-        .with_context(|| format!("look at {folder} of the host"))?;
+        .with_context(|| format!("find {folder} on the node"))?;
     Ok(driver(
-        &cgroup::folders(&place).with_context(|| format!("list {folder} of the host"))?,
+        &cgroup::folders(&place).with_context(|| format!("list {folder} on the node"))?,
     )?)
 }

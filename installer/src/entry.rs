@@ -1,12 +1,10 @@
-//! A handler's entry: a folder with a link to the launcher and the file of runtime options beside
-//! it.
+//! A handler's entry: a folder with a link to the launcher and an options file beside it.
 //!
-//! containerd 2.4 cannot create a user namespace for a handler whose configuration has an options
-//! table, so the options are in a file. The launcher reads it from the folder of the path by which
-//! containerd starts it. An entry is named for the runtime's folder and for the options in it, and
-//! its content never changes: other options are another entry. So an edit of containerd's
-//! configuration, which names the entry, changes launcher and options in one step, and so does the
-//! way back.
+//! containerd 2.4 cannot create a user namespace for a handler with an options table, so the
+//! options are in a file. The launcher reads it from the folder of the path by which containerd
+//! executes it. An entry is named for the runtime's folder and for its options, and its content
+//! never changes: other options make another entry. So containerd's configuration, which names the
+//! entry, changes launcher and options in one step, in a rollback too.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -17,24 +15,24 @@ use std::path::Path;
 use installer_protocol::Settings;
 use sha2::{Digest as _, Sha256};
 
-use crate::files::{self, Access};
-use crate::host::HostPath;
+use crate::files::{self, FileAccess};
+use crate::node_root::NodePath;
 use crate::unpack::LAUNCHER;
 
-/// The file of runtime options. The launcher knows it by this name.
+/// The options file. The launcher expects this name.
 pub const OPTIONS: &str = "options.toml";
-/// Stands between the name of the runtime's folder and the digest of the options.
+/// Separates the name of the runtime's folder from the digest of the options.
 const SEPARATOR: char = '@';
 /// Hexadecimal digits of the digest.
-const DIGITS: usize = 12;
-/// The first lines of the file.
+const DIGEST_DIGITS: usize = 12;
+/// The first lines of the options file.
 const HEAD: &str = "# Options of a WasmEdge runtime handler, written by the node installer. Change \
                     them in the WasmRuntime:\n\
                     # an edit of this file is undone.\n";
 
-/// An entry on the shelf of a runtime.
+/// An entry in the versions folder of a runtime.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Entry {
+pub struct HandlerEntry {
     /// Its folder's name.
     name: String,
     /// The name of the runtime's folder.
@@ -43,8 +41,8 @@ pub struct Entry {
     options: String,
 }
 
-impl Entry {
-    /// The entry with these options for the runtime in the folder `runtime` of the shelf.
+impl HandlerEntry {
+    /// Makes the entry with these options for the runtime's folder `runtime`.
     pub fn new(runtime: &str, systemd_cgroup: bool, settings: Settings) -> Self {
         let mut options = format!("{HEAD}SystemdCgroup = {systemd_cgroup}\n");
         for (key, value) in settings.options() {
@@ -53,22 +51,21 @@ impl Entry {
         }
         let digest = crate::fetch::hex(&Sha256::digest(options.as_bytes()));
         Self {
-            name: format!("{runtime}{SEPARATOR}{}", &digest[..DIGITS]),
+            name: format!("{runtime}{SEPARATOR}{}", &digest[..DIGEST_DIGITS]),
             runtime: runtime.to_owned(),
             options,
         }
     }
 
-    /// What containerd executes, for an entry in this folder of the host's versions.
-    pub fn launcher(&self, versions: &HostPath) -> HostPath {
+    /// Returns the path that containerd executes, for an entry in this folder of the node.
+    pub fn launcher(&self, versions: &NodePath) -> NodePath {
         versions.join(&self.name).join(launcher_name())
     }
 
-    /// Makes the entry in `versions`, or repairs it: first the options, then the link that leads to
-    /// them.
+    /// Writes or repairs the entry in `versions`: first the options, then the link.
     ///
     /// # Errors
-    /// When the file system refuses.
+    /// If a file cannot be written.
     pub fn make(&self, versions: &Path) -> io::Result<()> {
         let folder = versions.join(&self.name);
         if folder.symlink_metadata().is_ok_and(|facts| !facts.is_dir()) {
@@ -77,7 +74,7 @@ impl Entry {
         files::make_folders(&folder)?;
         let options = folder.join(OPTIONS);
         if !is_own_file(&options, self.options.as_bytes()) {
-            files::write(&options, self.options.as_bytes(), Access::READABLE)?;
+            files::write(&options, self.options.as_bytes(), FileAccess::READABLE)?;
         }
         let (link, target) = (
             folder.join(launcher_name()),
@@ -92,14 +89,14 @@ impl Entry {
     }
 }
 
-/// The name of the runtime's folder that the folder `name` on a shelf belongs to: an entry's
-/// runtime, or the folder itself.
+/// Returns the runtime's folder that the folder `name` belongs to: an entry's runtime, or `name`
+/// itself.
 pub fn runtime_of(name: &str) -> &str {
     name.rsplit_once(SEPARATOR)
         .map_or(name, |(runtime, _)| runtime)
 }
 
-/// Whether the launcher's path leads through an entry, so that its options are in the entry's file.
+/// Returns whether `launcher` is the path of an entry, so that the options are in the entry's file.
 pub fn is_entry(launcher: &str) -> bool {
     let folder = launcher.rsplit('/').nth(1).unwrap_or_default();
     launcher.ends_with(launcher_name()) && folder.contains(SEPARATOR)
@@ -109,11 +106,11 @@ fn launcher_name() -> &'static str {
     LAUNCHER.rsplit('/').next().unwrap_or(LAUNCHER)
 }
 
-/// Whether this is a file of ours with these bytes that only we can write.
+/// Returns whether `path` is a regular file with these bytes that only this user can write.
 fn is_own_file(path: &Path, bytes: &[u8]) -> bool {
     let own = rustix::process::geteuid().as_raw();
     let is_own = path.symlink_metadata().is_ok_and(|facts| {
-        facts.is_file() && facts.uid() == own && facts.mode() & 0o7777 == Access::READABLE.mode
+        facts.is_file() && facts.uid() == own && facts.mode() & 0o7777 == FileAccess::READABLE.mode
     });
     is_own && fs::read(path).is_ok_and(|found| found == bytes)
 }
@@ -129,8 +126,8 @@ mod tests {
     const RUNTIME: &str = "0.1.0-0123456789ab";
 
     #[test]
-    fn entry_of_other_options_is_another_folder_of_the_same_runtime() {
-        let plain = Entry::new(RUNTIME, false, Settings::default());
+    fn other_options_make_another_entry_of_the_same_runtime() {
+        let plain = HandlerEntry::new(RUNTIME, false, Settings::default());
         let chosen = Settings {
             grouping: Grouping::Pod,
             log_level: LogLevel::Debug,
@@ -138,14 +135,17 @@ mod tests {
         };
         let entries = [
             plain.clone(),
-            Entry::new(RUNTIME, true, Settings::default()),
-            Entry::new(RUNTIME, false, chosen),
+            HandlerEntry::new(RUNTIME, true, Settings::default()),
+            HandlerEntry::new(RUNTIME, false, chosen),
         ];
         let names: std::collections::BTreeSet<&str> =
             entries.iter().map(|entry| entry.name.as_str()).collect();
         assert_eq!(names.len(), entries.len());
         assert!(names.iter().all(|name| runtime_of(name) == RUNTIME));
-        assert_eq!(plain, Entry::new(RUNTIME, false, Settings::default()));
+        assert_eq!(
+            plain,
+            HandlerEntry::new(RUNTIME, false, Settings::default())
+        );
         let options: toml_edit::DocumentMut = entries[2].options.parse().unwrap();
         let found = ["grouping", "log_level"].map(|key| options[key].as_str().unwrap());
         assert_eq!(
@@ -155,9 +155,9 @@ mod tests {
     }
 
     #[test]
-    fn entry_is_known_by_the_launchers_path() {
-        let shelf = HostPath::new("/opt/wasmedge-runtime/wasmedge").unwrap();
-        let launcher = Entry::new(RUNTIME, true, Settings::default()).launcher(&shelf);
+    fn entry_is_recognized_by_the_launchers_path() {
+        let versions = NodePath::new("/opt/wasmedge-runtime/wasmedge").unwrap();
+        let launcher = HandlerEntry::new(RUNTIME, true, Settings::default()).launcher(&versions);
         assert!(is_entry(launcher.as_str()), "{launcher}");
         for other in [
             "/opt/wasmedge-runtime/wasmedge/0.1.0-0123456789ab/bin/containerd-shim-wasmedge-v1",
@@ -171,15 +171,15 @@ mod tests {
     }
 
     #[test]
-    fn entry_leads_to_the_launcher_and_is_made_again_when_it_is_damaged() {
+    fn entry_leads_to_the_launcher_and_a_damaged_one_is_repaired() {
         let folder = tempfile::tempdir().unwrap();
-        let shelf = folder.path();
-        fs::create_dir_all(shelf.join(RUNTIME).join("bin")).unwrap();
-        fs::write(shelf.join(RUNTIME).join(LAUNCHER), "launcher").unwrap();
-        let entry = Entry::new(RUNTIME, true, Settings::default());
-        let place = shelf.join(&entry.name);
+        let versions = folder.path();
+        fs::create_dir_all(versions.join(RUNTIME).join("bin")).unwrap();
+        fs::write(versions.join(RUNTIME).join(LAUNCHER), "launcher").unwrap();
+        let entry = HandlerEntry::new(RUNTIME, true, Settings::default());
+        let place = versions.join(&entry.name);
         let whole = || {
-            entry.make(shelf).unwrap();
+            entry.make(versions).unwrap();
             assert_eq!(
                 fs::read_to_string(place.join(launcher_name())).unwrap(),
                 "launcher"
@@ -201,7 +201,7 @@ mod tests {
                     .unwrap();
             },
             &|| {
-                fs::rename(place.join(OPTIONS), shelf.join("elsewhere")).unwrap();
+                fs::rename(place.join(OPTIONS), versions.join("elsewhere")).unwrap();
                 symlink("../elsewhere", place.join(OPTIONS)).unwrap();
             },
             &|| fs::remove_file(place.join(launcher_name())).unwrap(),

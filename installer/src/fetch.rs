@@ -1,13 +1,13 @@
-//! Getting the runtime's archive: out of the installer's image, from a URL, or as a layer of an OCI
+//! Fetches the runtime's archive: from the installer's image, from a URL, or as a layer of an OCI
 //! artifact.
 //!
-//! The archive's SHA-256 is computed while its bytes arrive and compared before anybody else reads
-//! one of them. A file that is not the expected one is removed at once, and so is every download
-//! when its [`Archive`] is dropped.
+//! The SHA-256 is computed while the bytes arrive and compared before any of them is used. A file
+//! with another digest is removed at once, and every download is removed when its [`Archive`] is
+//! dropped.
 //!
-//! TLS trusts the roots of the image's own `/etc/ssl/certs/ca-certificates.crt`, or those of the
-//! file that `SSL_CERT_FILE` names instead: for a registry with an authority of its own. Proxies
-//! are taken from `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY`.
+//! TLS trusts the roots in the image's `/etc/ssl/certs/ca-certificates.crt`, or in the file that
+//! `SSL_CERT_FILE` names: for a registry with its own certificate authority. `HTTPS_PROXY`,
+//! `HTTP_PROXY` and `NO_PROXY` are used.
 
 use std::fs;
 use std::io;
@@ -25,33 +25,31 @@ mod url;
 
 pub use secret::SecretError;
 
-/// How the archives of both our images and others' are got.
+/// Fetches archives.
 #[derive(Debug, Clone)]
 pub struct Fetcher {
-    /// The archive in the installer's image; the same path with `.sha256` behind it says its
-    /// digest.
+    /// The archive in the installer's image. Its digest is in the file with `.sha256` appended.
     pub bundled: PathBuf,
-    /// Credentials for registries, in docker's form, as a pull secret is mounted. It need not be
-    /// there.
+    /// Credentials for registries in Docker's format, as in a mounted pull secret. May be absent.
     pub pull_secret: PathBuf,
-    /// How long, how often, how much.
+    /// The limits of downloads.
     pub limits: Limits,
 }
 
-/// How long, how often and how much is downloaded.
+/// Limits of a download.
 #[derive(Debug, Clone)]
 pub struct Limits {
-    /// Attempts, where a failure may pass.
+    /// Maximum number of attempts.
     pub attempts: u32,
-    /// Before the second attempt; doubled before each further one.
-    pub pause: Duration,
-    /// Until a connection is there.
+    /// Backoff before the second attempt; doubled before each further one.
+    pub backoff: Duration,
+    /// Maximum time to connect.
     pub connect: Duration,
-    /// Between two pieces of an answer.
+    /// Maximum time between two parts of an answer.
     pub idle: Duration,
-    /// All attempts together.
+    /// Maximum time of all attempts together.
     pub total: Duration,
-    /// Bytes of an archive.
+    /// Maximum bytes of an archive.
     pub size: u64,
 }
 
@@ -69,10 +67,10 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             attempts: 4,
-            pause: Duration::from_secs(2),
+            backoff: Duration::from_secs(2),
             connect: Duration::from_secs(15),
             idle: Duration::from_secs(30),
-            // Less than an installer has: there must be time left to say what went wrong.
+            // Less than an installer's time, so that the failure is still reported.
             total: Duration::from_mins(5),
             // Ours has 16 MB.
             size: 512 << 20,
@@ -80,69 +78,69 @@ impl Default for Limits {
     }
 }
 
-/// An archive whose digest was compared. A download is removed when this value is dropped.
+/// An archive with a verified digest. A download is removed on drop.
 #[derive(Debug)]
 pub struct Archive {
-    /// Where it lies.
+    /// Its path.
     pub path: PathBuf,
     /// Its SHA-256, 64 hexadecimal digits.
     pub sha256: String,
-    /// What removes it.
+    /// Removes the file on drop.
     _download: Option<tempfile::TempPath>,
 }
 
-/// Why an archive could not be had.
+/// An archive that could not be fetched.
 #[derive(Debug, thiserror::Error)]
 pub enum FetchError {
-    /// The installer's image is not whole.
-    #[error("the installer's image holds no {}: install another image", path.display())]
+    /// The installer's image is incomplete.
+    #[error("the installer's image has no {}: install another image", path.display())]
     NotBundled {
-        /// What is missing.
+        /// The missing file.
         path: PathBuf,
-        /// What the kernel says.
+        /// The cause.
         source: io::Error,
     },
-    /// The bytes are not those whose digest was given.
+    /// The bytes have another digest.
     #[error(
-        "{origin} has SHA-256 {found}, expected {expected}: correct the digest, or distrust the \
-         place"
+        "{origin} has SHA-256 {found}, expected {expected}: correct the digest, or do not trust the \
+         source"
     )]
     Digest {
-        /// Where they came from.
+        /// The source.
         origin: String,
-        /// What was asked for.
+        /// The expected digest.
         expected: String,
-        /// What came.
+        /// The computed digest.
         found: String,
     },
-    /// There is more than an archive may have.
+    /// The archive is too large.
     #[error("{origin} has more than {limit} bytes")]
     TooLarge {
-        /// Where it comes from.
+        /// The source.
         origin: String,
         /// The limit.
         limit: u64,
     },
-    /// The address is none.
-    #[error("{url:?} is no address to download from: write https://host/path")]
+    /// The address is not valid.
+    #[error("{url:?} is not an address to download from: write https://host/path")]
     Address {
-        /// What was given.
+        /// The address.
         url: String,
     },
-    /// A server answered, with something else.
+    /// A server answered with an error.
     #[error("{origin} answered with HTTP status {status}")]
     Status {
-        /// What was asked for.
+        /// The source.
         origin: String,
-        /// The answer.
+        /// The HTTP status.
         status: u16,
     },
-    /// No server answered, or it stopped in the middle.
+    /// No server answered, or the connection broke.
     #[error("cannot download {origin}")]
     Connection {
-        /// What was asked for.
+        /// The source.
         origin: String,
-        /// What the client says.
+        /// The cause.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// TLS could not be set up: no trusted roots.
@@ -151,39 +149,39 @@ pub enum FetchError {
          SSL_CERT_FILE names?"
     )]
     Client {
-        /// What the client says.
+        /// The cause.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// The reference is none.
-    #[error("{reference:?} is no reference of an OCI artifact: write registry/repository:tag")]
+    /// The reference is not valid.
+    #[error("{reference:?} is not a reference of an OCI artifact: write registry/repository:tag")]
     Reference {
-        /// What was given.
+        /// The reference.
         reference: String,
     },
     /// A registry refused.
     #[error("the registry refuses {origin}")]
     Registry {
-        /// What was asked for.
+        /// The source.
         origin: String,
-        /// What it says.
+        /// The cause.
         source: Box<oci_client::errors::OciDistributionError>,
     },
-    /// What a registry says of an artifact cannot be understood.
-    #[error("{origin} is no OCI artifact")]
+    /// A registry's answer cannot be parsed.
+    #[error("{origin} is not an OCI artifact")]
     Artifact {
-        /// What was asked for.
+        /// The source.
         origin: String,
-        /// What is wrong.
+        /// The cause.
         source: serde_json::Error,
     },
-    /// An artifact has no such layer.
+    /// The artifact does not have the layer.
     #[error("{origin} has no layer sha256:{expected}; its layers are {layers}")]
     NoLayer {
         /// The artifact.
         origin: String,
-        /// What was asked for.
+        /// The expected layer.
         expected: String,
-        /// What there is.
+        /// The artifact's layers.
         layers: String,
     },
     /// The pull secret cannot be used.
@@ -191,31 +189,31 @@ pub enum FetchError {
     Secret {
         /// Its file.
         path: PathBuf,
-        /// What is wrong.
+        /// The cause.
         source: SecretError,
     },
-    /// It took too long.
-    #[error("{origin} was not there after {} s", limit.as_secs())]
+    /// The download took too long.
+    #[error("{origin} was not downloaded within {} s", limit.as_secs())]
     Deadline {
-        /// What was asked for.
+        /// The source.
         origin: String,
         /// The limit.
         limit: Duration,
     },
-    /// The node's file system refused.
+    /// A file operation on the node failed.
     #[error("cannot {operation} {}", path.display())]
     Host {
-        /// What was tried.
+        /// The operation.
         operation: &'static str,
-        /// With what.
+        /// Its object.
         path: PathBuf,
-        /// What the kernel says.
+        /// The cause.
         source: io::Error,
     },
 }
 
 impl FetchError {
-    /// The word for the report.
+    /// Returns the reason for the report.
     pub fn reason(&self) -> Reason {
         match self {
             Self::Digest { .. } | Self::NoLayer { .. } => Reason::DigestMismatch,
@@ -233,7 +231,7 @@ impl FetchError {
         }
     }
 
-    /// Gives an error of the file system its operation and its object.
+    /// Adds the operation and its object to an I/O error.
     fn host(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         move |source| Self::Host {
             operation,
@@ -244,13 +242,13 @@ impl FetchError {
 }
 
 impl Fetcher {
-    /// Gets `artifact`. A download becomes a hidden file in `folder`, which is made if it is
-    /// missing.
+    /// Fetches `artifact`. A download becomes a hidden file in `folder`, which is created if it is
+    /// absent.
     ///
-    /// The caller holds the node's lock: what killed attempts left in `folder` is removed here.
+    /// The caller holds the node's lock: this removes what killed runs left in `folder`.
     ///
     /// # Errors
-    /// See [`FetchError`]; nothing is left behind.
+    /// See [`FetchError`]. No file stays then.
     pub async fn fetch(&self, artifact: &Artifact, folder: &Path) -> Result<Archive, FetchError> {
         if *artifact == Artifact::Bundled {
             return bundled::find(&self.bundled);
@@ -267,7 +265,7 @@ impl Fetcher {
     }
 }
 
-/// Lower-case hexadecimal digits of `bytes`.
+/// Formats `bytes` as hexadecimal digits in lower case.
 pub(crate) fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write as _;
     bytes

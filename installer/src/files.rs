@@ -1,9 +1,9 @@
-//! Writes files so that a crash at any moment leaves the old file or the new one, on disk and
-//! whole.
+//! Writes files so that after a crash at any moment the disk has the old file or the new one,
+//! complete.
 //!
-//! A draft lies beside its file under a name that belongs to it alone: there is one writer, under
-//! the installers' lock, so the next one writes over a draft that a killed one left, or removes it
-//! with [`remove`].
+//! A draft is a temporary file beside its target with a name that is derived from the target's.
+//! Under the installers' lock there is one writer, so the next one overwrites the draft of a killed
+//! one, or removes it with [`remove`].
 
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, Write as _};
@@ -12,36 +12,36 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-/// Who owns a file, and who may do what with it.
+/// Owner and permissions of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Access {
+pub struct FileAccess {
     /// Permission bits.
     pub mode: u32,
-    /// User and group; none are those of whoever writes it.
+    /// User and group; none for those of the writing process.
     pub owner: Option<(u32, u32)>,
 }
 
-impl Access {
-    /// For files that the installer makes: everybody may read them.
+impl FileAccess {
+    /// Files of the installer: all users may read them.
     pub const READABLE: Self = Self {
         mode: 0o644,
         owner: None,
     };
-    /// For programs: everybody may run them.
+    /// Programs: all users may run them.
     pub const PROGRAM: Self = Self {
         mode: 0o755,
         owner: None,
     };
-    /// For files with what is nobody else's business.
+    /// Files with secrets.
     pub const PRIVATE: Self = Self {
         mode: 0o600,
         owner: None,
     };
 
-    /// A file's own.
+    /// Reads the access of an existing file; none if it is absent.
     ///
     /// # Errors
-    /// When the file is there but cannot be looked at.
+    /// If the file exists and cannot be read.
     pub fn of(path: &Path) -> io::Result<Option<Self>> {
         match fs::metadata(path) {
             Ok(facts) => Ok(Some(Self::from(&facts))),
@@ -58,7 +58,7 @@ impl Access {
     }
 }
 
-impl From<&Metadata> for Access {
+impl From<&Metadata> for FileAccess {
     fn from(facts: &Metadata) -> Self {
         Self {
             mode: facts.mode() & 0o7777,
@@ -67,12 +67,12 @@ impl From<&Metadata> for Access {
     }
 }
 
-/// Puts `bytes` at `path`, at once and durably.
+/// Replaces the content of `path` with `bytes`, atomically and durably.
 ///
 /// # Errors
-/// When the draft cannot be written (then it is removed, and the file is as it was) or cannot take
-/// the file's place.
-pub fn write(path: &Path, bytes: &[u8], access: Access) -> io::Result<()> {
+/// If the draft cannot be written (it is removed then, and the file is as it was) or cannot be
+/// renamed.
+pub fn write(path: &Path, bytes: &[u8], access: FileAccess) -> io::Result<()> {
     let draft = draft_of(path);
     let put = || {
         write_draft(&draft, bytes, access)?;
@@ -80,16 +80,15 @@ pub fn write(path: &Path, bytes: &[u8], access: Access) -> io::Result<()> {
         sync(folder_of(path))
     };
     put().inspect_err(|_| {
-        // The reason why there is no file is the one to tell; a draft that stays is written over by
-        // the next attempt.
+        // The first error is the one to report. The next attempt overwrites a draft that stays.
         let _ = fs::remove_file(&draft);
     })
 }
 
-/// Removes a file and its draft. An absent one is removed already.
+/// Removes a file and its draft, if they exist.
 ///
 /// # Errors
-/// When it stays.
+/// If either cannot be removed.
 pub fn remove(path: &Path) -> io::Result<()> {
     for place in [draft_of(path), path.to_owned()] {
         match fs::remove_file(&place) {
@@ -105,7 +104,7 @@ pub fn remove(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// The folders that are absent on the way to `folder` and at it, the outermost first.
+/// Returns the absent folders on the path `folder`, the outermost first.
 pub fn absent_folders(folder: &Path) -> Vec<PathBuf> {
     let mut absent: Vec<PathBuf> = folder
         .ancestors()
@@ -116,48 +115,48 @@ pub fn absent_folders(folder: &Path) -> Vec<PathBuf> {
     absent
 }
 
-/// Makes a folder and those it lies in.
+/// Creates a folder and its parents.
 ///
 /// # Errors
-/// When one cannot be made.
+/// If one cannot be created.
 pub fn make_folders(folder: &Path) -> io::Result<()> {
     for place in absent_folders(folder) {
         fs::create_dir(&place)?;
-        // Whatever the process's mask is.
+        // Independent of the umask.
         fs::set_permissions(&place, fs::Permissions::from_mode(0o755))?;
         sync(folder_of(&place))?;
     }
     Ok(())
 }
 
-/// What became of a folder that was to go if nothing is in it.
+/// The result of removing a folder if it is empty.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Folder {
-    /// It is gone, or was not there.
+pub enum FolderRemoval {
+    /// It is gone, or was absent.
     Gone,
-    /// Something is in it.
-    Kept,
+    /// It is not empty.
+    NotEmpty,
 }
 
-/// Removes a folder in which nothing is.
+/// Removes a folder if it is empty.
 ///
 /// # Errors
-/// When it is empty and stays.
-pub fn remove_empty_folder(folder: &Path) -> io::Result<Folder> {
+/// If it is empty and cannot be removed.
+pub fn remove_empty_folder(folder: &Path) -> io::Result<FolderRemoval> {
     match fs::remove_dir(folder) {
-        Ok(()) => sync(folder_of(folder)).map(|()| Folder::Gone),
+        Ok(()) => sync(folder_of(folder)).map(|()| FolderRemoval::Gone),
         Err(error) => match error.kind() {
-            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Ok(Folder::Gone),
-            io::ErrorKind::DirectoryNotEmpty => Ok(Folder::Kept),
+            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Ok(FolderRemoval::Gone),
+            io::ErrorKind::DirectoryNotEmpty => Ok(FolderRemoval::NotEmpty),
             _ => Err(error),
         },
     }
 }
 
-/// Removes a folder with all that is in it. An absent one is removed already.
+/// Removes a folder with its content, if it exists.
 ///
 /// # Errors
-/// When something stays.
+/// If something cannot be removed.
 pub fn remove_tree(folder: &Path) -> io::Result<()> {
     match fs::remove_dir_all(folder) {
         Ok(()) => sync(folder_of(folder)),
@@ -166,14 +165,14 @@ pub fn remove_tree(folder: &Path) -> io::Result<()> {
     }
 }
 
-/// Where a file's draft lies. No ending of the file's own, lest whoever reads all files of a folder
-/// reads the draft.
+/// Returns the path of a file's draft. Its name does not have the file's extension, so that
+/// programs that read all files of a folder skip it.
 fn draft_of(path: &Path) -> PathBuf {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     path.with_file_name(format!(".{name}.wasmedge-runtime-draft"))
 }
 
-fn write_draft(draft: &Path, bytes: &[u8], access: Access) -> io::Result<()> {
+fn write_draft(draft: &Path, bytes: &[u8], access: FileAccess) -> io::Result<()> {
     let mut file = OpenOptions::new()
         .write(true)
         .create(true)
@@ -191,7 +190,7 @@ fn write_draft(draft: &Path, bytes: &[u8], access: Access) -> io::Result<()> {
     file.sync_all()
 }
 
-/// Makes a folder's entries durable.
+/// Makes the entries of a folder durable.
 fn sync(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
@@ -204,16 +203,16 @@ fn folder_of(path: &Path) -> &Path {
 mod tests {
     use super::*;
 
-    fn own() -> Access {
+    fn own() -> FileAccess {
         let facts = fs::metadata("/proc/self").unwrap();
-        Access {
+        FileAccess {
             mode: 0o640,
             owner: Some((facts.uid(), facts.gid())),
         }
     }
 
     #[test]
-    fn a_file_is_replaced_with_the_access_it_is_given() {
+    fn file_is_replaced_with_the_given_access() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("config.toml");
         write(&file, b"one", own()).unwrap();
@@ -221,7 +220,7 @@ mod tests {
         assert_eq!(
             (
                 fs::read(&file).unwrap().as_slice(),
-                Access::of(&file).unwrap()
+                FileAccess::of(&file).unwrap()
             ),
             (b"two".as_slice(), Some(own()))
         );
@@ -229,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_cannot_be_replaced_stays_and_no_draft_is_left() {
+    fn failed_write_keeps_the_target_and_removes_the_draft() {
         let folder = tempfile::tempdir().unwrap();
         let taken = folder.path().join("taken");
         fs::create_dir_all(taken.join("inside")).unwrap();
@@ -239,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn removing_takes_a_killed_ones_draft_along() {
+    fn remove_takes_the_draft_of_a_killed_writer_along() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("a.toml");
         fs::write(draft_of(&file), "half").unwrap();
@@ -250,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_goes_only_when_it_is_empty() {
+    fn folder_is_removed_only_if_it_is_empty() {
         let folder = tempfile::tempdir().unwrap();
         let inner = folder.path().join("a/b");
         assert_eq!(
@@ -260,9 +259,9 @@ mod tests {
         make_folders(&inner).unwrap();
         assert_eq!(
             remove_empty_folder(&folder.path().join("a")).unwrap(),
-            Folder::Kept
+            FolderRemoval::NotEmpty
         );
-        assert_eq!(remove_empty_folder(&inner).unwrap(), Folder::Gone);
-        assert_eq!(remove_empty_folder(&inner).unwrap(), Folder::Gone);
+        assert_eq!(remove_empty_folder(&inner).unwrap(), FolderRemoval::Gone);
+        assert_eq!(remove_empty_folder(&inner).unwrap(), FolderRemoval::Gone);
     }
 }

@@ -1,218 +1,184 @@
-//! Goes back when the installer did not survive the restart of containerd, and nobody else came.
+//! The guard: rolls a change back if the installer did not survive the restart of containerd and no
+//! other installer came.
 //!
-//! Before the first byte of containerd's configuration is changed, the installer puts a copy of its
-//! own program, which needs no library, on the node, and has systemd start it outside of every
-//! container:
+//! The installer starts it before the first byte of containerd's configuration is changed
+//! ([`crate::guard_unit`]). It then looks once a second:
 //!
 //! ```text
-//! the record has no such attempt pending ───────────────► it ends: nothing to do
-//! the lock is held: somebody is at work ────────────────► it waits
-//! the lock is free, containerd answers, for FREE ───────► it goes back: nobody came to finish
-//! the lock is free, containerd does not answer, for DEAF ► it goes back: nobody can come
-//! the way back failed, or it cannot look ───────────────► it tries again after a pause, until its LIFE is over
+//! the attempt is not pending in the record ───────────────► it ends: nothing to do
+//! another process holds the lock ─────────────────────────► it waits
+//! the lock is free and containerd answers,
+//!                          for UNFINISHED_TIMEOUT ────────► it rolls back: no installer came
+//! the lock is free and containerd does not answer,
+//!                          for UNANSWERED_TIMEOUT ────────► it rolls back: no installer can come
+//! the rollback or the look failed ────────────────────────► it tries again after a backoff,
+//!                                                           until WATCH_TIMEOUT is over
 //! ```
 //!
-//! It looks at the record and goes back under the lock alone, so it never meets an installer. Where
-//! containerd is down, it is the only one that can come: a failure does not end it.
+//! It reads the record and rolls back only under the lock, so it never interferes with an
+//! installer. If containerd is down, no pod can start and only the guard can act: a failure does
+//! not end it.
 
-use std::fs;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use installer_protocol::{Reason, Stage};
 
-use crate::files::{self, Access};
-use crate::host::LockError;
-use crate::record::{Record, Setback};
-use crate::rollback::{self, Teller};
-use crate::stage::{Because as _, Failure, Job, Node};
+use crate::guard_unit::WATCH_TIMEOUT;
+use crate::installation::{Installation, TargetNode};
+use crate::node_root::LockError;
+use crate::record::{FailureRecord, Record};
+use crate::rollback::{self, RollbackBy};
 
-/// Subcommand of this program.
-pub const COMMAND: &str = "guard";
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
+/// Maximum time without an installer while containerd answers: the operator needs it to start
+/// another one.
+const UNFINISHED_TIMEOUT: Duration = Duration::from_mins(2);
+/// Maximum time without an installer while containerd does not answer.
+const UNANSWERED_TIMEOUT: Duration = Duration::from_secs(30);
+/// Maximum time for one answer of containerd.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
+/// Backoff after the first failure; doubled with each further one.
+const MIN_BACKOFF: Duration = Duration::from_secs(30);
+const MAX_BACKOFF: Duration = Duration::from_mins(5);
 
-/// Between two looks.
-const PAUSE: Duration = Duration::from_secs(1);
-/// How long nobody may be at work while containerd answers: time for the operator to start another
-/// installer.
-const FREE: Duration = Duration::from_mins(2);
-/// How long nobody may be at work while containerd does not answer.
-const DEAF: Duration = Duration::from_secs(30);
-/// How long one look at containerd may take.
-const LOOK: Duration = Duration::from_secs(2);
-/// After the first failure; doubled with each further one.
-const AGAIN: Duration = Duration::from_secs(30);
-/// Between a failure and the next try at most.
-const LONGEST: Duration = Duration::from_mins(5);
-/// How long a guard watches at most: longer than the longest installer, two hours by
-/// `rollout.nodeTimeoutSeconds` and then the time that its pod is given to end, and the waits and
-/// some ways back after it.
-const LIFE: Duration = Duration::from_mins(150);
-/// What a way back may take that begins at the end of that, with all its checks. Then systemd ends
-/// the guard.
-const LAST: Duration = Duration::from_mins(15);
-
-/// How a guard ended.
+/// The result of a guard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ended {
-    /// The attempt was finished by somebody.
+pub enum GuardEnd {
+    /// The attempt was finished by an installer.
     NothingToDo,
     /// The node is as it was before the attempt.
-    WentBack,
-    /// Its time is over: somebody was at work all the time, or no way back succeeded.
-    TooOld,
+    RolledBack,
+    /// Its time is over: an installer held the lock all the time, or no rollback succeeded.
+    TimedOut,
 }
 
-/// Since when things are as they are, by the machine's clock.
+/// The times, by the machine's clock, since which the node is without an installer.
 #[derive(Debug, Default)]
-struct Since {
-    /// Nobody is at work.
-    free: Option<Duration>,
+struct IdleTimes {
+    /// No process holds the lock.
+    unlocked: Option<Duration>,
     /// And containerd does not answer.
-    deaf: Option<Duration>,
+    unanswered: Option<Duration>,
 }
 
-/// Why it is time to go back.
+/// The cause of a rollback by the guard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Due {
-    /// Nobody came to finish.
-    Free,
-    /// containerd does not answer, so that nobody can come.
-    Deaf,
+enum RollbackCause {
+    /// No installer came to finish the change.
+    Unfinished,
+    /// containerd does not answer, so no installer can come.
+    Unanswered,
 }
 
-impl Since {
-    /// Whether it is time to go back.
-    fn due(&self, now: Duration) -> Option<Due> {
-        let is_over = |since: Option<Duration>, limit| {
-            since.is_some_and(|since| now.saturating_sub(since) >= limit)
+impl IdleTimes {
+    /// Returns the cause of a rollback that is due at `now`.
+    fn due(&self, now: Duration) -> Option<RollbackCause> {
+        let is_over = |since: Option<Duration>, timeout| {
+            since.is_some_and(|since| now.saturating_sub(since) >= timeout)
         };
-        let free = || is_over(self.free, FREE).then_some(Due::Free);
-        is_over(self.deaf, DEAF).then_some(Due::Deaf).or_else(free)
+        if is_over(self.unanswered, UNANSWERED_TIMEOUT) {
+            Some(RollbackCause::Unanswered)
+        } else {
+            is_over(self.unlocked, UNFINISHED_TIMEOUT).then_some(RollbackCause::Unfinished)
+        }
     }
 }
 
-/// Starts a guard for `attempt` on the host.
-///
-/// # Errors
-/// When its program cannot be put there, or systemd does not start it.
-pub fn start(job: &Job<'_>, attempt: &str) -> Result<(), Failure> {
-    let program = &job.places.guard;
-    job.node
-        .machine
-        .about_to("put the guard's program on the node");
-    let put = || {
-        let own = fs::read(job.node.machine.own_program()?)?;
-        files::write(&job.node.root.locate(program)?, &own, Access::PROGRAM)
-    };
-    put().because(Reason::HostFiles, || {
-        format!("put the guard's program at {program} of the host")
-    })?;
-    let unit = format!(
-        "wasmedge-runtime-guard-{}-{attempt}.service",
-        job.request.runtime
-    );
-    let description = format!(
-        "Goes back if the installation of runtime {} is not finished",
-        job.request.runtime
-    );
-    let words = [
-        program.as_str(),
-        "--host-root",
-        "/",
-        COMMAND,
-        "--attempt",
-        attempt,
-        "--request",
-        &job.request.to_json(),
-    ];
-    let command: Vec<String> = words.into_iter().map(str::to_owned).collect();
-    job.node.machine.about_to("start the guard");
-    job.node
-        .machine
-        .start(&unit, &description, &command, LIFE + LAST)
-        .because(Reason::ContainerdRestart, || {
-            format!("start the guard {unit} on the host, without which containerd is not restarted")
-        })
-}
-
-/// Watches `attempt` until it is finished, or the guard's time is over.
-pub fn watch(job: &Job<'_>, attempt: &str) -> Ended {
-    let machine = job.node.machine;
-    let (began, mut since, mut again) = (machine.elapsed(), Since::default(), AGAIN);
-    while machine.elapsed().saturating_sub(began) < LIFE {
-        match look(job, attempt, &mut since) {
-            Ok(Some(ended)) => return ended,
-            Ok(None) => machine.pause(PAUSE),
+/// Watches `attempt` until it is finished or the guard's time is over.
+pub fn watch(installation: &Installation<'_>, attempt: &str) -> GuardEnd {
+    let machine = installation.node.machine;
+    let began = machine.elapsed();
+    let (mut idle, mut backoff) = (IdleTimes::default(), MIN_BACKOFF);
+    while machine.elapsed().saturating_sub(began) < WATCH_TIMEOUT {
+        match look(installation, attempt, &mut idle) {
+            Ok(Some(end)) => return end,
+            Ok(None) => machine.pause(POLL_INTERVAL),
             Err(error) => {
                 tracing::warn!(
                     error = format!("{error:#}"),
-                    again_after_s = again.as_secs(),
-                    "the node is not as it was before yet"
+                    retry_after_s = backoff.as_secs(),
+                    "the node is not rolled back yet"
                 );
-                machine.pause(again);
-                again = (again * 2).min(LONGEST);
+                machine.pause(backoff);
+                backoff = (backoff * 2).min(MAX_BACKOFF);
             }
         }
     }
-    Ended::TooOld
+    GuardEnd::TimedOut
 }
 
-/// Looks once, and goes back if it is time to. How that ended the guard; none where it has to look
-/// again.
-fn look(job: &Job<'_>, attempt: &str, since: &mut Since) -> Result<Option<Ended>> {
-    let Node { root, machine, .. } = job.node;
-    if pending(job, attempt)?.is_none() {
-        return Ok(Some(Ended::NothingToDo));
+/// Looks once and rolls back if that is due. Returns none if the guard has to look again.
+fn look(
+    installation: &Installation<'_>,
+    attempt: &str,
+    idle: &mut IdleTimes,
+) -> Result<Option<GuardEnd>> {
+    let TargetNode { root, machine, .. } = installation.node;
+    if pending(installation, attempt)?.is_none() {
+        return Ok(Some(GuardEnd::NothingToDo));
     }
-    match root.lock(&job.places.config_folder, Duration::ZERO) {
+    match root.lock(&installation.paths.config_folder, Duration::ZERO) {
         Ok(lock) => drop(lock),
         Err(LockError::Held { .. }) => {
-            *since = Since::default();
+            *idle = IdleTimes::default();
             return Ok(None);
         }
-        Err(error) => return Err(error).context("see whether an installer is at work"),
+        Err(error) => return Err(error).context("see whether an installer holds the lock"),
     }
-    // From before the look: a containerd that is deaf takes all of its time.
+    // Taken before the call: a containerd that does not answer uses all of ANSWER_TIMEOUT.
     let now = machine.elapsed();
-    since.free.get_or_insert(now);
-    if machine.served(&job.places.socket, LOOK).is_ok() {
-        since.deaf = None;
+    idle.unlocked.get_or_insert(now);
+    if machine
+        .served(&installation.paths.socket, ANSWER_TIMEOUT)
+        .is_ok()
+    {
+        idle.unanswered = None;
     } else {
-        since.deaf.get_or_insert(now);
+        idle.unanswered.get_or_insert(now);
     }
-    let Some(due) = since.due(machine.elapsed()) else {
+    let Some(cause) = idle.due(machine.elapsed()) else {
         return Ok(None);
     };
-    go_back(job, attempt, due)
+    roll_back(installation, attempt, cause)
 }
 
-/// Goes back, if nobody has come in this moment.
-fn go_back(job: &Job<'_>, attempt: &str, due: Due) -> Result<Option<Ended>> {
-    let Ok(_lock) = job
+/// Rolls back, unless an installer has taken the lock just now.
+fn roll_back(
+    installation: &Installation<'_>,
+    attempt: &str,
+    cause: RollbackCause,
+) -> Result<Option<GuardEnd>> {
+    let Ok(_lock) = installation
         .node
         .root
-        .lock(&job.places.config_folder, Duration::ZERO)
+        .lock(&installation.paths.config_folder, Duration::ZERO)
     else {
         return Ok(None);
     };
-    let Some(mut record) = pending(job, attempt)? else {
-        return Ok(Some(Ended::NothingToDo));
+    let Some(mut record) = pending(installation, attempt)? else {
+        return Ok(Some(GuardEnd::NothingToDo));
     };
-    let met = record
+    let failure_record = record
         .pending
         .as_ref()
-        .and_then(|pending| pending.setback.clone())
-        .unwrap_or_else(|| setback(due));
-    tracing::warn!(text = met.message, "going back");
-    match rollback::run(job, &mut record, &met, Teller::Guard) {
-        Ok(_) => Ok(Some(Ended::WentBack)),
-        Err(failure) => Err(failure.error.context("go back")),
+        .and_then(|pending| pending.failure_record.clone())
+        .unwrap_or_else(|| failure_of(cause));
+    tracing::warn!(cause = failure_record.message, "rolling back");
+    match rollback::run(
+        installation,
+        &mut record,
+        &failure_record,
+        RollbackBy::Guard,
+    ) {
+        Ok(_) => Ok(Some(GuardEnd::RolledBack)),
+        Err(failure) => Err(failure.error.context("roll back")),
     }
 }
 
-/// The record, if `attempt` is what is pending in it.
-fn pending(job: &Job<'_>, attempt: &str) -> Result<Option<Record>> {
-    let record = Record::load(job.node.root, &job.places.record)?;
+/// Returns the record if `attempt` is pending in it.
+fn pending(installation: &Installation<'_>, attempt: &str) -> Result<Option<Record>> {
+    let record = Record::load(installation.node.root, &installation.paths.record)?;
     Ok(record.filter(|record| {
         record
             .pending
@@ -221,62 +187,59 @@ fn pending(job: &Job<'_>, attempt: &str) -> Result<Option<Record>> {
     }))
 }
 
-/// What the next installer reports.
-fn setback(due: Due) -> Setback {
-    let (reason, message, limit) = match due {
-        Due::Free => {
-            let message = "the installer ended before a guest had proven the change, and no other \
-                           one came to finish within";
-            (Reason::Interrupted, message, FREE)
+/// Returns the failure that the next installer reports.
+fn failure_of(cause: RollbackCause) -> FailureRecord {
+    let (reason, message, timeout) = match cause {
+        RollbackCause::Unfinished => {
+            let message = "the installer ended before a guest ran on the changed configuration, \
+                           and no other one finished it within";
+            (Reason::Interrupted, message, UNFINISHED_TIMEOUT)
         }
-        Due::Deaf => {
+        RollbackCause::Unanswered => {
             let message = "containerd did not answer after its configuration was changed, and the \
                            installer was gone, for";
-            (Reason::ContainerdRestart, message, DEAF)
+            (Reason::ContainerdRestart, message, UNANSWERED_TIMEOUT)
         }
     };
-    Setback {
+    FailureRecord {
         stage: Stage::Restart,
         reason,
         message: format!(
-            "{message} {} s: the guard on the node took the change back",
-            limit.as_secs()
+            "{message} {} s: the guard on the node rolled the change back",
+            timeout.as_secs()
         ),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]
-    fn it_is_time_to_go_back_when_a_wait_is_over_and_a_deaf_containerd_counts_first() {
+    fn rollback_is_due_after_its_timeout_and_an_unanswered_containerd_counts_first() {
         let seconds = |text: Option<u64>| text.map(Duration::from_secs);
-        for (free, deaf, now, due) in [
+        for (unlocked, unanswered, now, due) in [
             (None, None, 1000, None),
             (Some(100), None, 219, None),
-            (Some(100), None, 220, Some(Due::Free)),
+            (Some(100), None, 220, Some(RollbackCause::Unfinished)),
             (Some(100), Some(100), 129, None),
-            (Some(100), Some(100), 130, Some(Due::Deaf)),
-            (Some(100), Some(210), 220, Some(Due::Free)),
-            (Some(100), Some(100), 220, Some(Due::Deaf)),
+            (Some(100), Some(100), 130, Some(RollbackCause::Unanswered)),
+            (Some(100), Some(210), 220, Some(RollbackCause::Unfinished)),
+            (Some(100), Some(100), 220, Some(RollbackCause::Unanswered)),
         ] {
-            let since = Since {
-                free: seconds(free),
-                deaf: seconds(deaf),
+            let idle = IdleTimes {
+                unlocked: seconds(unlocked),
+                unanswered: seconds(unanswered),
             };
-            assert_eq!(
-                since.due(Duration::from_secs(now)),
-                due,
-                "{since:?} at {now}"
-            );
+            assert_eq!(idle.due(Duration::from_secs(now)), due, "{idle:?} at {now}");
         }
     }
 
-    /// The operator's bound of `rollout.nodeTimeoutSeconds`, as it stands in the CRD that is made
-    /// of it.
+    /// The operator's bound of `rollout.nodeTimeoutSeconds` is read from the generated CRD.
     #[test]
-    fn a_guard_lives_longer_than_the_longest_installer() {
+    fn guard_watches_longer_than_the_longest_installer_runs() {
         let crd = concat!(
             env!("CARGO_MANIFEST_DIR"),
             "/../charts/wasmedge-operator/crds/wasmruntimes.yaml"
@@ -288,6 +251,9 @@ mod tests {
             .find_map(|line| line.trim().strip_prefix("maximum: "))
             .unwrap();
         let longest = Duration::from_secs_f64(maximum.parse().unwrap());
-        assert!(LIFE > longest + FREE + DEAF, "{longest:?}");
+        assert!(
+            WATCH_TIMEOUT > longest + UNFINISHED_TIMEOUT + UNANSWERED_TIMEOUT,
+            "{longest:?}"
+        );
     }
 }

@@ -1,5 +1,5 @@
-//! What the stages ask of a node besides its files: units, programs, containerd's answers. A trait,
-//! so that everything above it runs in a folder of a test, with every failure that a node can have.
+//! The services of a node: units, programs, and containerd's API. A trait, so that tests run all
+//! other code in a folder, with every failure that a node can have.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -10,91 +10,113 @@ use anyhow::Result;
 use installer_protocol::{Artifact, CgroupDriver};
 use systemd_client::Unit;
 
-use crate::cri::Served;
-use crate::detect::{Kernel, Running};
+use crate::containers::RunningWorkloads;
+use crate::cri::CriStatus;
 use crate::fetch::{Archive, FetchError};
-use crate::host::HostPath;
+use crate::kernel::Kernel;
+use crate::node_root::NodePath;
 
-/// A node's services.
+/// The services of a node.
 pub trait Machine {
-    /// A unit of systemd, as it is now.
+    /// Returns the state of a systemd unit.
     ///
     /// # Errors
-    /// When systemd does not say.
+    /// If systemd does not answer.
     fn unit(&self, name: &str) -> Result<Unit>;
 
-    /// Runs a program of the host to its end.
+    /// Runs a program of the node to its end.
     ///
     /// # Errors
-    /// When it cannot be started, or does not end in time; that it ends badly is an answer.
-    fn run(&self, program: &HostPath, arguments: &[&str]) -> io::Result<Output>;
+    /// If it cannot be started or does not end in time. An exit code other than 0 is not an error.
+    fn run(&self, program: &NodePath, arguments: &[&str]) -> io::Result<Output>;
 
     /// Restarts a unit and waits until it is active.
     ///
     /// # Errors
-    /// When it does not become active.
+    /// If it does not become active.
     fn restart(&self, unit: &str) -> Result<()>;
 
-    /// What containerd serves at `socket`, as soon as it is ready.
+    /// Waits until containerd at `socket` is ready and returns its status.
     ///
     /// # Errors
-    /// When it is not ready after `limit`; the error says what it last answered.
-    fn served(&self, socket: &HostPath, limit: Duration) -> Result<Served>;
+    /// If it is not ready within `timeout`; the error has its last answer.
+    fn served(&self, socket: &NodePath, timeout: Duration) -> Result<CriStatus>;
 
-    /// What runs on the node, as the containerd at `socket` answers.
+    /// Returns what runs on the node, from the containerd at `socket`.
     ///
     /// # Errors
-    /// When it does not answer.
-    fn running(&self, socket: &HostPath) -> Result<Running>;
+    /// If it does not answer.
+    fn running(&self, socket: &NodePath) -> Result<RunningWorkloads>;
 
-    /// The node's kernel.
+    /// Returns the features of the node's kernel.
     ///
     /// # Errors
-    /// When it does not show what it is.
+    /// If they cannot be read.
     fn kernel(&self) -> io::Result<Kernel>;
 
     /// Runs the smoke guest.
     ///
     /// # Errors
-    /// When it did not run, or not as it should.
+    /// If it did not run to the expected end.
     fn smoke(&self, trial: &Trial<'_>) -> Result<()>;
 
-    /// Gets an archive and proves its digest; a downloaded one is put into `folder`.
+    /// Fetches an archive and verifies its digest; a download is written into `folder`.
     ///
     /// # Errors
-    /// When it cannot be had, or is another one.
+    /// If it cannot be fetched, or has another digest.
     fn fetch(&self, artifact: &Artifact, folder: &Path) -> Result<Archive, FetchError>;
 
-    /// This program's own file: one that needs nothing else, so that it also runs on the host.
+    /// Returns the path of this program, which is static and so also runs on the node.
     ///
     /// # Errors
-    /// When it is not known.
+    /// If the path is not known.
     fn own_program(&self) -> io::Result<PathBuf>;
 
-    /// Starts a program of the host as a unit of its own, which systemd ends after `limit`.
+    /// Starts a program of the node as a unit of its own, which systemd stops after `timeout`.
     ///
     /// # Errors
-    /// When systemd does not start it.
+    /// If systemd does not start it.
     fn start(
         &self,
         unit: &str,
         description: &str,
         command: &[String],
-        limit: Duration,
+        timeout: Duration,
     ) -> Result<()>;
 
-    /// Microseconds since 1970, as the clock says that systemd dates its units by.
+    /// Returns microseconds since 1970, by the clock of systemd's timestamps.
     fn now(&self) -> u64;
 
-    /// Time since some moment: never less than before, whatever is done to the node's clock.
+    /// Returns a monotonic time.
     fn elapsed(&self) -> Duration;
 
-    /// Lets time pass between two looks at something.
+    /// Sleeps between two polls.
     fn pause(&self, time: Duration);
 
-    /// Is told before each lasting change of the node what it is. A process can be killed at any of
-    /// these points, and another one has to go on from there.
+    /// Notes a lasting change of the node before it is made. A process can be killed at any of
+    /// these points, and the next one has to continue from there.
     fn about_to(&self, change: &str);
+}
+
+/// Maximum time until containerd is ready after a start: it first loads all its containers.
+pub const READY_TIMEOUT: Duration = Duration::from_mins(1);
+
+/// The expected state of a handler in containerd after a change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ExpectedHandler<'a> {
+    /// containerd serves this handler.
+    Served(&'a str),
+    /// containerd does not know this handler.
+    Gone(&'a str),
+}
+
+impl<'a> ExpectedHandler<'a> {
+    /// Returns the handler's name.
+    pub fn handler(self) -> &'a str {
+        match self {
+            Self::Served(handler) | Self::Gone(handler) => handler,
+        }
+    }
 }
 
 /// A smoke test.
@@ -102,14 +124,14 @@ pub trait Machine {
 pub struct Trial<'a> {
     /// Name of the runtime.
     pub runtime: &'a str,
-    /// The handler that is tried.
+    /// The handler under test.
     pub handler: &'a str,
-    /// The image that holds the guest.
+    /// The image that contains the guest.
     pub image: &'a str,
-    /// Who sets up the handler's cgroups.
+    /// The cgroup driver of the handler.
     pub driver: CgroupDriver,
     /// containerd's socket.
-    pub socket: &'a HostPath,
+    pub socket: &'a NodePath,
     /// A folder for the guest's log.
-    pub logs: &'a HostPath,
+    pub logs: &'a NodePath,
 }

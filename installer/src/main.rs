@@ -1,4 +1,4 @@
-//! Puts the runtime on a node. See the library.
+//! The executable `node-installer`; the library has its code.
 #![forbid(unsafe_code)]
 
 use std::process::ExitCode;

@@ -1,4 +1,4 @@
-//! The command line, signals, and the report: whatever happens in between, a report is written.
+//! The command line, signals, and the report, which is written whatever happens.
 
 use std::ffi::OsString;
 use std::fs;
@@ -9,16 +9,16 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use clap::{Parser, Subcommand};
-use installer_protocol::report::{HostFacts, Restart};
+use installer_protocol::report::{ContainerdFacts, Restart};
 use installer_protocol::{Outcome, Reason, Report, Request, Stage, Verb};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
-use crate::guard::Ended;
-use crate::host::{self, HostRoot};
+use crate::guard::GuardEnd;
+use crate::installation::{Cancellation, Installation, TargetNode};
+use crate::node_root::{self, NodeRoot};
 use crate::services::Services;
-use crate::stage::{Job, Node, Stop};
-use crate::{guard, install, uninstall};
+use crate::{guard, guard_unit, install, uninstall};
 
 /// Puts the WasmEdge runtime on this node, or takes it away.
 #[derive(Debug, Parser)]
@@ -28,7 +28,7 @@ use crate::{guard, install, uninstall};
     about,
     subcommand_negates_reqs = true
 )]
-struct Cli {
+struct Arguments {
     /// What is to be done, as the operator writes it
     #[arg(long, value_name = "JSON", required = true)]
     request: Option<String>,
@@ -42,14 +42,14 @@ struct Cli {
     #[arg(short, long, action = clap::ArgAction::Count)]
     verbose: u8,
     #[command(subcommand)]
-    command: Option<Command>,
+    command: Option<HiddenCommand>,
 }
 
-/// What this program starts itself as.
+/// The commands that the installer runs itself with.
 #[derive(Debug, Subcommand)]
-enum Command {
+enum HiddenCommand {
     /// Becomes a program inside the host's root
-    #[command(name = host::IN_ROOT, hide = true)]
+    #[command(name = node_root::IN_ROOT, hide = true)]
     InRoot {
         /// The host's root
         root: PathBuf,
@@ -58,7 +58,7 @@ enum Command {
         command: Vec<OsString>,
     },
     /// Goes back if an installation is not finished
-    #[command(name = guard::COMMAND, hide = true)]
+    #[command(name = guard_unit::COMMAND, hide = true)]
     Guard {
         /// Which attempt is watched
         #[arg(long)]
@@ -69,66 +69,65 @@ enum Command {
     },
 }
 
-/// The command line, for the reference.
+/// Returns the command line, for the reference pages.
 pub fn command() -> clap::Command {
-    <Cli as clap::CommandFactory>::command()
+    <Arguments as clap::CommandFactory>::command()
 }
 
-/// Runs the program.
+/// Runs the program with these arguments.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let Cli {
+    let Arguments {
         request,
         host_root,
         termination_log,
         verbose,
         command,
-    } = match Cli::try_parse_from(arguments) {
+    } = match Arguments::try_parse_from(arguments) {
         Ok(cli) => cli,
         Err(error) => {
-            // Help and version are no errors; whether they can be printed changes nothing.
+            // Also for --help and --version; a failure to print does not matter.
             let _ = error.print();
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(1));
         }
     };
-    if let Some(Command::InRoot { root, command }) = command {
+    if let Some(HiddenCommand::InRoot { root, command }) = command {
         return in_root(&root, &command);
     }
     log(verbose);
-    if let Some(Command::Guard { attempt, request }) = command {
-        return end_of(watch(&host_root, &attempt, &request));
+    if let Some(HiddenCommand::Guard { attempt, request }) = command {
+        return exit_code(watch(&host_root, &attempt, &request));
     }
-    let report = reported(&host_root, &request.unwrap_or_default());
+    let report = run_request(&host_root, &request.unwrap_or_default());
     tracing::info!(outcome = ?report.outcome, stage = ?report.stage,
-        reason = report.reason.as_str(), text = report.message, "report");
+        reason = report.reason.as_str(), message = report.message, "report");
     let written = fs::write(&termination_log, report.to_message())
         .with_context(|| format!("write the report to {}", termination_log.display()));
-    end_of(written.map(|()| report.outcome))
+    exit_code(written.map(|()| report.outcome))
 }
 
-/// 0 when all went well.
-fn end_of(result: Result<Outcome>) -> ExitCode {
+fn exit_code(result: Result<Outcome>) -> ExitCode {
     match result {
         Ok(Outcome::Installed | Outcome::Removed) => ExitCode::SUCCESS,
         Ok(Outcome::Refused | Outcome::RolledBack | Outcome::Broken) => ExitCode::FAILURE,
         Err(error) => {
-            tracing::error!(error = format!("{error:#}"), "ended");
+            tracing::error!(error = format!("{error:#}"), "the installer failed");
             ExitCode::FAILURE
         }
     }
 }
 
-/// Does what `request` says. A panic becomes a report, too.
-fn reported(host_root: &Path, request: &str) -> Report {
-    let done = panic::catch_unwind(AssertUnwindSafe(|| done(host_root, request)));
+/// Performs `request`. A panic becomes a report too.
+fn run_request(host_root: &Path, request: &str) -> Report {
+    let done = panic::catch_unwind(AssertUnwindSafe(|| perform_json(host_root, request)));
     let (reason, message) = match done {
         Ok(Ok(report)) => return report,
         Ok(Err(error)) => (Reason::InvalidRequest, format!("{error:#}")),
-        // Whether containerd's configuration was changed is in the record: the next installer goes
-        // on from there.
+        // The record says whether containerd's configuration was changed, and the next installer
+        // continues from there.
         Err(panic) => (
             Reason::Interrupted,
             format!(
-                "the installer broke off, which is a mistake in it: {}",
+                "the installer panicked, which is a bug: {}",
                 text_of(&*panic)
             ),
         ),
@@ -136,69 +135,70 @@ fn reported(host_root: &Path, request: &str) -> Report {
     report(Outcome::Refused, reason, message)
 }
 
-fn done(host_root: &Path, request: &str) -> Result<Report> {
+fn perform_json(host_root: &Path, request: &str) -> Result<Report> {
     let request: Request = serde_json::from_str(request)
         .context("read --request: is the installer as old as the operator?")?;
-    let root = HostRoot::new(host_root);
+    let root = NodeRoot::new(host_root);
     let services = Services::new(root.clone())?;
-    let stop = Arc::new(Stop::default());
-    end_on_signals(&services, &stop)?;
-    let node = Node {
+    let cancellation = Arc::new(Cancellation::default());
+    cancel_on_signals(&services, &cancellation)?;
+    let node = TargetNode {
         root: &root,
         machine: &services,
-        stop: &stop,
+        cancellation: &cancellation,
     };
     tracing::info!(runtime = request.runtime, verb = ?request.verb,
         distribution = ?request.distribution, mode = ?request.mode, "started");
     Ok(perform(node, &request))
 }
 
-/// Does what a request says, under the node's lock.
-pub fn perform(node: Node<'_>, request: &Request) -> Report {
-    let held = Job::new(node, request).and_then(|job| job.lock().map(|lock| (job, lock)));
+/// Performs a request under the node's lock.
+pub fn perform(node: TargetNode<'_>, request: &Request) -> Report {
+    let held = Installation::new(node, request)
+        .and_then(|installation| installation.lock().map(|lock| (installation, lock)));
     match held {
-        Ok((job, _lock)) => match request.verb {
-            Verb::Install => install::run(&job),
-            Verb::Uninstall => uninstall::run(&job),
+        Ok((installation, _lock)) => match request.verb {
+            Verb::Install => install::run(&installation),
+            Verb::Uninstall => uninstall::run(&installation),
         },
         Err(failure) => report(Outcome::Refused, failure.reason, failure.message()),
     }
 }
 
-/// Watches an attempt, as a unit on the host.
+/// Runs the guard of an attempt, as a unit on the node.
 fn watch(host_root: &Path, attempt: &str, request: &str) -> Result<Outcome> {
     let request: Request = serde_json::from_str(request).context("read --request")?;
-    let root = HostRoot::new(host_root);
+    let root = NodeRoot::new(host_root);
     let services = Services::new(root.clone())?;
-    let stop = Stop::default();
-    let job = Job::new(
-        Node {
+    let cancellation = Cancellation::default();
+    let installation = Installation::new(
+        TargetNode {
             root: &root,
             machine: &services,
-            stop: &stop,
+            cancellation: &cancellation,
         },
         &request,
     )
     .map_err(|failure| failure.error)?;
-    let ended = guard::watch(&job, attempt);
+    let ended = guard::watch(&installation, attempt);
     tracing::info!(?ended, "the guard ended");
-    Ok(if ended == Ended::TooOld {
+    Ok(if ended == GuardEnd::TimedOut {
         Outcome::Broken
     } else {
         Outcome::Removed
     })
 }
 
-/// SIGTERM is the end of the pod's time: nothing new is begun then.
-fn end_on_signals(services: &Services, stop: &Arc<Stop>) -> Result<()> {
+/// Handles SIGTERM and SIGINT: no new change begins after them.
+fn cancel_on_signals(services: &Services, cancellation: &Arc<Cancellation>) -> Result<()> {
     for kind in [SignalKind::terminate(), SignalKind::interrupt()] {
         let _entered = services.runtime().enter();
-        let mut signals = signal(kind).context("listen to signals")?;
-        let stop = Arc::clone(stop);
+        let mut signals = signal(kind).context("listen for signals")?;
+        let cancellation = Arc::clone(cancellation);
         services.runtime().spawn(async move {
             while signals.recv().await.is_some() {
-                tracing::warn!("asked to end: what is begun is finished or taken back");
-                stop.ask();
+                tracing::warn!("stop requested: a change that has begun is finished or undone");
+                cancellation.cancel();
             }
         });
     }
@@ -209,8 +209,8 @@ fn in_root(root: &Path, command: &[OsString]) -> ExitCode {
     let Some((program, arguments)) = command.split_first() else {
         return ExitCode::from(2);
     };
-    let error = host::become_program(root, program, arguments);
-    // To whoever started this: it is his program's standard error.
+    let error = node_root::become_program(root, program, arguments);
+    // The standard error belongs to the program that was to run.
     let _ = std::io::Write::write_all(
         &mut std::io::stderr(),
         format!(
@@ -243,15 +243,15 @@ fn report(outcome: Outcome, reason: Reason, message: String) -> Report {
         stage: Stage::Check,
         reason,
         message,
-        host: HostFacts::default(),
+        containerd: ContainerdFacts::default(),
         installed: None,
         restart: Restart::NotNeeded,
     }
 }
 
-/// What a panic says.
+/// Returns the text of a panic.
 fn text_of(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
     text.or_else(|| panic.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "without a word".to_owned())
+        .unwrap_or_else(|| "no message".to_owned())
 }

@@ -1,16 +1,16 @@
-//! What was done on a node so far, on its disk: whoever comes next, an installer or a guard, can go
-//! on or go back.
+//! The record of what was done on a node so far. It is on the node's disk, so that after a kill the
+//! next installer or the guard can finish the change or roll it back.
 //!
 //! ```text
 //!            ┌───────────── nothing pending ◄──────────────┐
-//!   changes of containerd's                      proven by a guest: `active` is what was tried
-//!   configuration are due                        or all is back:    `active` is what it was
-//!            └─► pending: every file's bytes before and after ┘
-//!                       └─► pending, with the failure that it goes back because of
+//!   containerd's configuration                   a guest ran: `active` is the tried runtime
+//!   has to change                                rolled back: `active` is what it was
+//!            └─► pending: every file's content before and after ┘
+//!                       └─► pending, with the failure that caused the rollback
 //! ```
 //!
-//! The record is written before what it tells of is done. It lies in
-//! `<install>/wasmedge-runtime/.state/<runtime>`.
+//! The record is written before each action that it describes. Its path is
+//! `<install>/wasmedge-runtime/.state/<runtime>/record.json`.
 
 use std::io;
 
@@ -19,131 +19,133 @@ use installer_protocol::{Reason, Settings, Stage, Verb};
 use serde::{Deserialize, Serialize};
 
 use crate::containerd::{self, FileChange, Handler};
-use crate::files::{self, Access};
-use crate::host::{HostPath, HostRoot};
+use crate::files::{self, FileAccess};
+use crate::node_root::{NodePath, NodeRoot};
 
-/// Raised when a former installer could not read what this one writes.
+/// Version of the file's format. Raise it if older installers could not read what this one writes.
 const FORMAT: u32 = 1;
 
-/// Everything that is known of one runtime on one node.
+/// The state of one runtime on one node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Record {
     format: u32,
     /// The runtime's name.
     pub runtime: String,
-    /// The runtime that was last proven by a guest.
+    /// The runtime that last ran a guest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub active: Option<Active>,
-    /// A change of containerd's configuration that is not proven yet.
+    pub active: Option<ActiveRuntime>,
+    /// A change of containerd's configuration that is not verified yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub pending: Option<Pending>,
-    /// A failure that nobody was told of, because whoever met it was a guard.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub untold: Option<Setback>,
-    /// When files of containerd's configuration were last written by us.
-    #[serde(default)]
-    pub touched: Touched,
+    pub pending: Option<PendingChange>,
+    /// A failure that a guard recorded and no installer has reported yet.
+    #[serde(default, rename = "untold", skip_serializing_if = "Option::is_none")]
+    pub unreported: Option<FailureRecord>,
+    /// The last write of the installer to containerd's configuration.
+    #[serde(default, rename = "touched")]
+    pub last_write: LastWrite,
 }
 
 /// A runtime that containerd's configuration leads to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Active {
-    /// What containerd knows.
-    pub wish: Wish,
-    /// Which runtime that is.
+pub struct ActiveRuntime {
+    /// The handler.
+    #[serde(rename = "wish")]
+    pub desired: DesiredHandler,
+    /// The runtime.
     pub installed: Installed,
-    /// What takes it back.
-    pub config: containerd::Record,
-    /// The file that the handler stands in.
+    /// The edits that undo the handler.
+    pub config: containerd::WrittenHandler,
+    /// The file that contains the handler.
     pub config_path: String,
 }
 
-/// What containerd is to know. A [`Handler`] that can be kept.
+/// The handler that containerd's configuration is to contain: a [`Handler`] in the record's form.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Wish {
+pub struct DesiredHandler {
     /// The handler's name.
     pub handler: String,
-    /// The launcher's path on the host.
+    /// The launcher's path on the node.
     pub launcher: String,
-    /// Whether systemd sets up its containers' cgroups.
+    /// Whether systemd sets up the cgroups of its containers.
     pub systemd_cgroup: bool,
 }
 
-/// A change of containerd's configuration that is not proven yet.
+/// A change of containerd's configuration that is not verified yet.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Pending {
-    /// Names this attempt: a guard that was started for another one has nothing to do.
+pub struct PendingChange {
+    /// The attempt's identifier. A guard acts on the attempt that it was started for only.
     pub attempt: String,
-    /// What it is a part of.
+    /// The request that the change is part of.
     pub verb: Verb,
-    /// Microseconds since 1970, before the first file was written.
+    /// Time before the first file was written, in microseconds since 1970.
     pub began: u64,
-    /// [`Record::touched`] before that.
-    pub touched_before: Touched,
-    /// The handler that is added, changed or taken away.
+    /// [`Record::last_write`] before that.
+    #[serde(rename = "touchedBefore")]
+    pub last_write_before: LastWrite,
+    /// The handler that is added, changed or removed.
     pub handler: String,
-    /// The runtime that is tried; none when one is taken away.
+    /// The runtime that is tried; none in a removal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub tried: Option<Active>,
-    /// The unit that runs containerd; none where systemd runs none.
+    pub tried: Option<ActiveRuntime>,
+    /// The unit that runs containerd; none if systemd runs none.
     pub unit: Option<String>,
     /// containerd's version.
     pub containerd: String,
     /// The files, in the order in which they are written.
-    pub files: Vec<Saved>,
-    /// Folders that are made for them.
-    pub folders: Vec<HostPath>,
-    /// Why it is gone back.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub setback: Option<Setback>,
+    pub files: Vec<SavedFile>,
+    /// The folders that are created for the files.
+    pub folders: Vec<NodePath>,
+    /// The failure that caused the rollback.
+    #[serde(default, rename = "setback", skip_serializing_if = "Option::is_none")]
+    pub failure_record: Option<FailureRecord>,
 }
 
-/// A file of containerd's configuration, before and after.
+/// A file of containerd's configuration, before and after a change.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Saved {
-    /// Its path on the host.
-    pub path: HostPath,
-    /// What it held; none where it was absent.
+pub struct SavedFile {
+    /// Its path on the node.
+    pub path: NodePath,
+    /// Its content before the change; none if it was absent.
     pub before: Option<String>,
-    /// What it holds after the change; none where it goes.
+    /// Its content after the change; none if the change removes it.
     pub after: Option<String>,
-    /// Who might do what with it before; none where it was absent.
-    pub access: Option<Access>,
+    /// Its access rights before the change; none if it was absent.
+    pub access: Option<FileAccess>,
 }
 
-/// A failure, as it is to be reported.
+/// A failure as a report contains it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Setback {
-    /// Where.
+pub struct FailureRecord {
+    /// The stage that failed.
     pub stage: Stage,
-    /// Its word.
+    /// The reason, for programs.
     pub reason: Reason,
-    /// Its text.
+    /// The cause and the next step, for people.
     pub message: String,
 }
 
-/// When files of containerd's configuration were last written by us: a containerd that started
-/// before that has not read them.
+/// The last write of the installer to files of containerd's configuration. A containerd that
+/// started earlier has not read them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Touched {
-    /// Never.
+pub enum LastWrite {
+    /// Nothing was written.
     #[default]
     Never,
-    /// Somebody began to and did not come to say when it was over.
+    /// A write was started and its completion was not recorded.
     Underway,
-    /// At this moment, in microseconds since 1970.
+    /// It was completed at this time, in microseconds since 1970.
     At(u64),
 }
 
-impl Touched {
-    /// Whether a containerd that is active since `started` (microseconds since 1970) has read
-    /// everything.
+impl LastWrite {
+    /// Returns whether a containerd that is active since `started` (microseconds since 1970) has
+    /// read everything.
     pub fn is_read_by(self, started: u64) -> bool {
         match self {
             Self::Never => true,
@@ -153,10 +155,9 @@ impl Touched {
     }
 }
 
-impl Wish {
-    /// As containerd's configuration is edited by, with what is chosen of the handler. That is no
-    /// part of the wish: a former installer, which may come again, refuses a wish with words that
-    /// it does not know.
+impl DesiredHandler {
+    /// Returns the handler with `settings`. These are not in the record's form of a handler,
+    /// because an older installer, which may run again, refuses fields that it does not know.
     pub fn handler(&self, settings: Settings) -> Handler {
         Handler {
             name: self.handler.clone(),
@@ -167,26 +168,26 @@ impl Wish {
     }
 }
 
-/// A change that cannot be kept.
+/// A file that cannot be saved in the record.
 #[derive(Debug, thiserror::Error)]
-#[error("{path} of the host is not UTF-8 text: containerd does not read such a file either")]
-pub struct NoText {
+#[error("{path} on the node is not UTF-8 text: containerd does not read such a file either")]
+pub struct NotUtf8 {
     path: String,
 }
 
-impl Saved {
-    /// A change of a file that may be done by `access` now.
+impl SavedFile {
+    /// Saves `change` of a file that has the rights `access` now.
     ///
     /// # Errors
-    /// When the file is no text.
+    /// If the file is not UTF-8 text.
     pub fn new(
         change: &FileChange,
-        path: HostPath,
-        access: Option<Access>,
-    ) -> Result<Self, NoText> {
+        path: NodePath,
+        access: Option<FileAccess>,
+    ) -> Result<Self, NotUtf8> {
         let text = |bytes: &Option<Vec<u8>>| {
             let text = bytes.clone().map(String::from_utf8).transpose();
-            text.map_err(|_| NoText {
+            text.map_err(|_| NotUtf8 {
                 path: change.path.clone(),
             })
         };
@@ -203,68 +204,65 @@ impl Saved {
 #[derive(Debug, thiserror::Error)]
 pub enum RecordError {
     /// It cannot be read.
-    #[error("read {path} of the host, the installer's record of what it did there")]
+    #[error("read {path} on the node, the installer's record")]
     Read {
-        /// The record.
-        path: HostPath,
-        /// Why.
+        /// The record's path.
+        path: NodePath,
+        /// The cause.
         source: io::Error,
     },
     /// It cannot be written.
-    #[error(
-        "write {path} of the host, the installer's record of what it does there; is there space on \
-         its disk?"
-    )]
+    #[error("write {path} on the node, the installer's record; is the disk full?")]
     Write {
-        /// The record.
-        path: HostPath,
-        /// Why.
+        /// The record's path.
+        path: NodePath,
+        /// The cause.
         source: io::Error,
     },
     /// It is damaged.
     #[error(
-        "{path} of the host, the installer's record of what it did there, is damaged: take the \
-         handler out of containerd's \
-         configuration by hand, restart containerd, and remove {}; then it is installed anew",
+        "{path} on the node, the installer's record, is damaged: take the handler out of \
+         containerd's configuration by hand, restart containerd, and remove {}; then it is \
+         installed anew",
         path.folder()
     )]
     Damaged {
-        /// The record.
-        path: HostPath,
-        /// In which way.
+        /// The record's path.
+        path: NodePath,
+        /// The cause.
         source: serde_json::Error,
     },
     /// A newer installer wrote it.
     #[error(
-        "{path} of the host was written by a newer installer (format {found}, this one knows \
+        "{path} on the node was written by a newer installer (format {found}, this one knows \
          {FORMAT}): use an operator of at least its version"
     )]
     Newer {
-        /// The record.
-        path: HostPath,
+        /// The record's path.
+        path: NodePath,
         /// Its format.
         found: u32,
     },
 }
 
 impl Record {
-    /// Of a runtime that nothing was done for.
+    /// Makes the record of a runtime that nothing was done for.
     pub fn new(runtime: &str) -> Self {
         Self {
             format: FORMAT,
             runtime: runtime.to_owned(),
             active: None,
             pending: None,
-            untold: None,
-            touched: Touched::Never,
+            unreported: None,
+            last_write: LastWrite::Never,
         }
     }
 
-    /// Reads the record at `path`; none where there is none.
+    /// Reads the record at `path`; none if the file is absent.
     ///
     /// # Errors
-    /// When there is one that cannot be read or understood. Nothing is guessed then.
-    pub fn load(root: &HostRoot, path: &HostPath) -> Result<Option<Self>, RecordError> {
+    /// If the file cannot be read or understood.
+    pub fn load(root: &NodeRoot, path: &NodePath) -> Result<Option<Self>, RecordError> {
         #[derive(Deserialize)]
         struct Format {
             format: u32,
@@ -288,20 +286,20 @@ impl Record {
         serde_json::from_slice(&bytes).map_err(damaged).map(Some)
     }
 
-    /// Writes the record to `path`, unless that is what is there.
+    /// Writes the record to `path`, unless the file has this content already.
     ///
     /// # Errors
-    /// When it cannot be written; then the former one is there.
-    pub fn save(&self, root: &HostRoot, path: &HostPath) -> Result<(), RecordError> {
+    /// If the file cannot be written. Its former content stays then.
+    pub fn save(&self, root: &NodeRoot, path: &NodePath) -> Result<(), RecordError> {
         let text = serde_json::to_vec_pretty(self).expect("a record holds texts and numbers only");
         let put = || {
             if root.read(path)?.is_some_and(|bytes| bytes == text) {
                 return Ok(());
             }
-            let place = root.locate(path)?;
-            files::make_folders(place.parent().unwrap_or(&place))?;
-            // It holds containerd's configuration, which may hold a registry's credentials.
-            files::write(&place, &text, Access::PRIVATE)
+            let file = root.locate(path)?;
+            files::make_folders(file.parent().unwrap_or(&file))?;
+            // It contains containerd's configuration, which may have a registry's credentials.
+            files::write(&file, &text, FileAccess::PRIVATE)
         };
         put().map_err(|source| RecordError::Write {
             path: path.clone(),
@@ -314,22 +312,22 @@ impl Record {
 mod tests {
     use super::*;
 
-    fn place() -> (tempfile::TempDir, HostRoot, HostPath) {
+    fn record_path() -> (tempfile::TempDir, NodeRoot, NodePath) {
         let folder = tempfile::tempdir().unwrap();
-        let root = HostRoot::new(folder.path());
+        let root = NodeRoot::new(folder.path());
         (
             folder,
             root,
-            HostPath::new("/opt/wasmedge-runtime/.state/a/record.json").unwrap(),
+            NodePath::new("/opt/wasmedge-runtime/.state/a/record.json").unwrap(),
         )
     }
 
     #[test]
-    fn a_record_is_read_as_it_was_written() {
-        let (_folder, root, path) = place();
+    fn record_is_read_as_it_was_written() {
+        let (_folder, root, path) = record_path();
         assert_eq!(Record::load(&root, &path).unwrap(), None);
         let record = Record {
-            touched: Touched::At(7),
+            last_write: LastWrite::At(7),
             ..Record::new("a")
         };
         record.save(&root, &path).unwrap();
@@ -337,8 +335,8 @@ mod tests {
     }
 
     #[test]
-    fn a_damaged_record_is_an_error_that_says_what_to_do() {
-        let (folder, root, path) = place();
+    fn damaged_record_is_an_error_with_the_next_step() {
+        let (folder, root, path) = record_path();
         Record::new("a").save(&root, &path).unwrap();
         let file = folder.path().join(&path.as_str()[1..]);
         let text = std::fs::read_to_string(&file).unwrap();
@@ -358,10 +356,10 @@ mod tests {
     }
 
     #[test]
-    fn a_containerd_has_read_what_was_written_before_it_started() {
-        assert!(Touched::Never.is_read_by(0));
-        assert!(Touched::At(5).is_read_by(6));
-        assert!(!Touched::At(5).is_read_by(5));
-        assert!(!Touched::Underway.is_read_by(u64::MAX));
+    fn containerd_has_read_what_was_written_before_it_started() {
+        assert!(LastWrite::Never.is_read_by(0));
+        assert!(LastWrite::At(5).is_read_by(6));
+        assert!(!LastWrite::At(5).is_read_by(5));
+        assert!(!LastWrite::Underway.is_read_by(u64::MAX));
     }
 }

@@ -1,112 +1,112 @@
-//! The way back after a failure: the bytes of before, containerd restarted if it has read others,
-//! and the proof that what ran before runs.
+//! The rollback of a pending change: restores the files, restarts containerd if it has read others,
+//! and verifies the handler that was there before.
 
 use installer_protocol::report::Restart;
-use installer_protocol::{CgroupDriver, Reason, Verb};
+use installer_protocol::{Reason, Verb};
 
 use crate::change;
+use crate::failure::Failure;
 use crate::files;
-use crate::host::HostPath;
-use crate::record::{Record, Setback};
-use crate::stage::verify::Expected;
-use crate::stage::{Failure, Job, clean, restart, usage, verify};
+use crate::installation::Installation;
+use crate::machine::ExpectedHandler;
+use crate::node_root::NodePath;
+use crate::record::{FailureRecord, Record};
+use crate::stage::{clean, restart, usage, verify};
 
-/// Who goes back.
+/// The process that rolls back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Teller {
-    /// An installer, which reports the setback.
+pub enum RollbackBy {
+    /// An installer, which reports the failure itself.
     Installer,
-    /// A guard, which has nobody to report to: the next installer does.
+    /// A guard, which leaves the failure in the record for the next installer's report.
     Guard,
 }
 
-/// Goes back. The setback is in the record first: whoever comes after a kill goes back as well.
+/// Rolls the pending change back. The failure is recorded first, so that after a kill the next
+/// process rolls back too.
 ///
 /// # Errors
-/// When the node is not as it was. The record keeps the pending change: the next installer or guard
-/// goes on.
+/// If the node is not as it was. The change stays pending for the next installer or guard.
 pub fn run(
-    job: &Job<'_>,
+    installation: &Installation<'_>,
     record: &mut Record,
-    setback: &Setback,
-    teller: Teller,
+    failure_record: &FailureRecord,
+    by: RollbackBy,
 ) -> Result<Restart, Failure> {
     if let Some(pending) = record.pending.as_mut() {
-        pending.setback = Some(setback.clone());
+        pending.failure_record = Some(failure_record.clone());
     }
-    // A full disk must not keep the node from going back.
-    if let Err(failure) = change::save(job, record) {
+    // A full disk must not prevent the rollback.
+    if let Err(failure) = change::save(installation, record) {
         tracing::warn!(
-            reason = failure.message(),
-            "the way back is not in the record"
+            cause = failure.message(),
+            "the rollback is not in the record"
         );
     }
-    if let Err(failure) = change::undo(job, record) {
-        if failure.reason != Reason::HostFiles || !freed(job, record) {
+    if let Err(failure) = change::undo(installation, record) {
+        if failure.reason != Reason::HostFiles || !free_disk_space(installation, record) {
             return Err(failure);
         }
-        change::undo(job, record)?;
+        change::undo(installation, record)?;
     }
-    let restarted = prove(job, record)?;
+    let restarted = restart_and_verify(installation, record)?;
     record.pending = None;
-    match teller {
-        Teller::Installer => {
-            record.untold = None;
-            settle(job, record)?;
-            clean::discard(job, record)?;
+    match by {
+        RollbackBy::Installer => {
+            record.unreported = None;
+            save_finished(installation, record)?;
+            clean::discard(installation, record)?;
         }
-        Teller::Guard => {
-            record.untold = Some(setback.clone());
-            settle(job, record)?;
+        RollbackBy::Guard => {
+            record.unreported = Some(failure_record.clone());
+            save_finished(installation, record)?;
         }
     }
     Ok(restarted)
 }
 
-/// Writes a record of a node that is as it was. One without anything in it is about to be removed.
-fn settle(job: &Job<'_>, record: &Record) -> Result<(), Failure> {
-    match change::save(job, record) {
-        Err(failure) if record.active.is_none() && record.untold.is_none() => {
-            tracing::warn!(reason = failure.message(), "the record is removed as it is");
+/// Saves the record after the rollback. A failure does not matter if the record is empty: it is
+/// about to be removed.
+fn save_finished(installation: &Installation<'_>, record: &Record) -> Result<(), Failure> {
+    match change::save(installation, record) {
+        Err(failure) if record.active.is_none() && record.unreported.is_none() => {
+            tracing::warn!(
+                cause = failure.message(),
+                "the record was not written before its removal"
+            );
             Ok(())
         }
         result => result,
     }
 }
 
-/// Has containerd read what is there again, and proves that what was there before works.
-fn prove(job: &Job<'_>, record: &Record) -> Result<Restart, Failure> {
+/// Restarts containerd on the restored files and verifies the former handler, or its absence.
+fn restart_and_verify(
+    installation: &Installation<'_>,
+    record: &Record,
+) -> Result<Restart, Failure> {
     let Some(pending) = &record.pending else {
         return Ok(Restart::NotNeeded);
     };
     let expected = match &record.active {
-        Some(active) => Expected::Served(&active.wish.handler),
-        None => Expected::Gone(&pending.handler),
+        Some(active) => ExpectedHandler::Served(&active.desired.handler),
+        None => ExpectedHandler::Gone(&pending.handler),
     };
-    let restarted = restart::run(job, pending.unit.as_deref(), record.touched, expected)?;
+    let unit = pending.unit.as_deref();
+    let restarted = restart::run(installation, unit, record.last_write, expected)?;
     match &record.active {
-        Some(active) => verify::run(
-            job,
-            &active.wish.handler,
-            driver(active.wish.systemd_cgroup),
-        )?,
-        None => verify::listed(job, expected)?,
+        Some(active) => {
+            let driver = verify::cgroup_driver(active.desired.systemd_cgroup);
+            verify::run(installation, &active.desired.handler, driver)?;
+        }
+        None => verify::check_listed(installation, expected)?,
     }
     Ok(restarted)
 }
 
-/// Who sets up the cgroups of a handler.
-pub fn driver(systemd: bool) -> CgroupDriver {
-    if systemd {
-        CgroupDriver::Systemd
-    } else {
-        CgroupDriver::Cgroupfs
-    }
-}
-
-/// Makes room on a full disk: the folder of the runtime that was tried is of no more use. Whether
-/// there was one.
-fn freed(job: &Job<'_>, record: &Record) -> bool {
+/// Frees space on a full disk: removes the folder of the runtime that was tried, which is not
+/// needed after the rollback. Returns whether it was removed.
+fn free_disk_space(installation: &Installation<'_>, record: &Record) -> bool {
     let Some(tried) = record
         .pending
         .as_ref()
@@ -122,14 +122,15 @@ fn freed(job: &Job<'_>, record: &Record) -> bool {
     {
         return false;
     }
-    let Ok(folder) = HostPath::new(&tried.installed.path) else {
+    let Ok(folder) = NodePath::new(&tried.installed.path) else {
         return false;
     };
-    if usage::versions(job).map_or(true, |used| used.contains(folder.name())) {
+    if usage::versions(installation).map_or(true, |used| used.contains(folder.name())) {
         return false;
     }
-    job.node
+    installation
+        .node
         .root
         .locate(&folder)
-        .is_ok_and(|place| files::remove_tree(&place).is_ok())
+        .is_ok_and(|path| files::remove_tree(&path).is_ok())
 }

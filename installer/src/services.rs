@@ -1,5 +1,5 @@
-//! A node's real services: systemd by its private socket, containerd by its own, programs inside
-//! the host's root.
+//! The real services of a node: systemd through its private socket, containerd through its socket,
+//! and programs inside the node's root.
 
 use std::future::Future;
 use std::io;
@@ -12,36 +12,37 @@ use installer_protocol::Artifact;
 use systemd_client::{Systemd, Unit};
 use tokio::runtime::{Builder, Runtime};
 
-use crate::cri::{Cri, Served};
-use crate::detect::{Kernel, Running};
+use crate::containers::RunningWorkloads;
+use crate::cri::{Cri, CriStatus};
 use crate::fetch::{Archive, FetchError, Fetcher};
-use crate::host::{HostPath, HostRoot};
+use crate::kernel::Kernel;
 use crate::machine::{Machine, Trial};
+use crate::node_root::{NodePath, NodeRoot};
 use crate::smoke::{self, Logs, Smoke};
 
-/// How long containerd's program may take to print what it is asked for.
-const PROGRAM: Duration = Duration::from_secs(30);
-/// How long a unit may take to be restarted. A server of k3s takes its time.
-const RESTART: Duration = Duration::from_mins(3);
-/// How long the smoke guest may take, the first start of the runtime on a loaded node included.
-const SMOKE: Duration = Duration::from_secs(90);
+/// Maximum run time of containerd's program.
+const PROGRAM_TIMEOUT: Duration = Duration::from_secs(30);
+/// Maximum time of a unit's restart. A k3s server is slow.
+const RESTART_TIMEOUT: Duration = Duration::from_mins(3);
+/// Maximum time of the smoke test, with the first start of the runtime on a loaded node.
+const SMOKE_TIMEOUT: Duration = Duration::from_secs(90);
 
-/// The services of the host whose root is given.
+/// The services of the node with this root.
 #[derive(Debug)]
 pub struct Services {
-    root: HostRoot,
+    root: NodeRoot,
     runtime: Runtime,
     fetcher: Fetcher,
     began: Instant,
 }
 
 impl Services {
-    /// Services of the host at `root`.
+    /// Makes the services of the node at `root`.
     ///
     /// # Errors
-    /// When no threads can be started.
-    pub fn new(root: HostRoot) -> Result<Self> {
-        // Two: as many as there is to do at once, on however large a machine.
+    /// If no threads can be started.
+    pub fn new(root: NodeRoot) -> Result<Self> {
+        // Two threads are enough for all concurrent work, on any machine.
         let runtime = Builder::new_multi_thread()
             .worker_threads(2)
             .enable_all()
@@ -55,29 +56,29 @@ impl Services {
         })
     }
 
-    /// The threads for connections.
+    /// Returns the runtime of the connections.
     pub fn runtime(&self) -> &Runtime {
         &self.runtime
     }
 
     fn systemd(&self) -> Result<Systemd> {
-        let socket = self.root.locate(&HostPath::new("/run/systemd/private")?)?;
+        let socket = self.root.locate(&NodePath::new("/run/systemd/private")?)?;
         Ok(Systemd::connect(&socket)?)
     }
 
-    /// Talks to containerd at `socket`.
+    /// Calls containerd at `socket`.
     fn containerd<T, F: Future<Output = T>>(
         &self,
-        socket: &HostPath,
-        talk: impl FnOnce(Cri) -> F,
+        socket: &NodePath,
+        call: impl FnOnce(Cri) -> F,
     ) -> Result<T> {
         let socket = self
             .root
             .locate(socket)
-            .with_context(|| format!("look for {socket} of the host"))?;
+            .with_context(|| format!("find {socket} on the node"))?;
         Ok(self
             .runtime
-            .block_on(async { talk(Cri::at(&socket)).await }))
+            .block_on(async { call(Cri::at(&socket)).await }))
     }
 }
 
@@ -86,7 +87,7 @@ impl Machine for Services {
         Ok(self.systemd()?.unit(name)?)
     }
 
-    fn run(&self, program: &HostPath, arguments: &[&str]) -> io::Result<Output> {
+    fn run(&self, program: &NodePath, arguments: &[&str]) -> io::Result<Output> {
         let mut command = self.root.command(program)?;
         command
             .args(arguments)
@@ -95,12 +96,16 @@ impl Machine for Services {
             .stderr(Stdio::piped());
         self.runtime.block_on(async {
             let mut command = tokio::process::Command::from(command);
-            // A program that does not end is ended when the wait for it is dropped.
-            let ended = tokio::time::timeout(PROGRAM, command.kill_on_drop(true).output()).await;
+            // On a timeout the program is killed, when its future is dropped.
+            let ended =
+                tokio::time::timeout(PROGRAM_TIMEOUT, command.kill_on_drop(true).output()).await;
             ended.unwrap_or_else(|_| {
                 Err(io::Error::new(
                     io::ErrorKind::TimedOut,
-                    format!("{program} did not end within {} s", PROGRAM.as_secs()),
+                    format!(
+                        "{program} did not end within {} s",
+                        PROGRAM_TIMEOUT.as_secs()
+                    ),
                 ))
             })
         })
@@ -108,18 +113,18 @@ impl Machine for Services {
 
     fn restart(&self, unit: &str) -> Result<()> {
         let mut systemd = self.systemd()?;
-        systemd.restart(unit, RESTART)?;
+        systemd.restart(unit, RESTART_TIMEOUT)?;
         Ok(())
     }
 
-    fn served(&self, socket: &HostPath, limit: Duration) -> Result<Served> {
+    fn served(&self, socket: &NodePath, timeout: Duration) -> Result<CriStatus> {
         Ok(self.containerd(
             socket,
-            |cri| async move { cri.wait_until_ready(limit).await },
+            |cri| async move { cri.wait_until_ready(timeout).await },
         )??)
     }
 
-    fn running(&self, socket: &HostPath) -> Result<Running> {
+    fn running(&self, socket: &NodePath) -> Result<RunningWorkloads> {
         Ok(self.containerd(socket, |cri| async move { cri.running().await })??)
     }
 
@@ -134,10 +139,10 @@ impl Machine for Services {
             image: trial.image.to_owned(),
             driver: trial.driver,
             logs: Logs {
-                host: trial.logs.as_str().into(),
-                seen: self.root.locate(trial.logs)?,
+                node: trial.logs.as_str().into(),
+                local: self.root.locate(trial.logs)?,
             },
-            limit: SMOKE,
+            timeout: SMOKE_TIMEOUT,
         };
         let passed =
             self.containerd(
@@ -165,11 +170,11 @@ impl Machine for Services {
         unit: &str,
         description: &str,
         command: &[String],
-        limit: Duration,
+        timeout: Duration,
     ) -> Result<()> {
         Ok(self
             .systemd()?
-            .start_transient(unit, description, command, limit)?)
+            .start_transient(unit, description, command, timeout)?)
     }
 
     fn now(&self) -> u64 {
@@ -188,6 +193,6 @@ impl Machine for Services {
     }
 
     fn about_to(&self, change: &str) {
-        tracing::debug!(change, "about to");
+        tracing::debug!(change, "changing the node");
     }
 }

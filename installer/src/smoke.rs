@@ -1,10 +1,9 @@
-//! A smoke test: one guest that really runs through the new handler. It is a pod of one container
-//! that only containerd knows of, of the installer's own image, so nothing is pulled; it has the
-//! node's network, so no network plugin is needed.
+//! A smoke test: one guest through the handler. It is a pod of one container that only containerd
+//! knows. It uses the installer's own image, so nothing is pulled, and the node's network, so no
+//! network plugin is needed.
 //!
-//! The kubelet looks at all sandboxes every two seconds and stops those of pods that it does not
-//! know. A guest takes less, but may be met: what was stopped by somebody else proves nothing, and
-//! is tried again.
+//! Every two seconds the kubelet stops the sandboxes of pods that it does not know. A guest takes
+//! less time, but may be stopped. Such a run has no result, and the guest is started again.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -22,136 +21,136 @@ use crate::cri::message::{
 };
 use crate::cri::{Cri, CriError};
 
-/// The exit code of `installer/smoke/smoke.wat`, and what it says.
-const CODE: i32 = 42;
-const LINE: &str = "the smoke guest ran on this node";
-/// Where the installer's image holds it.
+/// The exit code of the smoke guest, `installer/smoke/smoke.wat`, and the line that it prints.
+const EXPECTED_CODE: i32 = 42;
+const EXPECTED_LINE: &str = "the smoke guest ran on this node";
+/// The guest's path in the installer's image.
 const GUEST: &str = "/smoke.wasm";
-/// The label of a smoke test's sandbox and container; the value is the runtime's name.
+/// The label of the sandbox and the container; its value is the runtime's name.
 const LABEL: &str = "runtime.wasmedge.dev/smoke";
-/// Part of the sandbox's name only: no such namespace has to exist.
+/// Only a part of the sandbox's name: the namespace need not exist.
 const NAMESPACE: &str = "wasmedge-system";
 /// The log's name in its folder.
 const LOG: &str = "smoke.log";
-/// The exit code of a process that was killed.
-const KILLED: i32 = 137;
-/// How often a guest is started whose sandbox somebody stops: the kubelet comes every two seconds,
-/// so one of two tries in a row is not met.
-const TRIES: u32 = 5;
-/// How much later than the news of its end a guest's last line may come.
-const LATE: Duration = Duration::from_secs(5);
-/// How much later than it ends a sandbox may be listed as ready. What fails by itself waits as long
-/// for its verdict.
-const HEARD: Duration = Duration::from_secs(2);
-/// The pause between two looks at the guest.
-const PAUSE: Duration = Duration::from_millis(50);
-/// Bytes of the log's end that go into an error.
-const TAIL: usize = 600;
+/// The exit code after SIGKILL.
+const KILLED_CODE: i32 = 137;
+/// Maximum number of starts. The kubelet stops sandboxes every two seconds, so one of two runs in a
+/// row is not affected.
+const MAX_STARTS: u32 = 5;
+/// Maximum time between a guest's end and its last line in the log.
+const LOG_TIMEOUT: Duration = Duration::from_secs(5);
+/// Maximum time between a sandbox's end and its removal from the list of ready ones. A run that
+/// fails by itself waits as long for its result.
+const SANDBOX_STATE_TIMEOUT: Duration = Duration::from_secs(2);
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
+/// Maximum bytes of the log's end in an error.
+const MAX_LOG_TAIL: usize = 600;
 
-/// What is run, and where.
+/// A smoke test.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Smoke {
-    /// Name of the runtime: names the sandbox, so that a later run finds what an earlier one left.
+    /// Name of the runtime. It names the sandbox, so that a later run finds what an earlier one
+    /// left.
     pub runtime: String,
-    /// The handler that is tried.
+    /// The handler under test.
     pub handler: String,
-    /// The installer's own image, which holds `/smoke.wasm`.
+    /// The installer's own image, which contains `/smoke.wasm`.
     pub image: String,
-    /// Who sets up the handler's cgroups; with [`CgroupDriver::Auto`] it is whom containerd's
-    /// configuration says.
+    /// The cgroup driver of the handler; [`CgroupDriver::Auto`] is the one in containerd's
+    /// configuration.
     pub driver: CgroupDriver,
     /// The folder for the guest's log.
     pub logs: Logs,
-    /// How long all of it may take.
-    pub limit: Duration,
+    /// Maximum time of all runs together.
+    pub timeout: Duration,
 }
 
-/// A folder that containerd writes into and the installer reads. Both names lead to the same one.
+/// A folder that containerd writes and the installer reads, by its two paths.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Logs {
-    /// Its path on the host.
-    pub host: PathBuf,
-    /// Its path as this process sees it; made if it is missing.
-    pub seen: PathBuf,
+    /// The path on the node.
+    pub node: PathBuf,
+    /// The path for this process. The folder is created if it is absent.
+    pub local: PathBuf,
 }
 
-/// A guest that ran as it should.
+/// A smoke test that passed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Passed {
-    /// From asking for the sandbox to the guest's end.
+    /// Time from the request for the sandbox to the guest's end.
     pub took: Duration,
 }
 
-/// Why the smoke test did not pass.
+/// A smoke test that did not pass.
 #[derive(Debug, thiserror::Error)]
 pub enum SmokeError {
-    /// A call failed, most often because the sandbox could not be made: containerd's text says why.
+    /// A call failed, most often because containerd could not make the sandbox.
     #[error("run the smoke guest with handler {handler}")]
     Call {
         /// The handler.
         handler: String,
-        /// What containerd said.
+        /// containerd's error.
         source: CriError,
     },
-    /// The node does not have the installer's image (any more).
-    #[error("the node has no image {image}, which holds the smoke guest")]
+    /// The node does not have the installer's image.
+    #[error("the node has no image {image}, which contains the smoke guest")]
     NoImage {
         /// The image.
         image: String,
     },
-    /// The folder for the log cannot be used.
+    /// The log's folder cannot be used.
     #[error("use {} for the smoke guest's log", folder.display())]
     Logs {
         /// The folder.
         folder: PathBuf,
-        /// Why not.
+        /// The cause.
         source: io::Error,
     },
-    /// The guest ran to an end, but not to the right one.
+    /// The guest ended in another way.
     #[error(
-        "the smoke guest ended with code {code} ({reason}: {message}), expected {CODE}; it said: \
-         {said:?}"
+        "the smoke guest ended with code {code} ({reason}: {message}), expected {EXPECTED_CODE}; \
+         its log: {log:?}"
     )]
     WrongEnd {
         /// Its exit code.
         code: i32,
-        /// containerd's word for the end.
+        /// containerd's reason.
         reason: String,
-        /// containerd's text on it.
+        /// containerd's message.
         message: String,
         /// The end of its log.
-        said: String,
+        log: String,
     },
-    /// The guest ended rightly without having said its line.
+    /// The guest ended as expected, but did not print its line.
     #[error(
-        "the smoke guest ended as expected, but its line is missing from the log; the log: {said:?}"
+        "the smoke guest ended as expected, but its line is missing from the log; the log: {log:?}"
     )]
     Silent {
         /// The end of its log.
-        said: String,
+        log: String,
     },
     /// The guest did not end in time.
-    #[error("the smoke guest did not end within {} s; it said: {said:?}", limit.as_secs())]
+    #[error("the smoke guest did not end within {} s; its log: {log:?}", timeout.as_secs())]
     TimedOut {
-        /// How long it was waited for.
-        limit: Duration,
+        /// The time that was waited.
+        timeout: Duration,
         /// The end of its log.
-        said: String,
+        log: String,
     },
 }
 
-/// Runs the smoke guest once and removes everything of it, also what an earlier run of the same
-/// runtime left.
+/// Runs the smoke guest and removes its sandbox, container and log, also those of an earlier run of
+/// the same runtime.
 pub async fn run(cri: &Cri, smoke: &Smoke) -> Result<Passed, SmokeError> {
-    let log = smoke.logs.seen.join(LOG);
-    let ended = tokio::time::timeout(smoke.limit, tries(cri, smoke, &log)).await;
-    let ended = ended.unwrap_or_else(|_| {
+    let log = smoke.logs.local.join(LOG);
+    let result = tokio::time::timeout(smoke.timeout, run_guest(cri, smoke, &log)).await;
+    let result = result.unwrap_or_else(|_| {
         Err(SmokeError::TimedOut {
-            limit: smoke.limit,
-            said: tail(&read(&log)),
+            timeout: smoke.timeout,
+            log: tail(&read(&log)),
         })
     });
-    // What is left takes some memory and does no harm; the next test removes it first.
+    // What stays behind uses some memory and does no harm; the next test removes it first.
     if let Err(error) = remove_leftovers(cri, &smoke.runtime).await {
         tracing::warn!(error = %error, "the smoke guest's sandbox or container stays behind");
     }
@@ -160,15 +159,14 @@ pub async fn run(cri: &Cri, smoke: &Smoke) -> Result<Passed, SmokeError> {
     {
         tracing::warn!(error = %error, log = %log.display(), "the smoke guest's log stays behind");
     }
-    ended
+    result
 }
 
-/// Removes what a smoke test of `runtime` left behind when its installer was killed; how many
-/// sandboxes that were.
+/// Removes the sandboxes and containers that a smoke test of `runtime` left when its installer was
+/// killed. Returns the number of sandboxes.
 ///
-/// A container may be left without its sandbox: a sandbox that is removed while containerd creates
-/// a container in it takes along the containers that are there, and this one is there a moment
-/// later.
+/// A container may be left without its sandbox: the removal of a sandbox includes the containers
+/// that exist then, and containerd may create this one a moment later.
 pub async fn remove_leftovers(cri: &Cri, runtime: &str) -> Result<usize, CriError> {
     let left = cri.sandboxes(labels(runtime)).await?;
     for sandbox in &left {
@@ -180,8 +178,8 @@ pub async fn remove_leftovers(cri: &Cri, runtime: &str) -> Result<usize, CriErro
     Ok(left.len())
 }
 
-/// Runs the guest until it came to an end of its own.
-async fn tries(cri: &Cri, smoke: &Smoke, log: &Path) -> Result<Passed, SmokeError> {
+/// Runs the guest until it ends by itself.
+async fn run_guest(cri: &Cri, smoke: &Smoke, log: &Path) -> Result<Passed, SmokeError> {
     let failed = |source| SmokeError::Call {
         handler: smoke.handler.clone(),
         source,
@@ -199,60 +197,61 @@ async fn tries(cri: &Cri, smoke: &Smoke, log: &Path) -> Result<Passed, SmokeErro
             .unwrap_or(CgroupDriver::Auto),
         driver => driver,
     };
-    let mut left = TRIES;
+    let mut starts_left = MAX_STARTS;
     loop {
-        left -= 1;
+        starts_left -= 1;
         remove_leftovers(cri, &smoke.runtime)
             .await
             .map_err(failed)?;
-        prepare(&smoke.logs.seen, log).map_err(|source| SmokeError::Logs {
-            folder: smoke.logs.seen.clone(),
+        prepare_log(&smoke.logs.local, log).map_err(|source| SmokeError::Logs {
+            folder: smoke.logs.local.clone(),
             source,
         })?;
-        let config = sandbox(smoke, driver);
+        let config = sandbox_config(smoke, driver);
         let start = Instant::now();
-        // That the sandbox itself is not made is nobody else's doing.
+        // An error here is not caused by the kubelet.
         let id = cri
             .run_sandbox(config.clone(), &smoke.handler)
             .await
             .map_err(failed)?;
-        let ended = guest(cri, smoke, &id, config).await;
+        let ended = run_container(cri, smoke, &id, config).await;
         let took = start.elapsed();
-        let log_text = if ended.as_ref().is_ok_and(|end| end.code == CODE) {
-            heard(log).await
+        let log_text = if ended.as_ref().is_ok_and(|end| end.code == EXPECTED_CODE) {
+            wait_for_line(log).await
         } else {
             read(log)
         };
-        let passed = ended
+        let result = ended
             .map_err(failed)
-            .and_then(|end| judge(end, &log_text))
+            .and_then(|end| check_end(end, &log_text))
             .map(|()| Passed { took });
-        match passed {
+        match result {
             Err(error)
-                if left > 0 && was_stopped(cri, smoke, &id, &error).await.map_err(failed)? =>
+                if starts_left > 0
+                    && was_stopped(cri, smoke, &id, &error).await.map_err(failed)? =>
             {
-                tracing::info!(error = %error, "somebody stopped the smoke guest's sandbox, so it \
-                                                is started again");
+                tracing::info!(error = %error,
+                    "the smoke guest's sandbox was stopped, so the guest is started again");
             }
-            ended => return ended,
+            result => return result,
         }
     }
 }
 
-/// The guest's log. containerd copies what a container says at its own pace: that it has ended may
-/// be known before its last line is written.
-async fn heard(log: &Path) -> String {
+/// Returns the guest's log. containerd copies output asynchronously: the container's end may be
+/// known before its last line is written.
+async fn wait_for_line(log: &Path) -> String {
     let since = Instant::now();
     loop {
         let text = read(log);
-        if said(&text).any(|line| line == LINE) || since.elapsed() >= LATE {
+        if output(&text).any(|line| line == EXPECTED_LINE) || since.elapsed() >= LOG_TIMEOUT {
             return text;
         }
-        tokio::time::sleep(PAUSE).await;
+        tokio::time::sleep(POLL_INTERVAL).await;
     }
 }
 
-/// How a guest ended.
+/// The end of a guest.
 #[derive(Debug)]
 struct End {
     code: i32,
@@ -261,7 +260,7 @@ struct End {
 }
 
 /// Runs the guest in a sandbox, to its end.
-async fn guest(
+async fn run_container(
     cri: &Cri,
     smoke: &Smoke,
     sandbox: &str,
@@ -269,7 +268,7 @@ async fn guest(
 ) -> Result<End, CriError> {
     let request = CreateContainerRequest {
         pod_sandbox_id: sandbox.to_owned(),
-        config: Some(container(smoke)),
+        config: Some(container_config(smoke)),
         sandbox_config: Some(config),
     };
     let id = cri.create_container(request).await?;
@@ -283,44 +282,50 @@ async fn guest(
                 message: status.message,
             });
         }
-        tokio::time::sleep(PAUSE).await;
+        tokio::time::sleep(POLL_INTERVAL).await;
     }
 }
 
-/// Whether a guest ended as it should.
-fn judge(end: End, log: &str) -> Result<(), SmokeError> {
+/// Checks the exit code and the output of a guest.
+fn check_end(end: End, log: &str) -> Result<(), SmokeError> {
     let End {
         code,
         reason,
         message,
     } = end;
-    if code != CODE {
+    if code != EXPECTED_CODE {
         return Err(SmokeError::WrongEnd {
             code,
             reason,
             message,
-            said: tail(log),
+            log: tail(log),
         });
     }
-    if !said(log).any(|line| line == LINE) {
-        return Err(SmokeError::Silent { said: tail(log) });
+    if !output(log).any(|line| line == EXPECTED_LINE) {
+        return Err(SmokeError::Silent { log: tail(log) });
     }
     Ok(())
 }
 
-/// Whether a failure may be somebody else's doing, who stopped or removed the sandbox, or was about
-/// to.
+/// Returns whether another program, such as the kubelet, may have caused the failure, because it
+/// stopped or removed the sandbox.
 async fn was_stopped(
     cri: &Cri,
     smoke: &Smoke,
     id: &str,
     error: &SmokeError,
 ) -> Result<bool, CriError> {
-    if matches!(error, SmokeError::WrongEnd { code: KILLED, .. }) {
+    if matches!(
+        error,
+        SmokeError::WrongEnd {
+            code: KILLED_CODE,
+            ..
+        }
+    ) {
         return Ok(true);
     }
-    // Once a minute the kubelet removes containers that have ended and that it does not know, their
-    // sandboxes not.
+    // Once a minute the kubelet removes ended containers that it does not know, but not their
+    // sandboxes.
     if matches!(error, SmokeError::Call { source, .. } if source.is_not_found()) {
         return Ok(true);
     }
@@ -333,12 +338,12 @@ async fn was_stopped(
         {
             return Ok(true);
         }
-        // A refused call may be the first sign: containerd lists a sandbox as ready until it has
-        // heard of its end.
-        if !matches!(error, SmokeError::Call { .. }) || failed.elapsed() >= HEARD {
+        // A refused call may be the first sign: containerd lists a sandbox as ready until it
+        // handles the end of its process.
+        if !matches!(error, SmokeError::Call { .. }) || failed.elapsed() >= SANDBOX_STATE_TIMEOUT {
             return Ok(false);
         }
-        tokio::time::sleep(PAUSE).await;
+        tokio::time::sleep(POLL_INTERVAL).await;
     }
 }
 
@@ -346,9 +351,9 @@ fn labels(runtime: &str) -> BTreeMap<String, String> {
     BTreeMap::from([(LABEL.to_owned(), runtime.to_owned())])
 }
 
-/// The sandbox, under a name that no other has: a name that was used stays reserved until all of it
-/// is removed.
-fn sandbox(smoke: &Smoke, driver: CgroupDriver) -> PodSandboxConfig {
+/// Returns the sandbox's configuration. Its name is unique: a used name stays reserved until the
+/// whole sandbox is removed.
+fn sandbox_config(smoke: &Smoke, driver: CgroupDriver) -> PodSandboxConfig {
     let now = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
     let metadata = PodSandboxMetadata {
         name: format!("wasmedge-smoke-{}", smoke.runtime),
@@ -360,7 +365,7 @@ fn sandbox(smoke: &Smoke, driver: CgroupDriver) -> PodSandboxConfig {
     });
     PodSandboxConfig {
         metadata: Some(metadata),
-        log_directory: smoke.logs.host.display().to_string(),
+        log_directory: smoke.logs.node.display().to_string(),
         labels: labels(&smoke.runtime),
         linux: Some(LinuxPodSandboxConfig {
             cgroup_parent: cgroup_parent(driver).to_owned(),
@@ -369,9 +374,9 @@ fn sandbox(smoke: &Smoke, driver: CgroupDriver) -> PodSandboxConfig {
     }
 }
 
-/// Where the sandbox's cgroups are made. systemd takes slices only, and each host has this one.
-/// Where the runtime makes them itself, they lie at the top: a parent of our own would stay behind.
-/// A slice's name does for both.
+/// Returns the parent of the sandbox's cgroups. systemd accepts slices only, and each node has this
+/// one. With the driver cgroupfs they are at the top: a parent of our own would stay behind. A
+/// slice's name works with both drivers.
 fn cgroup_parent(driver: CgroupDriver) -> &'static str {
     match driver {
         CgroupDriver::Systemd | CgroupDriver::Auto => "system.slice",
@@ -379,7 +384,7 @@ fn cgroup_parent(driver: CgroupDriver) -> &'static str {
     }
 }
 
-fn container(smoke: &Smoke) -> ContainerConfig {
+fn container_config(smoke: &Smoke) -> ContainerConfig {
     let security_context = Some(LinuxContainerSecurityContext {
         namespace_options: Some(namespaces()),
     });
@@ -404,8 +409,8 @@ fn namespaces() -> NamespaceOption {
     }
 }
 
-/// Makes the folder; a log that is there is not this guest's.
-fn prepare(folder: &Path, log: &Path) -> io::Result<()> {
+/// Creates the folder and removes the log of an earlier guest.
+fn prepare_log(folder: &Path, log: &Path) -> io::Result<()> {
     std::fs::create_dir_all(folder)?;
     match std::fs::remove_file(log) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
@@ -413,23 +418,23 @@ fn prepare(folder: &Path, log: &Path) -> io::Result<()> {
     }
 }
 
-/// A log that is not there says nothing.
+/// Reads a log; an absent one is empty.
 fn read(log: &Path) -> String {
     std::fs::read(log)
         .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
         .unwrap_or_default()
 }
 
-/// What a container said, of a log in CRI's form: time, stream, `F` or `P`, text.
-fn said(log: &str) -> impl Iterator<Item = &str> {
+/// Returns a container's output from a log in CRI's format: time, stream, `F` or `P`, text.
+fn output(log: &str) -> impl Iterator<Item = &str> {
     log.lines()
         .map(|line| line.splitn(4, ' ').nth(3).unwrap_or(line))
 }
 
-/// The end of what a container said.
+/// Returns the end of a container's output.
 fn tail(log: &str) -> String {
-    let text = said(log).collect::<Vec<_>>().join("\n");
-    let start = text.ceil_char_boundary(text.len().saturating_sub(TAIL));
+    let text = output(log).collect::<Vec<_>>().join("\n");
+    let start = text.ceil_char_boundary(text.len().saturating_sub(MAX_LOG_TAIL));
     text[start..].to_owned()
 }
 

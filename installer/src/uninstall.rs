@@ -1,33 +1,39 @@
-//! A removal: the way back from an installation, also from one that was never finished. Afterwards
-//! the node is as if it had never been.
+//! A removal: undoes an installation, finished or not. Afterwards the node is as it was before the
+//! first one.
 
 use installer_protocol::{Outcome, Reason, Report, Stage, Verb};
 
-use crate::change::{self, HostDump, HostFiles, Plan};
+use crate::change::{self, NodeConfigDump, NodeConfigFiles, Transition};
 use crate::containerd::{self, ConfigError};
-use crate::host::HostPath;
-use crate::install::{Progress, failed, load, must_be_alone};
-use crate::record::{Active, Record, Setback, Touched};
-use crate::stage::check::{self, Facts};
-use crate::stage::verify::{self, Expected};
-use crate::stage::{Because as _, Failure, Job, clean, restart, usage};
+use crate::detect::ContainerdService;
+use crate::failure::{Failure, WithReason as _};
+use crate::installation::Installation;
+use crate::machine::ExpectedHandler;
+use crate::node_root::NodePath;
+use crate::progress::Progress;
+use crate::record::{ActiveRuntime, FailureRecord, LastWrite, Record};
+use crate::recovery;
+use crate::stage::{check, clean, restart, usage, verify};
 
-/// Takes everything of the job's runtime off the node. The caller holds the node's lock.
-pub fn run(job: &Job<'_>) -> Report {
+/// Removes everything of the installation's runtime from the node. The caller holds the node's
+/// lock.
+pub fn run(installation: &Installation<'_>) -> Report {
     let mut progress = Progress::new();
-    let mut record = match load(job) {
+    let mut record = match change::load(installation) {
         Ok(record) => record,
-        Err(failure) => return progress.report(Outcome::Refused, progress.setback(&failure), None),
+        Err(failure) => {
+            return progress.report(Outcome::Refused, progress.failure_record(&failure), None);
+        }
     };
-    match attempt(job, &mut record, &mut progress) {
+    match run_stages(installation, &mut record, &mut progress) {
         Ok(()) => {
             let message = format!(
                 "nothing of runtime {} is left on the node",
-                job.request.runtime
+                installation.request.runtime
             );
             progress.report(
                 Outcome::Removed,
-                Setback {
+                FailureRecord {
                     stage: Stage::Clean,
                     reason: Reason::Done,
                     message,
@@ -36,144 +42,153 @@ pub fn run(job: &Job<'_>) -> Report {
             )
         }
         Err(failure) if record.pending.is_some() => {
-            failed(job, &mut record, &mut progress, &failure)
+            recovery::recover(installation, &mut record, &mut progress, &failure)
         }
         Err(failure) => {
-            let installed = record
-                .active
-                .as_ref()
-                .map(|active| active.installed.clone());
-            progress.report(Outcome::Refused, progress.setback(&failure), installed)
+            let failure_record = progress.failure_record(&failure);
+            let installed = recovery::installed(&record);
+            progress.report(Outcome::Refused, failure_record, installed)
         }
     }
 }
 
-fn attempt(job: &Job<'_>, record: &mut Record, progress: &mut Progress) -> Result<(), Failure> {
-    usage::must_be_none(job)?;
-    job.go_on()?;
-    // Where nothing of containerd's was ever changed, nothing needs to be known of it.
-    if record.active.is_some() || record.pending.is_some() || record.touched != Touched::Never {
-        must_be_alone(job, record)?;
-        unconfigure(job, record, progress)?;
-        // Somebody may have started a container in the meantime: its files must not vanish under
-        // it.
-        usage::must_be_none(job)?;
+fn run_stages(
+    installation: &Installation<'_>,
+    record: &mut Record,
+    progress: &mut Progress,
+) -> Result<(), Failure> {
+    usage::check_unused(installation)?;
+    installation.check_not_cancelled()?;
+    // If containerd's configuration was never changed, containerd is not looked at.
+    if record.active.is_some() || record.pending.is_some() || record.last_write != LastWrite::Never
+    {
+        check::no_other_pending_change(installation, record)?;
+        unconfigure(installation, record, progress)?;
+        // A container may have started in the meantime: its files must not be removed.
+        usage::check_unused(installation)?;
     }
     progress.enter(Stage::Clean, "containerd does not lead to the runtime");
-    change::remove_candidate(job)?;
-    clean::remove_all(job)?;
-    progress.leave("its files are gone");
+    change::remove_candidate(installation)?;
+    clean::remove_all(installation)?;
+    progress.log_result("its files are gone");
     Ok(())
 }
 
-/// Takes the handler from containerd, and proves that it answers without it.
-fn unconfigure(job: &Job<'_>, record: &mut Record, progress: &mut Progress) -> Result<(), Failure> {
-    let facts = check::run(job)?;
-    progress.saw(job, &facts);
+/// Removes the handler from containerd and verifies that containerd answers without it.
+fn unconfigure(
+    installation: &Installation<'_>,
+    record: &mut Record,
+    progress: &mut Progress,
+) -> Result<(), Failure> {
+    let service = check::run(installation)?;
+    progress.set_containerd(installation, &service);
     progress.enter(Stage::Configure, "no container uses the runtime");
-    let handler = take_back_unfinished(job, record, &facts)?;
-    let written = revert(job, record, &facts)?;
-    let expected = Expected::Gone(&handler);
+    let handler = undo_unfinished(installation, record, &service)?;
+    let written = revert(installation, record, &service)?;
+    let expected = ExpectedHandler::Gone(&handler);
     progress.enter(Stage::Restart, &written.join(", "));
-    progress.restart = restart::run(job, facts.unit.as_deref(), record.touched, expected)?;
+    let unit = service.unit.as_deref();
+    progress.restart = restart::run(installation, unit, record.last_write, expected)?;
     progress.enter(Stage::Verify, &format!("{:?}", progress.restart));
-    verify::listed(job, expected)?;
+    verify::check_listed(installation, expected)?;
     record.active = None;
     record.pending = None;
-    record.touched = Touched::Never;
-    change::save(job, record)
+    record.last_write = LastWrite::Never;
+    change::save(installation, record)
 }
 
-/// Takes back what an installation began and did not finish; what a removal began stays as far as
-/// it is. Returns the handler that is to be gone.
-fn take_back_unfinished(
-    job: &Job<'_>,
+/// Undoes a change that an installation did not finish; one that a removal did not finish is
+/// continued later. Returns the handler that is to be removed.
+fn undo_unfinished(
+    installation: &Installation<'_>,
     record: &mut Record,
-    facts: &Facts,
+    service: &ContainerdService,
 ) -> Result<String, Failure> {
-    record.untold = None;
+    record.unreported = None;
     let active = record
         .active
         .as_ref()
-        .map(|active| active.wish.handler.clone());
+        .map(|active| active.desired.handler.clone());
     let Some(pending) = record.pending.clone() else {
-        return Ok(active.unwrap_or_else(|| job.request.handler.clone()));
+        return Ok(active.unwrap_or_else(|| installation.request.handler.clone()));
     };
-    if pending.verb == Verb::Uninstall && pending.setback.is_none() {
+    if pending.verb == Verb::Uninstall && pending.failure_record.is_none() {
         return Ok(pending.handler);
     }
-    change::undo(job, record)?;
+    change::undo(installation, record)?;
     record.pending = None;
     if active.is_some() {
-        change::save(job, record)?;
+        change::save(installation, record)?;
     } else {
-        // What is left to do is a restart, which has to be watched as well.
-        let plan = Plan {
+        // Only the restart is left to do, and it needs a guard too.
+        let transition = Transition {
             verb: Verb::Uninstall,
             handler: &pending.handler,
             tried: None,
             files: &[],
             folders: &[],
         };
-        change::arm(job, record, facts, plan)?;
+        change::begin(installation, record, service, transition)?;
     }
     Ok(active.unwrap_or(pending.handler))
 }
 
-/// Takes the handler out of containerd's configuration. Returns the files that were written.
-fn revert(job: &Job<'_>, record: &mut Record, facts: &Facts) -> Result<Vec<String>, Failure> {
+/// Removes the handler from containerd's configuration. Returns the files that were written.
+fn revert(
+    installation: &Installation<'_>,
+    record: &mut Record,
+    service: &ContainerdService,
+) -> Result<Vec<String>, Failure> {
     let Some(active) = record.active.clone() else {
         return Ok(Vec::new());
     };
     if record.pending.is_none() {
-        let changes = proven(job, facts, &active).map_err(|error| Failure {
+        let changes = proven_changes(installation, service, &active).map_err(|error| Failure {
             reason: error.reason(),
             error: error.into(),
         })?;
-        job.go_on()?;
-        let plan = Plan {
+        installation.check_not_cancelled()?;
+        let transition = Transition {
             verb: Verb::Uninstall,
-            handler: &active.wish.handler,
+            handler: &active.desired.handler,
             tried: None,
             files: &changes,
             folders: &[],
         };
-        change::arm(job, record, facts, plan)?;
+        change::begin(installation, record, service, transition)?;
     }
-    let written = change::apply(job, record)?;
+    let written = change::apply(installation, record)?;
     let folders = active
         .config
         .made_folders
         .iter()
-        .map(|folder| HostPath::new(folder))
-        .collect::<Result<Vec<_>, _>>();
-    change::remove_made_folders(
-        job,
-        &folders.because(Reason::HostFiles, || "read the record".to_owned())?,
-    )?;
+        .map(|folder| NodePath::new(folder))
+        .collect::<Result<Vec<_>, _>>()
+        .with_reason(Reason::HostFiles, || "read the record".to_owned())?;
+    change::remove_empty_folders(installation, &folders)?;
     Ok(written)
 }
 
-/// The changes that take the handler out, proven with the host's own containerd.
-fn proven(
-    job: &Job<'_>,
-    facts: &Facts,
-    active: &Active,
+/// Returns the changes that remove the handler, after a trial run of the node's own containerd.
+fn proven_changes(
+    installation: &Installation<'_>,
+    service: &ContainerdService,
+    active: &ActiveRuntime,
 ) -> Result<Vec<containerd::FileChange>, ConfigError> {
-    let found = containerd::Facts::gather(
-        &HostFiles(job.node.root),
-        &job.layout,
-        job.request.mode,
-        facts.version,
+    let facts = containerd::ConfigFacts::gather(
+        &NodeConfigFiles(installation.node.root),
+        &installation.layout,
+        installation.request.mode,
+        service.version,
         Some(&active.config),
     )?;
-    let changes = containerd::revert(&found, &active.config)?;
+    let changes = containerd::revert(&facts, &active.config)?;
     if !changes.is_empty() {
-        let dump = HostDump {
-            job,
-            program: &facts.program,
+        let dump = NodeConfigDump {
+            installation,
+            program: &service.program,
         };
-        containerd::prove_removal(&dump, &found, &changes, &active.wish.handler)?;
+        containerd::prove_removal(&dump, &facts, &changes, &active.desired.handler)?;
     }
     Ok(changes)
 }

@@ -1,10 +1,10 @@
-//! The runtime's folder out of its archive: nothing of it is believed before it was compared.
+//! The runtime's folder from its archive. Every byte of it is verified.
 //!
-//! An archive holds one folder `wasmedge-runtime/<version>` with `bin`, `lib` and `share`; its
-//! manifest (`share/manifest.json`) names every file with its SHA-256. It becomes the folder
-//! `<version>-<digest>` on the node's shelf, `<install>/wasmedge-runtime`, so that another archive
-//! never touches a runtime that is there. It is filled under a hidden name and renamed when every
-//! byte is on the disk: whoever looks finds it whole or not at all.
+//! An archive has one folder `wasmedge-runtime/<version>` with `bin`, `lib` and `share`. Its manifest
+//! (`share/manifest.json`) lists every file with its SHA-256. It becomes the folder
+//! `<version>-<digest>` in the node's versions folder, `<install>/wasmedge-runtime/<runtime>`, so
+//! another archive never changes an existing runtime. The folder is filled under a hidden name and
+//! renamed when every byte is on the disk, so it is complete or absent.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -24,29 +24,28 @@ pub use manifest::{HOST, LAUNCHER, MANIFEST, Manifest};
 pub use tree::Refusal;
 pub use verify::{Damage, verify};
 
-/// Begins the names of folders in the making. They are removed by whoever comes next.
-const DRAFT: &str = ".unpack-";
+/// Prefix of incomplete folders. The next run removes them.
+const PARTIAL_PREFIX: &str = ".unpack-";
 /// Hexadecimal digits of an archive's SHA-256 in its folder's name.
-const DIGITS: usize = 12;
-/// Bytes of all files of an archive together: ours has 43 MB.
-const TOTAL_LIMIT: u64 = 1 << 30;
-/// Entries of an archive: ours has about a hundred.
-const ENTRY_LIMIT: usize = 10_000;
+const DIGEST_DIGITS: usize = 12;
+/// Maximum bytes of all files of an archive together; ours has 43 MB.
+const MAX_TOTAL_SIZE: u64 = 1 << 30;
+/// Maximum number of entries of an archive; ours has about a hundred.
+const MAX_ENTRIES: usize = 10_000;
 
-/// What an archive has to be.
+/// The expected properties of an archive.
 #[derive(Debug, Clone)]
-pub struct Expect {
-    /// SHA-256 of the archive, 64 hexadecimal digits, as it was compared when it was fetched. Names
-    /// the folder.
+pub struct ExpectedArchive {
+    /// SHA-256 of the archive, 64 hexadecimal digits, already verified. It names the folder.
     pub sha256: String,
-    /// The processor that its programs are for, in Rust's word (`x86_64`).
+    /// The processor architecture in Rust's notation (`x86_64`).
     pub architecture: String,
-    /// Names of folders on the shelf that containers run from: these are never replaced.
+    /// Names of folders that containers run from: these are never replaced.
     pub in_use: BTreeSet<String>,
 }
 
-impl Expect {
-    /// The archive `sha256`, for this machine.
+impl ExpectedArchive {
+    /// Expects the archive `sha256` for this machine's architecture.
     pub fn here(sha256: &str, in_use: BTreeSet<String>) -> Self {
         Self {
             sha256: sha256.to_owned(),
@@ -56,80 +55,80 @@ impl Expect {
     }
 }
 
-/// A runtime's folder that was compared with its manifest, file by file.
+/// A runtime's folder that was verified with its manifest.
 #[derive(Debug, Clone)]
 pub struct Unpacked {
-    /// The folder, below the shelf that was given.
+    /// The folder.
     pub path: PathBuf,
-    /// Its name on the shelf, `<version>-<digest>`.
+    /// Its name, `<version>-<digest>`.
     pub name: String,
     /// The runtime's version.
     pub version: String,
     /// Whether its launcher reads runtime options from a file.
     pub options_file: bool,
-    /// What had to be done.
-    pub change: Change,
+    /// What was done to the folder.
+    pub change: FolderChange,
 }
 
-/// What had to be done for a folder to be as its archive says.
+/// A change of a runtime's folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Change {
-    /// Nothing: it was there, and whole.
+pub enum FolderChange {
+    /// None: it was intact.
     None,
-    /// It was not there.
+    /// It was absent and was made.
     Made,
-    /// It was there, damaged; it was made anew.
+    /// It was damaged and was replaced.
     Repaired,
 }
 
-/// Why an archive did not become a folder. The shelf is as it was.
+/// An archive that did not become a folder. The versions folder is unchanged.
 #[derive(Debug, thiserror::Error)]
 pub enum UnpackError {
-    /// It cannot be decompressed, or ends too early.
-    #[error("{} is no whole gzip-compressed tar archive", archive.display())]
+    /// It cannot be decompressed, or is truncated.
+    #[error("{} is not a complete gzip-compressed tar archive", archive.display())]
     Archive {
         /// The archive.
         archive: PathBuf,
-        /// What the decoder says.
+        /// The decoder's error.
         source: io::Error,
     },
-    /// An entry is none that a runtime has.
+    /// It has an entry that a runtime must not have.
     #[error("the archive's entry {entry:?} is refused: {why}")]
     Entry {
         /// Its path in the archive.
         entry: String,
-        /// Why.
+        /// The cause.
         why: Refusal,
     },
     /// It has no manifest.
     #[error(
-        "the archive holds no {MANIFEST} in a folder wasmedge-runtime/<version>: it is no runtime"
+        "the archive has no {MANIFEST} in a folder wasmedge-runtime/<version>: it is not a runtime"
     )]
     NoManifest,
-    /// Its manifest cannot be read.
-    #[error("the archive's {MANIFEST} cannot be read")]
+    /// Its manifest cannot be parsed.
+    #[error("the archive's {MANIFEST} cannot be parsed")]
     Manifest {
-        /// What is wrong with it.
+        /// The cause.
         source: serde_json::Error,
     },
-    /// Its manifest contradicts the archive, or lacks what every runtime has.
+    /// Its manifest contradicts the archive, or lacks a required file.
     #[error("the archive's {MANIFEST} {what}")]
     Contradiction {
-        /// In which way.
+        /// The contradiction.
         what: String,
     },
-    /// It is for another processor.
+    /// It is for another architecture.
     #[error(
         "the archive is for {archive}, this node is {node}: give one for {node} under the artifact \
          of that architecture"
     )]
     Architecture {
-        /// The archive's.
+        /// The archive's architecture.
         archive: String,
-        /// The node's.
+        /// The node's architecture.
         node: String,
     },
-    /// What it holds is not what its manifest says.
+    /// Its files do not match its manifest.
     #[error("the archive contradicts its own manifest: {damage}")]
     Content {
         /// The difference.
@@ -137,29 +136,29 @@ pub enum UnpackError {
     },
     /// A folder on the node is damaged, and containers run from it.
     #[error(
-        "{} is damaged ({damage}) and containers run from it: end them, then it is made anew",
+        "{} is damaged ({damage}) and containers run from it: stop them, then it is made anew",
         folder.display()
     )]
     InUse {
         /// The folder.
         folder: PathBuf,
-        /// What is wrong with it.
+        /// The difference.
         damage: Damage,
     },
-    /// The node's file system refused.
+    /// A file operation on the node failed.
     #[error("cannot {operation} {}", path.display())]
     Host {
-        /// What was tried.
+        /// The operation.
         operation: &'static str,
-        /// With what.
+        /// Its object.
         path: PathBuf,
-        /// What the kernel says.
+        /// The cause.
         source: io::Error,
     },
 }
 
 impl UnpackError {
-    /// The word for the report.
+    /// Returns the reason for the report.
     pub fn reason(&self) -> Reason {
         match self {
             Self::Archive { .. }
@@ -174,7 +173,7 @@ impl UnpackError {
         }
     }
 
-    /// Gives an error of the file system its operation and its object.
+    /// Adds the operation and its object to an I/O error.
     fn host(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         move |source| Self::Host {
             operation,
@@ -184,26 +183,30 @@ impl UnpackError {
     }
 }
 
-/// The name of a runtime's folder on the shelf.
+/// Returns the name of a runtime's folder.
 pub fn folder_name(version: &str, sha256: &str) -> String {
-    format!("{version}-{}", sha256.get(..DIGITS).unwrap_or(sha256))
+    format!(
+        "{version}-{}",
+        sha256.get(..DIGEST_DIGITS).unwrap_or(sha256)
+    )
 }
 
-/// The runtime in the folder `name` of `shelf`, if it is there and whole: then no archive is
-/// needed. It is compared with its own manifest, which was the archive's when the folder was made;
-/// a damaged one names other files than there are.
+/// Finds the runtime in the folder `name` of `versions` if it is intact, so that no archive is
+/// needed. It is verified with its own manifest, which is the archive's. A damaged manifest does
+/// not match the files.
 ///
 /// # Errors
 /// The first difference.
-pub fn find(shelf: &Path, name: &str, expected: &Expect) -> Result<Unpacked, Damage> {
-    let path = shelf.join(name);
+pub fn find(versions: &Path, name: &str, expected: &ExpectedArchive) -> Result<Unpacked, Damage> {
+    let path = versions.join(name);
     let text =
         fs::read(path.join(MANIFEST)).map_err(|error| verify::unreadable(MANIFEST, &error))?;
     let digits = folder_name("", &expected.sha256);
     let manifest = name
         .strip_suffix(&digits)
         .and_then(|version| Manifest::read(&text, version).ok());
-    let manifest = manifest.filter(|manifest| manifest.must_be_for(&expected.architecture).is_ok());
+    let manifest =
+        manifest.filter(|manifest| manifest.check_architecture(&expected.architecture).is_ok());
     let manifest = manifest.ok_or_else(|| Damage::Changed(MANIFEST.to_owned()))?;
     verify::compare(&path, &manifest, &text)?;
     let options_file = manifest.options_file;
@@ -212,23 +215,27 @@ pub fn find(shelf: &Path, name: &str, expected: &Expect) -> Result<Unpacked, Dam
         name: name.to_owned(),
         version: manifest.version,
         options_file,
-        change: Change::None,
+        change: FolderChange::None,
     })
 }
 
-/// Makes the folder of `archive` on `shelf`, or proves that it is there.
+/// Makes the folder of `archive` in `versions`, or verifies the existing one.
 ///
-/// The caller holds the node's lock: leftovers of attempts that were killed are removed here.
+/// The caller holds the node's lock: this removes what killed runs left.
 ///
 /// # Errors
-/// See [`UnpackError`]; nothing is left behind.
-pub fn unpack(archive: &Path, expected: &Expect, shelf: &Path) -> Result<Unpacked, UnpackError> {
-    fs::create_dir_all(shelf).map_err(UnpackError::host("make", shelf))?;
-    remove_leftovers(shelf)?;
+/// See [`UnpackError`]. No incomplete folder stays.
+pub fn unpack(
+    archive: &Path,
+    expected: &ExpectedArchive,
+    versions: &Path,
+) -> Result<Unpacked, UnpackError> {
+    fs::create_dir_all(versions).map_err(UnpackError::host("make", versions))?;
+    remove_leftovers(versions)?;
     let (manifest, text) = extract::manifest_of(archive)?;
-    manifest.must_be_for(&expected.architecture)?;
+    manifest.check_architecture(&expected.architecture)?;
     let name = folder_name(&manifest.version, &expected.sha256);
-    let path = shelf.join(&name);
+    let path = versions.join(&name);
     let (version, options_file) = (manifest.version.clone(), manifest.options_file);
     let unpacked = |change| Unpacked {
         path: path.clone(),
@@ -238,13 +245,13 @@ pub fn unpack(archive: &Path, expected: &Expect, shelf: &Path) -> Result<Unpacke
         change,
     };
     if path.symlink_metadata().is_err() {
-        let draft = fill(archive, &manifest, &text, shelf)?;
-        fs::rename(draft.path(), &path).map_err(UnpackError::host("rename to", &path))?;
-        sync(shelf)?;
-        return Ok(unpacked(Change::Made));
+        let partial = fill(archive, &manifest, &text, versions)?;
+        fs::rename(partial.path(), &path).map_err(UnpackError::host("rename to", &path))?;
+        sync(versions)?;
+        return Ok(unpacked(FolderChange::Made));
     }
     let Err(damage) = verify::compare(&path, &manifest, &text) else {
-        return Ok(unpacked(Change::None));
+        return Ok(unpacked(FolderChange::None));
     };
     tracing::warn!(folder = %path.display(), %damage, "the runtime's folder is damaged");
     if expected.in_use.contains(&name) {
@@ -253,61 +260,65 @@ pub fn unpack(archive: &Path, expected: &Expect, shelf: &Path) -> Result<Unpacke
             damage,
         });
     }
-    let draft = fill(archive, &manifest, &text, shelf)?;
-    replace(draft.path(), &path)?;
-    sync(shelf)?;
-    Ok(unpacked(Change::Repaired))
+    let partial = fill(archive, &manifest, &text, versions)?;
+    replace(partial.path(), &path)?;
+    sync(versions)?;
+    Ok(unpacked(FolderChange::Repaired))
 }
 
-/// Puts `draft` in the place of `path`, at once: containerd's configuration may lead there.
-fn replace(draft: &Path, path: &Path) -> Result<(), UnpackError> {
-    match renameat_with(CWD, draft, CWD, path, RenameFlags::EXCHANGE) {
-        // Some file systems cannot exchange. Nothing runs from the damaged one, so a moment without
-        // it is no harm.
+/// Replaces `path` by `partial` atomically: containerd's configuration may lead there.
+fn replace(partial: &Path, path: &Path) -> Result<(), UnpackError> {
+    match renameat_with(CWD, partial, CWD, path, RenameFlags::EXCHANGE) {
+        // The file system does not support the exchange. No container runs from the damaged folder,
+        // so it may be absent for a moment.
         Err(Errno::INVAL | Errno::NOSYS) => {
             remove(path)?;
-            fs::rename(draft, path).map_err(UnpackError::host("rename to", path))
+            fs::rename(partial, path).map_err(UnpackError::host("rename to", path))
         }
-        // The damaged one bears the draft's name now.
-        Ok(()) => remove(draft),
+        // The damaged folder has the partial one's name now.
+        Ok(()) => remove(partial),
         Err(errno) => Err(UnpackError::host("exchange", path)(errno.into())),
     }
 }
 
-/// A folder beside its place that holds what the archive does, all of it on the disk.
+/// Makes a hidden folder in `versions` with the archive's files, all of them on the disk.
 fn fill(
     archive: &Path,
     manifest: &Manifest,
     text: &[u8],
-    shelf: &Path,
-) -> Result<Draft, UnpackError> {
-    let draft = Draft::new(shelf)?;
-    extract::extract(archive, manifest, draft.path())?;
-    // What the disk gives back counts, not what was meant to be written.
-    verify::compare(draft.path(), manifest, text)
+    versions: &Path,
+) -> Result<PartialFolder, UnpackError> {
+    let partial = PartialFolder::new(versions)?;
+    extract::extract(archive, manifest, partial.path())?;
+    // Verifies what is on the disk.
+    verify::compare(partial.path(), manifest, text)
         .map_err(|damage| UnpackError::Content { damage })?;
-    Ok(draft)
+    Ok(partial)
 }
 
-/// Writes the names in `folder` to the disk.
+/// Flushes the entries of `folder` to the disk.
 fn sync(folder: &Path) -> Result<(), UnpackError> {
     File::open(folder)
         .and_then(|folder| folder.sync_all())
-        .map_err(UnpackError::host("write to the disk", folder))
+        .map_err(UnpackError::host("flush", folder))
 }
 
-/// Removes what killed attempts left on `shelf`.
-fn remove_leftovers(shelf: &Path) -> Result<(), UnpackError> {
-    for entry in fs::read_dir(shelf).map_err(UnpackError::host("list", shelf))? {
-        let entry = entry.map_err(UnpackError::host("list", shelf))?;
-        if entry.file_name().to_string_lossy().starts_with(DRAFT) {
+/// Removes the incomplete folders of killed runs.
+fn remove_leftovers(versions: &Path) -> Result<(), UnpackError> {
+    for entry in fs::read_dir(versions).map_err(UnpackError::host("list", versions))? {
+        let entry = entry.map_err(UnpackError::host("list", versions))?;
+        if entry
+            .file_name()
+            .to_string_lossy()
+            .starts_with(PARTIAL_PREFIX)
+        {
             remove(&entry.path())?;
         }
     }
     Ok(())
 }
 
-/// Removes `path`, whatever it is.
+/// Removes a file or a folder.
 fn remove(path: &Path) -> Result<(), UnpackError> {
     let is_folder = path
         .symlink_metadata()
@@ -321,20 +332,19 @@ fn remove(path: &Path) -> Result<(), UnpackError> {
     removed.map_err(UnpackError::host("remove", path))
 }
 
-/// A folder in the making; what bears its name in the end is removed with it.
+/// An incomplete folder, which is removed on drop if it still has its name.
 #[derive(Debug)]
-struct Draft {
+struct PartialFolder {
     folder: tempfile::TempDir,
 }
 
-impl Draft {
-    fn new(shelf: &Path) -> Result<Self, UnpackError> {
+impl PartialFolder {
+    fn new(versions: &Path) -> Result<Self, UnpackError> {
         let folder = tempfile::Builder::new()
-            .prefix(DRAFT)
-            .tempdir_in(shelf)
-            .map_err(UnpackError::host("make a folder in", shelf))?;
-        // Temporary folders are closed to others; the runtime's is not, and the umask of whoever
-        // runs us is no matter.
+            .prefix(PARTIAL_PREFIX)
+            .tempdir_in(versions)
+            .map_err(UnpackError::host("make a folder in", versions))?;
+        // Temporary folders are private; the runtime's folder is not, whatever the umask.
         extract::set_mode(folder.path(), 0o755)?;
         Ok(Self { folder })
     }

@@ -10,6 +10,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::request::Paths;
 
+/// The folder of all runtimes, in [`Layout::install`].
+pub const INSTALL_FOLDER: &str = "wasmedge-runtime";
+
 /// A family of nodes that are laid out alike.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Distribution {
@@ -109,14 +112,14 @@ pub struct Mount {
     /// The path.
     pub path: String,
     /// What the installer may do there.
-    pub access: Access,
+    pub access: MountAccess,
     /// What is done where it is absent.
     pub absent: Absent,
 }
 
 /// What an installer may do with a mount.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Access {
+pub enum MountAccess {
     /// Look.
     Read,
     /// Change.
@@ -289,12 +292,12 @@ impl Layout {
     pub fn mounts(&self) -> Vec<Mount> {
         let write = |path: &str| Mount {
             path: path.to_owned(),
-            access: Access::Write,
+            access: MountAccess::Write,
             absent: Absent::Made,
         };
         let read = |path: &str| Mount {
             path: path.to_owned(),
-            access: Access::Read,
+            access: MountAccess::Read,
             absent: Absent::Refused,
         };
         let mut mounts = vec![
@@ -356,7 +359,7 @@ mod tests {
 
     fn paths(distribution: Distribution) -> Vec<String> {
         let sign = |mount: &Mount| {
-            if mount.access == Access::Write {
+            if mount.access == MountAccess::Write {
                 "w"
             } else {
                 "r"

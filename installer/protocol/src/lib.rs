@@ -19,5 +19,5 @@ pub mod report;
 
 pub use layout::{Distribution, Layout, Mount};
 pub use report::{Outcome, Reason, Report, Stage};
-pub use request::{Artifact, CgroupDriver, Mode, Paths, Request, Verb};
+pub use request::{Artifact, CgroupDriver, ConfigMode, Paths, Request, Verb};
 pub use settings::Settings;

@@ -22,8 +22,8 @@ pub struct Report {
     /// Why, for people: the object, what is wrong, the next step.
     pub message: String,
     /// What the host is.
-    #[serde(default)]
-    pub host: HostFacts,
+    #[serde(default, rename = "host")]
+    pub containerd: ContainerdFacts,
     /// The runtime that the handler leads to now; none where there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub installed: Option<Installed>,
@@ -188,10 +188,10 @@ impl Reason {
 /// What an installer saw of its host. Empty texts are what it did not get to see.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct HostFacts {
+pub struct ContainerdFacts {
     /// containerd's version, as its own program says.
-    #[serde(default)]
-    pub containerd: String,
+    #[serde(default, rename = "containerd")]
+    pub version: String,
     /// Schema version of containerd's main configuration file; 0 where there is none.
     #[serde(default)]
     pub config_version: u32,
@@ -241,7 +241,7 @@ impl Report {
         }
         // What the host said of itself is too long: the outcome matters more.
         text(&Self {
-            host: HostFacts::default(),
+            containerd: ContainerdFacts::default(),
             installed: None,
             ..report
         })
@@ -288,9 +288,9 @@ mod tests {
             stage: Stage::Verify,
             reason: Reason::SmokeFailed,
             message,
-            host: HostFacts {
-                containerd: "2.4.2".to_owned(),
-                ..HostFacts::default()
+            containerd: ContainerdFacts {
+                version: "2.4.2".to_owned(),
+                ..ContainerdFacts::default()
             },
             installed: Some(Installed {
                 version,

@@ -19,12 +19,12 @@ pub struct Request {
     /// Which distribution the operator takes the node for, from its Node object. The installer
     /// refuses when the host says otherwise, because the wrong paths are mounted then.
     pub distribution: Distribution,
-    /// Where the runtime comes from. None in [`Mode::Preinstalled`].
+    /// Where the runtime comes from. None in [`ConfigMode::Preinstalled`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub artifact: Option<Artifact>,
     /// How containerd learns of the handler.
     #[serde(default)]
-    pub mode: Mode,
+    pub mode: ConfigMode,
     /// Who sets up the cgroups of the handler's containers.
     #[serde(default)]
     pub cgroup_driver: CgroupDriver,
@@ -86,7 +86,7 @@ pub enum Artifact {
 
 /// How containerd learns of the handler.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub enum Mode {
+pub enum ConfigMode {
     /// A drop-in where the node's containerd merges those rightly (2.0 and later), else the main
     /// file.
     #[default]
@@ -146,7 +146,7 @@ mod tests {
                 url: "https://example.org/a.tar.gz".to_owned(),
                 sha256: "0".repeat(64),
             }),
-            mode: Mode::Auto,
+            mode: ConfigMode::Auto,
             cgroup_driver: CgroupDriver::Systemd,
             settings: Settings {
                 log_level: LogLevel::Debug,

@@ -1,10 +1,10 @@
-//! Texts of ours inside files of others: each between two marks, so that it can be found and taken
-//! out again.
+//! Texts of ours in other programs' files. Each is between two marks, by which it is found and
+//! removed again.
 //!
-//! A block's text begins with a line break of its own and ends with one. So it can stand behind a
-//! text whose last line is not ended, and behind another block, and taking it out leaves exactly
-//! what was there, in whatever order blocks come and go. Its last mark has a digest of what is
-//! inside: a block that somebody edited is known by it.
+//! A block begins with a line break of its own and ends with one. So it can follow a text without a
+//! last line break, or another block, and removing it restores the former text in whatever order
+//! blocks come and go. Its last mark has a digest of the content, which shows whether somebody
+//! edited the block.
 
 use std::fmt::Write as _;
 use std::ops::Range;
@@ -17,21 +17,21 @@ use super::schema::Schema;
 use super::version::Version;
 use super::{Handler, RUNTIME_TYPE, unmarked};
 
-/// What a block tells of.
+/// The content of a block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Subject<'a> {
     /// A handler of ours.
     Handler(&'a str),
-    /// runc, as containerd 1.x has it where a main file names no runtime at all: the first one that
-    /// is named takes the place of that default.
+    /// runc with containerd's defaults. containerd 1.x uses them if a main file has no handler; the
+    /// first handler in the file replaces them.
     DefaultRuntime,
 }
 
 /// The name of containerd's own default handler.
 const RUNC: &str = "runc";
 const MARK: &str = "wasmedge-runtime:";
-/// Hexadecimal digits of a block's digest: it finds an editor's work, not a forger's.
-const DIGITS: usize = 12;
+/// Hexadecimal digits of a block's digest. It detects edits, not forgery.
+const DIGEST_DIGITS: usize = 12;
 
 impl Subject<'_> {
     fn label(self) -> String {
@@ -53,9 +53,9 @@ impl Subject<'_> {
     }
 }
 
-/// A handler's table. An options table in it is for a runtime that reads options from there alone,
-/// and has no key that is at its default, but for the cgroup driver: an older runtime refuses what
-/// it does not know.
+/// Returns a handler's table. It has an options table only for a runtime that reads no options
+/// file, with `SystemdCgroup` and the keys that are not at their default: an older runtime refuses
+/// keys that it does not know.
 pub(super) fn handler_body(handler: &Handler, schema: Schema, containerd: Version) -> String {
     let Handler {
         name,
@@ -85,9 +85,9 @@ pub(super) fn handler_body(handler: &Handler, schema: Schema, containerd: Versio
     body
 }
 
-/// What containerd calls the runtime. For sandboxes that the runtime makes it looks for the
-/// launcher by this alone, as of containerd 2.4, and 1.6 does so for every sandbox: there, the
-/// launcher's path is the type.
+/// Returns the runtime type of a handler. containerd 2.4 finds the launcher of a sandbox that the
+/// runtime makes by the type only, and 1.6 does so for every sandbox: there the launcher's path is
+/// the type.
 pub(super) fn runtime_type(handler: &Handler, containerd: Version) -> &str {
     match handler.settings.sandboxer {
         Sandboxer::PodSandbox if containerd.major >= 2 => RUNTIME_TYPE,
@@ -95,8 +95,8 @@ pub(super) fn runtime_type(handler: &Handler, containerd: Version) -> &str {
     }
 }
 
-/// containerd's own keys of a handler by which it leaves sandboxes to the runtime: also the image
-/// that no sandbox is made of then need not be there.
+/// Returns containerd's keys of a handler by which the runtime makes sandboxes. The pause image,
+/// which is not used then, need not be pulled.
 pub(super) fn sandboxer_keys(sandboxer: Sandboxer) -> &'static [(&'static str, &'static str)] {
     match sandboxer {
         Sandboxer::PodSandbox => &[],
@@ -107,7 +107,7 @@ pub(super) fn sandboxer_keys(sandboxer: Sandboxer) -> &'static [(&'static str, &
     }
 }
 
-/// runc's table with every value that containerd 1.x has by default: 1.7 has one more than 1.6.
+/// Returns runc's table with every default of containerd 1.x; 1.7 has one more than 1.6.
 pub(super) fn default_runtime_body(schema: Schema, containerd: Version) -> String {
     let table = table_name(schema, RUNC);
     let mode = if containerd.minor >= 7 {
@@ -148,12 +148,12 @@ fn table_name(schema: Schema, handler: &str) -> String {
     }
 }
 
-/// A text as a TOML string.
+/// Returns `text` as a TOML string.
 pub(super) fn quoted(text: &str) -> String {
     toml_edit::Value::from(text).to_string()
 }
 
-/// `text` with a block of this body: in the place of the one that is there, else at the end.
+/// Returns `text` with a block of this body, which replaces an existing one or is appended.
 pub(super) fn put(
     path: &str,
     text: &str,
@@ -172,14 +172,14 @@ pub(super) fn put(
             text.replace_range(found.lines, &block);
             Ok(text)
         }
-        // Somebody's lines may be inside.
+        // Somebody's lines may be in the block.
         Some(_) => Ok(format!("{}\n{block}", take(path, text, subject)?)),
         None => Ok(format!("{text}\n{block}")),
     }
 }
 
-/// `text` without the block. Where somebody edited inside it, only what is ours goes: the marks,
-/// and a handler's table.
+/// Returns `text` without the block. From an edited block only our parts are removed: the marks and
+/// a handler's table.
 pub(super) fn take(path: &str, text: &str, subject: Subject<'_>) -> Result<String, ConfigError> {
     match find(text, subject) {
         None => Ok(text.to_owned()),
@@ -197,25 +197,25 @@ pub(super) fn take(path: &str, text: &str, subject: Subject<'_>) -> Result<Strin
             );
             match subject {
                 Subject::Handler(name) => unmarked::without(path, &rest, name, |_| true),
-                // Whoever changed runc wants it so.
+                // runc's values were changed on purpose.
                 Subject::DefaultRuntime => Ok(rest),
             }
         }
     }
 }
 
-/// Whether `text` has a block of this subject.
+/// Returns whether `text` has a block of this subject.
 pub(super) fn has(text: &str, subject: Subject<'_>) -> bool {
     find(text, subject).is_some()
 }
 
-/// Whether `text` has a block of any handler.
+/// Returns whether `text` has a block of any handler.
 pub(super) fn has_handlers(text: &str) -> bool {
     let begin = format!("# >>> {MARK} handler ");
     text.lines().any(|line| line.starts_with(&begin))
 }
 
-/// Where a block is: from the begin of its first line, with its last line break.
+/// The position of a block: whole lines, with the last line break.
 struct Found {
     lines: Range<usize>,
     body: Range<usize>,
@@ -227,7 +227,7 @@ impl Found {
         digest(&text[self.body.clone()]) == self.digest
     }
 
-    /// With the line break before it that came with it: all but one that somebody's lines now need.
+    /// Includes the line break that was added before the block, unless lines around it need it now.
     fn with_line_break(&self, text: &str) -> Range<usize> {
         let (before, after) = (&text[..self.lines.start], &text[self.lines.end..]);
         let start = match before.strip_suffix('\n') {
@@ -270,7 +270,10 @@ fn find(text: &str, subject: Subject<'_>) -> Option<Found> {
 
 fn digest(body: &str) -> String {
     let mut text = String::new();
-    for byte in Sha256::digest(body.as_bytes()).iter().take(DIGITS / 2) {
+    for byte in Sha256::digest(body.as_bytes())
+        .iter()
+        .take(DIGEST_DIGITS / 2)
+    {
         let _ = write!(text, "{byte:02x}");
     }
     text

@@ -1,46 +1,45 @@
-//! An edited configuration, laid out where the running containerd does not see it, and read as the
-//! real one would be.
+//! An edited configuration in a folder that the running containerd does not read, laid out so that
+//! `containerd config dump` reads it as the real one.
 //!
-//! A hidden folder beside the main file holds the edited files under names that no import's pattern
-//! means. The main file's copy has every import as an absolute path: relative ones count from the
-//! real main file's folder, patterns are replaced by the files that they mean, in containerd's
-//! order, and of these the edited ones by their copies. So nothing is read twice and nothing that
-//! is to go is read.
+//! A hidden folder beside the main file contains the edited files under names that no import
+//! pattern matches. The copy of the main file has every import as an absolute path: relative
+//! imports are resolved from the real main file's folder, patterns are replaced by the files that
+//! they match, in containerd's order, and edited files by their copies. So no file is read twice,
+//! and no file that is to be removed is read.
 //!
-//! k0s merges drop-ins into a file of its own, which the main file imports: there its copy holds
-//! the merged handler.
+//! k0s merges drop-ins into a file of its own, which the main file imports: the copy of that file
+//! contains the merged handler.
 
 use toml_edit::{Array, DocumentMut, Item, Table};
 
 use installer_protocol::layout::{Configuration, parent};
 
 use super::error::ConfigError;
-use super::facts::Facts;
-use super::{FileChange, imports, schema};
+use super::facts::ConfigFacts;
+use super::{FileChange, drop_in, imports, schema};
 
-/// The folder beside the main file that holds a candidate's files.
+/// The folder of a candidate's files, beside the main file.
 pub const FOLDER: &str = ".wasmedge-runtime-candidate";
 
 /// A configuration that is not in force.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Candidate {
+pub(super) struct CandidateConfig {
     /// Its main file.
     pub(super) main: String,
-    /// Its files that are not the host's own.
+    /// The files that are copies.
     pub(super) files: Vec<(String, Vec<u8>)>,
 }
 
-/// Lays out the configuration of `facts` with `changes`, in which the handlers of `names` may
-/// differ.
+/// Lays out the configuration of `facts` with `changes` of the handler `name`.
 pub(super) fn lay_out(
-    facts: &Facts,
+    facts: &ConfigFacts,
     changes: &[FileChange],
     name: &str,
-) -> Result<Candidate, ConfigError> {
+) -> Result<CandidateConfig, ConfigError> {
     let is_watched = matches!(facts.configuration, Configuration::Watched { .. });
     let text = text_after(facts, changes, &facts.main)?;
     if changes.is_empty() && text.is_some() && !is_watched {
-        return Ok(Candidate {
+        return Ok(CandidateConfig {
             main: facts.main.clone(),
             files: Vec::new(),
         });
@@ -62,12 +61,12 @@ pub(super) fn lay_out(
         };
         for path in meant {
             if path == facts.main {
-                // A merged configuration that was written back imports itself, which containerd
-                // passes over.
+                // A merged configuration that was written back imports itself; containerd ignores
+                // that.
                 continue;
             }
             if removed.contains(&path.as_str()) {
-                // containerd does not start where a file that is imported by its name is absent.
+                // containerd does not start if a file that is imported by name is absent.
                 list.push(copies.absent());
                 continue;
             }
@@ -85,16 +84,16 @@ pub(super) fn lay_out(
         document.insert("imports", Item::Value(list.into()));
     }
     let main = copies.add(document.to_string().into_bytes());
-    Ok(Candidate {
+    Ok(CandidateConfig {
         main,
         files: copies.files,
     })
 }
 
-/// What k0s makes of the drop-in: the handler in the file that holds its section of the CRI plugin;
-/// where that is not to be seen, one more import.
+/// Merges the drop-in as k0s does: into the file with the section of the CRI plugin. If that file
+/// is not visible, the drop-in is one more import.
 fn merge(
-    facts: &Facts,
+    facts: &ConfigFacts,
     changes: &[FileChange],
     name: &str,
     list: &mut Array,
@@ -103,7 +102,7 @@ fn merge(
     let Configuration::Watched { folder } = &facts.configuration else {
         return Ok(());
     };
-    let path = super::place::drop_in(folder, name);
+    let path = drop_in::path(folder, name);
     let drop_in = if facts.files.contains_key(&path)
         || !paths(changes, |change| change.path == path).is_empty()
     {
@@ -141,7 +140,7 @@ fn merge(
         for key in ["plugins", plugin, "containerd", "runtimes"] {
             let form = || ConfigError::Form {
                 path: path.clone(),
-                what: "the CRI plugin's section is no table",
+                what: "the CRI plugin's section is not a table",
             };
             table = table
                 .entry(key)
@@ -169,7 +168,7 @@ fn take_handler(document: &mut DocumentMut, name: &str) -> Option<Item> {
 }
 
 fn text_after(
-    facts: &Facts,
+    facts: &ConfigFacts,
     changes: &[FileChange],
     path: &str,
 ) -> Result<Option<String>, ConfigError> {
@@ -196,7 +195,7 @@ fn paths(changes: &[FileChange], is_wanted: impl Fn(&FileChange) -> bool) -> Vec
         .collect()
 }
 
-/// Files of a candidate.
+/// The copies of a candidate.
 #[derive(Debug)]
 struct Copies {
     folder: String,
@@ -204,14 +203,14 @@ struct Copies {
 }
 
 impl Copies {
-    /// The path of a file that is not laid out.
+    /// Returns the path of a file that does not exist.
     fn absent(&self) -> String {
         format!("{}/absent.candidate", self.folder)
     }
 
     fn add(&mut self, bytes: Vec<u8>) -> String {
-        // No name ends with `.toml`: a pattern in the real main file could mean it, and hidden
-        // folders, too.
+        // The name does not end in `.toml`, because a pattern in the real main file could match it,
+        // even in a hidden folder.
         let path = format!("{}/{}.candidate", self.folder, self.files.len());
         self.files.push((path.clone(), bytes));
         path

@@ -1,39 +1,44 @@
-//! Edits of a configuration's files before any of them is written.
+//! An edit of a configuration's files before any of them is written.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use installer_protocol::layout::{Configuration, parent};
 
 use super::block::{self, Subject};
-use super::error::ConfigError;
-use super::facts::Facts;
-use super::place::{self, Place, Target};
-use super::record::{Record, Written};
+use super::drop_in;
+use super::error::{ConfigError, Lines};
+use super::facts::ConfigFacts;
+use super::placement::{Placement, PlacementFiles};
 use super::schema::{self, Schema};
-use super::unmarked::{self, Lines};
+use super::unmarked;
+use super::written::{WrittenFile, WrittenHandler};
 use super::{FileChange, Handler, imports};
 
-/// The first line of a file that we made.
+/// The first line of a file that the installer created.
 const MADE: &str = "# Made by the node installer of the WasmEdge runtime, and removed by it when \
                     nothing else is left in it.\n";
 
-/// Facts, and what would become of their files.
+/// The facts, and the texts of the files that would change.
 #[derive(Debug, Clone)]
-pub(super) struct Draft<'a> {
-    facts: &'a Facts,
+pub(super) struct ConfigEdit<'a> {
+    facts: &'a ConfigFacts,
     texts: BTreeMap<String, Option<String>>,
 }
 
-impl<'a> Draft<'a> {
-    pub(super) fn new(facts: &'a Facts) -> Self {
+impl<'a> ConfigEdit<'a> {
+    pub(super) fn new(facts: &'a ConfigFacts) -> Self {
         Self {
             facts,
             texts: BTreeMap::new(),
         }
     }
 
-    /// Puts the handler in its place, and takes it from everywhere else.
-    pub(super) fn install(&mut self, handler: &Handler, place: &Place) -> Result<(), ConfigError> {
+    /// Adds the handler at its place and removes it from all other files.
+    pub(super) fn install(
+        &mut self,
+        handler: &Handler,
+        place: &Placement,
+    ) -> Result<(), ConfigError> {
         for path in self.paths_with(&handler.name)? {
             if path != place.path() {
                 self.uninstall_from(&path, &handler.name)?;
@@ -41,7 +46,7 @@ impl<'a> Draft<'a> {
         }
         let body = block::handler_body(handler, place.schema, self.facts.version);
         match &place.target {
-            Target::InPlace { path } => {
+            PlacementFiles::InPlace { path } => {
                 let mut text = self.unmarked_or_new(path, place.schema, &handler.name)?;
                 if self.facts.version.major < 2
                     && schema::handlers(schema::parse(path, &text)?.as_table()).is_empty()
@@ -51,7 +56,7 @@ impl<'a> Draft<'a> {
                 }
                 self.put(path, &text, handler, &body)?;
             }
-            Target::DropIn { path, import } => {
+            PlacementFiles::DropIn { path, import } => {
                 let text = self.unmarked_or_new(path, place.schema, &handler.name)?;
                 let text = with_schema(text, place.schema);
                 self.put(path, &text, handler, &body)?;
@@ -66,7 +71,7 @@ impl<'a> Draft<'a> {
         self.drop_unused_import()
     }
 
-    /// Takes the handler `name` from every file.
+    /// Removes the handler `name` from all files.
     pub(super) fn uninstall(&mut self, name: &str) -> Result<(), ConfigError> {
         for path in self.paths_with(name)? {
             self.uninstall_from(&path, name)?;
@@ -74,17 +79,17 @@ impl<'a> Draft<'a> {
         self.drop_unused_import()
     }
 
-    /// Gives every file that is as `record` left it the bytes that it would have without the
-    /// handler. It says so also of texts that an older installer wrote in a form of its own.
-    pub(super) fn restore(&mut self, record: &Record) -> Result<(), ConfigError> {
-        for Written {
+    /// Restores the recorded content without the handler of each file that is as `written` left it.
+    /// This covers texts that an older installer wrote in another form.
+    pub(super) fn restore(&mut self, written: &WrittenHandler) -> Result<(), ConfigError> {
+        for WrittenFile {
             path,
             before,
             after,
-        } in &record.files
+        } in &written.files
         {
             if self.text(path)?.as_deref() == Some(after)
-                && !self.others_need(path, before.as_deref(), record)?
+                && !self.others_need(path, before.as_deref(), written)?
             {
                 self.texts.insert(path.clone(), before.clone());
             }
@@ -92,19 +97,19 @@ impl<'a> Draft<'a> {
         Ok(())
     }
 
-    /// Whether a main file without our import would keep containerd from drop-ins of other
-    /// handlers, which came after the record was made.
+    /// Returns whether drop-ins of other handlers, written after `written`, need our import in the
+    /// main file.
     fn others_need(
         &self,
         path: &str,
         before: Option<&str>,
-        record: &Record,
+        written: &WrittenHandler,
     ) -> Result<bool, ConfigError> {
         let main = &self.facts.main;
         if path != main {
             return Ok(false);
         }
-        let entry = place::own_import(main);
+        let entry = drop_in::own_import(main);
         if before
             .map(|text| imports::has(main, text, &entry))
             .transpose()?
@@ -112,7 +117,7 @@ impl<'a> Draft<'a> {
         {
             return Ok(false);
         }
-        let folder = place::own_folder(main);
+        let folder = drop_in::own_folder(main);
         let on_disk = self
             .facts
             .folders
@@ -120,13 +125,13 @@ impl<'a> Draft<'a> {
             .and_then(Option::as_ref)
             .into_iter()
             .flatten();
-        let is_recorded = |path: &String| record.files.iter().any(|file| file.path == *path);
+        let is_recorded = |path: &String| written.files.iter().any(|file| file.path == *path);
         Ok(on_disk
             .map(|name| format!("{folder}/{name}"))
             .any(|path| imports::covers(&entry, &path) && !is_recorded(&path)))
     }
 
-    /// The text of a file as it would be.
+    /// Returns the text of a file after the edit.
     pub(super) fn text(&self, path: &str) -> Result<Option<String>, ConfigError> {
         match self.texts.get(path) {
             Some(text) => Ok(text.clone()),
@@ -134,8 +139,8 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// What differs from the files as they are: first what a main file may import, then the main
-    /// file, then what goes.
+    /// Returns the differences to the present files: first the files that a main file may import,
+    /// then the main file, then the files to remove.
     pub(super) fn changes(&self) -> Result<Vec<FileChange>, ConfigError> {
         let mut changes = Vec::new();
         for (path, text) in &self.texts {
@@ -153,19 +158,19 @@ impl<'a> Draft<'a> {
         Ok(changes)
     }
 
-    /// The record of the handler's files, which `self` has in place.
-    pub(super) fn record(
+    /// Returns the files of the handler, which this edit has added.
+    pub(super) fn written(
         &self,
         handler: &Handler,
-        place: &Place,
-        earlier: Option<&Record>,
-    ) -> Result<Record, ConfigError> {
+        place: &Placement,
+        earlier: Option<&WrittenHandler>,
+    ) -> Result<WrittenHandler, ConfigError> {
         let mut without = self.clone();
         without.uninstall(&handler.name)?;
         let mut files = Vec::new();
         for path in place.paths(&self.facts.main) {
             if let Some(after) = self.text(&path)? {
-                files.push(Written {
+                files.push(WrittenFile {
                     before: without.text(&path)?,
                     path,
                     after,
@@ -173,9 +178,9 @@ impl<'a> Draft<'a> {
             }
         }
         let mut made_folders: Vec<String> = earlier
-            .map(|record| record.made_folders.clone())
+            .map(|earlier| earlier.made_folders.clone())
             .unwrap_or_default();
-        let own = place::own_folder(&self.facts.main);
+        let own = drop_in::own_folder(&self.facts.main);
         let folders = files.iter().map(|file| {
             (
                 parent(&file.path).to_owned(),
@@ -189,7 +194,7 @@ impl<'a> Draft<'a> {
         );
         made_folders.sort();
         made_folders.dedup();
-        Ok(Record {
+        Ok(WrittenHandler {
             handler: handler.name.clone(),
             settings: handler.settings,
             files,
@@ -197,9 +202,9 @@ impl<'a> Draft<'a> {
         })
     }
 
-    /// A file that has the handler `name` and not from us, and the lines. Files that `is_ignored`
-    /// are not looked into.
-    pub(super) fn taken(
+    /// Finds a file that has the handler `name` and it is not ours; returns its path and the lines.
+    /// Skips files that are `is_ignored`.
+    pub(super) fn foreign(
         &self,
         name: &str,
         is_ignored: impl Fn(&str) -> bool,
@@ -207,7 +212,7 @@ impl<'a> Draft<'a> {
         let mut without = self.clone();
         without.uninstall(name)?;
         for path in self.facts.files.keys().filter(|path| !is_ignored(path)) {
-            // The lines are those of the file as it is, which somebody is to look into.
+            // The lines are those of the present file, which the admin will look at.
             if let Some(text) = without.text(path)?
                 && unmarked::lines(path, &text, name)?.is_some()
                 && let Some(present) = self.facts.text(path)?
@@ -219,19 +224,19 @@ impl<'a> Draft<'a> {
         Ok(None)
     }
 
-    /// As [`Self::taken`], after all that is ours was taken out. What a distribution renders or
-    /// merges by itself it will write anew, and is not looked into.
-    pub(super) fn left(&self, name: &str) -> Result<Option<(String, Lines)>, ConfigError> {
+    /// As [`Self::foreign`], after everything of ours was removed. Skips files that a distribution
+    /// renders or merges itself, because it will write them anew.
+    pub(super) fn remaining(&self, name: &str) -> Result<Option<(String, Lines)>, ConfigError> {
         match self.facts.configuration {
-            Configuration::MainFile | Configuration::Template => self.taken(name, |path| {
+            Configuration::MainFile | Configuration::Template => self.foreign(name, |path| {
                 !self.facts.loaded.iter().any(|loaded| loaded == path)
             }),
             Configuration::Rendered { .. } | Configuration::Watched { .. } => Ok(None),
         }
     }
 
-    /// Whether a handler in this file can be taken out by its content: somebody may write the file,
-    /// and an installer sees it.
+    /// Returns whether a handler can be removed from this file by its content: the file is not
+    /// generated, and the installer sees it.
     fn is_editable(&self, path: &str) -> bool {
         let beside = format!("{}/", parent(&self.facts.main).trim_end_matches('/'));
         matches!(
@@ -240,13 +245,13 @@ impl<'a> Draft<'a> {
         ) && path.starts_with(&beside)
     }
 
-    /// Whether `text`, the file at `path`, has the handler `name` from us.
+    /// Returns whether `text`, the file at `path`, has the handler `name` and it is ours.
     fn is_with(&self, path: &str, text: &str, name: &str) -> Result<bool, ConfigError> {
         Ok(block::has(text, Subject::Handler(name))
             || (self.is_editable(path) && unmarked::has(path, text, name, &self.facts.base)?))
     }
 
-    /// `text`, the file at `path`, without a handler of ours that has no marks.
+    /// Returns `text`, the file at `path`, without a handler of ours that has no marks.
     fn without_unmarked(&self, path: &str, text: &str, name: &str) -> Result<String, ConfigError> {
         if self.is_editable(path) {
             unmarked::take(path, text, name, &self.facts.base)
@@ -255,14 +260,14 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// Whether a file of ours, or a table in one, has the handler.
+    /// Returns whether a file has the handler and it is ours.
     pub(super) fn has(&self, name: &str) -> Result<bool, ConfigError> {
         Ok(!self.paths_with(name)?.is_empty())
     }
 
     fn paths_with(&self, name: &str) -> Result<Vec<String>, ConfigError> {
         let mut paths = Vec::new();
-        // A file that is about to be made is no fact yet.
+        // Files that the edit creates are not among the facts.
         let known: BTreeSet<&String> = self.facts.files.keys().chain(self.texts.keys()).collect();
         for path in known {
             if let Some(text) = self.text(path)?
@@ -282,11 +287,11 @@ impl<'a> Draft<'a> {
         body: &str,
     ) -> Result<(), ConfigError> {
         let text = block::put(path, text, Subject::Handler(&handler.name), body)?;
-        // A table cannot follow where its parent is an inline table.
+        // A table cannot follow if its parent is an inline table.
         if schema::parse(path, &text).is_err() {
             return Err(ConfigError::Form {
                 path: path.to_owned(),
-                what: "the handlers stand in an inline table: write them as tables, \
+                what: "the handlers are in an inline table: write them as tables, \
                        [plugins.\"…\".containerd.runtimes.…]",
             });
         }
@@ -307,9 +312,8 @@ impl<'a> Draft<'a> {
         Ok(())
     }
 
-    /// Takes files that go from the main file's imports, where somebody wrote them by their names:
-    /// containerd does not start where one is absent. And takes our entry unless our folder has a
-    /// file.
+    /// Removes the imports of files that are removed, if somebody imported them by name, because
+    /// containerd does not start if one is absent. Removes our import unless our folder has a file.
     fn drop_unused_import(&mut self) -> Result<(), ConfigError> {
         let main = &self.facts.main;
         let gone: Vec<String> = self
@@ -326,8 +330,8 @@ impl<'a> Draft<'a> {
                     .insert(main.clone(), Some(imports::take(main, &text, &path)?));
             }
         }
-        let folder = place::own_folder(main);
-        let entry = place::own_import(main);
+        let folder = drop_in::own_folder(main);
+        let entry = drop_in::own_import(main);
         let is_ours = |path: &String| imports::covers(&entry, path);
         let on_disk = self
             .facts
@@ -355,7 +359,7 @@ impl<'a> Draft<'a> {
         Ok(())
     }
 
-    /// As [`Self::text_or_new`], without a handler of ours that lost its marks.
+    /// As [`Self::text_or_new`], without a handler of ours that has lost its marks.
     fn unmarked_or_new(
         &self,
         path: &str,
@@ -379,7 +383,7 @@ fn new_file(schema: Schema) -> String {
     format!("{MADE}{}", schema.line())
 }
 
-/// A file of ours with the schema version that its main file has by now.
+/// Returns a file of ours with the present schema version of its main file.
 fn with_schema(text: String, schema: Schema) -> String {
     match text.strip_prefix(MADE) {
         Some(rest) => {
@@ -394,7 +398,7 @@ fn with_schema(text: String, schema: Schema) -> String {
     }
 }
 
-/// Nothing where the file holds no more than what we made it with.
+/// Returns none if the file has only the lines that we created it with.
 fn unless_empty(text: String) -> Option<String> {
     let is_ours = [Schema::One, Schema::Two, Schema::Three, Schema::Four]
         .iter()

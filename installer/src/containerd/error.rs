@@ -1,25 +1,40 @@
-//! What stands between a handler and a containerd's configuration.
+//! The reasons why an edit of containerd's configuration is refused.
 
+use std::fmt;
 use std::io;
 
-use installer_protocol::{Mode, Reason};
+use installer_protocol::{ConfigMode, Reason};
 
-use super::unmarked::Lines;
 use super::version::Version;
 
-/// Why a configuration cannot be edited, or is not to be.
+/// A range of lines in a file; the first line is 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lines {
+    pub(super) first: usize,
+    pub(super) last: usize,
+}
+
+impl fmt::Display for Lines {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.first == self.last {
+            write!(f, "line {}", self.first)
+        } else {
+            write!(f, "lines {}-{}", self.first, self.last)
+        }
+    }
+}
+
+/// An edit that cannot be made, or must not.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// containerd's program says something else than its version.
-    #[error("containerd was asked for its version and said {text:?}, in which no word is one")]
+    /// containerd's program does not print a version.
+    #[error("containerd was asked for its version and printed {text:?}, in which no word is one")]
     NoVersion {
-        /// What it said.
+        /// Its output.
         text: String,
     },
-    /// A containerd that cannot be told where a shim lies.
-    #[error(
-        "containerd {version} is too old: 1.6 is the first that can be told where a runtime lies"
-    )]
+    /// containerd does not support runtimes by path.
+    #[error("containerd {version} is too old: 1.6 is the first that runs runtimes from any folder")]
     TooOld {
         /// Its version.
         version: Version,
@@ -27,76 +42,73 @@ pub enum ConfigError {
     /// A file or folder cannot be read.
     #[error("read {path}")]
     Read {
-        /// Which.
+        /// Its path.
         path: String,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
-    /// A file was not looked for.
+    /// A file that has to be edited was not read.
     #[error(
-        "{path} has to be edited and was not read: containerd's configuration changed meanwhile, \
-         try again"
+        "{path} has to be edited and was not read: containerd's configuration changed in the \
+         meantime, try again"
     )]
     NotGathered {
-        /// Which.
+        /// Its path.
         path: String,
     },
-    /// A file of containerd's is no text.
-    #[error("{path} is no UTF-8 text")]
+    /// A file of containerd's configuration is not text.
+    #[error("{path} is not UTF-8 text")]
     NotText {
-        /// Which.
+        /// Its path.
         path: String,
-        /// Where not.
+        /// The cause.
         source: std::str::Utf8Error,
     },
-    /// A file of containerd's is no TOML.
-    #[error("{path} is no TOML, which its containerd will find at its next start")]
+    /// A file of containerd's configuration is not TOML.
+    #[error("{path} is not valid TOML, and containerd will refuse it at its next start")]
     NotToml {
-        /// Which.
+        /// Its path.
         path: String,
-        /// Where not.
+        /// The cause.
         source: Box<toml_edit::TomlError>,
     },
-    /// A file that is TOML, but cannot be edited.
+    /// A TOML file cannot be edited.
     #[error("{path}: {what}")]
     Form {
-        /// Which.
+        /// Its path.
         path: String,
-        /// What is in the way.
+        /// The obstacle.
         what: &'static str,
     },
-    /// A schema version that containerd, or we, do not know.
+    /// containerd or the installer does not know a schema version.
     #[error(
-        "{path} has version {found}, which containerd {containerd} does not know, or this \
-         installer does not"
+        "{path} has version {found}, which containerd {containerd} or this installer does not know"
     )]
     Schema {
         /// The file.
         path: String,
-        /// What its key `version` says.
+        /// The value of its key `version`.
         found: String,
         /// containerd's version.
         containerd: Version,
     },
-    /// containerd does not serve the kubelet.
-    #[error(
-        "{path} switches the CRI plugin off (disabled_plugins): this containerd serves no kubelet"
-    )]
+    /// The CRI plugin is disabled.
+    #[error("{path} disables the CRI plugin (disabled_plugins): this containerd serves no kubelet")]
     CriDisabled {
         /// The file.
         path: String,
     },
-    /// A name or a path that cannot stand in a configuration.
+    /// A name or a path is not valid in a configuration.
     #[error("{what} {value:?}: {rule}")]
     InvalidHandler {
-        /// What it is of a handler.
+        /// The field.
         what: &'static str,
-        /// What it says.
+        /// Its value.
         value: String,
-        /// What it may say.
+        /// The rule for it.
         rule: &'static str,
     },
-    /// Somebody else's handler has the name.
+    /// A handler of the name exists and is not ours.
     #[error(
         "{path} has a handler {handler:?} ({lines}) that was not written by this installer: choose \
          another name (runtimeClass.handler), or remove these lines there"
@@ -104,72 +116,72 @@ pub enum ConfigError {
     HandlerTaken {
         /// The name.
         handler: String,
-        /// Where it stands.
+        /// The file that contains it.
         path: String,
-        /// In which lines.
+        /// Its lines.
         lines: Lines,
     },
-    /// Somebody else's handler has the name of one that is to go.
+    /// The handler that is to be removed was changed and is not ours.
     #[error(
         "{path} has a handler {handler:?} ({lines}) that does not lead to this installer's \
          runtime, or cannot be edited from here: remove these lines, or rename the handler there; \
-         then the runtime is removed by itself"
+         then the runtime is removed automatically"
     )]
     HandlerLeft {
         /// The name.
         handler: String,
-        /// Where it stands.
+        /// The file that contains it.
         path: String,
-        /// In which lines.
+        /// Its lines.
         lines: Lines,
     },
-    /// A containerd that keeps the options from the runtime.
+    /// containerd does not pass options to the runtime.
     #[error(
-        "containerd {version} does not pass options to this runtime, which reads none from a file: \
-         leave spec.runtime as it is by default, install a newer runtime, or upgrade containerd to \
-         1.7 or later"
+        "containerd {version} does not pass options to this runtime, which has no options file: \
+         leave spec.runtime at its defaults, install a newer runtime, or upgrade containerd to 1.7 \
+         or later"
     )]
     OptionsUnread {
         /// containerd's version.
         version: Version,
     },
-    /// A containerd that should not leave sandboxes to the runtime.
+    /// containerd must not leave sandboxes to the runtime.
     #[error(
         "containerd.sandboxer Shim needs containerd 2.4 or later, and this is {version}: older \
-         ones crash or lose pods by it; set it to PodSandbox, or upgrade containerd"
+         versions crash or lose pods with it; set it to PodSandbox, or upgrade containerd"
     )]
     SandboxerTooOld {
         /// containerd's version.
         version: Version,
     },
-    /// What is asked for cannot be done on this node.
-    #[error("containerd.mode {mode:?} is not for this node: {why}")]
+    /// The requested mode does not work on this node.
+    #[error("containerd.mode {mode:?} does not work on this node: {why}")]
     Mode {
-        /// What is asked for.
-        mode: Mode,
-        /// Why not, and what can be asked for.
+        /// The mode.
+        mode: ConfigMode,
+        /// The cause, and the modes that work.
         why: &'static str,
     },
-    /// What a distribution writes is not there.
+    /// A file that the distribution writes is absent.
     #[error(
         "{path} is absent, {what}: has the distribution started, and does it keep its data there?"
     )]
     Absent {
-        /// The path.
+        /// Its path.
         path: String,
-        /// What it should be.
+        /// Its purpose.
         what: &'static str,
     },
-    /// A rendered configuration of containerd 1.x.
+    /// containerd 1.x with a rendered configuration.
     #[error(
-        "containerd {version} loses its other runtimes by a drop-in, and its configuration is \
+        "containerd {version} loses its other runtimes with a drop-in, and its configuration is \
          written anew at each start: upgrade the distribution to one with containerd 2"
     )]
     RenderedByOld {
         /// containerd's version.
         version: Version,
     },
-    /// A rendered configuration that reads no drop-ins.
+    /// A rendered configuration does not import drop-ins.
     #[error(
         "{main} does not import {folder}/*.toml: upgrade the distribution, or let the template \
          beside it ({main}.tmpl or config-v3.toml.tmpl) import that folder, and restart it"
@@ -180,7 +192,7 @@ pub enum ConfigError {
         /// The folder.
         folder: String,
     },
-    /// A k0s whose configuration is the admin's own.
+    /// An admin manages the configuration of k0s.
     #[error(
         "{main} does not begin with {line:?}, so k0s merges no drop-ins into it: set \
          containerd.mode to Preinstalled and add the handler to it, or give it back to k0s"
@@ -188,10 +200,10 @@ pub enum ConfigError {
     Unmanaged {
         /// The file.
         main: String,
-        /// The line.
+        /// The first line that k0s writes.
         line: &'static str,
     },
-    /// On containerd 1.x, a file elsewhere replaces the main file's section.
+    /// On containerd 1.x, a file in another folder replaces the main file's section.
     #[error(
         "{path}, which {main} imports, replaces its section of the CRI plugin and cannot be edited \
          from here: move it beside {main}, or add the handler to it and set containerd.mode to \
@@ -203,26 +215,26 @@ pub enum ConfigError {
         /// The main file.
         main: String,
     },
-    /// The host's containerd cannot be asked.
-    #[error("ask the host's containerd what it makes of its configuration")]
+    /// The node's containerd cannot be run.
+    #[error("run the node's containerd on its configuration")]
     Dump {
-        /// Why not.
+        /// The cause.
         source: io::Error,
     },
-    /// The host's containerd does not take a configuration.
+    /// The node's containerd refuses a configuration.
     #[error(
-        "containerd does not take {which} configuration ({code}): {stderr}",
+        "containerd refuses {which} configuration ({code}): {stderr}",
         code = code.map_or("killed".to_owned(), |code| format!("exit code {code}"))
     )]
     Refused {
-        /// Which one.
+        /// `its present` or `the edited`.
         which: &'static str,
         /// containerd's exit code.
         code: Option<i32>,
-        /// The end of what it said.
+        /// The end of its standard error.
         stderr: String,
     },
-    /// The edit would do something else than it should.
+    /// The edit would change something else.
     #[error("with the edited configuration, containerd would have {}", differences.join("; "))]
     Changes {
         /// The first differences.
@@ -231,7 +243,7 @@ pub enum ConfigError {
 }
 
 impl ConfigError {
-    /// The word for it in an installer's report.
+    /// Returns the reason for the report.
     pub fn reason(&self) -> Reason {
         match self {
             Self::NoVersion { .. }
@@ -244,8 +256,8 @@ impl ConfigError {
             | Self::Unmanaged { .. }
             | Self::Elsewhere { .. } => Reason::Unsupported,
             Self::Read { .. } => Reason::HostFiles,
-            // containerd is asked about files that are laid out for it first.
-            Self::Dump { source } if has_no_room(source) => Reason::HostFiles,
+            // The trial run first writes the files.
+            Self::Dump { source } if is_full_or_read_only(source) => Reason::HostFiles,
             Self::NotGathered { .. } => Reason::Interrupted,
             Self::NotText { .. }
             | Self::NotToml { .. }
@@ -261,8 +273,8 @@ impl ConfigError {
     }
 }
 
-/// Whether a file could not be written for want of room, or because nothing can be written there.
-fn has_no_room(error: &io::Error) -> bool {
+/// Returns whether a write failed because the disk is full or read-only.
+fn is_full_or_read_only(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         io::ErrorKind::StorageFull

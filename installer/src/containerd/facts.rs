@@ -1,75 +1,73 @@
-//! What is known of a host's containerd configuration: the main file, and all that it imports, as a
-//! value.
+//! A node's containerd configuration: the main file and all files that it imports, as a value.
 
 use std::collections::BTreeMap;
 use std::io;
 
-use installer_protocol::Mode;
-use installer_protocol::layout::{Configuration, Layout, Restarter, parent};
+use installer_protocol::ConfigMode;
+use installer_protocol::layout::{Configuration, INSTALL_FOLDER, Layout, Restarter, parent};
 
 use super::error::ConfigError;
-use super::record::Record;
 use super::schema::{self, Schema};
 use super::version::Version;
-use super::{imports, place};
-use crate::stage::FOLDER;
+use super::written::WrittenHandler;
+use super::{drop_in, imports};
 
-/// What reads the host's files. Paths are the host's.
-pub trait Files {
-    /// The bytes of a file; none where there is no such file.
+/// Reads files of the node. Paths are the node's.
+pub trait ConfigFiles {
+    /// Reads a file; none if it is absent.
     ///
     /// # Errors
-    /// When it is there and cannot be read.
+    /// If it cannot be read.
     fn read(&self, path: &str) -> io::Result<Option<Vec<u8>>>;
 
-    /// The names of the entries of a folder, in any order; none where there is no such folder.
+    /// Lists the entries of a folder, in any order; none if it is absent.
     ///
     /// # Errors
-    /// When it is there and cannot be read.
+    /// If it cannot be read.
     fn list(&self, folder: &str) -> io::Result<Option<Vec<String>>>;
 }
 
-/// What is known of a host's containerd configuration.
+/// A node's containerd configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Facts {
+pub struct ConfigFacts {
     /// containerd's version.
     pub version: Version,
-    /// What the admin asks for.
-    pub mode: Mode,
-    /// The folder of all runtimes of ours: a handler that leads to a program in it is ours.
+    /// The requested mode.
+    pub mode: ConfigMode,
+    /// The folder of all our runtimes: a handler that leads to a program in it is ours.
     pub base: String,
-    /// The main file's path, or the template's that it is made of.
+    /// The path of the main file, or of the template that it is made from.
     pub main: String,
-    /// How containerd learns of a handler.
+    /// The way in which handlers are added.
     pub configuration: Configuration,
-    /// Who restarts it.
+    /// The component that restarts containerd.
     pub restarter: Restarter,
-    /// The bytes of every file that was looked for; none where there is no such file.
+    /// The content of every file that was read; none if it is absent.
     pub files: BTreeMap<String, Option<Vec<u8>>>,
-    /// The names in every folder that was looked at, sorted; none where there is no such folder.
+    /// The names in every folder that was listed, sorted; none if it is absent.
     pub folders: BTreeMap<String, Option<Vec<String>>>,
-    /// The files that containerd reads, in its order, the main file first. A file that is imported
-    /// and absent is among them.
+    /// The files that containerd reads, in its order, the main file first. An imported file may be
+    /// absent.
     pub loaded: Vec<String>,
 }
 
-impl Facts {
-    /// Reads the main file of `layout`, the files that it imports, the folders that a drop-in may
-    /// go to, and the files that `record` tells of.
+impl ConfigFacts {
+    /// Reads the main file of `layout`, the files that it imports, the folders of drop-ins, and the
+    /// files of `written`.
     ///
     /// # Errors
-    /// When something that is there cannot be read, or is no configuration of a containerd.
+    /// If an existing file cannot be read, or is not a containerd configuration.
     pub fn gather(
-        files: &dyn Files,
+        files: &dyn ConfigFiles,
         layout: &Layout,
-        mode: Mode,
+        mode: ConfigMode,
         version: Version,
-        record: Option<&Record>,
+        written: Option<&WrittenHandler>,
     ) -> Result<Self, ConfigError> {
         let mut facts = Self {
             version,
             mode,
-            base: format!("{}/{FOLDER}", layout.install.trim_end_matches('/')),
+            base: format!("{}/{INSTALL_FOLDER}", layout.install.trim_end_matches('/')),
             main: layout.config.clone(),
             configuration: layout.configuration.clone(),
             restarter: layout.restarter,
@@ -77,10 +75,9 @@ impl Facts {
             folders: BTreeMap::new(),
             loaded: Vec::new(),
         };
-        for folder in place::folders(&facts.main, &facts.configuration) {
+        for folder in drop_in::folders(&facts.main, &facts.configuration) {
             let names = facts.list(files, &folder)?;
-            // Files of a folder that the distribution reads itself, and what our own other handlers
-            // wrote.
+            // Drop-ins of the distribution, and of our other handlers.
             for name in names
                 .into_iter()
                 .filter(|name| imports::matches("*.toml", name))
@@ -99,13 +96,13 @@ impl Facts {
                 pending.extend(facts.expand(files, &pattern)?);
             }
         }
-        for written in record.iter().flat_map(|record| &record.files) {
+        for written in written.iter().flat_map(|written| &written.files) {
             facts.read(files, &written.path)?;
         }
         Ok(facts)
     }
 
-    /// The schema version of the main file, as a number: 0 where there is no main file.
+    /// Returns the schema version of the main file; 0 if there is no main file.
     pub fn config_version(&self) -> u32 {
         let Ok(Some(text)) = self.text(&self.main) else {
             return 0;
@@ -121,9 +118,9 @@ impl Facts {
         }
     }
 
-    /// The text of a file that was looked for; none where there is no such file.
+    /// Returns the text of a file that was read; none if it is absent.
     pub(super) fn text(&self, path: &str) -> Result<Option<&str>, ConfigError> {
-        // A folder that was listed has no other files than those that were read.
+        // Of a listed folder, all files were read.
         if !self.files.contains_key(path) && self.folders.contains_key(parent(path)) {
             return Ok(None);
         }
@@ -142,7 +139,7 @@ impl Facts {
             })
     }
 
-    /// The patterns that a file that was looked for imports.
+    /// Returns the import patterns of a file that was read.
     pub(super) fn imports_of(&self, path: &str) -> Result<Vec<String>, ConfigError> {
         match self.text(path)? {
             None => Ok(Vec::new()),
@@ -154,8 +151,8 @@ impl Facts {
         }
     }
 
-    /// The paths that a pattern means, with `more` among what is there and `fewer` not; none where
-    /// only containerd can tell.
+    /// Returns the paths that match a pattern, with `more` among the present files and without
+    /// `fewer`; none if only containerd can resolve the pattern.
     pub(super) fn meant(
         &self,
         pattern: &str,
@@ -187,14 +184,18 @@ impl Facts {
         Some(paths)
     }
 
-    fn expand(&mut self, files: &dyn Files, pattern: &str) -> Result<Vec<String>, ConfigError> {
+    fn expand(
+        &mut self,
+        files: &dyn ConfigFiles,
+        pattern: &str,
+    ) -> Result<Vec<String>, ConfigError> {
         if let Some((folder, _)) = imports::parts(pattern).filter(|_| pattern.contains('*')) {
             self.list(files, folder)?;
         }
         Ok(self.meant(pattern, &[], &[]).unwrap_or_default())
     }
 
-    fn read(&mut self, files: &dyn Files, path: &str) -> Result<(), ConfigError> {
+    fn read(&mut self, files: &dyn ConfigFiles, path: &str) -> Result<(), ConfigError> {
         if !self.files.contains_key(path) {
             let bytes = files.read(path).map_err(|source| ConfigError::Read {
                 path: path.to_owned(),
@@ -205,7 +206,7 @@ impl Facts {
         Ok(())
     }
 
-    fn list(&mut self, files: &dyn Files, folder: &str) -> Result<Vec<String>, ConfigError> {
+    fn list(&mut self, files: &dyn ConfigFiles, folder: &str) -> Result<Vec<String>, ConfigError> {
         if !self.folders.contains_key(folder) {
             let mut names = files.list(folder).map_err(|source| ConfigError::Read {
                 path: folder.to_owned(),
@@ -224,7 +225,7 @@ impl Facts {
             .unwrap_or_default())
     }
 
-    /// Whether a folder has to be made; one that was not looked at is taken to be there.
+    /// Returns whether the folder of `path` is known to be absent.
     pub(super) fn lacks_folder_of(&self, path: &str) -> bool {
         matches!(self.folders.get(parent(path)), Some(None))
     }

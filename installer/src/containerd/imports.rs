@@ -1,8 +1,8 @@
-//! What a main file imports, and the one entry that we add to it.
+//! The imports of a main file, and the one entry that we add.
 //!
-//! The entry is the same for all handlers, a pattern that only files of ours match. It is written
-//! as a text: behind the last entry, or as a line of its own below the schema version, with a
-//! comment by which it is known.
+//! The entry is the same for all handlers: a pattern that only our files match. It is inserted as
+//! text: after the last entry, or as a line of its own below the schema version with a comment that
+//! marks it.
 
 use toml_edit::{Array, Document, DocumentMut, Item, TableLike};
 
@@ -13,13 +13,13 @@ use super::error::ConfigError;
 use super::schema;
 use super::version::Version;
 
-/// The line above an `imports` that we wrote.
+/// The line above an `imports` of ours.
 const COMMENT: &str =
     "# wasmedge-runtime: the node installer's handlers; goes with the last of them";
 
-/// The patterns that the file at `path` imports, in its order, as this containerd resolves them:
-/// absolute, relative ones from the file's folder. Left as they are where they mean files in
-/// whatever folder containerd was started in.
+/// Returns the import patterns of the file at `path`, in order, as this containerd resolves them:
+/// absolute, or relative to the file's folder. Patterns that are relative to containerd's working
+/// folder are returned unchanged.
 pub(super) fn of(path: &str, document: &dyn TableLike, containerd: Version) -> Vec<String> {
     let entries = document.get("imports").and_then(Item::as_array);
     let entries = entries
@@ -34,8 +34,8 @@ pub(super) fn of(path: &str, document: &dyn TableLike, containerd: Version) -> V
     resolved.collect()
 }
 
-/// Whether relative patterns count from the file's folder, as relative paths do (containerd's pull
-/// request 9746). Seen in the sources of 1.6.28 and 1.6.30, 1.7.15 and 1.7.16.
+/// Returns whether relative patterns are resolved from the file's folder, as relative paths are
+/// (containerd's pull request 9746). Seen in the sources of 1.6.28 and 1.6.30, 1.7.15 and 1.7.16.
 fn resolves_relative_patterns(containerd: Version) -> bool {
     match (containerd.major, containerd.minor) {
         (1, 6) => containerd.patch >= 30,
@@ -44,7 +44,7 @@ fn resolves_relative_patterns(containerd: Version) -> bool {
     }
 }
 
-/// Whether a pattern means this path.
+/// Returns whether a pattern matches this path.
 pub(super) fn covers(pattern: &str, path: &str) -> bool {
     match parts(pattern) {
         _ if !pattern.contains('*') => pattern == path,
@@ -53,24 +53,23 @@ pub(super) fn covers(pattern: &str, path: &str) -> bool {
     }
 }
 
-/// The folder and the pattern of names of an absolute pattern whose folder is no pattern; none for
-/// others.
+/// Splits an absolute pattern into its folder and its pattern of names; none if the folder is a
+/// pattern too.
 pub(super) fn parts(pattern: &str) -> Option<(&str, &str)> {
     let (folder, names) = (parent(pattern), name(pattern));
-    // Brackets and backslashes have a meaning of their own, which no configuration seen so far
-    // uses.
+    // Brackets and backslashes are special in patterns, and no known configuration uses them.
     (pattern.starts_with('/')
         && !folder.contains(['*', '?', '[', '\\'])
         && !names.contains(['[', '\\']))
     .then_some((folder, names))
 }
 
-/// The last part of a path.
+/// Returns the last component of a path.
 pub(super) fn name(path: &str) -> &str {
     path.rsplit_once('/').map_or(path, |(_, name)| name)
 }
 
-/// Whether a name is of a pattern, in which `*` is any text and `?` any letter.
+/// Returns whether a name matches a pattern, in which `*` is any text and `?` any letter.
 pub(super) fn matches(pattern: &str, name: &str) -> bool {
     let mut letters = pattern.chars();
     match letters.next() {
@@ -89,7 +88,7 @@ pub(super) fn matches(pattern: &str, name: &str) -> bool {
     }
 }
 
-/// A path without `.`, `..` and doubled slashes.
+/// Removes `.`, `..` and repeated slashes from a path.
 fn clean(path: &str) -> String {
     let mut parts: Vec<&str> = Vec::new();
     for part in path.split('/') {
@@ -104,7 +103,7 @@ fn clean(path: &str) -> String {
     format!("/{}", parts.join("/"))
 }
 
-/// `text`, the file at `path`, with `entry` among its imports.
+/// Returns `text`, the file at `path`, with `entry` among its imports.
 pub(super) fn add(path: &str, text: &str, entry: &str) -> Result<String, ConfigError> {
     let document = schema::parse(path, text)?;
     if position(&document, entry).is_some() {
@@ -113,11 +112,11 @@ pub(super) fn add(path: &str, text: &str, entry: &str) -> Result<String, ConfigE
     let mut edited = text.to_owned();
     match document.get("imports") {
         None => {
-            let (at, line) = place_of_line(&document, text, entry);
+            let (at, line) = import_line(&document, text, entry);
             edited.insert_str(at, &line);
         }
         Some(item) => {
-            let array = item.as_array().ok_or_else(|| no_list(path))?;
+            let array = item.as_array().ok_or_else(|| not_a_list(path))?;
             let last = array
                 .iter()
                 .last()
@@ -125,8 +124,8 @@ pub(super) fn add(path: &str, text: &str, entry: &str) -> Result<String, ConfigE
                 .map(|span| span.end);
             let (at, prefix) = match last {
                 Some(end) => (end, ", "),
-                // Behind the opening bracket.
-                None => (array.span().ok_or_else(|| no_list(path))?.start + 1, ""),
+                // After the opening bracket.
+                None => (array.span().ok_or_else(|| not_a_list(path))?.start + 1, ""),
             };
             edited.insert_str(at, &format!("{prefix}{}", quoted(entry)));
         }
@@ -134,8 +133,8 @@ pub(super) fn add(path: &str, text: &str, entry: &str) -> Result<String, ConfigE
     Ok(edited)
 }
 
-/// `text`, the file at `path`, without `entry` among its imports; without the imports where we
-/// wrote them and nothing else came to them.
+/// Returns `text`, the file at `path`, without `entry` among its imports. Removes the whole list if
+/// we added it and it has no other entry.
 pub(super) fn take(path: &str, text: &str, entry: &str) -> Result<String, ConfigError> {
     for line in [below(entry), above(entry)] {
         if let Some(at) = text.find(&line) {
@@ -151,7 +150,7 @@ pub(super) fn take(path: &str, text: &str, entry: &str) -> Result<String, Config
     let span = array
         .get(at)
         .and_then(toml_edit::Value::span)
-        .ok_or_else(|| no_list(path))?;
+        .ok_or_else(|| not_a_list(path))?;
     let mut edited = text.to_owned();
     if at > 0 && text[..span.start].ends_with(", ") {
         edited.replace_range(span.start - 2..span.end, "");
@@ -162,18 +161,18 @@ pub(super) fn take(path: &str, text: &str, entry: &str) -> Result<String, Config
         let array = document
             .get_mut("imports")
             .and_then(Item::as_array_mut)
-            .ok_or_else(|| no_list(path))?;
+            .ok_or_else(|| not_a_list(path))?;
         array.remove(at);
         if let Some(first) = array.get_mut(0).filter(|_| at == 0) {
             first.decor_mut().set_prefix("");
         }
         edited = document.to_string();
     }
-    // The list is somebody else's now.
+    // The list has other entries, so it is not ours any more.
     Ok(edited.replacen(&format!("{COMMENT}\n"), "", 1))
 }
 
-/// Whether `text`, the file at `path`, has `entry` among its imports.
+/// Returns whether `text`, the file at `path`, has `entry` among its imports.
 pub(super) fn has(path: &str, text: &str, entry: &str) -> Result<bool, ConfigError> {
     Ok(position(&schema::parse(path, text)?, entry).is_some())
 }
@@ -188,9 +187,9 @@ fn position<'a>(document: &'a Document<&str>, entry: &str) -> Option<(usize, &'a
     ))
 }
 
-/// Where a line with `imports` goes, and its text: below the schema version; above all where there
-/// is none.
-fn place_of_line(document: &Document<&str>, text: &str, entry: &str) -> (usize, String) {
+/// Returns the position and the text of a new line with `imports`: below the schema version, or at
+/// the beginning if there is none.
+fn import_line(document: &Document<&str>, text: &str, entry: &str) -> (usize, String) {
     match document.get("version").and_then(Item::span) {
         None => (0, above(entry)),
         Some(span) => {
@@ -213,10 +212,10 @@ fn above(entry: &str) -> String {
     format!("{COMMENT}\nimports = [{}]\n", quoted(entry))
 }
 
-fn no_list(path: &str) -> ConfigError {
+fn not_a_list(path: &str) -> ConfigError {
     ConfigError::Form {
         path: path.to_owned(),
-        what: "`imports` is no list",
+        what: "`imports` is not a list",
     }
 }
 

@@ -1,23 +1,23 @@
-//! The schema version of a configuration file, where handlers stand in it, and which there are.
+//! The schema version of a configuration file, and its handlers.
 
 use toml_edit::{Document, Item, TableLike};
 
 use super::error::ConfigError;
 use super::version::Version;
 
-/// Every name that containerd's CRI plugin has had in configuration files.
+/// All names that containerd's CRI plugin has had in configuration files.
 pub(super) const CRI_PLUGINS: [&str; 3] = [
     "cri",
     "io.containerd.grpc.v1.cri",
     "io.containerd.cri.v1.runtime",
 ];
 
-/// The schema version of a configuration file: its root key `version`.
+/// The schema version of a configuration file, from its root key `version`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Schema {
     /// No such key, or 0 or 1: plugins have short names.
     One,
-    /// containerd 1.x, and read by 2.x.
+    /// containerd 1.x; 2.x reads it too.
     Two,
     /// containerd 2.0 and later.
     Three,
@@ -26,7 +26,7 @@ pub(super) enum Schema {
 }
 
 impl Schema {
-    /// The schema of the file at `path` that `document` is.
+    /// Returns the schema of `document`, the file at `path`.
     pub(super) fn of(
         path: &str,
         document: &dyn TableLike,
@@ -47,7 +47,7 @@ impl Schema {
             Some(4) => Self::Four,
             _ => return Err(unknown(&item.to_string())),
         };
-        // containerd 1.6 takes no notice of a schema that it does not know, and has its defaults.
+        // containerd 1.6 ignores a file with an unknown schema and uses its defaults.
         let (major, minor) = match schema {
             Self::One | Self::Two => (0, 0),
             Self::Three => (2, 0),
@@ -60,10 +60,10 @@ impl Schema {
         }
     }
 
-    /// The schema that a handler is written in for a main file of this one.
+    /// Returns the schema of our handlers for a main file of this one.
     ///
-    /// containerd 2.x converts a file without version before it merges it, and 2.0 to 2.2 lose a
-    /// section `cri` thereby.
+    /// containerd 2.x converts a file without version before it merges it, and 2.0 to 2.2 then lose
+    /// a section `cri`.
     pub(super) fn for_handlers(self, containerd: Version) -> Self {
         if self == Self::One && containerd.major >= 2 {
             Self::Three
@@ -72,7 +72,7 @@ impl Schema {
         }
     }
 
-    /// The CRI plugin's name in files of this schema.
+    /// Returns the CRI plugin's name in files of this schema.
     pub(super) fn plugin(self) -> &'static str {
         match self {
             Self::One => "cri",
@@ -81,7 +81,7 @@ impl Schema {
         }
     }
 
-    /// The root key `version`, as a line.
+    /// Returns the line with the root key `version`.
     pub(super) fn line(self) -> &'static str {
         match self {
             Self::One => "",
@@ -92,7 +92,7 @@ impl Schema {
     }
 }
 
-/// Reads the text of the file at `path`.
+/// Parses the text of the file at `path`.
 pub(super) fn parse<'a>(path: &str, text: &'a str) -> Result<Document<&'a str>, ConfigError> {
     Document::parse(text).map_err(|source| ConfigError::NotToml {
         path: path.to_owned(),
@@ -100,7 +100,7 @@ pub(super) fn parse<'a>(path: &str, text: &'a str) -> Result<Document<&'a str>, 
     })
 }
 
-/// What stands under these keys, one inside the other.
+/// Returns the item at these nested keys.
 pub(super) fn under<'a>(table: &'a dyn TableLike, keys: &[&str]) -> Option<&'a Item> {
     let (first, rest) = keys.split_first()?;
     let item = table.get(first)?;
@@ -111,7 +111,7 @@ pub(super) fn under<'a>(table: &'a dyn TableLike, keys: &[&str]) -> Option<&'a I
     }
 }
 
-/// As [`under`], to change it.
+/// As [`under`], mutable.
 pub(super) fn under_mut<'a>(table: &'a mut dyn TableLike, keys: &[&str]) -> Option<&'a mut Item> {
     let (first, rest) = keys.split_first()?;
     let item = table.get_mut(first)?;
@@ -122,7 +122,7 @@ pub(super) fn under_mut<'a>(table: &'a mut dyn TableLike, keys: &[&str]) -> Opti
     }
 }
 
-/// The names of all handlers that a file tells of, under whatever name of the CRI plugin.
+/// Returns the names of all handlers in a file, under any name of the CRI plugin.
 pub(super) fn handlers(document: &dyn TableLike) -> Vec<String> {
     let tables = CRI_PLUGINS.iter().filter_map(|plugin| {
         under(document, &["plugins", plugin, "containerd", "runtimes"])?.as_table_like()
@@ -137,12 +137,12 @@ pub(super) fn handlers(document: &dyn TableLike) -> Vec<String> {
         .collect()
 }
 
-/// Whether a file has a section of the CRI plugin.
+/// Returns whether a file has a section of the CRI plugin.
 pub(super) fn has_cri(document: &dyn TableLike, plugin: &str) -> bool {
     under(document, &["plugins", plugin]).is_some()
 }
 
-/// Whether a file switches the CRI plugin off.
+/// Returns whether a file disables the CRI plugin.
 pub(super) fn disables_cri(document: &dyn TableLike) -> bool {
     let disabled = document.get("disabled_plugins").and_then(Item::as_array);
     disabled.is_some_and(|plugins| {
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn the_schema_is_what_the_root_key_says_and_old_where_it_is_absent() {
+    fn schema_is_the_root_key_and_one_if_it_is_absent() {
         assert_eq!(schema("", "1.7.24"), Ok(Schema::One));
         assert_eq!(schema("version = 1", "2.4.2"), Ok(Schema::One));
         assert_eq!(schema("version = 2", "1.6.20"), Ok(Schema::Two));
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn a_schema_that_the_nodes_containerd_does_not_know_is_refused() {
+    fn schema_that_the_nodes_containerd_does_not_know_is_refused() {
         for (text, containerd) in [
             ("version = 3", "1.7.24"),
             ("version = 4", "2.2.9"),
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn handlers_are_found_in_tables_in_inline_tables_and_behind_dotted_keys() {
+    fn handlers_are_found_in_tables_inline_tables_and_dotted_keys() {
         for text in [
             "[plugins.\"io.containerd.grpc.v1.cri\".containerd.runtimes.a]\n[plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.b]",
             "[plugins]\n\"io.containerd.grpc.v1.cri\" = \
@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn a_switched_off_cri_is_seen_by_either_name() {
+    fn disabled_cri_is_detected_by_either_name() {
         for (text, off) in [
             ("disabled_plugins = [\"cri\"]", true),
             (

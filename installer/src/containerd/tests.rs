@@ -33,11 +33,11 @@ impl Host {
     fn facts(
         &self,
         distribution: Distribution,
-        mode: Mode,
+        mode: ConfigMode,
         containerd: &str,
-        record: Option<&Record>,
-    ) -> Result<Facts, ConfigError> {
-        Facts::gather(
+        record: Option<&WrittenHandler>,
+    ) -> Result<ConfigFacts, ConfigError> {
+        ConfigFacts::gather(
             self,
             &distribution.layout(),
             mode,
@@ -67,25 +67,35 @@ impl Host {
         }
     }
 
-    fn install(&mut self, containerd: &str, handler: &Handler, record: Option<&Record>) -> Record {
+    fn install(
+        &mut self,
+        containerd: &str,
+        handler: &Handler,
+        record: Option<&WrittenHandler>,
+    ) -> WrittenHandler {
         let facts = self
-            .facts(Distribution::Systemd, Mode::Auto, containerd, record)
+            .facts(Distribution::Systemd, ConfigMode::Auto, containerd, record)
             .unwrap();
         let proposal = propose(&facts, handler, record).unwrap();
         self.apply(&proposal.changes);
-        proposal.record
+        proposal.written
     }
 
-    fn remove(&mut self, containerd: &str, record: &Record) {
+    fn remove(&mut self, containerd: &str, record: &WrittenHandler) {
         let facts = self
-            .facts(Distribution::Systemd, Mode::Auto, containerd, Some(record))
+            .facts(
+                Distribution::Systemd,
+                ConfigMode::Auto,
+                containerd,
+                Some(record),
+            )
             .unwrap();
         let changes = revert(&facts, record).unwrap();
         self.apply(&changes);
     }
 }
 
-impl Files for Host {
+impl ConfigFiles for Host {
     fn read(&self, path: &str) -> io::Result<Option<Vec<u8>>> {
         Ok(self.files.get(path).map(|text| text.clone().into_bytes()))
     }
@@ -115,7 +125,7 @@ fn handler(name: &str) -> Handler {
 
 fn proposed(
     distribution: Distribution,
-    mode: Mode,
+    mode: ConfigMode,
     containerd: &str,
     files: &[(&str, &str)],
 ) -> Result<Proposal, ConfigError> {
@@ -128,7 +138,7 @@ fn proposed(
 
 fn refused(
     distribution: Distribution,
-    mode: Mode,
+    mode: ConfigMode,
     containerd: &str,
     files: &[(&str, &str)],
 ) -> (Reason, String) {
@@ -149,19 +159,19 @@ fn a_handler_stands_where_the_nodes_containerd_reads_it_without_harm() {
         |text: &str| text.replacen('\n', "\nimports = [\"/usr/share/containerd/*.toml\"]\n", 1);
     let conf_d = "/etc/containerd/conf.d/wasmedge-runtime-wasmedge.toml";
     for (containerd, mode, main, path) in [
-        ("1.6.20", Mode::Auto, V2.to_owned(), MAIN),
-        ("1.7.24", Mode::InPlace, imports(V2), MAIN),
-        ("2.1.5", Mode::Auto, V2.to_owned(), OWN),
-        ("2.1.5", Mode::DropIn, V3.to_owned(), OWN),
-        ("2.1.5", Mode::InPlace, V3.to_owned(), MAIN),
-        ("2.4.2", Mode::Auto, imports(V3), conf_d),
-        ("2.4.2", Mode::Auto, imports(V2), conf_d),
-        ("2.4.2", Mode::Auto, foreign(V3), OWN),
-        ("2.4.2", Mode::Auto, String::new(), OWN),
+        ("1.6.20", ConfigMode::Auto, V2.to_owned(), MAIN),
+        ("1.7.24", ConfigMode::InPlace, imports(V2), MAIN),
+        ("2.1.5", ConfigMode::Auto, V2.to_owned(), OWN),
+        ("2.1.5", ConfigMode::DropIn, V3.to_owned(), OWN),
+        ("2.1.5", ConfigMode::InPlace, V3.to_owned(), MAIN),
+        ("2.4.2", ConfigMode::Auto, imports(V3), conf_d),
+        ("2.4.2", ConfigMode::Auto, imports(V2), conf_d),
+        ("2.4.2", ConfigMode::Auto, foreign(V3), OWN),
+        ("2.4.2", ConfigMode::Auto, String::new(), OWN),
     ] {
         let proposal = proposed(Distribution::Systemd, mode, containerd, &[(MAIN, &main)]).unwrap();
         assert_eq!(proposal.config_path, path, "{containerd} {mode:?} {main}");
-        assert_eq!(proposal.restart, Restart::Installer);
+        assert_eq!(proposal.restart, RequiredRestart::Installer);
     }
 }
 
@@ -177,8 +187,13 @@ fn a_drop_in_has_the_schema_of_the_main_file_not_of_containerd() {
         ),
         ("", "version = 3\n", "io.containerd.cri.v1.runtime"),
     ] {
-        let proposal =
-            proposed(Distribution::Systemd, Mode::Auto, "2.4.2", &[(MAIN, main)]).unwrap();
+        let proposal = proposed(
+            Distribution::Systemd,
+            ConfigMode::Auto,
+            "2.4.2",
+            &[(MAIN, main)],
+        )
+        .unwrap();
         let text = String::from_utf8(proposal.changes[0].after.clone().unwrap()).unwrap();
         assert!(
             text.contains(line)
@@ -228,7 +243,7 @@ fn an_old_containerds_section_is_edited_in_the_file_that_is_in_force() {
     let nvidia = ("/etc/containerd/conf.d/99-nvidia.toml", V2);
     let proposal = proposed(
         Distribution::Systemd,
-        Mode::Auto,
+        ConfigMode::Auto,
         "1.7.24",
         &[(MAIN, main), nvidia],
     )
@@ -237,7 +252,7 @@ fn an_old_containerds_section_is_edited_in_the_file_that_is_in_force() {
     let elsewhere = "version = 2\nimports = [\"/usr/share/c.toml\"]\n";
     let (reason, message) = refused(
         Distribution::Systemd,
-        Mode::Auto,
+        ConfigMode::Auto,
         "1.7.24",
         &[(MAIN, elsewhere), ("/usr/share/c.toml", V2)],
     );
@@ -257,7 +272,7 @@ fn what_cannot_be_done_on_a_node_is_refused_with_the_next_step() {
     for (distribution, mode, containerd, file, reason, next) in [
         (
             Distribution::Systemd,
-            Mode::DropIn,
+            ConfigMode::DropIn,
             "1.7.24",
             Some((MAIN, V2)),
             Reason::InvalidRequest,
@@ -265,7 +280,7 @@ fn what_cannot_be_done_on_a_node_is_refused_with_the_next_step() {
         ),
         (
             Distribution::Systemd,
-            Mode::Auto,
+            ConfigMode::Auto,
             "1.5.9",
             Some((MAIN, V2)),
             Reason::Unsupported,
@@ -273,7 +288,7 @@ fn what_cannot_be_done_on_a_node_is_refused_with_the_next_step() {
         ),
         (
             Distribution::Systemd,
-            Mode::Auto,
+            ConfigMode::Auto,
             "1.7.24",
             Some((MAIN, V3)),
             Reason::ContainerdConfig,
@@ -281,7 +296,7 @@ fn what_cannot_be_done_on_a_node_is_refused_with_the_next_step() {
         ),
         (
             Distribution::Systemd,
-            Mode::Auto,
+            ConfigMode::Auto,
             "2.4.2",
             Some((MAIN, "a = ")),
             Reason::ContainerdConfig,
@@ -289,7 +304,7 @@ fn what_cannot_be_done_on_a_node_is_refused_with_the_next_step() {
         ),
         (
             Distribution::Systemd,
-            Mode::Auto,
+            ConfigMode::Auto,
             "2.4.2",
             Some((MAIN, "version = 9")),
             Reason::ContainerdConfig,
@@ -297,7 +312,7 @@ fn what_cannot_be_done_on_a_node_is_refused_with_the_next_step() {
         ),
         (
             Distribution::Systemd,
-            Mode::Auto,
+            ConfigMode::Auto,
             "2.4.2",
             Some((MAIN, "disabled_plugins = ['cri']")),
             Reason::Unsupported,
@@ -305,7 +320,7 @@ fn what_cannot_be_done_on_a_node_is_refused_with_the_next_step() {
         ),
         (
             Distribution::Systemd,
-            Mode::Auto,
+            ConfigMode::Auto,
             "2.4.2",
             Some((MAIN, "imports = 'a'")),
             Reason::ContainerdConfig,
@@ -313,7 +328,7 @@ fn what_cannot_be_done_on_a_node_is_refused_with_the_next_step() {
         ),
         (
             Distribution::K3s,
-            Mode::InPlace,
+            ConfigMode::InPlace,
             "2.1.5",
             Some((k3s, V3)),
             Reason::InvalidRequest,
@@ -321,7 +336,7 @@ fn what_cannot_be_done_on_a_node_is_refused_with_the_next_step() {
         ),
         (
             Distribution::K3s,
-            Mode::Auto,
+            ConfigMode::Auto,
             "2.1.5",
             Some((k3s, V3)),
             Reason::Unsupported,
@@ -329,7 +344,7 @@ fn what_cannot_be_done_on_a_node_is_refused_with_the_next_step() {
         ),
         (
             Distribution::K3s,
-            Mode::Auto,
+            ConfigMode::Auto,
             "1.7.23",
             Some((k3s, V2)),
             Reason::Unsupported,
@@ -337,7 +352,7 @@ fn what_cannot_be_done_on_a_node_is_refused_with_the_next_step() {
         ),
         (
             Distribution::K3s,
-            Mode::Auto,
+            ConfigMode::Auto,
             "2.1.5",
             None,
             Reason::ContainerdConfig,
@@ -345,7 +360,7 @@ fn what_cannot_be_done_on_a_node_is_refused_with_the_next_step() {
         ),
         (
             Distribution::K0s,
-            Mode::InPlace,
+            ConfigMode::InPlace,
             "2.1.5",
             Some((k0s, managed)),
             Reason::InvalidRequest,
@@ -353,7 +368,7 @@ fn what_cannot_be_done_on_a_node_is_refused_with_the_next_step() {
         ),
         (
             Distribution::K0s,
-            Mode::Auto,
+            ConfigMode::Auto,
             "2.1.5",
             Some((k0s, V3)),
             Reason::Unsupported,
@@ -361,7 +376,7 @@ fn what_cannot_be_done_on_a_node_is_refused_with_the_next_step() {
         ),
         (
             Distribution::MicroK8s,
-            Mode::DropIn,
+            ConfigMode::DropIn,
             "2.1.5",
             Some((template, V3)),
             Reason::InvalidRequest,
@@ -369,7 +384,7 @@ fn what_cannot_be_done_on_a_node_is_refused_with_the_next_step() {
         ),
         (
             Distribution::MicroK8s,
-            Mode::Auto,
+            ConfigMode::Auto,
             "2.1.5",
             None,
             Reason::ContainerdConfig,
@@ -413,7 +428,7 @@ fn a_handler_of_somebody_else_is_left_alone() {
             ("/etc/containerd/conf.d/50-admin.toml", &taken),
         ],
     ] {
-        let (reason, message) = refused(Distribution::Systemd, Mode::Auto, "2.4.2", files);
+        let (reason, message) = refused(Distribution::Systemd, ConfigMode::Auto, "2.4.2", files);
         assert!(
             reason == Reason::HandlerTaken && message.contains(files.last().unwrap().0),
             "{message}"
@@ -425,19 +440,19 @@ fn a_handler_of_somebody_else_is_left_alone() {
 fn a_preinstalled_handler_is_nothing_to_write() {
     let proposal = proposed(
         Distribution::Talos,
-        Mode::Preinstalled,
+        ConfigMode::Preinstalled,
         "2.4.2",
         &[(MAIN, V3)],
     )
     .unwrap();
-    assert!(proposal.changes.is_empty() && proposal.record.files.is_empty());
-    assert_eq!(proposal.restart, Restart::NotNeeded);
+    assert!(proposal.changes.is_empty() && proposal.written.files.is_empty());
+    assert_eq!(proposal.restart, RequiredRestart::NotNeeded);
 }
 
 #[test]
 fn names_and_paths_that_could_break_out_of_their_place_are_refused() {
     let facts = Host::with(&[(MAIN, V3)])
-        .facts(Distribution::Systemd, Mode::Auto, "2.4.2", None)
+        .facts(Distribution::Systemd, ConfigMode::Auto, "2.4.2", None)
         .unwrap();
     for (name, launcher) in [
         ("", "/a"),
@@ -489,7 +504,12 @@ fn a_mode_that_changed_moves_the_handler_and_leaves_nothing_behind() {
     let mut host = original.clone();
     let record = host.install("2.4.2", &handler("wasmedge"), None);
     let facts = host
-        .facts(Distribution::Systemd, Mode::InPlace, "2.4.2", Some(&record))
+        .facts(
+            Distribution::Systemd,
+            ConfigMode::InPlace,
+            "2.4.2",
+            Some(&record),
+        )
         .unwrap();
     let proposal = propose(&facts, &handler("wasmedge"), Some(&record)).unwrap();
     host.apply(&proposal.changes);
@@ -500,7 +520,7 @@ fn a_mode_that_changed_moves_the_handler_and_leaves_nothing_behind() {
         "{:?}",
         host.files
     );
-    host.remove("2.4.2", &proposal.record);
+    host.remove("2.4.2", &proposal.written);
     assert_eq!(host, original);
 }
 
@@ -555,7 +575,7 @@ fn what_an_admin_wrote_into_our_block_stays_and_our_table_goes() {
 fn a_record_survives_its_way_to_the_disk() {
     let record = Host::with(&[(MAIN, V3)]).install("2.4.2", &handler("wasmedge"), None);
     assert_eq!(
-        serde_json::from_str::<Record>(&serde_json::to_string(&record).unwrap()).unwrap(),
+        serde_json::from_str::<WrittenHandler>(&serde_json::to_string(&record).unwrap()).unwrap(),
         record
     );
 }
@@ -633,7 +653,7 @@ proptest! {
             record.files.clone());
         prop_assert_eq!(&host, &once);
         host.remove(containerd, &record);
-        let facts = host.facts(Distribution::Systemd, Mode::Auto, containerd,
+        let facts = host.facts(Distribution::Systemd, ConfigMode::Auto, containerd,
             Some(&record)).unwrap();
         prop_assert_eq!(revert(&facts, &record).unwrap(), []);
     }
@@ -670,9 +690,9 @@ proptest! {
         // Where runc is named because it was the default, nothing else is in CRI's section.
         let adds_runc = edited.contains("default handler");
         let wanted = handler("wasmedge");
-        let expected = if is_named { Expected::With(&wanted) } else {
-            Expected::Without("wasmedge") };
-        prop_assert!(adds_runc || judge::judge(&main, edited, expected,
+        let expected = if is_named { ExpectedDiff::With(&wanted) } else {
+            ExpectedDiff::Without("wasmedge") };
+        prop_assert!(adds_runc || diff::check(&main, edited, expected,
             Version::parse(containerd).unwrap()).is_ok(), "{}", edited);
         for line in main.lines().filter(|line| !line.starts_with("imports") &&
             !line.contains(".toml")) {

@@ -1,41 +1,23 @@
-//! Handlers without the marks of a block: whoever writes containerd's merged configuration back as
-//! its main file, as GPU toolkits do, keeps our tables and drops our comments.
+//! Handlers of ours without the marks of a block. A program that writes containerd's merged
+//! configuration back as its main file, as GPU toolkits do, keeps our tables and drops comments.
 //!
-//! A handler is ours by its content: it has our handler's name and leads to a program in our
-//! folder, in whatever form its options are given. What has the name and leads elsewhere is
-//! somebody else's; it is named with its lines.
+//! A handler is ours if it has our handler's name and leads to a program in our folder, in whatever
+//! form its options are. One that has the name and leads elsewhere is not ours; errors give its
+//! lines.
 
-use std::fmt;
 use std::ops::Range;
 use std::path::Path;
 
 use toml_edit::{DocumentMut, Item};
 
-use super::error::ConfigError;
+use super::error::{ConfigError, Lines};
 use super::schema::{self, CRI_PLUGINS};
 
-/// Lines of a file, the first one being 1.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Lines {
-    first: usize,
-    last: usize,
-}
-
-impl fmt::Display for Lines {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.first == self.last {
-            write!(f, "line {}", self.first)
-        } else {
-            write!(f, "lines {}-{}", self.first, self.last)
-        }
-    }
-}
-
-/// The keys of a handler that lead to its program.
+/// The keys of a handler that name its program.
 const PROGRAM_KEYS: [&str; 2] = ["runtime_path", "runtime_type"];
 
-/// Whether `text`, the file at `path`, has the handler `name`, and it leads to a program below
-/// `base`.
+/// Returns whether `text`, the file at `path`, has the handler `name` and it leads to a program
+/// below `base`.
 pub(super) fn has(path: &str, text: &str, name: &str, base: &str) -> Result<bool, ConfigError> {
     let document = schema::parse(path, text)?;
     Ok(CRI_PLUGINS.iter().any(|plugin| {
@@ -44,8 +26,8 @@ pub(super) fn has(path: &str, text: &str, name: &str, base: &str) -> Result<bool
     }))
 }
 
-/// `text` without the handler `name`, if that leads to a program below `base`. Everything else,
-/// comments too, stays.
+/// Returns `text` without the handler `name` if it leads to a program below `base`. Everything else
+/// stays, comments included.
 pub(super) fn take(path: &str, text: &str, name: &str, base: &str) -> Result<String, ConfigError> {
     if !has(path, text, name, base)? {
         return Ok(text.to_owned());
@@ -53,8 +35,8 @@ pub(super) fn take(path: &str, text: &str, name: &str, base: &str) -> Result<Str
     without(path, text, name, |handler| is_ours(handler, base))
 }
 
-/// `text` without the tables of the handler `name` that are `wanted`. Comments above them go to the
-/// end.
+/// Returns `text` without the tables of the handler `name` that are `wanted`. Comments above them
+/// are moved to the end.
 pub(super) fn without(
     path: &str,
     text: &str,
@@ -92,7 +74,7 @@ pub(super) fn without(
     Ok(document.to_string())
 }
 
-/// Where `text`, the file at `path`, has the handler `name`; none where it has not.
+/// Returns the lines of the handler `name` in `text`, the file at `path`.
 pub(super) fn lines(path: &str, text: &str, name: &str) -> Result<Option<Lines>, ConfigError> {
     let document = schema::parse(path, text)?;
     let handlers = CRI_PLUGINS
@@ -120,7 +102,7 @@ fn is_ours(handler: &Item, base: &str) -> bool {
         .any(|program| Path::new(program).starts_with(base))
 }
 
-/// From the begin of an item to the end of all that is in it.
+/// Returns the span of an item with all that it contains.
 fn span_of(item: &Item) -> Option<Range<usize>> {
     let inner = item
         .as_table_like()

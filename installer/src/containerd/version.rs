@@ -1,4 +1,4 @@
-//! The version of a containerd, as its program says it.
+//! The version of a containerd, from its program's output.
 
 use std::fmt;
 
@@ -7,30 +7,30 @@ use super::error::ConfigError;
 /// The version of a containerd program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Version {
-    /// Raised when the configuration's form changes.
+    /// Major version: changes with the configuration's form.
     pub major: u32,
-    /// Raised with each release.
+    /// Minor version: changes with each release.
     pub minor: u32,
-    /// Raised with each correction.
+    /// Patch version.
     pub patch: u32,
 }
 
 impl Version {
-    /// Reads a version, or what `containerd --version` prints: the first word in it that starts
-    /// with three numbers. What distributions append (`2.2.2-bd1.34`, `1.6.20~ds1`, `2.2.0-k3s1`)
-    /// is passed over.
+    /// Parses a version, or the output of `containerd --version`: the first word that starts with
+    /// three numbers. Suffixes of distributions (`2.2.2-bd1.34`, `1.6.20~ds1`, `2.2.0-k3s1`) are
+    /// ignored.
     ///
     /// # Errors
-    /// When no word is a version.
+    /// If no word is a version.
     pub fn parse(text: &str) -> Result<Self, ConfigError> {
         text.split_whitespace()
-            .find_map(Self::of_word)
+            .find_map(Self::from_word)
             .ok_or_else(|| ConfigError::NoVersion {
                 text: text.trim().to_owned(),
             })
     }
 
-    fn of_word(word: &str) -> Option<Self> {
+    fn from_word(word: &str) -> Option<Self> {
         let word = word.strip_prefix('v').unwrap_or(word);
         let mut parts = word.splitn(3, '.');
         let major = parts.next()?.parse().ok()?;
@@ -64,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_version_is_found_in_what_each_distribution_prints() {
+    fn version_is_parsed_from_the_output_of_each_distribution() {
         for (text, version) in [
             (
                 "containerd containerd.io v2.1.5 fcd43222d6b07379a4be9786bda52438f0dd16a1\n",
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_version_is_told_as_it_is() {
+    fn error_of_an_output_without_version_quotes_it() {
         for text in [
             "",
             "containerd v2",
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn versions_are_ordered_by_their_numbers() {
+    fn versions_are_ordered_by_number() {
         let mut versions =
             ["2.10.0", "1.7.24", "2.2.9", "2.2.10"].map(|text| Version::parse(text).unwrap());
         versions.sort_unstable();

@@ -1,4 +1,4 @@
-//! What can go wrong between us and containerd's CRI.
+//! The errors of containerd's CRI.
 
 use std::error::Error as _;
 use std::io;
@@ -7,19 +7,19 @@ use std::time::Duration;
 
 use tonic::{Code, Status};
 
-/// Why containerd did not do, or did not say, what it was asked.
+/// A call that failed.
 #[derive(Debug, thiserror::Error)]
 pub enum CriError {
-    /// Nobody listens at the socket, or who listened went away.
+    /// No process listens at the socket, or the connection broke.
     #[error("reach containerd at {}", socket.display())]
     Unreachable {
         /// The socket's path.
         socket: PathBuf,
-        /// Why not.
+        /// The cause.
         source: io::Error,
     },
-    /// containerd listens, but has no CRI of version 1: it is too old, or the plugin is disabled or
-    /// failed to load.
+    /// containerd has no CRI of version 1: it is too old, or the plugin is disabled or failed to
+    /// load.
     #[error(
         "containerd at {} serves no CRI v1: it is older than 1.6, or its CRI plugin is disabled or \
          failed to start ({answer})",
@@ -28,43 +28,43 @@ pub enum CriError {
     NotServed {
         /// The socket's path.
         socket: PathBuf,
-        /// What it answered.
+        /// Its answer.
         answer: String,
     },
     /// containerd answered with an error.
     #[error("{call}: {answer}")]
     Answer {
-        /// Name of the call.
+        /// The call.
         call: &'static str,
-        /// gRPC's code of the error.
+        /// The gRPC code.
         code: Code,
         /// Its text.
         answer: String,
     },
-    /// No answer came.
-    #[error("{call}: no answer from containerd within {} s", limit.as_secs())]
+    /// No answer came in time.
+    #[error("{call}: no answer from containerd within {} s", timeout.as_secs())]
     TimedOut {
-        /// Name of the call.
+        /// The call.
         call: &'static str,
-        /// How long it was waited for.
-        limit: Duration,
+        /// The time that was waited.
+        timeout: Duration,
     },
     /// containerd does not become ready.
-    #[error("containerd is not ready after {} s: {last}", limit.as_secs())]
+    #[error("containerd is not ready after {} s: {last}", timeout.as_secs())]
     NotReady {
-        /// What it last answered.
+        /// Its last answer.
         last: String,
-        /// How long it was waited for.
-        limit: Duration,
+        /// The time that was waited.
+        timeout: Duration,
     },
 }
 
 impl CriError {
-    /// What a failed call means.
+    /// Classifies the status of a failed call.
     pub(super) fn of(socket: &Path, call: &'static str, status: &Status) -> Self {
         let answer = status.message().to_owned();
-        // A status that containerd sent has no cause; the cause of one that was made here is at the
-        // chain's end.
+        // A status from containerd has no cause. A status that the client made has the cause at the
+        // end of its chain.
         let mut cause = status.source();
         while let Some(deeper) = cause.and_then(|error| error.source()) {
             cause = Some(deeper);
@@ -87,7 +87,7 @@ impl CriError {
         }
     }
 
-    /// Whether containerd says that there is no such thing.
+    /// Returns whether the object does not exist.
     pub(crate) fn is_not_found(&self) -> bool {
         matches!(
             self,

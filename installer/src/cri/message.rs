@@ -1,9 +1,9 @@
-//! The messages of CRI v1 that pass between us and containerd, with the fields that are used here
-//! and no others: what is not written has its default, what is not read is skipped.
+//! The messages of CRI v1 with the fields that are used here: fields that are not written have
+//! their defaults, and others are skipped when a message is read.
 //!
 //! Numbers and meanings: `k8s.io/cri-api`, `pkg/apis/runtime/v1/api.proto`, as of Kubernetes 1.37.
-//! A number never changes its meaning; `runtime_handlers` is there since Kubernetes 1.30,
-//! everything else since the first v1 (1.20).
+//! A number never changes its meaning. `runtime_handlers` exists since Kubernetes 1.30, everything
+//! else since the first v1 (1.20).
 
 use std::collections::BTreeMap;
 
@@ -94,7 +94,7 @@ pub(crate) struct NamespaceOption {
     pub(crate) pid: i32,
 }
 
-/// Whose namespace a container is in.
+/// The owner of a container's namespace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, prost::Enumeration)]
 #[repr(i32)]
 pub(crate) enum NamespaceMode {
@@ -111,8 +111,8 @@ pub(crate) struct RunPodSandboxRequest {
     pub(crate) runtime_handler: String,
 }
 
-/// Of `RunPodSandboxResponse`, `StopPodSandboxRequest` and `RemovePodSandboxRequest`, which are
-/// alike.
+/// `RunPodSandboxResponse`, `StopPodSandboxRequest` and `RemovePodSandboxRequest`, which have the
+/// same form.
 #[derive(Clone, PartialEq, prost::Message)]
 pub(crate) struct SandboxId {
     #[prost(string, tag = "1")]
@@ -233,8 +233,8 @@ pub(crate) struct Container {
     pub(crate) state: i32,
 }
 
-/// Of `CreateContainerResponse`, `StartContainerRequest`, `ContainerStatusRequest` and
-/// `RemoveContainerRequest`, which are alike.
+/// `CreateContainerResponse`, `StartContainerRequest`, `ContainerStatusRequest` and
+/// `RemoveContainerRequest`, which have the same form.
 #[derive(Clone, PartialEq, prost::Message)]
 pub(crate) struct ContainerId {
     #[prost(string, tag = "1")]
@@ -259,7 +259,7 @@ pub(crate) struct ContainerStatus {
     pub(crate) message: String,
 }
 
-/// How far a container is.
+/// The state of a container.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, prost::Enumeration)]
 #[repr(i32)]
 pub(crate) enum ContainerState {

@@ -1,6 +1,6 @@
-//! What runs on a node, asked of containerd: the pods of CRI, and containers of containerd's own
-//! API whose runtime is named by its program's path. Neither depends on where containerd keeps its
-//! files.
+//! The pods and containers that run on a node: the pods of CRI, and the containers in containerd's
+//! own API whose runtime is named by a program's path. Neither depends on containerd's state
+//! folder.
 
 use std::collections::BTreeMap;
 
@@ -9,13 +9,13 @@ use tonic::Request;
 use tonic::metadata::MetadataValue;
 
 use super::message::{ContainerState, ListPodSandboxRequest, ListPodSandboxResponse, SandboxState};
-use super::{CALL, Cri, CriError, status};
-use crate::detect::{Container, Pod, Running};
+use super::{CALL_TIMEOUT, Cri, CriError, status};
+use crate::containers::{RunningContainer, RunningPod, RunningWorkloads};
 
-/// The containers whose runtime is a path, in containerd's language of filters.
+/// Selects the containers whose runtime is a path, in containerd's filter syntax.
 const BY_PATH: &str = "runtime.name~=\"^/\"";
 
-/// Of containerd's API (`containerd/api/services`, unchanged since 1.0), what is used here.
+/// The used parts of containerd's API (`containerd/api/services`, unchanged since 1.0).
 #[derive(Clone, PartialEq, prost::Message)]
 struct Namespaces {
     #[prost(message, repeated, tag = "1")]
@@ -37,19 +37,19 @@ struct Filters {
 #[derive(Clone, PartialEq, prost::Message)]
 struct Containers {
     #[prost(message, repeated, tag = "1")]
-    containers: Vec<Record>,
+    containers: Vec<ContainerInfo>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
-struct Record {
+struct ContainerInfo {
     #[prost(string, tag = "1")]
     id: String,
     #[prost(message, optional, tag = "4")]
-    runtime: Option<Runtime>,
+    runtime: Option<RuntimeInfo>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
-struct Runtime {
+struct RuntimeInfo {
     #[prost(string, tag = "1")]
     name: String,
 }
@@ -67,15 +67,15 @@ struct Task {
 }
 
 impl Cri {
-    /// What runs on the node.
-    pub async fn running(&self) -> Result<Running, CriError> {
+    /// Lists the pods and containers that run.
+    pub async fn running(&self) -> Result<RunningWorkloads, CriError> {
         let settings = self
-            .status(CALL)
+            .status(CALL_TIMEOUT)
             .await
             .map(|answer| status::configured(&answer))?;
         let sandboxes: ListPodSandboxResponse = self
             .call(
-                CALL,
+                CALL_TIMEOUT,
                 "ListPodSandbox",
                 ListPodSandboxRequest { filter: None },
             )
@@ -102,25 +102,25 @@ impl Cri {
                 &container.id
             }
         });
-        let mut pods: Vec<Pod> = ready
+        let mut pods: Vec<RunningPod> = ready
             .chain(running.map(String::as_str))
-            .map(|id| Pod {
+            .map(|id| RunningPod {
                 id: id.to_owned(),
                 handler: handlers.get(id).map(|handler| (*handler).to_owned()),
             })
             .collect();
         pods.sort();
         pods.dedup();
-        Ok(Running {
+        Ok(RunningWorkloads {
             settings,
             pods,
             containers: self.containers_by_path().await?,
         })
     }
 
-    /// Containers that have a task and whose runtime is named by its program's path, of all
-    /// namespaces.
-    async fn containers_by_path(&self) -> Result<Vec<Container>, CriError> {
+    /// Lists the containers, of all namespaces, that have a task and whose runtime is named by a
+    /// program's path.
+    async fn containers_by_path(&self) -> Result<Vec<RunningContainer>, CriError> {
         let mut found = Vec::new();
         let namespaces: Namespaces = self
             .list("namespaces.v1.Namespaces", None, Filters::default())
@@ -147,7 +147,7 @@ impl Cri {
                 .containers
                 .into_iter()
                 .filter(|container| runs(&container.id));
-            found.extend(containers.map(|container| Container {
+            found.extend(containers.map(|container| RunningContainer {
                 namespace: namespace.to_owned(),
                 id: container.id,
                 program: Some(container.runtime.unwrap_or_default().name),
@@ -169,6 +169,6 @@ impl Cri {
         if let Some(name) = namespace.and_then(|name| MetadataValue::try_from(name).ok()) {
             request.metadata_mut().insert("containerd-namespace", name);
         }
-        self.unary(CALL, "List", path, request).await
+        self.unary(CALL_TIMEOUT, "List", path, request).await
     }
 }

@@ -1,4 +1,4 @@
-//! What containerd's answer to `Status` says.
+//! The content of containerd's answer to `Status`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,37 +7,37 @@ use installer_protocol::layout::parent;
 use serde::Deserialize;
 
 use super::message::{self, StatusResponse};
-use crate::detect;
+use crate::containers;
 
-/// What containerd serves.
+/// The status of containerd's CRI.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Served {
+pub struct CriStatus {
     /// Whether it can run containers (condition `RuntimeReady`).
-    pub runtime: Readiness,
-    /// Its handlers.
-    pub handlers: Handlers,
+    pub runtime: RuntimeReadiness,
+    /// The handlers.
+    pub handlers: ServedHandlers,
 }
 
 /// Whether containerd can run containers.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Readiness {
+pub enum RuntimeReadiness {
     /// It can.
     Ready,
     /// It cannot; its reason and message.
     NotReady(String),
 }
 
-/// The names that containerd knows runtimes by.
+/// The handlers of a containerd.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Handlers {
-    /// These and no others. Every configured one is listed, also one whose program is missing.
+pub enum ServedHandlers {
+    /// These and no others: every configured one, even if its program is missing.
     Listed(BTreeSet<String>),
-    /// containerd does not say; why.
+    /// containerd does not publish them; the cause.
     Unanswerable(String),
 }
 
-impl Handlers {
-    /// Whether `handler` is served, if containerd says at all.
+impl ServedHandlers {
+    /// Returns whether `handler` is served; none if containerd does not publish its handlers.
     pub fn has(&self, handler: &str) -> Option<bool> {
         match self {
             Self::Listed(names) => Some(names.contains(handler)),
@@ -46,11 +46,11 @@ impl Handlers {
     }
 }
 
-/// Of the CRI plugin's settings, which containerd tells as JSON, what is looked at.
+/// The used parts of the CRI plugin's configuration, which containerd publishes as JSON.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Settings {
-    containerd: Runtimes,
+struct PluginSettings {
+    containerd: RuntimesSection,
     /// The plugin's own folder in containerd's state folder.
     #[serde(default)]
     state_dir: String,
@@ -58,50 +58,50 @@ struct Settings {
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Runtimes {
+struct RuntimesSection {
     #[serde(default)]
     default_runtime_name: String,
-    runtimes: BTreeMap<String, Runtime>,
+    runtimes: BTreeMap<String, RuntimeSection>,
 }
 
 #[derive(Debug, Deserialize)]
-struct Runtime {
-    /// Its program; empty where the type alone names it.
+struct RuntimeSection {
+    /// The program; empty if the type names it.
     #[serde(default, rename = "runtimePath")]
     path: String,
     #[serde(default, rename = "runtimeType")]
     kind: String,
-    /// `null` where there is none.
+    /// `null` if there are none.
     #[serde(default)]
     options: Option<BTreeMap<String, serde_json::Value>>,
 }
 
-/// What an answer says.
-pub(super) fn served(answer: &StatusResponse) -> Served {
-    Served {
+/// Returns the status in an answer.
+pub(super) fn served(answer: &StatusResponse) -> CriStatus {
+    CriStatus {
         runtime: readiness(answer),
         handlers: handlers(answer),
     }
 }
 
-/// What containerd was configured with; none where it does not publish that.
-pub(super) fn configured(answer: &StatusResponse) -> Option<detect::Settings> {
-    let Settings {
+/// Returns containerd's configuration; none if it is not published.
+pub(super) fn configured(answer: &StatusResponse) -> Option<containers::ContainerdSettings> {
+    let PluginSettings {
         containerd:
-            Runtimes {
+            RuntimesSection {
                 default_runtime_name: default,
                 runtimes,
             },
         state_dir,
     } = settings(answer).ok()?;
-    let launcher = |runtime: Runtime| {
+    let launcher = |runtime: RuntimeSection| {
         if runtime.path.is_empty() {
             runtime.kind
         } else {
             runtime.path
         }
     };
-    Some(detect::Settings {
+    Some(containers::ContainerdSettings {
         state: (!state_dir.is_empty()).then(|| parent(&state_dir).to_owned()),
         default,
         launchers: runtimes
@@ -111,7 +111,7 @@ pub(super) fn configured(answer: &StatusResponse) -> Option<detect::Settings> {
     })
 }
 
-/// Who sets up the cgroups of `handler`'s containers, if the answer says so.
+/// Returns the cgroup driver of `handler`, if it is published.
 pub(super) fn driver(answer: &StatusResponse, handler: &str) -> Option<CgroupDriver> {
     let runtimes = settings(answer).ok()?.containerd.runtimes;
     let is_systemd = runtimes
@@ -127,22 +127,23 @@ pub(super) fn driver(answer: &StatusResponse, handler: &str) -> Option<CgroupDri
     })
 }
 
-fn readiness(answer: &StatusResponse) -> Readiness {
+fn readiness(answer: &StatusResponse) -> RuntimeReadiness {
     let conditions = answer.status.iter().flat_map(|status| &status.conditions);
     match conditions
         .into_iter()
         .find(|condition| condition.r#type == "RuntimeReady")
     {
-        Some(message::RuntimeCondition { status: true, .. }) => Readiness::Ready,
+        Some(message::RuntimeCondition { status: true, .. }) => RuntimeReadiness::Ready,
         Some(condition) => {
-            Readiness::NotReady(format!("{}: {}", condition.reason, condition.message))
+            RuntimeReadiness::NotReady(format!("{}: {}", condition.reason, condition.message))
         }
-        None => Readiness::NotReady("it does not say whether it can run containers".to_owned()),
+        None => RuntimeReadiness::NotReady("its status has no condition RuntimeReady".to_owned()),
     }
 }
 
-/// containerd 2.0 and later lists them; older ones tell their whole settings.
-fn handlers(answer: &StatusResponse) -> Handlers {
+/// Returns the handlers: containerd 2.0 and later lists them; older ones publish their
+/// configuration.
+fn handlers(answer: &StatusResponse) -> ServedHandlers {
     // The default one is listed a second time, without a name.
     let listed: BTreeSet<String> = answer
         .runtime_handlers
@@ -151,21 +152,21 @@ fn handlers(answer: &StatusResponse) -> Handlers {
         .filter(|name| !name.is_empty())
         .collect();
     if !listed.is_empty() {
-        return Handlers::Listed(listed);
+        return ServedHandlers::Listed(listed);
     }
     match settings(answer) {
-        Ok(settings) => Handlers::Listed(settings.containerd.runtimes.into_keys().collect()),
-        Err(why) => Handlers::Unanswerable(why),
+        Ok(settings) => ServedHandlers::Listed(settings.containerd.runtimes.into_keys().collect()),
+        Err(why) => ServedHandlers::Unanswerable(why),
     }
 }
 
-fn settings(answer: &StatusResponse) -> Result<Settings, String> {
+fn settings(answer: &StatusResponse) -> Result<PluginSettings, String> {
     let text = answer
         .info
         .get("config")
-        .ok_or("containerd tells neither its handlers nor its settings")?;
+        .ok_or("containerd publishes neither its handlers nor its configuration")?;
     serde_json::from_str(text)
-        .map_err(|error| format!("containerd's settings cannot be read: {error}"))
+        .map_err(|error| format!("containerd's configuration cannot be parsed: {error}"))
 }
 
 #[cfg(test)]
@@ -207,7 +208,7 @@ mod tests {
         "wasmedge":{"runtimeType":"io.containerd.wasmedge.v1","runtimePath":"/opt/x","options":{"SystemdCgroup":true}},"other":{"options":{"SystemdCgroup":false}}}},"cni":{}}"#;
 
     #[test]
-    fn a_network_that_is_not_ready_does_not_matter() {
+    fn network_that_is_not_ready_does_not_matter() {
         let answer = answer(
             vec![
                 condition("NetworkReady", false),
@@ -216,28 +217,28 @@ mod tests {
             &["runc"],
             None,
         );
-        assert_eq!(served(&answer).runtime, Readiness::Ready);
+        assert_eq!(served(&answer).runtime, RuntimeReadiness::Ready);
     }
 
     #[test]
-    fn a_runtime_that_is_not_ready_says_why() {
+    fn runtime_that_is_not_ready_has_a_reason() {
         let unready = answer(vec![condition("RuntimeReady", false)], &[], None);
         assert_eq!(
             served(&unready).runtime,
-            Readiness::NotReady("why: what".to_owned())
+            RuntimeReadiness::NotReady("why: what".to_owned())
         );
         assert!(matches!(
             served(&answer(vec![], &[], None)).runtime,
-            Readiness::NotReady(_)
+            RuntimeReadiness::NotReady(_)
         ));
     }
 
     #[test]
-    fn what_containerd_lists_is_believed() {
+    fn listed_handlers_have_precedence() {
         let handlers = served(&answer(vec![], &["", "runc", "wasmedge"], Some("no JSON"))).handlers;
         assert_eq!(
             handlers,
-            Handlers::Listed(["runc", "wasmedge"].map(str::to_owned).into())
+            ServedHandlers::Listed(["runc", "wasmedge"].map(str::to_owned).into())
         );
         assert_eq!(
             (handlers.has("wasmedge"), handlers.has("wasm")),
@@ -246,20 +247,20 @@ mod tests {
     }
 
     #[test]
-    fn an_old_containerds_settings_name_its_handlers() {
+    fn configuration_of_an_old_containerd_names_its_handlers() {
         let handlers = served(&answer(vec![], &[], Some(CONFIG))).handlers;
         assert_eq!(
             handlers,
-            Handlers::Listed(["other", "runc", "wasmedge"].map(str::to_owned).into())
+            ServedHandlers::Listed(["other", "runc", "wasmedge"].map(str::to_owned).into())
         );
     }
 
     #[test]
-    fn a_containerd_that_does_not_say_is_not_taken_for_one_without_handlers() {
+    fn containerd_without_answer_is_not_treated_as_one_without_handlers() {
         for config in [None, Some("{}"), Some("[")] {
             let handlers = served(&answer(vec![], &[], config)).handlers;
             assert!(
-                matches!(handlers, Handlers::Unanswerable(_)),
+                matches!(handlers, ServedHandlers::Unanswerable(_)),
                 "{handlers:?}"
             );
             assert_eq!(handlers.has("runc"), None);
@@ -267,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn a_handlers_settings_tell_its_driver() {
+    fn configuration_of_a_handler_has_its_cgroup_driver() {
         let answer = answer(vec![], &[], Some(CONFIG));
         assert_eq!(driver(&answer, "wasmedge"), Some(CgroupDriver::Systemd));
         assert_eq!(driver(&answer, "other"), Some(CgroupDriver::Cgroupfs));
@@ -278,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn settings_tell_the_state_folder_and_each_handlers_program() {
+    fn configuration_has_the_state_folder_and_each_handlers_program() {
         let settings = configured(&answer(vec![], &[], Some(CONFIG))).unwrap();
         assert_eq!(
             (settings.state.as_deref(), settings.default.as_str()),

@@ -1,47 +1,46 @@
-//! Who sets up the cgroups of a node's pods, by the names of the folders that the kubelet made: the
-//! runtime has to do it the same way, or metrics of its pods are zero.
+//! The cgroup driver of a node's pods, by the names of the cgroups that the kubelet made. The
+//! runtime has to use the same driver, otherwise the metrics of its pods are zero.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::Path;
 
-/// Who sets up the cgroups of a node's pods.
+/// The component that sets up the cgroups of a node's pods.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Driver {
+pub enum PodCgroupDriver {
     /// systemd.
     Systemd,
     /// The runtime itself.
     Cgroupfs,
 }
 
-/// It cannot be said who sets up a node's cgroups.
+/// The cgroup driver of a node cannot be detected.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "cannot tell whether the kubelet's cgroup driver is systemd or cgroupfs: below /sys/fs/cgroup \
-     of the host there are {found} folders \
-     of pods; set containerd.systemdCgroup to what the kubelet's configuration says (cgroupDriver)"
+    "cannot detect whether the kubelet's cgroup driver is systemd or cgroupfs: below \
+     /sys/fs/cgroup of the node there are {found} folders of pods; set containerd.systemdCgroup to \
+     the value in the kubelet's configuration (cgroupDriver)"
 )]
 pub struct Unclear {
     found: &'static str,
 }
 
-/// Levels below which the kubelet may keep pods, in each controller's folder: its root may be one
-/// of its own.
-const DEPTH: usize = 2;
+/// Levels to search in each controller's folder: the kubelet's cgroup root may be one of its own.
+const MAX_DEPTH: usize = 2;
 
-/// Judges by the names of folders.
+/// Decides by the names of cgroups.
 ///
 /// # Errors
-/// When there are no folders of pods, or those of both drivers.
-pub fn driver(folders: &BTreeSet<String>) -> Result<Driver, Unclear> {
+/// If there are no cgroups of pods, or those of both drivers.
+pub fn driver(folders: &BTreeSet<String>) -> Result<PodCgroupDriver, Unclear> {
     let systemd = folders
         .iter()
         .any(|name| name == "kubepods.slice" || name.ends_with("-kubepods.slice"));
     let cgroupfs = folders.contains("kubepods");
     match (systemd, cgroupfs) {
-        (true, false) => Ok(Driver::Systemd),
-        (false, true) => Ok(Driver::Cgroupfs),
+        (true, false) => Ok(PodCgroupDriver::Systemd),
+        (false, true) => Ok(PodCgroupDriver::Cgroupfs),
         (true, true) => Err(Unclear {
             found: "both drivers'",
         }),
@@ -49,8 +48,8 @@ pub fn driver(folders: &BTreeSet<String>) -> Result<Driver, Unclear> {
     }
 }
 
-/// The names of the folders that pods may lie in: of cgroup v2 below the root, of v1 below each
-/// controller's folder.
+/// Lists the names of the folders that pods may be in: on cgroup v2 below the root, on v1 below
+/// each controller's folder.
 pub(super) fn folders(root: &Path) -> io::Result<BTreeSet<String>> {
     let mut names = BTreeSet::new();
     let below = if root.join("cgroup.controllers").exists() {
@@ -59,7 +58,7 @@ pub(super) fn folders(root: &Path) -> io::Result<BTreeSet<String>> {
         children(root)?
     };
     for folder in below {
-        collect(&folder, DEPTH, &mut names)?;
+        collect(&folder, MAX_DEPTH, &mut names)?;
     }
     Ok(names)
 }
@@ -81,8 +80,8 @@ fn collect(folder: &Path, depth: usize, names: &mut BTreeSet<String>) -> io::Res
     Ok(())
 }
 
-/// The folders in a folder, which comes and goes as processes do. A link is one of v1's names for a
-/// controller.
+/// Lists the folders in a folder; none if it is gone, since cgroups come and go with processes.
+/// Links are skipped: on v1 they are second names of a controller.
 fn children(folder: &Path) -> io::Result<Vec<std::path::PathBuf>> {
     let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,
@@ -103,7 +102,7 @@ fn children(folder: &Path) -> io::Result<Vec<std::path::PathBuf>> {
 mod tests {
     use super::*;
 
-    fn on(paths: &[&str]) -> Result<Driver, Unclear> {
+    fn on(paths: &[&str]) -> Result<PodCgroupDriver, Unclear> {
         let root = tempfile::tempdir().unwrap();
         for path in paths {
             let path = root.path().join(path);
@@ -118,31 +117,34 @@ mod tests {
     }
 
     #[test]
-    fn the_folders_of_pods_name_the_driver() {
+    fn cgroups_of_pods_show_the_driver() {
         assert_eq!(
             on(&[
                 "cgroup.controllers",
                 "kubepods.slice/kubepods-burstable.slice"
             ]),
-            Ok(Driver::Systemd)
+            Ok(PodCgroupDriver::Systemd)
         );
         assert_eq!(
             on(&["cgroup.controllers", "kubelet.slice/kubelet-kubepods.slice"]),
-            Ok(Driver::Systemd)
+            Ok(PodCgroupDriver::Systemd)
         );
         assert_eq!(
             on(&["cgroup.controllers", "kubelet/kubepods"]),
-            Ok(Driver::Cgroupfs)
+            Ok(PodCgroupDriver::Cgroupfs)
         );
         assert_eq!(
             on(&["memory/kubepods/besteffort", "cpu,cpuacct/kubepods"]),
-            Ok(Driver::Cgroupfs)
+            Ok(PodCgroupDriver::Cgroupfs)
         );
-        assert_eq!(on(&["systemd/kubelet/kubepods"]), Ok(Driver::Cgroupfs));
+        assert_eq!(
+            on(&["systemd/kubelet/kubepods"]),
+            Ok(PodCgroupDriver::Cgroupfs)
+        );
     }
 
     #[test]
-    fn no_pods_and_both_drivers_are_told_with_the_way_out() {
+    fn no_pods_or_both_drivers_is_an_error_with_the_next_step() {
         for unclear in [
             on(&["memory/system.slice"]),
             on(&["memory/kubepods", "pids/kubepods.slice"]),

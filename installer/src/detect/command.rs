@@ -1,25 +1,24 @@
-//! How a unit starts containerd: which of its flags name files, read from the unit's command and
-//! variables as systemd and containerd read them.
+//! The command by which a unit starts containerd: the flags that name files, with variables
+//! resolved as systemd does and flags parsed as containerd does.
 
 use std::collections::BTreeMap;
 
 use systemd_client::Unit;
 
-/// The main file that a containerd without `--config` reads.
+/// The main file of a containerd without `--config`.
 pub const DEFAULT_CONFIG: &str = "/etc/containerd/config.toml";
-/// The name of the program.
 const CONTAINERD: &str = "containerd";
 
-/// What a unit starts.
+/// The command of a unit.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Command {
-    /// containerd itself, maybe through a program that becomes it (`env`, `nice`).
+pub enum StartCommand {
+    /// containerd itself, possibly through a program that executes it (`env`, `nice`).
     Containerd(Flags),
-    /// Another program, which may start containerd in any way: a script, k3s.
+    /// Another program, such as a script or k3s, which may start containerd in any way.
     Other,
 }
 
-/// The flags of containerd that matter here.
+/// The flags of containerd that name files.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Flags {
     /// `--config`.
@@ -28,45 +27,45 @@ pub struct Flags {
     pub state: Flag,
 }
 
-/// What a flag says.
+/// The value of a flag.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Flag {
-    /// It is not there.
+    /// The flag is not given.
     #[default]
     Absent,
-    /// This.
+    /// This value.
     Is(String),
-    /// It depends on a word that only systemd can resolve; the word.
+    /// A value with a variable that only systemd can resolve; the word with the variable.
     Unclear(String),
 }
 
 /// A word of a command line.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Word {
+enum CommandWord {
     Known(String),
-    /// One word whose text is not known.
+    /// One word with an unknown text.
     Unknown(String),
-    /// Any number of words, none known.
+    /// Any number of unknown words.
     Some(String),
 }
 
-impl Command {
-    /// Reads the command of `unit`; a unit whose command is not known starts something else.
+impl StartCommand {
+    /// Parses the command of `unit`. A unit without a known command starts [`Self::Other`].
     pub fn of(unit: &Unit) -> Self {
         let variables = Variables::of(unit);
         let program = unit
             .program
             .iter()
-            .map(|program| Word::Known(program.clone()));
+            .map(|program| CommandWord::Known(program.clone()));
         let mut words = program.chain(
             unit.arguments
                 .iter()
                 .skip(1)
                 .flat_map(|word| variables.expand(word)),
         );
-        let is_containerd = |word: Word| {
+        let is_containerd = |word: CommandWord| {
             matches!(word,
-            Word::Known(text) if text.rsplit('/').next() == Some(CONTAINERD))
+            CommandWord::Known(text) if text.rsplit('/').next() == Some(CONTAINERD))
         };
         if words.any(is_containerd) {
             Self::Containerd(flags(words))
@@ -76,14 +75,14 @@ impl Command {
     }
 }
 
-/// The flags before the first word that is none. Of one that is given twice the last counts, as
-/// containerd has it.
-fn flags(mut words: impl Iterator<Item = Word>) -> Flags {
+/// Parses the flags before the first other word. Of a flag that is given twice the last one counts,
+/// as in containerd.
+fn flags(mut words: impl Iterator<Item = CommandWord>) -> Flags {
     let mut flags = Flags::default();
     while let Some(word) = words.next() {
         let text = match word {
-            Word::Known(text) => text,
-            Word::Unknown(text) | Word::Some(text) => {
+            CommandWord::Known(text) => text,
+            CommandWord::Unknown(text) | CommandWord::Some(text) => {
                 flags = Flags {
                     config: Flag::Unclear(text.clone()),
                     state: Flag::Unclear(text),
@@ -109,18 +108,19 @@ fn flags(mut words: impl Iterator<Item = Word>) -> Flags {
             // A flag without a value.
             continue;
         }
-        let value = match value.map_or_else(|| words.next(), |value| Some(Word::Known(value))) {
-            None => break,
-            Some(Word::Known(value)) => Flag::Is(value),
-            Some(Word::Unknown(word)) => Flag::Unclear(word),
-            Some(Word::Some(word)) => {
-                flags = Flags {
-                    config: Flag::Unclear(word.clone()),
-                    state: Flag::Unclear(word),
-                };
-                continue;
-            }
-        };
+        let value =
+            match value.map_or_else(|| words.next(), |value| Some(CommandWord::Known(value))) {
+                None => break,
+                Some(CommandWord::Known(value)) => Flag::Is(value),
+                Some(CommandWord::Unknown(word)) => Flag::Unclear(word),
+                Some(CommandWord::Some(word)) => {
+                    flags = Flags {
+                        config: Flag::Unclear(word.clone()),
+                        state: Flag::Unclear(word),
+                    };
+                    continue;
+                }
+            };
         match name {
             "config" | "c" => flags.config = value,
             "state" => flags.state = value,
@@ -130,10 +130,10 @@ fn flags(mut words: impl Iterator<Item = Word>) -> Flags {
     flags
 }
 
-/// A unit's variables.
+/// The environment variables of a unit.
 struct Variables<'a> {
     known: BTreeMap<&'a str, &'a str>,
-    /// Whether files, which an installer does not see, may set them otherwise.
+    /// Whether environment files, which the installer cannot read, may override them.
     has_files: bool,
 }
 
@@ -149,15 +149,15 @@ impl<'a> Variables<'a> {
         }
     }
 
-    /// The words that systemd makes of one (systemd.service(5), command lines): `$NAME` alone
-    /// becomes its value's words, `${NAME}` its value, `$$` a dollar.
-    fn expand(&self, word: &str) -> Vec<Word> {
+    /// Returns the words that systemd makes of one (systemd.service(5), command lines): `$NAME`
+    /// alone becomes its value's words, `${NAME}` its value, `$$` a dollar.
+    fn expand(&self, word: &str) -> Vec<CommandWord> {
         if let Some(name) = word.strip_prefix('$').filter(|name| is_name(name)) {
             return match self.known.get(name) {
-                _ if self.has_files => vec![Word::Some(word.to_owned())],
+                _ if self.has_files => vec![CommandWord::Some(word.to_owned())],
                 Some(value) => value
                     .split_whitespace()
-                    .map(|part| Word::Known(part.trim_matches(['"', '\'']).to_owned()))
+                    .map(|part| CommandWord::Known(part.trim_matches(['"', '\'']).to_owned()))
                     .collect(),
                 None => Vec::new(),
             };
@@ -175,7 +175,7 @@ impl<'a> Variables<'a> {
                 .filter(|(name, _)| is_name(name))
             {
                 if self.has_files {
-                    return vec![Word::Unknown(word.to_owned())];
+                    return vec![CommandWord::Unknown(word.to_owned())];
                 }
                 text.push_str(self.known.get(name).copied().unwrap_or_default());
                 rest = after;
@@ -184,11 +184,10 @@ impl<'a> Variables<'a> {
                 rest = after;
             }
         }
-        vec![Word::Known(text + rest)]
+        vec![CommandWord::Known(text + rest)]
     }
 }
 
-/// Whether a text can be a variable's name.
 fn is_name(text: &str) -> bool {
     !text.is_empty()
         && !text.starts_with(|first: char| first.is_ascii_digit())
@@ -225,9 +224,9 @@ mod tests {
     }
 
     fn config(words: &[&str], environment: &[&str], files: &[&str]) -> Flag {
-        match Command::of(&unit(words, environment, files)) {
-            Command::Containerd(flags) => flags.config,
-            Command::Other => panic!("{words:?} is not taken for containerd"),
+        match StartCommand::of(&unit(words, environment, files)) {
+            StartCommand::Containerd(flags) => flags.config,
+            StartCommand::Other => panic!("{words:?} is not taken for containerd"),
         }
     }
 
@@ -236,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn the_config_flag_is_read_in_every_form_that_containerd_reads() {
+    fn config_flag_is_parsed_in_every_form_that_containerd_accepts() {
         for (words, expected) in [
             (&["/usr/bin/containerd"][..], Flag::Absent),
             (&["/usr/bin/containerd", "--config", "/a"], is("/a")),
@@ -292,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn variables_of_the_unit_are_replaced_as_systemd_does() {
+    fn variables_of_the_unit_are_resolved_as_systemd_does() {
         for (word, environment, expected) in [
             (
                 "--config=${C}",
@@ -319,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn what_files_of_variables_may_say_is_unclear_unless_a_later_flag_settles_it() {
+    fn value_from_an_environment_file_is_unclear_unless_a_later_flag_overrides_it() {
         let files = &["/etc/default/containerd"];
         let unclear = |word: &str| Flag::Unclear(word.to_owned());
         for (words, expected) in [
@@ -347,7 +346,7 @@ mod tests {
     }
 
     #[test]
-    fn the_state_flag_is_read_beside_it() {
+    fn state_flag_is_parsed_beside_config() {
         let unit = unit(
             &[
                 "/usr/bin/containerd",
@@ -359,8 +358,8 @@ mod tests {
             &[],
         );
         assert_eq!(
-            Command::of(&unit),
-            Command::Containerd(Flags {
+            StartCommand::of(&unit),
+            StartCommand::Containerd(Flags {
                 config: is("/a"),
                 state: is("/run/other")
             })
@@ -368,15 +367,15 @@ mod tests {
     }
 
     #[test]
-    fn a_program_that_is_not_containerd_may_start_it_in_any_way() {
+    fn other_program_may_start_containerd_in_any_way() {
         for words in [
             &["/usr/local/bin/k3s", "agent"][..],
             &["/bin/sh", "-c", "exec containerd --config /a"],
             &[],
         ] {
             assert_eq!(
-                Command::of(&unit(words, &[], &[])),
-                Command::Other,
+                StartCommand::of(&unit(words, &[], &[])),
+                StartCommand::Other,
                 "{words:?}"
             );
         }

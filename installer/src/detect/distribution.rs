@@ -1,22 +1,22 @@
-//! Which distribution of Kubernetes a host is.
+//! The Kubernetes distribution of a node.
 
 use std::collections::BTreeSet;
 
 use installer_protocol::Distribution;
 
-/// The unit of the other runtime that Kubernetes is run with.
+/// The unit of CRI-O, the other container runtime of Kubernetes.
 pub(super) const OTHER_RUNTIME: &str = "crio.service";
 
-/// What was seen of a host.
+/// The properties of a node by which its distribution is detected.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Seen {
-    /// `ID` of its os-release; empty where there is none.
+pub struct DistributionHints {
+    /// `ID` of its os-release; empty if there is none.
     pub os: String,
-    /// Which of the units that may run a container runtime are active.
+    /// The active units among those that may run a container runtime.
     pub active: BTreeSet<String>,
 }
 
-/// `ID` of an os-release.
+/// Returns `ID` of an os-release.
 pub(super) fn os_of(os_release: &str) -> String {
     let value = os_release
         .lines()
@@ -27,11 +27,11 @@ pub(super) fn os_of(os_release: &str) -> String {
         .to_owned()
 }
 
-/// Which distribution a host is, as far as can be seen.
+/// Detects the distribution; none if nothing known runs there.
 ///
-/// A host may run Docker's containerd besides that of its Kubernetes, so a unit that is one
-/// distribution's own counts before `containerd.service`, which is anybody's.
-pub fn distribution(seen: &Seen) -> Option<Distribution> {
+/// A node may run Docker's containerd beside that of its distribution, so a unit that belongs to
+/// one distribution has precedence over `containerd.service`.
+pub fn distribution(seen: &DistributionHints) -> Option<Distribution> {
     const OWN: [Distribution; 4] = [
         Distribution::Rke2,
         Distribution::K3s,
@@ -66,14 +66,14 @@ mod tests {
     use super::*;
 
     fn seen(os: &str, active: &[&str]) -> Option<Distribution> {
-        distribution(&Seen {
+        distribution(&DistributionHints {
             os: os.to_owned(),
             active: active.iter().map(|unit| (*unit).to_owned()).collect(),
         })
     }
 
     #[test]
-    fn a_distributions_own_unit_counts_before_anybodys() {
+    fn unit_of_a_distribution_has_precedence_over_containerd_service() {
         assert_eq!(
             seen("ubuntu", &["containerd.service"]),
             Some(Distribution::Systemd)
@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn a_system_that_cannot_be_changed_is_known_by_its_name() {
+    fn immutable_system_is_detected_by_its_os_release() {
         assert_eq!(seen("talos", &[]), Some(Distribution::Talos));
         assert_eq!(
             seen("bottlerocket", &["containerd.service"]),
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn another_container_runtime_is_none_of_ours() {
+    fn node_of_another_container_runtime_is_detected() {
         assert_eq!(
             seen("rhcos", &["crio.service"]),
             Some(Distribution::OtherRuntime)
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn an_os_release_says_its_id() {
+    fn os_release_has_an_id() {
         assert_eq!(
             os_of("NAME=\"x\"\nVERSION_ID=\"2\"\nID=\"amzn\"\nID_LIKE=fedora\n"),
             "amzn"

@@ -8,7 +8,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::{Archive, FetchError, hex};
 
-/// Compares the archive at `path` with the digest beside it: an image's layer can be damaged on a
+/// Verifies the archive at `path` with the digest beside it: an image's layer can be damaged on a
 /// node's disk.
 pub(super) fn find(path: &Path) -> Result<Archive, FetchError> {
     let beside = PathBuf::from(format!("{}.sha256", path.display()));
@@ -17,7 +17,7 @@ pub(super) fn find(path: &Path) -> Result<Archive, FetchError> {
         move |source| FetchError::NotBundled { path, source }
     };
     let text = fs::read_to_string(&beside).map_err(missing(&beside))?;
-    // As `sha256sum` writes it: the digest, then the file's name.
+    // The format of `sha256sum`: the digest, then the file's name.
     let expected = text
         .split_whitespace()
         .next()

@@ -1,4 +1,4 @@
-//! A download in the making: a hidden file that grows, and the digest of what is in it.
+//! A download: a hidden file and the digest of its bytes so far.
 
 use std::fs;
 use std::io::Write as _;
@@ -9,12 +9,12 @@ use tempfile::NamedTempFile;
 
 use super::{Archive, FetchError, hex};
 
-/// Begins the names of downloads. They are removed by whoever comes next.
-const DRAFT: &str = ".fetch-";
-/// Bytes between two lines of the log.
-const STEP: u64 = 16 << 20;
+/// Prefix of downloads. The next run removes what a killed one left.
+const PREFIX: &str = ".fetch-";
+/// Bytes between two log lines.
+const LOG_INTERVAL: u64 = 16 << 20;
 
-/// What has arrived so far. Dropped before its end, it is removed.
+/// An unfinished download. The file is removed on drop.
 #[derive(Debug)]
 pub(super) struct Download<'a> {
     origin: &'a str,
@@ -25,10 +25,10 @@ pub(super) struct Download<'a> {
 }
 
 impl<'a> Download<'a> {
-    /// Nothing yet of `origin`, of which at most `limit` bytes are taken.
+    /// Starts a download of `origin` of at most `limit` bytes.
     pub(super) fn new(origin: &'a str, folder: &Path, limit: u64) -> Result<Self, FetchError> {
         let file = tempfile::Builder::new()
-            .prefix(DRAFT)
+            .prefix(PREFIX)
             .suffix(".tar.gz")
             .tempfile_in(folder)
             .map_err(FetchError::host("make a file in", folder))?;
@@ -41,17 +41,17 @@ impl<'a> Download<'a> {
         })
     }
 
-    /// Refuses before a byte was sent, where the sender says how many there are.
-    pub(super) fn announce(&self, length: Option<u64>) -> Result<(), FetchError> {
+    /// Fails if the announced length is too large, before a byte is downloaded.
+    pub(super) fn check_length(&self, length: Option<u64>) -> Result<(), FetchError> {
         match length {
             Some(length) if length > self.limit => Err(self.too_large()),
             _ => Ok(()),
         }
     }
 
-    /// Takes the next bytes. Waits for the disk: nothing else happens in an installer meanwhile.
-    pub(super) fn take(&mut self, bytes: &[u8]) -> Result<(), FetchError> {
-        let before = self.length / STEP;
+    /// Adds the next bytes. Blocks on the disk; the installer does nothing else meanwhile.
+    pub(super) fn append(&mut self, bytes: &[u8]) -> Result<(), FetchError> {
+        let before = self.length / LOG_INTERVAL;
         self.length += bytes.len() as u64;
         if self.length > self.limit {
             return Err(self.too_large());
@@ -60,13 +60,13 @@ impl<'a> Download<'a> {
         self.file
             .write_all(bytes)
             .map_err(FetchError::host("write", self.file.path()))?;
-        if self.length / STEP != before {
+        if self.length / LOG_INTERVAL != before {
             tracing::info!(origin = self.origin, bytes = self.length, "downloading");
         }
         Ok(())
     }
 
-    /// The archive, if it is the expected one.
+    /// Returns the archive if it has the digest `expected`.
     pub(super) fn finish(mut self, expected: &str) -> Result<Archive, FetchError> {
         let found = hex(&self.hash.finalize());
         if found != expected {
@@ -100,11 +100,11 @@ impl<'a> Download<'a> {
     }
 }
 
-/// Removes what killed attempts left in `folder`.
+/// Removes what killed runs left in `folder`.
 pub(super) fn remove_leftovers(folder: &Path) -> Result<(), FetchError> {
     for entry in fs::read_dir(folder).map_err(FetchError::host("list", folder))? {
         let entry = entry.map_err(FetchError::host("list", folder))?;
-        if entry.file_name().to_string_lossy().starts_with(DRAFT) {
+        if entry.file_name().to_string_lossy().starts_with(PREFIX) {
             let path = entry.path();
             fs::remove_file(&path).map_err(FetchError::host("remove", &path))?;
         }

@@ -1,4 +1,4 @@
-//! The archive as a layer of an OCI artifact.
+//! Downloads an archive that is a layer of an OCI artifact.
 
 use std::net::IpAddr;
 use std::path::Path;
@@ -14,17 +14,17 @@ use super::download::Download;
 use super::url::USER_AGENT;
 use super::{Archive, FetchError, Fetcher, Limits, retry, secret};
 
-/// What a reference may name.
+/// The media types that a reference may have.
 const ACCEPTED: &[&str] = &[
     "application/vnd.oci.image.manifest.v1+json",
     "application/vnd.oci.image.index.v1+json",
     "application/vnd.docker.distribution.manifest.v2+json",
     "application/vnd.docker.distribution.manifest.list.v2+json",
 ];
-/// Manifests of one index that are looked at: one for each processor, and signatures.
-const MANIFESTS: usize = 32;
+/// Maximum number of manifests to read of one index: one per architecture, and signatures.
+const MAX_MANIFESTS: usize = 32;
 
-/// A manifest or an index, as far as its layers are concerned.
+/// The layers of a manifest, or the manifests of an index.
 #[derive(Debug, Deserialize)]
 struct Document {
     #[serde(default)]
@@ -38,7 +38,7 @@ struct Descriptor {
     digest: String,
 }
 
-/// One artifact, and how its registry is asked.
+/// An artifact, and the client of its registry.
 struct Source<'a> {
     client: Client,
     auth: RegistryAuth,
@@ -46,7 +46,7 @@ struct Source<'a> {
     origin: &'a str,
 }
 
-/// Pulls the layer `sha256` of `reference`.
+/// Downloads the layer `sha256` of `reference`.
 pub(super) async fn fetch(
     reference: &str,
     sha256: &str,
@@ -70,7 +70,7 @@ pub(super) async fn fetch(
         reference: parsed,
         origin: reference,
     };
-    retry::until_there(reference, &fetcher.limits, async || {
+    retry::with_backoff(reference, &fetcher.limits, async || {
         source.pull(sha256, folder, fetcher.limits.size).await
     })
     .await
@@ -79,19 +79,19 @@ pub(super) async fn fetch(
 impl Source<'_> {
     async fn pull(&self, sha256: &str, folder: &Path, limit: u64) -> Result<Archive, FetchError> {
         let digest = format!("sha256:{sha256}");
-        self.must_have(&digest, sha256).await?;
+        self.check_layer(&digest, sha256).await?;
         let mut answer = self
             .client
             .pull_blob_stream(&self.reference, digest.as_str())
             .await
             .map_err(|error| self.refused(error))?;
         let mut download = Download::new(self.origin, folder, limit)?;
-        download.announce(answer.content_length)?;
+        download.check_length(answer.content_length)?;
         loop {
             match answer.try_next().await {
-                Ok(Some(bytes)) => download.take(&bytes)?,
+                Ok(Some(bytes)) => download.append(&bytes)?,
                 Ok(None) => return download.finish(sha256),
-                // The client compares, too; it hands out every byte before it says so.
+                // The client compares the digest too, after it has returned every byte.
                 Err(error) if is_about_digest(&error) => return download.finish(sha256),
                 Err(error) => {
                     return Err(FetchError::Connection {
@@ -103,11 +103,11 @@ impl Source<'_> {
         }
     }
 
-    /// Looks for the layer in the artifact's manifest, or in those behind its index.
-    async fn must_have(&self, digest: &str, sha256: &str) -> Result<(), FetchError> {
+    /// Checks that the artifact's manifest, or one of its index, has the layer.
+    async fn check_layer(&self, digest: &str, sha256: &str) -> Result<(), FetchError> {
         let document = self.document(&self.reference).await?;
         let mut layers: Vec<Descriptor> = document.layers;
-        for manifest in document.manifests.into_iter().take(MANIFESTS) {
+        for manifest in document.manifests.into_iter().take(MAX_MANIFESTS) {
             layers.extend(
                 self.document(&self.reference.clone_with_digest(manifest.digest))
                     .await?
@@ -154,7 +154,7 @@ impl Source<'_> {
     }
 }
 
-/// Whether the client says that a layer's bytes are not what its digest says.
+/// Returns whether the client reports that a layer has another digest.
 fn is_about_digest(error: &std::io::Error) -> bool {
     error
         .get_ref()
@@ -178,8 +178,8 @@ fn client(registry: &str, limits: &Limits) -> Result<Client, FetchError> {
     })
 }
 
-/// Whether `registry` (`host` or `host:port`) is spoken to without TLS: this machine, and the names
-/// that no public registry can have (`.local`). What comes is compared with its digest either way.
+/// Returns whether `registry` (`host` or `host:port`) is called without TLS: this machine, and
+/// names that no public registry can have (`.local`). The digest is verified in either case.
 fn is_plain(registry: &str) -> bool {
     let host = match registry.rsplit_once(':') {
         Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
@@ -198,7 +198,7 @@ mod tests {
     use super::is_plain;
 
     #[test]
-    fn only_local_registries_are_spoken_to_in_the_clear() {
+    fn only_local_registries_are_called_without_tls() {
         for registry in [
             "localhost",
             "localhost:5000",

@@ -1,18 +1,11 @@
-//! Trying again what may pass, within one deadline.
+//! Retries of downloads, with a backoff and one deadline.
 
 use oci_client::errors::OciDistributionError;
 
 use super::{Archive, FetchError, Limits};
 
-/// Whether another attempt can help.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Verdict {
-    Again,
-    Final,
-}
-
-/// Runs `attempt` until it succeeds, fails for good, or time or attempts are used up.
-pub(super) async fn until_there<F>(
+/// Runs `attempt` until it succeeds, fails permanently, or time or attempts are used up.
+pub(super) async fn with_backoff<F>(
     origin: &str,
     limits: &Limits,
     mut attempt: F,
@@ -21,20 +14,20 @@ where
     F: AsyncFnMut() -> Result<Archive, FetchError>,
 {
     let all = async {
-        let mut pause = limits.pause;
+        let mut backoff = limits.backoff;
         let mut left = limits.attempts;
         loop {
             left = left.saturating_sub(1);
             match attempt().await {
-                Err(error) if left > 0 && judge(&error) == Verdict::Again => {
+                Err(error) if left > 0 && is_transient(&error) => {
                     tracing::warn!(
                         origin,
                         error = &error as &dyn std::error::Error,
                         left,
                         "the download failed, trying again"
                     );
-                    tokio::time::sleep(pause).await;
-                    pause *= 2;
+                    tokio::time::sleep(backoff).await;
+                    backoff *= 2;
                 }
                 result => return result,
             }
@@ -49,30 +42,26 @@ where
     }
 }
 
-/// What a failure means.
-pub(super) fn judge(error: &FetchError) -> Verdict {
+/// Returns whether another attempt can succeed.
+fn is_transient(error: &FetchError) -> bool {
     match error {
-        FetchError::Connection { source, .. } => match source.downcast_ref::<reqwest::Error>() {
-            // Sent in a circle, or to where we do not follow: that is how the server is set up.
-            Some(error) if error.is_redirect() => Verdict::Final,
-            _ => Verdict::Again,
-        },
-        FetchError::Status { status, .. } => judge_status(*status),
+        FetchError::Connection { source, .. } => {
+            // A redirect that is not followed is the server's configuration.
+            !source
+                .downcast_ref::<reqwest::Error>()
+                .is_some_and(reqwest::Error::is_redirect)
+        }
+        FetchError::Status { status, .. } => is_transient_status(*status),
         FetchError::Registry { source, .. } => match source.as_ref() {
-            OciDistributionError::ServerError { code, .. } => judge_status(*code),
-            OciDistributionError::RequestError(source) if source.status().is_none() => {
-                Verdict::Again
-            }
-            _ => Verdict::Final,
+            OciDistributionError::ServerError { code, .. } => is_transient_status(*code),
+            OciDistributionError::RequestError(source) => source.status().is_none(),
+            _ => false,
         },
-        _ => Verdict::Final,
+        _ => false,
     }
 }
 
-/// An overloaded or restarting server says so; one that knows no such file will not know it later.
-fn judge_status(status: u16) -> Verdict {
-    match status {
-        408 | 425 | 429 | 500..=599 => Verdict::Again,
-        _ => Verdict::Final,
-    }
+/// Returns whether an overloaded or restarting server sends this status.
+fn is_transient_status(status: u16) -> bool {
+    matches!(status, 408 | 425 | 429 | 500..=599)
 }

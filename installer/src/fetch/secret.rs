@@ -1,4 +1,4 @@
-//! Credentials for a registry, out of a mounted pull secret.
+//! Credentials of a registry from a mounted pull secret.
 
 use std::fs;
 use std::io;
@@ -10,13 +10,13 @@ use oci_client::secrets::RegistryAuth;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 
-/// Why a pull secret cannot be used. Nothing of it is told.
+/// A pull secret that cannot be used. The error has nothing of its content.
 #[derive(Debug, thiserror::Error)]
 pub enum SecretError {
     /// It cannot be read.
     #[error("it cannot be read")]
     Unreadable(#[source] io::Error),
-    /// It is not docker's form.
+    /// It is not in Docker's format.
     #[error("it is not the JSON of a secret of the type kubernetes.io/dockerconfigjson")]
     Form,
     /// An entry is not `user:password` in base64.
@@ -24,15 +24,15 @@ pub enum SecretError {
     Entry(String),
 }
 
-/// What `docker login` and pull secrets write.
+/// The format of `docker login` and pull secrets.
 #[derive(Deserialize)]
 struct Config {
     #[serde(default)]
-    auths: BTreeMap<String, Entry>,
+    auths: BTreeMap<String, AuthEntry>,
 }
 
 #[derive(Deserialize)]
-struct Entry {
+struct AuthEntry {
     #[serde(default)]
     auth: String,
     #[serde(default)]
@@ -41,7 +41,7 @@ struct Entry {
     password: String,
 }
 
-/// Who we are to `registry`: nobody where there is no file, or nothing in it for that registry.
+/// Returns the credentials for `registry`; anonymous if there is no file or no entry for it.
 pub(super) fn auth_for(registry: &str, file: &Path) -> Result<RegistryAuth, SecretError> {
     match fs::read(file) {
         Ok(text) => find(&text, registry),
@@ -51,7 +51,7 @@ pub(super) fn auth_for(registry: &str, file: &Path) -> Result<RegistryAuth, Secr
 }
 
 fn find(text: &[u8], registry: &str) -> Result<RegistryAuth, SecretError> {
-    // Whatever is wrong with it: the parser's own words may quote a password.
+    // The parser's error is dropped: it may quote a password.
     let config: Config = serde_json::from_slice(text).map_err(|_| SecretError::Form)?;
     let Some(entry) = config
         .auths
@@ -80,7 +80,7 @@ fn find(text: &[u8], registry: &str) -> Result<RegistryAuth, SecretError> {
     Ok(RegistryAuth::Basic(user.to_owned(), password.to_owned()))
 }
 
-/// The registry that a key is filed under: keys may be URLs, and Docker's own registry has three
+/// Returns the registry of an entry's key: keys may be URLs, and Docker's own registry has three
 /// names.
 fn host_of(key: &str) -> &str {
     let key = key
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn a_login_is_found_by_its_registry() {
+    fn login_is_found_by_its_registry() {
         let text = r#"{"auths": {"https://index.docker.io/v1/": {"auth": "bWU6c2U6Y3JldA=="}, "r.example:5000": {"username": "you", "password": "p"}}}"#;
         assert_eq!(
             user(text, "docker.io"),
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn no_secret_means_nobody() {
+    fn absent_secret_means_anonymous() {
         assert_eq!(user("{}", "r.example"), None);
         assert!(matches!(
             auth_for("r.example", Path::new("/no/such/file")).unwrap(),
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_that_cannot_be_used_is_not_quoted() {
+    fn error_of_a_pull_secret_does_not_quote_it() {
         for text in [
             "hunter2",
             r#"{"auths": {"r.example": {"auth": "hunter2"}}}"#,

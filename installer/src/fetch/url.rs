@@ -1,4 +1,4 @@
-//! The archive behind a URL.
+//! Downloads an archive from a URL.
 
 use std::path::Path;
 
@@ -8,9 +8,9 @@ use reqwest::{Client, Url};
 use super::download::Download;
 use super::{Archive, FetchError, Limits, retry};
 
-/// Places that a download is sent on to.
-const REDIRECTS: usize = 5;
-/// Who asks.
+/// Maximum number of redirects.
+const MAX_REDIRECTS: usize = 5;
+/// The value of the User-Agent header.
 pub(super) const USER_AGENT: &str = concat!("node-installer/", env!("CARGO_PKG_VERSION"));
 
 /// Downloads `url`.
@@ -30,13 +30,13 @@ pub(super) async fn fetch(
     };
     let client = client(limits)?;
     let origin = shown(&parsed);
-    retry::until_there(&origin, limits, async || {
-        once(&client, &parsed, &origin, sha256, folder, limits.size).await
+    retry::with_backoff(&origin, limits, async || {
+        download(&client, &parsed, &origin, sha256, folder, limits.size).await
     })
     .await
 }
 
-async fn once(
+async fn download(
     client: &Client,
     url: &Url,
     origin: &str,
@@ -44,7 +44,7 @@ async fn once(
     folder: &Path,
     limit: u64,
 ) -> Result<Archive, FetchError> {
-    // The address is in our own text, without what may be secret in it.
+    // The message has the address without its secrets.
     let failed = |error: reqwest::Error| FetchError::Connection {
         origin: origin.to_owned(),
         source: error.without_url().into(),
@@ -57,9 +57,9 @@ async fn once(
         });
     }
     let mut download = Download::new(origin, folder, limit)?;
-    download.announce(answer.content_length())?;
+    download.check_length(answer.content_length())?;
     while let Some(bytes) = answer.chunk().await.map_err(failed)? {
-        download.take(&bytes)?;
+        download.append(&bytes)?;
     }
     download.finish(sha256)
 }
@@ -70,7 +70,7 @@ fn client(limits: &Limits) -> Result<Client, FetchError> {
         .connect_timeout(limits.connect)
         .read_timeout(limits.idle)
         .redirect(Policy::custom(follow))
-        // The digest is that of the file as it lies on the server.
+        // The digest is that of the compressed file.
         .no_gzip()
         .no_zstd()
         .build()
@@ -79,25 +79,25 @@ fn client(limits: &Limits) -> Result<Client, FetchError> {
         })
 }
 
-/// Follows a few times, and never from an encrypted connection to a plain one.
+/// Follows some redirects, but not from HTTPS to plain HTTP.
 fn follow(attempt: Attempt<'_>) -> reqwest::redirect::Action {
     let was_https = attempt
         .previous()
         .last()
         .is_some_and(|url| url.scheme() == "https");
-    if attempt.previous().len() > REDIRECTS {
-        attempt.error("it was sent on too often")
+    if attempt.previous().len() > MAX_REDIRECTS {
+        attempt.error("too many redirects")
     } else if was_https && attempt.url().scheme() != "https" {
-        attempt.error("it was sent on from https to a plain connection")
+        attempt.error("redirect from https to an unencrypted connection")
     } else {
         attempt.follow()
     }
 }
 
-/// `url` for people: without what may be secret in it, a user's password or a signature.
+/// Returns `url` without its secrets: user, password, query and fragment.
 fn shown(url: &Url) -> String {
     let mut shown = url.clone();
-    // Only an address without a host refuses these.
+    // This fails only for an address without a host.
     let _ = shown.set_username("");
     let _ = shown.set_password(None);
     shown.set_query(None);

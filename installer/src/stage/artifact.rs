@@ -1,54 +1,65 @@
-//! The runtime's folder: out of its archive, beside the versions that are there; and the handler's
-//! entry beside it.
+//! Places the runtime's folder, from its archive, beside the versions that are there, and the
+//! handler's entry beside it.
 
 use std::collections::BTreeSet;
 
 use installer_protocol::report::Installed;
 use installer_protocol::{Artifact, Reason};
 
-use super::{Because as _, Failure, Job, usage};
-use crate::entry::Entry;
-use crate::host::HostPath;
+use super::usage;
+use crate::entry::HandlerEntry;
+use crate::failure::{Failure, WithReason as _};
+use crate::files;
+use crate::installation::Installation;
+use crate::node_root::NodePath;
 use crate::record::Record;
-use crate::unpack::{self, Change, Expect, LAUNCHER, Unpacked};
+use crate::unpack::{self, ExpectedArchive, FolderChange, LAUNCHER, Unpacked};
 
-/// A runtime in its place.
+/// A placed runtime.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Placed {
-    /// Which one.
+    /// The runtime.
     pub installed: Installed,
-    /// What containerd executes, on the host.
+    /// The path on the node that containerd executes.
     pub launcher: String,
-    /// What had to be done.
-    pub change: Change,
+    /// What was done to the folder.
+    pub change: FolderChange,
 }
 
-/// Proves that the runtime is there, or gets its archive and unpacks it; and makes the handler's
-/// entry, if the runtime reads options from a file. `systemd_cgroup` is the option that the node
-/// decides.
+/// Verifies the runtime's folder, or fetches and unpacks its archive. Makes the handler's entry if
+/// the runtime reads options from a file. `systemd_cgroup` is the option that the node decides.
 ///
 /// # Errors
-/// When the archive cannot be had, is not the one that is expected, or finds no place.
-pub fn run(job: &Job<'_>, record: &Record, systemd_cgroup: bool) -> Result<Placed, Failure> {
-    let Some(artifact) = &job.request.artifact else {
+/// If the archive cannot be fetched, has another digest, or cannot be unpacked.
+pub fn run(
+    installation: &Installation<'_>,
+    record: &Record,
+    systemd_cgroup: bool,
+) -> Result<Placed, Failure> {
+    let Some(artifact) = &installation.request.artifact else {
         return Err(Failure::new(
             Reason::InvalidRequest,
             "the request names no artifact to install: set spec.artifact, or mode Preinstalled",
         ));
     };
-    let (unpacked, sha256) = match found(job, record, artifact)? {
+    let (unpacked, sha256) = match find(installation, record, artifact)? {
         Some(found) => found,
-        None => unpacked(job, artifact)?,
+        None => fetch_and_unpack(installation, artifact)?,
     };
-    let folder = job.places.shelf.join(&unpacked.name);
+    let versions = &installation.paths.versions;
+    let folder = versions.join(&unpacked.name);
     let launcher = if unpacked.options_file {
-        let entry = Entry::new(&unpacked.name, systemd_cgroup, job.request.settings);
-        let launcher = entry.launcher(&job.places.shelf);
-        job.node.machine.about_to("make the handler's entry");
+        let settings = installation.request.settings;
+        let entry = HandlerEntry::new(&unpacked.name, systemd_cgroup, settings);
+        let launcher = entry.launcher(versions);
+        installation
+            .node
+            .machine
+            .about_to("make the handler's entry");
         entry
-            .make(&job.locate(&job.places.shelf)?)
-            .because(Reason::HostFiles, || {
-                format!("write {launcher} of the host")
+            .make(&installation.locate(versions)?)
+            .with_reason(Reason::HostFiles, || {
+                format!("write {launcher} on the node")
             })?;
         launcher
     } else {
@@ -65,10 +76,10 @@ pub fn run(job: &Job<'_>, record: &Record, systemd_cgroup: bool) -> Result<Place
     })
 }
 
-/// What is to be downloaded, if the record tells that it was, and its folder is whole: that the
-/// place it came from is gone since then is no harm to a node that works.
-fn found(
-    job: &Job<'_>,
+/// Finds a downloaded artifact that the record knows and whose folder is intact. So a node that
+/// works does not need the artifact's source any more.
+fn find(
+    installation: &Installation<'_>,
     record: &Record,
     artifact: &Artifact,
 ) -> Result<Option<(Unpacked, String)>, Failure> {
@@ -88,46 +99,46 @@ fn found(
     let Some(installed) = known.find(|installed| installed.sha256 == *sha256) else {
         return Ok(None);
     };
-    let path = HostPath::new(&installed.path)
-        .because(Reason::HostFiles, || "read the record".to_owned())?;
-    let shelf = job.locate(&job.places.shelf)?;
-    match unpack::find(&shelf, path.name(), &Expect::here(sha256, BTreeSet::new())) {
+    let path = NodePath::new(&installed.path)
+        .with_reason(Reason::HostFiles, || "read the record".to_owned())?;
+    let versions = installation.locate(&installation.paths.versions)?;
+    let expected = ExpectedArchive::here(sha256, BTreeSet::new());
+    match unpack::find(&versions, path.name(), &expected) {
         Ok(unpacked) => Ok(Some((unpacked, sha256.clone()))),
         Err(damage) => {
-            tracing::warn!(folder = %path, %damage, "the runtime is not whole: its archive is \
-                                                     fetched again");
+            tracing::warn!(folder = %path, %damage,
+                "the runtime's folder is damaged: fetching its archive again");
             Ok(None)
         }
     }
 }
 
-fn unpacked(job: &Job<'_>, artifact: &Artifact) -> Result<(Unpacked, String), Failure> {
-    let downloads = job.locate(&job.places.downloads)?;
-    let shelf = job.locate(&job.places.shelf)?;
-    job.node.machine.about_to("fetch the archive");
-    let archive = job
-        .node
-        .machine
+fn fetch_and_unpack(
+    installation: &Installation<'_>,
+    artifact: &Artifact,
+) -> Result<(Unpacked, String), Failure> {
+    let machine = installation.node.machine;
+    let downloads = installation.locate(&installation.paths.downloads)?;
+    let versions = installation.locate(&installation.paths.versions)?;
+    machine.about_to("fetch the archive");
+    let archive = machine
         .fetch(artifact, &downloads)
         .map_err(|error| Failure {
             reason: error.reason(),
             error: error.into(),
         })?;
-    let in_use = usage::versions(job)?;
-    job.node.machine.about_to("unpack the archive");
-    let unpacked = unpack::unpack(
-        &archive.path,
-        &Expect::here(&archive.sha256, in_use),
-        &shelf,
-    )
-    .map_err(|error| Failure {
-        reason: error.reason(),
-        error: error.into(),
-    })?;
+    let in_use = usage::versions(installation)?;
+    machine.about_to("unpack the archive");
+    let expected = ExpectedArchive::here(&archive.sha256, in_use);
+    let unpacked =
+        unpack::unpack(&archive.path, &expected, &versions).map_err(|error| Failure {
+            reason: error.reason(),
+            error: error.into(),
+        })?;
     let sha256 = archive.sha256.clone();
     drop(archive);
-    crate::files::remove_tree(&downloads).because(Reason::HostFiles, || {
-        format!("remove {} of the host", job.places.downloads)
+    files::remove_tree(&downloads).with_reason(Reason::HostFiles, || {
+        format!("remove {} on the node", installation.paths.downloads)
     })?;
     Ok((unpacked, sha256))
 }

@@ -1,58 +1,45 @@
-//! Whether the node is one that the request can be fulfilled on. Nothing is changed.
+//! Checks that the request can be fulfilled on the node. Changes nothing.
 
 use anyhow::{Context as _, Result, ensure};
 use installer_protocol::layout::{Configuration, Restarter, Support};
-use installer_protocol::{CgroupDriver, Distribution, Mode, Reason, Verb};
+use installer_protocol::{CgroupDriver, ConfigMode, Distribution, Reason, Verb};
 
-use super::verify::READY;
-use super::{Because as _, Failure, Job};
-use crate::containerd::Version;
-use crate::detect::{self, Command, Driver, Flag};
-use crate::host::HostPath;
+use crate::detect::{self, ContainerdService, Flag, PodCgroupDriver, StartCommand};
+use crate::failure::{Failure, WithReason as _};
+use crate::installation::{Installation, InstallationPaths};
+use crate::machine::READY_TIMEOUT;
+use crate::node_root::NodePath;
+use crate::record::Record;
 
-/// What the further stages need to know of a host.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Facts {
-    /// The unit that runs containerd; none where systemd runs none and the distribution restarts
-    /// it.
-    pub unit: Option<String>,
-    /// What that unit starts.
-    pub command: Command,
-    /// containerd's program.
-    pub program: HostPath,
-    /// Its version.
-    pub version: Version,
-}
-
-/// Looks at the host.
+/// Checks the distribution and finds the node's containerd.
 ///
 /// # Errors
-/// When it is another one than the request says, or one that cannot be used.
-pub fn run(job: &Job<'_>) -> Result<Facts, Failure> {
-    supported(job)?;
-    expected(job)?;
-    let machine = job.node.machine;
-    let unit = detect::unit(machine, &job.layout).because(Reason::HostFiles, || {
+/// If the node is another distribution than the request states, or cannot be used.
+pub fn run(installation: &Installation<'_>) -> Result<ContainerdService, Failure> {
+    is_supported(installation)?;
+    is_requested_distribution(installation)?;
+    let (machine, layout) = (installation.node.machine, &installation.layout);
+    let unit = detect::unit(machine, layout).with_reason(Reason::HostFiles, || {
         "ask systemd which unit runs containerd".to_owned()
     })?;
     if unit.is_none()
-        && job.layout.restarter == Restarter::Installer
-        && job.request.mode != Mode::Preinstalled
+        && layout.restarter == Restarter::Installer
+        && installation.request.mode != ConfigMode::Preinstalled
     {
         let message = format!(
-            "none of the units {} is active on the host: start containerd, or name its unit in \
+            "none of the units {} is active on the node: start containerd, or name its unit in \
              containerd.paths",
-            job.layout.units.join(", ")
+            layout.units.join(", ")
         );
         return Err(Failure::new(Reason::Unsupported, message));
     }
-    let program = detect::program(job.node.root, &job.layout, unit.as_ref())
-        .because(Reason::Unsupported, || "find containerd".to_owned())?;
-    let version = detect::version(machine, &program).because(Reason::Unsupported, || {
-        "ask for containerd's version".to_owned()
+    let program = detect::program(installation.node.root, layout, unit.as_ref())
+        .with_reason(Reason::Unsupported, || "find containerd".to_owned())?;
+    let version = detect::version(machine, &program).with_reason(Reason::Unsupported, || {
+        "ask containerd for its version".to_owned()
     })?;
-    let command = unit.as_ref().map_or(Command::Other, Command::of);
-    Ok(Facts {
+    let command = unit.as_ref().map_or(StartCommand::Other, StartCommand::of);
+    Ok(ContainerdService {
         unit: unit.map(|unit| unit.name),
         command,
         program,
@@ -60,81 +47,124 @@ pub fn run(job: &Job<'_>) -> Result<Facts, Failure> {
     })
 }
 
-/// Whether the runtime works on the node's kernel.
+/// Checks that the runtime works on the node's kernel.
 ///
 /// # Errors
-/// When it does not.
-pub fn kernel(job: &Job<'_>) -> Result<(), Failure> {
-    let kernel = job.node.machine.kernel().because(Reason::HostFiles, || {
-        "look which kernel the node has".to_owned()
-    })?;
-    kernel.must_do().map_err(|lack| Failure {
+/// If it does not.
+pub fn kernel(installation: &Installation<'_>) -> Result<(), Failure> {
+    let kernel = installation
+        .node
+        .machine
+        .kernel()
+        .with_reason(Reason::HostFiles, || {
+            "read the features of the node's kernel".to_owned()
+        })?;
+    kernel.check_supported().map_err(|lack| Failure {
         reason: Reason::Unsupported,
         error: lack.into(),
     })
 }
 
-/// Whether containerd reads the file that would be edited, as far as its unit's command shows it,
-/// and whether it listens where it would be asked. Otherwise it would be restarted for nothing.
+/// Fails while the change of another runtime is pending: a restart would make containerd read it.
+/// This runtime's own pending change does not wait, else two runtimes could wait for each other.
 ///
 /// # Errors
-/// When it reads another file, when that cannot be found out and the request does not name the
-/// file, or when it does not answer.
-pub fn configuration(job: &Job<'_>, facts: &Facts) -> Result<(), Failure> {
-    // Only an admin's own main file can lie elsewhere: the other distributions start containerd
+/// If another runtime has a pending change, or its record cannot be read.
+pub fn no_other_pending_change(
+    installation: &Installation<'_>,
+    record: &Record,
+) -> Result<(), Failure> {
+    if record.pending.is_some() {
+        return Ok(());
+    }
+    let states = installation.paths.base.join(InstallationPaths::STATE);
+    for name in installation
+        .list(&states)?
+        .into_iter()
+        .filter(|name| *name != installation.request.runtime)
+    {
+        let path = states.join(&name).join("record.json");
+        let other = Record::load(installation.node.root, &path)
+            .with_reason(Reason::HostFiles, || {
+                format!("check that no change of runtime {name} is pending on this node")
+            })?;
+        if other.is_some_and(|other| other.pending.is_some()) {
+            let message = format!(
+                "a change of runtime {name} on this node is not finished, because its installer \
+                 was interrupted: its next installer, or the guard on the node, finishes it first"
+            );
+            return Err(Failure::new(Reason::Locked, message));
+        }
+    }
+    Ok(())
+}
+
+/// Checks that containerd reads the file that would be edited, as far as its unit's command shows,
+/// and that it listens on the expected socket. Otherwise the restart would have no effect.
+///
+/// # Errors
+/// If it reads another file, if its file is not known and the request does not name it, or if it
+/// does not answer.
+pub fn configuration(
+    installation: &Installation<'_>,
+    service: &ContainerdService,
+) -> Result<(), Failure> {
+    let layout = &installation.layout;
+    // Only an admin's own main file can be elsewhere: the other distributions start containerd
     // themselves.
-    if let (Configuration::MainFile, Some(unit)) = (&job.layout.configuration, &facts.unit) {
-        let why = match main_file(job, &facts.command) {
+    if let (Configuration::MainFile, Some(unit)) = (&layout.configuration, &service.unit) {
+        let problem = match main_file(installation, &service.command) {
             MainFile::Same => None,
             MainFile::Other(path) => Some(format!(
                 "{unit} starts containerd with the configuration {path}, and the one to edit would \
-                 be {}: set spec.containerd.paths.config to \
-                 {path}",
-                job.layout.config
+                 be {}: set spec.containerd.paths.config to {path}",
+                layout.config
             )),
-            MainFile::Unclear(_) if job.request.paths.config.is_some() => None,
+            MainFile::Unclear(_) if installation.request.paths.config.is_some() => None,
             MainFile::Unclear(what) => Some(format!(
-                "{unit} starts {what}, so it cannot be seen which configuration containerd reads: \
-                 set spec.containerd.paths.config to that file; \
-                 `ps -o args= -C containerd` on the node shows it behind --config ({} where there \
-                 is none)",
+                "{unit} starts {what}, so it is not known which configuration containerd reads: \
+                 set spec.containerd.paths.config to that file; `ps -o args= -C containerd` on the \
+                 node shows it after --config ({} without that flag)",
                 detect::DEFAULT_CONFIG
             )),
         };
-        if let Some(why) = why {
-            let once = "the path of a WasmRuntime cannot be changed later: give such nodes one of \
-                        their own";
-            return Err(Failure::new(Reason::Unsupported, format!("{why}; {once}")));
+        if let Some(problem) = problem {
+            let message = format!(
+                "{problem}; the path of a WasmRuntime cannot be changed later: give such nodes a \
+                 WasmRuntime of their own"
+            );
+            return Err(Failure::new(Reason::Unsupported, message));
         }
     }
-    let socket = &job.places.socket;
-    let answered = job.node.machine.served(socket, READY).because(
-        Reason::ContainerdRestart,
-        || {
+    let socket = &installation.paths.socket;
+    installation
+        .node
+        .machine
+        .served(socket, READY_TIMEOUT)
+        .map(drop)
+        .with_reason(Reason::ContainerdRestart, || {
             format!(
                 "ask containerd at {socket}, before anything is changed; if it listens elsewhere, \
                  set spec.containerd.paths.socket"
             )
-        },
-    );
-    answered.map(drop)
+        })
 }
 
-/// Which main file containerd reads.
+/// The main file that containerd reads.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum MainFile {
     /// The one that would be edited.
     Same,
     /// Another one.
     Other(String),
-    /// It cannot be seen; what is started instead of a containerd whose flags are all known.
+    /// It is not known; the description of the command that hides it.
     Unclear(String),
 }
 
-fn main_file(job: &Job<'_>, command: &Command) -> MainFile {
+fn main_file(installation: &Installation<'_>, command: &StartCommand) -> MainFile {
     let flags = match command {
-        Command::Containerd(flags) => flags,
-        Command::Other => {
+        StartCommand::Containerd(flags) => flags,
+        StartCommand::Other => {
             return MainFile::Unclear("a program that is not containerd itself".to_owned());
         }
     };
@@ -143,16 +173,19 @@ fn main_file(job: &Job<'_>, command: &Command) -> MainFile {
         Flag::Is(path) => path,
         Flag::Unclear(word) => {
             return MainFile::Unclear(format!(
-                "containerd with {word}, which a file of variables sets"
+                "containerd with {word}, which an environment file sets"
             ));
         }
     };
-    let (Ok(read), Ok(edited)) = (HostPath::new(path), HostPath::new(&job.layout.config)) else {
+    let (Ok(read), Ok(edited)) = (
+        NodePath::new(path),
+        NodePath::new(&installation.layout.config),
+    ) else {
         return MainFile::Unclear(format!(
             "containerd with the configuration {path}, which is not an absolute path"
         ));
     };
-    let root = job.node.root;
+    let root = installation.node.root;
     let is_same = || root.has(&edited) && root.locate(&read).ok() == root.locate(&edited).ok();
     if read == edited || is_same() {
         MainFile::Same
@@ -161,84 +194,90 @@ fn main_file(job: &Job<'_>, command: &Command) -> MainFile {
     }
 }
 
-/// The configuration that the node's containerd would start with, as its own program merges it.
+/// Returns the configuration that the node's containerd would start with, merged by its own
+/// program.
 ///
 /// # Errors
-/// When the program does not take its configuration.
-pub fn dumped(job: &Job<'_>, program: &HostPath) -> Result<toml_edit::DocumentMut> {
-    let config = &job.layout.config;
-    let has_config = job.node.root.has(&HostPath::new(config)?);
-    // Asked about a file that is absent, containerd 1.x fails; started without one, it has its
-    // defaults.
+/// If the program refuses its configuration.
+pub fn dumped_config(
+    installation: &Installation<'_>,
+    program: &NodePath,
+) -> Result<toml_edit::DocumentMut> {
+    let config = &installation.layout.config;
+    let has_config = installation.node.root.has(&NodePath::new(config)?);
+    // containerd 1.x fails to dump an absent file; without a file it starts with its defaults.
     let arguments: &[&str] = if has_config {
         &["-c", config, "config", "dump"]
     } else {
         &["config", "default"]
     };
-    let output = job
+    let output = installation
         .node
         .machine
         .run(program, arguments)
-        .with_context(|| format!("run {program} {} on the host", arguments.join(" ")))?;
+        .with_context(|| format!("run {program} {} on the node", arguments.join(" ")))?;
     ensure!(
         output.status.success(),
-        "{program} {} ended with {} on the host: {}",
+        "{program} {} ended with {} on the node: {}",
         arguments.join(" "),
         output.status,
         String::from_utf8_lossy(&output.stderr).trim()
     );
     String::from_utf8_lossy(&output.stdout)
         .parse()
-        .with_context(|| format!("read what {program} makes of {config}"))
+        .with_context(|| format!("parse the configuration that {program} dumped from {config}"))
 }
 
-/// Who sets up the cgroups of the node's pods, as the request says or as is seen.
+/// Returns the cgroup driver of the node's pods, from the request or as detected.
 ///
 /// # Errors
-/// When the request leaves it open and the node does not show it.
-pub fn driver(job: &Job<'_>) -> Result<Driver, Failure> {
-    match job.request.cgroup_driver {
-        CgroupDriver::Systemd => Ok(Driver::Systemd),
-        CgroupDriver::Cgroupfs => Ok(Driver::Cgroupfs),
-        CgroupDriver::Auto => detect::cgroup_driver(job.node.root)
-            .because(Reason::InvalidRequest, || {
-                "look who sets up cgroups".to_owned()
+/// If the request leaves it open and it cannot be detected.
+pub fn driver(installation: &Installation<'_>) -> Result<PodCgroupDriver, Failure> {
+    match installation.request.cgroup_driver {
+        CgroupDriver::Systemd => Ok(PodCgroupDriver::Systemd),
+        CgroupDriver::Cgroupfs => Ok(PodCgroupDriver::Cgroupfs),
+        CgroupDriver::Auto => detect::cgroup_driver(installation.node.root)
+            .with_reason(Reason::InvalidRequest, || {
+                "detect the cgroup driver".to_owned()
             }),
     }
 }
 
-/// Whether anything can be done with such a distribution.
-fn supported(job: &Job<'_>) -> Result<(), Failure> {
-    match (job.layout.support, job.request.mode) {
-        (Support::Full, _) | (Support::PreinstalledOnly(_), Mode::Preinstalled) => Ok(()),
+/// Checks that the distribution supports the requested mode.
+fn is_supported(installation: &Installation<'_>) -> Result<(), Failure> {
+    match (installation.layout.support, installation.request.mode) {
+        (Support::Full, _) | (Support::PreinstalledOnly(_), ConfigMode::Preinstalled) => Ok(()),
         (Support::PreinstalledOnly(why) | Support::No(why), _) => {
             Err(Failure::new(Reason::Unsupported, why))
         }
     }
 }
 
-/// Whether the host is the distribution that the request says.
-fn expected(job: &Job<'_>) -> Result<(), Failure> {
-    let seen = detect::look(job.node.root, job.node.machine, &job.layout)
-        .because(Reason::HostFiles, || "look at the host".to_owned())?;
-    // An admin who names the unit has said what the host is.
-    let named = job
-        .request
+/// Checks that the node is the distribution that the request states.
+fn is_requested_distribution(installation: &Installation<'_>) -> Result<(), Failure> {
+    let (request, layout) = (installation.request, &installation.layout);
+    let hints =
+        detect::distribution_hints(installation.node.root, installation.node.machine, layout)
+            .with_reason(Reason::HostFiles, || {
+                "detect the node's distribution".to_owned()
+            })?;
+    // An admin who names the unit has decided which distribution it is.
+    let is_named = request
         .paths
         .unit
         .as_ref()
-        .is_some_and(|unit| seen.active.contains(unit));
-    let Some(found) = detect::distribution(&seen) else {
+        .is_some_and(|unit| hints.active.contains(unit));
+    let Some(found) = detect::distribution(&hints) else {
         return Ok(());
     };
-    if found == job.request.distribution || named {
+    if found == request.distribution || is_named {
         return Ok(());
     }
-    // Where it cannot work at all, that is what there is to say.
+    // If the distribution is not supported at all, that is the message.
     if let Support::No(why) = found.layout().support {
         return Err(Failure::new(Reason::Unsupported, why));
     }
-    let doing = match job.request.verb {
+    let action = match request.verb {
         Verb::Install => "installed",
         Verb::Uninstall => "removed",
     };
@@ -247,16 +286,16 @@ fn expected(job: &Job<'_>) -> Result<(), Failure> {
         _ => "compare the kubelet's version and the OS image that the Node object shows",
     };
     let message = format!(
-        "the host is {found:?} (active units: {}), its Node object was taken for {:?}: nothing is \
-         {doing}; {step}, or, if the node is meant \
-         as it is, say in spec.containerd.paths which unit runs its containerd and where that \
-         one's files are",
-        seen.active
+        "the node is {found:?} (active units: {}), its Node object was taken for {:?}: nothing is \
+         {action}; {step}, or, if the node is as intended, set spec.containerd.paths to its \
+         containerd's unit and files",
+        hints
+            .active
             .iter()
             .map(String::as_str)
             .collect::<Vec<_>>()
             .join(", "),
-        job.request.distribution
+        request.distribution
     );
     Err(Failure::new(Reason::DistributionMismatch, message))
 }

@@ -1,132 +1,120 @@
-//! Removing what is no longer used: former versions that no container runs from, and what stages
-//! left to each other.
-
-use std::fs;
-use std::io;
+//! Removes what is not used: former versions that no container runs from, and temporary files of
+//! the stages.
 
 use installer_protocol::Reason;
 
-use super::{Because as _, Failure, Job, Places, usage};
-use crate::files::{self, Folder};
-use crate::host::HostPath;
+use super::usage;
+use crate::failure::{Failure, WithReason as _};
+use crate::files::{self, FolderRemoval};
+use crate::installation::{Installation, InstallationPaths};
+use crate::node_root::NodePath;
 use crate::record::Record;
 
-/// Removes the versions but `kept`, and the entries but the one of `launcher`, that no container
-/// runs from, and what only an installation under way needs. Returns what was removed.
+/// Removes all versions except `kept`, and all entries except the one of `launcher`, that no
+/// container runs from, and temporary files. Returns the names that were removed.
 ///
 /// # Errors
-/// When it cannot be told what is used, or something stays.
-pub fn run(job: &Job<'_>, kept: &HostPath, launcher: &str) -> Result<Vec<String>, Failure> {
-    remove_tools(job)?;
-    let used = usage::versions(job)?;
-    let entry = usage::folder_on(&job.places.shelf, launcher);
+/// If the usage cannot be determined, or something cannot be removed.
+pub fn run(
+    installation: &Installation<'_>,
+    kept: &NodePath,
+    launcher: &str,
+) -> Result<Vec<String>, Failure> {
+    remove_temporary(installation)?;
+    let used = usage::versions(installation)?;
+    let versions = &installation.paths.versions;
+    let entry = usage::version_folder(versions, launcher);
     let mut removed = Vec::new();
-    for name in names(job, &job.places.shelf)? {
-        let folder = job.places.shelf.join(&name);
+    for name in installation.list(versions)? {
+        let folder = versions.join(&name);
         if folder != *kept && entry != Some(name.as_str()) && !used.contains(&name) {
-            remove_tree(job, &folder)?;
+            remove_tree(installation, &folder)?;
             removed.push(name);
         }
     }
     Ok(removed)
 }
 
-/// Removes everything of the runtime: versions, records, and the folders that are empty then. In an
-/// order in which what is left after a kill is known to whoever comes next.
+/// Removes everything of the runtime: its versions, its state, and the folders that are empty then.
+/// The record goes last, so that after a kill the next process knows what is left.
 ///
 /// # Errors
-/// When something stays.
-pub fn remove_all(job: &Job<'_>) -> Result<(), Failure> {
-    remove_tree(job, &job.places.shelf)?;
-    remove_tools(job)?;
-    remove_file(job, &job.places.record)?;
-    remove_empty_folders(job)
+/// If something cannot be removed.
+pub fn remove_all(installation: &Installation<'_>) -> Result<(), Failure> {
+    remove_tree(installation, &installation.paths.versions)?;
+    remove_temporary(installation)?;
+    remove_file(installation, &installation.paths.record)?;
+    remove_empty_folders(installation)
 }
 
 /// Removes the smoke guest's log.
 ///
 /// # Errors
-/// When it stays.
-pub(super) fn remove_logs(job: &Job<'_>) -> Result<(), Failure> {
-    remove_tree(job, &job.places.logs)?;
-    // Where the node's image brings the runtime, there is nothing else.
-    remove_empty_folders(job)
+/// If it cannot be removed.
+pub(super) fn remove_logs(installation: &Installation<'_>) -> Result<(), Failure> {
+    remove_tree(installation, &installation.paths.logs)?;
+    // If the node's image brings the runtime, the log was the only file.
+    remove_empty_folders(installation)
 }
 
-/// Removes the installer's folders that nothing is in.
-fn remove_empty_folders(job: &Job<'_>) -> Result<(), Failure> {
-    let Places { state, base, .. } = &job.places;
-    remove_empty(job, state)?;
-    remove_empty(job, &base.join(Places::STATE))?;
-    remove_empty(job, base)
-}
-
-/// Takes an attempt back that changed nothing of containerd's: its folder goes, unless the record
-/// tells of others.
+/// Removes the files of a run that changed nothing of containerd's, as far as the record does not
+/// need them.
 ///
 /// # Errors
-/// When something stays.
-pub fn discard(job: &Job<'_>, record: &Record) -> Result<(), Failure> {
+/// If something cannot be removed.
+pub fn discard(installation: &Installation<'_>, record: &Record) -> Result<(), Failure> {
     if let Some(active) = &record.active {
-        let kept = HostPath::new(&active.installed.path)
-            .because(Reason::HostFiles, || "read the record".to_owned())?;
-        return run(job, &kept, &active.wish.launcher).map(|_| ());
+        let kept = NodePath::new(&active.installed.path)
+            .with_reason(Reason::HostFiles, || "read the record".to_owned())?;
+        return run(installation, &kept, &active.desired.launcher).map(|_| ());
     }
-    if !job.node.root.has(&job.places.record) {
-        // Nothing was begun, so whatever is there is not ours.
-        return remove_empty_folders(job);
+    if !installation.node.root.has(&installation.paths.record) {
+        // Without a record, the files there are not the installer's.
+        return remove_empty_folders(installation);
     }
-    // Containers may run from what the record does not tell of.
-    if usage::look(job)?.is_of(&job.places.shelf) {
+    // Containers may run from versions that are not in the record.
+    if usage::look(installation)?.may_include(&installation.paths.versions) {
         Ok(())
     } else {
-        remove_all(job)
+        remove_all(installation)
     }
 }
 
-/// The names in a folder; none where it is absent.
-pub(crate) fn names(job: &Job<'_>, folder: &HostPath) -> Result<Vec<String>, Failure> {
-    let list = || -> io::Result<Vec<String>> {
-        let entries = match fs::read_dir(job.node.root.locate(folder)?) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(error) => return Err(error),
-        };
-        let mut names = entries
-            .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
-            .collect::<io::Result<Vec<_>>>()?;
-        names.sort();
-        Ok(names)
-    };
-    list().because(Reason::HostFiles, || format!("list {folder} of the host"))
+/// Removes the installer's folders that are empty.
+fn remove_empty_folders(installation: &Installation<'_>) -> Result<(), Failure> {
+    let InstallationPaths { state, base, .. } = &installation.paths;
+    remove_empty_folder(installation, state)?;
+    remove_empty_folder(installation, &base.join(InstallationPaths::STATE))?;
+    remove_empty_folder(installation, base)
 }
 
-/// Removes what only an installation under way needs.
-fn remove_tools(job: &Job<'_>) -> Result<(), Failure> {
-    remove_file(job, &job.places.guard)?;
-    remove_tree(job, &job.places.downloads)?;
-    remove_tree(job, &job.places.logs)
+/// Removes the files that only a running installation needs.
+fn remove_temporary(installation: &Installation<'_>) -> Result<(), Failure> {
+    remove_file(installation, &installation.paths.guard)?;
+    remove_tree(installation, &installation.paths.downloads)?;
+    remove_tree(installation, &installation.paths.logs)
 }
 
-fn remove_file(job: &Job<'_>, file: &HostPath) -> Result<(), Failure> {
-    let place = job.locate(file)?;
-    job.node.machine.about_to("remove a file");
-    files::remove(&place).because(Reason::HostFiles, || format!("remove {file} of the host"))
+fn remove_file(installation: &Installation<'_>, file: &NodePath) -> Result<(), Failure> {
+    let path = installation.locate(file)?;
+    installation.node.machine.about_to("remove a file");
+    files::remove(&path).with_reason(Reason::HostFiles, || format!("remove {file} on the node"))
 }
 
-fn remove_tree(job: &Job<'_>, folder: &HostPath) -> Result<(), Failure> {
-    let place = job.locate(folder)?;
-    job.node.machine.about_to("remove a folder");
-    files::remove_tree(&place).because(Reason::HostFiles, || format!("remove {folder} of the host"))
+fn remove_tree(installation: &Installation<'_>, folder: &NodePath) -> Result<(), Failure> {
+    let path = installation.locate(folder)?;
+    installation.node.machine.about_to("remove a folder");
+    files::remove_tree(&path)
+        .with_reason(Reason::HostFiles, || format!("remove {folder} on the node"))
 }
 
-fn remove_empty(job: &Job<'_>, folder: &HostPath) -> Result<(), Failure> {
-    let place = job.locate(folder)?;
-    job.node.machine.about_to("remove an empty folder");
-    let what = files::remove_empty_folder(&place)
-        .because(Reason::HostFiles, || format!("remove {folder} of the host"))?;
-    if what == Folder::Kept {
-        tracing::debug!(%folder, "kept: something else is in it");
+fn remove_empty_folder(installation: &Installation<'_>, folder: &NodePath) -> Result<(), Failure> {
+    let path = installation.locate(folder)?;
+    installation.node.machine.about_to("remove an empty folder");
+    let removal = files::remove_empty_folder(&path)
+        .with_reason(Reason::HostFiles, || format!("remove {folder} on the node"))?;
+    if removal == FolderRemoval::NotEmpty {
+        tracing::debug!(%folder, "the folder stays: it is not empty");
     }
     Ok(())
 }

@@ -1,67 +1,69 @@
-//! Telling containerd of the runtime: what has to be edited is proven with the host's own
-//! containerd first. What a killed installer began is finished, if the same is wished still.
+//! Adds the handler to containerd's configuration, after a trial run of the edit with the node's
+//! own containerd. A change that a killed installer began is finished if the request is still the
+//! same.
 
 use installer_protocol::Verb;
 
 use super::artifact::Placed;
-use super::check::Facts;
-use super::{Failure, Job};
-use crate::change::{self, HostDump, HostFiles, Plan};
+use crate::change::{self, NodeConfigDump, NodeConfigFiles, Transition};
 use crate::containerd::{self, ConfigError, Handler};
-use crate::record::{Active, Record, Wish};
+use crate::detect::ContainerdService;
+use crate::failure::Failure;
+use crate::installation::Installation;
+use crate::record::{ActiveRuntime, DesiredHandler, Record};
 
-/// What was done.
+/// The result of the stage.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Configured {
-    /// What containerd's configuration leads to.
-    pub active: Active,
+    /// The runtime that containerd's configuration leads to.
+    pub active: ActiveRuntime,
     /// The files that were written.
     pub written: Vec<String>,
 }
 
-/// Brings containerd's configuration to lead to `placed`.
+/// Edits containerd's configuration so that it leads to `placed`.
 ///
 /// # Errors
-/// When the configuration is none that can be edited, or containerd refuses it; nothing was changed
-/// then. Or when it cannot be written: then the record has a pending change.
+/// If the configuration cannot be edited or containerd refuses the edit; nothing was changed then.
+/// If a file cannot be written; the record has a pending change then.
 pub fn run(
-    job: &Job<'_>,
+    installation: &Installation<'_>,
     record: &mut Record,
-    facts: &Facts,
-    wish: &Wish,
+    service: &ContainerdService,
+    desired: &DesiredHandler,
     placed: &Placed,
 ) -> Result<Configured, Failure> {
-    change::remove_candidate(job)?;
-    let handler = wish.handler(job.request.settings);
+    change::remove_candidate(installation)?;
+    let handler = desired.handler(installation.request.settings);
     if let Some(pending) = &record.pending {
         let tried = pending
             .tried
             .as_ref()
             .filter(|tried| {
                 pending.verb == Verb::Install
-                    && tried.wish == *wish
+                    && tried.desired == *desired
                     && tried.installed == placed.installed
             })
             .filter(|tried| tried.config.settings == handler.settings);
         if let Some(active) = tried.cloned() {
-            let written = change::apply(job, record)?;
+            let written = change::apply(installation, record)?;
             return Ok(Configured { active, written });
         }
-        tracing::info!(
-            "another request was begun on this node and not finished: it is taken back first"
-        );
-        change::undo(job, record)?;
+        tracing::info!("an unfinished change of another request is rolled back first");
+        change::undo(installation, record)?;
         record.pending = None;
-        change::save(job, record)?;
+        change::save(installation, record)?;
     }
-    let (found, proposal) = propose(job, record, facts, &handler).map_err(|error| Failure {
+    let config_failure = |error: ConfigError| Failure {
         reason: error.reason(),
         error: error.into(),
-    })?;
-    let active = Active {
-        wish: wish.clone(),
+    };
+    let (facts, proposal) =
+        propose(installation, record, service, &handler).map_err(config_failure)?;
+    let active = ActiveRuntime {
+        desired: desired.clone(),
         installed: placed.installed.clone(),
-        config: proposal.record.clone(),
+        config: proposal.written.clone(),
         config_path: proposal.config_path.clone(),
     };
     if proposal.changes.is_empty() {
@@ -70,41 +72,38 @@ pub fn run(
             written: Vec::new(),
         });
     }
-    let dump = HostDump {
-        job,
-        program: &facts.program,
+    let dump = NodeConfigDump {
+        installation,
+        program: &service.program,
     };
-    containerd::prove(&dump, &found, &proposal, &handler).map_err(|error| Failure {
-        reason: error.reason(),
-        error: error.into(),
-    })?;
-    job.go_on()?;
-    let plan = Plan {
+    containerd::prove(&dump, &facts, &proposal, &handler).map_err(config_failure)?;
+    installation.check_not_cancelled()?;
+    let transition = Transition {
         verb: Verb::Install,
-        handler: &wish.handler,
+        handler: &desired.handler,
         tried: Some(active.clone()),
         files: &proposal.changes,
-        folders: &proposal.record.made_folders,
+        folders: &proposal.written.made_folders,
     };
-    change::arm(job, record, facts, plan)?;
-    let written = change::apply(job, record)?;
+    change::begin(installation, record, service, transition)?;
+    let written = change::apply(installation, record)?;
     Ok(Configured { active, written })
 }
 
 fn propose(
-    job: &Job<'_>,
+    installation: &Installation<'_>,
     record: &Record,
-    facts: &Facts,
+    service: &ContainerdService,
     handler: &Handler,
-) -> Result<(containerd::Facts, containerd::Proposal), ConfigError> {
+) -> Result<(containerd::ConfigFacts, containerd::Proposal), ConfigError> {
     let written = record.active.as_ref().map(|active| &active.config);
-    let found = containerd::Facts::gather(
-        &HostFiles(job.node.root),
-        &job.layout,
-        job.request.mode,
-        facts.version,
+    let facts = containerd::ConfigFacts::gather(
+        &NodeConfigFiles(installation.node.root),
+        &installation.layout,
+        installation.request.mode,
+        service.version,
         written,
     )?;
-    let proposal = containerd::propose(&found, handler, written)?;
-    Ok((found, proposal))
+    let proposal = containerd::propose(&facts, handler, written)?;
+    Ok((facts, proposal))
 }

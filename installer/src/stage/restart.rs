@@ -1,6 +1,5 @@
-//! containerd reads its configuration when it starts: it is restarted, but only if it has not read
-//! it yet. An installer that was killed by that restart finds here, when it is started again, that
-//! it is done.
+//! Restarts containerd if it has not read its configuration since the last write. An installer that
+//! this restart killed finds here, in its next run, that no restart is needed.
 
 use std::os::unix::fs::MetadataExt as _;
 use std::time::Duration;
@@ -10,147 +9,151 @@ use installer_protocol::layout::Restarter;
 use installer_protocol::report::Restart;
 use systemd_client::Unit;
 
-use super::verify::{Expected, READY};
-use super::{Because as _, Failure, Job};
 use crate::detect;
-use crate::record::Touched;
+use crate::failure::{Failure, WithReason as _};
+use crate::installation::Installation;
+use crate::machine::{ExpectedHandler, READY_TIMEOUT};
+use crate::record::LastWrite;
 
-/// Between two looks at whether a distribution has restarted its containerd.
-const PAUSE: Duration = Duration::from_millis(500);
-/// How long a distribution may take to restart its containerd.
-const DISTRIBUTION: Duration = Duration::from_mins(2);
+const POLL_INTERVAL: Duration = Duration::from_millis(500);
+/// Maximum time that a distribution takes to restart its containerd.
+const DISTRIBUTION_TIMEOUT: Duration = Duration::from_mins(2);
 
-/// Brings containerd to know what its configuration says, and waits until it answers.
+/// Restarts containerd if needed, or waits for the distribution to do it, until containerd answers.
 ///
 /// # Errors
-/// When it does not start or does not answer.
+/// If containerd does not start or does not answer.
 pub fn run(
-    job: &Job<'_>,
+    installation: &Installation<'_>,
     unit: Option<&str>,
-    touched: Touched,
-    expected: Expected<'_>,
+    last_write: LastWrite,
+    expected: ExpectedHandler<'_>,
 ) -> Result<Restart, Failure> {
-    match job.layout.restarter {
-        Restarter::Installer => restart(job, unit, touched, expected),
-        Restarter::Distribution => await_distribution(job, touched, expected),
+    match installation.layout.restarter {
+        Restarter::Installer => restart(installation, unit, last_write, expected),
+        Restarter::Distribution => wait_for_distribution(installation, last_write, expected),
     }
 }
 
-/// Whether containerd has to be restarted by us.
+/// Returns whether the installer has to restart containerd.
 ///
 /// # Errors
-/// When systemd does not say since when it runs.
+/// If systemd does not return the unit's state.
 pub fn is_needed(
-    job: &Job<'_>,
+    installation: &Installation<'_>,
     unit: Option<&str>,
-    touched: Touched,
-    expected: Expected<'_>,
+    last_write: LastWrite,
+    expected: ExpectedHandler<'_>,
 ) -> Result<bool, Failure> {
-    if job.layout.restarter == Restarter::Distribution {
+    if installation.layout.restarter == Restarter::Distribution {
         return Ok(false);
     }
     let Some(unit) = unit else { return Ok(true) };
-    let unit = look(job, unit)?;
-    if !detect::is_active(&unit) || !touched.is_read_by(unit.active_since) {
+    let unit = unit_state(installation, unit)?;
+    if !detect::is_active(&unit) || !last_write.is_read_by(unit.active_since) {
         return Ok(true);
     }
-    // Also if its times say that it has read everything: somebody may have put an older file back.
-    let served = job.node.machine.served(&job.places.socket, READY);
-    Ok(served.is_ok_and(|served| {
-        served.handlers.has(expected.handler()) == Some(matches!(expected, Expected::Gone(_)))
+    // The times are not enough: another program may have restored an older file.
+    let status = installation
+        .node
+        .machine
+        .served(&installation.paths.socket, READY_TIMEOUT);
+    Ok(status.is_ok_and(|status| {
+        status.handlers.has(expected.handler())
+            == Some(matches!(expected, ExpectedHandler::Gone(_)))
     }))
 }
 
 fn restart(
-    job: &Job<'_>,
+    installation: &Installation<'_>,
     unit: Option<&str>,
-    touched: Touched,
-    expected: Expected<'_>,
+    last_write: LastWrite,
+    expected: ExpectedHandler<'_>,
 ) -> Result<Restart, Failure> {
-    if !is_needed(job, unit, touched, expected)? {
+    if !is_needed(installation, unit, last_write, expected)? {
         return Ok(Restart::NotNeeded);
     }
     let Some(unit) = unit else {
         return Err(Failure::new(
             Reason::ContainerdRestart,
-            "no active unit runs containerd on the host: which one is to be restarted?",
+            "no active unit runs containerd on the node: which one is to be restarted?",
         ));
     };
-    job.node.machine.about_to("restart containerd");
-    let failed = || format!("restart {unit} on the host; `journalctl -u {unit}` there says why");
-    job.node
-        .machine
+    let machine = installation.node.machine;
+    machine.about_to("restart containerd");
+    machine
         .restart(unit)
-        .because(Reason::ContainerdRestart, failed)?;
-    let socket = &job.places.socket;
-    job.node
-        .machine
-        .served(socket, READY)
-        .because(Reason::ContainerdRestart, || {
+        .with_reason(Reason::ContainerdRestart, || {
+            format!("restart {unit} on the node; `journalctl -u {unit}` there has the cause")
+        })?;
+    let socket = &installation.paths.socket;
+    machine
+        .served(socket, READY_TIMEOUT)
+        .with_reason(Reason::ContainerdRestart, || {
             format!("wait for containerd at {socket} after the restart of {unit}")
         })?;
     Ok(Restart::Done)
 }
 
-/// Waits until the distribution has restarted its containerd, as it does when it sees the change.
-fn await_distribution(
-    job: &Job<'_>,
-    touched: Touched,
-    expected: Expected<'_>,
+/// Waits until the distribution has restarted its containerd, which it does when it sees the
+/// change.
+fn wait_for_distribution(
+    installation: &Installation<'_>,
+    last_write: LastWrite,
+    expected: ExpectedHandler<'_>,
 ) -> Result<Restart, Failure> {
-    let socket = &job.places.socket;
-    let wanted = matches!(expected, Expected::Served(_));
-    let began = job.node.machine.elapsed();
+    let machine = installation.node.machine;
+    let socket = &installation.paths.socket;
+    let is_wanted = matches!(expected, ExpectedHandler::Served(_));
+    let began = machine.elapsed();
     loop {
-        let served = job
-            .node
-            .machine
-            .served(socket, READY)
-            .because(Reason::ContainerdRestart, || {
+        let status = machine
+            .served(socket, READY_TIMEOUT)
+            .with_reason(Reason::ContainerdRestart, || {
                 format!("wait for containerd at {socket}")
             })?;
-        // Where it does not say what it serves, the guest will.
-        let known = served
+        // If containerd does not list its handlers, the smoke test decides.
+        let is_as_expected = status
             .handlers
             .has(expected.handler())
-            .is_none_or(|is| is == wanted);
-        if known && touched.is_read_by(listening_since(job)?) {
-            return Ok(if touched == Touched::Never {
+            .is_none_or(|is_served| is_served == is_wanted);
+        if is_as_expected && last_write.is_read_by(listening_since(installation)?) {
+            return Ok(if last_write == LastWrite::Never {
                 Restart::NotNeeded
             } else {
                 Restart::Done
             });
         }
-        if job.node.machine.elapsed().saturating_sub(began) >= DISTRIBUTION {
+        if machine.elapsed().saturating_sub(began) >= DISTRIBUTION_TIMEOUT {
             let message = format!(
                 "the node's distribution has not restarted containerd at {socket} {} s after its \
-                 configuration was changed: does it watch the \
-                 folder of its drop-ins?",
-                DISTRIBUTION.as_secs()
+                 configuration was changed: does it watch the folder of its drop-ins?",
+                DISTRIBUTION_TIMEOUT.as_secs()
             );
             return Err(Failure::new(Reason::ContainerdRestart, message));
         }
-        job.node.machine.pause(PAUSE);
+        machine.pause(POLL_INTERVAL);
     }
 }
 
-/// Since when containerd listens: it makes another socket at each start. In microseconds since
-/// 1970.
-fn listening_since(job: &Job<'_>) -> Result<u64, Failure> {
-    let socket = &job.places.socket;
-    let facts = std::fs::metadata(job.locate(socket)?)
-        .because(Reason::ContainerdRestart, || {
-            format!("look at {socket} of the host")
+/// Returns the time since which containerd listens, in microseconds since 1970: it creates its
+/// socket anew at each start.
+fn listening_since(installation: &Installation<'_>) -> Result<u64, Failure> {
+    let socket = &installation.paths.socket;
+    let metadata = std::fs::metadata(installation.locate(socket)?)
+        .with_reason(Reason::ContainerdRestart, || {
+            format!("stat {socket} on the node")
         })?;
-    let micros = facts.ctime() * 1_000_000 + facts.ctime_nsec() / 1000;
+    let micros = metadata.ctime() * 1_000_000 + metadata.ctime_nsec() / 1000;
     Ok(u64::try_from(micros).unwrap_or_default())
 }
 
-fn look(job: &Job<'_>, unit: &str) -> Result<Unit, Failure> {
-    job.node
+fn unit_state(installation: &Installation<'_>, unit: &str) -> Result<Unit, Failure> {
+    installation
+        .node
         .machine
         .unit(unit)
-        .because(Reason::ContainerdRestart, || {
-            format!("ask systemd about {unit} on the host")
+        .with_reason(Reason::ContainerdRestart, || {
+            format!("ask systemd for the state of {unit} on the node")
         })
 }

@@ -1,74 +1,68 @@
-//! Whether containerd really runs guests through the handler: it answers, it lists the handler, and
-//! a guest ends as it should. That its unit is active proves nothing.
-
-use std::time::Duration;
+//! Verifies that containerd runs guests through the handler: it answers, it lists the handler, and
+//! a guest runs to the expected end. An active unit is not enough.
 
 use installer_protocol::{CgroupDriver, Reason};
 
-use super::{Because as _, Failure, Job, clean};
-use crate::machine::Trial;
+use super::clean;
+use crate::failure::{Failure, WithReason as _};
+use crate::installation::Installation;
+use crate::machine::{ExpectedHandler, READY_TIMEOUT, Trial};
 
-/// How long containerd may take to be ready: it looks at all its containers first.
-pub(super) const READY: Duration = Duration::from_mins(1);
-
-/// What containerd is to know after a change.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Expected<'a> {
-    /// This handler.
-    Served(&'a str),
-    /// Not this one.
-    Gone(&'a str),
-}
-
-/// Runs a guest through `handler`, whose cgroups systemd sets up or not; none where the node's
-/// image says.
+/// Runs a guest through `handler` with this cgroup driver; [`CgroupDriver::Auto`] is the one in
+/// containerd's configuration.
 ///
 /// # Errors
-/// When containerd does not answer, does not know the handler, or the guest does not run.
-pub fn run(job: &Job<'_>, handler: &str, driver: CgroupDriver) -> Result<(), Failure> {
-    listed(job, Expected::Served(handler))?;
+/// If containerd does not answer, does not list the handler, or the guest does not run.
+pub fn run(
+    installation: &Installation<'_>,
+    handler: &str,
+    driver: CgroupDriver,
+) -> Result<(), Failure> {
+    check_listed(installation, ExpectedHandler::Served(handler))?;
     let trial = Trial {
-        runtime: &job.request.runtime,
+        runtime: &installation.request.runtime,
         handler,
-        image: &job.request.image,
+        image: &installation.request.image,
         driver,
-        socket: &job.places.socket,
-        logs: &job.places.logs,
+        socket: &installation.paths.socket,
+        logs: &installation.paths.logs,
     };
-    job.node.machine.about_to("run the smoke guest");
-    let ran = job.node.machine.smoke(&trial);
-    clean::remove_logs(job)?;
-    ran.because(Reason::SmokeFailed, || {
-        format!("prove that handler {handler} runs guests")
+    installation.node.machine.about_to("run the smoke guest");
+    let ran = installation.node.machine.smoke(&trial);
+    clean::remove_logs(installation)?;
+    ran.with_reason(Reason::SmokeFailed, || {
+        format!("verify that handler {handler} runs guests")
     })
 }
 
-/// Whether containerd answers and knows the handler, or does not.
+/// Checks that containerd answers and lists the handler, or does not list it.
 ///
 /// # Errors
-/// When it is not so.
-pub fn listed(job: &Job<'_>, expected: Expected<'_>) -> Result<(), Failure> {
-    let socket = &job.places.socket;
-    let served = job
+/// If it does not.
+pub fn check_listed(
+    installation: &Installation<'_>,
+    expected: ExpectedHandler<'_>,
+) -> Result<(), Failure> {
+    let socket = &installation.paths.socket;
+    let status = installation
         .node
         .machine
-        .served(socket, READY)
-        .because(Reason::ContainerdRestart, || {
+        .served(socket, READY_TIMEOUT)
+        .with_reason(Reason::ContainerdRestart, || {
             format!("wait for containerd at {socket}")
         })?;
-    // A containerd that does not say is asked by the guest.
-    match (expected, served.handlers.has(expected.handler())) {
-        (Expected::Served(handler), Some(false)) => {
+    // If containerd does not list its handlers, the smoke test decides.
+    match (expected, status.handlers.has(expected.handler())) {
+        (ExpectedHandler::Served(handler), Some(false)) => {
             let message = format!(
                 "containerd answers at {socket} but does not list handler {handler}: does another \
-                 file set its configuration? compare \
-                 `containerd --config {} config dump` on the node, and the arguments that \
-                 containerd runs with (`ps -o args= -C containerd`)",
-                job.layout.config
+                 file set its configuration? compare `containerd --config {} config dump` on the \
+                 node, and the arguments that containerd runs with (`ps -o args= -C containerd`)",
+                installation.layout.config
             );
             Err(Failure::new(Reason::HandlerMissing, message))
         }
-        (Expected::Gone(handler), Some(true)) => {
+        (ExpectedHandler::Gone(handler), Some(true)) => {
             let message = format!(
                 "containerd answers at {socket} and still lists handler {handler}: is it defined \
                  in a second file?"
@@ -79,11 +73,11 @@ pub fn listed(job: &Job<'_>, expected: Expected<'_>) -> Result<(), Failure> {
     }
 }
 
-impl<'a> Expected<'a> {
-    /// The handler.
-    pub fn handler(self) -> &'a str {
-        match self {
-            Self::Served(handler) | Self::Gone(handler) => handler,
-        }
+/// Returns the cgroup driver of a handler by its option `SystemdCgroup`.
+pub fn cgroup_driver(systemd_cgroup: bool) -> CgroupDriver {
+    if systemd_cgroup {
+        CgroupDriver::Systemd
+    } else {
+        CgroupDriver::Cgroupfs
     }
 }

@@ -1,4 +1,4 @@
-//! Reading an archive: once for its manifest, once for its files.
+//! Reads an archive twice: for its manifest, then for its files.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read};
@@ -8,21 +8,21 @@ use std::path::{Path, PathBuf};
 use flate2::read::GzDecoder;
 use tar::EntryType;
 
-use super::manifest::{LIMIT, MANIFEST, Manifest};
-use super::tree::{Claim, Item, Kind, Tree, What};
-use super::{Refusal, TOTAL_LIMIT, UnpackError, sync};
+use super::manifest::{MANIFEST, MAX_SIZE, Manifest};
+use super::tree::{EntryHeader, EntryKind, Item, ItemKind, Tree};
+use super::{MAX_TOTAL_SIZE, Refusal, UnpackError, sync};
 
-/// Bytes of the headers and paddings of an archive, beside its files.
-const OVERHEAD: u64 = 64 << 20;
+/// Maximum bytes of an archive's headers and paddings.
+const MAX_OVERHEAD: u64 = 64 << 20;
 
-/// The manifest of `archive`, read and as it stands there.
+/// Returns the manifest of `archive`, parsed and as text.
 pub(super) fn manifest_of(archive: &Path) -> Result<(Manifest, Vec<u8>), UnpackError> {
     let mut found = None;
     let tree = walk(archive, |item, content| {
         if item.path != MANIFEST {
             return Ok(Next::Entry);
         }
-        if !matches!(item.what, What::File(_)) {
+        if !matches!(item.what, ItemKind::File(_)) {
             return Err(UnpackError::Entry {
                 entry: item.path,
                 why: Refusal::Kind,
@@ -30,7 +30,7 @@ pub(super) fn manifest_of(archive: &Path) -> Result<(Manifest, Vec<u8>), UnpackE
         }
         let mut text = Vec::new();
         content
-            .take(LIMIT)
+            .take(MAX_SIZE)
             .read_to_end(&mut text)
             .map_err(unreadable(archive))?;
         found = Some(text);
@@ -42,8 +42,8 @@ pub(super) fn manifest_of(archive: &Path) -> Result<(Manifest, Vec<u8>), UnpackE
     Ok((Manifest::read(&text, version)?, text))
 }
 
-/// Writes what `archive` holds below `folder`, to the disk. Only what `manifest` names: anything
-/// else is refused.
+/// Writes the files of `archive` below `folder`, to the disk. Refuses files that `manifest` does
+/// not list.
 pub(super) fn extract(
     archive: &Path,
     manifest: &Manifest,
@@ -54,11 +54,11 @@ pub(super) fn extract(
         for path in item
             .folders
             .iter()
-            .chain((item.what == What::Folder).then_some(&item.path))
+            .chain((item.what == ItemKind::Folder).then_some(&item.path))
         {
             let path = folder.join(path);
             match fs::create_dir(&path) {
-                // An entry of its own after the files that lie in it.
+                // A folder's own entry may come after its files.
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
                 result => result.map_err(UnpackError::host("make", &path))?,
             }
@@ -68,48 +68,48 @@ pub(super) fn extract(
         let named = item.path == MANIFEST || manifest.files.contains_key(&item.path);
         let place = folder.join(&item.path);
         match item.what {
-            What::Folder => {}
+            ItemKind::Folder => {}
             _ if !named => {
                 return Err(UnpackError::Contradiction {
                     what: format!("does not name {}, which the archive holds", item.path),
                 });
             }
-            What::File(mode) => write(archive, content, &place, mode)?,
-            What::Link(target) => {
+            ItemKind::File(mode) => write(archive, content, &place, mode)?,
+            ItemKind::Link(target) => {
                 symlink(target, &place).map_err(UnpackError::host("make the link", &place))?;
             }
         }
         Ok(Next::Entry)
     })?;
-    // Until here no link was followed: each file is new, in folders that were made above.
+    // So far no link was followed: each file is new, in folders that were created above.
     if let Some(link) = tree.escaping_link() {
         return Err(UnpackError::Entry {
             entry: link.to_owned(),
             why: Refusal::Link,
         });
     }
-    // Innermost first: a name is worth nothing before what it names is safe.
+    // Innermost first: a folder's entry must not be on the disk before its content.
     folders.iter().rev().try_for_each(|folder| sync(folder))
 }
 
-/// Whether a walk goes on.
+/// Whether a walk continues.
 enum Next {
     Entry,
     Enough,
 }
 
-/// Shows `visit` every entry that an archive may have, in order.
+/// Passes every admitted entry of an archive to `visit`, in order.
 fn walk(
     archive: &Path,
     mut visit: impl FnMut(Item, &mut dyn Read) -> Result<Next, UnpackError>,
 ) -> Result<Tree, UnpackError> {
     let file = File::open(archive).map_err(UnpackError::host("open", archive))?;
-    // Whatever the headers claim, no more than this is ever decompressed.
-    let plain = GzDecoder::new(io::BufReader::new(file)).take(TOTAL_LIMIT + OVERHEAD);
+    // Limits the decompressed bytes, whatever the headers state.
+    let plain = GzDecoder::new(io::BufReader::new(file)).take(MAX_TOTAL_SIZE + MAX_OVERHEAD);
     let mut tar = tar::Archive::new(plain);
     let mut tree = Tree::default();
-    // Raw: an extension header (long names, pax) would be read into memory at the size that it
-    // claims. Ours need none.
+    // Raw: an extension header (long names, pax) would be read into memory at its stated size. Our
+    // archives have none.
     for entry in tar.entries().map_err(unreadable(archive))?.raw(true) {
         let mut entry = entry.map_err(unreadable(archive))?;
         let item = {
@@ -117,19 +117,19 @@ fn walk(
             let path = entry.path_bytes();
             let target = entry.link_name_bytes().unwrap_or_default();
             let kind = match header.entry_type() {
-                EntryType::Regular | EntryType::Continuous => Kind::File,
-                EntryType::Directory => Kind::Folder,
-                EntryType::Symlink => Kind::Link(&target),
-                _ => Kind::Other,
+                EntryType::Regular | EntryType::Continuous => EntryKind::File,
+                EntryType::Directory => EntryKind::Folder,
+                EntryType::Symlink => EntryKind::Link(&target),
+                _ => EntryKind::Other,
             };
             let mode = header.mode().map_err(unreadable(archive))?;
-            let claim = Claim {
+            let header = EntryHeader {
                 path: &path,
                 kind,
                 mode,
                 size: entry.size(),
             };
-            tree.admit(&claim).map_err(|why| UnpackError::Entry {
+            tree.admit(&header).map_err(|why| UnpackError::Entry {
                 entry: String::from_utf8_lossy(&path).into_owned(),
                 why,
             })?
@@ -157,7 +157,7 @@ fn write(
         .map_err(UnpackError::host("make", place))?;
     let mut buffer = vec![0; 128 << 10];
     loop {
-        // Reading and writing apart: the one is the archive's fault, the other the disk's.
+        // A read error is the archive's fault, a write error the disk's.
         let count = match content.read(&mut buffer) {
             Ok(0) => break,
             Ok(count) => count,
@@ -168,11 +168,10 @@ fn write(
             .map_err(UnpackError::host("write", place))?;
     }
     set_mode(place, mode)?;
-    file.sync_all()
-        .map_err(UnpackError::host("write to the disk", place))
+    file.sync_all().map_err(UnpackError::host("flush", place))
 }
 
-/// Sets a mode whatever the umask is.
+/// Sets a mode, whatever the umask.
 pub(super) fn set_mode(path: &Path, mode: u32) -> Result<(), UnpackError> {
     fs::set_permissions(path, fs::Permissions::from_mode(mode))
         .map_err(UnpackError::host("set the mode of", path))

@@ -1,4 +1,4 @@
-//! What a runtime says of itself, and what every runtime must have.
+//! The manifest of a runtime, and the files that every runtime has.
 
 use std::collections::BTreeMap;
 
@@ -6,37 +6,36 @@ use serde::Deserialize;
 
 use super::{UnpackError, tree};
 
-/// Where the manifest lies in a runtime's folder.
+/// The manifest's path in a runtime's folder.
 pub const MANIFEST: &str = "share/manifest.json";
-/// What containerd executes.
+/// The program that containerd executes.
 pub const LAUNCHER: &str = "bin/containerd-shim-wasmedge-v1";
-/// What serves tasks.
+/// The program that serves tasks.
 pub const HOST: &str = "bin/wasmedge-host";
 
-/// Bytes of a manifest: ours has 20 kB.
-pub(super) const LIMIT: u64 = 4 << 20;
+/// Maximum bytes of a manifest; ours has 20 kB.
+pub(super) const MAX_SIZE: u64 = 4 << 20;
 
-/// A runtime's manifest. It says more than what is read here: where the libraries come from, for
-/// people.
+/// A runtime's manifest. Its other fields, such as the origin of the libraries, are for people.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Manifest {
     /// The runtime's version.
     pub version: String,
-    /// The processor that its programs are for, in Rust's word (`x86_64`).
+    /// The processor architecture in Rust's notation (`x86_64`).
     pub architecture: String,
-    /// File name of the loader in `lib` that starts the host.
+    /// File name of the loader in `lib` that starts the node host.
     pub loader: String,
     /// Whether its launcher reads runtime options from a file ([`crate::entry`]). Older runtimes
-    /// know a table alone.
+    /// read only an options table.
     #[serde(default)]
     pub options_file: bool,
-    /// SHA-256 of every file but the manifest itself, by its path in the folder; `-> target` for a
+    /// SHA-256 of every file except the manifest, by its path in the folder; `-> target` for a
     /// link.
     pub files: BTreeMap<String, String>,
 }
 
 impl Manifest {
-    /// Reads the manifest of the archive's folder `version`.
+    /// Parses the manifest of the archive's folder `version`.
     pub(super) fn read(text: &[u8], version: &str) -> Result<Self, UnpackError> {
         let manifest: Self =
             serde_json::from_slice(text).map_err(|source| UnpackError::Manifest { source })?;
@@ -53,26 +52,26 @@ impl Manifest {
                 .get(&needed)
                 .is_some_and(|what| is_digest(what))
             {
-                return contradiction(format!("names no file {needed}"));
+                return contradiction(format!("does not list the file {needed}"));
             }
         }
         for (path, what) in &manifest.files {
             if path == MANIFEST || !tree::is_plain(path) {
                 return contradiction(format!(
-                    "names {path:?}, which is no path of a file in the folder"
+                    "lists {path:?}, which is not a path of a file in the folder"
                 ));
             }
             if !is_digest(what) && !what.starts_with(LINK) {
                 return contradiction(format!(
-                    "says {what:?} of {path}, which is neither a SHA-256 nor a link"
+                    "gives {path} the digest {what:?}, which is neither a SHA-256 nor a link"
                 ));
             }
         }
         Ok(manifest)
     }
 
-    /// Refuses the manifest of a runtime for another processor than `node`.
-    pub(super) fn must_be_for(&self, node: &str) -> Result<(), UnpackError> {
+    /// Checks that the runtime is for the architecture `node`.
+    pub(super) fn check_architecture(&self, node: &str) -> Result<(), UnpackError> {
         if self.architecture == node {
             return Ok(());
         }
@@ -82,7 +81,7 @@ impl Manifest {
         })
     }
 
-    /// The files that are executed.
+    /// Returns the files that are executed.
     pub(super) fn programs(&self) -> [String; 3] {
         [
             LAUNCHER.to_owned(),
@@ -92,10 +91,10 @@ impl Manifest {
     }
 }
 
-/// What begins a link's entry in the manifest.
+/// Prefix of a link's target in the manifest.
 pub(super) const LINK: &str = "-> ";
 
-/// Whether `text` is a SHA-256 as the manifest writes it.
+/// Returns whether `text` is a SHA-256 in lower case.
 fn is_digest(text: &str) -> bool {
     text.len() == 64
         && text

@@ -1,91 +1,91 @@
-//! Which entries an archive may have, decided before anything of them is written.
+//! Decides which entries of an archive are admitted, before they are written.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
-use super::{ENTRY_LIMIT, TOTAL_LIMIT};
+use super::{MAX_ENTRIES, MAX_TOTAL_SIZE};
 
-/// The one folder at the top of an archive.
+/// The only top folder of an archive.
 const TOP: &str = "wasmedge-runtime";
-/// Bytes of a path: more than any of ours has, and little enough for every file system.
-const PATH_LIMIT: usize = 512;
-/// Letters of a version: it becomes part of a folder's name.
-const VERSION_LIMIT: usize = 64;
+/// Maximum bytes of a path: more than ours have, and supported by every file system.
+const MAX_PATH_LENGTH: usize = 512;
+/// Maximum letters of a version, which becomes part of a folder's name.
+const MAX_VERSION_LENGTH: usize = 64;
 /// Maximum number of links on one path, as in the kernel (path_resolution(7)).
 const MAX_LINKS: usize = 40;
 
-/// Why an entry is refused.
+/// The cause for which an entry is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refusal {
-    /// Its path is absolute, climbs, or is no plain text.
+    /// Its path is absolute, has `..`, or is not plain text.
     Path,
-    /// It lies outside of `wasmedge-runtime/<version>`, or in a second version.
+    /// It is outside of `wasmedge-runtime/<version>`, or in a second version.
     Place,
     /// It is neither a file nor a folder nor a symbolic link.
     Kind,
     /// It has a setuid, setgid or sticky bit.
     Mode,
-    /// It is a link that leads out of the folder, itself or through other links of the archive, or
-    /// in a ring.
+    /// It is a link that leads out of the folder, directly or through other links of the archive,
+    /// or in a loop.
     Link,
-    /// Something of its name, or a file or link in the place of its folder, was there before.
+    /// An earlier entry has its path, or is a file or link in the place of its folder.
     Twice,
-    /// It is too large, or there are too many before it.
+    /// It is too large, or there are too many entries.
     Size,
 }
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Path => "its path is absolute, has a \"..\", is too long, or is no plain text",
-            Self::Place => "it does not lie in the one folder wasmedge-runtime/<version>",
+            Self::Path => "its path is absolute, has a \"..\", is too long, or is not plain text",
+            Self::Place => "it is not in the one folder wasmedge-runtime/<version>",
             Self::Kind => "it is neither a file nor a folder nor a symbolic link",
             Self::Mode => "it has a setuid, setgid or sticky bit",
-            Self::Link => "it is a link that leads out of the runtime's folder, or in a ring",
-            Self::Twice => "another entry is in its place",
-            Self::Size => "the archive holds more than a runtime does",
+            Self::Link => "it is a link that leads out of the runtime's folder, or in a loop",
+            Self::Twice => "another entry has its path",
+            Self::Size => "the archive is larger than a runtime",
         })
     }
 }
 
-/// What an entry's header says.
+/// An entry's header.
 #[derive(Debug, Clone)]
-pub(super) struct Claim<'a> {
-    /// Its path, as it stands in the archive.
+pub(super) struct EntryHeader<'a> {
+    /// Its path in the archive.
     pub(super) path: &'a [u8],
-    /// What it is.
-    pub(super) kind: Kind<'a>,
+    /// Its kind.
+    pub(super) kind: EntryKind<'a>,
     /// Its mode.
     pub(super) mode: u32,
     /// Its size in bytes.
     pub(super) size: u64,
 }
 
-/// What an entry says it is.
+/// The kind of an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind<'a> {
+pub(super) enum EntryKind<'a> {
     Folder,
     File,
-    /// A symbolic link, and where it leads.
+    /// A symbolic link and its target.
     Link(&'a [u8]),
     /// Anything else: devices, pipes, hard links, extensions of the format.
     Other,
 }
 
-/// What to make, at a path below the runtime's folder.
+/// A file, folder or link to create below the runtime's folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Item {
-    /// Where. Not empty.
+    /// Its path; not empty.
     pub(super) path: String,
-    /// What.
-    pub(super) what: What,
-    /// Folders that have to be made before it, outermost first.
+    /// Its kind.
+    pub(super) what: ItemKind,
+    /// The folders to create before it, outermost first.
     pub(super) folders: Vec<String>,
 }
 
-/// What to make.
+/// The kind of an item.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum What {
+pub(super) enum ItemKind {
     Folder,
     /// A file with this mode.
     File(u32),
@@ -93,11 +93,11 @@ pub(super) enum What {
     Link(String),
 }
 
-/// What was admitted so far.
+/// The admitted entries so far.
 #[derive(Debug, Default)]
 pub(super) struct Tree {
     version: Option<String>,
-    /// Whether a path is a folder.
+    /// The kind of each path.
     known: BTreeMap<String, Known>,
     /// The target of each link, by the link's path.
     links: BTreeMap<String, String>,
@@ -113,37 +113,37 @@ enum Known {
 }
 
 impl Tree {
-    /// The version that the top folder's folder is named by, once an entry said so.
+    /// Returns the version, from the name of the folder below the top folder.
     pub(super) fn version(&self) -> Option<&str> {
         self.version.as_deref()
     }
 
-    /// What to make of an entry; none for the two outermost folders themselves.
-    pub(super) fn admit(&mut self, claim: &Claim<'_>) -> Result<Option<Item>, Refusal> {
+    /// Admits an entry and returns what to create; none for the two outermost folders.
+    pub(super) fn admit(&mut self, header: &EntryHeader<'_>) -> Result<Option<Item>, Refusal> {
         self.entries += 1;
-        self.total = self.total.saturating_add(claim.size);
-        if self.entries > ENTRY_LIMIT || self.total > TOTAL_LIMIT {
+        self.total = self.total.saturating_add(header.size);
+        if self.entries > MAX_ENTRIES || self.total > MAX_TOTAL_SIZE {
             return Err(Refusal::Size);
         }
-        if claim.mode & 0o7000 != 0 {
+        if header.mode & 0o7000 != 0 {
             return Err(Refusal::Mode);
         }
-        let Some(path) = self.place(claim)? else {
+        let Some(path) = self.place(header)? else {
             return Ok(None);
         };
-        let what = match claim.kind {
-            Kind::Folder => What::Folder,
-            // Who may execute is all that is taken over of a mode: nobody but root shall write.
-            Kind::File => What::File(if claim.mode & 0o111 == 0 {
+        let what = match header.kind {
+            EntryKind::Folder => ItemKind::Folder,
+            // Only the execute bits are taken over: only root may write.
+            EntryKind::File => ItemKind::File(if header.mode & 0o111 == 0 {
                 0o644
             } else {
                 0o755
             }),
-            Kind::Link(target) => What::Link(inner_target(&path, target)?),
-            Kind::Other => return Err(Refusal::Kind),
+            EntryKind::Link(target) => ItemKind::Link(inner_target(&path, target)?),
+            EntryKind::Other => return Err(Refusal::Kind),
         };
         let folders = self.enter(&path, &what)?;
-        if let What::Link(target) = &what {
+        if let ItemKind::Link(target) = &what {
             self.links.insert(path.clone(), target.clone());
         }
         Ok(Some(Item {
@@ -153,9 +153,8 @@ impl Tree {
         }))
     }
 
-    /// Returns the first link that leads out of the runtime's folder, or in a ring, when the kernel
-    /// follows it. Decided when all entries are known: where a link leads depends on links that may
-    /// come after it.
+    /// Returns the first link that leads out of the runtime's folder, or in a loop, when the kernel
+    /// follows it. Call it after all entries: a link may lead through links that come later.
     pub(super) fn escaping_link(&self) -> Option<&str> {
         self.links
             .keys()
@@ -163,7 +162,7 @@ impl Tree {
             .find(|link| !self.stays_inside(link))
     }
 
-    /// Follows the link at `link` and all links on its way. What is absent, or a file, counts as a
+    /// Follows the link at `link` and all links on its way. An absent path or a file counts as a
     /// folder.
     fn stays_inside(&self, link: &str) -> bool {
         let mut behind: Vec<&str> = Vec::new();
@@ -187,11 +186,11 @@ impl Tree {
         true
     }
 
-    /// The path below the runtime's folder; none for what that folder lies in, and for itself.
-    fn place(&mut self, claim: &Claim<'_>) -> Result<Option<String>, Refusal> {
-        let path = std::str::from_utf8(claim.path).map_err(|_| Refusal::Path)?;
+    /// Returns the path below the runtime's folder; none for that folder and its parent.
+    fn place(&mut self, header: &EntryHeader<'_>) -> Result<Option<String>, Refusal> {
+        let path = std::str::from_utf8(header.path).map_err(|_| Refusal::Path)?;
         let path = path.strip_prefix("./").unwrap_or(path);
-        let path = if claim.kind == Kind::Folder {
+        let path = if header.kind == EntryKind::Folder {
             path.strip_suffix('/').unwrap_or(path)
         } else {
             path
@@ -215,15 +214,15 @@ impl Tree {
             }
             self.version = Some(version.to_owned());
         }
-        match (parts.next(), claim.kind) {
+        match (parts.next(), header.kind) {
             (Some(rest), _) => Ok(Some(rest.to_owned())),
-            (None, Kind::Folder) => Ok(None),
+            (None, EntryKind::Folder) => Ok(None),
             (None, _) => Err(Refusal::Place),
         }
     }
 
-    /// Notes `path`, and which of its folders are new.
-    fn enter(&mut self, path: &str, what: &What) -> Result<Vec<String>, Refusal> {
+    /// Records `path` and returns which of its folders are new.
+    fn enter(&mut self, path: &str, what: &ItemKind) -> Result<Vec<String>, Refusal> {
         let mut folders = Vec::new();
         for (end, _) in path.match_indices('/') {
             let folder = &path[..end];
@@ -233,7 +232,7 @@ impl Tree {
                 None => folders.push(folder.to_owned()),
             }
         }
-        let known = if *what == What::Folder {
+        let known = if *what == ItemKind::Folder {
             Known::Folder
         } else {
             Known::Leaf
@@ -249,35 +248,34 @@ impl Tree {
     }
 }
 
-/// Whether `path` is relative and climbs nowhere: names with one slash between them.
+/// Returns whether `path` is relative, without `..` and empty names.
 pub(super) fn is_plain(path: &str) -> bool {
-    path.len() <= PATH_LIMIT
+    path.len() <= MAX_PATH_LENGTH
         && !path.chars().any(char::is_control)
         && path.split('/').all(|name| !matches!(name, "" | "." | ".."))
 }
 
-/// Whether `text` can be part of a folder's name without looking like something else there.
+/// Returns whether `text` is valid as the version in a folder's name.
 fn is_version(text: &str) -> bool {
-    text.len() <= VERSION_LIMIT
+    text.len() <= MAX_VERSION_LENGTH
         && text.starts_with(|first: char| first.is_ascii_digit())
         && text
             .bytes()
             .all(|byte| byte.is_ascii_alphanumeric() || b".+-_".contains(&byte))
 }
 
-/// The target of a link at `path`, unless it climbs out of the runtime's folder before it names
-/// anything. The rest of the way, which may lead through other links, is for
-/// [`Tree::escaping_link`].
+/// Returns the target of a link at `path`, unless it leads out of the runtime's folder by its
+/// leading `..`. [`Tree::escaping_link`] checks the rest, which may lead through other links.
 fn inner_target(path: &str, target: &[u8]) -> Result<String, Refusal> {
     let target = std::str::from_utf8(target).map_err(|_| Refusal::Link)?;
     if target.is_empty()
         || target.starts_with('/')
-        || target.len() > PATH_LIMIT
+        || target.len() > MAX_PATH_LENGTH
         || target.chars().any(char::is_control)
     {
         return Err(Refusal::Link);
     }
-    // No link is on the way to the link itself: its folders are folders.
+    // The folders of the link are real folders.
     let climbed = target
         .split('/')
         .take_while(|name| matches!(*name, "" | "." | ".."))

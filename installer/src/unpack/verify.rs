@@ -1,4 +1,4 @@
-//! Comparing a folder with a manifest, file by file.
+//! Verifies a runtime's folder with its manifest, file by file.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -14,15 +14,15 @@ use super::manifest::{LINK, MANIFEST, Manifest};
 /// The first difference between a folder and its manifest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Damage {
-    /// A file is not there.
+    /// A file is absent.
     Missing(String),
     /// A file has other bytes, or a link another target.
     Changed(String),
-    /// A file that is executed cannot be, or anybody may write it.
+    /// A program is not executable, or a file is writable by others.
     Mode(String),
-    /// There is something that the manifest does not name.
+    /// A file is not in the manifest.
     Stray(String),
-    /// Something cannot be read.
+    /// A file cannot be read.
     Unreadable(String, io::ErrorKind),
 }
 
@@ -38,7 +38,7 @@ impl fmt::Display for Damage {
     }
 }
 
-/// Compares the runtime in `folder` with the manifest that lies in it.
+/// Verifies the runtime in `folder` with its own manifest.
 ///
 /// # Errors
 /// The first difference.
@@ -50,10 +50,9 @@ pub fn verify(folder: &Path) -> Result<Manifest, Damage> {
     Ok(manifest)
 }
 
-/// Compares `folder` with `manifest`, whose file there must hold `text`.
+/// Verifies `folder` with `manifest`, whose file there must contain `text`.
 pub(super) fn compare(folder: &Path, manifest: &Manifest, text: &[u8]) -> Result<(), Damage> {
-    // A link would lead to a folder that is not the one that was compared, as soon as somebody
-    // moves it.
+    // A link could be redirected to another folder after the check.
     if !folder
         .symlink_metadata()
         .map_err(|error| unreadable("the folder", &error))?
@@ -96,16 +95,12 @@ pub(super) fn compare(folder: &Path, manifest: &Manifest, text: &[u8]) -> Result
         .map(String::as_str)
         .chain([MANIFEST])
         .collect();
-    must_hold_nothing_else(folder, folder, &known)
+    check_no_stray_files(folder, folder, &known)
 }
 
-/// Finds what is in `folder`, a part of `root`, and not `known`. A library that does not belong
-/// there would be loaded.
-fn must_hold_nothing_else(
-    root: &Path,
-    folder: &Path,
-    known: &BTreeSet<&str>,
-) -> Result<(), Damage> {
+/// Finds a file in `folder`, a part of `root`, that is not `known`: an unknown library would be
+/// loaded.
+fn check_no_stray_files(root: &Path, folder: &Path, known: &BTreeSet<&str>) -> Result<(), Damage> {
     let name = |path: &Path| {
         path.strip_prefix(root)
             .unwrap_or(path)
@@ -117,7 +112,7 @@ fn must_hold_nothing_else(
         let entry = entry.map_err(|error| failed(&error))?;
         let path = entry.path();
         if entry.file_type().map_err(|error| failed(&error))?.is_dir() {
-            must_hold_nothing_else(root, &path, known)?;
+            check_no_stray_files(root, &path, known)?;
         } else if !known.contains(name(&path).as_str()) {
             return Err(Damage::Stray(name(&path)));
         }
@@ -132,7 +127,7 @@ pub(super) fn unreadable(path: &str, error: &io::Error) -> Damage {
     }
 }
 
-/// SHA-256 of a file, in hexadecimal digits.
+/// Returns the SHA-256 of a file in hexadecimal digits.
 fn sha256_of(path: &Path) -> io::Result<String> {
     let mut file = File::open(path)?;
     let mut hash = Sha256::new();

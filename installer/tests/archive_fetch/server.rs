@@ -155,7 +155,7 @@ impl Bed {
         let folder = tempfile::tempdir().unwrap();
         let limits = Limits {
             attempts: 3,
-            pause: Duration::from_millis(1),
+            backoff: Duration::from_millis(1),
             connect: Duration::from_secs(5),
             idle: Duration::from_millis(300),
             total: Duration::from_secs(20),

@@ -183,7 +183,7 @@ fn a_bomb_is_refused_before_it_is_unpacked() {
         gzip.finish().unwrap();
         let error = bed.unpack(&file).unwrap_err();
         assert_eq!(error.reason(), Reason::InvalidArtifact, "{error:?}");
-        assert_eq!(fs::read_dir(bed.shelf()).unwrap().count(), 0);
+        assert_eq!(fs::read_dir(bed.versions()).unwrap().count(), 0);
     }
 }
 
@@ -281,7 +281,7 @@ fn links() -> impl Strategy<Value = BTreeMap<String, String>> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
 
-    /// Whatever the entries are: nothing outside of the shelf changes, and what is on it is a whole
+    /// Whatever the entries are: nothing outside of the versions changes, and what is on it is a whole
     /// runtime or nothing.
     #[test]
     fn hostile_entries_reach_nothing(raws in proptest::collection::vec(raws(), 0..6),

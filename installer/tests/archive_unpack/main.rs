@@ -6,7 +6,7 @@ use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
 
 use installer_protocol::Reason;
-use node_installer::unpack::{Change, Damage, UnpackError, verify};
+use node_installer::unpack::{Damage, FolderChange, UnpackError, verify};
 
 use crate::maker::{Bed, Maker, Raw, TOP, mode, write};
 
@@ -21,7 +21,7 @@ fn a_whole_archive_becomes_a_folder_that_is_named_by_version_and_digest() {
     let unpacked = bed.make(&Maker::whole()).unwrap();
     assert_eq!(
         (unpacked.path, unpacked.version.as_str(), unpacked.change),
-        (bed.place(), "1.0.0", Change::Made)
+        (bed.place(), "1.0.0", FolderChange::Made)
     );
     assert_eq!(bed.names(), [unpacked.name]);
     assert_eq!(mode(&bed.place()), 0o755);
@@ -42,7 +42,10 @@ fn a_folder_that_is_whole_is_left_alone() {
     let bed = Bed::new();
     bed.make(&Maker::whole()).unwrap();
     let made = fs::metadata(bed.place()).unwrap().modified().unwrap();
-    assert_eq!(bed.make(&Maker::whole()).unwrap().change, Change::None);
+    assert_eq!(
+        bed.make(&Maker::whole()).unwrap().change,
+        FolderChange::None
+    );
     assert_eq!(fs::metadata(bed.place()).unwrap().modified().unwrap(), made);
 }
 
@@ -99,7 +102,7 @@ fn a_damaged_folder_is_made_anew_unless_containers_run_from_it() {
         bed.in_use.clear();
         assert_eq!(
             bed.make(&Maker::whole()).unwrap().change,
-            Change::Repaired,
+            FolderChange::Repaired,
             "{what}"
         );
         verify(&bed.place()).unwrap();
@@ -120,14 +123,14 @@ fn a_whole_folder_is_found_without_its_archive() {
         (found.path, found.name, found.version),
         (made.path, made.name, made.version)
     );
-    assert_eq!(found.change, Change::None);
+    assert_eq!(found.change, FolderChange::None);
 }
 
 #[test]
 fn what_lies_in_the_place_of_the_folder_is_replaced() {
     for link in [false, true] {
         let bed = Bed::new();
-        fs::create_dir_all(bed.shelf()).unwrap();
+        fs::create_dir_all(bed.versions()).unwrap();
         if link {
             // A link to a whole runtime: whoever moves that would move ours.
             let other = Bed::new();
@@ -137,7 +140,10 @@ fn what_lies_in_the_place_of_the_folder_is_replaced() {
         } else {
             fs::write(bed.place(), "").unwrap();
         }
-        assert_eq!(bed.make(&Maker::whole()).unwrap().change, Change::Repaired);
+        assert_eq!(
+            bed.make(&Maker::whole()).unwrap().change,
+            FolderChange::Repaired
+        );
         assert!(fs::symlink_metadata(bed.place()).unwrap().is_dir());
         assert_eq!(bed.names().len(), 1);
     }
@@ -146,10 +152,10 @@ fn what_lies_in_the_place_of_the_folder_is_replaced() {
 #[test]
 fn what_killed_attempts_left_is_removed_and_other_versions_stay() {
     let bed = Bed::new();
-    fs::create_dir_all(bed.shelf().join(".unpack-x7y/lib")).unwrap();
-    fs::write(bed.shelf().join(".unpack-file"), "").unwrap();
-    fs::create_dir_all(bed.shelf().join("0.9.0-aaaaaaaaaaaa")).unwrap();
-    fs::create_dir_all(bed.shelf().join(".state")).unwrap();
+    fs::create_dir_all(bed.versions().join(".unpack-x7y/lib")).unwrap();
+    fs::write(bed.versions().join(".unpack-file"), "").unwrap();
+    fs::create_dir_all(bed.versions().join("0.9.0-aaaaaaaaaaaa")).unwrap();
+    fs::create_dir_all(bed.versions().join(".state")).unwrap();
     bed.make(&Maker::whole()).unwrap();
     let mut names = bed.names();
     names.sort();
@@ -260,5 +266,5 @@ fn what_is_no_archive_is_refused() {
     }
     let error = bed.unpack(&bed.folder.path().join("absent")).unwrap_err();
     assert_eq!(error.reason(), Reason::HostFiles, "{error:?}");
-    assert_eq!(fs::read_dir(bed.shelf()).unwrap().count(), 0);
+    assert_eq!(fs::read_dir(bed.versions()).unwrap().count(), 0);
 }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use flate2::write::GzEncoder;
 use installer_protocol::Reason;
-use node_installer::unpack::{Damage, Expect, UnpackError, Unpacked, find, unpack};
+use node_installer::unpack::{Damage, ExpectedArchive, UnpackError, Unpacked, find, unpack};
 use sha2::{Digest as _, Sha256};
 use tar::EntryType;
 
@@ -182,7 +182,7 @@ pub(crate) fn write(folder: &Path, entries: &[Raw]) -> PathBuf {
     file
 }
 
-/// A folder for the archive and a shelf.
+/// A folder for the archive and a versions.
 pub(crate) struct Bed {
     pub(crate) folder: tempfile::TempDir,
     pub(crate) in_use: BTreeSet<String>,
@@ -197,28 +197,28 @@ impl Bed {
         }
     }
 
-    pub(crate) fn shelf(&self) -> PathBuf {
+    pub(crate) fn versions(&self) -> PathBuf {
         self.folder.path().join("node/wasmedge-runtime")
     }
 
     pub(crate) fn place(&self) -> PathBuf {
-        self.shelf().join("1.0.0-0123456789ab")
+        self.versions().join("1.0.0-0123456789ab")
     }
 
     pub(crate) fn unpack(&self, archive: &Path) -> Result<Unpacked, UnpackError> {
         unpack(
             archive,
-            &Expect::here(SHA256, self.in_use.clone()),
-            &self.shelf(),
+            &ExpectedArchive::here(SHA256, self.in_use.clone()),
+            &self.versions(),
         )
     }
 
     /// What is found in the folder's place, without an archive.
     pub(crate) fn found(&self) -> Result<Unpacked, Damage> {
         find(
-            &self.shelf(),
+            &self.versions(),
             "1.0.0-0123456789ab",
-            &Expect::here(SHA256, BTreeSet::new()),
+            &ExpectedArchive::here(SHA256, BTreeSet::new()),
         )
     }
 
@@ -231,7 +231,7 @@ impl Bed {
     pub(crate) fn refused(&self, maker: &Maker) -> UnpackError {
         let error = self.make(maker).unwrap_err();
         assert_eq!(
-            fs::read_dir(self.shelf()).unwrap().count(),
+            fs::read_dir(self.versions()).unwrap().count(),
             0,
             "something is left after {error}"
         );
@@ -240,7 +240,7 @@ impl Bed {
     }
 
     pub(crate) fn names(&self) -> Vec<String> {
-        fs::read_dir(self.shelf())
+        fs::read_dir(self.versions())
             .unwrap()
             .map(|entry| entry.unwrap().file_name().into_string().unwrap())
             .collect()

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use installer_protocol::{Distribution, Outcome, Reason};
 use serde::Deserialize;
 
-use crate::bed::Bed;
+use crate::fake_node::FakeNode;
 
 #[derive(Deserialize)]
 struct Host {
@@ -65,16 +65,20 @@ fn golden(name: &str) {
         .iter()
         .map(|(path, text)| (path.as_str(), text.as_str()))
         .collect();
-    let bed = Bed::with(
+    let node = FakeNode::with(
         host.distribution,
         host.containerd.leak(),
         &host.unit,
         &texts,
     );
-    fs::write(bed.path("/usr/lib/os-release"), format!("ID={}\n", host.os)).unwrap();
-    let original = bed.tree();
+    fs::write(
+        node.path("/usr/lib/os-release"),
+        format!("ID={}\n", host.os),
+    )
+    .unwrap();
+    let original = node.tree();
 
-    let report = bed.installed();
+    let report = node.installed();
     let digest = report.installed.unwrap().sha256;
     let folders = host
         .distribution
@@ -87,7 +91,7 @@ fn golden(name: &str) {
             path.starts_with("/etc") || path.contains("/agent/etc") || path.ends_with("/args")
         })
         .flat_map(|folder| {
-            let found = files(&bed.path(&folder)).into_iter();
+            let found = files(&node.path(&folder)).into_iter();
             found
                 .map(|(path, text)| (format!("{folder}{path}"), without_digests(&text, &digest)))
                 .collect::<Vec<_>>()
@@ -108,9 +112,9 @@ fn golden(name: &str) {
         files(&folder.join("after")),
         "{name}: see that it is meant, then run this with UPDATE_GOLDEN=1"
     );
-    bed.installed();
-    bed.removed();
-    bed.tree().must_be(&original, name);
+    node.installed();
+    node.removed();
+    node.tree().must_be(&original, name);
 }
 
 macro_rules! hosts {
@@ -155,17 +159,17 @@ fn a_distribution_that_cannot_be_changed_is_refused_untouched() {
         Distribution::ContainerOptimized,
         Distribution::OtherRuntime,
     ] {
-        let mut bed = Bed::new();
-        bed.request.distribution = distribution;
-        let before = bed.tree();
-        let report = bed.install();
+        let mut node = FakeNode::new();
+        node.request.distribution = distribution;
+        let before = node.tree();
+        let report = node.install();
         assert_eq!(
             (report.outcome, report.reason),
             (Outcome::Refused, Reason::Unsupported),
             "{distribution:?}: {}",
             report.message
         );
-        bed.tree().must_be(&before, "after the refusal");
+        node.tree().must_be(&before, "after the refusal");
     }
 }
 
@@ -176,16 +180,16 @@ fn a_system_that_the_operator_took_for_another_is_refused_by_its_own_name() {
         ("bottlerocket", Reason::Unsupported),
         ("talos", Reason::DistributionMismatch),
     ] {
-        let bed = Bed::new();
-        fs::write(bed.path("/usr/lib/os-release"), format!("ID={os}\n")).unwrap();
-        let before = bed.tree();
-        let report = bed.install();
+        let node = FakeNode::new();
+        fs::write(node.path("/usr/lib/os-release"), format!("ID={os}\n")).unwrap();
+        let before = node.tree();
+        let report = node.install();
         assert_eq!(
             (report.outcome, report.reason),
             (Outcome::Refused, reason),
             "{os}: {}",
             report.message
         );
-        bed.tree().must_be(&before, "after the refusal");
+        node.tree().must_be(&before, "after the refusal");
     }
 }

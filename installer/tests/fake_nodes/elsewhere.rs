@@ -4,9 +4,9 @@
 use std::fs;
 
 use installer_protocol::{Outcome, Reason, Report, Stage};
-use node_installer::host::HostPath;
+use node_installer::node_root::NodePath;
 
-use crate::bed::{Bed, CONFIG};
+use crate::fake_node::{CONFIG, FakeNode};
 
 /// The main file of a containerd whose state folder no installer sees.
 fn with_state(state: &str) -> String {
@@ -17,15 +17,15 @@ fn with_state(state: &str) -> String {
 }
 
 /// A node with such a containerd, both in its file and running.
-fn elsewhere() -> Bed {
-    let bed = Bed::new();
+fn elsewhere() -> FakeNode {
+    let node = FakeNode::new();
     fs::write(
-        bed.path("/etc/containerd/config.toml"),
+        node.path("/etc/containerd/config.toml"),
         with_state("/run/other"),
     )
     .unwrap();
-    *bed.fake.state.borrow_mut() = "/run/other".to_owned();
-    bed
+    *node.machine.state.borrow_mut() = "/run/other".to_owned();
+    node
 }
 
 fn must_be_in_use(report: &Report, words: &[&str]) {
@@ -46,88 +46,88 @@ fn must_be_in_use(report: &Report, words: &[&str]) {
 
 #[test]
 fn a_runtime_that_pods_use_stays_where_containerds_state_folder_is_not_seen() {
-    let bed = elsewhere();
-    let before = bed.tree();
-    bed.installed();
-    bed.fake.pods.borrow_mut().extend([
+    let node = elsewhere();
+    let before = node.tree();
+    node.installed();
+    node.machine.pods.borrow_mut().extend([
         ("pod-1".to_owned(), "wasmedge".to_owned()),
         ("pod-2".to_owned(), "runc".to_owned()),
     ]);
-    let installed = bed.tree();
-    must_be_in_use(&bed.uninstall(), &["1 containers", "k8s.io/pod-1"]);
-    bed.tree().must_be(&installed, "after the refusal");
-    bed.fake.pods.borrow_mut().remove("pod-1");
-    bed.removed();
-    bed.tree().must_be(&before, "after the removal");
+    let installed = node.tree();
+    must_be_in_use(&node.uninstall(), &["1 containers", "k8s.io/pod-1"]);
+    node.tree().must_be(&installed, "after the refusal");
+    node.machine.pods.borrow_mut().remove("pod-1");
+    node.removed();
+    node.tree().must_be(&before, "after the removal");
 }
 
 #[test]
 fn a_former_version_stays_while_pods_run_that_may_run_from_it() {
-    let bed = elsewhere();
-    let first = bed.installed().installed.unwrap();
-    bed.fake
+    let node = elsewhere();
+    let first = node.installed().installed.unwrap();
+    node.machine
         .pods
         .borrow_mut()
         .insert("pod".to_owned(), "wasmedge".to_owned());
-    bed.bundle("1.1.0", "good");
-    let second = bed.installed().installed.unwrap();
-    assert!(bed.path(&first.path).exists() && bed.path(&second.path).exists());
-    bed.fake.pods.borrow_mut().clear();
-    bed.installed();
-    assert!(!bed.path(&first.path).exists(), "no pod runs any more");
+    node.bundle("1.1.0", "good");
+    let second = node.installed().installed.unwrap();
+    assert!(node.path(&first.path).exists() && node.path(&second.path).exists());
+    node.machine.pods.borrow_mut().clear();
+    node.installed();
+    assert!(!node.path(&first.path).exists(), "no pod runs any more");
 }
 
 #[test]
 fn a_runtime_stays_where_neither_containerd_nor_its_folder_shows_what_runs() {
     for flag in [None, Some("--state=/run/other")] {
-        let bed = Bed::new();
-        bed.installed();
+        let node = FakeNode::new();
+        node.installed();
         match flag {
             None => {
-                let main = bed
+                let main = node
                     .read("/etc/containerd/config.toml")
                     .replace("version = 2\n", "version = 2\nstate = \"/run/other\"\n");
-                fs::write(bed.path("/etc/containerd/config.toml"), main).unwrap();
+                fs::write(node.path("/etc/containerd/config.toml"), main).unwrap();
             }
             Some(flag) => {
-                *bed.fake.arguments.borrow_mut() =
+                *node.machine.arguments.borrow_mut() =
                     vec!["/usr/bin/containerd".to_owned(), flag.to_owned()];
             }
         }
-        bed.fake.faults.mute.set(true);
-        let before = bed.tree();
+        node.machine.faults.mute.set(true);
+        let before = node.tree();
         must_be_in_use(
-            &bed.uninstall(),
+            &node.uninstall(),
             &[
                 "cannot find out",
                 "/run/other",
                 "containerd does not answer",
             ],
         );
-        bed.tree().must_be(&before, "after the refusal");
+        node.tree().must_be(&before, "after the refusal");
     }
 }
 
 #[test]
 fn a_state_folder_without_bundles_is_not_one_without_containers() {
-    let bed = Bed::new();
-    bed.installed();
-    fs::remove_dir_all(bed.path("/run/containerd/io.containerd.runtime.v2.task")).unwrap();
-    bed.fake
+    let node = FakeNode::new();
+    node.installed();
+    fs::remove_dir_all(node.path("/run/containerd/io.containerd.runtime.v2.task")).unwrap();
+    node.machine
         .pods
         .borrow_mut()
         .insert("pod".to_owned(), "wasmedge".to_owned());
-    must_be_in_use(&bed.uninstall(), &["k8s.io/pod"]);
-    bed.fake.faults.mute.set(true);
+    must_be_in_use(&node.uninstall(), &["k8s.io/pod"]);
+    node.machine.faults.mute.set(true);
     must_be_in_use(
-        &bed.uninstall(),
+        &node.uninstall(),
         &["has no folder io.containerd.runtime.v2.task"],
     );
 }
 
-fn must_be_unsupported(bed: &Bed, words: &[&str]) {
-    let before = bed.tree();
-    let report = bed.install();
+fn must_be_unsupported(node: &FakeNode, words: &[&str]) {
+    let before = node.tree();
+    let report = node.install();
     assert_eq!(
         (report.outcome, report.stage, report.reason),
         (Outcome::Refused, Stage::Check, Reason::Unsupported),
@@ -141,101 +141,101 @@ fn must_be_unsupported(bed: &Bed, words: &[&str]) {
             report.message
         );
     }
-    bed.tree().must_be(&before, "after the refusal");
-    assert_eq!(bed.fake.restarts.get(), 0);
+    node.tree().must_be(&before, "after the refusal");
+    assert_eq!(node.machine.restarts.get(), 0);
 }
 
 #[test]
 fn a_kernel_before_5_12_is_refused_before_anything_is_touched() {
-    let bed = Bed::new();
-    bed.fake.kernel.set("5.10.0-28-amd64");
-    must_be_unsupported(&bed, &["Linux 5.10.0-28-amd64", "5.12 or later"]);
+    let node = FakeNode::new();
+    node.machine.kernel.set("5.10.0-28-amd64");
+    must_be_unsupported(&node, &["Linux 5.10.0-28-amd64", "5.12 or later"]);
 }
 
 #[test]
 fn a_runtime_is_removed_whatever_the_kernel_is() {
-    let bed = Bed::new();
-    bed.installed();
-    bed.fake.kernel.set("5.10.0-28-amd64");
-    bed.removed();
+    let node = FakeNode::new();
+    node.installed();
+    node.machine.kernel.set("5.10.0-28-amd64");
+    node.removed();
 }
 
 /// A node whose containerd reads `/etc/containerd/other.toml`, by these words behind its program's
 /// name.
-fn reading_another_file(words: &[&str]) -> Bed {
-    let bed = Bed::new();
-    fs::write(bed.path("/etc/containerd/other.toml"), CONFIG).unwrap();
-    *bed.fake.main.borrow_mut() = HostPath::new("/etc/containerd/other.toml").unwrap();
-    *bed.fake.arguments.borrow_mut() = ["/usr/bin/containerd"]
+fn reading_another_file(words: &[&str]) -> FakeNode {
+    let node = FakeNode::new();
+    fs::write(node.path("/etc/containerd/other.toml"), CONFIG).unwrap();
+    *node.machine.main.borrow_mut() = NodePath::new("/etc/containerd/other.toml").unwrap();
+    *node.machine.arguments.borrow_mut() = ["/usr/bin/containerd"]
         .iter()
         .chain(words)
         .map(|word| (*word).to_owned())
         .collect();
-    bed
+    node
 }
 
 #[test]
 fn a_containerd_that_reads_another_file_is_refused_before_its_restart_by_the_name_of_that_file() {
-    let mut bed = reading_another_file(&["--config", "/etc/containerd/other.toml"]);
+    let mut node = reading_another_file(&["--config", "/etc/containerd/other.toml"]);
     let named = [
         "containerd.service",
         "spec.containerd.paths.config to /etc/containerd/other.toml",
     ];
-    must_be_unsupported(&bed, &named);
-    bed.request.paths.config = Some("/etc/containerd/wrong.toml".to_owned());
-    must_be_unsupported(&bed, &named);
-    bed.request.paths.config = Some("/etc/containerd/other.toml".to_owned());
-    let before = bed.tree();
-    bed.installed();
-    assert_eq!(bed.read("/etc/containerd/config.toml"), CONFIG);
-    bed.removed();
-    bed.tree().must_be(&before, "after the removal");
+    must_be_unsupported(&node, &named);
+    node.request.paths.config = Some("/etc/containerd/wrong.toml".to_owned());
+    must_be_unsupported(&node, &named);
+    node.request.paths.config = Some("/etc/containerd/other.toml".to_owned());
+    let before = node.tree();
+    node.installed();
+    assert_eq!(node.read("/etc/containerd/config.toml"), CONFIG);
+    node.removed();
+    node.tree().must_be(&before, "after the removal");
 }
 
 #[test]
 fn a_request_that_names_a_file_which_containerd_does_not_read_is_refused() {
-    let mut bed = Bed::new();
-    fs::write(bed.path("/etc/containerd/other.toml"), CONFIG).unwrap();
-    bed.request.paths.config = Some("/etc/containerd/other.toml".to_owned());
+    let mut node = FakeNode::new();
+    fs::write(node.path("/etc/containerd/other.toml"), CONFIG).unwrap();
+    node.request.paths.config = Some("/etc/containerd/other.toml".to_owned());
     must_be_unsupported(
-        &bed,
+        &node,
         &["spec.containerd.paths.config to /etc/containerd/config.toml"],
     );
 }
 
 #[test]
 fn another_name_of_the_same_file_is_the_same_file() {
-    let bed = reading_another_file(&["-c=/etc/containerd/link.toml"]);
-    std::os::unix::fs::symlink("config.toml", bed.path("/etc/containerd/link.toml")).unwrap();
-    *bed.fake.main.borrow_mut() = HostPath::new("/etc/containerd/config.toml").unwrap();
-    bed.installed();
+    let node = reading_another_file(&["-c=/etc/containerd/link.toml"]);
+    std::os::unix::fs::symlink("config.toml", node.path("/etc/containerd/link.toml")).unwrap();
+    *node.machine.main.borrow_mut() = NodePath::new("/etc/containerd/config.toml").unwrap();
+    node.installed();
 }
 
 #[test]
 fn a_command_that_only_systemd_can_resolve_needs_the_files_name_in_the_request() {
-    let mut bed = reading_another_file(&["$OPTIONS"]);
-    bed.fake
+    let mut node = reading_another_file(&["$OPTIONS"]);
+    node.machine
         .environment_files
         .borrow_mut()
         .push("/etc/default/containerd".to_owned());
     must_be_unsupported(
-        &bed,
+        &node,
         &[
             "$OPTIONS",
             "set spec.containerd.paths.config",
             "ps -o args=",
         ],
     );
-    bed.request.paths.config = Some("/etc/containerd/other.toml".to_owned());
-    bed.installed();
+    node.request.paths.config = Some("/etc/containerd/other.toml".to_owned());
+    node.installed();
 }
 
 #[test]
 fn a_containerd_that_does_not_answer_is_not_restarted() {
-    let bed = Bed::new();
-    bed.fake.faults.mute.set(true);
-    let before = bed.tree();
-    let report = bed.install();
+    let node = FakeNode::new();
+    node.machine.faults.mute.set(true);
+    let before = node.tree();
+    let report = node.install();
     assert_eq!(
         (report.outcome, report.stage, report.reason),
         (Outcome::Refused, Stage::Check, Reason::ContainerdRestart),
@@ -247,6 +247,6 @@ fn a_containerd_that_does_not_answer_is_not_restarted() {
         "{}",
         report.message
     );
-    bed.tree().must_be(&before, "after the refusal");
-    assert_eq!(bed.fake.restarts.get(), 0);
+    node.tree().must_be(&before, "after the refusal");
+    assert_eq!(node.machine.restarts.get(), 0);
 }

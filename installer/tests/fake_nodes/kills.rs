@@ -3,7 +3,7 @@
 
 use installer_protocol::{CgroupDriver, Outcome, Request, Verb};
 
-use crate::bed::{Bed, Tree};
+use crate::fake_node::{FakeNode, Tree};
 
 /// More than there are.
 const STEPS: usize = 200;
@@ -11,47 +11,47 @@ const STEPS: usize = 200;
 /// Calls `check` with a new node whose process was killed at each of the steps that `verb` has
 /// after `prepare`.
 fn at_each_step(
-    make: fn() -> Bed,
+    make: fn() -> FakeNode,
     verb: Verb,
-    prepare: impl Fn(&Bed),
-    check: impl Fn(&Bed, &Tree, usize),
+    prepare: impl Fn(&FakeNode),
+    check: impl Fn(&FakeNode, &Tree, usize),
 ) {
     for step in 1..STEPS {
-        let bed = make();
-        let original = bed.tree();
-        prepare(&bed);
-        if !bed.killed_at(step, verb) {
+        let node = make();
+        let original = node.tree();
+        prepare(&node);
+        if !node.killed_at(step, verb) {
             assert!(step > 10, "only {step} steps");
             return;
         }
-        check(&bed, &original, step);
+        check(&node, &original, step);
     }
     panic!("the process has more than {STEPS} steps");
 }
 
 #[test]
 fn an_installation_goes_on_after_a_kill_at_any_step() {
-    for make in [Bed::new, Bed::old] {
+    for make in [FakeNode::new, FakeNode::old] {
         let whole = make();
         whole.installed();
         at_each_step(
             make,
             Verb::Install,
             |_| {},
-            |bed, original, step| {
-                let restarts = bed.fake.restarts.get();
-                bed.installed();
+            |node, original, step| {
+                let restarts = node.machine.restarts.get();
+                node.installed();
                 assert!(
-                    bed.fake.restarts.get() <= 1.max(restarts),
+                    node.machine.restarts.get() <= 1.max(restarts),
                     "step {step}: what was read is not read once more"
                 );
                 assert_eq!(
-                    bed.tree().0.keys().collect::<Vec<_>>(),
+                    node.tree().0.keys().collect::<Vec<_>>(),
                     whole.tree().0.keys().collect::<Vec<_>>(),
                     "step {step}"
                 );
-                bed.removed();
-                bed.tree()
+                node.removed();
+                node.tree()
                     .must_be(original, &format!("removed after a kill at step {step}"));
             },
         );
@@ -60,16 +60,16 @@ fn an_installation_goes_on_after_a_kill_at_any_step() {
 
 #[test]
 fn an_installation_is_taken_back_after_a_kill_at_any_step() {
-    for make in [Bed::new, Bed::old] {
+    for make in [FakeNode::new, FakeNode::old] {
         at_each_step(
             make,
             Verb::Install,
             |_| {},
-            |bed, original, step| {
-                bed.removed();
-                bed.tree()
+            |node, original, step| {
+                node.removed();
+                node.tree()
                     .must_be(original, &format!("removed after a kill at step {step}"));
-                assert_eq!(bed.fake.serves(), ["runc"]);
+                assert_eq!(node.machine.serves(), ["runc"]);
             },
         );
     }
@@ -77,16 +77,16 @@ fn an_installation_is_taken_back_after_a_kill_at_any_step() {
 
 #[test]
 fn a_removal_goes_on_after_a_kill_at_any_step() {
-    for make in [Bed::new, Bed::old] {
+    for make in [FakeNode::new, FakeNode::old] {
         at_each_step(
             make,
             Verb::Uninstall,
-            |bed| drop(bed.installed()),
-            |bed, original, step| {
-                bed.removed();
-                bed.tree()
+            |node| drop(node.installed()),
+            |node, original, step| {
+                node.removed();
+                node.tree()
                     .must_be(original, &format!("a kill at step {step}"));
-                assert!(bed.fake.restarts.get() <= 2, "step {step}");
+                assert!(node.machine.restarts.get() <= 2, "step {step}");
             },
         );
     }
@@ -95,13 +95,13 @@ fn a_removal_goes_on_after_a_kill_at_any_step() {
 #[test]
 fn what_is_being_removed_can_be_installed_again_after_a_kill_at_any_step() {
     at_each_step(
-        Bed::new,
+        FakeNode::new,
         Verb::Uninstall,
-        |bed| drop(bed.installed()),
-        |bed, original, step| {
-            bed.installed();
-            bed.removed();
-            bed.tree()
+        |node| drop(node.installed()),
+        |node, original, step| {
+            node.installed();
+            node.removed();
+            node.tree()
                 .must_be(original, &format!("a kill at step {step}"));
         },
     );
@@ -109,17 +109,17 @@ fn what_is_being_removed_can_be_installed_again_after_a_kill_at_any_step() {
 
 #[test]
 fn an_upgrade_goes_on_after_a_kill_at_any_step() {
-    let prepare = |bed: &Bed| {
-        bed.installed();
-        bed.bundle("1.1.0", "good");
+    let prepare = |node: &FakeNode| {
+        node.installed();
+        node.bundle("1.1.0", "good");
     };
-    for make in [Bed::new, Bed::old] {
-        at_each_step(make, Verb::Install, prepare, |bed, original, step| {
-            let report = bed.installed();
+    for make in [FakeNode::new, FakeNode::old] {
+        at_each_step(make, Verb::Install, prepare, |node, original, step| {
+            let report = node.installed();
             assert_eq!(report.installed.unwrap().version, "1.1.0");
-            assert_eq!(bed.shelf(), 2, "the version and its entry, step {step}");
-            bed.removed();
-            bed.tree()
+            assert_eq!(node.versions(), 2, "the version and its entry, step {step}");
+            node.removed();
+            node.tree()
                 .must_be(original, &format!("a kill at step {step}"));
         });
     }
@@ -128,28 +128,28 @@ fn an_upgrade_goes_on_after_a_kill_at_any_step() {
 #[test]
 fn another_request_after_a_kill_takes_the_former_one_back_first() {
     at_each_step(
-        Bed::old,
+        FakeNode::old,
         Verb::Install,
         |_| {},
-        |bed, original, step| {
-            bed.bundle("1.1.0", "good");
+        |node, original, step| {
+            node.bundle("1.1.0", "good");
             let other = Request {
                 cgroup_driver: CgroupDriver::Cgroupfs,
-                ..bed.request.clone()
+                ..node.request.clone()
             };
-            let report = bed.perform(&other);
+            let report = node.perform(&other);
             assert_eq!(
                 report.outcome,
                 Outcome::Installed,
                 "step {step}: {report:?}"
             );
             assert!(
-                bed.options().contains("SystemdCgroup = false"),
+                node.options().contains("SystemdCgroup = false"),
                 "step {step}"
             );
-            assert!(bed.fake.is_up_to_date(), "step {step}");
-            bed.removed();
-            bed.tree()
+            assert!(node.machine.is_up_to_date(), "step {step}");
+            node.removed();
+            node.tree()
                 .must_be(original, &format!("a kill at step {step}"));
         },
     );
@@ -157,41 +157,46 @@ fn another_request_after_a_kill_takes_the_former_one_back_first() {
 
 #[test]
 fn a_failed_installation_goes_back_also_after_a_kill_on_the_way() {
-    let prepare = |bed: &Bed| bed.bundle("1.0.0", "broken");
-    for make in [Bed::new, Bed::old] {
-        at_each_step(make, Verb::Install, prepare, |bed, original, step| {
+    let prepare = |node: &FakeNode| node.bundle("1.0.0", "broken");
+    for make in [FakeNode::new, FakeNode::old] {
+        at_each_step(make, Verb::Install, prepare, |node, original, step| {
             // The next one either finds that it failed, or that the guest fails again.
-            let report = bed.install();
+            let report = node.install();
             assert_eq!(
                 report.outcome,
                 Outcome::RolledBack,
                 "step {step}: {report:?}"
             );
-            bed.tree()
+            node.tree()
                 .must_be(original, &format!("a kill at step {step}"));
-            assert!(bed.fake.is_up_to_date());
-            assert_eq!(bed.fake.serves(), ["runc"]);
+            assert!(node.machine.is_up_to_date());
+            assert_eq!(node.machine.serves(), ["runc"]);
         });
     }
 }
 
 #[test]
 fn a_failed_upgrade_leads_back_to_the_former_version_also_after_a_kill_on_the_way() {
-    let prepare = |bed: &Bed| {
-        bed.installed();
-        bed.bundle("1.1.0", "broken");
+    let prepare = |node: &FakeNode| {
+        node.installed();
+        node.bundle("1.1.0", "broken");
     };
-    at_each_step(Bed::new, Verb::Install, prepare, |bed, original, step| {
-        let report = bed.install();
-        assert_eq!(
-            report.outcome,
-            Outcome::RolledBack,
-            "step {step}: {report:?}"
-        );
-        assert_eq!(report.installed.unwrap().version, "1.0.0");
-        assert!(bed.fake.is_up_to_date(), "step {step}");
-        bed.removed();
-        bed.tree()
-            .must_be(original, &format!("a kill at step {step}"));
-    });
+    at_each_step(
+        FakeNode::new,
+        Verb::Install,
+        prepare,
+        |node, original, step| {
+            let report = node.install();
+            assert_eq!(
+                report.outcome,
+                Outcome::RolledBack,
+                "step {step}: {report:?}"
+            );
+            assert_eq!(report.installed.unwrap().version, "1.0.0");
+            assert!(node.machine.is_up_to_date(), "step {step}");
+            node.removed();
+            node.tree()
+                .must_be(original, &format!("a kill at step {step}"));
+        },
+    );
 }

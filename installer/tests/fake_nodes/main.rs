@@ -3,11 +3,11 @@
 //! is done to it here: kills at every step, full disks, restarts that fail, guests that do not run.
 
 #[cfg(test)]
-mod fake;
+mod fake_machine;
 #[cfg(test)]
-mod bed;
+mod fake_node;
 #[cfg(test)]
-mod plain;
+mod success;
 #[cfg(test)]
 mod kills;
 #[cfg(test)]

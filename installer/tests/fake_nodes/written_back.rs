@@ -3,24 +3,24 @@
 use std::fs;
 
 use installer_protocol::{Outcome, Reason};
-use node_installer::host::HostPath;
 use node_installer::machine::Machine as _;
+use node_installer::node_root::NodePath;
 
-use crate::bed::Bed;
+use crate::fake_node::FakeNode;
 
 /// Writes containerd's merged configuration back as its main file, with the list of what it was
 /// merged of.
-fn write_back(bed: &Bed) {
-    let main = HostPath::new("/etc/containerd/config.toml").unwrap();
-    let dumped = bed
-        .fake
+fn write_back(node: &FakeNode) {
+    let main = NodePath::new("/etc/containerd/config.toml").unwrap();
+    let dumped = node
+        .machine
         .run(
-            &HostPath::new("/usr/bin/containerd").unwrap(),
+            &NodePath::new("/usr/bin/containerd").unwrap(),
             &["-c", main.as_str(), "config", "dump"],
         )
         .unwrap();
     let mut merged: toml::Table = String::from_utf8(dumped.stdout).unwrap().parse().unwrap();
-    let drop_ins = fs::read_dir(bed.path("/etc/containerd/wasmedge-runtime.d"))
+    let drop_ins = fs::read_dir(node.path("/etc/containerd/wasmedge-runtime.d"))
         .into_iter()
         .flatten();
     let drop_ins = drop_ins.map(|entry| {
@@ -35,32 +35,32 @@ fn write_back(bed: &Bed) {
         .map(toml::Value::from)
         .collect();
     merged.insert("imports".to_owned(), loaded.into());
-    fs::write(bed.path(main.as_str()), toml::to_string(&merged).unwrap()).unwrap();
+    fs::write(node.path(main.as_str()), toml::to_string(&merged).unwrap()).unwrap();
 }
 
 #[test]
 fn a_runtime_is_upgraded_and_removed_where_the_merged_configuration_was_written_back() {
-    for bed in [Bed::new(), Bed::old()] {
-        bed.installed();
-        write_back(&bed);
-        bed.fake.start_containerd();
-        assert_eq!(bed.fake.serves(), ["runc", "wasmedge"]);
-        bed.bundle("1.1.0", "good");
-        let second = bed.installed().installed.unwrap();
+    for node in [FakeNode::new(), FakeNode::old()] {
+        node.installed();
+        write_back(&node);
+        node.machine.start_containerd();
+        assert_eq!(node.machine.serves(), ["runc", "wasmedge"]);
+        node.bundle("1.1.0", "good");
+        let second = node.installed().installed.unwrap();
         assert!(
-            bed.fake
+            node.machine
                 .guests
                 .borrow()
                 .last()
                 .unwrap()
                 .starts_with(&second.path)
         );
-        write_back(&bed);
-        bed.removed();
-        assert_eq!(bed.fake.serves(), ["runc"]);
-        let left = bed.read("/etc/containerd/config.toml");
+        write_back(&node);
+        node.removed();
+        assert_eq!(node.machine.serves(), ["runc"]);
+        let left = node.read("/etc/containerd/config.toml");
         assert!(
-            !left.contains("wasmedge") && !bed.path("/etc/containerd/wasmedge-runtime.d").exists(),
+            !left.contains("wasmedge") && !node.path("/etc/containerd/wasmedge-runtime.d").exists(),
             "{left}"
         );
     }
@@ -68,17 +68,17 @@ fn a_runtime_is_upgraded_and_removed_where_the_merged_configuration_was_written_
 
 #[test]
 fn a_removal_names_the_lines_of_a_handler_that_leads_elsewhere_since() {
-    for bed in [Bed::new(), Bed::old()] {
-        let launcher = bed.installed().installed.unwrap().path;
-        write_back(&bed);
-        let main = bed.read("/etc/containerd/config.toml");
+    for node in [FakeNode::new(), FakeNode::old()] {
+        let launcher = node.installed().installed.unwrap().path;
+        write_back(&node);
+        let main = node.read("/etc/containerd/config.toml");
         fs::write(
-            bed.path("/etc/containerd/config.toml"),
+            node.path("/etc/containerd/config.toml"),
             main.replace(&launcher, "/usr/local"),
         )
         .unwrap();
-        let before = bed.tree();
-        for report in [bed.install(), bed.uninstall()] {
+        let before = node.tree();
+        for report in [node.install(), node.uninstall()] {
             assert_eq!(
                 (report.outcome, report.reason),
                 (Outcome::Refused, Reason::HandlerTaken),
@@ -93,6 +93,6 @@ fn a_removal_names_the_lines_of_a_handler_that_leads_elsewhere_since() {
                 assert!(report.message.contains(words), "{}", report.message);
             }
         }
-        bed.tree().must_be(&before, "after both refusals");
+        node.tree().must_be(&before, "after both refusals");
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use installer_protocol::Mode;
+use installer_protocol::ConfigMode;
 use installer_protocol::layout::Restarter;
 
 use super::super::version::Version;
@@ -10,7 +10,7 @@ use super::*;
 
 const MAIN: &str = "/etc/containerd/config.toml";
 
-fn facts(configuration: Configuration, files: &[(&str, &str)]) -> Facts {
+fn facts(configuration: Configuration, files: &[(&str, &str)]) -> ConfigFacts {
     let mut folders: BTreeMap<String, Option<Vec<String>>> = BTreeMap::new();
     for (path, _) in files {
         let names = folders
@@ -18,9 +18,9 @@ fn facts(configuration: Configuration, files: &[(&str, &str)]) -> Facts {
             .or_insert_with(|| Some(Vec::new()));
         names.as_mut().unwrap().push(imports::name(path).to_owned());
     }
-    Facts {
+    ConfigFacts {
         version: Version::parse("2.4.2").unwrap(),
-        mode: Mode::Auto,
+        mode: ConfigMode::Auto,
         base: "/opt/wasmedge-runtime".to_owned(),
         main: MAIN.to_owned(),
         configuration,
@@ -42,7 +42,7 @@ fn change(path: &str, after: Option<&str>) -> FileChange {
     }
 }
 
-fn imports_of(candidate: &Candidate) -> Vec<String> {
+fn imports_of(candidate: &CandidateConfig) -> Vec<String> {
     let (_, main) = candidate
         .files
         .iter()
@@ -61,7 +61,7 @@ fn without_changes_the_candidate_is_the_host_itself() {
     let facts = facts(Configuration::MainFile, &[(MAIN, "version = 3\n")]);
     assert_eq!(
         lay_out(&facts, &[], "a").unwrap(),
-        Candidate {
+        CandidateConfig {
             main: MAIN.to_owned(),
             files: Vec::new()
         }
@@ -112,7 +112,7 @@ fn an_absent_main_file_is_an_empty_one() {
 #[test]
 fn k0s_has_the_handler_in_the_file_that_it_generates() {
     let folder = "/etc/k0s/containerd.d".to_owned();
-    let drop_in = super::super::place::drop_in(&folder, "a");
+    let drop_in = super::super::drop_in::path(&folder, "a");
     let generated = "/run/k0s/containerd-cri.toml";
     let runtimes = "plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes";
     let files = [

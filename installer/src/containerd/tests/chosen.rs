@@ -44,7 +44,7 @@ fn what_a_containerd_would_not_do_is_refused_before_anything_is_written() {
         ("2.4.0", V3, shim, None),
     ] {
         let facts = Host::with(&[(MAIN, main)])
-            .facts(Distribution::Systemd, Mode::Auto, containerd, None)
+            .facts(Distribution::Systemd, ConfigMode::Auto, containerd, None)
             .unwrap();
         let proposal = propose(
             &facts,
@@ -55,7 +55,7 @@ fn what_a_containerd_would_not_do_is_refused_before_anything_is_written() {
             None,
         );
         match (proposal, says) {
-            (Ok(proposal), None) => assert_eq!(proposal.record.settings, settings, "{containerd}"),
+            (Ok(proposal), None) => assert_eq!(proposal.written.settings, settings, "{containerd}"),
             (Err(error), Some(says)) => {
                 assert!(error.to_string().contains(says), "{error}");
                 assert_eq!(error.reason(), Reason::Unsupported, "{error}");

@@ -55,7 +55,7 @@ fn handlers(cluster: &Cluster, node: &str) -> String {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_installer_reports_and_its_node_lists_the_handler_a_while_later() {
+async fn installer_reports_and_node_lists_handler_later() {
     let cluster = Cluster::start();
     let fleet = Fleet::start(&cluster);
     fleet.join(Joining::new("a"));
@@ -78,7 +78,7 @@ async fn an_installer_reports_and_its_node_lists_the_handler_a_while_later() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_script_decides_how_an_installer_ends() {
+async fn script_decides_how_installer_ends() {
     let cluster = Cluster::start();
     let fleet = Fleet::start(&cluster);
     for (name, script, ends) in [
@@ -107,7 +107,7 @@ async fn a_script_decides_how_an_installer_ends() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn two_installers_on_a_node_are_noticed() {
+async fn two_installers_on_one_node_are_a_violation() {
     let cluster = Cluster::start();
     let fleet = Fleet::start(&cluster);
     fleet.join(Joining::new("a"));
@@ -119,7 +119,7 @@ async fn two_installers_on_a_node_are_noticed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_deleted_job_kills_its_installer_unless_its_pod_stays() {
+async fn deleted_job_kills_installer_unless_pod_is_kept() {
     for (policy, works) in [("Background", false), ("Orphan", true)] {
         let cluster = Cluster::start();
         let fleet = Fleet::start(&cluster);

@@ -1,9 +1,9 @@
-//! The host: its files below one root, its programs, and the lock that lets one installer at a time
-//! change it.
+//! The node's root: paths below it, programs of the node, and the lock that allows one installer at
+//! a time.
 //!
-//! An installer's pod sees the host's paths below a root of its own, `/host`. A [`HostPath`] is a
-//! path as the host knows it; only [`HostRoot::locate`] makes a path of this process of it, so that
-//! the two cannot be mixed up.
+//! An installer's pod sees the node's paths below `/host`. A [`NodePath`] is a path as the node's
+//! own processes see it. Only [`NodeRoot::locate`] turns it into a path of this process, so the two
+//! cannot be confused.
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
@@ -17,35 +17,34 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-/// Subcommand of this program that runs another one inside the host's root.
+/// Subcommand of this program that runs another one inside the node's root.
 pub const IN_ROOT: &str = "in-root";
 
-/// An absolute path on the host.
+/// An absolute path on the node.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct HostPath(String);
+pub struct NodePath(String);
 
-/// A text that is no path on a host.
+/// A text that is not a path on a node.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "{0:?} is no absolute path without `..`: write the path as the host knows it, beginning with \
-     `/`"
+    "{0:?} is not an absolute path without `..`: write the path as on the node, beginning with `/`"
 )]
-pub struct NoHostPath(String);
+pub struct InvalidNodePath(String);
 
-impl HostPath {
-    /// A path that begins with `/` and climbs nowhere.
+impl NodePath {
+    /// Parses an absolute path without `..`.
     ///
     /// # Errors
-    /// When it does not.
-    pub fn new(text: &str) -> Result<Self, NoHostPath> {
+    /// If it is relative or has `..`.
+    pub fn new(text: &str) -> Result<Self, InvalidNodePath> {
         let mut parts = text
             .split('/')
             .filter(|part| !part.is_empty() && *part != ".")
             .peekable();
         if !text.starts_with('/') || text.contains('\0') || text.split('/').any(|part| part == "..")
         {
-            return Err(NoHostPath(text.to_owned()));
+            return Err(InvalidNodePath(text.to_owned()));
         }
         if parts.peek().is_none() {
             return Ok(Self("/".to_owned()));
@@ -55,7 +54,7 @@ impl HostPath {
         ))
     }
 
-    /// The path of `name`, a name or a relative path without `..`, below this folder.
+    /// Returns the path of `name`, a name or a relative path without `..`, below this folder.
     #[must_use]
     pub fn join(&self, name: &str) -> Self {
         Self(format!(
@@ -65,73 +64,73 @@ impl HostPath {
         ))
     }
 
-    /// The folder that it lies in; the root's is the root.
+    /// Returns its parent folder; the root's is the root.
     #[must_use]
     pub fn folder(&self) -> Self {
         Self(installer_protocol::layout::parent(&self.0).to_owned())
     }
 
-    /// The last part of it.
+    /// Returns its last component.
     pub fn name(&self) -> &str {
         self.0.rsplit('/').next().unwrap_or_default()
     }
 
-    /// Whether it is this folder or lies below it.
+    /// Returns whether it is `folder` or below it.
     pub fn is_within(&self, folder: &Self) -> bool {
         Path::new(&self.0).starts_with(&folder.0)
     }
 
-    /// The path as the host knows it.
+    /// Returns the path as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
-impl fmt::Display for HostPath {
+impl fmt::Display for NodePath {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.write_str(&self.0)
     }
 }
 
-impl TryFrom<String> for HostPath {
-    type Error = NoHostPath;
+impl TryFrom<String> for NodePath {
+    type Error = InvalidNodePath;
 
-    fn try_from(text: String) -> Result<Self, NoHostPath> {
+    fn try_from(text: String) -> Result<Self, InvalidNodePath> {
         Self::new(&text)
     }
 }
 
-impl From<HostPath> for String {
-    fn from(path: HostPath) -> Self {
+impl From<NodePath> for String {
+    fn from(path: NodePath) -> Self {
         path.0
     }
 }
 
-/// Where this process sees the host's root.
+/// The folder at which this process sees the node's root.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HostRoot(PathBuf);
+pub struct NodeRoot(PathBuf);
 
-impl HostRoot {
-    /// Links that are followed in one path before it is taken for a ring, as the kernel does.
-    const LINKS: usize = 40;
+impl NodeRoot {
+    /// Maximum number of links in one path, as in the kernel; more are taken for a loop.
+    const MAX_LINKS: usize = 40;
 
-    /// The host's root is this folder.
+    /// Makes the root that is mounted at `folder`.
     pub fn new(folder: &Path) -> Self {
         Self(folder.to_owned())
     }
 
-    /// The folder.
+    /// Returns the folder.
     pub fn as_path(&self) -> &Path {
         &self.0
     }
 
-    /// Where this process finds a path of the host. Links lead where they lead on the host: one to
-    /// `/x` is below the root, and none leads out of it. What is absent is located where it would
-    /// be.
+    /// Resolves a path of the node to the path of this process. Links are resolved as on the node:
+    /// an absolute target is below the root, and none leads out of it. A path that does not exist
+    /// resolves to the place where it would be.
     ///
     /// # Errors
-    /// When links lead in a ring, or a part of the path cannot be looked at.
-    pub fn locate(&self, path: &HostPath) -> io::Result<PathBuf> {
+    /// If links form a loop, or a component cannot be read.
+    pub fn locate(&self, path: &NodePath) -> io::Result<PathBuf> {
         let mut ahead: Vec<OsString> = parts(Path::new(path.as_str())).rev().collect();
         let mut behind = PathBuf::new();
         let mut links = 0;
@@ -144,17 +143,15 @@ impl HostRoot {
             match fs::read_link(&here) {
                 Ok(target) => {
                     links += 1;
-                    if links > Self::LINKS {
-                        return Err(io::Error::other(format!(
-                            "the links of {path} lead in a ring"
-                        )));
+                    if links > Self::MAX_LINKS {
+                        return Err(io::Error::other(format!("the links of {path} form a loop")));
                     }
                     if target.is_absolute() {
                         behind = PathBuf::new();
                     }
                     ahead.extend(parts(&target).rev());
                 }
-                // No link, or nothing at all.
+                // A file that is not a link, or no file.
                 Err(error)
                     if matches!(
                         error.kind(),
@@ -169,16 +166,16 @@ impl HostRoot {
         Ok(self.0.join(behind))
     }
 
-    /// Whether the host has something at this path.
-    pub fn has(&self, path: &HostPath) -> bool {
+    /// Returns whether the path exists on the node.
+    pub fn has(&self, path: &NodePath) -> bool {
         self.locate(path).is_ok_and(|place| place.exists())
     }
 
-    /// A file's bytes; none when it is absent.
+    /// Reads a file; none if it is absent.
     ///
     /// # Errors
-    /// When it cannot be read.
-    pub fn read(&self, path: &HostPath) -> io::Result<Option<Vec<u8>>> {
+    /// If it cannot be read.
+    pub fn read(&self, path: &NodePath) -> io::Result<Option<Vec<u8>>> {
         match fs::read(self.locate(path)?) {
             Ok(bytes) => Ok(Some(bytes)),
             Err(error)
@@ -193,12 +190,12 @@ impl HostRoot {
         }
     }
 
-    /// A program of the host, to be run with the host's root as its root and an environment of its
-    /// own.
+    /// Makes the command of a program of the node, with the node's root as its root and a minimal
+    /// environment.
     ///
     /// # Errors
-    /// When this program does not know where it lies itself, which it starts again inside the root.
-    pub fn command(&self, program: &HostPath) -> io::Result<Command> {
+    /// If the path of this program, which changes the root, is not known.
+    pub fn command(&self, program: &NodePath) -> io::Result<Command> {
         let mut command = if self.0 == Path::new("/") {
             Command::new(program.as_str())
         } else {
@@ -213,14 +210,14 @@ impl HostRoot {
         Ok(command)
     }
 
-    /// Takes the lock that installers and guards of all runtimes share: on the folder of
-    /// containerd's configuration.
+    /// Takes the lock on the folder of containerd's configuration. The installers and guards of all
+    /// runtimes share it.
     ///
     /// # Errors
-    /// When somebody holds it until `wait` is over, or the folder cannot be opened.
-    pub fn lock(&self, folder: &HostPath, wait: Duration) -> Result<Lock, LockError> {
-        const PAUSE: Duration = Duration::from_millis(200);
-        let deadline = Instant::now() + wait;
+    /// If another process holds it for `timeout`, or the folder cannot be opened.
+    pub fn lock(&self, folder: &NodePath, timeout: Duration) -> Result<Lock, LockError> {
+        const POLL_INTERVAL: Duration = Duration::from_millis(200);
+        let deadline = Instant::now() + timeout;
         let open = |source| LockError::Folder {
             folder: folder.clone(),
             source,
@@ -233,49 +230,49 @@ impl HostRoot {
                 Err(TryLockError::WouldBlock) if Instant::now() >= deadline => {
                     return Err(LockError::Held {
                         folder: folder.clone(),
-                        waited: wait,
+                        waited: timeout,
                     });
                 }
                 Err(TryLockError::WouldBlock) => std::thread::sleep(
-                    PAUSE.min(deadline.saturating_duration_since(Instant::now())),
+                    POLL_INTERVAL.min(deadline.saturating_duration_since(Instant::now())),
                 ),
             }
         }
     }
 }
 
-/// The lock, held until it is dropped; the kernel drops it for a process that is killed.
+/// The lock. It is released when it is dropped or the process dies.
 #[derive(Debug)]
 pub struct Lock {
     _file: File,
 }
 
-/// No lock.
+/// The lock cannot be taken.
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
-    /// Somebody else has it.
+    /// Another process holds it.
     #[error(
-        "another installer held the lock on {folder} of the host for {} s: it will be tried again; \
+        "another installer held the lock on {folder} of the node for {} s: retrying later; \
          `fuser {folder}` on the node names its holder",
         waited.as_secs()
     )]
     Held {
-        /// What the lock is on.
-        folder: HostPath,
-        /// How long it was waited for.
+        /// The locked folder.
+        folder: NodePath,
+        /// The time that was waited.
         waited: Duration,
     },
-    /// There is nothing to lock.
-    #[error("cannot lock {folder} of the host: is it the folder of containerd's configuration?")]
+    /// The folder cannot be opened.
+    #[error("cannot lock {folder} on the node: is it the folder of containerd's configuration?")]
     Folder {
-        /// What the lock is on.
-        folder: HostPath,
-        /// Why not.
+        /// The folder.
+        folder: NodePath,
+        /// The cause.
         source: io::Error,
     },
 }
 
-/// Makes `root` the root of this process and becomes `program`. Returns only what went wrong.
+/// Changes the root of this process to `root` and executes `program`. Returns only on an error.
 pub fn become_program(root: &Path, program: &OsStr, arguments: &[OsString]) -> io::Error {
     let enter = std::os::unix::fs::chroot(root).and_then(|()| std::env::set_current_dir("/"));
     match enter {
@@ -284,7 +281,7 @@ pub fn become_program(root: &Path, program: &OsStr, arguments: &[OsString]) -> i
     }
 }
 
-/// The names in a path, in its order, `..` among them.
+/// Returns the components of a path in order, `..` included.
 fn parts(path: &Path) -> impl DoubleEndedIterator<Item = OsString> {
     path.components()
         .filter(|part| matches!(part, Component::Normal(_) | Component::ParentDir))
@@ -300,17 +297,17 @@ mod tests {
 
     use super::*;
 
-    fn path(text: &str) -> HostPath {
-        HostPath::new(text).unwrap()
+    fn path(text: &str) -> NodePath {
+        NodePath::new(text).unwrap()
     }
 
     #[test]
-    fn a_host_path_is_absolute_and_climbs_nowhere() {
+    fn node_path_is_absolute_and_has_no_parent_components() {
         assert_eq!(path("//etc/./containerd/").as_str(), "/etc/containerd");
         assert_eq!(path("/").join("opt").as_str(), "/opt");
         assert_eq!(path("/opt").folder().as_str(), "/");
         for wrong in ["etc", "", "/etc/../root", "/a\0"] {
-            assert!(HostPath::new(wrong).is_err(), "{wrong:?}");
+            assert!(NodePath::new(wrong).is_err(), "{wrong:?}");
         }
         assert!(
             path("/opt/a").is_within(&path("/opt")) && !path("/optional").is_within(&path("/opt"))
@@ -318,9 +315,9 @@ mod tests {
     }
 
     #[test]
-    fn a_link_never_leads_out_of_the_root() {
+    fn link_never_leads_out_of_the_root() {
         let folder = tempfile::tempdir().unwrap();
-        let root = HostRoot::new(folder.path());
+        let root = NodeRoot::new(folder.path());
         fs::create_dir_all(folder.path().join("usr/lib")).unwrap();
         symlink("/usr/lib", folder.path().join("lib")).unwrap();
         symlink("../../../../etc", folder.path().join("usr/up")).unwrap();
@@ -339,14 +336,14 @@ mod tests {
             root.locate(&path("/ring"))
                 .unwrap_err()
                 .to_string()
-                .contains("ring")
+                .contains("loop")
         );
     }
 
     #[test]
-    fn one_at_a_time_holds_the_lock() {
+    fn lock_has_one_holder_at_a_time() {
         let folder = tempfile::tempdir().unwrap();
-        let root = HostRoot::new(folder.path());
+        let root = NodeRoot::new(folder.path());
         let first = root.lock(&path("/"), Duration::ZERO).unwrap();
         let second = root
             .lock(&path("/"), Duration::from_millis(50))

@@ -1,21 +1,21 @@
-//! What was written for a handler, so that it can be taken back.
+//! The files that were written for a handler, so that it can be removed again.
 
 use installer_protocol::Settings;
 use serde::{Deserialize, Serialize};
 
-/// What was written for a handler. It is kept on the node's disk as a part of the installer's
-/// record.
+/// The files that were written for a handler. A part of the installer's record on the node's disk.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Record {
+pub struct WrittenHandler {
     /// The handler's name.
     pub handler: String,
-    /// What is chosen of it. A former installer, which may come again, passes over this.
+    /// Its settings. An older installer, which may run again, ignores them.
     #[serde(default, skip_serializing_if = "Settings::is_default")]
     pub settings: Settings,
     /// Every file that was edited.
-    pub files: Vec<Written>,
-    /// Folders that were made for them: to be removed once they are empty, when all is taken back.
+    pub files: Vec<WrittenFile>,
+    /// The folders that were created for the files, to be removed with the handler if they are
+    /// empty.
     #[serde(default)]
     pub made_folders: Vec<String>,
 }
@@ -23,13 +23,13 @@ pub struct Record {
 /// A file that was edited.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Written {
-    /// Its path on the host.
+pub struct WrittenFile {
+    /// Its path on the node.
     pub path: String,
-    /// What it would hold without the handler; none where there would be no such file.
+    /// Its content without the handler; none if it would not exist.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub before: Option<String>,
-    /// What it held with the handler.
+    /// Its content with the handler.
     pub after: String,
 }
 
@@ -40,12 +40,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_former_record_is_one_of_a_handler_that_nothing_was_chosen_of() {
+    fn written_handler_of_an_older_installer_has_default_settings() {
         let former = r#"{"handler":"wasmedge","files":[],"madeFolders":[]}"#;
-        let record: Record = serde_json::from_str(former).unwrap();
+        let record: WrittenHandler = serde_json::from_str(former).unwrap();
         assert_eq!(record.settings, Settings::default());
         assert_eq!(serde_json::to_string(&record).unwrap(), former);
-        let chosen = Record {
+        let chosen = WrittenHandler {
             settings: Settings {
                 log_level: LogLevel::Warn,
                 ..Settings::default()
@@ -53,6 +53,9 @@ mod tests {
             ..record
         };
         let text = serde_json::to_string(&chosen).unwrap();
-        assert_eq!(serde_json::from_str::<Record>(&text).unwrap(), chosen);
+        assert_eq!(
+            serde_json::from_str::<WrittenHandler>(&text).unwrap(),
+            chosen
+        );
     }
 }

@@ -31,7 +31,7 @@ fn differences_with(settings: Settings, before: &str, after: &str) -> String {
         systemd_cgroup: true,
         settings,
     };
-    judge(before, after, Expected::With(&handler), containerd())
+    check(before, after, ExpectedDiff::With(&handler), containerd())
         .map_or_else(|error| error.to_string(), |()| String::new())
 }
 
@@ -76,7 +76,13 @@ fn our_handler_the_imports_and_the_way_a_value_is_written_may_differ() {
     let after = format!("{}{OURS}", RUNC.replace("['a', 'b']", "[ \"a\",\n  'b', ]"));
     assert_eq!(differences(&before, &after), "");
     assert_eq!(differences(&after, &after), "");
-    judge(&after, &before, Expected::Without("wasmedge"), containerd()).unwrap();
+    check(
+        &after,
+        &before,
+        ExpectedDiff::Without("wasmedge"),
+        containerd(),
+    )
+    .unwrap();
 }
 
 #[test]
@@ -133,10 +139,10 @@ fn handler_with_an_options_file_must_have_no_options_table() {
         .split_once("[plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.wasmedge.options]")
         .unwrap();
     let judged = |ours: &str| {
-        judge(
+        check(
             RUNC,
             &format!("{RUNC}{ours}"),
-            Expected::With(&handler),
+            ExpectedDiff::With(&handler),
             containerd(),
         )
         .map_err(|error| error.to_string())
@@ -156,10 +162,10 @@ fn handler_with_an_options_file_must_have_no_options_table() {
 
 #[test]
 fn a_handler_that_stays_is_named() {
-    let error = judge(
+    let error = check(
         &format!("{RUNC}{OURS}"),
         &format!("{RUNC}{OURS}"),
-        Expected::Without("wasmedge"),
+        ExpectedDiff::Without("wasmedge"),
         containerd(),
     )
     .unwrap_err();

@@ -9,14 +9,14 @@ use std::path::{Path, PathBuf};
 use flate2::write::GzEncoder;
 use installer_protocol::layout::parent;
 use installer_protocol::{
-    Artifact, CgroupDriver, Distribution, Mode, Outcome, Paths, Reason, Report, Request, Verb,
+    Artifact, CgroupDriver, ConfigMode, Distribution, Outcome, Paths, Reason, Report, Request, Verb,
 };
-use node_installer::host::HostRoot;
+use node_installer::installation::{Cancellation, Installation, TargetNode};
+use node_installer::node_root::NodeRoot;
 use node_installer::program::perform;
-use node_installer::stage::{Job, Node, Stop};
 use sha2::{Digest as _, Sha256};
 
-use crate::fake::{Fake, Killed};
+use crate::fake_machine::{FakeMachine, Killed};
 
 /// A main file as kind's nodes have it, in short.
 pub(crate) const CONFIG: &str = r#"# written by whoever made the node
@@ -33,13 +33,13 @@ version = 2
 "#;
 
 /// A node.
-pub(crate) struct Bed {
+pub(crate) struct FakeNode {
     pub(crate) folder: tempfile::TempDir,
-    pub(crate) fake: Fake,
+    pub(crate) machine: FakeMachine,
     pub(crate) request: Request,
 }
 
-impl Bed {
+impl FakeNode {
     /// A node of kubeadm or kind with containerd 2.1.
     pub(crate) fn new() -> Self {
         Self::with(
@@ -97,8 +97,8 @@ impl Bed {
         }
         let program = folder.path().join("own-program");
         fs::write(&program, "program").unwrap();
-        let fake = Fake::new(
-            HostRoot::new(&host),
+        let machine = FakeMachine::new(
+            NodeRoot::new(&host),
             &layout.config,
             &layout.state,
             Some(unit),
@@ -111,44 +111,44 @@ impl Bed {
             handler: "wasmedge".to_owned(),
             distribution,
             artifact: Some(Artifact::Bundled),
-            mode: Mode::Auto,
+            mode: ConfigMode::Auto,
             cgroup_driver: CgroupDriver::Auto,
             settings: installer_protocol::Settings::default(),
             paths: Paths::default(),
             image: "registry.example/node-installer:1".to_owned(),
         };
-        let bed = Self {
+        let node = Self {
             folder,
-            fake,
+            machine,
             request,
         };
-        bed.bundle("1.0.0", "good");
-        bed
+        node.bundle("1.0.0", "good");
+        node
     }
 
     /// Puts an archive into the installer's image.
     pub(crate) fn bundle(&self, version: &str, launcher: &str) {
         let archive = archive(self.folder.path(), version, launcher);
-        *self.fake.bundled.borrow_mut() = archive;
+        *self.machine.bundled.borrow_mut() = archive;
     }
 
     /// As [`Self::bundle`], with a runtime that reads options from the table in containerd's
     /// configuration alone.
     pub(crate) fn bundle_without_options_file(&self, version: &str) {
         let archive = archive_with(self.folder.path(), version, "good", &serde_json::json!({}));
-        *self.fake.bundled.borrow_mut() = archive;
+        *self.machine.bundled.borrow_mut() = archive;
     }
 
     /// The options file beside the launcher by which the last guest ran.
     pub(crate) fn options(&self) -> String {
         self.read(&format!(
             "{}/options.toml",
-            parent(self.fake.guests.borrow().last().unwrap())
+            parent(self.machine.guests.borrow().last().unwrap())
         ))
     }
 
     /// How many versions and entries of the runtime there are.
-    pub(crate) fn shelf(&self) -> usize {
+    pub(crate) fn versions(&self) -> usize {
         fs::read_dir(self.path("/opt/wasmedge-runtime/wasmedge"))
             .unwrap()
             .count()
@@ -179,10 +179,10 @@ impl Bed {
 
     pub(crate) fn perform(&self, request: &Request) -> Report {
         let report = perform(
-            Node {
-                root: &self.fake.root,
-                machine: &self.fake,
-                stop: &Stop::default(),
+            TargetNode {
+                root: &self.machine.root,
+                machine: &self.machine,
+                cancellation: &Cancellation::default(),
             },
             request,
         );
@@ -193,7 +193,7 @@ impl Bed {
     pub(crate) fn installed(&self) -> Report {
         let report = self.install();
         assert_eq!(report.outcome, Outcome::Installed, "{report:#?}");
-        assert!(self.fake.is_up_to_date());
+        assert!(self.machine.is_up_to_date());
         report
     }
 
@@ -204,21 +204,21 @@ impl Bed {
             (Outcome::Removed, Reason::Done),
             "{report:#?}"
         );
-        assert!(self.fake.is_up_to_date());
+        assert!(self.machine.is_up_to_date());
         report
     }
 
     /// Performs a request in a process that is killed at its step number `step`. Whether it came so
     /// far.
     pub(crate) fn killed_at(&self, step: usize, verb: Verb) -> bool {
-        self.fake.steps.set(0);
-        self.fake.kill_at.set(Some(step));
+        self.machine.steps.set(0);
+        self.machine.kill_at.set(Some(step));
         let request = Request {
             verb,
             ..self.request.clone()
         };
         let ended = catch_unwind(AssertUnwindSafe(|| self.perform(&request)));
-        self.fake.kill_at.set(None);
+        self.machine.kill_at.set(None);
         match ended {
             Ok(_) => false,
             Err(payload) if payload.is::<Killed>() => true,
@@ -226,15 +226,15 @@ impl Bed {
         }
     }
 
-    /// A job, as a guard has it.
-    pub(crate) fn with_job<T>(&self, with: impl FnOnce(&Job<'_>) -> T) -> T {
-        let stop = Stop::default();
-        let node = Node {
-            root: &self.fake.root,
-            machine: &self.fake,
-            stop: &stop,
+    /// A installation, as a guard has it.
+    pub(crate) fn with_installation<T>(&self, with: impl FnOnce(&Installation<'_>) -> T) -> T {
+        let cancellation = Cancellation::default();
+        let node = TargetNode {
+            root: &self.machine.root,
+            machine: &self.machine,
+            cancellation: &cancellation,
         };
-        with(&Job::new(node, &self.request).unwrap())
+        with(&Installation::new(node, &self.request).unwrap())
     }
 
     /// A container that runs by the launcher of `installed`.

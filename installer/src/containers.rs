@@ -1,9 +1,9 @@
-//! Which containers of a node run by which program: as containerd's folder of bundles shows it, and
-//! as containerd answers.
+//! The containers of a node by the program that serves them: from containerd's bundles and from its
+//! API.
 //!
-//! The folder names the program of each container, and with it the version of the runtime. It lies
-//! in containerd's state folder, which may be one that an installer does not see; then what
-//! containerd answers decides. A folder that cannot be looked at is never one without containers.
+//! A bundle names the program of its container, and with it the version of the runtime. The bundles
+//! are in containerd's state folder. If the installer cannot see that folder, the API decides. A
+//! folder that cannot be read is never treated as empty.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -12,85 +12,85 @@ use std::path::{Path, PathBuf};
 
 use installer_protocol::layout::Mount;
 
-use crate::host::{HostPath, HostRoot};
+use crate::node_root::{NodePath, NodeRoot};
 
-/// Where containerd keeps bundles of tasks, below its state folder. It makes the folder when it
+/// The bundles of tasks, below containerd's state folder. containerd creates the folder when it
 /// starts.
 const TASKS: &str = "io.containerd.runtime.v2.task";
-/// Where it keeps bundles of sandboxes that a runtime makes.
+/// The bundles of sandboxes that a runtime makes.
 const SANDBOXES: &str = "io.containerd.sandbox.controller.v1.shim";
-/// The file of a bundle that says which program serves it. containerd writes it for every program
-/// that it starts since it can be told where one lies: 1.6.0, the oldest that is installed on
-/// (`runtime/v2/binary.go` there). A container that its sandbox's program serves without being
-/// started for it has none; the sandbox's stays as long.
+/// The file of a bundle with the path of the program that serves it. containerd writes it for every
+/// program that it starts since runtimes can be named by path: 1.6.0, the oldest supported version
+/// (`runtime/v2/binary.go` there). A container that is served by its sandbox's program has no such
+/// file; the sandbox's file stays as long.
 const PROGRAM: &str = "shim-binary-path";
 /// containerd's namespace of pods.
 const PODS: &str = "k8s.io";
 
-/// A container or a pod's sandbox that runs, or that containerd has not deleted yet.
+/// A container or a pod sandbox that runs, or that containerd has not deleted yet.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Container {
-    /// containerd's namespace, `k8s.io` for those of pods.
+pub struct RunningContainer {
+    /// containerd's namespace; `k8s.io` for pods.
     pub namespace: String,
     /// Its identifier.
     pub id: String,
-    /// The program that serves it, on the host; none where it may be any of the runtime's.
+    /// The path on the node of the program that serves it; none if it may be any of the runtime's.
     pub program: Option<String>,
 }
 
-/// A pod that runs.
+/// A running pod.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Pod {
-    /// Its sandbox's identifier, or that of a container whose sandbox is gone.
+pub struct RunningPod {
+    /// The identifier of its sandbox, or of a container whose sandbox is gone.
     pub id: String,
-    /// The handler that it was made with, empty for the default one; none where that is not known
+    /// The handler that it was created with, empty for the default one; none if that is not known
     /// any more.
     pub handler: Option<String>,
 }
 
-/// What a containerd that runs was configured with.
+/// The configuration of a running containerd.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Settings {
+pub struct ContainerdSettings {
     /// Its state folder.
     pub state: Option<String>,
     /// The name of its default handler.
     pub default: String,
-    /// The program, or else the type, of each handler.
+    /// The program of each handler, or its type if the program is not named.
     pub launchers: BTreeMap<String, String>,
 }
 
-/// What runs on a node, as its containerd answers.
+/// The pods and containers that run on a node, as containerd's API reports them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Running {
-    /// Its settings; none where it does not publish them.
-    pub settings: Option<Settings>,
+pub struct RunningWorkloads {
+    /// containerd's configuration; none if it does not publish it.
+    pub settings: Option<ContainerdSettings>,
     /// The pods.
-    pub pods: Vec<Pod>,
-    /// Containers of any namespace whose runtime is named by its program's path.
-    pub containers: Vec<Container>,
+    pub pods: Vec<RunningPod>,
+    /// Containers of any namespace whose runtime is named by a program's path.
+    pub containers: Vec<RunningContainer>,
 }
 
-/// What a state folder shows.
+/// The bundles in a state folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Bundles {
-    /// All containers of its containerd.
-    Listed(Vec<Container>),
-    /// Nothing that could be relied on; why.
+    /// All containers of the containerd.
+    Listed(Vec<RunningContainer>),
+    /// They are not known; the cause.
     Hidden(String),
 }
 
-/// Which containers use a runtime.
+/// The containers that use a runtime.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Usage {
     /// These and no others.
-    Known(Vec<Container>),
-    /// It cannot be found out; why.
+    Known(Vec<RunningContainer>),
+    /// It cannot be determined; the cause.
     Unknown(String),
 }
 
-impl Container {
-    /// Whether it is, or may be, served by a program below `folder`.
-    pub fn uses(&self, folder: &HostPath) -> bool {
+impl RunningContainer {
+    /// Returns whether a program below `folder` serves it, or may.
+    pub fn uses(&self, folder: &NodePath) -> bool {
         self.program
             .as_deref()
             .is_none_or(|program| is_below(program, folder))
@@ -98,8 +98,8 @@ impl Container {
 }
 
 impl Usage {
-    /// Whether a container runs, or may run, from `folder`.
-    pub fn is_of(&self, folder: &HostPath) -> bool {
+    /// Returns whether a container runs from `folder`, or may.
+    pub fn may_include(&self, folder: &NodePath) -> bool {
         match self {
             Self::Known(containers) => containers.iter().any(|container| container.uses(folder)),
             Self::Unknown(_) => true,
@@ -107,13 +107,13 @@ impl Usage {
     }
 }
 
-/// Lists what the state folder of a containerd shows to a process that sees `mounts` of the host.
-pub fn bundles(root: &HostRoot, mounts: &[Mount], state: &HostPath) -> Bundles {
-    // Every systemd has this link, and an installer does not see it.
+/// Lists the bundles in the state folder `state`, for a process that sees `mounts` of the node.
+pub fn bundles(root: &NodeRoot, mounts: &[Mount], state: &NodePath) -> Bundles {
+    // systemd makes /var/run a link to /run, and the installer does not see the link.
     let state = match state
         .as_str()
         .strip_prefix("/var/run/")
-        .map(|rest| HostPath::new(&format!("/run/{rest}")))
+        .map(|rest| NodePath::new(&format!("/run/{rest}")))
     {
         Some(Ok(real)) => real,
         _ => state.clone(),
@@ -129,53 +129,58 @@ pub fn bundles(root: &HostRoot, mounts: &[Mount], state: &HostPath) -> Bundles {
     match listed(root, &state) {
         Ok(Some(containers)) => Bundles::Listed(containers),
         Ok(None) => Bundles::Hidden(format!(
-            "{state} of the host has no folder {TASKS}, as the state folder of a containerd has"
+            "{state} on the node has no folder {TASKS}, which containerd's state folder has"
         )),
-        Err(error) => Bundles::Hidden(format!("read {state} of the host: {error}")),
+        Err(error) => Bundles::Hidden(format!("read {state} on the node: {error}")),
     }
 }
 
-/// Decides which containers run from `shelf`. Where the folder of bundles shows all containers it
-/// is relied on, since it alone names their programs.
-pub fn usage(bundles: Bundles, asked: Result<Running, String>, shelf: &HostPath) -> Usage {
-    let ours = |container: &Container| container.uses(shelf);
-    match (bundles, asked) {
+/// Decides which containers run from `versions`. Bundles have precedence over the API, because only
+/// they name the programs.
+pub fn usage(
+    bundles: Bundles,
+    reported: Result<RunningWorkloads, String>,
+    versions: &NodePath,
+) -> Usage {
+    let ours = |container: &RunningContainer| container.uses(versions);
+    match (bundles, reported) {
         (Bundles::Listed(containers), Err(_)) => {
             Usage::Known(containers.into_iter().filter(ours).collect())
         }
         (Bundles::Listed(mut containers), Ok(running)) => {
-            let is_new = |other: &Container| {
+            let is_new = |other: &RunningContainer| {
                 !containers
                     .iter()
                     .any(|known| (&known.namespace, &known.id) == (&other.namespace, &other.id))
             };
-            let more: Vec<Container> = running.containers.into_iter().filter(is_new).collect();
+            let more: Vec<RunningContainer> =
+                running.containers.into_iter().filter(is_new).collect();
             containers.extend(more);
             Usage::Known(containers.into_iter().filter(ours).collect())
         }
         (
             Bundles::Hidden(_),
-            Ok(Running {
+            Ok(RunningWorkloads {
                 settings,
                 pods,
                 containers,
             }),
         ) => {
-            // Of most pods containerd knows the program: then their handlers say no more.
-            let is_known = |pod: &Pod| {
+            // The program of most pods is known; their handlers need not be looked up.
+            let is_known = |pod: &RunningPod| {
                 containers
                     .iter()
                     .any(|known| known.namespace == PODS && known.id == pod.id)
             };
             let pods = pods
                 .into_iter()
-                .filter(|pod| !is_known(pod) && may_be_of(pod, settings.as_ref(), shelf));
-            let pods = pods.map(|pod| Container {
+                .filter(|pod| !is_known(pod) && may_be_of(pod, settings.as_ref(), versions));
+            let pods = pods.map(|pod| RunningContainer {
                 namespace: PODS.to_owned(),
                 id: pod.id,
                 program: None,
             });
-            let mut found: Vec<Container> = pods
+            let mut found: Vec<RunningContainer> = pods
                 .chain(
                     containers
                         .iter()
@@ -192,9 +197,9 @@ pub fn usage(bundles: Bundles, asked: Result<Running, String>, shelf: &HostPath)
     }
 }
 
-/// Whether a pod's handler leads to a program below `shelf`, or may have: the configuration may
-/// have lost it since.
-fn may_be_of(pod: &Pod, settings: Option<&Settings>, shelf: &HostPath) -> bool {
+/// Returns whether a pod's handler leads to a program below `versions`, or may: the configuration
+/// may have lost the handler since.
+fn may_be_of(pod: &RunningPod, settings: Option<&ContainerdSettings>, versions: &NodePath) -> bool {
     let (Some(handler), Some(settings)) = (&pod.handler, settings) else {
         return true;
     };
@@ -206,16 +211,16 @@ fn may_be_of(pod: &Pod, settings: Option<&Settings>, shelf: &HostPath) -> bool {
     settings
         .launchers
         .get(handler)
-        .is_none_or(|program| is_below(program, shelf))
+        .is_none_or(|program| is_below(program, versions))
 }
 
-fn is_below(program: &str, folder: &HostPath) -> bool {
+fn is_below(program: &str, folder: &NodePath) -> bool {
     Path::new(program).starts_with(folder.as_str())
 }
 
-/// The containers below a state folder, in the order of their names; none where it is not one of a
-/// containerd that ran.
-fn listed(root: &HostRoot, state: &HostPath) -> io::Result<Option<Vec<Container>>> {
+/// Lists the containers below a state folder, sorted; none if it is not the state folder of a
+/// containerd.
+fn listed(root: &NodeRoot, state: &NodePath) -> io::Result<Option<Vec<RunningContainer>>> {
     if !root.locate(&state.join(TASKS))?.is_dir() {
         return Ok(None);
     }
@@ -229,13 +234,13 @@ fn listed(root: &HostRoot, state: &HostPath) -> io::Result<Option<Vec<Container>
     Ok(Some(found))
 }
 
-/// The containers of one of containerd's namespaces.
-fn containers_of(namespace: &Path) -> io::Result<Vec<Container>> {
+/// Lists the containers of one of containerd's namespaces.
+fn containers_of(namespace: &Path) -> io::Result<Vec<RunningContainer>> {
     let mut found = Vec::new();
     for bundle in entries(namespace)? {
         let program = match fs::read_to_string(bundle.join(PROGRAM)) {
             Ok(program) => program,
-            // One that is being made or deleted, or one whose sandbox says it.
+            // The bundle is being made or deleted, or its sandbox has the file.
             Err(error)
                 if matches!(
                     error.kind(),
@@ -246,7 +251,7 @@ fn containers_of(namespace: &Path) -> io::Result<Vec<Container>> {
             }
             Err(error) => return Err(error),
         };
-        found.push(Container {
+        found.push(RunningContainer {
             namespace: name(namespace),
             id: name(&bundle),
             program: Some(program.trim().to_owned()),

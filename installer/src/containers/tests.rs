@@ -4,33 +4,33 @@ use installer_protocol::Distribution;
 
 use super::*;
 
-const SHELF: &str = "/opt/wasmedge-runtime/a";
+const VERSIONS: &str = "/opt/wasmedge-runtime/a";
 
-fn path(text: &str) -> HostPath {
-    HostPath::new(text).unwrap()
+fn path(text: &str) -> NodePath {
+    NodePath::new(text).unwrap()
 }
 
-fn container(namespace: &str, id: &str, program: Option<&str>) -> Container {
-    Container {
+fn container(namespace: &str, id: &str, program: Option<&str>) -> RunningContainer {
+    RunningContainer {
         namespace: namespace.to_owned(),
         id: id.to_owned(),
         program: program.map(str::to_owned),
     }
 }
 
-fn pod(id: &str, handler: Option<&str>) -> Pod {
-    Pod {
+fn pod(id: &str, handler: Option<&str>) -> RunningPod {
+    RunningPod {
         id: id.to_owned(),
         handler: handler.map(str::to_owned),
     }
 }
 
-fn settings(launchers: &[(&str, &str)]) -> Settings {
+fn settings(launchers: &[(&str, &str)]) -> ContainerdSettings {
     let launchers = launchers
         .iter()
         .map(|(name, launcher)| ((*name).to_owned(), (*launcher).to_owned()))
         .collect();
-    Settings {
+    ContainerdSettings {
         state: None,
         default: "runc".to_owned(),
         launchers,
@@ -73,7 +73,7 @@ fn each_container_tells_the_program_that_serves_it() {
         "/opt/wasmedge-runtime/b/0.1.0-0/bin/shim\n",
     )
     .unwrap();
-    let root = HostRoot::new(folder.path());
+    let root = NodeRoot::new(folder.path());
     let mounts = Distribution::Systemd.layout().mounts();
     for state in ["/run/containerd", "/var/run/containerd"] {
         let Bundles::Listed(found) = bundles(&root, &mounts, &path(state)) else {
@@ -98,7 +98,7 @@ fn a_state_folder_that_is_not_seen_or_not_containerds_is_hidden_and_never_empty(
     for made in ["run/containerd", "run/other/io.containerd.runtime.v2.task"] {
         fs::create_dir_all(folder.path().join(made)).unwrap();
     }
-    let root = HostRoot::new(folder.path());
+    let root = NodeRoot::new(folder.path());
     let mounts = Distribution::Systemd.layout().mounts();
     for (state, why) in [
         ("/run/other", "is not one of the folders"),
@@ -127,11 +127,11 @@ fn a_folder_that_shows_all_containers_names_those_that_use_the_runtime() {
         ])
     };
     assert_eq!(
-        ids(&usage(listed(), Err("silent".to_owned()), &path(SHELF))),
+        ids(&usage(listed(), Err("silent".to_owned()), &path(VERSIONS))),
         ["ours"]
     );
     // Pods by their handlers' names alone add nothing.
-    let running = Running {
+    let running = RunningWorkloads {
         settings: None,
         pods: vec![pod("runc", Some("runc"))],
         containers: vec![container(
@@ -141,7 +141,7 @@ fn a_folder_that_shows_all_containers_names_those_that_use_the_runtime() {
         )],
     };
     assert_eq!(
-        ids(&usage(listed(), Ok(running), &path(SHELF))),
+        ids(&usage(listed(), Ok(running), &path(VERSIONS))),
         ["ours", "by-path"]
     );
 }
@@ -166,12 +166,12 @@ fn where_the_folder_is_hidden_the_handlers_of_pods_that_run_decide() {
     let of = |settings, pods| {
         usage(
             hidden(),
-            Ok(Running {
+            Ok(RunningWorkloads {
                 settings,
                 pods,
                 containers: Vec::new(),
             }),
-            &path(SHELF),
+            &path(VERSIONS),
         )
     };
     assert_eq!(
@@ -191,7 +191,7 @@ fn where_the_folder_is_hidden_the_handlers_of_pods_that_run_decide() {
         6,
         "nothing is known of any handler"
     );
-    let ours = Settings {
+    let ours = ContainerdSettings {
         default: "wasm".to_owned(),
         ..settings(&launchers)
     };
@@ -199,8 +199,8 @@ fn where_the_folder_is_hidden_the_handlers_of_pods_that_run_decide() {
     // Which version they run from is not known.
     let usage = of(Some(settings(&launchers)), pods());
     assert!(
-        usage.is_of(&path("/opt/wasmedge-runtime/a/1"))
-            && usage.is_of(&path("/opt/wasmedge-runtime/a/2"))
+        usage.may_include(&path("/opt/wasmedge-runtime/a/1"))
+            && usage.may_include(&path("/opt/wasmedge-runtime/a/2"))
     );
 }
 
@@ -217,24 +217,24 @@ fn a_pod_whose_program_containerd_names_is_judged_by_that() {
     ];
     let usage = usage(
         hidden(),
-        Ok(Running {
+        Ok(RunningWorkloads {
             settings: Some(settings(&[])),
             pods,
             containers,
         }),
-        &path(SHELF),
+        &path(VERSIONS),
     );
     assert_eq!(ids(&usage), ["ours"]);
     assert!(
-        usage.is_of(&path("/opt/wasmedge-runtime/a/1"))
-            && !usage.is_of(&path("/opt/wasmedge-runtime/a/2"))
+        usage.may_include(&path("/opt/wasmedge-runtime/a/1"))
+            && !usage.may_include(&path("/opt/wasmedge-runtime/a/2"))
     );
 }
 
 #[test]
 fn where_neither_shows_anything_it_is_unknown_and_everything_may_be_used() {
-    let unknown = usage(hidden(), Err("nobody listens".to_owned()), &path(SHELF));
-    assert!(unknown.is_of(&path(SHELF)));
+    let unknown = usage(hidden(), Err("nobody listens".to_owned()), &path(VERSIONS));
+    assert!(unknown.may_include(&path(VERSIONS)));
     let Usage::Unknown(why) = unknown else {
         panic!("{unknown:?}")
     };

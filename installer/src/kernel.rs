@@ -1,38 +1,37 @@
-//! What the runtime needs of the host's kernel, and whether it is there.
+//! The features that the runtime needs of the node's kernel.
 //!
-//! An installer's container shares the host's kernel: what `/proc` shows of the kernel itself is
-//! the host's.
+//! Containers share the node's kernel: what `/proc` shows of the kernel in the installer's
+//! container is true of the node.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 
-/// The oldest Linux that the runtime works on: the first that has `mount_setattr(2)`, by which it
-/// makes mounts read-only. All else that it calls is older: `clone3` with `CLONE_INTO_CGROUP`
-/// (5.7), `close_range` (5.9), `openat2` (5.6), pidfds (5.4).
+/// The oldest supported Linux: the first with `mount_setattr(2)`, which makes mounts read-only. All
+/// other system calls are older: `clone3` with `CLONE_INTO_CGROUP` (5.7), `close_range` (5.9),
+/// `openat2` (5.6), pidfds (5.4).
 const OLDEST: (u32, u32) = (5, 12);
-/// The namespaces that a guest is put into, as `/proc/self/ns` names them.
+/// The namespaces of a guest, as `/proc/self/ns` names them.
 const NAMESPACES: [&str; 5] = ["ipc", "mnt", "net", "pid", "uts"];
 
-/// A host's kernel, as far as the runtime depends on it.
+/// The features of a node's kernel that the runtime depends on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Kernel {
-    /// Its release, as `uname -r` prints it.
+    /// The release, as `uname -r` prints it.
     pub release: String,
-    /// The namespaces that it has.
+    /// The kinds of namespaces.
     pub namespaces: BTreeSet<String>,
-    /// Whether it filters system calls (`CONFIG_SECCOMP_FILTER`).
+    /// Whether it supports seccomp filters (`CONFIG_SECCOMP_FILTER`).
     pub filters: bool,
 }
 
-/// What the runtime misses in a kernel.
+/// A feature that the kernel does not have.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum KernelLack {
     /// It is older than 5.12.
     #[error(
         "the node's kernel is Linux {release}, and the runtime needs {}.{} or later: upgrade the \
-         node's system, or leave the node out of \
-         the pool (nodeSelector)",
+         node's system, or exclude the node from the pool (nodeSelector)",
         OLDEST.0, OLDEST.1
     )]
     TooOld {
@@ -46,7 +45,7 @@ pub enum KernelLack {
         /// Its release.
         release: String,
     },
-    /// It was built without something.
+    /// It was built without a feature.
     #[error(
         "the node's kernel (Linux {release}) has no {what}, which the runtime needs: use a kernel \
          that was built with it"
@@ -54,16 +53,16 @@ pub enum KernelLack {
     Feature {
         /// Its release.
         release: String,
-        /// What it was built without.
+        /// The feature.
         what: String,
     },
 }
 
 impl Kernel {
-    /// Reads what the kernel that this process runs on is.
+    /// Reads the features of the running kernel.
     ///
     /// # Errors
-    /// When `/proc` does not show it.
+    /// If `/proc` cannot be read.
     pub fn running() -> io::Result<Self> {
         let namespaces = fs::read_dir("/proc/self/ns")?
             .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
@@ -72,18 +71,18 @@ impl Kernel {
                 .trim()
                 .to_owned(),
             namespaces: namespaces.collect::<io::Result<_>>()?,
-            // The kernel has the line where it has filters.
+            // The line exists if the kernel supports filters.
             filters: fs::read_to_string("/proc/self/status")?
                 .lines()
                 .any(|line| line.starts_with("Seccomp:")),
         })
     }
 
-    /// Decides whether the runtime works on it.
+    /// Checks that the runtime works on this kernel.
     ///
     /// # Errors
-    /// The first thing that is missing.
-    pub fn must_do(&self) -> Result<(), KernelLack> {
+    /// The first feature that is missing.
+    pub fn check_supported(&self) -> Result<(), KernelLack> {
         let release = || self.release.clone();
         let mut numbers = self
             .release
@@ -127,9 +126,9 @@ mod tests {
     }
 
     #[test]
-    fn a_kernel_before_5_12_is_refused_with_the_version_that_is_needed() {
+    fn kernel_before_5_12_is_refused_with_the_required_version() {
         for release in ["5.12.0", "5.15.0-1-amd64", "6.1", "6.18.44-fc", "10.0.1"] {
-            assert_eq!(kernel(release).must_do(), Ok(()), "{release}");
+            assert_eq!(kernel(release).check_supported(), Ok(()), "{release}");
         }
         for release in [
             "5.11.22",
@@ -138,7 +137,7 @@ mod tests {
             "3.10.0",
             "5.4.286",
         ] {
-            let lack = kernel(release).must_do().unwrap_err();
+            let lack = kernel(release).check_supported().unwrap_err();
             assert_eq!(
                 lack,
                 KernelLack::TooOld {
@@ -149,19 +148,22 @@ mod tests {
         }
         for release in ["", "Linux", "6", "6.x"] {
             assert!(
-                matches!(kernel(release).must_do(), Err(KernelLack::NoVersion { .. })),
+                matches!(
+                    kernel(release).check_supported(),
+                    Err(KernelLack::NoVersion { .. })
+                ),
                 "{release}"
             );
         }
     }
 
     #[test]
-    fn a_kernel_that_was_built_without_what_guests_need_is_refused_by_its_name() {
+    fn missing_kernel_feature_is_refused_by_its_name() {
         let mut without = kernel("6.1.0");
         without.namespaces.remove("ipc");
         assert!(
             without
-                .must_do()
+                .check_supported()
                 .unwrap_err()
                 .to_string()
                 .contains("ipc namespaces")
@@ -172,7 +174,7 @@ mod tests {
         };
         assert!(
             unfiltered
-                .must_do()
+                .check_supported()
                 .unwrap_err()
                 .to_string()
                 .contains("CONFIG_SECCOMP_FILTER")
@@ -180,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn the_kernel_of_this_machine_is_read() {
+    fn running_kernel_has_a_release_and_namespaces() {
         let kernel = Kernel::running().unwrap();
         assert!(
             kernel

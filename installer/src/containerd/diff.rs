@@ -1,5 +1,5 @@
-//! Two dumps of a configuration, and what may differ between them: our handler, and which files are
-//! imported.
+//! The differences between two dumps of a configuration. Only our handler and the list of imported
+//! files may differ.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,20 +9,20 @@ use super::error::ConfigError;
 use super::version::Version;
 use super::{ANNOTATIONS, Handler, block, schema};
 
-/// As many differences as a message names.
-const NAMED: usize = 5;
+/// Maximum number of differences in a message.
+const MAX_NAMED: usize = 5;
 
-/// What the second dump should have that the first need not.
+/// The expected difference of the second dump.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Expected<'a> {
+pub(super) enum ExpectedDiff<'a> {
     /// This handler.
     With(&'a Handler),
     /// No handler of this name.
     Without(&'a str),
 }
 
-impl<'a> Expected<'a> {
-    /// The handler's name.
+impl<'a> ExpectedDiff<'a> {
+    /// Returns the handler's name.
     pub(super) fn name(self) -> &'a str {
         match self {
             Self::With(handler) => &handler.name,
@@ -31,19 +31,19 @@ impl<'a> Expected<'a> {
     }
 }
 
-/// Compares two dumps.
-pub(super) fn judge(
+/// Compares two dumps, and fails if they differ in anything but the expected handler.
+pub(super) fn check(
     before: &str,
     after: &str,
-    expected: Expected<'_>,
+    expected: ExpectedDiff<'_>,
     containerd: Version,
 ) -> Result<(), ConfigError> {
     let name = expected.name();
-    let before = Dump::read("the dump of the present configuration", before)?;
-    let after = Dump::read("the dump of the edited configuration", after)?;
+    let before = DumpLeaves::read("the dump of the present configuration", before)?;
+    let after = DumpLeaves::read("the dump of the edited configuration", after)?;
     let mut differences = after.handler_differences(expected, containerd);
     differences.extend(before.differences(&after, name));
-    // A template names its default by a variable: that was so before.
+    // A template names its default by a variable, before the edit too.
     let former = before.without_default();
     differences.extend(
         after
@@ -55,25 +55,24 @@ pub(super) fn judge(
     if count == 0 {
         return Ok(());
     }
-    differences.truncate(NAMED);
-    if count > NAMED {
-        differences.push(format!("and {} more", count - NAMED));
+    differences.truncate(MAX_NAMED);
+    if count > MAX_NAMED {
+        differences.push(format!("and {} more", count - MAX_NAMED));
     }
     Err(ConfigError::Changes { differences })
 }
 
-/// A configuration as its leaves: the keys that lead to a value, and the value, however it was
-/// written.
-struct Dump {
+/// A configuration as its leaves: each value, in one notation, by the keys that lead to it.
+struct DumpLeaves {
     leaves: BTreeMap<Vec<String>, String>,
 }
 
-impl Dump {
+impl DumpLeaves {
     fn read(what: &str, text: &str) -> Result<Self, ConfigError> {
         let document = schema::parse(what, text)?;
         let mut leaves = BTreeMap::new();
         collect(document.as_table(), &mut Vec::new(), &mut leaves);
-        // Which files were read is no part of what they say.
+        // The list of imported files is not part of their content.
         leaves.remove(&vec!["imports".to_owned()]);
         Ok(Self { leaves })
     }
@@ -85,8 +84,7 @@ impl Dump {
             .collect()
     }
 
-    /// What `after` has elsewhere than in the handler `name` that `self` has not, and the other way
-    /// round.
+    /// Returns the differences outside of the handler `name`.
     fn differences(&self, after: &Self, name: &str) -> Vec<String> {
         let lost = self
             .runtimes()
@@ -99,7 +97,7 @@ impl Dump {
             .collect();
         let paths: BTreeSet<&Vec<String>> = self.leaves.keys().chain(after.leaves.keys()).collect();
         for path in paths {
-            // A lost handler is named once; an empty table of handlers is none.
+            // A lost handler is named once. An empty table of handlers does not matter.
             if runtime_of(path).is_some_and(|other| other == name || lost.contains(other))
                 || is_runtimes(path)
             {
@@ -121,17 +119,17 @@ impl Dump {
         found
     }
 
-    fn handler_differences(&self, expected: Expected<'_>, containerd: Version) -> Vec<String> {
+    fn handler_differences(&self, expected: ExpectedDiff<'_>, containerd: Version) -> Vec<String> {
         let name = expected.name();
         let handler = match expected {
-            Expected::Without(_) if self.runtimes().contains(name) => {
+            ExpectedDiff::Without(_) if self.runtimes().contains(name) => {
                 return vec![format!("the handler {name} still")];
             }
-            Expected::Without(_) => return Vec::new(),
-            Expected::With(_) if !self.runtimes().contains(name) => {
+            ExpectedDiff::Without(_) => return Vec::new(),
+            ExpectedDiff::With(_) if !self.runtimes().contains(name) => {
                 return vec![format!("no handler {name}")];
             }
-            Expected::With(handler) => handler,
+            ExpectedDiff::With(handler) => handler,
         };
         let text = |text: &str| normal(&Value::from(text));
         let annotations = format!("[{}]", text(ANNOTATIONS));
@@ -181,8 +179,8 @@ impl Dump {
         wrong.chain(second).collect()
     }
 
-    /// Options of the handler `name`, which another file of containerd's configuration gives it:
-    /// the runtime would refuse to start with these beside its options file.
+    /// Returns options of the handler `name` that another file sets: the runtime would refuse to
+    /// start with these beside its options file.
     fn options_of(&self, name: &str) -> Vec<String> {
         let leaves = self.leaves.iter().filter(|(path, _)| {
             runtime_of(path) == Some(name) && path.len() > 6 && path[5] == "options"
@@ -198,8 +196,8 @@ impl Dump {
             .collect()
     }
 
-    /// The default handler where no handler is of that name: containerd starts, and its CRI plugin
-    /// does not.
+    /// Returns the default handlers that are not defined: containerd starts with one, but its CRI
+    /// plugin does not.
     fn without_default(&self) -> Vec<String> {
         let runtimes = self.runtimes();
         let defaults = self.leaves.iter().filter(|(path, _)| {
@@ -220,7 +218,7 @@ fn is_runtimes(path: &[String]) -> bool {
     is_cri(path) && path[2..].iter().eq(&["containerd", "runtimes"])
 }
 
-/// The handler that a leaf is of.
+/// Returns the handler that a leaf belongs to.
 fn runtime_of(path: &[String]) -> Option<&str> {
     (path.len() > 4 && is_runtimes(&path[..4])).then(|| path[4].as_str())
 }
@@ -248,7 +246,7 @@ fn collect(
     }
 }
 
-/// A value without its spaces, comments and kind of quotes.
+/// Returns a value without its spaces, comments and kind of quotes.
 fn normal(value: &Value) -> String {
     match value {
         Value::Array(values) => format!(
@@ -273,8 +271,8 @@ fn normal(value: &Value) -> String {
 }
 
 fn shortened(text: &str) -> String {
-    const LIMIT: usize = 60;
-    match text.char_indices().nth(LIMIT) {
+    const MAX_LETTERS: usize = 60;
+    match text.char_indices().nth(MAX_LETTERS) {
         Some((at, _)) => format!("{}…", &text[..at]),
         None => text.to_owned(),
     }

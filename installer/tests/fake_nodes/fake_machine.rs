@@ -13,11 +13,12 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Result, anyhow, bail};
 use installer_protocol::Artifact;
-use node_installer::cri::{Handlers, Readiness, Served};
-use node_installer::detect::{Kernel, Pod, Running, Settings};
+use node_installer::containers::{ContainerdSettings, RunningPod, RunningWorkloads};
+use node_installer::cri::{CriStatus, RuntimeReadiness, ServedHandlers};
 use node_installer::fetch::{Archive, FetchError, Fetcher};
-use node_installer::host::{HostPath, HostRoot};
+use node_installer::kernel::Kernel;
 use node_installer::machine::{Machine, Trial};
+use node_installer::node_root::{NodePath, NodeRoot};
 use systemd_client::{ActiveState, LoadState, Unit};
 use toml::{Table, Value};
 
@@ -44,8 +45,8 @@ pub(crate) struct Faults {
 
 /// A node's services.
 #[derive(Debug)]
-pub(crate) struct Fake {
-    pub(crate) root: HostRoot,
+pub(crate) struct FakeMachine {
+    pub(crate) root: NodeRoot,
     pub(crate) faults: Faults,
     /// The step at which the process is killed.
     pub(crate) kill_at: Cell<Option<usize>>,
@@ -75,11 +76,11 @@ pub(crate) struct Fake {
     /// The pods that run, each with its handler.
     pub(crate) pods: RefCell<BTreeMap<String, String>>,
     /// The file that containerd reads, and its unit, if systemd runs it.
-    pub(crate) main: RefCell<HostPath>,
+    pub(crate) main: RefCell<NodePath>,
     unit: Option<String>,
     since: Cell<u64>,
     up: Cell<bool>,
-    /// Handlers with their launchers, as containerd read them when it was started.
+    /// ServedHandlers with their launchers, as containerd read them when it was started.
     read: RefCell<BTreeMap<String, String>>,
     clock: Cell<u64>,
     /// Time that passed for whoever waits.
@@ -88,16 +89,16 @@ pub(crate) struct Fake {
     program: PathBuf,
 }
 
-impl Fake {
+impl FakeMachine {
     pub(crate) fn new(
-        root: HostRoot,
+        root: NodeRoot,
         main: &str,
         state: &str,
         unit: Option<&str>,
         version: &'static str,
         program: PathBuf,
     ) -> Self {
-        let fake = Self {
+        let machine = Self {
             root,
             faults: Faults::default(),
             kill_at: Cell::default(),
@@ -114,7 +115,7 @@ impl Fake {
             environment_files: RefCell::default(),
             state: RefCell::new(state.to_owned()),
             pods: RefCell::default(),
-            main: RefCell::new(HostPath::new(main).unwrap()),
+            main: RefCell::new(NodePath::new(main).unwrap()),
             unit: unit.map(str::to_owned),
             since: Cell::default(),
             up: Cell::new(true),
@@ -123,8 +124,8 @@ impl Fake {
             passed: Cell::default(),
             program,
         };
-        fake.start_containerd();
-        fake
+        machine.start_containerd();
+        machine
     }
 
     fn is_k0s(&self) -> bool {
@@ -142,7 +143,7 @@ impl Fake {
                    = \"io.containerd.runc.v2\"\n";
         let mut merged: Table = own.parse().unwrap();
         for path in self
-            .meant(&HostPath::new("/etc/k0s/containerd.d/*.toml").unwrap())
+            .meant(&NodePath::new("/etc/k0s/containerd.d/*.toml").unwrap())
             .unwrap()
         {
             deep(
@@ -156,7 +157,7 @@ impl Fake {
         merged.insert("version".to_owned(), Value::Integer(2));
         let place = self
             .root
-            .locate(&HostPath::new("/run/k0s/containerd-cri.toml").unwrap())
+            .locate(&NodePath::new("/run/k0s/containerd-cri.toml").unwrap())
             .unwrap();
         fs::write(place, toml::to_string(&merged).unwrap()).unwrap();
     }
@@ -192,7 +193,7 @@ impl Fake {
         }
     }
 
-    /// Handlers with their launchers, as they stand in the files.
+    /// ServedHandlers with their launchers, as they stand in the files.
     fn launchers(&self) -> BTreeMap<String, String> {
         let Ok(merged) = self.merged(&self.main.borrow()) else {
             return BTreeMap::new();
@@ -214,8 +215,8 @@ impl Fake {
     }
 
     /// A main file with what it imports, as this version of containerd merges them.
-    fn merged(&self, main: &HostPath) -> Result<Table> {
-        let text = |path: &HostPath| -> Result<String> {
+    fn merged(&self, main: &NodePath) -> Result<Table> {
+        let text = |path: &NodePath| -> Result<String> {
             Ok(String::from_utf8(
                 self.root
                     .read(path)?
@@ -238,7 +239,7 @@ impl Fake {
             .collect();
         for pattern in patterns {
             let pattern = if pattern.starts_with('/') {
-                HostPath::new(&pattern)?
+                NodePath::new(&pattern)?
             } else {
                 main.folder().join(&pattern)
             };
@@ -255,7 +256,7 @@ impl Fake {
         Ok(merged)
     }
 
-    fn meant(&self, pattern: &HostPath) -> Result<Vec<HostPath>> {
+    fn meant(&self, pattern: &NodePath) -> Result<Vec<NodePath>> {
         let Some(ending) = pattern.name().strip_prefix('*') else {
             return Ok(vec![pattern.clone()]);
         };
@@ -302,7 +303,7 @@ fn plugins(config: &Table) -> impl Iterator<Item = &Table> {
         .filter_map(|(_, plugin)| plugin.as_table())
 }
 
-impl Machine for Fake {
+impl Machine for FakeMachine {
     fn unit(&self, name: &str) -> Result<Unit> {
         let is = self.unit.as_deref() == Some(name);
         Ok(Unit {
@@ -338,7 +339,7 @@ impl Machine for Fake {
         })
     }
 
-    fn run(&self, program: &HostPath, arguments: &[&str]) -> io::Result<Output> {
+    fn run(&self, program: &NodePath, arguments: &[&str]) -> io::Result<Output> {
         assert!(self.root.has(program), "{program} is not on the host");
         let output = |code: i32, stdout: String, stderr: String| Output {
             status: ExitStatus::from_raw(code << 8),
@@ -354,7 +355,7 @@ impl Machine for Fake {
                 ),
                 String::new(),
             ),
-            ["-c", main, "config", "dump"] => match self.merged(&HostPath::new(main).unwrap()) {
+            ["-c", main, "config", "dump"] => match self.merged(&NodePath::new(main).unwrap()) {
                 Ok(merged) => output(0, toml::to_string(&merged).unwrap(), String::new()),
                 Err(error) => output(1, String::new(), format!("{error:#}")),
             },
@@ -380,7 +381,7 @@ impl Machine for Fake {
         Ok(())
     }
 
-    fn served(&self, _socket: &HostPath, limit: Duration) -> Result<Served> {
+    fn served(&self, _socket: &NodePath, limit: Duration) -> Result<CriStatus> {
         if !self.answers() {
             self.passed.set(self.passed.get() + limit);
             bail!(
@@ -393,9 +394,9 @@ impl Machine for Fake {
         } else {
             self.serves()
         };
-        Ok(Served {
-            runtime: Readiness::Ready,
-            handlers: Handlers::Listed(names.into_iter().collect()),
+        Ok(CriStatus {
+            runtime: RuntimeReadiness::Ready,
+            handlers: ServedHandlers::Listed(names.into_iter().collect()),
         })
     }
 
@@ -410,7 +411,7 @@ impl Machine for Fake {
         })
     }
 
-    fn running(&self, _socket: &HostPath) -> Result<Running> {
+    fn running(&self, _socket: &NodePath) -> Result<RunningWorkloads> {
         if !self.answers() {
             bail!("nobody listens");
         }
@@ -418,17 +419,17 @@ impl Machine for Fake {
             .pods
             .borrow()
             .iter()
-            .map(|(id, handler)| Pod {
+            .map(|(id, handler)| RunningPod {
                 id: id.clone(),
                 handler: Some(handler.clone()),
             })
             .collect();
-        let settings = Settings {
+        let settings = ContainerdSettings {
             state: Some(self.state.borrow().clone()),
             default: "runc".to_owned(),
             launchers: self.read.borrow().clone(),
         };
-        Ok(Running {
+        Ok(RunningWorkloads {
             settings: Some(settings),
             pods,
             containers: Vec::new(),
@@ -448,7 +449,7 @@ impl Machine for Fake {
             .ok_or_else(|| anyhow!("no runtime for {}", trial.handler))?;
         let text = self
             .root
-            .read(&HostPath::new(&launcher)?)?
+            .read(&NodePath::new(&launcher)?)?
             .ok_or_else(|| anyhow!("{launcher}: no such file"))?;
         if self.faults.guests.get() || String::from_utf8_lossy(&text).contains("broken") {
             bail!("the smoke guest ended with code 1, expected 42");
@@ -489,7 +490,7 @@ impl Machine for Fake {
         command: &[String],
         _limit: Duration,
     ) -> Result<()> {
-        let program = self.root.locate(&HostPath::new(&command[0])?)?;
+        let program = self.root.locate(&NodePath::new(&command[0])?)?;
         assert_eq!(
             fs::metadata(program)?.permissions().mode() & 0o111,
             0o111,
@@ -527,7 +528,7 @@ impl Machine for Fake {
             self.restarts.set(self.restarts.get() + 1);
             let socket = self
                 .root
-                .locate(&HostPath::new("/run/k0s/containerd.sock").unwrap())
+                .locate(&NodePath::new("/run/k0s/containerd.sock").unwrap())
                 .unwrap();
             fs::remove_file(&socket).unwrap();
             fs::write(&socket, "").unwrap();

@@ -1,59 +1,57 @@
-//! Where a handler is to stand.
+//! The file that is to contain a handler.
 
-use installer_protocol::Mode;
+use installer_protocol::ConfigMode;
 use installer_protocol::layout::{Configuration, parent};
 
 use super::error::ConfigError;
-use super::facts::Facts;
-use super::imports;
+use super::facts::ConfigFacts;
 use super::schema::{self, Schema};
+use super::{drop_in, imports};
 
-/// What our drop-ins are called: other programs' files in the same folder are not.
-const PREFIX: &str = "wasmedge-runtime-";
-/// Our own folder, where the main file imports none that we could use.
-const FOLDER: &str = "wasmedge-runtime.d";
 /// The first line of a main file that k0s merges drop-ins into.
 const K0S_MANAGED: &str = "# k0s_managed=true";
 
-/// Where a handler is to stand.
+/// The files of a handler and their schema.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Place {
-    /// How it gets there.
-    pub(super) target: Target,
-    /// In which form.
+pub(super) struct Placement {
+    /// The files that change.
+    pub(super) target: PlacementFiles,
+    /// The schema of the handler's table.
     pub(super) schema: Schema,
 }
 
 /// The files that change.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Target {
-    /// This file, which is read already, or is made as the main file.
+pub(super) enum PlacementFiles {
+    /// The handler is in this file, an existing one or a new main file.
     InPlace {
         /// Its path.
         path: String,
     },
-    /// A file of its own.
+    /// The handler is in a file of its own.
     DropIn {
         /// Its path.
         path: String,
-        /// What the main file has to import so that it is read; none where it is.
+        /// The entry to add to the main file's imports; none if the file is imported already.
         import: Option<String>,
     },
 }
 
-impl Place {
-    /// The file that the handler stands in.
+impl Placement {
+    /// Returns the file that contains the handler.
     pub(super) fn path(&self) -> &str {
         match &self.target {
-            Target::InPlace { path } | Target::DropIn { path, .. } => path,
+            PlacementFiles::InPlace { path } | PlacementFiles::DropIn { path, .. } => path,
         }
     }
 
-    /// Every file that is edited.
+    /// Returns all files that are edited.
     pub(super) fn paths(&self, main: &str) -> Vec<String> {
         match &self.target {
-            Target::InPlace { path } | Target::DropIn { path, import: None } => vec![path.clone()],
-            Target::DropIn {
+            PlacementFiles::InPlace { path } | PlacementFiles::DropIn { path, import: None } => {
+                vec![path.clone()]
+            }
+            PlacementFiles::DropIn {
                 path,
                 import: Some(_),
             } => vec![path.clone(), main.to_owned()],
@@ -61,8 +59,8 @@ impl Place {
     }
 }
 
-/// Decides where the handler `name` is to stand.
-pub(super) fn place(facts: &Facts, name: &str) -> Result<Place, ConfigError> {
+/// Decides the placement of the handler `name`.
+pub(super) fn decide(facts: &ConfigFacts, name: &str) -> Result<Placement, ConfigError> {
     let main = match facts.text(&facts.main)? {
         Some(text) => Some(schema::parse(&facts.main, text)?),
         None => None,
@@ -88,19 +86,19 @@ pub(super) fn place(facts: &Facts, name: &str) -> Result<Place, ConfigError> {
         Configuration::Template => {
             refuse(
                 facts,
-                Mode::DropIn,
-                "the main file is made of a template that imports nothing: set containerd.mode to \
+                ConfigMode::DropIn,
+                "the main file is made from a template that imports nothing: set containerd.mode to \
                  InPlace or Auto",
             )?;
             main.ok_or_else(|| absent(facts, "the template"))?;
-            Target::InPlace {
+            PlacementFiles::InPlace {
                 path: facts.main.clone(),
             }
         }
         Configuration::Rendered { v2, v3 } => {
             refuse(
                 facts,
-                Mode::InPlace,
+                ConfigMode::InPlace,
                 "the main file is written anew at each start: set containerd.mode to DropIn or \
                  Auto",
             )?;
@@ -115,97 +113,75 @@ pub(super) fn place(facts: &Facts, name: &str) -> Result<Place, ConfigError> {
         Configuration::Watched { folder } => {
             refuse(
                 facts,
-                Mode::InPlace,
+                ConfigMode::InPlace,
                 "the distribution merges drop-ins into its own main file: set containerd.mode to \
                  DropIn or Auto",
             )?;
-            // The form that the distribution's own configuration has, whatever the placeholder
-            // says.
+            // The schema of the distribution's own configuration; the placeholder may have another.
             let schema = if version.major >= 2 {
                 Schema::Three
             } else {
                 Schema::Two
             };
-            return Ok(Place {
+            return Ok(Placement {
                 target: watched(facts, folder, name)?,
                 schema,
             });
         }
     };
-    Ok(Place { target, schema })
+    Ok(Placement { target, schema })
 }
 
-/// The folders in which drop-ins of ours may be.
-pub(super) fn folders(main: &str, configuration: &Configuration) -> Vec<String> {
-    match configuration {
-        Configuration::MainFile => vec![own_folder(main)],
-        Configuration::Rendered { v2, v3 } => vec![v2.clone(), v3.clone()],
-        Configuration::Watched { folder } => vec![folder.clone()],
-        Configuration::Template => Vec::new(),
-    }
-}
-
-/// What the main file imports for our own folder.
-pub(super) fn own_import(main: &str) -> String {
-    format!("{}/*.toml", own_folder(main))
-}
-
-/// The folder for drop-ins that is nobody else's.
-pub(super) fn own_folder(main: &str) -> String {
-    format!("{}/{FOLDER}", parent(main).trim_end_matches('/'))
-}
-
-/// The path of a handler's drop-in.
-pub(super) fn drop_in(folder: &str, name: &str) -> String {
-    format!("{folder}/{PREFIX}{name}.toml")
-}
-
-fn main_file(facts: &Facts, schema: Schema, name: &str) -> Result<Target, ConfigError> {
+fn main_file(
+    facts: &ConfigFacts,
+    schema: Schema,
+    name: &str,
+) -> Result<PlacementFiles, ConfigError> {
     if facts.version.major < 2 {
         refuse(
             facts,
-            Mode::DropIn,
+            ConfigMode::DropIn,
             "containerd 1.x would lose its other runtimes by a drop-in: set containerd.mode to \
              InPlace or Auto",
         )?;
-        return Ok(Target::InPlace {
+        return Ok(PlacementFiles::InPlace {
             path: in_force(facts, schema)?,
         });
     }
-    if facts.mode == Mode::InPlace {
-        return Ok(Target::InPlace {
+    if facts.mode == ConfigMode::InPlace {
+        return Ok(PlacementFiles::InPlace {
             path: facts.main.clone(),
         });
     }
-    let own = drop_in(&own_folder(&facts.main), name);
+    let own = drop_in::path(&drop_in::own_folder(&facts.main), name);
     let patterns = facts.imports_of(&facts.main)?;
-    // Only folders below the main file's can be written.
+    // Only folders below the main file's are writable.
     let beside = format!("{}/", parent(&facts.main).trim_end_matches('/'));
     let folders = patterns
         .iter()
         .filter(|pattern| pattern.contains('*') && pattern.starts_with(&beside));
     let candidates = folders.filter_map(|pattern| {
         let (folder, _) = imports::parts(pattern)?;
-        let path = drop_in(folder, name);
+        let path = drop_in::path(folder, name);
         (path != own && imports::covers(pattern, &path)).then_some(path)
     });
-    // Where it is already it stays.
+    // An existing drop-in stays where it is.
     let mut candidates: Vec<String> = candidates.collect();
     candidates.sort_by_key(|path| !matches!(facts.files.get(path), Some(Some(_))));
     match candidates.into_iter().next() {
         Some(path) if !matches!(facts.files.get(&own), Some(Some(_))) => {
-            Ok(Target::DropIn { path, import: None })
+            Ok(PlacementFiles::DropIn { path, import: None })
         }
-        _ => Ok(Target::DropIn {
+        _ => Ok(PlacementFiles::DropIn {
             path: own,
-            import: Some(own_import(&facts.main)),
+            import: Some(drop_in::own_import(&facts.main)),
         }),
     }
 }
 
-/// The file whose section of the CRI plugin containerd 1.x uses: of all that it reads, the last
-/// that has one.
-fn in_force(facts: &Facts, schema: Schema) -> Result<String, ConfigError> {
+/// Returns the file whose section of the CRI plugin is in force in containerd 1.x: the last one
+/// with such a section.
+fn in_force(facts: &ConfigFacts, schema: Schema) -> Result<String, ConfigError> {
     let direct: Vec<String> = facts
         .imports_of(&facts.main)?
         .iter()
@@ -235,19 +211,19 @@ fn in_force(facts: &Facts, schema: Schema) -> Result<String, ConfigError> {
     Ok(facts.main.clone())
 }
 
-fn rendered(facts: &Facts, folder: &str, name: &str) -> Result<Target, ConfigError> {
+fn rendered(facts: &ConfigFacts, folder: &str, name: &str) -> Result<PlacementFiles, ConfigError> {
     if facts.version.major < 2 {
         return Err(ConfigError::RenderedByOld {
             version: facts.version,
         });
     }
-    let path = drop_in(folder, name);
+    let path = drop_in::path(folder, name);
     if facts
         .imports_of(&facts.main)?
         .iter()
         .any(|pattern| imports::covers(pattern, &path))
     {
-        Ok(Target::DropIn { path, import: None })
+        Ok(PlacementFiles::DropIn { path, import: None })
     } else {
         Err(ConfigError::NotImported {
             main: facts.main.clone(),
@@ -256,7 +232,7 @@ fn rendered(facts: &Facts, folder: &str, name: &str) -> Result<Target, ConfigErr
     }
 }
 
-fn watched(facts: &Facts, folder: &str, name: &str) -> Result<Target, ConfigError> {
+fn watched(facts: &ConfigFacts, folder: &str, name: &str) -> Result<PlacementFiles, ConfigError> {
     let text = facts.text(&facts.main)?.ok_or_else(|| {
         absent(
             facts,
@@ -269,13 +245,13 @@ fn watched(facts: &Facts, folder: &str, name: &str) -> Result<Target, ConfigErro
             line: K0S_MANAGED,
         });
     }
-    Ok(Target::DropIn {
-        path: drop_in(folder, name),
+    Ok(PlacementFiles::DropIn {
+        path: drop_in::path(folder, name),
         import: None,
     })
 }
 
-fn refuse(facts: &Facts, mode: Mode, why: &'static str) -> Result<(), ConfigError> {
+fn refuse(facts: &ConfigFacts, mode: ConfigMode, why: &'static str) -> Result<(), ConfigError> {
     if facts.mode == mode {
         Err(ConfigError::Mode { mode, why })
     } else {
@@ -283,12 +259,9 @@ fn refuse(facts: &Facts, mode: Mode, why: &'static str) -> Result<(), ConfigErro
     }
 }
 
-fn absent(facts: &Facts, what: &'static str) -> ConfigError {
+fn absent(facts: &ConfigFacts, what: &'static str) -> ConfigError {
     ConfigError::Absent {
         path: facts.main.clone(),
         what,
     }
 }
-
-#[cfg(test)]
-mod tests;
