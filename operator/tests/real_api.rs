@@ -66,7 +66,7 @@ fn end(cluster: &Cluster, operator: Operator, agent: Agent) {
 }
 
 #[test]
-fn a_release_lives_and_ends_on_a_real_api_server_with_no_more_than_its_rights() {
+fn operator_installs_and_removes_on_real_api_server_with_only_its_rights() {
     let (cluster, operator, agent) = begin(&["alpha", "beta"]);
     let taint = json!([{"key": "wasmedge.example/starting"}]);
     cluster.create(&runtime(
@@ -124,7 +124,7 @@ fn a_release_lives_and_ends_on_a_real_api_server_with_no_more_than_its_rights() 
 }
 
 #[test]
-fn a_runtime_class_that_was_there_before_is_put_back_as_it_was() {
+fn adopted_runtime_class_is_restored_on_real_api_server() {
     let (cluster, operator, agent) = begin(&["alpha"]);
     let class = json!({
         "apiVersion": "node.k8s.io/v1",
@@ -165,7 +165,7 @@ fn a_runtime_class_that_was_there_before_is_put_back_as_it_was() {
 }
 
 #[test]
-fn a_node_that_fails_stops_the_rollout_and_the_status_says_why() {
+fn failed_node_stops_rollout_with_reason_on_real_api_server() {
     let (cluster, operator, agent) = begin(&[BAD, "good"]);
     cluster.create(&runtime(
         &json!({"rollout": {"canary": 2, "maxUnavailable": "100%"}}),
@@ -190,7 +190,7 @@ fn a_node_that_fails_stops_the_rollout_and_the_status_says_why() {
 }
 
 #[test]
-fn what_the_api_server_stores_the_operator_can_read() {
+fn stored_objects_are_read_back_unchanged() {
     let cluster = Cluster::start();
     Account::crds_hook(&cluster).run(&["crds", "apply"]);
     let everything = json!({

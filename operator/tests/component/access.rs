@@ -1,4 +1,4 @@
-//! The rights that an operator uses, and those that it has.
+//! Tests that the operator uses only its rights.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -10,61 +10,65 @@ use tokio::time::sleep;
 use wasmedge_operator::access::{Call, OPERATOR, allows};
 
 use crate::context::NAMESPACE;
+use crate::fixture::{Fixture, pooled};
 use crate::leader::Replica;
-use crate::stage::{Stage, pooled};
 
 #[tokio::test(start_paused = true)]
-async fn every_call_of_an_operators_life_stands_in_the_table_of_rights() {
-    let stage = Stage::empty();
-    stage.fleet.join(pooled("a").taint("startup"));
-    stage
+async fn every_api_call_of_the_operator_is_in_its_table_of_rights() {
+    let fixture = Fixture::empty();
+    fixture.fleet.join(pooled("a").taint("startup"));
+    fixture
         .fleet
         .join(pooled("b").script([Script::cannot_download(), Script::Dies]));
-    stage
+    fixture
         .fleet
         .join(pooled("c").script([Script::unsupported()]));
-    stage.fleet.join(pooled("d").script([Script::rolls_back()]));
+    fixture
+        .fleet
+        .join(pooled("d").script([Script::rolls_back()]));
     let class = json!({ "apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass",
         "metadata": { "name": "adopted" }, "handler": "adopted" });
-    stage.cluster.create(class).unwrap();
-    let first = Replica::start(&stage, "first");
-    stage.install(
+    fixture.cluster.create(class).unwrap();
+    let first = Replica::start(&fixture, "first");
+    fixture.install(
         "wasmedge",
         &json!({ "startupTaints": [{ "key": "startup" }], "rollout": { "failureThreshold": 9 } }),
     );
-    stage.install(
+    fixture.install(
         "adopted",
         &json!({ "runtimeClass": { "adoptExisting": true } }),
     );
-    stage.until("wasmedge", &["a", "b"], "Ready labelled").await;
+    fixture
+        .until("wasmedge", &["a", "b"], "Ready labelled")
+        .await;
     first.kill();
-    let second = Replica::start(&stage, "second");
-    stage.fleet.reboot("a", Duration::from_secs(30)).await;
-    stage.fleet.lose_handler("b", "wasmedge");
-    stage
+    let second = Replica::start(&fixture, "second");
+    fixture.fleet.reboot("a", Duration::from_secs(30)).await;
+    fixture.fleet.lose_handler("b", "wasmedge");
+    fixture
         .cluster
         .update(&fake_cluster::Key::new(NODE, "", "a"), |node| {
             node["metadata"]["labels"]["pool"] = "other".into();
         })
         .unwrap();
-    stage.until("wasmedge", &["a"], "none").await;
+    fixture.until("wasmedge", &["a"], "none").await;
     for runtime in ["wasmedge", "adopted"] {
-        stage.uninstall(runtime);
+        fixture.uninstall(runtime);
     }
     for runtime in ["wasmedge", "adopted"] {
-        stage.until_gone(runtime).await;
+        fixture.until_gone(runtime).await;
     }
     second.stop().await;
     sleep(Duration::from_mins(1)).await;
-    assert_covered(&stage);
+    assert_covered(&fixture);
 }
 
-fn assert_covered(stage: &Stage) {
+fn assert_covered(fixture: &Fixture) {
     let mut used = BTreeSet::new();
-    let calls = stage.cluster.calls();
+    let calls = fixture.cluster.calls();
     for call in calls.iter().filter(|call| call.by.starts_with("operator")) {
         let target = &call.target;
-        // A creation by POST names no object for the authorizer.
+        // A creation by POST has no object name for the authorizer.
         let name = if target.verb.as_str() == "create" {
             ""
         } else {

@@ -1,4 +1,4 @@
-//! Whose the RuntimeClass is.
+//! Tests of RuntimeClasses of other owners.
 
 use std::time::Duration;
 
@@ -7,9 +7,9 @@ use fake_cluster::{Faults, Key};
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
-use crate::stage::{Operator, Stage, pooled};
+use crate::fixture::{Fixture, Operator, pooled};
 
-/// As k3s and RKE2 bring it.
+/// Returns a RuntimeClass like that of k3s and RKE2.
 fn foreign() -> Value {
     json!({ "apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass",
         "metadata": { "name": "wasmedge", "labels": { "objectset.rio.cattle.io/hash": "x" } },
@@ -20,9 +20,9 @@ fn key() -> Key {
     Key::new(RUNTIME_CLASS, "", "wasmedge")
 }
 
-/// A class without what counts its writes.
-fn content(stage: &Stage) -> Value {
-    let mut class = Value::clone(&stage.cluster.get(&key()).unwrap());
+/// Returns the RuntimeClass without resource version and managed fields.
+fn content(fixture: &Fixture) -> Value {
+    let mut class = Value::clone(&fixture.cluster.get(&key()).unwrap());
     class["metadata"]
         .as_object_mut()
         .unwrap()
@@ -31,76 +31,80 @@ fn content(stage: &Stage) -> Value {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_class_of_somebody_else_is_not_touched_and_nothing_is_begun() {
-    let stage = Stage::with_nodes(1);
-    stage.cluster.create(foreign()).unwrap();
-    let before = stage.cluster.get(&key()).unwrap();
-    let _operator = Operator::start(&stage, "a");
-    stage.install("wasmedge", &json!({}));
+async fn foreign_runtime_class_is_not_changed_and_no_installer_starts() {
+    let fixture = Fixture::with_nodes(1);
+    fixture.cluster.create(foreign()).unwrap();
+    let before = fixture.cluster.get(&key()).unwrap();
+    let _operator = Operator::start(&fixture, "a");
+    fixture.install("wasmedge", &json!({}));
     sleep(Duration::from_hours(1)).await;
     assert_eq!(
         (
-            stage.cluster.get(&key()).unwrap(),
-            stage.fleet.machine("node-0").runs
+            fixture.cluster.get(&key()).unwrap(),
+            fixture.fleet.machine("node-0").runs
         ),
         (before.clone(), 0)
     );
     assert!(
-        stage.runtime("wasmedge").unwrap()["status"]["conditions"]
+        fixture.runtime("wasmedge").unwrap()["status"]["conditions"]
             .to_string()
             .contains("RuntimeClassNotOurs")
     );
-    stage.uninstall("wasmedge");
-    stage.until_gone("wasmedge").await;
-    assert_eq!(stage.cluster.get(&key()).unwrap(), before);
-    stage.assert_sound();
+    fixture.uninstall("wasmedge");
+    fixture.until_gone("wasmedge").await;
+    assert_eq!(fixture.cluster.get(&key()).unwrap(), before);
+    fixture.assert_sound();
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_adopted_class_is_put_back_as_it_was() {
-    let stage = Stage::with_nodes(1);
-    stage.cluster.create(foreign()).unwrap();
-    let before = content(&stage);
-    let _operator = Operator::start(&stage, "a");
-    stage.install(
+async fn adopted_runtime_class_is_restored_on_removal() {
+    let fixture = Fixture::with_nodes(1);
+    fixture.cluster.create(foreign()).unwrap();
+    let before = content(&fixture);
+    let _operator = Operator::start(&fixture, "a");
+    fixture.install(
         "wasmedge",
         &json!({ "runtimeClass": { "adoptExisting": true } }),
     );
-    stage.until("wasmedge", &["node-0"], "Ready labelled").await;
+    fixture
+        .until("wasmedge", &["node-0"], "Ready labelled")
+        .await;
     assert_eq!(
-        content(&stage)["scheduling"]["nodeSelector"]["runtime.wasmedge.dev/wasmedge"],
+        content(&fixture)["scheduling"]["nodeSelector"]["runtime.wasmedge.dev/wasmedge"],
         "ready"
     );
-    stage.uninstall("wasmedge");
-    stage.until_gone("wasmedge").await;
-    assert_eq!(content(&stage), before);
-    stage.assert_sound();
+    fixture.uninstall("wasmedge");
+    fixture.until_gone("wasmedge").await;
+    assert_eq!(content(&fixture), before);
+    fixture.assert_sound();
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_class_that_is_deleted_or_changed_is_made_again() {
-    let stage = Stage::with_nodes(1);
-    let _operator = Operator::start(&stage, "a");
-    stage.install("wasmedge", &json!({}));
-    stage.until("wasmedge", &["node-0"], "Ready labelled").await;
-    let wanted = content(&stage)["scheduling"].clone();
-    let is_back = || match stage.cluster.get(&key()) {
+async fn deleted_or_changed_runtime_class_is_restored() {
+    let fixture = Fixture::with_nodes(1);
+    let _operator = Operator::start(&fixture, "a");
+    fixture.install("wasmedge", &json!({}));
+    fixture
+        .until("wasmedge", &["node-0"], "Ready labelled")
+        .await;
+    let wanted = content(&fixture)["scheduling"].clone();
+    let is_back = || match fixture.cluster.get(&key()) {
         Some(class) if class["scheduling"] == wanted => Ok(()),
         other => Err(format!("{other:?}")),
     };
-    stage.cluster.delete(&key()).unwrap();
-    stage
+    fixture.cluster.delete(&key()).unwrap();
+    fixture
         .cluster
         .until(Duration::from_mins(10), is_back)
         .await
         .unwrap();
-    stage
+    fixture
         .cluster
         .update(&key(), |class| {
             class["scheduling"] = json!({ "nodeSelector": { "a": "b" } });
         })
         .unwrap();
-    stage
+    fixture
         .cluster
         .until(Duration::from_mins(10), is_back)
         .await
@@ -108,42 +112,42 @@ async fn a_class_that_is_deleted_or_changed_is_made_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_older_of_two_runtimes_keeps_a_name_that_both_want() {
-    let stage = Stage::with_nodes(2);
-    let _operator = Operator::start(&stage, "a");
-    stage.install("wasmedge", &json!({}));
-    stage
+async fn older_of_two_runtimes_keeps_a_shared_name() {
+    let fixture = Fixture::with_nodes(2);
+    let _operator = Operator::start(&fixture, "a");
+    fixture.install("wasmedge", &json!({}));
+    fixture
         .until("wasmedge", &["node-0", "node-1"], "Ready labelled")
         .await;
-    stage.install(
+    fixture.install(
         "second",
         &json!({ "runtimeClass": { "name": "wasmedge", "handler": "other" } }),
     );
     sleep(Duration::from_hours(1)).await;
     assert!(
-        stage.runtime("second").unwrap()["status"]["conditions"]
+        fixture.runtime("second").unwrap()["status"]["conditions"]
             .to_string()
             .contains("NameTaken")
     );
-    assert_eq!(stage.standing("second", "node-0"), "none");
-    stage.uninstall("wasmedge");
-    stage.until_gone("wasmedge").await;
-    stage
+    assert_eq!(fixture.node_state("second", "node-0"), "none");
+    fixture.uninstall("wasmedge");
+    fixture.until_gone("wasmedge").await;
+    fixture
         .until("second", &["node-0", "node-1"], "Ready labelled")
         .await;
-    stage.assert_sound();
+    fixture.assert_sound();
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_class_that_cannot_be_put_back_keeps_no_node_from_being_cleaned() {
-    let stage = Stage::with_nodes(2);
-    stage.cluster.create(foreign()).unwrap();
-    let _operator = Operator::start(&stage, "a");
-    stage.install(
+async fn nodes_are_cleaned_although_runtime_class_cannot_be_restored() {
+    let fixture = Fixture::with_nodes(2);
+    fixture.cluster.create(foreign()).unwrap();
+    let _operator = Operator::start(&fixture, "a");
+    fixture.install(
         "wasmedge",
         &json!({ "runtimeClass": { "adoptExisting": true } }),
     );
-    stage
+    fixture
         .until("wasmedge", &["node-0", "node-1"], "Ready labelled")
         .await;
     let note = |text: Value| {
@@ -151,25 +155,27 @@ async fn a_class_that_cannot_be_put_back_keeps_no_node_from_being_cleaned() {
             class["metadata"]["annotations"]["runtime.wasmedge.dev/adopted"] = text;
         }
     };
-    stage.cluster.update(&key(), note("{".into())).unwrap();
-    stage.uninstall("wasmedge");
-    stage.until("wasmedge", &["node-0", "node-1"], "none").await;
-    let words = stage.runtime("wasmedge").unwrap()["status"]["conditions"].to_string();
+    fixture.cluster.update(&key(), note("{".into())).unwrap();
+    fixture.uninstall("wasmedge");
+    fixture
+        .until("wasmedge", &["node-0", "node-1"], "none")
+        .await;
+    let text = fixture.runtime("wasmedge").unwrap()["status"]["conditions"].to_string();
     assert!(
-        words.contains("ApiError") && words.contains("runtime.wasmedge.dev/adopted"),
-        "{words}"
+        text.contains("ApiError") && text.contains("runtime.wasmedge.dev/adopted"),
+        "{text}"
     );
-    stage.cluster.update(&key(), note("{}".into())).unwrap();
-    stage.until_gone("wasmedge").await;
-    stage.assert_sound();
+    fixture.cluster.update(&key(), note("{}".into())).unwrap();
+    fixture.until_gone("wasmedge").await;
+    fixture.assert_sound();
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_class_that_cannot_be_changed_keeps_no_label_on_and_no_node_from_being_cleaned() {
-    let stage = Stage::with_nodes(3);
-    let operator = Operator::start(&stage, "a");
-    stage.install("wasmedge", &json!({ "rollout": { "maxUnavailable": 3 } }));
-    stage
+async fn labels_and_nodes_are_cleaned_although_runtime_class_cannot_be_changed() {
+    let fixture = Fixture::with_nodes(3);
+    let operator = Operator::start(&fixture, "a");
+    fixture.install("wasmedge", &json!({ "rollout": { "maxUnavailable": 3 } }));
+    fixture
         .until(
             "wasmedge",
             &["node-0", "node-1", "node-2"],
@@ -179,13 +185,13 @@ async fn a_class_that_cannot_be_changed_keeps_no_label_on_and_no_node_from_being
     operator
         .connection
         .set_faults(Faults::forbidding("patch", "runtimeclasses"));
-    stage.change(
+    fixture.change(
         "wasmedge",
         &json!({ "runtimeClass": { "tolerations": [{ "operator": "Exists" }] } }),
     );
-    stage.fleet.join(pooled("new"));
-    stage.fleet.lose_handler("node-0", "wasmedge");
-    stage
+    fixture.fleet.join(pooled("new"));
+    fixture.fleet.lose_handler("node-0", "wasmedge");
+    fixture
         .cluster
         .update(&Key::new(NODE, "", "node-1"), |node| {
             node["metadata"]["labels"]["pool"] = "other".into();
@@ -193,26 +199,26 @@ async fn a_class_that_cannot_be_changed_keeps_no_label_on_and_no_node_from_being
         .unwrap();
     sleep(Duration::from_mins(5)).await;
     assert!(
-        !stage.is_labelled("wasmedge", "node-0"),
+        !fixture.is_labelled("wasmedge", "node-0"),
         "{}",
-        stage.evidence("wasmedge")
+        fixture.evidence("wasmedge")
     );
     assert_eq!(
         [
-            stage.standing("wasmedge", "node-1"),
-            stage.standing("wasmedge", "new")
+            fixture.node_state("wasmedge", "node-1"),
+            fixture.node_state("wasmedge", "new")
         ],
         ["none", "none"]
     );
-    assert!(stage.fleet.machine("node-1").touched.is_empty());
+    assert!(fixture.fleet.machine("node-1").touched.is_empty());
     assert!(
-        stage.runtime("wasmedge").unwrap()["status"]["conditions"]
+        fixture.runtime("wasmedge").unwrap()["status"]["conditions"]
             .to_string()
             .contains("ApiError")
     );
     operator.connection.set_faults(Faults::default());
-    stage
+    fixture
         .until("wasmedge", &["node-0", "node-2", "new"], "Ready labelled")
         .await;
-    stage.assert_sound();
+    fixture.assert_sound();
 }

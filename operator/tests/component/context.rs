@@ -1,4 +1,4 @@
-//! What an operator of a test works with.
+//! The context of an operator in a test.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use wasmedge_operator::metrics::Metrics;
 /// The namespace of the operator.
 pub(crate) const NAMESPACE: &str = "wasmedge-system";
 
-/// What the operator `name` works with, that installs from `image` and lives in the cluster's time.
+/// Returns the context of the operator `name`, with the installer `image` and the cluster's clock.
 pub(crate) fn context(
     cluster: &Cluster,
     connection: &Connection,

@@ -1,4 +1,4 @@
-//! Several replicas: one works at a time.
+//! Tests with several replicas, of which one leads.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,9 +13,9 @@ use wasmedge_operator::commands::run::work;
 use wasmedge_operator::metrics::Metrics;
 
 use crate::context::{NAMESPACE, context};
-use crate::stage::{IMAGE, Stage};
+use crate::fixture::{Fixture, IMAGE};
 
-/// A replica that takes part in the election of a leader.
+/// A replica with leader election.
 pub(crate) struct Replica {
     pub(crate) connection: Connection,
     metrics: Arc<Metrics>,
@@ -24,9 +24,9 @@ pub(crate) struct Replica {
 }
 
 impl Replica {
-    pub(crate) fn start(stage: &Stage, name: &str) -> Self {
-        let connection = stage.cluster.connect(&format!("operator-{name}"));
-        let context = context(&stage.cluster, &connection, name, IMAGE);
+    pub(crate) fn start(fixture: &Fixture, name: &str) -> Self {
+        let connection = fixture.cluster.connect(&format!("operator-{name}"));
+        let context = context(&fixture.cluster, &connection, name, IMAGE);
         let (stop, stopped) = watch::channel(());
         let metrics = Arc::clone(&context.metrics);
         let task = tokio::spawn(work(context, stopped));
@@ -52,8 +52,8 @@ impl Replica {
     }
 }
 
-fn holder(stage: &Stage) -> String {
-    let lease = stage
+fn holder(fixture: &Fixture) -> String {
+    let lease = fixture
         .cluster
         .get(&Key::new(LEASE, NAMESPACE, "wasmedge-operator"));
     lease
@@ -61,37 +61,37 @@ fn holder(stage: &Stage) -> String {
         .unwrap_or_default()
 }
 
-/// A stage with `nodes` nodes whose leader is at work on a runtime, and a rival that waits.
-async fn at_work_with_a_rival(nodes: usize) -> (Stage, Replica, Replica) {
-    let stage = Stage::with_nodes(nodes);
-    let first = Replica::start(&stage, "first");
-    until_leads(&stage, "first").await;
-    let second = Replica::start(&stage, "second");
-    stage.install("wasmedge", &json!({}));
-    stage.until("wasmedge", &["node-1"], "Installing").await;
-    (stage, first, second)
+/// Returns a fixture with `nodes` nodes, a leader in a rollout, and a standby replica.
+async fn leader_and_standby(nodes: usize) -> (Fixture, Replica, Replica) {
+    let fixture = Fixture::with_nodes(nodes);
+    let first = Replica::start(&fixture, "first");
+    until_leads(&fixture, "first").await;
+    let second = Replica::start(&fixture, "second");
+    fixture.install("wasmedge", &json!({}));
+    fixture.until("wasmedge", &["node-1"], "Installing").await;
+    (fixture, first, second)
 }
 
-async fn until_leads(stage: &Stage, name: &str) {
+async fn until_leads(fixture: &Fixture, name: &str) {
     let leads = || {
-        if holder(stage) == name {
+        if holder(fixture) == name {
             Ok(())
         } else {
-            Err(format!("{:?} leads", holder(stage)))
+            Err(format!("{:?} leads", holder(fixture)))
         }
     };
-    stage
+    fixture
         .cluster
         .until(Duration::from_mins(2), leads)
         .await
         .unwrap();
 }
 
-/// Changes that a replica asked for, but for those of the Lease, and for Events: the task that
-/// publishes them ends with the process, which a test's replica is not.
-fn writes(stage: &Stage, name: &str) -> usize {
+/// Returns the number of a replica's writes, without those of the Lease and of Events: the task that
+/// publishes these ends with the process, and a replica in a test has none.
+fn writes(fixture: &Fixture, name: &str) -> usize {
     let by = format!("operator-{name}");
-    let calls = stage.cluster.calls();
+    let calls = fixture.cluster.calls();
     calls
         .iter()
         .filter(|call| {
@@ -103,103 +103,105 @@ fn writes(stage: &Stage, name: &str) -> usize {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_of_two_replicas_works_and_the_other_takes_over_when_it_is_killed() {
-    let (stage, first, _second) = at_work_with_a_rival(4).await;
-    assert_eq!(writes(&stage, "second"), 0);
+async fn second_replica_takes_over_after_leader_is_killed() {
+    let (fixture, first, _second) = leader_and_standby(4).await;
+    assert_eq!(writes(&fixture, "second"), 0);
     first.kill();
-    until_leads(&stage, "second").await;
-    stage
+    until_leads(&fixture, "second").await;
+    fixture
         .until(
             "wasmedge",
             &["node-0", "node-1", "node-2", "node-3"],
             "Ready labelled",
         )
         .await;
-    assert!(writes(&stage, "second") > 0);
-    stage.assert_sound();
+    assert!(writes(&fixture, "second") > 0);
+    fixture.assert_sound();
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_replica_that_stops_gives_the_lead_away_at_once() {
-    let stage = Stage::with_nodes(2);
-    let first = Replica::start(&stage, "first");
-    until_leads(&stage, "first").await;
-    let second = Replica::start(&stage, "second");
+async fn stopping_leader_releases_lease_at_once() {
+    let fixture = Fixture::with_nodes(2);
+    let first = Replica::start(&fixture, "first");
+    until_leads(&fixture, "first").await;
+    let second = Replica::start(&fixture, "second");
     sleep(Duration::from_secs(10)).await;
     first.stop().await;
-    assert_eq!(holder(&stage), "");
+    assert_eq!(holder(&fixture), "");
     sleep(Duration::from_secs(4)).await;
-    assert_eq!(holder(&stage), "second");
+    assert_eq!(holder(&fixture), "second");
     second.stop().await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_leader_that_is_cut_off_ends_before_another_one_leads() {
-    let (stage, first, _second) = at_work_with_a_rival(4).await;
+async fn disconnected_leader_exits_before_another_one_leads() {
+    let (fixture, first, _second) = leader_and_standby(4).await;
     let Replica {
         connection, task, ..
     } = first;
     connection.cut();
-    let cut = stage.cluster.now();
-    // It ends by itself, with an error that makes its pod begin anew.
+    let cut = fixture.cluster.now();
+    // It exits with an error, so that its pod restarts.
     task.await.unwrap().unwrap_err();
     assert_eq!(
-        holder(&stage),
+        holder(&fixture),
         "first",
         "the other one must not lead before this one has ended"
     );
-    assert!(stage.cluster.now().duration_since(cut).as_secs() < 15);
-    until_leads(&stage, "second").await;
-    let before = writes(&stage, "first");
+    assert!(fixture.cluster.now().duration_since(cut).as_secs() < 15);
+    until_leads(&fixture, "second").await;
+    let before = writes(&fixture, "first");
     connection.mend();
-    stage
+    fixture
         .until(
             "wasmedge",
             &["node-0", "node-1", "node-2", "node-3"],
             "Ready labelled",
         )
         .await;
-    assert_eq!(writes(&stage, "first"), before);
-    stage.assert_sound();
+    assert_eq!(writes(&fixture, "first"), before);
+    fixture.assert_sound();
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_replica_without_a_rival_leads_again_after_its_lease_was_deleted() {
-    let stage = Stage::with_nodes(1);
-    let _only = Replica::start(&stage, "only");
-    until_leads(&stage, "only").await;
-    stage
+async fn only_replica_leads_again_after_its_lease_is_deleted() {
+    let fixture = Fixture::with_nodes(1);
+    let _only = Replica::start(&fixture, "only");
+    until_leads(&fixture, "only").await;
+    fixture
         .cluster
         .delete(&Key::new(LEASE, NAMESPACE, "wasmedge-operator"))
         .unwrap();
-    stage.install("wasmedge", &json!({}));
-    stage.until("wasmedge", &["node-0"], "Ready labelled").await;
-    until_leads(&stage, "only").await;
+    fixture.install("wasmedge", &json!({}));
+    fixture
+        .until("wasmedge", &["node-0"], "Ready labelled")
+        .await;
+    until_leads(&fixture, "only").await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn leaders_that_follow_each_other_never_change_more_nodes_than_one_may() {
-    let stage = Stage::with_nodes(8);
-    stage.install("wasmedge", &json!({ "rollout": { "maxUnavailable": 2 } }));
-    let mut replicas = vec![Replica::start(&stage, "0"), Replica::start(&stage, "1")];
+async fn successive_leaders_keep_the_budget() {
+    let fixture = Fixture::with_nodes(8);
+    fixture.install("wasmedge", &json!({ "rollout": { "maxUnavailable": 2 } }));
+    let mut replicas = vec![Replica::start(&fixture, "0"), Replica::start(&fixture, "1")];
     for n in 2..8 {
         sleep(Duration::from_secs(25)).await;
         replicas.remove(0).kill();
-        replicas.push(Replica::start(&stage, &n.to_string()));
+        replicas.push(Replica::start(&fixture, &n.to_string()));
     }
-    let names = stage.fleet.names();
-    stage
+    let names = fixture.fleet.names();
+    fixture
         .until(
             "wasmedge",
             &names.iter().map(String::as_str).collect::<Vec<_>>(),
             "Ready labelled",
         )
         .await;
-    stage.assert_sound();
+    fixture.assert_sound();
 }
 
-/// Waits until a replica is ready, and fails if it is not within `limit`.
-async fn until_ready(stage: &Stage, replicas: &[&Replica], limit: Duration) {
+/// Waits until a replica is ready, and fails after `timeout`.
+async fn until_ready(fixture: &Fixture, replicas: &[&Replica], timeout: Duration) {
     let ready = || {
         if replicas.iter().all(|replica| replica.metrics.is_ready()) {
             Ok(())
@@ -207,18 +209,20 @@ async fn until_ready(stage: &Stage, replicas: &[&Replica], limit: Duration) {
             Err("not ready".to_owned())
         }
     };
-    stage.cluster.until(limit, ready).await.unwrap();
+    fixture.cluster.until(timeout, ready).await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
-async fn replicas_are_not_ready_before_the_lease_of_a_dead_leader_is_taken_over_and_the_class_is_made()
- {
-    let stage = Stage::with_nodes(1);
-    let former = Replica::start(&stage, "former");
-    until_leads(&stage, "former").await;
+async fn replicas_are_not_ready_before_dead_leader_is_replaced_and_class_exists() {
+    let fixture = Fixture::with_nodes(1);
+    let former = Replica::start(&fixture, "former");
+    until_leads(&fixture, "former").await;
     former.kill();
-    stage.install("wasmedge", &json!({}));
-    let (one, two) = (Replica::start(&stage, "one"), Replica::start(&stage, "two"));
+    fixture.install("wasmedge", &json!({}));
+    let (one, two) = (
+        Replica::start(&fixture, "one"),
+        Replica::start(&fixture, "two"),
+    );
     let class = Key::new(RUNTIME_CLASS, "", "wasmedge");
     let mut seconds = 0;
     while !(one.metrics.is_ready() && two.metrics.is_ready()) {
@@ -229,23 +233,23 @@ async fn replicas_are_not_ready_before_the_lease_of_a_dead_leader_is_taken_over_
     assert!(
         seconds > 10,
         "ready after {seconds} s, while {:?} was not taken over",
-        holder(&stage)
+        holder(&fixture)
     );
     assert!(
-        stage.cluster.get(&class).is_some(),
+        fixture.cluster.get(&class).is_some(),
         "ready, and pods of the class are refused"
     );
 }
 
 #[tokio::test(start_paused = true)]
-async fn replica_that_sees_another_one_lead_is_ready_within_seconds() {
-    let stage = Stage::with_nodes(1);
-    let first = Replica::start(&stage, "first");
-    until_ready(&stage, &[&first], Duration::from_secs(5)).await;
-    let second = Replica::start(&stage, "second");
-    until_ready(&stage, &[&second], Duration::from_secs(10)).await;
-    assert_eq!(holder(&stage), "first");
+async fn standby_replica_is_ready_within_seconds() {
+    let fixture = Fixture::with_nodes(1);
+    let first = Replica::start(&fixture, "first");
+    until_ready(&fixture, &[&first], Duration::from_secs(5)).await;
+    let second = Replica::start(&fixture, "second");
+    until_ready(&fixture, &[&second], Duration::from_secs(10)).await;
+    assert_eq!(holder(&fixture), "first");
     first.stop().await;
-    until_leads(&stage, "second").await;
-    until_ready(&stage, &[&second], Duration::from_secs(10)).await;
+    until_leads(&fixture, "second").await;
+    until_ready(&fixture, &[&second], Duration::from_secs(10)).await;
 }

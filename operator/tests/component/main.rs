@@ -1,9 +1,10 @@
-//! The operator as a whole, against an API server in the same process and nodes that are simulated.
+//! Component tests: the whole operator, on a fake API server in the same process with simulated
+//! nodes.
 //!
-//! * [`context`], [`stage`]: cluster, nodes and operators. * [`access`]: the rights that it uses.
-//! * [`rollout`], [`failure`], [`unstarted`], [`removal`], [`class`], [`repair`]: what it does, and
-//!   when.
-//! * [`restart`], [`leader`]: operators that end. * [`chaos`]: an API server in trouble.
+//! * [`context`], [`fixture`]: cluster, nodes and operators. [`access`]: the rights that are used.
+//! * [`rollout`], [`failure`], [`unstarted`], [`removal`], [`class`], [`repair`]: behaviour.
+//! * [`restart`], [`leader`]: operators that stop.
+//! * [`random_events`]: a failing API server and a cluster that changes all the time.
 #![expect(
     clippy::unwrap_used,
     clippy::panic,
@@ -12,7 +13,7 @@
 )]
 
 mod context;
-mod stage;
+mod fixture;
 mod access;
 mod rollout;
 mod failure;
@@ -22,4 +23,4 @@ mod class;
 mod repair;
 mod restart;
 mod leader;
-mod chaos;
+mod random_events;

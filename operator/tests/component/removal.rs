@@ -1,4 +1,4 @@
-//! How a runtime leaves nodes, and the cluster.
+//! Tests of removals from nodes and from the cluster.
 
 use std::time::Duration;
 
@@ -9,10 +9,10 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 use wasmedge_operator::commands::runtimes;
 
-use crate::stage::{Operator, Stage, pooled};
+use crate::fixture::{Fixture, Operator, pooled};
 
-/// What of the nodes a runtime could have changed.
-fn traces(stage: &Stage) -> Vec<Value> {
+/// Returns the parts of the nodes that a runtime may change.
+fn traces(fixture: &Fixture) -> Vec<Value> {
     let trace = |node: &Value| {
         json!([
             node["metadata"]["name"],
@@ -21,7 +21,7 @@ fn traces(stage: &Stage) -> Vec<Value> {
             node["spec"]
         ])
     };
-    stage
+    fixture
         .cluster
         .all(NODE)
         .iter()
@@ -29,10 +29,10 @@ fn traces(stage: &Stage) -> Vec<Value> {
         .collect()
 }
 
-fn assert_nothing_left(stage: &Stage, before: &[Value]) {
-    assert_eq!(traces(stage), before);
+fn assert_nothing_left(fixture: &Fixture, before: &[Value]) {
+    assert_eq!(traces(fixture), before);
     for resource in [JOB, POD, RUNTIME_CLASS, WASM_RUNTIME_NODE] {
-        let left: Vec<String> = stage
+        let left: Vec<String> = fixture
             .cluster
             .all(resource)
             .iter()
@@ -40,8 +40,8 @@ fn assert_nothing_left(stage: &Stage, before: &[Value]) {
             .collect();
         assert!(left.is_empty(), "{resource}: {left:?}");
     }
-    for name in stage.fleet.names() {
-        let machine = stage.fleet.machine(&name);
+    for name in fixture.fleet.names() {
+        let machine = fixture.fleet.machine(&name);
         assert!(
             machine.touched.is_empty()
                 && machine.installed.is_empty()
@@ -49,195 +49,201 @@ fn assert_nothing_left(stage: &Stage, before: &[Value]) {
             "{name}: {machine:?}"
         );
     }
-    stage.assert_sound();
+    fixture.assert_sound();
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_deleted_runtime_leaves_the_cluster_as_it_was() {
-    let stage = Stage::with_nodes(4);
-    let before = traces(&stage);
-    let _operator = Operator::start(&stage, "a");
-    stage.install("wasmedge", &json!({ "rollout": { "maxUnavailable": 2 } }));
-    stage
+async fn deleted_runtime_leaves_cluster_unchanged() {
+    let fixture = Fixture::with_nodes(4);
+    let before = traces(&fixture);
+    let _operator = Operator::start(&fixture, "a");
+    fixture.install("wasmedge", &json!({ "rollout": { "maxUnavailable": 2 } }));
+    fixture
         .until(
             "wasmedge",
             &["node-0", "node-1", "node-2", "node-3"],
             "Ready labelled",
         )
         .await;
-    stage.uninstall("wasmedge");
-    stage.until_gone("wasmedge").await;
-    assert_nothing_left(&stage, &before);
+    fixture.uninstall("wasmedge");
+    fixture.until_gone("wasmedge").await;
+    assert_nothing_left(&fixture, &before);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_runtime_can_be_deleted_at_any_moment_of_its_rollout() {
+async fn runtime_can_be_deleted_at_any_time_of_its_rollout() {
     for seconds in (0..150).step_by(6) {
-        let stage = Stage::with_nodes(4);
-        let before = traces(&stage);
-        let _operator = Operator::start(&stage, "a");
-        stage.install("wasmedge", &json!({ "rollout": { "maxUnavailable": 2 } }));
+        let fixture = Fixture::with_nodes(4);
+        let before = traces(&fixture);
+        let _operator = Operator::start(&fixture, "a");
+        fixture.install("wasmedge", &json!({ "rollout": { "maxUnavailable": 2 } }));
         sleep(Duration::from_secs(seconds)).await;
-        stage.uninstall("wasmedge");
-        stage.until_gone("wasmedge").await;
-        assert_nothing_left(&stage, &before);
+        fixture.uninstall("wasmedge");
+        fixture.until_gone("wasmedge").await;
+        assert_nothing_left(&fixture, &before);
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_paused_and_a_stopped_rollout_can_be_deleted() {
-    let stage = Stage::with_nodes(3);
-    let before = traces(&stage);
-    stage.fleet.script("node-1", [Script::rolls_back()]);
-    let _operator = Operator::start(&stage, "a");
-    stage.install("wasmedge", &json!({}));
-    stage
+async fn runtime_with_paused_or_stopped_rollout_can_be_deleted() {
+    let fixture = Fixture::with_nodes(3);
+    let before = traces(&fixture);
+    fixture.fleet.script("node-1", [Script::rolls_back()]);
+    let _operator = Operator::start(&fixture, "a");
+    fixture.install("wasmedge", &json!({}));
+    fixture
         .until("wasmedge", &["node-1"], "Failed SmokeFailed")
         .await;
-    stage.change("wasmedge", &json!({ "rollout": { "paused": true } }));
+    fixture.change("wasmedge", &json!({ "rollout": { "paused": true } }));
     sleep(Duration::from_mins(1)).await;
-    stage.uninstall("wasmedge");
-    stage.until_gone("wasmedge").await;
-    assert_nothing_left(&stage, &before);
+    fixture.uninstall("wasmedge");
+    fixture.until_gone("wasmedge").await;
+    assert_nothing_left(&fixture, &before);
 }
 
 #[tokio::test(start_paused = true)]
 async fn node_that_leaves_the_pool_is_cleaned_and_can_return() {
-    let stage = Stage::with_nodes(2);
-    let _operator = Operator::start(&stage, "a");
-    stage.install("wasmedge", &json!({}));
-    stage
+    let fixture = Fixture::with_nodes(2);
+    let _operator = Operator::start(&fixture, "a");
+    fixture.install("wasmedge", &json!({}));
+    fixture
         .until("wasmedge", &["node-0", "node-1"], "Ready labelled")
         .await;
     let key = Key::new(NODE, "", "node-1");
-    stage
+    fixture
         .cluster
         .update(&key, |node| {
             node["metadata"]["labels"]["pool"] = "other".into();
         })
         .unwrap();
-    stage.until("wasmedge", &["node-1"], "none").await;
-    assert!(stage.fleet.machine("node-1").touched.is_empty());
-    assert_eq!(stage.standing("wasmedge", "node-0"), "Ready labelled");
-    stage
+    fixture.until("wasmedge", &["node-1"], "none").await;
+    assert!(fixture.fleet.machine("node-1").touched.is_empty());
+    assert_eq!(fixture.node_state("wasmedge", "node-0"), "Ready labelled");
+    fixture
         .cluster
         .update(&key, |node| {
             node["metadata"]["labels"]["pool"] = "wasm".into();
         })
         .unwrap();
-    stage.until("wasmedge", &["node-1"], "Ready labelled").await;
-    stage.assert_sound();
+    fixture
+        .until("wasmedge", &["node-1"], "Ready labelled")
+        .await;
+    fixture.assert_sound();
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_node_that_leaves_the_pool_in_the_middle_is_cleaned() {
+async fn node_that_leaves_the_pool_during_installation_is_cleaned() {
     for seconds in [1, 5, 12, 18, 22] {
-        let stage = Stage::with_nodes(1);
-        let _operator = Operator::start(&stage, "a");
-        stage.install("wasmedge", &json!({}));
+        let fixture = Fixture::with_nodes(1);
+        let _operator = Operator::start(&fixture, "a");
+        fixture.install("wasmedge", &json!({}));
         sleep(Duration::from_secs(seconds)).await;
-        stage
+        fixture
             .cluster
             .update(&Key::new(NODE, "", "node-0"), |node| {
                 node["metadata"]["labels"]["pool"] = "other".into();
             })
             .unwrap();
         sleep(Duration::from_mins(1)).await;
-        stage.until("wasmedge", &["node-0"], "none").await;
-        let machine = stage.fleet.machine("node-0");
+        fixture.until("wasmedge", &["node-0"], "none").await;
+        let machine = fixture.fleet.machine("node-0");
         assert!(
             machine.touched.is_empty() && machine.handlers.is_empty(),
             "{seconds}: {machine:?}"
         );
-        stage.assert_sound();
+        fixture.assert_sound();
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_runtime_in_use_stays_until_its_pods_are_gone_and_says_so() {
-    let stage = Stage::with_nodes(1);
-    let before = traces(&stage);
-    let _operator = Operator::start(&stage, "a");
-    stage.install("wasmedge", &json!({}));
-    stage.until("wasmedge", &["node-0"], "Ready labelled").await;
-    stage.fleet.script(
+async fn runtime_in_use_is_removed_after_its_pods_and_reports_it() {
+    let fixture = Fixture::with_nodes(1);
+    let before = traces(&fixture);
+    let _operator = Operator::start(&fixture, "a");
+    fixture.install("wasmedge", &json!({}));
+    fixture
+        .until("wasmedge", &["node-0"], "Ready labelled")
+        .await;
+    fixture.fleet.script(
         "node-0",
         vec![Script::Fails(Outcome::Refused, Reason::InUse); 12],
     );
-    stage.uninstall("wasmedge");
-    stage.until("wasmedge", &["node-0"], "Removing InUse").await;
+    fixture.uninstall("wasmedge");
+    fixture
+        .until("wasmedge", &["node-0"], "Removing InUse")
+        .await;
     sleep(Duration::from_mins(20)).await;
-    assert_eq!(stage.standing("wasmedge", "node-0"), "Removing InUse");
-    stage.until_gone("wasmedge").await;
-    assert_nothing_left(&stage, &before);
+    assert_eq!(fixture.node_state("wasmedge", "node-0"), "Removing InUse");
+    fixture.until_gone("wasmedge").await;
+    assert_nothing_left(&fixture, &before);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_node_that_is_down_is_cleaned_when_it_is_back_or_forgotten_when_it_is_gone() {
+async fn node_that_is_down_is_cleaned_when_ready_or_forgotten_when_deleted() {
     for comes_back in [true, false] {
-        let stage = Stage::with_nodes(2);
-        let _operator = Operator::start(&stage, "a");
-        stage.install("wasmedge", &json!({}));
-        stage
+        let fixture = Fixture::with_nodes(2);
+        let _operator = Operator::start(&fixture, "a");
+        fixture.install("wasmedge", &json!({}));
+        fixture
             .until("wasmedge", &["node-0", "node-1"], "Ready labelled")
             .await;
-        stage.fleet.set_ready("node-1", false);
-        stage.uninstall("wasmedge");
+        fixture.fleet.set_ready("node-1", false);
+        fixture.uninstall("wasmedge");
         sleep(Duration::from_hours(2)).await;
-        assert_eq!(stage.standing("wasmedge", "node-0"), "none");
+        assert_eq!(fixture.node_state("wasmedge", "node-0"), "none");
         assert!(
-            stage.runtime("wasmedge").is_some(),
+            fixture.runtime("wasmedge").is_some(),
             "a node is not clean yet"
         );
         if comes_back {
-            stage.fleet.set_ready("node-1", true);
+            fixture.fleet.set_ready("node-1", true);
         } else {
-            stage.fleet.remove("node-1");
+            fixture.fleet.remove("node-1");
         }
-        stage.until_gone("wasmedge").await;
-        assert!(!comes_back || stage.fleet.machine("node-1").touched.is_empty());
-        stage.assert_sound();
+        fixture.until_gone("wasmedge").await;
+        assert!(!comes_back || fixture.fleet.machine("node-1").touched.is_empty());
+        fixture.assert_sound();
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_runtime_that_is_to_be_retained_stays_on_its_nodes() {
-    let stage = Stage::with_nodes(2);
-    let _operator = Operator::start(&stage, "a");
-    stage.install("wasmedge", &json!({ "uninstallPolicy": "Retain" }));
-    stage
+async fn runtime_with_policy_retain_stays_on_its_nodes() {
+    let fixture = Fixture::with_nodes(2);
+    let _operator = Operator::start(&fixture, "a");
+    fixture.install("wasmedge", &json!({ "uninstallPolicy": "Retain" }));
+    fixture
         .until("wasmedge", &["node-0", "node-1"], "Ready labelled")
         .await;
-    stage.uninstall("wasmedge");
-    stage.until_gone("wasmedge").await;
-    stage
+    fixture.uninstall("wasmedge");
+    fixture.until_gone("wasmedge").await;
+    fixture
         .until("wasmedge", &["node-0", "node-1"], "none labelled")
         .await;
     assert!(
-        stage
+        fixture
             .cluster
             .get(&Key::new(RUNTIME_CLASS, "", "wasmedge"))
             .is_some()
     );
-    assert!(stage.fleet.machine("node-0").works("wasmedge"));
-    // Made again, it takes over what is there.
-    stage.install("wasmedge", &json!({}));
-    stage
+    assert!(fixture.fleet.machine("node-0").works("wasmedge"));
+    // Created again, it adopts what is installed.
+    fixture.install("wasmedge", &json!({}));
+    fixture
         .until("wasmedge", &["node-0", "node-1"], "Ready labelled")
         .await;
-    stage.assert_sound();
+    fixture.assert_sound();
 }
 
 #[tokio::test(start_paused = true)]
-async fn removal_is_tried_until_it_succeeds() {
-    let stage = Stage::empty();
-    stage.fleet.join(pooled("a"));
-    let before = traces(&stage);
-    let _operator = Operator::start(&stage, "a");
-    stage.install("wasmedge", &json!({}));
-    stage.until("wasmedge", &["a"], "Ready labelled").await;
+async fn removal_is_retried_until_it_succeeds() {
+    let fixture = Fixture::empty();
+    fixture.fleet.join(pooled("a"));
+    let before = traces(&fixture);
+    let _operator = Operator::start(&fixture, "a");
+    fixture.install("wasmedge", &json!({}));
+    fixture.until("wasmedge", &["a"], "Ready labelled").await;
     let broken = Script::Fails(Outcome::Broken, Reason::ContainerdRestart);
-    stage.fleet.script(
+    fixture.fleet.script(
         "a",
         [
             Script::Dies,
@@ -248,22 +254,22 @@ async fn removal_is_tried_until_it_succeeds() {
             Script::NeverStarts,
         ],
     );
-    stage.uninstall("wasmedge");
-    stage.until_gone("wasmedge").await;
-    assert_nothing_left(&stage, &before);
+    fixture.uninstall("wasmedge");
+    fixture.until_gone("wasmedge").await;
+    assert_nothing_left(&fixture, &before);
 }
 
 #[tokio::test(start_paused = true)]
-async fn whoever_removes_all_runtimes_goes_on_through_an_api_server_in_trouble() {
+async fn removal_of_all_runtimes_continues_through_api_errors() {
     for seed in 0..8 {
-        let stage = Stage::with_nodes(2);
-        let before = traces(&stage);
-        let _operator = Operator::start(&stage, "a");
-        stage.install("wasmedge", &json!({}));
-        stage
+        let fixture = Fixture::with_nodes(2);
+        let before = traces(&fixture);
+        let _operator = Operator::start(&fixture, "a");
+        fixture.install("wasmedge", &json!({}));
+        fixture
             .until("wasmedge", &["node-0", "node-1"], "Ready labelled")
             .await;
-        let hook = stage.cluster.connect("hook");
+        let hook = fixture.cluster.connect("hook");
         hook.set_faults(Faults {
             seed,
             broken: 0.3,
@@ -276,67 +282,68 @@ async fn whoever_removes_all_runtimes_goes_on_through_an_api_server_in_trouble()
         runtimes::remove(hook.client(), Duration::from_mins(15))
             .await
             .unwrap();
-        assert_nothing_left(&stage, &before);
+        assert_nothing_left(&fixture, &before);
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn whoever_may_not_remove_runtimes_is_told_at_once_and_whoever_gets_no_answer_at_the_end() {
-    let stage = Stage::with_nodes(1);
-    stage.install("wasmedge", &json!({}));
-    let hook = stage.cluster.connect("hook");
-    let limit = Duration::from_mins(15);
+async fn removal_of_all_runtimes_fails_at_once_when_forbidden_and_at_timeout_without_answer() {
+    let fixture = Fixture::with_nodes(1);
+    fixture.install("wasmedge", &json!({}));
+    let hook = fixture.cluster.connect("hook");
+    let timeout = Duration::from_mins(15);
     let began = Instant::now();
     hook.set_faults(Faults::forbidding("delete", "wasmruntimes"));
-    let told = runtimes::remove(hook.client(), limit).await.unwrap_err();
+    let error = runtimes::remove(hook.client(), timeout).await.unwrap_err();
     assert!(
-        format!("{told:#}").contains("cannot delete WasmRuntime wasmedge: the API server answered"),
-        "{told:#}"
+        format!("{error:#}")
+            .contains("cannot delete WasmRuntime wasmedge: the API server answered"),
+        "{error:#}"
     );
     assert!(began.elapsed() < Duration::from_secs(5));
     hook.set_faults(Faults {
         broken: 1.0,
         ..Faults::default()
     });
-    let told = runtimes::remove(hook.client(), limit).await.unwrap_err();
+    let error = runtimes::remove(hook.client(), timeout).await.unwrap_err();
     assert!(
-        format!("{told:#}")
+        format!("{error:#}")
             .contains("timeout after 900 s: cannot check what is left: cannot list WasmRuntimes"),
-        "{told:#}"
+        "{error:#}"
     );
-    assert!(began.elapsed() >= limit);
+    assert!(began.elapsed() >= timeout);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_removal_that_breaks_a_node_goes_to_no_other_before_that_one_is_clean() {
-    let stage = Stage::with_nodes(3);
-    let before = traces(&stage);
-    let _operator = Operator::start(&stage, "a");
-    stage.install("wasmedge", &json!({}));
-    stage
+async fn failing_removal_starts_on_no_other_node_until_first_is_clean() {
+    let fixture = Fixture::with_nodes(3);
+    let before = traces(&fixture);
+    let _operator = Operator::start(&fixture, "a");
+    fixture.install("wasmedge", &json!({}));
+    fixture
         .until(
             "wasmedge",
             &["node-0", "node-1", "node-2"],
             "Ready labelled",
         )
         .await;
-    stage.fleet.script(
+    fixture.fleet.script(
         "node-0",
         vec![Script::Fails(Outcome::Broken, Reason::ContainerdRestart); 12],
     );
-    stage.uninstall("wasmedge");
+    fixture.uninstall("wasmedge");
     sleep(Duration::from_mins(20)).await;
-    let standings = ["node-0", "node-1", "node-2"].map(|node| stage.standing("wasmedge", node));
+    let states = ["node-0", "node-1", "node-2"].map(|node| fixture.node_state("wasmedge", node));
     assert_eq!(
-        standings,
+        states,
         [
             "Removing ContainerdRestart",
             "Ready labelled",
             "Ready labelled"
         ]
     );
-    let words = stage.runtime("wasmedge").unwrap()["status"]["conditions"].to_string();
-    assert!(words.contains("no further removal is started"), "{words}");
-    stage.until_gone("wasmedge").await;
-    assert_nothing_left(&stage, &before);
+    let text = fixture.runtime("wasmedge").unwrap()["status"]["conditions"].to_string();
+    assert!(text.contains("no further removal is started"), "{text}");
+    fixture.until_gone("wasmedge").await;
+    assert_nothing_left(&fixture, &before);
 }

@@ -1,4 +1,4 @@
-//! What somebody else changes, and what becomes of it.
+//! Tests of changes by other clients, which the operator repairs.
 
 use std::time::Duration;
 
@@ -6,81 +6,89 @@ use fake_cluster::Key;
 use fake_cluster::resource::{NODE, WASM_RUNTIME_NODE};
 use serde_json::json;
 
-use crate::stage::{Operator, Stage};
+use crate::fixture::{Fixture, Operator};
 
 const LABEL: &str = "runtime.wasmedge.dev/wasmedge";
 
-async fn ready() -> (Stage, Operator) {
-    let stage = Stage::with_nodes(2);
-    let operator = Operator::start(&stage, "a");
-    stage.install("wasmedge", &json!({}));
-    stage
+async fn ready() -> (Fixture, Operator) {
+    let fixture = Fixture::with_nodes(2);
+    let operator = Operator::start(&fixture, "a");
+    fixture.install("wasmedge", &json!({}));
+    fixture
         .until("wasmedge", &["node-0", "node-1"], "Ready labelled")
         .await;
-    (stage, operator)
+    (fixture, operator)
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_rebooted_node_is_proven_again() {
-    let (stage, _operator) = ready().await;
-    let runs = stage.fleet.machine("node-1").runs;
-    stage.fleet.reboot("node-1", Duration::from_secs(40)).await;
+async fn rebooted_node_is_verified_again() {
+    let (fixture, _operator) = ready().await;
+    let runs = fixture.fleet.machine("node-1").runs;
+    fixture
+        .fleet
+        .reboot("node-1", Duration::from_secs(40))
+        .await;
     let is_proven = || {
-        if stage.fleet.machine("node-1").runs > runs {
+        if fixture.fleet.machine("node-1").runs > runs {
             Ok(())
         } else {
             Err("no installer came".to_owned())
         }
     };
-    stage
+    fixture
         .cluster
         .until(Duration::from_hours(1), is_proven)
         .await
         .unwrap();
-    stage
+    fixture
         .until("wasmedge", &["node-0", "node-1"], "Ready labelled")
         .await;
-    stage.assert_sound();
+    fixture.assert_sound();
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_node_that_is_rebooted_in_the_middle_gets_there_all_the_same() {
+async fn node_rebooted_during_installation_becomes_ready() {
     for seconds in [4, 10, 16, 19] {
-        let stage = Stage::with_nodes(1);
-        let _operator = Operator::start(&stage, "a");
-        stage.install("wasmedge", &json!({}));
+        let fixture = Fixture::with_nodes(1);
+        let _operator = Operator::start(&fixture, "a");
+        fixture.install("wasmedge", &json!({}));
         tokio::time::sleep(Duration::from_secs(seconds)).await;
-        stage.fleet.reboot("node-0", Duration::from_secs(40)).await;
-        stage.until("wasmedge", &["node-0"], "Ready labelled").await;
-        stage.assert_sound();
+        fixture
+            .fleet
+            .reboot("node-0", Duration::from_secs(40))
+            .await;
+        fixture
+            .until("wasmedge", &["node-0"], "Ready labelled")
+            .await;
+        fixture.assert_sound();
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_handler_that_is_lost_takes_the_label_with_it_and_comes_back() {
-    let (stage, _operator) = ready().await;
-    stage.fleet.lose_handler("node-0", "wasmedge");
+async fn lost_handler_removes_label_and_is_reinstalled() {
+    let (fixture, _operator) = ready().await;
+    fixture.fleet.lose_handler("node-0", "wasmedge");
     let is_off = || {
-        if stage.is_labelled("wasmedge", "node-0") {
+        if fixture.is_labelled("wasmedge", "node-0") {
             Err("it is labelled".to_owned())
         } else {
             Ok(())
         }
     };
-    stage
+    fixture
         .cluster
         .until(Duration::from_mins(1), is_off)
         .await
         .unwrap();
-    stage
+    fixture
         .until("wasmedge", &["node-0", "node-1"], "Ready labelled")
         .await;
-    stage.assert_sound();
+    fixture.assert_sound();
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_label_that_somebody_takes_off_is_put_back_and_one_that_somebody_sets_is_taken_off() {
-    let (stage, _operator) = ready().await;
+async fn readiness_label_changed_by_user_is_restored() {
+    let (fixture, _operator) = ready().await;
     let key = Key::new(NODE, "", "node-0");
     let take = |node: &mut serde_json::Value| {
         drop(
@@ -90,27 +98,29 @@ async fn a_label_that_somebody_takes_off_is_put_back_and_one_that_somebody_sets_
                 .remove(LABEL),
         );
     };
-    stage.cluster.update(&key, take).unwrap();
-    stage.until("wasmedge", &["node-0"], "Ready labelled").await;
-    stage
+    fixture.cluster.update(&key, take).unwrap();
+    fixture
+        .until("wasmedge", &["node-0"], "Ready labelled")
+        .await;
+    fixture
         .fleet
         .join(fake_cluster::Joining::new("outside").label(LABEL, "ready"));
-    stage.until("wasmedge", &["outside"], "none").await;
-    stage.assert_sound();
+    fixture.until("wasmedge", &["outside"], "none").await;
+    fixture.assert_sound();
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_state_that_somebody_deletes_is_made_again() {
-    let (stage, _operator) = ready().await;
+async fn deleted_runtime_node_is_created_again() {
+    let (fixture, _operator) = ready().await;
     let key = Key::new(WASM_RUNTIME_NODE, "", "wasmedge.node-0");
     let uid = || {
-        stage
+        fixture
             .cluster
             .get(&key)
             .map(|state| state["metadata"]["uid"].clone())
     };
     let before = uid();
-    stage.cluster.delete(&key).unwrap();
+    fixture.cluster.delete(&key).unwrap();
     let is_new = || {
         if uid().is_some() && uid() != before {
             Ok(())
@@ -118,13 +128,13 @@ async fn a_state_that_somebody_deletes_is_made_again() {
             Err(format!("{:?}", uid()))
         }
     };
-    stage
+    fixture
         .cluster
         .until(Duration::from_hours(1), is_new)
         .await
         .unwrap();
-    stage
+    fixture
         .until("wasmedge", &["node-0", "node-1"], "Ready labelled")
         .await;
-    stage.assert_sound();
+    fixture.assert_sound();
 }

@@ -1,4 +1,4 @@
-//! Operators that end in the middle: whoever comes after them ends up where they would have.
+//! Tests of operators that stop at any write: the next one reaches the same state.
 
 use std::time::Duration;
 
@@ -8,95 +8,96 @@ use fake_cluster::{Faults, Script};
 use serde_json::json;
 use tokio::time::sleep;
 
-use crate::stage::{IMAGE, Operator, Stage, pooled};
+use crate::fixture::{Fixture, IMAGE, Operator, pooled};
 
 const NODES: [&str; 3] = ["a", "b", "c"];
 
-fn stage() -> Stage {
-    let stage = Stage::empty();
+fn fixture() -> Fixture {
+    let fixture = Fixture::empty();
     for name in NODES {
         let scripts = if name == "b" {
             vec![Script::cannot_download()]
         } else {
             Vec::new()
         };
-        stage
+        fixture
             .fleet
             .join(pooled(name).taint("startup").script(scripts));
     }
-    stage.install(
+    fixture.install(
         "wasmedge",
         &json!({ "startupTaints": [{ "key": "startup" }], "rollout": { "maxUnavailable": 2 } }),
     );
-    stage
+    fixture
 }
 
-async fn assert_installed(stage: &Stage) {
-    stage.until("wasmedge", &NODES, "Ready labelled").await;
+async fn assert_installed(fixture: &Fixture) {
+    fixture.until("wasmedge", &NODES, "Ready labelled").await;
     let settled = || {
-        let taints = stage
+        let taints = fixture
             .cluster
             .all(NODE)
             .iter()
             .any(|node| node["spec"]["taints"].to_string().contains("startup"));
-        let jobs = stage.cluster.all(JOB).len();
+        let jobs = fixture.cluster.all(JOB).len();
         if !taints && jobs == 0 {
             Ok(())
         } else {
             Err(format!("{jobs} Jobs, taints: {taints}"))
         }
     };
-    stage
+    fixture
         .cluster
         .until(Duration::from_hours(1), settled)
         .await
         .unwrap();
-    stage.assert_sound();
+    fixture.assert_sound();
 }
 
-async fn assert_removed(stage: &Stage) {
-    stage.until_gone("wasmedge").await;
+async fn assert_removed(fixture: &Fixture) {
+    fixture.until_gone("wasmedge").await;
     for resource in [JOB, RUNTIME_CLASS, WASM_RUNTIME_NODE] {
-        assert_eq!(stage.cluster.all(resource).len(), 0, "{resource}");
+        assert_eq!(fixture.cluster.all(resource).len(), 0, "{resource}");
     }
     for name in NODES {
         assert!(
-            stage.fleet.machine(name).touched.is_empty() && !stage.is_labelled("wasmedge", name)
+            fixture.fleet.machine(name).touched.is_empty()
+                && !fixture.is_labelled("wasmedge", name)
         );
     }
-    stage.assert_sound();
+    fixture.assert_sound();
 }
 
-/// Kills the first operator at its `n`th write; false if it never made so many.
+/// Kills the first operator at its `n`th write; returns false if it has fewer.
 async fn killed_at(n: usize, moment: Moment) -> bool {
-    let stage = stage();
-    let first = Operator::start(&stage, "first");
+    let fixture = fixture();
+    let first = Operator::start(&fixture, "first");
     let was_killed = first.kill_at(n, moment, Duration::from_mins(10)).await;
-    let second = Operator::start(&stage, "second");
-    assert_installed(&stage).await;
+    let second = Operator::start(&fixture, "second");
+    assert_installed(&fixture).await;
     second.stop().await;
     was_killed
 }
 
-/// Kills an operator at its `n`th write of a removal; false if it never made so many.
+/// Kills an operator at its `n`th write of a removal; returns false if it has fewer.
 async fn killed_while_removing_at(n: usize, moment: Moment) -> bool {
-    let stage = stage();
-    let operator = Operator::start(&stage, "zeroth");
-    // In the middle of the rollout: one node has it, one does not.
-    stage.until("wasmedge", &["a"], "Ready labelled").await;
+    let fixture = fixture();
+    let operator = Operator::start(&fixture, "zeroth");
+    // During the rollout: one node has the runtime, one does not.
+    fixture.until("wasmedge", &["a"], "Ready labelled").await;
     operator.stop().await;
-    stage.uninstall("wasmedge");
-    let was_killed = Operator::start(&stage, "first")
+    fixture.uninstall("wasmedge");
+    let was_killed = Operator::start(&fixture, "first")
         .kill_at(n, moment, Duration::from_mins(10))
         .await;
-    let second = Operator::start(&stage, "second");
-    assert_removed(&stage).await;
+    let second = Operator::start(&fixture, "second");
+    assert_removed(&fixture).await;
     second.stop().await;
     was_killed
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_operator_may_be_killed_at_any_write_of_a_rollout() {
+async fn operator_may_be_killed_at_any_write_of_a_rollout() {
     for moment in [Moment::Before, Moment::After] {
         let mut n = 1;
         while killed_at(n, moment).await {
@@ -111,7 +112,7 @@ async fn an_operator_may_be_killed_at_any_write_of_a_rollout() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_operator_may_be_killed_at_any_write_of_a_removal() {
+async fn operator_may_be_killed_at_any_write_of_a_removal() {
     for moment in [Moment::Before, Moment::After] {
         let mut n = 1;
         while killed_while_removing_at(n, moment).await {
@@ -123,31 +124,31 @@ async fn an_operator_may_be_killed_at_any_write_of_a_removal() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn operators_that_are_killed_again_and_again_get_there_all_the_same() {
-    let stage = stage();
+async fn rollout_completes_although_operators_are_killed_repeatedly() {
+    let fixture = fixture();
     let mut operators = 0;
-    while stage.standing("wasmedge", "c") != "Ready labelled" {
+    while fixture.node_state("wasmedge", "c") != "Ready labelled" {
         operators += 1;
-        assert!(operators < 100, "{}", stage.evidence("wasmedge"));
-        Operator::start(&stage, &format!("n{operators}"))
+        assert!(operators < 100, "{}", fixture.evidence("wasmedge"));
+        Operator::start(&fixture, &format!("n{operators}"))
             .kill_at(3, Moment::After, Duration::from_mins(1))
             .await;
     }
-    let _last = Operator::start(&stage, "last");
-    assert_installed(&stage).await;
+    let _last = Operator::start(&fixture, "last");
+    assert_installed(&fixture).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_operator_that_is_away_for_long_finds_what_happened_meanwhile() {
-    let stage = stage();
-    let first = Operator::start(&stage, "first");
-    stage.until("wasmedge", &["a"], "Installing").await;
+async fn operator_after_long_absence_records_what_happened() {
+    let fixture = fixture();
+    let first = Operator::start(&fixture, "first");
+    fixture.until("wasmedge", &["a"], "Installing").await;
     first.stop().await;
     // Longer than finished Jobs are kept.
     sleep(Duration::from_hours(8)).await;
-    stage.fleet.remove("c");
-    stage.fleet.join(pooled("c"));
-    stage.fleet.lose_handler("a", "wasmedge");
-    let _second = Operator::start_with(&stage, "second", IMAGE, Faults::default());
-    assert_installed(&stage).await;
+    fixture.fleet.remove("c");
+    fixture.fleet.join(pooled("c"));
+    fixture.fleet.lose_handler("a", "wasmedge");
+    let _second = Operator::start_with(&fixture, "second", IMAGE, Faults::default());
+    assert_installed(&fixture).await;
 }

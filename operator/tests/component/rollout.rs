@@ -1,4 +1,4 @@
-//! How a runtime gets to nodes.
+//! Tests of rollouts.
 
 use std::time::Duration;
 
@@ -8,24 +8,24 @@ use fake_cluster::{Faults, Key, Script};
 use serde_json::json;
 use tokio::time::sleep;
 
-use crate::stage::{Operator, Stage, pooled, runtime_key};
+use crate::fixture::{Fixture, Operator, pooled, runtime_key};
 
 #[tokio::test(start_paused = true)]
-async fn nodes_of_the_pool_get_the_runtime_and_no_others() {
-    let stage = Stage::with_nodes(3);
-    stage.fleet.join(Joining::new("other"));
-    let _operator = Operator::start(&stage, "a");
-    stage.install("wasmedge", &json!({}));
-    stage
+async fn only_selected_nodes_get_the_runtime() {
+    let fixture = Fixture::with_nodes(3);
+    fixture.fleet.join(Joining::new("other"));
+    let _operator = Operator::start(&fixture, "a");
+    fixture.install("wasmedge", &json!({}));
+    fixture
         .until(
             "wasmedge",
             &["node-0", "node-1", "node-2"],
             "Ready labelled",
         )
         .await;
-    assert_eq!(stage.standing("wasmedge", "other"), "none");
-    assert_eq!(stage.fleet.machine("other").runs, 0);
-    let class = stage
+    assert_eq!(fixture.node_state("wasmedge", "other"), "none");
+    assert_eq!(fixture.fleet.machine("other").runs, 0);
+    let class = fixture
         .cluster
         .get(&Key::new(RUNTIME_CLASS, "", "wasmedge"))
         .unwrap();
@@ -34,20 +34,20 @@ async fn nodes_of_the_pool_get_the_runtime_and_no_others() {
         class["scheduling"]["nodeSelector"]["runtime.wasmedge.dev/wasmedge"],
         "ready"
     );
-    stage.assert_sound();
+    fixture.assert_sound();
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_settled_rollout_leaves_no_jobs_and_says_that_it_is_up_to_date() {
-    let stage = Stage::with_nodes(2);
-    let operator = Operator::start(&stage, "a");
-    stage.install("wasmedge", &json!({}));
-    stage
+async fn completed_rollout_leaves_no_jobs_and_is_up_to_date() {
+    let fixture = Fixture::with_nodes(2);
+    let operator = Operator::start(&fixture, "a");
+    fixture.install("wasmedge", &json!({}));
+    fixture
         .until("wasmedge", &["node-0", "node-1"], "Ready labelled")
         .await;
     sleep(Duration::from_mins(5)).await;
-    assert!(stage.cluster.all(JOB).is_empty());
-    let status = stage.runtime("wasmedge").unwrap()["status"].clone();
+    assert!(fixture.cluster.all(JOB).is_empty());
+    let status = fixture.runtime("wasmedge").unwrap()["status"].clone();
     assert_eq!(
         (
             &status["state"],
@@ -67,16 +67,16 @@ async fn a_settled_rollout_leaves_no_jobs_and_says_that_it_is_up_to_date() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_first_node_is_tried_before_any_other_is_touched() {
-    let stage = Stage::with_nodes(6);
-    let mut changes = stage.cluster.follow();
-    let _operator = Operator::start(&stage, "a");
-    stage.install(
+async fn canary_is_ready_before_another_node_is_changed() {
+    let fixture = Fixture::with_nodes(6);
+    let mut changes = fixture.cluster.follow();
+    let _operator = Operator::start(&fixture, "a");
+    fixture.install(
         "wasmedge",
         &json!({ "rollout": { "canary": 1, "maxUnavailable": 5 } }),
     );
     let all = ["node-0", "node-1", "node-2", "node-3", "node-4", "node-5"];
-    stage.until("wasmedge", &all, "Ready labelled").await;
+    fixture.until("wasmedge", &all, "Ready labelled").await;
     let mut order = Vec::new();
     while let Ok(change) = changes.try_recv() {
         let node = change.key.name.clone();
@@ -84,7 +84,7 @@ async fn the_first_node_is_tried_before_any_other_is_touched() {
             order.push("job");
         } else if change.key.resource == NODE
             && change.by.starts_with("operator")
-            && stage.is_labelled("wasmedge", &node)
+            && fixture.is_labelled("wasmedge", &node)
         {
             order.push("label");
         }
@@ -94,100 +94,104 @@ async fn the_first_node_is_tried_before_any_other_is_touched() {
         ["job", "label", "job", "job", "job", "job", "job"],
         "{order:?}"
     );
-    assert_eq!(stage.guard.most(), 5);
-    stage.assert_sound();
+    assert_eq!(fixture.guard.most(), 5);
+    fixture.assert_sound();
 }
 
 #[tokio::test(start_paused = true)]
-async fn as_many_nodes_are_changed_at_a_time_as_may_be_and_never_more() {
-    let stage = Stage::with_nodes(14);
-    let _operator = Operator::start(&stage, "a");
-    stage.install(
+async fn rollout_uses_its_whole_budget_and_never_exceeds_it() {
+    let fixture = Fixture::with_nodes(14);
+    let _operator = Operator::start(&fixture, "a");
+    fixture.install(
         "wasmedge",
         &json!({ "rollout": { "canary": 0, "maxUnavailable": 4 } }),
     );
-    let names = stage.fleet.names();
+    let names = fixture.fleet.names();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
-    stage.until("wasmedge", &names, "Ready labelled").await;
-    assert_eq!(stage.guard.most(), 4);
-    stage.assert_sound();
+    fixture.until("wasmedge", &names, "Ready labelled").await;
+    assert_eq!(fixture.guard.most(), 4);
+    fixture.assert_sound();
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_paused_rollout_finishes_what_it_began_and_begins_nothing() {
-    let stage = Stage::with_nodes(4);
-    let _operator = Operator::start(&stage, "a");
-    stage.install("wasmedge", &json!({ "rollout": { "paused": true } }));
+async fn paused_rollout_completes_started_nodes_and_starts_none() {
+    let fixture = Fixture::with_nodes(4);
+    let _operator = Operator::start(&fixture, "a");
+    fixture.install("wasmedge", &json!({ "rollout": { "paused": true } }));
     sleep(Duration::from_mins(30)).await;
-    assert_eq!(stage.standing("wasmedge", "node-0"), "none");
-    stage.change("wasmedge", &json!({ "rollout": { "paused": false } }));
-    stage.until("wasmedge", &["node-0"], "Installing").await;
-    stage.change("wasmedge", &json!({ "rollout": { "paused": true } }));
-    stage.until("wasmedge", &["node-0"], "Ready labelled").await;
+    assert_eq!(fixture.node_state("wasmedge", "node-0"), "none");
+    fixture.change("wasmedge", &json!({ "rollout": { "paused": false } }));
+    fixture.until("wasmedge", &["node-0"], "Installing").await;
+    fixture.change("wasmedge", &json!({ "rollout": { "paused": true } }));
+    fixture
+        .until("wasmedge", &["node-0"], "Ready labelled")
+        .await;
     sleep(Duration::from_mins(30)).await;
-    let runs: usize = stage
+    let runs: usize = fixture
         .fleet
         .names()
         .iter()
-        .map(|name| stage.fleet.machine(name).runs)
+        .map(|name| fixture.fleet.machine(name).runs)
         .sum();
     assert_eq!(runs, 1);
     assert_eq!(
-        stage.runtime("wasmedge").unwrap()["status"]["state"],
+        fixture.runtime("wasmedge").unwrap()["status"]["state"],
         "Paused, 1/4"
     );
-    stage.change("wasmedge", &json!({ "rollout": { "paused": false } }));
-    stage
+    fixture.change("wasmedge", &json!({ "rollout": { "paused": false } }));
+    fixture
         .until(
             "wasmedge",
             &["node-0", "node-1", "node-2", "node-3"],
             "Ready labelled",
         )
         .await;
-    stage.assert_sound();
+    fixture.assert_sound();
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_node_that_joins_or_is_labelled_later_gets_the_runtime() {
-    let stage = Stage::with_nodes(1);
-    stage.fleet.join(Joining::new("late"));
-    let _operator = Operator::start(&stage, "a");
-    stage.install("wasmedge", &json!({}));
-    stage.until("wasmedge", &["node-0"], "Ready labelled").await;
-    stage
+async fn node_that_joins_or_is_selected_later_gets_the_runtime() {
+    let fixture = Fixture::with_nodes(1);
+    fixture.fleet.join(Joining::new("late"));
+    let _operator = Operator::start(&fixture, "a");
+    fixture.install("wasmedge", &json!({}));
+    fixture
+        .until("wasmedge", &["node-0"], "Ready labelled")
+        .await;
+    fixture
         .cluster
         .update(&Key::new(NODE, "", "late"), |node| {
             node["metadata"]["labels"]["pool"] = "wasm".into();
         })
         .unwrap();
-    stage.until("wasmedge", &["late"], "Ready labelled").await;
-    stage.fleet.join(pooled("new"));
-    stage.until("wasmedge", &["new"], "Ready labelled").await;
-    stage.assert_sound();
+    fixture.until("wasmedge", &["late"], "Ready labelled").await;
+    fixture.fleet.join(pooled("new"));
+    fixture.until("wasmedge", &["new"], "Ready labelled").await;
+    fixture.assert_sound();
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_new_release_reaches_nodes_one_by_one_while_they_take_pods() {
-    let stage = Stage::with_nodes(3);
+async fn upgrade_reaches_nodes_one_by_one_while_they_accept_pods() {
+    let fixture = Fixture::with_nodes(3);
     let nodes = ["node-0", "node-1", "node-2"];
-    let operator = Operator::start(&stage, "a");
-    stage.install("wasmedge", &json!({}));
-    stage.until("wasmedge", &nodes, "Ready labelled").await;
+    let operator = Operator::start(&fixture, "a");
+    fixture.install("wasmedge", &json!({}));
+    fixture.until("wasmedge", &nodes, "Ready labelled").await;
     operator.stop().await;
-    let mut changes = stage.cluster.follow();
+    let mut changes = fixture.cluster.follow();
     let _operator = Operator::start_with(
-        &stage,
+        &fixture,
         "b",
         "registry.example.org/node-installer:0.2.0",
         Faults::default(),
     );
-    stage
+    fixture
         .cluster
         .until(Duration::from_hours(1), || {
             let versions: Vec<String> = nodes
                 .iter()
                 .map(|node| {
-                    stage.fleet.machine(node).installed["wasmedge"]
+                    fixture.fleet.machine(node).installed["wasmedge"]
                         .version
                         .clone()
                 })
@@ -200,7 +204,7 @@ async fn a_new_release_reaches_nodes_one_by_one_while_they_take_pods() {
         })
         .await
         .unwrap();
-    stage.until("wasmedge", &nodes, "Ready labelled").await;
+    fixture.until("wasmedge", &nodes, "Ready labelled").await;
     while let Ok(change) = changes.try_recv() {
         if change.key.resource == NODE {
             assert_eq!(
@@ -210,36 +214,36 @@ async fn a_new_release_reaches_nodes_one_by_one_while_they_take_pods() {
             );
         }
     }
-    assert_eq!(stage.guard.most(), 1);
-    stage.assert_sound();
+    assert_eq!(fixture.guard.most(), 1);
+    fixture.assert_sound();
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_option_of_the_runtime_reaches_nodes_one_by_one_while_they_take_pods() {
-    let stage = Stage::with_nodes(3);
+async fn changed_option_reaches_nodes_one_by_one_while_they_accept_pods() {
+    let fixture = Fixture::with_nodes(3);
     let nodes = ["node-0", "node-1", "node-2"];
-    let _operator = Operator::start(&stage, "a");
-    stage.install("wasmedge", &json!({}));
-    stage.until("wasmedge", &nodes, "Ready labelled").await;
-    let mut changes = stage.cluster.follow();
-    stage.change(
+    let _operator = Operator::start(&fixture, "a");
+    fixture.install("wasmedge", &json!({}));
+    fixture.until("wasmedge", &nodes, "Ready labelled").await;
+    let mut changes = fixture.cluster.follow();
+    fixture.change(
         "wasmedge",
         &json!({ "runtime": { "logLevel": "Debug", "maxContainers": 100 } }),
     );
     let all_twice = || {
-        let runs = nodes.map(|node| stage.fleet.machine(node).runs);
+        let runs = nodes.map(|node| fixture.fleet.machine(node).runs);
         if runs == [2, 2, 2] {
             Ok(())
         } else {
             Err(format!("{runs:?}"))
         }
     };
-    stage
+    fixture
         .cluster
         .until(Duration::from_hours(1), all_twice)
         .await
         .unwrap();
-    stage.until("wasmedge", &nodes, "Ready labelled").await;
+    fixture.until("wasmedge", &nodes, "Ready labelled").await;
     let mut asked = 0;
     while let Ok(change) = changes.try_recv() {
         if change.key.resource == NODE {
@@ -261,39 +265,41 @@ async fn an_option_of_the_runtime_reaches_nodes_one_by_one_while_they_take_pods(
             asked += 1;
         }
     }
-    assert_eq!((asked, stage.guard.most()), (3, 1));
-    stage.assert_sound();
+    assert_eq!((asked, fixture.guard.most()), (3, 1));
+    fixture.assert_sound();
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_node_whose_containerd_lists_no_handlers_is_labelled_on_its_installers_word() {
-    let stage = Stage::empty();
-    stage.fleet.join(pooled("old").containerd("1.7.27"));
-    let _operator = Operator::start(&stage, "a");
-    stage.install("wasmedge", &json!({}));
-    stage.until("wasmedge", &["old"], "Ready labelled").await;
-    stage.assert_sound();
+async fn node_without_handler_list_is_labelled_by_installer_report() {
+    let fixture = Fixture::empty();
+    fixture.fleet.join(pooled("old").containerd("1.7.27"));
+    let _operator = Operator::start(&fixture, "a");
+    fixture.install("wasmedge", &json!({}));
+    fixture.until("wasmedge", &["old"], "Ready labelled").await;
+    fixture.assert_sound();
 }
 
 #[tokio::test(start_paused = true)]
-async fn startup_taints_go_when_the_runtime_works_and_others_stay() {
-    let stage = Stage::empty();
-    stage.fleet.join(
+async fn only_startup_taints_are_removed_when_runtime_works() {
+    let fixture = Fixture::empty();
+    fixture.fleet.join(
         pooled("fresh")
             .taint("runtime.example.org/not-ready")
             .taint("dedicated"),
     );
-    let _operator = Operator::start(&stage, "a");
-    stage.install(
+    let _operator = Operator::start(&fixture, "a");
+    fixture.install(
         "wasmedge",
         &json!({ "startupTaints": [{ "key": "runtime.example.org/not-ready",
         "effect": "NoSchedule" }] }),
     );
     let key = Key::new(NODE, "", "fresh");
-    let taints = || stage.cluster.get(&key).unwrap()["spec"]["taints"].clone();
-    stage.until("wasmedge", &["fresh"], "Installing").await;
+    let taints = || fixture.cluster.get(&key).unwrap()["spec"]["taints"].clone();
+    fixture.until("wasmedge", &["fresh"], "Installing").await;
     assert_eq!(taints().as_array().unwrap().len(), 2);
-    stage.until("wasmedge", &["fresh"], "Ready labelled").await;
+    fixture
+        .until("wasmedge", &["fresh"], "Ready labelled")
+        .await;
     let only_other = || {
         if taints() == json!([{ "key": "dedicated", "effect": "NoSchedule" }]) {
             Ok(())
@@ -301,76 +307,76 @@ async fn startup_taints_go_when_the_runtime_works_and_others_stay() {
             Err(taints().to_string())
         }
     };
-    stage
+    fixture
         .cluster
         .until(Duration::from_mins(10), only_other)
         .await
         .unwrap();
-    stage.assert_sound();
+    fixture.assert_sound();
 }
 
 #[tokio::test(start_paused = true)]
-async fn two_runtimes_share_nodes_without_ever_being_at_work_on_one_together() {
-    let stage = Stage::with_nodes(4);
+async fn installers_of_two_runtimes_never_run_on_one_node_at_once() {
+    let fixture = Fixture::with_nodes(4);
     let nodes = ["node-0", "node-1", "node-2", "node-3"];
-    let _operator = Operator::start(&stage, "a");
-    stage.install(
+    let _operator = Operator::start(&fixture, "a");
+    fixture.install(
         "one",
         &json!({ "rollout": { "canary": 0, "maxUnavailable": 2 } }),
     );
-    stage.install(
+    fixture.install(
         "two",
         &json!({ "rollout": { "canary": 0, "maxUnavailable": 2 } }),
     );
-    stage.until("one", &nodes, "Ready labelled").await;
-    stage.until("two", &nodes, "Ready labelled").await;
-    stage.uninstall("one");
-    stage.until_gone("one").await;
-    stage.until("two", &nodes, "Ready labelled").await;
+    fixture.until("one", &nodes, "Ready labelled").await;
+    fixture.until("two", &nodes, "Ready labelled").await;
+    fixture.uninstall("one");
+    fixture.until_gone("one").await;
+    fixture.until("two", &nodes, "Ready labelled").await;
     assert!(
         nodes
             .iter()
-            .all(|node| !stage.fleet.machine(node).works("one")
-                && stage.fleet.machine(node).works("two"))
+            .all(|node| !fixture.fleet.machine(node).works("one")
+                && fixture.fleet.machine(node).works("two"))
     );
-    stage.assert_sound();
+    fixture.assert_sound();
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_name_as_long_as_kubernetes_allows_is_no_obstacle() {
-    let stage = Stage::empty();
+async fn longest_allowed_names_work() {
+    let fixture = Fixture::empty();
     let label = "n".repeat(60);
     let node = [label.as_str(); 4].join(".")[..240]
         .trim_end_matches('.')
         .to_owned();
-    stage
+    fixture
         .fleet
         .join(pooled(&node).script([Script::cannot_download()]));
     let runtime = format!("r{}", "x".repeat(39));
-    let _operator = Operator::start(&stage, "a");
-    stage.install(&runtime, &json!({}));
-    stage.until(&runtime, &[&node], "Ready labelled").await;
-    stage.uninstall(&runtime);
-    stage.until_gone(&runtime).await;
-    stage.assert_sound();
+    let _operator = Operator::start(&fixture, "a");
+    fixture.install(&runtime, &json!({}));
+    fixture.until(&runtime, &[&node], "Ready labelled").await;
+    fixture.uninstall(&runtime);
+    fixture.until_gone(&runtime).await;
+    fixture.assert_sound();
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_spec_that_changes_in_the_middle_reaches_every_node() {
-    let stage = Stage::with_nodes(3);
+async fn spec_changed_during_rollout_reaches_every_node() {
+    let fixture = Fixture::with_nodes(3);
     let nodes = ["node-0", "node-1", "node-2"];
-    let _operator = Operator::start(&stage, "a");
-    stage.install("wasmedge", &json!({}));
-    stage.until("wasmedge", &["node-1"], "Installing").await;
+    let _operator = Operator::start(&fixture, "a");
+    fixture.install("wasmedge", &json!({}));
+    fixture.until("wasmedge", &["node-1"], "Installing").await;
     let platform =
         json!({ "arch": "amd64", "url": "https://example.org/0.3.0", "sha256": "a".repeat(64) });
-    stage.change(
+    fixture.change(
         "wasmedge",
         &json!({ "artifact": { "platforms": [platform] } }),
     );
     let all_new = || {
         let installed = |node: &&str| {
-            stage
+            fixture
                 .fleet
                 .machine(node)
                 .installed
@@ -380,18 +386,18 @@ async fn a_spec_that_changes_in_the_middle_reaches_every_node() {
         if nodes.iter().all(installed) {
             Ok(())
         } else {
-            Err(stage.evidence("wasmedge"))
+            Err(fixture.evidence("wasmedge"))
         }
     };
-    stage
+    fixture
         .cluster
         .until(Duration::from_hours(1), all_new)
         .await
         .unwrap();
-    stage.until("wasmedge", &nodes, "Ready labelled").await;
+    fixture.until("wasmedge", &nodes, "Ready labelled").await;
     assert_eq!(
-        stage.cluster.get(&runtime_key("wasmedge")).unwrap()["status"]["version"],
+        fixture.cluster.get(&runtime_key("wasmedge")).unwrap()["status"]["version"],
         "0.3.0"
     );
-    stage.assert_sound();
+    fixture.assert_sound();
 }

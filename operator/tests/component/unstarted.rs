@@ -1,4 +1,4 @@
-//! Installers whose pods cannot start: what is said of them, and how they are replaced and removed.
+//! Tests of installers whose pods cannot start: their status, replacement and removal.
 
 use std::time::Duration;
 
@@ -9,9 +9,9 @@ use serde_json::{Value, json};
 use tokio::time::sleep;
 use wasmedge_operator::names;
 
-use crate::stage::{Operator, Stage, pooled};
+use crate::fixture::{Fixture, Operator, pooled};
 
-/// Every way in which an installer does not start, and words of what is said of it.
+/// Every way in which an installer does not start, and a part of its message.
 const CASES: [(Script, &str); 4] = [
     (
         Script::NeverStarts,
@@ -31,8 +31,8 @@ const CASES: [(Script, &str); 4] = [
     ),
 ];
 
-fn status(stage: &Stage, node: &str) -> Value {
-    let object = stage.cluster.get(&Key::new(
+fn status(fixture: &Fixture, node: &str) -> Value {
+    let object = fixture.cluster.get(&Key::new(
         WASM_RUNTIME_NODE,
         "",
         &names::runtime_node("wasmedge", node),
@@ -42,201 +42,208 @@ fn status(stage: &Stage, node: &str) -> Value {
         .unwrap_or_default()
 }
 
-/// A stage with one node on which no installer starts, and an operator at work on it.
-fn blocked(script: &Script, nodes: &[&str]) -> (Stage, Operator) {
-    let stage = Stage::empty();
+/// Returns a fixture with nodes on which no installer starts, and an operator.
+fn blocked(script: &Script, nodes: &[&str]) -> (Fixture, Operator) {
+    let fixture = Fixture::empty();
     for (number, name) in nodes.iter().enumerate() {
         let scripts = if number == 0 {
             vec![script.clone(); 60]
         } else {
             Vec::new()
         };
-        stage.fleet.join(pooled(name).script(scripts));
+        fixture.fleet.join(pooled(name).script(scripts));
     }
-    let operator = Operator::start(&stage, "a");
-    stage.install("wasmedge", &json!({}));
-    (stage, operator)
+    let operator = Operator::start(&fixture, "a");
+    fixture.install("wasmedge", &json!({}));
+    (fixture, operator)
 }
 
 #[tokio::test(start_paused = true)]
-async fn reason_is_in_node_object_and_condition_within_a_minute() {
-    for (script, words) in CASES {
-        let (stage, _operator) = blocked(&script, &["a", "b"]);
+async fn reason_of_unstarted_installer_is_in_status_within_a_minute() {
+    for (script, text) in CASES {
+        let (fixture, _operator) = blocked(&script, &["a", "b"]);
         let said = || {
-            let status = status(&stage, "a");
+            let status = status(&fixture, "a");
             let message = status["message"].as_str().unwrap_or_default();
-            if status["reason"] == "NotStarted" && message.contains(words) {
+            if status["reason"] == "NotStarted" && message.contains(text) {
                 Ok(())
             } else {
                 Err(status.to_string())
             }
         };
-        stage
+        fixture
             .cluster
             .until(Duration::from_mins(1), said)
             .await
             .unwrap();
         if script != Script::FailsToStart {
             sleep(Duration::from_secs(5)).await;
-            let conditions = stage.runtime("wasmedge").unwrap()["status"]["conditions"].to_string();
+            let conditions =
+                fixture.runtime("wasmedge").unwrap()["status"]["conditions"].to_string();
             assert!(
-                conditions.contains("InstallersWaiting") && conditions.contains(words),
+                conditions.contains("InstallersWaiting") && conditions.contains(text),
                 "{conditions}"
             );
         }
-        stage.assert_sound();
+        fixture.assert_sound();
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn runtime_that_never_reached_a_node_goes_without_an_installer() {
+async fn runtime_that_never_reached_a_node_is_deleted_without_installer() {
     for (script, _) in CASES {
-        let (stage, _operator) = blocked(&script, &["a"]);
+        let (fixture, _operator) = blocked(&script, &["a"]);
         sleep(Duration::from_secs(30)).await;
-        stage.uninstall("wasmedge");
+        fixture.uninstall("wasmedge");
         let gone = || {
-            if stage.runtime("wasmedge").is_none() {
+            if fixture.runtime("wasmedge").is_none() {
                 Ok(())
             } else {
-                Err(stage.evidence("wasmedge"))
+                Err(fixture.evidence("wasmedge"))
             }
         };
-        stage
+        fixture
             .cluster
             .until(Duration::from_mins(1), gone)
             .await
             .unwrap();
-        assert_eq!(stage.fleet.machine("a").runs, 0);
+        assert_eq!(fixture.fleet.machine("a").runs, 0);
         sleep(Duration::from_mins(1)).await;
         for resource in [JOB, POD, WASM_RUNTIME_NODE] {
             assert_eq!(
-                stage.cluster.all(resource).len(),
+                fixture.cluster.all(resource).len(),
                 0,
                 "{script:?}: {resource}"
             );
         }
-        stage.assert_sound();
+        fixture.assert_sound();
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn job_with_a_wrong_image_is_replaced_when_the_image_is_mended() {
+async fn job_with_wrong_image_is_replaced_when_image_is_corrected() {
     for script in [
         Script::NeverStarts,
         Script::CannotMount,
         Script::IsNotAdmitted,
     ] {
-        let (stage, operator) = blocked(&script, &["a", "b"]);
+        let (fixture, operator) = blocked(&script, &["a", "b"]);
         sleep(Duration::from_mins(2)).await;
         operator.stop().await;
-        stage.fleet.script("a", []);
+        fixture.fleet.script("a", []);
         let _mended = Operator::start_with(
-            &stage,
+            &fixture,
             "b",
             "mirror.example/node-installer:0.1.0",
             Faults::default(),
         );
         let ready = || {
-            let standing = ["a", "b"].map(|node| stage.standing("wasmedge", node));
-            if standing.iter().all(|standing| standing == "Ready labelled") {
+            let expected = ["a", "b"].map(|node| fixture.node_state("wasmedge", node));
+            if expected.iter().all(|expected| expected == "Ready labelled") {
                 Ok(())
             } else {
-                Err(stage.evidence("wasmedge"))
+                Err(fixture.evidence("wasmedge"))
             }
         };
-        stage
+        fixture
             .cluster
             .until(Duration::from_mins(3), ready)
             .await
             .unwrap();
-        stage.assert_sound();
+        fixture.assert_sound();
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn removing_job_with_a_wrong_image_says_so_and_is_replaced() {
-    let stage = Stage::with_nodes(1);
-    let operator = Operator::start(&stage, "a");
-    stage.install("wasmedge", &json!({}));
-    stage.until("wasmedge", &["node-0"], "Ready labelled").await;
-    stage.fleet.script("node-0", vec![Script::NeverStarts; 60]);
-    stage.uninstall("wasmedge");
-    stage
+async fn removal_job_with_wrong_image_is_reported_and_replaced() {
+    let fixture = Fixture::with_nodes(1);
+    let operator = Operator::start(&fixture, "a");
+    fixture.install("wasmedge", &json!({}));
+    fixture
+        .until("wasmedge", &["node-0"], "Ready labelled")
+        .await;
+    fixture
+        .fleet
+        .script("node-0", vec![Script::NeverStarts; 60]);
+    fixture.uninstall("wasmedge");
+    fixture
         .until("wasmedge", &["node-0"], "Removing NotStarted")
         .await;
     // The node's object is written first.
     sleep(Duration::from_secs(5)).await;
-    let conditions = stage.runtime("wasmedge").unwrap()["status"]["conditions"].to_string();
+    let conditions = fixture.runtime("wasmedge").unwrap()["status"]["conditions"].to_string();
     assert!(
         conditions.contains("Back-off pulling image"),
         "{conditions}"
     );
     operator.stop().await;
-    stage.fleet.script("node-0", []);
+    fixture.fleet.script("node-0", []);
     let _mended = Operator::start_with(
-        &stage,
+        &fixture,
         "b",
         "mirror.example/node-installer:0.1.0",
         Faults::default(),
     );
     let gone = || {
-        if stage.runtime("wasmedge").is_none() {
+        if fixture.runtime("wasmedge").is_none() {
             Ok(())
         } else {
-            Err(stage.evidence("wasmedge"))
+            Err(fixture.evidence("wasmedge"))
         }
     };
-    stage
+    fixture
         .cluster
         .until(Duration::from_mins(3), gone)
         .await
         .unwrap();
-    assert!(stage.fleet.machine("node-0").touched.is_empty());
-    stage.assert_sound();
+    assert!(fixture.fleet.machine("node-0").touched.is_empty());
+    fixture.assert_sound();
 }
 
 #[tokio::test(start_paused = true)]
-async fn node_of_an_architecture_without_installer_holds_no_canary_up() {
-    let stage = Stage::empty();
-    stage.fleet.join(pooled("a-first").arch("arm64"));
+async fn node_of_unsupported_architecture_does_not_block_canary() {
+    let fixture = Fixture::empty();
+    fixture.fleet.join(pooled("a-first").arch("arm64"));
     for name in ["b", "c"] {
-        stage.fleet.join(pooled(name));
+        fixture.fleet.join(pooled(name));
     }
-    let _operator = Operator::start(&stage, "a");
-    stage.install("wasmedge", &json!({ "rollout": { "canary": 1 } }));
-    stage.until("wasmedge", &["b", "c"], "Ready labelled").await;
-    stage
+    let _operator = Operator::start(&fixture, "a");
+    fixture.install("wasmedge", &json!({ "rollout": { "canary": 1 } }));
+    fixture
+        .until("wasmedge", &["b", "c"], "Ready labelled")
+        .await;
+    fixture
         .until("wasmedge", &["a-first"], "Unsupported Unsupported")
         .await;
-    assert_eq!(stage.fleet.machine("a-first").runs, 0);
-    stage.uninstall("wasmedge");
-    stage.until_gone("wasmedge").await;
-    stage.assert_sound();
+    assert_eq!(fixture.fleet.machine("a-first").runs, 0);
+    fixture.uninstall("wasmedge");
+    fixture.until_gone("wasmedge").await;
+    fixture.assert_sound();
 }
 
-/// Kills an operator at its `n`th write while it takes back an installer that did not start, and
-/// lets another one go on.
+/// Kills an operator at its `n`th write while it withdraws a Job that did not start, and starts
+/// another operator.
 async fn killed_at(script: &Script, n: usize, moment: Moment) -> bool {
-    let (stage, operator) = blocked(script, &["a"]);
+    let (fixture, operator) = blocked(script, &["a"]);
     sleep(Duration::from_secs(30)).await;
     operator.stop().await;
-    stage.uninstall("wasmedge");
-    let was_killed = Operator::start(&stage, "first")
+    fixture.uninstall("wasmedge");
+    let was_killed = Operator::start(&fixture, "first")
         .kill_at(n, moment, Duration::from_mins(2))
         .await;
     sleep(Duration::from_secs(20)).await;
-    // What no operator saw end may have run, and then an installer cleans the node.
-    stage.fleet.script("a", []);
-    let second = Operator::start(&stage, "second");
-    stage.until_gone("wasmedge").await;
-    assert!(stage.fleet.machine("a").touched.is_empty());
-    stage.assert_sound();
+    // A pod whose end no operator observed may have run; then an installer cleans the node.
+    fixture.fleet.script("a", []);
+    let second = Operator::start(&fixture, "second");
+    fixture.until_gone("wasmedge").await;
+    assert!(fixture.fleet.machine("a").touched.is_empty());
+    fixture.assert_sound();
     second.stop().await;
     was_killed
 }
 
 #[tokio::test(start_paused = true)]
-async fn operator_may_be_killed_at_any_write_while_it_takes_back_an_installer() {
+async fn operator_may_be_killed_at_any_write_of_a_withdrawal() {
     for (script, _) in CASES {
         for moment in [Moment::Before, Moment::After] {
             let mut n = 1;

@@ -154,7 +154,7 @@ fn resident() -> usize {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_thousand_nodes_take_bounded_time_calls_and_memory() {
+async fn rollout_on_thousand_nodes_takes_bounded_time_calls_and_memory() {
     let simulation = Simulation::start();
     let before = resident();
     let connection = simulation.cluster.connect("operator");

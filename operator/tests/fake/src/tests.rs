@@ -59,7 +59,7 @@ fn runtime(name: &str, spec: &Value) -> DynamicObject {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_object_is_created_read_and_deleted() {
+async fn object_is_created_read_and_deleted() {
     let (_cluster, connection) = start();
     let nodes: Api<Node> = Api::all(connection.client());
     assert_eq!(code(&nodes.get("a").await.unwrap_err()), 404);
@@ -105,7 +105,7 @@ async fn an_object_is_created_read_and_deleted() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_old_object_cannot_be_written_back() {
+async fn update_with_old_resource_version_is_a_conflict() {
     let (cluster, connection) = start();
     cluster.create(node("a", &json!({}))).unwrap();
     let nodes: Api<Node> = Api::all(connection.client());
@@ -134,7 +134,7 @@ async fn an_old_object_cannot_be_written_back() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_status_is_written_by_its_subresource_alone_and_the_generation_counts_the_rest() {
+async fn status_is_written_by_subresource_only_and_generation_ignores_it() {
     let (_cluster, connection) = start();
     let api = runtimes(&connection);
     let made = api
@@ -166,7 +166,7 @@ async fn a_status_is_written_by_its_subresource_alone_and_the_generation_counts_
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_write_that_changes_nothing_is_no_change() {
+async fn write_without_changes_keeps_resource_version() {
     let (cluster, connection) = start();
     cluster.create(node("a", &json!({ "x": "y" }))).unwrap();
     let nodes: Api<Node> = Api::all(connection.client());
@@ -181,7 +181,7 @@ async fn a_write_that_changes_nothing_is_no_change() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_apply_makes_what_is_not_there_unless_it_says_which_object_it_means() {
+async fn apply_creates_missing_object_unless_it_names_a_uid() {
     let (_cluster, connection) = start();
     let nodes: Api<Node> = Api::all(connection.client());
     let mut said = json!({ "apiVersion": "v1", "kind": "Node", "metadata": { "name": "a",
@@ -227,7 +227,7 @@ async fn an_apply_makes_what_is_not_there_unless_it_says_which_object_it_means()
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_json_patch_whose_test_fails_is_refused() {
+async fn json_patch_with_failed_test_is_refused() {
     let (cluster, connection) = start();
     cluster.create(node("a", &json!({ "x": "y" }))).unwrap();
     let nodes: Api<Node> = Api::all(connection.client());
@@ -251,7 +251,7 @@ async fn a_json_patch_whose_test_fails_is_refused() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_never_changes_cannot_be_changed() {
+async fn immutable_fields_cannot_be_changed() {
     let (cluster, connection) = start();
     cluster
         .create(
@@ -290,7 +290,7 @@ async fn what_never_changes_cannot_be_changed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_object_with_finalizers_goes_when_the_last_one_goes() {
+async fn object_is_deleted_with_its_last_finalizer() {
     let (_cluster, connection) = start();
     let api = runtimes(&connection);
     api.create(&PostParams::default(), &runtime("r", &json!({})))
@@ -316,7 +316,7 @@ async fn an_object_with_finalizers_goes_when_the_last_one_goes() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_an_object_owns_goes_with_it_but_pods_of_a_job_only_on_demand() {
+async fn owned_objects_are_deleted_with_owner_and_pods_of_job_on_request() {
     for (options, pods_left) in [
         (DeleteParams::default(), 1),
         (DeleteParams::background(), 0),
@@ -346,7 +346,7 @@ async fn what_an_object_owns_goes_with_it_but_pods_of_a_job_only_on_demand() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_long_list_comes_in_pages_of_one_version() {
+async fn long_list_is_paged_at_one_version() {
     let (cluster, connection) = start();
     for n in 0..25 {
         cluster
@@ -411,7 +411,7 @@ async fn events(
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_watcher_sees_what_was_there_and_every_change() {
+async fn watcher_gets_existing_objects_and_every_change() {
     for config in [
         watcher::Config::default(),
         watcher::Config::default().streaming_lists(),
@@ -450,7 +450,7 @@ async fn a_watcher_sees_what_was_there_and_every_change() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_watcher_misses_nothing_though_its_watches_end_expire_and_are_late() {
+async fn watcher_misses_nothing_when_watches_end_expire_or_lag() {
     for seed in 0..20 {
         let (cluster, connection) = start();
         cluster.create(node("a", &json!({}))).unwrap();
@@ -495,7 +495,7 @@ async fn a_watcher_misses_nothing_though_its_watches_end_expire_and_are_late() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_connection_is_cut_at_the_write_that_is_said() {
+async fn connection_is_cut_at_the_given_write() {
     for (moment, there) in [(Moment::Before, false), (Moment::After, true)] {
         let (cluster, connection) = start();
         let nodes: Api<Node> = Api::all(connection.client());
@@ -516,7 +516,7 @@ async fn a_connection_is_cut_at_the_write_that_is_said() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_same_seed_makes_the_same_faults() {
+async fn same_seed_causes_same_faults() {
     let mut runs = Vec::new();
     for _ in 0..2 {
         let (cluster, connection) = start();
@@ -545,7 +545,7 @@ async fn the_same_seed_makes_the_same_faults() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn kubes_finalizer_adds_cleans_and_releases() {
+async fn kube_finalizer_helper_works_on_fake_server() {
     use kube::runtime::finalizer::{Event, finalizer};
     let (cluster, connection) = start();
     let api: Api<RuntimeClass> = Api::all(connection.client());

@@ -1,5 +1,5 @@
-//! An API server in trouble, and a cluster that changes all the time. What follows from chance
-//! follows from a seed, which a failure names.
+//! Tests with a failing API server and random events in the cluster. A failure names the seed, with
+//! which the run can be repeated.
 
 use std::time::Duration;
 
@@ -10,41 +10,41 @@ use installer_protocol::{Outcome, Reason};
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
-use crate::stage::{IMAGE, Operator, Stage, pooled, runtime_key};
+use crate::fixture::{Fixture, IMAGE, Operator, pooled, runtime_key};
 
 const SEEDS: u64 = 12;
 const RUNTIMES: [&str; 2] = ["one", "two"];
 
-/// A cluster, and what chance does to it.
-struct Storm {
-    stage: Stage,
+/// A cluster with random events.
+struct RandomCluster {
+    fixture: Fixture,
     chance: Chance,
     operator: Option<Operator>,
     seed: u64,
     joined: usize,
 }
 
-impl Storm {
-    fn brew(seed: u64) -> Self {
-        let stage = Stage::empty();
-        let mut storm = Self {
-            stage,
+impl RandomCluster {
+    fn new(seed: u64) -> Self {
+        let fixture = Fixture::empty();
+        let mut random = Self {
+            fixture,
             chance: Chance::new(seed),
             operator: None,
             seed,
             joined: 0,
         };
         for _ in 0..6 {
-            storm.join();
+            random.join();
         }
         for name in RUNTIMES {
-            storm.stage.install(
+            random.fixture.install(
                 name,
                 &json!({ "rollout": { "maxUnavailable": 2, "failureThreshold": 1000 } }),
             );
         }
-        storm.start_operator();
-        storm
+        random.start_operator();
+        random
     }
 
     fn one_of<T: Clone>(&mut self, all: &[T]) -> T {
@@ -55,7 +55,7 @@ impl Storm {
     fn start_operator(&mut self) {
         let seed = self.chance.number();
         self.operator = Some(Operator::start_with(
-            &self.stage,
+            &self.fixture,
             &format!("{seed}"),
             IMAGE,
             Faults::chaos(seed),
@@ -82,18 +82,18 @@ impl Storm {
         ];
         let name = format!("node-{}", self.joined);
         self.joined += 1;
-        self.stage.fleet.join(pooled(&name).script(scripts));
+        self.fixture.fleet.join(pooled(&name).script(scripts));
     }
 
     fn node(&mut self) -> Option<String> {
-        let names = self.stage.fleet.names();
+        let names = self.fixture.fleet.names();
         (!names.is_empty()).then(|| self.one_of(&names))
     }
 
     fn pool(&mut self, pool: &str) {
         if let Some(node) = self.node() {
             let _ = self
-                .stage
+                .fixture
                 .cluster
                 .update(&Key::new(NODE, "", &node), |node| {
                     node["metadata"]["labels"]["pool"] = pool.into();
@@ -101,18 +101,18 @@ impl Storm {
         }
     }
 
-    /// Something happens.
-    async fn blow(&mut self) {
+    /// Applies one random event.
+    async fn apply_random_event(&mut self) {
         match self.chance.number() % 12 {
             0 => self.join(),
             1 => {
                 if let Some(node) = self.node() {
-                    self.stage.fleet.remove(&node);
+                    self.fixture.fleet.remove(&node);
                 }
             }
             2 => {
                 if let Some(node) = self.node() {
-                    self.stage
+                    self.fixture
                         .fleet
                         .reboot(&node, Duration::from_secs(30))
                         .await;
@@ -129,15 +129,15 @@ impl Storm {
             6 => {
                 let url = format!("https://example.org/0.{}.0", self.chance.number() % 5);
                 let platform = json!({ "arch": "amd64", "url": url, "sha256": "a".repeat(64) });
-                self.stage
+                self.fixture
                     .change("one", &json!({ "artifact": { "platforms": [platform] } }));
             }
             7 => {
                 let paused = self.chance.happens(0.3);
-                self.stage
+                self.fixture
                     .change("two", &json!({ "rollout": { "paused": paused } }));
             }
-            8 => self.stage.cluster.store().compact(),
+            8 => self.fixture.cluster.store().compact(),
             9 => {
                 if let Some(operator) = &self.operator {
                     operator.connection.end_watches();
@@ -145,12 +145,12 @@ impl Storm {
             }
             10 => {
                 if let (Some(node), runtime) = (self.node(), self.one_of(&RUNTIMES)) {
-                    self.stage.fleet.lose_handler(&node, runtime);
+                    self.fixture.fleet.lose_handler(&node, runtime);
                 }
             }
             _ => {
                 if let (Some(node), runtime) = (self.node(), self.one_of(&RUNTIMES)) {
-                    let _ = self.stage.cluster.delete(&Key::new(
+                    let _ = self.fixture.cluster.delete(&Key::new(
                         WASM_RUNTIME_NODE,
                         "",
                         &format!("{runtime}.{node}"),
@@ -160,120 +160,120 @@ impl Storm {
         }
     }
 
-    /// The weather clears up: whatever failed for good is tried once more, by a person's wish.
-    fn clear_up(&mut self) {
+    /// Ends all faults, and requests another attempt on failed nodes.
+    fn repair(&mut self) {
         if let Some(operator) = &self.operator {
             operator.connection.set_faults(Faults::default());
         }
-        for name in self.stage.fleet.names() {
-            self.stage.fleet.script(&name, []);
-            self.stage.fleet.set_ready(&name, true);
+        for name in self.fixture.fleet.names() {
+            self.fixture.fleet.script(&name, []);
+            self.fixture.fleet.set_ready(&name, true);
         }
         for name in RUNTIMES {
-            self.stage
+            self.fixture
                 .change(name, &json!({ "rollout": { "paused": false } }));
             let retry = |runtime: &mut Value| {
                 runtime["metadata"]["annotations"] = json!({ "runtime.wasmedge.dev/retry": "now" });
             };
-            self.stage
+            self.fixture
                 .cluster
                 .update(&runtime_key(name), retry)
                 .unwrap();
         }
     }
 
-    async fn assert_all_is_well(&self) {
+    async fn assert_rollout_completes(&self) {
         let is_wanted = |name: &str| {
-            let node = self.stage.cluster.get(&Key::new(NODE, "", name));
+            let node = self.fixture.cluster.get(&Key::new(NODE, "", name));
             node.is_some_and(|node| node["metadata"]["labels"]["pool"] == "wasm")
         };
         for runtime in RUNTIMES {
-            for node in self.stage.fleet.names() {
-                let standing = if is_wanted(&node) {
+            for node in self.fixture.fleet.names() {
+                let expected = if is_wanted(&node) {
                     "Ready labelled"
                 } else {
                     "none"
                 };
-                self.stage.until(runtime, &[&node], standing).await;
-                let machine = self.stage.fleet.machine(&node);
+                self.fixture.until(runtime, &[&node], expected).await;
+                let machine = self.fixture.fleet.machine(&node);
                 let as_wanted = machine.works(runtime) == is_wanted(&node) || machine.is_gone;
                 assert!(as_wanted, "seed {}: {node}: {machine:?}", self.seed);
             }
         }
-        self.stage.assert_sound();
+        self.fixture.assert_sound();
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn whatever_happens_no_rule_is_broken_and_all_is_well_in_the_end() {
+async fn random_events_break_no_invariant_and_rollout_completes() {
     for seed in 0..SEEDS {
         println!("seed {seed}");
-        let mut storm = Storm::brew(seed);
+        let mut random = RandomCluster::new(seed);
         for _ in 0..60 {
-            storm.blow().await;
-            let pause = storm
+            random.apply_random_event().await;
+            let pause = random
                 .chance
                 .between(Duration::from_secs(1), Duration::from_mins(1));
             sleep(pause).await;
         }
-        storm.clear_up();
-        storm.assert_all_is_well().await;
+        random.repair();
+        random.assert_rollout_completes().await;
         for runtime in RUNTIMES {
-            storm.stage.uninstall(runtime);
+            random.fixture.uninstall(runtime);
         }
         for runtime in RUNTIMES {
-            storm.stage.until_gone(runtime).await;
+            random.fixture.until_gone(runtime).await;
         }
-        for node in storm.stage.fleet.names() {
+        for node in random.fixture.fleet.names() {
             assert!(
-                storm.stage.fleet.machine(&node).touched.is_empty(),
+                random.fixture.fleet.machine(&node).touched.is_empty(),
                 "seed {seed}: {node}"
             );
         }
-        storm.stage.assert_sound();
+        random.fixture.assert_sound();
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_api_server_that_is_slow_and_refuses_half_of_all_writes_only_delays() {
+async fn slow_api_server_that_refuses_half_of_writes_only_delays_rollout() {
     for seed in 0..4 {
-        let stage = Stage::with_nodes(4);
+        let fixture = Fixture::with_nodes(4);
         let faults = Faults {
             slow: 0.3,
             conflict: 0.3,
             broken: 0.2,
             ..Faults::chaos(seed)
         };
-        let _operator = Operator::start_with(&stage, "a", IMAGE, faults);
-        stage.install("wasmedge", &json!({ "rollout": { "failureThreshold": 4 } }));
-        stage
+        let _operator = Operator::start_with(&fixture, "a", IMAGE, faults);
+        fixture.install("wasmedge", &json!({ "rollout": { "failureThreshold": 4 } }));
+        fixture
             .until(
                 "wasmedge",
                 &["node-0", "node-1", "node-2", "node-3"],
                 "Ready labelled",
             )
             .await;
-        stage.uninstall("wasmedge");
-        stage.until_gone("wasmedge").await;
-        stage.assert_sound();
+        fixture.uninstall("wasmedge");
+        fixture.until_gone("wasmedge").await;
+        fixture.assert_sound();
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_broken_connection_stops_nothing_for_longer_than_it_lasts() {
-    let stage = Stage::with_nodes(3);
-    let operator = Operator::start(&stage, "a");
-    stage.install("wasmedge", &json!({}));
-    stage.until("wasmedge", &["node-0"], "Installing").await;
+async fn rollout_continues_after_broken_connection_is_restored() {
+    let fixture = Fixture::with_nodes(3);
+    let operator = Operator::start(&fixture, "a");
+    fixture.install("wasmedge", &json!({}));
+    fixture.until("wasmedge", &["node-0"], "Installing").await;
     operator.connection.cut();
     sleep(Duration::from_mins(20)).await;
     operator.connection.mend();
-    stage
+    fixture
         .until(
             "wasmedge",
             &["node-0", "node-1", "node-2"],
             "Ready labelled",
         )
         .await;
-    stage.assert_sound();
+    fixture.assert_sound();
 }

@@ -1,5 +1,5 @@
-//! A cluster of simulated nodes, and operators that run against it. Time is tokio's and paused:
-//! hours pass in no time.
+//! The fixture: a cluster of simulated nodes, and operators. Time is tokio's, and paused: hours of
+//! simulated time pass at once.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,25 +14,25 @@ use tokio::task::JoinHandle;
 
 use crate::context::context;
 
-/// The installer's image of the first release.
+/// The installer image of the first release.
 pub(crate) const IMAGE: &str = "registry.example.org/node-installer:0.1.0";
 
-/// A cluster of simulated nodes, watched over.
-pub(crate) struct Stage {
+/// A cluster of simulated nodes, with a guard that checks invariants.
+pub(crate) struct Fixture {
     pub(crate) cluster: Cluster,
     pub(crate) fleet: Fleet,
     pub(crate) guard: Guard,
 }
 
-/// An operator that runs.
+/// A running operator.
 pub(crate) struct Operator {
     pub(crate) connection: Connection,
     task: JoinHandle<anyhow::Result<()>>,
     stop: oneshot::Sender<()>,
 }
 
-impl Stage {
-    /// A cluster without nodes.
+impl Fixture {
+    /// Creates a cluster without nodes.
     pub(crate) fn empty() -> Self {
         let cluster = Cluster::start();
         let fleet = Fleet::start(&cluster);
@@ -44,16 +44,16 @@ impl Stage {
         }
     }
 
-    /// A cluster of this many nodes in the pool: `node-0`, `node-1` and so on.
+    /// Creates a cluster of this many selected nodes: `node-0`, `node-1` and so on.
     pub(crate) fn with_nodes(count: usize) -> Self {
-        let stage = Self::empty();
+        let fixture = Self::empty();
         for n in 0..count {
-            stage.fleet.join(pooled(&format!("node-{n}")));
+            fixture.fleet.join(pooled(&format!("node-{n}")));
         }
-        stage
+        fixture
     }
 
-    /// Makes a runtime for the pool, which changes one node at a time unless `spec` says otherwise.
+    /// Creates a runtime that changes one node at a time unless `spec` overrides that.
     pub(crate) fn install(&self, name: &str, spec: &Value) {
         let mut whole = json!({
             "nodeSelector": { "matchLabels": { "pool": "wasm" } },
@@ -72,7 +72,7 @@ impl Stage {
             .expect("a valid runtime");
     }
 
-    /// Changes what is wanted of a runtime.
+    /// Merges `spec` into the spec of a runtime.
     pub(crate) fn change(&self, name: &str, spec: &Value) {
         self.cluster
             .update(&runtime_key(name), |runtime| {
@@ -88,13 +88,13 @@ impl Stage {
             .expect("the runtime is there");
     }
 
-    /// The runtime's object.
+    /// Returns the WasmRuntime.
     pub(crate) fn runtime(&self, name: &str) -> Option<Arc<Value>> {
         self.cluster.get(&runtime_key(name))
     }
 
-    /// Where a node stands: phase, reason, and whether it is labelled.
-    pub(crate) fn standing(&self, runtime: &str, node: &str) -> String {
+    /// Returns the state of a node as text: phase, reason, and whether it is labelled.
+    pub(crate) fn node_state(&self, runtime: &str, node: &str) -> String {
         let state = self.cluster.get(&Key::new(
             WASM_RUNTIME_NODE,
             "",
@@ -115,7 +115,7 @@ impl Stage {
         format!("{phase}{}{labelled}", reason.unwrap_or_default())
     }
 
-    /// Whether pods of the runtime may land on the node.
+    /// Whether pods of the runtime can be scheduled on the node.
     pub(crate) fn is_labelled(&self, runtime: &str, node: &str) -> bool {
         let node = self.cluster.get(&Key::new(NODE, "", node));
         node.is_some_and(|node| {
@@ -123,23 +123,23 @@ impl Stage {
         })
     }
 
-    /// Waits until every one of these nodes stands like this.
-    pub(crate) async fn until(&self, runtime: &str, nodes: &[&str], standing: &str) {
+    /// Waits until each of these nodes is in the expected state.
+    pub(crate) async fn until(&self, runtime: &str, nodes: &[&str], expected: &str) {
         let holds = || match nodes
             .iter()
-            .find(|node| self.standing(runtime, node) != standing)
+            .find(|node| self.node_state(runtime, node) != expected)
         {
             Some(node) => Err(format!(
-                "{node} is {}, not {standing}\n{}",
-                self.standing(runtime, node),
+                "{node} is {}, not {expected}\n{}",
+                self.node_state(runtime, node),
                 self.evidence(runtime)
             )),
             None => Ok(()),
         };
-        self.cluster.until(PATIENCE, holds).await.unwrap();
+        self.cluster.until(ROLLOUT_TIMEOUT, holds).await.unwrap();
     }
 
-    /// Waits until the runtime's object is gone.
+    /// Waits until the WasmRuntime is gone.
     pub(crate) async fn until_gone(&self, runtime: &str) {
         let holds = || {
             if self.runtime(runtime).is_none() {
@@ -148,28 +148,28 @@ impl Stage {
                 Err(self.evidence(runtime))
             }
         };
-        self.cluster.until(PATIENCE, holds).await.unwrap();
+        self.cluster.until(ROLLOUT_TIMEOUT, holds).await.unwrap();
     }
 
-    /// What the cluster says of the runtime, for a test that failed.
+    /// Returns the objects of the runtime, for the message of a failed test.
     pub(crate) fn evidence(&self, runtime: &str) -> String {
         let status = self
             .runtime(runtime)
             .map(|object| object["status"].to_string())
             .unwrap_or_default();
         let nodes = self.fleet.names();
-        let standings: Vec<String> = nodes
+        let lines: Vec<String> = nodes
             .iter()
-            .map(|node| format!("{node}: {}", self.standing(runtime, node)))
+            .map(|node| format!("{node}: {}", self.node_state(runtime, node)))
             .collect();
         format!(
-            "{status}\n{}\n{} installers at work",
-            standings.join("\n"),
+            "{status}\n{}\n{} installers running",
+            lines.join("\n"),
             self.fleet.at_work()
         )
     }
 
-    /// Fails if anything ever happened that may not.
+    /// Fails if an invariant was violated.
     pub(crate) fn assert_sound(&self) {
         assert_eq!(
             (self.guard.breaches(), self.fleet.faults()),
@@ -178,20 +178,20 @@ impl Stage {
     }
 }
 
-/// Longer than any rollout of a test, and far longer than a test waits in earnest.
-const PATIENCE: Duration = Duration::from_hours(6);
+/// Simulated time after which a test fails: longer than any rollout of a test.
+const ROLLOUT_TIMEOUT: Duration = Duration::from_hours(6);
 
 impl Operator {
     /// Starts an operator of the first release.
-    pub(crate) fn start(stage: &Stage, name: &str) -> Self {
-        Self::start_with(stage, name, IMAGE, Faults::default())
+    pub(crate) fn start(fixture: &Fixture, name: &str) -> Self {
+        Self::start_with(fixture, name, IMAGE, Faults::default())
     }
 
-    /// Starts an operator that installs from `image`, and for which things go wrong.
-    pub(crate) fn start_with(stage: &Stage, name: &str, image: &str, faults: Faults) -> Self {
-        let connection = stage.cluster.connect(&format!("operator-{name}"));
+    /// Starts an operator with the installer `image` and with faults.
+    pub(crate) fn start_with(fixture: &Fixture, name: &str, image: &str, faults: Faults) -> Self {
+        let connection = fixture.cluster.connect(&format!("operator-{name}"));
         connection.set_faults(faults);
-        let context = context(&stage.cluster, &connection, name, image);
+        let context = context(&fixture.cluster, &connection, name, image);
         let (stop, stopped) = oneshot::channel();
         let task = tokio::spawn(async move {
             let stopped = async { drop(stopped.await) };
@@ -204,38 +204,37 @@ impl Operator {
         }
     }
 
-    /// Asks it to stop, and waits until it has.
+    /// Stops it, and waits until it has stopped.
     pub(crate) async fn stop(self) {
         let Self { task, stop, .. } = self;
-        // One that has ended by itself needs not be asked.
+        // It may have stopped by itself.
         let _ = stop.send(());
         task.await
             .expect("an operator does not panic")
             .expect("an operator that is asked to stop does not fail");
     }
 
-    /// Kills it: nothing that it began goes on.
+    /// Kills it: none of its tasks continues.
     pub(crate) fn kill(self) {
         self.connection.cut();
         self.task.abort();
     }
 
-    /// Kills it at the `n`th change that it asks for from now on; false if it asks for no more
-    /// within `limit`.
-    pub(crate) async fn kill_at(self, n: usize, moment: Moment, limit: Duration) -> bool {
+    /// Kills it at its `n`th write from now on; returns false if there are fewer within `timeout`.
+    pub(crate) async fn kill_at(self, n: usize, moment: Moment, timeout: Duration) -> bool {
         let cut = self.connection.cut_at_write(n, moment);
-        let was_cut = tokio::time::timeout(limit, cut).await.is_ok();
+        let was_cut = tokio::time::timeout(timeout, cut).await.is_ok();
         self.kill();
         was_cut
     }
 }
 
-/// A node of the pool.
+/// Returns a selected node.
 pub(crate) fn pooled(name: &str) -> Joining {
     Joining::new(name).label("pool", "wasm")
 }
 
-/// Where a runtime is.
+/// Returns the key of a runtime.
 pub(crate) fn runtime_key(name: &str) -> Key {
     Key::new(WASM_RUNTIME, "", name)
 }
