@@ -26,17 +26,17 @@ pub(crate) async fn run(containerd: &Containerd, plan: &Plan) -> Result<Samples>
             template: template.clone(),
             prefix: turn.id(),
         };
-        let flow = flow(
+        let throughput = throughput(
             Arc::new(stream),
             plan.in_flight,
             Duration::from_secs(plan.turn),
         )
         .await?;
         if turn.counts {
-            samples.add(name, "rate", flow.rate);
-            samples.add(name, "failed", flow.failed);
-            for life in flow.lives {
-                samples.time(name, "life", life);
+            samples.add(name, "rate", throughput.rate);
+            samples.add(name, "failed", throughput.failed);
+            for duration in throughput.durations {
+                samples.time(name, "life", duration);
             }
         }
     }
@@ -52,23 +52,23 @@ struct Stream {
 }
 
 /// What came of one turn.
-struct Flow {
+struct Throughput {
     /// Containers per second, of those that ended with success.
     rate: f64,
     /// How long each of those took.
-    lives: Vec<Duration>,
+    durations: Vec<Duration>,
     /// How many ended otherwise.
     failed: f64,
 }
 
 /// Has `in_flight` containers under way for the time of a turn.
-async fn flow(stream: Arc<Stream>, in_flight: usize, turn: Duration) -> Result<Flow> {
+async fn throughput(stream: Arc<Stream>, in_flight: usize, turn: Duration) -> Result<Throughput> {
     let begun = Instant::now();
     let mut lanes = JoinSet::new();
     for lane in 0..in_flight {
         let stream = Arc::clone(&stream);
         lanes.spawn(async move {
-            let (mut lives, mut failed) = (Vec::new(), 0.0);
+            let (mut durations, mut failed) = (Vec::new(), 0.0);
             for number in 0.. {
                 if begun.elapsed() >= turn {
                     break;
@@ -76,29 +76,30 @@ async fn flow(stream: Arc<Stream>, in_flight: usize, turn: Duration) -> Result<F
                 let id = format!("{}-{lane}-{number}", stream.prefix);
                 let from = Instant::now();
                 let made = stream.containerd.make(&stream.template, &id).await?;
-                let life = tasks::live(&stream.containerd, &stream.exits, &made).await?;
+                let times = tasks::run_task(&stream.containerd, &stream.exits, &made).await?;
                 stream.containerd.remove(&made).await?;
-                match life.code {
-                    0 => lives.push(from.elapsed()),
+                match times.code {
+                    0 => durations.push(from.elapsed()),
                     _ => failed += 1.0,
                 }
             }
-            anyhow::Ok((lives, failed))
+            anyhow::Ok((durations, failed))
         });
     }
-    let mut flow = Flow {
+    let mut throughput = Throughput {
         rate: 0.0,
-        lives: Vec::new(),
+        durations: Vec::new(),
         failed: 0.0,
     };
     while let Some(lane) = lanes.join_next().await {
-        let (lives, failed) = lane.context("a lane of containers panicked")??;
-        flow.lives.extend(lives);
-        flow.failed += failed;
+        let (succeeded, failed) = lane.context("a lane of containers panicked")??;
+        throughput.durations.extend(succeeded);
+        throughput.failed += failed;
     }
     // Until the last one has ended: those under way when the time was up count, and so does their
     // time.
-    let count = u32::try_from(flow.lives.len()).context("more containers than can be counted")?;
-    flow.rate = f64::from(count) / begun.elapsed().as_secs_f64();
-    Ok(flow)
+    let count =
+        u32::try_from(throughput.durations.len()).context("more containers than can be counted")?;
+    throughput.rate = f64::from(count) / begun.elapsed().as_secs_f64();
+    Ok(throughput)
 }

@@ -9,18 +9,18 @@ use tokio::process::Command;
 use crate::plan::{ID, Plan, Samples};
 
 /// How long a command may take.
-const LIMIT: Duration = Duration::from_mins(1);
+const COMMAND_TIMEOUT: Duration = Duration::from_mins(1);
 
 pub(crate) async fn run(plan: &Plan) -> Result<Samples> {
     let mut samples = Samples::default();
     for turn in plan.turns() {
-        let words: Vec<String> = turn
+        let command_line: Vec<String> = turn
             .subject
             .command
             .iter()
-            .map(|word| word.replace(ID, &turn.id()))
+            .map(|argument| argument.replace(ID, &turn.id()))
             .collect();
-        let (program, arguments) = words
+        let (program, arguments) = command_line
             .split_first()
             .with_context(|| format!("{} has no command", turn.subject.name))?;
         let mut command = Command::new(program);
@@ -29,15 +29,20 @@ pub(crate) async fn run(plan: &Plan) -> Result<Samples> {
             .stdin(Stdio::null())
             .kill_on_drop(true);
         let started = Instant::now();
-        let output = tokio::time::timeout(LIMIT, command.output()).await;
+        let output = tokio::time::timeout(COMMAND_TIMEOUT, command.output()).await;
         let output = output
-            .with_context(|| format!("{} has not ended in {LIMIT:?}", words.join(" ")))?
+            .with_context(|| {
+                format!(
+                    "{} has not ended in {COMMAND_TIMEOUT:?}",
+                    command_line.join(" ")
+                )
+            })?
             .with_context(|| format!("start {program}"))?;
         let took = started.elapsed();
         ensure!(
             output.status.success(),
             "{}: {}\n{}",
-            words.join(" "),
+            command_line.join(" "),
             output.status,
             String::from_utf8_lossy(&output.stderr)
         );

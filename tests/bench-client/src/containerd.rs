@@ -30,15 +30,15 @@ use tokio::sync::oneshot;
 use crate::output::Output;
 
 /// How long a call may take.
-const CALL: Duration = Duration::from_mins(1);
+const CALL_TIMEOUT: Duration = Duration::from_mins(1);
 /// The topic of the event that tells a task's end.
-const EXIT: &str = "/tasks/exit";
+const EXIT_TOPIC: &str = "/tasks/exit";
 /// The topic of the event by which we know that we are told of events.
-const SUBSCRIBED: &str = "/bench/subscribed";
+const SUBSCRIBED_TOPIC: &str = "/bench/subscribed";
 /// How many of those are published at most, ten milliseconds apart.
-const SUBSCRIBE_LIMIT: usize = 500;
+const MAX_SUBSCRIBE_EVENTS: usize = 500;
 /// How long a container that ends by itself may take to do so.
-const END_LIMIT: Duration = Duration::from_mins(1);
+const EXIT_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// A client; copies share its connection.
 #[derive(Debug, Clone)]
@@ -274,7 +274,7 @@ impl Containerd {
 
     /// Follows the ends of tasks from now on.
     pub(crate) async fn exits(&self) -> Result<Exits> {
-        let filters = [EXIT, SUBSCRIBED]
+        let filters = [EXIT_TOPIC, SUBSCRIBED_TOPIC]
             .map(|topic| format!("topic=={topic:?}"))
             .to_vec();
         let mut client = EventsClient::new(self.channel.clone());
@@ -286,7 +286,7 @@ impl Containerd {
         // ends.
         let seen = tokio::select! {
             answer = answer => answer.context("follow containerd's events")?,
-            error = self.tell_subscribed() => return Err(error),
+            error = self.publish_until_subscribed() => return Err(error),
         };
         let mut events = seen.into_inner();
         let exits = Exits::default();
@@ -315,12 +315,12 @@ impl Containerd {
 
     /// Publishes events until somebody who waits for one has had enough of it; the error if it
     /// takes too long.
-    async fn tell_subscribed(&self) -> anyhow::Error {
+    async fn publish_until_subscribed(&self) -> anyhow::Error {
         let mut pause = tokio::time::interval(Duration::from_millis(10));
-        for _ in 0..SUBSCRIBE_LIMIT {
+        for _ in 0..MAX_SUBSCRIBE_EVENTS {
             pause.tick().await;
             let request = PublishRequest {
-                topic: SUBSCRIBED.to_owned(),
+                topic: SUBSCRIBED_TOPIC.to_owned(),
                 event: Some(prost_types::Any::default()),
             };
             let published = EventsClient::new(self.channel.clone())
@@ -330,7 +330,9 @@ impl Containerd {
                 return error;
             }
         }
-        anyhow::anyhow!("containerd has sent none of {SUBSCRIBE_LIMIT} events that it was given")
+        anyhow::anyhow!(
+            "containerd has sent none of {MAX_SUBSCRIBE_EVENTS} events that it was given"
+        )
     }
 
     fn containers(&self) -> ContainersClient<Channel> {
@@ -350,7 +352,7 @@ impl Containerd {
         request
             .metadata_mut()
             .insert("containerd-namespace", self.header.clone());
-        request.set_timeout(CALL);
+        request.set_timeout(CALL_TIMEOUT);
         request
     }
 }
@@ -386,8 +388,8 @@ impl Exits {
 impl Exit {
     /// When its event arrived.
     pub(crate) async fn seen(self) -> Result<Instant> {
-        let seen = tokio::time::timeout(END_LIMIT, self.seen).await;
-        seen.with_context(|| format!("no exit event of {} in {END_LIMIT:?}", self.id))?
+        let seen = tokio::time::timeout(EXIT_TIMEOUT, self.seen).await;
+        seen.with_context(|| format!("no exit event of {} in {EXIT_TIMEOUT:?}", self.id))?
             .context("containerd ended its stream of events")
     }
 }
@@ -405,7 +407,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_copy_has_a_cgroup_of_its_own_and_is_the_same_otherwise() {
+    fn copy_of_a_container_differs_only_in_its_cgroup() {
         let spec = own_cgroup(
             br#"{"hostname":"h","linux":{"cgroupsPath":"/default/template"}}"#,
             "/ns/copy",

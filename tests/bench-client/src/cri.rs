@@ -16,7 +16,7 @@ use http::uri::PathAndQuery;
 use crate::plan::Network;
 
 /// How long a call may take.
-const CALL: Duration = Duration::from_mins(2);
+const CALL_TIMEOUT: Duration = Duration::from_mins(2);
 
 /// A client; copies share its connection.
 #[derive(Debug, Clone)]
@@ -99,7 +99,7 @@ impl Cri {
             .await
             .with_context(|| format!("reach containerd for {method}"))?;
         let mut request = Request::new(message);
-        request.set_timeout(CALL);
+        request.set_timeout(CALL_TIMEOUT);
         let answer = client
             .unary(request, path, ProstCodec::<Q, A>::default())
             .await

@@ -12,7 +12,7 @@ use crate::plan::{Form, Plan, Subject};
 use crate::tasks;
 
 /// How many are started, or removed, at once.
-const AT_ONCE: usize = 4;
+const MAX_CONCURRENT: usize = 4;
 /// What their ids begin with.
 const PREFIX: &str = "idle-";
 
@@ -31,7 +31,7 @@ pub(crate) async fn start(containerd: &Containerd, cri: &Cri, plan: &Plan) -> Re
                     .await?
                     .remove(&subject.name)
                     .context("the template was just read")?;
-                at_once(ids, |id| {
+                run_concurrently(ids, |id| {
                     let (containerd, template) = (containerd.clone(), template.clone());
                     async move {
                         let made = containerd.make(&template, &id).await?;
@@ -42,7 +42,7 @@ pub(crate) async fn start(containerd: &Containerd, cri: &Cri, plan: &Plan) -> Re
                 .await?;
             }
             Form::Pod => {
-                at_once(ids, |id| {
+                run_concurrently(ids, |id| {
                     run_pod(cri.clone(), plan.clone(), subject.clone(), id)
                 })
                 .await?;
@@ -55,7 +55,7 @@ pub(crate) async fn start(containerd: &Containerd, cri: &Cri, plan: &Plan) -> Re
 /// Removes all that [`start`] started.
 pub(crate) async fn clear(containerd: &Containerd, cri: &Cri) -> Result<()> {
     let exits = containerd.exits().await?;
-    at_once(containerd.made(PREFIX).await?.into_iter(), |made| {
+    run_concurrently(containerd.made(PREFIX).await?.into_iter(), |made| {
         let (containerd, exit) = (containerd.clone(), exits.of(&made.id));
         async move {
             containerd.kill(&made.id).await?;
@@ -66,7 +66,7 @@ pub(crate) async fn clear(containerd: &Containerd, cri: &Cri) -> Result<()> {
         }
     })
     .await?;
-    at_once(cri.sandboxes().await?.into_iter(), |id| {
+    run_concurrently(cri.sandboxes().await?.into_iter(), |id| {
         let cri = cri.clone();
         async move {
             cri.stop_sandbox(&id).await?;
@@ -84,11 +84,14 @@ async fn run_pod(cri: Cri, plan: Plan, subject: Subject, name: String) -> Result
 }
 
 /// Does `work` for each of `items`, a few at once; stops at the first that fails.
-async fn at_once<T, F>(items: impl Iterator<Item = T>, mut work: impl FnMut(T) -> F) -> Result<()>
+async fn run_concurrently<T, F>(
+    items: impl Iterator<Item = T>,
+    mut work: impl FnMut(T) -> F,
+) -> Result<()>
 where
     F: Future<Output = Result<()>> + Send + 'static,
 {
-    let places = Arc::new(Semaphore::new(AT_ONCE));
+    let places = Arc::new(Semaphore::new(MAX_CONCURRENT));
     let mut all = JoinSet::new();
     for item in items {
         let (places, work) = (Arc::clone(&places), work(item));

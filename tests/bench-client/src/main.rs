@@ -49,11 +49,11 @@ struct Args {
     namespace: String,
     /// What to time
     #[command(subcommand)]
-    what: What,
+    what: Benchmark,
 }
 
 #[derive(Debug, Clone, Copy, clap::Subcommand)]
-enum What {
+enum Benchmark {
     /// Command lines, from start to end
     Commands,
     /// Tasks through containerd: create, start, exit event, delete
@@ -99,15 +99,17 @@ fn run(args: Args) -> Result<()> {
     let samples = runtime.block_on(async {
         let containerd = || Containerd::connect(&address, &namespace);
         anyhow::Ok(match what {
-            What::Commands => commands::run(&plan).await?,
-            What::Tasks => tasks::run(&containerd().await?, &plan).await?,
-            What::Shim => shim::run(&containerd().await?, &plan).await?,
-            What::Pods => pods::run(&Cri::connect(&address).await?, &plan).await?,
-            What::Churn => churn::run(&containerd().await?, &plan).await?,
-            What::Idle => idle::start(&containerd().await?, &Cri::connect(&address).await?, &plan)
-                .await
-                .map(|()| Samples::default())?,
-            What::Clear => idle::clear(&containerd().await?, &Cri::connect(&address).await?)
+            Benchmark::Commands => commands::run(&plan).await?,
+            Benchmark::Tasks => tasks::run(&containerd().await?, &plan).await?,
+            Benchmark::Shim => shim::run(&containerd().await?, &plan).await?,
+            Benchmark::Pods => pods::run(&Cri::connect(&address).await?, &plan).await?,
+            Benchmark::Churn => churn::run(&containerd().await?, &plan).await?,
+            Benchmark::Idle => {
+                idle::start(&containerd().await?, &Cri::connect(&address).await?, &plan)
+                    .await
+                    .map(|()| Samples::default())?
+            }
+            Benchmark::Clear => idle::clear(&containerd().await?, &Cri::connect(&address).await?)
                 .await
                 .map(|()| Samples::default())?,
         })

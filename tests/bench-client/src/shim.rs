@@ -33,11 +33,11 @@ use crate::plan::{Plan, Samples};
 use crate::tasks;
 
 /// How long a call may take.
-const CALL: Duration = Duration::from_mins(1);
+const CALL_TIMEOUT: Duration = Duration::from_mins(1);
 /// How long all calls of a task may take.
-const LIFE: Duration = Duration::from_mins(2);
+const TASK_TIMEOUT: Duration = Duration::from_mins(2);
 /// How long a shim may take from its answer until it listens.
-const CONNECT: Duration = Duration::from_secs(10);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Where shims have their sockets, and bundles theirs here: nothing of an isolated namespace is
 /// seen there from outside.
 const BUNDLES: &str = "/run/containerd";
@@ -53,9 +53,17 @@ pub(crate) async fn run(containerd: &Containerd, plan: &Plan) -> Result<Samples>
         let made = containerd
             .make(template, &format!("direct-{}", turn.id()))
             .await?;
-        let life = tokio::time::timeout(LIFE, live(containerd, &turn.subject.shim, &made)).await;
-        let life = life
-            .with_context(|| format!("the task {} of {name} has not ended in {LIFE:?}", made.id))?;
+        let life = tokio::time::timeout(
+            TASK_TIMEOUT,
+            run_task(containerd, &turn.subject.shim, &made),
+        )
+        .await;
+        let life = life.with_context(|| {
+            format!(
+                "the task {} of {name} has not ended in {TASK_TIMEOUT:?}",
+                made.id
+            )
+        })?;
         let phases = life.with_context(|| format!("the task {} of {name}", made.id))?;
         containerd.remove(&made).await?;
         if turn.counts {
@@ -68,7 +76,7 @@ pub(crate) async fn run(containerd: &Containerd, plan: &Plan) -> Result<Samples>
 }
 
 /// A task from its shim's start to its shim's end; the phases and how long they took.
-async fn live(
+async fn run_task(
     containerd: &Containerd,
     shim: &Path,
     made: &Made,
@@ -80,15 +88,17 @@ async fn live(
     task.create(&bundle, made).await?;
     let created = Instant::now();
     let mut output = bundle.output()?;
-    let (told, first) = oneshot::channel();
+    let (first_byte, first) = oneshot::channel();
     // A shim that waits for its readers does so no longer than they take.
     let mut readers = JoinSet::new();
     readers.spawn(async move {
-        let mut told = Some(told);
+        let mut first_byte = Some(first_byte);
         let mut some = [0; 4096];
         while matches!(output.read(&mut some).await, Ok(1..)) {
             // One who no longer waits needs no answer.
-            told.take().map(|told| told.send(Instant::now()));
+            first_byte
+                .take()
+                .map(|first_byte| first_byte.send(Instant::now()));
         }
     });
     let first = async { first.await.context("read the task's output") };
@@ -212,20 +222,20 @@ impl Bundle {
             .output()
             .await
             .with_context(|| format!("start {}", shim.display()))?;
-        let said = String::from_utf8_lossy(&output.stdout);
+        let printed = String::from_utf8_lossy(&output.stdout);
         let complaint = String::from_utf8_lossy(&output.stderr);
         ensure!(
             output.status.success(),
-            "{} start: {}\n{said}{complaint}",
+            "{} start: {}\n{printed}{complaint}",
             shim.display(),
             output.status
         );
-        let Address { version, address } = Address::read(said.trim())?;
+        let Address { version, address } = Address::read(printed.trim())?;
         let begun = Instant::now();
         let client = loop {
             match Client::connect(&address).await {
                 Ok(client) => break client,
-                Err(error) if begun.elapsed() > CONNECT => {
+                Err(error) if begun.elapsed() > CONNECT_TIMEOUT => {
                     return Err(error).with_context(|| format!("connect to {address}"));
                 }
                 Err(_) => tokio::time::sleep(Duration::from_millis(1)).await,
@@ -247,14 +257,14 @@ struct Address {
 }
 
 impl Address {
-    fn read(said: &str) -> Result<Self> {
-        if said.starts_with('{') {
-            return serde_json::from_str(said)
-                .with_context(|| format!("read the shim's answer {said:?}"));
+    fn read(printed: &str) -> Result<Self> {
+        if printed.starts_with('{') {
+            return serde_json::from_str(printed)
+                .with_context(|| format!("read the shim's answer {printed:?}"));
         }
         Ok(Self {
             version: 2,
-            address: said.to_owned(),
+            address: printed.to_owned(),
         })
     }
 }
@@ -291,7 +301,7 @@ impl Task {
         let mut request = Request::new();
         request.service.clone_from(&self.service);
         method.clone_into(&mut request.method);
-        request.timeout_nano = i64::try_from(CALL.as_nanos()).unwrap_or(i64::MAX);
+        request.timeout_nano = i64::try_from(CALL_TIMEOUT.as_nanos()).unwrap_or(i64::MAX);
         request.payload = message
             .write_to_bytes()
             .with_context(|| format!("write the request to {method}"))?;

@@ -18,7 +18,7 @@ pub(crate) async fn run(containerd: &Containerd, plan: &Plan) -> Result<Samples>
             .get(name)
             .with_context(|| format!("{name} has no template"))?;
         let made = containerd.make(template, &turn.id()).await?;
-        let life = live(containerd, &exits, &made).await?;
+        let life = run_task(containerd, &exits, &made).await?;
         containerd.remove(&made).await?;
         ensure!(
             life.code == 0,
@@ -27,7 +27,7 @@ pub(crate) async fn run(containerd: &Containerd, plan: &Plan) -> Result<Samples>
             life.code
         );
         if turn.counts {
-            let Life {
+            let TaskTimes {
                 create,
                 start,
                 to_exit,
@@ -64,7 +64,7 @@ pub(crate) async fn templates(
 
 /// How long each part of a task's life took.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Life {
+pub(crate) struct TaskTimes {
     /// Create, from request to answer.
     pub(crate) create: Duration,
     /// Start, likewise.
@@ -78,7 +78,11 @@ pub(crate) struct Life {
 }
 
 /// Runs the task of a container that ends by itself.
-pub(crate) async fn live(containerd: &Containerd, exits: &Exits, made: &Made) -> Result<Life> {
+pub(crate) async fn run_task(
+    containerd: &Containerd,
+    exits: &Exits,
+    made: &Made,
+) -> Result<TaskTimes> {
     let exit = exits.of(&made.id);
     let begun = Instant::now();
     containerd.create(made).await?;
@@ -89,7 +93,7 @@ pub(crate) async fn live(containerd: &Containerd, exits: &Exits, made: &Made) ->
     let asked = Instant::now();
     let code = containerd.delete(&made.id).await?;
     let delete = asked.elapsed();
-    Ok(Life {
+    Ok(TaskTimes {
         create: created - begun,
         start: started - created,
         to_exit: exited.saturating_duration_since(begun),

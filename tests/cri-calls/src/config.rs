@@ -17,7 +17,7 @@ pub enum NamespaceMode {
 }
 
 /// How many users a pod has that has its own, as kubelet gives it.
-const USERS: u32 = 65536;
+const USERS_PER_POD: u32 = 65536;
 
 /// A pod of this name, in the Kubernetes namespace `default`: `network` and `pid` say whose
 /// namespaces it has, `cgroup` is its parent.
@@ -85,7 +85,7 @@ impl PodConfig {
             vec![IdMapping {
                 host_id: first,
                 container_id: 0,
-                length: USERS,
+                length: USERS_PER_POD,
             }]
         };
         let users = UserNamespace {
@@ -114,14 +114,14 @@ impl PodConfig {
             .as_ref()
     }
 
-    /// A container of `image` in this pod, started by `words`.
-    pub fn container(&self, name: &str, image: &str, words: &[&str]) -> ContainerConfig {
+    /// A container of `image` in this pod, started by `args`.
+    pub fn container(&self, name: &str, image: &str, args: &[&str]) -> ContainerConfig {
         let options = self
             .linux
             .as_ref()
             .and_then(|linux| linux.security_context.as_ref())
             .and_then(|context| context.namespace_options.clone());
-        let command = words.iter().map(|word| (*word).to_owned()).collect();
+        let command = args.iter().map(|word| (*word).to_owned()).collect();
         ContainerConfig {
             metadata: Some(ContainerMetadata {
                 name: name.to_owned(),

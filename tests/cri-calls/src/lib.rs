@@ -175,8 +175,8 @@ impl<'a, C: Caller> Cri<'a, C> {
     ///
     /// # Errors
     /// The call's.
-    pub fn exec_sync(&self, id: &str, words: &[&str], seconds: i64) -> Result<Executed> {
-        let cmd = words.iter().map(|word| (*word).to_owned()).collect();
+    pub fn exec_sync(&self, id: &str, args: &[&str], seconds: i64) -> Result<Executed> {
+        let cmd = args.iter().map(|word| (*word).to_owned()).collect();
         self.call(
             "ExecSync",
             ExecSync {

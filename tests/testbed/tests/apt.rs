@@ -4,7 +4,7 @@ use testbed::apt::{self, Dependencies, Request};
 use testbed::cache::Cache;
 
 #[test]
-fn a_package_comes_with_all_that_it_needs_and_a_second_time_from_the_cache() {
+fn package_is_fetched_with_its_dependencies_and_then_cached() {
     let folder = tempfile::tempdir().unwrap();
     let cache = Cache::at(folder.path().to_owned()).unwrap();
     let follow = Request {

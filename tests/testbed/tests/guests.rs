@@ -82,7 +82,7 @@ fn every_guest_survives_layout_archive_and_registry_in_every_form() {
 }
 
 #[test]
-fn a_registry_ends_with_its_owner() {
+fn registry_stops_with_its_owner() {
     let folder = tempfile::tempdir().unwrap();
     let registry = Registry::start(&Cache::open().unwrap(), folder.path(), "127.0.0.1:0").unwrap();
     let address = registry.address().to_owned();
@@ -92,7 +92,7 @@ fn a_registry_ends_with_its_owner() {
 }
 
 #[test]
-fn a_registry_that_cannot_listen_says_why() {
+fn registry_that_cannot_listen_reports_the_cause() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let folder = tempfile::tempdir().unwrap();
     let error = Registry::start(

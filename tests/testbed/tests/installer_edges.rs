@@ -28,10 +28,10 @@ use testbed::wait;
 #[path = "installer_edges/usage.rs"]
 mod usage;
 
-use usage::what_runs_by_a_launcher_is_known_without_containerds_state_folder;
+use usage::containers_of_a_launcher_are_found_without_containerds_state_folder;
 
 /// How long a smoke test may take here.
-const LIMIT: Duration = Duration::from_secs(30);
+const SMOKE_TIMEOUT: Duration = Duration::from_secs(30);
 /// CRI's namespace.
 const NAMESPACE: &str = "k8s.io";
 /// The handler that runs guests.
@@ -56,22 +56,22 @@ macro_rules! tests {
 }
 
 tests![
-    a_containerd_says_which_handlers_it_has,
-    a_handlers_configuration_tells_who_sets_up_its_cgroups,
+    containerd_reports_its_handlers,
+    cgroup_driver_is_read_from_a_handlers_configuration,
     the_smoke_guest_runs_and_leaves_nothing,
     a_handler_without_options_runs_the_smoke_guest_too,
-    a_handler_whose_program_is_missing_is_listed_and_fails_the_smoke_test,
-    a_handler_that_nobody_configured_fails_the_smoke_test,
-    an_image_that_the_node_does_not_have_is_named,
-    a_guest_that_ends_otherwise_fails_with_what_it_said,
-    a_guest_that_says_nothing_fails,
-    a_guest_that_does_not_end_fails_in_time_and_is_removed,
-    what_a_killed_installer_left_is_removed_by_the_next_one,
+    handler_with_a_missing_program_is_listed_and_fails_the_smoke_test,
+    unconfigured_handler_fails_the_smoke_test,
+    missing_smoke_image_is_named,
+    smoke_guest_with_another_exit_fails_with_its_output,
+    smoke_guest_without_output_fails,
+    smoke_guest_that_does_not_exit_times_out_and_is_removed,
+    containers_of_a_killed_installer_are_removed_by_the_next_one,
     container_without_its_sandbox_is_removed_by_the_next_smoke_test,
-    a_guest_whose_sandbox_somebody_stops_is_started_again,
-    what_runs_by_a_launcher_is_known_without_containerds_state_folder,
-    a_restarted_containerd_is_waited_for,
-    a_socket_without_containerd_is_told_from_a_containerd_that_is_not_ready,
+    smoke_guest_is_started_again_if_its_sandbox_is_stopped,
+    containers_of_a_launcher_are_found_without_containerds_state_folder,
+    client_waits_for_a_restarted_containerd,
+    missing_containerd_is_distinguished_from_one_that_is_not_ready,
 ];
 
 fn main() -> Result<ExitCode> {
@@ -200,10 +200,10 @@ impl Node {
             image: image.to_owned(),
             driver: CgroupDriver::Auto,
             logs: Logs {
-                host: self.logs.clone(),
-                seen: self.logs.clone(),
+                node: self.logs.clone(),
+                local: self.logs.clone(),
             },
-            limit: LIMIT,
+            timeout: SMOKE_TIMEOUT,
         }
     }
 
@@ -228,7 +228,7 @@ impl Node {
     }
 
     /// That nothing of a smoke test is left.
-    fn is_clean(&self) -> Result<()> {
+    fn check_clean(&self) -> Result<()> {
         let containers = self.containers()?;
         ensure!(
             containers.trim().is_empty(),
@@ -270,8 +270,8 @@ fn image_of(guest: Guest) -> String {
     format!("localhost/{}:1", guest.name)
 }
 
-fn a_containerd_says_which_handlers_it_has(node: &Node) -> Result<()> {
-    let served = node.block(async |cri| cri.wait_until_ready(LIMIT).await)?;
+fn containerd_reports_its_handlers(node: &Node) -> Result<()> {
+    let served = node.block(async |cri| cri.wait_until_ready(SMOKE_TIMEOUT).await)?;
     for (handler, expected) in [
         ("runc", true),
         (HANDLER, true),
@@ -287,7 +287,7 @@ fn a_containerd_says_which_handlers_it_has(node: &Node) -> Result<()> {
     Ok(())
 }
 
-fn a_handlers_configuration_tells_who_sets_up_its_cgroups(node: &Node) -> Result<()> {
+fn cgroup_driver_is_read_from_a_handlers_configuration(node: &Node) -> Result<()> {
     let driver = |handler| node.block(async |cri| cri.driver(handler).await);
     ensure!(
         driver(HANDLER)? == Some(CgroupDriver::Cgroupfs),
@@ -303,18 +303,16 @@ fn the_smoke_guest_runs_and_leaves_nothing(node: &Node) -> Result<()> {
         driver: CgroupDriver::Cgroupfs,
         ..node.plan(HANDLER, SMOKE)
     })?;
-    ensure!(passed.took < LIMIT, "{passed:?}");
-    node.is_clean()
+    ensure!(passed.took < SMOKE_TIMEOUT, "{passed:?}");
+    node.check_clean()
 }
 
 fn a_handler_without_options_runs_the_smoke_guest_too(node: &Node) -> Result<()> {
     node.smoke(&node.plan(PLAIN, SMOKE))?;
-    node.is_clean()
+    node.check_clean()
 }
 
-fn a_handler_whose_program_is_missing_is_listed_and_fails_the_smoke_test(
-    node: &Node,
-) -> Result<()> {
+fn handler_with_a_missing_program_is_listed_and_fails_the_smoke_test(node: &Node) -> Result<()> {
     let failure = node.failure(&node.plan(BROKEN, SMOKE))?;
     let SmokeError::Call {
         handler,
@@ -332,60 +330,60 @@ fn a_handler_whose_program_is_missing_is_listed_and_fails_the_smoke_test(
         handler == BROKEN && answer.contains("/nowhere/"),
         "{failure:?}"
     );
-    node.is_clean()
+    node.check_clean()
 }
 
-fn a_handler_that_nobody_configured_fails_the_smoke_test(node: &Node) -> Result<()> {
+fn unconfigured_handler_fails_the_smoke_test(node: &Node) -> Result<()> {
     let failure = node.failure(&node.plan("another", SMOKE))?;
     ensure!(
         matches!(&failure, SmokeError::Call { source: CriError::Answer { answer, .. },
             .. } if answer.contains("another")),
         "{failure:?}"
     );
-    node.is_clean()
+    node.check_clean()
 }
 
-fn an_image_that_the_node_does_not_have_is_named(node: &Node) -> Result<()> {
+fn missing_smoke_image_is_named(node: &Node) -> Result<()> {
     let failure = node.failure(&node.plan(HANDLER, "localhost/none:1"))?;
     ensure!(
         matches!(&failure, SmokeError::NoImage { image } if image == "localhost/none:1"),
         "{failure:?}"
     );
-    node.is_clean()
+    node.check_clean()
 }
 
-fn a_guest_that_ends_otherwise_fails_with_what_it_said(node: &Node) -> Result<()> {
+fn smoke_guest_with_another_exit_fails_with_its_output(node: &Node) -> Result<()> {
     let failure = node.failure(&node.plan(HANDLER, &image_of(HELLO)))?;
     ensure!(
-        matches!(&failure, SmokeError::WrongEnd { code: 0, said, .. } if said == "hello from wasm"),
+        matches!(&failure, SmokeError::WrongEnd { code: 0, log, .. } if log == "hello from wasm"),
         "{failure:?}"
     );
-    node.is_clean()
+    node.check_clean()
 }
 
-fn a_guest_that_says_nothing_fails(node: &Node) -> Result<()> {
+fn smoke_guest_without_output_fails(node: &Node) -> Result<()> {
     let failure = node.failure(&node.plan(HANDLER, &image_of(EXIT_42)))?;
     ensure!(
-        matches!(&failure, SmokeError::Silent { said } if said.is_empty()),
+        matches!(&failure, SmokeError::Silent { log } if log.is_empty()),
         "{failure:?}"
     );
-    node.is_clean()
+    node.check_clean()
 }
 
-fn a_guest_that_does_not_end_fails_in_time_and_is_removed(node: &Node) -> Result<()> {
-    let limit = Duration::from_secs(5);
+fn smoke_guest_that_does_not_exit_times_out_and_is_removed(node: &Node) -> Result<()> {
+    let timeout = Duration::from_secs(5);
     let failure = node.failure(&Smoke {
-        limit,
+        timeout,
         ..node.plan(HANDLER, &image_of(SPIN))
     })?;
     ensure!(
         matches!(failure, SmokeError::TimedOut { .. }),
         "{failure:?}"
     );
-    node.is_clean()
+    node.check_clean()
 }
 
-fn what_a_killed_installer_left_is_removed_by_the_next_one(node: &Node) -> Result<()> {
+fn containers_of_a_killed_installer_are_removed_by_the_next_one(node: &Node) -> Result<()> {
     let endless = node.plan(HANDLER, &image_of(SPIN));
     // Dropped in the middle, as a kill does it: the guest goes on, and nobody tidies up.
     let cut = node.block(async |cri| {
@@ -398,7 +396,7 @@ fn what_a_killed_installer_left_is_removed_by_the_next_one(node: &Node) -> Resul
         "a sandbox and its guest should be left: {left:?}"
     );
     node.smoke(&node.plan(HANDLER, SMOKE))?;
-    node.is_clean()
+    node.check_clean()
 }
 
 fn container_without_its_sandbox_is_removed_by_the_next_smoke_test(node: &Node) -> Result<()> {
@@ -409,11 +407,11 @@ fn container_without_its_sandbox_is_removed_by_the_next_smoke_test(node: &Node) 
     ensure!(cut.is_err(), "a guest without end came to one: {cut:?}");
     // As after a sandbox was removed while containerd created the container: CRI knows the
     // container and no sandbox.
-    let ctr = |words: &[&str]| {
+    let ctr = |args: &[&str]| {
         node.containerd
             .ctr()
             .args(["--namespace", NAMESPACE])
-            .args(words)
+            .args(args)
     };
     let sandbox = ctr(&[
         "containers",
@@ -433,7 +431,7 @@ fn container_without_its_sandbox_is_removed_by_the_next_smoke_test(node: &Node) 
     };
     wait::until(
         "the sandbox's own container to be removed",
-        LIMIT,
+        SMOKE_TIMEOUT,
         removed,
         || node.containerd.evidence(),
     )?;
@@ -447,7 +445,7 @@ fn container_without_its_sandbox_is_removed_by_the_next_smoke_test(node: &Node) 
         "the guest's container alone should be left: {left:?}"
     );
     smoke_after_restart(node)?;
-    node.is_clean()
+    node.check_clean()
 }
 
 /// Runs the smoke guest on a containerd that was restarted.
@@ -460,14 +458,14 @@ fn smoke_after_restart(node: &Node) -> Result<()> {
     };
     wait::until(
         "the smoke guest to run after the restart",
-        LIMIT,
+        SMOKE_TIMEOUT,
         smoked,
         || node.containerd.evidence(),
     )
     .map(drop)
 }
 
-fn a_guest_whose_sandbox_somebody_stops_is_started_again(node: &Node) -> Result<()> {
+fn smoke_guest_is_started_again_if_its_sandbox_is_stopped(node: &Node) -> Result<()> {
     // As the kubelet does it, which does not know the pod, but sooner: from the moment when the
     // sandbox is there, until its container has been created in most cases. A guest may be too
     // quick for the longer pauses.
@@ -491,27 +489,25 @@ fn a_guest_whose_sandbox_somebody_stops_is_started_again(node: &Node) -> Result<
             }
         })?;
         passed.with_context(|| format!("with a pause of {pause} ms"))?;
-        node.is_clean()
+        node.check_clean()
             .with_context(|| format!("after a pause of {pause} ms"))?;
     }
     ensure!(stopped > 0, "no sandbox was stopped");
     Ok(())
 }
 
-fn a_restarted_containerd_is_waited_for(node: &Node) -> Result<()> {
+fn client_waits_for_a_restarted_containerd(node: &Node) -> Result<()> {
     let cri = node.runtime.block_on(async { Cri::at(&node.socket) });
     node.runtime.block_on(cri.served())?;
     node.containerd.restart()?;
     // The same client, whose connection the restart has cut.
-    let served = node.runtime.block_on(cri.wait_until_ready(LIMIT))?;
+    let served = node.runtime.block_on(cri.wait_until_ready(SMOKE_TIMEOUT))?;
     ensure!(served.handlers.has(HANDLER) == Some(true), "{served:?}");
     smoke_after_restart(node)?;
-    node.is_clean()
+    node.check_clean()
 }
 
-fn a_socket_without_containerd_is_told_from_a_containerd_that_is_not_ready(
-    node: &Node,
-) -> Result<()> {
+fn missing_containerd_is_distinguished_from_one_that_is_not_ready(node: &Node) -> Result<()> {
     let nowhere = node.socket.with_file_name("nowhere.sock");
     let (unreachable, unready) = node.runtime.block_on(async {
         let cri = Cri::at(&nowhere);

@@ -58,12 +58,12 @@ fn in_a_machine(args: &Arguments, prepared: &Prepared) -> Result<ExitCode> {
     }
     let trial = |name: &str| {
         let outcome = outcomes.remove(name);
-        Trial::test(name, move || verdict(outcome))
+        Trial::test(name, move || test_result(outcome))
     };
     Ok(libtest_mimic::run(args, names.lines().map(trial).collect()).exit_code())
 }
 
-fn verdict(outcome: Option<Outcome>) -> Result<(), Failed> {
+fn test_result(outcome: Option<Outcome>) -> Result<(), Failed> {
     let outcome = outcome.ok_or("the machine did not run it")?;
     progress::print_line(format_args!(
         "  {} took {}",

@@ -21,14 +21,14 @@ use prost_types::Any;
 use serde_json::Value;
 use tokio::runtime::Runtime;
 
-use crate::wait::{self, LIMIT};
+use crate::wait::{self, TIMEOUT};
 
 /// Where it listens.
 const ADDRESS: &str = "/run/containerd/containerd.sock";
 /// The namespace of everything that is asked for.
 pub(crate) const NAMESPACE: &str = "vm";
 /// The topic of events that we publish, to see that we follow.
-const MARK: &str = "/vm/mark";
+const PROBE_TOPIC: &str = "/vm/mark";
 /// What types of OCI's documents are called.
 const OCI: &str = "types.containerd.io/opencontainers/runtime-spec/1";
 
@@ -68,7 +68,7 @@ impl Containerd {
         let channel = wait::until(
             "containerd to listen",
             reach,
-            crate::machine::containerds_words,
+            crate::machine::containerd_log,
         )?;
         let containerd = Self {
             runtime,
@@ -84,11 +84,11 @@ impl Containerd {
     pub(crate) fn follow(&self) -> Result<()> {
         let filters = vec![
             "topic~=\"^/tasks/\"".to_owned(),
-            format!("topic==\"{MARK}\""),
+            format!("topic==\"{PROBE_TOPIC}\""),
         ];
         let mut client = EventsClient::new(self.channel.clone());
         let events = Arc::clone(&self.events);
-        let followed = self.events_of(MARK);
+        let followed = self.events_of(PROBE_TOPIC);
         self.runtime.spawn(async move {
             // This ends no sooner than there is an event: nothing else makes containerd answer.
             let push = |topic, message| {
@@ -114,14 +114,14 @@ impl Containerd {
                 value: Vec::new(),
             });
             let request = PublishRequest {
-                topic: MARK.to_owned(),
+                topic: PROBE_TOPIC.to_owned(),
                 event,
             };
             self.call(
                 "publish an event",
                 EventsClient::new(self.channel.clone()).publish(named(request)),
             )?;
-            Ok((self.events_of(MARK) > followed).then_some(()))
+            Ok((self.events_of(PROBE_TOPIC) > followed).then_some(()))
         };
         let evidence = || {
             format!(
@@ -160,7 +160,7 @@ impl Containerd {
     }
 
     /// The exit code in the event of a container's end, if it was told.
-    pub(crate) fn told_exit_of(&self, id: &str) -> Option<u32> {
+    pub(crate) fn published_exit_of(&self, id: &str) -> Option<u32> {
         let events = self.events.lock().unwrap_or_else(PoisonError::into_inner);
         let ends = events
             .iter()
@@ -179,7 +179,7 @@ impl Containerd {
     /// Runs a call to its end.
     pub(crate) fn block_on<T>(&self, call: impl Future<Output = Result<T>>) -> Result<T> {
         self.runtime.block_on(async {
-            tokio::time::timeout(LIMIT, call)
+            tokio::time::timeout(TIMEOUT, call)
                 .await
                 .context("no answer from containerd")?
         })

@@ -133,20 +133,20 @@ impl Fixture {
     }
 
     /// A container of this command line, started.
-    pub(crate) fn run(&self, driver: Driver, words: &[&str]) -> Result<Container<'_>> {
-        self.run_limited(driver, words, &json!({}))
+    pub(crate) fn run(&self, driver: Driver, args: &[&str]) -> Result<Container<'_>> {
+        self.run_limited(driver, args, &json!({}))
     }
 
     /// The same, with more of OCI's `linux.resources`.
     pub(crate) fn run_limited(
         &self,
         driver: Driver,
-        words: &[&str],
+        args: &[&str],
         resources: &Value,
     ) -> Result<Container<'_>> {
         let id = self.id(driver, "c");
         let mut spec = self.spec.clone();
-        spec["process"]["args"] = json!(words);
+        spec["process"]["args"] = json!(args);
         spec["process"]["terminal"] = json!(false);
         spec["linux"]["cgroupsPath"] = json!(driver.cgroups_path(&id));
         for (key, value) in resources.as_object().context("resources are a table")? {
@@ -166,17 +166,19 @@ impl Fixture {
 
 /// Waits until nothing is left of a container.
 pub(crate) fn nothing_left(namespace: &str, id: &str) -> Result<()> {
-    let left =
-        || remains(namespace, id).map_or_else(|error| format!("{error:#}"), |left| left.join("\n"));
+    let left = || {
+        resources_of(namespace, id)
+            .map_or_else(|error| format!("{error:#}"), |left| left.join("\n"))
+    };
     wait::until(
         format_args!("nothing of {id} to be left"),
-        || Ok(remains(namespace, id)?.is_empty().then_some(())),
+        || Ok(resources_of(namespace, id)?.is_empty().then_some(())),
         left,
     )
 }
 
 /// What there is of a container: cgroups, units, mounts, its record and its bundle.
-fn remains(namespace: &str, id: &str) -> Result<Vec<String>> {
+fn resources_of(namespace: &str, id: &str) -> Result<Vec<String>> {
     let mut left: Vec<String> = machine::cgroups_naming(id)
         .iter()
         .map(|path| path.display().to_string())
@@ -202,8 +204,8 @@ fn remains(namespace: &str, id: &str) -> Result<Vec<String>> {
 }
 
 /// Runs `ctr` to its end and returns what it printed.
-pub(crate) fn ctr(words: &[&str]) -> Result<String> {
-    machine::output("/parts/bin/ctr", words)
+pub(crate) fn ctr(args: &[&str]) -> Result<String> {
+    machine::output("/parts/bin/ctr", args)
 }
 
 /// A container that was started. When it is dropped, what is left of it is removed.
@@ -239,10 +241,10 @@ impl Container<'_> {
         fs::read_to_string(&self.output).unwrap_or_default()
     }
 
-    /// Waits until it has printed `word`.
-    pub(crate) fn until_it_prints(&self, word: &str) -> Result<()> {
-        let there = || Ok(self.text().contains(word).then_some(()));
-        wait::until(format_args!("{} to print {word:?}", self.id), there, || {
+    /// Waits until it has printed `text`.
+    pub(crate) fn until_it_prints(&self, text: &str) -> Result<()> {
+        let there = || Ok(self.text().contains(text).then_some(()));
+        wait::until(format_args!("{} to print {text:?}", self.id), there, || {
             self.text()
         })
     }
@@ -268,9 +270,9 @@ impl Container<'_> {
     }
 
     /// Adds the process `exec` of this command line, and starts it.
-    pub(crate) fn exec(&self, exec: &str, words: &[&str]) -> Result<()> {
+    pub(crate) fn exec(&self, exec: &str, args: &[&str]) -> Result<()> {
         let mut process = self.process.clone();
-        process["args"] = json!(words);
+        process["args"] = json!(args);
         self.fixture
             .containerd
             .exec(&self.id, exec, &process, &self.output_of(exec))?;

@@ -12,33 +12,33 @@ pub(crate) const CGROUPS: &str = "/sys/fs/cgroup";
 
 /// Runs a program to its end, which comes after two minutes at the latest, and returns what it
 /// printed.
-pub(crate) fn output(program: &str, words: &[&str]) -> Result<String> {
+pub(crate) fn output(program: &str, args: &[&str]) -> Result<String> {
     let output = Command::new("timeout")
         .arg("120")
         .arg(program)
-        .args(words)
+        .args(args)
         .output()
         .with_context(|| format!("start {program}"))?;
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let printed = String::from_utf8_lossy(&output.stdout).into_owned();
     ensure!(
         output.status.success(),
-        "{program} {}: {}\n{said}\n{}",
-        words.join(" "),
+        "{program} {}: {}\n{printed}\n{}",
+        args.join(" "),
         output.status,
         String::from_utf8_lossy(&output.stderr)
     );
-    Ok(said)
+    Ok(printed)
 }
 
 /// The last that containerd, and what it started, had to say.
-pub(crate) fn containerds_words() -> String {
-    let words = [
+pub(crate) fn containerd_log() -> String {
+    let args = [
         "--unit=containerd",
         "--no-pager",
         "--output=cat",
         "--lines=15",
     ];
-    output("journalctl", &words).unwrap_or_else(|error| format!("{error:#}"))
+    output("journalctl", &args).unwrap_or_else(|error| format!("{error:#}"))
 }
 
 /// The lines of the journal that bear a container's id in their fields.
@@ -95,8 +95,8 @@ pub(crate) fn cgroup_of(pid: u32) -> Result<PathBuf> {
     Ok(Path::new(CGROUPS).join(path))
 }
 
-/// The cgroups whose names hold `word`.
-pub(crate) fn cgroups_naming(word: &str) -> Vec<PathBuf> {
+/// The cgroups whose names hold `part`.
+pub(crate) fn cgroups_naming(part: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut folders = vec![PathBuf::from(CGROUPS)];
     while let Some(folder) = folders.pop() {
@@ -111,7 +111,7 @@ pub(crate) fn cgroups_naming(word: &str) -> Vec<PathBuf> {
         for path in below {
             if path
                 .file_name()
-                .is_some_and(|name| name.to_string_lossy().contains(word))
+                .is_some_and(|name| name.to_string_lossy().contains(part))
             {
                 found.push(path.clone());
             }
@@ -121,9 +121,9 @@ pub(crate) fn cgroups_naming(word: &str) -> Vec<PathBuf> {
     found
 }
 
-/// The lines of all mount tables, of the machine and of hosts, that name a folder `word`.
-pub(crate) fn mounts_naming(word: &str) -> Result<Vec<String>> {
-    let mark = format!("/{word}/");
+/// The lines of all mount tables, of the machine and of hosts, that name a folder `part`.
+pub(crate) fn mounts_naming(part: &str) -> Result<Vec<String>> {
+    let mark = format!("/{part}/");
     let tables = hosts()?
         .into_iter()
         .chain([1])
@@ -155,7 +155,7 @@ pub(crate) fn hosts() -> Result<Vec<u32>> {
 
 /// The host whose container the process is.
 pub(crate) fn host_of(process: u32) -> Result<u32> {
-    let seen = look(process).with_context(|| format!("process {process} is gone"))?;
+    let seen = read_process(process).with_context(|| format!("process {process} is gone"))?;
     let hosts = hosts()?;
     ensure!(
         hosts.contains(&seen.parent),
@@ -167,27 +167,27 @@ pub(crate) fn host_of(process: u32) -> Result<u32> {
 
 /// A process.
 #[derive(Debug)]
-pub(crate) struct Seen {
+pub(crate) struct ProcessInfo {
     pub(crate) pid: u32,
     pub(crate) parent: u32,
     pub(crate) command: String,
 }
 
 /// All processes.
-pub(crate) fn processes() -> Result<Vec<Seen>> {
+pub(crate) fn processes() -> Result<Vec<ProcessInfo>> {
     let entries = fs::read_dir("/proc").context("list /proc")?;
     let pids = entries
         .flatten()
         .filter_map(|entry| entry.file_name().to_string_lossy().parse().ok());
     // One that ends between the list and the look is none.
-    Ok(pids.filter_map(look).collect())
+    Ok(pids.filter_map(read_process).collect())
 }
 
-fn look(pid: u32) -> Option<Seen> {
+fn read_process(pid: u32) -> Option<ProcessInfo> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let parent = stat.rsplit_once(") ")?.1.split(' ').nth(1)?.parse().ok()?;
     let command = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
-    Some(Seen {
+    Some(ProcessInfo {
         pid,
         parent,
         command: String::from_utf8_lossy(&command).replace('\0', " "),

@@ -33,8 +33,8 @@ const REPORT: &str = "/dev/ttyS1";
 const WANTED: &str = "/parts/wanted";
 
 fn main() -> Result<ExitCode> {
-    let words: Vec<String> = std::env::args().skip(1).collect();
-    match words.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["names"] => {
             let mut out = std::io::stdout().lock();
             for (name, _) in all() {
@@ -78,11 +78,12 @@ fn run(wanted: &Path, report: &Path) -> Result<()> {
     for (name, body) in all().filter(|(name, _)| wanted.lines().any(|line| line == name)) {
         let started = Instant::now();
         let outcome = match &fixture {
-            Ok(fixture) => body(fixture)
-                .map_err(|error| format!("{error:#}\n{}", machine::containerds_words())),
+            Ok(fixture) => {
+                body(fixture).map_err(|error| format!("{error:#}\n{}", machine::containerd_log()))
+            }
             Err(error) => Err(format!(
                 "nothing could be prepared: {error:#}\n{}",
-                machine::containerds_words()
+                machine::containerd_log()
             )),
         };
         let milliseconds = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -98,7 +99,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_test_has_a_name_of_its_own() {
+    fn names_of_tests_are_unique() {
         let mut names: Vec<String> = all().map(|(name, _)| name).collect();
         let count = names.len();
         names.sort();

@@ -7,9 +7,9 @@ use anyhow::{Result, bail};
 
 /// How long things that happen by themselves may take. Every instruction is translated here, and
 /// the machine that does it may be busy.
-pub(crate) const LIMIT: Duration = Duration::from_mins(1);
+pub(crate) const TIMEOUT: Duration = Duration::from_mins(1);
 
-/// Asks `ready` again and again until it gives a value; past [`LIMIT`] fails with what `evidence`
+/// Asks `ready` again and again until it gives a value; past [`TIMEOUT`] fails with what `evidence`
 /// has to say.
 pub(crate) fn until<T>(
     what: impl Display,
@@ -17,15 +17,15 @@ pub(crate) fn until<T>(
     evidence: impl FnOnce() -> String,
 ) -> Result<T> {
     let started = Instant::now();
-    let mut pause = Duration::from_millis(5);
+    let mut interval = Duration::from_millis(5);
     loop {
         if let Some(value) = ready()? {
             return Ok(value);
         }
-        if started.elapsed() > LIMIT {
-            bail!("waited {LIMIT:?} for {what}\n{}", evidence());
+        if started.elapsed() > TIMEOUT {
+            bail!("waited {TIMEOUT:?} for {what}\n{}", evidence());
         }
-        std::thread::sleep(pause);
-        pause = (pause * 2).min(Duration::from_millis(200));
+        std::thread::sleep(interval);
+        interval = (interval * 2).min(Duration::from_millis(200));
     }
 }

@@ -118,13 +118,13 @@ pub(crate) fn accepted(specs: impl IntoIterator<Item = Value>) {
 
 /// Fails unless each spec is refused with these words.
 pub(crate) fn refused<'a>(specs: impl IntoIterator<Item = (Value, &'a str)>) {
-    for (spec, words) in specs {
+    for (spec, message) in specs {
         let answer = try_create(&runtime("row", &spec));
         assert!(
             answer
                 .as_ref()
-                .is_err_and(|refusal| refusal.contains(words)),
-            "{spec}: not refused with {words:?}: {answer:?}"
+                .is_err_and(|refusal| refusal.contains(message)),
+            "{spec}: not refused with {message:?}: {answer:?}"
         );
     }
 }

@@ -11,13 +11,13 @@ fn change(name: &str, before: &Value, after: &Value) -> Result<Value, String> {
     try_replace(&runtime(name, after))
 }
 
-fn refuses(name: &str, before: &Value, after: &Value, words: &str) {
+fn refuses(name: &str, before: &Value, after: &Value, message: &str) {
     let answer = change(name, before, after);
     assert!(
         answer
             .as_ref()
-            .is_err_and(|refusal| refusal.contains(words)),
-        "not refused with {words:?}: {answer:?}"
+            .is_err_and(|refusal| refusal.contains(message)),
+        "not refused with {message:?}: {answer:?}"
     );
 }
 
@@ -37,7 +37,7 @@ fn set_status(kind: &str, name: &str, status: &Value) -> Result<Value, String> {
 }
 
 #[test]
-fn what_is_not_said_is_filled_in() {
+fn missing_fields_get_defaults() {
     let stored = try_create(&runtime("defaults", &json!({}))).unwrap();
     let expected = json!({
         "nodeSelector": {},
@@ -59,7 +59,7 @@ fn what_is_not_said_is_filled_in() {
 }
 
 #[test]
-fn what_is_said_in_part_is_completed() {
+fn partial_structs_get_the_other_defaults() {
     let spec = json!({"runtimeClass": {"handler": "wasm"}, "rollout": {"paused": true},
         "containerd": {"mode": "DropIn"}});
     let stored = try_create(&runtime("partly", &spec)).unwrap();
@@ -70,7 +70,7 @@ fn what_is_said_in_part_is_completed() {
 }
 
 #[test]
-fn a_null_is_as_good_as_nothing() {
+fn null_is_treated_as_missing() {
     let spec = json!({
         "rollout": {"maxUnavailable": null, "canary": null},
         "containerd": {"paths": {"config": null}},
@@ -83,7 +83,7 @@ fn a_null_is_as_good_as_nothing() {
 }
 
 #[test]
-fn names_that_pods_and_nodes_rely_on_cannot_be_changed() {
+fn names_that_pods_and_nodes_use_are_immutable() {
     let class = |field: &str, value: &str| json!({"runtimeClass": {field: value}});
     refuses(
         "rename-class",
@@ -106,33 +106,33 @@ fn names_that_pods_and_nodes_rely_on_cannot_be_changed() {
 }
 
 #[test]
-fn paths_that_something_was_written_to_cannot_be_changed() {
+fn paths_that_were_written_to_are_immutable() {
     let paths = |field: &str, path: &str| json!({"containerd": {"paths": {field: path}}});
     for field in ["config", "install"] {
-        let words = format!("{field} cannot be changed");
+        let message = format!("{field} cannot be changed");
         refuses(
             &format!("move-{field}"),
             &paths(field, "/opt/a"),
             &paths(field, "/opt/b"),
-            &words,
+            &message,
         );
         refuses(
             &format!("move-{field}-away"),
             &json!({}),
             &paths(field, "/opt/b"),
-            &words,
+            &message,
         );
         refuses(
             &format!("move-{field}-back"),
             &paths(field, "/opt/a"),
             &json!({}),
-            &words,
+            &message,
         );
     }
 }
 
 #[test]
-fn everything_else_can_be_changed() {
+fn other_fields_are_mutable() {
     let before = json!({"runtimeClass": {"name": "a", "handler": "a"},
         "containerd": {"paths": {"install": "/opt"}}});
     let mut after = before.clone();
@@ -149,7 +149,7 @@ fn everything_else_can_be_changed() {
 }
 
 #[test]
-fn a_runtimes_columns_tell_its_state_at_a_glance() {
+fn columns_of_a_runtime_show_its_state() {
     create(&runtime(
         "columns",
         &json!({"runtimeClass": {"name": "wasm"}}),
@@ -213,7 +213,7 @@ fn a_runtimes_columns_tell_its_state_at_a_glance() {
 }
 
 #[test]
-fn a_nodes_columns_tell_its_state_at_a_glance() {
+fn columns_of_a_node_show_its_state() {
     let node = |node: &str| {
         json!({"apiVersion": "runtime.wasmedge.dev/v1alpha1", "kind": "WasmRuntimeNode",
             "metadata": {"name": "wasmedge.worker"},

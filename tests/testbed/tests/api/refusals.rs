@@ -137,7 +137,7 @@ fn a_preinstalled_runtime_has_no_archive() {
 }
 
 #[test]
-fn options_of_the_runtime_are_few_words_and_a_number() {
+fn options_of_the_runtime_are_enums_and_a_number() {
     let with = |field: &str, value: Value| json!({"runtime": {field: value}});
     let words = |field: &str, words: &[&str]| {
         words
@@ -442,7 +442,7 @@ fn paths_are_absolute_and_a_unit_is_a_service() {
 }
 
 #[test]
-fn a_word_that_is_none_of_a_few_is_refused() {
+fn unknown_enum_value_is_refused() {
     refused([
         (
             json!({"containerd": {"systemdCgroup": true}}),
@@ -460,7 +460,7 @@ fn a_word_that_is_none_of_a_few_is_refused() {
 }
 
 #[test]
-fn a_field_that_nobody_knows_is_refused() {
+fn unknown_field_is_refused() {
     refused([
         (json!({"rolout": {}}), r#"unknown field "spec.rolout""#),
         (

@@ -33,29 +33,29 @@ fn account(name: &str, cluster: &str, namespaced: Option<&str>) -> String {
     format!("system:serviceaccount:{NAMESPACE}:{name}")
 }
 
-fn may(account: &str, words: &[&str]) -> bool {
+fn may(account: &str, request: &[&str]) -> bool {
     let asked = kubectl()
         .args(["auth", "can-i", "--as", account])
-        .args(words)
+        .args(request)
         .output()
         .expect("kubectl runs");
     let answer = text(&asked.stdout);
     assert!(
         ["yes", "no"].contains(&answer.trim()),
-        "can-i {words:?} said {answer:?}: {}",
+        "can-i {request:?} said {answer:?}: {}",
         text(&asked.stderr)
     );
     answer.trim() == "yes"
 }
 
 #[test]
-fn the_operator_may_do_its_work_and_no_more() {
+fn role_of_the_operator_allows_its_requests_and_no_others() {
     let operator = account(
         "operator",
         "cluster-rules.yaml",
         Some("namespaced-rules.yaml"),
     );
-    for words in [
+    for request in [
         &[
             "patch",
             "wasmruntimes.runtime.wasmedge.dev",
@@ -72,9 +72,9 @@ fn the_operator_may_do_its_work_and_no_more() {
             "--namespace=default",
         ],
     ] {
-        assert!(may(&operator, words), "{words:?}");
+        assert!(may(&operator, request), "{request:?}");
     }
-    for words in [
+    for request in [
         &["delete", "wasmruntimes.runtime.wasmedge.dev"][..],
         &["delete", "nodes/worker"],
         &["get", "secrets", "--namespace=default"],
@@ -91,12 +91,12 @@ fn the_operator_may_do_its_work_and_no_more() {
             "customresourcedefinitions.apiextensions.k8s.io/wasmruntimes.runtime.wasmedge.dev",
         ],
     ] {
-        assert!(!may(&operator, words), "{words:?}");
+        assert!(!may(&operator, request), "{request:?}");
     }
 }
 
 #[test]
-fn the_hook_of_the_crds_may_apply_both_and_no_others() {
+fn role_of_the_crd_hook_allows_both_crds_and_no_others() {
     let hook = account("crds-hook", "crds-hook-rules.yaml", None);
     let apply = || {
         kubectl().args([
@@ -124,7 +124,7 @@ fn the_hook_of_the_crds_may_apply_both_and_no_others() {
 }
 
 #[test]
-fn an_object_that_a_right_names_may_be_applied_before_it_is_there() {
+fn right_for_a_named_object_allows_apply_before_it_exists() {
     let hook = account("crds-first", "crds-hook-rules.yaml", None);
     // A right of the same form, for a definition that is not there yet.
     let patch =
@@ -159,14 +159,14 @@ fn an_object_that_a_right_names_may_be_applied_before_it_is_there() {
 }
 
 #[test]
-fn the_hook_that_removes_runtimes_touches_nothing_else() {
+fn role_of_the_removal_hook_allows_only_runtimes() {
     let hook = account("remove-hook", "remove-hook-rules.yaml", None);
     assert!(may(&hook, &["delete", "wasmruntimes.runtime.wasmedge.dev"]));
-    for words in [
+    for request in [
         &["delete", "wasmruntimenodes.runtime.wasmedge.dev"][..],
         &["patch", "wasmruntimes.runtime.wasmedge.dev"],
         &["get", "nodes"],
     ] {
-        assert!(!may(&hook, words), "{words:?}");
+        assert!(!may(&hook, request), "{request:?}");
     }
 }

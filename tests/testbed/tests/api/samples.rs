@@ -28,7 +28,7 @@ fn stored(file: &Path) -> Value {
 }
 
 #[test]
-fn every_sample_is_stored_as_it_stands() {
+fn every_sample_is_stored_unchanged() {
     let samples = samples();
     assert!(samples.len() >= 4, "{samples:?}");
     for file in &samples {
@@ -37,7 +37,7 @@ fn every_sample_is_stored_as_it_stands() {
 }
 
 #[test]
-fn every_sample_stands_beside_the_others() {
+fn names_of_samples_are_unique() {
     let names: Vec<String> = samples()
         .iter()
         .map(|file| {

@@ -16,14 +16,14 @@ use crate::subject::{Case, Subject};
 use crate::{Verdict, tests};
 
 tests!(
-    an_api_server_takes_every_case_to_the_letter,
-    a_release_can_be_brought_from_any_case_to_the_next_and_removed,
-    a_namespace_that_admits_no_installers_is_refused_with_the_way_out,
+    api_server_accepts_every_case_with_strict_validation,
+    release_can_be_upgraded_from_any_case_to_the_next_and_removed,
+    namespace_that_rejects_installers_is_refused_with_the_remedy,
     a_second_operator_in_a_cluster_is_refused,
 );
 
 /// For one call of Helm, and for a server to serve new kinds.
-const LIMIT: Duration = Duration::from_mins(2);
+const HELM_TIMEOUT: Duration = Duration::from_mins(2);
 
 /// One server for all tests; each test has it for itself, as most of the chart's names are the
 /// cluster's.
@@ -57,7 +57,7 @@ fn start(subject: &Subject) -> Result<ApiServer> {
             .success()
             .then_some(()))
     };
-    wait::until("both kinds to be served", LIMIT, ready, || {
+    wait::until("both kinds to be served", HELM_TIMEOUT, ready, || {
         server.log_tail()
     })?;
     // The operator would have made them by the time that `helm test` runs.
@@ -79,7 +79,7 @@ fn helm(subject: &Subject, server: &ApiServer) -> Run {
         .helm
         .run()
         .env("KUBECONFIG", server.kubeconfig())
-        .deadline(LIMIT)
+        .deadline(HELM_TIMEOUT)
 }
 
 /// A namespace; it exists already where an earlier test made it.
@@ -116,7 +116,7 @@ fn cases(subject: &Subject) -> Result<Vec<Case>> {
         .collect())
 }
 
-fn an_api_server_takes_every_case_to_the_letter(subject: &Subject) -> Result<Verdict> {
+fn api_server_accepts_every_case_with_strict_validation(subject: &Subject) -> Result<Verdict> {
     on_server(subject, |server| {
         namespace(server, NAMESPACE, "privileged")?;
         for case in cases(subject)? {
@@ -136,7 +136,7 @@ fn an_api_server_takes_every_case_to_the_letter(subject: &Subject) -> Result<Ver
     })
 }
 
-fn a_release_can_be_brought_from_any_case_to_the_next_and_removed(
+fn release_can_be_upgraded_from_any_case_to_the_next_and_removed(
     subject: &Subject,
 ) -> Result<Verdict> {
     on_server(subject, |server| {
@@ -188,7 +188,7 @@ fn a_release_can_be_brought_from_any_case_to_the_next_and_removed(
     })
 }
 
-fn a_namespace_that_admits_no_installers_is_refused_with_the_way_out(
+fn namespace_that_rejects_installers_is_refused_with_the_remedy(
     subject: &Subject,
 ) -> Result<Verdict> {
     on_server(subject, |server| {
@@ -228,13 +228,13 @@ fn a_second_operator_in_a_cluster_is_refused(subject: &Subject) -> Result<Verdic
 
 fn refused(run: Run, because: &str) -> Result<()> {
     let output = run.output()?;
-    let said = String::from_utf8_lossy(&output.stderr);
+    let stderr = String::from_utf8_lossy(&output.stderr);
     if output.status.success() {
         bail!("it was taken");
     }
     ensure!(
-        said.contains(because),
-        "the refusal does not say {because:?}: {said}"
+        stderr.contains(because),
+        "the refusal does not say {because:?}: {stderr}"
     );
     Ok(())
 }

@@ -54,7 +54,7 @@ fn unified(base: &Path, text: &Path, context_lines: u32) -> Result<String> {
     String::from_utf8(output.stdout).context("read what diff printed")
 }
 
-/// Removes the names of the files and the line numbers of each hunk.
+/// Removes the names of the files, the line numbers of each hunk, and the space of an empty line.
 fn without_line_numbers(unified: &str) -> String {
     let mut difference = String::new();
     for line in unified.lines().skip(2) {
@@ -63,6 +63,7 @@ fn without_line_numbers(unified: &str) -> String {
             .and_then(|rest| rest.split_once("@@"))
         {
             Some((_, object)) => ("@@", object),
+            None if line == " " => ("", ""),
             None => ("", line),
         };
         difference.extend([start, end, "\n"]);

@@ -10,7 +10,7 @@ use crate::{Verdict, tests};
 
 tests!(
     values_that_cannot_work_are_refused_by_name,
-    the_schema_knows_every_value_and_no_other,
+    schema_has_every_value_and_no_other,
     a_runtimes_spec_has_the_fields_of_the_crd,
 );
 
@@ -117,17 +117,17 @@ fn values_that_cannot_work_are_refused_by_name(subject: &Subject) -> Result<Verd
             .args(["template", "x", "--set-json", value])
             .arg(&subject.chart)
             .output()?;
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
         ensure!(!output.status.success(), "{value} was taken");
         ensure!(
-            said.contains(named),
-            "{value}: the refusal does not say {named:?}: {said}"
+            stderr.contains(named),
+            "{value}: the refusal does not say {named:?}: {stderr}"
         );
     }
     Ok(Verdict::Holds)
 }
 
-fn the_schema_knows_every_value_and_no_other(subject: &Subject) -> Result<Verdict> {
+fn schema_has_every_value_and_no_other(subject: &Subject) -> Result<Verdict> {
     let schema = schema(subject)?;
     let values = subject.read(&subject.chart.join("values.yaml"))?;
     let mut differences = Vec::new();

@@ -7,25 +7,28 @@ use crate::fixture::{Namespace, PROBE, tests};
 use crate::manifest::pod_of;
 
 tests![
-    a_command_in_a_container_is_another_guest_with_its_arguments_and_exit_code,
-    a_command_reads_what_is_typed,
-    an_exec_probe_decides_whether_a_guest_is_ready,
+    kubectl_exec_runs_another_guest_and_returns_its_exit_code,
+    kubectl_exec_passes_typed_input,
+    exec_probe_decides_the_readiness_of_a_guest,
     a_guest_that_fails_its_liveness_probe_is_restarted,
 ];
 
-fn a_command_in_a_container_is_another_guest_with_its_arguments_and_exit_code(
+fn kubectl_exec_runs_another_guest_and_returns_its_exit_code(
     namespace: &Namespace<'_>,
 ) -> Result<()> {
     namespace.apply(&pod_of("sleeps", PROBE, &["sleep", "3600"]))?;
     namespace.log_with("sleeps", "sleeps", "sleeping")?;
-    let exec = |words: &[&str]| {
+    let exec = |args: &[&str]| {
         namespace
             .kubectl()
             .args(["exec", "sleeps", "--", "/app.wasm"])
-            .args(words)
+            .args(args)
     };
-    let said = exec(&["args", "two words"]).text()?;
-    ensure!(said == "/app.wasm\nargs\ntwo words", "it said {said:?}");
+    let printed = exec(&["args", "two words"]).text()?;
+    ensure!(
+        printed == "/app.wasm\nargs\ntwo words",
+        "it said {printed:?}"
+    );
     let failed = exec(&["exit", "7"]).output()?;
     ensure!(
         failed.status.code() == Some(7),
@@ -35,19 +38,19 @@ fn a_command_in_a_container_is_another_guest_with_its_arguments_and_exit_code(
     Ok(())
 }
 
-fn a_command_reads_what_is_typed(namespace: &Namespace<'_>) -> Result<()> {
+fn kubectl_exec_passes_typed_input(namespace: &Namespace<'_>) -> Result<()> {
     namespace.apply(&pod_of("sleeps", PROBE, &["sleep", "3600"]))?;
     namespace.log_with("sleeps", "sleeps", "sleeping")?;
-    let said = namespace
+    let printed = namespace
         .kubectl()
         .args(["exec", "--stdin", "sleeps", "--", "/app.wasm", "repl"])
         .input("one\nquit\n")
         .text()?;
-    ensure!(said.contains("you said one"), "it said {said:?}");
+    ensure!(printed.contains("you said one"), "it said {printed:?}");
     Ok(())
 }
 
-fn an_exec_probe_decides_whether_a_guest_is_ready(namespace: &Namespace<'_>) -> Result<()> {
+fn exec_probe_decides_the_readiness_of_a_guest(namespace: &Namespace<'_>) -> Result<()> {
     let probed = |name: &str, code: &str| {
         let mut pod = pod_of(name, PROBE, &["sleep", "3600"]);
         pod["spec"]["containers"][0]["readinessProbe"] = json!({ "exec": { "command": ["/app.wasm",

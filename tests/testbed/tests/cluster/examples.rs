@@ -8,21 +8,20 @@ use testbed::examples::{ALL, Example};
 
 use crate::fixture::{Namespace, tests};
 
-tests![every_example_prints_what_it_promises];
+tests![every_example_prints_its_expected_output];
 
-fn every_example_prints_what_it_promises(namespace: &Namespace<'_>) -> Result<()> {
+fn every_example_prints_its_expected_output(namespace: &Namespace<'_>) -> Result<()> {
     for example in ALL {
         let manifest = fs::read_to_string(example.pod())
             .with_context(|| format!("read {}", example.pod().display()))?;
         namespace.cluster.apply(&namespace.name, &manifest)?;
     }
     ALL.iter().try_for_each(|example| {
-        prints_what_it_promises(namespace, example)
-            .with_context(|| format!("examples/{}", example.name))
+        expect_output(namespace, example).with_context(|| format!("examples/{}", example.name))
     })
 }
 
-fn prints_what_it_promises(namespace: &Namespace<'_>, example: &Example) -> Result<()> {
+fn expect_output(namespace: &Namespace<'_>, example: &Example) -> Result<()> {
     let end = namespace.cluster.end_of(&namespace.name, example.name)?;
     let log = namespace
         .cluster

@@ -21,13 +21,13 @@ use testbed::{helm, wait};
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Test {
     pub(crate) name: &'static str,
-    pub(crate) company: Company,
+    pub(crate) concurrency: Concurrency,
     pub(crate) body: fn(&Namespace<'_>) -> Result<()>,
 }
 
 /// Whether other tests may run at the same time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Company {
+pub(crate) enum Concurrency {
     /// They may.
     Any,
     /// They may not: the test measures time.
@@ -39,9 +39,9 @@ pub(crate) enum Company {
 macro_rules! tests {
     ($($any:ident),+ $(,)? $(; alone $($alone:ident),+ $(,)?)?) => {
         pub(crate) const TESTS: &[crate::fixture::Test] = &[
-            $(crate::fixture::Test { name: stringify!($any), company: crate::fixture::Company::Any,
+            $(crate::fixture::Test { name: stringify!($any), concurrency: crate::fixture::Concurrency::Any,
                 body: $any },)+
-            $($(crate::fixture::Test { name: stringify!($alone), company: crate::fixture::Company::Alone,
+            $($(crate::fixture::Test { name: stringify!($alone), concurrency: crate::fixture::Concurrency::Alone,
                 body: $alone },)+)?
         ];
     };
@@ -56,7 +56,7 @@ pub(crate) const PROBE_ARTIFACT: &str = "tests/probe-artifact:1";
 pub(crate) const NATIVE: &str = "tests/native:1";
 
 /// How long the operator may take for one node, its own start included.
-const INSTALL_LIMIT: std::time::Duration = std::time::Duration::from_mins(3);
+const INSTALL_TIMEOUT: std::time::Duration = std::time::Duration::from_mins(3);
 
 /// What pods call an image of the cluster's registry.
 pub(crate) fn in_pods(image: &str) -> String {
@@ -67,7 +67,7 @@ pub(crate) fn in_pods(image: &str) -> String {
 #[derive(Debug)]
 pub(crate) struct Fixture {
     cluster: Cluster,
-    company: RwLock<()>,
+    concurrency: RwLock<()>,
 }
 
 impl Fixture {
@@ -93,11 +93,11 @@ impl Fixture {
         })?;
         progress::step(
             format_args!("the runtime is on {}", cluster.worker()),
-            || cluster.wait_for_condition(operator::RUNTIME, "Available", "True", INSTALL_LIMIT),
+            || cluster.wait_for_condition(operator::RUNTIME, "Available", "True", INSTALL_TIMEOUT),
         )?;
         Ok(Self {
             cluster,
-            company: RwLock::default(),
+            concurrency: RwLock::default(),
         })
     }
 
@@ -106,16 +106,26 @@ impl Fixture {
         // The lock protects no data, so a test that panicked spoils nothing for the others.
         let _shared;
         let _alone;
-        match test.company {
-            Company::Any => _shared = self.company.read().unwrap_or_else(PoisonError::into_inner),
-            Company::Alone => _alone = self.company.write().unwrap_or_else(PoisonError::into_inner),
+        match test.concurrency {
+            Concurrency::Any => {
+                _shared = self
+                    .concurrency
+                    .read()
+                    .unwrap_or_else(PoisonError::into_inner);
+            }
+            Concurrency::Alone => {
+                _alone = self
+                    .concurrency
+                    .write()
+                    .unwrap_or_else(PoisonError::into_inner);
+            }
         }
         let name = test.name.replace('_', "-");
         let namespace = Namespace {
             cluster: &self.cluster,
             name: name[..name.len().min(63)].trim_end_matches('-').to_owned(),
         };
-        let quiet = if test.company == Company::Alone {
+        let quiet = if test.concurrency == Concurrency::Alone {
             self.wait_for_quiet()
         } else {
             Ok(())

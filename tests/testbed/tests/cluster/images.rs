@@ -10,7 +10,7 @@ use crate::manifest::pod_of;
 tests![
     a_root_file_system_image_is_pulled_and_runs,
     a_wasm_artifact_is_pulled_and_runs,
-    an_image_that_is_not_there_is_told_as_such
+    missing_image_is_named_in_the_status_of_its_pod
 ];
 
 fn a_root_file_system_image_is_pulled_and_runs(namespace: &Namespace<'_>) -> Result<()> {
@@ -43,7 +43,7 @@ fn pulled_and_run(namespace: &Namespace<'_>, image: &str) -> Result<()> {
     Ok(())
 }
 
-fn an_image_that_is_not_there_is_told_as_such(namespace: &Namespace<'_>) -> Result<()> {
+fn missing_image_is_named_in_the_status_of_its_pod(namespace: &Namespace<'_>) -> Result<()> {
     namespace.apply(&pod_of("missing", "tests/no-such-image:1", &[]))?;
     let message = namespace.cluster.wait_for(
         &namespace.name,

@@ -16,15 +16,15 @@ use crate::manifest::{deployment_of, pod_of};
 tests![
     a_pod_completes_and_keeps_its_log,
     a_deployment_of_three_becomes_available,
-    a_failed_guest_is_restarted_and_its_exit_code_is_told,
+    failed_guest_is_restarted_and_its_exit_code_is_reported,
     a_trap_is_exit_code_134,
-    a_followed_log_grows_while_one_reads;
+    followed_log_grows_while_it_is_read;
     alone
     a_deleted_pod_is_gone_long_before_its_grace_period_ends,
 ];
 
 /// How long the line that is waited for may take.
-const LINE_LIMIT: Duration = Duration::from_secs(30);
+const LINE_TIMEOUT: Duration = Duration::from_secs(30);
 
 fn a_pod_completes_and_keeps_its_log(namespace: &Namespace<'_>) -> Result<()> {
     namespace.apply(&pod_of("args", PROBE, &["args", "two words"]))?;
@@ -59,7 +59,9 @@ fn a_deployment_of_three_becomes_available(namespace: &Namespace<'_>) -> Result<
     Ok(())
 }
 
-fn a_failed_guest_is_restarted_and_its_exit_code_is_told(namespace: &Namespace<'_>) -> Result<()> {
+fn failed_guest_is_restarted_and_its_exit_code_is_reported(
+    namespace: &Namespace<'_>,
+) -> Result<()> {
     let mut pod = pod_of("fails", PROBE, &["exit", "42"]);
     pod["spec"]["restartPolicy"] = json!("OnFailure");
     namespace.apply(&pod)?;
@@ -89,7 +91,7 @@ fn a_trap_is_exit_code_134(namespace: &Namespace<'_>) -> Result<()> {
     Ok(())
 }
 
-fn a_followed_log_grows_while_one_reads(namespace: &Namespace<'_>) -> Result<()> {
+fn followed_log_grows_while_it_is_read(namespace: &Namespace<'_>) -> Result<()> {
     namespace.apply(&pod_of("ticks", PROBE, &["tick"]))?;
     namespace.log_with("ticks", "ticks", "tick 1\n")?;
     let cluster = namespace.cluster;
@@ -117,7 +119,7 @@ fn a_followed_log_grows_while_one_reads(namespace: &Namespace<'_>) -> Result<()>
             .try_for_each(|line| sender.send(line))
     });
     // More lines than there were when it began to read: these were written while it did.
-    let seen: Vec<String> = std::iter::from_fn(|| lines.recv_timeout(LINE_LIMIT).ok())
+    let seen: Vec<String> = std::iter::from_fn(|| lines.recv_timeout(LINE_TIMEOUT).ok())
         .take(5)
         .collect();
     follower.kill().context("end kubectl logs --follow")?;

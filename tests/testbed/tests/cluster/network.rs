@@ -11,7 +11,7 @@ use crate::fixture::{Namespace, PROBE, tests};
 use crate::manifest::pod_of;
 
 tests![
-    a_service_leads_to_a_guest,
+    service_reaches_a_guest,
     a_guest_reaches_another_guest_through_a_service,
     a_tcp_probe_reaches_a_guest
 ];
@@ -20,7 +20,7 @@ tests![
 const PORT: u16 = 8080;
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(3);
 
-fn a_service_leads_to_a_guest(namespace: &Namespace<'_>) -> Result<()> {
+fn service_reaches_a_guest(namespace: &Namespace<'_>) -> Result<()> {
     let address = listen(namespace)?;
     let other = namespace
         .cluster

@@ -8,7 +8,7 @@ use crate::manifest::pod_of;
 
 tests![
     pods_land_on_the_node_that_has_the_runtime,
-    a_pod_that_must_run_elsewhere_runs_nowhere
+    pod_for_a_node_without_the_runtime_is_not_scheduled
 ];
 
 fn pods_land_on_the_node_that_has_the_runtime(namespace: &Namespace<'_>) -> Result<()> {
@@ -30,7 +30,7 @@ fn pods_land_on_the_node_that_has_the_runtime(namespace: &Namespace<'_>) -> Resu
     Ok(())
 }
 
-fn a_pod_that_must_run_elsewhere_runs_nowhere(namespace: &Namespace<'_>) -> Result<()> {
+fn pod_for_a_node_without_the_runtime_is_not_scheduled(namespace: &Namespace<'_>) -> Result<()> {
     let cluster = namespace.cluster;
     let is_other =
         |node: &&String| node.as_str() != cluster.worker() && !node.contains("control-plane");

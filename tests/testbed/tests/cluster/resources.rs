@@ -10,14 +10,14 @@ use crate::fixture::{Namespace, PROBE, tests};
 use crate::manifest::{deployment_of, pod_of};
 
 tests![
-    memory_beyond_the_limit_is_told_as_oomkilled,
+    memory_beyond_the_limit_is_reported_as_oomkilled,
     limits_change_while_a_guest_runs,
-    kubelet_tells_what_a_guest_and_its_network_use;
+    kubelet_reports_resource_and_network_use_of_a_guest;
     alone
-    pods_come_back_on_a_new_host_when_theirs_is_killed,
+    pods_restart_on_a_new_host_after_theirs_is_killed,
 ];
 
-fn memory_beyond_the_limit_is_told_as_oomkilled(namespace: &Namespace<'_>) -> Result<()> {
+fn memory_beyond_the_limit_is_reported_as_oomkilled(namespace: &Namespace<'_>) -> Result<()> {
     let mut pod = pod_of("eats", PROBE, &["oom"]);
     pod["spec"]["containers"][0]["resources"] = json!({ "limits": { "memory": "64Mi" } });
     namespace.apply(&pod)?;
@@ -67,7 +67,7 @@ fn limits_change_while_a_guest_runs(namespace: &Namespace<'_>) -> Result<()> {
     )
 }
 
-fn kubelet_tells_what_a_guest_and_its_network_use(namespace: &Namespace<'_>) -> Result<()> {
+fn kubelet_reports_resource_and_network_use_of_a_guest(namespace: &Namespace<'_>) -> Result<()> {
     namespace.apply(&pod_of("spins", PROBE, &["spin"]))?;
     // What `kubectl top` reads reaches it through metrics-server, which scrapes this.
     let node = format!("/api/v1/nodes/{}/proxy", namespace.cluster.worker());
@@ -91,7 +91,7 @@ fn kubelet_tells_what_a_guest_and_its_network_use(namespace: &Namespace<'_>) -> 
     };
     wait::until(
         "kubelet to tell of a guest's processor time and memory",
-        wait_limit(),
+        stats_timeout(),
         || {
             let metrics = raw("metrics/resource")?;
             let used = |name| value(&metrics, name).is_some_and(|value| value > 0.0);
@@ -103,7 +103,7 @@ fn kubelet_tells_what_a_guest_and_its_network_use(namespace: &Namespace<'_>) -> 
     )?;
     wait::until(
         "kubelet to tell of the pod's network",
-        wait_limit(),
+        stats_timeout(),
         || {
             let summary: Value =
                 serde_json::from_str(&raw("stats/summary")?).context("read kubelet's summary")?;
@@ -120,11 +120,11 @@ fn kubelet_tells_what_a_guest_and_its_network_use(namespace: &Namespace<'_>) -> 
 }
 
 /// Kubelet looks at its pods every ten to fifteen seconds, and may miss one.
-fn wait_limit() -> std::time::Duration {
+fn stats_timeout() -> std::time::Duration {
     std::time::Duration::from_mins(2)
 }
 
-fn pods_come_back_on_a_new_host_when_theirs_is_killed(namespace: &Namespace<'_>) -> Result<()> {
+fn pods_restart_on_a_new_host_after_theirs_is_killed(namespace: &Namespace<'_>) -> Result<()> {
     namespace.apply(&deployment_of("ticks", 3, PROBE, &["tick"]))?;
     let cluster = namespace.cluster;
     let running = |what: &str, restarts: u64| {

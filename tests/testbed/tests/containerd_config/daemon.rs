@@ -307,7 +307,7 @@ impl Settings {
     }
 
     /// That nothing differs, told by the lines that do.
-    pub(crate) fn must_be(&self, expected: &Self, when: &str) -> Result<()> {
+    pub(crate) fn expect_equal(&self, expected: &Self, when: &str) -> Result<()> {
         if self == expected {
             return Ok(());
         }

@@ -42,9 +42,9 @@ pub(crate) fn install(
     ensure!(tree.bytes()? == former, "the proof left something behind");
     tree.apply(&proposal.changes)?;
     let again = propose(
-        &tree.facts(mode, Some(&proposal.record))?,
+        &tree.facts(mode, Some(&proposal.written))?,
         handler,
-        Some(&proposal.record),
+        Some(&proposal.written),
     )?;
     ensure!(
         again.changes.is_empty(),
@@ -52,7 +52,7 @@ pub(crate) fn install(
         handler.name,
         again.changes
     );
-    Ok(proposal.record)
+    Ok(proposal.written)
 }
 
 /// Proves and does what takes a handler back.
@@ -69,7 +69,7 @@ pub(crate) fn uninstall(tree: &Tree<'_>, mode: ConfigMode, record: &WrittenHandl
 }
 
 /// That containerd has these handlers beside `former`, and nothing else is new.
-pub(crate) fn must_have(
+pub(crate) fn expect_handlers(
     tree: &Tree<'_>,
     former: &crate::daemon::Settings,
     handlers: &[&Handler],
@@ -115,7 +115,7 @@ pub(crate) fn must_have(
             handler.name
         );
     }
-    settings.must_be(
+    settings.expect_equal(
         former,
         &format!(
             "with {:?}",
@@ -167,22 +167,22 @@ fn come_and_go_in(tree: &Tree<'_>, mode: ConfigMode, order: First) -> Result<()>
         handler("wasmedge", "2-bbb"),
     );
     let first = install(tree, mode, &one, None)?;
-    must_have(tree, &former, &[&one])?;
+    expect_handlers(tree, &former, &[&one])?;
     let second = install(tree, mode, &other, None)?;
     let first = install(tree, mode, &newer, Some(&first)).context("upgrade")?;
-    must_have(tree, &former, &[&newer, &other])?;
+    expect_handlers(tree, &former, &[&newer, &other])?;
     let (goes, stays, last) = match order {
         First::Older => (&first, &other, &second),
         First::Newer => (&second, &newer, &first),
     };
     uninstall(tree, mode, goes)?;
-    must_have(tree, &former, &[stays])?;
+    expect_handlers(tree, &former, &[stays])?;
     uninstall(tree, mode, last)?;
     ensure!(
         tree.bytes()? == bytes,
         "the files are not what they were, where the {order:?} goes first"
     );
-    must_have(tree, &former, &[])
+    expect_handlers(tree, &former, &[])
 }
 
 pub(crate) fn a_handler_without_a_main_file_comes_and_goes(daemon: &Daemon) -> Result<()> {
@@ -232,7 +232,9 @@ pub(crate) fn a_handler_beside_imported_settings_comes_and_goes(daemon: &Daemon)
     come_and_go_in(&tree, ConfigMode::Auto, First::Newer).context("imported by an absolute pattern")
 }
 
-pub(crate) fn a_relative_pattern_is_read_as_containerd_does(daemon: &Daemon) -> Result<()> {
+pub(crate) fn relative_import_pattern_is_resolved_as_containerd_does(
+    daemon: &Daemon,
+) -> Result<()> {
     let imported = ("conf.d/50-own.toml", mains::own(daemon).to_owned());
     let tree = daemon.tree(
         "pattern",
@@ -334,7 +336,7 @@ pub(crate) fn a_handler_beside_a_rendered_main_file_comes_and_goes(daemon: &Daem
     }
 }
 
-pub(crate) fn a_handler_that_the_distribution_merges_is_proven_beforehand(
+pub(crate) fn handler_that_the_distribution_merges_is_proven_beforehand(
     daemon: &Daemon,
 ) -> Result<()> {
     let mut tree = daemon.tree(
@@ -353,13 +355,13 @@ pub(crate) fn a_handler_that_the_distribution_merges_is_proven_beforehand(
     let (bytes, former) = (tree.bytes()?, tree.settings()?);
     let record = install(&tree, ConfigMode::Auto, &handler("wasmedge", "1-aaa"), None)?;
     // Nobody but the distribution changes what is in force.
-    must_have(&tree, &former, &[])?;
+    expect_handlers(&tree, &former, &[])?;
     uninstall(&tree, ConfigMode::Auto, &record)?;
     ensure!(tree.bytes()? == bytes, "something is left");
     Ok(())
 }
 
-pub(crate) fn what_is_chosen_of_a_handler_is_what_containerd_reads(daemon: &Daemon) -> Result<()> {
+pub(crate) fn options_of_a_handler_are_read_by_containerd(daemon: &Daemon) -> Result<()> {
     let tree = daemon.tree("chosen", &[("config.toml", mains::own(daemon).to_owned())])?;
     let (bytes, former) = (tree.bytes()?, tree.settings()?);
     let plain = handler("wasmedge", "1-aaa");
@@ -395,22 +397,20 @@ pub(crate) fn what_is_chosen_of_a_handler_is_what_containerd_reads(daemon: &Daem
             Err(error) => return Err(error.into()),
             Ok(_) => {
                 record = install(&tree, ConfigMode::Auto, &chosen, Some(&record))?;
-                must_have(&tree, &former, &[&chosen])?;
+                expect_handlers(&tree, &former, &[&chosen])?;
                 continue;
             }
         };
         ensure!(is_refused, "{settings:?} is refused");
     }
     record = install(&tree, ConfigMode::Auto, &plain, Some(&record))?;
-    must_have(&tree, &former, &[&plain])?;
+    expect_handlers(&tree, &former, &[&plain])?;
     uninstall(&tree, ConfigMode::Auto, &record)?;
     ensure!(tree.bytes()? == bytes, "something is left");
     Ok(())
 }
 
-pub(crate) fn an_admins_own_settings_are_as_before_while_a_handler_is_there(
-    daemon: &Daemon,
-) -> Result<()> {
+pub(crate) fn settings_of_an_admin_are_unchanged_by_a_handler(daemon: &Daemon) -> Result<()> {
     let tree = daemon.tree("later", &[("config.toml", mains::own(daemon).to_owned())])?;
     let record = install(&tree, ConfigMode::Auto, &handler("wasmedge", "1-aaa"), None)?;
     let text = std::fs::read_to_string(&tree.main)?;

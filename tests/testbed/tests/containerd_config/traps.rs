@@ -16,7 +16,7 @@ const THREE: &str = "io.containerd.cri.v1.runtime";
 
 /// How the proof ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Verdict {
+enum ProofResult {
     Right,
     /// Something else is lost, or the handler is not there.
     Changes,
@@ -56,7 +56,7 @@ fn unwary(tree: &Tree<'_>, handler: &Handler, first_line: &str, plugin: &str) ->
                 format!("imports = [\"{path}\"]\n{main}"),
             ),
         ],
-        record: WrittenHandler {
+        written: WrittenHandler {
             handler: name.clone(),
             settings: handler.settings,
             files: Vec::new(),
@@ -68,16 +68,21 @@ fn unwary(tree: &Tree<'_>, handler: &Handler, first_line: &str, plugin: &str) ->
 }
 
 /// How the proof of such a drop-in ends.
-fn verdict(daemon: &Daemon, main: &str, first_line: &str, plugin: &str) -> Result<Verdict> {
+fn prove_drop_in(
+    daemon: &Daemon,
+    main: &str,
+    first_line: &str,
+    plugin: &str,
+) -> Result<ProofResult> {
     let name = format!("trap-{}-{}-{}", main.len(), first_line.len(), plugin.len());
     let tree = daemon.tree(&name, &[("config.toml", main.to_owned())])?;
     let handler = handler("wasmedge", "1-aaa");
     let proposal = unwary(&tree, &handler, first_line, plugin)?;
     let facts = tree.facts(ConfigMode::Auto, None)?;
-    let verdict = match prove(&tree, &facts, &proposal, &handler) {
-        Ok(()) => Verdict::Right,
-        Err(ConfigError::Changes { .. }) => Verdict::Changes,
-        Err(ConfigError::Refused { .. }) => Verdict::Refused,
+    let result = match prove(&tree, &facts, &proposal, &handler) {
+        Ok(()) => ProofResult::Right,
+        Err(ConfigError::Changes { .. }) => ProofResult::Changes,
+        Err(ConfigError::Refused { .. }) => ProofResult::Refused,
         Err(other) => bail!("{other}"),
     };
     // Ours, beside it, does no harm.
@@ -89,14 +94,14 @@ fn verdict(daemon: &Daemon, main: &str, first_line: &str, plugin: &str) -> Resul
     present.sort();
     ensure!(present == former, "{present:?} instead of {former:?}");
     uninstall(&tree, ConfigMode::Auto, &record)?;
-    Ok(verdict)
+    Ok(result)
 }
 
 /// That each of these drop-ins ends so: a main file, the drop-in's first line, and its plugin's
 /// name.
-fn must_be(daemon: &Daemon, cases: &[(&str, &str, &str, Verdict)]) -> Result<()> {
+fn expect_results(daemon: &Daemon, cases: &[(&str, &str, &str, ProofResult)]) -> Result<()> {
     for (main, first_line, plugin, expected) in cases {
-        let found = verdict(daemon, main, first_line, plugin)?;
+        let found = prove_drop_in(daemon, main, first_line, plugin)?;
         ensure!(
             found == *expected,
             "{found:?} instead of {expected:?} on {}, with {first_line:?} and {plugin}",
@@ -106,13 +111,13 @@ fn must_be(daemon: &Daemon, cases: &[(&str, &str, &str, Verdict)]) -> Result<()>
     Ok(())
 }
 
-pub(crate) fn what_a_drop_in_in_the_main_files_form_does_is_known(daemon: &Daemon) -> Result<()> {
+pub(crate) fn effect_of_a_drop_in_in_the_main_files_schema_is_known(daemon: &Daemon) -> Result<()> {
     if daemon.version.major < 2 {
-        let lost = |first_line| (mains::KIND, first_line, TWO, Verdict::Changes);
-        return must_be(daemon, &[lost("version = 2"), lost("")]);
+        let lost = |first_line| (mains::KIND, first_line, TWO, ProofResult::Changes);
+        return expect_results(daemon, &[lost("version = 2"), lost("")]);
     }
-    let right = |main, first_line, plugin| (main, first_line, plugin, Verdict::Right);
-    must_be(
+    let right = |main, first_line, plugin| (main, first_line, plugin, ProofResult::Right);
+    expect_results(
         daemon,
         &[
             right(mains::KIND, "version = 2", TWO),
@@ -123,16 +128,16 @@ pub(crate) fn what_a_drop_in_in_the_main_files_form_does_is_known(daemon: &Daemo
     )
 }
 
-pub(crate) fn what_a_drop_in_in_another_form_does_is_known(daemon: &Daemon) -> Result<()> {
+pub(crate) fn effect_of_a_drop_in_in_another_schema_is_known(daemon: &Daemon) -> Result<()> {
     // containerd 2.3 and later convert each file before they merge it.
     let expected = if (daemon.version.major, daemon.version.minor) >= (2, 3) {
-        Verdict::Right
+        ProofResult::Right
     } else {
-        Verdict::Changes
+        ProofResult::Changes
     };
-    must_be(daemon, &[(mains::KIND, "", THREE, expected)])?;
+    expect_results(daemon, &[(mains::KIND, "", THREE, expected)])?;
     if daemon.version.major >= 2 {
-        must_be(
+        expect_results(
             daemon,
             &[
                 (mains::THREE, "", TWO, expected),
@@ -144,13 +149,13 @@ pub(crate) fn what_a_drop_in_in_another_form_does_is_known(daemon: &Daemon) -> R
     }
 }
 
-pub(crate) fn what_a_drop_in_that_names_its_form_does_is_known(daemon: &Daemon) -> Result<()> {
+pub(crate) fn effect_of_a_drop_in_that_names_its_schema_is_known(daemon: &Daemon) -> Result<()> {
     let expected = match (daemon.version.major, daemon.version.minor) {
-        (1, 7) => Verdict::Refused,
-        version if version >= (2, 3) => Verdict::Right,
-        _ => Verdict::Changes,
+        (1, 7) => ProofResult::Refused,
+        version if version >= (2, 3) => ProofResult::Right,
+        _ => ProofResult::Changes,
     };
-    must_be(daemon, &[(mains::KIND, "version = 3", THREE, expected)])
+    expect_results(daemon, &[(mains::KIND, "version = 3", THREE, expected)])
 }
 
 pub(crate) fn a_drop_in_on_an_old_containerd_is_refused(daemon: &Daemon) -> Result<()> {

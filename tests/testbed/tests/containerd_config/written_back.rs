@@ -6,7 +6,7 @@ use installer_protocol::ConfigMode;
 use node_installer::containerd::{ConfigError, propose, revert};
 
 use crate::daemon::{Daemon, Settings, Tree};
-use crate::edits::{handler, install, must_have, uninstall};
+use crate::edits::{expect_handlers, handler, install, uninstall};
 use crate::mains;
 
 /// Main files in each schema that the daemon knows.
@@ -35,7 +35,7 @@ fn written_back(daemon: &Daemon, name: &str, main: &str) -> Result<Settings> {
 }
 
 /// That nothing of ours is in any file.
-fn must_be_clean(tree: &Tree<'_>) -> Result<()> {
+fn check_clean(tree: &Tree<'_>) -> Result<()> {
     for (path, bytes) in tree.bytes()? {
         let text = String::from_utf8_lossy(&bytes);
         ensure!(
@@ -59,16 +59,17 @@ pub(crate) fn a_handler_in_a_merged_file_that_was_written_back_is_upgraded_and_r
             let former = written_back(daemon, &format!("back-{name}-{mode:?}"), &main)?;
             let record = install(&tree, mode, &handler("wasmedge", "1-aaa"), None)?;
             tree.write_back()?;
-            must_have(&tree, &former, &[&handler("wasmedge", "1-aaa")])
+            expect_handlers(&tree, &former, &[&handler("wasmedge", "1-aaa")])
                 .context("after it was written back")?;
             let newer = handler("wasmedge", "2-bbb");
             let record = install(&tree, mode, &newer, Some(&record))
                 .with_context(|| format!("upgrade in {name}, {mode:?}"))?;
-            must_have(&tree, &former, &[&newer])?;
+            expect_handlers(&tree, &former, &[&newer])?;
             uninstall(&tree, mode, &record)
                 .with_context(|| format!("remove from {name}, {mode:?}"))?;
-            tree.settings()?.must_be(&former, "after the removal")?;
-            must_be_clean(&tree)?;
+            tree.settings()?
+                .expect_equal(&former, "after the removal")?;
+            check_clean(&tree)?;
         }
     }
     Ok(())
@@ -83,8 +84,9 @@ pub(crate) fn a_handler_in_a_merged_file_that_was_written_back_is_removed(
         let record = install(&tree, ConfigMode::Auto, &handler("wasmedge", "1-aaa"), None)?;
         tree.write_back()?;
         uninstall(&tree, ConfigMode::Auto, &record).context(name)?;
-        tree.settings()?.must_be(&former, "after the removal")?;
-        must_be_clean(&tree)?;
+        tree.settings()?
+            .expect_equal(&former, "after the removal")?;
+        check_clean(&tree)?;
     }
     Ok(())
 }
@@ -100,10 +102,11 @@ pub(crate) fn two_handlers_in_a_merged_file_that_was_written_back_go_one_by_one(
         let second = install(&tree, ConfigMode::Auto, &other, None)?;
         tree.write_back()?;
         uninstall(&tree, ConfigMode::Auto, &first).context(name)?;
-        must_have(&tree, &former, &[&other])?;
+        expect_handlers(&tree, &former, &[&other])?;
         uninstall(&tree, ConfigMode::Auto, &second).context(name)?;
-        tree.settings()?.must_be(&former, "after both removals")?;
-        must_be_clean(&tree)?;
+        tree.settings()?
+            .expect_equal(&former, "after both removals")?;
+        check_clean(&tree)?;
     }
     Ok(())
 }
@@ -121,7 +124,7 @@ pub(crate) fn a_handler_that_leads_elsewhere_since_is_named_with_its_lines(
         &merged.replace(&ours.launcher, "/usr/local/bin/containerd-shim-wasmedge-v1"),
     )?;
     let facts = tree.facts(ConfigMode::Auto, Some(&record))?;
-    let told = match (
+    let errors = match (
         propose(&facts, &ours, Some(&record)),
         revert(&facts, &record),
     ) {
@@ -131,10 +134,10 @@ pub(crate) fn a_handler_that_leads_elsewhere_since_is_named_with_its_lines(
         ) => [taken.to_string(), left.to_string()],
         other => bail!("{other:?}"),
     };
-    for told in told {
+    for errors in errors {
         ensure!(
-            told.contains(&tree.main) && told.contains("(lines "),
-            "{told}"
+            errors.contains(&tree.main) && errors.contains("(lines "),
+            "{errors}"
         );
     }
     Ok(())

@@ -5,14 +5,14 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
-use node_installer::detect::{Bundles, RunningWorkloads, Usage, usage};
+use node_installer::containers::{Bundles, RunningWorkloads, Usage, usage};
 use node_installer::node_root::NodePath;
 use node_installer::smoke::{self, Smoke};
 use test_guests::SPIN;
 
 use crate::{HANDLER, NAMESPACE, Node, SMOKE, image_of};
 
-pub(crate) fn what_runs_by_a_launcher_is_known_without_containerds_state_folder(
+pub(crate) fn containers_of_a_launcher_are_found_without_containerds_state_folder(
     node: &Node,
 ) -> Result<()> {
     let launcher = node
@@ -20,11 +20,11 @@ pub(crate) fn what_runs_by_a_launcher_is_known_without_containerds_state_folder(
         .to_str()
         .context("a launcher whose path is text")?;
     let image = image_of(SPIN);
-    let ctr = |words: &[&str]| {
+    let ctr = |args: &[&str]| {
         node.containerd
             .ctr()
             .args(["--namespace", NAMESPACE])
-            .args(words)
+            .args(args)
             .done()
     };
     ctr(&[
@@ -38,7 +38,7 @@ pub(crate) fn what_runs_by_a_launcher_is_known_without_containerds_state_folder(
         "/smoke.wasm",
     ])?;
     let endless = Smoke {
-        limit: Duration::from_mins(1),
+        timeout: Duration::from_mins(1),
         ..node.plan(HANDLER, &image)
     };
     // The smoke test is dropped when its guest runs, and leaves it.
@@ -115,5 +115,5 @@ pub(crate) fn what_runs_by_a_launcher_is_known_without_containerds_state_folder(
     ensure!(used(left.clone(), folder)?.is_empty(), "{left:?}");
     // The log of the one that was dropped goes with the next one's.
     node.smoke(&node.plan(HANDLER, SMOKE))?;
-    node.is_clean()
+    node.check_clean()
 }

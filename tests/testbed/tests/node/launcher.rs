@@ -8,7 +8,6 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result, ensure};
 use test_guests::{HELLO, SPIN};
-use testbed::containerd::Task;
 use testbed::prepared::Prepared;
 
 use crate::machine::SETTLE_TIMEOUT;

@@ -8,7 +8,7 @@ use cri_calls::message::ContainerState;
 use test_guests::{HELLO, RECURSE};
 use testbed::image::{Entry, Packed, RootfsImage};
 
-use crate::machine::LIMIT;
+use crate::machine::SETTLE_TIMEOUT;
 use crate::node::{Node, Verdict, read, reference, tests};
 use crate::pods::is;
 use crate::pods_fixture::IMAGE;
@@ -124,7 +124,7 @@ fn container_that_was_killed_while_loading_is_deleted_without_a_start(
         "the list of processes is empty"
     );
     task.kill("SIGKILL")?;
-    task.wait(LIMIT)?;
+    task.wait(SETTLE_TIMEOUT)?;
     let code = task.delete()?;
     ensure!(code == 137, "exit code {code}");
     node.machine().nothing_left(&id)?;
@@ -148,7 +148,7 @@ fn exec_above_memory_limit_names_oom(node: &Node) -> Result<Verdict> {
     );
     ensure!(task.status()? == "RUNNING", "{}", task.status()?);
     task.kill("SIGKILL")?;
-    task.wait(LIMIT)?;
+    task.wait(SETTLE_TIMEOUT)?;
     task.delete()?;
     Ok(Verdict::Holds)
 }

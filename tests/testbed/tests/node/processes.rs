@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow, ensure};
 use test_guests::{HELLO, SPIN};
-use testbed::containerd::Task;
 use testbed::wait;
 
 use crate::machine::SETTLE_TIMEOUT;

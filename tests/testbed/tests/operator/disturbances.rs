@@ -6,17 +6,17 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::json;
 use testbed::wait;
 
-use crate::fixture::{Fixture, LIMIT, tests, witness};
+use crate::fixture::{CHANGE_TIMEOUT, Fixture, tests, witness};
 use crate::nodes;
 use crate::runtimes::{NAME, from_url, pod, runtime};
 use crate::watch::Watch;
 
 tests![
-    an_installer_that_is_killed_at_any_stage_is_sent_again,
-    an_operator_that_is_killed_goes_on_where_it_was,
-    the_other_operator_goes_on_when_the_leader_freezes_and_is_lost,
-    a_node_that_is_removed_in_the_middle_is_forgotten_and_gets_it_when_it_comes_back,
-    a_node_that_is_restarted_in_the_middle_gets_it_all_the_same,
+    installer_killed_at_any_stage_is_started_again,
+    killed_operator_resumes_the_rollout,
+    other_replica_takes_over_when_the_leader_freezes_and_is_lost,
+    node_removed_during_a_rollout_gets_the_runtime_when_it_returns,
+    node_restarted_during_a_rollout_gets_the_runtime,
 ];
 
 /// The Job of the installer at work on a node, as soon as there is one.
@@ -47,7 +47,7 @@ const STAGES: &[(&str, &str)] = &[
     ),
 ];
 
-fn an_installer_that_is_killed_at_any_stage_is_sent_again(fixture: &Fixture) -> Result<()> {
+fn installer_killed_at_any_stage_is_started_again(fixture: &Fixture) -> Result<()> {
     fixture.pool(fixture.first(), "wasm")?;
     fixture.apply(&runtime(&json!({})))?;
     for (number, (stage, sign)) in STAGES.iter().enumerate() {
@@ -91,7 +91,7 @@ fn an_installer_that_is_killed_at_any_stage_is_sent_again(fixture: &Fixture) -> 
     };
     wait::until(
         "the installers' pods to be gone",
-        LIMIT,
+        CHANGE_TIMEOUT,
         || Ok(left()?.is_empty().then_some(())),
         || fixture.cluster.operator_evidence(),
     )
@@ -104,7 +104,7 @@ fn kill_an_installer(fixture: &Fixture, stage: &str, sign: &str) -> Result<()> {
         "until pgrep --exact node-installer >/dev/null && {sign} >/dev/null 2>&1 && pkill -KILL \
          --exact node-installer; do sleep 0.01; done"
     );
-    let limit = LIMIT.as_secs().to_string();
+    let limit = CHANGE_TIMEOUT.as_secs().to_string();
     let killed = fixture
         .cluster
         .in_node(fixture.first(), &["timeout", &limit, "sh", "-c", &script])
@@ -160,7 +160,7 @@ fn signal_leader(fixture: &Fixture, signal: &str) -> Result<String> {
     Ok(name)
 }
 
-fn an_operator_that_is_killed_goes_on_where_it_was(fixture: &Fixture) -> Result<()> {
+fn killed_operator_resumes_the_rollout(fixture: &Fixture) -> Result<()> {
     let watch = Watch::start(fixture)?;
     fixture.pool(fixture.first(), "wasm")?;
     fixture.apply(&runtime(&json!({})))?;
@@ -190,7 +190,7 @@ fn an_operator_that_is_killed_goes_on_where_it_was(fixture: &Fixture) -> Result<
     // What is looked at after each test tells whether anything is left.
 }
 
-fn the_other_operator_goes_on_when_the_leader_freezes_and_is_lost(fixture: &Fixture) -> Result<()> {
+fn other_replica_takes_over_when_the_leader_freezes_and_is_lost(fixture: &Fixture) -> Result<()> {
     for node in fixture.workers() {
         fixture.pool(node, "wasm")?;
     }
@@ -219,9 +219,7 @@ fn the_other_operator_goes_on_when_the_leader_freezes_and_is_lost(fixture: &Fixt
     Ok(())
 }
 
-fn a_node_that_is_removed_in_the_middle_is_forgotten_and_gets_it_when_it_comes_back(
-    fixture: &Fixture,
-) -> Result<()> {
+fn node_removed_during_a_rollout_gets_the_runtime_when_it_returns(fixture: &Fixture) -> Result<()> {
     for node in fixture.workers() {
         fixture.pool(node, "wasm")?;
     }
@@ -264,18 +262,18 @@ fn a_node_that_is_removed_in_the_middle_is_forgotten_and_gets_it_when_it_comes_b
         "to be Ready again",
         |node| Ok(nodes::is_ready(node).then_some(())),
     )?;
-    fixture.revive(fixture.second())?;
-    fixture.was_restarted(fixture.second())?;
+    fixture.restart_witness(fixture.second())?;
+    fixture.wait_for_restarted_witness(fixture.second())?;
     fixture.pool(fixture.second(), "wasm")?;
     fixture.up_to_date(NAME, 2)
 }
 
-fn a_node_that_is_restarted_in_the_middle_gets_it_all_the_same(fixture: &Fixture) -> Result<()> {
+fn node_restarted_during_a_rollout_gets_the_runtime(fixture: &Fixture) -> Result<()> {
     fixture.pool(fixture.second(), "wasm")?;
     fixture.apply(&runtime(&json!({})))?;
     installer_on(fixture, fixture.second())?;
     fixture.cluster.restart_node(fixture.second())?;
-    fixture.was_restarted(fixture.second())?;
+    fixture.wait_for_restarted_witness(fixture.second())?;
     fixture.up_to_date(NAME, 1)?;
     fixture.apply(&pod("after", NAME, &["args"], None))?;
     fixture.succeeded("after").map(drop)

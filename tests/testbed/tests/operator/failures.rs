@@ -8,18 +8,18 @@ use crate::nodes;
 use crate::runtimes::{NAME, from_url, pod, runtime, sleeper};
 
 tests![
-    an_archive_with_another_digest_is_not_used_and_stops_the_rollout,
-    a_version_that_does_not_work_is_rolled_back_byte_for_byte,
-    a_first_version_that_does_not_work_leaves_the_node_as_it_was,
-    a_configuration_that_containerd_does_not_take_is_left_alone,
-    a_containerd_that_does_not_start_with_the_handler_gets_its_bytes_back,
-    a_full_disk_leaves_the_node_as_it_was,
-    a_handler_of_somebody_else_is_not_taken_over,
-    a_class_of_somebody_else_blocks_until_it_may_be_adopted_and_comes_back,
+    archive_with_another_digest_is_refused_and_stops_the_rollout,
+    failing_version_is_rolled_back_byte_for_byte,
+    failing_first_version_leaves_the_node_unchanged,
+    configuration_that_containerd_rejects_is_left_unchanged,
+    configuration_is_restored_if_containerd_does_not_start_with_the_handler,
+    full_disk_leaves_the_node_unchanged,
+    foreign_handler_is_not_taken_over,
+    foreign_runtime_class_blocks_until_adoption_and_is_restored,
 ];
 
 /// The node works: Ready, containerd answers, and its configuration is what it was.
-fn is_unharmed(fixture: &Fixture, node: &str) -> Result<()> {
+fn check_unharmed(fixture: &Fixture, node: &str) -> Result<()> {
     let now = nodes::state(fixture, node)?;
     ensure!(
         now.configuration() == fixture.before(node).configuration(),
@@ -33,9 +33,7 @@ fn is_unharmed(fixture: &Fixture, node: &str) -> Result<()> {
     fixture.cluster.in_node(node, &["ctr", "version"]).done()
 }
 
-fn an_archive_with_another_digest_is_not_used_and_stops_the_rollout(
-    fixture: &Fixture,
-) -> Result<()> {
+fn archive_with_another_digest_is_refused_and_stops_the_rollout(fixture: &Fixture) -> Result<()> {
     for node in fixture.workers() {
         fixture.pool(node, "wasm")?;
     }
@@ -44,14 +42,14 @@ fn an_archive_with_another_digest_is_not_used_and_stops_the_rollout(
     fixture.apply(&runtime(&spec))?;
     let message = fixture.condition(NAME, "Degraded", "RolloutStopped")?;
     ensure!(message.contains("DigestMismatch"), "{message}");
-    is_unharmed(fixture, fixture.first())?;
+    check_unharmed(fixture, fixture.first())?;
     let (first, second) = (
         fixture.takes_pods(NAME, fixture.first())?,
         fixture.takes_pods(NAME, fixture.second())?,
     );
     ensure!(!first && !second, "a node without the runtime takes pods");
     ensure!(
-        !fixture.is_there(&format!("wasmruntimenode/{NAME}.{}", fixture.second()))?,
+        !fixture.exists(&format!("wasmruntimenode/{NAME}.{}", fixture.second()))?,
         "the second node was begun after the first had failed"
     );
     // Put right, it goes on by itself.
@@ -59,7 +57,7 @@ fn an_archive_with_another_digest_is_not_used_and_stops_the_rollout(
     fixture.up_to_date(NAME, 2)
 }
 
-fn a_version_that_does_not_work_is_rolled_back_byte_for_byte(fixture: &Fixture) -> Result<()> {
+fn failing_version_is_rolled_back_byte_for_byte(fixture: &Fixture) -> Result<()> {
     fixture.pool(fixture.first(), "wasm")?;
     fixture.apply(&runtime(&json!({})))?;
     fixture.up_to_date(NAME, 1)?;
@@ -88,12 +86,12 @@ fn a_version_that_does_not_work_is_rolled_back_byte_for_byte(fixture: &Fixture) 
     fixture.succeeded("new").map(drop)
 }
 
-fn a_first_version_that_does_not_work_leaves_the_node_as_it_was(fixture: &Fixture) -> Result<()> {
+fn failing_first_version_leaves_the_node_unchanged(fixture: &Fixture) -> Result<()> {
     fixture.pool(fixture.first(), "wasm")?;
     fixture.apply(&runtime(&from_url(&fixture.archives.broken)))?;
     let message = fixture.condition(NAME, "Degraded", "RolloutStopped")?;
     ensure!(message.contains("SmokeFailed"), "{message}");
-    is_unharmed(fixture, fixture.first())?;
+    check_unharmed(fixture, fixture.first())?;
     ensure!(
         !fixture.takes_pods(NAME, fixture.first())?,
         "the node takes pods"
@@ -101,7 +99,7 @@ fn a_first_version_that_does_not_work_leaves_the_node_as_it_was(fixture: &Fixtur
     Ok(())
 }
 
-fn a_configuration_that_containerd_does_not_take_is_left_alone(fixture: &Fixture) -> Result<()> {
+fn configuration_that_containerd_rejects_is_left_unchanged(fixture: &Fixture) -> Result<()> {
     let config = "/etc/containerd/config.toml";
     for node in fixture.workers() {
         fixture.pool(node, "wasm")?;
@@ -119,7 +117,7 @@ fn a_configuration_that_containerd_does_not_take_is_left_alone(fixture: &Fixture
     shell(&format!("cp -p {config} /var/tmp/config.toml"))?;
     // containerd runs on what it read at its start; the next start would fail. The first is no
     // TOML, the second is, and only containerd itself knows that it cannot use it.
-    let refused = |number: usize, lines: &str, words: &str| -> Result<()> {
+    let refused = |number: usize, lines: &str, text: &str| -> Result<()> {
         shell(&format!(
             "cp -p /var/tmp/config.toml {config} && printf '{lines}\\n' >> {config}"
         ))?;
@@ -136,11 +134,11 @@ fn a_configuration_that_containerd_does_not_take_is_left_alone(fixture: &Fixture
         } else {
             retry(fixture, &token)?;
         }
-        let status = failed_with(
+        let status = wait_for_failure(
             fixture,
             fixture.first(),
             (number > 0).then_some(token.as_str()),
-            words,
+            text,
         )?;
         ensure!(status["reason"] == "ContainerdConfig", "{status}");
         ensure!(digest()? == written, "the admin's file was changed");
@@ -161,11 +159,11 @@ fn a_configuration_that_containerd_does_not_take_is_left_alone(fixture: &Fixture
         nodes::containerd_start(fixture, fixture.first())? == starts[0],
         "containerd was restarted"
     );
-    nodes::is_untouched(fixture, fixture.second(), &starts[1])?;
-    is_unharmed(fixture, fixture.first())
+    nodes::check_untouched(fixture, fixture.second(), &starts[1])?;
+    check_unharmed(fixture, fixture.first())
 }
 
-fn a_containerd_that_does_not_start_with_the_handler_gets_its_bytes_back(
+fn configuration_is_restored_if_containerd_does_not_start_with_the_handler(
     fixture: &Fixture,
 ) -> Result<()> {
     for node in fixture.workers() {
@@ -203,7 +201,7 @@ fn a_containerd_that_does_not_start_with_the_handler_gets_its_bytes_back(
             .is_some_and(|text| text.contains("the node is as it was before")),
         "{status}"
     );
-    is_unharmed(fixture, fixture.first())?;
+    check_unharmed(fixture, fixture.first())?;
     ensure!(
         nodes::containerd_start(fixture, fixture.first())? != restarts,
         "containerd was not restarted, so nothing was tried"
@@ -228,10 +226,10 @@ fn a_containerd_that_does_not_start_with_the_handler_gets_its_bytes_back(
         left.contains("No such file"),
         "of what was tried there is still {left}"
     );
-    nodes::is_untouched(fixture, fixture.second(), &start)
+    nodes::check_untouched(fixture, fixture.second(), &start)
 }
 
-fn a_full_disk_leaves_the_node_as_it_was(fixture: &Fixture) -> Result<()> {
+fn full_disk_leaves_the_node_unchanged(fixture: &Fixture) -> Result<()> {
     fixture.pool(fixture.first(), "wasm")?;
     let shell = |script: &str| {
         fixture
@@ -256,7 +254,7 @@ fn a_full_disk_leaves_the_node_as_it_was(fixture: &Fixture) -> Result<()> {
     let message = message?;
     ensure!(message.contains("HostFiles"), "{message}");
     ensure!(left?.is_empty(), "what did not fit was left half done");
-    is_unharmed(fixture, fixture.first())?;
+    check_unharmed(fixture, fixture.first())?;
     // The disk of the configuration is full: there is room for the files that are there, and for no
     // other.
     shell(
@@ -266,7 +264,7 @@ fn a_full_disk_leaves_the_node_as_it_was(fixture: &Fixture) -> Result<()> {
          bs=4k 2>/dev/null || true",
     )?;
     let status = retry(fixture, "full").and_then(|()| {
-        failed_with(
+        wait_for_failure(
             fixture,
             fixture.first(),
             Some("full"),
@@ -287,7 +285,7 @@ fn a_full_disk_leaves_the_node_as_it_was(fixture: &Fixture) -> Result<()> {
         differs.trim() == "Only in /etc/containerd: filler",
         "the configuration was changed: {differs}"
     );
-    is_unharmed(fixture, fixture.first())?;
+    check_unharmed(fixture, fixture.first())?;
     // With room again, a person asks for another try.
     retry(fixture, "room")?;
     fixture.up_to_date(NAME, 1)
@@ -305,24 +303,29 @@ fn retry(fixture: &Fixture, token: &str) -> Result<()> {
 
 /// Waits until the runtime has failed on a node with these words, after it was asked for by
 /// `token`; gives what the operator says of it.
-fn failed_with(fixture: &Fixture, node: &str, token: Option<&str>, words: &str) -> Result<Value> {
+fn wait_for_failure(
+    fixture: &Fixture,
+    node: &str,
+    token: Option<&str>,
+    text: &str,
+) -> Result<Value> {
     fixture.wait_for(
         &format!("wasmruntimenode/{NAME}.{node}"),
-        &format!("to have failed with {words:?}"),
+        &format!("to have failed with {text:?}"),
         |object| {
             let status = &object["status"];
-            let told = status["message"]
+            let reported = status["message"]
                 .as_str()
-                .is_some_and(|message| message.contains(words));
+                .is_some_and(|message| message.contains(text));
             Ok(
-                (told && status["phase"] == "Failed" && status["retryToken"].as_str() == token)
+                (reported && status["phase"] == "Failed" && status["retryToken"].as_str() == token)
                     .then(|| status.clone()),
             )
         },
     )
 }
 
-fn a_handler_of_somebody_else_is_not_taken_over(fixture: &Fixture) -> Result<()> {
+fn foreign_handler_is_not_taken_over(fixture: &Fixture) -> Result<()> {
     fixture.pool(fixture.first(), "wasm")?;
     // The node image's containerd knows this one by its own configuration.
     let mut object = runtime(&json!({}));
@@ -330,12 +333,10 @@ fn a_handler_of_somebody_else_is_not_taken_over(fixture: &Fixture) -> Result<()>
     fixture.apply(&object)?;
     let message = fixture.condition(NAME, "Degraded", "RolloutStopped")?;
     ensure!(message.contains("HandlerTaken"), "{message}");
-    is_unharmed(fixture, fixture.first())
+    check_unharmed(fixture, fixture.first())
 }
 
-fn a_class_of_somebody_else_blocks_until_it_may_be_adopted_and_comes_back(
-    fixture: &Fixture,
-) -> Result<()> {
+fn foreign_runtime_class_blocks_until_adoption_and_is_restored(fixture: &Fixture) -> Result<()> {
     let class = json!({
         "apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass", "handler": NAME,
         "metadata": { "name": NAME, "labels": { "theirs": "yes" } },

@@ -63,7 +63,7 @@ const NATIVE: &str = "tests/native:1";
 /// What the chart makes a WasmRuntime with.
 const DEFINITION: &str = "customresourcedefinition/wasmruntimes.runtime.wasmedge.dev";
 /// What a node may take for a change: an installer's run, and kubelet's next look at containerd.
-pub(crate) const LIMIT: Duration = Duration::from_mins(3);
+pub(crate) const CHANGE_TIMEOUT: Duration = Duration::from_mins(3);
 
 /// An archive of a runtime that nodes can download.
 #[derive(Debug, Clone)]
@@ -132,9 +132,9 @@ impl Fixture {
             .cluster
             .nodes()
             .iter()
-            .try_for_each(|node| fixture.revive(node))?;
+            .try_for_each(|node| fixture.restart_witness(node))?;
         for node in fixture.cluster.nodes() {
-            fixture.know_witness(node)?;
+            fixture.record_witness(node)?;
             nodes::mark(&fixture, node)?;
         }
         fixture.before = fixture
@@ -150,18 +150,20 @@ impl Fixture {
     /// Runs a test. Whatever became of it, its runtimes and pods are taken away, and the nodes are
     /// looked at.
     pub(crate) fn perform(&self, test: &Test) -> Result<(), Failed> {
-        let told = |error: anyhow::Error| {
+        let with_evidence = |error: anyhow::Error| {
             Failed::from(format!("{error:#}\n{}", self.cluster.operator_evidence()))
         };
         let setup = match test.setup {
             Setup::Operator => self.with_operator(),
             Setup::Bare => self.without_operator(),
         };
-        let result = setup.and_then(|()| (test.body)(self)).map_err(told);
+        let result = setup
+            .and_then(|()| (test.body)(self))
+            .map_err(with_evidence);
         let cleaned = self
             .clean()
-            .and_then(|()| self.is_as_before())
-            .map_err(|error| told(error.context("after the test")));
+            .and_then(|()| self.check_unchanged())
+            .map_err(|error| with_evidence(error.context("after the test")));
         result.and(cleaned)
     }
 
@@ -218,7 +220,7 @@ impl Fixture {
             .with_context(|| format!("there is no {object}"))
     }
 
-    pub(crate) fn is_there(&self, object: &str) -> Result<bool> {
+    pub(crate) fn exists(&self, object: &str) -> Result<bool> {
         self.cluster
             .get(NAMESPACE, object)
             .map(|found| found.is_some())
@@ -238,7 +240,7 @@ impl Fixture {
     ) -> Result<T> {
         wait::until(
             format_args!("{object}: {what}"),
-            LIMIT,
+            CHANGE_TIMEOUT,
             || {
                 self.cluster
                     .get(NAMESPACE, object)?
@@ -259,8 +261,8 @@ impl Fixture {
     pub(crate) fn wait_until_gone(&self, object: &str) -> Result<()> {
         wait::until(
             format_args!("{object} to be gone"),
-            LIMIT,
-            || Ok((!self.is_there(object)?).then_some(())),
+            CHANGE_TIMEOUT,
+            || Ok((!self.exists(object)?).then_some(())),
             || self.cluster.operator_evidence(),
         )
     }
@@ -290,7 +292,7 @@ impl Fixture {
 
     /// Notes in which container a node's witness runs: it has nothing to do with the runtime, and
     /// stays.
-    fn know_witness(&self, node: &str) -> Result<()> {
+    fn record_witness(&self, node: &str) -> Result<()> {
         let container = self.running(&witness(node))?;
         self.witnesses
             .lock()
@@ -299,7 +301,7 @@ impl Fixture {
         Ok(())
     }
 
-    fn known_witness(&self, node: &str) -> String {
+    fn recorded_witness(&self, node: &str) -> String {
         self.witnesses
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -310,8 +312,8 @@ impl Fixture {
 
     /// After a test has restarted a node, or its witness: waits until that runs in another
     /// container, which has to stay from then on. What a node writes when it starts is no change.
-    pub(crate) fn was_restarted(&self, node: &str) -> Result<()> {
-        let former = self.known_witness(node);
+    pub(crate) fn wait_for_restarted_witness(&self, node: &str) -> Result<()> {
+        let former = self.recorded_witness(node);
         self.wait_for(
             &format!("pod/{}", witness(node)),
             "to run in another container",
@@ -321,12 +323,12 @@ impl Fixture {
                     .map(drop))
             },
         )?;
-        self.know_witness(node)?;
+        self.record_witness(node)?;
         nodes::mark(self, node)
     }
 
     /// Starts the witness on a node, unless it is there.
-    pub(crate) fn revive(&self, node: &str) -> Result<()> {
+    pub(crate) fn restart_witness(&self, node: &str) -> Result<()> {
         let container = json!({ "name": "witness", "image": format!("{REGISTRY}/{NATIVE}"),
             "args": ["sleep"] });
         let tolerations = json!([{ "operator": "Exists" }]);
@@ -360,7 +362,7 @@ impl Fixture {
             .args(pods)
             .done()?;
         // Where the chart was never installed there are none.
-        if self.is_there(DEFINITION)? {
+        if self.exists(DEFINITION)? {
             self.cluster
                 .kubectl()
                 .args([
@@ -391,7 +393,7 @@ impl Fixture {
     }
 
     /// Nodes and cluster are as they were, but for the operator and its API.
-    pub(crate) fn is_as_before(&self) -> Result<()> {
+    pub(crate) fn check_unchanged(&self) -> Result<()> {
         for (node, before) in &self.before {
             let now = nodes::state(self, node)?;
             ensure!(
@@ -401,7 +403,7 @@ impl Fixture {
             );
             let witness = self.running(&witness(node))?;
             ensure!(
-                witness == self.known_witness(node),
+                witness == self.recorded_witness(node),
                 "the witness on {node} was restarted"
             );
         }
@@ -411,7 +413,7 @@ impl Fixture {
             "the RuntimeClasses were {:?}, are {classes:?}",
             self.classes
         );
-        if !self.is_there(DEFINITION)? {
+        if !self.exists(DEFINITION)? {
             return Ok(());
         }
         let left = self

@@ -4,20 +4,20 @@ use anyhow::{Result, ensure};
 use serde_json::json;
 use testbed::wait;
 
-use crate::fixture::{Fixture, LIMIT, tests};
+use crate::fixture::{CHANGE_TIMEOUT, Fixture, tests};
 use crate::nodes;
 use crate::runtimes::{NAME, from_url, named, pod, runtime, sleeper};
 
 tests![
-    a_pod_that_was_there_before_the_runtime_waits_and_then_runs,
+    pod_created_before_the_runtime_waits_and_then_runs,
     a_node_that_joins_the_pool_later_gets_the_runtime,
     no_node_takes_pods_before_it_serves_the_handler,
-    two_runtimes_come_and_go_without_disturbing_each_other,
-    startup_taints_are_taken_off_when_the_runtime_works,
-    the_runtime_comes_from_a_url_if_its_digest_is_right,
+    two_runtimes_are_installed_and_removed_independently,
+    startup_taints_are_removed_when_the_runtime_works,
+    runtime_is_installed_from_a_url_with_a_matching_digest,
 ];
 
-fn a_pod_that_was_there_before_the_runtime_waits_and_then_runs(fixture: &Fixture) -> Result<()> {
+fn pod_created_before_the_runtime_waits_and_then_runs(fixture: &Fixture) -> Result<()> {
     fixture.pool(fixture.first(), "wasm")?;
     // Paused, so that the pod is there first.
     fixture.apply(&runtime(&json!({ "rollout": { "paused": true } })))?;
@@ -81,7 +81,7 @@ fn no_node_takes_pods_before_it_serves_the_handler(fixture: &Fixture) -> Result<
     let node = format!("node/{}", fixture.first());
     wait::until(
         "the node to take pods",
-        LIMIT,
+        CHANGE_TIMEOUT,
         || {
             let object = fixture.get(&node)?;
             let handlers = object["status"]["runtimeHandlers"]
@@ -100,7 +100,7 @@ fn no_node_takes_pods_before_it_serves_the_handler(fixture: &Fixture) -> Result<
     )
 }
 
-fn two_runtimes_come_and_go_without_disturbing_each_other(fixture: &Fixture) -> Result<()> {
+fn two_runtimes_are_installed_and_removed_independently(fixture: &Fixture) -> Result<()> {
     for node in fixture.workers() {
         fixture.pool(node, "wasm")?;
     }
@@ -141,7 +141,7 @@ fn two_runtimes_come_and_go_without_disturbing_each_other(fixture: &Fixture) -> 
     fixture.succeeded("after").map(drop)
 }
 
-fn startup_taints_are_taken_off_when_the_runtime_works(fixture: &Fixture) -> Result<()> {
+fn startup_taints_are_removed_when_the_runtime_works(fixture: &Fixture) -> Result<()> {
     let taint = "wasm.example/starting=:NoSchedule";
     fixture
         .cluster
@@ -158,7 +158,7 @@ fn startup_taints_are_taken_off_when_the_runtime_works(fixture: &Fixture) -> Res
     Ok(())
 }
 
-fn the_runtime_comes_from_a_url_if_its_digest_is_right(fixture: &Fixture) -> Result<()> {
+fn runtime_is_installed_from_a_url_with_a_matching_digest(fixture: &Fixture) -> Result<()> {
     let archive = &fixture.archives.current;
     fixture.pool(fixture.first(), "wasm")?;
     fixture.apply(&runtime(&from_url(archive)))?;

@@ -15,7 +15,7 @@ const MARK: &str = "/var/tmp/before-the-tests";
 
 /// Digest, mode and path of each file below the folders that an installer can write to and that
 /// stay when the node is restarted
-/// (`an_installer_is_not_privileged_and_sees_only_what_its_table_says` holds which these are), each
+/// (`installer_is_not_privileged_and_mounts_only_the_paths_of_its_table` holds which these are), each
 /// folder, each link.
 const FILES: &str = r#"cd / && find etc/containerd opt -xdev \( -type f -exec sh -c 'for f; do echo "$(sha256sum <"$f") $(stat -c %a "$f") $f"; done' _ {} + \) -o -type d -printf 'folder %m %p\n' -o -type l -printf 'link %p %l\n'"#;
 
@@ -115,9 +115,9 @@ pub(crate) fn state(fixture: &Fixture, node: &str) -> Result<State> {
 
 /// Whether nothing was begun on `node`: the operator does not know it, its files are what they
 /// were, and containerd runs on since `start`.
-pub(crate) fn is_untouched(fixture: &Fixture, node: &str, start: &str) -> Result<()> {
+pub(crate) fn check_untouched(fixture: &Fixture, node: &str, start: &str) -> Result<()> {
     ensure!(
-        !fixture.is_there(&format!("wasmruntimenode/{NAME}.{node}"))?,
+        !fixture.exists(&format!("wasmruntimenode/{NAME}.{node}"))?,
         "{node} was begun"
     );
     let now = state(fixture, node)?;

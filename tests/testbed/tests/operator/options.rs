@@ -6,13 +6,13 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 use testbed::wait;
 
-use crate::fixture::{Fixture, LIMIT, NAMESPACE, tests};
+use crate::fixture::{CHANGE_TIMEOUT, Fixture, NAMESPACE, tests};
 use crate::nodes;
 use crate::runtimes::{NAME, pod, runtime, sleeper};
 
 tests![
-    an_option_comes_to_a_node_with_a_restart_of_containerd_and_leaves_pods_running,
-    the_runtime_may_make_the_sandboxes_and_pods_of_both_kinds_stand_the_change,
+    changed_option_restarts_containerd_and_leaves_pods_running,
+    sandboxer_can_be_changed_and_pods_of_both_kinds_keep_running,
 ];
 
 /// The options of the runtime's handler: in the file beside the launcher that containerd executes,
@@ -66,9 +66,7 @@ fn handler(fixture: &Fixture) -> Result<toml::Table> {
         .with_context(|| format!("containerd knows no handler {NAME}: {text}"))
 }
 
-fn an_option_comes_to_a_node_with_a_restart_of_containerd_and_leaves_pods_running(
-    fixture: &Fixture,
-) -> Result<()> {
+fn changed_option_restarts_containerd_and_leaves_pods_running(fixture: &Fixture) -> Result<()> {
     fixture.pool(fixture.first(), "wasm")?;
     fixture.apply(&runtime(&json!({})))?;
     fixture.up_to_date(NAME, 1)?;
@@ -101,7 +99,7 @@ fn an_option_comes_to_a_node_with_a_restart_of_containerd_and_leaves_pods_runnin
     fixture.apply(&sleeper("second", NAME, None))?;
     fixture.running("second")?;
     fixture.apply(&sleeper("third", NAME, None))?;
-    is_told(fixture, "third", "which is what max_containers allows")?;
+    wait_for_event_with(fixture, "third", "which is what max_containers allows")?;
     fixture.patch(NAME, &json!({ "runtime": { "maxContainers": 100 } }))?;
     fixture.running("third")?;
     fixture.up_to_date(NAME, 1)?;
@@ -120,9 +118,7 @@ fn an_option_comes_to_a_node_with_a_restart_of_containerd_and_leaves_pods_runnin
     Ok(())
 }
 
-fn the_runtime_may_make_the_sandboxes_and_pods_of_both_kinds_stand_the_change(
-    fixture: &Fixture,
-) -> Result<()> {
+fn sandboxer_can_be_changed_and_pods_of_both_kinds_keep_running(fixture: &Fixture) -> Result<()> {
     fixture.pool(fixture.first(), "wasm")?;
     fixture.apply(&runtime(&json!({})))?;
     fixture.up_to_date(NAME, 1)?;
@@ -156,10 +152,10 @@ fn the_runtime_may_make_the_sandboxes_and_pods_of_both_kinds_stand_the_change(
     Ok(())
 }
 
-/// Waits until an Event of a pod says `words`.
-fn is_told(fixture: &Fixture, pod: &str, words: &str) -> Result<()> {
+/// Waits until an Event of a pod says `text`.
+fn wait_for_event_with(fixture: &Fixture, pod: &str, text: &str) -> Result<()> {
     let of_pod = format!("--field-selector=involvedObject.name={pod}");
-    let told = || {
+    let published = || {
         let events = fixture
             .cluster
             .kubectl()
@@ -178,14 +174,12 @@ fn is_told(fixture: &Fixture, pod: &str, words: &str) -> Result<()> {
             .into_iter()
             .flatten()
             .filter_map(|event| event["message"].as_str());
-        Ok(messages
-            .any(|message| message.contains(words))
-            .then_some(()))
+        Ok(messages.any(|message| message.contains(text)).then_some(()))
     };
     wait::until(
-        format_args!("the pod {pod} to be told of {words:?}"),
-        LIMIT,
-        told,
+        format_args!("the pod {pod} to be told of {text:?}"),
+        CHANGE_TIMEOUT,
+        published,
         || fixture.cluster.evidence(Some(NAMESPACE)),
     )
 }

@@ -13,35 +13,33 @@ use testbed::helm::NAMESPACE;
 use testbed::tour::{self, Shell};
 use testbed::wait;
 
-use crate::fixture::{Fixture, LIMIT, tests};
+use crate::fixture::{CHANGE_TIMEOUT, Fixture, tests};
 use crate::nodes;
 use crate::rights::{self, Rights};
 use crate::runtimes::{NAME, from_url, merge, sleeper};
 
 tests![bare
-    the_readmes_tour_works_as_written_and_leaves_the_nodes_as_they_were,
-    an_upgrade_by_helm_and_the_way_back_change_what_they_say_and_helm_leaves_nothing,
+    readme_tour_works_as_written_and_leaves_the_nodes_unchanged,
+    helm_upgrade_and_rollback_change_only_their_part_and_uninstall_leaves_nothing,
 ];
 
 /// What `helm test` has to show: the line of the guest in the installer's image.
-const TOLD: &str = "a guest ran: this node has the runtime";
+const GUEST_LINE: &str = "a guest ran: this node has the runtime";
 /// How long what was removed may take to be gone: a host that nobody is sent to any more ends after
 /// a while.
-const GONE: Duration = Duration::from_mins(1);
+const REMOVAL_TIMEOUT: Duration = Duration::from_mins(1);
 /// What of a release may be there.
 const KINDS: &str = "deployments,replicasets,pods,jobs,services,configmaps,secrets,serviceaccounts,roles,rolebindings,leases,\
                      poddisruptionbudgets,networkpolicies";
 /// What is in its namespace afterwards, as `docs/operations.md` says: what Kubernetes puts into
 /// every one, and the Lease.
-const KEPT: &[&str] = &[
+const REMAINING_OBJECTS: &[&str] = &[
     "configmap/kube-root-ca.crt",
     "lease.coordination.k8s.io/wasmedge-operator",
     "serviceaccount/default",
 ];
 
-fn the_readmes_tour_works_as_written_and_leaves_the_nodes_as_they_were(
-    fixture: &Fixture,
-) -> Result<()> {
+fn readme_tour_works_as_written_and_leaves_the_nodes_unchanged(fixture: &Fixture) -> Result<()> {
     let shell = Shell::of(&fixture.cluster, &fixture.helm)?;
     let hello = &examples::ALL[0];
     let log = tour::run(&fixture.cluster, &shell)?;
@@ -52,7 +50,7 @@ fn the_readmes_tour_works_as_written_and_leaves_the_nodes_as_they_were(
     );
     fixture.up_to_date(NAME, 2)?;
     let tested = tour::run_further(&fixture.cluster, &shell, "helm test")?;
-    ensure!(tested.contains(TOLD), "helm test said {tested}");
+    ensure!(tested.contains(GUEST_LINE), "helm test said {tested}");
     let hook = [
         "--namespace",
         NAMESPACE,
@@ -64,7 +62,7 @@ fn the_readmes_tour_works_as_written_and_leaves_the_nodes_as_they_were(
     let there = || fixture.cluster.kubectl().args(hook).text();
     wait::until(
         "the pod of helm test to be gone",
-        GONE,
+        REMOVAL_TIMEOUT,
         || Ok(there()?.is_empty().then_some(())),
         || fixture.cluster.operator_evidence(),
     )?;
@@ -75,11 +73,11 @@ fn the_readmes_tour_works_as_written_and_leaves_the_nodes_as_they_were(
         .args(["delete", "--filename"])
         .arg(hello.pod())
         .done()?;
-    fixture.is_as_before()?;
-    nothing_is_left(fixture)
+    fixture.check_unchanged()?;
+    check_nothing_left(fixture)
 }
 
-fn an_upgrade_by_helm_and_the_way_back_change_what_they_say_and_helm_leaves_nothing(
+fn helm_upgrade_and_rollback_change_only_their_part_and_uninstall_leaves_nothing(
     fixture: &Fixture,
 ) -> Result<()> {
     let values = |level: &str, spec: &Value| {
@@ -120,7 +118,7 @@ fn an_upgrade_by_helm_and_the_way_back_change_what_they_say_and_helm_leaves_noth
         "during the upgrade there were {} available replicas of the operator",
         seen.fewest
     );
-    rights::must_be(&seen.hook, &rights::table(fixture, "crds-hook-rules.yaml")?)?;
+    rights::expect_rights(&seen.hook, &rights::table(fixture, "crds-hook-rules.yaml")?)?;
     fixture.wait_for_operator()?;
     fixture.up_to_date(NAME, 1)?;
     ensure!(
@@ -148,21 +146,21 @@ fn an_upgrade_by_helm_and_the_way_back_change_what_they_say_and_helm_leaves_noth
     );
     is_undisturbed("the way back")?;
 
-    is_removed_when_its_last_pod_is_gone(fixture, &container)?;
+    check_removal_waits_for_the_last_pod(fixture, &container)?;
     fixture.empty_pools()?;
-    fixture.is_as_before()?;
-    nothing_is_left(fixture)
+    fixture.check_unchanged()?;
+    check_nothing_left(fixture)
 }
 
 /// `helm uninstall` waits for a pod of the runtime, and takes everything when that is gone.
-fn is_removed_when_its_last_pod_is_gone(fixture: &Fixture, container: &str) -> Result<()> {
+fn check_removal_waits_for_the_last_pod(fixture: &Fixture, container: &str) -> Result<()> {
     thread::scope(|scope| {
         let removal = scope.spawn(|| operator::uninstall(&fixture.cluster, &fixture.helm));
         let waits = || {
             let message = fixture.condition(NAME, "Degraded", "RemovalBlocked")?;
             ensure!(message.contains("InUse"), "{message}");
             let may = rights::may(fixture, "wasmedge-operator-remove", NAMESPACE)?;
-            rights::must_be(&may, &rights::table(fixture, "remove-hook-rules.yaml")?)?;
+            rights::expect_rights(&may, &rights::table(fixture, "remove-hook-rules.yaml")?)?;
             ensure!(
                 fixture.running("busy")? == container,
                 "the pod was disturbed"
@@ -184,7 +182,7 @@ fn is_removed_when_its_last_pod_is_gone(fixture: &Fixture, container: &str) -> R
 }
 
 /// What was seen of the release while Helm changed it.
-struct Meanwhile {
+struct Observed {
     /// The fewest replicas of the operator that were available.
     fewest: u64,
     /// All that the hook which applies the CRDs was allowed.
@@ -192,8 +190,8 @@ struct Meanwhile {
 }
 
 /// Does `work`, and looks at the release until it is done.
-fn while_it_runs(fixture: &Fixture, work: impl FnOnce() -> Result<()> + Send) -> Result<Meanwhile> {
-    let mut seen = Meanwhile {
+fn while_it_runs(fixture: &Fixture, work: impl FnOnce() -> Result<()> + Send) -> Result<Observed> {
+    let mut seen = Observed {
         fewest: u64::MAX,
         hook: Rights::new(),
     };
@@ -213,7 +211,7 @@ fn while_it_runs(fixture: &Fixture, work: impl FnOnce() -> Result<()> + Send) ->
                 .extend(rights::may(fixture, "wasmedge-operator-crds", NAMESPACE)?);
             Ok(work.is_finished().then_some(()))
         };
-        let looked = wait::until("helm to end", LIMIT, look, || {
+        let looked = wait::until("helm to end", CHANGE_TIMEOUT, look, || {
             fixture.cluster.operator_evidence()
         });
         work.join()
@@ -235,24 +233,27 @@ fn starts(fixture: &Fixture) -> Result<Vec<String>> {
 
 /// Of a removed release there is what the documentation names, and no more; on the nodes nothing of
 /// it runs.
-fn nothing_is_left(fixture: &Fixture) -> Result<()> {
-    let names = |words: &[&str]| -> Result<BTreeSet<String>> {
+fn check_nothing_left(fixture: &Fixture) -> Result<()> {
+    let names = |args: &[&str]| -> Result<BTreeSet<String>> {
         Ok(fixture
             .cluster
             .kubectl()
             .arg("get")
-            .args(words)
+            .args(args)
             .arg("--output=name")
             .text()?
             .lines()
             .map(str::to_owned)
             .collect())
     };
-    let kept: BTreeSet<String> = KEPT.iter().map(|name| (*name).to_owned()).collect();
+    let kept: BTreeSet<String> = REMAINING_OBJECTS
+        .iter()
+        .map(|name| (*name).to_owned())
+        .collect();
     let there = || names(&["--namespace", NAMESPACE, KINDS]);
     wait::until(
         "the namespace to hold what it may",
-        GONE,
+        REMOVAL_TIMEOUT,
         || Ok((there()? == kept).then_some(())),
         || format!("{:?}", there()),
     )?;
@@ -265,10 +266,15 @@ fn nothing_is_left(fixture: &Fixture) -> Result<()> {
         "of the API there is {definitions:?}"
     );
     for node in fixture.cluster.nodes() {
-        let left = || fixture.cluster.in_node(node, &["sh", "-c", LEFT]).text();
+        let left = || {
+            fixture
+                .cluster
+                .in_node(node, &["sh", "-c", LEFTOVERS_SCRIPT])
+                .text()
+        };
         wait::until(
             format_args!("nothing to run on {node}"),
-            GONE,
+            REMOVAL_TIMEOUT,
             || Ok(left()?.is_empty().then_some(())),
             || format!("{:?}", left()),
         )?;
@@ -278,7 +284,7 @@ fn nothing_is_left(fixture: &Fixture) -> Result<()> {
 
 /// What would still run on a node: units of ours, processes from a runtime's folder, what a host
 /// writes down of containers.
-const LEFT: &str = "systemctl list-units --all --plain --no-legend 'wasmedge-runtime-*'
+const LEFTOVERS_SCRIPT: &str = "systemctl list-units --all --plain --no-legend 'wasmedge-runtime-*'
 for process in /proc/[0-9]*; do readlink $process/exe 2>/dev/null | grep wasmedge-runtime; done
 find /run/containerd/wasmedge -type f 2>/dev/null
 grep -ls wasmedge-runtime /run/containerd/io.containerd.*/*/*/shim-binary-path

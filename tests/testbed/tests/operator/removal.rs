@@ -8,10 +8,10 @@ use crate::nodes;
 use crate::runtimes::{NAME, from_url, pod, runtime, sleeper};
 
 tests![
-    a_runtime_that_pods_use_stays_until_they_are_gone,
+    runtime_in_use_stays_until_its_pods_are_gone,
     a_node_that_leaves_the_pool_is_cleaned,
-    a_runtime_can_go_in_the_middle_of_its_rollout,
-    a_retained_runtime_works_on_and_can_be_taken_up_again,
+    runtime_can_be_deleted_during_its_rollout,
+    retained_runtime_keeps_working_and_can_be_managed_again,
 ];
 
 fn delete(fixture: &Fixture, wait: bool) -> Result<()> {
@@ -23,7 +23,7 @@ fn delete(fixture: &Fixture, wait: bool) -> Result<()> {
         .done()
 }
 
-fn a_runtime_that_pods_use_stays_until_they_are_gone(fixture: &Fixture) -> Result<()> {
+fn runtime_in_use_stays_until_its_pods_are_gone(fixture: &Fixture) -> Result<()> {
     fixture.pool(fixture.first(), "wasm")?;
     fixture.apply(&runtime(&json!({})))?;
     fixture.up_to_date(NAME, 1)?;
@@ -83,7 +83,7 @@ fn a_node_that_leaves_the_pool_is_cleaned(fixture: &Fixture) -> Result<()> {
     Ok(())
 }
 
-fn a_runtime_can_go_in_the_middle_of_its_rollout(fixture: &Fixture) -> Result<()> {
+fn runtime_can_be_deleted_during_its_rollout(fixture: &Fixture) -> Result<()> {
     for node in fixture.workers() {
         fixture.pool(node, "wasm")?;
     }
@@ -95,7 +95,7 @@ fn a_runtime_can_go_in_the_middle_of_its_rollout(fixture: &Fixture) -> Result<()
     // What is looked at after each test tells whether anything is left.
 }
 
-fn a_retained_runtime_works_on_and_can_be_taken_up_again(fixture: &Fixture) -> Result<()> {
+fn retained_runtime_keeps_working_and_can_be_managed_again(fixture: &Fixture) -> Result<()> {
     fixture.pool(fixture.first(), "wasm")?;
     fixture.apply(&runtime(&json!({ "uninstallPolicy": "Retain" })))?;
     fixture.up_to_date(NAME, 1)?;

@@ -11,13 +11,13 @@ use testbed::helm::NAMESPACE;
 use crate::fixture::{Fixture, tests};
 
 tests![
-    the_operators_account_may_do_what_the_table_says_and_no_more,
+    operator_account_has_exactly_the_rights_of_the_table,
     installers_have_no_account,
-    an_installer_is_not_privileged_and_sees_only_what_its_table_says,
+    installer_is_not_privileged_and_mounts_only_the_paths_of_its_table,
 ];
 
 /// Lines of `kubectl auth can-i --list` that everybody has.
-const EVERYBODYS: &[&str] = &[
+const DEFAULT_RIGHTS: &[&str] = &[
     "selfsubject",
     "[/",
     "clustertrustbundles",
@@ -27,13 +27,13 @@ const EVERYBODYS: &[&str] = &[
 /// What an account may do: resource, the only name that it may do it to (empty: any), verb.
 pub(crate) type Rights = BTreeSet<(String, String, String)>;
 
-fn the_operators_account_may_do_what_the_table_says_and_no_more(fixture: &Fixture) -> Result<()> {
+fn operator_account_has_exactly_the_rights_of_the_table(fixture: &Fixture) -> Result<()> {
     let (cluster, own) = (
         table(fixture, "cluster-rules.yaml")?,
         table(fixture, "namespaced-rules.yaml")?,
     );
-    must_be(&may(fixture, "wasmedge-operator", "default")?, &cluster)?;
-    must_be(
+    expect_rights(&may(fixture, "wasmedge-operator", "default")?, &cluster)?;
+    expect_rights(
         &may(fixture, "wasmedge-operator", NAMESPACE)?,
         &(&cluster | &own),
     )?;
@@ -43,13 +43,13 @@ fn the_operators_account_may_do_what_the_table_says_and_no_more(fixture: &Fixtur
         "wasmedge-operator-remove",
         "wasmedge-operator-installer",
     ] {
-        must_be(&may(fixture, hook, NAMESPACE)?, &Rights::new())?;
+        expect_rights(&may(fixture, hook, NAMESPACE)?, &Rights::new())?;
     }
     Ok(())
 }
 
 /// Fails unless an account may do what a table says, and no more.
-pub(crate) fn must_be(may: &Rights, table: &Rights) -> Result<()> {
+pub(crate) fn expect_rights(may: &Rights, table: &Rights) -> Result<()> {
     ensure!(
         may == table,
         "beyond the table: {:?}; missing: {:?}",
@@ -77,7 +77,7 @@ pub(crate) fn may(fixture: &Fixture, account: &str, namespace: &str) -> Result<R
         .text()?;
     Ok(text
         .lines()
-        .filter(|line| !EVERYBODYS.iter().any(|word| line.contains(word)))
+        .filter(|line| !DEFAULT_RIGHTS.iter().any(|right| line.contains(right)))
         .flat_map(listed)
         .collect())
 }
@@ -127,13 +127,13 @@ fn listed(line: &str) -> Rights {
     let lists: Vec<Vec<String>> = line
         .split('[')
         .skip(1)
-        .map(|list| words(list.split(']').next().unwrap_or_default()))
+        .map(|list| list_of(list.split(']').next().unwrap_or_default()))
         .collect();
     let list = |at: usize| lists.get(at).cloned().unwrap_or_default();
     combined(resource, &list(1), &list(2))
 }
 
-fn words(text: &str) -> Vec<String> {
+fn list_of(text: &str) -> Vec<String> {
     text.split_whitespace().map(str::to_owned).collect()
 }
 
@@ -200,7 +200,7 @@ fn installers_have_no_account(fixture: &Fixture) -> Result<()> {
     Ok(())
 }
 
-fn an_installer_is_not_privileged_and_sees_only_what_its_table_says(
+fn installer_is_not_privileged_and_mounts_only_the_paths_of_its_table(
     fixture: &Fixture,
 ) -> Result<()> {
     let pod = installer_pod(fixture)?;
@@ -263,7 +263,7 @@ fn installer_pod(fixture: &Fixture) -> Result<Value> {
     ];
     let pod = testbed::wait::until(
         "an installer's pod",
-        crate::fixture::LIMIT,
+        crate::fixture::CHANGE_TIMEOUT,
         || {
             let pods: Value = serde_json::from_str(&fixture.cluster.kubectl().args(list).text()?)
                 .context("read the pods")?;

@@ -9,9 +9,9 @@ use crate::runtimes::{NAME, from_url, pod, runtime, sleeper};
 use crate::watch::Watch;
 
 tests![
-    an_upgrade_goes_from_node_to_node_and_leaves_pods_running,
-    a_rollout_that_is_paused_in_the_middle_waits_and_goes_on,
-    going_back_to_the_former_version_is_an_upgrade_like_any_other,
+    upgrade_proceeds_node_by_node_and_leaves_pods_running,
+    rollout_that_is_paused_half_way_waits_and_resumes,
+    downgrade_to_the_previous_version_works_like_an_upgrade,
 ];
 
 /// The pool's nodes, with a runtime on each and a pod that runs there; the pods' containers.
@@ -36,7 +36,7 @@ fn version_of(fixture: &Fixture, node: &str, pod: &str) -> Result<String> {
     nodes::runtime_of(fixture, node, &fixture.running(pod)?)
 }
 
-fn an_upgrade_goes_from_node_to_node_and_leaves_pods_running(fixture: &Fixture) -> Result<()> {
+fn upgrade_proceeds_node_by_node_and_leaves_pods_running(fixture: &Fixture) -> Result<()> {
     let containers = two_nodes_with_pods(fixture)?;
     let watch = Watch::start(fixture)?;
     watch.wait_for(fixture, "both nodes", |seen| {
@@ -84,7 +84,7 @@ fn an_upgrade_goes_from_node_to_node_and_leaves_pods_running(fixture: &Fixture) 
     Ok(())
 }
 
-fn a_rollout_that_is_paused_in_the_middle_waits_and_goes_on(fixture: &Fixture) -> Result<()> {
+fn rollout_that_is_paused_half_way_waits_and_resumes(fixture: &Fixture) -> Result<()> {
     let containers = two_nodes_with_pods(fixture)?;
     let start = |node| nodes::containerd_start(fixture, node);
     let starts = [start(fixture.first())?, start(fixture.second())?];
@@ -156,7 +156,7 @@ fn a_rollout_that_is_paused_in_the_middle_waits_and_goes_on(fixture: &Fixture) -
     Ok(())
 }
 
-fn going_back_to_the_former_version_is_an_upgrade_like_any_other(fixture: &Fixture) -> Result<()> {
+fn downgrade_to_the_previous_version_works_like_an_upgrade(fixture: &Fixture) -> Result<()> {
     fixture.pool(fixture.first(), "wasm")?;
     fixture.apply(&runtime(&from_url(&fixture.archives.next)))?;
     fixture.up_to_date(NAME, 1)?;

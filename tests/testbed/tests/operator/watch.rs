@@ -8,14 +8,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use anyhow::{Context as _, Result, ensure};
 use testbed::wait;
 
-use crate::fixture::{Fixture, LIMIT};
+use crate::fixture::{CHANGE_TIMEOUT, Fixture};
 
 /// What is told of each state; times are in UTC, so that the earlier one is the smaller text.
 const COLUMNS: &str = r#"{.spec.node} {.status.phase} {.status.since} {.status.reason}{"\n"}"#;
 
 /// A state of a node.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Seen {
+pub(crate) struct ObservedState {
     pub(crate) node: String,
     pub(crate) phase: String,
     /// Since when the node stands there.
@@ -26,7 +26,7 @@ pub(crate) struct Seen {
 /// A watch of all `WasmRuntimeNode`s, until it is dropped.
 pub(crate) struct Watch {
     kubectl: Child,
-    seen: Arc<Mutex<Vec<Seen>>>,
+    seen: Arc<Mutex<Vec<ObservedState>>>,
 }
 
 /// The times between which a node was changed.
@@ -62,14 +62,14 @@ impl Watch {
                 filled
                     .lock()
                     .unwrap_or_else(PoisonError::into_inner)
-                    .push(Seen::parse(&line));
+                    .push(ObservedState::parse(&line));
             }
         });
         Ok(Self { kubectl, seen })
     }
 
     /// All that was told so far.
-    pub(crate) fn seen(&self) -> Vec<Seen> {
+    pub(crate) fn seen(&self) -> Vec<ObservedState> {
         self.seen
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -81,7 +81,7 @@ impl Watch {
         &self,
         fixture: &Fixture,
         what: &str,
-        mut found: impl FnMut(&[Seen]) -> Option<T>,
+        mut found: impl FnMut(&[ObservedState]) -> Option<T>,
     ) -> Result<T> {
         let evidence = || {
             format!(
@@ -92,7 +92,7 @@ impl Watch {
         };
         wait::until(
             format_args!("the watch to tell of {what}"),
-            LIMIT,
+            CHANGE_TIMEOUT,
             || Ok(found(&self.seen())),
             evidence,
         )
@@ -126,10 +126,10 @@ impl Drop for Watch {
     }
 }
 
-impl Seen {
+impl ObservedState {
     fn parse(line: &str) -> Self {
-        let mut words = line.split(' ').map(str::to_owned);
-        let mut next = || words.next().unwrap_or_default();
+        let mut fields = line.split(' ').map(str::to_owned);
+        let mut next = || fields.next().unwrap_or_default();
         Self {
             node: next(),
             phase: next(),
@@ -140,10 +140,10 @@ impl Seen {
 }
 
 /// Each way of a node from an installer's beginning to being Ready.
-fn changes(seen: &[Seen]) -> Vec<Change> {
+fn changes(seen: &[ObservedState]) -> Vec<Change> {
     let mut changes: Vec<Change> = Vec::new();
     let mut open: Vec<(String, String)> = Vec::new();
-    for Seen {
+    for ObservedState {
         node, phase, since, ..
     } in seen
     {

@@ -9,18 +9,18 @@ use testbed::cluster::{REGISTRY, operator};
 use testbed::helm::{self, NAMESPACE, RELEASE};
 use testbed::wait;
 
-use crate::fixture::{Fixture, LIMIT, tests};
+use crate::fixture::{CHANGE_TIMEOUT, Fixture, tests};
 use crate::nodes;
 use crate::runtimes::{NAME, merge, pod};
 
 tests![bare
-    release_with_a_wrong_image_says_so_and_is_mended_or_removed,
+    release_with_a_wrong_image_reports_it_and_is_repaired_or_removed,
     removal_that_lost_its_operator_is_finished_by_the_next_installation,
-    pods_are_taken_right_after_helm_uninstall_and_install,
+    pods_are_accepted_right_after_helm_uninstall_and_install,
 ];
 
 /// How long a reason may take to stand in a node's object.
-const REASON: Duration = Duration::from_mins(1);
+const REASON_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// A release for one node, with `more` over its values.
 fn values(more: &Value) -> Value {
@@ -43,7 +43,7 @@ fn with_wrong_registry(fixture: &Fixture, verb: &str, more: &[&str]) -> Result<(
         .args(more)
         .arg("--values")
         .arg(&file);
-    run.arg(helm::chart()).deadline(LIMIT).done()
+    run.arg(helm::chart()).deadline(CHANGE_TIMEOUT).done()
 }
 
 fn uninstall_without_hooks(fixture: &Fixture) -> Result<()> {
@@ -51,7 +51,7 @@ fn uninstall_without_hooks(fixture: &Fixture) -> Result<()> {
         .helm
         .on(&fixture.cluster)
         .args(["uninstall", RELEASE, "--namespace", NAMESPACE, "--no-hooks"])
-        .deadline(LIMIT)
+        .deadline(CHANGE_TIMEOUT)
         .done()
 }
 
@@ -74,13 +74,15 @@ fn cannot_pull(fixture: &Fixture, selector: &str) -> Result<()> {
     let shown = || Ok(pods()?.contains("ImagePull").then_some(()));
     wait::until(
         format_args!("pods of {selector} to lack their image"),
-        LIMIT,
+        CHANGE_TIMEOUT,
         shown,
         || fixture.cluster.operator_evidence(),
     )
 }
 
-fn release_with_a_wrong_image_says_so_and_is_mended_or_removed(fixture: &Fixture) -> Result<()> {
+fn release_with_a_wrong_image_reports_it_and_is_repaired_or_removed(
+    fixture: &Fixture,
+) -> Result<()> {
     let operators = "app.kubernetes.io/component=operator";
     fixture.pool(fixture.first(), "wasm")?;
     // The installation itself comes up, and its pods say what they lack.
@@ -112,7 +114,7 @@ fn release_with_a_wrong_image_says_so_and_is_mended_or_removed(fixture: &Fixture
         }))
     })?;
     ensure!(
-        since.elapsed() < REASON,
+        since.elapsed() < REASON_TIMEOUT,
         "it took {} s",
         since.elapsed().as_secs()
     );
@@ -144,7 +146,11 @@ fn release_with_a_wrong_image_says_so_and_is_mended_or_removed(fixture: &Fixture
         "--timeout=20s",
     ]);
     ensure!(
-        !uninstall.deadline(LIMIT).output()?.status.success(),
+        !uninstall
+            .deadline(CHANGE_TIMEOUT)
+            .output()?
+            .status
+            .success(),
         "a hook without an image succeeded"
     );
     cannot_pull(fixture, "app.kubernetes.io/component=hook")?;
@@ -152,7 +158,7 @@ fn release_with_a_wrong_image_says_so_and_is_mended_or_removed(fixture: &Fixture
         .cluster
         .kubectl()
         .args(["delete", "wasmruntimes", "--all", "--timeout=180s"])
-        .deadline(LIMIT * 2)
+        .deadline(CHANGE_TIMEOUT * 2)
         .done()?;
     uninstall_without_hooks(fixture)?;
     let kinds = "jobs,serviceaccounts,clusterroles,clusterrolebindings";
@@ -165,7 +171,7 @@ fn release_with_a_wrong_image_says_so_and_is_mended_or_removed(fixture: &Fixture
     ];
     fixture.cluster.kubectl().args(of_hook).done()?;
     fixture.empty_pools()?;
-    fixture.is_as_before()
+    fixture.check_unchanged()
 }
 
 fn removal_that_lost_its_operator_is_finished_by_the_next_installation(
@@ -216,7 +222,7 @@ fn removal_that_lost_its_operator_is_finished_by_the_next_installation(
         .cluster
         .kubectl()
         .args(["delete", "namespace", NAMESPACE, "--timeout=120s"])
-        .deadline(LIMIT)
+        .deadline(CHANGE_TIMEOUT)
         .done()?;
     ensure!(
         fixture.takes_pods(NAME, fixture.first())?,
@@ -226,10 +232,10 @@ fn removal_that_lost_its_operator_is_finished_by_the_next_installation(
     fixture.up_to_date(NAME, 1)?;
     operator::uninstall(&fixture.cluster, &fixture.helm)?;
     fixture.empty_pools()?;
-    fixture.is_as_before()
+    fixture.check_unchanged()
 }
 
-fn pods_are_taken_right_after_helm_uninstall_and_install(fixture: &Fixture) -> Result<()> {
+fn pods_are_accepted_right_after_helm_uninstall_and_install(fixture: &Fixture) -> Result<()> {
     fixture.pool(fixture.first(), "wasm")?;
     for number in 0..2 {
         operator::install(
@@ -250,5 +256,5 @@ fn pods_are_taken_right_after_helm_uninstall_and_install(fixture: &Fixture) -> R
         operator::uninstall(&fixture.cluster, &fixture.helm)?;
     }
     fixture.empty_pools()?;
-    fixture.is_as_before()
+    fixture.check_unchanged()
 }

@@ -12,7 +12,7 @@ checks![
     a_killed_host_leaves_nothing_and_the_next_container_runs
 ];
 
-const TERM: u32 = 15;
+const SIGTERM: u32 = 15;
 
 fn a_guest_survives_a_restart_of_containerd(fixture: &Fixture, driver: Driver) -> Result<()> {
     let container = fixture.run(driver, &["/app.wasm", "tick"])?;
@@ -24,7 +24,7 @@ fn a_guest_survives_a_restart_of_containerd(fixture: &Fixture, driver: Driver) -
     let found = wait::until(
         "containerd to know the guest again",
         same,
-        machine::containerds_words,
+        machine::containerd_log,
     )?;
     ensure!(
         found == pid && machine::is_alive(pid),
@@ -37,7 +37,7 @@ fn a_guest_survives_a_restart_of_containerd(fixture: &Fixture, driver: Driver) -
         || Ok((container.text().len() > length).then_some(())),
         || container.text(),
     )?;
-    let code = container.end(TERM)?;
+    let code = container.end(SIGTERM)?;
     ensure!(code == 143, "exit code {code}");
     nothing_left(NAMESPACE, &container.id)
 }
@@ -55,11 +55,11 @@ fn a_killed_host_leaves_nothing_and_the_next_container_runs(
     for (container, pid) in [&guest, &native].into_iter().zip(pids) {
         // containerd notices, has what is left removed, tells that the process was killed, and
         // forgets the task.
-        let told = || Ok(fixture.containerd.told_exit_of(&container.id));
+        let published = || Ok(fixture.containerd.published_exit_of(&container.id));
         let code = wait::until(
             format_args!("the end of {} to be told", container.id),
-            told,
-            machine::containerds_words,
+            published,
+            machine::containerd_log,
         )?;
         ensure!(code == 137, "{}: exit code {code}", container.id);
         wait::until(

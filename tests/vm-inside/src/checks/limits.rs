@@ -9,16 +9,16 @@ use crate::fixture::{Driver, Fixture};
 use crate::{machine, wait};
 
 checks![
-    limits_stand_in_the_cgroup,
+    limits_are_set_in_the_cgroup,
     memory_beyond_the_limit_exits_137_and_is_reported_as_oom,
     metrics_are_those_of_cgroup_v2,
     a_paused_guest_is_frozen_until_it_is_resumed,
-    an_update_changes_limits_and_they_stay,
+    updated_limits_survive_a_reload_of_systemd,
 ];
 
-const KILL: u32 = 9;
+const SIGKILL: u32 = 9;
 
-fn limits_stand_in_the_cgroup(fixture: &Fixture, driver: Driver) -> Result<()> {
+fn limits_are_set_in_the_cgroup(fixture: &Fixture, driver: Driver) -> Result<()> {
     let limits = json!({
         "memory": { "limit": 96 << 20 },
         "cpu": { "quota": 50_000, "period": 100_000, "shares": 512 },
@@ -51,7 +51,7 @@ fn limits_stand_in_the_cgroup(fixture: &Fixture, driver: Driver) -> Result<()> {
             "systemd has {found} as the scope's limit"
         );
     }
-    container.end(KILL).map(drop)
+    container.end(SIGKILL).map(drop)
 }
 
 fn memory_beyond_the_limit_exits_137_and_is_reported_as_oom(
@@ -70,14 +70,14 @@ fn memory_beyond_the_limit_exits_137_and_is_reported_as_oom(
         container.text()
     );
     container.delete()?;
-    let told = || {
+    let published = || {
         let topics = fixture.containerd.topics_of(&container.id);
         Ok(topics
             .last()
             .is_some_and(|topic| topic == "/tasks/delete")
             .then_some(topics))
     };
-    let topics = wait::until("its last event", told, || {
+    let topics = wait::until("its last event", published, || {
         format!("{:?}", fixture.containerd.topics_of(&container.id))
     })?;
     let expected =
@@ -123,8 +123,8 @@ struct Memory {
 }
 
 fn metrics_are_those_of_cgroup_v2(fixture: &Fixture, driver: Driver) -> Result<()> {
-    const LIMIT: u64 = 128 << 20;
-    let limits = json!({ "memory": { "limit": LIMIT }, "pids": { "limit": 50 } });
+    const MEMORY_LIMIT: u64 = 128 << 20;
+    let limits = json!({ "memory": { "limit": MEMORY_LIMIT }, "pids": { "limit": 50 } });
     let container = fixture.run_limited(driver, &["/app.wasm", "spin"], &limits)?;
     container.until_it_prints("spinning")?;
     let ask = || {
@@ -147,9 +147,9 @@ fn metrics_are_those_of_cgroup_v2(fixture: &Fixture, driver: Driver) -> Result<(
         "processes: {pids:?}"
     );
     ensure!(
-        memory.limit == LIMIT
-            && (1..LIMIT).contains(&memory.usage)
-            && (1..LIMIT).contains(&memory.anonymous),
+        memory.limit == MEMORY_LIMIT
+            && (1..MEMORY_LIMIT).contains(&memory.usage)
+            && (1..MEMORY_LIMIT).contains(&memory.anonymous),
         "memory: {memory:?}"
     );
     // It computes all the time.
@@ -162,7 +162,7 @@ fn metrics_are_those_of_cgroup_v2(fixture: &Fixture, driver: Driver) -> Result<(
     wait::until("its use of a processor to grow", more, || {
         format!("at first it was {cpu:?}")
     })?;
-    container.end(KILL).map(drop)
+    container.end(SIGKILL).map(drop)
 }
 
 fn a_paused_guest_is_frozen_until_it_is_resumed(fixture: &Fixture, driver: Driver) -> Result<()> {
@@ -191,12 +191,12 @@ fn a_paused_guest_is_frozen_until_it_is_resumed(fixture: &Fixture, driver: Drive
     )?;
     // A signal reaches it while it is frozen, too.
     fixture.containerd.pause(&container.id)?;
-    let code = container.end(KILL)?;
+    let code = container.end(SIGKILL)?;
     ensure!(code == 137, "exit code {code}");
     Ok(())
 }
 
-fn an_update_changes_limits_and_they_stay(fixture: &Fixture, driver: Driver) -> Result<()> {
+fn updated_limits_survive_a_reload_of_systemd(fixture: &Fixture, driver: Driver) -> Result<()> {
     let container = fixture.run_limited(
         driver,
         &["/app.wasm", "sleep", "600"],
@@ -215,5 +215,5 @@ fn an_update_changes_limits_and_they_stay(fixture: &Fixture, driver: Driver) -> 
             "{file} says {found}, expected {expected}"
         );
     }
-    container.end(KILL).map(drop)
+    container.end(SIGKILL).map(drop)
 }

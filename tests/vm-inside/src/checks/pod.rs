@@ -9,17 +9,14 @@ use crate::containerd::Containerd;
 use crate::fixture::{Driver, Fixture, IMAGE, nothing_left};
 use crate::machine;
 
-checks![a_pod_is_held_without_a_process_and_removed_without_a_trace];
+checks![pod_has_no_process_and_is_removed_completely];
 
 /// The containerd namespace of what CRI makes.
 const NAMESPACE: &str = "k8s.io";
 /// Seconds that an exec may take: the machine is emulated.
-const EXEC: i64 = 30;
+const EXEC_TIMEOUT_SECONDS: i64 = 30;
 
-fn a_pod_is_held_without_a_process_and_removed_without_a_trace(
-    fixture: &Fixture,
-    driver: Driver,
-) -> Result<()> {
+fn pod_has_no_process_and_is_removed_completely(fixture: &Fixture, driver: Driver) -> Result<()> {
     let cri = Cri::new(&fixture.containerd);
     let name = fixture.id(driver, "pod");
     let config = config::pod(
@@ -29,7 +26,7 @@ fn a_pod_is_held_without_a_process_and_removed_without_a_trace(
         &driver.pods_parent(&name),
     );
     let sandbox = cri.run_sandbox(&config, &format!("wasmedge-{}", driver.name()))?;
-    let checked = look(&cri, &sandbox, &config);
+    let checked = inspect(&cri, &sandbox, &config);
     // Removed whatever was seen, so that the next test does not find it.
     cri.remove_sandbox(&sandbox)?;
     let guest = checked?;
@@ -38,21 +35,21 @@ fn a_pod_is_held_without_a_process_and_removed_without_a_trace(
 }
 
 /// Looks at a pod with one guest; the guest's id.
-fn look(cri: &Cri<'_, Containerd>, sandbox: &str, config: &PodConfig) -> Result<String> {
+fn inspect(cri: &Cri<'_, Containerd>, sandbox: &str, config: &PodConfig) -> Result<String> {
     let guest = cri.create_container(
         sandbox,
         config,
         config.container("guest", IMAGE, &["/app.wasm", "sleep", "600"]),
     )?;
     cri.start_container(&guest)?;
-    for (words, said) in [
+    for (args, expected) in [
         (&["/native", "args", "a b"][..], "/native\nargs\na b\n"),
         (&["/hello.wasm"], "hello from wasm\n"),
     ] {
-        let answer = cri.exec_sync(&guest, words, EXEC)?;
+        let answer = cri.exec_sync(&guest, args, EXEC_TIMEOUT_SECONDS)?;
         ensure!(
-            answer.exit_code == 0 && answer.text() == said,
-            "exec of {words:?} ended as {answer:?}"
+            answer.exit_code == 0 && answer.text() == expected,
+            "exec of {args:?} ended as {answer:?}"
         );
     }
     let memory = cri.stats(&guest)?.memory();

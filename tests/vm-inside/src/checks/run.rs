@@ -10,21 +10,21 @@ use crate::fixture::{self, Container, Driver, Fixture, IMAGE, RUNTIME, nothing_l
 use crate::{machine, wait};
 
 checks![
-    a_hello_is_run_by_ctr,
-    an_exit_code_arrives,
+    ctr_runs_a_guest,
+    exit_code_of_a_guest_is_reported,
     a_native_container_is_in_its_cgroup,
     sigterm_ends_a_guest_with_143,
     a_container_is_in_its_cgroup_and_deleted_leaves_nothing,
-    a_native_program_and_a_guest_can_be_added,
+    exec_runs_a_native_program_and_a_guest,
     exec_refuses_a_root_whose_proc_is_a_symbolic_link,
     masked_files_are_the_null_device_after_a_guest_replaced_its_own,
-    the_journal_has_the_hosts_lines,
+    journal_has_the_lines_of_the_host,
 ];
 
-const TERM: u32 = 15;
-const KILL: u32 = 9;
+const SIGTERM: u32 = 15;
+const SIGKILL: u32 = 9;
 
-fn a_hello_is_run_by_ctr(fixture: &Fixture, driver: Driver) -> Result<()> {
+fn ctr_runs_a_guest(fixture: &Fixture, driver: Driver) -> Result<()> {
     let id = fixture.id(driver, "hello");
     let (options, cgroup) = (driver.options_file()?, driver.cgroups_path(&id));
     let first = [
@@ -48,7 +48,7 @@ fn a_hello_is_run_by_ctr(fixture: &Fixture, driver: Driver) -> Result<()> {
     nothing_left(NAMESPACE, &id)
 }
 
-fn an_exit_code_arrives(fixture: &Fixture, driver: Driver) -> Result<()> {
+fn exit_code_of_a_guest_is_reported(fixture: &Fixture, driver: Driver) -> Result<()> {
     let container = fixture.run(driver, &["/app.wasm", "exit", "7"])?;
     let codes = (container.wait()?, container.delete()?);
     ensure!(codes == (7, 7), "its end was told as {codes:?}");
@@ -65,7 +65,7 @@ fn a_native_container_is_in_its_cgroup(fixture: &Fixture, driver: Driver) -> Res
         cgroup.display()
     );
     // It asks for the signal, and ends by itself.
-    let code = container.end(TERM)?;
+    let code = container.end(SIGTERM)?;
     ensure!(code == 0, "exit code {code}");
     nothing_left(NAMESPACE, &container.id)
 }
@@ -73,7 +73,7 @@ fn a_native_container_is_in_its_cgroup(fixture: &Fixture, driver: Driver) -> Res
 fn sigterm_ends_a_guest_with_143(fixture: &Fixture, driver: Driver) -> Result<()> {
     let container = fixture.run(driver, &["/app.wasm", "sleep", "600"])?;
     container.until_it_prints("sleeping")?;
-    let code = container.end(TERM)?;
+    let code = container.end(SIGTERM)?;
     ensure!(code == 143, "exit code {code}");
     Ok(())
 }
@@ -96,13 +96,13 @@ fn a_container_is_in_its_cgroup_and_deleted_leaves_nothing(
         units.len() == usize::from(driver == Driver::Systemd),
         "systemd has these units of it: {units:?}"
     );
-    let code = container.end(KILL)?;
+    let code = container.end(SIGKILL)?;
     ensure!(code == 137, "exit code {code}");
     ensure!(!machine::is_alive(pid), "process {pid} lives");
     nothing_left(NAMESPACE, &container.id)
 }
 
-fn a_native_program_and_a_guest_can_be_added(fixture: &Fixture, driver: Driver) -> Result<()> {
+fn exec_runs_a_native_program_and_a_guest(fixture: &Fixture, driver: Driver) -> Result<()> {
     let container = fixture.run(driver, &["/app.wasm", "sleep", "600"])?;
     container.exec("guest", &["/hello.wasm"])?;
     let guest = container.end_of("guest")?;
@@ -124,16 +124,16 @@ fn a_native_program_and_a_guest_can_be_added(fixture: &Fixture, driver: Driver) 
         code == 137,
         "the native program ended with {code}, and printed {text:?}"
     );
-    container.end(KILL).map(drop)
+    container.end(SIGKILL).map(drop)
 }
 
-fn guest_does(container: &Container<'_>, exec: &str, words: &[&str]) -> Result<()> {
-    let words: Vec<&str> = std::iter::once("/app.wasm")
-        .chain(words.iter().copied())
+fn guest_does(container: &Container<'_>, exec: &str, args: &[&str]) -> Result<()> {
+    let args: Vec<&str> = std::iter::once("/app.wasm")
+        .chain(args.iter().copied())
         .collect();
-    container.exec(exec, &words)?;
+    container.exec(exec, &args)?;
     let end = container.end_of(exec)?;
-    ensure!(end.1 == 0, "{words:?} ended as {end:?}");
+    ensure!(end.1 == 0, "{args:?} ended as {end:?}");
     Ok(())
 }
 
@@ -142,12 +142,12 @@ fn exec_refuses_a_root_whose_proc_is_a_symbolic_link(
     driver: Driver,
 ) -> Result<()> {
     let container = fixture.run(driver, &["/app.wasm", "sleep", "600"])?;
-    for (exec, words) in [
+    for (exec, args) in [
         ("a", &["mkdir", "/p"][..]),
         ("b", &["mkdir", "/p/x"]),
         ("c", &["link", "p/x/..", "/proc"]),
     ] {
-        guest_does(&container, exec, words)?;
+        guest_does(&container, exec, args)?;
     }
     let attack = container.exec("attack", &["/native", "open", "/p/sys/kernel/core_pattern"]);
     let error = attack
@@ -158,7 +158,7 @@ fn exec_refuses_a_root_whose_proc_is_a_symbolic_link(
         error.contains("/proc in the container: it is a symbolic link"),
         "the error is {error:?}"
     );
-    container.end(KILL).map(drop)
+    container.end(SIGKILL).map(drop)
 }
 
 fn masked_files_are_the_null_device_after_a_guest_replaced_its_own(
@@ -178,13 +178,13 @@ fn masked_files_are_the_null_device_after_a_guest_replaced_its_own(
         masked == ("1:3\n".to_owned(), 0),
         "a masked file is {masked:?}"
     );
-    container.end(KILL).map(drop)
+    container.end(SIGKILL).map(drop)
 }
 
-fn the_journal_has_the_hosts_lines(fixture: &Fixture, driver: Driver) -> Result<()> {
+fn journal_has_the_lines_of_the_host(fixture: &Fixture, driver: Driver) -> Result<()> {
     let container = fixture.run(driver, &["/app.wasm", "sleep", "600"])?;
     let host = machine::host_of(container.pid()?)?.to_string();
-    container.end(KILL)?;
+    container.end(SIGKILL)?;
     let there = || Ok(Some(machine::journal_of(&container.id)?).filter(|lines| lines.len() >= 2));
     let lines = wait::until("the host's lines in the journal", there, || {
         String::from("there are none, or only one")
